@@ -1,0 +1,157 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pannier/pannier/cmd/pannier/bench"
+	"github.com/pannier/pannier/spec/fault"
+)
+
+func (a *app) benchCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "bench",
+		Short: "Measure transfers, calls and both together on this machine",
+		Long: `Measure transfers, calls and both together on this machine.
+
+Each end of each run is a process of its own, so that processor time (getrusage)
+and peak memory (VmHWM) are those of one end. Rounds alternate over the cases;
+every figure is the median over the rounds.`,
+		Args: noArgs,
+		RunE: showHelp,
+	}
+	cmd.AddCommand(a.transferCommand(), a.rpcCommand(), a.mixedCommand(), endCommand())
+	return cmd
+}
+
+// benchFlags are the flags of one benchmark.
+type benchFlags struct {
+	bench.Config
+	json bool
+}
+
+// register adds the flags every benchmark has.
+func (f *benchFlags) register(cmd *cobra.Command, name string) {
+	flags := cmd.Flags()
+	flags.StringSliceVar(&f.Cases, "cases", nil, "only these, in this order: "+strings.Join(bench.Names(bench.Cases(name)), ","))
+	flags.IntVar(&f.Runs, "runs", 3, "rounds, of which the median counts")
+	flags.BoolVar(&f.json, "json", false, "one JSON object per case, one per line")
+	flags.StringVar(&f.Dir, "dir", "", "where the files go (default: a tmpfs, else the temporary directory)")
+}
+
+// registerLink adds the flags of an emulated link.
+func (f *benchFlags) registerLink(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.DurationVar(&f.Link.RTT, "rtt", 0, "emulate a link with this round-trip time")
+	flags.Var(&quantity{value: &f.Link.Rate, kind: "rate", read: parseRate}, "rate", "emulate a bottleneck, as 300Mbit")
+	flags.Float64Var(&f.Link.Loss, "loss", 0, "emulate the loss of segments, as 0.001")
+	flags.IntVar(&f.Lanes, "lanes", 0, "bulk connections of a session (default: as the session decides)")
+}
+
+func (f *benchFlags) registerSize(cmd *cobra.Command, usage string) {
+	f.Size = 1 << 30
+	cmd.Flags().Var(&quantity{value: &f.Size, text: "1GiB", kind: "size", read: parseSize}, "size", usage)
+}
+
+func (a *app) transferCommand() *cobra.Command {
+	var f benchFlags
+	cmd := &cobra.Command{
+		Use:   "transfer",
+		Short: "Move files from one process to another",
+		Example: `  1. All cases, 1 GiB each:           pannier bench transfer
+  2. Memory of both ends over 8 GiB:  pannier bench transfer --size 8GiB --runs 1
+  3. A long link, four lanes:         pannier bench transfer --rtt 100ms --rate 300Mbit --loss 0.001 --lanes 4
+  4. A thousand files at once:        pannier bench transfer --concurrent 1000`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return runBench(a, cmd, &f, bench.Transfer, transferTable)
+		},
+	}
+	f.register(cmd, bench.BenchTransfer)
+	f.registerSize(cmd, "bytes moved in one run, all files together")
+	f.registerLink(cmd)
+	cmd.Flags().IntVar(&f.Concurrent, "concurrent", 1, "files moved at once, each of --size divided by this")
+	return cmd
+}
+
+func (a *app) rpcCommand() *cobra.Command {
+	var f benchFlags
+	cmd := &cobra.Command{
+		Use:   "rpc",
+		Short: "Make small calls one after the other",
+		Args:  noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return runBench(a, cmd, &f, bench.RPC, callTable)
+		},
+	}
+	f.register(cmd, bench.BenchRPC)
+	cmd.Flags().IntVar(&f.Calls, "calls", 5000, "calls timed in one run")
+	return cmd
+}
+
+func (a *app) mixedCommand() *cobra.Command {
+	var f benchFlags
+	cmd := &cobra.Command{
+		Use:   "mixed",
+		Short: "Make small calls alone, then beside a bulk transfer on the same session",
+		Args:  noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return runBench(a, cmd, &f, bench.Mixed, mixedTable)
+		},
+	}
+	f.register(cmd, bench.BenchMixed)
+	f.registerSize(cmd, "bytes of the file that is moved again and again")
+	f.registerLink(cmd)
+	cmd.Flags().IntVar(&f.Calls, "calls", 5000, "calls timed, alone and beside each")
+	return cmd
+}
+
+// endCommand is how a benchmark starts its ends; it is not for people.
+func endCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:    "end",
+		Hidden: true,
+		Args:   noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return bench.End(cmd.Context(), cmd.InOrStdin(), cmd.OutOrStdout())
+		},
+	}
+}
+
+// runBench prints what there is, also when some cases failed.
+func runBench[T any](a *app, cmd *cobra.Command, f *benchFlags,
+	measure func(context.Context, bench.Config) ([]T, error), table func(io.Writer, []T) error,
+) error {
+	self, err := bench.Self("bench", "end")
+	if err != nil {
+		return err
+	}
+	f.Program, f.Progress = self, cmd.ErrOrStderr()
+	results, err := measure(cmd.Context(), f.Config)
+	if len(results) == 0 {
+		return err
+	}
+	a.partial = err != nil
+	write := table
+	if f.json {
+		write = writeJSON[T]
+	}
+	if failed := write(cmd.OutOrStdout(), results); failed != nil {
+		return fault.Wrap("write results", "", failed)
+	}
+	return err
+}
+
+func writeJSON[T any](w io.Writer, results []T) error {
+	e := json.NewEncoder(w)
+	for _, r := range results {
+		if err := e.Encode(r); err != nil {
+			return err
+		}
+	}
+	return nil
+}

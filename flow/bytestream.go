@@ -1,0 +1,516 @@
+package flow
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/pannier/pannier/flow/wire"
+	"github.com/pannier/pannier/spec/fault"
+)
+
+// Sizes of byte streams.
+const (
+	frameInteractive  = 16 * KiB // largest frame, so that nobody waits long behind one
+	frameRelay        = 64 * KiB
+	windowInteractive = 256 * KiB // gRPC's HTTP/2 windows are inside of it
+)
+
+// A ByteStream is a net.Conn on a session: ordered bytes both ways, each
+// direction closed on its own. It ends with its connections; only block streams
+// survive those.
+type ByteStream struct {
+	s      *Session
+	id     uint32
+	mine   bool
+	class  wire.Class
+	meta   []byte
+	done   chan struct{}
+	window int64
+	rd, wr timeLimit
+	writes chan struct{} // capacity 1: one writer at a time
+
+	mu       sync.Mutex
+	accepted bool
+	closed   bool
+	err      error
+	readable chan struct{} // capacity 1
+	writable chan struct{} // capacity 1
+
+	// sent <= granted
+	sent, granted int64
+	finSent       bool
+
+	// read <= arrived <= limit
+	read, arrived, limit int64
+	segments             []segment
+	finCame              bool
+}
+
+type segment struct {
+	buf  *buffer
+	data []byte
+}
+
+func newByteStream(s *Session, mine bool, class wire.Class) *ByteStream {
+	if class != wire.ClassInteractive {
+		class = wire.ClassRelay
+	}
+	b := &ByteStream{
+		s: s, mine: mine, class: class, done: make(chan struct{}), window: int64(s.cfg.Window),
+		writes: make(chan struct{}, 1), readable: make(chan struct{}, 1), writable: make(chan struct{}, 1),
+	}
+	if class == wire.ClassInteractive {
+		b.window = windowInteractive
+	}
+	b.limit = b.window
+	b.rd.init()
+	b.wr.init()
+	return b
+}
+
+// OpenBytes opens a byte stream and waits until the peer has accepted it.
+func (s *Session) OpenBytes(ctx context.Context, o Open) (*ByteStream, error) {
+	if o.Kind == kindRPC {
+		o.Class = wire.ClassInteractive
+	}
+	if err := s.admitOwn(ctx); err != nil {
+		return nil, err
+	}
+	b := newByteStream(s, true, o.Class)
+	s.adjust(b.window)
+	_, err := s.register(b, &wire.Open{Kind: o.Kind, Class: uint8(b.class), Window: uint64(b.window), Meta: o.Meta})
+	s.mu.Unlock()
+	if err != nil {
+		s.end1(b, err)
+		return nil, err
+	}
+	s.push()
+	if err := b.awaitAccept(ctx); err != nil {
+		b.reset(err)
+		return nil, err
+	}
+	return b, nil
+}
+
+func (b *ByteStream) awaitAccept(ctx context.Context) error {
+	for {
+		b.mu.Lock()
+		accepted, closed, err := b.accepted, b.closed, b.err
+		b.mu.Unlock()
+		switch {
+		case closed:
+			return err
+		case accepted:
+			return nil
+		}
+		select {
+		case <-b.writable:
+		case <-b.done:
+		case <-ctx.Done():
+			return fault.Wrap("open stream", "", context.Cause(ctx))
+		}
+	}
+}
+
+// Meta is what the peer attached to its OPEN or ACCEPT.
+func (b *ByteStream) Meta() []byte { return b.meta }
+
+// Session is the session the stream is on.
+func (b *ByteStream) Session() *Session { return b.s }
+
+func (b *ByteStream) own() bool { return b.mine }
+func (b *ByteStream) lost() bool {
+	b.end(fault.New("stream", fault.Lost, "the connection went away"))
+	return false
+}
+
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+func (b *ByteStream) frame(t wire.Type, body []byte) error {
+	if t != wire.TypeAccept {
+		return broken("read", "%v for byte stream %d", t, b.id)
+	}
+	var a wire.Accept
+	if err := wire.Decode(body, &a); err != nil {
+		return err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.mine || b.accepted || a.Window > wire.MaxOffset {
+		return broken("read", "ACCEPT of stream %d", b.id)
+	}
+	b.accepted, b.meta, b.granted = true, a.Meta, int64(a.Window)
+	signal(b.writable)
+	return nil
+}
+
+func (b *ByteStream) credit(granted, received uint64) (bool, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if received > uint64(b.sent) || granted > wire.MaxOffset {
+		return false, broken("read", "CREDIT %d, received %d, where %d were sent", granted, received, b.sent)
+	}
+	raised := int64(granted) > b.granted
+	b.granted = max(b.granted, int64(granted))
+	signal(b.writable)
+	return raised, nil
+}
+
+// expect checks DATA before its payload is read.
+func (b *ByteStream) expect(h wire.Header) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return nil
+	}
+	if h.Aux != uint32(b.arrived) || b.arrived+int64(h.Length) > b.limit || b.finCame {
+		return broken("read", "DATA of %d bytes on stream %d at %d: wrong place, after its end, or beyond its credit", h.Length, b.id, b.arrived)
+	}
+	return nil
+}
+
+func (b *ByteStream) arrive(h wire.Header, buf *buffer) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return false
+	}
+	b.arrived += int64(h.Length)
+	b.finCame = b.finCame || h.Flags&wire.Fin != 0
+	if h.Length > 0 {
+		b.segments = append(b.segments, segment{buf, buf.payload(int(h.Length))})
+	} else {
+		b.s.cfg.Pool.put(buf)
+	}
+	signal(b.readable)
+	return true
+}
+
+// Read reads what has arrived; io.EOF after the peer's CloseWrite.
+func (b *ByteStream) Read(p []byte) (int, error) {
+	for {
+		b.mu.Lock()
+		if n := b.copyOut(p); n > 0 || len(p) == 0 {
+			more := len(b.segments) > 0 || b.finCame
+			b.mu.Unlock()
+			if more {
+				signal(b.readable)
+			}
+			b.consumed(int64(n))
+			return n, nil
+		}
+		fin, closed, err := b.finCame, b.closed, b.err
+		b.mu.Unlock()
+		switch {
+		case fin:
+			signal(b.readable)
+			return 0, io.EOF
+		case closed:
+			return 0, err
+		}
+		select {
+		case <-b.readable:
+		case <-b.done:
+		case <-b.rd.expired():
+			return 0, os.ErrDeadlineExceeded
+		}
+	}
+}
+
+// copyOut moves bytes from segments to p. mu is held.
+func (b *ByteStream) copyOut(p []byte) int {
+	total := 0
+	for len(b.segments) > 0 && total < len(p) {
+		seg := &b.segments[0]
+		n := copy(p[total:], seg.data)
+		total += n
+		if seg.data = seg.data[n:]; len(seg.data) == 0 {
+			b.s.cfg.Pool.put(seg.buf)
+			b.segments[0] = segment{}
+			b.segments = b.segments[1:]
+		}
+	}
+	b.read += int64(total)
+	return total
+}
+
+// consumed returns credit when a quarter of the window has been read.
+func (b *ByteStream) consumed(n int64) {
+	b.s.mu.Lock()
+	b.mu.Lock()
+	var frame []byte
+	if !b.closed {
+		b.s.adjust(-n)
+		if due := b.read + b.window - b.limit; due >= b.window/4 && !b.finCame {
+			b.s.adjust(due)
+			b.limit += due
+			frame = wire.AppendCredit(nil, b.id, uint64(b.limit), uint64(b.arrived))
+		}
+	}
+	b.mu.Unlock()
+	b.s.mu.Unlock()
+	if frame != nil {
+		b.s.post(frame, true)
+	}
+}
+
+// Write sends all of p, waiting for credit as needed.
+func (b *ByteStream) Write(p []byte) (int, error) {
+	select {
+	case b.writes <- struct{}{}:
+		defer func() { <-b.writes }()
+	case <-b.done:
+		return 0, b.failure()
+	case <-b.wr.expired():
+		return 0, os.ErrDeadlineExceeded
+	}
+	total := 0
+	for total < len(p) {
+		n, err := b.reserve(len(p) - total)
+		if err != nil {
+			return total, err
+		}
+		if err := b.sendData(p[total:total+n], 0); err != nil {
+			return total, err
+		}
+		total += n
+	}
+	return total, nil
+}
+
+// reserve waits for credit for up to n bytes.
+func (b *ByteStream) reserve(n int) (int, error) {
+	most := frameRelay
+	if b.class == wire.ClassInteractive {
+		most = frameInteractive
+	}
+	for {
+		b.mu.Lock()
+		room := int(min(b.granted-b.sent, int64(min(n, most))))
+		closed, fin, err := b.closed, b.finSent, b.err
+		b.mu.Unlock()
+		switch {
+		case closed:
+			return 0, err
+		case fin:
+			return 0, net.ErrClosed
+		case room > 0:
+			return room, nil
+		}
+		select {
+		case <-b.writable:
+		case <-b.done:
+		case <-b.wr.expired():
+			return 0, os.ErrDeadlineExceeded
+		}
+	}
+}
+
+// sendData writes one DATA frame.
+func (b *ByteStream) sendData(p []byte, flags wire.Flags) error {
+	buf := b.s.cfg.Pool.get(len(p))
+	defer b.s.cfg.Pool.put(buf)
+	copy(buf.payload(len(p)), p)
+	b.s.mu.Lock()
+	t := b.s.turns
+	b.s.mu.Unlock()
+	ctx, cancel := b.wr.context(b.s.ctx)
+	defer cancel()
+	l, err := t.acquire(ctx, b.class)
+	if err != nil {
+		if errors.Is(context.Cause(ctx), os.ErrDeadlineExceeded) {
+			return os.ErrDeadlineExceeded
+		}
+		return b.failure()
+	}
+	b.mu.Lock()
+	if b.closed {
+		b.mu.Unlock()
+		t.release(l)
+		return b.failure()
+	}
+	h := wire.Header{Type: wire.TypeData, Flags: flags, Class: b.class, Stream: b.id, Length: uint32(len(p)), Aux: uint32(b.sent)}
+	b.sent += int64(len(p))
+	b.mu.Unlock()
+	frame := buf.mem[headroom-wire.HeaderSize : headroom+len(p)]
+	h.Put(frame)
+	if !l.send(frame) {
+		return b.failure()
+	}
+	return nil
+}
+
+func (b *ByteStream) failure() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.err != nil {
+		return b.err
+	}
+	return fault.New("write", fault.Lost, "the connection went away")
+}
+
+// CloseWrite sends the end of this direction; the other one goes on.
+func (b *ByteStream) CloseWrite() error {
+	select {
+	case b.writes <- struct{}{}:
+		defer func() { <-b.writes }()
+	case <-b.done:
+		return nil
+	}
+	b.mu.Lock()
+	again := b.finSent || b.closed
+	b.finSent = true
+	b.mu.Unlock()
+	if again {
+		return nil
+	}
+	return b.sendData(nil, wire.Fin)
+}
+
+// Close ends both directions. Bytes of the peer that were not read are lost,
+// and the peer is told so unless both directions were closed before.
+func (b *ByteStream) Close() error {
+	b.reset(net.ErrClosed)
+	return nil
+}
+
+func (b *ByteStream) reset(err error) {
+	b.s.mu.Lock()
+	b.mu.Lock()
+	closed, clean := b.closed, b.finSent && b.finCame && len(b.segments) == 0
+	b.mu.Unlock()
+	b.end(err)
+	b.s.forget(b.id, b)
+	b.s.mu.Unlock()
+	if closed {
+		return
+	}
+	var why error
+	if !clean {
+		why = fault.New("stream", fault.Canceled, "closed by the peer")
+		if !errors.Is(err, net.ErrClosed) {
+			why = err
+		}
+	}
+	b.s.post(resetFrame(b.id, why), true)
+}
+
+// end closes the books. Session.mu is held.
+func (b *ByteStream) end(err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return
+	}
+	b.closed = true
+	b.err = err
+	if e, ok := err.(*fault.Error); ok && e.Side == fault.Peer && e.Kind == 0 {
+		b.err = io.EOF
+		b.finCame = true
+	}
+	b.s.adjust(b.read - b.limit)
+	b.s.late.add(b.limit - b.arrived)
+	if !b.finCame { // what came before a clean end may still be read
+		for _, seg := range b.segments {
+			b.s.cfg.Pool.put(seg.buf)
+		}
+		b.segments = nil
+	}
+	close(b.done)
+}
+
+type streamAddr struct{ peer string }
+
+func (streamAddr) Network() string  { return "pannier" }
+func (a streamAddr) String() string { return a.peer }
+
+// LocalAddr is this node's name, RemoteAddr the peer's address.
+func (b *ByteStream) LocalAddr() net.Addr { return streamAddr{b.s.cfg.Name} }
+
+// RemoteAddr is the peer's address as its carrier reports it.
+func (b *ByteStream) RemoteAddr() net.Addr { return streamAddr{b.s.Peer().Address} }
+
+// SetDeadline sets both deadlines, as net.Conn describes.
+func (b *ByteStream) SetDeadline(t time.Time) error { b.rd.set(t); b.wr.set(t); return nil }
+
+// SetReadDeadline sets the deadline of Read.
+func (b *ByteStream) SetReadDeadline(t time.Time) error { b.rd.set(t); return nil }
+
+// SetWriteDeadline sets the deadline of Write.
+func (b *ByteStream) SetWriteDeadline(t time.Time) error { b.wr.set(t); return nil }
+
+// timeLimit is one deadline that can be moved.
+type timeLimit struct {
+	mu    sync.Mutex
+	timer *time.Timer
+	done  chan struct{} // closed when the deadline has passed
+}
+
+func (d *timeLimit) init() { d.done = make(chan struct{}) }
+
+func (d *timeLimit) expired() <-chan struct{} {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.done
+}
+
+func (d *timeLimit) set(t time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.timer != nil {
+		d.timer.Stop()
+		d.timer = nil
+	}
+	select {
+	case <-d.done:
+		d.done = make(chan struct{})
+	default:
+	}
+	if t.IsZero() {
+		return
+	}
+	done := d.done
+	if wait := time.Until(t); wait > 0 {
+		d.timer = time.AfterFunc(wait, func() { d.expire(done) })
+		return
+	}
+	close(done)
+}
+
+func (d *timeLimit) expire(done chan struct{}) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.done == done {
+		close(done)
+	}
+}
+
+// context ends when the deadline passes.
+func (d *timeLimit) context(parent context.Context) (context.Context, context.CancelFunc) {
+	d.mu.Lock()
+	none := d.timer == nil
+	done := d.done
+	d.mu.Unlock()
+	if none {
+		return parent, func() {}
+	}
+	ctx, cancel := context.WithCancelCause(parent)
+	go func() {
+		select {
+		case <-done:
+			cancel(os.ErrDeadlineExceeded)
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, func() { cancel(nil) }
+}

@@ -1,0 +1,108 @@
+package carrier
+
+import (
+	"crypto/tls"
+	"net"
+)
+
+// Conn is what every connection of this package is. Connections over tls also
+// have ConnectionState() tls.ConnectionState.
+type Conn interface {
+	net.Conn
+	// CloseWrite tells the peer that nothing more will come.
+	CloseWrite() error
+	// Protocol is ProtocolLane, ProtocolHTTP2, or "" when nothing was negotiated
+	// (dialed without tls).
+	Protocol() string
+	// PeerKey is the key the peer proved, as KeyOf gives it, or "".
+	PeerKey() string
+	// PeerUID is the user of the peer process, or -1.
+	PeerUID() int
+}
+
+// halfCloser is a connection as package net makes them.
+type halfCloser interface {
+	net.Conn
+	CloseWrite() error
+}
+
+// plainConn is a connection without tls.
+type plainConn struct {
+	halfCloser
+	peeked   []byte // read from the connection, not yet by Read
+	protocol string
+	uid      int
+}
+
+// newPlain wraps a connection of package net and sets it up for blocks: no
+// delay, and buffers left to the kernel, which grows them with the round trip.
+func newPlain(c halfCloser) *plainConn {
+	if t, ok := c.(*net.TCPConn); ok {
+		_ = t.SetNoDelay(true) // the default of package net; said here because lanes rely on it
+	}
+	if known, ok := c.(Conn); ok {
+		return &plainConn{halfCloser: c, uid: known.PeerUID()}
+	}
+	return &plainConn{halfCloser: c, uid: peerUID(c)}
+}
+
+func (c *plainConn) Read(p []byte) (int, error) {
+	if len(c.peeked) == 0 {
+		return c.halfCloser.Read(p)
+	}
+	n := copy(p, c.peeked)
+	c.peeked = c.peeked[n:]
+	return n, nil
+}
+
+func (c *plainConn) Protocol() string { return c.protocol }
+func (c *plainConn) PeerKey() string  { return "" }
+func (c *plainConn) PeerUID() int     { return c.uid }
+
+// tlsConn is a connection whose handshake is done.
+type tlsConn struct {
+	*tls.Conn
+	raw      *batcher
+	protocol string
+	key      string
+	began    bool // something has been read; only used by Read
+}
+
+// newTLS takes over a connection after its handshake. Lanes batch, because
+// they carry blocks; HTTP/2 does not, because gRPC has buffers of its own.
+func newTLS(c *tls.Conn, raw *batcher) *tlsConn {
+	s := c.ConnectionState()
+	t := &tlsConn{Conn: c, raw: raw, protocol: s.NegotiatedProtocol}
+	if len(s.PeerCertificates) > 0 {
+		t.key = KeyOf(s.PeerCertificates[0])
+	}
+	if t.protocol == ProtocolLane {
+		raw.enable()
+	}
+	return t
+}
+
+// Write writes p as records that leave together. It is on its way when Write returns.
+func (c *tlsConn) Write(p []byte) (int, error) {
+	c.raw.hold()
+	n, err := c.Conn.Write(p)
+	if ferr := c.raw.release(); err == nil && ferr != nil {
+		return 0, ferr
+	}
+	return n, err
+}
+
+// Read reads. In TLS 1.3 a dialer's handshake ends before the server has looked at
+// the dialer's certificate, so that a refusal arrives here: as fault.Refused of the peer.
+func (c *tlsConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if err != nil && !c.began && isAlert(err) {
+		err = failure("tls handshake", c.RemoteAddr().String(), err)
+	}
+	c.began = c.began || n > 0
+	return n, err
+}
+
+func (c *tlsConn) Protocol() string { return c.protocol }
+func (c *tlsConn) PeerKey() string  { return c.key }
+func (c *tlsConn) PeerUID() int     { return -1 }

@@ -1,0 +1,110 @@
+package carrier
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"io/fs"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/pannier/pannier/spec/fault"
+)
+
+// The protocols one port speaks, as named in ALPN.
+const (
+	ProtocolLane  = "pannier/1" // a lane of a session
+	ProtocolHTTP2 = "h2"        // an ordinary gRPC client
+)
+
+// Limits on connections that have not yet shown what and who they are.
+const (
+	DefaultHandshakeTimeout = 10 * time.Second
+	DefaultMaxPending       = 256
+	DefaultMaxPerSource     = 16
+)
+
+// Options are how a node dials and listens. The zero value of every field is
+// the documented default. They are checked once and not changed after.
+type Options struct {
+	// Identity is this node's certificate. Needed by every tls listener, and
+	// by tls dialers of lanes.
+	Identity *Identity
+	// Pins are the keys the peer may have. A dialer requires the server's key
+	// to be among them; a listener allows lanes of these keys.
+	Pins Pins
+	// Protocols are offered (dialing) or spoken (listening) over tls, best
+	// first. Default: only ProtocolLane when dialing, both when listening.
+	Protocols []string
+	// HandshakeTimeout bounds connecting and the tls handshake of a dialer, and
+	// at a listener the time from accept to a known protocol. Default 10 s.
+	HandshakeTimeout time.Duration
+	// Pipe is where the address "pipe:" leads.
+	Pipe *Pipe
+
+	// RootCAs, when set, must verify the server's chain for ServerName. Given
+	// together with Pins, both must hold. Dialer only.
+	RootCAs *x509.CertPool
+	// ServerName is the name in the server's certificate and in SNI. Default:
+	// the host of the address. Dialer only.
+	ServerName string
+
+	// AuthorizeKey is asked for lanes whose key is not among Pins; nil allows
+	// the key. It may be called concurrently. Listener only.
+	AuthorizeKey func(key string) error
+	// ClientCAs verify certificates of ordinary gRPC clients. Listener only.
+	ClientCAs *x509.CertPool
+	// GRPCClientAuth says what ordinary gRPC clients have to present. Default:
+	// nothing, but what they present is verified if ClientCAs is set. Listener only.
+	GRPCClientAuth tls.ClientAuthType
+	// GRPCCertificates are shown to ordinary gRPC clients instead of Identity,
+	// for clients that verify by name. Listener only.
+	GRPCCertificates []tls.Certificate
+	// Mode is the mode of a unix socket. Default 0600. Listener only.
+	Mode fs.FileMode
+	// MaxPending bounds connections whose protocol and peer are not known
+	// yet; above half of it new ones are dropped at random, ever more often.
+	// Default 256. Listener only.
+	MaxPending int
+	// MaxPerSource bounds the same for one source: an IPv4 address, or an IPv6
+	// network of 64 bits. Default 16. Listener only.
+	MaxPerSource int
+	// Logger receives refused and failed connections at level Debug, and
+	// failures to accept at Warn. Default: none. Listener only.
+	Logger *slog.Logger
+}
+
+// withDefaults is the checked Options with the defaults both ends share.
+func (o Options) withDefaults() (Options, error) {
+	pins, err := ParsePins(o.Pins...)
+	if err != nil {
+		return o, err
+	}
+	o.Pins = pins
+	for _, p := range o.Protocols {
+		if p != ProtocolLane && p != ProtocolHTTP2 {
+			return o, fault.New("carrier options", fault.Invalid, "Protocols has %q; accepted are %q and %q", p, ProtocolLane, ProtocolHTTP2)
+		}
+	}
+	if o.HandshakeTimeout < 0 || o.MaxPending < 0 || o.MaxPerSource < 0 {
+		return o, fault.New("carrier options", fault.Invalid, "HandshakeTimeout, MaxPending and MaxPerSource must not be negative")
+	}
+	if o.HandshakeTimeout == 0 {
+		o.HandshakeTimeout = DefaultHandshakeTimeout
+	}
+	if o.MaxPending == 0 {
+		o.MaxPending = DefaultMaxPending
+	}
+	if o.MaxPerSource == 0 {
+		o.MaxPerSource = DefaultMaxPerSource
+	}
+	if o.Mode == 0 {
+		o.Mode = 0o600
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return o, nil
+}
+
+func (o Options) speaks(protocol string) bool { return slices.Contains(o.Protocols, protocol) }

@@ -1,0 +1,49 @@
+package carrier
+
+import (
+	"io"
+
+	"github.com/pannier/pannier/flow/wire"
+	"github.com/pannier/pannier/spec/fault"
+)
+
+// http2Preface is how HTTP/2 clients begin (RFC 9113, 3.4), up to where no
+// HTTP/1 request can be mistaken for it.
+const http2Preface = "PRI * HTTP/2.0"
+
+// recognize reads as many bytes as tell lanes from HTTP/2, and not one more
+// once they are neither: what does not belong here is closed at its first byte.
+// It returns what it read, to be read again.
+func recognize(r io.Reader) (protocol string, read []byte, err error) {
+	candidates := map[string]string{ProtocolLane: string(wire.Preface[:]), ProtocolHTTP2: http2Preface}
+	buf := make([]byte, 0, max(len(wire.Preface), len(http2Preface)))
+	for {
+		need := 0
+		for name, preface := range candidates {
+			switch {
+			case !agrees(preface, buf):
+				delete(candidates, name)
+			case len(buf) == len(preface):
+				return name, buf, nil
+			default:
+				need = len(preface) - len(buf)
+			}
+		}
+		switch len(candidates) {
+		case 0:
+			return "", buf, fault.New("recognize", fault.Protocol, "neither a lane nor HTTP/2: it begins with %q", buf)
+		case 2:
+			need = 1 // the first byte decides between the two
+		}
+		n, err := io.ReadAtLeast(r, buf[len(buf):len(buf)+need], 1)
+		if err != nil {
+			return "", buf, err
+		}
+		buf = buf[:len(buf)+n]
+	}
+}
+
+// agrees reports whether buf and preface are equal as far as both go.
+func agrees(preface string, buf []byte) bool {
+	return len(buf) <= len(preface) && preface[:len(buf)] == string(buf)
+}

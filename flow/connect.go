@@ -1,0 +1,182 @@
+package flow
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"net"
+	"time"
+
+	"github.com/pannier/pannier/flow/wire"
+	"github.com/pannier/pannier/spec/fault"
+)
+
+// Connect makes a session by dialling. The session dials again by itself when
+// its connections are lost, until cfg.ResumeTimeout has passed.
+func Connect(ctx context.Context, d Dialer, cfg Config) (*Session, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	s := newSession(cfg)
+	s.dialer, s.single = d, d.Single()
+	conn, ack, rtt, err := s.introduce(ctx, wire.Control, 1)
+	if err != nil {
+		s.cancel()
+		return nil, err
+	}
+	s.id, s.token = ID(ack.Session), Token(ack.Token)
+	s.measured(rtt)
+	peer := peerOf(conn, ack.Name, ack.Features)
+	if cfg.Authorize != nil {
+		if err := cfg.Authorize(peer); err != nil {
+			conn.Close()
+			s.cancel()
+			return nil, &fault.Error{Op: "authorize peer", Kind: fault.Permission, Subject: peer.Address, Err: err, Session: true}
+		}
+	}
+	s.attach(conn, 1, peer, ack.Node, limitsOf(ack))
+	s.wg.Add(1)
+	go s.keepalive()
+	s.log("session made", "address", peer.Address)
+	return s, nil
+}
+
+func limitsOf(a *wire.HelloAck) peerLimits {
+	return peerLimits{window: int64(a.Window), frame: int(a.MaxFrame), streams: int(a.MaxStreams)}
+}
+
+// introduce dials one connection and runs its handshake.
+func (s *Session) introduce(ctx context.Context, purpose wire.Purpose, epoch uint32) (net.Conn, *wire.HelloAck, time.Duration, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.HandshakeTimeout)
+	defer cancel()
+	conn, err := s.dialer.Dial(ctx)
+	if err != nil {
+		return nil, nil, 0, fault.Wrap("dial", "", err)
+	}
+	lift := deadline(ctx, conn, s.cfg.HandshakeTimeout)
+	ack, rtt, err := hello(conn, &wire.Hello{
+		MinVersion: wire.Version, MaxVersion: wire.Version, Purpose: purpose, Single: s.single,
+		Session: s.id, Token: s.token, Epoch: epoch, Node: s.cfg.node,
+		Name: s.cfg.Name, Features: s.cfg.Features,
+		MaxFrame: uint32(s.cfg.BlockSize), Window: uint64(s.cfg.Window), MaxStreams: uint32(s.cfg.MaxStreams),
+	})
+	lift()
+	if err == nil && ctx.Err() != nil {
+		err = fault.Wrap("handshake", "", context.Cause(ctx))
+	}
+	if err != nil {
+		conn.Close()
+		return nil, nil, 0, err
+	}
+	return conn, ack, rtt, nil
+}
+
+const (
+	backoffFirst = 50 * time.Millisecond
+	backoffMost  = 5 * time.Second
+)
+
+// redial makes the connections of the next epoch, with growing pauses, until
+// it works, the session ends or ResumeTimeout has passed.
+func (s *Session) redial(epoch uint32, cause error) {
+	defer s.wg.Done()
+	ctx, cancel := context.WithTimeout(s.ctx, s.cfg.ResumeTimeout)
+	defer cancel()
+	for pause := backoffFirst; ; pause = min(2*pause, backoffMost) {
+		conn, ack, rtt, err := s.introduce(ctx, wire.Control, epoch+1)
+		if err == nil {
+			s.measured(rtt)
+			peer := peerOf(conn, ack.Name, ack.Features)
+			if peer.Key != s.Peer().Key {
+				conn.Close()
+				s.finish(fault.New("resume session", fault.Unauthenticated, "the peer's key is %q now", peer.Key), false)
+				return
+			}
+			if !s.attach(conn, epoch+1, peer, ack.Node, limitsOf(ack)) {
+				conn.Close()
+			}
+			return
+		}
+		var e *fault.Error
+		if errors.As(err, &e) && e.Session && e.Side == fault.Peer {
+			s.finish(err, false)
+			return
+		}
+		select {
+		case <-ctx.Done():
+			s.finish(&fault.Error{Op: "resume session", Kind: fault.Lost, Subject: s.id.String(), Err: cause, Session: true}, false)
+			return
+		case <-time.After(pause/2 + rand.N(pause)):
+		}
+	}
+}
+
+// wantLanes makes sure that bulk has lanes of its own, now or soon. Until
+// then blocks travel on the control lane. The acceptor asks the connector.
+func (s *Session) wantLanes(n int) {
+	s.mu.Lock()
+	have := len(s.lanes) - 1
+	if s.single || s.state != up || have >= n || s.dialing || time.Since(s.noLaneAt) < time.Second {
+		s.mu.Unlock()
+		return
+	}
+	l, epoch := s.control, s.epoch
+	if s.dialer == nil {
+		s.noLaneAt = time.Now() // ask at most once a second
+		s.mu.Unlock()
+		l.post(wire.AppendLanes(nil, uint64(n)), false)
+		return
+	}
+	s.dialing = true
+	s.wg.Add(1)
+	s.mu.Unlock()
+	go s.dialLanes(epoch, n-have)
+}
+
+func (s *Session) dialLanes(epoch uint32, n int) {
+	defer s.wg.Done()
+	var err error
+	for range n {
+		var conn net.Conn
+		if conn, _, _, err = s.introduce(s.ctx, wire.Bulk, epoch); err != nil {
+			break
+		}
+		if !s.attachBulk(conn, epoch) {
+			conn.Close()
+			break
+		}
+	}
+	s.mu.Lock()
+	s.dialing = false
+	if err != nil {
+		s.noLaneAt = time.Now()
+		s.log("no bulk lane", "cause", err)
+	}
+	s.mu.Unlock()
+}
+
+// OpenRPC gives gRPC its connection: one of its own where the carrier can
+// have several, otherwise a byte stream of this session. Dialling side only.
+func (s *Session) OpenRPC(ctx context.Context) (net.Conn, error) {
+	if s.dialer == nil {
+		return nil, fault.New("open rpc connection", fault.Invalid, "only the side that dialled the session opens it")
+	}
+	if s.single {
+		return s.OpenBytes(ctx, Open{Kind: kindRPC})
+	}
+	s.mu.Lock()
+	for s.state == lost_ {
+		if err := s.wait(ctx); err != nil {
+			s.mu.Unlock()
+			return nil, err
+		}
+	}
+	epoch, err := s.epoch, s.err
+	s.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	conn, _, _, err := s.introduce(ctx, wire.RPC, epoch)
+	return conn, err
+}

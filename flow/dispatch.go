@@ -1,0 +1,284 @@
+package flow
+
+import (
+	"io"
+	"time"
+
+	"github.com/pannier/pannier/flow/wire"
+	"github.com/pannier/pannier/spec/fault"
+)
+
+// dispatch reads the rest of one frame and acts on it. It runs in the lane's
+// reader: it may not write and may not wait for a consumer. An error ends the
+// epoch, or the session if it says so.
+func (l *lane) dispatch(h wire.Header) error {
+	switch h.Type {
+	case wire.TypeBlock:
+		return l.block(h)
+	case wire.TypeData:
+		return l.data(h)
+	case wire.TypePing, wire.TypePong, wire.TypePipeAck:
+		return l.own(h)
+	}
+	if l.purpose != wire.Control {
+		return broken("read", "%v on a bulk lane", h.Type)
+	}
+	body := make([]byte, h.Length)
+	if _, err := io.ReadFull(l.in, body); err != nil {
+		return fault.Wrap("read", "", lost(err))
+	}
+	if h.Stream == 0 {
+		return l.sessionFrame(h, body)
+	}
+	return l.streamFrame(h, body)
+}
+
+// own handles the frames that concern the lane itself.
+func (l *lane) own(h wire.Header) error {
+	var b [8]byte
+	if _, err := io.ReadFull(l.in, b[:]); err != nil {
+		return fault.Wrap("read", "", lost(err))
+	}
+	n, err := wire.ParseU64(b[:])
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	switch h.Type {
+	case wire.TypePing:
+		if err := l.s.calm.take(pings, now); err != nil {
+			return err
+		}
+		l.post(wire.AppendPong(nil, n), false)
+	case wire.TypePong:
+		if at := l.pinged.Swap(0); at != 0 && uint64(at) == n {
+			l.s.measured(now.Sub(time.Unix(0, at)))
+		}
+	default:
+		if !l.turns.acked(l, n, l.s.RTT(), now) {
+			return broken("read", "PIPEACK of %d bytes that were not sent", n)
+		}
+	}
+	return nil
+}
+
+// ping asks for a sign of life; one question at a time.
+func (l *lane) ping() {
+	now := time.Now().UnixNano()
+	if l.pinged.CompareAndSwap(0, now) {
+		l.post(wire.AppendPing(nil, uint64(now)), false)
+	}
+}
+
+// block reads a BLOCK frame into a pooled buffer and gives it to its stream.
+func (l *lane) block(h wire.Header) error {
+	var ext [8 * wire.MaxExt]byte
+	if _, err := io.ReadFull(l.in, ext[:8*h.Ext]); err != nil {
+		return fault.Wrap("read", "", lost(err))
+	}
+	head, err := wire.ParseBlockExt(h, ext[:8*h.Ext])
+	if err != nil {
+		return err
+	}
+	b, err := l.sinkOf(head)
+	if err != nil {
+		return err
+	}
+	buf := l.s.cfg.Pool.get(int(h.Length))
+	if _, err := io.ReadFull(l.in, buf.payload(int(h.Length))); err != nil {
+		l.s.cfg.Pool.put(buf)
+		return fault.Wrap("read", "", lost(err))
+	}
+	l.took(head.Size() + int(h.Length))
+	l.s.stats.wireIn.Add(int64(h.Length))
+	if b == nil || !b.arrive(head, buf, l.epoch) {
+		l.s.cfg.Pool.put(buf)
+		l.s.stats.lateBlocks.Add(1)
+	}
+	return nil
+}
+
+// data reads a DATA frame and gives it to its stream.
+func (l *lane) data(h wire.Header) error {
+	if l.purpose != wire.Control {
+		return broken("read", "DATA on a bulk lane")
+	}
+	b, err := l.bytesOf(h)
+	if err != nil {
+		return err
+	}
+	buf := l.s.cfg.Pool.get(int(h.Length))
+	if _, err := io.ReadFull(l.in, buf.payload(int(h.Length))); err != nil {
+		l.s.cfg.Pool.put(buf)
+		return fault.Wrap("read", "", lost(err))
+	}
+	l.took(wire.HeaderSize + int(h.Length))
+	if b == nil || !b.arrive(h, buf) {
+		l.s.cfg.Pool.put(buf)
+	}
+	return nil
+}
+
+// known reports whether a stream id has ever been in use: frames for such a
+// stream may be late, frames for any other are a violation. Callers hold mu.
+func (s *Session) known(id uint32) bool {
+	if s.isOwn(id) {
+		return id <= s.lastOwn
+	}
+	return id <= s.lastPeer
+}
+
+// isOwn: the connector opens odd ids, the acceptor even ones.
+func (s *Session) isOwn(id uint32) bool { return (id%2 == 1) == (s.dialer != nil) }
+
+// lookup finds a stream for a frame of this lane. A lane of an epoch that is
+// over has nothing to say any more.
+func (l *lane) lookup(id uint32) (st stream, known bool, err error) {
+	l.s.mu.Lock()
+	defer l.s.mu.Unlock()
+	if l.s.state != up || l.s.epoch != l.epoch {
+		return nil, false, errEpochOver
+	}
+	return l.s.streams[id], l.s.known(id), nil
+}
+
+// sinkOf finds the stream a block is for; nil if the stream is over.
+func (l *lane) sinkOf(h wire.BlockHead) (*BlockStream, error) {
+	s := l.s
+	st, known, err := l.lookup(h.Stream)
+	if err != nil {
+		return nil, err
+	}
+	switch b := st.(type) {
+	case *BlockStream:
+		return b, b.expect(h, l.epoch)
+	case nil:
+		if known {
+			return nil, s.late.take(int64(h.Span()))
+		}
+	}
+	return nil, broken("read", "BLOCK for stream %d, which takes none", h.Stream)
+}
+
+func (l *lane) bytesOf(h wire.Header) (*ByteStream, error) {
+	s := l.s
+	st, known, err := l.lookup(h.Stream)
+	if err != nil {
+		return nil, err
+	}
+	switch b := st.(type) {
+	case *ByteStream:
+		if h.Length == 0 && h.Flags&wire.Fin == 0 {
+			if err := s.calm.take(useless, time.Now()); err != nil {
+				return nil, err
+			}
+		}
+		return b, b.expect(h)
+	case nil:
+		if known {
+			return nil, s.late.take(int64(h.Length))
+		}
+	}
+	return nil, broken("read", "DATA for stream %d, which takes none", h.Stream)
+}
+
+// sessionFrame handles the control frames of the session itself.
+func (l *lane) sessionFrame(h wire.Header, body []byte) error {
+	s := l.s
+	switch h.Type {
+	case wire.TypeResume:
+		var r wire.Resume
+		if err := wire.Decode(body, &r); err != nil {
+			return err
+		}
+		return s.bookResume(l, &r)
+	case wire.TypeGoAway:
+		var g wire.GoAway
+		if err := wire.Decode(body, &g); err != nil {
+			return err
+		}
+		s.mu.Lock()
+		s.peerDrain = true
+		s.broadcast()
+		s.mu.Unlock()
+		return nil
+	case wire.TypeClose:
+		var c wire.Close
+		if err := wire.Decode(body, &c); err != nil {
+			return err
+		}
+		e := fault.FromPeer("session", fault.Kind(c.Kind), c.Text)
+		e.Session = true
+		return e
+	case wire.TypeLanes:
+		n, err := wire.ParseU64(body)
+		if err == nil && s.dialer != nil {
+			s.wantLanes(int(min(n, uint64(s.cfg.MaxLanes))))
+		}
+		return err
+	}
+	return broken("read", "%v after the handshake", h.Type)
+}
+
+// streamFrame handles the control frames of one stream.
+func (l *lane) streamFrame(h wire.Header, body []byte) error {
+	s := l.s
+	if h.Type == wire.TypeOpen {
+		return s.opened(l, h.Stream, body)
+	}
+	st, known, err := l.lookup(h.Stream)
+	if err != nil {
+		return err
+	}
+	if st == nil {
+		if !known {
+			return broken("read", "%v for stream %d, which was never opened", h.Type, h.Stream)
+		}
+		return nil // late: decoding it would be work for nothing
+	}
+	if h.Type == wire.TypeReset {
+		var r wire.Reset
+		if err := wire.Decode(body, &r); err != nil {
+			return err
+		}
+		return s.resetByPeer(h.Stream, st, &r)
+	}
+	if h.Type == wire.TypeCredit {
+		granted, received, err := wire.ParseCredit(body)
+		if err != nil {
+			return err
+		}
+		if c, ok := st.(interface {
+			credit(granted, received uint64) (bool, error)
+		}); ok {
+			raised, err := c.credit(granted, received)
+			if err == nil && !raised {
+				err = s.calm.take(useless, time.Now())
+			}
+			return err
+		}
+		return nil
+	}
+	if f, ok := st.(interface {
+		frame(t wire.Type, body []byte) error
+	}); ok {
+		return f.frame(h.Type, body)
+	}
+	return broken("read", "%v for stream %d, which takes none", h.Type, h.Stream)
+}
+
+// resetByPeer ends a stream at the peer's wish. Kind 0 is the friendly end: the
+// source has the verdict.
+func (s *Session) resetByPeer(id uint32, st stream, r *wire.Reset) error {
+	if r.Kind != 0 && !st.own() {
+		if err := s.calm.take(opens, time.Now()); err != nil {
+			return err
+		}
+	}
+	err := fault.FromPeer("stream", fault.Kind(r.Kind), r.Text)
+	s.mu.Lock()
+	st.end(err)
+	s.forget(id, st)
+	s.mu.Unlock()
+	return nil
+}

@@ -1,0 +1,65 @@
+package flow
+
+import (
+	"context"
+	"time"
+
+	"github.com/pannier/pannier/flow/wire"
+	"github.com/pannier/pannier/spec/fault"
+)
+
+// keepalive watches every lane of the session until the session is over: a
+// lane that has been silent for KeepaliveIdle is asked, one that does not
+// answer for KeepaliveTimeout is dead. One for each session.
+func (s *Session) keepalive() {
+	defer s.wg.Done()
+	tick := time.NewTicker(max(min(s.cfg.KeepaliveIdle, s.cfg.KeepaliveTimeout)/4, time.Millisecond))
+	defer tick.Stop()
+	for {
+		select {
+		case <-s.ctx.Done():
+			return
+		case now := <-tick.C:
+			s.mu.Lock()
+			lanes := append([]*lane(nil), s.lanes...)
+			s.mu.Unlock()
+			for _, l := range lanes {
+				s.check(l, now)
+			}
+		}
+	}
+}
+
+func (s *Session) check(l *lane, now time.Time) {
+	silent := now.Sub(time.Unix(0, l.heard.Load()))
+	asked := l.pinged.Load()
+	switch {
+	case asked != 0 && now.Sub(time.Unix(0, asked)) > s.cfg.KeepaliveTimeout && silent > s.cfg.KeepaliveTimeout:
+		l.fail(&fault.Error{Op: "keepalive", Kind: fault.DeadPeer, Side: fault.Inferred, Subject: s.Peer().Address,
+			Err: fault.New("ping", fault.DeadPeer, "nothing heard for %v", silent.Round(time.Millisecond))})
+	case asked == 0 && silent > s.cfg.KeepaliveIdle:
+		l.ping()
+	}
+}
+
+// Drain asks the peer to open nothing new, opens nothing new itself, waits
+// until the streams there are have ended, and closes the session. If ctx ends
+// first the session is closed with streams on it and Drain returns an error.
+func (s *Session) Drain(ctx context.Context) error {
+	s.mu.Lock()
+	s.draining = true
+	last := s.lastPeer
+	s.broadcast()
+	s.mu.Unlock()
+	frame, err := wire.AppendControl(nil, wire.TypeGoAway, 0, &wire.GoAway{Last: last, Kind: uint16(fault.Draining)})
+	if err == nil {
+		s.post(frame, true)
+	}
+	s.mu.Lock()
+	for len(s.streams) > 0 && s.state != over && err == nil {
+		err = s.wait(ctx)
+	}
+	s.mu.Unlock()
+	s.finish(fault.New("session", fault.Draining, "drained"), true)
+	return err
+}

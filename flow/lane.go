@@ -1,0 +1,257 @@
+package flow
+
+import (
+	"bufio"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/pannier/pannier/flow/wire"
+	"github.com/pannier/pannier/spec/fault"
+)
+
+const (
+	maxQueued  = MiB                  // control bytes waiting for a peer that does not read
+	ackGrain   = 128 * KiB            // bytes taken off a lane between two PIPEACKs
+	ackDelay   = 2 * time.Millisecond // after which a smaller amount is acknowledged too
+	readBuffer = 4 * KiB              // of headers; payloads bypass it
+)
+
+// lane is one connection of one epoch of a session. Two goroutines belong to
+// it: run reads frames and never writes; write sends control frames when
+// nobody else has the turn. Both end when the connection is closed.
+type lane struct {
+	s       *Session
+	turns   *turns // of its epoch
+	conn    net.Conn
+	purpose wire.Purpose
+	where   string // the peer's address, for errors
+	epoch   uint32
+	in      *bufio.Reader
+	wake    chan struct{} // capacity 1
+	gone    chan struct{} // closed by close
+	once    sync.Once
+	cause   atomic.Pointer[error] // why fail was called
+
+	heard  atomic.Int64 // when the last frame began to arrive, unix ns
+	pinged atomic.Int64 // when the open PING was posted, unix ns; 0 = none open
+
+	// Owned by the reader, but for the timer.
+	taken    atomic.Uint64 // payload frames' bytes taken off the connection
+	reported atomic.Uint64 // of them, acknowledged; reported <= taken
+	timer    *time.Timer
+	armed    atomic.Bool
+
+	// Guarded by turns.mu.
+	busy  bool
+	ctl   []byte // whole control frames waiting; len(ctl) <= maxQueued
+	spare []byte
+	pipe  pipe
+}
+
+func newLane(s *Session, t *turns, conn net.Conn, purpose wire.Purpose, epoch uint32) *lane {
+	l := &lane{
+		s: s, turns: t, conn: conn, purpose: purpose, epoch: epoch,
+		in:   bufio.NewReaderSize(conn, readBuffer),
+		wake: make(chan struct{}, 1), gone: make(chan struct{}),
+		pipe: pipe{window: uint64(s.cfg.PipeWindow), max: uint64(s.cfg.MaxPipeWindow)},
+	}
+	if a := conn.RemoteAddr(); a != nil {
+		l.where = a.String()
+	}
+	l.heard.Store(time.Now().UnixNano())
+	return l
+}
+
+// start begins reading and writing; s.wg counts both goroutines.
+func (l *lane) start() {
+	l.s.wg.Add(2)
+	go func() { defer l.s.wg.Done(); l.write() }()
+	go func() { defer l.s.wg.Done(); l.run() }()
+}
+
+// fail closes the lane with a cause, which its reader will report.
+func (l *lane) fail(err error) {
+	l.cause.CompareAndSwap(nil, &err)
+	l.close()
+}
+
+// close is final and idempotent.
+func (l *lane) close() {
+	l.once.Do(func() {
+		close(l.gone)
+		l.conn.Close()
+	})
+}
+
+func (l *lane) kick() {
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}
+
+// enqueue queues whole control frames; somebody must kick or push afterwards.
+// It does no I/O and may be called with Session.mu held.
+func (l *lane) enqueue(frames []byte) {
+	t := l.turns
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(l.ctl)+len(frames) > maxQueued {
+		l.fail(fault.New("queue control frame", fault.Overloaded, "the peer does not read: over %d bytes wait", maxQueued))
+		return
+	}
+	l.ctl = append(l.ctl, frames...)
+}
+
+// push writes what waits, if nobody is writing; readers must not call it.
+func (l *lane) push() {
+	t := l.turns
+	t.mu.Lock()
+	if l.busy || len(l.ctl) == 0 {
+		t.mu.Unlock()
+		return
+	}
+	l.busy = true
+	t.mu.Unlock()
+	l.flush()
+	t.release(l)
+}
+
+// post is enqueue and push for goroutines that may write, enqueue and kick for
+// readers and timers.
+func (l *lane) post(frames []byte, direct bool) {
+	l.enqueue(frames)
+	if direct {
+		l.push()
+	} else {
+		l.kick()
+	}
+}
+
+// farewell tells the peer why the session ends, as far as that is possible.
+func (l *lane) farewell(err error) {
+	body := wire.Close{Kind: uint16(fault.KindOf(err)), Text: fault.Text(err)}
+	frame, ferr := wire.AppendControl(nil, wire.TypeClose, 0, &body)
+	if ferr == nil {
+		l.conn.SetWriteDeadline(time.Now().Add(time.Second))
+		l.post(frame, true)
+	}
+}
+
+// flush writes the waiting control frames; the caller has the turn.
+func (l *lane) flush() bool {
+	t := l.turns
+	t.mu.Lock()
+	frames := l.ctl
+	if len(frames) == 0 {
+		t.mu.Unlock()
+		return true
+	}
+	l.ctl, l.spare = l.spare[:0], nil
+	t.mu.Unlock()
+	_, err := l.conn.Write(frames)
+	t.mu.Lock()
+	if cap(frames) <= 64*KiB {
+		l.spare = frames[:0]
+	}
+	t.mu.Unlock()
+	if err != nil {
+		l.s.lose(l, fault.Wrap("write", l.where, lost(err)))
+	}
+	return err == nil
+}
+
+// send writes one payload frame; the caller has the turn and loses it.
+func (l *lane) send(frame []byte) bool {
+	t := l.turns
+	defer t.release(l)
+	if !l.flush() {
+		return false
+	}
+	t.mu.Lock()
+	l.pipe.written += uint64(len(frame))
+	t.mu.Unlock()
+	if _, err := l.conn.Write(frame); err != nil {
+		l.s.lose(l, fault.Wrap("write", l.where, lost(err)))
+		return false
+	}
+	return true
+}
+
+// write sends what nobody else has sent.
+func (l *lane) write() {
+	for {
+		select {
+		case <-l.wake:
+			l.push()
+		case <-l.gone:
+			return
+		}
+	}
+}
+
+// run reads frames until the connection ends, then tells the session.
+func (l *lane) run() {
+	err := l.readFrames()
+	if c := l.cause.Load(); c != nil {
+		err = *c
+	}
+	if l.timer != nil {
+		l.timer.Stop()
+	}
+	l.s.lose(l, err)
+}
+
+func (l *lane) readFrames() error {
+	var head [wire.HeaderSize]byte
+	for {
+		if _, err := io.ReadFull(l.in, head[:]); err != nil {
+			return fault.Wrap("read", l.where, lost(err))
+		}
+		l.heard.Store(time.Now().UnixNano())
+		h, err := wire.ParseHeader(head[:])
+		if err != nil {
+			return err
+		}
+		if err := l.dispatch(h); err != nil {
+			return err
+		}
+	}
+}
+
+// took books a payload frame and acknowledges when enough has gathered, or a
+// moment later.
+func (l *lane) took(n int) {
+	total := l.taken.Add(uint64(n))
+	if total-l.reported.Load() >= ackGrain {
+		l.report()
+		return
+	}
+	if l.armed.CompareAndSwap(false, true) {
+		if l.timer == nil {
+			l.timer = time.AfterFunc(ackDelay, func() { l.armed.Store(false); l.report() })
+		} else {
+			l.timer.Reset(ackDelay)
+		}
+	}
+}
+
+func (l *lane) report() {
+	total := l.taken.Load()
+	if l.reported.Swap(total) == total {
+		return
+	}
+	l.post(wire.AppendPipeAck(nil, total), false)
+}
+
+// lost marks an error of a connection as such: whatever the operating system
+// calls it, for the session it means that this connection is over.
+func lost(err error) error {
+	if k := fault.KindOf(err); k == fault.Lost || k == fault.DeadPeer {
+		return err
+	}
+	return &fault.Error{Op: "connection", Kind: fault.Lost, Err: err}
+}

@@ -1,0 +1,459 @@
+package flow
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/pannier/pannier/flow/wire"
+	"github.com/pannier/pannier/spec/fault"
+)
+
+// Open says what a stream is for. Kind and Meta belong to the users of flow.
+//
+// Compression is decided by whoever sends the blocks.
+type Open struct {
+	Kind string // at most 64 bytes; "grpc" is flow's own
+	Meta []byte // at most 32 KiB
+
+	// Block streams only.
+	Send      bool        // the opener is the source
+	Start     int64       // proposed offset of the first block
+	BlockSize int         // proposed; 0 = what fits the node and its load
+	Compress  Compression // of the blocks this end sends
+
+	Class wire.Class // byte streams only: how urgent; zero = relay
+}
+
+// minBlock is the smallest block size ever agreed on.
+const minBlock = 4 * KiB
+
+// chooseBlock proposes a block size: the configured one, halved until four
+// blocks for every stream fit the session's budget, but at least 16 KiB.
+// Where all share one connection, small calls should not wait for a big block.
+func (s *Session) chooseBlock(wish int) int {
+	if wish == 0 {
+		wish = s.cfg.BlockSize
+		if s.single {
+			wish = min(wish, 64*KiB)
+		}
+	}
+	fair := s.cfg.SessionBudget / 4 / (len(s.streams) + 1)
+	for wish > 16*KiB && wish > fair {
+		wish /= 2
+	}
+	if s.limits.frame > 0 {
+		wish = min(wish, s.limits.frame)
+	}
+	return max(wish, minBlock)
+}
+
+// chooseWindow is what a new sink grants: at least four blocks if the budget
+// allows it, at least one in any case. Session.mu is held.
+func (s *Session) chooseWindow(block int) int64 {
+	w := max(s.cfg.Window, 4*block)
+	for w > block && !s.affords(int64(w)) {
+		w /= 2
+	}
+	return int64(max(w, block))
+}
+
+// OpenBlocks opens a block stream and waits until the peer has accepted it. A
+// refusal is a *fault.Error with Side Peer.
+func (s *Session) OpenBlocks(ctx context.Context, o Open) (*BlockStream, error) {
+	if o.Start < 0 || o.BlockSize < 0 || o.BlockSize > wire.MaxFrame || o.BlockSize != 0 && o.BlockSize < minBlock {
+		return nil, fault.New("open stream", fault.Invalid, "Start is %d and BlockSize %d; Start is 0 or more, BlockSize 0 or %d to %d", o.Start, o.BlockSize, minBlock, wire.MaxFrame)
+	}
+	s.wantLanes(s.cfg.Lanes)
+	if err := s.admitOwn(ctx); err != nil {
+		return nil, err
+	}
+	b := newBlockStream(s, true, o.Send)
+	b.start, b.block = o.Start, s.chooseBlock(o.BlockSize)
+	b.squash.mode = o.Compress
+	msg := wire.Open{Kind: o.Kind, Blocks: true, Send: o.Send, BlockSize: uint32(b.block), Start: uint64(o.Start), Class: uint8(wire.ClassBulk), Meta: o.Meta}
+	if !o.Send {
+		b.window = s.chooseWindow(b.block)
+		b.limit, b.lives = b.start+b.window, s.epoch
+		s.adjust(b.window)
+		msg.Window = uint64(b.window)
+	}
+	id, err := s.register(b, &msg)
+	b.id = id
+	s.mu.Unlock()
+	if err != nil {
+		s.end1(b, err)
+		return nil, err
+	}
+	s.push()
+	if err := b.awaitAccept(ctx); err != nil {
+		b.Reset(err)
+		return nil, err
+	}
+	return b, nil
+}
+
+// end1 ends a stream that was never registered.
+func (s *Session) end1(st stream, err error) {
+	s.mu.Lock()
+	st.end(err)
+	s.mu.Unlock()
+}
+
+func newBlockStream(s *Session, mine, source bool) *BlockStream {
+	return &BlockStream{
+		s: s, mine: mine, source: source, began: time.Now(),
+		done: make(chan struct{}), wake: make(chan struct{}, 1),
+		sinkHalf: sinkHalf{early: map[int64]arrival{}},
+	}
+}
+
+func (b *BlockStream) awaitAccept(ctx context.Context) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for {
+		switch {
+		case b.closed:
+			return b.overErr()
+		case b.accepted:
+			return nil
+		}
+		if err := b.wait(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// onAccept finishes an opening that this side began.
+func (b *BlockStream) onAccept(body []byte) error {
+	var a wire.Accept
+	if err := wire.Decode(body, &a); err != nil {
+		return err
+	}
+	b.s.mu.Lock()
+	defer b.s.mu.Unlock()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.mine || b.accepted || int(a.BlockSize) > b.block || a.BlockSize < minBlock || a.Start > wire.MaxOffset || a.Window > wire.MaxOffset {
+		return broken("read", "ACCEPT of stream %d with block size %d, window %d", b.id, a.BlockSize, a.Window)
+	}
+	if b.closed {
+		return nil
+	}
+	b.accepted, b.meta = true, a.Meta
+	b.start, b.block = int64(a.Start), int(a.BlockSize)
+	b.signal()
+	if b.source {
+		if int64(a.Window) < int64(b.block) {
+			return broken("read", "ACCEPT of stream %d grants less than a block", b.id)
+		}
+		b.sourceReady(int64(a.Window), a.Root, b.s.epoch)
+		return nil
+	}
+	return b.sinkReady(a.Root)
+}
+
+// admitOwn waits until one more stream may be opened. On success Session.mu is
+// held.
+func (s *Session) admitOwn(ctx context.Context) error {
+	s.mu.Lock()
+	for {
+		switch {
+		case s.state == over:
+			err := s.err
+			s.mu.Unlock()
+			return err
+		case s.draining || s.peerDrain:
+			s.mu.Unlock()
+			return fault.New("open stream", fault.Draining, "the session takes no new streams")
+		case s.state == up && s.synced && (s.limits.streams == 0 || s.ownOpen < s.limits.streams):
+			return nil
+		}
+		if err := s.wait(ctx); err != nil {
+			s.mu.Unlock()
+			return err
+		}
+	}
+}
+
+// register gives a stream its id and queues its OPEN, in one step, so that ids
+// reach the peer in order. Session.mu is held.
+func (s *Session) register(st stream, msg *wire.Open) (uint32, error) {
+	id := s.lastOwn + 2
+	if s.lastOwn == 0 {
+		id = 2
+		if s.dialer != nil {
+			id = 1
+		}
+	}
+	if id > 1<<31 {
+		return 0, fault.New("open stream", fault.Overloaded, "the session has used up its stream ids; make a new one")
+	}
+	frame, err := wire.AppendControl(nil, wire.TypeOpen, id, msg)
+	if err != nil {
+		return 0, err
+	}
+	s.lastOwn = id
+	s.streams[id] = st
+	s.ownOpen++
+	s.stats.opened.Add(1)
+	switch t := st.(type) { // the id must be there before the first frame can come back
+	case *BlockStream:
+		t.id = id
+	case *ByteStream:
+		t.id = id
+	}
+	s.control.enqueue(frame)
+	return id, nil
+}
+
+// push writes what waits on the control lane.
+func (s *Session) push() {
+	s.mu.Lock()
+	l := s.control
+	s.mu.Unlock()
+	if l != nil {
+		l.push()
+	}
+}
+
+// Incoming is a stream that the peer has opened and this side has not yet
+// accepted or refused; do one of the two.
+type Incoming struct {
+	Open
+	Blocks bool // a block stream
+
+	s      *Session
+	id     uint32
+	window int64 // granted to us, if we become the source; to a byte stream's writer
+
+	mu   sync.Mutex
+	used bool // accepted or refused
+	over error
+}
+
+// AcceptStream waits for the next stream that the peer opens.
+func (s *Session) AcceptStream(ctx context.Context) (*Incoming, error) {
+	for {
+		select {
+		case in := <-s.incoming:
+			if in.usable() {
+				return in, nil
+			}
+		case <-s.ctx.Done():
+			return nil, s.Err()
+		case <-ctx.Done():
+			return nil, fault.Wrap("accept stream", "", context.Cause(ctx))
+		}
+	}
+}
+
+func (i *Incoming) lost() bool {
+	i.end(fault.New("accept stream", fault.Lost, "the connection went away"))
+	return false
+}
+
+func (i *Incoming) end(err error) {
+	i.mu.Lock()
+	if i.over == nil {
+		i.over = err
+	}
+	i.mu.Unlock()
+}
+
+func (i *Incoming) own() bool { return false }
+
+func (i *Incoming) usable() bool { i.mu.Lock(); defer i.mu.Unlock(); return i.over == nil && !i.used }
+
+// take marks the stream as dealt with. Session.mu is held.
+func (i *Incoming) take() error {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.over != nil {
+		return i.over
+	}
+	if i.used {
+		return fault.New("accept stream", fault.Invalid, "accepted or refused before")
+	}
+	i.used = true
+	return nil
+}
+
+// opened handles OPEN in a reader.
+func (s *Session) opened(l *lane, id uint32, body []byte) error {
+	var o wire.Open
+	if err := wire.Decode(body, &o); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	if s.state != up || s.epoch != l.epoch {
+		s.mu.Unlock()
+		return errEpochOver
+	}
+	if s.isOwn(id) || id <= s.lastPeer {
+		s.mu.Unlock()
+		return broken("read", "OPEN of stream %d after %d", id, s.lastPeer)
+	}
+	if o.Blocks && (o.BlockSize < minBlock || o.BlockSize > wire.MaxFrame || !o.Send && o.Window < uint64(o.BlockSize)) {
+		s.mu.Unlock()
+		return broken("read", "OPEN of stream %d with block size %d, window %d", id, o.BlockSize, o.Window)
+	}
+	s.lastPeer = id
+	in := &Incoming{
+		s: s, id: id, Blocks: o.Blocks, window: int64(o.Window),
+		Open: Open{Kind: o.Kind, Meta: o.Meta, Send: o.Send, Start: int64(o.Start), BlockSize: int(o.BlockSize), Class: wire.Class(o.Class)},
+	}
+	err := s.queueIncoming(in)
+	s.mu.Unlock()
+	if err != nil {
+		s.stats.refused.Add(1)
+		s.post(resetFrame(id, err), false)
+	}
+	return nil
+}
+
+// queueIncoming puts a new stream where somebody will find it. Session.mu is held.
+func (s *Session) queueIncoming(in *Incoming) error {
+	switch {
+	case s.draining:
+		return fault.New("accept stream", fault.Draining, "the node takes no new streams")
+	case s.peerOpen >= s.cfg.MaxStreams:
+		return fault.New("accept stream", fault.Overloaded, "%d streams are open", s.peerOpen)
+	case in.Kind == kindRPC && !in.Blocks:
+		if s.home == nil {
+			return fault.New("accept stream", fault.Unsupported, "this end serves no gRPC")
+		}
+		s.streams[in.id] = in
+		s.peerOpen++
+		b, frame, err := in.acceptBytes(nil)
+		if err != nil {
+			s.forget(in.id, in)
+			return err
+		}
+		s.control.enqueue(frame)
+		s.control.kick()
+		s.home.queueRPC(b, s)
+		return nil
+	}
+	select {
+	case s.incoming <- in:
+		s.streams[in.id] = in
+		s.peerOpen++
+		return nil
+	default:
+		return fault.New("accept stream", fault.Overloaded, "%d streams wait to be accepted", maxPending)
+	}
+}
+
+// flushIncoming empties the queue when the connections are gone. Session.mu is held.
+func (s *Session) flushIncoming(err error) {
+	for {
+		select {
+		case in := <-s.incoming:
+			in.end(err)
+		default:
+			return
+		}
+	}
+}
+
+// Refuse tells the opener why not.
+func (i *Incoming) Refuse(err error) {
+	i.s.mu.Lock()
+	if i.take() != nil {
+		i.s.mu.Unlock()
+		return
+	}
+	i.s.forget(i.id, i)
+	i.s.mu.Unlock()
+	i.s.stats.refused.Add(1)
+	i.s.post(resetFrame(i.id, err), true)
+}
+
+// AcceptBlocks is how the accepting side answers a block stream. Zero values
+// keep what the opener proposed.
+type AcceptBlocks struct {
+	Meta      []byte
+	Start     int64       // -1 = as proposed
+	BlockSize int         // smaller than proposed, or 0
+	Root      Root        // of everything before Start, when Start continues something
+	Compress  Compression // of the blocks this end sends
+}
+
+// AcceptBlocks accepts a block stream.
+func (i *Incoming) AcceptBlocks(a AcceptBlocks) (*BlockStream, error) {
+	if !i.Blocks {
+		return nil, fault.New("accept stream", fault.Invalid, "it is a byte stream; use AcceptBytes")
+	}
+	i.s.wantLanes(i.s.cfg.Lanes)
+	s := i.s
+	b := newBlockStream(s, false, !i.Send)
+	b.id, b.meta, b.start, b.accepted = i.id, i.Meta, i.Start, true
+	b.squash.mode = a.Compress
+	if a.Start >= 0 {
+		b.start = a.Start
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := i.take(); err != nil {
+		return nil, err
+	}
+	b.block = min(i.BlockSize, s.chooseBlock(a.BlockSize))
+	msg := wire.Accept{BlockSize: uint32(b.block), Start: uint64(b.start), Root: a.Root, Meta: a.Meta}
+	if b.source {
+		b.sourceReady(i.window, a.Root, s.epoch)
+	} else {
+		b.window = s.chooseWindow(b.block)
+		b.lives = s.epoch
+		s.adjust(b.window)
+		msg.Window = uint64(b.window)
+		if err := b.sinkReady(a.Root); err != nil {
+			return nil, err
+		}
+	}
+	frame, err := wire.AppendControl(nil, wire.TypeAccept, i.id, &msg)
+	if err != nil {
+		b.end(err)
+		s.forget(i.id, i)
+		return nil, err
+	}
+	s.streams[i.id] = b
+	s.stats.accepted.Add(1)
+	s.control.enqueue(frame)
+	s.control.kick()
+	return b, nil
+}
+
+// AcceptBytes accepts a byte stream.
+func (i *Incoming) AcceptBytes(meta []byte) (*ByteStream, error) {
+	if i.Blocks {
+		return nil, fault.New("accept stream", fault.Invalid, "it is a block stream; use AcceptBlocks")
+	}
+	i.s.mu.Lock()
+	defer i.s.mu.Unlock()
+	b, frame, err := i.acceptBytes(meta)
+	if err != nil {
+		return nil, err
+	}
+	i.s.control.enqueue(frame)
+	i.s.control.kick()
+	return b, nil
+}
+
+// acceptBytes makes the stream and its ACCEPT. Session.mu is held.
+func (i *Incoming) acceptBytes(meta []byte) (*ByteStream, []byte, error) {
+	if err := i.take(); err != nil {
+		return nil, nil, err
+	}
+	b := newByteStream(i.s, false, i.Class)
+	b.id, b.meta, b.accepted, b.granted = i.id, i.Meta, true, i.window
+	i.s.adjust(b.window)
+	frame, err := wire.AppendControl(nil, wire.TypeAccept, i.id, &wire.Accept{Window: uint64(b.window), Meta: meta})
+	if err != nil {
+		b.end(err)
+		return nil, nil, err
+	}
+	i.s.streams[i.id] = b
+	i.s.stats.accepted.Add(1)
+	return b, frame, nil
+}

@@ -1,0 +1,394 @@
+package flow
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/pannier/pannier/flow/wire"
+	"github.com/pannier/pannier/spec/fault"
+)
+
+// ID names a session; Token proves that a connection belongs to it. Both are
+// random; the token is a secret of the two ends.
+type (
+	ID    [16]byte
+	Token [16]byte
+)
+
+func (id ID) String() string { return hex.EncodeToString(id[:4]) }
+
+// A Dialer makes the connections of a session.
+type Dialer interface {
+	// Dial makes one more connection, ready for the handshake.
+	Dial(ctx context.Context) (net.Conn, error)
+	// Single reports that only one connection can exist at a time: a FIFO
+	// pair, a command's stdin and stdout, an in-memory pipe.
+	Single() bool
+}
+
+// state of a session. Legal moves:
+//
+//	up --connection fails--> lost --new connections--> up
+//	up, lost --Close, CLOSE, protocol error, ResumeTimeout--> over
+type state uint8
+
+const (
+	up    state = iota + 1 // lanes of the current epoch work
+	lost_                  // no lanes; the connector dials, the acceptor waits
+	over                   // err says why; nothing leaves this state
+)
+
+// Session is one relation of two nodes. All methods may be called at the same
+// time. Close it when done: its goroutines end, and Close waits for them.
+type Session struct {
+	cfg     Config
+	dialer  Dialer    // nil on the accepting side
+	home    *Acceptor // nil on the dialling side
+	id      ID
+	token   Token
+	single  bool
+	created time.Time
+
+	ctx    context.Context // ends with the session
+	cancel context.CancelFunc
+	wg     sync.WaitGroup // every goroutine of the session
+	rtt    atomic.Int64   // shortest round trip seen, ns
+	late   lateBudget
+	calm   governor
+	stats  counters
+
+	mu       sync.Mutex
+	state    state
+	err      error // why over; nil until then
+	peer     Peer
+	node     [16]byte // the peer's process
+	limits   peerLimits
+	epoch    uint32
+	control  *lane // of the current epoch, nil unless up
+	lanes    []*lane
+	turns    *turns
+	synced   bool // the peer's RESUME of this epoch has been booked
+	dialing  bool // a bulk lane is being made
+	noLaneAt time.Time
+
+	streams   map[uint32]stream
+	lastOwn   uint32 // highest id this side has opened
+	lastPeer  uint32 // highest id the peer has opened
+	ownOpen   int
+	peerOpen  int
+	granted   int // granted and not consumed over all streams
+	draining  bool
+	peerDrain bool
+	changed   chan struct{} // closed and replaced when any of this changes
+
+	incoming chan *Incoming // opened by the peer, not yet accepted; capacity maxPending
+}
+
+// maxPending is how many streams the peer may open before they are accepted.
+const maxPending = 128
+
+// peerLimits is what the peer announced.
+type peerLimits struct {
+	window  int64
+	frame   int
+	streams int
+}
+
+// stream is what a session needs of either kind of stream. The methods are
+// called with Session.mu held and must not call back.
+type stream interface {
+	// lost: the connections are gone. It reports whether the stream waits for
+	// new ones; otherwise it has ended.
+	lost() bool
+	// end: the stream is over with this error.
+	end(err error)
+	// own reports whether this side opened it.
+	own() bool
+}
+
+func newSession(cfg Config) *Session {
+	s := &Session{
+		cfg: cfg, created: time.Now(), streams: map[uint32]stream{},
+		changed: make(chan struct{}), incoming: make(chan *Incoming, maxPending),
+	}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.rtt.Store(int64(time.Second))
+	return s
+}
+
+// ID is the session's name, the same at both ends.
+func (s *Session) ID() ID { return s.id }
+
+// Token is the session's secret.
+func (s *Session) Token() Token { return s.token }
+
+// Peer is who the other end is.
+func (s *Session) Peer() Peer {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.peer
+}
+
+// RTT is the shortest round trip measured; one second before the first.
+func (s *Session) RTT() time.Duration { return time.Duration(s.rtt.Load()) }
+
+// Done is closed when the session is over.
+func (s *Session) Done() <-chan struct{} { return s.ctx.Done() }
+
+// Err says why the session is over; nil before.
+func (s *Session) Err() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.err
+}
+
+// Draining reports whether either end wants no new streams.
+func (s *Session) Draining() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.draining || s.peerDrain || s.state == over
+}
+
+// Close ends the session and every stream on it, tells the peer if it can,
+// and waits for the session's goroutines.
+func (s *Session) Close() error {
+	s.finish(fault.New("session", fault.Canceled, "closed here"), true)
+	s.wg.Wait()
+	return nil
+}
+
+// broadcast wakes everybody who waits for a change. Callers hold mu.
+func (s *Session) broadcast() {
+	close(s.changed)
+	s.changed = make(chan struct{})
+}
+
+// wait waits with mu unlocked for the next change; mu is held before and after.
+func (s *Session) wait(ctx context.Context) error {
+	c := s.changed
+	s.mu.Unlock()
+	defer s.mu.Lock()
+	select {
+	case <-c:
+		return nil
+	case <-ctx.Done():
+		return fault.Wrap("wait for session", s.id.String(), context.Cause(ctx))
+	}
+}
+
+// attach makes the lanes of a new epoch out of its control connection.
+func (s *Session) attach(conn net.Conn, epoch uint32, peer Peer, node [16]byte, lim peerLimits) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.state == over || epoch <= s.epoch && s.epoch != 0 {
+		return false
+	}
+	s.loseLocked(fault.New("session", fault.Lost, "replaced by a newer connection"))
+	resumed := s.epoch != 0
+	s.state, s.epoch, s.peer, s.node, s.limits = up, epoch, peer, node, lim
+	s.turns = &turns{}
+	s.control = newLane(s, s.turns, conn, wire.Control, epoch)
+	s.lanes = []*lane{s.control}
+	s.synced = !resumed
+	s.turns.add(s.control)
+	if resumed {
+		s.postResume()
+		s.log("session resumed", "epoch", epoch)
+	}
+	s.control.start()
+	s.control.ping()
+	s.broadcast()
+	return true
+}
+
+// current reports whether epoch is the one whose lanes work.
+func (s *Session) current(epoch uint32) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.state == up && s.epoch == epoch
+}
+
+// awaits reports whether epoch is the one that may come next.
+func (s *Session) awaits(epoch uint32) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.state != over && s.epoch+1 == epoch
+}
+
+// attachBulk adds a bulk lane to the current epoch.
+func (s *Session) attachBulk(conn net.Conn, epoch uint32) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	bulk := len(s.lanes) - 1
+	if s.state != up || epoch != s.epoch || bulk >= 8 {
+		return false
+	}
+	l := newLane(s, s.turns, conn, wire.Bulk, epoch)
+	s.lanes = append(s.lanes, l)
+	l.start()
+	s.turns.add(l)
+	s.broadcast()
+	return true
+}
+
+// lose is the report of a lane that it failed. The first one of an epoch
+// counts; the error's Session and Kind say whether the session can go on.
+func (s *Session) lose(l *lane, err error) {
+	l.close()
+	s.mu.Lock()
+	if s.state != up || s.epoch != l.epoch {
+		s.mu.Unlock()
+		return
+	}
+	var e *fault.Error
+	if errors.As(err, &e) && e.Session || s.cfg.ResumeTimeout < 0 || s.draining && len(s.streams) == 0 {
+		s.mu.Unlock()
+		s.finish(err, true)
+		return
+	}
+	s.loseLocked(err)
+	s.mu.Unlock()
+}
+
+// loseLocked ends the current epoch and arranges for the next one.
+func (s *Session) loseLocked(err error) {
+	if s.state != up {
+		return
+	}
+	s.state = lost_
+	s.endEpoch()
+	for id, st := range s.streams {
+		if !st.lost() {
+			s.forget(id, st)
+		}
+	}
+	s.flushIncoming(err)
+	s.log("session lost its connections", "cause", err)
+	s.stats.losses.Add(1)
+	s.wg.Add(1)
+	if s.dialer != nil {
+		go s.redial(s.epoch, err)
+	} else {
+		go s.await(s.epoch, err)
+	}
+	s.broadcast()
+}
+
+func (s *Session) endEpoch() {
+	if s.turns != nil {
+		s.turns.end()
+	}
+	for _, l := range s.lanes {
+		l.close()
+	}
+	s.lanes, s.control = nil, nil
+}
+
+// await gives the connector its time to come back.
+func (s *Session) await(epoch uint32, cause error) {
+	defer s.wg.Done()
+	t := time.NewTimer(s.cfg.ResumeTimeout)
+	defer t.Stop()
+	for {
+		s.mu.Lock()
+		if s.state != lost_ || s.epoch != epoch {
+			s.mu.Unlock()
+			return
+		}
+		c := s.changed
+		s.mu.Unlock()
+		select {
+		case <-c:
+		case <-t.C:
+			s.finish(&fault.Error{Op: "resume session", Kind: fault.Lost, Subject: s.id.String(), Err: cause, Session: true}, false)
+			return
+		}
+	}
+}
+
+// finish ends the session for good; the first error counts.
+func (s *Session) finish(err error, tell bool) {
+	s.mu.Lock()
+	if s.state == over {
+		s.mu.Unlock()
+		return
+	}
+	wasUp := s.state == up
+	s.state, s.err = over, sessionError(err)
+	control := s.control
+	s.mu.Unlock()
+	if tell && wasUp && control != nil {
+		control.farewell(err)
+	}
+	s.mu.Lock()
+	s.endEpoch()
+	for id, st := range s.streams {
+		st.end(s.err)
+		s.forget(id, st)
+	}
+	s.flushIncoming(s.err)
+	s.cfg.Pool.release(s.granted)
+	s.granted = 0
+	s.cancel()
+	s.broadcast()
+	s.log("session over", "cause", err)
+	s.mu.Unlock()
+	if s.home != nil {
+		s.home.forget(s)
+	}
+}
+
+func sessionError(err error) error {
+	var e *fault.Error
+	if errors.As(err, &e) && e.Session {
+		return err
+	}
+	return &fault.Error{Op: "session", Kind: fault.KindOf(err), Err: err, Session: true}
+}
+
+// forget takes a stream out of the books. Callers hold mu.
+func (s *Session) forget(id uint32, st stream) {
+	if s.streams[id] != st {
+		return
+	}
+	delete(s.streams, id)
+	if st.own() {
+		s.ownOpen--
+	} else {
+		s.peerOpen--
+	}
+	s.broadcast()
+}
+
+// post sends control frames on the control lane of the current epoch; between
+// epochs they are dropped, because RESUME says everything anew.
+func (s *Session) post(frames []byte, direct bool) {
+	s.mu.Lock()
+	l := s.control
+	s.mu.Unlock()
+	if l != nil {
+		l.post(frames, direct)
+	}
+}
+
+func (s *Session) log(msg string, args ...any) {
+	s.cfg.Logger.LogAttrs(context.Background(), slog.LevelInfo, msg,
+		slog.String("session", s.id.String()), slog.String("peer", s.peer.Name), slog.Group("", args...))
+}
+
+// measured books a round trip.
+func (s *Session) measured(d time.Duration) {
+	d = max(d, time.Microsecond)
+	for {
+		old := s.rtt.Load()
+		if int64(d) >= old || s.rtt.CompareAndSwap(old, int64(d)) {
+			return
+		}
+	}
+}

@@ -1,0 +1,261 @@
+package flow
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/pannier/pannier/flow/wire"
+	"github.com/pannier/pannier/spec/fault"
+)
+
+// sourceHalf is the state of the sending end, guarded by BlockStream.mu.
+//
+//	durable <= received <= next <= granted
+type sourceHalf struct {
+	next     int64 // offset of the next block
+	granted  int64
+	received int64
+	durable  int64
+	epoch    uint32 // of the session, when next was last agreed
+	waiting  bool   // for the peer's RESUME
+	rewound  bool   // next went back, and Next has not said so yet
+	short    bool   // the last block has been sent
+	judged   bool   // the verdict is here
+	verdict  []byte
+}
+
+// Next waits until one more block may be sent and returns it, empty. After a
+// resumed session its Offset may be earlier than what was sent before.
+func (b *BlockStream) Next(ctx context.Context) (*Block, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for {
+		switch {
+		case b.closed:
+			return nil, b.overErr()
+		case !b.waiting && b.granted-b.next >= int64(b.block):
+			b.rewound = false
+			buf := b.s.cfg.Pool.get(b.block)
+			return &Block{Offset: b.next, Data: buf.payload(b.block), b: b, buf: buf, epoch: b.epoch}, nil
+		}
+		if err := b.wait(ctx); err != nil {
+			return nil, err
+		}
+	}
+}
+
+func (b *BlockStream) overErr() error {
+	if b.err != nil {
+		return b.err
+	}
+	return fault.New("transfer", fault.Canceled, "the stream is over")
+}
+
+// Drop gives a block of Next back unsent.
+func (blk *Block) Drop() {
+	blk.b.s.cfg.Pool.put(blk.buf)
+	blk.buf, blk.Data = nil, nil
+}
+
+// Send sends the first n bytes of a block; n < len(Data) makes it the last
+// one, n = 0 sends nothing. The block is the stream's again, whatever happens.
+// A lost connection is no error here: Next knows how it goes on.
+func (b *BlockStream) Send(ctx context.Context, blk *Block, n int) error {
+	defer blk.Drop()
+	if n == 0 {
+		return nil
+	}
+	content := blk.Data[:n]
+	head := wire.BlockHead{
+		Header: wire.Header{Class: wire.ClassBulk, Stream: b.id, Length: uint32(n)},
+		Offset: uint64(blk.Offset), Digest: blockDigest(content, blk.Offset),
+	}
+	if err := b.bookSend(blk, n, head.Digest); err != nil || blk.epoch == 0 {
+		return err
+	}
+	buf := blk.buf
+	if packed := b.squash.pack(&b.s.cfg, &head, content); packed != nil {
+		defer b.s.cfg.Pool.put(packed)
+		buf = packed
+	}
+	size := head.Size()
+	frame := buf.mem[headroom-size : headroom+int(head.Length)]
+	head.Put(frame)
+	t := b.s.turnsOf(blk.epoch)
+	if t == nil {
+		return nil
+	}
+	l, err := t.acquire(ctx, wire.ClassBulk)
+	if errors.Is(err, errEpochOver) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if l.send(frame) {
+		b.bookSent(n, int(head.Length))
+	}
+	return nil
+}
+
+// bookSend moves next. It clears blk.epoch when the block belongs to the past.
+func (b *BlockStream) bookSend(blk *Block, n int, digest uint64) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return b.overErr()
+	}
+	if blk.epoch != b.epoch || b.waiting {
+		blk.epoch = 0
+		return nil
+	}
+	if blk.Offset != b.next || b.short && blk.Offset >= b.folded {
+		return fault.New("send block", fault.Invalid, "block at %d where %d is next, or after a short one", blk.Offset, b.next)
+	}
+	if blk.Offset == b.folded {
+		b.root = b.root.fold(blk.Offset, n, digest)
+		b.folded += int64(n)
+	}
+	b.short = b.short || n < b.block
+	b.next = blk.Offset + int64(n)
+	return nil
+}
+
+func (b *BlockStream) bookSent(n, onWire int) {
+	b.mu.Lock()
+	b.stats.Blocks++
+	b.stats.Bytes += int64(n)
+	b.stats.WireBytes += int64(onWire)
+	b.mu.Unlock()
+	b.s.stats.blocksOut.Add(1)
+	b.s.stats.bytesOut.Add(int64(n))
+	b.s.stats.wireOut.Add(int64(onWire))
+}
+
+// turnsOf is where frames of an epoch queue; nil if the epoch is over.
+func (s *Session) turnsOf(epoch uint32) *turns {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.state != up || s.epoch != epoch {
+		return nil
+	}
+	return s.turns
+}
+
+// End says that everything has been sent. The trailer, at most 32 KiB, is the
+// sink's to read after its io.EOF.
+func (b *BlockStream) End(trailer []byte) error {
+	b.mu.Lock()
+	if b.closed || b.rewound {
+		err := b.err
+		b.mu.Unlock()
+		return err
+	}
+	end := wire.End{Total: uint64(b.next), Root: b.root, Trailer: trailer}
+	b.mu.Unlock()
+	frame, err := wire.AppendControl(nil, wire.TypeEnd, b.id, &end)
+	if err != nil {
+		return err
+	}
+	b.s.post(frame, true)
+	return nil
+}
+
+// Verdict waits for the sink's verdict after End. ErrRewound: go back to Next.
+func (b *BlockStream) Verdict(ctx context.Context) ([]byte, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for {
+		switch {
+		case b.judged:
+			return b.verdict, nil
+		case b.closed:
+			return nil, b.overErr()
+		case b.rewound:
+			return nil, ErrRewound
+		}
+		if err := b.wait(ctx); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// Received is the offset up to which the sink has taken blocks, as last reported.
+func (b *BlockStream) Received() int64 { b.mu.Lock(); defer b.mu.Unlock(); return b.received }
+
+// Durable is the offset up to which the sink has synced, as last reported.
+func (b *BlockStream) Durable() int64 { b.mu.Lock(); defer b.mu.Unlock(); return b.durable }
+
+func (b *BlockStream) credit(granted, received uint64) (bool, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.source || !b.accepted || received > uint64(b.next) || granted > wire.MaxOffset {
+		return false, broken("read", "CREDIT %d, received %d, where %d were sent", granted, received, b.next)
+	}
+	raised := int64(granted) > b.granted || int64(received) > b.received
+	b.granted, b.received = max(b.granted, int64(granted)), max(b.received, int64(received))
+	b.signal()
+	return raised, nil
+}
+
+func (b *BlockStream) onDurable(n uint64) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.source || !b.accepted || n > uint64(b.next) {
+		return broken("read", "DURABLE %d where %d were sent", n, b.next)
+	}
+	b.durable = max(b.durable, int64(n))
+	b.received = max(b.received, b.durable)
+	return nil
+}
+
+func (b *BlockStream) onVerdict(body []byte) error {
+	var v wire.Verdict
+	if err := wire.Decode(body, &v); err != nil {
+		return err
+	}
+	b.s.mu.Lock()
+	b.mu.Lock()
+	if !b.source || !b.accepted {
+		b.mu.Unlock()
+		b.s.mu.Unlock()
+		return broken("read", "VERDICT for stream %d, which sends nothing", b.id)
+	}
+	b.judged, b.verdict = true, v.Body
+	b.received = b.next
+	b.mu.Unlock()
+	b.end(nil)
+	b.s.forget(b.id, b)
+	l := b.s.control
+	b.s.mu.Unlock()
+	if l != nil {
+		l.post(resetFrame(b.id, nil), false)
+	}
+	return nil
+}
+
+// resumed puts the stream where the peer stands. Session.mu is held.
+func (b *BlockStream) resumed(e wire.ResumeStream, epoch uint32) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.source {
+		r := int64(e.Received)
+		if e.Received > wire.MaxOffset || r < b.received || r > max(b.folded, b.next) || e.Window > wire.MaxOffset {
+			return broken("read", "RESUME at %d of stream %d, which has %d acknowledged and %d sent", e.Received, b.id, b.received, b.folded)
+		}
+		b.next, b.received, b.durable = r, r, max(b.durable, int64(min(e.Durable, e.Received)))
+		b.granted, b.epoch, b.waiting = int64(e.Window), epoch, false
+		b.short = b.short && r >= b.folded
+	}
+	b.signal()
+	return nil
+}
+
+// sourceReady prepares the sending half once the stream is agreed. mu is held.
+func (b *BlockStream) sourceReady(window int64, root Root, epoch uint32) {
+	b.next, b.received, b.durable = b.start, b.start, b.start
+	b.folded, b.root = b.start, root
+	b.granted, b.epoch = b.start+window, epoch
+	b.began = time.Now()
+}

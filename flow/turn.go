@@ -1,0 +1,213 @@
+package flow
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/pannier/pannier/flow/wire"
+	"github.com/pannier/pannier/spec/fault"
+)
+
+// turns decides who writes next on which lane of a session's epoch. Whoever
+// has the turn calls Write itself: no frame changes goroutines on its way out.
+//
+//	control frames   always next, on every lane
+//	interactive      before relay and bulk, but at most burst in a row
+//	relay, bulk      first come, first served, while the pipe window has room
+type turns struct {
+	mu    sync.Mutex
+	lanes []*lane
+	queue [4][]*turn // by class; [ClassControl] stays empty
+	row   int        // interactive frames granted in a row while others waited
+	over  bool
+}
+
+// burst is how many interactive frames may pass waiting bulk frames in a row.
+const burst = 4
+
+// turn is one goroutine's wish to write one frame.
+type turn struct {
+	class wire.Class
+	ready chan *lane // gets the lane, or nil when the epoch is over; capacity 1
+}
+
+// carries reports whether frames of a class may travel on l. Bytes of a byte
+// stream need order and stay on the control lane; blocks have offsets and use
+// bulk lanes as soon as there are any.
+func (t *turns) carries(l *lane, class wire.Class) bool {
+	if class == wire.ClassBulk {
+		return l.purpose == wire.Bulk || len(t.lanes) == 1
+	}
+	return l.purpose == wire.Control
+}
+
+func (t *turns) fits(l *lane, class wire.Class) bool {
+	return !l.busy && t.carries(l, class) && (class < wire.ClassRelay || l.pipe.room())
+}
+
+// acquire waits for a turn. The returned lane is the caller's until release.
+func (t *turns) acquire(ctx context.Context, class wire.Class) (*lane, error) {
+	t.mu.Lock()
+	if t.over {
+		t.mu.Unlock()
+		return nil, errEpochOver
+	}
+	if len(t.queue[class]) == 0 {
+		for _, l := range t.lanes {
+			if t.fits(l, class) {
+				l.busy = true
+				t.mu.Unlock()
+				return l, nil
+			}
+		}
+	}
+	w := &turn{class: class, ready: make(chan *lane, 1)}
+	t.queue[class] = append(t.queue[class], w)
+	t.mu.Unlock()
+	select {
+	case l := <-w.ready:
+		if l == nil {
+			return nil, errEpochOver
+		}
+		return l, nil
+	case <-ctx.Done():
+		t.abandon(w)
+		return nil, fault.Wrap("write", "", context.Cause(ctx))
+	}
+}
+
+// errEpochOver tells a writer that the connections are gone; what follows is
+// decided by the session's state.
+var errEpochOver = fault.New("write", fault.Lost, "the connections of this session are gone")
+
+// abandon takes a wish back, also when it was granted in the same moment.
+func (t *turns) abandon(w *turn) {
+	t.mu.Lock()
+	for i, q := range t.queue[w.class] {
+		if q == w {
+			t.queue[w.class] = append(t.queue[w.class][:i], t.queue[w.class][i+1:]...)
+			t.mu.Unlock()
+			return
+		}
+	}
+	t.mu.Unlock()
+	if l := <-w.ready; l != nil {
+		t.release(l)
+	}
+}
+
+// release gives the lane to the next in turn, or to nobody.
+func (t *turns) release(l *lane) {
+	t.mu.Lock()
+	l.busy = false
+	t.grant(l)
+	kick := !l.busy && len(l.ctl) > 0
+	t.mu.Unlock()
+	if kick {
+		l.kick()
+	}
+}
+
+// grant hands an idle lane to a waiting writer, if one fits. Callers hold mu.
+func (t *turns) grant(l *lane) {
+	if l.busy || t.over {
+		return
+	}
+	for _, class := range t.order() {
+		if len(t.queue[class]) == 0 || !t.fits(l, class) {
+			continue
+		}
+		w := t.queue[class][0]
+		t.queue[class] = t.queue[class][1:]
+		l.busy = true
+		w.ready <- l
+		return
+	}
+}
+
+func (t *turns) order() [3]wire.Class {
+	waiting := len(t.queue[wire.ClassRelay])+len(t.queue[wire.ClassBulk]) > 0
+	if len(t.queue[wire.ClassInteractive]) > 0 && waiting {
+		if t.row++; t.row > burst {
+			t.row = 0
+			return [3]wire.Class{wire.ClassRelay, wire.ClassBulk, wire.ClassInteractive}
+		}
+	}
+	return [3]wire.Class{wire.ClassInteractive, wire.ClassRelay, wire.ClassBulk}
+}
+
+// add lets a new lane take part.
+func (t *turns) add(l *lane) {
+	t.mu.Lock()
+	t.lanes = append(t.lanes, l)
+	t.grant(l)
+	t.mu.Unlock()
+}
+
+// end wakes everybody with the news that the epoch is over.
+func (t *turns) end() {
+	t.mu.Lock()
+	t.over = true
+	for class := range t.queue {
+		for _, w := range t.queue[class] {
+			w.ready <- nil
+		}
+		t.queue[class] = nil
+	}
+	t.mu.Unlock()
+}
+
+// acked books what the peer's reader has taken off lane l.
+func (t *turns) acked(l *lane, total uint64, rtt time.Duration, now time.Time) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !l.pipe.ack(total, rtt, now) {
+		return false
+	}
+	t.grant(l)
+	return true
+}
+
+// pipe is the window of bytes written to a lane and not yet taken off it by
+// the peer's reader: acked <= written. It keeps queues short and caches warm.
+type pipe struct {
+	written, acked uint64
+	window, max    uint64
+	// growth
+	since   time.Time
+	base    uint64 // acked at since
+	limited bool   // somebody waited for room since then
+}
+
+func (p *pipe) room() bool {
+	if p.written-p.acked < p.window {
+		return true
+	}
+	p.limited = true
+	return false
+}
+
+// ack moves the window; false means that the peer acknowledges what was never sent.
+func (p *pipe) ack(total uint64, rtt time.Duration, now time.Time) bool {
+	if total > p.written {
+		return false
+	}
+	if total <= p.acked {
+		return true
+	}
+	p.acked = total
+	elapsed := now.Sub(p.since)
+	if elapsed < max(rtt, minEpoch) {
+		return true
+	}
+	if p.limited && !p.since.IsZero() {
+		target := uint64(2 * float64(total-p.base) * float64(rtt) / float64(elapsed))
+		p.window = max(p.window, min(target, 2*p.window, p.max))
+	}
+	p.since, p.base, p.limited = now, total, false
+	return true
+}
+
+// minEpoch is the shortest time over which a rate is measured.
+const minEpoch = 4 * time.Millisecond

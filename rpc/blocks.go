@@ -1,0 +1,163 @@
+package rpc
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/pannier/pannier/flow"
+	"github.com/pannier/pannier/sideeffect"
+	"github.com/pannier/pannier/spec/fault"
+)
+
+// outgoing is a block stream as sideeffect's pump sends on it.
+type outgoing struct{ bs *flow.BlockStream }
+
+// unsent is a block of Next that may be given back.
+type unsent struct{ *flow.Block }
+
+func (u unsent) Release() { u.Drop() }
+
+func (o outgoing) Next(ctx context.Context) (sideeffect.Block, error) {
+	b, err := o.bs.Next(ctx)
+	if err != nil {
+		return sideeffect.Block{}, err
+	}
+	return sideeffect.Block{Offset: b.Offset, Data: b.Data, Owner: unsent{b}}, nil
+}
+
+func (o outgoing) Send(ctx context.Context, b sideeffect.Block, n int) error {
+	return o.bs.Send(ctx, b.Owner.(unsent).Block, n)
+}
+
+func (o outgoing) End(_ context.Context, e sideeffect.End) error {
+	b, err := proto.Marshal(endProto(e))
+	if err != nil {
+		return fault.Wrap("encode end", "", err)
+	}
+	return o.bs.End(b)
+}
+
+func (o outgoing) Verdict(ctx context.Context) (sideeffect.Verdict, error) {
+	b, err := o.bs.Verdict(ctx)
+	if errors.Is(err, flow.ErrRewound) {
+		return sideeffect.Verdict{}, sideeffect.ErrRewound
+	}
+	if err != nil {
+		return sideeffect.Verdict{}, err
+	}
+	return parseVerdict(b)
+}
+
+func (o outgoing) Received() int64 { return o.bs.Received() }
+func (o outgoing) Durable() int64  { return o.bs.Durable() }
+
+// incoming is a block stream as sideeffect's pump receives from it.
+type incoming struct {
+	bs  *flow.BlockStream
+	end sideeffect.End
+}
+
+func (i *incoming) Recv(ctx context.Context) (sideeffect.Block, error) {
+	b, err := i.bs.Recv(ctx)
+	if err == io.EOF {
+		if i.end, err = parseEnd(i.bs.Trailer()); err != nil {
+			return sideeffect.Block{}, err
+		}
+		return sideeffect.Block{}, io.EOF
+	}
+	if err != nil {
+		return sideeffect.Block{}, err
+	}
+	return sideeffect.Block{Offset: b.Offset, Data: b.Data, Owner: b}, nil
+}
+
+func (i *incoming) End() sideeffect.End               { return i.end }
+func (i *incoming) Root() [sideeffect.RootSize]byte   { return [sideeffect.RootSize]byte(i.bs.Root()) }
+func (i *incoming) SetDurable(offset int64)           { i.bs.SetDurable(offset) }
+
+// packer is a message as the pump sends into it: one block, then the end. The
+// verdict comes with the answer to the call, or, at the server, never.
+type packer struct {
+	room    int
+	data    []byte
+	end     sideeffect.End
+	ended   bool
+	verdict chan judgement // capacity 1
+}
+
+// judgement is what a packer's Verdict returns.
+type judgement struct {
+	verdict sideeffect.Verdict
+	err     error
+}
+
+func newPacker(room int) *packer { return &packer{room: room, verdict: make(chan judgement, 1)} }
+
+func (p *packer) Next(context.Context) (sideeffect.Block, error) {
+	if p.data != nil {
+		return sideeffect.Block{}, fault.New("pack message", fault.SourceChanged, "the source has more than the %d bytes it announced", p.room-1)
+	}
+	return sideeffect.Block{Data: make([]byte, p.room)}, nil
+}
+
+func (p *packer) Send(_ context.Context, b sideeffect.Block, n int) error {
+	p.data = b.Data[:n]
+	return nil
+}
+
+func (p *packer) End(_ context.Context, e sideeffect.End) error {
+	p.end, p.ended = e, true
+	return nil
+}
+
+func (p *packer) Verdict(ctx context.Context) (sideeffect.Verdict, error) {
+	select {
+	case j := <-p.verdict:
+		return j.verdict, j.err
+	case <-ctx.Done():
+		return sideeffect.Verdict{}, cause("await answer", ctx)
+	}
+}
+
+func (p *packer) Received() int64 { return 0 }
+func (p *packer) Durable() int64  { return 0 }
+
+// judge gives Verdict its result; only the first one counts.
+func (p *packer) judge(v sideeffect.Verdict, err error) {
+	select {
+	case p.verdict <- judgement{v, err}:
+	default:
+	}
+}
+
+// unpacker is content out of a message as the pump receives it.
+type unpacker struct {
+	load cargo
+	once sync.Once
+}
+
+// newUnpacker checks the content against its root.
+func newUnpacker(c cargo) (*unpacker, error) {
+	if got := rootOf(c.data); got != c.root {
+		return nil, fault.New("verify inline", fault.Corrupt, "%d bytes have root %x, the message says %x", len(c.data), got[:4], c.root[:4])
+	}
+	return &unpacker{load: c}, nil
+}
+
+func (u *unpacker) Recv(context.Context) (b sideeffect.Block, err error) {
+	err = io.EOF
+	u.once.Do(func() {
+		if len(u.load.data) > 0 {
+			b, err = sideeffect.Block{Data: u.load.data}, nil
+		}
+	})
+	return b, err
+}
+
+func (u *unpacker) End() sideeffect.End             { return u.load.end }
+func (u *unpacker) Root() [sideeffect.RootSize]byte { return u.load.root }
+func (u *unpacker) SetDurable(int64)                {}

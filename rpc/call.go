@@ -1,0 +1,318 @@
+package rpc
+
+import (
+	"context"
+	"sync"
+
+	"github.com/pannier/pannier/flow"
+	"github.com/pannier/pannier/sideeffect"
+	"github.com/pannier/pannier/spec/fault"
+)
+
+// callTable knows the calls of a client connection whose effects the server
+// may start: call id to call. len <= limit.
+type callTable struct {
+	limit int
+	mu    sync.Mutex
+	calls map[callID]*call
+}
+
+// defaultCalls is how many calls with side effects may run at a time, as
+// flow.Config.MaxStreams.
+const defaultCalls = 1024
+
+func newCallTable(limit int) *callTable {
+	if limit <= 0 {
+		limit = defaultCalls
+	}
+	return &callTable{limit: limit, calls: map[callID]*call{}}
+}
+
+func (t *callTable) add(c *call) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.calls) >= t.limit {
+		return fault.New("start call", fault.Overloaded, "%d calls with side effects are running on this connection", len(t.calls))
+	}
+	t.calls[c.id] = c
+	return nil
+}
+
+func (t *callTable) remove(c *call) {
+	t.mu.Lock()
+	delete(t.calls, c.id)
+	t.mu.Unlock()
+}
+
+// take gives a stream to the effect it is for, or refuses it. A repeated or
+// unknown one is never served: a request that a proxy repeats must not read or
+// write a second time.
+func (t *callTable) take(in *flow.Incoming) {
+	if in.Kind != streamKind {
+		in.Refuse(fault.New("accept stream", fault.Unsupported, "this client takes streams of kind %q only", streamKind))
+		return
+	}
+	o, err := parseOpening(in.Meta)
+	if err != nil {
+		in.Refuse(err)
+		return
+	}
+	t.mu.Lock()
+	c := t.calls[o.call]
+	t.mu.Unlock()
+	if c == nil {
+		in.Refuse(fault.New("start side effect", fault.Stale, "no such call is running"))
+		return
+	}
+	if err := c.begin(in, o); err != nil {
+		in.Refuse(err)
+	}
+}
+
+// call is one call of the client while it runs.
+type call struct {
+	id      callID
+	way     way
+	ctx     context.Context // of the halves; ends with the call
+	cancel  context.CancelCauseFunc
+	effects []*clientEffect
+
+	mu     sync.Mutex
+	closed bool
+	wg     sync.WaitGroup // the halves' goroutines
+}
+
+// effectState is where a client's effect is.
+//
+//	idle --OPEN--> running --over--> done
+//	idle --inline request or reply--> running
+//	done (refused resume point) --OPEN with fresh, once--> running
+type effectState uint8
+
+const (
+	idle    effectState = iota // nobody has asked for it
+	running                    // a half is at work
+	done                       // ended is set
+)
+
+// clientEffect is one side effect of a call at the client.
+type clientEffect struct {
+	d      *sideeffect.Descriptor
+	index  int
+	source sideeffect.Source // opened before the call; client to server only
+	inline *packer           // set when the content rides in the request
+
+	// Guarded by call.mu.
+	state   effectState
+	resumed bool // the sink offered a resume point
+	fresh   bool // and the server has started over
+	turn    chan struct{}
+	ended   ended
+}
+
+func newCall(ctx context.Context, effects []*sideeffect.Descriptor) *call {
+	c := &call{id: newCallID()}
+	c.ctx, c.cancel = context.WithCancelCause(ctx)
+	for i, d := range effects {
+		d.Result = sideeffect.Result{}
+		c.effects = append(c.effects, &clientEffect{d: d, index: i})
+	}
+	return c
+}
+
+// openSources opens what the client will send, so that a file that is not
+// there fails the call before it is made, and sizes are known.
+func (c *call) openSources() error {
+	for _, e := range c.effects {
+		if e.d.Direction != sideeffect.ClientToServer || isPipe(e.d.Kind) {
+			continue
+		}
+		src, err := e.d.OpenSource()
+		if err != nil {
+			return fault.Wrap("open side effect", e.d.Local.String(), err)
+		}
+		e.source = src
+	}
+	return nil
+}
+
+func isPipe(kind string) bool { return kind == sideeffect.KindPipe }
+
+// begin starts the half that the server asks for. The stream is accepted or
+// refused by that half's goroutine; an error here means: refuse it.
+func (c *call) begin(in *flow.Incoming, o opening) error {
+	const op = "start side effect"
+	if o.index >= len(c.effects) {
+		return fault.New(op, fault.Invalid, "index %d; the call has %d side effects", o.index, len(c.effects))
+	}
+	e := c.effects[o.index]
+	if err := e.fits(in, o); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	before := e.turn
+	switch {
+	case c.closed:
+		return fault.New(op, fault.Stale, "the call is over")
+	case e.state == idle:
+	case o.fresh && e.resumed && !e.fresh:
+		e.fresh = true
+	default:
+		return fault.New(op, fault.Stale, "side effect %d was started before", o.index)
+	}
+	e.state, e.turn = running, make(chan struct{})
+	over := e.turn
+	c.wg.Go(func() {
+		defer close(over)
+		if before != nil {
+			<-before // the first attempt, which the server has given up
+		}
+		end := c.run(e, in, o)
+		c.mu.Lock()
+		e.ended, e.state = end, done
+		c.mu.Unlock()
+	})
+	return nil
+}
+
+// fits checks that the server's half is the other half of what was offered.
+func (e *clientEffect) fits(in *flow.Incoming, o opening) error {
+	const op = "start side effect"
+	upload := e.d.Direction == sideeffect.ClientToServer
+	switch {
+	case e.inline != nil:
+		return fault.New(op, fault.Stale, "side effect %d went inside the request", o.index)
+	case in.Blocks == isPipe(e.d.Kind):
+		return fault.New(op, fault.Invalid, "side effect %d is of kind %q, the stream of another", o.index, e.d.Kind)
+	case !in.Blocks:
+		return nil
+	case upload && (in.Send || o.sink == nil), !upload && (!in.Send || o.source == nil):
+		return fault.New(op, fault.Invalid, "side effect %d goes from %v", o.index, e.d.Direction)
+	}
+	return nil
+}
+
+func (c *call) run(e *clientEffect, in *flow.Incoming, o opening) ended {
+	switch {
+	case !in.Blocks:
+		return c.pipe(e, in)
+	case in.Send:
+		return c.download(e, in, o)
+	}
+	return c.upload(e, in, o)
+}
+
+// refuse ends a stream that was not accepted.
+func (c *call) refuse(in *flow.Incoming, err error) ended {
+	in.Refuse(err)
+	e := ended{err: err, road: c.road()}
+	e.settle(false)
+	return e
+}
+
+func (c *call) road() sideeffect.Road {
+	if c.way.carried {
+		return sideeffect.RoadStream
+	}
+	return sideeffect.RoadSession
+}
+
+// upload is the client's half as source.
+func (c *call) upload(e *clientEffect, in *flow.Incoming, o opening) ended {
+	hash, err := commonHash(e.d.Hash, o.sink.hash)
+	if err != nil {
+		return c.refuse(in, err)
+	}
+	plan := e.d.SendPlan(o.sink.limit, o.sink.policy)
+	plan.Hash = hash
+	half := &sourceHalf{size: e.source.Size(), version: e.source.Version(), hash: hash}
+	accept := flow.AcceptBlocks{Compress: compressionOf(e.d.Compress, o.sink.compress), BlockSize: e.d.Params.BlockSize}
+	prefix, same, err := holds(c.ctx, e.source, o.sink.resume, hash)
+	if err != nil {
+		return c.refuse(in, err)
+	}
+	if same {
+		plan.Start, plan.Prefix, half.start = o.sink.resume.Offset, prefix, o.sink.resume.Offset
+		accept.Start, accept.Root, accept.BlockSize = half.start, flow.Root(o.sink.resume.Root), o.sink.resume.BlockSize
+	}
+	if accept.Meta, err = (accepting{source: half}).encode(); err != nil {
+		return c.refuse(in, err)
+	}
+	bs, err := in.AcceptBlocks(accept)
+	if err != nil {
+		return c.refuse(in, err)
+	}
+	return send(c.ctx, bs, e.source, plan, c.road())
+}
+
+// download is the client's half as sink. The server has opened its source, so
+// the sink may be opened now; it is before the stream is accepted, so that a
+// sink that cannot be opened is a refusal.
+func (c *call) download(e *clientEffect, in *flow.Incoming, o opening) ended {
+	d := *e.d // with the common digest
+	var err error
+	if d.Hash, err = commonHash(e.d.Hash, o.source.hash); err != nil {
+		return c.refuse(in, err)
+	}
+	var from sideeffect.ResumePoint
+	if !o.fresh {
+		from = offered(&d, o.source.version, o.source.size)
+	}
+	sink, from, err := openSink(&d, o.source.size, from)
+	if err != nil {
+		return c.refuse(in, err)
+	}
+	defer sink.Close()
+	half := &sinkHalf{limit: d.Quota, policy: d.OverQuota, hash: d.Hash, resume: from}
+	meta, err := (accepting{sink: half}).encode()
+	if err != nil {
+		return c.refuse(in, err)
+	}
+	c.mu.Lock()
+	e.resumed = from.Offset > 0
+	c.mu.Unlock()
+	accept := flow.AcceptBlocks{Meta: meta, Start: from.Offset, Root: flow.Root(from.Root), BlockSize: d.Params.BlockSize}
+	if from.Offset > 0 {
+		accept.BlockSize = from.BlockSize
+	}
+	bs, err := in.AcceptBlocks(accept)
+	if err != nil {
+		return c.refuse(in, err)
+	}
+	return receive(c.ctx, bs, sink, d.ReceivePlan(o.source.size, o.source.version, bs.BlockSize()), c.road())
+}
+
+// openSink opens a sink at the resume point, or from zero if what was kept is
+// not there any more.
+func openSink(d *sideeffect.Descriptor, size int64, from sideeffect.ResumePoint) (sideeffect.Sink, sideeffect.ResumePoint, error) {
+	sink, err := d.OpenSink(size, from)
+	if err != nil && from.Offset > 0 && fault.KindOf(err) == fault.Stale {
+		from = sideeffect.ResumePoint{}
+		sink, err = d.OpenSink(size, from)
+	}
+	return sink, from, err
+}
+
+func (c *call) pipe(e *clientEffect, in *flow.Incoming) ended {
+	conn, err := in.AcceptBytes(nil)
+	if err != nil {
+		return c.refuse(in, err)
+	}
+	return exchange(c.ctx, conn, e.d, c.road())
+}
+
+// close waits for the halves and releases what the call holds. After it the
+// server can start nothing more.
+func (c *call) close() {
+	c.mu.Lock()
+	c.closed = true
+	c.mu.Unlock()
+	c.wg.Wait()
+	for _, e := range c.effects {
+		if e.source != nil {
+			e.source.Close()
+		}
+	}
+	c.cancel(nil)
+}

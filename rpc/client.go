@@ -1,0 +1,251 @@
+package rpc
+
+import (
+	"context"
+	"crypto/x509"
+	"net"
+	"slices"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/pannier/pannier/flow"
+	"github.com/pannier/pannier/flow/carrier"
+	"github.com/pannier/pannier/sideeffect"
+	"github.com/pannier/pannier/spec/fault"
+)
+
+// ClientConfig is how a client reaches a server. The zero value of every field
+// is the documented default; it is checked once and not changed after.
+type ClientConfig struct {
+	// Identity is this node's certificate; tls addresses need one.
+	Identity *carrier.Identity
+	// Pins are the keys the server may have. tls addresses need Pins or RootCAs.
+	Pins carrier.Pins
+	// RootCAs verify the server's certificate for ServerName.
+	RootCAs *x509.CertPool
+	// ServerName is the name in the server's certificate. Default: the host of the address.
+	ServerName string
+	// Pipe is where the address "pipe:" leads.
+	Pipe *carrier.Pipe
+
+	// HTTP2 says that an HTTP/2 proxy or an ordinary gRPC server is at the
+	// address. Default: a session is tried, and HTTP/2 taken when the server
+	// offers only that. Side effects then ride inside messages or on a gRPC stream.
+	HTTP2 bool
+	// Flow tunes the session; Features is completed.
+	Flow flow.Config
+	// DialOptions are gRPC's; transport credentials and context dialer are
+	// replaced. Interceptors, stats handlers and per-RPC credentials see
+	// ordinary calls.
+	DialOptions []grpc.DialOption
+}
+
+// ClientConn is a client's connection for generated stubs, like a
+// grpc.ClientConn whose calls may carry side effects. It connects when the
+// first call needs it and again when the connection is lost. All methods may
+// be called at the same time.
+type ClientConn struct {
+	grpc    *grpc.ClientConn
+	dialer  flow.Dialer
+	link    *link // to a session over the carrier
+	carried *link // to a session over gRPC
+	carry   *carryDialer
+	kinds   sideeffect.Kinds
+	calls   *callTable
+	closing context.Context
+	close   context.CancelFunc
+	wg      sync.WaitGroup
+
+	mu     sync.Mutex
+	direct bool // gRPC runs over HTTP/2 without a session
+}
+
+var _ grpc.ClientConnInterface = (*ClientConn)(nil)
+
+// Dial makes a connection to an address: "tls://host:port", "tcp://host:port",
+// "unix:///path" or "pipe:". It does not wait for the server. Errors are
+// *fault.Error of kind Invalid and say what to change.
+func Dial(address string, cfg ClientConfig) (*ClientConn, error) {
+	o := carrier.Options{
+		Identity: cfg.Identity, Pins: cfg.Pins, RootCAs: cfg.RootCAs, ServerName: cfg.ServerName, Pipe: cfg.Pipe,
+		Protocols: []string{carrier.ProtocolLane, carrier.ProtocolHTTP2},
+	}
+	if cfg.HTTP2 {
+		o.Protocols = []string{carrier.ProtocolHTTP2}
+	}
+	d, err := carrier.NewDialer(address, o)
+	if err != nil {
+		return nil, fault.Wrap("dial", address, err)
+	}
+	a := d.Address()
+	authority := cfg.ServerName
+	if authority == "" && a.Host != "" {
+		authority = net.JoinHostPort(a.Host, a.Port)
+	}
+	return newClientConn(d, a.Scheme, authority, cfg)
+}
+
+// DialOver makes a connection over connections of the caller's making: a FIFO
+// pair, a command's stdin and stdout. Of cfg it uses HTTP2, Flow and
+// DialOptions. Nothing is known of the carrier's privacy, so per-RPC
+// credentials that require it are refused.
+func DialOver(d flow.Dialer, cfg ClientConfig) (*ClientConn, error) {
+	return newClientConn(d, carrier.TCP, "", cfg)
+}
+
+func newClientConn(d flow.Dialer, scheme, authority string, cfg ClientConfig) (*ClientConn, error) {
+	if authority == "" {
+		authority = "localhost"
+	}
+	cc := &ClientConn{dialer: d, kinds: sideeffect.StandardKinds(), direct: cfg.HTTP2}
+	cc.calls = newCallTable(cfg.Flow.MaxStreams)
+	cc.closing, cc.close = context.WithCancel(context.Background())
+	session := withFeature(cfg.Flow)
+	cc.link = newLink(d, session, cc.serve)
+	options := append(slices.Clone(cfg.DialOptions),
+		grpc.WithTransportCredentials(passThrough{scheme}),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return cc.dialGRPC(ctx, cfg.HTTP2) }))
+	var err error
+	if cc.grpc, err = grpc.NewClient("passthrough:///"+authority, options...); err != nil {
+		cc.close()
+		return nil, fault.New("dial", fault.Invalid, "gRPC options: %v", err)
+	}
+	cc.carry = &carryDialer{cc: cc.grpc}
+	cc.carried = newLink(cc.carry, session, cc.serve)
+	return cc, nil
+}
+
+// withFeature announces that this node understands side effects.
+func withFeature(cfg flow.Config) flow.Config {
+	if !slices.Contains(cfg.Features, Feature) {
+		cfg.Features = append(slices.Clone(cfg.Features), Feature)
+	}
+	return cfg
+}
+
+// GRPC is the underlying gRPC connection, for its state and for tools that want
+// one. Calls made on it directly carry no side effects.
+func (cc *ClientConn) GRPC() *grpc.ClientConn { return cc.grpc }
+
+// Close ends calls, sessions and connections and waits for their goroutines.
+func (cc *ClientConn) Close() error {
+	cc.carried.close()
+	cc.carry.open.Wait()
+	cc.close()
+	err := cc.grpc.Close()
+	cc.link.close()
+	cc.wg.Wait()
+	return fault.Wrap("close", "", err)
+}
+
+// dialGRPC gives gRPC a connection: one of the session, or the HTTP/2 one.
+func (cc *ClientConn) dialGRPC(ctx context.Context, http2 bool) (net.Conn, error) {
+	if http2 {
+		return cc.dialer.Dial(ctx)
+	}
+	s, conn, err := cc.link.get(ctx)
+	if err != nil {
+		return nil, err
+	}
+	cc.mu.Lock()
+	cc.direct = s == nil
+	cc.mu.Unlock()
+	switch {
+	case s != nil:
+		return cc.openRPC(ctx, s)
+	case conn != nil:
+		return conn, nil
+	}
+	return cc.dialer.Dial(ctx) // plaintext: the probe has used up its connection
+}
+
+// openRPC makes a connection for gRPC that ends with its session.
+func (cc *ClientConn) openRPC(ctx context.Context, s *flow.Session) (net.Conn, error) {
+	conn, err := s.OpenRPC(ctx)
+	if err != nil {
+		return nil, fault.Wrap("connect", "", err)
+	}
+	ended, end := context.WithCancel(cc.closing)
+	cc.wg.Go(func() {
+		select {
+		case <-s.Done():
+			conn.Close()
+		case <-ended.Done():
+		}
+	})
+	return sessionConn{Conn: conn, session: s, closed: end}, nil
+}
+
+// serve answers the streams that the server opens on a session: they must
+// belong to a call of this connection.
+func (cc *ClientConn) serve(s *flow.Session) {
+	ctx := context.Background() // ends with the session
+	for {
+		in, err := s.AcceptStream(ctx)
+		if err != nil {
+			return
+		}
+		cc.calls.take(in)
+	}
+}
+
+// way is how the effects of a call can go.
+type way struct {
+	session *flow.Session // known to understand effects; nil: it does not
+	carried bool          // session runs over gRPC
+}
+
+// find makes sure that there is a session and that the server understands side
+// effects. A server that does not is no error: the session is nil then.
+func (cc *ClientConn) find(ctx context.Context, stream, wait bool) (way, error) {
+	for pause := firstPause; ; pause = min(2*pause, mostPause) {
+		w, err := cc.findOnce(ctx, stream)
+		if err == nil || !wait || ctx.Err() != nil || fault.KindOf(err) != fault.Lost && fault.KindOf(err) != fault.NotFound {
+			return w, err
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return way{}, cause("connect", ctx)
+		}
+	}
+}
+
+// Pauses between attempts to reach a server, for calls that wait for one.
+const (
+	firstPause = 100 * time.Millisecond
+	mostPause  = 5 * time.Second
+)
+
+func (cc *ClientConn) findOnce(ctx context.Context, stream bool) (way, error) {
+	cc.mu.Lock()
+	direct := cc.direct
+	cc.mu.Unlock()
+	if !direct {
+		s, conn, err := cc.link.get(ctx)
+		if err != nil {
+			return way{}, err
+		}
+		if conn != nil {
+			conn.Close()
+		}
+		if s != nil && !s.Peer().Has(Feature) {
+			return way{}, nil
+		}
+		if s != nil && !stream {
+			return way{session: s}, nil
+		}
+	}
+	s, _, err := cc.carried.get(ctx)
+	switch {
+	case err != nil && cc.carry.unaware.Load():
+		return way{}, nil
+	case err != nil:
+		return way{}, err
+	case s == nil || !s.Peer().Has(Feature):
+		return way{}, nil
+	}
+	return way{session: s, carried: true}, nil
+}

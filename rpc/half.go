@@ -1,0 +1,175 @@
+package rpc
+
+import (
+	"context"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/pannier/pannier/flow"
+	"github.com/pannier/pannier/sideeffect"
+	"github.com/pannier/pannier/spec/fault"
+)
+
+// ended is how one half of an effect went, before it is written into the
+// descriptor by the goroutine that owns that.
+type ended struct {
+	local, remote sideeffect.Status
+	outcome       sideeffect.Outcome
+	err           error
+	road          sideeffect.Road
+	began         time.Time
+	wire          int64
+	verdict       *sideeffect.Verdict // of an inline sink
+}
+
+// fill writes the outputs of a descriptor.
+func (e ended) fill(d *sideeffect.Descriptor) {
+	r := sideeffect.Result{}
+	e.outcome.Fill(&r, e.err)
+	r.LocalStatus, r.RemoteStatus, r.Road = e.local, e.remote, e.road
+	r.Stats.Started, r.Stats.Finished, r.Stats.WireBytes = e.began, time.Now(), e.wire
+	if e.err != nil && fault.KindOf(e.err) == fault.QuotaExceeded {
+		r.QuotaExceeded = true
+	}
+	d.Result = r
+}
+
+// settle derives the statuses from err. sent says that this half had done all
+// it had to before the other one failed.
+func (e *ended) settle(sent bool) {
+	e.local, e.remote = sideeffect.Success, sideeffect.Success
+	if e.err == nil {
+		return
+	}
+	e.remote = sideeffect.Failure
+	if !sent || !blames(e.err, fault.Peer) {
+		e.local = sideeffect.Failure
+	}
+}
+
+// send runs the source's half over a block stream and ends the stream.
+func send(ctx context.Context, bs *flow.BlockStream, src sideeffect.Source, p sideeffect.SendPlan, road sideeffect.Road) ended {
+	e := ended{road: road, began: time.Now()}
+	sent, told := false, p.Sent
+	p.Sent = func(o sideeffect.Outcome) {
+		sent = true
+		if told != nil {
+			told(o)
+		}
+	}
+	e.outcome, e.err = sideeffect.SendAll(ctx, outgoing{bs}, src, p)
+	if e.err != nil {
+		bs.Reset(e.err)
+	}
+	e.wire = bs.Stats().WireBytes
+	e.settle(sent)
+	return e
+}
+
+// receive runs the sink's half over a block stream and ends the stream with
+// its verdict.
+func receive(ctx context.Context, bs *flow.BlockStream, sink sideeffect.Sink, p sideeffect.ReceivePlan, road sideeffect.Road) ended {
+	e := ended{road: road, began: time.Now()}
+	e.outcome, e.err = sideeffect.ReceiveAll(ctx, &incoming{bs: bs}, sink, p)
+	if e.err != nil {
+		bs.Reset(e.err)
+	} else {
+		e.err = finish(bs, e.outcome.Verdict(nil))
+	}
+	e.wire = bs.Stats().WireBytes
+	e.settle(false)
+	return e
+}
+
+// finish sends the verdict. What is stored stays stored when it cannot be told,
+// but the source will not call it a success, so this end does not either.
+func finish(bs *flow.BlockStream, v sideeffect.Verdict) error {
+	b, err := proto.Marshal(verdictProto(v))
+	if err == nil {
+		err = bs.Finish(b)
+	}
+	return fault.Wrap("send verdict", "", err)
+}
+
+// unpack runs the sink's half over content that came in a message.
+func unpack(ctx context.Context, c cargo, sink sideeffect.Sink, p sideeffect.ReceivePlan) ended {
+	e := ended{road: sideeffect.RoadInline, began: time.Now()}
+	in, err := newUnpacker(c)
+	if err != nil {
+		e.err = err
+		_ = sink.Abort(false)
+	} else {
+		e.outcome, e.err = sideeffect.ReceiveAll(ctx, in, sink, p)
+	}
+	v := e.outcome.Verdict(e.err)
+	e.verdict = &v
+	e.wire = int64(len(c.data))
+	e.settle(false)
+	return e
+}
+
+// exchange runs a live pipe.
+func exchange(ctx context.Context, conn *flow.ByteStream, d *sideeffect.Descriptor, road sideeffect.Road) ended {
+	e := ended{road: road, began: time.Now()}
+	o, err := sideeffect.PipeAll(ctx, conn, d.Local, sideeffect.PipePlan{
+		QuotaOut: d.Quota, QuotaIn: d.Quota, OverQuota: d.OverQuota, Progress: d.Progress,
+	})
+	e.outcome = sideeffect.Outcome{Bytes: o.Out, QuotaExceeded: o.QuotaExceeded}
+	if d.Direction == sideeffect.ServerToClient {
+		e.outcome.Bytes = o.In
+	}
+	e.err, e.wire = err, o.Out+o.In
+	e.settle(false)
+	return e
+}
+
+// commonHash is the digest both ends work with: what either wants.
+func commonHash(a, b sideeffect.Algorithm) (sideeffect.Algorithm, error) {
+	switch {
+	case a == b || b == sideeffect.None:
+		return a, nil
+	case a == sideeffect.None:
+		return b, nil
+	}
+	return 0, fault.New("agree on digest", fault.Invalid, "one end wants %v and the other %v: set the same Hash at both ends, or none at one", a, b)
+}
+
+// offered is the resume point a sink may offer for content of this version:
+// zero unless its own state is about exactly that.
+func offered(d *sideeffect.Descriptor, version sideeffect.Version, size int64) sideeffect.ResumePoint {
+	p := d.ResumePoint()
+	if p.Offset <= 0 || version.IsZero() || p.Version != version || size >= 0 && p.Offset > size {
+		return sideeffect.ResumePoint{}
+	}
+	return p
+}
+
+// holds asks the source whether a sink's resume point is about the content it
+// has: equal version, and equal root over the bytes before the offset, read
+// again. If not, the transfer starts from zero; it is never spliced.
+func holds(ctx context.Context, src sideeffect.Source, p sideeffect.ResumePoint, a sideeffect.Algorithm) (*sideeffect.Hasher, bool, error) {
+	v := src.Version()
+	if p.Offset <= 0 || !src.Rewindable() || v.IsZero() || p.Version != v || p.Hash != a ||
+		src.Size() >= 0 && p.Offset > src.Size() {
+		return nil, false, nil
+	}
+	return sideeffect.VerifyPrefix(ctx, src, p, a)
+}
+
+// compressionOf is what the source does to its blocks: its own wish, or else
+// the sink's.
+func compressionOf(mine, theirs sideeffect.Compression) flow.Compression {
+	if mine == sideeffect.CompressOff {
+		mine = theirs
+	}
+	switch mine {
+	case sideeffect.CompressAuto:
+		return flow.CompressAuto
+	case sideeffect.CompressZstd:
+		return flow.CompressZstd
+	case sideeffect.CompressS2:
+		return flow.CompressS2
+	}
+	return flow.CompressOff
+}

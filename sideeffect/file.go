@@ -1,0 +1,130 @@
+package sideeffect
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pannier/pannier/spec/fault"
+	"github.com/pannier/pannier/spec/relpath"
+)
+
+// fileIdentity is a file by name, confined to a root.
+type fileIdentity struct {
+	layer Layer
+	root  *os.Root
+	name  string
+}
+
+// File is the file called name below root, which stays the caller's and must be
+// open whenever a source or sink is opened. The name follows the grammar of
+// relpath.Parse; symbolic links are followed as long as they stay below root.
+// Anything but a regular file is fault.Invalid.
+func File(root *os.Root, name string) Identity { return FileOn(osLayer{}, root, name) }
+
+// FileOn is File with the sink's operations going through layer.
+func FileOn(layer Layer, root *os.Root, name string) Identity {
+	return fileIdentity{layer: layer, root: root, name: name}
+}
+
+func (f fileIdentity) String() string { return fmt.Sprintf("file %q", f.name) }
+
+func (f fileIdentity) path(op string) (relpath.Path, error) {
+	if f.root == nil {
+		return relpath.Path{}, fault.New(op, fault.Invalid, "file without a root: open one with os.OpenRoot")
+	}
+	p, err := relpath.Parse(f.name)
+	return p, fault.Wrap(op, "", err)
+}
+
+func (f fileIdentity) OpenSource(spec SourceSpec) (Source, error) {
+	const op = "open source"
+	p, err := f.path(op)
+	if err != nil {
+		return nil, err
+	}
+	// O_NONBLOCK: opening a FIFO must not wait for its other end.
+	file, err := f.root.OpenFile(p.String(), os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, fault.Wrap(op, f.name, err)
+	}
+	s, err := newFileSource(file, f.name, spec.Offset)
+	if err != nil {
+		file.Close()
+		return nil, err
+	}
+	s.owned = true
+	return s, nil
+}
+
+func (f fileIdentity) OpenSink(spec SinkSpec) (Sink, error) {
+	const op = "open sink"
+	p, err := f.path(op)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkSinkSpec(spec); err != nil {
+		return nil, err
+	}
+	dir, err := f.layer.Dir(f.root, p.Dir())
+	if err != nil {
+		return nil, fault.Wrap(op, f.name, err)
+	}
+	var s Sink
+	if spec.Mode == Replace || spec.Mode == CreateNew {
+		s, err = openStaged(dir, p.Base(), spec)
+	} else {
+		s, err = openInPlace(dir, p.Base(), spec)
+	}
+	if err != nil {
+		dir.Close()
+		return nil, fault.Wrap(op, f.name, err)
+	}
+	return s, nil
+}
+
+func (f fileIdentity) ResumePoint(ctx context.Context, spec SinkSpec) ResumePoint {
+	p, err := f.path("read resume state")
+	if err != nil {
+		return ResumePoint{}
+	}
+	dir, err := f.layer.Dir(f.root, p.Dir())
+	if err != nil {
+		return ResumePoint{}
+	}
+	defer dir.Close()
+	point, err := loadPoint(ctx, dir, p.Base(), spec.Check)
+	if err != nil {
+		return ResumePoint{}
+	}
+	return point
+}
+
+// checkSinkSpec refuses what no file sink can do.
+func checkSinkSpec(spec SinkSpec) error {
+	switch {
+	case spec.Mode > AtOffset:
+		return fault.New("open sink", fault.Invalid, "mode %d is not known", spec.Mode)
+	case spec.Offset < 0:
+		return fault.New("open sink", fault.Invalid, "offset is %d: set Offset to 0 or more", spec.Offset)
+	case spec.Offset > 0 && spec.Mode != AtOffset:
+		return fault.New("open sink", fault.Invalid,
+			"offset %d with mode %v: set Mode to AtOffset, or Offset to 0", spec.Offset, spec.Mode)
+	case spec.Keep && spec.Mode != Replace && spec.Mode != CreateNew:
+		return fault.New("open sink", fault.Invalid, "resume with mode %v: set Mode to Replace or CreateNew", spec.Mode)
+	}
+	return nil
+}
+
+// mustBeRegular refuses directories, FIFOs, sockets and devices.
+func mustBeRegular(op, subject string, fi fs.FileInfo) error {
+	if fi.Mode().IsRegular() {
+		return nil
+	}
+	e := fault.New(op, fault.Invalid, "it is not a regular file (mode %v)", fi.Mode())
+	e.Subject = subject
+	return e
+}

@@ -1,0 +1,96 @@
+package sideeffect
+
+import (
+	"context"
+
+	"github.com/pannier/pannier/spec/fault"
+)
+
+// An Identity names the bytes of one end: a file by name, inode or
+// descriptor, memory, or a reader or writer. It opens nothing until a source
+// or sink is asked for. Using one the wrong way round (reading a Writer) is
+// fault.Invalid. Made by File, Inode, Handle, FD, Memory, Buffer, Reader,
+// Writer, Duplex and Shared.
+type Identity interface {
+	OpenSource(SourceSpec) (Source, error)
+	OpenSink(SinkSpec) (Sink, error)
+	String() string // for messages: what it is, as `file "a/b"`
+}
+
+// SourceSpec says how a source is opened.
+type SourceSpec struct {
+	Offset int64 // position in the identity of the transfer's first byte
+}
+
+// SinkSpec says how a sink is opened.
+type SinkSpec struct {
+	Mode   Mode
+	Offset int64       // position in the identity of the transfer's first byte; AtOffset only
+	Size   int64       // bytes that will come, -1 unknown; only a hint, never trusted for memory
+	NoSync bool        // Commit does not sync (AckStored, AckReceived)
+	Keep   bool        // resumable: stable temporary name, Keep works
+	From   ResumePoint // with Keep: continue from here; From.Offset 0 = from the first byte
+	Check  ResumeCheck
+}
+
+// A Resumer is an identity whose sinks can continue an earlier transfer.
+type Resumer interface {
+	// ResumePoint reads what an earlier resumable sink has left, creating and
+	// changing nothing. Nothing usable, damaged or mismatching state is the
+	// zero ResumePoint: start from the first byte. With CheckAll it reads the
+	// whole partial file, until ctx ends.
+	ResumePoint(context.Context, SinkSpec) ResumePoint
+}
+
+// OpenSource validates the descriptor and opens its Local for reading from
+// Offset. The caller closes the source.
+func (d *Descriptor) OpenSource() (Source, error) {
+	if err := d.Validate(); err != nil {
+		return nil, err
+	}
+	return d.Local.OpenSource(SourceSpec{Offset: d.Offset})
+}
+
+// OpenSink validates the descriptor and opens its Local for writing. Call it
+// only when the peer has accepted, because it may create a file. size is the
+// announced number of bytes or -1; from is the resume point both ends have
+// agreed on, zero for a transfer from its first byte. When the state on disk
+// is no longer what from says, the error is fault.Stale and nothing was changed.
+// The caller closes the sink.
+func (d *Descriptor) OpenSink(size int64, from ResumePoint) (Sink, error) {
+	if err := d.Validate(); err != nil {
+		return nil, err
+	}
+	spec := d.sinkSpec()
+	spec.Size, spec.From = size, from
+	if d.Quota >= 0 {
+		spec.Size = min(size, d.Quota)
+	}
+	if from.Offset > 0 && !d.Resume {
+		return nil, fault.New("open sink", fault.Invalid, "a resume point without Resume: set Resume")
+	}
+	return d.Local.OpenSink(spec)
+}
+
+// ResumePoint is what an earlier run of this descriptor has left on disk, to be
+// offered to the source; the zero value without Resume or when there is
+// nothing usable. It creates and changes nothing, but reads the kept bytes to check
+// them, unless Params.ResumeCheck is CheckLast.
+func (d *Descriptor) ResumePoint(ctx context.Context) ResumePoint {
+	r, ok := d.Local.(Resumer)
+	if !ok || !d.Resume || d.Validate() != nil {
+		return ResumePoint{}
+	}
+	p := r.ResumePoint(ctx, d.sinkSpec())
+	if p.Hash != d.Hash || (d.Quota >= 0 && p.Offset > d.Quota) {
+		return ResumePoint{}
+	}
+	return p
+}
+
+func (d *Descriptor) sinkSpec() SinkSpec {
+	return SinkSpec{
+		Mode: d.Mode, Offset: d.Offset, Size: -1, Keep: d.Resume,
+		NoSync: d.Params.AckPoint != AckDurable, Check: d.Params.ResumeCheck,
+	}
+}

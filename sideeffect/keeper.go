@@ -1,0 +1,110 @@
+package sideeffect
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+
+	"github.com/pannier/pannier/spec/fault"
+)
+
+// lockTries is how often the partial file may be renamed away under us by a
+// transfer that just finished.
+const lockTries = 3
+
+// openPartial takes the partial file of an earlier run, or starts one.
+func (s *staged) openPartial(spec SinkSpec) error {
+	s.temp = partialName(s.base)
+	for range lockTries {
+		f, err := openRegular(s.dir, s.temp, os.O_RDWR|os.O_CREATE)
+		if err != nil {
+			return err
+		}
+		same, err := lockNamed(s.dir, s.temp, f)
+		if err == nil && same {
+			s.file = f
+			err = s.takeOver(spec.From)
+		}
+		if err == nil && same {
+			return nil
+		}
+		f.Close()
+		if err != nil {
+			return err
+		}
+	}
+	return fault.New("open sink", fault.Overloaded, "other transfers to %q keep finishing; try again", s.base)
+}
+
+// lockNamed locks f and tells whether name still is f: the holder of the lock
+// before us may have renamed it to its final name.
+func lockNamed(dir Dir, name string, f LayerFile) (bool, error) {
+	if err := f.Lock(); err != nil {
+		return false, err
+	}
+	mine, err := f.Stat()
+	if err != nil {
+		return false, err
+	}
+	named, err := dir.Lstat(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil && os.SameFile(mine, named), err
+}
+
+// takeOver brings the locked partial file to from: cut to its offset, or
+// empty and without state.
+func (s *staged) takeOver(from ResumePoint) error {
+	if from.Offset == 0 {
+		s.dropState()
+		return s.file.Truncate(0)
+	}
+	st, err := readState(s.dir, s.base)
+	if err != nil || !st.same(from) {
+		return fault.New("resume file", fault.Stale, "the state of %q is no longer what was offered; start again", s.base)
+	}
+	if err := st.checkLast(s.file); err != nil {
+		return fault.New("resume file", fault.Stale, "%q: %w", s.base, err)
+	}
+	if err := s.file.Truncate(st.Start + st.Offset); err != nil {
+		return err
+	}
+	s.from, s.kept = st.ResumePoint, st.Offset
+	s.start, s.end, s.synced = st.Start, st.Offset, st.Offset
+	s.lastLen, s.lastSum = st.lastLen, st.lastSum
+	return nil
+}
+
+func (s *staged) Resumed() ResumePoint { return s.from }
+
+// Keep is the only way into a state file, and takes only what Sync returned.
+func (s *staged) Keep(p ResumePoint) error {
+	switch {
+	case s.syncErr != nil:
+		return s.syncErr
+	case !s.keep:
+		return nil
+	case p.Offset != s.synced || s.end != s.synced:
+		return fault.New("write resume state", fault.Internal, "offset %d, but %d of %d bytes are synced", p.Offset, s.synced, s.end)
+	case p.Offset == s.kept:
+		return nil
+	}
+	p.Start = s.start
+	st := state{ResumePoint: p, lastLen: s.lastLen, lastSum: s.lastSum}
+	if err := st.check(); err != nil {
+		return fault.New("write resume state", fault.Internal, "%w", err)
+	}
+	if err := writeState(s.dir, s.base, st); err != nil {
+		return err
+	}
+	s.kept = p.Offset
+	return nil
+}
+
+// dropState removes the state file first, so that it never outlives its
+// partial file. What cannot be removed is found not to match later.
+func (s *staged) dropState() {
+	_ = s.dir.Remove(stateName(s.base))
+	_ = s.dir.Remove(stateName(s.base) + newSuffix)
+}

@@ -1,0 +1,119 @@
+package sideeffect
+
+import (
+	"context"
+	"io"
+	"os"
+
+	"github.com/zeebo/xxh3"
+	"golang.org/x/sys/unix"
+
+	"github.com/pannier/pannier/spec/fault"
+)
+
+// loadPoint is the resume point of base, with the partial file checked
+// against it.
+func loadPoint(ctx context.Context, dir Dir, base string, check ResumeCheck) (ResumePoint, error) {
+	s, err := readState(dir, base)
+	if err != nil {
+		return ResumePoint{}, err
+	}
+	f, err := openRegular(dir, partialName(base), os.O_RDONLY)
+	if err != nil {
+		return ResumePoint{}, err
+	}
+	defer f.Close()
+	if err := s.checkLast(f); err != nil {
+		return ResumePoint{}, err
+	}
+	if check == CheckAll {
+		content := io.NewSectionReader(f, s.Start, s.Offset)
+		root, err := RootOf(ctx, content, s.Offset, s.BlockSize, nil)
+		if err != nil {
+			return ResumePoint{}, err
+		}
+		if root != s.Root {
+			return ResumePoint{}, damaged("the partial file is not what the state says")
+		}
+	}
+	return s.ResumePoint, nil
+}
+
+// readState reads and parses the state file of base.
+func readState(dir Dir, base string) (state, error) {
+	f, err := openRegular(dir, stateName(base), os.O_RDONLY)
+	if err != nil {
+		return state{}, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.NewSectionReader(f, 0, MaxStateSize+1))
+	if err != nil {
+		return state{}, fault.Wrap("read resume state", base, err)
+	}
+	return parseState(b)
+}
+
+// checkLast reads the last block before the durable offset again.
+func (s state) checkLast(f io.ReaderAt) error {
+	b := make([]byte, s.lastLen)
+	off := s.Offset - s.lastLen
+	if n, err := f.ReadAt(b, s.Start+off); n < len(b) {
+		return damaged("the partial file is shorter than %d bytes: %w", s.Offset, err)
+	}
+	if xxh3.HashSeed(b, uint64(off)) != s.lastSum {
+		return damaged("the last block of the partial file is not what the state says")
+	}
+	return nil
+}
+
+// writeState puts s beside the partial file: written aside, synced, renamed,
+// directory synced. The data must be synced before.
+func writeState(dir Dir, base string, s state) error {
+	const op = "write resume state"
+	temp := stateName(base) + newSuffix
+	f, err := dir.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|unix.O_NONBLOCK, 0o600)
+	if err != nil {
+		return fault.Wrap(op, base, err)
+	}
+	err = writeAll(f, s.encode(), 0)
+	if err == nil {
+		err = f.Sync()
+	}
+	if closeErr := f.Close(); err == nil {
+		err = closeErr
+	}
+	if err == nil {
+		err = dir.Rename(temp, stateName(base))
+	}
+	if err == nil {
+		err = dir.Sync()
+	}
+	return fault.Wrap(op, base, err)
+}
+
+// openRegular opens a file of dir without waiting for anything, and refuses
+// what is not regular.
+func openRegular(dir Dir, name string, flag int) (LayerFile, error) {
+	f, err := dir.OpenFile(name, flag|unix.O_NONBLOCK, 0o666)
+	if err != nil {
+		return nil, err
+	}
+	fi, err := f.Stat()
+	if err == nil {
+		err = mustBeRegular("open file", name, fi)
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// writeAll writes p at off; a short write without an error is one.
+func writeAll(f io.WriterAt, p []byte, off int64) error {
+	n, err := f.WriteAt(p, off)
+	if err == nil && n < len(p) {
+		err = &fault.Error{Op: "write", Kind: fault.IO, Err: io.ErrShortWrite}
+	}
+	return err
+}

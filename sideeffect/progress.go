@@ -1,0 +1,54 @@
+package sideeffect
+
+import (
+	"context"
+	"time"
+
+	"github.com/pannier/pannier/spec/fault"
+)
+
+// reporter calls Descriptor.Progress, not too often.
+type reporter struct {
+	call func(Progress)
+	last time.Time
+}
+
+func (r *reporter) report(p Progress) {
+	if r.call == nil {
+		return
+	}
+	if now := time.Now(); now.Sub(r.last) >= ProgressEvery {
+		r.last = now
+		r.call(p)
+	}
+}
+
+func (r *reporter) final(p Progress) {
+	if r.call != nil {
+		r.call(p)
+	}
+}
+
+// interruptOn interrupts x, if it can be, when ctx ends; the returned function
+// ends the watch.
+func interruptOn(ctx context.Context, x any) (stop func() bool) {
+	i, ok := x.(Interrupter)
+	if !ok {
+		return func() bool { return true }
+	}
+	return context.AfterFunc(ctx, i.Interrupt)
+}
+
+// because is err, or the reason why ctx ended when err only follows from that.
+func because(ctx context.Context, op string, err error) error {
+	if err == nil {
+		return nil
+	}
+	if ctx.Err() != nil {
+		switch fault.KindOf(err) {
+		case fault.Internal, fault.IO, fault.Canceled, fault.Deadline:
+			return fault.Wrap(op, "", context.Cause(ctx))
+		}
+	}
+	return fault.Wrap(op, "", err)
+}

@@ -1,0 +1,243 @@
+package sideeffect
+
+import (
+	"context"
+	"errors"
+	"io"
+
+	"github.com/pannier/pannier/spec/fault"
+)
+
+// maxOvershoot is how many bytes past an agreed cut a sink takes and drops. It
+// covers a source that had to send before it knew the limit, as on the inline
+// road; more is fault.Protocol.
+const maxOvershoot = 64 << 10
+
+// ReceiveAll is the pump of the sink's half: it writes the blocks of in to
+// sink up to the quota, syncs and records as the plan says, and at the end
+// compares length and digest and commits. On any error the sink is aborted:
+// kept for the next run when it is a Keeper and the failure leaves its bytes
+// trustworthy, otherwise undone. The caller answers Outcome.Verdict(err), and
+// closes sink.
+func ReceiveAll(ctx context.Context, in Incoming, sink Sink, p ReceivePlan) (Outcome, error) {
+	defer interruptOn(ctx, sink)()
+	r := &receiver{in: in, sink: sink, plan: p, report: reporter{call: p.Progress}}
+	r.keeper, _ = sink.(Keeper)
+	err := because(ctx, "receive", r.run(ctx))
+	if err != nil {
+		err = r.fail(err)
+	}
+	r.report.final(r.progress())
+	return r.outcome, err
+}
+
+// receiver is the state of one ReceiveAll.
+//
+//	durable <= stored <= at; stored < at only after a cut at this end
+type receiver struct {
+	in     Incoming
+	sink   Sink
+	keeper Keeper // nil: not resumable
+	plan   ReceivePlan
+
+	at      int64
+	stored  int64
+	root    [RootSize]byte // over [0, stored)
+	hasher  *Hasher        // over [0, at)
+	atCut   Sum            // over [0, stored), when this end has cut
+	cut     bool
+	outcome Outcome
+	report  reporter
+}
+
+func (r *receiver) run(ctx context.Context) error {
+	if err := r.begin(); err != nil {
+		return err
+	}
+	for {
+		b, err := r.in.Recv(ctx)
+		if err == io.EOF {
+			return r.finish()
+		}
+		if err != nil {
+			return err
+		}
+		err = r.take(b)
+		b.Release()
+		if err != nil {
+			return err
+		}
+		if every := r.plan.SyncEvery; every > 0 && r.stored-r.outcome.Durable >= every {
+			if err := r.checkpoint(); err != nil {
+				return err
+			}
+		}
+		r.report.report(r.progress())
+	}
+}
+
+// begin takes over what an earlier run left.
+func (r *receiver) begin() (err error) {
+	if r.hasher, err = NewHasher(r.plan.Hash); err != nil || r.keeper == nil {
+		return err
+	}
+	from := r.keeper.Resumed()
+	if from.Offset == 0 {
+		return nil
+	}
+	if from.Hash != r.plan.Hash || from.Version != r.plan.Version || from.BlockSize != r.plan.BlockSize {
+		return fault.New("receive", fault.Stale, "the partial file is of another transfer; start again")
+	}
+	if err := r.hasher.UnmarshalBinary(from.HashState); err != nil {
+		return err
+	}
+	r.at, r.stored, r.root = from.Offset, from.Offset, from.Root
+	r.outcome.ResumedFrom, r.outcome.Durable, r.outcome.Bytes = from.Offset, from.Offset, from.Offset
+	return nil
+}
+
+// take stores one block. The sink comes before the digest and the root, so
+// that after a failed write all three speak of the same bytes.
+func (r *receiver) take(b Block) error {
+	if b.Offset != r.at {
+		return fault.New("receive", fault.Protocol, "block at %d, the next one is %d", b.Offset, r.at)
+	}
+	keep := b.Data
+	if q := r.plan.Quota; q >= 0 && r.at+int64(len(keep)) > q {
+		if r.plan.OverQuota == Fail {
+			r.outcome.QuotaExceeded = true
+			return quotaError("receive", r.at+int64(len(keep)), q, "this end's quota")
+		}
+		keep = keep[:max(0, q-r.at)]
+	}
+	if err := r.store(keep); err != nil {
+		return err
+	}
+	if len(keep) < len(b.Data) {
+		if err := r.drop(b.Data[len(keep):]); err != nil {
+			return err
+		}
+	}
+	r.outcome.Blocks++
+	return nil
+}
+
+func (r *receiver) store(p []byte) error {
+	if len(p) == 0 {
+		return nil
+	}
+	if err := r.sink.WriteBlock(p, r.stored); err != nil {
+		return err
+	}
+	r.hasher.Write(p)
+	r.at += int64(len(p))
+	r.stored = r.at
+	r.outcome.Bytes = r.stored
+	r.root = r.in.Root()
+	return nil
+}
+
+// drop counts and hashes bytes past a cut, so that the source's digest can
+// still be compared.
+func (r *receiver) drop(p []byte) error {
+	if !r.cut {
+		r.cut, r.atCut = true, r.hasher.Sum()
+		r.outcome.QuotaExceeded = true
+	}
+	r.at += int64(len(p))
+	if r.at-r.stored > maxOvershoot {
+		return fault.New("receive", fault.Protocol, "the source sends on past the agreed cut at %d bytes", r.stored)
+	}
+	r.hasher.Write(p)
+	return nil
+}
+
+// checkpoint makes what is stored durable, records it, and only then tells
+// the source (F1, F2).
+func (r *receiver) checkpoint() error {
+	durable, err := r.sink.Sync()
+	if err != nil {
+		return err
+	}
+	if r.keeper != nil && durable == r.stored && durable > 0 && !r.cut {
+		if err := r.record(durable); err != nil {
+			return err
+		}
+	}
+	r.outcome.Durable = durable
+	r.in.SetDurable(durable)
+	return nil
+}
+
+func (r *receiver) record(durable int64) error {
+	hashState, err := r.hasher.MarshalBinary()
+	if err != nil {
+		return err
+	}
+	return r.keeper.Keep(ResumePoint{
+		Version: r.plan.Version, BlockSize: r.plan.BlockSize, Offset: durable,
+		Root: r.root, Hash: r.plan.Hash, HashState: hashState,
+	})
+}
+
+// finish compares and commits. Nothing has the target's name before.
+func (r *receiver) finish() error {
+	end := r.in.End()
+	if end.Total != r.at {
+		return fault.New("receive", fault.Corrupt, "%d bytes arrived, the source sent %d", r.at, end.Total)
+	}
+	exceeded := end.Cut || end.QuotaExceeded
+	if q := r.plan.Quota; exceeded && r.plan.OverQuota == Fail && q >= 0 && r.at >= q {
+		r.outcome.QuotaExceeded = true
+		return quotaError("receive", r.at+1, q, "this end's quota")
+	}
+	r.outcome.QuotaExceeded = r.outcome.QuotaExceeded || exceeded
+	digest := r.hasher.Sum()
+	if r.plan.Hash != None && !digest.Equal(end.Hash) {
+		return fault.New("receive", fault.Corrupt, "the content's digest is %q, the source's %q", digest, end.Hash)
+	}
+	if err := r.sink.Commit(); err != nil {
+		return err
+	}
+	if r.plan.AckPoint == AckDurable {
+		r.outcome.Durable = r.stored
+	}
+	r.outcome.Digest = digest
+	if r.cut {
+		r.outcome.Digest = r.atCut
+	}
+	r.outcome.Verified = r.plan.verifiedByStream()
+	if r.plan.Hash != None {
+		r.outcome.Verified += "+" + r.plan.Hash.String()
+	}
+	return nil
+}
+
+// fail ends the sink's use after err.
+func (r *receiver) fail(err error) error {
+	r.outcome.QuotaExceeded = r.outcome.QuotaExceeded || errors.Is(err, fault.QuotaExceeded)
+	keep := r.keeper != nil && trusted(fault.KindOf(err))
+	if keep && r.stored > r.outcome.Durable {
+		// Best effort: without it the next run starts further back.
+		_ = r.checkpoint()
+	}
+	if abortErr := r.sink.Abort(keep); abortErr != nil {
+		return fault.Wrap("receive", "", errors.Join(err, abortErr))
+	}
+	return err
+}
+
+// trusted tells whether bytes stored before a failure of this kind may be part
+// of a later success.
+func trusted(k fault.Kind) bool {
+	switch k {
+	case fault.Lost, fault.DeadPeer, fault.Canceled, fault.Deadline, fault.NoSpace, fault.IO,
+		fault.Draining, fault.Overloaded, fault.Internal:
+		return true
+	}
+	return false
+}
+
+func (r *receiver) progress() Progress {
+	return Progress{Moved: r.stored, Acknowledged: r.stored, Durable: r.outcome.Durable, Total: r.plan.Total}
+}

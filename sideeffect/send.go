@@ -1,0 +1,276 @@
+package sideeffect
+
+import (
+	"context"
+	"errors"
+	"io"
+
+	"github.com/pannier/pannier/spec/fault"
+)
+
+// SendAll is the pump of the source's half: it reads src into the blocks of
+// out until the end or a quota, checks that src is still what was opened,
+// says End, and waits for the verdict. The verdict's error is returned like
+// one of its own. Neither out nor src is closed; on an error the caller resets
+// the stream.
+//
+//	blocks --last--> check source -> END -> verdict --ok--> over
+//	   ^--------------- rewound ----------------'
+func SendAll(ctx context.Context, out Outgoing, src Source, p SendPlan) (Outcome, error) {
+	defer interruptOn(ctx, src)()
+	s := &sender{out: out, src: src, plan: p, at: p.Start, total: src.Size(), report: reporter{call: p.Progress}}
+	err := because(ctx, "send", s.run(ctx))
+	if err != nil {
+		s.outcome.Bytes = max(s.acknowledged(), s.outcome.Bytes)
+		s.outcome.QuotaExceeded = s.outcome.QuotaExceeded || errors.Is(err, fault.QuotaExceeded)
+	}
+	s.report.final(s.progress())
+	return s.outcome, err
+}
+
+// sender is the state of one SendAll.
+//
+//	Start <= at <= total (when total >= 0); hasher.Written() = the most at has been
+type sender struct {
+	out    Outgoing
+	src    Source
+	plan   SendPlan
+	limit  int64 // the stricter of both ends' quotas; NoQuota = none
+	policy OverQuota
+	who    string // whose limit it is, for messages
+
+	at     int64
+	total  int64 // -1 until the end is known
+	cut    bool
+	told   bool // Sent was called
+	hasher *Hasher
+
+	outcome Outcome
+	report  reporter
+}
+
+func (s *sender) run(ctx context.Context) error {
+	s.outcome.ResumedFrom = s.plan.Start
+	s.chooseLimit()
+	if err := s.checkSize(); err != nil {
+		return err
+	}
+	if err := s.hashPrefix(ctx); err != nil {
+		return err
+	}
+	for rewound := false; ; rewound = true {
+		if err := s.sendBlocks(ctx, rewound); err != nil {
+			return err
+		}
+		v, err := s.finish(ctx)
+		if errors.Is(err, ErrRewound) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		return s.judge(v)
+	}
+}
+
+// chooseLimit takes the smaller quota; of equal ones Fail is the stricter.
+func (s *sender) chooseLimit() {
+	s.limit, s.policy, s.who = s.plan.Quota, s.plan.OverQuota, "this end's quota"
+	l := s.plan.Limit
+	if l >= 0 && (s.limit < 0 || l < s.limit || l == s.limit && s.plan.LimitPolicy == Fail) {
+		s.limit, s.policy, s.who = l, s.plan.LimitPolicy, "the sink's quota"
+	}
+}
+
+// checkSize applies the limit before the first byte when the size is known.
+func (s *sender) checkSize() error {
+	switch {
+	case s.plan.Start < 0 || s.total >= 0 && s.plan.Start > s.total:
+		return fault.New("send", fault.Invalid, "start %d is outside the source of %d bytes", s.plan.Start, s.total)
+	case s.plan.Start > 0 && !s.src.Rewindable():
+		return fault.New("send", fault.Unsupported, "this source cannot be resumed")
+	case s.limit < 0 || s.total < 0 || s.total <= s.limit:
+		return nil
+	case s.policy == Fail:
+		return s.overQuota(s.total)
+	}
+	s.total, s.cut = max(s.limit, s.plan.Start), true
+	return nil
+}
+
+func (s *sender) overQuota(size int64) error {
+	s.outcome.QuotaExceeded = true
+	return quotaError("send", size, s.limit, s.who)
+}
+
+// quotaError says what to do about a quota; an accidental zero most of all.
+func quotaError(op string, size, limit int64, who string) error {
+	hint := "raise Quota, or set OverQuota to Cut"
+	if limit == 0 {
+		hint = "the zero value of Quota allows no bytes: set it to a number, or to NoQuota"
+	}
+	return fault.New(op, fault.QuotaExceeded, "at least %d bytes, %s is %d; %s", size, who, limit, hint)
+}
+
+// hashPrefix brings the hasher to Start.
+func (s *sender) hashPrefix(ctx context.Context) (err error) {
+	s.hasher = s.plan.Prefix
+	if s.hasher != nil && s.hasher.Algorithm() == s.plan.Hash && s.hasher.Written() == s.plan.Start {
+		return nil
+	}
+	if s.hasher, err = NewHasher(s.plan.Hash); err != nil || s.plan.Start == 0 || s.plan.Hash == None {
+		return err
+	}
+	_, err = RootOf(ctx, &sourceReader{src: s.src}, s.plan.Start, MaxBlockSize, s.hasher)
+	return err
+}
+
+// sendBlocks sends until the end. After a rewind it asks for a block even
+// when everything was sent, because only the block says where to continue.
+func (s *sender) sendBlocks(ctx context.Context, rewound bool) error {
+	for rewound || s.total < 0 || s.at < s.total {
+		rewound = false
+		b, err := s.out.Next(ctx)
+		if err != nil {
+			return err
+		}
+		if b.Offset > s.at || b.Offset < s.plan.Start {
+			b.Release()
+			return fault.New("send", fault.Internal, "the stream wants byte %d, %d..%d can be sent", b.Offset, s.plan.Start, s.at)
+		}
+		s.at = b.Offset
+		n, err := s.fill(b)
+		if err != nil || n == 0 {
+			b.Release()
+			if err != nil {
+				return err
+			}
+			continue
+		}
+		s.hash(b.Data[:n])
+		if err := s.out.Send(ctx, b, n); err != nil {
+			return err
+		}
+		s.at += int64(n)
+		s.outcome.Blocks++
+		s.report.report(s.progress())
+	}
+	return nil
+}
+
+// fill reads the block's bytes and learns the end. It never returns a byte past
+// the limit, but asks for one to know that there is one.
+func (s *sender) fill(b Block) (int, error) {
+	room := b.Data
+	if s.total >= 0 {
+		room = room[:min(int64(len(room)), s.total-s.at)]
+	}
+	left := int64(len(room))
+	if s.limit >= 0 && s.total < 0 && left > s.limit-s.at {
+		left = s.limit - s.at
+		room = room[:left+1]
+	}
+	if len(room) == 0 {
+		return 0, nil
+	}
+	n, err := s.src.ReadBlock(room, s.at)
+	switch {
+	case int64(n) > left:
+		if s.policy == Fail {
+			return 0, s.overQuota(s.limit + 1)
+		}
+		s.total, s.cut = s.limit, true
+		return int(left), nil
+	case err != nil && err != io.EOF:
+		return 0, err
+	case err == io.EOF && s.total < 0:
+		s.total = s.at + int64(n)
+	case n < len(room) && err == io.EOF:
+		return 0, fault.New("send", fault.SourceChanged, "the source ended after %d of %d bytes", s.at+int64(n), s.total)
+	case n < len(room):
+		return 0, fault.New("send", fault.Internal, "the source gave %d of %d bytes and no reason", n, len(room))
+	}
+	return n, nil
+}
+
+// hash feeds what was not hashed before a rewind.
+func (s *sender) hash(p []byte) {
+	if s.plan.Hash == None {
+		return
+	}
+	if seen := s.hasher.Written() - s.at; seen < int64(len(p)) {
+		s.hasher.Write(p[seen:])
+	}
+}
+
+// finish ends this half and waits for the other.
+func (s *sender) finish(ctx context.Context) (Verdict, error) {
+	if err := s.src.Check(); err != nil {
+		return Verdict{}, err
+	}
+	s.outcome.Digest = s.hasher.Sum()
+	s.outcome.QuotaExceeded = s.cut
+	end := End{Total: s.total, Hash: s.outcome.Digest, Cut: s.cut, QuotaExceeded: s.cut}
+	if err := s.out.End(ctx, end); err != nil {
+		return Verdict{}, err
+	}
+	if s.plan.Sent != nil && !s.told {
+		s.told = true
+		s.plan.Sent(s.outcome)
+	}
+	return s.out.Verdict(ctx)
+}
+
+// judge compares the sink's verdict with what was sent.
+func (s *sender) judge(v Verdict) error {
+	o := &s.outcome
+	o.Bytes, o.Durable = min(v.Bytes, s.total), min(v.Durable, s.total)
+	o.QuotaExceeded = o.QuotaExceeded || v.QuotaExceeded
+	switch {
+	case v.Err != nil:
+		return v.Err
+	case v.Bytes > s.total, v.Bytes < s.total && !v.QuotaExceeded:
+		return fault.New("send", fault.Corrupt, "the sink stored %d of %d bytes", v.Bytes, s.total)
+	}
+	o.Verified = s.plan.verifiedByStream()
+	switch {
+	case s.plan.Hash == None:
+	case v.Bytes < s.total: // cut by the sink: its digest is of what it kept
+		o.Digest = v.Hash
+	case !v.Hash.Equal(o.Digest):
+		return fault.New("send", fault.Corrupt, "the sink's digest is %q, sent was %q", v.Hash, o.Digest)
+	default:
+		o.Verified += "+" + s.plan.Hash.String()
+	}
+	return nil
+}
+
+// acknowledged is what the sink has acknowledged, as the ack point says.
+func (s *sender) acknowledged() int64 {
+	a := s.out.Durable()
+	if s.plan.AckPoint != AckDurable {
+		a = s.out.Received()
+	}
+	return min(max(a, s.plan.Start, s.outcome.Bytes), max(s.at, s.total))
+}
+
+func (s *sender) progress() Progress {
+	moved := max(s.at, s.plan.Start)
+	durable := min(max(s.out.Durable(), s.plan.Start, s.outcome.Durable), moved)
+	return Progress{Moved: moved, Acknowledged: max(min(s.acknowledged(), moved), durable), Durable: durable, Total: s.total}
+}
+
+// sourceReader is a source from its first byte as an io.Reader.
+type sourceReader struct {
+	src Source
+	at  int64
+}
+
+func (r *sourceReader) Read(p []byte) (int, error) {
+	n, err := r.src.ReadBlock(p, r.at)
+	r.at += int64(n)
+	if n > 0 && err == io.EOF {
+		err = nil
+	}
+	return n, err
+}

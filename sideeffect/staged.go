@@ -1,0 +1,144 @@
+package sideeffect
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+
+	"github.com/pannier/pannier/spec/fault"
+)
+
+// allocateFrom is the announced size, in bytes, from which room is reserved
+// before the first byte, so that a full disk is found out early.
+const allocateFrom = 1 << 20
+
+// staged is the sink of Replace and CreateNew: content goes to a temporary in
+// the target's directory and gets the target's name when it is complete.
+//
+//	open -> Commit: sync file -> rename (or link) -> sync directory
+//	     -> Abort: remove, or leave partial and state
+type staged struct {
+	writer
+	dir    Dir
+	base   string
+	temp   string
+	create bool        // CreateNew
+	perm   fs.FileMode // of the target to replace; 0 = there is none
+	keep   bool
+	from   ResumePoint
+	kept   int64 // offset in the state file
+	over   bool  // committed or aborted
+	closed bool
+}
+
+func openStaged(dir Dir, base string, spec SinkSpec) (*staged, error) {
+	s := &staged{dir: dir, base: base, create: spec.Mode == CreateNew, keep: spec.Keep}
+	s.name, s.noSync, s.track = base, spec.NoSync, spec.Keep
+	if err := s.lookAtTarget(); err != nil {
+		return nil, err
+	}
+	var err error
+	if s.keep {
+		err = s.openPartial(spec)
+	} else {
+		s.temp = tempName(base)
+		s.file, err = dir.OpenFile(s.temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, s.filePerm())
+	}
+	if err != nil {
+		return nil, err
+	}
+	if spec.Size >= allocateFrom && spec.Size > s.end {
+		if err := s.file.Allocate(spec.Size); err != nil {
+			return nil, errors.Join(fault.Wrap("reserve room", base, err), s.discard(true), s.file.Close())
+		}
+	}
+	return s, nil
+}
+
+// lookAtTarget refuses what must not be replaced. The check is for the
+// caller's sake; what decides is the rename or link at the end.
+func (s *staged) lookAtTarget() error {
+	fi, err := s.dir.Lstat(s.base)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	case s.create:
+		return &fault.Error{Op: "open sink", Kind: fault.Exists, Subject: s.base}
+	}
+	s.perm = fi.Mode().Perm()
+	return mustBeRegular("replace file", s.base, fi)
+}
+
+// filePerm keeps what is secret in the old file secret in the temporary.
+func (s *staged) filePerm() fs.FileMode {
+	if s.perm != 0 {
+		return s.perm
+	}
+	return 0o666
+}
+
+func (s *staged) Commit() error {
+	if s.over {
+		return fault.New("commit file", fault.Internal, "%q is committed or aborted already", s.base)
+	}
+	if s.perm != 0 {
+		if err := s.file.Chmod(s.perm); err != nil {
+			return fault.Wrap("commit file", s.base, err)
+		}
+	}
+	if err := s.syncAll(); err != nil {
+		return err
+	}
+	if err := s.publish(); err != nil {
+		return fault.Wrap("commit file", s.base, err)
+	}
+	s.over = true
+	if s.keep {
+		s.dropState()
+	}
+	if s.noSync {
+		return nil
+	}
+	return fault.Wrap("sync directory", s.base, s.dir.Sync())
+}
+
+// publish gives the content its name in one step.
+func (s *staged) publish() error {
+	if !s.create {
+		return s.dir.Rename(s.temp, s.base)
+	}
+	// A link, unlike a rename, cannot take the place of a file that came meanwhile.
+	if err := s.dir.Link(s.temp, s.base); err != nil {
+		return err
+	}
+	return s.dir.Remove(s.temp)
+}
+
+func (s *staged) Abort(keep bool) error {
+	if s.over {
+		return nil
+	}
+	return s.discard(keep && s.keep)
+}
+
+// discard ends the sink without publishing; keep leaves partial and state.
+func (s *staged) discard(keep bool) error {
+	s.over = true
+	if keep && s.kept > 0 {
+		return nil
+	}
+	if s.keep {
+		s.dropState()
+	}
+	return fault.Wrap("remove temporary", s.base, s.dir.Remove(s.temp))
+}
+
+func (s *staged) Close() error {
+	if s.closed {
+		return nil
+	}
+	s.closed = true
+	return errors.Join(s.Abort(false), s.file.Close(), s.dir.Close())
+}
