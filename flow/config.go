@@ -34,7 +34,8 @@ type Config struct {
 	// 1 GiB for the sessions made with this Config.
 	Pool *Pool
 	// PipeWindow is what a lane starts with: bytes written and not yet taken
-	// off the wire. It grows with the bandwidth-delay product. Default 512 KiB.
+	// off the wire. It grows as long as growing makes the lane faster. Default
+	// 256 KiB; more makes loopback slower (spec/design.md, "Pipe window").
 	PipeWindow int
 	// MaxPipeWindow bounds that growth. Default 64 MiB.
 	MaxPipeWindow int
@@ -50,9 +51,10 @@ type Config struct {
 	// HandshakeTimeout bounds the handshake of one connection. Default 10 s.
 	HandshakeTimeout time.Duration
 	// KeepaliveIdle is how long a connection may be silent before a PING.
-	// Default 10 s.
+	// Default 8 s.
 	KeepaliveIdle time.Duration
-	// KeepaliveTimeout is how long the PING may stay unanswered. Default 8 s.
+	// KeepaliveTimeout is how long the PING may stay unanswered. Default 6 s; a
+	// dead peer is found within the sum of both and two seconds.
 	KeepaliveTimeout time.Duration
 	// ResumeTimeout is how long a session whose connections are lost waits for
 	// new ones. Default 30 s; negative: a lost connection ends the session.
@@ -108,7 +110,7 @@ func (c Config) withDefaults() (Config, error) {
 		{"Window", &c.Window, 256 * KiB, 16 * KiB, 1 << 30},
 		{"MaxWindow", &c.MaxWindow, 16 * MiB, 16 * KiB, 1 << 30},
 		{"SessionBudget", &c.SessionBudget, 64 * MiB, 64 * KiB, 1 << 40},
-		{"PipeWindow", &c.PipeWindow, 512 * KiB, 16 * KiB, 1 << 30},
+		{"PipeWindow", &c.PipeWindow, 256 * KiB, 16 * KiB, 1 << 30},
 		{"MaxPipeWindow", &c.MaxPipeWindow, 64 * MiB, 16 * KiB, 1 << 30},
 		{"Lanes", &c.Lanes, 1, 1, 8},
 		{"MaxLanes", &c.MaxLanes, 8, 1, 8},
@@ -129,8 +131,8 @@ func (c Config) withDefaults() (Config, error) {
 		def   time.Duration
 	}{
 		{&c.HandshakeTimeout, 10 * time.Second},
-		{&c.KeepaliveIdle, 10 * time.Second},
-		{&c.KeepaliveTimeout, 8 * time.Second},
+		{&c.KeepaliveIdle, 8 * time.Second},
+		{&c.KeepaliveTimeout, 6 * time.Second},
 		{&c.ResumeTimeout, 30 * time.Second},
 	} {
 		if *d.field == 0 {

@@ -13,7 +13,7 @@ import (
 // answer for KeepaliveTimeout is dead. One for each session.
 func (s *Session) keepalive() {
 	defer s.wg.Done()
-	tick := time.NewTicker(max(min(s.cfg.KeepaliveIdle, s.cfg.KeepaliveTimeout)/4, time.Millisecond))
+	tick := time.NewTicker(max(min(s.cfg.KeepaliveIdle, s.cfg.KeepaliveTimeout)/6, time.Millisecond))
 	defer tick.Stop()
 	for {
 		select {

@@ -56,7 +56,7 @@ func newLane(s *Session, t *turns, conn net.Conn, purpose wire.Purpose, epoch ui
 		s: s, turns: t, conn: conn, purpose: purpose, epoch: epoch,
 		in:   bufio.NewReaderSize(conn, readBuffer),
 		wake: make(chan struct{}, 1), gone: make(chan struct{}),
-		pipe: pipe{window: uint64(s.cfg.PipeWindow), max: uint64(s.cfg.MaxPipeWindow)},
+		pipe: newPipe(&s.cfg, purpose, s.RTT()),
 	}
 	if a := conn.RemoteAddr(); a != nil {
 		l.where = a.String()

@@ -51,7 +51,7 @@ func (s *Session) chooseBlock(wish int) int {
 // chooseWindow is what a new sink grants: at least four blocks if the budget
 // allows it, at least one in any case. Session.mu is held.
 func (s *Session) chooseWindow(block int) int64 {
-	w := max(s.cfg.Window, 4*block)
+	w := max(s.cfg.Window, 4*block, min(expected(s.RTT()), s.cfg.MaxWindow))
 	for w > block && !s.affords(int64(w)) {
 		w /= 2
 	}

@@ -118,7 +118,6 @@ func newSession(cfg Config) *Session {
 		changed: make(chan struct{}), incoming: make(chan *Incoming, maxPending),
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
-	s.rtt.Store(int64(time.Second))
 	return s
 }
 
@@ -135,8 +134,17 @@ func (s *Session) Peer() Peer {
 	return s.peer
 }
 
-// RTT is the shortest round trip measured; one second before the first.
-func (s *Session) RTT() time.Duration { return time.Duration(s.rtt.Load()) }
+// unknownRTT stands for the round trip until the first has been measured, which
+// the handshake does at the connector and a PING at the acceptor.
+const unknownRTT = time.Millisecond
+
+// RTT is the shortest round trip measured.
+func (s *Session) RTT() time.Duration {
+	if d := time.Duration(s.rtt.Load()); d > 0 {
+		return d
+	}
+	return unknownRTT
+}
 
 // Done is closed when the session is over.
 func (s *Session) Done() <-chan struct{} { return s.ctx.Done() }
@@ -387,7 +395,7 @@ func (s *Session) measured(d time.Duration) {
 	d = max(d, time.Microsecond)
 	for {
 		old := s.rtt.Load()
-		if int64(d) >= old || s.rtt.CompareAndSwap(old, int64(d)) {
+		if old > 0 && int64(d) >= old || s.rtt.CompareAndSwap(old, int64(d)) {
 			return
 		}
 	}

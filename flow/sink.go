@@ -23,6 +23,7 @@ type sinkHalf struct {
 	bytesIn  int64  // content that came since start, early blocks too
 	ready    []arrival
 	early    map[int64]arrival // blocks that overtook others
+	starved  bool              // over a quarter of the window waited for a block on a slower lane
 	last     int64             // end of a short block, after which nothing may come; 0 = none seen
 
 	ended     bool // END is here
@@ -94,6 +95,9 @@ func (b *BlockStream) arrive(h wire.BlockHead, buf *buffer, epoch uint32) bool {
 		return true
 	}
 	b.file(a)
+	if int64(len(b.early))*int64(b.block) > b.window/4 {
+		b.starved = true
+	}
 	return true
 }
 
@@ -229,10 +233,17 @@ func (b *BlockStream) consume(n int64) []byte {
 	return wire.AppendCredit(nil, b.id, uint64(b.limit), uint64(b.arrived))
 }
 
-// grow widens the window when the consumer is faster than window per round
-// trip and the budgets allow it.
+// grow widens the window, once in a round trip and as far as the budgets allow,
+// when the consumer is faster than a window per round trip, or when striping
+// needs more room for blocks that overtake others.
 func (b *BlockStream) grow() {
-	want := b.tune.measure(b.consumed, b.s.RTT(), time.Now())
+	want, epoch := b.tune.measure(b.consumed, b.s.RTT(), time.Now())
+	if !epoch {
+		return
+	}
+	if b.starved {
+		want, b.starved = 2*b.window, false
+	}
 	want = min(want, 2*b.window, int64(b.s.cfg.MaxWindow))
 	if extra := want - b.window; extra > 0 && b.s.affords(extra) {
 		b.window = want
@@ -245,18 +256,19 @@ type tuner struct {
 	base  int64
 }
 
-// measure returns the window that would do for twice the present rate.
-func (t *tuner) measure(consumed int64, rtt time.Duration, now time.Time) int64 {
+// measure returns the window that would do for twice the present rate, and
+// whether a round trip has passed since it last did.
+func (t *tuner) measure(consumed int64, rtt time.Duration, now time.Time) (int64, bool) {
 	elapsed := now.Sub(t.since)
 	if elapsed < max(rtt, minEpoch) {
-		return 0
+		return 0, false
 	}
 	var want int64
 	if !t.since.IsZero() {
 		want = int64(2 * float64(consumed-t.base) * float64(rtt) / float64(elapsed))
 	}
 	t.since, t.base = now, consumed
-	return want
+	return want, true
 }
 
 // adjust books a change of granted minus consumed. Session.mu is held.

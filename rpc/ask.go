@@ -51,6 +51,7 @@ type offer struct {
 	road      sideeffect.Road // what the client insists on
 	size      int64           // of the client's source; -1 unknown
 	limit     int64           // of the client's sink; -1 none
+	policy    sideeffect.OverQuota
 	inline    bool            // the reply may carry it
 	optional  bool
 	hash      sideeffect.Algorithm
@@ -66,7 +67,7 @@ func (a *ask) encode() ([]byte, error) {
 		m.Effects = append(m.Effects, &rpcpb.EffectAsk{
 			Direction: rpcpb.Direction(o.direction), Kind: o.kind, Road: rpcpb.Road(o.road),
 			Size: o.size + 1, Limit: o.limit + 1, InlineOk: o.inline, Optional: o.optional,
-			Hash: uint32(o.hash), Compress: uint32(o.compress),
+			Hash: uint32(o.hash), Compress: uint32(o.compress), Cut: o.policy == sideeffect.Cut,
 		})
 	}
 	b, err := proto.Marshal(m)
@@ -116,6 +117,9 @@ func parseOffer(e *rpcpb.EffectAsk) (offer, error) {
 		direction: sideeffect.Direction(e.GetDirection()), kind: e.GetKind(), road: sideeffect.Road(e.GetRoad()),
 		size: e.GetSize() - 1, limit: e.GetLimit() - 1, inline: e.GetInlineOk(), optional: e.GetOptional(),
 		hash: sideeffect.Algorithm(e.GetHash()), compress: sideeffect.Compression(e.GetCompress()),
+	}
+	if e.GetCut() {
+		o.policy = sideeffect.Cut
 	}
 	switch {
 	case e.GetDirection() != rpcpb.Direction_DIRECTION_CLIENT_TO_SERVER && e.GetDirection() != rpcpb.Direction_DIRECTION_SERVER_TO_CLIENT:

@@ -104,9 +104,10 @@ type clientEffect struct {
 
 	// Guarded by call.mu.
 	state   effectState
-	resumed bool // the sink offered a resume point
+	resumed bool // accepted behind the first byte
 	fresh   bool // and the server has started over
-	turn    chan struct{}
+	turn    chan struct{}           // closed when the half at work is over
+	cancel  context.CancelCauseFunc // of the half at work
 	ended   ended
 }
 
@@ -161,14 +162,16 @@ func (c *call) begin(in *flow.Incoming, o opening) error {
 	default:
 		return fault.New(op, fault.Stale, "side effect %d was started before", o.index)
 	}
-	e.state, e.turn = running, make(chan struct{})
-	over := e.turn
+	ctx, cancel := context.WithCancelCause(c.ctx)
+	over := make(chan struct{})
+	e.state, e.turn, e.cancel = running, over, cancel
 	c.wg.Go(func() {
 		defer close(over)
+		defer cancel(nil)
 		if before != nil {
 			<-before // the first attempt, which the server has given up
 		}
-		end := c.run(e, in, o)
+		end := c.run(ctx, e, in, o)
 		c.mu.Lock()
 		e.ended, e.state = end, done
 		c.mu.Unlock()
@@ -193,14 +196,14 @@ func (e *clientEffect) fits(in *flow.Incoming, o opening) error {
 	return nil
 }
 
-func (c *call) run(e *clientEffect, in *flow.Incoming, o opening) ended {
+func (c *call) run(ctx context.Context, e *clientEffect, in *flow.Incoming, o opening) ended {
 	switch {
 	case !in.Blocks:
-		return c.pipe(e, in)
+		return c.pipe(ctx, e, in)
 	case in.Send:
-		return c.download(e, in, o)
+		return c.download(ctx, e, in, o)
 	}
-	return c.upload(e, in, o)
+	return c.upload(ctx, e, in, o)
 }
 
 // refuse ends a stream that was not accepted.
@@ -219,7 +222,7 @@ func (c *call) road() sideeffect.Road {
 }
 
 // upload is the client's half as source.
-func (c *call) upload(e *clientEffect, in *flow.Incoming, o opening) ended {
+func (c *call) upload(ctx context.Context, e *clientEffect, in *flow.Incoming, o opening) ended {
 	hash, err := commonHash(e.d.Hash, o.sink.hash)
 	if err != nil {
 		return c.refuse(in, err)
@@ -228,7 +231,7 @@ func (c *call) upload(e *clientEffect, in *flow.Incoming, o opening) ended {
 	plan.Hash = hash
 	half := &sourceHalf{size: e.source.Size(), version: e.source.Version(), hash: hash}
 	accept := flow.AcceptBlocks{Compress: compressionOf(e.d.Compress, o.sink.compress), BlockSize: e.d.Params.BlockSize}
-	prefix, same, err := holds(c.ctx, e.source, o.sink.resume, hash)
+	prefix, same, err := holds(ctx, e.source, o.sink.resume, hash)
 	if err != nil {
 		return c.refuse(in, err)
 	}
@@ -239,17 +242,18 @@ func (c *call) upload(e *clientEffect, in *flow.Incoming, o opening) ended {
 	if accept.Meta, err = (accepting{source: half}).encode(); err != nil {
 		return c.refuse(in, err)
 	}
+	c.note(e, same)
 	bs, err := in.AcceptBlocks(accept)
 	if err != nil {
 		return c.refuse(in, err)
 	}
-	return send(c.ctx, bs, e.source, plan, c.road())
+	return send(ctx, bs, e.source, plan, c.road())
 }
 
 // download is the client's half as sink. The server has opened its source, so
 // the sink may be opened now; it is before the stream is accepted, so that a
 // sink that cannot be opened is a refusal.
-func (c *call) download(e *clientEffect, in *flow.Incoming, o opening) ended {
+func (c *call) download(ctx context.Context, e *clientEffect, in *flow.Incoming, o opening) ended {
 	d := *e.d // with the common digest
 	var err error
 	if d.Hash, err = commonHash(e.d.Hash, o.source.hash); err != nil {
@@ -269,18 +273,24 @@ func (c *call) download(e *clientEffect, in *flow.Incoming, o opening) ended {
 	if err != nil {
 		return c.refuse(in, err)
 	}
-	c.mu.Lock()
-	e.resumed = from.Offset > 0
-	c.mu.Unlock()
+	c.note(e, from.Offset > 0)
 	accept := flow.AcceptBlocks{Meta: meta, Start: from.Offset, Root: flow.Root(from.Root), BlockSize: d.Params.BlockSize}
 	if from.Offset > 0 {
 		accept.BlockSize = from.BlockSize
 	}
 	bs, err := in.AcceptBlocks(accept)
 	if err != nil {
+		_ = sink.Abort(d.Resume)
 		return c.refuse(in, err)
 	}
-	return receive(c.ctx, bs, sink, d.ReceivePlan(o.source.size, o.source.version, bs.BlockSize()), c.road())
+	return receive(ctx, bs, sink, d.ReceivePlan(o.source.size, o.source.version, bs.BlockSize()), c.road())
+}
+
+// note remembers that the server may start over, once.
+func (c *call) note(e *clientEffect, resumed bool) {
+	c.mu.Lock()
+	e.resumed = resumed
+	c.mu.Unlock()
 }
 
 // openSink opens a sink at the resume point, or from zero if what was kept is
@@ -294,12 +304,12 @@ func openSink(d *sideeffect.Descriptor, size int64, from sideeffect.ResumePoint)
 	return sink, from, err
 }
 
-func (c *call) pipe(e *clientEffect, in *flow.Incoming) ended {
+func (c *call) pipe(ctx context.Context, e *clientEffect, in *flow.Incoming) ended {
 	conn, err := in.AcceptBytes(nil)
 	if err != nil {
 		return c.refuse(in, err)
 	}
-	return exchange(c.ctx, conn, e.d, c.road())
+	return exchange(ctx, conn, e.d, c.road())
 }
 
 // close waits for the halves and releases what the call holds. After it the

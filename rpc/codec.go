@@ -50,6 +50,18 @@ func (c *inlineCodec) Unmarshal(data mem.BufferSlice, v any) error {
 	return nil
 }
 
+// replied is the contents of the reply by index of their effects.
+func (c *inlineCodec) replied() map[int]cargo {
+	if len(c.reply) == 0 {
+		return nil
+	}
+	m := make(map[int]cargo, len(c.reply))
+	for _, load := range c.reply {
+		m[load.index] = load
+	}
+	return m
+}
+
 // strayOption is the codec that a call option of With brings along. A
 // ClientConn of this package takes the option out; any other connection fails
 // with it instead of making the call without its side effect.

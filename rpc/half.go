@@ -92,33 +92,61 @@ func finish(bs *flow.BlockStream, v sideeffect.Verdict) error {
 	return fault.Wrap("send verdict", "", err)
 }
 
-// unpack runs the sink's half over content that came in a message.
-func unpack(ctx context.Context, c cargo, sink sideeffect.Sink, p sideeffect.ReceivePlan) ended {
-	e := ended{road: sideeffect.RoadInline, began: time.Now()}
-	in, err := newUnpacker(c)
-	if err != nil {
-		e.err = err
-		_ = sink.Abort(false)
-	} else {
-		e.outcome, e.err = sideeffect.ReceiveAll(ctx, in, sink, p)
+// storeInline is the sink's half of content that came in a message, at either end.
+func storeInline(ctx context.Context, d *sideeffect.Descriptor, load cargo) ended {
+	e := ended{road: sideeffect.RoadInline, began: time.Now(), wire: int64(len(load.data))}
+	copied := *d
+	var err error
+	if copied.Hash, err = commonHash(d.Hash, load.source.hash); err != nil {
+		return e.failed(err)
 	}
-	v := e.outcome.Verdict(e.err)
+	// A digest that only this end wants is made here, and verifies nothing.
+	unasked := load.end.Hash.IsZero() && copied.Hash != sideeffect.None
+	if unasked {
+		if load.end.Hash, err = sumOf(copied.Hash, load.data); err != nil {
+			return e.failed(err)
+		}
+	}
+	in, err := newUnpacker(load)
+	if err != nil {
+		return e.failed(err)
+	}
+	sink, err := copied.OpenSink(int64(len(load.data)), sideeffect.ResumePoint{})
+	if err != nil {
+		return e.failed(err)
+	}
+	defer sink.Close()
+	e.outcome, err = sideeffect.ReceiveAll(ctx, in, sink, copied.ReceivePlan(load.source.size, load.source.version, 0))
+	if unasked && err == nil {
+		e.outcome.Verified = "blocks+root"
+	}
+	return e.failed(err)
+}
+
+// failed is e with the error, if there is one, and with the verdict that
+// follows from it.
+func (e ended) failed(err error) ended {
+	e.err = err
+	v := e.outcome.Verdict(err)
 	e.verdict = &v
-	e.wire = int64(len(c.data))
 	e.settle(false)
 	return e
 }
 
-// exchange runs a live pipe.
+func sumOf(a sideeffect.Algorithm, data []byte) (sideeffect.Sum, error) {
+	h, err := sideeffect.NewHasher(a)
+	if err != nil {
+		return sideeffect.Sum{}, err
+	}
+	h.Write(data)
+	return h.Sum(), nil
+}
+
+// exchange runs a live pipe. Its bytes are those of both ways.
 func exchange(ctx context.Context, conn *flow.ByteStream, d *sideeffect.Descriptor, road sideeffect.Road) ended {
 	e := ended{road: road, began: time.Now()}
-	o, err := sideeffect.PipeAll(ctx, conn, d.Local, sideeffect.PipePlan{
-		QuotaOut: d.Quota, QuotaIn: d.Quota, OverQuota: d.OverQuota, Progress: d.Progress,
-	})
-	e.outcome = sideeffect.Outcome{Bytes: o.Out, QuotaExceeded: o.QuotaExceeded}
-	if d.Direction == sideeffect.ServerToClient {
-		e.outcome.Bytes = o.In
-	}
+	o, err := sideeffect.PipeAll(ctx, conn, d.Local, d.PipePlan())
+	e.outcome = sideeffect.Outcome{Bytes: o.Out + o.In, QuotaExceeded: o.QuotaExceeded}
 	e.err, e.wire = err, o.Out+o.In
 	e.settle(false)
 	return e

@@ -121,7 +121,8 @@ func (u *unit) isReady() bool {
 }
 
 // get is the unit m needs: a cached one, one m reads now, or nil when m is
-// behind the cache.
+// behind the cache, or has started so far ahead (a resumed transfer) that the
+// others should not lose the cache to it.
 func (g *sharedGroup) get(m *sharedSource, index int64) (*unit, error) {
 	g.mu.Lock()
 	for {
@@ -129,7 +130,7 @@ func (g *sharedGroup) get(m *sharedSource, index int64) (*unit, error) {
 			g.mu.Unlock()
 			return u, u.wait(m)
 		}
-		if index < g.next || m.isInterrupted() {
+		if index != g.next || m.isInterrupted() {
 			g.mu.Unlock()
 			return nil, m.interruption()
 		}
@@ -306,7 +307,7 @@ func (m *sharedSource) readSome(p []byte, off int64) (int, error) {
 	return n, nil
 }
 
-// readAlone is for a member behind the cache.
+// readAlone is for a member that is not where the cache is.
 func (m *sharedSource) readAlone(p []byte, off int64) (int, error) {
 	if !m.group.src.Rewindable() {
 		return 0, fault.New("read shared source", fault.Unsupported,

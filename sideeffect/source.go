@@ -12,7 +12,7 @@ type Source interface {
 	// fault.SourceChanged. A source that is not Rewindable is read in order.
 	ReadBlock(p []byte, off int64) (n int, err error)
 	// Rewindable tells whether ReadBlock may be called for any offset, any
-	// number of times.
+	// number of times, by several goroutines (Shared does).
 	Rewindable() bool
 	// Version identifies the content as it was opened; zero for non-files.
 	Version() Version

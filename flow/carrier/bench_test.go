@@ -1,7 +1,8 @@
 package carrier
 
 import (
-	"crypto/ed25519"
+	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/rand"
 	"io"
 	"net"
@@ -85,15 +86,15 @@ func BenchmarkBulk(b *testing.B) {
 // BenchmarkHandshake is a full handshake with certificates on both sides, both
 // ends in this process, for the kinds of key an identity could have.
 func BenchmarkHandshake(b *testing.B) {
-	p256, err := NewIdentity()
+	ed, err := NewIdentity()
 	if err != nil {
 		b.Fatal(err)
 	}
-	_, private, err := ed25519.GenerateKey(rand.Reader)
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		b.Fatal(err)
 	}
-	ed, err := selfSigned(private)
+	p256, err := selfSigned(private)
 	if err != nil {
 		b.Fatal(err)
 	}

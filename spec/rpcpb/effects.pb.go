@@ -265,6 +265,7 @@ type EffectAsk struct {
 	Optional      bool                   `protobuf:"varint,7,opt,name=optional,proto3" json:"optional,omitempty"`                  // the call may succeed without it
 	Hash          uint32                 `protobuf:"varint,8,opt,name=hash,proto3" json:"hash,omitempty"`                          // algorithm the client wants over the content; 0: none
 	Compress      uint32                 `protobuf:"varint,9,opt,name=compress,proto3" json:"compress,omitempty"`                  // sideeffect.Compression the client wishes
+	Cut           bool                   `protobuf:"varint,10,opt,name=cut,proto3" json:"cut,omitempty"`                           // of limit: the source shall stop at it instead of failing
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -360,6 +361,13 @@ func (x *EffectAsk) GetCompress() uint32 {
 		return x.Compress
 	}
 	return 0
+}
+
+func (x *EffectAsk) GetCut() bool {
+	if x != nil {
+		return x.Cut
+	}
+	return false
 }
 
 // Fault is a failure at one end, told to the other.
@@ -1249,7 +1257,7 @@ const file_effects_proto_rawDesc = "" +
 	"\x04call\x18\x01 \x01(\fR\x04call\x12\x18\n" +
 	"\asession\x18\x02 \x01(\fR\asession\x12\x14\n" +
 	"\x05token\x18\x03 \x01(\fR\x05token\x123\n" +
-	"\aeffects\x18\x04 \x03(\v2\x19.pannier.rpc.v1.EffectAskR\aeffects\"\x95\x02\n" +
+	"\aeffects\x18\x04 \x03(\v2\x19.pannier.rpc.v1.EffectAskR\aeffects\"\xa7\x02\n" +
 	"\tEffectAsk\x127\n" +
 	"\tdirection\x18\x01 \x01(\x0e2\x19.pannier.rpc.v1.DirectionR\tdirection\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12(\n" +
@@ -1259,7 +1267,9 @@ const file_effects_proto_rawDesc = "" +
 	"\tinline_ok\x18\x06 \x01(\bR\binlineOk\x12\x1a\n" +
 	"\boptional\x18\a \x01(\bR\boptional\x12\x12\n" +
 	"\x04hash\x18\b \x01(\rR\x04hash\x12\x1a\n" +
-	"\bcompress\x18\t \x01(\rR\bcompress\"G\n" +
+	"\bcompress\x18\t \x01(\rR\bcompress\x12\x10\n" +
+	"\x03cut\x18\n" +
+	" \x01(\bR\x03cut\"G\n" +
 	"\x05Fault\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\rR\x04kind\x12\x12\n" +
 	"\x04text\x18\x02 \x01(\tR\x04text\x12\x16\n" +

@@ -27,7 +27,7 @@ type Case interface {
 	// What it answers for a file is said only when Job.Target(i) is complete.
 	Serve(ctx context.Context, job Job, ready func(addr string)) error
 	// Connect is the other end. It returns when a call or transfer could start
-	// without waiting for a handshake.
+	// without waiting for a handshake. ctx is over soon after it returns.
 	Connect(ctx context.Context, job Job, addr string) (Client, error)
 }
 

@@ -12,6 +12,9 @@ import (
 	"github.com/pannier/pannier/spec/fault"
 )
 
+// maxConnect bounds Case.Connect, also over an emulated link.
+const maxConnect = 30 * time.Second
+
 // End is one end of one run: it reads its Job and then orders from in, answers
 // each on out, and returns when in ends. Failures of the case are answers;
 // what End returns is that in or out failed.
@@ -55,7 +58,9 @@ func serveEnd(ctx context.Context, cancel func(), c Case, job Job, lines lineRea
 }
 
 func connectEnd(ctx context.Context, c Case, job Job, lines lineReader, out io.Writer) error {
-	client, err := c.Connect(ctx, job, job.Addr)
+	limited, cancel := context.WithTimeout(ctx, maxConnect)
+	client, err := c.Connect(limited, job, job.Addr)
+	cancel()
 	if err != nil {
 		return writeLine(out, failure(err))
 	}

@@ -8,8 +8,10 @@ import (
 	"os"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
 
 	"github.com/pannier/pannier/cmd/pannier/benchpb"
 	"github.com/pannier/pannier/spec/fault"
@@ -124,7 +126,7 @@ type callClient struct{ grpcClient }
 func (g callClient) Call(ctx context.Context) error {
 	note, err := g.stub.Exchange(ctx, &benchpb.Note{Payload: g.payload, Want: uint32(g.c.down)})
 	if err != nil {
-		return fault.Wrap("call", g.c.name, err)
+		return callFault("call", err)
 	}
 	if len(note.GetPayload()) != g.c.down {
 		return fault.New("call", fault.Corrupt, "wanted %d bytes, got %d", g.c.down, len(note.GetPayload()))
@@ -145,15 +147,15 @@ func (g moveClient) Move(ctx context.Context, i int) error {
 	defer cancel()
 	stream, err := g.stub.Upload(ctx)
 	if err != nil {
-		return fault.Wrap("upload", g.c.name, err)
+		return callFault("upload", err)
 	}
 	sent, err := sendChunks(stream, f, i, make([]byte, g.c.chunk))
 	if err != nil && !errors.Is(err, io.EOF) { // io.EOF: the server's reason comes from CloseAndRecv
-		return fault.Wrap("upload", g.c.name, err)
+		return callFault("upload", err)
 	}
 	stored, err := stream.CloseAndRecv()
 	if err != nil {
-		return fault.Wrap("upload", g.c.name, err)
+		return callFault("upload", err)
 	}
 	return sameLength(sent, stored.GetBytes())
 }
@@ -220,4 +222,18 @@ func storeChunks(stream benchpb.Bench_UploadServer, chunk *benchpb.Chunk, f io.W
 			return written, err
 		}
 	}
+}
+
+// callFault gives the status of a call its kind.
+func callFault(op string, err error) error {
+	kind := fault.KindOf(err)
+	switch status.Code(err) {
+	case codes.Unavailable:
+		kind = fault.Lost
+	case codes.Canceled:
+		kind = fault.Canceled
+	case codes.DeadlineExceeded:
+		kind = fault.Deadline
+	}
+	return fault.New(op, kind, "%w", err)
 }

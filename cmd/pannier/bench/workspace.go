@@ -52,6 +52,9 @@ func openWorkspace(dir string, size, targets int64) (w *workspace, err error) {
 	if err := w.fillSource(size); err != nil {
 		return nil, err
 	}
+	if err := w.touch(targets); err != nil {
+		return nil, err
+	}
 	return w, writeCertificate(own)
 }
 
@@ -83,6 +86,22 @@ func (w *workspace) fillSource(size int64) error {
 	_, err = io.CopyBuffer(struct{ io.Writer }{io.MultiWriter(f, digest)}, content, make([]byte, fillBuffer))
 	digest.Sum(w.sum[:0])
 	return fault.Wrap("make source", w.dir, errors.Join(err, f.Close()))
+}
+
+// touch writes and removes as many bytes as the targets will have: a virtual
+// machine may pay for memory it has not used before, and the first case would
+// pay for all. A precaution; what it is worth has not been measured.
+func (w *workspace) touch(size int64) error {
+	path := Job{Dir: w.dir}.Target(0)
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return fault.Wrap("touch memory", w.dir, err)
+	}
+	zeros := make([]byte, fillBuffer)
+	for left := size; left > 0 && err == nil; left -= fillBuffer {
+		_, err = f.Write(zeros[:min(left, fillBuffer)])
+	}
+	return fault.Wrap("touch memory", w.dir, errors.Join(err, f.Close(), os.Remove(path)))
 }
 
 // verify checks that every target is a copy of the source and removes it.

@@ -1,0 +1,105 @@
+package flow
+
+import (
+	"time"
+
+	"github.com/pannier/pannier/flow/wire"
+)
+
+// pipe is the window of bytes written to a lane and not yet taken off it by
+// the peer's reader: acked <= written. It keeps queues short and caches warm.
+//
+// It grows by trial. At first it doubles every round trip for as long as writers
+// wait for room and the lane becomes faster by it. Later a doubling is tried now
+// and then and taken back if it does not pay. So it ends near the
+// bandwidth-delay product of a long link and stays small on a short one, where
+// a larger window only drives the bytes out of the caches.
+type pipe struct {
+	written, acked uint64
+	window, max    uint64
+
+	since   time.Time // of the present measurement
+	base    uint64    // acked at since
+	limited bool      // somebody has waited for room since then
+	before  float64   // bytes per second before the last growth; 0 = no trial is on
+	settled bool      // the first measurement after a growth is over
+	rest    int       // measurements to sit out after a growth that did not pay
+	vain    int       // start: measurements in a row that brought nothing; startOver ends it
+}
+
+const (
+	minEpoch   = 4 * time.Millisecond // shortest time over which a rate is measured
+	growthPays = 1.25                 // a doubled window must make the lane that much faster
+	growthRest = 200                  // measurements between two vain attempts
+	startOver  = 3
+	nearby     = 100 * time.Microsecond // of a round trip: two processes of one host answering, no distance
+)
+
+// hopeful is the rate that windows are made for before anything is known, in
+// bytes per second. On a long link a small start costs many round trips.
+const hopeful = 25e6
+
+// expected is how much a connection with this round trip may well hold.
+func expected(rtt time.Duration) int {
+	return int(hopeful * max(rtt-nearby, 0).Seconds())
+}
+
+func newPipe(c *Config, purpose wire.Purpose, rtt time.Duration) pipe {
+	start := expected(rtt)
+	if purpose == wire.Bulk {
+		start /= c.Lanes
+	}
+	return pipe{window: uint64(min(max(c.PipeWindow, start), c.MaxPipeWindow)), max: uint64(c.MaxPipeWindow)}
+}
+
+func (p *pipe) room() bool {
+	if p.written-p.acked < p.window {
+		return true
+	}
+	p.limited = true
+	return false
+}
+
+// ack moves the window; false means that the peer acknowledges what was never sent.
+func (p *pipe) ack(total uint64, rtt time.Duration, now time.Time) bool {
+	if total > p.written {
+		return false
+	}
+	if total <= p.acked {
+		return true
+	}
+	p.acked = total
+	if elapsed := now.Sub(p.since); elapsed >= max(rtt, minEpoch) {
+		if !p.since.IsZero() && elapsed < time.Second+4*rtt {
+			p.judge(float64(total-p.base)/elapsed.Seconds(), rtt)
+		}
+		p.since, p.base, p.limited = now, total, false
+	}
+	return true
+}
+
+// judge acts on one measured rate, in bytes per second.
+func (p *pipe) judge(rate float64, rtt time.Duration) {
+	grow := p.limited && 2*p.window <= p.max && float64(p.window) < 2*rate*(rtt-nearby).Seconds()
+	switch {
+	case p.vain < startOver && grow:
+		if rate < growthPays*p.before {
+			p.vain++
+		} else {
+			p.vain, p.before = 0, rate
+		}
+		p.window *= 2
+	case p.vain < startOver:
+	case p.before > 0 && !p.settled:
+		p.settled = true // part of this measurement was made with the old window
+	case p.before > 0 && rate < growthPays*p.before:
+		p.window, p.before, p.rest = p.window/2, 0, growthRest
+	case p.rest > 0:
+		p.before = 0
+		p.rest--
+	case grow:
+		p.window, p.before, p.settled = 2*p.window, rate, false
+	default:
+		p.before = 0
+	}
+}

@@ -1,0 +1,97 @@
+package rpc
+
+import (
+	"context"
+	"io"
+	"sync"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
+)
+
+// NewStream starts a streaming call; generated stubs call it. Side effects run
+// while messages flow. They are over, and their Results set, when RecvMsg has
+// returned the stream's end: io.EOF or an error, or the one reply of a
+// client-streaming call. An error of a side effect takes the place of io.EOF.
+// A stream that is given up must be cancelled, as always with gRPC.
+func (cc *ClientConn) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+	effects, opts := split(opts)
+	if len(effects) == 0 {
+		return cc.grpc.NewStream(ctx, desc, method, opts...)
+	}
+	p, err := cc.prepare(ctx, effects, opts, nil, nil)
+	if err != nil {
+		return nil, asCall(err, -1)
+	}
+	if p.call == nil {
+		return cc.grpc.NewStream(ctx, desc, method, opts...)
+	}
+	st, err := cc.grpc.NewStream(p.ctx, desc, method, opts...)
+	s := &clientStream{ClientStream: st, cc: cc, call: p.call, method: method, single: !desc.ServerStreams}
+	if err != nil {
+		return nil, s.conclude(err, nil)
+	}
+	s.stop = context.AfterFunc(ctx, func() { s.conclude(cause("call", ctx), nil) })
+	return s, nil
+}
+
+// clientStream ends the side effects of a streaming call with the stream.
+type clientStream struct {
+	grpc.ClientStream
+	cc     *ClientConn
+	call   *call
+	method string
+	single bool // one reply
+	stop   func() bool
+	once   sync.Once
+	err    error // of the effects; set by conclude
+}
+
+// RecvMsg implements grpc.ClientStream.
+func (s *clientStream) RecvMsg(m any) error {
+	err := s.ClientStream.RecvMsg(m)
+	switch {
+	case err == nil && !s.single:
+		return nil
+	case err == nil || err == io.EOF:
+		if failed := s.conclude(nil, s.Trailer()); failed != nil {
+			return failed
+		}
+		return err
+	}
+	s.conclude(err, s.Trailer())
+	return fromCall(s.method, err)
+}
+
+// SendMsg implements grpc.ClientStream.
+func (s *clientStream) SendMsg(m any) error {
+	err := s.ClientStream.SendMsg(m)
+	if err != nil && err != io.EOF {
+		s.conclude(err, nil)
+		return fromCall(s.method, err)
+	}
+	return err // io.EOF: RecvMsg has the reason
+}
+
+// Header implements grpc.ClientStream.
+func (s *clientStream) Header() (metadata.MD, error) {
+	md, err := s.ClientStream.Header()
+	if err != nil {
+		s.conclude(err, nil)
+		return md, fromCall(s.method, err)
+	}
+	return md, nil
+}
+
+// conclude ends the effects once, and waits for them. The trailer may be read
+// only when RecvMsg has returned the end.
+func (s *clientStream) conclude(err error, trailer metadata.MD) error {
+	s.once.Do(func() {
+		if s.stop != nil {
+			s.stop()
+		}
+		s.err = s.call.conclude(s.method, trailer, nil, err)
+		s.cc.calls.remove(s.call)
+	})
+	return s.err
+}

@@ -1,0 +1,260 @@
+package rpc
+
+import (
+	"context"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
+
+	"github.com/pannier/pannier/sideeffect"
+	"github.com/pannier/pannier/spec/fault"
+)
+
+// Invoke makes a unary call; generated stubs call it. A call without With is
+// gRPC's own. With side effects it returns when the call and every half on this
+// side are over: then their Results are set, and nothing of the call runs on.
+//
+// The error is the handler's status if that is not OK; otherwise the first side
+// effect that failed and is not Optional. In the latter status.FromError finds a
+// status and errors.As a *fault.Error; likewise in the former if the handler
+// returned a *fault.Error.
+func (cc *ClientConn) Invoke(ctx context.Context, method string, args, reply any, opts ...grpc.CallOption) error {
+	effects, opts := split(opts)
+	if len(effects) == 0 {
+		return fromCall(method, cc.grpc.Invoke(ctx, method, args, reply, opts...))
+	}
+	p, err := cc.prepare(ctx, effects, opts, args, reply)
+	if err != nil {
+		return asCall(err, -1)
+	}
+	if p.call == nil {
+		return fromCall(method, cc.grpc.Invoke(ctx, method, args, reply, opts...))
+	}
+	defer cc.calls.remove(p.call)
+	var trailer metadata.MD
+	opts = append(opts, grpc.Trailer(&trailer))
+	if p.codec != nil {
+		opts = append(opts, grpc.ForceCodecV2(p.codec))
+	}
+	err = cc.grpc.Invoke(p.ctx, method, args, reply, opts...)
+	return p.call.conclude(method, trailer, p.codec, err)
+}
+
+// prepared is a call that is ready to go. Its call is nil when the server does
+// not understand side effects and all of them are optional.
+type prepared struct {
+	call  *call
+	ctx   context.Context // with the ask
+	codec *inlineCodec    // nil: nothing may ride inside the messages
+}
+
+// prepare does everything that can fail before the call is made. args and
+// reply are nil for streaming calls.
+func (cc *ClientConn) prepare(ctx context.Context, effects []*sideeffect.Descriptor, opts []grpc.CallOption, args, reply any) (prepared, error) {
+	if err := checkEffects(cc.kinds, effects); err != nil {
+		return prepared{}, err
+	}
+	c := newCall(ctx, effects)
+	p, err := cc.equip(ctx, c, opts, args, reply)
+	if err == nil && p.call != nil {
+		if err = cc.calls.add(c); err == nil {
+			return p, nil
+		}
+	}
+	if err != nil {
+		c.cancel(err)
+	}
+	c.close()
+	for _, e := range c.effects {
+		e.d.Result = sideeffect.Result{}
+		if err != nil {
+			e.d.Err = err
+		}
+	}
+	return prepared{}, err
+}
+
+func (cc *ClientConn) equip(ctx context.Context, c *call, opts []grpc.CallOption, args, reply any) (prepared, error) {
+	stream, mandatory, err := c.wishes()
+	if err != nil {
+		return prepared{}, err
+	}
+	if err := c.openSources(); err != nil {
+		return prepared{}, err
+	}
+	if c.way, err = cc.find(ctx, stream, waits(opts)); err != nil {
+		return prepared{}, err
+	}
+	if c.way.session == nil {
+		if mandatory {
+			return prepared{}, fault.New("attach side effects", fault.Unsupported,
+				"the server does not understand side effects and would run the call without them: serve it with rpc.NewServer, or set Optional")
+		}
+		return prepared{}, nil
+	}
+	load := &loading{call: c, unary: args != nil, coded: hasCodec(opts), args: args, reply: reply}
+	a, codec, err := load.run()
+	if err != nil {
+		return prepared{}, err
+	}
+	b, err := a.encode()
+	if err != nil {
+		return prepared{}, err
+	}
+	return prepared{call: c, codec: codec, ctx: metadata.AppendToOutgoingContext(ctx, MetadataKey, string(b))}, nil
+}
+
+// wishes sums up what the descriptors insist on.
+func (c *call) wishes() (stream, mandatory bool, err error) {
+	session := false
+	for _, e := range c.effects {
+		stream = stream || e.d.Road == sideeffect.RoadStream
+		session = session || e.d.Road == sideeffect.RoadSession
+		mandatory = mandatory || !e.d.Optional
+	}
+	if stream && session {
+		err = fault.New("attach side effects", fault.Invalid, "one call takes RoadSession or RoadStream, not both: set the same Road on all")
+	}
+	return stream, mandatory, err
+}
+
+// conclude ends a call whose gRPC part is over: it gives the server's answer to
+// the halves, waits for them, fills the descriptors and finds the error.
+func (c *call) conclude(method string, trailer metadata.MD, codec *inlineCodec, callErr error) error {
+	outs, answerErr := c.answer(trailer, callErr)
+	var replied map[int]cargo
+	if codec != nil && callErr == nil {
+		replied = codec.replied()
+	}
+	for i, e := range c.effects {
+		var out *outcome
+		if outs != nil {
+			out = &outs[i]
+		}
+		load, has := replied[i]
+		c.deliver(e, out, answerErr, callErr, load, has)
+	}
+	c.close()
+	var first error
+	for i, e := range c.effects {
+		var out *outcome
+		if outs != nil {
+			out = &outs[i]
+		}
+		err := e.report(out, answerErr)
+		if err != nil && first == nil && !e.d.Optional {
+			first = asCall(fault.Wrap("side effect", e.d.Local.String(), err), i)
+		}
+	}
+	if callErr != nil {
+		return fromCall(method, callErr)
+	}
+	return first
+}
+
+// answer reads the trailer. Without one, err says what to conclude.
+func (c *call) answer(trailer metadata.MD, callErr error) ([]outcome, error) {
+	if v := trailer.Get(MetadataKey); len(v) == 1 {
+		outs, err := parseAnswer([]byte(v[0]), len(c.effects))
+		if err == nil {
+			return outs, nil
+		}
+		return nil, err
+	}
+	if callErr != nil {
+		return nil, asFault("call", callErr)
+	}
+	return nil, &fault.Error{Op: "call", Kind: fault.Unsupported, Side: fault.Inferred,
+		Err: fault.New("answer", fault.NotStarted, "the server answered without a word about the side effect; it may have run the call without it")}
+}
+
+// deliver tells one effect what the server said about it.
+func (c *call) deliver(e *clientEffect, out *outcome, answerErr, callErr error, load cargo, has bool) {
+	switch {
+	case e.inline != nil:
+		e.inline.judge(verdictOf(out, answerErr))
+	case has && out != nil && e.d.Direction == sideeffect.ServerToClient:
+		c.unpack(e, load)
+	default:
+		c.stop(e, out, answerErr)
+	}
+}
+
+// stop cancels a half that is still at work though the server's is not.
+func (c *call) stop(e *clientEffect, out *outcome, answerErr error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if e.state != running {
+		return
+	}
+	switch {
+	case out == nil:
+		e.cancel(answerErr)
+	case out.err != nil:
+		e.cancel(out.err)
+	case out.status == sideeffect.NotStarted:
+		e.cancel(notStarted())
+	}
+}
+
+func notStarted() error {
+	return &fault.Error{Op: "run", Kind: fault.NotStarted, Side: fault.Peer,
+		Err: fault.New("handler", fault.NotStarted, "the server's handler did not ask for it")}
+}
+
+// verdictOf is what the sink at the server made of inline content.
+func verdictOf(out *outcome, answerErr error) (sideeffect.Verdict, error) {
+	switch {
+	case out == nil:
+		return sideeffect.Verdict{}, answerErr
+	case out.err != nil:
+		return sideeffect.Verdict{}, out.err
+	case out.verdict == nil || out.status != sideeffect.Success:
+		return sideeffect.Verdict{}, notStarted()
+	}
+	return *out.verdict, nil
+}
+
+// unpack writes content that came inside the reply.
+func (c *call) unpack(e *clientEffect, load cargo) {
+	c.mu.Lock()
+	if e.state != idle {
+		c.mu.Unlock()
+		return
+	}
+	e.state = running
+	c.mu.Unlock()
+	end := storeInline(c.ctx, e.d, load)
+	c.mu.Lock()
+	e.state, e.ended = done, end
+	c.mu.Unlock()
+}
+
+// report writes the outputs of a descriptor; nothing of the effect runs any
+// more. The error is why it failed.
+func (e *clientEffect) report(out *outcome, answerErr error) error {
+	end := e.ended
+	if e.state == idle {
+		end = e.unstarted(out, answerErr)
+	} else if out != nil && out.err != nil && end.err == nil {
+		end.err, end.remote = out.err, sideeffect.Failure
+	}
+	if end.err == nil && end.local == sideeffect.NotStarted && !e.d.Optional {
+		end.err = notStarted()
+	}
+	end.fill(e.d)
+	return end.err
+}
+
+// unstarted is the end of an effect whose half here never ran.
+func (e *clientEffect) unstarted(out *outcome, answerErr error) ended {
+	switch {
+	case out == nil && e.d.Optional:
+		return ended{}
+	case out == nil:
+		return ended{err: answerErr}
+	case out.status == sideeffect.Failure:
+		return ended{err: out.err, remote: sideeffect.Failure, road: out.road}
+	}
+	return ended{}
+}
