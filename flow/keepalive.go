@@ -15,6 +15,7 @@ func (s *Session) keepalive() {
 	defer s.wg.Done()
 	tick := time.NewTicker(max(min(s.cfg.KeepaliveIdle, s.cfg.KeepaliveTimeout)/6, time.Millisecond))
 	defer tick.Stop()
+	var g growth
 	for {
 		select {
 		case <-s.ctx.Done():
@@ -26,6 +27,7 @@ func (s *Session) keepalive() {
 			for _, l := range lanes {
 				s.check(l, now)
 			}
+			s.growLanes(&g, now)
 		}
 	}
 }

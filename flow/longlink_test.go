@@ -150,3 +150,18 @@ func TestHalfOpenIsFoundAndResumed(t *testing.T) {
 	})
 }
 
+func TestLanesGrowWhereTheyHelp(t *testing.T) {
+	for _, tc := range []struct {
+		loss     float64
+		from, to int // lanes, the control lane included; a trial during the start counts its ramp as success
+	}{{0, 2, 4}, {0.001, 4, 9}} {
+		synctest.Test(t, func(t *testing.T) {
+			near, far, _, stop := emulated(t, flowtest.LinkConfig{RTT: 100 * time.Millisecond, Rate: 300e6, Loss: tc.loss, Seed: 3}, Config{})
+			defer stop()
+			moved(t, near, far, 40*time.Second)
+			if n := near.Stats().Lanes; n < tc.from || n > tc.to {
+				t.Errorf("loss %v: %d lanes after 40 s, want %d to %d", tc.loss, n, tc.from, tc.to)
+			}
+		})
+	}
+}

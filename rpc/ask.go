@@ -52,7 +52,7 @@ type offer struct {
 	size      int64           // of the client's source; -1 unknown
 	limit     int64           // of the client's sink; -1 none
 	policy    sideeffect.OverQuota
-	inline    bool            // the reply may carry it
+	inline    bool // the reply may carry it
 	optional  bool
 	hash      sideeffect.Algorithm
 	compress  sideeffect.Compression

@@ -75,9 +75,9 @@ func (i *incoming) Recv(ctx context.Context) (sideeffect.Block, error) {
 	return sideeffect.Block{Offset: b.Offset, Data: b.Data, Owner: b}, nil
 }
 
-func (i *incoming) End() sideeffect.End               { return i.end }
-func (i *incoming) Root() [sideeffect.RootSize]byte   { return [sideeffect.RootSize]byte(i.bs.Root()) }
-func (i *incoming) SetDurable(offset int64)           { i.bs.SetDurable(offset) }
+func (i *incoming) End() sideeffect.End             { return i.end }
+func (i *incoming) Root() [sideeffect.RootSize]byte { return [sideeffect.RootSize]byte(i.bs.Root()) }
+func (i *incoming) SetDurable(offset int64)         { i.bs.SetDurable(offset) }
 
 // packer is a message as the pump sends into it: one block, then the end. The
 // verdict comes with the answer to the call, or, at the server, never.

@@ -104,8 +104,8 @@ type clientEffect struct {
 
 	// Guarded by call.mu.
 	state   effectState
-	resumed bool // accepted behind the first byte
-	fresh   bool // and the server has started over
+	resumed bool                    // accepted behind the first byte
+	fresh   bool                    // and the server has started over
 	turn    chan struct{}           // closed when the half at work is over
 	cancel  context.CancelCauseFunc // of the half at work
 	ended   ended
@@ -261,7 +261,7 @@ func (c *call) download(ctx context.Context, e *clientEffect, in *flow.Incoming,
 	}
 	var from sideeffect.ResumePoint
 	if !o.fresh {
-		from = offered(&d, o.source.version, o.source.size)
+		from = offered(ctx, &d, o.source.version, o.source.size)
 	}
 	sink, from, err := openSink(&d, o.source.size, from)
 	if err != nil {

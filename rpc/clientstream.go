@@ -31,7 +31,7 @@ func (cc *ClientConn) NewStream(ctx context.Context, desc *grpc.StreamDesc, meth
 	if err != nil {
 		return nil, s.conclude(err, nil)
 	}
-	s.stop = context.AfterFunc(ctx, func() { s.conclude(cause("call", ctx), nil) })
+	context.AfterFunc(p.call.ctx, func() { s.conclude(cause("call", p.call.ctx), nil) })
 	return s, nil
 }
 
@@ -42,7 +42,6 @@ type clientStream struct {
 	call   *call
 	method string
 	single bool // one reply
-	stop   func() bool
 	once   sync.Once
 	err    error // of the effects; set by conclude
 }
@@ -87,9 +86,6 @@ func (s *clientStream) Header() (metadata.MD, error) {
 // only when RecvMsg has returned the end.
 func (s *clientStream) conclude(err error, trailer metadata.MD) error {
 	s.once.Do(func() {
-		if s.stop != nil {
-			s.stop()
-		}
 		s.err = s.call.conclude(s.method, trailer, nil, err)
 		s.cc.calls.remove(s.call)
 	})

@@ -165,8 +165,8 @@ func commonHash(a, b sideeffect.Algorithm) (sideeffect.Algorithm, error) {
 
 // offered is the resume point a sink may offer for content of this version:
 // zero unless its own state is about exactly that.
-func offered(d *sideeffect.Descriptor, version sideeffect.Version, size int64) sideeffect.ResumePoint {
-	p := d.ResumePoint()
+func offered(ctx context.Context, d *sideeffect.Descriptor, version sideeffect.Version, size int64) sideeffect.ResumePoint {
+	p := d.ResumePoint(ctx)
 	if p.Offset <= 0 || version.IsZero() || p.Version != version || size >= 0 && p.Offset > size {
 		return sideeffect.ResumePoint{}
 	}

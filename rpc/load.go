@@ -150,4 +150,3 @@ func sendInline(ctx context.Context, e *clientEffect, packed func()) ended {
 	end.settle(sent)
 	return end
 }
-

@@ -4,6 +4,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/tls"
 	"io"
 	"net"
 	"sync"
@@ -101,4 +102,31 @@ func BenchmarkHandshake(b *testing.B) {
 	for name, id := range map[string]*Identity{"p256": p256, "ed25519": ed} {
 		b.Run(name, func(b *testing.B) { handshakes(b, id) })
 	}
+}
+
+func handshakes(b *testing.B, id *Identity) {
+	o := Options{Identity: id, Pins: Pins{id.Key()}, Protocols: []string{ProtocolLane}}
+	client, err := o.clientConfig("peer")
+	if err != nil {
+		b.Fatal(err)
+	}
+	server, err := o.serverConfig()
+	if err != nil {
+		b.Fatal(err)
+	}
+	cpu := cpuTime()
+	n := 0
+	for b.Loop() {
+		n++
+		x, y := NewPair()
+		done := make(chan error, 1)
+		go func() { done <- tls.Server(y, server).Handshake() }()
+		if err := tls.Client(x, client).Handshake(); err != nil {
+			b.Fatal(err)
+		}
+		if err := <-done; err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64((cpuTime()-cpu).Microseconds())/float64(n), "cpu-us/handshake")
 }

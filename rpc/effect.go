@@ -1,0 +1,317 @@
+package rpc
+
+import (
+	"context"
+	"time"
+
+	"github.com/pannier/pannier/sideeffect"
+	"github.com/pannier/pannier/spec/fault"
+)
+
+// SideEffect is the first side effect that the client has offered with the
+// call; ctx is the handler's. Without one the error has kind fault.NotFound.
+func SideEffect(ctx context.Context) (*Effect, error) {
+	if all := SideEffects(ctx); len(all) > 0 {
+		return all[0], nil
+	}
+	return nil, fault.New("find side effect", fault.NotFound, "the client has offered no side effect with this call: it does with rpc.With")
+}
+
+// SideEffects are all side effects that the client has offered with the call,
+// in its order; none is no error.
+func SideEffects(ctx context.Context) []*Effect {
+	c, ok := ctx.Value(callKey{}).(*serverCall)
+	if !ok {
+		return nil
+	}
+	return append([]*Effect(nil), c.effects...)
+}
+
+// phase is where an effect is at the server.
+//
+//	offered --Init--> open --Start--> moving --all sent--> sent --verdict--> over
+//	                    |               |                    '--linger-----> over
+//	                    |               '--stored, failed, cancelled-------> over
+//	                    '--handler returned--> over
+type phase uint8
+
+const (
+	waiting phase = iota // the handler has not asked for it
+	open                 // both ends are ready
+	moving               // bytes move
+	sent                 // this half, a source, is complete; the sink's verdict is awaited
+	over                 // ended is set
+)
+
+// An Effect is one side effect that a client has offered, in the hands of the
+// handler. Like in Coda's RPC2 the handler opens it with Init and moves it with
+// Check; Run does both. Its methods are for one goroutine.
+type Effect struct {
+	call  *serverCall
+	index int
+	offer offer
+	load  *cargo // inside the request
+
+	d      *sideeffect.Descriptor // the handler's, from Init on
+	ctx    context.Context        // of this half
+	cancel context.CancelCauseFunc
+	job    job
+	packed *cargo        // for the reply
+	sent   chan struct{} // closed when phase is sent or over
+	done   chan struct{} // closed when phase is over
+
+	// Guarded by call.mu.
+	phase   phase
+	sending sideeffect.Outcome // when phase is sent
+	ended   ended
+}
+
+// job is a half that is open: run moves the bytes, drop gives up before that.
+type job struct {
+	run  func(ctx context.Context, sent func(sideeffect.Outcome)) ended
+	drop func(error)
+}
+
+func newEffect(c *serverCall, index int, o offer) *Effect {
+	e := &Effect{call: c, index: index, offer: o, sent: make(chan struct{}), done: make(chan struct{})}
+	e.ctx, e.cancel = context.WithCancelCause(c.ctx)
+	return e
+}
+
+// Index is the position of the effect in the call.
+func (e *Effect) Index() int { return e.index }
+
+// Direction is the way the client is ready for; the handler's Descriptor has
+// to say the same.
+func (e *Effect) Direction() sideeffect.Direction { return e.offer.direction }
+
+// Kind is "file" or "pipe"; the handler's Descriptor has to say the same.
+func (e *Effect) Kind() string {
+	if e.offer.kind == "" {
+		return sideeffect.KindFile
+	}
+	return e.offer.kind
+}
+
+// Size is how many bytes the client's source has, as the client says; -1 when
+// it does not know or is the sink.
+func (e *Effect) Size() int64 { return e.offer.size }
+
+// Limit is the quota of the client's sink; sideeffect.NoQuota when it has none
+// or is the source.
+func (e *Effect) Limit() int64 { return e.offer.limit }
+
+// Optional reports that the client's call succeeds without the effect, too.
+func (e *Effect) Optional() bool { return e.offer.optional }
+
+// inlined reports whether the ask says that the content is in the request.
+func (e *Effect) inlined() bool {
+	return e.offer.direction == sideeffect.ClientToServer && e.offer.road == sideeffect.RoadInline
+}
+
+// Run opens the effect and moves its bytes: Init, then Check. It cancels the
+// effect when ctx ends. With AwaitLocal small contents for the client may ride
+// inside the reply; with AwaitRemote they never do, because nobody acknowledges a reply.
+// The outputs are in d when Run returns.
+func (e *Effect) Run(ctx context.Context, d *sideeffect.Descriptor, await sideeffect.Await) error {
+	if err := e.init(ctx, d, await == sideeffect.AwaitLocal); err != nil {
+		return err
+	}
+	stop := context.AfterFunc(ctx, func() { e.cancel(cause("run side effect", ctx)) })
+	defer stop()
+	return e.Check(context.WithoutCancel(ctx), await)
+}
+
+// Init opens both ends: this end's file, then the client's. An error means
+// that the effect is over, unless it says that the descriptor does not fit. d
+// must not be changed or read until Check has returned.
+func (e *Effect) Init(ctx context.Context, d *sideeffect.Descriptor) error {
+	return e.init(ctx, d, false)
+}
+
+func (e *Effect) init(ctx context.Context, d *sideeffect.Descriptor, inline bool) error {
+	if err := e.fits(d); err != nil {
+		return err
+	}
+	d.Result = sideeffect.Result{}
+	stop := context.AfterFunc(ctx, func() { e.cancel(cause("open side effect", ctx)) })
+	began := time.Now()
+	job, err := e.open(d, inline)
+	stop()
+	e.call.mu.Lock()
+	defer e.call.mu.Unlock()
+	e.d, e.job = d, job
+	if err != nil {
+		err = fault.Wrap("open side effect", d.Local.String(), err)
+		e.ended = ended{err: err, local: sideeffect.Failure, began: began}
+		if blames(err, fault.Peer) {
+			e.ended.local, e.ended.remote = sideeffect.NotStarted, sideeffect.Failure
+		}
+		e.phase = over
+		close(e.sent)
+		close(e.done)
+		e.ended.fill(d)
+		return err
+	}
+	e.phase = open
+	return nil
+}
+
+// fits checks what the handler wants against what the client has offered.
+func (e *Effect) fits(d *sideeffect.Descriptor) error {
+	const op = "open side effect"
+	if d == nil {
+		return fault.New(op, fault.Invalid, "the descriptor is nil")
+	}
+	if _, err := e.call.server.kinds.Of(d); err != nil {
+		return fault.Wrap(op, "", err)
+	}
+	e.call.mu.Lock()
+	defer e.call.mu.Unlock()
+	switch {
+	case e.call.over:
+		return fault.New(op, fault.Invalid, "the handler has returned")
+	case e.phase != waiting:
+		return fault.New(op, fault.Invalid, "side effect %d was opened before: it runs once", e.index)
+	case d.Direction != e.offer.direction:
+		return fault.New(op, fault.Invalid, "the client offers %v: set Direction to that, or answer the call with an error", e.offer.direction)
+	case isPipe(d.Kind) != isPipe(e.offer.kind):
+		return fault.New(op, fault.Invalid, "the client offers kind %q: set Kind to that", e.Kind())
+	}
+	return nil
+}
+
+// Start begins to move the bytes in the background. Check waits for them.
+func (e *Effect) Start() error {
+	c := e.call
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.over:
+		return fault.New("start side effect", fault.Invalid, "the handler has returned")
+	case e.phase == waiting:
+		return fault.New("start side effect", fault.Invalid, "call Init first")
+	case e.phase != open:
+		return nil
+	}
+	e.phase = moving
+	c.server.wg.Go(e.move)
+	return nil
+}
+
+// move runs the half on a goroutine of the server.
+func (e *Effect) move() {
+	end := e.job.run(e.ctx, e.complete)
+	e.call.mu.Lock()
+	if e.phase == moving {
+		close(e.sent)
+	}
+	e.phase, e.ended = over, end
+	e.call.mu.Unlock()
+	close(e.done)
+	e.cancel(nil)
+}
+
+// complete notes that this half has done all it has to.
+func (e *Effect) complete(o sideeffect.Outcome) {
+	e.call.mu.Lock()
+	defer e.call.mu.Unlock()
+	if e.phase == moving {
+		e.phase, e.sending = sent, o
+		close(e.sent)
+	}
+}
+
+// Check starts the effect if Start has not, and waits: with AwaitLocal until
+// this half is over, with AwaitRemote until the peer's verdict is in, too. A
+// sink's half is over when the content is stored and the verdict sent, and then
+// the source's is as well. When ctx ends first the effect goes on, and Check
+// may be called again. The outputs are in the descriptor when it returns.
+func (e *Effect) Check(ctx context.Context, await sideeffect.Await) error {
+	if err := e.Start(); err != nil {
+		return err
+	}
+	until := e.sent
+	if await == sideeffect.AwaitRemote {
+		until = e.done
+	}
+	select {
+	case <-until:
+	case <-ctx.Done():
+		return cause("await side effect", ctx)
+	}
+	e.call.mu.Lock()
+	defer e.call.mu.Unlock()
+	end := e.ended
+	if e.phase == sent {
+		end = ended{local: sideeffect.Success, remote: sideeffect.InProgress, outcome: e.sending, road: e.call.road()}
+	}
+	end.fill(e.d)
+	if end.err != nil {
+		return fault.Wrap("run side effect", e.d.Local.String(), end.err)
+	}
+	if await == sideeffect.AwaitRemote && end.remote == sideeffect.InProgress {
+		return fault.New("run side effect", fault.Invalid, "it goes inside the reply, which nobody acknowledges: use AwaitLocal, or another Road")
+	}
+	return nil
+}
+
+// errReturned is what an effect gets that the handler has left behind.
+func errReturned() error {
+	return fault.New("run side effect", fault.Canceled, "the handler returned before its side effect was over")
+}
+
+// close ends the effect with its handler: what is still moving is cancelled, a
+// source that only awaits its verdict goes on for at most lingerTime.
+func (e *Effect) close() {
+	c := e.call
+	c.mu.Lock()
+	phase := e.phase
+	if phase == open {
+		e.phase, e.ended = over, ended{err: errReturned(), local: sideeffect.Failure, remote: sideeffect.Failure, road: c.road()}
+		close(e.sent)
+		close(e.done)
+	}
+	c.mu.Unlock()
+	switch phase {
+	case waiting:
+		e.cancel(nil)
+	case open:
+		e.job.drop(errReturned())
+		e.cancel(nil)
+	case moving:
+		e.cancel(errReturned())
+		<-e.done
+	case sent:
+		c.server.wg.Go(e.linger)
+	}
+}
+
+func (e *Effect) linger() {
+	t := time.NewTimer(lingerTime)
+	defer t.Stop()
+	select {
+	case <-e.done:
+	case <-t.C:
+		e.cancel(fault.New("await verdict", fault.Deadline, "no verdict %v after the handler has returned", lingerTime))
+	}
+}
+
+// outcome is the server's word on the effect. replyErr is why contents could
+// not go with the reply.
+func (e *Effect) outcome(replyErr error) outcome {
+	c := e.call
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case e.phase == waiting:
+		return outcome{status: sideeffect.NotStarted}
+	case e.phase == sent || e.phase == moving:
+		return outcome{status: sideeffect.InProgress, bytes: e.sending.Bytes, road: c.road()}
+	case e.packed != nil && replyErr != nil:
+		return outcome{status: sideeffect.Failure, err: replyErr, road: sideeffect.RoadInline}
+	case e.ended.err != nil:
+		return outcome{status: sideeffect.Failure, err: e.ended.err, bytes: e.ended.outcome.Bytes, road: e.ended.road, verdict: e.ended.verdict}
+	}
+	return outcome{status: sideeffect.Success, bytes: e.ended.outcome.Bytes, road: e.ended.road, verdict: e.ended.verdict}
+}

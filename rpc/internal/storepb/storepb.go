@@ -1,0 +1,5 @@
+// Package storepb is the service that rpc's tests and examples call, generated
+// from store.proto.
+package storepb
+
+//go:generate sh -c "go build -o ./.gen/ google.golang.org/protobuf/cmd/protoc-gen-go google.golang.org/grpc/cmd/protoc-gen-go-grpc && PATH=$PWD/.gen:$PATH protoc --go_out=. --go_opt=paths=source_relative --go-grpc_out=. --go-grpc_opt=paths=source_relative store.proto; s=$?; rm -r .gen; exit $s"

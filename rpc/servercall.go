@@ -1,0 +1,134 @@
+package rpc
+
+import (
+	"context"
+	"sync"
+
+	"google.golang.org/grpc/metadata"
+
+	"github.com/pannier/pannier/flow"
+	"github.com/pannier/pannier/sideeffect"
+	"github.com/pannier/pannier/spec/fault"
+)
+
+// serverCall is one call with side effects while its handler runs.
+type serverCall struct {
+	server  *Server
+	ask     *ask
+	session *flow.Session // nil: only the inline road
+	unary   bool
+	effects []*Effect
+
+	ctx    context.Context // of the halves: outlives the handler, ends when the client cancels
+	cancel context.CancelCauseFunc
+	detach func() bool
+
+	mu   sync.Mutex
+	over bool // the handler has returned
+	room int  // content bytes that still fit into the reply
+}
+
+type callKey struct{}
+
+func newServerCall(ctx context.Context, s *Server, a *ask, session *flow.Session, unary bool) *serverCall {
+	c := &serverCall{server: s, ask: a, session: session, unary: unary, room: MaxInline}
+	c.ctx, c.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
+	c.detach = context.AfterFunc(ctx, func() { c.cancel(cause("call", ctx)) })
+	for i, o := range a.effects {
+		c.effects = append(c.effects, newEffect(c, i, o))
+	}
+	return c
+}
+
+func (c *serverCall) context(ctx context.Context) context.Context {
+	return context.WithValue(ctx, callKey{}, c)
+}
+
+func (c *serverCall) road() sideeffect.Road {
+	if c.ask.carried {
+		return sideeffect.RoadStream
+	}
+	return sideeffect.RoadSession
+}
+
+// take removes inline contents from a decoded request, before anybody sees it.
+func (c *serverCall) take(m any) error {
+	payload, found, err := takeField(messageOf(m), InlineRequestField)
+	if err != nil {
+		return asCall(err, -1)
+	}
+	if !found {
+		return nil
+	}
+	loads, err := parseCargo(payload)
+	if err != nil {
+		return asCall(err, -1)
+	}
+	for _, load := range loads {
+		if load.index >= len(c.effects) || !c.effects[load.index].inlined() {
+			return asCall(fault.New("read inline", fault.Protocol, "the request carries side effect %d, which was not asked to be inside", load.index), -1)
+		}
+		c.effects[load.index].load = &load
+	}
+	return nil
+}
+
+// conclude ends the call's effects after its handler has returned, and makes
+// the answer. Contents for the client go into a copy of the reply.
+func (c *serverCall) conclude(reply any, err error) (any, metadata.MD) {
+	c.detach()
+	c.mu.Lock()
+	c.over = true
+	c.mu.Unlock()
+	var loads []cargo
+	for _, e := range c.effects {
+		e.close()
+		if e.packed != nil {
+			loads = append(loads, *e.packed)
+		}
+	}
+	if len(loads) > 0 {
+		reply, err = c.pack(reply, loads, err)
+	}
+	outs := make([]outcome, len(c.effects))
+	for i, e := range c.effects {
+		outs[i] = e.outcome(err)
+	}
+	b, encErr := encodeAnswer(outs)
+	if encErr != nil {
+		return reply, nil // the client concludes that something is wrong
+	}
+	return reply, metadata.Pairs(MetadataKey, string(b))
+}
+
+// pack puts contents into a copy of the reply. The error is why they could not
+// go; the call's own result does not change.
+func (c *serverCall) pack(reply any, loads []cargo, callErr error) (any, error) {
+	if callErr != nil {
+		return reply, fault.New("send inline", fault.Canceled, "the call failed, and its reply carries nothing")
+	}
+	m := messageOf(reply)
+	if !hasRoom(m, InlineReplyField) {
+		return reply, fault.New("send inline", fault.Unsupported, "a %T cannot carry field %d", reply, InlineReplyField)
+	}
+	field, err := encodeCargo(InlineReplyField, loads)
+	if err != nil {
+		return reply, err
+	}
+	return withField(m, field), nil
+}
+
+// abandon ends what conclude has not: the handler panicked.
+func (c *serverCall) abandon() {
+	c.detach()
+	c.mu.Lock()
+	over := c.over
+	c.over = true
+	c.mu.Unlock()
+	if !over {
+		c.cancel(fault.New("call", fault.Internal, "the handler panicked"))
+		for _, e := range c.effects {
+			e.close()
+		}
+	}
+}

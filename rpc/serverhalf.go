@@ -1,0 +1,290 @@
+package rpc
+
+import (
+	"context"
+	"time"
+
+	"github.com/pannier/pannier/flow"
+	"github.com/pannier/pannier/sideeffect"
+	"github.com/pannier/pannier/spec/fault"
+)
+
+// open makes the server's half ready, on the road that fits both ends' wishes.
+func (e *Effect) open(d *sideeffect.Descriptor, inline bool) (job, error) {
+	switch {
+	case e.inlined():
+		return e.openRequest(d)
+	case isPipe(d.Kind):
+		return e.openPipe(d)
+	case e.offer.direction == sideeffect.ClientToServer:
+		if err := e.needSession(d); err != nil {
+			return job{}, err
+		}
+		return e.openSink(d)
+	}
+	src, err := d.OpenSource()
+	if err != nil {
+		return job{}, err
+	}
+	must := d.Road == sideeffect.RoadInline || e.offer.road == sideeffect.RoadInline
+	if inline || must {
+		why := e.whyNotInline(d, src)
+		if why == nil {
+			return e.openReply(d, src), nil
+		}
+		if must {
+			src.Close()
+			return job{}, why
+		}
+	}
+	if err := e.needSession(d); err != nil {
+		src.Close()
+		return job{}, err
+	}
+	j, err := e.openSource(d, src)
+	if err != nil {
+		src.Close()
+	}
+	return j, err
+}
+
+// needSession checks that the call's session is the road the handler wants.
+func (e *Effect) needSession(d *sideeffect.Descriptor) error {
+	const op = "choose road"
+	switch {
+	case e.call.session == nil:
+		return fault.New(op, fault.Unsupported, "the call came without a session, so only small contents inside its messages can move")
+	case d.Road != sideeffect.RoadAuto && d.Road != e.call.road():
+		return fault.New(op, fault.Unsupported, "the way to this client is the %v road, not %v: set Road to RoadAuto", e.call.road(), d.Road)
+	}
+	return nil
+}
+
+// whyNotInline is why the reply cannot carry the content; nil: it can.
+func (e *Effect) whyNotInline(d *sideeffect.Descriptor, src sideeffect.Source) error {
+	const op = "send inline"
+	size := src.Size()
+	e.call.mu.Lock()
+	room := e.call.room
+	e.call.mu.Unlock()
+	switch {
+	case !e.call.unary || !e.offer.inline:
+		return fault.New(op, fault.Unsupported, "the client takes nothing inside this reply: set Road to RoadAuto")
+	case d.Road != sideeffect.RoadAuto && d.Road != sideeffect.RoadInline:
+		return fault.New(op, fault.Invalid, "the handler wants the %v road", d.Road)
+	case size < 0 || size > int64(room):
+		return fault.New(op, fault.Invalid, "the size is %d, and %d bytes are left in the reply", size, room)
+	}
+	return nil
+}
+
+// openRequest is a sink for content that came in the request.
+func (e *Effect) openRequest(d *sideeffect.Descriptor) (job, error) {
+	if d.Road != sideeffect.RoadAuto && d.Road != sideeffect.RoadInline {
+		return job{}, fault.New("choose road", fault.Unsupported, "the content came inside the request: set Road to RoadAuto")
+	}
+	if e.load == nil {
+		return job{}, fault.New("read inline", fault.Protocol, "the request does not carry the content it promises")
+	}
+	return job{
+		run:  func(ctx context.Context, _ func(sideeffect.Outcome)) ended { return storeInline(ctx, d, *e.load) },
+		drop: func(error) {},
+	}, nil
+}
+
+// openReply is a source whose content goes into the reply.
+func (e *Effect) openReply(d *sideeffect.Descriptor, src sideeffect.Source) job {
+	e.call.mu.Lock()
+	e.call.room -= int(src.Size())
+	e.call.mu.Unlock()
+	return job{
+		run: func(ctx context.Context, sent func(sideeffect.Outcome)) ended {
+			defer src.Close()
+			return e.packReply(ctx, d, src)
+		},
+		drop: func(error) { src.Close() },
+	}
+}
+
+// packReply runs the source up to its end. Nobody will acknowledge it: the
+// remote half stays in progress, and no byte counts as acknowledged.
+func (e *Effect) packReply(ctx context.Context, d *sideeffect.Descriptor, src sideeffect.Source) ended {
+	end := ended{road: sideeffect.RoadInline, began: time.Now()}
+	hash, err := commonHash(d.Hash, e.offer.hash)
+	if err != nil {
+		return end.failed(err)
+	}
+	plan := d.SendPlan(e.offer.limit, e.offer.policy)
+	plan.Hash = hash
+	p := newPacker(int(src.Size()) + 1)
+	plan.Sent = func(sideeffect.Outcome) {
+		p.judge(sideeffect.Verdict{Bytes: p.end.Total, Hash: p.end.Hash}, nil)
+	}
+	end.outcome, err = sideeffect.SendAll(ctx, p, src, plan)
+	end = end.failed(err)
+	end.outcome.Bytes, end.outcome.Verified, end.verdict = 0, "", nil
+	if err == nil {
+		end.remote, end.wire = sideeffect.InProgress, int64(len(p.data))
+		e.packed = &cargo{
+			index: e.index, data: p.data, end: p.end, root: rootOf(p.data),
+			source: sourceHalf{size: src.Size(), version: src.Version(), hash: hash},
+		}
+	}
+	return end
+}
+
+func (e *Effect) openPipe(d *sideeffect.Descriptor) (job, error) {
+	if err := e.needSession(d); err != nil {
+		return job{}, err
+	}
+	meta, err := opening{call: e.call.ask.call, index: e.index}.encode()
+	if err != nil {
+		return job{}, err
+	}
+	conn, err := e.call.session.OpenBytes(e.ctx, flow.Open{Kind: streamKind, Meta: meta})
+	if err != nil {
+		return job{}, err
+	}
+	return job{
+		run: func(ctx context.Context, _ func(sideeffect.Outcome)) ended {
+			return exchange(ctx, conn, d, e.call.road())
+		},
+		drop: func(error) { conn.Close() },
+	}, nil
+}
+
+// openSink opens a stream from the client's source, then the sink behind it.
+// A resume point that one end finds wrong costs a second stream, from zero.
+func (e *Effect) openSink(given *sideeffect.Descriptor) (job, error) {
+	d := *given // with the common digest
+	var err error
+	if d.Hash, err = commonHash(given.Hash, e.offer.hash); err != nil {
+		return job{}, err
+	}
+	from := d.ResumePoint(e.ctx)
+	for fresh := false; ; fresh, from = true, (sideeffect.ResumePoint{}) {
+		half := &sinkHalf{limit: d.Quota, policy: d.OverQuota, hash: d.Hash, compress: d.Compress, resume: from}
+		o := flow.Open{Kind: streamKind, BlockSize: blockSize(&d, from)}
+		if o.Meta, err = (opening{call: e.call.ask.call, index: e.index, sink: half, fresh: fresh}).encode(); err != nil {
+			return job{}, err
+		}
+		bs, err := e.call.session.OpenBlocks(e.ctx, o)
+		if err != nil {
+			return job{}, err
+		}
+		j, err := e.acceptSource(&d, bs, from)
+		if err == nil {
+			return j, nil
+		}
+		bs.Reset(err)
+		if fresh || bs.Start() == 0 || fault.KindOf(err) != fault.Stale {
+			return job{}, err
+		}
+	}
+}
+
+func blockSize(d *sideeffect.Descriptor, from sideeffect.ResumePoint) int {
+	if from.Offset > 0 {
+		return from.BlockSize
+	}
+	return d.Params.BlockSize
+}
+
+// acceptSource opens the sink for what the client's source has answered. Stale:
+// the resume point does not hold.
+func (e *Effect) acceptSource(d *sideeffect.Descriptor, bs *flow.BlockStream, from sideeffect.ResumePoint) (job, error) {
+	a, err := parseAccepting(bs.Meta(), true)
+	if err != nil {
+		return job{}, err
+	}
+	switch start := bs.Start(); {
+	case start != a.source.start || start != 0 && start != from.Offset:
+		return job{}, badMeta("the source starts at %d and says %d; the resume point is %d", start, a.source.start, from.Offset)
+	case start == 0:
+		from = sideeffect.ResumePoint{}
+	case bs.BlockSize() != from.BlockSize || a.source.version != from.Version:
+		return job{}, staleResume("the block size or version is another now")
+	}
+	sink, err := d.OpenSink(a.source.size, from)
+	if err != nil {
+		return job{}, err
+	}
+	plan := d.ReceivePlan(a.source.size, a.source.version, bs.BlockSize())
+	return job{
+		run: func(ctx context.Context, _ func(sideeffect.Outcome)) ended {
+			defer sink.Close()
+			return receive(ctx, bs, sink, plan, e.call.road())
+		},
+		drop: func(err error) {
+			bs.Reset(err)
+			_ = sink.Abort(d.Resume)
+			sink.Close()
+		},
+	}, nil
+}
+
+func staleResume(why string) error {
+	return fault.New("resume", fault.Stale, "%s; starting from zero", why)
+}
+
+// openSource opens a stream to the client's sink. Likewise.
+func (e *Effect) openSource(d *sideeffect.Descriptor, src sideeffect.Source) (job, error) {
+	hash, err := commonHash(d.Hash, e.offer.hash)
+	if err != nil {
+		return job{}, err
+	}
+	half := &sourceHalf{size: src.Size(), version: src.Version(), hash: hash}
+	for fresh := false; ; fresh = true {
+		o := flow.Open{Kind: streamKind, Send: true, BlockSize: d.Params.BlockSize, Compress: compressionOf(d.Compress, e.offer.compress)}
+		if o.Meta, err = (opening{call: e.call.ask.call, index: e.index, source: half, fresh: fresh}).encode(); err != nil {
+			return job{}, err
+		}
+		bs, err := e.call.session.OpenBlocks(e.ctx, o)
+		if err != nil {
+			return job{}, err
+		}
+		j, err := e.acceptSink(d, bs, src, hash)
+		if err == nil {
+			return j, nil
+		}
+		bs.Reset(err)
+		if fresh || bs.Start() == 0 || fault.KindOf(err) != fault.Stale {
+			return job{}, err
+		}
+	}
+}
+
+// acceptSink agrees with what the client's sink has answered. Stale: its
+// resume point is not about the content that the source has.
+func (e *Effect) acceptSink(d *sideeffect.Descriptor, bs *flow.BlockStream, src sideeffect.Source, hash sideeffect.Algorithm) (job, error) {
+	a, err := parseAccepting(bs.Meta(), false)
+	if err != nil {
+		return job{}, err
+	}
+	if bs.Start() != a.sink.resume.Offset {
+		return job{}, badMeta("the sink starts at %d and says %d", bs.Start(), a.sink.resume.Offset)
+	}
+	plan := d.SendPlan(a.sink.limit, a.sink.policy)
+	plan.Hash = hash
+	if r := a.sink.resume; r.Offset > 0 {
+		prefix, same, err := holds(e.ctx, src, r, hash)
+		if err != nil {
+			return job{}, err
+		}
+		if !same || bs.BlockSize() != r.BlockSize {
+			return job{}, staleResume("what the client has kept is not the beginning of this source")
+		}
+		plan.Start, plan.Prefix = r.Offset, prefix
+	}
+	return job{
+		run: func(ctx context.Context, sent func(sideeffect.Outcome)) ended {
+			defer src.Close()
+			plan.Sent = sent
+			return send(ctx, bs, src, plan, e.call.road())
+		},
+		drop: func(err error) {
+			bs.Reset(err)
+			src.Close()
+		},
+	}, nil
+}
