@@ -21,7 +21,7 @@ func TestEndAnswers(t *testing.T) {
 		{"nothing", "", nil, true},
 		{"no JSON", "hello\n", nil, true},
 		{"unknown field", `{"colour":"red"}` + "\n", nil, true},
-		{"too long", strings.Repeat("x", maxLine+1) + "\n", nil, true},
+		{"too long", `{"bench":"` + strings.Repeat("x", maxLine) + "\"}\n", nil, true},
 		{"unknown case", `{"bench":"transfer","case":"x"}` + "\n", []fault.Kind{fault.Invalid}, false},
 		{"unknown role", `{"bench":"transfer","case":"raw-tcp"}` + "\n", []fault.Kind{fault.Protocol}, false},
 		{"nobody there", `{"role":"connect","bench":"transfer","case":"raw-tcp","addr":"127.0.0.1:1","concurrent":1}` + "\n", []fault.Kind{fault.Lost}, false},

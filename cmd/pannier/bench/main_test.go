@@ -1,9 +1,12 @@
 package bench
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"os"
+	"path/filepath"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -11,14 +14,44 @@ import (
 
 // TestMain makes the test binary an end of its own benchmarks.
 func TestMain(m *testing.M) {
-	if len(os.Args) == 2 && os.Args[1] == "end" {
-		if err := End(context.Background(), os.Stdin, os.Stdout); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
+	if len(os.Args) == 2 {
+		switch os.Args[1] {
+		case "end":
+			runEnd(os.Stdout)
+		case "liar":
+			runEnd(liar{os.Stdout})
 		}
-		os.Exit(0)
 	}
 	goleak.VerifyTestMain(m)
+}
+
+func runEnd(out io.Writer) {
+	if err := End(context.Background(), os.Stdin, out); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+// liar is the stdout of an end that damages the target before it says that the
+// move is done. PANNIER_TEST_TARGET names the directory of the workspaces.
+type liar struct{ out io.Writer }
+
+func (l liar) Write(line []byte) (int, error) {
+	if bytes.Contains(line, []byte(`"seconds"`)) {
+		targets, _ := filepath.Glob(filepath.Join(os.Getenv("PANNIER_TEST_TARGET"), "*", "target-0"))
+		for _, target := range targets {
+			f, err := os.OpenFile(target, os.O_WRONLY, 0)
+			if err != nil {
+				return 0, err
+			}
+			if _, err := f.WriteAt([]byte{0xff, 0x00, 0xff}, 1000); err != nil {
+				return 0, err
+			}
+			f.Close()
+		}
+	}
+	return l.out.Write(line)
 }
 
 // small is a Config that is over soon.

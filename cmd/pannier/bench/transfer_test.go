@@ -112,3 +112,18 @@ func TestInterrupted(t *testing.T) {
 	}
 	empty(t, cfg.Dir)
 }
+
+func TestTransferNoticesDamage(t *testing.T) {
+	cfg := small(t)
+	liar, err := Self("liar")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PANNIER_TEST_TARGET", cfg.Dir)
+	cfg.Program, cfg.Cases = liar, []string{"raw-tcp", "grpc-chunk-1m"}
+	results, err := Transfer(t.Context(), cfg)
+	if !errors.Is(err, fault.Corrupt) || len(results) != 0 {
+		t.Errorf("%v, %v", results, err)
+	}
+	empty(t, cfg.Dir)
+}

@@ -34,7 +34,7 @@ func openWorkspace(dir string, size, targets int64) (w *workspace, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if false {
+	if size+targets > free {
 		return nil, fault.New("make workspace", fault.NoSpace,
 			"%d MiB needed in %s, %d MiB free; choose a smaller --size or another --dir",
 			(size+targets)>>20, dir, free>>20)

@@ -1,0 +1,148 @@
+package rpc
+
+import (
+	"context"
+	"sync"
+
+	"google.golang.org/grpc"
+
+	"github.com/pannier/pannier/sideeffect"
+	"github.com/pannier/pannier/spec/fault"
+)
+
+// MaxTargets is the most targets of one Fanout.
+const MaxTargets = 1024
+
+// A Target is one server of a Fanout, after the connections of Coda's MultiRPC.
+type Target struct {
+	Conn grpc.ClientConnInterface
+	// Descriptor is this target's side effect; nil: none. Without a Local it
+	// sends the Fanout's Source.
+	Descriptor *sideeffect.Descriptor
+	// Omit makes the call without the side effect, which then stays NotStarted.
+	Omit bool
+	// Reply is the message for the reply, one for each target.
+	Reply any
+	// Options are for this target's call, after those of all.
+	Options []grpc.CallOption
+}
+
+// A Fanout is one request to many servers at the same time.
+type Fanout struct {
+	Method  string // as "/package.Service/Method"
+	Request any    // shared by all calls: nobody may change it
+	// Source is read once for all targets whose Descriptor has no Local.
+	Source sideeffect.Identity
+	// Cache is how many bytes of Source are kept for targets that lag behind.
+	// Default 16 MiB. Those further behind read by themselves.
+	Cache int64
+	// Stop, if not nil, is told each result as it comes, one at a time; true
+	// cancels the calls that are still running.
+	Stop func(TargetResult) bool
+	// Options are for all calls.
+	Options []grpc.CallOption
+}
+
+const defaultFanoutCache = 16 << 20
+
+// TargetResult is how the call to one target went. The outputs of its side effect
+// are in the target's Descriptor, those of the call in its Reply.
+type TargetResult struct {
+	Index int // in targets
+	Err   error
+}
+
+// Call makes the calls and returns when all are over, with one result for each
+// target, in order. A target that fails does not disturb the others; one that Stop
+// or ctx has cut off has an error of kind fault.Canceled or status Canceled. The
+// error of Call itself is about its arguments; then nothing was called.
+func (f Fanout) Call(ctx context.Context, targets []Target) ([]TargetResult, error) {
+	if err := f.check(targets); err != nil {
+		return nil, err
+	}
+	effects := f.effects(targets)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	results := make([]TargetResult, len(targets))
+	var calls sync.WaitGroup
+	var telling sync.Mutex // Stop is called by one at a time
+	stopped := false
+	for i, t := range targets {
+		calls.Go(func() {
+			results[i] = TargetResult{Index: i, Err: f.one(ctx, t, effects[i])}
+			telling.Lock()
+			defer telling.Unlock()
+			if f.Stop != nil && !stopped && f.Stop(results[i]) {
+				stopped = true
+				cancel(fault.New("fan out", fault.Canceled, "enough targets have answered"))
+			}
+		})
+	}
+	calls.Wait()
+	return results, nil
+}
+
+func (f Fanout) check(targets []Target) error {
+	const op = "fan out"
+	if len(targets) > MaxTargets {
+		return fault.New(op, fault.Invalid, "%d targets; at most %d in one Fanout", len(targets), MaxTargets)
+	}
+	seen := map[*sideeffect.Descriptor]int{}
+	for i, t := range targets {
+		switch {
+		case t.Conn == nil || t.Reply == nil:
+			return fault.New(op, fault.Invalid, "target %d needs a Conn and a Reply", i)
+		case t.Descriptor == nil || t.Omit:
+			continue
+		case t.Descriptor.Local == nil && f.Source == nil:
+			return fault.New(op, fault.Invalid, "target %d has a Descriptor without Local: set it, or the Fanout's Source", i)
+		}
+		if j, twice := seen[t.Descriptor]; twice {
+			return fault.New(op, fault.Invalid, "targets %d and %d have one Descriptor: each needs its own", j, i)
+		}
+		seen[t.Descriptor] = i
+	}
+	return nil
+}
+
+// effects are the descriptors of the calls: nil where none is wanted, a copy
+// with the shared source where the target has no Local.
+func (f Fanout) effects(targets []Target) []*sideeffect.Descriptor {
+	cache := f.Cache
+	if cache == 0 {
+		cache = defaultFanoutCache
+	}
+	var shared *sideeffect.SharedIdentity
+	effects := make([]*sideeffect.Descriptor, len(targets))
+	for i, t := range targets {
+		if t.Descriptor == nil {
+			continue
+		}
+		t.Descriptor.Result = sideeffect.Result{}
+		if t.Omit {
+			continue
+		}
+		effects[i] = t.Descriptor
+		if t.Descriptor.Local == nil {
+			if shared == nil {
+				shared = sideeffect.Shared(f.Source, cache)
+			}
+			d := *t.Descriptor
+			d.Local = shared
+			effects[i] = &d
+		}
+	}
+	return effects
+}
+
+func (f Fanout) one(ctx context.Context, t Target, d *sideeffect.Descriptor) error {
+	options := append(append([]grpc.CallOption(nil), f.Options...), t.Options...)
+	if d != nil {
+		options = append(options, With(d))
+	}
+	err := t.Conn.Invoke(ctx, f.Method, f.Request, t.Reply, options...)
+	if d != nil && d != t.Descriptor {
+		t.Descriptor.Result = d.Result
+	}
+	return err
+}
