@@ -2,6 +2,7 @@ package flow
 
 import (
 	"context"
+	"math"
 	"sync"
 	"time"
 
@@ -20,6 +21,7 @@ type Open struct {
 	Send      bool        // the opener is the source
 	Start     int64       // proposed offset of the first block
 	BlockSize int         // proposed; 0 = what fits the node and its load
+	Window    int64       // most this end has in flight as the sink; 0 = grows to Config.MaxWindow
 	Compress  Compression // of the blocks this end sends
 
 	Class wire.Class // byte streams only: how urgent; zero = relay
@@ -50,8 +52,11 @@ func (s *Session) chooseBlock(wish int) int {
 
 // chooseWindow is what a new sink grants: at least four blocks if the budget
 // allows it, at least one in any case. Session.mu is held.
-func (s *Session) chooseWindow(block int) int64 {
+func (s *Session) chooseWindow(block int, most int64) int64 {
 	w := max(s.cfg.Window, 4*block, min(expected(s.RTT()), s.cfg.MaxWindow))
+	if most > 0 {
+		w = min(w, int(min(most, math.MaxInt)))
+	}
 	for w > block && !s.affords(int64(w)) {
 		w /= 2
 	}
@@ -73,7 +78,7 @@ func (s *Session) OpenBlocks(ctx context.Context, o Open) (*BlockStream, error) 
 	b.squash.mode = o.Compress
 	msg := wire.Open{Kind: o.Kind, Blocks: true, Send: o.Send, BlockSize: uint32(b.block), Start: uint64(o.Start), Class: uint8(wire.ClassBulk), Meta: o.Meta}
 	if !o.Send {
-		b.window = s.chooseWindow(b.block)
+		b.most, b.window = o.Window, s.chooseWindow(b.block, o.Window)
 		b.limit, b.lives = b.start+b.window, s.epoch
 		s.adjust(b.window)
 		msg.Window = uint64(b.window)
@@ -376,6 +381,7 @@ type AcceptBlocks struct {
 	Meta      []byte
 	Start     int64       // -1 = as proposed
 	BlockSize int         // smaller than proposed, or 0
+	Window    int64       // as in Open
 	Root      Root        // of everything before Start, when Start continues something
 	Compress  Compression // of the blocks this end sends
 }
@@ -403,7 +409,7 @@ func (i *Incoming) AcceptBlocks(a AcceptBlocks) (*BlockStream, error) {
 	if b.source {
 		b.sourceReady(i.window, a.Root, s.epoch)
 	} else {
-		b.window = s.chooseWindow(b.block)
+		b.most, b.window = a.Window, s.chooseWindow(b.block, a.Window)
 		b.lives = s.epoch
 		s.adjust(b.window)
 		msg.Window = uint64(b.window)

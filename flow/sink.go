@@ -13,6 +13,7 @@ import (
 //
 //	synced <= consumed <= handed <= arrived <= limit
 type sinkHalf struct {
+	most     int64  // bound of window; 0 = Config.MaxWindow
 	window   int64  // what limit - consumed grows back to
 	limit    int64  // granted to the source
 	arrived  int64  // everything before is here
@@ -245,6 +246,9 @@ func (b *BlockStream) grow() {
 		want, b.starved = 2*b.window, false
 	}
 	want = min(want, 2*b.window, int64(b.s.cfg.MaxWindow))
+	if b.most > 0 {
+		want = min(want, b.most)
+	}
 	if extra := want - b.window; extra > 0 && b.s.affords(extra) {
 		b.window = want
 	}
