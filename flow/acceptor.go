@@ -71,6 +71,7 @@ func (a *Acceptor) Handle(conn net.Conn) {
 		a.cfg.Logger.Info("connection refused", "address", conn.RemoteAddr(), "cause", err)
 		a.answer(conn, &wire.HelloAck{Kind: uint16(fault.KindOf(err)), Text: fault.Text(err)})
 		conn.Close()
+		lift() // otherwise a.ctx would remember every connection that ever failed
 	}
 }
 
@@ -135,10 +136,14 @@ func (a *Acceptor) newSession(conn net.Conn, h *wire.Hello, lift func()) error {
 	if err := a.answer(conn, a.ack(s, 1)); err != nil {
 		s.finish(err, false)
 		conn.Close()
+		lift()
 		return nil
 	}
 	lift()
-	s.attach(conn, 1, peer, h.Node, limitsOfHello(h))
+	if !s.attach(conn, 1, peer, h.Node, limitsOfHello(h)) {
+		conn.Close()
+		return nil
+	}
 	s.wg.Add(1)
 	go s.keepalive()
 	s.log("session made", "address", peer.Address)
@@ -156,7 +161,7 @@ func limitsOfHello(h *wire.Hello) peerLimits {
 
 func (a *Acceptor) resume(conn net.Conn, h *wire.Hello, s *Session, peer Peer, lift func()) error {
 	if !s.awaits(h.Epoch) {
-		return fault.New("resume session", fault.Stale, "epoch %d is not the next one", h.Epoch)
+		return fault.New("resume session", fault.Stale, "epoch %d has been", h.Epoch)
 	}
 	if err := a.answer(conn, a.ack(s, h.Epoch)); err != nil {
 		return err
@@ -176,16 +181,20 @@ func (a *Acceptor) handRPC(conn net.Conn, h *wire.Hello, s *Session, lift func()
 		return err
 	}
 	lift()
-	a.queueRPC(conn, s)
+	if a.offerRPC(conn, s) != nil {
+		conn.Close()
+	}
 	return nil
 }
 
-// queueRPC hands a connection or byte stream to AcceptRPC.
-func (a *Acceptor) queueRPC(conn net.Conn, s *Session) {
+// offerRPC hands a connection or byte stream to AcceptRPC. It closes nothing,
+// because it is called with Session.mu held.
+func (a *Acceptor) offerRPC(conn net.Conn, s *Session) error {
 	select {
 	case a.rpcs <- handed{conn, s}:
+		return nil
 	default:
-		conn.Close()
+		return fault.New("accept rpc connection", fault.Overloaded, "%d wait", maxQueuedConns)
 	}
 }
 

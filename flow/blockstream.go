@@ -3,6 +3,8 @@ package flow
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -200,30 +202,58 @@ func (b *BlockStream) frame(t wire.Type, body []byte) error {
 // postResume says what this side has of every block stream. Session.mu is held
 // and the control lane is new: nothing else has been queued on it.
 func (s *Session) postResume() {
+	frame, err := s.resumeFrame(wire.MaxResume)
+	if err != nil { // too long, which only large numbers can make it
+		frame, err = s.resumeFrame(maxResumed)
+	}
+	if err != nil {
+		s.control.fail(err)
+		return
+	}
+	s.control.enqueue(frame)
+	for _, st := range s.streams {
+		if b, ok := st.(*BlockStream); ok && !b.source {
+			s.control.enqueue(b.revive(s.epoch))
+		}
+	}
+	s.control.kick()
+}
+
+// maxResumed is how many streams fit into a RESUME whatever their numbers are.
+const maxResumed = 1985
+
+// resumeFrame lists up to most streams, the oldest ones; what is not listed
+// cannot go on and ends. Session.mu is held.
+func (s *Session) resumeFrame(most int) ([]byte, error) {
 	r := wire.Resume{Epoch: s.epoch}
-	var again []byte
-	for id, st := range s.streams {
-		b, ok := st.(*BlockStream)
-		if !ok || len(r.Streams) == wire.MaxResume {
+	for _, id := range slices.Sorted(maps.Keys(s.streams)) {
+		b, ok := s.streams[id].(*BlockStream)
+		if !ok {
+			continue
+		}
+		if len(r.Streams) == most {
+			b.end(fault.New("resume stream", fault.Lost, "more than %d streams cannot be resumed", most))
+			s.forget(id, b)
 			continue
 		}
 		b.mu.Lock()
 		e := wire.ResumeStream{ID: id}
 		if !b.source {
 			e.Received, e.Durable, e.Window = uint64(b.arrived), uint64(b.synced), uint64(b.limit)
-			again = append(again, b.verdictFrame...)
-			b.lives = s.epoch
 		}
 		b.mu.Unlock()
 		r.Streams = append(r.Streams, e)
 	}
-	frame, err := wire.AppendControl(nil, wire.TypeResume, 0, &r)
-	if err != nil {
-		s.control.fail(err)
-		return
-	}
-	s.control.enqueue(append(frame, again...))
-	s.control.kick()
+	return wire.AppendControl(nil, wire.TypeResume, 0, &r)
+}
+
+// revive lets lanes of the epoch deliver and returns the verdict, if it has
+// been given, once more.
+func (b *BlockStream) revive(epoch uint32) []byte {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.lives = epoch
+	return b.verdictFrame
 }
 
 // bookResume compares the peer's list with this side's streams.
@@ -235,17 +265,19 @@ func (s *Session) bookResume(l *lane, r *wire.Resume) error {
 	}
 	s.synced = true
 	listed := map[uint32]bool{}
-	var resets []byte
+	var frames []byte
 	for _, e := range r.Streams {
 		listed[e.ID] = true
 		b, ok := s.streams[e.ID].(*BlockStream)
 		if !ok {
-			resets = append(resets, resetFrame(e.ID, fault.New("resume stream", fault.Stale, "this end has forgotten it"))...)
+			frames = append(frames, resetFrame(e.ID, fault.New("resume stream", fault.Stale, "this end has forgotten it"))...)
 			continue
 		}
-		if err := b.resumed(e, s.epoch); err != nil {
+		again, err := b.resumed(e, s.epoch)
+		if err != nil {
 			return err
 		}
+		frames = append(frames, again...)
 	}
 	for id, st := range s.streams {
 		if _, ok := st.(*BlockStream); ok && !listed[id] {
@@ -253,8 +285,8 @@ func (s *Session) bookResume(l *lane, r *wire.Resume) error {
 			s.forget(id, st)
 		}
 	}
-	if len(resets) > 0 {
-		l.enqueue(resets)
+	if len(frames) > 0 {
+		l.enqueue(frames)
 		l.kick()
 	}
 	s.broadcast()

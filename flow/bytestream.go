@@ -18,6 +18,7 @@ const (
 	frameInteractive  = 16 * KiB // largest frame, so that nobody waits long behind one
 	frameRelay        = 64 * KiB
 	windowInteractive = 256 * KiB // gRPC's HTTP/2 windows are inside of it
+	windowLeast       = 16 * KiB  // what a stream gets when the budget is used up
 )
 
 // A ByteStream is a net.Conn on a session: ordered bytes both ways, each
@@ -56,6 +57,8 @@ type segment struct {
 	data []byte
 }
 
+// newByteStream makes one with a window that the budgets have room for.
+// Session.mu is held.
 func newByteStream(s *Session, mine bool, class wire.Class) *ByteStream {
 	if class != wire.ClassInteractive {
 		class = wire.ClassRelay
@@ -66,6 +69,9 @@ func newByteStream(s *Session, mine bool, class wire.Class) *ByteStream {
 	}
 	if class == wire.ClassInteractive {
 		b.window = windowInteractive
+	}
+	for b.window > windowLeast && !s.affords(b.window) {
+		b.window /= 2
 	}
 	b.limit = b.window
 	b.rd.init()
@@ -199,6 +205,9 @@ func (b *ByteStream) arrive(h wire.Header, buf *buffer) bool {
 // Read reads what has arrived; io.EOF after the peer's CloseWrite.
 func (b *ByteStream) Read(p []byte) (int, error) {
 	for {
+		if b.rd.passed() {
+			return 0, os.ErrDeadlineExceeded
+		}
 		b.mu.Lock()
 		if n := b.copyOut(p); n > 0 || len(p) == 0 {
 			more := len(b.segments) > 0 || b.finCame
@@ -276,6 +285,9 @@ func (b *ByteStream) Write(p []byte) (int, error) {
 	}
 	total := 0
 	for total < len(p) {
+		if b.wr.passed() {
+			return total, os.ErrDeadlineExceeded
+		}
 		n, err := b.reserve(len(p) - total)
 		if err != nil {
 			return total, err
@@ -324,14 +336,9 @@ func (b *ByteStream) sendData(p []byte, flags wire.Flags) error {
 	b.s.mu.Lock()
 	t := b.s.turns
 	b.s.mu.Unlock()
-	ctx, cancel := b.wr.context(b.s.ctx)
-	defer cancel()
-	l, err := t.acquire(ctx, b.class)
+	l, err := b.turn(t)
 	if err != nil {
-		if errors.Is(context.Cause(ctx), os.ErrDeadlineExceeded) {
-			return os.ErrDeadlineExceeded
-		}
-		return b.failure()
+		return err
 	}
 	b.mu.Lock()
 	if b.closed {
@@ -348,6 +355,30 @@ func (b *ByteStream) sendData(p []byte, flags wire.Flags) error {
 		return b.failure()
 	}
 	return nil
+}
+
+// turn waits for a lane, for no longer than the stream and its deadline last.
+func (b *ByteStream) turn(t *turns) (*lane, error) {
+	l, w, err := t.enter(b.class)
+	switch {
+	case err != nil:
+		return nil, b.failure()
+	case w == nil:
+		return l, nil
+	}
+	select {
+	case l := <-w.ready:
+		if l == nil {
+			return nil, b.failure()
+		}
+		return l, nil
+	case <-b.done:
+		t.abandon(w)
+		return nil, b.failure()
+	case <-b.wr.expired():
+		t.abandon(w)
+		return nil, os.ErrDeadlineExceeded
+	}
 }
 
 func (b *ByteStream) failure() error {
@@ -464,6 +495,15 @@ func (d *timeLimit) expired() <-chan struct{} {
 	return d.done
 }
 
+func (d *timeLimit) passed() bool {
+	select {
+	case <-d.expired():
+		return true
+	default:
+		return false
+	}
+}
+
 func (d *timeLimit) set(t time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -493,24 +533,4 @@ func (d *timeLimit) expire(done chan struct{}) {
 	if d.done == done {
 		close(done)
 	}
-}
-
-// context ends when the deadline passes.
-func (d *timeLimit) context(parent context.Context) (context.Context, context.CancelFunc) {
-	d.mu.Lock()
-	none := d.timer == nil
-	done := d.done
-	d.mu.Unlock()
-	if none {
-		return parent, func() {}
-	}
-	ctx, cancel := context.WithCancelCause(parent)
-	go func() {
-		select {
-		case <-done:
-			cancel(os.ErrDeadlineExceeded)
-		case <-ctx.Done():
-		}
-	}()
-	return ctx, func() { cancel(nil) }
 }

@@ -84,7 +84,8 @@ func (s *Session) redial(epoch uint32, cause error) {
 	ctx, cancel := context.WithTimeout(s.ctx, s.cfg.ResumeTimeout)
 	defer cancel()
 	for pause := backoffFirst; ; pause = min(2*pause, backoffMost) {
-		conn, ack, rtt, err := s.introduce(ctx, wire.Control, epoch+1)
+		epoch++ // also after a failure: the acceptor may have seen that HELLO
+		conn, ack, rtt, err := s.introduce(ctx, wire.Control, epoch)
 		if err == nil {
 			s.measured(rtt)
 			peer := peerOf(conn, ack.Name, ack.Features)
@@ -93,7 +94,7 @@ func (s *Session) redial(epoch uint32, cause error) {
 				s.finish(fault.New("resume session", fault.Unauthenticated, "the peer's key is %q now", peer.Key), false)
 				return
 			}
-			if !s.attach(conn, epoch+1, peer, ack.Node, limitsOf(ack)) {
+			if !s.attach(conn, epoch, peer, ack.Node, limitsOf(ack)) {
 				conn.Close()
 			}
 			return

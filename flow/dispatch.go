@@ -241,7 +241,7 @@ func (l *lane) streamFrame(h wire.Header, body []byte) error {
 		if err := wire.Decode(body, &r); err != nil {
 			return err
 		}
-		return s.resetByPeer(h.Stream, st, &r)
+		return s.resetByPeer(h.Stream, &r)
 	}
 	if h.Type == wire.TypeCredit {
 		granted, received, err := wire.ParseCredit(body)
@@ -257,7 +257,7 @@ func (l *lane) streamFrame(h wire.Header, body []byte) error {
 			}
 			return err
 		}
-		return nil
+		return broken("read", "CREDIT for stream %d, which has not been accepted", h.Stream)
 	}
 	if f, ok := st.(interface {
 		frame(t wire.Type, body []byte) error
@@ -269,16 +269,19 @@ func (l *lane) streamFrame(h wire.Header, body []byte) error {
 
 // resetByPeer ends a stream at the peer's wish. Kind 0 is the friendly end: the
 // source has the verdict.
-func (s *Session) resetByPeer(id uint32, st stream, r *wire.Reset) error {
-	if r.Kind != 0 && !st.own() {
+func (s *Session) resetByPeer(id uint32, r *wire.Reset) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st := s.streams[id] // looked up again: it may have been accepted in this moment
+	if st == nil {
+		return nil
+	}
+	if _, pending := st.(*Incoming); pending || r.Kind != 0 && !st.own() {
 		if err := s.calm.take(opens, time.Now()); err != nil {
 			return err
 		}
 	}
-	err := fault.FromPeer("stream", fault.Kind(r.Kind), r.Text)
-	s.mu.Lock()
-	st.end(err)
+	st.end(fault.FromPeer("stream", fault.Kind(r.Kind), r.Text))
 	s.forget(id, st)
-	s.mu.Unlock()
 	return nil
 }

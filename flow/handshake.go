@@ -46,6 +46,10 @@ func hello(conn net.Conn, h *wire.Hello) (*wire.HelloAck, time.Duration, error) 
 		e.Session = true
 		return nil, 0, e
 	}
+	known := h.Session != [16]byte{}
+	if ack.Version < h.MinVersion || ack.Version > h.MaxVersion || ack.Epoch != h.Epoch || known && ack.Session != h.Session {
+		return nil, 0, broken("handshake", "HELLO_ACK of version %d, epoch %d, or of another session", ack.Version, ack.Epoch)
+	}
 	return &ack, time.Since(began), nil
 }
 

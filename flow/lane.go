@@ -35,7 +35,7 @@ type lane struct {
 	once    sync.Once
 	cause   atomic.Pointer[error] // why fail was called
 
-	heard  atomic.Int64 // when the last frame began to arrive, unix ns
+	heard  atomic.Int64 // when the last byte arrived, unix ns
 	pinged atomic.Int64 // when the open PING was posted, unix ns; 0 = none open
 
 	// Owned by the reader, but for the timer.
@@ -54,10 +54,10 @@ type lane struct {
 func newLane(s *Session, t *turns, conn net.Conn, purpose wire.Purpose, epoch uint32) *lane {
 	l := &lane{
 		s: s, turns: t, conn: conn, purpose: purpose, epoch: epoch,
-		in:   bufio.NewReaderSize(conn, readBuffer),
 		wake: make(chan struct{}, 1), gone: make(chan struct{}),
 		pipe: newPipe(&s.cfg, purpose, s.RTT()),
 	}
+	l.in = bufio.NewReaderSize(ears{l}, readBuffer)
 	if a := conn.RemoteAddr(); a != nil {
 		l.where = a.String()
 	}
@@ -193,6 +193,18 @@ func (l *lane) write() {
 	}
 }
 
+// ears is the connection as the reader has it. Any byte is a sign of life: on a
+// slow link one block takes longer than a peer may be silent.
+type ears struct{ l *lane }
+
+func (e ears) Read(p []byte) (int, error) {
+	n, err := e.l.conn.Read(p)
+	if n > 0 {
+		e.l.heard.Store(time.Now().UnixNano())
+	}
+	return n, err
+}
+
 // run reads frames until the connection ends, then tells the session.
 func (l *lane) run() {
 	err := l.readFrames()
@@ -211,7 +223,6 @@ func (l *lane) readFrames() error {
 		if _, err := io.ReadFull(l.in, head[:]); err != nil {
 			return fault.Wrap("read", l.where, lost(err))
 		}
-		l.heard.Store(time.Now().UnixNano())
 		h, err := wire.ParseHeader(head[:])
 		if err != nil {
 			return err

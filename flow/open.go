@@ -79,7 +79,7 @@ func (s *Session) OpenBlocks(ctx context.Context, o Open) (*BlockStream, error) 
 	msg := wire.Open{Kind: o.Kind, Blocks: true, Send: o.Send, BlockSize: uint32(b.block), Start: uint64(o.Start), Class: uint8(wire.ClassBulk), Meta: o.Meta}
 	if !o.Send {
 		b.most, b.window = o.Window, s.chooseWindow(b.block, o.Window)
-		b.limit, b.lives = b.start+b.window, s.epoch
+		b.consumed, b.limit, b.lives = b.start, b.start+b.window, s.epoch
 		s.adjust(b.window)
 		msg.Window = uint64(b.window)
 	}
@@ -313,6 +313,7 @@ func (s *Session) opened(l *lane, id uint32, body []byte) error {
 	if err != nil {
 		s.stats.refused.Add(1)
 		s.post(resetFrame(id, err), false)
+		return s.calm.take(opens, time.Now())
 	}
 	return nil
 }
@@ -335,9 +336,13 @@ func (s *Session) queueIncoming(in *Incoming) error {
 			s.forget(in.id, in)
 			return err
 		}
+		if err := s.home.offerRPC(b, s); err != nil {
+			b.end(err)
+			s.forget(in.id, b)
+			return err
+		}
 		s.control.enqueue(frame)
 		s.control.kick()
-		s.home.queueRPC(b, s)
 		return nil
 	}
 	select {
@@ -420,7 +425,7 @@ func (i *Incoming) AcceptBlocks(a AcceptBlocks) (*BlockStream, error) {
 	frame, err := wire.AppendControl(nil, wire.TypeAccept, i.id, &msg)
 	if err != nil {
 		b.end(err)
-		s.forget(i.id, i)
+		i.giveUp(err)
 		return nil, err
 	}
 	s.streams[i.id] = b
@@ -437,8 +442,12 @@ func (i *Incoming) AcceptBytes(meta []byte) (*ByteStream, error) {
 	}
 	i.s.mu.Lock()
 	defer i.s.mu.Unlock()
+	if err := i.take(); err != nil {
+		return nil, err
+	}
 	b, frame, err := i.acceptBytes(meta)
 	if err != nil {
+		i.giveUp(err)
 		return nil, err
 	}
 	i.s.control.enqueue(frame)
@@ -446,11 +455,16 @@ func (i *Incoming) AcceptBytes(meta []byte) (*ByteStream, error) {
 	return b, nil
 }
 
+// giveUp refuses a stream whose ACCEPT could not be made: the opener waits for
+// an answer. Session.mu is held.
+func (i *Incoming) giveUp(err error) {
+	i.s.forget(i.id, i)
+	i.s.control.enqueue(resetFrame(i.id, err))
+	i.s.control.kick()
+}
+
 // acceptBytes makes the stream and its ACCEPT. Session.mu is held.
 func (i *Incoming) acceptBytes(meta []byte) (*ByteStream, []byte, error) {
-	if err := i.take(); err != nil {
-		return nil, nil, err
-	}
 	b := newByteStream(i.s, false, i.Class)
 	b.id, b.meta, b.accepted, b.granted = i.id, i.Meta, true, i.window
 	i.s.adjust(b.window)

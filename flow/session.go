@@ -90,8 +90,10 @@ type Session struct {
 	incoming chan *Incoming // opened by the peer, not yet accepted; capacity maxPending
 }
 
-// maxPending is how many streams the peer may open before they are accepted.
-const maxPending = 128
+// maxPending is how many streams the peer may open before they are accepted: as
+// many as it may have open by default, because an accept loop that waits for a
+// processor is no reason to refuse.
+const maxPending = 1024
 
 // peerLimits is what the peer announced.
 type peerLimits struct {
@@ -222,11 +224,12 @@ func (s *Session) current(epoch uint32) bool {
 	return s.state == up && s.epoch == epoch
 }
 
-// awaits reports whether epoch is the one that may come next.
+// awaits reports whether epoch may come next: any later one. The connector
+// counts attempts, because it cannot know how far a failed one came.
 func (s *Session) awaits(epoch uint32) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.state != over && s.epoch+1 == epoch
+	return s.state != over && epoch > s.epoch
 }
 
 // attachBulk adds a bulk lane to the current epoch.
@@ -248,7 +251,7 @@ func (s *Session) attachBulk(conn net.Conn, epoch uint32) bool {
 // lose is the report of a lane that it failed. The first one of an epoch
 // counts; the error's Session and Kind say whether the session can go on.
 func (s *Session) lose(l *lane, err error) {
-	l.close()
+	defer l.close() // after finish, which may have something to tell the peer on it
 	s.mu.Lock()
 	if s.state != up || s.epoch != l.epoch {
 		s.mu.Unlock()

@@ -3,6 +3,8 @@ package flow
 import (
 	"context"
 	"io"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/pannier/pannier/flow/wire"
@@ -26,11 +28,13 @@ type sinkHalf struct {
 	early    map[int64]arrival // blocks that overtook others
 	starved  bool              // over a quarter of the window waited for a block on a slower lane
 	last     int64             // end of a short block, after which nothing may come; 0 = none seen
+	furthest int64             // highest end of a block of this epoch; furthest >= arrived
 
 	ended     bool // END is here
 	total     int64
 	endRoot   Root
 	trailer   []byte
+	verified  bool // Recv has returned io.EOF
 	finished  bool // Finish was called
 	bookedOut bool // closeSink was called
 
@@ -55,7 +59,9 @@ func (b *BlockStream) expect(h wire.BlockHead, epoch uint32) error {
 	switch {
 	case b.source:
 		return broken("read", "BLOCK towards the source of stream %d", b.id)
-	case b.closed || b.finished || b.lives != epoch:
+	case b.closed || b.finished:
+		return b.s.late.take(span)
+	case b.lives != epoch:
 		return nil
 	case span > int64(b.block) || b.bytesIn+span > b.limit-b.start:
 		return broken("read", "BLOCK of %d bytes beyond the credit of stream %d", span, b.id)
@@ -74,9 +80,9 @@ func (b *BlockStream) place(off, span int64) error {
 	switch {
 	case off < b.arrived || twice:
 		return broken("read", "BLOCK at %d of stream %d came before", off, b.id)
-	case (off-b.start)%int64(b.block) != 0 || off+span > b.limit:
+	case span > int64(b.block) || (off-b.start)%int64(b.block) != 0 || off+span > b.limit:
 		return broken("read", "BLOCK at %d of stream %d is off its boundary or credit", off, b.id)
-	case b.last != 0 && off >= b.last || b.ended && off+span > b.total:
+	case b.last != 0 && off >= b.last || b.ended && off+span > b.total || span < int64(b.block) && off+span < b.furthest:
 		return broken("read", "BLOCK at %d of stream %d after its end", off, b.id)
 	}
 	return nil
@@ -107,6 +113,7 @@ func (b *BlockStream) file(a arrival) {
 	if int(a.head.Span()) < b.block {
 		b.last = a.end()
 	}
+	b.furthest = max(b.furthest, a.end())
 	if int64(a.head.Offset) != b.arrived {
 		b.early[int64(a.head.Offset)] = a
 		return
@@ -128,7 +135,7 @@ func (b *BlockStream) dropEarly() {
 	}
 	b.bytesIn = b.arrived - b.start
 	b.lives = 0
-	b.ended, b.last = false, 0
+	b.ended, b.last, b.furthest = false, 0, b.arrived
 }
 
 // Recv returns the next block in order: digest checked, decompressed. io.EOF
@@ -151,6 +158,7 @@ func (b *BlockStream) Recv(ctx context.Context) (*Block, error) {
 			return b.open(a)
 		case b.ended && b.handed >= b.total:
 			err := b.checkEnd()
+			b.verified = err == io.EOF
 			b.mu.Unlock()
 			if err != io.EOF {
 				b.Reset(err)
@@ -311,6 +319,7 @@ func (b *BlockStream) SetDurable(off int64) {
 }
 
 // Finish sends the verdict, at most 32 KiB, which the source's Verdict returns.
+// There is none before Recv has returned io.EOF: whoever wants no more, Resets.
 // The stream takes no more blocks; it is Done when the source has the verdict.
 func (b *BlockStream) Finish(verdict []byte) error {
 	frame, err := wire.AppendControl(nil, wire.TypeVerdict, b.id, &wire.Verdict{Body: verdict})
@@ -319,8 +328,11 @@ func (b *BlockStream) Finish(verdict []byte) error {
 	}
 	b.s.mu.Lock()
 	b.mu.Lock()
-	if b.closed || b.source || b.finished {
-		err := b.overErr()
+	if b.closed || b.source || b.finished || !b.verified {
+		err := fault.New("finish stream", fault.Invalid, "Recv has not returned io.EOF, or Finish was called before")
+		if b.closed && b.err != nil {
+			err = fault.New("finish stream", fault.KindOf(b.err), "%w", b.err)
+		}
 		b.mu.Unlock()
 		b.s.mu.Unlock()
 		return err
@@ -360,8 +372,8 @@ func (b *BlockStream) onEnd(body []byte) error {
 	if b.source || !b.accepted {
 		return broken("read", "END for stream %d", b.id)
 	}
-	if e.Total < uint64(b.arrived) || e.Total > uint64(b.limit) {
-		return broken("read", "END at %d of stream %d, which has %d of %d granted", e.Total, b.id, b.arrived, b.limit)
+	if e.Total < uint64(b.furthest) || e.Total > uint64(b.limit) || b.last != 0 && e.Total != uint64(b.last) {
+		return broken("read", "END at %d of stream %d, which has %d of %d granted", e.Total, b.id, b.furthest, b.limit)
 	}
 	b.ended, b.total, b.endRoot, b.trailer = true, int64(e.Total), e.Root, e.Trailer
 	b.signal()
@@ -374,14 +386,14 @@ func (b *BlockStream) sinkReady(root Root) error {
 	b.arrived, b.handed, b.consumed, b.synced = b.start, b.start, b.start, b.start
 	b.folded, b.root = b.start, root
 	b.tune = tuner{since: time.Now(), base: b.start}
+	b.furthest = b.start
 	waiting := b.early
 	b.early = map[int64]arrival{}
-	for off, a := range waiting {
+	for _, off := range slices.Sorted(maps.Keys(waiting)) {
+		a := waiting[off]
 		if err := b.place(off, int64(a.head.Span())); err != nil {
 			return err
 		}
-	}
-	for _, a := range waiting {
 		b.file(a)
 	}
 	return nil

@@ -23,6 +23,9 @@ type sourceHalf struct {
 	short    bool   // the last block has been sent
 	judged   bool   // the verdict is here
 	verdict  []byte
+
+	endFrame []byte // END as it was sent; nil while there is something to send
+	endTotal int64  // what it says
 }
 
 // Next waits until one more block may be sent and returns it, empty. After a
@@ -34,7 +37,7 @@ func (b *BlockStream) Next(ctx context.Context) (*Block, error) {
 		switch {
 		case b.closed:
 			return nil, b.overErr()
-		case !b.waiting && b.granted-b.next >= int64(b.block):
+		case !b.waiting && (b.granted-b.next >= int64(b.block) || b.short): // after a short block there is nothing to send
 			b.rewound = false
 			buf := b.s.cfg.Pool.get(b.block)
 			return &Block{Offset: b.next, Data: buf.payload(b.block), b: b, buf: buf, epoch: b.epoch}, nil
@@ -153,8 +156,11 @@ func (b *BlockStream) End(trailer []byte) error {
 		return err
 	}
 	end := wire.End{Total: uint64(b.next), Root: b.root, Trailer: trailer}
-	b.mu.Unlock()
 	frame, err := wire.AppendControl(nil, wire.TypeEnd, b.id, &end)
+	if err == nil {
+		b.endFrame, b.endTotal = frame, b.next
+	}
+	b.mu.Unlock()
 	if err != nil {
 		return err
 	}
@@ -163,6 +169,7 @@ func (b *BlockStream) End(trailer []byte) error {
 }
 
 // Verdict waits for the sink's verdict after End. ErrRewound: go back to Next.
+// A session that was resumed when the sink had everything repeats END by itself.
 func (b *BlockStream) Verdict(ctx context.Context) ([]byte, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -172,7 +179,7 @@ func (b *BlockStream) Verdict(ctx context.Context) ([]byte, error) {
 			return b.verdict, nil
 		case b.closed:
 			return nil, b.overErr()
-		case b.rewound:
+		case b.rewound && !b.waiting:
 			return nil, ErrRewound
 		}
 		if err := b.wait(ctx); err != nil {
@@ -217,10 +224,10 @@ func (b *BlockStream) onVerdict(body []byte) error {
 	}
 	b.s.mu.Lock()
 	b.mu.Lock()
-	if !b.source || !b.accepted {
+	if !b.source || b.endFrame == nil {
 		b.mu.Unlock()
 		b.s.mu.Unlock()
-		return broken("read", "VERDICT for stream %d, which sends nothing", b.id)
+		return broken("read", "VERDICT for stream %d, which has sent no END", b.id)
 	}
 	b.judged, b.verdict = true, v.Body
 	b.received = b.next
@@ -235,21 +242,28 @@ func (b *BlockStream) onVerdict(body []byte) error {
 	return nil
 }
 
-// resumed puts the stream where the peer stands. Session.mu is held.
-func (b *BlockStream) resumed(e wire.ResumeStream, epoch uint32) error {
+// resumed puts the stream where the peer stands, and returns what is to be sent
+// again of control frames. Session.mu is held.
+func (b *BlockStream) resumed(e wire.ResumeStream, epoch uint32) ([]byte, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.source {
-		r := int64(e.Received)
-		if e.Received > wire.MaxOffset || r < b.received || r > max(b.folded, b.next) || e.Window > wire.MaxOffset {
-			return broken("read", "RESUME at %d of stream %d, which has %d acknowledged and %d sent", e.Received, b.id, b.received, b.folded)
-		}
-		b.next, b.received, b.durable = r, r, max(b.durable, int64(min(e.Durable, e.Received)))
-		b.granted, b.epoch, b.waiting = int64(e.Window), epoch, false
-		b.short = b.short && r >= b.folded
-	}
 	b.signal()
-	return nil
+	if !b.source {
+		return nil, nil
+	}
+	r := int64(e.Received)
+	if r < b.received || r > b.folded || (r-b.start)%int64(b.block) != 0 && (r != b.folded || !b.short) {
+		return nil, broken("read", "RESUME at %d of stream %d, which has %d acknowledged and %d sent", e.Received, b.id, b.received, b.folded)
+	}
+	b.next, b.received, b.durable = r, r, max(b.durable, int64(min(e.Durable, e.Received)))
+	b.granted, b.epoch, b.waiting = int64(e.Window), epoch, false
+	b.short = b.short && r >= b.folded
+	if b.endFrame != nil && r == b.endTotal {
+		b.rewound = false
+		return b.endFrame, nil
+	}
+	b.endFrame = nil
+	return nil, nil
 }
 
 // sourceReady prepares the sending half once the stream is agreed. mu is held.

@@ -46,25 +46,33 @@ func (t *turns) fits(l *lane, class wire.Class) bool {
 	return !l.busy && t.carries(l, class) && (class < wire.ClassRelay || l.pipe.room())
 }
 
-// acquire waits for a turn. The returned lane is the caller's until release.
-func (t *turns) acquire(ctx context.Context, class wire.Class) (*lane, error) {
+// enter takes a lane if one is free at once, or else a place in the queue. The
+// lane, from here or from turn.ready, is the caller's until release.
+func (t *turns) enter(class wire.Class) (*lane, *turn, error) {
 	t.mu.Lock()
+	defer t.mu.Unlock()
 	if t.over {
-		t.mu.Unlock()
-		return nil, errEpochOver
+		return nil, nil, errEpochOver
 	}
 	if len(t.queue[class]) == 0 {
 		for _, l := range t.lanes {
 			if t.fits(l, class) {
 				l.busy = true
-				t.mu.Unlock()
-				return l, nil
+				return l, nil, nil
 			}
 		}
 	}
 	w := &turn{class: class, ready: make(chan *lane, 1)}
 	t.queue[class] = append(t.queue[class], w)
-	t.mu.Unlock()
+	return nil, w, nil
+}
+
+// acquire waits for a turn. The returned lane is the caller's until release.
+func (t *turns) acquire(ctx context.Context, class wire.Class) (*lane, error) {
+	l, w, err := t.enter(class)
+	if w == nil {
+		return l, err
+	}
 	select {
 	case l := <-w.ready:
 		if l == nil {

@@ -80,6 +80,9 @@ func Dial(address string, cfg ClientConfig) (*ClientConn, error) {
 		return nil, fault.Wrap("dial", address, err)
 	}
 	a := d.Address()
+	if a.Scheme == carrier.TCP && (len(cfg.Pins) > 0 || cfg.RootCAs != nil) {
+		return nil, fault.New("dial", fault.Invalid, "tcp proves no keys, so Pins and RootCAs would not hold on %s: use tls, or leave them out", address)
+	}
 	authority := cfg.ServerName
 	if authority == "" && a.Host != "" {
 		authority = net.JoinHostPort(a.Host, a.Port)

@@ -19,7 +19,6 @@ type inlineCodec struct {
 	encoding.CodecV2        // protobuf
 	field            []byte // of the request; nil: none
 	reply            []cargo
-	replyErr         error // of reading the reply's field
 }
 
 func newInlineCodec(field []byte) *inlineCodec {
@@ -37,16 +36,23 @@ func (c *inlineCodec) Marshal(v any) (mem.BufferSlice, error) {
 }
 
 // Unmarshal decodes the reply and takes the field out of it. A field that
-// cannot be read fails its effects, not the call.
+// cannot be read
+// fails its effects, not the call.
 func (c *inlineCodec) Unmarshal(data mem.BufferSlice, v any) error {
 	if err := c.CodecV2.Unmarshal(data, v); err != nil {
 		return err
 	}
-	payload, found, err := takeField(messageOf(v), InlineReplyField)
-	if err == nil && found {
-		c.reply, err = parseCargo(payload)
+	m := messageOf(v)
+	if m == nil {
+		return nil
 	}
-	c.replyErr = err
+	before := m.GetUnknown()
+	payload, found, err := takeField(m, InlineReplyField)
+	if err == nil && found {
+		if c.reply, err = parseCargo(payload); err != nil {
+			m.SetUnknown(before) // not ours, or damaged: the effect misses its content
+		}
+	}
 	return nil
 }
 

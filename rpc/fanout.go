@@ -60,7 +60,15 @@ func (f Fanout) Call(ctx context.Context, targets []Target) ([]TargetResult, err
 	if err := f.check(targets); err != nil {
 		return nil, err
 	}
-	effects := f.effects(targets)
+	effects, held, err := f.effects(targets)
+	defer func() {
+		for _, h := range held {
+			h.release()
+		}
+	}()
+	if err != nil {
+		return nil, err
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	results := make([]TargetResult, len(targets))
@@ -106,14 +114,14 @@ func (f Fanout) check(targets []Target) error {
 }
 
 // effects are the descriptors of the calls: nil where none is wanted, a copy
-// with the shared source where the target has no Local.
-func (f Fanout) effects(targets []Target) []*sideeffect.Descriptor {
+// with a part in the shared source where the target has no Local.
+func (f Fanout) effects(targets []Target) (effects []*sideeffect.Descriptor, held []*heldSource, err error) {
 	cache := f.Cache
 	if cache == 0 {
 		cache = defaultFanoutCache
 	}
 	var shared *sideeffect.SharedIdentity
-	effects := make([]*sideeffect.Descriptor, len(targets))
+	effects = make([]*sideeffect.Descriptor, len(targets))
 	for i, t := range targets {
 		if t.Descriptor == nil {
 			continue
@@ -123,16 +131,53 @@ func (f Fanout) effects(targets []Target) []*sideeffect.Descriptor {
 			continue
 		}
 		effects[i] = t.Descriptor
-		if t.Descriptor.Local == nil {
-			if shared == nil {
-				shared = sideeffect.Shared(f.Source, cache)
-			}
-			d := *t.Descriptor
-			d.Local = shared
-			effects[i] = &d
+		if t.Descriptor.Local != nil {
+			continue
 		}
+		if shared == nil {
+			shared = sideeffect.Shared(f.Source, cache)
+		}
+		src, err := shared.OpenSource(sideeffect.SourceSpec{Offset: t.Descriptor.Offset})
+		if err != nil {
+			return nil, held, fault.Wrap("fan out", f.Source.String(), err)
+		}
+		h := &heldSource{Identity: shared, src: src}
+		held = append(held, h)
+		d := *t.Descriptor
+		d.Local = h
+		effects[i] = &d
 	}
-	return effects
+	return effects, held, nil
+}
+
+// heldSource is one target's part in the shared source, opened before the first
+// call begins: so all share, however fast the first one is.
+type heldSource struct {
+	sideeffect.Identity
+	mu  sync.Mutex
+	src sideeffect.Source // nil: taken
+}
+
+// OpenSource gives the source to the call, which closes it.
+func (h *heldSource) OpenSource(spec sideeffect.SourceSpec) (sideeffect.Source, error) {
+	h.mu.Lock()
+	src := h.src
+	h.src = nil
+	h.mu.Unlock()
+	if src != nil {
+		return src, nil
+	}
+	return h.Identity.OpenSource(spec)
+}
+
+// release closes a source that no call has taken, so that nobody waits for it.
+func (h *heldSource) release() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.src != nil {
+		h.src.Close()
+		h.src = nil
+	}
 }
 
 func (f Fanout) one(ctx context.Context, t Target, d *sideeffect.Descriptor) error {
@@ -143,6 +188,7 @@ func (f Fanout) one(ctx context.Context, t Target, d *sideeffect.Descriptor) err
 	err := t.Conn.Invoke(ctx, f.Method, f.Request, t.Reply, options...)
 	if d != nil && d != t.Descriptor {
 		t.Descriptor.Result = d.Result
+		d.Local.(*heldSource).release() // the others do not wait for a call that failed early
 	}
 	return err
 }

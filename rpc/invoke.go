@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"context"
+	"errors"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
@@ -66,10 +67,11 @@ func (cc *ClientConn) prepare(ctx context.Context, effects []*sideeffect.Descrip
 	}
 	c.close()
 	for _, e := range c.effects {
-		e.d.Result = sideeffect.Result{}
-		if err != nil {
-			e.d.Err = err
+		if e.state == done {
+			e.ended.fill(e.d)
+			continue
 		}
+		e.d.Result = sideeffect.Result{Err: err}
 	}
 	return prepared{}, err
 }
@@ -132,7 +134,7 @@ func (c *call) conclude(method string, trailer metadata.MD, codec *inlineCodec, 
 			out = &outs[i]
 		}
 		load, has := replied[i]
-		c.deliver(e, out, answerErr, callErr, load, has)
+		c.deliver(e, out, answerErr, load, has)
 	}
 	c.close()
 	var first error
@@ -165,11 +167,11 @@ func (c *call) answer(trailer metadata.MD, callErr error) ([]outcome, error) {
 		return nil, asFault("call", callErr)
 	}
 	return nil, &fault.Error{Op: "call", Kind: fault.Unsupported, Side: fault.Inferred,
-		Err: fault.New("answer", fault.NotStarted, "the server answered without a word about the side effect; it may have run the call without it")}
+		Err: errors.New("the server answered without a word about the side effect; it may have run the call without it")}
 }
 
 // deliver tells one effect what the server said about it.
-func (c *call) deliver(e *clientEffect, out *outcome, answerErr, callErr error, load cargo, has bool) {
+func (c *call) deliver(e *clientEffect, out *outcome, answerErr error, load cargo, has bool) {
 	switch {
 	case e.inline != nil:
 		e.inline.judge(verdictOf(out, answerErr))
@@ -198,8 +200,7 @@ func (c *call) stop(e *clientEffect, out *outcome, answerErr error) {
 }
 
 func notStarted() error {
-	return &fault.Error{Op: "run", Kind: fault.NotStarted, Side: fault.Peer,
-		Err: fault.New("handler", fault.NotStarted, "the server's handler did not ask for it")}
+	return fault.FromPeer("run side effect", fault.NotStarted, "the server's handler did not ask for it")
 }
 
 // verdictOf is what the sink at the server made of inline content.
@@ -234,7 +235,7 @@ func (c *call) unpack(e *clientEffect, load cargo) {
 // more. The error is why it failed.
 func (e *clientEffect) report(out *outcome, answerErr error) error {
 	end := e.ended
-	if e.state == idle {
+	if e.state == idle || e.inline != nil && out != nil && out.status == sideeffect.NotStarted {
 		end = e.unstarted(out, answerErr)
 	} else if out != nil && out.err != nil && end.err == nil {
 		end.err, end.remote = out.err, sideeffect.Failure
@@ -255,6 +256,9 @@ func (e *clientEffect) unstarted(out *outcome, answerErr error) ended {
 		return ended{err: answerErr}
 	case out.status == sideeffect.Failure:
 		return ended{err: out.err, remote: sideeffect.Failure, road: out.road}
+	case out.status != sideeffect.NotStarted:
+		return ended{local: sideeffect.Failure, remote: out.status, road: out.road,
+			err: fault.New("receive", fault.Corrupt, "the server says that it sent the content; it did not come")}
 	}
 	return ended{}
 }

@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"context"
+	"slices"
 	"sync"
 
 	"google.golang.org/grpc/metadata"
@@ -53,6 +54,9 @@ func (c *serverCall) road() sideeffect.Road {
 
 // take removes inline contents from a decoded request, before anybody sees it.
 func (c *serverCall) take(m any) error {
+	if !slices.ContainsFunc(c.effects, (*Effect).inlined) {
+		return nil // a field of that number is the caller's own
+	}
 	payload, found, err := takeField(messageOf(m), InlineRequestField)
 	if err != nil {
 		return asCall(err, -1)

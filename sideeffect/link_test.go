@@ -145,22 +145,31 @@ type inBlock struct{ l *link }
 func (b inBlock) Release() { b.l.mu.Lock(); b.l.open--; b.l.mu.Unlock() }
 
 func (l inEnd) Recv(ctx context.Context) (Block, error) {
+	select { // what was received before the link died is delivered
+	case b, ok := <-l.blocks:
+		return l.deliver(b, ok)
+	default:
+	}
 	select {
 	case b, ok := <-l.blocks:
-		if !ok {
-			l.end = <-l.ends
-			return Block{}, io.EOF
-		}
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		l.rootSeen = FoldRoot(l.rootSeen, b.Offset, b.Data)
-		l.open++
-		return b, nil
+		return l.deliver(b, ok)
 	case <-l.dead:
 		return Block{}, l.cause
 	case <-ctx.Done():
 		return Block{}, ctx.Err()
 	}
+}
+
+func (l inEnd) deliver(b Block, ok bool) (Block, error) {
+	if !ok {
+		l.end = <-l.ends
+		return Block{}, io.EOF
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.rootSeen = FoldRoot(l.rootSeen, b.Offset, b.Data)
+	l.open++
+	return b, nil
 }
 
 func (l inEnd) End() End             { return l.end }
@@ -185,6 +194,9 @@ func run(ctx context.Context, l *link, src Source, sp SendPlan, sink Sink, rp Re
 	})
 	r.stored, r.storeErr = ReceiveAll(ctx, inEnd{l}, sink, rp)
 	l.verdict <- r.stored.Verdict(r.storeErr)
+	if r.storeErr != nil {
+		l.kill(fault.FromPeer("store", fault.KindOf(r.storeErr), r.storeErr.Error()))
+	}
 	both.Wait()
 	sink.Close()
 	src.Close()

@@ -232,7 +232,7 @@ func (s *sender) judge(v Verdict) error {
 	case v.Bytes > s.total, v.Bytes < s.total && !v.QuotaExceeded:
 		return fault.New("send", fault.Corrupt, "the sink stored %d of %d bytes", v.Bytes, s.total)
 	}
-	o.Verified = s.plan.verifiedByStream()
+	verified := s.plan.verifiedByStream()
 	switch {
 	case s.plan.Hash == None:
 	case v.Bytes < s.total: // cut by the sink: its digest is of what it kept
@@ -240,8 +240,9 @@ func (s *sender) judge(v Verdict) error {
 	case !v.Hash.Equal(o.Digest):
 		return fault.New("send", fault.Corrupt, "the sink's digest is %q, sent was %q", v.Hash, o.Digest)
 	default:
-		o.Verified += "+" + s.plan.Hash.String()
+		verified += "+" + s.plan.Hash.String()
 	}
+	o.Verified = verified
 	return nil
 }
 

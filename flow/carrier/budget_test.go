@@ -34,8 +34,10 @@ func source(i int) netip.Prefix {
 
 func TestBudgetLimits(t *testing.T) {
 	b := newBudget(8, 2, func() float64 { return 0.999 })
-	if !b.enter(source(1)) || !b.enter(source(1)) || b.enter(source(1)) {
-		t.Error("a source has two places")
+	for i, want := range []bool{true, true, false} {
+		if b.enter(source(1)) != want {
+			t.Errorf("place %d of a source that may have two: %v", i+1, !want)
+		}
 	}
 	for i := range 6 {
 		if !b.enter(source(10 + i)) {

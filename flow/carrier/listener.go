@@ -115,7 +115,7 @@ func (l *Listener) Stats() ListenerStats {
 		Lanes: l.lanes.Load(), HTTP2: l.http2.Load(), Pending: pending}
 }
 
-// Serve accepts until Close, which makes it return nil. Each lane goes to lane
+// Serve accepts until Close, and then returns nil. It can be called once. Each lane goes to lane
 // with wire.Preface still unread, each HTTP/2 connection to http2 with nothing
 // read; nil refuses that protocol. Each is a Conn; over tls it also has
 // ConnectionState() tls.ConnectionState.
@@ -128,7 +128,10 @@ func (l *Listener) Serve(lane, http2 func(net.Conn)) error {
 	select {
 	case l.serve <- struct{}{}:
 	default:
-		return fault.New("serve", fault.Invalid, "Serve was called before, or after Close")
+		if l.ctx.Err() != nil {
+			return nil
+		}
+		return fault.New("serve", fault.Invalid, "Serve was called before")
 	}
 	defer close(l.served)
 	backoff := time.Duration(0)

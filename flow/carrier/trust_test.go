@@ -4,7 +4,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"net"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -29,22 +28,20 @@ func try(t *testing.T, l *running, cfg *tls.Config) (accepted bool, state tls.Co
 	if _, err := c.Write(preface()); err != nil {
 		return false, state, err
 	}
-	served := make(chan net.Conn, 1)
+	refused, answered := make(chan struct{}), make(chan struct{})
 	go func() {
+		defer close(answered)
 		select {
-		case s := <-l.lane:
-			_, _ = s.Write([]byte("!"))
-			served <- s
-		case <-t.Context().Done():
+		case lane := <-l.lane:
+			_, _ = lane.Write([]byte("!"))
+			_ = lane.Close()
+		case <-refused:
 		}
-		close(served)
 	}()
 	_, err = c.Read(make([]byte, 1))
-	state = c.ConnectionState()
-	if err == nil {
-		_ = (<-served).Close()
-	}
-	return err == nil, state, err
+	close(refused)
+	<-answered
+	return err == nil, c.ConnectionState(), err
 }
 
 // The authentication matrix: who is refused leaves no lane behind.
@@ -198,10 +195,7 @@ func exchange(client, server *tls.Config) (resumed bool, err error) {
 	}()
 	_, err = c.Read(make([]byte, 1)) // also takes the ticket
 	_ = x.Close()
-	if serr := <-done; serr != nil {
-		err = serr
-	}
-	return c.ConnectionState().DidResume, err
+	return c.ConnectionState().DidResume, errors.Join(err, <-done)
 }
 
 func TestDialerTrustsPinsOrRoots(t *testing.T) {

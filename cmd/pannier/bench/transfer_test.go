@@ -3,6 +3,7 @@ package bench
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -21,7 +22,7 @@ func TestTransfer(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			cfg := small(t)
 			change(&cfg)
-			cfg.Cases = Names(baselines())
+			cfg.Cases = transferCases(cfg)
 			results, err := Transfer(t.Context(), cfg)
 			if err != nil {
 				t.Fatal(err)
@@ -42,9 +43,17 @@ func TestTransfer(t *testing.T) {
 	}
 }
 
+// transferCases are all that work on the link; a unix socket has none.
+func transferCases(cfg Config) []string {
+	names := Names(Cases(BenchTransfer))
+	if cfg.Link.Emulated() {
+		names = slices.DeleteFunc(names, func(n string) bool { return n == "session-unix" })
+	}
+	return names
+}
+
 func TestRPC(t *testing.T) {
 	cfg := small(t)
-	cfg.Cases = Names(calls())
 	results, err := RPC(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -59,7 +68,6 @@ func TestRPC(t *testing.T) {
 
 func TestMixed(t *testing.T) {
 	cfg := small(t)
-	cfg.Cases = []string{chunk64k.name, chunk1m.name}
 	results, err := Mixed(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -126,4 +134,13 @@ func TestTransferNoticesDamage(t *testing.T) {
 		t.Errorf("%v, %v", results, err)
 	}
 	empty(t, cfg.Dir)
+}
+
+func TestFailureAtAnEndIsReported(t *testing.T) {
+	cfg := small(t)
+	job := Job{Role: RoleConnect, Bench: BenchTransfer, Case: "carrier-pigeon", Dir: cfg.Dir, Concurrent: 1}
+	_, _, err := startProcess(t.Context(), cfg.Program, job, cfg.Progress)
+	if e, ok := errors.AsType[*fault.Error](err); !ok || e.Kind != fault.Invalid || e.Side != fault.Peer {
+		t.Error(err)
+	}
 }

@@ -4,8 +4,8 @@
 // 	protoc        v3.21.12
 // source: bench.proto
 
-// What the gRPC baselines of `pannier bench` speak: a file as a stream of
-// messages with a bytes field, and a call that carries its payload in a field.
+// What `pannier bench` speaks. Baselines: a file as a stream of messages with a
+// bytes field, a payload in a field. Sessions: both as side effects.
 
 package benchpb
 
@@ -76,6 +76,50 @@ func (x *Chunk) GetData() []byte {
 	return nil
 }
 
+type File struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	File          uint32                 `protobuf:"varint,1,opt,name=file,proto3" json:"file,omitempty"` // number of the file
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *File) Reset() {
+	*x = File{}
+	mi := &file_bench_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *File) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*File) ProtoMessage() {}
+
+func (x *File) ProtoReflect() protoreflect.Message {
+	mi := &file_bench_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use File.ProtoReflect.Descriptor instead.
+func (*File) Descriptor() ([]byte, []int) {
+	return file_bench_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *File) GetFile() uint32 {
+	if x != nil {
+		return x.File
+	}
+	return 0
+}
+
 type Stored struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Bytes         int64                  `protobuf:"varint,1,opt,name=bytes,proto3" json:"bytes,omitempty"` // as written to the target
@@ -85,7 +129,7 @@ type Stored struct {
 
 func (x *Stored) Reset() {
 	*x = Stored{}
-	mi := &file_bench_proto_msgTypes[1]
+	mi := &file_bench_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -97,7 +141,7 @@ func (x *Stored) String() string {
 func (*Stored) ProtoMessage() {}
 
 func (x *Stored) ProtoReflect() protoreflect.Message {
-	mi := &file_bench_proto_msgTypes[1]
+	mi := &file_bench_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -110,7 +154,7 @@ func (x *Stored) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stored.ProtoReflect.Descriptor instead.
 func (*Stored) Descriptor() ([]byte, []int) {
-	return file_bench_proto_rawDescGZIP(), []int{1}
+	return file_bench_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Stored) GetBytes() int64 {
@@ -130,7 +174,7 @@ type Note struct {
 
 func (x *Note) Reset() {
 	*x = Note{}
-	mi := &file_bench_proto_msgTypes[2]
+	mi := &file_bench_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -142,7 +186,7 @@ func (x *Note) String() string {
 func (*Note) ProtoMessage() {}
 
 func (x *Note) ProtoReflect() protoreflect.Message {
-	mi := &file_bench_proto_msgTypes[2]
+	mi := &file_bench_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -155,7 +199,7 @@ func (x *Note) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Note.ProtoReflect.Descriptor instead.
 func (*Note) Descriptor() ([]byte, []int) {
-	return file_bench_proto_rawDescGZIP(), []int{2}
+	return file_bench_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Note) GetPayload() []byte {
@@ -179,14 +223,17 @@ const file_bench_proto_rawDesc = "" +
 	"\vbench.proto\x12\x10pannier.bench.v1\"/\n" +
 	"\x05Chunk\x12\x12\n" +
 	"\x04file\x18\x01 \x01(\rR\x04file\x12\x12\n" +
-	"\x04data\x18\x02 \x01(\fR\x04data\"\x1e\n" +
+	"\x04data\x18\x02 \x01(\fR\x04data\"\x1a\n" +
+	"\x04File\x12\x12\n" +
+	"\x04file\x18\x01 \x01(\rR\x04file\"\x1e\n" +
 	"\x06Stored\x12\x14\n" +
 	"\x05bytes\x18\x01 \x01(\x03R\x05bytes\"4\n" +
 	"\x04Note\x12\x18\n" +
 	"\apayload\x18\x01 \x01(\fR\apayload\x12\x12\n" +
-	"\x04want\x18\x02 \x01(\rR\x04want2\x82\x01\n" +
+	"\x04want\x18\x02 \x01(\rR\x04want2\xbb\x01\n" +
 	"\x05Bench\x12=\n" +
-	"\x06Upload\x12\x17.pannier.bench.v1.Chunk\x1a\x18.pannier.bench.v1.Stored(\x01\x12:\n" +
+	"\x06Upload\x12\x17.pannier.bench.v1.Chunk\x1a\x18.pannier.bench.v1.Stored(\x01\x127\n" +
+	"\x03Put\x12\x16.pannier.bench.v1.File\x1a\x18.pannier.bench.v1.Stored\x12:\n" +
 	"\bExchange\x12\x16.pannier.bench.v1.Note\x1a\x16.pannier.bench.v1.NoteB0Z.github.com/pannier/pannier/cmd/pannier/benchpbb\x06proto3"
 
 var (
@@ -201,19 +248,22 @@ func file_bench_proto_rawDescGZIP() []byte {
 	return file_bench_proto_rawDescData
 }
 
-var file_bench_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
+var file_bench_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
 var file_bench_proto_goTypes = []any{
 	(*Chunk)(nil),  // 0: pannier.bench.v1.Chunk
-	(*Stored)(nil), // 1: pannier.bench.v1.Stored
-	(*Note)(nil),   // 2: pannier.bench.v1.Note
+	(*File)(nil),   // 1: pannier.bench.v1.File
+	(*Stored)(nil), // 2: pannier.bench.v1.Stored
+	(*Note)(nil),   // 3: pannier.bench.v1.Note
 }
 var file_bench_proto_depIdxs = []int32{
 	0, // 0: pannier.bench.v1.Bench.Upload:input_type -> pannier.bench.v1.Chunk
-	2, // 1: pannier.bench.v1.Bench.Exchange:input_type -> pannier.bench.v1.Note
-	1, // 2: pannier.bench.v1.Bench.Upload:output_type -> pannier.bench.v1.Stored
-	2, // 3: pannier.bench.v1.Bench.Exchange:output_type -> pannier.bench.v1.Note
-	2, // [2:4] is the sub-list for method output_type
-	0, // [0:2] is the sub-list for method input_type
+	1, // 1: pannier.bench.v1.Bench.Put:input_type -> pannier.bench.v1.File
+	3, // 2: pannier.bench.v1.Bench.Exchange:input_type -> pannier.bench.v1.Note
+	2, // 3: pannier.bench.v1.Bench.Upload:output_type -> pannier.bench.v1.Stored
+	2, // 4: pannier.bench.v1.Bench.Put:output_type -> pannier.bench.v1.Stored
+	3, // 5: pannier.bench.v1.Bench.Exchange:output_type -> pannier.bench.v1.Note
+	3, // [3:6] is the sub-list for method output_type
+	0, // [0:3] is the sub-list for method input_type
 	0, // [0:0] is the sub-list for extension type_name
 	0, // [0:0] is the sub-list for extension extendee
 	0, // [0:0] is the sub-list for field type_name
@@ -230,7 +280,7 @@ func file_bench_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_bench_proto_rawDesc), len(file_bench_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   3,
+			NumMessages:   4,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -4,8 +4,8 @@
 // - protoc             v3.21.12
 // source: bench.proto
 
-// What the gRPC baselines of `pannier bench` speak: a file as a stream of
-// messages with a bytes field, and a call that carries its payload in a field.
+// What `pannier bench` speaks. Baselines: a file as a stream of messages with a
+// bytes field, a payload in a field. Sessions: both as side effects.
 
 package benchpb
 
@@ -23,6 +23,7 @@ const _ = grpc.SupportPackageIsVersion9
 
 const (
 	Bench_Upload_FullMethodName   = "/pannier.bench.v1.Bench/Upload"
+	Bench_Put_FullMethodName      = "/pannier.bench.v1.Bench/Put"
 	Bench_Exchange_FullMethodName = "/pannier.bench.v1.Bench/Exchange"
 )
 
@@ -32,6 +33,8 @@ const (
 type BenchClient interface {
 	// Upload stores one file. The client closes the stream after its last chunk.
 	Upload(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[Chunk, Stored], error)
+	// Put stores one file, which travels beside the call as its side effect.
+	Put(ctx context.Context, in *File, opts ...grpc.CallOption) (*Stored, error)
 	// Exchange takes a payload and answers with one of the wanted size.
 	Exchange(ctx context.Context, in *Note, opts ...grpc.CallOption) (*Note, error)
 }
@@ -57,6 +60,16 @@ func (c *benchClient) Upload(ctx context.Context, opts ...grpc.CallOption) (grpc
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Bench_UploadClient = grpc.ClientStreamingClient[Chunk, Stored]
 
+func (c *benchClient) Put(ctx context.Context, in *File, opts ...grpc.CallOption) (*Stored, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Stored)
+	err := c.cc.Invoke(ctx, Bench_Put_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *benchClient) Exchange(ctx context.Context, in *Note, opts ...grpc.CallOption) (*Note, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(Note)
@@ -73,6 +86,8 @@ func (c *benchClient) Exchange(ctx context.Context, in *Note, opts ...grpc.CallO
 type BenchServer interface {
 	// Upload stores one file. The client closes the stream after its last chunk.
 	Upload(grpc.ClientStreamingServer[Chunk, Stored]) error
+	// Put stores one file, which travels beside the call as its side effect.
+	Put(context.Context, *File) (*Stored, error)
 	// Exchange takes a payload and answers with one of the wanted size.
 	Exchange(context.Context, *Note) (*Note, error)
 	mustEmbedUnimplementedBenchServer()
@@ -87,6 +102,9 @@ type UnimplementedBenchServer struct{}
 
 func (UnimplementedBenchServer) Upload(grpc.ClientStreamingServer[Chunk, Stored]) error {
 	return status.Error(codes.Unimplemented, "method Upload not implemented")
+}
+func (UnimplementedBenchServer) Put(context.Context, *File) (*Stored, error) {
+	return nil, status.Error(codes.Unimplemented, "method Put not implemented")
 }
 func (UnimplementedBenchServer) Exchange(context.Context, *Note) (*Note, error) {
 	return nil, status.Error(codes.Unimplemented, "method Exchange not implemented")
@@ -119,6 +137,24 @@ func _Bench_Upload_Handler(srv interface{}, stream grpc.ServerStream) error {
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Bench_UploadServer = grpc.ClientStreamingServer[Chunk, Stored]
 
+func _Bench_Put_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(File)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(BenchServer).Put(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Bench_Put_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(BenchServer).Put(ctx, req.(*File))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Bench_Exchange_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(Note)
 	if err := dec(in); err != nil {
@@ -144,6 +180,10 @@ var Bench_ServiceDesc = grpc.ServiceDesc{
 	ServiceName: "pannier.bench.v1.Bench",
 	HandlerType: (*BenchServer)(nil),
 	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "Put",
+			Handler:    _Bench_Put_Handler,
+		},
 		{
 			MethodName: "Exchange",
 			Handler:    _Bench_Exchange_Handler,

@@ -1,0 +1,4 @@
+// Package rcatpb is the service of the remote cat, as protoc generates it.
+package rcatpb
+
+//go:generate sh -c "go build -o ./.gen/ google.golang.org/protobuf/cmd/protoc-gen-go google.golang.org/grpc/cmd/protoc-gen-go-grpc && PATH=$PWD/.gen:$PATH protoc --go_out=. --go_opt=paths=source_relative --go-grpc_out=. --go-grpc_opt=paths=source_relative rcat.proto; s=$?; rm -r .gen; exit $s"

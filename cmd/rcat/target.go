@@ -1,0 +1,91 @@
+package main
+
+import (
+	"net"
+	"strings"
+
+	"github.com/pannier/pannier/flow/carrier"
+	"github.com/pannier/pannier/spec/fault"
+	"github.com/pannier/pannier/spec/relpath"
+)
+
+// target is a file of a server, as HOST:PATH names it.
+type target struct {
+	text    string // as it was given
+	address carrier.Address
+	path    relpath.Path
+}
+
+const unixPrefix = "unix:"
+
+// targetText is the grammar, for help texts.
+const targetText = `HOST:PATH names a file of a server. PATH is below the server's --root, as "a/b". HOST is
+  example.org            the default port is ` + carrier.DefaultPort + `
+  example.org:7000       digits between two colons are a port
+  [2001:db8::1]          IPv6 in brackets, a port behind them
+  unix:/run/rcat.sock    a socket of this machine, without colons in its name`
+
+// parseTarget reads HOST:PATH. plain says tcp instead of tls. Errors are
+// fault.Invalid (or TooLong) and say what to write.
+func parseTarget(text string, plain bool) (target, error) {
+	host, path, ok := splitTarget(text)
+	if !ok {
+		e := fault.New("read target", fault.Invalid, "it is not HOST:PATH, as example.org:a/b or unix:/run/rcat.sock:a/b")
+		e.Subject = text
+		return target{}, e
+	}
+	a, err := parseHost(host, plain)
+	if err != nil {
+		return target{}, err
+	}
+	p, err := relpath.Parse(path)
+	if err != nil {
+		return target{}, fault.Wrap("read target", text, err)
+	}
+	return target{text: text, address: a, path: p}, nil
+}
+
+// splitTarget finds the colon between HOST and PATH.
+func splitTarget(text string) (host, path string, ok bool) {
+	if rest, is := strings.CutPrefix(text, unixPrefix); is {
+		host, path, ok = strings.Cut(rest, ":")
+		return unixPrefix + host, path, ok
+	}
+	at := 0
+	if strings.HasPrefix(text, "[") {
+		if at = strings.IndexByte(text, ']'); at < 0 {
+			return "", "", false
+		}
+	}
+	colon := strings.IndexByte(text[at:], ':')
+	if colon < 0 {
+		return "", "", false
+	}
+	host, path = text[:at+colon], text[at+colon+1:]
+	if port, rest, is := strings.Cut(path, ":"); is && port != "" && strings.Trim(port, "0123456789") == "" {
+		host, path = host+":"+port, rest
+	}
+	return host, path, true
+}
+
+// parseHost reads HOST, which is also what --listen takes. plain is good for
+// this machine only.
+func parseHost(host string, plain bool) (carrier.Address, error) {
+	if socket, is := strings.CutPrefix(host, unixPrefix); is {
+		return carrier.ParseAddress("unix://" + socket)
+	}
+	scheme := carrier.TLS
+	if plain {
+		scheme = carrier.TCP
+	}
+	a, err := carrier.ParseAddress(scheme + "://" + host)
+	if err == nil && plain && !loopback(a.Host) {
+		return a, fault.New("read address", fault.Invalid, "--plain encrypts and proves nothing, so it is for 127.0.0.1, [::1] and localhost only, not %q: leave it out", a.Host)
+	}
+	return a, err
+}
+
+func loopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}

@@ -1,0 +1,256 @@
+package carrier
+
+import (
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"runtime"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/pannier/pannier/spec/fault"
+)
+
+func closed(t *testing.T, c net.Conn) {
+	t.Helper()
+	_ = c.SetReadDeadline(time.Now().Add(10 * time.Second))
+	var timeout net.Error
+	if _, err := c.Read(make([]byte, 1)); err == nil || errors.As(err, &timeout) && timeout.Timeout() {
+		t.Errorf("not closed: %v", err)
+	}
+}
+
+// A source that only connects holds its places and not one more; another gets in.
+func TestFloodFromOneSource(t *testing.T) {
+	id := newIdentity(t)
+	l := serve(t, "tls://127.0.0.1:0", Options{Identity: id, Pins: Pins{id.Key()}, MaxPending: 40, MaxPerSource: 4})
+	for i := range 100 {
+		c := rawDial(t, l)
+		if i >= 4 {
+			closed(t, c)
+		}
+	}
+	if s := l.Stats(); s.Pending != 4 || s.Refused != 96 {
+		t.Errorf("%+v, want 4 pending and 96 refused", s)
+	}
+	if _, err := dial(t, l, Options{Identity: id, Pins: Pins{id.Key()}}); err == nil {
+		t.Error("the flooding source got a fifth place")
+	}
+	from := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}
+	c, err := from.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Skipf("no second loopback address: %v", err)
+	}
+	defer c.Close()
+	if l.Stats().Lanes != 0 {
+		t.Error("a lane before any handshake")
+	}
+	becomesLane(t, l, c, id)
+}
+
+// becomesLane runs the handshake of a good lane over c.
+func becomesLane(t *testing.T, l *running, c net.Conn, id *Identity) {
+	t.Helper()
+	cfg, err := Options{Identity: id, Pins: Pins{id.Key()}, Protocols: []string{ProtocolLane}}.clientConfig("peer")
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw := newBatcher(c.(halfCloser))
+	client := tls.Client(raw, cfg)
+	if err := client.HandshakeContext(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	lane := <-l.lane
+	_ = lane.Close()
+}
+
+func TestFloodInTotal(t *testing.T) {
+	l := serve(t, "tcp://127.0.0.1:0", Options{MaxPending: 8, MaxPerSource: 100})
+	var held []net.Conn
+	for i := range 50 {
+		c := rawDial(t, l)
+		if i < 8 {
+			held = append(held, c)
+			continue
+		}
+		closed(t, c)
+	}
+	if s := l.Stats(); s.Pending != 8 || s.Refused != 42 {
+		t.Errorf("%+v, want 8 pending and 42 refused", s)
+	}
+	// Who has a place can still use it.
+	if _, err := held[7].Write(preface()); err != nil {
+		t.Fatal(err)
+	}
+	lane := <-l.lane
+	readPreface(t, lane)
+	_ = lane.Close()
+}
+
+// Idle and slow connections are closed after HandshakeTimeout, whatever they send.
+func TestHandshakeTimeout(t *testing.T) {
+	for _, address := range []string{"tcp://127.0.0.1:0", "tls://127.0.0.1:0"} {
+		id := newIdentity(t)
+		l := serve(t, address, Options{Identity: id, Pins: Pins{id.Key()}, HandshakeTimeout: 50 * time.Millisecond})
+		idle, slow := rawDial(t, l), rawDial(t, l)
+		_, _ = slow.Write(preface()[:1])
+		closed(t, idle)
+		closed(t, slow)
+	}
+}
+
+func TestStrangersAreClosed(t *testing.T) {
+	l := serve(t, "tcp://127.0.0.1:0", Options{})
+	for _, text := range []string{"G", "SSH-2.0-OpenSSH", "PRI * HTTP/1", "\x16\x03\x01"} {
+		c := rawDial(t, l)
+		_, _ = io.WriteString(c, text)
+		closed(t, c)
+	}
+	if s := l.Stats(); s.Lanes+s.HTTP2 != 0 {
+		t.Errorf("accepted: %+v", s)
+	}
+}
+
+func TestCloseBreaksOffHandshakes(t *testing.T) {
+	id := newIdentity(t)
+	for _, address := range []string{"tcp://127.0.0.1:0", "tls://127.0.0.1:0", "unix://" + t.TempDir() + "/s"} {
+		l, err := Listen(address, Options{Identity: id, Pins: Pins{id.Key()}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan error, 1)
+		go func() { done <- l.Serve(func(net.Conn) {}, nil) }()
+		c, err := net.Dial(l.Addr().Network(), l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for l.Stats().Pending == 0 {
+			runtime.Gosched()
+		}
+		if err := l.Serve(nil, nil); !errors.Is(err, fault.Invalid) {
+			t.Errorf("a second Serve: %v", err)
+		}
+		if err := errors.Join(l.Close(), l.Close(), <-done); err != nil {
+			t.Error(err)
+		}
+		if s := l.Stats(); s.Pending != 0 {
+			t.Errorf("%d pending after Close", s.Pending)
+		}
+		closed(t, c)
+		_ = c.Close()
+		if err := l.Serve(nil, nil); err != nil {
+			t.Errorf("serve after close: %v", err)
+		}
+	}
+}
+
+func TestCloseWithoutServe(t *testing.T) {
+	l, err := Listen("tcp://127.0.0.1:0", Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(l.Close(), l.Close()); err != nil {
+		t.Error(err)
+	}
+}
+
+// exhausted is a listener without descriptors for a while.
+type exhausted struct {
+	net.Listener
+	left  int
+	calls atomic.Int64
+	err   error
+}
+
+func (e *exhausted) Accept() (net.Conn, error) {
+	e.calls.Add(1)
+	if e.left > 0 {
+		e.left--
+		return nil, &net.OpError{Op: "accept", Net: "tcp", Err: e.err}
+	}
+	return e.Listener.Accept()
+}
+
+func TestAcceptBacksOff(t *testing.T) {
+	for _, errno := range []syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ECONNABORTED} {
+		synctest.Test(t, func(t *testing.T) {
+			p := NewPipe()
+			l, err := Listen("pipe:", Options{Pipe: p})
+			if err != nil {
+				t.Fatal(err)
+			}
+			broken := &exhausted{Listener: p, left: 12, err: errno}
+			l.ln = broken
+			lanes := make(chan net.Conn, 1)
+			go func() { _ = l.Serve(func(c net.Conn) { lanes <- c }, nil) }()
+			begin := time.Now()
+			c, err := p.Dial(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			// 5 ms doubled eight times, then four pauses of a second.
+			if d := time.Since(begin); d != 5275*time.Millisecond || broken.calls.Load() > 14 {
+				t.Errorf("%v: accepted after %v and %d calls", errno, d, broken.calls.Load())
+			}
+			_, _ = c.Write(preface())
+			_ = (<-lanes).Close()
+			_ = c.Close()
+			_ = l.Close()
+		})
+	}
+}
+
+func TestCloseEndsBackOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := NewPipe()
+		l, err := Listen("pipe:", Options{Pipe: p})
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.ln = &exhausted{Listener: p, left: 1 << 30, err: syscall.EMFILE}
+		done := make(chan error, 1)
+		go func() { done <- l.Serve(nil, nil) }()
+		time.Sleep(time.Minute)
+		begin := time.Now()
+		if err := errors.Join(l.Close(), <-done); err != nil || time.Since(begin) != 0 {
+			t.Errorf("%v after %v", err, time.Since(begin))
+		}
+	})
+}
+
+// One port over a pipe, in virtual time: lanes, and strangers that say nothing.
+func TestPipePort(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := NewPipe()
+		l := serve(t, "pipe:", Options{Pipe: p})
+		d, err := NewDialer("pipe:", Options{Pipe: p})
+		if err != nil || !d.Single() {
+			t.Fatal(err)
+		}
+		begin := time.Now()
+		c, err := d.Dial(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Read(make([]byte, 1)); err != io.EOF || time.Since(begin) != DefaultHandshakeTimeout {
+			t.Errorf("silent for %v: %v", time.Since(begin), err)
+		}
+		_ = c.Close()
+		if c, err = d.Dial(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		writePreface(t, c)
+		lane := <-l.lane
+		readPreface(t, lane)
+		_ = lane.SetReadDeadline(time.Now().Add(time.Hour)) // the handshake's deadline is gone
+		if _, err := lane.Read(make([]byte, 1)); err == nil || time.Since(begin) < time.Hour {
+			t.Errorf("read: %v after %v", err, time.Since(begin))
+		}
+		_ = lane.Close()
+		_ = c.Close()
+	})
+}

@@ -1,0 +1,281 @@
+package sideeffect
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pannier/pannier/spec/fault"
+)
+
+// broken runs a transfer of b into dst that is cut after at bytes, and
+// returns the descriptors to try again with.
+func broken(t testing.TB, root *os.Root, dir string, b []byte, at int64, a Algorithm) (d, e *Descriptor) {
+	t.Helper()
+	write(t, dir, "src", b)
+	d, e = descriptor(File(root, "src")), descriptor(File(root, "dst"))
+	d.Hash, e.Hash, e.Resume, e.Params.SyncEvery = a, a, true, 3*testBlock
+	r := transfer(t, d, e, func(l *link) { l.breakAt = at })
+	wantKind(t, r.storeErr, fault.Lost)
+	return d, e
+}
+
+func TestResume(t *testing.T) {
+	t.Parallel()
+	b := content(20*testBlock + 99)
+	for _, a := range []Algorithm{None, SHA256, SHA512, BLAKE3} {
+		for _, at := range []int64{0, 1, testBlock, 7 * testBlock, 20 * testBlock, 20*testBlock + 98} {
+			root, dir := newRoot(t)
+			d, e := broken(t, root, dir, b, at, a)
+			// What arrived whole is what the next run starts from.
+			point := e.ResumePoint(context.Background())
+			if point.Offset != at/testBlock*testBlock {
+				t.Fatalf("cut at %d: resume point %d", at, point.Offset)
+			}
+			r := transfer(t, d, e, nil)
+			noError(t, r.storeErr)
+			noError(t, r.sendErr)
+			wantFiles(t, dir, "dst", b, "src", b)
+			if r.stored.ResumedFrom != point.Offset || r.sent.ResumedFrom != point.Offset || r.stored.Bytes != int64(len(b)) {
+				t.Fatalf("%+v, %+v, point %d", r.sent, r.stored, point.Offset)
+			}
+			if a != None && !bytes.Equal(r.stored.Digest.Bytes, want(a, b)) {
+				t.Fatalf("%v: digest %v", a, r.stored.Digest)
+			}
+		}
+	}
+}
+
+// A failing disk leaves a partial file that a later run continues.
+func TestResumeAfterFullDisk(t *testing.T) {
+	t.Parallel()
+	b := content(20 * testBlock)
+	for nth := 1; nth <= 20; nth++ {
+		root, dir := newRoot(t)
+		write(t, dir, "src", b)
+		// State files are written too: both kinds of write fail from here on.
+		l := &faulty{op: "write", nth: nth, from: true, err: unix.ENOSPC, short: 1000}
+		d, e := descriptor(File(root, "src")), descriptor(FileOn(l, root, "dst"))
+		d.Hash, e.Hash, e.Resume, e.Params.SyncEvery = BLAKE3, BLAKE3, true, 2*testBlock
+		r := transfer(t, d, e, nil)
+		wantKind(t, r.storeErr, fault.NoSpace)
+		e.Local = File(root, "dst")
+		point := e.ResumePoint(context.Background())
+		if r.stored.Durable != point.Offset || r.sent.Durable > point.Offset {
+			t.Fatalf("write %d: durable %d, told %d, can resume at %d", nth, r.stored.Durable, r.sent.Durable, point.Offset)
+		}
+		r = transfer(t, d, e, nil)
+		noError(t, r.storeErr)
+		wantFiles(t, dir, "dst", b, "src", b)
+	}
+}
+
+// Everything that does not fit means from zero, and the target is right.
+func TestNeverSpliced(t *testing.T) {
+	t.Parallel()
+	b := content(20 * testBlock)
+	changed := bytes.Clone(b)
+	changed[5] ^= 1
+	flip := func(off int64) func(dir string) {
+		return func(dir string) {
+			p := filepath.Join(dir, partialName("dst"))
+			c, _ := os.ReadFile(p)
+			c[off] ^= 0x10
+			os.WriteFile(p, c, 0o600)
+		}
+	}
+	state := func(change func([]byte) []byte) func(dir string) {
+		return func(dir string) {
+			p := filepath.Join(dir, stateName("dst"))
+			c, _ := os.ReadFile(p)
+			os.WriteFile(p, change(c), 0o600)
+		}
+	}
+	for name, tc := range map[string]struct {
+		damage func(dir string)
+		then   []byte
+	}{
+		"source replaced":         {func(dir string) { replaceFile(filepath.Join(dir, "src"), changed) }, changed},
+		"source overwritten":      {func(dir string) { overwrite(filepath.Join(dir, "src"), 0, changed) }, changed},
+		"source shorter":          {func(dir string) { os.Truncate(filepath.Join(dir, "src"), testBlock) }, b[:testBlock]},
+		"last block damaged":      {flip(9*testBlock - 3), b},
+		"first block damaged":     {flip(3), b},
+		"block before damaged":    {flip(8*testBlock - 1), b},
+		"partial shortened":       {func(dir string) { os.Truncate(filepath.Join(dir, partialName("dst")), 3*testBlock) }, b},
+		"partial gone":            {func(dir string) { os.Remove(filepath.Join(dir, partialName("dst"))) }, b},
+		"state gone":              {func(dir string) { os.Remove(filepath.Join(dir, stateName("dst"))) }, b},
+		"state empty":             {state(func([]byte) []byte { return nil }), b},
+		"state cut":               {state(func(c []byte) []byte { return c[:len(c)-1] }), b},
+		"state flipped":           {state(func(c []byte) []byte { c[30] ^= 1; return c }), b},
+		"state of another format": {state(func(c []byte) []byte { c[4] = 2; return c }), b},
+	} {
+		root, dir := newRoot(t)
+		d, e := broken(t, root, dir, b, 9*testBlock, SHA256)
+		tc.damage(dir)
+		r := transfer(t, d, e, nil)
+		if r.sendErr != nil || r.storeErr != nil {
+			t.Fatalf("%s: %v, %v", name, r.sendErr, r.storeErr)
+		}
+		if r.stored.ResumedFrom != 0 {
+			t.Errorf("%s: resumed from %d", name, r.stored.ResumedFrom)
+		}
+		wantFiles(t, dir, "dst", tc.then, "src", tc.then)
+	}
+}
+
+// The same size and times, another content: the root of the prefix tells.
+func TestPrefixDecidesBesideVersion(t *testing.T) {
+	t.Parallel()
+	b := content(20 * testBlock)
+	root, dir := newRoot(t)
+	_, e := broken(t, root, dir, b, 9*testBlock, None)
+	src, err := File(root, "src").OpenSource(SourceSpec{})
+	noError(t, err)
+	defer src.Close()
+	p := e.ResumePoint(context.Background())
+	if _, same, err := VerifyPrefix(context.Background(), src, p, None); !same || err != nil {
+		t.Fatalf("the same source: %v, %v", same, err)
+	}
+	other := bytes.Clone(b)
+	other[4*testBlock] ^= 1
+	forged := forgedSource{bytesSource{other}, src.Version()}
+	if _, same, _ := VerifyPrefix(context.Background(), forged, p, None); same {
+		t.Error("another prefix was taken for the same")
+	}
+	forged = forgedSource{bytesSource{b}, Version{dev: 1}}
+	if _, same, _ := VerifyPrefix(context.Background(), forged, p, None); same {
+		t.Error("another version was taken for the same")
+	}
+}
+
+type forgedSource struct {
+	bytesSource
+	v Version
+}
+
+func (f forgedSource) Version() Version { return f.v }
+
+func TestPartialIsLocked(t *testing.T) {
+	t.Parallel()
+	root, dir := newRoot(t)
+	spec := SinkSpec{Keep: true}
+	first, err := File(root, "dst").OpenSink(spec)
+	noError(t, err)
+	noError(t, first.WriteBlock([]byte("first"), 0))
+	_, err = File(root, "dst").OpenSink(spec)
+	wantKind(t, err, fault.Overloaded)
+	noError(t, first.Commit())
+	noError(t, first.Close())
+	second, err := File(root, "dst").OpenSink(spec)
+	noError(t, err)
+	noError(t, putAll(second, []byte("second")))
+	noError(t, second.Close())
+	wantFiles(t, dir, "dst", []byte("second"))
+}
+
+func TestStaleResumePoint(t *testing.T) {
+	t.Parallel()
+	root, dir := newRoot(t)
+	_, e := broken(t, root, dir, content(20*testBlock), 9*testBlock, SHA256)
+	p := e.ResumePoint(context.Background())
+	p.Root[0] ^= 1
+	_, err := e.OpenSink(-1, p)
+	wantKind(t, err, fault.Stale)
+	wantFiles(t, dir, "src", nil, partialName("dst"), nil, stateName("dst"), nil)
+}
+
+// Keep takes only what Sync has returned.
+func TestKeepNeedsSync(t *testing.T) {
+	t.Parallel()
+	root, dir := newRoot(t)
+	s, err := File(root, "dst").OpenSink(SinkSpec{Keep: true})
+	noError(t, err)
+	defer s.Close()
+	noError(t, s.WriteBlock(content(testBlock), 0))
+	p := ResumePoint{BlockSize: testBlock, Offset: testBlock}
+	wantKind(t, s.(Keeper).Keep(p), fault.Internal)
+	_, err = s.Sync()
+	noError(t, err)
+	noError(t, s.(Keeper).Keep(p))
+	wantFiles(t, dir, partialName("dst"), nil, stateName("dst"), nil)
+}
+
+func TestUntrustedFailuresKeepNothing(t *testing.T) {
+	t.Parallel()
+	for _, k := range fault.Kinds() {
+		root, dir := newRoot(t)
+		d, e := descriptor(Memory(content(9*testBlock))), descriptor(File(root, "dst"))
+		e.Resume, e.Params.SyncEvery = true, testBlock
+		src, _ := d.OpenSource()
+		sink, err := e.OpenSink(-1, ResumePoint{})
+		noError(t, err)
+		l := newLink(0, [16]byte{}, testBlock)
+		failing := &meddler{Source: src, at: 5, do: func() { l.kill(fault.FromPeer("send", k, "injected")) }}
+		r := run(context.Background(), l, failing, d.SendPlan(NoQuota, Fail), sink, e.ReceivePlan(-1, Version{}, testBlock))
+		if r.storeErr == nil {
+			t.Fatalf("%v: no error", k)
+		}
+		kept := e.ResumePoint(context.Background()).Offset > 0
+		if kept && !trusted(k) {
+			t.Errorf("%v: the partial file was kept", k)
+		}
+		if !trusted(k) {
+			wantFiles(t, dir)
+		}
+	}
+}
+
+func FuzzParseState(f *testing.F) {
+	h, _ := NewHasher(SHA256)
+	h.Write(content(testBlock))
+	hs, _ := h.MarshalBinary()
+	good := state{ResumePoint: ResumePoint{BlockSize: testBlock, Offset: testBlock, Hash: SHA256, HashState: hs, Version: Version{dev: 1, ino: 2, size: 3}}, lastLen: testBlock}
+	f.Add(good.encode())
+	good.Hash, good.HashState = None, nil
+	f.Add(good.encode())
+	f.Add([]byte(stateMagic))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		s, err := parseState(b)
+		if err != nil {
+			wantKind(t, err, fault.Corrupt)
+			return
+		}
+		if again := s.encode(); !bytes.Equal(again, b) {
+			t.Fatalf("%x is read and written as %x", b, again)
+		}
+	})
+}
+
+// Every byte of a state file is covered by its checksum.
+func TestStateFlips(t *testing.T) {
+	t.Parallel()
+	good := state{ResumePoint: ResumePoint{BlockSize: testBlock, Offset: 3 * testBlock}, lastLen: testBlock}.encode()
+	if _, err := parseState(good); err != nil {
+		t.Fatal(err)
+	}
+	for i := range good {
+		for bit := range 8 {
+			bad := bytes.Clone(good)
+			bad[i] ^= 1 << bit
+			if _, err := parseState(bad); err == nil {
+				t.Fatalf("byte %d bit %d flipped and not noticed", i, bit)
+			}
+		}
+	}
+}
+
+func FuzzParseVersion(f *testing.F) {
+	f.Add(Version{}.Encode())
+	f.Add(Version{dev: 1, ino: 2, size: 3, mtime: 4, ctime: 5}.Encode())
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		v, err := ParseVersion(b)
+		if err == nil && len(b) > 0 && !bytes.Equal(v.Encode(), b) {
+			t.Fatalf("%x is read and written as %x", b, v.Encode())
+		}
+	})
+}
