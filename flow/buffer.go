@@ -1,6 +1,10 @@
 package flow
 
-import "sync"
+import (
+	"sync"
+
+	"github.com/klauspost/compress/zstd"
+)
 
 // headroom is what every buffer keeps free in front of its payload, so that a
 // frame's header and extension words are written there and one Write sends all.
@@ -33,10 +37,15 @@ type Pool struct {
 
 	limit int // of used
 	used  int // granted and not consumed, over all sessions
+
+	zip   func() *zstd.Encoder // compress.go
+	unzip func() *zstd.Decoder
 }
 
 // NewPool makes a pool with a budget of limit bytes.
-func NewPool(limit int) *Pool { return &Pool{limit: limit} }
+func NewPool(limit int) *Pool {
+	return &Pool{limit: limit, zip: sync.OnceValue(newZip), unzip: sync.OnceValue(newUnzip)}
+}
 
 // Used is how many bytes peers may send right now without asking again.
 func (p *Pool) Used() int {

@@ -1,8 +1,6 @@
 package flow
 
 import (
-	"sync"
-
 	"github.com/klauspost/compress/s2"
 	"github.com/klauspost/compress/zstd"
 
@@ -45,7 +43,7 @@ func (q *squasher) pack(c *Config, head *wire.BlockHead, content []byte) *buffer
 	}
 	most := int(paysBelow * float64(len(content)))
 	buf := c.Pool.get(len(content))
-	packed, flag := q.encode(buf, content)
+	packed, flag := q.encode(c.Pool, buf, content)
 	if packed == nil || len(packed) > most || len(packed) == 0 || len(content)/len(packed) > maxRatio {
 		c.Pool.put(buf)
 		q.skip = sampleEvery
@@ -56,10 +54,10 @@ func (q *squasher) pack(c *Config, head *wire.BlockHead, content []byte) *buffer
 	return buf
 }
 
-func (q *squasher) encode(buf *buffer, content []byte) ([]byte, wire.Flags) {
+func (q *squasher) encode(p *Pool, buf *buffer, content []byte) ([]byte, wire.Flags) {
 	room := buf.mem[headroom:]
 	if q.mode == CompressZstd {
-		packed := zstdEncoder().EncodeAll(content, room[:0])
+		packed := p.zip().EncodeAll(content, room[:0])
 		if len(packed) > len(room) || &packed[0] != &room[0] {
 			return nil, 0
 		}
@@ -83,7 +81,7 @@ func unpack(p *Pool, a arrival) (*buffer, error) {
 		return nil, fault.New("decompress block", fault.Corrupt, "%d bytes claim to be %d; over %d times as many is refused", len(in), want, maxRatio)
 	}
 	out := p.get(want)
-	n, err := inflate(flags, out.payload(want), in)
+	n, err := p.inflate(flags, out.payload(want), in)
 	if err != nil || n != want {
 		p.put(out)
 		return nil, fault.New("decompress block", fault.Corrupt, "block at %d: %d of %d bytes: %v", a.head.Offset, n, want, err)
@@ -92,7 +90,7 @@ func unpack(p *Pool, a arrival) (*buffer, error) {
 }
 
 // inflate decompresses into out, never beyond it.
-func inflate(flags wire.Flags, out, in []byte) (int, error) {
+func (p *Pool) inflate(flags wire.Flags, out, in []byte) (int, error) {
 	if flags&wire.S2 != 0 {
 		n, err := s2.DecodedLen(in)
 		if err != nil || n != len(out) {
@@ -101,24 +99,24 @@ func inflate(flags wire.Flags, out, in []byte) (int, error) {
 		_, err = s2.Decode(out, in)
 		return n, err
 	}
-	got, err := zstdDecoder().DecodeAll(in, out[:0:len(out)])
+	got, err := p.unzip().DecodeAll(in, out[:0:len(out)])
 	if err == nil && len(got) == len(out) && &got[0] != &out[0] {
 		copy(out, got)
 	}
 	return len(got), err
 }
 
-// The coders are safe for concurrent use and made on first need. One goroutine
-// each at a time; memory bounded by the largest block.
-var (
-	zstdEncoder = sync.OnceValue(func() *zstd.Encoder {
-		e, _ := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(2),
-			zstd.WithWindowSize(wire.MaxFrame), zstd.WithEncoderCRC(false))
-		return e
-	})
-	zstdDecoder = sync.OnceValue(func() *zstd.Decoder {
-		d, _ := zstd.NewReader(nil, zstd.WithDecoderConcurrency(2), zstd.WithDecoderMaxWindow(8*MiB),
-			zstd.WithDecoderMaxMemory(wire.MaxFrame))
-		return d
-	})
-)
+// The coders are safe for concurrent use; a Pool makes them on first need. Two
+// blocks at a time each; memory bounded by the largest block.
+
+func newZip() *zstd.Encoder {
+	e, _ := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(2),
+		zstd.WithWindowSize(wire.MaxFrame), zstd.WithEncoderCRC(false))
+	return e
+}
+
+func newUnzip() *zstd.Decoder {
+	d, _ := zstd.NewReader(nil, zstd.WithDecoderConcurrency(2), zstd.WithDecoderMaxWindow(8*MiB),
+		zstd.WithDecoderMaxMemory(wire.MaxFrame))
+	return d
+}

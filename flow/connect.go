@@ -62,7 +62,7 @@ func (s *Session) introduce(ctx context.Context, purpose wire.Purpose, epoch uin
 		MaxFrame: uint32(s.cfg.BlockSize), Window: uint64(s.cfg.Window), MaxStreams: uint32(s.cfg.MaxStreams),
 	})
 	lift()
-	if err == nil && ctx.Err() != nil {
+	if ctx.Err() != nil && (err == nil || errors.Is(err, fault.Lost)) { // it was this end that closed it
 		err = fault.Wrap("handshake", "", context.Cause(ctx))
 	}
 	if err != nil {

@@ -82,8 +82,9 @@ func (i *incoming) SetDurable(offset int64)         { i.bs.SetDurable(offset) }
 // packer is a message as the pump sends into it: one block, then the end. The
 // verdict comes with the answer to the call, or, at the server, never.
 type packer struct {
+	memory  *carryPool
 	room    int
-	data    []byte
+	data    []byte // from memory
 	end     sideeffect.End
 	ended   bool
 	verdict chan judgement // capacity 1
@@ -95,13 +96,21 @@ type judgement struct {
 	err     error
 }
 
-func newPacker(room int) *packer { return &packer{room: room, verdict: make(chan judgement, 1)} }
+func newPacker(memory *carryPool, room int) *packer {
+	return &packer{memory: memory, room: room, verdict: make(chan judgement, 1)}
+}
+
+// putMemory gives the content's memory back; nobody may use it afterwards.
+func (p *packer) putMemory() {
+	p.memory.put(p.data)
+	p.data = nil
+}
 
 func (p *packer) Next(context.Context) (sideeffect.Block, error) {
 	if p.data != nil {
 		return sideeffect.Block{}, fault.New("pack message", fault.SourceChanged, "the source has more than the %d bytes it announced", p.room-1)
 	}
-	return sideeffect.Block{Data: make([]byte, p.room)}, nil
+	return sideeffect.Block{Data: *p.memory.Get(p.room)}, nil
 }
 
 func (p *packer) Send(_ context.Context, b sideeffect.Block, n int) error {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"io"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc/codes"
 
@@ -14,7 +15,7 @@ import (
 	"github.com/pannier/pannier/spec/fault"
 )
 
-// sessions are the carriers of long-running effects.
+// onSessions runs a test of long-running effects on every carrier.
 func onSessions(t *testing.T, f func(t *testing.T, p *pair, ctx context.Context)) {
 	for _, name := range carriers {
 		t.Run(name, func(t *testing.T) { f(t, start(t, name, setup{}), within(t)) })
@@ -40,11 +41,9 @@ func testCancel(t *testing.T, p *pair, base context.Context, stage string, uploa
 	defer cancel()
 	root, dir := rootOf(t)
 	g := newGate(nil)
-	source := sideeffect.Reader(io.MultiReader(bytes.NewReader(content(300<<10)), g), -1)
+	source := sideeffect.Memory(content(300 << 10))
 	if stage == "source blocked" {
 		source = sideeffect.Reader(&interruptible{io.MultiReader(bytes.NewReader(content(300<<10)), g), g}, -1)
-	} else {
-		source = sideeffect.Memory(content(300 << 10))
 	}
 	mine, theirs := up(source), up(sideeffect.File(root, "x"))
 	if !upload {
@@ -94,7 +93,7 @@ type interruptible struct {
 	g *gate
 }
 
-func (i *interruptible) Interrupt() { i.g.Interrupt() }
+func (i *interruptible) SetDeadline(t time.Time) error { return i.g.SetDeadline(t) }
 
 // TestHandlerLeaves: a handler that returns while bytes move loses them; one
 // that opened and never started, too.
@@ -120,7 +119,7 @@ func TestHandlerLeaves(t *testing.T) {
 				}
 				return &storepb.Receipt{}, nil
 			}
-			mine := up(sideeffect.Reader(&interruptible{g, g}, -1))
+			mine := up(sideeffect.Reader(g, -1))
 			_, err := p.stub.Call(ctx, &storepb.Item{}, rpc.With(mine))
 			wantKind(t, err, fault.Canceled)
 			if mine.RemoteStatus != sideeffect.Failure || len(entries(t, dir)) != 0 {
@@ -146,7 +145,7 @@ func TestRunContext(t *testing.T) {
 			wantKind(t, se.Run(limited, up(sideeffect.File(root, "x")), sideeffect.AwaitRemote), fault.Canceled)
 			return &storepb.Receipt{Name: "went on"}, nil
 		}
-		mine := up(sideeffect.Reader(&interruptible{g, g}, -1))
+		mine := up(sideeffect.Reader(g, -1))
 		mine.Optional = true
 		r, err := p.stub.Call(ctx, &storepb.Item{}, rpc.With(mine))
 		if err != nil || r.GetName() != "went on" {

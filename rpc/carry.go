@@ -153,11 +153,32 @@ func (c *carryConn) Write(p []byte) (n int, err error) {
 		}
 		piece := p[:min(len(p), carryLarge)]
 		if err := c.stream.SendMsg(piece); err != nil {
-			return n, c.wr.explain(asFault("carry", err))
+			return n, c.wr.explain(c.why(err))
 		}
 		n, p = n+len(piece), p[len(piece):]
 	}
 	return n, nil
+}
+
+// why is the reason of a failed SendMsg. gRPC says only io.EOF there and keeps
+// the status for RecvMsg; a goroutine that is reading gets it itself.
+func (c *carryConn) why(err error) error {
+	if err != io.EOF {
+		return asFault("carry", err)
+	}
+	select {
+	case c.reading <- struct{}{}:
+		for len(c.rest) == 0 && c.readErr == nil {
+			c.readErr = c.next()
+		}
+		err = c.readErr
+		<-c.reading
+	default:
+	}
+	if err == nil || err == io.EOF {
+		err = fault.New("carry", fault.Lost, "the other end has ended the stream")
+	}
+	return err
 }
 
 // Close ends both directions and returns at once. What was written is delivered

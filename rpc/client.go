@@ -53,6 +53,7 @@ type ClientConn struct {
 	carried *link // to a session over gRPC
 	carry   *carryDialer
 	kinds   sideeffect.Kinds
+	memory  *carryPool // of inline contents
 	calls   *callTable
 	closing context.Context
 	close   context.CancelFunc
@@ -102,7 +103,7 @@ func newClientConn(d flow.Dialer, scheme, authority string, cfg ClientConfig) (*
 	if authority == "" {
 		authority = "localhost"
 	}
-	cc := &ClientConn{dialer: d, kinds: sideeffect.StandardKinds(), direct: cfg.HTTP2}
+	cc := &ClientConn{dialer: d, kinds: sideeffect.StandardKinds(), memory: newCarryPool(), direct: cfg.HTTP2}
 	cc.calls = newCallTable(cfg.Flow.MaxStreams)
 	cc.closing, cc.close = context.WithCancel(context.Background())
 	session := withFeature(cfg.Flow)
@@ -174,7 +175,9 @@ func (cc *ClientConn) openRPC(ctx context.Context, s *flow.Session) (net.Conn, e
 	cc.wg.Go(func() {
 		select {
 		case <-s.Done():
-			conn.Close()
+			if fault.KindOf(s.Err()) != fault.Draining { // then gRPC's GOAWAY ends it, after the last reply
+				conn.Close()
+			}
 		case <-ended.Done():
 		}
 	})

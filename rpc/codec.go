@@ -17,22 +17,31 @@ import (
 // stats handlers of the client see the user's messages only.
 type inlineCodec struct {
 	encoding.CodecV2        // protobuf
-	field            []byte // of the request; nil: none
+	field            mem.Buffer // of the request; nil: none
 	reply            []cargo
 }
 
-func newInlineCodec(field []byte) *inlineCodec {
+func newInlineCodec(field mem.Buffer) *inlineCodec {
 	return &inlineCodec{CodecV2: encoding.GetCodecV2(encproto.Name), field: field}
+}
+
+// free gives up this call's hold on the field. gRPC has its own for as long as
+// it sends, which may be longer than the call.
+func (c *inlineCodec) free() {
+	if c != nil && c.field != nil {
+		c.field.Free()
+	}
 }
 
 // Marshal appends the field as a buffer of its own. It runs once per SendMsg;
 // gRPC repeats the encoded bytes when it retries.
 func (c *inlineCodec) Marshal(v any) (mem.BufferSlice, error) {
 	out, err := c.CodecV2.Marshal(v)
-	if err != nil || len(c.field) == 0 {
+	if err != nil || c.field == nil {
 		return out, err
 	}
-	return append(out, mem.SliceBuffer(c.field)), nil
+	c.field.Ref()
+	return append(out, c.field), nil
 }
 
 // Unmarshal decodes the reply and takes the field out of it. A field that
@@ -141,6 +150,13 @@ func (p *carryPool) Get(n int) *[]byte {
 	b := pool.Get().(*[]byte)
 	*b = (*b)[:n]
 	return b
+}
+
+// put gives back memory that Get has handed out, unless there is none.
+func (p *carryPool) put(b []byte) {
+	if cap(b) >= carrySmall {
+		p.Put(&b)
+	}
 }
 
 // Put implements mem.BufferPool.

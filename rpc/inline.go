@@ -36,65 +36,118 @@ type cargo struct {
 	root   [sideeffect.RootSize]byte
 }
 
-// encodeCargo is the unknown field with tag and length, in memory of its own:
-// gRPC may still be sending it after a cancelled call has returned and the
-// caller has reused its buffers.
-func encodeCargo(field protowire.Number, loads []cargo) ([]byte, error) {
-	m := new(rpcpb.Inline)
-	total := 0
-	for _, c := range loads {
+// Field numbers of rpcpb.Inline and rpcpb.InlineEffect. The content is written
+// and read by hand, so that it is copied once and not once more by protobuf.
+const (
+	inlineEffects protowire.Number = 1
+	effectData    protowire.Number = 2
+)
+
+// cargoRoom is more than any field needs beyond its content.
+const cargoRoom = MaxInline + 4<<10
+
+// appendCargo appends the unknown field with tag and length to dst, which needs
+// no more than cargoRoom bytes.
+func appendCargo(dst []byte, field protowire.Number, loads []cargo) ([]byte, error) {
+	total, size := 0, 0
+	rests := make([][]byte, len(loads)) // what of each effect is not content
+	for i, c := range loads {
 		total += len(c.data)
-		m.Effects = append(m.Effects, &rpcpb.InlineEffect{
-			Index: uint32(c.index), Data: c.data, Source: c.source.proto(), End: endProto(c.end), Root: c.root[:],
-		})
+		var err error
+		if rests[i], err = proto.Marshal(&rpcpb.InlineEffect{
+			Index: uint32(c.index), Source: c.source.proto(), End: endProto(c.end), Root: c.root[:],
+		}); err != nil {
+			return dst, fault.Wrap("encode inline", "", err)
+		}
+		size += protowire.SizeTag(inlineEffects) + protowire.SizeBytes(effectSize(rests[i], c.data))
 	}
-	if total > MaxInline {
-		return nil, fault.New("encode inline", fault.TooLong, "%d bytes, a message carries %d", total, MaxInline)
+	if total > MaxInline || size > maxInlineField {
+		return dst, fault.New("encode inline", fault.TooLong, "%d bytes, a message carries %d", total, MaxInline)
 	}
-	b := protowire.AppendTag(nil, field, protowire.BytesType)
-	b = protowire.AppendVarint(b, uint64(proto.Size(m)))
-	b, err := proto.MarshalOptions{}.MarshalAppend(b, m)
-	return b, fault.Wrap("encode inline", "", err)
+	dst = protowire.AppendTag(dst, field, protowire.BytesType)
+	dst = protowire.AppendVarint(dst, uint64(size))
+	for i, c := range loads {
+		dst = protowire.AppendTag(dst, inlineEffects, protowire.BytesType)
+		dst = protowire.AppendVarint(dst, uint64(effectSize(rests[i], c.data)))
+		dst = append(dst, rests[i]...)
+		dst = protowire.AppendTag(dst, effectData, protowire.BytesType)
+		dst = protowire.AppendBytes(dst, c.data)
+	}
+	return dst, nil
 }
 
-// parseCargo reads the payload of the field. The data is a copy.
+func effectSize(rest, data []byte) int {
+	return len(rest) + protowire.SizeTag(effectData) + protowire.SizeBytes(len(data))
+}
+
+// parseCargo reads the payload of the field. The data points into b.
 func parseCargo(b []byte) ([]cargo, error) {
 	const op = "parse inline"
 	if len(b) > maxInlineField {
 		return nil, fault.New(op, fault.TooLong, "%d bytes, the limit is %d", len(b), maxInlineField)
 	}
-	m := new(rpcpb.Inline)
-	if err := proto.Unmarshal(b, m); err != nil {
-		return nil, fault.New(op, fault.Protocol, "%v", err)
-	}
-	if len(m.Effects) > MaxEffects {
-		return nil, fault.New(op, fault.Protocol, "%d effects; a call has at most %d", len(m.Effects), MaxEffects)
-	}
+	var loads []cargo
 	var seen [MaxEffects]bool
 	total := 0
-	loads := make([]cargo, 0, len(m.Effects))
-	for _, e := range m.Effects {
-		if e.Index >= MaxEffects || seen[e.Index] || e.Source == nil || e.End == nil || len(e.Root) != sideeffect.RootSize {
-			return nil, fault.New(op, fault.Protocol, "effect %d is repeated or incomplete", e.Index)
+	for len(b) > 0 {
+		num, t, n := protowire.ConsumeTag(b)
+		if n < 0 || num != inlineEffects || t != protowire.BytesType {
+			return nil, fault.New(op, fault.Protocol, "not a list of effects")
 		}
-		seen[e.Index] = true
-		total += len(e.Data)
-		source, err := sourceFrom(e.Source)
+		body, m := protowire.ConsumeBytes(b[n:])
+		if m < 0 {
+			return nil, fault.New(op, fault.Protocol, "effect: %v", protowire.ParseError(m))
+		}
+		b = b[n+m:]
+		c, err := parseEffect(body)
 		if err != nil {
 			return nil, err
 		}
-		end, err := endFrom(e.End)
-		if err != nil {
-			return nil, err
+		if c.index >= MaxEffects || seen[c.index] {
+			return nil, fault.New(op, fault.Protocol, "effect %d is repeated or over the limit of %d", c.index, MaxEffects)
 		}
-		loads = append(loads, cargo{
-			index: int(e.Index), data: e.Data, source: *source, end: end, root: [sideeffect.RootSize]byte(e.Root),
-		})
-	}
-	if total > MaxInline {
-		return nil, fault.New(op, fault.TooLong, "%d bytes, a message carries %d", total, MaxInline)
+		seen[c.index] = true
+		if total += len(c.data); total > MaxInline {
+			return nil, fault.New(op, fault.TooLong, "%d bytes, a message carries %d", total, MaxInline)
+		}
+		loads = append(loads, c)
 	}
 	return loads, nil
+}
+
+// parseEffect reads one effect. The data points into b.
+func parseEffect(b []byte) (c cargo, err error) {
+	const op = "parse inline"
+	rest := make([]byte, 0, 128)
+	for len(b) > 0 {
+		num, t, tag := protowire.ConsumeTag(b)
+		n := protowire.ConsumeFieldValue(num, t, b[max(tag, 0):])
+		switch {
+		case tag < 0 || n < 0:
+			return c, fault.New(op, fault.Protocol, "effect: %v", protowire.ParseError(min(tag, n)))
+		case num != effectData:
+			rest = append(rest, b[:tag+n]...)
+		case t != protowire.BytesType || c.data != nil:
+			return c, fault.New(op, fault.Protocol, "content is repeated or not bytes")
+		default:
+			c.data, _ = protowire.ConsumeBytes(b[tag:])
+		}
+		b = b[tag+n:]
+	}
+	var m rpcpb.InlineEffect
+	if err := proto.Unmarshal(rest, &m); err != nil {
+		return c, fault.New(op, fault.Protocol, "%v", err)
+	}
+	if m.Source == nil || m.End == nil || len(m.Root) != sideeffect.RootSize {
+		return c, fault.New(op, fault.Protocol, "effect %d is incomplete", m.Index)
+	}
+	source, err := sourceFrom(m.Source)
+	if err != nil {
+		return c, err
+	}
+	c.index, c.source, c.root = int(min(m.Index, MaxEffects)), *source, [sideeffect.RootSize]byte(m.Root)
+	c.end, err = endFrom(m.End)
+	return c, err
 }
 
 // rootOf is the root of content that is one block.
@@ -162,14 +215,22 @@ func cut(unknown protoreflect.RawFields, field protowire.Number) (rest protorefl
 	return rest, payload, found, nil
 }
 
-// withField is a shallow copy of m that carries one more unknown field. m, which
+// withCargo is a shallow copy of m that carries one more unknown field. m, which
 // belongs to the handler and was seen by interceptors, stays as it is.
-func withField(m protoreflect.Message, field []byte) proto.Message {
+func withCargo(m protoreflect.Message, loads []cargo) (proto.Message, error) {
+	room := len(m.GetUnknown()) + 512
+	for _, c := range loads {
+		room += len(c.data) + 256
+	}
+	unknown, err := appendCargo(append(make([]byte, 0, room), m.GetUnknown()...), InlineReplyField, loads)
+	if err != nil {
+		return nil, err
+	}
 	c := m.New()
 	m.Range(func(fd protoreflect.FieldDescriptor, v protoreflect.Value) bool {
 		c.Set(fd, v)
 		return true
 	})
-	c.SetUnknown(append(append(protoreflect.RawFields(nil), m.GetUnknown()...), field...))
-	return c.Interface()
+	c.SetUnknown(unknown)
+	return c.Interface(), nil
 }

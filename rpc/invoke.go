@@ -32,6 +32,7 @@ func (cc *ClientConn) Invoke(ctx context.Context, method string, args, reply any
 		return fromCall(method, cc.grpc.Invoke(ctx, method, args, reply, opts...))
 	}
 	defer cc.calls.remove(p.call)
+	defer p.codec.free()
 	var trailer metadata.MD
 	opts = append(opts, grpc.Trailer(&trailer))
 	if p.codec != nil {
@@ -94,7 +95,7 @@ func (cc *ClientConn) equip(ctx context.Context, c *call, opts []grpc.CallOption
 		}
 		return prepared{}, nil
 	}
-	load := &loading{call: c, unary: args != nil, coded: hasCodec(opts), args: args, reply: reply}
+	load := &loading{call: c, memory: cc.memory, unary: args != nil, coded: hasCodec(opts), args: args, reply: reply}
 	a, codec, err := load.run()
 	if err != nil {
 		return prepared{}, err
@@ -137,6 +138,7 @@ func (c *call) conclude(method string, trailer metadata.MD, codec *inlineCodec, 
 		c.deliver(e, out, answerErr, load, has)
 	}
 	c.close()
+	c.putMemory()
 	var first error
 	for i, e := range c.effects {
 		var out *outcome

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/pannier/pannier/sideeffect"
@@ -14,6 +15,7 @@ import (
 // messages, packs those that ride in the request, and writes the ask.
 type loading struct {
 	call        *call
+	memory      *carryPool
 	unary       bool
 	coded       bool // the caller has chosen a codec
 	args, reply any
@@ -41,7 +43,7 @@ func (l *loading) run() (*ask, *inlineCodec, error) {
 	if !codec {
 		return a, nil, nil
 	}
-	field, err := c.pack()
+	field, err := c.pack(l.memory)
 	return a, newInlineCodec(field), err
 }
 
@@ -91,7 +93,7 @@ func (l *loading) offer(e *clientEffect, inside, outside error) (offer, error) {
 	}
 	if may && inside == nil {
 		o.road = sideeffect.RoadInline
-		e.inline = newPacker(int(o.size) + 1) // one more, to see the end
+		e.inline = newPacker(l.memory, int(o.size)+1) // one more, to see the end
 		l.room -= int(o.size)
 	} else if d.Road == sideeffect.RoadInline {
 		return o, inside
@@ -101,7 +103,7 @@ func (l *loading) offer(e *clientEffect, inside, outside error) (offer, error) {
 
 // pack runs the sources of inline effects up to their end and returns the
 // request's field. Each source's goroutine goes on to await its verdict.
-func (c *call) pack() ([]byte, error) {
+func (c *call) pack(memory *carryPool) (mem.Buffer, error) {
 	ready := make(chan error, len(c.effects))
 	n := 0
 	for _, e := range c.effects {
@@ -135,7 +137,23 @@ func (c *call) pack() ([]byte, error) {
 			})
 		}
 	}
-	return encodeCargo(InlineRequestField, loads)
+	room := memory.Get(cargoRoom)
+	field, err := appendCargo((*room)[:0], InlineRequestField, loads)
+	if err != nil {
+		memory.Put(room)
+		return nil, err
+	}
+	*room = field
+	return mem.NewBuffer(room, memory), nil
+}
+
+// putMemory gives back what inline content was read into; its halves are over.
+func (c *call) putMemory() {
+	for _, e := range c.effects {
+		if e.inline != nil {
+			e.inline.putMemory()
+		}
+	}
 }
 
 // sendInline is the client's half as source of inline content. packed is called

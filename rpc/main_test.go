@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -262,11 +263,11 @@ func eventually(t testing.TB, ctx context.Context, what string, ok func() bool) 
 	}
 }
 
-// gate is a reader or writer that waits until it is opened, ends with
-// Interrupt, and tells when it was entered.
+// gate is a reader that waits until it is opened or interrupted, and tells when it was entered.
 type gate struct {
 	entered, open, gone chan struct{}
 	rest                io.Reader
+	once                sync.Once
 }
 
 func newGate(rest []byte) *gate {
@@ -286,4 +287,8 @@ func (g *gate) Read(p []byte) (int, error) {
 	}
 }
 
-func (g *gate) Interrupt() { close(g.gone) }
+// SetDeadline is how a pump interrupts a read.
+func (g *gate) SetDeadline(time.Time) error {
+	g.once.Do(func() { close(g.gone) })
+	return nil
+}

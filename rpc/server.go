@@ -69,6 +69,7 @@ type Server struct {
 	cfg      ServerConfig
 	acceptor *flow.Acceptor
 	kinds    sideeffect.Kinds
+	memory   *carryPool // of inline contents
 	conns    *handover
 	recent   *recent
 
@@ -101,7 +102,7 @@ func NewServer(cfg ServerConfig, options ...grpc.ServerOption) (*Server, error) 
 	}
 	options = slices.Concat(limits, options, []grpc.ServerOption{grpc.Creds(passThrough{})})
 	s := &Server{
-		Server: grpc.NewServer(options...), cfg: cfg, acceptor: acceptor, kinds: sideeffect.StandardKinds(),
+		Server: grpc.NewServer(options...), cfg: cfg, acceptor: acceptor, kinds: sideeffect.StandardKinds(), memory: newCarryPool(),
 		conns: newHandover(), recent: newRecent(rememberedAsks), ended: make(chan struct{}), idle: make(chan struct{}),
 	}
 	carry := carryDesc

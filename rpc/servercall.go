@@ -93,6 +93,9 @@ func (c *serverCall) conclude(reply any, err error) (any, metadata.MD) {
 	}
 	if len(loads) > 0 {
 		reply, err = c.pack(reply, loads, err)
+		for _, l := range loads {
+			c.server.memory.put(l.data)
+		}
 	}
 	outs := make([]outcome, len(c.effects))
 	for i, e := range c.effects {
@@ -115,11 +118,11 @@ func (c *serverCall) pack(reply any, loads []cargo, callErr error) (any, error) 
 	if !hasRoom(m, InlineReplyField) {
 		return reply, fault.New("send inline", fault.Unsupported, "a %T cannot carry field %d", reply, InlineReplyField)
 	}
-	field, err := encodeCargo(InlineReplyField, loads)
+	packed, err := withCargo(m, loads)
 	if err != nil {
 		return reply, err
 	}
-	return withField(m, field), nil
+	return packed, nil
 }
 
 // abandon ends what conclude has not: the handler panicked.

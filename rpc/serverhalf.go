@@ -116,7 +116,7 @@ func (e *Effect) packReply(ctx context.Context, d *sideeffect.Descriptor, src si
 	}
 	plan := d.SendPlan(e.offer.limit, e.offer.policy)
 	plan.Hash = hash
-	p := newPacker(int(src.Size()) + 1)
+	p := newPacker(e.call.server.memory, int(src.Size())+1)
 	plan.Sent = func(sideeffect.Outcome) {
 		p.judge(sideeffect.Verdict{Bytes: p.end.Total, Hash: p.end.Hash}, nil)
 	}

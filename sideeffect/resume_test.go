@@ -279,3 +279,49 @@ func FuzzParseVersion(f *testing.F) {
 		}
 	})
 }
+
+// One failed write: everything before it is kept, with the digest of just
+// that.
+func TestResumeAfterOneFailedWrite(t *testing.T) {
+	t.Parallel()
+	b := content(20 * testBlock)
+	for nth := 1; nth <= 20; nth++ {
+		root, dir := newRoot(t)
+		write(t, dir, "src", b)
+		l := &faulty{op: "write", nth: nth, err: unix.EIO, short: 1000}
+		d, e := descriptor(File(root, "src")), descriptor(FileOn(l, root, "dst"))
+		d.Hash, e.Hash, e.Resume = SHA512, SHA512, true
+		r := transfer(t, d, e, nil)
+		wantKind(t, r.storeErr, fault.IO)
+		e.Local = File(root, "dst")
+		if p := e.ResumePoint(context.Background()); p.Offset != int64(nth-1)*testBlock {
+			t.Fatalf("write %d failed, resume point %d", nth, p.Offset)
+		}
+		r = transfer(t, d, e, nil)
+		noError(t, r.storeErr)
+		wantFiles(t, dir, "dst", b, "src", b)
+	}
+}
+
+// Damage in the last block is found without reading the rest.
+func TestResumeChecksLast(t *testing.T) {
+	t.Parallel()
+	b := content(20 * testBlock)
+	for _, tc := range []struct {
+		damaged int64
+		from    int64
+	}{{9*testBlock - 1, 0}, {8 * testBlock, 0}, {-1, 9 * testBlock}} {
+		root, dir := newRoot(t)
+		d, e := broken(t, root, dir, b, 9*testBlock, SHA256)
+		e.Params.ResumeCheck = CheckLast
+		if tc.damaged >= 0 {
+			noError(t, overwrite(filepath.Join(dir, partialName("dst")), tc.damaged, []byte{^b[tc.damaged]}))
+		}
+		r := transfer(t, d, e, nil)
+		noError(t, r.storeErr)
+		if r.stored.ResumedFrom != tc.from {
+			t.Errorf("damaged %d: resumed from %d", tc.damaged, r.stored.ResumedFrom)
+		}
+		wantFiles(t, dir, "dst", b, "src", b)
+	}
+}

@@ -280,3 +280,18 @@ func TestSentOnce(t *testing.T) {
 		t.Errorf("Sent was called %d times", calls)
 	}
 }
+
+// A rewind into the middle of what was hashed: each byte counts once.
+func TestHashAcrossRewind(t *testing.T) {
+	t.Parallel()
+	b := content(100)
+	h, _ := NewHasher(SHA256)
+	s := &sender{hasher: h, plan: SendPlan{Hash: SHA256}}
+	for _, r := range [][2]int64{{0, 30}, {10, 20}, {10, 50}, {0, 60}, {60, 100}} {
+		s.at = r[0]
+		s.hash(b[r[0]:r[1]])
+	}
+	if got := h.Sum(); !bytes.Equal(got.Bytes, want(SHA256, b)) {
+		t.Errorf("digest %v of %d bytes", got, h.Written())
+	}
+}

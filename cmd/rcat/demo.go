@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -31,7 +30,7 @@ func demoCommand() *cobra.Command {
 		Long: `Run client and server in this process, over TLS on the loopback device and in a
 temporary folder, and show what moves on which road. The large file is FILE, or this
 program. The exit code is 0 only if every check held.`,
-		Args: cobra.MatchAll(func(cmd *cobra.Command, args []string) error { return arguments(min(len(args), 1))(cmd, args) }),
+		Args: func(cmd *cobra.Command, args []string) error { return arguments(min(len(args), 1))(cmd, args) },
 		RunE: func(cmd *cobra.Command, args []string) error {
 			large, err := os.Executable()
 			if len(args) > 0 {
@@ -40,17 +39,25 @@ program. The exit code is 0 only if every check held.`,
 			if err != nil {
 				return fault.Wrap("find program", "", err)
 			}
-			d, err := newDemo(large)
-			if err != nil {
-				return err
-			}
-			defer d.close()
-			fmt.Fprintf(cmd.OutOrStdout(), "Client and server in one process over %s, TLS 1.3, each pinning the other's key.\n", d.address)
-			fmt.Fprintf(cmd.OutOrStdout(), "note is %s, large is %s: %s\n\n", humanize.IBytes(noteSize), humanize.IBytes(uint64(d.size)), large)
-			err = d.run(cmd.Context())
-			return cmp.Or(writeSteps(cmd.OutOrStdout(), d.steps), err)
+			return runDemo(cmd, large)
 		},
 	}
+}
+
+func runDemo(cmd *cobra.Command, large string) error {
+	d, err := newDemo(large)
+	if err != nil {
+		return err
+	}
+	defer d.close()
+	fmt.Fprintf(cmd.OutOrStdout(), "Client and server in one process over %s, TLS 1.3, each pinning the other's key.\n", d.address)
+	fmt.Fprintf(cmd.OutOrStdout(), "note is %s, large is %s: %s\n\n", humanize.IBytes(noteSize), humanize.IBytes(uint64(d.size)), large)
+	err = d.run(cmd.Context())
+	if err := cmp.Or(writeSteps(cmd.OutOrStdout(), d.steps), err); err != nil {
+		return err
+	}
+	fmt.Fprintf(cmd.OutOrStdout(), "\nAll %d went as they should.\n", len(d.steps))
+	return nil
 }
 
 // demo is a server and its client with a folder each.
@@ -159,7 +166,7 @@ func (d *demo) run(ctx context.Context) error {
 		s.problem = s.check(err, &s.here.Result)
 		d.steps = append(d.steps, s)
 		if s.problem != nil {
-			return fault.New("demo", fault.Corrupt, "%q did not go as it should: %w", s.name, errors.Join(s.problem, err))
+			return fault.Wrap("check", s.name, s.problem)
 		}
 	}
 	return nil

@@ -51,7 +51,7 @@ func (d *demo) script() []step {
 	stream, over, resumed := to("large.stream"), to("large.over"), to("large.resumed")
 	stream.Road = sideeffect.RoadStream
 	over.Quota = d.size / 2
-	resumed.Resume, resumed.Params.BlockSize = true, sideeffect.MaxBlockSize
+	resumed.Resume = true
 	return []step{
 		{name: "put note", here: to("note"), call: put("note"), check: d.moved(sideeffect.RoadInline, "note"), note: "inside the request"},
 		{name: "get note", here: to("note.back"), call: get("note"), check: d.moved(sideeffect.RoadInline, "note.back"), note: "inside the reply"},
@@ -195,15 +195,18 @@ func writeSteps(w io.Writer, steps []step) error {
 	for _, s := range steps {
 		r := s.here.Result
 		moved := r.BytesTransferred - r.ResumedFrom
+		if s.problem != nil {
+			s.note = "THE CHECK FAILED"
+		}
 		fmt.Fprintf(t, "%s\t%v\t%s\t%s\t%v\t%s\t%s\t%v/%v\t%s\t%s\n", s.name, r.Road,
-			humanize.IBytes(uint64(r.BytesTransferred)), humanize.IBytes(uint64(moved)), r.Stats.Took().Round(10*time.Microsecond),
+			humanize.Comma(r.BytesTransferred), humanize.Comma(moved), r.Stats.Took().Round(10*time.Microsecond),
 			rate(moved, r.Stats.Took().Seconds()), cmp.Or(r.Verified, "-"), r.LocalStatus, r.RemoteStatus, short(r.Digest), s.note)
 	}
 	if err := t.Flush(); err != nil {
 		return fault.Wrap("write demo", "", err)
 	}
-	fmt.Fprintln(w, demoText)
-	return nil
+	_, err := fmt.Fprintln(w, demoText)
+	return fault.Wrap("write demo", "", err)
 }
 
 // short is enough of a digest to see that two are the same.

@@ -77,6 +77,9 @@ func kindOf(err error) fault.Kind {
 	if errors.As(err, &dial) && dial.Op == "dial" {
 		return fault.Lost
 	}
+	if errors.Is(err, fault.Refused) {
+		return fault.Refused // also where it ended a session, which reads as lost
+	}
 	var known *fault.Error
 	if s, ok := status.FromError(err); ok && !errors.As(err, &known) {
 		switch s.Code() {

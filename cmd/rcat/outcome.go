@@ -58,7 +58,7 @@ func outcomeOf(ctx context.Context, call string, t target, d *sideeffect.Descrip
 func (o outcome) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s %q: %s in %v (%s), %s road", o.Call, o.Path, humanize.IBytes(uint64(o.Bytes)),
-		time.Duration(o.Seconds*float64(time.Second)).Round(time.Millisecond/10), rate(o.Bytes-o.ResumedFrom, o.Seconds), o.Road)
+		time.Duration(o.Seconds*float64(time.Second)).Round(10*time.Microsecond), rate(o.Bytes-o.ResumedFrom, o.Seconds), o.Road)
 	if o.ResumedFrom > 0 {
 		fmt.Fprintf(&b, ", resumed from %s", humanize.IBytes(uint64(o.ResumedFrom)))
 	}

@@ -18,8 +18,9 @@ import (
 	"github.com/pannier/pannier/spec/fault"
 )
 
-// drainTime is how long transfers may go on after the first signal.
-const drainTime = 30 * time.Second
+// drainTime is how long transfers may go on after the first signal: longer than
+// a session waits for a client that has lost its connection (30 s).
+const drainTime = 35 * time.Second
 
 // serveFlags are the flags of serve.
 type serveFlags struct {

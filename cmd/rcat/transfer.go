@@ -96,10 +96,7 @@ func (f *transferFlags) get(cmd *cobra.Command, text, file string) error {
 // split opens the folder of a file.
 func split(file string) (*os.Root, string, error) {
 	dir, name := filepath.Split(file)
-	root, err := os.OpenRoot(filepath.Join(".", dir))
-	if filepath.IsAbs(dir) {
-		root, err = os.OpenRoot(dir)
-	}
+	root, err := os.OpenRoot(filepath.Clean(dir))
 	return root, name, fault.Wrap("open folder", dir, err)
 }
 
@@ -130,7 +127,7 @@ func (f *transferFlags) put(cmd *cobra.Command, file, text string) error {
 	case f.here.Resume && f.offset >= 0:
 		return fault.New("read flags", fault.Invalid, "writing in place cannot be resumed: leave out --offset or --resume")
 	case file == "-":
-		f.here.Local = sideeffect.Reader(cmd.InOrStdin(), -1)
+		f.here.Local = sideeffect.Reader(interruptible(cmd.InOrStdin()), -1)
 	default:
 		open, err := os.Open(file)
 		if err != nil {
@@ -152,7 +149,7 @@ func (f *transferFlags) put(cmd *cobra.Command, file, text string) error {
 func (f *transferFlags) run(cmd *cobra.Command, verb, text string, out io.Writer, call func(context.Context, *link) error) error {
 	l, err := f.connect(verb, text)
 	if err != nil {
-		return err
+		return f.report(cmd, out, outcomeOf(cmd.Context(), verb, target{}, &f.here, err), err)
 	}
 	m := startMeter(cmd.ErrOrStderr(), time.Now)
 	f.here.Progress = m.note
@@ -162,18 +159,4 @@ func (f *transferFlags) run(cmd *cobra.Command, verb, text string, out io.Writer
 		err = fault.New(verb, kindOf(err), "%w\n  What has arrived is kept; the same command continues from there.", err)
 	}
 	return f.report(cmd, out, outcomeOf(cmd.Context(), verb, l.target, &f.here, err), err)
-}
-
-// stream is a writer without the methods that only files need: a terminal or
-// pipe cannot be synced.
-type stream struct{ w io.Writer }
-
-func (s stream) Write(p []byte) (int, error) { return s.w.Write(p) }
-
-// SetDeadline ends a Write that waits for the reader of a pipe, where the system can.
-func (s stream) SetDeadline(t time.Time) error {
-	if d, ok := s.w.(interface{ SetDeadline(time.Time) error }); ok {
-		return d.SetDeadline(t)
-	}
-	return os.ErrNoDeadline
 }

@@ -59,14 +59,18 @@ func BenchmarkBulk(b *testing.B) {
 	for _, address := range []string{"tcp://127.0.0.1:0", "tls://127.0.0.1:0", "unix://" + b.TempDir() + "/s"} {
 		name, _, _ := net.SplitHostPort(address[:3] + ":0")
 		b.Run(name, func(b *testing.B) {
-			l, err := Listen(address, Options{Identity: id, Pins: Pins{id.Key()}})
+			o := Options{Identity: id, Pins: Pins{id.Key()}}
+			if name == "tcp" {
+				o = Options{}
+			}
+			l, err := Listen(address, o)
 			if err != nil {
 				b.Fatal(err)
 			}
 			lanes := make(chan net.Conn, 1)
 			go func() { _ = l.Serve(func(c net.Conn) { lanes <- c }, nil) }()
 			defer l.Close()
-			d, err := NewDialer(l.Address().String(), Options{Identity: id, Pins: Pins{id.Key()}})
+			d, err := NewDialer(l.Address().String(), o)
 			if err != nil {
 				b.Fatal(err)
 			}

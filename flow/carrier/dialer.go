@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"net"
-	"slices"
 
 	"github.com/pannier/pannier/spec/fault"
 )
@@ -32,7 +31,8 @@ func NewDialer(address string, o Options) (*Dialer, error) {
 		o.Protocols = []string{ProtocolLane}
 	}
 	d := &Dialer{addr: a, opts: o}
-	switch {
+	switch err = o.checkFor(a); {
+	case err != nil:
 	case a.Scheme == TLS:
 		d.tls, err = o.clientConfig(a.Host)
 	case a.Scheme == InMemory && o.Pipe == nil:
@@ -92,6 +92,3 @@ func (d *Dialer) failure(ctx context.Context, err error) error {
 	}
 	return failure("dial", d.addr.String(), err)
 }
-
-// Protocols are those the dialer offers over tls, best first.
-func (d *Dialer) Protocols() []string { return slices.Clone(d.opts.Protocols) }

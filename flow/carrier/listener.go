@@ -61,10 +61,11 @@ func Listen(address string, o Options) (*Listener, error) {
 		o.Protocols = []string{ProtocolLane, ProtocolHTTP2}
 	}
 	l := &Listener{addr: a, opts: o, serve: make(chan struct{}, 1), served: make(chan struct{})}
-	if a.Scheme == TLS {
-		if l.tls, err = o.serverConfig(); err != nil {
-			return nil, fault.Wrap("listen", address, err)
-		}
+	if err = o.checkFor(a); err == nil && a.Scheme == TLS {
+		l.tls, err = o.serverConfig()
+	}
+	if err != nil {
+		return nil, fault.Wrap("listen", address, err)
 	}
 	if l.ln, err = listen(a, o); err != nil {
 		return nil, failure("listen", address, err)

@@ -107,4 +107,13 @@ func (o Options) withDefaults() (Options, error) {
 	return o, nil
 }
 
+// checkFor refuses demands on the peer that a plaintext address cannot meet:
+// dropping them silently would be a downgrade.
+func (o Options) checkFor(a Address) error {
+	if a.Scheme == TCP && (len(o.Pins) > 0 || o.RootCAs != nil || o.AuthorizeKey != nil) {
+		return fault.New("carrier options", fault.Invalid, "tcp:// proves nothing about the peer, so Pins, RootCAs and AuthorizeKey cannot hold; use tls://")
+	}
+	return nil
+}
+
 func (o Options) speaks(protocol string) bool { return slices.Contains(o.Protocols, protocol) }

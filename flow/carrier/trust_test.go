@@ -2,8 +2,10 @@ package carrier
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -160,12 +162,11 @@ func TestPinsHoldForResumedSessions(t *testing.T) {
 			if resumed, err := exchange(ccfg, scfg); resumed || err != nil {
 				t.Fatalf("first: resumed %v, %v", resumed, err)
 			}
-			none := Options{Pins: Pins{newIdentity(t).Key()}, Protocols: []string{ProtocolLane}}
-			switch revoke {
+			switch revoke { // the configurations share the pins
 			case "client's key":
-				scfg.VerifyConnection = none.verifyLane
+				so.Pins[0] = newIdentity(t).Key()
 			case "server's key":
-				ccfg.VerifyConnection = none.verifyServer
+				co.Pins[0] = newIdentity(t).Key()
 			default:
 				if resumed, err := exchange(ccfg, scfg); !resumed || err != nil {
 					t.Fatalf("the test does not resume: %v, %v", resumed, err)
@@ -257,6 +258,9 @@ func TestTrustHasToBeSaid(t *testing.T) {
 		"dial without identity":   {func() error { _, err := NewDialer("tls://h", Options{Pins: key}); return err }, "Identity"},
 		"dial nowhere":            {func() error { _, err := NewDialer("tcp://:1", Options{}); return err }, "no host"},
 		"dial no pipe":            {func() error { _, err := NewDialer("pipe:", Options{}); return err }, "NewPipe"},
+		"dial tcp with pins":      {func() error { _, err := NewDialer("tcp://h", Options{Pins: key}); return err }, "tls://"},
+		"dial tcp with roots":     {func() error { _, err := NewDialer("tcp://h", Options{RootCAs: x509.NewCertPool()}); return err }, "tls://"},
+		"listen tcp with pins":    {func() error { _, err := Listen("tcp://127.0.0.1:0", Options{Pins: key}); return err }, "tls://"},
 		"bad pin":                 {func() error { _, err := NewDialer("tls://h", Options{Pins: Pins{"x"}}); return err }, "sha256:"},
 		"bad protocol":            {func() error { _, err := NewDialer("tls://h", Options{Protocols: []string{"h3"}}); return err }, "h2"},
 		"listen without identity": {func() error { _, err := Listen("tls://127.0.0.1:0", Options{Pins: key}); return err }, "Identity"},
@@ -270,18 +274,28 @@ func TestTrustHasToBeSaid(t *testing.T) {
 	}
 }
 
-// A TLS 1.3 client learns late that it was refused, but it learns it.
+// A TLS 1.3 client learns late that it was refused, but it learns it, and in
+// order: what it had sent meanwhile does not turn the answer into a reset.
 func TestRefusedDialerIsTold(t *testing.T) {
 	server, stranger := newIdentity(t), newIdentity(t)
-	l := serve(t, "tls://127.0.0.1:0", Options{Identity: server, Pins: Pins{server.Key()}})
+	sent := make(chan struct{})
+	refuse := func(string) error {
+		<-sent
+		return fault.New("authorize", fault.Permission, "not on the list")
+	}
+	l := serve(t, "tls://127.0.0.1:0", Options{Identity: server, AuthorizeKey: refuse})
 	c, err := dial(t, l, Options{Identity: stranger, Pins: Pins{server.Key()}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	_, _ = c.Write(append(preface(), make([]byte, 1<<10)...))
+	close(sent)
 	_, err = c.Read(make([]byte, 1))
 	var e *fault.Error
 	if !errors.As(err, &e) || e.Kind != fault.Refused || e.Side != fault.Peer {
 		t.Errorf("read: %v, want refused by the peer", err)
+	}
+	if n, err := c.(*tlsConn).raw.Read(make([]byte, 1)); err != io.EOF {
+		t.Errorf("after the alert: %d, %v; want EOF", n, err)
 	}
 }

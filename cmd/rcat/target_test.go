@@ -1,0 +1,76 @@
+package main
+
+import (
+	"testing"
+
+	"github.com/pannier/pannier/spec/fault"
+)
+
+func TestParseTarget(t *testing.T) {
+	for _, c := range []struct {
+		text, address, path string
+		plain               bool
+	}{
+		{text: "example.org:a/b", address: "tls://example.org:6610", path: "a/b"},
+		{text: "example.org:7000:a", address: "tls://example.org:7000", path: "a"},
+		{text: "example.org:7000:7000:a", address: "tls://example.org:7000", path: "7000:a"},
+		{text: "example.org:6610:", address: ""},
+		{text: "example.org:7000", address: "tls://example.org:6610", path: "7000"},
+		{text: "example.org:a:b", address: "tls://example.org:6610", path: "a:b"},
+		{text: "example.org::a", address: "tls://example.org:6610", path: ":a"},
+		{text: "[::1]:a", address: "tls://[::1]:6610", path: "a"},
+		{text: "[::1]:80:a", address: "tls://[::1]:80", path: "a"},
+		{text: "unix:/run/x.sock:a b", address: "unix:///run/x.sock", path: "a b"},
+		{text: "localhost:a", plain: true, address: "tcp://localhost:6610", path: "a"},
+		{text: "[::1]:1:a", plain: true, address: "tcp://[::1]:1", path: "a"},
+		{text: "127.9.9.9:a", plain: true, address: "tcp://127.9.9.9:6610", path: "a"},
+		{text: "unix:/x:a", plain: true, address: "unix:///x", path: "a"},
+		{text: "192.0.2.1:a", plain: true},
+		{text: "localhost.example.org:a", plain: true},
+		{text: ""}, {text: ":"}, {text: "a"}, {text: ":a"}, {text: "a:"}, {text: "[::1:a"}, {text: "[::1]a:b"}, {text: "a:99999:b"},
+		{text: "a:../b"}, {text: "a:/b"}, {text: "a:b\x1b"}, {text: "unix:/x"}, {text: "unix:x:a"}, {text: "unix::a"},
+	} {
+		got, err := parseTarget(c.text, c.plain)
+		if c.address == "" {
+			if fault.KindOf(err) != fault.Invalid {
+				t.Errorf("%q: %+v, %v; want an error that says invalid", c.text, got, err)
+			}
+			continue
+		}
+		if err != nil || got.address.String() != c.address || got.path.String() != c.path {
+			t.Errorf("%q: %v %v, %v; want %s and %s", c.text, got.address, got.path, err, c.address, c.path)
+		}
+	}
+}
+
+// FuzzParseTarget: whatever is accepted names an address that stays on this
+// machine if plain, and a path below the root.
+func FuzzParseTarget(f *testing.F) {
+	for _, s := range []string{"h:p", "h:1:p", "[::1]:2:p", "unix:/s:p", "127.0.0.1:a/b", "h:../x", "[", "unix:", "::", "a:b:c:d"} {
+		f.Add(s, true)
+		f.Add(s, false)
+	}
+	f.Fuzz(func(t *testing.T, text string, plain bool) {
+		got, err := parseTarget(text, plain)
+		if err != nil {
+			if k := fault.KindOf(err); k != fault.Invalid && k != fault.TooLong {
+				t.Fatalf("%q: %v", text, err)
+			}
+			return
+		}
+		if got.path.IsZero() || plain && got.address.Scheme != "unix" && !loopback(got.address.Host) {
+			t.Fatalf("%q: %+v", text, got)
+		}
+		if back, err := parseTarget(back(got), plain); err != nil || back.address != got.address || back.path != got.path {
+			t.Fatalf("%q: %+v, then %+v, %v", text, got, back, err)
+		}
+	})
+}
+
+// back writes a target with everything that may be left out.
+func back(t target) string {
+	if t.address.Scheme == "unix" {
+		return "unix:" + t.address.Path + ":" + t.path.String()
+	}
+	return t.address.String()[len("tls://"):] + ":" + t.path.String()
+}

@@ -1,0 +1,278 @@
+package flow
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/pannier/pannier/flow/flowtest"
+	"github.com/pannier/pannier/flow/wire"
+	"github.com/pannier/pannier/spec/fault"
+)
+
+// gather runs n streams from near to far for a while and returns what each
+// moved. Streams for which stuck is true are accepted and never read.
+func gather(t *testing.T, near, far *Session, n int, d time.Duration, stuck func(i int) bool) []int64 {
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	defer cancel()
+	moved := make([]int64, n)
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() {
+			b, err := near.OpenBlocks(ctx, Open{Kind: "x", Send: true, Meta: []byte{byte(i)}})
+			for err == nil {
+				var blk *Block
+				if blk, err = b.Next(ctx); err == nil {
+					err = b.Send(ctx, blk, len(blk.Data))
+				}
+			}
+		})
+		wg.Go(func() {
+			in, err := far.AcceptStream(ctx)
+			if err != nil {
+				return
+			}
+			i := in.Meta[0]
+			b, err := in.AcceptBlocks(AcceptBlocks{Start: -1})
+			if err == nil && stuck(int(i)) {
+				<-ctx.Done()
+				return
+			}
+			for err == nil {
+				var blk *Block
+				if blk, err = b.Recv(ctx); err == nil {
+					moved[i] += int64(len(blk.Data))
+					blk.Release()
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return moved
+}
+
+// TestStuckStream: check 18. One of a hundred streams is never read.
+func TestStuckStream(t *testing.T) {
+	run := func(stuck func(int) bool) (sum int64) {
+		synctest.Test(t, func(t *testing.T) {
+			cfg := Config{SessionBudget: 32 * MiB}
+			near, far, _, stop := emulated(t, flowtest.LinkConfig{RTT: 5 * time.Millisecond, Rate: 200e6}, cfg)
+			defer stop()
+			var most int
+			watch, cancel := context.WithCancel(t.Context())
+			go func() {
+				for watch.Err() == nil {
+					most = max(most, far.Stats().Granted)
+					time.Sleep(50 * time.Millisecond)
+				}
+			}()
+			for i, n := range gather(t, near, far, 100, 5*time.Second, stuck) {
+				if !stuck(i) {
+					sum += n
+				}
+			}
+			cancel()
+			synctest.Wait()
+			if most > cfg.SessionBudget {
+				t.Errorf("%d bytes were granted, the budget is %d", most, cfg.SessionBudget)
+			}
+		})
+		return sum
+	}
+	alone := run(func(int) bool { return false }) * 99 / 100
+	beside := run(func(i int) bool { return i == 50 })
+	t.Logf("99 streams: %.1f %% of their rate beside a stuck one", 100*float64(beside)/float64(alone))
+	if beside < alone*95/100 {
+		t.Errorf("%d bytes beside a stuck stream, %d without it", beside, alone)
+	}
+}
+
+// TestSlowSink: check 24. What is in memory is what was granted.
+func TestSlowSink(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := Config{SessionBudget: 4 * MiB, MaxWindow: 4 * MiB}
+		near, far, _, stop := emulated(t, flowtest.LinkConfig{RTT: time.Millisecond}, cfg)
+		defer stop()
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		go func() {
+			b, err := near.OpenBlocks(ctx, Open{Kind: "x", Send: true})
+			for err == nil {
+				var blk *Block
+				if blk, err = b.Next(ctx); err == nil {
+					err = b.Send(ctx, blk, len(blk.Data))
+				}
+			}
+		}()
+		in, err := far.AcceptStream(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := in.AcceptBlocks(AcceptBlocks{Start: -1})
+		var read, most int64
+		for err == nil {
+			var blk *Block
+			if blk, err = b.Recv(ctx); err == nil {
+				time.Sleep(time.Second * time.Duration(len(blk.Data)) / MiB)
+				read += int64(len(blk.Data))
+				blk.Release()
+				most = max(most, far.Stats().WireIn-read)
+			}
+		}
+		if most > int64(cfg.SessionBudget) {
+			t.Errorf("%d bytes waited in memory, the budget is %d", most, cfg.SessionBudget)
+		}
+		if read < 9*MiB || read > 11*MiB {
+			t.Errorf("%d bytes in 10 s at 1 MiB/s", read)
+		}
+	})
+}
+
+// TestBytesKeepTheBudget: byte streams ask the budget like block streams.
+func TestBytesKeepTheBudget(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far, _, stop := emulated(t, flowtest.LinkConfig{}, Config{SessionBudget: 2 * MiB})
+		defer stop()
+		for range 60 {
+			go func() {
+				if in, err := far.AcceptStream(t.Context()); err == nil {
+					in.AcceptBytes(nil)
+				}
+			}()
+			if _, err := near.OpenBytes(t.Context(), Open{Kind: "x"}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if g := far.Stats().Granted; g > 2*MiB+60*windowLeast {
+			t.Errorf("%d bytes are granted to 60 idle byte streams", g)
+		}
+	})
+}
+
+// TestHalfOpenBothEnds: check 17. Both ends find out within 20 s that nothing
+// arrives any more, and go on when it does.
+func TestHalfOpenBothEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far, l, stop := emulated(t, flowtest.LinkConfig{RTT: 20 * time.Millisecond}, Config{Lanes: 2})
+		defer stop()
+		time.Sleep(30 * time.Second)
+		if near.Stats().Epoch != 1 {
+			t.Fatal("an idle connection was given up")
+		}
+		l.Stall()
+		began := time.Now()
+		for _, s := range []*Session{near, far} {
+			s.mu.Lock()
+			for s.state == up {
+				s.wait(t.Context())
+			}
+			s.mu.Unlock()
+			if d := time.Since(began); d > 20*time.Second {
+				t.Errorf("found after %v", d)
+			}
+		}
+		l.Unstall()
+		want := content(100_000)
+		if got, err := carry(t, near, far, want, Open{}); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("%d bytes, %v", len(got), err)
+		}
+	})
+}
+
+// TestPeerThatNeverReads: what waits for it is bounded, and its connection closed.
+func TestPeerThatNeverReads(t *testing.T) {
+	for _, asConnector := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			d := newDuel(t, asConnector, Config{ResumeTimeout: -1, KeepaliveIdle: time.Hour})
+			defer d.end()
+			d.conn.SetReadDeadline(time.Now()) // the listener stops
+			settle()
+			d.prepare(sink)
+			var most int
+			for k := int64(0); d.victim.Err() == nil && k < 1<<20; k++ {
+				d.send(wire.AppendPing(nil, 1))
+				d.victim.mu.Lock()
+				l, turns := d.victim.control, d.victim.turns
+				d.victim.mu.Unlock()
+				if l != nil {
+					turns.mu.Lock()
+					most = max(most, len(l.ctl))
+					turns.mu.Unlock()
+				}
+				time.Sleep(60 * time.Millisecond) // as fast as allowed
+				if k > 100 {
+					break
+				}
+			}
+			frames := bytes.Repeat(wire.AppendPong(nil, 0), 60_000)
+			d.victim.mu.Lock()
+			l := d.victim.control
+			d.victim.mu.Unlock()
+			d.link.Stall() // so that nothing leaves any more
+			for range 12 {
+				l.post(frames[:len(frames)/2], false)
+			}
+			d.link.Unstall()
+			settle()
+			if err := d.victim.Err(); !errors.Is(err, fault.Overloaded) {
+				t.Errorf("the session ended with %v", err)
+			}
+			if most > maxQueued {
+				t.Errorf("%d bytes were queued", most)
+			}
+			if d.streamKind() == 0 {
+				t.Error("the stream still waits")
+			}
+		})
+	}
+}
+
+// TestSlowWriters: a peer that stops within a frame is dead, one that sends a
+// byte a second is only slow.
+func TestSlowWriters(t *testing.T) {
+	for _, every := range []time.Duration{0, time.Second} {
+		t.Run(fmt.Sprint(every), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d := newDuel(t, true, Config{ResumeTimeout: -1})
+				defer d.end()
+				d.prepare(sink)
+				f := block(d.id, 0, content(testBlock))
+				d.send(f[:100])
+				d.mute()
+				began := time.Now()
+				for i := 100; i < 200 && d.victim.Err() == nil; i++ {
+					if every > 0 {
+						d.send(f[i : i+1])
+					}
+					time.Sleep(time.Second)
+				}
+				if err := d.victim.Err(); (err == nil) != (every > 0) || err != nil && !errors.Is(err, fault.DeadPeer) {
+					t.Errorf("the session ended with %v after %v", err, time.Since(began))
+				}
+				if d := time.Since(began); every == 0 && d > 20*time.Second {
+					t.Errorf("found after %v", d)
+				}
+			})
+		})
+	}
+}
+
+// TestSlowLink: one block takes longer than a peer may be silent.
+func TestSlowLink(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far, _, stop := emulated(t, flowtest.LinkConfig{RTT: 100 * time.Millisecond, Rate: 256_000}, Config{})
+		defer stop()
+		want := content(700_000)
+		if got, err := carry(t, near, far, want, Open{}); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("%d bytes, %v", len(got), err)
+		}
+		if e := near.Stats().Epoch; e != 1 {
+			t.Errorf("the connection was given up %d times", e-1)
+		}
+	})
+}

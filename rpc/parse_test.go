@@ -1,0 +1,321 @@
+package rpc
+
+import (
+	"bytes"
+	"errors"
+	"reflect"
+	"strings"
+	"testing"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/mem"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/emptypb"
+	"pgregory.net/rapid"
+
+	"github.com/pannier/pannier/rpc/internal/storepb"
+	"github.com/pannier/pannier/sideeffect"
+	"github.com/pannier/pannier/spec/fault"
+)
+
+func someAsk() *ask {
+	return &ask{call: callID{1}, effects: []offer{
+		{direction: sideeffect.ClientToServer, size: 7, limit: sideeffect.NoQuota, road: sideeffect.RoadInline, hash: sideeffect.SHA256},
+		{direction: sideeffect.ServerToClient, kind: "pipe", size: -1, limit: 0, policy: sideeffect.Cut, inline: true, optional: true, compress: sideeffect.CompressS2},
+	}}
+}
+
+func FuzzAsk(f *testing.F) {
+	b, err := someAsk().encode()
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(b)
+	carried := someAsk()
+	carried.carried, carried.session, carried.token = true, [16]byte{2}, [16]byte{3}
+	b, _ = carried.encode()
+	f.Add(b)
+	f.Add([]byte{})
+	f.Add(make([]byte, maxAsk+1))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		a, err := parseAsk(b)
+		if err != nil {
+			if k := fault.KindOf(err); k != fault.Invalid && k != fault.TooLong {
+				t.Fatalf("kind %v", k)
+			}
+			return
+		}
+		again, err := a.encode()
+		if err != nil {
+			if fault.KindOf(err) == fault.TooLong { // non-minimal input
+				return
+			}
+			t.Fatal(err)
+		}
+		c, err := parseAsk(again)
+		if err != nil || !reflect.DeepEqual(a, c) {
+			t.Fatalf("%+v became %+v: %v", a, c, err)
+		}
+	})
+}
+
+func FuzzAnswer(f *testing.F) {
+	b, err := encodeAnswer([]outcome{
+		{status: sideeffect.Success, bytes: 3, road: sideeffect.RoadInline, verdict: &sideeffect.Verdict{Bytes: 3}},
+		{status: sideeffect.Failure, err: fault.New("x", fault.NoSpace, "full")},
+	})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(b, 2)
+	f.Add([]byte{}, 0)
+	f.Fuzz(func(t *testing.T, b []byte, n int) {
+		outs, err := parseAnswer(b, n)
+		if err != nil {
+			return
+		}
+		if len(outs) != n || n > maxAnswer {
+			t.Fatalf("%d outcomes, want %d", len(outs), n)
+		}
+		for _, o := range outs {
+			if o.bytes < 0 || o.err != nil && len(fault.Text(o.err)) > fault.MaxText {
+				t.Fatalf("%+v", o)
+			}
+		}
+	})
+}
+
+func FuzzMeta(f *testing.F) {
+	source := &sourceHalf{size: 10, hash: sideeffect.SHA512, compress: sideeffect.CompressZstd, start: 4}
+	sink := &sinkHalf{limit: sideeffect.NoQuota, policy: sideeffect.Cut, resume: sideeffect.ResumePoint{BlockSize: 4096, Offset: 8192}}
+	for _, o := range []opening{{call: callID{1}, index: 3, source: source}, {sink: sink, fresh: true}, {}} {
+		b, err := o.encode()
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+	}
+	b, _ := (accepting{source: source}).encode()
+	f.Add(b)
+	b, _ = proto.Marshal(endProto(sideeffect.End{Total: 5, Cut: true}))
+	f.Add(b)
+	b, _ = proto.Marshal(verdictProto(sideeffect.Verdict{Bytes: 5, Err: fault.New("x", fault.IO, "y")}))
+	f.Add(b)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if o, err := parseOpening(b); err == nil {
+			again, err := o.encode()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if p, err := parseOpening(again); err != nil || !reflect.DeepEqual(normal(o), normal(p)) {
+				t.Fatalf("%+v became %+v: %v", o, p, err)
+			}
+		}
+		for _, want := range []bool{true, false} {
+			if a, err := parseAccepting(b, want); err == nil && (a.source != nil) != want {
+				t.Fatal("the wrong half")
+			}
+		}
+		if e, err := parseEnd(b); err == nil && e.Total < 0 {
+			t.Fatal("negative total")
+		}
+		if v, err := parseVerdict(b); err == nil && (v.Bytes < 0 || v.Durable < 0) {
+			t.Fatal("negative verdict")
+		}
+	})
+}
+
+// normal leaves out resume points that mean the same: from the first byte.
+func normal(o opening) opening {
+	if o.sink != nil && o.sink.resume.Offset == 0 {
+		s := *o.sink
+		s.resume = sideeffect.ResumePoint{}
+		o.sink = &s
+	}
+	return o
+}
+
+func FuzzCargo(f *testing.F) {
+	for _, loads := range [][]cargo{nil, {{data: []byte("abc"), source: sourceHalf{size: 3}, end: sideeffect.End{Total: 3}}}} {
+		b, err := appendCargo(nil, InlineRequestField, loads)
+		if err != nil {
+			f.Fatal(err)
+		}
+		_, _, n := protowire.ConsumeTag(b)
+		payload, _ := protowire.ConsumeBytes(b[n:])
+		f.Add(payload)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		loads, err := parseCargo(b)
+		if err != nil {
+			return
+		}
+		total := 0
+		for _, l := range loads {
+			total += len(l.data)
+		}
+		if total > MaxInline || len(loads) > MaxEffects {
+			t.Fatalf("%d bytes in %d effects", total, len(loads))
+		}
+	})
+}
+
+// FuzzCut: whatever unknown fields a message has, taking ours out leaves all
+// others byte for byte and in order.
+func FuzzCut(f *testing.F) {
+	field := protowire.AppendBytes(protowire.AppendTag(nil, InlineRequestField, protowire.BytesType), []byte("x"))
+	other := protowire.AppendVarint(protowire.AppendTag(nil, 9, protowire.VarintType), 300)
+	f.Add(field)
+	f.Add(append(bytes.Clone(other), field...))
+	f.Add(append(append(bytes.Clone(field), other...), field...))
+	f.Add([]byte{0xff})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		rest, payload, found, err := cut(b, InlineRequestField)
+		if err != nil {
+			return
+		}
+		if !found && !bytes.Equal(rest, b) {
+			t.Fatal("changed without a field")
+		}
+		if found && len(rest)+len(payload) >= len(b) {
+			t.Fatal("more came out than was in")
+		}
+		if _, _, again, err := cut(rest, InlineRequestField); again || err != nil {
+			t.Fatalf("still there: %v", err)
+		}
+	})
+}
+
+// TestWithCargo: the copy that carries a field has everything the message has,
+// and the message has not changed.
+func TestWithCargo(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		m := &storepb.Receipt{
+			Name: rapid.String().Draw(t, "name"), Bytes: rapid.Int64().Draw(t, "bytes"),
+			Notes:  rapid.SliceOf(rapid.String()).Draw(t, "notes"),
+			Counts: rapid.MapOf(rapid.String(), rapid.Int64()).Draw(t, "counts"),
+		}
+		if rapid.Bool().Draw(t, "item") {
+			m.Item = &storepb.Item{Body: rapid.SliceOf(rapid.Byte()).Draw(t, "body")}
+		}
+		m.ProtoReflect().SetUnknown(protowire.AppendVarint(protowire.AppendTag(nil, 99, protowire.VarintType), 5))
+		before := proto.Clone(m)
+		data := rapid.SliceOfN(rapid.Byte(), 0, 100).Draw(t, "data")
+		packed, err := withCargo(m.ProtoReflect(), []cargo{{index: 3, data: data, root: rootOf(data)}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		wire, err := proto.Marshal(packed)
+		if err != nil || !proto.Equal(m, before) {
+			t.Fatalf("the message changed: %v", err)
+		}
+		got := &storepb.Receipt{}
+		if err := proto.Unmarshal(wire, got); err != nil {
+			t.Fatal(err)
+		}
+		payload, found, err := takeField(got.ProtoReflect(), InlineReplyField)
+		if err != nil || !found || !proto.Equal(got, before) {
+			t.Fatalf("found %v, %v; %v became %v", found, err, before, got)
+		}
+		loads, err := parseCargo(payload)
+		if err != nil || len(loads) != 1 || loads[0].index != 3 || !bytes.Equal(loads[0].data, data) {
+			t.Fatalf("%v, %v", loads, err)
+		}
+	})
+}
+
+// TestCargoIsCopied: what gRPC still sends after a cancelled call does not share
+// memory with the source.
+func TestCargoIsCopied(t *testing.T) {
+	data := []byte("content")
+	field, err := appendCargo(nil, InlineRequestField, []cargo{{data: data}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := bytes.Clone(field)
+	copy(data, "changed")
+	if !bytes.Equal(field, before) {
+		t.Fatal("the field shares memory with the content")
+	}
+	out, err := newInlineCodec(mem.SliceBuffer(field)).Marshal(&emptypb.Empty{})
+	if err != nil || !bytes.Equal(out.Materialize(), before) {
+		t.Fatal(err)
+	}
+}
+
+// TestKindsCross: every kind of failure crosses the wire as itself, inside a
+// status whose code gRPC tools understand.
+func TestKindsCross(t *testing.T) {
+	for _, k := range fault.Kinds() {
+		err := asCall(fault.New("op", k, "text %d", k), 2)
+		if got := status.Code(err); got != Code(k) || got == codes.OK || got == codes.Unknown {
+			t.Errorf("%v travels as %v", k, got)
+		}
+		wire := status.FromProto(status.Convert(err).Proto()).Err()
+		back := fromCall("call", wire)
+		var f *fault.Error
+		if !errors.As(back, &f) || f.Kind != k || f.Side != fault.Peer || status.Code(back) != Code(k) {
+			t.Errorf("%v became %v", k, back)
+		}
+		if asCall(back, 0) != back || fromCall("again", back) != back {
+			t.Errorf("%v is translated twice", k)
+		}
+	}
+	plain := status.Error(codes.NotFound, "user's")
+	if asCall(plain, 0) != plain || fromCall("x", plain) != plain || asCall(nil, 0) != nil || fromCall("x", nil) != nil {
+		t.Error("a status without a fault was changed")
+	}
+	if Code(fault.Kind(999)) != codes.Internal {
+		t.Error("a kind of a later version")
+	}
+}
+
+// TestAnswerFits: sixteen failures with the longest texts fit the trailer.
+func TestAnswerFits(t *testing.T) {
+	var outs []outcome
+	for range MaxEffects {
+		outs = append(outs, outcome{status: sideeffect.Failure, bytes: 1 << 62, road: sideeffect.RoadStream,
+			err:     fault.New("x", fault.IO, "%s", strings.Repeat("ä", 600)),
+			verdict: &sideeffect.Verdict{Bytes: 1 << 62, Durable: 1 << 62, Hash: sideeffect.Sum{Algorithm: sideeffect.SHA512, Bytes: make([]byte, 64)}}})
+	}
+	b, err := encodeAnswer(outs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := parseAnswer(b, MaxEffects); err != nil {
+		t.Fatal(err)
+	}
+	var offers []offer
+	for range MaxEffects {
+		offers = append(offers, offer{direction: 1, kind: "pipe", road: 3, size: 1 << 62, limit: -1, inline: true, optional: true, hash: 3, compress: 3})
+	}
+	if _, err := (&ask{carried: true, effects: offers}).encode(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestSplitAllocates: a call without side effects costs the client nothing.
+func TestSplitAllocates(t *testing.T) {
+	opts := []grpc.CallOption{grpc.WaitForReady(true), grpc.MaxCallRecvMsgSize(1)}
+	if n := testing.AllocsPerRun(100, func() { split(opts) }); n != 0 {
+		t.Fatalf("%v allocations", n)
+	}
+}
+
+func TestRecent(t *testing.T) {
+	r := newRecent(2)
+	for i, c := range []struct {
+		id    byte
+		first bool
+	}{{1, true}, {1, false}, {2, true}, {1, false}, {3, true}, {2, false}, {1, true}, {2, true}, {1, false}} {
+		if got := r.first(callID{c.id}); got != c.first {
+			t.Fatalf("step %d: %v", i, got)
+		}
+	}
+	if len(r.seen) != 2 || len(r.order) != 2 {
+		t.Fatal("grows")
+	}
+}
