@@ -451,7 +451,7 @@ func (b *ByteStream) end(err error) {
 	}
 	b.s.adjust(b.read - b.limit)
 	b.s.late.add(b.limit - b.arrived)
-	if !b.finCame { // what came before a clean end may still be read
+	if errors.Is(err, net.ErrClosed) { // here; what came before the peer's end may still be read
 		for _, seg := range b.segments {
 			b.s.cfg.Pool.put(seg.buf)
 		}

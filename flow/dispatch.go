@@ -85,11 +85,10 @@ func (l *lane) block(h wire.Header) error {
 		return err
 	}
 	buf := l.s.cfg.Pool.get(int(h.Length))
-	if _, err := io.ReadFull(l.in, buf.payload(int(h.Length))); err != nil {
+	if err := l.payload(buf.payload(int(h.Length)), head.Size()); err != nil {
 		l.s.cfg.Pool.put(buf)
-		return fault.Wrap("read", "", lost(err))
+		return err
 	}
-	l.took(head.Size() + int(h.Length))
 	l.s.stats.wireIn.Add(int64(h.Length))
 	if b == nil || !b.arrive(head, buf, l.epoch) {
 		l.s.cfg.Pool.put(buf)
@@ -108,13 +107,33 @@ func (l *lane) data(h wire.Header) error {
 		return err
 	}
 	buf := l.s.cfg.Pool.get(int(h.Length))
-	if _, err := io.ReadFull(l.in, buf.payload(int(h.Length))); err != nil {
+	if err := l.payload(buf.payload(int(h.Length)), wire.HeaderSize); err != nil {
 		l.s.cfg.Pool.put(buf)
-		return fault.Wrap("read", "", lost(err))
+		return err
 	}
-	l.took(wire.HeaderSize + int(h.Length))
 	if b == nil || !b.arrive(h, buf) {
 		l.s.cfg.Pool.put(buf)
+	}
+	return nil
+}
+
+// payload fills p and books it together with its head. Where that takes long it
+// acknowledges parts, so that the sender hears from this end during a block.
+func (l *lane) payload(p []byte, head int) error {
+	unbooked, since := head, l.heard.Load()
+	for done := 0; done < len(p); {
+		n, err := l.in.Read(p[done:])
+		done, unbooked = done+n, unbooked+n
+		if err != nil && done < len(p) {
+			return fault.Wrap("read", "", lost(err))
+		}
+		if now := l.heard.Load(); now-since > int64(time.Second) {
+			l.took(unbooked)
+			unbooked, since = 0, now
+		}
+	}
+	if unbooked > 0 {
+		l.took(unbooked)
 	}
 	return nil
 }

@@ -65,19 +65,20 @@ func TestStuckStream(t *testing.T) {
 			defer stop()
 			var most int
 			watch, cancel := context.WithCancel(t.Context())
-			go func() {
+			var wg sync.WaitGroup
+			wg.Go(func() {
 				for watch.Err() == nil {
 					most = max(most, far.Stats().Granted)
 					time.Sleep(50 * time.Millisecond)
 				}
-			}()
+			})
 			for i, n := range gather(t, near, far, 100, 5*time.Second, stuck) {
 				if !stuck(i) {
 					sum += n
 				}
 			}
 			cancel()
-			synctest.Wait()
+			wg.Wait()
 			if most > cfg.SessionBudget {
 				t.Errorf("%d bytes were granted, the budget is %d", most, cfg.SessionBudget)
 			}
@@ -267,6 +268,7 @@ func TestSlowLink(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		near, far, _, stop := emulated(t, flowtest.LinkConfig{RTT: 100 * time.Millisecond, Rate: 256_000}, Config{})
 		defer stop()
+		time.Sleep(7 * time.Second) // so that a PING is queued behind a block
 		want := content(700_000)
 		if got, err := carry(t, near, far, want, Open{}); err != nil || !bytes.Equal(got, want) {
 			t.Errorf("%d bytes, %v", len(got), err)

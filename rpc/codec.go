@@ -16,7 +16,7 @@ import (
 // unknown field behind the request and out of the reply. Interceptors and
 // stats handlers of the client see the user's messages only.
 type inlineCodec struct {
-	encoding.CodecV2        // protobuf
+	encoding.CodecV2            // protobuf
 	field            mem.Buffer // of the request; nil: none
 	reply            []cargo
 }

@@ -249,20 +249,6 @@ func entries(t testing.TB, dir string) []string {
 	return names
 }
 
-// eventually waits for a condition that another goroutine makes true.
-func eventually(t testing.TB, ctx context.Context, what string, ok func() bool) {
-	t.Helper()
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	for !ok() {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			t.Fatalf("%s did not happen", what)
-		}
-	}
-}
-
 // gate is a reader that waits until it is opened or interrupted, and tells when it was entered.
 type gate struct {
 	entered, open, gone chan struct{}

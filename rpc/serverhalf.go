@@ -164,7 +164,7 @@ func (e *Effect) openSink(given *sideeffect.Descriptor) (job, error) {
 	from := d.ResumePoint(e.ctx)
 	for fresh := false; ; fresh, from = true, (sideeffect.ResumePoint{}) {
 		half := &sinkHalf{limit: d.Quota, policy: d.OverQuota, hash: d.Hash, compress: d.Compress, resume: from}
-		o := flow.Open{Kind: streamKind, BlockSize: blockSize(&d, from)}
+		o := flow.Open{Kind: streamKind, BlockSize: blockSize(&d, from), Window: d.Params.Window}
 		if o.Meta, err = (opening{call: e.call.ask.call, index: e.index, sink: half, fresh: fresh}).encode(); err != nil {
 			return job{}, err
 		}

@@ -29,9 +29,9 @@ const (
 // Params tunes a transfer, like SFTP_Initializer of the original. The zero
 // value is the default and good for files of any size.
 type Params struct {
-	Window    int64 // most bytes in flight; 0 = the session grows it with the path. A wish to the road, not used by the pumps here
+	Window    int64 // most bytes in flight towards this end's sink; 0 = the session grows it with the path
 	BlockSize int   // bytes per block, MinBlockSize..MaxBlockSize; 0 = the session's default
-	SendAhead int   // blocks to read before they can be sent. Reserved: a block is read when there is credit for it
+	SendAhead int   // blocks the kernel is asked to read from disk before they can be sent; 0 = as the kernel sees fit
 	AckPoint  AckPoint
 	// SyncEvery is the number of bytes a sink writes between syncs. 0 = sync
 	// only at the end, or every DefaultSyncEvery bytes when the descriptor has

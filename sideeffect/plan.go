@@ -21,6 +21,7 @@ type SendPlan struct {
 	Limit       int64 // what the sink announced; NoQuota = none
 	LimitPolicy OverQuota
 	AckPoint    AckPoint
+	SendAhead   int // blocks to prefetch
 	// Stream is what the stream itself verifies, for Result.Verified; "" =
 	// "blocks+root".
 	Stream   string
@@ -60,7 +61,7 @@ type Outcome struct {
 func (d *Descriptor) SendPlan(limit int64, policy OverQuota) SendPlan {
 	return SendPlan{
 		Hash: d.Hash, Quota: d.Quota, OverQuota: d.OverQuota, Limit: limit, LimitPolicy: policy,
-		AckPoint: d.Params.AckPoint, Progress: d.Progress,
+		AckPoint: d.Params.AckPoint, SendAhead: d.Params.SendAhead, Progress: d.Progress,
 	}
 }
 

@@ -40,6 +40,7 @@ type sender struct {
 	who    string // whose limit it is, for messages
 
 	at     int64
+	ahead  int64 // prefetched up to here
 	total  int64 // -1 until the end is known
 	cut    bool
 	told   bool // Sent was called
@@ -89,6 +90,10 @@ func (s *sender) checkSize() error {
 		return fault.New("send", fault.Invalid, "start %d is outside the source of %d bytes", s.plan.Start, s.total)
 	case s.plan.Start > 0 && !s.src.Rewindable():
 		return fault.New("send", fault.Unsupported, "this source cannot be resumed")
+	case s.plan.OverQuota == Fail && s.plan.Quota >= 0 && s.total > s.plan.Quota:
+		// Whatever the sink would cut: inside a message this end decides alone.
+		s.limit, s.who = s.plan.Quota, "this end's quota"
+		return s.overQuota(s.total)
 	case s.limit < 0 || s.total < 0 || s.total <= s.limit:
 		return nil
 	case s.policy == Fail:
@@ -139,6 +144,7 @@ func (s *sender) sendBlocks(ctx context.Context, rewound bool) error {
 			return fault.New("send", fault.Internal, "the stream wants byte %d, %d..%d can be sent", b.Offset, s.plan.Start, s.at)
 		}
 		s.at = b.Offset
+		s.prefetch(int64(len(b.Data)))
 		n, err := s.fill(b)
 		if err != nil || n == 0 {
 			b.Release()
@@ -156,6 +162,19 @@ func (s *sender) sendBlocks(ctx context.Context, rewound bool) error {
 		s.report.report(s.progress())
 	}
 	return nil
+}
+
+// prefetch keeps SendAhead blocks behind the present one on their way from disk.
+func (s *sender) prefetch(block int64) {
+	p, ok := s.src.(Prefetcher)
+	if !ok || s.plan.SendAhead == 0 {
+		return
+	}
+	from, to := max(s.ahead, s.at+block), s.at+block*int64(1+s.plan.SendAhead)
+	if to-from >= block {
+		p.Prefetch(from, to-from)
+		s.ahead = to
+	}
 }
 
 // fill reads the block's bytes and learns the end. It never returns a byte past

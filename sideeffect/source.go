@@ -28,3 +28,9 @@ type Source interface {
 type Interrupter interface {
 	Interrupt()
 }
+
+// A Prefetcher is a source on a disk: it can have bytes read into memory before
+// they are asked for. It does not wait, and nothing depends on it.
+type Prefetcher interface {
+	Prefetch(off, n int64)
+}

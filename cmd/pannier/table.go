@@ -50,10 +50,10 @@ func transferTable(w io.Writer, results []bench.TransferResult) error {
 // callTable shows each case, and its processor time as a multiple of the first
 // one's.
 func callTable(w io.Writer, results []bench.CallResult) error {
-	header := []string{"case", "p50 us", "p99 us", "CPU us/call", "round trips", "cpu/" + results[0].Case}
+	header := []string{"case", "p50 us", "p99 us", "CPU us/call", "round trips", "with slow start", "cpu/" + results[0].Case}
 	rows := make([][]string, len(results))
 	for i, r := range results {
-		rows[i] = []string{r.Case, whole(r.P50), whole(r.P99), whole(r.CPU), number(r.RoundTrips), ratio(r.CPU, results[0].CPU)}
+		rows[i] = []string{r.Case, whole(r.P50), whole(r.P99), whole(r.CPU), number(r.RoundTrips), number(r.OverTCP), ratio(r.CPU, results[0].CPU)}
 	}
 	return writeTable(w, header, rows)
 }

@@ -117,6 +117,9 @@ func TestFailedFlushIsFinal(t *testing.T) {
 	if n, err := c.Write([]byte("x")); n != 0 || err == nil {
 		t.Errorf("write after a failed one: %d, %v", n, err)
 	}
+	if n, err := c.raw.Write([]byte("alert")); n != 0 || err == nil {
+		t.Errorf("record after a failed one: %d, %v", n, err)
+	}
 	_ = c.Close()
 	_ = s.Close()
 }

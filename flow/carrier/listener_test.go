@@ -129,7 +129,9 @@ func TestStrangersAreClosed(t *testing.T) {
 func TestCloseBreaksOffHandshakes(t *testing.T) {
 	id := newIdentity(t)
 	for _, address := range []string{"tcp://127.0.0.1:0", "tls://127.0.0.1:0", "unix://" + t.TempDir() + "/s"} {
-		l, err := Listen(address, optionsFor(address, id))
+		o := optionsFor(address, id)
+		o.HandshakeTimeout = time.Hour
+		l, err := Listen(address, o)
 		if err != nil {
 			t.Fatal(err)
 		}

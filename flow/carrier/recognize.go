@@ -11,14 +11,14 @@ import (
 // HTTP/1 request can be mistaken for it.
 const http2Preface = "PRI * HTTP/2.0"
 
-// recognize reads as many bytes as tell lanes from HTTP/2, and not one more
-// once they are neither: what does not belong here is closed at its first byte.
+// recognize reads what tells lanes from HTTP/2, never beyond a preface, and
+// stops at bytes that are neither: what does not belong here does not get to wait.
 // It returns what it read, to be read again.
 func recognize(r io.Reader) (protocol string, read []byte, err error) {
 	candidates := map[string]string{ProtocolLane: string(wire.Preface[:]), ProtocolHTTP2: http2Preface}
 	buf := make([]byte, 0, max(len(wire.Preface), len(http2Preface)))
 	for {
-		need := 0
+		need := cap(buf)
 		for name, preface := range candidates {
 			switch {
 			case !agrees(preface, buf):
@@ -26,14 +26,11 @@ func recognize(r io.Reader) (protocol string, read []byte, err error) {
 			case len(buf) == len(preface):
 				return name, buf, nil
 			default:
-				need = len(preface) - len(buf)
+				need = min(need, len(preface)-len(buf))
 			}
 		}
-		switch len(candidates) {
-		case 0:
+		if len(candidates) == 0 {
 			return "", buf, fault.New("recognize", fault.Protocol, "neither a lane nor HTTP/2: it begins with %q", buf)
-		case 2:
-			need = 1 // the first byte decides between the two
 		}
 		n, err := io.ReadAtLeast(r, buf[len(buf):len(buf)+need], 1)
 		if err != nil {

@@ -25,7 +25,7 @@ type cubic struct {
 	reno     float64       // what Reno would have by now
 }
 
-func newCubic() cubic { return cubic{cwnd: firstWindow, ssthresh: math.Inf(1)} }
+func newCubic(first int) cubic { return cubic{cwnd: float64(first), ssthresh: math.Inf(1)} }
 
 func (c *cubic) size() int { return int(c.cwnd) }
 

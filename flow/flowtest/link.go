@@ -30,7 +30,11 @@ type LinkConfig struct {
 	Seed       uint64        // of the losses; the n-th connection loses the same segments in every run
 	SendBuffer int           // bytes a connection takes before Write waits; default 4 MiB
 	RecvBuffer int           // bytes a connection holds for a reader; default 6 MiB
-	Single     bool          // Single() is true and one connection can be open at a time
+	// FirstWindow is how many bytes a connection may have in flight before the
+	// first acknowledgement; default ten segments (RFC 6928). Large values take
+	// TCP's slow start out of what is measured.
+	FirstWindow int
+	Single      bool // Single() is true and one connection can be open at a time
 }
 
 // Direction tells the two directions of a link.
@@ -90,6 +94,9 @@ func NewLink(cfg LinkConfig) *Link {
 	}
 	if cfg.RecvBuffer <= 0 {
 		cfg.RecvBuffer = 6 << 20
+	}
+	if cfg.FirstWindow <= 0 {
+		cfg.FirstWindow = firstWindow
 	}
 	cfg.Loss = min(max(cfg.Loss, 0), maxLoss)
 	l := &Link{cfg: cfg, start: time.Now(), live: make(map[*pair]bool), cutAfter: [2]int64{-1, -1}}

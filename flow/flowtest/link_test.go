@@ -311,6 +311,19 @@ func TestStallTellsNobody(t *testing.T) {
 	})
 }
 
+func TestStallOfPerfectLink(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := openLink(t, LinkConfig{})
+		a, b := connect(t, l)
+		l.Stall()
+		_, _ = a.Write([]byte("x"))
+		_ = b.SetReadDeadline(time.Now().Add(time.Hour))
+		if n, err := b.Read(make([]byte, 9)); n != 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("read %d, %v on a stalled link", n, err)
+		}
+	})
+}
+
 func TestStalledCloseIsNotSeen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := openLink(t, LinkConfig{RTT: 10 * time.Millisecond})

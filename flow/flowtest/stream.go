@@ -65,7 +65,7 @@ type piece struct {
 
 func newStream(p *pair, d Direction) *stream {
 	cfg := p.link.cfg
-	s := &stream{pair: p, dir: d, early: make(map[int64]*burst), window: newCubic(),
+	s := &stream{pair: p, dir: d, early: make(map[int64]*burst), window: newCubic(cfg.FirstWindow),
 		limit: int64(cfg.RecvBuffer), told: int64(cfg.RecvBuffer),
 		random: rand.New(rand.NewPCG(cfg.Seed, uint64(2*p.index)+uint64(d)))}
 	s.untilBad = s.drawLoss()

@@ -22,6 +22,8 @@ type Options struct {
 	Dir string
 	// Roads to take; nil = all.
 	Roads []sideeffect.Road
+	// Brief leaves out the products of what decides the outcome together.
+	Brief bool
 	// NoLarge leaves out the sizes of 1 MiB and more.
 	NoLarge bool
 	// Full runs the full product of what decides the outcome, instead of all
@@ -33,7 +35,7 @@ type Options struct {
 
 // Run plays the matrix on pairs that connect makes, one for each road: all
 // pairs of values in cases that succeed, all pairs in cases that fail for one
-// reason, and large contents.
+// reason, products of what decides the outcome together, and large contents.
 func Run(t *testing.T, connect Connect, o Options) {
 	if o.Calls == nil {
 		o.Calls = new(atomic.Int64)
@@ -53,8 +55,10 @@ func Run(t *testing.T, connect Connect, o Options) {
 			}
 			m.pairs(t, road, 0)
 			m.pairs(t, road, 1)
-			for _, columns := range decisive() {
-				m.slice(t, road, columns)
+			if !o.Brief {
+				for _, columns := range decisive() {
+					m.slice(t, road, columns)
+				}
 			}
 			if !o.NoLarge && road != sideeffect.RoadInline {
 				m.large(t, road)

@@ -32,7 +32,7 @@ const (
 // decide the outcome together. The other columns take turns.
 func decisive() [][]int {
 	return [][]int{
-		{colDirection, colSourceQuota, colSinkQuota, colSourceOver, colSinkOver},
+		{colDirection, colSource, colSourceQuota, colSinkQuota, colSourceOver, colSinkOver},
 		{colDirection, colSink, colMode, colBefore, colSinkOffset},
 		{colDirection, colSource, colSourceOffset, colSize},
 	}
@@ -48,12 +48,15 @@ func (m *matrix) slice(t *testing.T, road sideeffect.Road, columns []int) {
 		delete(free, c)
 	}
 	for n := 0; ; n++ {
-		turn := n * 7
+		turn := n
 		for col := range sizes {
 			if free[col] {
 				row[col] = turn % sizes[col]
 				turn = turn/sizes[col] + n
 			}
+		}
+		if free[colSize] { // large enough for quotas to differ, on either side of MaxInline
+			row[colSize] = 4 + n%(sizes[colSize]-4)
 		}
 		if c := caseOf(road, row); m.possible(c) {
 			m.check(t, c)

@@ -79,6 +79,7 @@ type Link struct {
 	RTT  time.Duration // round trip, at most 10 s
 	Rate int64         // bits per second, all connections together; 0: unlimited
 	Loss float64       // probability that a segment is lost, at most 0.5
+	Open bool          // no slow start: what counts is the protocol, not TCP's first window of 14,600 bytes
 }
 
 // Emulated reports whether anything lies between the ends.

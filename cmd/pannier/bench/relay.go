@@ -16,6 +16,9 @@ import (
 // bytes, so that the link's queue is the queue and not the loopback's.
 const relaySocket = 256 << 10
 
+// openWindow is the first window of a link without slow start, in bytes.
+const openWindow = 1 << 20
+
 // relaySeed makes the losses of a link the same in every run.
 const relaySeed = 1
 
@@ -44,9 +47,11 @@ func startRelay(link Link, addr string) (*relay, string, error) {
 	if err != nil {
 		return nil, "", fault.Wrap("emulate link", "", err)
 	}
-	r := &relay{listener: l, target: target, link: flowtest.NewLink(flowtest.LinkConfig{
-		RTT: link.RTT, Rate: link.Rate, Loss: link.Loss, Seed: relaySeed,
-	})}
+	emulated := flowtest.LinkConfig{RTT: link.RTT, Rate: link.Rate, Loss: link.Loss, Seed: relaySeed}
+	if link.Open {
+		emulated.FirstWindow = openWindow
+	}
+	r := &relay{listener: l, target: target, link: flowtest.NewLink(emulated)}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	r.conns.Go(func() { r.accept(l, r.enter) })
 	r.conns.Go(func() { r.accept(r.link, r.leave) })

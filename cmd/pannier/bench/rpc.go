@@ -16,7 +16,8 @@ type CallResult struct {
 	Case       string  `json:"case"`
 	P50        float64 `json:"p50_us"`
 	CPU        float64 `json:"cpu_us_per_call"` // user and system, both ends
-	RoundTrips float64 `json:"round_trips"`     // of the first call of a connection that is up, over 40 ms
+	RoundTrips float64 `json:"round_trips"`     // of the first call of a connection that is up, over 40 ms of delay
+	OverTCP    float64 `json:"round_trips_tcp"` // the same with TCP's slow start, whose first window is 14,600 bytes
 	P99        float64 `json:"p99_us"`
 	UserCPU    float64 `json:"user_us_per_call"` // both ends
 	Calls      int     `json:"calls"`            // in one run
@@ -27,11 +28,13 @@ type CallResult struct {
 type callSample struct {
 	measured
 	firstCall float64 // microseconds over callRTT
+	slowStart float64 // the same with slow start
 }
 
 func (s callSample) p50() float64        { return s.Latency.P50 }
 func (s callSample) p99() float64        { return s.Latency.P99 }
 func (s callSample) roundTrips() float64 { return s.firstCall / float64(callRTT/time.Microsecond) }
+func (s callSample) overTCP() float64    { return s.slowStart / float64(callRTT/time.Microsecond) }
 func (s callSample) cpu() float64        { return s.perCall(s.client.CPU() + s.server.CPU()) }
 func (s callSample) userCPU() float64    { return s.perCall(s.client.User + s.server.User) }
 func (s callSample) perCall(seconds float64) float64 {
@@ -67,14 +70,15 @@ func RPC(ctx context.Context, cfg Config) (_ []CallResult, err error) {
 			results = append(results, CallResult{
 				Case: c.Name(), P50: medianOf(s, callSample.p50), P99: medianOf(s, callSample.p99),
 				CPU: medianOf(s, callSample.cpu), UserCPU: medianOf(s, callSample.userCPU),
-				RoundTrips: medianOf(s, callSample.roundTrips), Calls: cfg.Calls, Runs: len(s),
+				RoundTrips: medianOf(s, callSample.roundTrips), OverTCP: medianOf(s, callSample.overTCP), Calls: cfg.Calls, Runs: len(s),
 			})
 		}
 	}
 	return results, err
 }
 
-// callOnce times many calls on the loopback, then the first one over callRTT.
+// callOnce times many calls on the loopback, then the first one over callRTT
+// without and with TCP's slow start.
 func callOnce(ctx context.Context, cfg Config, w *workspace, c Case) (s callSample, err error) {
 	job := cfg.job(BenchRPC, w.dir)
 	job.Case = c.Name()
@@ -87,13 +91,18 @@ func callOnce(ctx context.Context, cfg Config, w *workspace, c Case) (s callSamp
 	if err != nil {
 		return s, err
 	}
-	first, err := withPair(ctx, cfg, job, Link{RTT: callRTT}, func(ends *pair) (measured, error) {
-		return ends.measure(order{Verb: verbCalls, Count: 1})
-	})
-	if err != nil {
-		return s, err
+	for _, first := range []struct {
+		link Link
+		into *float64
+	}{{Link{RTT: callRTT, Open: true}, &s.firstCall}, {Link{RTT: callRTT}, &s.slowStart}} {
+		m, err := withPair(ctx, cfg, job, first.link, func(ends *pair) (measured, error) {
+			return ends.measure(order{Verb: verbCalls, Count: 1})
+		})
+		if err != nil {
+			return s, err
+		}
+		*first.into = m.Latency.P50
 	}
-	s.firstCall = first.Latency.P50
 	return s, nil
 }
 

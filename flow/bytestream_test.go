@@ -1,0 +1,280 @@
+package flow
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/net/nettest"
+
+	"github.com/pannier/pannier/flow/flowtest"
+	"github.com/pannier/pannier/flow/wire"
+	"github.com/pannier/pannier/spec/fault"
+)
+
+// bytePair makes both ends of a byte stream.
+func bytePair(t testing.TB, near, far *Session, class wire.Class) (a, b *ByteStream) {
+	t.Helper()
+	made := make(chan *ByteStream, 1)
+	go func() {
+		in, err := far.AcceptStream(t.Context())
+		if err != nil {
+			made <- nil
+			return
+		}
+		b, _ := in.AcceptBytes([]byte("pong"))
+		made <- b
+	}()
+	a, err := near.OpenBytes(t.Context(), Open{Kind: "x", Meta: []byte("ping"), Class: class})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b = <-made
+	if string(a.Meta()) != "pong" || string(b.Meta()) != "ping" {
+		t.Errorf("meta %q and %q", a.Meta(), b.Meta())
+	}
+	return a, b
+}
+
+// polite closes as a user has to who wants the peer to see an end: Close alone
+// is an abort.
+type polite struct{ *ByteStream }
+
+func (p polite) Close() error {
+	p.SetWriteDeadline(time.Now()) // CloseWrite waits for a Write there may be
+	p.CloseWrite()
+	return p.ByteStream.Close()
+}
+
+// TestNetConn holds a byte stream against what net.Conn promises.
+func TestNetConn(t *testing.T) {
+	near, far, _, _ := pair(t, Config{}, true)
+	nettest.TestConn(t, func() (net.Conn, net.Conn, func(), error) {
+		a, b := bytePair(t, near, far, wire.ClassRelay)
+		return polite{a}, polite{b}, func() { a.Close(); b.Close() }, nil
+	})
+}
+
+func TestByteStreamDeadlines(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far, _, stop := emulated(t, flowtest.LinkConfig{RTT: time.Millisecond}, Config{})
+		defer stop()
+		a, b := bytePair(t, near, far, wire.ClassRelay)
+		defer b.Close()
+		defer a.Close()
+		began := time.Now()
+		a.SetReadDeadline(began.Add(time.Second))
+		if _, err := a.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) || time.Since(began) != time.Second {
+			t.Errorf("%v after %v", err, time.Since(began))
+		}
+		a.SetWriteDeadline(time.Now().Add(time.Second))
+		if n, err := a.Write(make([]byte, MiB)); !errors.Is(err, os.ErrDeadlineExceeded) || n != 256*KiB {
+			t.Errorf("%d bytes, %v; the window is 256 KiB", n, err)
+		}
+		a.SetDeadline(time.Time{})
+		b.Write([]byte("x"))
+		if n, err := a.Read(make([]byte, 10)); n != 1 || err != nil {
+			t.Errorf("%d bytes after the deadline was lifted, %v", n, err)
+		}
+		go func() { time.Sleep(time.Second); a.SetDeadline(time.Now()) }()
+		if _, err := a.Write([]byte("x")); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("a deadline set during Write: %v", err)
+		}
+	})
+}
+
+// TestCloseEndsWaits: a Write that waits for its turn on a lane that is stuck
+// ends with its deadline and with Close.
+func TestCloseEndsWaits(t *testing.T) {
+	for name, end := range map[string]func(b *ByteStream){
+		"close":    func(b *ByteStream) { b.Close() },
+		"deadline": func(b *ByteStream) { b.SetWriteDeadline(time.Now()) },
+		"session":  func(b *ByteStream) { b.Session().finish(fault.New("x", fault.Canceled, "enough"), false) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				near, far, _, stop := emulated(t, flowtest.LinkConfig{}, Config{})
+				defer stop()
+				a, b := bytePair(t, near, far, wire.ClassRelay)
+				defer b.Close()
+				l, err := near.turns.acquire(t.Context(), wire.ClassRelay)
+				if err != nil {
+					t.Fatal(err)
+				}
+				told := make(chan error, 1)
+				go func() { _, err := a.Write([]byte("x")); told <- err }()
+				settle()
+				end(a)
+				settle()
+				select {
+				case err := <-told:
+					if err == nil {
+						t.Error("Write says it has written")
+					}
+				default:
+					t.Error("Write still waits")
+				}
+				near.turns.release(l)
+				if n := len(near.turns.queue[wire.ClassRelay]); n != 0 {
+					t.Errorf("%d still wait for a turn", n)
+				}
+				a.Close()
+			})
+		})
+	}
+}
+
+// TestHalfClose: each direction ends on its own, whichever is first.
+func TestHalfClose(t *testing.T) {
+	for _, nearFirst := range []bool{true, false} {
+		for _, class := range []wire.Class{wire.ClassRelay, wire.ClassInteractive} {
+			synctest.Test(t, func(t *testing.T) {
+				near, far, _, stop := emulated(t, flowtest.LinkConfig{RTT: time.Millisecond}, Config{})
+				defer stop()
+				a, b := bytePair(t, near, far, class)
+				first, second := a, b
+				if !nearFirst {
+					first, second = b, a
+				}
+				first.Write([]byte("one"))
+				first.CloseWrite()
+				first.CloseWrite()
+				if _, err := first.Write([]byte("x")); !errors.Is(err, net.ErrClosed) {
+					t.Errorf("a write after CloseWrite: %v", err)
+				}
+				if got, err := io.ReadAll(second); string(got) != "one" || err != nil {
+					t.Errorf("%q, %v", got, err)
+				}
+				time.Sleep(time.Minute)
+				want := content(2 * MiB)
+				go func() { second.Write(want); second.CloseWrite(); second.Close() }()
+				if got, err := io.ReadAll(first); !bytes.Equal(got, want) || err != nil {
+					t.Errorf("%d bytes the other way, %v", len(got), err)
+				}
+				first.Close()
+				settle()
+				for _, s := range []*Session{near, far} {
+					if st := s.Stats(); st.Streams != 0 || st.Granted != 0 {
+						t.Errorf("%d streams, %d bytes granted", st.Streams, st.Granted)
+					}
+				}
+			})
+		}
+	}
+}
+
+// TestCloseWithUnreadData: the peer is told, and what was granted comes back.
+func TestCloseWithUnreadData(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far, _, stop := emulated(t, flowtest.LinkConfig{RTT: time.Millisecond}, Config{})
+		defer stop()
+		a, b := bytePair(t, near, far, wire.ClassRelay)
+		a.Write(content(100_000))
+		settle()
+		b.Close()
+		settle()
+		if _, err := a.Read(make([]byte, 1)); !errors.Is(err, fault.Canceled) {
+			t.Errorf("the writer reads %v", err)
+		}
+		if _, err := a.Write([]byte("x")); !errors.Is(err, fault.Canceled) {
+			t.Errorf("the writer writes %v", err)
+		}
+		if _, err := b.Read(make([]byte, 1)); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("the closed end reads %v", err)
+		}
+		for _, s := range []*Session{near, far} {
+			if st := s.Stats(); st.Streams != 0 || st.Granted != 0 {
+				t.Errorf("%d streams, %d bytes granted", st.Streams, st.Granted)
+			}
+		}
+	})
+}
+
+// TestBytesBeforeAnAbort: what arrived before the peer closed can be read, but
+// no end is pretended.
+func TestBytesBeforeAnAbort(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far, _, stop := emulated(t, flowtest.LinkConfig{RTT: time.Millisecond}, Config{})
+		defer stop()
+		a, b := bytePair(t, near, far, wire.ClassRelay)
+		want := content(100_000)
+		a.Write(want)
+		a.Close()
+		settle()
+		if got, err := io.ReadAll(b); !bytes.Equal(got, want) || !errors.Is(err, fault.Canceled) {
+			t.Errorf("%d bytes, then %v", len(got), err)
+		}
+	})
+}
+
+// TestBytesEndWithTheirConnections: no byte stream survives a cut.
+func TestBytesEndWithTheirConnections(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far, l, stop := emulated(t, flowtest.LinkConfig{RTT: time.Millisecond}, Config{})
+		defer stop()
+		a, b := bytePair(t, near, far, wire.ClassRelay)
+		var wg sync.WaitGroup
+		for _, s := range []*ByteStream{a, b} {
+			wg.Go(func() {
+				if _, err := s.Read(make([]byte, 1)); !errors.Is(err, fault.Lost) {
+					t.Error(err)
+				}
+			})
+		}
+		settle()
+		l.Cut()
+		wg.Wait()
+	})
+}
+
+// TestAcceptThatCannotBeSent: the opener is told when the answer cannot be made.
+func TestAcceptThatCannotBeSent(t *testing.T) {
+	for _, blocks := range []bool{true, false} {
+		for _, send := range []bool{true, false} {
+			synctest.Test(t, func(t *testing.T) {
+				near, far, _, stop := emulated(t, flowtest.LinkConfig{}, Config{})
+				defer stop()
+				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+				defer cancel()
+				go func() {
+					in, err := far.AcceptStream(ctx)
+					if err != nil {
+						return
+					}
+					big := make([]byte, wire.MaxMeta+1)
+					if blocks {
+						_, err = in.AcceptBlocks(AcceptBlocks{Start: -1, Meta: big})
+					} else {
+						_, err = in.AcceptBytes(big)
+					}
+					if !errors.Is(err, fault.Invalid) {
+						t.Error(err)
+					}
+				}()
+				var err error
+				if blocks {
+					_, err = near.OpenBlocks(ctx, Open{Kind: "x", Send: send, Start: 1 << 40})
+				} else {
+					_, err = near.OpenBytes(ctx, Open{Kind: "x"})
+				}
+				var e *fault.Error
+				if !errors.As(err, &e) || e.Kind != fault.Invalid || e.Side != fault.Peer {
+					t.Errorf("the opener was told %v", err)
+				}
+				settle()
+				for _, s := range []*Session{near, far} {
+					if st := s.Stats(); st.Streams != 0 || st.Granted != 0 {
+						t.Errorf("blocks %v: %d streams, %d bytes granted", blocks, st.Streams, st.Granted)
+					}
+				}
+			})
+		}
+	}
+}

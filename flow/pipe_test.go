@@ -1,0 +1,125 @@
+package flow
+
+import (
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/pannier/pannier/flow/wire"
+)
+
+// drive runs a pipe over a link of a fixed rate and round trip, whose sender
+// always has something to send, and returns the window it ends with.
+func drive(p *pipe, rate float64, rtt time.Duration, d time.Duration) uint64 {
+	now := time.Unix(1, 0)
+	for end := now.Add(d); now.Before(end); {
+		for p.room() {
+			p.written += 16 * KiB
+		}
+		step := max(rtt, minEpoch)
+		now = now.Add(step)
+		p.ack(p.acked+min(p.written-p.acked, uint64(rate*step.Seconds())), rtt, now)
+	}
+	return p.window
+}
+
+func TestPipeFindsTheProductOfRateAndDelay(t *testing.T) {
+	for _, tc := range []struct {
+		rate     float64
+		rtt      time.Duration
+		min, max uint64
+	}{
+		{1e9, 50 * time.Microsecond, 256 * KiB, 256 * KiB}, // a neighbour: never grows
+		{40e6, 100 * time.Millisecond, 4e6, 32e6},
+		{125e6, 50 * time.Millisecond, 6e6, 50e6},
+		{1e6, 200 * time.Millisecond, 200e3, 8e6},
+	} {
+		cfg := Config{PipeWindow: 256 * KiB, MaxPipeWindow: 64 * MiB, Lanes: 1}
+		p := newPipe(&cfg, wire.Bulk, tc.rtt)
+		if w := drive(&p, tc.rate, tc.rtt, time.Minute); w < tc.min || w > tc.max {
+			t.Errorf("%.0f MB/s, %v: window %d, want %d to %d", tc.rate/1e6, tc.rtt, w, tc.min, tc.max)
+		}
+	}
+}
+
+// TestPipeProperties: whatever is acknowledged when, acked never passes written
+// or goes back, and the window stays within its bounds.
+func TestPipeProperties(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		cfg := Config{PipeWindow: 16 * KiB, MaxPipeWindow: 1 << 20, Lanes: 1}
+		rtt := time.Duration(rapid.IntRange(1, 1e9).Draw(t, "rtt"))
+		p := newPipe(&cfg, wire.Control, rtt)
+		now := time.Unix(1, 0)
+		for range rapid.IntRange(1, 60).Draw(t, "steps") {
+			p.room()
+			p.written += uint64(rapid.IntRange(0, 1<<20).Draw(t, "written"))
+			now = now.Add(time.Duration(rapid.IntRange(0, 1e9).Draw(t, "pause")))
+			before := p.acked
+			total := rapid.Uint64Range(0, p.written+10).Draw(t, "ack")
+			if ok := p.ack(total, rtt, now); ok != (total <= p.written) {
+				t.Fatalf("ack of %d of %d: %v", total, p.written, ok)
+			}
+			if p.acked < before || p.acked > p.written || p.window < 8*KiB || p.window > 1<<20 {
+				t.Fatalf("acked %d before, %d now, written %d, window %d", before, p.acked, p.written, p.window)
+			}
+		}
+	})
+}
+
+func TestTuner(t *testing.T) {
+	now := time.Unix(1, 0)
+	tune := tuner{since: now}
+	rtt := 100 * time.Millisecond
+	if _, epoch := tune.measure(MiB, rtt, now.Add(rtt-1)); epoch {
+		t.Error("measured before a round trip was over")
+	}
+	want, epoch := tune.measure(MiB, rtt, now.Add(rtt))
+	if !epoch || want != 2*MiB {
+		t.Errorf("1 MiB in a round trip wants %d", want)
+	}
+	if want, _ = tune.measure(2*MiB, rtt, now.Add(3*rtt)); want != MiB {
+		t.Errorf("1 MiB in two round trips wants %d", want)
+	}
+}
+
+func TestPool(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		p := NewPool(MiB)
+		var held []*buffer
+		used := 0
+		for range rapid.IntRange(1, 100).Draw(t, "steps") {
+			n := rapid.IntRange(0, MiB).Draw(t, "n")
+			switch rapid.IntRange(0, 3).Draw(t, "do") {
+			case 0:
+				b := p.get(n)
+				if len(b.payload(n)) != n || len(b.mem) < headroom+n+slack {
+					t.Fatalf("%d bytes for %d", len(b.mem), n)
+				}
+				for _, h := range held {
+					if h == b {
+						t.Fatal("a buffer was given out twice")
+					}
+				}
+				held = append(held, b)
+			case 1:
+				if len(held) > 0 {
+					p.put(held[0])
+					held = held[1:]
+				}
+			case 2:
+				if p.reserve(n, false) {
+					used += n
+				} else if used+n <= MiB {
+					t.Fatalf("%d refused with %d used", n, used)
+				}
+			case 3:
+				p.release(used)
+				used = 0
+			}
+			if p.Used() != used || used > MiB || p.idle > maxIdle {
+				t.Fatalf("used %d, want %d; idle %d", p.Used(), used, p.idle)
+			}
+		}
+	})
+}

@@ -1,0 +1,173 @@
+package rpc
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+
+	"github.com/pannier/pannier/flow"
+	"github.com/pannier/pannier/flow/carrier"
+	"github.com/pannier/pannier/spec/fault"
+)
+
+// Listen opens an address: "tls://host:port", "tcp://host:port",
+// "unix:///path" or "pipe:". Nothing is accepted before Serve. The result is
+// the address with the port that was chosen, as Dial takes it.
+func (s *Server) Listen(address string) (string, error) {
+	a, err := carrier.ParseAddress(address)
+	if err != nil {
+		return "", err
+	}
+	if a.Scheme == carrier.TCP && (len(s.cfg.Pins) > 0 || s.cfg.AuthorizeKey != nil) {
+		return "", fault.New("listen", fault.Invalid, "tcp proves no keys, so Pins and AuthorizeKey would not hold on %s: use tls, or a server without them", address)
+	}
+	l, err := carrier.Listen(address, s.options())
+	if err != nil {
+		return "", fault.Wrap("listen", address, err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopping {
+		l.Close()
+		return "", errStopped()
+	}
+	s.listeners = append(s.listeners, l)
+	if s.serving {
+		s.serve(l)
+	}
+	return l.Address().String(), nil
+}
+
+func errStopped() error { return fault.New("serve", fault.Draining, "the server is stopped") }
+
+func (s *Server) options() carrier.Options {
+	o := carrier.Options{
+		Identity: s.cfg.Identity, Pins: s.cfg.Pins, AuthorizeKey: s.cfg.AuthorizeKey, Pipe: s.cfg.Pipe,
+		ClientCAs: s.cfg.ClientCAs, GRPCCertificates: s.cfg.HTTP2Certificates, Mode: s.cfg.UnixMode, Logger: s.cfg.Flow.Logger,
+	}
+	switch {
+	case s.cfg.AnonymousHTTP2 && s.cfg.ClientCAs != nil:
+		o.GRPCClientAuth = tls.VerifyClientCertIfGiven
+	case s.cfg.AnonymousHTTP2:
+	case s.cfg.ClientCAs != nil:
+		o.GRPCClientAuth = tls.RequireAndVerifyClientCert
+	default:
+		o.GRPCClientAuth = tls.RequireAnyClientCert
+	}
+	return o
+}
+
+// Serve accepts on all listened addresses until Stop, GracefulStop or Shutdown,
+// then returns nil; or until a listener fails, whose error it returns.
+func (s *Server) Serve() error {
+	s.mu.Lock()
+	if s.stopping {
+		s.mu.Unlock()
+		return errStopped()
+	}
+	if !s.serving {
+		s.serving = true
+		for _, l := range s.listeners {
+			s.serve(l)
+		}
+	}
+	s.mu.Unlock()
+	s.begin()
+	<-s.ended
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.failed
+}
+
+// ListenAndServe is Listen on every address, then Serve.
+func (s *Server) ListenAndServe(addresses ...string) error {
+	for _, a := range addresses {
+		if _, err := s.Listen(a); err != nil {
+			return err
+		}
+	}
+	return s.Serve()
+}
+
+// ServeConn takes one connection of the caller's making, whose other end is
+// that of DialOver: a FIFO pair, a command's stdin and stdout. It returns when
+// the handshake is over.
+func (s *Server) ServeConn(conn net.Conn) {
+	s.begin()
+	s.acceptor.Handle(conn)
+}
+
+// serve accepts on one listener. s.mu is held.
+func (s *Server) serve(l *carrier.Listener) {
+	s.wg.Go(func() {
+		if err := l.Serve(s.acceptor.Handle, s.takeHTTP2); err != nil {
+			s.mu.Lock()
+			if s.failed == nil {
+				s.failed = err
+			}
+			s.mu.Unlock()
+			s.over.Do(func() { close(s.ended) })
+		}
+	})
+}
+
+// takeHTTP2 gives a connection of an ordinary gRPC client to gRPC.
+func (s *Server) takeHTTP2(conn net.Conn) {
+	if !s.admits(conn) {
+		conn.Close()
+		return
+	}
+	s.conns.push(conn)
+}
+
+// admits holds ordinary gRPC clients over tls to the same keys as sessions,
+// unless the configuration says otherwise.
+func (s *Server) admits(conn net.Conn) bool {
+	c, ok := conn.(carrier.Conn)
+	if _, tls := conn.(interface{ ConnectionState() tls.ConnectionState }); !ok || !tls || s.cfg.AnonymousHTTP2 || s.cfg.ClientCAs != nil {
+		return true
+	}
+	key := c.PeerKey()
+	return key != "" && (s.cfg.Pins.Has(key) || s.cfg.AuthorizeKey != nil && s.cfg.AuthorizeKey(key) == nil)
+}
+
+// begin starts what every connection needs, once.
+func (s *Server) begin() {
+	s.begun.Do(func() {
+		s.wg.Go(func() { _ = s.Server.Serve(s.conns) })
+		s.wg.Go(s.acceptSessions)
+		s.wg.Go(s.acceptRPC)
+	})
+}
+
+func (s *Server) acceptSessions() {
+	for {
+		session, err := s.acceptor.Accept(context.Background())
+		if err != nil {
+			return
+		}
+		s.wg.Go(func() { refuseStreams(session) })
+	}
+}
+
+// refuseStreams answers the streams that a client opens: effects are started
+// by the server.
+func refuseStreams(session *flow.Session) {
+	for {
+		in, err := session.AcceptStream(context.Background())
+		if err != nil {
+			return
+		}
+		in.Refuse(fault.New("accept stream", fault.Unsupported, "this server opens the streams of side effects itself"))
+	}
+}
+
+func (s *Server) acceptRPC() {
+	for {
+		conn, session, err := s.acceptor.AcceptRPC(context.Background())
+		if err != nil {
+			return
+		}
+		s.conns.push(sessionConn{Conn: conn, session: session})
+	}
+}

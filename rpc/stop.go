@@ -1,0 +1,84 @@
+package rpc
+
+import (
+	"context"
+	"errors"
+
+	"github.com/pannier/pannier/spec/fault"
+)
+
+// Stop ends everything at once: calls, sessions, connections. It waits for
+// their goroutines.
+func (s *Server) Stop() {
+	s.halt()
+	_ = s.acceptor.Close()
+	s.Server.Stop()
+	s.conns.Close()
+	s.wg.Wait()
+}
+
+// GracefulStop is Shutdown without a limit.
+func (s *Server) GracefulStop() { _ = s.Shutdown(context.Background()) }
+
+// Shutdown takes nothing new, waits for the calls and side effects that run,
+// and stops. If ctx ends first they are cut off, and the error says so.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.halt()
+	drained := make(chan struct{})
+	go func() {
+		defer close(drained)
+		s.Server.GracefulStop()
+	}()
+	var err error
+	select {
+	case <-s.idle:
+		err = s.acceptor.Drain(ctx) // ends Carry, for which GracefulStop waits
+	case <-ctx.Done():
+	}
+	select {
+	case <-drained:
+	case <-ctx.Done():
+		err = errors.Join(err, cause("shut down", ctx))
+	}
+	s.Stop()
+	<-drained
+	return fault.Wrap("shut down", "", err)
+}
+
+// halt closes the listeners and takes no new calls with side effects.
+func (s *Server) halt() {
+	s.mu.Lock()
+	listeners := s.listeners
+	s.listeners = nil
+	if !s.stopping {
+		s.stopping = true
+		if s.asking == 0 {
+			close(s.idle)
+		}
+	}
+	s.mu.Unlock()
+	for _, l := range listeners {
+		_ = l.Close()
+	}
+	s.over.Do(func() { close(s.ended) })
+}
+
+// enter and leave count the calls that need their sessions.
+func (s *Server) enter() {
+	s.mu.Lock()
+	s.asking++
+	s.mu.Unlock()
+}
+
+func (s *Server) leave() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.asking--
+	if s.stopping && s.asking == 0 {
+		select {
+		case <-s.idle:
+		default:
+			close(s.idle)
+		}
+	}
+}
