@@ -46,8 +46,8 @@ type ByteStream struct {
 	sent, granted int64
 	finSent       bool
 
-	// read <= arrived <= limit
-	read, arrived, limit int64
+	// booked <= read <= arrived <= limit; the session's budget holds limit - booked
+	booked, read, arrived, limit int64
 	segments             []segment
 	finCame              bool
 }
@@ -260,6 +260,7 @@ func (b *ByteStream) consumed(n int64) {
 	var frame []byte
 	if !b.closed {
 		b.s.adjust(-n)
+		b.booked += n
 		if due := b.read + b.window - b.limit; due >= b.window/4 && !b.finCame {
 			b.s.adjust(due)
 			b.limit += due
@@ -449,7 +450,7 @@ func (b *ByteStream) end(err error) {
 		b.err = io.EOF
 		b.finCame = true
 	}
-	b.s.adjust(b.read - b.limit)
+	b.s.adjust(b.booked - b.limit)
 	b.s.late.add(b.limit - b.arrived)
 	if errors.Is(err, net.ErrClosed) { // here; what came before the peer's end may still be read
 		for _, seg := range b.segments {

@@ -266,7 +266,7 @@ func TestSlowWriters(t *testing.T) {
 // TestSlowLink: one block takes longer than a peer may be silent.
 func TestSlowLink(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		near, far, _, stop := emulated(t, flowtest.LinkConfig{RTT: 100 * time.Millisecond, Rate: 256_000}, Config{})
+		near, far, _, stop := emulated(t, flowtest.LinkConfig{RTT: 100 * time.Millisecond, Rate: 256_000, Queue: 32 * KiB}, Config{})
 		defer stop()
 		time.Sleep(7 * time.Second) // so that a PING is queued behind a block
 		want := content(700_000)

@@ -72,7 +72,7 @@ func (l *lane) start() {
 	go func() { defer l.s.wg.Done(); l.run() }()
 }
 
-// fail closes the lane with a cause, which its reader will report.
+// fail closes the lane with a cause, which lose will report.
 func (l *lane) fail(err error) {
 	l.cause.CompareAndSwap(nil, &err)
 	l.close()
@@ -208,9 +208,6 @@ func (e ears) Read(p []byte) (int, error) {
 // run reads frames until the connection ends, then tells the session.
 func (l *lane) run() {
 	err := l.readFrames()
-	if c := l.cause.Load(); c != nil {
-		err = *c
-	}
 	if l.timer != nil {
 		l.timer.Stop()
 	}

@@ -252,6 +252,9 @@ func (s *Session) attachBulk(conn net.Conn, epoch uint32) bool {
 // counts; the error's Session and Kind say whether the session can go on.
 func (s *Session) lose(l *lane, err error) {
 	defer l.close() // after finish, which may have something to tell the peer on it
+	if c := l.cause.Load(); c != nil {
+		err = *c // fail closed it, whatever the reader or a writer noticed of that
+	}
 	s.mu.Lock()
 	if s.state != up || s.epoch != l.epoch {
 		s.mu.Unlock()

@@ -90,9 +90,10 @@ func simulate(t *testing.T, seed uint64) {
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	w := &world{t: t, seed: seed, rnd: r, near: near, far: far, link: l, ctx: ctx, ends: map[string]*outcomes{}}
-	w.wg.Go(func() { w.serve(near, r.Uint64()) })
-	serveSeed := r.Uint64()
-	w.wg.Go(func() { w.serve(far, serveSeed) })
+	for _, s := range []*Session{near, far} {
+		serveSeed := r.Uint64()
+		w.wg.Go(func() { w.serve(s, serveSeed) })
+	}
 	for i := range 2 + r.IntN(8) {
 		w.start(i)
 	}

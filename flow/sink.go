@@ -292,9 +292,11 @@ func (s *Session) adjust(n int64) {
 	s.cfg.Pool.reserve(int(n), true)
 }
 
-// affords asks whether the budgets have room for n more bytes. Session.mu is held.
+// affords asks whether the budgets have room for n more bytes. A quarter of the
+// session's is kept for streams to come, whose first block is granted in any
+// case. Session.mu is held.
 func (s *Session) affords(n int64) bool {
-	if s.granted+int(n) > s.cfg.SessionBudget || !s.cfg.Pool.reserve(int(n), false) {
+	if s.granted+int(n) > s.cfg.SessionBudget/4*3 || !s.cfg.Pool.reserve(int(n), false) {
 		return false
 	}
 	s.cfg.Pool.release(int(n))

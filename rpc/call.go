@@ -68,9 +68,11 @@ func (c *call) openSources() error {
 		if e.d.Direction != sideeffect.ClientToServer || isPipe(e.d.Kind) {
 			continue
 		}
-		src, err := e.d.OpenSource()
+		src, err := openSource(e.d)
 		if err != nil {
-			return fault.Wrap("open side effect", e.d.Local.String(), err)
+			err = fault.Wrap("open side effect", e.d.Local.String(), err)
+			e.state, e.ended = done, ended{err: err}
+			return err
 		}
 		e.source = src
 	}

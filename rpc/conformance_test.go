@@ -147,3 +147,17 @@ func TestConformance(t *testing.T) {
 		t.Run(name, func(t *testing.T) { rpctest.Run(t, connector(name, flow.Config{}), o) })
 	}
 }
+
+// onMatrixCarriers runs a trap or a fault on every carrier.
+func onMatrixCarriers(t *testing.T, f func(*testing.T, rpctest.Connect)) {
+	for _, name := range matrixCarriers {
+		t.Run(name, func(t *testing.T) { f(t, connector(name, flow.Config{})) })
+	}
+}
+
+func TestTrapOffset(t *testing.T)       { onMatrixCarriers(t, rpctest.TrapOffset) }
+func TestTrapQuota(t *testing.T)        { onMatrixCarriers(t, rpctest.TrapQuota) }
+func TestTrapEarlySuccess(t *testing.T) { onMatrixCarriers(t, rpctest.TrapEarlySuccess) }
+func TestTrapTruncation(t *testing.T)   { onMatrixCarriers(t, rpctest.TrapTruncation) }
+func TestTrapPoison(t *testing.T)       { onMatrixCarriers(t, rpctest.TrapPoison) }
+func TestTrapRefused(t *testing.T)      { onMatrixCarriers(t, rpctest.TrapRefused) }

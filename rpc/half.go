@@ -35,6 +35,21 @@ func (e ended) fill(d *sideeffect.Descriptor) {
 	d.Result = r
 }
 
+// openSource opens what d sends. More than its own quota is refused here, before
+// the other end opens, and perhaps empties, its sink.
+func openSource(d *sideeffect.Descriptor) (sideeffect.Source, error) {
+	src, err := d.OpenSource()
+	if err != nil {
+		return nil, err
+	}
+	if n := src.Size(); d.OverQuota == sideeffect.Fail && d.Quota >= 0 && n > d.Quota {
+		src.Close()
+		return nil, fault.New("open source", fault.QuotaExceeded,
+			"it has %d bytes, Quota is %d: raise Quota, use NoQuota, or set OverQuota to Cut", n, d.Quota)
+	}
+	return src, nil
+}
+
 // settle derives the statuses from err. sent says that this half had done all
 // it had to before the other one failed.
 func (e *ended) settle(sent bool) {

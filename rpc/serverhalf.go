@@ -22,7 +22,7 @@ func (e *Effect) open(d *sideeffect.Descriptor, inline bool) (job, error) {
 		}
 		return e.openSink(d)
 	}
-	src, err := d.OpenSource()
+	src, err := openSource(d)
 	if err != nil {
 		return job{}, err
 	}

@@ -60,10 +60,10 @@ func Expect(c Case, http2 bool) Expectation {
 	if c.Sink == ToSmall && moved > 0 {
 		x.Reasons = append(x.Reasons, Reason{fault.NoSpace, SinkEnd})
 	}
-	if len(open) == 0 && c.writesInPlace() {
+	x.Early = c.early(n, http2)
+	if len(open) == 0 && c.writesInPlace() && !c.knownOver(n) {
 		x.Left = Torn
 	}
-	x.Early = c.early(n, http2, x.Road, over)
 	return x
 }
 
@@ -152,9 +152,8 @@ func (c Case) quota(n int64, road sideeffect.Road) (int64, []Reason) {
 	if road == sideeffect.RoadInline && c.clientSends() {
 		told = SinkEnd
 	}
-	sized := c.Source != FromStream
 	switch {
-	case over(mine) && c.SourceOver == sideeffect.Fail && (sized || !over(theirs) || mine <= theirs):
+	case c.knownOver(n), over(mine) && c.SourceOver == sideeffect.Fail && (!over(theirs) || mine <= theirs):
 		return n, []Reason{{fault.QuotaExceeded, SourceEnd}}
 	case over(theirs) && c.SinkOver == sideeffect.Fail && (!over(mine) || theirs <= mine):
 		return n, []Reason{{fault.QuotaExceeded, told}}
@@ -166,6 +165,12 @@ func (c Case) quota(n int64, road sideeffect.Road) (int64, []Reason) {
 		return theirs, nil
 	}
 	return n, nil
+}
+
+// knownOver: the source refuses on its own, before a sink is opened.
+func (c Case) knownOver(n int64) bool {
+	mine := c.SourceQuota.of(n)
+	return c.Source != FromStream && c.SourceOver == sideeffect.Fail && mine >= 0 && n > mine
 }
 
 // writesInPlace: what was there is not kept aside until the end.
@@ -180,15 +185,14 @@ func (c Case) writesInPlace() bool {
 }
 
 // early: the client refuses what it can know to fail.
-func (c Case) early(n int64, http2 bool, road sideeffect.Road, over []Reason) bool {
+func (c Case) early(n int64, http2 bool) bool {
 	if c.Road == sideeffect.RoadSession && http2 {
 		return true
 	}
 	if !c.clientSends() {
 		return false
 	}
-	inside := road == sideeffect.RoadInline && len(over) > 0 && over[0].End == SourceEnd
-	return len(c.sourceRefusals()) > 0 || c.Road == sideeffect.RoadInline && !c.fits(n) || inside
+	return len(c.sourceRefusals()) > 0 || c.Road == sideeffect.RoadInline && !c.fits(n) || c.knownOver(n)
 }
 
 // State is what a sink holds.

@@ -56,9 +56,7 @@ func Run(t *testing.T, connect Connect, o Options) {
 			m.pairs(t, road, 0)
 			m.pairs(t, road, 1)
 			if !o.Brief {
-				for _, columns := range decisive() {
-					m.slice(t, road, columns)
-				}
+				m.decisive(t, road)
 			}
 			if !o.NoLarge && road != sideeffect.RoadInline {
 				m.large(t, road)
