@@ -35,12 +35,17 @@ type service struct {
 	storepb.UnimplementedStoreServer
 	mu       sync.Mutex
 	handlers map[string]handler
+	running  sync.WaitGroup // handlers
 }
 
 // Call implements storepb.StoreServer.
 func (s *service) Call(ctx context.Context, i *storepb.Item) (*storepb.Receipt, error) {
 	s.mu.Lock()
 	h := s.handlers[i.GetName()]
+	if h != nil {
+		s.running.Add(1)
+		defer s.running.Done()
+	}
 	s.mu.Unlock()
 	if h == nil {
 		return nil, fault.New("find handler", fault.Internal, "no case is called %q", i.GetName())

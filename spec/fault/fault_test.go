@@ -1,0 +1,82 @@
+package fault
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+func TestKindOf(t *testing.T) {
+	for _, tc := range []struct {
+		err  error
+		want Kind
+	}{
+		{New("op", Corrupt, "x"), Corrupt},
+		{fmt.Errorf("wrapped: %w", New("op", Stale, "x")), Stale},
+		{Refused, Refused},
+		{context.Canceled, Canceled},
+		{context.DeadlineExceeded, Deadline},
+		{&fs.PathError{Op: "open", Path: "x", Err: syscall.ENOENT}, NotFound},
+		{os.ErrExist, Exists},
+		{syscall.EACCES, Permission},
+		{syscall.ENOSPC, NoSpace},
+		{syscall.EDQUOT, NoSpace},
+		{syscall.EIO, IO},
+		{errors.New("?"), Internal},
+	} {
+		if got := KindOf(tc.err); got != tc.want {
+			t.Errorf("KindOf(%v) = %v, want %v", tc.err, got, tc.want)
+		}
+	}
+}
+
+// TestEveryKindHasAName: the numbers are the protocol's, without a gap.
+func TestEveryKindHasAName(t *testing.T) {
+	seen := map[string]bool{}
+	for i, k := range Kinds() {
+		if int(k) != i+1 || !k.Known() || seen[k.String()] {
+			t.Errorf("kind %d is number %d, known %v, called %q", i+1, k, k.Known(), k)
+		}
+		seen[k.String()] = true
+	}
+	if len(Kinds()) != len(kindNames) || Kind(999).Known() || Kind(999).String() != "kind 999" {
+		t.Error("an unknown kind has a name, or a known one is not listed")
+	}
+}
+
+func TestWrap(t *testing.T) {
+	inner := FromPeer("store", QuotaExceeded, "too much")
+	err := Wrap("put", "movie.mov", inner)
+	var e *Error
+	if !errors.As(err, &e) || e.Kind != QuotaExceeded || e.Side != Peer || e.Subject != "movie.mov" {
+		t.Errorf("wrapped to %#v", e)
+	}
+	if !errors.Is(err, QuotaExceeded) || errors.Is(err, Corrupt) {
+		t.Error("errors.Is does not see the kind")
+	}
+	if Wrap("put", "", nil) != nil {
+		t.Error("nil became an error")
+	}
+	if again := Wrap("put", "movie.mov", err); again != err {
+		t.Errorf("wrapped twice: %v", again)
+	}
+	want := `put "movie.mov": peer reports: quota exceeded: store: peer reports: quota exceeded: too much`
+	if err.Error() != want {
+		t.Errorf("text is %q, want %q", err, want)
+	}
+}
+
+func TestTextIsBounded(t *testing.T) {
+	long := errors.New(strings.Repeat("ä", MaxText))
+	if s := Text(long); len(s) > MaxText || !strings.HasSuffix(s, "...") || strings.ContainsRune(s, '�') {
+		t.Errorf("%d bytes: %q", len(s), s)
+	}
+	if s := Text(errors.New("a\xffb")); s != "a?b" {
+		t.Errorf("%q", s)
+	}
+}
