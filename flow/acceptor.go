@@ -132,6 +132,8 @@ func (a *Acceptor) newSession(conn net.Conn, h *wire.Hello, lift func()) error {
 	a.byID[s.id] = s
 	a.wg.Add(1)
 	a.mu.Unlock()
+	s.wg.Add(1) // before anybody can wait: this one stays until the session is over
+	go s.keepalive()
 	go func() { defer a.wg.Done(); <-s.Done(); s.wg.Wait() }()
 	if err := a.answer(conn, a.ack(s, 1)); err != nil {
 		s.finish(err, false)
@@ -144,8 +146,6 @@ func (a *Acceptor) newSession(conn net.Conn, h *wire.Hello, lift func()) error {
 		conn.Close()
 		return nil
 	}
-	s.wg.Add(1)
-	go s.keepalive()
 	s.log("session made", "address", peer.Address)
 	select {
 	case a.sessions <- s:

@@ -48,8 +48,8 @@ type ByteStream struct {
 
 	// booked <= read <= arrived <= limit; the session's budget holds limit - booked
 	booked, read, arrived, limit int64
-	segments             []segment
-	finCame              bool
+	segments                     []segment
+	finCame                      bool
 }
 
 type segment struct {

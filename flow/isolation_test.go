@@ -263,18 +263,27 @@ func TestSlowWriters(t *testing.T) {
 	}
 }
 
-// TestSlowLink: one block takes longer than a peer may be silent.
-func TestSlowLink(t *testing.T) {
+// TestSlowBlockIsAcknowledgedInParts: whoever sends a block that takes longer
+// than a peer may be silent hears from the receiver meanwhile.
+func TestSlowBlockIsAcknowledgedInParts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		near, far, _, stop := emulated(t, flowtest.LinkConfig{RTT: 100 * time.Millisecond, Rate: 256_000, Queue: 32 * KiB}, Config{})
-		defer stop()
-		time.Sleep(7 * time.Second) // so that a PING is queued behind a block
-		want := content(700_000)
-		if got, err := carry(t, near, far, want, Open{}); err != nil || !bytes.Equal(got, want) {
-			t.Errorf("%d bytes, %v", len(got), err)
+		d := newDuel(t, true, Config{ResumeTimeout: -1})
+		defer d.end()
+		d.prepare(sink)
+		d.mute()
+		f := block(d.id, 0, content(testBlock))
+		for i := 0; i < 32; i++ {
+			d.send(f[i*KiB : (i+1)*KiB])
+			time.Sleep(time.Second)
 		}
-		if e := near.Stats().Epoch; e != 1 {
-			t.Errorf("the connection was given up %d times", e-1)
+		if n := len(d.got(wire.TypePipeAck)); n < 10 {
+			t.Errorf("%d PIPEACKs in 32 s of one block", n)
+		}
+		d.send(f[32*KiB:])
+		settle()
+		acks := d.got(wire.TypePipeAck)
+		if n, err := wire.ParseU64(acks[len(acks)-1].body); n != uint64(len(f)) || err != nil {
+			t.Errorf("%d bytes are acknowledged of %d", n, len(f))
 		}
 	})
 }

@@ -62,6 +62,7 @@ func (w *world) outcome(name string) *outcomes {
 // content equal byte for byte, one end each, success at the source only if the
 // sink delivered everything; nothing hangs, nothing is left.
 func TestSimulation(t *testing.T) {
+	t.Parallel()
 	for i := range *simSeeds {
 		seed := *simFirst + uint64(i)
 		ok := t.Run(fmt.Sprint(seed), func(t *testing.T) {

@@ -13,8 +13,8 @@ import (
 )
 
 // AuthInfo is what peer.FromContext tells about a connection that belongs to a
-// session, at both ends. Connections of ordinary gRPC clients have
-// credentials.TLSInfo, or no AuthInfo where nothing was proved.
+// session, at both ends. Connections without a session have
+// credentials.TLSInfo, or an AuthInfo that tells only how private they are.
 type AuthInfo struct {
 	// TLSInfo has the security level of the connection, and its TLS state
 	// where the carrier is TLS. Unix sockets and pipes count as private, as

@@ -157,7 +157,10 @@ func newUnpacker(c cargo) (*unpacker, error) {
 	return &unpacker{load: c}, nil
 }
 
-func (u *unpacker) Recv(context.Context) (b sideeffect.Block, err error) {
+func (u *unpacker) Recv(ctx context.Context) (b sideeffect.Block, err error) {
+	if ctx.Err() != nil { // as a stream would say: nothing is stored for a call that is over
+		return sideeffect.Block{}, cause("read inline", ctx)
+	}
 	err = io.EOF
 	u.once.Do(func() {
 		if len(u.load.data) > 0 {

@@ -161,3 +161,23 @@ func TestTrapEarlySuccess(t *testing.T) { onMatrixCarriers(t, rpctest.TrapEarlyS
 func TestTrapTruncation(t *testing.T)   { onMatrixCarriers(t, rpctest.TrapTruncation) }
 func TestTrapPoison(t *testing.T)       { onMatrixCarriers(t, rpctest.TrapPoison) }
 func TestTrapRefused(t *testing.T)      { onMatrixCarriers(t, rpctest.TrapRefused) }
+
+func TestFaultSource(t *testing.T)  { onMatrixCarriers(t, rpctest.FaultSource) }
+func TestFaultDisk(t *testing.T)    { onMatrixCarriers(t, rpctest.FaultDisk) }
+func TestFaultFull(t *testing.T)    { onMatrixCarriers(t, rpctest.FaultFull) }
+func TestFaultPaths(t *testing.T)   { onMatrixCarriers(t, rpctest.FaultPaths) }
+func TestFaultGivenUp(t *testing.T) { onMatrixCarriers(t, rpctest.FaultGivenUp) }
+func TestFaultUnasked(t *testing.T) { onMatrixCarriers(t, rpctest.FaultUnasked) }
+func TestFaultDrained(t *testing.T) { onMatrixCarriers(t, rpctest.FaultDrained) }
+func TestFaultCrowd(t *testing.T)   { onMatrixCarriers(t, rpctest.FaultCrowd) }
+
+// TestFaultKilled needs a session that ends with its connections.
+func TestFaultKilled(t *testing.T) {
+	cfg := flow.Config{ResumeTimeout: -1, Window: 128 << 10, MaxWindow: 512 << 10}
+	rpctest.FaultKilled(t, connector("tcp", cfg))
+}
+
+// TestFaultCut needs one that goes on.
+func TestFaultCut(t *testing.T) {
+	rpctest.FaultCut(t, connector("tcp", flow.Config{MaxWindow: 512 << 10}))
+}

@@ -136,11 +136,17 @@ func (e *Effect) init(ctx context.Context, d *sideeffect.Descriptor, inline bool
 	d.Result = sideeffect.Result{}
 	stop := context.AfterFunc(ctx, func() { e.cancel(cause("open side effect", ctx)) })
 	began := time.Now()
-	job, err := e.open(d, inline)
+	var j job
+	err := ctx.Err()
+	if err != nil { // AfterFunc would come too late for contents that are here already
+		err = cause("open side effect", ctx)
+	} else {
+		j, err = e.open(d, inline)
+	}
 	stop()
 	e.call.mu.Lock()
 	defer e.call.mu.Unlock()
-	e.d, e.job = d, job
+	e.d, e.job = d, j
 	if err != nil {
 		err = fault.Wrap("open side effect", d.Local.String(), err)
 		e.ended = ended{err: err, local: sideeffect.Failure, began: began}

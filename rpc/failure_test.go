@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 
 	"google.golang.org/grpc"
@@ -280,6 +281,47 @@ func TestNoFile(t *testing.T) {
 			t.Fatalf("left %v", entries(t, dir))
 		}
 		p.works(ctx)
+	})
+}
+
+// lateWriter fails when everything has been written.
+type lateWriter struct{ bytes.Buffer }
+
+func (*lateWriter) Flush() error { return syscall.ENOSPC }
+
+// TestLateFailure: a sink that fails after the last byte fails both ends; the
+// source never sees a success before the verdict.
+func TestLateFailure(t *testing.T) {
+	onRoads(t, func(t *testing.T, p *pair, ctx context.Context, n int) {
+		for _, await := range []sideeffect.Await{sideeffect.AwaitLocal, sideeffect.AwaitRemote} {
+			theirs := up(sideeffect.Writer(&lateWriter{}))
+			p.store.call = run(func() *sideeffect.Descriptor { return theirs }, await)
+			d := up(sideeffect.Memory(content(n)))
+			_, err := p.stub.Call(ctx, &storepb.Item{}, rpc.With(d))
+			wantKind(t, err, fault.NoSpace)
+			wantKind(t, theirs.Err, fault.NoSpace)
+			if d.RemoteStatus != sideeffect.Failure || d.BytesTransferred != 0 || theirs.LocalStatus != sideeffect.Failure {
+				t.Fatalf("results %+v and %+v", d.Result, theirs.Result)
+			}
+			theirs = down(sideeffect.Memory(content(n)))
+			p.store.call = func(ctx context.Context, i *storepb.Item) (*storepb.Receipt, error) {
+				if l := rpc.SideEffects(ctx)[0].Limit(); l != int64(n+1) {
+					t.Errorf("limit %d", l)
+				}
+				_, err := run(func() *sideeffect.Descriptor { return theirs }, await)(ctx, i)
+				if await == sideeffect.AwaitRemote {
+					wantKind(t, err, fault.NoSpace)
+				}
+				return &storepb.Receipt{}, nil
+			}
+			d = down(sideeffect.Writer(&lateWriter{}))
+			d.Quota = int64(n + 1)
+			_, err = p.stub.Call(ctx, &storepb.Item{}, rpc.With(d))
+			wantKind(t, err, fault.NoSpace)
+			if theirs.RemoteStatus == sideeffect.Success {
+				t.Fatalf("the source believes %+v", theirs.Result)
+			}
+		}
 	})
 }
 

@@ -110,6 +110,9 @@ func finish(bs *flow.BlockStream, v sideeffect.Verdict) error {
 // storeInline is the sink's half of content that came in a message, at either end.
 func storeInline(ctx context.Context, d *sideeffect.Descriptor, load cargo) ended {
 	e := ended{road: sideeffect.RoadInline, began: time.Now(), wire: int64(len(load.data))}
+	if ctx.Err() != nil {
+		return e.failed(cause("store", ctx))
+	}
 	copied := *d
 	var err error
 	if copied.Hash, err = commonHash(d.Hash, load.source.hash); err != nil {
@@ -192,9 +195,7 @@ func offered(ctx context.Context, d *sideeffect.Descriptor, version sideeffect.V
 // has: equal version, and equal root over the bytes before the offset, read
 // again. If not, the transfer starts from zero; it is never spliced.
 func holds(ctx context.Context, src sideeffect.Source, p sideeffect.ResumePoint, a sideeffect.Algorithm) (*sideeffect.Hasher, bool, error) {
-	v := src.Version()
-	if p.Offset <= 0 || !src.Rewindable() || v.IsZero() || p.Version != v || p.Hash != a ||
-		src.Size() >= 0 && p.Offset > src.Size() {
+	if p.Offset <= 0 || src.Version().IsZero() || p.Hash != a {
 		return nil, false, nil
 	}
 	return sideeffect.VerifyPrefix(ctx, src, p, a)

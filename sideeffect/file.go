@@ -2,6 +2,7 @@ package sideeffect
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -49,7 +50,7 @@ func (f fileIdentity) OpenSource(spec SourceSpec) (Source, error) {
 	// O_NONBLOCK: opening a FIFO must not wait for its other end.
 	file, err := f.root.OpenFile(p.String(), os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
-		return nil, fault.Wrap(op, f.name, err)
+		return nil, f.refused(op, err)
 	}
 	s, err := newFileSource(file, f.name, spec.Offset)
 	if err != nil {
@@ -71,7 +72,7 @@ func (f fileIdentity) OpenSink(spec SinkSpec) (Sink, error) {
 	}
 	dir, err := f.layer.Dir(f.root, p.Dir())
 	if err != nil {
-		return nil, fault.Wrap(op, f.name, err)
+		return nil, f.refused(op, err)
 	}
 	var s Sink
 	if spec.Mode == Replace || spec.Mode == CreateNew {
@@ -81,9 +82,22 @@ func (f fileIdentity) OpenSink(spec SinkSpec) (Sink, error) {
 	}
 	if err != nil {
 		dir.Close()
-		return nil, fault.Wrap(op, f.name, err)
+		return nil, f.refused(op, err)
 	}
 	return s, nil
+}
+
+// refused is err with a kind for what the system says only about names: a
+// root's own refusal, which has no number, and links that go round.
+func (f fileIdentity) refused(op string, err error) error {
+	var pe *fs.PathError
+	if errors.As(err, &pe) && fault.KindOf(err) == fault.Internal {
+		return &fault.Error{Op: op, Kind: fault.Permission, Subject: f.name, Err: err} // it leads out of the root
+	}
+	if errors.Is(err, unix.ELOOP) {
+		return &fault.Error{Op: op, Kind: fault.Invalid, Subject: f.name, Err: err}
+	}
+	return fault.Wrap(op, f.name, err)
 }
 
 func (f fileIdentity) ResumePoint(ctx context.Context, spec SinkSpec) ResumePoint {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"os"
+	"time"
 
 	"github.com/zeebo/xxh3"
 	"golang.org/x/sys/unix"
@@ -11,18 +12,45 @@ import (
 	"github.com/pannier/pannier/spec/fault"
 )
 
+// How long a resume point waits for the run before, which may have been given
+// up only now and still be writing down how far it came.
+const (
+	lockPatience = 10 * time.Second
+	lockPause    = 5 * time.Millisecond
+)
+
+// awaitLock locks f until it is closed, waiting for another holder to finish.
+func awaitLock(ctx context.Context, f LayerFile) error {
+	ctx, cancel := context.WithTimeout(ctx, lockPatience)
+	defer cancel()
+	for {
+		err := f.Lock()
+		if fault.KindOf(err) != fault.Overloaded {
+			return err
+		}
+		select {
+		case <-time.After(lockPause):
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
 // loadPoint is the resume point of base, with the partial file checked
 // against it.
 func loadPoint(ctx context.Context, dir Dir, base string, check ResumeCheck) (ResumePoint, error) {
-	s, err := readState(dir, base)
-	if err != nil {
-		return ResumePoint{}, err
-	}
 	f, err := openRegular(dir, partialName(base), os.O_RDONLY)
 	if err != nil {
 		return ResumePoint{}, err
 	}
 	defer f.Close()
+	if err := awaitLock(ctx, f); err != nil {
+		return ResumePoint{}, err
+	}
+	s, err := readState(dir, base)
+	if err != nil {
+		return ResumePoint{}, err
+	}
 	if err := s.checkLast(f); err != nil {
 		return ResumePoint{}, err
 	}

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -323,5 +324,32 @@ func TestResumeChecksLast(t *testing.T) {
 			t.Errorf("damaged %d: resumed from %d", tc.damaged, r.stored.ResumedFrom)
 		}
 		wantFiles(t, dir, "dst", b, "src", b)
+	}
+}
+
+// A second run that comes while the first is still writing down how far it
+// came waits for it, instead of starting from zero.
+func TestResumePointWaitsForTheRunBefore(t *testing.T) {
+	t.Parallel()
+	root, dir := newRoot(t)
+	_, e := broken(t, root, dir, content(20*testBlock), 7*testBlock, None)
+	f, err := os.OpenFile(filepath.Join(dir, partialName("dst")), os.O_RDWR, 0)
+	noError(t, err)
+	noError(t, unix.Flock(int(f.Fd()), unix.LOCK_EX))
+	found := make(chan ResumePoint)
+	go func() { found <- e.ResumePoint(context.Background()) }()
+	select {
+	case p := <-found:
+		t.Fatalf("%d bytes were offered while another run had the file", p.Offset)
+	case <-time.After(10 * lockPause):
+	}
+	noError(t, f.Close())
+	if p := <-found; p.Offset != 7*testBlock {
+		t.Fatalf("resume point %d", p.Offset)
+	}
+	gaveUp, cancel := context.WithCancel(context.Background())
+	cancel()
+	if p := e.ResumePoint(gaveUp); p.Offset != 0 && p.Offset != 7*testBlock {
+		t.Fatalf("resume point %d", p.Offset)
 	}
 }

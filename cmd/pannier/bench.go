@@ -24,7 +24,7 @@ every figure is the median over the rounds.`,
 		Args: noArgs,
 		RunE: showHelp,
 	}
-	cmd.AddCommand(a.transferCommand(), a.rpcCommand(), a.mixedCommand(), endCommand())
+	cmd.AddCommand(a.transferCommand(), a.rpcCommand(), a.mixedCommand(), a.resumeCommand(), endCommand())
 	return cmd
 }
 
@@ -36,8 +36,13 @@ type benchFlags struct {
 
 // register adds the flags every benchmark has.
 func (f *benchFlags) register(cmd *cobra.Command, name string) {
+	cmd.Flags().StringSliceVar(&f.Cases, "cases", nil, "only these, in this order: "+strings.Join(bench.Names(bench.Cases(name)), ","))
+	f.registerCommon(cmd)
+}
+
+// registerCommon adds the flags of benchmarks without a choice of cases.
+func (f *benchFlags) registerCommon(cmd *cobra.Command) {
 	flags := cmd.Flags()
-	flags.StringSliceVar(&f.Cases, "cases", nil, "only these, in this order: "+strings.Join(bench.Names(bench.Cases(name)), ","))
 	flags.IntVar(&f.Runs, "runs", 3, "rounds, of which the median counts")
 	flags.BoolVar(&f.json, "json", false, "one JSON object per case, one per line")
 	flags.StringVar(&f.Dir, "dir", "", "where the files go (default: a tmpfs, else the temporary directory)")
@@ -107,6 +112,21 @@ func (a *app) mixedCommand() *cobra.Command {
 	f.registerSize(cmd, "bytes of the file that is moved again and again")
 	f.registerLink(cmd)
 	cmd.Flags().IntVar(&f.Calls, "calls", 5000, "calls timed, alone and beside each")
+	return cmd
+}
+
+func (a *app) resumeCommand() *cobra.Command {
+	var f benchFlags
+	cmd := &cobra.Command{
+		Use:   "resume",
+		Short: "Give a transfer up at nine tenths and continue it",
+		Args:  noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return runBench(a, cmd, &f, bench.Resume, resumeTable)
+		},
+	}
+	f.registerCommon(cmd)
+	f.registerSize(cmd, "bytes of the file")
 	return cmd
 }
 

@@ -78,3 +78,12 @@ func ratio(v, by float64) string {
 	}
 	return number(v / by)
 }
+
+func resumeTable(w io.Writer, results []bench.ResumeResult) error {
+	header := []string{"case", "gave up at %", "resumed at %", "moved again %", "moved twice MiB"}
+	rows := make([][]string, len(results))
+	for i, r := range results {
+		rows[i] = []string{r.Case, number(r.GaveUp), number(r.From), number(r.Moved), number(r.Twice)}
+	}
+	return writeTable(w, header, rows)
+}

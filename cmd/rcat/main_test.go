@@ -44,7 +44,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"serve": serveScript, "stop": stopScript, "cutoff": cutoffScript, "grow": growScript, "code": codeScript, "readkey": readKeyScript,
+			"serve": serveScript, "endserve": endServeScript, "cutoff": cutoffScript, "grow": growScript, "code": codeScript, "readkey": readKeyScript,
 		},
 	})
 }
@@ -122,9 +122,9 @@ func serveScript(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// stopScript is "stop": it ends the server, which has to end well, and writes
+// endServeScript is "endserve": it ends the server, which has to end well, and writes
 // what it said to serve.log.
-func stopScript(ts *testscript.TestScript, neg bool, args []string) {
+func endServeScript(ts *testscript.TestScript, neg bool, args []string) {
 	s := ts.Value(servingKey{}).(*serving)
 	s.stop()
 	code := <-s.over
@@ -167,8 +167,7 @@ func cutoffScript(ts *testscript.TestScript, neg bool, args []string) {
 		defer root.Close()
 		d.Local = sideeffect.File(root, name)
 		d.Progress = func(sideeffect.Progress) { cancel() }
-		err = l.conclude(l.get(ctx, path, 0, d))
-		if err == nil {
+		if err := l.conclude(l.get(ctx, path, 0, d)); err == nil {
 			ts.Fatalf("it was not cut off")
 		}
 		return
@@ -176,13 +175,18 @@ func cutoffScript(ts *testscript.TestScript, neg bool, args []string) {
 	open, err := os.Open(file)
 	ts.Check(err)
 	defer open.Close()
-	d.Local = halting{sideeffect.FD(open), func() {
-		awaitFile(ts.Fatalf, filepath.Join(ts.MkAbs("root"), "."+path+".pannier-r*"), 256<<10)
-		cancel()
+	d.Local = halting{sideeffect.FD(open), func() error {
+		defer cancel()
+		return awaitBytes(filepath.Join(ts.MkAbs("root"), "."+path+".pannier-r*"), 256<<10)
 	}}
-	if err := l.conclude(l.put(ctx, path, nil, d)); err == nil {
-		ts.Fatalf("it was not cut off")
+	if err := l.conclude(l.put(ctx, path, nil, d)); ctx.Err() == nil {
+		ts.Fatalf("it was not cut off: %v", err)
 	}
+	// The server's half ends a moment later, and only then is its file free.
+	served := ts.Value(servingKey{}).(*serving)
+	ts.Check(await("server's half", func() bool {
+		return strings.Contains(served.messages.String(), "Rcat/Put")
+	}))
 }
 
 // codeScript is "code N PROGRAM [ARG...]": exec of a program that has to end with N.

@@ -104,17 +104,17 @@ func TestCutOffPutLeavesOldFile(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	large := sideeffect.Memory(content(4 << 20))
-	here := &sideeffect.Descriptor{Quota: sideeffect.NoQuota, Local: halting{large, func() {
-		awaitFile(t.Fatalf, filepath.Join(root, ".x.pannier-t*"), 1)
-		cancel()
+	here := &sideeffect.Descriptor{Quota: sideeffect.NoQuota, Local: halting{sideeffect.Memory(content(4 << 20)), func() error {
+		defer cancel()
+		return awaitBytes(filepath.Join(root, ".x.pannier-t*"), 1)
 	}}}
 	if err := c.put(ctx, "x", nil, here); exitCode(ctx, err) != exitInterrupted {
 		t.Fatal(err)
 	}
-	c.close()                                                                // waits for nothing of the server's
-	awaitGone(t.Fatalf, filepath.Join(root, ".x.pannier-*"))                 // its half ends on its own
-	if b, err := os.ReadFile(filepath.Join(root, "x")); string(b) != "old" { // and has not touched the file
+	if err := awaitGone(filepath.Join(root, ".x.pannier-*")); err != nil { // the server's half ends on its own
+		t.Error(err)
+	}
+	if b, err := os.ReadFile(filepath.Join(root, "x")); string(b) != "old" {
 		t.Error(string(b), err)
 	}
 }

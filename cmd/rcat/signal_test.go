@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -53,7 +54,9 @@ func TestSignals(t *testing.T) {
 		if _, err := output.Write(content(1 << 20)); err != nil {
 			t.Fatal(err)
 		}
-		awaitFile(t.Fatalf, filepath.Join(root, ".x.pannier-t*"), 256<<10)
+		if err := awaitBytes(filepath.Join(root, ".x.pannier-t*"), 256<<10); err != nil {
+			t.Fatal(err)
+		}
 		if err := client.Process.Signal(s); err != nil {
 			t.Fatal(err)
 		}
@@ -62,8 +65,9 @@ func TestSignals(t *testing.T) {
 		if code := client.ProcessState.ExitCode(); code != exitInterrupted {
 			t.Errorf("%v: %v\n%s", s, err, &messages)
 		}
-		awaitGone(t.Fatalf, filepath.Join(root, "*"))
-		awaitGone(t.Fatalf, filepath.Join(root, ".*"))
+		if err := errors.Join(awaitGone(filepath.Join(root, "*")), awaitGone(filepath.Join(root, ".*"))); err != nil {
+			t.Error(err)
+		}
 	}
 
 	if err := server.Process.Signal(syscall.SIGTERM); err != nil {
