@@ -22,6 +22,11 @@ func (h *handover) push(c net.Conn) {
 	case <-h.closed:
 		c.Close()
 	}
+	select {
+	case <-h.closed: // there may have been room all the same, and nobody accepts it any more
+		h.Close()
+	default:
+	}
 }
 
 // Accept implements net.Listener.

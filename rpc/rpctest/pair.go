@@ -34,8 +34,13 @@ type handler func(context.Context) error
 type service struct {
 	storepb.UnimplementedStoreServer
 	mu       sync.Mutex
-	handlers map[string]handler
-	running  sync.WaitGroup // handlers
+	handlers map[string]*running
+}
+
+// running is a call that may be under way at the server.
+type running struct {
+	handler
+	over sync.WaitGroup
 }
 
 // Call implements storepb.StoreServer.
@@ -43,14 +48,14 @@ func (s *service) Call(ctx context.Context, i *storepb.Item) (*storepb.Receipt, 
 	s.mu.Lock()
 	h := s.handlers[i.GetName()]
 	if h != nil {
-		s.running.Add(1)
-		defer s.running.Done()
+		h.over.Add(1)
+		defer h.over.Done()
 	}
 	s.mu.Unlock()
 	if h == nil {
 		return nil, fault.New("find handler", fault.Internal, "no case is called %q", i.GetName())
 	}
-	if err := h(ctx); err != nil {
+	if err := h.handler(ctx); err != nil {
 		return nil, err
 	}
 	return &storepb.Receipt{Name: i.GetName()}, nil
@@ -65,24 +70,24 @@ type bench struct {
 
 func connected(t testing.TB, connect Connect) *bench {
 	t.Helper()
-	b := &bench{service: &service{handlers: map[string]handler{}}}
+	b := &bench{service: &service{handlers: map[string]*running{}}}
 	b.Pair = connect(t, func(s *rpc.Server) { storepb.RegisterStoreServer(s, b.service) })
 	b.stub = storepb.NewStoreClient(b.Client)
 	return b
 }
 
-// call makes one call with side effects. The name is the caller's for as long
-// as the call runs.
+// call makes one call with side effects, and waits for its handler too: a
+// client that gives up does not. The name is the caller's for as long as that.
 func (b *bench) call(ctx context.Context, name string, h handler, effects ...*sideeffect.Descriptor) error {
+	r := &running{handler: h}
 	b.service.mu.Lock()
-	b.service.handlers[name] = h
+	b.service.handlers[name] = r
 	b.service.mu.Unlock()
-	defer func() {
-		b.service.mu.Lock()
-		delete(b.service.handlers, name)
-		b.service.mu.Unlock()
-	}()
 	_, err := b.stub.Call(ctx, &storepb.Item{Name: name}, rpc.With(effects...))
+	b.service.mu.Lock()
+	delete(b.service.handlers, name)
+	b.service.mu.Unlock()
+	r.over.Wait()
 	return err
 }
 

@@ -37,9 +37,7 @@ func kill(t *testing.T, b *bench, s *shelf, dir sideeffect.Direction, name strin
 		d.Hash, d.Params.BlockSize, d.Params.SyncEvery = sideeffect.SHA256, 32<<10, 64<<10
 	}
 	x.sink.Resume = true
-	err := b.move(within(t), name, x)
-	b.settled(within(t), t) // the server's half may take longer to notice
-	return x, err
+	return x, b.move(within(t), name, x)
 }
 
 // FaultKilled cuts all connections at random points of transfers whose
