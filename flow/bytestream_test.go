@@ -78,13 +78,25 @@ func TestByteStreamDeadlines(t *testing.T) {
 		if n, err := a.Write(make([]byte, MiB)); !errors.Is(err, os.ErrDeadlineExceeded) || n != 256*KiB {
 			t.Errorf("%d bytes, %v; the window is 256 KiB", n, err)
 		}
+		io.ReadFull(b, make([]byte, 256*KiB))
+		b.Write([]byte("y"))
+		settle()
+		for range 20 { // neither credit nor bytes that are there make up for lateness
+			if n, err := a.Write([]byte("x")); n != 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Fatalf("%d bytes written after the deadline, %v", n, err)
+			}
+			if n, err := a.Read(make([]byte, 1)); n != 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Fatalf("%d bytes read after the deadline, %v", n, err)
+			}
+		}
 		a.SetDeadline(time.Time{})
+		a.Read(make([]byte, 1))
 		b.Write([]byte("x"))
 		if n, err := a.Read(make([]byte, 10)); n != 1 || err != nil {
 			t.Errorf("%d bytes after the deadline was lifted, %v", n, err)
 		}
 		go func() { time.Sleep(time.Second); a.SetDeadline(time.Now()) }()
-		if _, err := a.Write([]byte("x")); !errors.Is(err, os.ErrDeadlineExceeded) {
+		if _, err := a.Write(make([]byte, MiB)); !errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Errorf("a deadline set during Write: %v", err)
 		}
 	})
@@ -194,6 +206,27 @@ func TestCloseWithUnreadData(t *testing.T) {
 				t.Errorf("%d streams, %d bytes granted", st.Streams, st.Granted)
 			}
 		}
+	})
+}
+
+// TestReadDuringEnd: bytes that Read has taken and not yet booked when the
+// stream ends are given back to the budget once.
+func TestReadDuringEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far, _, stop := emulated(t, flowtest.LinkConfig{}, Config{})
+		defer stop()
+		a, b := bytePair(t, near, far, wire.ClassRelay)
+		a.Write(content(100_000))
+		settle()
+		b.mu.Lock()
+		n := b.copyOut(make([]byte, 70_000))
+		b.mu.Unlock()
+		b.Close()
+		b.consumed(int64(n))
+		if g := far.Stats().Granted; g != 0 {
+			t.Errorf("%d bytes are still granted", g)
+		}
+		a.Close()
 	})
 }
 

@@ -144,7 +144,7 @@ func (s *Session) dialLanes(epoch uint32, n int) {
 			break
 		}
 		if !s.attachBulk(conn, epoch) {
-			conn.Close()
+			s.turnAway(conn)
 			break
 		}
 	}
@@ -155,6 +155,18 @@ func (s *Session) dialLanes(epoch uint32, n int) {
 		s.log("no bulk lane", "cause", err)
 	}
 	s.mu.Unlock()
+}
+
+// turnAway closes a lane that came too late. If the session is over, the peer
+// has to hear that here too, or it takes the end of this lane for a loss.
+func (s *Session) turnAway(conn net.Conn) {
+	defer conn.Close()
+	if err := s.Err(); err != nil {
+		if frame, ferr := closeFrame(err); ferr == nil {
+			conn.SetWriteDeadline(time.Now().Add(farewellTime))
+			conn.Write(frame)
+		}
+	}
 }
 
 // OpenRPC gives gRPC its connection: one of its own where the carrier can

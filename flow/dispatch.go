@@ -20,7 +20,7 @@ func (l *lane) dispatch(h wire.Header) error {
 	case wire.TypePing, wire.TypePong, wire.TypePipeAck:
 		return l.own(h)
 	}
-	if l.purpose != wire.Control {
+	if l.purpose != wire.Control && h.Type != wire.TypeClose {
 		return broken("read", "%v on a bulk lane", h.Type)
 	}
 	body := make([]byte, h.Length)

@@ -2,6 +2,8 @@ package flow
 
 import (
 	"bufio"
+	"context"
+	"errors"
 	"io"
 	"net"
 	"sync"
@@ -32,8 +34,10 @@ type lane struct {
 	in      *bufio.Reader
 	wake    chan struct{} // capacity 1
 	gone    chan struct{} // closed by close
+	said    chan struct{} // closed when CLOSE is out
 	once    sync.Once
 	cause   atomic.Pointer[error] // why fail was called
+	unsent  atomic.Pointer[error] // why a write failed
 
 	heard  atomic.Int64 // when the last byte arrived, unix ns
 	pinged atomic.Int64 // when the open PING was posted, unix ns; 0 = none open
@@ -45,16 +49,18 @@ type lane struct {
 	armed    atomic.Bool
 
 	// Guarded by turns.mu.
-	busy  bool
-	ctl   []byte // whole control frames waiting; len(ctl) <= maxQueued
-	spare []byte
-	pipe  pipe
+	busy    bool
+	dead    bool   // a write has failed
+	leaving bool   // CLOSE is queued and said not closed
+	ctl     []byte // whole control frames waiting; len(ctl) <= maxQueued
+	spare   []byte
+	pipe    pipe
 }
 
 func newLane(s *Session, t *turns, conn net.Conn, purpose wire.Purpose, epoch uint32) *lane {
 	l := &lane{
 		s: s, turns: t, conn: conn, purpose: purpose, epoch: epoch,
-		wake: make(chan struct{}, 1), gone: make(chan struct{}),
+		wake: make(chan struct{}, 1), gone: make(chan struct{}), said: make(chan struct{}),
 		pipe: newPipe(&s.cfg, purpose, s.RTT()),
 	}
 	l.in = bufio.NewReaderSize(ears{l}, readBuffer)
@@ -131,14 +137,59 @@ func (l *lane) post(frames []byte, direct bool) {
 	}
 }
 
-// farewell tells the peer why the session ends, as far as that is possible.
-func (l *lane) farewell(err error) {
-	body := wire.Close{Kind: uint16(fault.KindOf(err)), Text: fault.Text(err)}
-	frame, ferr := wire.AppendControl(nil, wire.TypeClose, 0, &body)
-	if ferr == nil {
-		l.conn.SetWriteDeadline(time.Now().Add(time.Second))
-		l.post(frame, true)
+func closeFrame(err error) ([]byte, error) {
+	return wire.AppendControl(nil, wire.TypeClose, 0, &wire.Close{Kind: uint16(fault.KindOf(err)), Text: fault.Text(err)})
+}
+
+// farewellTime bounds how long the end of a session waits for its last words.
+const farewellTime = time.Second
+
+// farewell tells the peer on every lane why the session ends: whichever it
+// reads first, it must not take the end of the connection for a loss.
+func farewell(t *turns, lanes []*lane, err error) {
+	frame, ferr := closeFrame(err)
+	if ferr != nil {
+		return
 	}
+	patience, stop := context.WithTimeout(context.Background(), farewellTime)
+	defer stop()
+	select {
+	case <-t.end():
+	case <-patience.Done():
+	}
+	for _, l := range lanes {
+		l.leave(frame)
+	}
+	for _, l := range lanes {
+		select {
+		case <-l.said:
+		case <-patience.Done():
+			return
+		}
+	}
+}
+
+// leave queues the lane's last frame; said is closed when it is out, or can
+// not go out any more.
+func (l *lane) leave(frame []byte) {
+	l.conn.SetWriteDeadline(time.Now().Add(farewellTime))
+	l.turns.mu.Lock()
+	l.ctl = append(l.ctl, frame...)
+	l.leaving = true
+	l.turns.mu.Unlock()
+	l.push()
+	l.turns.mu.Lock()
+	l.settle()
+	l.turns.mu.Unlock()
+}
+
+// settle closes said as soon as it may. Callers hold turns.mu.
+func (l *lane) settle() {
+	if !l.leaving || !l.dead && (l.busy || len(l.ctl) > 0) {
+		return
+	}
+	l.leaving = false
+	close(l.said)
 }
 
 // flush writes the waiting control frames; the caller has the turn.
@@ -159,10 +210,23 @@ func (l *lane) flush() bool {
 	}
 	t.mu.Unlock()
 	if err != nil {
-		l.s.lose(l, fault.Wrap("write", l.where, lost(err)))
+		l.bury(err)
 	}
 	return err == nil
 }
+
+// bury is told that a write has failed. The lane sends nothing more, but its
+// reader may still find the reason among what came before: it reports.
+func (l *lane) bury(err error) {
+	err = fault.Wrap("write", l.where, lost(err))
+	l.unsent.CompareAndSwap(nil, &err)
+	l.turns.bury(l)
+	l.conn.SetReadDeadline(time.Now().Add(lastWords))
+}
+
+// lastWords is how long a lane that has failed waits for a CLOSE, on itself or
+// on another lane, before the session counts it as lost.
+const lastWords = 250 * time.Millisecond
 
 // send writes one payload frame; the caller has the turn and loses it.
 func (l *lane) send(frame []byte) bool {
@@ -175,7 +239,7 @@ func (l *lane) send(frame []byte) bool {
 	l.pipe.written += uint64(len(frame))
 	t.mu.Unlock()
 	if _, err := l.conn.Write(frame); err != nil {
-		l.s.lose(l, fault.Wrap("write", l.where, lost(err)))
+		l.bury(err)
 		return false
 	}
 	return true
@@ -211,7 +275,27 @@ func (l *lane) run() {
 	if l.timer != nil {
 		l.timer.Stop()
 	}
+	var e *fault.Error
+	if !errors.As(err, &e) || !e.Session {
+		if w := l.unsent.Load(); w != nil {
+			err = *w
+		}
+		if l.purpose == wire.Bulk {
+			l.listen()
+		}
+	}
 	l.s.lose(l, err)
+}
+
+// listen gives the session the time to hear CLOSE on another lane.
+func (l *lane) listen() {
+	t := time.NewTimer(lastWords)
+	defer t.Stop()
+	select {
+	case <-l.s.ctx.Done():
+	case <-l.gone:
+	case <-t.C:
+	}
 }
 
 func (l *lane) readFrames() error {
@@ -256,9 +340,11 @@ func (l *lane) report() {
 }
 
 // lost marks an error of a connection as such: whatever the operating system
-// calls it, for the session it means that this connection is over.
+// calls it, for the session it means that this connection is over. What a
+// carrier has found out itself, as a refused key, stays as it is.
 func lost(err error) error {
-	if k := fault.KindOf(err); k == fault.Lost || k == fault.DeadPeer {
+	var e *fault.Error
+	if errors.As(err, &e) {
 		return err
 	}
 	return &fault.Error{Op: "connection", Kind: fault.Lost, Err: err}

@@ -87,6 +87,7 @@ func moved(t *testing.T, near, far *Session, d time.Duration) int64 {
 }
 
 func TestLongLinkIsFilled(t *testing.T) {
+	t.Parallel() // virtual time: load does not matter
 	synctest.Test(t, func(t *testing.T) {
 		near, far, _, stop := emulated(t, flowtest.LinkConfig{RTT: 100 * time.Millisecond, Rate: 300e6}, Config{})
 		defer stop()
@@ -120,6 +121,7 @@ func TestStripingBeatsLoss(t *testing.T) {
 }
 
 func TestHalfOpenIsFoundAndResumed(t *testing.T) {
+	t.Parallel() // virtual time: load does not matter
 	synctest.Test(t, func(t *testing.T) {
 		near, far, l, stop := emulated(t, flowtest.LinkConfig{RTT: 20 * time.Millisecond, Rate: 100e6}, Config{ResumeTimeout: time.Minute})
 		defer stop()
@@ -151,6 +153,7 @@ func TestHalfOpenIsFoundAndResumed(t *testing.T) {
 }
 
 func TestLanesGrowWhereTheyHelp(t *testing.T) {
+	t.Parallel() // virtual time: load does not matter
 	for _, tc := range []struct {
 		loss     float64
 		from, to int // lanes, the control lane included; a trial during the start counts its ramp as success

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -251,11 +252,15 @@ func (s *Session) attachBulk(conn net.Conn, epoch uint32) bool {
 // lose is the report of a lane that it failed. The first one of an epoch
 // counts; the error's Session and Kind say whether the session can go on.
 func (s *Session) lose(l *lane, err error) {
-	defer l.close() // after finish, which may have something to tell the peer on it
 	if c := l.cause.Load(); c != nil {
 		err = *c // fail closed it, whatever the reader or a writer noticed of that
 	}
 	s.mu.Lock()
+	if s.state == over && s.epoch == l.epoch {
+		s.mu.Unlock()
+		return // finish may still have something to tell the peer on it, and closes it
+	}
+	defer l.close() // after finish, for the same reason
 	if s.state != up || s.epoch != l.epoch {
 		s.mu.Unlock()
 		return
@@ -263,7 +268,7 @@ func (s *Session) lose(l *lane, err error) {
 	var e *fault.Error
 	if errors.As(err, &e) && e.Session || s.cfg.ResumeTimeout < 0 || s.draining && len(s.streams) == 0 {
 		s.mu.Unlock()
-		s.finish(err, true)
+		s.finish(err, e == nil || e.Side != fault.Peer)
 		return
 	}
 	s.loseLocked(err)
@@ -335,10 +340,10 @@ func (s *Session) finish(err error, tell bool) {
 	}
 	wasUp := s.state == up
 	s.state, s.err = over, sessionError(err)
-	control := s.control
+	t, lanes := s.turns, slices.Clone(s.lanes)
 	s.mu.Unlock()
-	if tell && wasUp && control != nil {
-		control.farewell(err)
+	if tell && wasUp {
+		farewell(t, lanes, err)
 	}
 	s.mu.Lock()
 	s.endEpoch()

@@ -247,17 +247,20 @@ func TestResumeAfterCuts(t *testing.T) {
 	near, far, _, d := pair(t, Config{Lanes: 3}, false)
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
+	data := content(40 << 20)
 	wg.Go(func() {
-		for i := 0; i < 8; i++ {
+		for seen := int64(0); ; { // a cut while the stream is being opened would end it
 			select {
 			case <-stop:
 				return
-			case <-time.After(40 * time.Millisecond):
-				d.cut()
+			case <-time.After(time.Millisecond):
+				if in := far.Stats().BytesIn; in > seen+4*MiB {
+					seen = in
+					d.cut()
+				}
 			}
 		}
 	})
-	data := content(100 << 20)
 	got, err := carry(t, near, far, data, Open{})
 	close(stop)
 	wg.Wait()

@@ -164,7 +164,7 @@ func (w *world) start(i int) {
 	}
 	name := fmt.Sprint(i)
 	o := w.outcome(name)
-	size := r.IntN(1 + 4*KiB<<r.IntN(10))
+	size := r.IntN(1 + 4*KiB<<r.IntN(9))
 	o.want = make([]byte, size)
 	if r.IntN(3) > 0 {
 		rand.NewChaCha8([32]byte{byte(i), byte(w.seed)}).Read(o.want)

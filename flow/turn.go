@@ -21,6 +21,7 @@ type turns struct {
 	queue [4][]*turn // by class; [ClassControl] stays empty
 	row   int        // interactive frames granted in a row while others waited
 	over  bool
+	quiet chan struct{} // made by end, closed when nobody is writing any more
 }
 
 // burst is how many interactive frames may pass waiting bulk frames in a row.
@@ -43,7 +44,7 @@ func (t *turns) carries(l *lane, class wire.Class) bool {
 }
 
 func (t *turns) fits(l *lane, class wire.Class) bool {
-	return !l.busy && t.carries(l, class) && (class < wire.ClassRelay || l.pipe.room())
+	return !l.busy && !l.dead && t.carries(l, class) && (class < wire.ClassRelay || l.pipe.room())
 }
 
 // enter takes a lane if one is free at once, or else a place in the queue. The
@@ -110,6 +111,8 @@ func (t *turns) release(l *lane) {
 	t.mu.Lock()
 	l.busy = false
 	t.grant(l)
+	t.settle()
+	l.settle()
 	kick := !l.busy && len(l.ctl) > 0
 	t.mu.Unlock()
 	if kick {
@@ -153,16 +156,48 @@ func (t *turns) add(l *lane) {
 	t.mu.Unlock()
 }
 
-// end wakes everybody with the news that the epoch is over.
-func (t *turns) end() {
+// end wakes everybody with the news that the epoch is over: no frame but
+// control frames goes out any more. The channel is closed when those who were
+// writing have finished.
+func (t *turns) end() <-chan struct{} {
 	t.mu.Lock()
-	t.over = true
-	for class := range t.queue {
-		for _, w := range t.queue[class] {
-			w.ready <- nil
+	defer t.mu.Unlock()
+	if !t.over {
+		t.over, t.quiet = true, make(chan struct{})
+		for class := range t.queue {
+			for _, w := range t.queue[class] {
+				w.ready <- nil
+			}
+			t.queue[class] = nil
 		}
-		t.queue[class] = nil
+		t.settle()
 	}
+	return t.quiet
+}
+
+// settle closes quiet as soon as it may. Callers hold mu.
+func (t *turns) settle() {
+	if !t.over {
+		return
+	}
+	for _, l := range t.lanes {
+		if l.busy && !l.dead {
+			return
+		}
+	}
+	select {
+	case <-t.quiet:
+	default:
+		close(t.quiet)
+	}
+}
+
+// bury is told that writing on l has failed: nobody needs to wait for it.
+func (t *turns) bury(l *lane) {
+	t.mu.Lock()
+	l.dead = true
+	t.settle()
+	l.settle()
 	t.mu.Unlock()
 }
 

@@ -143,7 +143,7 @@ func TestConformance(t *testing.T) {
 	}
 	t.Cleanup(func() { t.Logf("%d calls", calls.Load()) })
 	for _, name := range names {
-		o.Brief = name != "pipe" && name != "http2" // what decides does not know the carrier
+		o.Brief = name != "pipe" // what decides does not know the carrier
 		t.Run(name, func(t *testing.T) { rpctest.Run(t, connector(name, flow.Config{}), o) })
 	}
 }
@@ -151,7 +151,10 @@ func TestConformance(t *testing.T) {
 // onMatrixCarriers runs a trap or a fault on every carrier.
 func onMatrixCarriers(t *testing.T, f func(*testing.T, rpctest.Connect)) {
 	for _, name := range matrixCarriers {
-		t.Run(name, func(t *testing.T) { f(t, connector(name, flow.Config{})) })
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f(t, connector(name, flow.Config{}))
+		})
 	}
 }
 

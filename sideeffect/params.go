@@ -30,7 +30,7 @@ const (
 // value is the default and good for files of any size.
 type Params struct {
 	Window    int64 // most bytes in flight towards this end's sink; 0 = the session grows it with the path
-	BlockSize int   // bytes per block, MinBlockSize..MaxBlockSize; 0 = the session's default
+	BlockSize int   // bytes per block, MinBlockSize..MaxBlockSize; 0 = the session's default. The smaller of both ends' wishes counts
 	SendAhead int   // blocks the kernel is asked to read from disk before they can be sent; 0 = as the kernel sees fit
 	AckPoint  AckPoint
 	// SyncEvery is the number of bytes a sink writes between syncs. 0 = sync

@@ -90,10 +90,6 @@ func (s *sender) checkSize() error {
 		return fault.New("send", fault.Invalid, "start %d is outside the source of %d bytes", s.plan.Start, s.total)
 	case s.plan.Start > 0 && !s.src.Rewindable():
 		return fault.New("send", fault.Unsupported, "this source cannot be resumed")
-	case s.plan.OverQuota == Fail && s.plan.Quota >= 0 && s.total > s.plan.Quota:
-		// Whatever the sink would cut: inside a message this end decides alone.
-		s.limit, s.who = s.plan.Quota, "this end's quota"
-		return s.overQuota(s.total)
 	case s.limit < 0 || s.total < 0 || s.total <= s.limit:
 		return nil
 	case s.policy == Fail:

@@ -16,7 +16,7 @@ import (
 
 const (
 	changeRuns = 20      // of each sort of change
-	changeSize = 3 << 20 // of the source
+	changeSize = 1 << 20 // of the source, in bytes
 )
 
 // change is what happens to a source while it is read.
@@ -106,31 +106,39 @@ func FaultDisk(t *testing.T, connect Connect) {
 	b.each(t, func(t *testing.T, ctx context.Context, dir sideeffect.Direction, l lane) {
 		for _, f := range diskFaults() {
 			for nth := 1; nth <= 3; nth++ {
-				s, count := newShelf(t, ""), 0
-				s.put(t, "sink", filler(10))
-				disk := Disk{Fail: func(op string) error {
-					if op != f.op {
-						return nil
-					}
-					if count++; count < nth {
-						return nil
-					}
-					return f.err
-				}}
-				x := between(dir, l.road, sideeffect.Memory(Content(l.size, true)), sideeffect.FileOn(disk, s.root, "sink"))
-				x.sink.Params.BlockSize, x.source.Params.BlockSize = 16<<10, 16<<10
-				x.sink.Params.SyncEvery = 100 << 10
-				err := b.move(ctx, "disk", x)
-				if count < nth {
-					x.succeeded(t, err, l.size)
-					continue
-				}
-				x.failed(t, err, fault.KindOf(f.err))
-				got, _ := os.ReadFile(s.path("sink"))
-				if left := s.names(t); len(left) != 1 || !bytes.Equal(got, filler(10)) {
-					t.Errorf("%s %d: left %q, the old file has %d bytes", f.op, nth, left, len(got))
+				for _, mode := range []sideeffect.Mode{sideeffect.Replace, sideeffect.Append} {
+					b.failDisk(ctx, t, dir, l, f, nth, mode)
 				}
 			}
 		}
 	})
+}
+
+// failDisk makes one transfer whose disk fails at the n-th operation and then
+// for good.
+func (b *bench) failDisk(ctx context.Context, t *testing.T, dir sideeffect.Direction, l lane, f diskFault, nth int, mode sideeffect.Mode) {
+	s, count := newShelf(t, ""), 0
+	s.put(t, "sink", filler(10))
+	disk := Disk{Fail: func(op string) error {
+		if op != f.op {
+			return nil
+		}
+		if count++; count < nth {
+			return nil
+		}
+		return f.err
+	}}
+	x := between(dir, l.road, sideeffect.Memory(Content(l.size, true)), sideeffect.FileOn(disk, s.root, "sink"))
+	x.sink.Params.BlockSize, x.source.Params.BlockSize = 16<<10, 16<<10
+	x.sink.Params.SyncEvery, x.sink.Mode = 100<<10, mode
+	err := b.move(ctx, "disk", x)
+	if count < nth {
+		x.succeeded(t, err, l.size)
+		return
+	}
+	x.failed(t, err, fault.KindOf(f.err))
+	got, _ := os.ReadFile(s.path("sink"))
+	if left := s.names(t); len(left) != 1 || !bytes.Equal(got, filler(10)) {
+		t.Errorf("%v, %s %d: left %q, the old file has %d bytes", mode, f.op, nth, left, len(got))
+	}
 }

@@ -13,12 +13,13 @@ import (
 	"github.com/pannier/pannier/spec/fault"
 )
 
-// roads that a pair has, with sizes that take them.
+// lane is a road that a pair has, with a size that takes it.
 type lane struct {
 	road sideeffect.Road
 	size int
 }
 
+// lanes are all roads of the pair.
 func (b *bench) lanes() []lane {
 	all := []lane{{sideeffect.RoadInline, 1310}, {sideeffect.RoadStream, 300 << 10}}
 	if !b.HTTP2 {
@@ -27,20 +28,19 @@ func (b *bench) lanes() []lane {
 	return all
 }
 
-// transfer is one call with one effect, by default from content in memory to
-// wherever the test wants.
+// transfer is one call with one effect: the same two descriptors by what they
+// do and by where they are.
 type transfer struct {
-	direction      sideeffect.Direction
 	source, sink   *sideeffect.Descriptor
 	client, server *sideeffect.Descriptor
 }
 
-// between makes the descriptors of a transfer.
+// between makes the descriptors of a transfer, without quotas.
 func between(dir sideeffect.Direction, road sideeffect.Road, from, to sideeffect.Identity) transfer {
 	one := func(id sideeffect.Identity) *sideeffect.Descriptor {
 		return &sideeffect.Descriptor{Direction: dir, Local: id, Quota: sideeffect.NoQuota}
 	}
-	x := transfer{direction: dir, source: one(from), sink: one(to)}
+	x := transfer{source: one(from), sink: one(to)}
 	x.client, x.server = x.source, x.sink
 	if dir == sideeffect.ServerToClient {
 		x.client, x.server = x.sink, x.source
@@ -49,7 +49,7 @@ func between(dir sideeffect.Direction, road sideeffect.Road, from, to sideeffect
 	return x
 }
 
-// go makes the call; the handler runs the effect.
+// move makes the call; the handler runs the effect.
 func (b *bench) move(ctx context.Context, name string, x transfer) error {
 	return b.call(ctx, name, runs(x.server, sideeffect.AwaitLocal), x.client)
 }

@@ -111,7 +111,9 @@ func (e *Error) Error() string {
 	case Inferred:
 		b.WriteString(": concluded")
 	}
-	b.WriteString(": " + e.Kind.String())
+	if inner, ok := e.Err.(*Error); !ok || inner.Kind != e.Kind { // otherwise the cause says it
+		b.WriteString(": " + e.Kind.String())
+	}
 	if e.Err != nil {
 		b.WriteString(": " + e.Err.Error())
 	}

@@ -65,7 +65,7 @@ func TestWrap(t *testing.T) {
 	if again := Wrap("put", "movie.mov", err); again != err {
 		t.Errorf("wrapped twice: %v", again)
 	}
-	want := `put "movie.mov": peer reports: quota exceeded: store: peer reports: quota exceeded: too much`
+	want := `put "movie.mov": peer reports: store: peer reports: quota exceeded: too much`
 	if err.Error() != want {
 		t.Errorf("text is %q, want %q", err, want)
 	}

@@ -1,0 +1,64 @@
+package flow
+
+import (
+	"context"
+	"sync"
+	"testing"
+
+	"github.com/pannier/pannier/spec/fault"
+)
+
+// A session that is closed while blocks move on several lanes ends at the
+// other side at once and with the reason: the end of one lane must not be taken
+// for a loss, after which that side would wait half a minute for new ones.
+func TestCloseIsNoLoss(t *testing.T) {
+	for range 20 {
+		near, far, _, _ := pair(t, Config{Lanes: 3}, false)
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		moving := make(chan struct{})
+		wg.Go(func() {
+			b, err := near.OpenBlocks(ctx, Open{Kind: "x", Send: true})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			for {
+				blk, err := b.Next(ctx)
+				if err != nil || b.Send(ctx, blk, len(blk.Data)) != nil {
+					return
+				}
+			}
+		})
+		wg.Go(func() {
+			in, err := far.AcceptStream(ctx)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			b, err := in.AcceptBlocks(AcceptBlocks{Start: -1})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			for n := 0; ; n++ {
+				blk, err := b.Recv(ctx)
+				if err != nil {
+					return
+				}
+				blk.Release()
+				if n == 50 {
+					close(moving)
+				}
+			}
+		})
+		<-moving
+		near.Close()
+		<-far.Done()
+		if losses := far.stats.losses.Load(); losses != 0 || fault.KindOf(far.Err()) != fault.Canceled {
+			t.Errorf("%d losses, then %v", losses, far.Err())
+		}
+		cancel()
+		wg.Wait()
+	}
+}
