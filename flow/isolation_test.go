@@ -62,7 +62,7 @@ func TestStuckStream(t *testing.T) {
 	run := func(stuck func(int) bool) (sum int64) {
 		synctest.Test(t, func(t *testing.T) {
 			cfg := Config{SessionBudget: 32 * MiB}
-			near, far, _, stop := emulated(t, flowtest.LinkConfig{RTT: 5 * time.Millisecond, Rate: 100e6}, cfg)
+			near, far, _, stop := emulated(t, flowtest.LinkConfig{RTT: 5 * time.Millisecond, Rate: 200e6}, cfg)
 			defer stop()
 			var most int
 			watch, cancel := context.WithCancel(t.Context())
@@ -73,7 +73,7 @@ func TestStuckStream(t *testing.T) {
 					time.Sleep(50 * time.Millisecond)
 				}
 			})
-			for i, n := range gather(t, near, far, 100, 4*time.Second, stuck) {
+			for i, n := range gather(t, near, far, 100, 5*time.Second, stuck) {
 				if !stuck(i) {
 					sum += n
 				}

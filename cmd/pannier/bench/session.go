@@ -107,6 +107,7 @@ func (c sessionCase) Serve(ctx context.Context, job Job, ready func(string)) (er
 		return err
 	}
 	store := &sessionServer{grpcServer: grpcServer{job: job}, c: c, root: root}
+	store.prepare()
 	benchpb.RegisterBenchServer(srv, store)
 	addr, err := srv.Listen(c.address(job))
 	if err != nil {
