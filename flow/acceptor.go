@@ -14,6 +14,10 @@ import (
 // accepted; more are refused as Overloaded.
 const maxQueuedConns = 256
 
+// maxSessions is how many sessions an acceptor has at a time, those that wait to
+// be resumed included; more are refused as Overloaded.
+const maxSessions = 4096
+
 // An Acceptor is the listening half of a node: it takes connections from any
 // number of listeners and sorts them into sessions.
 type Acceptor struct {
@@ -124,7 +128,7 @@ func (a *Acceptor) newSession(conn net.Conn, h *wire.Hello, lift func()) error {
 		}
 	}
 	a.mu.Lock()
-	if a.closed || len(a.sessions) >= maxQueuedConns {
+	if a.closed || len(a.sessions) >= maxQueuedConns || len(a.byID) >= maxSessions {
 		a.mu.Unlock()
 		s.cancel()
 		return fault.New("accept session", fault.Overloaded, "too many new sessions wait")

@@ -61,6 +61,8 @@ func (b *BlockStream) expect(h wire.BlockHead, epoch uint32) error {
 		return broken("read", "BLOCK towards the source of stream %d", b.id)
 	case b.closed || b.finished:
 		return b.s.late.take(span)
+	case int64(h.Length) > span+slack:
+		return broken("read", "BLOCK of %d bytes that unpacks to %d on stream %d", h.Length, span, b.id)
 	case b.lives != epoch:
 		return nil
 	case span > int64(b.block) || b.bytesIn+span > b.limit-b.start:

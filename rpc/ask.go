@@ -38,9 +38,9 @@ func newCallID() (id callID) {
 // ask is what a client offers with a call.
 type ask struct {
 	call    callID
-	session flow.ID    // stream road: of the session the effects use
-	token   flow.Token // and its secret
-	carried bool       // session and token are set
+	session flow.ID    // the effects use this one; a call that comes over another is a repetition
+	token   flow.Token // stream road: its secret
+	carried bool       // token is set
 	effects []offer
 }
 
@@ -60,8 +60,11 @@ type offer struct {
 
 func (a *ask) encode() ([]byte, error) {
 	m := &rpcpb.Ask{Call: a.call[:]}
+	if a.session != (flow.ID{}) {
+		m.Session = a.session[:]
+	}
 	if a.carried {
-		m.Session, m.Token = a.session[:], a.token[:]
+		m.Token = a.token[:]
 	}
 	for _, o := range a.effects {
 		m.Effects = append(m.Effects, &rpcpb.EffectAsk{
@@ -94,8 +97,8 @@ func parseAsk(b []byte) (*ask, error) {
 	if len(m.Effects) == 0 || len(m.Effects) > MaxEffects {
 		return nil, fault.New(op, fault.Invalid, "%d effects; a call has 1 to %d", len(m.Effects), MaxEffects)
 	}
-	a := &ask{carried: len(m.Session) != 0}
-	if len(m.Call) != len(a.call) || a.carried && (len(m.Session) != len(a.session) || len(m.Token) != len(a.token)) {
+	a := &ask{carried: len(m.Token) != 0}
+	if len(m.Call) != len(a.call) || a.carried && len(m.Token) != len(a.token) || (a.carried || len(m.Session) != 0) && len(m.Session) != len(a.session) {
 		return nil, fault.New(op, fault.Invalid, "call, session and token have 16 bytes each")
 	}
 	copy(a.call[:], m.Call)

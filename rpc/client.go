@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/keepalive"
 
 	"github.com/pannier/pannier/flow"
 	"github.com/pannier/pannier/flow/carrier"
@@ -108,7 +109,8 @@ func newClientConn(d flow.Dialer, scheme, authority string, cfg ClientConfig) (*
 	cc.closing, cc.close = context.WithCancel(context.Background())
 	session := withFeature(cfg.Flow)
 	cc.link = newLink(d, session, cc.serve)
-	options := append(slices.Clone(cfg.DialOptions),
+	alive := grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: leastPing, Timeout: pingPatience})
+	options := append(append([]grpc.DialOption{alive}, cfg.DialOptions...),
 		grpc.WithTransportCredentials(passThrough{scheme}),
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return cc.dialGRPC(ctx, cfg.HTTP2) }))
 	var err error

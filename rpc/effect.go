@@ -37,6 +37,7 @@ type phase uint8
 
 const (
 	waiting phase = iota // the handler has not asked for it
+	claimed              // Init is at work
 	open                 // both ends are ready
 	moving               // bytes move
 	sent                 // this half, a source, is complete; the sink's verdict is awaited
@@ -146,6 +147,12 @@ func (e *Effect) init(ctx context.Context, d *sideeffect.Descriptor, inline bool
 	stop()
 	e.call.mu.Lock()
 	defer e.call.mu.Unlock()
+	if err == nil && e.call.over {
+		err = errReturned()
+		e.call.mu.Unlock()
+		j.drop(err)
+		e.call.mu.Lock()
+	}
 	e.d, e.job = d, j
 	if err != nil {
 		err = fault.Wrap("open side effect", d.Local.String(), err)
@@ -184,6 +191,7 @@ func (e *Effect) fits(d *sideeffect.Descriptor) error {
 	case isPipe(d.Kind) != isPipe(e.offer.kind):
 		return fault.New(op, fault.Invalid, "the client offers kind %q: set Kind to that", e.Kind())
 	}
+	e.phase = claimed
 	return nil
 }
 
@@ -195,7 +203,7 @@ func (e *Effect) Start() error {
 	switch {
 	case c.over:
 		return fault.New("start side effect", fault.Invalid, "the handler has returned")
-	case e.phase == waiting:
+	case e.phase == waiting || e.phase == claimed:
 		return fault.New("start side effect", fault.Invalid, "call Init first")
 	case e.phase != open:
 		return nil
@@ -282,6 +290,8 @@ func (e *Effect) close() {
 	switch phase {
 	case waiting:
 		e.cancel(nil)
+	case claimed:
+		e.cancel(errReturned())
 	case open:
 		e.job.drop(errReturned())
 		e.cancel(nil)
@@ -310,7 +320,7 @@ func (e *Effect) outcome(replyErr error) outcome {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
-	case e.phase == waiting:
+	case e.phase == waiting || e.phase == claimed:
 		return outcome{status: sideeffect.NotStarted}
 	case e.phase == sent || e.phase == moving:
 		return outcome{status: sideeffect.InProgress, bytes: e.sending.Bytes, road: c.road()}

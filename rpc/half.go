@@ -129,12 +129,16 @@ func storeInline(ctx context.Context, d *sideeffect.Descriptor, load cargo) ende
 	if err != nil {
 		return e.failed(err)
 	}
+	if d.Quota >= 0 && int64(len(load.data)) > d.Quota && d.OverQuota == sideeffect.Fail {
+		// Before the sink opens: a truncating one would lose the old content.
+		return e.failed(fault.New("receive inline", fault.QuotaExceeded, "%d bytes came, this end's quota is %d; raise Quota, or set OverQuota to Cut", len(load.data), d.Quota))
+	}
 	sink, err := copied.OpenSink(int64(len(load.data)), sideeffect.ResumePoint{})
 	if err != nil {
 		return e.failed(err)
 	}
 	defer sink.Close()
-	e.outcome, err = sideeffect.ReceiveAll(ctx, in, sink, copied.ReceivePlan(load.source.size, load.source.version, 0))
+	e.outcome, err = sideeffect.ReceiveAll(ctx, in, sink, copied.ReceivePlan(load.source.size, load.source.version, sideeffect.MaxBlockSize))
 	if unasked && err == nil {
 		e.outcome.Verified = "blocks+root"
 	}

@@ -25,8 +25,9 @@ type loading struct {
 func (l *loading) run() (*ask, *inlineCodec, error) {
 	c := l.call
 	a := &ask{call: c.id, carried: c.way.carried}
+	a.session = c.way.session.ID()
 	if a.carried {
-		a.session, a.token = c.way.session.ID(), c.way.session.Token()
+		a.token = c.way.session.Token()
 	}
 	l.room = MaxInline
 	inside := l.whyNot(l.args, InlineRequestField)

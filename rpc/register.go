@@ -101,6 +101,9 @@ func (s *Server) begins(ctx context.Context, asks []string, unary bool) (*server
 			return nil, fault.New(op, fault.WrongBackend, "the call's session is not here; the proxy has sent the call to another server than its session")
 		}
 	}
+	if !a.carried && a.session != (flow.ID{}) && session != nil && a.session != session.ID() {
+		return nil, fault.New(op, fault.Stale, "the call was made on another session; gRPC has repeated it, and its side effects run once")
+	}
 	if !s.recent.first(a.call) {
 		return nil, fault.New(op, fault.Stale, "this call came before; its side effects run once")
 	}

@@ -23,6 +23,7 @@ const (
 	maxCalls       = 1024             // calls at a time on one connection
 	maxHeaderList  = 64 << 10         // bytes of metadata of one call
 	connectTime    = 10 * time.Second // from accept to the first HTTP/2 settings
+	pingPatience   = 6 * time.Second  // a connection is dead when a PING stays unanswered that long
 	leastPing      = 10 * time.Second // clients may ask for a sign of life this often
 	lingerTime     = 5 * time.Minute  // for the peer's verdict after the handler has returned
 	queuedConns    = 64               // accepted connections on their way to gRPC
@@ -95,6 +96,7 @@ func NewServer(cfg ServerConfig, options ...grpc.ServerOption) (*Server, error) 
 	}
 	limits := []grpc.ServerOption{
 		grpc.MaxConcurrentStreams(maxCalls), grpc.MaxHeaderListSize(maxHeaderList), grpc.ConnectionTimeout(connectTime),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: leastPing, Timeout: pingPatience}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: leastPing, PermitWithoutStream: true}),
 	}
 	options = slices.Concat(limits, options, []grpc.ServerOption{grpc.Creds(passThrough{})})

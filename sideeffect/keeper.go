@@ -16,7 +16,7 @@ const lockTries = 3
 func (s *staged) openPartial(spec SinkSpec) error {
 	s.temp = partialName(s.base)
 	for range lockTries {
-		f, err := openRegular(s.dir, s.temp, os.O_RDWR|os.O_CREATE)
+		f, err := openRegularAs(s.dir, s.temp, os.O_RDWR|os.O_CREATE, s.filePerm())
 		if err != nil {
 			return err
 		}

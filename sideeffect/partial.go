@@ -122,7 +122,12 @@ func writeState(dir Dir, base string, s state) error {
 // openRegular opens a file of dir without waiting for anything, and refuses
 // what is not regular.
 func openRegular(dir Dir, name string, flag int) (LayerFile, error) {
-	f, err := dir.OpenFile(name, flag|unix.O_NONBLOCK, 0o666)
+	return openRegularAs(dir, name, flag, 0o666)
+}
+
+// openRegularAs is openRegular with the mode of a file it makes.
+func openRegularAs(dir Dir, name string, flag int, perm os.FileMode) (LayerFile, error) {
+	f, err := dir.OpenFile(name, flag|unix.O_NONBLOCK, perm)
 	if err != nil {
 		return nil, err
 	}

@@ -29,6 +29,7 @@ type staged struct {
 	kept   int64 // offset in the state file
 	over   bool  // committed or aborted
 	closed bool
+	room   int64 // bytes reserved for the file before the first write
 }
 
 func openStaged(dir Dir, base string, spec SinkSpec) (*staged, error) {
@@ -48,6 +49,7 @@ func openStaged(dir Dir, base string, spec SinkSpec) (*staged, error) {
 		return nil, err
 	}
 	if spec.Size >= allocateFrom && spec.Size > s.end {
+		s.room = spec.Size
 		if err := s.file.Allocate(spec.Size); err != nil {
 			return nil, errors.Join(fault.Wrap("reserve room", base, err), s.discard(true), s.file.Close())
 		}
@@ -85,6 +87,11 @@ func (s *staged) Commit() error {
 	}
 	if s.perm != 0 {
 		if err := s.file.Chmod(s.perm); err != nil {
+			return fault.Wrap("commit file", s.base, err)
+		}
+	}
+	if s.room > s.start+s.end { // the file system keeps what was reserved and not used
+		if err := s.file.Truncate(s.start + s.end); err != nil {
 			return fault.Wrap("commit file", s.base, err)
 		}
 	}

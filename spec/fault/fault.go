@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path"
 	"strconv"
 	"strings"
 	"syscall"
@@ -188,9 +189,15 @@ var derived = []struct {
 	{fs.ErrInvalid, Invalid}, {fs.ErrClosed, Canceled},
 }
 
-// Text is what of err travels to the peer: its message, cut to MaxText bytes.
+// Text is what of err travels to the peer: its message, cut to MaxText bytes,
+// with the last element only of a path that the operating system complained of.
 func Text(err error) string {
-	s := strings.ToValidUTF8(err.Error(), "?")
+	s := err.Error()
+	var p *fs.PathError
+	if errors.As(err, &p) && p.Path != "" {
+		s = strings.ReplaceAll(s, p.Path, path.Base(p.Path))
+	}
+	s = strings.ToValidUTF8(s, "?")
 	if len(s) > MaxText {
 		s = strings.ToValidUTF8(s[:MaxText-3], "") + "..."
 	}

@@ -188,7 +188,7 @@ func (Status) EnumDescriptor() ([]byte, []int) {
 type Ask struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Call          []byte                 `protobuf:"bytes,1,opt,name=call,proto3" json:"call,omitempty"`       // 16 random bytes, used once
-	Session       []byte                 `protobuf:"bytes,2,opt,name=session,proto3" json:"session,omitempty"` // stream road: the session's id, 16 bytes
+	Session       []byte                 `protobuf:"bytes,2,opt,name=session,proto3" json:"session,omitempty"` // id of the session the effects use, 16 bytes; a call that comes over another is a repetition
 	Token         []byte                 `protobuf:"bytes,3,opt,name=token,proto3" json:"token,omitempty"`     // stream road: the session's secret, 16 bytes
 	Effects       []*EffectAsk           `protobuf:"bytes,4,rep,name=effects,proto3" json:"effects,omitempty"`
 	unknownFields protoimpl.UnknownFields
