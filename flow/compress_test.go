@@ -8,6 +8,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/pannier/pannier/flow/wire"
+	"github.com/pannier/pannier/spec/fault"
 )
 
 // squash is what happens to content on its way: what travels, and what arrives.
@@ -115,4 +116,27 @@ func FuzzUnpack(f *testing.F) {
 			p.put(out)
 		}
 	})
+}
+
+// A compressed block must not be longer than what it unpacks to: credit counts
+// content, and the memory a block takes while it waits must not be more.
+func TestFatBlockIsRefused(t *testing.T) {
+	near, far, _, _ := pair(t, Config{}, true)
+	go func() {
+		if in, err := far.AcceptStream(t.Context()); err == nil {
+			in.AcceptBlocks(AcceptBlocks{Start: -1})
+		}
+	}()
+	b, err := near.OpenBlocks(t.Context(), Open{Kind: "x"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	fat := wire.BlockHead{Header: wire.Header{Flags: wire.S2, Stream: b.id, Length: wire.MaxFrame}, Original: 4 * KiB}
+	if err := b.expect(fat, b.lives); fault.KindOf(err) != fault.Protocol {
+		t.Errorf("a block of %d bytes that unpacks to %d: %v", fat.Length, fat.Original, err)
+	}
+	fat.Length = fat.Original
+	if err := b.expect(fat, b.lives); err != nil {
+		t.Error(err)
+	}
 }
