@@ -15,7 +15,7 @@
 //	se, err := rpc.SideEffect(ctx)
 //	d := sideeffect.Descriptor{Direction: sideeffect.ClientToServer,
 //		Local: sideeffect.File(root, request.Name), Quota: 10 << 30}
-//	err = se.Run(ctx, &d, sideeffect.AwaitRemote)
+//	err = se.Run(ctx, &d, sideeffect.AwaitLocal)
 //
 // Descriptors never travel: either end says only what it has to. No .proto
 // changes. Nothing moves unless both ends want it, and nothing is a success

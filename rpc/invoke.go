@@ -202,7 +202,7 @@ func (c *call) stop(e *clientEffect, out *outcome, answerErr error) {
 }
 
 func notStarted() error {
-	return fault.FromPeer("run side effect", fault.NotStarted, "the server's handler did not ask for it")
+	return fault.FromPeer("run side effect", fault.NotStarted, "the server's handler returned without running it: call rpc.SideEffect and Run there, or set Optional here")
 }
 
 // verdictOf is what the sink at the server made of inline content.

@@ -11,7 +11,8 @@ import (
 )
 
 // Listen opens an address: "tls://host:port", "tcp://host:port",
-// "unix:///path" or "pipe:". Nothing is accepted before Serve. The result is
+// "unix:///path" or "pipe:". tcp is neither encrypted nor authenticated: anyone
+// who reaches the port may call. Nothing is accepted before Serve. The result is
 // the address with the port that was chosen, as Dial takes it.
 func (s *Server) Listen(address string) (string, error) {
 	a, err := carrier.ParseAddress(address)
@@ -81,6 +82,9 @@ func (s *Server) Serve() error {
 
 // ListenAndServe is Listen on every address, then Serve.
 func (s *Server) ListenAndServe(addresses ...string) error {
+	if len(addresses) == 0 {
+		return fault.New("serve", fault.Invalid, "no address: give one or more, as \"tls://:6610\"")
+	}
 	for _, a := range addresses {
 		if _, err := s.Listen(a); err != nil {
 			return err

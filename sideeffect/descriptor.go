@@ -98,11 +98,11 @@ type Descriptor struct {
 	// no limit. The zero value allows zero bytes.
 	Quota     int64
 	OverQuota OverQuota
-	Mode      Mode   // sinks only
-	Kind      string // "" = "file"; see Kinds
-	Hash      Algorithm
+	Mode      Mode      // sinks only
+	Kind      string    // "" = "file"; see Kinds
+	Hash      Algorithm // compared over the whole content; one end naming it is enough, two that differ fail
 	Compress  Compression
-	Road      Road
+	Road      Road // the wish; which one was taken is in Result.Road
 	Resume    bool // keep what was stored durably, and continue from there next time; sinks need Replace or CreateNew
 	Optional  bool // the call may succeed though the effect did not run
 	Params    Params

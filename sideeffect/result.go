@@ -12,7 +12,7 @@ const ProgressEvery = 100 * time.Millisecond
 //	Durable <= Acknowledged <= Moved <= Total (when Total >= 0)
 type Progress struct {
 	Moved        int64 // source: handed to the stream; sink: written
-	Acknowledged int64 // source: acknowledged by the sink; sink: written
+	Acknowledged int64 // source: acknowledged by the sink, with AckDurable what is synced: without SyncEvery 0 until the end; sink: written
 	Durable      int64 // on the sink's disk
 	Total        int64 // -1 when the source does not know
 }
@@ -38,5 +38,10 @@ type Stats struct {
 	Blocks            int64
 }
 
-// Took is the time from start to finish.
-func (s Stats) Took() time.Duration { return s.Finished.Sub(s.Started) }
+// Took is the time from start to finish; 0 for what never started.
+func (s Stats) Took() time.Duration {
+	if s.Started.IsZero() || s.Finished.IsZero() {
+		return 0
+	}
+	return s.Finished.Sub(s.Started)
+}
