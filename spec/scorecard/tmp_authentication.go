@@ -1,0 +1,3 @@
+package main
+
+var authentication = check{id: 32}

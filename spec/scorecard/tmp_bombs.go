@@ -1,0 +1,3 @@
+package main
+
+var bombs = check{id: 36}

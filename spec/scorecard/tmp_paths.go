@@ -1,0 +1,3 @@
+package main
+
+var paths = check{id: 35}

@@ -1,0 +1,3 @@
+package main
+
+var quota = check{id: 9}

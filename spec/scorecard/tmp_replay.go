@@ -1,0 +1,3 @@
+package main
+
+var replay = check{id: 16}

@@ -1,0 +1,3 @@
+package main
+
+var slowDisk = check{id: 24}

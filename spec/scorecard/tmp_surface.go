@@ -1,0 +1,3 @@
+package main
+
+var surface = check{id: 31}
