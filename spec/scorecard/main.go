@@ -147,7 +147,7 @@ func show(out io.Writer, r row, asJSON bool) error {
 		return fault.Wrap("print row", "", json.NewEncoder(out).Encode(r))
 	}
 	word := map[bool]string{true: "pass", false: "FAIL"}[r.Pass]
-	_, err := fmt.Fprintf(out, "%2d %s %s\n   %g %s (n %d, %.1f s); %s\n   mutant: %s\n   control: %s\n",
+	_, err := fmt.Fprintf(out, "%2d %s %s\n   %.4g %s (n %d, %.1f s); %s\n   mutant: %s\n   control: %s\n",
 		r.ID, word, r.Title, r.Figure, r.Unit, r.N, r.Seconds, r.Detail, r.Mutant, r.Control)
 	return fault.Wrap("print row", "", err)
 }

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/pannier/pannier/spec/fault"
 )
@@ -130,9 +131,14 @@ func packageOf(text []byte) string {
 	return ""
 }
 
+// maxControl bounds a control; one that hangs has not failed as it must.
+const maxControl = 5 * time.Minute
+
 // control runs a check's negative control, which must fail, and says what came
 // of it. Edits run in the mutated scorecard, everything else here.
 func control(ctx context.Context, c check, j job, m *mutants) (failed bool, text string) {
+	ctx, cancel := context.WithTimeout(ctx, maxControl)
+	defer cancel()
 	if len(c.edits) == 0 {
 		j.broken = true
 		r, err := perform(ctx, c, j)
@@ -153,7 +159,7 @@ func control(ctx context.Context, c check, j job, m *mutants) (failed bool, text
 		}
 		return verdictOf(r)
 	}
-	if err != nil && cmd.ProcessState != nil && cmd.ProcessState.ExitCode() != exitCouldNot {
+	if err != nil && ctx.Err() == nil && cmd.ProcessState != nil && cmd.ProcessState.ExitCode() != exitCouldNot {
 		first, _, _ := strings.Cut(messages.String(), "\n")
 		return true, fmt.Sprintf("failed as it must: the process died, %v: %s", err, first)
 	}
@@ -162,7 +168,7 @@ func control(ctx context.Context, c check, j job, m *mutants) (failed bool, text
 
 func verdictOf(r row) (failed bool, text string) {
 	if r.Pass {
-		return false, fmt.Sprintf("PASSED, and must not: %g %s; %s", r.Figure, r.Unit, r.Detail)
+		return false, fmt.Sprintf("PASSED, and must not: %.4g %s; %s", r.Figure, r.Unit, r.Detail)
 	}
-	return true, fmt.Sprintf("failed as it must: %g %s; %s", r.Figure, r.Unit, r.Detail)
+	return true, fmt.Sprintf("failed as it must: %.4g %s; %s", r.Figure, r.Unit, r.Detail)
 }

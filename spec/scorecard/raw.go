@@ -83,24 +83,29 @@ func greet(conn net.Conn, h wire.Hello) (*raw, error) {
 	if _, err := conn.Write(f); err != nil {
 		return nil, err
 	}
-	r := &raw{Conn: conn}
+	r, ack, err := readAck(conn)
+	if err == nil && ack.Kind != 0 {
+		err = fault.FromPeer("greet", fault.Kind(ack.Kind), ack.Text)
+	}
+	return r, err
+}
+
+// readAck reads the answer to an introduction.
+func readAck(conn net.Conn) (r *raw, ack wire.HelloAck, err error) {
+	r = &raw{Conn: conn}
 	if _, err := io.ReadFull(conn, make([]byte, len(wire.Preface))); err != nil {
-		return nil, err
+		return r, ack, err
 	}
 	head, body, err := r.next()
 	if err != nil {
-		return nil, err
+		return r, ack, err
 	}
 	if head.Type != wire.TypeHelloAck {
-		return nil, fault.New("greet", fault.Protocol, "%v", head.Type)
+		return r, ack, fault.New("greet", fault.Protocol, "%v", head.Type)
 	}
-	if err := wire.Decode(body, &r.ack); err != nil {
-		return nil, err
-	}
-	if r.ack.Kind != 0 {
-		return nil, fault.FromPeer("greet", fault.Kind(r.ack.Kind), r.ack.Text)
-	}
-	return r, nil
+	err = wire.Decode(body[8*int(head.Ext):], &ack)
+	r.ack = ack
+	return r, ack, err
 }
 
 // next reads one frame.
@@ -128,7 +133,7 @@ func (r *raw) alive(nonce uint64) bool {
 		if err != nil {
 			return false
 		}
-		if n, err := wire.ParseU64(body); h.Type == wire.TypePong && err == nil && n == nonce {
+		if n, err := wire.ParseU64(body[8*int(h.Ext):]); h.Type == wire.TypePong && err == nil && n == nonce {
 			return true
 		}
 	}

@@ -1,0 +1,5 @@
+package main
+
+var (
+	surface, authentication, paths, bombs check
+)

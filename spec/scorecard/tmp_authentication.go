@@ -1,3 +1,0 @@
-package main
-
-var authentication = check{id: 32}

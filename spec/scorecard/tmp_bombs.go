@@ -1,3 +1,0 @@
-package main
-
-var bombs = check{id: 36}

@@ -1,3 +1,0 @@
-package main
-
-var paths = check{id: 35}

@@ -1,3 +1,0 @@
-package main
-
-var quota = check{id: 9}

@@ -1,3 +1,0 @@
-package main
-
-var replay = check{id: 16}

@@ -1,3 +1,0 @@
-package main
-
-var slowDisk = check{id: 24}

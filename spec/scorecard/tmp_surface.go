@@ -1,3 +1,0 @@
-package main
-
-var surface = check{id: 31}
