@@ -6,7 +6,7 @@
 //	go run ./spec/scorecard --full           # full counts
 //	go run ./spec/scorecard --only 33,35 --json
 //
-// The exit code is 1 when a check fails, 2 when the scorecard could not run.
+// The exit code is 1 when a check fails, 3 when the scorecard could not run.
 //
 // # Adding a check
 //

@@ -30,7 +30,7 @@ func roles() map[string]func(args []string) error {
 // Exit codes.
 const (
 	exitFailed   = 1 // a check has failed
-	exitCouldNot = 2 // the scorecard could not run
+	exitCouldNot = 3 // the scorecard could not run; 2 is what Go leaves when it crashes
 )
 
 const couldNotRun = "could not run: "

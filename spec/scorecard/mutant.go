@@ -163,7 +163,7 @@ func control(ctx context.Context, c check, j job, m *mutants) (failed bool, text
 		first, _, _ := strings.Cut(messages.String(), "\n")
 		return true, fmt.Sprintf("failed as it must: the process died, %v: %s", err, first)
 	}
-	return false, fmt.Sprintf(couldNotRun+"%v: %s", err, messages.String())
+	return false, fmt.Sprintf(couldNotRun+"%v: %.500s", err, messages.String())
 }
 
 func verdictOf(r row) (failed bool, text string) {

@@ -1,5 +1,0 @@
-package main
-
-var (
-	surface, authentication, paths, bombs check
-)
