@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/pannier/pannier/flow"
@@ -36,6 +37,7 @@ var replay = check{
 // replayRun is one transfer with its eavesdropper.
 type replayRun struct {
 	target string // of the acceptor
+	far    atomic.Pointer[flow.Session]
 	note   *note
 	wg     sync.WaitGroup
 
@@ -104,6 +106,7 @@ func (r *replayRun) transfer(ctx context.Context, content []byte) error {
 	if err != nil {
 		return err
 	}
+	r.far.Store(far)
 	got := make(chan []byte, 1)
 	r.wg.Go(func() { got <- pullAll(ctx, far) })
 	if err := pushAll(ctx, near, content); err != nil {
@@ -180,7 +183,9 @@ func (r *replayRun) cut() {
 	r.old, r.up = append(r.old, r.up...), nil
 }
 
-// again says everything that belongs to earlier epochs once more.
+// again says everything that belongs to epochs that are over once more. Of the
+// present one it says nothing: without encryption whoever listens knows the
+// token, and may add a lane.
 func (r *replayRun) again() {
 	r.mu.Lock()
 	var sayings [][]byte
@@ -190,7 +195,8 @@ func (r *replayRun) again() {
 	r.mu.Unlock()
 	for _, said := range sayings {
 		h, ok := helloIn(said)
-		if !ok || h.Session == [16]byte{} { // the very first one asks for a session of its own
+		far := r.far.Load()
+		if !ok || far == nil || h.Session == [16]byte{} || int(h.Epoch) >= far.Stats().Epoch { // the very first one asks for a session of its own
 			continue
 		}
 		accepted := r.say(said)
