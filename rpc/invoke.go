@@ -125,16 +125,15 @@ func (c *call) wishes() (stream, mandatory bool, err error) {
 // the halves, waits for them, fills the descriptors and finds the error.
 func (c *call) conclude(method string, trailer metadata.MD, codec *inlineCodec, callErr error) error {
 	outs, answerErr := c.answer(trailer, callErr)
-	var replied map[int]cargo
-	if codec != nil && callErr == nil {
-		replied = codec.replied()
+	if callErr != nil {
+		codec = nil // a reply that is an error carries nothing
 	}
 	for i, e := range c.effects {
 		var out *outcome
 		if outs != nil {
 			out = &outs[i]
 		}
-		load, has := replied[i]
+		load, has := codec.replied(i)
 		c.deliver(e, out, answerErr, load, has)
 	}
 	c.close()
@@ -176,7 +175,7 @@ func (c *call) answer(trailer metadata.MD, callErr error) ([]outcome, error) {
 func (c *call) deliver(e *clientEffect, out *outcome, answerErr error, load cargo, has bool) {
 	switch {
 	case e.inline != nil:
-		e.inline.judge(verdictOf(out, answerErr))
+		e.judge(verdictOf(out, answerErr))
 	case has && out != nil && e.d.Direction == sideeffect.ServerToClient:
 		c.unpack(e, load)
 	default:

@@ -116,11 +116,12 @@ func (e *Effect) packReply(ctx context.Context, d *sideeffect.Descriptor, src si
 	}
 	plan := d.SendPlan(e.offer.limit, e.offer.policy)
 	plan.Hash = hash
-	p := newPacker(e.call.server.memory, int(src.Size())+1)
-	plan.Sent = func(sideeffect.Outcome) {
-		p.judge(sideeffect.Verdict{Bytes: p.end.Total, Hash: p.end.Hash}, nil)
+	p := &packer{memory: e.call.server.memory, room: int(src.Size()) + 1}
+	unjudged, outcome, err := sideeffect.SendUntilEnd(ctx, p, src, plan)
+	if err == nil {
+		outcome, err = unjudged.Judge(sideeffect.Verdict{Bytes: p.end.Total, Hash: p.end.Hash}, nil)
 	}
-	end.outcome, err = sideeffect.SendAll(ctx, p, src, plan)
+	end.outcome = outcome
 	end = end.failed(err)
 	end.outcome.Bytes, end.outcome.Verified, end.verdict = 0, "", nil
 	if err == nil {
@@ -277,6 +278,7 @@ func (e *Effect) acceptSink(d *sideeffect.Descriptor, bs *flow.BlockStream, src 
 		plan.Start, plan.Prefix = r.Offset, prefix
 	}
 	return job{
+		lasting: true,
 		run: func(ctx context.Context, sent func(sideeffect.Outcome)) ended {
 			defer src.Close()
 			plan.Sent = sent
