@@ -52,9 +52,13 @@ type ByteStream struct {
 	finCame                      bool
 }
 
+// segment is a DATA frame as it came.
 type segment struct {
-	buf  *buffer
-	data []byte
+	buf    *buffer
+	data   []byte // not read yet
+	off    int64
+	digest uint64 // of data, which is whole until right
+	right  bool
 }
 
 // newByteStream makes one with a window that the budgets have room for.
@@ -173,19 +177,22 @@ func (b *ByteStream) credit(granted, received uint64) (bool, error) {
 }
 
 // expect checks DATA before its payload is read.
-func (b *ByteStream) expect(h wire.Header) error {
+func (b *ByteStream) expect(h wire.DataHead) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed {
 		return nil
 	}
-	if h.Aux != uint32(b.arrived) || b.arrived+int64(h.Length) > b.limit || b.finCame {
+	if h.Offset != uint64(b.arrived) || b.arrived+int64(h.Length) > b.limit || b.finCame {
 		return broken("read", "DATA of %d bytes on stream %d at %d: wrong place, after its end, or beyond its credit", h.Length, b.id, b.arrived)
+	}
+	if h.Length == 0 && h.Digest != blockDigest(nil, b.arrived) { // no damage, which the check would have found
+		return broken("read", "DATA without content on stream %d has digest %016x", b.id, h.Digest)
 	}
 	return nil
 }
 
-func (b *ByteStream) arrive(h wire.Header, buf *buffer) bool {
+func (b *ByteStream) arrive(h wire.DataHead, buf *buffer) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed {
@@ -194,7 +201,7 @@ func (b *ByteStream) arrive(h wire.Header, buf *buffer) bool {
 	b.arrived += int64(h.Length)
 	b.finCame = b.finCame || h.Flags&wire.Fin != 0
 	if h.Length > 0 {
-		b.segments = append(b.segments, segment{buf, buf.payload(int(h.Length))})
+		b.segments = append(b.segments, segment{buf: buf, data: buf.payload(int(h.Length)), off: int64(h.Offset), digest: h.Digest})
 	} else {
 		b.s.cfg.Pool.put(buf)
 	}
@@ -209,7 +216,13 @@ func (b *ByteStream) Read(p []byte) (int, error) {
 			return 0, os.ErrDeadlineExceeded
 		}
 		b.mu.Lock()
-		if n := b.copyOut(p); n > 0 || len(p) == 0 {
+		n, err := b.copyOut(p)
+		if err != nil {
+			b.mu.Unlock()
+			b.reset(err)
+			return 0, err
+		}
+		if n > 0 || len(p) == 0 {
 			more := len(b.segments) > 0 || b.finCame
 			b.mu.Unlock()
 			if more {
@@ -236,11 +249,20 @@ func (b *ByteStream) Read(p []byte) (int, error) {
 	}
 }
 
-// copyOut moves bytes from segments to p. mu is held.
-func (b *ByteStream) copyOut(p []byte) int {
+// copyOut moves bytes from segments to p, each held against its digest first. mu
+// is held.
+func (b *ByteStream) copyOut(p []byte) (int, error) {
 	total := 0
 	for len(b.segments) > 0 && total < len(p) {
 		seg := &b.segments[0]
+		if err := seg.verify(); err != nil {
+			if total > 0 {
+				break // what came before it is right; the next Read gets the error
+			}
+			b.dropSegments()
+			b.finCame = false
+			return 0, err
+		}
 		n := copy(p[total:], seg.data)
 		total += n
 		if seg.data = seg.data[n:]; len(seg.data) == 0 {
@@ -250,7 +272,28 @@ func (b *ByteStream) copyOut(p []byte) int {
 		}
 	}
 	b.read += int64(total)
-	return total
+	return total, nil
+}
+
+// verify is the digest's. It is looked at where the bytes are taken, as a
+// block's is, so that the lane's reader waits for no hash.
+func (g *segment) verify() error {
+	if g.right {
+		return nil
+	}
+	if got := blockDigest(g.data, g.off); got != g.digest {
+		return fault.New("verify data", fault.Corrupt, "%d bytes at %d have digest %016x, their head says %016x", len(g.data), g.off, got, g.digest)
+	}
+	g.right = true
+	return nil
+}
+
+// dropSegments gives back what will not be read. mu is held.
+func (b *ByteStream) dropSegments() {
+	for _, seg := range b.segments {
+		b.s.cfg.Pool.put(seg.buf)
+	}
+	b.segments = nil
 }
 
 // consumed returns credit when a quarter of the window has been read.
@@ -329,11 +372,20 @@ func (b *ByteStream) reserve(n int) (int, error) {
 	}
 }
 
-// sendData writes one DATA frame.
+// sendData writes one DATA frame. The caller holds the place in writes, so
+// nobody else moves sent.
 func (b *ByteStream) sendData(p []byte, flags wire.Flags) error {
 	buf := b.s.cfg.Pool.get(len(p))
 	defer b.s.cfg.Pool.put(buf)
-	copy(buf.payload(len(p)), p)
+	payload := buf.payload(len(p))
+	copy(payload, p)
+	b.mu.Lock()
+	off := b.sent
+	b.mu.Unlock()
+	h := wire.DataHead{
+		Header: wire.Header{Flags: flags, Class: b.class, Stream: b.id, Length: uint32(len(p))},
+		Offset: uint64(off), Digest: blockDigest(payload, off),
+	}
 	b.s.mu.Lock()
 	t := b.s.turns
 	b.s.mu.Unlock()
@@ -347,10 +399,9 @@ func (b *ByteStream) sendData(p []byte, flags wire.Flags) error {
 		t.release(l)
 		return b.failure()
 	}
-	h := wire.Header{Type: wire.TypeData, Flags: flags, Class: b.class, Stream: b.id, Length: uint32(len(p)), Aux: uint32(b.sent)}
 	b.sent += int64(len(p))
 	b.mu.Unlock()
-	frame := buf.mem[headroom-wire.HeaderSize : headroom+len(p)]
+	frame := buf.mem[headroom-wire.DataHeadSize : headroom+len(p)]
 	h.Put(frame)
 	if !l.send(frame) {
 		return b.failure()
@@ -453,10 +504,7 @@ func (b *ByteStream) end(err error) {
 	b.s.adjust(b.booked - b.limit)
 	b.s.late.add(b.limit - b.arrived)
 	if errors.Is(err, net.ErrClosed) { // here; what came before the peer's end may still be read
-		for _, seg := range b.segments {
-			b.s.cfg.Pool.put(seg.buf)
-		}
-		b.segments = nil
+		b.dropSegments()
 	}
 	close(b.done)
 }

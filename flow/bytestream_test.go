@@ -219,8 +219,11 @@ func TestReadDuringEnd(t *testing.T) {
 		a.Write(content(100_000))
 		settle()
 		b.mu.Lock()
-		n := b.copyOut(make([]byte, 70_000))
+		n, err := b.copyOut(make([]byte, 70_000))
 		b.mu.Unlock()
+		if err != nil {
+			t.Error(err)
+		}
 		b.Close()
 		b.consumed(int64(n))
 		if g := far.Stats().Granted; g != 0 {

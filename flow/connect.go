@@ -100,7 +100,7 @@ func (s *Session) redial(epoch uint32, cause error) {
 			return
 		}
 		var e *fault.Error
-		if errors.As(err, &e) && e.Session && e.Side == fault.Peer {
+		if errors.As(err, &e) && e.Session && e.Side == fault.Peer && e.Kind != fault.Corrupt { // it read a damaged HELLO
 			s.finish(err, false)
 			return
 		}
@@ -164,6 +164,7 @@ func (s *Session) turnAway(conn net.Conn) {
 	if err := s.Err(); err != nil {
 		if frame, ferr := closeFrame(err); ferr == nil {
 			conn.SetWriteDeadline(time.Now().Add(farewellTime))
+			wire.Seal(frame, handshakeFrames)
 			conn.Write(frame)
 		}
 	}
