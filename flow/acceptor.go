@@ -150,7 +150,6 @@ func (a *Acceptor) newSession(conn net.Conn, h *wire.Hello, lift func()) error {
 		conn.Close()
 		return nil
 	}
-	s.log("session made", "address", peer.Address)
 	select {
 	case a.sessions <- s:
 	default:

@@ -38,7 +38,6 @@ func Connect(ctx context.Context, d Dialer, cfg Config) (*Session, error) {
 	s.attach(conn, 1, peer, ack.Node, limitsOf(ack))
 	s.wg.Add(1)
 	go s.keepalive()
-	s.log("session made", "address", peer.Address)
 	return s, nil
 }
 

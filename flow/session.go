@@ -214,6 +214,8 @@ func (s *Session) attach(conn net.Conn, epoch uint32, peer Peer, node [16]byte, 
 	if resumed {
 		s.postResume()
 		s.log("session resumed", "epoch", epoch)
+	} else {
+		s.log("session made", "address", peer.Address)
 	}
 	s.control.start()
 	s.control.ping()
@@ -438,6 +440,7 @@ func (s *Session) post(frames []byte, direct bool) {
 	}
 }
 
+// log writes a record. Callers hold mu, because peer changes with each epoch.
 func (s *Session) log(msg string, args ...any) {
 	s.cfg.Logger.LogAttrs(context.Background(), slog.LevelInfo, msg,
 		slog.String("session", s.id.String()), slog.String("peer", s.peer.Name), slog.Group("", args...))
