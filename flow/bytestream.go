@@ -52,15 +52,6 @@ type ByteStream struct {
 	finCame                      bool
 }
 
-// segment is a DATA frame as it came.
-type segment struct {
-	buf    *buffer
-	data   []byte // not read yet
-	off    int64
-	digest uint64 // of data, which is whole until right
-	right  bool
-}
-
 // newByteStream makes one with a window that the budgets have room for.
 // Session.mu is held.
 func newByteStream(s *Session, mine bool, class wire.Class) *ByteStream {
@@ -247,53 +238,6 @@ func (b *ByteStream) Read(p []byte) (int, error) {
 			return 0, os.ErrDeadlineExceeded
 		}
 	}
-}
-
-// copyOut moves bytes from segments to p, each held against its digest first. mu
-// is held.
-func (b *ByteStream) copyOut(p []byte) (int, error) {
-	total := 0
-	for len(b.segments) > 0 && total < len(p) {
-		seg := &b.segments[0]
-		if err := seg.verify(); err != nil {
-			if total > 0 {
-				break // what came before it is right; the next Read gets the error
-			}
-			b.dropSegments()
-			b.finCame = false
-			return 0, err
-		}
-		n := copy(p[total:], seg.data)
-		total += n
-		if seg.data = seg.data[n:]; len(seg.data) == 0 {
-			b.s.cfg.Pool.put(seg.buf)
-			b.segments[0] = segment{}
-			b.segments = b.segments[1:]
-		}
-	}
-	b.read += int64(total)
-	return total, nil
-}
-
-// verify is the digest's. It is looked at where the bytes are taken, as a
-// block's is, so that the lane's reader waits for no hash.
-func (g *segment) verify() error {
-	if g.right {
-		return nil
-	}
-	if got := blockDigest(g.data, g.off); got != g.digest {
-		return fault.New("verify data", fault.Corrupt, "%d bytes at %d have digest %016x, their head says %016x", len(g.data), g.off, got, g.digest)
-	}
-	g.right = true
-	return nil
-}
-
-// dropSegments gives back what will not be read. mu is held.
-func (b *ByteStream) dropSegments() {
-	for _, seg := range b.segments {
-		b.s.cfg.Pool.put(seg.buf)
-	}
-	b.segments = nil
 }
 
 // consumed returns credit when a quarter of the window has been read.
@@ -528,58 +472,3 @@ func (b *ByteStream) SetReadDeadline(t time.Time) error { b.rd.set(t); return ni
 
 // SetWriteDeadline sets the deadline of Write.
 func (b *ByteStream) SetWriteDeadline(t time.Time) error { b.wr.set(t); return nil }
-
-// timeLimit is one deadline that can be moved.
-type timeLimit struct {
-	mu    sync.Mutex
-	timer *time.Timer
-	done  chan struct{} // closed when the deadline has passed
-}
-
-func (d *timeLimit) init() { d.done = make(chan struct{}) }
-
-func (d *timeLimit) expired() <-chan struct{} {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.done
-}
-
-func (d *timeLimit) passed() bool {
-	select {
-	case <-d.expired():
-		return true
-	default:
-		return false
-	}
-}
-
-func (d *timeLimit) set(t time.Time) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.timer != nil {
-		d.timer.Stop()
-		d.timer = nil
-	}
-	select {
-	case <-d.done:
-		d.done = make(chan struct{})
-	default:
-	}
-	if t.IsZero() {
-		return
-	}
-	done := d.done
-	if wait := time.Until(t); wait > 0 {
-		d.timer = time.AfterFunc(wait, func() { d.expire(done) })
-		return
-	}
-	close(done)
-}
-
-func (d *timeLimit) expire(done chan struct{}) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.done == done {
-		close(done)
-	}
-}

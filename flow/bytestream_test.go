@@ -233,6 +233,40 @@ func TestReadDuringEnd(t *testing.T) {
 	})
 }
 
+// TestDamagedBytesHaveNoEnd: content that is not what was sent is not handed out,
+// and no end of file follows it, however politely the peer has left meanwhile.
+func TestDamagedBytesHaveNoEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far, l, stop := emulated(t, flowtest.LinkConfig{RTT: time.Millisecond}, Config{})
+		defer stop()
+		a, b := bytePair(t, near, far, wire.ClassRelay)
+		l.Corrupt(func(_ flowtest.Direction, _ int, _ int64, p []byte) []byte {
+			if i := bytes.Index(p, []byte("second")); i >= 0 {
+				p[i] ^= 0x20
+			}
+			return p
+		})
+		for _, s := range []string{"first", "second", "third"} {
+			a.Write([]byte(s))
+		}
+		b.CloseWrite()
+		a.CloseWrite()
+		io.ReadAll(a)
+		a.Close()
+		settle()
+		if got, err := io.ReadAll(b); string(got) != "first" || !errors.Is(err, fault.Corrupt) {
+			t.Errorf("%q, %v", got, err)
+		}
+		if n, err := b.Read(make([]byte, 10)); n != 0 || !errors.Is(err, fault.Corrupt) {
+			t.Errorf("after that: %d bytes, %v", n, err)
+		}
+		b.Close()
+		if near.Err() != nil || far.Err() != nil {
+			t.Errorf("the sessions: %v, %v", near.Err(), far.Err())
+		}
+	})
+}
+
 // TestBytesBeforeAnAbort: what arrived before the peer closed can be read, but
 // no end is pretended.
 func TestBytesBeforeAnAbort(t *testing.T) {

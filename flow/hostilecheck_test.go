@@ -1,9 +1,12 @@
 package flow
 
 import (
+	"bytes"
 	"testing"
 	"testing/synctest"
+	"time"
 
+	"github.com/pannier/pannier/flow/flowtest"
 	"github.com/pannier/pannier/flow/wire"
 	"github.com/pannier/pannier/spec/fault"
 )
@@ -159,4 +162,64 @@ func TestQuietSessionSurvivesDamage(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestDamageOnABulkLane: what does not belong there may be what it is because
+// of the damage, so the check comes first.
+func TestDamageOnABulkLane(t *testing.T) {
+	for _, bad := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			d := newDuel(t, true, Config{ResumeTimeout: -1})
+			defer d.end()
+			h := rawHello(1)
+			h.Session, h.Token, h.Purpose = d.ack.Session, d.ack.Token, wire.Bulk
+			bulk, _, err := rawConnect(t, d.link, h)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer bulk.conn.Close()
+			want := fault.Protocol
+			if f := frame(wire.Header{Type: wire.TypeGoAway, Length: 8}, make([]byte, 8)); bad {
+				f[0] = byte(wire.TypePipeAck)
+				want, f = fault.Corrupt, bulk.seal(f)
+				f[0] = byte(wire.TypeGoAway)
+				bulk.write(f)
+			} else {
+				bulk.send(f)
+			}
+			for range 5 {
+				settle() // a failed bulk lane waits a moment for CLOSE elsewhere
+			}
+			if err := d.victim.Err(); fault.KindOf(err) != want {
+				t.Errorf("the session ended with %v, want %v", err, want)
+			}
+		})
+	}
+}
+
+// TestDamagedHandshake: the frames with which a session resumes may be damaged
+// themselves. The next attempt has to work.
+func TestDamagedHandshake(t *testing.T) {
+	t.Parallel() // virtual time: load does not matter
+	for _, dir := range []flowtest.Direction{flowtest.FromDialer, flowtest.FromAcceptor} {
+		for at := int64(len(wire.Preface)); at < 100; at += 3 {
+			synctest.Test(t, func(t *testing.T) {
+				near, far, l, stop := emulated(t, flowtest.LinkConfig{RTT: 10 * time.Millisecond, Rate: 20e6, Single: true}, Config{})
+				defer stop()
+				l.Corrupt(flowtest.Flip(dir, 1, at)) // the second connection
+				go func() {
+					time.Sleep(300 * time.Millisecond)
+					l.Cut()
+				}()
+				want := content(1 << 20)
+				got, err := carry(t, near, far, want, Open{})
+				if err != nil || !bytes.Equal(got, want) {
+					t.Errorf("bit of byte %d, direction %d: %d bytes, %v", at, dir, len(got), err)
+				}
+				if e := near.Stats().Epoch; e < 3 {
+					t.Errorf("bit of byte %d, direction %d: epoch %d, so nothing was damaged", at, dir, e)
+				}
+			})
+		}
+	}
 }
