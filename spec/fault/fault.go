@@ -31,7 +31,7 @@ const (
 	Unsupported     Kind = 9  // the peer, kernel or file system cannot do it
 	Refused         Kind = 10 // the peer's application said no
 	Protocol        Kind = 11 // the peer broke the protocol
-	Corrupt         Kind = 12 // a digest, root or length did not match
+	Corrupt         Kind = 12 // a digest, check, root or length did not match
 	QuotaExceeded   Kind = 13 // more bytes than a descriptor's quota
 	SourceChanged   Kind = 14 // the source was written to or truncated meanwhile
 	NoSpace         Kind = 15 // disk, disk quota or buffer full
