@@ -106,11 +106,12 @@ func (s *sender) overQuota(size int64) error {
 
 // quotaError says what to do about a quota; an accidental zero most of all.
 func quotaError(op string, size, limit int64, who string) error {
-	hint := "raise Quota, or set OverQuota to Cut"
 	if limit == 0 {
-		hint = "the zero value of Quota allows no bytes: set it to a number, or to NoQuota"
+		return fault.New(op, fault.QuotaExceeded, "at least %d bytes, %s is 0, which allows none", size, who).
+			Advise("set its Quota to a number, or to NoQuota")
 	}
-	return fault.New(op, fault.QuotaExceeded, "at least %d bytes, %s is %d; %s", size, who, limit, hint)
+	return fault.New(op, fault.QuotaExceeded, "at least %d bytes, %s is %d", size, who, limit).
+		Advise("raise its Quota, or set its OverQuota to Cut")
 }
 
 // hashPrefix brings the hasher to Start.
