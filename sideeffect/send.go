@@ -274,7 +274,9 @@ func (s *sender) acknowledged() int64 {
 func (s *sender) progress() Progress {
 	moved := max(s.at, s.plan.Start)
 	durable := min(max(s.out.Durable(), s.plan.Start, s.outcome.Durable), moved)
-	return Progress{Moved: moved, Acknowledged: max(min(s.acknowledged(), moved), durable), Durable: durable, Total: s.total}
+	acknowledged := max(min(s.acknowledged(), moved), durable)
+	received := max(min(s.out.Received(), moved), acknowledged)
+	return Progress{Moved: moved, Received: received, Acknowledged: acknowledged, Durable: durable, Total: s.total}
 }
 
 // sourceReader is a source from its first byte as an io.Reader.

@@ -95,19 +95,24 @@ func Code(ctx context.Context, err error) int {
 	return Failed
 }
 
+// KeyRefused reports whether the peer did not accept this end's key: it ended
+// the TLS handshake with an alert, which crypto/tls marks by Op alone.
+func KeyRefused(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op) && op.Op == "remote error"
+}
+
 // KindOf is the kind of err as the user of a command sees it. A peer that cannot
-// be dialed is lost, whatever its name or socket lacks, and one that ends the
-// TLS handshake does not accept this end's key, which reads as lost further out;
-// gRPC's own statuses, which have no kind, count as their nearest one.
+// be dialed is lost, whatever its name or socket lacks; one that does not accept
+// this end's key, which ends sessions and reads as lost further out, denies
+// permission; gRPC's own statuses, which have no kind, count as their nearest one.
 func KindOf(err error) fault.Kind {
 	var op *net.OpError
-	if errors.As(err, &op) {
-		switch op.Op {
-		case "dial":
-			return fault.Lost
-		case "remote error": // an alert; crypto/tls marks it by this alone
-			return fault.Permission
-		}
+	switch {
+	case errors.As(err, &op) && op.Op == "dial":
+		return fault.Lost
+	case KeyRefused(err):
+		return fault.Permission
 	}
 	var known *fault.Error
 	if s, ok := status.FromError(err); ok && !errors.As(err, &known) {
