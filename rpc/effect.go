@@ -211,9 +211,9 @@ func (e *Effect) fits(d *sideeffect.Descriptor) error {
 	case e.phase != waiting:
 		return fault.New(op, fault.Invalid, "side effect %d was opened before: it runs once", e.index)
 	case d.Direction != e.offer.direction:
-		return fault.New(op, fault.Invalid, "the client offers %v: set Direction to that, or answer the call with an error", e.offer.direction)
+		return fault.New(op, fault.Invalid, "the client offers %v", e.offer.direction).Advise("set Direction to that, or answer the call with an error")
 	case isPipe(d.Kind) != isPipe(e.offer.kind):
-		return fault.New(op, fault.Invalid, "the client offers kind %q: set Kind to that", e.Kind())
+		return fault.New(op, fault.Invalid, "the client offers kind %q", e.Kind()).Advise("set Kind to that")
 	}
 	e.phase = claimed
 	return nil
@@ -310,7 +310,7 @@ func (e *Effect) report(await sideeffect.Await) error {
 		return fault.Wrap("run side effect", e.d.Local.String(), end.err)
 	}
 	if await == sideeffect.AwaitRemote && end.remote == sideeffect.InProgress {
-		return fault.New("run side effect", fault.Invalid, "it goes inside the reply, which nobody acknowledges: use AwaitLocal, or another Road")
+		return fault.New("run side effect", fault.Invalid, "it goes inside the reply, which nobody acknowledges").Advise("use AwaitLocal, or another Road")
 	}
 	return nil
 }

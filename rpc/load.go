@@ -53,11 +53,11 @@ func (l *loading) whyNot(msg any, field protowire.Number) error {
 	const op = "send inline"
 	switch {
 	case !l.unary:
-		return fault.New(op, fault.Unsupported, "only unary calls carry contents inside their messages: set another Road")
+		return fault.New(op, fault.Unsupported, "only unary calls carry contents inside their messages").Advise("set another Road")
 	case l.coded:
-		return fault.New(op, fault.Unsupported, "the call chooses its own codec: leave that out, or set another Road")
+		return fault.New(op, fault.Unsupported, "the call chooses its own codec").Advise("leave that out, or set another Road")
 	case !hasRoom(messageOf(msg), field):
-		return fault.New(op, fault.Unsupported, "a %T cannot carry field %d: set another Road", msg, field)
+		return fault.New(op, fault.Unsupported, "a %T cannot carry field %d", msg, field).Advise("set another Road")
 	}
 	return nil
 }
@@ -71,7 +71,7 @@ func (l *loading) offer(e *clientEffect, inside, outside error) (offer, error) {
 		optional: d.Optional, hash: d.Hash, compress: d.Compress,
 	}
 	if d.Road == sideeffect.RoadSession && l.call.way.carried {
-		return o, fault.New("attach side effects", fault.Unsupported, "the server is reached over HTTP/2, without a session: set Road to RoadAuto or RoadStream")
+		return o, fault.New("attach side effects", fault.Unsupported, "the server is reached over HTTP/2, without a session").Advise("set Road to RoadAuto or RoadStream")
 	}
 	if isPipe(d.Kind) {
 		return o, nil
@@ -80,7 +80,7 @@ func (l *loading) offer(e *clientEffect, inside, outside error) (offer, error) {
 	if d.Direction == sideeffect.ServerToClient {
 		o.limit, o.policy = d.Quota, d.OverQuota
 		if outside == nil && d.Resume {
-			outside = fault.New("receive inline", fault.Invalid, "contents in messages cannot be resumed: set Resume to false, or another Road")
+			outside = fault.New("receive inline", fault.Invalid, "contents in messages cannot be resumed").Advise("set Resume to false, or another Road")
 		}
 		o.inline = may && outside == nil
 		if d.Road == sideeffect.RoadInline && outside != nil {
@@ -90,7 +90,7 @@ func (l *loading) offer(e *clientEffect, inside, outside error) (offer, error) {
 	}
 	o.size = e.source.Size()
 	if inside == nil && (o.size < 0 || o.size > int64(l.room)) {
-		inside = fault.New("send inline", fault.Invalid, "the size is %d, and %d bytes are left in the message: set Road to RoadAuto", o.size, l.room)
+		inside = fault.New("send inline", fault.Invalid, "the size is %d, and %d bytes are left in the message", o.size, l.room).Advise("set Road to RoadAuto")
 	}
 	if may && inside == nil {
 		o.road = sideeffect.RoadInline

@@ -156,11 +156,12 @@ func (s *sender) overQuota(size int64) error {
 
 // quotaError says what to do about a quota; an accidental zero most of all.
 func quotaError(op string, size, limit int64, who string) error {
-	hint := "raise Quota, or set OverQuota to Cut"
 	if limit == 0 {
-		hint = "the zero value of Quota allows no bytes: set it to a number, or to NoQuota"
+		return fault.New(op, fault.QuotaExceeded, "at least %d bytes, %s is 0, which allows none", size, who).
+			Advise("set its Quota to a number, or to NoQuota")
 	}
-	return fault.New(op, fault.QuotaExceeded, "at least %d bytes, %s is %d; %s", size, who, limit, hint)
+	return fault.New(op, fault.QuotaExceeded, "at least %d bytes, %s is %d", size, who, limit).
+		Advise("raise its Quota, or set its OverQuota to Cut")
 }
 
 // hashPrefix brings the hasher to Start.
@@ -323,7 +324,9 @@ func (s *sender) acknowledged() int64 {
 func (s *sender) progress() Progress {
 	moved := max(s.at, s.plan.Start)
 	durable := min(max(s.out.Durable(), s.plan.Start, s.outcome.Durable), moved)
-	return Progress{Moved: moved, Acknowledged: max(min(s.acknowledged(), moved), durable), Durable: durable, Total: s.total}
+	acknowledged := max(min(s.acknowledged(), moved), durable)
+	received := max(min(s.out.Received(), moved), acknowledged)
+	return Progress{Moved: moved, Received: received, Acknowledged: acknowledged, Durable: durable, Total: s.total}
 }
 
 // sourceReader is a source from its first byte as an io.Reader.
