@@ -150,7 +150,6 @@ func (a *Acceptor) newSession(conn net.Conn, h *wire.Hello, lift func()) error {
 		conn.Close()
 		return nil
 	}
-	s.log("session made", "address", peer.Address)
 	select {
 	case a.sessions <- s:
 	default:
@@ -211,11 +210,11 @@ func (a *Acceptor) ack(s *Session, epoch uint32) *wire.HelloAck {
 }
 
 func (a *Acceptor) answer(conn net.Conn, ack *wire.HelloAck) error {
-	frame, err := wire.AppendControl(append([]byte(nil), wire.Preface[:]...), wire.TypeHelloAck, 0, ack)
+	b, err := introduction(wire.TypeHelloAck, ack)
 	if err != nil {
 		return err
 	}
-	_, err = conn.Write(frame)
+	_, err = conn.Write(b)
 	return err
 }
 

@@ -52,11 +52,6 @@ type ByteStream struct {
 	finCame                      bool
 }
 
-type segment struct {
-	buf  *buffer
-	data []byte
-}
-
 // newByteStream makes one with a window that the budgets have room for.
 // Session.mu is held.
 func newByteStream(s *Session, mine bool, class wire.Class) *ByteStream {
@@ -173,19 +168,22 @@ func (b *ByteStream) credit(granted, received uint64) (bool, error) {
 }
 
 // expect checks DATA before its payload is read.
-func (b *ByteStream) expect(h wire.Header) error {
+func (b *ByteStream) expect(h wire.DataHead) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed {
 		return nil
 	}
-	if h.Aux != uint32(b.arrived) || b.arrived+int64(h.Length) > b.limit || b.finCame {
+	if h.Offset != uint64(b.arrived) || b.arrived+int64(h.Length) > b.limit || b.finCame {
 		return broken("read", "DATA of %d bytes on stream %d at %d: wrong place, after its end, or beyond its credit", h.Length, b.id, b.arrived)
+	}
+	if h.Length == 0 && h.Digest != blockDigest(nil, b.arrived) { // no damage, which the check would have found
+		return broken("read", "DATA without content on stream %d has digest %016x", b.id, h.Digest)
 	}
 	return nil
 }
 
-func (b *ByteStream) arrive(h wire.Header, buf *buffer) bool {
+func (b *ByteStream) arrive(h wire.DataHead, buf *buffer) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed {
@@ -194,7 +192,7 @@ func (b *ByteStream) arrive(h wire.Header, buf *buffer) bool {
 	b.arrived += int64(h.Length)
 	b.finCame = b.finCame || h.Flags&wire.Fin != 0
 	if h.Length > 0 {
-		b.segments = append(b.segments, segment{buf, buf.payload(int(h.Length))})
+		b.segments = append(b.segments, segment{buf: buf, data: buf.payload(int(h.Length)), off: int64(h.Offset), digest: h.Digest})
 	} else {
 		b.s.cfg.Pool.put(buf)
 	}
@@ -209,7 +207,13 @@ func (b *ByteStream) Read(p []byte) (int, error) {
 			return 0, os.ErrDeadlineExceeded
 		}
 		b.mu.Lock()
-		if n := b.copyOut(p); n > 0 || len(p) == 0 {
+		n, err := b.copyOut(p)
+		if err != nil {
+			b.mu.Unlock()
+			b.reset(err)
+			return 0, err
+		}
+		if n > 0 || len(p) == 0 {
 			more := len(b.segments) > 0 || b.finCame
 			b.mu.Unlock()
 			if more {
@@ -234,23 +238,6 @@ func (b *ByteStream) Read(p []byte) (int, error) {
 			return 0, os.ErrDeadlineExceeded
 		}
 	}
-}
-
-// copyOut moves bytes from segments to p. mu is held.
-func (b *ByteStream) copyOut(p []byte) int {
-	total := 0
-	for len(b.segments) > 0 && total < len(p) {
-		seg := &b.segments[0]
-		n := copy(p[total:], seg.data)
-		total += n
-		if seg.data = seg.data[n:]; len(seg.data) == 0 {
-			b.s.cfg.Pool.put(seg.buf)
-			b.segments[0] = segment{}
-			b.segments = b.segments[1:]
-		}
-	}
-	b.read += int64(total)
-	return total
 }
 
 // consumed returns credit when a quarter of the window has been read.
@@ -329,11 +316,20 @@ func (b *ByteStream) reserve(n int) (int, error) {
 	}
 }
 
-// sendData writes one DATA frame.
+// sendData writes one DATA frame. The caller holds the place in writes, so
+// nobody else moves sent.
 func (b *ByteStream) sendData(p []byte, flags wire.Flags) error {
 	buf := b.s.cfg.Pool.get(len(p))
 	defer b.s.cfg.Pool.put(buf)
-	copy(buf.payload(len(p)), p)
+	payload := buf.payload(len(p))
+	copy(payload, p)
+	b.mu.Lock()
+	off := b.sent
+	b.mu.Unlock()
+	h := wire.DataHead{
+		Header: wire.Header{Flags: flags, Class: b.class, Stream: b.id, Length: uint32(len(p))},
+		Offset: uint64(off), Digest: blockDigest(payload, off),
+	}
 	b.s.mu.Lock()
 	t := b.s.turns
 	b.s.mu.Unlock()
@@ -347,10 +343,9 @@ func (b *ByteStream) sendData(p []byte, flags wire.Flags) error {
 		t.release(l)
 		return b.failure()
 	}
-	h := wire.Header{Type: wire.TypeData, Flags: flags, Class: b.class, Stream: b.id, Length: uint32(len(p)), Aux: uint32(b.sent)}
 	b.sent += int64(len(p))
 	b.mu.Unlock()
-	frame := buf.mem[headroom-wire.HeaderSize : headroom+len(p)]
+	frame := buf.mem[headroom-wire.DataHeadSize : headroom+len(p)]
 	h.Put(frame)
 	if !l.send(frame) {
 		return b.failure()
@@ -453,10 +448,7 @@ func (b *ByteStream) end(err error) {
 	b.s.adjust(b.booked - b.limit)
 	b.s.late.add(b.limit - b.arrived)
 	if errors.Is(err, net.ErrClosed) { // here; what came before the peer's end may still be read
-		for _, seg := range b.segments {
-			b.s.cfg.Pool.put(seg.buf)
-		}
-		b.segments = nil
+		b.dropSegments()
 	}
 	close(b.done)
 }
@@ -480,58 +472,3 @@ func (b *ByteStream) SetReadDeadline(t time.Time) error { b.rd.set(t); return ni
 
 // SetWriteDeadline sets the deadline of Write.
 func (b *ByteStream) SetWriteDeadline(t time.Time) error { b.wr.set(t); return nil }
-
-// timeLimit is one deadline that can be moved.
-type timeLimit struct {
-	mu    sync.Mutex
-	timer *time.Timer
-	done  chan struct{} // closed when the deadline has passed
-}
-
-func (d *timeLimit) init() { d.done = make(chan struct{}) }
-
-func (d *timeLimit) expired() <-chan struct{} {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.done
-}
-
-func (d *timeLimit) passed() bool {
-	select {
-	case <-d.expired():
-		return true
-	default:
-		return false
-	}
-}
-
-func (d *timeLimit) set(t time.Time) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.timer != nil {
-		d.timer.Stop()
-		d.timer = nil
-	}
-	select {
-	case <-d.done:
-		d.done = make(chan struct{})
-	default:
-	}
-	if t.IsZero() {
-		return
-	}
-	done := d.done
-	if wait := time.Until(t); wait > 0 {
-		d.timer = time.AfterFunc(wait, func() { d.expire(done) })
-		return
-	}
-	close(done)
-}
-
-func (d *timeLimit) expire(done chan struct{}) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.done == done {
-		close(done)
-	}
-}

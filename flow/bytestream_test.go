@@ -219,14 +219,51 @@ func TestReadDuringEnd(t *testing.T) {
 		a.Write(content(100_000))
 		settle()
 		b.mu.Lock()
-		n := b.copyOut(make([]byte, 70_000))
+		n, err := b.copyOut(make([]byte, 70_000))
 		b.mu.Unlock()
+		if err != nil {
+			t.Error(err)
+		}
 		b.Close()
 		b.consumed(int64(n))
 		if g := far.Stats().Granted; g != 0 {
 			t.Errorf("%d bytes are still granted", g)
 		}
 		a.Close()
+	})
+}
+
+// TestDamagedBytesHaveNoEnd: content that is not what was sent is not handed out,
+// and no end of file follows it, however politely the peer has left meanwhile.
+func TestDamagedBytesHaveNoEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far, l, stop := emulated(t, flowtest.LinkConfig{RTT: time.Millisecond}, Config{})
+		defer stop()
+		a, b := bytePair(t, near, far, wire.ClassRelay)
+		l.Corrupt(func(_ flowtest.Direction, _ int, _ int64, p []byte) []byte {
+			if i := bytes.Index(p, []byte("second")); i >= 0 {
+				p[i] ^= 0x20
+			}
+			return p
+		})
+		for _, s := range []string{"first", "second", "third"} {
+			a.Write([]byte(s))
+		}
+		b.CloseWrite()
+		a.CloseWrite()
+		io.ReadAll(a)
+		a.Close()
+		settle()
+		if got, err := io.ReadAll(b); string(got) != "first" || !errors.Is(err, fault.Corrupt) {
+			t.Errorf("%q, %v", got, err)
+		}
+		if n, err := b.Read(make([]byte, 10)); n != 0 || !errors.Is(err, fault.Corrupt) {
+			t.Errorf("after that: %d bytes, %v", n, err)
+		}
+		b.Close()
+		if near.Err() != nil || far.Err() != nil {
+			t.Errorf("the sessions: %v, %v", near.Err(), far.Err())
+		}
 	})
 }
 

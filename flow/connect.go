@@ -38,7 +38,6 @@ func Connect(ctx context.Context, d Dialer, cfg Config) (*Session, error) {
 	s.attach(conn, 1, peer, ack.Node, limitsOf(ack))
 	s.wg.Add(1)
 	go s.keepalive()
-	s.log("session made", "address", peer.Address)
 	return s, nil
 }
 
@@ -100,7 +99,7 @@ func (s *Session) redial(epoch uint32, cause error) {
 			return
 		}
 		var e *fault.Error
-		if errors.As(err, &e) && e.Session && e.Side == fault.Peer {
+		if errors.As(err, &e) && e.Session && e.Side == fault.Peer && e.Kind != fault.Corrupt { // it read a damaged HELLO
 			s.finish(err, false)
 			return
 		}
@@ -164,6 +163,7 @@ func (s *Session) turnAway(conn net.Conn) {
 	if err := s.Err(); err != nil {
 		if frame, ferr := closeFrame(err); ferr == nil {
 			conn.SetWriteDeadline(time.Now().Add(farewellTime))
+			wire.Seal(frame, handshakeFrames)
 			conn.Write(frame)
 		}
 	}

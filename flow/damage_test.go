@@ -12,12 +12,10 @@ import (
 	"github.com/pannier/pannier/flow/flowtest"
 )
 
-// TestDamageIsDetected: check 2. One bit flipped, some bytes dropped or doubled
-// anywhere on a wire without TLS: the sink never calls wrong content a success,
-// and the source never calls a success what the sink did not.
-//
-// Out of reach, and tested above this layer: Meta, Trailer and the verdict's
-// body, which have no digest here.
+// TestDamageIsDetected: one bit flipped, some bytes dropped or doubled anywhere on a
+// wire without TLS, where a lost connection ends the session: the sink never calls
+// wrong content a success, and the source never calls a success what the sink did
+// not. TestDamagedSessions is the same with whole frames, and sessions that resume.
 func TestDamageIsDetected(t *testing.T) {
 	t.Parallel()
 	want := content(100_000)
@@ -78,18 +76,20 @@ func carryDamaged(t *testing.T, want []byte, damage flowtest.Corruption) (ok, wr
 	}
 	defer near.Close()
 	sunk := make(chan bool, 1)
-	wg.Go(func() { sunk <- sinkAt0(ctx, a, want, &wrong) })
-	b, err := near.OpenBlocks(ctx, Open{Kind: "x", Send: true})
+	var sunkWrong bool
+	wg.Go(func() { sunk <- sinkAt0(ctx, a, want, &sunkWrong) })
+	b, err := near.OpenBlocks(ctx, Open{Kind: "x", Meta: []byte("meta"), Send: true})
 	sourced := err == nil && b.Start() == 0
 	if sourced {
-		_, err = push(ctx, b, want)
+		var verdict []byte
+		verdict, err = push(ctx, b, want)
 		sourced = err == nil
+		wrong = sourced && string(verdict) != "judged"
 	}
 	near.Close()
 	cancel()
 	sink := <-sunk
-	wrong = wrong || sourced && !sink
-	return sourced && sink, wrong
+	return sourced && sink, wrong || sunkWrong || sourced && !sink
 }
 
 // sinkAt0 receives one stream from offset 0 and compares.
@@ -119,6 +119,6 @@ func sinkAt0(ctx context.Context, a *Acceptor, want []byte, wrong *bool) bool {
 		got.Write(blk.Data)
 		blk.Release()
 	}
-	*wrong = !bytes.Equal(got.Bytes(), want)
-	return b.Finish(nil) == nil && !*wrong
+	*wrong = !bytes.Equal(got.Bytes(), want) || string(b.Meta()) != "meta" || string(b.Trailer()) != "trailer"
+	return b.Finish([]byte("judged")) == nil && !*wrong
 }

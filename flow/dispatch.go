@@ -20,12 +20,15 @@ func (l *lane) dispatch(h wire.Header) error {
 	case wire.TypePing, wire.TypePong, wire.TypePipeAck:
 		return l.own(h)
 	}
-	if l.purpose != wire.Control && h.Type != wire.TypeClose {
-		return broken("read", "%v on a bulk lane", h.Type)
-	}
 	body := make([]byte, h.Length)
 	if _, err := io.ReadFull(l.in, body); err != nil {
 		return fault.Wrap("read", "", lost(err))
+	}
+	if err := l.verify(h, body); err != nil {
+		return err
+	}
+	if l.purpose != wire.Control && h.Type != wire.TypeClose {
+		return broken("read", "%v on a bulk lane", h.Type)
 	}
 	if h.Stream == 0 {
 		return l.sessionFrame(h, body)
@@ -35,11 +38,14 @@ func (l *lane) dispatch(h wire.Header) error {
 
 // own handles the frames that concern the lane itself.
 func (l *lane) own(h wire.Header) error {
-	var b [8]byte
-	if _, err := io.ReadFull(l.in, b[:]); err != nil {
+	body := l.head[wire.HeaderSize:][:h.Length] // 8, says the table
+	if _, err := io.ReadFull(l.in, body); err != nil {
 		return fault.Wrap("read", "", lost(err))
 	}
-	n, err := wire.ParseU64(b[:])
+	if err := l.verify(h, body); err != nil {
+		return err
+	}
+	n, err := wire.ParseU64(body)
 	if err != nil {
 		return err
 	}
@@ -72,11 +78,10 @@ func (l *lane) ping() {
 
 // block reads a BLOCK frame into a pooled buffer and gives it to its stream.
 func (l *lane) block(h wire.Header) error {
-	var ext [8 * wire.MaxExt]byte
-	if _, err := io.ReadFull(l.in, ext[:8*h.Ext]); err != nil {
-		return fault.Wrap("read", "", lost(err))
+	if err := l.verify(h, nil); err != nil {
+		return err
 	}
-	head, err := wire.ParseBlockExt(h, ext[:8*h.Ext])
+	head, err := wire.ParseBlockExt(h, l.words(h))
 	if err != nil {
 		return err
 	}
@@ -99,19 +104,26 @@ func (l *lane) block(h wire.Header) error {
 
 // data reads a DATA frame and gives it to its stream.
 func (l *lane) data(h wire.Header) error {
+	if err := l.verify(h, nil); err != nil {
+		return err
+	}
 	if l.purpose != wire.Control {
 		return broken("read", "DATA on a bulk lane")
 	}
-	b, err := l.bytesOf(h)
+	head, err := wire.ParseDataExt(h, l.words(h))
+	if err != nil {
+		return err
+	}
+	b, err := l.bytesOf(head)
 	if err != nil {
 		return err
 	}
 	buf := l.s.cfg.Pool.get(int(h.Length))
-	if err := l.payload(buf.payload(int(h.Length)), wire.HeaderSize); err != nil {
+	if err := l.payload(buf.payload(int(h.Length)), wire.DataHeadSize); err != nil {
 		l.s.cfg.Pool.put(buf)
 		return err
 	}
-	if b == nil || !b.arrive(h, buf) {
+	if b == nil || !b.arrive(head, buf) {
 		l.s.cfg.Pool.put(buf)
 	}
 	return nil
@@ -179,7 +191,7 @@ func (l *lane) sinkOf(h wire.BlockHead) (*BlockStream, error) {
 	return nil, broken("read", "BLOCK for stream %d, which takes none", h.Stream)
 }
 
-func (l *lane) bytesOf(h wire.Header) (*ByteStream, error) {
+func (l *lane) bytesOf(h wire.DataHead) (*ByteStream, error) {
 	s := l.s
 	st, known, err := l.lookup(h.Stream)
 	if err != nil {

@@ -27,14 +27,27 @@ func deadline(ctx context.Context, conn net.Conn, d time.Duration) func() {
 	}
 }
 
+// handshakeFrames is how many frames a handshake takes of each direction, and
+// so the number of the first one on a lane.
+const handshakeFrames = 1
+
+// introduction is preface and the one frame of a handshake.
+func introduction(t wire.Type, m wire.Message) ([]byte, error) {
+	b, err := wire.AppendControl(append([]byte(nil), wire.Preface[:]...), t, 0, m)
+	if err == nil {
+		wire.Seal(b[len(wire.Preface):], 0)
+	}
+	return b, err
+}
+
 // hello runs the connector's half of a handshake on a fresh connection.
 func hello(conn net.Conn, h *wire.Hello) (*wire.HelloAck, time.Duration, error) {
-	frame, err := wire.AppendControl(append([]byte(nil), wire.Preface[:]...), wire.TypeHello, 0, h)
+	b, err := introduction(wire.TypeHello, h)
 	if err != nil {
 		return nil, 0, err
 	}
 	began := time.Now()
-	if _, err := conn.Write(frame); err != nil {
+	if _, err := conn.Write(b); err != nil {
 		return nil, 0, fault.Wrap("handshake", "", lost(err))
 	}
 	var ack wire.HelloAck
@@ -69,14 +82,20 @@ func readHandshake(conn net.Conn, want wire.Type, into wire.Message) error {
 	}
 	h, err := wire.ParseHeader(head[len(wire.Preface):])
 	if err != nil {
-		return err
+		return damaged("", err)
 	}
-	if h.Type != want {
-		return broken("handshake", "%v instead of %v", h.Type, want)
+	if h.Ext != 0 || h.Length > wire.MaxHello {
+		return broken("handshake", "%v of %d bytes instead of %v", h.Type, h.Length, want)
 	}
 	body := make([]byte, h.Length)
 	if _, err := io.ReadFull(conn, body); err != nil {
 		return fault.Wrap("handshake", "", lost(err))
+	}
+	if err := h.Verify(0, head[len(wire.Preface):], body); err != nil {
+		return damaged("", err)
+	}
+	if h.Type != want {
+		return broken("handshake", "%v instead of %v", h.Type, want)
 	}
 	return wire.Decode(body, into)
 }

@@ -36,7 +36,7 @@ func TestHostileHello(t *testing.T) {
 		{name: "one byte a second", say: hello(func(h *wire.Hello, _ *duel) { h.Session = [16]byte{} }), want: fault.Lost, slow: true},
 		{name: "HTTP", say: raw([]byte("GET / HTTP/1.1\r\n\r\n")), want: fault.Unsupported},
 		{name: "PING first", say: raw(wire.Preface[:], wire.AppendPing(nil, 1)), want: fault.Protocol},
-		{name: "oversized HELLO", say: raw(wire.Preface[:], frame(wire.Header{Type: wire.TypeHello, Length: wire.MaxHello + 1}, nil)), want: fault.Protocol},
+		{name: "oversized HELLO", say: raw(wire.Preface[:], frame(wire.Header{Type: wire.TypeHello, Length: wire.MaxHello + 1}, nil)), want: fault.Corrupt},
 		{name: "HELLO of nested arrays", say: raw(wire.Preface[:], body(wire.TypeHello, 0, 0x91, 0x91, 0x91, 0x91, 0x91, 0x91, 0x91, 0x91)), want: fault.Protocol},
 		{name: "a later version", say: hello(func(h *wire.Hello, _ *duel) { h.Session, h.MinVersion, h.MaxVersion = [16]byte{}, 2, 3 }), want: fault.Unsupported},
 		{name: "wrong token", say: hello(func(h *wire.Hello, _ *duel) { h.Token[0] ^= 1; h.Epoch = 2 }), want: fault.Stale},
@@ -60,6 +60,7 @@ func TestHostileHello(t *testing.T) {
 				began := time.Now()
 				d.wg.Go(func() {
 					for _, b := range tc.say(d) {
+						wire.Seal(b, 0)
 						step := len(b)
 						if tc.slow {
 							step = 1

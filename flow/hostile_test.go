@@ -115,7 +115,7 @@ type hostile struct {
 func TestHostilePeer(t *testing.T) {
 	t.Parallel()
 	var all []hostile
-	for _, part := range [][]hostile{hostileFrames, hostileOpens, hostileSources, hostileSinks, hostileBytes, hostileAnswers, hostileFloods} {
+	for _, part := range [][]hostile{hostileFrames, hostileOpens, hostileSources, hostileSinks, hostileBytes, hostileAnswers, hostileFloods, hostileChecks()} {
 		all = append(all, part...)
 	}
 	for _, asConnector := range []bool{true, false} {
@@ -142,8 +142,8 @@ func (h hostile) run(t *testing.T, asConnector bool) {
 	if (err == nil) != (h.session == 0) || err != nil && fault.KindOf(err) != h.session {
 		t.Errorf("the session ended with %v; want %v", err, h.session)
 	}
-	if h.session == fault.Protocol && h.setup != none && h.stream == 0 {
-		h.stream = fault.Protocol
+	if (h.session == fault.Protocol || h.session == fault.Corrupt) && h.setup != none && h.stream == 0 {
+		h.stream = h.session
 	}
 	if h.stream != 0 {
 		if k := d.streamKind(); k != h.stream {

@@ -9,22 +9,22 @@ import (
 
 // hostileFrames: frames that are wrong on their own.
 var hostileFrames = []hostile{
-	{name: "unknown type", session: fault.Protocol, attack: func(d *duel) { d.send(frame(wire.Header{Type: 99, Length: 8}, make([]byte, 8))) }},
-	{name: "type zero", session: fault.Protocol, attack: func(d *duel) { d.send(make([]byte, 16)) }},
-	{name: "unknown flag", session: fault.Protocol, attack: func(d *duel) {
+	{name: "unknown type", session: fault.Corrupt, attack: func(d *duel) { d.send(frame(wire.Header{Type: 99, Length: 8}, make([]byte, 8))) }},
+	{name: "type zero", session: fault.Corrupt, attack: func(d *duel) { d.send(make([]byte, 16)) }},
+	{name: "unknown flag", session: fault.Corrupt, attack: func(d *duel) {
 		d.send(frame(wire.Header{Type: wire.TypePing, Flags: 0x40, Length: 8}, make([]byte, 8)))
 	}},
-	{name: "oversized control frame", session: fault.Protocol, attack: func(d *duel) {
+	{name: "oversized control frame", session: fault.Corrupt, attack: func(d *duel) {
 		d.send(frame(wire.Header{Type: wire.TypeOpen, Stream: d.own(1), Length: wire.MaxControl + 1}, nil))
 	}},
-	{name: "oversized block", session: fault.Protocol, attack: func(d *duel) {
+	{name: "oversized block", session: fault.Corrupt, attack: func(d *duel) {
 		d.send(frame(wire.Header{Type: wire.TypeBlock, Ext: 2, Class: 3, Stream: d.own(1), Length: wire.MaxFrame + 1}, nil))
 	}},
 	{name: "second HELLO", session: fault.Protocol, attack: func(d *duel) { h := rawHello(1); d.send(control(wire.TypeHello, 0, &h)) }},
 	{name: "second HELLO_ACK", session: fault.Protocol, attack: func(d *duel) {
 		d.send(control(wire.TypeHelloAck, 0, &wire.HelloAck{Version: 1}))
 	}},
-	{name: "preface again", session: fault.Protocol, attack: func(d *duel) { d.send(wire.Preface[:], make([]byte, 16)) }},
+	{name: "preface again", session: fault.Corrupt, attack: func(d *duel) { d.send(wire.Preface[:], make([]byte, 16)) }},
 	{name: "RESUME that nobody expects", session: fault.Protocol, attack: func(d *duel) {
 		d.send(control(wire.TypeResume, 0, &wire.Resume{Epoch: 1}))
 	}},

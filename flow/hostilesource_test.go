@@ -36,12 +36,7 @@ var hostileSources = []hostile{
 	{name: "short BLOCK before one that came", setup: sink, session: fault.Protocol, attack: func(d *duel) {
 		d.send(block(d.id, 2*testBlock, content(testBlock)), block(d.id, testBlock, content(10)))
 	}},
-	{name: "BLOCK whose aux differs", setup: sink, session: fault.Protocol, attack: func(d *duel) {
-		f := block(d.id, 0, content(10))
-		f[15] ^= 1
-		d.send(f)
-	}},
-	{name: "both compressions", setup: sink, session: fault.Protocol, attack: func(d *duel) {
+	{name: "both compressions", setup: sink, session: fault.Corrupt, attack: func(d *duel) {
 		d.send(block(d.id, 0, content(10), func(h *wire.BlockHead) { h.Flags, h.Original = wire.S2|wire.Zstd, 10 }))
 	}},
 	{name: "original length 0", setup: sink, session: fault.Protocol, attack: func(d *duel) {

@@ -282,12 +282,12 @@ func TestSlowWriters(t *testing.T) {
 				defer d.end()
 				d.prepare(sink)
 				f := block(d.id, 0, content(testBlock))
-				d.send(f[:100])
+				d.write(d.seal(f)[:100])
 				d.mute()
 				began := time.Now()
 				for i := 100; i < 200 && d.victim.Err() == nil; i++ {
 					if every > 0 {
-						d.send(f[i : i+1])
+						d.write(f[i : i+1])
 					}
 					time.Sleep(time.Second)
 				}
@@ -310,15 +310,15 @@ func TestSlowBlockIsAcknowledgedInParts(t *testing.T) {
 		defer d.end()
 		d.prepare(sink)
 		d.mute()
-		f := block(d.id, 0, content(testBlock))
+		f := d.seal(block(d.id, 0, content(testBlock)))
 		for i := 0; i < 32; i++ {
-			d.send(f[i*KiB : (i+1)*KiB])
+			d.write(f[i*KiB : (i+1)*KiB])
 			time.Sleep(time.Second)
 		}
 		if n := len(d.got(wire.TypePipeAck)); n < 10 {
 			t.Errorf("%d PIPEACKs in 32 s of one block", n)
 		}
-		d.send(f[32*KiB:])
+		d.write(f[32*KiB:])
 		settle()
 		acks := d.got(wire.TypePipeAck)
 		if n, err := wire.ParseU64(acks[len(acks)-1].body); n != uint64(len(f)) || err != nil {

@@ -43,10 +43,14 @@ type lane struct {
 	pinged atomic.Int64 // when the open PING was posted, unix ns; 0 = none open
 
 	// Owned by the reader, but for the timer.
-	taken    atomic.Uint64 // payload frames' bytes taken off the connection
-	reported atomic.Uint64 // of them, acknowledged; reported <= taken
+	head     [wire.MaxHead]byte // of the frame it is at, and the body of the shortest frames
+	came     uint32             // number of that frame on this connection
+	taken    atomic.Uint64      // payload frames' bytes taken off the connection
+	reported atomic.Uint64      // of them, acknowledged; reported <= taken
 	timer    *time.Timer
 	armed    atomic.Bool
+
+	sent uint32 // number of the next frame out; its owner has the turn
 
 	// Guarded by turns.mu.
 	busy    bool
@@ -61,6 +65,7 @@ func newLane(s *Session, t *turns, conn net.Conn, purpose wire.Purpose, epoch ui
 	l := &lane{
 		s: s, turns: t, conn: conn, purpose: purpose, epoch: epoch,
 		wake: make(chan struct{}, 1), gone: make(chan struct{}), said: make(chan struct{}),
+		came: handshakeFrames, sent: handshakeFrames,
 		pipe: newPipe(&s.cfg, purpose, s.RTT()),
 	}
 	l.in = bufio.NewReaderSize(ears{l}, readBuffer)
@@ -203,6 +208,7 @@ func (l *lane) flush() bool {
 	}
 	l.ctl, l.spare = l.spare[:0], nil
 	t.mu.Unlock()
+	l.sent = wire.Seal(frames, l.sent)
 	_, err := l.conn.Write(frames)
 	t.mu.Lock()
 	if cap(frames) <= 64*KiB {
@@ -238,6 +244,7 @@ func (l *lane) send(frame []byte) bool {
 	t.mu.Lock()
 	l.pipe.written += uint64(len(frame))
 	t.mu.Unlock()
+	l.sent = wire.Seal(frame, l.sent)
 	if _, err := l.conn.Write(frame); err != nil {
 		l.bury(err)
 		return false
@@ -276,7 +283,7 @@ func (l *lane) run() {
 		l.timer.Stop()
 	}
 	var e *fault.Error
-	if !errors.As(err, &e) || !e.Session {
+	if !errors.As(err, &e) || !e.Session && e.Kind != fault.Corrupt {
 		if w := l.unsent.Load(); w != nil {
 			err = *w
 		}
@@ -299,19 +306,42 @@ func (l *lane) listen() {
 }
 
 func (l *lane) readFrames() error {
-	var head [wire.HeaderSize]byte
-	for {
-		if _, err := io.ReadFull(l.in, head[:]); err != nil {
+	for ; ; l.came++ {
+		if _, err := io.ReadFull(l.in, l.head[:wire.HeaderSize]); err != nil {
 			return fault.Wrap("read", l.where, lost(err))
 		}
-		h, err := wire.ParseHeader(head[:])
+		h, err := wire.ParseHeader(l.head[:])
 		if err != nil {
-			return err
+			return damaged(l.where, err)
+		}
+		if _, err := io.ReadFull(l.in, l.words(h)); err != nil {
+			return fault.Wrap("read", l.where, lost(err))
 		}
 		if err := l.dispatch(h); err != nil {
 			return err
 		}
 	}
+}
+
+// words are the extension words of the frame the reader is at.
+func (l *lane) words(h wire.Header) []byte {
+	return l.head[wire.HeaderSize : wire.HeaderSize+8*int(h.Ext)]
+}
+
+// verify holds the frame the reader is at against its check. Nothing may be done
+// about a frame before.
+func (l *lane) verify(h wire.Header, payload []byte) error {
+	if err := h.Verify(l.came, l.head[:wire.HeaderSize+8*int(h.Ext)], payload); err != nil {
+		return damaged(l.where, err)
+	}
+	return nil
+}
+
+// damaged is a frame that is not what was sent, or a header that nobody can have
+// meant. It is the connection's fault as far as this end can know, so it ends
+// the epoch and not the session, but see maxSpoiled.
+func damaged(where string, err error) error {
+	return &fault.Error{Op: "read", Kind: fault.Corrupt, Subject: where, Err: err}
 }
 
 // took books a payload frame and acknowledges when enough has gathered, or a

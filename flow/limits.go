@@ -75,7 +75,8 @@ func broken(op, format string, args ...any) error {
 
 // counters of a session, all since it was made.
 type counters struct {
-	losses, opened, accepted, refused  atomic.Int64
+	losses, damaged                    atomic.Int64
+	opened, accepted, refused          atomic.Int64
 	blocksIn, blocksOut, lateBlocks    atomic.Int64
 	bytesIn, bytesOut, wireIn, wireOut atomic.Int64
 }
@@ -95,6 +96,7 @@ type SessionStats struct {
 	WireIn     int64         // the same as it travelled
 	WireOut    int64
 	LateBlocks int64 // dropped because their stream was over
+	Damaged    int64 // connections given up because a frame had changed on its way
 }
 
 // Stats returns the session's counters.
@@ -105,6 +107,6 @@ func (s *Session) Stats() SessionStats {
 		Epoch: int(s.epoch), Lanes: len(s.lanes), Streams: len(s.streams), Granted: s.granted, RTT: s.RTT(),
 		Opened: s.stats.opened.Load(), Accepted: s.stats.accepted.Load(), Refused: s.stats.refused.Load(),
 		BytesIn: s.stats.bytesIn.Load(), BytesOut: s.stats.bytesOut.Load(),
-		WireIn: s.stats.wireIn.Load(), WireOut: s.stats.wireOut.Load(), LateBlocks: s.stats.lateBlocks.Load(),
+		WireIn: s.stats.wireIn.Load(), WireOut: s.stats.wireOut.Load(), LateBlocks: s.stats.lateBlocks.Load(), Damaged: s.stats.damaged.Load(),
 	}
 }

@@ -24,6 +24,9 @@ type rawPeer struct {
 
 	silent atomic.Bool // PINGs are not answered
 
+	out  chan uint32 // capacity 1: number of the next frame to send; whoever has it may write
+	came uint32      // number of the next frame to come
+
 	mu     sync.Mutex
 	frames []rawFrame
 	over   error // why reading ended
@@ -47,11 +50,18 @@ func rawHello(epoch uint32) wire.Hello {
 
 // greet writes preface and one control frame.
 func greet(conn net.Conn, t wire.Type, m wire.Message) error {
-	frame, err := wire.AppendControl(append([]byte(nil), wire.Preface[:]...), t, 0, m)
+	b, err := introduction(t, m)
 	if err == nil {
-		_, err = conn.Write(frame)
+		_, err = conn.Write(b)
 	}
 	return err
+}
+
+// newRawPeer is one after the handshake.
+func newRawPeer(t *testing.T, conn net.Conn, dialer bool) *rawPeer {
+	p := &rawPeer{t: t, conn: conn, dialer: dialer, out: make(chan uint32, 1), came: handshakeFrames}
+	p.out <- handshakeFrames
+	return p
 }
 
 // rawConnect dials and introduces itself; the caller starts the reading.
@@ -61,7 +71,7 @@ func rawConnect(t *testing.T, l *flowtest.Link, h wire.Hello) (*rawPeer, wire.He
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &rawPeer{t: t, conn: conn, dialer: true}
+	p := newRawPeer(t, conn, true)
 	var ack wire.HelloAck
 	if err = greet(conn, wire.TypeHello, &h); err == nil {
 		err = readHandshake(conn, wire.TypeHelloAck, &ack)
@@ -97,7 +107,7 @@ func rawAccept(t *testing.T, l *flowtest.Link, change func(*wire.HelloAck)) (*ra
 	if change != nil {
 		change(&ack)
 	}
-	return &rawPeer{t: t, conn: conn}, greet(conn, wire.TypeHelloAck, &ack)
+	return newRawPeer(t, conn, false), greet(conn, wire.TypeHelloAck, &ack)
 }
 
 // listen remembers what comes until the connection ends, and answers PINGs.
@@ -122,11 +132,11 @@ func (p *rawPeer) listen(wg *sync.WaitGroup) {
 }
 
 func (p *rawPeer) next() (rawFrame, error) {
-	var head [wire.HeaderSize]byte
-	if _, err := io.ReadFull(p.conn, head[:]); err != nil {
+	head := make([]byte, wire.HeaderSize)
+	if _, err := io.ReadFull(p.conn, head); err != nil {
 		return rawFrame{}, err
 	}
-	h, err := wire.ParseHeader(head[:])
+	h, err := wire.ParseHeader(head)
 	if err != nil {
 		return rawFrame{}, err
 	}
@@ -134,6 +144,14 @@ func (p *rawPeer) next() (rawFrame, error) {
 	if _, err := io.ReadFull(p.conn, body); err != nil {
 		return rawFrame{}, err
 	}
+	words, payload := body[:8*h.Ext], body[8*h.Ext:]
+	if h.Ext > 0 {
+		payload = nil
+	}
+	if err := h.Verify(p.came, append(head, words...), payload); err != nil {
+		p.t.Error(err)
+	}
+	p.came++
 	return rawFrame{h, body}, nil
 }
 
@@ -159,14 +177,24 @@ func (p *rawPeer) hungUp() bool {
 	return p.over != nil
 }
 
-// send writes frames; a connection that is gone by then is no failure.
+// send seals and writes frames; a connection that is gone by then is no failure.
 func (p *rawPeer) send(frames ...[]byte) {
+	n := <-p.out
+	defer func() { p.out <- n }()
 	for _, f := range frames {
-		if _, err := p.conn.Write(f); err != nil {
-			return
-		}
+		n = wire.Seal(f, n)
+		p.write(f)
 	}
 }
+
+// seal is for frames that write then sends in parts, or spoiled.
+func (p *rawPeer) seal(frames []byte) []byte {
+	p.out <- wire.Seal(frames, <-p.out)
+	return frames
+}
+
+// write writes bytes as they are.
+func (p *rawPeer) write(b []byte) { p.conn.Write(b) }
 
 // own is the n-th stream id of the raw peer, foreign the n-th of the other end.
 func (p *rawPeer) own(n uint32) uint32 {
@@ -218,9 +246,18 @@ func block(stream uint32, off int64, p []byte, change ...func(*wire.BlockHead)) 
 	return append(f, p...)
 }
 
-// data is a DATA frame.
-func data(stream uint32, off int64, p []byte, flags wire.Flags) []byte {
-	return frame(wire.Header{Type: wire.TypeData, Flags: flags, Class: wire.ClassRelay, Stream: stream, Length: uint32(len(p)), Aux: uint32(off)}, p)
+// data is a DATA frame with a right digest; change may spoil it.
+func data(stream uint32, off int64, p []byte, flags wire.Flags, change ...func(*wire.DataHead)) []byte {
+	h := wire.DataHead{
+		Header: wire.Header{Flags: flags, Class: wire.ClassRelay, Stream: stream, Length: uint32(len(p))},
+		Offset: uint64(off), Digest: blockDigest(p, off),
+	}
+	for _, c := range change {
+		c(&h)
+	}
+	f := make([]byte, wire.DataHeadSize, wire.DataHeadSize+len(p))
+	h.Put(f)
+	return append(f, p...)
 }
 
 func openFrame(id uint32, o wire.Open) []byte {

@@ -71,7 +71,9 @@ type Session struct {
 	node     [16]byte // the peer's process
 	limits   peerLimits
 	epoch    uint32
-	control  *lane // of the current epoch, nil unless up
+	since    time.Time // when it began
+	spoiled  int       // damaged epochs in a row that brought nothing; maxSpoiled ends it
+	control  *lane     // of the current epoch, nil unless up
 	lanes    []*lane
 	turns    *turns
 	synced   bool // the peer's RESUME of this epoch has been booked
@@ -203,6 +205,7 @@ func (s *Session) attach(conn net.Conn, epoch uint32, peer Peer, node [16]byte, 
 	s.loseLocked(fault.New("session", fault.Lost, "replaced by a newer connection"))
 	resumed := s.epoch != 0
 	s.state, s.epoch, s.peer, s.node, s.limits = up, epoch, peer, node, lim
+	s.since = time.Now()
 	s.turns = &turns{}
 	s.control = newLane(s, s.turns, conn, wire.Control, epoch)
 	s.lanes = []*lane{s.control}
@@ -211,6 +214,8 @@ func (s *Session) attach(conn net.Conn, epoch uint32, peer Peer, node [16]byte, 
 	if resumed {
 		s.postResume()
 		s.log("session resumed", "epoch", epoch)
+	} else {
+		s.log("session made", "address", peer.Address)
 	}
 	s.control.start()
 	s.control.ping()
@@ -265,6 +270,11 @@ func (s *Session) lose(l *lane, err error) {
 		s.mu.Unlock()
 		return
 	}
+	if err := s.spoil(err); err != nil {
+		s.mu.Unlock()
+		s.finish(err, true)
+		return
+	}
 	var e *fault.Error
 	if errors.As(err, &e) && e.Session || s.cfg.ResumeTimeout < 0 || s.draining && len(s.streams) == 0 {
 		s.mu.Unlock()
@@ -273,6 +283,40 @@ func (s *Session) lose(l *lane, err error) {
 	}
 	s.loseLocked(err)
 	s.mu.Unlock()
+}
+
+// maxSpoiled is how many epochs in a row may end with a damaged frame before they
+// have brought anything: the connections are of no use then. Those that bring
+// something may go on for ever, as after any other loss.
+const maxSpoiled = 8
+
+// spoil counts damaged epochs; an error of its own means that it was one too
+// many. mu is held, the epoch that err ends is the present one.
+func (s *Session) spoil(err error) error {
+	var e *fault.Error
+	if !errors.As(err, &e) || e.Kind != fault.Corrupt || e.Session {
+		return nil
+	}
+	s.stats.damaged.Add(1)
+	if s.gained() {
+		s.spoiled = 0
+	}
+	if s.spoiled++; s.spoiled < maxSpoiled {
+		return nil
+	}
+	return &fault.Error{Op: "session", Kind: fault.Corrupt, Subject: s.id.String(), Session: true,
+		Err: fault.New("resume session", fault.Corrupt, "%d times in a row nothing but damage: %w", s.spoiled, err)}
+}
+
+// gained reports whether the present epoch was of use: content went through
+// in either direction, or it has outlived the keepalive. mu is held.
+func (s *Session) gained() bool {
+	if time.Since(s.since) > s.cfg.KeepaliveIdle+s.cfg.KeepaliveTimeout {
+		return true
+	}
+	s.turns.mu.Lock()
+	defer s.turns.mu.Unlock()
+	return slices.ContainsFunc(s.lanes, func(l *lane) bool { return l.taken.Load() > 0 || l.pipe.acked > 0 })
 }
 
 // loseLocked ends the current epoch and arranges for the next one.
@@ -396,6 +440,7 @@ func (s *Session) post(frames []byte, direct bool) {
 	}
 }
 
+// log writes a record. Callers hold mu, because peer changes with each epoch.
 func (s *Session) log(msg string, args ...any) {
 	s.cfg.Logger.LogAttrs(context.Background(), slog.LevelInfo, msg,
 		slog.String("session", s.id.String()), slog.String("peer", s.peer.Name), slog.Group("", args...))

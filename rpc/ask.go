@@ -1,9 +1,10 @@
 package rpc
 
 import (
+	"bytes"
 	"crypto/rand"
 
-	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/pannier/pannier/flow"
 	"github.com/pannier/pannier/sideeffect"
@@ -58,29 +59,42 @@ type offer struct {
 	compress  sideeffect.Compression
 }
 
+// lasts reports whether the server's half may outlive its handler: a source that
+// awaits its verdict.
+func (o offer) lasts() bool {
+	return o.direction == sideeffect.ServerToClient && !isPipe(o.kind)
+}
+
 func (a *ask) encode() ([]byte, error) {
-	m := &rpcpb.Ask{Call: a.call[:]}
+	b := appendBytes(make([]byte, 0, 128), 1, a.call[:])
 	if a.session != (flow.ID{}) {
-		m.Session = a.session[:]
+		b = appendBytes(b, 2, a.session[:])
 	}
 	if a.carried {
-		m.Token = a.token[:]
+		b = appendBytes(b, 3, a.token[:])
 	}
-	for _, o := range a.effects {
-		m.Effects = append(m.Effects, &rpcpb.EffectAsk{
-			Direction: rpcpb.Direction(o.direction), Kind: o.kind, Road: rpcpb.Road(o.road),
-			Size: o.size + 1, Limit: o.limit + 1, InlineOk: o.inline, Optional: o.optional,
-			Hash: uint32(o.hash), Compress: uint32(o.compress), Cut: o.policy == sideeffect.Cut,
-		})
-	}
-	b, err := proto.Marshal(m)
-	if err != nil {
-		return nil, fault.Wrap("encode ask", "", err)
+	for i := range a.effects {
+		var mark int
+		b, mark = openMessage(b, 4)
+		b = closeMessage(a.effects[i].append(b), mark)
 	}
 	if len(b) > maxAsk {
 		return nil, fault.New("encode ask", fault.TooLong, "%d bytes for %d effects, the limit is %d: offer fewer effects or shorter kinds", len(b), len(a.effects), maxAsk)
 	}
 	return b, nil
+}
+
+func (o *offer) append(b []byte) []byte {
+	b = appendUint(b, 1, uint64(o.direction))
+	b = appendBytes(b, 2, []byte(o.kind))
+	b = appendUint(b, 3, uint64(o.road))
+	b = appendUint(b, 4, uint64(o.size+1))
+	b = appendUint(b, 5, uint64(o.limit+1))
+	b = appendBool(b, 6, o.inline)
+	b = appendBool(b, 7, o.optional)
+	b = appendUint(b, 8, uint64(o.hash))
+	b = appendUint(b, 9, uint64(o.compress))
+	return appendBool(b, 10, o.policy == sideeffect.Cut)
 }
 
 // parseAsk reads what a client has sent. It trusts nothing: every number is
@@ -90,53 +104,80 @@ func parseAsk(b []byte) (*ask, error) {
 	if len(b) > maxAsk {
 		return nil, fault.New(op, fault.TooLong, "%d bytes, the limit is %d", len(b), maxAsk)
 	}
-	m := new(rpcpb.Ask)
-	if err := proto.Unmarshal(b, m); err != nil {
-		return nil, fault.New(op, fault.Invalid, "not an ask: %v", err)
-	}
-	if len(m.Effects) == 0 || len(m.Effects) > MaxEffects {
-		return nil, fault.New(op, fault.Invalid, "%d effects; a call has 1 to %d", len(m.Effects), MaxEffects)
-	}
-	a := &ask{carried: len(m.Token) != 0}
-	if len(m.Call) != len(a.call) || a.carried && len(m.Token) != len(a.token) || (a.carried || len(m.Session) != 0) && len(m.Session) != len(a.session) {
-		return nil, fault.New(op, fault.Invalid, "call, session and token have 16 bytes each")
-	}
-	copy(a.call[:], m.Call)
-	copy(a.session[:], m.Session)
-	copy(a.token[:], m.Token)
-	for i, e := range m.Effects {
-		o, err := parseOffer(e)
-		if err != nil {
-			return nil, fault.New(op, fault.Invalid, "effect %d: %v", i, err)
+	a := &ask{}
+	named, tied := false, false
+	f := fields{rest: b}
+	for f.next() {
+		switch f.num {
+		case 1:
+			named = true
+			f.exactly(a.call[:])
+		case 2:
+			tied = true
+			f.exactly(a.session[:])
+		case 3:
+			a.carried = true
+			f.exactly(a.token[:])
+		case 4:
+			a.effects = append(a.effects, f.offer())
 		}
-		a.effects = append(a.effects, o)
+		if len(a.effects) > MaxEffects {
+			break
+		}
+	}
+	switch {
+	case f.err != nil:
+		return nil, fault.New(op, fault.Invalid, "effect %d: %w", len(a.effects), f.err)
+	case len(a.effects) == 0 || len(a.effects) > MaxEffects:
+		return nil, fault.New(op, fault.Invalid, "%d effects; a call has 1 to %d", len(a.effects), MaxEffects)
+	case !named || a.carried && !tied:
+		return nil, fault.New(op, fault.Invalid, "the id of the call or of its session is missing")
 	}
 	return a, nil
 }
 
-func parseOffer(e *rpcpb.EffectAsk) (offer, error) {
-	const op = "parse effect"
-	o := offer{
-		direction: sideeffect.Direction(e.GetDirection()), kind: e.GetKind(), road: sideeffect.Road(e.GetRoad()),
-		size: e.GetSize() - 1, limit: e.GetLimit() - 1, inline: e.GetInlineOk(), optional: e.GetOptional(),
-		hash: sideeffect.Algorithm(e.GetHash()), compress: sideeffect.Compression(e.GetCompress()),
+// offer reads the message in the present field.
+func (f *fields) offer() offer {
+	o := offer{size: -1, limit: sideeffect.NoQuota}
+	in := fields{rest: f.bytes()}
+	for in.next() {
+		switch in.num {
+		case 1:
+			o.direction = sideeffect.Direction(in.small(3))
+		case 2:
+			o.kind = in.text(sideeffect.MaxKindName)
+		case 3:
+			o.road = sideeffect.Road(in.small(uint64(sideeffect.RoadStream) + 1))
+		case 4:
+			o.size = in.size() - 1
+		case 5:
+			o.limit = in.size() - 1
+		case 6:
+			o.inline = in.bool()
+		case 7:
+			o.optional = in.bool()
+		case 8:
+			o.hash = sideeffect.Algorithm(in.small(uint64(sideeffect.BLAKE3) + 1))
+		case 9:
+			o.compress = sideeffect.Compression(in.small(uint64(sideeffect.CompressS2) + 1))
+		case 10:
+			if in.bool() {
+				o.policy = sideeffect.Cut
+			}
+		}
 	}
-	if e.GetCut() {
-		o.policy = sideeffect.Cut
+	if o.direction == 0 {
+		in.fail("no direction")
 	}
-	switch {
-	case e.GetDirection() != rpcpb.Direction_DIRECTION_CLIENT_TO_SERVER && e.GetDirection() != rpcpb.Direction_DIRECTION_SERVER_TO_CLIENT:
-		return o, fault.New(op, fault.Invalid, "direction %d", e.GetDirection())
-	case e.GetRoad() < rpcpb.Road_ROAD_AUTO || e.GetRoad() > rpcpb.Road_ROAD_STREAM:
-		return o, fault.New(op, fault.Invalid, "road %d", e.GetRoad())
-	case len(o.kind) > sideeffect.MaxKindName:
-		return o, fault.New(op, fault.Invalid, "kind has %d bytes, the limit is %d", len(o.kind), sideeffect.MaxKindName)
-	case e.GetSize() < 0 || e.GetLimit() < 0:
-		return o, fault.New(op, fault.Invalid, "negative size or limit")
-	case e.GetHash() > uint32(sideeffect.BLAKE3) || e.GetCompress() > uint32(sideeffect.CompressS2):
-		return o, fault.New(op, fault.Invalid, "hash %d, compression %d", e.GetHash(), e.GetCompress())
+	f.adopt(in)
+	return o
+}
+
+// adopt takes over the error of a message inside.
+func (f *fields) adopt(in fields) {
+	if f.err == nil {
+		f.err = in.err
 	}
-	return o, nil
 }
 
 // outcome is how one effect went at the server.
@@ -150,24 +191,50 @@ type outcome struct {
 
 // encodeAnswer writes one outcome per effect of the ask, in order.
 func encodeAnswer(outs []outcome) ([]byte, error) {
-	m := new(rpcpb.Answer)
-	for i, o := range outs {
-		p := &rpcpb.Outcome{Index: uint32(i), Status: rpcpb.Status(o.status), Bytes: o.bytes, Road: rpcpb.Road(o.road)}
-		if o.err != nil {
-			p.Fault = faultProto(o.err, i)
-			p.Fault.Text = clip(p.Fault.Text, maxCause)
-		}
-		if o.verdict != nil {
-			p.Verdict = verdictProto(*o.verdict)
-			p.Verdict.Fault = nil // as p.Fault
-		}
-		m.Outcomes = append(m.Outcomes, p)
+	b := make([]byte, 0, 64)
+	for i := range outs {
+		var mark int
+		b, mark = openMessage(b, 1)
+		b = closeMessage(outs[i].append(b, i), mark)
 	}
-	b, err := proto.Marshal(m)
-	if err == nil && len(b) > maxAnswer {
-		err = fault.New("encode answer", fault.TooLong, "%d bytes, the limit is %d", len(b), maxAnswer)
+	if len(b) > maxAnswer {
+		return nil, fault.New("encode answer", fault.TooLong, "%d bytes, the limit is %d", len(b), maxAnswer)
 	}
-	return b, fault.Wrap("encode answer", "", err)
+	return b, nil
+}
+
+func (o *outcome) append(b []byte, index int) []byte {
+	var mark int
+	b = appendUint(b, 1, uint64(index))
+	b = appendUint(b, 2, uint64(o.status))
+	if o.err != nil {
+		b, mark = openMessage(b, 3)
+		b = appendUint(b, 1, uint64(fault.KindOf(o.err)))
+		b = appendBytes(b, 2, []byte(clip(fault.Text(o.err), maxCause)))
+		b = appendUint(b, 3, uint64(index+1))
+		b = closeMessage(b, mark)
+	}
+	b = appendUint(b, 4, uint64(o.bytes))
+	b = appendUint(b, 5, uint64(o.road))
+	if v := o.verdict; v != nil { // its error is that of the outcome
+		b, mark = openMessage(b, 6)
+		b = appendUint(b, 1, uint64(v.Bytes))
+		b = appendUint(b, 2, uint64(v.Durable))
+		b = appendBool(b, 3, v.QuotaExceeded)
+		b = appendSum(b, 4, v.Hash)
+		b = closeMessage(b, mark)
+	}
+	return b
+}
+
+func appendSum(b []byte, num protowire.Number, s sideeffect.Sum) []byte {
+	if s.IsZero() {
+		return b
+	}
+	b, mark := openMessage(b, num)
+	b = appendUint(b, 1, uint64(s.Algorithm))
+	b = appendBytes(b, 2, s.Bytes)
+	return closeMessage(b, mark)
 }
 
 // parseAnswer reads the outcomes of a call that asked for n effects.
@@ -176,34 +243,107 @@ func parseAnswer(b []byte, n int) ([]outcome, error) {
 	if len(b) > maxAnswer {
 		return nil, fault.New(op, fault.TooLong, "%d bytes, the limit is %d", len(b), maxAnswer)
 	}
-	m := new(rpcpb.Answer)
-	if err := proto.Unmarshal(b, m); err != nil {
-		return nil, fault.New(op, fault.Protocol, "not an answer: %v", err)
+	outs := make([]outcome, 0, min(n, MaxEffects))
+	f := fields{rest: b}
+	for f.next() {
+		if f.num == 1 && len(outs) < n {
+			outs = append(outs, f.outcome(len(outs)))
+		} else if f.num == 1 {
+			return nil, fault.New(op, fault.Protocol, "more than %d outcomes for %d effects", n, n)
+		}
 	}
-	if len(m.Outcomes) != n {
-		return nil, fault.New(op, fault.Protocol, "%d outcomes for %d effects", len(m.Outcomes), n)
+	if f.err != nil {
+		return nil, fault.New(op, fault.Protocol, "outcome %d: %w", len(outs), f.err)
 	}
-	outs := make([]outcome, n)
-	for i, p := range m.Outcomes {
-		if int(p.GetIndex()) != i || p.GetStatus() < 0 || p.GetStatus() > rpcpb.Status_STATUS_FAILURE ||
-			p.GetRoad() < 0 || p.GetRoad() > rpcpb.Road_ROAD_STREAM || p.GetBytes() < 0 {
-			return nil, fault.New(op, fault.Protocol, "outcome %d has an index, status, road or count that cannot be", i)
-		}
-		o := outcome{status: sideeffect.Status(p.GetStatus()), bytes: p.GetBytes(), road: sideeffect.Road(p.GetRoad())}
-		if f := faultFrom("side effect", p.GetFault()); f != nil {
-			o.err = f
-		}
-		if v := p.GetVerdict(); v != nil {
-			v.Fault = p.GetFault()
-			verdict, err := verdictFrom(v)
-			if err != nil {
-				return nil, err
-			}
-			o.verdict = &verdict
-		}
-		outs[i] = o
+	if len(outs) != n {
+		return nil, fault.New(op, fault.Protocol, "%d outcomes for %d effects", len(outs), n)
 	}
 	return outs, nil
+}
+
+// outcome reads the message in the present field, which has to be that of an effect.
+func (f *fields) outcome(effect int) (o outcome) {
+	in, index := fields{rest: f.bytes()}, 0
+	var failed *fault.Error
+	for in.next() {
+		switch in.num {
+		case 1:
+			index = in.small(MaxEffects)
+		case 2:
+			o.status = sideeffect.Status(in.small(uint64(sideeffect.Failure) + 1))
+		case 3:
+			failed = in.fault("side effect")
+		case 4:
+			o.bytes = in.size()
+		case 5:
+			o.road = sideeffect.Road(in.small(uint64(sideeffect.RoadStream) + 1))
+		case 6:
+			o.verdict = in.verdict()
+		}
+	}
+	if failed != nil {
+		o.err = failed
+		if o.verdict != nil {
+			o.verdict.Err = failed
+		}
+	}
+	if index != effect {
+		in.fail("its index is %d", index)
+	}
+	f.adopt(in)
+	return o
+}
+
+// fault reads the message in the present field.
+func (f *fields) fault(op string) *fault.Error {
+	p, in := new(rpcpb.Fault), fields{rest: f.bytes()}
+	for in.next() {
+		switch in.num {
+		case 1:
+			p.Kind = uint32(in.small(1 << 32))
+		case 2:
+			p.Text = in.text(maxAnswer)
+		}
+	}
+	f.adopt(in)
+	return faultFrom(op, p)
+}
+
+// verdict reads the message in the present field, without its error.
+func (f *fields) verdict() *sideeffect.Verdict {
+	v, in := new(sideeffect.Verdict), fields{rest: f.bytes()}
+	for in.next() {
+		switch in.num {
+		case 1:
+			v.Bytes = in.size()
+		case 2:
+			v.Durable = in.size()
+		case 3:
+			v.QuotaExceeded = in.bool()
+		case 4:
+			v.Hash = in.sum()
+		}
+	}
+	f.adopt(in)
+	return v
+}
+
+// sum reads the message in the present field.
+func (f *fields) sum() (s sideeffect.Sum) {
+	in := fields{rest: f.bytes()}
+	for in.next() {
+		switch in.num {
+		case 1:
+			s.Algorithm = sideeffect.Algorithm(in.small(uint64(sideeffect.BLAKE3) + 1))
+		case 2:
+			s.Bytes = bytes.Clone(in.bytes())
+		}
+	}
+	if s.IsZero() || len(s.Bytes) != s.Algorithm.Size() {
+		in.fail("a digest of algorithm %d with %d bytes", s.Algorithm, len(s.Bytes))
+	}
+	f.adopt(in)
+	return s
 }
 
 // clip cuts s to n bytes at the border of a character.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"sync"
 
 	"google.golang.org/protobuf/proto"
 
@@ -82,22 +81,10 @@ func (i *incoming) SetDurable(offset int64)         { i.bs.SetDurable(offset) }
 // packer is a message as the pump sends into it: one block, then the end. The
 // verdict comes with the answer to the call, or, at the server, never.
 type packer struct {
-	memory  *carryPool
-	room    int
-	data    []byte // from memory
-	end     sideeffect.End
-	ended   bool
-	verdict chan judgement // capacity 1
-}
-
-// judgement is what a packer's Verdict returns.
-type judgement struct {
-	verdict sideeffect.Verdict
-	err     error
-}
-
-func newPacker(memory *carryPool, room int) *packer {
-	return &packer{memory: memory, room: room, verdict: make(chan judgement, 1)}
+	memory *carryPool
+	room   int
+	data   []byte // from memory
+	end    sideeffect.End
 }
 
 // putMemory gives the content's memory back; nobody may use it afterwards.
@@ -119,34 +106,17 @@ func (p *packer) Send(_ context.Context, b sideeffect.Block, n int) error {
 }
 
 func (p *packer) End(_ context.Context, e sideeffect.End) error {
-	p.end, p.ended = e, true
+	p.end = e
 	return nil
-}
-
-func (p *packer) Verdict(ctx context.Context) (sideeffect.Verdict, error) {
-	select {
-	case j := <-p.verdict:
-		return j.verdict, j.err
-	case <-ctx.Done():
-		return sideeffect.Verdict{}, cause("await answer", ctx)
-	}
 }
 
 func (p *packer) Received() int64 { return 0 }
 func (p *packer) Durable() int64  { return 0 }
 
-// judge gives Verdict its result; only the first one counts.
-func (p *packer) judge(v sideeffect.Verdict, err error) {
-	select {
-	case p.verdict <- judgement{v, err}:
-	default:
-	}
-}
-
 // unpacker is content out of a message as the pump receives it.
 type unpacker struct {
 	load cargo
-	once sync.Once
+	read bool
 }
 
 // newUnpacker checks the content against its root.
@@ -157,14 +127,12 @@ func newUnpacker(c cargo) (*unpacker, error) {
 	return &unpacker{load: c}, nil
 }
 
-func (u *unpacker) Recv(context.Context) (b sideeffect.Block, err error) {
-	err = io.EOF
-	u.once.Do(func() {
-		if len(u.load.data) > 0 {
-			b, err = sideeffect.Block{Data: u.load.data}, nil
-		}
-	})
-	return b, err
+func (u *unpacker) Recv(context.Context) (sideeffect.Block, error) {
+	if u.read || len(u.load.data) == 0 {
+		return sideeffect.Block{}, io.EOF
+	}
+	u.read = true
+	return sideeffect.Block{Data: u.load.data}, nil
 }
 
 func (u *unpacker) End() sideeffect.End             { return u.load.end }

@@ -37,10 +37,11 @@ const (
 
 // clientEffect is one side effect of a call at the client.
 type clientEffect struct {
-	d      *sideeffect.Descriptor
-	index  int
-	source sideeffect.Source // opened before the call; client to server only
-	inline *packer           // set when the content rides in the request
+	d        *sideeffect.Descriptor
+	index    int
+	source   sideeffect.Source   // opened before the call; client to server only
+	inline   *packer             // set when the content rides in the request
+	unjudged sideeffect.Unjudged // of inline, when it is running
 
 	// Guarded by call.mu.
 	state   effectState

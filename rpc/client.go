@@ -67,8 +67,10 @@ type ClientConn struct {
 var _ grpc.ClientConnInterface = (*ClientConn)(nil)
 
 // Dial makes a connection to an address: "tls://host:port", "tcp://host:port",
-// "unix:///path" or "pipe:". It does not wait for the server. Errors are
-// *fault.Error of kind Invalid and say what to change.
+// "unix:///path" or "pipe:". tcp is neither encrypted nor authenticated, to
+// whatever host it leads; Pins and RootCAs are refused with it, and so are per-RPC
+// credentials that require security. Dial does not wait for the server. Errors
+// are *fault.Error of kind Invalid and say what to change.
 func Dial(address string, cfg ClientConfig) (*ClientConn, error) {
 	o := carrier.Options{
 		Identity: cfg.Identity, Pins: cfg.Pins, RootCAs: cfg.RootCAs, ServerName: cfg.ServerName, Pipe: cfg.Pipe,

@@ -3,6 +3,7 @@ package rpc
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"google.golang.org/grpc/encoding"
@@ -18,18 +19,25 @@ import (
 type inlineCodec struct {
 	encoding.CodecV2            // protobuf
 	field            mem.Buffer // of the request; nil: none
+	expects          bool       // contents in the reply
 	reply            []cargo
+	held             mem.Buffer // what reply points into; may be nil
 }
 
-func newInlineCodec(field mem.Buffer) *inlineCodec {
-	return &inlineCodec{CodecV2: encoding.GetCodecV2(encproto.Name), field: field}
+func newInlineCodec(field mem.Buffer, expects bool) *inlineCodec {
+	return &inlineCodec{CodecV2: encoding.GetCodecV2(encproto.Name), field: field, expects: expects}
 }
 
-// free gives up this call's hold on the field. gRPC has its own for as long as
-// it sends, which may be longer than the call.
+// free gives up this call's hold on the messages' memory. gRPC has its own on
+// the field for as long as it sends, which may be longer than the call.
 func (c *inlineCodec) free() {
-	if c != nil && c.field != nil {
-		c.field.Free()
+	if c == nil {
+		return
+	}
+	for _, b := range []mem.Buffer{c.field, c.held} {
+		if b != nil {
+			b.Free()
+		}
 	}
 }
 
@@ -44,37 +52,41 @@ func (c *inlineCodec) Marshal(v any) (mem.BufferSlice, error) {
 	return append(out, c.field), nil
 }
 
-// Unmarshal decodes the reply and takes the field out of it. A field that
-// cannot be read
-// fails its effects, not the call.
+// Unmarshal takes the field out of the reply, before it is copied once more,
+// and decodes the rest. A field that cannot be read stays: it is not ours, or
+// damaged, and fails its effects, not the call.
 func (c *inlineCodec) Unmarshal(data mem.BufferSlice, v any) error {
-	if err := c.CodecV2.Unmarshal(data, v); err != nil {
+	if !c.expects || c.held != nil {
+		return c.CodecV2.Unmarshal(data, v)
+	}
+	whole := data.MaterializeToBuffer(mem.DefaultBufferPool())
+	raw := whole.ReadOnlyData()
+	rest, payload, found, err := cut(raw, InlineReplyField)
+	if err == nil && found {
+		c.reply, err = parseCargo(payload)
+	}
+	if err != nil || !found {
+		rest = raw
+	}
+	if err := c.CodecV2.Unmarshal(mem.BufferSlice{mem.SliceBuffer(rest)}, v); err != nil || len(c.reply) == 0 {
+		c.reply = nil
+		whole.Free()
 		return err
 	}
-	m := messageOf(v)
-	if m == nil {
-		return nil
-	}
-	before := m.GetUnknown()
-	payload, found, err := takeField(m, InlineReplyField)
-	if err == nil && found {
-		if c.reply, err = parseCargo(payload); err != nil {
-			m.SetUnknown(before) // not ours, or damaged: the effect misses its content
-		}
-	}
+	c.held = whole
 	return nil
 }
 
-// replied is the contents of the reply by index of their effects.
-func (c *inlineCodec) replied() map[int]cargo {
-	if len(c.reply) == 0 {
-		return nil
+// replied is the content of an effect that came in the reply.
+func (c *inlineCodec) replied(index int) (cargo, bool) {
+	if c == nil {
+		return cargo{}, false
 	}
-	m := make(map[int]cargo, len(c.reply))
-	for _, load := range c.reply {
-		m[load.index] = load
+	i := slices.IndexFunc(c.reply, func(l cargo) bool { return l.index == index })
+	if i < 0 {
+		return cargo{}, false
 	}
-	return m
+	return c.reply[i], true
 }
 
 // strayOption is the codec that a call option of With brings along. A

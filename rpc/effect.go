@@ -71,11 +71,16 @@ type Effect struct {
 type job struct {
 	run  func(ctx context.Context, sent func(sideeffect.Outcome)) ended
 	drop func(error)
+	// lasting: it goes on, awaiting the peer's verdict, after it has told sent.
+	lasting bool
 }
 
 func newEffect(c *serverCall, index int, o offer) *Effect {
 	e := &Effect{call: c, index: index, offer: o, sent: make(chan struct{}), done: make(chan struct{})}
-	e.ctx, e.cancel = context.WithCancelCause(c.ctx)
+	e.ctx, e.cancel = c.ctx, c.cancel
+	if len(c.ask.effects) > 1 {
+		e.ctx, e.cancel = context.WithCancelCause(c.ctx)
+	}
 	return e
 }
 
@@ -118,9 +123,28 @@ func (e *Effect) Run(ctx context.Context, d *sideeffect.Descriptor, await sideef
 	if err := e.init(ctx, d, await == sideeffect.AwaitLocal); err != nil {
 		return err
 	}
-	stop := context.AfterFunc(ctx, func() { e.cancel(cause("run side effect", ctx)) })
-	defer stop()
-	return e.Check(context.WithoutCancel(ctx), await)
+	defer e.heed(ctx, "run side effect")()
+	mine, err := e.begin()
+	switch {
+	case err != nil:
+		return err
+	case mine && e.job.lasting:
+		e.call.server.wg.Go(e.move)
+	case mine: // here: a goroutine costs more than storing small contents
+		e.move()
+	}
+	<-e.until(await)
+	return e.report(await)
+}
+
+// heed cancels the effect when ctx ends, until stop is called. The handler's own
+// context needs no watching, the call does that.
+func (e *Effect) heed(ctx context.Context, op string) (stop func()) {
+	if ctx.Done() == e.call.handler.Done() {
+		return func() {}
+	}
+	forget := context.AfterFunc(ctx, func() { e.cancel(cause(op, ctx)) })
+	return func() { forget() }
 }
 
 // Init opens both ends: this end's file, then the client's. An error means
@@ -135,7 +159,7 @@ func (e *Effect) init(ctx context.Context, d *sideeffect.Descriptor, inline bool
 		return err
 	}
 	d.Result = sideeffect.Result{}
-	stop := context.AfterFunc(ctx, func() { e.cancel(cause("open side effect", ctx)) })
+	stop := e.heed(ctx, "open side effect")
 	began := time.Now()
 	var j job
 	err := ctx.Err()
@@ -187,9 +211,9 @@ func (e *Effect) fits(d *sideeffect.Descriptor) error {
 	case e.phase != waiting:
 		return fault.New(op, fault.Invalid, "side effect %d was opened before: it runs once", e.index)
 	case d.Direction != e.offer.direction:
-		return fault.New(op, fault.Invalid, "the client offers %v: set Direction to that, or answer the call with an error", e.offer.direction)
+		return fault.New(op, fault.Invalid, "the client offers %v", e.offer.direction).Advise("set Direction to that, or answer the call with an error")
 	case isPipe(d.Kind) != isPipe(e.offer.kind):
-		return fault.New(op, fault.Invalid, "the client offers kind %q: set Kind to that", e.Kind())
+		return fault.New(op, fault.Invalid, "the client offers kind %q", e.Kind()).Advise("set Kind to that")
 	}
 	e.phase = claimed
 	return nil
@@ -197,33 +221,45 @@ func (e *Effect) fits(d *sideeffect.Descriptor) error {
 
 // Start begins to move the bytes in the background. Check waits for them.
 func (e *Effect) Start() error {
+	mine, err := e.begin()
+	if mine {
+		e.call.server.wg.Go(e.move)
+	}
+	return err
+}
+
+// begin tells the one caller who has to call move.
+func (e *Effect) begin() (mine bool, err error) {
 	c := e.call
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
 	case c.over:
-		return fault.New("start side effect", fault.Invalid, "the handler has returned")
+		return false, fault.New("start side effect", fault.Invalid, "the handler has returned")
 	case e.phase == waiting || e.phase == claimed:
-		return fault.New("start side effect", fault.Invalid, "call Init first")
+		return false, fault.New("start side effect", fault.Invalid, "call Init first")
 	case e.phase != open:
-		return nil
+		return false, nil
 	}
 	e.phase = moving
-	c.server.wg.Go(e.move)
-	return nil
+	return true, nil
 }
 
-// move runs the half on a goroutine of the server.
+// move runs the half to its end, also when that is a panic of the user's own
+// reader or writer.
 func (e *Effect) move() {
-	end := e.job.run(e.ctx, e.complete)
-	e.call.mu.Lock()
-	if e.phase == moving {
-		close(e.sent)
-	}
-	e.phase, e.ended = over, end
-	e.call.mu.Unlock()
-	close(e.done)
-	e.cancel(nil)
+	end := ended{local: sideeffect.Failure, remote: sideeffect.Failure, err: fault.New("run side effect", fault.Internal, "it panicked")}
+	defer func() {
+		e.call.mu.Lock()
+		if e.phase == moving {
+			close(e.sent)
+		}
+		e.phase, e.ended = over, end
+		e.call.mu.Unlock()
+		close(e.done)
+		e.cancel(nil)
+	}()
+	end = e.job.run(e.ctx, e.complete)
 }
 
 // complete notes that this half has done all it has to.
@@ -245,15 +281,24 @@ func (e *Effect) Check(ctx context.Context, await sideeffect.Await) error {
 	if err := e.Start(); err != nil {
 		return err
 	}
-	until := e.sent
-	if await == sideeffect.AwaitRemote {
-		until = e.done
-	}
 	select {
-	case <-until:
+	case <-e.until(await):
+		return e.report(await)
 	case <-ctx.Done():
 		return cause("await side effect", ctx)
 	}
+}
+
+// until is closed when there is what await waits for.
+func (e *Effect) until(await sideeffect.Await) <-chan struct{} {
+	if await == sideeffect.AwaitRemote {
+		return e.done
+	}
+	return e.sent
+}
+
+// report fills the handler's descriptor.
+func (e *Effect) report(await sideeffect.Await) error {
 	e.call.mu.Lock()
 	defer e.call.mu.Unlock()
 	end := e.ended
@@ -265,7 +310,7 @@ func (e *Effect) Check(ctx context.Context, await sideeffect.Await) error {
 		return fault.Wrap("run side effect", e.d.Local.String(), end.err)
 	}
 	if await == sideeffect.AwaitRemote && end.remote == sideeffect.InProgress {
-		return fault.New("run side effect", fault.Invalid, "it goes inside the reply, which nobody acknowledges: use AwaitLocal, or another Road")
+		return fault.New("run side effect", fault.Invalid, "it goes inside the reply, which nobody acknowledges").Advise("use AwaitLocal, or another Road")
 	}
 	return nil
 }

@@ -45,7 +45,7 @@ func openSource(d *sideeffect.Descriptor) (sideeffect.Source, error) {
 	if n := src.Size(); d.OverQuota == sideeffect.Fail && d.Quota >= 0 && n > d.Quota {
 		src.Close()
 		return nil, fault.New("open source", fault.QuotaExceeded,
-			"it has %d bytes, Quota is %d: raise Quota, use NoQuota, or set OverQuota to Cut", n, d.Quota)
+			"it has %d bytes, this end's quota is %d", n, d.Quota).Advise("raise Quota, use NoQuota, or set OverQuota to Cut")
 	}
 	return src, nil
 }
@@ -131,7 +131,7 @@ func storeInline(ctx context.Context, d *sideeffect.Descriptor, load cargo) ende
 	}
 	if d.Quota >= 0 && int64(len(load.data)) > d.Quota && d.OverQuota == sideeffect.Fail {
 		// Before the sink opens: a truncating one would lose the old content.
-		return e.failed(fault.New("receive inline", fault.QuotaExceeded, "%d bytes came, this end's quota is %d; raise Quota, or set OverQuota to Cut", len(load.data), d.Quota))
+		return e.failed(fault.New("receive inline", fault.QuotaExceeded, "%d bytes came, this end's quota is %d", len(load.data), d.Quota).Advise("raise Quota, or set OverQuota to Cut"))
 	}
 	sink, err := copied.OpenSink(int64(len(load.data)), sideeffect.ResumePoint{})
 	if err != nil {
@@ -182,7 +182,7 @@ func commonHash(a, b sideeffect.Algorithm) (sideeffect.Algorithm, error) {
 	case a == sideeffect.None:
 		return b, nil
 	}
-	return 0, fault.New("agree on digest", fault.Invalid, "one end wants %v and the other %v: set the same Hash at both ends, or none at one", a, b)
+	return 0, fault.New("agree on digest", fault.Invalid, "one end wants %v and the other %v", a, b).Advise("set the same Hash at both ends, or none at one")
 }
 
 // offered is the resume point a sink may offer for content of this version:

@@ -1,6 +1,8 @@
 package rpc
 
 import (
+	"slices"
+
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/protoadapt"
@@ -8,7 +10,6 @@ import (
 
 	"github.com/pannier/pannier/sideeffect"
 	"github.com/pannier/pannier/spec/fault"
-	"github.com/pannier/pannier/spec/rpcpb"
 )
 
 // The inline road: small contents ride inside the user's message as an unknown
@@ -36,8 +37,7 @@ type cargo struct {
 	root   [sideeffect.RootSize]byte
 }
 
-// Field numbers of rpcpb.Inline and rpcpb.InlineEffect. The content is written
-// and read by hand, so that it is copied once and not once more by protobuf.
+// Field numbers of rpcpb.Inline and rpcpb.InlineEffect.
 const (
 	inlineEffects protowire.Number = 1
 	effectData    protowire.Number = 2
@@ -47,37 +47,56 @@ const (
 const cargoRoom = MaxInline + 4<<10
 
 // appendCargo appends the unknown field with tag and length to dst, which needs
-// no more than cargoRoom bytes.
+// no more than cargoRoom bytes. The content is copied once.
 func appendCargo(dst []byte, field protowire.Number, loads []cargo) ([]byte, error) {
 	total, size := 0, 0
-	rests := make([][]byte, len(loads)) // what of each effect is not content
-	for i, c := range loads {
-		total += len(c.data)
-		var err error
-		if rests[i], err = proto.Marshal(&rpcpb.InlineEffect{
-			Index: uint32(c.index), Source: c.source.proto(), End: endProto(c.end), Root: c.root[:],
-		}); err != nil {
-			return dst, fault.Wrap("encode inline", "", err)
-		}
-		size += protowire.SizeTag(inlineEffects) + protowire.SizeBytes(effectSize(rests[i], c.data))
+	rests := make([]byte, 0, 192) // what of the effects is not content
+	ends := make([]int, 0, 4)     // of each effect's part of rests
+	for i := range loads {
+		before := len(rests)
+		rests = loads[i].append(rests)
+		ends = append(ends, len(rests))
+		total += len(loads[i].data)
+		size += protowire.SizeTag(inlineEffects) + protowire.SizeBytes(effectSize(len(rests)-before, loads[i].data))
 	}
 	if total > MaxInline || size > maxInlineField {
 		return dst, fault.New("encode inline", fault.TooLong, "%d bytes, a message carries %d", total, MaxInline)
 	}
 	dst = protowire.AppendTag(dst, field, protowire.BytesType)
 	dst = protowire.AppendVarint(dst, uint64(size))
+	from := 0
 	for i, c := range loads {
+		rest := rests[from:ends[i]]
+		from = ends[i]
 		dst = protowire.AppendTag(dst, inlineEffects, protowire.BytesType)
-		dst = protowire.AppendVarint(dst, uint64(effectSize(rests[i], c.data)))
-		dst = append(dst, rests[i]...)
+		dst = protowire.AppendVarint(dst, uint64(effectSize(len(rest), c.data)))
+		dst = append(dst, rest...)
 		dst = protowire.AppendTag(dst, effectData, protowire.BytesType)
 		dst = protowire.AppendBytes(dst, c.data)
 	}
 	return dst, nil
 }
 
-func effectSize(rest, data []byte) int {
-	return len(rest) + protowire.SizeTag(effectData) + protowire.SizeBytes(len(data))
+func effectSize(rest int, data []byte) int {
+	return rest + protowire.SizeTag(effectData) + protowire.SizeBytes(len(data))
+}
+
+// append appends all fields but the content.
+func (c *cargo) append(b []byte) []byte {
+	b = appendUint(b, 1, uint64(c.index))
+	b, mark := openMessage(b, 3)
+	b = appendUint(b, 1, uint64(c.source.size+1))
+	if !c.source.version.IsZero() {
+		b = appendBytes(b, 2, c.source.version.Encode())
+	}
+	b = appendUint(b, 3, uint64(c.source.hash))
+	b = closeMessage(b, mark)
+	b, mark = openMessage(b, 4)
+	b = appendUint(b, 1, uint64(c.end.Total))
+	b = appendSum(b, 2, c.end.Hash)
+	b = appendBool(b, 3, c.end.Cut || c.end.QuotaExceeded)
+	b = closeMessage(b, mark)
+	return appendBytes(b, 5, c.root[:])
 }
 
 // parseCargo reads the payload of the field. The data points into b.
@@ -89,22 +108,17 @@ func parseCargo(b []byte) ([]cargo, error) {
 	var loads []cargo
 	var seen [MaxEffects]bool
 	total := 0
-	for len(b) > 0 {
-		num, t, n := protowire.ConsumeTag(b)
-		if n < 0 || num != inlineEffects || t != protowire.BytesType {
+	f := fields{rest: b}
+	for f.next() {
+		if f.num != inlineEffects {
 			return nil, fault.New(op, fault.Protocol, "not a list of effects")
 		}
-		body, m := protowire.ConsumeBytes(b[n:])
-		if m < 0 {
-			return nil, fault.New(op, fault.Protocol, "effect: %v", protowire.ParseError(m))
+		c := f.cargo()
+		if f.err != nil {
+			break
 		}
-		b = b[n+m:]
-		c, err := parseEffect(body)
-		if err != nil {
-			return nil, err
-		}
-		if c.index >= MaxEffects || seen[c.index] {
-			return nil, fault.New(op, fault.Protocol, "effect %d is repeated or over the limit of %d", c.index, MaxEffects)
+		if seen[c.index] {
+			return nil, fault.New(op, fault.Protocol, "effect %d is repeated", c.index)
 		}
 		seen[c.index] = true
 		if total += len(c.data); total > MaxInline {
@@ -112,42 +126,77 @@ func parseCargo(b []byte) ([]cargo, error) {
 		}
 		loads = append(loads, c)
 	}
-	return loads, nil
+	return loads, fault.Wrap(op, "", f.err)
 }
 
-// parseEffect reads one effect. The data points into b.
-func parseEffect(b []byte) (c cargo, err error) {
-	const op = "parse inline"
-	rest := make([]byte, 0, 128)
-	for len(b) > 0 {
-		num, t, tag := protowire.ConsumeTag(b)
-		n := protowire.ConsumeFieldValue(num, t, b[max(tag, 0):])
-		switch {
-		case tag < 0 || n < 0:
-			return c, fault.New(op, fault.Protocol, "effect: %v", protowire.ParseError(min(tag, n)))
-		case num != effectData:
-			rest = append(rest, b[:tag+n]...)
-		case t != protowire.BytesType || c.data != nil:
-			return c, fault.New(op, fault.Protocol, "content is repeated or not bytes")
-		default:
-			c.data, _ = protowire.ConsumeBytes(b[tag:])
+// cargo reads the message in the present field.
+func (f *fields) cargo() (c cargo) {
+	in := fields{rest: f.bytes()}
+	var seen [6]bool
+	for in.next() {
+		if in.num < 6 {
+			if seen[in.num] {
+				in.fail("field %d is repeated", in.num)
+			}
+			seen[in.num] = true
 		}
-		b = b[tag+n:]
+		switch in.num {
+		case 1:
+			c.index = in.small(MaxEffects)
+		case effectData:
+			c.data = in.bytes()
+		case 3:
+			c.source = in.source()
+		case 4:
+			c.end = in.end()
+		case 5:
+			in.exactly(c.root[:])
+		}
 	}
-	var m rpcpb.InlineEffect
-	if err := proto.Unmarshal(rest, &m); err != nil {
-		return c, fault.New(op, fault.Protocol, "%v", err)
+	if !seen[3] || !seen[4] || !seen[5] {
+		in.fail("effect %d is incomplete", c.index)
 	}
-	if m.Source == nil || m.End == nil || len(m.Root) != sideeffect.RootSize {
-		return c, fault.New(op, fault.Protocol, "effect %d is incomplete", m.Index)
+	f.adopt(in)
+	return c
+}
+
+// source reads the message in the present field, as far as inline content needs it.
+func (f *fields) source() sourceHalf {
+	s, in := sourceHalf{size: -1}, fields{rest: f.bytes()}
+	for in.next() {
+		switch in.num {
+		case 1:
+			s.size = in.size() - 1
+		case 2:
+			v, err := sideeffect.ParseVersion(in.bytes())
+			if err != nil {
+				in.fail("%v", err)
+			}
+			s.version = v
+		case 3:
+			s.hash = sideeffect.Algorithm(in.small(uint64(sideeffect.BLAKE3) + 1))
+		}
 	}
-	source, err := sourceFrom(m.Source)
-	if err != nil {
-		return c, err
+	f.adopt(in)
+	return s
+}
+
+// end reads the message in the present field.
+func (f *fields) end() (e sideeffect.End) {
+	in := fields{rest: f.bytes()}
+	for in.next() {
+		switch in.num {
+		case 1:
+			e.Total = in.size()
+		case 2:
+			e.Hash = in.sum()
+		case 3:
+			e.Cut = in.bool()
+			e.QuotaExceeded = e.Cut
+		}
 	}
-	c.index, c.source, c.root = int(min(m.Index, MaxEffects)), *source, [sideeffect.RootSize]byte(m.Root)
-	c.end, err = endFrom(m.End)
-	return c, err
+	f.adopt(in)
+	return e
 }
 
 // rootOf is the root of content that is one block.
@@ -192,27 +241,38 @@ func takeField(m protoreflect.Message, field protowire.Number) (payload []byte, 
 	return payload, true, nil
 }
 
-// cut splits encoded fields into the payload of one and all the others.
-func cut(unknown protoreflect.RawFields, field protowire.Number) (rest protoreflect.RawFields, payload []byte, found bool, err error) {
+// cut splits encoded fields into the payload of one and all the others. Both
+// point into the message, if what is cut is its last or first field.
+func cut(message []byte, field protowire.Number) (rest, payload []byte, found bool, err error) {
 	const op = "read inline"
-	for b := unknown; len(b) > 0; {
-		num, _, n := protowire.ConsumeField(b)
+	from, to := 0, 0 // of the field
+	for at := 0; at < len(message); {
+		num, kind, n := protowire.ConsumeField(message[at:])
 		if n < 0 {
 			return nil, nil, false, fault.New(op, fault.Protocol, "unknown fields: %v", protowire.ParseError(n))
 		}
-		if num != field {
-			rest, b = append(rest, b[:n]...), b[n:]
-			continue
+		if num == field {
+			if kind != protowire.BytesType || found {
+				return nil, nil, false, fault.New(op, fault.Protocol, "field %d is repeated or not bytes", field)
+			}
+			found, from, to = true, at, at+n
 		}
-		_, t, tagLen := protowire.ConsumeTag(b)
-		if t != protowire.BytesType || found {
-			return nil, nil, false, fault.New(op, fault.Protocol, "field %d is repeated or not bytes", field)
-		}
-		found = true
-		payload, _ = protowire.ConsumeBytes(b[tagLen:n])
-		b = b[n:]
+		at += n
 	}
-	return rest, payload, found, nil
+	if !found {
+		return message, nil, false, nil
+	}
+	_, _, tag := protowire.ConsumeTag(message[from:to])
+	payload, _ = protowire.ConsumeBytes(message[from+tag : to])
+	switch {
+	case to == len(message):
+		rest = message[:from:from] // what is appended must not reach the payload
+	case from == 0:
+		rest = message[to:]
+	default:
+		rest = slices.Concat(message[:from], message[to:])
+	}
+	return rest, payload, true, nil
 }
 
 // withCargo is a shallow copy of m that carries one more unknown field. m, which

@@ -90,8 +90,8 @@ func (cc *ClientConn) equip(ctx context.Context, c *call, opts []grpc.CallOption
 	}
 	if c.way.session == nil {
 		if mandatory {
-			return prepared{}, fault.New("attach side effects", fault.Unsupported,
-				"the server does not understand side effects and would run the call without them: serve it with rpc.NewServer, or set Optional")
+			return prepared{}, fault.New("attach side effects", fault.Unsupported, "the server does not understand side effects and would run the call without them").
+				Advise("serve it with rpc.NewServer, or set Optional")
 		}
 		return prepared{}, nil
 	}
@@ -116,7 +116,7 @@ func (c *call) wishes() (stream, mandatory bool, err error) {
 		mandatory = mandatory || !e.d.Optional
 	}
 	if stream && session {
-		err = fault.New("attach side effects", fault.Invalid, "one call takes RoadSession or RoadStream, not both: set the same Road on all")
+		err = fault.New("attach side effects", fault.Invalid, "one call takes RoadSession or RoadStream, not both").Advise("set the same Road on all")
 	}
 	return stream, mandatory, err
 }
@@ -125,16 +125,15 @@ func (c *call) wishes() (stream, mandatory bool, err error) {
 // the halves, waits for them, fills the descriptors and finds the error.
 func (c *call) conclude(method string, trailer metadata.MD, codec *inlineCodec, callErr error) error {
 	outs, answerErr := c.answer(trailer, callErr)
-	var replied map[int]cargo
-	if codec != nil && callErr == nil {
-		replied = codec.replied()
+	if callErr != nil {
+		codec = nil // a reply that is an error carries nothing
 	}
 	for i, e := range c.effects {
 		var out *outcome
 		if outs != nil {
 			out = &outs[i]
 		}
-		load, has := replied[i]
+		load, has := codec.replied(i)
 		c.deliver(e, out, answerErr, load, has)
 	}
 	c.close()
@@ -176,7 +175,7 @@ func (c *call) answer(trailer metadata.MD, callErr error) ([]outcome, error) {
 func (c *call) deliver(e *clientEffect, out *outcome, answerErr error, load cargo, has bool) {
 	switch {
 	case e.inline != nil:
-		e.inline.judge(verdictOf(out, answerErr))
+		e.judge(verdictOf(out, answerErr))
 	case has && out != nil && e.d.Direction == sideeffect.ServerToClient:
 		c.unpack(e, load)
 	default:
@@ -202,7 +201,8 @@ func (c *call) stop(e *clientEffect, out *outcome, answerErr error) {
 }
 
 func notStarted() error {
-	return fault.FromPeer("run side effect", fault.NotStarted, "the server's handler returned without running it: call rpc.SideEffect and Run there, or set Optional here")
+	return fault.FromPeer("run side effect", fault.NotStarted, "the server's handler returned without running it").
+		Advise("call rpc.SideEffect and Run there, or set Optional here")
 }
 
 // verdictOf is what the sink at the server made of inline content.

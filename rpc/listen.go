@@ -12,7 +12,8 @@ import (
 
 // Listen opens an address: "tls://host:port", "tcp://host:port",
 // "unix:///path" or "pipe:". tcp is neither encrypted nor authenticated: anyone
-// who reaches the port may call. Nothing is accepted before Serve. The result is
+// who reaches the port may call, so beyond the loopback device it needs
+// ServerConfig.ExposePlaintext. Nothing is accepted before Serve. The result is
 // the address with the port that was chosen, as Dial takes it.
 func (s *Server) Listen(address string) (string, error) {
 	a, err := carrier.ParseAddress(address)
@@ -45,6 +46,7 @@ func (s *Server) options() carrier.Options {
 	o := carrier.Options{
 		Identity: s.cfg.Identity, Pins: s.cfg.Pins, AuthorizeKey: s.cfg.AuthorizeKey, Pipe: s.cfg.Pipe,
 		ClientCAs: s.cfg.ClientCAs, GRPCCertificates: s.cfg.HTTP2Certificates, Mode: s.cfg.UnixMode, Logger: s.cfg.Flow.Logger,
+		ExposePlaintext: s.cfg.ExposePlaintext,
 	}
 	switch {
 	case s.cfg.AnonymousHTTP2 && s.cfg.ClientCAs != nil:

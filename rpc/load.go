@@ -32,20 +32,20 @@ func (l *loading) run() (*ask, *inlineCodec, error) {
 	l.room = MaxInline
 	inside := l.whyNot(l.args, InlineRequestField)
 	outside := l.whyNot(l.reply, InlineReplyField)
-	codec := false
+	expects := false
 	for _, e := range c.effects {
 		o, err := l.offer(e, inside, outside)
 		if err != nil {
 			return nil, nil, err
 		}
-		codec = codec || o.inline || e.inline != nil
+		expects = expects || o.inline
 		a.effects = append(a.effects, o)
 	}
-	if !codec {
-		return a, nil, nil
-	}
 	field, err := c.pack(l.memory)
-	return a, newInlineCodec(field), err
+	if err != nil || field == nil && !expects {
+		return a, nil, err
+	}
+	return a, newInlineCodec(field, expects), nil
 }
 
 // whyNot is why the message cannot carry the field; nil: it can.
@@ -53,11 +53,11 @@ func (l *loading) whyNot(msg any, field protowire.Number) error {
 	const op = "send inline"
 	switch {
 	case !l.unary:
-		return fault.New(op, fault.Unsupported, "only unary calls carry contents inside their messages: set another Road")
+		return fault.New(op, fault.Unsupported, "only unary calls carry contents inside their messages").Advise("set another Road")
 	case l.coded:
-		return fault.New(op, fault.Unsupported, "the call chooses its own codec: leave that out, or set another Road")
+		return fault.New(op, fault.Unsupported, "the call chooses its own codec").Advise("leave that out, or set another Road")
 	case !hasRoom(messageOf(msg), field):
-		return fault.New(op, fault.Unsupported, "a %T cannot carry field %d: set another Road", msg, field)
+		return fault.New(op, fault.Unsupported, "a %T cannot carry field %d", msg, field).Advise("set another Road")
 	}
 	return nil
 }
@@ -71,7 +71,7 @@ func (l *loading) offer(e *clientEffect, inside, outside error) (offer, error) {
 		optional: d.Optional, hash: d.Hash, compress: d.Compress,
 	}
 	if d.Road == sideeffect.RoadSession && l.call.way.carried {
-		return o, fault.New("attach side effects", fault.Unsupported, "the server is reached over HTTP/2, without a session: set Road to RoadAuto or RoadStream")
+		return o, fault.New("attach side effects", fault.Unsupported, "the server is reached over HTTP/2, without a session").Advise("set Road to RoadAuto or RoadStream")
 	}
 	if isPipe(d.Kind) {
 		return o, nil
@@ -80,7 +80,7 @@ func (l *loading) offer(e *clientEffect, inside, outside error) (offer, error) {
 	if d.Direction == sideeffect.ServerToClient {
 		o.limit, o.policy = d.Quota, d.OverQuota
 		if outside == nil && d.Resume {
-			outside = fault.New("receive inline", fault.Invalid, "contents in messages cannot be resumed: set Resume to false, or another Road")
+			outside = fault.New("receive inline", fault.Invalid, "contents in messages cannot be resumed").Advise("set Resume to false, or another Road")
 		}
 		o.inline = may && outside == nil
 		if d.Road == sideeffect.RoadInline && outside != nil {
@@ -90,11 +90,11 @@ func (l *loading) offer(e *clientEffect, inside, outside error) (offer, error) {
 	}
 	o.size = e.source.Size()
 	if inside == nil && (o.size < 0 || o.size > int64(l.room)) {
-		inside = fault.New("send inline", fault.Invalid, "the size is %d, and %d bytes are left in the message: set Road to RoadAuto", o.size, l.room)
+		inside = fault.New("send inline", fault.Invalid, "the size is %d, and %d bytes are left in the message", o.size, l.room).Advise("set Road to RoadAuto")
 	}
 	if may && inside == nil {
 		o.road = sideeffect.RoadInline
-		e.inline = newPacker(l.memory, int(o.size)+1) // one more, to see the end
+		e.inline = &packer{memory: l.memory, room: int(o.size) + 1} // one more, to see the end
 		l.room -= int(o.size)
 	} else if d.Road == sideeffect.RoadInline {
 		return o, inside
@@ -103,40 +103,23 @@ func (l *loading) offer(e *clientEffect, inside, outside error) (offer, error) {
 }
 
 // pack runs the sources of inline effects up to their end and returns the
-// request's field. Each source's goroutine goes on to await its verdict.
+// request's field; nil without such effects. Their verdicts come with the answer.
 func (c *call) pack(memory *carryPool) (mem.Buffer, error) {
-	ready := make(chan error, len(c.effects))
-	n := 0
+	var loads []cargo
 	for _, e := range c.effects {
 		if e.inline == nil {
 			continue
 		}
-		n++
-		e.state = running
-		c.wg.Go(func() {
-			end := sendInline(c.ctx, e, func() { ready <- nil })
-			c.mu.Lock()
-			e.state, e.ended = done, end
-			c.mu.Unlock()
-			ready <- end.err
-		})
-	}
-	if n == 0 {
-		return nil, nil
-	}
-	for range n {
-		if err := <-ready; err != nil {
+		if err := e.sendInline(c.ctx); err != nil {
 			return nil, fault.Wrap("side effect", "", err)
 		}
+		loads = append(loads, cargo{
+			index: e.index, data: e.inline.data, end: e.inline.end, root: rootOf(e.inline.data),
+			source: sourceHalf{size: e.source.Size(), version: e.source.Version(), hash: e.d.Hash},
+		})
 	}
-	var loads []cargo
-	for _, e := range c.effects {
-		if p := e.inline; p != nil {
-			loads = append(loads, cargo{
-				index: e.index, data: p.data, end: p.end, root: rootOf(p.data),
-				source: sourceHalf{size: e.source.Size(), version: e.source.Version(), hash: e.d.Hash},
-			})
-		}
+	if len(loads) == 0 {
+		return nil, nil
 	}
 	room := memory.Get(cargoRoom)
 	field, err := appendCargo((*room)[:0], InlineRequestField, loads)
@@ -157,15 +140,31 @@ func (c *call) putMemory() {
 	}
 }
 
-// sendInline is the client's half as source of inline content. packed is called
-// when the content is ready to go.
-func sendInline(ctx context.Context, e *clientEffect, packed func()) ended {
-	end := ended{road: sideeffect.RoadInline, began: time.Now()}
-	sent := false
+// sendInline is the client's half as source of inline content, up to its end.
+// An error ends the half. No stream can start it any more, so that nobody else
+// touches its state.
+func (e *clientEffect) sendInline(ctx context.Context) (err error) {
+	e.state, e.ended = running, ended{road: sideeffect.RoadInline, began: time.Now()}
 	plan := e.d.SendPlan(sideeffect.NoQuota, sideeffect.Fail)
-	plan.Sent = func(sideeffect.Outcome) { sent = true; packed() }
-	end.outcome, end.err = sideeffect.SendAll(ctx, e.inline, e.source, plan)
-	end.wire = int64(len(e.inline.data))
-	end.settle(sent)
-	return end
+	e.unjudged, e.ended.outcome, err = sideeffect.SendUntilEnd(ctx, e.inline, e.source, plan)
+	e.ended.wire = int64(len(e.inline.data))
+	if err != nil {
+		e.over(err, false)
+	}
+	return err
+}
+
+// judge ends a half that went inline with what the server made of it.
+func (e *clientEffect) judge(v sideeffect.Verdict, err error) {
+	if e.state != running {
+		return
+	}
+	e.ended.outcome, err = e.unjudged.Judge(v, err)
+	e.over(err, true)
+}
+
+func (e *clientEffect) over(err error, sent bool) {
+	e.ended.err = err
+	e.ended.settle(sent)
+	e.state = done
 }

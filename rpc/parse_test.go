@@ -240,7 +240,7 @@ func TestCargoIsCopied(t *testing.T) {
 	if !bytes.Equal(field, before) {
 		t.Fatal("the field shares memory with the content")
 	}
-	out, err := newInlineCodec(mem.SliceBuffer(field)).Marshal(&emptypb.Empty{})
+	out, err := newInlineCodec(mem.SliceBuffer(field), false).Marshal(&emptypb.Empty{})
 	if err != nil || !bytes.Equal(out.Materialize(), before) {
 		t.Fatal(err)
 	}

@@ -50,6 +50,10 @@ type ServerConfig struct {
 	// HTTP2Certificates are shown to ordinary gRPC clients instead of Identity.
 	HTTP2Certificates []tls.Certificate
 
+	// ExposePlaintext lets Listen open tcp addresses beyond the loopback device:
+	// everyone on the way can read and change what passes, and everyone who
+	// reaches the port can call. Default: they are refused.
+	ExposePlaintext bool
 	// UnixMode is the mode of unix sockets. Default 0600.
 	UnixMode fs.FileMode
 	// Pipe is where the address "pipe:" leads.

@@ -20,9 +20,10 @@ type serverCall struct {
 	unary   bool
 	effects []*Effect
 
-	ctx    context.Context // of the halves: outlives the handler, ends when the client cancels
-	cancel context.CancelCauseFunc
-	detach func() bool
+	handler context.Context // as the handler got it
+	ctx     context.Context // of the halves: outlives the handler, ends when the client cancels
+	cancel  context.CancelCauseFunc
+	detach  func() bool
 
 	mu   sync.Mutex
 	over bool // the handler has returned
@@ -32,9 +33,14 @@ type serverCall struct {
 type callKey struct{}
 
 func newServerCall(ctx context.Context, s *Server, a *ask, session *flow.Session, unary bool) *serverCall {
-	c := &serverCall{server: s, ask: a, session: session, unary: unary, room: MaxInline}
-	c.ctx, c.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
-	c.detach = context.AfterFunc(ctx, func() { c.cancel(cause("call", ctx)) })
+	c := &serverCall{server: s, ask: a, session: session, unary: unary, room: MaxInline, handler: ctx}
+	if slices.ContainsFunc(a.effects, offer.lasts) {
+		c.ctx, c.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
+		c.detach = context.AfterFunc(ctx, func() { c.cancel(cause("call", ctx)) })
+	} else {
+		c.ctx, c.cancel = context.WithCancelCause(ctx)
+		c.detach = func() bool { return true }
+	}
 	for i, o := range a.effects {
 		c.effects = append(c.effects, newEffect(c, i, o))
 	}

@@ -55,7 +55,7 @@ func (e *Effect) needSession(d *sideeffect.Descriptor) error {
 	case e.call.session == nil:
 		return fault.New(op, fault.Unsupported, "the call came without a session, so only small contents inside its messages can move")
 	case d.Road != sideeffect.RoadAuto && d.Road != e.call.road():
-		return fault.New(op, fault.Unsupported, "the way to this client is the %v road, not %v: set Road to RoadAuto", e.call.road(), d.Road)
+		return fault.New(op, fault.Unsupported, "the way to this client is the %v road, not %v", e.call.road(), d.Road).Advise("set Road to RoadAuto")
 	}
 	return nil
 }
@@ -69,7 +69,7 @@ func (e *Effect) whyNotInline(d *sideeffect.Descriptor, src sideeffect.Source) e
 	e.call.mu.Unlock()
 	switch {
 	case !e.call.unary || !e.offer.inline:
-		return fault.New(op, fault.Unsupported, "the client takes nothing inside this reply: set Road to RoadAuto")
+		return fault.New(op, fault.Unsupported, "the client takes nothing inside this reply").Advise("set Road to RoadAuto")
 	case d.Road != sideeffect.RoadAuto && d.Road != sideeffect.RoadInline:
 		return fault.New(op, fault.Invalid, "the handler wants the %v road", d.Road)
 	case size < 0 || size > int64(room):
@@ -81,7 +81,7 @@ func (e *Effect) whyNotInline(d *sideeffect.Descriptor, src sideeffect.Source) e
 // openRequest is a sink for content that came in the request.
 func (e *Effect) openRequest(d *sideeffect.Descriptor) (job, error) {
 	if d.Road != sideeffect.RoadAuto && d.Road != sideeffect.RoadInline {
-		return job{}, fault.New("choose road", fault.Unsupported, "the content came inside the request: set Road to RoadAuto")
+		return job{}, fault.New("choose road", fault.Unsupported, "the content came inside the request").Advise("set Road to RoadAuto")
 	}
 	if e.load == nil {
 		return job{}, fault.New("read inline", fault.Protocol, "the request does not carry the content it promises")
@@ -116,11 +116,12 @@ func (e *Effect) packReply(ctx context.Context, d *sideeffect.Descriptor, src si
 	}
 	plan := d.SendPlan(e.offer.limit, e.offer.policy)
 	plan.Hash = hash
-	p := newPacker(e.call.server.memory, int(src.Size())+1)
-	plan.Sent = func(sideeffect.Outcome) {
-		p.judge(sideeffect.Verdict{Bytes: p.end.Total, Hash: p.end.Hash}, nil)
+	p := &packer{memory: e.call.server.memory, room: int(src.Size()) + 1}
+	unjudged, outcome, err := sideeffect.SendUntilEnd(ctx, p, src, plan)
+	if err == nil {
+		outcome, err = unjudged.Judge(sideeffect.Verdict{Bytes: p.end.Total, Hash: p.end.Hash}, nil)
 	}
-	end.outcome, err = sideeffect.SendAll(ctx, p, src, plan)
+	end.outcome = outcome
 	end = end.failed(err)
 	end.outcome.Bytes, end.outcome.Verified, end.verdict = 0, "", nil
 	if err == nil {
@@ -277,6 +278,7 @@ func (e *Effect) acceptSink(d *sideeffect.Descriptor, bs *flow.BlockStream, src 
 		plan.Start, plan.Prefix = r.Offset, prefix
 	}
 	return job{
+		lasting: true,
 		run: func(ctx context.Context, sent func(sideeffect.Outcome)) ended {
 			defer src.Close()
 			plan.Sent = sent

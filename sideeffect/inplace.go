@@ -68,7 +68,7 @@ func (s *inPlace) prepare(spec SinkSpec) error {
 		s.start = fi.Size()
 	default:
 		return fault.New("open sink", fault.Invalid,
-			"it has no name to put content under in one step: set Mode to Truncate, Append or AtOffset")
+			"it has no name to put content under in one step").Advise("set Mode to Truncate, Append or AtOffset")
 	}
 	return nil
 }

@@ -38,7 +38,7 @@ func (m memory) OpenSink(spec SinkSpec) (Sink, error) {
 // checkUnkept is checkSinkSpec for sinks that cannot be resumed.
 func checkUnkept(spec SinkSpec) error {
 	if spec.Keep {
-		return fault.New("open sink", fault.Invalid, "only files by name can be resumed: set Resume to false")
+		return fault.New("open sink", fault.Invalid, "only files by name can be resumed").Advise("set Resume to false")
 	}
 	return checkSinkSpec(spec)
 }
@@ -49,7 +49,7 @@ type bytesSource struct{ b []byte }
 func newBytesSource(b []byte, offset int64) (Source, error) {
 	if offset < 0 || offset > int64(len(b)) {
 		return nil, fault.New("open source", fault.Invalid,
-			"offset %d is outside the memory of %d bytes: set Offset to 0..%d", offset, len(b), len(b))
+			"offset %d is outside the memory of %d bytes", offset, len(b)).Advise("set Offset to 0..%d", len(b))
 	}
 	return bytesSource{b[offset:]}, nil
 }

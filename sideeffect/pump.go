@@ -46,9 +46,8 @@ type Verdict struct {
 	Err           *fault.Error // nil = success
 }
 
-// Outgoing is a stream as its source uses it. rpc fits flow's block stream to
-// it.
-type Outgoing interface {
+// Outlet is what a source's blocks go into: a stream, or a message.
+type Outlet interface {
 	// Next waits for credit and returns a block with room. After a resumed
 	// session its Offset may be earlier than what was sent.
 	Next(ctx context.Context) (Block, error)
@@ -57,10 +56,16 @@ type Outgoing interface {
 	Send(ctx context.Context, b Block, n int) error
 	// End says that everything was sent.
 	End(ctx context.Context, e End) error
-	// Verdict waits for the sink's, or returns ErrRewound.
-	Verdict(ctx context.Context) (Verdict, error)
 	Received() int64 // offset up to which the peer's session has received
 	Durable() int64  // offset up to which the sink has synced
+}
+
+// Outgoing is a stream as its source uses it. rpc fits flow's block stream to
+// it.
+type Outgoing interface {
+	Outlet
+	// Verdict waits for the sink's, or returns ErrRewound.
+	Verdict(ctx context.Context) (Verdict, error)
 }
 
 // Incoming is a stream as its sink uses it.

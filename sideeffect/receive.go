@@ -239,5 +239,5 @@ func trusted(k fault.Kind) bool {
 }
 
 func (r *receiver) progress() Progress {
-	return Progress{Moved: r.stored, Acknowledged: r.stored, Durable: r.outcome.Durable, Total: r.plan.Total}
+	return Progress{Moved: r.stored, Received: r.stored, Acknowledged: r.stored, Durable: r.outcome.Durable, Total: r.plan.Total}
 }

@@ -9,9 +9,10 @@ const ProgressEvery = 100 * time.Millisecond
 // Progress is how far a transfer is, in bytes from the first byte of the
 // transfer (a resumed one starts at Result.ResumedFrom).
 //
-//	Durable <= Acknowledged <= Moved <= Total (when Total >= 0)
+//	Durable <= Acknowledged <= Received <= Moved <= Total (when Total >= 0)
 type Progress struct {
 	Moved        int64 // source: handed to the stream; sink: written
+	Received     int64 // source: taken by the sink, digests checked, as last heard, which nothing makes durable; sink: written
 	Acknowledged int64 // source: acknowledged by the sink, with AckDurable what is synced: without SyncEvery 0 until the end; sink: written
 	Durable      int64 // on the sink's disk
 	Total        int64 // -1 when the source does not know

@@ -18,8 +18,45 @@ import (
 //	   ^--------------- rewound ----------------'
 func SendAll(ctx context.Context, out Outgoing, src Source, p SendPlan) (Outcome, error) {
 	defer interruptOn(ctx, src)()
-	s := &sender{out: out, src: src, plan: p, at: p.Start, total: src.Size(), report: reporter{call: p.Progress}}
-	err := because(ctx, "send", s.run(ctx))
+	s := newSender(out, src, p)
+	return s.over(because(ctx, "send", s.run(ctx, out)))
+}
+
+// SendUntilEnd is SendAll up to END, for content whose verdict comes another way
+// than over its stream, as that of a message does. The source is not needed any
+// more. Without an error Judge has to follow.
+func SendUntilEnd(ctx context.Context, out Outlet, src Source, p SendPlan) (Unjudged, Outcome, error) {
+	defer interruptOn(ctx, src)()
+	s := newSender(out, src, p)
+	err := s.begin(ctx)
+	if err == nil {
+		err = s.sendToEnd(ctx, false)
+	}
+	if err != nil {
+		o, err := s.over(because(ctx, "send", err))
+		return Unjudged{}, o, err
+	}
+	return Unjudged{s}, s.outcome, nil
+}
+
+// Unjudged is a source's half that is complete and awaits the sink's verdict.
+type Unjudged struct{ s *sender }
+
+// Judge ends the half with the sink's verdict, or with the error for which
+// there is none.
+func (u Unjudged) Judge(v Verdict, err error) (Outcome, error) {
+	if err == nil {
+		err = u.s.judge(v)
+	}
+	return u.s.over(err)
+}
+
+func newSender(out Outlet, src Source, p SendPlan) *sender {
+	return &sender{out: out, src: src, plan: p, at: p.Start, total: src.Size(), report: reporter{call: p.Progress}}
+}
+
+// over is what the pump returns for the error it ended with.
+func (s *sender) over(err error) (Outcome, error) {
 	if err != nil {
 		s.outcome.Bytes = max(s.acknowledged(), s.outcome.Bytes)
 		s.outcome.QuotaExceeded = s.outcome.QuotaExceeded || errors.Is(err, fault.QuotaExceeded)
@@ -28,11 +65,11 @@ func SendAll(ctx context.Context, out Outgoing, src Source, p SendPlan) (Outcome
 	return s.outcome, err
 }
 
-// sender is the state of one SendAll.
+// sender is the state of one source's half.
 //
 //	Start <= at <= total (when total >= 0); hasher.Written() = the most at has been
 type sender struct {
-	out    Outgoing
+	out    Outlet
 	src    Source
 	plan   SendPlan
 	limit  int64 // the stricter of both ends' quotas; NoQuota = none
@@ -50,20 +87,15 @@ type sender struct {
 	report  reporter
 }
 
-func (s *sender) run(ctx context.Context) error {
-	s.outcome.ResumedFrom = s.plan.Start
-	s.chooseLimit()
-	if err := s.checkSize(); err != nil {
-		return err
-	}
-	if err := s.hashPrefix(ctx); err != nil {
+func (s *sender) run(ctx context.Context, out Outgoing) error {
+	if err := s.begin(ctx); err != nil {
 		return err
 	}
 	for rewound := false; ; rewound = true {
-		if err := s.sendBlocks(ctx, rewound); err != nil {
+		if err := s.sendToEnd(ctx, rewound); err != nil {
 			return err
 		}
-		v, err := s.finish(ctx)
+		v, err := out.Verdict(ctx)
 		if errors.Is(err, ErrRewound) {
 			continue
 		}
@@ -72,6 +104,24 @@ func (s *sender) run(ctx context.Context) error {
 		}
 		return s.judge(v)
 	}
+}
+
+// begin does what comes before the first block.
+func (s *sender) begin(ctx context.Context) error {
+	s.outcome.ResumedFrom = s.plan.Start
+	s.chooseLimit()
+	if err := s.checkSize(); err != nil {
+		return err
+	}
+	return s.hashPrefix(ctx)
+}
+
+// sendToEnd sends what is left, and END.
+func (s *sender) sendToEnd(ctx context.Context, rewound bool) error {
+	if err := s.sendBlocks(ctx, rewound); err != nil {
+		return err
+	}
+	return s.finish(ctx)
 }
 
 // chooseLimit takes the smaller quota; of equal ones Fail is the stricter.
@@ -106,11 +156,12 @@ func (s *sender) overQuota(size int64) error {
 
 // quotaError says what to do about a quota; an accidental zero most of all.
 func quotaError(op string, size, limit int64, who string) error {
-	hint := "raise Quota, or set OverQuota to Cut"
 	if limit == 0 {
-		hint = "the zero value of Quota allows no bytes: set it to a number, or to NoQuota"
+		return fault.New(op, fault.QuotaExceeded, "at least %d bytes, %s is 0, which allows none", size, who).
+			Advise("set its Quota to a number, or to NoQuota")
 	}
-	return fault.New(op, fault.QuotaExceeded, "at least %d bytes, %s is %d; %s", size, who, limit, hint)
+	return fault.New(op, fault.QuotaExceeded, "at least %d bytes, %s is %d", size, who, limit).
+		Advise("raise its Quota, or set its OverQuota to Cut")
 }
 
 // hashPrefix brings the hasher to Start.
@@ -218,22 +269,22 @@ func (s *sender) hash(p []byte) {
 	}
 }
 
-// finish ends this half and waits for the other.
-func (s *sender) finish(ctx context.Context) (Verdict, error) {
+// finish ends this half.
+func (s *sender) finish(ctx context.Context) error {
 	if err := s.src.Check(); err != nil {
-		return Verdict{}, err
+		return err
 	}
 	s.outcome.Digest = s.hasher.Sum()
 	s.outcome.QuotaExceeded = s.cut
 	end := End{Total: s.total, Hash: s.outcome.Digest, Cut: s.cut, QuotaExceeded: s.cut}
 	if err := s.out.End(ctx, end); err != nil {
-		return Verdict{}, err
+		return err
 	}
 	if s.plan.Sent != nil && !s.told {
 		s.told = true
 		s.plan.Sent(s.outcome)
 	}
-	return s.out.Verdict(ctx)
+	return nil
 }
 
 // judge compares the sink's verdict with what was sent.
@@ -273,7 +324,9 @@ func (s *sender) acknowledged() int64 {
 func (s *sender) progress() Progress {
 	moved := max(s.at, s.plan.Start)
 	durable := min(max(s.out.Durable(), s.plan.Start, s.outcome.Durable), moved)
-	return Progress{Moved: moved, Acknowledged: max(min(s.acknowledged(), moved), durable), Durable: durable, Total: s.total}
+	acknowledged := max(min(s.acknowledged(), moved), durable)
+	received := max(min(s.out.Received(), moved), acknowledged)
+	return Progress{Moved: moved, Received: received, Acknowledged: acknowledged, Durable: durable, Total: s.total}
 }
 
 // sourceReader is a source from its first byte as an io.Reader.

@@ -34,7 +34,7 @@ func (r reader) OpenSource(spec SourceSpec) (Source, error) {
 	case r.r == nil || r.size < -1:
 		return nil, fault.New("open source", fault.Invalid, "a reader needs a non-nil io.Reader and a size of -1 or more")
 	case spec.Offset != 0:
-		return nil, fault.New("open source", fault.Invalid, "a reader begins where it stands: set Offset to 0")
+		return nil, fault.New("open source", fault.Invalid, "a reader begins where it stands").Advise("set Offset to 0")
 	}
 	return &readerSource{r: r.r, size: r.size}, nil
 }
@@ -114,7 +114,7 @@ func (w writerIdentity) OpenSink(spec SinkSpec) (Sink, error) {
 		return nil, err
 	}
 	if spec.Offset != 0 {
-		return nil, fault.New("open sink", fault.Invalid, "a writer begins where it stands: set Offset to 0")
+		return nil, fault.New("open sink", fault.Invalid, "a writer begins where it stands").Advise("set Offset to 0")
 	}
 	return &writerSink{w: w.w, noSync: spec.NoSync}, nil
 }

@@ -2,17 +2,16 @@ package main
 
 import (
 	"context"
-	"encoding/json"
-	"io"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/pannier/pannier/cmd/internal/command"
 	"github.com/pannier/pannier/cmd/pannier/bench"
 	"github.com/pannier/pannier/spec/fault"
 )
 
-func (a *app) benchCommand() *cobra.Command {
+func benchCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "bench",
 		Short: "Measure transfers, calls and both together on this machine",
@@ -20,11 +19,15 @@ func (a *app) benchCommand() *cobra.Command {
 
 Each end of each run is a process of its own, so that processor time (getrusage)
 and peak memory (VmHWM) are those of one end. Rounds alternate over the cases;
-every figure is the median over the rounds.`,
-		Args: noArgs,
-		RunE: showHelp,
+every figure is the median over the rounds.
+
+Figures go to stdout: a table on a terminal, elsewhere lines of cells with tabs in
+between, with --json an object for each case. What cannot be measured is left out, and
+the exit code says so.`,
+		Args: command.Arguments(0),
+		RunE: command.Help,
 	}
-	cmd.AddCommand(a.transferCommand(), a.rpcCommand(), a.mixedCommand(), a.resumeCommand(), endCommand())
+	cmd.AddCommand(transferCommand(), rpcCommand(), mixedCommand(), resumeCommand(), endCommand())
 	return cmd
 }
 
@@ -52,28 +55,32 @@ func (f *benchFlags) registerCommon(cmd *cobra.Command) {
 func (f *benchFlags) registerLink(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.DurationVar(&f.Link.RTT, "rtt", 0, "emulate a link with this round-trip time")
-	flags.Var(&quantity{value: &f.Link.Rate, kind: "rate", read: parseRate}, "rate", "emulate a bottleneck, as 300Mbit")
+	flags.Var(command.Rate(&f.Link.Rate), "rate", "emulate a bottleneck, as 300Mbit")
 	flags.Float64Var(&f.Link.Loss, "loss", 0, "emulate the loss of segments, as 0.001")
 	flags.IntVar(&f.Lanes, "lanes", 0, "bulk connections of a session (default: as the session decides)")
 }
 
 func (f *benchFlags) registerSize(cmd *cobra.Command, usage string) {
 	f.Size = 1 << 30
-	cmd.Flags().Var(&quantity{value: &f.Size, text: "1GiB", kind: "size", read: parseSize}, "size", usage)
+	cmd.Flags().Var(command.Size(&f.Size, 1), "size", usage)
 }
 
-func (a *app) transferCommand() *cobra.Command {
+func transferCommand() *cobra.Command {
 	var f benchFlags
 	cmd := &cobra.Command{
 		Use:   "transfer",
 		Short: "Move files from one process to another",
-		Example: `  1. All cases, 1 GiB each:           pannier bench transfer
-  2. Memory of both ends over 8 GiB:  pannier bench transfer --size 8GiB --runs 1
-  3. A long link, four lanes:         pannier bench transfer --rtt 100ms --rate 300Mbit --loss 0.001 --lanes 4
-  4. A thousand files at once:        pannier bench transfer --concurrent 1000`,
-		Args: noArgs,
+		Example: `  # All cases, 1 GiB each
+  pannier bench transfer
+  # Memory of both ends over 8 GiB
+  pannier bench transfer --size 8GiB --runs 1
+  # A long link, four lanes
+  pannier bench transfer --rtt 100ms --rate 300Mbit --loss 0.001 --lanes 4
+  # A thousand files at once
+  pannier bench transfer --concurrent 1000`,
+		Args: command.Arguments(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return runBench(a, cmd, &f, bench.Transfer, transferTable)
+			return runBench(cmd, &f, bench.Transfer, transferTable)
 		},
 	}
 	f.register(cmd, bench.BenchTransfer)
@@ -83,14 +90,14 @@ func (a *app) transferCommand() *cobra.Command {
 	return cmd
 }
 
-func (a *app) rpcCommand() *cobra.Command {
+func rpcCommand() *cobra.Command {
 	var f benchFlags
 	cmd := &cobra.Command{
 		Use:   "rpc",
 		Short: "Make small calls one after the other",
-		Args:  noArgs,
+		Args:  command.Arguments(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return runBench(a, cmd, &f, bench.RPC, callTable)
+			return runBench(cmd, &f, bench.RPC, callTable)
 		},
 	}
 	f.register(cmd, bench.BenchRPC)
@@ -98,14 +105,14 @@ func (a *app) rpcCommand() *cobra.Command {
 	return cmd
 }
 
-func (a *app) mixedCommand() *cobra.Command {
+func mixedCommand() *cobra.Command {
 	var f benchFlags
 	cmd := &cobra.Command{
 		Use:   "mixed",
 		Short: "Make small calls alone, then beside a bulk transfer on the same session",
-		Args:  noArgs,
+		Args:  command.Arguments(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return runBench(a, cmd, &f, bench.Mixed, mixedTable)
+			return runBench(cmd, &f, bench.Mixed, mixedTable)
 		},
 	}
 	f.register(cmd, bench.BenchMixed)
@@ -115,14 +122,14 @@ func (a *app) mixedCommand() *cobra.Command {
 	return cmd
 }
 
-func (a *app) resumeCommand() *cobra.Command {
+func resumeCommand() *cobra.Command {
 	var f benchFlags
 	cmd := &cobra.Command{
 		Use:   "resume",
 		Short: "Give a transfer up at nine tenths and continue it",
-		Args:  noArgs,
+		Args:  command.Arguments(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return runBench(a, cmd, &f, bench.Resume, resumeTable)
+			return runBench(cmd, &f, bench.Resume, resumeTable)
 		},
 	}
 	f.registerCommon(cmd)
@@ -135,7 +142,7 @@ func endCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:    "end",
 		Hidden: true,
-		Args:   noArgs,
+		Args:   command.Arguments(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return bench.End(cmd.Context(), cmd.InOrStdin(), cmd.OutOrStdout())
 		},
@@ -143,8 +150,8 @@ func endCommand() *cobra.Command {
 }
 
 // runBench prints what there is, also when some cases failed.
-func runBench[T any](a *app, cmd *cobra.Command, f *benchFlags,
-	measure func(context.Context, bench.Config) ([]T, error), table func(io.Writer, []T) error,
+func runBench[T any](cmd *cobra.Command, f *benchFlags,
+	measure func(context.Context, bench.Config) ([]T, error), table func([]T) command.Table,
 ) error {
 	self, err := bench.Self("bench", "end")
 	if err != nil {
@@ -155,23 +162,15 @@ func runBench[T any](a *app, cmd *cobra.Command, f *benchFlags,
 	if len(results) == 0 {
 		return err
 	}
-	a.partial = err != nil
-	write := table
+	out := cmd.OutOrStdout()
+	var failed error
 	if f.json {
-		write = writeJSON[T]
+		failed = command.WriteJSON(out, results...)
+	} else {
+		failed = table(results).Write(out)
 	}
-	if failed := write(cmd.OutOrStdout(), results); failed != nil {
+	if failed != nil {
 		return fault.Wrap("write results", "", failed)
 	}
-	return err
-}
-
-func writeJSON[T any](w io.Writer, results []T) error {
-	e := json.NewEncoder(w)
-	for _, r := range results {
-		if err := e.Encode(r); err != nil {
-			return err
-		}
-	}
-	return nil
+	return command.Partial(err)
 }

@@ -3,32 +3,17 @@
 package main
 
 import (
-	"context"
-	"fmt"
-	"io"
-	"os"
-	"os/signal"
-	"syscall"
+	"github.com/spf13/cobra"
+
+	"github.com/pannier/pannier/cmd/internal/command"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
-	stop()
-	os.Exit(code)
-}
+func main() { command.Main(rootCommand()) }
 
-// run is main with everything it touches passed in; it returns the exit code.
-func run(ctx context.Context, args []string, in io.Reader, out, messages io.Writer) int {
-	var a app
-	cmd := a.rootCommand()
-	cmd.SetArgs(args)
-	cmd.SetIn(in)
-	cmd.SetOut(out)
-	cmd.SetErr(messages)
-	err := cmd.ExecuteContext(ctx)
-	if err != nil {
-		fmt.Fprintln(messages, "pannier:", err)
-	}
-	return exitCode(err, a.partial)
+func rootCommand() *cobra.Command {
+	return command.Root(&cobra.Command{
+		Use:   "pannier",
+		Short: "Files that travel beside gRPC calls",
+		Long:  "Files that travel beside gRPC calls.",
+	}, benchCommand())
 }

@@ -2,33 +2,18 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"slices"
-	"strings"
-	"text/tabwriter"
 
+	"github.com/pannier/pannier/cmd/internal/command"
 	"github.com/pannier/pannier/cmd/pannier/bench"
 )
 
 // references are the cases others are compared with, where they have run.
 func references() []string { return []string{"raw-tcp", "raw-tls", "grpc-chunk-64k"} }
 
-// writeTable aligns rows to the right, the first column padded to the left.
-func writeTable(w io.Writer, header []string, rows [][]string) error {
-	width := len(header[0])
-	for _, row := range rows {
-		width = max(width, len(row[0]))
-	}
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	for _, row := range append([][]string{header}, rows...) {
-		fmt.Fprintf(t, "%-*s\t%s\t\n", width, row[0], strings.Join(row[1:], "\t"))
-	}
-	return t.Flush()
-}
-
 // transferTable shows each case, and its rate and processor time as multiples
 // of the reference cases': more is better in "rate", less in "cpu".
-func transferTable(w io.Writer, results []bench.TransferResult) error {
+func transferTable(results []bench.TransferResult) command.Table {
 	header := []string{"case", "GiB/s", "CPU s/GiB", "source MiB", "sink MiB"}
 	var refs []bench.TransferResult
 	for _, name := range references() {
@@ -44,28 +29,28 @@ func transferTable(w io.Writer, results []bench.TransferResult) error {
 			rows[i] = append(rows[i], ratio(r.Rate, ref.Rate), ratio(r.CPU, ref.CPU))
 		}
 	}
-	return writeTable(w, header, rows)
+	return command.Table{Header: header, Rows: rows}
 }
 
 // callTable shows each case, and its processor time as a multiple of the first
 // one's.
-func callTable(w io.Writer, results []bench.CallResult) error {
+func callTable(results []bench.CallResult) command.Table {
 	header := []string{"case", "p50 us", "p99 us", "CPU us/call", "round trips", "with slow start", "cpu/" + results[0].Case}
 	rows := make([][]string, len(results))
 	for i, r := range results {
 		rows[i] = []string{r.Case, whole(r.P50), whole(r.P99), whole(r.CPU), number(r.RoundTrips), number(r.OverTCP), ratio(r.CPU, results[0].CPU)}
 	}
-	return writeTable(w, header, rows)
+	return command.Table{Header: header, Rows: rows}
 }
 
-func mixedTable(w io.Writer, results []bench.MixedResult) error {
+func mixedTable(results []bench.MixedResult) command.Table {
 	header := []string{"case", "idle p50 us", "idle p99 us", "busy p50 us", "busy p99 us", "busy/idle p99", "bulk GiB/s"}
 	rows := make([][]string, len(results))
 	for i, r := range results {
 		rows[i] = []string{r.Case, whole(r.IdleP50), whole(r.IdleP99), whole(r.BusyP50), whole(r.BusyP99),
 			ratio(r.BusyP99, r.IdleP99), number(r.Rate)}
 	}
-	return writeTable(w, header, rows)
+	return command.Table{Header: header, Rows: rows}
 }
 
 func number(v float64) string { return fmt.Sprintf("%.2f", v) }
@@ -79,11 +64,11 @@ func ratio(v, by float64) string {
 	return number(v / by)
 }
 
-func resumeTable(w io.Writer, results []bench.ResumeResult) error {
+func resumeTable(results []bench.ResumeResult) command.Table {
 	header := []string{"case", "gave up at %", "resumed at %", "moved again %", "moved twice MiB"}
 	rows := make([][]string, len(results))
 	for i, r := range results {
 		rows[i] = []string{r.Case, number(r.GaveUp), number(r.From), number(r.Moved), number(r.Twice)}
 	}
-	return writeTable(w, header, rows)
+	return command.Table{Header: header, Rows: rows}
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/pannier/pannier/cmd/internal/command"
 	"github.com/pannier/pannier/flow/carrier"
 	"github.com/pannier/pannier/rpc"
 	"github.com/pannier/pannier/spec/fault"
@@ -19,7 +20,7 @@ type connectFlags struct {
 	state string
 	key   string
 	trust bool
-	plain bool
+	plain plainFlags
 }
 
 func (f *connectFlags) register(cmd *cobra.Command) {
@@ -27,7 +28,7 @@ func (f *connectFlags) register(cmd *cobra.Command) {
 	registerState(cmd, &f.state)
 	flags.StringVar(&f.key, "key", "", "the key the server must have, as it prints it (default: the known one)")
 	flags.BoolVar(&f.trust, "trust", false, "remember --key for this server once it has proved it")
-	flags.BoolVar(&f.plain, "plain", false, "tcp without encryption, on this machine only")
+	f.plain.register(cmd)
 }
 
 func registerState(cmd *cobra.Command, dir *string) {
@@ -41,7 +42,7 @@ func stateDir(given string) (string, error) {
 	}
 	dir, err := os.UserConfigDir()
 	if err != nil {
-		return "", fault.New("find state", fault.Invalid, "%w; set --state", err)
+		return "", command.Suggest(fault.New("find state", fault.Invalid, "%w", err), "Say where it is: --state DIR")
 	}
 	return filepath.Join(dir, "rcat"), nil
 }
@@ -52,7 +53,7 @@ func keyCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "key",
 		Short: "Print this user's key, for rcat serve --allow",
-		Args:  arguments(0),
+		Args:  command.Arguments(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			id, _, err := loadIdentity(state)
 			if err == nil {
@@ -93,7 +94,8 @@ func (f *connectFlags) connect(verb, text string) (*link, error) {
 		return nil, err
 	}
 	if f.trust && f.key == "" {
-		return nil, fault.New("connect", fault.Invalid, "--trust remembers the key given with --key: the server prints it when it starts")
+		return nil, command.Suggest(fault.New("connect", fault.Invalid, "--trust remembers the key given with --key"),
+			"The server prints its key when it starts: give that, too.")
 	}
 	l := &link{target: t, trust: f.trust}
 	var cfg rpc.ClientConfig
@@ -108,7 +110,7 @@ func (f *connectFlags) connect(verb, text string) (*link, error) {
 		cfg.Identity, cfg.Pins = id, carrier.Pins{l.pin}
 		l.own, l.state = id.Key(), dir
 	} else if f.key != "" {
-		return nil, fault.New("connect", fault.Invalid, "%s proves no key: leave out --key", t.address)
+		return nil, command.Suggest(fault.New("connect", fault.Invalid, "%s proves no key", t.address), "Leave out --key.")
 	}
 	l.client, err = dial(t.address.String(), cfg)
 	return l, err
@@ -130,10 +132,10 @@ func (f *connectFlags) pin(dir, verb string, t target) (string, error) {
 	if key := known.of(t.address.String()); key != "" {
 		return key, nil
 	}
-	e := fault.New("connect", fault.Unauthenticated, `no key is known for this server. It prints its key when it starts; with that, run once:
-  rcat %s --key sha256:... --trust %s`, verb, shellWord(t.text))
+	e := fault.New("connect", fault.Unauthenticated, "no key is known for this server")
 	e.Subject = t.address.String()
-	return "", e
+	return "", command.Suggest(e, `It prints its key when it starts; with that, run once:
+rcat %s --key sha256:... --trust %s`, verb, shellWord(t.text))
 }
 
 // shellWord is text as a shell reads it back.
@@ -156,14 +158,13 @@ func (l *link) conclude(err error) error {
 	if err == nil || l.pin == "" {
 		return err
 	}
-	switch kindOf(err) {
-	case fault.Unauthenticated:
-		return fault.New("connect", fault.Unauthenticated, `%w
-  The key that was asked for is %s. If the server's owner confirms the other one, run again with it as --key, and --trust to remember it.`, err, l.pin)
-	case fault.Refused:
-		return fault.New("connect", fault.Refused, `%w
-  The server does not let this key in; its owner does with:
-  rcat serve --allow %s`, err, l.own)
+	switch {
+	case command.KindOf(err) == fault.Unauthenticated:
+		return command.Suggest(err, `The key that was asked for is %s.
+If the server's owner confirms the other one, run again with it as --key, and --trust to remember it.`, l.pin)
+	case command.KeyRefused(err):
+		return command.Suggest(err, `The server does not let this key in; its owner does with:
+rcat serve --allow %s`, l.own)
 	}
 	return err
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 
+	"github.com/pannier/pannier/cmd/internal/command"
 	"github.com/pannier/pannier/flow/carrier"
 	"github.com/pannier/pannier/rpc"
 	"github.com/pannier/pannier/sideeffect"
@@ -30,7 +31,7 @@ func demoCommand() *cobra.Command {
 		Long: `Run client and server in this process, over TLS on the loopback device and in a
 temporary folder, and show what moves on which road. The large file is FILE, or this
 program. The exit code is 0 only if every check held.`,
-		Args: func(cmd *cobra.Command, args []string) error { return arguments(min(len(args), 1))(cmd, args) },
+		Args: func(cmd *cobra.Command, args []string) error { return command.Arguments(min(len(args), 1))(cmd, args) },
 		RunE: func(cmd *cobra.Command, args []string) error {
 			large, err := os.Executable()
 			if len(args) > 0 {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/dustin/go-humanize"
 
+	"github.com/pannier/pannier/cmd/internal/command"
 	"github.com/pannier/pannier/sideeffect"
 	"github.com/pannier/pannier/spec/fault"
 )
@@ -111,7 +112,7 @@ func (d *demo) moved(road sideeffect.Road, local string) func(error, *sideeffect
 // refused checks a transfer that a quota stops: nothing is left behind.
 func (d *demo) refused(local string) func(error, *sideeffect.Result) error {
 	return func(err error, r *sideeffect.Result) error {
-		if kindOf(err) != fault.QuotaExceeded || !r.QuotaExceeded {
+		if command.KindOf(err) != fault.QuotaExceeded || !r.QuotaExceeded {
 			return failed("the quota did not stop it: %v", err)
 		}
 		left, err := d.leftovers(local)

@@ -4,30 +4,22 @@
 package main
 
 import (
-	"context"
-	"fmt"
-	"io"
-	"os"
-	"os/signal"
-	"syscall"
+	"github.com/spf13/cobra"
+
+	"github.com/pannier/pannier/cmd/internal/command"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // a second signal ends the process at once
-	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
-}
+func main() { command.Main(rootCommand()) }
 
-// run is main with everything it touches passed in; it returns the exit code.
-func run(ctx context.Context, args []string, in io.Reader, out, messages io.Writer) int {
-	cmd := rootCommand()
-	cmd.SetArgs(args)
-	cmd.SetIn(in)
-	cmd.SetOut(out)
-	cmd.SetErr(messages)
-	err := cmd.ExecuteContext(ctx)
-	if err != nil {
-		fmt.Fprintln(messages, "rcat:", err)
-	}
-	return exitCode(ctx, err)
+func rootCommand() *cobra.Command {
+	return command.Root(&cobra.Command{
+		Use:   "rcat",
+		Short: "A remote cat: files as side effects of gRPC calls",
+		Long:  "A remote cat: files as side effects of gRPC calls.",
+		Example: `  # See what it does
+  rcat demo
+  # Give the files of this folder to yourself, then, in another terminal, show one
+  rcat serve --root . --allow "$(rcat key)"
+  rcat get --key "$(rcat key)" --trust localhost:notes.txt`,
+	}, serveCommand(), getCommand(), putCommand(), keyCommand(), demoCommand())
 }

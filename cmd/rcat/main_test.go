@@ -16,6 +16,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"go.uber.org/goleak"
 
+	"github.com/pannier/pannier/cmd/internal/command"
 	"github.com/pannier/pannier/sideeffect"
 )
 
@@ -96,7 +97,7 @@ func serveScript(ts *testscript.TestScript, neg bool, args []string) {
 	r, w := io.Pipe()
 	s.stop, s.over = cancel, make(chan int, 1)
 	go func() {
-		code := run(ctx, args, nil, w, &s.messages)
+		code := command.Run(ctx, rootCommand(), args, nil, w, &s.messages)
 		w.Close()
 		s.over <- code
 	}()

@@ -3,14 +3,13 @@ package main
 import (
 	"fmt"
 	"io"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/dustin/go-humanize"
-	"golang.org/x/term"
 
+	"github.com/pannier/pannier/cmd/internal/command"
 	"github.com/pannier/pannier/sideeffect"
 )
 
@@ -23,7 +22,7 @@ const (
 // and ends with close, draws; the pump that reports never waits for it.
 type meter struct {
 	w      io.Writer
-	began  time.Time
+	now    func() time.Time
 	newest atomic.Pointer[sideeffect.Progress]
 	stop   chan struct{}
 	wg     sync.WaitGroup
@@ -31,9 +30,9 @@ type meter struct {
 
 // startMeter makes a meter; on anything but a terminal it shows nothing.
 func startMeter(w io.Writer, now func() time.Time) *meter {
-	m := &meter{w: w, began: now(), stop: make(chan struct{})}
-	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
-		m.wg.Go(func() { m.draw(now) })
+	m := &meter{w: w, now: now, stop: make(chan struct{})}
+	if command.Terminal(w) {
+		m.wg.Go(m.draw)
 	}
 	return m
 }
@@ -47,8 +46,12 @@ func (m *meter) close() {
 	m.wg.Wait()
 }
 
-func (m *meter) draw(now func() time.Time) {
+// draw reckons the rate from the first report on: what an earlier run has moved
+// says nothing about this one's.
+func (m *meter) draw() {
 	const clear = "\r\x1b[K"
+	var first *sideeffect.Progress
+	var began time.Time
 	tick := time.NewTicker(drawEvery)
 	defer tick.Stop()
 	for {
@@ -57,22 +60,36 @@ func (m *meter) draw(now func() time.Time) {
 			fmt.Fprint(m.w, clear)
 			return
 		case <-tick.C:
-			if p := m.newest.Load(); p != nil {
-				fmt.Fprint(m.w, clear+progressLine(*p, now().Sub(m.began)))
+			p := m.newest.Load()
+			if p == nil {
+				continue
 			}
+			if first == nil {
+				first, began = p, m.now()
+			}
+			fmt.Fprint(m.w, clear+progressLine(*p, p.Received-first.Received, m.now().Sub(began)))
 		}
 	}
 }
 
-// progressLine counts what the receiving end has acknowledged, so it never runs
-// ahead of what would survive; "100%" appears only when all has arrived.
-func progressLine(p sideeffect.Progress, took time.Duration) string {
-	done := humanize.IBytes(uint64(p.Acknowledged))
-	speed := rate(p.Acknowledged, took.Seconds())
+// progressLine counts what the receiving end has taken and checked, and so what
+// nothing but its disk can still lose. "100%" appears only when it has
+// acknowledged everything, which after an upload means that it is on disk.
+func progressLine(p sideeffect.Progress, moved int64, took time.Duration) string {
+	done := humanize.IBytes(uint64(p.Received))
+	speed := rate(moved, took.Seconds())
 	if p.Total <= 0 {
 		return fmt.Sprintf("%10s  %12s", done, speed)
 	}
-	part := float64(p.Acknowledged) / float64(p.Total)
+	part := float64(p.Received) / float64(p.Total)
+	percent := int(part * 100)
+	storing := ""
+	if p.Acknowledged < p.Total {
+		percent = min(percent, 99)
+		if p.Moved == p.Total {
+			storing = "  storing"
+		}
+	}
 	bar := make([]rune, barWidth)
 	for i := range bar {
 		bar[i] = '░'
@@ -80,5 +97,5 @@ func progressLine(p sideeffect.Progress, took time.Duration) string {
 			bar[i] = '█'
 		}
 	}
-	return fmt.Sprintf("%s  %3d%%  %10s  %12s", string(bar), int(part*100), done, speed)
+	return fmt.Sprintf("%s  %3d%%  %10s  %12s%s", string(bar), percent, done, speed, storing)
 }

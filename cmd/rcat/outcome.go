@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +11,7 @@ import (
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 
+	"github.com/pannier/pannier/cmd/internal/command"
 	"github.com/pannier/pannier/sideeffect"
 	"github.com/pannier/pannier/spec/fault"
 )
@@ -35,6 +35,7 @@ type outcome struct {
 	Exit        int     `json:"exit"`
 	Kind        string  `json:"kind,omitempty"` // of the error
 	Error       string  `json:"error,omitempty"`
+	Suggestion  string  `json:"suggestion,omitempty"` // what to do about it, lines
 }
 
 func outcomeOf(ctx context.Context, call string, t target, d *sideeffect.Descriptor, err error) outcome {
@@ -43,13 +44,14 @@ func outcomeOf(ctx context.Context, call string, t target, d *sideeffect.Descrip
 		Here: d.LocalStatus.String(), There: d.RemoteStatus.String(),
 		Bytes: d.BytesTransferred, ResumedFrom: d.ResumedFrom, WireBytes: d.Stats.WireBytes, OverQuota: d.QuotaExceeded,
 		Road: d.Result.Road.String(), Digest: d.Digest.String(), Verified: d.Verified,
-		Seconds: d.Stats.Took().Seconds(), Exit: exitCode(ctx, err),
+		Seconds: d.Stats.Took().Seconds(), Exit: command.Code(ctx, err),
 	}
 	if d.LocalStatus == sideeffect.NotStarted {
 		o.Road = ""
 	}
 	if err != nil {
-		o.Kind, o.Error = kindOf(err).String(), err.Error()
+		o.Kind, o.Error = command.KindOf(err).String(), command.Cause(err)
+		o.Suggestion = command.Suggestions(err)
 	}
 	return o
 }
@@ -85,7 +87,7 @@ func rate(bytes int64, seconds float64) string {
 // report prints the outcome as the flags say.
 func (f *transferFlags) report(cmd *cobra.Command, out io.Writer, o outcome, err error) error {
 	if f.json {
-		err = errors.Join(err, fault.Wrap("write result", "", json.NewEncoder(out).Encode(o)))
+		err = errors.Join(err, fault.Wrap("write result", "", command.WriteJSON(out, o)))
 	}
 	if f.verbose && err == nil {
 		fmt.Fprintln(cmd.ErrOrStderr(), o)

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc"
 
+	"github.com/pannier/pannier/cmd/internal/command"
 	"github.com/pannier/pannier/flow/carrier"
 	"github.com/pannier/pannier/rpc"
 	"github.com/pannier/pannier/sideeffect"
@@ -27,7 +28,8 @@ type serveFlags struct {
 	root, listen, state string
 	allow               []string
 	allowAny            bool
-	plain, writable     bool
+	plain               plainFlags
+	writable            bool
 	quota               int64
 }
 
@@ -41,11 +43,15 @@ have ` + drainTime.String() + ` to finish.
 
 The address and this server's key are printed on stdout, a line for each call on
 stderr. Clients are let in by their keys, which "rcat key" prints; a socket is
-open to its owner, --plain to everyone on this machine.`,
-		Example: `  1. To one client:         rcat serve --root /srv/files --allow sha256:...
-  2. And take files, too:   rcat serve --root /srv/files --allow sha256:... --writable --quota 10GiB
-  3. Without the network:   rcat serve --root /srv/files --listen unix:/run/rcat.sock`,
-		Args: arguments(0),
+open to its owner, --plain to everyone on this machine, --insecure-plaintext to
+everyone who reaches the port.`,
+		Example: `  # To yourself, from anywhere; other clients print their keys with "rcat key", too
+  rcat serve --root . --allow "$(rcat key)"
+  # And take files of up to 10 GiB
+  rcat serve --root . --allow "$(rcat key)" --writable --quota 10GiB
+  # Without the network
+  rcat serve --root . --listen unix:/tmp/rcat.sock`,
+		Args: command.Arguments(0),
 		RunE: func(cmd *cobra.Command, _ []string) error { return f.serve(cmd) },
 	}
 	flags := cmd.Flags()
@@ -54,9 +60,9 @@ open to its owner, --plain to everyone on this machine.`,
 	flags.StringVar(&f.listen, "listen", "", "HOST[:PORT], :PORT or unix:SOCKET (default: :"+carrier.DefaultPort+"; with --plain 127.0.0.1:"+carrier.DefaultPort+")")
 	flags.StringArrayVar(&f.allow, "allow", nil, "let the client with this key in; may be repeated")
 	flags.BoolVar(&f.allowAny, "allow-any", false, "let every client in, whatever its key")
-	flags.BoolVar(&f.plain, "plain", false, "tcp without encryption and keys, on this machine only")
+	f.plain.register(cmd)
 	flags.BoolVar(&f.writable, "writable", false, "take files, too")
-	flags.Var(byteCount{&f.quota}, "quota", "take at most this much with one put")
+	flags.Var(command.Size(&f.quota, 0), "quota", "take at most this much with one put")
 	return cmd
 }
 
@@ -71,7 +77,7 @@ func (f *serveFlags) serve(cmd *cobra.Command) error {
 		return err
 	}
 	if f.root == "" {
-		return fault.New("read flags", fault.Invalid, "say which folder to serve: --root DIR")
+		return command.Suggest(fault.New("read flags", fault.Invalid, "there is no folder to serve"), "Say which: --root DIR")
 	}
 	root, err := os.OpenRoot(f.root)
 	if err != nil {
@@ -114,7 +120,7 @@ func serveUntil(ctx context.Context, server *rpc.Server, log *slog.Logger) error
 func (f *serveFlags) address() (carrier.Address, error) {
 	listen := f.listen
 	switch {
-	case listen == "" && f.plain:
+	case listen == "" && f.plain.given() && !f.plain.anywhere:
 		listen = "127.0.0.1:" + carrier.DefaultPort
 	case listen == "":
 		listen = ":" + carrier.DefaultPort
@@ -128,12 +134,12 @@ func (f *serveFlags) config(a carrier.Address, log *slog.Logger) (rpc.ServerConf
 	named := len(f.allow) > 0 || f.allowAny
 	switch {
 	case a.Scheme != carrier.TLS && named:
-		return rpc.ServerConfig{}, fault.New(op, fault.Invalid, "%s proves no keys: leave out --allow and --allow-any", a)
+		return rpc.ServerConfig{}, command.Suggest(fault.New(op, fault.Invalid, "%s proves no keys", a), "Leave out --allow and --allow-any.")
 	case a.Scheme != carrier.TLS:
-		return rpc.ServerConfig{}, nil
+		return rpc.ServerConfig{ExposePlaintext: f.plain.anywhere}, nil
 	case !named:
-		return rpc.ServerConfig{}, fault.New(op, fault.Invalid,
-			"nobody would be let in: give the keys of clients with --allow (each prints its own with: rcat key), or --allow-any")
+		return rpc.ServerConfig{}, command.Suggest(fault.New(op, fault.Invalid, "nobody would be let in"),
+			"Give the keys of clients with --allow (each prints its own with: rcat key), or --allow-any.")
 	}
 	pins, err := carrier.ParsePins(f.allow...)
 	if err != nil {

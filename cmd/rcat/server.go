@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"os"
 
 	"google.golang.org/grpc"
@@ -67,7 +69,10 @@ func (s *service) Put(ctx context.Context, r *rcatpb.PutRequest) (*rcatpb.PutRep
 		Quota:     s.quota,
 		Resume:    r.GetResume(),
 	}
-	if r.Offset != nil {
+	if r.Offset != nil { // in place; AtOffset alone would make a file that is not there
+		if _, err := s.root.Stat(r.GetPath()); errors.Is(err, fs.ErrNotExist) {
+			return nil, fault.New("put", fault.NotFound, "an offset writes into an existing file, and %q is not there; a put without an offset makes it", r.GetPath())
+		}
 		there.Mode, there.Offset = sideeffect.AtOffset, r.GetOffset()
 	}
 	if err := effect.Run(ctx, there, sideeffect.AwaitLocal); err != nil {

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/pannier/pannier/cmd/internal/command"
 	"github.com/pannier/pannier/cmd/rcat/rcatpb"
 	"github.com/pannier/pannier/flow/carrier"
 	"github.com/pannier/pannier/rpc"
@@ -108,7 +109,7 @@ func TestCutOffPutLeavesOldFile(t *testing.T) {
 		defer cancel()
 		return awaitBytes(filepath.Join(root, ".x.pannier-t*"), 1)
 	}}}
-	if err := c.put(ctx, "x", nil, here); exitCode(ctx, err) != exitInterrupted {
+	if err := c.put(ctx, "x", nil, here); command.Code(ctx, err) != command.Interrupted {
 		t.Fatal(err)
 	}
 	if err := awaitGone(filepath.Join(root, ".x.pannier-*")); err != nil { // the server's half ends on its own

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
+
+	"github.com/pannier/pannier/cmd/internal/command"
 )
 
 // TestSignals: the first signal ends a client that waits for its input, with
@@ -62,7 +64,7 @@ func TestSignals(t *testing.T) {
 		}
 		err = client.Wait()
 		output.Close()
-		if code := client.ProcessState.ExitCode(); code != exitInterrupted {
+		if code := client.ProcessState.ExitCode(); code != command.Interrupted {
 			t.Errorf("%v: %v\n%s", s, err, &messages)
 		}
 		if err := errors.Join(awaitGone(filepath.Join(root, "*")), awaitGone(filepath.Join(root, ".*"))); err != nil {

@@ -4,6 +4,9 @@ import (
 	"net"
 	"strings"
 
+	"github.com/spf13/cobra"
+
+	"github.com/pannier/pannier/cmd/internal/command"
 	"github.com/pannier/pannier/flow/carrier"
 	"github.com/pannier/pannier/spec/fault"
 	"github.com/pannier/pannier/spec/relpath"
@@ -25,9 +28,20 @@ const targetText = `HOST:PATH names a file of a server. PATH is below the server
   [2001:db8::1]          IPv6 in brackets, a port behind them
   unix:/run/rcat.sock    a socket of this machine, without colons in its name`
 
+// plainFlags say whether tcp takes the place of tls, and how far it may lead.
+type plainFlags struct{ here, anywhere bool }
+
+func (p *plainFlags) register(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.BoolVar(&p.here, "plain", false, "tcp without encryption and keys, on this machine only")
+	flags.BoolVar(&p.anywhere, "insecure-plaintext", false, "likewise, but from and to anywhere: everyone on the way can read and change what passes")
+}
+
+func (p plainFlags) given() bool { return p.here || p.anywhere }
+
 // parseTarget reads HOST:PATH. plain says tcp instead of tls. Errors are
 // fault.Invalid (or TooLong) and say what to write.
-func parseTarget(text string, plain bool) (target, error) {
+func parseTarget(text string, plain plainFlags) (target, error) {
 	host, path, ok := splitTarget(text)
 	if !ok {
 		e := fault.New("read target", fault.Invalid, "it is not HOST:PATH, as example.org:a/b or unix:/run/rcat.sock:a/b")
@@ -68,19 +82,19 @@ func splitTarget(text string) (host, path string, ok bool) {
 	return host, path, true
 }
 
-// parseHost reads HOST, which is also what --listen takes. plain is good for
-// this machine only.
-func parseHost(host string, plain bool) (carrier.Address, error) {
+// parseHost reads HOST, which is also what --listen takes.
+func parseHost(host string, plain plainFlags) (carrier.Address, error) {
 	if socket, is := strings.CutPrefix(host, unixPrefix); is {
 		return carrier.ParseAddress("unix://" + socket)
 	}
 	scheme := carrier.TLS
-	if plain {
+	if plain.given() {
 		scheme = carrier.TCP
 	}
 	a, err := carrier.ParseAddress(scheme + "://" + host)
-	if err == nil && plain && !loopback(a.Host) {
-		return a, fault.New("read address", fault.Invalid, "--plain encrypts and proves nothing, so it is for 127.0.0.1, [::1] and localhost only, not %q: leave it out", a.Host)
+	if err == nil && plain.given() && !plain.anywhere && !loopback(a.Host) {
+		err := fault.New("read address", fault.Invalid, "--plain encrypts and proves nothing, so it is for 127.0.0.1, [::1] and localhost only, not %q", a.Host)
+		return a, command.Suggest(err, "Leave it out. In a network where everyone may read and change everything, write --insecure-plaintext instead.")
 	}
 	return a, err
 }

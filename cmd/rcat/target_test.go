@@ -7,9 +7,10 @@ import (
 )
 
 func TestParseTarget(t *testing.T) {
+	here, anywhere := plainFlags{here: true}, plainFlags{anywhere: true}
 	for _, c := range []struct {
 		text, address, path string
-		plain               bool
+		plain               plainFlags
 	}{
 		{text: "example.org:a/b", address: "tls://example.org:6610", path: "a/b"},
 		{text: "example.org:7000:a", address: "tls://example.org:7000", path: "a"},
@@ -21,12 +22,15 @@ func TestParseTarget(t *testing.T) {
 		{text: "[::1]:a", address: "tls://[::1]:6610", path: "a"},
 		{text: "[::1]:80:a", address: "tls://[::1]:80", path: "a"},
 		{text: "unix:/run/x.sock:a b", address: "unix:///run/x.sock", path: "a b"},
-		{text: "localhost:a", plain: true, address: "tcp://localhost:6610", path: "a"},
-		{text: "[::1]:1:a", plain: true, address: "tcp://[::1]:1", path: "a"},
-		{text: "127.9.9.9:a", plain: true, address: "tcp://127.9.9.9:6610", path: "a"},
-		{text: "unix:/x:a", plain: true, address: "unix:///x", path: "a"},
-		{text: "192.0.2.1:a", plain: true},
-		{text: "localhost.example.org:a", plain: true},
+		{text: "localhost:a", plain: here, address: "tcp://localhost:6610", path: "a"},
+		{text: "[::1]:1:a", plain: here, address: "tcp://[::1]:1", path: "a"},
+		{text: "127.9.9.9:a", plain: here, address: "tcp://127.9.9.9:6610", path: "a"},
+		{text: "unix:/x:a", plain: here, address: "unix:///x", path: "a"},
+		{text: "192.0.2.1:a", plain: here},
+		{text: "0.0.0.0:a", plain: here}, {text: "[::]:a", plain: here}, {text: "127.1:a", plain: here}, {text: "[fe80::1%lo]:a", plain: here},
+		{text: "192.0.2.1:a", plain: anywhere, address: "tcp://192.0.2.1:6610", path: "a"},
+		{text: "192.0.2.1:a", plain: plainFlags{true, true}, address: "tcp://192.0.2.1:6610", path: "a"},
+		{text: "localhost.example.org:a", plain: here},
 		{text: ""}, {text: ":"}, {text: "a"}, {text: ":a"}, {text: "a:"}, {text: "[::1:a"}, {text: "[::1]a:b"}, {text: "a:99999:b"},
 		{text: "a:../b"}, {text: "a:/b"}, {text: "a:b\x1b"}, {text: "unix:/x"}, {text: "unix:x:a"}, {text: "unix::a"},
 	} {
@@ -50,7 +54,8 @@ func FuzzParseTarget(f *testing.F) {
 		f.Add(s, true)
 		f.Add(s, false)
 	}
-	f.Fuzz(func(t *testing.T, text string, plain bool) {
+	f.Fuzz(func(t *testing.T, text string, here bool) {
+		plain := plainFlags{here: here}
 		got, err := parseTarget(text, plain)
 		if err != nil {
 			if k := fault.KindOf(err); k != fault.Invalid && k != fault.TooLong {
@@ -58,7 +63,7 @@ func FuzzParseTarget(f *testing.F) {
 			}
 			return
 		}
-		if got.path.IsZero() || plain && got.address.Scheme != "unix" && !loopback(got.address.Host) {
+		if got.path.IsZero() || here && got.address.Scheme != "unix" && !loopback(got.address.Host) {
 			t.Fatalf("%q: %+v", text, got)
 		}
 		if back, err := parseTarget(back(got), plain); err != nil || back.address != got.address || back.path != got.path {

@@ -1,6 +1,7 @@
 package carrier
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -47,8 +48,9 @@ type Listener struct {
 }
 
 // Listen opens the address. Nothing is accepted before Serve. A tls address
-// needs an Identity, and Pins or AuthorizeKey unless Protocols leaves lanes out. A
-// unix socket that is already served gives fault.Exists.
+// needs an Identity, and Pins or AuthorizeKey unless Protocols leaves lanes out; a
+// tcp address that is not of the loopback device needs ExposePlaintext. A unix
+// socket that is already served gives fault.Exists.
 func Listen(address string, o Options) (*Listener, error) {
 	a, err := ParseAddress(address)
 	if err != nil {
@@ -86,8 +88,26 @@ func listen(a Address, o Options) (net.Listener, error) {
 		return nil, fault.New("pipe options", fault.Invalid, `"pipe:" leads nowhere: set Pipe to one made by NewPipe`)
 	case a.Scheme == InMemory:
 		return o.Pipe, nil
+	case a.Scheme == TCP && !o.ExposePlaintext:
+		return listenLoopback(a)
 	}
 	return net.Listen(a.target())
+}
+
+// listenLoopback listens on a tcp address if that is of the loopback device. A
+// name is resolved once and the result bound, so that what was checked is what is open.
+func listenLoopback(a Address) (net.Listener, error) {
+	network, address := a.target()
+	resolved, err := net.ResolveTCPAddr(network, address)
+	if err != nil {
+		return nil, err
+	}
+	if !resolved.AddrPort().Addr().Unmap().IsLoopback() { // nor is the wildcard, whose IP is empty
+		return nil, fault.New("check address", fault.Invalid,
+			"tcp encrypts nothing and proves no peer, and %s is not of the loopback device: listen on tcp://127.0.0.1:%s, or with tls:// on any", cmp.Or(a.Host, "an address without a host"), a.Port).
+			Advise("set ExposePlaintext if everyone who reaches the port may call and listen in")
+	}
+	return net.Listen(network, resolved.String())
 }
 
 // Addr is where the listener listens, with the port the system chose for 0.

@@ -311,3 +311,50 @@ func TestPipePort(t *testing.T) {
 		_ = c.Close()
 	})
 }
+
+// TestPlaintextStaysOnLoopback: a tcp address that others can reach is opened
+// only on demand. Ports are 0 and nothing is served, so nothing is exposed.
+func TestPlaintextStaysOnLoopback(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		address string
+		allowed bool // without ExposePlaintext
+	}{
+		{"tcp://127.0.0.1:0", true},
+		{"tcp://127.9.9.9:0", true},
+		{"tcp://localhost:0", true},
+		{"tcp://[::1]:0", true},
+		{"tcp://[::ffff:127.0.0.1]:0", true},
+		{"tcp://:0", false},
+		{"tcp://0.0.0.0:0", false},
+		{"tcp://[::]:0", false},
+		{"tcp://[::ffff:0.0.0.0]:0", false},
+		{"tcp://192.0.2.1:0", false},
+		{"tcp://[::ffff:192.0.2.1]:0", false},
+		{"tcp://[2001:db8::1]:0", false},
+		{"tcp://[fe80::1%lo]:0", false},
+		{"tcp://[::%lo]:0", false},
+	} {
+		l, err := Listen(c.address, Options{})
+		if l != nil {
+			if tcp := l.Addr().(*net.TCPAddr); !tcp.IP.IsLoopback() {
+				t.Errorf("%s: listens on %v", c.address, tcp)
+			}
+			l.Close()
+		}
+		ipv6 := strings.Contains(c.address, "::1]") && errors.Is(err, syscall.EADDRNOTAVAIL)
+		if (err == nil) != c.allowed && !ipv6 {
+			t.Errorf("%s: %v", c.address, err)
+		}
+		if !c.allowed && (fault.KindOf(err) != fault.Invalid || !strings.Contains(err.Error(), "tls://") || !strings.Contains(err.Error(), "ExposePlaintext")) {
+			t.Errorf("%s: the error does not say what to do: %v", c.address, err)
+		}
+	}
+	for _, address := range []string{"tcp://:0", "tcp://0.0.0.0:0"} {
+		l, err := Listen(address, Options{ExposePlaintext: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.Close()
+	}
+}

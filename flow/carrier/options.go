@@ -60,6 +60,11 @@ type Options struct {
 	// GRPCCertificates are shown to ordinary gRPC clients instead of Identity,
 	// for clients that verify by name. Listener only.
 	GRPCCertificates []tls.Certificate
+	// ExposePlaintext lets a tcp address be listened on beyond the loopback
+	// device, where everyone on the way can read and change what passes and everyone
+	// who reaches the port can call. Default: such addresses are refused. A dialer
+	// needs no leave: who writes tcp:// into an address to dial has said it. Listener only.
+	ExposePlaintext bool
 	// Mode is the mode of a unix socket. Default 0600. Listener only.
 	Mode fs.FileMode
 	// MaxPending bounds connections whose protocol and peer are not known

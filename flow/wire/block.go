@@ -31,7 +31,7 @@ func (h BlockHead) Size() int {
 }
 
 // Put writes header and extension words to the first Size bytes of b and
-// returns Size. It sets Type, Ext and Aux itself; Flags, Class, Stream, Length,
+// returns Size. It sets Type and Ext itself; Flags, Class, Stream, Length,
 // Offset, Digest and, when compressed, Original are the caller's. For a block
 // that was read behind headroom:
 //
@@ -40,7 +40,7 @@ func (h BlockHead) Size() int {
 func (h BlockHead) Put(b []byte) int {
 	n := h.Size()
 	_ = b[n-1]
-	h.Type, h.Ext, h.Aux = TypeBlock, rules[TypeBlock].ext(h.Flags), uint32(h.Offset)
+	h.Type, h.Ext = TypeBlock, rules[TypeBlock].ext(h.Flags)
 	h.Header.Put(b)
 	binary.BigEndian.PutUint64(b[16:], h.Offset)
 	binary.BigEndian.PutUint64(b[24:], h.Digest)
@@ -52,23 +52,13 @@ func (h BlockHead) Put(b []byte) int {
 
 // ParseBlockExt reads the extension words of a BLOCK whose header ParseHeader
 // returned. ext has exactly 8*h.Ext bytes. It reports Protocol when a word is
-// out of its range or the offset does not end in Aux, which means that sender
-// and receiver do not agree on where frames begin.
+// out of its range.
 func ParseBlockExt(h Header, ext []byte) (BlockHead, error) {
-	if h.Type != TypeBlock || h.Ext != rules[TypeBlock].ext(h.Flags) || len(ext) != 8*int(h.Ext) {
-		return BlockHead{}, broken("block head", "%d extension bytes for a %v with %d words", len(ext), h.Type, h.Ext)
+	offset, digest, err := parsePlace(h, TypeBlock, ext)
+	if err != nil {
+		return BlockHead{}, err
 	}
-	b := BlockHead{
-		Header: h,
-		Offset: binary.BigEndian.Uint64(ext),
-		Digest: binary.BigEndian.Uint64(ext[8:]),
-	}
-	if b.Offset > MaxOffset {
-		return BlockHead{}, broken("block head", "offset %d is over %d", b.Offset, MaxOffset)
-	}
-	if uint32(b.Offset) != h.Aux {
-		return BlockHead{}, broken("block head", "offset %d does not end in aux %d", b.Offset, h.Aux)
-	}
+	b := BlockHead{Header: h, Offset: offset, Digest: digest}
 	if h.Flags&compressed == 0 {
 		return b, nil
 	}
@@ -78,4 +68,16 @@ func ParseBlockExt(h Header, ext []byte) (BlockHead, error) {
 	}
 	b.Original = uint32(n)
 	return b, nil
+}
+
+// parsePlace reads the words that BLOCK and DATA share.
+func parsePlace(h Header, want Type, ext []byte) (offset, digest uint64, err error) {
+	if h.Type != want || h.Ext != want.rule().ext(h.Flags) || len(ext) != 8*int(h.Ext) {
+		return 0, 0, broken("extension words", "%d bytes for a %v with %d words", len(ext), h.Type, h.Ext)
+	}
+	offset, digest = binary.BigEndian.Uint64(ext), binary.BigEndian.Uint64(ext[8:])
+	if offset > MaxOffset {
+		return 0, 0, broken("extension words", "offset %d is over %d", offset, MaxOffset)
+	}
+	return offset, digest, nil
 }

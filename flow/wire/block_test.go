@@ -34,7 +34,7 @@ func TestBlockHeadRoundTrip(t *testing.T) {
 			t.Fatal(err)
 		}
 		got, err := ParseBlockExt(head, b[HeaderSize:n])
-		h.Header = head // Put derives Type, Ext and Aux
+		h.Header = head // Put derives Type and Ext
 		if err != nil || got != h || got.Span() != span {
 			t.Fatalf("%+v became %+v (span %d), %v", h, got, got.Span(), err)
 		}

@@ -20,8 +20,8 @@ type Message interface {
 }
 
 // AppendControl appends the whole frame that carries v, which must be what
-// frames of type t carry, on the given stream (0 for session frames). What it
-// writes, ParseHeader and Decode accept; if they would not, it returns dst
+// frames of type t carry, on the given stream (0 for session frames), to be
+// sealed by whoever writes it. What it writes, ParseHeader and Decode accept; if they would not, it returns dst
 // unchanged and an error of kind Invalid, which names the field and is about
 // this one frame: no peer is to blame. It keeps nothing of v.
 func AppendControl(dst []byte, t Type, stream uint32, v Message) ([]byte, error) {

@@ -1,13 +1,15 @@
 package wire
 
 import (
+	"bytes"
+	"encoding/binary"
 	"reflect"
 	"testing"
 )
 
 // FuzzFrame: header and extension words of whatever arrives.
 func FuzzFrame(f *testing.F) {
-	for _, file := range []string{"header", "block"} {
+	for _, file := range []string{"header", "block", "frame"} {
 		for _, v := range loadVectors(f, file).Vectors {
 			f.Add(vectorBytes(f, *v.Hex))
 		}
@@ -23,10 +25,81 @@ func FuzzFrame(f *testing.F) {
 		if h.Put(again[:]); string(again[:]) != string(b[:HeaderSize]) {
 			t.Fatalf("% x became % x", b[:HeaderSize], again)
 		}
-		if h.Type == TypeBlock {
+		switch h.Type {
+		case TypeBlock:
 			fuzzBlock(t, h, b[HeaderSize:])
+		case TypeData:
+			fuzzData(t, h, b[HeaderSize:])
 		}
 	})
+}
+
+func fuzzData(t *testing.T, h Header, rest []byte) {
+	ext := rest[:min(len(rest), 8*int(h.Ext))]
+	data, err := ParseDataExt(h, ext)
+	if err != nil {
+		mustEndSession(t, err)
+		return
+	}
+	if data.Offset > MaxOffset {
+		t.Fatalf("accepted %+v", data)
+	}
+	var again [DataHeadSize]byte
+	if data.Put(again[:]); string(again[HeaderSize:]) != string(ext) {
+		t.Fatalf("% x became % x", ext, again[HeaderSize:])
+	}
+}
+
+// FuzzSeal: any bytes, sealed, are whole frames that verify, and a tail that is
+// none and was not touched; one flipped bit anywhere that the check covers shows.
+func FuzzSeal(f *testing.F) {
+	for _, file := range []string{"control", "frame"} {
+		for _, v := range loadVectors(f, file).Vectors {
+			f.Add(vectorBytes(f, *v.Hex), uint32(1), uint16(100))
+		}
+	}
+	f.Fuzz(func(t *testing.T, b []byte, number uint32, flip uint16) {
+		was := append([]byte(nil), b...)
+		next := Seal(b, number)
+		for ; number != next; number++ {
+			h, head, payload := cut(b)
+			if err := h.Verify(number, head, payload); err != nil {
+				t.Fatal(err)
+			}
+			if err := h.Verify(number+1, head, payload); err == nil {
+				t.Fatal("it would be right as the next frame too")
+			}
+			if i := int(flip) % (8 * (len(head) + len(payload))); !shows(h, head, payload, number, i) {
+				t.Fatalf("bit %d of % x does not show", i, head)
+			}
+			size := len(head) + int(h.Length)
+			b, was = b[size:], was[size:]
+		}
+		if !bytes.Equal(b, was) {
+			t.Fatal("what is no frame was changed")
+		}
+	})
+}
+
+// cut takes a whole frame, allowed or not, apart.
+func cut(b []byte) (h Header, head, payload []byte) {
+	h = Header{
+		Type: Type(b[0]), Flags: Flags(b[1]), Class: Class(b[2]), Ext: b[3],
+		Stream: binary.BigEndian.Uint32(b[4:]), Length: binary.BigEndian.Uint32(b[8:]), Check: binary.BigEndian.Uint32(b[12:]),
+	}
+	head = b[:HeaderSize+8*int(h.Ext)]
+	if h.Type != TypeBlock && h.Type != TypeData {
+		payload = b[len(head):][:h.Length]
+	}
+	return h, head, payload
+}
+
+// shows reports whether a flipped bit is found by Verify.
+func shows(h Header, head, payload []byte, number uint32, bit int) bool {
+	whole := append(append([]byte(nil), head...), payload...)
+	whole[bit/8] ^= 1 << (bit % 8)
+	h.Check = binary.BigEndian.Uint32(whole[12:])
+	return h.Verify(number, whole[:len(head)], whole[len(head):]) != nil
 }
 
 func fuzzBlock(t *testing.T, h Header, rest []byte) {

@@ -57,8 +57,9 @@ const (
 //	 3      ext     u8   8-byte words between header and payload
 //	 4..7   stream  u32  0: the session
 //	 8..11  length  u32  payload bytes, extension words not counted
-//	12..15  aux     u32  BLOCK, DATA: low 32 bits of the stream offset;
-//	                     others: sent as 0, not looked at
+//	12..15  check   u32  CRC-32C over the frame's number on its connection,
+//	                     bytes 0..11, the words and, unless there is a digest
+//	                     among those (BLOCK, DATA), the payload: Seal, Verify
 type Header struct {
 	Type   Type
 	Flags  Flags
@@ -66,23 +67,24 @@ type Header struct {
 	Ext    uint8
 	Stream uint32
 	Length uint32
-	Aux    uint32
+	Check  uint32
 }
 
 // Put writes h to the first HeaderSize bytes of b, which must be there. It
-// checks nothing: ParseHeader at the other end does.
+// checks nothing: ParseHeader at the other end does. Check is Seal's to write.
 func (h Header) Put(b []byte) {
 	_ = b[HeaderSize-1]
 	b[0], b[1], b[2], b[3] = byte(h.Type), byte(h.Flags), byte(h.Class), h.Ext
 	binary.BigEndian.PutUint32(b[4:], h.Stream)
 	binary.BigEndian.PutUint32(b[8:], h.Length)
-	binary.BigEndian.PutUint32(b[12:], h.Aux)
+	binary.BigEndian.PutUint32(b[12:], h.Check)
 }
 
 // ParseHeader reads the header at the start of b and holds it against the
-// table of types. What it returns without an error is safe to act on: Length
-// and Ext are within what its type allows. Errors are Protocol and end the
-// session, because nothing after a bad header can be trusted.
+// table of types. What it returns without an error is safe to go on reading by:
+// Length and Ext are within what its type allows. Before anything is done about
+// the frame, Verify. Errors are Protocol, and nothing after a bad header can be
+// trusted; whether the peer or the connection is at fault, nobody can know.
 func ParseHeader(b []byte) (Header, error) {
 	if len(b) < HeaderSize {
 		return Header{}, broken("frame header", "%d bytes instead of %d", len(b), HeaderSize)
@@ -91,7 +93,7 @@ func ParseHeader(b []byte) (Header, error) {
 		Type: Type(b[0]), Flags: Flags(b[1]), Class: Class(b[2]), Ext: b[3],
 		Stream: binary.BigEndian.Uint32(b[4:]),
 		Length: binary.BigEndian.Uint32(b[8:]),
-		Aux:    binary.BigEndian.Uint32(b[12:]),
+		Check:  binary.BigEndian.Uint32(b[12:]),
 	}
 	if err := h.check(); err != nil {
 		return Header{}, err

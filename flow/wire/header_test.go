@@ -30,7 +30,7 @@ func TestHeaderRoundTrip(t *testing.T) {
 			Flags:  rapid.SampledFrom([]Flags{0, Fin, Zstd, S2}).Draw(t, "flags") & r.flags,
 			Class:  Class(rapid.IntRange(0, int(ClassBulk)).Draw(t, "class")),
 			Length: rapid.Uint32Range(r.min, r.max).Draw(t, "length"),
-			Aux:    rapid.Uint32().Draw(t, "aux"),
+			Check:  rapid.Uint32().Draw(t, "check"),
 		}
 		h.Ext = r.ext(h.Flags)
 		if r.stream {
@@ -66,7 +66,7 @@ func TestHeaderPromises(t *testing.T) {
 
 func promises(t interface{ Fatalf(string, ...any) }, h Header) {
 	ok := h.Length <= MaxFrame && (h.Type == TypeBlock || h.Length <= MaxControl) &&
-		h.Ext <= MaxExt && (h.Ext == 0 || h.Type == TypeBlock) && h.Class <= ClassBulk &&
+		h.Ext <= MaxExt && (h.Ext == 0 || h.Type == TypeBlock || h.Type == TypeData) && h.Class <= ClassBulk &&
 		h.Type >= TypeHello && h.Type <= TypeLanes && h.Flags&compressed != compressed
 	if !ok {
 		t.Fatalf("accepted %+v", h)
@@ -115,8 +115,11 @@ func specRow(t Type, r rule) string {
 	if r.stream {
 		of = "stream"
 	}
-	if r.words > 0 {
+	switch {
+	case r.flags&compressed != 0:
 		words = fmt.Sprintf("%d, %d compressed", r.words, r.words+1)
+	case r.words > 0:
+		words = fmt.Sprint(r.words)
 	}
 	for _, f := range []struct {
 		bit  Flags

@@ -4,6 +4,7 @@ import "encoding/binary"
 
 // Frames whose body is one or two numbers. All are absolute (totals and
 // positions, never differences), so that a lost or repeated one does no harm.
+// Whoever writes them seals them.
 
 // AppendCredit appends a CREDIT frame: the stream's sender may send up to offset
 // granted, and the receiver has taken everything below received.

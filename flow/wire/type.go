@@ -13,7 +13,7 @@ const (
 	TypeHelloAck Type = 2  // session: HelloAck, its answer
 	TypeOpen     Type = 3  // stream: Open
 	TypeAccept   Type = 4  // stream: Accept, the answer to Open
-	TypeData     Type = 5  // stream: bytes of a byte stream at offset aux
+	TypeData     Type = 5  // stream: bytes of a byte stream, see DataHead
 	TypeBlock    Type = 6  // stream: one block of a block stream, see BlockHead
 	TypeCredit   Type = 7  // stream: granted u64, received u64
 	TypeReset    Type = 8  // stream: Reset
@@ -33,7 +33,7 @@ const (
 type rule struct {
 	name     string
 	stream   bool   // true: stream != 0; false: stream == 0
-	words    uint8  // extension words; one more when compressed
+	words    uint8  // extension words, the second a digest of the payload; one more when compressed
 	flags    Flags  // the bits it may have
 	min, max uint32 // payload bytes, min <= length <= max <= MaxFrame
 }
@@ -44,7 +44,7 @@ var rules = [...]rule{
 	TypeHelloAck: {name: "HELLO_ACK", min: 1, max: MaxHello},
 	TypeOpen:     {name: "OPEN", stream: true, min: 1, max: MaxControl},
 	TypeAccept:   {name: "ACCEPT", stream: true, min: 1, max: MaxControl},
-	TypeData:     {name: "DATA", stream: true, flags: Fin, min: 0, max: MaxData},
+	TypeData:     {name: "DATA", stream: true, words: 2, flags: Fin, min: 0, max: MaxData},
 	TypeBlock:    {name: "BLOCK", stream: true, words: 2, flags: Zstd | S2, min: 1, max: MaxFrame},
 	TypeCredit:   {name: "CREDIT", stream: true, min: 16, max: 16},
 	TypeReset:    {name: "RESET", stream: true, min: 1, max: MaxControl},
@@ -67,6 +67,10 @@ func (t Type) rule() *rule {
 	}
 	return &rules[t]
 }
+
+// digested reports whether frames of the type have a digest of their payload,
+// which the check then leaves out.
+func (t Type) digested() bool { r := t.rule(); return r != nil && r.words > 0 }
 
 // ext is how many extension words a frame with these flags has.
 func (r *rule) ext(f Flags) uint8 {

@@ -31,7 +31,7 @@ const (
 	Unsupported     Kind = 9  // the peer, kernel or file system cannot do it
 	Refused         Kind = 10 // the peer's application said no
 	Protocol        Kind = 11 // the peer broke the protocol
-	Corrupt         Kind = 12 // a digest, root or length did not match
+	Corrupt         Kind = 12 // a digest, check, root or length did not match
 	QuotaExceeded   Kind = 13 // more bytes than a descriptor's quota
 	SourceChanged   Kind = 14 // the source was written to or truncated meanwhile
 	NoSpace         Kind = 15 // disk, disk quota or buffer full
@@ -98,13 +98,14 @@ type Error struct {
 	Subject string // on what: a file name, a call, a peer; may be empty
 	Err     error  // the cause; may be nil
 	Session bool   // true: the session is over; false: only this operation is
+	Advice  string // what to change, in words of the API that was called; stays at this end
 }
 
 func (e *Error) Error() string {
 	var b strings.Builder
 	b.WriteString(e.Op)
 	if e.Subject != "" {
-		fmt.Fprintf(&b, " %q", e.Subject)
+		b.WriteString(" " + quoted(e.Subject))
 	}
 	switch e.Side {
 	case Peer:
@@ -118,7 +119,26 @@ func (e *Error) Error() string {
 	if e.Err != nil {
 		b.WriteString(": " + e.Err.Error())
 	}
+	if e.Advice != "" {
+		b.WriteString("; " + e.Advice)
+	}
 	return b.String()
+}
+
+// quoted is a subject in quotes; one that has quotes itself, as a kind and a
+// name do, in back quotes if it can be.
+func quoted(subject string) string {
+	unprintable := func(r rune) bool { return !strconv.IsPrint(r) }
+	if strings.Contains(subject, `"`) && strconv.CanBackquote(subject) && !strings.ContainsFunc(subject, unprintable) {
+		return "`" + subject + "`"
+	}
+	return strconv.Quote(subject)
+}
+
+// Advise is e with its advice set.
+func (e *Error) Advise(format string, args ...any) *Error {
+	e.Advice = fmt.Sprintf(format, args...)
+	return e
 }
 
 func (e *Error) Unwrap() error { return e.Err }
@@ -189,10 +209,38 @@ var derived = []struct {
 	{fs.ErrInvalid, Invalid}, {fs.ErrClosed, Canceled},
 }
 
-// Text is what of err travels to the peer: its message, cut to MaxText bytes,
+// Plain is the message of err without advice. That names fields and functions, of
+// which neither a peer nor the user of a command knows anything.
+func Plain(err error) string {
+	s := err.Error()
+	for _, advice := range advices(err) {
+		s = strings.ReplaceAll(s, "; "+advice, "")
+	}
+	return s
+}
+
+// advices are those of err and of all its causes.
+func advices(err error) (all []string) {
+	if e, ok := err.(*Error); ok && e.Advice != "" {
+		all = append(all, e.Advice)
+	}
+	switch u := err.(type) {
+	case interface{ Unwrap() error }:
+		if cause := u.Unwrap(); cause != nil {
+			all = append(all, advices(cause)...)
+		}
+	case interface{ Unwrap() []error }:
+		for _, cause := range u.Unwrap() {
+			all = append(all, advices(cause)...)
+		}
+	}
+	return all
+}
+
+// Text is what of err travels to the peer: its plain message, cut to MaxText bytes,
 // with the last element only of a path that the operating system complained of.
 func Text(err error) string {
-	s := err.Error()
+	s := Plain(err)
 	var p *fs.PathError
 	if errors.As(err, &p) && p.Path != "" {
 		s = strings.ReplaceAll(s, p.Path, path.Base(p.Path))

@@ -71,6 +71,35 @@ func TestWrap(t *testing.T) {
 	}
 }
 
+// TestAdvice: it is for whoever called this API, wherever in the chain it is,
+// and for nobody else.
+func TestAdvice(t *testing.T) {
+	inner := New("send", QuotaExceeded, "12 bytes, the quota is 3").Advise("raise %s", "Quota")
+	outer := &Error{Op: "put", Kind: Refused, Err: errors.Join(errors.New("first"), fmt.Errorf("because %w, and so on", inner)), Advice: "ask again"}
+	const want = "put: refused: first\nbecause send: quota exceeded: 12 bytes, the quota is 3"
+	if got := outer.Error(); got != want+"; raise Quota, and so on; ask again" {
+		t.Errorf("%q", got)
+	}
+	for _, got := range []string{Plain(outer), Text(outer)} {
+		if got != want+", and so on" {
+			t.Errorf("%q", got)
+		}
+	}
+	if Plain(errors.New("x")) != "x" {
+		t.Error("a foreign error has changed")
+	}
+}
+
+func TestSubjectIsQuoted(t *testing.T) {
+	for subject, want := range map[string]string{
+		`a`: `"a"`, `file "a"`: "`file \"a\"`", "file \"a`\"": "\"file \\\"a`\\\"\"", "\"\u202e": `"\"\u202e"`, "\"\x1b": `"\"\x1b"`,
+	} {
+		if got := (&Error{Op: "open", Kind: Exists, Subject: subject}).Error(); got != "open "+want+": already exists" {
+			t.Errorf("%q: %s", subject, got)
+		}
+	}
+}
+
 func TestTextIsBounded(t *testing.T) {
 	long := errors.New(strings.Repeat("ä", MaxText))
 	if s := Text(long); len(s) > MaxText || !strings.HasSuffix(s, "...") || strings.ContainsRune(s, '�') {

@@ -1,0 +1,68 @@
+package command
+
+import (
+	"context"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pannier/pannier/spec/fault"
+)
+
+// Main runs a command and ends the process with its exit code. The first SIGINT
+// or SIGTERM ends the command's context, a second one the process.
+func Main(root *cobra.Command) {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)
+	os.Exit(Run(ctx, root, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}
+
+// Run is Main with everything it touches passed in; it returns the exit code.
+func Run(ctx context.Context, root *cobra.Command, args []string, in io.Reader, out, messages io.Writer) int {
+	root.SetArgs(args)
+	root.SetIn(in)
+	root.SetOut(out)
+	root.SetErr(messages)
+	err := root.ExecuteContext(ctx)
+	if err != nil {
+		writeError(messages, root.Name(), err)
+	}
+	return Code(ctx, err)
+}
+
+// Root completes the root of a command tree: it prints help when nothing is
+// asked, and its errors are printed by Run. Besides subs it gets "version" and the
+// topic "exit-codes".
+func Root(cmd *cobra.Command, subs ...*cobra.Command) *cobra.Command {
+	cmd.SilenceErrors, cmd.SilenceUsage = true, true
+	cmd.Args, cmd.RunE = Arguments(0), Help
+	cmd.Long += "\n\nResults go to stdout, messages and progress to stderr. Exit codes: " + cmd.Name() + " help exit-codes"
+	cmd.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return Suggest(fault.New("read flags", fault.Invalid, "%w", err), "See: %s --help", c.CommandPath())
+	})
+	cmd.AddCommand(subs...)
+	cmd.AddCommand(versionCommand(), exitCodesTopic())
+	return cmd
+}
+
+// Arguments refuses another number of arguments, and so unknown subcommands, as
+// a usage error.
+func Arguments(n int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		const op = "read arguments"
+		switch {
+		case len(args) > n:
+			err := fault.New(op, fault.Invalid, "%q is one too many or not known here", args[n])
+			return Suggest(err, "See: %s --help", cmd.CommandPath())
+		case len(args) < n:
+			return Suggest(fault.New(op, fault.Invalid, "%d of %d arguments", len(args), n), "Write: %s", cmd.UseLine())
+		}
+		return nil
+	}
+}
+
+// Help is what a command does that only has subcommands.
+func Help(cmd *cobra.Command, _ []string) error { return cmd.Help() }
