@@ -206,7 +206,7 @@ func throwBlock(ctx context.Context, a *flow.Acceptor, address string, b bomb, w
 		return err
 	}
 	defer s.Close()
-	_, _ = r.Write(controlFrame(wire.TypeOpen, 1, wire.Open{Kind: "x", Blocks: true, Send: true, BlockSize: mib}))
+	r.send(controlFrame(wire.TypeOpen, 1, wire.Open{Kind: "x", Blocks: true, Send: true, BlockSize: mib}))
 	in, err := s.AcceptStream(ctx)
 	if err != nil {
 		return err
@@ -218,7 +218,7 @@ func throwBlock(ctx context.Context, a *flow.Acceptor, address string, b bomb, w
 	h := wire.BlockHead{Header: wire.Header{Flags: b.flags, Class: wire.ClassBulk, Stream: 1, Length: uint32(len(b.packed))}, Original: b.original}
 	f := make([]byte, h.Size(), h.Size()+len(b.packed))
 	h.Put(f)
-	_, _ = r.Write(append(f, b.packed...))
+	r.send(append(f, b.packed...))
 	ctx, cancel := context.WithTimeout(ctx, rawTimeout)
 	defer cancel()
 	blk, err := blocks.Recv(ctx)

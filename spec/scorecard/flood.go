@@ -29,14 +29,14 @@ const (
 	goodSize  = mib
 	goodEvery = 100 * time.Millisecond
 	goodAgain = time.Second
-	calmFor   = 3 * time.Second // measured before the flood
+	calmFor   = 2 * time.Second // measured before the flood
 )
 
 var flood = check{
 	id: 33,
 	title: fmt.Sprintf("flood of %d idle connections, %d half TLS handshakes, %d senders of a byte a second from %d addresses, and %d a second each of opens+resets, PING, SETTINGS, CONTINUATION from an admitted partner: "+
 		"memory grows <= 64 MiB, <= 50 %% of a core, a good partner connects within 1 s (nine times of ten; a busy host adds what it likes) and keeps >= 50 %% of its rate", idleConns, halfConns, slowConns, sources, perSecond),
-	unit: "MiB more", n: counts{reduced: 20, full: 300, control: 8},
+	unit: "MiB more", n: counts{reduced: 20, full: 300, control: 6},
 	mutant: "no limits: no budget of pending connections, no time limit for handshakes, no allowance for nuisances",
 	edits: []edit{
 		{"flow/carrier/budget.go", "b.sources[source] >= b.perSource {", "b.sources[source] >= b.perSource && !mutant(\"33\") {"},

@@ -161,9 +161,9 @@ func (a *attack) slowly(ctx context.Context, c net.Conn) {
 	}
 }
 
-// flood writes what make gives for the n-th frame, at the rate of the attack,
-// until the connection ends or ctx does.
-func (a *attack) flood(ctx context.Context, c net.Conn, make func(dst []byte, n uint32) []byte) error {
+// flood writes what make gives for the n-th frame, sealed, at the rate of the
+// attack, until the connection ends or ctx does.
+func (a *attack) flood(ctx context.Context, c net.Conn, seal func([]byte) []byte, make func(dst []byte, n uint32) []byte) error {
 	stop := context.AfterFunc(ctx, func() { c.Close() })
 	defer stop()
 	defer c.Close()
@@ -178,7 +178,7 @@ func (a *attack) flood(ctx context.Context, c net.Conn, make func(dst []byte, n 
 			out = make(out, n)
 			n++
 		}
-		if _, err := c.Write(out); err != nil {
+		if _, err := c.Write(seal(out)); err != nil {
 			return err
 		}
 		a.frames.Add(int64(perSecond * int(floodTick) / int(time.Second)))
@@ -205,7 +205,7 @@ func (a *attack) opens(ctx context.Context, from net.IP) error {
 	if err != nil {
 		return err
 	}
-	return a.flood(ctx, r, func(dst []byte, n uint32) []byte {
+	return a.flood(ctx, r, r.seal, func(dst []byte, n uint32) []byte {
 		dst = append(dst, controlFrame(wire.TypeOpen, 2*n+1, wire.Open{Kind: "x"})...)
 		return append(dst, controlFrame(wire.TypeReset, 2*n+1, wire.Reset{Kind: uint16(fault.Canceled)})...)
 	})
@@ -216,7 +216,7 @@ func (a *attack) pings(ctx context.Context, from net.IP) error {
 	if err != nil {
 		return err
 	}
-	return a.flood(ctx, r, func(dst []byte, n uint32) []byte { return wire.AppendPing(dst, uint64(n)) })
+	return a.flood(ctx, r, r.seal, func(dst []byte, n uint32) []byte { return wire.AppendPing(dst, uint64(n)) })
 }
 
 // h2 is an admitted attacker's HTTP/2 connection, after its preface.
@@ -242,7 +242,7 @@ func (a *attack) h2flood(ctx context.Context, from net.IP, write func(f *http2.F
 	}
 	var b bytes.Buffer
 	f := http2.NewFramer(&b, nil)
-	return a.flood(ctx, c, func(dst []byte, n uint32) []byte {
+	return a.flood(ctx, c, func(out []byte) []byte { return out }, func(dst []byte, n uint32) []byte {
 		b.Reset()
 		_ = write(f, n) // into memory
 		return append(dst, b.Bytes()...)

@@ -17,8 +17,8 @@ import (
 // goTest is the run of a check that lives as a test of a package, because it
 // needs virtual time or the inside of the package: one test, without its cache,
 // which reports through package score. Without a report the number of its
-// subtests that passed is the figure.
-func goTest(pkg, name string) func(context.Context, *job) (result, error) {
+// subtests that passed is the figure. In flags %d is the count.
+func goTest(pkg, name string, flags ...string) func(context.Context, *job) (result, error) {
 	return func(ctx context.Context, j *job) (result, error) {
 		root, err := moduleRoot(ctx)
 		if err != nil {
@@ -28,7 +28,11 @@ func goTest(pkg, name string) func(context.Context, *job) (result, error) {
 		if j.overlay != "" {
 			args = append(args, "-overlay="+j.overlay)
 		}
-		cmd := exec.CommandContext(ctx, "go", append(args, pkg)...)
+		args = append(args, pkg)
+		for _, f := range flags {
+			args = append(args, strings.Replace(f, "%d", strconv.Itoa(j.n), 1))
+		}
+		cmd := exec.CommandContext(ctx, "go", args...)
 		cmd.Dir = root
 		cmd.Env = append(os.Environ(), score.EnvN+"="+strconv.Itoa(j.n), score.EnvSeed+"="+strconv.FormatUint(j.seed, 10))
 		var messages bytes.Buffer

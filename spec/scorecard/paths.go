@@ -19,7 +19,7 @@ const openPatience = 20 * time.Second
 
 var paths = check{
 	id: 35, title: "over 500 hostile names as source and sink of the package and of calls, at either end; links swapped while files are opened: nothing outside is read, made or changed, nothing hangs",
-	unit: "escapes", n: counts{reduced: 3, full: 60, control: 30},
+	unit: "escapes", n: counts{reduced: 2, full: 60, control: 30},
 	mutant: "the name's links are followed, the result compared with the root, then opened",
 	run:    runPaths,
 }

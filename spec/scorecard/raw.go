@@ -23,8 +23,18 @@ const rawTimeout = 20 * time.Second
 // session would.
 type raw struct {
 	net.Conn
-	ack wire.HelloAck
+	ack  wire.HelloAck
+	sent uint32 // number of the next frame
 }
+
+// seal makes frames the next ones of the connection.
+func (r *raw) seal(frames []byte) []byte {
+	r.sent = wire.Seal(frames, r.sent)
+	return frames
+}
+
+// send seals and writes frames; a connection that is gone by then is no failure.
+func (r *raw) send(frames []byte) { _, _ = r.Write(r.seal(frames)) }
 
 // source is the n-th of many addresses of this host.
 func source(n int) net.IP {
@@ -79,6 +89,7 @@ func greet(conn net.Conn, h wire.Hello) (*raw, error) {
 	if err != nil {
 		return nil, err
 	}
+	sent := wire.Seal(f[len(wire.Preface):], 0)
 	_ = conn.SetDeadline(time.Now().Add(rawTimeout))
 	if _, err := conn.Write(f); err != nil {
 		return nil, err
@@ -87,6 +98,7 @@ func greet(conn net.Conn, h wire.Hello) (*raw, error) {
 	if err == nil && ack.Kind != 0 {
 		err = fault.FromPeer("greet", fault.Kind(ack.Kind), ack.Text)
 	}
+	r.sent = sent
 	return r, err
 }
 
@@ -127,7 +139,7 @@ func (r *raw) next() (wire.Header, []byte, error) {
 // closes the connection. What comes before is skipped.
 func (r *raw) alive(nonce uint64) bool {
 	_ = r.SetDeadline(time.Now().Add(rawTimeout))
-	_, _ = r.Write(wire.AppendPing(nil, nonce))
+	r.send(wire.AppendPing(nil, nonce))
 	for {
 		h, body, err := r.next()
 		if err != nil {

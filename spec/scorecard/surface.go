@@ -56,7 +56,7 @@ func frameRules() map[wire.Type]frameRule {
 		wire.TypeHelloAck: {ctl(wire.TypeHelloAck, 0, wire.HelloAck{Version: wire.Version}), no},
 		wire.TypeOpen:     {ctl(wire.TypeOpen, 1, wire.Open{Kind: "x"}), lane},
 		wire.TypeAccept:   {ctl(wire.TypeAccept, 2, wire.Accept{}), no},
-		wire.TypeData:     {frame(wire.Header{Type: wire.TypeData, Stream: 1, Length: 1}, []byte("x")), no},
+		wire.TypeData:     {dataFrame(1, []byte("x")), no},
 		wire.TypeBlock:    {blockFrame(1, 0, []byte("x")), no},
 		wire.TypeCredit:   {wire.AppendCredit(nil, 1, 1, 0), no},
 		wire.TypeReset:    {ctl(wire.TypeReset, 1, wire.Reset{}), no},
@@ -77,6 +77,14 @@ func frameRules() map[wire.Type]frameRule {
 func blockFrame(stream uint32, off uint64, p []byte) []byte {
 	h := wire.BlockHead{Header: wire.Header{Class: wire.ClassBulk, Stream: stream, Length: uint32(len(p))}, Offset: off}
 	f := make([]byte, h.Size(), h.Size()+len(p))
+	h.Put(f)
+	return append(f, p...)
+}
+
+// dataFrame is a DATA frame at offset 0; its digest is wrong.
+func dataFrame(stream uint32, p []byte) []byte {
+	h := wire.DataHead{Header: wire.Header{Class: wire.ClassRelay, Stream: stream, Length: uint32(len(p))}}
+	f := make([]byte, wire.DataHeadSize, wire.DataHeadSize+len(p))
 	h.Put(f)
 	return append(f, p...)
 }
@@ -158,6 +166,7 @@ func (r *surfaceRun) survives(ctx context.Context, good *carrier.Identity, p pla
 	defer c.Close()
 	if p == atFirst {
 		_ = c.SetDeadline(time.Now().Add(rawTimeout))
+		wire.Seal(f, 0)
 		if _, err := c.Write(append(wire.Preface[:len(wire.Preface):len(wire.Preface)], f...)); err != nil {
 			return false, nil
 		}
@@ -183,7 +192,7 @@ func (r *surfaceRun) survives(ctx context.Context, good *carrier.Identity, p pla
 			return false, fault.Wrap("greet", "", err)
 		}
 	}
-	_, _ = lane.Write(f)
+	lane.send(f)
 	return lane.alive(uint64(t) + 1000), nil
 }
 
