@@ -87,7 +87,7 @@ func run(ctx context.Context, args []string, out, messages io.Writer) int {
 	}
 	if err == nil {
 		var failed int
-		if failed, err = scorecard(ctx, o, out); err == nil && failed > 0 {
+		if failed, err = scorecard(ctx, table(), o, out); err == nil && failed > 0 {
 			return exitFailed
 		}
 	}
@@ -98,10 +98,10 @@ func run(ctx context.Context, args []string, out, messages io.Writer) int {
 	return 0
 }
 
-// scorecard runs the chosen checks, each with its control, and returns how many
-// failed.
-func scorecard(ctx context.Context, o options, out io.Writer) (failed int, err error) {
-	chosen := slices.DeleteFunc(table(), func(c check) bool { return len(o.only) > 0 && !slices.Contains(o.only, c.id) })
+// scorecard runs the chosen ones of some checks, each with its control, and
+// returns how many failed.
+func scorecard(ctx context.Context, checks []check, o options, out io.Writer) (failed int, err error) {
+	chosen := slices.DeleteFunc(checks, func(c check) bool { return len(o.only) > 0 && !slices.Contains(o.only, c.id) })
 	var m *mutants
 	if o.control == "" && slices.ContainsFunc(chosen, func(c check) bool { return len(c.edits) > 0 }) {
 		if m, err = buildMutants(ctx, chosen); err != nil {
