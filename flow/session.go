@@ -300,6 +300,7 @@ func (s *Session) spoil(err error) error {
 	s.stats.damaged.Add(1)
 	if s.gained() {
 		s.spoiled = 0
+		return nil
 	}
 	if s.spoiled++; s.spoiled < maxSpoiled {
 		return nil
