@@ -304,18 +304,3 @@ func TestSplitAllocates(t *testing.T) {
 		t.Fatalf("%v allocations", n)
 	}
 }
-
-func TestRecent(t *testing.T) {
-	r := newRecent(2)
-	for i, c := range []struct {
-		id    byte
-		first bool
-	}{{1, true}, {1, false}, {2, true}, {1, false}, {3, true}, {2, false}, {1, true}, {2, true}, {1, false}} {
-		if got := r.first(callID{c.id}); got != c.first {
-			t.Fatalf("step %d: %v", i, got)
-		}
-	}
-	if len(r.seen) != 2 || len(r.order) != 2 {
-		t.Fatal("grows")
-	}
-}

@@ -19,6 +19,7 @@ type serverCall struct {
 	session *flow.Session // nil: only the inline road
 	unary   bool
 	effects []*Effect
+	caller  caller // whose memory has the call id
 
 	ctx    context.Context // of the halves: outlives the handler, ends when the client cancels
 	cancel context.CancelCauseFunc
