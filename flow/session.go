@@ -54,6 +54,7 @@ type Session struct {
 	id      ID
 	token   Token
 	single  bool
+	share   string // accepting side: whose share of the acceptor's sessions it takes
 	created time.Time
 
 	ctx    context.Context // ends with the session
