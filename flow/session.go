@@ -326,7 +326,7 @@ func (s *Session) await(epoch uint32, cause error) {
 		select {
 		case <-c:
 		case <-t.C:
-			s.finish(&fault.Error{Op: "resume session", Kind: fault.Lost, Subject: s.id.String(), Err: cause, Session: true}, false)
+			s.finish(&fault.Error{Op: "resume session", Kind: fault.Lost, Side: fault.Inferred, Subject: s.id.String(), Err: cause, Session: true}, false)
 			return
 		}
 	}
@@ -369,7 +369,11 @@ func sessionError(err error) error {
 	if errors.As(err, &e) && e.Session {
 		return err
 	}
-	return &fault.Error{Op: "session", Kind: fault.KindOf(err), Err: err, Session: true}
+	over := &fault.Error{Op: "session", Kind: fault.KindOf(err), Err: err, Session: true}
+	if e != nil {
+		over.Side = e.Side
+	}
+	return over
 }
 
 // forget takes a stream out of the books. Callers hold mu.

@@ -44,7 +44,7 @@ func openSource(d *sideeffect.Descriptor) (sideeffect.Source, error) {
 	}
 	if n := src.Size(); d.OverQuota == sideeffect.Fail && d.Quota >= 0 && n > d.Quota {
 		src.Close()
-		return nil, fault.New("open source", fault.QuotaExceeded,
+		return nil, fault.NewLocal("open source", fault.QuotaExceeded,
 			"it has %d bytes, Quota is %d: raise Quota, use NoQuota, or set OverQuota to Cut", n, d.Quota)
 	}
 	return src, nil

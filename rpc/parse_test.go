@@ -278,7 +278,7 @@ func TestAnswerFits(t *testing.T) {
 	var outs []outcome
 	for range MaxEffects {
 		outs = append(outs, outcome{status: sideeffect.Failure, bytes: 1 << 62, road: sideeffect.RoadStream,
-			err:     fault.New("x", fault.IO, "%s", strings.Repeat("ä", 600)),
+			err:     fault.FromPeer("x", fault.IO, strings.Repeat("ä", 600)),
 			verdict: &sideeffect.Verdict{Bytes: 1 << 62, Durable: 1 << 62, Hash: sideeffect.Sum{Algorithm: sideeffect.SHA512, Bytes: make([]byte, 64)}}})
 	}
 	b, err := encodeAnswer(outs)

@@ -35,11 +35,21 @@ type callKey struct{}
 func newServerCall(ctx context.Context, s *Server, a *ask, session *flow.Session, unary bool) *serverCall {
 	c := &serverCall{server: s, ask: a, session: session, unary: unary, room: MaxInline}
 	c.ctx, c.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
-	c.detach = context.AfterFunc(ctx, func() { c.cancel(cause("call", ctx)) })
+	c.detach = context.AfterFunc(ctx, func() { c.cancel(gone(ctx)) })
 	for i, o := range a.effects {
 		c.effects = append(c.effects, newEffect(c, i, o))
 	}
 	return c
+}
+
+// gone is why a call's context ended: the client gave up, or its connection is
+// gone, which gRPC does not tell apart; or time ran out.
+func gone(ctx context.Context) error {
+	err := cause("call", ctx)
+	if fault.KindOf(err) == fault.Canceled {
+		return fault.Concluded("call", fault.Canceled, "the client has given up the call, or is gone")
+	}
+	return err
 }
 
 func (c *serverCall) context(ctx context.Context) context.Context {
@@ -117,7 +127,7 @@ func (c *serverCall) pack(reply any, loads []cargo, callErr error) (any, error) 
 	}
 	m := messageOf(reply)
 	if !hasRoom(m, InlineReplyField) {
-		return reply, fault.New("send inline", fault.Unsupported, "a %T cannot carry field %d", reply, InlineReplyField)
+		return reply, fault.New("send inline", fault.Unsupported, "the reply's message type cannot carry field %d", InlineReplyField)
 	}
 	packed, err := withCargo(m, loads)
 	if err != nil {

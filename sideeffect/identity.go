@@ -63,7 +63,7 @@ func (d *Descriptor) OpenSink(size int64, from ResumePoint) (Sink, error) {
 		return nil, err
 	}
 	if d.Quota >= 0 && size > d.Quota && d.OverQuota == Fail {
-		return nil, quotaError("open sink", size, d.Quota, "this end's quota") // Truncate would lose the old content
+		return nil, sinkQuota("open sink", size, d.Quota) // Truncate would lose the old content
 	}
 	spec := d.sinkSpec()
 	spec.Size, spec.From = size, from
@@ -71,7 +71,7 @@ func (d *Descriptor) OpenSink(size int64, from ResumePoint) (Sink, error) {
 		spec.Size = min(size, d.Quota)
 	}
 	if from.Offset > 0 && !d.Resume {
-		return nil, fault.New("open sink", fault.Invalid, "a resume point without Resume: set Resume")
+		return nil, fault.NewLocal("open sink", fault.Invalid, "a resume point without Resume: set Resume")
 	}
 	return d.Local.OpenSink(spec)
 }

@@ -37,7 +37,7 @@ type sender struct {
 	plan   SendPlan
 	limit  int64 // the stricter of both ends' quotas; NoQuota = none
 	policy OverQuota
-	who    string // whose limit it is, for messages
+	sinks  bool // it is the sink's limit
 
 	at     int64
 	ahead  int64 // prefetched up to here
@@ -76,11 +76,22 @@ func (s *sender) run(ctx context.Context) error {
 
 // chooseLimit takes the smaller quota; of equal ones Fail is the stricter.
 func (s *sender) chooseLimit() {
-	s.limit, s.policy, s.who = s.plan.Quota, s.plan.OverQuota, "this end's quota"
+	s.limit, s.policy = s.plan.Quota, s.plan.OverQuota
 	l := s.plan.Limit
 	if l >= 0 && (s.limit < 0 || l < s.limit || l == s.limit && s.plan.LimitPolicy == Fail) {
-		s.limit, s.policy, s.who = l, s.plan.LimitPolicy, "the sink's quota"
+		s.limit, s.policy, s.sinks = l, s.plan.LimitPolicy, true
 	}
+}
+
+// Check is the error with which SendAll would refuse a source of size bytes (-1
+// unknown) before its first byte: so it can be had before a sink opens, and
+// perhaps empties its target.
+func (p SendPlan) Check(size int64) error {
+	s := sender{plan: p}
+	if s.chooseLimit(); s.limit >= 0 && size > s.limit && s.policy == Fail {
+		return s.overQuota(size)
+	}
+	return nil
 }
 
 // checkSize applies the limit before the first byte when the size is known.
@@ -101,16 +112,28 @@ func (s *sender) checkSize() error {
 
 func (s *sender) overQuota(size int64) error {
 	s.outcome.QuotaExceeded = true
-	return quotaError("send", size, s.limit, s.who)
+	if s.sinks {
+		return fault.New("send", fault.QuotaExceeded, "at least %d bytes, the sink's quota is %d; "+hint(s.limit), size, s.limit)
+	}
+	return ownQuota("send", size, s.limit)
 }
 
-// quotaError says what to do about a quota; an accidental zero most of all.
-func quotaError(op string, size, limit int64, who string) error {
-	hint := "raise Quota, or set OverQuota to Cut"
+// ownQuota is an excess of a quota that the other end was not told.
+func ownQuota(op string, size, limit int64) error {
+	return fault.NewLocal(op, fault.QuotaExceeded, "at least %d bytes, this end's quota is %d; "+hint(limit), size, limit)
+}
+
+// sinkQuota is an excess of the quota that a sink has announced.
+func sinkQuota(op string, size, limit int64) error {
+	return fault.New(op, fault.QuotaExceeded, "at least %d bytes, this sink's quota is %d; "+hint(limit), size, limit)
+}
+
+// hint says what to do about a quota; an accidental zero most of all.
+func hint(limit int64) string {
 	if limit == 0 {
-		hint = "the zero value of Quota allows no bytes: set it to a number, or to NoQuota"
+		return "the zero value of Quota allows no bytes: set it to a number, or to NoQuota"
 	}
-	return fault.New(op, fault.QuotaExceeded, "at least %d bytes, %s is %d; %s", size, who, limit, hint)
+	return "raise Quota, or set OverQuota to Cut"
 }
 
 // hashPrefix brings the hasher to Start.

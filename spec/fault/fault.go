@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"path"
 	"strconv"
 	"strings"
 	"syscall"
@@ -86,9 +85,6 @@ const (
 
 func (s Side) String() string { return [...]string{"here", "peer", "inferred"}[min(s, Inferred)] }
 
-// MaxText is the most bytes of text an error carries over the wire.
-const MaxText = 512
-
 // Error is a failure of one operation. Use errors.As to get at it, and KindOf
 // to ask for the kind; never compare texts.
 type Error struct {
@@ -100,11 +96,14 @@ type Error struct {
 	Session bool   // true: the session is over; false: only this operation is
 }
 
-func (e *Error) Error() string {
+func (e *Error) Error() string { return e.line(e.Subject, error.Error) }
+
+// line is the message with a subject and with the cause as text says it.
+func (e *Error) line(subject string, text func(error) string) string {
 	var b strings.Builder
 	b.WriteString(e.Op)
-	if e.Subject != "" {
-		fmt.Fprintf(&b, " %q", e.Subject)
+	if subject != "" {
+		fmt.Fprintf(&b, " %q", subject)
 	}
 	switch e.Side {
 	case Peer:
@@ -115,8 +114,11 @@ func (e *Error) Error() string {
 	if inner, ok := e.Err.(*Error); !ok || inner.Kind != e.Kind { // otherwise the cause says it
 		b.WriteString(": " + e.Kind.String())
 	}
-	if e.Err != nil {
-		b.WriteString(": " + e.Err.Error())
+	if e.Err == nil {
+		return b.String()
+	}
+	if s := text(e.Err); s != "" {
+		b.WriteString(": " + s)
 	}
 	return b.String()
 }
@@ -132,9 +134,22 @@ func (e *Error) Is(target error) bool {
 // Error makes a Kind usable as the target of errors.Is.
 func (k Kind) Error() string { return k.String() }
 
-// New makes an error of this end with a formatted cause.
+// New makes an error of this end with a formatted cause. When it travels, the
+// peer reads the format and the numbers in it; strings and the like among args
+// stay here (see Text).
 func New(op string, k Kind, format string, args ...any) *Error {
-	return &Error{Op: op, Kind: k, Err: fmt.Errorf(format, args...)}
+	return &Error{Op: op, Kind: k, Err: say(false, format, args...)}
+}
+
+// NewLocal is New for a cause that is nobody else's business, as one that
+// tells of a descriptor: when it travels, the peer reads operation and kind.
+func NewLocal(op string, k Kind, format string, args ...any) *Error {
+	return &Error{Op: op, Kind: k, Err: say(true, format, args...)}
+}
+
+// Concluded is New for what the peer did not say and this end concluded.
+func Concluded(op string, k Kind, format string, args ...any) *Error {
+	return &Error{Op: op, Kind: k, Side: Inferred, Err: say(false, format, args...)}
 }
 
 // Wrap gives err an operation and a subject, and a kind derived from it. An
@@ -189,22 +204,7 @@ var derived = []struct {
 	{fs.ErrInvalid, Invalid}, {fs.ErrClosed, Canceled},
 }
 
-// Text is what of err travels to the peer: its message, cut to MaxText bytes,
-// with the last element only of a path that the operating system complained of.
-func Text(err error) string {
-	s := err.Error()
-	var p *fs.PathError
-	if errors.As(err, &p) && p.Path != "" {
-		s = strings.ReplaceAll(s, p.Path, path.Base(p.Path))
-	}
-	s = strings.ToValidUTF8(s, "?")
-	if len(s) > MaxText {
-		s = strings.ToValidUTF8(s[:MaxText-3], "") + "..."
-	}
-	return s
-}
-
-// FromPeer is the error a peer reported.
+// FromPeer is the error a peer reported; of text, at most MaxText bytes count.
 func FromPeer(op string, k Kind, text string) *Error {
-	return &Error{Op: op, Kind: k, Side: Peer, Err: errors.New(text)}
+	return &Error{Op: op, Kind: k, Side: Peer, Err: told(bounded(text))}
 }
