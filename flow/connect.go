@@ -105,7 +105,7 @@ func (s *Session) redial(epoch uint32, cause error) {
 		}
 		select {
 		case <-ctx.Done():
-			s.finish(&fault.Error{Op: "resume session", Kind: fault.Lost, Subject: s.id.String(), Err: cause, Session: true}, false)
+			s.finish(&fault.Error{Op: "resume session", Kind: fault.Lost, Side: fault.Inferred, Subject: s.id.String(), Err: cause, Session: true}, false)
 			return
 		case <-time.After(pause/2 + rand.N(pause)):
 		}

@@ -377,5 +377,5 @@ func lost(err error) error {
 	if errors.As(err, &e) {
 		return err
 	}
-	return &fault.Error{Op: "connection", Kind: fault.Lost, Err: err}
+	return &fault.Error{Op: "connection", Kind: fault.Lost, Side: fault.Inferred, Err: err}
 }

@@ -254,7 +254,7 @@ func (s *Session) AcceptStream(ctx context.Context) (*Incoming, error) {
 }
 
 func (i *Incoming) lost() bool {
-	i.end(fault.New("accept stream", fault.Lost, "the connection went away"))
+	i.end(fault.Concluded("accept stream", fault.Lost, "the connection went away"))
 	return false
 }
 

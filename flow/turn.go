@@ -88,7 +88,7 @@ func (t *turns) acquire(ctx context.Context, class wire.Class) (*lane, error) {
 
 // errEpochOver tells a writer that the connections are gone; what follows is
 // decided by the session's state.
-var errEpochOver = fault.New("write", fault.Lost, "the connections of this session are gone")
+var errEpochOver = fault.Concluded("write", fault.Lost, "the connections of this session are gone")
 
 // abandon takes a wish back, also when it was granted in the same moment.
 func (t *turns) abandon(w *turn) {

@@ -30,7 +30,7 @@ func newFileSource(f *os.File, name string, offset int64) (*fileSource, error) {
 		return nil, err
 	}
 	if offset < 0 || offset > fi.Size() {
-		e := fault.New(op, fault.Invalid, "offset %d is outside the file of %d bytes", offset, fi.Size()).Advise("set Offset to 0..%d", fi.Size())
+		e := fault.NewLocal(op, fault.Invalid, "offset %d is outside the file of %d bytes", offset, fi.Size()).Advise("set Offset to 0..%d", fi.Size())
 		e.Subject = name
 		return nil, e
 	}
@@ -43,7 +43,7 @@ func (s *fileSource) Version() Version { return s.opened }
 
 func (s *fileSource) ReadBlock(p []byte, off int64) (int, error) {
 	if off < 0 {
-		return 0, fault.New("read source", fault.Invalid, "offset %d", off)
+		return 0, fault.NewLocal("read source", fault.Invalid, "offset %d", off)
 	}
 	if off >= s.size {
 		return 0, io.EOF
