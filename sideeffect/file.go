@@ -138,7 +138,7 @@ func mustBeRegular(op, subject string, fi fs.FileInfo) error {
 	if fi.Mode().IsRegular() {
 		return nil
 	}
-	e := fault.NewLocal(op, fault.Invalid, "it is not a regular file (mode %v)", fi.Mode())
+	e := fault.New(op, fault.Invalid, "it is not a regular file (mode %v)", fi.Mode())
 	e.Subject = subject
 	return e
 }
