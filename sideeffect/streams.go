@@ -1,8 +1,11 @@
 package sideeffect
 
 import (
+	"errors"
 	"io"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/pannier/pannier/spec/fault"
 )
@@ -32,15 +35,15 @@ func (r reader) String() string { return "reader" }
 func (r reader) OpenSource(spec SourceSpec) (Source, error) {
 	switch {
 	case r.r == nil || r.size < -1:
-		return nil, fault.New("open source", fault.Invalid, "a reader needs a non-nil io.Reader and a size of -1 or more")
+		return nil, fault.NewLocal("open source", fault.Invalid, "a reader needs a non-nil io.Reader and a size of -1 or more")
 	case spec.Offset != 0:
-		return nil, fault.New("open source", fault.Invalid, "a reader begins where it stands").Advise("set Offset to 0")
+		return nil, fault.NewLocal("open source", fault.Invalid, "a reader begins where it stands").Advise("set Offset to 0")
 	}
 	return &readerSource{r: r.r, size: r.size}, nil
 }
 
 func (r reader) OpenSink(SinkSpec) (Sink, error) {
-	return nil, fault.New("open sink", fault.Invalid, "a Reader cannot be written to: use Writer, File, Memory or Buffer as the sink's Local")
+	return nil, fault.NewLocal("open sink", fault.Invalid, "a Reader cannot be written to: use Writer, File, Memory or Buffer as the sink's Local")
 }
 
 // readerSource reads a stream in order.
@@ -65,7 +68,7 @@ func (s *readerSource) Interrupt() {
 
 func (s *readerSource) ReadBlock(p []byte, off int64) (int, error) {
 	if off != s.at {
-		return 0, fault.New("read source", fault.Unsupported,
+		return 0, fault.NewLocal("read source", fault.Unsupported,
 			"a reader cannot be read again from byte %d, it is at %d: use a File or Memory to survive lost connections", off, s.at)
 	}
 	if s.size >= 0 {
@@ -80,7 +83,7 @@ func (s *readerSource) ReadBlock(p []byte, off int64) (int, error) {
 	case err == io.EOF || err == io.ErrUnexpectedEOF:
 		s.done = true
 		if s.size >= 0 && s.at < s.size {
-			return n, fault.New("read source", fault.SourceChanged, "the reader ended after %d of %d bytes", s.at, s.size)
+			return n, fault.New("read source", fault.SourceChanged, "it ended after %d of %d bytes", s.at, s.size)
 		}
 		return n, io.EOF
 	case err != nil:
@@ -96,25 +99,25 @@ type writerIdentity struct{ w io.Writer }
 
 // Writer takes the bytes in order, as they arrive, before the transfer is known
 // to succeed: what was written cannot be taken back. If w has Flush() error it
-// is called at the end; if it has Sync() error, where bytes must be durable. w stays
-// the caller's and is not closed. Modes do not matter; Offset must be 0.
+// is called at the end; if it has Sync() error, where bytes must be durable, so
+// that os.Stdout is good for a file as for a pipe. w stays the caller's and is not closed. Modes do not matter; Offset must be 0.
 func Writer(w io.Writer) Identity { return writerIdentity{w} }
 
 func (w writerIdentity) String() string { return "writer" }
 
 func (w writerIdentity) OpenSource(SourceSpec) (Source, error) {
-	return nil, fault.New("open source", fault.Invalid, "a Writer cannot be read: use Reader, File, Memory or Buffer as the source's Local")
+	return nil, fault.NewLocal("open source", fault.Invalid, "a Writer cannot be read: use Reader, File, Memory or Buffer as the source's Local")
 }
 
 func (w writerIdentity) OpenSink(spec SinkSpec) (Sink, error) {
 	if w.w == nil {
-		return nil, fault.New("open sink", fault.Invalid, "a writer needs a non-nil io.Writer")
+		return nil, fault.NewLocal("open sink", fault.Invalid, "a writer needs a non-nil io.Writer")
 	}
 	if err := checkUnkept(spec); err != nil {
 		return nil, err
 	}
 	if spec.Offset != 0 {
-		return nil, fault.New("open sink", fault.Invalid, "a writer begins where it stands").Advise("set Offset to 0")
+		return nil, fault.NewLocal("open sink", fault.Invalid, "a writer begins where it stands").Advise("set Offset to 0")
 	}
 	return &writerSink{w: w.w, noSync: spec.NoSync}, nil
 }
@@ -175,8 +178,13 @@ func (s *writerSink) settle(sync bool) error {
 			return fault.Wrap("flush writer", "", err)
 		}
 	}
-	if f, ok := s.w.(interface{ Sync() error }); ok && sync {
-		return fault.Wrap("sync writer", "", f.Sync())
+	f, ok := s.w.(interface{ Sync() error })
+	if !ok || !sync {
+		return nil
 	}
-	return nil
+	err := f.Sync()
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOTSUP) {
+		return nil // a pipe, terminal or socket: there is nothing that could be durable
+	}
+	return fault.Wrap("sync writer", "", err)
 }
