@@ -35,7 +35,7 @@ const (
 var flood = check{
 	id: 33,
 	title: fmt.Sprintf("flood of %d idle connections, %d half TLS handshakes, %d senders of a byte a second from %d addresses, and %d a second each of opens+resets, PING, SETTINGS, CONTINUATION from an admitted partner: "+
-		"memory grows <= 64 MiB, <= 50 %% of a core, a good partner connects within 1 s (nine times of ten; a busy host adds what it likes) and keeps >= 50 %% of its rate", idleConns, halfConns, slowConns, sources, perSecond),
+		"memory grows <= 64 MiB, <= 50 %% of a core, a good partner connects within 1 s (nine times of ten) and keeps >= 50 %% of its rate", idleConns, halfConns, slowConns, sources, perSecond),
 	unit: "MiB more", n: counts{reduced: 20, full: 300, control: 6},
 	mutant: "no limits: no budget of pending connections, no time limit for handshakes, no allowance for nuisances",
 	edits: []edit{
@@ -75,15 +75,16 @@ func runFlood(ctx context.Context, j *job) (result, error) {
 	}
 	f, err := underFire(ctx, p, s, time.Duration(j.n)*time.Second)
 	err = errors.Join(err, a.stop(&f.attacked), s.stop(new(served)))
-	return f.judge(calm), err
+	return f.judge(calm, j.full), err
 }
 
 // fire is what was measured during the flood.
 type fire struct {
 	work
 	attacked
-	rss int64   // bytes more than before
-	cpu float64 // percent of one core
+	rss  int64   // bytes more than before
+	cpu  float64 // percent of one core
+	busy bool    // the host: partner and server waited longer for a processor than they ran
 }
 
 // underFire watches the server and the good partner for a while.
@@ -92,6 +93,7 @@ func underFire(ctx context.Context, p *partner, s *child, d time.Duration) (f fi
 	if err != nil {
 		return f, err
 	}
+	ran, waiting := waitedFor(s)
 	began := time.Now()
 	watch, stop := context.WithCancel(ctx)
 	most := make(chan int64, 1)
@@ -99,12 +101,23 @@ func underFire(ctx context.Context, p *partner, s *child, d time.Duration) (f fi
 	f.work = p.work(ctx, d)
 	after, err := s.load()
 	stop()
+	ranThen, waitingThen := waitedFor(s)
+	f.busy = waitingThen-waiting > ranThen-ran
 	f.rss = <-most - before.rss
 	f.cpu = 100 * (after.cpu - before.cpu).Seconds() / time.Since(began).Seconds()
 	return f, err
 }
 
-func (f fire) judge(calm work) result {
+// waitedFor is waited of partner and server together.
+func waitedFor(s *child) (run, wait time.Duration) {
+	r1, w1 := waited(os.Getpid())
+	r2, w2 := waited(s.cmd.Process.Pid)
+	return r1 + r2, w1 + w2
+}
+
+// judge holds what was measured against the limits. Where the host was too busy
+// to say anything about time, a reduced run does not judge the connects.
+func (f fire) judge(calm work, full bool) result {
 	var w note
 	share := f.rate / calm.rate
 	if f.rss > floodRSS {
@@ -113,15 +126,20 @@ func (f fire) judge(calm work) result {
 	if f.cpu > floodCPU {
 		w.add("more than %d %% of a core", floodCPU)
 	}
-	if len(f.connects) == 0 || f.nine() > floodConnect || f.failed > 0 {
+	lenient := f.busy && !full
+	if len(f.connects) == 0 || !lenient && (f.nine() > floodConnect || f.failed > 0) {
 		w.add("the good partner did not connect within %v (%d failed)", floodConnect, f.failed)
 	}
-	if share < floodRate {
+	if share < floodRate && !lenient {
 		w.add("the good partner kept less than half of its rate")
 	}
 	ms := func(d time.Duration) time.Duration { return d.Round(time.Millisecond) }
-	return w.result(float64(f.rss*10/mib)/10, "%.0f %% of a core; good partner: %.0f %% of its rate, %d connects, median %v, nine of ten %v, worst %v (median %v, worst %v before); attackers: %d connections, %d frames, cut off %d times",
-		f.cpu, 100*share, len(f.connects), ms(f.median()), ms(f.nine()), ms(f.worst()), ms(calm.median()), ms(calm.worst()), f.Dialled, f.Frames, f.CutOff)
+	host := ""
+	if lenient {
+		host = " (the host was too busy to judge that)"
+	}
+	return w.result(float64(f.rss*10/mib)/10, "%.0f %% of a core; good partner: %.0f %% of its rate, %d connects, median %v, nine of ten %v, worst %v (median %v, worst %v before)%s; attackers: %d connections, %d frames, cut off %d times",
+		f.cpu, 100*share, len(f.connects), ms(f.median()), ms(f.nine()), ms(f.worst()), ms(calm.median()), ms(calm.worst()), host, f.Dialled, f.Frames, f.CutOff)
 }
 
 // partner is one who behaves.

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -232,6 +233,20 @@ func (s *child) load() (l load, err error) {
 	user, _ := strconv.ParseInt(times[11], 10, 64)
 	system, _ := strconv.ParseInt(times[12], 10, 64)
 	return load{rss: resident * int64(os.Getpagesize()), cpu: time.Duration(user+system) * clockTick}, nil
+}
+
+// waited is how long the threads of a process have run, and how long they have
+// waited for a processor.
+func waited(pid int) (run, wait time.Duration) {
+	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
+	for _, t := range threads {
+		var r, w, slices int64
+		if text, err := os.ReadFile(t); err == nil {
+			_, _ = fmt.Sscan(string(text), &r, &w, &slices)
+		}
+		run, wait = run+time.Duration(r), wait+time.Duration(w)
+	}
+	return run, wait
 }
 
 // peak watches the process's memory until ctx ends and returns the most it had.
