@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/subtle"
 	"net"
+	"strconv"
 	"sync"
 
 	"github.com/pannier/pannier/flow/wire"
@@ -15,8 +16,13 @@ import (
 const maxQueuedConns = 256
 
 // maxSessions is how many sessions an acceptor has at a time, those that wait to
-// be resumed included; more are refused as Overloaded.
-const maxSessions = 4096
+// be resumed included, and maxPeerSessions how many of them one peer may have,
+// so that nobody keeps others out by making sessions and leaving them; more
+// are refused as Overloaded.
+const (
+	maxSessions     = 4096
+	maxPeerSessions = maxSessions / 4
+)
 
 // An Acceptor is the listening half of a node: it takes connections from any
 // number of listeners and sorts them into sessions.
@@ -29,6 +35,7 @@ type Acceptor struct {
 
 	mu     sync.Mutex
 	byID   map[ID]*Session
+	shares map[string]int // how many of them a peer has, by shareOf
 	closed bool
 	wg     sync.WaitGroup // keepalive of sessions, handshakes
 }
@@ -45,7 +52,7 @@ func NewAcceptor(cfg Config) (*Acceptor, error) {
 		return nil, err
 	}
 	a := &Acceptor{
-		cfg: cfg, byID: map[ID]*Session{},
+		cfg: cfg, byID: map[ID]*Session{}, shares: map[string]int{},
 		sessions: make(chan *Session, maxQueuedConns), rpcs: make(chan handed, maxQueuedConns),
 	}
 	a.ctx, a.cancel = context.WithCancel(context.Background())
@@ -127,15 +134,11 @@ func (a *Acceptor) newSession(conn net.Conn, h *wire.Hello, lift func()) error {
 			return &fault.Error{Op: "authorize peer", Kind: fault.Permission, Subject: peer.Name, Err: err}
 		}
 	}
-	a.mu.Lock()
-	if a.closed || len(a.sessions) >= maxQueuedConns || len(a.byID) >= maxSessions {
-		a.mu.Unlock()
+	s.share = shareOf(peer)
+	if err := a.enroll(s); err != nil {
 		s.cancel()
-		return fault.New("accept session", fault.Overloaded, "too many new sessions wait")
+		return err
 	}
-	a.byID[s.id] = s
-	a.wg.Add(1)
-	a.mu.Unlock()
 	s.wg.Add(1) // before anybody can wait: this one stays until the session is over
 	go s.keepalive()
 	go func() { defer a.wg.Done(); <-s.Done(); s.wg.Wait() }()
@@ -156,6 +159,42 @@ func (a *Acceptor) newSession(conn net.Conn, h *wire.Hello, lift func()) error {
 		s.finish(fault.New("accept session", fault.Overloaded, "too many new sessions wait"), true)
 	}
 	return nil
+}
+
+// enroll gives a new session its place. On success wg counts it.
+func (a *Acceptor) enroll(s *Session) error {
+	const op = "accept session"
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	switch {
+	case a.closed:
+		return errAcceptorClosed
+	case len(a.sessions) >= maxQueuedConns:
+		return fault.New(op, fault.Overloaded, "%d new sessions wait", len(a.sessions))
+	case len(a.byID) >= maxSessions:
+		return fault.New(op, fault.Overloaded, "there are %d sessions", len(a.byID))
+	case a.shares[s.share] >= maxPeerSessions:
+		return fault.New(op, fault.Overloaded, "this peer has %d sessions; close those that are not needed", a.shares[s.share])
+	}
+	a.byID[s.id] = s
+	a.shares[s.share]++
+	a.wg.Add(1)
+	return nil
+}
+
+// shareOf is the peer that a session counts against: who it proved to be, or
+// else the host it comes from.
+func shareOf(p Peer) string {
+	switch {
+	case p.Key != "":
+		return p.Key
+	case p.UID >= 0:
+		return "uid:" + strconv.Itoa(p.UID)
+	}
+	if host, _, err := net.SplitHostPort(p.Address); err == nil {
+		return host
+	}
+	return p.Address
 }
 
 func limitsOfHello(h *wire.Hello) peerLimits {
@@ -230,8 +269,14 @@ func (a *Acceptor) Lookup(id ID, token Token) *Session {
 
 func (a *Acceptor) forget(s *Session) {
 	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.byID[s.id] == nil {
+		return
+	}
 	delete(a.byID, s.id)
-	a.mu.Unlock()
+	if a.shares[s.share]--; a.shares[s.share] == 0 {
+		delete(a.shares, s.share)
+	}
 }
 
 // Accept waits for the next new session.

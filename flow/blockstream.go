@@ -167,7 +167,7 @@ func (b *BlockStream) lost() bool {
 	b.mu.Lock()
 	if !b.accepted {
 		b.mu.Unlock()
-		b.end(fault.New("open stream", fault.Lost, "the connection went away"))
+		b.end(fault.Concluded("open stream", fault.Lost, "the connection went away"))
 		return false
 	}
 	defer b.mu.Unlock()

@@ -126,7 +126,7 @@ func (b *ByteStream) Session() *Session { return b.s }
 
 func (b *ByteStream) own() bool { return b.mine }
 func (b *ByteStream) lost() bool {
-	b.end(fault.New("stream", fault.Lost, "the connection went away"))
+	b.end(fault.Concluded("stream", fault.Lost, "the connection went away"))
 	return false
 }
 
@@ -383,7 +383,7 @@ func (b *ByteStream) failure() error {
 	if b.err != nil {
 		return b.err
 	}
-	return fault.New("write", fault.Lost, "the connection went away")
+	return fault.Concluded("write", fault.Lost, "the connection went away")
 }
 
 // CloseWrite sends the end of this direction; the other one goes on.

@@ -1,6 +1,7 @@
 package flow
 
 import (
+	"bytes"
 	"testing"
 	"testing/synctest"
 
@@ -26,7 +27,7 @@ func FuzzPeer(f *testing.F) {
 			d := newDuel(t, asConnector, Config{ResumeTimeout: -1})
 			defer d.end()
 			d.prepare(setup(s) % setupsEnd)
-			d.send(said)
+			d.send(bytes.Clone(said)) // send seals
 			settle()
 		})
 	})

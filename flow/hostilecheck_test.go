@@ -98,7 +98,7 @@ func TestDamageEndsTheEpoch(t *testing.T) {
 		epochs int // until the session is over
 	}{
 		{"nothing but damage", 0, maxSpoiled},
-		{"content once", 3, 2 + maxSpoiled},
+		{"content once", 3, 3 + maxSpoiled},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

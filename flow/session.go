@@ -54,6 +54,7 @@ type Session struct {
 	id      ID
 	token   Token
 	single  bool
+	share   string // accepting side: whose share of the acceptor's sessions it takes
 	created time.Time
 
 	ctx    context.Context // ends with the session
@@ -300,6 +301,7 @@ func (s *Session) spoil(err error) error {
 	s.stats.damaged.Add(1)
 	if s.gained() {
 		s.spoiled = 0
+		return nil
 	}
 	if s.spoiled++; s.spoiled < maxSpoiled {
 		return nil
@@ -369,7 +371,7 @@ func (s *Session) await(epoch uint32, cause error) {
 		select {
 		case <-c:
 		case <-t.C:
-			s.finish(&fault.Error{Op: "resume session", Kind: fault.Lost, Subject: s.id.String(), Err: cause, Session: true}, false)
+			s.finish(&fault.Error{Op: "resume session", Kind: fault.Lost, Side: fault.Inferred, Subject: s.id.String(), Err: cause, Session: true}, false)
 			return
 		}
 	}
@@ -412,7 +414,11 @@ func sessionError(err error) error {
 	if errors.As(err, &e) && e.Session {
 		return err
 	}
-	return &fault.Error{Op: "session", Kind: fault.KindOf(err), Err: err, Session: true}
+	over := &fault.Error{Op: "session", Kind: fault.KindOf(err), Err: err, Session: true}
+	if e != nil {
+		over.Side = e.Side
+	}
+	return over
 }
 
 // forget takes a stream out of the books. Callers hold mu.

@@ -333,9 +333,9 @@ func (b *BlockStream) Finish(verdict []byte) error {
 	b.s.mu.Lock()
 	b.mu.Lock()
 	if b.closed || b.source || b.finished || !b.verified {
-		err := fault.New("finish stream", fault.Invalid, "Recv has not returned io.EOF, or Finish was called before")
+		var err error = fault.New("finish stream", fault.Invalid, "Recv has not returned io.EOF, or Finish was called before")
 		if b.closed && b.err != nil {
-			err = fault.New("finish stream", fault.KindOf(b.err), "%w", b.err)
+			err = fault.Wrap("finish stream", "", b.err)
 		}
 		b.mu.Unlock()
 		b.s.mu.Unlock()

@@ -171,8 +171,11 @@ func (c *call) upload(ctx context.Context, e *clientEffect, in *flow.Incoming, o
 		return c.refuse(in, err)
 	}
 	plan := e.d.SendPlan(o.sink.limit, o.sink.policy)
+	if err := plan.Check(e.source.Size()); err != nil {
+		return c.refuse(in, err)
+	}
 	plan.Hash = hash
-	half := &sourceHalf{size: e.source.Size(), version: e.source.Version(), hash: hash}
+	half := &sourceHalf{size: announced(e.d, e.source), version: e.source.Version(), hash: hash}
 	accept := flow.AcceptBlocks{Compress: compressionOf(e.d.Compress, o.sink.compress), BlockSize: e.d.Params.BlockSize}
 	prefix, same, err := holds(ctx, e.source, o.sink.resume, hash)
 	if err != nil {
@@ -191,6 +194,16 @@ func (c *call) upload(ctx context.Context, e *clientEffect, in *flow.Incoming, o
 		return c.refuse(in, err)
 	}
 	return send(ctx, bs, e.source, plan, c.road())
+}
+
+// announced is how many bytes a source will send at most; -1 unknown. A source
+// that cuts itself short must not frighten a sink whose quota that is within.
+func announced(d *sideeffect.Descriptor, src sideeffect.Source) int64 {
+	size := src.Size()
+	if d.Quota >= 0 && d.OverQuota == sideeffect.Cut {
+		return min(size, d.Quota)
+	}
+	return size
 }
 
 // download is the client's half as sink. The server has opened its source, so

@@ -47,7 +47,7 @@ func (t *callTable) remove(c *call) {
 // write a second time.
 func (t *callTable) take(in *flow.Incoming) {
 	if in.Kind != streamKind {
-		in.Refuse(fault.New("accept stream", fault.Unsupported, "this client takes streams of kind %q only", streamKind))
+		in.Refuse(fault.New("accept stream", fault.Unsupported, "this client takes streams of kind \"effect\" only"))
 		return
 	}
 	o, err := parseOpening(in.Meta)

@@ -59,7 +59,7 @@ func (s *clientStream) RecvMsg(m any) error {
 		return err
 	}
 	s.conclude(err, s.Trailer())
-	return fromCall(s.method, err)
+	return s.call.own(fromCall(s.method, err))
 }
 
 // SendMsg implements grpc.ClientStream.

@@ -34,7 +34,9 @@
 // succeeds, but whose side effect does not, returns an error in which errors.As
 // finds the *fault.Error and status.FromError a status of the code that Code
 // gives. A handler may return a *fault.Error as it is; the client finds it, with
-// Side Peer.
+// Side Peer, or Here when it was the client that failed. Texts that travel have no
+// names of the end they come from: of a fault, strings that were put into its text
+// with New stay there. For words with names, a handler returns a status.
 //
 // A server that does not know side effects would run the call without them,
 // so a call with one that is not Optional is refused before it is made.

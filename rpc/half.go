@@ -44,7 +44,7 @@ func openSource(d *sideeffect.Descriptor) (sideeffect.Source, error) {
 	}
 	if n := src.Size(); d.OverQuota == sideeffect.Fail && d.Quota >= 0 && n > d.Quota {
 		src.Close()
-		return nil, fault.New("open source", fault.QuotaExceeded,
+		return nil, fault.NewLocal("open source", fault.QuotaExceeded,
 			"it has %d bytes, this end's quota is %d", n, d.Quota).Advise("raise Quota, use NoQuota, or set OverQuota to Cut")
 	}
 	return src, nil

@@ -124,7 +124,7 @@ func (c *call) wishes() (stream, mandatory bool, err error) {
 // conclude ends a call whose gRPC part is over: it gives the server's answer to
 // the halves, waits for them, fills the descriptors and finds the error.
 func (c *call) conclude(method string, trailer metadata.MD, codec *inlineCodec, callErr error) error {
-	outs, answerErr := c.answer(trailer, callErr)
+	outs, answerErr := c.answer(method, trailer, callErr)
 	if callErr != nil {
 		codec = nil // a reply that is an error carries nothing
 	}
@@ -150,13 +150,28 @@ func (c *call) conclude(method string, trailer metadata.MD, codec *inlineCodec, 
 		}
 	}
 	if callErr != nil {
-		return fromCall(method, callErr)
+		return c.own(fromCall(method, callErr))
 	}
 	return first
 }
 
+// own is the error of a call that failed. When the server says that it was this
+// end that failed, errors.As finds this end's own error, which says more.
+func (c *call) own(err error) error {
+	var told *callError
+	if !errors.As(err, &told) || !blames(told, fault.Here) {
+		return err
+	}
+	for _, e := range c.effects {
+		if f := e.d.Err; blames(f, fault.Here) && fault.KindOf(f) == fault.KindOf(told) {
+			return &callError{err: fault.Wrap("side effect", e.d.Local.String(), f), st: told.st}
+		}
+	}
+	return err
+}
+
 // answer reads the trailer. Without one, err says what to conclude.
-func (c *call) answer(trailer metadata.MD, callErr error) ([]outcome, error) {
+func (c *call) answer(method string, trailer metadata.MD, callErr error) ([]outcome, error) {
 	if v := trailer.Get(MetadataKey); len(v) == 1 {
 		outs, err := parseAnswer([]byte(v[0]), len(c.effects))
 		if err == nil {
@@ -165,7 +180,7 @@ func (c *call) answer(trailer metadata.MD, callErr error) ([]outcome, error) {
 		return nil, err
 	}
 	if callErr != nil {
-		return nil, asFault("call", callErr)
+		return nil, asFault("call", fromCall(method, callErr))
 	}
 	return nil, &fault.Error{Op: "call", Kind: fault.Unsupported, Side: fault.Inferred,
 		Err: errors.New("the server answered without a word about the side effect; it may have run the call without it")}

@@ -40,6 +40,10 @@ func (s *Server) Listen(address string) (string, error) {
 	return l.Address().String(), nil
 }
 
+func errNoAddress() error {
+	return fault.New("serve", fault.Invalid, "no address: call Listen first, or ListenAndServe with one or more, as \"tls://:6610\"; a server of ServeConn alone needs no Serve")
+}
+
 func errStopped() error { return fault.New("serve", fault.Draining, "the server is stopped") }
 
 func (s *Server) options() carrier.Options {
@@ -61,12 +65,18 @@ func (s *Server) options() carrier.Options {
 }
 
 // Serve accepts on all listened addresses until Stop, GracefulStop or Shutdown,
-// then returns nil; or until a listener fails, whose error it returns.
+// then returns nil; or until a listener fails, whose error it returns. More
+// addresses may be added by Listen meanwhile; without a first one Serve fails
+// at once with fault.Invalid.
 func (s *Server) Serve() error {
 	s.mu.Lock()
 	if s.stopping {
 		s.mu.Unlock()
 		return errStopped()
+	}
+	if len(s.listeners) == 0 {
+		s.mu.Unlock()
+		return errNoAddress()
 	}
 	if !s.serving {
 		s.serving = true
@@ -85,7 +95,7 @@ func (s *Server) Serve() error {
 // ListenAndServe is Listen on every address, then Serve.
 func (s *Server) ListenAndServe(addresses ...string) error {
 	if len(addresses) == 0 {
-		return fault.New("serve", fault.Invalid, "no address: give one or more, as \"tls://:6610\"")
+		return errNoAddress()
 	}
 	for _, a := range addresses {
 		if _, err := s.Listen(a); err != nil {

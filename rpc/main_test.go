@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/pannier/pannier/flow"
 	"github.com/pannier/pannier/flow/carrier"
 	"github.com/pannier/pannier/rpc"
 	"github.com/pannier/pannier/rpc/internal/storepb"
@@ -76,6 +77,7 @@ type pair struct {
 type setup struct {
 	server        []grpc.ServerOption
 	client        []grpc.DialOption
+	flow          flow.Config // of both ends
 	withoutClient bool
 }
 
@@ -86,8 +88,8 @@ func start(t testing.TB, name string, with setup) *pair {
 	p := &pair{t: t, name: name, store: &store{}}
 	ours, theirs := identity(t), identity(t)
 	pipe := carrier.NewPipe()
-	scfg := rpc.ServerConfig{Pipe: pipe}
-	p.client = rpc.ClientConfig{Pipe: pipe, HTTP2: len(name) >= 5 && name[:5] == "http2", DialOptions: with.client}
+	scfg := rpc.ServerConfig{Pipe: pipe, Flow: with.flow}
+	p.client = rpc.ClientConfig{Pipe: pipe, Flow: with.flow, HTTP2: len(name) >= 5 && name[:5] == "http2", DialOptions: with.client}
 	var address string
 	switch name {
 	case "pipe":

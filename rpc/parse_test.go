@@ -278,7 +278,7 @@ func TestAnswerFits(t *testing.T) {
 	var outs []outcome
 	for range MaxEffects {
 		outs = append(outs, outcome{status: sideeffect.Failure, bytes: 1 << 62, road: sideeffect.RoadStream,
-			err:     fault.New("x", fault.IO, "%s", strings.Repeat("ä", 600)),
+			err:     fault.FromPeer("x", fault.IO, strings.Repeat("ä", 600)),
 			verdict: &sideeffect.Verdict{Bytes: 1 << 62, Durable: 1 << 62, Hash: sideeffect.Sum{Algorithm: sideeffect.SHA512, Bytes: make([]byte, 64)}}})
 	}
 	b, err := encodeAnswer(outs)
@@ -302,20 +302,5 @@ func TestSplitAllocates(t *testing.T) {
 	opts := []grpc.CallOption{grpc.WaitForReady(true), grpc.MaxCallRecvMsgSize(1)}
 	if n := testing.AllocsPerRun(100, func() { split(opts) }); n != 0 {
 		t.Fatalf("%v allocations", n)
-	}
-}
-
-func TestRecent(t *testing.T) {
-	r := newRecent(2)
-	for i, c := range []struct {
-		id    byte
-		first bool
-	}{{1, true}, {1, false}, {2, true}, {1, false}, {3, true}, {2, false}, {1, true}, {2, true}, {1, false}} {
-		if got := r.first(callID{c.id}); got != c.first {
-			t.Fatalf("step %d: %v", i, got)
-		}
-	}
-	if len(r.seen) != 2 || len(r.order) != 2 {
-		t.Fatal("grows")
 	}
 }

@@ -102,6 +102,14 @@ func TestStockClient(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		served := make(chan error, 1)
+		go func() { served <- s.Serve() }()
+		defer func() {
+			s.Stop()
+			if err := <-served; err != nil {
+				t.Error(err)
+			}
+		}()
 		a, _ := carrier.ParseAddress(addr)
 		cc, err := grpc.NewClient("passthrough:///"+net.JoinHostPort(a.Host, a.Port), grpc.WithTransportCredentials(creds))
 		if err != nil {
@@ -147,14 +155,8 @@ func TestStockClient(t *testing.T) {
 				}
 				return &storepb.Receipt{}, nil
 			}})
-			served := make(chan error, 1)
-			go func() { served <- s.Serve() }()
 			if err := call(t, s, c.addr, c.creds); (err == nil) != c.ok {
 				t.Errorf("call: %v", err)
-			}
-			s.Stop()
-			if err := <-served; err != nil {
-				t.Error(err)
 			}
 		})
 	}

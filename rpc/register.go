@@ -3,6 +3,7 @@ package rpc
 import (
 	"context"
 	"slices"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
@@ -39,7 +40,7 @@ func (s *Server) wrapUnary(handler grpc.MethodHandler) grpc.MethodHandler {
 		if err != nil {
 			return nil, asCall(err, -1)
 		}
-		defer s.leave()
+		defer s.leave(c)
 		defer c.abandon()
 		take := func(m any) error {
 			if err := decode(m); err != nil {
@@ -65,7 +66,7 @@ func (s *Server) wrapStream(handler grpc.StreamHandler) grpc.StreamHandler {
 		if err != nil {
 			return asCall(err, -1)
 		}
-		defer s.leave()
+		defer s.leave(c)
 		defer c.abandon()
 		err = handler(impl, &serverStream{ServerStream: stream, ctx: c.context(ctx)})
 		_, answer := c.conclude(nil, err)
@@ -84,7 +85,8 @@ type serverStream struct {
 func (s *serverStream) Context() context.Context { return s.ctx }
 
 // begins reads the ask of a call and finds its session. An error refuses the
-// call before its handler runs. On success s.leave has to follow.
+// call before its handler runs, and nothing of it is remembered. On success
+// s.leave has to follow.
 func (s *Server) begins(ctx context.Context, asks []string, unary bool) (*serverCall, error) {
 	const op = "accept call"
 	if len(asks) != 1 {
@@ -101,12 +103,15 @@ func (s *Server) begins(ctx context.Context, asks []string, unary bool) (*server
 			return nil, fault.New(op, fault.WrongBackend, "the call's session is not here; the proxy has sent the call to another server than its session")
 		}
 	}
-	if !a.carried && a.session != (flow.ID{}) && session != nil && a.session != session.ID() {
+	if !a.carried && a.session != (flow.ID{}) && (session == nil || a.session != session.ID()) {
 		return nil, fault.New(op, fault.Stale, "the call was made on another session; gRPC has repeated it, and its side effects run once")
 	}
-	if !s.recent.first(a.call) {
+	by := callerOf(ctx, session)
+	if !s.recent.admit(by, a.call, time.Now()) {
 		return nil, fault.New(op, fault.Stale, "this call came before; its side effects run once")
 	}
 	s.enter()
-	return newServerCall(ctx, s, a, session, unary), nil
+	c := newServerCall(ctx, s, a, session, unary)
+	c.caller = by
+	return c, nil
 }

@@ -20,14 +20,15 @@ import (
 // Limits that NewServer sets, because gRPC's own defaults are open. Options
 // given to NewServer override them.
 const (
-	maxCalls       = 1024             // calls at a time on one connection
-	maxHeaderList  = 64 << 10         // bytes of metadata of one call
-	connectTime    = 10 * time.Second // from accept to the first HTTP/2 settings
-	pingPatience   = 6 * time.Second  // a connection is dead when a PING stays unanswered that long
-	leastPing      = 10 * time.Second // clients may ask for a sign of life this often
-	lingerTime     = 5 * time.Minute  // for the peer's verdict after the handler has returned
-	queuedConns    = 64               // accepted connections on their way to gRPC
-	rememberedAsks = 4096             // call ids that are refused when they come again
+	maxCalls      = 1024             // calls at a time on one connection
+	maxHeaderList = 64 << 10         // bytes of metadata of one call
+	connectTime   = 10 * time.Second // from accept to the first HTTP/2 settings
+	pingPatience  = 6 * time.Second  // a connection is dead when a PING stays unanswered that long
+	leastPing     = 10 * time.Second // clients may ask for a sign of life this often
+	lingerTime    = 5 * time.Minute  // for the peer's verdict after the handler has returned
+	queuedConns   = 64               // accepted connections on their way to gRPC
+	rememberTime  = 2 * time.Minute  // for which a call that is over is refused when it comes again
+	rememberCalls = 64 << 10         // calls of one session that are over and still remembered
 )
 
 // ServerConfig is who may reach a server and how. The zero value of every
@@ -106,7 +107,7 @@ func NewServer(cfg ServerConfig, options ...grpc.ServerOption) (*Server, error) 
 	options = slices.Concat(limits, options, []grpc.ServerOption{grpc.Creds(passThrough{})})
 	s := &Server{
 		Server: grpc.NewServer(options...), cfg: cfg, acceptor: acceptor, kinds: sideeffect.StandardKinds(), memory: newCarryPool(),
-		conns: newHandover(), recent: newRecent(rememberedAsks), ended: make(chan struct{}), idle: make(chan struct{}),
+		conns: newHandover(), recent: newRecent(rememberTime, rememberCalls), ended: make(chan struct{}), idle: make(chan struct{}),
 	}
 	carry := carryDesc
 	carry.Handler = func(_ any, stream grpc.ServerStream) error { return serveCarry(stream, s.acceptor.Handle) }

@@ -19,6 +19,7 @@ type serverCall struct {
 	session *flow.Session // nil: only the inline road
 	unary   bool
 	effects []*Effect
+	caller  caller // whose memory has the call id
 
 	handler context.Context // as the handler got it
 	ctx     context.Context // of the halves: outlives the handler, ends when the client cancels
@@ -36,7 +37,7 @@ func newServerCall(ctx context.Context, s *Server, a *ask, session *flow.Session
 	c := &serverCall{server: s, ask: a, session: session, unary: unary, room: MaxInline, handler: ctx}
 	if slices.ContainsFunc(a.effects, offer.lasts) {
 		c.ctx, c.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
-		c.detach = context.AfterFunc(ctx, func() { c.cancel(cause("call", ctx)) })
+		c.detach = context.AfterFunc(ctx, func() { c.cancel(gone(ctx)) })
 	} else {
 		c.ctx, c.cancel = context.WithCancelCause(ctx)
 		c.detach = func() bool { return true }
@@ -45,6 +46,16 @@ func newServerCall(ctx context.Context, s *Server, a *ask, session *flow.Session
 		c.effects = append(c.effects, newEffect(c, i, o))
 	}
 	return c
+}
+
+// gone is why a call's context ended: the client gave up, or its connection is
+// gone, which gRPC does not tell apart; or time ran out.
+func gone(ctx context.Context) error {
+	err := cause("call", ctx)
+	if fault.KindOf(err) == fault.Canceled {
+		return fault.Concluded("call", fault.Canceled, "the client has given up the call, or is gone")
+	}
+	return err
 }
 
 func (c *serverCall) context(ctx context.Context) context.Context {
@@ -122,7 +133,7 @@ func (c *serverCall) pack(reply any, loads []cargo, callErr error) (any, error) 
 	}
 	m := messageOf(reply)
 	if !hasRoom(m, InlineReplyField) {
-		return reply, fault.New("send inline", fault.Unsupported, "a %T cannot carry field %d", reply, InlineReplyField)
+		return reply, fault.New("send inline", fault.Unsupported, "the reply's message type cannot carry field %d", InlineReplyField)
 	}
 	packed, err := withCargo(m, loads)
 	if err != nil {

@@ -204,7 +204,7 @@ func (e *Effect) acceptSource(d *sideeffect.Descriptor, bs *flow.BlockStream, fr
 	case start == 0:
 		from = sideeffect.ResumePoint{}
 	case bs.BlockSize() != from.BlockSize || a.source.version != from.Version:
-		return job{}, staleResume("the block size or version is another now")
+		return job{}, fault.New("resume", fault.Stale, "the block size or version is another now; starting from zero")
 	}
 	sink, err := d.OpenSink(a.source.size, from)
 	if err != nil {
@@ -224,17 +224,16 @@ func (e *Effect) acceptSource(d *sideeffect.Descriptor, bs *flow.BlockStream, fr
 	}, nil
 }
 
-func staleResume(why string) error {
-	return fault.New("resume", fault.Stale, "%s; starting from zero", why)
-}
-
 // openSource opens a stream to the client's sink. Likewise.
 func (e *Effect) openSource(d *sideeffect.Descriptor, src sideeffect.Source) (job, error) {
 	hash, err := commonHash(d.Hash, e.offer.hash)
 	if err != nil {
 		return job{}, err
 	}
-	half := &sourceHalf{size: src.Size(), version: src.Version(), hash: hash}
+	if err := d.SendPlan(e.offer.limit, e.offer.policy).Check(src.Size()); err != nil {
+		return job{}, err
+	}
+	half := &sourceHalf{size: announced(d, src), version: src.Version(), hash: hash}
 	for fresh := false; ; fresh = true {
 		o := flow.Open{Kind: streamKind, Send: true, BlockSize: d.Params.BlockSize, Compress: compressionOf(d.Compress, e.offer.compress)}
 		if o.Meta, err = (opening{call: e.call.ask.call, index: e.index, source: half, fresh: fresh}).encode(); err != nil {
@@ -273,7 +272,7 @@ func (e *Effect) acceptSink(d *sideeffect.Descriptor, bs *flow.BlockStream, src 
 			return job{}, err
 		}
 		if !same || bs.BlockSize() != r.BlockSize {
-			return job{}, staleResume("what the client has kept is not the beginning of this source")
+			return job{}, fault.New("resume", fault.Stale, "what the client has kept is not the beginning of this source; starting from zero")
 		}
 		plan.Start, plan.Prefix = r.Offset, prefix
 	}

@@ -3,6 +3,7 @@ package rpc
 import (
 	"context"
 	"errors"
+	"strings"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -76,24 +77,59 @@ func (e *callError) Error() string              { return e.err.Error() }
 func (e *callError) Unwrap() error              { return e.err }
 func (e *callError) GRPCStatus() *status.Status { return e.st }
 
+// stated is an error that has a status.
+type stated interface{ GRPCStatus() *status.Status }
+
 // asCall gives an error of ours a status. effect is the index of the effect it
-// belongs to, or -1. What already has a status, or is no fault, is returned
-// as it is.
+// belongs to, or -1. What is a status, or has no fault in it, is returned as it
+// is. gRPC would send the whole message of an error around a status, so such
+// a one is given its text here, too.
 func asCall(err error, effect int) error {
 	var f *fault.Error
-	if err == nil || hasStatus(err) || !errors.As(err, &f) {
+	if _, is := err.(stated); is || !errors.As(err, &f) {
 		return err
 	}
-	st := status.New(Code(f.Kind), fault.Text(err))
-	if full, derr := st.WithDetails(faultProto(err, effect)); derr == nil {
+	told := faultProto(err, effect)
+	told.Text = clip(relayed(err), fault.MaxText)
+	st := status.New(Code(f.Kind), told.Text)
+	var inner stated
+	if errors.As(err, &inner) && inner.GRPCStatus() != nil {
+		p := inner.GRPCStatus().Proto()
+		p.Message = told.Text
+		return &callError{err: err, st: status.FromProto(p)}
+	}
+	if full, derr := st.WithDetails(told); derr == nil {
 		st = full
 	}
 	return &callError{err: err, st: st}
 }
 
-func hasStatus(err error) bool {
-	var s interface{ GRPCStatus() *status.Status }
-	return errors.As(err, &s)
+// relayed is what the client reads of a handler's error: the handler's own words
+// as they are, and of a fault among them what fault.Text lets out.
+func relayed(err error) string {
+	var inner []error
+	switch e := err.(type) {
+	case *fault.Error:
+		return fault.Text(e)
+	case *callError:
+		return relayed(e.err)
+	case interface{ Unwrap() error }:
+		inner = []error{e.Unwrap()}
+	case interface{ Unwrap() []error }:
+		inner = e.Unwrap()
+	}
+	text := err.Error()
+	for _, e := range inner {
+		if e == nil {
+			continue
+		}
+		said := e.Error()
+		if !strings.Contains(text, said) {
+			return fault.Text(err)
+		}
+		text = strings.Replace(text, said, relayed(e), 1)
+	}
+	return text
 }
 
 // fromCall gives a status that carries a fault of the peer the *fault.Error
@@ -125,9 +161,21 @@ func asFault(op string, err error) error {
 		return err
 	}
 	if st, ok := status.FromError(err); ok {
-		return &fault.Error{Op: op, Kind: kindOf(st.Code()), Err: err}
+		return &fault.Error{Op: op, Kind: kindOf(st.Code()), Side: sideOf(st.Code()), Err: err}
 	}
 	return fault.Wrap(op, "", err)
+}
+
+// sideOf is whose failure a status without a fault is: gRPC makes the first two
+// itself when the caller's context ends, and Unavailable when a connection does.
+func sideOf(c codes.Code) fault.Side {
+	switch c {
+	case codes.Canceled, codes.DeadlineExceeded:
+		return fault.Here
+	case codes.Unavailable:
+		return fault.Inferred
+	}
+	return fault.Peer
 }
 
 // blames reports whose failure err is.
@@ -142,11 +190,17 @@ func cause(op string, ctx context.Context) error {
 }
 
 func faultProto(err error, effect int) *rpcpb.Fault {
-	return &rpcpb.Fault{Kind: uint32(fault.KindOf(err)), Text: fault.Text(err), Effect: int32(effect + 1)}
+	p := &rpcpb.Fault{Kind: uint32(fault.KindOf(err)), Text: fault.Text(err), Effect: int32(effect + 1)}
+	var f *fault.Error
+	if errors.As(err, &f) {
+		p.Side = uint32(f.Side)
+	}
+	return p
 }
 
 // faultFrom is what the peer reported; nil for nil. Texts over the limit are
-// cut, numbers that no kind can have become Internal.
+// cut, numbers that no kind can have become Internal. What the peer says was this
+// end's failure is Here.
 func faultFrom(op string, p *rpcpb.Fault) *fault.Error {
 	if p == nil {
 		return nil
@@ -155,5 +209,12 @@ func faultFrom(op string, p *rpcpb.Fault) *fault.Error {
 	if p.GetKind() == 0 || p.GetKind() > 1<<16-1 {
 		k = fault.Internal
 	}
-	return fault.FromPeer(op, k, fault.Text(errors.New(p.GetText())))
+	f := fault.FromPeer(op, k, p.GetText())
+	switch fault.Side(min(p.GetSide(), 255)) {
+	case fault.Peer:
+		f.Side = fault.Here
+	case fault.Inferred:
+		f.Side = fault.Inferred
+	}
+	return f
 }

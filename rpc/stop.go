@@ -3,6 +3,7 @@ package rpc
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/pannier/pannier/spec/fault"
 )
@@ -70,7 +71,8 @@ func (s *Server) enter() {
 	s.mu.Unlock()
 }
 
-func (s *Server) leave() {
+func (s *Server) leave(c *serverCall) {
+	s.recent.end(c.caller, c.ask.call, time.Now())
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.asking--

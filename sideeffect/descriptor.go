@@ -159,7 +159,7 @@ func (d *Descriptor) Validate() error {
 }
 
 func invalid(format string, args ...any) error {
-	return fault.New("check descriptor", fault.Invalid, format, args...)
+	return fault.NewLocal("check descriptor", fault.Invalid, format, args...)
 }
 
 func (d Direction) String() string {

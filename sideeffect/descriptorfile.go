@@ -27,7 +27,7 @@ func (o openFile) String() string {
 // regular tells which way the file is used.
 func (o openFile) regular(op string) (bool, error) {
 	if o.f == nil {
-		return false, fault.New(op, fault.Invalid, "FD of a nil file")
+		return false, fault.NewLocal(op, fault.Invalid, "FD of a nil file")
 	}
 	fi, err := o.f.Stat()
 	if err != nil {

@@ -35,7 +35,7 @@ func (f fileIdentity) String() string { return fmt.Sprintf("file %q", f.name) }
 
 func (f fileIdentity) path(op string) (relpath.Path, error) {
 	if f.root == nil {
-		return relpath.Path{}, fault.New(op, fault.Invalid, "file without a root").Advise("open one with os.OpenRoot")
+		return relpath.Path{}, fault.NewLocal(op, fault.Invalid, "file without a root").Advise("open one with os.OpenRoot")
 	}
 	p, err := relpath.Parse(f.name)
 	return p, fault.Wrap(op, "", err)
@@ -121,14 +121,14 @@ func (f fileIdentity) ResumePoint(ctx context.Context, spec SinkSpec) ResumePoin
 func checkSinkSpec(spec SinkSpec) error {
 	switch {
 	case spec.Mode > AtOffset:
-		return fault.New("open sink", fault.Invalid, "mode %d is not known", spec.Mode)
+		return fault.NewLocal("open sink", fault.Invalid, "mode %d is not known", spec.Mode)
 	case spec.Offset < 0:
-		return fault.New("open sink", fault.Invalid, "offset is %d", spec.Offset).Advise("set Offset to 0 or more")
+		return fault.NewLocal("open sink", fault.Invalid, "offset is %d", spec.Offset).Advise("set Offset to 0 or more")
 	case spec.Offset > 0 && spec.Mode != AtOffset:
-		return fault.New("open sink", fault.Invalid,
+		return fault.NewLocal("open sink", fault.Invalid,
 			"offset %d with mode %v", spec.Offset, spec.Mode).Advise("set Mode to AtOffset, or Offset to 0")
 	case spec.Keep && spec.Mode != Replace && spec.Mode != CreateNew:
-		return fault.New("open sink", fault.Invalid, "resume with mode %v", spec.Mode).Advise("set Mode to Replace or CreateNew")
+		return fault.NewLocal("open sink", fault.Invalid, "resume with mode %v", spec.Mode).Advise("set Mode to Replace or CreateNew")
 	}
 	return nil
 }

@@ -41,7 +41,7 @@ func (s *fileSource) Version() Version { return s.opened }
 
 func (s *fileSource) ReadBlock(p []byte, off int64) (int, error) {
 	if off < 0 {
-		return 0, fault.New("read source", fault.Invalid, "offset %d", off)
+		return 0, fault.NewLocal("read source", fault.Invalid, "offset %d", off)
 	}
 	if off >= s.size {
 		return 0, io.EOF

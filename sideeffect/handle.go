@@ -89,7 +89,7 @@ func (b byHandle) OpenSink(spec SinkSpec) (Sink, error) {
 // open opens the handle and checks that it is the inode that was meant.
 func (b byHandle) open(op string, flags int) (*os.File, error) {
 	if b.mount == nil {
-		return nil, fault.New(op, fault.Invalid, "%v without a mount: open a directory of its file system", b)
+		return nil, fault.NewLocal(op, fault.Invalid, "%v without a mount: open a directory of its file system", b)
 	}
 	if b.guess && b.handle.Ino>>32 != 0 {
 		return nil, b.fail(op, fault.Unsupported, errors.New("inode numbers over 32 bits need a handle: use HandleOf and Handle"))

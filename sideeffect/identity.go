@@ -55,11 +55,15 @@ func (d *Descriptor) OpenSource() (Source, error) {
 // only when the peer has accepted, because it may create a file. size is the
 // announced number of bytes or -1; from is the resume point both ends have
 // agreed on, zero for a transfer from its first byte. When the state on disk
-// is no longer what from says, the error is fault.Stale and nothing was changed.
-// The caller closes the sink.
+// is no longer what from says, the error is fault.Stale, and when size is over a
+// Quota that does not Cut, fault.QuotaExceeded; then nothing was touched. The
+// caller closes the sink.
 func (d *Descriptor) OpenSink(size int64, from ResumePoint) (Sink, error) {
 	if err := d.Validate(); err != nil {
 		return nil, err
+	}
+	if d.Quota >= 0 && size > d.Quota && d.OverQuota == Fail {
+		return nil, sinkQuota("open sink", size, d.Quota) // Truncate would lose the old content
 	}
 	spec := d.sinkSpec()
 	spec.Size, spec.From = size, from
@@ -67,7 +71,7 @@ func (d *Descriptor) OpenSink(size int64, from ResumePoint) (Sink, error) {
 		spec.Size = min(size, d.Quota)
 	}
 	if from.Offset > 0 && !d.Resume {
-		return nil, fault.New("open sink", fault.Invalid, "a resume point without Resume: set Resume")
+		return nil, fault.NewLocal("open sink", fault.Invalid, "a resume point without Resume: set Resume")
 	}
 	return d.Local.OpenSink(spec)
 }

@@ -67,7 +67,7 @@ func (s *inPlace) prepare(spec SinkSpec) error {
 		}
 		s.start = fi.Size()
 	default:
-		return fault.New("open sink", fault.Invalid,
+		return fault.NewLocal("open sink", fault.Invalid,
 			"it has no name to put content under in one step").Advise("set Mode to Truncate, Append or AtOffset")
 	}
 	return nil
@@ -75,7 +75,7 @@ func (s *inPlace) prepare(spec SinkSpec) error {
 
 func (s *inPlace) Commit() error {
 	if s.over {
-		return fault.New("commit file", fault.Internal, "%q is committed or aborted already", s.name)
+		return fault.NewLocal("commit file", fault.Internal, "%q is committed or aborted already", s.name)
 	}
 	if err := s.syncAll(); err != nil {
 		return err

@@ -65,7 +65,7 @@ func (s *staged) takeOver(from ResumePoint) error {
 		return fault.New("resume file", fault.Stale, "the state of %q is no longer what was offered; start again", s.base)
 	}
 	if err := st.checkLast(s.file); err != nil {
-		return fault.New("resume file", fault.Stale, "%q: %w", s.base, err)
+		return fault.NewLocal("resume file", fault.Stale, "%q: %w", s.base, err)
 	}
 	if err := s.file.Truncate(st.Start + st.Offset); err != nil {
 		return err
@@ -86,14 +86,14 @@ func (s *staged) Keep(p ResumePoint) error {
 	case !s.keep:
 		return nil
 	case p.Offset != s.synced || s.end != s.synced:
-		return fault.New("write resume state", fault.Internal, "offset %d, but %d of %d bytes are synced", p.Offset, s.synced, s.end)
+		return fault.NewLocal("write resume state", fault.Internal, "offset %d, but %d of %d bytes are synced", p.Offset, s.synced, s.end)
 	case p.Offset == s.kept:
 		return nil
 	}
 	p.Start = s.start
 	st := state{ResumePoint: p, lastLen: s.lastLen, lastSum: s.lastSum}
 	if err := st.check(); err != nil {
-		return fault.New("write resume state", fault.Internal, "%w", err)
+		return fault.NewLocal("write resume state", fault.Internal, "%w", err)
 	}
 	if err := writeState(s.dir, s.base, st); err != nil {
 		return err

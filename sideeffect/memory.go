@@ -30,7 +30,7 @@ func (m memory) OpenSink(spec SinkSpec) (Sink, error) {
 		return nil, err
 	}
 	if spec.Offset > int64(len(m.buf)) {
-		return nil, fault.New("open sink", fault.Invalid, "offset %d is outside %v", spec.Offset, m)
+		return nil, fault.NewLocal("open sink", fault.Invalid, "offset %d is outside %v", spec.Offset, m)
 	}
 	return &memorySink{buf: m.buf[spec.Offset:], start: spec.Offset}, nil
 }
@@ -38,7 +38,7 @@ func (m memory) OpenSink(spec SinkSpec) (Sink, error) {
 // checkUnkept is checkSinkSpec for sinks that cannot be resumed.
 func checkUnkept(spec SinkSpec) error {
 	if spec.Keep {
-		return fault.New("open sink", fault.Invalid, "only files by name can be resumed").Advise("set Resume to false")
+		return fault.NewLocal("open sink", fault.Invalid, "only files by name can be resumed").Advise("set Resume to false")
 	}
 	return checkSinkSpec(spec)
 }
@@ -89,7 +89,7 @@ func (s *memorySink) WriteBlock(p []byte, off int64) error {
 		return fault.New("write block", fault.Internal, "block at %d, the next one is %d", off, s.end)
 	}
 	if int64(len(p)) > int64(len(s.buf))-off {
-		return fault.New("write block", fault.NoSpace, "the buffer holds %d bytes, byte %d is too much: give Memory a longer one",
+		return fault.NewLocal("write block", fault.NoSpace, "the buffer holds %d bytes, byte %d is too much: give Memory a longer one",
 			len(s.buf), off+int64(len(p)))
 	}
 	s.end += int64(copy(s.buf[off:], p))
@@ -119,12 +119,12 @@ func (g growable) OpenSink(spec SinkSpec) (Sink, error) {
 	s := &bufferSink{target: g.b}
 	switch {
 	case spec.Mode == CreateNew && g.b.Len() > 0:
-		return nil, fault.New("open sink", fault.Exists, "the buffer holds %d bytes", g.b.Len())
+		return nil, fault.NewLocal("open sink", fault.Exists, "the buffer holds %d bytes", g.b.Len())
 	case spec.Mode == Append:
 		s.stage = slices.Clone(g.b.Bytes())
 		s.start = int64(len(s.stage))
 	case spec.Mode == AtOffset && spec.Offset > int64(g.b.Len()):
-		return nil, fault.New("open sink", fault.Invalid, "offset %d is outside the buffer of %d bytes", spec.Offset, g.b.Len())
+		return nil, fault.NewLocal("open sink", fault.Invalid, "offset %d is outside the buffer of %d bytes", spec.Offset, g.b.Len())
 	case spec.Mode == AtOffset:
 		s.stage = slices.Clone(g.b.Bytes())
 		s.start = spec.Offset

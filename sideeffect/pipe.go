@@ -58,23 +58,23 @@ func Duplex(r io.Reader, w io.Writer) Identity { return duplex{r, w} }
 func (d duplex) String() string { return "duplex" }
 
 func (d duplex) OpenSource(SourceSpec) (Source, error) {
-	return nil, fault.New("open source", fault.Invalid, "a Duplex is for Kind %q: use Reader for a transfer", KindPipe)
+	return nil, fault.NewLocal("open source", fault.Invalid, "a Duplex is for Kind %q: use Reader for a transfer", KindPipe)
 }
 
 func (d duplex) OpenSink(SinkSpec) (Sink, error) {
-	return nil, fault.New("open sink", fault.Invalid, "a Duplex is for Kind %q: use Writer for a transfer", KindPipe)
+	return nil, fault.NewLocal("open sink", fault.Invalid, "a Duplex is for Kind %q: use Writer for a transfer", KindPipe)
 }
 
 func (d duplex) duplex() (io.Reader, io.Writer, error) {
 	if d.r == nil || d.w == nil {
-		return nil, nil, fault.New("open pipe", fault.Invalid, "a Duplex needs a reader and a writer")
+		return nil, nil, fault.NewLocal("open pipe", fault.Invalid, "a Duplex needs a reader and a writer")
 	}
 	return d.r, d.w, nil
 }
 
 func (o openFile) duplex() (io.Reader, io.Writer, error) {
 	if o.f == nil {
-		return nil, nil, fault.New("open pipe", fault.Invalid, "FD of a nil file")
+		return nil, nil, fault.NewLocal("open pipe", fault.Invalid, "FD of a nil file")
 	}
 	return o.f, o.f, nil
 }
@@ -88,7 +88,7 @@ func PipeAll(ctx context.Context, conn Conduit, local Identity, p PipePlan) (Pip
 	defer conn.Close()
 	d, ok := local.(duplexer)
 	if !ok {
-		return PipeOutcome{}, fault.New("open pipe", fault.Invalid, "a pipe needs both directions: set Local to Duplex or FD")
+		return PipeOutcome{}, fault.NewLocal("open pipe", fault.Invalid, "a pipe needs both directions: set Local to Duplex or FD")
 	}
 	r, w, err := d.duplex()
 	if err != nil {
@@ -163,7 +163,7 @@ func (w *pipeWay) pass(p []byte) error {
 	if w.quota >= 0 && w.n+int64(len(p)) > w.quota {
 		w.over = true
 		if w.policy == Fail {
-			return quotaError("pipe", w.n+int64(len(p)), w.quota, "this end's quota")
+			return ownQuota("pipe", w.n+int64(len(p)), w.quota)
 		}
 		p = p[:w.quota-w.n]
 	}

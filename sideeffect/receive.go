@@ -106,7 +106,7 @@ func (r *receiver) take(b Block) error {
 	if q := r.plan.Quota; q >= 0 && r.at+int64(len(keep)) > q {
 		if r.plan.OverQuota == Fail {
 			r.outcome.QuotaExceeded = true
-			return quotaError("receive", r.at+int64(len(keep)), q, "this end's quota")
+			return sinkQuota("receive", r.at+int64(len(keep)), q)
 		}
 		keep = keep[:max(0, q-r.at)]
 	}
@@ -189,7 +189,7 @@ func (r *receiver) finish() error {
 	exceeded := end.Cut || end.QuotaExceeded
 	if q := r.plan.Quota; exceeded && r.plan.OverQuota == Fail && q >= 0 && r.at >= q {
 		r.outcome.QuotaExceeded = true
-		return quotaError("receive", r.at+1, q, "this end's quota")
+		return sinkQuota("receive", r.at+1, q)
 	}
 	r.outcome.QuotaExceeded = r.outcome.QuotaExceeded || exceeded
 	digest := r.hasher.Sum()

@@ -74,7 +74,7 @@ type sender struct {
 	plan   SendPlan
 	limit  int64 // the stricter of both ends' quotas; NoQuota = none
 	policy OverQuota
-	who    string // whose limit it is, for messages
+	sinks  bool // it is the sink's limit
 
 	at     int64
 	ahead  int64 // prefetched up to here
@@ -126,11 +126,22 @@ func (s *sender) sendToEnd(ctx context.Context, rewound bool) error {
 
 // chooseLimit takes the smaller quota; of equal ones Fail is the stricter.
 func (s *sender) chooseLimit() {
-	s.limit, s.policy, s.who = s.plan.Quota, s.plan.OverQuota, "this end's quota"
+	s.limit, s.policy = s.plan.Quota, s.plan.OverQuota
 	l := s.plan.Limit
 	if l >= 0 && (s.limit < 0 || l < s.limit || l == s.limit && s.plan.LimitPolicy == Fail) {
-		s.limit, s.policy, s.who = l, s.plan.LimitPolicy, "the sink's quota"
+		s.limit, s.policy, s.sinks = l, s.plan.LimitPolicy, true
 	}
+}
+
+// Check is the error with which SendAll would refuse a source of size bytes (-1
+// unknown) before its first byte: so it can be had before a sink opens, and
+// perhaps empties its target.
+func (p SendPlan) Check(size int64) error {
+	s := sender{plan: p}
+	if s.chooseLimit(); s.limit >= 0 && size > s.limit && s.policy == Fail {
+		return s.overQuota(size)
+	}
+	return nil
 }
 
 // checkSize applies the limit before the first byte when the size is known.
@@ -151,17 +162,28 @@ func (s *sender) checkSize() error {
 
 func (s *sender) overQuota(size int64) error {
 	s.outcome.QuotaExceeded = true
-	return quotaError("send", size, s.limit, s.who)
+	if s.sinks {
+		return advised(fault.New("send", fault.QuotaExceeded, "at least %d bytes, the sink's quota is %d", size, s.limit), s.limit)
+	}
+	return ownQuota("send", size, s.limit)
 }
 
-// quotaError says what to do about a quota; an accidental zero most of all.
-func quotaError(op string, size, limit int64, who string) error {
+// ownQuota is an excess of a quota that the other end was not told.
+func ownQuota(op string, size, limit int64) error {
+	return advised(fault.NewLocal(op, fault.QuotaExceeded, "at least %d bytes, this end's quota is %d", size, limit), limit)
+}
+
+// sinkQuota is an excess of the quota that a sink has announced.
+func sinkQuota(op string, size, limit int64) error {
+	return advised(fault.New(op, fault.QuotaExceeded, "at least %d bytes, this sink's quota is %d", size, limit), limit)
+}
+
+// advised says what to do about a quota; an accidental zero most of all.
+func advised(e *fault.Error, limit int64) error {
 	if limit == 0 {
-		return fault.New(op, fault.QuotaExceeded, "at least %d bytes, %s is 0, which allows none", size, who).
-			Advise("set its Quota to a number, or to NoQuota")
+		return e.Advise("the zero value of Quota allows no bytes: set it to a number, or to NoQuota")
 	}
-	return fault.New(op, fault.QuotaExceeded, "at least %d bytes, %s is %d", size, who, limit).
-		Advise("raise its Quota, or set its OverQuota to Cut")
+	return e.Advise("raise its Quota, or set its OverQuota to Cut")
 }
 
 // hashPrefix brings the hasher to Start.

@@ -44,7 +44,7 @@ func (s *SharedIdentity) String() string { return "shared " + s.of.String() }
 
 // OpenSink is fault.Invalid: only sources are shared.
 func (s *SharedIdentity) OpenSink(SinkSpec) (Sink, error) {
-	return nil, fault.New("open sink", fault.Invalid, "a shared identity is only for sources")
+	return nil, fault.NewLocal("open sink", fault.Invalid, "a shared identity is only for sources")
 }
 
 // OpenSource joins the sources that read from the same offset, or is the first.
@@ -270,7 +270,7 @@ func (u *unit) wait(m *sharedSource) error {
 
 func (m *sharedSource) ReadBlock(p []byte, off int64) (int, error) {
 	if off < 0 {
-		return 0, fault.New("read shared source", fault.Invalid, "offset %d", off)
+		return 0, fault.NewLocal("read shared source", fault.Invalid, "offset %d", off)
 	}
 	done := 0
 	for done < len(p) {
@@ -310,7 +310,7 @@ func (m *sharedSource) readSome(p []byte, off int64) (int, error) {
 // readAlone is for a member that is not where the cache is.
 func (m *sharedSource) readAlone(p []byte, off int64) (int, error) {
 	if !m.group.src.Rewindable() {
-		return 0, fault.New("read shared source", fault.Unsupported,
+		return 0, fault.NewLocal("read shared source", fault.Unsupported,
 			"byte %d has left the cache and cannot be read again: open all sources before one is a cache ahead", off)
 	}
 	n, err := m.group.src.ReadBlock(p, off)

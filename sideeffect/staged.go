@@ -83,7 +83,7 @@ func (s *staged) filePerm() fs.FileMode {
 
 func (s *staged) Commit() error {
 	if s.over {
-		return fault.New("commit file", fault.Internal, "%q is committed or aborted already", s.base)
+		return fault.NewLocal("commit file", fault.Internal, "%q is committed or aborted already", s.base)
 	}
 	if s.perm != 0 {
 		if err := s.file.Chmod(s.perm); err != nil {

@@ -125,5 +125,5 @@ func (p ResumePoint) same(q ResumePoint) bool {
 }
 
 func damaged(format string, args ...any) error {
-	return fault.New("read resume state", fault.Corrupt, format, args...)
+	return fault.NewLocal("read resume state", fault.Corrupt, format, args...)
 }

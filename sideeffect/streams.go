@@ -35,15 +35,15 @@ func (r reader) String() string { return "reader" }
 func (r reader) OpenSource(spec SourceSpec) (Source, error) {
 	switch {
 	case r.r == nil || r.size < -1:
-		return nil, fault.New("open source", fault.Invalid, "a reader needs a non-nil io.Reader and a size of -1 or more")
+		return nil, fault.NewLocal("open source", fault.Invalid, "a reader needs a non-nil io.Reader and a size of -1 or more")
 	case spec.Offset != 0:
-		return nil, fault.New("open source", fault.Invalid, "a reader begins where it stands").Advise("set Offset to 0")
+		return nil, fault.NewLocal("open source", fault.Invalid, "a reader begins where it stands").Advise("set Offset to 0")
 	}
 	return &readerSource{r: r.r, size: r.size}, nil
 }
 
 func (r reader) OpenSink(SinkSpec) (Sink, error) {
-	return nil, fault.New("open sink", fault.Invalid, "a Reader cannot be written to: use Writer, File, Memory or Buffer as the sink's Local")
+	return nil, fault.NewLocal("open sink", fault.Invalid, "a Reader cannot be written to: use Writer, File, Memory or Buffer as the sink's Local")
 }
 
 // readerSource reads a stream in order.
@@ -68,7 +68,7 @@ func (s *readerSource) Interrupt() {
 
 func (s *readerSource) ReadBlock(p []byte, off int64) (int, error) {
 	if off != s.at {
-		return 0, fault.New("read source", fault.Unsupported,
+		return 0, fault.NewLocal("read source", fault.Unsupported,
 			"a reader cannot be read again from byte %d, it is at %d: use a File or Memory to survive lost connections", off, s.at)
 	}
 	if s.size >= 0 {
@@ -83,7 +83,7 @@ func (s *readerSource) ReadBlock(p []byte, off int64) (int, error) {
 	case err == io.EOF || err == io.ErrUnexpectedEOF:
 		s.done = true
 		if s.size >= 0 && s.at < s.size {
-			return n, fault.New("read source", fault.SourceChanged, "the reader ended after %d of %d bytes", s.at, s.size)
+			return n, fault.New("read source", fault.SourceChanged, "it ended after %d of %d bytes", s.at, s.size)
 		}
 		return n, io.EOF
 	case err != nil:
@@ -106,18 +106,18 @@ func Writer(w io.Writer) Identity { return writerIdentity{w} }
 func (w writerIdentity) String() string { return "writer" }
 
 func (w writerIdentity) OpenSource(SourceSpec) (Source, error) {
-	return nil, fault.New("open source", fault.Invalid, "a Writer cannot be read: use Reader, File, Memory or Buffer as the source's Local")
+	return nil, fault.NewLocal("open source", fault.Invalid, "a Writer cannot be read: use Reader, File, Memory or Buffer as the source's Local")
 }
 
 func (w writerIdentity) OpenSink(spec SinkSpec) (Sink, error) {
 	if w.w == nil {
-		return nil, fault.New("open sink", fault.Invalid, "a writer needs a non-nil io.Writer")
+		return nil, fault.NewLocal("open sink", fault.Invalid, "a writer needs a non-nil io.Writer")
 	}
 	if err := checkUnkept(spec); err != nil {
 		return nil, err
 	}
 	if spec.Offset != 0 {
-		return nil, fault.New("open sink", fault.Invalid, "a writer begins where it stands").Advise("set Offset to 0")
+		return nil, fault.NewLocal("open sink", fault.Invalid, "a writer begins where it stands").Advise("set Offset to 0")
 	}
 	return &writerSink{w: w.w, noSync: spec.NoSync}, nil
 }

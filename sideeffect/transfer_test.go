@@ -41,7 +41,8 @@ func transferCtx(ctx context.Context, t testing.TB, from, to *Descriptor, change
 	sink, err := to.OpenSink(src.Size(), point)
 	if err != nil {
 		src.Close()
-		return ran{storeErr: err, sendErr: err}
+		over := Outcome{QuotaExceeded: errors.Is(err, fault.QuotaExceeded)} // as rpc fills it in
+		return ran{storeErr: err, sendErr: err, sent: over, stored: over}
 	}
 	sp := from.SendPlan(to.Quota, to.OverQuota)
 	sp.Start, sp.Prefix = point.Offset, prefix

@@ -71,7 +71,7 @@ func (s *service) Put(ctx context.Context, r *rcatpb.PutRequest) (*rcatpb.PutRep
 	}
 	if r.Offset != nil { // in place; AtOffset alone would make a file that is not there
 		if _, err := s.root.Stat(r.GetPath()); errors.Is(err, fs.ErrNotExist) {
-			return nil, fault.New("put", fault.NotFound, "an offset writes into an existing file, and %q is not there; a put without an offset makes it", r.GetPath())
+			return nil, fault.New("put", fault.NotFound, "an offset writes into an existing file, and there is none of that name; a put without an offset makes it")
 		}
 		there.Mode, there.Offset = sideeffect.AtOffset, r.GetOffset()
 	}

@@ -59,7 +59,8 @@ func FuzzSeal(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, b []byte, number uint32, flip uint16) {
-		was := append([]byte(nil), b...)
+		was := b
+		b = bytes.Clone(b)
 		next := Seal(b, number)
 		for ; number != next; number++ {
 			h, head, payload := cut(b)

@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"path"
 	"strconv"
 	"strings"
 	"syscall"
@@ -86,9 +85,6 @@ const (
 
 func (s Side) String() string { return [...]string{"here", "peer", "inferred"}[min(s, Inferred)] }
 
-// MaxText is the most bytes of text an error carries over the wire.
-const MaxText = 512
-
 // Error is a failure of one operation. Use errors.As to get at it, and KindOf
 // to ask for the kind; never compare texts.
 type Error struct {
@@ -102,10 +98,20 @@ type Error struct {
 }
 
 func (e *Error) Error() string {
+	s := e.line(e.Subject, error.Error)
+	if e.Advice != "" {
+		s += "; " + e.Advice
+	}
+	return s
+}
+
+// line is the message with a subject and with the cause as text says it, and
+// without advice.
+func (e *Error) line(subject string, text func(error) string) string {
 	var b strings.Builder
 	b.WriteString(e.Op)
-	if e.Subject != "" {
-		b.WriteString(" " + quoted(e.Subject))
+	if subject != "" {
+		b.WriteString(" " + quoted(subject))
 	}
 	switch e.Side {
 	case Peer:
@@ -116,11 +122,11 @@ func (e *Error) Error() string {
 	if inner, ok := e.Err.(*Error); !ok || inner.Kind != e.Kind { // otherwise the cause says it
 		b.WriteString(": " + e.Kind.String())
 	}
-	if e.Err != nil {
-		b.WriteString(": " + e.Err.Error())
+	if e.Err == nil {
+		return b.String()
 	}
-	if e.Advice != "" {
-		b.WriteString("; " + e.Advice)
+	if s := text(e.Err); s != "" {
+		b.WriteString(": " + s)
 	}
 	return b.String()
 }
@@ -152,9 +158,22 @@ func (e *Error) Is(target error) bool {
 // Error makes a Kind usable as the target of errors.Is.
 func (k Kind) Error() string { return k.String() }
 
-// New makes an error of this end with a formatted cause.
+// New makes an error of this end with a formatted cause. When it travels, the
+// peer reads the format and the numbers in it; strings and the like among args
+// stay here (see Text).
 func New(op string, k Kind, format string, args ...any) *Error {
-	return &Error{Op: op, Kind: k, Err: fmt.Errorf(format, args...)}
+	return &Error{Op: op, Kind: k, Err: say(false, format, args...)}
+}
+
+// NewLocal is New for a cause that is nobody else's business, as one that
+// tells of a descriptor: when it travels, the peer reads operation and kind.
+func NewLocal(op string, k Kind, format string, args ...any) *Error {
+	return &Error{Op: op, Kind: k, Err: say(true, format, args...)}
+}
+
+// Concluded is New for what the peer did not say and this end concluded.
+func Concluded(op string, k Kind, format string, args ...any) *Error {
+	return &Error{Op: op, Kind: k, Side: Inferred, Err: say(false, format, args...)}
 }
 
 // Wrap gives err an operation and a subject, and a kind derived from it. An
@@ -237,22 +256,7 @@ func advices(err error) (all []string) {
 	return all
 }
 
-// Text is what of err travels to the peer: its plain message, cut to MaxText bytes,
-// with the last element only of a path that the operating system complained of.
-func Text(err error) string {
-	s := Plain(err)
-	var p *fs.PathError
-	if errors.As(err, &p) && p.Path != "" {
-		s = strings.ReplaceAll(s, p.Path, path.Base(p.Path))
-	}
-	s = strings.ToValidUTF8(s, "?")
-	if len(s) > MaxText {
-		s = strings.ToValidUTF8(s[:MaxText-3], "") + "..."
-	}
-	return s
-}
-
-// FromPeer is the error a peer reported.
+// FromPeer is the error a peer reported; of text, at most MaxText bytes count.
 func FromPeer(op string, k Kind, text string) *Error {
-	return &Error{Op: op, Kind: k, Side: Peer, Err: errors.New(text)}
+	return &Error{Op: op, Kind: k, Side: Peer, Err: told(bounded(text))}
 }

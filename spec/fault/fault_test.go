@@ -101,11 +101,14 @@ func TestSubjectIsQuoted(t *testing.T) {
 }
 
 func TestTextIsBounded(t *testing.T) {
-	long := errors.New(strings.Repeat("ä", MaxText))
-	if s := Text(long); len(s) > MaxText || !strings.HasSuffix(s, "...") || strings.ContainsRune(s, '�') {
+	long := strings.Repeat("ä", MaxText)
+	if s := Text(FromPeer("op", IO, long)); len(s) > MaxText || !strings.HasSuffix(s, "...") || strings.ContainsRune(s, '�') {
 		t.Errorf("%d bytes: %q", len(s), s)
 	}
-	if s := Text(errors.New("a\xffb")); s != "a?b" {
+	if s := Text(told("a\xffb")); s != "a?b" {
 		t.Errorf("%q", s)
+	}
+	if e := FromPeer("op", IO, long); len(e.Err.Error()) > MaxText {
+		t.Errorf("a peer's text of %d bytes", len(e.Err.Error()))
 	}
 }

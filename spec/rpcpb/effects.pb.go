@@ -376,6 +376,7 @@ type Fault struct {
 	Kind          uint32                 `protobuf:"varint,1,opt,name=kind,proto3" json:"kind,omitempty"`     // spec/fault
 	Text          string                 `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`      // at most 512 bytes
 	Effect        int32                  `protobuf:"varint,3,opt,name=effect,proto3" json:"effect,omitempty"` // index + 1 of the effect it belongs to; 0: the call
+	Side          uint32                 `protobuf:"varint,4,opt,name=side,proto3" json:"side,omitempty"`     // spec/fault, as the teller sees it: 0 its own failure, 1 the other end's, 2 concluded
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -427,6 +428,13 @@ func (x *Fault) GetText() string {
 func (x *Fault) GetEffect() int32 {
 	if x != nil {
 		return x.Effect
+	}
+	return 0
+}
+
+func (x *Fault) GetSide() uint32 {
+	if x != nil {
+		return x.Side
 	}
 	return 0
 }
@@ -1269,11 +1277,12 @@ const file_effects_proto_rawDesc = "" +
 	"\x04hash\x18\b \x01(\rR\x04hash\x12\x1a\n" +
 	"\bcompress\x18\t \x01(\rR\bcompress\x12\x10\n" +
 	"\x03cut\x18\n" +
-	" \x01(\bR\x03cut\"G\n" +
+	" \x01(\bR\x03cut\"[\n" +
 	"\x05Fault\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\rR\x04kind\x12\x12\n" +
 	"\x04text\x18\x02 \x01(\tR\x04text\x12\x16\n" +
-	"\x06effect\x18\x03 \x01(\x05R\x06effect\"9\n" +
+	"\x06effect\x18\x03 \x01(\x05R\x06effect\x12\x12\n" +
+	"\x04side\x18\x04 \x01(\rR\x04side\"9\n" +
 	"\x03Sum\x12\x1c\n" +
 	"\talgorithm\x18\x01 \x01(\rR\talgorithm\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\fR\x05value\"\x9c\x01\n" +

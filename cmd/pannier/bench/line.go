@@ -44,7 +44,8 @@ type reply struct {
 	Text    string     `json:"text,omitempty"`
 }
 
-func failure(err error) reply { return reply{Kind: fault.KindOf(err), Text: fault.Text(err)} }
+// failure is err in full: both ends of the line are the same user's.
+func failure(err error) reply { return reply{Kind: fault.KindOf(err), Text: err.Error()} }
 
 // err is the failure the end reported, nil if none.
 func (r reply) err(end string) error {
