@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net"
+	"sync"
 	"time"
 
 	"github.com/pannier/pannier/flow/wire"
@@ -134,26 +135,30 @@ func (s *Session) wantLanes(n int) {
 	go s.dialLanes(epoch, n-have)
 }
 
+// dialLanes dials n lanes at once: each takes two round trips.
 func (s *Session) dialLanes(epoch uint32, n int) {
 	defer s.wg.Done()
-	var err error
-	for range n {
-		var conn net.Conn
-		if conn, _, _, err = s.introduce(s.ctx, wire.Bulk, epoch); err != nil {
-			break
-		}
-		if !s.attachBulk(conn, epoch) {
-			s.turnAway(conn)
-			break
-		}
+	errs := make([]error, n)
+	var wg sync.WaitGroup
+	for i := range errs {
+		wg.Go(func() { errs[i] = s.dialLane(epoch) })
 	}
+	wg.Wait()
 	s.mu.Lock()
 	s.dialing = false
-	if err != nil {
+	if err := errors.Join(errs...); err != nil {
 		s.noLaneAt = time.Now()
 		s.log("no bulk lane", "cause", err)
 	}
 	s.mu.Unlock()
+}
+
+func (s *Session) dialLane(epoch uint32) error {
+	conn, _, _, err := s.introduce(s.ctx, wire.Bulk, epoch)
+	if err == nil && !s.attachBulk(conn, epoch) {
+		s.turnAway(conn)
+	}
+	return err
 }
 
 // turnAway closes a lane that came too late. If the session is over, the peer

@@ -22,8 +22,8 @@ const (
 )
 
 // lane is one connection of one epoch of a session. Two goroutines belong to
-// it: run reads frames and never writes; write sends control frames when
-// nobody else has the turn. Both end when the connection is closed.
+// it: run reads frames and never writes; write sends parcels, and control frames
+// when nobody else has the turn. Both end when the connection is closed.
 type lane struct {
 	s       *Session
 	turns   *turns // of its epoch
@@ -33,6 +33,7 @@ type lane struct {
 	epoch   uint32
 	in      *bufio.Reader
 	wake    chan struct{} // capacity 1
+	parcels chan parcel   // to write, from whoever has the turn
 	gone    chan struct{} // closed by close
 	said    chan struct{} // closed when CLOSE is out
 	once    sync.Once
@@ -64,9 +65,9 @@ type lane struct {
 func newLane(s *Session, t *turns, conn net.Conn, purpose wire.Purpose, epoch uint32) *lane {
 	l := &lane{
 		s: s, turns: t, conn: conn, purpose: purpose, epoch: epoch,
-		wake: make(chan struct{}, 1), gone: make(chan struct{}), said: make(chan struct{}),
+		wake: make(chan struct{}, 1), parcels: make(chan parcel), gone: make(chan struct{}), said: make(chan struct{}),
 		came: handshakeFrames, sent: handshakeFrames,
-		pipe: newPipe(&s.cfg, purpose, s.RTT()),
+		pipe: pipe{window: uint64(s.cfg.PipeWindow), max: uint64(s.cfg.MaxPipeWindow)},
 	}
 	l.in = bufio.NewReaderSize(ears{l}, readBuffer)
 	if a := conn.RemoteAddr(); a != nil {
@@ -258,6 +259,8 @@ func (l *lane) write() {
 		select {
 		case <-l.wake:
 			l.push()
+		case p := <-l.parcels:
+			l.deliver(p)
 		case <-l.gone:
 			return
 		}

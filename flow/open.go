@@ -69,7 +69,7 @@ func (s *Session) OpenBlocks(ctx context.Context, o Open) (*BlockStream, error) 
 	if o.Start < 0 || o.BlockSize < 0 || o.BlockSize > wire.MaxFrame || o.BlockSize != 0 && o.BlockSize < minBlock {
 		return nil, fault.New("open stream", fault.Invalid, "Start is %d and BlockSize %d; Start is 0 or more, BlockSize 0 or %d to %d", o.Start, o.BlockSize, minBlock, wire.MaxFrame)
 	}
-	s.wantLanes(s.cfg.Lanes)
+	s.wantLanes(startLanes(&s.cfg, s.RTT()))
 	if err := s.admitOwn(ctx); err != nil {
 		return nil, err
 	}
@@ -396,7 +396,7 @@ func (i *Incoming) AcceptBlocks(a AcceptBlocks) (*BlockStream, error) {
 	if !i.Blocks {
 		return nil, fault.New("accept stream", fault.Invalid, "it is a byte stream; use AcceptBytes")
 	}
-	i.s.wantLanes(i.s.cfg.Lanes)
+	i.s.wantLanes(startLanes(&i.s.cfg, i.s.RTT()))
 	s := i.s
 	b := newBlockStream(s, false, !i.Send)
 	b.id, b.meta, b.start, b.accepted = i.id, i.Meta, i.Start, true

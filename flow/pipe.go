@@ -1,19 +1,18 @@
 package flow
 
-import (
-	"time"
-
-	"github.com/pannier/pannier/flow/wire"
-)
+import "time"
 
 // pipe is the window of bytes written to a lane and not yet taken off it by
 // the peer's reader: acked <= written. It keeps queues short and caches warm.
 //
-// It grows by trial. At first it doubles every round trip for as long as writers
-// wait for room and the lane becomes faster by it. Later a doubling is tried now
-// and then and taken back if it does not pay. So it ends near the
-// bandwidth-delay product of a long link and stays small on a short one, where
-// a larger window only drives the bytes out of the caches.
+// On a short link it grows by trial. At first it doubles every round trip for as
+// long as writers wait for room and the lane becomes faster by it. Later a
+// doubling is tried now and then and taken back if it does not pay, because a
+// larger window only drives the bytes out of the caches.
+//
+// On a long link it follows the lane: a little more than the bandwidth-delay
+// product, so that TCP always has something to send, and no more, because what
+// has been given to a lane that slows down holds up all that follows on others.
 type pipe struct {
 	written, acked uint64
 	window, max    uint64
@@ -35,6 +34,11 @@ const (
 	nearby     = 100 * time.Microsecond // of a round trip: two processes of one host answering, no distance
 )
 
+const (
+	followGain = 1.25
+	followRoom = 256 * KiB // a block more, which also carries TCP through its slow start
+)
+
 // hopeful is the rate that windows are made for before anything is known, in
 // bytes per second. On a long link a small start costs many round trips.
 const hopeful = 25e6
@@ -44,16 +48,11 @@ func expected(rtt time.Duration) int {
 	return int(hopeful * max(rtt-nearby, 0).Seconds())
 }
 
-func newPipe(c *Config, purpose wire.Purpose, rtt time.Duration) pipe {
-	start := expected(rtt)
-	if purpose == wire.Bulk {
-		start /= c.Lanes
-	}
-	return pipe{window: uint64(min(max(c.PipeWindow, start), c.MaxPipeWindow)), max: uint64(c.MaxPipeWindow)}
-}
+// flight is how many bytes are under way.
+func (p *pipe) flight() uint64 { return p.written - p.acked }
 
 func (p *pipe) room() bool {
-	if p.written-p.acked < p.window {
+	if p.flight() < p.window {
 		return true
 	}
 	p.limited = true
@@ -80,6 +79,10 @@ func (p *pipe) ack(total uint64, rtt time.Duration, now time.Time) bool {
 
 // judge acts on one measured rate, in bytes per second.
 func (p *pipe) judge(rate float64, rtt time.Duration) {
+	if rtt >= longLink {
+		p.follow(rate * rtt.Seconds())
+		return
+	}
 	grow := p.limited && 2*p.window <= p.max && float64(p.window) < 2*rate*(rtt-nearby).Seconds()
 	switch {
 	case p.vain < startOver && grow:
@@ -101,5 +104,12 @@ func (p *pipe) judge(rate float64, rtt time.Duration) {
 		p.window, p.before, p.settled = 2*p.window, rate, false
 	default:
 		p.before = 0
+	}
+}
+
+// follow sets the window of a long link to what a round trip moves, and more.
+func (p *pipe) follow(moved float64) {
+	if p.limited {
+		p.window = min(max(uint64(followGain*moved)+followRoom, p.window/4*3), 2*p.window, p.max)
 	}
 }

@@ -5,14 +5,15 @@ import (
 	"time"
 
 	"pgregory.net/rapid"
-
-	"github.com/pannier/pannier/flow/wire"
 )
 
 // drive runs a pipe over a link of a fixed rate and round trip, whose sender
 // always has something to send, and returns the window it ends with.
 func drive(p *pipe, rate float64, rtt time.Duration, d time.Duration) uint64 {
 	now := time.Unix(1, 0)
+	if p.since.After(now) {
+		now = p.since
+	}
 	for end := now.Add(d); now.Before(end); {
 		for p.room() {
 			p.written += 16 * KiB
@@ -35,11 +36,22 @@ func TestPipeFindsTheProductOfRateAndDelay(t *testing.T) {
 		{125e6, 50 * time.Millisecond, 6e6, 50e6},
 		{1e6, 200 * time.Millisecond, 200e3, 8e6},
 	} {
-		cfg := Config{PipeWindow: 256 * KiB, MaxPipeWindow: 64 * MiB, Lanes: 1}
-		p := newPipe(&cfg, wire.Bulk, tc.rtt)
+		p := pipe{window: 256 * KiB, max: 64 * MiB}
 		if w := drive(&p, tc.rate, tc.rtt, time.Minute); w < tc.min || w > tc.max {
 			t.Errorf("%.0f MB/s, %v: window %d, want %d to %d", tc.rate/1e6, tc.rtt, w, tc.min, tc.max)
 		}
+	}
+}
+
+// TestPipeFollowsALaneDown: a lane that slows down is not given seconds of work.
+func TestPipeFollowsALaneDown(t *testing.T) {
+	rtt := 100 * time.Millisecond
+	p := pipe{window: 256 * KiB, max: 64 * MiB}
+	if w := drive(&p, 40e6, rtt, 10*time.Second); w < 4e6 {
+		t.Errorf("window %d at 40 MB/s", w)
+	}
+	if w := drive(&p, 1e6, rtt, 10*time.Second); w > 512*KiB {
+		t.Errorf("window %d at 1 MB/s", w)
 	}
 }
 
@@ -47,9 +59,8 @@ func TestPipeFindsTheProductOfRateAndDelay(t *testing.T) {
 // or goes back, and the window stays within its bounds.
 func TestPipeProperties(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		cfg := Config{PipeWindow: 16 * KiB, MaxPipeWindow: 1 << 20, Lanes: 1}
 		rtt := time.Duration(rapid.IntRange(1, 1e9).Draw(t, "rtt"))
-		p := newPipe(&cfg, wire.Control, rtt)
+		p := pipe{window: 16 * KiB, max: 1 << 20}
 		now := time.Unix(1, 0)
 		for range rapid.IntRange(1, 60).Draw(t, "steps") {
 			p.room()

@@ -38,6 +38,8 @@ func (b *BlockStream) Next(ctx context.Context) (*Block, error) {
 		switch {
 		case b.closed:
 			return nil, b.overErr()
+		case ctx.Err() != nil: // also where a source never has to wait
+			return nil, fault.Wrap("transfer", "", context.Cause(ctx))
 		case !b.waiting && (b.granted-b.next >= int64(b.block) || b.short): // after a short block there is nothing to send
 			b.rewound = false
 			buf := b.s.cfg.Pool.get(b.block)
@@ -79,28 +81,38 @@ func (b *BlockStream) Send(ctx context.Context, blk *Block, n int) error {
 		return err
 	}
 	buf := blk.buf
-	if packed := b.squash.pack(&b.s.cfg, &head, content); packed != nil {
-		defer b.s.cfg.Pool.put(packed)
+	packed := b.squash.pack(&b.s.cfg, &head, content)
+	if packed != nil {
 		buf = packed
 	}
 	size := head.Size()
 	frame := buf.mem[headroom-size : headroom+int(head.Length)]
 	head.Put(frame)
-	t := b.s.turnsOf(blk.epoch)
+	taken, err := b.ship(ctx, blk.epoch, parcel{frame, buf, n, int(head.Length)})
+	switch {
+	case !taken:
+		b.s.cfg.Pool.put(packed)
+	case packed == nil:
+		blk.buf, blk.Data = nil, nil
+	}
+	return err
+}
+
+// ship waits for a turn and sends a block of n bytes of content. It reports
+// whether the buffer is somebody else's now.
+func (b *BlockStream) ship(ctx context.Context, epoch uint32, p parcel) (taken bool, err error) {
+	t := b.s.turnsOf(epoch)
 	if t == nil {
-		return nil
+		return false, nil
 	}
 	l, err := t.acquire(ctx, wire.ClassBulk)
 	if errors.Is(err, errEpochOver) {
-		return nil
+		return false, nil
 	}
 	if err != nil {
-		return err
+		return false, err
 	}
-	if l.send(frame) {
-		b.bookSent(n, int(head.Length))
-	}
-	return nil
+	return b.put(l, p), nil
 }
 
 // bookSend moves next. It clears blk.epoch when the block belongs to the past.

@@ -56,16 +56,27 @@ func (t *turns) enter(class wire.Class) (*lane, *turn, error) {
 		return nil, nil, errEpochOver
 	}
 	if len(t.queue[class]) == 0 {
-		for _, l := range t.lanes {
-			if t.fits(l, class) {
-				l.busy = true
-				return l, nil, nil
-			}
+		if l := t.idlest(class); l != nil {
+			l.busy = true
+			return l, nil, nil
 		}
 	}
 	w := &turn{class: class, ready: make(chan *lane, 1)}
 	t.queue[class] = append(t.queue[class], w)
 	return nil, w, nil
+}
+
+// idlest is the free lane with the least under way. One writer that always took
+// the first would fill that lane's buffers in the kernel, wait in Write for room
+// in them and never come to use the others. Callers hold mu.
+func (t *turns) idlest(class wire.Class) *lane {
+	var best *lane
+	for _, l := range t.lanes {
+		if t.fits(l, class) && (best == nil || l.pipe.flight()*best.pipe.window < best.pipe.flight()*l.pipe.window) {
+			best = l
+		}
+	}
+	return best
 }
 
 // acquire waits for a turn. The returned lane is the caller's until release.

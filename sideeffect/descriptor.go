@@ -1,9 +1,22 @@
 // Package sideeffect is what a transfer is at one end: a descriptor, the bytes
 // it names, and the pump that moves them.
 //
-// After the side effect descriptor of Coda's RPC2/SFTP. The package knows
-// nothing of networks: pumps move blocks over two small interfaces (Outgoing,
-// Incoming) that the rpc package fits to a stream.
+// # What a service needs
+//
+// A Descriptor for each end of each transfer, and for its Local one of File (by
+// name, below an os.Root), FD (an open file), Memory, Buffer, Reader, Writer, Duplex
+// (a live pipe), Handle or Inode; Shared lets several transfers read one source once.
+// The zero value of each field is the careful choice: Replace is atomic,
+// OverQuota fails, success means durable. Only Direction, Local and Quota have to be set:
+// the zero Quota allows no bytes.
+//
+// # What it stands on
+//
+// The rest is for packages that move the bytes, as rpc does. This one knows
+// nothing of networks: pumps (SendAll, ReceiveAll, PipeAll) move blocks from a
+// Source over two small interfaces (Outgoing, Incoming) to a Sink.
+//
+// After the side effect descriptor of Coda's RPC2/SFTP.
 package sideeffect
 
 import (

@@ -4,8 +4,6 @@ import (
 	"io"
 	"os"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/pannier/pannier/spec/fault"
 )
 
@@ -64,7 +62,7 @@ func (s *fileSource) ReadBlock(p []byte, off int64) (int, error) {
 // Prefetch implements Prefetcher.
 func (s *fileSource) Prefetch(off, n int64) {
 	if n = min(n, s.size-off); n > 0 {
-		_ = unix.Fadvise(int(s.file.Fd()), s.offset+off, n, unix.FADV_WILLNEED) // a hint: nothing is lost without it
+		willNeed(s.file, s.offset+off, n)
 	}
 }
 

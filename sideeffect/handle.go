@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
 
 	"golang.org/x/sys/unix"
 
@@ -25,19 +24,8 @@ type FileHandle struct {
 }
 
 // HandleOf is the handle of the file at path, for Handle. fault.Unsupported
-// when the file system has none.
-func HandleOf(path string) (FileHandle, error) {
-	const op = "get file handle"
-	h, _, err := unix.NameToHandleAt(unix.AT_FDCWD, path, unix.AT_SYMLINK_FOLLOW)
-	if err != nil {
-		return FileHandle{}, fault.Wrap(op, path, &os.PathError{Op: "name_to_handle_at", Path: path, Err: err})
-	}
-	var st unix.Stat_t
-	if err := unix.Stat(path, &st); err != nil {
-		return FileHandle{}, fault.Wrap(op, path, &os.PathError{Op: "stat", Path: path, Err: err})
-	}
-	return FileHandle{Dev: uint64(st.Dev), Ino: st.Ino, Type: h.Type(), Bytes: h.Bytes()}, nil
-}
+// when the file system has none, and on other systems than Linux.
+func HandleOf(path string) (FileHandle, error) { return handleOf(path) }
 
 // byHandle is a file by its handle.
 type byHandle struct {
@@ -106,13 +94,10 @@ func (b byHandle) open(op string, flags int) (*os.File, error) {
 	if b.guess && b.handle.Ino>>32 != 0 {
 		return nil, b.fail(op, fault.Unsupported, errors.New("inode numbers over 32 bits need a handle: use HandleOf and Handle"))
 	}
-	h := unix.NewFileHandle(b.handle.Type, b.handle.Bytes)
-	fd, err := unix.OpenByHandleAt(int(b.mount.Fd()), h, flags|unix.O_NONBLOCK|unix.O_CLOEXEC)
-	runtime.KeepAlive(b.mount)
+	f, err := b.openHandle(flags)
 	if err != nil {
 		return nil, b.explain(op, err)
 	}
-	f := os.NewFile(uintptr(fd), b.String())
 	fi, err := f.Stat()
 	if err == nil {
 		err = b.verify(op, versionOf(fi))

@@ -82,20 +82,6 @@ func (d osDir) Sync() error {
 
 type osFile struct{ *os.File }
 
-func (f osFile) SyncData() error {
-	return f.control("fdatasync", func(fd int) error { return unix.Fdatasync(fd) })
-}
-
-func (f osFile) Allocate(n int64) error {
-	err := f.control("fallocate", func(fd int) error {
-		return unix.Fallocate(fd, unix.FALLOC_FL_KEEP_SIZE, 0, n)
-	})
-	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOSYS) {
-		return nil
-	}
-	return err
-}
-
 func (f osFile) Lock() error {
 	err := f.control("flock", func(fd int) error { return unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB) })
 	if errors.Is(err, unix.EWOULDBLOCK) {

@@ -1,8 +1,11 @@
 package sideeffect
 
 import (
+	"errors"
 	"io"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/pannier/pannier/spec/fault"
 )
@@ -96,8 +99,8 @@ type writerIdentity struct{ w io.Writer }
 
 // Writer takes the bytes in order, as they arrive, before the transfer is known
 // to succeed: what was written cannot be taken back. If w has Flush() error it
-// is called at the end; if it has Sync() error, where bytes must be durable. w stays
-// the caller's and is not closed. Modes do not matter; Offset must be 0.
+// is called at the end; if it has Sync() error, where bytes must be durable, so
+// that os.Stdout is good for a file as for a pipe. w stays the caller's and is not closed. Modes do not matter; Offset must be 0.
 func Writer(w io.Writer) Identity { return writerIdentity{w} }
 
 func (w writerIdentity) String() string { return "writer" }
@@ -175,8 +178,13 @@ func (s *writerSink) settle(sync bool) error {
 			return fault.Wrap("flush writer", "", err)
 		}
 	}
-	if f, ok := s.w.(interface{ Sync() error }); ok && sync {
-		return fault.Wrap("sync writer", "", f.Sync())
+	f, ok := s.w.(interface{ Sync() error })
+	if !ok || !sync {
+		return nil
 	}
-	return nil
+	err := f.Sync()
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOTSUP) {
+		return nil // a pipe, terminal or socket: there is nothing that could be durable
+	}
+	return fault.Wrap("sync writer", "", err)
 }

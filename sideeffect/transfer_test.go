@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
+	"syscall"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -318,3 +320,24 @@ func TestHashAcrossRewind(t *testing.T) {
 		t.Errorf("digest %v of %d bytes", got, h.Written())
 	}
 }
+
+// TestWriterOfAPipe: what cannot be synced, as a command's stdout, is no failure;
+// what should have been is one.
+func TestWriterOfAPipe(t *testing.T) {
+	t.Parallel()
+	r, w, err := os.Pipe()
+	noError(t, err)
+	defer r.Close()
+	defer w.Close()
+	if res := transfer(t, descriptor(Memory([]byte("abc"))), descriptor(Writer(w)), nil); res.storeErr != nil || res.stored.Bytes != 3 {
+		t.Errorf("%v, %+v", res.storeErr, res.stored)
+	}
+	if res := transfer(t, descriptor(Memory([]byte("abc"))), descriptor(Writer(unsynced{w})), nil); !errors.Is(res.storeErr, fault.IO) {
+		t.Error(res.storeErr)
+	}
+}
+
+// unsynced is a writer whose disk fails.
+type unsynced struct{ *os.File }
+
+func (unsynced) Sync() error { return syscall.EIO }

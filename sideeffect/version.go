@@ -63,6 +63,6 @@ func versionOf(fi fs.FileInfo) Version {
 	}
 	return Version{
 		dev: uint64(st.Dev), ino: st.Ino, size: st.Size,
-		mtime: st.Mtim.Nano(), ctime: st.Ctim.Nano(),
+		mtime: modified(st), ctime: changed(st),
 	}
 }

@@ -3,23 +3,8 @@ package main
 import (
 	"context"
 	"io"
-	"os"
 	"time"
 )
-
-// stream is a writer without the methods that only files need: a terminal or
-// pipe cannot be synced.
-type stream struct{ w io.Writer }
-
-func (s stream) Write(p []byte) (int, error) { return s.w.Write(p) }
-
-// SetDeadline ends a Write that waits for the reader of a pipe, where the system can.
-func (s stream) SetDeadline(t time.Time) error {
-	if d, ok := s.w.(interface{ SetDeadline(time.Time) error }); ok {
-		return d.SetDeadline(t)
-	}
-	return os.ErrNoDeadline
-}
 
 // interruptible is a reader whose Read ends when its deadline is set. Where the
 // system cannot do that, as with most terminals and pipes that a shell made, a

@@ -83,7 +83,7 @@ func (f *transferFlags) get(cmd *cobra.Command, text, file string) error {
 		if f.here.Resume {
 			return usage("stdout cannot be resumed", "Name a file with -o.")
 		}
-		f.here.Local, report = sideeffect.Writer(stream{report}), cmd.ErrOrStderr()
+		f.here.Local, report = sideeffect.Writer(report), cmd.ErrOrStderr()
 	} else {
 		root, name, err := split(file)
 		if err != nil {

@@ -30,6 +30,7 @@ func failure(op, subject string, err error) error {
 		e.Kind = fault.Unauthenticated
 	case isAlert(err):
 		e.Kind, e.Side = fault.Refused, fault.Peer
+		e.Advice = "it lets in the keys among its Pins and those AuthorizeKey allows: this node's is Identity.Key()"
 	case errors.As(err, &plain):
 		e.Kind = fault.Protocol
 	case errors.As(err, &name) && name.IsNotFound:

@@ -292,7 +292,7 @@ func TestRefusedDialerIsTold(t *testing.T) {
 	close(sent)
 	_, err = c.Read(make([]byte, 1))
 	var e *fault.Error
-	if !errors.As(err, &e) || e.Kind != fault.Refused || e.Side != fault.Peer {
+	if !errors.As(err, &e) || e.Kind != fault.Refused || e.Side != fault.Peer || !strings.Contains(e.Advice, "Pins") {
 		t.Errorf("read: %v, want refused by the peer", err)
 	}
 	if n, err := c.(*tlsConn).raw.Read(make([]byte, 1)); err != io.EOF {

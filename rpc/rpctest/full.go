@@ -22,15 +22,12 @@ func diskFaults() []diskFault {
 	return []diskFault{{"write", syscall.ENOSPC}, {"write", syscall.EDQUOT}, {"write", syscall.EIO}, {"sync", syscall.EIO}}
 }
 
-// tmpfsSize is the room of the file system that FaultFull fills, in bytes.
-const tmpfsSize = "size=8m"
-
 // FaultFull fills a real file system of 8 MiB: contents that do not fit fail
 // with fault.NoSpace and leave nothing, those that fit go on working. It
 // needs the right to mount, and is skipped without it.
 func FaultFull(t *testing.T, connect Connect) {
 	dir := t.TempDir()
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, tmpfsSize); err != nil {
+	if err := mountTmpfs(dir); err != nil {
 		t.Skipf("mount tmpfs: %v", err)
 	}
 	t.Cleanup(func() {

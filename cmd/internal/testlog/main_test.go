@@ -88,24 +88,24 @@ func sorted(text []byte) string {
 	return strings.Join(lines, "\n")
 }
 
-// TestPrintsWhatGoTestPrints: the same lines as go test itself; only order and indent of
+// TestAgainstGoTest: the same lines as go test itself; only order and indent of
 // subtests' are its own.
-func TestPrintsWhatGoTestPrints(t *testing.T) {
+func TestAgainstGoTest(t *testing.T) {
 	dir := unpack(t)
-	for _, pkg := range []string{"good", "bad", "broken", "panics", "exits", "none"} {
-		want := sorted(goTest(t, dir, "./"+pkg))
-		var out, messages bytes.Buffer
-		run(bytes.NewReader(goTest(t, dir, "-json", "./"+pkg)), &out, &messages, false, false, "")
-		if got := sorted(out.Bytes()); got != want {
-			t.Errorf("%s:\n%s\ninstead of\n%s", pkg, got, want)
-		}
+	want := sorted(goTest(t, dir, "./..."))
+	var out, messages bytes.Buffer
+	run(bytes.NewReader(goTest(t, dir, "-json", "./...")), &out, &messages, false, false, "")
+	if got := sorted(out.Bytes()); got != want {
+		t.Errorf("%s\ninstead of\n%s", got, want)
 	}
+	if !strings.HasSuffix(out.String(), "\nFAIL\n") {
+		t.Errorf("the closing line is missing in\n%s", &out)
+	}
+	testSkipsAreLoud(t, goTest(t, dir, "-json", "./good"))
 }
 
-func TestSkipsAreLoud(t *testing.T) {
-	dir := unpack(t)
-	events := goTest(t, dir, "-json", "./good")
-	allow := filepath.Join(dir, "skips")
+func testSkipsAreLoud(t *testing.T, events []byte) {
+	allow := filepath.Join(t.TempDir(), "skips")
 	for _, c := range []struct {
 		allow  string
 		strict bool

@@ -1,0 +1,7 @@
+package sideeffect
+
+import "syscall"
+
+// modified and changed are times of an inode, in ns since 1970.
+func modified(st *syscall.Stat_t) int64 { return st.Mtim.Nano() }
+func changed(st *syscall.Stat_t) int64  { return st.Ctim.Nano() }
