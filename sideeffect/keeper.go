@@ -16,7 +16,13 @@ const lockTries = 3
 func (s *staged) openPartial(spec SinkSpec) error {
 	s.temp = partialName(s.base)
 	for range lockTries {
-		f, err := openRegularAs(s.dir, s.temp, os.O_RDWR|os.O_CREATE, s.filePerm())
+		f, err := openRegular(s.dir, s.temp, os.O_RDWR)
+		if errors.Is(err, fs.ErrNotExist) {
+			f, err = createNew(s.dir, s.temp, os.O_RDWR, s.filePerm())
+		}
+		if errors.Is(err, fs.ErrExist) { // another transfer was faster, or it is a link to nothing
+			continue
+		}
 		if err != nil {
 			return err
 		}
