@@ -307,9 +307,15 @@ func (s *Session) resetByPeer(id uint32, r *wire.Reset) error {
 	if st == nil {
 		return nil
 	}
-	if _, pending := st.(*Incoming); pending || r.Kind != 0 && !st.own() {
-		if err := s.calm.take(opens, time.Now()); err != nil {
-			return err
+	if !st.own() {
+		what := aborts
+		if _, pending := st.(*Incoming); pending {
+			what = opens
+		}
+		if what == opens || r.Kind != 0 {
+			if err := s.calm.take(what, time.Now()); err != nil {
+				return err
+			}
 		}
 	}
 	st.end(fault.FromPeer("stream", fault.Kind(r.Kind), r.Text))

@@ -160,3 +160,30 @@ func (h hostile) run(t *testing.T, asConnector bool) {
 		h.check(d)
 	}
 }
+
+// TestAbortsOfABusyPeer: streams that fail at their opener after they were
+// accepted are a busy peer's business, up to a limit; the session goes on.
+func TestAbortsOfABusyPeer(t *testing.T) {
+	for n, want := range map[uint32]fault.Kind{5000: 0, 11000: fault.Overloaded} {
+		synctest.Test(t, func(t *testing.T) {
+			d := newDuel(t, true, Config{ResumeTimeout: -1})
+			defer d.end()
+			for i := range n {
+				id := d.own(i + 1)
+				d.send(openFrame(id, wire.Open{Blocks: true, Send: true, BlockSize: testBlock}))
+				in, err := d.victim.AcceptStream(t.Context())
+				if err != nil {
+					break
+				}
+				if _, err := in.AcceptBlocks(AcceptBlocks{Start: -1}); err != nil {
+					break
+				}
+				d.send(resetFrame(id, fault.New("x", fault.NoSpace, "full")))
+			}
+			settle()
+			if err := d.victim.Err(); (err == nil) != (want == 0) || err != nil && fault.KindOf(err) != want {
+				t.Errorf("%d streams: the session ended with %v, want %v", n, err, want)
+			}
+		})
+	}
+}

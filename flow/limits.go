@@ -27,6 +27,7 @@ type nuisance int
 
 const (
 	opens   nuisance = iota // streams opened and taken back before they were accepted
+	aborts                  // streams reset by their opener after that: effects that fail at a busy server
 	pings                   // PINGs
 	useless                 // CREDIT that raises nothing, empty DATA
 	nuisances
@@ -35,6 +36,7 @@ const (
 // allowance of each nuisance: a token bucket.
 var allowance = [nuisances]struct{ perSecond, burst float64 }{
 	opens:   {200, 1000},
+	aborts:  {2000, 10000},
 	pings:   {20, 100},
 	useless: {50, 500},
 }

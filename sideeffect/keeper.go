@@ -21,6 +21,9 @@ func (s *staged) openPartial(spec SinkSpec) error {
 			return err
 		}
 		same, err := lockNamed(s.dir, s.temp, f)
+		if err == nil && same && s.old { // the target may have become more secret since the last run
+			err = f.Chmod(s.filePerm())
+		}
 		if err == nil && same {
 			s.file = f
 			err = s.takeOver(spec.From)

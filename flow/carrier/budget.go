@@ -1,57 +1,143 @@
 package carrier
 
 import (
+	"container/list"
 	"net"
 	"net/netip"
 	"sync"
+	"time"
 )
 
+// overdue is how long a stranger may take when others want its place: a
+// handshake needs one or two round trips, and a quarter of a second is a long one.
+const overdue = 250 * time.Millisecond
+
+// maxProved is how many sources are remembered for having proved a key.
+const maxProved = 4096
+
 // budget bounds the connections whose peer is not known yet, in total and for each source.
+//
+// When places are short, they go to who is likely to make something of them: a
+// stranger whose handshake is overdue gives way to a newcomer, and a quarter
+// more places are there for sources that have proved an allowed key before.
 type budget struct {
 	max, perSource int
 	random         func() float64 // from 0 up to 1
 
-	mu      sync.Mutex
-	pending int                  // 0 <= pending <= max; the sum over sources and the unattributed
-	sources map[netip.Prefix]int // each from 1 to perSource
+	mu        sync.Mutex
+	pending   int                  // 0 <= pending <= max + max/4; the sum over sources and the unattributed
+	sources   map[netip.Prefix]int // each from 1 to perSource
+	strangers list.List            // of *place, oldest first: those that may have to give way
+	proved    map[netip.Prefix]bool
+}
+
+// place is what one connection has of a budget until it leaves.
+type place struct {
+	source netip.Prefix
+	since  time.Time
+	yield  func()        // closes the connection
+	at     *list.Element // among the strangers; nil: keeps its place
+	left   bool
 }
 
 func newBudget(max, perSource int, random func() float64) *budget {
-	return &budget{max: max, perSource: perSource, random: random, sources: make(map[netip.Prefix]int)}
+	return &budget{max: max, perSource: perSource, random: random, sources: map[netip.Prefix]int{}, proved: map[netip.Prefix]bool{}}
 }
 
-// enter takes a place, or says that there is none. Above half of the places
-// it refuses at random, with a probability that grows from 0 to 1: who floods
-// is refused more often than who comes once (OpenSSH's MaxStartups).
-func (b *budget) enter(source netip.Prefix) bool {
+// enter takes a place, or says nil: there is none. Above half of the places
+// strangers are turned away at random, with a probability that grows from 0 to
+// 1: who floods is refused more often than who comes once (OpenSSH's
+// MaxStartups). It may close another connection with its yield.
+func (b *budget) enter(source netip.Prefix, now time.Time, yield func()) *place {
+	p, displaced := b.take(source, now, yield)
+	if displaced != nil {
+		displaced.yield()
+	}
+	return p
+}
+
+func (b *budget) take(source netip.Prefix, now time.Time, yield func()) (p, displaced *place) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	half := b.max / 2
+	if source.IsValid() && b.sources[source] >= b.perSource {
+		return nil, nil
+	}
+	p = &place{source: source, since: now, yield: yield}
 	switch {
-	case b.pending >= b.max:
-		return false
-	case source.IsValid() && b.sources[source] >= b.perSource:
-		return false
-	case b.pending > half && b.random()*float64(b.max-half) < float64(b.pending-half):
-		return false
+	case source.IsValid() && b.proved[source]:
+		if b.pending >= b.max+b.max/4 {
+			return nil, nil
+		}
+	case b.crowded():
+		if displaced = b.oldest(now); displaced == nil {
+			return nil, nil
+		}
+		b.remove(displaced)
+		fallthrough
+	default:
+		p.at = b.strangers.PushBack(p)
 	}
 	b.pending++
 	if source.IsValid() {
 		b.sources[source]++
 	}
-	return true
+	return p, displaced
 }
 
-func (b *budget) leave(source netip.Prefix) {
+// crowded: there is no place for a stranger, or chance says so. mu is held.
+func (b *budget) crowded() bool {
+	half := b.max / 2
+	return b.pending >= b.max || b.pending > half && b.random()*float64(b.max-half) < float64(b.pending-half)
+}
+
+// oldest is the stranger that has to give way, if one has. mu is held.
+func (b *budget) oldest(now time.Time) *place {
+	if e := b.strangers.Front(); e != nil && now.Sub(e.Value.(*place).since) >= overdue {
+		return e.Value.(*place)
+	}
+	return nil
+}
+
+// leave gives a place back, once.
+func (b *budget) leave(p *place) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.remove(p)
+}
+
+// remove is leave with mu held.
+func (b *budget) remove(p *place) {
+	if p.left {
+		return
+	}
+	p.left = true
+	if p.at != nil {
+		b.strangers.Remove(p.at)
+	}
 	b.pending--
+	if !p.source.IsValid() {
+		return
+	}
+	if b.sources[p.source]--; b.sources[p.source] == 0 {
+		delete(b.sources, p.source)
+	}
+}
+
+// prove remembers that a peer of this source has proved an allowed key. Beyond
+// maxProved any other is forgotten.
+func (b *budget) prove(source netip.Prefix) {
 	if !source.IsValid() {
 		return
 	}
-	if b.sources[source]--; b.sources[source] == 0 {
-		delete(b.sources, source)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.proved[source] && len(b.proved) >= maxProved {
+		for other := range b.proved {
+			delete(b.proved, other)
+			break
+		}
 	}
+	b.proved[source] = true
 }
 
 // sourceOf is what one party can be assumed to have: an IPv4 address, an IPv6

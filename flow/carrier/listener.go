@@ -191,14 +191,14 @@ func (l *Listener) pause(d time.Duration) {
 func (l *Listener) admit(c net.Conn, lane, http2 func(net.Conn)) {
 	l.accepted.Add(1)
 	source := sourceOf(c.RemoteAddr())
-	if !l.budget.enter(source) {
+	place := l.budget.enter(source, time.Now(), func() { _ = c.Close() })
+	if place == nil {
 		l.refused.Add(1)
 		_ = c.Close()
 		return
 	}
 	l.wg.Go(func() {
-		leave := sync.OnceFunc(func() { l.budget.leave(source) })
-		defer leave()
+		defer l.budget.leave(place)
 		conn, err := l.handshake(c.(halfCloser))
 		hand := map[string]func(net.Conn){ProtocolLane: lane, ProtocolHTTP2: http2}[protocolOf(conn)]
 		if err != nil || hand == nil {
@@ -209,7 +209,10 @@ func (l *Listener) admit(c net.Conn, lane, http2 func(net.Conn)) {
 		}
 		l.count(conn.Protocol())
 		if conn.PeerKey() != "" {
-			leave()
+			l.budget.leave(place)
+			if conn.Protocol() == ProtocolLane { // only lanes' keys are held against Pins and AuthorizeKey here
+				l.budget.prove(source)
+			}
 		}
 		hand(conn)
 	})

@@ -92,6 +92,47 @@ func TestFloodInTotal(t *testing.T) {
 	_ = lane.Close()
 }
 
+// A flood that says nothing keeps nobody out: its places are overdue soon, and
+// whoever has proved a key once has places of its own.
+func TestFloodGivesWay(t *testing.T) {
+	id := newIdentity(t)
+	l := serve(t, "tls://127.0.0.1:0", Options{Identity: id, Pins: Pins{id.Key()}, MaxPending: 8, MaxPerSource: 100, HandshakeTimeout: time.Hour})
+	from := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}
+	if _, err := from.Dial("tcp", l.Addr().String()); err != nil {
+		t.Skipf("no second loopback address: %v", err)
+	}
+	flood := func() {
+		for range 8 {
+			rawDial(t, l)
+		}
+	}
+	flood()
+	cfg := laneClient(id)
+	var lane net.Conn
+	for range 1000 { // refused until the flood is overdue
+		c, err := from.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err = tls.Client(c, cfg).Handshake(); err == nil {
+			lane = <-l.lane
+			break
+		}
+		c.Close()
+		time.Sleep(10 * time.Millisecond)
+	}
+	if lane == nil {
+		t.Fatal("no place for a newcomer in ten seconds")
+	}
+	_ = lane.Close()
+	flood()
+	c, err := from.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	becomesLane(t, l, c, id) // at once
+}
+
 // optionsFor are what a listener at address needs to let id in.
 func optionsFor(address string, id *Identity) Options {
 	if strings.HasPrefix(address, TLS) {

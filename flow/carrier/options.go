@@ -68,8 +68,10 @@ type Options struct {
 	// Mode is the mode of a unix socket. Default 0600. Listener only.
 	Mode fs.FileMode
 	// MaxPending bounds connections whose protocol and peer are not known
-	// yet; above half of it new ones are dropped at random, ever more often.
-	// Default 256. Listener only.
+	// yet; above half of it new ones are dropped at random, ever more often,
+	// unless one whose handshake takes over 250 ms can give way. A quarter more
+	// are for sources that have proved an allowed key before. Default 256.
+	// Listener only.
 	MaxPending int
 	// MaxPerSource bounds the same for one source: an IPv4 address, or an IPv6
 	// network of 64 bits. Default 16. Listener only.
