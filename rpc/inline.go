@@ -75,7 +75,8 @@ func heads(field protowire.Number, loads []cargo) ([][]byte, error) {
 	return all, nil
 }
 
-// appendCargo appends the field with its contents, which are copied.
+// appendCargo appends the field with its contents, which are copied; there is one
+// at least.
 func appendCargo(dst []byte, field protowire.Number, loads []cargo) ([]byte, error) {
 	before, err := heads(field, loads)
 	for i := range before {

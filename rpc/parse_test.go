@@ -138,7 +138,8 @@ func normal(o opening) opening {
 }
 
 func FuzzCargo(f *testing.F) {
-	for _, loads := range [][]cargo{nil, {{data: []byte("abc"), source: sourceHalf{size: 3}, end: sideeffect.End{Total: 3}}}} {
+	f.Add([]byte{})
+	for _, loads := range [][]cargo{{{data: []byte("abc"), source: sourceHalf{size: 3}, end: sideeffect.End{Total: 3}}}} {
 		b, err := appendCargo(nil, InlineRequestField, loads)
 		if err != nil {
 			f.Fatal(err)
