@@ -99,14 +99,14 @@ func (a *Acceptor) admit(conn net.Conn, h *wire.Hello, lift func()) error {
 	switch {
 	case s == nil:
 		return fault.New("handshake", fault.Stale, "no such session here")
-	case s.Peer().Key != peer.Key:
-		return fault.New("handshake", fault.Unauthenticated, "the session belongs to another key")
+	case !peer.is(s.Peer()):
+		return fault.New("handshake", fault.Unauthenticated, "the session belongs to another key or user")
 	}
 	switch h.Purpose {
 	case wire.Control:
 		return a.resume(conn, h, s, peer, lift)
 	case wire.Bulk:
-		if !s.current(h.Epoch) {
+		if !s.reaches(a.ctx, h.Epoch) {
 			return fault.New("handshake", fault.Stale, "epoch %d is over", h.Epoch)
 		}
 		if err := a.answer(conn, a.ack(s, h.Epoch)); err != nil {

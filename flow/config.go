@@ -34,16 +34,17 @@ type Config struct {
 	// 1 GiB for the sessions made with this Config.
 	Pool *Pool
 	// PipeWindow is what a lane starts with: bytes written and not yet taken
-	// off the wire. It grows as long as growing makes the lane faster. Default
-	// 256 KiB; more makes loopback slower (spec/design.md, "Pipe window").
+	// off the wire. It grows as long as growing makes the lane faster, and on
+	// long links follows what the lane moves in a round trip. Default
+	// 256 KiB; more makes loopback slower (spec/design.md, "Decisions").
 	PipeWindow int
 	// MaxPipeWindow bounds that growth. Default 64 MiB.
 	MaxPipeWindow int
-	// Lanes is how many bulk lanes a session opens when the first bulk stream
-	// needs one. Default 1, at most 8. Single-pipe carriers have one.
+	// Lanes is how many bulk lanes a session opens at least when the first bulk
+	// stream needs one. Default 1, at most 8. Single-pipe carriers have one.
 	Lanes int
-	// MaxLanes is how far a session may grow its bulk lanes on long links.
-	// Default 8; set it to Lanes to forbid growth.
+	// MaxLanes is how many bulk lanes a session may open on long links, at first
+	// and by trial. Default 8; set it to Lanes to have exactly those.
 	MaxLanes int
 	// MaxStreams is how many streams the peer may have open. Default 1024.
 	MaxStreams int
@@ -90,6 +91,10 @@ func (p Peer) Has(feature string) bool {
 	}
 	return false
 }
+
+// is reports whether two connections lead to the same peer, as far as the
+// carrier knows: every connection of a session has to.
+func (p Peer) is(q Peer) bool { return p.Key == q.Key && p.UID == q.UID }
 
 // Identified is implemented by connections whose carrier knows who the peer is.
 type Identified interface {

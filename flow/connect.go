@@ -89,9 +89,9 @@ func (s *Session) redial(epoch uint32, cause error) {
 		if err == nil {
 			s.measured(rtt)
 			peer := peerOf(conn, ack.Name, ack.Features)
-			if peer.Key != s.Peer().Key {
+			if err := s.sameAs(peer); err != nil {
 				conn.Close()
-				s.finish(fault.New("resume session", fault.Unauthenticated, "the peer's key is %q now", peer.Key), false)
+				s.finish(err, false)
 				return
 			}
 			if !s.attach(conn, epoch, peer, ack.Node, limitsOf(ack)) {
@@ -154,11 +154,32 @@ func (s *Session) dialLanes(epoch uint32, n int) {
 }
 
 func (s *Session) dialLane(epoch uint32) error {
-	conn, _, _, err := s.introduce(s.ctx, wire.Bulk, epoch)
+	conn, err := s.further(s.ctx, wire.Bulk, epoch)
 	if err == nil && !s.attachBulk(conn, epoch) {
 		s.turnAway(conn)
 	}
 	return err
+}
+
+// further makes one more connection beside the control lane.
+func (s *Session) further(ctx context.Context, purpose wire.Purpose, epoch uint32) (net.Conn, error) {
+	conn, _, _, err := s.introduce(ctx, purpose, epoch)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.sameAs(peerOf(conn, "", nil)); err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return conn, nil
+}
+
+// sameAs refuses a connection that leads to somebody else than the session's peer.
+func (s *Session) sameAs(peer Peer) error {
+	if have := s.Peer(); !peer.is(have) {
+		return fault.New("handshake", fault.Unauthenticated, "the peer has key %q and user %d, the session's has %q and %d", peer.Key, peer.UID, have.Key, have.UID)
+	}
+	return nil
 }
 
 // turnAway closes a lane that came too late. If the session is over, the peer
@@ -195,6 +216,5 @@ func (s *Session) OpenRPC(ctx context.Context) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	conn, _, _, err := s.introduce(ctx, wire.RPC, epoch)
-	return conn, err
+	return s.further(ctx, wire.RPC, epoch)
 }

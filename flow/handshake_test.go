@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -242,5 +244,133 @@ func TestBulkLanes(t *testing.T) {
 		if open != 8 || d.victim.Err() != nil {
 			t.Errorf("%d bulk lanes, %v", open, d.victim.Err())
 		}
+	})
+}
+
+// known is a connection whose carrier says who the peer is.
+type known struct {
+	net.Conn
+	key string
+	uid int
+}
+
+func (c known) PeerKey() string { return c.key }
+func (c known) PeerUID() int    { return c.uid }
+
+// knownDialer makes known connections: the first to peers[0], all others to peers[1].
+type knownDialer struct {
+	tcp
+	peers [2]known
+	made  atomic.Int32
+}
+
+func (d *knownDialer) Dial(ctx context.Context) (net.Conn, error) {
+	c, err := d.tcp.Dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return d.peers[min(d.made.Add(1)-1, 1)].over(c), nil
+}
+
+func (c known) over(conn net.Conn) net.Conn { c.Conn = conn; return c }
+
+// TestEveryConnectionIsThePeers: who knows a session's secret and is somebody
+// else gets no lane and no gRPC connection, at either end.
+func TestEveryConnectionIsThePeers(t *testing.T) {
+	alice := known{key: "sha256:a", uid: 1000}
+	for name, tc := range map[string]struct {
+		acceptors, connectors [2]known // whom they see at the other end
+		want                  error
+	}{
+		"the same":                    {[2]known{alice, alice}, [2]known{alice, alice}, nil},
+		"acceptor sees another user":  {[2]known{alice, {key: alice.key, uid: 1001}}, [2]known{alice, alice}, fault.Unauthenticated},
+		"acceptor sees another key":   {[2]known{alice, {key: "sha256:b", uid: 1000}}, [2]known{alice, alice}, fault.Unauthenticated},
+		"connector sees another user": {[2]known{alice, alice}, [2]known{alice, {key: alice.key, uid: 0}}, fault.Unauthenticated},
+		"connector sees another key":  {[2]known{alice, alice}, [2]known{alice, {uid: 1000}}, fault.Unauthenticated},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			a, err := NewAcceptor(Config{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var wg sync.WaitGroup
+			wg.Go(func() {
+				for i := 0; ; i++ {
+					c, err := l.Accept()
+					if err != nil {
+						return
+					}
+					wg.Go(func() { a.Handle(tc.acceptors[min(i, 1)].over(c)) })
+				}
+			})
+			defer wg.Wait()
+			defer a.Close()
+			defer l.Close()
+			s, err := Connect(t.Context(), &knownDialer{tcp: tcp{addr: l.Addr().String()}, peers: tc.connectors}, Config{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			if err := s.dialLane(1); !errors.Is(err, tc.want) {
+				t.Errorf("lane: %v, want %v", err, tc.want)
+			}
+			c, err := s.OpenRPC(t.Context())
+			if !errors.Is(err, tc.want) {
+				t.Errorf("gRPC connection: %v, want %v", err, tc.want)
+			}
+			if err == nil {
+				c.Close()
+			}
+		})
+	}
+}
+
+// slowAck is a connection whose first Write, of HELLO_ACK, takes a second longer
+// at this end than at the other.
+type slowAck struct {
+	net.Conn
+	once sync.Once
+}
+
+func (c *slowAck) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	c.once.Do(func() { time.Sleep(time.Second) })
+	return n, err
+}
+
+// TestBulkLaneOvertakesControlLane: a lane that comes before the acceptor has
+// made the session's first one is not turned away.
+func TestBulkLaneOvertakesControlLane(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := flowtest.NewLink(flowtest.LinkConfig{RTT: 10 * time.Millisecond})
+		a, err := NewAcceptor(Config{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			for {
+				c, err := l.Accept()
+				if err != nil {
+					return
+				}
+				wg.Go(func() { a.Handle(&slowAck{Conn: c}) })
+			}
+		})
+		near, err := Connect(t.Context(), l, Config{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := near.dialLane(1); err != nil {
+			t.Error(err)
+		}
+		near.Close()
+		a.Close()
+		l.Close()
+		wg.Wait()
 	})
 }

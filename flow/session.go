@@ -224,10 +224,19 @@ func (s *Session) attach(conn net.Conn, epoch uint32, peer Peer, node [16]byte, 
 	return true
 }
 
-// current reports whether epoch is the one whose lanes work.
-func (s *Session) current(epoch uint32) bool {
+// reaches reports whether epoch is the one whose lanes work. It waits for the
+// next: the connector, which already has its HELLO_ACK, may be faster with a bulk
+// lane than this end with the control lane.
+func (s *Session) reaches(ctx context.Context, epoch uint32) bool {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.HandshakeTimeout)
+	defer cancel()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	for s.state != over && s.epoch+1 == epoch {
+		if s.wait(ctx) != nil {
+			return false
+		}
+	}
 	return s.state == up && s.epoch == epoch
 }
 

@@ -241,7 +241,7 @@ func (b *BlockStream) consume(n int64) []byte {
 	}
 	b.s.adjust(due)
 	b.limit += due
-	return wire.AppendCredit(nil, b.id, uint64(b.limit), uint64(b.arrived))
+	return wire.AppendCredit(nil, b.id, uint64(b.limit), uint64(b.consumed))
 }
 
 // grow widens the window, once in a round trip and as far as the budgets allow,

@@ -11,11 +11,12 @@ import (
 
 // sourceHalf is the state of the sending end, guarded by BlockStream.mu.
 //
-//	durable <= received <= next <= granted
+//	durable <= taken <= received <= next <= granted
 type sourceHalf struct {
 	next     int64 // offset of the next block
 	granted  int64
-	received int64
+	received int64 // has arrived at the sink's end; where a resumed session goes on at the earliest
+	taken    int64 // the sink has released it
 	durable  int64
 	epoch    uint32 // of the session, when next was last agreed
 	waiting  bool   // for the peer's RESUME
@@ -200,8 +201,9 @@ func (b *BlockStream) Verdict(ctx context.Context) ([]byte, error) {
 	}
 }
 
-// Received is the offset up to which the sink has taken blocks, as last reported.
-func (b *BlockStream) Received() int64 { b.mu.Lock(); defer b.mu.Unlock(); return b.received }
+// Received is the offset up to which the sink has taken and released blocks, as
+// last reported: those that only wait in the peer's memory do not count.
+func (b *BlockStream) Received() int64 { b.mu.Lock(); defer b.mu.Unlock(); return b.taken }
 
 // Durable is the offset up to which the sink has synced, as last reported.
 func (b *BlockStream) Durable() int64 { b.mu.Lock(); defer b.mu.Unlock(); return b.durable }
@@ -212,8 +214,9 @@ func (b *BlockStream) credit(granted, received uint64) (bool, error) {
 	if !b.source || !b.accepted || received > uint64(b.next) || granted > wire.MaxOffset {
 		return false, broken("read", "CREDIT %d, received %d, where %d were sent", granted, received, b.next)
 	}
-	raised := int64(granted) > b.granted || int64(received) > b.received
-	b.granted, b.received = max(b.granted, int64(granted)), max(b.received, int64(received))
+	raised := int64(granted) > b.granted || int64(received) > b.taken
+	b.granted, b.taken = max(b.granted, int64(granted)), max(b.taken, int64(received))
+	b.received = max(b.received, b.taken)
 	b.signal()
 	return raised, nil
 }
@@ -225,7 +228,8 @@ func (b *BlockStream) onDurable(n uint64) error {
 		return broken("read", "DURABLE %d where %d were sent", n, b.next)
 	}
 	b.durable = max(b.durable, int64(n))
-	b.received = max(b.received, b.durable)
+	b.taken = max(b.taken, b.durable)
+	b.received = max(b.received, b.taken)
 	return nil
 }
 
@@ -242,7 +246,7 @@ func (b *BlockStream) onVerdict(body []byte) error {
 		return broken("read", "VERDICT for stream %d, which has sent no END", b.id)
 	}
 	b.judged, b.verdict = true, v.Body
-	b.received = b.next
+	b.received, b.taken = b.next, b.next
 	b.mu.Unlock()
 	b.end(nil)
 	b.s.forget(b.id, b)
@@ -280,7 +284,7 @@ func (b *BlockStream) resumed(e wire.ResumeStream, epoch uint32) ([]byte, error)
 
 // sourceReady prepares the sending half once the stream is agreed. mu is held.
 func (b *BlockStream) sourceReady(window int64, root Root, epoch uint32) {
-	b.next, b.received, b.durable = b.start, b.start, b.start
+	b.next, b.received, b.taken, b.durable = b.start, b.start, b.start, b.start
 	b.folded, b.root = b.start, root
 	b.granted, b.epoch = b.start+window, epoch
 	b.began = time.Now()

@@ -212,6 +212,7 @@ func (o *outcome) append(b []byte, index int) []byte {
 		b = appendUint(b, 1, uint64(fault.KindOf(o.err)))
 		b = appendBytes(b, 2, []byte(clip(fault.Text(o.err), maxCause)))
 		b = appendUint(b, 3, uint64(index+1))
+		b = appendUint(b, 4, uint64(sideIn(o.err)))
 		b = closeMessage(b, mark)
 	}
 	b = appendUint(b, 4, uint64(o.bytes))
@@ -303,6 +304,8 @@ func (f *fields) fault(op string) *fault.Error {
 			p.Kind = uint32(in.small(1 << 32))
 		case 2:
 			p.Text = in.text(maxAnswer)
+		case 4:
+			p.Side = uint32(in.small(1 << 32))
 		}
 	}
 	f.adopt(in)

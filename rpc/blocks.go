@@ -87,12 +87,6 @@ type packer struct {
 	end    sideeffect.End
 }
 
-// putMemory gives the content's memory back; nobody may use it afterwards.
-func (p *packer) putMemory() {
-	p.memory.put(p.data)
-	p.data = nil
-}
-
 func (p *packer) Next(context.Context) (sideeffect.Block, error) {
 	if p.data != nil {
 		return sideeffect.Block{}, fault.New("pack message", fault.SourceChanged, "the source has more than the %d bytes it announced", p.room-1)

@@ -17,14 +17,14 @@ import (
 // unknown field behind the request and out of the reply. Interceptors and
 // stats handlers of the client see the user's messages only.
 type inlineCodec struct {
-	encoding.CodecV2            // protobuf
-	field            mem.Buffer // of the request; nil: none
-	expects          bool       // contents in the reply
+	encoding.CodecV2                 // protobuf
+	field            mem.BufferSlice // of the request; nil: none
+	expects          bool            // contents in the reply
 	reply            []cargo
 	held             mem.Buffer // what reply points into; may be nil
 }
 
-func newInlineCodec(field mem.Buffer, expects bool) *inlineCodec {
+func newInlineCodec(field mem.BufferSlice, expects bool) *inlineCodec {
 	return &inlineCodec{CodecV2: encoding.GetCodecV2(encproto.Name), field: field, expects: expects}
 }
 
@@ -34,14 +34,13 @@ func (c *inlineCodec) free() {
 	if c == nil {
 		return
 	}
-	for _, b := range []mem.Buffer{c.field, c.held} {
-		if b != nil {
-			b.Free()
-		}
+	c.field.Free()
+	if c.held != nil {
+		c.held.Free()
 	}
 }
 
-// Marshal appends the field as a buffer of its own. It runs once per SendMsg;
+// Marshal appends the field in buffers of its own. It runs once per SendMsg;
 // gRPC repeats the encoded bytes when it retries.
 func (c *inlineCodec) Marshal(v any) (mem.BufferSlice, error) {
 	out, err := c.CodecV2.Marshal(v)
@@ -49,7 +48,7 @@ func (c *inlineCodec) Marshal(v any) (mem.BufferSlice, error) {
 		return out, err
 	}
 	c.field.Ref()
-	return append(out, c.field), nil
+	return append(out, c.field...), nil
 }
 
 // Unmarshal takes the field out of the reply, before it is copied once more,

@@ -179,7 +179,7 @@ func (e *Effect) init(ctx context.Context, d *sideeffect.Descriptor, inline bool
 	}
 	e.d, e.job = d, j
 	if err != nil {
-		err = fault.Wrap("open side effect", d.Local.String(), err)
+		err = e.call.explain(fault.Wrap("open side effect", d.Local.String(), err))
 		e.ended = ended{err: err, local: sideeffect.Failure, began: began}
 		if blames(err, fault.Peer) {
 			e.ended.local, e.ended.remote = sideeffect.NotStarted, sideeffect.Failure
@@ -260,6 +260,7 @@ func (e *Effect) move() {
 		e.cancel(nil)
 	}()
 	end = e.job.run(e.ctx, e.complete)
+	end.err = e.call.explain(end.err)
 }
 
 // complete notes that this half has done all it has to.

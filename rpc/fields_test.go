@@ -75,7 +75,9 @@ func TestAnswerByHand(t *testing.T) {
 			o := outcome{status: sideeffect.Status(rapid.IntRange(0, 3).Draw(t, "status")), bytes: rapid.Int64Range(0, 1<<62).Draw(t, "bytes"), road: sideeffect.Road(rapid.IntRange(0, 3).Draw(t, "road"))}
 			p := &rpcpb.Outcome{Index: uint32(i), Status: rpcpb.Status(o.status), Bytes: o.bytes, Road: rpcpb.Road(o.road)}
 			if rapid.Bool().Draw(t, "failed") {
-				o.err = fault.New("store", fault.NoSpace, "%s", rapid.StringN(0, 100, 400).Draw(t, "text"))
+				f := fault.FromPeer("store", fault.NoSpace, rapid.StringN(0, 100, 400).Draw(t, "text"))
+				f.Side = rapid.SampledFrom([]fault.Side{fault.Here, fault.Peer, fault.Inferred}).Draw(t, "side")
+				o.err = f
 				p.Fault = faultProto(o.err, i)
 				p.Fault.Text = clip(p.Fault.Text, maxCause)
 			}
@@ -97,6 +99,9 @@ func TestAnswerByHand(t *testing.T) {
 		for i, o := range got {
 			if fault.KindOf(o.err) != fault.KindOf(outs[i].err) || (o.err == nil) != (outs[i].err == nil) {
 				t.Fatalf("%v became %v", outs[i].err, o.err)
+			}
+			if o.err != nil && sideIn(o.err) != [...]fault.Side{fault.Peer, fault.Here, fault.Inferred}[sideIn(outs[i].err)] {
+				t.Fatalf("a failure of side %v became one of side %v", sideIn(outs[i].err), sideIn(o.err))
 			}
 			if v := o.verdict; v != nil {
 				v.Err = nil

@@ -43,38 +43,46 @@ const (
 	effectData    protowire.Number = 2
 )
 
-// cargoRoom is more than any field needs beyond its content.
-const cargoRoom = MaxInline + 4<<10
-
-// appendCargo appends the unknown field with tag and length to dst, which needs
-// no more than cargoRoom bytes. The content is copied once.
-func appendCargo(dst []byte, field protowire.Number, loads []cargo) ([]byte, error) {
-	total, size := 0, 0
-	rests := make([]byte, 0, 192) // what of the effects is not content
-	ends := make([]int, 0, 4)     // of each effect's part of rests
+// heads encodes the unknown field around the contents: what stands before each
+// of them. The field is heads[0] contents[0] heads[1] contents[1] and so on.
+func heads(field protowire.Number, loads []cargo) ([][]byte, error) {
+	total, size, room := 0, 0, 0
+	rests := make([]byte, 0, 128) // of all effects: what is not content
+	ends := make([]int, len(loads))
 	for i := range loads {
 		before := len(rests)
 		rests = loads[i].append(rests)
-		ends = append(ends, len(rests))
+		ends[i] = len(rests)
 		total += len(loads[i].data)
 		size += protowire.SizeTag(inlineEffects) + protowire.SizeBytes(effectSize(len(rests)-before, loads[i].data))
+		room = size - total
 	}
 	if total > MaxInline || size > maxInlineField {
-		return dst, fault.New("encode inline", fault.TooLong, "%d bytes, a message carries %d", total, MaxInline)
+		return nil, fault.New("encode inline", fault.TooLong, "%d bytes, a message carries %d", total, MaxInline)
 	}
-	dst = protowire.AppendTag(dst, field, protowire.BytesType)
-	dst = protowire.AppendVarint(dst, uint64(size))
-	from := 0
+	b := protowire.AppendTag(make([]byte, 0, room+16), field, protowire.BytesType)
+	b = protowire.AppendVarint(b, uint64(size))
+	all, from, rest := make([][]byte, len(loads)), 0, 0
 	for i, c := range loads {
-		rest := rests[from:ends[i]]
-		from = ends[i]
-		dst = protowire.AppendTag(dst, inlineEffects, protowire.BytesType)
-		dst = protowire.AppendVarint(dst, uint64(effectSize(len(rest), c.data)))
-		dst = append(dst, rest...)
-		dst = protowire.AppendTag(dst, effectData, protowire.BytesType)
-		dst = protowire.AppendBytes(dst, c.data)
+		b = protowire.AppendTag(b, inlineEffects, protowire.BytesType)
+		b = protowire.AppendVarint(b, uint64(effectSize(ends[i]-rest, c.data)))
+		b = append(b, rests[rest:ends[i]]...)
+		b = protowire.AppendTag(b, effectData, protowire.BytesType)
+		b = protowire.AppendVarint(b, uint64(len(c.data)))
+		all[i] = b[from:len(b):len(b)]
+		from, rest = len(b), ends[i]
 	}
-	return dst, nil
+	return all, nil
+}
+
+// appendCargo appends the field with its contents, which are copied; there is one
+// at least.
+func appendCargo(dst []byte, field protowire.Number, loads []cargo) ([]byte, error) {
+	before, err := heads(field, loads)
+	for i := range before {
+		dst = append(append(dst, before[i]...), loads[i].data...)
+	}
+	return dst, err
 }
 
 func effectSize(rest int, data []byte) int {

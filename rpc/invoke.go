@@ -137,7 +137,6 @@ func (c *call) conclude(method string, trailer metadata.MD, codec *inlineCodec, 
 		c.deliver(e, out, answerErr, load, has)
 	}
 	c.close()
-	c.putMemory()
 	var first error
 	for i, e := range c.effects {
 		var out *outcome

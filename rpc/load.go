@@ -103,8 +103,9 @@ func (l *loading) offer(e *clientEffect, inside, outside error) (offer, error) {
 }
 
 // pack runs the sources of inline effects up to their end and returns the
-// request's field; nil without such effects. Their verdicts come with the answer.
-func (c *call) pack(memory *carryPool) (mem.Buffer, error) {
+// request's field; nil without such effects. The contents go as they were read,
+// without another copy, and are gRPC's and the codec's from here on. Their verdicts come with the answer.
+func (c *call) pack(memory *carryPool) (mem.BufferSlice, error) {
 	var loads []cargo
 	for _, e := range c.effects {
 		if e.inline == nil {
@@ -121,23 +122,18 @@ func (c *call) pack(memory *carryPool) (mem.Buffer, error) {
 	if len(loads) == 0 {
 		return nil, nil
 	}
-	room := memory.Get(cargoRoom)
-	field, err := appendCargo((*room)[:0], InlineRequestField, loads)
+	before, err := heads(InlineRequestField, loads)
 	if err != nil {
-		memory.Put(room)
 		return nil, err
 	}
-	*room = field
-	return mem.NewBuffer(room, memory), nil
-}
-
-// putMemory gives back what inline content was read into; its halves are over.
-func (c *call) putMemory() {
-	for _, e := range c.effects {
-		if e.inline != nil {
-			e.inline.putMemory()
+	field := make(mem.BufferSlice, 0, 2*len(loads))
+	for i := range loads {
+		field = append(field, mem.SliceBuffer(before[i]))
+		if len(loads[i].data) > 0 {
+			field = append(field, mem.NewBuffer(&loads[i].data, memory))
 		}
 	}
+	return field, nil
 }
 
 // sendInline is the client's half as source of inline content, up to its end.

@@ -9,7 +9,6 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
@@ -139,7 +138,8 @@ func normal(o opening) opening {
 }
 
 func FuzzCargo(f *testing.F) {
-	for _, loads := range [][]cargo{nil, {{data: []byte("abc"), source: sourceHalf{size: 3}, end: sideeffect.End{Total: 3}}}} {
+	f.Add([]byte{})
+	for _, loads := range [][]cargo{{{data: []byte("abc"), source: sourceHalf{size: 3}, end: sideeffect.End{Total: 3}}}} {
 		b, err := appendCargo(nil, InlineRequestField, loads)
 		if err != nil {
 			f.Fatal(err)
@@ -228,22 +228,35 @@ func TestWithCargo(t *testing.T) {
 }
 
 // TestCargoIsCopied: what gRPC still sends after a cancelled call does not share
-// memory with the source.
+// memory with the source, nor with what the pool has handed out since.
 func TestCargoIsCopied(t *testing.T) {
-	data := []byte("content")
-	field, err := appendCargo(nil, InlineRequestField, []cargo{{data: data}})
+	data, pool := []byte("content"), newCarryPool()
+	d := sideeffect.Descriptor{Direction: sideeffect.ClientToServer, Local: sideeffect.Memory(data), Quota: sideeffect.NoQuota}
+	c := newCall(t.Context(), []*sideeffect.Descriptor{&d})
+	if err := c.openSources(); err != nil {
+		t.Fatal(err)
+	}
+	defer c.close()
+	c.effects[0].inline = &packer{memory: pool, room: len(data) + 1}
+	field, err := c.pack(pool)
 	if err != nil {
 		t.Fatal(err)
 	}
-	before := bytes.Clone(field)
-	copy(data, "changed")
-	if !bytes.Equal(field, before) {
-		t.Fatal("the field shares memory with the content")
-	}
-	out, err := newInlineCodec(mem.SliceBuffer(field), false).Marshal(&emptypb.Empty{})
-	if err != nil || !bytes.Equal(out.Materialize(), before) {
+	codec := newInlineCodec(field, false)
+	out, err := codec.Marshal(&emptypb.Empty{}) // gRPC's hold on it
+	if err != nil {
 		t.Fatal(err)
 	}
+	before := out.Materialize()
+	codec.free() // the call is over
+	copy(data, "changed")
+	for range 10 {
+		copy(*pool.Get(carrySmall), "overwritten by the next call")
+	}
+	if got := out.Materialize(); !bytes.Equal(got, before) || !bytes.Contains(got, []byte("content")) {
+		t.Fatalf("%q became %q", before, got)
+	}
+	out.Free()
 }
 
 // TestKindsCross: every kind of failure crosses the wire as itself, inside a

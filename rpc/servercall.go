@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 
@@ -37,7 +38,7 @@ func newServerCall(ctx context.Context, s *Server, a *ask, session *flow.Session
 	c := &serverCall{server: s, ask: a, session: session, unary: unary, room: MaxInline, handler: ctx}
 	if slices.ContainsFunc(a.effects, offer.lasts) {
 		c.ctx, c.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
-		c.detach = context.AfterFunc(ctx, func() { c.cancel(gone(ctx)) })
+		c.detach = context.AfterFunc(ctx, func() { c.cancel(cause("call", ctx)) })
 	} else {
 		c.ctx, c.cancel = context.WithCancelCause(ctx)
 		c.detach = func() bool { return true }
@@ -48,14 +49,14 @@ func newServerCall(ctx context.Context, s *Server, a *ask, session *flow.Session
 	return c
 }
 
-// gone is why a call's context ended: the client gave up, or its connection is
-// gone, which gRPC does not tell apart; or time ran out.
-func gone(ctx context.Context) error {
-	err := cause("call", ctx)
-	if fault.KindOf(err) == fault.Canceled {
-		return fault.Concluded("call", fault.Canceled, "the client has given up the call, or is gone")
+// explain is err, concluded when a half ended because gRPC cancelled the call: the
+// client has given up or its connection is gone, which gRPC does not tell apart.
+func (c *serverCall) explain(err error) error {
+	var f *fault.Error
+	if !errors.As(err, &f) || f.Side != fault.Here || c.handler.Err() != context.Canceled || !errors.Is(err, context.Canceled) {
+		return err
 	}
-	return err
+	return &fault.Error{Op: f.Op, Kind: f.Kind, Side: fault.Inferred, Subject: f.Subject, Err: f.Err}
 }
 
 func (c *serverCall) context(ctx context.Context) context.Context {

@@ -190,12 +190,16 @@ func cause(op string, ctx context.Context) error {
 }
 
 func faultProto(err error, effect int) *rpcpb.Fault {
-	p := &rpcpb.Fault{Kind: uint32(fault.KindOf(err)), Text: fault.Text(err), Effect: int32(effect + 1)}
+	return &rpcpb.Fault{Kind: uint32(fault.KindOf(err)), Text: fault.Text(err), Effect: int32(effect + 1), Side: uint32(sideIn(err))}
+}
+
+// sideIn is whose failure err is, seen from here.
+func sideIn(err error) fault.Side {
 	var f *fault.Error
 	if errors.As(err, &f) {
-		p.Side = uint32(f.Side)
+		return f.Side
 	}
-	return p
+	return fault.Here
 }
 
 // faultFrom is what the peer reported; nil for nil. Texts over the limit are

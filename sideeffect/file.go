@@ -92,7 +92,9 @@ func (f fileIdentity) OpenSink(spec SinkSpec) (Sink, error) {
 func (f fileIdentity) refused(op string, err error) error {
 	var pe *fs.PathError
 	if errors.As(err, &pe) && fault.KindOf(err) == fault.Internal {
-		return &fault.Error{Op: op, Kind: fault.Permission, Subject: f.name, Err: err} // it leads out of the root
+		e := fault.New(op, fault.Permission, "the name leads out of its root (%w)", err)
+		e.Subject = f.name
+		return e
 	}
 	if errors.Is(err, unix.ELOOP) {
 		return &fault.Error{Op: op, Kind: fault.Invalid, Subject: f.name, Err: err}
@@ -138,7 +140,7 @@ func mustBeRegular(op, subject string, fi fs.FileInfo) error {
 	if fi.Mode().IsRegular() {
 		return nil
 	}
-	e := fault.New(op, fault.Invalid, "it is not a regular file (mode %v)", fi.Mode())
+	e := fault.New(op, fault.Invalid, "it is not a regular file (mode %s)", fi.Mode().String()) // as a string it stays here
 	e.Subject = subject
 	return e
 }

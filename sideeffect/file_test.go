@@ -200,12 +200,14 @@ func TestReplaceKeepsPermissions(t *testing.T) {
 	t.Parallel()
 	root, dir := newRoot(t)
 	noError(t, os.WriteFile(filepath.Join(dir, "dst"), nil, 0o640))
-	noError(t, os.Chmod(filepath.Join(dir, "dst"), 0o604))
-	s, _ := File(root, "dst").OpenSink(SinkSpec{})
-	noError(t, putAll(s, []byte("x")))
-	noError(t, s.Close())
-	if fi, _ := root.Stat("dst"); fi.Mode().Perm() != 0o604 {
-		t.Errorf("mode %v", fi.Mode())
+	for _, perm := range []os.FileMode{0o604, 0} {
+		noError(t, os.Chmod(filepath.Join(dir, "dst"), perm))
+		s, _ := File(root, "dst").OpenSink(SinkSpec{})
+		noError(t, putAll(s, []byte("x")))
+		noError(t, s.Close())
+		if fi, _ := root.Stat("dst"); fi.Mode().Perm() != perm {
+			t.Errorf("mode %v, want %v", fi.Mode(), perm)
+		}
 	}
 }
 
@@ -363,5 +365,50 @@ func TestTemporaryNamesFit(t *testing.T) {
 			}
 			seen[n] = true
 		}
+	}
+}
+
+// TestPartialKeepsPermissions: what is secret in the old file is secret in the
+// partial one, also in one that an earlier run has left, and in its state.
+func TestPartialKeepsPermissions(t *testing.T) {
+	t.Parallel()
+	for _, earlier := range []bool{false, true} {
+		root, dir := newRoot(t)
+		d := descriptor(File(root, "f"))
+		d.Resume = true
+		perm := func(name string) os.FileMode {
+			t.Helper()
+			fi, err := os.Stat(filepath.Join(dir, name))
+			noError(t, err)
+			return fi.Mode().Perm()
+		}
+		if earlier {
+			sink, err := d.OpenSink(-1, ResumePoint{})
+			noError(t, err)
+			noError(t, sink.WriteBlock(content(testBlock), 0))
+			_, err = sink.Sync()
+			noError(t, err)
+			noError(t, sink.(Keeper).Keep(ResumePoint{BlockSize: testBlock, Offset: testBlock, Version: Version{ino: 1}}))
+			noError(t, sink.Abort(true))
+			sink.Close()
+			if p := perm(partialName("f")); p&0o077 == 0 {
+				t.Skipf("the umask makes every file secret: %v", p)
+			}
+		}
+		write(t, dir, "f", []byte("old"))
+		noError(t, os.Chmod(filepath.Join(dir, "f"), 0o600))
+		sink, err := d.OpenSink(-1, ResumePoint{})
+		noError(t, err)
+		if p := perm(partialName("f")); p != 0o600 {
+			t.Errorf("after an earlier run %v the partial file has mode %v, the old file %v", earlier, p, perm("f"))
+		}
+		noError(t, sink.WriteBlock(content(testBlock), 0))
+		_, err = sink.Sync()
+		noError(t, err)
+		noError(t, sink.(Keeper).Keep(ResumePoint{BlockSize: testBlock, Offset: testBlock, Version: Version{ino: 1}}))
+		if p := perm(stateName("f")); p != 0o600 {
+			t.Errorf("its state has mode %v", p)
+		}
+		sink.Close()
 	}
 }

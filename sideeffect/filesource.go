@@ -28,7 +28,7 @@ func newFileSource(f *os.File, name string, offset int64) (*fileSource, error) {
 		return nil, err
 	}
 	if offset < 0 || offset > fi.Size() {
-		e := fault.New(op, fault.Invalid, "offset %d is outside the file of %d bytes", offset, fi.Size()).Advise("set Offset to 0..%d", fi.Size())
+		e := fault.NewLocal(op, fault.Invalid, "offset %d is outside the file of %d bytes", offset, fi.Size()).Advise("set Offset to 0..%d", fi.Size())
 		e.Subject = name
 		return nil, e
 	}

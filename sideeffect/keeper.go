@@ -16,11 +16,20 @@ const lockTries = 3
 func (s *staged) openPartial(spec SinkSpec) error {
 	s.temp = partialName(s.base)
 	for range lockTries {
-		f, err := openRegularAs(s.dir, s.temp, os.O_RDWR|os.O_CREATE, s.filePerm())
+		f, err := openRegular(s.dir, s.temp, os.O_RDWR)
+		if errors.Is(err, fs.ErrNotExist) {
+			f, err = createNew(s.dir, s.temp, os.O_RDWR, s.filePerm())
+		}
+		if errors.Is(err, fs.ErrExist) { // another transfer was faster, or it is a link to nothing
+			continue
+		}
 		if err != nil {
 			return err
 		}
 		same, err := lockNamed(s.dir, s.temp, f)
+		if err == nil && same && s.old { // the target may have become more secret since the last run
+			err = f.Chmod(s.filePerm())
+		}
 		if err == nil && same {
 			s.file = f
 			err = s.takeOver(spec.From)

@@ -48,7 +48,7 @@ type bytesSource struct{ b []byte }
 
 func newBytesSource(b []byte, offset int64) (Source, error) {
 	if offset < 0 || offset > int64(len(b)) {
-		return nil, fault.New("open source", fault.Invalid,
+		return nil, fault.NewLocal("open source", fault.Invalid,
 			"offset %d is outside the memory of %d bytes", offset, len(b)).Advise("set Offset to 0..%d", len(b))
 	}
 	return bytesSource{b[offset:]}, nil

@@ -7,7 +7,7 @@ type AckPoint uint8
 const (
 	AckDurable  AckPoint = iota // synced to disk, name included; the default
 	AckStored                   // written to the file, not synced: a power cut may undo a success
-	AckReceived                 // as AckStored; while it runs, received bytes count as acknowledged
+	AckReceived                 // as AckStored
 )
 
 // ResumeCheck says how much of a kept partial file is read again before a
@@ -35,7 +35,7 @@ type Params struct {
 	AckPoint  AckPoint
 	// SyncEvery is the number of bytes a sink writes between syncs. 0 = sync
 	// only at the end, or every DefaultSyncEvery bytes when the descriptor has
-	// Resume.
+	// Resume. Each sync holds up the transfer (spec/design.md).
 	SyncEvery   int64
 	ResumeCheck ResumeCheck
 }

@@ -2,7 +2,9 @@ package sideeffect
 
 import (
 	"context"
+	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"time"
 
@@ -99,7 +101,11 @@ func (s state) checkLast(f io.ReaderAt) error {
 func writeState(dir Dir, base string, s state) error {
 	const op = "write resume state"
 	temp := stateName(base) + newSuffix
-	f, err := dir.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|unix.O_NONBLOCK, 0o600)
+	f, err := createNew(dir, temp, os.O_WRONLY, 0o600)
+	if errors.Is(err, fs.ErrExist) { // left by a crash, or a link that somebody put there
+		_ = dir.Remove(temp)
+		f, err = createNew(dir, temp, os.O_WRONLY, 0o600)
+	}
 	if err != nil {
 		return fault.Wrap(op, base, err)
 	}
@@ -119,15 +125,16 @@ func writeState(dir Dir, base string, s state) error {
 	return fault.Wrap(op, base, err)
 }
 
+// createNew makes a file of dir, and never opens one that is there, nor what a
+// link leads to.
+func createNew(dir Dir, name string, flag int, perm os.FileMode) (LayerFile, error) {
+	return dir.OpenFile(name, flag|os.O_CREATE|os.O_EXCL, perm)
+}
+
 // openRegular opens a file of dir without waiting for anything, and refuses
 // what is not regular.
 func openRegular(dir Dir, name string, flag int) (LayerFile, error) {
-	return openRegularAs(dir, name, flag, 0o666)
-}
-
-// openRegularAs is openRegular with the mode of a file it makes.
-func openRegularAs(dir Dir, name string, flag int, perm os.FileMode) (LayerFile, error) {
-	f, err := dir.OpenFile(name, flag|unix.O_NONBLOCK, perm)
+	f, err := dir.OpenFile(name, flag|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}

@@ -56,7 +56,7 @@ type Outlet interface {
 	Send(ctx context.Context, b Block, n int) error
 	// End says that everything was sent.
 	End(ctx context.Context, e End) error
-	Received() int64 // offset up to which the peer's session has received
+	Received() int64 // offset up to which the sink has written and released blocks, as last heard
 	Durable() int64  // offset up to which the sink has synced
 }
 

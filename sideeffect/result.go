@@ -12,8 +12,8 @@ const ProgressEvery = 100 * time.Millisecond
 //	Durable <= Acknowledged <= Received <= Moved <= Total (when Total >= 0)
 type Progress struct {
 	Moved        int64 // source: handed to the stream; sink: written
-	Received     int64 // source: taken by the sink, digests checked, as last heard, which nothing makes durable; sink: written
-	Acknowledged int64 // source: acknowledged by the sink, with AckDurable what is synced: without SyncEvery 0 until the end; sink: written
+	Received     int64 // source: taken and written by the sink, digests checked, as last heard; what a progress bar shows. Sink: written
+	Acknowledged int64 // source: what AckPoint calls done: with AckDurable what the sink has synced, which without SyncEvery is 0 until the end, else Received; sink: written
 	Durable      int64 // on the sink's disk
 	Total        int64 // -1 when the source does not know
 }

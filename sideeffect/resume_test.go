@@ -353,3 +353,34 @@ func TestResumePointWaitsForTheRunBefore(t *testing.T) {
 		t.Fatalf("resume point %d", p.Offset)
 	}
 }
+
+// TestResumeFilesAreNoLinks: whoever may make links in the folder cannot make
+// a resumable sink write to, empty or create another file below the root.
+func TestResumeFilesAreNoLinks(t *testing.T) {
+	t.Parallel()
+	for _, link := range []string{partialName("f"), stateName("f"), stateName("f") + newSuffix} {
+		for _, target := range []string{"victim", "absent"} {
+			root, dir := newRoot(t)
+			write(t, dir, "victim", []byte("precious"))
+			noError(t, os.Symlink(target, filepath.Join(dir, link)))
+			d := descriptor(File(root, "f"))
+			d.Resume = true
+			if sink, err := d.OpenSink(-1, ResumePoint{}); err == nil {
+				noError(t, sink.WriteBlock(content(testBlock), 0))
+				_, err = sink.Sync()
+				noError(t, err)
+				_ = os.Remove(filepath.Join(dir, link))
+				noError(t, os.Symlink(target, filepath.Join(dir, link)))
+				_ = sink.(Keeper).Keep(ResumePoint{BlockSize: testBlock, Offset: testBlock, Version: Version{ino: 1}})
+				_ = sink.Commit()
+				sink.Close()
+			}
+			if b, _ := os.ReadFile(filepath.Join(dir, "victim")); string(b) != "precious" {
+				t.Errorf("with %s a link to %s: the other file holds %s", link, target, short(b))
+			}
+			if _, err := os.Lstat(filepath.Join(dir, "absent")); err == nil {
+				t.Errorf("with %s a link to %s: the other file was made", link, target)
+			}
+		}
+	}
+}

@@ -163,25 +163,25 @@ func (s *sender) checkSize() error {
 func (s *sender) overQuota(size int64) error {
 	s.outcome.QuotaExceeded = true
 	if s.sinks {
-		return advised(fault.New("send", fault.QuotaExceeded, "at least %d bytes, the sink's quota is %d", size, s.limit), s.limit)
+		return adviseQuota(fault.New("send", fault.QuotaExceeded, "at least %d bytes, the sink's quota is %d", size, s.limit), s.limit)
 	}
 	return ownQuota("send", size, s.limit)
 }
 
 // ownQuota is an excess of a quota that the other end was not told.
 func ownQuota(op string, size, limit int64) error {
-	return advised(fault.NewLocal(op, fault.QuotaExceeded, "at least %d bytes, this end's quota is %d", size, limit), limit)
+	return adviseQuota(fault.NewLocal(op, fault.QuotaExceeded, "at least %d bytes, this end's quota is %d", size, limit), limit)
 }
 
 // sinkQuota is an excess of the quota that a sink has announced.
 func sinkQuota(op string, size, limit int64) error {
-	return advised(fault.New(op, fault.QuotaExceeded, "at least %d bytes, this sink's quota is %d", size, limit), limit)
+	return adviseQuota(fault.New(op, fault.QuotaExceeded, "at least %d bytes, this sink's quota is %d", size, limit), limit)
 }
 
-// advised says what to do about a quota; an accidental zero most of all.
-func advised(e *fault.Error, limit int64) error {
+// adviseQuota says what to do about a quota; an accidental zero most of all.
+func adviseQuota(e *fault.Error, limit int64) error {
 	if limit == 0 {
-		return e.Advise("the zero value of Quota allows no bytes: set it to a number, or to NoQuota")
+		return e.Advise("its Quota allows no bytes: set it to a number, or to NoQuota")
 	}
 	return e.Advise("raise its Quota, or set its OverQuota to Cut")
 }

@@ -23,7 +23,8 @@ type staged struct {
 	base   string
 	temp   string
 	create bool        // CreateNew
-	perm   fs.FileMode // of the target to replace; 0 = there is none
+	old    bool        // there is a target to replace
+	perm   fs.FileMode // of it
 	keep   bool
 	from   ResumePoint
 	kept   int64 // offset in the state file
@@ -69,14 +70,15 @@ func (s *staged) lookAtTarget() error {
 	case s.create:
 		return &fault.Error{Op: "open sink", Kind: fault.Exists, Subject: s.base}
 	}
-	s.perm = fi.Mode().Perm()
+	s.old, s.perm = true, fi.Mode().Perm()
 	return mustBeRegular("replace file", s.base, fi)
 }
 
-// filePerm keeps what is secret in the old file secret in the temporary.
+// filePerm keeps what is secret in the old file secret in the temporary; the
+// owner has to come back to a partial one.
 func (s *staged) filePerm() fs.FileMode {
-	if s.perm != 0 {
-		return s.perm
+	if s.old {
+		return s.perm | 0o600
 	}
 	return 0o666
 }
@@ -85,7 +87,7 @@ func (s *staged) Commit() error {
 	if s.over {
 		return fault.NewLocal("commit file", fault.Internal, "%q is committed or aborted already", s.base)
 	}
-	if s.perm != 0 {
+	if s.old {
 		if err := s.file.Chmod(s.perm); err != nil {
 			return fault.Wrap("commit file", s.base, err)
 		}

@@ -197,6 +197,28 @@ func moveUnderQuota(t *testing.T, q, extra int64, known bool, policy OverQuota, 
 	}
 }
 
+// A source that announces more than the sink's quota and comes all the same:
+// the target is not touched.
+func TestAnnouncedOverQuota(t *testing.T) {
+	t.Parallel()
+	for _, mode := range []Mode{Replace, Truncate, Append, AtOffset} {
+		root, dir := newRoot(t)
+		write(t, dir, "old", []byte("old"))
+		for _, name := range []string{"old", "new"} {
+			d := descriptor(File(root, name))
+			d.Quota, d.Mode = 10, mode
+			_, err := d.OpenSink(11, ResumePoint{})
+			wantKind(t, err, fault.QuotaExceeded)
+			wantFiles(t, dir, "old", []byte("old"))
+		}
+		d := descriptor(File(root, "old"))
+		d.Quota, d.Mode, d.OverQuota = 10, mode, Cut
+		sink, err := d.OpenSink(11, ResumePoint{})
+		noError(t, err)
+		sink.Close()
+	}
+}
+
 // A source that does not heed the sink's quota: nothing past it is stored.
 func TestQuotaAgainstDeafSource(t *testing.T) {
 	t.Parallel()

@@ -40,6 +40,11 @@ func (s *service) Get(ctx context.Context, r *rcatpb.GetRequest) (*rcatpb.GetRep
 	if err != nil {
 		return nil, err
 	}
+	// What the errors of a descriptor say beyond their kind stays at this end; an
+	// offset that the client chose is for the handler to talk about.
+	if fi, err := s.root.Stat(r.GetPath()); err == nil && fi.Mode().IsRegular() && r.GetOffset() > fi.Size() {
+		return nil, fault.New("get", fault.Invalid, "offset %d is outside the file of %d bytes", r.GetOffset(), fi.Size())
+	}
 	// Each end describes the transfer to itself. The client's descriptor may name
 	// a file, a buffer or its standard output; this end neither knows nor cares.
 	there := &sideeffect.Descriptor{
@@ -71,7 +76,7 @@ func (s *service) Put(ctx context.Context, r *rcatpb.PutRequest) (*rcatpb.PutRep
 	}
 	if r.Offset != nil { // in place; AtOffset alone would make a file that is not there
 		if _, err := s.root.Stat(r.GetPath()); errors.Is(err, fs.ErrNotExist) {
-			return nil, fault.New("put", fault.NotFound, "an offset writes into an existing file, and there is none of that name; a put without an offset makes it")
+			return nil, fault.New("put", fault.NotFound, "an offset writes into an existing file, and %q is not there; a put without an offset makes it", fault.Shown(r.GetPath()))
 		}
 		there.Mode, there.Offset = sideeffect.AtOffset, r.GetOffset()
 	}

@@ -105,7 +105,7 @@ func (e *Error) Error() string {
 	return s
 }
 
-// line is the message with a subject and with the cause as text says it, and
+// line is the message with a subject, with the cause as text says it, and
 // without advice.
 func (e *Error) line(subject string, text func(error) string) string {
 	var b strings.Builder
@@ -160,7 +160,7 @@ func (k Kind) Error() string { return k.String() }
 
 // New makes an error of this end with a formatted cause. When it travels, the
 // peer reads the format and the numbers in it; strings and the like among args
-// stay here (see Text).
+// stay here, unless they are Shown (see Text).
 func New(op string, k Kind, format string, args ...any) *Error {
 	return &Error{Op: op, Kind: k, Err: say(false, format, args...)}
 }

@@ -80,10 +80,11 @@ func TestAdvice(t *testing.T) {
 	if got := outer.Error(); got != want+"; raise Quota, and so on; ask again" {
 		t.Errorf("%q", got)
 	}
-	for _, got := range []string{Plain(outer), Text(outer)} {
-		if got != want+", and so on" {
-			t.Errorf("%q", got)
-		}
+	if got := Plain(outer); got != want+", and so on" {
+		t.Errorf("%q", got)
+	}
+	if got := Text(outer); got != "put: refused: send: quota exceeded: 12 bytes, the quota is 3" {
+		t.Errorf("%q", got)
 	}
 	if Plain(errors.New("x")) != "x" {
 		t.Error("a foreign error has changed")

@@ -19,8 +19,8 @@ const MaxText = 512
 // nothing that only this end should know: of each *Error in the chain its
 // operation, its kind, and the words of New without the strings among their
 // arguments; of the operating system's errors what their number means, without
-// paths; of the standard library's fixed errors their text. Subjects, the words
-// of NewLocal, and whatever else is in the chain stay here.
+// paths; of the standard library's fixed errors their text. Subjects, advice,
+// the words of NewLocal, and whatever else is in the chain stay here.
 func Text(err error) string {
 	s := public(err)
 	if s == "" {
@@ -101,17 +101,23 @@ func (w *words) public() string {
 	return fmt.Errorf(w.format, args...).Error()
 }
 
-// shown is what the peer sees of an argument: numbers, flags and errors, the
-// latter as Text says.
+// Shown is a string that the peer may read when it is among the arguments of
+// New: a name that the peer itself has given, for example.
+type Shown string
+
+// shown is what the peer sees of an argument: numbers, flags, strings that are
+// Shown, and errors as Text says.
 func shown(a any) any {
-	if err, ok := a.(error); ok {
-		if s := public(err); s != "" {
+	switch v := a.(type) {
+	case Shown:
+		return v
+	case error:
+		if s := public(v); s != "" {
 			return told(s)
 		}
 		return hidden{}
 	}
-	switch k := reflect.ValueOf(a).Kind(); {
-	case k >= reflect.Bool && k <= reflect.Complex128 && k != reflect.Uintptr:
+	if k := reflect.ValueOf(a).Kind(); k >= reflect.Bool && k <= reflect.Complex128 && k != reflect.Uintptr {
 		return a
 	}
 	return hidden{}
