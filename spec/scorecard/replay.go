@@ -29,7 +29,7 @@ var replay = check{
 	mutant: "epochs are not compared",
 	edits: []edit{
 		{"flow/acceptor.go", "	if !s.awaits(h.Epoch) {\n", "	if !s.awaits(h.Epoch) && !mutant(\"16\") {\n"},
-		{"flow/acceptor.go", "		if !s.current(h.Epoch) {\n", "		if !s.current(h.Epoch) && !mutant(\"16\") {\n"},
+		{"flow/acceptor.go", "		if !s.reaches(a.ctx, h.Epoch) {\n", "		if !mutant(\"16\") && !s.reaches(a.ctx, h.Epoch) {\n"},
 	},
 	run: runReplay,
 }
