@@ -4,11 +4,11 @@ package lifecycle
 type State uint8
 
 const (
-	ToSubmit    State = 1 // to be claimed at Due
-	Running     State = 2 // a runner has claimed it
-	Interrupted State = 3 // waits for Due or for Owner
+	ToSubmit    State = 1 // requester: to be claimed at Due
+	Running     State = 2 // a runner holds the claim of Epoch
+	Interrupted State = 3 // waits until Due, for Reason, for Owner to move it on
 	InError     State = 4 // final until Retry
-	Done        State = 5 // final
+	Done        State = 5 // final, and may be purged
 )
 
 var stateNames = [...]string{"", "TOSUBMIT", "RUNNING", "INTERRUPTED", "INERROR", "DONE"}
@@ -23,7 +23,7 @@ type Role uint8
 
 const (
 	Requester Role = 1 // where it was registered; makes all calls
-	Requested Role = 2
+	Requested Role = 2 // where they arrive; calls nobody
 )
 
 func (r Role) String() string { return nameOf([]string{"", "requester", "requested"}, uint8(r)) }
@@ -44,83 +44,21 @@ func (s Side) String() string { return nameOf([]string{"", "sender", "receiver"}
 // Other is the other end's side.
 func (s Side) Other() Side { return Sender + Receiver - s }
 
-// Phase is how far one end has come. It is committed before the message that
-// reveals it, and is the only memory of progress: steps are derived from it.
-type Phase uint8
+// Reason says why a record waits.
+type Reason uint8
 
 const (
-	Accepted  Phase = 1 // the request is registered here
-	Pre       Phase = 2 // pre tasks have begun; Record.Task of them are done
-	Ready     Phase = 3 // pre tasks are done
-	Moving    Phase = 4 // bytes may have moved; Record.Rank of them are safe
-	Whole     Phase = 5 // receiver: all on disk, digest equal. sender (ENDED): all sent, source unchanged
-	Committed Phase = 6 // receiver: the file has its name. sender (ACKED): the receiver has said POSTED
-	Post      Phase = 7 // post tasks have begun; Record.Task of them are done
-	Posted    Phase = 8 // post tasks are done
-	Finished  Phase = 9 // this end knows that the other has POSTED, and has nothing left to do
+	NoReason  Reason = 0
+	Scheduled Reason = 1 // its start time or window has not come
+	Retrying  Reason = 2 // the last attempt failed and another is due
+	Stopped   Reason = 3 // by Owner's operator; only that operator goes on
+	Restarted Reason = 4 // the node went down while it ran
+	Awaiting  Reason = 5 // requested end: the requester has to call
 )
 
-// The sender's names of two phases.
-const (
-	Ended = Whole
-	Acked = Committed
-)
-
-var phaseNames = [...]string{"", "ACCEPTED", "PRE", "READY", "MOVING", "WHOLE", "COMMITTED", "POST", "POSTED", "FINISHED"}
-
-// Phases are all of them, lowest first.
-func Phases() []Phase {
-	all := make([]Phase, 0, Finished)
-	for p := Accepted; p <= Finished; p++ {
-		all = append(all, p)
-	}
-	return all
+func (r Reason) String() string {
+	return nameOf([]string{"none", "scheduled", "retrying", "stopped", "restarted", "awaiting the requester"}, uint8(r))
 }
-
-// Name is the phase as the documents have it; two are named by side.
-func (p Phase) Name(s Side) string {
-	switch {
-	case s == Sender && p == Ended:
-		return "ENDED"
-	case s == Sender && p == Acked:
-		return "ACKED"
-	}
-	return nameOf(phaseNames[:], uint8(p))
-}
-
-// Step is the R66 global step that a phase belongs to.
-type Step uint8
-
-const (
-	NoTask       Step = 0
-	PreTask      Step = 1
-	TransferTask Step = 2
-	PostTask     Step = 3
-	AllDoneTask  Step = 4
-	ErrorTask    Step = 5
-)
-
-func (s Step) String() string {
-	return nameOf([]string{"NOTASK", "PRETASK", "TRANSFERTASK", "POSTTASK", "ALLDONETASK", "ERRORTASK"}, uint8(s))
-}
-
-// Step is the global step of the phase: the last good one, whatever fails.
-func (p Phase) Step() Step {
-	switch {
-	case p <= Accepted:
-		return NoTask
-	case p == Pre:
-		return PreTask
-	case p <= Committed:
-		return TransferTask
-	case p <= Posted:
-		return PostTask
-	}
-	return AllDoneTask
-}
-
-// HasTasks reports whether a list of tasks runs in the phase.
-func (p Phase) HasTasks() bool { return p == Pre || p == Post }
 
 // nameOf is the i-th name, or "unknown".
 func nameOf(names []string, i uint8) string {
