@@ -8,15 +8,15 @@
 //
 // Scheduling states, and the events that lead from one to another:
 //
-//	  Register                 Claim                Conclude
-//	 ----------> TOSUBMIT ---------------> RUNNING ----------> DONE
-//	               ^   |                   ^  |  |
-//	        Resume |   | Stop        Claim |  |  | Fail, Settle, Cancel
-//	               |   v                   |  |  v
-//	 ----------> INTERRUPTED --------------'  |  INERROR
-//	  Accept       ^                          |
-//	               '--------------------------'
-//	                 Interrupt, Stop, Recover
+//	 Register                 Claim                Conclude
+//	----------> TOSUBMIT ---------------> RUNNING ----------> DONE
+//	              ^   |                   ^  |  |
+//	       Resume |   | Stop        Claim |  |  | Fail, Settle, Cancel
+//	              |   v                   |  |  v
+//	----------> INTERRUPTED --------------'  |  INERROR
+//	 Accept       ^                          |
+//	              '--------------------------'
+//	                Interrupt, Stop, Recover
 //
 // Cancel also leads from TOSUBMIT and INTERRUPTED to INERROR. Retry leads from
 // INERROR to where Resume leads: TOSUBMIT at the requester, INTERRUPTED at the
