@@ -19,13 +19,11 @@ func (m *model) successors(w world, emit func(string, world)) {
 		}
 	}
 	m.network(w, emit)
-	if m.changes && w.source == 0 && m.end(&w, m.sender()).phase <= Ended && !w.end[m.sender()].purged {
+	if m.changes && w.source == 0 && w.end[m.sender()].phase <= Ended {
 		w.source = 1
 		emit("the source changes", w)
 	}
 }
-
-func (m *model) end(w *world, i int) *end { return &w.end[i] }
 
 // commander claims what is due: it may be due at any time.
 func (m *model) commander(w world, i int, emit func(string, world)) {
@@ -119,9 +117,7 @@ func (m *model) deliver(w *world, c call) bool {
 	default:
 		m.reply(w, c, answer{how: how})
 	}
-	if m.mutant == rerunPost && w.run[requested].on && w.end[requested].phase == Posted && m.tasks > 0 {
-		w.taskRuns(requested, PostList)
-	}
+	m.repeated(w, c)
 	return true
 }
 

@@ -95,7 +95,7 @@ func (m *model) call(w *world, bytes bool) {
 	e := w.end[requester]
 	c := call{e.attempt, e.round, m.reveal(requester, e.phase), bytes}
 	w.run[requester].call = c
-	w.send(c)
+	m.send(w, c)
 }
 
 // reply answers a call, if the requester still waits for it.
@@ -150,15 +150,15 @@ func (m *model) sendBytes(w world, i int, emit func(string, world)) {
 	case s.verdict && i == requested:
 		w.run[i].bytes, w.run[i].peer = false, Whole
 		emit("verdict", w)
-	case s.sent < units:
+	case s.sent < m.units:
 		s.sent++
 		emit("send", w)
 	case s.ended:
 	case changed:
 		m.wait(&w, i, Retrying, Requester, fault.SourceChanged)
 		emit("source changed", w)
-	case w.end[i].phase == Moving:
-		m.apply(&w, i, Advance{Epoch: modelEpoch, To: Ended, Rank: units})
+	case w.end[i].phase == Moving && m.mutant != endFirst:
+		m.apply(&w, i, Advance{Epoch: modelEpoch, To: Ended, Rank: int64(m.units)})
 		emit("climb: ended", w)
 	default:
 		s.ended = true
@@ -179,6 +179,9 @@ func (m *model) receiveBytes(w world, i int, emit func(string, world)) {
 	if !s.open {
 		return
 	}
+	if d.version != s.version && m.mutant == splice {
+		d.mixed, d.version = d.cached > 0, s.version
+	}
 	if d.version != s.version {
 		try("rewind", e.rank > 0, func(w *world) { m.apply(w, i, Rewind{Epoch: modelEpoch}) })
 		try("cut", e.rank == 0, func(w *world) { w.disk = disk{version: s.version} })
@@ -188,8 +191,8 @@ func (m *model) receiveBytes(w world, i int, emit func(string, world)) {
 	try("sync", d.synced < d.cached, func(w *world) { w.disk.synced = w.disk.cached })
 	safe := m.safe(d)
 	try("durable", safe > e.rank, func(w *world) { m.apply(w, i, Durable{modelEpoch, int64(safe)}) })
-	try("climb: whole", s.ended && d.synced == units, func(w *world) {
-		m.apply(w, i, Advance{Epoch: modelEpoch, To: Whole, Rank: units})
+	try("climb: whole", s.ended && d.synced == m.units, func(w *world) {
+		m.apply(w, i, Advance{Epoch: modelEpoch, To: Whole, Rank: int64(m.units)})
 		w.run[i].bytes, w.run[i].peer = false, Ended
 		w.stream.verdict = true
 		if i == requester {

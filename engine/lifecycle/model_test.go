@@ -1,14 +1,13 @@
 package lifecycle
 
 import (
+	"cmp"
 	"flag"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
 	"testing"
-
-	"github.com/pannier/pannier/spec/fault"
 )
 
 // model is one configuration of the two ends, and the code that they run: the
@@ -19,6 +18,8 @@ type model struct {
 	operators bool  // operators stop, resume, cancel and retry, and things fail for good
 	changes   bool  // the source changes
 	mutant    mutant
+	units     uint8 // of the content; 0: two
+	inFlight  int   // most calls on their way at a time; 0: maxCalls
 
 	blank [2]Record
 }
@@ -69,6 +70,8 @@ func (m *model) check(w *world) flaw {
 		return finishedS
 	case r.known && r.rank > w.disk.synced:
 		return rankAhead
+	case r.phase >= Whole && w.disk.mixed:
+		return spliced
 	}
 	return fine
 }
@@ -93,6 +96,7 @@ type result struct {
 
 // search walks through every world that can be, and back from the good ends.
 func (m *model) search() result {
+	m.units, m.inFlight = cmp.Or(m.units, 2), cmp.Or(m.inFlight, maxCalls)
 	m.blank[requester] = m.newRecord(Requester)
 	m.blank[requested] = m.newRecord(Requested)
 	w := world{}
@@ -207,23 +211,54 @@ func (g *graph) trace(at int32) string {
 	return strings.Join(lines, "\n")
 }
 
-var long = flag.Bool("long", false, "search the model with everything at once")
+var long = flag.Bool("long", false, "search larger models: minutes")
+
+// models that every change is searched with: about a second in all.
+func models() []*model {
+	all := []model{
+		{tasks: 1, inFlight: 2},
+		{changes: true, inFlight: 1},
+		{operators: true, inFlight: 1, units: 1},
+	}
+	if *long {
+		all = []model{
+			{tasks: 1}, {}, {tasks: 1, changes: true}, {operators: true, inFlight: 2},
+			{tasks: 1, operators: true, inFlight: 1, units: 1}, {operators: true, changes: true, inFlight: 1},
+		}
+	}
+	var both []*model
+	for _, m := range all {
+		push, pull := m, m
+		push.push = true
+		both = append(both, &push, &pull)
+	}
+	return both
+}
 
 // TestModel is check 14: no run of two ends, whatever is lost, repeated, delayed
-// or crashes, does what it must not, and each can still come to its end.
+// or crashes, does what it must not; each can still come to its end; and the
+// pairs of phases that can be are those that Reconcile has an answer for.
 func TestModel(t *testing.T) {
-	for _, m := range []*model{
-		{push: true, tasks: 1}, {tasks: 1},
-		{push: true}, {},
-		{push: true, changes: true}, {changes: true},
-		{push: true, operators: true}, {operators: true},
-	} {
+	var pairs [Finished + 1][Finished + 1]bool
+	for _, m := range models() {
 		res := m.search()
 		t.Logf("%v: %d worlds", m, res.worlds)
 		for _, f := range slices.Sorted(maps.Keys(res.bad)) {
 			t.Errorf("%v: %v in %d worlds; the first:\n%s", m, f, res.bad[f], res.first[f])
 		}
+		for s := range pairs {
+			for r := range pairs[s] {
+				pairs[s][r] = pairs[s][r] || res.pairs[s][r]
+			}
+		}
+	}
+	reached := pairsTable(func(s, r Phase) byte {
+		if pairs[s][r] {
+			return letters[max(Reconcile(s, r), Prepare)]
+		}
+		return letters[Mismatch]
+	})
+	if want := pairsTable(func(s, r Phase) byte { return letters[Reconcile(s, r)] }); reached != want {
+		t.Errorf("the pairs of phases that are reached:\n%s\nthose that Reconcile answers:\n%s", reached, want)
 	}
 }
-
-var _ = fault.Here

@@ -1,20 +1,15 @@
 package lifecycle
 
 import (
-	"cmp"
 	"slices"
 	"time"
 
 	"github.com/pannier/pannier/spec/fault"
 )
 
-// What the model takes for granted, so that it is finite: content of two units,
-// one change of the source, few calls on their way at a time (one more is a
-// lost one), and a crash that keeps what was synced and nothing else.
-const (
-	units    = 2
-	maxCalls = 3
-)
+// maxCalls on their way at a time; of one more the oldest is lost. model.inFlight
+// sets a lower limit.
+const maxCalls = 3
 
 // world is all that there is at one moment: both ends' records, their runners,
 // the network, the receiver's disk. It is a map key.
@@ -83,6 +78,7 @@ type stream struct {
 type disk struct {
 	cached, synced uint8 // units of the partial file
 	version        uint8
+	mixed          bool // ghost: units of two versions
 	named          bool
 }
 
@@ -184,48 +180,49 @@ func (w *world) letGo(i int) {
 func (w *world) awaited() bool { return w.run[requester].call != call{} }
 
 // send puts a call on its way; of too many the oldest is lost.
-func (w *world) send(c call) {
-	if !slices.Contains(w.calls[:], c) {
-		w.sortCalls()
-		w.calls[0] = c
+func (m *model) send(w *world, c call) {
+	if slices.Contains(w.calls[:], c) {
+		return
 	}
-	w.sortCalls()
+	w.sortCalls() // those that are none first
+	w.calls[maxCalls-m.inFlight] = c
 }
 
 func (w *world) sortCalls() {
-	slices.SortFunc(w.calls[:], func(a, b call) int {
-		return cmp.Or(cmp.Compare(a.attempt, b.attempt), cmp.Compare(a.phase, b.phase), cmp.Compare(a.round, b.round), cmp.Compare(b2i(a.bytes), b2i(b.bytes)))
-	})
+	c := &w.calls
+	for i := 1; i < len(c); i++ {
+		for j := i; j > 0 && c[j].order() < c[j-1].order(); j-- {
+			c[j], c[j-1] = c[j-1], c[j]
+		}
+	}
 }
 
-func b2i(b bool) int {
-	if b {
-		return 1
+func (c call) order() int {
+	n := int(c.attempt)<<24 | int(c.phase)<<16 | int(c.round)<<8
+	if c.bytes {
+		n++
 	}
-	return 0
+	return n
 }
 
 // normalise makes worlds equal that behave alike: attempts and rounds are
 // numbered by their order, and what can have no effect any more is dropped.
 func (m *model) normalise(w *world) {
 	m.dropStale(w)
-	attempts := []*uint8{&w.end[0].attempt, &w.end[1].attempt, &w.run[0].call.attempt, &w.run[1].call.attempt, &w.stream.attempt}
-	rounds := []*uint8{&w.end[0].round, &w.end[1].round, &w.run[0].call.round, &w.run[1].call.round}
-	for i := range w.calls {
-		attempts, rounds = append(attempts, &w.calls[i].attempt), append(rounds, &w.calls[i].round)
-	}
-	dense(attempts)
-	dense(rounds)
+	dense(&w.end[0].attempt, &w.end[1].attempt, &w.run[0].call.attempt, &w.run[1].call.attempt,
+		&w.calls[0].attempt, &w.calls[1].attempt, &w.calls[2].attempt, &w.stream.attempt)
+	dense(&w.end[0].round, &w.end[1].round, &w.run[0].call.round, &w.run[1].call.round,
+		&w.calls[0].round, &w.calls[1].round, &w.calls[2].round)
 	w.sortCalls()
 }
 
 // dense renumbers values to 0, 1, 2 ... in their order; 0 stays.
-func dense(values []*uint8) {
-	var used [256]bool
+func dense(values ...*uint8) {
+	var used [16]bool
 	for _, v := range values {
 		used[*v] = true
 	}
-	var to [256]uint8
+	var to [16]uint8
 	n := uint8(0)
 	for v := 1; v < len(used); v++ {
 		if used[v] {
@@ -249,8 +246,8 @@ func (m *model) dropStale(w *world) {
 			}
 		}
 	}
-	live := w.run[requester].bytes || w.run[requested].bytes
-	for _, c := range append(w.calls[:], w.run[requested].call) {
+	live := w.run[requester].bytes || w.run[requested].bytes || w.run[requested].call.bytes
+	for _, c := range w.calls {
 		live = live || c.bytes && c.attempt == w.stream.attempt
 	}
 	if !live {
