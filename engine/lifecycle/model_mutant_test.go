@@ -46,7 +46,7 @@ var mutants = [...]struct {
 func TestMutants(t *testing.T) {
 	for mu := earlyAck; int(mu) < len(mutants); mu++ {
 		for _, push := range []bool{true, false} {
-			m := &model{push: push, tasks: 1, inFlight: 1 + mutants[mu].calls, changes: mu == splice, mutant: mu}
+			m := &model{push: push, tasks: 1, inFlight: 1 + mutants[mu].calls, units: 1, changes: mu == splice, mutant: mu}
 			want := mutants[mu].pull
 			if push {
 				want = mutants[mu].push

@@ -96,11 +96,8 @@ type result struct {
 
 // search walks through every world that can be, and back from the good ends.
 func (m *model) search() result {
-	m.units, m.inFlight = cmp.Or(m.units, 2), cmp.Or(m.inFlight, maxCalls)
-	m.blank[requester] = m.newRecord(Requester)
-	m.blank[requested] = m.newRecord(Requested)
-	w := world{}
-	w.end[requester] = pack(&m.blank[requester])
+	m.prepare()
+	w := m.first()
 	g := graph{index: map[world]int32{w: 0}, worlds: []world{w}, parent: []int32{-1}, label: []string{"register"}}
 	res := result{bad: map[flaw]int{}, first: map[flaw]string{}}
 	for at := int32(0); int(at) < len(g.worlds); at++ {
@@ -121,6 +118,18 @@ func (m *model) search() result {
 		}
 	}
 	return res
+}
+
+func (m *model) prepare() {
+	m.units, m.inFlight = cmp.Or(m.units, 2), cmp.Or(m.inFlight, maxCalls)
+	m.blank[requester] = m.newRecord(Requester)
+	m.blank[requested] = m.newRecord(Requested)
+}
+
+// first is the world in which the request is registered and nothing else.
+func (m *model) first() (w world) {
+	w.end[requester] = pack(&m.blank[requester])
+	return w
 }
 
 func (m *model) newRecord(role Role) Record {
