@@ -130,7 +130,7 @@ func (r *Record) unnamed() bool { return r.Side == Receiver && r.Phase == Whole 
 
 // Interrupt ends a claim that another may follow: after a failure, to drain, or
 // because it is the other end's turn. Without a Failure the claim does not count
-// in the Streak.
+// in the Streak. While Failing the first Failure stays.
 type Interrupt struct {
 	Epoch   uint64
 	Reason  Reason
@@ -142,12 +142,19 @@ type Interrupt struct {
 func (e Interrupt) on() (row, uint64) { return interrupt, e.Epoch }
 
 func (e Interrupt) apply(r *Record) error {
-	if e.Failure.Kind != 0 {
+	if e.Failure.Kind == 0 {
+		r.uncount()
+	} else if !r.Failing {
 		r.Failure = e.Failure.clipped()
-	} else if r.Streak > 0 {
-		r.Streak--
 	}
 	return r.wait(e.Reason, e.Owner, e.Due)
+}
+
+// uncount takes the present claim out of the Streak: it has ended in order.
+func (r *Record) uncount() {
+	if r.Streak > 0 {
+		r.Streak--
+	}
 }
 
 // wait is the way into INTERRUPTED.
@@ -155,8 +162,8 @@ func (r *Record) wait(why Reason, owner Role, due time.Time) error {
 	switch {
 	case why == NoReason || why > Awaiting || owner == 0 || owner > Requested || due.IsZero():
 		return fault.New("interrupt", fault.Invalid, "nothing waits silently: reason, owner and due have to be set")
-	case r.Failing && owner != r.Role:
-		return fault.New("interrupt", fault.Invalid, "only the %v can finish its error tasks", r.Role)
+	case r.Failing && (owner != r.Role || why == Stopped):
+		return fault.New("interrupt", fault.Invalid, "the %v has error tasks to finish", r.Role)
 	}
 	r.State, r.Reason, r.Owner, r.Due = Interrupted, why, owner, due
 	return nil

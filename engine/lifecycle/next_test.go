@@ -115,6 +115,7 @@ func TestNext(t *testing.T) {
 		want Act
 	}{
 		{"requester, nothing heard", Record{Role: Requester, Side: Sender, Phase: Posted}, Unheard, Act{DoCall, Prepare}},
+		{"requester, the requested is not prepared", Record{Role: Requester, Side: Sender, Phase: Accepted}, Pre, Act{DoCall, Prepare}},
 		{"requester, mismatch", Record{Role: Requester, Side: Sender, Phase: Acked}, Unknown, Act{DoFail, Mismatch}},
 		{"requester, no such phase", Record{Role: Requester, Side: Sender, Phase: Acked}, 42, Act{DoFail, Mismatch}},
 		{"requested, mismatch", Record{Role: Requested, Side: Receiver, Phase: Posted}, Accepted, Act{DoAnswer, Mismatch}},

@@ -15,8 +15,8 @@ type Stop struct {
 func (e Stop) on() (row, uint64) { return stop, e.Epoch }
 
 func (e Stop) apply(r *Record) error {
-	if r.State == Running && r.Streak > 0 {
-		r.Streak--
+	if r.State == Running {
+		r.uncount()
 	}
 	return r.wait(Stopped, r.Role, e.Due)
 }

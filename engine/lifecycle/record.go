@@ -105,7 +105,7 @@ func (f Failure) clipped() Failure {
 //
 //	State is Running or final  =>  no Reason, no Owner, no Due
 //	State is ToSubmit          =>  Due; it is the requester's
-//	State is Interrupted       =>  Reason, Owner, Due; Owner is this end while Failing
+//	State is Interrupted       =>  Reason, Owner, Due; while Failing this end's, not Stopped
 //	State is Done              =>  Phase == Finished
 //	Failing                    =>  State is Running, Interrupted or InError
 //	0 <= Rank <= Peak,  Tasks <= Spec.Tasks,  Begun <= Epoch

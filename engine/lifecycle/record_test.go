@@ -170,6 +170,9 @@ func TestFailing(t *testing.T) {
 	if err := r.Apply(Interrupt{2, Awaiting, Requester, testTime, Failure{}}, testTime); fault.KindOf(err) != fault.Invalid {
 		t.Errorf("the requester is awaited for error tasks: %v", err)
 	}
+	if err := r.Apply(Interrupt{2, Stopped, Requested, testTime, Failure{}}, testTime); fault.KindOf(err) != fault.Invalid {
+		t.Errorf("error tasks are stopped: %v", err)
+	}
 	do(t, &r, BeginTask{2}, Settle{2})
 	if r.State != InError || r.Failure.Cause != "first" || r.Phase != Committed || r.Rank != 10 {
 		t.Errorf("after error tasks: %+v", r)
