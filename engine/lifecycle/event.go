@@ -130,7 +130,7 @@ func (r *Record) unnamed() bool { return r.Side == Receiver && r.Phase == Whole 
 
 // Interrupt ends a claim that another may follow: after a failure, to drain, or
 // because it is the other end's turn. Without a Failure the claim does not count
-// in the Streak.
+// in the Streak. While Failing the first Failure stays.
 type Interrupt struct {
 	Epoch   uint64
 	Reason  Reason
@@ -142,12 +142,19 @@ type Interrupt struct {
 func (e Interrupt) on() (row, uint64) { return interrupt, e.Epoch }
 
 func (e Interrupt) apply(r *Record) error {
-	if e.Failure.Kind != 0 {
+	if e.Failure.Kind == 0 {
+		r.uncount()
+	} else if !r.Failing {
 		r.Failure = e.Failure.clipped()
-	} else if r.Streak > 0 {
-		r.Streak--
 	}
 	return r.wait(e.Reason, e.Owner, e.Due)
+}
+
+// uncount takes the present claim out of the Streak: it has ended in order.
+func (r *Record) uncount() {
+	if r.Streak > 0 {
+		r.Streak--
+	}
 }
 
 // wait is the way into INTERRUPTED.
@@ -155,8 +162,8 @@ func (r *Record) wait(why Reason, owner Role, due time.Time) error {
 	switch {
 	case why == NoReason || why > Awaiting || owner == 0 || owner > Requested || due.IsZero():
 		return fault.New("interrupt", fault.Invalid, "nothing waits silently: reason, owner and due have to be set")
-	case r.Failing && owner != r.Role:
-		return fault.New("interrupt", fault.Invalid, "only the %v can finish its error tasks", r.Role)
+	case r.Failing && (owner != r.Role || why == Stopped):
+		return fault.New("interrupt", fault.Invalid, "the %v has error tasks to finish", r.Role)
 	}
 	r.State, r.Reason, r.Owner, r.Due = Interrupted, why, owner, due
 	return nil
@@ -226,89 +233,4 @@ func (e Recover) apply(r *Record) error {
 		owner = r.Role
 	}
 	return r.wait(Restarted, owner, e.Due)
-}
-
-// Stop is an operator's pause at this end; Resume ends it.
-type Stop struct {
-	Epoch uint64    // of the claim when one is held, else 0
-	Due   time.Time // when it is given up as forgotten
-}
-
-func (e Stop) on() (row, uint64) { return stop, e.Epoch }
-
-func (e Stop) apply(r *Record) error {
-	if r.State == Running && r.Streak > 0 {
-		r.Streak--
-	}
-	return r.wait(Stopped, r.Role, e.Due)
-}
-
-// Resume is an operator's word to go on with what is interrupted.
-type Resume struct{ Due time.Time } // requester: when it starts; requested: when the requester is given up
-
-func (e Resume) on() (row, uint64) { return resume, 0 }
-
-func (e Resume) apply(r *Record) error { return r.submit(e.Due) }
-
-// submit is the way back from a pause or an error, by an operator's word.
-func (r *Record) submit(due time.Time) error {
-	r.Streak, r.Peak = 0, r.Rank
-	if r.Role == Requested {
-		return r.wait(Awaiting, Requester, due)
-	}
-	if due.IsZero() {
-		return fault.New("submit", fault.Invalid, "nothing waits silently: due has to be set")
-	}
-	r.State, r.Reason, r.Owner, r.Due = ToSubmit, NoReason, 0, due
-	return nil
-}
-
-// Cancel is an operator's word, at either end, that the bytes are not wanted: INERROR
-// without error tasks, and what has arrived is given up. It is recorded before the
-// partial file is removed. Too late once the receiver's file may have its name.
-type Cancel struct {
-	Epoch uint64     // of the claim when one is held, else 0
-	Side  fault.Side // Peer: the other end's operator
-	Cause string
-}
-
-func (e Cancel) on() (row, uint64) { return cancel, e.Epoch }
-
-func (e Cancel) apply(r *Record) error {
-	if r.Phase >= Committed {
-		return r.refuse("cancel")
-	}
-	if r.unnamed() {
-		r.Phase = Moving
-	}
-	if r.Side == Receiver {
-		r.Rank = 0
-	}
-	r.Failure = Failure{Kind: fault.Canceled, Side: e.Side, Cause: e.Cause}.clipped()
-	r.fall()
-	return nil
-}
-
-// Retry is an operator's word to go on with what has failed, from where its phase
-// is: what is recorded done is not run again. A retry of the requester revives the
-// requested end by its Round.
-type Retry struct {
-	Due  time.Time // as for Resume
-	Call Call      // requested: the call that brings a higher Round; zero for an operator of this end
-}
-
-func (e Retry) on() (row, uint64) { return retry, 0 }
-
-func (e Retry) apply(r *Record) error {
-	switch {
-	case r.Role == Requester && e.Call != Call{}:
-		return fault.New("retry", fault.Invalid, "a requester is not called")
-	case r.Role == Requester:
-		r.Round++
-	case e.Call != Call{} && e.Call.Round <= r.Round:
-		return fault.New("retry", fault.Stale, "a call of round %d after one of %d", e.Call.Round, r.Round)
-	}
-	r.Round = max(r.Round, e.Call.Round)
-	r.Failing, r.Begun = false, 0
-	return r.submit(e.Due)
 }

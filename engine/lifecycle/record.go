@@ -17,6 +17,10 @@ const (
 	MaxText = 1024 // Failure.Cause
 )
 
+// MinRetention is how long a Done record is kept at least. No call lives as long:
+// one that came after its record was purged would be taken for a new request.
+const MinRetention = time.Hour
+
 // ID names a request at its requester; random, or made by the submitter as an
 // idempotency key.
 type ID [16]byte
@@ -101,7 +105,7 @@ func (f Failure) clipped() Failure {
 //
 //	State is Running or final  =>  no Reason, no Owner, no Due
 //	State is ToSubmit          =>  Due; it is the requester's
-//	State is Interrupted       =>  Reason, Owner, Due; Owner is this end while Failing
+//	State is Interrupted       =>  Reason, Owner, Due; while Failing this end's, not Stopped
 //	State is Done              =>  Phase == Finished
 //	Failing                    =>  State is Running, Interrupted or InError
 //	0 <= Rank <= Peak,  Tasks <= Spec.Tasks,  Begun <= Epoch
@@ -163,7 +167,9 @@ func (r *Record) Step() Step {
 
 // Purgeable reports whether retention may drop the record. One that is not Done
 // is still asked for, or is the operator's to drop.
-func (r *Record) Purgeable() bool { return r.State == Done }
+func (r *Record) Purgeable(now time.Time) bool {
+	return r.State == Done && now.Sub(r.Changed) >= MinRetention
+}
 
 // TaskKey names one task of one request at one end, the same in every attempt.
 type TaskKey struct {
