@@ -34,9 +34,10 @@ type row struct {
 	Follow                        []byte
 	Info                          string
 	Planned, Tasks                []byte
-	Open, Failing                 bool
-	Rank                          int64
-	Attempt, Streak               uint32
+	Begun                         uint64
+	Failing                       bool
+	Rank, Peak                    int64
+	Attempt, Round, Streak        uint32
 	FailureKind                   uint16
 	FailureSide                   uint8
 	FailureCause                  string
@@ -84,8 +85,8 @@ func encodeRecord(r *lifecycle.Record) ([]byte, error) {
 		Role: uint8(r.Role), Side: uint8(r.Side), State: uint8(r.State), Phase: uint8(r.Phase),
 		Partner: r.Spec.Partner, Rule: r.Spec.Rule, Source: r.Spec.Source.String(), Target: r.Spec.Target.String(),
 		Priority: r.Spec.Priority, NotAt: nanos(r.Spec.NotAt), Follow: r.Spec.Follow[:], Info: r.Spec.Info,
-		Planned: r.Spec.Tasks[:], Tasks: r.Tasks[:], Open: r.Open, Failing: r.Failing,
-		Rank: r.Rank, Attempt: r.Attempt, Streak: r.Streak,
+		Planned: r.Spec.Tasks[:], Tasks: r.Tasks[:], Begun: r.Begun, Failing: r.Failing,
+		Rank: r.Rank, Peak: r.Peak, Attempt: r.Attempt, Round: r.Round, Streak: r.Streak,
 		FailureKind: uint16(r.Failure.Kind), FailureSide: uint8(r.Failure.Side), FailureCause: r.Failure.Cause, FailureAt: nanos(r.Failure.At),
 		Reason: uint8(r.Reason), Owner: uint8(r.Owner), Due: nanos(r.Due), Epoch: r.Epoch, Version: r.Version,
 		Registered: nanos(r.Registered), Changed: nanos(r.Changed),
@@ -107,7 +108,8 @@ func decodeRecord(b []byte) (r lifecycle.Record, err error) {
 			Partner: w.Partner, Rule: w.Rule, Priority: w.Priority, NotAt: timeOf(w.NotAt),
 			Follow: lifecycle.ID(w.Follow), Info: w.Info, Tasks: [3]uint8(w.Planned),
 		},
-		Tasks: [3]uint8(w.Tasks), Open: w.Open, Failing: w.Failing, Rank: w.Rank, Attempt: w.Attempt, Streak: w.Streak,
+		Tasks: [3]uint8(w.Tasks), Begun: w.Begun, Failing: w.Failing,
+		Rank: w.Rank, Peak: w.Peak, Attempt: w.Attempt, Round: w.Round, Streak: w.Streak,
 		Failure: lifecycle.Failure{Kind: fault.Kind(w.FailureKind), Side: fault.Side(w.FailureSide), Cause: w.FailureCause, At: timeOf(w.FailureAt)},
 		Reason:  lifecycle.Reason(w.Reason), Owner: lifecycle.Role(w.Owner), Due: timeOf(w.Due), Epoch: w.Epoch, Version: w.Version,
 		Registered: timeOf(w.Registered), Changed: timeOf(w.Changed),

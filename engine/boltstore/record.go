@@ -19,15 +19,15 @@ import (
 
 // Register implements store.Store.
 func (s *Store) Register(ctx context.Context, r lifecycle.Record) (lifecycle.Record, bool, error) {
-	if n := len(r.Key.Requester); n == 0 || n > lifecycle.MaxName {
-		return r, false, fault.New("register", fault.Invalid, "the requester's name has %d bytes; it has 1 to %d", n, lifecycle.MaxName)
+	if err := r.Spec.Check(r.Key); err != nil {
+		return r, false, err
 	}
 	present, made := r, false
 	err := s.write(ctx, func(tx *bbolt.Tx) error {
 		key := refKey(store.RefOf(&r))
 		old, err := get(tx, key)
 		switch {
-		case err == nil && sameRequest(&old, &r):
+		case err == nil && old.Side == r.Side && old.Spec.Same(r.Spec):
 			present = old
 			return nil
 		case err == nil:
@@ -42,14 +42,6 @@ func (s *Store) Register(ctx context.Context, r lifecycle.Record) (lifecycle.Rec
 		return lifecycle.Record{}, false, err
 	}
 	return present, made, nil
-}
-
-// sameRequest: what was asked for is equal. Times are compared as instants.
-func sameRequest(a, b *lifecycle.Record) bool {
-	x, y := a.Spec, b.Spec
-	same := x.NotAt.Equal(y.NotAt)
-	x.NotAt, y.NotAt = time.Time{}, time.Time{}
-	return same && x == y && a.Side == b.Side
 }
 
 // Apply implements store.Store.

@@ -197,7 +197,7 @@ func BenchmarkApply(b *testing.B) {
 			return
 		}
 		for pb.Next() {
-			if _, err := s.Apply(b.Context(), store.RefOf(&r), time.Now(), lifecycle.Stop{Due: time.Now()}, lifecycle.Resume{At: time.Now()}); err != nil {
+			if _, err := s.Apply(b.Context(), store.RefOf(&r), time.Now(), lifecycle.Stop{Due: time.Now()}, lifecycle.Resume{Due: time.Now()}); err != nil {
 				b.Error(err)
 				return
 			}

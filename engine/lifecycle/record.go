@@ -2,6 +2,7 @@ package lifecycle
 
 import (
 	"encoding/hex"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -177,6 +178,12 @@ type TaskKey struct {
 	Role  Role
 	List  List
 	Index uint8
+}
+
+// String is the key as a command gets it, and as part of a file's name: letters,
+// digits and dashes. The requester's name is not in it: ids are random.
+func (k TaskKey) String() string {
+	return k.Key.ID.String() + "-" + k.Role.String() + "-" + k.List.String() + "-" + strconv.Itoa(int(k.Index))
 }
 
 // NextTask is the task to run, false when the present list is over or there is

@@ -2,6 +2,7 @@ package task
 
 import (
 	"context"
+	"crypto/sha256"
 	"log/slog"
 	"time"
 
@@ -64,10 +65,16 @@ func (t transferTask) Run(ctx context.Context, on *On) (Result, error) {
 		return Result{}, fault.New("forward", fault.Unsupported, "this node forwards nothing")
 	}
 	id, err := on.Next.Forward(ctx, Forward{
-		ID: on.Key.Derived(), Partner: t.partner, Rule: t.rule, File: on.File,
-		Follow: on.Key.Follow, Info: t.info.Fill(on.Vars), Wait: t.wait,
+		ID: derived(on.Key), Partner: t.partner, Rule: t.rule, File: on.File,
+		Follow: on.Follow, Info: t.info.Fill(on.Vars), Wait: t.wait,
 	})
 	return Result{Output: []byte(id.String())}, err
+}
+
+// derived is the id of the request that a task makes: the same each time it runs.
+func derived(k lifecycle.TaskKey) lifecycle.ID {
+	sum := sha256.Sum256([]byte(k.Key.Requester + "\x00" + k.String()))
+	return lifecycle.ID(sum[:16])
 }
 
 // rescheduleTask, in an error list, makes a failed request due again.

@@ -19,12 +19,13 @@ type Task interface {
 
 // On is what a task works on.
 type On struct {
-	Key  lifecycle.TaskKey // the same each time this task runs for this request
-	Root *os.Root          // of the rule
-	File relpath.Path      // the request's file now, below Root; zero: there is none (any more)
-	Vars Vars
-	Log  *slog.Logger
-	Next Forwarder // for transfer; may be nil
+	Key    lifecycle.TaskKey // the same each time this task runs for this request
+	Follow lifecycle.ID      // of the first request of the chain
+	Root   *os.Root          // of the rule
+	File   relpath.Path      // the request's file now, below Root; zero: there is none (any more)
+	Vars   Vars
+	Log    *slog.Logger
+	Next   Forwarder // for transfer; may be nil
 }
 
 // Forwarder registers requests that tasks ask for.

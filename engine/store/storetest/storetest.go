@@ -47,9 +47,13 @@ func Request(i int) lifecycle.Record {
 		panic(err)
 	}
 	k := lifecycle.Key{Requester: "hosta", ID: lifecycle.ID{1, byte(i >> 16), byte(i >> 8), byte(i)}}
-	return lifecycle.New(k, lifecycle.Requester, lifecycle.Sender, lifecycle.Spec{
+	r, err := lifecycle.Register(k, lifecycle.Sender, lifecycle.Spec{
 		Partner: "hostb", Rule: "invoices", Source: source, Target: source, Info: "text", Tasks: [3]uint8{0, 0, 1},
 	}, start.Add(time.Duration(i)*time.Second))
+	if err != nil {
+		panic(err)
+	}
+	return r
 }
 
 func must[T any](t *testing.T) func(T, error) T {
@@ -75,9 +79,11 @@ func added(t *testing.T, s store.Store, i int) lifecycle.Record {
 func finish(t *testing.T, s store.Store, r lifecycle.Record, at time.Time) lifecycle.Record {
 	t.Helper()
 	epoch := must[uint64](t)(s.NewEpoch(t.Context()))
-	return must[lifecycle.Record](t)(s.Apply(t.Context(), store.RefOf(&r), at, lifecycle.Claim{Epoch: epoch},
-		lifecycle.Advance{Epoch: epoch, To: lifecycle.Moving}, lifecycle.Advance{Epoch: epoch, To: lifecycle.Ended, Rank: 7},
-		lifecycle.Advance{Epoch: epoch, To: lifecycle.Posted}, lifecycle.Advance{Epoch: epoch, To: lifecycle.Finished}))
+	all := []lifecycle.Event{lifecycle.Claim{Epoch: epoch}}
+	for p := lifecycle.Pre; p <= lifecycle.Finished; p++ {
+		all = append(all, lifecycle.Advance{Epoch: epoch, To: p, Rank: 7})
+	}
+	return must[lifecycle.Record](t)(s.Apply(t.Context(), store.RefOf(&r), at, append(all, lifecycle.Conclude{Epoch: epoch})...))
 }
 
 // same compares records; times as instants.
@@ -268,7 +274,7 @@ func events(t *testing.T, s store.Store) {
 		t.Fatalf("%+v", e)
 	}
 	for range store.MaxEvents {
-		must[lifecycle.Record](t)(s.Apply(t.Context(), ref, start, lifecycle.Resume{At: start}))
+		must[lifecycle.Record](t)(s.Apply(t.Context(), ref, start, lifecycle.Resume{Due: start}))
 		must[lifecycle.Record](t)(s.Apply(t.Context(), ref, start, lifecycle.Stop{Due: start}))
 	}
 	got = must[[]store.Entry](t)(s.Events(t.Context(), ref))
