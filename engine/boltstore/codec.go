@@ -1,0 +1,183 @@
+package boltstore
+
+import (
+	"bytes"
+	"encoding/binary"
+	"hash/crc32"
+	"time"
+
+	"github.com/vmihailenco/msgpack/v5"
+
+	"github.com/pannier/pannier/engine/lifecycle"
+	"github.com/pannier/pannier/engine/store"
+	"github.com/pannier/pannier/spec/fault"
+	"github.com/pannier/pannier/spec/relpath"
+)
+
+// format is the version of everything in the file. A file of another format is
+// refused; migrations copy it first.
+const format = 1
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// row is a record as it is stored: a msgpack array, behind it the CRC-32C of
+// the array. bbolt checks no pages, so each value checks itself.
+type row struct {
+	_msgpack struct{} `msgpack:",as_array"`
+
+	Requester                     string
+	ID                            []byte
+	Role, Side, State, Phase      uint8
+	Partner, Rule, Source, Target string
+	Priority                      int8
+	NotAt                         int64
+	Follow                        []byte
+	Info                          string
+	Planned, Tasks                []byte
+	Begun                         uint64
+	Failing                       bool
+	Rank, Peak                    int64
+	Attempt, Round, Streak        uint32
+	FailureKind                   uint16
+	FailureSide                   uint8
+	FailureCause                  string
+	FailureAt                     int64
+	Reason, Owner                 uint8
+	Due                           int64
+	Epoch, Version                uint64
+	Registered, Changed           int64
+}
+
+// entry is one event of a request; a value of the events bucket is a sequence of
+// them, each with its own check.
+type entry struct {
+	_msgpack struct{} `msgpack:",as_array"`
+
+	Seq          uint64
+	At           int64
+	Event        string
+	State, Phase uint8
+	Rank         int64
+	Attempt      uint32
+	FailureKind  uint16
+	FailureSide  uint8
+	FailureCause string
+}
+
+// nanos is t as stored: ns since 1970, 0 for the zero time.
+func nanos(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixNano()
+}
+
+func timeOf(n int64) time.Time {
+	if n == 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, n)
+}
+
+func encodeRecord(r *lifecycle.Record) ([]byte, error) {
+	return seal(&row{
+		Requester: r.Key.Requester, ID: r.Key.ID[:],
+		Role: uint8(r.Role), Side: uint8(r.Side), State: uint8(r.State), Phase: uint8(r.Phase),
+		Partner: r.Spec.Partner, Rule: r.Spec.Rule, Source: r.Spec.Source.String(), Target: r.Spec.Target.String(),
+		Priority: r.Spec.Priority, NotAt: nanos(r.Spec.NotAt), Follow: r.Spec.Follow[:], Info: r.Spec.Info,
+		Planned: r.Spec.Tasks[:], Tasks: r.Tasks[:], Begun: r.Begun, Failing: r.Failing,
+		Rank: r.Rank, Peak: r.Peak, Attempt: r.Attempt, Round: r.Round, Streak: r.Streak,
+		FailureKind: uint16(r.Failure.Kind), FailureSide: uint8(r.Failure.Side), FailureCause: r.Failure.Cause, FailureAt: nanos(r.Failure.At),
+		Reason: uint8(r.Reason), Owner: uint8(r.Owner), Due: nanos(r.Due), Epoch: r.Epoch, Version: r.Version,
+		Registered: nanos(r.Registered), Changed: nanos(r.Changed),
+	})
+}
+
+func decodeRecord(b []byte) (r lifecycle.Record, err error) {
+	var w row
+	if err := open(b, &w); err != nil {
+		return r, err
+	}
+	if len(w.ID) != len(r.Key.ID) || len(w.Follow) != len(r.Spec.Follow) || len(w.Planned) != len(r.Spec.Tasks) || len(w.Tasks) != len(r.Tasks) {
+		return r, damaged("a field has the wrong length")
+	}
+	r = lifecycle.Record{
+		Key: lifecycle.Key{Requester: w.Requester, ID: lifecycle.ID(w.ID)}, Role: lifecycle.Role(w.Role), Side: lifecycle.Side(w.Side),
+		State: lifecycle.State(w.State), Phase: lifecycle.Phase(w.Phase),
+		Spec: lifecycle.Spec{
+			Partner: w.Partner, Rule: w.Rule, Priority: w.Priority, NotAt: timeOf(w.NotAt),
+			Follow: lifecycle.ID(w.Follow), Info: w.Info, Tasks: [3]uint8(w.Planned),
+		},
+		Tasks: [3]uint8(w.Tasks), Begun: w.Begun, Failing: w.Failing,
+		Rank: w.Rank, Peak: w.Peak, Attempt: w.Attempt, Round: w.Round, Streak: w.Streak,
+		Failure: lifecycle.Failure{Kind: fault.Kind(w.FailureKind), Side: fault.Side(w.FailureSide), Cause: w.FailureCause, At: timeOf(w.FailureAt)},
+		Reason:  lifecycle.Reason(w.Reason), Owner: lifecycle.Role(w.Owner), Due: timeOf(w.Due), Epoch: w.Epoch, Version: w.Version,
+		Registered: timeOf(w.Registered), Changed: timeOf(w.Changed),
+	}
+	if r.Spec.Source, err = pathOf(w.Source); err != nil {
+		return r, err
+	}
+	r.Spec.Target, err = pathOf(w.Target)
+	return r, err
+}
+
+// pathOf is a stored path; "" is the zero one.
+func pathOf(s string) (relpath.Path, error) {
+	if s == "" {
+		return relpath.Path{}, nil
+	}
+	p, err := relpath.Parse(s)
+	if err != nil {
+		return p, damaged(err.Error())
+	}
+	return p, nil
+}
+
+func encodeEntry(e *store.Entry) ([]byte, error) {
+	return seal(&entry{
+		Seq: e.Seq, At: nanos(e.At), Event: e.Event, State: uint8(e.State), Phase: uint8(e.Phase), Rank: e.Rank, Attempt: e.Attempt,
+		FailureKind: uint16(e.Failure.Kind), FailureSide: uint8(e.Failure.Side), FailureCause: e.Failure.Cause,
+	})
+}
+
+func decodeEntry(b []byte) (store.Entry, error) {
+	var w entry
+	err := open(b, &w)
+	return store.Entry{
+		Seq: w.Seq, At: timeOf(w.At), Event: w.Event, State: lifecycle.State(w.State), Phase: lifecycle.Phase(w.Phase), Rank: w.Rank, Attempt: w.Attempt,
+		Failure: lifecycle.Failure{Kind: fault.Kind(w.FailureKind), Side: fault.Side(w.FailureSide), Cause: w.FailureCause},
+	}, err
+}
+
+// seal encodes v and appends the check.
+func seal(v any) ([]byte, error) {
+	var buf bytes.Buffer
+	enc := msgpack.GetEncoder()
+	defer msgpack.PutEncoder(enc)
+	enc.Reset(&buf)
+	enc.UseCompactInts(true)
+	if err := enc.Encode(v); err != nil {
+		return nil, fault.New("encode record", fault.Internal, "%w", err)
+	}
+	return binary.BigEndian.AppendUint32(buf.Bytes(), crc32.Checksum(buf.Bytes(), castagnoli)), nil
+}
+
+// open checks b and decodes it. What passes the check was written by seal, so
+// the decoder may trust its lengths.
+func open(b []byte, v any) error {
+	if len(b) < 4 {
+		return damaged("it is too short")
+	}
+	body, sum := b[:len(b)-4], binary.BigEndian.Uint32(b[len(b)-4:])
+	if crc32.Checksum(body, castagnoli) != sum {
+		return damaged("its check does not match")
+	}
+	if err := msgpack.Unmarshal(body, v); err != nil {
+		return damaged(err.Error())
+	}
+	return nil
+}
+
+func damaged(why string) error {
+	return fault.New("read record", fault.Corrupt, "%s: restore the store from a backup", why)
+}

@@ -1,0 +1,317 @@
+package boltstore
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"fmt"
+	"iter"
+	"slices"
+	"strings"
+	"time"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/pannier/pannier/engine/lifecycle"
+	"github.com/pannier/pannier/engine/store"
+	"github.com/pannier/pannier/spec/fault"
+)
+
+// Register implements store.Store.
+func (s *Store) Register(ctx context.Context, r lifecycle.Record) (lifecycle.Record, bool, error) {
+	if err := r.Spec.Check(r.Key); err != nil {
+		return r, false, err
+	}
+	present, made := r, false
+	err := s.write(ctx, func(tx *bbolt.Tx) error {
+		key := refKey(store.RefOf(&r))
+		old, err := get(tx, key)
+		switch {
+		case err == nil && old.Side == r.Side && old.Spec.Same(r.Spec):
+			present = old
+			return nil
+		case err == nil:
+			return fault.New("register", fault.Exists, "request %v is another one: choose another id, or ask for the same again", r.Key.ID)
+		case fault.KindOf(err) != fault.NotFound:
+			return err
+		}
+		made = true
+		return put(tx, key, nil, &r, "Register", r.Registered)
+	})
+	if err != nil {
+		return lifecycle.Record{}, false, err
+	}
+	return present, made, nil
+}
+
+// Apply implements store.Store.
+func (s *Store) Apply(ctx context.Context, ref store.Ref, now time.Time, events ...lifecycle.Event) (lifecycle.Record, error) {
+	var r lifecycle.Record
+	err := s.write(ctx, func(tx *bbolt.Tx) error {
+		key := refKey(ref)
+		old, err := get(tx, key)
+		if err != nil {
+			return err
+		}
+		r = old
+		names := make([]string, 0, len(events))
+		for _, e := range events {
+			if err := r.Apply(e, now); err != nil {
+				return err
+			}
+			names = append(names, strings.TrimPrefix(fmt.Sprintf("%T", e), "lifecycle."))
+		}
+		return put(tx, key, &old, &r, strings.Join(names, "+"), now)
+	})
+	if err != nil {
+		return lifecycle.Record{}, err
+	}
+	return r, nil
+}
+
+// get reads the record of a key, wherever it is.
+func get(tx *bbolt.Tx, key []byte) (lifecycle.Record, error) {
+	b := tx.Bucket(activeBucket).Get(key)
+	if b == nil {
+		b = tx.Bucket(doneBucket).Get(key)
+	}
+	if b == nil {
+		return lifecycle.Record{}, fault.New("find request", fault.NotFound, "no such request")
+	}
+	return decodeRecord(b)
+}
+
+// put keeps r in place of old (nil: there was none) and notes the event. It
+// encodes first, so that an error that is not the store's has changed nothing.
+func put(tx *bbolt.Tx, key []byte, old, r *lifecycle.Record, event string, now time.Time) error {
+	b, err := encodeRecord(r)
+	if err != nil {
+		return err
+	}
+	log, err := note(tx, key, r, event, now)
+	if err != nil {
+		return err
+	}
+	if old != nil && (old.State == lifecycle.Done) != (r.State == lifecycle.Done) {
+		if err := remove(tx, key, old); err != nil {
+			return kept(err)
+		}
+	}
+	bucket := tx.Bucket(activeBucket)
+	if r.State == lifecycle.Done {
+		bucket = tx.Bucket(doneBucket)
+		if err := tx.Bucket(endedBucket).Put(endedKey(r, key), nil); err != nil {
+			return kept(err)
+		}
+	}
+	if err := bucket.Put(key, b); err != nil {
+		return kept(err)
+	}
+	if log == nil {
+		return nil
+	}
+	return kept(tx.Bucket(eventsBucket).Put(key, log))
+}
+
+// remove takes a record out of its bucket.
+func remove(tx *bbolt.Tx, key []byte, r *lifecycle.Record) error {
+	if r.State != lifecycle.Done {
+		return tx.Bucket(activeBucket).Delete(key)
+	}
+	if err := tx.Bucket(endedBucket).Delete(endedKey(r, key)); err != nil {
+		return err
+	}
+	return tx.Bucket(doneBucket).Delete(key)
+}
+
+// note is the events of the request with one more; nil: it is not worth one.
+func note(tx *bbolt.Tx, key []byte, r *lifecycle.Record, event string, now time.Time) ([]byte, error) {
+	if event == "Durable" { // thousands in a large transfer, and the record has the last
+		return nil, nil
+	}
+	log := slices.Clone(tx.Bucket(eventsBucket).Get(key))
+	e := store.Entry{Seq: r.Version + 1, At: now, Event: event, State: r.State, Phase: r.Phase, Rank: r.Rank, Attempt: r.Attempt}
+	if r.Failure.At.Equal(now) {
+		e.Failure = r.Failure
+	}
+	b, err := encodeEntry(&e)
+	if err != nil {
+		return nil, err
+	}
+	log = append(binary.BigEndian.AppendUint32(log, uint32(len(b))), b...)
+	for n := count(log); n > store.MaxEvents; n-- {
+		log = log[4+binary.BigEndian.Uint32(log):]
+	}
+	return log, nil
+}
+
+// count is how many entries a log has.
+func count(log []byte) (n int) {
+	for len(log) >= 4 {
+		log = log[min(len(log), 4+int(binary.BigEndian.Uint32(log))):]
+		n++
+	}
+	return n
+}
+
+// Get implements store.Store.
+func (s *Store) Get(_ context.Context, ref store.Ref) (r lifecycle.Record, err error) {
+	err = s.db.View(func(tx *bbolt.Tx) error {
+		r, err = get(tx, refKey(ref))
+		return err
+	})
+	return r, err
+}
+
+// Events implements store.Store.
+func (s *Store) Events(_ context.Context, ref store.Ref) (entries []store.Entry, err error) {
+	err = s.db.View(func(tx *bbolt.Tx) error {
+		log := tx.Bucket(eventsBucket).Get(refKey(ref))
+		if log == nil {
+			return fault.New("find request", fault.NotFound, "no such request")
+		}
+		for len(log) > 0 {
+			n := 4 + int(binary.BigEndian.Uint32(log))
+			if n > len(log) {
+				return damaged("its events are cut off")
+			}
+			e, err := decodeEntry(log[4:n])
+			if err != nil {
+				return err
+			}
+			entries, log = append(entries, e), log[n:]
+		}
+		return nil
+	})
+	return entries, err
+}
+
+// batchSize is how many records one read transaction looks at: a long one
+// keeps the pages of everything that is written meanwhile.
+const batchSize = 1000
+
+// Find implements store.Store.
+func (s *Store) Find(ctx context.Context, q store.Query) iter.Seq2[lifecycle.Record, error] {
+	return func(yield func(lifecycle.Record, error) bool) {
+		left := q.Limit
+		for _, read := range []func(*store.Query, []byte) ([]lifecycle.Record, []byte, error){s.active, s.ended} {
+			for from := []byte(nil); ; {
+				records, next, err := read(&q, from)
+				for _, r := range records {
+					if left--; !yield(r, nil) || left == 0 {
+						return
+					}
+				}
+				if err == nil && ctx.Err() != nil {
+					err = fault.Wrap("find", "", context.Cause(ctx))
+				}
+				if err != nil {
+					yield(lifecycle.Record{}, err)
+					return
+				}
+				if from = next; next == nil {
+					break
+				}
+			}
+		}
+	}
+}
+
+// active reads matching records that are not DONE, from a key on; next is
+// where to go on, nil at the end.
+func (s *Store) active(q *store.Query, from []byte) (found []lifecycle.Record, next []byte, err error) {
+	if len(q.States) == 1 && q.States[0] == lifecycle.Done {
+		return nil, nil, nil
+	}
+	err = s.db.View(func(tx *bbolt.Tx) error {
+		c := tx.Bucket(activeBucket).Cursor()
+		seen := 0
+		for k, v := c.Seek(from); k != nil; k, v = c.Next() {
+			if seen++; seen > batchSize {
+				next = bytes.Clone(k)
+				return nil
+			}
+			r, err := decodeRecord(v)
+			if err != nil {
+				return err
+			}
+			if q.Matches(&r) {
+				found = append(found, r)
+			}
+		}
+		return nil
+	})
+	return found, next, err
+}
+
+// ended does the same for DONE records, those that finished last first.
+func (s *Store) ended(q *store.Query, from []byte) (found []lifecycle.Record, next []byte, err error) {
+	if !q.Wants(lifecycle.Done) {
+		return nil, nil, nil
+	}
+	err = s.db.View(func(tx *bbolt.Tx) error {
+		done := tx.Bucket(doneBucket)
+		c := tx.Bucket(endedBucket).Cursor()
+		seen := 0
+		for k := downFrom(c, from); k != nil; k, _ = c.Prev() {
+			if int64(binary.BigEndian.Uint64(k)) < nanos(q.Since) {
+				return nil
+			}
+			if seen++; seen > batchSize {
+				next = bytes.Clone(k)
+				return nil
+			}
+			r, err := decodeRecord(done.Get(k[8:]))
+			if err != nil {
+				return err
+			}
+			if q.Matches(&r) {
+				found = append(found, r)
+			}
+		}
+		return nil
+	})
+	return found, next, err
+}
+
+// downFrom puts the cursor on the last key that is not above from; nil: on the
+// last of all.
+func downFrom(c *bbolt.Cursor, from []byte) (k []byte) {
+	if from == nil {
+		k, _ = c.Last()
+		return k
+	}
+	if k, _ = c.Seek(from); k == nil {
+		k, _ = c.Last()
+	} else if !bytes.Equal(k, from) {
+		k, _ = c.Prev()
+	}
+	return k
+}
+
+// Purge implements store.Store.
+func (s *Store) Purge(ctx context.Context, before time.Time, limit int) (int, error) {
+	n := 0
+	err := s.write(ctx, func(tx *bbolt.Tx) error {
+		c := tx.Bucket(endedBucket).Cursor()
+		var keys [][]byte
+		for k, _ := c.First(); k != nil && len(keys) < limit && int64(binary.BigEndian.Uint64(k)) < nanos(before); k, _ = c.Next() {
+			keys = append(keys, bytes.Clone(k))
+		}
+		for _, k := range keys {
+			for _, d := range []struct {
+				bucket, key []byte
+			}{{endedBucket, k}, {doneBucket, k[8:]}, {eventsBucket, k[8:]}} {
+				if err := tx.Bucket(d.bucket).Delete(d.key); err != nil {
+					return kept(err)
+				}
+			}
+		}
+		n = len(keys)
+		return nil
+	})
+	if err != nil {
+		return 0, err
+	}
+	return n, nil
+}

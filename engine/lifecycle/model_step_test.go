@@ -1,0 +1,202 @@
+package lifecycle
+
+import "github.com/pannier/pannier/spec/fault"
+
+// step is what the runner of one end does next: what engine's runner does, with
+// every commit and every effect a step of its own. It emits each way to go on.
+func (m *model) step(w world, i int, emit func(string, world)) {
+	run := &w.run[i]
+	switch {
+	case !run.on:
+	case run.body != 0:
+		m.runTask(&w, i)
+		emit("task", w)
+	case run.bytes && i == m.sender():
+		m.sendBytes(w, i, emit)
+	case run.bytes:
+		m.receiveBytes(w, i, emit)
+	case i == requester && w.awaited():
+	default:
+		r := m.record(&w, i)
+		act := m.next(&r, run.peer)
+		m.do(&w, i, act)
+		emit(act.Do.String()+": "+act.Move.String(), w)
+	}
+}
+
+// do does one Act.
+func (m *model) do(w *world, i int, act Act) {
+	run, e := &w.run[i], &w.end[i]
+	switch act.Do {
+	case DoTask:
+		m.apply(w, i, BeginTask{modelEpoch})
+		run.body = 1
+	case DoClimb:
+		m.climb(w, i)
+	case DoBytes:
+		m.startBytes(w, i)
+	case DoCall:
+		m.call(w, false)
+	case DoAnswer:
+		said := answer{AdmitAnswer, m.reveal(i, e.phase)}
+		c := run.call
+		m.wait(w, i, Awaiting, Requester, 0)
+		m.reply(w, c, said)
+		m.handsOver(w, c, act)
+	case DoConclude:
+		m.apply(w, i, Conclude{modelEpoch})
+		c := run.call
+		w.letGo(i)
+		m.reply(w, c, answer{AdmitAnswer, e.phase})
+	case DoSettle:
+		m.apply(w, i, Settle{modelEpoch})
+		c := run.call
+		w.letGo(i)
+		m.reply(w, c, answer{how: RefuseFailed})
+	case DoFail:
+		w.flaw = mismatched
+		m.fail(w, i)
+	}
+}
+
+// climb makes true what the next rung says, then commits it.
+func (m *model) climb(w *world, i int) {
+	to := w.end[i].phase + 1
+	if i == m.receiver() && to == Committed && !w.disk.named {
+		w.disk.named = true
+		return
+	}
+	m.apply(w, i, Advance{Epoch: modelEpoch, To: to})
+}
+
+// runTask lets the present task have its effect, or records that it had.
+func (m *model) runTask(w *world, i int) {
+	r := m.record(w, i)
+	if w.run[i].body == 1 {
+		if l, ok := r.list(); ok && l != ErrorList {
+			w.taskRuns(i, l)
+		}
+		w.run[i].body = 2
+		return
+	}
+	m.apply(w, i, EndTask{modelEpoch})
+	w.run[i].body = 0
+}
+
+func (w *world) taskRuns(i int, l List) {
+	if w.ran[i][l] {
+		w.flaw = ranTwice
+	}
+	w.ran[i][l] = true
+}
+
+// call sends the requester's present call.
+func (m *model) call(w *world, bytes bool) {
+	e := w.end[requester]
+	c := call{e.attempt, e.round, m.reveal(requester, e.phase), bytes}
+	w.run[requester].call = c
+	m.send(w, c)
+}
+
+// reply answers a call, if the requester still waits for it.
+func (m *model) reply(w *world, c call, a answer) {
+	if c != (call{}) && w.run[requester].call == c {
+		w.answer = a
+	}
+}
+
+// handsOver: an answer gives the turn to the requester, or the two would ask and
+// answer for ever.
+func (m *model) handsOver(w *world, c call, act Act) {
+	if c == (call{}) || w.run[requester].call != c || act.Move == Mismatch {
+		return
+	}
+	r := m.record(w, requester)
+	if m.next(&r, w.answer.phase).Do == DoCall {
+		w.flaw = spins
+	}
+}
+
+// startBytes is the beginning of DoBytes at either end.
+func (m *model) startBytes(w *world, i int) {
+	run := &w.run[i]
+	if w.end[i].phase == Ready {
+		m.apply(w, i, Advance{Epoch: modelEpoch, To: Moving})
+		return
+	}
+	if i == requester {
+		m.call(w, true)
+		w.stream = stream{attempt: w.end[requester].attempt}
+	} else if !run.call.bytes {
+		m.do(w, i, Act{DoAnswer, Transfer})
+		return
+	} else if w.stream.attempt != run.call.attempt {
+		m.wait(w, i, Awaiting, Requester, fault.Lost)
+		return
+	}
+	run.bytes = true
+	if i == m.sender() {
+		w.stream.open, w.stream.version = true, w.source
+	} else {
+		w.disk.cached, w.disk.synced = w.end[i].rank, min(w.disk.synced, w.end[i].rank) // the partial file is cut to the offset
+		w.disk.named = false
+	}
+}
+
+// sendBytes is the sender's part of DoBytes: ENDED is committed before the end is sent.
+func (m *model) sendBytes(w world, i int, emit func(string, world)) {
+	s, changed := &w.stream, w.source != w.stream.version
+	switch {
+	case s.verdict && i == requested:
+		w.run[i].bytes, w.run[i].peer = false, Whole
+		emit("verdict", w)
+	case s.sent < m.units:
+		s.sent++
+		emit("send", w)
+	case s.ended:
+	case changed:
+		m.wait(&w, i, Retrying, Requester, fault.SourceChanged)
+		emit("source changed", w)
+	case w.end[i].phase == Moving && m.mutant != endFirst:
+		m.apply(&w, i, Advance{Epoch: modelEpoch, To: Ended, Rank: int64(m.units)})
+		emit("climb: ended", w)
+	default:
+		s.ended = true
+		emit("send end", w)
+	}
+}
+
+// receiveBytes is the receiver's: write, sync, commit the offset; WHOLE after the end.
+func (m *model) receiveBytes(w world, i int, emit func(string, world)) {
+	d, s, e := &w.disk, &w.stream, &w.end[i]
+	try := func(label string, may bool, change func(*world)) {
+		if may {
+			next := w
+			change(&next)
+			emit(label, next)
+		}
+	}
+	if !s.open {
+		return
+	}
+	if d.version != s.version && m.mutant == splice {
+		d.mixed, d.version = d.cached > 0, s.version
+	}
+	if d.version != s.version {
+		try("rewind", e.rank > 0, func(w *world) { m.apply(w, i, Rewind{Epoch: modelEpoch}) })
+		try("cut", e.rank == 0, func(w *world) { w.disk = disk{version: s.version} })
+		return
+	}
+	try("write", d.cached < s.sent, func(w *world) { w.disk.cached++ })
+	try("sync", d.synced < d.cached, func(w *world) { w.disk.synced = w.disk.cached })
+	safe := m.safe(d)
+	try("durable", safe > e.rank, func(w *world) { m.apply(w, i, Durable{modelEpoch, int64(safe)}) })
+	try("climb: whole", s.ended && d.synced == m.units, func(w *world) {
+		m.apply(w, i, Advance{Epoch: modelEpoch, To: Whole, Rank: int64(m.units)})
+		w.run[i].bytes, w.run[i].peer = false, Ended
+		w.stream.verdict = true
+		if i == requester {
+			w.run[i].call, w.answer = call{}, answer{}
+		}
+	})
+}

@@ -1,0 +1,92 @@
+package lifecycle
+
+import (
+	"time"
+
+	"github.com/pannier/pannier/spec/fault"
+)
+
+// Stop is an operator's pause at this end; Resume ends it.
+type Stop struct {
+	Epoch uint64    // of the claim when one is held, else 0
+	Due   time.Time // when it is given up as forgotten
+}
+
+func (e Stop) on() (row, uint64) { return stop, e.Epoch }
+
+func (e Stop) apply(r *Record) error {
+	if r.State == Running {
+		r.uncount()
+	}
+	return r.wait(Stopped, r.Role, e.Due)
+}
+
+// Resume is an operator's word to go on with what is interrupted.
+type Resume struct{ Due time.Time } // requester: when it starts; requested: when the requester is given up
+
+func (e Resume) on() (row, uint64) { return resume, 0 }
+
+func (e Resume) apply(r *Record) error { return r.submit(e.Due) }
+
+// submit is the way back from a pause or an error, by an operator's word.
+func (r *Record) submit(due time.Time) error {
+	r.Streak, r.Peak = 0, r.Rank
+	if r.Role == Requested {
+		return r.wait(Awaiting, Requester, due)
+	}
+	if due.IsZero() {
+		return fault.New("submit", fault.Invalid, "nothing waits silently: due has to be set")
+	}
+	r.State, r.Reason, r.Owner, r.Due = ToSubmit, NoReason, 0, due
+	return nil
+}
+
+// Cancel is an operator's word, at either end, that the bytes are not wanted: INERROR
+// without error tasks, and what has arrived is given up. It is recorded before the
+// partial file is removed. Too late from COMMITTED (ACKED) on.
+type Cancel struct {
+	Epoch uint64     // of the claim when one is held, else 0
+	Side  fault.Side // Peer: the other end's operator
+	Cause string
+}
+
+func (e Cancel) on() (row, uint64) { return cancel, e.Epoch }
+
+func (e Cancel) apply(r *Record) error {
+	if r.Phase >= Committed {
+		return r.refuse("cancel")
+	}
+	if r.unnamed() {
+		r.Phase = Moving
+	}
+	if r.Side == Receiver {
+		r.Rank = 0
+	}
+	r.Failure = Failure{Kind: fault.Canceled, Side: e.Side, Cause: e.Cause}.clipped()
+	r.fall()
+	return nil
+}
+
+// Retry is an operator's word to go on with what has failed, from where its phase
+// is: what is recorded done is not run again. A retry of the requester revives the
+// requested end by its Round.
+type Retry struct {
+	Due  time.Time // as for Resume
+	Call Call      // requested: the call that brings a higher Round; zero for an operator of this end
+}
+
+func (e Retry) on() (row, uint64) { return retry, 0 }
+
+func (e Retry) apply(r *Record) error {
+	switch {
+	case r.Role == Requester && e.Call != Call{}:
+		return fault.New("retry", fault.Invalid, "a requester is not called")
+	case r.Role == Requester:
+		r.Round++
+	case e.Call != Call{} && e.Call.Round <= r.Round:
+		return fault.New("retry", fault.Stale, "a call of round %d after one of %d", e.Call.Round, r.Round)
+	}
+	r.Round = max(r.Round, e.Call.Round)
+	r.Failing, r.Begun = false, 0
+	return r.submit(e.Due)
+}

@@ -1,0 +1,279 @@
+package lifecycle
+
+import (
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/pannier/pannier/spec/fault"
+)
+
+// do applies events that must not be refused.
+func do(t *testing.T, r *Record, events ...Event) {
+	t.Helper()
+	for _, e := range events {
+		if err := r.Apply(e, testTime); err != nil {
+			t.Fatalf("%T: %v", e, err)
+		}
+		if err := invariant(r); err != nil {
+			t.Fatalf("%T: %v", e, err)
+		}
+	}
+}
+
+func registered(t *testing.T, side Side, tasks [3]uint8) Record {
+	t.Helper()
+	r, err := Register(Key{Requester: "a"}, side, Spec{Partner: "b", Rule: "r", Tasks: tasks}, testTime)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func accepted(t *testing.T, side Side, tasks [3]uint8) Record {
+	t.Helper()
+	r, err := Accept(Key{Requester: "a"}, side, Spec{Partner: "b", Rule: "r", Tasks: tasks}, testTime, testTime.Add(time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// climb leads a record without pre tasks to a phase, ten bytes long.
+func climb(t *testing.T, r *Record, to Phase) {
+	t.Helper()
+	for r.Phase < to {
+		do(t, r, Advance{r.Epoch, r.Phase + 1, 10})
+	}
+}
+
+func TestRegister(t *testing.T) {
+	later := testTime.Add(time.Hour)
+	s := Spec{Partner: "b", Rule: "r", NotAt: later}
+	r, err := Register(Key{Requester: "a"}, Sender, s, testTime)
+	if err != nil || r.Reason != Scheduled || !r.Due.Equal(later) || r.State != ToSubmit {
+		t.Errorf("with a start time: %+v, %v", r, err)
+	}
+	if _, err := Accept(Key{Requester: "a"}, Sender, s, testTime, time.Time{}); fault.KindOf(err) != fault.Invalid {
+		t.Errorf("accepted without due: %v", err)
+	}
+	for _, tc := range []struct {
+		what   string
+		change func(*Key, *Spec)
+	}{
+		{"no requester", func(k *Key, _ *Spec) { k.Requester = "" }},
+		{"long requester", func(k *Key, _ *Spec) { k.Requester = strings.Repeat("a", MaxName+1) }},
+		{"no partner", func(_ *Key, s *Spec) { s.Partner = "" }},
+		{"no rule", func(_ *Key, s *Spec) { s.Rule = "" }},
+		{"rule is no UTF-8", func(_ *Key, s *Spec) { s.Rule = "\xff" }},
+		{"long information", func(_ *Key, s *Spec) { s.Info = strings.Repeat("a", MaxInfo+1) }},
+	} {
+		k, s := Key{Requester: "a"}, s
+		tc.change(&k, &s)
+		if _, err := Register(k, Sender, s, testTime); fault.KindOf(err) != fault.Invalid {
+			t.Errorf("%s: registered: %v", tc.what, err)
+		}
+		if _, err := Accept(k, Sender, s, testTime, later); fault.KindOf(err) != fault.Invalid {
+			t.Errorf("%s: accepted: %v", tc.what, err)
+		}
+	}
+}
+
+func TestSame(t *testing.T) {
+	s := Spec{Partner: "b", Rule: "r", NotAt: testTime, Tasks: [3]uint8{1, 2, 3}}
+	o := s
+	o.NotAt, o.Tasks = testTime.In(time.FixedZone("", 3600)), [3]uint8{}
+	if !s.Same(o) {
+		t.Error("another time zone and an edited rule make another request")
+	}
+	for _, change := range []func(*Spec){
+		func(s *Spec) { s.Rule = "q" }, func(s *Spec) { s.NotAt = s.NotAt.Add(1) }, func(s *Spec) { s.Priority = 1 }, func(s *Spec) { s.Follow[0] = 1 },
+	} {
+		o := s
+		if change(&o); s.Same(o) {
+			t.Errorf("%+v is the same as %+v", o, s)
+		}
+	}
+}
+
+// TestStreak: what is poison or out of attempts is known by claims that bring
+// nothing; those that end in order do not count, nor do bytes moved once more.
+func TestStreak(t *testing.T) {
+	r := registered(t, Receiver, [3]uint8{1, 0, 0})
+	crash := func() { do(t, &r, Claim{Epoch: r.Epoch + 1}, Recover{testTime}) }
+	fails := func(events ...Event) {
+		do(t, &r, Claim{Epoch: r.Epoch + 1})
+		do(t, &r, events...)
+		do(t, &r, Interrupt{r.Epoch, Retrying, Requester, testTime, Failure{Kind: fault.Lost}})
+	}
+	want := func(streak uint32, what string) {
+		t.Helper()
+		if r.Streak != streak {
+			t.Fatalf("streak %d after %s, want %d", r.Streak, what, streak)
+		}
+	}
+	crash()
+	crash()
+	want(2, "two crashes")
+	fails()
+	want(3, "a failure")
+	do(t, &r, Claim{Epoch: r.Epoch + 1}, Interrupt{r.Epoch + 1, Restarted, Requester, testTime, Failure{}})
+	want(3, "a drain")
+	do(t, &r, Claim{Epoch: r.Epoch + 1}, Stop{r.Epoch + 1, testTime})
+	want(3, "a stop")
+	do(t, &r, Resume{testTime})
+	want(0, "an operator's word")
+	fails(Advance{r.Epoch + 1, Pre, 0}, BeginTask{r.Epoch + 1})
+	want(0, "a rung")
+	fails(BeginTask{r.Epoch + 1})
+	want(1, "a task that did not end")
+	fails(BeginTask{r.Epoch + 1}, EndTask{r.Epoch + 1})
+	want(0, "a task")
+	fails(Advance{r.Epoch + 1, Ready, 0}, Advance{r.Epoch + 1, Moving, 0}, Durable{r.Epoch + 1, 5})
+	want(0, "bytes")
+	for n := range uint32(3) {
+		fails(Rewind{r.Epoch + 1, 0}, Durable{r.Epoch + 1, 5})
+		want(n+1, "the same bytes again")
+	}
+	fails(Durable{r.Epoch + 1, 6})
+	want(0, "more bytes than ever")
+	if r.Attempt != r.attempts() {
+		t.Errorf("attempt %d, epoch %d", r.Attempt, r.Epoch)
+	}
+}
+
+// attempts: the tests above raise the epoch by one for each claim.
+func (r *Record) attempts() uint32 { return uint32(r.Epoch) }
+
+// TestFailing: error tasks run under the same claim and over crashes, and leave the
+// last good step, the phase and the first failure as they were.
+func TestFailing(t *testing.T) {
+	r := accepted(t, Receiver, [3]uint8{0, 0, 2})
+	do(t, &r, Claim{1, Call{Attempt: 1, Phase: Accepted}})
+	climb(t, &r, Committed)
+	do(t, &r, Fail{1, Failure{Kind: fault.IO, Cause: "first"}}, BeginTask{1}, EndTask{1}, BeginTask{1})
+	if r.Step() != ErrorTask || r.Phase.Step() != TransferTask || r.State != Running {
+		t.Fatalf("step %v, last good %v, %v", r.Step(), r.Phase.Step(), r.State)
+	}
+	do(t, &r, Recover{testTime})
+	if r.Owner != Requested {
+		t.Errorf("its error tasks are left to the %v", r.Owner)
+	}
+	if err := r.Apply(Interrupt{}, testTime); err == nil {
+		t.Error("interrupted without a claim")
+	}
+	do(t, &r, Claim{Epoch: 2})
+	if key, ok := r.NextTask(); !ok || key != (TaskKey{r.Key, Requested, ErrorList, 1}) || r.Begun != 1 {
+		t.Errorf("next task %+v, %t, begun %d", key, ok, r.Begun)
+	}
+	if err := r.Apply(Interrupt{2, Awaiting, Requester, testTime, Failure{}}, testTime); fault.KindOf(err) != fault.Invalid {
+		t.Errorf("the requester is awaited for error tasks: %v", err)
+	}
+	if err := r.Apply(Interrupt{2, Stopped, Requested, testTime, Failure{}}, testTime); fault.KindOf(err) != fault.Invalid {
+		t.Errorf("error tasks are stopped: %v", err)
+	}
+	do(t, &r, BeginTask{2}, Settle{2})
+	if r.State != InError || r.Failure.Cause != "first" || r.Phase != Committed || r.Rank != 10 {
+		t.Errorf("after error tasks: %+v", r)
+	}
+	do(t, &r, Retry{Due: testTime}, Claim{3, Call{Attempt: 2, Phase: Ended}}, Advance{3, Post, 0})
+	do(t, &r, Fail{3, Failure{Kind: fault.Refused}})
+	if key, ok := r.NextTask(); !ok || key.Index != 0 {
+		t.Errorf("the second failure starts its error tasks at %+v, %t", key, ok)
+	}
+}
+
+// TestTornTask: a task that was begun and not ended is run again under the same
+// key by the next claim, and by nobody twice.
+func TestTornTask(t *testing.T) {
+	r := registered(t, Sender, [3]uint8{2, 0, 0})
+	do(t, &r, Claim{Epoch: 1}, Advance{1, Pre, 0}, BeginTask{1})
+	key, _ := r.NextTask()
+	if r.Apply(BeginTask{1}, testTime) == nil {
+		t.Error("begun twice under one claim")
+	}
+	do(t, &r, Recover{testTime}, Claim{Epoch: 2})
+	if again, ok := r.NextTask(); !ok || again != key || r.Begun == 0 {
+		t.Errorf("next task %+v, %t; begun %d", again, ok, r.Begun)
+	}
+	if r.Apply(EndTask{2}, testTime) == nil {
+		t.Error("ended under a claim that has not begun it")
+	}
+	do(t, &r, BeginTask{2}, EndTask{2})
+	if next, ok := r.NextTask(); !ok || next.Index != 1 || r.Begun != 0 {
+		t.Errorf("next task %+v, %t; begun %d", next, ok, r.Begun)
+	}
+}
+
+// TestCancel: bytes that have arrived are given up, a file that has its name is not.
+func TestCancel(t *testing.T) {
+	for p := Accepted; p <= Finished; p++ {
+		for _, side := range []Side{Sender, Receiver} {
+			r := registered(t, side, [3]uint8{0, 0, 1})
+			do(t, &r, Claim{Epoch: 1})
+			climb(t, &r, p)
+			err := r.Apply(Cancel{1, fault.Here, "by alice"}, testTime)
+			if may := p < Committed; may != (err == nil) {
+				t.Errorf("%v: %v", p.Name(side), err)
+				continue
+			} else if !may {
+				continue
+			}
+			if r.State != InError || r.Failing || r.Failure != (Failure{fault.Canceled, fault.Here, "by alice", testTime}) {
+				t.Errorf("%v: %+v", p.Name(side), r)
+			}
+			if side == Receiver && (r.Rank != 0 || r.Phase > Moving) || side == Sender && r.Phase != p {
+				t.Errorf("%v: %v, rank %d", p.Name(side), r.Phase.Name(side), r.Rank)
+			}
+			if err := conclusion(r); err != nil {
+				t.Errorf("%v: %v", p.Name(side), err)
+			}
+		}
+	}
+}
+
+func TestConcludeForgetsTheFailure(t *testing.T) {
+	r := registered(t, Sender, [3]uint8{})
+	do(t, &r, Claim{Epoch: 1}, Interrupt{1, Retrying, Requester, testTime, Failure{Kind: fault.Lost}}, Claim{Epoch: 2})
+	if r.Failure.Kind != fault.Lost {
+		t.Error("a claim forgets why the last one failed")
+	}
+	climb(t, &r, Finished)
+	if r.Purgeable(testTime.Add(MinRetention)) {
+		t.Error("purgeable before DONE")
+	}
+	do(t, &r, Conclude{2})
+	if r.Failure != (Failure{}) {
+		t.Errorf("done with a failure: %+v", r.Failure)
+	}
+	if r.Purgeable(testTime.Add(MinRetention-1)) || !r.Purgeable(testTime.Add(MinRetention)) {
+		t.Error("purgeable at another time than after the retention")
+	}
+}
+
+func TestClipped(t *testing.T) {
+	for _, cause := range []string{strings.Repeat("é", MaxText), "x" + strings.Repeat("é", MaxText), strings.Repeat("\xffx", MaxText)} {
+		if c := (Failure{Cause: cause}).clipped().Cause; len(c) > MaxText || len(c) < MaxText-3 || !utf8.ValidString(c) {
+			t.Errorf("%d bytes, valid %t", len(c), utf8.ValidString(c))
+		}
+	}
+}
+
+// TestNames: every number has a name, and one that is not known has one too.
+func TestNames(t *testing.T) {
+	for _, s := range []string{State(9).String(), Role(9).String(), Side(9).String(), Reason(9).String(), List(9).String(), Step(9).String(),
+		Move(99).String(), Do(99).String(), Admission(99).String(), Phase(77).Name(Sender)} {
+		if s != "unknown" {
+			t.Errorf("%q", s)
+		}
+	}
+	for r := NoReason; r <= Awaiting; r++ {
+		if r.String() == "unknown" {
+			t.Errorf("reason %d has no name", r)
+		}
+	}
+	if Requester.Other() != Requested || Receiver.Other() != Sender || Unheard.Name(Sender) != "unheard" || !Done.Final() || Interrupted.Final() {
+		t.Error("other ends, or final states")
+	}
+}

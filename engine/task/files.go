@@ -1,0 +1,288 @@
+package task
+
+import (
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+
+	"github.com/pannier/pannier/spec/fault"
+	"github.com/pannier/pannier/spec/relpath"
+)
+
+// Tasks that change names. Each of them looks first whether an earlier run, which a
+// crash has ended, has done its work already.
+
+// toTask is the part of tasks that have a target.
+type toTask struct{ to Template }
+
+func newTo(t *Table) (toTask, error) {
+	if t.To == "" {
+		return toTask{}, invalid("set to, a name below the rule's root, as \"archive/{date}/{name}\"")
+	}
+	to, err := ParseTemplate(t.To)
+	return toTask{to}, err
+}
+
+// target is the name to make, with its directory there.
+func (t toTask) target(on *On) (relpath.Path, error) {
+	to, err := t.to.Path(on.Vars)
+	if err != nil {
+		return to, err
+	}
+	return to, makeDir(on.Root, path.Dir(to.String()))
+}
+
+// needFile is what tasks say that have nothing to work on.
+func needFile(on *On) error {
+	if on.File == (relpath.Path{}) {
+		return fault.New("look for the file", fault.NotFound, "the request has no file any more: an earlier task has deleted it")
+	}
+	return nil
+}
+
+type moveTask struct{ toTask }
+
+func newMove(t *Table) (Task, error) {
+	to, err := newTo(t)
+	return moveTask{to}, err
+}
+
+// Run renames the file, replacing what has the name, and makes that durable.
+func (m moveTask) Run(_ context.Context, on *On) (Result, error) {
+	if err := needFile(on); err != nil {
+		return Result{}, err
+	}
+	to, err := m.target(on)
+	if err != nil {
+		return Result{}, err
+	}
+	res := Result{Moved: true, File: to}
+	if to == on.File {
+		return res, nil
+	}
+	err = on.Root.Rename(on.File.String(), to.String())
+	if errors.Is(err, fs.ErrNotExist) && isFile(on.Root, to) {
+		return res, nil // moved by an earlier run
+	}
+	if err != nil {
+		return Result{}, err
+	}
+	return res, errors.Join(syncDir(on.Root, to), syncDir(on.Root, on.File))
+}
+
+// renameTask changes the last element of the name only.
+type renameTask struct{ to Template }
+
+func newRename(t *Table) (Task, error) {
+	to, err := newTo(t)
+	return renameTask{to.to}, err
+}
+
+func (r renameTask) Run(ctx context.Context, on *On) (Result, error) {
+	name := r.to.Fill(on.Vars)
+	if p, err := relpath.Parse(name); err != nil || path.Base(p.String()) != name {
+		return Result{}, fault.New("make name", fault.Invalid, "%q is not one element: use move for another directory", name)
+	}
+	to := Template{parts: []part{{text: path.Join(path.Dir(on.File.String()), name)}}}
+	return moveTask{toTask{to}}.Run(ctx, on)
+}
+
+type copyTask struct{ toTask }
+
+func newCopy(t *Table) (Task, error) {
+	to, err := newTo(t)
+	return copyTask{to}, err
+}
+
+// Run copies the file beside its target, syncs it, and renames it over the
+// name. The request's file stays the original.
+func (c copyTask) Run(ctx context.Context, on *On) (Result, error) {
+	if err := needFile(on); err != nil {
+		return Result{}, err
+	}
+	to, err := c.target(on)
+	if err != nil {
+		return Result{}, err
+	}
+	src, err := openRegular(on.Root, on.File)
+	if err != nil {
+		return Result{}, err
+	}
+	defer src.Close()
+	// One name for each execution: what a crash has left is written over.
+	temp, err := relpath.Parse(path.Join(path.Dir(to.String()), ".copy-"+on.Key.String()))
+	if err != nil {
+		return Result{}, err
+	}
+	if err := writeFile(ctx, on.Root, temp, src); err != nil {
+		return Result{}, errors.Join(err, on.Root.Remove(temp.String()))
+	}
+	if err := on.Root.Rename(temp.String(), to.String()); err != nil {
+		return Result{}, errors.Join(err, on.Root.Remove(temp.String()))
+	}
+	return Result{}, syncDir(on.Root, to)
+}
+
+type linkTask struct{ toTask }
+
+func newLink(t *Table) (Task, error) {
+	to, err := newTo(t)
+	return linkTask{to}, err
+}
+
+// Run gives the file one more name. A taken name is an error unless it is a name
+// of this file already.
+func (l linkTask) Run(_ context.Context, on *On) (Result, error) {
+	if err := needFile(on); err != nil {
+		return Result{}, err
+	}
+	to, err := l.target(on)
+	if err != nil {
+		return Result{}, err
+	}
+	err = on.Root.Link(on.File.String(), to.String())
+	if errors.Is(err, fs.ErrExist) {
+		a, errA := on.Root.Lstat(on.File.String())
+		b, errB := on.Root.Lstat(to.String())
+		if errA == nil && errB == nil && os.SameFile(a, b) {
+			return Result{}, nil
+		}
+	}
+	if err != nil {
+		return Result{}, err
+	}
+	return Result{}, syncDir(on.Root, to)
+}
+
+// pathTask is the part of tasks about a name that need not be the file's.
+type pathTask struct {
+	path Template
+	own  bool // no path is set: the request's file
+}
+
+func newPath(t *Table) (pathTask, error) {
+	p, err := ParseTemplate(t.Path)
+	return pathTask{path: p, own: t.Path == ""}, err
+}
+
+type deleteTask struct{ pathTask }
+
+func newDelete(t *Table) (Task, error) {
+	p, err := newPath(t)
+	return deleteTask{p}, err
+}
+
+// Run removes a file, or an empty directory. One that is not there is removed.
+func (d deleteTask) Run(_ context.Context, on *On) (Result, error) {
+	name := on.File
+	if !d.own {
+		var err error
+		if name, err = d.path.Path(on.Vars); err != nil {
+			return Result{}, err
+		}
+	}
+	res := Result{Moved: name == on.File}
+	if name == (relpath.Path{}) {
+		return res, nil
+	}
+	err := on.Root.Remove(name.String())
+	if errors.Is(err, fs.ErrNotExist) {
+		return res, nil
+	}
+	if err != nil {
+		return Result{}, err
+	}
+	return res, syncDir(on.Root, name)
+}
+
+type mkdirTask struct{ pathTask }
+
+func newMkdir(t *Table) (Task, error) {
+	if t.Path == "" {
+		return nil, invalid("set path, the directory to make, as \"in/{date}\"")
+	}
+	p, err := newPath(t)
+	return mkdirTask{p}, err
+}
+
+func (m mkdirTask) Run(_ context.Context, on *On) (Result, error) {
+	name, err := m.path.Path(on.Vars)
+	if err != nil {
+		return Result{}, err
+	}
+	return Result{}, makeDir(on.Root, name.String())
+}
+
+// makeDir makes a directory with those above it, durably.
+func makeDir(root *os.Root, dir string) error {
+	if fi, err := root.Stat(dir); err == nil && fi.IsDir() {
+		return nil
+	}
+	if err := root.MkdirAll(dir, 0o777); err != nil {
+		return err
+	}
+	for ; dir != "."; dir = path.Dir(dir) {
+		if err := syncAt(root, path.Dir(dir)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// syncDir makes a change of the name durable.
+func syncDir(root *os.Root, name relpath.Path) error { return syncAt(root, path.Dir(name.String())) }
+
+func syncAt(root *os.Root, dir string) error {
+	d, err := root.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// isFile reports whether there is a regular file of that name.
+func isFile(root *os.Root, name relpath.Path) bool {
+	fi, err := root.Stat(name.String())
+	return err == nil && fi.Mode().IsRegular()
+}
+
+// openRegular opens a regular file, and nothing that could block.
+func openRegular(root *os.Root, name relpath.Path) (*os.File, error) {
+	f, err := root.OpenFile(name.String(), os.O_RDONLY|nonBlocking, 0)
+	if err != nil {
+		return nil, err
+	}
+	if fi, err := f.Stat(); err != nil || !fi.Mode().IsRegular() {
+		return nil, errors.Join(fault.New("open file", fault.Invalid, "it is not a regular file"), err, f.Close())
+	}
+	return f, nil
+}
+
+// writeFile makes a file of what src has, on disk when it returns.
+func writeFile(ctx context.Context, root *os.Root, name relpath.Path, src io.Reader) error {
+	f, err := root.OpenFile(name.String(), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o666)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(f, &untilDone{ctx, src})
+	if err == nil {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close())
+}
+
+// untilDone is a reader that ends with its context.
+type untilDone struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (u *untilDone) Read(p []byte) (int, error) {
+	if err := u.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return u.r.Read(p)
+}

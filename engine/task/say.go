@@ -1,0 +1,121 @@
+package task
+
+import (
+	"context"
+	"crypto/sha256"
+	"log/slog"
+	"time"
+
+	"github.com/pannier/pannier/engine/lifecycle"
+	"github.com/pannier/pannier/spec/fault"
+)
+
+// logTask writes a line into the node's log.
+type logTask struct {
+	text  Template
+	level slog.Level
+}
+
+func newLog(t *Table) (Task, error) {
+	text := t.Text
+	if text == "" {
+		text = "{rule}: {path}"
+	}
+	l := logTask{}
+	var err error
+	if l.text, err = ParseTemplate(text); err != nil {
+		return nil, err
+	}
+	if t.Level != "" {
+		if err := l.level.UnmarshalText([]byte(t.Level)); err != nil {
+			return nil, invalid("level is %q: write debug, info, warn or error", t.Level)
+		}
+	}
+	return l, nil
+}
+
+func (l logTask) Run(ctx context.Context, on *On) (Result, error) {
+	on.Log.Log(ctx, l.level, l.text.Fill(on.Vars), "task", on.Key.String())
+	return Result{}, nil
+}
+
+// transferTask sends the file on to the next partner.
+type transferTask struct {
+	partner, rule string
+	info          Template
+	wait          bool
+}
+
+func newTransfer(t *Table) (Task, error) {
+	if t.Partner == "" || t.Rule == "" {
+		return nil, invalid("set partner and rule, which say where the file goes on to")
+	}
+	info, err := ParseTemplate(t.Info)
+	if t.Info == "" {
+		info, err = ParseTemplate("{info}")
+	}
+	return transferTask{partner: t.Partner, rule: t.Rule, info: info, wait: t.Wait}, err
+}
+
+func (t transferTask) Run(ctx context.Context, on *On) (Result, error) {
+	if err := needFile(on); err != nil {
+		return Result{}, err
+	}
+	if on.Next == nil {
+		return Result{}, fault.New("forward", fault.Unsupported, "this node forwards nothing")
+	}
+	id, err := on.Next.Forward(ctx, Forward{
+		ID: derived(on.Key), Partner: t.partner, Rule: t.rule, File: on.File,
+		Follow: on.Follow, Info: t.info.Fill(on.Vars), Wait: t.wait,
+	})
+	return Result{Output: []byte(id.String())}, err
+}
+
+// derived is the id of the request that a task makes: the same each time it runs.
+func derived(k lifecycle.TaskKey) lifecycle.ID {
+	sum := sha256.Sum256([]byte(k.Key.Requester + "\x00" + k.String()))
+	return lifecycle.ID(sum[:16])
+}
+
+// rescheduleTask, in an error list, makes a failed request due again.
+type rescheduleTask struct {
+	delay time.Duration
+	codes []string
+}
+
+func newReschedule(t *Table) (Task, error) {
+	if t.Delay <= 0 {
+		return nil, invalid("set delay, when to try again, as \"10m\"")
+	}
+	for _, code := range t.Codes {
+		if !isKind(code) {
+			return nil, invalid("%q is no kind of failure", code)
+		}
+	}
+	return rescheduleTask{delay: time.Duration(t.Delay), codes: t.Codes}, nil
+}
+
+func isKind(name string) bool {
+	for _, k := range fault.Kinds() {
+		if k.String() == name {
+			return true
+		}
+	}
+	return false
+}
+
+func (r rescheduleTask) Run(_ context.Context, on *On) (Result, error) {
+	if on.Key.List != lifecycle.ErrorList {
+		return Result{}, fault.New("reschedule", fault.Invalid, "only a list of error tasks makes a request due again")
+	}
+	if len(r.codes) > 0 {
+		match := false
+		for _, code := range r.codes {
+			match = match || code == on.Vars["error.code"]
+		}
+		if !match {
+			return Result{}, nil
+		}
+	}
+	return Result{Again: r.delay}, nil
+}

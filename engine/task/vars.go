@@ -1,0 +1,126 @@
+package task
+
+import (
+	"path"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/pannier/pannier/engine/lifecycle"
+	"github.com/pannier/pannier/spec/fault"
+	"github.com/pannier/pannier/spec/relpath"
+)
+
+// Vars are the values of the variables of one run of a task.
+type Vars map[string]string
+
+// variables are all there are, and what they say. spec/engine.md has the same
+// table; a test compares them.
+var variables = map[string]string{
+	"path":       "name of the file below the rule's root",
+	"name":       "last element of path",
+	"dir":        "path without its last element; empty at the root",
+	"stem":       "name without its extension",
+	"ext":        "extension with its dot; empty without one",
+	"size":       "bytes of the whole",
+	"id":         "id of the request",
+	"follow":     "id of the first request of the chain",
+	"requester":  "name of the node where the request was registered",
+	"partner":    "name of the other node",
+	"node":       "name of this node",
+	"rule":       "name of the rule",
+	"role":       "requester or requested",
+	"side":       "sender or receiver",
+	"attempt":    "number of the attempt, from 1",
+	"info":       "information of the request",
+	"date":       "day when the request was registered, 2026-01-31, UTC",
+	"time":       "time when the request was registered, 150405, UTC",
+	"task":       "key of this task: the same each time it runs for this request",
+	"error.code": "kind of the failure, as \"no space\"; empty without one",
+	"error.text": "cause of the failure; empty without one",
+}
+
+// VarsOf are the values for a record's next task. size is -1 when unknown.
+func VarsOf(r *lifecycle.Record, node string, file relpath.Path, size int64) Vars {
+	key, _ := r.NextTask()
+	name := file.String()
+	v := Vars{
+		"path": name, "name": path.Base(name), "dir": path.Dir(name), "ext": path.Ext(name),
+		"id": r.Key.ID.String(), "follow": r.Spec.Follow.String(), "requester": r.Key.Requester, "partner": r.Spec.Partner,
+		"node": node, "rule": r.Spec.Rule, "role": r.Role.String(), "side": r.Side.String(), "attempt": strconv.FormatUint(uint64(r.Attempt), 10),
+		"info": r.Spec.Info, "date": r.Registered.UTC().Format(time.DateOnly), "time": r.Registered.UTC().Format("150405"), "task": key.String(),
+	}
+	if name == "" {
+		v["name"] = ""
+	}
+	if v["dir"] == "." {
+		v["dir"] = ""
+	}
+	v["stem"] = strings.TrimSuffix(v["name"], v["ext"])
+	if v["size"] = ""; size >= 0 {
+		v["size"] = strconv.FormatInt(size, 10)
+	}
+	v["error.code"], v["error.text"] = "", ""
+	if r.Failure.Kind != 0 {
+		v["error.code"], v["error.text"] = r.Failure.Kind.String(), r.Failure.Cause
+	}
+	return v
+}
+
+// Template is a text with variables in braces. "{{" and "}}" are braces.
+type Template struct{ parts []part }
+
+// part is a literal, or the name of a variable.
+type part struct {
+	text     string
+	variable bool
+}
+
+// ParseTemplate reads a text. Unknown variables and single braces are errors,
+// so that a typing error shows when the configuration is read.
+func ParseTemplate(s string) (Template, error) {
+	const op = "read variables"
+	var t Template
+	text := ""
+	for s != "" {
+		i := strings.IndexAny(s, "{}")
+		if i < 0 {
+			text += s
+			break
+		}
+		text += s[:i]
+		if strings.HasPrefix(s[i:], "{{") || strings.HasPrefix(s[i:], "}}") {
+			text, s = text+s[i:i+1], s[i+2:]
+			continue
+		}
+		end := strings.IndexByte(s[i:], '}')
+		if s[i] == '}' || end < 0 {
+			return t, fault.New(op, fault.Invalid, "a brace without its other half in %q: write {{ or }} for a brace", s)
+		}
+		name := s[i+1 : i+end]
+		if _, ok := variables[name]; !ok {
+			return t, fault.New(op, fault.Invalid, "no variable {%s}", name)
+		}
+		t.parts = append(t.parts, part{text: text}, part{text: name, variable: true})
+		text, s = "", s[i+end+1:]
+	}
+	t.parts = append(t.parts, part{text: text})
+	return t, nil
+}
+
+// Fill puts the values in, from left to right, once: what a value contains is
+// never looked at.
+func (t Template) Fill(v Vars) string {
+	var b strings.Builder
+	for _, p := range t.parts {
+		if p.variable {
+			b.WriteString(v[p.text])
+		} else {
+			b.WriteString(p.text)
+		}
+	}
+	return b.String()
+}
+
+// Path is Fill as a name below a root.
+func (t Template) Path(v Vars) (relpath.Path, error) { return relpath.Parse(t.Fill(v)) }
