@@ -56,7 +56,9 @@ func columns(epoch uint64) []column {
 		fixed("BeginTask", BeginTask{epoch}),
 		fixed("EndTask", EndTask{epoch}),
 		fixed("Durable", Durable{epoch, 9}),
+		fixed("less", Durable{epoch, 4}),
 		fixed("Rewind", Rewind{epoch, 0}),
+		fixed("more", Rewind{epoch, 6}),
 		fixed("Interrupt", Interrupt{epoch, Retrying, Requester, testTime, Failure{Kind: fault.Lost}}),
 		fixed("Fail", Fail{epoch, Failure{Kind: fault.IO}}),
 		fixed("Settle", Settle{epoch}),
@@ -182,12 +184,12 @@ func TestEvents(t *testing.T) {
 func eventTable(t *testing.T, b *strings.Builder, rows []situation, cols []column) {
 	fmt.Fprintf(b, "%-38s", "")
 	for _, c := range cols {
-		fmt.Fprintf(b, "%-13s", c.name)
+		fmt.Fprintf(b, "%-14s", c.name)
 	}
 	for _, row := range rows {
 		line := fmt.Sprintf("\n%-38s", row.name)
 		for _, c := range cols {
-			line += fmt.Sprintf("%-13s", outcome(t, row.Record, c.make(&row.Record)))
+			line += fmt.Sprintf("%-14s", outcome(t, row.Record, c.make(&row.Record)))
 		}
 		b.WriteString(strings.TrimRight(line, " "))
 	}

@@ -138,6 +138,11 @@ func TestStreak(t *testing.T) {
 	}
 	fails(Durable{r.Epoch + 1, 6})
 	want(0, "more bytes than ever")
+	fails(Rewind{r.Epoch + 1, 0})
+	want(1, "none left")
+	do(t, &r, Resume{testTime})
+	fails(Durable{r.Epoch + 1, 5})
+	want(0, "bytes after an operator's word")
 	if r.Attempt != r.attempts() {
 		t.Errorf("attempt %d, epoch %d", r.Attempt, r.Epoch)
 	}
@@ -173,12 +178,16 @@ func TestFailing(t *testing.T) {
 	if err := r.Apply(Interrupt{2, Stopped, Requested, testTime, Failure{}}, testTime); fault.KindOf(err) != fault.Invalid {
 		t.Errorf("error tasks are stopped: %v", err)
 	}
-	do(t, &r, BeginTask{2}, Settle{2})
+	do(t, &r, Interrupt{2, Restarted, Requested, testTime, Failure{Kind: fault.Draining, Cause: "second"}}, Claim{Epoch: 3}, BeginTask{3}, Settle{3})
 	if r.State != InError || r.Failure.Cause != "first" || r.Phase != Committed || r.Rank != 10 {
 		t.Errorf("after error tasks: %+v", r)
 	}
-	do(t, &r, Retry{Due: testTime}, Claim{3, Call{Attempt: 2, Phase: Ended}}, Advance{3, Post, 0})
-	do(t, &r, Fail{3, Failure{Kind: fault.Refused}})
+	do(t, &r, Retry{Due: testTime})
+	if r.Begun != 0 || r.Failing {
+		t.Errorf("after a retry: failing %t, begun %d", r.Failing, r.Begun)
+	}
+	do(t, &r, Claim{4, Call{Attempt: 2, Phase: Ended}}, Advance{4, Post, 0})
+	do(t, &r, Fail{4, Failure{Kind: fault.Refused}})
 	if key, ok := r.NextTask(); !ok || key.Index != 0 {
 		t.Errorf("the second failure starts its error tasks at %+v, %t", key, ok)
 	}
