@@ -4,7 +4,7 @@ import "github.com/pannier/pannier/spec/fault"
 
 // Call is what each call of the requester says of its record.
 type Call struct {
-	Attempt uint32 // raised by each claim: a later call is never overtaken by an earlier one
+	Attempt uint32 // from 1, raised by each claim: one of an earlier attempt than the last is refused
 	Round   uint32 // raised by each retry of an operator
 	Phase   Phase
 }
@@ -54,7 +54,7 @@ func Next(r *Record, peer Phase) Act {
 	}
 	m := r.reconcile(peer)
 	if r.Role == Requester && peer == Unheard {
-		return Act{DoCall, Prepare} // each attempt begins with a Request: it fences the earlier ones off
+		return Act{DoCall, Prepare} // each attempt begins with a Request: where is the other?
 	}
 	switch {
 	case r.Role == Requested && r.Phase == Finished, m == Nothing:
