@@ -148,7 +148,7 @@ func control(ctx context.Context, c check, j job, m *mutants) (failed bool, text
 		return verdictOf(r)
 	}
 	cmd := exec.CommandContext(ctx, m.program, "--control", m.overlay, "--json", "--only", strconv.Itoa(c.id), "--seed", strconv.FormatUint(j.seed, 10))
-	cmd.Env = append(os.Environ(), envMutant+"="+strconv.Itoa(c.id))
+	cmd.Env = append(os.Environ(), envMutant+"="+strconv.Itoa(c.id), "TMPDIR="+m.dir) // one that dies removes nothing
 	var messages bytes.Buffer
 	cmd.Stderr = &messages
 	out, err := cmd.Output()
