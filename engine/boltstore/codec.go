@@ -23,8 +23,6 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // row is a record as it is stored: a msgpack array, behind it the CRC-32C of
 // the array. bbolt checks no pages, so each value checks itself.
 type row struct {
-	_msgpack struct{} `msgpack:",as_array"`
-
 	Requester                     string
 	ID                            []byte
 	Role, Side, State, Phase      uint8
@@ -51,8 +49,6 @@ type row struct {
 // entry is one event of a request; a value of the events bucket is a sequence of
 // them, each with its own check.
 type entry struct {
-	_msgpack struct{} `msgpack:",as_array"`
-
 	Seq          uint64
 	At           int64
 	Event        string
@@ -155,6 +151,7 @@ func seal(v any) ([]byte, error) {
 	enc := msgpack.GetEncoder()
 	defer msgpack.PutEncoder(enc)
 	enc.Reset(&buf)
+	enc.UseArrayEncodedStructs(true)
 	enc.UseCompactInts(true)
 	if err := enc.Encode(v); err != nil {
 		return nil, fault.New("encode record", fault.Internal, "%w", err)

@@ -18,7 +18,6 @@ import (
 // with it.
 type execTask struct {
 	argv    []Template
-	dashed  bool  // the vector has "--": what follows may begin with a dash
 	warning []int // exit codes
 }
 

@@ -78,7 +78,7 @@ type renameTask struct{ to Template }
 
 func newRename(t *Table) (Task, error) {
 	to, err := newTo(t)
-	return renameTask{to.to}, err
+	return renameTask(to), err
 }
 
 func (r renameTask) Run(ctx context.Context, on *On) (Result, error) {
