@@ -67,7 +67,7 @@ func newLane(s *Session, t *turns, conn net.Conn, purpose wire.Purpose, epoch ui
 		s: s, turns: t, conn: conn, purpose: purpose, epoch: epoch,
 		wake: make(chan struct{}, 1), parcels: make(chan parcel), gone: make(chan struct{}), said: make(chan struct{}),
 		came: handshakeFrames, sent: handshakeFrames,
-		pipe: pipe{window: uint64(s.cfg.PipeWindow), max: uint64(s.cfg.MaxPipeWindow)},
+		pipe: newPipe(&s.cfg),
 	}
 	l.in = bufio.NewReaderSize(ears{l}, readBuffer)
 	if a := conn.RemoteAddr(); a != nil {

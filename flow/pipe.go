@@ -16,6 +16,8 @@ import "time"
 type pipe struct {
 	written, acked uint64
 	window, max    uint64
+	start          uint64 // of window
+	far            bool   // window has been set for a long link
 
 	since   time.Time // of the present measurement
 	base    uint64    // acked at since
@@ -46,6 +48,10 @@ const hopeful = 25e6
 // expected is how much a connection with this round trip may well hold.
 func expected(rtt time.Duration) int {
 	return int(hopeful * max(rtt-nearby, 0).Seconds())
+}
+
+func newPipe(c *Config) pipe {
+	return pipe{window: uint64(c.PipeWindow), start: uint64(c.PipeWindow), max: uint64(c.MaxPipeWindow)}
 }
 
 // flight is how many bytes are under way.
@@ -79,8 +85,12 @@ func (p *pipe) ack(total uint64, rtt time.Duration, now time.Time) bool {
 
 // judge acts on one measured rate, in bytes per second.
 func (p *pipe) judge(rate float64, rtt time.Duration) {
-	if rtt >= longLink {
+	switch {
+	case rtt >= longLink:
 		p.follow(rate * rtt.Seconds())
+		return
+	case p.far: // the first measurement of the round trip met a busy machine
+		p.window, p.far = p.start, false
 		return
 	}
 	grow := p.limited && 2*p.window <= p.max && float64(p.window) < 2*rate*(rtt-nearby).Seconds()
@@ -109,6 +119,7 @@ func (p *pipe) judge(rate float64, rtt time.Duration) {
 
 // follow sets the window of a long link to what a round trip moves, and more.
 func (p *pipe) follow(moved float64) {
+	p.far = true
 	if p.limited {
 		p.window = min(max(uint64(followGain*moved)+followRoom, p.window/4*3), 2*p.window, p.max)
 	}

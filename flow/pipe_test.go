@@ -36,7 +36,7 @@ func TestPipeFindsTheProductOfRateAndDelay(t *testing.T) {
 		{125e6, 50 * time.Millisecond, 6e6, 50e6},
 		{1e6, 200 * time.Millisecond, 200e3, 8e6},
 	} {
-		p := pipe{window: 256 * KiB, max: 64 * MiB}
+		p := newPipe(&Config{PipeWindow: 256 * KiB, MaxPipeWindow: 64 * MiB})
 		if w := drive(&p, tc.rate, tc.rtt, time.Minute); w < tc.min || w > tc.max {
 			t.Errorf("%.0f MB/s, %v: window %d, want %d to %d", tc.rate/1e6, tc.rtt, w, tc.min, tc.max)
 		}
@@ -46,7 +46,7 @@ func TestPipeFindsTheProductOfRateAndDelay(t *testing.T) {
 // TestPipeFollowsALaneDown: a lane that slows down is not given seconds of work.
 func TestPipeFollowsALaneDown(t *testing.T) {
 	rtt := 100 * time.Millisecond
-	p := pipe{window: 256 * KiB, max: 64 * MiB}
+	p := newPipe(&Config{PipeWindow: 256 * KiB, MaxPipeWindow: 64 * MiB})
 	if w := drive(&p, 40e6, rtt, 10*time.Second); w < 4e6 {
 		t.Errorf("window %d at 40 MB/s", w)
 	}
@@ -55,12 +55,24 @@ func TestPipeFollowsALaneDown(t *testing.T) {
 	}
 }
 
+// TestPipeForgetsABusyMachine: two processes of one host that took 20 ms to
+// answer once do not keep the window of a long link.
+func TestPipeForgetsABusyMachine(t *testing.T) {
+	p := newPipe(&Config{PipeWindow: 256 * KiB, MaxPipeWindow: 64 * MiB})
+	if w := drive(&p, 1e9, 20*time.Millisecond, time.Second); w < 4e6 {
+		t.Errorf("window %d at 20 ms", w)
+	}
+	if w := drive(&p, 1e9, 50*time.Microsecond, time.Second); w != 256*KiB {
+		t.Errorf("window %d at 50 us", w)
+	}
+}
+
 // TestPipeProperties: whatever is acknowledged when, acked never passes written
 // or goes back, and the window stays within its bounds.
 func TestPipeProperties(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		rtt := time.Duration(rapid.IntRange(1, 1e9).Draw(t, "rtt"))
-		p := pipe{window: 16 * KiB, max: 1 << 20}
+		p := newPipe(&Config{PipeWindow: 16 * KiB, MaxPipeWindow: 1 << 20})
 		now := time.Unix(1, 0)
 		for range rapid.IntRange(1, 60).Draw(t, "steps") {
 			p.room()

@@ -34,11 +34,20 @@ type plainConn struct {
 	uid      int
 }
 
-// newPlain wraps a connection of package net and sets it up for blocks: no
-// delay, and buffers left to the kernel, which grows them with the round trip.
+// unixBuffer is asked for as the send buffer of unix sockets, which the kernel
+// doubles, bounds by wmem_max, and does not grow by itself. What it gives without
+// being asked, 208 KiB with all bookkeeping, holds no block of 256 KiB: its writer
+// was put to sleep and woken several times within each (spec/design.md, "Decisions").
+const unixBuffer = 512 << 10
+
+// newPlain wraps a connection of package net and sets it up for blocks: tcp
+// without delay, and with buffers left to the kernel, which grows them with the round trip.
 func newPlain(c halfCloser) *plainConn {
-	if t, ok := c.(*net.TCPConn); ok {
-		_ = t.SetNoDelay(true) // the default of package net; said here because lanes rely on it
+	switch c := c.(type) {
+	case *net.TCPConn:
+		_ = c.SetNoDelay(true) // the default of package net; said here because lanes rely on it
+	case *net.UnixConn:
+		_ = c.SetWriteBuffer(unixBuffer)
 	}
 	if known, ok := c.(Conn); ok {
 		return &plainConn{halfCloser: c, uid: known.PeerUID()}

@@ -6,7 +6,10 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/pannier/pannier/spec/fault"
@@ -31,6 +34,42 @@ func TestUnixNamesThePeer(t *testing.T) {
 	tcp := serve(t, "tcp://127.0.0.1:0", Options{})
 	if c, err = dial(t, tcp, Options{}); err != nil || c.(Conn).PeerUID() != -1 || c.(Conn).PeerKey() != "" {
 		t.Errorf("tcp names a peer: %v", err)
+	}
+}
+
+// TestUnixHasRoomForABlock: what is asked for, or as much as the system allows,
+// at both ends.
+func TestUnixHasRoomForABlock(t *testing.T) {
+	l := serve(t, "unix://"+filepath.Join(t.TempDir(), "s"), Options{})
+	c, err := dial(t, l, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	writePreface(t, c)
+	lane := <-l.lane
+	defer lane.Close()
+	text, err := os.ReadFile("/proc/sys/net/core/wmem_max")
+	if err != nil {
+		t.Skip(err)
+	}
+	most, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, end := range []net.Conn{c, lane} {
+		raw, err := end.(*plainConn).halfCloser.(*net.UnixConn).SyscallConn()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var size int
+		if err := raw.Control(func(fd uintptr) {
+			size, err = syscall.GetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_SNDBUF)
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if want := 2 * min(unixBuffer, most); err != nil || size != want {
+			t.Errorf("send buffer of %d bytes, %v; want %d", size, err, want)
+		}
 	}
 }
 

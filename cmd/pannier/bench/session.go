@@ -53,6 +53,7 @@ func sessionMixes() []Case {
 	return []Case{
 		sessionCase{name: "session-tcp", scheme: carrier.TCP},
 		sessionCase{name: "session-tls", scheme: carrier.TLS},
+		sessionCase{name: "session-unix", scheme: carrier.Unix},
 	}
 }
 
