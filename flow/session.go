@@ -71,7 +71,8 @@ type Session struct {
 	node     [16]byte // the peer's process
 	limits   peerLimits
 	epoch    uint32
-	control  *lane // of the current epoch, nil unless up
+	begun    uint32 // acceptor: the latest epoch that HELLO_ACK has promised; begun >= epoch
+	control  *lane  // of the current epoch, nil unless up
 	lanes    []*lane
 	turns    *turns
 	synced   bool // the peer's RESUME of this epoch has been booked
@@ -218,20 +219,27 @@ func (s *Session) attach(conn net.Conn, epoch uint32, peer Peer, node [16]byte, 
 	return true
 }
 
-// reaches reports whether epoch is the one whose lanes work. It waits for the
-// next: the connector, which already has its HELLO_ACK, may be faster with a bulk
-// lane than this end with the control lane.
+// reaches reports whether epoch is the one whose lanes work. It waits for one that
+// has begun: the connector, which already has its HELLO_ACK, may be faster with a
+// bulk lane than this end with the control lane.
 func (s *Session) reaches(ctx context.Context, epoch uint32) bool {
-	ctx, cancel := context.WithTimeout(ctx, s.cfg.HandshakeTimeout)
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.HandshakeTimeout/2) // which leaves time for an answer
 	defer cancel()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for s.state != over && s.epoch+1 == epoch {
+	for s.state != over && s.epoch < epoch && s.begun == epoch {
 		if s.wait(ctx) != nil {
 			return false
 		}
 	}
 	return s.state == up && s.epoch == epoch
+}
+
+// begin is told that epoch is about to be promised to the connector.
+func (s *Session) begin(epoch uint32) {
+	s.mu.Lock()
+	s.begun = max(s.begun, epoch)
+	s.mu.Unlock()
 }
 
 // awaits reports whether epoch may come next: any later one. The connector
