@@ -142,6 +142,7 @@ func (a *Acceptor) newSession(conn net.Conn, h *wire.Hello, lift func()) error {
 	s.wg.Add(1) // before anybody can wait: this one stays until the session is over
 	go s.keepalive()
 	go func() { defer a.wg.Done(); <-s.Done(); s.wg.Wait() }()
+	s.begin(1)
 	if err := a.answer(conn, a.ack(s, 1)); err != nil {
 		s.finish(err, false)
 		conn.Close()
@@ -205,6 +206,7 @@ func (a *Acceptor) resume(conn net.Conn, h *wire.Hello, s *Session, peer Peer, l
 	if !s.awaits(h.Epoch) {
 		return fault.New("resume session", fault.Stale, "epoch %d has been", h.Epoch)
 	}
+	s.begin(h.Epoch)
 	if err := a.answer(conn, a.ack(s, h.Epoch)); err != nil {
 		return err
 	}

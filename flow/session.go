@@ -72,7 +72,8 @@ type Session struct {
 	node     [16]byte // the peer's process
 	limits   peerLimits
 	epoch    uint32
-	since    time.Time // when it began
+	begun    uint32    // acceptor: the latest epoch that HELLO_ACK has promised; begun >= epoch
+	since    time.Time // when epoch began
 	spoiled  int       // damaged epochs in a row that brought nothing; maxSpoiled ends it
 	control  *lane     // of the current epoch, nil unless up
 	lanes    []*lane
@@ -224,20 +225,27 @@ func (s *Session) attach(conn net.Conn, epoch uint32, peer Peer, node [16]byte, 
 	return true
 }
 
-// reaches reports whether epoch is the one whose lanes work. It waits for the
-// next: the connector, which already has its HELLO_ACK, may be faster with a bulk
-// lane than this end with the control lane.
+// reaches reports whether epoch is the one whose lanes work. It waits for one that
+// has begun: the connector, which already has its HELLO_ACK, may be faster with a
+// bulk lane than this end with the control lane.
 func (s *Session) reaches(ctx context.Context, epoch uint32) bool {
-	ctx, cancel := context.WithTimeout(ctx, s.cfg.HandshakeTimeout)
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.HandshakeTimeout/2) // which leaves time for an answer
 	defer cancel()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for s.state != over && s.epoch+1 == epoch {
+	for s.state != over && s.epoch < epoch && s.begun == epoch {
 		if s.wait(ctx) != nil {
 			return false
 		}
 	}
 	return s.state == up && s.epoch == epoch
+}
+
+// begin is told that epoch is about to be promised to the connector.
+func (s *Session) begin(epoch uint32) {
+	s.mu.Lock()
+	s.begun = max(s.begun, epoch)
+	s.mu.Unlock()
 }
 
 // awaits reports whether epoch may come next: any later one. The connector
