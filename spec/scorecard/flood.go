@@ -136,8 +136,11 @@ func (f fire) judge(calm work, full bool) result {
 	}
 	ms := func(d time.Duration) time.Duration { return d.Round(time.Millisecond) }
 	host := ""
-	if lenient {
-		host = " (the host was too busy to judge that)"
+	switch {
+	case lenient:
+		host = " (reduced: share of a core and connects are not judged, nor the rate, the host being too busy)"
+	case !full:
+		host = " (reduced: share of a core and connects are not judged)"
 	}
 	return w.result(float64(f.rss*10/mib)/10, "%.0f %% of a core; good partner: %.0f %% of its rate, %d connects, median %v, nine of ten %v, worst %v (median %v, worst %v before)%s; attackers: %d connections, %d frames, cut off %d times",
 		f.cpu, 100*share, len(f.connects), ms(f.median()), ms(f.nine()), ms(f.worst()), ms(calm.median()), ms(calm.worst()), host, f.Dialled, f.Frames, f.CutOff)
