@@ -34,6 +34,8 @@ type row struct {
 	Planned, Tasks                []byte
 	Begun                         uint64
 	Failing                       bool
+	File, Proof                   string
+	Size                          int64
 	Rank, Peak                    int64
 	Attempt, Round, Streak        uint32
 	FailureKind                   uint16
@@ -82,7 +84,7 @@ func encodeRecord(r *lifecycle.Record) ([]byte, error) {
 		Partner: r.Spec.Partner, Rule: r.Spec.Rule, Source: r.Spec.Source.String(), Target: r.Spec.Target.String(),
 		Priority: r.Spec.Priority, NotAt: nanos(r.Spec.NotAt), Follow: r.Spec.Follow[:], Info: r.Spec.Info,
 		Planned: r.Spec.Tasks[:], Tasks: r.Tasks[:], Begun: r.Begun, Failing: r.Failing,
-		Rank: r.Rank, Peak: r.Peak, Attempt: r.Attempt, Round: r.Round, Streak: r.Streak,
+		File: r.File.String(), Proof: r.Proof, Size: r.Size, Rank: r.Rank, Peak: r.Peak, Attempt: r.Attempt, Round: r.Round, Streak: r.Streak,
 		FailureKind: uint16(r.Failure.Kind), FailureSide: uint8(r.Failure.Side), FailureCause: r.Failure.Cause, FailureAt: nanos(r.Failure.At),
 		Reason: uint8(r.Reason), Owner: uint8(r.Owner), Due: nanos(r.Due), Epoch: r.Epoch, Version: r.Version,
 		Registered: nanos(r.Registered), Changed: nanos(r.Changed),
@@ -105,12 +107,15 @@ func decodeRecord(b []byte) (r lifecycle.Record, err error) {
 			Follow: lifecycle.ID(w.Follow), Info: w.Info, Tasks: [3]uint8(w.Planned),
 		},
 		Tasks: [3]uint8(w.Tasks), Begun: w.Begun, Failing: w.Failing,
-		Rank: w.Rank, Peak: w.Peak, Attempt: w.Attempt, Round: w.Round, Streak: w.Streak,
+		Proof: w.Proof, Size: w.Size, Rank: w.Rank, Peak: w.Peak, Attempt: w.Attempt, Round: w.Round, Streak: w.Streak,
 		Failure: lifecycle.Failure{Kind: fault.Kind(w.FailureKind), Side: fault.Side(w.FailureSide), Cause: w.FailureCause, At: timeOf(w.FailureAt)},
 		Reason:  lifecycle.Reason(w.Reason), Owner: lifecycle.Role(w.Owner), Due: timeOf(w.Due), Epoch: w.Epoch, Version: w.Version,
 		Registered: timeOf(w.Registered), Changed: timeOf(w.Changed),
 	}
 	if r.Spec.Source, err = pathOf(w.Source); err != nil {
+		return r, err
+	}
+	if r.File, err = pathOf(w.File); err != nil {
 		return r, err
 	}
 	r.Spec.Target, err = pathOf(w.Target)

@@ -18,12 +18,17 @@ import (
 )
 
 // Register implements store.Store.
-func (s *Store) Register(ctx context.Context, r lifecycle.Record) (lifecycle.Record, bool, error) {
+func (s *Store) Register(ctx context.Context, r lifecycle.Record, events ...lifecycle.Event) (lifecycle.Record, bool, error) {
 	if err := r.Spec.Check(r.Key); err != nil {
 		return r, false, err
 	}
+	name, err := applied(&r, r.Registered, events)
+	if err != nil {
+		return r, false, err
+	}
+	name = strings.TrimSuffix("Register+"+name, "+")
 	present, made := r, false
-	err := s.write(ctx, func(tx *bbolt.Tx) error {
+	err = s.write(ctx, func(tx *bbolt.Tx) error {
 		key := refKey(store.RefOf(&r))
 		old, err := get(tx, key)
 		switch {
@@ -36,7 +41,7 @@ func (s *Store) Register(ctx context.Context, r lifecycle.Record) (lifecycle.Rec
 			return err
 		}
 		made = true
-		return put(tx, key, nil, &r, "Register", r.Registered)
+		return put(tx, key, nil, &r, name, r.Registered)
 	})
 	if err != nil {
 		return lifecycle.Record{}, false, err
@@ -54,19 +59,28 @@ func (s *Store) Apply(ctx context.Context, ref store.Ref, now time.Time, events 
 			return err
 		}
 		r = old
-		names := make([]string, 0, len(events))
-		for _, e := range events {
-			if err := r.Apply(e, now); err != nil {
-				return err
-			}
-			names = append(names, strings.TrimPrefix(fmt.Sprintf("%T", e), "lifecycle."))
+		name, err := applied(&r, now, events)
+		if err != nil {
+			return err
 		}
-		return put(tx, key, &old, &r, strings.Join(names, "+"), now)
+		return put(tx, key, &old, &r, name, now)
 	})
 	if err != nil {
 		return lifecycle.Record{}, err
 	}
 	return r, nil
+}
+
+// applied changes r by the events, and names them.
+func applied(r *lifecycle.Record, now time.Time, events []lifecycle.Event) (string, error) {
+	names := make([]string, 0, len(events))
+	for _, e := range events {
+		if err := r.Apply(e, now); err != nil {
+			return "", err
+		}
+		names = append(names, strings.TrimPrefix(fmt.Sprintf("%T", e), "lifecycle."))
+	}
+	return strings.Join(names, "+"), nil
 }
 
 // get reads the record of a key, wherever it is.

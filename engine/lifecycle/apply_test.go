@@ -109,15 +109,15 @@ func anyEvent(r *Record, pick func(n int) int) Event {
 	case 0:
 		return Claim{r.Epoch + uint64(pick(3)), call}
 	case 1, 2:
-		return Advance{epoch, r.Phase + Phase(pick(4)), rank}
+		return Advance{Epoch: epoch, To: r.Phase + Phase(pick(4)), Rank: rank}
 	case 3:
 		return BeginTask{epoch}
 	case 4:
-		return EndTask{epoch}
+		return EndTask{Epoch: epoch}
 	case 5:
 		return Durable{epoch, rank}
 	case 6:
-		return Rewind{epoch, rank}
+		return Rewind{Epoch: epoch, Rank: rank, Size: -1}
 	case 7:
 		return Interrupt{epoch, Reason(pick(8)), owner, due, f}
 	case 8:
@@ -185,7 +185,7 @@ func forward(r *Record) Event {
 	case r.State != Running:
 		return Claim{r.Epoch + 1, callFor(r)}
 	case left && r.Begun == r.Epoch:
-		return EndTask{r.Epoch}
+		return EndTask{Epoch: r.Epoch}
 	case left:
 		return BeginTask{r.Epoch}
 	case r.Failing:
@@ -193,7 +193,7 @@ func forward(r *Record) Event {
 	case r.Phase == Finished:
 		return Conclude{r.Epoch}
 	}
-	return Advance{r.Epoch, r.Phase + 1, r.Rank}
+	return Advance{Epoch: r.Epoch, To: r.Phase + 1, Rank: r.Rank}
 }
 
 // conclusion: every record can come to DONE.

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/pannier/pannier/spec/fault"
+	"github.com/pannier/pannier/spec/relpath"
 )
 
 // Claim gives the record to a runner. The claim is counted before anything is
@@ -41,7 +42,9 @@ func (e Claim) apply(r *Record) error {
 type Advance struct {
 	Epoch uint64
 	To    Phase
-	Rank  int64 // with Whole: the size of the whole. Otherwise not looked at
+	Rank  int64  // with Whole: the size of the whole. Otherwise not looked at
+	Size  int64  // with Moving: the size as the sender says it, -1 unknown. Otherwise not looked at
+	Proof string // with Whole, receiver: what it was checked against; at most MaxProof bytes
 }
 
 func (e Advance) on() (row, uint64) { return advance, e.Epoch }
@@ -55,7 +58,13 @@ func (e Advance) apply(r *Record) error {
 		if e.Rank < r.Rank {
 			return fault.New("advance", fault.Invalid, "the whole has %d bytes, %d were safe before", e.Rank, r.Rank)
 		}
-		r.Rank = e.Rank
+		if len(e.Proof) > MaxProof {
+			return fault.New("advance", fault.TooLong, "a proof of %d bytes; at most %d", len(e.Proof), MaxProof)
+		}
+		r.Rank, r.Size, r.Proof = e.Rank, e.Rank, e.Proof
+	}
+	if e.To == Moving {
+		r.Size = e.Size
 	}
 	r.Phase = e.To
 	return nil
@@ -76,7 +85,11 @@ func (e BeginTask) apply(r *Record) error {
 }
 
 // EndTask records that the task begun under this claim is done. It is not run again.
-type EndTask struct{ Epoch uint64 }
+type EndTask struct {
+	Epoch uint64
+	Moved bool         // File is the file's name from now on
+	File  relpath.Path // zero: the file is gone
+}
 
 func (e EndTask) on() (row, uint64) { return endTask, e.Epoch }
 
@@ -87,6 +100,9 @@ func (e EndTask) apply(r *Record) error {
 	}
 	r.Tasks[l]++
 	r.Begun = 0
+	if e.Moved {
+		r.File = e.File
+	}
 	return nil
 }
 
@@ -113,6 +129,7 @@ func (e Durable) apply(r *Record) error {
 type Rewind struct {
 	Epoch uint64
 	Rank  int64
+	Size  int64 // of the whole now; -1 unknown
 }
 
 func (e Rewind) on() (row, uint64) { return rewind, e.Epoch }
@@ -121,7 +138,7 @@ func (e Rewind) apply(r *Record) error {
 	if (r.Phase != Moving && !r.unnamed()) || e.Rank < 0 || e.Rank > r.Rank {
 		return fault.New("rewind", fault.Invalid, "to %d of %d in %v", e.Rank, r.Rank, r.Phase.Name(r.Side))
 	}
-	r.Rank, r.Phase = e.Rank, Moving
+	r.Rank, r.Size, r.Proof, r.Phase = e.Rank, e.Size, "", Moving
 	return nil
 }
 

@@ -79,7 +79,7 @@ func (m *model) runTask(w *world, i int) {
 		w.run[i].body = 2
 		return
 	}
-	m.apply(w, i, EndTask{modelEpoch})
+	m.apply(w, i, EndTask{Epoch: modelEpoch})
 	w.run[i].body = 0
 }
 

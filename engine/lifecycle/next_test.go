@@ -133,8 +133,8 @@ func TestNext(t *testing.T) {
 // by the role, and so do the keys of their tasks.
 func TestSelfRequest(t *testing.T) {
 	q, d := registered(t, Sender, [3]uint8{1, 0, 0}), accepted(t, Receiver, [3]uint8{1, 0, 0})
-	do(t, &q, Claim{Epoch: 1}, Advance{1, Pre, 0})
-	do(t, &d, Claim{2, Call{Attempt: 1, Phase: Accepted}}, Advance{2, Pre, 0})
+	do(t, &q, Claim{Epoch: 1}, Advance{Epoch: 1, To: Pre, Rank: 0})
+	do(t, &d, Claim{2, Call{Attempt: 1, Phase: Accepted}}, Advance{Epoch: 2, To: Pre, Rank: 0})
 	kq, _ := q.NextTask()
 	kd, _ := d.NextTask()
 	if q.Key != d.Key || kq == kd {

@@ -57,7 +57,7 @@ func (e Cancel) apply(r *Record) error {
 		return r.refuse("cancel")
 	}
 	if r.unnamed() {
-		r.Phase = Moving
+		r.Phase, r.Proof = Moving, ""
 	}
 	if r.Side == Receiver {
 		r.Rank = 0

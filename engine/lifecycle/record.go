@@ -13,9 +13,10 @@ import (
 
 // Limits of a record, in bytes.
 const (
-	MaxName = 64   // of a node, partner or rule
-	MaxInfo = 4096 // Spec.Info
-	MaxText = 1024 // Failure.Cause
+	MaxName  = 64   // of a node, partner or rule
+	MaxInfo  = 4096 // Spec.Info
+	MaxText  = 1024 // Failure.Cause
+	MaxProof = 256  // Record.Proof
 )
 
 // MinRetention is how long a Done record is kept at least. No call lives as long:
@@ -47,6 +48,14 @@ type Spec struct {
 	Follow   ID           // of the first request of a chain
 	Info     string       // for tasks and people; at most MaxInfo bytes
 	Tasks    [3]uint8     // how many tasks of each List this end had when the record was made
+}
+
+// file is the name at the end of that side.
+func (s *Spec) file(side Side) relpath.Path {
+	if side == Sender {
+		return s.Source
+	}
+	return s.Target
 }
 
 // Same reports whether both ask for the same. How many tasks this end has is not
@@ -118,14 +127,17 @@ type Record struct {
 
 	State   State
 	Phase   Phase
-	Tasks   [3]uint8 // recorded done, of each List
-	Begun   uint64   // Epoch of the claim that last began the next task of the present list; 0: none did
-	Failing bool     // Failure has ended it: error tasks run, or have run
-	Rank    int64    // durable offset. receiver: bytes synced on its disk; sender: what it was told of that
-	Peak    int64    // highest Rank since an operator's last word; less is no progress
-	Attempt uint32   // the requester's count of its claims; requested: the highest it was told
-	Round   uint32   // the requester's count of its operator's retries; requested: the highest it was told
-	Streak  uint32   // claims in a row that brought no progress and did not end in order
+	Tasks   [3]uint8     // recorded done, of each List
+	Begun   uint64       // Epoch of the claim that last began the next task of the present list; 0: none did
+	Failing bool         // Failure has ended it: error tasks run, or have run
+	File    relpath.Path // the file's name now, below this end's root: tasks may move it. Zero: it is gone
+	Size    int64        // of the whole; -1 while nobody has said it
+	Proof   string       // receiver, from WHOLE on: what the whole was checked against, so that it can be found again after a crash
+	Rank    int64        // durable offset. receiver: bytes synced on its disk; sender: what it was told of that
+	Peak    int64        // highest Rank since an operator's last word; less is no progress
+	Attempt uint32       // the requester's count of its claims; requested: the highest it was told
+	Round   uint32       // the requester's count of its operator's retries; requested: the highest it was told
+	Streak  uint32       // claims in a row that brought no progress and did not end in order
 
 	Failure Failure
 	Reason  Reason    // why it waits
@@ -139,7 +151,7 @@ type Record struct {
 
 // Register is the record of a new request at its requester.
 func Register(k Key, side Side, s Spec, now time.Time) (Record, error) {
-	r := Record{Key: k, Role: Requester, Side: side, Spec: s, State: ToSubmit, Phase: Accepted, Due: now, Registered: now, Changed: now}
+	r := Record{Key: k, Role: Requester, Side: side, Spec: s, State: ToSubmit, Phase: Accepted, File: s.file(side), Size: -1, Due: now, Registered: now, Changed: now}
 	if s.NotAt.After(now) {
 		r.Reason, r.Due = Scheduled, s.NotAt
 	}
@@ -149,7 +161,7 @@ func Register(k Key, side Side, s Spec, now time.Time) (Record, error) {
 // Accept is the record that the requested end makes of a call for a request it
 // does not know. At due it gives the requester up.
 func Accept(k Key, side Side, s Spec, now, due time.Time) (Record, error) {
-	r := Record{Key: k, Role: Requested, Side: side, Spec: s, State: Interrupted, Phase: Accepted, Registered: now, Changed: now}
+	r := Record{Key: k, Role: Requested, Side: side, Spec: s, State: Interrupted, Phase: Accepted, File: s.file(side), Size: -1, Registered: now, Changed: now}
 	r.Reason, r.Owner, r.Due = Awaiting, Requester, due
 	if due.IsZero() {
 		return r, fault.New("accept request", fault.Invalid, "nothing waits silently: due has to be set")

@@ -44,7 +44,7 @@ func accepted(t *testing.T, side Side, tasks [3]uint8) Record {
 func climb(t *testing.T, r *Record, to Phase) {
 	t.Helper()
 	for r.Phase < to {
-		do(t, r, Advance{r.Epoch, r.Phase + 1, 10})
+		do(t, r, Advance{Epoch: r.Epoch, To: r.Phase + 1, Rank: 10})
 	}
 }
 
@@ -124,21 +124,21 @@ func TestStreak(t *testing.T) {
 	want(3, "a stop")
 	do(t, &r, Resume{testTime})
 	want(0, "an operator's word")
-	fails(Advance{r.Epoch + 1, Pre, 0}, BeginTask{r.Epoch + 1})
+	fails(Advance{Epoch: r.Epoch + 1, To: Pre, Rank: 0}, BeginTask{r.Epoch + 1})
 	want(0, "a rung")
 	fails(BeginTask{r.Epoch + 1})
 	want(1, "a task that did not end")
-	fails(BeginTask{r.Epoch + 1}, EndTask{r.Epoch + 1})
+	fails(BeginTask{r.Epoch + 1}, EndTask{Epoch: r.Epoch + 1})
 	want(0, "a task")
-	fails(Advance{r.Epoch + 1, Ready, 0}, Advance{r.Epoch + 1, Moving, 0}, Durable{r.Epoch + 1, 5})
+	fails(Advance{Epoch: r.Epoch + 1, To: Ready, Rank: 0}, Advance{Epoch: r.Epoch + 1, To: Moving, Rank: 0}, Durable{r.Epoch + 1, 5})
 	want(0, "bytes")
 	for n := range uint32(3) {
-		fails(Rewind{r.Epoch + 1, 0}, Durable{r.Epoch + 1, 5})
+		fails(Rewind{Epoch: r.Epoch + 1, Rank: 0, Size: -1}, Durable{r.Epoch + 1, 5})
 		want(n+1, "the same bytes again")
 	}
 	fails(Durable{r.Epoch + 1, 6})
 	want(0, "more bytes than ever")
-	fails(Rewind{r.Epoch + 1, 0})
+	fails(Rewind{Epoch: r.Epoch + 1, Rank: 0, Size: -1})
 	want(1, "none left")
 	do(t, &r, Resume{testTime})
 	fails(Durable{r.Epoch + 1, 5})
@@ -157,7 +157,7 @@ func TestFailing(t *testing.T) {
 	r := accepted(t, Receiver, [3]uint8{0, 0, 2})
 	do(t, &r, Claim{1, Call{Attempt: 1, Phase: Accepted}})
 	climb(t, &r, Committed)
-	do(t, &r, Fail{1, Failure{Kind: fault.IO, Cause: "first"}}, BeginTask{1}, EndTask{1}, BeginTask{1})
+	do(t, &r, Fail{1, Failure{Kind: fault.IO, Cause: "first"}}, BeginTask{1}, EndTask{Epoch: 1}, BeginTask{1})
 	if r.Step() != ErrorTask || r.Phase.Step() != TransferTask || r.State != Running {
 		t.Fatalf("step %v, last good %v, %v", r.Step(), r.Phase.Step(), r.State)
 	}
@@ -186,7 +186,7 @@ func TestFailing(t *testing.T) {
 	if r.Begun != 0 || r.Failing {
 		t.Errorf("after a retry: failing %t, begun %d", r.Failing, r.Begun)
 	}
-	do(t, &r, Claim{4, Call{Attempt: 2, Phase: Ended}}, Advance{4, Post, 0})
+	do(t, &r, Claim{4, Call{Attempt: 2, Phase: Ended}}, Advance{Epoch: 4, To: Post, Rank: 0})
 	do(t, &r, Fail{4, Failure{Kind: fault.Refused}})
 	if key, ok := r.NextTask(); !ok || key.Index != 0 {
 		t.Errorf("the second failure starts its error tasks at %+v, %t", key, ok)
@@ -197,7 +197,7 @@ func TestFailing(t *testing.T) {
 // key by the next claim, and by nobody twice.
 func TestTornTask(t *testing.T) {
 	r := registered(t, Sender, [3]uint8{2, 0, 0})
-	do(t, &r, Claim{Epoch: 1}, Advance{1, Pre, 0}, BeginTask{1})
+	do(t, &r, Claim{Epoch: 1}, Advance{Epoch: 1, To: Pre, Rank: 0}, BeginTask{1})
 	key, _ := r.NextTask()
 	if r.Apply(BeginTask{1}, testTime) == nil {
 		t.Error("begun twice under one claim")
@@ -206,10 +206,10 @@ func TestTornTask(t *testing.T) {
 	if again, ok := r.NextTask(); !ok || again != key || r.Begun == 0 {
 		t.Errorf("next task %+v, %t; begun %d", again, ok, r.Begun)
 	}
-	if r.Apply(EndTask{2}, testTime) == nil {
+	if r.Apply(EndTask{Epoch: 2}, testTime) == nil {
 		t.Error("ended under a claim that has not begun it")
 	}
-	do(t, &r, BeginTask{2}, EndTask{2})
+	do(t, &r, BeginTask{2}, EndTask{Epoch: 2})
 	if next, ok := r.NextTask(); !ok || next.Index != 1 || r.Begun != 0 {
 		t.Errorf("next task %+v, %t; begun %d", next, ok, r.Begun)
 	}

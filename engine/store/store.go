@@ -29,9 +29,10 @@ func RefOf(r *lifecycle.Record) Ref { return Ref{Key: r.Key, Role: r.Role} }
 // IO, NoSpace or Corrupt when the store itself failed, Canceled when ctx ended first
 // (what was asked for may happen all the same).
 type Store interface {
-	// Register keeps a new record. If the key has one of the same content, that
-	// one is returned and made is false; other content is fault.Exists.
-	Register(ctx context.Context, r lifecycle.Record) (_ lifecycle.Record, made bool, err error)
+	// Register keeps a new record, changed by the events in order at the time of
+	// its registration. If the key has one of the same content, that one is
+	// returned as it is and made is false; other content is fault.Exists.
+	Register(ctx context.Context, r lifecycle.Record, events ...lifecycle.Event) (_ lifecycle.Record, made bool, err error)
 
 	// Apply reads the record, applies the events in order and keeps the result,
 	// in one step. A refused event is that event's error, and nothing is kept
@@ -93,7 +94,7 @@ func (q *Query) Wants(s lifecycle.State) bool {
 
 // Entry is one event of a request, as people read it.
 type Entry struct {
-	Seq     uint64 // 1, 2, ... within the request
+	Seq     uint64 // rises within the request
 	At      time.Time
 	Event   string // the event's name, as "Advance"
 	State   lifecycle.State
