@@ -1,0 +1,76 @@
+package engine
+
+import (
+	"context"
+	"time"
+
+	"github.com/pannier/pannier/engine/lifecycle"
+	"github.com/pannier/pannier/sideeffect"
+	"github.com/pannier/pannier/spec/relpath"
+)
+
+// Line is how an engine reaches its partners; package peer is one. Its methods
+// are called by many goroutines at a time.
+type Line interface {
+	// Reach makes sure that there is a session with the partner, and returns how
+	// long its round trip takes (0: unknown). One that is there costs nothing.
+	Reach(ctx context.Context, partner string) (time.Duration, error)
+
+	// Call makes one call and returns the partner's answer. effect is nil unless
+	// a.Move is Transfer; then it is this end's half, and over when Call returns.
+	// An error of the connection has one of the kinds Lost, DeadPeer, Draining,
+	// Canceled and Deadline.
+	Call(ctx context.Context, partner string, a Ask, effect *sideeffect.Descriptor) (Answer, error)
+
+	// Forget closes the session with the partner, because its address or keys
+	// have changed. Calls that run on it fail.
+	Forget(partner string)
+}
+
+// Ask is a call of the requester. All of it travels. lifecycle.Mismatch as Move
+// means Stop: the requester will not call again in this attempt.
+type Ask struct {
+	Move lifecycle.Move
+	Key  lifecycle.Key
+	Side lifecycle.Side // of the requester
+	Call lifecycle.Call
+
+	// Spec, with Prepare only: what is asked for.
+	Rule     string
+	Source   relpath.Path
+	Target   relpath.Path
+	Priority int8
+	Follow   lifecycle.ID
+	Info     string
+
+	// Why, with Stop only: what has ended the request at the requester.
+	// Canceled means that its operator does not want the bytes.
+	Why lifecycle.Failure
+}
+
+// Outcome says what the requested end has done with a call.
+type Outcome uint8
+
+const (
+	Served  Outcome = 1 // Answer.Phase is how far it is; 0: it does not know the request
+	Failed  Outcome = 2 // the request is INERROR there: Answer.Failure
+	Paused  Outcome = 3 // its operator has stopped the request: ask again later
+	Outdate Outcome = 4 // a call of a later attempt has been there
+	Busy    Outcome = 5 // a limit is reached, or the node is going away: ask again after Answer.Wait
+)
+
+// Answer is the requested end's answer. All of it travels.
+type Answer struct {
+	Outcome Outcome
+	Phase   lifecycle.Phase
+	Rank    int64 // bytes that are safe there
+	Size    int64 // of the whole, when that end is the sender; else -1
+	Failure lifecycle.Failure
+	Wait    time.Duration
+}
+
+// Effect is the requested end's half of the bytes of a call of Transfer:
+// *rpc.Effect is one.
+type Effect interface {
+	Run(ctx context.Context, d *sideeffect.Descriptor, await sideeffect.Await) error
+}

@@ -1,0 +1,207 @@
+package engine
+
+import (
+	"slices"
+	"time"
+
+	"github.com/pannier/pannier/engine/lifecycle"
+	"github.com/pannier/pannier/engine/task"
+	"github.com/pannier/pannier/sideeffect"
+	"github.com/pannier/pannier/spec/fault"
+)
+
+// Direction is which way a rule's bytes go, seen from the requester, as in R66.
+type Direction uint8
+
+const (
+	Send    Direction = 1
+	Receive Direction = 2
+)
+
+func (d Direction) String() string {
+	switch d {
+	case Send:
+		return "send"
+	case Receive:
+		return "receive"
+	}
+	return "unknown"
+}
+
+// Side is the requester's side of such a rule.
+func (d Direction) Side() lifecycle.Side {
+	if d == Receive {
+		return lifecycle.Receiver
+	}
+	return lifecycle.Sender
+}
+
+// AnyPartner, in Rule.Partners, allows a rule to every partner there is.
+const AnyPartner = "*"
+
+// Rule allows requests and says what this node does with their files. Both
+// nodes have a rule of that name; each has its own root and tasks.
+type Rule struct {
+	Name      string    // 1 to lifecycle.MaxName bytes
+	Direction Direction // required
+	Partners  []string  // who may use it, with this node as either end; none: nobody
+	Root      string    // an absolute directory, in which all its files are; required
+	Exists    Exists    // what happens to a file of the target's name
+	Quota     int64     // most bytes of a file that is received; sideeffect.NoQuota: no limit. 0 is no byte
+	Digest    sideeffect.Algorithm
+	Compress  sideeffect.Compression
+	Priority  int8 // of requests that have none of their own
+	Retry     Retry
+	Sender    Lists // what is done when this node is the sender
+	Receiver  Lists // what is done when this node is the receiver
+}
+
+// Lists are the tasks of one side.
+type Lists struct{ Pre, Post, Error []task.Step }
+
+// List is one of them.
+func (l *Lists) List(which lifecycle.List) []task.Step {
+	switch which {
+	case lifecycle.PreList:
+		return l.Pre
+	case lifecycle.PostList:
+		return l.Post
+	}
+	return l.Error
+}
+
+// counts is how many tasks each list has.
+func (l *Lists) counts() [3]uint8 {
+	return [3]uint8{uint8(len(l.Pre)), uint8(len(l.Post)), uint8(len(l.Error))}
+}
+
+// Lists are the tasks for that side.
+func (r *Rule) Lists(s lifecycle.Side) *Lists {
+	if s == lifecycle.Sender {
+		return &r.Sender
+	}
+	return &r.Receiver
+}
+
+// Allows reports whether the partner may use the rule.
+func (r *Rule) Allows(partner string) bool {
+	return slices.Contains(r.Partners, partner) || slices.Contains(r.Partners, AnyPartner)
+}
+
+// Check refuses, as fault.Invalid, a rule that cannot work. It does not look at
+// the disk.
+func (r *Rule) Check() error {
+	const op = "check rule"
+	switch {
+	case r.Name == "" || len(r.Name) > lifecycle.MaxName:
+		return fault.New(op, fault.Invalid, "its name has %d bytes; 1 to %d are allowed", len(r.Name), lifecycle.MaxName)
+	case r.Direction != Send && r.Direction != Receive:
+		return fault.New(op, fault.Invalid, "rule %q: set direction to \"send\" or \"receive\", as the requester sees it", r.Name)
+	case r.Root == "" || r.Root[0] != '/':
+		return fault.New(op, fault.Invalid, "rule %q: set root to the whole path of a directory", r.Name)
+	case r.Quota < sideeffect.NoQuota:
+		return fault.New(op, fault.Invalid, "rule %q: a quota of %d bytes", r.Name, r.Quota)
+	}
+	for _, l := range []*Lists{&r.Sender, &r.Receiver} {
+		if len(l.Pre) > 255 || len(l.Post) > 255 || len(l.Error) > 255 {
+			return fault.New(op, fault.Invalid, "rule %q: more than 255 tasks in a list", r.Name)
+		}
+	}
+	return r.Retry.check(r.Name)
+}
+
+// Exists says what happens when a file of the target's name is there.
+type Exists uint8
+
+const (
+	Overwrite Exists = 0 // it is replaced, in one step
+	Refuse    Exists = 1 // the request fails
+)
+
+func (e Exists) String() string {
+	if e == Refuse {
+		return "refuse"
+	}
+	return "replace"
+}
+
+// Retry is what happens after an attempt that failed for a reason that may go
+// away: a lost connection, a full disk, a busy partner.
+type Retry struct {
+	Attempts int           // without progress, in a row, until the request fails; default 5
+	Delay    time.Duration // until the second attempt; default 30 s
+	Factor   float64       // each further delay; default 2
+	Most     time.Duration // longest delay; default 1 h
+	Windows  Windows       // when attempts may begin; none: always
+}
+
+// Defaults of Retry.
+const (
+	DefaultAttempts = 5
+	DefaultDelay    = 30 * time.Second
+	DefaultFactor   = 2
+	DefaultMost     = time.Hour
+)
+
+func (r *Retry) check(rule string) error {
+	const op = "check rule"
+	switch {
+	case r.Attempts < 0 || r.Delay < 0 || r.Most < 0 || r.Factor < 0:
+		return fault.New(op, fault.Invalid, "rule %q: a negative number in retry", rule)
+	case r.Factor != 0 && r.Factor < 1:
+		return fault.New(op, fault.Invalid, "rule %q: retry.factor is %v: write at least 1", rule, r.Factor)
+	}
+	return nil
+}
+
+// filled is r with its defaults.
+func (r Retry) filled() Retry {
+	if r.Attempts == 0 {
+		r.Attempts = DefaultAttempts
+	}
+	if r.Delay == 0 {
+		r.Delay = DefaultDelay
+	}
+	if r.Factor == 0 {
+		r.Factor = DefaultFactor
+	}
+	if r.Most == 0 {
+		r.Most = DefaultMost
+	}
+	return r
+}
+
+// Partner is another node.
+type Partner struct {
+	Name       string   // as it calls itself; 1 to lifecycle.MaxName bytes
+	Address    string   // "tls://host:port", "unix:///path", "tcp://127.0.0.1:port"; empty: it only calls us
+	Keys       []string // "sha256:..." of those it may have; two while rotating
+	Bandwidth  int64    // bytes a second, both ways together; 0: no limit
+	Concurrent int      // requests that run at a time; default DefaultConcurrent
+}
+
+// DefaultConcurrent is how many requests of one partner run at a time.
+const DefaultConcurrent = 64
+
+// Book is who the partners are and what the rules say. It is a value: an
+// engine takes another as a whole with SetBook.
+type Book struct {
+	Partners map[string]*Partner
+	Rules    map[string]*Rule
+}
+
+// Partner finds a partner; NotFound without one.
+func (b *Book) Partner(name string) (*Partner, error) {
+	if p := b.Partners[name]; p != nil {
+		return p, nil
+	}
+	return nil, fault.New("find partner", fault.NotFound, "no partner is called %q", name)
+}
+
+// Rule finds a rule; NotFound without one.
+func (b *Book) Rule(name string) (*Rule, error) {
+	if r := b.Rules[name]; r != nil {
+		return r, nil
+	}
+	return nil, fault.New("find rule", fault.NotFound, "no rule is called %q", name)
+}
