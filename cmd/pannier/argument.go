@@ -70,7 +70,7 @@ func past(text string, now time.Time) (time.Time, error) {
 // future reads a time, a time of day, which is the next one, or a wait: "+2h",
 // "20:00".
 func future(text string, now time.Time) (time.Time, error) {
-	if d, ok := duration(strings.TrimPrefix(text, "+")); ok {
+	if d, ok := duration(strings.TrimPrefix(text, "+")); ok && !strings.HasPrefix(text, "++") {
 		return now.Add(d), nil
 	}
 	if t, err := time.ParseInLocation("15:04", text, now.Location()); err == nil {

@@ -113,7 +113,7 @@ func progressOf(r *adminpb.Request) *adminpb.Live {
 func requestLine(r *adminpb.Request, now time.Time, bar bool) string {
 	v := view{people: true, now: now}
 	parts := []string{nameOf(r), v.file(ownName(r))}
-	if p := progressOf(r); p.GetTotal() >= 0 || p.GetDurable() > 0 {
+	if p := progressOf(r); r.GetLive() != nil && p.GetTotal() >= 0 || p.GetDurable() > 0 {
 		parts = append(parts, amount(p, bar))
 	}
 	switch l := r.GetLive(); {

@@ -107,6 +107,8 @@ func percent(r *adminpb.Request) string {
 		return "-"
 	case total == 0:
 		return "0%"
+	case durable >= total:
+		return "100%"
 	}
 	return strconv.Itoa(min(int(float64(durable)/float64(total)*100), 99)) + "%"
 }

@@ -26,7 +26,7 @@ type Table struct {
 // cells with tabs in between, the header first, because later versions add columns.
 func (t Table) Write(w io.Writer) error {
 	if Terminal(w) {
-		return t.align(w, Width(w))
+		return t.WriteTerminal(w, Width(w))
 	}
 	for _, row := range t.lines() {
 		if _, err := fmt.Fprintln(w, strings.Join(row, "\t")); err != nil {
@@ -52,9 +52,9 @@ func (t Table) lines() [][]string {
 // gap is between two columns.
 const gap = "  "
 
-// align prints lines of at most width characters, if what may be cut allows it;
-// 0: no limit.
-func (t Table) align(w io.Writer, width int) error {
+// WriteTerminal prints the table as a terminal gets it, in lines of at most width
+// characters if what may be cut allows it; 0: no limit.
+func (t Table) WriteTerminal(w io.Writer, width int) error {
 	lines := t.lines()
 	align := t.Align
 	if align == "" {

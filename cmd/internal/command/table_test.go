@@ -14,7 +14,7 @@ raw-tcp     12.25
 a\tb\n\x1b      -
 `
 	var b strings.Builder
-	if err := table.align(&b, 0); err != nil || b.String() != want {
+	if err := table.WriteTerminal(&b, 0); err != nil || b.String() != want {
 		t.Errorf("%v\n%s", err, b.String())
 	}
 }
@@ -30,7 +30,7 @@ func TestTableFits(t *testing.T) {
 		10: "ID          FILE      SIZE  ERROR\n0123456789  a/long/…     5  it did …\n1           b         1000\n",
 	} {
 		var b strings.Builder
-		if err := wide.align(&b, width); err != nil || b.String() != want {
+		if err := wide.WriteTerminal(&b, width); err != nil || b.String() != want {
 			t.Errorf("%d: %v\n%s\nwant\n%s", width, err, b.String(), want)
 		}
 	}
