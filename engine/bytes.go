@@ -90,9 +90,6 @@ func (x *run) descriptor() (*sideeffect.Descriptor, error) {
 	if (x.r.Side == lifecycle.Sender) != (x.r.Role == lifecycle.Requester) {
 		d.Direction = sideeffect.ServerToClient
 	}
-	if d.Hash == sideeffect.None {
-		d.Hash = x.digest
-	}
 	name := x.r.File
 	if x.r.Side == lifecycle.Receiver {
 		d.Quota, d.Mode, d.Resume = x.rule.Quota, x.mode(), true

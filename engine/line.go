@@ -42,7 +42,6 @@ type Ask struct {
 	Priority int8
 	Follow   lifecycle.ID
 	Info     string
-	Digest   sideeffect.Algorithm // the requester's wish
 
 	// Why, with Stop only: what has ended the request at the requester, its Cause
 	// being the Told of there.
@@ -65,10 +64,9 @@ const (
 type Answer struct {
 	Outcome Outcome
 	Phase   lifecycle.Phase
-	Rank    int64                // bytes that are safe there
-	Size    int64                // of the whole, when that end is the sender; else -1
-	Digest  sideeffect.Algorithm // that end's wish
-	Failure lifecycle.Failure    // its Cause is the Told of the other end
+	Rank    int64             // bytes that are safe there
+	Size    int64             // of the whole, when that end is the sender; else -1
+	Failure lifecycle.Failure // its Cause is the Told of the other end
 	Wait    time.Duration
 }
 

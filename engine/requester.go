@@ -87,9 +87,6 @@ func (x *run) ask(m lifecycle.Move) Ask {
 		Move: m, Key: x.r.Key, Side: x.r.Side, Rule: x.r.Spec.Rule,
 		Call: lifecycle.Call{Attempt: x.r.Attempt, Round: x.r.Round, Phase: x.r.Phase},
 	}
-	if x.rule != nil {
-		a.Digest = x.rule.Digest
-	}
 	if m == lifecycle.Prepare {
 		s := &x.r.Spec
 		a.Source, a.Target, a.Priority, a.Follow, a.Info = s.Source, s.Target, s.Priority, s.Follow, s.Info
@@ -128,9 +125,6 @@ func (x *run) hear(a Answer) error {
 	switch a.Outcome {
 	case Served:
 		x.peer = a.Phase
-		if a.Digest != 0 {
-			x.digest = a.Digest
-		}
 		if x.r.Side == lifecycle.Sender && x.r.Phase == lifecycle.Moving && a.Rank < x.r.Rank {
 			return x.do(lifecycle.Rewind{Epoch: x.epoch, Rank: max(a.Rank, 0), Size: x.r.Size})
 		}

@@ -39,10 +39,9 @@ type run struct {
 	pending []lifecycle.Event
 	epoch   uint64
 	peer    lifecycle.Phase
-	digest  sideeffect.Algorithm // the other end's wish
-	named   bool                 // receiver: this run's sink has given the file its name
-	effect  Effect               // requested end: the bytes of the call
-	again   time.Duration        // a task has asked for another attempt after this
+	named   bool          // receiver: this run's sink has given the file its name
+	effect  Effect        // requested end: the bytes of the call
+	again   time.Duration // a task has asked for another attempt after this
 
 	mu   sync.Mutex // guards what follows, for who looks at the run from outside
 	live Live

@@ -37,7 +37,7 @@ func (e *Engine) Serve(ctx context.Context, partner string, a Ask, effect Effect
 	if err != nil || !admitted {
 		return answer, err
 	}
-	x.effect, x.digest, x.peer = effect, a.Digest, a.Call.Phase
+	x.effect, x.peer = effect, a.Call.Phase
 	if x.r.State == lifecycle.Running {
 		err = x.steps()
 	}
@@ -177,9 +177,6 @@ func (x *run) answer(err error) (Answer, error) {
 	a := Answer{Outcome: Served, Phase: x.r.Phase, Rank: x.r.Rank, Size: -1}
 	if x.r.Side == lifecycle.Sender {
 		a.Size = x.r.Size
-	}
-	if x.rule != nil {
-		a.Digest = x.rule.Digest
 	}
 	switch {
 	case x.r.State == lifecycle.Done:
