@@ -8,6 +8,7 @@ import (
 
 	"github.com/pannier/pannier/engine/lifecycle"
 	"github.com/pannier/pannier/spec/fault"
+	"github.com/pannier/pannier/spec/quantity"
 	"github.com/pannier/pannier/spec/relpath"
 )
 
@@ -80,21 +81,20 @@ type Table struct {
 	Codes   []string `toml:"codes"` // reschedule: kinds of failure it is for; none: all
 }
 
-// Duration is a time.Duration as text, "30s".
+// Duration is a time.Duration as text, "30s"; see quantity.ParseDuration.
 type Duration time.Duration
 
 // UnmarshalText implements encoding.TextUnmarshaler.
 func (d *Duration) UnmarshalText(b []byte) error {
-	v, err := time.ParseDuration(string(b))
-	if err != nil || v < 0 {
-		return fault.New("read duration", fault.Invalid, "%q: write a number with a unit, as 30s or 1h30m", b)
-	}
+	v, err := quantity.ParseDuration(string(b))
 	*d = Duration(v)
-	return nil
+	return err
 }
 
 // MarshalText implements encoding.TextMarshaler.
-func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
+func (d Duration) MarshalText() ([]byte, error) {
+	return []byte(quantity.FormatDuration(time.Duration(d))), nil
+}
 
 // Maker makes a task from its table, or says what is wrong with that.
 type Maker func(*Table) (Task, error)
