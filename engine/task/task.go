@@ -107,6 +107,17 @@ func Standard() map[string]Maker {
 	}
 }
 
+// settings are the keys each of them looks at, beside task and timeout.
+var settings = map[string][]string{
+	"log": {"text", "level"}, "exec": {"argv", "warning"}, "move": {"to"}, "rename": {"to"}, "copy": {"to"}, "link": {"to"},
+	"delete": {"path"}, "mkdir": {"path"}, "check": {"min_size", "max_size", "name", "digest"},
+	"transfer": {"partner", "rule", "info", "wait"}, "reschedule": {"delay", "codes"},
+}
+
+// Settings are the keys that a task of Standard looks at, beside task and
+// timeout.
+func Settings(name string) []string { return settings[name] }
+
 // DefaultTimeout ends a task that has none of its own.
 const DefaultTimeout = time.Hour
 
