@@ -2,13 +2,19 @@ package engine
 
 import (
 	"context"
+	"crypto/rand"
 	"iter"
 	"log/slog"
+	"sync"
+	"sync/atomic"
 	"time"
+
+	"golang.org/x/time/rate"
 
 	"github.com/pannier/pannier/engine/lifecycle"
 	"github.com/pannier/pannier/engine/store"
 	"github.com/pannier/pannier/sideeffect"
+	"github.com/pannier/pannier/spec/fault"
 	"github.com/pannier/pannier/spec/relpath"
 )
 
@@ -20,13 +26,206 @@ type Config struct {
 	Line  Line        // required unless the node only serves
 	Book  Book
 
-	Concurrent int           // requests that run at a time; default 256
-	Serving    int           // requests that are served at a time; default 1024
-	Bandwidth  int64         // bytes a second of all transfers together; 0: no limit
-	Patience   time.Duration // how long the requested end waits for the requester before it gives up; default 7 days
-	Retention  time.Duration // of records that are DONE; default 30 days, at least lifecycle.MinRetention
-	Layer      sideeffect.Layer
-	Log        *slog.Logger
+	Concurrent int              // requests that run at a time; default 256
+	Serving    int              // requests that are served at a time; default 1024
+	Bandwidth  int64            // bytes a second of all transfers together; 0: no limit
+	Patience   time.Duration    // how long the requested end waits for the requester before it gives up; default 7 days
+	Retention  time.Duration    // of records that are DONE; default 30 days, at least lifecycle.MinRetention
+	Layer      sideeffect.Layer // nil: the operating system's
+	Log        *slog.Logger     // nil: nowhere
+}
+
+// Defaults of Config.
+const (
+	DefaultRunning   = 256
+	DefaultServing   = 1024
+	DefaultPatience  = 7 * 24 * time.Hour
+	DefaultRetention = 30 * 24 * time.Hour
+)
+
+// Engine is one node. All methods may be called at the same time. Errors are
+// *fault.Error.
+type Engine struct {
+	cfg   Config
+	log   *slog.Logger
+	epoch uint64        // of this process, in the upper half of each claim's
+	claim atomic.Uint64 // claims of this process
+
+	ctx  context.Context // ends with Close
+	stop context.CancelCauseFunc
+	work sync.WaitGroup // commander, runners, and what they leave behind
+
+	kicks  chan struct{} // to the commander
+	watch  hub
+	all    *rate.Limiter // nil: no limit
+	broken chan struct{} // closed when the store has failed
+	once   sync.Once
+	cause  error // why, once broken is closed
+
+	mu       sync.Mutex // guards what follows; never held over anything that waits
+	book     Book
+	runs     map[store.Ref]*run // who holds a claim, or is about to
+	queue    queue
+	serving  int
+	draining bool
+}
+
+// Open makes an engine and starts it: what a process before has left running is
+// interrupted and due again.
+func Open(ctx context.Context, cfg Config) (*Engine, error) {
+	const op = "open engine"
+	switch {
+	case cfg.Node == "" || len(cfg.Node) > lifecycle.MaxName:
+		return nil, fault.New(op, fault.Invalid, "the node's name has %d bytes; 1 to %d are allowed", len(cfg.Node), lifecycle.MaxName)
+	case cfg.Store == nil:
+		return nil, fault.New(op, fault.Invalid, "no store: set Config.Store")
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	setDefault(&cfg.Concurrent, DefaultRunning)
+	setDefault(&cfg.Serving, DefaultServing)
+	setDefault(&cfg.Patience, DefaultPatience)
+	setDefault(&cfg.Retention, DefaultRetention)
+	cfg.Retention = max(cfg.Retention, lifecycle.MinRetention)
+	e := &Engine{cfg: cfg, log: cfg.Log, runs: map[store.Ref]*run{}, kicks: make(chan struct{}, 1), broken: make(chan struct{})}
+	e.queue.init()
+	e.all = limiter(cfg.Bandwidth)
+	e.watch.init()
+	if err := e.SetBook(cfg.Book); err != nil {
+		return nil, err
+	}
+	epoch, err := cfg.Store.NewEpoch(ctx)
+	if err != nil {
+		return nil, err
+	}
+	e.epoch = epoch
+	e.ctx, e.stop = context.WithCancelCause(context.Background())
+	if err := e.recover(ctx); err != nil {
+		e.stop(err)
+		return nil, err
+	}
+	e.work.Add(2)
+	go e.command()
+	go e.retain()
+	return e, nil
+}
+
+func setDefault[T int | time.Duration](v *T, d T) {
+	if *v == 0 {
+		*v = d
+	}
+}
+
+// recover interrupts what a process before has left running, and queues all that waits.
+func (e *Engine) recover(ctx context.Context) error {
+	open := store.Query{States: []lifecycle.State{lifecycle.ToSubmit, lifecycle.Running, lifecycle.Interrupted}}
+	var left []store.Ref
+	for r, err := range e.cfg.Store.Find(ctx, open) {
+		if err != nil {
+			return err
+		}
+		if r.State == lifecycle.Running {
+			left = append(left, store.RefOf(&r))
+		} else {
+			e.noted(&r)
+		}
+	}
+	return inParallel(left, func(ref store.Ref) error {
+		now := time.Now()
+		due := now
+		r, err := e.cfg.Store.Get(ctx, ref)
+		if err != nil {
+			return err
+		}
+		if ref.Role == lifecycle.Requested && !r.Failing {
+			due = now.Add(e.cfg.Patience)
+		}
+		if r, err = e.cfg.Store.Apply(ctx, ref, now, lifecycle.Recover{Due: due}); err != nil {
+			return err
+		}
+		e.log.Info("found running after a restart", about(&r)...)
+		e.noted(&r)
+		return nil
+	})
+}
+
+// inParallel does the same for each, many at a time, so that they share commits.
+func inParallel[T any](all []T, do func(T) error) error {
+	const most = 256
+	var group sync.WaitGroup
+	slots := make(chan struct{}, most)
+	var mu sync.Mutex
+	var first error
+	for _, v := range all {
+		slots <- struct{}{}
+		group.Go(func() {
+			defer func() { <-slots }()
+			if err := do(v); err != nil {
+				mu.Lock()
+				defer mu.Unlock()
+				if first == nil {
+					first = err
+				}
+			}
+		})
+	}
+	group.Wait()
+	return first
+}
+
+// Book is the present one.
+func (e *Engine) Book() Book {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.book
+}
+
+// SetBook replaces partners and rules for what begins from now on. Nobody may
+// change it afterwards.
+func (e *Engine) SetBook(b Book) error {
+	for name, r := range b.Rules {
+		if err := r.Check(); err != nil {
+			return err
+		}
+		if name != r.Name {
+			return fault.New("set book", fault.Invalid, "rule %q is listed as %q", r.Name, name)
+		}
+	}
+	var moved []string
+	e.mu.Lock()
+	for name, p := range b.Partners {
+		if old := e.book.Partners[name]; old != nil && (old.Address != p.Address || !equal(old.Keys, p.Keys)) {
+			moved = append(moved, name)
+		}
+	}
+	for name := range e.book.Partners {
+		if b.Partners[name] == nil {
+			moved = append(moved, name)
+		}
+	}
+	e.book = b
+	e.queue.rebook(b)
+	e.mu.Unlock()
+	e.kick()
+	if e.cfg.Line != nil {
+		for _, name := range moved {
+			e.cfg.Line.Forget(name)
+		}
+	}
+	return nil
+}
+
+func equal(a, b []string) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range a {
+		if a[i] != b[i] {
+			return false
+		}
+	}
+	return true
 }
 
 // Order is a request to be registered.
@@ -42,56 +241,233 @@ type Order struct {
 	Info     string
 }
 
-// Engine is one node. All methods may be called at the same time. Errors are
-// *fault.Error.
-type Engine struct{ contract }
-
-// contract is what the packages above build on.
-type contract interface {
-	// Submit registers a request; made is false when it was registered before.
-	// Once it has returned the request is durable.
-	Submit(ctx context.Context, o Order) (_ lifecycle.Record, made bool, err error)
-
-	// Get is one request at this node. NotFound without one.
-	Get(ctx context.Context, ref store.Ref) (Status, error)
-	// Find yields requests as store.Find does.
-	Find(ctx context.Context, q store.Query) iter.Seq2[Status, error]
-	// Events are what happened to a request at this node.
-	Events(ctx context.Context, ref store.Ref) ([]store.Entry, error)
-	// Explain says why a request is as it is and what happens next.
-	Explain(ctx context.Context, ref store.Ref) (Explanation, error)
-	// Watch yields changes from now on, progress included, of the requests that
-	// match, until ctx ends. It first yields those that are not final as they are.
-	Watch(ctx context.Context, q store.Query) iter.Seq2[Change, error]
-	// Wait returns when the request is final.
-	Wait(ctx context.Context, ref store.Ref) (lifecycle.Record, error)
-
-	// Pause, Resume, Cancel and Retry are an operator's word; see spec/engine.md.
-	Pause(ctx context.Context, ref store.Ref) (lifecycle.Record, error)
-	Resume(ctx context.Context, ref store.Ref) (lifecycle.Record, error)
-	Cancel(ctx context.Context, ref store.Ref, why string) (lifecycle.Record, error)
-	Retry(ctx context.Context, ref store.Ref) (lifecycle.Record, error)
-
-	// Partners is how they are doing, by name.
-	Partners() []PartnerStatus
-	// Reach connects to a partner now, whatever its back-off.
-	Reach(ctx context.Context, partner string) (PartnerStatus, error)
-	// Book is the present one; SetBook replaces it for what begins from now on.
-	Book() Book
-	SetBook(Book) error
-
-	// Serve is what the network calls for each call of a partner whose name is
-	// proved. effect is nil unless the call carries one.
-	Serve(ctx context.Context, partner string, a Ask, effect Effect) (Answer, error)
-
-	// Purge forgets DONE requests that were changed before that time.
-	Purge(ctx context.Context, before time.Time) (int, error)
-	// Drain takes nothing new, gives what runs until ctx ends, then interrupts it.
-	// Close is Drain without patience. Neither closes the store.
-	Drain(ctx context.Context) error
-	Close() error
+// Submit registers a request; made is false when it was registered before. Once
+// it has returned the request is durable. Refused, as NotFound, Permission or Invalid, is what
+// no attempt could carry out.
+func (e *Engine) Submit(ctx context.Context, o Order) (_ lifecycle.Record, made bool, err error) {
+	const op = "submit request"
+	book := e.Book()
+	rule, err := book.Rule(o.Rule)
+	if err != nil {
+		return lifecycle.Record{}, false, err
+	}
+	p, err := book.Partner(o.Partner)
+	switch {
+	case err != nil:
+		return lifecycle.Record{}, false, err
+	case !rule.Allows(o.Partner):
+		return lifecycle.Record{}, false, fault.New(op, fault.Permission, "rule %q does not list partner %q", o.Rule, o.Partner)
+	case p.Address == "":
+		return lifecycle.Record{}, false, fault.New(op, fault.Invalid, "partner %q has no address: it can only call this node", o.Partner)
+	case o.Source.IsZero():
+		return lifecycle.Record{}, false, fault.New(op, fault.Invalid, "no source: say which file")
+	}
+	if e.isDraining() {
+		return lifecycle.Record{}, false, fault.New(op, fault.Draining, "the node is going down: submit again when it is back")
+	}
+	if o.ID == (lifecycle.ID{}) {
+		rand.Read(o.ID[:])
+	}
+	if o.Follow == (lifecycle.ID{}) {
+		o.Follow = o.ID
+	}
+	if o.Target.IsZero() {
+		o.Target = o.Source
+	}
+	if o.Priority == 0 {
+		o.Priority = rule.Priority
+	}
+	side := rule.Direction.Side()
+	key := lifecycle.Key{Requester: e.cfg.Node, ID: o.ID}
+	spec := lifecycle.Spec{
+		Partner: o.Partner, Rule: o.Rule, Source: o.Source, Target: o.Target, Priority: o.Priority, NotAt: o.NotAt,
+		Follow: o.Follow, Info: o.Info, Tasks: rule.Lists(side).counts(),
+	}
+	r, err := lifecycle.Register(key, side, spec, time.Now())
+	if err != nil {
+		return r, false, err
+	}
+	r, made, err = e.cfg.Store.Register(ctx, r)
+	if err != nil {
+		return r, false, e.storeFailed(err)
+	}
+	if made {
+		e.log.Info("registered", about(&r)...)
+		e.changed(&r, nil)
+	}
+	return r, made, nil
 }
 
-// Open makes an engine and starts it: what a process before has left running is
-// interrupted and due again.
-func Open(ctx context.Context, cfg Config) (*Engine, error) { return nil, nil }
+// Forward implements task.Forwarder.
+func (e *Engine) forward(ctx context.Context, o Order, wait bool) (lifecycle.ID, error) {
+	r, _, err := e.Submit(ctx, o)
+	if err != nil || !wait {
+		return r.Key.ID, err
+	}
+	end, err := e.Wait(ctx, store.RefOf(&r))
+	if err == nil && end.State != lifecycle.Done {
+		err = fault.New("forward", end.Failure.Kind, "request %v ended %v: %s", r.Key.ID, end.State, end.Failure.Cause)
+	}
+	return r.Key.ID, err
+}
+
+// Get is one request at this node. NotFound without one.
+func (e *Engine) Get(ctx context.Context, ref store.Ref) (Status, error) {
+	r, err := e.cfg.Store.Get(ctx, ref)
+	return e.status(r), err
+}
+
+// Find yields requests as store.Store.Find does.
+func (e *Engine) Find(ctx context.Context, q store.Query) iter.Seq2[Status, error] {
+	return func(yield func(Status, error) bool) {
+		for r, err := range e.cfg.Store.Find(ctx, q) {
+			if !yield(e.status(r), err) {
+				return
+			}
+		}
+	}
+}
+
+// Events are what happened to a request at this node.
+func (e *Engine) Events(ctx context.Context, ref store.Ref) ([]store.Entry, error) {
+	return e.cfg.Store.Events(ctx, ref)
+}
+
+func (e *Engine) status(r lifecycle.Record) Status {
+	s := Status{Record: r}
+	if x := e.runOf(store.RefOf(&r)); x != nil && r.State == lifecycle.Running {
+		s.Live = x.report()
+	}
+	return s
+}
+
+func (e *Engine) runOf(ref store.Ref) *run {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.runs[ref]
+}
+
+func (e *Engine) isDraining() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.draining
+}
+
+// changed tells everybody of a record that was committed.
+func (e *Engine) changed(r *lifecycle.Record, live *Live) {
+	e.noted(r)
+	e.watch.publish(Status{Record: *r, Live: live})
+}
+
+// storeFailed notes an error of the store itself, after which this process can
+// promise nothing any more.
+func (e *Engine) storeFailed(err error) error {
+	switch fault.KindOf(err) {
+	case fault.IO, fault.Corrupt:
+		e.once.Do(func() {
+			e.cause = err
+			e.log.Error("the store has failed: the process has to end", "error", err)
+			close(e.broken)
+			e.stop(err)
+		})
+	}
+	return err
+}
+
+// Failed is closed when the store has failed; Cause says why then. The process
+// has to end, and another one finds out what is on disk.
+func (e *Engine) Failed() <-chan struct{} { return e.broken }
+
+// Cause is why Failed is closed.
+func (e *Engine) Cause() error {
+	select {
+	case <-e.broken:
+		return e.cause
+	default:
+		return nil
+	}
+}
+
+// Drain takes nothing new, gives what runs until ctx ends, then interrupts it.
+func (e *Engine) Drain(ctx context.Context) error {
+	e.mu.Lock()
+	e.draining = true
+	e.mu.Unlock()
+	e.kick()
+	for {
+		x := e.anyRun()
+		if x == nil {
+			break
+		}
+		select {
+		case <-x.over:
+			continue
+		case <-ctx.Done():
+		case <-e.ctx.Done():
+		}
+		break
+	}
+	e.stop(fault.New("run", fault.Draining, "the node goes down"))
+	e.work.Wait()
+	e.watch.close()
+	return nil
+}
+
+func (e *Engine) anyRun() *run {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, x := range e.runs {
+		return x
+	}
+	return nil
+}
+
+// Close is Drain without patience. The store stays open.
+func (e *Engine) Close() error {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return e.Drain(ctx)
+}
+
+// Purge forgets DONE requests that were changed before that time, but none
+// younger than lifecycle.MinRetention.
+func (e *Engine) Purge(ctx context.Context, before time.Time) (int, error) {
+	if youngest := time.Now().Add(-lifecycle.MinRetention); before.After(youngest) {
+		before = youngest
+	}
+	const batch = 500
+	total := 0
+	for {
+		n, err := e.cfg.Store.Purge(ctx, before, batch)
+		total += n
+		if err != nil || n < batch {
+			return total, err
+		}
+	}
+}
+
+// retain purges what is older than the retention, for as long as the engine runs.
+func (e *Engine) retain() {
+	defer e.work.Done()
+	tick := time.NewTicker(time.Hour)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-e.ctx.Done():
+			return
+		}
+		n, err := e.Purge(e.ctx, time.Now().Add(-e.cfg.Retention))
+		if err != nil && e.ctx.Err() == nil {
+			e.log.Error("purge", "error", e.storeFailed(err))
+		} else if n > 0 {
+			e.log.Info("purged", "requests", n)
+		}
+	}
+}
+
+// about is what every line of the log says of a request.
+func about(r *lifecycle.Record) []any {
+	return []any{"id", r.Key.ID.String(), "follow", r.Spec.Follow.String(), "role", r.Role.String(), "side", r.Side.String(),
+		"partner", r.Spec.Partner, "rule", r.Spec.Rule, "state", r.State.String(), "phase", r.Phase.Name(r.Side), "attempt", r.Attempt}
+}

@@ -43,7 +43,8 @@ type Ask struct {
 	Follow   lifecycle.ID
 	Info     string
 
-	// Why, with Stop only: what has ended the request at the requester.
+	// Why, with Stop only: what has ended the request at the requester, its Cause
+	// being the Told of there.
 	// Canceled means that its operator does not want the bytes.
 	Why lifecycle.Failure
 }
@@ -63,9 +64,9 @@ const (
 type Answer struct {
 	Outcome Outcome
 	Phase   lifecycle.Phase
-	Rank    int64 // bytes that are safe there
-	Size    int64 // of the whole, when that end is the sender; else -1
-	Failure lifecycle.Failure
+	Rank    int64             // bytes that are safe there
+	Size    int64             // of the whole, when that end is the sender; else -1
+	Failure lifecycle.Failure // its Cause is the Told of the other end
 	Wait    time.Duration
 }
 

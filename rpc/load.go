@@ -79,9 +79,6 @@ func (l *loading) offer(e *clientEffect, inside, outside error) (offer, error) {
 	may := d.Road == sideeffect.RoadAuto || d.Road == sideeffect.RoadInline
 	if d.Direction == sideeffect.ServerToClient {
 		o.limit, o.policy = d.Quota, d.OverQuota
-		if outside == nil && d.Resume {
-			outside = fault.New("receive inline", fault.Invalid, "contents in messages cannot be resumed").Advise("set Resume to false, or another Road")
-		}
 		o.inline = may && outside == nil
 		if d.Road == sideeffect.RoadInline && outside != nil {
 			return o, outside

@@ -20,6 +20,8 @@
 package sideeffect
 
 import (
+	"context"
+
 	"github.com/pannier/pannier/spec/fault"
 )
 
@@ -123,6 +125,12 @@ type Descriptor struct {
 	// Progress, if not nil, is called by the pump's goroutine at most every
 	// ProgressEvery, and once at the end. It must not block.
 	Progress func(Progress)
+
+	// Ledger, if not nil, is told each durable step before the peer is.
+	Ledger Ledger
+	// Pace, if not nil, is called before each block of n bytes is sent (source) or
+	// the next one is taken (sink), and may wait: that is how a rate is limited.
+	Pace func(ctx context.Context, n int) error
 
 	Result
 }

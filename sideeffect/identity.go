@@ -73,6 +73,11 @@ func (d *Descriptor) OpenSink(size int64, from ResumePoint) (Sink, error) {
 	if from.Offset > 0 && !d.Resume {
 		return nil, fault.NewLocal("open sink", fault.Invalid, "a resume point without Resume: set Resume")
 	}
+	if d.Ledger != nil {
+		if err := d.Ledger.Opening(from.Offset, size); err != nil {
+			return nil, err
+		}
+	}
 	return d.Local.OpenSink(spec)
 }
 

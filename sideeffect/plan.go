@@ -2,6 +2,7 @@ package sideeffect
 
 import (
 	"cmp"
+	"context"
 
 	"github.com/pannier/pannier/spec/fault"
 )
@@ -26,6 +27,8 @@ type SendPlan struct {
 	// "blocks+root".
 	Stream   string
 	Progress func(Progress)
+	Ledger   Ledger                           // may be nil
+	Pace     func(context.Context, int) error // may be nil
 	// Sent, if not nil, is called once by the pump's goroutine when this half
 	// is over: everything is handed to the stream, and the verdict is awaited.
 	Sent func(Outcome)
@@ -43,6 +46,8 @@ type ReceivePlan struct {
 	AckPoint  AckPoint
 	Stream    string // as in SendPlan
 	Progress  func(Progress)
+	Ledger    Ledger                           // may be nil
+	Pace      func(context.Context, int) error // may be nil
 }
 
 // Outcome is how one half of a transfer ended.
@@ -61,7 +66,7 @@ type Outcome struct {
 func (d *Descriptor) SendPlan(limit int64, policy OverQuota) SendPlan {
 	return SendPlan{
 		Hash: d.Hash, Quota: d.Quota, OverQuota: d.OverQuota, Limit: limit, LimitPolicy: policy,
-		AckPoint: d.Params.AckPoint, SendAhead: d.Params.SendAhead, Progress: d.Progress,
+		AckPoint: d.Params.AckPoint, SendAhead: d.Params.SendAhead, Progress: d.Progress, Ledger: d.Ledger, Pace: d.Pace,
 	}
 }
 
@@ -70,7 +75,7 @@ func (d *Descriptor) SendPlan(limit int64, policy OverQuota) SendPlan {
 func (d *Descriptor) ReceivePlan(total int64, v Version, blockSize int) ReceivePlan {
 	return ReceivePlan{
 		Total: total, Version: v, BlockSize: blockSize, Hash: d.Hash, Quota: d.Quota, OverQuota: d.OverQuota,
-		SyncEvery: d.Params.syncEvery(d.Resume), AckPoint: d.Params.AckPoint, Progress: d.Progress,
+		SyncEvery: d.Params.syncEvery(d.Resume), AckPoint: d.Params.AckPoint, Progress: d.Progress, Ledger: d.Ledger, Pace: d.Pace,
 	}
 }
 

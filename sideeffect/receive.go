@@ -62,8 +62,12 @@ func (r *receiver) run(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		n := len(b.Data)
 		err = r.take(b)
 		b.Release()
+		if err == nil && r.plan.Pace != nil {
+			err = r.plan.Pace(ctx, n)
+		}
 		if err != nil {
 			return err
 		}
@@ -164,6 +168,11 @@ func (r *receiver) checkpoint() error {
 			return err
 		}
 	}
+	if r.plan.Ledger != nil {
+		if err := r.plan.Ledger.Durable(durable); err != nil {
+			return err
+		}
+	}
 	r.outcome.Durable = durable
 	r.in.SetDurable(durable)
 	return nil
@@ -196,6 +205,9 @@ func (r *receiver) finish() error {
 	if r.plan.Hash != None && !digest.Equal(end.Hash) {
 		return fault.New("receive", fault.Corrupt, "the content's digest is %q, the source's %q", digest, end.Hash)
 	}
+	if err := r.seal(digest); err != nil {
+		return err
+	}
 	if err := r.sink.Commit(); err != nil {
 		return err
 	}
@@ -211,6 +223,20 @@ func (r *receiver) finish() error {
 		r.outcome.Verified += "+" + r.plan.Hash.String()
 	}
 	return nil
+}
+
+// seal has the whole written down, when somebody wants to, before it gets its name.
+func (r *receiver) seal(digest Sum) error {
+	if r.plan.Ledger == nil {
+		return nil
+	}
+	if _, err := r.sink.Sync(); err != nil {
+		return err
+	}
+	if r.cut {
+		digest = r.atCut
+	}
+	return r.plan.Ledger.Whole(Whole{Size: r.stored, BlockSize: r.plan.BlockSize, Root: r.root, Digest: digest})
 }
 
 // fail ends the sink's use after err.

@@ -222,6 +222,12 @@ func (s *sender) sendBlocks(ctx context.Context, rewound bool) error {
 			}
 			continue
 		}
+		if s.plan.Pace != nil {
+			if err := s.plan.Pace(ctx, n); err != nil {
+				b.Release()
+				return err
+			}
+		}
 		s.hash(b.Data[:n])
 		if err := s.out.Send(ctx, b, n); err != nil {
 			return err
@@ -298,6 +304,11 @@ func (s *sender) finish(ctx context.Context) error {
 	}
 	s.outcome.Digest = s.hasher.Sum()
 	s.outcome.QuotaExceeded = s.cut
+	if s.plan.Ledger != nil {
+		if err := s.plan.Ledger.Ended(s.total, s.outcome.Digest); err != nil {
+			return err
+		}
+	}
 	end := End{Total: s.total, Hash: s.outcome.Digest, Cut: s.cut, QuotaExceeded: s.cut}
 	if err := s.out.End(ctx, end); err != nil {
 		return err

@@ -40,7 +40,7 @@ type row struct {
 	Attempt, Round, Streak        uint32
 	FailureKind                   uint16
 	FailureSide                   uint8
-	FailureCause                  string
+	FailureCause, FailureTold     string
 	FailureAt                     int64
 	Reason, Owner                 uint8
 	Due                           int64
@@ -85,7 +85,7 @@ func encodeRecord(r *lifecycle.Record) ([]byte, error) {
 		Priority: r.Spec.Priority, NotAt: nanos(r.Spec.NotAt), Follow: r.Spec.Follow[:], Info: r.Spec.Info,
 		Planned: r.Spec.Tasks[:], Tasks: r.Tasks[:], Begun: r.Begun, Failing: r.Failing,
 		File: r.File.String(), Proof: r.Proof, Size: r.Size, Rank: r.Rank, Peak: r.Peak, Attempt: r.Attempt, Round: r.Round, Streak: r.Streak,
-		FailureKind: uint16(r.Failure.Kind), FailureSide: uint8(r.Failure.Side), FailureCause: r.Failure.Cause, FailureAt: nanos(r.Failure.At),
+		FailureKind: uint16(r.Failure.Kind), FailureSide: uint8(r.Failure.Side), FailureCause: r.Failure.Cause, FailureTold: r.Failure.Told, FailureAt: nanos(r.Failure.At),
 		Reason: uint8(r.Reason), Owner: uint8(r.Owner), Due: nanos(r.Due), Epoch: r.Epoch, Version: r.Version,
 		Registered: nanos(r.Registered), Changed: nanos(r.Changed),
 	})
@@ -108,7 +108,7 @@ func decodeRecord(b []byte) (r lifecycle.Record, err error) {
 		},
 		Tasks: [3]uint8(w.Tasks), Begun: w.Begun, Failing: w.Failing,
 		Proof: w.Proof, Size: w.Size, Rank: w.Rank, Peak: w.Peak, Attempt: w.Attempt, Round: w.Round, Streak: w.Streak,
-		Failure: lifecycle.Failure{Kind: fault.Kind(w.FailureKind), Side: fault.Side(w.FailureSide), Cause: w.FailureCause, At: timeOf(w.FailureAt)},
+		Failure: lifecycle.Failure{Kind: fault.Kind(w.FailureKind), Side: fault.Side(w.FailureSide), Cause: w.FailureCause, Told: w.FailureTold, At: timeOf(w.FailureAt)},
 		Reason:  lifecycle.Reason(w.Reason), Owner: lifecycle.Role(w.Owner), Due: timeOf(w.Due), Epoch: w.Epoch, Version: w.Version,
 		Registered: timeOf(w.Registered), Changed: timeOf(w.Changed),
 	}

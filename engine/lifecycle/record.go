@@ -98,16 +98,22 @@ type Failure struct {
 	Kind  fault.Kind // 0: nothing
 	Side  fault.Side // where
 	Cause string     // at most MaxText bytes
+	Told  string     // what of it the other end may read; at most MaxText bytes
 	At    time.Time
 }
 
-// clipped is f with its cause cut to MaxText bytes of UTF-8.
+// clipped is f with its texts cut to MaxText bytes of UTF-8.
 func (f Failure) clipped() Failure {
-	f.Cause = strings.ToValidUTF8(f.Cause, "?")
-	if len(f.Cause) > MaxText {
-		f.Cause = strings.ToValidUTF8(f.Cause[:MaxText], "")
-	}
+	f.Cause, f.Told = clip(f.Cause), clip(f.Told)
 	return f
+}
+
+func clip(s string) string {
+	s = strings.ToValidUTF8(s, "?")
+	if len(s) > MaxText {
+		s = strings.ToValidUTF8(s[:MaxText], "")
+	}
+	return s
 }
 
 // Record is one end's memory of a request. Only Apply changes it. Invariants,

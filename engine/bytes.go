@@ -1,0 +1,235 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"github.com/pannier/pannier/engine/lifecycle"
+	"github.com/pannier/pannier/sideeffect"
+	"github.com/pannier/pannier/spec/fault"
+)
+
+// bytes moves the content, as requester within a call, as requested end within
+// the handler of one. The ledger commits on the way.
+func (x *run) bytes() error {
+	if err := x.prepare(); err != nil {
+		return err
+	}
+	d, err := x.descriptor()
+	if err != nil {
+		return err
+	}
+	if x.r.Phase == lifecycle.Ready {
+		if err := x.do(lifecycle.Advance{Epoch: x.epoch, To: lifecycle.Moving, Size: x.size()}); err != nil {
+			return err
+		}
+	}
+	// A requested receiver shows nobody that it is MOVING before its first durable
+	// bytes, or the whole, and these are committed with it.
+	if x.r.Role == lifecycle.Requester || x.r.Side == lifecycle.Sender {
+		if err := x.commit(); err != nil {
+			return err
+		}
+	}
+	x.moving()
+	x.named = false
+	if x.r.Role == lifecycle.Requested {
+		err = x.effect.Run(x.ctx, d, sideeffect.AwaitRemote)
+		x.effect = nil
+	} else {
+		err = x.transfer(d)
+	}
+	if err == nil && d.LocalStatus != sideeffect.Success {
+		err = fault.New("move bytes", fault.NotStarted, "the other end has not moved them")
+	}
+	if err != nil {
+		return x.short(err)
+	}
+	if x.r.Side == lifecycle.Receiver {
+		x.named = true
+		x.peer = max(x.peer, lifecycle.Ended)
+	} else if x.r.Role == lifecycle.Requested {
+		x.peer = max(x.peer, lifecycle.Whole)
+	}
+	return nil
+}
+
+// transfer is the call that carries the bytes.
+func (x *run) transfer(d *sideeffect.Descriptor) error {
+	a, err := x.engine.cfg.Line.Call(x.ctx, x.r.Spec.Partner, x.ask(lifecycle.Transfer), d)
+	if err != nil {
+		return err
+	}
+	return x.hear(a)
+}
+
+// short notes how far the bytes came before err, at the sender: what the
+// receiver has told to be safe.
+func (x *run) short(err error) error {
+	x.mu.Lock()
+	told := x.live.Durable
+	x.mu.Unlock()
+	if x.r.Side == lifecycle.Sender && x.r.Phase == lifecycle.Moving && x.r.State == lifecycle.Running && told > x.r.Rank {
+		_ = x.do(lifecycle.Durable{Epoch: x.epoch, Rank: told})
+	}
+	return err
+}
+
+// descriptor is this end's half.
+func (x *run) descriptor() (*sideeffect.Descriptor, error) {
+	d := &sideeffect.Descriptor{
+		Direction: sideeffect.ClientToServer, Quota: sideeffect.NoQuota, Hash: x.rule.Digest, Compress: x.rule.Compress,
+		Ledger: ledger{x}, Pace: x.pace(), Progress: x.progress,
+	}
+	if (x.r.Side == lifecycle.Sender) != (x.r.Role == lifecycle.Requester) {
+		d.Direction = sideeffect.ServerToClient
+	}
+	name := x.r.File
+	if x.r.Side == lifecycle.Receiver {
+		d.Quota, d.Mode, d.Resume = x.rule.Quota, x.mode(), true
+		name = x.target()
+		if err := makeParents(x.root, name.String()); err != nil {
+			return nil, err
+		}
+	}
+	if name.IsZero() {
+		return nil, fault.New("open source", fault.NotFound, "the request has no file any more: an earlier task has deleted it")
+	}
+	d.Local = sideeffect.File(x.root, name.String())
+	if x.engine.cfg.Layer != nil {
+		d.Local = sideeffect.FileOn(x.engine.cfg.Layer, x.root, name.String())
+	}
+	return d, nil
+}
+
+// makeParents makes the directories a target lies in, durably.
+func makeParents(root *os.Root, name string) error {
+	dir := path.Dir(name)
+	if dir == "." {
+		return nil
+	}
+	if fi, err := root.Stat(dir); err == nil && fi.IsDir() {
+		return nil
+	}
+	if err := root.MkdirAll(dir, 0o777); err != nil {
+		return fault.Wrap("make directory", dir, err)
+	}
+	for ; ; dir = path.Dir(dir) {
+		parent, err := root.Open(path.Dir(dir))
+		if err != nil {
+			return fault.Wrap("make directory", dir, err)
+		}
+		if err := errors.Join(parent.Sync(), parent.Close()); err != nil {
+			return fault.Wrap("sync directory", dir, err)
+		}
+		if path.Dir(dir) == "." {
+			return nil
+		}
+	}
+}
+
+// discard removes what a receiver has kept of bytes that nobody wants any more.
+func (x *run) discard() {
+	if x.r.Side != lifecycle.Receiver || x.r.Phase >= lifecycle.Committed {
+		return
+	}
+	err := x.prepare()
+	if err == nil {
+		err = sideeffect.Discard(x.engine.cfg.Layer, x.root, x.target())
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		x.log.Warn("the partial file stays", "error", err)
+	}
+}
+
+// ledger commits what the pump says before the other end hears of it.
+type ledger struct{ x *run }
+
+func (l ledger) Opening(from, size int64) error {
+	x := l.x
+	if err := context.Cause(x.ctx); err != nil {
+		return err
+	}
+	if from == x.r.Rank && (size == x.r.Size || size < 0) {
+		return nil
+	}
+	rewind := lifecycle.Rewind{Epoch: x.epoch, Rank: min(from, x.r.Rank), Size: size}
+	if from >= x.r.Rank {
+		return x.do(rewind) // nothing is given up: it only tells the size
+	}
+	return x.now(rewind)
+}
+
+func (l ledger) Durable(offset int64) error {
+	x := l.x
+	if offset <= x.r.Rank {
+		return nil
+	}
+	return x.now(lifecycle.Durable{Epoch: x.epoch, Rank: offset})
+}
+
+func (l ledger) Whole(w sideeffect.Whole) error {
+	x := l.x
+	return x.now(lifecycle.Advance{Epoch: x.epoch, To: lifecycle.Whole, Rank: w.Size, Proof: w.String()})
+}
+
+func (l ledger) Ended(size int64, _ sideeffect.Sum) error {
+	x := l.x
+	if x.r.Phase >= lifecycle.Ended { // in an earlier attempt, or before a connection was lost
+		return nil
+	}
+	if size < x.r.Rank {
+		if err := x.do(lifecycle.Rewind{Epoch: x.epoch, Rank: size, Size: size}); err != nil {
+			return err
+		}
+	}
+	return x.now(lifecycle.Advance{Epoch: x.epoch, To: lifecycle.Ended, Rank: size})
+}
+
+// pace holds the bytes to the limits of the node and of the partner; nil
+// without any.
+func (x *run) pace() func(context.Context, int) error {
+	e := x.engine
+	e.mu.Lock()
+	partner := e.queue.line(x.r.Spec.Partner).limit
+	e.mu.Unlock()
+	if e.all == nil && partner == nil {
+		return nil
+	}
+	return func(ctx context.Context, n int) error {
+		if err := x.hold(ctx, partner, n, "bandwidth of the partner"); err != nil {
+			return err
+		}
+		return x.hold(ctx, e.all, n, "bandwidth of the node")
+	}
+}
+
+// hold waits until the limit has room for n bytes.
+func (x *run) hold(ctx context.Context, l *rate.Limiter, n int, name string) error {
+	if l == nil {
+		return nil
+	}
+	res := l.ReserveN(time.Now(), n)
+	wait := res.Delay()
+	if wait <= 0 {
+		return nil
+	}
+	x.mu.Lock()
+	x.live.Limit = name
+	x.mu.Unlock()
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		res.Cancel()
+		return context.Cause(ctx)
+	}
+}

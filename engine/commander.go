@@ -1,0 +1,298 @@
+package engine
+
+import (
+	"context"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/pannier/pannier/engine/lifecycle"
+	"github.com/pannier/pannier/engine/store"
+	"github.com/pannier/pannier/spec/fault"
+)
+
+// Back-off of a partner that cannot be reached: full jitter between none and
+// twice the last, from the first to the longest.
+const (
+	firstBackOff = time.Second
+	mostBackOff  = 2 * time.Minute
+	reachLimit   = 30 * time.Second
+)
+
+// poisonStreak is how many processes may die with a request running, without
+// progress of it, before it is taken for the reason.
+const poisonStreak = 3
+
+// noted keeps the queue in step with a record that was committed.
+func (e *Engine) noted(r *lifecycle.Record) {
+	w := waiterOf(r)
+	e.mu.Lock()
+	if w == nil {
+		e.queue.forget(store.RefOf(r), r.Version)
+	} else {
+		if rule := e.book.Rules[r.Spec.Rule]; rule != nil && w.partner != "" {
+			w.due = rule.Retry.Windows.Next(later(w.due, time.Now()))
+		}
+		e.queue.put(w)
+	}
+	e.mu.Unlock()
+	if w != nil {
+		e.kick()
+	}
+}
+
+// waiterOf is a record's place in the queue; nil: it waits for nothing.
+func waiterOf(r *lifecycle.Record) *waiter {
+	if r.State != lifecycle.ToSubmit && r.State != lifecycle.Interrupted {
+		return nil
+	}
+	w := &waiter{ref: store.RefOf(r), version: r.Version, due: r.Due, priority: r.Spec.Priority}
+	if r.Role == lifecycle.Requester && !r.Failing && !stoppedHere(r) {
+		w.partner = r.Spec.Partner
+	}
+	w.suspect = r.Reason == lifecycle.Restarted && r.Streak > 1
+	return w
+}
+
+// stoppedHere: by this end's operator.
+func stoppedHere(r *lifecycle.Record) bool {
+	return r.State == lifecycle.Interrupted && r.Reason == lifecycle.Stopped && r.Owner == r.Role
+}
+
+// kick makes the commander look again.
+func (e *Engine) kick() {
+	select {
+	case e.kicks <- struct{}{}:
+	default:
+	}
+}
+
+// command is the commander: the one goroutine that decides what runs. It sleeps
+// until something changes or the earliest due comes.
+func (e *Engine) command() {
+	defer e.work.Done()
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		next := e.dispatch(time.Now())
+		timer.Reset(time.Until(next))
+		select {
+		case <-e.kicks:
+		case <-timer.C:
+		case <-e.ctx.Done():
+			return
+		}
+	}
+}
+
+// dispatch starts what may run at now, and returns when to look again at the latest.
+func (e *Engine) dispatch(now time.Time) time.Time {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	q := &e.queue
+	q.wake(now)
+	next := now.Add(time.Hour)
+	if e.draining {
+		return next
+	}
+	for _, w := range q.local {
+		delete(q.all, w.ref)
+		e.start(w, nil)
+	}
+	q.local = q.local[:0]
+	for idle := 0; idle < len(q.order) && q.running < e.cfg.Concurrent && !q.alone; {
+		l := q.order[q.turn%len(q.order)]
+		q.turn++
+		if len(l.ready) == 0 || l.running >= l.most || l.ready[0].suspect && q.running > 0 || !e.open(l, now, &next) {
+			idle++
+			continue
+		}
+		idle = 0
+		w := q.take(l)
+		q.alone = w.suspect
+		e.start(w, l)
+	}
+	if len(q.sleeping) > 0 && q.sleeping[0].due.Before(next) {
+		next = q.sleeping[0].due
+	}
+	return next
+}
+
+// open reports whether requests for the partner may start. One that is down is
+// tried by one goroutine at a time, and only when its back-off is over.
+func (e *Engine) open(l *line, now time.Time, next *time.Time) bool {
+	switch {
+	case l.up:
+		return true
+	case l.reaching || e.cfg.Line == nil:
+		return false
+	case l.retryAt.After(now):
+		if l.retryAt.Before(*next) {
+			*next = l.retryAt
+		}
+		return false
+	}
+	l.reaching = true
+	e.work.Add(1)
+	go func() {
+		defer e.work.Done()
+		_ = e.reach(e.ctx, l)
+	}()
+	return false
+}
+
+// reach connects to the partner and notes how that went.
+func (e *Engine) reach(ctx context.Context, l *line) error {
+	limited, cancel := context.WithTimeout(ctx, reachLimit)
+	rtt, err := e.cfg.Line.Reach(limited, l.name)
+	cancel()
+	e.mu.Lock()
+	l.reaching = false
+	switch {
+	case err == nil:
+		l.up, l.tries, l.failure, l.retryAt, l.rtt = true, 0, lifecycle.Failure{}, time.Time{}, rtt
+	case ctx.Err() == nil:
+		l.down(err)
+	}
+	e.mu.Unlock()
+	if err != nil && ctx.Err() == nil {
+		e.log.Warn("cannot reach the partner", "partner", l.name, "error", err)
+	}
+	e.kick()
+	return err
+}
+
+// down notes that the partner could not be reached.
+func (l *line) down(err error) {
+	l.up = false
+	l.failure = failureOf(err)
+	l.failure.At = time.Now()
+	most := min(firstBackOff<<min(l.tries, 10), mostBackOff)
+	l.retryAt = l.failure.At.Add(firstBackOff/2 + rand.N(most))
+	l.tries++
+}
+
+// busy notes that the partner has asked for time.
+func (e *Engine) busy(partner string, wait time.Duration) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	l := e.queue.line(partner)
+	l.up = false
+	l.retryAt = time.Now().Add(wait/2 + rand.N(max(wait, time.Second)))
+	l.failure = lifecycle.Failure{Kind: fault.Overloaded, Side: fault.Peer, Cause: "the partner has asked to be called later", At: time.Now()}
+}
+
+// lost notes that a run of the partner's has lost its connection.
+func (e *Engine) lost(partner string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if l := e.queue.line(partner); l.up {
+		l.up = false
+		l.retryAt = time.Now().Add(rand.N(firstBackOff))
+	}
+}
+
+// start gives a request to a runner. e.mu is held.
+func (e *Engine) start(w *waiter, l *line) {
+	x := e.hold(w.ref)
+	if x == nil { // a call of the partner, or an operator, was faster, and notes what it leaves
+		e.queue.alone = false
+		return
+	}
+	if l != nil {
+		l.running++
+		e.queue.running++
+	}
+	e.work.Add(1)
+	go func() {
+		defer e.work.Done()
+		e.run(x)
+		e.mu.Lock()
+		if l != nil {
+			l.running--
+			e.queue.running--
+			e.queue.alone = false
+		}
+		e.mu.Unlock()
+		e.release(x)
+		e.kick()
+	}()
+}
+
+// hold reserves a record for one run; nil when another has it. e.mu is held.
+func (e *Engine) hold(ref store.Ref) *run {
+	if e.runs[ref] != nil {
+		return nil
+	}
+	ctx, cancel := context.WithCancelCause(e.ctx)
+	x := &run{engine: e, ref: ref, ctx: ctx, cancel: cancel, over: make(chan struct{})}
+	e.runs[ref] = x
+	return x
+}
+
+// release lets others have the record, and queues it if it waits for anything.
+func (e *Engine) release(x *run) {
+	x.cancel(context.Canceled)
+	e.mu.Lock()
+	delete(e.runs, x.ref)
+	e.mu.Unlock()
+	if x.known {
+		e.noted(&x.r)
+	}
+	close(x.over)
+}
+
+// Partners is how they are doing, by name.
+func (e *Engine) Partners() []PartnerStatus {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var all []PartnerStatus
+	for name := range e.book.Partners {
+		all = append(all, e.partner(name))
+	}
+	sortPartners(all)
+	return all
+}
+
+// partner is the status of one. e.mu is held.
+func (e *Engine) partner(name string) PartnerStatus {
+	l := e.queue.line(name)
+	s := PartnerStatus{Name: name, Connected: l.up, Failure: l.failure, RTT: l.rtt, Running: l.running, Queued: e.queue.waiting(name)}
+	if !l.up {
+		s.RetryAt = l.retryAt
+	}
+	if p := e.book.Partners[name]; p != nil {
+		s.Address = p.Address
+	}
+	return s
+}
+
+// Reach connects to a partner now, whatever its back-off.
+func (e *Engine) Reach(ctx context.Context, partner string) (PartnerStatus, error) {
+	book := e.Book()
+	if _, err := book.Partner(partner); err != nil {
+		return PartnerStatus{}, err
+	}
+	if e.cfg.Line == nil {
+		return PartnerStatus{}, fault.New("reach partner", fault.Unsupported, "this node calls nobody")
+	}
+	e.mu.Lock()
+	l := e.queue.line(partner)
+	e.mu.Unlock()
+	err := e.reach(ctx, l)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.partner(partner), err
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+func sortPartners(all []PartnerStatus) {
+	slices.SortFunc(all, func(a, b PartnerStatus) int { return strings.Compare(a.Name, b.Name) })
+}

@@ -1,0 +1,126 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/pannier/pannier/engine/lifecycle"
+	"github.com/pannier/pannier/engine/store"
+)
+
+// Explain says why a request is as it is and what happens next.
+func (e *Engine) Explain(ctx context.Context, ref store.Ref) (Explanation, error) {
+	s, err := e.Get(ctx, ref)
+	if err != nil {
+		return Explanation{}, err
+	}
+	x := Explanation{Status: s}
+	e.mu.Lock()
+	x.Partner = e.partner(s.Spec.Partner)
+	w := e.queue.all[ref]
+	if w != nil {
+		x.At = w.due
+	}
+	full := e.queue.running >= e.cfg.Concurrent
+	l := e.queue.line(s.Spec.Partner)
+	crowded, alone := l.running >= l.most, e.queue.alone
+	rule := e.book.Rules[s.Spec.Rule]
+	e.mu.Unlock()
+	x.Cause = cause(&s.Record)
+	id := s.Key.ID.String()
+	switch s.State {
+	case lifecycle.Done:
+		x.Summary = "done at this end: " + done(&s.Record)
+		x.Next = "nothing; the record is kept for a while and then purged"
+	case lifecycle.InError:
+		x.Summary = fmt.Sprintf("failed in step %v, phase %s", s.Phase.Step(), s.Phase.Name(s.Side))
+		x.Next = "nothing, until an operator retries it. A retry goes on from this phase: what is recorded done is not done again"
+		x.Do = []string{"events " + id, "retry " + id}
+		if rule == nil {
+			x.Next += ". Rule " + s.Spec.Rule + " is not configured any more"
+		}
+	case lifecycle.Running:
+		x.Summary = "runs"
+		if s.Live != nil && s.Live.Doing != "" {
+			x.Summary = s.Live.Doing
+			if s.Live.Limit != "" {
+				x.Cause = "held up by the " + s.Live.Limit
+			}
+		}
+		x.Next = "it goes on"
+		x.Do = []string{"watch " + id, "pause " + id}
+	case lifecycle.ToSubmit, lifecycle.Interrupted:
+		x.waits(full, crowded, alone, w != nil && w.sleep < 0)
+		x.Do = []string{"events " + id}
+		if stoppedHere(&s.Record) {
+			x.Do = []string{"resume " + id}
+		}
+		if s.Phase < lifecycle.Committed {
+			x.Do = append(x.Do, "cancel "+id)
+		}
+	}
+	return x, nil
+}
+
+// waits explains a request that waits.
+func (x *Explanation) waits(full, crowded, alone, ready bool) {
+	r := &x.Record
+	p := &x.Partner
+	now := time.Now()
+	switch {
+	case r.Failing:
+		x.Summary = "has failed, and has error tasks left"
+		x.Next = "they run"
+	case stoppedHere(r):
+		x.Summary = "stopped by this node's operator"
+		x.Next = "nothing until it is resumed; given up when it is due"
+	case r.Reason == lifecycle.Stopped:
+		x.Summary = "stopped by the other node's operator"
+		x.Next = "this node asks again when it is due"
+	case r.Role == lifecycle.Requested:
+		x.Summary = "waits for the requester to call"
+		x.Next = "the requester calls; given up when it is due"
+	case x.At.After(now) && r.Reason == lifecycle.Scheduled:
+		x.Summary, x.Next = "waits for its start time", "it starts when it is due"
+	case x.At.After(now) && r.Reason == lifecycle.Retrying:
+		x.Summary = fmt.Sprintf("waits for another attempt after %d without progress", r.Streak)
+		x.Next = "it is tried again when it is due"
+	case x.At.After(now):
+		x.Summary, x.Next = "waits for the rule's time window", "it starts when that opens"
+	case !p.Connected && p.Failure.Kind != 0:
+		x.Summary = "waits for the partner, which cannot be reached"
+		x.Cause, x.Next, x.At = p.Failure.Cause, "the partner is tried again; the request starts when it answers", p.RetryAt
+		x.Do = append(x.Do, "partner test "+p.Name)
+	case !p.Connected:
+		x.Summary, x.Next = "waits for the connection to the partner", "it starts when the partner answers"
+	case alone:
+		x.Summary, x.Next = "waits while one runs alone that is suspected to end the process", "it starts when that is over"
+	case crowded:
+		x.Summary, x.Next = "waits for its turn: as many run with this partner as may", "it starts when one of them is over"
+	case full || ready:
+		x.Summary, x.Next = "waits for its turn: as many run as may", "it starts when one of them is over"
+	default:
+		x.Summary, x.Next = "is about to start", "it starts"
+	}
+}
+
+// cause is a record's failure as people read it.
+func cause(r *lifecycle.Record) string {
+	if r.Failure.Kind == 0 {
+		return ""
+	}
+	where := "here"
+	if r.Failure.Side != 0 {
+		where = "at " + r.Spec.Partner
+	}
+	return fmt.Sprintf("%v, %s: %s", r.Failure.Kind, where, r.Failure.Cause)
+}
+
+func done(r *lifecycle.Record) string {
+	what := "received and stored"
+	if r.Side == lifecycle.Sender {
+		what = "sent, stored and verified at " + r.Spec.Partner
+	}
+	return fmt.Sprintf("%d bytes %s, all tasks run", r.Size, what)
+}

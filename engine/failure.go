@@ -1,0 +1,150 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/pannier/pannier/engine/lifecycle"
+	"github.com/pannier/pannier/spec/fault"
+)
+
+// failed decides what becomes of a run after an error: another attempt later, the
+// error tasks next (done is false), or the end. The error that is returned is the
+// store's or, at the requested end, what the caller is told.
+func (x *run) failed(err error) (done bool, _ error) {
+	var st storeError
+	var busy busyError
+	var paused pausedError
+	now := time.Now()
+	switch {
+	case errors.As(err, &st):
+		return true, err
+	case errors.Is(err, errRescheduled):
+		return true, nil
+	case x.isWished():
+		return true, x.fulfil()
+	case x.engine.ctx.Err() != nil:
+		return true, x.yield(context.Cause(x.engine.ctx))
+	case x.r.Failing:
+		x.log.Warn("an error task has failed", "error", err)
+		return true, x.settle()
+	case errors.As(err, &busy):
+		x.engine.busy(x.r.Spec.Partner, busy.wait)
+		return true, x.wait(lifecycle.Retrying, lifecycle.Requester, now.Add(busy.wait), lifecycle.Failure{})
+	case errors.As(err, &paused):
+		return true, x.wait(lifecycle.Stopped, lifecycle.Requested, now.Add(askAgain), lifecycle.Failure{})
+	}
+	f := failureOf(err)
+	var ended endedError
+	switch {
+	case errors.As(err, &ended):
+		if f.Kind == fault.Canceled && x.r.Phase < lifecycle.Committed {
+			err := x.now(lifecycle.Cancel{Epoch: x.epoch, Side: fault.Peer, Cause: f.Cause})
+			if err == nil {
+				x.discard()
+			}
+			return true, err
+		}
+	case x.r.Role == lifecycle.Requested && (f.Side != fault.Here || retryable(f.Kind)):
+		// The requester decides, and calls again.
+		x.log.Info("interrupted", "error", err)
+		if wait := x.wait(lifecycle.Awaiting, lifecycle.Requester, now.Add(x.engine.cfg.Patience), f); wait != nil {
+			return true, wait
+		}
+		return true, err
+	case retryable(f.Kind):
+		retry := Retry{}
+		if x.rule != nil {
+			retry = x.rule.Retry
+		}
+		if retry = retry.filled(); x.r.Streak < uint32(retry.Attempts) {
+			due := now.Add(retry.backOff(x.r.Streak))
+			x.log.Info("interrupted, and tried again", "at", due, "streak", x.r.Streak, "of", retry.Attempts, "error", err)
+			return true, x.wait(lifecycle.Retrying, lifecycle.Requester, due, f)
+		}
+	}
+	if err := x.fail(err); err != nil {
+		return true, err
+	}
+	if x.r.State == lifecycle.Running {
+		return false, nil
+	}
+	return true, x.commit()
+}
+
+// retryable kinds may be gone with the next attempt.
+func retryable(k fault.Kind) bool {
+	switch k {
+	case fault.Lost, fault.DeadPeer, fault.Draining, fault.Overloaded, fault.NoSpace, fault.IO, fault.Corrupt, fault.SourceChanged,
+		fault.Stale, fault.Deadline, fault.Canceled, fault.WrongBackend, fault.NotStarted:
+		return true
+	}
+	return false
+}
+
+// yield interrupts in order, because the node goes down.
+func (x *run) yield(cause error) error {
+	now := time.Now()
+	owner, due := lifecycle.Requester, now
+	if x.r.Role == lifecycle.Requested && !x.r.Failing {
+		due = now.Add(x.engine.cfg.Patience)
+	}
+	if err := x.wait(lifecycle.Restarted, owner, due, lifecycle.Failure{}); err != nil {
+		return err
+	}
+	if x.r.Role == lifecycle.Requested {
+		return fault.Wrap("serve", "", cause)
+	}
+	return nil
+}
+
+func (x *run) isWished() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.wish.asked
+}
+
+// fulfil does what the operator has asked for. What comes too late is dropped,
+// and the run goes on at once; the operator sees that in the record.
+func (x *run) fulfil() error {
+	x.mu.Lock()
+	what := x.wish.what
+	x.mu.Unlock()
+	var e lifecycle.Event
+	switch w := what.(type) {
+	case lifecycle.Stop:
+		w.Epoch = x.epoch
+		e = w
+	case lifecycle.Cancel:
+		w.Epoch = x.epoch
+		e = w
+	}
+	if err := x.now(e); err != nil {
+		var st storeError
+		if errors.As(err, &st) {
+			return err
+		}
+		return x.yield(err)
+	}
+	if x.r.State == lifecycle.InError {
+		x.discard()
+	}
+	return nil
+}
+
+// failureOf is an error as a record keeps it.
+func failureOf(err error) lifecycle.Failure {
+	f := lifecycle.Failure{Kind: fault.KindOf(err), Side: fault.Here, Cause: fault.Plain(err), Told: fault.Text(err)}
+	var e *fault.Error
+	if errors.As(err, &e) {
+		f.Side = e.Side
+	}
+	return f
+}
+
+// toTell is a failure as the other end may read it.
+func toTell(f lifecycle.Failure) lifecycle.Failure {
+	f.Cause, f.Told = f.Told, ""
+	return f
+}

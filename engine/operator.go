@@ -1,0 +1,152 @@
+package engine
+
+import (
+	"context"
+	"time"
+
+	"github.com/pannier/pannier/engine/lifecycle"
+	"github.com/pannier/pannier/engine/store"
+	"github.com/pannier/pannier/spec/fault"
+)
+
+// Pause stops a request at this end until Resume. One that runs is interrupted
+// first: bytes that are safe stay, a task that runs is ended and runs again later.
+func (e *Engine) Pause(ctx context.Context, ref store.Ref) (lifecycle.Record, error) {
+	due := func() lifecycle.Event { return lifecycle.Stop{Due: time.Now().Add(e.cfg.Patience)} }
+	return e.operate(ctx, ref, due, func(r *lifecycle.Record) bool { return stoppedHere(r) })
+}
+
+// Cancel says that the bytes are not wanted: the request is INERROR at both ends,
+// without error tasks, and what has arrived is removed. Too late once the file
+// has its name.
+func (e *Engine) Cancel(ctx context.Context, ref store.Ref, why string) (lifecycle.Record, error) {
+	if why == "" {
+		why = "by an operator"
+	}
+	cancel := func() lifecycle.Event { return lifecycle.Cancel{Side: fault.Here, Cause: why} }
+	r, err := e.operate(ctx, ref, cancel, func(r *lifecycle.Record) bool {
+		return r.State == lifecycle.InError && r.Failure.Kind == fault.Canceled
+	})
+	return r, err
+}
+
+// Resume goes on with what Pause, or the other end's operator, has stopped.
+func (e *Engine) Resume(ctx context.Context, ref store.Ref) (lifecycle.Record, error) {
+	return e.idle(ctx, ref, lifecycle.Resume{Due: e.dueOf(ref)})
+}
+
+// Retry goes on with what is INERROR, from where it was: what is recorded done is
+// not done again. The requester's revives the other end, too.
+func (e *Engine) Retry(ctx context.Context, ref store.Ref) (lifecycle.Record, error) {
+	return e.idle(ctx, ref, lifecycle.Retry{Due: e.dueOf(ref)})
+}
+
+// dueOf is when this end acts after an operator's word.
+func (e *Engine) dueOf(ref store.Ref) time.Time {
+	if ref.Role == lifecycle.Requested {
+		return time.Now().Add(e.cfg.Patience)
+	}
+	return time.Now()
+}
+
+// idle applies an event to a record that nobody runs.
+func (e *Engine) idle(ctx context.Context, ref store.Ref, event lifecycle.Event) (lifecycle.Record, error) {
+	e.mu.Lock()
+	x := e.hold(ref)
+	e.mu.Unlock()
+	if x == nil {
+		return lifecycle.Record{}, fault.New("change request", fault.Invalid, "it runs just now")
+	}
+	defer e.release(x)
+	return x.apply(event)
+}
+
+// apply changes the record of a run that has not claimed it.
+func (x *run) apply(event lifecycle.Event) (lifecycle.Record, error) {
+	r, err := x.engine.cfg.Store.Apply(context.WithoutCancel(x.ctx), x.ref, time.Now(), event)
+	if err != nil {
+		return r, x.engine.storeFailed(err)
+	}
+	x.r, x.known = r, true
+	x.engine.watch.publish(Status{Record: r})
+	x.begin()
+	x.log.Info("an operator's word", "event", eventName(event), "state", r.State.String())
+	return r, nil
+}
+
+func eventName(e lifecycle.Event) string {
+	switch e.(type) {
+	case lifecycle.Stop:
+		return "pause"
+	case lifecycle.Cancel:
+		return "cancel"
+	case lifecycle.Resume:
+		return "resume"
+	}
+	return "retry"
+}
+
+// operate applies a Stop or Cancel, through the run if there is one. holds
+// reports whether the record is as the operator wants it.
+func (e *Engine) operate(ctx context.Context, ref store.Ref, event func() lifecycle.Event, holds func(*lifecycle.Record) bool) (lifecycle.Record, error) {
+	for {
+		e.mu.Lock()
+		x := e.hold(ref)
+		other := e.runs[ref]
+		e.mu.Unlock()
+		if x != nil {
+			return e.operateIdle(x, event())
+		}
+		r, err := e.cfg.Store.Get(ctx, ref)
+		if err != nil {
+			return r, err
+		}
+		if trial := r; r.State == lifecycle.Running {
+			if err := trial.Apply(claimed(event(), r.Epoch), time.Now()); err != nil {
+				return r, err
+			}
+		}
+		other.want(event())
+		select {
+		case <-other.over:
+		case <-ctx.Done():
+			return r, fault.Wrap("change request", ref.Key.ID.String(), context.Cause(ctx))
+		}
+		if r, err = e.cfg.Store.Get(ctx, ref); err != nil || holds(&r) {
+			return r, err
+		}
+	}
+}
+
+// operateIdle applies an operator's word to a record that nobody runs.
+func (e *Engine) operateIdle(x *run, event lifecycle.Event) (lifecycle.Record, error) {
+	defer e.release(x)
+	defer x.end()
+	r, err := x.apply(event)
+	if err == nil && r.State == lifecycle.InError {
+		x.discard()
+		e.after(x)
+	}
+	return r, err
+}
+
+// claimed is the event under a claim.
+func claimed(e lifecycle.Event, epoch uint64) lifecycle.Event {
+	switch e := e.(type) {
+	case lifecycle.Stop:
+		e.Epoch = epoch
+		return e
+	case lifecycle.Cancel:
+		e.Epoch = epoch
+		return e
+	}
+	return e
+}
+
+// want leaves an operator's wish with a run, and interrupts it.
+func (x *run) want(event lifecycle.Event) {
+	x.mu.Lock()
+	x.wish = wish{what: event, asked: true}
+	x.mu.Unlock()
+	x.cancel(errWished)
+}

@@ -1,0 +1,217 @@
+package engine
+
+import (
+	"container/heap"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"github.com/pannier/pannier/engine/lifecycle"
+	"github.com/pannier/pannier/engine/store"
+)
+
+// queue is which requests wait, for what, and who is next. It is pure memory,
+// made anew from the store at each start; Engine.mu guards it.
+//
+//	sleeping: until due ----> ready of its partner, or of nobody ----> taken
+type queue struct {
+	all      map[store.Ref]*waiter
+	sleeping sleepers
+	lines    map[string]*line // by partner
+	order    []*line          // the same, in turn
+	turn     int
+	local    []*waiter // ready, and needing no partner: what is overdue or has error tasks left
+	running  int       // runs that the commander has started
+	alone    bool      // the one that runs is suspected to end the process: nothing beside it
+	arrivals uint64
+}
+
+// waiter is a request that waits.
+type waiter struct {
+	ref      store.Ref
+	version  uint64 // of its record: an older word does not take the place of a newer one
+	partner  string // empty: it needs none
+	due      time.Time
+	priority int8
+	number   uint64 // order of arrival among equals
+	suspect  bool   // it ran when processes died, more than once: it runs alone
+	sleep    int    // index in sleeping; -1: it is ready
+	ready    int    // index in its line's heap; -1: not there
+}
+
+// line is what a node knows of one partner.
+type line struct {
+	name     string
+	ready    readies
+	running  int
+	most     int // requests at a time
+	limit    *rate.Limiter
+	rate     int64
+	up       bool // there was a session when last heard
+	reaching bool
+	tries    int       // failed ones in a row
+	retryAt  time.Time // not before
+	failure  lifecycle.Failure
+	rtt      time.Duration
+}
+
+func (q *queue) init() {
+	q.all, q.lines = map[store.Ref]*waiter{}, map[string]*line{}
+}
+
+// line is what is known of a partner; there is one from the first mention on.
+func (q *queue) line(name string) *line {
+	l := q.lines[name]
+	if l == nil {
+		l = &line{name: name, most: DefaultConcurrent}
+		q.lines[name] = l
+		q.order = append(q.order, l)
+	}
+	return l
+}
+
+// rebook takes the limits of a new book.
+func (q *queue) rebook(b Book) {
+	for name, p := range b.Partners {
+		l := q.line(name)
+		l.most = p.Concurrent
+		if l.most <= 0 {
+			l.most = DefaultConcurrent
+		}
+		if l.rate != p.Bandwidth {
+			l.rate, l.limit = p.Bandwidth, limiter(p.Bandwidth)
+		}
+		l.retryAt = time.Time{}
+	}
+}
+
+// put makes a request wait until due.
+func (q *queue) put(w *waiter) {
+	if old := q.all[w.ref]; old != nil {
+		if old.version > w.version {
+			return
+		}
+		w.number = old.number
+		q.drop(old)
+	}
+	if w.number == 0 {
+		q.arrivals++
+		w.number = q.arrivals
+	}
+	w.sleep, w.ready = -1, -1
+	q.all[w.ref] = w
+	heap.Push(&q.sleeping, w)
+}
+
+// forget takes a request out that does not wait any more.
+func (q *queue) forget(ref store.Ref, version uint64) {
+	if w := q.all[ref]; w != nil && w.version <= version {
+		q.drop(w)
+	}
+}
+
+func (q *queue) drop(w *waiter) {
+	delete(q.all, w.ref)
+	switch {
+	case w.sleep >= 0:
+		heap.Remove(&q.sleeping, w.sleep)
+	case w.ready >= 0:
+		heap.Remove(&q.line(w.partner).ready, w.ready)
+	default:
+		for i, o := range q.local {
+			if o == w {
+				q.local = append(q.local[:i], q.local[i+1:]...)
+				break
+			}
+		}
+	}
+}
+
+// wake moves what is due at now to where it waits for a place.
+func (q *queue) wake(now time.Time) {
+	for len(q.sleeping) > 0 && !q.sleeping[0].due.After(now) {
+		w := heap.Pop(&q.sleeping).(*waiter)
+		if w.partner == "" {
+			q.local = append(q.local, w)
+			continue
+		}
+		heap.Push(&q.line(w.partner).ready, w)
+	}
+}
+
+// take takes the next request of a line.
+func (q *queue) take(l *line) *waiter {
+	w := heap.Pop(&l.ready).(*waiter)
+	delete(q.all, w.ref)
+	return w
+}
+
+// waiting is how many requests wait for the partner or their time.
+func (q *queue) waiting(partner string) (n int) {
+	n = len(q.line(partner).ready)
+	for _, w := range q.sleeping {
+		if w.partner == partner {
+			n++
+		}
+	}
+	return n
+}
+
+// sleepers is a heap by due.
+type sleepers []*waiter
+
+func (s sleepers) Len() int           { return len(s) }
+func (s sleepers) Less(i, j int) bool { return s[i].due.Before(s[j].due) }
+func (s sleepers) Swap(i, j int) {
+	s[i], s[j] = s[j], s[i]
+	s[i].sleep, s[j].sleep = i, j
+}
+func (s *sleepers) Push(x any) {
+	w := x.(*waiter)
+	w.sleep = len(*s)
+	*s = append(*s, w)
+}
+func (s *sleepers) Pop() any {
+	old := *s
+	w := old[len(old)-1]
+	old[len(old)-1] = nil
+	*s = old[:len(old)-1]
+	w.sleep = -1
+	return w
+}
+
+// readies is a heap by priority, then arrival.
+type readies []*waiter
+
+func (r readies) Len() int { return len(r) }
+func (r readies) Less(i, j int) bool {
+	if r[i].priority != r[j].priority {
+		return r[i].priority > r[j].priority
+	}
+	return r[i].number < r[j].number
+}
+func (r readies) Swap(i, j int) {
+	r[i], r[j] = r[j], r[i]
+	r[i].ready, r[j].ready = i, j
+}
+func (r *readies) Push(x any) {
+	w := x.(*waiter)
+	w.ready = len(*r)
+	*r = append(*r, w)
+}
+func (r *readies) Pop() any {
+	old := *r
+	w := old[len(old)-1]
+	old[len(old)-1] = nil
+	*r = old[:len(old)-1]
+	w.ready = -1
+	return w
+}
+
+// limiter is a rate in bytes a second; nil: none.
+func limiter(bytes int64) *rate.Limiter {
+	if bytes <= 0 {
+		return nil
+	}
+	return rate.NewLimiter(rate.Limit(bytes), int(max(bytes/8, 1<<20)))
+}

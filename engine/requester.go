@@ -1,0 +1,194 @@
+package engine
+
+import (
+	"context"
+	"math"
+	"math/rand/v2"
+	"time"
+
+	"github.com/pannier/pannier/engine/lifecycle"
+	"github.com/pannier/pannier/spec/fault"
+)
+
+// How long a requester waits.
+const (
+	askAgain  = 10 * time.Minute // after the other end's operator has stopped a request
+	tellLimit = 10 * time.Second // to tell the other end that a request has failed
+)
+
+// run takes one request of the commander's: one that this node has registered, or
+// one that needs no partner, because it is overdue or has error tasks left.
+func (e *Engine) run(x *run) {
+	r, err := e.cfg.Store.Get(x.ctx, x.ref)
+	if err != nil {
+		if e.ctx.Err() == nil && fault.KindOf(err) != fault.NotFound {
+			e.log.Error("read record", "id", x.ref.Key.ID.String(), "error", e.storeFailed(err))
+		}
+		return
+	}
+	x.r, x.known, x.peer = r, true, lifecycle.Unheard
+	if waiterOf(&r) == nil || r.Due.After(time.Now()) {
+		return // an operator, or a call, was faster
+	}
+	x.begin()
+	defer x.end()
+	err = x.claim()
+	if err == nil && x.r.State == lifecycle.Running {
+		err = x.steps()
+	}
+	if err == nil {
+		err = x.commit()
+	}
+	if err != nil && e.ctx.Err() == nil {
+		x.log.Error("the run has ended badly", "error", err)
+	}
+	e.after(x)
+}
+
+// claim takes the record, and fails what is overdue or has ended too many processes.
+func (x *run) claim() error {
+	r := &x.r
+	take := lifecycle.Claim{Epoch: x.epoch}
+	switch {
+	case r.Failing:
+		return x.do(take)
+	case stoppedHere(r):
+		return x.giveUp("its operator has stopped it, and nobody has resumed it in time",
+			lifecycle.Resume{Due: time.Now()}, take)
+	case r.Role == lifecycle.Requested:
+		return x.giveUp("the requester has not called in time", take)
+	case r.Reason == lifecycle.Restarted && r.Streak >= poisonStreak:
+		if err := x.do(take); err != nil {
+			return err
+		}
+		return x.fail(fault.New("claim", fault.Internal, "the process has ended %d times with this request running and no progress of it: look for the reason before you retry it", r.Streak-1))
+	}
+	return x.do(take)
+}
+
+// giveUp claims and fails what is overdue.
+func (x *run) giveUp(why string, events ...lifecycle.Event) error {
+	if err := x.do(events...); err != nil {
+		return err
+	}
+	return x.fail(fault.New("wait", fault.Deadline, "%s", fault.Shown(why)))
+}
+
+// fail ends the request with an error; error tasks, if there are any, come next.
+func (x *run) fail(err error) error {
+	f := failureOf(err)
+	x.log.Warn("failed", "phase", x.r.Phase.Name(x.r.Side), "kind", f.Kind.String(), "at", f.Side.String(), "error", f.Cause)
+	return x.do(lifecycle.Fail{Epoch: x.epoch, Failure: f})
+}
+
+// ask is what a call says of this end.
+func (x *run) ask(m lifecycle.Move) Ask {
+	a := Ask{
+		Move: m, Key: x.r.Key, Side: x.r.Side, Rule: x.r.Spec.Rule,
+		Call: lifecycle.Call{Attempt: x.r.Attempt, Round: x.r.Round, Phase: x.r.Phase},
+	}
+	if m == lifecycle.Prepare {
+		s := &x.r.Spec
+		a.Source, a.Target, a.Priority, a.Follow, a.Info = s.Source, s.Target, s.Priority, s.Follow, s.Info
+	}
+	return a
+}
+
+// call makes a call and takes in its answer.
+func (x *run) call(m lifecycle.Move) error {
+	if err := x.prepare(); err != nil {
+		return err
+	}
+	if err := x.commit(); err != nil {
+		return err
+	}
+	x.doing("waiting for the partner: %v", m)
+	a, err := x.engine.cfg.Line.Call(x.ctx, x.r.Spec.Partner, x.ask(m), nil)
+	if err != nil {
+		return err
+	}
+	return x.hear(a)
+}
+
+// Answers that end a run, as errors.
+type (
+	busyError   struct{ wait time.Duration }
+	pausedError struct{}
+)
+
+func (busyError) Error() string   { return "the partner has asked to be called later" }
+func (pausedError) Error() string { return "the partner's operator has stopped the request" }
+
+// hear takes in an answer.
+func (x *run) hear(a Answer) error {
+	const op = "call the partner"
+	switch a.Outcome {
+	case Served:
+		x.peer = a.Phase
+		if x.r.Side == lifecycle.Sender && x.r.Phase == lifecycle.Moving && a.Rank < x.r.Rank {
+			return x.do(lifecycle.Rewind{Epoch: x.epoch, Rank: max(a.Rank, 0), Size: x.r.Size})
+		}
+		return nil
+	case Failed:
+		e := fault.FromPeer(op, a.Failure.Kind, a.Failure.Cause)
+		return endedError{e}
+	case Paused:
+		return pausedError{}
+	case Busy:
+		return busyError{a.Wait}
+	case Outdate:
+		return fault.New(op, fault.Internal, "the other end knows a later attempt than this end: was this node's store restored from a backup?")
+	}
+	return fault.New(op, fault.Protocol, "an answer of outcome %d", a.Outcome)
+}
+
+// endedError says that the request has ended at the other end: no attempt helps.
+type endedError struct{ why *fault.Error }
+
+func (e endedError) Error() string { return e.why.Error() }
+func (e endedError) Unwrap() error { return e.why }
+
+// after does what has to follow a run of the requester.
+func (e *Engine) after(x *run) {
+	if x.r.Role != lifecycle.Requester {
+		return
+	}
+	f := &x.r.Failure
+	if f.Kind == fault.Lost || f.Kind == fault.DeadPeer || f.Kind == fault.Draining {
+		if x.r.State == lifecycle.Interrupted && f.Side != fault.Here {
+			e.lost(x.r.Spec.Partner)
+		}
+	}
+	if x.r.State == lifecycle.InError && (f.Side == fault.Here || f.Kind == fault.Canceled) {
+		e.tell(x)
+	}
+}
+
+// tell says to the other end that the request has ended here. If that is lost, its
+// patience says the same later.
+func (e *Engine) tell(x *run) {
+	a := x.ask(lifecycle.Mismatch)
+	a.Why = toTell(x.r.Failure)
+	if x.r.Attempt == 0 || e.cfg.Line == nil || e.ctx.Err() != nil {
+		return
+	}
+	partner := x.r.Spec.Partner
+	e.work.Add(1)
+	go func() {
+		defer e.work.Done()
+		ctx, cancel := context.WithTimeout(e.ctx, tellLimit)
+		defer cancel()
+		if _, err := e.cfg.Line.Call(ctx, partner, a, nil); err != nil {
+			e.log.Info("the partner could not be told", "id", a.Key.ID.String(), "partner", partner, "error", err)
+		}
+	}()
+}
+
+// backOff is how long to wait after the streak-th attempt without progress: the
+// rule's delay, growing, with a fifth of jitter either way.
+func (r *Retry) backOff(streak uint32) time.Duration {
+	f := r.filled()
+	d := float64(f.Delay) * math.Pow(f.Factor, float64(max(streak, 1)-1))
+	d = min(d, float64(f.Most))
+	return time.Duration(d * (0.8 + 0.4*rand.Float64()))
+}

@@ -1,0 +1,345 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/pannier/pannier/engine/lifecycle"
+	"github.com/pannier/pannier/engine/store"
+	"github.com/pannier/pannier/engine/task"
+	"github.com/pannier/pannier/sideeffect"
+	"github.com/pannier/pannier/spec/fault"
+	"github.com/pannier/pannier/spec/relpath"
+)
+
+// run takes one record through its phases under one claim, at either end. What
+// it decides is lifecycle.Next; here it is made true and committed.
+//
+// Changes are applied to r at once and wait in pending until something outside
+// would show them: a call, an answer, a task, bytes. So several rungs share a commit.
+type run struct {
+	engine *Engine
+	ref    store.Ref
+	ctx    context.Context // ends when an operator or the node wants the run to end
+	cancel context.CancelCauseFunc
+	over   chan struct{} // closed when the record is released
+
+	// Of the run's own goroutine, or of the pump while that waits for it.
+	log     *slog.Logger
+	rule    *Rule
+	root    *os.Root
+	known   bool             // r is what is committed, pending apart
+	fresh   bool             // there is no record yet: the next commit makes it
+	r       lifecycle.Record // with pending applied
+	first   lifecycle.Record // fresh: before any
+	pending []lifecycle.Event
+	epoch   uint64
+	peer    lifecycle.Phase
+	named   bool          // receiver: this run's sink has given the file its name
+	effect  Effect        // requested end: the bytes of the call
+	again   time.Duration // a task has asked for another attempt after this
+
+	mu   sync.Mutex // guards what follows, for who looks at the run from outside
+	live Live
+	seen time.Time // the last progress
+	wish wish
+}
+
+// wish is what an operator wants of a record that runs.
+type wish struct {
+	what  lifecycle.Event // Stop or Cancel, its epoch to be set
+	asked bool
+}
+
+// errWished ends a run whose operator has asked for something.
+var errWished = errors.New("an operator has asked")
+
+// storeError is an error of the store: nothing can be done about the request.
+type storeError struct{ error }
+
+func (s storeError) Unwrap() error { return s.error }
+
+// do applies events to be committed.
+func (x *run) do(events ...lifecycle.Event) error {
+	now := time.Now()
+	for _, e := range events {
+		if err := x.r.Apply(e, now); err != nil {
+			return err
+		}
+		x.pending = append(x.pending, e)
+	}
+	return nil
+}
+
+// commit makes what was done durable. It does not end with the run: what has
+// been made true is written down.
+func (x *run) commit() error {
+	if len(x.pending) == 0 && !x.fresh {
+		return nil
+	}
+	ctx := context.WithoutCancel(x.ctx)
+	events := x.pending
+	x.pending = nil
+	var err error
+	if x.fresh {
+		var made bool
+		x.r, made, err = x.engine.cfg.Store.Register(ctx, x.first, events...)
+		if err == nil && !made {
+			err = fault.New("accept request", fault.Stale, "another call was faster")
+		}
+	} else {
+		x.r, err = x.engine.cfg.Store.Apply(ctx, x.ref, time.Now(), events...)
+	}
+	if err != nil {
+		x.known = false
+		return storeError{x.engine.storeFailed(err)}
+	}
+	x.fresh, x.known = false, true
+	x.engine.watch.publish(Status{Record: x.r, Live: x.report()})
+	return nil
+}
+
+// commitThen is do and commit.
+func (x *run) now(events ...lifecycle.Event) error {
+	if err := x.do(events...); err != nil {
+		return err
+	}
+	return x.commit()
+}
+
+// begin looks up what the run needs to work, and makes its log.
+func (x *run) begin() error {
+	x.log = x.engine.log.With("id", x.r.Key.ID.String(), "follow", x.r.Spec.Follow.String(),
+		"role", x.r.Role.String(), "partner", x.r.Spec.Partner, "rule", x.r.Spec.Rule)
+	x.epoch = x.engine.epoch<<32 | x.engine.claim.Add(1)
+	return nil
+}
+
+// prepare finds the rule and opens its root.
+func (x *run) prepare() error {
+	const op = "prepare"
+	if x.root != nil {
+		return nil
+	}
+	book := x.engine.Book()
+	rule, err := book.Rule(x.r.Spec.Rule)
+	if err != nil {
+		return err
+	}
+	switch {
+	case !rule.Allows(x.r.Spec.Partner):
+		return fault.New(op, fault.Permission, "rule %q does not list partner %q", fault.Shown(rule.Name), fault.Shown(x.r.Spec.Partner))
+	case (rule.Direction.Side() == x.r.Side) != (x.r.Role == lifecycle.Requester):
+		return fault.New(op, fault.Permission, "rule %q is for the other direction", fault.Shown(rule.Name))
+	}
+	root, err := os.OpenRoot(rule.Root)
+	if err != nil {
+		return fault.Wrap("open the rule's root", rule.Root, err)
+	}
+	x.rule, x.root = rule, root
+	return nil
+}
+
+// end closes what prepare has opened.
+func (x *run) end() {
+	if x.root != nil {
+		x.root.Close()
+		x.root = nil
+	}
+}
+
+// steps takes the record on until it is not this run's any more. The error is
+// the store's, or of a kind that the caller has to answer with.
+func (x *run) steps() error {
+	for {
+		act := lifecycle.Next(&x.r, x.peer)
+		done, err := x.act(act)
+		if err != nil {
+			done, err = x.failed(err)
+		}
+		if done || err != nil {
+			return err
+		}
+	}
+}
+
+// act does one thing. done: the run is over, and all is committed.
+func (x *run) act(act lifecycle.Act) (done bool, err error) {
+	if err := x.wished(); err != nil {
+		return false, err
+	}
+	switch act.Do {
+	case lifecycle.DoCall:
+		return false, x.call(act.Move)
+	case lifecycle.DoAnswer:
+		return true, x.wait(lifecycle.Awaiting, lifecycle.Requester, time.Now().Add(x.engine.cfg.Patience), lifecycle.Failure{})
+	case lifecycle.DoTask:
+		return false, x.task()
+	case lifecycle.DoClimb:
+		return false, x.climb()
+	case lifecycle.DoBytes:
+		if x.r.Role == lifecycle.Requested && x.effect == nil {
+			return true, x.wait(lifecycle.Awaiting, lifecycle.Requester, time.Now().Add(x.engine.cfg.Patience), lifecycle.Failure{})
+		}
+		return false, x.bytes()
+	case lifecycle.DoConclude:
+		return true, x.now(lifecycle.Conclude{Epoch: x.epoch})
+	case lifecycle.DoSettle:
+		return true, x.settle()
+	}
+	return false, fault.New("reconcile", fault.Internal, "this end is in %s, the other in %s: no run can have led here; was a store restored from a backup?",
+		fault.Shown(x.r.Phase.Name(x.r.Side)), fault.Shown(x.peer.Name(x.r.Side.Other())))
+}
+
+// wished is errWished when an operator has asked for something, and the error of
+// a node that goes down.
+func (x *run) wished() error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.wish.asked {
+		return errWished
+	}
+	return context.Cause(x.ctx)
+}
+
+// wait interrupts the record.
+func (x *run) wait(why lifecycle.Reason, owner lifecycle.Role, due time.Time, f lifecycle.Failure) error {
+	if x.r.Failing {
+		owner = x.r.Role
+		if why == lifecycle.Awaiting {
+			why = lifecycle.Restarted
+		}
+	}
+	return x.now(lifecycle.Interrupt{Epoch: x.epoch, Reason: why, Owner: owner, Due: due, Failure: f})
+}
+
+// climb makes true what the next rung says, and climbs it.
+func (x *run) climb() error {
+	to := x.r.Phase + 1
+	if to == lifecycle.Committed && x.r.Side == lifecycle.Receiver && !x.named {
+		published, err := x.publish()
+		if err != nil || !published {
+			return err
+		}
+	}
+	return x.do(lifecycle.Advance{Epoch: x.epoch, To: to})
+}
+
+// publish gives the whole its name again after a crash. Without the whole the
+// receiver is back in MOVING.
+func (x *run) publish() (bool, error) {
+	x.doing("giving the file its name")
+	if err := x.commit(); err != nil {
+		return false, err
+	}
+	if err := x.prepare(); err != nil {
+		return false, err
+	}
+	w, err := sideeffect.ParseWhole(x.r.Size, x.r.Proof)
+	if err == nil {
+		err = sideeffect.Publish(x.ctx, x.engine.cfg.Layer, x.root, x.r.Spec.Target, x.mode(), w)
+	}
+	if kind := fault.KindOf(err); err != nil && (kind == fault.NotFound || kind == fault.Corrupt) {
+		x.log.Warn("what had arrived is gone: it is fetched again", "error", err)
+		return false, x.do(lifecycle.Rewind{Epoch: x.epoch, Rank: 0, Size: x.r.Size})
+	}
+	return err == nil, err
+}
+
+func (x *run) mode() sideeffect.Mode {
+	if x.rule.Exists == Refuse {
+		return sideeffect.CreateNew
+	}
+	return sideeffect.Replace
+}
+
+// task runs the next task of the present list, recorded before and after.
+func (x *run) task() error {
+	key, _ := x.r.NextTask()
+	if err := x.prepare(); err != nil {
+		return err
+	}
+	list := x.rule.Lists(x.r.Side).List(key.List)
+	if int(key.Index) >= len(list) {
+		return fault.New("run task", fault.Invalid, "the rule has only %d %s tasks now, and had %d when the request was registered", len(list), fault.Shown(key.List.String()), x.r.Spec.Tasks[key.List])
+	}
+	step := list[key.Index]
+	if err := x.now(lifecycle.BeginTask{Epoch: x.epoch}); err != nil {
+		return err
+	}
+	x.doing("%v task %d, %s", key.List, key.Index+1, step.Name)
+	on := &task.On{Key: key, Follow: x.r.Spec.Follow, Root: x.root, File: x.r.File, Log: x.log, Next: forwarder{x.engine},
+		Vars: task.VarsOf(&x.r, x.engine.cfg.Node, x.r.File, x.size())}
+	began := time.Now()
+	res, err := step.Run(x.ctx, on)
+	x.output(res.Output)
+	if err == nil && res.Again > 0 {
+		x.again = res.Again
+	}
+	level := slog.LevelInfo
+	if err != nil || res.Warning {
+		level = slog.LevelWarn
+	}
+	x.log.Log(x.ctx, level, "task", "list", key.List.String(), "task", int(key.Index)+1, "name", step.Name,
+		"took", time.Since(began).Round(time.Microsecond), "warning", res.Warning, "output", shown(res.Output), "error", err)
+	if err != nil {
+		return err
+	}
+	done := lifecycle.EndTask{Epoch: x.epoch}
+	if x.r.Side == lifecycle.Sender || x.r.Phase >= lifecycle.Committed {
+		done.Moved, done.File = res.Moved, res.File
+	}
+	if err := x.do(done); err != nil || x.again == 0 {
+		return err
+	}
+	return x.reschedule()
+}
+
+// size is the file's for tasks: known, or what is there before it is.
+func (x *run) size() int64 {
+	if x.r.Size >= 0 || x.r.Side == lifecycle.Receiver || x.r.File.IsZero() {
+		return x.r.Size
+	}
+	if fi, err := x.root.Stat(x.r.File.String()); err == nil {
+		return fi.Size()
+	}
+	return -1
+}
+
+// reschedule ends a failing request and makes it due again, in one commit.
+func (x *run) reschedule() error {
+	due := time.Now().Add(x.again)
+	if x.r.Role == lifecycle.Requested {
+		due = time.Now().Add(x.engine.cfg.Patience)
+	}
+	if err := x.now(lifecycle.Settle{Epoch: x.epoch}, lifecycle.Retry{Due: due}); err != nil {
+		return err
+	}
+	return errRescheduled
+}
+
+// errRescheduled ends a run that an error task has made due again.
+var errRescheduled = errors.New("an error task has made the request due again")
+
+// settle ends a failing request.
+func (x *run) settle() error { return x.now(lifecycle.Settle{Epoch: x.epoch}) }
+
+// forwarder registers what tasks of kind transfer ask for.
+type forwarder struct{ e *Engine }
+
+func (f forwarder) Forward(ctx context.Context, o task.Forward) (lifecycle.ID, error) {
+	return f.e.forward(ctx, Order{ID: o.ID, Partner: o.Partner, Rule: o.Rule, Source: o.File, Follow: o.Follow, Info: o.Info}, o.Wait)
+}
+
+// shown is the end of a task's output as a log line has it.
+func shown(out []byte) string {
+	const most = 500
+	return string(out[max(0, len(out)-most):])
+}
+
+// target is the name of the receiver's file.
+func (x *run) target() relpath.Path { return x.r.Spec.Target }

@@ -1,0 +1,148 @@
+package engine
+
+import (
+	"context"
+	"iter"
+	"sync"
+	"sync/atomic"
+
+	"github.com/pannier/pannier/engine/lifecycle"
+	"github.com/pannier/pannier/engine/store"
+	"github.com/pannier/pannier/spec/fault"
+)
+
+// watchBacklog is how many changes wait for a watcher; more are dropped and counted.
+const watchBacklog = 1024
+
+// hub passes changes on to watchers. It never waits for one.
+type hub struct {
+	count atomic.Int32
+
+	mu       sync.Mutex
+	watchers map[*watcher]bool
+	closed   bool
+}
+
+// watcher is one who watches.
+type watcher struct {
+	query   store.Query
+	ref     store.Ref // zero: all that match
+	changes chan Change
+	lost    int // since the last change that fitted; guarded by hub.mu
+}
+
+func (h *hub) init() { h.watchers = map[*watcher]bool{} }
+
+// wanted reports whether anybody watches.
+func (h *hub) wanted() bool { return h.count.Load() > 0 }
+
+func (h *hub) publish(s Status) {
+	if !h.wanted() {
+		return
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for w := range h.watchers {
+		if w.ref != (store.Ref{}) && w.ref != store.RefOf(&s.Record) || !w.query.Matches(&s.Record) {
+			continue
+		}
+		select {
+		case w.changes <- Change{Status: s, Lost: w.lost}:
+			w.lost = 0
+		default:
+			w.lost++
+		}
+	}
+}
+
+func (h *hub) add(w *watcher) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		close(w.changes)
+		return
+	}
+	h.watchers[w] = true
+	h.count.Add(1)
+}
+
+func (h *hub) remove(w *watcher) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.watchers[w] {
+		delete(h.watchers, w)
+		h.count.Add(-1)
+	}
+}
+
+// close ends all watching.
+func (h *hub) close() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.closed = true
+	for w := range h.watchers {
+		close(w.changes)
+		delete(h.watchers, w)
+		h.count.Add(-1)
+	}
+}
+
+// Watch yields changes from now on, progress included, of the requests that match,
+// until ctx ends. It first yields those that are not final as they are. The state
+// of a query selects what is yielded at first only: what changes has another one.
+func (e *Engine) Watch(ctx context.Context, q store.Query) iter.Seq2[Change, error] {
+	return func(yield func(Change, error) bool) {
+		later := q
+		later.States, later.Limit = nil, 0
+		w := &watcher{query: later, changes: make(chan Change, watchBacklog)}
+		e.watch.add(w)
+		defer e.watch.remove(w)
+		if len(q.States) == 0 {
+			q.States = []lifecycle.State{lifecycle.ToSubmit, lifecycle.Running, lifecycle.Interrupted}
+		}
+		for s, err := range e.Find(ctx, q) {
+			if !yield(Change{Status: s}, err) || err != nil {
+				return
+			}
+		}
+		for {
+			select {
+			case c, ok := <-w.changes:
+				if !ok {
+					yield(Change{}, fault.New("watch", fault.Draining, "the node goes down"))
+					return
+				}
+				if !yield(c, nil) {
+					return
+				}
+			case <-ctx.Done():
+				yield(Change{}, fault.Wrap("watch", "", context.Cause(ctx)))
+				return
+			}
+		}
+	}
+}
+
+// Wait returns when the request is final.
+func (e *Engine) Wait(ctx context.Context, ref store.Ref) (lifecycle.Record, error) {
+	w := &watcher{ref: ref, changes: make(chan Change, watchBacklog)}
+	e.watch.add(w)
+	defer e.watch.remove(w)
+	for {
+		r, err := e.cfg.Store.Get(ctx, ref)
+		if err != nil || r.State.Final() {
+			return r, err
+		}
+		for final := false; !final; {
+			select {
+			case c, ok := <-w.changes:
+				if !ok {
+					return r, fault.New("wait", fault.Draining, "the node goes down")
+				}
+				final = c.State.Final() || c.Lost > 0
+			case <-ctx.Done():
+				return r, fault.Wrap("wait", ref.Key.ID.String(), context.Cause(ctx))
+			}
+		}
+	}
+}

@@ -1,0 +1,188 @@
+package sideeffect
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strings"
+
+	"github.com/pannier/pannier/spec/fault"
+	"github.com/pannier/pannier/spec/relpath"
+)
+
+// A Ledger is told what has become true at this end before the peer is, so that
+// its owner can write it down first. The pump's goroutine calls it and waits. An
+// error ends the effect, as one of the disk does: a resumable sink keeps what it has.
+type Ledger interface {
+	// Opening: a sink is about to be opened whose first byte is from, of size
+	// bytes (-1 unknown). What an earlier run has kept behind from is given up next.
+	Opening(from, size int64) error
+	// Durable: so many bytes are on the sink's disk, and recorded for a resume.
+	Durable(offset int64) error
+	// Whole: everything has arrived at the sink, was compared, and is on disk; it
+	// has not its name yet. Publish can give it that after a crash.
+	Whole(Whole) error
+	// Ended: everything was sent, the source was still what was opened, and END
+	// was not said yet. After a lost connection it may be called again.
+	Ended(size int64, digest Sum) error
+}
+
+// Whole is complete content that is known by what it was checked against.
+type Whole struct {
+	Size      int64
+	BlockSize int
+	Root      [RootSize]byte // over blocks of BlockSize
+	Digest    Sum            // zero without Descriptor.Hash
+}
+
+// String is everything but the size: block size, root, and the digest if there
+// is one, joined by colons. At most 180 bytes.
+func (w Whole) String() string {
+	s := fmt.Sprintf("%d:%x", w.BlockSize, w.Root)
+	if !w.Digest.IsZero() {
+		s += ":" + w.Digest.String()
+	}
+	return s
+}
+
+// ParseWhole reads what String wrote, of content of that size.
+func ParseWhole(size int64, s string) (Whole, error) {
+	w := Whole{Size: size}
+	bad := fault.New("read proof", fault.Corrupt, "%q is not block size, root and digest", s)
+	part := strings.SplitN(s, ":", 3)
+	if len(part) < 2 || size < 0 {
+		return w, bad
+	}
+	if n, err := fmt.Sscanf(part[0], "%d", &w.BlockSize); n != 1 || err != nil || w.BlockSize < 1 || w.BlockSize > MaxBlockSize {
+		return w, bad
+	}
+	if root, err := hex.DecodeString(part[1]); err != nil || copy(w.Root[:], root) != RootSize || len(root) != RootSize {
+		return w, bad
+	}
+	if len(part) == 2 {
+		return w, nil
+	}
+	name, digits, _ := strings.Cut(part[2], ":")
+	for _, a := range []Algorithm{SHA256, SHA512, BLAKE3} {
+		if sum, err := hex.DecodeString(digits); a.String() == name && err == nil && len(sum) == a.Size() {
+			w.Digest = Sum{Algorithm: a, Bytes: sum}
+			return w, nil
+		}
+	}
+	return w, bad
+}
+
+// Is reports whether content of that size, read from r, is the whole.
+func (w Whole) Is(ctx context.Context, r io.Reader, size int64) (bool, error) {
+	if size != w.Size {
+		return false, nil
+	}
+	root, err := RootOf(ctx, r, size, w.BlockSize, nil)
+	return err == nil && root == w.Root, err
+}
+
+// Publish finishes what a resumable sink of File(root, name) had told its Ledger
+// to be Whole when a crash came: the partial file gets its name, durably. It may
+// have it already. What is neither is fault.NotFound, and the transfer starts
+// again. mode is Replace or CreateNew, as it was.
+func Publish(ctx context.Context, layer Layer, root *os.Root, name relpath.Path, mode Mode, w Whole) error {
+	const op = "publish file"
+	dir, err := layerOr(layer).Dir(root, name.Dir())
+	if err != nil {
+		return fault.Wrap(op, name.String(), err)
+	}
+	s := &staged{dir: dir, base: name.Base(), create: mode == CreateNew, keep: true}
+	s.name, s.temp = s.base, partialName(s.base)
+	err = s.publishWhole(ctx, w)
+	if err == nil {
+		return errors.Join(s.file.Close(), dir.Close())
+	}
+	kind := fault.KindOf(err)
+	if s.file != nil {
+		err = errors.Join(err, s.file.Close())
+	}
+	if (kind == fault.NotFound || kind == fault.Exists) && named(ctx, dir, s.base, w) {
+		s.dropState()
+		if kind == fault.Exists { // the crash came between its second name and the loss of the first
+			_ = dir.Remove(s.temp)
+		}
+		return errors.Join(fault.Wrap(op, name.String(), dir.Sync()), dir.Close())
+	}
+	if kind == fault.NotFound {
+		err = fault.New(op, fault.NotFound, "what had arrived is not there any more")
+	}
+	return errors.Join(fault.Wrap(op, name.String(), err), dir.Close())
+}
+
+// publishWhole commits the partial file if it is the whole.
+func (s *staged) publishWhole(ctx context.Context, w Whole) error {
+	var err error
+	if s.file, err = openRegular(s.dir, s.temp, os.O_RDWR); err != nil {
+		return err
+	}
+	same, err := lockNamed(s.dir, s.temp, s.file)
+	if err != nil {
+		return err
+	}
+	fi, err := s.file.Stat()
+	if err != nil {
+		return err
+	}
+	// The file system may have kept room that was reserved behind the content.
+	if !same || fi.Size() < w.Size {
+		return fault.New("publish file", fault.NotFound, "no such partial file")
+	}
+	if whole, err := w.Is(ctx, io.NewSectionReader(s.file, 0, w.Size), w.Size); err != nil || !whole {
+		return errors.Join(err, fault.New("publish file", fault.NotFound, "the partial file is another one"))
+	}
+	if fi, err := s.dir.Lstat(s.base); err == nil && fi.Mode().IsRegular() {
+		s.old, s.perm = true, fi.Mode().Perm()
+	}
+	s.end, s.room = w.Size, fi.Size()
+	return s.Commit()
+}
+
+// named reports whether the file of that name is the whole.
+func named(ctx context.Context, dir Dir, base string, w Whole) bool {
+	f, err := openRegular(dir, base, os.O_RDONLY)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	fi, err := f.Stat()
+	if err != nil {
+		return false
+	}
+	same, err := w.Is(ctx, io.NewSectionReader(f, 0, w.Size), fi.Size())
+	return err == nil && same
+}
+
+// Discard removes what resumable sinks of File(root, name) have kept; nothing
+// is no error. The file of that name itself stays.
+func Discard(layer Layer, root *os.Root, name relpath.Path) error {
+	dir, err := layerOr(layer).Dir(root, name.Dir())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fault.Wrap("discard partial file", name.String(), err)
+	}
+	s := &staged{dir: dir, base: name.Base()}
+	s.dropState()
+	err = dir.Remove(partialName(s.base))
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	return errors.Join(fault.Wrap("discard partial file", name.String(), err), dir.Close())
+}
+
+func layerOr(l Layer) Layer {
+	if l == nil {
+		return osLayer{}
+	}
+	return l
+}
