@@ -21,8 +21,9 @@ const most = 16 << 20
 
 // Config is what a file says.
 type Config struct {
-	Node Node
-	Book engine.Book // the node itself is no partner in it unless the file has one of its name
+	Node  Node
+	Book  engine.Book       // the node itself is no partner in it unless the file has one of its name
+	Users map[string]string // users of this host, by name or number: the partners that call as them over unix sockets
 }
 
 // Node is the part about the node itself. It holds for the life of a process but

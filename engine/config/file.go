@@ -40,6 +40,7 @@ type partnerTable struct {
 	Name       string `toml:"name"`
 	Address    string `toml:"address"`
 	Key        oneOf  `toml:"key"`
+	User       string `toml:"user"`
 	Bandwidth  rate   `toml:"bandwidth" default:"none"`
 	Concurrent int    `toml:"concurrent" default:"64"`
 }

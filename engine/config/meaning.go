@@ -20,6 +20,7 @@ type meaning struct {
 	partners map[string]*engine.Partner
 	rules    map[string]*engine.Rule
 	keys     map[string]string // of partners: whose it is
+	users    map[string]string // of this host: which partner calls as it
 }
 
 func (m *meaning) config(root *value) *Config {
@@ -30,6 +31,7 @@ func (m *meaning) config(root *value) *Config {
 		m.add(span{}, "write at least: [node] and below it name = \"hosta\"", "there is no [node]")
 	}
 	m.partners, m.rules, m.keys = map[string]*engine.Partner{}, map[string]*engine.Rule{}, map[string]string{}
+	m.users = map[string]string{}
 	for i := range m.file.Partner {
 		m.partner(&m.file.Partner[i], root.field("partner").item(i))
 	}
@@ -43,6 +45,7 @@ func (m *meaning) config(root *value) *Config {
 		m.rule(&made[i], &m.file.Rule[i], root.field("rule").item(i))
 	}
 	cfg.Book = engine.Book{Partners: m.partners, Rules: m.rules}
+	cfg.Users = m.users
 	return cfg
 }
 
@@ -113,18 +116,18 @@ func (m *meaning) absolute(path string, v *value, name string) bool {
 }
 
 // address reads an address to listen on or to dial, and refuses those that
-// prove nothing and are reached from elsewhere.
+// prove no partner.
 func (m *meaning) address(text string, at *value) (carrier.Address, bool) {
-	const hint = `as "tls://host:6610", "unix:///path" or "tcp://127.0.0.1:6610"`
+	const hint = `as "tls://host:6610" or "unix:///path"`
 	a, err := carrier.ParseAddress(text)
 	switch {
 	case err != nil:
 		m.add(at.place, hint, "%q is no address: %s", text, unaccepted(err))
 	case a.Scheme == carrier.InMemory:
 		m.add(at.place, hint, "%q leads nowhere outside of a process", text)
-	case a.Scheme == carrier.TCP && !loopback(a.Host):
+	case a.Scheme == carrier.TCP:
 		a.Scheme = carrier.TLS
-		m.add(at.place, hint, "tcp proves and hides nothing, so it does not leave this host: write %q", a.String())
+		m.add(at.place, hint, "tcp hides nothing and does not prove who calls: write %q", a.String())
 	default:
 		return a, true
 	}

@@ -2,7 +2,6 @@ package config
 
 import (
 	"log/slog"
-	"net"
 	"path/filepath"
 	"time"
 
@@ -78,15 +77,31 @@ func (m *meaning) partner(t *partnerTable, v *value) {
 	for i, text := range t.Key {
 		m.key(p, text, v.field("key").item(i))
 	}
-	if len(t.Key) == 0 && (!v.has("key") || !m.noted(v.field("key"))) {
+	if v.isText("user") {
+		m.user(t, v.field("user"))
+	}
+	if len(t.Key) == 0 && (!v.has("key") || !m.noted(v.field("key"))) && t.Name != m.file.Node.Name {
 		switch {
 		case scheme == carrier.TLS:
 			m.add(v.field("address").place, askForKey, "key is missing: over tls a partner is known by its key")
-		case !v.has("address") && t.Name != m.file.Node.Name:
-			m.add(v.key, askForKey, "key is missing: a partner without an address calls, and is known by its key")
+		case !v.has("address") && !v.has("user"):
+			m.add(v.place, askForKey, "key is missing: a partner without an address calls, and is known by its key or, over a unix socket, by its user")
 		}
 	}
 	atLeast(m, v, "concurrent", t.Concurrent, 1, "1")
+}
+
+// user notes which partner calls as that user of this host. A user is one
+// partner.
+func (m *meaning) user(t *partnerTable, at *value) {
+	switch whose, taken := m.users[t.User]; {
+	case t.User == "":
+		m.add(at.place, "", "write the name or number of a user of this host")
+	case taken:
+		m.add(at.place, "", "this is the user of %q already", whose)
+	default:
+		m.users[t.User] = t.Name
+	}
 }
 
 // key adds a key to a partner's. A key is one node.
@@ -105,10 +120,4 @@ func (m *meaning) key(p *engine.Partner, text string, at *value) {
 	}
 	m.keys[pins[0]] = p.Name
 	p.Keys = append(p.Keys, pins[0])
-}
-
-// loopback reports whether a host is this one, without asking anybody.
-func loopback(host string) bool {
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
