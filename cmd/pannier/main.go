@@ -1,5 +1,5 @@
-// Command pannier measures, and will send and receive, files that travel beside
-// gRPC calls.
+// Command pannier runs a node that sends and receives files, and measures files
+// that travel beside gRPC calls.
 package main
 
 import (
@@ -15,5 +15,5 @@ func rootCommand() *cobra.Command {
 		Use:   "pannier",
 		Short: "Files that travel beside gRPC calls",
 		Long:  "Files that travel beside gRPC calls.",
-	}, benchCommand())
+	}, serveCommand(), idCommand(), configCommand(), benchCommand())
 }

@@ -54,6 +54,20 @@ func (p *problems) err() error {
 	return &fault.Error{Op: "read configuration", Kind: fault.Invalid, Err: p}
 }
 
+// Lines are what is wrong with a file, each in a line of its own, if err is of
+// Load or Parse; else the one line of err.
+func Lines(err error) []string {
+	var p *problems
+	if !errors.As(err, &p) {
+		return []string{err.Error()}
+	}
+	lines := make([]string, min(len(p.list), mostProblems))
+	for i := range lines {
+		lines[i], _, _ = p.head(&p.list[i])
+	}
+	return lines
+}
+
 // Error is a line on how many there are, then for each where it is, what it is, the line
 // with a mark under it, and what is allowed there.
 func (p *problems) Error() string {
@@ -73,17 +87,26 @@ func (p *problems) Error() string {
 	return b.String()
 }
 
+// head says where a problem is and what it is. start is where its line begins,
+// before what stands in front of it there.
+func (p *problems) head(one *problem) (text string, start int, before []rune) {
+	start = bytes.LastIndexByte(p.data[:one.at.offset], '\n') + 1
+	before = printable(p.data[start:one.at.offset])
+	return fmt.Sprintf("%s:%d:%d: %s", p.file, p.row(start), len(before)+1, one.text), start, before
+}
+
+func (p *problems) row(start int) int { return bytes.Count(p.data[:start], []byte("\n")) + 1 }
+
 func (p *problems) write(b *strings.Builder, one *problem) {
-	start := bytes.LastIndexByte(p.data[:one.at.offset], '\n') + 1
+	text, start, before := p.head(one)
 	end := len(p.data)
 	if i := bytes.IndexByte(p.data[start:], '\n'); i >= 0 {
 		end = start + i
 	}
-	row := strconv.Itoa(bytes.Count(p.data[:start], []byte("\n")) + 1)
-	before := printable(p.data[start:one.at.offset])
+	row := strconv.Itoa(p.row(start))
 	line := printable(bytes.TrimSuffix(p.data[start:end], []byte("\r")))
 	marked := utf8.RuneCount(p.data[one.at.offset:max(one.at.offset, min(one.at.offset+one.at.length, end))])
-	fmt.Fprintf(b, "\n%s:%s:%d: %s", p.file, row, len(before)+1, one.text)
+	b.WriteString("\n" + text)
 	skip := 0
 	if at := len(before) + marked; at > widest {
 		skip = min(len(before), at-widest)
