@@ -351,7 +351,7 @@ name = "slow"
 direction = "send"
 partners = ["a"]
 root = %q
-sender = { pre = [ { task = "exec", argv = ["/bin/sh", "-c", "touch began; until test -e gate; do sleep 0.01; done"] } ] }
+sender = { pre = [ { task = "exec", argv = ["/bin/sh", "-c", "touch began; until test -e gate; do sleep 0.01; done; touch ended"] } ] }
 `, a.dir+"/files")))
 	a.write("x", "slowly")
 	a.submit("a", "slow", "x", "x2")
@@ -374,6 +374,9 @@ sender = { pre = [ { task = "exec", argv = ["/bin/sh", "-c", "touch began; until
 	}
 	if err := a.end(); err != nil {
 		t.Error(err)
+	}
+	if !a.exists("ended") {
+		t.Error("the task was cut off")
 	}
 }
 
