@@ -10,32 +10,26 @@ import (
 
 	"github.com/pannier/pannier/cmd/internal/command"
 	"github.com/pannier/pannier/engine/admin"
+	"github.com/pannier/pannier/engine/config"
 	"github.com/pannier/pannier/spec/fault"
 )
 
-// Where a daemon is looked for when nothing else is said.
-const (
-	defaultConfig = "/etc/pannier/pannier.toml"
-	defaultAdmin  = "unix:///var/lib/pannier/admin.sock"
-)
+// defaultAdmin is where a daemon listens whose configuration does not say it.
+const defaultAdmin = "unix:///var/lib/pannier/admin.sock"
 
-// console is what the commands that talk to a daemon have in common. main fills
-// it; flags are read into it.
+// console is what the commands have in common. Flags are read into it.
 type console struct {
 	admin  string // address; empty: as the configuration says
 	config string // file
-
-	// adminOf reads the address out of a configuration file. A file that is not
-	// there is fs.ErrNotExist.
-	adminOf func(path string) (string, error)
-	now     func() time.Time
+	now    func() time.Time
 }
 
 // register adds the flags that all commands have.
 func (c *console) register(root *cobra.Command) {
 	flags := root.PersistentFlags()
 	flags.StringVar(&c.admin, "admin", "", "address of the daemon, as unix:///run/pannier.sock (default: as the configuration says)")
-	flags.StringVar(&c.config, "config", defaultConfig, "configuration file, for the daemon's address")
+	flags.StringVar(&c.config, "config", config.DefaultPath, "the node's configuration")
+	_ = root.MarkPersistentFlagFilename("config", "toml") // fails only for unknown flags
 }
 
 // address is where the daemon is. Without --admin it is in the configuration,
@@ -44,14 +38,14 @@ func (c *console) address() (string, error) {
 	if c.admin != "" {
 		return c.admin, nil
 	}
-	at, err := c.adminOf(c.config)
+	cfg, err := config.Load(c.config)
 	switch {
-	case errors.Is(err, os.ErrNotExist) && c.config == defaultConfig, err == nil && at == "":
+	case errors.Is(err, fault.NotFound) && c.config == config.DefaultPath:
 		return defaultAdmin, nil
 	case err != nil:
-		return "", command.Suggest(fault.Wrap("read configuration", c.config, err), "Say where the daemon is: --admin unix:///path")
+		return "", command.Suggest(err, "Say where the daemon is: --admin unix:///path")
 	}
-	return at, nil
+	return cfg.Node.Admin, nil
 }
 
 // dial makes a client; it connects with the first call.

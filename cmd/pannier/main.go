@@ -1,9 +1,8 @@
-// Command pannier runs a node's transfers from the command line: it talks to the
-// daemon of this host. It also measures.
+// Command pannier runs a node that sends and receives files, gives it orders, and
+// measures files that travel beside gRPC calls.
 package main
 
 import (
-	"io/fs"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -11,15 +10,10 @@ import (
 	"github.com/pannier/pannier/cmd/internal/command"
 )
 
-func main() {
-	command.Main(rootCommand(&console{adminOf: noConfiguration, now: time.Now}))
-}
+func main() { command.Main(rootCommand()) }
 
-// noConfiguration is the configuration of a program that reads none: the daemon
-// is where it is by default.
-func noConfiguration(string) (string, error) { return "", fs.ErrNotExist }
-
-func rootCommand(c *console) *cobra.Command {
+func rootCommand() *cobra.Command {
+	c := &console{now: time.Now}
 	const daily, words, upkeep = "daily", "words", "upkeep"
 	root := &cobra.Command{
 		Use:   "pannier",
@@ -38,7 +32,8 @@ Transfers are requests to the daemon of this host, which sees them through.`,
 	}
 	grouped(daily, c.sendCommand(), c.getCommand(), c.listCommand(), c.showCommand(), c.eventsCommand(), c.watchCommand(), c.waitCommand(), c.explainCommand())
 	grouped(words, c.pauseCommand(), c.resumeCommand(), c.cancelCommand(), c.retryCommand())
-	grouped(upkeep, c.statusCommand(), c.partnerCommand(), c.ruleCommand(), c.checkCommand(), c.backupCommand(), c.purgeCommand(), c.reloadCommand())
+	grouped(upkeep, serveCommand(&c.config), c.statusCommand(), c.partnerCommand(), c.ruleCommand(), c.checkCommand(), c.backupCommand(), c.purgeCommand(), c.reloadCommand(),
+		configCommand(&c.config), idCommand(&c.config))
 	c.register(root)
 	command.Root(root, benchCommand(), genCommand())
 	root.AddCommand(command.Topic("formatting", "How results look", formatting))
