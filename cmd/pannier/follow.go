@@ -115,9 +115,17 @@ func (c *console) verdict(cmd *cobra.Command, all []*adminpb.Request) error {
 		}
 		done++
 		took := r.GetChanged().AsTime().Sub(r.GetRegistered().AsTime())
-		fmt.Fprintf(cmd.ErrOrStderr(), "%s  %s  DONE  %s in %s\n", nameOf(r), v.file(ownName(r)), v.bytes(r.GetSize()), span(took))
+		fmt.Fprintf(cmd.ErrOrStderr(), "%s  %s  DONE  %s in %s\n", nameOf(r), v.file(ownName(r)), v.bytes(r.GetSize()), lasted(took))
 	}
 	return some(done, errs)
+}
+
+// lasted is a duration that is over: in milliseconds below a second.
+func lasted(d time.Duration) string {
+	if d < time.Second {
+		return d.Round(time.Millisecond).String()
+	}
+	return span(d)
 }
 
 // failureOf is why a request has failed, as an error of its failure's kind; nil if it
