@@ -77,7 +77,7 @@ root = "/srv/r"
 `
 
 // TestSide: an empty list takes the place of the common one, too; tasks in
-// tables of their own are the same as inline ones.
+// tables of their own are the same as inline ones, and belong to the last rule.
 func TestSide(t *testing.T) {
 	cfg, err := Parse("x", []byte(minimal+`
 pre = [{ task = "log" }]
@@ -86,9 +86,19 @@ sender.pre = []
 task = "delete"
 [[rule.receiver.post]]
 task = "log"
+[[rule]]
+name = "r2"
+direction = "send"
+partners = ["a"]
+root = "/srv/r2"
+[rule.retry]
+attempts = 9
 `))
 	if err != nil {
 		t.Fatal(err)
+	}
+	if second := cfg.Book.Rules["r2"]; second.Retry.Attempts != 9 || len(second.Receiver.Post) != 0 {
+		t.Errorf("%+v", second)
 	}
 	r := cfg.Book.Rules["r"]
 	if len(r.Sender.Pre) != 0 || len(r.Receiver.Pre) != 1 || len(r.Receiver.Post) != 2 || len(r.Sender.Post) != 0 {
