@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"testing"
 	"time"
 
@@ -35,6 +36,9 @@ type node struct {
 	engine *engine.Engine
 	rules  map[string]*engine.Rule
 	limits engine.Config // Concurrent and the like
+	gate   *enginetest.Gate
+	shutAt int // commit of the next start at which the gate shuts; 0: never
+	after  bool
 }
 
 func newPair(t *testing.T, rules func(n *node)) *pair {
@@ -71,7 +75,8 @@ func (p *pair) start(name string) {
 		p.t.Fatal(err)
 	}
 	cfg := n.limits
-	cfg.Node, cfg.Store, cfg.Line = name, n.store, p.wire.Line(name)
+	n.gate = enginetest.NewGate(n.store, n.shutAt, n.after)
+	cfg.Node, cfg.Store, cfg.Line = name, n.gate, p.wire.Line(name)
 	cfg.Book = engine.Book{Rules: n.rules, Partners: map[string]*engine.Partner{
 		"a": {Name: "a", Address: "wire:a"}, "b": {Name: "b", Address: "wire:b"}}}
 	if testing.Verbose() {
@@ -139,6 +144,10 @@ func (p *pair) end(ref store.Ref, want lifecycle.State) (a, b lifecycle.Record) 
 	defer cancel()
 	a, err := p.nodes["a"].engine.Wait(ctx, ref)
 	if err != nil {
+		if os.Getenv("STACKS") != "" {
+			buf := make([]byte, 1<<20)
+			p.t.Logf("%s", buf[:runtime.Stack(buf, true)])
+		}
 		p.t.Fatalf("%v in %v %v: %v", a.State, a.Phase, a.Failure, err)
 	}
 	b, err = p.nodes["b"].engine.Wait(ctx, other(ref))

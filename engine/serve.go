@@ -169,7 +169,7 @@ func (x *run) accept(a Ask, now, due time.Time) error {
 func (x *run) answer(err error) (Answer, error) {
 	var st storeError
 	if errors.As(err, &st) {
-		return Answer{}, fault.New("serve", fault.Internal, "this node's store has failed")
+		return Answer{}, fault.New("serve", fault.Draining, "this node has lost its store and goes down")
 	}
 	if err != nil {
 		return Answer{}, err

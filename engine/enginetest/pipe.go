@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"github.com/pannier/pannier/sideeffect"
+	"github.com/pannier/pannier/spec/fault"
 )
 
 // pipe is a stream of blocks in memory, one at a time: sideeffect.Outgoing at one
@@ -60,7 +61,13 @@ func (p *pipe) broken() error {
 	return p.cause
 }
 
-func (p *pipe) judge(v sideeffect.Verdict) { p.verdict <- v }
+// judge hands the sink's verdict over, as a peer would learn it.
+func (p *pipe) judge(v sideeffect.Verdict) {
+	if v.Err != nil {
+		v.Err = fault.FromPeer("store", v.Err.Kind, fault.Text(v.Err))
+	}
+	p.verdict <- v
+}
 
 func (p *pipe) Next(ctx context.Context) (sideeffect.Block, error) {
 	return sideeffect.Block{Offset: p.next, Data: make([]byte, p.block)}, p.broken()

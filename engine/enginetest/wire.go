@@ -251,20 +251,25 @@ func (x *effect) Run(ctx context.Context, d *sideeffect.Descriptor, _ sideeffect
 		o, err := sideeffect.SendAll(ctx, x.pipe, src, plan)
 		o.Fill(&from.Result, err)
 		if err != nil {
-			x.pipe.fail(err)
+			x.pipe.fail(told(err))
 		}
 		sent <- err
 	}()
 	o, err := sideeffect.ReceiveAll(ctx, intake{x.pipe}, sink, to.ReceivePlan(src.Size(), src.Version(), block))
 	o.Fill(&to.Result, err)
 	if err != nil {
-		x.pipe.fail(err)
+		x.pipe.fail(told(err))
 	}
 	x.pipe.judge(o.Verdict(err))
-	if sendErr := <-sent; err == nil {
-		err = sendErr
+	sendErr := <-sent
+	mine, theirs := err, sendErr
+	if to == x.client {
+		mine, theirs = sendErr, err
 	}
-	return x.both(from, to, err)
+	if mine == nil {
+		mine = told(theirs)
+	}
+	return x.both(from, to, mine)
 }
 
 // both notes the end at both halves.
