@@ -217,7 +217,10 @@ func TestLost(t *testing.T) {
 			if scheme == "pipe" {
 				return // it is closed with its server
 			}
-			_, err = p.line.Call(within(t), "paris", ask(lifecycle.Prepare), nil)
+			err = fault.Draining
+			for errors.Is(err, fault.Draining) { // as long as the session has not ended
+				_, err = p.line.Call(within(t), "paris", ask(lifecycle.Prepare), nil)
+			}
 			if f := wantKind(t, err, fault.Lost); !strings.Contains(f.Error(), p.entry.Address) || !strings.Contains(f.Error(), "look whether") {
 				t.Errorf("it does not say what was tried and what to look at: %v", err)
 			}
