@@ -227,3 +227,33 @@ func TestDigestsAreBounded(t *testing.T) {
 		t.Errorf("a call that is over lists: %v", err)
 	}
 }
+
+// meddler writes to a file while it is read: whenever somebody looks at the context.
+type meddler struct {
+	context.Context
+	write func()
+}
+
+func (m meddler) Err() error {
+	m.write()
+	return m.Context.Err()
+}
+
+// TestChangedDigest: a digest is of the file that its entry says, or none.
+func TestChangedDigest(t *testing.T) {
+	dir := t.TempDir()
+	name := filepath.Join(dir, "f")
+	s := NewShelf(func() engine.Book {
+		return engine.Book{Rules: map[string]*engine.Rule{"r": {Name: "r", Direction: engine.Receive, Partners: []string{"p"}, Root: dir}}}
+	})
+	for what, change := range map[string]func(){
+		"longer":     func() { must(0, os.WriteFile(name, make([]byte, 1000), 0o600)) },
+		"shorter":    func() { must(0, os.Truncate(name, 10)) },
+		"other time": func() { must(0, os.Chtimes(name, time.Unix(1, 0), time.Unix(1, 0))) },
+	} {
+		must(0, os.WriteFile(name, make([]byte, 100), 0o600))
+		if _, _, err := s.Digest(meddler{within(t), change}, "p", "r", path("f"), sideeffect.BLAKE3); fault.KindOf(err) != fault.SourceChanged {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+}

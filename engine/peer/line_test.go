@@ -4,10 +4,14 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"net"
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"google.golang.org/grpc"
 
 	"github.com/pannier/pannier/engine"
 	"github.com/pannier/pannier/engine/lifecycle"
@@ -377,5 +381,23 @@ func TestAddresses(t *testing.T) {
 	}
 	if _, err := NewLine(LineOptions{Node: "x"}); fault.KindOf(err) != fault.Invalid {
 		t.Errorf("without a book: %v", err)
+	}
+}
+
+// TestOthers: what is no node of Pannier is not called.
+func TestOthers(t *testing.T) {
+	address := filepath.Join(shortDir(t), "s")
+	l := must(net.Listen("unix", address))
+	other := grpc.NewServer()
+	served := make(chan error, 1)
+	go func() { served <- other.Serve(l) }()
+	p := start(t, "pipe", func(p *pair) { p.entry.Address = "unix://" + address })
+	_, err := p.line.Reach(within(t), "paris")
+	if f := wantKind(t, err, fault.Unsupported); !strings.Contains(f.Error(), "HTTP/2") {
+		t.Error(err)
+	}
+	other.Stop()
+	if err := <-served; err != nil {
+		t.Error(err)
 	}
 }
