@@ -55,7 +55,8 @@ type Line struct {
 
 	mu     sync.Mutex
 	roads  map[string]*road
-	old    map[*road]bool // over, and still used
+	old    map[*road]bool   // over, and still used
+	last   map[string]*road // of a partner, the one before the one in roads
 	closed bool
 }
 
@@ -70,7 +71,7 @@ func NewLine(o LineOptions) (*Line, error) {
 		return nil, fault.New("new line", fault.Invalid, "nothing finds the partners").Advise("set Book")
 	}
 	o.Flow = flowOf(o.Flow, o.Node)
-	l := &Line{o: o, roads: map[string]*road{}, old: map[*road]bool{}}
+	l := &Line{o: o, roads: map[string]*road{}, old: map[*road]bool{}, last: map[string]*road{}}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	return l, nil
 }
@@ -108,6 +109,7 @@ func (l *Line) Forget(partner string) {
 	if r != nil {
 		r.forgotten, r.off = true, true
 		delete(l.roads, partner)
+		l.last[partner] = r
 	}
 	l.mu.Unlock()
 	if r != nil {
