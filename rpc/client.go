@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/keepalive"
 
 	"github.com/pannier/pannier/flow"
@@ -136,6 +137,54 @@ func withFeature(cfg flow.Config) flow.Config {
 // GRPC is the underlying gRPC connection, for its state and for tools that want
 // one. Calls made on it directly carry no side effects.
 func (cc *ClientConn) GRPC() *grpc.ClientConn { return cc.grpc }
+
+// Connect makes sure that the connection's session is there, whatever gRPC's pause
+// between attempts is, and returns it; nil, and nothing is made sure of, where
+// HTTP/2 is spoken without one. It makes one attempt. Errors are *fault.Error with
+// the kind of what failed, where a call would fail with a status.
+func (cc *ClientConn) Connect(ctx context.Context) (*flow.Session, error) {
+	cc.mu.Lock()
+	direct := cc.direct
+	cc.mu.Unlock()
+	if direct {
+		return nil, nil
+	}
+	s, conn, err := cc.link.get(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if conn != nil {
+		conn.Close()
+	}
+	if s == nil {
+		return nil, nil
+	}
+	cc.grpc.ResetConnectBackoff()
+	cc.grpc.Connect()
+	wait, cancel := context.WithCancel(ctx)
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		select {
+		case <-s.Done():
+			cancel()
+		case <-wait.Done():
+		}
+	}()
+	defer func() { cancel(); <-watched }()
+	for state := cc.grpc.GetState(); state != connectivity.Ready; state = cc.grpc.GetState() {
+		if state == connectivity.Shutdown {
+			return nil, fault.New("connect", fault.Canceled, "the client connection is closed")
+		}
+		if !cc.grpc.WaitForStateChange(wait, state) && ctx.Err() != nil {
+			return nil, cause("connect", ctx)
+		}
+		if err := s.Err(); err != nil {
+			return nil, fault.Wrap("connect", "", err)
+		}
+	}
+	return s, nil
+}
 
 // Close ends calls, sessions and connections and waits for their goroutines.
 func (cc *ClientConn) Close() error {

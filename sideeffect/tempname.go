@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/zeebo/xxh3"
@@ -35,6 +36,22 @@ func tempName(base string) string {
 // source: "." + base + ".pannier-r" + XXH3-64(base) in 16 digits.
 func partialName(base string) string {
 	return fmt.Sprintf(".%s%sr%016x", cutName(base), tempMark, xxh3.HashString(base))
+}
+
+// PartialName is where what has arrived of target is kept between runs.
+func PartialName(target relpath.Path) (relpath.Path, error) {
+	return target.Dir().Join(partialName(target.Base()))
+}
+
+// IsPartial reports whether a file of that name, without its directory, is kept
+// between runs.
+func IsPartial(base string) bool {
+	i := strings.LastIndex(base, tempMark+"r")
+	digits := base[max(i, 0):]
+	if i < 1 || base[0] != '.' || len(digits) != len(tempMark)+1+16 {
+		return false
+	}
+	return strings.Trim(digits[len(tempMark)+1:], "0123456789abcdef") == ""
 }
 
 // stateName is the name of the state file beside the partial file.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/pannier/pannier/engine/lifecycle"
 	"github.com/pannier/pannier/spec/fault"
+	"github.com/pannier/pannier/spec/quantity"
 	"github.com/pannier/pannier/spec/relpath"
 )
 
@@ -80,21 +81,20 @@ type Table struct {
 	Codes   []string `toml:"codes"` // reschedule: kinds of failure it is for; none: all
 }
 
-// Duration is a time.Duration as text, "30s".
+// Duration is a time.Duration as text, "30s"; see quantity.ParseDuration.
 type Duration time.Duration
 
 // UnmarshalText implements encoding.TextUnmarshaler.
 func (d *Duration) UnmarshalText(b []byte) error {
-	v, err := time.ParseDuration(string(b))
-	if err != nil || v < 0 {
-		return fault.New("read duration", fault.Invalid, "%q: write a number with a unit, as 30s or 1h30m", b)
-	}
+	v, err := quantity.ParseDuration(string(b))
 	*d = Duration(v)
-	return nil
+	return err
 }
 
 // MarshalText implements encoding.TextMarshaler.
-func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
+func (d Duration) MarshalText() ([]byte, error) {
+	return []byte(quantity.FormatDuration(time.Duration(d))), nil
+}
 
 // Maker makes a task from its table, or says what is wrong with that.
 type Maker func(*Table) (Task, error)
@@ -106,6 +106,17 @@ func Standard() map[string]Maker {
 		"delete": newDelete, "mkdir": newMkdir, "check": newCheck, "transfer": newTransfer, "reschedule": newReschedule,
 	}
 }
+
+// settings are the keys each of them looks at, beside task and timeout.
+var settings = map[string][]string{
+	"log": {"text", "level"}, "exec": {"argv", "warning"}, "move": {"to"}, "rename": {"to"}, "copy": {"to"}, "link": {"to"},
+	"delete": {"path"}, "mkdir": {"path"}, "check": {"min_size", "max_size", "name", "digest"},
+	"transfer": {"partner", "rule", "info", "wait"}, "reschedule": {"delay", "codes"},
+}
+
+// Settings are the keys that a task of Standard looks at, beside task and
+// timeout.
+func Settings(name string) []string { return settings[name] }
 
 // DefaultTimeout ends a task that has none of its own.
 const DefaultTimeout = time.Hour

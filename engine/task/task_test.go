@@ -286,3 +286,28 @@ func TestDocumented(t *testing.T) {
 		}
 	}
 }
+
+// TestSettings: each task says which keys it looks at, and spec/engine.md the
+// same.
+func TestSettings(t *testing.T) {
+	doc, err := os.ReadFile("../../spec/engine.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name := range Standard() {
+		found := false
+		for _, line := range strings.Split(string(doc), "\n") {
+			cells := strings.Split(line, "|")
+			if len(cells) < 4 || !strings.Contains(cells[1], "`"+name+"`") {
+				continue
+			}
+			found = true
+			if want := " `" + strings.Join(Settings(name), "`, `") + "` "; cells[3] != want {
+				t.Errorf("spec/engine.md gives %s the settings%s, the code%s", name, cells[3], want)
+			}
+		}
+		if !found {
+			t.Errorf("spec/engine.md does not have %s", name)
+		}
+	}
+}

@@ -25,6 +25,21 @@ type unixListener struct {
 	self fs.FileInfo
 }
 
+// ListenUnix is a unix socket for others than this package: at path, which it
+// takes from a dead process but not from a live one (fault.Exists), with that
+// mode from the first moment on. Close removes the name.
+func ListenUnix(path string, mode fs.FileMode) (net.Listener, error) {
+	l, err := listenUnix(path, mode)
+	if err != nil {
+		return nil, failure("listen", path, err)
+	}
+	return l, nil
+}
+
+// PeerUID is the user of the process at the other end of a unix socket, as it
+// was when that called connect; -1 where the system does not say.
+func PeerUID(c net.Conn) int { return peerUID(c) }
+
 // listenUnix listens at path. The socket is bound and given its mode under a
 // name of its own and then linked to path: whoever sees it there can connect,
 // and nobody with the wrong mode. What is already there stays, unless it

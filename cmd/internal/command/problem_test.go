@@ -33,7 +33,7 @@ func TestRun(t *testing.T) {
 			t.Errorf("%s: %d\n%s%q", c.args, code, out, messages)
 		}
 	}
-	if _, _, messages := run("copy", "--size", "8GB"); !strings.Contains(messages, "write it as 8GiB") {
+	if _, _, messages := run("copy", "--size", "8Gb"); !strings.Contains(messages, "write it as 10GB") {
 		t.Error(messages)
 	}
 	if _, out, _ := run("--help"); !strings.Contains(out, "Exit codes: tool help exit-codes") || !strings.HasPrefix(out, "A tool.") {

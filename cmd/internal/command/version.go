@@ -15,12 +15,17 @@ func versionCommand() *cobra.Command {
 		Short: "Print version, revision and platform",
 		Args:  Arguments(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			info, _ := debug.ReadBuildInfo()
 			_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s %s %s %s/%s\n",
-				cmd.Root().Name(), version(info), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+				cmd.Root().Name(), Version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 			return err
 		},
 	}
+}
+
+// Version is that of this program.
+func Version() string {
+	info, _ := debug.ReadBuildInfo()
+	return version(info)
 }
 
 // version is the module's version, and of a build from a checkout the revision

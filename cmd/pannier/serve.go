@@ -1,0 +1,85 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pannier/pannier/cmd/internal/command"
+	"github.com/pannier/pannier/engine/config"
+	"github.com/pannier/pannier/engine/node"
+	"github.com/pannier/pannier/spec/fault"
+)
+
+func serveCommand(path *string) *cobra.Command {
+	return &cobra.Command{
+		Use:   "serve",
+		Short: "Run a node until it is told to end",
+		Long: `Run a node until SIGTERM or SIGINT. What runs then may finish within node.drain;
+the rest is interrupted and goes on after the next start. A second signal ends the
+process at once.
+
+SIGHUP reads the file again: partners, rules, node.log and node.drain hold from then
+on. A file with a problem changes nothing, and the log says what it is.`,
+		Example: `  # A file to begin with
+  pannier config example > pannier.toml
+  # What is wrong with it
+  pannier config check --config pannier.toml
+  # Run it
+  pannier serve --config pannier.toml`,
+		Args: command.Arguments(0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return serve(cmd.Context(), *path, cmd.ErrOrStderr())
+		},
+	}
+}
+
+// load reads the configuration, and says where one comes from.
+func load(path string) (*config.Config, error) {
+	cfg, err := config.Load(path)
+	if errors.Is(err, fault.NotFound) {
+		err = command.Suggest(err, "Make one with: pannier config example > %s", path)
+	}
+	return cfg, err
+}
+
+// serve runs the node of a file until ctx ends. Its log goes to messages.
+func serve(ctx context.Context, path string, messages io.Writer) error {
+	hups := make(chan os.Signal, 1)
+	signal.Notify(hups, syscall.SIGHUP)
+	defer signal.Stop(hups)
+	cfg, err := load(path)
+	if err != nil {
+		return err
+	}
+	read := func() (*config.Config, error) { return config.Load(path) }
+	n, err := node.Open(ctx, cfg, node.Options{Version: command.Version(), Read: read, Output: messages})
+	if err != nil {
+		return err
+	}
+	ended := make(chan struct{})
+	reloading := make(chan struct{})
+	go func() {
+		defer close(reloading)
+		for {
+			select {
+			case <-hups:
+				n.ReadAgain()
+			case <-ended:
+				return
+			}
+		}
+	}()
+	notify("READY=1\nSTATUS=" + cfg.Node.Name)
+	stopping := context.AfterFunc(ctx, func() { notify("STOPPING=1") })
+	defer stopping()
+	err = n.Run(ctx)
+	close(ended)
+	<-reloading
+	return err
+}

@@ -1,0 +1,155 @@
+package admin_test
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pannier/pannier/engine"
+	"github.com/pannier/pannier/engine/lifecycle"
+	"github.com/pannier/pannier/sideeffect"
+	"github.com/pannier/pannier/spec/adminpb"
+)
+
+// received is a request whose file is at file, of which content has been received
+// that many hours ago.
+func received(first byte, file, content string, hours int) engine.Status {
+	return request(first, done, func(s *engine.Status) {
+		s.Spec.Rule, s.Side, s.Spec.Target, s.File = "in", lifecycle.Receiver, name(file), name(file)
+		s.Size, s.Rank = int64(len(content)), int64(len(content))
+		s.Proof = fmt.Sprintf("sha256:%x", sha256.Sum256([]byte(content)))
+		s.Changed = time.Now().Add(-time.Duration(hours) * time.Hour)
+	})
+}
+
+// check is what Check finds: "SUBJECT id rule file", and the counts.
+func check(t *testing.T, n *node, read bool) (found []string, counts *adminpb.CheckCounts) {
+	t.Helper()
+	s, err := n.Check(t.Context(), &adminpb.CheckRequest{ReadData: read})
+	for _, r := range all(t, s, err) {
+		if c := r.GetCounts(); c != nil {
+			counts = c
+			continue
+		}
+		f := r.GetFinding()
+		found = append(found, strings.Join([]string{f.Severity.String(), f.Subject.String(), f.Id[:min(2, len(f.Id))], f.Rule, f.File}, " "))
+	}
+	if counts == nil {
+		t.Fatal("no counts")
+	}
+	return found, counts
+}
+
+// TestCheckFinds one of each, and only what is wrong.
+func TestCheckFinds(t *testing.T) {
+	n := newNode(t)
+	put := func(file, content string) { write(t, filepath.Join(n.in, file), content) }
+	put("good", "good")
+	n.engine.Set(received(1, "good", "good", 1))
+	n.engine.Set(received(2, "missing", "x", 2))
+	put("short", "1")
+	n.engine.Set(received(3, "short", "12", 3))
+	put("bad", "baq")
+	n.engine.Set(received(4, "bad", "bad", 4))
+	if err := os.Mkdir(filepath.Join(n.in, "dir"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	n.engine.Set(received(5, "dir", "x", 5))
+	n.engine.Set(request(6, func(s *engine.Status) { s.Due = time.Now().Add(-time.Hour) }))
+	n.engine.Set(request(7, func(s *engine.Status) { s.Due = time.Now().Add(-time.Second) }))
+	want := []string{
+		"WARNING OVERDUE 06 out a.txt", "ERROR MISSING 02 in missing", "ERROR SIZE 03 in short", "ERROR MISSING 05 in dir",
+	}
+	found, counts := check(t, n, false)
+	if fmt.Sprint(found) != fmt.Sprint(want) {
+		t.Errorf("%q\nwant %q", found, want)
+	}
+	if counts.Records != 7 || counts.Files != 3 || counts.Digests != 0 || counts.Errors != 3 || counts.Warnings != 1 || counts.Bytes != 0 {
+		t.Error(counts)
+	}
+	want = append(want[:3:3], "ERROR DIGEST 04 in bad", want[3])
+	found, counts = check(t, n, true)
+	if fmt.Sprint(found) != fmt.Sprint(want) {
+		t.Errorf("%q\nwant %q", found, want)
+	}
+	if counts.Digests != 2 || counts.Bytes != 7 || counts.Errors != 4 {
+		t.Error(counts)
+	}
+}
+
+// TestCheckKnowsSuccessors: a file that a later request has replaced, or that a task
+// has taken away, is no finding; what a task has moved is looked for there.
+func TestCheckKnowsSuccessors(t *testing.T) {
+	n := newNode(t)
+	write(t, filepath.Join(n.in, "daily"), "today!")
+	n.engine.Set(received(1, "daily", "today!", 1))
+	n.engine.Set(received(2, "daily", "yesterday", 24))
+	gone := received(3, "x", "x", 2)
+	gone.File = name("y").Dir() // the zero path
+	n.engine.Set(gone)
+	moved := received(4, "x", "moved", 2)
+	moved.File = name("arch/x")
+	write(t, filepath.Join(n.in, "arch/x"), "moved")
+	n.engine.Set(moved)
+	// received, then sent on by a rule of the same root whose post task has moved it
+	n.engine.Book().Rules["relay"] = &engine.Rule{Name: "relay", Direction: engine.Send, Root: n.in}
+	n.engine.Set(received(5, "relayed", "r", 5))
+	n.engine.Set(request(6, done, func(s *engine.Status) { s.Spec.Rule, s.Spec.Source, s.File = "relay", name("relayed"), name("sent/r") }))
+	// one that is being received over another
+	n.engine.Set(received(7, "again", "old", 7))
+	again := received(8, "again", "", 0)
+	again.State, again.Phase, again.Due = lifecycle.Interrupted, lifecycle.Committed, time.Now()
+	n.engine.Set(again)
+	left := received(9, "left", "x", 1)
+	left.Spec.Rule = "no longer"
+	n.engine.Set(left)
+	found, counts := check(t, n, true)
+	if len(found) != 0 || counts.Skipped != 5 || counts.Digests != 2 {
+		t.Errorf("%q %v", found, counts)
+	}
+}
+
+// TestCheckPartials: partial files that no request will go on with.
+func TestCheckPartials(t *testing.T) {
+	n := newNode(t)
+	old := time.Now().Add(-time.Hour)
+	partial := func(target string, at time.Time) string {
+		p, err := sideeffect.PartialName(name(target))
+		if err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join(n.in, p.String())
+		write(t, path, "half")
+		if err := os.Chtimes(path, at, at); err != nil {
+			t.Fatal(err)
+		}
+		return p.String()
+	}
+	orphan := partial("sub/orphan", old)
+	partial("known", old)
+	partial("new", time.Now().Add(time.Hour))
+	write(t, filepath.Join(n.in, ".hidden"), "")
+	known := received(1, "known", "x", 1)
+	known.State, known.Phase, known.Failure.Kind = lifecycle.InError, lifecycle.Moving, 16
+	n.engine.Set(known)
+	if found, _ := check(t, n, false); len(found) != 1 || found[0] != "WARNING PARTIAL  in "+orphan {
+		t.Errorf("%q, want %q", found, orphan)
+	}
+}
+
+// TestCheckWithoutRoot: a root that is not there is one finding, not one for each file.
+func TestCheckWithoutRoot(t *testing.T) {
+	n := newNode(t)
+	n.engine.Set(received(1, "a", "x", 1))
+	n.engine.Set(received(2, "b", "x", 2))
+	if err := os.Remove(n.in); err != nil {
+		t.Fatal(err)
+	}
+	if found, _ := check(t, n, false); len(found) != 1 || found[0] != "ERROR UNREADABLE  in " {
+		t.Errorf("%q", found)
+	}
+}

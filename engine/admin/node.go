@@ -1,0 +1,117 @@
+package admin
+
+import (
+	"context"
+	"io"
+	"maps"
+	"slices"
+
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/pannier/pannier/spec/adminpb"
+	"github.com/pannier/pannier/spec/fault"
+	"github.com/pannier/pannier/spec/relpath"
+)
+
+func (s *Server) ListPartners(context.Context, *adminpb.ListPartnersRequest) (*adminpb.ListPartnersReply, error) {
+	all := s.cfg.Engine.Partners()
+	reply := &adminpb.ListPartnersReply{Partners: make([]*adminpb.Partner, len(all))}
+	for i := range all {
+		reply.Partners[i] = partnerOf(&all[i])
+	}
+	return reply, nil
+}
+
+func (s *Server) TestPartner(ctx context.Context, in *adminpb.TestPartnerRequest) (*adminpb.Partner, error) {
+	book := s.cfg.Engine.Book()
+	if _, err := book.Partner(in.GetPartner()); err != nil {
+		return nil, err
+	}
+	p, err := s.cfg.Engine.Reach(ctx, in.GetPartner())
+	if err != nil {
+		return nil, err
+	}
+	return partnerOf(&p), nil
+}
+
+func (s *Server) ListRules(context.Context, *adminpb.ListRulesRequest) (*adminpb.ListRulesReply, error) {
+	rules := s.cfg.Engine.Book().Rules
+	reply := &adminpb.ListRulesReply{}
+	for _, name := range slices.Sorted(maps.Keys(rules)) {
+		reply.Rules = append(reply.Rules, ruleOf(rules[name]))
+	}
+	return reply, nil
+}
+
+func (s *Server) Browse(in *adminpb.BrowseRequest, out grpc.ServerStreamingServer[adminpb.BrowseEntry]) error {
+	if s.cfg.Browse == nil {
+		return unsupported("browse", "this node cannot list a partner's files")
+	}
+	if in.GetPath() != "" {
+		if _, err := relpath.Parse(in.GetPath()); err != nil {
+			return fault.Wrap("read directory's name", in.GetPath(), err)
+		}
+	}
+	for e, err := range s.cfg.Browse(out.Context(), in.GetPartner(), in.GetRule(), in.GetPath()) {
+		if err != nil {
+			return err
+		}
+		if err := out.Send(&adminpb.BrowseEntry{Name: valid(e.Name), Size: e.Size, Directory: e.Directory, Modified: timeOf(e.Modified)}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// chunk is the most bytes of a BackupChunk.
+const chunk = 64 << 10
+
+// Backup holds what is written until the caller takes it: a caller that does not
+// read holds a transaction of the store, until its connection ends.
+func (s *Server) Backup(_ *adminpb.BackupRequest, out grpc.ServerStreamingServer[adminpb.BackupChunk]) error {
+	if s.cfg.Backup == nil {
+		return unsupported("backup", "this node's store has none")
+	}
+	return s.cfg.Backup(backupWriter{out})
+}
+
+// backupWriter sends what is written.
+type backupWriter struct {
+	out grpc.ServerStreamingServer[adminpb.BackupChunk]
+}
+
+var _ io.Writer = backupWriter{}
+
+func (w backupWriter) Write(p []byte) (n int, err error) {
+	for part := range slices.Chunk(p, chunk) {
+		if err := w.out.Send(&adminpb.BackupChunk{Data: part}); err != nil {
+			return n, err
+		}
+		n += len(part)
+	}
+	return n, nil
+}
+
+func (s *Server) Reload(ctx context.Context, _ *adminpb.ReloadRequest) (*adminpb.ReloadReply, error) {
+	if s.cfg.Reload == nil {
+		return nil, unsupported("reload", "this node has no configuration file")
+	}
+	notes, err := s.cfg.Reload(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s.cfg.Log.Info("configuration reloaded", "notes", notes)
+	return &adminpb.ReloadReply{Notes: notes}, nil
+}
+
+func (s *Server) NodeInfo(context.Context, *adminpb.NodeInfoRequest) (*adminpb.Node, error) {
+	n := &adminpb.Node{Name: s.cfg.Node, Key: s.cfg.Key, Version: s.cfg.Version, Started: timestamppb.New(s.started)}
+	if s.cfg.Addresses != nil {
+		n.Addresses = s.cfg.Addresses()
+	}
+	n.Draining = s.cfg.Draining != nil && s.cfg.Draining()
+	return n, nil
+}
+
+func unsupported(op, why string) error { return fault.New(op, fault.Unsupported, "%s", why) }

@@ -1,0 +1,183 @@
+package admin
+
+import (
+	"context"
+	"math"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/pannier/pannier/engine"
+	"github.com/pannier/pannier/engine/lifecycle"
+	"github.com/pannier/pannier/engine/store"
+	"github.com/pannier/pannier/spec/adminpb"
+	"github.com/pannier/pannier/spec/fault"
+	"github.com/pannier/pannier/spec/relpath"
+)
+
+// Submit implements adminpb.AdminServer, as do the others below.
+func (s *Server) Submit(ctx context.Context, in *adminpb.SubmitRequest) (*adminpb.SubmitReply, error) {
+	o, err := orderOf(in)
+	if err != nil {
+		return nil, err
+	}
+	r, made, err := s.cfg.Engine.Submit(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	s.cfg.Log.Info("request submitted", "id", r.Key.ID.String(), "partner", o.Partner, "rule", o.Rule, "made", made)
+	q, err := recordOf(r, nil)
+	return &adminpb.SubmitReply{Request: q, Made: made}, err
+}
+
+func orderOf(in *adminpb.SubmitRequest) (o engine.Order, err error) {
+	const op = "submit"
+	o = engine.Order{Partner: in.GetPartner(), Rule: in.GetRule(), Priority: int8(in.GetPriority()), Info: in.GetInfo()}
+	if in.GetPriority() < math.MinInt8 || in.GetPriority() > math.MaxInt8 {
+		return o, fault.New(op, fault.Invalid, "priority %d: -128 to 127 are allowed", in.GetPriority())
+	}
+	if o.Partner == "" || o.Rule == "" {
+		return o, fault.New(op, fault.Invalid, "partner and rule have to be said")
+	}
+	if o.ID, err = readID("id", in.GetId()); err != nil {
+		return o, err
+	}
+	if o.Follow, err = readID("follow", in.GetFollow()); err != nil {
+		return o, err
+	}
+	if o.NotAt, err = readTime("start time", in.GetNotBefore()); err != nil {
+		return o, err
+	}
+	if o.Source, err = relpath.Parse(in.GetSource()); err != nil {
+		return o, fault.Wrap("read source's name", in.GetSource(), err)
+	}
+	if in.GetTarget() != "" {
+		if o.Target, err = relpath.Parse(in.GetTarget()); err != nil {
+			return o, fault.Wrap("read target's name", in.GetTarget(), err)
+		}
+	}
+	return o, nil
+}
+
+func (s *Server) Get(ctx context.Context, in *adminpb.Ref) (*adminpb.Request, error) {
+	ref, err := s.resolve(ctx, in)
+	if err != nil {
+		return nil, err
+	}
+	st, err := s.cfg.Engine.Get(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	return requestOf(&st), nil
+}
+
+func (s *Server) List(in *adminpb.ListRequest, out grpc.ServerStreamingServer[adminpb.Request]) error {
+	q, err := queryOf(in)
+	if err != nil {
+		return err
+	}
+	for st, err := range s.cfg.Engine.Find(out.Context(), q) {
+		if err != nil {
+			return err
+		}
+		if err := out.Send(requestOf(&st)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func queryOf(in *adminpb.ListRequest) (q store.Query, err error) {
+	if in.GetLimit() < 0 {
+		return q, fault.New("read query", fault.Invalid, "a limit of %d", in.GetLimit())
+	}
+	q = store.Query{Partner: in.GetPartner(), Rule: in.GetRule(), Limit: int(in.GetLimit())}
+	for _, s := range in.GetStates() {
+		if s <= 0 || s > adminpb.Request_DONE {
+			return q, fault.New("read query", fault.Invalid, "no state has the number %d", s)
+		}
+		q.States = append(q.States, lifecycle.State(s))
+	}
+	if q.Follow, err = readID("follow", in.GetFollow()); err != nil {
+		return q, err
+	}
+	q.Since, err = readTime("since", in.GetSince())
+	return q, err
+}
+
+func (s *Server) Events(ctx context.Context, in *adminpb.Ref) (*adminpb.EventsReply, error) {
+	ref, err := s.resolve(ctx, in)
+	if err != nil {
+		return nil, err
+	}
+	st, err := s.cfg.Engine.Get(ctx, ref) // for the side, by which phases are named
+	if err != nil {
+		return nil, err
+	}
+	all, err := s.cfg.Engine.Events(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	reply := &adminpb.EventsReply{Events: make([]*adminpb.Event, len(all))}
+	for i := range all {
+		reply.Events[i] = eventOf(&all[i], st.Side)
+	}
+	return reply, nil
+}
+
+func (s *Server) Explain(ctx context.Context, in *adminpb.Ref) (*adminpb.Explanation, error) {
+	ref, err := s.resolve(ctx, in)
+	if err != nil {
+		return nil, err
+	}
+	e, err := s.cfg.Engine.Explain(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	return explanationOf(&e), nil
+}
+
+func (s *Server) Pause(ctx context.Context, in *adminpb.Ref) (*adminpb.Request, error) {
+	return s.word(ctx, "pause", in, s.cfg.Engine.Pause)
+}
+
+func (s *Server) Resume(ctx context.Context, in *adminpb.Ref) (*adminpb.Request, error) {
+	return s.word(ctx, "resume", in, s.cfg.Engine.Resume)
+}
+
+func (s *Server) Retry(ctx context.Context, in *adminpb.Ref) (*adminpb.Request, error) {
+	return s.word(ctx, "retry", in, s.cfg.Engine.Retry)
+}
+
+func (s *Server) Cancel(ctx context.Context, in *adminpb.CancelRequest) (*adminpb.Request, error) {
+	return s.word(ctx, "cancel", in.GetRef(), func(ctx context.Context, ref store.Ref) (lifecycle.Record, error) {
+		return s.cfg.Engine.Cancel(ctx, ref, in.GetWhy())
+	})
+}
+
+// word is an operator's word on one request.
+func (s *Server) word(ctx context.Context, what string, in *adminpb.Ref, say func(context.Context, store.Ref) (lifecycle.Record, error)) (*adminpb.Request, error) {
+	ref, err := s.resolve(ctx, in)
+	if err != nil {
+		return nil, err
+	}
+	r, err := say(ctx, ref)
+	s.cfg.Log.Info("operator", "word", what, "id", ref.Key.ID.String(), "error", err)
+	return recordOf(r, err)
+}
+
+func (s *Server) Purge(ctx context.Context, in *adminpb.PurgeRequest) (*adminpb.PurgeReply, error) {
+	before, err := readTime("time", in.GetBefore())
+	if err == nil && before.IsZero() {
+		err = fault.New("purge", fault.Invalid, "say before which time")
+	}
+	if err != nil {
+		return nil, err
+	}
+	n, err := s.cfg.Engine.Purge(ctx, before)
+	if err != nil {
+		return nil, err
+	}
+	s.cfg.Log.Info("purged", "requests", n, "before", before.Format(time.RFC3339))
+	return &adminpb.PurgeReply{Purged: int64(n)}, nil
+}

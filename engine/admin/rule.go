@@ -1,0 +1,153 @@
+package admin
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pannier/pannier/engine"
+	"github.com/pannier/pannier/spec/adminpb"
+	"github.com/pannier/pannier/spec/fault"
+	"github.com/pannier/pannier/spec/relpath"
+)
+
+// TestRule says of each rule in question what would become of a request. What it
+// finds may be another thing a moment later: the engine looks again.
+func (s *Server) TestRule(_ context.Context, in *adminpb.TestRuleRequest) (*adminpb.TestRuleReply, error) {
+	const op = "test rule"
+	book := s.cfg.Engine.Book()
+	if _, err := book.Partner(in.GetPartner()); err != nil && in.GetPartner() != s.cfg.Node {
+		return nil, err
+	}
+	want := engine.Direction(in.GetDirection())
+	switch {
+	case in.GetPath() == "":
+		return nil, fault.New(op, fault.Invalid, "say which path")
+	case in.GetRule() == "" && want != engine.Send && want != engine.Receive:
+		return nil, fault.New(op, fault.Invalid, "say which rule, or which direction")
+	}
+	names := slices.Sorted(maps.Keys(book.Rules))
+	if in.GetRule() != "" {
+		if _, err := book.Rule(in.GetRule()); err != nil {
+			return nil, err
+		}
+		names = []string{in.GetRule()}
+	}
+	reply := &adminpb.TestRuleReply{}
+	for _, name := range names {
+		if r := book.Rules[name]; in.GetRule() != "" || r.Direction == want {
+			reply.Tests = append(reply.Tests, testRule(r, in.GetPartner(), in.GetPath(), want))
+		}
+	}
+	return reply, nil
+}
+
+// testRule is one row; want is 0 for any direction.
+func testRule(r *engine.Rule, partner, path string, want engine.Direction) *adminpb.RuleTest {
+	t := &adminpb.RuleTest{Rule: r.Name, Direction: adminpb.Rule_Direction(r.Direction), Root: r.Root, Allowed: r.Allows(partner)}
+	if fi, err := os.Stat(r.Root); err == nil && fi.IsDir() {
+		t.RootExists = true
+		t.RootWritable = unix.Access(r.Root, unix.W_OK) == nil
+	}
+	rel, inside := below(r.Root, path)
+	t.Inside = inside
+	var badName error
+	if inside && rel != "." {
+		var name relpath.Path
+		if name, badName = relpath.Parse(rel); badName == nil {
+			t.Name = name.String()
+		}
+	}
+	if t.RootExists && (t.Name != "" || rel == ".") {
+		look(t, r.Root)
+	}
+	t.Problem = problem(r, t, partner, want, badName)
+	return t
+}
+
+// below is path as a name below root, "." for root itself. A whole path is
+// compared as it is written, then with the links of its directory followed; any other
+// is a name below root.
+func below(root, path string) (rel string, inside bool) {
+	if !filepath.IsAbs(path) {
+		path = filepath.Clean(path)
+		return path, path != ".." && !strings.HasPrefix(path, "../")
+	}
+	if rel, ok := cutRoot(root, path); ok {
+		return rel, true
+	}
+	real, err := filepath.EvalSymlinks(root)
+	if err != nil {
+		return "", false
+	}
+	dir, err := filepath.EvalSymlinks(filepath.Dir(path))
+	if err != nil {
+		return "", false
+	}
+	return cutRoot(real, filepath.Join(dir, filepath.Base(path)))
+}
+
+func cutRoot(root, path string) (string, bool) {
+	rel, err := filepath.Rel(root, path)
+	if err != nil || rel == ".." || strings.HasPrefix(rel, "../") {
+		return "", false
+	}
+	return rel, true
+}
+
+// look says what is at the path, without leaving the root.
+func look(t *adminpb.RuleTest, root string) {
+	in, err := os.OpenRoot(root)
+	if err != nil {
+		return
+	}
+	defer in.Close()
+	name := t.Name
+	if name == "" {
+		name = "."
+	}
+	fi, err := in.Stat(name)
+	if err != nil {
+		return
+	}
+	t.PathExists, t.PathDirectory = true, fi.IsDir()
+	if fi.Mode().Type() == fs.FileMode(0) {
+		t.Size = fi.Size()
+	}
+}
+
+// problem is why a request could not be made; "" if it could.
+func problem(r *engine.Rule, t *adminpb.RuleTest, partner string, want engine.Direction, badName error) string {
+	switch {
+	case want != 0 && r.Direction != want:
+		return fmt.Sprintf("its direction is %v", r.Direction)
+	case !t.Allowed:
+		return fmt.Sprintf("partner %q may not use it", partner)
+	case !t.RootExists:
+		return "its root is not a directory that this node can see"
+	case !t.Inside:
+		return "the path is outside of its root"
+	case badName != nil:
+		return fault.Plain(badName)
+	case t.Name == "":
+		return "the path is the root itself, not a file in it"
+	case r.Direction == engine.Send && !t.PathExists:
+		return "there is no such file that this node can see"
+	case r.Direction == engine.Send && t.PathDirectory:
+		return "it is a directory: name the files in it"
+	case r.Direction == engine.Receive && t.PathDirectory:
+		return "a directory has the name"
+	case r.Direction == engine.Receive && !t.RootWritable:
+		return "this node may not write to its root"
+	case r.Direction == engine.Receive && t.PathExists && r.Exists == engine.Refuse:
+		return "a file has the name, and the rule does not replace files"
+	}
+	return ""
+}

@@ -1,0 +1,167 @@
+// Package admin is how a node is run: the service of spec/adminpb over an
+// engine, on a socket of this host, and the client of it.
+//
+//	Listen -> New -> Serve          the daemon
+//	Dial -> adminpb.AdminClient     the command line, other programs
+//
+// The service decides nothing that the engine does not: it translates, finds
+// requests by part of their id, and looks at the disk for TestRule and Check,
+// which only read.
+package admin
+
+import (
+	"context"
+	"io"
+	"iter"
+	"log/slog"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/pannier/pannier/engine"
+	"github.com/pannier/pannier/engine/lifecycle"
+	"github.com/pannier/pannier/engine/store"
+	"github.com/pannier/pannier/spec/adminpb"
+	"github.com/pannier/pannier/spec/fault"
+)
+
+// Engine is what the service needs of an engine; *engine.Engine is one.
+type Engine interface {
+	Submit(ctx context.Context, o engine.Order) (_ lifecycle.Record, made bool, err error)
+	Get(ctx context.Context, ref store.Ref) (engine.Status, error)
+	Find(ctx context.Context, q store.Query) iter.Seq2[engine.Status, error]
+	Events(ctx context.Context, ref store.Ref) ([]store.Entry, error)
+	Explain(ctx context.Context, ref store.Ref) (engine.Explanation, error)
+	Watch(ctx context.Context, q store.Query) iter.Seq2[engine.Change, error]
+	Wait(ctx context.Context, ref store.Ref) (lifecycle.Record, error)
+	Pause(ctx context.Context, ref store.Ref) (lifecycle.Record, error)
+	Resume(ctx context.Context, ref store.Ref) (lifecycle.Record, error)
+	Cancel(ctx context.Context, ref store.Ref, why string) (lifecycle.Record, error)
+	Retry(ctx context.Context, ref store.Ref) (lifecycle.Record, error)
+	Partners() []engine.PartnerStatus
+	Reach(ctx context.Context, partner string) (engine.PartnerStatus, error)
+	Book() engine.Book
+	Purge(ctx context.Context, before time.Time) (int, error)
+}
+
+var _ Engine = (*engine.Engine)(nil)
+
+// Entry is a file or directory of a partner, as Config.Browse yields it.
+type Entry struct {
+	Name      string // below the directory that was asked for
+	Size      int64
+	Directory bool
+	Modified  time.Time
+}
+
+// Config is what the service is made of. A func that is nil makes its calls
+// fault.Unsupported.
+type Config struct {
+	Engine    Engine // required
+	Node      string // name; required
+	Key       string // "sha256:..."
+	Version   string
+	Addresses func() []string // where partners reach the node
+	Draining  func() bool
+
+	// Backup writes the store as it is at one moment.
+	Backup func(w io.Writer) error
+	// Reload reads partners and rules again, and says what changed.
+	Reload func(ctx context.Context) (notes []string, err error)
+	// Browse yields what is in a directory below the root that the partner's rule
+	// has; dir is empty for the root.
+	Browse func(ctx context.Context, partner, rule, dir string) iter.Seq2[Entry, error]
+
+	Log *slog.Logger // refused callers and what operators have ordered. Default: none
+}
+
+// Server is the service. It has no goroutines but those of the calls; Serve
+// returns when all of them have.
+type Server struct {
+	adminpb.UnimplementedAdminServer
+	cfg     Config
+	grpc    *grpc.Server
+	started time.Time
+	quit    context.Context // ends with Close
+	close   context.CancelFunc
+	once    sync.Once
+}
+
+// closePatience is how long Close waits for calls to notice it.
+const closePatience = time.Second
+
+// New makes the service. It answers when Serve is called.
+func New(cfg Config) (*Server, error) {
+	if cfg.Engine == nil || cfg.Node == "" {
+		return nil, fault.New("make admin service", fault.Invalid, "set Engine and Node")
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	s := &Server{cfg: cfg, started: time.Now()}
+	s.quit, s.close = context.WithCancel(context.Background())
+	s.grpc = grpc.NewServer(grpc.Creds(userCredentials{}),
+		grpc.UnaryInterceptor(s.unary), grpc.StreamInterceptor(s.stream))
+	adminpb.RegisterAdminServer(s.grpc, s)
+	return s, nil
+}
+
+// Serve answers on l, of Listen, until Close. It closes l.
+func (s *Server) Serve(l *Listener) error {
+	return fault.Wrap("serve admin", l.Addr().String(), s.grpc.Serve(l))
+}
+
+// Close ends all calls: those that wait end with fault.Draining, the others have
+// a second.
+func (s *Server) Close() {
+	s.once.Do(func() {
+		s.close()
+		late := time.AfterFunc(closePatience, s.grpc.Stop)
+		defer late.Stop()
+		s.grpc.GracefulStop()
+	})
+}
+
+// unary is around each call: who may, and errors as they travel.
+func (s *Server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+	if err := s.mayCall(ctx, info.FullMethod); err != nil {
+		return nil, asStatus(err)
+	}
+	ctx, done := s.until(ctx)
+	defer done()
+	reply, err := next(ctx, req)
+	return reply, asStatus(s.ended(err))
+}
+
+func (s *Server) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
+	if err := s.mayCall(ss.Context(), info.FullMethod); err != nil {
+		return asStatus(err)
+	}
+	ctx, done := s.until(ss.Context())
+	defer done()
+	return asStatus(s.ended(next(srv, &stream{ss, ctx})))
+}
+
+// until is ctx that ends with the server, too.
+func (s *Server) until(ctx context.Context) (context.Context, func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(s.quit, cancel)
+	return ctx, func() { stop(); cancel() }
+}
+
+// ended is err, or that the server is closed if that is why.
+func (s *Server) ended(err error) error {
+	if err != nil && s.quit.Err() != nil && fault.KindOf(err) == fault.Canceled {
+		return fault.New("call daemon", fault.Draining, "the daemon is going down; requests go on when it is back")
+	}
+	return err
+}
+
+// stream is a server's stream with another context.
+type stream struct {
+	grpc.ServerStream
+	ctx context.Context
+}
+
+func (s *stream) Context() context.Context { return s.ctx }

@@ -1,0 +1,89 @@
+package config
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"reflect"
+	"time"
+
+	"github.com/pannier/pannier/engine"
+	"github.com/pannier/pannier/spec/fault"
+)
+
+// DefaultPath is where a node's file is unless somebody says otherwise.
+const DefaultPath = "/etc/pannier/pannier.toml"
+
+// most is how many bytes a file may have.
+const most = 16 << 20
+
+// Config is what a file says.
+type Config struct {
+	Node  Node
+	Book  engine.Book       // the node itself is no partner in it unless the file has one of its name
+	Users map[string]string // users of this host, by name or number: the partners that call as them over unix sockets
+}
+
+// Node is the part about the node itself. It holds for the life of a process but
+// for Drain and Log.
+type Node struct {
+	Name       string
+	State      string        // absolute directory
+	Listen     []string      // addresses
+	Admin      string        // "unix:///path"
+	Concurrent int           // requests that run at a time
+	Serving    int           // requests that are served at a time
+	Bandwidth  int64         // bytes a second; 0: no limit
+	Patience   time.Duration // of the requested end
+	Retention  time.Duration // of records that are DONE
+	Drain      time.Duration // for what runs when the node is told to end
+	Log        slog.Level
+	LogFormat  string // "text" or "json"
+}
+
+// Load reads a file. One that is not there is fault.NotFound, one that may not
+// be read fault.Permission, one with problems fault.Invalid with all of them.
+func Load(path string) (*Config, error) {
+	const op = "read configuration"
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, once(op, path, err)
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, most+1))
+	if err != nil {
+		return nil, once(op, path, err)
+	}
+	if len(data) > most {
+		return nil, &fault.Error{Op: op, Kind: fault.TooLong, Subject: path, Err: fault.New("read file", fault.TooLong, "more than %d bytes", most)}
+	}
+	return Parse(path, data)
+}
+
+// once is err with the path named once.
+func once(op, path string, err error) error {
+	var p *fs.PathError
+	if errors.As(err, &p) {
+		err = p.Err
+	}
+	return fault.Wrap(op, path, err)
+}
+
+// Parse reads a text; name is what messages call it.
+func Parse(name string, data []byte) (*Config, error) {
+	p := &problems{file: name, data: data}
+	root, wrong := parse(data)
+	if wrong != nil {
+		p.list = append(p.list, *wrong)
+		return nil, p.err()
+	}
+	m := meaning{problems: p}
+	p.fill(reflect.ValueOf(&m.file).Elem(), root)
+	cfg := m.config(root)
+	if err := p.err(); err != nil {
+		return nil, err
+	}
+	return cfg, nil
+}

@@ -1,0 +1,158 @@
+package config
+
+import (
+	"log/slog"
+	"slices"
+	"strings"
+
+	"github.com/pannier/pannier/engine"
+	"github.com/pannier/pannier/engine/task"
+	"github.com/pannier/pannier/sideeffect"
+	"github.com/pannier/pannier/spec/fault"
+	"github.com/pannier/pannier/spec/quantity"
+)
+
+// The shape of a file. The tag default is the value of a key that is not there,
+// as text; spec/config.md says all of this for people, and a test compares.
+
+type file struct {
+	Node    nodeTable      `toml:"node"`
+	Partner []partnerTable `toml:"partner"`
+	Rule    []ruleTable    `toml:"rule"`
+}
+
+type nodeTable struct {
+	Name       string        `toml:"name"`
+	State      string        `toml:"state" default:"/var/lib/pannier"`
+	Listen     []string      `toml:"listen"`
+	Admin      string        `toml:"admin"`
+	Concurrent int           `toml:"concurrent" default:"256"`
+	Serving    int           `toml:"serving" default:"1024"`
+	Bandwidth  rate          `toml:"bandwidth" default:"none"`
+	Patience   task.Duration `toml:"patience" default:"7d"`
+	Retention  task.Duration `toml:"retention" default:"30d"`
+	Drain      task.Duration `toml:"drain" default:"30s"`
+	Log        level         `toml:"log" default:"info"`
+	LogFormat  logFormat     `toml:"log_format" default:"text"`
+}
+
+type partnerTable struct {
+	Name       string `toml:"name"`
+	Address    string `toml:"address"`
+	Key        oneOf  `toml:"key"`
+	User       string `toml:"user"`
+	Bandwidth  rate   `toml:"bandwidth" default:"none"`
+	Concurrent int    `toml:"concurrent" default:"64"`
+}
+
+type ruleTable struct {
+	Name      string       `toml:"name"`
+	Direction direction    `toml:"direction"`
+	Partners  []string     `toml:"partners"`
+	Root      string       `toml:"root"`
+	Exists    exists       `toml:"exists" default:"replace"`
+	Quota     size         `toml:"quota" default:"none"`
+	Digest    digest       `toml:"digest" default:"none"`
+	Compress  compress     `toml:"compress" default:"off"`
+	Priority  int8         `toml:"priority" default:"0"`
+	Retry     retryTable   `toml:"retry"`
+	Pre       []task.Table `toml:"pre"`
+	Post      []task.Table `toml:"post"`
+	Error     []task.Table `toml:"error"`
+	Sender    listsTable   `toml:"sender"`
+	Receiver  listsTable   `toml:"receiver"`
+}
+
+type listsTable struct {
+	Pre   []task.Table `toml:"pre"`
+	Post  []task.Table `toml:"post"`
+	Error []task.Table `toml:"error"`
+}
+
+type retryTable struct {
+	Attempts int           `toml:"attempts" default:"5"`
+	Delay    task.Duration `toml:"delay" default:"30s"`
+	Factor   float64       `toml:"factor" default:"2"`
+	Most     task.Duration `toml:"most" default:"1h"`
+	Windows  []window      `toml:"windows"`
+}
+
+// oneOf is a text, or a list of them.
+type oneOf []string
+
+// The values that are written as text and mean something else.
+type (
+	rate      int64 // bytes a second; 0: no limit
+	size      int64 // bytes; sideeffect.NoQuota: no limit
+	window    engine.Window
+	level     slog.Level
+	logFormat string
+	direction engine.Direction
+	exists    engine.Exists
+	digest    sideeffect.Algorithm
+	compress  sideeffect.Compression
+)
+
+// none is how a limit is written that there is not.
+const none = "none"
+
+func (r *rate) UnmarshalText(b []byte) error { return limit((*int64)(r), 0, 1, b, &quantity.Rate) }
+func (s *size) UnmarshalText(b []byte) error {
+	return limit((*int64)(s), sideeffect.NoQuota, 0, b, &quantity.Size)
+}
+
+// limit reads a quantity of at least least, or "none", which is without.
+func limit(v *int64, without, least int64, b []byte, unit *quantity.Unit) error {
+	if string(b) == none {
+		*v = without
+		return nil
+	}
+	n, err := unit.Parse(string(b))
+	if err == nil && n < least {
+		err = fault.New("read limit", fault.Invalid, "%q would let nothing pass: write \"none\" for no limit", b)
+	}
+	*v = n
+	return err
+}
+
+func (w *window) UnmarshalText(b []byte) error {
+	parsed, err := engine.ParseWindow(string(b))
+	*w = window(parsed)
+	return err
+}
+
+func (l *level) UnmarshalText(b []byte) error {
+	return choose((*slog.Level)(l), b, []slog.Level{slog.LevelDebug, slog.LevelInfo, slog.LevelWarn, slog.LevelError}, "debug", "info", "warn", "error")
+}
+
+func (f *logFormat) UnmarshalText(b []byte) error {
+	return choose((*string)(f), b, []string{"text", "json"}, "text", "json")
+}
+
+func (d *direction) UnmarshalText(b []byte) error {
+	return choose((*engine.Direction)(d), b, []engine.Direction{engine.Send, engine.Receive}, "send", "receive")
+}
+
+func (e *exists) UnmarshalText(b []byte) error {
+	return choose((*engine.Exists)(e), b, []engine.Exists{engine.Overwrite, engine.Refuse}, "replace", "refuse")
+}
+
+func (d *digest) UnmarshalText(b []byte) error {
+	return choose((*sideeffect.Algorithm)(d), b, []sideeffect.Algorithm{sideeffect.None, sideeffect.SHA256, sideeffect.SHA512, sideeffect.BLAKE3},
+		"none", "sha256", "sha512", "blake3")
+}
+
+func (c *compress) UnmarshalText(b []byte) error {
+	return choose((*sideeffect.Compression)(c), b, []sideeffect.Compression{sideeffect.CompressOff, sideeffect.CompressAuto, sideeffect.CompressZstd, sideeffect.CompressS2},
+		"off", "auto", "zstd", "s2")
+}
+
+// choose reads one of the names; the i-th is the i-th value.
+func choose[T any](v *T, b []byte, values []T, names ...string) error {
+	i := slices.Index(names, string(b))
+	if i < 0 {
+		return fault.New("choose", fault.Invalid, "%q is none of %s%s", b, strings.Join(names, ", "), meant(string(b), names))
+	}
+	*v = values[i]
+	return nil
+}

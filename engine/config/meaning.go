@@ -1,0 +1,142 @@
+package config
+
+import (
+	"path/filepath"
+	"strings"
+
+	"github.com/pelletier/go-toml/v2/unstable"
+
+	"github.com/pannier/pannier/engine"
+	"github.com/pannier/pannier/engine/lifecycle"
+	"github.com/pannier/pannier/flow/carrier"
+)
+
+// meaning makes a Config of a file whose shape is filled, and notes what makes
+// no sense. A value that did not fit its shape has been noted and is zero, so
+// it is judged only if the document has one of the right type.
+type meaning struct {
+	*problems
+	file     file
+	partners map[string]*engine.Partner
+	rules    map[string]*engine.Rule
+	keys     map[string]string // of partners: whose it is
+	users    map[string]string // of this host: which partner calls as it
+}
+
+func (m *meaning) config(root *value) *Config {
+	cfg := &Config{}
+	if root.has("node") {
+		cfg.Node = m.node(&m.file.Node, root.field("node"))
+	} else {
+		m.add(span{}, "write at least: [node] and below it name = \"hosta\"", "there is no [node]")
+	}
+	m.partners, m.rules, m.keys = map[string]*engine.Partner{}, map[string]*engine.Rule{}, map[string]string{}
+	m.users = map[string]string{}
+	for i := range m.file.Partner {
+		m.partner(&m.file.Partner[i], root.field("partner").item(i))
+	}
+	made := make([]engine.Rule, len(m.file.Rule))
+	for i := range m.file.Rule { // all names first: tasks name rules
+		t := &m.file.Rule[i]
+		made[i] = engine.Rule{Name: t.Name, Direction: engine.Direction(t.Direction), Partners: t.Partners}
+		register(m, m.rules, &made[i], t.Name, "rule", root.field("rule").item(i))
+	}
+	for i := range m.file.Rule {
+		m.rule(&made[i], &m.file.Rule[i], root.field("rule").item(i))
+	}
+	cfg.Book = engine.Book{Partners: m.partners, Rules: m.rules}
+	cfg.Users = m.users
+	return cfg
+}
+
+// text reports whether v has a text under that name, and notes that it is
+// missing if there is nothing.
+func (m *meaning) text(v *value, name, what string) bool {
+	if !v.has(name) {
+		m.add(v.place, "", "%s is missing: %s", name, what)
+	}
+	return v.isText(name)
+}
+
+// isText reports whether the table v has a text under that name.
+func (v *value) isText(name string) bool {
+	return v.has(name) && v.fields[name].kind == unstable.String
+}
+
+// name notes a name that nodes, partners and rules cannot have.
+func (m *meaning) name(name string, at *value) bool {
+	switch {
+	case name == "" || len(name) > lifecycle.MaxName:
+		m.add(at.place, "", "a name has 1 to %d bytes, this one %d", lifecycle.MaxName, len(name))
+	case name == engine.AnyPartner:
+		m.add(at.place, "", "%q means every partner and cannot be a name", name)
+	case strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r == 0x7f }):
+		m.add(at.place, "", "a name has no spaces and no control characters")
+	default:
+		return true
+	}
+	return false
+}
+
+// register puts a partner or rule under its name, if that is good and free.
+func register[T any](m *meaning, all map[string]*T, item *T, name, what string, v *value) {
+	if !m.text(v, "name", "what the "+what+" is called") || !m.name(name, v.field("name")) {
+		return
+	}
+	if all[name] != nil {
+		m.add(v.field("name").place, "", "there is a %s %q already", what, name)
+		return
+	}
+	all[name] = item
+}
+
+// atLeast notes a number or duration below its least value.
+func atLeast[T int | float64 | int64](m *meaning, v *value, name string, is, least T, words string) {
+	if v.has(name) && v.fields[name].kind != unstable.Table && is < least && !m.noted(v.fields[name]) {
+		m.add(v.fields[name].place, "", "%s is at least %s", name, words)
+	}
+}
+
+// absolute notes a path that is not whole and clean.
+func (m *meaning) absolute(path string, v *value, name string) bool {
+	if !v.isText(name) {
+		return false
+	}
+	switch clean := filepath.Clean(path); {
+	case !filepath.IsAbs(path):
+		m.add(v.field(name).place, "", "%q is not a whole path: a node has no directory to begin at; write one that begins with /", path)
+	case strings.ContainsRune(path, 0):
+		m.add(v.field(name).place, "", "a path has no NUL")
+	case clean != path:
+		m.add(v.field(name).place, "", "write %q", clean)
+	default:
+		return true
+	}
+	return false
+}
+
+// address reads an address to listen on or to dial, and refuses those that
+// prove no partner.
+func (m *meaning) address(text string, at *value) (carrier.Address, bool) {
+	const hint = `as "tls://host:6610" or "unix:///path"`
+	a, err := carrier.ParseAddress(text)
+	switch {
+	case err != nil:
+		m.add(at.place, hint, "%q is no address: %s", text, unaccepted(err))
+	case a.Scheme == carrier.InMemory:
+		m.add(at.place, hint, "%q leads nowhere outside of a process", text)
+	case a.Scheme == carrier.TCP:
+		a.Scheme = carrier.TLS
+		m.add(at.place, hint, "tcp hides nothing and does not prove who calls: write %q", a.String())
+	default:
+		return a, true
+	}
+	return a, false
+}
+
+// unaccepted is what is wrong with an address, without the list of what is
+// accepted elsewhere.
+func unaccepted(err error) string {
+	why, _, _ := strings.Cut(words(err), "; accepted are")
+	return why
+}

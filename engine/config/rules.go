@@ -1,0 +1,197 @@
+package config
+
+import (
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/pelletier/go-toml/v2/unstable"
+
+	"github.com/pannier/pannier/engine"
+	"github.com/pannier/pannier/engine/task"
+	"github.com/pannier/pannier/sideeffect"
+)
+
+// What the sections about rules mean.
+
+// rule completes r, which has what other rules' tasks look at.
+func (m *meaning) rule(r *engine.Rule, t *ruleTable, v *value) {
+	r.Root, r.Exists, r.Quota, r.Priority = t.Root, engine.Exists(t.Exists), int64(t.Quota), t.Priority
+	r.Digest, r.Compress = sideeffect.Algorithm(t.Digest), sideeffect.Compression(t.Compress)
+	r.Retry = m.retry(&t.Retry, v)
+	m.text(v, "direction", "\"send\" or \"receive\", as the node sees it where a request is registered")
+	if !v.has("partners") {
+		m.add(v.key, "", "partners is missing: who may use the rule, as [\"hostb\"], or [\"*\"] for every partner")
+	}
+	for i, name := range t.Partners {
+		if at := v.field("partners").item(i); name != engine.AnyPartner && !m.noted(at) {
+			m.knownPartner(name, at)
+		}
+	}
+	if m.text(v, "root", "the directory of its files, as \"/srv/"+t.Name+"\"") && m.absolute(t.Root, v, "root") {
+		m.apart(t.Root, v.field("root"))
+	}
+	common := engine.Lists{Pre: m.list(t.Pre, v, "pre"), Post: m.list(t.Post, v, "post"), Error: m.list(t.Error, v, "error")}
+	r.Sender = m.side(common, &t.Sender, v, "sender")
+	r.Receiver = m.side(common, &t.Receiver, v, "receiver")
+	if err := r.Check(); err != nil && len(m.problems.list) == 0 {
+		m.add(v.key, "", "%s", words(err))
+	}
+}
+
+// apart notes a root in which the node's own files are, or which is among them:
+// a partner would get at the private key.
+func (m *meaning) apart(root string, at *value) {
+	state := m.file.Node.State
+	if within(root, state) || within(state, root) {
+		m.add(at.place, "", "files of a rule and the node's state, %s, cannot be in one another: a partner would get at the node's key", state)
+	}
+}
+
+// within reports whether a clean path is dir or below it.
+func within(path, dir string) bool {
+	rel, err := filepath.Rel(dir, path)
+	return err == nil && rel != ".." && !strings.HasPrefix(rel, "../")
+}
+
+// knownPartner notes a name that is neither a partner's nor the node's own.
+func (m *meaning) knownPartner(name string, at *value) bool {
+	own := m.file.Node.Name
+	if m.partners[name] != nil || name == own {
+		return true
+	}
+	names := sorted(m.partners)
+	if own != "" && !slices.Contains(names, own) {
+		names = append(names, own)
+	}
+	m.add(at.place, "partners: "+listed(names), "no partner is called %q%s", name, meant(name, names))
+	return false
+}
+
+func (m *meaning) retry(t *retryTable, v *value) engine.Retry {
+	if v.has("retry") {
+		v = v.field("retry")
+		atLeast(m, v, "attempts", t.Attempts, 1, "1")
+		atLeast(m, v, "factor", t.Factor, 1, "1: delays do not shrink")
+		atLeast(m, v, "delay", int64(t.Delay), int64(time.Second), "1s")
+		if v.isText("most") || v.isText("delay") {
+			atLeast(m, v, "most", int64(t.Most), int64(t.Delay), "delay, the first one")
+		}
+	}
+	r := engine.Retry{Attempts: t.Attempts, Delay: time.Duration(t.Delay), Factor: t.Factor, Most: time.Duration(t.Most)}
+	for _, w := range t.Windows {
+		r.Windows = append(r.Windows, engine.Window(w))
+	}
+	return r
+}
+
+// side is the tasks of one side: a list of its own takes the place of the
+// common one.
+func (m *meaning) side(lists engine.Lists, t *listsTable, v *value, name string) engine.Lists {
+	if !v.has(name) {
+		return lists
+	}
+	own := v.field(name)
+	for _, l := range []struct {
+		name   string
+		tables []task.Table
+		list   *[]task.Step
+	}{{"pre", t.Pre, &lists.Pre}, {"post", t.Post, &lists.Post}, {"error", t.Error, &lists.Error}} {
+		if own.has(l.name) {
+			*l.list = m.list(l.tables, own, l.name)
+		}
+	}
+	return lists
+}
+
+// list makes the tasks of v's list of that name.
+func (m *meaning) list(tables []task.Table, v *value, name string) []task.Step {
+	list := v.field(name)
+	if len(tables) == 0 || list.kind != unstable.Array {
+		return nil
+	}
+	makers := task.Standard()
+	fine := true
+	for i := range tables {
+		fine = m.task(makers, &tables[i], list.item(i), name) && fine
+	}
+	if !fine {
+		return nil
+	}
+	steps, err := task.Make(makers, tables)
+	if err != nil {
+		m.add(list.key, "", "%s", words(err))
+	}
+	return steps
+}
+
+// task notes what is wrong with one task.
+func (m *meaning) task(makers map[string]task.Maker, t *task.Table, v *value, list string) bool {
+	if v.kind != unstable.Table {
+		return false // noted
+	}
+	if !m.text(v, "task", "what to do; one of "+strings.Join(sorted(makers), ", ")) {
+		return false
+	}
+	at := v.field("task")
+	maker := makers[t.Task]
+	if maker == nil {
+		names := sorted(makers)
+		m.add(at.place, "tasks: "+strings.Join(names, ", "), "no task is called %q%s", t.Task, meant(t.Task, names))
+		return false
+	}
+	fine := m.settings(t.Task, v)
+	if _, err := maker(t); err != nil && fine {
+		m.add(at.place, "", "%s: %s", t.Task, words(err))
+		fine = false
+	}
+	switch {
+	case t.Task == "reschedule" && list != "error":
+		m.add(at.place, "", "reschedule is for lists of error tasks")
+		fine = false
+	case t.Task == "transfer" && fine:
+		fine = m.forward(t, v)
+	}
+	return fine
+}
+
+// taskKeys are the keys of all tasks; others have been noted.
+var taskKeys = keysOf(reflect.TypeFor[task.Table]())
+
+// settings notes what the task does not look at, and is false also when a
+// setting has been noted.
+func (m *meaning) settings(name string, v *value) bool {
+	fine := true
+	allowed := append([]string{"task", "timeout"}, task.Settings(name)...)
+	for _, key := range v.names {
+		fine = fine && !m.noted(v.fields[key])
+		if slices.Contains(taskKeys, key) && !slices.Contains(allowed, key) {
+			m.add(v.fields[key].key, "keys of "+name+": "+strings.Join(allowed, ", "), "%s does not use %q", name, key)
+			fine = false
+		}
+	}
+	return fine
+}
+
+// forward notes a transfer task that could never send.
+func (m *meaning) forward(t *task.Table, v *value) bool {
+	if !m.knownPartner(t.Partner, v.field("partner")) {
+		return false
+	}
+	r := m.rules[t.Rule]
+	at := v.field("rule").place
+	switch {
+	case r == nil:
+		names := sorted(m.rules)
+		m.add(at, "rules: "+listed(names), "no rule is called %q%s", t.Rule, meant(t.Rule, names))
+	case r.Direction == engine.Receive:
+		m.add(at, "", "a transfer sends, and the direction of rule %q is receive", t.Rule)
+	case !r.Allows(t.Partner):
+		m.add(at, "partners of the rule: "+listed(r.Partners), "rule %q is not for partner %q", t.Rule, t.Partner)
+	default:
+		return true
+	}
+	return false
+}

@@ -1,0 +1,276 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/pannier/pannier/engine"
+	"github.com/pannier/pannier/engine/admin"
+	"github.com/pannier/pannier/engine/config"
+	"github.com/pannier/pannier/engine/peer"
+	"github.com/pannier/pannier/engine/store"
+	"github.com/pannier/pannier/flow"
+	"github.com/pannier/pannier/flow/carrier"
+	"github.com/pannier/pannier/sideeffect"
+	"github.com/pannier/pannier/spec/fault"
+)
+
+// Options are what a configuration file does not have. The zero values are the
+// defaults.
+type Options struct {
+	Version string // of the program; at most 64 bytes
+	// Read gets the configuration again when an operator asks for it. Default:
+	// operators are told that there is none.
+	Read func() (*config.Config, error)
+	// Output is where the log goes, as the configuration says. Default: standard error.
+	Output io.Writer
+
+	Store store.Store      // default: the file store.db in the state directory. One that is given stays the caller's
+	Line  engine.Line      // default: that of package peer. One that is given stays the caller's
+	Layer sideeffect.Layer // default: the operating system's
+	Log   *slog.Logger     // default: see Output
+	Flow  flow.Config      // tunes sessions
+	// Pipe is where the address "pipe:" listens, and PipePartner who calls there.
+	// Default: the node itself, so that it is its own partner without a network.
+	Pipe        *carrier.Pipe
+	PipePartner string
+	// Dial is where the address "pipe:" of a partner leads. Default: to the node
+	// itself, for the partner of its name.
+	Dial func(partner string) *carrier.Pipe
+}
+
+// Node is one node. All methods may be called at the same time.
+type Node struct {
+	o      Options
+	fixed  config.Node // as it was when the node began
+	key    string
+	level  slog.LevelVar
+	log    *slog.Logger
+	engine *engine.Engine
+	doors  []*peer.Server // where partners call
+	line   *peer.Line     // nil: Options.Line
+	admin  *admin.Server
+	socket *admin.Listener // nil: no operators
+	bound  []string        // addresses
+
+	present  atomic.Pointer[present]
+	draining atomic.Bool
+
+	reload sync.Mutex // held by Reload
+	once   sync.Once
+	undo   []func() error // what Close does, last first
+	closed error
+}
+
+// present is what Reload replaces, as a whole.
+type present struct {
+	cfg   *config.Config
+	book  engine.Book
+	users map[int]string // uid: partner
+}
+
+// leave is how long calls of partners may take to end once the engine has.
+const leave = 2 * time.Second
+
+// Open makes a node, ready to be called by Run. What a process before has left
+// running goes on at once. Exists: another process has the state directory.
+func Open(ctx context.Context, cfg *config.Config, o Options) (*Node, error) {
+	n := &Node{o: o, fixed: cfg.Node}
+	n.level.Set(cfg.Node.Log)
+	if n.log = o.Log; n.log == nil {
+		n.log = newLog(o.Output, cfg.Node, &n.level)
+	}
+	if err := n.begin(ctx, cfg); err != nil {
+		return nil, errors.Join(fault.Wrap("open node", cfg.Node.Name, err), n.Close())
+	}
+	n.log.Info("node is open", "key", n.key, "listen", n.bound, "partners", len(cfg.Book.Partners), "rules", len(cfg.Book.Rules))
+	return n, nil
+}
+
+func newLog(w io.Writer, cfg config.Node, level slog.Leveler) *slog.Logger {
+	if w == nil {
+		w = os.Stderr
+	}
+	o := &slog.HandlerOptions{Level: level}
+	var h slog.Handler = slog.NewTextHandler(w, o)
+	if cfg.LogFormat == "json" {
+		h = slog.NewJSONHandler(w, o)
+	}
+	return slog.New(h).With("node", cfg.Name)
+}
+
+// begin begins the parts from the bottom up.
+func (n *Node) begin(ctx context.Context, cfg *config.Config) error {
+	id, err := Identity(cfg)
+	if err != nil {
+		return err
+	}
+	n.key = id.Key()
+	memory, err := n.store()
+	if err != nil {
+		return err
+	}
+	if n.o.Pipe == nil {
+		n.o.Pipe, n.o.PipePartner = carrier.NewPipe(), cfg.Node.Name
+		n.undone(n.o.Pipe.Close)
+	}
+	p, err := n.prepare(cfg)
+	if err != nil {
+		return err
+	}
+	n.present.Store(p)
+	n.o.Flow.Logger = n.log
+	line, err := n.newLine(id)
+	if err != nil {
+		return err
+	}
+	n.engine, err = engine.Open(ctx, engine.Config{
+		Node: cfg.Node.Name, Store: memory, Line: line, Book: p.book,
+		Concurrent: cfg.Node.Concurrent, Serving: cfg.Node.Serving, Bandwidth: cfg.Node.Bandwidth,
+		Patience: cfg.Node.Patience, Retention: cfg.Node.Retention, Layer: n.o.Layer, Log: n.log,
+	})
+	if err != nil {
+		return err
+	}
+	n.undone(n.engine.Close)
+	if err := n.listen(id, p); err != nil {
+		return err
+	}
+	return n.listenAdmin()
+}
+
+// undone says what Close does about something that was begun.
+func (n *Node) undone(f func() error) { n.undo = append(n.undo, f) }
+
+// newLine is how the engine reaches partners.
+func (n *Node) newLine(id *carrier.Identity) (engine.Line, error) {
+	if n.o.Line != nil {
+		return n.o.Line, nil
+	}
+	dial := n.o.Dial
+	if dial == nil {
+		dial = func(partner string) *carrier.Pipe {
+			if partner == n.fixed.Name {
+				return n.o.Pipe
+			}
+			return nil
+		}
+	}
+	var err error
+	n.line, err = peer.NewLine(peer.LineOptions{Node: n.fixed.Name, Identity: id, Flow: n.o.Flow, Pipe: dial, Book: func(partner string) (engine.Partner, error) {
+		p, err := n.present.Load().book.Partner(partner)
+		if err != nil {
+			return engine.Partner{}, err
+		}
+		return *p, nil
+	}})
+	if err != nil {
+		return nil, err
+	}
+	n.undone(n.line.Close)
+	return n.line, nil
+}
+
+// listen opens where partners call: the addresses, and the pipe, at a door of its
+// own, because who is at its other end nothing proves but that it is this pipe.
+func (n *Node) listen(id *carrier.Identity, p *present) error {
+	network := peer.Options{Identity: id, UnixPartner: n.unixPartner, UnixMode: 0o666} // who calls is the kernel's word, for each connection
+	pipe := peer.Options{Pipe: n.o.Pipe, PipePartner: n.o.PipePartner, UnixPartner: func(int) (string, error) { return n.o.PipePartner, nil }}
+	bound, err := n.open(network, p.book, n.fixed.Listen)
+	if err == nil {
+		n.bound = bound
+		_, err = n.open(pipe, p.book, []string{carrier.InMemory + ":"})
+	}
+	return err
+}
+
+// open makes a door with addresses, if there are any.
+func (n *Node) open(o peer.Options, book engine.Book, addresses []string) (bound []string, err error) {
+	if len(addresses) == 0 {
+		return nil, nil
+	}
+	o.Name, o.Version, o.Node, o.Book, o.Flow = n.fixed.Name, n.o.Version, n.engine, book, n.o.Flow
+	s, err := peer.NewServer(o)
+	if err != nil {
+		return nil, err
+	}
+	n.doors = append(n.doors, s)
+	n.undone(func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), leave)
+		defer cancel()
+		_ = s.Shutdown(ctx) // what it cuts off, the caller asks again
+		return nil
+	})
+	for _, address := range addresses {
+		at, err := s.Listen(address)
+		if err != nil {
+			return nil, err
+		}
+		bound = append(bound, at)
+	}
+	return bound, nil
+}
+
+// Run serves until ctx ends, then drains within the time the configuration
+// gives, and closes the node. It is called once. An error means that the node could
+// not go on: a listener or the store has failed.
+func (n *Node) Run(ctx context.Context) error {
+	var serving sync.WaitGroup
+	failed := make(chan error, 3)
+	for _, door := range n.doors {
+		serving.Go(func() { failed <- fault.Wrap("serve partners", "", door.Serve()) })
+	}
+	if n.socket != nil {
+		serving.Go(func() { failed <- n.admin.Serve(n.socket) })
+	}
+	var err error
+	select {
+	case err = <-failed:
+	case <-n.engine.Failed():
+		err = fault.Wrap("keep records", "", n.engine.Cause())
+	case <-ctx.Done():
+		err = n.drain(ctx)
+	}
+	if err != nil {
+		n.log.Error("the node ends", "error", err)
+	}
+	err = errors.Join(err, n.Close())
+	serving.Wait()
+	return err
+}
+
+func (n *Node) drain(ctx context.Context) error {
+	limit := n.present.Load().cfg.Node.Drain
+	n.log.Info("draining: nothing new, what runs may finish", "limit", limit)
+	n.draining.Store(true)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
+	defer cancel()
+	return errors.Join(n.engine.Drain(ctx), n.engine.Cause())
+}
+
+// Close ends the node without patience. What runs goes on after the next Open.
+func (n *Node) Close() error {
+	n.once.Do(func() {
+		n.draining.Store(true)
+		for _, f := range slices.Backward(n.undo) {
+			n.closed = errors.Join(n.closed, f())
+		}
+	})
+	return n.closed
+}
+
+// Key is what partners pin.
+func (n *Node) Key() string { return n.key }
+
+// Addresses are where partners reach the node, with the ports that were chosen.
+func (n *Node) Addresses() []string { return slices.Clone(n.bound) }
+
+// Engine is the node's, for programs that have a node in them.
+func (n *Node) Engine() *engine.Engine { return n.engine }

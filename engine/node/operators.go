@@ -1,0 +1,73 @@
+package node
+
+import (
+	"context"
+	"io"
+	"iter"
+
+	"github.com/pannier/pannier/engine/admin"
+	"github.com/pannier/pannier/engine/peer"
+	"github.com/pannier/pannier/spec/fault"
+	"github.com/pannier/pannier/spec/relpath"
+)
+
+// listenAdmin opens the socket of the operators, unless there is none.
+func (n *Node) listenAdmin() error {
+	if n.fixed.Admin == "" {
+		return nil
+	}
+	cfg := admin.Config{
+		Engine: n.engine, Node: n.fixed.Name, Key: n.key, Version: n.o.Version, Addresses: n.Addresses, Draining: n.draining.Load, Log: n.log,
+	}
+	if s, ok := n.o.Store.(interface{ Backup(io.Writer) error }); ok {
+		cfg.Backup = s.Backup
+	}
+	if n.o.Read != nil {
+		cfg.Reload = func(context.Context) ([]string, error) { return n.ReadAgain() }
+	}
+	if n.line != nil {
+		cfg.Browse = n.browse
+	}
+	var err error
+	if n.admin, err = admin.New(cfg); err != nil {
+		return err
+	}
+	if n.socket, err = admin.Listen(n.fixed.Admin, admin.Access{}); err != nil {
+		return err
+	}
+	n.undone(func() error {
+		n.admin.Close()
+		_ = n.socket.Close() // closed already if it was served
+		return nil
+	})
+	return nil
+}
+
+// browse yields the files and directories below a directory of a partner.
+func (n *Node) browse(ctx context.Context, partner, rule, dir string) iter.Seq2[admin.Entry, error] {
+	return func(yield func(admin.Entry, error) bool) {
+		var at relpath.Path
+		var err error
+		if dir != "" {
+			if at, err = relpath.Parse(dir); err != nil {
+				yield(admin.Entry{}, fault.Wrap("browse", dir, err))
+				return
+			}
+		}
+		for after := ""; ; {
+			page, err := n.line.List(ctx, partner, rule, at, after)
+			if err != nil {
+				yield(admin.Entry{}, err)
+				return
+			}
+			for _, e := range page.Entries {
+				if e.Kind != peer.OtherEntry && !yield(admin.Entry{Name: e.Name, Size: e.Size, Directory: e.Kind == peer.DirectoryEntry, Modified: e.Modified}, nil) {
+					return
+				}
+			}
+			if after = page.Next; after == "" {
+				return
+			}
+		}
+	}
+}

@@ -1,0 +1,161 @@
+package node
+
+import (
+	"maps"
+	"os/user"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/pannier/pannier/engine"
+	"github.com/pannier/pannier/engine/config"
+	"github.com/pannier/pannier/flow/carrier"
+	"github.com/pannier/pannier/spec/fault"
+)
+
+// Reload replaces partners and rules for what begins from now on, and what of
+// [node] may change; notes say what is different. With an error, which is Invalid,
+// nothing is: the file asks for what a node that runs cannot become.
+func (n *Node) Reload(cfg *config.Config) (notes []string, err error) {
+	const op = "reload configuration"
+	n.reload.Lock()
+	defer n.reload.Unlock()
+	if keys := unlike(&n.fixed, &cfg.Node); len(keys) > 0 {
+		return nil, fault.New(op, fault.Invalid, "%s cannot change while the node runs: restart it, or put the old value back", strings.Join(keys, ", "))
+	}
+	old := n.present.Load()
+	p, err := n.prepare(cfg)
+	if err != nil {
+		return nil, fault.Wrap(op, "", err)
+	}
+	n.present.Store(p) // first: who is forgotten is dialled as the new book says
+	if err := n.setBook(p.book); err != nil {
+		n.present.Store(old)
+		_ = n.setBook(old.book) // it was good before
+		return nil, fault.Wrap(op, "", err)
+	}
+	n.level.Set(cfg.Node.Log)
+	notes = append(changes("partner", old.book.Partners, p.book.Partners), changes("rule", old.book.Rules, p.book.Rules)...)
+	n.log.Info("configuration is loaded", "changes", notes)
+	return notes, nil
+}
+
+// setBook gives everybody another book.
+func (n *Node) setBook(b engine.Book) error {
+	for _, door := range n.doors {
+		if err := door.SetBook(b); err != nil {
+			return err
+		}
+	}
+	return n.engine.SetBook(b)
+}
+
+// ReadAgain is Reload with what Options.Read gives. The log has its error, too.
+func (n *Node) ReadAgain() (notes []string, err error) {
+	cfg, err := n.o.Read()
+	if err == nil {
+		notes, err = n.Reload(cfg)
+	}
+	if err != nil {
+		for _, line := range config.Lines(err) {
+			n.log.Error("the configuration stays as it was", "problem", line)
+		}
+	}
+	return notes, err
+}
+
+// unlike are the keys whose values differ and cannot change.
+func unlike(a, b *config.Node) (keys []string) {
+	for _, k := range []struct {
+		name string
+		same bool
+	}{
+		{"name", a.Name == b.Name}, {"state", a.State == b.State}, {"listen", slices.Equal(a.Listen, b.Listen)}, {"admin", a.Admin == b.Admin},
+		{"concurrent", a.Concurrent == b.Concurrent}, {"serving", a.Serving == b.Serving}, {"bandwidth", a.Bandwidth == b.Bandwidth},
+		{"patience", a.Patience == b.Patience}, {"retention", a.Retention == b.Retention}, {"log_format", a.LogFormat == b.LogFormat},
+	} {
+		if !k.same {
+			keys = append(keys, "node."+k.name)
+		}
+	}
+	return keys
+}
+
+// changes says which names are new, gone or mean something else.
+func changes[T any](what string, old, now map[string]*T) (notes []string) {
+	for _, name := range slices.Sorted(maps.Keys(now)) {
+		if before := old[name]; before == nil {
+			notes = append(notes, what+" "+name+" is new")
+		} else if !reflect.DeepEqual(before, now[name]) {
+			notes = append(notes, what+" "+name+" has changed")
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(old)) {
+		if now[name] == nil {
+			notes = append(notes, what+" "+name+" is gone")
+		}
+	}
+	return notes
+}
+
+// prepare makes of a configuration what the node works with.
+func (n *Node) prepare(cfg *config.Config) (*present, error) {
+	p := &present{cfg: cfg, users: map[int]string{}}
+	for name, partner := range cfg.Users {
+		uid, err := userID(name)
+		if err != nil {
+			return nil, err
+		}
+		if other, taken := p.users[uid]; taken && other != partner {
+			return nil, fault.New("find user", fault.Invalid, "user %q of partner %q is number %d, as the user of partner %q", name, partner, uid, other)
+		}
+		p.users[uid] = partner
+	}
+	p.book = engine.Book{Partners: maps.Clone(cfg.Book.Partners), Rules: cfg.Book.Rules}
+	n.addSelf(&p.book)
+	return p, nil
+}
+
+// addSelf makes the node its own partner: through memory, unless the file says
+// how else.
+func (n *Node) addSelf(b *engine.Book) {
+	self := engine.Partner{Name: n.fixed.Name}
+	if own := b.Partners[self.Name]; own != nil {
+		self = *own
+	}
+	if self.Address == "" && n.o.PipePartner == self.Name {
+		self.Address = carrier.InMemory + ":"
+	}
+	if len(self.Keys) == 0 && self.Address != "" {
+		self.Keys = []string{n.key}
+	}
+	if self.Address == "" && b.Partners[self.Name] == nil {
+		return
+	}
+	if b.Partners == nil {
+		b.Partners = map[string]*engine.Partner{}
+	}
+	b.Partners[self.Name] = &self
+}
+
+// userID is the number of a user of this host.
+func userID(name string) (int, error) {
+	const op = "find user"
+	if uid, err := strconv.Atoi(name); err == nil && uid >= 0 {
+		return uid, nil
+	}
+	u, err := user.Lookup(name)
+	if err != nil {
+		return 0, fault.New(op, fault.Invalid, "this host has no user %q: %v", name, err)
+	}
+	return strconv.Atoi(u.Uid)
+}
+
+// unixPartner is who calls over a unix socket.
+func (n *Node) unixPartner(uid int) (string, error) {
+	if name, ok := n.present.Load().users[uid]; ok {
+		return name, nil
+	}
+	return "", fault.New("find partner", fault.NotFound, "no partner has user %d", uid)
+}
