@@ -3,11 +3,13 @@ package config
 import (
 	"errors"
 	"flag"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -167,6 +169,15 @@ func TestLoad(t *testing.T) {
 		if tc.kind != fault.Internal && !errors.Is(err, tc.kind) || err == nil || !strings.Contains(err.Error(), tc.says) || strings.Count(err.Error(), tc.path) != 1 {
 			t.Errorf("%s: %v", tc.path, err)
 		}
+	}
+}
+
+// TestPermission: it is said once, and with the path.
+func TestPermission(t *testing.T) {
+	const want = `read configuration "/p.toml": permission denied: this user may not read it`
+	err := once("read configuration", "/p.toml", &fs.PathError{Op: "open", Path: "/p.toml", Err: syscall.EACCES})
+	if !errors.Is(err, fault.Permission) || err.Error() != want {
+		t.Errorf("%v", err)
 	}
 }
 

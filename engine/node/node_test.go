@@ -3,6 +3,7 @@ package node_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -319,6 +320,24 @@ func TestStateDirectory(t *testing.T) {
 	}
 	if err := a.open(cfg); !errors.Is(err, fault.Permission) || !strings.Contains(err.Error(), "chmod 0700") {
 		t.Errorf("a directory that others may write: %v", err)
+	}
+}
+
+// TestLog: it is as the configuration says, and says whose it is.
+func TestLog(t *testing.T) {
+	a := newHost(t, "a")
+	cfg := a.config("")
+	cfg.Node.LogFormat = "json"
+	a.start(cfg)
+	a.end()
+	for line := range strings.Lines(a.log.String()) {
+		var said struct{ Node string }
+		if err := json.Unmarshal([]byte(line), &said); err != nil || said.Node != "a" {
+			t.Errorf("%v: %s", err, line)
+		}
+	}
+	if a.log.String() == "" {
+		t.Error("nothing is logged")
 	}
 }
 
