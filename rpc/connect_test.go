@@ -3,7 +3,10 @@ package rpc_test
 import (
 	"context"
 	"testing"
+	"time"
 
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
 
 	"github.com/pannier/pannier/rpc"
@@ -38,7 +41,8 @@ func TestConnect(t *testing.T) {
 // TestConnectAgain: what fails has a kind, where a call has a status, and gRPC's
 // pause between attempts does not count.
 func TestConnectAgain(t *testing.T) {
-	p := start(t, "unix", setup{withoutClient: true})
+	hour := grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.Config{BaseDelay: time.Hour, MaxDelay: time.Hour}, MinConnectTimeout: time.Minute})
+	p := start(t, "unix", setup{withoutClient: true, client: []grpc.DialOption{hour}})
 	if _, err := p.dial().Connect(within(t)); err != nil { // it serves
 		t.Fatal(err)
 	}

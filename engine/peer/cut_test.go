@@ -25,7 +25,8 @@ type wire struct {
 	mu     sync.Mutex
 	frozen chan struct{} // closed: nothing passes
 	conns  []net.Conn
-	made   int
+	down   bool // who dials is let in and thrown out
+	dials  int
 }
 
 func newWire(t *testing.T, p *pair) *wire {
@@ -47,13 +48,20 @@ func (w *wire) serve() {
 		if err != nil {
 			return
 		}
+		w.mu.Lock()
+		w.dials++
+		down := w.down
+		w.mu.Unlock()
+		if down {
+			a.Close()
+			continue
+		}
 		b, err := w.far.Dial(context.Background())
 		if err != nil {
 			a.Close()
 			continue
 		}
 		w.mu.Lock()
-		w.made++
 		w.conns = append(w.conns, a, b)
 		frozen := w.frozen
 		w.mu.Unlock()
@@ -151,6 +159,62 @@ func TestCut(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestNothingDialsBehind: while a partner is down each call is one attempt, nobody
+// dials between them, and the first call when it is back goes through.
+func TestNothingDialsBehind(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := start(t, "pipe")
+		w := newWire(t, p)
+		call := func() error {
+			_, err := p.line.Call(t.Context(), "paris", ask(lifecycle.Prepare), nil)
+			return err
+		}
+		if err := call(); err != nil {
+			t.Fatal(err)
+		}
+		w.mu.Lock()
+		w.down = true
+		w.mu.Unlock()
+		w.cut()
+		synctest.Wait()
+		for range 3 {
+			w.mu.Lock()
+			before := w.dials
+			w.mu.Unlock()
+			wantKind(t, call(), fault.Lost)
+			time.Sleep(time.Minute)
+			synctest.Wait()
+			w.mu.Lock()
+			if n := w.dials - before; n > 1 {
+				t.Errorf("%d attempts for one call", n)
+			}
+			w.mu.Unlock()
+		}
+		w.mu.Lock()
+		w.down = false
+		w.mu.Unlock()
+		if err := call(); err != nil {
+			t.Errorf("it is back: %v", err)
+		}
+	})
+}
+
+// TestCutWhileIdle: a connection that was lost between calls costs the next one
+// nothing, although the session before has the only place there is.
+func TestCutWhileIdle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := start(t, "pipe")
+		w := newWire(t, p)
+		for range 3 {
+			if _, err := p.line.Call(t.Context(), "paris", ask(lifecycle.Prepare), nil); err != nil {
+				t.Fatal(err)
+			}
+			w.cut()
+			time.Sleep(10 * time.Second)
+		}
+	})
 }
 
 // stuck takes nothing until its call is over.

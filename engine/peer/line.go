@@ -37,7 +37,8 @@ type LineOptions struct {
 	Identity *carrier.Identity
 	// Book finds a partner, each time one is connected to; required.
 	Book func(partner string) (engine.Partner, error)
-	// Flow tunes sessions; Name and MaxStreams are completed.
+	// Flow tunes sessions; Name, MaxStreams and Pool are completed. The Pool may be
+	// the Server's, too.
 	Flow flow.Config
 	// Pipe is where the address "pipe:" of a partner leads, for tests.
 	Pipe func(partner string) *carrier.Pipe
@@ -80,6 +81,9 @@ func flowOf(cfg flow.Config, node string) flow.Config {
 	cfg.Name = node
 	if cfg.MaxStreams == 0 {
 		cfg.MaxStreams = maxStreams
+	}
+	if cfg.Pool == nil { // else each session would have one of its own
+		cfg.Pool = flow.NewPool(1 << 30)
 	}
 	return cfg
 }

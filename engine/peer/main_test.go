@@ -20,6 +20,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
+var _ Node = (*engine.Engine)(nil)
+
 // fake is an engine in memory: it keeps what it was asked and answers with serve.
 type fake struct {
 	mu    sync.Mutex

@@ -51,7 +51,7 @@ type Options struct {
 	UnixMode    fs.FileMode   // of sockets. Default 0600
 	Pipe        *carrier.Pipe // where "pipe:" listens, for tests
 
-	// Flow tunes sessions; Name, MaxStreams and Authorize are completed.
+	// Flow tunes sessions; Name, MaxStreams, Pool and Authorize are completed.
 	Flow flow.Config
 }
 

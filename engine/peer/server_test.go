@@ -13,6 +13,7 @@ import (
 
 	"github.com/pannier/pannier/engine"
 	"github.com/pannier/pannier/engine/lifecycle"
+	"github.com/pannier/pannier/flow"
 	"github.com/pannier/pannier/flow/carrier"
 	"github.com/pannier/pannier/rpc"
 	"github.com/pannier/pannier/sideeffect"
@@ -141,6 +142,17 @@ func TestStrangers(t *testing.T) {
 				t.Error("it was served")
 			}
 		})
+	}
+}
+
+// TestUnknownUser: a session that says neither key nor user is nobody's, though
+// users have names.
+func TestUnknownUser(t *testing.T) {
+	p := start(t, "unix", func(p *pair) { p.options.UnixPartner = func(int) (string, error) { return "lyon", nil } })
+	_, err := p.server.partner(flow.Peer{UID: -1, Local: true, Name: "lyon"})
+	wantKind(t, err, fault.Unauthenticated)
+	if name, err := p.server.partner(flow.Peer{UID: 77, Local: true}); err != nil || name != "lyon" {
+		t.Errorf("%q, %v", name, err)
 	}
 }
 
