@@ -11,30 +11,27 @@ import (
 	"github.com/pannier/pannier/spec/fault"
 )
 
-func configCommand() *cobra.Command {
+func configCommand(path *string) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "config",
 		Short: "Check a node's configuration, or begin one",
 		Args:  command.Arguments(0),
 		RunE:  command.Help,
 	}
-	cmd.AddCommand(checkCommand(), exampleCommand())
+	cmd.AddCommand(configCheckCommand(path), exampleCommand())
 	return cmd
 }
 
-func checkCommand() *cobra.Command {
-	var path string
-	cmd := &cobra.Command{
+func configCheckCommand(path *string) *cobra.Command {
+	return &cobra.Command{
 		Use:   "check",
 		Short: "Say what is wrong with a node's configuration",
 		Long: `Say what is wrong with a node's configuration: all of it, with places and
 suggestions, on stderr, and exit code 2. Only the file is looked at: not the
 directories it names, not the node that runs.`,
 		Args: command.Arguments(0),
-		RunE: func(cmd *cobra.Command, _ []string) error { return checkConfig(path, cmd.OutOrStdout()) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return checkConfig(*path, cmd.OutOrStdout()) },
 	}
-	registerConfig(cmd, &path)
-	return cmd
 }
 
 // checkConfig prints what a file without problems says, in a line.

@@ -11,18 +11,15 @@ import (
 	"github.com/pannier/pannier/spec/fault"
 )
 
-func idCommand() *cobra.Command {
-	var path string
-	cmd := &cobra.Command{
+func idCommand(path *string) *cobra.Command {
+	return &cobra.Command{
 		Use:   "id",
 		Short: "Print the node's key, which partners write into their configuration",
 		Long: `Print the node's key, which partners write into their configuration as key. It is
 made, with the state directory, if there is none: run this as the user of the node.`,
 		Args: command.Arguments(0),
-		RunE: func(cmd *cobra.Command, _ []string) error { return id(path, cmd.OutOrStdout()) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return id(*path, cmd.OutOrStdout()) },
 	}
-	registerConfig(cmd, &path)
-	return cmd
 }
 
 // id prints the key of the node of a file.

@@ -1,8 +1,10 @@
-// Command pannier runs a node that sends and receives files, and measures files
-// that travel beside gRPC calls.
+// Command pannier runs a node that sends and receives files, gives it orders, and
+// measures files that travel beside gRPC calls.
 package main
 
 import (
+	"time"
+
 	"github.com/spf13/cobra"
 
 	"github.com/pannier/pannier/cmd/internal/command"
@@ -11,9 +13,30 @@ import (
 func main() { command.Main(rootCommand()) }
 
 func rootCommand() *cobra.Command {
-	return command.Root(&cobra.Command{
+	c := &console{now: time.Now}
+	const daily, words, upkeep = "daily", "words", "upkeep"
+	root := &cobra.Command{
 		Use:   "pannier",
 		Short: "Files that travel beside gRPC calls",
-		Long:  "Files that travel beside gRPC calls.",
-	}, serveCommand(), idCommand(), configCommand(), benchCommand())
+		Long: `Files that travel beside gRPC calls.
+
+Transfers are requests to the daemon of this host, which sees them through.`,
+	}
+	root.AddGroup(&cobra.Group{ID: daily, Title: "Transfers:"}, &cobra.Group{ID: words, Title: "A request, by an operator's word:"},
+		&cobra.Group{ID: upkeep, Title: "The node:"})
+	grouped := func(id string, all ...*cobra.Command) {
+		for _, cmd := range all {
+			cmd.GroupID = id
+		}
+		root.AddCommand(all...)
+	}
+	grouped(daily, c.sendCommand(), c.getCommand(), c.listCommand(), c.showCommand(), c.eventsCommand(), c.watchCommand(), c.waitCommand(), c.explainCommand())
+	grouped(words, c.pauseCommand(), c.resumeCommand(), c.cancelCommand(), c.retryCommand())
+	grouped(upkeep, serveCommand(&c.config), c.statusCommand(), c.partnerCommand(), c.ruleCommand(), c.checkCommand(), c.backupCommand(), c.purgeCommand(), c.reloadCommand(),
+		configCommand(&c.config), idCommand(&c.config))
+	c.register(root)
+	command.Root(root, benchCommand(), genCommand())
+	root.AddCommand(command.Topic("formatting", "How results look", formatting))
+	command.Environment(root)
+	return root
 }

@@ -1,7 +1,13 @@
 package main
 
 import (
+	"errors"
+	"os"
+	"os/exec"
+	"regexp"
+	"strconv"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 )
@@ -10,6 +16,63 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"pannier": main})
 }
 
+// TestScripts runs what the commands do as a shell does: those of testdata/script
+// alone, those of testdata/daemon beside a daemon whose engine the script plays.
 func TestScripts(t *testing.T) {
-	testscript.Run(t, testscript.Params{Dir: "testdata/script"})
+	t.Run("alone", func(t *testing.T) {
+		testscript.Run(t, testscript.Params{Dir: "testdata/script", Cmds: commonCommands()})
+	})
+	t.Run("daemon", func(t *testing.T) {
+		testscript.Run(t, testscript.Params{Dir: "testdata/daemon", Setup: startDaemon, Cmds: daemonCommands()})
+	})
+}
+
+// commonCommands are those of all scripts:
+//
+//	code N PROGRAM ARGUMENT...   runs a program, which ends with that exit code
+//	mode N FILE                  compares a file's mode
+//	appears REGEXP FILE          waits until a file that is written to has it
+func commonCommands() map[string]func(*testscript.TestScript, bool, []string) {
+	return map[string]func(*testscript.TestScript, bool, []string){
+		"code": func(ts *testscript.TestScript, _ bool, args []string) {
+			want, err := strconv.Atoi(args[0])
+			ts.Check(err)
+			err = ts.Exec(args[1], args[2:]...)
+			got := 0
+			var exit *exec.ExitError
+			if errors.As(err, &exit) {
+				got = exit.ExitCode()
+			} else if err != nil {
+				ts.Fatalf("%v", err)
+			}
+			if got != want {
+				ts.Fatalf("%q: exit code %d, want %d\n%s", args[1:], got, want, ts.ReadFile("stderr"))
+			}
+		},
+		"appears": func(ts *testscript.TestScript, _ bool, args []string) {
+			want, err := regexp.Compile(args[0])
+			ts.Check(err)
+			for began := time.Now(); !want.MatchString(read(ts, args[1])); time.Sleep(5 * time.Millisecond) {
+				if time.Since(began) > 20*time.Second {
+					ts.Fatalf("%s has not appeared in %s", args[0], args[1])
+				}
+			}
+		},
+		"mode": func(ts *testscript.TestScript, _ bool, args []string) {
+			fi, err := os.Stat(ts.MkAbs(args[1]))
+			ts.Check(err)
+			if want, err := strconv.ParseUint(args[0], 8, 32); err != nil || fi.Mode().Perm() != os.FileMode(want) {
+				ts.Fatalf("%v, want %s", fi.Mode(), args[0])
+			}
+		},
+	}
+}
+
+// read is a file's content; "" while there is none.
+func read(ts *testscript.TestScript, name string) string {
+	b, err := os.ReadFile(ts.MkAbs(name))
+	if err != nil {
+		return ""
+	}
+	return string(b)
 }

@@ -16,9 +16,8 @@ import (
 	"github.com/pannier/pannier/spec/fault"
 )
 
-func serveCommand() *cobra.Command {
-	var path string
-	cmd := &cobra.Command{
+func serveCommand(path *string) *cobra.Command {
+	return &cobra.Command{
 		Use:   "serve",
 		Short: "Run a node until it is told to end",
 		Long: `Run a node until SIGTERM or SIGINT. What runs then may finish within node.drain;
@@ -35,17 +34,9 @@ on. A file with a problem changes nothing, and the log says what it is.`,
   pannier serve --config pannier.toml`,
 		Args: command.Arguments(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return serve(cmd.Context(), path, cmd.ErrOrStderr())
+			return serve(cmd.Context(), *path, cmd.ErrOrStderr())
 		},
 	}
-	registerConfig(cmd, &path)
-	return cmd
-}
-
-// registerConfig adds the flag of the configuration's file.
-func registerConfig(cmd *cobra.Command, path *string) {
-	cmd.Flags().StringVar(path, "config", config.DefaultPath, "the node's configuration")
-	_ = cmd.MarkFlagFilename("config", "toml") // fails only for unknown flags
 }
 
 // load reads the configuration, and says where one comes from.

@@ -32,7 +32,7 @@ func Dial(address string) (*Client, error) {
 		return nil, err
 	}
 	if at.Scheme != carrier.Unix {
-		return nil, fault.New("dial daemon", fault.Unsupported, "%q: the daemon has unix sockets only: write unix:///path", address)
+		return nil, fault.New("dial daemon", fault.Invalid, "%q: the daemon has unix sockets only: write unix:///path", address)
 	}
 	c := &Client{address: address}
 	c.conn, err = grpc.NewClient("passthrough:"+address, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithNoProxy(),

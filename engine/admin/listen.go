@@ -30,14 +30,14 @@ type Listener struct {
 }
 
 // Listen opens "unix:///path". A socket that a dead process has left is
-// replaced; a live one is fault.Exists. Anything but a unix socket is Unsupported.
+// replaced; a live one is fault.Exists. Anything but a unix socket is fault.Invalid.
 func Listen(address string, a Access) (*Listener, error) {
 	at, err := carrier.ParseAddress(address)
 	if err != nil {
 		return nil, err
 	}
 	if at.Scheme != carrier.Unix {
-		return nil, fault.New("listen", fault.Unsupported, "the admin service has unix sockets only: write unix:///path")
+		return nil, fault.New("listen", fault.Invalid, "the admin service has unix sockets only: write unix:///path")
 	}
 	if a.Mode == 0 {
 		a.Mode = 0o600

@@ -14,7 +14,7 @@ import (
 )
 
 func TestListenRefuses(t *testing.T) {
-	for address, kind := range map[string]fault.Kind{"tcp://127.0.0.1:0": fault.Unsupported, "tls://:1": fault.Unsupported, "/a": fault.Invalid, "": fault.Invalid} {
+	for address, kind := range map[string]fault.Kind{"tcp://127.0.0.1:0": fault.Invalid, "tls://:1": fault.Invalid, "/a": fault.Invalid, "": fault.Invalid} {
 		l, err := admin.Listen(address, admin.Access{})
 		wantKind(t, err, kind)
 		if err == nil {

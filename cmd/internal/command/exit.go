@@ -24,8 +24,10 @@ const (
 	NotFound    = 5
 	Corrupt     = 6
 	Unreachable = 7
+	Running     = 8
 	NoSpace     = 10
 	Refused     = 11
+	NoDaemon    = 12
 	Interrupted = 130
 )
 
@@ -45,8 +47,10 @@ var exits = []struct {
 	{Corrupt, "what arrived is not what was sent", []fault.Kind{fault.Corrupt, fault.SourceChanged}},
 	{Unreachable, "the peer is unreachable or stopped answering; try again later",
 		[]fault.Kind{fault.Lost, fault.DeadPeer, fault.Deadline, fault.Draining}},
+	{Running, "what was waited for is still running", nil},
 	{NoSpace, "no space, or a quota is used up", []fault.Kind{fault.NoSpace, fault.QuotaExceeded}},
 	{Refused, "the peer refused", []fault.Kind{fault.Refused}},
+	{NoDaemon, "the daemon of this host does not answer", nil},
 	{Interrupted, "interrupted", []fault.Kind{fault.Canceled}},
 }
 
@@ -56,7 +60,12 @@ func exitCodesTopic() *cobra.Command {
 		fmt.Fprintf(&b, "%-3d  %s\n", e.code, e.meaning)
 	}
 	b.WriteString("\nNew codes may be added; treat an unknown one as failure.")
-	return &cobra.Command{Use: "exit-codes", Short: "What the exit codes mean", Long: b.String()}
+	return Topic("exit-codes", "What the exit codes mean", b.String())
+}
+
+// Topic is a text that "help" prints.
+func Topic(name, short, text string) *cobra.Command {
+	return &cobra.Command{Use: name, Short: short, Long: text}
 }
 
 // A partial is the error of a command that has printed results all the same.
@@ -72,13 +81,45 @@ func Partial(err error) error {
 	return partial{err}
 }
 
+// A coded is an error whose exit code is not that of its kind.
+type coded struct {
+	error
+	code int
+}
+
+func (c coded) Unwrap() error { return c.error }
+
+// WithCode gives err that exit code, whatever its kind and whatever has ended
+// the command. WithCode(nil) is nil.
+func WithCode(code int, err error) error {
+	if err == nil {
+		return nil
+	}
+	return coded{err, code}
+}
+
+// errSilent is the cause of what Exit returns.
+var errSilent = errors.New("said already")
+
+// Exit ends a command with that code and without an error's message: the command
+// has said what there is to say. Exit(Done) is nil.
+func Exit(code int) error {
+	if code == Done {
+		return nil
+	}
+	return coded{errSilent, code}
+}
+
 // Code is the exit code for what a command returned. Whatever fails once ctx is
 // over fails because of that.
 func Code(ctx context.Context, err error) int {
 	var part partial
+	var own coded
 	switch {
 	case err == nil:
 		return Done
+	case errors.As(err, &own):
+		return own.code
 	case ctx.Err() != nil:
 		return Interrupted
 	case errors.As(err, &part):

@@ -53,6 +53,10 @@ func TestCode(t *testing.T) {
 		{Suggest(fault.New("x", fault.NotFound, "x"), "look elsewhere"), NotFound},
 		{Partial(fault.New("x", fault.NotFound, "x")), Some},
 		{Partial(nil), Done},
+		{WithCode(NoDaemon, fault.New("x", fault.Lost, "x")), NoDaemon},
+		{Suggest(WithCode(Failed, fault.New("x", fault.Canceled, "x")), "again"), Failed},
+		{WithCode(Failed, nil), Done},
+		{Exit(Done), Done},
 	} {
 		if got := Code(t.Context(), c.err); got != c.code {
 			t.Errorf("%v: exit code %d, want %d", c.err, got, c.code)
@@ -62,6 +66,9 @@ func TestCode(t *testing.T) {
 	cancel()
 	if got := Code(over, Partial(fault.New("x", fault.Lost, "x"))); got != Interrupted {
 		t.Errorf("interrupted: %d", got)
+	}
+	if got := Code(over, Exit(Running)); got != Running {
+		t.Errorf("a code of its own: %d", got)
 	}
 	if got := Code(over, nil); got != Done {
 		t.Errorf("a server that was stopped: %d", got)
@@ -78,8 +85,10 @@ func TestExitCodesAreDocumented(t *testing.T) {
 5    not found
 6    what arrived is not what was sent
 7    the peer is unreachable or stopped answering; try again later
+8    what was waited for is still running
 10   no space, or a quota is used up
 11   the peer refused
+12   the daemon of this host does not answer
 130  interrupted
 
 New codes may be added; treat an unknown one as failure.

@@ -2,6 +2,7 @@ package command
 
 import (
 	"context"
+	"errors"
 	"io"
 	"os"
 	"os/signal"
@@ -27,7 +28,7 @@ func Run(ctx context.Context, root *cobra.Command, args []string, in io.Reader, 
 	root.SetOut(out)
 	root.SetErr(messages)
 	err := root.ExecuteContext(ctx)
-	if err != nil {
+	if err != nil && !errors.Is(err, errSilent) {
 		writeError(messages, root.Name(), err)
 	}
 	return Code(ctx, err)
@@ -59,6 +60,16 @@ func Arguments(n int) cobra.PositionalArgs {
 			return Suggest(err, "See: %s --help", cmd.CommandPath())
 		case len(args) < n:
 			return Suggest(fault.New(op, fault.Invalid, "%d of %d arguments", len(args), n), "Write: %s", cmd.UseLine())
+		}
+		return nil
+	}
+}
+
+// AtLeast refuses fewer arguments as a usage error.
+func AtLeast(n int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) < n {
+			return Arguments(n)(cmd, args)
 		}
 		return nil
 	}

@@ -31,6 +31,7 @@ type Engine struct {
 	reach    map[string]error
 	changed  chan struct{} // closed and replaced by each change
 	log      []store.Ref   // of each change, in order
+	waiting  int           // calls of Wait that are under way
 }
 
 // New is a node without requests.
@@ -217,7 +218,23 @@ func (e *Engine) Watch(ctx context.Context, q store.Query) iter.Seq2[engine.Chan
 	}
 }
 
+// Waiting is how many calls of Wait are under way.
+func (e *Engine) Waiting() int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.waiting
+}
+
+// wait counts a call of Wait.
+func (e *Engine) wait(n int) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.waiting += n
+}
+
 func (e *Engine) Wait(ctx context.Context, ref store.Ref) (lifecycle.Record, error) {
+	e.wait(1)
+	defer e.wait(-1)
 	for {
 		e.mu.Lock()
 		s, ok := e.requests[ref]

@@ -1,0 +1,138 @@
+package main
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/pannier/pannier/cmd/internal/command"
+	"github.com/pannier/pannier/spec/adminpb"
+	"github.com/pannier/pannier/spec/fault"
+)
+
+// refOf reads "ID" or "ID@REQUESTER"; the daemon says what is wrong with it.
+func refOf(text string) *adminpb.Ref {
+	id, requester, _ := strings.Cut(text, "@")
+	return &adminpb.Ref{Id: id, Requester: requester}
+}
+
+// refsOf reads several.
+func refsOf(all []string) []*adminpb.Ref {
+	refs := make([]*adminpb.Ref, len(all))
+	for i, text := range all {
+		refs[i] = refOf(text)
+	}
+	return refs
+}
+
+// nameOf is how to write the request so that only it is meant.
+func nameOf(r *adminpb.Request) string { return r.GetId()[:min(shownDigits, len(r.GetId()))] }
+
+// target is "PARTNER" or "PARTNER:REST".
+func target(text string) (partner, rest string, err error) {
+	partner, rest, colon := strings.Cut(text, ":")
+	if partner == "" || colon && rest == "" {
+		return "", "", fault.New("read arguments", fault.Invalid, "%.200q names no partner", text)
+	}
+	return partner, rest, nil
+}
+
+// keyID is the id that a key of the submitter becomes: itself, if it is 32
+// hexadecimal digits, else of its hash. Parts, which may be empty, are what tells
+// requests under one key apart.
+func keyID(key string, parts ...string) string {
+	if isID(key) && len(parts) == 0 {
+		return strings.ToLower(key)
+	}
+	sum := sha256.Sum256([]byte(strings.Join(append([]string{"pannier id", key}, parts...), "\x00")))
+	return hex.EncodeToString(sum[:16])
+}
+
+func isID(text string) bool {
+	b, err := hex.DecodeString(text)
+	return err == nil && len(b) == 16
+}
+
+// layouts are how times can be written, local unless they say otherwise.
+var layouts = []string{time.RFC3339, "2006-01-02 15:04:05", "2006-01-02 15:04", "2006-01-02T15:04", "2006-01-02"}
+
+// past reads a time or an age: "2h", "30d", "2026-01-31".
+func past(text string, now time.Time) (time.Time, error) {
+	if d, ok := duration(text); ok {
+		return now.Add(-d), nil
+	}
+	return moment(text, "2h, 30d or 2026-01-31 20:00")
+}
+
+// future reads a time, a time of day, which is the next one, or a wait: "+2h",
+// "20:00".
+func future(text string, now time.Time) (time.Time, error) {
+	if d, ok := duration(strings.TrimPrefix(text, "+")); ok && !strings.HasPrefix(text, "++") {
+		return now.Add(d), nil
+	}
+	if t, err := time.ParseInLocation("15:04", text, now.Location()); err == nil {
+		y, m, d := now.Date()
+		at := time.Date(y, m, d, t.Hour(), t.Minute(), 0, 0, now.Location())
+		if !at.After(now) {
+			at = time.Date(y, m, d+1, t.Hour(), t.Minute(), 0, 0, now.Location())
+		}
+		return at, nil
+	}
+	return moment(text, "20:00, +2h or 2026-01-31 20:00")
+}
+
+func moment(text, examples string) (time.Time, error) {
+	for _, l := range layouts {
+		if t, err := time.ParseInLocation(l, text, time.Local); err == nil {
+			return t, nil
+		}
+	}
+	return time.Time{}, fault.New("read time", fault.Invalid, "%.40q is not a time; write it as %s", text, examples)
+}
+
+// duration reads what time.ParseDuration does, and days and weeks; not negative.
+func duration(text string) (time.Duration, bool) {
+	const day, most = 24 * time.Hour, 100 * 365 // days
+	for suffix, unit := range map[string]int{"d": 1, "w": 7} {
+		if number, ok := strings.CutSuffix(text, suffix); ok {
+			n, err := strconv.Atoi(number)
+			return time.Duration(n*unit) * day, err == nil && n >= 0 && n <= most/unit
+		}
+	}
+	d, err := time.ParseDuration(text)
+	return d, err == nil && d >= 0
+}
+
+// age is a flag of a duration that takes days and weeks, too.
+type age struct{ value *time.Duration }
+
+func (a age) Type() string { return "duration" }
+
+func (a age) String() string {
+	if a.value == nil || *a.value == 0 {
+		return ""
+	}
+	return a.value.String()
+}
+
+func (a age) Set(text string) error {
+	d, ok := duration(text)
+	if !ok {
+		return fault.New("read duration", fault.Invalid, "%.40q is not a duration; write it as 90s, 2h or 30d", text)
+	}
+	*a.value = d
+	return nil
+}
+
+// some is the error of a command that was to do several things, some of which it
+// has done.
+func some(done int, errs []error) error {
+	err := errors.Join(errs...)
+	if done == 0 {
+		return err
+	}
+	return command.Partial(err)
+}

@@ -1,0 +1,100 @@
+package main
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pannier/pannier/cmd/internal/command"
+	"github.com/pannier/pannier/engine/admin"
+	"github.com/pannier/pannier/spec/adminpb"
+)
+
+// completeWithin is how long a shell waits for the daemon's names, and
+// mostCompleted how many of them it is offered.
+const (
+	completeWithin = 300 * time.Millisecond
+	mostCompleted  = 200
+)
+
+// lister is names from the daemon; what follows a tab is for people.
+type lister func(context.Context, *admin.Client) ([]string, error)
+
+// names are those of list that begin with prefix and are not given yet. It asks the daemon. A shell that completes shows no errors, so there are none.
+func (c *console) names(cmd *cobra.Command, list lister, given []string, prefix string) ([]string, cobra.ShellCompDirective) {
+	const only = cobra.ShellCompDirectiveNoFileComp
+	ctx, cancel := context.WithTimeout(context.Background(), completeWithin)
+	defer cancel()
+	if command.FromEnvironment(cmd) != nil {
+		return nil, only
+	}
+	var found []string
+	_ = c.with(ctx, func(ctx context.Context, client *admin.Client) error {
+		all, err := list(ctx, client)
+		for _, n := range all {
+			name, about, _ := strings.Cut(n, "\t")
+			if strings.HasPrefix(name, prefix) && !slices.Contains(given, name) && len(found) < mostCompleted {
+				found = append(found, command.Printable(name)+"\t"+command.Printable(about))
+			}
+		}
+		return err
+	})
+	return found, only
+}
+
+// completeArgs completes each argument of a command with what list has.
+func (c *console) completeArgs(list lister) cobra.CompletionFunc {
+	return func(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
+		return c.names(cmd, list, args, prefix)
+	}
+}
+
+// complete completes a flag.
+func complete(cmd *cobra.Command, flag string, list lister, c *console) {
+	_ = cmd.RegisterFlagCompletionFunc(flag, func(cmd *cobra.Command, _ []string, prefix string) ([]string, cobra.ShellCompDirective) {
+		return c.names(cmd, list, nil, prefix)
+	}) // fails only for unknown flags
+}
+
+// requestIDs are those of the requests that are not done, and of the last that are.
+func requestIDs(ctx context.Context, client *admin.Client) (names []string, err error) {
+	s, err := client.List(ctx, &adminpb.ListRequest{Limit: mostCompleted})
+	return names, each(s, err, func(r *adminpb.Request) error {
+		names = append(names, r.GetId()+"\t"+ownName(r)+" "+r.GetPartner()+" "+r.GetState().String())
+		return nil
+	})
+}
+
+func partnerNames(ctx context.Context, client *admin.Client) (names []string, err error) {
+	reply, err := client.ListPartners(ctx, &adminpb.ListPartnersRequest{})
+	for _, p := range reply.GetPartners() {
+		names = append(names, p.GetName()+"\t"+p.GetAddress())
+	}
+	return names, err
+}
+
+// ruleNames are those of a direction, or all.
+func ruleNames(d adminpb.Rule_Direction) lister {
+	return func(ctx context.Context, client *admin.Client) (names []string, err error) {
+		reply, err := client.ListRules(ctx, &adminpb.ListRulesRequest{})
+		for _, r := range reply.GetRules() {
+			if d == adminpb.Rule_DIRECTION_UNSPECIFIED || r.GetDirection() == d {
+				names = append(names, r.GetName()+"\t"+strings.ToLower(r.GetDirection().String())+" "+r.GetRoot())
+			}
+		}
+		return names, err
+	}
+}
+
+// fileOrPartner completes what send takes: files, then a partner. Shells complete files
+// themselves when nothing else fits.
+func (c *console) fileOrPartner(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
+	if len(args) == 0 {
+		return nil, cobra.ShellCompDirectiveDefault
+	}
+	found, _ := c.names(cmd, partnerNames, nil, prefix)
+	return found, cobra.ShellCompDirectiveDefault
+}

@@ -1,0 +1,93 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pannier/pannier/cmd/internal/command"
+	"github.com/pannier/pannier/engine/admin"
+	"github.com/pannier/pannier/engine/config"
+	"github.com/pannier/pannier/spec/fault"
+)
+
+// defaultAdmin is where a daemon listens whose configuration does not say it.
+const defaultAdmin = "unix:///var/lib/pannier/admin.sock"
+
+// console is what the commands have in common. Flags are read into it.
+type console struct {
+	admin  string // address; empty: as the configuration says
+	config string // file
+	now    func() time.Time
+}
+
+// register adds the flags that all commands have.
+func (c *console) register(root *cobra.Command) {
+	flags := root.PersistentFlags()
+	flags.StringVar(&c.admin, "admin", "", "address of the daemon, as unix:///run/pannier.sock (default: as the configuration says)")
+	flags.StringVar(&c.config, "config", config.DefaultPath, "the node's configuration")
+	_ = root.MarkPersistentFlagFilename("config", "toml") // fails only for unknown flags
+}
+
+// address is where the daemon is. Without --admin it is in the configuration,
+// whose default file may be missing.
+func (c *console) address() (string, error) {
+	if c.admin != "" {
+		return c.admin, nil
+	}
+	cfg, err := config.Load(c.config)
+	switch {
+	case errors.Is(err, fault.NotFound) && c.config == config.DefaultPath:
+		return defaultAdmin, nil
+	case err != nil:
+		return "", command.Suggest(err, "Say where the daemon is: --admin unix:///path")
+	}
+	return cfg.Node.Admin, nil
+}
+
+// dial makes a client; it connects with the first call.
+func (c *console) dial() (*admin.Client, error) {
+	at, err := c.address()
+	if err != nil {
+		return nil, err
+	}
+	return admin.Dial(at)
+}
+
+// with runs do with a client of the daemon, and says what helps when there is none.
+func (c *console) with(ctx context.Context, do func(context.Context, *admin.Client) error) error {
+	client, err := c.dial()
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	err = do(ctx, client)
+	if ctx.Err() != nil && fault.KindOf(err) == fault.Canceled {
+		return command.Exit(command.Interrupted)
+	}
+	return c.advise(err)
+}
+
+// advise adds to an error of the connection what to do, and its exit code.
+func (c *console) advise(err error) error {
+	var gone *admin.Unreachable
+	var f *fault.Error
+	switch {
+	case errors.As(err, &gone):
+		return command.Suggest(command.WithCode(command.NoDaemon, err), `Is it running? It is started with: pannier serve
+Where it listens is node.admin in %s; --admin or PANNIER_ADMIN say another address.`, c.config)
+	case errors.Is(err, os.ErrPermission) && errors.As(err, &f) && f.Op == "call daemon":
+		return command.Suggest(err, "Run this as the daemon's user or as root.")
+	}
+	return err
+}
+
+// run is RunE of a command that needs a daemon.
+func (c *console) run(do func(ctx context.Context, cmd *cobra.Command, client *admin.Client, args []string) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		return c.with(cmd.Context(), func(ctx context.Context, client *admin.Client) error { return do(ctx, cmd, client, args) })
+	}
+}

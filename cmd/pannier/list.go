@@ -1,0 +1,301 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/pannier/pannier/cmd/internal/command"
+	"github.com/pannier/pannier/engine/admin"
+	"github.com/pannier/pannier/spec/adminpb"
+	"github.com/pannier/pannier/spec/fault"
+)
+
+// queryFlags select requests.
+type queryFlags struct {
+	states []string
+	since  string
+	follow string
+	adminpb.ListRequest
+}
+
+func (f *queryFlags) register(c *console, cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringSliceVar(&f.states, "state", nil, "only these states: "+strings.Join(stateNames(), ","))
+	flags.StringVar(&f.Partner, "partner", "", "only requests with this partner")
+	flags.StringVar(&f.Rule, "rule", "", "only requests by this rule")
+	flags.StringVar(&f.follow, "follow", "", "only the chain of requests to which this `ID` belongs")
+	flags.StringVar(&f.since, "since", "", "only what has changed since a `TIME` or an age, as 2h")
+	complete(cmd, "state", func(context.Context, *admin.Client) ([]string, error) { return stateNames(), nil }, c)
+	complete(cmd, "partner", partnerNames, c)
+	complete(cmd, "rule", ruleNames(adminpb.Rule_DIRECTION_UNSPECIFIED), c)
+	complete(cmd, "follow", requestIDs, c)
+}
+
+// query is what was asked for.
+func (f *queryFlags) query(ctx context.Context, client *admin.Client, now time.Time) (*adminpb.ListRequest, error) {
+	for _, name := range f.states {
+		s, ok := adminpb.Request_State_value[strings.ToUpper(name)]
+		if !ok || s == 0 {
+			return nil, fault.New("read flags", fault.Invalid, "--state %q: it is one of %s", name, strings.Join(stateNames(), ", "))
+		}
+		f.States = append(f.States, adminpb.Request_State(s))
+	}
+	if f.since != "" {
+		t, err := past(f.since, now)
+		if err != nil {
+			return nil, err
+		}
+		f.Since = timestamppb.New(t)
+	}
+	if f.follow != "" {
+		r, err := client.Get(ctx, refOf(f.follow))
+		if err != nil {
+			return nil, err
+		}
+		f.Follow = r.GetFollow()
+	}
+	return &f.ListRequest, nil
+}
+
+func stateNames() (names []string) {
+	for s := adminpb.Request_TOSUBMIT; s <= adminpb.Request_DONE; s++ {
+		names = append(names, s.String())
+	}
+	return names
+}
+
+func (c *console) listCommand() *cobra.Command {
+	var f queryFlags
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "ls",
+		Short: "List requests",
+		Long: `List requests of this node, those it has made and those of partners.
+
+First what is not done, then what is, finished last first.`,
+		Example: `  # What does not go on by itself
+  pannier ls --state INERROR
+  # Try all of that again
+  pannier ls --state INERROR | tail -n +2 | cut -f1 | xargs pannier retry
+  # Today's, with one partner, for a program
+  pannier ls --partner hostb --since 24h --json`,
+		Args: command.Arguments(0),
+		RunE: c.run(func(ctx context.Context, cmd *cobra.Command, client *admin.Client, _ []string) error {
+			q, err := f.query(ctx, client, c.now())
+			if err != nil {
+				return err
+			}
+			s, err := client.List(ctx, q)
+			if asJSON {
+				return each(s, err, func(r *adminpb.Request) error { return writeJSON(cmd.OutOrStdout(), r) })
+			}
+			var rows []*adminpb.Request
+			if err := each(s, err, func(r *adminpb.Request) error { rows = append(rows, r); return nil }); err != nil {
+				return err
+			}
+			return requestTable(c.view(cmd.OutOrStdout()), rows).Write(cmd.OutOrStdout())
+		}),
+	}
+	f.register(c, cmd)
+	cmd.Flags().Int32Var(&f.Limit, "limit", 0, "at most so many (default: all)")
+	jsonFlag(cmd, &asJSON)
+	return cmd
+}
+
+// each hands on what a stream brings, to its end.
+func each[T any](s grpc.ServerStreamingClient[T], err error, do func(*T) error) error {
+	for err == nil {
+		var m *T
+		if m, err = s.Recv(); err == nil {
+			err = do(m)
+		}
+	}
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	return err
+}
+
+// requestTable is requests as lists show them.
+func requestTable(v view, all []*adminpb.Request) command.Table {
+	t := command.Table{
+		Header: []string{"ID", "DIR", "PARTNER", "RULE", "FILE", "SIZE", "DONE", "STATE", "STEP", "ATTEMPT", "CHANGED", "ERROR"},
+		Align:  "llccc" + "rr" + "ll" + "r" + "l" + "c",
+	}
+	for _, r := range all {
+		t.Rows = append(t.Rows, []string{
+			v.id(r.GetId()), v.way(r.GetSide()), r.GetPartner(), r.GetRule(), v.file(ownName(r)), v.bytes(r.GetSize()), percent(r), r.GetState().String(),
+			r.GetStep(), strconv.Itoa(int(r.GetAttempt())), v.time(r.GetChanged()), problem(r.GetFailure()),
+		})
+	}
+	return t
+}
+
+// ownName is what the request's file was called at this node.
+func ownName(r *adminpb.Request) string {
+	if r.GetSide() == adminpb.Request_SENDER {
+		return r.GetSource()
+	}
+	return r.GetTarget()
+}
+
+func (c *console) showCommand() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "show ID",
+		Short: "Show all that is known of a request",
+		Example: `  pannier show 3f2a
+  pannier show 3f2a --json`,
+		Args:              command.Arguments(1),
+		ValidArgsFunction: c.completeArgs(requestIDs),
+		RunE: c.run(func(ctx context.Context, cmd *cobra.Command, client *admin.Client, args []string) error {
+			r, err := client.Get(ctx, refOf(args[0]))
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return writeJSON(cmd.OutOrStdout(), r)
+			}
+			return requestFields(c.view(cmd.OutOrStdout()), r).write(cmd.OutOrStdout())
+		}),
+	}
+	jsonFlag(cmd, &asJSON)
+	return cmd
+}
+
+func requestFields(v view, r *adminpb.Request) (f fields) {
+	f.add("id", r.GetId())
+	f.add("requester", r.GetRequester())
+	f.add("role", strings.ToLower(r.GetRole().String())+", "+strings.ToLower(r.GetSide().String()))
+	f.add("partner", r.GetPartner())
+	f.add("rule", r.GetRule())
+	f.add("source", v.file(r.GetSource()))
+	f.add("target", v.file(r.GetTarget()))
+	if r.GetFile() != ownName(r) {
+		f.add("file", cmpOr(r.GetFile() == "", "gone", v.file(r.GetFile())))
+	}
+	f.add("state", r.GetState().String())
+	f.add("phase", r.GetPhase()+", "+r.GetStep())
+	f.add("waits", r.GetReason())
+	f.add("due", v.time(r.GetDue()))
+	f.add("size", v.bytes(r.GetSize()))
+	f.add("safe", v.bytes(r.GetDurable()))
+	f.add("digest", r.GetDigest())
+	f.add("attempt", strconv.Itoa(int(r.GetAttempt())))
+	for _, t := range r.GetTasks() {
+		f.add(t.GetList()+" tasks", strconv.Itoa(int(t.GetDone()))+" of "+strconv.Itoa(int(t.GetAll())))
+	}
+	f.add("failure", problem(r.GetFailure()))
+	f.add("failed", v.time(r.GetFailure().GetAt()))
+	f.add("priority", strconv.Itoa(int(r.GetPriority())))
+	f.add("follows", cmpOr(r.GetFollow() == r.GetId(), "", r.GetFollow()))
+	f.add("info", r.GetInfo())
+	f.add("not before", v.time(r.GetNotBefore()))
+	f.add("registered", v.time(r.GetRegistered()))
+	f.add("changed", v.time(r.GetChanged()))
+	if l := r.GetLive(); l != nil {
+		f.add("now", l.GetDoing())
+		f.add("since", v.time(l.GetSince()))
+		f.add("limited by", l.GetLimit())
+		f.add("output", strings.TrimSpace(l.GetOutput()))
+	}
+	return f
+}
+
+// cmpOr is a if on, else b.
+func cmpOr(on bool, a, b string) string {
+	if on {
+		return a
+	}
+	return b
+}
+
+func (c *console) eventsCommand() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:               "events ID",
+		Short:             "Show what happened to a request",
+		Long:              "Show what happened to a request at this node, oldest first; at most the last 200.",
+		Args:              command.Arguments(1),
+		ValidArgsFunction: c.completeArgs(requestIDs),
+		RunE: c.run(func(ctx context.Context, cmd *cobra.Command, client *admin.Client, args []string) error {
+			reply, err := client.Events(ctx, refOf(args[0]))
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return writeJSON(cmd.OutOrStdout(), reply.GetEvents()...)
+			}
+			return eventTable(c.view(cmd.OutOrStdout()), reply.GetEvents()).Write(cmd.OutOrStdout())
+		}),
+	}
+	jsonFlag(cmd, &asJSON)
+	return cmd
+}
+
+func eventTable(v view, all []*adminpb.Event) command.Table {
+	t := command.Table{Header: []string{"SEQ", "TIME", "EVENT", "STATE", "PHASE", "SAFE", "ATTEMPT", "ERROR"}, Align: "rllllrrc"}
+	for _, e := range all {
+		t.Rows = append(t.Rows, []string{
+			strconv.FormatUint(e.GetSeq(), 10), v.time(e.GetAt()), e.GetEvent(), e.GetState().String(), e.GetPhase(), v.bytes(e.GetDurable()),
+			strconv.Itoa(int(e.GetAttempt())), problem(e.GetFailure()),
+		})
+	}
+	return t
+}
+
+func (c *console) explainCommand() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:               "explain ID",
+		Short:             "Say why a request is as it is, and what happens next",
+		Args:              command.Arguments(1),
+		ValidArgsFunction: c.completeArgs(requestIDs),
+		RunE: c.run(func(ctx context.Context, cmd *cobra.Command, client *admin.Client, args []string) error {
+			e, err := client.Explain(ctx, refOf(args[0]))
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return writeJSON(cmd.OutOrStdout(), e)
+			}
+			return explanation(c.view(cmd.OutOrStdout()), e).write(cmd.OutOrStdout())
+		}),
+	}
+	jsonFlag(cmd, &asJSON)
+	return cmd
+}
+
+func explanation(v view, e *adminpb.Explanation) (f fields) {
+	r, p := e.GetRequest(), e.GetPartner()
+	f.add("request", r.GetId())
+	f.add("is", e.GetSummary())
+	f.add("cause", e.GetCause())
+	f.add("next", e.GetNext())
+	f.add("when", v.time(e.GetAt()))
+	if p.GetName() != "" {
+		f.add("partner", p.GetName()+", "+partnerState(v, p))
+	}
+	f.add("data", dataState(v, r))
+	for _, do := range slices.Clone(e.GetDo()) {
+		f.add("do", "pannier "+do)
+	}
+	return f
+}
+
+// dataState is how much of the file is safe, in words.
+func dataState(v view, r *adminpb.Request) string {
+	if r.GetSize() < 0 {
+		return ""
+	}
+	return v.bytes(r.GetDurable()) + " of " + v.bytes(r.GetSize()) + " safe at the receiver"
+}

@@ -1,0 +1,254 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/dustin/go-humanize"
+	"github.com/spf13/cobra"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/pannier/pannier/cmd/internal/command"
+	"github.com/pannier/pannier/engine/admin"
+	"github.com/pannier/pannier/spec/adminpb"
+	"github.com/pannier/pannier/spec/fault"
+)
+
+func (c *console) statusCommand() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "Say who the node is, and whether its daemon answers",
+		Args:  command.Arguments(0),
+		RunE: c.run(func(ctx context.Context, cmd *cobra.Command, client *admin.Client, _ []string) error {
+			n, err := client.NodeInfo(ctx, &adminpb.NodeInfoRequest{})
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return writeJSON(cmd.OutOrStdout(), n)
+			}
+			var f fields
+			f.add("node", n.GetName())
+			f.add("key", n.GetKey())
+			f.add("version", n.GetVersion())
+			f.add("addresses", strings.Join(n.GetAddresses(), " "))
+			f.add("state", map[bool]string{true: "draining: it takes nothing new", false: "running"}[n.GetDraining()])
+			f.add("started", c.view(cmd.OutOrStdout()).time(n.GetStarted()))
+			return f.write(cmd.OutOrStdout())
+		}),
+	}
+	jsonFlag(cmd, &asJSON)
+	return cmd
+}
+
+func (c *console) reloadCommand() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "reload",
+		Short: "Have the daemon read partners and rules again",
+		Long: `Have the daemon read partners and rules again. If the configuration has a fault, all
+stays as it was, and the fault is told.`,
+		Args: command.Arguments(0),
+		RunE: c.run(func(ctx context.Context, cmd *cobra.Command, client *admin.Client, _ []string) error {
+			reply, err := client.Reload(ctx, &adminpb.ReloadRequest{})
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return writeJSON(cmd.OutOrStdout(), reply)
+			}
+			for _, note := range reply.GetNotes() {
+				fmt.Fprintln(cmd.OutOrStdout(), command.Printable(note))
+			}
+			return nil
+		}),
+	}
+	jsonFlag(cmd, &asJSON)
+	return cmd
+}
+
+func (c *console) checkCommand() *cobra.Command {
+	var asJSON, data bool
+	cmd := &cobra.Command{
+		Use:   "check",
+		Short: "Compare what the node remembers with what is on its disk",
+		Long: `Compare what the node remembers with what is on its disk: received files that are
+missing or have another size, partial files that no request knows, requests that should
+have gone on. With --read-data also whether files still have the content that arrived.
+Nothing is changed.
+
+Exit code 0: nothing is wrong; there may be warnings. 6: a file has another size or
+content than what arrived. 1: something else is wrong.`,
+		Args: command.Arguments(0),
+		RunE: c.run(func(ctx context.Context, cmd *cobra.Command, client *admin.Client, _ []string) error {
+			s, err := client.Check(ctx, &adminpb.CheckRequest{ReadData: data})
+			var all []*adminpb.Finding
+			var counts *adminpb.CheckCounts
+			err = each(s, err, func(r *adminpb.CheckReply) error {
+				if r.GetCounts() != nil {
+					counts = r.GetCounts()
+				} else {
+					all = append(all, r.GetFinding())
+				}
+				if asJSON {
+					return writeJSON(cmd.OutOrStdout(), r)
+				}
+				return nil
+			})
+			if err != nil {
+				return err
+			}
+			if !asJSON && len(all) > 0 {
+				if err := findingTable(c.view(cmd.OutOrStdout()), all).Write(cmd.OutOrStdout()); err != nil {
+					return err
+				}
+			}
+			fmt.Fprintln(cmd.ErrOrStderr(), countsLine(counts))
+			return command.Exit(checkCode(all))
+		}),
+	}
+	cmd.Flags().BoolVar(&data, "read-data", false, "read every file and compare its digest, too")
+	jsonFlag(cmd, &asJSON)
+	return cmd
+}
+
+func findingTable(v view, all []*adminpb.Finding) command.Table {
+	t := command.Table{Header: []string{"SEVERITY", "SUBJECT", "ID", "RULE", "FILE", "TEXT"}, Align: "lllccc"}
+	for _, f := range all {
+		t.Rows = append(t.Rows, []string{f.GetSeverity().String(), f.GetSubject().String(), orDash(v.id(f.GetId())), orDash(f.GetRule()), v.file(f.GetFile()), f.GetText()})
+	}
+	return t
+}
+
+func countsLine(n *adminpb.CheckCounts) string {
+	line := fmt.Sprintf("%s requests, %s files compared by size", humanize.Comma(n.GetRecords()), humanize.Comma(n.GetFiles()))
+	if n.GetDigests() > 0 {
+		line += fmt.Sprintf(", %s by digest (%s)", humanize.Comma(n.GetDigests()), humanize.IBytes(uint64(n.GetBytes())))
+	}
+	if n.GetSkipped() > 0 {
+		line += fmt.Sprintf(", %s replaced or taken away since", humanize.Comma(n.GetSkipped()))
+	}
+	return line + fmt.Sprintf(": %s errors, %s warnings", humanize.Comma(n.GetErrors()), humanize.Comma(n.GetWarnings()))
+}
+
+// checkCode is the exit code for what was found.
+func checkCode(all []*adminpb.Finding) int {
+	code := command.Done
+	for _, f := range all {
+		switch {
+		case f.GetSeverity() != adminpb.Finding_ERROR:
+		case f.GetSubject() == adminpb.Finding_SIZE, f.GetSubject() == adminpb.Finding_DIGEST:
+			return command.Corrupt
+		default:
+			code = command.Failed
+		}
+	}
+	return code
+}
+
+func (c *console) backupCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "backup FILE",
+		Short: "Write the node's memory to a file, while it works",
+		Long: `Write the node's memory to a file, as it is at one moment, while the node works.
+FILE must not exist; it appears when it is whole and on the disk. "-" is stdout.
+
+To restore: stop the daemon and put FILE in the place of its store. Requests that have
+gone on since are found out by their attempts, and end INERROR.`,
+		Example: `  pannier backup /backup/pannier-$(date +%F).db`,
+		Args:    command.Arguments(1),
+		RunE: c.run(func(ctx context.Context, cmd *cobra.Command, client *admin.Client, args []string) error {
+			s, err := client.Backup(ctx, &adminpb.BackupRequest{})
+			if err != nil {
+				return err
+			}
+			var n int64
+			write := func(w io.Writer) error {
+				return each(s, nil, func(b *adminpb.BackupChunk) error {
+					n += int64(len(b.GetData()))
+					_, err := w.Write(b.GetData())
+					return fault.Wrap("write backup", args[0], err)
+				})
+			}
+			if args[0] == "-" {
+				err = write(cmd.OutOrStdout())
+			} else {
+				err = appear(args[0], write)
+			}
+			if err == nil {
+				fmt.Fprintf(cmd.ErrOrStderr(), "%s\n", humanize.IBytes(uint64(n)))
+			}
+			return err
+		}),
+	}
+}
+
+// appear makes a file that nobody else may read and that is there only when it is
+// whole. A name that is taken is fault.Exists.
+func appear(name string, write func(io.Writer) error) (err error) {
+	const op = "write backup"
+	f, err := os.CreateTemp(filepath.Dir(name), ".pannier-backup-*")
+	if err != nil {
+		return fault.Wrap(op, name, err)
+	}
+	defer func() { err = errors.Join(err, os.Remove(f.Name())) }()
+	if err = write(f); err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return fault.Wrap(op, name, err)
+	}
+	if err := os.Link(f.Name(), name); errors.Is(err, os.ErrExist) {
+		return fault.New(op, fault.Exists, "%s is there; choose another name", name)
+	} else if err != nil {
+		return fault.Wrap(op, name, err)
+	}
+	dir, err := os.Open(filepath.Dir(name))
+	if err != nil {
+		return fault.Wrap(op, name, err)
+	}
+	return fault.Wrap(op, name, errors.Join(dir.Sync(), dir.Close()))
+}
+
+func (c *console) purgeCommand() *cobra.Command {
+	var before string
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "purge --before AGE",
+		Short: "Forget requests that are done",
+		Long: `Forget requests that are DONE and were changed last before a time or an age. Those
+of the last hour stay, and what has failed stays until it is retried or cancelled. Files
+are not touched. The daemon does this by itself after node.retention.`,
+		Example: `  pannier purge --before 30d`,
+		Args:    command.Arguments(0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if before == "" {
+				return command.Suggest(fault.New("read flags", fault.Invalid, "--before is missing"), "Write: pannier purge --before 30d")
+			}
+			t, err := past(before, c.now())
+			if err != nil {
+				return err
+			}
+			return c.with(cmd.Context(), func(ctx context.Context, client *admin.Client) error {
+				reply, err := client.Purge(ctx, &adminpb.PurgeRequest{Before: timestamppb.New(t)})
+				if err != nil {
+					return err
+				}
+				if asJSON {
+					return writeJSON(cmd.OutOrStdout(), reply)
+				}
+				_, err = fmt.Fprintln(cmd.OutOrStdout(), reply.GetPurged())
+				return err
+			})
+		},
+	}
+	cmd.Flags().StringVar(&before, "before", "", "an `AGE`, as 30d, or a time; required")
+	jsonFlag(cmd, &asJSON)
+	return cmd
+}
