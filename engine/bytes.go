@@ -63,10 +63,10 @@ func (x *run) bytes() error {
 // transfer is the call that carries the bytes.
 func (x *run) transfer(d *sideeffect.Descriptor) error {
 	a, err := x.engine.cfg.Line.Call(x.ctx, x.r.Spec.Partner, x.ask(lifecycle.Transfer), d)
-	if err != nil {
+	if err != nil && (a.Outcome == 0 || a.Outcome == Served) {
 		return err
 	}
-	return x.hear(a)
+	return x.hear(a) // what the other end says of the request comes before what became of the bytes
 }
 
 // short notes how far the bytes came before err, at the sender: what the

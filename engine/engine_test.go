@@ -7,7 +7,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"runtime"
 	"testing"
 	"time"
 
@@ -140,14 +139,15 @@ func other(ref store.Ref) store.Ref {
 // end waits until a request is final at both ends and wants a state.
 func (p *pair) end(ref store.Ref, want lifecycle.State) (a, b lifecycle.Record) {
 	p.t.Helper()
-	ctx, cancel := context.WithTimeout(p.t.Context(), 30*time.Second)
+	return p.endWithin(ref, want, 30*time.Second)
+}
+
+func (p *pair) endWithin(ref store.Ref, want lifecycle.State, limit time.Duration) (a, b lifecycle.Record) {
+	p.t.Helper()
+	ctx, cancel := context.WithTimeout(p.t.Context(), limit)
 	defer cancel()
 	a, err := p.nodes["a"].engine.Wait(ctx, ref)
 	if err != nil {
-		if os.Getenv("STACKS") != "" {
-			buf := make([]byte, 1<<20)
-			p.t.Logf("%s", buf[:runtime.Stack(buf, true)])
-		}
 		p.t.Fatalf("%v in %v %v: %v", a.State, a.Phase, a.Failure, err)
 	}
 	b, err = p.nodes["b"].engine.Wait(ctx, other(ref))

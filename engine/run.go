@@ -56,7 +56,7 @@ type wish struct {
 }
 
 // errWished ends a run whose operator has asked for something.
-var errWished = errors.New("an operator has asked")
+var errWished = fault.New("run", fault.Canceled, "an operator has asked for it")
 
 // storeError is an error of the store: nothing can be done about the request.
 type storeError struct{ error }

@@ -138,11 +138,17 @@ func withFeature(cfg flow.Config) flow.Config {
 // one. Calls made on it directly carry no side effects.
 func (cc *ClientConn) GRPC() *grpc.ClientConn { return cc.grpc }
 
-// Connect makes sure that the connection is there, whatever gRPC's pause between
-// attempts is, and returns its session; nil when the server has none, but speaks
-// HTTP/2. It makes one attempt. Errors are *fault.Error with the kind of what
-// failed, where a call would fail with a status.
+// Connect makes sure that the connection's session is there, whatever gRPC's pause
+// between attempts is, and returns it; nil, and nothing is made sure of, where
+// HTTP/2 is spoken without one. It makes one attempt. Errors are *fault.Error with
+// the kind of what failed, where a call would fail with a status.
 func (cc *ClientConn) Connect(ctx context.Context) (*flow.Session, error) {
+	cc.mu.Lock()
+	direct := cc.direct
+	cc.mu.Unlock()
+	if direct {
+		return nil, nil
+	}
 	s, conn, err := cc.link.get(ctx)
 	if err != nil {
 		return nil, err

@@ -47,6 +47,27 @@ func (m *messages) until(t *testing.T, text string) {
 	}
 }
 
+// TestConfigCodes: the exit code says what is wrong with a file.
+func TestConfigCodes(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{"good": "node.name = \"a\"\n", "bad": "nmae = 1\n"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, want := range map[string]int{"good": command.Done, "bad": command.Usage, "absent": command.NotFound} {
+		for _, args := range [][]string{{"config", "check"}, {"serve"}} {
+			if args[0] == "serve" && want == command.Done {
+				continue
+			}
+			args = append(args, "--config", filepath.Join(dir, name))
+			if got := command.Run(t.Context(), rootCommand(), args, nil, &bytes.Buffer{}, &messages{}); got != want {
+				t.Errorf("%q ends with %d, want %d", args, got, want)
+			}
+		}
+	}
+}
+
 // TestServe: a node runs, tells its manager so, reads its file again at SIGHUP,
 // and ends well when it is told to.
 func TestServe(t *testing.T) {

@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"log/slog"
@@ -57,16 +58,19 @@ func Load(path string) (*Config, error) {
 		return nil, once(op, path, err)
 	}
 	if len(data) > most {
-		return nil, &fault.Error{Op: op, Kind: fault.TooLong, Subject: path, Err: fault.New("read file", fault.TooLong, "more than %d bytes", most)}
+		return nil, &fault.Error{Op: op, Kind: fault.TooLong, Subject: path, Err: fmt.Errorf("more than %d bytes", most)}
 	}
 	return Parse(path, data)
 }
 
-// once is err with the path named once.
+// once is err with the path and the reason named once.
 func once(op, path string, err error) error {
 	var p *fs.PathError
 	if errors.As(err, &p) {
 		err = p.Err
+	}
+	if errors.Is(err, fs.ErrPermission) {
+		return &fault.Error{Op: op, Kind: fault.Permission, Subject: path, Err: errors.New("this user may not read it")}
 	}
 	return fault.Wrap(op, path, err)
 }

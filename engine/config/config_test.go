@@ -3,11 +3,13 @@ package config
 import (
 	"errors"
 	"flag"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -77,7 +79,7 @@ root = "/srv/r"
 `
 
 // TestSide: an empty list takes the place of the common one, too; tasks in
-// tables of their own are the same as inline ones.
+// tables of their own are the same as inline ones, and belong to the last rule.
 func TestSide(t *testing.T) {
 	cfg, err := Parse("x", []byte(minimal+`
 pre = [{ task = "log" }]
@@ -86,9 +88,19 @@ sender.pre = []
 task = "delete"
 [[rule.receiver.post]]
 task = "log"
+[[rule]]
+name = "r2"
+direction = "send"
+partners = ["a"]
+root = "/srv/r2"
+[rule.retry]
+attempts = 9
 `))
 	if err != nil {
 		t.Fatal(err)
+	}
+	if second := cfg.Book.Rules["r2"]; second.Retry.Attempts != 9 || len(second.Receiver.Post) != 0 {
+		t.Errorf("%+v", second)
 	}
 	r := cfg.Book.Rules["r"]
 	if len(r.Sender.Pre) != 0 || len(r.Receiver.Pre) != 1 || len(r.Receiver.Post) != 2 || len(r.Sender.Post) != 0 {
@@ -157,6 +169,15 @@ func TestLoad(t *testing.T) {
 		if tc.kind != fault.Internal && !errors.Is(err, tc.kind) || err == nil || !strings.Contains(err.Error(), tc.says) || strings.Count(err.Error(), tc.path) != 1 {
 			t.Errorf("%s: %v", tc.path, err)
 		}
+	}
+}
+
+// TestPermission: it is said once, and with the path.
+func TestPermission(t *testing.T) {
+	const want = `read configuration "/p.toml": permission denied: this user may not read it`
+	err := once("read configuration", "/p.toml", &fs.PathError{Op: "open", Path: "/p.toml", Err: syscall.EACCES})
+	if !errors.Is(err, fault.Permission) || err.Error() != want {
+		t.Errorf("%v", err)
 	}
 }
 

@@ -182,7 +182,7 @@ func (n *Node) newLine(id *carrier.Identity) (engine.Line, error) {
 // own, because who is at its other end nothing proves but that it is this pipe.
 func (n *Node) listen(id *carrier.Identity, p *present) error {
 	network := peer.Options{Identity: id, UnixPartner: n.unixPartner, UnixMode: 0o666} // who calls is the kernel's word, for each connection
-	pipe := peer.Options{Pipe: n.o.Pipe, PipePartner: n.o.PipePartner, UnixPartner: func(int) (string, error) { return n.o.PipePartner, nil }}
+	pipe := peer.Options{Pipe: n.o.Pipe, UnixPartner: func(int) (string, error) { return n.o.PipePartner, nil }}
 	bound, err := n.open(network, p.book, n.fixed.Listen)
 	if err == nil {
 		n.bound = bound

@@ -3,6 +3,7 @@ package node_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -26,6 +27,7 @@ import (
 	"github.com/pannier/pannier/engine/config"
 	"github.com/pannier/pannier/engine/lifecycle"
 	"github.com/pannier/pannier/engine/node"
+	"github.com/pannier/pannier/engine/peer"
 	"github.com/pannier/pannier/engine/store"
 	"github.com/pannier/pannier/flow/carrier"
 	"github.com/pannier/pannier/spec/adminpb"
@@ -306,7 +308,7 @@ func TestStateDirectory(t *testing.T) {
 	a := newHost(t, "a")
 	cfg := a.config("")
 	a.start(cfg)
-	for name, want := range map[string]os.FileMode{".": 0o700, "identity.pem": 0o600, "store.db": 0o600, "admin.sock": 0o600} {
+	for name, want := range map[string]os.FileMode{".": 0o700, "identity.pem": 0o600, "store.db": 0o600, "admin.sock": 0o600, "../peer": 0o666} {
 		fi, err := os.Stat(filepath.Join(cfg.Node.State, name))
 		if err != nil || fi.Mode().Perm() != want {
 			t.Errorf("%s: %v, %v; want %04o", name, fi.Mode().Perm(), err, want)
@@ -318,6 +320,24 @@ func TestStateDirectory(t *testing.T) {
 	}
 	if err := a.open(cfg); !errors.Is(err, fault.Permission) || !strings.Contains(err.Error(), "chmod 0700") {
 		t.Errorf("a directory that others may write: %v", err)
+	}
+}
+
+// TestLog: it is as the configuration says, and says whose it is.
+func TestLog(t *testing.T) {
+	a := newHost(t, "a")
+	cfg := a.config("")
+	cfg.Node.LogFormat = "json"
+	a.start(cfg)
+	a.end()
+	for line := range strings.Lines(a.log.String()) {
+		var said struct{ Node string }
+		if err := json.Unmarshal([]byte(line), &said); err != nil || said.Node != "a" {
+			t.Errorf("%v: %s", err, line)
+		}
+	}
+	if a.log.String() == "" {
+		t.Error("nothing is logged")
 	}
 }
 
@@ -470,23 +490,15 @@ func TestOperators(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(b.dir, "files", "z"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	stream, err := c.Browse(ctx, &adminpb.BrowseRequest{Partner: "b", Rule: "pull"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	var names []string
-	for {
-		e, err := stream.Recv()
-		if err != nil {
-			if !errors.Is(err, io.EOF) {
-				t.Error(err)
-			}
-			break
-		}
-		names = append(names, fmt.Sprintf("%s %d %v", e.GetName(), e.GetSize(), e.GetDirectory()))
-	}
+	names := browse(t, c, "")
 	if want := []string{"x 1 false", "y 2 false"}; len(names) != 3 || !slices.Equal(names[:2], want) || !strings.HasSuffix(names[2], "true") {
 		t.Errorf("%q", names)
+	}
+	for i := range peer.MaxPage + 1 {
+		b.write(fmt.Sprintf("z/%04d", i), "")
+	}
+	if names := browse(t, c, "z"); len(names) != peer.MaxPage+1 {
+		t.Errorf("%d names in two pages", len(names))
 	}
 	backup, err := c.Backup(ctx, &adminpb.BackupRequest{})
 	if err != nil {
@@ -497,6 +509,25 @@ func TestOperators(t *testing.T) {
 	}
 	for err == nil {
 		_, err = backup.Recv()
+	}
+}
+
+// browse is what an operator sees of b's directory.
+func browse(t *testing.T, c *admin.Client, dir string) (names []string) {
+	t.Helper()
+	stream, err := c.Browse(context.Background(), &adminpb.BrowseRequest{Partner: "b", Rule: "pull", Path: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for {
+		e, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return names
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		names = append(names, fmt.Sprintf("%s %d %v", e.GetName(), e.GetSize(), e.GetDirectory()))
 	}
 }
 

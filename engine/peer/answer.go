@@ -97,7 +97,7 @@ func readFailure(p *peerpb.Failure) (f lifecycle.Failure, err error) {
 // nanoseconds is a time as it travels: since 1970, 0 when it is not known or out
 // of what 64 bits hold.
 func nanoseconds(t time.Time) int64 {
-	if y := t.Year(); y < 1679 || y > 2261 {
+	if t.Before(time.Unix(0, math.MinInt64)) || t.After(time.Unix(0, math.MaxInt64)) {
 		return 0
 	}
 	return t.UnixNano()

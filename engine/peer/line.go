@@ -37,7 +37,8 @@ type LineOptions struct {
 	Identity *carrier.Identity
 	// Book finds a partner, each time one is connected to; required.
 	Book func(partner string) (engine.Partner, error)
-	// Flow tunes sessions; Name and MaxStreams are completed.
+	// Flow tunes sessions; Name, MaxStreams and Pool are completed. The Pool may be
+	// the Server's, too.
 	Flow flow.Config
 	// Pipe is where the address "pipe:" of a partner leads, for tests.
 	Pipe func(partner string) *carrier.Pipe
@@ -55,7 +56,8 @@ type Line struct {
 
 	mu     sync.Mutex
 	roads  map[string]*road
-	old    map[*road]bool // over, and still used
+	old    map[*road]bool   // over, and still used
+	last   map[string]*road // of a partner, the one before the one in roads
 	closed bool
 }
 
@@ -70,7 +72,7 @@ func NewLine(o LineOptions) (*Line, error) {
 		return nil, fault.New("new line", fault.Invalid, "nothing finds the partners").Advise("set Book")
 	}
 	o.Flow = flowOf(o.Flow, o.Node)
-	l := &Line{o: o, roads: map[string]*road{}, old: map[*road]bool{}}
+	l := &Line{o: o, roads: map[string]*road{}, old: map[*road]bool{}, last: map[string]*road{}}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	return l, nil
 }
@@ -79,6 +81,9 @@ func flowOf(cfg flow.Config, node string) flow.Config {
 	cfg.Name = node
 	if cfg.MaxStreams == 0 {
 		cfg.MaxStreams = maxStreams
+	}
+	if cfg.Pool == nil { // else each session would have one of its own
+		cfg.Pool = flow.NewPool(1 << 30)
 	}
 	return cfg
 }
@@ -108,6 +113,7 @@ func (l *Line) Forget(partner string) {
 	if r != nil {
 		r.forgotten, r.off = true, true
 		delete(l.roads, partner)
+		l.last[partner] = r
 	}
 	l.mu.Unlock()
 	if r != nil {

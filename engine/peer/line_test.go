@@ -4,10 +4,14 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"net"
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"google.golang.org/grpc"
 
 	"github.com/pannier/pannier/engine"
 	"github.com/pannier/pannier/engine/lifecycle"
@@ -217,7 +221,10 @@ func TestLost(t *testing.T) {
 			if scheme == "pipe" {
 				return // it is closed with its server
 			}
-			_, err = p.line.Call(within(t), "paris", ask(lifecycle.Prepare), nil)
+			err = fault.Draining
+			for errors.Is(err, fault.Draining) { // the session is ending
+				_, err = p.line.Call(within(t), "paris", ask(lifecycle.Prepare), nil)
+			}
 			if f := wantKind(t, err, fault.Lost); !strings.Contains(f.Error(), p.entry.Address) || !strings.Contains(f.Error(), "look whether") {
 				t.Errorf("it does not say what was tried and what to look at: %v", err)
 			}
@@ -374,5 +381,23 @@ func TestAddresses(t *testing.T) {
 	}
 	if _, err := NewLine(LineOptions{Node: "x"}); fault.KindOf(err) != fault.Invalid {
 		t.Errorf("without a book: %v", err)
+	}
+}
+
+// TestOthers: what is no node of Pannier is not called.
+func TestOthers(t *testing.T) {
+	address := filepath.Join(shortDir(t), "s")
+	l := must(net.Listen("unix", address))
+	other := grpc.NewServer()
+	served := make(chan error, 1)
+	go func() { served <- other.Serve(l) }()
+	p := start(t, "pipe", func(p *pair) { p.entry.Address = "unix://" + address })
+	_, err := p.line.Reach(within(t), "paris")
+	if f := wantKind(t, err, fault.Unsupported); !strings.Contains(f.Error(), "HTTP/2") {
+		t.Error(err)
+	}
+	other.Stop()
+	if err := <-served; err != nil {
+		t.Error(err)
 	}
 }

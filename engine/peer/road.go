@@ -5,6 +5,8 @@ import (
 	"sync"
 	"time"
 
+	"google.golang.org/grpc/connectivity"
+
 	"github.com/pannier/pannier/flow"
 	"github.com/pannier/pannier/rpc"
 	"github.com/pannier/pannier/spec/fault"
@@ -32,11 +34,14 @@ type road struct {
 	forgotten bool // guarded by Line.mu: by Forget or Close
 }
 
-// done reports whether new calls need another road.
+// done reports whether new calls need another road. One whose gRPC connection is
+// gone is done too, though its session may come back: gRPC would pause, and dial
+// by itself. Calls may go on for a while on a road that is done, when the partner
+// is going away in order.
 func (r *road) done() bool {
 	select {
 	case <-r.built:
-		return r.err != nil || r.session.Draining()
+		return r.err != nil || r.session.Draining() || r.cc.GRPC().GetState() != connectivity.Ready
 	default:
 		return false
 	}
@@ -105,7 +110,7 @@ func (l *Line) leave(r *road) {
 func (l *Line) detach(r *road) {
 	delete(l.roads, r.partner)
 	r.off = true
-	l.old[r] = true
+	l.old[r], l.last[r.partner] = true, r
 	if r.users == 0 {
 		l.retire(r)
 	}
@@ -122,6 +127,15 @@ func (l *Line) retire(r *road) {
 // build makes the one attempt.
 func (l *Line) build(ctx context.Context, r *road) {
 	defer r.cancel()
+	l.mu.Lock()
+	last := l.last[r.partner]
+	delete(l.last, r.partner)
+	wait := last != nil && (last.forgotten || last.users == 0)
+	l.mu.Unlock()
+	if wait { // some carriers have one connection at a time
+		<-last.built
+		last.shut()
+	}
 	cc, session, err := l.connect(ctx, r.partner)
 	l.mu.Lock()
 	defer l.mu.Unlock()

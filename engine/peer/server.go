@@ -18,6 +18,7 @@ import (
 	"github.com/pannier/pannier/flow/carrier"
 	"github.com/pannier/pannier/rpc"
 	"github.com/pannier/pannier/spec/fault"
+	"github.com/pannier/pannier/spec/peerpb"
 )
 
 // maxMessage is the most bytes of a message that a partner sends: names and texts
@@ -44,15 +45,13 @@ type Options struct {
 	Files Files
 
 	// UnixPartner names the partner that a process of a user is, who calls over a
-	// unix socket. It is asked for each call, so it has to be quick. Default: such
-	// callers are refused.
+	// unix socket, or over Pipe, whose user is this process's. It is asked for each
+	// call, so it has to be quick. Default: such callers are refused.
 	UnixPartner func(uid int) (string, error)
-	UnixMode    fs.FileMode // of sockets. Default 0600
-	// Pipe is where "pipe:" listens, and PipePartner who calls there, for tests.
-	Pipe        *carrier.Pipe
-	PipePartner string
+	UnixMode    fs.FileMode   // of sockets. Default 0600
+	Pipe        *carrier.Pipe // where "pipe:" listens, for tests
 
-	// Flow tunes sessions; Name, MaxStreams and Authorize are completed.
+	// Flow tunes sessions; Name, MaxStreams, Pool and Authorize are completed.
 	Flow flow.Config
 }
 
@@ -117,7 +116,7 @@ func NewServer(o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.register()
+	peerpb.RegisterPeerServer(s.rpc, &service{s: s})
 	return s, nil
 }
 
@@ -162,20 +161,15 @@ func (s *Server) owner(key string) (string, error) {
 // partner is who the other end of a session has proved to be.
 func (s *Server) partner(p flow.Peer) (string, error) {
 	const op = "find caller"
-	var name string
-	switch {
-	case p.Key != "":
+	if p.Key != "" {
 		return s.owner(p.Key)
-	case p.UID >= 0 && s.o.UnixPartner != nil:
-		n, err := s.o.UnixPartner(p.UID)
-		if err != nil {
-			return "", fault.New(op, fault.Unauthenticated, "user %d is no partner: %s", p.UID, fault.Shown(fault.Text(err)))
-		}
-		name = n
-	case p.UID < 0 && p.Address == carrier.InMemory+":" && s.o.PipePartner != "":
-		name = s.o.PipePartner
-	default:
+	}
+	if p.UID < 0 || s.o.UnixPartner == nil {
 		return "", errNobody()
+	}
+	name, err := s.o.UnixPartner(p.UID)
+	if err != nil {
+		return "", fault.New(op, fault.Unauthenticated, "user %d is no partner: %s", p.UID, fault.Shown(fault.Text(err)))
 	}
 	if s.book.Load().Partners[name] == nil {
 		return "", fault.New(op, fault.Unauthenticated, "this node has no partner %q", fault.Shown(name))

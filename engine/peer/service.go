@@ -2,11 +2,7 @@ package peer
 
 import (
 	"context"
-	"errors"
-	"slices"
 	"time"
-
-	"google.golang.org/grpc"
 
 	"github.com/pannier/pannier/engine"
 	"github.com/pannier/pannier/engine/lifecycle"
@@ -19,26 +15,6 @@ import (
 type service struct {
 	peerpb.UnimplementedPeerServer
 	s *Server
-}
-
-// register gives the service to gRPC, so that a message that is no message is
-// refused as what it is: the caller's fault.
-func (s *Server) register() {
-	desc := peerpb.Peer_ServiceDesc
-	desc.Methods = slices.Clone(desc.Methods)
-	for i, m := range desc.Methods {
-		desc.Methods[i].Handler = func(impl any, ctx context.Context, decode func(any) error, i grpc.UnaryServerInterceptor) (any, error) {
-			return m.Handler(impl, ctx, func(v any) error {
-				var f *fault.Error
-				err := decode(v)
-				if err != nil && !errors.As(err, &f) {
-					return fault.New(opRead, fault.Invalid, "its message cannot be read: it is damaged, too long, or has text that is not UTF-8")
-				}
-				return err
-			}, i)
-		}
-	}
-	s.rpc.RegisterService(&desc, &service{s: s})
 }
 
 func (v *service) Request(ctx context.Context, m *peerpb.RequestAsk) (*peerpb.Answer, error) {

@@ -90,9 +90,11 @@ func (e *execTask) Run(ctx context.Context, on *On) (Result, error) {
 		res.Warning = true
 		return res, nil
 	case errors.As(err, &exit):
-		return res, fault.New("run "+argv[0], fault.Refused, "%v: %s", exit, lastLine(res.Output))
+		failed := fault.New("run command", fault.Refused, "%v: %s", exit, lastLine(res.Output))
+		failed.Subject = argv[0]
+		return res, failed
 	}
-	return res, fault.Wrap("run", argv[0], err)
+	return res, fault.Wrap("run command", argv[0], err)
 }
 
 // environment is what a command knows: the variables, and nothing of this
