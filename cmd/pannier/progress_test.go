@@ -34,6 +34,7 @@ func TestProgressLine(t *testing.T) {
 			l.Received, l.Durable, l.Rate, l.Doing = 1000<<20, 1000<<20, 0, "post task 1, exec"
 		}),
 			"3f2a1b2c  b.tar  100%  1000 MiB of 1000 MiB  post task 1, exec"},
+		{moving(func(l *adminpb.Live) { l.Total, l.Durable, l.Received, l.Rate = 1<<62, 1<<62-1, 1<<62-1, 0 }), "3f2a1b2c  b.tar   99%  4.0 EiB of 4.0 EiB  moving bytes"},
 		{moving(func(l *adminpb.Live) { l.Total = -1 }), "3f2a1b2c  b.tar  500 MiB (+32 MiB)  10 MiB/s"},
 		{moving(func(l *adminpb.Live) { l.Rate = 1e-9 }), "3f2a1b2c  b.tar   50%  500 MiB (+32 MiB) of 1000 MiB  0 B/s"},
 		{&adminpb.Request{Id: "3f2a1b2c00", Side: adminpb.Request_RECEIVER, Target: "x", State: adminpb.Request_INTERRUPTED, Reason: "retrying", Size: -1,
