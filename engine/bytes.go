@@ -148,6 +148,10 @@ func (x *run) discard() {
 	}
 }
 
+// smallFile is up to how many bytes may be moved again after a crash in the moment
+// a file gets its name.
+const smallFile = 1 << 20
+
 // ledger commits what the pump says before the other end hears of it.
 type ledger struct{ x *run }
 
@@ -174,9 +178,16 @@ func (l ledger) Durable(offset int64) error {
 	return x.now(lifecycle.Durable{Epoch: x.epoch, Rank: offset})
 }
 
+// Whole is committed before the file gets its name, so that a crash in between
+// moves nothing again. A small file that replaces another may as well come again
+// whole: its WHOLE is committed with what follows.
 func (l ledger) Whole(w sideeffect.Whole) error {
 	x := l.x
-	return x.now(lifecycle.Advance{Epoch: x.epoch, To: lifecycle.Whole, Rank: w.Size, Proof: w.String()})
+	whole := lifecycle.Advance{Epoch: x.epoch, To: lifecycle.Whole, Rank: w.Size, Proof: w.String()}
+	if w.Size <= smallFile && x.rule.Exists == Overwrite {
+		return x.do(whole)
+	}
+	return x.now(whole)
 }
 
 func (l ledger) Ended(size int64, _ sideeffect.Sum) error {

@@ -69,7 +69,7 @@ func TestOrderOfCheckpoints(t *testing.T) {
 	e.Resume, e.Params.SyncEvery = true, 2*testBlock
 	r := transfer(t, d, e, nil)
 	noError(t, r.storeErr)
-	want := "open partial, create partial, remove state, remove state.new, write partial, syncdata partial, " +
+	want := "open partial, create partial, remove state, write partial, syncdata partial, " +
 		"create state.new, write state.new, sync state.new, rename state.new to state, syncdir, " +
 		"write partial, sync partial, rename partial to dst, remove state, remove state.new, syncdir"
 	if l.String() != want {
