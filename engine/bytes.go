@@ -93,6 +93,7 @@ func (x *run) descriptor() (*sideeffect.Descriptor, error) {
 	name := x.r.File
 	if x.r.Side == lifecycle.Receiver {
 		d.Quota, d.Mode, d.Resume = x.rule.Quota, x.mode(), true
+		d.Params.SyncAfter = syncAfter
 		name = x.target()
 		if err := makeParents(x.root, name.String()); err != nil {
 			return nil, err
@@ -151,6 +152,10 @@ func (x *run) discard() {
 // smallFile is up to how many bytes may be moved again after a crash in the moment
 // a file gets its name.
 const smallFile = 1 << 20
+
+// syncAfter is how long bytes are on their way to the receiver's disk at most: what
+// a crash costs on a slow line.
+const syncAfter = time.Second
 
 // ledger commits what the pump says before the other end hears of it.
 type ledger struct{ x *run }

@@ -87,6 +87,7 @@ func (s *staged) takeOver(from ResumePoint, fresh bool) error {
 	s.from, s.kept, s.stated = st.ResumePoint, st.Offset, true
 	s.start, s.end, s.synced = st.Start, st.Offset, st.Offset
 	s.lastLen, s.lastSum = st.lastLen, st.lastSum
+	s.marked = s.mark()
 	return nil
 }
 
@@ -99,13 +100,13 @@ func (s *staged) Keep(p ResumePoint) error {
 		return s.syncErr
 	case !s.keep:
 		return nil
-	case p.Offset != s.synced || s.end != s.synced:
+	case p.Offset != s.synced || p.Offset != s.marked.end:
 		return fault.NewLocal("write resume state", fault.Internal, "offset %d, but %d of %d bytes are synced", p.Offset, s.synced, s.end)
 	case p.Offset == s.kept:
 		return nil
 	}
 	p.Start = s.start
-	st := state{ResumePoint: p, lastLen: s.lastLen, lastSum: s.lastSum}
+	st := state{ResumePoint: p, lastLen: s.marked.lastLen, lastSum: s.marked.lastSum}
 	if err := st.check(); err != nil {
 		return fault.NewLocal("write resume state", fault.Internal, "%w", err)
 	}
