@@ -93,6 +93,7 @@ func (x *run) descriptor() (*sideeffect.Descriptor, error) {
 	name := x.r.File
 	if x.r.Side == lifecycle.Receiver {
 		d.Quota, d.Mode, d.Resume = x.rule.Quota, x.mode(), true
+		d.Params.SyncAfter = syncAfter
 		name = x.target()
 		if err := makeParents(x.root, name.String()); err != nil {
 			return nil, err
@@ -148,6 +149,14 @@ func (x *run) discard() {
 	}
 }
 
+// smallFile is up to how many bytes may be moved again after a crash in the moment
+// a file gets its name.
+const smallFile = 1 << 20
+
+// syncAfter is how long bytes are on their way to the receiver's disk at most: what
+// a crash costs on a slow line.
+const syncAfter = time.Second
+
 // ledger commits what the pump says before the other end hears of it.
 type ledger struct{ x *run }
 
@@ -174,9 +183,16 @@ func (l ledger) Durable(offset int64) error {
 	return x.now(lifecycle.Durable{Epoch: x.epoch, Rank: offset})
 }
 
+// Whole is committed before the file gets its name, so that a crash in between
+// moves nothing again. A small file that replaces another may as well come again
+// whole: its WHOLE is committed with what follows.
 func (l ledger) Whole(w sideeffect.Whole) error {
 	x := l.x
-	return x.now(lifecycle.Advance{Epoch: x.epoch, To: lifecycle.Whole, Rank: w.Size, Proof: w.String()})
+	whole := lifecycle.Advance{Epoch: x.epoch, To: lifecycle.Whole, Rank: w.Size, Proof: w.String()}
+	if w.Size <= smallFile && x.rule.Exists == Overwrite {
+		return x.do(whole)
+	}
+	return x.now(whole)
 }
 
 func (l ledger) Ended(size int64, _ sideeffect.Sum) error {

@@ -201,23 +201,56 @@ func (e *Engine) start(w *waiter, l *line) {
 		return
 	}
 	if l != nil {
-		l.running++
-		e.queue.running++
+		e.occupy(l)
 	}
 	e.work.Add(1)
 	go func() {
 		defer e.work.Done()
 		e.run(x)
-		e.mu.Lock()
-		if l != nil {
-			l.running--
-			e.queue.running--
-			e.queue.alone = false
-		}
-		e.mu.Unlock()
-		e.release(x)
-		e.kick()
+		e.finish(x, l)
 	}()
+}
+
+// occupy takes a place for a run. e.mu is held.
+func (e *Engine) occupy(l *line) {
+	l.running++
+	e.queue.running++
+}
+
+// finish gives a run's place, if it has one, and its record back.
+func (e *Engine) finish(x *run, l *line) {
+	if l != nil {
+		e.mu.Lock()
+		l.running--
+		e.queue.running--
+		e.queue.alone = false
+		e.mu.Unlock()
+	}
+	e.release(x)
+	e.kick()
+}
+
+// seize takes a place for a request that is about to be registered, when it
+// could start at once and overtakes nobody; nil otherwise. So its registration
+// and its first claim are one commit. Whoever gets a run owes a Done of e.work.
+func (e *Engine) seize(ref store.Ref, rule *Rule, o *Order) (*run, *line) {
+	now := time.Now()
+	if o.NotAt.After(now) || rule.Retry.Windows.Next(now).After(now) {
+		return nil, nil
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	l, q := e.queue.line(o.Partner), &e.queue
+	if e.draining || !l.up || len(l.ready) > 0 || l.running >= l.most || q.running >= e.cfg.Concurrent || q.alone {
+		return nil, nil
+	}
+	x := e.hold(ref)
+	if x == nil {
+		return nil, nil
+	}
+	e.occupy(l)
+	e.work.Add(1)
+	return x, l
 }
 
 // hold reserves a record for one run; nil when another has it. e.mu is held.

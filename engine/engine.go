@@ -287,6 +287,9 @@ func (e *Engine) Submit(ctx context.Context, o Order) (_ lifecycle.Record, made 
 	if err != nil {
 		return r, false, err
 	}
+	if x, l := e.seize(store.RefOf(&r), rule, &o); x != nil {
+		return e.registerRunning(x, l, r)
+	}
 	r, made, err = e.cfg.Store.Register(ctx, r)
 	if err != nil {
 		return r, false, e.storeFailed(err)
@@ -296,6 +299,28 @@ func (e *Engine) Submit(ctx context.Context, o Order) (_ lifecycle.Record, made 
 		e.changed(&r, nil)
 	}
 	return r, made, nil
+}
+
+// registerRunning registers a request with its first claim, and runs it.
+func (e *Engine) registerRunning(x *run, l *line, r lifecycle.Record) (lifecycle.Record, bool, error) {
+	x.r = r
+	x.begin()
+	claim := lifecycle.Claim{Epoch: x.epoch}
+	kept, made, err := e.cfg.Store.Register(context.WithoutCancel(x.ctx), r, claim)
+	if err != nil || !made {
+		defer e.work.Done()
+		e.finish(x, l)
+		return kept, false, e.storeFailed(err)
+	}
+	x.r, x.known, x.peer = kept, true, lifecycle.Unheard
+	e.log.Info("registered", about(&kept)...)
+	e.watch.publish(Status{Record: kept})
+	go func() {
+		defer e.work.Done()
+		e.carryOut(x, nil)
+		e.finish(x, l)
+	}()
+	return kept, true, nil
 }
 
 // Forward implements task.Forwarder.
@@ -362,6 +387,9 @@ func (e *Engine) changed(r *lifecycle.Record, live *Live) {
 // storeFailed notes an error of the store itself, after which this process can
 // promise nothing any more.
 func (e *Engine) storeFailed(err error) error {
+	if err == nil {
+		return nil
+	}
 	switch fault.KindOf(err) {
 	case fault.IO, fault.Corrupt:
 		e.once.Do(func() {

@@ -31,8 +31,12 @@ func (e *Engine) run(x *run) {
 		return // an operator, or a call, was faster
 	}
 	x.begin()
+	e.carryOut(x, x.claim())
+}
+
+// carryOut takes a claimed record on, unless claiming it has failed with err.
+func (e *Engine) carryOut(x *run, err error) {
 	defer x.end()
-	err = x.claim()
 	if err == nil && x.r.State == lifecycle.Running {
 		err = x.steps()
 	}

@@ -30,7 +30,7 @@ func (s *Store) Register(ctx context.Context, r lifecycle.Record, events ...life
 	present, made := r, false
 	err = s.write(ctx, func(tx *bbolt.Tx) error {
 		key := refKey(store.RefOf(&r))
-		old, err := get(tx, key)
+		old, err := s.latest(tx, key)
 		switch {
 		case err == nil && old.Side == r.Side && old.Spec.Same(r.Spec):
 			present = old
@@ -41,7 +41,7 @@ func (s *Store) Register(ctx context.Context, r lifecycle.Record, events ...life
 			return err
 		}
 		made = true
-		return put(tx, key, nil, &r, name, r.Registered)
+		return s.put(tx, key, nil, &r, name, r.Registered)
 	})
 	if err != nil {
 		return lifecycle.Record{}, false, err
@@ -54,7 +54,7 @@ func (s *Store) Apply(ctx context.Context, ref store.Ref, now time.Time, events 
 	var r lifecycle.Record
 	err := s.write(ctx, func(tx *bbolt.Tx) error {
 		key := refKey(ref)
-		old, err := get(tx, key)
+		old, err := s.latest(tx, key)
 		if err != nil {
 			return err
 		}
@@ -63,7 +63,7 @@ func (s *Store) Apply(ctx context.Context, ref store.Ref, now time.Time, events 
 		if err != nil {
 			return err
 		}
-		return put(tx, key, &old, &r, name, now)
+		return s.put(tx, key, &old, &r, name, now)
 	})
 	if err != nil {
 		return lifecycle.Record{}, err
@@ -83,6 +83,14 @@ func applied(r *lifecycle.Record, now time.Time, events []lifecycle.Event) (stri
 	return strings.Join(names, "+"), nil
 }
 
+// latest is the record of a key within a commit.
+func (s *Store) latest(tx *bbolt.Tx, key []byte) (lifecycle.Record, error) {
+	if r, ok := s.cache.latest(key); ok {
+		return r, nil
+	}
+	return get(tx, key)
+}
+
 // get reads the record of a key, wherever it is.
 func get(tx *bbolt.Tx, key []byte) (lifecycle.Record, error) {
 	b := tx.Bucket(activeBucket).Get(key)
@@ -97,7 +105,7 @@ func get(tx *bbolt.Tx, key []byte) (lifecycle.Record, error) {
 
 // put keeps r in place of old (nil: there was none) and notes the event. It
 // encodes first, so that an error that is not the store's has changed nothing.
-func put(tx *bbolt.Tx, key []byte, old, r *lifecycle.Record, event string, now time.Time) error {
+func (s *Store) put(tx *bbolt.Tx, key []byte, old, r *lifecycle.Record, event string, now time.Time) error {
 	b, err := encodeRecord(r)
 	if err != nil {
 		return err
@@ -121,6 +129,7 @@ func put(tx *bbolt.Tx, key []byte, old, r *lifecycle.Record, event string, now t
 	if err := bucket.Put(key, b); err != nil {
 		return kept(err)
 	}
+	s.cache.set(key, r)
 	if log == nil {
 		return nil
 	}
@@ -170,8 +179,12 @@ func count(log []byte) (n int) {
 
 // Get implements store.Store.
 func (s *Store) Get(_ context.Context, ref store.Ref) (r lifecycle.Record, err error) {
+	key := refKey(ref)
+	if r, ok := s.cache.get(key); ok {
+		return r, nil
+	}
 	err = s.db.View(func(tx *bbolt.Tx) error {
-		r, err = get(tx, refKey(ref))
+		r, err = get(tx, key)
 		return err
 	})
 	return r, err

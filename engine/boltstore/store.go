@@ -57,6 +57,7 @@ type Config struct {
 type Store struct {
 	db    *bbolt.DB
 	queue chan *write
+	cache recent
 	quit  chan struct{} // closed by Close
 	over  chan struct{} // closed when the committer has ended
 
@@ -95,6 +96,7 @@ func Open(cfg Config) (*Store, error) {
 		return nil, errors.Join(fault.Wrap(op, cfg.Path, err), db.Close())
 	}
 	s := &Store{db: db, queue: make(chan *write, mostQueued), quit: make(chan struct{}), over: make(chan struct{})}
+	s.cache.init()
 	go s.commit()
 	return s, nil
 }
@@ -162,6 +164,7 @@ func (s *Store) share(all []*write) {
 			}
 			return nil
 		})
+		s.cache.settle(err == nil)
 		if err != nil {
 			err = s.fail(err)
 		}
