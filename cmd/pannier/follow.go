@@ -21,16 +21,20 @@ import (
 )
 
 // How long a second Ctrl-C still means cancel, how long the first may take to
-// arrive behind the end of the context, and how long a cancel may take.
+// arrive behind the end of the context, how long what comes behind it is still
+// the first (programs that run others pass signals on that these get as well, as
+// timeout does), and how long a cancel may take.
 const (
 	secondWithin  = 2 * time.Second
 	signalSettles = 100 * time.Millisecond
+	signalEchoes  = 250 * time.Millisecond
 	cancelWithin  = 10 * time.Second
 )
 
 // follow shows how requests are doing until all are final, and returns what
-// went wrong. A signal ends only the following.
-func (c *console) follow(ctx context.Context, cmd *cobra.Command, client *admin.Client, all []*adminpb.Request, asJSON bool) error {
+// went wrong. A signal ends only the following; of own ones, which this command has
+// made, a second Ctrl-C cancels.
+func (c *console) follow(ctx context.Context, cmd *cobra.Command, client *admin.Client, all []*adminpb.Request, own, asJSON bool) error {
 	interrupts := make(chan os.Signal, 2)
 	signal.Notify(interrupts, os.Interrupt)
 	defer signal.Stop(interrupts)
@@ -39,7 +43,7 @@ func (c *console) follow(ctx context.Context, cmd *cobra.Command, client *admin.
 	defer cancel()
 	in := &adminpb.WatchRequest{}
 	for _, r := range all {
-		in.Refs = append(in.Refs, &adminpb.Ref{Id: r.GetId(), Requester: r.GetRequester(), Role: r.GetRole()})
+		in.Refs = append(in.Refs, exactly(r))
 	}
 	s, err := client.Watch(within, in)
 	if err != nil {
@@ -53,7 +57,11 @@ func (c *console) follow(ctx context.Context, cmd *cobra.Command, client *admin.
 		select {
 		case <-ctx.Done():
 			m.clear()
-			return c.detach(cmd, client, m.requests, interrupts)
+			goesOn(cmd, m.requests)
+			if !own {
+				return command.Exit(command.Interrupted)
+			}
+			return again(cmd, m.requests, interrupts, canceller(client))
 		case <-tick.C:
 			m.draw(c.now())
 		case got := <-changes:
@@ -64,7 +72,7 @@ func (c *console) follow(ctx context.Context, cmd *cobra.Command, client *admin.
 			case ctx.Err() != nil: // the error is the signal's
 			case got.err != nil:
 				m.clear()
-				return got.err
+				return command.Suggest(got.err, "What is registered goes on when the daemon does. Follow: pannier watch %s", strings.Join(unfinished(m.requests), " "))
 			default:
 				m.note(got.change.GetRequest())
 				if asJSON {
@@ -151,25 +159,28 @@ func failureOf(r *adminpb.Request) error {
 	return command.Suggest(err, "%s", more)
 }
 
-// detach is the end of a command that was told to end: the requests go on, unless
-// it is told again soon.
-func (c *console) detach(cmd *cobra.Command, client *admin.Client, all []*adminpb.Request, interrupts <-chan os.Signal) error {
-	w := cmd.ErrOrStderr()
-	var ids []string
-	for _, r := range all {
-		if s := r.GetState(); s != adminpb.Request_DONE && s != adminpb.Request_INERROR {
-			ids = append(ids, nameOf(r))
-		}
-	}
+// goesOn says that the requests do not end with the command.
+func goesOn(cmd *cobra.Command, all []*adminpb.Request) {
+	ids := unfinished(all)
 	what := "The transfer goes"
 	if len(ids) > 1 {
 		what = "The transfers go"
 	}
-	fmt.Fprintf(w, "%s on in the daemon. Follow: pannier watch %s\n", what, strings.Join(ids, " "))
+	fmt.Fprintf(cmd.ErrOrStderr(), "%s on in the daemon. Follow: pannier watch %s\n", what, strings.Join(ids, " "))
+}
+
+// again is what a command does that was told to end: it waits whether it is told
+// once more; then each request is given to cancel.
+func again(cmd *cobra.Command, all []*adminpb.Request, interrupts <-chan os.Signal, cancel func(*adminpb.Request) error) error {
+	w := cmd.ErrOrStderr()
 	select {
-	case <-interrupts: // the one that has ended ctx
+	case <-interrupts: // the one that has ended the command
 	case <-time.After(signalSettles):
 		return command.Exit(command.Interrupted) // it was another signal
+	}
+	time.Sleep(signalEchoes)
+	for len(interrupts) > 0 {
+		<-interrupts
 	}
 	fmt.Fprintln(w, "Ctrl-C again to cancel.")
 	select {
@@ -177,24 +188,46 @@ func (c *console) detach(cmd *cobra.Command, client *admin.Client, all []*adminp
 		return command.Exit(command.Interrupted)
 	case <-interrupts:
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), cancelWithin)
-	defer cancel()
 	var errs []error
 	for _, r := range all {
-		if s := r.GetState(); s == adminpb.Request_DONE || s == adminpb.Request_INERROR {
+		if r.GetState() == adminpb.Request_DONE || r.GetState() == adminpb.Request_INERROR {
 			continue
 		}
-		in := &adminpb.CancelRequest{Ref: &adminpb.Ref{Id: r.GetId(), Requester: r.GetRequester(), Role: r.GetRole()}, Why: "interrupted at the terminal"}
-		if _, err := client.Cancel(ctx, in); err != nil {
+		if err := cancel(r); err != nil {
 			errs = append(errs, err)
 			continue
 		}
 		fmt.Fprintf(w, "%s is cancelled.\n", nameOf(r))
 	}
-	if err := errors.Join(errs...); err != nil {
-		return command.WithCode(command.Interrupted, err)
+	if len(errs) > 0 {
+		return command.WithCode(command.Interrupted, errors.Join(errs...))
 	}
 	return command.Exit(command.Interrupted)
+}
+
+// canceller cancels requests although the command's context is over.
+func canceller(client *admin.Client) func(*adminpb.Request) error {
+	return func(r *adminpb.Request) error {
+		ctx, cancel := context.WithTimeout(context.Background(), cancelWithin)
+		defer cancel()
+		_, err := client.Cancel(ctx, &adminpb.CancelRequest{Ref: exactly(r), Why: "interrupted at the terminal"})
+		return err
+	}
+}
+
+// exactly is how to name the record of r and no other.
+func exactly(r *adminpb.Request) *adminpb.Ref {
+	return &adminpb.Ref{Id: r.GetId(), Requester: r.GetRequester(), Role: r.GetRole()}
+}
+
+// unfinished are the names of the requests that are not final.
+func unfinished(all []*adminpb.Request) (names []string) {
+	for _, r := range all {
+		if s := r.GetState(); s != adminpb.Request_DONE && s != adminpb.Request_INERROR {
+			names = append(names, nameOf(r))
+		}
+	}
+	return names
 }
 
 func (c *console) watchCommand() *cobra.Command {
@@ -223,7 +256,7 @@ of those that are not over, until Ctrl-C.`,
 				}
 				all = append(all, r)
 			}
-			return c.follow(ctx, cmd, client, all, asJSON)
+			return c.follow(ctx, cmd, client, all, false, asJSON)
 		}),
 	}
 	f.register(c, cmd)

@@ -32,7 +32,7 @@ func (f *orderFlags) register(c *console, cmd *cobra.Command, d adminpb.Rule_Dir
 	flags.StringVar(&f.at, "at", "", "do not begin before this `TIME`, as 20:00, +2h or 2026-01-31 20:00")
 	flags.Int32Var(&f.priority, "priority", 0, "higher goes first, -128 to 127 (default: the rule's)")
 	flags.StringVar(&f.info, "info", "", "text for tasks and people at both nodes")
-	flags.BoolVar(&f.wait, "wait", false, "show progress until it is over; Ctrl-C only detaches")
+	flags.BoolVar(&f.wait, "wait", false, "show progress until it is over; Ctrl-C only detaches, a second one cancels")
 	jsonFlag(cmd, &f.json)
 	complete(cmd, "rule", ruleNames(d), c)
 }
@@ -241,7 +241,7 @@ func (c *console) submit(ctx context.Context, cmd *cobra.Command, client *admin.
 	if !f.wait || len(made) == 0 {
 		return err
 	}
-	failed := c.follow(ctx, cmd, client, made, f.json)
+	failed := c.follow(ctx, cmd, client, made, true, f.json)
 	if err == nil {
 		return failed
 	}
