@@ -113,7 +113,7 @@ func newClientConn(d flow.Dialer, scheme, authority string, cfg ClientConfig) (*
 	cc.link = newLink(d, session, cc.serve)
 	alive := grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: leastPing, Timeout: pingPatience})
 	options := append(append([]grpc.DialOption{alive}, cfg.DialOptions...),
-		grpc.WithTransportCredentials(passThrough{scheme}),
+		grpc.WithTransportCredentials(passThrough{scheme: scheme}),
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return cc.dialGRPC(ctx, cfg.HTTP2) }))
 	var err error
 	if cc.grpc, err = grpc.NewClient("passthrough:///"+authority, options...); err != nil {

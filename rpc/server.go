@@ -104,7 +104,7 @@ func NewServer(cfg ServerConfig, options ...grpc.ServerOption) (*Server, error) 
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: leastPing, Timeout: pingPatience}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: leastPing, PermitWithoutStream: true}),
 	}
-	options = slices.Concat(limits, options, []grpc.ServerOption{grpc.Creds(passThrough{})})
+	options = slices.Concat(limits, options, []grpc.ServerOption{grpc.Creds(passThrough{guard: newGuard()})})
 	s := &Server{
 		Server: grpc.NewServer(options...), cfg: cfg, acceptor: acceptor, kinds: sideeffect.StandardKinds(), memory: newCarryPool(),
 		conns: newHandover(), recent: newRecent(rememberTime, rememberCalls), ended: make(chan struct{}), idle: make(chan struct{}),
