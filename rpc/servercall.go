@@ -23,9 +23,6 @@ type serverCall struct {
 	caller  caller // whose memory has the call id
 
 	handler context.Context // as the handler got it
-	ctx     context.Context // of the halves: outlives the handler, ends when the client cancels
-	cancel  context.CancelCauseFunc
-	detach  func() bool
 
 	mu   sync.Mutex
 	over bool // the handler has returned
@@ -36,13 +33,7 @@ type callKey struct{}
 
 func newServerCall(ctx context.Context, s *Server, a *ask, session *flow.Session, unary bool) *serverCall {
 	c := &serverCall{server: s, ask: a, session: session, unary: unary, room: MaxInline, handler: ctx}
-	if slices.ContainsFunc(a.effects, offer.lasts) {
-		c.ctx, c.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
-		c.detach = context.AfterFunc(ctx, func() { c.cancel(cause("call", ctx)) })
-	} else {
-		c.ctx, c.cancel = context.WithCancelCause(ctx)
-		c.detach = func() bool { return true }
-	}
+	c.effects = make([]*Effect, 0, len(a.effects))
 	for i, o := range a.effects {
 		c.effects = append(c.effects, newEffect(c, i, o))
 	}
@@ -98,12 +89,12 @@ func (c *serverCall) take(m any) error {
 // conclude ends the call's effects after its handler has returned, and makes
 // the answer. Contents for the client go into a copy of the reply.
 func (c *serverCall) conclude(reply any, err error) (any, metadata.MD) {
-	c.detach()
 	c.mu.Lock()
 	c.over = true
 	c.mu.Unlock()
 	var loads []cargo
 	for _, e := range c.effects {
+		e.life.detach()
 		e.close()
 		if e.packed != nil {
 			loads = append(loads, *e.packed)
@@ -145,14 +136,14 @@ func (c *serverCall) pack(reply any, loads []cargo, callErr error) (any, error) 
 
 // abandon ends what conclude has not: the handler panicked.
 func (c *serverCall) abandon() {
-	c.detach()
 	c.mu.Lock()
 	over := c.over
 	c.over = true
 	c.mu.Unlock()
 	if !over {
-		c.cancel(fault.New("call", fault.Internal, "the handler panicked"))
 		for _, e := range c.effects {
+			e.life.detach()
+			e.life.stop(fault.New("call", fault.Internal, "the handler panicked"))
 			e.close()
 		}
 	}

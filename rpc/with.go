@@ -16,8 +16,10 @@ import (
 // The option works on connections made by Dial. Any other connection fails the
 // call instead of making it without its side effects.
 func With(effects ...*sideeffect.Descriptor) grpc.CallOption {
-	return withOption{CallOption: grpc.ForceCodecV2(strayOption{}), effects: effects}
+	return withOption{CallOption: stray, effects: effects}
 }
+
+var stray = grpc.ForceCodecV2(strayOption{})
 
 // withOption is both: what Dial's connections look for, and an ordinary option
 // that breaks the call on other connections.
