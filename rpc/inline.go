@@ -1,6 +1,7 @@
 package rpc
 
 import (
+	"bytes"
 	"slices"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -73,16 +74,6 @@ func heads(field protowire.Number, loads []cargo) ([][]byte, error) {
 		from, rest = len(b), ends[i]
 	}
 	return all, nil
-}
-
-// appendCargo appends the field with its contents, which are copied; there is one
-// at least.
-func appendCargo(dst []byte, field protowire.Number, loads []cargo) ([]byte, error) {
-	before, err := heads(field, loads)
-	for i := range before {
-		dst = append(append(dst, before[i]...), loads[i].data...)
-	}
-	return dst, err
 }
 
 func effectSize(rest int, data []byte) int {
@@ -286,19 +277,19 @@ func cut(message []byte, field protowire.Number) (rest, payload []byte, found bo
 // withCargo is a shallow copy of m that carries one more unknown field. m, which
 // belongs to the handler and was seen by interceptors, stays as it is.
 func withCargo(m protoreflect.Message, loads []cargo) (proto.Message, error) {
-	room := len(m.GetUnknown()) + 512
-	for _, c := range loads {
-		room += len(c.data) + 256
-	}
-	unknown, err := appendCargo(append(make([]byte, 0, room), m.GetUnknown()...), InlineReplyField, loads)
+	before, err := heads(InlineReplyField, loads)
 	if err != nil {
 		return nil, err
+	}
+	pieces := append(make([][]byte, 0, 2*len(loads)+1), m.GetUnknown())
+	for i := range before {
+		pieces = append(pieces, before[i], loads[i].data)
 	}
 	c := m.New()
 	m.Range(func(fd protoreflect.FieldDescriptor, v protoreflect.Value) bool {
 		c.Set(fd, v)
 		return true
 	})
-	c.SetUnknown(unknown)
+	c.SetUnknown(bytes.Join(pieces, nil)) // which, unlike make, does not clear what it is about to fill
 	return c.Interface(), nil
 }

@@ -317,3 +317,13 @@ func TestSplitAllocates(t *testing.T) {
 		t.Fatalf("%v allocations", n)
 	}
 }
+
+// appendCargo appends the field with its contents, which are copied; there is one
+// at least.
+func appendCargo(dst []byte, field protowire.Number, loads []cargo) ([]byte, error) {
+	before, err := heads(field, loads)
+	for i := range before {
+		dst = append(append(dst, before[i]...), loads[i].data...)
+	}
+	return dst, err
+}

@@ -43,6 +43,9 @@ func newServerCall(ctx context.Context, s *Server, a *ask, session *flow.Session
 // explain is err, concluded when a half ended because gRPC cancelled the call: the
 // client has given up or its connection is gone, which gRPC does not tell apart.
 func (c *serverCall) explain(err error) error {
+	if err == nil {
+		return nil
+	}
 	var f *fault.Error
 	if !errors.As(err, &f) || f.Side != fault.Here || c.handler.Err() != context.Canceled || !errors.Is(err, context.Canceled) {
 		return err
@@ -77,11 +80,12 @@ func (c *serverCall) take(m any) error {
 	if err != nil {
 		return asCall(err, -1)
 	}
-	for _, load := range loads {
+	for i := range loads {
+		load := &loads[i]
 		if load.index >= len(c.effects) || !c.effects[load.index].inlined() {
 			return asCall(fault.New("read inline", fault.Protocol, "the request carries side effect %d, which was not asked to be inside", load.index), -1)
 		}
-		c.effects[load.index].load = &load
+		c.effects[load.index].load = load
 	}
 	return nil
 }

@@ -37,7 +37,10 @@ func split(opts []grpc.CallOption) ([]*sideeffect.Descriptor, []grpc.CallOption)
 	}
 	var effects []*sideeffect.Descriptor
 	for _, o := range opts[i:] {
-		if w, ok := o.(withOption); ok {
+		switch w, ok := o.(withOption); {
+		case ok && effects == nil:
+			effects = slices.Clip(w.effects)
+		case ok:
 			effects = append(effects, w.effects...)
 		}
 	}
