@@ -1,11 +1,9 @@
 package rpc
 
 import (
-	"bytes"
 	"slices"
 
 	"google.golang.org/protobuf/encoding/protowire"
-	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/protoadapt"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
@@ -220,24 +218,11 @@ func messageOf(m any) protoreflect.Message {
 // hasRoom reports whether m can carry the field: it is a protobuf message that
 // does not use the number itself.
 func hasRoom(m protoreflect.Message, field protowire.Number) bool {
-	if m == nil || !m.IsValid() || m.Descriptor().Fields().ByNumber(field) != nil || m.Descriptor().ExtensionRanges().Has(field) {
+	if m == nil || !m.IsValid() || reserved(m, field) {
 		return false
 	}
 	_, _, found, err := cut(m.GetUnknown(), field)
 	return err == nil && !found
-}
-
-// takeField removes the field from m's unknown fields and returns its payload.
-func takeField(m protoreflect.Message, field protowire.Number) (payload []byte, found bool, err error) {
-	if m == nil || len(m.GetUnknown()) == 0 {
-		return nil, false, nil
-	}
-	rest, payload, found, err := cut(m.GetUnknown(), field)
-	if err != nil || !found {
-		return nil, false, err
-	}
-	m.SetUnknown(rest)
-	return payload, true, nil
 }
 
 // cut splits encoded fields into the payload of one and all the others. Both
@@ -272,24 +257,4 @@ func cut(message []byte, field protowire.Number) (rest, payload []byte, found bo
 		rest = slices.Concat(message[:from], message[to:])
 	}
 	return rest, payload, true, nil
-}
-
-// withCargo is a shallow copy of m that carries one more unknown field. m, which
-// belongs to the handler and was seen by interceptors, stays as it is.
-func withCargo(m protoreflect.Message, loads []cargo) (proto.Message, error) {
-	before, err := heads(InlineReplyField, loads)
-	if err != nil {
-		return nil, err
-	}
-	pieces := append(make([][]byte, 0, 2*len(loads)+1), m.GetUnknown())
-	for i := range before {
-		pieces = append(pieces, before[i], loads[i].data)
-	}
-	c := m.New()
-	m.Range(func(fd protoreflect.FieldDescriptor, v protoreflect.Value) bool {
-		c.Set(fd, v)
-		return true
-	})
-	c.SetUnknown(bytes.Join(pieces, nil)) // which, unlike make, does not clear what it is about to fill
-	return c.Interface(), nil
 }

@@ -19,6 +19,7 @@ type lazy struct {
 	ctx    context.Context // nil: not made
 	cancel context.CancelCauseFunc
 	unhook func() bool // of one that outlives
+	loose  bool        // detached
 	ended  bool        // stop came before ctx was made
 	why    error
 }
@@ -30,11 +31,13 @@ func (l *lazy) made() context.Context {
 	if l.ctx != nil {
 		return l.ctx
 	}
+	parent := l.parent
 	if l.outlives {
-		l.ctx, l.cancel = context.WithCancelCause(context.WithoutCancel(l.parent))
+		parent = context.WithoutCancel(parent)
+	}
+	l.ctx, l.cancel = context.WithCancelCause(parent)
+	if l.outlives && !l.loose {
 		l.unhook = context.AfterFunc(l.parent, func() { l.stop(cause("call", l.parent)) })
-	} else {
-		l.ctx, l.cancel = context.WithCancelCause(l.parent)
 	}
 	if l.ended {
 		l.cancel(l.why)
@@ -58,6 +61,7 @@ func (l *lazy) stop(why error) {
 func (l *lazy) detach() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.loose = true
 	if l.unhook != nil {
 		l.unhook()
 	}
@@ -80,13 +84,15 @@ func (l *lazy) Deadline() (time.Time, bool) {
 // Err implements context.Context.
 func (l *lazy) Err() error {
 	l.mu.Lock()
-	ctx, ended := l.ctx, l.ended
+	ctx, ended, free := l.ctx, l.ended, l.outlives && l.loose
 	l.mu.Unlock()
 	switch {
 	case ctx != nil:
 		return ctx.Err()
 	case ended:
 		return context.Canceled
+	case free:
+		return nil
 	}
 	return l.parent.Err()
 }

@@ -23,6 +23,7 @@ type serverCall struct {
 	caller  caller // whose memory has the call id
 
 	handler context.Context // as the handler got it
+	request []byte          // inline contents, of server.memory until conclude
 
 	mu   sync.Mutex
 	over bool // the handler has returned
@@ -64,19 +65,25 @@ func (c *serverCall) road() sideeffect.Road {
 	return sideeffect.RoadSession
 }
 
-// take removes inline contents from a decoded request, before anybody sees it.
-func (c *serverCall) take(m any) error {
-	if !slices.ContainsFunc(c.effects, (*Effect).inlined) {
-		return nil // a field of that number is the caller's own
+// open decodes a request and keeps the inline contents in it, so that nobody
+// else sees them.
+func (c *serverCall) open(decode func(any) error, m any) error {
+	inner := messageOf(m)
+	if inner == nil || reserved(inner, InlineRequestField) || !slices.ContainsFunc(c.effects, (*Effect).inlined) {
+		return decode(m) // a field of that number is the caller's own
 	}
-	payload, found, err := takeField(messageOf(m), InlineRequestField)
-	if err != nil {
-		return asCall(err, -1)
-	}
-	if !found {
+	o := &opened{Message: inner, memory: c.server.memory}
+	err := decode(o)
+	c.request = o.payload
+	switch {
+	case err != nil:
+		return err
+	case o.err != nil:
+		return asCall(o.err, -1)
+	case o.payload == nil:
 		return nil
 	}
-	loads, err := parseCargo(payload)
+	loads, err := parseCargo(o.payload)
 	if err != nil {
 		return asCall(err, -1)
 	}
@@ -91,7 +98,7 @@ func (c *serverCall) take(m any) error {
 }
 
 // conclude ends the call's effects after its handler has returned, and makes
-// the answer. Contents for the client go into a copy of the reply.
+// the answer. Contents for the client go around the reply.
 func (c *serverCall) conclude(reply any, err error) (any, metadata.MD) {
 	c.mu.Lock()
 	c.over = true
@@ -104,11 +111,9 @@ func (c *serverCall) conclude(reply any, err error) (any, metadata.MD) {
 			loads = append(loads, *e.packed)
 		}
 	}
+	c.server.memory.put(c.request) // the halves are over
 	if len(loads) > 0 {
 		reply, err = c.pack(reply, loads, err)
-		for _, l := range loads {
-			c.server.memory.put(l.data)
-		}
 	}
 	outs := make([]outcome, len(c.effects))
 	for i, e := range c.effects {
@@ -121,7 +126,7 @@ func (c *serverCall) conclude(reply any, err error) (any, metadata.MD) {
 	return reply, metadata.Pairs(MetadataKey, string(b))
 }
 
-// pack puts contents into a copy of the reply. The error is why they could not
+// pack puts contents around the reply. The error is why they could not
 // go; the call's own result does not change.
 func (c *serverCall) pack(reply any, loads []cargo, callErr error) (any, error) {
 	if callErr != nil {
@@ -131,7 +136,7 @@ func (c *serverCall) pack(reply any, loads []cargo, callErr error) (any, error) 
 	if !hasRoom(m, InlineReplyField) {
 		return reply, fault.New("send inline", fault.Unsupported, "the reply's message type cannot carry field %d", InlineReplyField)
 	}
-	packed, err := withCargo(m, loads)
+	packed, err := seal(m, loads, c.server.memory)
 	if err != nil {
 		return reply, err
 	}
