@@ -118,7 +118,7 @@ func (k *killed) round(ctx context.Context, rule string, sender, receiver *nodet
 		return fault.Wrap("write source", source, err)
 	}
 	from := k.logSizes()
-	id, err := k.submit(ctx, rule, name)
+	id, err := k.submit(ctx, k.a, rule, name)
 	if err != nil {
 		return err
 	}
@@ -144,7 +144,7 @@ func (k *killed) round(ctx context.Context, rule string, sender, receiver *nodet
 			}
 		}
 	}
-	if err := k.finish(ctx, id); err != nil {
+	if err := k.finish(ctx, k.a, id); err != nil {
 		k.add("%s killed after %v: %v", names(victims), after, err)
 		return k.inOrder(id)
 	}

@@ -60,8 +60,8 @@ func nodeRole(args []string) error {
 	return n.Run(ctx)
 }
 
-// duo is two nodes: a registers requests, b is the other end of them. Rules are
-// push and pull, seen from a.
+// duo is two nodes that are each other's partners. Both have two rules: push sends
+// and pull receives, seen from where a request is registered.
 type duo struct {
 	a, b *nodetest.Node
 	logs [2]*os.File
@@ -147,13 +147,13 @@ func panicked(log []byte) string {
 	return ""
 }
 
-// submit registers a request at a, for a file of one name at both ends.
-func (d *duo) submit(ctx context.Context, rule, name string) (string, error) {
-	c, err := d.a.Client()
+// submit registers a request at a node, for a file of one name at both ends.
+func (d *duo) submit(ctx context.Context, at *nodetest.Node, rule, name string) (string, error) {
+	c, err := at.Client()
 	if err != nil {
 		return "", err
 	}
-	r, err := c.Submit(ctx, &adminpb.SubmitRequest{Partner: d.b.Name, Rule: rule, Source: name})
+	r, err := c.Submit(ctx, &adminpb.SubmitRequest{Partner: d.other(at).Name, Rule: rule, Source: name})
 	if err != nil {
 		return "", err
 	}
@@ -173,24 +173,24 @@ func get(ctx context.Context, n *nodetest.Node, id string) (*adminpb.Request, er
 	return r, err
 }
 
-// hurry moves on what waits at a, whatever the back-off.
-func (d *duo) hurry(ctx context.Context, id string) {
-	c, err := d.a.Client()
+// hurry moves on what waits at its requester, whatever the back-off.
+func (d *duo) hurry(ctx context.Context, at *nodetest.Node, id string) {
+	c, err := at.Client()
 	if err != nil {
 		return
 	}
-	_, _ = c.TestPartner(ctx, &adminpb.TestPartnerRequest{Partner: d.b.Name}) // down: it is tried again
-	_, _ = c.Resume(ctx, &adminpb.Ref{Id: id})                                // it runs already: so much the better
+	_, _ = c.TestPartner(ctx, &adminpb.TestPartnerRequest{Partner: d.other(at).Name}) // down: it is tried again
+	_, _ = c.Resume(ctx, &adminpb.Ref{Id: id})                                        // it runs already: so much the better
 }
 
 // finishLimit is how long a transfer may take to end once nothing hinders it.
 const finishLimit = 3 * time.Minute
 
 // finish waits until the request is DONE at both ends.
-func (d *duo) finish(ctx context.Context, id string) error {
+func (d *duo) finish(ctx context.Context, at *nodetest.Node, id string) error {
 	ctx, cancel := context.WithTimeout(ctx, finishLimit)
 	defer cancel()
-	c, err := d.a.Client()
+	c, err := at.Client()
 	if err != nil {
 		return err
 	}
@@ -201,16 +201,15 @@ func (d *duo) finish(ctx context.Context, id string) error {
 		}
 		switch r.GetState() {
 		case adminpb.Request_DONE:
-			// b is DONE before a is, in a push; in a pull it has been told, and commits before it answers.
-			other, err := get(ctx, d.b, id)
+			other, err := get(ctx, d.other(at), id) // which is DONE first
 			if err == nil && other.GetState() != adminpb.Request_DONE {
-				err = fault.New("finish", fault.Internal, "%s is DONE, %s %v", d.a.Name, d.b.Name, other.GetState())
+				err = fault.New("finish", fault.Internal, "%s is DONE, the other %v", at.Name, other.GetState())
 			}
 			return err
 		case adminpb.Request_INERROR:
 			return fault.New("finish", fault.Internal, "INERROR: %s", r.GetFailure().GetCause())
 		case adminpb.Request_INTERRUPTED:
-			d.hurry(ctx, id)
+			d.hurry(ctx, at, id)
 		}
 	}
 }
