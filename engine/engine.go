@@ -31,6 +31,7 @@ type Config struct {
 	Bandwidth  int64            // bytes a second of all transfers together; 0: no limit
 	Patience   time.Duration    // how long the requested end waits for the requester before it gives up; default 7 days
 	Retention  time.Duration    // of records that are DONE; default 30 days, at least lifecycle.MinRetention
+	SyncEvery  int64            // bytes between a receiver's durable offsets; default sideeffect.DefaultSyncEvery
 	Layer      sideeffect.Layer // nil: the operating system's
 	Log        *slog.Logger     // nil: nowhere
 }
