@@ -107,7 +107,7 @@ func (x *run) admit(a Ask) (_ Answer, admitted bool, err error) {
 		answer, err := x.dismiss(present, a)
 		return answer, false, err
 	}
-	now := time.Now()
+	now := x.engine.now()
 	due := now.Add(x.engine.cfg.Patience)
 	claim := lifecycle.Claim{Call: a.Call}
 	switch lifecycle.Admit(present, a.Call) {
@@ -214,7 +214,7 @@ func (x *run) dismiss(r *lifecycle.Record, a Ask) (Answer, error) {
 		return x.answer(err)
 	}
 	if stoppedHere(r) {
-		err = x.do(lifecycle.Resume{Due: time.Now()})
+		err = x.do(lifecycle.Resume{Due: x.engine.now()})
 	}
 	if err == nil {
 		err = x.do(lifecycle.Claim{Epoch: x.epoch, Call: a.Call})
