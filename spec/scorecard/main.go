@@ -21,7 +21,7 @@ import (
 func table() []check {
 	return []check{
 		killReceiver, damage, killSender, powerCut, powerAtEnd,
-		quota, replay, deadPeer, stuckStream, slowDisk, surface, authentication, flood, paths, bombs,
+		quota, askedOften, boundaries, phasePairs, clocks, replay, deadPeer, stuckStream, slowDisk, surface, authentication, flood, paths, bombs,
 	}
 }
 
