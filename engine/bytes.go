@@ -95,7 +95,7 @@ func (x *run) descriptor() (*sideeffect.Descriptor, error) {
 	d := &sideeffect.Descriptor{
 		Direction: sideeffect.ClientToServer, Quota: sideeffect.NoQuota, Hash: x.rule.Digest, Compress: x.rule.Compress,
 		Ledger: ledger{x}, Pace: x.pace(), Progress: x.progress,
-		Params: sideeffect.Params{SyncEvery: x.engine.cfg.SyncEvery},
+		Params: sideeffect.Params{SyncEvery: x.engine.cfg.SyncEvery, SyncAfter: syncAfter},
 	}
 	if (x.r.Side == lifecycle.Sender) != (x.r.Role == lifecycle.Requester) {
 		d.Direction = sideeffect.ServerToClient
@@ -103,7 +103,6 @@ func (x *run) descriptor() (*sideeffect.Descriptor, error) {
 	name := x.r.File
 	if x.r.Side == lifecycle.Receiver {
 		d.Quota, d.Mode, d.Resume = x.rule.Quota, x.mode(), true
-		d.Params.SyncAfter = syncAfter
 		name = x.target()
 		if err := makeParents(x.root, name.String()); err != nil {
 			return nil, err
