@@ -45,6 +45,7 @@ func (x *run) bytes() error {
 	} else {
 		err = x.transfer(d)
 	}
+	x.moved(d)
 	if err == nil && d.LocalStatus != sideeffect.Success {
 		err = fault.New("move bytes", fault.NotStarted, "the other end has not moved them")
 	}
@@ -58,6 +59,14 @@ func (x *run) bytes() error {
 		x.peer = max(x.peer, lifecycle.Whole)
 	}
 	return nil
+}
+
+// moved logs how far one attempt has brought the bytes.
+func (x *run) moved(d *sideeffect.Descriptor) {
+	x.mu.Lock()
+	l := x.live
+	x.mu.Unlock()
+	x.log.Info("bytes have moved", "side", x.r.Side.String(), "from", d.ResumedFrom, "to", l.Received, "durable", l.Durable, "wire", d.Stats.WireBytes, "took", d.Stats.Took().Round(time.Millisecond))
 }
 
 // transfer is the call that carries the bytes.
@@ -86,6 +95,7 @@ func (x *run) descriptor() (*sideeffect.Descriptor, error) {
 	d := &sideeffect.Descriptor{
 		Direction: sideeffect.ClientToServer, Quota: sideeffect.NoQuota, Hash: x.rule.Digest, Compress: x.rule.Compress,
 		Ledger: ledger{x}, Pace: x.pace(), Progress: x.progress,
+		Params: sideeffect.Params{SyncEvery: x.engine.cfg.SyncEvery, SyncAfter: syncAfter},
 	}
 	if (x.r.Side == lifecycle.Sender) != (x.r.Role == lifecycle.Requester) {
 		d.Direction = sideeffect.ServerToClient
@@ -93,7 +103,6 @@ func (x *run) descriptor() (*sideeffect.Descriptor, error) {
 	name := x.r.File
 	if x.r.Side == lifecycle.Receiver {
 		d.Quota, d.Mode, d.Resume = x.rule.Quota, x.mode(), true
-		d.Params.SyncAfter = syncAfter
 		name = x.target()
 		if err := makeParents(x.root, name.String()); err != nil {
 			return nil, err

@@ -26,13 +26,18 @@ const poisonStreak = 3
 
 // noted keeps the queue in step with a record that was committed.
 func (e *Engine) noted(r *lifecycle.Record) {
-	w := waiterOf(r)
+	w, now := waiterOf(r), e.now()
 	e.mu.Lock()
 	if w == nil {
 		e.queue.forget(store.RefOf(r), r.Version)
 	} else {
 		if rule := e.book.Rules[r.Spec.Rule]; rule != nil && w.partner != "" {
-			w.due = rule.Retry.Windows.Next(later(w.due, time.Now()))
+			if open := rule.Retry.Windows.Next(later(w.due, now)); open.After(later(w.due, now)) {
+				w.due, w.dated = open, true
+			}
+		}
+		if !w.dated {
+			w.wake = time.Now().Add(w.due.Sub(now))
 		}
 		e.queue.put(w)
 	}
@@ -47,7 +52,7 @@ func waiterOf(r *lifecycle.Record) *waiter {
 	if r.State != lifecycle.ToSubmit && r.State != lifecycle.Interrupted {
 		return nil
 	}
-	w := &waiter{ref: store.RefOf(r), version: r.Version, due: r.Due, priority: r.Spec.Priority}
+	w := &waiter{ref: store.RefOf(r), version: r.Version, due: r.Due, dated: r.Reason == lifecycle.Scheduled, priority: r.Spec.Priority}
 	if r.Role == lifecycle.Requester && !r.Failing && !stoppedHere(r) {
 		w.partner = r.Spec.Partner
 	}
@@ -75,7 +80,7 @@ func (e *Engine) command() {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
-		next := e.dispatch(time.Now())
+		next := e.dispatch(time.Now(), e.now())
 		timer.Reset(time.Until(next))
 		select {
 		case <-e.kicks:
@@ -86,12 +91,13 @@ func (e *Engine) command() {
 	}
 }
 
-// dispatch starts what may run at now, and returns when to look again at the latest.
-func (e *Engine) dispatch(now time.Time) time.Time {
+// dispatch starts what may run at now, at which the clock shows date, and returns
+// when to look again at the latest.
+func (e *Engine) dispatch(now, date time.Time) time.Time {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	q := &e.queue
-	q.wake(now)
+	q.wake(now, date)
 	next := now.Add(time.Hour)
 	if e.draining {
 		return next
@@ -113,8 +119,13 @@ func (e *Engine) dispatch(now time.Time) time.Time {
 		q.alone = w.suspect
 		e.start(w, l)
 	}
-	if len(q.sleeping) > 0 && q.sleeping[0].due.Before(next) {
-		next = q.sleeping[0].due
+	if len(q.sleeping) > 0 && q.sleeping[0].wake.Before(next) {
+		next = q.sleeping[0].wake
+	}
+	if len(q.dated) > 0 { // the clock may be set meanwhile
+		if left := min(q.dated[0].due.Sub(date), time.Minute); now.Add(left).Before(next) {
+			next = now.Add(left)
+		}
 	}
 	return next
 }
@@ -206,7 +217,7 @@ func (e *Engine) start(w *waiter, l *line) {
 	e.work.Add(1)
 	go func() {
 		defer e.work.Done()
-		e.run(x)
+		e.run(x, w.version)
 		e.finish(x, l)
 	}()
 }
@@ -234,7 +245,7 @@ func (e *Engine) finish(x *run, l *line) {
 // could start at once and overtakes nobody; nil otherwise. So its registration
 // and its first claim are one commit. Whoever gets a run owes a Done of e.work.
 func (e *Engine) seize(ref store.Ref, rule *Rule, o *Order) (*run, *line) {
-	now := time.Now()
+	now := e.now()
 	if o.NotAt.After(now) || rule.Retry.Windows.Next(now).After(now) {
 		return nil, nil
 	}

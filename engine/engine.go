@@ -31,7 +31,9 @@ type Config struct {
 	Bandwidth  int64            // bytes a second of all transfers together; 0: no limit
 	Patience   time.Duration    // how long the requested end waits for the requester before it gives up; default 7 days
 	Retention  time.Duration    // of records that are DONE; default 30 days, at least lifecycle.MinRetention
+	SyncEvery  int64            // bytes between a receiver's durable offsets; default sideeffect.DefaultSyncEvery
 	Layer      sideeffect.Layer // nil: the operating system's
+	Clock      func() time.Time // what records, start times and windows go by; nil: time.Now. How long anything waits does not depend on it
 	Log        *slog.Logger     // nil: nowhere
 }
 
@@ -80,6 +82,9 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 	case cfg.Store == nil:
 		return nil, fault.New(op, fault.Invalid, "no store: set Config.Store")
 	}
+	if cfg.Clock == nil {
+		cfg.Clock = time.Now
+	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
@@ -111,6 +116,9 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 	return e, nil
 }
 
+// now is the time of day. It may be wrong, and step: what waits is counted otherwise.
+func (e *Engine) now() time.Time { return e.cfg.Clock() }
+
 func setDefault[T int | time.Duration](v *T, d T) {
 	if *v == 0 {
 		*v = d
@@ -132,7 +140,7 @@ func (e *Engine) recover(ctx context.Context) error {
 		}
 	}
 	return inParallel(left, func(ref store.Ref) error {
-		now := time.Now()
+		now := e.now()
 		due := now
 		r, err := e.cfg.Store.Get(ctx, ref)
 		if err != nil {
@@ -283,7 +291,7 @@ func (e *Engine) Submit(ctx context.Context, o Order) (_ lifecycle.Record, made 
 		Partner: o.Partner, Rule: o.Rule, Source: o.Source, Target: o.Target, Priority: o.Priority, NotAt: o.NotAt,
 		Follow: o.Follow, Info: o.Info, Tasks: rule.Lists(side).counts(),
 	}
-	r, err := lifecycle.Register(key, side, spec, time.Now())
+	r, err := lifecycle.Register(key, side, spec, e.now())
 	if err != nil {
 		return r, false, err
 	}
@@ -460,7 +468,7 @@ func (e *Engine) Close() error {
 // Purge forgets DONE requests that were changed before that time, but none
 // younger than lifecycle.MinRetention.
 func (e *Engine) Purge(ctx context.Context, before time.Time) (int, error) {
-	if youngest := time.Now().Add(-lifecycle.MinRetention); before.After(youngest) {
+	if youngest := e.now().Add(-lifecycle.MinRetention); before.After(youngest) {
 		before = youngest
 	}
 	const batch = 500
@@ -485,7 +493,7 @@ func (e *Engine) retain() {
 		case <-e.ctx.Done():
 			return
 		}
-		n, err := e.Purge(e.ctx, time.Now().Add(-e.cfg.Retention))
+		n, err := e.Purge(e.ctx, e.now().Add(-e.cfg.Retention))
 		if err != nil && e.ctx.Err() == nil {
 			e.log.Error("purge", "error", e.storeFailed(err))
 		} else if n > 0 {

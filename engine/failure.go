@@ -3,7 +3,6 @@ package engine
 import (
 	"context"
 	"errors"
-	"time"
 
 	"github.com/pannier/pannier/engine/lifecycle"
 	"github.com/pannier/pannier/spec/fault"
@@ -16,7 +15,7 @@ func (x *run) failed(err error) (done bool, _ error) {
 	var st storeError
 	var busy busyError
 	var paused pausedError
-	now := time.Now()
+	now := x.engine.now()
 	switch {
 	case errors.As(err, &st):
 		return true, err
@@ -85,7 +84,7 @@ func retryable(k fault.Kind) bool {
 
 // yield interrupts in order, because the node goes down.
 func (x *run) yield(cause error) error {
-	now := time.Now()
+	now := x.engine.now()
 	owner, due := lifecycle.Requester, now
 	if x.r.Role == lifecycle.Requested && !x.r.Failing {
 		due = now.Add(x.engine.cfg.Patience)

@@ -6,8 +6,10 @@ import (
 	"io/fs"
 	"net"
 	"sync/atomic"
+	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/pannier/pannier/flow/carrier"
@@ -24,6 +26,10 @@ type Client struct {
 	failed  atomic.Pointer[error] // of the last try to connect
 }
 
+// again is when a daemon that has gone is looked for again: it is on this host, and
+// back as soon as its manager has started it.
+var again = backoff.Config{BaseDelay: 10 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second}
+
 // Dial makes a client of the daemon at "unix:///path". It connects with the
 // first call, which fails at once with *Unreachable when nobody answers there.
 func Dial(address string) (*Client, error) {
@@ -36,6 +42,7 @@ func Dial(address string) (*Client, error) {
 	}
 	c := &Client{address: address}
 	c.conn, err = grpc.NewClient("passthrough:"+address, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithNoProxy(),
+		grpc.WithConnectParams(grpc.ConnectParams{Backoff: again, MinConnectTimeout: time.Second}),
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return c.dial(ctx, at.Path) }),
 		grpc.WithChainUnaryInterceptor(c.unary), grpc.WithChainStreamInterceptor(c.stream))
 	if err != nil {

@@ -100,7 +100,17 @@ func get(tx *bbolt.Tx, key []byte) (lifecycle.Record, error) {
 	if b == nil {
 		return lifecycle.Record{}, fault.New("find request", fault.NotFound, "no such request")
 	}
-	return decodeRecord(b)
+	return recordAt(key, b)
+}
+
+// recordAt decodes the record that is kept under a key, and nothing else that is
+// found there.
+func recordAt(key, value []byte) (lifecycle.Record, error) {
+	r, err := decodeRecord(value)
+	if err == nil && !bytes.Equal(key, refKey(store.RefOf(&r))) {
+		err = damaged("it is another record's place")
+	}
+	return r, err
 }
 
 // put keeps r in place of old (nil: there was none) and notes the event. It
@@ -163,7 +173,7 @@ func note(tx *bbolt.Tx, key []byte, r *lifecycle.Record, event string, now time.
 	}
 	log = append(binary.BigEndian.AppendUint32(log, uint32(len(b))), b...)
 	for n := count(log); n > store.MaxEvents; n-- {
-		log = log[4+binary.BigEndian.Uint32(log):]
+		log = log[min(len(log), 4+int(binary.BigEndian.Uint32(log))):]
 	}
 	return log, nil
 }
@@ -197,20 +207,26 @@ func (s *Store) Events(_ context.Context, ref store.Ref) (entries []store.Entry,
 		if log == nil {
 			return fault.New("find request", fault.NotFound, "no such request")
 		}
-		for len(log) > 0 {
-			n := 4 + int(binary.BigEndian.Uint32(log))
-			if n > len(log) {
-				return damaged("its events are cut off")
-			}
-			e, err := decodeEntry(log[4:n])
-			if err != nil {
-				return err
-			}
-			entries, log = append(entries, e), log[n:]
-		}
-		return nil
+		entries, err = entriesOf(log)
+		return err
 	})
 	return entries, err
+}
+
+// entriesOf reads the events of a request.
+func entriesOf(log []byte) (entries []store.Entry, err error) {
+	for len(log) > 0 {
+		if len(log) < 4 || uint64(binary.BigEndian.Uint32(log)) > uint64(len(log)-4) {
+			return nil, damaged("its events are cut off")
+		}
+		n := 4 + int(binary.BigEndian.Uint32(log))
+		e, err := decodeEntry(log[4:n])
+		if err != nil {
+			return nil, err
+		}
+		entries, log = append(entries, e), log[n:]
+	}
+	return entries, nil
 }
 
 // batchSize is how many records one read transaction looks at: a long one
@@ -258,7 +274,7 @@ func (s *Store) active(q *store.Query, from []byte) (found []lifecycle.Record, n
 				next = bytes.Clone(k)
 				return nil
 			}
-			r, err := decodeRecord(v)
+			r, err := recordAt(k, v)
 			if err != nil {
 				return err
 			}
@@ -281,6 +297,9 @@ func (s *Store) ended(q *store.Query, from []byte) (found []lifecycle.Record, ne
 		c := tx.Bucket(endedBucket).Cursor()
 		seen := 0
 		for k := downFrom(c, from); k != nil; k, _ = c.Prev() {
+			if len(k) < 8 {
+				return damaged("its place in time is no time")
+			}
 			if int64(binary.BigEndian.Uint64(k)) < nanos(q.Since) {
 				return nil
 			}
@@ -288,7 +307,7 @@ func (s *Store) ended(q *store.Query, from []byte) (found []lifecycle.Record, ne
 				next = bytes.Clone(k)
 				return nil
 			}
-			r, err := decodeRecord(done.Get(k[8:]))
+			r, err := recordAt(k[8:], done.Get(k[8:]))
 			if err != nil {
 				return err
 			}
@@ -319,13 +338,17 @@ func downFrom(c *bbolt.Cursor, from []byte) (k []byte) {
 // Purge implements store.Store.
 func (s *Store) Purge(ctx context.Context, before time.Time, limit int) (int, error) {
 	n := 0
+	until := binary.BigEndian.AppendUint64(nil, uint64(nanos(before)))
 	err := s.write(ctx, func(tx *bbolt.Tx) error {
 		c := tx.Bucket(endedBucket).Cursor()
 		var keys [][]byte
-		for k, _ := c.First(); k != nil && len(keys) < limit && int64(binary.BigEndian.Uint64(k)) < nanos(before); k, _ = c.Next() {
+		for k, _ := c.First(); k != nil && len(keys) < limit && bytes.Compare(k, until) < 0; k, _ = c.Next() {
 			keys = append(keys, bytes.Clone(k))
 		}
 		for _, k := range keys {
+			if len(k) < 8 {
+				return kept(damaged("its place in time is no time"))
+			}
 			for _, d := range []struct {
 				bucket, key []byte
 			}{{endedBucket, k}, {doneBucket, k[8:]}, {eventsBucket, k[8:]}} {

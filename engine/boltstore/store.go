@@ -11,6 +11,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"io/fs"
 	"sync"
 	"time"
 
@@ -35,6 +36,8 @@ var (
 	doneBucket   = []byte("done")
 	endedBucket  = []byte("ended")
 	eventsBucket = []byte("events")
+
+	buckets = [][]byte{metaBucket, activeBucket, doneBucket, endedBucket, eventsBucket}
 
 	formatKey = []byte("format")
 	epochKey  = []byte("epoch")
@@ -77,17 +80,21 @@ type write struct {
 }
 
 // Open opens or makes the file. One process at a time has it; another gets
-// fault.Exists. A file of a newer format is fault.Unsupported.
+// fault.Exists. A file of a newer format is fault.Unsupported, one whose structure
+// is damaged fault.Corrupt; records are looked at when they are read.
 func Open(cfg Config) (*Store, error) {
 	const op = "open store"
 	if cfg.Path == "" {
 		return nil, fault.New(op, fault.Invalid, "no path: set Config.Path")
 	}
+	if err := verify(cfg.Path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fault.Wrap(op, cfg.Path, err)
+	}
 	db, err := bbolt.Open(cfg.Path, 0o600, &bbolt.Options{
 		Timeout: lockWait, FreelistType: bbolt.FreelistMapType, NoFreelistSync: true, InitialMmapSize: firstMap, MaxSize: cfg.MaxSize,
 	})
 	if errors.Is(err, berrors.ErrTimeout) {
-		return nil, fault.New(op, fault.Exists, "another process has %s open: stop it first", cfg.Path)
+		return nil, inUse(cfg.Path)
 	}
 	if err != nil {
 		return nil, fault.Wrap(op, cfg.Path, err)
@@ -103,15 +110,22 @@ func Open(cfg Config) (*Store, error) {
 
 // prepare makes the buckets of a new file and checks the format of an old one.
 func prepare(tx *bbolt.Tx) error {
-	for _, name := range [][]byte{metaBucket, activeBucket, doneBucket, endedBucket, eventsBucket} {
-		if _, err := tx.CreateBucketIfNotExists(name); err != nil {
+	there := 0
+	for _, name := range buckets {
+		if tx.Bucket(name) != nil {
+			there++
+			continue
+		}
+		if _, err := tx.CreateBucket(name); err != nil {
 			return err
 		}
 	}
 	meta := tx.Bucket(metaBucket)
 	switch b := meta.Get(formatKey); {
-	case b == nil:
+	case there == 0:
 		return meta.Put(formatKey, binary.BigEndian.AppendUint32(nil, format))
+	case there < len(buckets) || b == nil:
+		return broken(0, "%d of %d buckets are there", there, len(buckets))
 	case len(b) != 4 || binary.BigEndian.Uint32(b) != format:
 		return fault.New("check format", fault.Unsupported, "the store has format %x, this version reads %d: use the version that wrote it", b, format)
 	}

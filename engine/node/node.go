@@ -37,6 +37,9 @@ type Options struct {
 	Layer sideeffect.Layer // default: the operating system's
 	Log   *slog.Logger     // default: see Output
 	Flow  flow.Config      // tunes sessions
+	// SyncEvery is how many bytes a receiver writes between durable offsets.
+	// Default: sideeffect.DefaultSyncEvery.
+	SyncEvery int64
 	// Pipe is where the address "pipe:" listens, and PipePartner who calls there.
 	// Default: the node itself, so that it is its own partner without a network.
 	Pipe        *carrier.Pipe
@@ -134,7 +137,7 @@ func (n *Node) begin(ctx context.Context, cfg *config.Config) error {
 	n.engine, err = engine.Open(ctx, engine.Config{
 		Node: cfg.Node.Name, Store: memory, Line: line, Book: p.book,
 		Concurrent: cfg.Node.Concurrent, Serving: cfg.Node.Serving, Bandwidth: cfg.Node.Bandwidth,
-		Patience: cfg.Node.Patience, Retention: cfg.Node.Retention, Layer: n.o.Layer, Log: n.log,
+		Patience: cfg.Node.Patience, Retention: cfg.Node.Retention, Layer: n.o.Layer, SyncEvery: n.o.SyncEvery, Log: n.log,
 	})
 	if err != nil {
 		return err

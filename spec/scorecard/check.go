@@ -19,7 +19,10 @@ type check struct {
 	n      counts
 	mutant string // what must make it fail
 	edits  []edit // the mutant; none: run knows job.broken
-	run    func(ctx context.Context, j *job) (result, error)
+	// several says which mutants the edits make, when they make more than one: each
+	// of them has to be found. Its edits ask mutant("13 early ack").
+	several []string
+	run     func(ctx context.Context, j *job) (result, error)
 }
 
 // counts is how often a check repeats, or for how many seconds it goes on.
@@ -65,8 +68,12 @@ type row struct {
 	Seed    uint64  `json:"seed"`
 	Seconds float64 `json:"seconds"`
 	Mutant  string  `json:"mutant"`
+	Skipped string  `json:"skipped,omitempty"` // why it could not be tried here: it has neither passed nor failed
 	Control string  `json:"control,omitempty"` // what came of the mutant
 }
+
+// cannot is the error of a check that this host has not what it needs for.
+type cannot struct{ error }
 
 // maxCheck bounds one run of a check, so that what hangs is a failure.
 const maxCheck = 20 * time.Minute
@@ -84,6 +91,9 @@ func perform(ctx context.Context, c check, j job) (row, error) {
 	defer cancel()
 	began := time.Now()
 	res, err := c.run(ctx, &j)
+	if needs := (cannot{}); errors.As(err, &needs) {
+		r.Skipped, err = needs.Error(), nil
+	}
 	r.Seconds = time.Since(began).Round(10 * time.Millisecond).Seconds()
 	r.Pass, r.Figure, r.Detail = res.pass && err == nil, res.figure, res.detail
 	if err != nil {

@@ -19,12 +19,15 @@ import (
 
 // table is the scorecard, in the order of spec/reliability.md.
 func table() []check {
-	return []check{damage, quota, replay, deadPeer, stuckStream, slowDisk, surface, authentication, flood, paths, bombs}
+	return []check{
+		killReceiver, damage, killSender, powerCut, powerAtEnd,
+		quota, askedOften, boundaries, phasePairs, clocks, replay, deadPeer, stuckStream, slowDisk, surface, authentication, flood, paths, bombs,
+	}
 }
 
 // roles are what this program does as a process of its own; see process.go.
 func roles() map[string]func(args []string) error {
-	return map[string]func([]string) error{roleServe: serveRole, roleAttack: attackRole}
+	return map[string]func([]string) error{roleServe: serveRole, roleAttack: attackRole, roleNode: nodeRole}
 }
 
 // Exit codes.
@@ -109,6 +112,7 @@ func scorecard(ctx context.Context, checks []check, o options, out io.Writer) (f
 		}
 		defer m.remove()
 	}
+	skipped := 0
 	for _, c := range chosen {
 		j := job{n: c.n.reduced, seed: o.seed, full: o.full, broken: o.control != "", overlay: o.control}
 		switch {
@@ -118,14 +122,17 @@ func scorecard(ctx context.Context, checks []check, o options, out io.Writer) (f
 			j.n = c.n.full
 		}
 		r, err := perform(ctx, c, j)
-		if o.control == "" && err == nil {
+		if o.control == "" && err == nil && r.Skipped == "" {
 			j.n, j.full = c.n.forControl(), false
 			var as bool
 			if as, r.Control = control(ctx, c, j, m); !as {
 				r.Pass = false
 			}
 		}
-		if !r.Pass {
+		switch {
+		case r.Skipped != "":
+			skipped++
+		case !r.Pass:
 			failed++
 		}
 		if err := show(out, r, o.json); err != nil {
@@ -136,7 +143,7 @@ func scorecard(ctx context.Context, checks []check, o options, out io.Writer) (f
 		}
 	}
 	if !o.json {
-		fmt.Fprintf(out, "%d of %d passed, seed %d\n", len(chosen)-failed, len(chosen), o.seed)
+		fmt.Fprintf(out, "%d of %d passed, %d SKIPPED, seed %d\n", len(chosen)-failed-skipped, len(chosen), skipped, o.seed)
 	}
 	return failed, nil
 }
@@ -147,6 +154,10 @@ func show(out io.Writer, r row, asJSON bool) error {
 		return fault.Wrap("print row", "", json.NewEncoder(out).Encode(r))
 	}
 	word := map[bool]string{true: "pass", false: "FAIL"}[r.Pass]
+	if r.Skipped != "" {
+		_, err := fmt.Fprintf(out, "%2d SKIPPED %s\n   %s\n", r.ID, r.Title, r.Skipped)
+		return fault.Wrap("print row", "", err)
+	}
 	_, err := fmt.Fprintf(out, "%2d %s %s\n   %.4g %s (n %d, %.1f s); %s\n   mutant: %s\n   control: %s\n",
 		r.ID, word, r.Title, r.Figure, r.Unit, r.N, r.Seconds, r.Detail, r.Mutant, r.Control)
 	return fault.Wrap("print row", "", err)
