@@ -132,7 +132,7 @@ func TestPublish(t *testing.T) {
 			t.Errorf("%v: %d bytes, want %d", mode, len(got), len(b))
 		}
 		noError(t, Publish(ctx, nil, root, name, mode, w)) // a crash right after it
-		if mode == CreateNew { // and one between its two names
+		if mode == CreateNew {                             // and one between its two names
 			noError(t, os.Link(filepath.Join(dir, "sub/dst"), partial))
 			noError(t, Publish(ctx, nil, root, name, mode, w))
 		}

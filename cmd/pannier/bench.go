@@ -145,9 +145,10 @@ func engineCommand() *cobra.Command {
 		Short: "Carry durable requests between two daemons",
 		Long: `Carry durable requests between two daemons: processes of their own, joined by TLS,
 each with its store on disk. Every file is synced, every step committed. Processor
-time is that of both daemons, memory that of the larger one.`,
+time is that of both daemons, memory that of the larger one. The cases disk-... write
+the same files durably from one process, without any transfer: what this disk can do.`,
 		Example: `  # All cases but the long ones
-  pannier bench engine --cases 250kB-64,4kB-64,250kB-1,large
+  pannier bench engine
   # Whether cost depends on how much is queued
   pannier bench engine --cases queued-100,queued-1000,queued-10000,queued-100000 --runs 1`,
 		Args: command.Arguments(0),
@@ -175,7 +176,7 @@ time is that of both daemons, memory that of the larger one.`,
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringSliceVar(&cfg.Cases, "cases", []string{"250kB-64", "4kB-64", "250kB-1", "large"}, "of "+strings.Join(bench.EngineCases(), ", "))
+	flags.StringSliceVar(&cfg.Cases, "cases", []string{"disk-250kB-64", "250kB-64", "disk-4kB-64", "4kB-64", "disk-250kB-1", "250kB-1", "large"}, "of "+strings.Join(bench.EngineCases(), ", "))
 	flags.IntVar(&cfg.Runs, "runs", 3, "rounds, of which the median counts")
 	flags.IntVar(&cfg.Count, "count", 1000, "requests of the cases of small files")
 	flags.Var(command.Size(&cfg.Size, 1), "size", "bytes of the large file")

@@ -19,14 +19,16 @@ import (
 )
 
 // BenchmarkRequests carries files between two nodes over TLS, both in this
-// process, 64 at a time, for profiles: the figures are those of `pannier bench engine`.
+// process, one and 64 at a time, for profiles: the figures are those of `pannier bench engine`.
 func BenchmarkRequests(b *testing.B) {
 	for _, size := range []int{4_000, 250_000} {
-		b.Run(fmt.Sprint(size), func(b *testing.B) { benchRequests(b, size) })
+		for _, at := range []int{1, 64} {
+			b.Run(fmt.Sprintf("%d-%d", size, at), func(b *testing.B) { benchRequests(b, size, at) })
+		}
 	}
 }
 
-func benchRequests(b *testing.B, size int) {
+func benchRequests(b *testing.B, size, at int) {
 	ends := map[string]*host{"a": newHost(b, "a"), "b": newHost(b, "b")}
 	address, key := map[string]string{}, map[string]string{}
 	for name, h := range ends {
@@ -76,7 +78,7 @@ digest = "sha256"
 	before := cpu()
 	b.ResetTimer()
 	var all sync.WaitGroup
-	for range 64 {
+	for range at {
 		all.Go(func() {
 			for {
 				i := next.Add(1)

@@ -53,28 +53,34 @@ type EngineResult struct {
 // engineCase is one way to load two daemons.
 type engineCase struct {
 	name     string
-	about    string
 	bytes    int64
 	count    int // 0: EngineConfig.Count
 	inFlight int
 	settings []string // of [node]
 	partner  []string // of [[partner]]
+	against  string   // a case of the same round
 	run      func(*engineBench, engineCase) (EngineResult, error)
 }
 
+// engineCases are all: files of a size, so many in flight; disk-..., the same files
+// written durably by one process; one large file beside a bare session; everything at
+// once; what was queued while the partner was away; a long history.
 func engineCases() []engineCase {
 	return []engineCase{
-		{name: "250kB-64", about: "files of 250 kB, 64 in flight", bytes: 250_000, inFlight: 64, run: (*engineBench).load},
-		{name: "4kB-64", about: "files of 4 kB, 64 in flight", bytes: 4_000, inFlight: 64, run: (*engineBench).load},
-		{name: "250kB-1", about: "files of 250 kB, one at a time", bytes: 250_000, count: 200, inFlight: 1, run: (*engineBench).load},
-		{name: "large", about: "one file with sha256, by --size, beside session-tls-sha256", count: 1, inFlight: 1, run: (*engineBench).large},
-		{name: "10000-in-flight", about: "files of 4 kB, all running at once", bytes: 4_000, count: 10_000, inFlight: 10_000,
+		{name: "disk-250kB-64", bytes: 250_000, inFlight: 64, run: (*engineBench).disk},
+		{name: "250kB-64", bytes: 250_000, inFlight: 64, against: "disk-250kB-64", run: (*engineBench).load},
+		{name: "disk-4kB-64", bytes: 4_000, inFlight: 64, run: (*engineBench).disk},
+		{name: "4kB-64", bytes: 4_000, inFlight: 64, against: "disk-4kB-64", run: (*engineBench).load},
+		{name: "disk-250kB-1", bytes: 250_000, count: 200, inFlight: 1, run: (*engineBench).disk},
+		{name: "250kB-1", bytes: 250_000, count: 200, inFlight: 1, against: "disk-250kB-1", run: (*engineBench).load},
+		{name: "large", count: 1, inFlight: 1, run: (*engineBench).large},
+		{name: "10000-in-flight", bytes: 4_000, count: 10_000, inFlight: 10_000,
 			settings: []string{"concurrent = 10000", "serving = 10000"}, partner: []string{"concurrent = 10000"}, run: (*engineBench).flood},
-		{name: "queued-100", about: "files of 4 kB that were all queued first", bytes: 4_000, count: 100, run: (*engineBench).queued},
+		{name: "queued-100", bytes: 4_000, count: 100, run: (*engineBench).queued},
 		{name: "queued-1000", bytes: 4_000, count: 1_000, run: (*engineBench).queued},
 		{name: "queued-10000", bytes: 4_000, count: 10_000, run: (*engineBench).queued},
 		{name: "queued-100000", bytes: 4_000, count: 100_000, run: (*engineBench).queued},
-		{name: "history-1000000", about: "start and submit with so many finished requests in the store", bytes: 4_000, count: 1_000, inFlight: 64, run: (*engineBench).history},
+		{name: "history-1000000", bytes: 4_000, count: 1_000, inFlight: 64, run: (*engineBench).history},
 	}
 }
 
@@ -118,6 +124,9 @@ func Engine(ctx context.Context, cfg EngineConfig) ([]EngineResult, error) {
 				continue
 			}
 			fmt.Fprintf(cfg.Progress, "round %d/%d  %-16s %6.0f/s  %7.1f MiB/s  %6.2f CPU ms  p50 %.1f ms  %.0f MiB\n", round+1, cfg.Runs, c.name, r.PerSecond, r.Rate, r.CPU, r.P50, r.MaxRSS)
+			if other := all[c.against]; len(other) > round {
+				r.Against, r.AgainstBy = c.against, r.PerSecond/other[round].PerSecond
+			}
 			all[c.name] = append(all[c.name], r)
 		}
 	}
