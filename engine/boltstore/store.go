@@ -44,8 +44,10 @@ var (
 )
 
 const (
-	mostQueued = 4096        // writers waiting for a commit; more wait to wait
-	mostShared = 1024        // writers of one commit
+	mostQueued = 4096 // writers waiting for a commit; more wait to wait
+	mostShared = 1024 // writers of one commit
+	crowded    = 4    // writers of a commit, from which on the next one waits a little for more
+	crowdWait  = 500 * time.Microsecond
 	lockWait   = time.Second // for another process to let go of the file
 	firstMap   = 64 << 20    // bytes mapped at once, so that a young store does not remap
 )
@@ -135,10 +137,16 @@ func prepare(tx *bbolt.Tx) error {
 // commit is the one goroutine that writes; Open starts it, Close ends it.
 func (s *Store) commit() {
 	defer close(s.over)
+	crowd := 0 // writers of the last commit
 	for {
 		select {
 		case w := <-s.queue:
-			s.share(s.gather(w))
+			if crowd >= crowded { // more are on their way
+				time.Sleep(crowdWait)
+			}
+			all := s.gather(w)
+			crowd = len(all)
+			s.share(all)
 		case <-s.quit:
 			for {
 				select {
