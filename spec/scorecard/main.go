@@ -20,8 +20,8 @@ import (
 // table is the scorecard, in the order of spec/reliability.md.
 func table() []check {
 	return []check{
-		killReceiver, damage, killSender, powerCut, powerAtEnd,
-		quota, replay, deadPeer, stuckStream, slowDisk, surface, authentication, flood, paths, bombs,
+		killReceiver, damage, killSender, powerCut, powerAtEnd, partialDamaged,
+		quota, sourceChanges, sourceReplaced, replay, deadPeer, stuckStream, slowDisk, surface, authentication, flood, paths, bombs,
 	}
 }
 

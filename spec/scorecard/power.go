@@ -48,6 +48,7 @@ type power struct {
 	duo
 	*note
 	img      *image
+	kind     string    // of file system
 	contents [2][]byte // what files hold in turn
 	transfer int       // number of the one that runs
 	id       string    // of its request
@@ -116,7 +117,7 @@ func newPower(ctx context.Context, j *job, kind string, r powerRun, w *note) (*p
 	if err != nil {
 		return nil, errors.Join(err, img.remove())
 	}
-	p := &power{duo: *d, note: w, img: img}
+	p := &power{duo: *d, note: w, img: img, kind: kind}
 	for i := range p.contents {
 		p.contents[i] = content(j.rnd, r.size)
 		if err := os.WriteFile(filepath.Join(p.a.Root, fmt.Sprint("source", i)), p.contents[i], 0o644); err != nil {
@@ -142,11 +143,7 @@ func (p *power) begin(ctx context.Context) (err error) {
 	if err := os.Link(filepath.Join(p.a.Root, fmt.Sprint("source", p.transfer%2)), source); err != nil {
 		return fault.Wrap("make source", source, err)
 	}
-	rule := "push"
-	if p.at = p.a; p.transfer/2%2 == 1 {
-		p.at, rule = p.b, "pull"
-	}
-	p.id, err = p.submit(ctx, p.at, rule, p.name())
+	p.at, p.id, err = p.toB(ctx, p.transfer/2, p.name())
 	return err
 }
 
@@ -276,7 +273,7 @@ func (p *power) onDisk(ctx context.Context, told, shown *adminpb.Request) error 
 		p.add("the store: %v", err)
 		return nil
 	}
-	what := fmt.Sprintf("%s, cut %d, %v", p.img.kind, p.cuts, p.at.Name)
+	what := fmt.Sprintf("%s, cut %d, %v", p.kind, p.cuts, p.at.Name)
 	r, err := recordOf(ctx, p.b, p.id)
 	if err != nil {
 		p.add("%s: the record is gone: %v", what, err)
