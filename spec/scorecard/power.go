@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/pannier/pannier/engine/boltstore"
@@ -250,14 +251,16 @@ func (p *power) look(ctx context.Context) error {
 	return p.b.Start(ctx)
 }
 
-// settled is the request as a has it once it knows that b is gone.
+// settled is the request as a has it once it knows that b is gone. One that only
+// waits for an answer learns nothing any more, and does not know for as long as its
+// session looks for another connection.
 func (p *power) settled(ctx context.Context) (*adminpb.Request, error) {
 	for end := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
 		r, err := get(ctx, p.a, p.id)
 		if err != nil {
 			return nil, err
 		}
-		if r.GetState() != adminpb.Request_RUNNING {
+		if r.GetState() != adminpb.Request_RUNNING || strings.HasPrefix(r.GetLive().GetDoing(), "waiting for the partner") {
 			return r, nil
 		}
 		if time.Now().After(end) {
