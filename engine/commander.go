@@ -284,6 +284,10 @@ func (e *Engine) release(x *run) {
 	if x.known {
 		e.noted(&x.r)
 	}
+	if x.full {
+		e.work.Add(1) // by a run, which is work itself
+		go e.regain(x.ref)
+	}
 	close(x.over)
 }
 

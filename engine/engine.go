@@ -140,22 +140,27 @@ func (e *Engine) recover(ctx context.Context) error {
 		}
 	}
 	return inParallel(left, func(ref store.Ref) error {
-		now := e.now()
-		due := now
 		r, err := e.cfg.Store.Get(ctx, ref)
+		if err == nil {
+			r, err = e.recovered(ctx, &r)
+		}
 		if err != nil {
-			return err
-		}
-		if ref.Role == lifecycle.Requested && !r.Failing {
-			due = now.Add(e.cfg.Patience)
-		}
-		if r, err = e.cfg.Store.Apply(ctx, ref, now, lifecycle.Recover{Due: due}); err != nil {
 			return err
 		}
 		e.log.Info("found running after a restart", about(&r)...)
 		e.noted(&r)
 		return nil
 	})
+}
+
+// recovered interrupts a record that nobody runs any more.
+func (e *Engine) recovered(ctx context.Context, r *lifecycle.Record) (lifecycle.Record, error) {
+	now := time.Now()
+	due := now
+	if r.Role == lifecycle.Requested && !r.Failing {
+		due = now.Add(e.cfg.Patience)
+	}
+	return e.cfg.Store.Apply(ctx, store.RefOf(r), now, lifecycle.Recover{Due: due})
 }
 
 // inParallel does the same for each, many at a time, so that they share commits.

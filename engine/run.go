@@ -33,6 +33,7 @@ type run struct {
 	rule    *Rule
 	root    *os.Root
 	known   bool             // r is what is committed, pending apart
+	full    bool             // the store had no room for the last commit
 	fresh   bool             // there is no record yet: the next commit makes it
 	r       lifecycle.Record // with pending applied
 	first   lifecycle.Record // fresh: before any
@@ -95,7 +96,7 @@ func (x *run) commit() error {
 		x.r, err = x.engine.cfg.Store.Apply(ctx, x.ref, x.engine.now(), events...)
 	}
 	if err != nil {
-		x.known = false
+		x.known, x.full = false, fault.KindOf(err) == fault.NoSpace
 		return storeError{x.engine.storeFailed(err)}
 	}
 	x.fresh, x.known = false, true

@@ -130,7 +130,7 @@ func (x *run) admit(a Ask) (_ Answer, admitted bool, err error) {
 		if present == nil {
 			return Answer{Outcome: Served, Phase: lifecycle.Unknown, Size: -1}, false, nil
 		}
-	case lifecycle.AdmitWait: // nobody has it here, so its run has lost the store
+	case lifecycle.AdmitWait: // nobody has it here, so the store has failed its run, or was full
 		return Answer{Outcome: Busy, Wait: busyWait}, false, nil
 	case lifecycle.RefuseStale:
 		return Answer{Outcome: Outdate}, false, nil
@@ -173,6 +173,9 @@ func asked(a Ask) lifecycle.Spec {
 // answer is what the caller is told when this end has come as far as it can.
 func (x *run) answer(err error) (Answer, error) {
 	var st storeError
+	if errors.As(err, &st) && x.full {
+		return Answer{}, fault.New("serve", fault.Overloaded, "this node has no room to write down how far the request has come: it is free again when there is")
+	}
 	if errors.As(err, &st) {
 		return Answer{}, fault.New("serve", fault.Draining, "this node has lost its store and goes down")
 	}

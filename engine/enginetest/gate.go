@@ -23,12 +23,37 @@ type Gate struct {
 	at      int // the commit that fails; 0: none does
 	after   bool
 	shut    bool
+	full    int // the commit for which there is no room; 0: none
 }
 
 // NewGate is s behind a gate that shuts at commit number at, from 1 on; with
 // after that commit is kept and only its result is lost. at 0 never shuts.
 func NewGate(s store.Store, at int, after bool) *Gate {
 	return &Gate{Store: s, Dead: make(chan struct{}), at: at, after: after}
+}
+
+// Fill has the n-th commit from now on fail with NoSpace, once: what a full disk
+// or a quota does, which damages nothing. 0: none.
+func (g *Gate) Fill(n int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.full = n
+	if n > 0 {
+		g.full += g.commits
+	}
+}
+
+var errFull = &fault.Error{Op: "commit", Kind: fault.NoSpace, Err: fault.New("gate", fault.NoSpace, "there is no room")}
+
+// isFull counts a commit that there is no room for.
+func (g *Gate) isFull() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.shut || g.full == 0 || g.commits+1 != g.full {
+		return false
+	}
+	g.commits++
+	return true
 }
 
 // Commits is how many were asked for.
@@ -71,6 +96,9 @@ var errShut = &fault.Error{Op: "commit", Kind: fault.IO, Err: fault.New("gate", 
 
 // Register implements store.Store.
 func (g *Gate) Register(ctx context.Context, r lifecycle.Record, events ...lifecycle.Event) (lifecycle.Record, bool, error) {
+	if g.isFull() {
+		return r, false, errFull
+	}
 	do, tell := g.pass()
 	if !do {
 		return r, false, errShut
@@ -84,6 +112,9 @@ func (g *Gate) Register(ctx context.Context, r lifecycle.Record, events ...lifec
 
 // Apply implements store.Store.
 func (g *Gate) Apply(ctx context.Context, ref store.Ref, now time.Time, events ...lifecycle.Event) (lifecycle.Record, error) {
+	if g.isFull() {
+		return lifecycle.Record{}, errFull
+	}
 	do, tell := g.pass()
 	if !do {
 		return lifecycle.Record{}, errShut

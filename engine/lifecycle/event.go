@@ -42,7 +42,7 @@ func (e Claim) apply(r *Record) error {
 type Advance struct {
 	Epoch uint64
 	To    Phase
-	Rank  int64  // with Whole: the size of the whole. Otherwise not looked at
+	Rank  int64  // with Whole: the size of the whole, which a receiver has on its disk. Otherwise not looked at
 	Size  int64  // with Moving: the size as the sender says it, -1 unknown. Otherwise not looked at
 	Proof string // with Whole, receiver: what it was checked against; at most MaxProof bytes
 }
@@ -61,7 +61,13 @@ func (e Advance) apply(r *Record) error {
 		if len(e.Proof) > MaxProof {
 			return fault.New("advance", fault.TooLong, "a proof of %d bytes; at most %d", len(e.Proof), MaxProof)
 		}
-		r.Rank, r.Size, r.Proof = e.Rank, e.Rank, e.Proof
+		r.Size, r.Proof = e.Rank, e.Proof
+		if r.Side == Receiver {
+			r.Rank = e.Rank
+		}
+	}
+	if e.To == Acked && r.Side == Sender { // what was sent is safe only now that the receiver has said so
+		r.Rank = r.Size
 	}
 	if e.To == Moving {
 		r.Size = e.Size

@@ -286,3 +286,19 @@ func TestNames(t *testing.T) {
 		t.Error("other ends, or final states")
 	}
 }
+
+// TestSenderIsNotAhead: what a sender shows as safe is what it was told, also when
+// everything is sent and the receiver has not said that it has it.
+func TestSenderIsNotAhead(t *testing.T) {
+	for side, want := range map[Side][2]int64{Sender: {4, 10}, Receiver: {10, 10}} {
+		r := Record{Role: Requester, Side: side, State: Running, Phase: Moving, Epoch: 1, Rank: 4, Peak: 4, Attempt: 1, Size: 10}
+		do(t, &r, Advance{Epoch: 1, To: Whole, Rank: 10})
+		if r.Rank != want[0] || r.Size != 10 {
+			t.Errorf("%s of a %v: rank %d of %d", r.Phase.Name(side), side, r.Rank, r.Size)
+		}
+		do(t, &r, Advance{Epoch: 1, To: Committed})
+		if r.Rank != want[1] {
+			t.Errorf("%s of a %v: rank %d of %d", r.Phase.Name(side), side, r.Rank, r.Size)
+		}
+	}
+}

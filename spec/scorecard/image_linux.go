@@ -158,3 +158,11 @@ func (i *image) sync() error {
 	defer f.Close()
 	return fault.Wrap("sync", i.kind, unix.Syncfs(int(f.Fd())))
 }
+
+// smallMount mounts a disk of smallDisk bytes, and returns how to take it away.
+func smallMount(at string) (unmount func() error, err error) {
+	if err := unix.Mount("scorecard", at, "tmpfs", unix.MS_NOATIME, fmt.Sprintf("size=%d", smallDisk)); err != nil {
+		return nil, fault.New("mount a small disk", fault.Unsupported, "it needs root: %v", err)
+	}
+	return func() error { return fault.Wrap("unmount", at, unix.Unmount(at, unix.MNT_DETACH)) }, nil
+}

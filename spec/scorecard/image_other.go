@@ -19,3 +19,7 @@ func (*image) cut() error    { return nil }
 func (*image) again() error  { return nil }
 func (*image) sync() error   { return nil }
 func (*image) remove() error { return nil }
+
+func smallMount(string) (func() error, error) {
+	return nil, fault.New("mount a small disk", fault.Unsupported, "it needs Linux")
+}

@@ -117,7 +117,7 @@ func (k *killed) round(ctx context.Context, rule string, sender, receiver *nodet
 	if err := os.WriteFile(source, k.content, 0o644); err != nil {
 		return fault.Wrap("write source", source, err)
 	}
-	from := k.logSizes()
+	from := [2]int64{sizeOf(k.logs[0]), sizeOf(k.logs[1])}
 	id, err := k.submit(ctx, k.a, rule, name)
 	if err != nil {
 		return err
@@ -243,15 +243,6 @@ func (k *killed) inOrder(id string) error {
 		k.add("the sender's post tasks, which delete the source, have begun before the receiver's have ended")
 	}
 	return err
-}
-
-func (k *killed) logSizes() (n [2]int64) {
-	for i, log := range k.logs {
-		if fi, err := log.Stat(); err == nil {
-			n[i] = fi.Size()
-		}
-	}
-	return n
 }
 
 // sentAgain is how many bytes of a request were sent more than once, as far as

@@ -20,14 +20,14 @@ import (
 // table is the scorecard, in the order of spec/reliability.md.
 func table() []check {
 	return []check{
-		killReceiver, damage, killSender, powerCut, powerAtEnd,
-		quota, askedOften, boundaries, phasePairs, clocks, replay, deadPeer, stuckStream, slowDisk, surface, authentication, flood, paths, bombs,
+		killReceiver, damage, killSender, powerCut, powerAtEnd, partialDamaged, syncFails, diskFull,
+		quota, sourceChanges, sourceReplaced, askedOften, boundaries, phasePairs, clocks, replay, deadPeer, stuckStream, slowDisk, surface, authentication, flood, paths, bombs,
 	}
 }
 
 // roles are what this program does as a process of its own; see process.go.
 func roles() map[string]func(args []string) error {
-	return map[string]func([]string) error{roleServe: serveRole, roleAttack: attackRole, roleNode: nodeRole}
+	return map[string]func([]string) error{roleServe: serveRole, roleAttack: attackRole, roleNode: nodeRole, roleCage: cageRole}
 }
 
 // Exit codes.

@@ -74,6 +74,7 @@ type duoSettings struct {
 	window int64       // most bytes in flight; 0: the default
 	place  [2][]string // state directory and root of a node; empty: below the scratch folder
 	tasks  string      // TOML lines that both rules get
+	node   []string    // TOML lines that both nodes get
 }
 
 func newDuo(ctx context.Context, dir string, o duoSettings) (*duo, error) {
@@ -103,7 +104,7 @@ func newDuo(ctx context.Context, dir string, o duoSettings) (*duo, error) {
 		rules += fmt.Sprintf("[[rule]]\nname = %q\ndirection = %q\npartners = [\"*\"]\nroot = \"%%ROOT%%\"\nretry = { attempts = 100000, delay = \"1s\", factor = 1 }\n%s\n", name, direction, o.tasks)
 	}
 	for _, n := range []*nodetest.Node{a, b} {
-		if err := n.Write([]string{"drain = \"1s\""}, nil, rules, d.other(n)); err != nil {
+		if err := n.Write(append([]string{"drain = \"1s\""}, o.node...), nil, rules, d.other(n)); err != nil {
 			return nil, err
 		}
 		if err := n.Start(ctx); err != nil {
@@ -158,6 +159,34 @@ func (d *duo) submit(ctx context.Context, at *nodetest.Node, rule, name string) 
 		return "", err
 	}
 	return r.GetRequest().GetId(), nil
+}
+
+// toB registers a transfer from a to b, at either end in turn.
+func (d *duo) toB(ctx context.Context, i int, name string) (at *nodetest.Node, id string, err error) {
+	if at = d.a; i%2 == 1 {
+		at = d.b
+		id, err = d.submit(ctx, at, "pull", name)
+		return at, id, err
+	}
+	id, err = d.submit(ctx, at, "push", name)
+	return at, id, err
+}
+
+// arrived waits until at least so many bytes of a transfer are safe at b.
+func (d *duo) arrived(ctx context.Context, at *nodetest.Node, id string, bytes int64) error {
+	for end := time.Now().Add(finishLimit / 6); ; time.Sleep(time.Millisecond) {
+		r, err := get(ctx, d.b, id)
+		switch {
+		case err != nil:
+			return err
+		case r.GetDurable() >= bytes:
+			return nil
+		case time.Now().After(end):
+			return fault.New("wait for bytes", fault.Deadline, "%d of %d: %v", r.GetDurable(), bytes, r)
+		case r.GetState() == adminpb.Request_INTERRUPTED:
+			d.hurry(ctx, at, id)
+		}
+	}
 }
 
 // get is a request as a node has it; nil when it has none.

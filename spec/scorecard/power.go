@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/pannier/pannier/engine/boltstore"
@@ -48,6 +49,7 @@ type power struct {
 	duo
 	*note
 	img      *image
+	kind     string    // of file system
 	contents [2][]byte // what files hold in turn
 	transfer int       // number of the one that runs
 	id       string    // of its request
@@ -116,7 +118,7 @@ func newPower(ctx context.Context, j *job, kind string, r powerRun, w *note) (*p
 	if err != nil {
 		return nil, errors.Join(err, img.remove())
 	}
-	p := &power{duo: *d, note: w, img: img}
+	p := &power{duo: *d, note: w, img: img, kind: kind}
 	for i := range p.contents {
 		p.contents[i] = content(j.rnd, r.size)
 		if err := os.WriteFile(filepath.Join(p.a.Root, fmt.Sprint("source", i)), p.contents[i], 0o644); err != nil {
@@ -142,11 +144,7 @@ func (p *power) begin(ctx context.Context) (err error) {
 	if err := os.Link(filepath.Join(p.a.Root, fmt.Sprint("source", p.transfer%2)), source); err != nil {
 		return fault.Wrap("make source", source, err)
 	}
-	rule := "push"
-	if p.at = p.a; p.transfer/2%2 == 1 {
-		p.at, rule = p.b, "pull"
-	}
-	p.id, err = p.submit(ctx, p.at, rule, p.name())
+	p.at, p.id, err = p.toB(ctx, p.transfer/2, p.name())
 	return err
 }
 
@@ -253,14 +251,16 @@ func (p *power) look(ctx context.Context) error {
 	return p.b.Start(ctx)
 }
 
-// settled is the request as a has it once it knows that b is gone.
+// settled is the request as a has it once it knows that b is gone. One that only
+// waits for an answer learns nothing any more, and does not know for as long as its
+// session looks for another connection.
 func (p *power) settled(ctx context.Context) (*adminpb.Request, error) {
 	for end := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
 		r, err := get(ctx, p.a, p.id)
 		if err != nil {
 			return nil, err
 		}
-		if r.GetState() != adminpb.Request_RUNNING {
+		if r.GetState() != adminpb.Request_RUNNING || strings.HasPrefix(r.GetLive().GetDoing(), "waiting for the partner") {
 			return r, nil
 		}
 		if time.Now().After(end) {
@@ -276,7 +276,7 @@ func (p *power) onDisk(ctx context.Context, told, shown *adminpb.Request) error 
 		p.add("the store: %v", err)
 		return nil
 	}
-	what := fmt.Sprintf("%s, cut %d, %v", p.img.kind, p.cuts, p.at.Name)
+	what := fmt.Sprintf("%s, cut %d, %v", p.kind, p.cuts, p.at.Name)
 	r, err := recordOf(ctx, p.b, p.id)
 	if err != nil {
 		p.add("%s: the record is gone: %v", what, err)

@@ -1,0 +1,64 @@
+package engine
+
+import (
+	"time"
+
+	"github.com/pannier/pannier/engine/lifecycle"
+	"github.com/pannier/pannier/engine/store"
+	"github.com/pannier/pannier/spec/fault"
+)
+
+// How long a request waits whose run could not be written down, because the store
+// was full, until it is tried to take it up again.
+const (
+	firstRegain = time.Second
+	mostRegain  = 30 * time.Second
+)
+
+// regain takes up a record that a run of this process has left RUNNING, as a
+// start takes up what a process before has left.
+func (e *Engine) regain(ref store.Ref) {
+	defer e.work.Done()
+	for wait := firstRegain; ; wait = min(2*wait, mostRegain) {
+		timer := time.NewTimer(wait)
+		select {
+		case <-timer.C:
+		case <-e.ctx.Done():
+			timer.Stop()
+			return
+		}
+		if done, err := e.regained(ref); done {
+			return
+		} else if err != nil {
+			e.log.Warn("there is no room to write down how far a request has come", "id", ref.Key.ID.String(), "error", err)
+		}
+	}
+}
+
+// regained is one try; false: there has to be another.
+func (e *Engine) regained(ref store.Ref) (done bool, _ error) {
+	e.mu.Lock()
+	x := e.hold(ref)
+	e.mu.Unlock()
+	if x == nil { // a call that is told to come later, or an operator
+		return false, nil
+	}
+	defer e.release(x)
+	r, err := e.cfg.Store.Get(x.ctx, ref)
+	if err == nil && r.State == lifecycle.Running {
+		r, err = e.recovered(x.ctx, &r)
+	}
+	switch fault.KindOf(err) {
+	case fault.NoSpace:
+		return false, err
+	case fault.NotFound: // it was never kept
+		return true, nil
+	}
+	if err != nil {
+		_ = e.storeFailed(err)
+		return true, err
+	}
+	x.r, x.known = r, true
+	e.watch.publish(Status{Record: r})
+	return true, nil
+}
