@@ -19,7 +19,7 @@ import (
 
 // table is the scorecard, in the order of spec/reliability.md.
 func table() []check {
-	return []check{damage, quota, askedOften, boundaries, phasePairs, clocks, replay, deadPeer, stuckStream, slowDisk, surface, authentication, flood, paths, bombs}
+	return []check{damage, quota, askedOften, boundaries, phasePairs, clocks, replay, deadPeer, stuckStream, outage, slowDisk, fairness, surface, authentication, flood, paths, bombs}
 }
 
 // roles are what this program does as a process of its own; see process.go.
