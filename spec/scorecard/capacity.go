@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -27,7 +28,7 @@ const (
 
 var capacity = check{
 	id: 26, title: "many slow transfers at a time, 4,000 a session: memory of each daemon <= 96 MiB + 40 KiB a transfer (487 MiB for 10,000), at most 4 goroutines a transfer; no limit stops them, one less or one more",
-	unit: "MiB, the larger daemon", n: counts{reduced: 300, full: 10_000},
+	unit: "MiB, the larger daemon", n: counts{reduced: 2000, full: 10_000, control: 50},
 	mutant: "each transfer has a buffer of its own, of a block",
 	edits:  []edit{{"engine/bytes.go", "	x.moving()\n	x.named = false\n", "	x.moving()\n	x.named = false\n	if mutant(\"26\") {\n		own := make([]byte, 1<<20)\n		for i := range own {\n			own[i] = 1\n		}\n		defer func() { x.named = x.named && own[0] == 1 }()\n	}\n"}},
 	run:    runCapacity,
@@ -47,8 +48,8 @@ func runCapacity(ctx context.Context, j *job) (result, error) {
 	for _, n := range f.all {
 		n.Env = append(n.Env, envGauge+"="+filepath.Join(n.Dir, "gauge"))
 	}
-	most := strconv.Itoa(j.n + 1)
-	err = f.write([]string{"concurrent = " + most, "serving = " + most, "bandwidth = \"" + capacityRate + "\"", "log = \"warn\""}, []string{"concurrent = " + most}, pushRule("push", ""))
+	all := strconv.Itoa(j.n + 1)
+	err = f.write([]string{"concurrent = " + all, "serving = " + all, "bandwidth = \"" + capacityRate + "\"", "log = \"warn\""}, []string{"concurrent = " + all}, pushRule("push", ""))
 	if err == nil {
 		err = f.start(ctx, "prlimit", "--nofile="+strconv.Itoa(4*j.n+1000))
 	}
@@ -66,12 +67,12 @@ func runCapacity(ctx context.Context, j *job) (result, error) {
 	}
 	done := make(chan struct{})
 	var watching sync.WaitGroup
-	var rss int64
+	rss := make([]int64, len(f.all))
 	atOnce := 0
 	watching.Go(func() {
 		for {
-			for _, n := range f.all {
-				rss = max(rss, rssOf(n.PID()))
+			for i, n := range f.all {
+				rss[i] = max(rss[i], rssOf(n.PID()))
 			}
 			atOnce = max(atOnce, runningAt(ctx, f.all[0]))
 			select {
@@ -101,8 +102,9 @@ func runCapacity(ctx context.Context, j *job) (result, error) {
 		}
 		goroutines = max(goroutines, float64(g)/float64(max(of, 1)))
 	}
-	if limit := int64(capacityBase + j.n*capacityEach); rss > limit {
-		w.add("%d MiB, allowed are %d", rss/mib, limit/mib)
+	most := slices.Max(rss)
+	if limit := int64(capacityBase + j.n*capacityEach); most > limit {
+		w.add("%d MiB, allowed are %d", most/mib, limit/mib)
 	}
 	if goroutines > 4 {
 		w.add("%.1f goroutines a transfer", goroutines)
@@ -117,7 +119,7 @@ func runCapacity(ctx context.Context, j *job) (result, error) {
 	if !limits.pass {
 		w.add("limits: %s", limits.detail)
 	}
-	return w.result(float64(rss)/mib, "%d at a time in %d sessions, %.1f goroutines each, all done in %.0f s; %s", atOnce, len(f.all)-1, goroutines, took.Seconds(), limits.detail), nil
+	return w.result(float64(most)/mib, "the sender has %d MiB, a receiver %d; %d at a time in %d sessions, %.1f goroutines each, all done in %.0f s; %s", rss[0]/mib, slices.Max(rss[1:])/mib, atOnce, len(f.all)-1, goroutines, took.Seconds(), limits.detail), nil
 }
 
 // many registers n requests for all partners in turn.
