@@ -1,7 +1,10 @@
 package engine_test
 
 import (
+	"context"
 	"fmt"
+	"runtime"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -75,5 +78,35 @@ func limitCase(t *testing.T, kind string, limit, requests int) {
 	<-stop
 	if kind != "node.serving" && most > limit || most < min(limit, requests) {
 		t.Errorf("%d at a time, the limit is %d", most, limit)
+	}
+}
+
+// TestWaitersAreCheap: somebody waits for each of many requests.
+func TestWaitersAreCheap(t *testing.T) {
+	const waiters, each = 200, 16 << 10 // bytes
+	p := newPair(t, nil)
+	p.stop("b")
+	p.file("a", "x", 1)
+	ref := p.submit("push", "x", "y")
+	ctx, cancel := context.WithCancel(t.Context())
+	heap := func() (m runtime.MemStats) {
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return m
+	}
+	before := heap()
+	var all sync.WaitGroup
+	for range waiters {
+		all.Go(func() { _, _ = p.nodes["a"].engine.Wait(ctx, ref) })
+	}
+	for runtime.NumGoroutine() < waiters {
+		time.Sleep(time.Millisecond)
+	}
+	time.Sleep(100 * time.Millisecond) // they have read the record
+	after := heap()
+	cancel()
+	all.Wait()
+	if grown := int64(after.HeapAlloc+after.StackInuse) - int64(before.HeapAlloc+before.StackInuse); grown > waiters*each {
+		t.Errorf("%d waiters have %d bytes each", waiters, grown/waiters)
 	}
 }

@@ -27,6 +27,7 @@ type hub struct {
 type watcher struct {
 	query   store.Query
 	ref     store.Ref // zero: all that match
+	end     bool      // only what is final
 	changes chan Change
 	lost    int // since the last change that fitted; guarded by hub.mu
 }
@@ -43,7 +44,7 @@ func (h *hub) publish(s Status) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for w := range h.watchers {
-		if w.ref != (store.Ref{}) && w.ref != store.RefOf(&s.Record) || !w.query.Matches(&s.Record) {
+		if w.ref != (store.Ref{}) && w.ref != store.RefOf(&s.Record) || w.end && !s.State.Final() || !w.query.Matches(&s.Record) {
 			continue
 		}
 		select {
@@ -123,9 +124,10 @@ func (e *Engine) Watch(ctx context.Context, q store.Query) iter.Seq2[Change, err
 	}
 }
 
-// Wait returns when the request is final.
+// Wait returns when the request is final. Who waits costs little: there may be one
+// for each request.
 func (e *Engine) Wait(ctx context.Context, ref store.Ref) (lifecycle.Record, error) {
-	w := &watcher{ref: ref, changes: make(chan Change, watchBacklog)}
+	w := &watcher{ref: ref, end: true, changes: make(chan Change, 1)} // one that does not fit changes nothing
 	e.watch.add(w)
 	defer e.watch.remove(w)
 	for {
@@ -133,16 +135,13 @@ func (e *Engine) Wait(ctx context.Context, ref store.Ref) (lifecycle.Record, err
 		if err != nil || r.State.Final() {
 			return r, err
 		}
-		for final := false; !final; {
-			select {
-			case c, ok := <-w.changes:
-				if !ok {
-					return r, fault.New("wait", fault.Draining, "the node goes down")
-				}
-				final = c.State.Final() || c.Lost > 0
-			case <-ctx.Done():
-				return r, fault.Wrap("wait", ref.Key.ID.String(), context.Cause(ctx))
+		select {
+		case _, ok := <-w.changes:
+			if !ok {
+				return r, fault.New("wait", fault.Draining, "the node goes down")
 			}
+		case <-ctx.Done():
+			return r, fault.Wrap("wait", ref.Key.ID.String(), context.Cause(ctx))
 		}
 	}
 }
