@@ -10,10 +10,12 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/pannier/pannier/engine/node/nodetest"
 	"github.com/pannier/pannier/spec/adminpb"
+	"github.com/pannier/pannier/spec/fault"
 )
 
 // Of the transfers: two blocks each, of which all come to the first before one
@@ -24,6 +26,8 @@ const (
 	capacitySession = 4000 // transfers of one partner, one session, at most
 	capacityBase    = 96 * mib
 	capacityEach    = 40 << 10 // bytes of memory of a transfer
+	// Open files: where the system allows fewer, there are fewer transfers.
+	capacityFiles, capacityFilesEach = 1000, 3
 )
 
 var capacity = check{
@@ -35,6 +39,11 @@ var capacity = check{
 }
 
 func runCapacity(ctx context.Context, j *job) (result, error) {
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		return result{}, fault.Wrap("read limit of open files", "", err)
+	}
+	j.n = min(j.n, int(limit.Max-capacityFiles)/capacityFilesEach)
 	dir, remove, err := j.inMemoryDir()
 	if err != nil {
 		return result{}, err
@@ -51,7 +60,7 @@ func runCapacity(ctx context.Context, j *job) (result, error) {
 	all := strconv.Itoa(j.n + 1)
 	err = f.write([]string{"concurrent = " + all, "serving = " + all, "bandwidth = \"" + capacityRate + "\"", "log = \"warn\""}, []string{"concurrent = " + all}, pushRule("push", ""))
 	if err == nil {
-		err = f.start(ctx, "prlimit", "--nofile="+strconv.Itoa(4*j.n+1000))
+		err = f.start(ctx)
 	}
 	if err == nil {
 		err = zeroFile(f.all[0], "file", capacitySize)
@@ -67,12 +76,13 @@ func runCapacity(ctx context.Context, j *job) (result, error) {
 	}
 	done := make(chan struct{})
 	var watching sync.WaitGroup
-	rss := make([]int64, len(f.all))
+	rss, files := make([]int64, len(f.all)), 0
 	atOnce := 0
 	watching.Go(func() {
 		for {
 			for i, n := range f.all {
 				rss[i] = max(rss[i], rssOf(n.PID()))
+				files = max(files, filesOf(n.PID()))
 			}
 			atOnce = max(atOnce, runningAt(ctx, f.all[0]))
 			select {
@@ -103,8 +113,8 @@ func runCapacity(ctx context.Context, j *job) (result, error) {
 		goroutines = max(goroutines, float64(g)/float64(max(of, 1)))
 	}
 	most := slices.Max(rss)
-	if limit := int64(capacityBase + j.n*capacityEach); most > limit {
-		w.add("%d MiB, allowed are %d", most/mib, limit/mib)
+	if allowed := int64(capacityBase + j.n*capacityEach); most > allowed {
+		w.add("%d MiB, allowed are %d", most/mib, allowed/mib)
 	}
 	if goroutines > 4 {
 		w.add("%.1f goroutines a transfer", goroutines)
@@ -119,7 +129,7 @@ func runCapacity(ctx context.Context, j *job) (result, error) {
 	if !limits.pass {
 		w.add("limits: %s", limits.detail)
 	}
-	return w.result(float64(most)/mib, "the sender has %d MiB, a receiver %d; %d at a time in %d sessions, %.1f goroutines each, all done in %.0f s; %s", rss[0]/mib, slices.Max(rss[1:])/mib, atOnce, len(f.all)-1, goroutines, took.Seconds(), limits.detail), nil
+	return w.result(float64(most)/mib, "the sender has %d MiB, a receiver %d; %d at a time in %d sessions, %.1f goroutines and %.1f files each, all done in %.0f s; %s", rss[0]/mib, slices.Max(rss[1:])/mib, atOnce, len(f.all)-1, goroutines, float64(files)/float64(max(atOnce, 1)), took.Seconds(), limits.detail), nil
 }
 
 // many registers n requests for all partners in turn.

@@ -202,6 +202,15 @@ func rssOf(pid int) int64 {
 	return pages * int64(os.Getpagesize())
 }
 
+// filesOf is how many descriptors a process has.
+func filesOf(pid int) int {
+	all, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
+	if err != nil {
+		return 0
+	}
+	return len(all)
+}
+
 // inMemoryDir is a folder in memory, for checks that do not judge the disk; where
 // there is none, the job's.
 func (j *job) inMemoryDir() (dir string, remove func(), err error) {
