@@ -109,20 +109,17 @@ func TestAskedOften(t *testing.T) {
 		}
 		wrong := 0
 		submit := func() {
-			var all sync.WaitGroup
+			var each []int
 			for i := range requests {
 				for range 1 + rnd.IntN(5) {
-					all.Go(func() {
-						if _, _, err := p.nodes["a"].engine.Submit(t.Context(), order(i)); err != nil {
-							t.Error(err)
-						}
-					})
-				}
-				if i%500 == 499 {
-					all.Wait()
+					each = append(each, i)
 				}
 			}
-			all.Wait()
+			inParallel(len(each), func(k int) {
+				if _, _, err := p.nodes["a"].engine.Submit(t.Context(), order(each[k])); err != nil {
+					t.Error(err)
+				}
+			})
 		}
 		submit()
 		for _, name := range []string{"a", "b"} { // in the middle of it

@@ -231,8 +231,18 @@ func (x *run) pace() func(context.Context, int) error {
 		if err := x.hold(ctx, partner, n, "bandwidth of the partner"); err != nil {
 			return err
 		}
-		return x.hold(ctx, e.all, n, "bandwidth of the node")
+		if e.all == nil {
+			return nil
+		}
+		return e.all.wait(ctx, x.r.Spec.Partner, n, func() { x.limited("bandwidth of the node") })
 	}
+}
+
+// limited says what holds the bytes up.
+func (x *run) limited(by string) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.live.Limit = by
 }
 
 // hold waits until the limit has room for n bytes.
@@ -245,9 +255,7 @@ func (x *run) hold(ctx context.Context, l *rate.Limiter, n int, name string) err
 	if wait <= 0 {
 		return nil
 	}
-	x.mu.Lock()
-	x.live.Limit = name
-	x.mu.Unlock()
+	x.limited(name)
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	select {

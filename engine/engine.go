@@ -9,8 +9,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/time/rate"
-
 	"github.com/pannier/pannier/engine/lifecycle"
 	"github.com/pannier/pannier/engine/store"
 	"github.com/pannier/pannier/sideeffect"
@@ -59,7 +57,7 @@ type Engine struct {
 
 	kicks  chan struct{} // to the commander
 	watch  hub
-	all    *rate.Limiter // nil: no limit
+	all    *share        // nil: no limit
 	broken chan struct{} // closed when the store has failed
 	once   sync.Once
 	cause  error // why, once broken is closed
@@ -95,7 +93,7 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 	cfg.Retention = max(cfg.Retention, lifecycle.MinRetention)
 	e := &Engine{cfg: cfg, log: cfg.Log, runs: map[store.Ref]*run{}, kicks: make(chan struct{}, 1), broken: make(chan struct{})}
 	e.queue.init()
-	e.all = limiter(cfg.Bandwidth)
+	e.all = newShare(cfg.Bandwidth)
 	e.watch.init()
 	if err := e.SetBook(cfg.Book); err != nil {
 		return nil, err

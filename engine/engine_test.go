@@ -30,17 +30,18 @@ type pair struct {
 }
 
 type node struct {
-	name   string
-	dir    string
-	root   string
-	store  *boltstore.Store
-	engine *engine.Engine
-	rules  map[string]*engine.Rule
-	limits engine.Config // Concurrent and the like
-	gate   *enginetest.Gate
-	shutAt int // commit of the next start at which the gate shuts; 0: never
-	after  bool
-	line   func(engine.Line) engine.Line // between the engine and the wire; nil: nothing
+	name       string
+	dir        string
+	root       string
+	store      *boltstore.Store
+	engine     *engine.Engine
+	rules      map[string]*engine.Rule
+	limits     engine.Config // Concurrent and the like
+	gate       *enginetest.Gate
+	concurrent int // with one partner; 0: the default
+	shutAt     int // commit of the next start at which the gate shuts; 0: never
+	after      bool
+	line       func(engine.Line) engine.Line // between the engine and the wire; nil: nothing
 }
 
 func newPair(t *testing.T, rules func(n *node)) *pair {
@@ -91,7 +92,7 @@ func (p *pair) start(name string) {
 	}
 	cfg.Book = engine.Book{Rules: n.rules, Partners: map[string]*engine.Partner{}}
 	for name := range p.nodes {
-		cfg.Book.Partners[name] = &engine.Partner{Name: name, Address: "wire:" + name}
+		cfg.Book.Partners[name] = &engine.Partner{Name: name, Address: "wire:" + name, Concurrent: n.concurrent}
 	}
 	if testing.Verbose() && score.N(0) == 0 {
 		cfg.Log = slog.New(slog.NewTextHandler(p.t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})).With("node", name)

@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/pannier/pannier/engine/lifecycle"
+	"github.com/pannier/pannier/engine/task"
 	"github.com/pannier/pannier/spec/fault"
 )
 
@@ -45,14 +46,14 @@ func (x *run) failed(err error) (done bool, _ error) {
 			}
 			return true, err
 		}
-	case x.r.Role == lifecycle.Requested && (f.Side != fault.Here || retryable(f.Kind)):
+	case x.r.Role == lifecycle.Requested && (f.Side != fault.Here || again(err, f.Kind)):
 		// The requester decides, and calls again.
 		x.log.Info("interrupted", "error", err)
 		if wait := x.wait(lifecycle.Awaiting, lifecycle.Requester, now.Add(x.engine.cfg.Patience), f); wait != nil {
 			return true, wait
 		}
 		return true, err
-	case retryable(f.Kind):
+	case again(err, f.Kind):
 		retry := Retry{}
 		if x.rule != nil {
 			retry = x.rule.Retry
@@ -70,6 +71,12 @@ func (x *run) failed(err error) (done bool, _ error) {
 		return false, nil
 	}
 	return true, x.commit()
+}
+
+// again reports whether another attempt may help. A task that was ended at its limit
+// has run, and does not run twice for that.
+func again(err error, k fault.Kind) bool {
+	return retryable(k) && !errors.Is(err, task.ErrTimeout)
 }
 
 // retryable kinds may be gone with the next attempt.

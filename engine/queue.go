@@ -238,10 +238,13 @@ func (r *readies) Pop() any {
 	return w
 }
 
+// leastBurst is how many bytes may go at once at least, so that no block is too large.
+const leastBurst = 1 << 20
+
 // limiter is a rate in bytes a second; nil: none.
 func limiter(bytes int64) *rate.Limiter {
 	if bytes <= 0 {
 		return nil
 	}
-	return rate.NewLimiter(rate.Limit(bytes), int(max(bytes/8, 1<<20)))
+	return rate.NewLimiter(rate.Limit(bytes), int(max(bytes/8, leastBurst)))
 }

@@ -162,7 +162,8 @@ func (e *Engine) Watch(ctx context.Context, q store.Query) iter.Seq2[Change, err
 	}
 }
 
-// Wait returns when the request is final.
+// Wait returns when the request is final. Who waits costs little: there may be one
+// for each request.
 func (e *Engine) Wait(ctx context.Context, ref store.Ref) (lifecycle.Record, error) {
 	// Of what is published only that there is something matters: the record is read again.
 	w := &watcher{ref: ref, final: true, changes: make(chan Change, 1)}

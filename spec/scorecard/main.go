@@ -21,13 +21,14 @@ import (
 func table() []check {
 	return []check{
 		killReceiver, damage, killSender, powerCut, powerAtEnd, partialDamaged, syncFails, diskFull,
-		quota, sourceChanges, sourceReplaced, askedOften, boundaries, phasePairs, clocks, replay, deadPeer, stuckStream, slowDisk, surface, authentication, flood, paths, bombs,
+		quota, sourceChanges, sourceReplaced, askedOften, boundaries, phasePairs, clocks, replay, deadPeer, stuckStream,
+		outage, slowDisk, fairness, capacity, surface, authentication, flood, paths, bombs,
 	}
 }
 
 // roles are what this program does as a process of its own; see process.go.
 func roles() map[string]func(args []string) error {
-	return map[string]func([]string) error{roleServe: serveRole, roleAttack: attackRole, roleNode: nodeRole, roleCage: cageRole}
+	return map[string]func([]string) error{roleServe: serveRole, roleAttack: attackRole, roleNode: nodeRole, roleCage: cageRole, roleDaemon: daemonRole}
 }
 
 // Exit codes.

@@ -36,7 +36,7 @@ type Node struct {
 	process *exec.Cmd
 	ended   chan struct{} // closed when the process has ended
 	fate    error         // then
-	last    *tail // of what it has said
+	last    *tail         // of what it has said
 	client  *admin.Client
 }
 
