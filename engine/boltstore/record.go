@@ -135,6 +135,9 @@ func (s *Store) put(tx *bbolt.Tx, key []byte, old, r *lifecycle.Record, event st
 		if err := tx.Bucket(endedBucket).Put(endedKey(r, key), nil); err != nil {
 			return kept(err)
 		}
+		if err := tx.Bucket(partnersBucket).Put(partnerKey(r, key), nil); err != nil {
+			return kept(err)
+		}
 	}
 	if err := bucket.Put(key, b); err != nil {
 		return kept(err)
@@ -152,6 +155,9 @@ func remove(tx *bbolt.Tx, key []byte, r *lifecycle.Record) error {
 		return tx.Bucket(activeBucket).Delete(key)
 	}
 	if err := tx.Bucket(endedBucket).Delete(endedKey(r, key)); err != nil {
+		return err
+	}
+	if err := tx.Bucket(partnersBucket).Delete(partnerKey(r, key)); err != nil {
 		return err
 	}
 	return tx.Bucket(doneBucket).Delete(key)
@@ -294,20 +300,31 @@ func (s *Store) ended(q *store.Query, from []byte) (found []lifecycle.Record, ne
 	}
 	err = s.db.View(func(tx *bbolt.Tx) error {
 		done := tx.Bucket(doneBucket)
-		c := tx.Bucket(endedBucket).Cursor()
+		c, prefix := tx.Bucket(endedBucket).Cursor(), []byte(nil)
+		if q.Partner != "" {
+			c, prefix = tx.Bucket(partnersBucket).Cursor(), partnerPrefix(q.Partner)
+			if from == nil { // above all of this partner
+				from = append(bytes.Clone(prefix), bytes.Repeat([]byte{0xff}, 9)...)
+			}
+		}
 		seen := 0
-		for k := downFrom(c, from); k != nil; k, _ = c.Prev() {
-			if len(k) < 8 {
+		for k := downFrom(c, from); bytes.HasPrefix(k, prefix) && k != nil; k, _ = c.Prev() {
+			at := k[len(prefix):]
+			if len(at) < 8 {
 				return damaged("its place in time is no time")
 			}
-			if int64(binary.BigEndian.Uint64(k)) < nanos(q.Since) {
+			if int64(binary.BigEndian.Uint64(at)) < nanos(q.Since) {
 				return nil
 			}
 			if seen++; seen > batchSize {
 				next = bytes.Clone(k)
 				return nil
 			}
-			r, err := recordAt(k[8:], done.Get(k[8:]))
+			v := done.Get(at[8:])
+			if v == nil && prefix != nil {
+				continue
+			}
+			r, err := recordAt(at[8:], v)
 			if err != nil {
 				return err
 			}
@@ -348,6 +365,12 @@ func (s *Store) Purge(ctx context.Context, before time.Time, limit int) (int, er
 		for _, k := range keys {
 			if len(k) < 8 {
 				return kept(damaged("its place in time is no time"))
+			}
+			// One that cannot be read leaves its place among its partner's, which Find passes over.
+			if r, err := decodeRecord(tx.Bucket(doneBucket).Get(k[8:])); err == nil {
+				if err := tx.Bucket(partnersBucket).Delete(partnerKey(&r, k[8:])); err != nil {
+					return kept(err)
+				}
 			}
 			for _, d := range []struct {
 				bucket, key []byte

@@ -29,15 +29,17 @@ import (
 //	active  ref -> record that is not DONE
 //	done    ref -> record that is
 //	ended   changed u64, ref -> nothing: done in the order of time
+//	partners  length u8, partner, changed u64, ref -> nothing: done by partner, in the order of time
 //	events  ref -> entries, each behind its length u32
 var (
-	metaBucket   = []byte("meta")
-	activeBucket = []byte("active")
-	doneBucket   = []byte("done")
-	endedBucket  = []byte("ended")
-	eventsBucket = []byte("events")
+	metaBucket     = []byte("meta")
+	activeBucket   = []byte("active")
+	doneBucket     = []byte("done")
+	endedBucket    = []byte("ended")
+	partnersBucket = []byte("partners")
+	eventsBucket   = []byte("events")
 
-	buckets = [][]byte{metaBucket, activeBucket, doneBucket, endedBucket, eventsBucket}
+	buckets = [][]byte{metaBucket, activeBucket, doneBucket, endedBucket, partnersBucket, eventsBucket}
 
 	formatKey = []byte("format")
 	epochKey  = []byte("epoch")
@@ -91,6 +93,9 @@ func Open(cfg Config) (*Store, error) {
 	}
 	if err := verify(cfg.Path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fault.Wrap(op, cfg.Path, err)
+	}
+	if err := migrate(cfg.Path); err != nil {
+		return nil, err
 	}
 	db, err := bbolt.Open(cfg.Path, 0o600, &bbolt.Options{
 		Timeout: lockWait, FreelistType: bbolt.FreelistMapType, NoFreelistSync: true, InitialMmapSize: firstMap, MaxSize: cfg.MaxSize,
