@@ -6,7 +6,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -49,11 +48,6 @@ func load(path string) (*config.Config, error) {
 	return cfg, err
 }
 
-// gcPercent lets the heap of a daemon, some megabytes, grow more than Go's default
-// before it is collected: memory is bounded by pools, and collecting costs more
-// than the room.
-const gcPercent = 400
-
 // serve runs the node of a file until ctx ends. Its log goes to messages.
 func serve(ctx context.Context, path string, messages io.Writer) error {
 	hups := make(chan os.Signal, 1)
@@ -63,9 +57,9 @@ func serve(ctx context.Context, path string, messages io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
-	}
+	collecting, enough := context.WithCancel(ctx)
+	defer enough()
+	go collect(collecting)
 	read := func() (*config.Config, error) { return config.Load(path) }
 	n, err := node.Open(ctx, cfg, node.Options{Version: command.Version(), Read: read, Output: messages})
 	if err != nil {

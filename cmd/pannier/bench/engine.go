@@ -462,22 +462,29 @@ func (e *engineBench) burst(c engineCase) (r EngineResult, err error) {
 	if err := e.files(1, c.bytes, "f"); err != nil {
 		return r, err
 	}
+	atOnce := e.b.PID() != 0
+	var before float64
+	began := time.Now()
+	if atOnce {
+		if before, _, err = e.usage(); err != nil {
+			return r, err
+		}
+	}
 	if r.Submit, err = e.submitAll(c.count); err != nil {
 		return r, err
 	}
-	if e.b.PID() == 0 {
+	if !atOnce {
 		if err := e.b.Start(e.ctx); err != nil {
 			return r, err
 		}
+		if before, _, err = e.usage(); err != nil {
+			return r, err
+		}
+		began = time.Now()
 		if _, err := e.at.TestPartner(e.ctx, &adminpb.TestPartnerRequest{Partner: e.b.Name}); err != nil {
 			return r, err
 		}
 	}
-	before, _, err := e.usage()
-	if err != nil {
-		return r, err
-	}
-	began := time.Now()
 	if err := e.drained(); err != nil {
 		return r, err
 	}
