@@ -19,12 +19,12 @@ import (
 
 // table is the scorecard, in the order of spec/reliability.md.
 func table() []check {
-	return []check{damage, quota, askedOften, boundaries, phasePairs, clocks, replay, deadPeer, stuckStream, outage, slowDisk, fairness, capacity, surface, authentication, flood, paths, bombs}
+	return []check{damage, quota, askedOften, boundaries, phasePairs, clocks, replay, deadPeer, stuckStream, stuckTask, poison, outage, slowDisk, fairness, capacity, descriptors, surface, authentication, flood, paths, bombs, execArgs}
 }
 
 // roles are what this program does as a process of its own; see process.go.
 func roles() map[string]func(args []string) error {
-	return map[string]func([]string) error{roleServe: serveRole, roleAttack: attackRole, roleDaemon: daemonRole}
+	return map[string]func([]string) error{roleServe: serveRole, roleAttack: attackRole, roleDaemon: daemonRole, roleChild: childRole}
 }
 
 // Exit codes.
