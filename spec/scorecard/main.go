@@ -21,7 +21,7 @@ import (
 func table() []check {
 	return []check{
 		killReceiver, damage, killSender, powerCut, powerAtEnd, partialDamaged, syncFails, diskFull,
-		quota, sourceChanges, sourceReplaced, replay, deadPeer, stuckStream, slowDisk, surface, authentication, flood, paths, bombs,
+		quota, sourceChanges, sourceReplaced, replay, deadPeer, stuckStream, slowDisk, rot, surface, authentication, flood, paths, bombs,
 	}
 }
 
