@@ -38,6 +38,10 @@ func (s *Server) Check(in *adminpb.CheckRequest, out grpc.ServerStreamingServer[
 		if err == nil {
 			err = c.record(&st.Record)
 		}
+		if err == nil {
+			_, unreadable := s.cfg.Engine.Events(c.ctx, store.RefOf(&st.Record))
+			err = c.events(&st.Record, unreadable)
+		}
 		if err != nil {
 			return err
 		}
@@ -97,6 +101,14 @@ func (c *checker) record(r *lifecycle.Record) error {
 		return nil
 	}
 	return c.received(rule, r)
+}
+
+// events tells of a request whose events could not be read, unless it is gone.
+func (c *checker) events(r *lifecycle.Record, err error) error {
+	if err == nil || c.ctx.Err() != nil || r.State == lifecycle.Done && fault.KindOf(err) == fault.NotFound {
+		return nil
+	}
+	return c.about(r, adminpb.Finding_ERROR, adminpb.Finding_UNREADABLE, relpath.Path{}, "what happened to it cannot be read: %s", fault.Plain(err))
 }
 
 // received looks at the record of a receiver.

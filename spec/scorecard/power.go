@@ -55,6 +55,7 @@ type power struct {
 	id       string    // of its request
 	at       *nodetest.Node
 	told     int64 // bytes of it that a was ever told to be safe
+	rank     int64 // that b had as safe after the last cut
 	cuts     int
 	violated int // cuts after which something was wrong
 	useful   int // cuts that could have shown something
@@ -136,7 +137,7 @@ func (p *power) content() []byte { return p.contents[p.transfer%2] }
 // begin begins the next transfer, registered at either end in turn.
 func (p *power) begin(ctx context.Context) (err error) {
 	p.transfer++
-	p.told = 0
+	p.told, p.rank = 0, 0
 	source := filepath.Join(p.a.Root, p.name())
 	if err := os.Remove(source); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fault.Wrap("replace source", source, err)
@@ -157,7 +158,7 @@ func (p *power) within(ctx context.Context, j *job) error {
 	} else {
 		p.hurry(ctx, p.at, p.id)
 	}
-	before := p.told
+	before := max(p.told, p.rank) // a request that never gets on is taken for poison
 	for end := time.Now().Add(20 * time.Second); ; {
 		r, err := get(ctx, p.b, p.id)
 		if err != nil {
@@ -282,6 +283,7 @@ func (p *power) onDisk(ctx context.Context, told, shown *adminpb.Request) error 
 		p.add("%s: the record is gone: %v", what, err)
 		return nil
 	}
+	p.rank = r.Rank
 	target := filepath.Join(p.b.Root, p.name())
 	same, _, err := prefix(filepath.Join(p.b.Root, partialOf(p.name())), p.content())
 	if err != nil {
