@@ -209,7 +209,10 @@ func (e *Engine) lost(partner string) {
 func (e *Engine) start(w *waiter, l *line) {
 	x := e.hold(w.ref)
 	if x == nil { // a call of the partner, or an operator, was faster, and notes what it leaves
-		e.queue.alone = false
+		e.runs[w.ref].missed = w
+		if l != nil {
+			e.queue.alone = false
+		}
 		return
 	}
 	if l != nil {
@@ -281,6 +284,10 @@ func (e *Engine) release(x *run) {
 	x.cancel(context.Canceled)
 	e.mu.Lock()
 	delete(e.runs, x.ref)
+	if x.missed != nil && !x.known { // it has not changed the record, which is due as before
+		e.queue.put(x.missed)
+		defer e.kick()
+	}
 	e.mu.Unlock()
 	if x.known {
 		e.noted(&x.r)
