@@ -3,6 +3,9 @@ package main
 import (
 	"fmt"
 	"io"
+	"maps"
+	"os"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -27,18 +30,24 @@ func configCheckCommand(path *string) *cobra.Command {
 		Use:   "check",
 		Short: "Say what is wrong with a node's configuration",
 		Long: `Say what is wrong with a node's configuration: all of it, with places and
-suggestions, on stderr, and exit code 2. Only the file is looked at: not the
-directories it names, not the node that runs.`,
+suggestions, on stderr, and exit code 2. Of what it names only the rules' roots are
+looked at: one that is not on this host is a warning. The node that runs is not asked.`,
 		Args: command.Arguments(0),
-		RunE: func(cmd *cobra.Command, _ []string) error { return checkConfig(*path, cmd.OutOrStdout()) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return checkConfig(*path, cmd.OutOrStdout(), cmd.ErrOrStderr()) },
 	}
 }
 
 // checkConfig prints what a file without problems says, in a line.
-func checkConfig(path string, out io.Writer) error {
+func checkConfig(path string, out, messages io.Writer) error {
 	cfg, err := load(path)
 	if err != nil {
 		return err
+	}
+	for _, name := range slices.Sorted(maps.Keys(cfg.Book.Rules)) {
+		root := cfg.Book.Rules[name].Root
+		if fi, err := os.Stat(root); err != nil || !fi.IsDir() {
+			fmt.Fprintf(messages, "warning: rule %s: there is no directory %s on this host; its requests will fail until there is\n", name, root)
+		}
 	}
 	_, err = fmt.Fprintf(out, "%s: node %s, %d partners, %d rules\n", path, cfg.Node.Name, len(cfg.Book.Partners), len(cfg.Book.Rules))
 	return fault.Wrap("write result", "", err)
