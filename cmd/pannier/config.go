@@ -33,7 +33,9 @@ func configCheckCommand(path *string) *cobra.Command {
 suggestions, on stderr, and exit code 2. Of what it names only the rules' roots are
 looked at: one that is not on this host is a warning. The node that runs is not asked.`,
 		Args: command.Arguments(0),
-		RunE: func(cmd *cobra.Command, _ []string) error { return checkConfig(*path, cmd.OutOrStdout(), cmd.ErrOrStderr()) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return checkConfig(*path, cmd.OutOrStdout(), cmd.ErrOrStderr())
+		},
 	}
 }
 
