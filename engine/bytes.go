@@ -72,10 +72,10 @@ func (x *run) moved(d *sideeffect.Descriptor) {
 // transfer is the call that carries the bytes.
 func (x *run) transfer(d *sideeffect.Descriptor) error {
 	a, err := x.engine.cfg.Line.Call(x.ctx, x.r.Spec.Partner, x.ask(lifecycle.Transfer), d)
-	if err != nil {
+	if err != nil && (a.Outcome == 0 || a.Outcome == Served) {
 		return err
 	}
-	return x.hear(a)
+	return x.hear(a) // what the other end says of the request comes before what became of the bytes
 }
 
 // short notes how far the bytes came before err, at the sender: what the
@@ -95,7 +95,7 @@ func (x *run) descriptor() (*sideeffect.Descriptor, error) {
 	d := &sideeffect.Descriptor{
 		Direction: sideeffect.ClientToServer, Quota: sideeffect.NoQuota, Hash: x.rule.Digest, Compress: x.rule.Compress,
 		Ledger: ledger{x}, Pace: x.pace(), Progress: x.progress,
-		Params: sideeffect.Params{SyncEvery: x.engine.cfg.SyncEvery},
+		Params: sideeffect.Params{SyncEvery: x.engine.cfg.SyncEvery, SyncAfter: syncAfter},
 	}
 	if (x.r.Side == lifecycle.Sender) != (x.r.Role == lifecycle.Requester) {
 		d.Direction = sideeffect.ServerToClient
@@ -158,6 +158,14 @@ func (x *run) discard() {
 	}
 }
 
+// smallFile is up to how many bytes may be moved again after a crash in the moment
+// a file gets its name.
+const smallFile = 1 << 20
+
+// syncAfter is how long bytes are on their way to the receiver's disk at most: what
+// a crash costs on a slow line.
+const syncAfter = time.Second
+
 // ledger commits what the pump says before the other end hears of it.
 type ledger struct{ x *run }
 
@@ -184,9 +192,16 @@ func (l ledger) Durable(offset int64) error {
 	return x.now(lifecycle.Durable{Epoch: x.epoch, Rank: offset})
 }
 
+// Whole is committed before the file gets its name, so that a crash in between
+// moves nothing again. A small file that replaces another may as well come again
+// whole: its WHOLE is committed with what follows.
 func (l ledger) Whole(w sideeffect.Whole) error {
 	x := l.x
-	return x.now(lifecycle.Advance{Epoch: x.epoch, To: lifecycle.Whole, Rank: w.Size, Proof: w.String()})
+	whole := lifecycle.Advance{Epoch: x.epoch, To: lifecycle.Whole, Rank: w.Size, Proof: w.String()}
+	if w.Size <= smallFile && x.rule.Exists == Overwrite {
+		return x.do(whole)
+	}
+	return x.now(whole)
 }
 
 func (l ledger) Ended(size int64, _ sideeffect.Sum) error {
@@ -216,8 +231,18 @@ func (x *run) pace() func(context.Context, int) error {
 		if err := x.hold(ctx, partner, n, "bandwidth of the partner"); err != nil {
 			return err
 		}
-		return x.hold(ctx, e.all, n, "bandwidth of the node")
+		if e.all == nil {
+			return nil
+		}
+		return e.all.wait(ctx, x.r.Spec.Partner, n, func() { x.limited("bandwidth of the node") })
 	}
+}
+
+// limited says what holds the bytes up.
+func (x *run) limited(by string) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.live.Limit = by
 }
 
 // hold waits until the limit has room for n bytes.
@@ -230,9 +255,7 @@ func (x *run) hold(ctx context.Context, l *rate.Limiter, n int, name string) err
 	if wait <= 0 {
 		return nil
 	}
-	x.mu.Lock()
-	x.live.Limit = name
-	x.mu.Unlock()
+	x.limited(name)
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	select {

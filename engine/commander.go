@@ -26,13 +26,18 @@ const poisonStreak = 3
 
 // noted keeps the queue in step with a record that was committed.
 func (e *Engine) noted(r *lifecycle.Record) {
-	w := waiterOf(r)
+	w, now := waiterOf(r), e.now()
 	e.mu.Lock()
 	if w == nil {
 		e.queue.forget(store.RefOf(r), r.Version)
 	} else {
 		if rule := e.book.Rules[r.Spec.Rule]; rule != nil && w.partner != "" {
-			w.due = rule.Retry.Windows.Next(later(w.due, time.Now()))
+			if open := rule.Retry.Windows.Next(later(w.due, now)); open.After(later(w.due, now)) {
+				w.due, w.dated = open, true
+			}
+		}
+		if !w.dated {
+			w.wake = time.Now().Add(w.due.Sub(now))
 		}
 		e.queue.put(w)
 	}
@@ -47,7 +52,7 @@ func waiterOf(r *lifecycle.Record) *waiter {
 	if r.State != lifecycle.ToSubmit && r.State != lifecycle.Interrupted {
 		return nil
 	}
-	w := &waiter{ref: store.RefOf(r), version: r.Version, due: r.Due, priority: r.Spec.Priority}
+	w := &waiter{ref: store.RefOf(r), version: r.Version, due: r.Due, dated: r.Reason == lifecycle.Scheduled, priority: r.Spec.Priority}
 	if r.Role == lifecycle.Requester && !r.Failing && !stoppedHere(r) {
 		w.partner = r.Spec.Partner
 	}
@@ -75,7 +80,7 @@ func (e *Engine) command() {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
-		next := e.dispatch(time.Now())
+		next := e.dispatch(time.Now(), e.now())
 		timer.Reset(time.Until(next))
 		select {
 		case <-e.kicks:
@@ -86,12 +91,13 @@ func (e *Engine) command() {
 	}
 }
 
-// dispatch starts what may run at now, and returns when to look again at the latest.
-func (e *Engine) dispatch(now time.Time) time.Time {
+// dispatch starts what may run at now, at which the clock shows date, and returns
+// when to look again at the latest.
+func (e *Engine) dispatch(now, date time.Time) time.Time {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	q := &e.queue
-	q.wake(now)
+	q.wake(now, date)
 	next := now.Add(time.Hour)
 	if e.draining {
 		return next
@@ -113,8 +119,13 @@ func (e *Engine) dispatch(now time.Time) time.Time {
 		q.alone = w.suspect
 		e.start(w, l)
 	}
-	if len(q.sleeping) > 0 && q.sleeping[0].due.Before(next) {
-		next = q.sleeping[0].due
+	if len(q.sleeping) > 0 && q.sleeping[0].wake.Before(next) {
+		next = q.sleeping[0].wake
+	}
+	if len(q.dated) > 0 { // the clock may be set meanwhile
+		if left := min(q.dated[0].due.Sub(date), time.Minute); now.Add(left).Before(next) {
+			next = now.Add(left)
+		}
 	}
 	return next
 }
@@ -201,23 +212,56 @@ func (e *Engine) start(w *waiter, l *line) {
 		return
 	}
 	if l != nil {
-		l.running++
-		e.queue.running++
+		e.occupy(l)
 	}
 	e.work.Add(1)
 	go func() {
 		defer e.work.Done()
-		e.run(x)
-		e.mu.Lock()
-		if l != nil {
-			l.running--
-			e.queue.running--
-			e.queue.alone = false
-		}
-		e.mu.Unlock()
-		e.release(x)
-		e.kick()
+		e.run(x, w.version)
+		e.finish(x, l)
 	}()
+}
+
+// occupy takes a place for a run. e.mu is held.
+func (e *Engine) occupy(l *line) {
+	l.running++
+	e.queue.running++
+}
+
+// finish gives a run's place, if it has one, and its record back.
+func (e *Engine) finish(x *run, l *line) {
+	if l != nil {
+		e.mu.Lock()
+		l.running--
+		e.queue.running--
+		e.queue.alone = false
+		e.mu.Unlock()
+	}
+	e.release(x)
+	e.kick()
+}
+
+// seize takes a place for a request that is about to be registered, when it
+// could start at once and overtakes nobody; nil otherwise. So its registration
+// and its first claim are one commit. Whoever gets a run owes a Done of e.work.
+func (e *Engine) seize(ref store.Ref, rule *Rule, o *Order) (*run, *line) {
+	now := e.now()
+	if o.NotAt.After(now) || rule.Retry.Windows.Next(now).After(now) {
+		return nil, nil
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	l, q := e.queue.line(o.Partner), &e.queue
+	if e.draining || !l.up || len(l.ready) > 0 || l.running >= l.most || q.running >= e.cfg.Concurrent || q.alone {
+		return nil, nil
+	}
+	x := e.hold(ref)
+	if x == nil {
+		return nil, nil
+	}
+	e.occupy(l)
+	e.work.Add(1)
+	return x, l
 }
 
 // hold reserves a record for one run; nil when another has it. e.mu is held.

@@ -78,7 +78,7 @@ func TestCrashAtEveryCommit(t *testing.T) {
 			for _, after := range []bool{false, true} {
 				for at, more := 1, true; more && at < 100; at++ {
 					t.Run(fmt.Sprintf("%s/%s/%d/kept=%v", rule, victim, at, after), func(t *testing.T) {
-						synctest.Test(t, func(t *testing.T) { more = crashAt(t, rule, victim, at, after) })
+						synctest.Test(t, func(t *testing.T) { more = crashAt(t, rule, victim, at, after, false) })
 					})
 					if testing.Short() && at > 3 {
 						break
@@ -90,7 +90,8 @@ func TestCrashAtEveryCommit(t *testing.T) {
 }
 
 // crashAt reports false when the run was over before the victim's at-th commit.
-func crashAt(t *testing.T, rule, victim string, at int, after bool) bool {
+// With both the other node ends at that moment, too.
+func crashAt(t *testing.T, rule, victim string, at int, after, both bool) bool {
 	log := filepath.Join(t.TempDir(), "log")
 	p := crashPair(t, log)
 	v := p.nodes[victim]
@@ -126,10 +127,21 @@ func crashAt(t *testing.T, rule, victim string, at int, after bool) bool {
 	default:
 	}
 	if crashed {
+		ended := []string{victim}
+		if both {
+			ended = []string{"a", "b"}
+			for _, n := range p.nodes {
+				n.gate.Shut()
+			}
+		}
 		p.sourceSafe(from, to, ref)
-		p.stop(victim)
+		for _, name := range ended {
+			p.stop(name)
+		}
 		v.shutAt = 0
-		p.start(victim)
+		for _, name := range ended {
+			p.start(name)
+		}
 		if _, _, err := p.nodes["a"].engine.Submit(t.Context(), order); err != nil { // the same again: nothing was lost or doubled
 			t.Fatal(err)
 		}
@@ -139,6 +151,9 @@ func crashAt(t *testing.T, rule, victim string, at int, after bool) bool {
 	extra := 0
 	if crashed {
 		extra = 1 // the task that was running, or whose end was not kept
+	}
+	if crashed && both {
+		extra = 2
 	}
 	p.ran(log, extra)
 	return crashed

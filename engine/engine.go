@@ -9,8 +9,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/time/rate"
-
 	"github.com/pannier/pannier/engine/lifecycle"
 	"github.com/pannier/pannier/engine/store"
 	"github.com/pannier/pannier/sideeffect"
@@ -33,6 +31,7 @@ type Config struct {
 	Retention  time.Duration    // of records that are DONE; default 30 days, at least lifecycle.MinRetention
 	SyncEvery  int64            // bytes between a receiver's durable offsets; default sideeffect.DefaultSyncEvery
 	Layer      sideeffect.Layer // nil: the operating system's
+	Clock      func() time.Time // what records, start times and windows go by; nil: time.Now. How long anything waits does not depend on it
 	Log        *slog.Logger     // nil: nowhere
 }
 
@@ -58,7 +57,7 @@ type Engine struct {
 
 	kicks  chan struct{} // to the commander
 	watch  hub
-	all    *rate.Limiter // nil: no limit
+	all    *share        // nil: no limit
 	broken chan struct{} // closed when the store has failed
 	once   sync.Once
 	cause  error // why, once broken is closed
@@ -81,6 +80,9 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 	case cfg.Store == nil:
 		return nil, fault.New(op, fault.Invalid, "no store: set Config.Store")
 	}
+	if cfg.Clock == nil {
+		cfg.Clock = time.Now
+	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
@@ -91,7 +93,7 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 	cfg.Retention = max(cfg.Retention, lifecycle.MinRetention)
 	e := &Engine{cfg: cfg, log: cfg.Log, runs: map[store.Ref]*run{}, kicks: make(chan struct{}, 1), broken: make(chan struct{})}
 	e.queue.init()
-	e.all = limiter(cfg.Bandwidth)
+	e.all = newShare(cfg.Bandwidth)
 	e.watch.init()
 	if err := e.SetBook(cfg.Book); err != nil {
 		return nil, err
@@ -111,6 +113,9 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 	go e.retain()
 	return e, nil
 }
+
+// now is the time of day. It may be wrong, and step: what waits is counted otherwise.
+func (e *Engine) now() time.Time { return e.cfg.Clock() }
 
 func setDefault[T int | time.Duration](v *T, d T) {
 	if *v == 0 {
@@ -289,9 +294,12 @@ func (e *Engine) Submit(ctx context.Context, o Order) (_ lifecycle.Record, made 
 		Partner: o.Partner, Rule: o.Rule, Source: o.Source, Target: o.Target, Priority: o.Priority, NotAt: o.NotAt,
 		Follow: o.Follow, Info: o.Info, Tasks: rule.Lists(side).counts(),
 	}
-	r, err := lifecycle.Register(key, side, spec, time.Now())
+	r, err := lifecycle.Register(key, side, spec, e.now())
 	if err != nil {
 		return r, false, err
+	}
+	if x, l := e.seize(store.RefOf(&r), rule, &o); x != nil {
+		return e.registerRunning(x, l, r)
 	}
 	r, made, err = e.cfg.Store.Register(ctx, r)
 	if err != nil {
@@ -302,6 +310,28 @@ func (e *Engine) Submit(ctx context.Context, o Order) (_ lifecycle.Record, made 
 		e.changed(&r, nil)
 	}
 	return r, made, nil
+}
+
+// registerRunning registers a request with its first claim, and runs it.
+func (e *Engine) registerRunning(x *run, l *line, r lifecycle.Record) (lifecycle.Record, bool, error) {
+	x.r = r
+	x.begin()
+	claim := lifecycle.Claim{Epoch: x.epoch}
+	kept, made, err := e.cfg.Store.Register(context.WithoutCancel(x.ctx), r, claim)
+	if err != nil || !made {
+		defer e.work.Done()
+		e.finish(x, l)
+		return kept, false, e.storeFailed(err)
+	}
+	x.r, x.known, x.peer = kept, true, lifecycle.Unheard
+	e.log.Info("registered", about(&kept)...)
+	e.watch.publish(Status{Record: kept})
+	go func() {
+		defer e.work.Done()
+		e.carryOut(x, nil)
+		e.finish(x, l)
+	}()
+	return kept, true, nil
 }
 
 // Forward implements task.Forwarder.
@@ -368,6 +398,9 @@ func (e *Engine) changed(r *lifecycle.Record, live *Live) {
 // storeFailed notes an error of the store itself, after which this process can
 // promise nothing any more.
 func (e *Engine) storeFailed(err error) error {
+	if err == nil {
+		return nil
+	}
 	switch fault.KindOf(err) {
 	case fault.IO, fault.Corrupt:
 		e.once.Do(func() {
@@ -438,7 +471,7 @@ func (e *Engine) Close() error {
 // Purge forgets DONE requests that were changed before that time, but none
 // younger than lifecycle.MinRetention.
 func (e *Engine) Purge(ctx context.Context, before time.Time) (int, error) {
-	if youngest := time.Now().Add(-lifecycle.MinRetention); before.After(youngest) {
+	if youngest := e.now().Add(-lifecycle.MinRetention); before.After(youngest) {
 		before = youngest
 	}
 	const batch = 500
@@ -463,7 +496,7 @@ func (e *Engine) retain() {
 		case <-e.ctx.Done():
 			return
 		}
-		n, err := e.Purge(e.ctx, time.Now().Add(-e.cfg.Retention))
+		n, err := e.Purge(e.ctx, e.now().Add(-e.cfg.Retention))
 		if err != nil && e.ctx.Err() == nil {
 			e.log.Error("purge", "error", e.storeFailed(err))
 		} else if n > 0 {

@@ -18,9 +18,11 @@ import (
 	"github.com/pannier/pannier/engine/task"
 	"github.com/pannier/pannier/sideeffect"
 	"github.com/pannier/pannier/spec/relpath"
+	"github.com/pannier/pannier/spec/scorecard/score"
 )
 
-// pair is two nodes, a and b, joined by a wire.
+// pair is nodes joined by a wire: a and b, of which a is the requester, and
+// whoever else a test has.
 type pair struct {
 	t     *testing.T
 	wire  *enginetest.Wire
@@ -28,21 +30,30 @@ type pair struct {
 }
 
 type node struct {
-	name   string
-	dir    string
-	root   string
-	store  *boltstore.Store
-	engine *engine.Engine
-	rules  map[string]*engine.Rule
-	limits engine.Config // Concurrent and the like
-	gate   *enginetest.Gate
-	shutAt int // commit of the next start at which the gate shuts; 0: never
-	after  bool
+	name       string
+	dir        string
+	root       string
+	store      *boltstore.Store
+	engine     *engine.Engine
+	rules      map[string]*engine.Rule
+	limits     engine.Config // Concurrent and the like
+	gate       *enginetest.Gate
+	concurrent int // with one partner; 0: the default
+	shutAt     int // commit of the next start at which the gate shuts; 0: never
+	after      bool
+	line       func(engine.Line) engine.Line // between the engine and the wire; nil: nothing
 }
 
 func newPair(t *testing.T, rules func(n *node)) *pair {
+	return newGroup(t, rules, "a", "b")
+}
+
+func newGroup(t *testing.T, rules func(n *node), names ...string) *pair {
 	p := &pair{t: t, wire: &enginetest.Wire{}, nodes: map[string]*node{}}
-	for _, name := range []string{"a", "b"} {
+	for _, name := range names { // all of them are partners of each
+		p.nodes[name] = nil
+	}
+	for _, name := range names {
 		n := &node{name: name, dir: t.TempDir(), rules: map[string]*engine.Rule{}}
 		n.root = filepath.Join(n.dir, "files")
 		if err := os.Mkdir(n.root, 0o755); err != nil {
@@ -76,9 +87,14 @@ func (p *pair) start(name string) {
 	cfg := n.limits
 	n.gate = enginetest.NewGate(n.store, n.shutAt, n.after)
 	cfg.Node, cfg.Store, cfg.Line = name, n.gate, p.wire.Line(name)
-	cfg.Book = engine.Book{Rules: n.rules, Partners: map[string]*engine.Partner{
-		"a": {Name: "a", Address: "wire:a"}, "b": {Name: "b", Address: "wire:b"}}}
-	if testing.Verbose() {
+	if n.line != nil {
+		cfg.Line = n.line(cfg.Line)
+	}
+	cfg.Book = engine.Book{Rules: n.rules, Partners: map[string]*engine.Partner{}}
+	for name := range p.nodes {
+		cfg.Book.Partners[name] = &engine.Partner{Name: name, Address: "wire:" + name, Concurrent: n.concurrent}
+	}
+	if testing.Verbose() && score.N(0) == 0 {
 		cfg.Log = slog.New(slog.NewTextHandler(p.t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})).With("node", name)
 	}
 	if n.engine, err = engine.Open(p.t.Context(), cfg); err != nil {

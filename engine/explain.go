@@ -51,7 +51,7 @@ func (e *Engine) Explain(ctx context.Context, ref store.Ref) (Explanation, error
 		x.Next = "it goes on"
 		x.Do = []string{"watch " + id, "pause " + id}
 	case lifecycle.ToSubmit, lifecycle.Interrupted:
-		x.waits(full, crowded, alone, w != nil && w.sleep < 0)
+		x.waits(e.now(), full, crowded, alone, w != nil && w.sleep < 0)
 		x.Do = []string{"events " + id}
 		if stoppedHere(&s.Record) {
 			x.Do = []string{"resume " + id}
@@ -64,10 +64,9 @@ func (e *Engine) Explain(ctx context.Context, ref store.Ref) (Explanation, error
 }
 
 // waits explains a request that waits.
-func (x *Explanation) waits(full, crowded, alone, ready bool) {
+func (x *Explanation) waits(now time.Time, full, crowded, alone, ready bool) {
 	r := &x.Record
 	p := &x.Partner
-	now := time.Now()
 	switch {
 	case r.Failing:
 		x.Summary = "has failed, and has error tasks left"

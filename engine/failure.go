@@ -3,9 +3,9 @@ package engine
 import (
 	"context"
 	"errors"
-	"time"
 
 	"github.com/pannier/pannier/engine/lifecycle"
+	"github.com/pannier/pannier/engine/task"
 	"github.com/pannier/pannier/spec/fault"
 )
 
@@ -16,7 +16,7 @@ func (x *run) failed(err error) (done bool, _ error) {
 	var st storeError
 	var busy busyError
 	var paused pausedError
-	now := time.Now()
+	now := x.engine.now()
 	switch {
 	case errors.As(err, &st):
 		return true, err
@@ -46,14 +46,14 @@ func (x *run) failed(err error) (done bool, _ error) {
 			}
 			return true, err
 		}
-	case x.r.Role == lifecycle.Requested && (f.Side != fault.Here || retryable(f.Kind)):
+	case x.r.Role == lifecycle.Requested && (f.Side != fault.Here || again(err, f.Kind)):
 		// The requester decides, and calls again.
 		x.log.Info("interrupted", "error", err)
 		if wait := x.wait(lifecycle.Awaiting, lifecycle.Requester, now.Add(x.engine.cfg.Patience), f); wait != nil {
 			return true, wait
 		}
 		return true, err
-	case retryable(f.Kind):
+	case again(err, f.Kind):
 		retry := Retry{}
 		if x.rule != nil {
 			retry = x.rule.Retry
@@ -73,6 +73,12 @@ func (x *run) failed(err error) (done bool, _ error) {
 	return true, x.commit()
 }
 
+// again reports whether another attempt may help. A task that was ended at its limit
+// has run, and does not run twice for that.
+func again(err error, k fault.Kind) bool {
+	return retryable(k) && !errors.Is(err, task.ErrTimeout)
+}
+
 // retryable kinds may be gone with the next attempt.
 func retryable(k fault.Kind) bool {
 	switch k {
@@ -85,7 +91,7 @@ func retryable(k fault.Kind) bool {
 
 // yield interrupts in order, because the node goes down.
 func (x *run) yield(cause error) error {
-	now := time.Now()
+	now := x.engine.now()
 	owner, due := lifecycle.Requester, now
 	if x.r.Role == lifecycle.Requested && !x.r.Failing {
 		due = now.Add(x.engine.cfg.Patience)

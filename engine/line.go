@@ -19,7 +19,7 @@ type Line interface {
 	// Call makes one call and returns the partner's answer. effect is nil unless
 	// a.Move is Transfer; then it is this end's half, and over when Call returns.
 	// An error of the connection has one of the kinds Lost, DeadPeer, Draining,
-	// Canceled and Deadline.
+	// Canceled and Deadline. With an answer, the error is about the effect only.
 	Call(ctx context.Context, partner string, a Ask, effect *sideeffect.Descriptor) (Answer, error)
 
 	// Forget closes the session with the partner, because its address or keys

@@ -12,7 +12,7 @@ import (
 // Pause stops a request at this end until Resume. One that runs is interrupted
 // first: bytes that are safe stay, a task that runs is ended and runs again later.
 func (e *Engine) Pause(ctx context.Context, ref store.Ref) (lifecycle.Record, error) {
-	due := func() lifecycle.Event { return lifecycle.Stop{Due: time.Now().Add(e.cfg.Patience)} }
+	due := func() lifecycle.Event { return lifecycle.Stop{Due: e.now().Add(e.cfg.Patience)} }
 	return e.operate(ctx, ref, due, func(r *lifecycle.Record) bool { return stoppedHere(r) })
 }
 
@@ -44,9 +44,9 @@ func (e *Engine) Retry(ctx context.Context, ref store.Ref) (lifecycle.Record, er
 // dueOf is when this end acts after an operator's word.
 func (e *Engine) dueOf(ref store.Ref) time.Time {
 	if ref.Role == lifecycle.Requested {
-		return time.Now().Add(e.cfg.Patience)
+		return e.now().Add(e.cfg.Patience)
 	}
-	return time.Now()
+	return e.now()
 }
 
 // idle applies an event to a record that nobody runs.
@@ -63,7 +63,7 @@ func (e *Engine) idle(ctx context.Context, ref store.Ref, event lifecycle.Event)
 
 // apply changes the record of a run that has not claimed it.
 func (x *run) apply(event lifecycle.Event) (lifecycle.Record, error) {
-	r, err := x.engine.cfg.Store.Apply(context.WithoutCancel(x.ctx), x.ref, time.Now(), event)
+	r, err := x.engine.cfg.Store.Apply(context.WithoutCancel(x.ctx), x.ref, x.engine.now(), event)
 	if err != nil {
 		return r, x.engine.storeFailed(err)
 	}
@@ -102,7 +102,7 @@ func (e *Engine) operate(ctx context.Context, ref store.Ref, event func() lifecy
 			return r, err
 		}
 		if trial := r; r.State == lifecycle.Running {
-			if err := trial.Apply(claimed(event(), r.Epoch), time.Now()); err != nil {
+			if err := trial.Apply(claimed(event(), r.Epoch), e.now()); err != nil {
 				return r, err
 			}
 		}

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -179,6 +180,36 @@ func TestTaskFails(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestTaskTimesOut: a task that is ended at its limit runs once, at either end, and
+// the request is an operator's.
+func TestTaskTimesOut(t *testing.T) {
+	for _, end := range []string{"a", "b"} {
+		synctest.Test(t, func(t *testing.T) {
+			stuck := &hanging{}
+			p := newPair(t, func(n *node) {
+				if n.name == end {
+					lists := engine.Lists{Pre: []task.Step{{Name: "hanging", Task: stuck, Timeout: time.Minute}}}
+					n.rules["push"].Sender, n.rules["push"].Receiver = lists, lists
+				}
+			})
+			p.file("a", "x", 10)
+			a, b := p.endWithin(p.submit("push", "x", "y"), lifecycle.InError, time.Hour)
+			if a.Failure.Kind != fault.Deadline || b.Failure.Kind != fault.Deadline || stuck.runs.Load() != 1 {
+				t.Errorf("%+v\n%+v\n%d runs", a.Failure, b.Failure, stuck.runs.Load())
+			}
+		})
+	}
+}
+
+// hanging is a task that never ends by itself.
+type hanging struct{ runs atomic.Int64 }
+
+func (h *hanging) Run(ctx context.Context, _ *task.On) (task.Result, error) {
+	h.runs.Add(1)
+	<-ctx.Done()
+	return task.Result{}, ctx.Err()
 }
 
 func TestReschedule(t *testing.T) {

@@ -13,10 +13,15 @@ import (
 // queue is which requests wait, for what, and who is next. It is pure memory,
 // made anew from the store at each start; Engine.mu guards it.
 //
-//	sleeping: until due ----> ready of its partner, or of nobody ----> taken
+//	sleeping, dated: until due ----> ready of its partner, or of nobody ----> taken
+//
+// How long something sleeps is counted from when it was put here, so that a clock
+// that is set, or wrong, makes nothing early or late. Only start times and windows
+// are dates.
 type queue struct {
 	all      map[store.Ref]*waiter
-	sleeping sleepers
+	sleeping sleepers         // by wake
+	dated    sleepers         // by due
 	lines    map[string]*line // by partner
 	order    []*line          // the same, in turn
 	turn     int
@@ -29,13 +34,15 @@ type queue struct {
 // waiter is a request that waits.
 type waiter struct {
 	ref      store.Ref
-	version  uint64 // of its record: an older word does not take the place of a newer one
-	partner  string // empty: it needs none
-	due      time.Time
+	version  uint64    // of its record: an older word does not take the place of a newer one
+	partner  string    // empty: it needs none
+	due      time.Time // on the engine's clock
+	dated    bool      // that is a date
+	wake     time.Time // not dated: due, on the process's
 	priority int8
 	number   uint64 // order of arrival among equals
 	suspect  bool   // it ran when processes died, more than once: it runs alone
-	sleep    int    // index in sleeping; -1: it is ready
+	sleep    int    // index in sleeping or dated; -1: it is ready
 	ready    int    // index in its line's heap; -1: not there
 }
 
@@ -100,7 +107,15 @@ func (q *queue) put(w *waiter) {
 	}
 	w.sleep, w.ready = -1, -1
 	q.all[w.ref] = w
-	heap.Push(&q.sleeping, w)
+	heap.Push(q.bed(w), w)
+}
+
+// bed is where a request sleeps.
+func (q *queue) bed(w *waiter) *sleepers {
+	if w.dated {
+		return &q.dated
+	}
+	return &q.sleeping
 }
 
 // forget takes a request out that does not wait any more.
@@ -114,7 +129,7 @@ func (q *queue) drop(w *waiter) {
 	delete(q.all, w.ref)
 	switch {
 	case w.sleep >= 0:
-		heap.Remove(&q.sleeping, w.sleep)
+		heap.Remove(q.bed(w), w.sleep)
 	case w.ready >= 0:
 		heap.Remove(&q.line(w.partner).ready, w.ready)
 	default:
@@ -127,16 +142,22 @@ func (q *queue) drop(w *waiter) {
 	}
 }
 
-// wake moves what is due at now to where it waits for a place.
-func (q *queue) wake(now time.Time) {
-	for len(q.sleeping) > 0 && !q.sleeping[0].due.After(now) {
-		w := heap.Pop(&q.sleeping).(*waiter)
-		if w.partner == "" {
-			q.local = append(q.local, w)
-			continue
-		}
-		heap.Push(&q.line(w.partner).ready, w)
+// wake moves what is due to where it waits for a place.
+func (q *queue) wake(now, date time.Time) {
+	for len(q.sleeping) > 0 && !q.sleeping[0].wake.After(now) {
+		q.rouse(heap.Pop(&q.sleeping).(*waiter))
 	}
+	for len(q.dated) > 0 && !q.dated[0].due.After(date) {
+		q.rouse(heap.Pop(&q.dated).(*waiter))
+	}
+}
+
+func (q *queue) rouse(w *waiter) {
+	if w.partner == "" {
+		q.local = append(q.local, w)
+		return
+	}
+	heap.Push(&q.line(w.partner).ready, w)
 }
 
 // take takes the next request of a line.
@@ -149,19 +170,28 @@ func (q *queue) take(l *line) *waiter {
 // waiting is how many requests wait for the partner or their time.
 func (q *queue) waiting(partner string) (n int) {
 	n = len(q.line(partner).ready)
-	for _, w := range q.sleeping {
-		if w.partner == partner {
-			n++
+	for _, bed := range []sleepers{q.sleeping, q.dated} {
+		for _, w := range bed {
+			if w.partner == partner {
+				n++
+			}
 		}
 	}
 	return n
 }
 
-// sleepers is a heap by due.
+// sleepers is a heap by the time they get up.
 type sleepers []*waiter
 
+func (w *waiter) up() time.Time {
+	if w.dated {
+		return w.due
+	}
+	return w.wake
+}
+
 func (s sleepers) Len() int           { return len(s) }
-func (s sleepers) Less(i, j int) bool { return s[i].due.Before(s[j].due) }
+func (s sleepers) Less(i, j int) bool { return s[i].up().Before(s[j].up()) }
 func (s sleepers) Swap(i, j int) {
 	s[i], s[j] = s[j], s[i]
 	s[i].sleep, s[j].sleep = i, j
@@ -208,10 +238,13 @@ func (r *readies) Pop() any {
 	return w
 }
 
+// leastBurst is how many bytes may go at once at least, so that no block is too large.
+const leastBurst = 1 << 20
+
 // limiter is a rate in bytes a second; nil: none.
 func limiter(bytes int64) *rate.Limiter {
 	if bytes <= 0 {
 		return nil
 	}
-	return rate.NewLimiter(rate.Limit(bytes), int(max(bytes/8, 1<<20)))
+	return rate.NewLimiter(rate.Limit(bytes), int(max(bytes/8, leastBurst)))
 }

@@ -17,8 +17,9 @@ const (
 )
 
 // run takes one request of the commander's: one that this node has registered, or
-// one that needs no partner, because it is overdue or has error tasks left.
-func (e *Engine) run(x *run) {
+// one that needs no partner, because it is overdue or has error tasks left. version
+// is the record's that is due: another one has to wait for its own time.
+func (e *Engine) run(x *run, version uint64) {
 	r, err := e.cfg.Store.Get(x.ctx, x.ref)
 	if err != nil {
 		if e.ctx.Err() == nil && fault.KindOf(err) != fault.NotFound {
@@ -27,12 +28,16 @@ func (e *Engine) run(x *run) {
 		return
 	}
 	x.r, x.known, x.peer = r, true, lifecycle.Unheard
-	if waiterOf(&r) == nil || r.Due.After(time.Now()) {
+	if waiterOf(&r) == nil || r.Version != version {
 		return // an operator, or a call, was faster
 	}
 	x.begin()
+	e.carryOut(x, x.claim())
+}
+
+// carryOut takes a claimed record on, unless claiming it has failed with err.
+func (e *Engine) carryOut(x *run, err error) {
 	defer x.end()
-	err = x.claim()
 	if err == nil && x.r.State == lifecycle.Running {
 		err = x.steps()
 	}
@@ -54,7 +59,7 @@ func (x *run) claim() error {
 		return x.do(take)
 	case stoppedHere(r):
 		return x.giveUp("its operator has stopped it, and nobody has resumed it in time",
-			lifecycle.Resume{Due: time.Now()}, take)
+			lifecycle.Resume{Due: x.engine.now()}, take)
 	case r.Role == lifecycle.Requested:
 		return x.giveUp("the requester has not called in time", take)
 	case r.Reason == lifecycle.Restarted && r.Streak >= poisonStreak:

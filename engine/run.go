@@ -66,7 +66,7 @@ func (s storeError) Unwrap() error { return s.error }
 
 // do applies events to be committed.
 func (x *run) do(events ...lifecycle.Event) error {
-	now := time.Now()
+	now := x.engine.now()
 	for _, e := range events {
 		if err := x.r.Apply(e, now); err != nil {
 			return err
@@ -93,7 +93,7 @@ func (x *run) commit() error {
 			err = fault.New("accept request", fault.Stale, "another call was faster")
 		}
 	} else {
-		x.r, err = x.engine.cfg.Store.Apply(ctx, x.ref, time.Now(), events...)
+		x.r, err = x.engine.cfg.Store.Apply(ctx, x.ref, x.engine.now(), events...)
 	}
 	if err != nil {
 		x.known, x.full = false, fault.KindOf(err) == fault.NoSpace
@@ -177,14 +177,14 @@ func (x *run) act(act lifecycle.Act) (done bool, err error) {
 	case lifecycle.DoCall:
 		return false, x.call(act.Move)
 	case lifecycle.DoAnswer:
-		return true, x.wait(lifecycle.Awaiting, lifecycle.Requester, time.Now().Add(x.engine.cfg.Patience), lifecycle.Failure{})
+		return true, x.wait(lifecycle.Awaiting, lifecycle.Requester, x.engine.now().Add(x.engine.cfg.Patience), lifecycle.Failure{})
 	case lifecycle.DoTask:
 		return false, x.task()
 	case lifecycle.DoClimb:
 		return false, x.climb()
 	case lifecycle.DoBytes:
 		if x.r.Role == lifecycle.Requested && x.effect == nil {
-			return true, x.wait(lifecycle.Awaiting, lifecycle.Requester, time.Now().Add(x.engine.cfg.Patience), lifecycle.Failure{})
+			return true, x.wait(lifecycle.Awaiting, lifecycle.Requester, x.engine.now().Add(x.engine.cfg.Patience), lifecycle.Failure{})
 		}
 		return false, x.bytes()
 	case lifecycle.DoConclude:
@@ -313,9 +313,9 @@ func (x *run) size() int64 {
 
 // reschedule ends a failing request and makes it due again, in one commit.
 func (x *run) reschedule() error {
-	due := time.Now().Add(x.again)
+	due := x.engine.now().Add(x.again)
 	if x.r.Role == lifecycle.Requested {
-		due = time.Now().Add(x.engine.cfg.Patience)
+		due = x.engine.now().Add(x.engine.cfg.Patience)
 	}
 	if err := x.now(lifecycle.Settle{Epoch: x.epoch}, lifecycle.Retry{Due: due}); err != nil {
 		return err

@@ -100,11 +100,14 @@ func (x *run) admit(a Ask) (_ Answer, admitted bool, err error) {
 	default:
 		x.r, x.known = r, true
 	}
+	if a.Move == lifecycle.Prepare && present != nil && (r.Side != a.Side.Other() || !r.Spec.Same(asked(a))) {
+		return Answer{}, false, fault.New("accept request", fault.Exists, "this node has another request of that id: a new one needs a new id")
+	}
 	if a.Move == lifecycle.Mismatch {
 		answer, err := x.dismiss(present, a)
 		return answer, false, err
 	}
-	now := time.Now()
+	now := x.engine.now()
 	due := now.Add(x.engine.cfg.Patience)
 	claim := lifecycle.Claim{Call: a.Call}
 	switch lifecycle.Admit(present, a.Call) {
@@ -150,11 +153,8 @@ func (x *run) accept(a Ask, now, due time.Time) error {
 	if rule.Direction.Side() != a.Side {
 		return fault.New(op, fault.Permission, "rule %q is for the other direction", fault.Shown(a.Rule))
 	}
-	side := a.Side.Other()
-	spec := lifecycle.Spec{
-		Partner: a.Key.Requester, Rule: a.Rule, Source: a.Source, Target: a.Target, Priority: a.Priority,
-		Follow: a.Follow, Info: a.Info, Tasks: rule.Lists(side).counts(),
-	}
+	side, spec := a.Side.Other(), asked(a)
+	spec.Tasks = rule.Lists(side).counts()
 	r, err := lifecycle.Accept(a.Key, side, spec, now, due)
 	if err != nil {
 		return err
@@ -163,6 +163,11 @@ func (x *run) accept(a Ask, now, due time.Time) error {
 	x.begin()
 	x.log.Info("accepted", "side", side.String())
 	return nil
+}
+
+// asked is what a Request asks for.
+func asked(a Ask) lifecycle.Spec {
+	return lifecycle.Spec{Partner: a.Key.Requester, Rule: a.Rule, Source: a.Source, Target: a.Target, Priority: a.Priority, Follow: a.Follow, Info: a.Info}
 }
 
 // answer is what the caller is told when this end has come as far as it can.
@@ -212,7 +217,7 @@ func (x *run) dismiss(r *lifecycle.Record, a Ask) (Answer, error) {
 		return x.answer(err)
 	}
 	if stoppedHere(r) {
-		err = x.do(lifecycle.Resume{Due: time.Now()})
+		err = x.do(lifecycle.Resume{Due: x.engine.now()})
 	}
 	if err == nil {
 		err = x.do(lifecycle.Claim{Epoch: x.epoch, Call: a.Call})

@@ -16,34 +16,47 @@ const watchBacklog = 1024
 
 // hub passes changes on to watchers. It never waits for one.
 type hub struct {
-	count atomic.Int32
+	count atomic.Int32 // of those who want progress, too
+	all   atomic.Int32
 
 	mu       sync.Mutex
 	watchers map[*watcher]bool
+	waiters  map[store.Ref]map[*watcher]bool // those for the end of one request
 	closed   bool
 }
 
 // watcher is one who watches.
 type watcher struct {
 	query   store.Query
-	ref     store.Ref // zero: all that match
+	final   bool // it waits for the end of the request ref, and of nothing else
+	ref     store.Ref
 	changes chan Change
 	lost    int // since the last change that fitted; guarded by hub.mu
 }
 
-func (h *hub) init() { h.watchers = map[*watcher]bool{} }
+func (h *hub) init() {
+	h.watchers, h.waiters = map[*watcher]bool{}, map[store.Ref]map[*watcher]bool{}
+}
 
 // wanted reports whether anybody watches.
 func (h *hub) wanted() bool { return h.count.Load() > 0 }
 
 func (h *hub) publish(s Status) {
-	if !h.wanted() {
+	if h.all.Load() == 0 {
 		return
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if s.State.Final() {
+		for w := range h.waiters[store.RefOf(&s.Record)] {
+			select {
+			case w.changes <- Change{Status: s}:
+			default: // it has been told
+			}
+		}
+	}
 	for w := range h.watchers {
-		if w.ref != (store.Ref{}) && w.ref != store.RefOf(&s.Record) || !w.query.Matches(&s.Record) {
+		if !w.query.Matches(&s.Record) {
 			continue
 		}
 		select {
@@ -62,17 +75,38 @@ func (h *hub) add(w *watcher) {
 		close(w.changes)
 		return
 	}
-	h.watchers[w] = true
-	h.count.Add(1)
+	h.all.Add(1)
+	if !w.final {
+		h.watchers[w] = true
+		h.count.Add(1)
+		return
+	}
+	if h.waiters[w.ref] == nil {
+		h.waiters[w.ref] = map[*watcher]bool{}
+	}
+	h.waiters[w.ref][w] = true
 }
 
 func (h *hub) remove(w *watcher) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.watchers[w] {
+	h.drop(w)
+}
+
+// drop takes a watcher out, once. h.mu is held.
+func (h *hub) drop(w *watcher) {
+	switch {
+	case h.watchers[w]:
 		delete(h.watchers, w)
 		h.count.Add(-1)
+	case h.waiters[w.ref][w]:
+		if delete(h.waiters[w.ref], w); len(h.waiters[w.ref]) == 0 {
+			delete(h.waiters, w.ref)
+		}
+	default:
+		return
 	}
+	h.all.Add(-1)
 }
 
 // close ends all watching.
@@ -82,8 +116,13 @@ func (h *hub) close() {
 	h.closed = true
 	for w := range h.watchers {
 		close(w.changes)
-		delete(h.watchers, w)
-		h.count.Add(-1)
+		h.drop(w)
+	}
+	for _, waiters := range h.waiters {
+		for w := range waiters {
+			close(w.changes)
+			h.drop(w)
+		}
 	}
 }
 
@@ -123,9 +162,11 @@ func (e *Engine) Watch(ctx context.Context, q store.Query) iter.Seq2[Change, err
 	}
 }
 
-// Wait returns when the request is final.
+// Wait returns when the request is final. Who waits costs little: there may be one
+// for each request.
 func (e *Engine) Wait(ctx context.Context, ref store.Ref) (lifecycle.Record, error) {
-	w := &watcher{ref: ref, changes: make(chan Change, watchBacklog)}
+	// Of what is published only that there is something matters: the record is read again.
+	w := &watcher{ref: ref, final: true, changes: make(chan Change, 1)}
 	e.watch.add(w)
 	defer e.watch.remove(w)
 	for {
@@ -133,16 +174,13 @@ func (e *Engine) Wait(ctx context.Context, ref store.Ref) (lifecycle.Record, err
 		if err != nil || r.State.Final() {
 			return r, err
 		}
-		for final := false; !final; {
-			select {
-			case c, ok := <-w.changes:
-				if !ok {
-					return r, fault.New("wait", fault.Draining, "the node goes down")
-				}
-				final = c.State.Final() || c.Lost > 0
-			case <-ctx.Done():
-				return r, fault.Wrap("wait", ref.Key.ID.String(), context.Cause(ctx))
+		select {
+		case _, ok := <-w.changes:
+			if !ok {
+				return r, fault.New("wait", fault.Draining, "the node goes down")
 			}
+		case <-ctx.Done():
+			return r, fault.Wrap("wait", ref.Key.ID.String(), context.Cause(ctx))
 		}
 	}
 }

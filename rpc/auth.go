@@ -55,7 +55,10 @@ func (c sessionConn) Close() error {
 
 // passThrough are the transport credentials of connections that are already
 // secured, or not, by their carrier: they only say what they are.
-type passThrough struct{ scheme string }
+type passThrough struct {
+	scheme string
+	guard  *guard // of a server
+}
 
 // Info says "tls" where per-RPC credentials may be sent, "insecure" where gRPC
 // shall refuse them.
@@ -83,7 +86,11 @@ func (p passThrough) ClientHandshake(_ context.Context, _ string, conn net.Conn)
 
 // ServerHandshake implements credentials.TransportCredentials.
 func (p passThrough) ServerHandshake(conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
-	return p.describe(conn)
+	conn, info, err := p.describe(conn)
+	if err != nil {
+		return nil, nil, err
+	}
+	return p.guard.watch(conn, info), info, nil
 }
 
 func (p passThrough) describe(conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
@@ -144,14 +151,10 @@ func levelOf(scheme string) credentials.SecurityLevel {
 	return credentials.PrivacyAndIntegrity
 }
 
-// identify is who the peer of a call proved to be: its key ("" unknown) and the
+// proved is who a connection's peer proved to be: its key ("" unknown) and the
 // user of its process (-1 unknown).
-func identify(ctx context.Context) (key string, uid int) {
-	p, ok := peer.FromContext(ctx)
-	if !ok {
-		return "", -1
-	}
-	switch a := p.AuthInfo.(type) {
+func proved(info credentials.AuthInfo) (key string, uid int) {
+	switch a := info.(type) {
 	case AuthInfo:
 		if a.Session != nil {
 			peer := a.Session.Peer()
@@ -163,6 +166,15 @@ func identify(ctx context.Context) (key string, uid int) {
 		}
 	}
 	return "", -1
+}
+
+// identify is proved for the peer of a call.
+func identify(ctx context.Context) (key string, uid int) {
+	p, ok := peer.FromContext(ctx)
+	if !ok {
+		return "", -1
+	}
+	return proved(p.AuthInfo)
 }
 
 // sessionOf is the session that a call came over, nil for ordinary gRPC.

@@ -116,9 +116,13 @@ type unpacker struct {
 // newUnpacker checks the content against its root.
 func newUnpacker(c cargo) (*unpacker, error) {
 	if got := rootOf(c.data); got != c.root {
-		return nil, fault.New("verify inline", fault.Corrupt, "%d bytes have root %x, the message says %x", len(c.data), got[:4], c.root[:4])
+		return nil, otherRoot(len(c.data), got, c.root)
 	}
 	return &unpacker{load: c}, nil
+}
+
+func otherRoot(n int, got, want [sideeffect.RootSize]byte) error {
+	return fault.New("verify inline", fault.Corrupt, "%d bytes have root %x, the message says %x", n, got[:4], want[:4])
 }
 
 func (u *unpacker) Recv(context.Context) (sideeffect.Block, error) {

@@ -13,8 +13,7 @@ import (
 type call struct {
 	id      callID
 	way     way
-	ctx     context.Context // of the halves; ends with the call
-	cancel  context.CancelCauseFunc
+	life    lazy // of the halves; ends with the call
 	effects []*clientEffect
 
 	mu     sync.Mutex
@@ -53,8 +52,7 @@ type clientEffect struct {
 }
 
 func newCall(ctx context.Context, effects []*sideeffect.Descriptor) *call {
-	c := &call{id: newCallID()}
-	c.ctx, c.cancel = context.WithCancelCause(ctx)
+	c := &call{id: newCallID(), life: lazy{parent: ctx}, effects: make([]*clientEffect, 0, len(effects))}
 	for i, d := range effects {
 		d.Result = sideeffect.Result{}
 		c.effects = append(c.effects, &clientEffect{d: d, index: i})
@@ -105,7 +103,7 @@ func (c *call) begin(in *flow.Incoming, o opening) error {
 	default:
 		return fault.New(op, fault.Stale, "side effect %d was started before", o.index)
 	}
-	ctx, cancel := context.WithCancelCause(c.ctx)
+	ctx, cancel := context.WithCancelCause(&c.life)
 	over := make(chan struct{})
 	e.state, e.turn, e.cancel = running, over, cancel
 	c.wg.Go(func() {
@@ -280,5 +278,5 @@ func (c *call) close() {
 			e.source.Close()
 		}
 	}
-	c.cancel(nil)
+	c.life.stop(nil)
 }

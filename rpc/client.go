@@ -112,9 +112,12 @@ func newClientConn(d flow.Dialer, scheme, authority string, cfg ClientConfig) (*
 	cc.closing, cc.close = context.WithCancel(context.Background())
 	session := withFeature(cfg.Flow)
 	cc.link = newLink(d, session, cc.serve)
-	alive := grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: leastPing, Timeout: pingPatience})
-	options := append(append([]grpc.DialOption{alive}, cfg.DialOptions...),
-		grpc.WithTransportCredentials(passThrough{scheme}),
+	defaults := []grpc.DialOption{
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: leastPing, Timeout: pingPatience}),
+		grpc.WithStaticStreamWindowSize(callWindow), grpc.WithStaticConnWindowSize(connWindow),
+	}
+	options := append(append(defaults, cfg.DialOptions...),
+		grpc.WithTransportCredentials(passThrough{scheme: scheme}),
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return cc.dialGRPC(ctx, cfg.HTTP2) }))
 	var err error
 	if cc.grpc, err = grpc.NewClient("passthrough:///"+authority, options...); err != nil {

@@ -31,7 +31,7 @@ func (cc *ClientConn) NewStream(ctx context.Context, desc *grpc.StreamDesc, meth
 	if err != nil {
 		return nil, s.conclude(err, nil)
 	}
-	context.AfterFunc(p.call.ctx, func() { s.conclude(cause("call", p.call.ctx), nil) })
+	context.AfterFunc(&p.call.life, func() { s.conclude(cause("call", &p.call.life), nil) })
 	return s, nil
 }
 

@@ -54,15 +54,14 @@ type Effect struct {
 	load  *cargo // inside the request
 
 	d      *sideeffect.Descriptor // the handler's, from Init on
-	ctx    context.Context        // of this half
-	cancel context.CancelCauseFunc
+	life   lazy                   // of this half: may outlive the handler, ends when the client cancels
 	job    job
-	packed *cargo        // for the reply
-	sent   chan struct{} // closed when phase is sent or over
-	done   chan struct{} // closed when phase is over
+	packed *cargo // for the reply
 
 	// Guarded by call.mu.
 	phase   phase
+	sent    chan struct{}      // closed when phase is sent or over; nil: nobody waits
+	done    chan struct{}      // closed when phase is over; nil: nobody waits
 	sending sideeffect.Outcome // when phase is sent
 	ended   ended
 }
@@ -76,12 +75,7 @@ type job struct {
 }
 
 func newEffect(c *serverCall, index int, o offer) *Effect {
-	e := &Effect{call: c, index: index, offer: o, sent: make(chan struct{}), done: make(chan struct{})}
-	e.ctx, e.cancel = c.ctx, c.cancel
-	if len(c.ask.effects) > 1 {
-		e.ctx, e.cancel = context.WithCancelCause(c.ctx)
-	}
-	return e
+	return &Effect{call: c, index: index, offer: o, life: lazy{parent: c.handler, outlives: o.lasts()}}
 }
 
 // Index is the position of the effect in the call.
@@ -143,7 +137,7 @@ func (e *Effect) heed(ctx context.Context, op string) (stop func()) {
 	if ctx.Done() == e.call.handler.Done() {
 		return func() {}
 	}
-	forget := context.AfterFunc(ctx, func() { e.cancel(cause(op, ctx)) })
+	forget := context.AfterFunc(ctx, func() { e.life.stop(cause(op, ctx)) })
 	return func() { forget() }
 }
 
@@ -185,8 +179,7 @@ func (e *Effect) init(ctx context.Context, d *sideeffect.Descriptor, inline bool
 			e.ended.local, e.ended.remote = sideeffect.NotStarted, sideeffect.Failure
 		}
 		e.phase = over
-		close(e.sent)
-		close(e.done)
+		e.wake()
 		e.ended.fill(d)
 		return err
 	}
@@ -248,19 +241,32 @@ func (e *Effect) begin() (mine bool, err error) {
 // move runs the half to its end, also when that is a panic of the user's own
 // reader or writer.
 func (e *Effect) move() {
-	end := ended{local: sideeffect.Failure, remote: sideeffect.Failure, err: fault.New("run side effect", fault.Internal, "it panicked")}
+	end, panicked := ended{}, true
 	defer func() {
-		e.call.mu.Lock()
-		if e.phase == moving {
-			close(e.sent)
+		if panicked {
+			end = ended{local: sideeffect.Failure, remote: sideeffect.Failure, err: fault.New("run side effect", fault.Internal, "it panicked")}
 		}
+		e.call.mu.Lock()
 		e.phase, e.ended = over, end
+		e.wake()
 		e.call.mu.Unlock()
-		close(e.done)
-		e.cancel(nil)
+		e.life.stop(nil)
 	}()
-	end = e.job.run(e.ctx, e.complete)
+	end = e.job.run(&e.life, e.complete)
 	end.err = e.call.explain(end.err)
+	panicked = false
+}
+
+// wake tells those who wait that phase is sent or over. call.mu is held.
+func (e *Effect) wake() {
+	if e.sent != nil {
+		close(e.sent)
+		e.sent = nil
+	}
+	if e.done != nil && e.phase == over {
+		close(e.done)
+		e.done = nil
+	}
 }
 
 // complete notes that this half has done all it has to.
@@ -269,7 +275,7 @@ func (e *Effect) complete(o sideeffect.Outcome) {
 	defer e.call.mu.Unlock()
 	if e.phase == moving {
 		e.phase, e.sending = sent, o
-		close(e.sent)
+		e.wake()
 	}
 }
 
@@ -292,11 +298,23 @@ func (e *Effect) Check(ctx context.Context, await sideeffect.Await) error {
 
 // until is closed when there is what await waits for.
 func (e *Effect) until(await sideeffect.Await) <-chan struct{} {
-	if await == sideeffect.AwaitRemote {
-		return e.done
+	e.call.mu.Lock()
+	defer e.call.mu.Unlock()
+	c := &e.sent
+	switch {
+	case e.phase == over || e.phase == sent && await == sideeffect.AwaitLocal:
+		return long
+	case await == sideeffect.AwaitRemote:
+		c = &e.done
 	}
-	return e.sent
+	if *c == nil {
+		*c = make(chan struct{})
+	}
+	return *c
 }
+
+// long is closed: what is waited for has been.
+var long = func() <-chan struct{} { c := make(chan struct{}); close(c); return c }()
 
 // report fills the handler's descriptor.
 func (e *Effect) report(await sideeffect.Await) error {
@@ -329,21 +347,20 @@ func (e *Effect) close() {
 	phase := e.phase
 	if phase == open {
 		e.phase, e.ended = over, ended{err: errReturned(), local: sideeffect.Failure, remote: sideeffect.Failure, road: c.road()}
-		close(e.sent)
-		close(e.done)
+		e.wake()
 	}
 	c.mu.Unlock()
 	switch phase {
 	case waiting:
-		e.cancel(nil)
+		e.life.stop(nil)
 	case claimed:
-		e.cancel(errReturned())
+		e.life.stop(errReturned())
 	case open:
 		e.job.drop(errReturned())
-		e.cancel(nil)
+		e.life.stop(nil)
 	case moving:
-		e.cancel(errReturned())
-		<-e.done
+		e.life.stop(errReturned())
+		<-e.until(sideeffect.AwaitRemote)
 	case sent:
 		c.server.wg.Go(e.linger)
 	}
@@ -353,9 +370,9 @@ func (e *Effect) linger() {
 	t := time.NewTimer(lingerTime)
 	defer t.Stop()
 	select {
-	case <-e.done:
+	case <-e.until(sideeffect.AwaitRemote):
 	case <-t.C:
-		e.cancel(fault.New("await verdict", fault.Deadline, "no verdict %v after the handler has returned", lingerTime))
+		e.life.stop(fault.New("await verdict", fault.Deadline, "no verdict %v after the handler has returned", lingerTime))
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"slices"
 
 	"google.golang.org/protobuf/encoding/protowire"
-	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/protoadapt"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
@@ -73,16 +72,6 @@ func heads(field protowire.Number, loads []cargo) ([][]byte, error) {
 		from, rest = len(b), ends[i]
 	}
 	return all, nil
-}
-
-// appendCargo appends the field with its contents, which are copied; there is one
-// at least.
-func appendCargo(dst []byte, field protowire.Number, loads []cargo) ([]byte, error) {
-	before, err := heads(field, loads)
-	for i := range before {
-		dst = append(append(dst, before[i]...), loads[i].data...)
-	}
-	return dst, err
 }
 
 func effectSize(rest int, data []byte) int {
@@ -229,24 +218,11 @@ func messageOf(m any) protoreflect.Message {
 // hasRoom reports whether m can carry the field: it is a protobuf message that
 // does not use the number itself.
 func hasRoom(m protoreflect.Message, field protowire.Number) bool {
-	if m == nil || !m.IsValid() || m.Descriptor().Fields().ByNumber(field) != nil || m.Descriptor().ExtensionRanges().Has(field) {
+	if m == nil || !m.IsValid() || reserved(m, field) {
 		return false
 	}
 	_, _, found, err := cut(m.GetUnknown(), field)
 	return err == nil && !found
-}
-
-// takeField removes the field from m's unknown fields and returns its payload.
-func takeField(m protoreflect.Message, field protowire.Number) (payload []byte, found bool, err error) {
-	if m == nil || len(m.GetUnknown()) == 0 {
-		return nil, false, nil
-	}
-	rest, payload, found, err := cut(m.GetUnknown(), field)
-	if err != nil || !found {
-		return nil, false, err
-	}
-	m.SetUnknown(rest)
-	return payload, true, nil
 }
 
 // cut splits encoded fields into the payload of one and all the others. Both
@@ -281,24 +257,4 @@ func cut(message []byte, field protowire.Number) (rest, payload []byte, found bo
 		rest = slices.Concat(message[:from], message[to:])
 	}
 	return rest, payload, true, nil
-}
-
-// withCargo is a shallow copy of m that carries one more unknown field. m, which
-// belongs to the handler and was seen by interceptors, stays as it is.
-func withCargo(m protoreflect.Message, loads []cargo) (proto.Message, error) {
-	room := len(m.GetUnknown()) + 512
-	for _, c := range loads {
-		room += len(c.data) + 256
-	}
-	unknown, err := appendCargo(append(make([]byte, 0, room), m.GetUnknown()...), InlineReplyField, loads)
-	if err != nil {
-		return nil, err
-	}
-	c := m.New()
-	m.Range(func(fd protoreflect.FieldDescriptor, v protoreflect.Value) bool {
-		c.Set(fd, v)
-		return true
-	})
-	c.SetUnknown(unknown)
-	return c.Interface(), nil
 }

@@ -64,7 +64,7 @@ func (cc *ClientConn) prepare(ctx context.Context, effects []*sideeffect.Descrip
 		}
 	}
 	if err != nil {
-		c.cancel(err)
+		c.life.stop(err)
 	}
 	c.close()
 	for _, e := range c.effects {
@@ -241,7 +241,7 @@ func (c *call) unpack(e *clientEffect, load cargo) {
 	}
 	e.state = running
 	c.mu.Unlock()
-	end := storeInline(c.ctx, e.d, load)
+	end := storeInline(&c.life, e.d, load)
 	c.mu.Lock()
 	e.state, e.ended = done, end
 	c.mu.Unlock()

@@ -108,7 +108,7 @@ func (c *call) pack(memory *carryPool) (mem.BufferSlice, error) {
 		if e.inline == nil {
 			continue
 		}
-		if err := e.sendInline(c.ctx); err != nil {
+		if err := e.sendInline(&c.life); err != nil {
 			return nil, fault.Wrap("side effect", "", err)
 		}
 		loads = append(loads, cargo{

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -189,9 +190,9 @@ func FuzzCut(f *testing.F) {
 	})
 }
 
-// TestWithCargo: the copy that carries a field has everything the message has,
-// and the message has not changed.
-func TestWithCargo(t *testing.T) {
+// TestEnvelopes: a message with contents around it is encoded as the message and
+// the field, once; decoded, it is the message and the contents again.
+func TestEnvelopes(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		m := &storepb.Receipt{
 			Name: rapid.String().Draw(t, "name"), Bytes: rapid.Int64().Draw(t, "bytes"),
@@ -204,21 +205,44 @@ func TestWithCargo(t *testing.T) {
 		m.ProtoReflect().SetUnknown(protowire.AppendVarint(protowire.AppendTag(nil, 99, protowire.VarintType), 5))
 		before := proto.Clone(m)
 		data := rapid.SliceOfN(rapid.Byte(), 0, 100).Draw(t, "data")
-		packed, err := withCargo(m.ProtoReflect(), []cargo{{index: 3, data: data, root: rootOf(data)}})
+		cargoes := []cargo{{index: 3, data: data, root: rootOf(data)}}
+		bare, err := proto.Marshal(m)
 		if err != nil {
 			t.Fatal(err)
 		}
-		wire, err := proto.Marshal(packed)
-		if err != nil || !proto.Equal(m, before) {
-			t.Fatalf("the message changed: %v", err)
-		}
-		got := &storepb.Receipt{}
-		if err := proto.Unmarshal(wire, got); err != nil {
+		packed, err := seal(m.ProtoReflect(), cargoes, newCarryPool())
+		if err != nil {
 			t.Fatal(err)
 		}
-		payload, found, err := takeField(got.ProtoReflect(), InlineReplyField)
-		if err != nil || !found || !proto.Equal(got, before) {
+		size := proto.Size(packed)
+		wire, err := proto.MarshalOptions{Deterministic: true}.Marshal(packed)
+		if err != nil || !proto.Equal(m, before) || len(wire) != size {
+			t.Fatalf("%d bytes of %d, or the message changed: %v", len(wire), size, err)
+		}
+		if again, err := proto.Marshal(packed); err != nil || len(again) != len(bare) {
+			t.Fatalf("encoded again it has %d bytes, the message %d: %v", len(again), len(bare), err)
+		}
+		rest, payload, found, err := cut(wire, InlineReplyField)
+		got := &storepb.Receipt{}
+		if err := errors.Join(err, proto.Unmarshal(rest, got)); err != nil || !found || !proto.Equal(got, before) {
 			t.Fatalf("found %v, %v; %v became %v", found, err, before, got)
+		}
+		asked, err := appendCargo(nil, InlineRequestField, cargoes)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = &storepb.Receipt{Name: "of an earlier use"}
+		o := &opened{Message: got.ProtoReflect(), memory: newCarryPool()}
+		whole := slices.Concat(asked, bare)
+		if rapid.Bool().Draw(t, "behind") {
+			whole = slices.Concat(bare, asked)
+		}
+		if err := errors.Join(proto.Unmarshal(whole, o), o.err); err != nil || !proto.Equal(got, before) {
+			t.Fatalf("%v; %v became %v", err, before, got)
+		}
+		clear(whole) // it was only lent
+		if mine, err := parseCargo(o.payload); err != nil || len(mine) != 1 || !bytes.Equal(mine[0].data, data) {
+			t.Fatalf("%v, %v", mine, err)
 		}
 		loads, err := parseCargo(payload)
 		if err != nil || len(loads) != 1 || loads[0].index != 3 || !bytes.Equal(loads[0].data, data) {
@@ -316,4 +340,14 @@ func TestSplitAllocates(t *testing.T) {
 	if n := testing.AllocsPerRun(100, func() { split(opts) }); n != 0 {
 		t.Fatalf("%v allocations", n)
 	}
+}
+
+// appendCargo appends the field with its contents, which are copied; there is one
+// at least.
+func appendCargo(dst []byte, field protowire.Number, loads []cargo) ([]byte, error) {
+	before, err := heads(field, loads)
+	for i := range before {
+		dst = append(append(dst, before[i]...), loads[i].data...)
+	}
+	return dst, err
 }

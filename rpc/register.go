@@ -42,13 +42,8 @@ func (s *Server) wrapUnary(handler grpc.MethodHandler) grpc.MethodHandler {
 		}
 		defer s.leave(c)
 		defer c.abandon()
-		take := func(m any) error {
-			if err := decode(m); err != nil {
-				return err
-			}
-			return c.take(m)
-		}
-		reply, err := handler(impl, c.context(ctx), take, interceptor)
+		open := func(m any) error { return c.open(decode, m) }
+		reply, err := handler(impl, c.context(ctx), open, interceptor)
 		reply, answer := c.conclude(reply, err)
 		_ = grpc.SetTrailer(ctx, answer)
 		return reply, asCall(err, -1)

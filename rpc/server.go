@@ -31,6 +31,16 @@ const (
 	rememberCalls = 64 << 10         // calls of one session that are over and still remembered
 )
 
+// Windows of gRPC's flow control, at both ends. gRPC would rather measure what
+// they should be, and sends a PING whenever content comes in, which made two in
+// every call, answered by the other end; contents that need large
+// windows mostly travel on streams of flow. A call's window is the largest message that gRPC takes, which it
+// grants a call that reads one anyway; a connection's is what gRPC measures at most.
+const (
+	callWindow = 4 << 20
+	connWindow = 16 << 20
+)
+
 // ServerConfig is who may reach a server and how. The zero value of every
 // field is the documented default; it is checked once and not changed after.
 type ServerConfig struct {
@@ -101,10 +111,11 @@ func NewServer(cfg ServerConfig, options ...grpc.ServerOption) (*Server, error) 
 	}
 	limits := []grpc.ServerOption{
 		grpc.MaxConcurrentStreams(maxCalls), grpc.MaxHeaderListSize(maxHeaderList), grpc.ConnectionTimeout(connectTime),
+		grpc.StaticStreamWindowSize(callWindow), grpc.StaticConnWindowSize(connWindow),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: leastPing, Timeout: pingPatience}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: leastPing, PermitWithoutStream: true}),
 	}
-	options = slices.Concat(limits, options, []grpc.ServerOption{grpc.Creds(passThrough{})})
+	options = slices.Concat(limits, options, []grpc.ServerOption{grpc.Creds(passThrough{guard: newGuard()})})
 	s := &Server{
 		Server: grpc.NewServer(options...), cfg: cfg, acceptor: acceptor, kinds: sideeffect.StandardKinds(), memory: newCarryPool(),
 		conns: newHandover(), recent: newRecent(rememberTime, rememberCalls), ended: make(chan struct{}), idle: make(chan struct{}),

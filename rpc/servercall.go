@@ -23,9 +23,7 @@ type serverCall struct {
 	caller  caller // whose memory has the call id
 
 	handler context.Context // as the handler got it
-	ctx     context.Context // of the halves: outlives the handler, ends when the client cancels
-	cancel  context.CancelCauseFunc
-	detach  func() bool
+	request []byte          // inline contents, of server.memory until conclude
 
 	mu   sync.Mutex
 	over bool // the handler has returned
@@ -36,13 +34,7 @@ type callKey struct{}
 
 func newServerCall(ctx context.Context, s *Server, a *ask, session *flow.Session, unary bool) *serverCall {
 	c := &serverCall{server: s, ask: a, session: session, unary: unary, room: MaxInline, handler: ctx}
-	if slices.ContainsFunc(a.effects, offer.lasts) {
-		c.ctx, c.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
-		c.detach = context.AfterFunc(ctx, func() { c.cancel(cause("call", ctx)) })
-	} else {
-		c.ctx, c.cancel = context.WithCancelCause(ctx)
-		c.detach = func() bool { return true }
-	}
+	c.effects = make([]*Effect, 0, len(a.effects))
 	for i, o := range a.effects {
 		c.effects = append(c.effects, newEffect(c, i, o))
 	}
@@ -52,6 +44,9 @@ func newServerCall(ctx context.Context, s *Server, a *ask, session *flow.Session
 // explain is err, concluded when a half ended because gRPC cancelled the call: the
 // client has given up or its connection is gone, which gRPC does not tell apart.
 func (c *serverCall) explain(err error) error {
+	if err == nil {
+		return nil
+	}
 	var f *fault.Error
 	if !errors.As(err, &f) || f.Side != fault.Here || c.handler.Err() != context.Canceled || !errors.Is(err, context.Canceled) {
 		return err
@@ -70,50 +65,55 @@ func (c *serverCall) road() sideeffect.Road {
 	return sideeffect.RoadSession
 }
 
-// take removes inline contents from a decoded request, before anybody sees it.
-func (c *serverCall) take(m any) error {
-	if !slices.ContainsFunc(c.effects, (*Effect).inlined) {
-		return nil // a field of that number is the caller's own
+// open decodes a request and keeps the inline contents in it, so that nobody
+// else sees them.
+func (c *serverCall) open(decode func(any) error, m any) error {
+	inner := messageOf(m)
+	if inner == nil || reserved(inner, InlineRequestField) || !slices.ContainsFunc(c.effects, (*Effect).inlined) {
+		return decode(m) // a field of that number is the caller's own
 	}
-	payload, found, err := takeField(messageOf(m), InlineRequestField)
-	if err != nil {
-		return asCall(err, -1)
-	}
-	if !found {
+	o := &opened{Message: inner, memory: c.server.memory}
+	err := decode(o)
+	c.request = o.payload
+	switch {
+	case err != nil:
+		return err
+	case o.err != nil:
+		return asCall(o.err, -1)
+	case o.payload == nil:
 		return nil
 	}
-	loads, err := parseCargo(payload)
+	loads, err := parseCargo(o.payload)
 	if err != nil {
 		return asCall(err, -1)
 	}
-	for _, load := range loads {
+	for i := range loads {
+		load := &loads[i]
 		if load.index >= len(c.effects) || !c.effects[load.index].inlined() {
 			return asCall(fault.New("read inline", fault.Protocol, "the request carries side effect %d, which was not asked to be inside", load.index), -1)
 		}
-		c.effects[load.index].load = &load
+		c.effects[load.index].load = load
 	}
 	return nil
 }
 
 // conclude ends the call's effects after its handler has returned, and makes
-// the answer. Contents for the client go into a copy of the reply.
+// the answer. Contents for the client go around the reply.
 func (c *serverCall) conclude(reply any, err error) (any, metadata.MD) {
-	c.detach()
 	c.mu.Lock()
 	c.over = true
 	c.mu.Unlock()
 	var loads []cargo
 	for _, e := range c.effects {
+		e.life.detach()
 		e.close()
 		if e.packed != nil {
 			loads = append(loads, *e.packed)
 		}
 	}
+	c.server.memory.put(c.request) // the halves are over
 	if len(loads) > 0 {
 		reply, err = c.pack(reply, loads, err)
-		for _, l := range loads {
-			c.server.memory.put(l.data)
-		}
 	}
 	outs := make([]outcome, len(c.effects))
 	for i, e := range c.effects {
@@ -126,7 +126,7 @@ func (c *serverCall) conclude(reply any, err error) (any, metadata.MD) {
 	return reply, metadata.Pairs(MetadataKey, string(b))
 }
 
-// pack puts contents into a copy of the reply. The error is why they could not
+// pack puts contents around the reply. The error is why they could not
 // go; the call's own result does not change.
 func (c *serverCall) pack(reply any, loads []cargo, callErr error) (any, error) {
 	if callErr != nil {
@@ -136,7 +136,7 @@ func (c *serverCall) pack(reply any, loads []cargo, callErr error) (any, error) 
 	if !hasRoom(m, InlineReplyField) {
 		return reply, fault.New("send inline", fault.Unsupported, "the reply's message type cannot carry field %d", InlineReplyField)
 	}
-	packed, err := withCargo(m, loads)
+	packed, err := seal(m, loads, c.server.memory)
 	if err != nil {
 		return reply, err
 	}
@@ -145,14 +145,14 @@ func (c *serverCall) pack(reply any, loads []cargo, callErr error) (any, error) 
 
 // abandon ends what conclude has not: the handler panicked.
 func (c *serverCall) abandon() {
-	c.detach()
 	c.mu.Lock()
 	over := c.over
 	c.over = true
 	c.mu.Unlock()
 	if !over {
-		c.cancel(fault.New("call", fault.Internal, "the handler panicked"))
 		for _, e := range c.effects {
+			e.life.detach()
+			e.life.stop(fault.New("call", fault.Internal, "the handler panicked"))
 			e.close()
 		}
 	}

@@ -142,7 +142,7 @@ func (e *Effect) openPipe(d *sideeffect.Descriptor) (job, error) {
 	if err != nil {
 		return job{}, err
 	}
-	conn, err := e.call.session.OpenBytes(e.ctx, flow.Open{Kind: streamKind, Meta: meta})
+	conn, err := e.call.session.OpenBytes(&e.life, flow.Open{Kind: streamKind, Meta: meta})
 	if err != nil {
 		return job{}, err
 	}
@@ -162,14 +162,14 @@ func (e *Effect) openSink(given *sideeffect.Descriptor) (job, error) {
 	if d.Hash, err = commonHash(given.Hash, e.offer.hash); err != nil {
 		return job{}, err
 	}
-	from := d.ResumePoint(e.ctx)
+	from := d.ResumePoint(&e.life)
 	for fresh := false; ; fresh, from = true, (sideeffect.ResumePoint{}) {
 		half := &sinkHalf{limit: d.Quota, policy: d.OverQuota, hash: d.Hash, compress: d.Compress, resume: from}
 		o := flow.Open{Kind: streamKind, BlockSize: blockSize(&d, from), Window: d.Params.Window}
 		if o.Meta, err = (opening{call: e.call.ask.call, index: e.index, sink: half, fresh: fresh}).encode(); err != nil {
 			return job{}, err
 		}
-		bs, err := e.call.session.OpenBlocks(e.ctx, o)
+		bs, err := e.call.session.OpenBlocks(&e.life, o)
 		if err != nil {
 			return job{}, err
 		}
@@ -239,7 +239,7 @@ func (e *Effect) openSource(d *sideeffect.Descriptor, src sideeffect.Source) (jo
 		if o.Meta, err = (opening{call: e.call.ask.call, index: e.index, source: half, fresh: fresh}).encode(); err != nil {
 			return job{}, err
 		}
-		bs, err := e.call.session.OpenBlocks(e.ctx, o)
+		bs, err := e.call.session.OpenBlocks(&e.life, o)
 		if err != nil {
 			return job{}, err
 		}
@@ -267,7 +267,7 @@ func (e *Effect) acceptSink(d *sideeffect.Descriptor, bs *flow.BlockStream, src 
 	plan := d.SendPlan(a.sink.limit, a.sink.policy)
 	plan.Hash = hash
 	if r := a.sink.resume; r.Offset > 0 {
-		prefix, same, err := holds(e.ctx, src, r, hash)
+		prefix, same, err := holds(&e.life, src, r, hash)
 		if err != nil {
 			return job{}, err
 		}

@@ -85,6 +85,9 @@ type stated interface{ GRPCStatus() *status.Status }
 // is. gRPC would send the whole message of an error around a status, so such
 // a one is given its text here, too.
 func asCall(err error, effect int) error {
+	if err == nil {
+		return nil // before f, which costs memory
+	}
 	var f *fault.Error
 	if _, is := err.(stated); is || !errors.As(err, &f) {
 		return err

@@ -16,8 +16,10 @@ import (
 // The option works on connections made by Dial. Any other connection fails the
 // call instead of making it without its side effects.
 func With(effects ...*sideeffect.Descriptor) grpc.CallOption {
-	return withOption{CallOption: grpc.ForceCodecV2(strayOption{}), effects: effects}
+	return withOption{CallOption: stray, effects: effects}
 }
+
+var stray = grpc.ForceCodecV2(strayOption{})
 
 // withOption is both: what Dial's connections look for, and an ordinary option
 // that breaks the call on other connections.
@@ -35,7 +37,10 @@ func split(opts []grpc.CallOption) ([]*sideeffect.Descriptor, []grpc.CallOption)
 	}
 	var effects []*sideeffect.Descriptor
 	for _, o := range opts[i:] {
-		if w, ok := o.(withOption); ok {
+		switch w, ok := o.(withOption); {
+		case ok && effects == nil:
+			effects = slices.Clip(w.effects)
+		case ok:
 			effects = append(effects, w.effects...)
 		}
 	}

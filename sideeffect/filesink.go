@@ -20,6 +20,7 @@ type writer struct {
 
 	lastLen int64
 	lastSum uint64
+	marked  mark // of the last sync
 
 	writeErr error // a block is missing: nothing more is written
 	syncErr  error // the kernel may have dropped pages: nothing is synced or published any more
@@ -55,8 +56,39 @@ func (w *writer) Sync() (int64, error) {
 	if err := w.file.SyncData(); err != nil {
 		return w.synced, w.poison(err)
 	}
+	w.marked = w.mark()
 	w.synced = w.end
 	return w.synced, nil
+}
+
+// mark is what a state file says of the last block before an offset.
+type mark struct {
+	end, lastLen int64
+	lastSum      uint64
+}
+
+func (w *writer) mark() mark { return mark{w.end, w.lastLen, w.lastSum} }
+
+// BeginSync implements AheadSyncer. What is written meanwhile may be synced or not;
+// only what was written before counts.
+func (w *writer) BeginSync() (ready <-chan struct{}, finish func() (int64, error)) {
+	now, over := w.mark(), make(chan struct{})
+	var err error
+	go func() {
+		defer close(over)
+		err = w.file.SyncData()
+	}()
+	return over, func() (int64, error) {
+		<-over
+		switch {
+		case w.syncErr != nil:
+		case err != nil:
+			w.poison(err)
+		default:
+			w.marked, w.synced = now, max(w.synced, now.end)
+		}
+		return w.synced, w.syncErr
+	}
 }
 
 // syncAll syncs content and metadata before the content gets its name.

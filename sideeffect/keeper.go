@@ -17,7 +17,8 @@ func (s *staged) openPartial(spec SinkSpec) error {
 	s.temp = partialName(s.base)
 	for range lockTries {
 		f, err := openRegular(s.dir, s.temp, os.O_RDWR)
-		if errors.Is(err, fs.ErrNotExist) {
+		fresh := errors.Is(err, fs.ErrNotExist)
+		if fresh {
 			f, err = createNew(s.dir, s.temp, os.O_RDWR, s.filePerm())
 		}
 		if errors.Is(err, fs.ErrExist) { // another transfer was faster, or it is a link to nothing
@@ -27,12 +28,12 @@ func (s *staged) openPartial(spec SinkSpec) error {
 			return err
 		}
 		same, err := lockNamed(s.dir, s.temp, f)
-		if err == nil && same && s.old { // the target may have become more secret since the last run
+		if err == nil && same && s.old && !fresh { // the target may have become more secret since the last run
 			err = f.Chmod(s.filePerm())
 		}
 		if err == nil && same {
 			s.file = f
-			err = s.takeOver(spec.From)
+			err = s.takeOver(spec.From, fresh)
 		}
 		if err == nil && same {
 			return nil
@@ -63,10 +64,14 @@ func lockNamed(dir Dir, name string, f LayerFile) (bool, error) {
 }
 
 // takeOver brings the locked partial file to from: cut to its offset, or
-// empty and without state.
-func (s *staged) takeOver(from ResumePoint) error {
+// empty and without state. A fresh one is empty.
+func (s *staged) takeOver(from ResumePoint, fresh bool) error {
 	if from.Offset == 0 {
+		s.stated = !fresh
 		s.dropState()
+		if s.stated = false; fresh {
+			return nil
+		}
 		return s.file.Truncate(0)
 	}
 	st, err := readState(s.dir, s.base)
@@ -79,9 +84,10 @@ func (s *staged) takeOver(from ResumePoint) error {
 	if err := s.file.Truncate(st.Start + st.Offset); err != nil {
 		return err
 	}
-	s.from, s.kept = st.ResumePoint, st.Offset
+	s.from, s.kept, s.stated = st.ResumePoint, st.Offset, true
 	s.start, s.end, s.synced = st.Start, st.Offset, st.Offset
 	s.lastLen, s.lastSum = st.lastLen, st.lastSum
+	s.marked = s.mark()
 	return nil
 }
 
@@ -94,16 +100,17 @@ func (s *staged) Keep(p ResumePoint) error {
 		return s.syncErr
 	case !s.keep:
 		return nil
-	case p.Offset != s.synced || s.end != s.synced:
+	case p.Offset != s.synced || p.Offset != s.marked.end:
 		return fault.NewLocal("write resume state", fault.Internal, "offset %d, but %d of %d bytes are synced", p.Offset, s.synced, s.end)
 	case p.Offset == s.kept:
 		return nil
 	}
 	p.Start = s.start
-	st := state{ResumePoint: p, lastLen: s.lastLen, lastSum: s.lastSum}
+	st := state{ResumePoint: p, lastLen: s.marked.lastLen, lastSum: s.marked.lastSum}
 	if err := st.check(); err != nil {
 		return fault.NewLocal("write resume state", fault.Internal, "%w", err)
 	}
+	s.stated = true
 	if err := writeState(s.dir, s.base, st); err != nil {
 		return err
 	}
@@ -114,6 +121,8 @@ func (s *staged) Keep(p ResumePoint) error {
 // dropState removes the state file first, so that it never outlives its
 // partial file. What cannot be removed is found not to match later.
 func (s *staged) dropState() {
-	_ = s.dir.Remove(stateName(s.base))
+	if err := s.dir.Remove(stateName(s.base)); errors.Is(err, fs.ErrNotExist) && !s.stated {
+		return // then there is no new one beside it
+	}
 	_ = s.dir.Remove(stateName(s.base) + newSuffix)
 }

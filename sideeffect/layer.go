@@ -77,7 +77,7 @@ func (d osDir) Sync() error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(f.Sync(), f.Close())
+	return errors.Join(dirSyncs.sync(f), f.Close())
 }
 
 type osFile struct{ *os.File }

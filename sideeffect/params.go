@@ -1,5 +1,7 @@
 package sideeffect
 
+import "time"
+
 // AckPoint says when a sink may call bytes done, and so what a source's
 // acknowledged bytes mean.
 type AckPoint uint8
@@ -36,7 +38,10 @@ type Params struct {
 	// SyncEvery is the number of bytes a sink writes between syncs. 0 = sync
 	// only at the end, or every DefaultSyncEvery bytes when the descriptor has
 	// Resume. Each sync holds up the transfer (spec/design.md).
-	SyncEvery   int64
+	SyncEvery int64
+	// SyncAfter is how long bytes may be written and not synced, checked with each
+	// block; it makes syncs more frequent on slow ways than SyncEvery alone. 0 = as long as it takes.
+	SyncAfter   time.Duration
 	ResumeCheck ResumeCheck
 }
 
@@ -51,6 +56,8 @@ func (p Params) Validate() error {
 		return invalid("send-ahead is %d blocks: set Params.SendAhead to 0 or more", p.SendAhead)
 	case p.AckPoint > AckReceived:
 		return invalid("ack point is %d: set Params.AckPoint to AckDurable, AckStored or AckReceived", p.AckPoint)
+	case p.SyncAfter < 0:
+		return invalid("sync interval is %v: set Params.SyncAfter to 0 or more", p.SyncAfter)
 	case p.SyncEvery < 0:
 		return invalid("sync interval is %d bytes: set Params.SyncEvery to 0 or more", p.SyncEvery)
 	case p.ResumeCheck > CheckLast:

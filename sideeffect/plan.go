@@ -3,6 +3,7 @@ package sideeffect
 import (
 	"cmp"
 	"context"
+	"time"
 
 	"github.com/pannier/pannier/spec/fault"
 )
@@ -42,7 +43,8 @@ type ReceivePlan struct {
 	Hash      Algorithm
 	Quota     int64 // this end's
 	OverQuota OverQuota
-	SyncEvery int64 // bytes between syncs; 0 = only at the end
+	SyncEvery int64         // bytes between syncs; 0 = only at the end
+	SyncAfter time.Duration // as in Params
 	AckPoint  AckPoint
 	Stream    string // as in SendPlan
 	Progress  func(Progress)
@@ -75,7 +77,7 @@ func (d *Descriptor) SendPlan(limit int64, policy OverQuota) SendPlan {
 func (d *Descriptor) ReceivePlan(total int64, v Version, blockSize int) ReceivePlan {
 	return ReceivePlan{
 		Total: total, Version: v, BlockSize: blockSize, Hash: d.Hash, Quota: d.Quota, OverQuota: d.OverQuota,
-		SyncEvery: d.Params.syncEvery(d.Resume), AckPoint: d.Params.AckPoint, Progress: d.Progress, Ledger: d.Ledger, Pace: d.Pace,
+		SyncEvery: d.Params.syncEvery(d.Resume), SyncAfter: d.Params.SyncAfter, AckPoint: d.Params.AckPoint, Progress: d.Progress, Ledger: d.Ledger, Pace: d.Pace,
 	}
 }
 

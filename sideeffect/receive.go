@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"time"
 
 	"github.com/pannier/pannier/spec/fault"
 )
@@ -46,8 +47,17 @@ type receiver struct {
 	hasher  *Hasher        // over [0, at)
 	atCut   Sum            // over [0, stored), when this end has cut
 	cut     bool
+	ahead   *aheadSync // a sync under way while blocks are written; nil: none
+	since   time.Time  // that the first byte behind the last sync was written
 	outcome Outcome
 	report  reporter
+}
+
+// aheadSync is a sync that has begun, and what was true then.
+type aheadSync struct {
+	point  ResumePoint // zero without a keeper
+	ready  <-chan struct{}
+	finish func() (int64, error)
 }
 
 func (r *receiver) run(ctx context.Context) error {
@@ -71,10 +81,8 @@ func (r *receiver) run(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if every := r.plan.SyncEvery; every > 0 && r.stored-r.outcome.Durable >= every {
-			if err := r.checkpoint(); err != nil {
-				return err
-			}
+		if err := r.keepUp(); err != nil {
+			return err
 		}
 		r.report.report(r.progress())
 	}
@@ -156,9 +164,78 @@ func (r *receiver) drop(p []byte) error {
 	return nil
 }
 
+// keepUp syncs where the plan says so, beside the writing of blocks where the
+// sink can: then what it makes durable is told with a later block.
+func (r *receiver) keepUp() error {
+	if r.ahead != nil {
+		select {
+		case <-r.ahead.ready:
+			if err := r.settle(); err != nil {
+				return err
+			}
+		default:
+		}
+	}
+	every := r.plan.SyncEvery
+	if every <= 0 || r.cut {
+		return nil
+	}
+	fresh := r.stored - r.outcome.Durable
+	if fresh > 0 && r.since.IsZero() {
+		r.since = time.Now()
+	}
+	late := r.plan.SyncAfter > 0 && !r.since.IsZero() && time.Since(r.since) >= r.plan.SyncAfter
+	switch sink, able := r.sink.(AheadSyncer); {
+	case fresh < every && !late:
+		return nil
+	case !able:
+		return r.checkpoint()
+	case r.ahead == nil:
+		return r.beginSync(sink)
+	case fresh >= 2*every: // the disk is slower than the way: no further ahead
+		return r.settle()
+	}
+	return nil
+}
+
+// beginSync begins a sync that blocks are written beside.
+func (r *receiver) beginSync(sink AheadSyncer) (err error) {
+	a := &aheadSync{}
+	if r.keeper != nil {
+		if a.point, err = r.pointAt(r.stored); err != nil {
+			return err
+		}
+	}
+	a.ready, a.finish = sink.BeginSync()
+	r.ahead, r.since = a, time.Time{}
+	return nil
+}
+
+// settle waits for the sync under way, and records and tells what it has made durable.
+func (r *receiver) settle() error {
+	a := r.ahead
+	if a == nil {
+		return nil
+	}
+	r.ahead = nil
+	durable, err := a.finish()
+	if err != nil {
+		return err
+	}
+	if r.keeper != nil && durable == a.point.Offset && durable > 0 {
+		if err := r.keeper.Keep(a.point); err != nil {
+			return err
+		}
+	}
+	return r.durable(durable)
+}
+
 // checkpoint makes what is stored durable, records it, and only then tells
 // the source (F1, F2).
 func (r *receiver) checkpoint() error {
+	if err := r.settle(); err != nil {
+		return err
+	}
 	durable, err := r.sink.Sync()
 	if err != nil {
 		return err
@@ -168,29 +245,47 @@ func (r *receiver) checkpoint() error {
 			return err
 		}
 	}
+	r.since = time.Time{}
+	return r.durable(durable)
+}
+
+// durable tells how far the disk is.
+func (r *receiver) durable(offset int64) error {
 	if r.plan.Ledger != nil {
-		if err := r.plan.Ledger.Durable(durable); err != nil {
+		if err := r.plan.Ledger.Durable(offset); err != nil {
 			return err
 		}
 	}
-	r.outcome.Durable = durable
-	r.in.SetDurable(durable)
+	r.outcome.Durable = offset
+	r.in.SetDurable(offset)
 	return nil
 }
 
 func (r *receiver) record(durable int64) error {
-	hashState, err := r.hasher.MarshalBinary()
+	p, err := r.pointAt(durable)
 	if err != nil {
 		return err
 	}
-	return r.keeper.Keep(ResumePoint{
-		Version: r.plan.Version, BlockSize: r.plan.BlockSize, Offset: durable,
+	return r.keeper.Keep(p)
+}
+
+// pointAt is the resume point of what is stored now.
+func (r *receiver) pointAt(offset int64) (ResumePoint, error) {
+	hashState, err := r.hasher.MarshalBinary()
+	return ResumePoint{
+		Version: r.plan.Version, BlockSize: r.plan.BlockSize, Offset: offset,
 		Root: r.root, Hash: r.plan.Hash, HashState: hashState,
-	})
+	}, err
 }
 
 // finish compares and commits. Nothing has the target's name before.
 func (r *receiver) finish() error {
+	if a := r.ahead; a != nil { // what it would record is about to have its name
+		r.ahead = nil
+		if _, err := a.finish(); err != nil {
+			return err
+		}
+	}
 	end := r.in.End()
 	if end.Total != r.at {
 		return fault.New("receive", fault.Corrupt, "%d bytes arrived, the source sent %d", r.at, end.Total)
@@ -242,6 +337,10 @@ func (r *receiver) seal(digest Sum) error {
 // fail ends the sink's use after err.
 func (r *receiver) fail(err error) error {
 	r.outcome.QuotaExceeded = r.outcome.QuotaExceeded || errors.Is(err, fault.QuotaExceeded)
+	if a := r.ahead; a != nil { // the sink is not ended under it
+		r.ahead = nil
+		_, _ = a.finish()
+	}
 	keep := r.keeper != nil && trusted(fault.KindOf(err))
 	if keep && r.stored > r.outcome.Durable {
 		// Best effort: without it the next run starts further back.

@@ -77,6 +77,7 @@ type sender struct {
 	sinks  bool // it is the sink's limit
 
 	at     int64
+	block  int   // bytes of a block; 0: not known yet
 	ahead  int64 // prefetched up to here
 	total  int64 // -1 until the end is known
 	cut    bool
@@ -204,6 +205,10 @@ func (s *sender) hashPrefix(ctx context.Context) (err error) {
 func (s *sender) sendBlocks(ctx context.Context, rewound bool) error {
 	for rewound || s.total < 0 || s.at < s.total {
 		rewound = false
+		paid, err := s.pace(ctx)
+		if err != nil {
+			return err
+		}
 		b, err := s.out.Next(ctx)
 		if err != nil {
 			return err
@@ -222,8 +227,8 @@ func (s *sender) sendBlocks(ctx context.Context, rewound bool) error {
 			}
 			continue
 		}
-		if s.plan.Pace != nil {
-			if err := s.plan.Pace(ctx, n); err != nil {
+		if s.plan.Pace != nil && n > paid { // the block begins earlier than was thought
+			if err := s.plan.Pace(ctx, n-paid); err != nil {
 				b.Release()
 				return err
 			}
@@ -237,6 +242,30 @@ func (s *sender) sendBlocks(ctx context.Context, rewound bool) error {
 		s.report.report(s.progress())
 	}
 	return nil
+}
+
+// pace waits until the next block may be sent, while this end has no buffer for
+// it: who is held to a rate costs no memory. It returns how many bytes were allowed.
+func (s *sender) pace(ctx context.Context) (int, error) {
+	if s.plan.Pace == nil {
+		return 0, nil
+	}
+	if s.block == 0 {
+		b, err := s.out.Next(ctx) // only the stream knows how large its blocks are
+		if err != nil {
+			return 0, err
+		}
+		s.block = len(b.Data)
+		b.Release()
+	}
+	n := s.block
+	if s.total >= 0 {
+		n = int(min(int64(n), s.total-s.at))
+	}
+	if n <= 0 {
+		return 0, nil
+	}
+	return n, s.plan.Pace(ctx, n)
 }
 
 // prefetch keeps SendAhead blocks behind the present one on their way from disk.

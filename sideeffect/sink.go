@@ -26,6 +26,15 @@ type Sink interface {
 	Close() error
 }
 
+// An AheadSyncer is a sink that can be written to while it syncs.
+type AheadSyncer interface {
+	Sink
+	// BeginSync begins to make durable what is written so far. ready is closed
+	// when that is over; finish waits for it, and returns as Sync does. One at a
+	// time, and finish comes before Commit, Abort and Close.
+	BeginSync() (ready <-chan struct{}, finish func() (durable int64, err error))
+}
+
 // A Keeper is a resumable sink.
 type Keeper interface {
 	Sink

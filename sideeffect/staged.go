@@ -28,6 +28,7 @@ type staged struct {
 	keep   bool
 	from   ResumePoint
 	kept   int64 // offset in the state file
+	stated bool  // this sink has found or written a state file
 	over   bool  // committed or aborted
 	closed bool
 	room   int64 // bytes reserved for the file before the first write
@@ -104,7 +105,7 @@ func (s *staged) Commit() error {
 		return fault.Wrap("commit file", s.base, err)
 	}
 	s.over = true
-	if s.keep {
+	if s.stated {
 		s.dropState()
 	}
 	if s.noSync {

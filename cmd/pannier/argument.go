@@ -4,13 +4,13 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/pannier/pannier/cmd/internal/command"
 	"github.com/pannier/pannier/spec/adminpb"
 	"github.com/pannier/pannier/spec/fault"
+	"github.com/pannier/pannier/spec/quantity"
 )
 
 // refOf reads "ID" or "ID@REQUESTER"; the daemon says what is wrong with it.
@@ -61,7 +61,7 @@ var layouts = []string{time.RFC3339, "2006-01-02 15:04:05", "2006-01-02 15:04", 
 
 // past reads a time or an age: "2h", "30d", "2026-01-31".
 func past(text string, now time.Time) (time.Time, error) {
-	if d, ok := duration(text); ok {
+	if d, err := quantity.ParseDuration(text); err == nil {
 		return now.Add(-d), nil
 	}
 	return moment(text, "2h, 30d or 2026-01-31 20:00")
@@ -70,7 +70,7 @@ func past(text string, now time.Time) (time.Time, error) {
 // future reads a time, a time of day, which is the next one, or a wait: "+2h",
 // "20:00".
 func future(text string, now time.Time) (time.Time, error) {
-	if d, ok := duration(strings.TrimPrefix(text, "+")); ok && !strings.HasPrefix(text, "++") {
+	if d, err := quantity.ParseDuration(strings.TrimPrefix(text, "+")); err == nil {
 		return now.Add(d), nil
 	}
 	if t, err := time.ParseInLocation("15:04", text, now.Location()); err == nil {
@@ -93,20 +93,7 @@ func moment(text, examples string) (time.Time, error) {
 	return time.Time{}, fault.New("read time", fault.Invalid, "%.40q is not a time; write it as %s", text, examples)
 }
 
-// duration reads what time.ParseDuration does, and days and weeks; not negative.
-func duration(text string) (time.Duration, bool) {
-	const day, most = 24 * time.Hour, 100 * 365 // days
-	for suffix, unit := range map[string]int{"d": 1, "w": 7} {
-		if number, ok := strings.CutSuffix(text, suffix); ok {
-			n, err := strconv.Atoi(number)
-			return time.Duration(n*unit) * day, err == nil && n >= 0 && n <= most/unit
-		}
-	}
-	d, err := time.ParseDuration(text)
-	return d, err == nil && d >= 0
-}
-
-// age is a flag of a duration that takes days and weeks, too.
+// age is a flag of a duration that takes days, too.
 type age struct{ value *time.Duration }
 
 func (a age) Type() string { return "duration" }
@@ -115,16 +102,15 @@ func (a age) String() string {
 	if a.value == nil || *a.value == 0 {
 		return ""
 	}
-	return a.value.String()
+	return quantity.FormatDuration(*a.value)
 }
 
 func (a age) Set(text string) error {
-	d, ok := duration(text)
-	if !ok {
-		return fault.New("read duration", fault.Invalid, "%.40q is not a duration; write it as 90s, 2h or 30d", text)
+	d, err := quantity.ParseDuration(text)
+	if err == nil {
+		*a.value = d
 	}
-	*a.value = d
-	return nil
+	return err
 }
 
 // some is the error of a command that was to do several things, some of which it

@@ -27,7 +27,7 @@ the exit code says so.`,
 		Args: command.Arguments(0),
 		RunE: command.Help,
 	}
-	cmd.AddCommand(transferCommand(), rpcCommand(), mixedCommand(), resumeCommand(), endCommand())
+	cmd.AddCommand(transferCommand(), rpcCommand(), mixedCommand(), resumeCommand(), engineCommand(), endCommand())
 	return cmd
 }
 
@@ -134,6 +134,54 @@ func resumeCommand() *cobra.Command {
 	}
 	f.registerCommon(cmd)
 	f.registerSize(cmd, "bytes of the file")
+	return cmd
+}
+
+func engineCommand() *cobra.Command {
+	cfg := bench.EngineConfig{Size: 2 << 30}
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "engine",
+		Short: "Carry durable requests between two daemons",
+		Long: `Carry durable requests between two daemons: processes of their own, joined by TLS,
+each with its store on disk. Every file is synced, every step committed. Processor
+time is that of both daemons, memory that of the larger one. The cases disk-... write
+the same files durably from one process, without any transfer: what this disk can do.`,
+		Example: `  # All cases but the long ones
+  pannier bench engine
+  # Whether cost depends on how much is queued
+  pannier bench engine --cases queued-100,queued-1000,queued-10000,queued-100000 --runs 1`,
+		Args: command.Arguments(0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			self, err := bench.Self()
+			if err != nil {
+				return err
+			}
+			cfg.Program, cfg.Progress = []string{self.Path}, cmd.ErrOrStderr()
+			results, err := bench.Engine(cmd.Context(), cfg)
+			if len(results) == 0 {
+				return err
+			}
+			out := cmd.OutOrStdout()
+			var failed error
+			if asJSON {
+				failed = command.WriteJSON(out, results...)
+			} else {
+				failed = engineTable(results).Write(out)
+			}
+			if failed != nil {
+				return fault.Wrap("write results", "", failed)
+			}
+			return command.Partial(err)
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringSliceVar(&cfg.Cases, "cases", []string{"disk-250kB-64", "250kB-64", "disk-4kB-64", "4kB-64", "disk-250kB-1", "250kB-1", "large"}, "of "+strings.Join(bench.EngineCases(), ", "))
+	flags.IntVar(&cfg.Runs, "runs", 3, "rounds, of which the median counts")
+	flags.IntVar(&cfg.Count, "count", 1000, "requests of the cases of small files")
+	flags.Var(command.Size(&cfg.Size, 1), "size", "bytes of the large file")
+	flags.StringVar(&cfg.Dir, "dir", "", "where files and stores go: a disk (default: the temporary directory)")
+	flags.BoolVar(&asJSON, "json", false, "one JSON object per case, one per line")
 	return cmd
 }
 

@@ -12,7 +12,6 @@ import (
 
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc"
-	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/pannier/pannier/cmd/internal/command"
 	"github.com/pannier/pannier/engine/admin"
@@ -20,17 +19,10 @@ import (
 	"github.com/pannier/pannier/spec/fault"
 )
 
-// How long a second Ctrl-C still means cancel, how long the first may take to
-// arrive behind the end of the context, and how long a cancel may take.
-const (
-	secondWithin  = 2 * time.Second
-	signalSettles = 100 * time.Millisecond
-	cancelWithin  = 10 * time.Second
-)
-
 // follow shows how requests are doing until all are final, and returns what
-// went wrong. A signal ends only the following.
-func (c *console) follow(ctx context.Context, cmd *cobra.Command, client *admin.Client, all []*adminpb.Request, asJSON bool) error {
+// went wrong. A signal ends only the following; of own ones, which this command has
+// made, a second Ctrl-C cancels.
+func (c *console) follow(ctx context.Context, cmd *cobra.Command, client *admin.Client, all []*adminpb.Request, own, asJSON bool) error {
 	interrupts := make(chan os.Signal, 2)
 	signal.Notify(interrupts, os.Interrupt)
 	defer signal.Stop(interrupts)
@@ -39,7 +31,7 @@ func (c *console) follow(ctx context.Context, cmd *cobra.Command, client *admin.
 	defer cancel()
 	in := &adminpb.WatchRequest{}
 	for _, r := range all {
-		in.Refs = append(in.Refs, &adminpb.Ref{Id: r.GetId(), Requester: r.GetRequester(), Role: r.GetRole()})
+		in.Refs = append(in.Refs, exactly(r))
 	}
 	s, err := client.Watch(within, in)
 	if err != nil {
@@ -53,7 +45,11 @@ func (c *console) follow(ctx context.Context, cmd *cobra.Command, client *admin.
 		select {
 		case <-ctx.Done():
 			m.clear()
-			return c.detach(cmd, client, m.requests, interrupts)
+			goesOn(cmd, m.requests)
+			if !own {
+				return command.Exit(command.Interrupted)
+			}
+			return again(cmd, m.requests, interrupts, canceller(client))
 		case <-tick.C:
 			m.draw(c.now())
 		case got := <-changes:
@@ -64,7 +60,7 @@ func (c *console) follow(ctx context.Context, cmd *cobra.Command, client *admin.
 			case ctx.Err() != nil: // the error is the signal's
 			case got.err != nil:
 				m.clear()
-				return got.err
+				return command.Suggest(got.err, "What is registered goes on when the daemon does. Follow: pannier watch %s", strings.Join(unfinished(m.requests), " "))
 			default:
 				m.note(got.change.GetRequest())
 				if asJSON {
@@ -115,9 +111,17 @@ func (c *console) verdict(cmd *cobra.Command, all []*adminpb.Request) error {
 		}
 		done++
 		took := r.GetChanged().AsTime().Sub(r.GetRegistered().AsTime())
-		fmt.Fprintf(cmd.ErrOrStderr(), "%s  %s  DONE  %s in %s\n", nameOf(r), v.file(ownName(r)), v.bytes(r.GetSize()), span(took))
+		fmt.Fprintf(cmd.ErrOrStderr(), "%s  %s  DONE  %s in %s\n", nameOf(r), v.file(ownName(r)), v.bytes(r.GetSize()), lasted(took))
 	}
 	return some(done, errs)
+}
+
+// lasted is a duration that is over: in milliseconds below a second.
+func lasted(d time.Duration) string {
+	if d < time.Second {
+		return d.Round(time.Millisecond).String()
+	}
+	return span(d)
 }
 
 // failureOf is why a request has failed, as an error of its failure's kind; nil if it
@@ -141,178 +145,4 @@ func failureOf(r *adminpb.Request) error {
 		return command.Suggest(command.WithCode(command.Failed, err), "%s", more)
 	}
 	return command.Suggest(err, "%s", more)
-}
-
-// detach is the end of a command that was told to end: the requests go on, unless
-// it is told again soon.
-func (c *console) detach(cmd *cobra.Command, client *admin.Client, all []*adminpb.Request, interrupts <-chan os.Signal) error {
-	w := cmd.ErrOrStderr()
-	var ids []string
-	for _, r := range all {
-		if s := r.GetState(); s != adminpb.Request_DONE && s != adminpb.Request_INERROR {
-			ids = append(ids, nameOf(r))
-		}
-	}
-	what := "The transfer goes"
-	if len(ids) > 1 {
-		what = "The transfers go"
-	}
-	fmt.Fprintf(w, "%s on in the daemon. Follow: pannier watch %s\n", what, strings.Join(ids, " "))
-	select {
-	case <-interrupts: // the one that has ended ctx
-	case <-time.After(signalSettles):
-		return command.Exit(command.Interrupted) // it was another signal
-	}
-	fmt.Fprintln(w, "Ctrl-C again to cancel.")
-	select {
-	case <-time.After(secondWithin):
-		return command.Exit(command.Interrupted)
-	case <-interrupts:
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), cancelWithin)
-	defer cancel()
-	var errs []error
-	for _, r := range all {
-		if s := r.GetState(); s == adminpb.Request_DONE || s == adminpb.Request_INERROR {
-			continue
-		}
-		in := &adminpb.CancelRequest{Ref: &adminpb.Ref{Id: r.GetId(), Requester: r.GetRequester(), Role: r.GetRole()}, Why: "interrupted at the terminal"}
-		if _, err := client.Cancel(ctx, in); err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		fmt.Fprintf(w, "%s is cancelled.\n", nameOf(r))
-	}
-	if err := errors.Join(errs...); err != nil {
-		return command.WithCode(command.Interrupted, err)
-	}
-	return command.Exit(command.Interrupted)
-}
-
-func (c *console) watchCommand() *cobra.Command {
-	var f queryFlags
-	var asJSON bool
-	cmd := &cobra.Command{
-		Use:   "watch [ID...]",
-		Short: "Follow requests as they change",
-		Long: `Follow requests as they change.
-
-With ids: how they are doing, until all are over; the exit code is that of what
-failed. Without: a line for each change of every request that the flags select, first
-of those that are not over, until Ctrl-C.`,
-		Example: `  pannier watch 3f2a
-  pannier watch --partner hostb --json`,
-		ValidArgsFunction: c.completeArgs(requestIDs),
-		RunE: c.run(func(ctx context.Context, cmd *cobra.Command, client *admin.Client, args []string) error {
-			if len(args) == 0 {
-				return c.watchAll(ctx, cmd, client, &f, asJSON)
-			}
-			var all []*adminpb.Request
-			for _, ref := range refsOf(args) {
-				r, err := client.Get(ctx, ref)
-				if err != nil {
-					return err
-				}
-				all = append(all, r)
-			}
-			return c.follow(ctx, cmd, client, all, asJSON)
-		}),
-	}
-	f.register(c, cmd)
-	jsonFlag(cmd, &asJSON)
-	return cmd
-}
-
-// watchAll prints changes until it is told to end.
-func (c *console) watchAll(ctx context.Context, cmd *cobra.Command, client *admin.Client, f *queryFlags, asJSON bool) error {
-	q, err := f.query(ctx, client, c.now())
-	if err != nil {
-		return err
-	}
-	s, err := client.Watch(ctx, &adminpb.WatchRequest{Query: q})
-	err = each(s, err, func(change *adminpb.Change) error {
-		if asJSON {
-			return writeJSON(cmd.OutOrStdout(), change)
-		}
-		return c.printChange(cmd, change)
-	})
-	if ctx.Err() != nil {
-		return command.Exit(command.Interrupted)
-	}
-	return err
-}
-
-func (c *console) printChange(cmd *cobra.Command, change *adminpb.Change) error {
-	if change.GetLost() > 0 {
-		fmt.Fprintf(cmd.ErrOrStderr(), "%d changes were lost: they came too fast\n", change.GetLost())
-	}
-	r := change.GetRequest()
-	v := c.view(cmd.OutOrStdout())
-	cells := []string{v.id(r.GetId()), v.way(r.GetSide()), r.GetPartner(), v.file(ownName(r)), r.GetState().String(), r.GetPhase(), percent(r), problem(r.GetFailure())}
-	for i := range cells {
-		cells[i] = strings.ReplaceAll(command.Printable(cells[i]), "\n", `\n`)
-	}
-	at := c.now().Format("15:04:05")
-	if !v.people {
-		at = c.now().UTC().Format("2006-01-02T15:04:05.000Z")
-	}
-	separator := map[bool]string{true: "  ", false: "\t"}[v.people]
-	_, err := fmt.Fprintln(cmd.OutOrStdout(), at+separator+strings.TrimRight(strings.Join(cells, separator), " \t"))
-	return err
-}
-
-func (c *console) waitCommand() *cobra.Command {
-	var timeout time.Duration
-	var asJSON bool
-	cmd := &cobra.Command{
-		Use:   "wait ID...",
-		Short: "Wait until requests are over",
-		Long: `Wait until requests are over, and print what they are then.
-
-Exit code 0: all are DONE. 8: one still runs when --timeout is over. Otherwise that of
-the failure; 3 if some are done and some have failed.`,
-		Example: `  id=$(pannier send report.pdf hostb)
-  pannier wait "$id" --timeout 10m && echo arrived`,
-		Args:              command.AtLeast(1),
-		ValidArgsFunction: c.completeArgs(requestIDs),
-		RunE: c.run(func(ctx context.Context, cmd *cobra.Command, client *admin.Client, args []string) error {
-			until := c.now().Add(timeout)
-			var all []*adminpb.Request
-			for _, ref := range refsOf(args) {
-				in := &adminpb.WaitRequest{Ref: ref}
-				if timeout > 0 {
-					in.Timeout = durationpb.New(max(until.Sub(c.now()), 0))
-				}
-				r, err := client.Wait(ctx, in)
-				if err != nil {
-					return err
-				}
-				all = append(all, r)
-			}
-			if err := c.printRequests(cmd, asJSON, all); err != nil {
-				return err
-			}
-			return ended(all)
-		}),
-	}
-	cmd.Flags().Var(age{&timeout}, "timeout", "wait no longer than this, as 10m (default: as long as it takes)")
-	jsonFlag(cmd, &asJSON)
-	return cmd
-}
-
-// ended is the error of requests that were waited for.
-func ended(all []*adminpb.Request) error {
-	done := 0
-	var errs []error
-	for _, r := range all {
-		switch r.GetState() {
-		case adminpb.Request_DONE:
-			done++
-		case adminpb.Request_INERROR:
-			errs = append(errs, failureOf(r))
-		default:
-			return command.Exit(command.Running)
-		}
-	}
-	return some(done, errs)
 }

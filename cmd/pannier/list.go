@@ -75,7 +75,7 @@ func stateNames() (names []string) {
 
 func (c *console) listCommand() *cobra.Command {
 	var f queryFlags
-	var asJSON bool
+	var asJSON, asCSV bool
 	cmd := &cobra.Command{
 		Use:   "ls",
 		Short: "List requests",
@@ -87,7 +87,9 @@ First what is not done, then what is, finished last first.`,
   # Try all of that again
   pannier ls --state INERROR | tail -n +2 | cut -f1 | xargs pannier retry
   # Today's, with one partner, for a program
-  pannier ls --partner hostb --since 24h --json`,
+  pannier ls --partner hostb --since 24h --json
+  # The history, for a spreadsheet
+  pannier ls --state DONE --csv > history.csv`,
 		Args: command.Arguments(0),
 		RunE: c.run(func(ctx context.Context, cmd *cobra.Command, client *admin.Client, _ []string) error {
 			q, err := f.query(ctx, client, c.now())
@@ -102,12 +104,18 @@ First what is not done, then what is, finished last first.`,
 			if err := each(s, err, func(r *adminpb.Request) error { rows = append(rows, r); return nil }); err != nil {
 				return err
 			}
+			if asCSV {
+				file := struct{ io.Writer }{cmd.OutOrStdout()} // no terminal, whatever it is
+				return requestTable(c.view(file), rows).WriteCSV(file)
+			}
 			return requestTable(c.view(cmd.OutOrStdout()), rows).Write(cmd.OutOrStdout())
 		}),
 	}
+	cmd.Flags().BoolVar(&asCSV, "csv", false, "results as CSV, with a header")
 	f.register(c, cmd)
 	cmd.Flags().Int32Var(&f.Limit, "limit", 0, "at most so many (default: all)")
 	jsonFlag(cmd, &asJSON)
+	cmd.MarkFlagsMutuallyExclusive("json", "csv")
 	return cmd
 }
 

@@ -53,16 +53,24 @@ func (m *meter) note(r *adminpb.Request) {
 // draw shows the line of now: in the place of the last one on a terminal, else as
 // a line of its own if anything has changed.
 func (m *meter) draw(now time.Time) {
-	line := command.Printable(m.line(now))
+	line := command.Printable(m.line(now, m.terminal))
 	if m.terminal {
-		if n := m.width - 1; m.width > 1 && utf8.RuneCountInString(line) > n {
-			line = string([]rune(line)[:n])
+		if m.tooLong(line) {
+			line = command.Printable(m.line(now, false))
+		}
+		if m.tooLong(line) {
+			line = string([]rune(line)[:m.width-1])
 		}
 		fmt.Fprint(m.w, "\r\x1b[K"+line)
 	} else if line != m.shown {
 		fmt.Fprintln(m.w, line)
 	}
 	m.shown = line
+}
+
+// tooLong reports whether the terminal would break the line.
+func (m *meter) tooLong(line string) bool {
+	return m.width > 1 && utf8.RuneCountInString(line) >= m.width
 }
 
 // clear removes the line from a terminal.
@@ -74,9 +82,9 @@ func (m *meter) clear() {
 }
 
 // line is one request's, or that of all together.
-func (m *meter) line(now time.Time) string {
+func (m *meter) line(now time.Time, bar bool) string {
 	if len(m.requests) == 1 {
-		return requestLine(m.requests[0], now, m.terminal)
+		return requestLine(m.requests[0], now, bar)
 	}
 	over, failed := 0, 0
 	var sum adminpb.Live
@@ -97,7 +105,7 @@ func (m *meter) line(now time.Time) string {
 	if failed > 0 {
 		line += fmt.Sprintf(", %d failed", failed)
 	}
-	return line + "  " + amount(&sum, m.terminal)
+	return line + "  " + amount(&sum, bar)
 }
 
 // progressOf is what moves, or what the record says when nothing does.
@@ -168,7 +176,7 @@ func amount(p *adminpb.Live, bar bool) string {
 	}
 	if rate := p.GetRate(); rate > 0 {
 		text += fmt.Sprintf("  %s/s", humanize.IBytes(uint64(rate)))
-		if left := float64(p.GetTotal()-p.GetDurable()) / rate; left > 0 && left < 100*24*3600 {
+		if left := float64(p.GetTotal()-max(p.GetReceived(), p.GetDurable())) / rate; left > 0 && left < 100*24*3600 {
 			text += "  ETA " + span(time.Duration(left*float64(time.Second)))
 		}
 	}

@@ -24,9 +24,9 @@ func TestProgressLine(t *testing.T) {
 		r    *adminpb.Request
 		want string
 	}{
-		{moving(func(l *adminpb.Live) {}), "3f2a1b2c  b.tar   50%  500 MiB (+32 MiB) of 1000 MiB  10 MiB/s  ETA 50s"},
+		{moving(func(l *adminpb.Live) {}), "3f2a1b2c  b.tar   50%  500 MiB (+32 MiB) of 1000 MiB  10 MiB/s  ETA 46s"},
 		{moving(func(l *adminpb.Live) { l.Limit = "bandwidth of the partner" }),
-			"3f2a1b2c  b.tar   50%  500 MiB (+32 MiB) of 1000 MiB  10 MiB/s  ETA 50s  limited by bandwidth of the partner"},
+			"3f2a1b2c  b.tar   50%  500 MiB (+32 MiB) of 1000 MiB  10 MiB/s  ETA 46s  limited by bandwidth of the partner"},
 		{moving(func(l *adminpb.Live) { l.Rate, l.Doing = 0, "waiting for the partner" }),
 			"3f2a1b2c  b.tar   50%  500 MiB (+32 MiB) of 1000 MiB  waiting for the partner"},
 		{moving(func(l *adminpb.Live) { l.Received, l.Durable, l.Rate = 1000<<20, 1000<<20-1, 0 }), "3f2a1b2c  b.tar   99%  1000 MiB (+1 B) of 1000 MiB  moving bytes"},
@@ -34,6 +34,7 @@ func TestProgressLine(t *testing.T) {
 			l.Received, l.Durable, l.Rate, l.Doing = 1000<<20, 1000<<20, 0, "post task 1, exec"
 		}),
 			"3f2a1b2c  b.tar  100%  1000 MiB of 1000 MiB  post task 1, exec"},
+		{moving(func(l *adminpb.Live) { l.Total, l.Durable, l.Received, l.Rate = 1<<62, 1<<62-1, 1<<62-1, 0 }), "3f2a1b2c  b.tar   99%  4.0 EiB of 4.0 EiB  moving bytes"},
 		{moving(func(l *adminpb.Live) { l.Total = -1 }), "3f2a1b2c  b.tar  500 MiB (+32 MiB)  10 MiB/s"},
 		{moving(func(l *adminpb.Live) { l.Rate = 1e-9 }), "3f2a1b2c  b.tar   50%  500 MiB (+32 MiB) of 1000 MiB  0 B/s"},
 		{&adminpb.Request{Id: "3f2a1b2c00", Side: adminpb.Request_RECEIVER, Target: "x", State: adminpb.Request_INTERRUPTED, Reason: "retrying", Size: -1,
@@ -51,11 +52,11 @@ func TestProgressOfSeveral(t *testing.T) {
 	m := &meter{requests: []*adminpb.Request{
 		moving(func(*adminpb.Live) {}), {State: adminpb.Request_DONE, Size: 1000 << 20, Durable: 1000 << 20}, {State: adminpb.Request_INERROR},
 	}}
-	if got, want := m.line(noon), "1 of 3 done, 1 failed   75%  1.5 GiB (+32 MiB) of 2.0 GiB  10 MiB/s  ETA 50s"; got != want {
+	if got, want := m.line(noon, false), "1 of 3 done, 1 failed   75%  1.5 GiB (+32 MiB) of 2.0 GiB  10 MiB/s  ETA 46s"; got != want {
 		t.Errorf("%q\nwant\n%q", got, want)
 	}
 	m.requests[1].Size = -1
-	if got, want := m.line(noon), "1 of 3 done, 1 failed  1.5 GiB (+32 MiB)  10 MiB/s"; got != want {
+	if got, want := m.line(noon, false), "1 of 3 done, 1 failed  1.5 GiB (+32 MiB)  10 MiB/s"; got != want {
 		t.Errorf("%q\nwant\n%q", got, want)
 	}
 }
@@ -80,7 +81,7 @@ func TestMeter(t *testing.T) {
 	m = &meter{w: &b, terminal: true, width: 40, requests: []*adminpb.Request{evil}}
 	m.draw(noon)
 	m.clear()
-	if want := "\r\x1b[K" + `3f2a1b2c  "a\x1b[2Jb"  ████████████░░░░` + "\r\x1b[K"; b.String() != want {
+	if want := "\r\x1b[K" + `3f2a1b2c  "a\x1b[2Jb"   50%  500 MiB (+` + "\r\x1b[K"; b.String() != want {
 		t.Errorf("%q\nwant\n%q", b.String(), want)
 	}
 }

@@ -57,6 +57,9 @@ func serve(ctx context.Context, path string, messages io.Writer) error {
 	if err != nil {
 		return err
 	}
+	collecting, enough := context.WithCancel(ctx)
+	defer enough()
+	go collect(collecting)
 	read := func() (*config.Config, error) { return config.Load(path) }
 	n, err := node.Open(ctx, cfg, node.Options{Version: command.Version(), Read: read, Output: messages})
 	if err != nil {

@@ -43,6 +43,25 @@ func callTable(results []bench.CallResult) command.Table {
 	return command.Table{Header: header, Rows: rows}
 }
 
+func engineTable(results []bench.EngineResult) command.Table {
+	header := []string{"case", "transfers/s", "MiB/s", "CPU ms", "p50 ms", "p99 ms", "RSS MiB", "submits/s", "start s", "against", "rate ratio"}
+	rows := make([][]string, len(results))
+	some := func(v float64) string {
+		if v == 0 {
+			return "-"
+		}
+		return number(v)
+	}
+	for i, r := range results {
+		against := r.Against
+		if against == "" {
+			against = "-"
+		}
+		rows[i] = []string{r.Case, some(r.PerSecond), some(r.Rate), some(r.CPU), some(r.P50), some(r.P99), whole(r.MaxRSS), some(r.Submit), some(r.Start), against, some(r.AgainstBy)}
+	}
+	return command.Table{Header: header, Rows: rows}
+}
+
 func mixedTable(results []bench.MixedResult) command.Table {
 	header := []string{"case", "idle p50 us", "idle p99 us", "busy p50 us", "busy p99 us", "busy/idle p99", "bulk GiB/s"}
 	rows := make([][]string, len(results))

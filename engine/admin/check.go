@@ -4,13 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"syscall"
 	"time"
 
@@ -185,52 +183,34 @@ func (c *checker) file(root *os.Root, r *lifecycle.Record) error {
 	return nil
 }
 
-// digest compares the content, if the record has a digest of it.
+// digest compares the content with what the record says of it: the root that every
+// transfer has, and the digest that a rule may ask for.
 func (c *checker) digest(f *os.File, r *lifecycle.Record) error {
-	h := hasherOf(r.Proof)
-	if h == nil {
-		return nil
-	}
-	n, err := io.Copy(h, readerOf{c.ctx, f})
-	c.counts.Bytes += n
-	if c.ctx.Err() != nil {
-		return fault.Wrap("check", "", context.Cause(c.ctx))
-	}
+	w, err := sideeffect.ParseWhole(r.Size, r.Proof)
 	if err != nil {
+		return nil // it was received by a version that kept none
+	}
+	h, err := sideeffect.NewHasher(w.Digest.Algorithm)
+	if err != nil {
+		return c.about(r, adminpb.Finding_WARNING, adminpb.Finding_UNREADABLE, r.File, "this version cannot make its digest, %v", w.Digest.Algorithm)
+	}
+	root, err := sideeffect.RootOf(c.ctx, f, w.Size, w.BlockSize, h)
+	switch {
+	case c.ctx.Err() != nil:
+		return fault.Wrap("check", "", context.Cause(c.ctx))
+	case err != nil:
 		return c.about(r, adminpb.Finding_ERROR, adminpb.Finding_UNREADABLE, r.File, "cannot be read: %s", reason(err))
 	}
 	c.counts.Digests++
-	if got := h.Sum().String(); !strings.EqualFold(got, r.Proof) {
-		return c.about(r, adminpb.Finding_ERROR, adminpb.Finding_DIGEST, r.File, "its digest is %s, received was %s, %s", got, r.Proof, when(r))
-	}
-	return nil
-}
-
-// hasherOf is one that makes a digest like the proof; nil if that is none.
-func hasherOf(proof string) *sideeffect.Hasher {
-	name, _, _ := strings.Cut(proof, ":")
-	for _, a := range []sideeffect.Algorithm{sideeffect.SHA256, sideeffect.SHA512, sideeffect.BLAKE3} {
-		if a.String() == name {
-			h, err := sideeffect.NewHasher(a)
-			if err == nil {
-				return h
-			}
+	c.counts.Bytes += w.Size
+	if got := h.Sum(); root != w.Root || !got.Equal(w.Digest) {
+		text := "has another content than was received " + when(r)
+		if !w.Digest.IsZero() {
+			text = fmt.Sprintf("its digest is %v, received was %v, %s", got, w.Digest, when(r))
 		}
+		return c.about(r, adminpb.Finding_ERROR, adminpb.Finding_DIGEST, r.File, "%s", text)
 	}
 	return nil
-}
-
-// readerOf reads until ctx ends.
-type readerOf struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (r readerOf) Read(p []byte) (int, error) {
-	if err := r.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return r.r.Read(p)
 }
 
 // partials looks for partial files that no request knows. One that has been

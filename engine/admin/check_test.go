@@ -1,6 +1,7 @@
 package admin_test
 
 import (
+	"context"
 	"crypto/sha256"
 	"fmt"
 	"os"
@@ -21,9 +22,19 @@ func received(first byte, file, content string, hours int) engine.Status {
 	return request(first, done, func(s *engine.Status) {
 		s.Spec.Rule, s.Side, s.Spec.Target, s.File = "in", lifecycle.Receiver, name(file), name(file)
 		s.Size, s.Rank = int64(len(content)), int64(len(content))
-		s.Proof = fmt.Sprintf("sha256:%x", sha256.Sum256([]byte(content)))
+		s.Proof = proof(content)
 		s.Changed = time.Now().Add(-time.Duration(hours) * time.Hour)
 	})
+}
+
+// proof is what a receiver of content by a rule with sha256 keeps.
+func proof(content string) string {
+	root, err := sideeffect.RootOf(context.Background(), strings.NewReader(content), int64(len(content)), 4, nil)
+	if err != nil {
+		panic(err)
+	}
+	sum := sha256.Sum256([]byte(content))
+	return sideeffect.Whole{BlockSize: 4, Root: root, Digest: sideeffect.Sum{Algorithm: sideeffect.SHA256, Bytes: sum[:]}}.String()
 }
 
 // check is what Check finds: "SUBJECT id rule file", and the counts.
@@ -151,5 +162,38 @@ func TestCheckWithoutRoot(t *testing.T) {
 	}
 	if found, _ := check(t, n, false); len(found) != 1 || found[0] != "ERROR UNREADABLE  in " {
 		t.Errorf("%q", found)
+	}
+}
+
+// TestCheckContent: a file is compared by root and digest, whichever the record has.
+func TestCheckContent(t *testing.T) {
+	n := newNode(t)
+	write(t, filepath.Join(n.in, "a"), "content")
+	r := received(1, "a", "content", 1)
+	whole, root := r.Proof, r.Proof[:strings.Index(r.Proof, ":sha256")]
+	other := proof("contenT")
+	for _, c := range []struct {
+		what, proof string
+		digests     int64
+		want        string
+	}{
+		{"both", whole, 1, ""},
+		{"root only", root, 1, ""},
+		{"another root", other[:len(root)], 1, "DIGEST"},
+		{"another digest", root + other[len(root):], 1, "DIGEST"},
+		{"none", "", 0, ""},
+		{"of a later version", "9:xyz", 0, ""},
+	} {
+		r.Proof = c.proof
+		n.engine.Set(r)
+		found, counts := check(t, n, true)
+		if counts.Digests != c.digests || len(found) > 1 || (len(found) == 1) != (c.want != "") || !strings.Contains(strings.Join(found, ""), c.want) {
+			t.Errorf("%s: %q %v", c.what, found, counts)
+		}
+	}
+	r.Proof = whole
+	n.engine.Set(r)
+	if q, err := n.Get(t.Context(), &adminpb.Ref{Id: "01aa"}); err != nil || q.Digest != whole[len(root)+1:] {
+		t.Error(q, err)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/pannier/pannier/engine"
 	"github.com/pannier/pannier/engine/lifecycle"
 	"github.com/pannier/pannier/engine/store"
+	"github.com/pannier/pannier/sideeffect"
 	"github.com/pannier/pannier/spec/adminpb"
 	"github.com/pannier/pannier/spec/fault"
 )
@@ -25,7 +26,7 @@ func requestOf(s *engine.Status) *adminpb.Request {
 		File: r.File.String(), Info: r.Spec.Info, Priority: int32(r.Spec.Priority), Follow: r.Spec.Follow.String(),
 		State: adminpb.Request_State(r.State), Phase: r.Phase.Name(r.Side), Step: r.Step().String(), Failing: r.Failing,
 		Owner: adminpb.Request_Role(r.Owner), Attempt: r.Attempt, Round: r.Round, Failure: failureOf(&r.Failure),
-		Size: r.Size, Durable: r.Rank, Digest: r.Proof, Registered: timeOf(r.Registered), Changed: timeOf(r.Changed),
+		Size: r.Size, Durable: r.Rank, Digest: digestOf(r), Registered: timeOf(r.Registered), Changed: timeOf(r.Changed),
 		Due: timeOf(r.Due), NotBefore: timeOf(r.Spec.NotAt), Version: r.Version, Live: liveOf(s.Live),
 	}
 	if r.Reason != lifecycle.NoReason {
@@ -37,6 +38,15 @@ func requestOf(s *engine.Status) *adminpb.Request {
 		}
 	}
 	return q
+}
+
+// digestOf is the digest of the whole, if a receiver has one.
+func digestOf(r *lifecycle.Record) string {
+	w, err := sideeffect.ParseWhole(r.Size, r.Proof)
+	if err != nil {
+		return ""
+	}
+	return w.Digest.String()
 }
 
 func recordOf(r lifecycle.Record, err error) (*adminpb.Request, error) {

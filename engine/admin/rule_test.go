@@ -34,6 +34,7 @@ func TestTestRule(t *testing.T) {
 	if err := os.Symlink(n.out, link); err != nil {
 		t.Fatal(err)
 	}
+	book.Rules["linked"] = &engine.Rule{Name: "linked", Direction: engine.Send, Partners: []string{"*"}, Root: link}
 	if err := os.Symlink("/etc/passwd", filepath.Join(n.out, "leak")); err != nil {
 		t.Fatal(err)
 	}
@@ -58,6 +59,7 @@ func TestTestRule(t *testing.T) {
 		{"out", "there", "x", receive, "x", "direction is send"},
 		{"closed", "there", "a/b.txt", 0, "a/b.txt", "may not use it"},
 		{"gone", "there", "a", send, "a", "not a directory"},
+		{"linked", "there", filepath.Join(n.out, "a/b.txt"), send, "a/b.txt", ""},
 		{"in", "far", "new.txt", receive, "new.txt", ""},
 		{"in", "far", "there.txt", receive, "there.txt", ""},
 		{"keep", "far", "there.txt", receive, "there.txt", "does not replace"},
@@ -72,16 +74,16 @@ func TestTestRule(t *testing.T) {
 		}
 	}
 	reply, err := n.TestRule(t.Context(), &adminpb.TestRuleRequest{Partner: "there", Path: n.out + "/a/b.txt", Direction: send})
-	if err != nil || len(reply.Tests) != 3 {
+	if err != nil || len(reply.Tests) != 4 {
 		t.Fatal(reply, err)
 	}
-	for i, want := range []string{"closed", "gone", "out"} {
+	for i, want := range []string{"closed", "gone", "linked", "out"} {
 		got := reply.Tests[i]
 		if got.Rule != want || got.Allowed != (want != "closed") || got.RootExists != (want != "gone") || got.Inside != (want != "gone") {
 			t.Error(got)
 		}
 	}
-	if out := reply.Tests[2]; out.Size != 5 || !out.PathExists || out.PathDirectory || !out.RootWritable || out.Root != n.out {
+	if out := reply.Tests[3]; out.Size != 5 || !out.PathExists || out.PathDirectory || !out.RootWritable || out.Root != n.out {
 		t.Error(out)
 	}
 }

@@ -54,22 +54,28 @@ func TestWatchSome(t *testing.T) {
 	n.engine.Set(request(1))
 	n.engine.Set(request(2, done))
 	n.engine.Set(request(3))
-	s, err := n.Watch(t.Context(), &adminpb.WatchRequest{Refs: []*adminpb.Ref{{Id: "01aa"}, {Id: "02aa"}}})
+	n.engine.Set(request(4))
+	s, err := n.Watch(t.Context(), &adminpb.WatchRequest{Refs: []*adminpb.Ref{{Id: "01aa"}, {Id: "02aa"}, {Id: "04aa"}}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	seen := map[string]int{}
-	for range 2 { // in any order
+	for range 3 { // in any order
 		r := next(t, s)
 		seen[r.Id[:2]+r.State.String()]++
 	}
-	if seen["01TOSUBMIT"] != 1 || seen["02DONE"] != 1 {
+	if seen["01TOSUBMIT"] != 1 || seen["02DONE"] != 1 || seen["04TOSUBMIT"] != 1 {
 		t.Fatal(seen)
 	}
 	n.engine.Set(request(3, done))
 	n.engine.Set(request(1, func(s *engine.Status) { s.State, s.Due = lifecycle.InError, time.Time{} }))
+	if r := next(t, s); r.Id[:2] != "01" || r.State != adminpb.Request_INERROR {
+		t.Error(r)
+	}
+	time.Sleep(10 * time.Millisecond) // for a second word about it, were there one
+	n.engine.Set(request(4, done))
 	rest := all(t, s, nil)
-	if len(rest) != 1 || rest[0].GetRequest().GetState() != adminpb.Request_INERROR {
+	if len(rest) != 1 || rest[0].GetRequest().GetId()[:2] != "04" {
 		t.Error(rest)
 	}
 }

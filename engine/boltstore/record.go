@@ -30,7 +30,7 @@ func (s *Store) Register(ctx context.Context, r lifecycle.Record, events ...life
 	present, made := r, false
 	err = s.write(ctx, func(tx *bbolt.Tx) error {
 		key := refKey(store.RefOf(&r))
-		old, err := get(tx, key)
+		old, err := s.latest(tx, key)
 		switch {
 		case err == nil && old.Side == r.Side && old.Spec.Same(r.Spec):
 			present = old
@@ -41,7 +41,7 @@ func (s *Store) Register(ctx context.Context, r lifecycle.Record, events ...life
 			return err
 		}
 		made = true
-		return put(tx, key, nil, &r, name, r.Registered)
+		return s.put(tx, key, nil, &r, name, r.Registered)
 	})
 	if err != nil {
 		return lifecycle.Record{}, false, err
@@ -54,7 +54,7 @@ func (s *Store) Apply(ctx context.Context, ref store.Ref, now time.Time, events 
 	var r lifecycle.Record
 	err := s.write(ctx, func(tx *bbolt.Tx) error {
 		key := refKey(ref)
-		old, err := get(tx, key)
+		old, err := s.latest(tx, key)
 		if err != nil {
 			return err
 		}
@@ -63,7 +63,7 @@ func (s *Store) Apply(ctx context.Context, ref store.Ref, now time.Time, events 
 		if err != nil {
 			return err
 		}
-		return put(tx, key, &old, &r, name, now)
+		return s.put(tx, key, &old, &r, name, now)
 	})
 	if err != nil {
 		return lifecycle.Record{}, err
@@ -81,6 +81,14 @@ func applied(r *lifecycle.Record, now time.Time, events []lifecycle.Event) (stri
 		names = append(names, strings.TrimPrefix(fmt.Sprintf("%T", e), "lifecycle."))
 	}
 	return strings.Join(names, "+"), nil
+}
+
+// latest is the record of a key within a commit.
+func (s *Store) latest(tx *bbolt.Tx, key []byte) (lifecycle.Record, error) {
+	if r, ok := s.cache.latest(key); ok {
+		return r, nil
+	}
+	return get(tx, key)
 }
 
 // get reads the record of a key, wherever it is.
@@ -107,7 +115,7 @@ func recordAt(key, value []byte) (lifecycle.Record, error) {
 
 // put keeps r in place of old (nil: there was none) and notes the event. It
 // encodes first, so that an error that is not the store's has changed nothing.
-func put(tx *bbolt.Tx, key []byte, old, r *lifecycle.Record, event string, now time.Time) error {
+func (s *Store) put(tx *bbolt.Tx, key []byte, old, r *lifecycle.Record, event string, now time.Time) error {
 	b, err := encodeRecord(r)
 	if err != nil {
 		return err
@@ -127,10 +135,14 @@ func put(tx *bbolt.Tx, key []byte, old, r *lifecycle.Record, event string, now t
 		if err := tx.Bucket(endedBucket).Put(endedKey(r, key), nil); err != nil {
 			return kept(err)
 		}
+		if err := tx.Bucket(partnersBucket).Put(partnerKey(r, key), nil); err != nil {
+			return kept(err)
+		}
 	}
 	if err := bucket.Put(key, b); err != nil {
 		return kept(err)
 	}
+	s.cache.set(key, r)
 	if log == nil {
 		return nil
 	}
@@ -143,6 +155,9 @@ func remove(tx *bbolt.Tx, key []byte, r *lifecycle.Record) error {
 		return tx.Bucket(activeBucket).Delete(key)
 	}
 	if err := tx.Bucket(endedBucket).Delete(endedKey(r, key)); err != nil {
+		return err
+	}
+	if err := tx.Bucket(partnersBucket).Delete(partnerKey(r, key)); err != nil {
 		return err
 	}
 	return tx.Bucket(doneBucket).Delete(key)
@@ -180,8 +195,12 @@ func count(log []byte) (n int) {
 
 // Get implements store.Store.
 func (s *Store) Get(_ context.Context, ref store.Ref) (r lifecycle.Record, err error) {
+	key := refKey(ref)
+	if r, ok := s.cache.get(key); ok {
+		return r, nil
+	}
 	err = s.db.View(func(tx *bbolt.Tx) error {
-		r, err = get(tx, refKey(ref))
+		r, err = get(tx, key)
 		return err
 	})
 	return r, err
@@ -281,20 +300,31 @@ func (s *Store) ended(q *store.Query, from []byte) (found []lifecycle.Record, ne
 	}
 	err = s.db.View(func(tx *bbolt.Tx) error {
 		done := tx.Bucket(doneBucket)
-		c := tx.Bucket(endedBucket).Cursor()
+		c, prefix := tx.Bucket(endedBucket).Cursor(), []byte(nil)
+		if q.Partner != "" {
+			c, prefix = tx.Bucket(partnersBucket).Cursor(), partnerPrefix(q.Partner)
+			if from == nil { // above all of this partner
+				from = append(bytes.Clone(prefix), bytes.Repeat([]byte{0xff}, 9)...)
+			}
+		}
 		seen := 0
-		for k := downFrom(c, from); k != nil; k, _ = c.Prev() {
-			if len(k) < 8 {
+		for k := downFrom(c, from); bytes.HasPrefix(k, prefix) && k != nil; k, _ = c.Prev() {
+			at := k[len(prefix):]
+			if len(at) < 8 {
 				return damaged("its place in time is no time")
 			}
-			if int64(binary.BigEndian.Uint64(k)) < nanos(q.Since) {
+			if int64(binary.BigEndian.Uint64(at)) < nanos(q.Since) {
 				return nil
 			}
 			if seen++; seen > batchSize {
 				next = bytes.Clone(k)
 				return nil
 			}
-			r, err := recordAt(k[8:], done.Get(k[8:]))
+			v := done.Get(at[8:])
+			if v == nil && prefix != nil {
+				continue
+			}
+			r, err := recordAt(at[8:], v)
 			if err != nil {
 				return err
 			}
@@ -335,6 +365,12 @@ func (s *Store) Purge(ctx context.Context, before time.Time, limit int) (int, er
 		for _, k := range keys {
 			if len(k) < 8 {
 				return kept(damaged("its place in time is no time"))
+			}
+			// One that cannot be read leaves its place among its partner's, which Find passes over.
+			if r, err := decodeRecord(tx.Bucket(doneBucket).Get(k[8:])); err == nil {
+				if err := tx.Bucket(partnersBucket).Delete(partnerKey(&r, k[8:])); err != nil {
+					return kept(err)
+				}
 			}
 			for _, d := range []struct {
 				bucket, key []byte

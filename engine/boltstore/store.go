@@ -29,23 +29,27 @@ import (
 //	active  ref -> record that is not DONE
 //	done    ref -> record that is
 //	ended   changed u64, ref -> nothing: done in the order of time
+//	partners  length u8, partner, changed u64, ref -> nothing: done by partner, in the order of time
 //	events  ref -> entries, each behind its length u32
 var (
-	metaBucket   = []byte("meta")
-	activeBucket = []byte("active")
-	doneBucket   = []byte("done")
-	endedBucket  = []byte("ended")
-	eventsBucket = []byte("events")
+	metaBucket     = []byte("meta")
+	activeBucket   = []byte("active")
+	doneBucket     = []byte("done")
+	endedBucket    = []byte("ended")
+	partnersBucket = []byte("partners")
+	eventsBucket   = []byte("events")
 
-	buckets = [][]byte{metaBucket, activeBucket, doneBucket, endedBucket, eventsBucket}
+	buckets = [][]byte{metaBucket, activeBucket, doneBucket, endedBucket, partnersBucket, eventsBucket}
 
 	formatKey = []byte("format")
 	epochKey  = []byte("epoch")
 )
 
 const (
-	mostQueued = 4096        // writers waiting for a commit; more wait to wait
-	mostShared = 1024        // writers of one commit
+	mostQueued = 4096 // writers waiting for a commit; more wait to wait
+	mostShared = 1024 // writers of one commit
+	crowded    = 4    // writers of a commit, from which on the next one waits a little for more
+	crowdWait  = 500 * time.Microsecond
 	lockWait   = time.Second // for another process to let go of the file
 	firstMap   = 64 << 20    // bytes mapped at once, so that a young store does not remap
 )
@@ -60,6 +64,7 @@ type Config struct {
 type Store struct {
 	db    *bbolt.DB
 	queue chan *write
+	cache recent
 	quit  chan struct{} // closed by Close
 	over  chan struct{} // closed when the committer has ended
 
@@ -89,6 +94,9 @@ func Open(cfg Config) (*Store, error) {
 	if err := verify(cfg.Path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fault.Wrap(op, cfg.Path, err)
 	}
+	if err := migrate(cfg.Path); err != nil {
+		return nil, err
+	}
 	db, err := bbolt.Open(cfg.Path, 0o600, &bbolt.Options{
 		Timeout: lockWait, FreelistType: bbolt.FreelistMapType, NoFreelistSync: true, InitialMmapSize: firstMap, MaxSize: cfg.MaxSize,
 	})
@@ -102,6 +110,7 @@ func Open(cfg Config) (*Store, error) {
 		return nil, errors.Join(fault.Wrap(op, cfg.Path, err), db.Close())
 	}
 	s := &Store{db: db, queue: make(chan *write, mostQueued), quit: make(chan struct{}), over: make(chan struct{})}
+	s.cache.init()
 	go s.commit()
 	return s, nil
 }
@@ -133,10 +142,16 @@ func prepare(tx *bbolt.Tx) error {
 // commit is the one goroutine that writes; Open starts it, Close ends it.
 func (s *Store) commit() {
 	defer close(s.over)
+	crowd := 0 // writers of the last commit
 	for {
 		select {
 		case w := <-s.queue:
-			s.share(s.gather(w))
+			if crowd >= crowded { // more are on their way
+				time.Sleep(crowdWait)
+			}
+			all := s.gather(w)
+			crowd = len(all)
+			s.share(all)
 		case <-s.quit:
 			for {
 				select {
@@ -176,6 +191,7 @@ func (s *Store) share(all []*write) {
 			}
 			return nil
 		})
+		s.cache.settle(err == nil)
 		if err != nil {
 			err = s.fail(err)
 		}

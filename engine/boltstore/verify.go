@@ -297,6 +297,8 @@ func verifyValues(tx *bbolt.Tx) error {
 				return damaged("it has no events")
 			case r.State == lifecycle.Done && tx.Bucket(endedBucket).Get(endedKey(&r, k)) == nil:
 				return damaged("it has no place in time")
+			case r.State == lifecycle.Done && tx.Bucket(partnersBucket).Get(partnerKey(&r, k)) == nil:
+				return damaged("it has no place among its partner's")
 			}
 			return nil
 		})

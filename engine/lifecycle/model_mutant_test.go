@@ -2,23 +2,23 @@ package lifecycle
 
 import "testing"
 
-// mutant is a way to get the protocol wrong.
-type mutant uint8
+// mutation is a way to get the protocol wrong.
+type mutation uint8
 
 const (
-	none         mutant = iota
-	earlyAck            // M1: the receiver says POSTED before its post tasks are recorded
-	rerunPost           // M2: a repeated EndTransfer runs the post tasks again
-	hastyDone           // M3: the sender is DONE without the answer to EndRequest
-	earlyPurge          // M4: a record is purged before it is DONE
-	unknownFails        // M5: "unknown" after POSTED is a failure
-	pullDone            // a requester that receives is DONE as soon as it is FINISHED
-	noRetention         // a record is purged while a call of it is on its way
-	revenant            // a call of any phase makes a record where there is none
-	oldCallFails        // the requested fails a request for a call that does not match
-	endFirst            // the sender sends the end before ENDED is committed
-	rankFirst           // the offset is recorded before the bytes are synced
-	splice              // bytes of another version are added to the partial file
+	none         mutation = iota
+	earlyAck              // M1: the receiver says POSTED before its post tasks are recorded
+	rerunPost             // M2: a repeated EndTransfer runs the post tasks again
+	hastyDone             // M3: the sender is DONE without the answer to EndRequest
+	earlyPurge            // M4: a record is purged before it is DONE
+	unknownFails          // M5: "unknown" after POSTED is a failure
+	pullDone              // a requester that receives is DONE as soon as it is FINISHED
+	noRetention           // a record is purged while a call of it is on its way
+	revenant              // a call of any phase makes a record where there is none
+	oldCallFails          // the requested fails a request for a call that does not match
+	endFirst              // the sender sends the end before ENDED is committed
+	rankFirst             // the offset is recorded before the bytes are synced
+	splice                // bytes of another version are added to the partial file
 )
 
 // mutants and what shows each of them, for push and for pull; fine where the
@@ -42,9 +42,10 @@ var mutants = [...]struct {
 	splice:       {"another version appended", spliced, spliced, 0},
 }
 
-// TestMutants: the model finds what it is there to find.
-func TestMutants(t *testing.T) {
+// findMutants has the model find what it is there to find, and returns how many it did.
+func findMutants(t *testing.T) (found int) {
 	for mu := earlyAck; int(mu) < len(mutants); mu++ {
+		found++
 		for _, push := range []bool{true, false} {
 			m := &model{push: push, tasks: 1, inFlight: 1 + mutants[mu].calls, units: 1, changes: mu == splice, mutant: mu}
 			want := mutants[mu].pull
@@ -55,9 +56,11 @@ func TestMutants(t *testing.T) {
 			t.Logf("%s: %v, %d worlds: %v", mutants[mu].name, m, res.worlds, res.bad)
 			if want == fine && len(res.bad) > 0 || want != fine && res.bad[want] == 0 {
 				t.Errorf("%s: %v: %v, want %q", mutants[mu].name, m, res.bad, want)
+				found--
 			}
 		}
 	}
+	return found
 }
 
 // next is Next, or a mutant of it.

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/pannier/pannier/spec/scorecard/score"
 )
 
 // model is one configuration of the two ends, and the code that they run: the
@@ -17,7 +19,7 @@ type model struct {
 	tasks     uint8 // 1: a pre and a post task at each end
 	operators bool  // operators stop, resume, cancel and retry, and things fail for good
 	changes   bool  // the source changes
-	mutant    mutant
+	mutant    mutation
 	units     uint8 // of the content; 0: two
 	inFlight  int   // most calls on their way at a time; 0: maxCalls
 
@@ -223,13 +225,13 @@ func (g *graph) trace(at int32) string {
 var long = flag.Bool("long", false, "search larger models: minutes")
 
 // models that every change is searched with: about a second in all.
-func models() []*model {
+func models(long bool) []*model {
 	all := []model{
 		{tasks: 1, inFlight: 2},
 		{changes: true, inFlight: 1},
 		{operators: true, inFlight: 1, units: 1},
 	}
-	if *long {
+	if long {
 		all = []model{
 			{tasks: 1}, {}, {tasks: 1, changes: true}, {operators: true, inFlight: 2},
 			{tasks: 1, operators: true, inFlight: 1, units: 1}, {operators: true, changes: true, inFlight: 1},
@@ -244,13 +246,50 @@ func models() []*model {
 	return both
 }
 
-// TestModel is check 14: no run of two ends, whatever is lost, repeated, delayed
-// or crashes, does what it must not; each can still come to its end; and the
-// pairs of phases that can be are those that Reconcile has an answer for.
+// TestModel is check 14: each pair of phases has one answer; no run of two ends,
+// whatever is lost, repeated, delayed or crashes, does what it must not; each can
+// still come to its end; the pairs that can be are those that have an answer other than
+// a mismatch; and the mutants of the protocol are found.
 func TestModel(t *testing.T) {
+	worlds, found, answered := 0, 0, 0
+	t.Run("pairs", func(t *testing.T) { answered = answers(t) })
+	t.Run("worlds", func(t *testing.T) { worlds = searchAll(t) })
+	t.Run("mutants", func(t *testing.T) { found = findMutants(t) })
+	score.Report(t, float64(worlds), fmt.Sprintf("%d pairs have a move, %d are a mismatch; %d of %d mutants found", answered,
+		int(Finished+1)*int(Finished+1)-answered, found, len(mutants)-1))
+}
+
+// answers wants the same answer at both ends for each pair, whatever else is in the
+// record, and returns how many are no mismatch.
+func answers(t *testing.T) (n int) {
+	for s := Unknown; s <= Finished; s++ {
+		for r := Unknown; r <= Finished; r++ {
+			m := Reconcile(s, r)
+			if m != Mismatch {
+				n++
+			}
+			for _, role := range []Role{Requester, Requested} {
+				sender := Record{Role: role, Side: Sender, Phase: s, Rank: 7, Streak: 3, Attempt: 2}
+				receiver := Record{Role: role.Other(), Side: Receiver, Phase: r, Rank: 9, Begun: 5}
+				if a, b := sender.reconcile(r), receiver.reconcile(s); a != m || b != m {
+					t.Errorf("%v and %v: the sender says %v, the receiver %v, the table %v", s.Name(Sender), r.Name(Receiver), a, b, m)
+				}
+			}
+		}
+	}
+	for s, r := range map[Phase]Phase{Finished + 1: Posted, Posted: Finished + 1, 255: 255} {
+		if m := Reconcile(s, r); m != Mismatch {
+			t.Errorf("phases %d and %d, which nobody knows: %v", s, r, m)
+		}
+	}
+	return n
+}
+
+func searchAll(t *testing.T) (worlds int) {
 	var pairs [Finished + 1][Finished + 1]bool
-	for _, m := range models() {
+	for _, m := range models(*long || score.N(1) > 1) {
 		res := m.search()
+		worlds += res.worlds
 		t.Logf("%v: %d worlds", m, res.worlds)
 		for _, f := range slices.Sorted(maps.Keys(res.bad)) {
 			t.Errorf("%v: %v in %d worlds; the first:\n%s", m, f, res.bad[f], res.first[f])
@@ -270,4 +309,5 @@ func TestModel(t *testing.T) {
 	if want := pairsTable(func(s, r Phase) byte { return letters[Reconcile(s, r)] }); reached != want {
 		t.Errorf("the pairs of phases that are reached:\n%s\nthose that Reconcile answers:\n%s", reached, want)
 	}
+	return worlds
 }

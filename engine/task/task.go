@@ -2,6 +2,7 @@ package task
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"os"
 	"time"
@@ -154,9 +155,14 @@ func Make(makers map[string]Maker, tables []Table) ([]Step, error) {
 	return steps, nil
 }
 
-// Run runs one step within its limit. What is over the limit is fault.Deadline.
+// ErrTimeout is in the error of a step that was ended at its limit. To run it again
+// is an operator's decision: it was begun, and nobody knows what it has done.
+var ErrTimeout = errors.New("raise its timeout, or look at what it waits for")
+
+// Run runs one step within its limit. What is over the limit is fault.Deadline, and
+// ErrTimeout.
 func (s Step) Run(ctx context.Context, on *On) (Result, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, s.Timeout, fault.New("task "+s.Name, fault.Deadline, "it took longer than %v: raise its timeout, or look at what it waits for", s.Timeout))
+	ctx, cancel := context.WithTimeoutCause(ctx, s.Timeout, fault.New("task "+s.Name, fault.Deadline, "it took longer than %v: %w", s.Timeout, ErrTimeout))
 	defer cancel()
 	res, err := s.Task.Run(ctx, on)
 	if err != nil && ctx.Err() != nil {

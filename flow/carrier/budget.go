@@ -12,6 +12,11 @@ import (
 // handshake needs one or two round trips, and a quarter of a second is a long one.
 const overdue = 250 * time.Millisecond
 
+// overdueAtHome is the same among the places of one source, where who comes and
+// who waits may be many honest peers behind one address. Longer, because all of
+// them would be too slow if each made way for the next before its round trip was over.
+const overdueAtHome = time.Second
+
 // maxProved is how many sources are remembered for having proved a key.
 const maxProved = 4096
 
@@ -20,15 +25,18 @@ const maxProved = 4096
 // When places are short, they go to who is likely to make something of them: a
 // stranger whose handshake is overdue gives way to a newcomer, and a quarter
 // more places are there for sources that have proved an allowed key before.
+// A source that has all the places it may have changes only those among
+// themselves that have taken very long: so whoever shares an address with a flood, known or
+// not, gets in after some attempts, at the rate of perSource places each overdueAtHome.
 type budget struct {
 	max, perSource int
 	random         func() float64 // from 0 up to 1
 
-	mu        sync.Mutex
-	pending   int                  // 0 <= pending <= max + max/4; the sum over sources and the unattributed
-	sources   map[netip.Prefix]int // each from 1 to perSource
-	strangers list.List            // of *place, oldest first: those that may have to give way
-	proved    map[netip.Prefix]bool
+	mu      sync.Mutex
+	pending int                  // 0 <= pending <= max + max/4; the sum over sources and the unattributed
+	sources map[netip.Prefix]int // each from 1 to perSource
+	places  list.List            // of *place, oldest first; pending of them
+	proved  map[netip.Prefix]bool
 }
 
 // place is what one connection has of a budget until it leaves.
@@ -36,7 +44,8 @@ type place struct {
 	source netip.Prefix
 	since  time.Time
 	yield  func()        // closes the connection
-	at     *list.Element // among the strangers; nil: keeps its place
+	at     *list.Element // among the places
+	known  bool          // gives way to its own source only
 	left   bool
 }
 
@@ -59,24 +68,27 @@ func (b *budget) enter(source netip.Prefix, now time.Time, yield func()) *place 
 func (b *budget) take(source netip.Prefix, now time.Time, yield func()) (p, displaced *place) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if source.IsValid() && b.sources[source] >= b.perSource {
-		return nil, nil
-	}
-	p = &place{source: source, since: now, yield: yield}
+	p = &place{source: source, since: now, yield: yield, known: source.IsValid() && b.proved[source]}
 	switch {
-	case source.IsValid() && b.proved[source]:
+	case source.IsValid() && b.sources[source] >= b.perSource:
+		displaced = b.oldest(now.Add(-overdueAtHome), func(q *place) bool { return q.source == source })
+		if displaced == nil {
+			return nil, nil
+		}
+	case p.known:
 		if b.pending >= b.max+b.max/4 {
 			return nil, nil
 		}
 	case b.crowded():
-		if displaced = b.oldest(now); displaced == nil {
+		displaced = b.oldest(now.Add(-overdue), func(q *place) bool { return !q.known })
+		if displaced == nil {
 			return nil, nil
 		}
-		b.remove(displaced)
-		fallthrough
-	default:
-		p.at = b.strangers.PushBack(p)
 	}
+	if displaced != nil {
+		b.remove(displaced)
+	}
+	p.at = b.places.PushBack(p)
 	b.pending++
 	if source.IsValid() {
 		b.sources[source]++
@@ -90,10 +102,16 @@ func (b *budget) crowded() bool {
 	return b.pending >= b.max || b.pending > half && b.random()*float64(b.max-half) < float64(b.pending-half)
 }
 
-// oldest is the stranger that has to give way, if one has. mu is held.
-func (b *budget) oldest(now time.Time) *place {
-	if e := b.strangers.Front(); e != nil && now.Sub(e.Value.(*place).since) >= overdue {
-		return e.Value.(*place)
+// oldest is the first to have come, until then, of the places that may give way;
+// nil if there is none. mu is held.
+func (b *budget) oldest(until time.Time, may func(*place) bool) *place {
+	for e := b.places.Front(); e != nil; e = e.Next() {
+		switch p := e.Value.(*place); {
+		case p.since.After(until):
+			return nil
+		case may(p):
+			return p
+		}
 	}
 	return nil
 }
@@ -111,9 +129,7 @@ func (b *budget) remove(p *place) {
 		return
 	}
 	p.left = true
-	if p.at != nil {
-		b.strangers.Remove(p.at)
-	}
+	b.places.Remove(p.at)
 	b.pending--
 	if !p.source.IsValid() {
 		return

@@ -138,6 +138,36 @@ func TestBudgetOfTheProved(t *testing.T) {
 	}
 }
 
+// A source with all its places changes them among its own, the oldest first,
+// when it has taken very long. No other has to go.
+func TestBudgetAtHome(t *testing.T) {
+	for _, known := range []bool{false, true} {
+		b := newBudget(8, 2, func() float64 { return 0.999 })
+		if known {
+			b.prove(source(1))
+		}
+		var gone []string
+		enter := func(name string, s int, now time.Duration) bool {
+			return b.enter(source(s), at(now), func() { gone = append(gone, name) }) != nil
+		}
+		enter("other", 2, 0)
+		enter("first", 1, 1)
+		enter("second", 1, 2)
+		for _, c := range []struct {
+			now  time.Duration
+			want bool
+			gone []string
+		}{
+			{overdueAtHome, false, nil}, {overdueAtHome + 1, true, []string{"first"}},
+			{overdueAtHome + 1, false, []string{"first"}}, {overdueAtHome + 2, true, []string{"first", "second"}},
+		} {
+			if got := enter("late", 1, c.now); got != c.want || !slices.Equal(gone, c.gone) || b.pending != 3 {
+				t.Errorf("known %v, at %v: got a place %v; %v had to go, %d pending", known, c.now, got, gone, b.pending)
+			}
+		}
+	}
+}
+
 // Places taken and left add up, and no limit is ever passed.
 func TestBudgetAddsUp(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
@@ -147,7 +177,7 @@ func TestBudgetAddsUp(t *testing.T) {
 		held := map[*place]bool{}
 		var now time.Duration
 		for range 100 {
-			now += time.Duration(rapid.IntRange(0, int(overdue)/3).Draw(t, "later"))
+			now += time.Duration(rapid.IntRange(0, int(overdueAtHome)/5).Draw(t, "later"))
 			if rapid.Bool().Draw(t, "enter") {
 				var p *place
 				if p = b.enter(source(rapid.IntRange(0, 6).Draw(t, "source")), at(now), func() {}); p != nil {
@@ -159,15 +189,18 @@ func TestBudgetAddsUp(t *testing.T) {
 					break
 				}
 			}
-			total := map[netip.Prefix]int{}
+			total, strangers := map[netip.Prefix]int{}, 0
 			for p := range held {
 				if p.left {
 					delete(held, p)
 				} else {
 					total[p.source]++
+					if !p.known {
+						strangers++
+					}
 				}
 			}
-			if b.pending != len(held) || b.pending > b.max+b.max/4 || !maps.Equal(total, b.sources) || b.strangers.Len() > b.max {
+			if b.pending != len(held) || b.pending > b.max+b.max/4 || !maps.Equal(total, b.sources) || b.places.Len() != b.pending || strangers > b.max {
 				t.Fatalf("held %v, budget %d %v", total, b.pending, b.sources)
 			}
 			for s, n := range b.sources {

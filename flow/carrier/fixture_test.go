@@ -98,6 +98,20 @@ func rawDial(t testing.TB, l *running) *net.TCPConn {
 	return c.(*net.TCPConn)
 }
 
+// halfDial connects and says the first byte of a ClientHello, or of a preface:
+// who says nothing may be kept waiting by the kernel.
+func halfDial(t testing.TB, l *running) *net.TCPConn {
+	t.Helper()
+	c, first := rawDial(t, l), preface()[:1]
+	if l.tls != nil {
+		first = []byte{recordHandshake}
+	}
+	if _, err := c.Write(first); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
 // authority issues certificates.
 type authority struct {
 	cert *x509.Certificate

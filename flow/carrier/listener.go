@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
+	"log/slog"
 	"math/rand/v2"
 	"net"
 	"sync"
@@ -89,14 +90,15 @@ func listen(a Address, o Options) (net.Listener, error) {
 	case a.Scheme == InMemory:
 		return o.Pipe, nil
 	case a.Scheme == TCP && !o.ExposePlaintext:
-		return listenLoopback(a)
+		return listenLoopback(a, o.HandshakeTimeout)
 	}
-	return net.Listen(a.target())
+	network, address := a.target()
+	return listenTCP(network, address, o.HandshakeTimeout)
 }
 
 // listenLoopback listens on a tcp address if that is of the loopback device. A
 // name is resolved once and the result bound, so that what was checked is what is open.
-func listenLoopback(a Address) (net.Listener, error) {
+func listenLoopback(a Address, silent time.Duration) (net.Listener, error) {
 	network, address := a.target()
 	resolved, err := net.ResolveTCPAddr(network, address)
 	if err != nil {
@@ -107,7 +109,7 @@ func listenLoopback(a Address) (net.Listener, error) {
 			"tcp encrypts nothing and proves no peer, and %s is not of the loopback device: listen on tcp://127.0.0.1:%s, or with tls:// on any", cmp.Or(a.Host, "an address without a host"), a.Port).
 			Advise("set ExposePlaintext if everyone who reaches the port may call and listen in")
 	}
-	return net.Listen(network, resolved.String())
+	return listenTCP(network, resolved.String(), silent)
 }
 
 // Addr is where the listener listens, with the port the system chose for 0.
@@ -203,7 +205,9 @@ func (l *Listener) admit(c net.Conn, lane, http2 func(net.Conn)) {
 		hand := map[string]func(net.Conn){ProtocolLane: lane, ProtocolHTTP2: http2}[protocolOf(conn)]
 		if err != nil || hand == nil {
 			l.failed.Add(1)
-			l.opts.Logger.Debug("connection refused", "remote", c.RemoteAddr().String(), "error", err)
+			if l.opts.Logger.Enabled(l.ctx, slog.LevelDebug) { // in a flood, what nobody reads is not worth writing
+				l.opts.Logger.Debug("connection refused", "remote", c.RemoteAddr().String(), "error", failure("handshake", c.RemoteAddr().String(), err))
+			}
 			_ = c.Close()
 			return
 		}
@@ -247,7 +251,7 @@ func (l *Listener) handshake(c halfCloser) (Conn, error) {
 		return nil, fault.New("handshake", fault.Canceled, "the listener is closed")
 	}
 	if err != nil {
-		return nil, failure("handshake", c.RemoteAddr().String(), err)
+		return nil, err
 	}
 	return conn, c.SetDeadline(time.Time{})
 }
@@ -263,6 +267,10 @@ func linger(c halfCloser) {
 func (l *Listener) identify(c halfCloser) (Conn, error) {
 	plain := newPlain(c)
 	if l.tls != nil {
+		var err error
+		if plain.peeked, err = firstRecord(c); err != nil {
+			return nil, err
+		}
 		raw := newBatcher(plain)
 		server := tls.Server(raw, l.tls)
 		if err := server.Handshake(); err != nil {

@@ -37,7 +37,9 @@ type Options struct {
 	// first. Default: only ProtocolLane when dialing, both when listening.
 	Protocols []string
 	// HandshakeTimeout bounds connecting and the tls handshake of a dialer, and
-	// at a listener the time from accept to a known protocol. Default 10 s.
+	// at a listener the time from accept to a known protocol. On Linux a tcp
+	// connection is not accepted before it says something, or about this time is
+	// over (in whole seconds; below one, at once). Default 10 s.
 	HandshakeTimeout time.Duration
 	// Pipe is where the address "pipe:" leads.
 	Pipe *Pipe
@@ -74,7 +76,9 @@ type Options struct {
 	// Listener only.
 	MaxPending int
 	// MaxPerSource bounds the same for one source: an IPv4 address, or an IPv6
-	// network of 64 bits. Default 16. Listener only.
+	// network of 64 bits. A newcomer of a source that has them all takes the place
+	// of one of that source that has taken over a second, or is dropped. Default
+	// 16. Listener only.
 	MaxPerSource int
 	// Logger receives refused and failed connections at level Debug, and
 	// failures to accept at Warn. Default: none. Listener only.

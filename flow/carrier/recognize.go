@@ -1,6 +1,7 @@
 package carrier
 
 import (
+	"encoding/binary"
 	"io"
 
 	"github.com/pannier/pannier/flow/wire"
@@ -43,4 +44,34 @@ func recognize(r io.Reader) (protocol string, read []byte, err error) {
 // agrees reports whether buf and preface are equal as far as both go.
 func agrees(preface string, buf []byte) bool {
 	return len(buf) <= len(preface) && preface[:len(buf)] == string(buf)
+}
+
+// The first record of a tls handshake: its header, and what most are not longer than.
+const (
+	recordHeader    = 5
+	recordHandshake = 22
+	usualHello      = 2 << 10
+	maxRecord       = 16 << 10
+)
+
+// firstRecord waits for the whole first record of a tls client, before anything
+// is made for it that costs more than a buffer: half a ClientHello is what
+// strangers leave behind who only want to hold a place. What does not begin as a
+// handshake is returned as far as it has come, for crypto/tls to refuse. It may
+// return more than the record.
+func firstRecord(r io.Reader) (read []byte, err error) {
+	buf := make([]byte, usualHello)
+	n, err := io.ReadAtLeast(r, buf, recordHeader)
+	if err != nil {
+		return nil, err
+	}
+	need := recordHeader + int(binary.BigEndian.Uint16(buf[3:]))
+	if buf[0] != recordHandshake || need > recordHeader+maxRecord || n >= need {
+		return buf[:n], nil
+	}
+	if need > len(buf) {
+		buf = append(make([]byte, 0, need), buf[:n]...)[:need]
+	}
+	more, err := io.ReadAtLeast(r, buf[n:], need-n)
+	return buf[:n+more], err
 }

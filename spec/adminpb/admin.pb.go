@@ -306,7 +306,7 @@ const (
 	Finding_SUBJECT_UNSPECIFIED Finding_Subject = 0
 	Finding_MISSING             Finding_Subject = 1 // a file that was received is not there
 	Finding_SIZE                Finding_Subject = 2 // it has another size
-	Finding_DIGEST              Finding_Subject = 3 // it has another content
+	Finding_DIGEST              Finding_Subject = 3 // it has another content: by its root or its digest
 	Finding_PARTIAL             Finding_Subject = 4 // a partial file that no request knows
 	Finding_OVERDUE             Finding_Subject = 5 // a request that should have been moved on
 	Finding_UNREADABLE          Finding_Subject = 6 // a rule, a file or a request's events that could not be looked at
@@ -671,7 +671,7 @@ type Request struct {
 	Tasks         []*TaskCount           `protobuf:"bytes,22,rep,name=tasks,proto3" json:"tasks,omitempty"`                                     // pre, post and error tasks of this end
 	Size          int64                  `protobuf:"varint,23,opt,name=size,proto3" json:"size,omitempty"`                                      // bytes of the whole
 	Durable       int64                  `protobuf:"varint,24,opt,name=durable,proto3" json:"durable,omitempty"`                                // bytes that are safe at the receiver, as the record has it
-	Digest        string                 `protobuf:"bytes,25,opt,name=digest,proto3" json:"digest,omitempty"`                                   // receiver: what the whole was checked against, as "sha256:..."; empty without one
+	Digest        string                 `protobuf:"bytes,25,opt,name=digest,proto3" json:"digest,omitempty"`                                   // receiver: of the whole, as "sha256:...", once it is there; empty if the rule asks for none
 	Registered    *timestamppb.Timestamp `protobuf:"bytes,26,opt,name=registered,proto3" json:"registered,omitempty"`
 	Changed       *timestamppb.Timestamp `protobuf:"bytes,27,opt,name=changed,proto3" json:"changed,omitempty"`
 	Due           *timestamppb.Timestamp `protobuf:"bytes,28,opt,name=due,proto3" json:"due,omitempty"` // when owner moves it on
@@ -2577,7 +2577,7 @@ func (x *BrowseEntry) GetModified() *timestamppb.Timestamp {
 
 type CheckRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	ReadData      bool                   `protobuf:"varint,1,opt,name=read_data,json=readData,proto3" json:"read_data,omitempty"` // read every file and compare its digest, too
+	ReadData      bool                   `protobuf:"varint,1,opt,name=read_data,json=readData,proto3" json:"read_data,omitempty"` // read every file and compare its content, too: by its root, and its digest if the rule asked for one
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2761,7 +2761,7 @@ type CheckCounts struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Records       int64                  `protobuf:"varint,1,opt,name=records,proto3" json:"records,omitempty"` // looked at
 	Files         int64                  `protobuf:"varint,2,opt,name=files,proto3" json:"files,omitempty"`     // compared by size
-	Digests       int64                  `protobuf:"varint,3,opt,name=digests,proto3" json:"digests,omitempty"` // compared by digest
+	Digests       int64                  `protobuf:"varint,3,opt,name=digests,proto3" json:"digests,omitempty"` // compared by content
 	Bytes         int64                  `protobuf:"varint,4,opt,name=bytes,proto3" json:"bytes,omitempty"`     // read for that
 	Skipped       int64                  `protobuf:"varint,5,opt,name=skipped,proto3" json:"skipped,omitempty"` // DONE requests whose file cannot be known: a task has taken it away, or a later one has its name
 	Warnings      int64                  `protobuf:"varint,6,opt,name=warnings,proto3" json:"warnings,omitempty"`

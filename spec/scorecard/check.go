@@ -19,7 +19,10 @@ type check struct {
 	n      counts
 	mutant string // what must make it fail
 	edits  []edit // the mutant; none: run knows job.broken
-	run    func(ctx context.Context, j *job) (result, error)
+	// several says which mutants the edits make, when they make more than one: each
+	// of them has to be found. Its edits ask mutant("13 early ack").
+	several []string
+	run     func(ctx context.Context, j *job) (result, error)
 }
 
 // counts is how often a check repeats, or for how many seconds it goes on.

@@ -37,11 +37,14 @@ var flood = check{
 	title: fmt.Sprintf("flood of %d idle connections, %d half TLS handshakes, %d senders of a byte a second from %d addresses, and %d a second each of opens+resets, PING, SETTINGS, CONTINUATION from an admitted partner: "+
 		"memory grows <= 64 MiB, <= 50 %% of a core, a good partner connects within 1 s (nine times of ten) and keeps >= 50 %% of its rate", idleConns, halfConns, slowConns, sources, perSecond),
 	unit: "MiB more", n: counts{reduced: 20, full: 300, control: 6},
-	mutant: "no limits: no budget of pending connections, no time limit for handshakes, no allowance for nuisances",
+	mutant: "no limits: the silent accepted, no budget of pending connections, no time limit for handshakes, no allowance for nuisances",
 	edits: []edit{
-		{"flow/carrier/budget.go", "b.sources[source] >= b.perSource {", "b.sources[source] >= b.perSource && !mutant(\"33\") {"},
+		{"flow/carrier/tcp.go", "	c := net.ListenConfig{", "	if mutant(\"33\") {\n\t\tsilent = 0\n\t}\n\tc := net.ListenConfig{"},
+		{"flow/carrier/recognize.go", "n >= need {", "n >= need || mutant(\"33\") {"},
+		{"flow/carrier/budget.go", "b.sources[source] >= b.perSource:", "b.sources[source] >= b.perSource && !mutant(\"33\"):"},
 		{"flow/carrier/budget.go", "	case b.crowded():\n", "	case b.crowded() && !mutant(\"33\"):\n"},
 		{"flow/carrier/listener.go", "c.SetDeadline(time.Now().Add(l.opts.HandshakeTimeout)); err != nil", "c.SetDeadline(time.Now().Add(l.opts.HandshakeTimeout)); err != nil && !mutant(\"33\")"},
+		{"rpc/guard.go", "return enough\n", "return enough || mutant(\"33\")\n"},
 		{"flow/limits.go", "	if g.left[n] < 1 {\n", "	if g.left[n] < 1 && !mutant(\"33\") {\n"},
 	},
 	run: runFlood,

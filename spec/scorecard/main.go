@@ -21,13 +21,16 @@ import (
 func table() []check {
 	return []check{
 		killReceiver, damage, killSender, powerCut, powerAtEnd, partialDamaged, syncFails, diskFull,
-		quota, sourceChanges, sourceReplaced, replay, deadPeer, stuckStream, slowDisk, rot, surface, authentication, flood, paths, bombs,
+		quota, sourceChanges, sourceReplaced, askedOften, boundaries, phasePairs, clocks, replay, deadPeer, stuckStream,
+		stuckTask, poison, outage, slowDisk, fairness, capacity, descriptors, rot, surface, authentication, flood, paths, bombs, execArgs,
 	}
 }
 
 // roles are what this program does as a process of its own; see process.go.
 func roles() map[string]func(args []string) error {
-	return map[string]func([]string) error{roleServe: serveRole, roleAttack: attackRole, roleNode: nodeRole, roleCage: cageRole}
+	return map[string]func([]string) error{
+		roleServe: serveRole, roleAttack: attackRole, roleNode: nodeRole, roleCage: cageRole, roleDaemon: daemonRole, roleChild: childRole,
+	}
 }
 
 // Exit codes.

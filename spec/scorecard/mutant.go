@@ -134,9 +134,25 @@ func packageOf(text []byte) string {
 // maxControl bounds a control; one that hangs has not failed as it must.
 const maxControl = 5 * time.Minute
 
-// control runs a check's negative control, which must fail, and says what came
-// of it. Edits run in the mutated scorecard, everything else here.
+// control runs a check's negative controls, each of which must fail, and says what
+// came of them. Edits run in the mutated scorecard, everything else here.
 func control(ctx context.Context, c check, j job, m *mutants) (failed bool, text string) {
+	if len(c.several) == 0 {
+		return controlOne(ctx, c, "", j, m)
+	}
+	failed = true
+	for i, name := range c.several {
+		found, what := controlOne(ctx, c, " "+name, j, m)
+		failed = failed && found
+		if i > 0 {
+			text += "; "
+		}
+		text += name + ": " + what
+	}
+	return failed, text
+}
+
+func controlOne(ctx context.Context, c check, name string, j job, m *mutants) (failed bool, text string) {
 	ctx, cancel := context.WithTimeout(ctx, maxControl)
 	defer cancel()
 	if len(c.edits) == 0 {
@@ -148,7 +164,7 @@ func control(ctx context.Context, c check, j job, m *mutants) (failed bool, text
 		return verdictOf(r)
 	}
 	cmd := exec.CommandContext(ctx, m.program, "--control", m.overlay, "--json", "--only", strconv.Itoa(c.id), "--seed", strconv.FormatUint(j.seed, 10))
-	cmd.Env = append(os.Environ(), envMutant+"="+strconv.Itoa(c.id), "TMPDIR="+m.dir) // one that dies removes nothing
+	cmd.Env = append(os.Environ(), envMutant+"="+strconv.Itoa(c.id)+name, "TMPDIR="+m.dir) // one that dies removes nothing
 	var messages bytes.Buffer
 	cmd.Stderr = &messages
 	out, err := cmd.Output()

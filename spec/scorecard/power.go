@@ -30,7 +30,7 @@ var powerAtEnd = check{
 	id: 5, title: "power cuts within 20 ms of a transfer's end, on ext4 and XFS: what was called DONE is on the disk, whole, under its name; no part ever is",
 	unit: "violations", n: counts{reduced: 10, full: 500, control: 10},
 	mutant: "directories are not synced",
-	edits:  []edit{{"sideeffect/layer.go", "	return errors.Join(f.Sync(), f.Close())", `	if mutant("5") { return f.Close() }; return errors.Join(f.Sync(), f.Close())`}},
+	edits:  []edit{{"sideeffect/layer.go", "	return errors.Join(dirSyncs.sync(f), f.Close())", `	if mutant("5") { return f.Close() }; return errors.Join(f.Sync(), f.Close())`}},
 	run: func(ctx context.Context, j *job) (result, error) {
 		return runPower(ctx, j, powerRun{size: 1 * mib, every: 256 << 10, most: 0.1, kind: "of finished transfers"}, (*power).atEnd)
 	},

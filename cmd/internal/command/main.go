@@ -16,8 +16,19 @@ import (
 // Main runs a command and ends the process with its exit code. The first SIGINT
 // or SIGTERM ends the command's context, a second one the process.
 func Main(root *cobra.Command) {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop)
+	ctx, cancel := context.WithCancel(context.Background())
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		<-signals
+		cancel()
+		signal.Stop(signals)
+		select {
+		case again := <-signals: // it came before Stop: now it ends the process, unless the command waits for it
+			_ = syscall.Kill(os.Getpid(), again.(syscall.Signal))
+		default:
+		}
+	}()
 	os.Exit(Run(ctx, root, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
 

@@ -1,6 +1,7 @@
 package command
 
 import (
+	"encoding/csv"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -34,6 +35,11 @@ func (t Table) Write(w io.Writer) error {
 		}
 	}
 	return nil
+}
+
+// WriteCSV prints the table for spreadsheets (RFC 4180), the header first.
+func (t Table) WriteCSV(w io.Writer) error {
+	return csv.NewWriter(w).WriteAll(t.lines())
 }
 
 // lines are header and rows, every cell on one line of its own.

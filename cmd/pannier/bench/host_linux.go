@@ -2,6 +2,7 @@ package bench
 
 import (
 	"bufio"
+	"errors"
 	"os"
 	"os/exec"
 	"strconv"
@@ -67,3 +68,45 @@ func room(dir string) (tmpfs bool, free int64, err error) {
 // detach keeps the terminal's interrupt from the ends: the parent ends them, in
 // order, and reports an interruption and not what the ends died of.
 func detach(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} }
+
+// usageOf is what another process has used since it started, in ticks of 10 ms.
+func usageOf(pid int) (Usage, error) {
+	const op = "read usage"
+	dir := "/proc/" + strconv.Itoa(pid)
+	b, err := os.ReadFile(dir + "/stat")
+	if err != nil {
+		return Usage{}, fault.Wrap(op, "", err)
+	}
+	// The name, in parentheses, may hold anything; after it utime and stime are
+	// the 12th and 13th fields.
+	fields := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:]))
+	if len(fields) < 13 {
+		return Usage{}, fault.New(op, fault.Unsupported, "%s/stat has %d fields", dir, len(fields))
+	}
+	user, err1 := strconv.ParseFloat(fields[11], 64)
+	system, err2 := strconv.ParseFloat(fields[12], 64)
+	peak, err3 := procValue(dir+"/status", "VmHWM")
+	const ticks = 100 // USER_HZ, the same on every architecture of Linux
+	return Usage{User: user / ticks, System: system / ticks, PeakRSS: peak}, errors.Join(err1, err2, err3)
+}
+
+// fileSystem names what dir is on.
+func fileSystem(dir string) string {
+	var s syscall.Statfs_t
+	if syscall.Statfs(dir, &s) != nil {
+		return "unknown"
+	}
+	switch s.Type {
+	case tmpfsMagic:
+		return "tmpfs"
+	case 0xef53:
+		return "ext4"
+	case 0x58465342:
+		return "xfs"
+	case 0x9123683e:
+		return "btrfs"
+	case 0x794c7630:
+		return "overlayfs"
+	}
+	return "0x" + strconv.FormatInt(int64(s.Type), 16)
+}

@@ -36,6 +36,7 @@ type Node struct {
 	process *exec.Cmd
 	ended   chan struct{} // closed when the process has ended
 	fate    error         // then
+	last    *tail         // of what it has said
 	client  *admin.Client
 }
 
@@ -102,7 +103,10 @@ func (n *Node) Start(ctx context.Context, wrap ...string) error {
 	argv = append(argv, "serve", "--config", n.Config())
 	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.Env = append(os.Environ(), n.Env...)
-	cmd.Stdout, cmd.Stderr = n.Log, n.Log
+	last := &tail{}
+	n.last = last
+	cmd.Stdout = io.MultiWriter(n.Log, last)
+	cmd.Stderr = cmd.Stdout
 	cmd.WaitDelay = time.Second
 	cmd.SysProcAttr = group()
 	if err := cmd.Start(); err != nil {
@@ -130,7 +134,7 @@ func (n *Node) Await(ctx context.Context) error {
 		}
 		select {
 		case <-n.ended:
-			return fault.New("start node", fault.Internal, "%s has ended: %v", n.Name, n.fate)
+			return fault.New("start node", fault.Internal, "%s has ended, %v: %s", n.Name, n.fate, n.last)
 		case <-ctx.Done():
 			return fault.Wrap("await node", n.Name, err)
 		case <-time.After(5 * time.Millisecond):

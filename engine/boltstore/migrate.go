@@ -1,0 +1,124 @@
+package boltstore
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/pannier/pannier/engine/lifecycle"
+	"github.com/pannier/pannier/spec/fault"
+)
+
+// migrations lead from the format that is their index to the next one. Each is
+// tried on a copy of the file, and the copy takes its place when all have succeeded.
+//
+//	1 -> 2: DONE records are found by partner
+var migrations = [format]func(*bbolt.Tx) error{
+	1: addPartners,
+}
+
+// migrate brings an older file to the present format. The file as it was stays
+// beside it, named .format-N. A crash leaves either the old or the new one.
+func migrate(path string) error {
+	const op = "migrate store"
+	old, err := formatOf(path)
+	if err != nil || old == 0 || old >= format {
+		return err // new, present or newer: Open looks at it
+	}
+	kept, fresh := fmt.Sprintf("%s.format-%d", path, old), path+".migrating"
+	if err := copyFile(path, fresh); err != nil {
+		return fault.Wrap(op, path, err)
+	}
+	db, err := bbolt.Open(fresh, 0o600, &bbolt.Options{Timeout: lockWait, FreelistType: bbolt.FreelistMapType, NoFreelistSync: true})
+	if err == nil {
+		err = db.Update(func(tx *bbolt.Tx) error {
+			for f := old; f < format; f++ {
+				if err := migrations[f](tx); err != nil {
+					return err
+				}
+			}
+			return tx.Bucket(metaBucket).Put(formatKey, binary.BigEndian.AppendUint32(nil, format))
+		})
+		err = errors.Join(err, db.Close())
+	}
+	if err != nil {
+		return errors.Join(fault.Wrap(op, path, err), os.Remove(fresh))
+	}
+	if err := os.Link(path, kept); err != nil && !errors.Is(err, os.ErrExist) {
+		return fault.Wrap(op, path, err)
+	}
+	if err := os.Rename(fresh, path); err != nil {
+		return fault.Wrap(op, path, err)
+	}
+	d, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return fault.Wrap(op, path, err)
+	}
+	return errors.Join(fault.Wrap(op, path, d.Sync()), d.Close())
+}
+
+// formatOf reads the format of a file that nobody has open; 0: there is no file,
+// or nothing is in it yet.
+func formatOf(path string) (f uint32, err error) {
+	if fi, err := os.Stat(path); err != nil || fi.Size() == 0 {
+		return 0, nil
+	}
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{ReadOnly: true, Timeout: lockWait, FreelistType: bbolt.FreelistMapType})
+	if err != nil {
+		return 0, nil // Open says what is wrong
+	}
+	err = db.View(func(tx *bbolt.Tx) error {
+		if meta := tx.Bucket(metaBucket); meta != nil {
+			if b := meta.Get(formatKey); len(b) == 4 {
+				f = binary.BigEndian.Uint32(b)
+			}
+		}
+		return nil
+	})
+	return f, errors.Join(err, db.Close())
+}
+
+// copyFile makes a synced copy, in place of an earlier one.
+func copyFile(from, to string) error {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, in)
+	return errors.Join(err, out.Sync(), out.Close())
+}
+
+// addPartners makes the bucket in which DONE records are found by partner.
+func addPartners(tx *bbolt.Tx) error {
+	if _, err := tx.CreateBucketIfNotExists(partnersBucket); err != nil {
+		return err
+	}
+	return tx.Bucket(doneBucket).ForEach(func(k, v []byte) error {
+		r, err := recordAt(k, v)
+		if err != nil {
+			return err
+		}
+		if r.State != lifecycle.Done {
+			return damaged("a record that is not done among those that are")
+		}
+		return tx.Bucket(partnersBucket).Put(partnerKey(&r, k), nil)
+	})
+}
+
+// partnerPrefix is where the DONE records of a partner begin.
+func partnerPrefix(name string) []byte { return append([]byte{byte(len(name))}, name...) }
+
+// partnerKey is the place of a DONE record among those of its partner, in the order of time.
+func partnerKey(r *lifecycle.Record, ref []byte) []byte {
+	return append(partnerPrefix(r.Spec.Partner), endedKey(r, ref)...)
+}

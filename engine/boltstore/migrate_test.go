@@ -1,0 +1,145 @@
+package boltstore
+
+import (
+	"encoding/binary"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/pannier/pannier/engine/lifecycle"
+	"github.com/pannier/pannier/engine/store"
+	"github.com/pannier/pannier/spec/fault"
+)
+
+// older makes a store with records and takes it back to format 1.
+func older(t *testing.T, n int) (path string) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "store")
+	s, err := Open(Config{Path: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := time.Now().Add(-time.Hour)
+	for i := range n {
+		finish(t, s, i, []string{"a", "ab", "b"}[i%3], at.Add(time.Duration(i)*time.Second))
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	db, err := bbolt.Open(path, 0o600, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = db.Update(func(tx *bbolt.Tx) error {
+		if err := tx.DeleteBucket(partnersBucket); err != nil {
+			return err
+		}
+		return tx.Bucket(metaBucket).Put(formatKey, binary.BigEndian.AppendUint32(nil, 1))
+	})
+	if err != nil || db.Close() != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// finish registers a request that is done.
+func finish(t *testing.T, s *Store, i int, partner string, at time.Time) {
+	t.Helper()
+	key := lifecycle.Key{Requester: "node", ID: lifecycle.ID{byte(i >> 8), byte(i), 1}}
+	r, err := lifecycle.Register(key, lifecycle.Sender, lifecycle.Spec{Partner: partner, Rule: "r", Follow: key.ID}, at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	events := []lifecycle.Event{lifecycle.Claim{Epoch: 1}}
+	for p := lifecycle.Pre; p <= lifecycle.Finished; p++ {
+		events = append(events, lifecycle.Advance{Epoch: 1, To: p, Size: -1})
+	}
+	if _, _, err := s.Register(t.Context(), r, append(events, lifecycle.Conclude{Epoch: 1})...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// of lists a partner's requests.
+func of(t *testing.T, s *Store, partner string) (ids []string) {
+	t.Helper()
+	for r, err := range s.Find(t.Context(), store.Query{Partner: partner}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.Spec.Partner != partner {
+			t.Errorf("%s among those of %s", r.Spec.Partner, partner)
+		}
+		ids = append(ids, r.Key.ID.String())
+	}
+	return ids
+}
+
+func TestMigrate(t *testing.T) {
+	const n = 3000 // more than one reading
+	path := older(t, n)
+	s, err := Open(Config{Path: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, partner := range []string{"a", "ab", "b"} {
+		ids := of(t, s, partner)
+		if len(ids) != n/3 {
+			t.Errorf("%d of %s", len(ids), partner)
+		}
+		for i := 1; i < len(ids); i++ {
+			if ids[i] >= ids[i-1] {
+				t.Fatal("the last one does not come first")
+			}
+		}
+	}
+	if _, err := s.Purge(t.Context(), time.Now(), n); err != nil {
+		t.Fatal(err)
+	}
+	if left := of(t, s, "ab"); len(left) > 0 {
+		t.Errorf("%d are left", len(left))
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := Verify(path); err != nil {
+		t.Error(err)
+	}
+	if f, err := formatOf(path + ".format-1"); f != 1 || err != nil {
+		t.Errorf("the file as it was: format %d, %v", f, err)
+	}
+}
+
+// TestMigrateStops wants a migration that fails, or a crash before its end, to leave the
+// file as it was.
+func TestMigrateStops(t *testing.T) {
+	path := older(t, 9)
+	was, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	good := migrations[1]
+	defer func() { migrations[1] = good }()
+	migrations[1] = func(tx *bbolt.Tx) error { return fmt.Errorf("no: %w", fault.Internal) }
+	if _, err := Open(Config{Path: path}); fault.KindOf(err) != fault.Internal {
+		t.Fatal(err)
+	}
+	if is, err := os.ReadFile(path); err != nil || string(is) != string(was) {
+		t.Error("the file has changed", err)
+	}
+	migrations[1] = good
+	if err := os.WriteFile(path+".migrating", []byte("what a crash has left"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, err := Open(Config{Path: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if ids := of(t, s, "a"); len(ids) != 3 {
+		t.Error(ids)
+	}
+}

@@ -1,0 +1,175 @@
+package engine_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/pannier/pannier/engine"
+	"github.com/pannier/pannier/engine/enginetest"
+	"github.com/pannier/pannier/engine/lifecycle"
+	"github.com/pannier/pannier/engine/store"
+	"github.com/pannier/pannier/spec/fault"
+	"github.com/pannier/pannier/spec/scorecard/score"
+)
+
+// wrongClock is the clock of a node, as far off as somebody has set it.
+type wrongClock struct {
+	mu  sync.Mutex
+	off time.Duration
+}
+
+func (c *wrongClock) now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return time.Now().Round(0).Add(c.off)
+}
+
+func (c *wrongClock) set(off time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.off = off
+}
+
+const day = 24 * time.Hour
+
+// clockFaults are what happens to the clock of a node, from some moment on.
+var clockFaults = []struct {
+	name string
+	do   func(t *testing.T, c *wrongClock, rnd *rand.Rand, over chan struct{})
+}{
+	{"a day ahead", func(_ *testing.T, c *wrongClock, _ *rand.Rand, _ chan struct{}) { c.set(day) }},
+	{"a day behind", func(_ *testing.T, c *wrongClock, _ *rand.Rand, _ chan struct{}) { c.set(-day) }},
+	{"stepping", func(_ *testing.T, c *wrongClock, rnd *rand.Rand, over chan struct{}) {
+		for tick := time.NewTicker(time.Second); ; {
+			select {
+			case <-tick.C:
+				c.set(time.Duration(rnd.Int64N(int64(2*day))) - day)
+			case <-over:
+				tick.Stop()
+				return
+			}
+		}
+	}},
+	{"suspended for ten minutes", nil}, // see clockCase
+}
+
+// TestClocks is check 15: a clock that is a day off, that is set each second, or
+// a node that sleeps for ten minutes changes no result, and makes no attempt early, no
+// deadline pass, nothing wait longer.
+func TestClocks(t *testing.T) {
+	failures, cases := 0, 0
+	for i := range score.N(16) {
+		what, victim := clockFaults[i%len(clockFaults)].name, []string{"a", "b"}[i/len(clockFaults)%2]
+		cases++
+		if !t.Run(fmt.Sprintf("%d, %s %s", i, victim, what), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				clockCase(t, i%len(clockFaults), victim, rand.New(rand.NewPCG(score.Seed(), uint64(i))))
+			})
+		}) {
+			failures++
+		}
+	}
+	score.Report(t, float64(failures), fmt.Sprintf("%d cases", cases))
+}
+
+// The times of a case.
+const (
+	clockDelay    = 10 * time.Minute // between attempts, a fifth more or less
+	clockPatience = time.Hour
+	clockLimit    = 3 * time.Hour // for all of it
+)
+
+func clockCase(t *testing.T, fault1 int, victim string, rnd *rand.Rand) {
+	clock := new(wrongClock)
+	p := newPair(t, func(n *node) {
+		n.limits = engine.Config{Patience: clockPatience}
+		if n.name == victim {
+			n.limits.Clock = clock.now
+		}
+		for _, r := range n.rules {
+			r.Retry = engine.Retry{Delay: clockDelay, Factor: 1}
+		}
+	})
+	var mu sync.Mutex
+	var attempts []time.Time
+	losses, asleep := 1+rnd.IntN(3), false
+	places := []enginetest.Place{enginetest.Asking, enginetest.Answering, enginetest.Block}
+	next := places[rnd.IntN(len(places))]
+	p.wire.Fault = func(where enginetest.Place, c enginetest.Call) error {
+		mu.Lock()
+		defer mu.Unlock()
+		if asleep {
+			return fault.Concluded("call", fault.DeadPeer, "nothing is heard")
+		}
+		if where == enginetest.Asking && c.Move == lifecycle.Prepare {
+			attempts = append(attempts, time.Now())
+		}
+		if where == next && losses > 0 && (where == enginetest.Block || c.Move == lifecycle.Transfer) {
+			losses--
+			next = places[rnd.IntN(len(places))]
+			return fault.Concluded("call", fault.Lost, "the connection was cut")
+		}
+		return nil
+	}
+	rule := []string{"push", "pull"}[rnd.IntN(2)]
+	from, to := "a", "b"
+	if rule == "pull" {
+		from, to = "b", "a"
+	}
+	content := p.file(from, "x", crashSize)
+	over := make(chan struct{})
+	var wrong sync.WaitGroup
+	wrong.Go(func() {
+		select {
+		case <-time.After(time.Duration(rnd.Int64N(int64(clockDelay)))):
+		case <-over:
+			return
+		}
+		if do := clockFaults[fault1].do; do != nil {
+			do(t, clock, rand.New(rand.NewPCG(rnd.Uint64(), 15)), over)
+			return
+		}
+		const nap = 10 * time.Minute
+		mu.Lock()
+		asleep = true
+		mu.Unlock()
+		time.Sleep(nap)
+		clock.set(nap) // what it counts with has stood still
+		mu.Lock()
+		asleep = false
+		mu.Unlock()
+	})
+	ref := p.submit(rule, "x", "y")
+	began := time.Now()
+	a, b := p.endWithin(ref, lifecycle.Done, clockLimit)
+	close(over)
+	wrong.Wait()
+	p.has(to, "y", content)
+	for i := 1; i < len(attempts); i++ {
+		if gap := attempts[i].Sub(attempts[i-1]); gap < clockDelay*8/10 {
+			t.Errorf("attempt %d came %v after the one before", i+1, gap)
+		}
+	}
+	for _, n := range []struct {
+		at  *engine.Engine
+		ref store.Ref
+	}{{p.nodes["a"].engine, ref}, {p.nodes["b"].engine, other(ref)}} {
+		entries, err := n.at.Events(t.Context(), n.ref)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range entries {
+			if e.Failure.Kind == fault.Deadline {
+				t.Errorf("%s: %s", e.Event, e.Failure.Cause)
+			}
+		}
+	}
+	if a.Attempt != b.Attempt || int(a.Attempt) != len(attempts) {
+		t.Errorf("attempts: %d, %d, %d calls", a.Attempt, b.Attempt, len(attempts))
+	}
+	t.Logf("%d attempts in %v", len(attempts), time.Since(began))
+}
