@@ -158,8 +158,13 @@ func (l *Listener) Serve(lane, http2 func(net.Conn)) error {
 	}
 	defer close(l.served)
 	backoff := time.Duration(0)
+	from := reserved()
 	for {
 		c, err := l.ln.Accept()
+		if err == nil && uses(c, from) {
+			_ = c.Close()
+			err = fault.New("accept", fault.Overloaded, "descriptor %d is kept for files: raise the limit of open files", from)
+		}
 		switch {
 		case l.ctx.Err() != nil:
 			if err == nil {

@@ -20,7 +20,7 @@ const (
 )
 
 var descriptors = check{
-	id: 27, title: "a daemon with 64 descriptors and 200 connections that say nothing: transfers that run finish in their attempt, what comes meanwhile is done afterwards, a new partner gets in, accepting waits between attempts, the store does not fail",
+	id: 27, title: "a daemon with 64 descriptors and 200 connections that say one byte: transfers that run finish in their attempt, what comes meanwhile is done afterwards, a new partner gets in, accepting waits between attempts, the store does not fail",
 	unit: "accepts that failed, a second", n: counts{reduced: 3, full: 30},
 	mutant: "accepting does not wait after a failure",
 	edits:  []edit{{"flow/carrier/listener.go", "			l.pause(backoff)\n", "			if !mutant(\"27\") {\n				l.pause(backoff)\n			}\n"}},
@@ -166,6 +166,7 @@ func beSilent(ctx context.Context, address string, i int) {
 		c, err := d.DialContext(ctx, "tcp", address)
 		if err == nil {
 			end := context.AfterFunc(ctx, func() { _ = c.Close() })
+			_, _ = c.Write([]byte{22}) // who says nothing at all stays in the kernel
 			_, _ = c.Read(make([]byte, 1))
 			end()
 			_ = c.Close()
