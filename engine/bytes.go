@@ -144,9 +144,10 @@ func makeParents(root *os.Root, name string) error {
 	}
 }
 
-// discard removes what a receiver has kept of bytes that nobody wants any more.
+// discard removes what a receiver has kept of bytes that nobody wants any more. Before
+// MOVING that is nothing: what is there is of another request to the same target.
 func (x *run) discard() {
-	if x.r.Side != lifecycle.Receiver || x.r.Phase >= lifecycle.Committed {
+	if x.r.Side != lifecycle.Receiver || x.r.Phase < lifecycle.Moving || x.r.Phase >= lifecycle.Committed {
 		return
 	}
 	err := x.prepare()

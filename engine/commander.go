@@ -178,6 +178,7 @@ func (e *Engine) reach(ctx context.Context, l *line) error {
 func (l *line) down(err error) {
 	l.up = false
 	l.failure = failureOf(err)
+	l.failure.Cause = err.Error() // with what to do about it
 	l.failure.At = time.Now()
 	most := min(firstBackOff<<min(l.tries, 10), mostBackOff)
 	l.retryAt = l.failure.At.Add(firstBackOff/2 + rand.N(most))
@@ -208,7 +209,10 @@ func (e *Engine) lost(partner string) {
 func (e *Engine) start(w *waiter, l *line) {
 	x := e.hold(w.ref)
 	if x == nil { // a call of the partner, or an operator, was faster, and notes what it leaves
-		e.queue.alone = false
+		e.runs[w.ref].missed = w
+		if l != nil {
+			e.queue.alone = false
+		}
 		return
 	}
 	if l != nil {
@@ -280,6 +284,10 @@ func (e *Engine) release(x *run) {
 	x.cancel(context.Canceled)
 	e.mu.Lock()
 	delete(e.runs, x.ref)
+	if x.missed != nil && !x.known { // it has not changed the record, which is due as before
+		e.queue.put(x.missed)
+		defer e.kick()
+	}
 	e.mu.Unlock()
 	if x.known {
 		e.noted(&x.r)

@@ -37,6 +37,13 @@ func (e *Engine) Explain(ctx context.Context, ref store.Ref) (Explanation, error
 		x.Summary = fmt.Sprintf("failed in step %v, phase %s", s.Phase.Step(), s.Phase.Name(s.Side))
 		x.Next = "nothing, until an operator retries it. A retry goes on from this phase: what is recorded done is not done again"
 		x.Do = []string{"events " + id, "retry " + id}
+		switch {
+		case !cancelledThere(&s.Record):
+		case s.Role == lifecycle.Requested:
+			x.Next, x.Do = "nothing here: only an operator at "+s.Spec.Partner+" can retry it", x.Do[:1]
+		default:
+			x.Next = "nothing: an operator at " + s.Spec.Partner + " has to retry it there first, and then one here"
+		}
 		if rule == nil {
 			x.Next += ". Rule " + s.Spec.Rule + " is not configured any more"
 		}
@@ -51,10 +58,15 @@ func (e *Engine) Explain(ctx context.Context, ref store.Ref) (Explanation, error
 		x.Next = "it goes on"
 		x.Do = []string{"watch " + id, "pause " + id}
 	case lifecycle.ToSubmit, lifecycle.Interrupted:
+		if rule != nil {
+			x.attempts = rule.Retry.filled().Attempts
+		}
 		x.waits(e.now(), full, crowded, alone, w != nil && w.sleep < 0)
 		x.Do = []string{"events " + id}
 		if stoppedHere(&s.Record) {
 			x.Do = []string{"resume " + id}
+		} else if s.Role == lifecycle.Requester && !s.Failing && x.At.After(e.now()) {
+			x.Do = append(x.Do, "resume "+id) // now, and not when it is due
 		}
 		if s.Phase < lifecycle.Committed {
 			x.Do = append(x.Do, "cancel "+id)
@@ -83,7 +95,7 @@ func (x *Explanation) waits(now time.Time, full, crowded, alone, ready bool) {
 	case x.At.After(now) && r.Reason == lifecycle.Scheduled:
 		x.Summary, x.Next = "waits for its start time", "it starts when it is due"
 	case x.At.After(now) && r.Reason == lifecycle.Retrying:
-		x.Summary = fmt.Sprintf("waits for another attempt after %d without progress", r.Streak)
+		x.Summary = fmt.Sprintf("waits for another attempt; %d of %d have made no progress", r.Streak, x.attempts)
 		x.Next = "it is tried again when it is due"
 	case x.At.After(now):
 		x.Summary, x.Next = "waits for the rule's time window", "it starts when that opens"

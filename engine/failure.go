@@ -49,6 +49,9 @@ func (x *run) failed(err error) (done bool, _ error) {
 	case x.r.Role == lifecycle.Requested && (f.Side != fault.Here || again(err, f.Kind)):
 		// The requester decides, and calls again.
 		x.log.Info("interrupted", "error", err)
+		if f.Kind == fault.Canceled && f.Side != fault.Here { // the requester has gone, or its operator has a word: no failure of the request
+			f = lifecycle.Failure{}
+		}
 		if wait := x.wait(lifecycle.Awaiting, lifecycle.Requester, now.Add(x.engine.cfg.Patience), f); wait != nil {
 			return true, wait
 		}

@@ -24,6 +24,9 @@ func (e *Engine) Cancel(ctx context.Context, ref store.Ref, why string) (lifecyc
 		why = "by an operator"
 	}
 	cancel := func() lifecycle.Event { return lifecycle.Cancel{Side: fault.Here, Cause: why} }
+	if r, err := e.cfg.Store.Get(ctx, ref); err != nil || r.State == lifecycle.InError && r.Failure.Kind == fault.Canceled {
+		return r, err // the first reason stays
+	}
 	r, err := e.operate(ctx, ref, cancel, func(r *lifecycle.Record) bool {
 		return r.State == lifecycle.InError && r.Failure.Kind == fault.Canceled
 	})
@@ -38,7 +41,18 @@ func (e *Engine) Resume(ctx context.Context, ref store.Ref) (lifecycle.Record, e
 // Retry goes on with what is INERROR, from where it was: what is recorded done is
 // not done again. The requester's revives the other end, too.
 func (e *Engine) Retry(ctx context.Context, ref store.Ref) (lifecycle.Record, error) {
+	if r, err := e.cfg.Store.Get(ctx, ref); err != nil || r.Role == lifecycle.Requested && cancelledThere(&r) {
+		if err == nil {
+			err = fault.New("retry", fault.Invalid, "it was cancelled at %s: only an operator there can retry it", r.Spec.Partner)
+		}
+		return r, err
+	}
 	return e.idle(ctx, ref, lifecycle.Retry{Due: e.dueOf(ref)})
+}
+
+// cancelledThere: by the other end's operator.
+func cancelledThere(r *lifecycle.Record) bool {
+	return r.State == lifecycle.InError && r.Failure.Kind == fault.Canceled && r.Failure.Side != fault.Here
 }
 
 // dueOf is when this end acts after an operator's word.

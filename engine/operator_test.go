@@ -617,3 +617,29 @@ func TestWatch(t *testing.T) {
 		}
 	})
 }
+
+// TestCancelSaysWhy: both ends have the operator's words, and only the end that has
+// cancelled can go back on it; a second cancel changes nothing.
+func TestCancelSaysWhy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPair(t, nil)
+		p.file("a", "x", crashSize)
+		reached, open := gateOn(p)
+		ref := p.submit("push", "x", "y")
+		<-reached
+		go func() { time.Sleep(time.Second); close(open) }()
+		if _, err := p.nodes["a"].engine.Cancel(t.Context(), ref, "sent twice"); err != nil {
+			t.Fatal(err)
+		}
+		_, b := p.endWithin(ref, lifecycle.InError, time.Hour)
+		if b.Failure.Cause != "sent twice" || b.Failure.Side != fault.Peer {
+			t.Errorf("%+v", b.Failure)
+		}
+		if r, err := p.nodes["a"].engine.Cancel(t.Context(), ref, "again"); err != nil || r.Failure.Cause != "sent twice" {
+			t.Errorf("%+v %v", r.Failure, err)
+		}
+		if _, err := p.nodes["b"].engine.Retry(t.Context(), other(ref)); fault.KindOf(err) != fault.Invalid {
+			t.Errorf("a retry that nobody would call for: %v", err)
+		}
+	})
+}

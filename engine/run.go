@@ -27,6 +27,7 @@ type run struct {
 	ctx    context.Context // ends when an operator or the node wants the run to end
 	cancel context.CancelCauseFunc
 	over   chan struct{} // closed when the record is released
+	missed *waiter       // the record came due meanwhile; guarded by Engine.mu
 
 	// Of the run's own goroutine, or of the pump while that waits for it.
 	log     *slog.Logger

@@ -34,6 +34,8 @@ type Explanation struct {
 	Do      []string  // what an operator can do, as command lines without the program's name
 	At      time.Time // when Next is due; zero: nothing is
 	Partner PartnerStatus
+
+	attempts int // of the rule
 }
 
 // PartnerStatus is how a partner is doing.

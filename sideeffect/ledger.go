@@ -162,22 +162,36 @@ func named(ctx context.Context, dir Dir, base string, w Whole) bool {
 }
 
 // Discard removes what resumable sinks of File(root, name) have kept; nothing
-// is no error. The file of that name itself stays.
+// is no error. The file of that name itself stays. What a transfer is writing to just
+// now is that transfer's: fault.Overloaded.
 func Discard(layer Layer, root *os.Root, name relpath.Path) error {
+	const op = "discard partial file"
 	dir, err := layerOr(layer).Dir(root, name.Dir())
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
-		return fault.Wrap("discard partial file", name.String(), err)
+		return fault.Wrap(op, name.String(), err)
 	}
 	s := &staged{dir: dir, base: name.Base()}
-	s.dropState()
-	err = dir.Remove(partialName(s.base))
-	if errors.Is(err, fs.ErrNotExist) {
-		err = nil
+	return errors.Join(fault.Wrap(op, name.String(), s.discardUnused()), dir.Close())
+}
+
+// discardUnused removes partial and state under the partial file's lock.
+func (s *staged) discardUnused() error {
+	temp := partialName(s.base)
+	f, err := openRegular(s.dir, temp, os.O_RDONLY)
+	if err == nil {
+		defer f.Close()
+		if same, err := lockNamed(s.dir, temp, f); err != nil || !same { // else it has its name by now
+			return err
+		}
 	}
-	return errors.Join(fault.Wrap("discard partial file", name.String(), err), dir.Close())
+	s.dropState()
+	if err = s.dir.Remove(temp); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
 }
 
 func layerOr(l Layer) Layer {

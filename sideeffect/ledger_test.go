@@ -170,3 +170,34 @@ func TestDiscard(t *testing.T) {
 	noError(t, err)
 	noError(t, Discard(nil, root, missing))
 }
+
+// TestDiscardLeavesOthers: what a transfer is writing to stays its own, and a file
+// that has taken its place does not get the name.
+func TestDiscardLeavesOthers(t *testing.T) {
+	root, dir := newRoot(t)
+	name, err := relpath.Parse("dst")
+	noError(t, err)
+	e := descriptor(File(root, "dst"))
+	e.Resume = true
+	open := func() Sink {
+		s, err := e.OpenSink(100, ResumePoint{})
+		noError(t, err)
+		return s
+	}
+	s := open()
+	defer s.Close()
+	noError(t, s.WriteBlock([]byte("mine"), 0))
+	wantKind(t, Discard(nil, root, name), fault.Overloaded)
+	partial := filepath.Join(dir, partialName("dst"))
+	noError(t, os.Remove(partial)) // by hand
+	other := open()
+	defer other.Close()
+	noError(t, other.WriteBlock([]byte("half of another"), 0))
+	wantKind(t, s.Commit(), fault.Stale)
+	if _, err := os.Stat(filepath.Join(dir, "dst")); err == nil {
+		t.Error("one transfer has given the name to what another one is writing")
+	}
+	noError(t, other.Commit())
+	wantFiles(t, dir, "dst", []byte("half of another"))
+	noError(t, Discard(nil, root, name))
+}

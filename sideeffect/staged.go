@@ -116,6 +116,9 @@ func (s *staged) Commit() error {
 
 // publish gives the content its name in one step.
 func (s *staged) publish() error {
+	if err := s.stillNamed(); err != nil {
+		return err
+	}
 	if !s.create {
 		return s.dir.Rename(s.temp, s.base)
 	}
@@ -124,6 +127,20 @@ func (s *staged) publish() error {
 		return err
 	}
 	return s.dir.Remove(s.temp)
+}
+
+// stillNamed refuses to give the name to another file than the one that was written:
+// whoever removes or replaces files here does not know of locks.
+func (s *staged) stillNamed() error {
+	mine, err := s.file.Stat()
+	if err != nil {
+		return err
+	}
+	named, err := s.dir.Lstat(s.temp)
+	if err == nil && !os.SameFile(mine, named) {
+		err = fault.New("name file", fault.Stale, "what was written to has been replaced by another file")
+	}
+	return err
 }
 
 func (s *staged) Abort(keep bool) error {

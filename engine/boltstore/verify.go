@@ -38,8 +38,8 @@ const (
 type walker struct {
 	file     io.ReaderAt
 	pageSize int64
-	pages    uint64 // that belong to the file
-	seen     map[uint64]bool
+	pages    uint64   // that belong to the file
+	seen     []uint64 // a bit for each
 }
 
 // verify reads a file that nobody writes, and finds what bbolt would fall over.
@@ -64,10 +64,10 @@ func verify(path string) error {
 	if err != nil {
 		return err
 	}
-	w := &walker{file: f, pageSize: size, pages: m.pages, seen: map[uint64]bool{0: true, 1: true}}
 	if m.pages > uint64(fi.Size()/size) {
 		return broken(0, "the file has %d bytes, and should have %d pages of %d", fi.Size(), m.pages, size)
 	}
+	w := &walker{file: f, pageSize: size, pages: m.pages, seen: make([]uint64, m.pages/64+1)}
 	if m.freelist != noFreelist {
 		if _, err := w.page(m.freelist, freelistPage); err != nil {
 			return err
@@ -147,32 +147,34 @@ func broken(page uint64, format string, args ...any) error {
 
 // page reads a page with what overflows it, which nobody has referred to yet.
 func (w *walker) page(id uint64, kinds uint16) ([]byte, error) {
-	head := make([]byte, pageHead)
 	if id < 2 || id >= w.pages {
 		return nil, broken(id, "there is no such page")
 	}
-	if _, err := w.file.ReadAt(head, int64(id)*w.pageSize); err != nil {
+	b := make([]byte, w.pageSize)
+	if _, err := w.file.ReadAt(b, int64(id)*w.pageSize); err != nil {
 		return nil, fault.Wrap("verify store", "", err)
 	}
 	n := binary.NativeEndian
-	flags, overflow := n.Uint16(head[8:]), uint64(n.Uint32(head[12:]))
+	flags, overflow := n.Uint16(b[8:]), uint64(n.Uint32(b[12:]))
 	switch {
-	case n.Uint64(head) != id:
-		return nil, broken(id, "it says that it is page %d", n.Uint64(head))
+	case n.Uint64(b) != id:
+		return nil, broken(id, "it says that it is page %d", n.Uint64(b))
 	case flags&kinds == 0 || flags&(flags-1) != 0:
 		return nil, broken(id, "it is of kind %#x", flags)
 	case overflow >= w.pages-id:
 		return nil, broken(id, "it is said to go on for %d pages", overflow)
 	}
 	for i := id; i <= id+overflow; i++ {
-		if w.seen[i] {
+		if w.seen[i/64]&(1<<(i%64)) != 0 {
 			return nil, broken(i, "it is in two places")
 		}
-		w.seen[i] = true
+		w.seen[i/64] |= 1 << (i % 64)
 	}
-	b := make([]byte, int64(overflow+1)*w.pageSize)
-	if _, err := w.file.ReadAt(b, int64(id)*w.pageSize); err != nil {
-		return nil, fault.Wrap("verify store", "", err)
+	if overflow > 0 {
+		b = make([]byte, int64(overflow+1)*w.pageSize)
+		if _, err := w.file.ReadAt(b, int64(id)*w.pageSize); err != nil {
+			return nil, fault.Wrap("verify store", "", err)
+		}
 	}
 	return b, nil
 }

@@ -62,7 +62,7 @@ func (e Cancel) apply(r *Record) error {
 	if r.Side == Receiver {
 		r.Rank = 0
 	}
-	r.Failure = Failure{Kind: fault.Canceled, Side: e.Side, Cause: e.Cause}.clipped()
+	r.Failure = Failure{Kind: fault.Canceled, Side: e.Side, Cause: e.Cause, Told: e.Cause}.clipped()
 	r.fall()
 	return nil
 }

@@ -229,7 +229,7 @@ func TestCancel(t *testing.T) {
 			} else if !may {
 				continue
 			}
-			if r.State != InError || r.Failing || r.Failure != (Failure{Kind: fault.Canceled, Side: fault.Here, Cause: "by alice", At: testTime}) {
+			if r.State != InError || r.Failing || r.Failure != (Failure{Kind: fault.Canceled, Side: fault.Here, Cause: "by alice", Told: "by alice", At: testTime}) {
 				t.Errorf("%v: %+v", p.Name(side), r)
 			}
 			if side == Receiver && (r.Rank != 0 || r.Phase > Moving) || side == Sender && r.Phase != p {

@@ -33,9 +33,6 @@ func newExec(t *Table) (Task, error) {
 		return nil, invalid("argv[0] is %q: write the program's whole path, without variables", t.Argv[0])
 	}
 	e := &execTask{warning: t.Warning}
-	if e.warning == nil {
-		e.warning = []int{1}
-	}
 	for _, a := range t.Argv {
 		filled, err := ParseTemplate(a)
 		if err != nil {

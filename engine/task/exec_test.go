@@ -76,7 +76,7 @@ func TestExitCodes(t *testing.T) {
 		warning []int
 		warns   bool
 		fails   bool
-	}{{0, nil, false, false}, {1, nil, true, false}, {2, nil, false, true}, {1, []int{}, false, true}, {3, []int{2, 3}, true, false}} {
+	}{{0, nil, false, false}, {1, nil, false, true}, {2, nil, false, true}, {1, []int{1}, true, false}, {3, []int{2, 3}, true, false}} {
 		o := on(t, "content")
 		res, err := step(t, Table{Task: "exec", Argv: []string{script(t, "echo said this; exit "+strconv.Itoa(c.code))}, Warning: c.warning}).Run(t.Context(), o)
 		if (err != nil) != c.fails || res.Warning != c.warns {

@@ -65,7 +65,7 @@ type Table struct {
 	Task    string   `toml:"task"`
 	Argv    []string `toml:"argv"`    // exec
 	Timeout Duration `toml:"timeout"` // any; default one hour
-	Warning []int    `toml:"warning"` // exec: exit codes that are not errors; default 1
+	Warning []int    `toml:"warning"` // exec: exit codes that are not errors; default none
 	To      string   `toml:"to"`      // move, copy, rename, link: a name with variables
 	Path    string   `toml:"path"`    // delete, mkdir: a name with variables; default: the request's file
 	Text    string   `toml:"text"`    // log

@@ -22,7 +22,7 @@ var variables = map[string]string{
 	"dir":        "path without its last element; empty at the root",
 	"stem":       "name without its extension",
 	"ext":        "extension with its dot; empty without one",
-	"size":       "bytes of the whole",
+	"size":       "bytes of the whole; empty while nobody knows it, as in the receiver's pre tasks",
 	"id":         "id of the request",
 	"follow":     "id of the first request of the chain",
 	"requester":  "name of the node where the request was registered",
@@ -99,7 +99,7 @@ func ParseTemplate(s string) (Template, error) {
 		}
 		name := s[i+1 : i+end]
 		if _, ok := variables[name]; !ok {
-			return t, fault.New(op, fault.Invalid, "no variable {%s}", name)
+			return t, fault.New(op, fault.Invalid, "no variable {%s}; for a brace itself write {{ or }}", name)
 		}
 		t.parts = append(t.parts, part{text: text}, part{text: name, variable: true})
 		text, s = "", s[i+end+1:]
