@@ -99,6 +99,7 @@ func clockCase(t *testing.T, fault1 int, victim string, rnd *rand.Rand) {
 	losses, asleep := 1+rnd.IntN(3), false
 	places := []enginetest.Place{enginetest.Asking, enginetest.Answering, enginetest.Block}
 	next := places[rnd.IntN(len(places))]
+	faults := rand.New(rand.NewPCG(rnd.Uint64(), 16)) // guarded by mu
 	p.wire.Fault = func(where enginetest.Place, c enginetest.Call) error {
 		mu.Lock()
 		defer mu.Unlock()
@@ -110,7 +111,7 @@ func clockCase(t *testing.T, fault1 int, victim string, rnd *rand.Rand) {
 		}
 		if where == next && losses > 0 && (where == enginetest.Block || c.Move == lifecycle.Transfer) {
 			losses--
-			next = places[rnd.IntN(len(places))]
+			next = places[faults.IntN(len(places))]
 			return fault.Concluded("call", fault.Lost, "the connection was cut")
 		}
 		return nil

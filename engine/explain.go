@@ -19,8 +19,9 @@ func (e *Engine) Explain(ctx context.Context, ref store.Ref) (Explanation, error
 	e.mu.Lock()
 	x.Partner = e.partner(s.Spec.Partner)
 	w := e.queue.all[ref]
+	ready := false
 	if w != nil {
-		x.At = w.due
+		x.At, ready = w.due, w.sleep < 0
 	}
 	full := e.queue.running >= e.cfg.Concurrent
 	l := e.queue.line(s.Spec.Partner)
@@ -61,7 +62,7 @@ func (e *Engine) Explain(ctx context.Context, ref store.Ref) (Explanation, error
 		if rule != nil {
 			x.attempts = rule.Retry.filled().Attempts
 		}
-		x.waits(e.now(), full, crowded, alone, w != nil && w.sleep < 0)
+		x.waits(e.now(), full, crowded, alone, ready)
 		x.Do = []string{"events " + id}
 		if stoppedHere(&s.Record) {
 			x.Do = []string{"resume " + id}

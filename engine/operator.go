@@ -65,14 +65,28 @@ func (e *Engine) dueOf(ref store.Ref) time.Time {
 
 // idle applies an event to a record that nobody runs.
 func (e *Engine) idle(ctx context.Context, ref store.Ref, event lifecycle.Event) (lifecycle.Record, error) {
-	e.mu.Lock()
-	x := e.hold(ref)
-	e.mu.Unlock()
-	if x == nil {
-		return lifecycle.Record{}, fault.New("change request", fault.Invalid, "it runs just now")
+	for {
+		e.mu.Lock()
+		x := e.hold(ref)
+		other := e.runs[ref]
+		e.mu.Unlock()
+		if x != nil {
+			defer e.release(x)
+			return x.apply(event)
+		}
+		r, err := e.cfg.Store.Get(ctx, ref)
+		if err != nil {
+			return r, err
+		}
+		if r.State == lifecycle.Running {
+			return r, fault.New("change request", fault.Invalid, "it runs just now")
+		}
+		select { // its run is about to let go
+		case <-other.over:
+		case <-ctx.Done():
+			return r, fault.Wrap("change request", ref.Key.ID.String(), context.Cause(ctx))
+		}
 	}
-	defer e.release(x)
-	return x.apply(event)
 }
 
 // apply changes the record of a run that has not claimed it.

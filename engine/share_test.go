@@ -31,6 +31,8 @@ func TestShareGivenUp(t *testing.T) {
 			t.Errorf("it took %v, want 1 s", took)
 		}
 		time.Sleep(time.Minute) // long enough for all there ever can be
+		s.mu.Lock()
+		defer s.mu.Unlock()
 		if s.fill(); s.left != s.burst || s.waits != 0 {
 			t.Errorf("%v left of %v, %d wait", s.left, s.burst, s.waits)
 		}
