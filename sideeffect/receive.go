@@ -186,13 +186,13 @@ func (r *receiver) keepUp() error {
 	}
 	late := r.plan.SyncAfter > 0 && !r.since.IsZero() && time.Since(r.since) >= r.plan.SyncAfter
 	switch sink, able := r.sink.(AheadSyncer); {
-	case fresh < every && !late:
-		return nil
-	case !able:
+	case !able && (fresh >= every || late):
 		return r.checkpoint()
+	case !able, fresh < every/2 && !late: // half of it is synced while the other half is written
+		return nil
 	case r.ahead == nil:
 		return r.beginSync(sink)
-	case fresh >= 2*every: // the disk is slower than the way: no further ahead
+	case fresh >= every: // the disk is slower than the way: no further ahead
 		return r.settle()
 	}
 	return nil
