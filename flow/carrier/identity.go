@@ -10,6 +10,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"math/big"
@@ -83,6 +84,10 @@ func IdentityOf(cert tls.Certificate) (*Identity, error) {
 
 // Key is the key as KeyOf gives it: what peers pin.
 func (i *Identity) Key() string { return i.key }
+
+// Format implements fmt.Formatter: whatever the verb, only the public key is printed.
+// So a log has no private key, even by mistake.
+func (i Identity) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, "identity "+i.key) }
 
 // Certificate is the certificate with its private key.
 func (i *Identity) Certificate() tls.Certificate { return i.cert }
