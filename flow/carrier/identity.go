@@ -117,6 +117,18 @@ func LoadOrCreateIdentity(dir string) (*Identity, error) {
 	return id, fault.Wrap("load identity", dir, err)
 }
 
+// LoadIdentity reads the identity that LoadOrCreateIdentity has made. NotFound:
+// there is none.
+func LoadIdentity(dir string) (*Identity, error) {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, fault.Wrap("load identity", dir, err)
+	}
+	defer root.Close()
+	id, err := loadIdentity(root)
+	return id, fault.Wrap("load identity", dir, err)
+}
+
 func loadIdentity(root *os.Root) (*Identity, error) {
 	f, err := root.Open(identityFile)
 	if err != nil {
