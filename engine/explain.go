@@ -28,6 +28,9 @@ func (e *Engine) Explain(ctx context.Context, ref store.Ref) (Explanation, error
 	crowded, alone := l.running >= l.most, e.queue.alone
 	rule := e.book.Rules[s.Spec.Rule]
 	e.mu.Unlock()
+	if rule != nil {
+		x.Attempts = rule.Retry.filled().Attempts
+	}
 	x.Cause = cause(&s.Record)
 	id := s.Key.ID.String()
 	switch s.State {
@@ -59,9 +62,6 @@ func (e *Engine) Explain(ctx context.Context, ref store.Ref) (Explanation, error
 		x.Next = "it goes on"
 		x.Do = []string{"watch " + id, "pause " + id}
 	case lifecycle.ToSubmit, lifecycle.Interrupted:
-		if rule != nil {
-			x.attempts = rule.Retry.filled().Attempts
-		}
 		x.waits(e.now(), full, crowded, alone, ready)
 		x.Do = []string{"events " + id}
 		if stoppedHere(&s.Record) {
@@ -96,7 +96,7 @@ func (x *Explanation) waits(now time.Time, full, crowded, alone, ready bool) {
 	case x.At.After(now) && r.Reason == lifecycle.Scheduled:
 		x.Summary, x.Next = "waits for its start time", "it starts when it is due"
 	case x.At.After(now) && r.Reason == lifecycle.Retrying:
-		x.Summary = fmt.Sprintf("waits for another attempt; %d of %d have made no progress", r.Streak, x.attempts)
+		x.Summary = fmt.Sprintf("waits for another attempt; %d of %d have made no progress", r.Streak, x.Attempts)
 		x.Next = "it is tried again when it is due"
 	case x.At.After(now):
 		x.Summary, x.Next = "waits for the rule's time window", "it starts when that opens"

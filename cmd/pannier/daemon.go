@@ -91,7 +91,8 @@ func (c *console) advise(err error) error {
 	switch {
 	case errors.As(err, &gone):
 		return command.Suggest(command.WithCode(command.NoDaemon, err), `Is it running? It is started with: pannier serve
-Where it listens is node.admin in %s; --admin or PANNIER_ADMIN say another address.`, c.config)
+Where it listens is node.admin in %s; --admin or PANNIER_ADMIN say another address.
+One that began before node.admin or node.state was changed there is at the old one until it is restarted.`, c.config)
 	case errors.Is(err, os.ErrPermission) && errors.As(err, &f) && f.Op == "call daemon":
 		return command.Suggest(err, "Run this as the daemon's user or as root.")
 	}
