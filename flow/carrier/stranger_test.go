@@ -37,7 +37,9 @@ func TestStrangerIsTold(t *testing.T) {
 	var log heard
 	l := serve(t, "tls://127.0.0.1:0", Options{
 		Identity: server, Logger: slog.New(slog.NewTextHandler(&log, nil)),
-		AuthorizeKey: func(string) error { return fault.New("find caller", fault.Unauthenticated, "who is that").Advise("write it down") },
+		AuthorizeKey: func(string) error {
+			return fault.New("find caller", fault.Unauthenticated, "who is that").Advise("write it down")
+		},
 	})
 	pins := Pins{server.Key()}
 	for range 3 {
