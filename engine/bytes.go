@@ -112,15 +112,6 @@ func (x *run) descriptor() (*sideeffect.Descriptor, error) {
 	return d, nil
 }
 
-// kept is what this end keeps of the bytes between runs. It is the request's alone:
-// another one to the same target has its own.
-func (x *run) kept() sideeffect.Kept {
-	return sideeffect.Kept{Layer: x.engine.cfg.Layer, Root: x.root, Name: x.r.Spec.Target, Key: PartialKey(x.r.Key)}
-}
-
-// PartialKey is the sideeffect.Descriptor.ResumeKey of a request's receiver.
-func PartialKey(k lifecycle.Key) string { return k.ID.String() + k.Requester }
-
 // smallFile is up to how many bytes may be moved again after a crash in the moment
 // a file gets its name.
 const smallFile = 1 << 20

@@ -82,6 +82,9 @@ func (x *run) giveUp(why string, events ...lifecycle.Event) error {
 // fail ends the request with an error; error tasks, if there are any, come next.
 func (x *run) fail(err error) error {
 	f := failureOf(err)
+	if err := x.rewound(f.Kind); err != nil {
+		return err
+	}
 	x.log.Warn("failed", "phase", x.r.Phase.Name(x.r.Side), "kind", f.Kind.String(), "at", f.Side.String(), "error", f.Cause)
 	return x.do(lifecycle.Fail{Epoch: x.epoch, Failure: f})
 }

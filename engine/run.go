@@ -144,8 +144,11 @@ func (x *run) prepare() error {
 	return nil
 }
 
-// end closes what prepare has opened.
+// end closes what prepare has opened, and removes what nobody wants any more.
 func (x *run) end() {
+	if x.epoch != 0 && x.known && len(x.pending) == 0 && leftover(&x.r) {
+		x.discard()
+	}
 	if x.root != nil {
 		x.root.Close()
 		x.root = nil
@@ -241,7 +244,7 @@ func (x *run) publish() (bool, error) {
 	}
 	w, err := sideeffect.ParseWhole(x.r.Size, x.r.Proof)
 	if err == nil {
-		err = x.kept().Publish(x.ctx, x.mode(), w)
+		err = x.keptIn(x.root).Publish(x.ctx, x.mode(), w)
 	}
 	if kind := fault.KindOf(err); err != nil && (kind == fault.NotFound || kind == fault.Corrupt) {
 		x.log.Warn("what had arrived is gone: it is fetched again", "error", err)

@@ -59,6 +59,15 @@ func (e *Engine) enter() bool {
 	return true
 }
 
+// Enter takes one of the places of Serving for what a partner wants to know beside its
+// requests, until leave; false: there is none now.
+func (e *Engine) Enter(partner string) (leave func(), ok bool) {
+	if !e.enter() {
+		return nil, false
+	}
+	return e.leave, true
+}
+
 func (e *Engine) leave() {
 	e.mu.Lock()
 	e.serving--
@@ -155,6 +164,9 @@ func (x *run) accept(a Ask, now, due time.Time) error {
 	}
 	side, spec := a.Side.Other(), asked(a)
 	spec.Tasks = rule.Lists(side).counts()
+	if err := refuseOwn(op, &spec); err != nil {
+		return err
+	}
 	r, err := lifecycle.Accept(a.Key, side, spec, now, due)
 	if err != nil {
 		return err
@@ -208,11 +220,13 @@ func (x *run) dismiss(r *lifecycle.Record, a Ask) (Answer, error) {
 		return x.answer(nil)
 	}
 	x.begin()
-	err := error(nil)
-	if a.Why.Kind == fault.Canceled && r.Phase < lifecycle.Committed {
+	named, err := x.hasName()
+	if err != nil {
+		return x.answer(err)
+	}
+	if a.Why.Kind == fault.Canceled && r.Phase < lifecycle.Committed && !named {
 		if err = x.now(lifecycle.Cancel{Side: fault.Peer, Cause: a.Why.Cause}); err == nil {
 			x.log.Info("cancelled by the requester")
-			x.discard()
 		}
 		return x.answer(err)
 	}
