@@ -139,7 +139,7 @@ func (x *run) fulfil() error {
 	if err == nil || errors.As(err, &st) {
 		return err
 	}
-	return x.yield(err)
+	return x.yield(errWished) // a requester that hears it calls again
 }
 
 // failureOf is an error as a record keeps it.

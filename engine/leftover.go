@@ -42,8 +42,8 @@ func keeps(r *lifecycle.Record) bool {
 	return r.Side == lifecycle.Receiver && r.Phase >= lifecycle.Ready && r.Phase < lifecycle.Committed
 }
 
-// forgone reports whether a failure of that kind gives up what has arrived. After the
-// others an operator's retry goes on with it.
+// forgone reports whether a failure of that kind gives up what has arrived, as does an
+// end that has waited too long for the other. After the others an operator's retry goes on with it.
 func forgone(k fault.Kind) bool {
 	return k == fault.Canceled || !retryable(k) && k != fault.Internal
 }
@@ -51,7 +51,8 @@ func forgone(k fault.Kind) bool {
 // leftover: the request has ended without its bytes, so that nothing may be kept of
 // them. That is committed first; a process that died behind it has left some.
 func leftover(r *lifecycle.Record) bool {
-	return r.State == lifecycle.InError && r.Rank == 0 && keeps(r) && forgone(r.Failure.Kind)
+	k := r.Failure.Kind
+	return r.State == lifecycle.InError && r.Rank == 0 && keeps(r) && (forgone(k) || k == fault.Deadline)
 }
 
 // discard removes what a request that has ended has kept.
@@ -61,12 +62,12 @@ func (x *run) discard() {
 	}
 }
 
-// rewound gives up the bytes of a receiver whose request is about to fail for good.
-func (x *run) rewound(k fault.Kind) error {
+// rewound gives up the bytes of a receiver whose request is about to fail.
+func (x *run) rewound() error {
 	if named, err := x.named(); err != nil || named {
 		return err
 	}
-	if !keeps(&x.r) || x.r.Phase < lifecycle.Moving || !forgone(k) {
+	if !keeps(&x.r) || x.r.Phase < lifecycle.Moving {
 		return nil
 	}
 	return x.do(lifecycle.Rewind{Epoch: x.epoch, Size: x.r.Size})

@@ -109,7 +109,7 @@ func (k Kept) open(op string) (*staged, error) {
 	if err != nil {
 		return nil, fault.Wrap(op, k.Name.String(), err)
 	}
-	s := &staged{dir: dir, base: k.Name.Base(), keep: true}
+	s := &staged{dir: dir, base: k.Name.Base(), keep: true, stated: true}
 	s.name, s.temp = s.base, partialName(s.base, k.Key)
 	return s, nil
 }

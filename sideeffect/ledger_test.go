@@ -121,6 +121,7 @@ func TestPublish(t *testing.T) {
 		}
 		partial := filepath.Join(dir, "sub", partialName("dst", kept.Key))
 		noError(t, os.WriteFile(partial, b, 0o644)) // as a real death leaves it: the sink has not tidied up
+		noError(t, os.WriteFile(stateName(partial), []byte("state"), 0o644))
 		w := ledger.whole
 		other := w
 		other.Root[0]++

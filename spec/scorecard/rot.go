@@ -99,7 +99,7 @@ func (r *rotten) prepare(ctx context.Context, j *job) error {
 		}
 		r.stores[n.Name] = used(text)
 	}
-	kept, err := filepath.Glob(partialOf(r.b.Root, rotName)+"*")
+	kept, err := filepath.Glob(partialOf(r.b.Root, rotName) + "*")
 	if err != nil || len(kept) != 2 {
 		return fault.New("keep partial file", fault.NotFound, "there are %q, %v", kept, err)
 	}
