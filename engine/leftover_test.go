@@ -503,3 +503,64 @@ func cancelNamed(t *testing.T, rule, by, how string, size int) {
 	synctest.Wait()
 	p.has(to.name, "y", content)
 }
+
+// TestNamedIsRemembered: a file that somebody takes away as soon as it has its name is
+// not fetched again when the verdict is lost.
+func TestNamedIsRemembered(t *testing.T) {
+	for _, rule := range []string{"push", "pull"} {
+		synctest.Test(t, func(t *testing.T) {
+			p, from, to := sameTarget(t, rule, engine.Overwrite)
+			content := p.file(from.name, "x", crashSize)
+			p.wire.Fault = func(where enginetest.Place, c enginetest.Call) error {
+				if where != enginetest.Verdict {
+					return nil
+				}
+				if err := os.Rename(filepath.Join(to.root, "y"), filepath.Join(to.root, "taken")); err != nil {
+					t.Error(err)
+				}
+				return fault.Concluded("call", fault.Lost, "the connection was cut")
+			}
+			p.endWithin(p.submit(rule, "x", "y"), lifecycle.Done, time.Hour)
+			p.has(to.name, "taken", content)
+			if exists(p, to.name, "y") {
+				t.Error("the file has come again")
+			}
+		})
+	}
+}
+
+// TestStopOfNamed: a requester that gives its request up is told how far the receiver
+// was which has died with the file named, and not that it was cancelled in time.
+func TestStopOfNamed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, _, to := sameTarget(t, "push", engine.Refuse)
+		content := p.file("a", "x", crashSize)
+		named := make(chan struct{})
+		p.wire.Fault = func(where enginetest.Place, c enginetest.Call) error {
+			if where != enginetest.Verdict {
+				return nil
+			}
+			to.gate.Shut()
+			close(named)
+			return fault.Concluded("call", fault.Lost, "the connection was cut")
+		}
+		ref := p.submit("push", "x", "y")
+		<-named
+		synctest.Wait()
+		p.stop("a")
+		p.stop("b")
+		p.start("b")
+		r, err := to.engine.Get(t.Context(), other(ref))
+		if err != nil || r.Phase != lifecycle.Whole {
+			t.Fatal(r.Phase, err)
+		}
+		answer, err := to.engine.Serve(t.Context(), "a", engine.Ask{
+			Move: lifecycle.Mismatch, Key: ref.Key, Side: lifecycle.Sender, Call: lifecycle.Call{Attempt: r.Attempt, Phase: lifecycle.Ended},
+			Why: lifecycle.Failure{Kind: fault.Canceled, Cause: "by alice"},
+		}, nil)
+		if err != nil || answer.Outcome != engine.Failed || answer.Phase != lifecycle.Committed {
+			t.Errorf("%+v, %v", answer, err)
+		}
+		p.has("b", "y", content)
+	})
+}

@@ -136,6 +136,9 @@ func TestPublish(t *testing.T) {
 		}
 		hasName(false)
 		noError(t, kept.Publish(ctx, mode, w))
+		if _, err := os.Stat(stateName(partial)); err == nil {
+			t.Errorf("%v: the state is left", mode)
+		}
 		got, err := os.ReadFile(filepath.Join(dir, "sub/dst"))
 		noError(t, err)
 		if !bytes.Equal(got, b) {
