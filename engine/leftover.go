@@ -67,7 +67,7 @@ func (x *run) rewound() error {
 	if named, err := x.named(); err != nil || named {
 		return err
 	}
-	if !keeps(&x.r) || x.r.Phase < lifecycle.Moving {
+	if !keeps(&x.r) || x.r.Phase < lifecycle.Whole && x.r.Rank == 0 {
 		return nil
 	}
 	return x.do(lifecycle.Rewind{Epoch: x.epoch, Size: x.r.Size})

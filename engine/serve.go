@@ -220,15 +220,17 @@ func (x *run) dismiss(r *lifecycle.Record, a Ask) (Answer, error) {
 		return x.answer(nil)
 	}
 	x.begin()
-	named, err := x.hasName()
-	if err != nil {
-		return x.answer(err)
-	}
-	if a.Why.Kind == fault.Canceled && r.Phase < lifecycle.Committed && !named {
-		if err = x.now(lifecycle.Cancel{Side: fault.Peer, Cause: a.Why.Cause}); err == nil {
-			x.log.Info("cancelled by the requester")
+	var err error
+	if a.Why.Kind == fault.Canceled && r.Phase < lifecycle.Committed {
+		named, err := x.hasName()
+		if err == nil && !named {
+			if err = x.now(lifecycle.Cancel{Side: fault.Peer, Cause: a.Why.Cause}); err == nil {
+				x.log.Info("cancelled by the requester")
+			}
 		}
-		return x.answer(err)
+		if err != nil || !named {
+			return x.answer(err)
+		}
 	}
 	if stoppedHere(r) {
 		err = x.do(lifecycle.Resume{Due: x.engine.now()})
