@@ -293,7 +293,7 @@ func cancelAt(t *testing.T, rule, end string, commit int, after bool) bool {
 		p.start(to.name)
 		submit(wantedID, "x")
 		submit(unwantedID, "z")
-		for range 1000 { // until there is something to cancel
+		for range 60_000 { // until there is something to cancel
 			time.Sleep(10 * time.Millisecond)
 			n := p.nodes[end]
 			r, err := n.engine.Get(t.Context(), at(n, two))
