@@ -122,11 +122,13 @@ func twoAt(t *testing.T, rule string, exists engine.Exists, commit int, after bo
 	contents := [2][]byte{p.file(from.name, "x", crashSize), p.file(from.name, "z", crashSize+1)}
 	var orders [2]engine.Order
 	var refs [2]store.Ref
+	for i, source := range []string{"x", "z"} {
+		orders[i] = engine.Order{ID: lifecycle.ID{byte(9 + i)}, Partner: "b", Rule: rule, Source: path(t, source), Target: path(t, "y")}
+		refs[i] = store.Ref{Key: lifecycle.Key{Requester: "a", ID: orders[i].ID}, Role: lifecycle.Requester}
+	}
 	submit := func() {
-		for i, source := range []string{"x", "z"} {
-			orders[i] = engine.Order{ID: lifecycle.ID{byte(9 + i)}, Partner: "b", Rule: rule, Source: path(t, source), Target: path(t, "y")}
-			refs[i] = store.Ref{Key: lifecycle.Key{Requester: "a", ID: orders[i].ID}, Role: lifecycle.Requester}
-			_, _, _ = p.nodes["a"].engine.Submit(t.Context(), orders[i])
+		for _, o := range orders {
+			_, _, _ = p.nodes["a"].engine.Submit(t.Context(), o)
 		}
 	}
 	submit()
