@@ -10,7 +10,8 @@ import (
 const mostRecent = 8192
 
 // recent are records as they were last committed, so that one that is worked on is
-// not decoded again for each of its changes. What is not there is in the file.
+// not decoded again for each of its changes. What is not there is in the
+// file, or in what the log has beyond it.
 //
 // The committer's changes wait in dirty until their commit has succeeded, so
 // that nobody reads what may not last.
