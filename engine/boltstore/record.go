@@ -329,6 +329,7 @@ func (s *Store) Purge(ctx context.Context, before time.Time, limit int) (int, er
 			c.delete(inEnded, k)
 			c.delete(inDone, k[8:])
 			c.delete(inEvents, k[8:])
+			s.cache.forget(k[8:])
 			n++
 		}
 		return nil

@@ -297,6 +297,12 @@ func Verify(path string) error {
 	return fault.Wrap(op, path, errors.Join(err, db.Close()))
 }
 
+// Verify does what the function does with what the store has at one moment, while it is in
+// use; the structure of its file was looked at by Open.
+func (s *Store) Verify() error {
+	return fault.Wrap("verify store", s.db.Path(), s.view(verifyValues))
+}
+
 // verifyValues decodes everything, and compares what belongs together.
 func verifyValues(all view) error {
 	records := 0
