@@ -22,7 +22,7 @@ import (
 
 var rot = check{
 	id: 30, title: "random damage to the store or its log of a stopped node, or to a partial file and its state: the node refuses to start, or says what is damaged when it is asked, or nothing is wrong; no panic, no request that is something else, no wrong file",
-	unit: "violations", n: counts{reduced: 12, full: 1000, control: 32},
+	unit: "violations", n: counts{reduced: 12, full: 1000, control: 120},
 	mutant: "records without a check",
 	edits:  []edit{{"engine/boltstore/codec.go", "if crc32.Checksum(body, castagnoli) != sum {", `if crc32.Checksum(body, castagnoli) != sum && !mutant("30") {`}},
 	run:    runRot,
