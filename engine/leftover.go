@@ -55,8 +55,12 @@ func leftover(r *lifecycle.Record) bool {
 	return r.State == lifecycle.InError && r.Rank == 0 && keeps(r) && (forgone(k) || k == fault.Deadline)
 }
 
-// discard removes what a request that has ended has kept.
+// discard removes what a request that has ended has kept. A sender of the same key, of a
+// request to this node itself, has kept nothing.
 func (x *run) discard() {
+	if !keeps(&x.r) {
+		return
+	}
 	if err := x.withKept(sideeffect.Kept.Discard); err != nil {
 		x.log.Warn("the partial file stays", "error", err)
 	}
