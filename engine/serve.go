@@ -59,15 +59,6 @@ func (e *Engine) enter() bool {
 	return true
 }
 
-// Enter takes one of the places of Serving for what a partner wants to know beside its
-// requests, until leave; false: there is none now.
-func (e *Engine) Enter(partner string) (leave func(), ok bool) {
-	if !e.enter() {
-		return nil, false
-	}
-	return e.leave, true
-}
-
 func (e *Engine) leave() {
 	e.mu.Lock()
 	e.serving--
