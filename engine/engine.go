@@ -104,13 +104,15 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 	}
 	e.epoch = epoch
 	e.ctx, e.stop = context.WithCancelCause(context.Background())
-	if err := e.recover(ctx); err != nil {
+	ended, err := e.recover(ctx)
+	if err != nil {
 		e.stop(err)
 		return nil, err
 	}
-	e.work.Add(2)
+	e.work.Add(3)
 	go e.command()
 	go e.retain()
+	go e.sweep(ended)
 	return e, nil
 }
 
@@ -124,20 +126,23 @@ func setDefault[T int | time.Duration](v *T, d T) {
 }
 
 // recover interrupts what a process before has left running, and queues all that waits.
-func (e *Engine) recover(ctx context.Context) error {
-	open := store.Query{States: []lifecycle.State{lifecycle.ToSubmit, lifecycle.Running, lifecycle.Interrupted}}
+// ended is what may have left bytes.
+func (e *Engine) recover(ctx context.Context) (ended []store.Ref, _ error) {
+	open := store.Query{States: []lifecycle.State{lifecycle.ToSubmit, lifecycle.Running, lifecycle.Interrupted, lifecycle.InError}}
 	var left []store.Ref
 	for r, err := range e.cfg.Store.Find(ctx, open) {
-		if err != nil {
-			return err
-		}
-		if r.State == lifecycle.Running {
+		switch {
+		case err != nil:
+			return nil, err
+		case r.State == lifecycle.Running:
 			left = append(left, store.RefOf(&r))
-		} else {
+		case leftover(&r):
+			ended = append(ended, store.RefOf(&r))
+		default:
 			e.noted(&r)
 		}
 	}
-	return inParallel(left, func(ref store.Ref) error {
+	return ended, inParallel(left, func(ref store.Ref) error {
 		r, err := e.cfg.Store.Get(ctx, ref)
 		if err == nil {
 			r, err = e.recovered(ctx, &r)
@@ -293,6 +298,9 @@ func (e *Engine) Submit(ctx context.Context, o Order) (_ lifecycle.Record, made 
 	spec := lifecycle.Spec{
 		Partner: o.Partner, Rule: o.Rule, Source: o.Source, Target: o.Target, Priority: o.Priority, NotAt: o.NotAt,
 		Follow: o.Follow, Info: o.Info, Tasks: rule.Lists(side).counts(),
+	}
+	if err := refuseOwn(op, &spec); err != nil {
+		return lifecycle.Record{}, false, err
 	}
 	r, err := lifecycle.Register(key, side, spec, e.now())
 	if err != nil {

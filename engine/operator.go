@@ -150,12 +150,33 @@ func (e *Engine) operate(ctx context.Context, ref store.Ref, event func() lifecy
 func (e *Engine) operateIdle(x *run, event lifecycle.Event) (lifecycle.Record, error) {
 	defer e.release(x)
 	defer x.end()
+	if err := x.deny(event); err != nil {
+		return x.r, err
+	}
 	r, err := x.apply(event)
 	if err == nil && r.State == lifecycle.InError {
-		x.discard()
 		e.after(x)
 	}
 	return r, err
+}
+
+// deny refuses a cancel that comes too late, though the record does not say so yet.
+func (x *run) deny(event lifecycle.Event) error {
+	if _, ok := event.(lifecycle.Cancel); !ok {
+		return nil
+	}
+	r, err := x.engine.cfg.Store.Get(x.ctx, x.ref)
+	if err != nil {
+		return err
+	}
+	x.r, x.known = r, true
+	x.begin()
+	has, err := x.hasName()
+	if err != nil || !has {
+		return err
+	}
+	r.Phase = lifecycle.Committed
+	return r.Apply(event, x.engine.now())
 }
 
 // claimed is the event under a claim.

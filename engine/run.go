@@ -13,7 +13,6 @@ import (
 	"github.com/pannier/pannier/engine/task"
 	"github.com/pannier/pannier/sideeffect"
 	"github.com/pannier/pannier/spec/fault"
-	"github.com/pannier/pannier/spec/relpath"
 )
 
 // run takes one record through its phases under one claim, at either end. What
@@ -41,7 +40,6 @@ type run struct {
 	pending []lifecycle.Event
 	epoch   uint64
 	peer    lifecycle.Phase
-	named   bool          // receiver: this run's sink has given the file its name
 	effect  Effect        // requested end: the bytes of the call
 	again   time.Duration // a task has asked for another attempt after this
 
@@ -146,8 +144,11 @@ func (x *run) prepare() error {
 	return nil
 }
 
-// end closes what prepare has opened.
+// end closes what prepare has opened, and removes what nobody wants any more.
 func (x *run) end() {
+	if x.epoch != 0 && x.known && len(x.pending) == 0 && leftover(&x.r) {
+		x.discard()
+	}
 	if x.root != nil {
 		x.root.Close()
 		x.root = nil
@@ -222,7 +223,7 @@ func (x *run) wait(why lifecycle.Reason, owner lifecycle.Role, due time.Time, f 
 // climb makes true what the next rung says, and climbs it.
 func (x *run) climb() error {
 	to := x.r.Phase + 1
-	if to == lifecycle.Committed && x.r.Side == lifecycle.Receiver && !x.named {
+	if to == lifecycle.Committed && x.r.Side == lifecycle.Receiver { // else the sink has said it
 		published, err := x.publish()
 		if err != nil || !published {
 			return err
@@ -243,7 +244,7 @@ func (x *run) publish() (bool, error) {
 	}
 	w, err := sideeffect.ParseWhole(x.r.Size, x.r.Proof)
 	if err == nil {
-		err = sideeffect.Publish(x.ctx, x.engine.cfg.Layer, x.root, x.r.Spec.Target, x.mode(), w)
+		err = x.keptIn(x.root).Publish(x.ctx, x.mode(), w)
 	}
 	if kind := fault.KindOf(err); err != nil && (kind == fault.NotFound || kind == fault.Corrupt) {
 		x.log.Warn("what had arrived is gone: it is fetched again", "error", err)
@@ -342,6 +343,3 @@ func shown(out []byte) string {
 	const most = 500
 	return string(out[max(0, len(out)-most):])
 }
-
-// target is the name of the receiver's file.
-func (x *run) target() relpath.Path { return x.r.Spec.Target }

@@ -155,6 +155,9 @@ func (x *run) accept(a Ask, now, due time.Time) error {
 	}
 	side, spec := a.Side.Other(), asked(a)
 	spec.Tasks = rule.Lists(side).counts()
+	if err := refuseOwn(op, &spec); err != nil {
+		return err
+	}
 	r, err := lifecycle.Accept(a.Key, side, spec, now, due)
 	if err != nil {
 		return err
@@ -208,13 +211,17 @@ func (x *run) dismiss(r *lifecycle.Record, a Ask) (Answer, error) {
 		return x.answer(nil)
 	}
 	x.begin()
-	err := error(nil)
+	var err error
 	if a.Why.Kind == fault.Canceled && r.Phase < lifecycle.Committed {
-		if err = x.now(lifecycle.Cancel{Side: fault.Peer, Cause: a.Why.Cause}); err == nil {
-			x.log.Info("cancelled by the requester")
-			x.discard()
+		named, err := x.hasName()
+		if err == nil && !named {
+			if err = x.now(lifecycle.Cancel{Side: fault.Peer, Cause: a.Why.Cause}); err == nil {
+				x.log.Info("cancelled by the requester")
+			}
 		}
-		return x.answer(err)
+		if err != nil || !named {
+			return x.answer(err)
+		}
 	}
 	if stoppedHere(r) {
 		err = x.do(lifecycle.Resume{Due: x.engine.now()})
