@@ -277,6 +277,9 @@ func TestLiar(t *testing.T) {
 				if err != nil || r.Failure.Kind != c.kind || (r.State == lifecycle.InError) != (c.kind == fault.Protocol) {
 					t.Errorf("%v %+v %v", r.State, r.Failure, err)
 				}
+				if r.State == lifecycle.InError && r.Attempt < engine.DefaultAttempts {
+					t.Errorf("given up after %d attempts", r.Attempt)
+				}
 			})
 		})
 	}

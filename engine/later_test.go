@@ -133,6 +133,12 @@ func TestLongTask(t *testing.T) {
 		if n := gate.runs.Load(); n != 1 {
 			t.Errorf("the task ran %d times", n)
 		}
+		entries, err := p.nodes["a"].engine.Events(t.Context(), ref)
+		for _, e := range entries {
+			if err != nil || e.Failure.Kind != 0 && e.Failure.Kind != fault.Overloaded {
+				t.Fatalf("%v %+v, %v", e.Event, e.Failure, err)
+			}
+		}
 	})
 }
 
