@@ -9,11 +9,11 @@ import (
 )
 
 // How much a daemon's heap may grow before it is collected, in percent of what lives:
-// much while that is little, because collecting costs more than the room; Go's default
-// when it is a lot, because then the room is what is short.
+// much while that is little, because collecting costs more than the room; half of Go's
+// default when it is a lot, because then the room is what is short.
 const (
 	mostGrowth  = 400
-	leastGrowth = 100
+	leastGrowth = 50
 	smallHeap   = 24 << 20
 )
 

@@ -159,8 +159,9 @@ func (c *console) backupCommand() *cobra.Command {
 		Long: `Write the node's memory to a file, as it is at one moment, while the node works.
 FILE must not exist; it appears when it is whole and on the disk. "-" is stdout.
 
-To restore: stop the daemon and put FILE in the place of its store. Requests that have
-gone on since are found out by their attempts, and end INERROR.`,
+To restore: stop the daemon, put FILE in the place of store.db in its state directory and
+remove store.db.log-0 and store.db.log-1 there. Requests that have gone on since are
+found out by their attempts, and end INERROR.`,
 		Example: `  pannier backup /backup/pannier-$(date +%F).db`,
 		Args:    command.Arguments(1),
 		RunE: c.run(func(ctx context.Context, cmd *cobra.Command, client *admin.Client, args []string) error {

@@ -25,7 +25,7 @@ import (
 )
 
 // Check looks at all records first, last finished first, then at the partial
-// files of all roots. It holds nothing: the node works meanwhile, so what has
+// files of all roots, and at the store's own order. It holds nothing: the node works meanwhile, so what has
 // changed since it began is not found fault with.
 func (s *Server) Check(in *adminpb.CheckRequest, out grpc.ServerStreamingServer[adminpb.CheckReply]) error {
 	c := &checker{
@@ -48,6 +48,13 @@ func (s *Server) Check(in *adminpb.CheckRequest, out grpc.ServerStreamingServer[
 	}
 	if err := c.partials(); err != nil {
 		return err
+	}
+	if s.cfg.Verify != nil {
+		if err := s.cfg.Verify(); err != nil {
+			if err := c.say(&adminpb.Finding{Severity: adminpb.Finding_ERROR, Subject: adminpb.Finding_UNREADABLE}, "the store: %s", fault.Plain(err)); err != nil {
+				return err
+			}
+		}
 	}
 	return out.Send(&adminpb.CheckReply{Counts: c.counts})
 }

@@ -68,6 +68,8 @@ type Config struct {
 
 	// Backup writes the store as it is at one moment.
 	Backup func(w io.Writer) error
+	// Verify looks at everything in the store; Corrupt: what is wrong first.
+	Verify func() error
 	// Reload reads partners and rules again, and says what changed.
 	Reload func(ctx context.Context) (notes []string, err error)
 	// Browse yields what is in a directory below the root that the partner's rule

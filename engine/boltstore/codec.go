@@ -18,7 +18,7 @@ import (
 
 // format is the version of everything in the file. A file of another format is
 // refused; migrations copy it first.
-const format = 2
+const format = 3
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 

@@ -18,8 +18,10 @@ import (
 // tried on a copy of the file, and the copy takes its place when all have succeeded.
 //
 //	1 -> 2: DONE records are found by partner
+//	2 -> 3: commits go to a log first
 var migrations = [format]func(*bbolt.Tx) error{
 	1: addPartners,
+	2: addLog,
 }
 
 // migrate brings an older file to the present format. The file as it was stays
@@ -42,7 +44,7 @@ func migrate(path string) error {
 					return err
 				}
 			}
-			return tx.Bucket(metaBucket).Put(formatKey, binary.BigEndian.AppendUint32(nil, format))
+			return tx.Bucket(buckets[inMeta]).Put(formatKey, binary.BigEndian.AppendUint32(nil, format))
 		})
 		err = errors.Join(err, db.Close())
 	}
@@ -73,7 +75,7 @@ func formatOf(path string) (f uint32, err error) {
 		return 0, nil // Open says what is wrong
 	}
 	err = db.View(func(tx *bbolt.Tx) error {
-		if meta := tx.Bucket(metaBucket); meta != nil {
+		if meta := tx.Bucket(buckets[inMeta]); meta != nil {
 			if b := meta.Get(formatKey); len(b) == 4 {
 				f = binary.BigEndian.Uint32(b)
 			}
@@ -100,10 +102,10 @@ func copyFile(from, to string) error {
 
 // addPartners makes the bucket in which DONE records are found by partner.
 func addPartners(tx *bbolt.Tx) error {
-	if _, err := tx.CreateBucketIfNotExists(partnersBucket); err != nil {
+	if _, err := tx.CreateBucketIfNotExists(buckets[inPartners]); err != nil {
 		return err
 	}
-	return tx.Bucket(doneBucket).ForEach(func(k, v []byte) error {
+	return tx.Bucket(buckets[inDone]).ForEach(func(k, v []byte) error {
 		r, err := recordAt(k, v)
 		if err != nil {
 			return err
@@ -111,7 +113,7 @@ func addPartners(tx *bbolt.Tx) error {
 		if r.State != lifecycle.Done {
 			return damaged("a record that is not done among those that are")
 		}
-		return tx.Bucket(partnersBucket).Put(partnerKey(&r, k), nil)
+		return tx.Bucket(buckets[inPartners]).Put(partnerKey(&r, k), nil)
 	})
 }
 

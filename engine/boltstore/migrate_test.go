@@ -35,10 +35,10 @@ func older(t *testing.T, n int) (path string) {
 		t.Fatal(err)
 	}
 	err = db.Update(func(tx *bbolt.Tx) error {
-		if err := tx.DeleteBucket(partnersBucket); err != nil {
+		if err := tx.DeleteBucket(buckets[inPartners]); err != nil {
 			return err
 		}
-		return tx.Bucket(metaBucket).Put(formatKey, binary.BigEndian.AppendUint32(nil, 1))
+		return tx.Bucket(buckets[inMeta]).Put(formatKey, binary.BigEndian.AppendUint32(nil, 1))
 	})
 	if err != nil || db.Close() != nil {
 		t.Fatal(err)

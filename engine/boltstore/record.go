@@ -6,11 +6,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"iter"
-	"slices"
 	"strings"
 	"time"
-
-	"go.etcd.io/bbolt"
 
 	"github.com/pannier/pannier/engine/lifecycle"
 	"github.com/pannier/pannier/engine/store"
@@ -28,9 +25,9 @@ func (s *Store) Register(ctx context.Context, r lifecycle.Record, events ...life
 	}
 	name = strings.TrimSuffix("Register+"+name, "+")
 	present, made := r, false
-	err = s.write(ctx, func(tx *bbolt.Tx) error {
+	err = s.write(ctx, func(c *change) error {
 		key := refKey(store.RefOf(&r))
-		old, err := s.latest(tx, key)
+		old, err := s.latest(c, key)
 		switch {
 		case err == nil && old.Side == r.Side && old.Spec.Same(r.Spec):
 			present = old
@@ -41,7 +38,7 @@ func (s *Store) Register(ctx context.Context, r lifecycle.Record, events ...life
 			return err
 		}
 		made = true
-		return s.put(tx, key, nil, &r, name, r.Registered)
+		return s.put(c, key, nil, &r, name, r.Registered)
 	})
 	if err != nil {
 		return lifecycle.Record{}, false, err
@@ -52,9 +49,9 @@ func (s *Store) Register(ctx context.Context, r lifecycle.Record, events ...life
 // Apply implements store.Store.
 func (s *Store) Apply(ctx context.Context, ref store.Ref, now time.Time, events ...lifecycle.Event) (lifecycle.Record, error) {
 	var r lifecycle.Record
-	err := s.write(ctx, func(tx *bbolt.Tx) error {
+	err := s.write(ctx, func(c *change) error {
 		key := refKey(ref)
-		old, err := s.latest(tx, key)
+		old, err := s.latest(c, key)
 		if err != nil {
 			return err
 		}
@@ -63,7 +60,7 @@ func (s *Store) Apply(ctx context.Context, ref store.Ref, now time.Time, events 
 		if err != nil {
 			return err
 		}
-		return s.put(tx, key, &old, &r, name, now)
+		return s.put(c, key, &old, &r, name, now)
 	})
 	if err != nil {
 		return lifecycle.Record{}, err
@@ -84,18 +81,18 @@ func applied(r *lifecycle.Record, now time.Time, events []lifecycle.Event) (stri
 }
 
 // latest is the record of a key within a commit.
-func (s *Store) latest(tx *bbolt.Tx, key []byte) (lifecycle.Record, error) {
+func (s *Store) latest(c *change, key []byte) (lifecycle.Record, error) {
 	if r, ok := s.cache.latest(key); ok {
 		return r, nil
 	}
-	return get(tx, key)
+	return get(c, key)
 }
 
 // get reads the record of a key, wherever it is.
-func get(tx *bbolt.Tx, key []byte) (lifecycle.Record, error) {
-	b := tx.Bucket(activeBucket).Get(key)
+func get(from reader, key []byte) (lifecycle.Record, error) {
+	b := from.get(inActive, key)
 	if b == nil {
-		b = tx.Bucket(doneBucket).Get(key)
+		b = from.get(inDone, key)
 	}
 	if b == nil {
 		return lifecycle.Record{}, fault.New("find request", fault.NotFound, "no such request")
@@ -113,75 +110,46 @@ func recordAt(key, value []byte) (lifecycle.Record, error) {
 	return r, err
 }
 
-// put keeps r in place of old (nil: there was none) and notes the event. It
-// encodes first, so that an error that is not the store's has changed nothing.
-func (s *Store) put(tx *bbolt.Tx, key []byte, old, r *lifecycle.Record, event string, now time.Time) error {
+// put keeps r in place of old (nil: there was none) and notes the event.
+func (s *Store) put(c *change, key []byte, old, r *lifecycle.Record, event string, now time.Time) error {
 	b, err := encodeRecord(r)
 	if err != nil {
 		return err
 	}
-	log, err := note(tx, key, r, event, now)
-	if err != nil {
-		return err
+	if event != "Durable" { // thousands in a large transfer, and the record has the last
+		e := store.Entry{Seq: r.Version + 1, At: now, Event: event, State: r.State, Phase: r.Phase, Rank: r.Rank, Attempt: r.Attempt}
+		if r.Failure.At.Equal(now) {
+			e.Failure = r.Failure
+		}
+		entry, err := encodeEntry(&e)
+		if err != nil {
+			return err
+		}
+		c.note(key, entry)
 	}
 	if old != nil && (old.State == lifecycle.Done) != (r.State == lifecycle.Done) {
-		if err := remove(tx, key, old); err != nil {
-			return kept(err)
-		}
+		remove(c, key, old)
 	}
-	bucket := tx.Bucket(activeBucket)
 	if r.State == lifecycle.Done {
-		bucket = tx.Bucket(doneBucket)
-		if err := tx.Bucket(endedBucket).Put(endedKey(r, key), nil); err != nil {
-			return kept(err)
-		}
-		if err := tx.Bucket(partnersBucket).Put(partnerKey(r, key), nil); err != nil {
-			return kept(err)
-		}
-	}
-	if err := bucket.Put(key, b); err != nil {
-		return kept(err)
+		c.put(inEnded, endedKey(r, key), nil)
+		c.put(inPartners, partnerKey(r, key), nil)
+		c.put(inDone, key, b)
+	} else {
+		c.put(inActive, key, b)
 	}
 	s.cache.set(key, r)
-	if log == nil {
-		return nil
-	}
-	return kept(tx.Bucket(eventsBucket).Put(key, log))
+	return nil
 }
 
 // remove takes a record out of its bucket.
-func remove(tx *bbolt.Tx, key []byte, r *lifecycle.Record) error {
+func remove(c *change, key []byte, r *lifecycle.Record) {
 	if r.State != lifecycle.Done {
-		return tx.Bucket(activeBucket).Delete(key)
+		c.delete(inActive, key)
+		return
 	}
-	if err := tx.Bucket(endedBucket).Delete(endedKey(r, key)); err != nil {
-		return err
-	}
-	if err := tx.Bucket(partnersBucket).Delete(partnerKey(r, key)); err != nil {
-		return err
-	}
-	return tx.Bucket(doneBucket).Delete(key)
-}
-
-// note is the events of the request with one more; nil: it is not worth one.
-func note(tx *bbolt.Tx, key []byte, r *lifecycle.Record, event string, now time.Time) ([]byte, error) {
-	if event == "Durable" { // thousands in a large transfer, and the record has the last
-		return nil, nil
-	}
-	log := slices.Clone(tx.Bucket(eventsBucket).Get(key))
-	e := store.Entry{Seq: r.Version + 1, At: now, Event: event, State: r.State, Phase: r.Phase, Rank: r.Rank, Attempt: r.Attempt}
-	if r.Failure.At.Equal(now) {
-		e.Failure = r.Failure
-	}
-	b, err := encodeEntry(&e)
-	if err != nil {
-		return nil, err
-	}
-	log = append(binary.BigEndian.AppendUint32(log, uint32(len(b))), b...)
-	for n := count(log); n > store.MaxEvents; n-- {
-		log = log[min(len(log), 4+int(binary.BigEndian.Uint32(log))):]
-	}
-	return log, nil
+	c.delete(inEnded, endedKey(r, key))
+	c.delete(inPartners, partnerKey(r, key))
+	c.delete(inDone, key)
 }
 
 // count is how many entries a log has.
@@ -199,8 +167,8 @@ func (s *Store) Get(_ context.Context, ref store.Ref) (r lifecycle.Record, err e
 	if r, ok := s.cache.get(key); ok {
 		return r, nil
 	}
-	err = s.db.View(func(tx *bbolt.Tx) error {
-		r, err = get(tx, key)
+	err = s.peek(func(from reader) error {
+		r, err = get(from, key)
 		return err
 	})
 	return r, err
@@ -208,8 +176,8 @@ func (s *Store) Get(_ context.Context, ref store.Ref) (r lifecycle.Record, err e
 
 // Events implements store.Store.
 func (s *Store) Events(_ context.Context, ref store.Ref) (entries []store.Entry, err error) {
-	err = s.db.View(func(tx *bbolt.Tx) error {
-		log := tx.Bucket(eventsBucket).Get(refKey(ref))
+	err = s.peek(func(from reader) error {
+		log := from.get(inEvents, refKey(ref))
 		if log == nil {
 			return fault.New("find request", fault.NotFound, "no such request")
 		}
@@ -231,6 +199,9 @@ func entriesOf(log []byte) (entries []store.Entry, err error) {
 			return nil, err
 		}
 		entries, log = append(entries, e), log[n:]
+	}
+	if len(entries) < store.MaxEvents && (len(entries) == 0 || !strings.HasPrefix(entries[0].Event, "Register")) {
+		return nil, damaged("its first events are gone")
 	}
 	return entries, nil
 }
@@ -272,10 +243,9 @@ func (s *Store) active(q *store.Query, from []byte) (found []lifecycle.Record, n
 	if len(q.States) == 1 && q.States[0] == lifecycle.Done {
 		return nil, nil, nil
 	}
-	err = s.db.View(func(tx *bbolt.Tx) error {
-		c := tx.Bucket(activeBucket).Cursor()
+	err = s.view(func(now view) error {
 		seen := 0
-		for k, v := c.Seek(from); k != nil; k, v = c.Next() {
+		for k, v := range now.up(inActive, from) {
 			if seen++; seen > batchSize {
 				next = bytes.Clone(k)
 				return nil
@@ -298,17 +268,19 @@ func (s *Store) ended(q *store.Query, from []byte) (found []lifecycle.Record, ne
 	if !q.Wants(lifecycle.Done) {
 		return nil, nil, nil
 	}
-	err = s.db.View(func(tx *bbolt.Tx) error {
-		done := tx.Bucket(doneBucket)
-		c, prefix := tx.Bucket(endedBucket).Cursor(), []byte(nil)
+	err = s.view(func(now view) error {
+		bucket, prefix := inEnded, []byte(nil)
 		if q.Partner != "" {
-			c, prefix = tx.Bucket(partnersBucket).Cursor(), partnerPrefix(q.Partner)
+			bucket, prefix = inPartners, partnerPrefix(q.Partner)
 			if from == nil { // above all of this partner
 				from = append(bytes.Clone(prefix), bytes.Repeat([]byte{0xff}, 9)...)
 			}
 		}
 		seen := 0
-		for k := downFrom(c, from); bytes.HasPrefix(k, prefix) && k != nil; k, _ = c.Prev() {
+		for k := range now.down(bucket, from) {
+			if !bytes.HasPrefix(k, prefix) {
+				return nil
+			}
 			at := k[len(prefix):]
 			if len(at) < 8 {
 				return damaged("its place in time is no time")
@@ -320,7 +292,7 @@ func (s *Store) ended(q *store.Query, from []byte) (found []lifecycle.Record, ne
 				next = bytes.Clone(k)
 				return nil
 			}
-			v := done.Get(at[8:])
+			v := now.get(inDone, at[8:])
 			if v == nil && prefix != nil {
 				continue
 			}
@@ -337,52 +309,31 @@ func (s *Store) ended(q *store.Query, from []byte) (found []lifecycle.Record, ne
 	return found, next, err
 }
 
-// downFrom puts the cursor on the last key that is not above from; nil: on the
-// last of all.
-func downFrom(c *bbolt.Cursor, from []byte) (k []byte) {
-	if from == nil {
-		k, _ = c.Last()
-		return k
-	}
-	if k, _ = c.Seek(from); k == nil {
-		k, _ = c.Last()
-	} else if !bytes.Equal(k, from) {
-		k, _ = c.Prev()
-	}
-	return k
-}
-
 // Purge implements store.Store.
 func (s *Store) Purge(ctx context.Context, before time.Time, limit int) (int, error) {
 	n := 0
 	until := binary.BigEndian.AppendUint64(nil, uint64(nanos(before)))
-	err := s.write(ctx, func(tx *bbolt.Tx) error {
-		c := tx.Bucket(endedBucket).Cursor()
-		var keys [][]byte
-		for k, _ := c.First(); k != nil && len(keys) < limit && bytes.Compare(k, until) < 0; k, _ = c.Next() {
-			keys = append(keys, bytes.Clone(k))
-		}
-		for _, k := range keys {
+	err := s.wait(ctx, &write{frees: true, do: func(c *change) error {
+		n = 0
+		for k := range c.over.up(inEnded, nil) {
+			if n >= limit || bytes.Compare(k, until) >= 0 {
+				break
+			}
 			if len(k) < 8 {
-				return kept(damaged("its place in time is no time"))
+				return damaged("its place in time is no time")
 			}
 			// One that cannot be read leaves its place among its partner's, which Find passes over.
-			if r, err := decodeRecord(tx.Bucket(doneBucket).Get(k[8:])); err == nil {
-				if err := tx.Bucket(partnersBucket).Delete(partnerKey(&r, k[8:])); err != nil {
-					return kept(err)
-				}
+			if r, err := decodeRecord(c.get(inDone, k[8:])); err == nil {
+				c.delete(inPartners, partnerKey(&r, k[8:]))
 			}
-			for _, d := range []struct {
-				bucket, key []byte
-			}{{endedBucket, k}, {doneBucket, k[8:]}, {eventsBucket, k[8:]}} {
-				if err := tx.Bucket(d.bucket).Delete(d.key); err != nil {
-					return kept(err)
-				}
-			}
+			c.delete(inEnded, k)
+			c.delete(inDone, k[8:])
+			c.delete(inEvents, k[8:])
+			s.cache.forget(k[8:])
+			n++
 		}
-		n = len(keys)
 		return nil
-	})
+	}})
 	if err != nil {
 		return 0, err
 	}

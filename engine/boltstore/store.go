@@ -1,13 +1,16 @@
-// Package boltstore keeps records in one bbolt file: the embedded default of
-// an engine.
+// Package boltstore keeps records in one bbolt file and a log before it: the
+// embedded default of an engine.
 //
 // Writers share commits: whoever comes while one is under way waits for the
-// next, in which all of them are. A failed commit ends the store's use, because
-// nobody knows what of it is on disk; the process has to start again.
+// next, in which all of them are. A commit is one write to the log and one sync. What the
+// log has beyond the file is in memory too, for readers, and is folded into the file
+// now and then, many changes of a request at once. A failed commit ends the store's use,
+// because nobody knows what of it is on disk; the process has to start again.
 package boltstore
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -23,26 +26,23 @@ import (
 	"github.com/pannier/pannier/spec/fault"
 )
 
-// Buckets of the file. ref is the key of a record: see refKey.
-//
-//	meta    "format" u32, "epoch" u64
-//	active  ref -> record that is not DONE
-//	done    ref -> record that is
-//	ended   changed u64, ref -> nothing: done in the order of time
-//	partners  length u8, partner, changed u64, ref -> nothing: done by partner, in the order of time
-//	events  ref -> entries, each behind its length u32
-var (
-	metaBucket     = []byte("meta")
-	activeBucket   = []byte("active")
-	doneBucket     = []byte("done")
-	endedBucket    = []byte("ended")
-	partnersBucket = []byte("partners")
-	eventsBucket   = []byte("events")
+// Buckets of the file, by their number in the log. ref is the key of a record: see refKey.
+const (
+	inMeta     = iota // "format" u32, "store" u64, "epoch" u64, "folded" u64
+	inActive          // ref -> record that is not DONE
+	inDone            // ref -> record that is
+	inEnded           // changed u64, ref -> nothing: done in the order of time
+	inPartners        // length u8, partner, changed u64, ref -> nothing: done by partner, in the order of time
+	inEvents          // ref -> entries, each behind its length u32
+)
 
-	buckets = [][]byte{metaBucket, activeBucket, doneBucket, endedBucket, partnersBucket, eventsBucket}
+var (
+	buckets = [][]byte{[]byte("meta"), []byte("active"), []byte("done"), []byte("ended"), []byte("partners"), []byte("events")}
 
 	formatKey = []byte("format")
+	storeKey  = []byte("store") // a number of the store's own, by which it knows its log
 	epochKey  = []byte("epoch")
+	foldedKey = []byte("folded") // number of the last commit that the file has
 )
 
 const (
@@ -52,12 +52,17 @@ const (
 	crowdWait  = 500 * time.Microsecond
 	lockWait   = time.Second // for another process to let go of the file
 	firstMap   = 64 << 20    // bytes mapped at once, so that a young store does not remap
+
+	foldSize  = 8 << 20         // bytes of the log from which on it is folded
+	foldAfter = 5 * time.Second // or this long after the first commit that is not
+	mostAhead = 4 * foldSize    // bytes of the log at which commits wait for the folding
+	foldAgain = time.Second     // after a folding that found no room
 )
 
 // Config is where the store is. The zero values are the defaults.
 type Config struct {
-	Path    string
-	MaxSize int // bytes the file may have; 0: no limit. Beyond it writes fail with NoSpace
+	Path    string // the log is beside it, as PATH.log-0 and PATH.log-1
+	MaxSize int    // bytes the file may have; 0: no limit. Beyond it writes fail with NoSpace
 }
 
 // Store implements store.Store.
@@ -70,20 +75,27 @@ type Store struct {
 
 	once   sync.Once
 	closed error
+	last   error // of the committer's end
 
-	mu     sync.Mutex
+	folding
+	log *wal // the committer's alone
+
+	mu     sync.RWMutex
+	ahead  *tree // what the log has beyond the file
 	failed error // of a commit; final
 }
 
-// write is one writer's part of a commit. do must not change anything when it
-// returns an error.
+// write is one writer's part of a commit. What it does before it returns an error
+// is dropped.
 type write struct {
-	do   func(*bbolt.Tx) error
-	err  error
-	done chan struct{}
+	do    func(*change) error // nil: nothing
+	frees bool                // it makes room, and goes on without any
+	fold  bool                // everything so far is to be in the file as well
+	err   error
+	done  chan struct{}
 }
 
-// Open opens or makes the file. One process at a time has it; another gets
+// Open opens or makes the file and its log. One process at a time has it; another gets
 // fault.Exists. A file of a newer format is fault.Unsupported, one whose structure
 // is damaged fault.Corrupt; records are looked at when they are read.
 func Open(cfg Config) (*Store, error) {
@@ -106,13 +118,67 @@ func Open(cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, fault.Wrap(op, cfg.Path, err)
 	}
-	if err := db.Update(prepare); err != nil {
+	s := &Store{
+		db: db, queue: make(chan *write, mostQueued), quit: make(chan struct{}), over: make(chan struct{}), ahead: newTree(),
+	}
+	s.cache.init()
+	s.folding.init(cfg.MaxSize)
+	if err := s.recover(cfg.Path); err != nil {
 		return nil, errors.Join(fault.Wrap(op, cfg.Path, err), db.Close())
 	}
-	s := &Store{db: db, queue: make(chan *write, mostQueued), quit: make(chan struct{}), over: make(chan struct{})}
-	s.cache.init()
 	go s.commit()
 	return s, nil
+}
+
+// recover brings the file to where its log ends.
+func (s *Store) recover(path string) error {
+	if err := s.db.Update(prepare); err != nil {
+		return err
+	}
+	var id, folded uint64
+	err := s.db.View(func(tx *bbolt.Tx) (err error) {
+		id, folded, err = placeOf(tx)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	rest, err := readLog(path, id, folded)
+	if err != nil {
+		return err
+	}
+	if len(rest) > 0 {
+		folded = rest[len(rest)-1].number
+		err := s.db.Update(func(tx *bbolt.Tx) error {
+			over, err := replay(tx, rest)
+			if err != nil {
+				return err
+			}
+			return fold(tx, over, folded)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	s.log, err = openLog(path, id)
+	if err == nil {
+		s.log.last = folded
+	}
+	return err
+}
+
+// replay is what a log has beyond the file.
+func replay(tx *bbolt.Tx, rest []logged) (*tree, error) {
+	over := newTree()
+	for _, l := range rest {
+		c := change{over: view{tx: tx, over: over}, batch: map[string]item{}}
+		if err := l.do(&c); err != nil {
+			return nil, err
+		}
+		c.accept()
+		c.settle(over, l.number)
+	}
+	return over, nil
 }
 
 // prepare makes the buckets of a new file and checks the format of an old one.
@@ -127,10 +193,10 @@ func prepare(tx *bbolt.Tx) error {
 			return err
 		}
 	}
-	meta := tx.Bucket(metaBucket)
+	meta := tx.Bucket(buckets[inMeta])
 	switch b := meta.Get(formatKey); {
 	case there == 0:
-		return meta.Put(formatKey, binary.BigEndian.AppendUint32(nil, format))
+		return errors.Join(meta.Put(formatKey, binary.BigEndian.AppendUint32(nil, format)), addLog(tx))
 	case there < len(buckets) || b == nil:
 		return broken(0, "%d of %d buckets are there", there, len(buckets))
 	case len(b) != 4 || binary.BigEndian.Uint32(b) != format:
@@ -139,9 +205,29 @@ func prepare(tx *bbolt.Tx) error {
 	return nil
 }
 
-// commit is the one goroutine that writes; Open starts it, Close ends it.
+// addLog gives the store a number for its log, which it has nothing of.
+func addLog(tx *bbolt.Tx) error {
+	id := make([]byte, 8)
+	_, _ = rand.Read(id)
+	meta := tx.Bucket(buckets[inMeta])
+	return errors.Join(meta.Put(storeKey, id), meta.Put(foldedKey, make([]byte, 8)))
+}
+
+// placeOf is the store's number and that of the last commit that the file has.
+func placeOf(tx *bbolt.Tx) (id, folded uint64, err error) {
+	meta := tx.Bucket(buckets[inMeta])
+	if meta == nil || len(meta.Get(storeKey)) != 8 || len(meta.Get(foldedKey)) != 8 {
+		return 0, 0, broken(0, "it does not say where its log goes on")
+	}
+	return binary.BigEndian.Uint64(meta.Get(storeKey)), binary.BigEndian.Uint64(meta.Get(foldedKey)), nil
+}
+
+// commit is the one goroutine that writes the log; Open starts it, Close ends it.
 func (s *Store) commit() {
-	defer close(s.over)
+	defer func() {
+		s.last = s.foldLast()
+		close(s.over)
+	}()
 	crowd := 0 // writers of the last commit
 	for {
 		select {
@@ -152,6 +238,10 @@ func (s *Store) commit() {
 			all := s.gather(w)
 			crowd = len(all)
 			s.share(all)
+		case err := <-s.folded:
+			s.trim(err)
+		case <-s.due.C:
+			s.overdue = true
 		case <-s.quit:
 			for {
 				select {
@@ -162,6 +252,7 @@ func (s *Store) commit() {
 				}
 			}
 		}
+		s.foldIfDue()
 	}
 }
 
@@ -183,14 +274,7 @@ func (s *Store) gather(first *write) []*write {
 func (s *Store) share(all []*write) {
 	err := s.broken()
 	if err == nil {
-		err = s.db.Update(func(tx *bbolt.Tx) error {
-			for _, w := range all {
-				if w.err = w.do(tx); isStore(w.err) {
-					return w.err
-				}
-			}
-			return nil
-		})
+		err = s.together(all)
 		s.cache.settle(err == nil)
 		if err != nil {
 			err = s.fail(err)
@@ -200,28 +284,56 @@ func (s *Store) share(all []*write) {
 		if err != nil {
 			w.err = err
 		}
+		if w.fold && w.err == nil {
+			s.waiting = append(s.waiting, w)
+			continue
+		}
 		close(w.done)
 	}
 }
 
-// unkept is an error of the store itself, in the middle of a write.
-type unkept struct{ err error }
-
-func (u unkept) Error() string { return u.err.Error() }
-func (u unkept) Unwrap() error { return u.err }
-
-func isStore(err error) bool {
-	var u unkept
-	return errors.As(err, &u)
+// together does the writes and makes them durable.
+func (s *Store) together(all []*write) error {
+	tx, err := s.db.Begin(false)
+	if err != nil {
+		return err
+	}
+	c := change{over: view{tx: tx, over: s.ahead}, batch: map[string]item{}}
+	for _, w := range all {
+		switch {
+		case w.do == nil:
+			continue
+		case s.full != nil && !w.frees:
+			w.err = s.full
+			continue
+		}
+		if w.err = w.do(&c); w.err == nil {
+			c.accept()
+		} else {
+			c.refuse()
+		}
+		s.overdue = s.overdue || s.full != nil // there may be room now
+	}
+	if err := tx.Rollback(); err != nil || len(c.ops) == 0 {
+		return err
+	}
+	if s.log.end >= mostAhead && s.busy {
+		s.trim(<-s.folded)
+	}
+	if err := s.log.append(c.ops); err != nil {
+		s.overdue = true // the other file may have room
+		return err
+	}
+	s.mu.Lock()
+	c.settle(s.ahead, s.log.last)
+	s.mu.Unlock()
+	return nil
 }
 
 // fail notes that a commit has failed. A full file or disk damages nothing:
-// bbolt has rolled back, and purging makes room. Anything else is final.
+// nothing of it counts, and purging makes room. Anything else is final.
 func (s *Store) fail(err error) error {
-	err = fault.Wrap("commit", s.db.Path(), err)
-	if errors.Is(err, berrors.ErrMaxSizeReached) {
-		return &fault.Error{Op: "commit", Subject: s.db.Path(), Kind: fault.NoSpace, Err: err}
-	}
+	err = fault.Wrap("commit", s.db.Path(), asNoSpace(err))
 	if fault.KindOf(err) == fault.NoSpace {
 		return err
 	}
@@ -231,9 +343,17 @@ func (s *Store) fail(err error) error {
 	return err
 }
 
+// asNoSpace is err; that the file may not grow is an error of the same kind as a full disk.
+func asNoSpace(err error) error {
+	if errors.Is(err, berrors.ErrMaxSizeReached) {
+		return &fault.Error{Op: "write", Kind: fault.NoSpace, Err: err}
+	}
+	return err
+}
+
 func (s *Store) broken() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.mu.RLock()
+	defer s.mu.RUnlock()
 	return s.failed
 }
 
@@ -242,8 +362,13 @@ func (s *Store) Failed() error { return s.broken() }
 
 // write queues do for the next commit and waits for that. After an error do may
 // still be at work: what it sets must not be looked at.
-func (s *Store) write(ctx context.Context, do func(*bbolt.Tx) error) error {
-	w := &write{do: do, done: make(chan struct{})}
+func (s *Store) write(ctx context.Context, do func(*change) error) error {
+	return s.wait(ctx, &write{do: do})
+}
+
+// wait queues a write and waits for its commit.
+func (s *Store) wait(ctx context.Context, w *write) error {
+	w.done = make(chan struct{})
 	select {
 	case s.queue <- w:
 	case <-ctx.Done():
@@ -257,18 +382,43 @@ func (s *Store) write(ctx context.Context, do func(*bbolt.Tx) error) error {
 	}
 }
 
+// peek lets do read single keys of what is committed. It must not take long: commits wait.
+func (s *Store) peek(do func(reader) error) error {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.db.View(func(tx *bbolt.Tx) error { return do(view{tx: tx, over: s.ahead}) })
+}
+
+// view lets do read what is committed at this moment.
+func (s *Store) view(do func(view) error) error {
+	s.mu.Lock()
+	over := s.ahead.Copy()
+	tx, err := s.db.Begin(false)
+	s.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = tx.Rollback() }()
+	return do(view{tx: tx, over: over})
+}
+
 // Close implements store.Store.
 func (s *Store) Close() error {
 	s.once.Do(func() {
 		close(s.quit)
 		<-s.over
-		s.closed = fault.Wrap("close store", s.db.Path(), s.db.Close())
+		s.closed = fault.Wrap("close store", s.db.Path(), errors.Join(s.last, s.log.close(), s.db.Close()))
 	})
 	return s.closed
 }
 
-// Backup writes the store as it is at one moment, while it is in use.
+// Backup writes the store as it is at one moment, while it is in use: a file that
+// is a store without a log.
 func (s *Store) Backup(w io.Writer) error {
+	err := s.wait(context.Background(), &write{fold: true})
+	if err != nil {
+		return err
+	}
 	return fault.Wrap("back up", s.db.Path(), s.db.View(func(tx *bbolt.Tx) error {
 		_, err := tx.WriteTo(w)
 		return err
@@ -278,26 +428,19 @@ func (s *Store) Backup(w io.Writer) error {
 // NewEpoch implements store.Store.
 func (s *Store) NewEpoch(ctx context.Context) (uint64, error) {
 	var epoch uint64
-	err := s.write(ctx, func(tx *bbolt.Tx) error {
-		meta := tx.Bucket(metaBucket)
-		if b := meta.Get(epochKey); len(b) == 8 {
+	err := s.write(ctx, func(c *change) error {
+		epoch = 0
+		if b := c.get(inMeta, epochKey); len(b) == 8 {
 			epoch = binary.BigEndian.Uint64(b)
 		}
 		epoch++
-		return kept(meta.Put(epochKey, binary.BigEndian.AppendUint64(nil, epoch)))
+		c.put(inMeta, epochKey, binary.BigEndian.AppendUint64(nil, epoch))
+		return nil
 	})
 	if err != nil {
 		return 0, err
 	}
 	return epoch, nil
-}
-
-// kept marks an error of bbolt as the store's.
-func kept(err error) error {
-	if err == nil {
-		return nil
-	}
-	return unkept{err}
 }
 
 var _ store.Store = (*Store)(nil)

@@ -255,7 +255,7 @@ func (w *walker) bucket(id uint64, b []byte, depth int) error {
 }
 
 // Verify looks at everything in a store that no process has open: the file's
-// structure, bbolt's own check, each record and event. It changes nothing. Corrupt:
+// structure, bbolt's own check, the log, each record and event. It changes nothing. Corrupt:
 // what is wrong first.
 func Verify(path string) error {
 	const op = "verify store"
@@ -275,44 +275,58 @@ func Verify(path string) error {
 		if first != nil {
 			return first
 		}
-		return verifyValues(tx)
+		for _, name := range buckets {
+			if tx.Bucket(name) == nil {
+				return broken(0, "there is no bucket %q", name)
+			}
+		}
+		id, folded, err := placeOf(tx)
+		if err != nil {
+			return err
+		}
+		rest, err := readLog(path, id, folded)
+		if err != nil {
+			return err
+		}
+		over, err := replay(tx, rest)
+		if err != nil {
+			return err
+		}
+		return verifyValues(view{tx: tx, over: over})
 	})
 	return fault.Wrap(op, path, errors.Join(err, db.Close()))
 }
 
+// Verify does what the function does with what the store has at one moment, while it is in
+// use; the structure of its file was looked at by Open.
+func (s *Store) Verify() error {
+	return fault.Wrap("verify store", s.db.Path(), s.view(verifyValues))
+}
+
 // verifyValues decodes everything, and compares what belongs together.
-func verifyValues(tx *bbolt.Tx) error {
-	for _, name := range buckets {
-		if tx.Bucket(name) == nil {
-			return broken(0, "there is no bucket %q", name)
-		}
-	}
+func verifyValues(all view) error {
 	records := 0
-	for _, name := range [][]byte{activeBucket, doneBucket} {
-		err := tx.Bucket(name).ForEach(func(k, v []byte) error {
+	for _, bucket := range []int{inActive, inDone} {
+		for k, v := range all.up(bucket, nil) {
 			records++
 			r, err := recordAt(k, v)
 			switch {
 			case err != nil:
 				return err
-			case tx.Bucket(eventsBucket).Get(k) == nil:
-				return damaged("it has no events")
-			case r.State == lifecycle.Done && tx.Bucket(endedBucket).Get(endedKey(&r, k)) == nil:
+			case r.State == lifecycle.Done && all.get(inEnded, endedKey(&r, k)) == nil:
 				return damaged("it has no place in time")
-			case r.State == lifecycle.Done && tx.Bucket(partnersBucket).Get(partnerKey(&r, k)) == nil:
+			case r.State == lifecycle.Done && all.get(inPartners, partnerKey(&r, k)) == nil:
 				return damaged("it has no place among its partner's")
 			}
-			return nil
-		})
-		if err != nil {
-			return err
+			if _, err := entriesOf(all.get(inEvents, k)); err != nil {
+				return err
+			}
 		}
 	}
-	return tx.Bucket(eventsBucket).ForEach(func(_, v []byte) error {
+	for range all.up(inEvents, nil) {
 		if records--; records < 0 {
 			return damaged("there are events of a request that is not there")
 		}
-		_, err := entriesOf(v)
-		return err
-	})
+	}
+	return nil
 }

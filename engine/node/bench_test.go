@@ -57,7 +57,7 @@ name = "push"
 direction = "send"
 partners = ["*"]
 root = %q
-digest = "sha256"
+
 `, name, h.dir+"/state", address[name], other, address[other], key[other], h.dir+"/files"))))
 	}
 	a := ends["a"]

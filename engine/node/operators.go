@@ -22,6 +22,9 @@ func (n *Node) listenAdmin() error {
 	if s, ok := n.o.Store.(interface{ Backup(io.Writer) error }); ok {
 		cfg.Backup = s.Backup
 	}
+	if s, ok := n.o.Store.(interface{ Verify() error }); ok {
+		cfg.Verify = s.Verify
+	}
 	if n.o.Read != nil {
 		cfg.Reload = func(context.Context) ([]string, error) { return n.ReadAgain() }
 	}

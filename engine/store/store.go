@@ -1,6 +1,6 @@
 // Package store is where an engine keeps its records: what a store promises.
-// Package storetest checks the promises, package boltstore keeps them in one
-// file.
+// Package storetest checks the promises, package boltstore keeps them in
+// files.
 //
 // A store is the only memory of a node. What a method has returned is durable:
 // it survives a power cut at any later moment.

@@ -309,7 +309,7 @@ const (
 	Finding_DIGEST              Finding_Subject = 3 // it has another content: by its root or its digest
 	Finding_PARTIAL             Finding_Subject = 4 // a partial file that no request knows
 	Finding_OVERDUE             Finding_Subject = 5 // a request that should have been moved on
-	Finding_UNREADABLE          Finding_Subject = 6 // a rule, a file or a request's events that could not be looked at
+	Finding_UNREADABLE          Finding_Subject = 6 // a rule, a file, a request's events or the store, that could not be looked at
 )
 
 // Enum value maps for Finding_Subject.

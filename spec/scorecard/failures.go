@@ -133,7 +133,7 @@ func (f *failing) what(n int, hit string) string {
 func (f *failing) outcome(ctx context.Context, at *nodetest.Node, id, name string, i, n int, storeEnds bool) (calls int, hit string, err error) {
 	ended := f.finishOr(ctx, at, id)
 	calls, hit = f.seen()
-	ofStore := filepath.Base(hit) == "store.db"
+	ofStore := kindOf(hit) == "store"
 	f.arm(0)
 	if ofStore && storeEnds {
 		select {
@@ -233,7 +233,7 @@ func (f *failing) points(ctx context.Context, j *job, most int, storeEnds bool) 
 // kindOf is what a file is for.
 func kindOf(path string) string {
 	switch base := filepath.Base(path); {
-	case base == "store.db":
+	case strings.HasPrefix(base, "store.db"): // or its log
 		return "store"
 	case strings.Contains(base, ".state"):
 		return "resume state"

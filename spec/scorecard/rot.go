@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -20,8 +21,8 @@ import (
 )
 
 var rot = check{
-	id: 30, title: "random damage to the store of a stopped node, or to a partial file and its state: the node refuses to start, or says what is damaged when it is asked, or nothing is wrong; no panic, no request that is something else, no wrong file",
-	unit: "violations", n: counts{reduced: 12, full: 1000, control: 32},
+	id: 30, title: "random damage to the store or its log of a stopped node, or to a partial file and its state: the node refuses to start, or says what is damaged when it is asked, or nothing is wrong; no panic, no request that is something else, no wrong file",
+	unit: "violations", n: counts{reduced: 12, full: 1000, control: 120},
 	mutant: "records without a check",
 	edits:  []edit{{"engine/boltstore/codec.go", "if crc32.Checksum(body, castagnoli) != sum {", `if crc32.Checksum(body, castagnoli) != sum && !mutant("30") {`}},
 	run:    runRot,
@@ -34,7 +35,8 @@ type rotten struct {
 	content []byte
 	id      string              // of the transfer that is not over
 	ids     []string            // of all
-	stores  map[string][]byte   // pristine
+	stores  map[string][]byte   // pristine, with everything that their logs had
+	killed  map[string][]byte   // b's store and its log as the kill has left them, by their paths
 	partial map[string][]byte   // what b keeps of it
 	records []map[string]string // what b may say of its requests: now, and one commit ago
 
@@ -89,8 +91,22 @@ func (r *rotten) prepare(ctx context.Context, j *job) error {
 	r.id, r.ids = id, append(r.ids, id)
 	r.b.Kill()
 	r.a.Kill()
-	r.stores, r.partial = map[string][]byte{}, map[string][]byte{}
+	r.stores, r.killed, r.partial = map[string][]byte{}, map[string][]byte{}, map[string][]byte{}
+	for _, name := range storeFiles(r.b) {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			return fault.Wrap("keep store", r.b.Name, err)
+		}
+		r.killed[name] = text
+	}
 	for _, n := range []*nodetest.Node{r.a, r.b} {
+		s, err := boltstore.Open(boltstore.Config{Path: storeOf(n)})
+		if err == nil {
+			err = s.Close()
+		}
+		if err != nil {
+			return fault.Wrap("keep store", n.Name, err)
+		}
 		text, err := os.ReadFile(storeOf(n))
 		if err != nil {
 			return fault.Wrap("keep store", n.Name, err)
@@ -98,7 +114,7 @@ func (r *rotten) prepare(ctx context.Context, j *job) error {
 		r.stores[n.Name] = used(text)
 	}
 	kept, err := filepath.Glob(filepath.Join(r.b.Root, partialOf(rotName)+"*"))
-	if err != nil || len(kept) != 2 {
+	if err != nil || len(kept) < 2 { // and what the next state was going to be
 		return fault.New("keep partial file", fault.NotFound, "there are %q, %v", kept, err)
 	}
 	for _, path := range kept {
@@ -106,13 +122,22 @@ func (r *rotten) prepare(ctx context.Context, j *job) error {
 			return fault.Wrap("keep partial file", path, err)
 		}
 	}
-	// The two meta pages take turns: without the younger one a store is as it was a commit ago.
-	for page := range 3 {
+	// The two meta pages take turns: without the younger one a store is as it was a folding ago.
+	// A log whose last commit is damaged is as it was before that.
+	log, last := r.lastCommit()
+	if last < 0 {
+		return fault.New("keep store", fault.NotFound, "there is no commit in %s", log)
+	}
+	for state := range 5 {
 		store := bytes.Clone(r.stores[r.b.Name])
-		if page < 2 {
-			clear(store[page*os.Getpagesize() : (page+1)*os.Getpagesize()])
+		if state < 2 {
+			clear(store[state*os.Getpagesize() : (state+1)*os.Getpagesize()])
 		}
-		if err := r.reset(store); err != nil {
+		err := r.reset(store)
+		if state > 2 {
+			err = r.asKilled(log, func(b []byte) { clear(b[last : last+(state-3)*sector]) })
+		}
+		if err != nil {
 			return err
 		}
 		if err := r.b.Start(ctx); err != nil {
@@ -129,6 +154,43 @@ func (r *rotten) prepare(ctx context.Context, j *job) error {
 
 func storeOf(n *nodetest.Node) string { return filepath.Join(n.State, "store.db") }
 
+// storeFiles are the store and its log.
+func storeFiles(n *nodetest.Node) []string {
+	return []string{storeOf(n), storeOf(n) + ".log-0", storeOf(n) + ".log-1"}
+}
+
+// sector is where a commit of the log begins: "PNLG", and at 16 its number.
+const sector = 512
+
+// lastCommit is where the last commit of b's log is.
+func (r *rotten) lastCommit() (name string, at int) {
+	last := uint64(0)
+	at = -1
+	for _, file := range storeFiles(r.b)[1:] {
+		b := r.killed[file]
+		for i := 0; i+sector <= len(b); i += sector {
+			if number := binary.BigEndian.Uint64(b[i+16:]); string(b[i:i+4]) == "PNLG" && number > last {
+				name, at, last = file, i, number
+			}
+		}
+	}
+	return name, at
+}
+
+// asKilled brings b's store and its log back to what the kill has left, with a change of one of them.
+func (r *rotten) asKilled(name string, change func([]byte)) error {
+	for file, text := range r.killed {
+		text = bytes.Clone(text)
+		if file == name {
+			change(text)
+		}
+		if err := os.WriteFile(file, text, 0o600); err != nil {
+			return fault.Wrap("go back", "", err)
+		}
+	}
+	return nil
+}
+
 // used is a store without the room at its end that was never written to.
 func used(store []byte) []byte {
 	end := len(bytes.TrimRight(store, "\x00")) + 4*os.Getpagesize()
@@ -140,6 +202,13 @@ func used(store []byte) []byte {
 func (r *rotten) reset(store []byte) error {
 	r.a.Kill()
 	r.b.Kill()
+	for _, n := range []*nodetest.Node{r.a, r.b} {
+		for _, log := range storeFiles(n)[1:] {
+			if err := remove(log); err != nil {
+				return err
+			}
+		}
+	}
 	err := errors.Join(os.WriteFile(storeOf(r.a), r.stores[r.a.Name], 0o600), os.WriteFile(storeOf(r.b), store, 0o600), remove(filepath.Join(r.b.Root, rotName)))
 	for path, text := range r.partial {
 		err = errors.Join(err, os.WriteFile(path, text, 0o600))
@@ -180,7 +249,7 @@ func recordsOf(ctx context.Context, n *nodetest.Node) (map[string]string, error)
 func (r *rotten) damage(ctx context.Context, j *job, i int) error {
 	store := bytes.Clone(r.stores[r.b.Name])
 	what := ""
-	if i%8 != 7 {
+	if i%8 != 7 && i%8 != 5 {
 		what = r.damageStore(j, store, i)
 		if i%24 == 9 {
 			store, what = store[:j.rnd.IntN(len(store))], "a store that was cut off"
@@ -188,6 +257,12 @@ func (r *rotten) damage(ctx context.Context, j *job, i int) error {
 	}
 	if err := r.reset(store); err != nil {
 		return err
+	}
+	if i%8 == 5 {
+		var err error
+		if what, err = r.damageLog(j); err != nil {
+			return err
+		}
 	}
 	if i%8 == 7 {
 		var err error
@@ -264,6 +339,17 @@ func asked(ctx context.Context, n *nodetest.Node) (bool, error) {
 			return counts.GetErrors() > 0, nil
 		}
 	}
+}
+
+// damageLog damages a byte of what b's log has, near its end or anywhere.
+func (r *rotten) damageLog(j *job) (what string, err error) {
+	name, last := r.lastCommit()
+	at := j.rnd.IntN(last + sector)
+	if j.rnd.IntN(4) == 0 {
+		at = last + j.rnd.IntN(sector)
+	}
+	flip := byte(1 + j.rnd.IntN(255))
+	return fmt.Sprintf("byte %d of %s ^ %#x, whose last commit is at %d", at, filepath.Base(name), flip, last), r.asKilled(name, func(b []byte) { b[at] ^= flip })
 }
 
 // known reports whether the requests are those of the last commit or of the one before.

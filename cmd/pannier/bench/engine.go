@@ -58,6 +58,7 @@ type engineCase struct {
 	inFlight int
 	settings []string // of [node]
 	partner  []string // of [[partner]]
+	rule     string   // settings of [[rule]]
 	against  string   // a case of the same round
 	run      func(*engineBench, engineCase) (EngineResult, error)
 }
@@ -73,7 +74,7 @@ func engineCases() []engineCase {
 		{name: "4kB-64", bytes: 4_000, inFlight: 64, against: "disk-4kB-64", run: (*engineBench).load},
 		{name: "disk-250kB-1", bytes: 250_000, count: 200, inFlight: 1, run: (*engineBench).disk},
 		{name: "250kB-1", bytes: 250_000, count: 200, inFlight: 1, against: "disk-250kB-1", run: (*engineBench).load},
-		{name: "large", count: 1, inFlight: 1, run: (*engineBench).large},
+		{name: "large", count: 1, inFlight: 1, rule: `digest = "sha256"`, run: (*engineBench).large},
 		{name: "10000-in-flight", bytes: 4_000, count: 10_000, inFlight: 10_000,
 			settings: []string{"concurrent = 10000", "serving = 15000"}, partner: []string{"concurrent = 10000"}, run: (*engineBench).flood},
 		{name: "queued-100", bytes: 4_000, count: 100, run: (*engineBench).queued},
@@ -173,7 +174,6 @@ name = "bench"
 direction = "send"
 partners = ["*"]
 root = "%ROOT%"
-digest = "sha256"
 `
 
 func engineOnce(ctx context.Context, cfg EngineConfig, c engineCase) (r EngineResult, err error) {
@@ -192,7 +192,8 @@ func engineOnce(ctx context.Context, cfg EngineConfig, c engineCase) (r EngineRe
 	defer e.b.Close()
 	e.a.Log, e.b.Log = cfg.Progress, cfg.Progress
 	settings := append([]string{`log = "warn"`}, c.settings...)
-	if err := errors.Join(e.a.Write(settings, c.partner, engineRule, e.b), e.b.Write(settings, c.partner, engineRule, e.a)); err != nil {
+	rule := engineRule + c.rule + "\n"
+	if err := errors.Join(e.a.Write(settings, c.partner, rule, e.b), e.b.Write(settings, c.partner, rule, e.a)); err != nil {
 		return r, err
 	}
 	if e.at, err = e.a.Client(); err != nil {
