@@ -4,8 +4,6 @@ import (
 	"context"
 	"time"
 
-	"go.etcd.io/bbolt"
-
 	"github.com/pannier/pannier/engine/lifecycle"
 	"github.com/pannier/pannier/engine/store"
 	"github.com/pannier/pannier/spec/fault"
@@ -13,10 +11,10 @@ import (
 
 // Drop implements store.Store.
 func (s *Store) Drop(ctx context.Context, ref store.Ref, before time.Time) (dropped bool, _ error) {
-	err := s.write(ctx, func(tx *bbolt.Tx) error {
+	err := s.wait(ctx, &write{frees: true, do: func(c *change) error {
 		dropped = false
 		key := refKey(ref)
-		r, err := s.latest(tx, key)
+		r, err := s.latest(c, key)
 		switch {
 		case fault.KindOf(err) == fault.NotFound:
 			return nil
@@ -25,11 +23,11 @@ func (s *Store) Drop(ctx context.Context, ref store.Ref, before time.Time) (drop
 		case r.State != lifecycle.InError || !r.Changed.Before(before):
 			return nil
 		}
-		if err := remove(tx, key, &r); err != nil {
-			return kept(err)
-		}
+		remove(c, key, &r)
+		c.delete(inEvents, key)
+		s.cache.forget(key)
 		dropped = true
-		return kept(tx.Bucket(eventsBucket).Delete(key))
-	})
+		return nil
+	}})
 	return dropped && err == nil, err
 }

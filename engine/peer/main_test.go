@@ -178,7 +178,7 @@ func id(b byte) (i lifecycle.ID) {
 func request() engine.Ask {
 	return engine.Ask{Move: lifecycle.Prepare, Key: lifecycle.Key{Requester: "lyon", ID: id(1)}, Side: lifecycle.Sender,
 		Call: lifecycle.Call{Attempt: 7, Round: 3, Phase: lifecycle.Accepted},
-		Rule: "rule", Source: path("a/b.txt"), Target: path("c/d.txt"), Priority: -5, Follow: id(9), Info: "für alle"}
+		Rule: "rule", Source: path("a/b.txt"), Target: path("c/d.txt"), Priority: -5, Follow: id(9), Info: "für alle", Hops: 7}
 }
 
 // ask is a call with a move, from the side that makes it.
