@@ -230,7 +230,7 @@ Other files are not touched. The daemon does this by itself after node.retention
 node.failed_retention.`,
 		Example: `  pannier purge --before 30d
   pannier purge --before 7d --failed`,
-		Args:    command.Arguments(0),
+		Args: command.Arguments(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if before == "" {
 				return command.Suggest(fault.New("read flags", fault.Invalid, "--before is missing"), "Write: pannier purge --before 30d")

@@ -189,7 +189,7 @@ func ask(m lifecycle.Move) engine.Ask {
 		a.Side = lifecycle.Receiver
 	}
 	if m != lifecycle.Prepare {
-		a.Rule, a.Source, a.Target, a.Priority, a.Follow, a.Info = "", relpath.Path{}, relpath.Path{}, 0, lifecycle.ID{}, ""
+		a.Rule, a.Source, a.Target, a.Priority, a.Follow, a.Info, a.Hops = "", relpath.Path{}, relpath.Path{}, 0, lifecycle.ID{}, "", 0
 	}
 	if m == lifecycle.Mismatch {
 		a.Why = lifecycle.Failure{Kind: fault.NoSpace, Side: fault.Peer, Cause: "the disk is full", At: time.Unix(1800000000, 123456789).UTC()}
