@@ -270,7 +270,7 @@ func (e *Engine) busy(partner string, wait time.Duration, why lifecycle.Failure)
 // at once; never none.
 func spread(wait time.Duration) time.Duration {
 	wait = min(max(wait, againWait), mostWait)
-	return wait/2 + rand.N(wait)
+	return wait + rand.N(wait/2)
 }
 
 // mostWait is the longest time that a partner may ask for.

@@ -49,16 +49,16 @@ func TestRescheduleThere(t *testing.T) {
 		p := newPair(t, reschedule(f, 0))
 		content := p.file("a", "x", 10)
 		ref := p.submit("push", "x", "y")
-		time.Sleep(4 * time.Minute)
+		time.Sleep(9 * time.Minute)
 		if n := f.runs.Load(); n != 1 {
-			t.Errorf("%d runs of the task in 4 minutes, the delay is 10", n)
+			t.Errorf("%d runs of the task in 9 minutes, the delay is 10", n)
 		}
 		if r, err := p.nodes["a"].engine.Get(t.Context(), ref); err != nil || r.State != lifecycle.Interrupted || r.Failure.Kind != fault.Overloaded || r.Streak > 0 {
 			t.Errorf("%v %+v, streak %d, %v", r.State, r.Failure, r.Streak, err)
 		}
 		time.Sleep(30 * time.Minute)
-		if n := f.runs.Load(); n < 2 || n > 6 {
-			t.Errorf("%d runs of the task in 34 minutes, the delay is 10", n)
+		if n := f.runs.Load(); n < 3 || n > 4 {
+			t.Errorf("%d runs of the task in 39 minutes, the delay is 10", n)
 		}
 		f.good.Store(true)
 		p.endWithin(ref, lifecycle.Done, time.Hour)
