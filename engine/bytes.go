@@ -2,10 +2,6 @@ package engine
 
 import (
 	"context"
-	"errors"
-	"io/fs"
-	"os"
-	"path"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -43,7 +39,6 @@ func (x *run) bytes() error {
 		}
 	}
 	x.moving()
-	x.named = false
 	if x.r.Role == lifecycle.Requested {
 		err = x.stalls(func(ctx context.Context) error { return x.effect.Run(ctx, d, sideeffect.AwaitRemote) })
 		x.effect = nil
@@ -58,7 +53,6 @@ func (x *run) bytes() error {
 		return x.short(err)
 	}
 	if x.r.Side == lifecycle.Receiver {
-		x.named = true
 		x.peer = max(x.peer, lifecycle.Ended)
 	} else if x.r.Role == lifecycle.Requested {
 		x.peer = max(x.peer, lifecycle.Whole)
@@ -107,9 +101,9 @@ func (x *run) descriptor() (*sideeffect.Descriptor, error) {
 	}
 	name := x.r.File
 	if x.r.Side == lifecycle.Receiver {
-		d.Quota, d.Mode, d.Resume = x.rule.Quota, x.mode(), true
-		name = x.target()
-		if err := makeParents(x.root, name.String()); err != nil {
+		d.Quota, d.Mode, d.Resume, d.ResumeKey = x.rule.Quota, x.mode(), true, PartialKey(x.r.Key)
+		name = x.r.Spec.Target
+		if err := sideeffect.MakeDirs(x.root, name.Dir()); err != nil {
 			return nil, err
 		}
 	}
@@ -121,47 +115,6 @@ func (x *run) descriptor() (*sideeffect.Descriptor, error) {
 		d.Local = sideeffect.FileOn(x.engine.cfg.Layer, x.root, name.String())
 	}
 	return d, nil
-}
-
-// makeParents makes the directories a target lies in, durably.
-func makeParents(root *os.Root, name string) error {
-	dir := path.Dir(name)
-	if dir == "." {
-		return nil
-	}
-	if fi, err := root.Stat(dir); err == nil && fi.IsDir() {
-		return nil
-	}
-	if err := root.MkdirAll(dir, 0o777); err != nil {
-		return fault.Wrap("make directory", dir, err)
-	}
-	for ; ; dir = path.Dir(dir) {
-		parent, err := root.Open(path.Dir(dir))
-		if err != nil {
-			return fault.Wrap("make directory", dir, err)
-		}
-		if err := errors.Join(parent.Sync(), parent.Close()); err != nil {
-			return fault.Wrap("sync directory", dir, err)
-		}
-		if path.Dir(dir) == "." {
-			return nil
-		}
-	}
-}
-
-// discard removes what a receiver has kept of bytes that nobody wants any more. Before
-// MOVING that is nothing: what is there is of another request to the same target.
-func (x *run) discard() {
-	if x.r.Side != lifecycle.Receiver || x.r.Phase < lifecycle.Moving || x.r.Phase >= lifecycle.Committed {
-		return
-	}
-	err := x.prepare()
-	if err == nil {
-		err = sideeffect.Discard(x.engine.cfg.Layer, x.root, x.target())
-	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		x.log.Warn("the partial file stays", "error", err)
-	}
 }
 
 // smallFile is up to how many bytes may be moved again after a crash in the moment
@@ -208,6 +161,11 @@ func (l ledger) Whole(w sideeffect.Whole) error {
 		return x.do(whole)
 	}
 	return x.now(whole)
+}
+
+// Named is committed with what follows, whatever that is: from now on a cancel is too late.
+func (l ledger) Named() error {
+	return l.x.do(lifecycle.Advance{Epoch: l.x.epoch, To: lifecycle.Committed})
 }
 
 func (l ledger) Ended(size int64, _ sideeffect.Sum) error {

@@ -365,7 +365,7 @@ func (e *Engine) release(x *run) {
 	e.mu.Lock()
 	delete(e.runs, x.ref)
 	if x.fresh { // it was never kept
-		e.count(x.first.Spec.Partner, x.keep, keepNone)
+		e.count(x.first.Spec.Partner, x.class, classNone)
 	}
 	if x.missed != nil && !x.known { // it has not changed the record, which is due as before
 		e.queue.put(x.missed)

@@ -162,7 +162,7 @@ func crashAt(t *testing.T, rule, victim string, at int, after, both bool) bool {
 // TestLossOfEveryMessage loses each call, each answer and each block once.
 func TestLossOfEveryMessage(t *testing.T) {
 	for _, rule := range []string{"push", "pull"} {
-		for place, name := range map[enginetest.Place]string{enginetest.Asking: "call", enginetest.Answering: "answer", enginetest.Block: "block"} {
+		for place, name := range map[enginetest.Place]string{enginetest.Asking: "call", enginetest.Answering: "answer", enginetest.Block: "block", enginetest.Verdict: "verdict"} {
 			for at, more := int64(1), true; more && at < 100; at++ {
 				t.Run(fmt.Sprintf("%s/%s/%d", rule, name, at), func(t *testing.T) {
 					synctest.Test(t, func(t *testing.T) { more = lossAt(t, rule, place, at) })

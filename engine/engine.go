@@ -73,9 +73,9 @@ type Engine struct {
 	book     Book
 	runs     map[store.Ref]*run // who holds a claim, or is about to
 	queue    queue
-	serving  int            // calls
-	served   map[string]int // the same, by partner
-	kept     map[string]tally
+	serving  int              // calls
+	served   map[string]int   // the same, by partner
+	records  map[string]tally // of requests that partners have made, by partner
 	draining bool
 }
 
@@ -102,7 +102,7 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 	setDefault(&cfg.Failed, DefaultFailed)
 	setDefault(&cfg.Hops, DefaultHops)
 	cfg.Retention, cfg.Failed = max(cfg.Retention, lifecycle.MinRetention), max(cfg.Failed, lifecycle.MinRetention)
-	e := &Engine{cfg: cfg, log: cfg.Log, opened: time.Now(), served: map[string]int{}, kept: map[string]tally{}, runs: map[store.Ref]*run{}, kicks: make(chan struct{}, 1), broken: make(chan struct{})}
+	e := &Engine{cfg: cfg, log: cfg.Log, opened: time.Now(), served: map[string]int{}, records: map[string]tally{}, runs: map[store.Ref]*run{}, kicks: make(chan struct{}, 1), broken: make(chan struct{})}
 	e.ahead.Store(math.MaxInt64)
 	e.queue.init()
 	e.all = newShare(cfg.Bandwidth)
@@ -116,13 +116,15 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 	}
 	e.epoch = epoch
 	e.ctx, e.stop = context.WithCancelCause(context.Background())
-	if err := e.recover(ctx); err != nil {
+	ended, err := e.recover(ctx)
+	if err != nil {
 		e.stop(err)
 		return nil, err
 	}
-	e.work.Add(2)
+	e.work.Add(3)
 	go e.command()
 	go e.retain()
+	go e.sweep(ended)
 	return e, nil
 }
 
@@ -154,23 +156,27 @@ func setDefault[T int | time.Duration](v *T, d T) {
 }
 
 // recover interrupts what a process before has left running, and queues all that waits.
-func (e *Engine) recover(ctx context.Context) error {
+// ended is what may have left bytes.
+func (e *Engine) recover(ctx context.Context) (ended []store.Ref, _ error) {
 	open := store.Query{States: []lifecycle.State{lifecycle.ToSubmit, lifecycle.Running, lifecycle.Interrupted, lifecycle.InError}}
 	var left []store.Ref
 	for r, err := range e.cfg.Store.Find(ctx, open) {
 		if err != nil {
-			return err
+			return nil, err
 		}
 		e.mu.Lock()
-		e.count(r.Spec.Partner, keepNone, keepOf(&r))
+		e.count(r.Spec.Partner, classNone, classOf(&r))
 		e.mu.Unlock()
-		if r.State == lifecycle.Running {
+		switch {
+		case r.State == lifecycle.Running:
 			left = append(left, store.RefOf(&r))
-		} else {
+		case leftover(&r):
+			ended = append(ended, store.RefOf(&r))
+		default:
 			e.noted(&r)
 		}
 	}
-	return inParallel(left, func(ref store.Ref) error {
+	return ended, inParallel(left, func(ref store.Ref) error {
 		r, err := e.cfg.Store.Get(ctx, ref)
 		if err == nil {
 			r, err = e.recovered(ctx, &r)
@@ -330,6 +336,9 @@ func (e *Engine) Submit(ctx context.Context, o Order) (_ lifecycle.Record, made 
 	spec := lifecycle.Spec{
 		Partner: o.Partner, Rule: o.Rule, Source: o.Source, Target: o.Target, Priority: o.Priority, NotAt: o.NotAt,
 		Follow: o.Follow, Info: o.Info, Tasks: rule.Lists(side).counts(), Hops: o.Hops,
+	}
+	if err := refuseOwn(op, &spec); err != nil {
+		return lifecycle.Record{}, false, err
 	}
 	r, err := lifecycle.Register(key, side, spec, e.now())
 	if err != nil {

@@ -81,10 +81,7 @@ func newGroup(t *testing.T, rules func(n *node), names ...string) *pair {
 func (p *pair) start(name string) {
 	p.t.Helper()
 	n := p.nodes[name]
-	var err error
-	if n.store, err = boltstore.Open(boltstore.Config{Path: filepath.Join(n.dir, "store")}); err != nil {
-		p.t.Fatal(err)
-	}
+	n.store = openStore(p.t, n)
 	cfg := n.limits
 	n.gate = enginetest.NewGate(n.store, n.shutAt, n.after)
 	cfg.Node, cfg.Store, cfg.Line = name, n.gate, p.wire.Line(name)
@@ -98,10 +95,20 @@ func (p *pair) start(name string) {
 	if testing.Verbose() && score.N(0) == 0 {
 		cfg.Log = slog.New(slog.NewTextHandler(p.t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})).With("node", name)
 	}
+	var err error
 	if n.engine, err = engine.Open(p.t.Context(), cfg); err != nil {
 		p.t.Fatal(err)
 	}
 	p.wire.Join(name, n.engine)
+}
+
+func openStore(t testing.TB, n *node) *boltstore.Store {
+	t.Helper()
+	s, err := boltstore.Open(boltstore.Config{Path: filepath.Join(n.dir, "store")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
 }
 
 func (p *pair) stop(name string) {

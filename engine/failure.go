@@ -46,11 +46,13 @@ func (x *run) failed(err error) (done bool, _ error) {
 	switch {
 	case errors.As(err, &ended):
 		if f.Kind == fault.Canceled && x.r.Phase < lifecycle.Committed {
-			err := x.now(lifecycle.Cancel{Epoch: x.epoch, Side: fault.Peer, Cause: f.Cause})
-			if err == nil {
-				x.discard()
+			named, err := x.named()
+			if err != nil {
+				return true, x.yield(err)
 			}
-			return true, err
+			if !named {
+				return true, x.now(lifecycle.Cancel{Epoch: x.epoch, Side: fault.Peer, Cause: f.Cause})
+			}
 		}
 	case x.r.Role == lifecycle.Requested && (f.Side != fault.Here || again(err, f.Kind)):
 		// The requester decides, and calls again.
@@ -134,18 +136,16 @@ func (x *run) fulfil() error {
 	case lifecycle.Cancel:
 		w.Epoch = x.epoch
 		e = w
-	}
-	if err := x.now(e); err != nil {
-		var st storeError
-		if errors.As(err, &st) {
-			return err
+		if _, err := x.named(); err != nil {
+			return x.yield(err)
 		}
-		return x.yield(err)
 	}
-	if x.r.State == lifecycle.InError {
-		x.discard()
+	err := x.now(e)
+	var st storeError
+	if err == nil || errors.As(err, &st) {
+		return err
 	}
-	return nil
+	return x.yield(errWished) // a requester that hears it calls again
 }
 
 // failureOf is an error as a record keeps it.

@@ -2,6 +2,7 @@ package engine_test
 
 import (
 	"context"
+	"os"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -289,4 +290,42 @@ type killing struct{ gate func() *enginetest.Gate }
 func (k *killing) Run(context.Context, *task.On) (task.Result, error) {
 	k.gate().Shut()
 	return task.Result{}, nil
+}
+
+// TestPurgeFailedBytes: with a request that has failed goes what it has kept.
+func TestPurgeFailedBytes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPair(t, func(n *node) {
+			n.rules["push"].Retry = engine.Retry{Attempts: 2, Delay: time.Second}
+			n.limits.SyncEvery = 64 << 10
+		})
+		p.wire.Fault = func(where enginetest.Place, c enginetest.Call) error {
+			if where == enginetest.Block && c.Offset >= 128<<10 {
+				return fault.Concluded("call", fault.Lost, "the connection was cut")
+			}
+			return nil
+		}
+		p.file("a", "x", crashSize)
+		ref := p.submit("push", "x", "y")
+		r, err := p.nodes["a"].engine.Wait(t.Context(), ref)
+		if err != nil || r.State != lifecycle.InError {
+			t.Fatal(r.State, err)
+		}
+		serve(t, p.nodes["b"], engine.Ask{Move: lifecycle.Mismatch, Key: ref.Key, Side: r.Side, Call: lifecycle.Call{Attempt: r.Attempt, Phase: r.Phase},
+			Why: lifecycle.Failure{Kind: fault.Lost, Cause: "no connection"}}, nil)
+		kept := func() int {
+			all, err := os.ReadDir(p.nodes["b"].root)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return len(all)
+		}
+		if kept() == 0 {
+			t.Fatal("nothing is kept for a retry")
+		}
+		time.Sleep(2 * time.Hour)
+		if n, err := p.nodes["b"].engine.PurgeFailed(t.Context(), time.Now()); n != 1 || err != nil || kept() != 0 {
+			t.Errorf("%d purged, %d files left, %v", n, kept(), err)
+		}
+	})
 }

@@ -92,7 +92,7 @@ func (e *Engine) idle(ctx context.Context, ref store.Ref, event lifecycle.Event)
 // apply changes the record of a run that has not claimed it.
 func (x *run) apply(event lifecycle.Event) (lifecycle.Record, error) {
 	if r, err := x.engine.cfg.Store.Get(context.WithoutCancel(x.ctx), x.ref); err == nil {
-		x.keep = keepOf(&r)
+		x.class = classOf(&r)
 	}
 	r, err := x.engine.cfg.Store.Apply(context.WithoutCancel(x.ctx), x.ref, x.engine.now(), event)
 	if err != nil {
@@ -154,12 +154,33 @@ func (e *Engine) operate(ctx context.Context, ref store.Ref, event func() lifecy
 func (e *Engine) operateIdle(x *run, event lifecycle.Event) (lifecycle.Record, error) {
 	defer e.release(x)
 	defer x.end()
+	if err := x.deny(event); err != nil {
+		return x.r, err
+	}
 	r, err := x.apply(event)
 	if err == nil && r.State == lifecycle.InError {
-		x.discard()
 		e.after(x)
 	}
 	return r, err
+}
+
+// deny refuses a cancel that comes too late, though the record does not say so yet.
+func (x *run) deny(event lifecycle.Event) error {
+	if _, ok := event.(lifecycle.Cancel); !ok {
+		return nil
+	}
+	r, err := x.engine.cfg.Store.Get(x.ctx, x.ref)
+	if err != nil {
+		return err
+	}
+	x.r, x.known = r, true
+	x.begin()
+	has, err := x.hasName()
+	if err != nil || !has {
+		return err
+	}
+	r.Phase = lifecycle.Committed
+	return r.Apply(event, x.engine.now())
 }
 
 // claimed is the event under a claim.

@@ -86,12 +86,20 @@ func (x *run) giveUp(why string, events ...lifecycle.Event) error {
 	if err := x.do(events...); err != nil {
 		return err
 	}
+	if err := x.rewound(); err != nil {
+		return err
+	}
 	return x.fail(fault.New("wait", fault.Deadline, "%s", fault.Shown(why)))
 }
 
 // fail ends the request with an error; error tasks, if there are any, come next.
 func (x *run) fail(err error) error {
 	f := failureOf(err)
+	if forgone(f.Kind) {
+		if err := x.rewound(); err != nil {
+			return err
+		}
+	}
 	x.log.Warn("failed", "phase", x.r.Phase.Name(x.r.Side), "kind", f.Kind.String(), "at", f.Side.String(), "error", f.Cause)
 	return x.do(lifecycle.Fail{Epoch: x.epoch, Failure: f})
 }

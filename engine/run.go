@@ -13,7 +13,6 @@ import (
 	"github.com/pannier/pannier/engine/task"
 	"github.com/pannier/pannier/sideeffect"
 	"github.com/pannier/pannier/spec/fault"
-	"github.com/pannier/pannier/spec/relpath"
 )
 
 // run takes one record through its phases under one claim, at either end. What
@@ -42,14 +41,13 @@ type run struct {
 	fresh   bool             // there is no record yet: the next commit makes it
 	r       lifecycle.Record // with pending applied
 	first   lifecycle.Record // fresh: before any
-	keep    keep             // what the record counts as
+	class   class            // what the record counts as
 	pending []lifecycle.Event
 	epoch   uint64
 	peer    lifecycle.Phase
 	suspect bool          // it may end the process
 	brief   bool          // requested end: what may take long is not begun, see errLong
 	made    uint8         // requester: bits of the moves it has called for
-	named   bool          // receiver: this run's sink has given the file its name
 	effect  Effect        // requested end: the bytes of the call
 	again   time.Duration // a task has asked for another attempt after this
 
@@ -120,7 +118,7 @@ func (x *run) commit() error {
 }
 
 // read takes the record as it is in the store.
-func (x *run) read(r lifecycle.Record) { x.r, x.known, x.keep = r, true, keepOf(&r) }
+func (x *run) read(r lifecycle.Record) { x.r, x.known, x.class = r, true, classOf(&r) }
 
 // now is do and commit.
 func (x *run) now(events ...lifecycle.Event) error {
@@ -163,8 +161,11 @@ func (x *run) prepare() error {
 	return nil
 }
 
-// end closes what prepare has opened.
+// end closes what prepare has opened, and removes what nobody wants any more.
 func (x *run) end() {
+	if x.epoch != 0 && x.known && len(x.pending) == 0 && leftover(&x.r) {
+		x.discard()
+	}
 	if x.root != nil {
 		x.root.Close()
 		x.root = nil
@@ -251,9 +252,10 @@ func (x *run) climb() error {
 	return x.do(lifecycle.Advance{Epoch: x.epoch, To: to})
 }
 
-// looksThrough: the next rung gives a file its name that another run has received.
+// looksThrough: the next rung gives a file its name that another run has received; the
+// sink of this one has said it.
 func (x *run) looksThrough() bool {
-	return x.r.Phase == lifecycle.Whole && x.r.Side == lifecycle.Receiver && !x.named
+	return x.r.Phase == lifecycle.Whole && x.r.Side == lifecycle.Receiver
 }
 
 // publish gives the whole its name again after a crash. Without the whole the
@@ -268,7 +270,7 @@ func (x *run) publish() (bool, error) {
 	}
 	w, err := sideeffect.ParseWhole(x.r.Size, x.r.Proof)
 	if err == nil {
-		err = sideeffect.Publish(x.ctx, x.engine.cfg.Layer, x.root, x.r.Spec.Target, x.mode(), w)
+		err = x.keptIn(x.root).Publish(x.ctx, x.mode(), w)
 	}
 	if kind := fault.KindOf(err); err != nil && (kind == fault.NotFound || kind == fault.Corrupt) {
 		x.log.Warn("what had arrived is gone: it is fetched again", "error", err)
@@ -367,6 +369,3 @@ func shown(out []byte) string {
 	const most = 500
 	return string(out[max(0, len(out)-most):])
 }
-
-// target is the name of the receiver's file.
-func (x *run) target() relpath.Path { return x.r.Spec.Target }

@@ -158,6 +158,9 @@ func (x *run) accept(a Ask, now, due time.Time) (busy Answer, ok bool, _ error) 
 	}
 	side, spec := a.Side.Other(), asked(a)
 	spec.Tasks = rule.Lists(side).counts()
+	if err := refuseOwn(op, &spec); err != nil {
+		return busy, false, err
+	}
 	r, err := lifecycle.Accept(a.Key, side, spec, now, due)
 	if err != nil {
 		return busy, false, err
@@ -228,13 +231,17 @@ func (x *run) dismiss(r *lifecycle.Record, a Ask) (Answer, error) {
 		return x.answer(nil)
 	}
 	x.begin()
-	err := error(nil)
+	var err error
 	if a.Why.Kind == fault.Canceled && r.Phase < lifecycle.Committed {
-		if err = x.now(lifecycle.Cancel{Side: fault.Peer, Cause: a.Why.Cause}); err == nil {
-			x.log.Info("cancelled by the requester")
-			x.discard()
+		named, err := x.hasName()
+		if err == nil && !named {
+			if err = x.now(lifecycle.Cancel{Side: fault.Peer, Cause: a.Why.Cause}); err == nil {
+				x.log.Info("cancelled by the requester")
+			}
 		}
-		return x.answer(err)
+		if err != nil || !named {
+			return x.answer(err)
+		}
 	}
 	if stoppedHere(r) {
 		err = x.do(lifecycle.Resume{Due: x.engine.now()})

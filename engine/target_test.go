@@ -51,7 +51,7 @@ func TestCancelOfAnother(t *testing.T) {
 			if ans, err := p.asPartner(lifecycle.Mismatch, 7, "y", lifecycle.Failure{Kind: fault.Canceled}); err != nil || ans.Outcome != engine.Failed {
 				t.Fatal(ans, err)
 			}
-			kept, err := sideeffect.PartialName(path(t, "y"))
+			kept, err := sideeffect.PartialName(path(t, "y"), engine.PartialKey(ref.Key))
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -119,6 +119,10 @@ type Descriptor struct {
 	Compress  Compression
 	Road      Road // the wish; which one was taken is in Result.Road
 	Resume    bool // keep what was stored durably, and continue from there next time; sinks need Replace or CreateNew
+	// ResumeKey is whose the kept bytes are: only runs of the same key and Local go on
+	// with them, and beside those of another. "": whoever resumes a transfer to this
+	// Local. Set it where those who send do not all trust one another. It stays here.
+	ResumeKey string
 	Optional  bool // the call may succeed though the effect did not run
 	Params    Params
 

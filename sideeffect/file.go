@@ -23,7 +23,7 @@ type fileIdentity struct {
 // File is the file called name below root, which stays the caller's and must be
 // open whenever a source or sink is opened. The name follows the grammar of
 // relpath.Parse; symbolic links are followed as long as they stay below root.
-// Anything but a regular file is fault.Invalid.
+// Anything but a regular file is fault.Invalid, and so is a name that IsOwn.
 func File(root *os.Root, name string) Identity { return FileOn(osLayer{}, root, name) }
 
 // FileOn is File with the sink's operations going through layer.
@@ -38,7 +38,10 @@ func (f fileIdentity) path(op string) (relpath.Path, error) {
 		return relpath.Path{}, fault.NewLocal(op, fault.Invalid, "file without a root").Advise("open one with os.OpenRoot")
 	}
 	p, err := relpath.Parse(f.name)
-	return p, fault.Wrap(op, "", err)
+	if err != nil {
+		return p, fault.Wrap(op, "", err)
+	}
+	return p, RefuseOwn(op, p)
 }
 
 func (f fileIdentity) OpenSource(spec SourceSpec) (Source, error) {
@@ -112,7 +115,7 @@ func (f fileIdentity) ResumePoint(ctx context.Context, spec SinkSpec) ResumePoin
 		return ResumePoint{}
 	}
 	defer dir.Close()
-	point, err := loadPoint(ctx, dir, p.Base(), spec.Check)
+	point, err := loadPoint(ctx, dir, partialName(p.Base(), spec.Key), spec.Check)
 	if err != nil {
 		return ResumePoint{}
 	}

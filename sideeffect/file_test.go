@@ -370,7 +370,7 @@ func TestTemporaryNamesFit(t *testing.T) {
 	t.Parallel()
 	seen := map[string]bool{}
 	for _, base := range []string{"a", strings.Repeat("a", 255), strings.Repeat("a", 254) + "b", strings.Repeat("é", 127)} {
-		for _, n := range []string{tempName(base), partialName(base), stateName(base), stateName(base) + newSuffix} {
+		for _, n := range []string{tempName(base), partialName(base, ""), stateName(partialName(base, "")), stateName(partialName(base, "")) + newSuffix} {
 			if len(n) > 255 || !strings.HasPrefix(n, ".") || strings.ToValidUTF8(n, "?") != n || seen[n] {
 				t.Errorf("%d bytes: %q", len(n), n)
 			}
@@ -402,7 +402,7 @@ func TestPartialKeepsPermissions(t *testing.T) {
 			noError(t, sink.(Keeper).Keep(ResumePoint{BlockSize: testBlock, Offset: testBlock, Version: Version{ino: 1}}))
 			noError(t, sink.Abort(true))
 			sink.Close()
-			if p := perm(partialName("f")); p&0o077 == 0 {
+			if p := perm(partialName("f", "")); p&0o077 == 0 {
 				t.Skipf("the umask makes every file secret: %v", p)
 			}
 		}
@@ -410,14 +410,14 @@ func TestPartialKeepsPermissions(t *testing.T) {
 		noError(t, os.Chmod(filepath.Join(dir, "f"), 0o600))
 		sink, err := d.OpenSink(-1, ResumePoint{})
 		noError(t, err)
-		if p := perm(partialName("f")); p != 0o600 {
+		if p := perm(partialName("f", "")); p != 0o600 {
 			t.Errorf("after an earlier run %v the partial file has mode %v, the old file %v", earlier, p, perm("f"))
 		}
 		noError(t, sink.WriteBlock(content(testBlock), 0))
 		_, err = sink.Sync()
 		noError(t, err)
 		noError(t, sink.(Keeper).Keep(ResumePoint{BlockSize: testBlock, Offset: testBlock, Version: Version{ino: 1}}))
-		if p := perm(stateName("f")); p != 0o600 {
+		if p := perm(stateName(partialName("f", ""))); p != 0o600 {
 			t.Errorf("its state has mode %v", p)
 		}
 		sink.Close()

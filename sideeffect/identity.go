@@ -29,6 +29,7 @@ type SinkSpec struct {
 	Size   int64       // bytes that will come, -1 unknown; only a hint, never trusted for memory
 	NoSync bool        // Commit does not sync (AckStored, AckReceived)
 	Keep   bool        // resumable: stable temporary name, Keep works
+	Key    string      // with Keep: whose partial file it is; "": anybody's who writes to the name
 	From   ResumePoint // with Keep: continue from here; From.Offset 0 = from the first byte
 	Check  ResumeCheck
 }
@@ -99,7 +100,7 @@ func (d *Descriptor) ResumePoint(ctx context.Context) ResumePoint {
 
 func (d *Descriptor) sinkSpec() SinkSpec {
 	return SinkSpec{
-		Mode: d.Mode, Offset: d.Offset, Size: -1, Keep: d.Resume,
+		Mode: d.Mode, Offset: d.Offset, Size: -1, Keep: d.Resume, Key: d.ResumeKey,
 		NoSync: d.Params.AckPoint != AckDurable, Check: d.Params.ResumeCheck,
 	}
 }

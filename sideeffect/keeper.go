@@ -14,7 +14,7 @@ const lockTries = 3
 
 // openPartial takes the partial file of an earlier run, or starts one.
 func (s *staged) openPartial(spec SinkSpec) error {
-	s.temp = partialName(s.base)
+	s.temp = partialName(s.base, spec.Key)
 	for range lockTries {
 		f, err := openRegular(s.dir, s.temp, os.O_RDWR)
 		fresh := errors.Is(err, fs.ErrNotExist)
@@ -74,7 +74,7 @@ func (s *staged) takeOver(from ResumePoint, fresh bool) error {
 		}
 		return s.file.Truncate(0)
 	}
-	st, err := readState(s.dir, s.base)
+	st, err := readState(s.dir, s.temp)
 	if err != nil || !st.same(from) {
 		return fault.New("resume file", fault.Stale, "the state of %q is no longer what was offered; start again", s.base)
 	}
@@ -111,7 +111,7 @@ func (s *staged) Keep(p ResumePoint) error {
 		return fault.NewLocal("write resume state", fault.Internal, "%w", err)
 	}
 	s.stated = true
-	if err := writeState(s.dir, s.base, st); err != nil {
+	if err := writeState(s.dir, s.temp, st); err != nil {
 		return err
 	}
 	s.kept = p.Offset
@@ -121,8 +121,8 @@ func (s *staged) Keep(p ResumePoint) error {
 // dropState removes the state file first, so that it never outlives its
 // partial file. What cannot be removed is found not to match later.
 func (s *staged) dropState() {
-	if err := s.dir.Remove(stateName(s.base)); errors.Is(err, fs.ErrNotExist) && !s.stated {
+	if err := s.dir.Remove(stateName(s.temp)); errors.Is(err, fs.ErrNotExist) && !s.stated {
 		return // then there is no new one beside it
 	}
-	_ = s.dir.Remove(stateName(s.base) + newSuffix)
+	_ = s.dir.Remove(stateName(s.temp) + newSuffix)
 }

@@ -24,8 +24,10 @@ type Ledger interface {
 	// Durable: so many bytes are on the sink's disk, and recorded for a resume.
 	Durable(offset int64) error
 	// Whole: everything has arrived at the sink, was compared, and is on disk; it
-	// has not its name yet. Publish can give it that after a crash.
+	// has not its name yet. Kept.Publish can give it that after a crash.
 	Whole(Whole) error
+	// Named: the whole has its name, durably. Nothing takes that back, an error neither.
+	Named() error
 	// Ended: everything was sent, the source was still what was opened, and END
 	// was not said yet. After a lost connection it may be called again.
 	Ended(size int64, digest Sum) error
@@ -85,37 +87,97 @@ func (w Whole) Is(ctx context.Context, r io.Reader, size int64) (bool, error) {
 	return err == nil && root == w.Root, err
 }
 
-// Publish finishes what a resumable sink of File(root, name) had told its Ledger
-// to be Whole when a crash came: the partial file gets its name, durably. It may
-// have it already. What is neither is fault.NotFound, and the transfer starts
-// again. mode is Replace or CreateNew, as it was.
-func Publish(ctx context.Context, layer Layer, root *os.Root, name relpath.Path, mode Mode, w Whole) error {
-	const op = "publish file"
-	dir, err := layerOr(layer).Dir(root, name.Dir())
-	if err != nil {
-		return fault.Wrap(op, name.String(), err)
+// Kept is what a resumable sink of File(Root, Name) has kept of transfers with that
+// Descriptor.ResumeKey, for who goes on with it, or gives it up, without a transfer.
+type Kept struct {
+	Layer Layer // nil: the operating system
+	Root  *os.Root
+	Name  relpath.Path
+	Key   string
+}
+
+// open is the directory, and a sink of it that has opened nothing.
+func (k Kept) open(op string) (*staged, error) {
+	if err := RefuseOwn(op, k.Name); err != nil {
+		return nil, err
 	}
-	s := &staged{dir: dir, base: name.Base(), create: mode == CreateNew, keep: true}
-	s.name, s.temp = s.base, partialName(s.base)
+	layer := k.Layer
+	if layer == nil {
+		layer = osLayer{}
+	}
+	dir, err := layer.Dir(k.Root, k.Name.Dir())
+	if err != nil {
+		return nil, fault.Wrap(op, k.Name.String(), err)
+	}
+	s := &staged{dir: dir, base: k.Name.Base(), keep: true, stated: true}
+	s.name, s.temp = s.base, partialName(s.base, k.Key)
+	return s, nil
+}
+
+// Publish finishes what a sink had told its Ledger to be Whole when a crash came: the
+// partial file gets its name, durably. It may have it already. What is neither is
+// fault.NotFound, and the transfer starts again. mode is Replace or CreateNew, as it was.
+func (k Kept) Publish(ctx context.Context, mode Mode, w Whole) error {
+	const op = "publish file"
+	s, err := k.open(op)
+	if err != nil {
+		return err
+	}
+	s.create = mode == CreateNew
 	err = s.publishWhole(ctx, w)
 	if err == nil {
-		return errors.Join(s.file.Close(), dir.Close())
+		return errors.Join(s.file.Close(), s.dir.Close())
 	}
 	kind := fault.KindOf(err)
 	if s.file != nil {
 		err = errors.Join(err, s.file.Close())
 	}
-	if (kind == fault.NotFound || kind == fault.Exists) && named(ctx, dir, s.base, w) {
-		s.dropState()
-		if kind == fault.Exists { // the crash came between its second name and the loss of the first
-			_ = dir.Remove(s.temp)
-		}
-		return errors.Join(fault.Wrap(op, name.String(), dir.Sync()), dir.Close())
+	if kind == fault.NotFound && s.is(ctx, w) || kind == fault.Exists && s.linked() {
+		return errors.Join(fault.Wrap(op, k.Name.String(), s.tidy()), s.dir.Close())
 	}
 	if kind == fault.NotFound {
 		err = fault.New(op, fault.NotFound, "what had arrived is not there any more")
 	}
-	return errors.Join(fault.Wrap(op, name.String(), err), dir.Close())
+	return errors.Join(fault.Wrap(op, k.Name.String(), err), s.dir.Close())
+}
+
+// HasName reports whether a Publish of the whole would only find that it has its
+// name, as after a crash right behind that: then it has it durably. It gives no name.
+// To tell, it may read the file.
+func (k Kept) HasName(ctx context.Context, w Whole) (bool, error) {
+	const op = "look for file"
+	s, err := k.open(op)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer s.dir.Close()
+	_, err = s.dir.Lstat(s.temp)
+	switch gone := errors.Is(err, fs.ErrNotExist); {
+	case err != nil && !gone:
+		return false, fault.Wrap(op, k.Name.String(), err)
+	case gone && s.is(ctx, w), !gone && s.linked():
+		return true, fault.Wrap(op, k.Name.String(), s.tidy())
+	}
+	return false, fault.Wrap(op, "", ctx.Err())
+}
+
+// linked: a crash came between the second name of a new file and the loss of the first.
+func (s *staged) linked() bool {
+	first, errFirst := s.dir.Lstat(s.temp)
+	second, errSecond := s.dir.Lstat(s.base)
+	return errFirst == nil && errSecond == nil && os.SameFile(first, second)
+}
+
+// tidy removes what is left beside a file that has its name, and makes that durable.
+func (s *staged) tidy() error {
+	s.dropState()
+	if err := s.dir.Remove(s.temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return s.dir.Sync()
 }
 
 // publishWhole commits the partial file if it is the whole.
@@ -146,9 +208,9 @@ func (s *staged) publishWhole(ctx context.Context, w Whole) error {
 	return s.Commit()
 }
 
-// named reports whether the file of that name is the whole.
-func named(ctx context.Context, dir Dir, base string, w Whole) bool {
-	f, err := openRegular(dir, base, os.O_RDONLY)
+// is reports whether the file that has the name is the whole.
+func (s *staged) is(ctx context.Context, w Whole) bool {
+	f, err := openRegular(s.dir, s.base, os.O_RDONLY)
 	if err != nil {
 		return false
 	}
@@ -161,42 +223,32 @@ func named(ctx context.Context, dir Dir, base string, w Whole) bool {
 	return err == nil && same
 }
 
-// Discard removes what resumable sinks of File(root, name) have kept; nothing
-// is no error. The file of that name itself stays. What a transfer is writing to just
-// now is that transfer's: fault.Overloaded.
-func Discard(layer Layer, root *os.Root, name relpath.Path) error {
+// Discard removes it; nothing is no error. The file of that name itself stays. What
+// a transfer is writing to just now is that transfer's: fault.Overloaded.
+func (k Kept) Discard() error {
 	const op = "discard partial file"
-	dir, err := layerOr(layer).Dir(root, name.Dir())
+	s, err := k.open(op)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
-		return fault.Wrap(op, name.String(), err)
+		return err
 	}
-	s := &staged{dir: dir, base: name.Base()}
-	return errors.Join(fault.Wrap(op, name.String(), s.discardUnused()), dir.Close())
+	return errors.Join(fault.Wrap(op, k.Name.String(), s.discardUnused()), s.dir.Close())
 }
 
 // discardUnused removes partial and state under the partial file's lock.
 func (s *staged) discardUnused() error {
-	temp := partialName(s.base)
-	f, err := openRegular(s.dir, temp, os.O_RDONLY)
+	f, err := openRegular(s.dir, s.temp, os.O_RDONLY)
 	if err == nil {
 		defer f.Close()
-		if same, err := lockNamed(s.dir, temp, f); err != nil || !same { // else it has its name by now
+		if same, err := lockNamed(s.dir, s.temp, f); err != nil || !same { // else it has its name by now
 			return err
 		}
 	}
 	s.dropState()
-	if err = s.dir.Remove(temp); errors.Is(err, fs.ErrNotExist) {
+	if err = s.dir.Remove(s.temp); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	return err
-}
-
-func layerOr(l Layer) Layer {
-	if l == nil {
-		return osLayer{}
-	}
-	return l
 }

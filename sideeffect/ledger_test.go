@@ -32,6 +32,7 @@ func (d *diary) note(format string, args ...any) error {
 
 func (d *diary) Opening(from, size int64) error  { return d.note("opening %d of %d", from, size) }
 func (d *diary) Durable(offset int64) error      { return d.note("durable %d", offset) }
+func (d *diary) Named() error                    { return d.note("named") }
 func (d *diary) Ended(size int64, sum Sum) error { return d.note("ended %d %v", size, sum.Algorithm) }
 func (d *diary) Whole(w Whole) error {
 	d.whole = w
@@ -63,7 +64,7 @@ func TestLedger(t *testing.T) {
 		}
 		noError(t, r.storeErr)
 		got := strings.Join(to.lines, ", ")
-		if !strings.HasPrefix(got, fmt.Sprintf("opening 0 of %d, durable ", len(b))) || !strings.HasSuffix(got, fmt.Sprintf("whole %d sha256", len(b))) {
+		if !strings.HasPrefix(got, fmt.Sprintf("opening 0 of %d, durable ", len(b))) || !strings.HasSuffix(got, fmt.Sprintf("whole %d sha256, named", len(b))) {
 			t.Errorf("the sink was told %s", got)
 		}
 		if got := strings.Join(from.lines, ", "); got != fmt.Sprintf("ended %d sha256", len(b)) {
@@ -104,6 +105,7 @@ func TestPublish(t *testing.T) {
 	noError(t, err)
 	for _, mode := range []Mode{Replace, CreateNew} {
 		root, dir := newRoot(t)
+		kept := Kept{Root: root, Name: name, Key: "mine"}
 		noError(t, os.Mkdir(filepath.Join(dir, "sub"), 0o755))
 		if mode == Replace {
 			write(t, dir, "sub/dst", []byte("old"))
@@ -111,38 +113,57 @@ func TestPublish(t *testing.T) {
 		crash := errors.New("the process dies here")
 		ledger := &diary{}
 		d, e := descriptor(Memory(b)), descriptor(File(root, name.String()))
-		e.Mode, e.Resume = mode, true
+		e.Mode, e.Resume, e.ResumeKey = mode, true, kept.Key
 		e.Ledger = dying{ledger, crash}
 		r := transfer(t, d, e, nil)
 		if r.storeErr == nil {
 			t.Fatal("it did not die")
 		}
-		partial := filepath.Join(dir, "sub", partialName("dst"))
+		partial := filepath.Join(dir, "sub", partialName("dst", kept.Key))
 		noError(t, os.WriteFile(partial, b, 0o644)) // as a real death leaves it: the sink has not tidied up
+		noError(t, os.WriteFile(stateName(partial), []byte("state"), 0o644))
 		w := ledger.whole
 		other := w
 		other.Root[0]++
-		if err := Publish(ctx, nil, root, name, mode, other); fault.KindOf(err) != fault.NotFound {
+		if err := kept.Publish(ctx, mode, other); fault.KindOf(err) != fault.NotFound {
 			t.Errorf("%v: another whole: %v", mode, err)
 		}
-		noError(t, Publish(ctx, nil, root, name, mode, w))
+		hasName := func(want bool) {
+			t.Helper()
+			if has, err := kept.HasName(ctx, w); err != nil || has != want {
+				t.Errorf("%v: it has its name: %v, %v; want %v", mode, has, err, want)
+			}
+		}
+		hasName(false)
+		noError(t, kept.Publish(ctx, mode, w))
+		if _, err := os.Stat(stateName(partial)); err == nil {
+			t.Errorf("%v: the state is left", mode)
+		}
 		got, err := os.ReadFile(filepath.Join(dir, "sub/dst"))
 		noError(t, err)
 		if !bytes.Equal(got, b) {
 			t.Errorf("%v: %d bytes, want %d", mode, len(got), len(b))
 		}
-		noError(t, Publish(ctx, nil, root, name, mode, w)) // a crash right after it
-		if mode == CreateNew {                             // and one between its two names
+		noError(t, kept.Publish(ctx, mode, w)) // a crash right after it
+		if mode == CreateNew {                 // and one between its two names
 			noError(t, os.Link(filepath.Join(dir, "sub/dst"), partial))
-			noError(t, Publish(ctx, nil, root, name, mode, w))
+			noError(t, kept.Publish(ctx, mode, w))
+			noError(t, os.Link(filepath.Join(dir, "sub/dst"), partial))
+			hasName(true)
+			noError(t, os.WriteFile(partial, b, 0o644)) // another has made the same file: it was the first
+			hasName(false)
+			wantKind(t, kept.Publish(ctx, mode, w), fault.Exists)
+			noError(t, os.Remove(partial))
 		}
+		hasName(true)
 		if left, _ := filepath.Glob(filepath.Join(dir, "sub", ".*")); len(left) > 0 {
 			t.Errorf("%v: left over: %v", mode, left)
 		}
 		noError(t, os.Remove(filepath.Join(dir, "sub/dst")))
-		if err := Publish(ctx, nil, root, name, mode, w); fault.KindOf(err) != fault.NotFound {
+		if err := kept.Publish(ctx, mode, w); fault.KindOf(err) != fault.NotFound {
 			t.Errorf("%v: nothing there: %v", mode, err)
 		}
+		hasName(false)
 	}
 }
 
@@ -159,16 +180,16 @@ func TestDiscard(t *testing.T) {
 	name, err := relpath.Parse("dst")
 	noError(t, err)
 	write(t, dir, "dst", []byte("old"))
-	write(t, dir, partialName("dst"), []byte("partial"))
-	write(t, dir, stateName("dst"), []byte("state"))
-	write(t, dir, stateName("dst")+newSuffix, []byte("new state"))
+	write(t, dir, partialName("dst", ""), []byte("partial"))
+	write(t, dir, stateName(partialName("dst", "")), []byte("state"))
+	write(t, dir, stateName(partialName("dst", ""))+newSuffix, []byte("new state"))
 	for range 2 {
-		noError(t, Discard(nil, root, name))
+		noError(t, Kept{Root: root, Name: name}.Discard())
 		wantFiles(t, dir, "dst", []byte("old"))
 	}
 	missing, err := relpath.Parse("no/such/directory")
 	noError(t, err)
-	noError(t, Discard(nil, root, missing))
+	noError(t, Kept{Root: root, Name: missing}.Discard())
 }
 
 // TestDiscardLeavesOthers: what a transfer is writing to stays its own, and a file
@@ -187,17 +208,27 @@ func TestDiscardLeavesOthers(t *testing.T) {
 	s := open()
 	defer s.Close()
 	noError(t, s.WriteBlock([]byte("mine"), 0))
-	wantKind(t, Discard(nil, root, name), fault.Overloaded)
-	partial := filepath.Join(dir, partialName("dst"))
+	kept := Kept{Root: root, Name: name}
+	wantKind(t, kept.Discard(), fault.Overloaded)
+	partial := filepath.Join(dir, partialName("dst", ""))
 	noError(t, os.Remove(partial)) // by hand
 	other := open()
 	defer other.Close()
 	noError(t, other.WriteBlock([]byte("half of another"), 0))
 	wantKind(t, s.Commit(), fault.Stale)
+	write(t, dir, stateName(partialName("dst", "")), []byte("of the other"))
+	noError(t, s.Abort(false))
+	if _, err := os.Stat(partial); err != nil {
+		t.Errorf("giving up one transfer has taken what another one is writing: %v", err)
+	}
+	if _, err := os.Stat(stateName(partial)); err != nil {
+		t.Errorf("giving up one transfer has taken the state of another one: %v", err)
+	}
+	noError(t, os.Remove(stateName(partial)))
 	if _, err := os.Stat(filepath.Join(dir, "dst")); err == nil {
 		t.Error("one transfer has given the name to what another one is writing")
 	}
 	noError(t, other.Commit())
 	wantFiles(t, dir, "dst", []byte("half of another"))
-	noError(t, Discard(nil, root, name))
+	noError(t, kept.Discard())
 }

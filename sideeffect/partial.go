@@ -38,10 +38,9 @@ func awaitLock(ctx context.Context, f LayerFile) error {
 	}
 }
 
-// loadPoint is the resume point of base, with the partial file checked
-// against it.
-func loadPoint(ctx context.Context, dir Dir, base string, check ResumeCheck) (ResumePoint, error) {
-	f, err := openRegular(dir, partialName(base), os.O_RDONLY)
+// loadPoint is the resume point beside a partial file, which is checked against it.
+func loadPoint(ctx context.Context, dir Dir, partial string, check ResumeCheck) (ResumePoint, error) {
+	f, err := openRegular(dir, partial, os.O_RDONLY)
 	if err != nil {
 		return ResumePoint{}, err
 	}
@@ -49,7 +48,7 @@ func loadPoint(ctx context.Context, dir Dir, base string, check ResumeCheck) (Re
 	if err := awaitLock(ctx, f); err != nil {
 		return ResumePoint{}, err
 	}
-	s, err := readState(dir, base)
+	s, err := readState(dir, partial)
 	if err != nil {
 		return ResumePoint{}, err
 	}
@@ -69,16 +68,16 @@ func loadPoint(ctx context.Context, dir Dir, base string, check ResumeCheck) (Re
 	return s.ResumePoint, nil
 }
 
-// readState reads and parses the state file of base.
-func readState(dir Dir, base string) (state, error) {
-	f, err := openRegular(dir, stateName(base), os.O_RDONLY)
+// readState reads and parses the state file of a partial file.
+func readState(dir Dir, partial string) (state, error) {
+	f, err := openRegular(dir, stateName(partial), os.O_RDONLY)
 	if err != nil {
 		return state{}, err
 	}
 	defer f.Close()
 	b, err := io.ReadAll(io.NewSectionReader(f, 0, MaxStateSize+1))
 	if err != nil {
-		return state{}, fault.Wrap("read resume state", base, err)
+		return state{}, fault.Wrap("read resume state", partial, err)
 	}
 	return parseState(b)
 }
@@ -98,16 +97,16 @@ func (s state) checkLast(f io.ReaderAt) error {
 
 // writeState puts s beside the partial file: written aside, synced, renamed,
 // directory synced. The data must be synced before.
-func writeState(dir Dir, base string, s state) error {
+func writeState(dir Dir, partial string, s state) error {
 	const op = "write resume state"
-	temp := stateName(base) + newSuffix
+	temp := stateName(partial) + newSuffix
 	f, err := createNew(dir, temp, os.O_WRONLY, 0o600)
 	if errors.Is(err, fs.ErrExist) { // left by a crash, or a link that somebody put there
 		_ = dir.Remove(temp)
 		f, err = createNew(dir, temp, os.O_WRONLY, 0o600)
 	}
 	if err != nil {
-		return fault.Wrap(op, base, err)
+		return fault.Wrap(op, partial, err)
 	}
 	err = writeAll(f, s.encode(), 0)
 	if err == nil {
@@ -117,12 +116,12 @@ func writeState(dir Dir, base string, s state) error {
 		err = closeErr
 	}
 	if err == nil {
-		err = dir.Rename(temp, stateName(base))
+		err = dir.Rename(temp, stateName(partial))
 	}
 	if err == nil {
 		err = dir.Sync()
 	}
-	return fault.Wrap(op, base, err)
+	return fault.Wrap(op, partial, err)
 }
 
 // createNew makes a file of dir, and never opens one that is there, nor what a

@@ -306,6 +306,11 @@ func (r *receiver) finish() error {
 	if err := r.sink.Commit(); err != nil {
 		return err
 	}
+	if r.plan.Ledger != nil {
+		if err := r.plan.Ledger.Named(); err != nil {
+			return err
+		}
+	}
 	if r.plan.AckPoint == AckDurable {
 		r.outcome.Durable = r.stored
 	}

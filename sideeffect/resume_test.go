@@ -83,7 +83,7 @@ func TestNeverSpliced(t *testing.T) {
 	changed[5] ^= 1
 	flip := func(off int64) func(dir string) {
 		return func(dir string) {
-			p := filepath.Join(dir, partialName("dst"))
+			p := filepath.Join(dir, partialName("dst", ""))
 			c, _ := os.ReadFile(p)
 			c[off] ^= 0x10
 			os.WriteFile(p, c, 0o600)
@@ -91,7 +91,7 @@ func TestNeverSpliced(t *testing.T) {
 	}
 	state := func(change func([]byte) []byte) func(dir string) {
 		return func(dir string) {
-			p := filepath.Join(dir, stateName("dst"))
+			p := filepath.Join(dir, stateName(partialName("dst", "")))
 			c, _ := os.ReadFile(p)
 			os.WriteFile(p, change(c), 0o600)
 		}
@@ -106,9 +106,9 @@ func TestNeverSpliced(t *testing.T) {
 		"last block damaged":      {flip(9*testBlock - 3), b},
 		"first block damaged":     {flip(3), b},
 		"block before damaged":    {flip(8*testBlock - 1), b},
-		"partial shortened":       {func(dir string) { os.Truncate(filepath.Join(dir, partialName("dst")), 3*testBlock) }, b},
-		"partial gone":            {func(dir string) { os.Remove(filepath.Join(dir, partialName("dst"))) }, b},
-		"state gone":              {func(dir string) { os.Remove(filepath.Join(dir, stateName("dst"))) }, b},
+		"partial shortened":       {func(dir string) { os.Truncate(filepath.Join(dir, partialName("dst", "")), 3*testBlock) }, b},
+		"partial gone":            {func(dir string) { os.Remove(filepath.Join(dir, partialName("dst", ""))) }, b},
+		"state gone":              {func(dir string) { os.Remove(filepath.Join(dir, stateName(partialName("dst", "")))) }, b},
 		"state empty":             {state(func([]byte) []byte { return nil }), b},
 		"state cut":               {state(func(c []byte) []byte { return c[:len(c)-1] }), b},
 		"state flipped":           {state(func(c []byte) []byte { c[30] ^= 1; return c }), b},
@@ -186,7 +186,7 @@ func TestStaleResumePoint(t *testing.T) {
 	p.Root[0] ^= 1
 	_, err := e.OpenSink(-1, p)
 	wantKind(t, err, fault.Stale)
-	wantFiles(t, dir, "src", nil, partialName("dst"), nil, stateName("dst"), nil)
+	wantFiles(t, dir, "src", nil, partialName("dst", ""), nil, stateName(partialName("dst", "")), nil)
 }
 
 // Keep takes only what Sync has returned.
@@ -202,7 +202,7 @@ func TestKeepNeedsSync(t *testing.T) {
 	_, err = s.Sync()
 	noError(t, err)
 	noError(t, s.(Keeper).Keep(p))
-	wantFiles(t, dir, partialName("dst"), nil, stateName("dst"), nil)
+	wantFiles(t, dir, partialName("dst", ""), nil, stateName(partialName("dst", "")), nil)
 }
 
 func TestUntrustedFailuresKeepNothing(t *testing.T) {
@@ -316,7 +316,7 @@ func TestResumeChecksLast(t *testing.T) {
 		d, e := broken(t, root, dir, b, 9*testBlock, SHA256)
 		e.Params.ResumeCheck = CheckLast
 		if tc.damaged >= 0 {
-			noError(t, overwrite(filepath.Join(dir, partialName("dst")), tc.damaged, []byte{^b[tc.damaged]}))
+			noError(t, overwrite(filepath.Join(dir, partialName("dst", "")), tc.damaged, []byte{^b[tc.damaged]}))
 		}
 		r := transfer(t, d, e, nil)
 		noError(t, r.storeErr)
@@ -333,7 +333,7 @@ func TestResumePointWaitsForTheRunBefore(t *testing.T) {
 	t.Parallel()
 	root, dir := newRoot(t)
 	_, e := broken(t, root, dir, content(20*testBlock), 7*testBlock, None)
-	f, err := os.OpenFile(filepath.Join(dir, partialName("dst")), os.O_RDWR, 0)
+	f, err := os.OpenFile(filepath.Join(dir, partialName("dst", "")), os.O_RDWR, 0)
 	noError(t, err)
 	noError(t, unix.Flock(int(f.Fd()), unix.LOCK_EX))
 	found := make(chan ResumePoint)
@@ -358,7 +358,7 @@ func TestResumePointWaitsForTheRunBefore(t *testing.T) {
 // a resumable sink write to, empty or create another file below the root.
 func TestResumeFilesAreNoLinks(t *testing.T) {
 	t.Parallel()
-	for _, link := range []string{partialName("f"), stateName("f"), stateName("f") + newSuffix} {
+	for _, link := range []string{partialName("f", ""), stateName(partialName("f", "")), stateName(partialName("f", "")) + newSuffix} {
 		for _, target := range []string{"victim", "absent"} {
 			root, dir := newRoot(t)
 			write(t, dir, "victim", []byte("precious"))

@@ -153,7 +153,7 @@ func (s *staged) Abort(keep bool) error {
 // discard ends the sink without publishing; keep leaves partial and state.
 func (s *staged) discard(keep bool) error {
 	s.over = true
-	if keep && s.kept > 0 {
+	if keep && s.kept > 0 || errors.Is(s.stillNamed(), fault.Stale) { // the name, and the state, are somebody else's by now
 		return nil
 	}
 	if s.keep {

@@ -2,14 +2,17 @@ package sideeffect
 
 import (
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
 	"github.com/zeebo/xxh3"
 
+	"github.com/pannier/pannier/spec/fault"
 	"github.com/pannier/pannier/spec/relpath"
 )
 
@@ -18,56 +21,83 @@ const (
 	stateSuffix = ".state"
 	newSuffix   = ".new" // of a state file that is being written
 
-	// maxShownBase leaves room for the rest of the longest temporary name:
-	// dot, base, mark, a letter, 16 digits, both suffixes.
-	maxShownBase = relpath.MaxElement - 1 - len(tempMark) - 1 - 16 - len(stateSuffix) - len(newSuffix)
+	sharedDigits = 16 // of a partial file that is anybody's who writes to the target
+	keyedDigits  = 32 // of one with a key: more, because who chooses keys must not find two alike
 )
+
+// IsOwn reports whether an element of a path is a name for files of transfers
+// themselves: it begins with a dot and has ".pannier-" in it, in small or capital
+// letters, because some file systems do not tell them apart. Nobody may name such
+// a file as source or target.
+func IsOwn(element string) bool {
+	return strings.HasPrefix(element, ".") && strings.Contains(strings.ToLower(element), tempMark)
+}
+
+// RefuseOwn is fault.Invalid when an element of the path IsOwn.
+func RefuseOwn(op string, p relpath.Path) error {
+	for e := range strings.SplitSeq(p.String(), "/") {
+		if IsOwn(e) {
+			err := fault.New(op, fault.Invalid, "names that begin with a dot and contain \""+tempMark+"\" are for unfinished files: use another name")
+			err.Subject = p.String()
+			return err
+		}
+	}
+	return nil
+}
 
 // tempName is a fresh name for the content of base until it is complete:
 // "." + base + ".pannier-t" + 16 random digits.
 func tempName(base string) string {
 	var b [8]byte
 	rand.Read(b[:])
-	return "." + cutName(base) + tempMark + "t" + hex.EncodeToString(b[:])
+	return ownName(base, 't', hex.EncodeToString(b[:]))
 }
 
-// partialName is the name of base's partial file between runs. It depends on
-// base only, because a sink offers its resume point before it knows the
-// source: "." + base + ".pannier-r" + XXH3-64(base) in 16 digits.
-func partialName(base string) string {
-	return fmt.Sprintf(".%s%sr%016x", cutName(base), tempMark, xxh3.HashString(base))
+// partialName is the name of base's partial file between runs. It does not depend
+// on the source, because a sink offers its resume point before it knows that.
+// Without a key (Descriptor.ResumeKey) it is "." + base + ".pannier-r" + XXH3-64(base)
+// in 16 digits, with one the first 32 digits of SHA-256(length of base ":" base key)
+// stand there.
+func partialName(base, key string) string {
+	if key == "" {
+		return ownName(base, 'r', fmt.Sprintf("%0*x", sharedDigits, xxh3.HashString(base)))
+	}
+	sum := sha256.Sum256([]byte(strconv.Itoa(len(base)) + ":" + base + key))
+	return ownName(base, 'r', hex.EncodeToString(sum[:keyedDigits/2]))
 }
 
-// PartialName is where what has arrived of target is kept between runs.
-func PartialName(target relpath.Path) (relpath.Path, error) {
-	return target.Dir().Join(partialName(target.Base()))
+// PartialName is where what has arrived of target is kept between runs of that
+// Descriptor.ResumeKey.
+func PartialName(target relpath.Path, key string) (relpath.Path, error) {
+	return target.Dir().Join(partialName(target.Base(), key))
 }
 
 // IsPartial reports whether a file of that name, without its directory, is kept
 // between runs.
 func IsPartial(base string) bool {
-	i := strings.LastIndex(base, tempMark+"r")
-	digits := base[max(i, 0):]
-	if i < 1 || base[0] != '.' || len(digits) != len(tempMark)+1+16 {
+	const mark = tempMark + "r"
+	i := strings.LastIndex(base, mark)
+	if i < 1 || base[0] != '.' {
 		return false
 	}
-	return strings.Trim(digits[len(tempMark)+1:], "0123456789abcdef") == ""
+	digits := base[i+len(mark):]
+	return (len(digits) == sharedDigits || len(digits) == keyedDigits) && strings.Trim(digits, "0123456789abcdef") == ""
 }
 
-// stateName is the name of the state file beside the partial file.
-func stateName(base string) string { return partialName(base) + stateSuffix }
+// stateName is the name of the state file beside a partial file.
+func stateName(partial string) string { return partial + stateSuffix }
 
-// cutName is base, shortened at a character to what fits; the digits keep
-// shortened names apart.
-func cutName(base string) string {
-	if len(base) <= maxShownBase {
-		return base
+// ownName is "." + base + mark + letter + digits, base shortened at a character to
+// what fits with both suffixes; the digits keep shortened names apart.
+func ownName(base string, letter byte, digits string) string {
+	most := relpath.MaxElement - 1 - len(tempMark) - 1 - len(digits) - len(stateSuffix) - len(newSuffix)
+	if n := most; len(base) > n {
+		for n > 0 && !utf8.RuneStart(base[n]) {
+			n--
+		}
+		base = base[:n]
 	}
-	n := maxShownBase
-	for n > 0 && !utf8.RuneStart(base[n]) {
-		n--
-	}
-	return base[:n]
+	return "." + base + tempMark + string(letter) + digits
 }
 
 // appendBE appends big-endian numbers of 8 bytes.

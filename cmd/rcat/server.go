@@ -12,6 +12,7 @@ import (
 	"github.com/pannier/pannier/rpc"
 	"github.com/pannier/pannier/sideeffect"
 	"github.com/pannier/pannier/spec/fault"
+	"github.com/pannier/pannier/spec/relpath"
 )
 
 // service answers the two calls of rcat.proto. It is an ordinary gRPC service:
@@ -38,6 +39,9 @@ func newServer(s *service, cfg rpc.ServerConfig, options ...grpc.ServerOption) (
 func (s *service) Get(ctx context.Context, r *rcatpb.GetRequest) (*rcatpb.GetReply, error) {
 	effect, err := rpc.SideEffect(ctx) // what the client has attached with rpc.With
 	if err != nil {
+		return nil, err
+	}
+	if err := unfinished("get", r.GetPath()); err != nil {
 		return nil, err
 	}
 	// What the errors of a descriptor say beyond their kind stays at this end; an
@@ -67,6 +71,9 @@ func (s *service) Put(ctx context.Context, r *rcatpb.PutRequest) (*rcatpb.PutRep
 	if err != nil {
 		return nil, err
 	}
+	if err := unfinished("put", r.GetPath()); err != nil {
+		return nil, err
+	}
 	there := &sideeffect.Descriptor{
 		Direction: sideeffect.ClientToServer,
 		Local:     sideeffect.File(s.root, r.GetPath()),
@@ -84,4 +91,14 @@ func (s *service) Put(ctx context.Context, r *rcatpb.PutRequest) (*rcatpb.PutRep
 		return nil, err
 	}
 	return &rcatpb.PutReply{Bytes: there.BytesTransferred}, nil // outputs are in the same descriptor
+}
+
+// unfinished refuses, before anything is said of it, a name that only files have
+// which are still arriving. A descriptor would refuse it as well.
+func unfinished(op, name string) error {
+	p, err := relpath.Parse(name)
+	if err != nil {
+		return nil // the descriptor says what is wrong with it
+	}
+	return sideeffect.RefuseOwn(op, p)
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/pannier/pannier/cmd/internal/command"
@@ -78,6 +79,32 @@ func TestNamesStayBelowRoot(t *testing.T) {
 	}
 	if b, err := os.ReadFile(filepath.Join(dir, "secret")); err != nil || string(b) != "secret" {
 		t.Error(string(b), err)
+	}
+}
+
+// TestUnfinishedFiles: what has not arrived yet is neither given nor overwritten, and
+// nothing is said of it.
+func TestUnfinishedFiles(t *testing.T) {
+	c, dir := start(t, true)
+	for _, name := range []string{".x.pannier-r0123456789abcdef", ".x.pannier-r0123456789abcdef.state"} {
+		if err := os.WriteFile(filepath.Join(dir, "root", name), []byte("half"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		offset := int64(1)
+		var b bytes.Buffer
+		for what, err := range map[string]error{
+			"get":           c.get(t.Context(), name, 0, &sideeffect.Descriptor{Local: sideeffect.Buffer(&b), Quota: sideeffect.NoQuota}),
+			"get behind it": c.get(t.Context(), name, 100, &sideeffect.Descriptor{Local: sideeffect.Buffer(&b), Quota: sideeffect.NoQuota}),
+			"put":           c.put(t.Context(), name, nil, &sideeffect.Descriptor{Local: sideeffect.Memory([]byte("x")), Quota: sideeffect.NoQuota}),
+			"put into it":   c.put(t.Context(), name, &offset, &sideeffect.Descriptor{Local: sideeffect.Memory([]byte("x")), Quota: sideeffect.NoQuota}),
+		} {
+			if fault.KindOf(err) != fault.Invalid || !strings.Contains(err.Error(), "use another name") || b.Len() > 0 {
+				t.Errorf("%s %s: %v, %q", what, name, err, b.String())
+			}
+		}
+		if got, err := os.ReadFile(filepath.Join(dir, "root", name)); string(got) != "half" {
+			t.Errorf("%s is %q, %v", name, got, err)
+		}
 	}
 }
 

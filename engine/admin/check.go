@@ -121,7 +121,7 @@ func (c *checker) events(r *lifecycle.Record, err error) error {
 // received looks at the record of a receiver.
 func (c *checker) received(rule *engine.Rule, r *lifecycle.Record) error {
 	if r.State != lifecycle.Done {
-		if p, err := sideeffect.PartialName(r.Spec.Target); err == nil {
+		if p, err := sideeffect.PartialName(r.Spec.Target, engine.PartialKey(r.Key)); err == nil {
 			c.partial[filepath.Join(rule.Root, p.String())] = true
 		}
 	}

@@ -32,6 +32,7 @@ const (
 	Asking                 // the call has not come to the other end
 	Answering              // the other end has done its work, its answer is not here
 	Block                  // a block is about to be handed over; Call.Offset says which
+	Verdict                // the file has its name, and the sink is about to say so
 )
 
 // Call is one call that was made.
@@ -256,6 +257,9 @@ func (x *effect) Run(ctx context.Context, d *sideeffect.Descriptor, _ sideeffect
 		sent <- err
 	}()
 	o, err := sideeffect.ReceiveAll(ctx, intake{x.pipe}, sink, to.ReceivePlan(src.Size(), src.Version(), block))
+	if err == nil {
+		err = x.end.fault(Verdict, x.call)
+	}
 	o.Fill(&to.Result, err)
 	if err != nil {
 		x.pipe.fail(told(err))

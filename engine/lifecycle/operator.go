@@ -54,7 +54,7 @@ func (e Cancel) on() (row, uint64) { return cancel, e.Epoch }
 
 func (e Cancel) apply(r *Record) error {
 	if r.Phase >= Committed {
-		return r.refuse("cancel")
+		return fault.New("cancel", fault.Invalid, "too late: the receiver's file has its name already; if it is not wanted, remove it there")
 	}
 	if r.unnamed() {
 		r.Phase, r.Proof = Moving, ""

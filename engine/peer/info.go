@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"slices"
-	"strings"
 	"syscall"
 	"time"
 
@@ -22,6 +21,7 @@ import (
 const (
 	MaxPage    = 1000 // entries of one
 	MaxDigests = 8    // files of this node that are read at a time; others wait
+	MaxLists   = 8    // directories of this node that are read at a time; others wait
 )
 
 // EntryKind is what a name stands for.
@@ -50,7 +50,7 @@ type Page struct {
 
 // Files is what partners may look at. partner is proven. Errors are Permission
 // when no rule of that name lets the partner receive, which does not tell whether
-// there is one, NotFound, and those of reading. All methods stop when ctx ends and
+// there is one, NotFound, Invalid for names of transfers' own files, and those of reading. All methods stop when ctx ends and
 // may be called at the same time.
 type Files interface {
 	// List is a page of a directory, the rule's root when dir is zero, behind the
@@ -67,13 +67,14 @@ type Files interface {
 type Shelf struct {
 	book    func() engine.Book
 	digests chan struct{} // one for each file that is read
+	lists   chan struct{} // one for each directory
 }
 
 var _ Files = (*Shelf)(nil)
 
 // NewShelf makes a Shelf; the book is asked for each time.
 func NewShelf(book func() engine.Book) *Shelf {
-	return &Shelf{book: book, digests: make(chan struct{}, MaxDigests)}
+	return &Shelf{book: book, digests: make(chan struct{}, MaxDigests), lists: make(chan struct{}, MaxLists)}
 }
 
 // open is the root of a rule by which the partner may receive.
@@ -96,6 +97,15 @@ func (s *Shelf) List(ctx context.Context, partner, rule string, dir relpath.Path
 		return Page{}, err
 	}
 	defer root.Close()
+	if err := sideeffect.RefuseOwn(op, dir); err != nil {
+		return Page{}, err
+	}
+	select {
+	case s.lists <- struct{}{}:
+		defer func() { <-s.lists }()
+	case <-ctx.Done():
+		return Page{}, fault.Wrap(op, dir.String(), ctx.Err())
+	}
 	name := cmp.Or(dir.String(), ".")
 	f, err := root.OpenFile(name, os.O_RDONLY|syscall.O_DIRECTORY|syscall.O_NONBLOCK, 0)
 	if err != nil {
@@ -114,7 +124,7 @@ func (s *Shelf) List(ctx context.Context, partner, rule string, dir relpath.Path
 			return Page{}, fault.Wrap(op, name, err)
 		}
 		for _, n := range some {
-			if _, err := dir.Join(n); err != nil || ours(n) {
+			if _, err := dir.Join(n); err != nil || sideeffect.IsOwn(n) {
 				p.Omitted++
 			} else if n > after {
 				names = append(names, n)
@@ -151,7 +161,7 @@ func (s *Shelf) Stat(_ context.Context, partner, rule string, path relpath.Path)
 		return Entry{}, err
 	}
 	defer root.Close()
-	if err := visible(path); err != nil {
+	if err := sideeffect.RefuseOwn("stat", path); err != nil {
 		return Entry{}, err
 	}
 	info, err := root.Lstat(path.String())
@@ -177,7 +187,7 @@ func (s *Shelf) Digest(ctx context.Context, partner, rule string, path relpath.P
 		return fail(err)
 	}
 	defer root.Close()
-	if err := visible(path); err != nil {
+	if err := sideeffect.RefuseOwn(op, path); err != nil {
 		return fail(err)
 	}
 	select {
@@ -223,19 +233,6 @@ func (u untilDone) Read(p []byte) (int, error) {
 		return 0, err
 	}
 	return u.r.Read(p)
-}
-
-// ours reports whether a name is a partial or temporary file of a transfer, as
-// spec/sideeffect.md calls them.
-func ours(name string) bool {
-	return strings.HasPrefix(name, ".") && strings.Contains(name, ".pannier-")
-}
-
-func visible(path relpath.Path) error {
-	if ours(path.Base()) {
-		return fault.New("find file", fault.NotFound, "it is a transfer's own file")
-	}
-	return nil
 }
 
 func entryOf(name string, info fs.FileInfo) Entry {

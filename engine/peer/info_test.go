@@ -24,7 +24,7 @@ import (
 func shelf(t testing.TB, p *pair) string {
 	t.Helper()
 	dir := t.TempDir()
-	for name, content := range map[string]string{"a.txt": "alpha", "sub/b.txt": "beta", ".a.txt.pannier-r0123456789012345": "part", "sub/.x": "dot"} {
+	for name, content := range map[string]string{"a.txt": "alpha", "sub/b.txt": "beta", ".a.txt.pannier-r0123456789012345": "part", "sub/.x": "dot", ".a.pannier-x/a.txt": "alpha"} {
 		must(0, os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755))
 		must(0, os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600))
 	}
@@ -65,8 +65,8 @@ func TestInfo(t *testing.T) {
 				t.Errorf("%s has no time", e.Name)
 			}
 		}
-		if want := []string{"a.txt1 5", "away3 0", "fifo3 0", "link3 0", "sub2 0"}; err != nil || !slices.Equal(got, want) || page.Omitted != 3 || page.Next != "" {
-			t.Errorf("%q, %+v, %v; want %q and 3 omitted", got, page, err, want)
+		if want := []string{"a.txt1 5", "away3 0", "fifo3 0", "link3 0", "sub2 0"}; err != nil || !slices.Equal(got, want) || page.Omitted != 4 || page.Next != "" {
+			t.Errorf("%q, %+v, %v; want %q and 4 omitted", got, page, err, want)
 		}
 	}
 	if page, err := p.line.List(ctx, "paris", "out", path("sub"), ".x"); err != nil || len(page.Entries) != 1 || page.Entries[0].Name != "b.txt" {
@@ -95,8 +95,10 @@ func TestInfo(t *testing.T) {
 		{"no path", &peerpb.InfoAsk{What: 2, Rule: "out"}, fault.Invalid},
 		{"a path that leads out", &peerpb.InfoAsk{What: 1, Rule: "out", Path: "../x"}, fault.Invalid},
 		{"a long name to go on after", &peerpb.InfoAsk{What: 1, Rule: "out", After: strings.Repeat("x", 256)}, fault.Invalid},
-		{"a partial file", &peerpb.InfoAsk{What: 2, Rule: "out", Path: ".a.txt.pannier-r0123456789012345"}, fault.NotFound},
-		{"a partial file's digest", &peerpb.InfoAsk{What: 3, Rule: "out", Path: ".a.txt.pannier-r0123456789012345", Algorithm: 1}, fault.NotFound},
+		{"a partial file", &peerpb.InfoAsk{What: 2, Rule: "out", Path: ".a.txt.pannier-r0123456789012345"}, fault.Invalid},
+		{"a partial file's digest", &peerpb.InfoAsk{What: 3, Rule: "out", Path: ".a.txt.pannier-r0123456789012345", Algorithm: 1}, fault.Invalid},
+		{"below a directory of such a name", &peerpb.InfoAsk{What: 2, Rule: "out", Path: ".a.pannier-x/a.txt"}, fault.Invalid},
+		{"a list of one", &peerpb.InfoAsk{What: 1, Rule: "out", Path: ".a.pannier-x"}, fault.Invalid},
 		{"digest of none", &peerpb.InfoAsk{What: 3, Rule: "out", Path: "a.txt"}, fault.Invalid},
 		{"digest of a later version", &peerpb.InfoAsk{What: 3, Rule: "out", Path: "a.txt", Algorithm: 257}, fault.Invalid},
 		{"digest of a directory", &peerpb.InfoAsk{What: 3, Rule: "out", Path: "sub", Algorithm: 1}, fault.Invalid},
@@ -225,6 +227,63 @@ func TestDigestsAreBounded(t *testing.T) {
 	}
 	if _, err := s.List(ctx, "p", "r", relpath.Path{}, ""); fault.KindOf(err) != fault.Canceled {
 		t.Errorf("a call that is over lists: %v", err)
+	}
+}
+
+// TestListsAreBounded: MaxLists directories are read at a time; who waits for a turn
+// stops with the call.
+func TestListsAreBounded(t *testing.T) {
+	dir := t.TempDir()
+	s := NewShelf(func() engine.Book {
+		return engine.Book{Rules: map[string]*engine.Rule{"r": {Name: "r", Direction: engine.Receive, Partners: []string{"p"}, Root: dir}}}
+	})
+	for range MaxLists {
+		s.lists <- struct{}{}
+	}
+	ctx, cancel := context.WithCancel(within(t))
+	over := make(chan error)
+	go func() {
+		_, err := s.List(ctx, "p", "r", relpath.Path{}, "")
+		over <- err
+	}()
+	select {
+	case err := <-over:
+		t.Fatalf("one more is read: %v", err)
+	case <-time.After(10 * time.Millisecond):
+	}
+	cancel()
+	wantKind(t, <-over, fault.Canceled)
+	<-s.lists
+	if _, err := s.List(within(t), "p", "r", relpath.Path{}, ""); err != nil || len(s.lists) != MaxLists-1 {
+		t.Errorf("with room for one: %v; %d taken", err, len(s.lists))
+	}
+}
+
+// TestInfoTakesAPlace: a call about files counts as served while it lasts.
+func TestInfoTakesAPlace(t *testing.T) {
+	p := start(t, "tls", func(p *pair) { shelf(t, p) })
+	ctx := within(t)
+	looks := map[string]func() error{
+		"list": func() error { _, err := p.line.List(ctx, "paris", "out", relpath.Path{}, ""); return err },
+		"stat": func() error { _, err := p.line.Stat(ctx, "paris", "out", path("a.txt")); return err },
+		"digest": func() error {
+			_, _, err := p.line.Digest(ctx, "paris", "out", path("a.txt"), sideeffect.SHA256)
+			return err
+		},
+	}
+	for what, look := range looks {
+		p.fake.full = true
+		if err := look(); fault.KindOf(err) != fault.Overloaded || !strings.Contains(err.Error(), "later") {
+			t.Errorf("%s without a place: %v", what, err)
+		}
+		p.fake.full = false
+		if err := look(); err != nil || p.fake.inside != 0 {
+			t.Errorf("%s: %v; %d places are still taken", what, err, p.fake.inside)
+		}
+	}
+	p.fake.full = true
+	if _, err := p.line.Node(ctx, "paris"); err != nil {
+		t.Errorf("who it is: %v", err)
 	}
 }
 

@@ -45,6 +45,11 @@ func (v *service) info(ctx context.Context, partner string, m *peerpb.InfoAsk) (
 	if err := checkName("rule's name", m.GetRule()); err != nil {
 		return nil, err
 	}
+	leave, ok := v.s.o.Node.Enter(partner)
+	if !ok {
+		return nil, fault.New(opRead, fault.Overloaded, "this node serves as many calls as it may, or goes down: ask again later")
+	}
+	defer leave()
 	var path relpath.Path
 	if m.GetPath() != "" || m.GetWhat() != peerpb.What_WHAT_LIST {
 		var err error

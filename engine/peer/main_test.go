@@ -28,6 +28,23 @@ type fake struct {
 	asks  []engine.Ask
 	froms []string
 	serve func(context.Context, engine.Ask, engine.Effect) (engine.Answer, error)
+
+	inside int  // calls about files that have entered
+	full   bool // there is no place for one
+}
+
+func (f *fake) Enter(string) (leave func(), ok bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.full {
+		return nil, false
+	}
+	f.inside++
+	return func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.inside--
+	}, true
 }
 
 func (f *fake) Serve(ctx context.Context, partner string, a engine.Ask, e engine.Effect) (engine.Answer, error) {

@@ -2,12 +2,16 @@ package task
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path"
 
+	"github.com/pannier/pannier/engine/lifecycle"
+	"github.com/pannier/pannier/sideeffect"
 	"github.com/pannier/pannier/spec/fault"
 	"github.com/pannier/pannier/spec/relpath"
 )
@@ -32,7 +36,7 @@ func (t toTask) target(on *On) (relpath.Path, error) {
 	if err != nil {
 		return to, err
 	}
-	return to, makeDir(on.Root, path.Dir(to.String()))
+	return to, sideeffect.MakeDirs(on.Root, to.Dir())
 }
 
 // needFile is what tasks say that have nothing to work on.
@@ -112,8 +116,7 @@ func (c copyTask) Run(ctx context.Context, on *On) (Result, error) {
 		return Result{}, err
 	}
 	defer src.Close()
-	// One name for each execution: what a crash has left is written over.
-	temp, err := relpath.Parse(path.Join(path.Dir(to.String()), ".copy-"+on.Key.String()))
+	temp, err := to.Dir().Join(copyName(on.Key))
 	if err != nil {
 		return Result{}, err
 	}
@@ -124,6 +127,13 @@ func (c copyTask) Run(ctx context.Context, on *On) (Result, error) {
 		return Result{}, errors.Join(err, on.Root.Remove(temp.String()))
 	}
 	return Result{}, syncDir(on.Root, to)
+}
+
+// copyName is the name of a copy until it is whole: one for each execution, so that
+// the next removes what a crash has left.
+func copyName(k lifecycle.TaskKey) string {
+	requester := sha256.Sum256([]byte(k.Key.Requester)) // ids of different ones may be the same
+	return fmt.Sprintf(".copy-%x-%v.pannier-c", requester[:8], k)
 }
 
 type linkTask struct{ toTask }
@@ -213,23 +223,7 @@ func (m mkdirTask) Run(_ context.Context, on *On) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	return Result{}, makeDir(on.Root, name.String())
-}
-
-// makeDir makes a directory with those above it, durably.
-func makeDir(root *os.Root, dir string) error {
-	if fi, err := root.Stat(dir); err == nil && fi.IsDir() {
-		return nil
-	}
-	if err := root.MkdirAll(dir, 0o777); err != nil {
-		return err
-	}
-	for ; dir != "."; dir = path.Dir(dir) {
-		if err := syncAt(root, path.Dir(dir)); err != nil {
-			return err
-		}
-	}
-	return nil
+	return Result{}, sideeffect.MakeDirs(on.Root, name)
 }
 
 // syncDir makes a change of the name durable.
@@ -261,9 +255,13 @@ func openRegular(root *os.Root, name relpath.Path) (*os.File, error) {
 	return f, nil
 }
 
-// writeFile makes a file of what src has, on disk when it returns.
+// writeFile makes a file of what src has, on disk when it returns. Whatever else has
+// the name is removed, and neither followed nor waited for.
 func writeFile(ctx context.Context, root *os.Root, name relpath.Path, src io.Reader) error {
-	f, err := root.OpenFile(name.String(), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o666)
+	if err := root.Remove(name.String()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	f, err := root.OpenFile(name.String(), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
 	if err != nil {
 		return err
 	}

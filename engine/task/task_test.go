@@ -2,17 +2,20 @@ package task
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
 
 	"github.com/pannier/pannier/engine/lifecycle"
+	"github.com/pannier/pannier/sideeffect"
 	"github.com/pannier/pannier/spec/fault"
 	"github.com/pannier/pannier/spec/relpath"
 )
@@ -162,6 +165,11 @@ func TestFileTasksFail(t *testing.T) {
 		{Table{Task: "copy", To: "in/b"}, func(o *On) { o.File = name(t, "in") }, fault.Invalid},
 		{Table{Task: "copy", To: "{info}/b"}, func(o *On) { o.Vars["info"] = "../x" }, fault.Invalid},
 		{Table{Task: "move", To: "b"}, func(o *On) { o.File = relpath.Path{} }, fault.NotFound},
+		{Table{Task: "move", To: "in/{info}"}, func(o *On) { o.Vars["info"] = ".b.pannier-r0123456789abcdef" }, fault.Invalid},
+		{Table{Task: "rename", To: ".b.pannier-r0123456789abcdef.state"}, nil, fault.Invalid},
+		{Table{Task: "copy", To: ".b.pannier-r/a"}, nil, fault.Invalid},
+		{Table{Task: "link", To: ".b.pannier-r"}, nil, fault.Invalid},
+		{Table{Task: "delete", Path: "in/{info}"}, func(o *On) { o.Vars["info"] = ".b.pannier-r0123456789abcdef" }, fault.Invalid},
 		{Table{Task: "mkdir", Path: "in/a.dat/x"}, nil, 0},
 	} {
 		o := on(t, "content")
@@ -174,6 +182,36 @@ func TestFileTasksFail(t *testing.T) {
 		if got := content(t, o, "in/a.dat"); got != "content" {
 			t.Errorf("%+v: the file is %q", c.table, got)
 		}
+	}
+}
+
+// TestCopyName: what has the name of an unfinished copy is neither waited for nor
+// written through, and no other request's copy has it, nor may anybody ask for it.
+func TestCopyName(t *testing.T) {
+	o := on(t, "content")
+	at := "out/" + copyName(o.Key)
+	for what, put := range map[string]func() error{
+		"a FIFO":        func() error { return syscall.Mkfifo(filepath.Join(o.Root.Name(), at), 0o600) },
+		"a link":        func() error { return o.Root.Symlink("../in/other", at) },
+		"a longer file": func() error { return o.Root.WriteFile(at, []byte("more than the content"), 0o600) },
+	} {
+		if err := errors.Join(o.Root.MkdirAll("out", 0o777), o.Root.WriteFile("in/other", []byte("other"), 0o666), put()); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := step(t, Table{Task: "copy", To: "out/{name}", Timeout: Duration(10 * time.Second)}).Run(t.Context(), o); err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+		if got, other := content(t, o, "out/a.dat"), content(t, o, "in/other"); got != "content" || other != "other" {
+			t.Errorf("%s: the copy is %q, the other file %q", what, got, other)
+		}
+		if err := o.Root.Remove("out/a.dat"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	same := o.Key
+	same.Key.Requester = "hostc" // who has chosen the same id
+	if copyName(same) == copyName(o.Key) || !sideeffect.IsOwn(copyName(same)) {
+		t.Errorf("%q and %q", copyName(same), copyName(o.Key))
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/pannier/pannier/engine/lifecycle"
+	"github.com/pannier/pannier/sideeffect"
 	"github.com/pannier/pannier/spec/fault"
 	"github.com/pannier/pannier/spec/relpath"
 )
@@ -122,5 +123,11 @@ func (t Template) Fill(v Vars) string {
 	return b.String()
 }
 
-// Path is Fill as a name below a root.
-func (t Template) Path(v Vars) (relpath.Path, error) { return relpath.Parse(t.Fill(v)) }
+// Path is Fill as a name below a root, and of none of transfers' own files.
+func (t Template) Path(v Vars) (relpath.Path, error) {
+	p, err := relpath.Parse(t.Fill(v))
+	if err != nil {
+		return p, err
+	}
+	return p, sideeffect.RefuseOwn("make name", p)
+}

@@ -129,7 +129,7 @@ func (k *killed) round(ctx context.Context, rule string, sender, receiver *nodet
 		for _, n := range victims {
 			n.Kill()
 		}
-		if fi, err := os.Stat(filepath.Join(receiver.Root, partialOf(name))); err == nil {
+		if fi, err := os.Stat(partialOf(receiver.Root, name)); err == nil {
 			partial = fi.Size()
 			k.within++
 		}

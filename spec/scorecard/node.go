@@ -28,7 +28,6 @@ import (
 	"github.com/pannier/pannier/sideeffect"
 	"github.com/pannier/pannier/spec/adminpb"
 	"github.com/pannier/pannier/spec/fault"
-	"github.com/pannier/pannier/spec/relpath"
 )
 
 // Nodes as processes, for the checks that kill them, cut their power and damage
@@ -346,14 +345,17 @@ func moves(log *os.File, id string, from int64) (all []move, err error) {
 // many bytes of it were on the wire.
 type move struct{ from, to, wire int64 }
 
-// partialOf is where the partial file of a name is.
-func partialOf(name string) string {
-	target, err := relpath.Parse(name)
-	if err == nil {
-		target, err = sideeffect.PartialName(target)
-	}
+// partialOf is the partial file of a name below a root, of whichever request; none
+// is a path that is not there.
+func partialOf(root, name string) string {
+	all, err := filepath.Glob(filepath.Join(root, "."+name+".pannier-r*"))
 	if err != nil {
 		panic(err) // names are the checks' own
 	}
-	return target.String()
+	for _, path := range all {
+		if sideeffect.IsPartial(filepath.Base(path)) {
+			return path
+		}
+	}
+	return filepath.Join(root, "no partial file of "+name)
 }

@@ -53,7 +53,7 @@ func runPartialDamaged(ctx context.Context, j *job) (result, error) {
 			}
 			// The block that is damaged is one of the last four that are recorded as safe.
 			from := r.Rank - int64(1+j.rnd.IntN(4))*block
-			how, err := damagePartial(filepath.Join(d.b.Root, partialOf(name)), from, from+j.rnd.Int64N(block), block, i)
+			how, err := damagePartial(partialOf(d.b.Root, name), from, from+j.rnd.Int64N(block), block, i)
 			if err != nil {
 				return err
 			}

@@ -285,7 +285,7 @@ func (p *power) onDisk(ctx context.Context, told, shown *adminpb.Request) error 
 	}
 	p.rank = r.Rank
 	target := filepath.Join(p.b.Root, p.name())
-	same, _, err := prefix(filepath.Join(p.b.Root, partialOf(p.name())), p.content())
+	same, _, err := prefix(partialOf(p.b.Root, p.name()), p.content())
 	if err != nil {
 		return err
 	}

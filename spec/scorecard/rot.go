@@ -8,8 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"google.golang.org/protobuf/proto"
 
@@ -113,7 +115,7 @@ func (r *rotten) prepare(ctx context.Context, j *job) error {
 		}
 		r.stores[n.Name] = used(text)
 	}
-	kept, err := filepath.Glob(filepath.Join(r.b.Root, partialOf(rotName)+"*"))
+	kept, err := filepath.Glob(partialOf(r.b.Root, rotName) + "*")
 	if err != nil || len(kept) < 2 { // and what the next state was going to be
 		return fault.New("keep partial file", fault.NotFound, "there are %q, %v", kept, err)
 	}
@@ -407,8 +409,7 @@ func (r *rotten) damageStore(j *job, store []byte, i int) string {
 
 // damageKept damages a byte of the partial file or of its state, or cuts one off.
 func (r *rotten) damageKept(j *job) (what string, err error) {
-	names := []string{partialOf(rotName), partialOf(rotName) + ".state"}
-	path := filepath.Join(r.b.Root, names[j.rnd.IntN(2)])
+	path := slices.Sorted(maps.Keys(r.partial))[j.rnd.IntN(2)]
 	text := bytes.Clone(r.partial[path])
 	at := j.rnd.IntN(len(text))
 	if j.rnd.IntN(4) == 0 {

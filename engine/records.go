@@ -17,48 +17,48 @@ const DefaultOpen = 10_000
 // failedToOpen: so many times as many may have failed and be kept.
 const failedToOpen = 10
 
-// keep is what a record counts as.
-type keep uint8
+// class is what a record counts as.
+type class uint8
 
 const (
-	keepNone   keep = iota // the requester's own, or DONE: retention bounds it
-	keepOpen               // it is not over
-	keepFailed             // INERROR
+	classNone   class = iota // the requester's own, or DONE: retention bounds it
+	classOpen                // it is not over
+	classFailed              // INERROR
 )
 
-func keepOf(r *lifecycle.Record) keep {
+func classOf(r *lifecycle.Record) class {
 	switch {
 	case r.Role != lifecycle.Requested || r.State == lifecycle.Done:
-		return keepNone
+		return classNone
 	case r.State == lifecycle.InError:
-		return keepFailed
+		return classFailed
 	}
-	return keepOpen
+	return classOpen
 }
 
 // tally is how many records of a partner's requests there are, by what they count as.
 type tally [3]int
 
 // count notes that a record of the partner's counts as another thing now. e.mu is held.
-func (e *Engine) count(partner string, from, to keep) {
+func (e *Engine) count(partner string, from, to class) {
 	if from == to {
 		return
 	}
-	t := e.kept[partner]
+	t := e.records[partner]
 	t[from]--
 	t[to]++
-	if e.kept[partner] = t; t[keepOpen] <= 0 && t[keepFailed] <= 0 {
-		delete(e.kept, partner)
+	if e.records[partner] = t; t[classOpen] <= 0 && t[classFailed] <= 0 {
+		delete(e.records, partner)
 	}
 }
 
 // counted notes what the run's record counts as now.
 func (x *run) counted() {
-	to := keepOf(&x.r)
+	to := classOf(&x.r)
 	x.engine.mu.Lock()
-	x.engine.count(x.r.Spec.Partner, x.keep, to)
+	x.engine.count(x.r.Spec.Partner, x.class, to)
 	x.engine.mu.Unlock()
-	x.keep = to
+	x.class = to
 }
 
 // room reserves a record for a new request, or has the answer.
@@ -70,14 +70,14 @@ func (x *run) room(partner string) (_ Answer, ok bool) {
 	if p := e.book.Partners[partner]; p != nil && p.Open > 0 {
 		most = p.Open
 	}
-	switch t := e.kept[partner]; {
-	case t[keepOpen] >= most:
-		return busyFor(crowdedWait, false, "%d requests of this partner are open here, as many as may: those have to end first", t[keepOpen]), false
-	case t[keepFailed] >= failedToOpen*most:
-		return busyFor(crowdedWait, false, "%d requests of this partner have failed here, as many as are kept: an operator has to retry or purge them first", t[keepFailed]), false
+	switch t := e.records[partner]; {
+	case t[classOpen] >= most:
+		return busyFor(crowdedWait, false, "%d requests of this partner are open here, as many as may: those have to end first", t[classOpen]), false
+	case t[classFailed] >= failedToOpen*most:
+		return busyFor(crowdedWait, false, "%d requests of this partner have failed here, as many as are kept: an operator has to retry or purge them first", t[classFailed]), false
 	}
-	e.count(partner, keepNone, keepOpen)
-	x.keep = keepOpen
+	e.count(partner, classNone, classOpen)
+	x.class = classOpen
 	return Answer{}, true
 }
 
@@ -130,7 +130,7 @@ func (e *Engine) drop(ctx context.Context, ref store.Ref, before time.Time) (boo
 	x.begin()
 	x.discard()
 	e.mu.Lock()
-	e.count(r.Spec.Partner, keepOf(&r), keepNone)
+	e.count(r.Spec.Partner, classOf(&r), classNone)
 	e.mu.Unlock()
 	return true, nil
 }
