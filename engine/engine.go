@@ -31,7 +31,7 @@ type Config struct {
 	Patience   time.Duration    // how long the requested end waits for the requester before it gives up; default 7 days
 	Retention  time.Duration    // of records that are DONE; default 30 days, at least lifecycle.MinRetention
 	Failed     time.Duration    // the same of records that are INERROR; default 90 days
-	Hops       int              // most requests before one in a chain that tasks make; default 16, at most 255
+	Hops       int              // most requests before one in a chain that tasks make; default 16, at most MaxHops
 	SyncEvery  int64            // bytes between a receiver's durable offsets; default sideeffect.DefaultSyncEvery
 	Layer      sideeffect.Layer // nil: the operating system's
 	Clock      func() time.Time // what records, start times and windows go by; nil: time.Now. How long anything waits does not depend on it
@@ -46,6 +46,7 @@ const (
 	DefaultRetention = 30 * 24 * time.Hour
 	DefaultFailed    = 90 * 24 * time.Hour
 	DefaultHops      = 16
+	MaxHops          = 254 // one less than a request can say
 )
 
 // Engine is one node. All methods may be called at the same time. Errors are
@@ -101,6 +102,7 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 	setDefault(&cfg.Retention, DefaultRetention)
 	setDefault(&cfg.Failed, DefaultFailed)
 	setDefault(&cfg.Hops, DefaultHops)
+	cfg.Hops = min(cfg.Hops, MaxHops)
 	cfg.Retention, cfg.Failed = max(cfg.Retention, lifecycle.MinRetention), max(cfg.Failed, lifecycle.MinRetention)
 	e := &Engine{cfg: cfg, log: cfg.Log, opened: time.Now(), served: map[string]int{}, records: map[string]tally{}, runs: map[store.Ref]*run{}, kicks: make(chan struct{}, 1), broken: make(chan struct{})}
 	e.ahead.Store(math.MaxInt64)

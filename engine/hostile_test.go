@@ -342,7 +342,7 @@ func TestNobodySends(t *testing.T) {
 
 // TestChainEnds: tasks that send a file round in a circle do so a few times.
 func TestChainEnds(t *testing.T) {
-	for hops, want := range map[int]int{0: engine.DefaultHops + 1, 3: 4} {
+	for hops, want := range map[int]int{0: engine.DefaultHops + 1, 3: 4, 999: engine.MaxHops + 1} {
 		synctest.Test(t, func(t *testing.T) {
 			p := newPair(t, func(n *node) {
 				n.limits.Hops = hops

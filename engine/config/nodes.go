@@ -2,7 +2,6 @@ package config
 
 import (
 	"log/slog"
-	"math"
 	"path/filepath"
 	"time"
 
@@ -26,8 +25,8 @@ func (m *meaning) node(t *nodeTable, v *value) Node {
 	atLeast(m, v, "retention", int64(t.Retention), int64(lifecycle.MinRetention), "1h: calls for a request may still be on their way")
 	atLeast(m, v, "failed_retention", int64(t.Failed), int64(lifecycle.MinRetention), "1h: calls for a request may still be on their way")
 	atLeast(m, v, "hops", t.Hops, 1, "1")
-	if v.has("hops") && t.Hops > math.MaxUint8 {
-		m.add(v.field("hops").place, "", "hops is %d: write at most 255", t.Hops)
+	if v.has("hops") && t.Hops > engine.MaxHops {
+		m.add(v.field("hops").place, "", "hops is %d: write at most %d", t.Hops, engine.MaxHops)
 	}
 	return Node{
 		Name: t.Name, State: t.State, Listen: t.Listen, Admin: t.Admin, Concurrent: t.Concurrent, Serving: t.Serving,
