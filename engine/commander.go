@@ -118,7 +118,7 @@ func (e *Engine) dispatch(now, date time.Time) time.Time {
 	if e.draining {
 		return next
 	}
-	e.startSuspect(now, &next)
+	e.startSuspect(now, date, &next)
 	for idle := 0; idle < len(q.order) && q.running < e.cfg.Concurrent && !q.alone(now); {
 		l := q.order[q.turn%len(q.order)]
 		q.turn++
@@ -153,7 +153,7 @@ func (e *Engine) dispatch(now, date time.Time) time.Time {
 // that innocent ones are told apart, or after suspectPatience beside what runs; what
 // dies with it has made progress by then, or is suspected itself and not started.
 // e.mu is held.
-func (e *Engine) startSuspect(now time.Time, next *time.Time) {
+func (e *Engine) startSuspect(now, date time.Time, next *time.Time) {
 	q := &e.queue
 	if q.suspected || q.running >= e.cfg.Concurrent {
 		return
@@ -168,6 +168,13 @@ func (e *Engine) startSuspect(now time.Time, next *time.Time) {
 				*next = until
 			}
 			continue
+		}
+		if e.window(w, date).After(date) { // it has shut meanwhile
+			q.suspects = slices.Delete(q.suspects, i, i+1)
+			e.bedtime(w, date)
+			q.put(w)
+			*next = now // for those behind it
+			return
 		}
 		if q.running == 0 {
 			q.aloneUntil = now.Add(suspectPatience)

@@ -73,3 +73,25 @@ func TestSuspectKeepsNobody(t *testing.T) {
 		t.Error("a suspect keeps the others out for ever")
 	}
 }
+
+// TestSuspectInItsWindow: a suspect that could run after its window has shut waits for
+// the next one.
+func TestSuspectInItsWindow(t *testing.T) {
+	e := &Engine{runs: map[store.Ref]*run{}, kicks: make(chan struct{}, 1), ctx: t.Context()}
+	e.cfg.Concurrent = 1
+	e.queue.init()
+	e.queue.line("b").up = true
+	w, err := ParseWindow("Mon 20:00-21:00")
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.book.Rules = map[string]*Rule{"r": {Name: "r", Retry: Retry{Windows: Windows{w}}}}
+	now, tuesday := time.Now(), time.Date(2026, 1, 6, 12, 0, 0, 0, time.UTC)
+	ref := store.Ref{Key: lifecycle.Key{Requester: "a"}, Role: lifecycle.Requester}
+	e.hold(ref)
+	e.queue.put(&waiter{ref: ref, version: 1, partner: "b", rule: "r", asked: tuesday, wake: now, suspect: true})
+	e.dispatch(now, tuesday)
+	if at := e.queue.all[ref]; e.runs[ref].missed != nil || at == nil || at.due.Weekday() != time.Monday {
+		t.Errorf("started outside of its window: %v, %+v", e.runs[ref].missed != nil, at)
+	}
+}

@@ -152,8 +152,7 @@ var errNoTurn = errors.New("its answers lead to the same call again")
 // where an answer leads to the same again, nothing has come of it.
 func (x *run) turns(m lifecycle.Move) error {
 	if x.made&(1<<m) != 0 {
-		e := fault.Concluded("call the partner", fault.Protocol, "%w", errNoTurn)
-		return e
+		return fault.Concluded("call the partner", fault.Protocol, "%w", errNoTurn)
 	}
 	x.made |= 1 << m
 	return nil
