@@ -168,7 +168,7 @@ func (l ledger) Named() error {
 	return l.x.do(lifecycle.Advance{Epoch: l.x.epoch, To: lifecycle.Committed})
 }
 
-func (l ledger) Ended(size int64, _ sideeffect.Sum) error {
+func (l ledger) Ended(size int64, digest sideeffect.Sum) error {
 	x := l.x
 	if x.r.Phase >= lifecycle.Ended { // in an earlier attempt, or before a connection was lost
 		return nil
@@ -178,7 +178,11 @@ func (l ledger) Ended(size int64, _ sideeffect.Sum) error {
 			return err
 		}
 	}
-	return x.now(lifecycle.Advance{Epoch: x.epoch, To: lifecycle.Ended, Rank: size})
+	ended := lifecycle.Advance{Epoch: x.epoch, To: lifecycle.Ended, Rank: size}
+	if !digest.IsZero() {
+		ended.Proof = digest.String()
+	}
+	return x.now(ended)
 }
 
 // pace holds the bytes to the limits of the node and of the partner; nil

@@ -255,7 +255,7 @@ func (e *Engine) reach(ctx context.Context, l *line) error {
 func (l *line) down(err error) {
 	l.up = false
 	l.failure = failureOf(err)
-	l.failure.Cause = err.Error() // with what to do about it
+	l.failure.Cause = fault.Help(err) // with what to do about it
 	l.failure.At = time.Now()
 	most := min(firstBackOff<<min(l.tries, 10), mostBackOff)
 	l.retryAt = l.failure.At.Add(firstBackOff/2 + rand.N(most))

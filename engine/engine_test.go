@@ -218,6 +218,9 @@ func TestPushAndPull(t *testing.T) {
 		if recA.Size != int64(size) || recB.Size != int64(size) || recB.Rank != int64(size) || recB.Proof == "" {
 			t.Errorf("%+v\n%+v", recA, recB)
 		}
+		if want, err := sideeffect.ParseWhole(recB.Size, recB.Proof); err != nil || recA.Proof != want.Digest.String() || want.Digest.IsZero() {
+			t.Errorf("the sender's digest is %q, the receiver's proof %q, %v", recA.Proof, recB.Proof, err)
+		}
 		c := p.file("b", "far", size)
 		ref = p.submit("pull", "far", "near")
 		p.end(ref, lifecycle.Done)

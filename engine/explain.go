@@ -7,6 +7,7 @@ import (
 
 	"github.com/pannier/pannier/engine/lifecycle"
 	"github.com/pannier/pannier/engine/store"
+	"github.com/pannier/pannier/spec/fault"
 )
 
 // Explain says why a request is as it is and what happens next.
@@ -31,6 +32,9 @@ func (e *Engine) Explain(ctx context.Context, ref store.Ref) (Explanation, error
 	crowded, alone := l.running >= l.most, e.queue.alone(time.Now()) || ready && w.suspect
 	rule := e.book.Rules[s.Spec.Rule]
 	e.mu.Unlock()
+	if rule != nil {
+		x.Attempts = rule.Retry.filled().Attempts
+	}
 	x.Cause = cause(&s.Record)
 	id := s.Key.ID.String()
 	switch s.State {
@@ -38,7 +42,10 @@ func (e *Engine) Explain(ctx context.Context, ref store.Ref) (Explanation, error
 		x.Summary = "done at this end: " + done(&s.Record)
 		x.Next = "nothing; the record is kept for a while and then purged"
 	case lifecycle.InError:
-		x.Summary = fmt.Sprintf("failed in step %v, phase %s", s.Phase.Step(), s.Phase.Name(s.Side))
+		x.Summary = fmt.Sprintf("failed %s (phase %s)", s.Phase.Words(), s.Phase.Name(s.Side))
+		if s.Failure.Kind == fault.Canceled {
+			x.Summary = fmt.Sprintf("cancelled %s (phase %s)", s.Phase.Words(), s.Phase.Name(s.Side))
+		}
 		x.Next = "nothing, until an operator retries it. A retry goes on from this phase: what is recorded done is not done again"
 		x.Do = []string{"events " + id, "retry " + id}
 		switch {
@@ -62,9 +69,6 @@ func (e *Engine) Explain(ctx context.Context, ref store.Ref) (Explanation, error
 		x.Next = "it goes on"
 		x.Do = []string{"watch " + id, "pause " + id}
 	case lifecycle.ToSubmit, lifecycle.Interrupted:
-		if rule != nil {
-			x.attempts = rule.Retry.filled().Attempts
-		}
 		x.waits(e.now(), full, crowded, alone, ready)
 		x.Do = []string{"events " + id}
 		if stoppedHere(&s.Record) {
@@ -99,7 +103,7 @@ func (x *Explanation) waits(now time.Time, full, crowded, alone, ready bool) {
 	case x.At.After(now) && r.Reason == lifecycle.Scheduled:
 		x.Summary, x.Next = "waits for its start time", "it starts when it is due"
 	case x.At.After(now) && r.Reason == lifecycle.Retrying:
-		x.Summary = fmt.Sprintf("waits for another attempt; %d of %d have made no progress", r.Streak, x.attempts)
+		x.Summary = fmt.Sprintf("waits for another attempt; %d of %d have made no progress", r.Streak, x.Attempts)
 		x.Next = "it is tried again when it is due"
 	case x.At.After(now):
 		x.Summary, x.Next = "waits for the rule's time window", "it starts when that opens"

@@ -150,7 +150,7 @@ func (x *run) fulfil() error {
 
 // failureOf is an error as a record keeps it.
 func failureOf(err error) lifecycle.Failure {
-	f := lifecycle.Failure{Kind: fault.KindOf(err), Side: fault.Here, Cause: fault.Plain(err), Told: fault.Text(err)}
+	f := lifecycle.Failure{Kind: fault.KindOf(err), Side: fault.Here, Cause: fault.Brief(err), Told: fault.Text(err)}
 	var e *fault.Error
 	if errors.As(err, &e) {
 		f.Side = e.Side

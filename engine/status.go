@@ -34,8 +34,9 @@ type Explanation struct {
 	Do      []string  // what an operator can do, as command lines without the program's name
 	At      time.Time // when Next is due; zero: nothing is
 	Partner PartnerStatus
-
-	attempts int // of the rule
+	// Attempts is how many without progress in a row the rule allows; 0: there is
+	// no rule any more.
+	Attempts int
 }
 
 // PartnerStatus is how a partner is doing.

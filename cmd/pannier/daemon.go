@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"os"
 	"time"
 
@@ -22,6 +24,8 @@ type console struct {
 	admin  string // address; empty: as the configuration says
 	config string // file
 	now    func() time.Time
+
+	messages io.Writer // of the command that runs; nil: nobody reads
 }
 
 // register adds the flags that all commands have.
@@ -33,7 +37,8 @@ func (c *console) register(root *cobra.Command) {
 }
 
 // address is where the daemon is. Without --admin it is in the configuration,
-// whose default file may be missing.
+// whose default file may be missing. One with problems is no hindrance if it says
+// where the daemon is, which may run with what it was before.
 func (c *console) address() (string, error) {
 	if c.admin != "" {
 		return c.admin, nil
@@ -42,6 +47,14 @@ func (c *console) address() (string, error) {
 	switch {
 	case errors.Is(err, fault.NotFound) && c.config == config.DefaultPath:
 		return defaultAdmin, nil
+	case errors.Is(err, fault.Invalid):
+		if at, missing := config.AdminOf(c.config); missing == nil {
+			if c.messages != nil {
+				fmt.Fprintf(c.messages, "warning: %s has problems, see pannier config check; the daemon is called at %s all the same\n", c.config, at)
+			}
+			return at, nil
+		}
+		fallthrough
 	case err != nil:
 		return "", command.Suggest(err, "Say where the daemon is: --admin unix:///path")
 	}
@@ -78,7 +91,8 @@ func (c *console) advise(err error) error {
 	switch {
 	case errors.As(err, &gone):
 		return command.Suggest(command.WithCode(command.NoDaemon, err), `Is it running? It is started with: pannier serve
-Where it listens is node.admin in %s; --admin or PANNIER_ADMIN say another address.`, c.config)
+Where it listens is node.admin in %s; --admin or PANNIER_ADMIN say another address.
+One that began before node.admin or node.state was changed there is at the old one until it is restarted.`, c.config)
 	case errors.Is(err, os.ErrPermission) && errors.As(err, &f) && f.Op == "call daemon":
 		return command.Suggest(err, "Run this as the daemon's user or as root.")
 	}
@@ -88,6 +102,7 @@ Where it listens is node.admin in %s; --admin or PANNIER_ADMIN say another addre
 // run is RunE of a command that needs a daemon.
 func (c *console) run(do func(ctx context.Context, cmd *cobra.Command, client *admin.Client, args []string) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
+		c.messages = cmd.ErrOrStderr()
 		return c.with(cmd.Context(), func(ctx context.Context, client *admin.Client) error { return do(ctx, cmd, client, args) })
 	}
 }

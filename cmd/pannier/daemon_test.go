@@ -97,6 +97,8 @@ func daemonCommands() map[string]func(*testscript.TestScript, bool, []string) {
 				switch a {
 				case "connected":
 					p.Connected, p.RTT, p.Running, p.Queued = true, 1500*time.Microsecond, 2, 3
+				case "itself":
+					p.Address = "pipe:"
 				case "down":
 					p.Failure = lifecycle.Failure{Kind: fault.Lost, Cause: "no route", At: time.Now()}
 					p.RetryAt = time.Now().Add(time.Hour)
@@ -120,7 +122,7 @@ func daemonCommands() map[string]func(*testscript.TestScript, bool, []string) {
 			for _, s := range of(ts).engine.Requests() {
 				of(ts).engine.SetExplanation(store.RefOf(&s.Record), engine.Explanation{
 					Summary: args[0], Cause: args[1], Next: "tried again", At: time.Now().Add(time.Hour), Do: []string{"retry " + s.Key.ID.String()[:8]},
-					Partner: engine.PartnerStatus{Name: "there", Connected: true},
+					Partner: engine.PartnerStatus{Name: "there", Connected: true}, Attempts: 5,
 				})
 				of(ts).engine.SetEvents(store.RefOf(&s.Record), store.Entry{Seq: 1, At: time.Now(), Event: "Fail", State: s.State, Phase: s.Phase, Rank: s.Rank,
 					Failure: lifecycle.Failure{Kind: fault.NoSpace, Cause: args[1]}})
@@ -195,6 +197,8 @@ func set(s *engine.Status, name, value string) (err error) {
 	case "durable":
 		s.Rank = number()
 		live().Durable = s.Rank
+	case "live":
+		live().Durable = number()
 	case "received":
 		live().Received = number()
 	case "rate":
@@ -209,6 +213,12 @@ func set(s *engine.Status, name, value string) (err error) {
 		s.Failure.Cause = value
 	case "kind":
 		s.Failure.Kind, s.Failure.Side, s.Failure.At = fault.Kind(number()), fault.Peer, time.Now()
+	case "side":
+		s.Failure.Side = fault.Here
+	case "streak":
+		s.Streak = uint32(number())
+	case "attempt":
+		s.Attempt = uint32(number())
 	case "ago":
 		var ago time.Duration
 		ago, err = time.ParseDuration(value)

@@ -125,7 +125,8 @@ func lasted(d time.Duration) string {
 }
 
 // failureOf is why a request has failed, as an error of its failure's kind; nil if it
-// has not. One that somebody has cancelled is not an interrupted command.
+// has not. One that somebody has cancelled is not an interrupted command, and one that
+// an own task has refused was not refused by the partner.
 func failureOf(r *adminpb.Request) error {
 	if r.GetState() != adminpb.Request_INERROR {
 		return nil
@@ -141,8 +142,11 @@ func failureOf(r *adminpb.Request) error {
 		err.Side = fault.Peer
 	}
 	more := "See: pannier explain " + nameOf(r)
-	if kind == fault.Canceled {
-		return command.Suggest(command.WithCode(command.Failed, err), "%s", more)
+	switch {
+	case kind == fault.Canceled:
+		return command.Suggest(command.WithCode(command.Cancelled, err), "%s", more)
+	case kind == fault.Refused && f.GetSide() == fault.Here.String(): // nothing else of a node refuses its own request
+		return command.Suggest(command.WithCode(command.TaskFailed, err), "%s", more)
 	}
 	return command.Suggest(err, "%s", more)
 }

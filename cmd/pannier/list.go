@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"strconv"
@@ -166,21 +167,26 @@ func (c *console) showCommand() *cobra.Command {
 		Args:              command.Arguments(1),
 		ValidArgsFunction: c.completeArgs(requestIDs),
 		RunE: c.run(func(ctx context.Context, cmd *cobra.Command, client *admin.Client, args []string) error {
-			r, err := client.Get(ctx, refOf(args[0]))
+			if asJSON {
+				r, err := client.Get(ctx, refOf(args[0]))
+				if err != nil {
+					return err
+				}
+				return writeJSON(cmd.OutOrStdout(), r)
+			}
+			e, err := client.Explain(ctx, refOf(args[0]))
 			if err != nil {
 				return err
 			}
-			if asJSON {
-				return writeJSON(cmd.OutOrStdout(), r)
-			}
-			return requestFields(c.view(cmd.OutOrStdout()), r).write(cmd.OutOrStdout())
+			return requestFields(c.view(cmd.OutOrStdout()), e).write(cmd.OutOrStdout())
 		}),
 	}
 	jsonFlag(cmd, &asJSON)
 	return cmd
 }
 
-func requestFields(v view, r *adminpb.Request) (f fields) {
+func requestFields(v view, e *adminpb.Explanation) (f fields) {
+	r := e.GetRequest()
 	f.add("id", r.GetId())
 	f.add("requester", r.GetRequester())
 	f.add("role", strings.ToLower(r.GetRole().String())+", "+strings.ToLower(r.GetSide().String()))
@@ -194,11 +200,14 @@ func requestFields(v view, r *adminpb.Request) (f fields) {
 	f.add("state", r.GetState().String())
 	f.add("phase", r.GetPhase()+", "+r.GetStep())
 	f.add("waits", r.GetReason())
-	f.add("due", v.time(r.GetDue()))
+	if r.GetState() != adminpb.Request_RUNNING {
+		f.add("next", cmpOr(e.GetAt() != nil, e.GetNext(), ""))
+		f.add("due", v.time(e.GetAt()))
+	}
 	f.add("size", v.bytes(r.GetSize()))
-	f.add("safe", v.bytes(r.GetDurable()))
+	f.add("safe", v.bytes(safeOf(r)))
 	f.add("digest", r.GetDigest())
-	f.add("attempt", strconv.Itoa(int(r.GetAttempt())))
+	f.add("attempt", attemptOf(r, e.GetAttempts()))
 	for _, t := range r.GetTasks() {
 		f.add(t.GetList()+" tasks", strconv.Itoa(int(t.GetDone()))+" of "+strconv.Itoa(int(t.GetAll())))
 	}
@@ -217,6 +226,19 @@ func requestFields(v view, r *adminpb.Request) (f fields) {
 		f.add("output", strings.TrimSpace(l.GetOutput()))
 	}
 	return f
+}
+
+// safeOf is how many bytes are safe at the receiver: as last heard while they move,
+// which is ahead of the record.
+func safeOf(r *adminpb.Request) int64 { return max(r.GetDurable(), r.GetLive().GetDurable()) }
+
+// attemptOf is which attempt it is, and how near the end of the rule's patience.
+func attemptOf(r *adminpb.Request, most uint32) string {
+	text := strconv.Itoa(int(r.GetAttempt()))
+	if s := r.GetStreak(); s > 0 && most > 0 && r.GetState() != adminpb.Request_DONE {
+		text += fmt.Sprintf("; %d of %d in a row without progress", s, most)
+	}
+	return text
 }
 
 // cmpOr is a if on, else b.
@@ -305,5 +327,5 @@ func dataState(v view, r *adminpb.Request) string {
 	if r.GetSize() < 0 {
 		return ""
 	}
-	return v.bytes(r.GetDurable()) + " of " + v.bytes(r.GetSize()) + " safe at the receiver"
+	return v.bytes(safeOf(r)) + " of " + v.bytes(r.GetSize()) + " safe at the receiver"
 }

@@ -8,9 +8,13 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/pannier/pannier/cmd/internal/command"
+	"github.com/pannier/pannier/engine/node/nodetest"
 )
 
-func main() { command.Main(rootCommand()) }
+func main() {
+	nodetest.Tied() // a daemon of a benchmark or the demonstration ends with it
+	command.Main(rootCommand())
+}
 
 func rootCommand() *cobra.Command {
 	c := &console{now: time.Now}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/pannier/pannier/cmd/internal/command"
 	"github.com/pannier/pannier/engine/admin"
+	"github.com/pannier/pannier/flow/carrier"
 	"github.com/pannier/pannier/spec/adminpb"
 )
 
@@ -42,10 +43,19 @@ func partnerTable(v view, all []*adminpb.Partner) command.Table {
 	t := command.Table{Header: []string{"NAME", "ADDRESS", "STATE", "RTT", "RUNNING", "QUEUED", "ERROR"}, Align: "lclrrrc"}
 	for _, p := range all {
 		t.Rows = append(t.Rows, []string{
-			p.GetName(), orDash(p.GetAddress()), partnerState(v, p), rtt(p), strconv.Itoa(int(p.GetRunning())), strconv.Itoa(int(p.GetQueued())), problem(p.GetFailure()),
+			p.GetName(), partnerAddress(p), partnerState(v, p), rtt(p), strconv.Itoa(int(p.GetRunning())), strconv.Itoa(int(p.GetQueued())), problem(p.GetFailure()),
 		})
 	}
 	return t
+}
+
+// partnerAddress is where a partner is dialled. A node is a partner of its own, for
+// requests from one rule's root to another's.
+func partnerAddress(p *adminpb.Partner) string {
+	if p.GetAddress() == carrier.InMemory+":" {
+		return "(this node itself)"
+	}
+	return orDash(p.GetAddress())
 }
 
 func orDash(s string) string {

@@ -3,12 +3,15 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/pannier/pannier/cmd/internal/command"
+	"github.com/pannier/pannier/engine"
 	"github.com/pannier/pannier/engine/admin"
+	"github.com/pannier/pannier/flow/carrier"
 	"github.com/pannier/pannier/spec/adminpb"
 	"github.com/pannier/pannier/spec/fault"
 )
@@ -59,18 +62,21 @@ func tasks(l *adminpb.TaskLists) string {
 func (c *console) ruleTestCommand() *cobra.Command {
 	var asJSON, receive bool
 	cmd := &cobra.Command{
-		Use:   "test PATH PARTNER[:RULE]",
+		Use:   "test PATH [PARTNER][:RULE]",
 		Short: "Say which rules a file could be sent by, and what is in the way",
 		Long: `Say which rules a file could be sent by, and what is in the way. With --receive:
 which it could be received by, under that name. Nothing is changed.
 
 PATH is of this host, or a name below the rule's root if it does not begin with
-"/", "./" or "../". Exit code 11: no rule would take it.`,
+"/", "./" or "../". The partner may be left out where only one comes into question: the
+rule's, or the node's. Exit code 11: no rule would take it.`,
 		Example: `  pannier rule test ./report.pdf hostb
   pannier rule test --receive new.csv hostb:inbox`,
-		Args: command.Arguments(2),
+		Args: func(cmd *cobra.Command, args []string) error {
+			return command.Arguments(min(max(len(args), 1), 2))(cmd, args)
+		},
 		RunE: c.run(func(ctx context.Context, cmd *cobra.Command, client *admin.Client, args []string) error {
-			partner, rule, err := target(args[1])
+			partner, rule, err := onlyTarget(ctx, client, args[1:])
 			if err != nil {
 				return err
 			}
@@ -101,6 +107,44 @@ PATH is of this host, or a name below the rule's root if it does not begin with
 	cmd.ValidArgsFunction = c.fileOrPartner
 	jsonFlag(cmd, &asJSON)
 	return cmd
+}
+
+// onlyTarget is the partner and the rule of an argument that may leave out the partner,
+// and may not be there.
+func onlyTarget(ctx context.Context, client *admin.Client, args []string) (partner, rule string, err error) {
+	if len(args) > 0 && !strings.HasPrefix(args[0], ":") {
+		return target(args[0])
+	}
+	if len(args) > 0 {
+		if rule = args[0][1:]; rule == "" {
+			return "", "", fault.New("read arguments", fault.Invalid, "%q names no rule", args[0])
+		}
+	}
+	reply, err := client.ListPartners(ctx, &adminpb.ListPartnersRequest{})
+	if err != nil {
+		return "", "", err
+	}
+	var names []string
+	for _, p := range reply.GetPartners() {
+		if p.GetAddress() != carrier.InMemory+":" {
+			names = append(names, p.GetName())
+		}
+	}
+	if rule != "" {
+		rules, err := client.ListRules(ctx, &adminpb.ListRulesRequest{})
+		if err != nil {
+			return "", "", err
+		}
+		for _, r := range rules.GetRules() {
+			if r.GetName() == rule && !slices.Contains(r.GetPartners(), engine.AnyPartner) {
+				names = r.GetPartners()
+			}
+		}
+	}
+	if len(names) != 1 {
+		return "", "", fault.New("read arguments", fault.Invalid, "say which partner, as PATH PARTNER: there are %d, %s", len(names), orDash(strings.Join(names, ", ")))
+	}
+	return names[0], rule, nil
 }
 
 // usable are the rules that would take the request.

@@ -15,6 +15,7 @@ import (
 
 	"github.com/pannier/pannier/cmd/internal/command"
 	"github.com/pannier/pannier/engine/admin"
+	"github.com/pannier/pannier/engine/lifecycle"
 	"github.com/pannier/pannier/spec/adminpb"
 	"github.com/pannier/pannier/spec/fault"
 )
@@ -239,10 +240,14 @@ node.failed_retention.`,
 			if err != nil {
 				return err
 			}
+			c.messages = cmd.ErrOrStderr()
 			return c.with(cmd.Context(), func(ctx context.Context, client *admin.Client) error {
 				reply, err := client.Purge(ctx, &adminpb.PurgeRequest{Before: timestamppb.New(t), Failed: failed})
 				if err != nil {
 					return err
+				}
+				if kept := c.now().Add(-lifecycle.MinRetention); t.After(kept) {
+					fmt.Fprintf(cmd.ErrOrStderr(), "requests that changed within the last hour are kept, whatever --before says: calls for them may still be on their way\n")
 				}
 				if asJSON {
 					return writeJSON(cmd.OutOrStdout(), reply)

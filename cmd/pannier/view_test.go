@@ -110,18 +110,23 @@ func TestJSONIsAlwaysTheSame(t *testing.T) {
 }
 
 // TestEveryKindOfFailure: the exit code of a request that has failed is that of its
-// failure, but a cancelled request is not an interrupted command.
+// failure, but a cancelled request is not an interrupted command, nor is what an own
+// task refuses refused by the partner.
 func TestEveryKindOfFailure(t *testing.T) {
 	for _, k := range append(fault.Kinds(), 0, 999) {
 		r := &adminpb.Request{Id: "aabbccdd00", State: adminpb.Request_INERROR, Failure: &adminpb.Failure{Kind: uint32(k), Side: "peer", Cause: "why"}}
 		err := failureOf(r)
 		want := command.Code(t.Context(), fault.New("x", k, "y"))
 		if k == fault.Canceled {
-			want = command.Failed
+			want = command.Cancelled
 		}
 		if got := command.Code(t.Context(), err); got != want || !strings.Contains(command.Suggestions(err), "pannier explain aabbccdd") {
 			t.Errorf("%v: %d, want %d: %v", k, got, want, err)
 		}
+	}
+	own := &adminpb.Request{State: adminpb.Request_INERROR, Failure: &adminpb.Failure{Kind: uint32(fault.Refused), Side: "here", Cause: "why"}}
+	if got := command.Code(t.Context(), failureOf(own)); got != command.TaskFailed {
+		t.Errorf("an own task's refusal: %d", got)
 	}
 	for s := range adminpb.Request_State_name {
 		if adminpb.Request_State(s) != adminpb.Request_INERROR {

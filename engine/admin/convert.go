@@ -28,6 +28,7 @@ func requestOf(s *engine.Status) *adminpb.Request {
 		Owner: adminpb.Request_Role(r.Owner), Attempt: r.Attempt, Round: r.Round, Failure: failureOf(&r.Failure),
 		Size: r.Size, Durable: r.Rank, Digest: digestOf(r), Registered: timeOf(r.Registered), Changed: timeOf(r.Changed),
 		Due: timeOf(r.Due), NotBefore: timeOf(r.Spec.NotAt), Version: r.Version, Live: liveOf(s.Live),
+		Streak: r.Streak,
 	}
 	if r.Reason != lifecycle.NoReason {
 		q.Reason = r.Reason.String()
@@ -40,8 +41,11 @@ func requestOf(s *engine.Status) *adminpb.Request {
 	return q
 }
 
-// digestOf is the digest of the whole, if a receiver has one.
+// digestOf is the digest of the whole, if the record has one.
 func digestOf(r *lifecycle.Record) string {
+	if r.Side == lifecycle.Sender {
+		return r.Proof
+	}
 	w, err := sideeffect.ParseWhole(r.Size, r.Proof)
 	if err != nil {
 		return ""
@@ -94,7 +98,7 @@ func partnerOf(p *engine.PartnerStatus) *adminpb.Partner {
 func explanationOf(e *engine.Explanation) *adminpb.Explanation {
 	return &adminpb.Explanation{
 		Request: requestOf(&e.Status), Summary: valid(e.Summary), Cause: valid(e.Cause), Next: valid(e.Next), At: timeOf(e.At), Do: e.Do,
-		Partner: partnerOf(&e.Partner),
+		Partner: partnerOf(&e.Partner), Attempts: uint32(e.Attempts),
 	}
 }
 

@@ -11,11 +11,15 @@ import (
 	"time"
 
 	"github.com/pannier/pannier/engine"
+	"github.com/pannier/pannier/flow/carrier"
 	"github.com/pannier/pannier/spec/fault"
 )
 
 // DefaultPath is where a node's file is unless somebody says otherwise.
 const DefaultPath = "/etc/pannier/pannier.toml"
+
+// defaultState is a node's state directory unless its file says otherwise.
+const defaultState = "/var/lib/pannier"
 
 // most is how many bytes a file may have.
 const most = 16 << 20
@@ -47,8 +51,17 @@ type Node struct {
 }
 
 // Load reads a file. One that is not there is fault.NotFound, one that may not
-// be read fault.Permission, one with problems fault.Invalid with all of them.
+// be read fault.Permission, one with problems fault.Invalid with all of them. A
+// partner with the node's own key is a problem where the node has one already.
 func Load(path string) (*Config, error) {
+	data, err := read(path)
+	if err != nil {
+		return nil, err
+	}
+	return parseFor(path, data, ownKey)
+}
+
+func read(path string) ([]byte, error) {
 	const op = "read configuration"
 	f, err := os.Open(path)
 	if err != nil {
@@ -62,7 +75,17 @@ func Load(path string) (*Config, error) {
 	if len(data) > most {
 		return nil, &fault.Error{Op: op, Kind: fault.TooLong, Subject: path, Err: fmt.Errorf("more than %d bytes", most)}
 	}
-	return Parse(path, data)
+	return data, nil
+}
+
+// ownKey is the key in a state directory; "" when there is none that this user may
+// read.
+func ownKey(state string) string {
+	id, err := carrier.LoadIdentity(state)
+	if err != nil {
+		return "" // serve makes it, or says what is wrong with it
+	}
+	return id.Key()
 }
 
 // once is err with the path and the reason named once.
@@ -77,15 +100,20 @@ func once(op, path string, err error) error {
 	return fault.Wrap(op, path, err)
 }
 
-// Parse reads a text; name is what messages call it.
+// Parse reads a text; name is what messages call it. It looks at nothing else.
 func Parse(name string, data []byte) (*Config, error) {
+	return parseFor(name, data, func(string) string { return "" })
+}
+
+// parseFor is Parse; own is the key that a state directory has.
+func parseFor(name string, data []byte, own func(state string) string) (*Config, error) {
 	p := &problems{file: name, data: data}
 	root, wrong := parse(data)
 	if wrong != nil {
 		p.list = append(p.list, *wrong)
 		return nil, p.err()
 	}
-	m := meaning{problems: p}
+	m := meaning{problems: p, own: own}
 	p.fill(reflect.ValueOf(&m.file).Elem(), root)
 	cfg := m.config(root)
 	if err := p.err(); err != nil {

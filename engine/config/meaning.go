@@ -21,6 +21,7 @@ type meaning struct {
 	rules    map[string]*engine.Rule
 	keys     map[string]string // of partners: whose it is
 	users    map[string]string // of this host: which partner calls as it
+	own      func(state string) string
 }
 
 func (m *meaning) config(root *value) *Config {
@@ -32,6 +33,9 @@ func (m *meaning) config(root *value) *Config {
 	}
 	m.partners, m.rules, m.keys = map[string]*engine.Partner{}, map[string]*engine.Rule{}, map[string]string{}
 	m.users = map[string]string{}
+	if key := m.own(cfg.Node.State); key != "" {
+		m.keys[key] = cfg.Node.Name
+	}
 	for i := range m.file.Partner {
 		m.partner(&m.file.Partner[i], root.field("partner").item(i))
 	}

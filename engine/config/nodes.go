@@ -2,7 +2,7 @@ package config
 
 import (
 	"log/slog"
-	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/pannier/pannier/engine"
@@ -56,7 +56,7 @@ func (m *meaning) listen(addresses []string, v *value) {
 func (m *meaning) admin(t *nodeTable, v *value) {
 	at := "admin"
 	if !v.has(at) {
-		t.Admin = carrier.Unix + "://" + filepath.Join(t.State, "admin.sock")
+		t.Admin = socketIn(t.State)
 		at = "state" // the socket's path may be too long
 	}
 	if v.has(at) && !v.isText(at) {
@@ -121,7 +121,11 @@ func (m *meaning) key(p *engine.Partner, text string, at *value) {
 		m.add(at.place, askForKey, "this is no key: %s", words(err))
 		return
 	}
-	if whose, taken := m.keys[pins[0]]; taken {
+	switch whose, taken := m.keys[pins[0]]; {
+	case taken && whose == m.file.Node.Name && p.Name != whose:
+		m.add(at.place, askForKey, "this is the key of this node, %q, itself", whose)
+		return
+	case taken && (whose != m.file.Node.Name || slices.Contains(p.Keys, pins[0])):
 		m.add(at.place, "", "this is a key of %q already", whose)
 		return
 	}

@@ -107,9 +107,25 @@ func (t *transition) check(r *Record, epoch uint64) error {
 	return nil
 }
 
+// cannot is why an operator's word may be refused.
+var cannot = map[string]string{
+	"Stop":   "only what waits or runs can be paused",
+	"Resume": "only what waits or was paused can be resumed",
+	"Retry":  "only what has failed can be retried",
+	"Cancel": "what is done cannot be cancelled",
+	"cancel": "its file has its name already, and is not taken back",
+}
+
 // refuse says that r, as it is, does not allow what.
 func (r *Record) refuse(what string) error {
-	return fault.New(what, fault.Invalid, "it is %v in %v, step %v", r.State, r.Phase.Name(r.Side), r.Step())
+	why := cannot[what]
+	switch {
+	case r.Failing && r.State != InError:
+		why = "its error tasks run: it has failed already"
+	case why == "":
+		why = "that is not possible now"
+	}
+	return fault.New(what, fault.Invalid, "the request is %v (phase %s): %s", r.State, fault.Shown(r.Phase.Name(r.Side)), fault.Shown(why))
 }
 
 // states is a set of them.

@@ -44,7 +44,7 @@ type Advance struct {
 	To    Phase
 	Rank  int64  // with Whole: the size of the whole, which a receiver has on its disk. Otherwise not looked at
 	Size  int64  // with Moving: the size as the sender says it, -1 unknown. Otherwise not looked at
-	Proof string // with Whole, receiver: what it was checked against; at most MaxProof bytes
+	Proof string // with Whole: what a receiver has checked it against; a sender's digest, if it made one. At most MaxProof bytes
 }
 
 func (e Advance) on() (row, uint64) { return advance, e.Epoch }

@@ -53,6 +53,25 @@ func (p Phase) Name(s Side) string {
 	return nameOf(phaseNames[:], uint8(p))
 }
 
+// Words say when something happens that happens in this phase.
+func (p Phase) Words() string {
+	switch {
+	case p <= Accepted:
+		return "before anything was done"
+	case p == Pre:
+		return "in the tasks before the bytes"
+	case p == Ready:
+		return "before the bytes moved"
+	case p == Moving:
+		return "while the bytes moved"
+	case p <= Committed:
+		return "when all bytes had been moved"
+	case p == Post:
+		return "in the tasks after the bytes"
+	}
+	return "when all tasks had run"
+}
+
 // Step is the R66 global step.
 type Step uint8
 

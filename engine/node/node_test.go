@@ -428,7 +428,7 @@ func TestReload(t *testing.T) {
 	next := a.config(b.partner())
 	next.Node.Concurrent, next.Node.Listen = 7, nil
 	_, err := a.node.Reload(next)
-	if !errors.Is(err, fault.Invalid) || !strings.Contains(err.Error(), "node.listen, node.concurrent cannot change") {
+	if !errors.Is(err, fault.Invalid) || !strings.Contains(err.Error(), "node.listen, node.concurrent can only change when the node starts") {
 		t.Errorf("what cannot change: %v", err)
 	}
 	next = a.config(b.partner())

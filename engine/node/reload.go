@@ -22,7 +22,7 @@ func (n *Node) Reload(cfg *config.Config) (notes []string, err error) {
 	n.reload.Lock()
 	defer n.reload.Unlock()
 	if keys := unlike(&n.fixed, &cfg.Node); len(keys) > 0 {
-		return nil, fault.New(op, fault.Invalid, "%s cannot change while the node runs: restart it, or put the old value back", strings.Join(keys, ", "))
+		return nil, fault.New(op, fault.Invalid, "nothing was taken over: %s can only change when the node starts: restart it, or put the old value back and reload", strings.Join(keys, ", "))
 	}
 	old := n.present.Load()
 	p, err := n.prepare(cfg)

@@ -16,7 +16,7 @@ import (
 func explainConnect(node string, p engine.Partner, err error) error {
 	const op = "reach partner"
 	err = asFault(err)
-	kind, side, words := fault.KindOf(err), fault.Here, fault.Plain(err)
+	kind, side, words := fault.KindOf(err), fault.Here, fault.Brief(err)
 	var f *fault.Error
 	if errors.As(err, &f) {
 		side = f.Side
@@ -64,9 +64,9 @@ func (l *Line) explainCall(ctx context.Context, r *road, err error) error {
 	if k := fault.KindOf(err); k != fault.Lost && k != fault.Canceled {
 		return fault.Wrap("call partner", r.partner, err)
 	}
-	kind, words := fault.Lost, fault.Plain(err)
+	kind, words := fault.Lost, fault.Brief(err)
 	if end := r.session.Err(); end != nil {
-		words = fault.Plain(end)
+		words = fault.Brief(end)
 		if k := fault.KindOf(end); k == fault.DeadPeer || k == fault.Draining {
 			kind = k
 		}

@@ -157,7 +157,8 @@ func (s *Server) owner(key string) (string, error) {
 	if name, ok := s.book.Load().owners[key]; ok {
 		return name, nil
 	}
-	return "", fault.New("find caller", fault.Unauthenticated, "key %s is of no partner of this node", fault.Shown(key))
+	return "", fault.New("find caller", fault.Unauthenticated, "key %s is of no partner of this node", fault.Shown(key)).
+		Advise("if its node is to call, add it as key of a [[partner]] and reload")
 }
 
 // partner is who the other end of a session has proved to be.

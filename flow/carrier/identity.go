@@ -10,6 +10,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"math/big"
@@ -84,6 +85,10 @@ func IdentityOf(cert tls.Certificate) (*Identity, error) {
 // Key is the key as KeyOf gives it: what peers pin.
 func (i *Identity) Key() string { return i.key }
 
+// Format implements fmt.Formatter: whatever the verb, only the public key is printed.
+// So a log has no private key, even by mistake.
+func (i Identity) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, "identity "+i.key) }
+
 // Certificate is the certificate with its private key.
 func (i *Identity) Certificate() tls.Certificate { return i.cert }
 
@@ -109,6 +114,18 @@ func LoadOrCreateIdentity(dir string) (*Identity, error) {
 		return nil, fault.Wrap("create identity", dir, err)
 	}
 	id, err = loadIdentity(root)
+	return id, fault.Wrap("load identity", dir, err)
+}
+
+// LoadIdentity reads the identity that LoadOrCreateIdentity has made. NotFound:
+// there is none.
+func LoadIdentity(dir string) (*Identity, error) {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, fault.Wrap("load identity", dir, err)
+	}
+	defer root.Close()
+	id, err := loadIdentity(root)
 	return id, fault.Wrap("load identity", dir, err)
 }
 

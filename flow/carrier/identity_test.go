@@ -1,9 +1,16 @@
 package carrier
 
 import (
+	"bytes"
+	"crypto/ed25519"
+	"encoding/base64"
+	"encoding/hex"
 	"errors"
+	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 
@@ -110,4 +117,28 @@ func FuzzParseIdentity(f *testing.F) {
 			t.Fatalf("%v, %v", id, err)
 		}
 	})
+}
+
+// TestIdentityIsNotPrinted: no verb and no log handler shows the private key.
+func TestIdentityIsNotPrinted(t *testing.T) {
+	id, err := NewIdentity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b bytes.Buffer
+	for _, v := range []any{id, *id, struct{ ID *Identity }{id}, []*Identity{id}} {
+		fmt.Fprintf(&b, "%v %+v %#v %s %d %x\n", v, v, v, v, v, v)
+	}
+	slog.New(slog.NewTextHandler(&b, nil)).Info("x", "id", id, "value", *id)
+	slog.New(slog.NewJSONHandler(&b, nil)).Info("x", "id", id, "value", *id)
+	seed := id.Certificate().PrivateKey.(ed25519.PrivateKey).Seed()
+	decimal := strings.Trim(fmt.Sprint(seed[:8]), "[]")
+	for _, form := range []string{decimal, strings.ReplaceAll(decimal, " ", ","), hex.EncodeToString(seed[:8]), string(seed[:8]), base64.StdEncoding.EncodeToString(seed[:6])} {
+		if strings.Contains(b.String(), form) {
+			t.Errorf("the key is printed as %q", form)
+		}
+	}
+	if !strings.Contains(b.String(), id.Key()) {
+		t.Errorf("not even the public key: %s", &b)
+	}
 }

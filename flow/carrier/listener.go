@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -32,11 +33,12 @@ const (
 // Listener accepts connections on one address. Its goroutines, one for each
 // connection not yet handed on, are started by Serve and awaited by Close.
 type Listener struct {
-	addr   Address
-	opts   Options
-	ln     net.Listener
-	tls    *tls.Config // nil unless addr.Scheme is TLS
-	budget *budget
+	addr      Address
+	opts      Options
+	ln        net.Listener
+	tls       *tls.Config // nil unless addr.Scheme is TLS
+	budget    *budget
+	strangers strangers
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
@@ -210,9 +212,7 @@ func (l *Listener) admit(c net.Conn, lane, http2 func(net.Conn)) {
 		hand := map[string]func(net.Conn){ProtocolLane: lane, ProtocolHTTP2: http2}[protocolOf(conn)]
 		if err != nil || hand == nil {
 			l.failed.Add(1)
-			if l.opts.Logger.Enabled(l.ctx, slog.LevelDebug) { // in a flood, what nobody reads is not worth writing
-				l.opts.Logger.Debug("connection refused", "remote", c.RemoteAddr().String(), "error", failure("handshake", c.RemoteAddr().String(), err))
-			}
+			l.report(c.RemoteAddr(), source, err)
 			_ = c.Close()
 			return
 		}
@@ -225,6 +225,21 @@ func (l *Listener) admit(c net.Conn, lane, http2 func(net.Conn)) {
 		}
 		hand(conn)
 	})
+}
+
+// report says who was refused. A key is for people to see: it may be one that was
+// forgotten. In a flood, what nobody reads is not worth writing.
+func (l *Listener) report(remote net.Addr, source netip.Prefix, err error) {
+	var s stranger
+	if errors.As(err, &s) {
+		if more, ok := l.strangers.tell(source, time.Now()); ok {
+			l.opts.Logger.Warn("unknown key refused", "remote", remote.String(), "key", s.key, "untold", more, "error", s.error)
+			return
+		}
+	}
+	if l.opts.Logger.Enabled(l.ctx, slog.LevelDebug) {
+		l.opts.Logger.Debug("connection refused", "remote", remote.String(), "error", failure("handshake", remote.String(), err))
+	}
 }
 
 func protocolOf(c Conn) string {

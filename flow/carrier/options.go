@@ -80,8 +80,9 @@ type Options struct {
 	// of one of that source that has taken over a second, or is dropped. Default
 	// 16. Listener only.
 	MaxPerSource int
-	// Logger receives refused and failed connections at level Debug, and
-	// failures to accept at Warn. Default: none. Listener only.
+	// Logger receives refused and failed connections at level Debug; failures to
+	// accept, and keys that are not allowed, once a minute for each source, at Warn.
+	// Default: none. Listener only.
 	Logger *slog.Logger
 }
 

@@ -98,9 +98,12 @@ func (o Options) verifyLane(s tls.ConnectionState) error {
 	case o.Pins.Has(key):
 		return nil
 	case o.AuthorizeKey == nil:
-		return refusal(key, "the client's key is not among the pinned ones")
+		return stranger{refusal(key, "the client's key is not among the pinned ones"), key}
 	}
-	return fault.Wrap("authorize key", key, o.AuthorizeKey(key))
+	if err := o.AuthorizeKey(key); err != nil {
+		return stranger{fault.Wrap("authorize key", key, err), key}
+	}
+	return nil
 }
 
 func (o Options) http2Config() *tls.Config {

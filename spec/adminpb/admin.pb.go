@@ -671,13 +671,14 @@ type Request struct {
 	Tasks         []*TaskCount           `protobuf:"bytes,22,rep,name=tasks,proto3" json:"tasks,omitempty"`                                     // pre, post and error tasks of this end
 	Size          int64                  `protobuf:"varint,23,opt,name=size,proto3" json:"size,omitempty"`                                      // bytes of the whole
 	Durable       int64                  `protobuf:"varint,24,opt,name=durable,proto3" json:"durable,omitempty"`                                // bytes that are safe at the receiver, as the record has it
-	Digest        string                 `protobuf:"bytes,25,opt,name=digest,proto3" json:"digest,omitempty"`                                   // receiver: of the whole, as "sha256:...", once it is there; empty if the rule asks for none
+	Digest        string                 `protobuf:"bytes,25,opt,name=digest,proto3" json:"digest,omitempty"`                                   // of the whole, as "sha256:...", once all of it was moved; empty if the rule asks for none
 	Registered    *timestamppb.Timestamp `protobuf:"bytes,26,opt,name=registered,proto3" json:"registered,omitempty"`
 	Changed       *timestamppb.Timestamp `protobuf:"bytes,27,opt,name=changed,proto3" json:"changed,omitempty"`
 	Due           *timestamppb.Timestamp `protobuf:"bytes,28,opt,name=due,proto3" json:"due,omitempty"` // when owner moves it on
 	NotBefore     *timestamppb.Timestamp `protobuf:"bytes,29,opt,name=not_before,json=notBefore,proto3" json:"not_before,omitempty"`
 	Version       uint64                 `protobuf:"varint,30,opt,name=version,proto3" json:"version,omitempty"` // raised by each change of the record
 	Live          *Live                  `protobuf:"bytes,31,opt,name=live,proto3" json:"live,omitempty"`        // absent: nothing works on it just now
+	Streak        uint32                 `protobuf:"varint,32,opt,name=streak,proto3" json:"streak,omitempty"`   // attempts in a row that brought no progress
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -927,6 +928,13 @@ func (x *Request) GetLive() *Live {
 		return x.Live
 	}
 	return nil
+}
+
+func (x *Request) GetStreak() uint32 {
+	if x != nil {
+		return x.Streak
+	}
+	return 0
 }
 
 // TaskCount is how far one task list is.
@@ -1573,6 +1581,7 @@ type Explanation struct {
 	At            *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=at,proto3" json:"at,omitempty"`           // when next is due
 	Do            []string               `protobuf:"bytes,6,rep,name=do,proto3" json:"do,omitempty"`           // what an operator can do: command lines without the program's name
 	Partner       *Partner               `protobuf:"bytes,7,opt,name=partner,proto3" json:"partner,omitempty"`
+	Attempts      uint32                 `protobuf:"varint,8,opt,name=attempts,proto3" json:"attempts,omitempty"` // as many without progress in a row, and the request is given up; 0: its rule is gone
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1654,6 +1663,13 @@ func (x *Explanation) GetPartner() *Partner {
 		return x.Partner
 	}
 	return nil
+}
+
+func (x *Explanation) GetAttempts() uint32 {
+	if x != nil {
+		return x.Attempts
+	}
+	return 0
 }
 
 type CancelRequest struct {
@@ -3252,7 +3268,8 @@ const file_admin_proto_rawDesc = "" +
 	"\x04info\x18\t \x01(\tR\x04info\"V\n" +
 	"\vSubmitReply\x123\n" +
 	"\arequest\x18\x01 \x01(\v2\x19.pannier.admin.v1.RequestR\arequest\x12\x12\n" +
-	"\x04made\x18\x02 \x01(\bR\x04made\"\xf8\t\n" +
+	"\x04made\x18\x02 \x01(\bR\x04made\"\x90\n" +
+	"\n" +
 	"\aRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1c\n" +
 	"\trequester\x18\x02 \x01(\tR\trequester\x122\n" +
@@ -3288,7 +3305,8 @@ const file_admin_proto_rawDesc = "" +
 	"\n" +
 	"not_before\x18\x1d \x01(\v2\x1a.google.protobuf.TimestampR\tnotBefore\x12\x18\n" +
 	"\aversion\x18\x1e \x01(\x04R\aversion\x12*\n" +
-	"\x04live\x18\x1f \x01(\v2\x16.pannier.admin.v1.LiveR\x04live\"a\n" +
+	"\x04live\x18\x1f \x01(\v2\x16.pannier.admin.v1.LiveR\x04live\x12\x16\n" +
+	"\x06streak\x18  \x01(\rR\x06streak\"a\n" +
 	"\x05State\x12\x15\n" +
 	"\x11STATE_UNSPECIFIED\x10\x00\x12\f\n" +
 	"\bTOSUBMIT\x10\x01\x12\v\n" +
@@ -3351,7 +3369,7 @@ const file_admin_proto_rawDesc = "" +
 	"\x04lost\x18\x02 \x01(\x05R\x04lost\"k\n" +
 	"\vWaitRequest\x12'\n" +
 	"\x03ref\x18\x01 \x01(\v2\x15.pannier.admin.v1.RefR\x03ref\x123\n" +
-	"\atimeout\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\atimeout\"\xf7\x01\n" +
+	"\atimeout\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\atimeout\"\x93\x02\n" +
 	"\vExplanation\x123\n" +
 	"\arequest\x18\x01 \x01(\v2\x19.pannier.admin.v1.RequestR\arequest\x12\x18\n" +
 	"\asummary\x18\x02 \x01(\tR\asummary\x12\x14\n" +
@@ -3359,7 +3377,8 @@ const file_admin_proto_rawDesc = "" +
 	"\x04next\x18\x04 \x01(\tR\x04next\x12*\n" +
 	"\x02at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x0e\n" +
 	"\x02do\x18\x06 \x03(\tR\x02do\x123\n" +
-	"\apartner\x18\a \x01(\v2\x19.pannier.admin.v1.PartnerR\apartner\"J\n" +
+	"\apartner\x18\a \x01(\v2\x19.pannier.admin.v1.PartnerR\apartner\x12\x1a\n" +
+	"\battempts\x18\b \x01(\rR\battempts\"J\n" +
 	"\rCancelRequest\x12'\n" +
 	"\x03ref\x18\x01 \x01(\v2\x15.pannier.admin.v1.RefR\x03ref\x12\x10\n" +
 	"\x03why\x18\x02 \x01(\tR\x03why\"\x15\n" +

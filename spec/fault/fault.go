@@ -113,11 +113,8 @@ func (e *Error) line(subject string, text func(error) string) string {
 	if subject != "" {
 		b.WriteString(" " + quoted(subject))
 	}
-	switch e.Side {
-	case Peer:
+	if e.Side == Peer {
 		b.WriteString(": peer reports")
-	case Inferred:
-		b.WriteString(": concluded")
 	}
 	if inner, ok := e.Err.(*Error); !ok || inner.Kind != e.Kind { // otherwise the cause says it
 		b.WriteString(": " + e.Kind.String())

@@ -40,7 +40,7 @@ func TestText(t *testing.T) {
 		{NewLocal("open", Stale, "%q: %w", secret, New("read", Corrupt, "short")), "open: stale: read: corrupt data: short"},
 		{Wrap("receive", "", errors.Join(New("write", NoSpace, "full"), errors.New(secret), path)), "receive: no space: write: no space: full; no such file or directory"},
 		{Wrap("run", secret, FromPeer("store", NoSpace, "full")), "run: peer reports: store: peer reports: no space: full"},
-		{Wrap("run", secret, Concluded("session", Lost, "gone")), "run: concluded: session: concluded: connection lost: gone"},
+		{Wrap("run", secret, Concluded("session", Lost, "gone")), "run: session: connection lost: gone"},
 		{fmt.Errorf("%s: %w", secret, New("run", IO, "broken")), "run: input/output error: broken"},
 		{&Error{Op: "open", Kind: Exists, Subject: secret}, "open: already exists"},
 		{Wrap("lock", secret, Overloaded), "lock: overloaded: overloaded"},

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"os"
 	"os/signal"
@@ -15,31 +16,40 @@ import (
 	"github.com/pannier/pannier/engine/config"
 	"github.com/pannier/pannier/engine/node"
 	"github.com/pannier/pannier/engine/node/nodetest"
+	"github.com/pannier/pannier/flow"
 	"github.com/pannier/pannier/spec/adminpb"
 	"github.com/pannier/pannier/spec/fault"
 )
 
-// Daemons: nodes as processes, for the checks of what a node does with its tasks,
-// its limits and its secrets. They are this program, so that the mutants are in
-// them.
+// Nodes as processes: for the checks that kill them, cut their power and damage
+// their files, and those of what a node does with its tasks, its limits and its
+// secrets. The daemon is what pannier serve runs, started by this program so that
+// the mutants are in it.
 
-// roleDaemon is this program as a node: "daemon serve --config FILE".
-const roleDaemon = "daemon"
+// roleNode is this program as a node.
+const roleNode = "node"
 
-// envGauge names a file where a daemon keeps the most goroutines it has had.
+// envGauge names a file where a node keeps the most goroutines it has had.
 const envGauge = "PANNIER_SCORE_GAUGE"
 
-func daemonRole(args []string) error {
-	if len(args) != 3 || args[0] != "serve" {
-		return fault.New("run daemon", fault.Invalid, "the role is started by the scorecard itself")
+// nodeRole runs a node until SIGTERM, or until its starter has ended: [--sync
+// BYTES] [--window BYTES] serve --config FILE.
+func nodeRole(args []string) error {
+	nodetest.Tied()
+	f := flag.NewFlagSet(roleNode, flag.ContinueOnError)
+	every := f.Int64("sync", 0, "bytes between durable offsets")
+	window := f.Int("window", 0, "most bytes in flight of a transfer")
+	if err := f.Parse(args); err != nil || f.NArg() != 3 || f.Arg(0) != "serve" {
+		return fault.New("run node", fault.Invalid, "the role is started by the scorecard itself")
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
-	cfg, err := config.Load(args[2])
+	read := func() (*config.Config, error) { return config.Load(f.Arg(2)) }
+	cfg, err := read()
 	if err != nil {
 		return err
 	}
-	n, err := node.Open(ctx, cfg, node.Options{Read: func() (*config.Config, error) { return config.Load(args[2]) }})
+	n, err := node.Open(ctx, cfg, node.Options{Read: read, SyncEvery: *every, Flow: flow.Config{MaxWindow: *window}})
 	if err != nil {
 		return err
 	}
@@ -77,7 +87,7 @@ func newFleet(dir string, n int) (*fleet, error) {
 	}
 	f := &fleet{}
 	for i := range n {
-		d, err := nodetest.New(dir, "n"+strconv.Itoa(i), self, roleDaemon)
+		d, err := nodetest.New(dir, "n"+strconv.Itoa(i), self, roleNode)
 		if err != nil {
 			return nil, err
 		}

@@ -6,7 +6,6 @@ import (
 	"context"
 	"encoding/json"
 	"os"
-	"os/exec"
 	"strconv"
 	"strings"
 
@@ -32,9 +31,13 @@ func goTest(pkg, name string, flags ...string) func(context.Context, *job) (resu
 		for _, f := range flags {
 			args = append(args, strings.Replace(f, "%d", strconv.Itoa(j.n), 1))
 		}
-		cmd := exec.CommandContext(ctx, "go", args...)
+		cmd, letGo, err := tied(ctx, append([]string{"go"}, args...)...)
+		if err != nil {
+			return result{}, err
+		}
+		defer letGo()
 		cmd.Dir = root
-		cmd.Env = append(os.Environ(), inMemory, score.EnvN+"="+strconv.Itoa(j.n), score.EnvSeed+"="+strconv.FormatUint(j.seed, 10))
+		cmd.Env = append(cmd.Env, inMemory, score.EnvN+"="+strconv.Itoa(j.n), score.EnvSeed+"="+strconv.FormatUint(j.seed, 10))
 		var messages bytes.Buffer
 		cmd.Stderr = &messages
 		out, err := cmd.Output()

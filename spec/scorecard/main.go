@@ -14,6 +14,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/pannier/pannier/engine/node/nodetest"
 	"github.com/pannier/pannier/spec/fault"
 )
 
@@ -22,14 +23,14 @@ func table() []check {
 	return []check{
 		killReceiver, damage, killSender, powerCut, powerAtEnd, partialDamaged, syncFails, diskFull,
 		quota, sourceChanges, sourceReplaced, askedOften, boundaries, phasePairs, clocks, replay, deadPeer, stuckStream,
-		stuckTask, poison, outage, slowDisk, fairness, capacity, descriptors, rot, surface, authentication, flood, paths, bombs, execArgs,
+		stuckTask, poison, outage, slowDisk, fairness, capacity, descriptors, rot, surface, authentication, flood, paths, bombs, execArgs, canaries,
 	}
 }
 
 // roles are what this program does as a process of its own; see process.go.
 func roles() map[string]func(args []string) error {
 	return map[string]func([]string) error{
-		roleServe: serveRole, roleAttack: attackRole, roleNode: nodeRole, roleCage: cageRole, roleDaemon: daemonRole, roleChild: childRole,
+		roleServe: serveRole, roleAttack: attackRole, roleNode: nodeRole, roleCage: cageRole, roleChild: childRole, roleTied: tiedRole,
 	}
 }
 
@@ -42,6 +43,9 @@ const (
 const couldNotRun = "could not run: "
 
 func main() {
+	if len(os.Args) > 1 && os.Args[1] == "--control" {
+		nodetest.Tied()
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()

@@ -10,8 +10,10 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
+	"github.com/pannier/pannier/engine/node/nodetest"
 	"github.com/pannier/pannier/spec/fault"
 )
 
@@ -134,6 +136,9 @@ func packageOf(text []byte) string {
 // maxControl bounds a control; one that hangs has not failed as it must.
 const maxControl = 5 * time.Minute
 
+// maxLeave is how long a control may take to end in order.
+const maxLeave = 20 * time.Second
+
 // control runs a check's negative controls, each of which must fail, and says what
 // came of them. Edits run in the mutated scorecard, everything else here.
 func control(ctx context.Context, c check, j job, m *mutants) (failed bool, text string) {
@@ -165,6 +170,13 @@ func controlOne(ctx context.Context, c check, name string, j job, m *mutants) (f
 	}
 	cmd := exec.CommandContext(ctx, m.program, "--control", m.overlay, "--json", "--only", strconv.Itoa(c.id), "--seed", strconv.FormatUint(j.seed, 10))
 	cmd.Env = append(os.Environ(), envMutant+"="+strconv.Itoa(c.id)+name, "TMPDIR="+m.dir) // one that dies removes nothing
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }               // it ends what it has started, and what it has mounted
+	cmd.WaitDelay = maxLeave
+	letGo, err := nodetest.Tie(cmd)
+	if err != nil {
+		return false, couldNotRun + err.Error()
+	}
+	defer letGo()
 	var messages bytes.Buffer
 	cmd.Stderr = &messages
 	out, err := cmd.Output()

@@ -4,60 +4,25 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/pannier/pannier/engine/boltstore"
-	"github.com/pannier/pannier/engine/config"
 	"github.com/pannier/pannier/engine/lifecycle"
-	"github.com/pannier/pannier/engine/node"
 	"github.com/pannier/pannier/engine/node/nodetest"
 	"github.com/pannier/pannier/engine/store"
-	"github.com/pannier/pannier/flow"
 	"github.com/pannier/pannier/sideeffect"
 	"github.com/pannier/pannier/spec/adminpb"
 	"github.com/pannier/pannier/spec/fault"
 )
-
-// Nodes as processes, for the checks that kill them, cut their power and damage
-// their files. The daemon is what pannier serve runs, started by this program so
-// that the mutants are in it.
-
-// roleNode is this program as a node.
-const roleNode = "node"
-
-// nodeRole runs a node until SIGTERM: [--sync BYTES] [--window BYTES] serve
-// --config FILE.
-func nodeRole(args []string) error {
-	f := flag.NewFlagSet(roleNode, flag.ContinueOnError)
-	every := f.Int64("sync", 0, "bytes between durable offsets")
-	window := f.Int("window", 0, "most bytes in flight of a transfer")
-	if err := f.Parse(args); err != nil || f.NArg() != 3 {
-		return fault.New("run node", fault.Invalid, "the role is started by the scorecard itself")
-	}
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
-	defer stop()
-	cfg, err := config.Load(f.Arg(2))
-	if err != nil {
-		return err
-	}
-	n, err := node.Open(ctx, cfg, node.Options{SyncEvery: *every, Flow: flow.Config{MaxWindow: *window}})
-	if err != nil {
-		return err
-	}
-	return n.Run(ctx)
-}
 
 // duo is two nodes that are each other's partners. Both have two rules: push sends
 // and pull receives, seen from where a request is registered.

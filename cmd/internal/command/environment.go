@@ -1,6 +1,7 @@
 package command
 
 import (
+	"fmt"
 	"os"
 	"strings"
 
@@ -47,27 +48,41 @@ func variable(cmd *cobra.Command, f *pflag.Flag) string {
 	return strings.ToUpper(strings.NewReplacer(" ", "_", "-", "_").Replace(path + "_" + f.Name))
 }
 
-// environmentText lists the variables of all commands that people use.
+// environmentText says how variables are named, and lists those of all commands;
+// the others follow from it.
 func environmentText(root *cobra.Command) string {
 	var b strings.Builder
-	b.WriteString("A flag that is not given is taken from the environment:\n\n")
-	list := func(cmd *cobra.Command, flags *pflag.FlagSet) {
-		flags.VisitAll(func(f *pflag.Flag) {
-			if name := variable(cmd, f); name != "" && !f.Hidden {
-				b.WriteString(name + "\n")
+	b.WriteString("A flag that is not given is taken from the environment. For every command:\n\n")
+	root.PersistentFlags().VisitAll(func(f *pflag.Flag) {
+		if name := variable(root, f); name != "" && !f.Hidden {
+			fmt.Fprintf(&b, "%-16s  --%s: %s\n", name, f.Name, f.Usage)
+		}
+	})
+	fmt.Fprintf(&b, "\nA flag of one command has the command in its name")
+	if cmd, f := anyFlag(root); f != nil {
+		fmt.Fprintf(&b, ", as %s for %s --%s", variable(cmd, f), cmd.CommandPath(), f.Name)
+	}
+	b.WriteString(".\n")
+	return strings.TrimSpace(b.String())
+}
+
+// anyFlag is the first flag that a command has for itself.
+func anyFlag(cmd *cobra.Command) (of *cobra.Command, first *pflag.Flag) {
+	for _, sub := range cmd.Commands() {
+		if sub.Hidden {
+			continue
+		}
+		sub.LocalNonPersistentFlags().VisitAll(func(f *pflag.Flag) {
+			if first == nil && !f.Hidden && f.Name != "help" {
+				of, first = sub, f
 			}
 		})
-	}
-	list(root, root.PersistentFlags())
-	var walk func(*cobra.Command)
-	walk = func(cmd *cobra.Command) {
-		for _, sub := range cmd.Commands() {
-			if !sub.Hidden {
-				list(sub, sub.LocalNonPersistentFlags())
-				walk(sub)
-			}
+		if first == nil {
+			of, first = anyFlag(sub)
+		}
+		if first != nil {
+			return of, first
 		}
 	}
-	walk(root)
-	return strings.TrimSpace(b.String())
+	return nil, nil
 }

@@ -46,7 +46,8 @@ func TestEnvironment(t *testing.T) {
 }
 
 func TestEnvironmentIsDocumented(t *testing.T) {
-	const want = "A flag that is not given is taken from the environment:\n\nTOOL_ALL\nTOOL_GROUP_SUB_OWN_FLAG\n"
+	const want = "A flag that is not given is taken from the environment. For every command:\n\nTOOL_ALL          --all: x\n\n" +
+		"A flag of one command has the command in its name, as TOOL_GROUP_SUB_OWN_FLAG for tool group sub --own-flag.\n"
 	if code, out, _ := withEnvironment("help", "environment"); code != Done || strings.TrimSpace(out) != strings.TrimSpace(want) {
 		t.Errorf("%q", out)
 	}

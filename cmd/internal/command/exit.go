@@ -28,6 +28,8 @@ const (
 	NoSpace     = 10
 	Refused     = 11
 	NoDaemon    = 12
+	TaskFailed  = 13
+	Cancelled   = 14
 	Interrupted = 130
 )
 
@@ -51,6 +53,8 @@ var exits = []struct {
 	{NoSpace, "no space, or a quota is used up", []fault.Kind{fault.NoSpace, fault.QuotaExceeded}},
 	{Refused, "the peer refused", []fault.Kind{fault.Refused}},
 	{NoDaemon, "the daemon of this host does not answer", nil},
+	{TaskFailed, "a task of this node has refused the file: a command's exit code, a check", nil},
+	{Cancelled, "an operator of either node has cancelled the request", nil},
 	{Interrupted, "interrupted", []fault.Kind{fault.Canceled}},
 }
 

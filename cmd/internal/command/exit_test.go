@@ -53,6 +53,8 @@ func TestCode(t *testing.T) {
 		{Suggest(fault.New("x", fault.NotFound, "x"), "look elsewhere"), NotFound},
 		{Partial(fault.New("x", fault.NotFound, "x")), Some},
 		{Partial(nil), Done},
+		{WithCode(TaskFailed, fault.New("x", fault.Refused, "x")), 13},
+		{WithCode(Cancelled, fault.New("x", fault.Canceled, "x")), 14},
 		{WithCode(NoDaemon, fault.New("x", fault.Lost, "x")), NoDaemon},
 		{Suggest(WithCode(Failed, fault.New("x", fault.Canceled, "x")), "again"), Failed},
 		{WithCode(Failed, nil), Done},
@@ -89,6 +91,8 @@ func TestExitCodesAreDocumented(t *testing.T) {
 10   no space, or a quota is used up
 11   the peer refused
 12   the daemon of this host does not answer
+13   a task of this node has refused the file: a command's exit code, a check
+14   an operator of either node has cancelled the request
 130  interrupted
 
 New codes may be added; treat an unknown one as failure.

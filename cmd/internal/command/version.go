@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"runtime"
 	"runtime/debug"
+	"strings"
 
 	"github.com/spf13/cobra"
 )
@@ -15,8 +16,9 @@ func versionCommand() *cobra.Command {
 		Short: "Print version, revision and platform",
 		Args:  Arguments(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			info, _ := debug.ReadBuildInfo()
 			_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s %s %s %s/%s\n",
-				cmd.Root().Name(), Version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+				cmd.Root().Name(), full(info), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 			return err
 		},
 	}
@@ -28,26 +30,46 @@ func Version() string {
 	return version(info)
 }
 
+// full is the version with the revision, whether the one has the other or not.
+func full(info *debug.BuildInfo) string {
+	v, rev := version(info), revision(info)
+	if rev == "" {
+		return v + " revision unknown"
+	}
+	if strings.Contains(v, rev) {
+		return v
+	}
+	return v + " revision " + rev
+}
+
+// revision is the commit that a build from a checkout is of; "" when it is not known.
+func revision(info *debug.BuildInfo) string {
+	if info == nil {
+		return ""
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" {
+			return s.Value[:min(12, len(s.Value))]
+		}
+	}
+	return ""
+}
+
 // version is the module's version, and of a build from a checkout the revision
 // where the version does not say it.
 func version(info *debug.BuildInfo) string {
 	if info == nil {
 		return "unknown"
 	}
-	var revision, modified string
+	modified := ""
 	for _, s := range info.Settings {
-		switch s.Key {
-		case "vcs.revision":
-			revision = s.Value[:min(12, len(s.Value))]
-		case "vcs.modified":
-			if s.Value == "true" {
-				modified = "+dirty"
-			}
+		if s.Key == "vcs.modified" && s.Value == "true" {
+			modified = "+dirty"
 		}
 	}
 	v := cmp.Or(info.Main.Version, "(devel)")
-	if v == "(devel)" && revision != "" {
-		v += " " + revision + modified
+	if rev := revision(info); v == "(devel)" && rev != "" {
+		v += " " + rev + modified
 	}
 	return v
 }

@@ -26,4 +26,18 @@ func TestVersion(t *testing.T) {
 			t.Errorf("%+v: %q, want %q", c.info, got, c.want)
 		}
 	}
+	for _, c := range []struct {
+		info *debug.BuildInfo
+		want string
+	}{
+		{nil, "unknown revision unknown"},
+		{info("(devel)"), "(devel) revision unknown"},
+		{info("v1.2.3", revision), "v1.2.3 revision 0123456789ab"},
+		{info("(devel)", revision, dirty), "(devel) 0123456789ab+dirty"},
+		{info("v0.0.0-20260101000000-0123456789ab+dirty", revision, dirty), "v0.0.0-20260101000000-0123456789ab+dirty"},
+	} {
+		if got := full(c.info); got != c.want {
+			t.Errorf("%+v: %q, want %q", c.info, got, c.want)
+		}
+	}
 }

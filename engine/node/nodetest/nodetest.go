@@ -1,6 +1,7 @@
 // Package nodetest runs nodes as processes of their own, with identities, keys
 // and configurations made in a directory of the caller's: for benchmarks, the
-// demonstration, and tests that kill nodes. It ends only what it has started.
+// demonstration, and tests that kill nodes. It ends only what it has started, and
+// that ends with it if its program calls Tied.
 package nodetest
 
 import (
@@ -29,7 +30,7 @@ type Node struct {
 	Root    string   // of its rules: Dir/files unless it was set before Write
 	Address string   // where it listens, as "tls://127.0.0.1:40001"
 	Key     string   // its pinned key
-	Program []string // the command that "serve --config FILE" is appended to
+	Program []string // the command that "serve --config FILE" is appended to; it calls Tied
 	Env     []string // added to the process's
 	Log     io.Writer
 
@@ -108,13 +109,18 @@ func (n *Node) Start(ctx context.Context, wrap ...string) error {
 	cmd.Stdout = io.MultiWriter(n.Log, last)
 	cmd.Stderr = cmd.Stdout
 	cmd.WaitDelay = time.Second
-	cmd.SysProcAttr = group()
+	letGo, err := Tie(cmd)
+	if err != nil {
+		return err
+	}
 	if err := cmd.Start(); err != nil {
+		letGo()
 		return fault.Wrap("start node", n.Name, err)
 	}
 	n.process, n.ended = cmd, make(chan struct{})
 	go func(ended chan struct{}) {
 		n.fate = cmd.Wait()
+		letGo()
 		close(ended)
 	}(n.ended)
 	return n.Await(ctx)
