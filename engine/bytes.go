@@ -17,6 +17,11 @@ func (x *run) bytes() error {
 	if err := x.prepare(); err != nil {
 		return err
 	}
+	if x.r.Role == lifecycle.Requester {
+		if err := x.turns(lifecycle.Transfer); err != nil {
+			return err
+		}
+	}
 	d, err := x.descriptor()
 	if err != nil {
 		return err
@@ -35,10 +40,10 @@ func (x *run) bytes() error {
 	}
 	x.moving()
 	if x.r.Role == lifecycle.Requested {
-		err = x.effect.Run(x.ctx, d, sideeffect.AwaitRemote)
+		err = x.stalls(func(ctx context.Context) error { return x.effect.Run(ctx, d, sideeffect.AwaitRemote) })
 		x.effect = nil
 	} else {
-		err = x.transfer(d)
+		err = x.stalls(func(ctx context.Context) error { return x.transfer(ctx, d) })
 	}
 	x.moved(d)
 	if err == nil && d.LocalStatus != sideeffect.Success {
@@ -64,8 +69,8 @@ func (x *run) moved(d *sideeffect.Descriptor) {
 }
 
 // transfer is the call that carries the bytes.
-func (x *run) transfer(d *sideeffect.Descriptor) error {
-	a, err := x.engine.cfg.Line.Call(x.ctx, x.r.Spec.Partner, x.ask(lifecycle.Transfer), d)
+func (x *run) transfer(ctx context.Context, d *sideeffect.Descriptor) error {
+	a, err := x.engine.cfg.Line.Call(ctx, x.r.Spec.Partner, x.ask(lifecycle.Transfer), d)
 	if err != nil && (a.Outcome == 0 || a.Outcome == Served) {
 		return err
 	}
@@ -191,6 +196,8 @@ func (x *run) pace() func(context.Context, int) error {
 		return nil
 	}
 	return func(ctx context.Context, n int) error {
+		x.pacing(1)
+		defer x.pacing(-1)
 		if err := x.hold(ctx, partner, n, "bandwidth of the partner"); err != nil {
 			return err
 		}

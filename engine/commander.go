@@ -31,14 +31,8 @@ func (e *Engine) noted(r *lifecycle.Record) {
 	if w == nil {
 		e.queue.forget(store.RefOf(r), r.Version)
 	} else {
-		if rule := e.book.Rules[r.Spec.Rule]; rule != nil && w.partner != "" {
-			if open := rule.Retry.Windows.Next(later(w.due, now)); open.After(later(w.due, now)) {
-				w.due, w.dated = open, true
-			}
-		}
-		if !w.dated {
-			w.wake = time.Now().Add(w.due.Sub(now))
-		}
+		w.wake = time.Now().Add(w.asked.Sub(now))
+		e.bedtime(w, now)
 		e.queue.put(w)
 	}
 	e.mu.Unlock()
@@ -47,12 +41,34 @@ func (e *Engine) noted(r *lifecycle.Record) {
 	}
 }
 
+// bedtime says when a request gets up: when it is due, or its rule's next window
+// opens. e.mu is held.
+func (e *Engine) bedtime(w *waiter, now time.Time) {
+	due := w.asked
+	if !w.start { // what is left of it, whatever the clock says by now
+		due = now.Add(time.Until(w.wake))
+	}
+	w.due, w.dated = due, w.start
+	from := later(due, now)
+	if open := e.window(w, from); open.After(from) {
+		w.due, w.dated = open, true
+	}
+}
+
+// window is when a request may begin that could from then on. e.mu is held.
+func (e *Engine) window(w *waiter, from time.Time) time.Time {
+	if rule := e.book.Rules[w.rule]; rule != nil && w.partner != "" {
+		return rule.Retry.Windows.Next(from)
+	}
+	return from
+}
+
 // waiterOf is a record's place in the queue; nil: it waits for nothing.
 func waiterOf(r *lifecycle.Record) *waiter {
 	if r.State != lifecycle.ToSubmit && r.State != lifecycle.Interrupted {
 		return nil
 	}
-	w := &waiter{ref: store.RefOf(r), version: r.Version, due: r.Due, dated: r.Reason == lifecycle.Scheduled, priority: r.Spec.Priority}
+	w := &waiter{ref: store.RefOf(r), version: r.Version, rule: r.Spec.Rule, asked: r.Due, start: r.Reason == lifecycle.Scheduled, priority: r.Spec.Priority}
 	if r.Role == lifecycle.Requester && !r.Failing && !stoppedHere(r) {
 		w.partner = r.Spec.Partner
 	}
@@ -102,22 +118,25 @@ func (e *Engine) dispatch(now, date time.Time) time.Time {
 	if e.draining {
 		return next
 	}
-	for _, w := range q.local {
-		delete(q.all, w.ref)
-		e.start(w, nil)
-	}
-	q.local = q.local[:0]
-	for idle := 0; idle < len(q.order) && q.running < e.cfg.Concurrent && !q.alone; {
+	e.startSuspect(now, date, &next)
+	for idle := 0; idle < len(q.order) && q.running < e.cfg.Concurrent && !q.alone(now); {
 		l := q.order[q.turn%len(q.order)]
 		q.turn++
-		if len(l.ready) == 0 || l.running >= l.most || l.ready[0].suspect && q.running > 0 || !e.open(l, now, &next) {
+		if len(l.ready) == 0 || l.running >= l.most || !e.open(l, now, &next) {
 			idle++
 			continue
 		}
 		idle = 0
 		w := q.take(l)
-		q.alone = w.suspect
+		if e.window(w, date).After(date) { // it has shut meanwhile
+			e.bedtime(w, date)
+			q.put(w)
+			continue
+		}
 		e.start(w, l)
+	}
+	if q.alone(now) && q.aloneUntil.Before(next) {
+		next = q.aloneUntil
 	}
 	if len(q.sleeping) > 0 && q.sleeping[0].wake.Before(next) {
 		next = q.sleeping[0].wake
@@ -128,6 +147,64 @@ func (e *Engine) dispatch(now, date time.Time) time.Time {
 		}
 	}
 	return next
+}
+
+// startSuspect starts one that is suspected to end the process: beside nothing, so
+// that innocent ones are told apart, or after suspectPatience beside what runs; what
+// dies with it has made progress by then, or is suspected itself and not started.
+// e.mu is held.
+func (e *Engine) startSuspect(now, date time.Time, next *time.Time) {
+	q := &e.queue
+	if q.suspected || q.running >= e.cfg.Concurrent {
+		return
+	}
+	for i, w := range q.suspects {
+		l := q.line(w.partner)
+		if l.running >= l.most || !e.open(l, now, next) {
+			continue
+		}
+		if until := w.since.Add(suspectPatience); q.running > 0 && until.After(now) {
+			if until.Before(*next) {
+				*next = until
+			}
+			continue
+		}
+		if e.window(w, date).After(date) { // it has shut meanwhile
+			q.suspects = slices.Delete(q.suspects, i, i+1)
+			e.bedtime(w, date)
+			q.put(w)
+			*next = now // for those behind it
+			return
+		}
+		if q.running == 0 {
+			q.aloneUntil = now.Add(suspectPatience)
+		}
+		q.suspects = slices.Delete(q.suspects, i, i+1)
+		delete(q.all, w.ref)
+		q.suspected = true
+		e.start(w, l)
+		return
+	}
+}
+
+// suspectPatience is how long a suspect waits until it can run alone, and how long it
+// does at the most.
+const suspectPatience = time.Minute
+
+// alone reports whether nothing may be started beside the suspect that runs.
+func (q *queue) alone(now time.Time) bool { return q.suspected && q.aloneUntil.After(now) }
+
+// cleared ends the suspicion against the one that runs. e.mu is held.
+func (q *queue) cleared() { q.suspected, q.aloneUntil = false, time.Time{} }
+
+// progressed clears a suspect that has made progress.
+func (x *run) progressed() {
+	e := x.engine
+	e.mu.Lock()
+	e.queue.cleared()
+	e.mu.Unlock()
+	x.suspect = false
+	e.kick()
 }
 
 // open reports whether requests for the partner may start. One that is down is
@@ -185,15 +262,26 @@ func (l *line) down(err error) {
 	l.tries++
 }
 
-// busy notes that the partner has asked for time.
-func (e *Engine) busy(partner string, wait time.Duration) {
+// busy notes that the partner has asked for time, and why.
+func (e *Engine) busy(partner string, wait time.Duration, why lifecycle.Failure) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	l := e.queue.line(partner)
 	l.up = false
-	l.retryAt = time.Now().Add(wait/2 + rand.N(max(wait, time.Second)))
-	l.failure = lifecycle.Failure{Kind: fault.Overloaded, Side: fault.Peer, Cause: "the partner has asked to be called later", At: time.Now()}
+	l.retryAt = time.Now().Add(spread(wait))
+	l.failure = why
+	l.failure.At = time.Now()
 }
+
+// spread is about the time that a partner has asked for, so that not all come back
+// at once; never none.
+func spread(wait time.Duration) time.Duration {
+	wait = min(max(wait, againWait), mostWait)
+	return wait + rand.N(wait/2)
+}
+
+// mostWait is the longest time that a partner may ask for.
+const mostWait = 24 * time.Hour
 
 // lost notes that a run of the partner's has lost its connection.
 func (e *Engine) lost(partner string) {
@@ -210,14 +298,13 @@ func (e *Engine) start(w *waiter, l *line) {
 	x := e.hold(w.ref)
 	if x == nil { // a call of the partner, or an operator, was faster, and notes what it leaves
 		e.runs[w.ref].missed = w
-		if l != nil {
-			e.queue.alone = false
+		if w.suspect {
+			e.queue.cleared()
 		}
 		return
 	}
-	if l != nil {
-		e.occupy(l)
-	}
+	x.suspect = w.suspect
+	e.occupy(l)
 	e.work.Add(1)
 	go func() {
 		defer e.work.Done()
@@ -232,15 +319,15 @@ func (e *Engine) occupy(l *line) {
 	e.queue.running++
 }
 
-// finish gives a run's place, if it has one, and its record back.
+// finish gives a run's place and its record back.
 func (e *Engine) finish(x *run, l *line) {
-	if l != nil {
-		e.mu.Lock()
-		l.running--
-		e.queue.running--
-		e.queue.alone = false
-		e.mu.Unlock()
+	e.mu.Lock()
+	l.running--
+	e.queue.running--
+	if x.suspect {
+		e.queue.cleared()
 	}
+	e.mu.Unlock()
 	e.release(x)
 	e.kick()
 }
@@ -256,7 +343,7 @@ func (e *Engine) seize(ref store.Ref, rule *Rule, o *Order) (*run, *line) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	l, q := e.queue.line(o.Partner), &e.queue
-	if e.draining || !l.up || len(l.ready) > 0 || l.running >= l.most || q.running >= e.cfg.Concurrent || q.alone {
+	if e.draining || !l.up || len(l.ready) > 0 || l.running >= l.most || q.running >= e.cfg.Concurrent || q.alone(time.Now()) {
 		return nil, nil
 	}
 	x := e.hold(ref)
@@ -284,6 +371,9 @@ func (e *Engine) release(x *run) {
 	x.cancel(context.Canceled)
 	e.mu.Lock()
 	delete(e.runs, x.ref)
+	if x.fresh { // it was never kept
+		e.count(x.first.Spec.Partner, x.class, classNone)
+	}
 	if x.missed != nil && !x.known { // it has not changed the record, which is due as before
 		e.queue.put(x.missed)
 		defer e.kick()

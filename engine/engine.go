@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"iter"
 	"log/slog"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -29,6 +30,8 @@ type Config struct {
 	Bandwidth  int64            // bytes a second of all transfers together; 0: no limit
 	Patience   time.Duration    // how long the requested end waits for the requester before it gives up; default 7 days
 	Retention  time.Duration    // of records that are DONE; default 30 days, at least lifecycle.MinRetention
+	Failed     time.Duration    // the same of records that are INERROR; default 90 days
+	Hops       int              // most requests before one in a chain that tasks make; default 16, at most MaxHops
 	SyncEvery  int64            // bytes between a receiver's durable offsets; default sideeffect.DefaultSyncEvery
 	Layer      sideeffect.Layer // nil: the operating system's
 	Clock      func() time.Time // what records, start times and windows go by; nil: time.Now. How long anything waits does not depend on it
@@ -41,6 +44,9 @@ const (
 	DefaultServing   = 1024
 	DefaultPatience  = 7 * 24 * time.Hour
 	DefaultRetention = 30 * 24 * time.Hour
+	DefaultFailed    = 90 * 24 * time.Hour
+	DefaultHops      = 16
+	MaxHops          = 254 // one less than a request can say
 )
 
 // Engine is one node. All methods may be called at the same time. Errors are
@@ -57,6 +63,8 @@ type Engine struct {
 
 	kicks  chan struct{} // to the commander
 	watch  hub
+	opened time.Time     // when this process took it up
+	ahead  atomic.Int64  // by how many nanoseconds the clock was ahead of what the process counts since, at the least
 	all    *share        // nil: no limit
 	broken chan struct{} // closed when the store has failed
 	once   sync.Once
@@ -66,7 +74,9 @@ type Engine struct {
 	book     Book
 	runs     map[store.Ref]*run // who holds a claim, or is about to
 	queue    queue
-	serving  int
+	serving  int              // calls
+	served   map[string]int   // the same, by partner
+	records  map[string]tally // of requests that partners have made, by partner
 	draining bool
 }
 
@@ -90,8 +100,12 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 	setDefault(&cfg.Serving, DefaultServing)
 	setDefault(&cfg.Patience, DefaultPatience)
 	setDefault(&cfg.Retention, DefaultRetention)
-	cfg.Retention = max(cfg.Retention, lifecycle.MinRetention)
-	e := &Engine{cfg: cfg, log: cfg.Log, runs: map[store.Ref]*run{}, kicks: make(chan struct{}, 1), broken: make(chan struct{})}
+	setDefault(&cfg.Failed, DefaultFailed)
+	setDefault(&cfg.Hops, DefaultHops)
+	cfg.Hops = min(cfg.Hops, MaxHops)
+	cfg.Retention, cfg.Failed = max(cfg.Retention, lifecycle.MinRetention), max(cfg.Failed, lifecycle.MinRetention)
+	e := &Engine{cfg: cfg, log: cfg.Log, opened: time.Now(), served: map[string]int{}, records: map[string]tally{}, runs: map[store.Ref]*run{}, kicks: make(chan struct{}, 1), broken: make(chan struct{})}
+	e.ahead.Store(math.MaxInt64)
 	e.queue.init()
 	e.all = newShare(cfg.Bandwidth)
 	e.watch.init()
@@ -117,7 +131,25 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 }
 
 // now is the time of day. It may be wrong, and step: what waits is counted otherwise.
-func (e *Engine) now() time.Time { return e.cfg.Clock() }
+func (e *Engine) now() time.Time {
+	now := e.cfg.Clock()
+	ahead := int64(now.Sub(e.opened.Round(0)) - time.Since(e.opened))
+	for least := e.ahead.Load(); ahead < least && !e.ahead.CompareAndSwap(least, ahead); {
+		least = e.ahead.Load()
+	}
+	return now
+}
+
+// sure is now by a clock that nobody has set since the process began: it is never
+// ahead of how long ago something was that this process has written down. What is
+// forgotten by its age goes by it.
+func (e *Engine) sure() time.Time {
+	now := e.now()
+	if counted := e.opened.Round(0).Add(time.Since(e.opened) + time.Duration(e.ahead.Load())); counted.Before(now) {
+		return counted
+	}
+	return now
+}
 
 func setDefault[T int | time.Duration](v *T, d T) {
 	if *v == 0 {
@@ -131,9 +163,13 @@ func (e *Engine) recover(ctx context.Context) (ended []store.Ref, _ error) {
 	open := store.Query{States: []lifecycle.State{lifecycle.ToSubmit, lifecycle.Running, lifecycle.Interrupted, lifecycle.InError}}
 	var left []store.Ref
 	for r, err := range e.cfg.Store.Find(ctx, open) {
-		switch {
-		case err != nil:
+		if err != nil {
 			return nil, err
+		}
+		e.mu.Lock()
+		e.count(r.Spec.Partner, classNone, classOf(&r))
+		e.mu.Unlock()
+		switch {
 		case r.State == lifecycle.Running:
 			left = append(left, store.RefOf(&r))
 		case leftover(&r):
@@ -222,6 +258,7 @@ func (e *Engine) SetBook(b Book) error {
 	}
 	e.book = b
 	e.queue.rebook(b)
+	e.queue.resettle(func(w *waiter) { e.bedtime(w, e.now()) })
 	e.mu.Unlock()
 	e.kick()
 	if e.cfg.Line != nil {
@@ -255,6 +292,7 @@ type Order struct {
 	NotAt    time.Time
 	Follow   lifecycle.ID // zero: its own id
 	Info     string
+	Hops     uint8 // requests before it in its chain
 }
 
 // Submit registers a request; made is false when it was registered before. Once
@@ -277,6 +315,8 @@ func (e *Engine) Submit(ctx context.Context, o Order) (_ lifecycle.Record, made 
 		return lifecycle.Record{}, false, fault.New(op, fault.Invalid, "partner %q has no address: it can only call this node", o.Partner)
 	case o.Source.IsZero():
 		return lifecycle.Record{}, false, fault.New(op, fault.Invalid, "no source: say which file")
+	case int(o.Hops) > e.cfg.Hops:
+		return lifecycle.Record{}, false, e.tooFar(op)
 	}
 	if e.isDraining() {
 		return lifecycle.Record{}, false, fault.New(op, fault.Draining, "the node is going down: submit again when it is back")
@@ -297,7 +337,7 @@ func (e *Engine) Submit(ctx context.Context, o Order) (_ lifecycle.Record, made 
 	key := lifecycle.Key{Requester: e.cfg.Node, ID: o.ID}
 	spec := lifecycle.Spec{
 		Partner: o.Partner, Rule: o.Rule, Source: o.Source, Target: o.Target, Priority: o.Priority, NotAt: o.NotAt,
-		Follow: o.Follow, Info: o.Info, Tasks: rule.Lists(side).counts(),
+		Follow: o.Follow, Info: o.Info, Tasks: rule.Lists(side).counts(), Hops: o.Hops,
 	}
 	if err := refuseOwn(op, &spec); err != nil {
 		return lifecycle.Record{}, false, err
@@ -318,6 +358,11 @@ func (e *Engine) Submit(ctx context.Context, o Order) (_ lifecycle.Record, made 
 		e.changed(&r, nil)
 	}
 	return r, made, nil
+}
+
+// tooFar refuses a request whose chain is too long.
+func (e *Engine) tooFar(op string) error {
+	return fault.New(op, fault.Refused, "more than %d requests came before it in its chain: do transfer tasks send the file round in a circle?", e.cfg.Hops)
 }
 
 // registerRunning registers a request with its first claim, and runs it.
@@ -479,9 +524,7 @@ func (e *Engine) Close() error {
 // Purge forgets DONE requests that were changed before that time, but none
 // younger than lifecycle.MinRetention.
 func (e *Engine) Purge(ctx context.Context, before time.Time) (int, error) {
-	if youngest := e.now().Add(-lifecycle.MinRetention); before.After(youngest) {
-		before = youngest
-	}
+	before = e.purgeable(before)
 	const batch = 500
 	total := 0
 	for {
@@ -504,11 +547,15 @@ func (e *Engine) retain() {
 		case <-e.ctx.Done():
 			return
 		}
-		n, err := e.Purge(e.ctx, e.now().Add(-e.cfg.Retention))
+		n, err := e.Purge(e.ctx, e.sure().Add(-e.cfg.Retention))
+		failed := 0
+		if err == nil {
+			failed, err = e.PurgeFailed(e.ctx, e.sure().Add(-e.cfg.Failed))
+		}
 		if err != nil && e.ctx.Err() == nil {
 			e.log.Error("purge", "error", e.storeFailed(err))
-		} else if n > 0 {
-			e.log.Info("purged", "requests", n)
+		} else if n+failed > 0 {
+			e.log.Info("purged", "requests", n, "failed", failed)
 		}
 	}
 }

@@ -39,6 +39,7 @@ type node struct {
 	limits     engine.Config // Concurrent and the like
 	gate       *enginetest.Gate
 	concurrent int // with one partner; 0: the default
+	open       int // requests of one partner; 0: the default
 	shutAt     int // commit of the next start at which the gate shuts; 0: never
 	after      bool
 	line       func(engine.Line) engine.Line // between the engine and the wire; nil: nothing
@@ -89,7 +90,7 @@ func (p *pair) start(name string) {
 	}
 	cfg.Book = engine.Book{Rules: n.rules, Partners: map[string]*engine.Partner{}}
 	for name := range p.nodes {
-		cfg.Book.Partners[name] = &engine.Partner{Name: name, Address: "wire:" + name, Concurrent: n.concurrent}
+		cfg.Book.Partners[name] = &engine.Partner{Name: name, Address: "wire:" + name, Concurrent: n.concurrent, Open: n.open}
 	}
 	if testing.Verbose() && score.N(0) == 0 {
 		cfg.Log = slog.New(slog.NewTextHandler(p.t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})).With("node", name)

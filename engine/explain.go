@@ -26,7 +26,10 @@ func (e *Engine) Explain(ctx context.Context, ref store.Ref) (Explanation, error
 	}
 	full := e.queue.running >= e.cfg.Concurrent
 	l := e.queue.line(s.Spec.Partner)
-	crowded, alone := l.running >= l.most, e.queue.alone
+	if w != nil {
+		l = e.queue.line(w.partner)
+	}
+	crowded, alone := l.running >= l.most, e.queue.alone(time.Now()) || ready && w.suspect
 	rule := e.book.Rules[s.Spec.Rule]
 	e.mu.Unlock()
 	if rule != nil {
@@ -111,7 +114,7 @@ func (x *Explanation) waits(now time.Time, full, crowded, alone, ready bool) {
 	case !p.Connected:
 		x.Summary, x.Next = "waits for the connection to the partner", "it starts when the partner answers"
 	case alone:
-		x.Summary, x.Next = "waits while one runs alone that is suspected to end the process", "it starts when that is over"
+		x.Summary, x.Next = "waits because one is suspected to end the process, this or another", "it starts when the one is alone, or is over"
 	case crowded:
 		x.Summary, x.Next = "waits for its turn: as many run with this partner as may", "it starts when one of them is over"
 	case full || ready:

@@ -22,6 +22,8 @@ func (x *run) failed(err error) (done bool, _ error) {
 		return true, err
 	case errors.Is(err, errRescheduled):
 		return true, nil
+	case errors.Is(err, errLong):
+		return true, err
 	case x.isWished():
 		return true, x.fulfil()
 	case x.engine.ctx.Err() != nil:
@@ -30,10 +32,14 @@ func (x *run) failed(err error) (done bool, _ error) {
 		x.log.Warn("an error task has failed", "error", err)
 		return true, x.settle()
 	case errors.As(err, &busy):
-		x.engine.busy(x.r.Spec.Partner, busy.wait)
-		return true, x.wait(lifecycle.Retrying, lifecycle.Requester, now.Add(busy.wait), lifecycle.Failure{})
+		if busy.all {
+			x.engine.busy(x.r.Spec.Partner, busy.wait, busy.why)
+		}
+		x.log.Info("the partner asks for time", "wait", busy.wait, "all", busy.all, "why", busy.why.Cause)
+		return true, x.now(lifecycle.Interrupt{Epoch: x.epoch, Reason: lifecycle.Retrying, Owner: lifecycle.Requester,
+			Due: now.Add(spread(busy.wait)), Failure: busy.why, InOrder: true})
 	case errors.As(err, &paused):
-		return true, x.wait(lifecycle.Stopped, lifecycle.Requested, now.Add(askAgain), lifecycle.Failure{})
+		return true, x.wait(lifecycle.Stopped, lifecycle.Requested, now.Add(spread(paused.wait)), lifecycle.Failure{})
 	}
 	f := failureOf(err)
 	var ended endedError
@@ -81,7 +87,7 @@ func (x *run) failed(err error) (done bool, _ error) {
 // again reports whether another attempt may help. A task that was ended at its limit
 // has run, and does not run twice for that.
 func again(err error, k fault.Kind) bool {
-	return retryable(k) && !errors.Is(err, task.ErrTimeout)
+	return (retryable(k) || errors.Is(err, errNoTurn)) && !errors.Is(err, task.ErrTimeout)
 }
 
 // retryable kinds may be gone with the next attempt.

@@ -42,6 +42,7 @@ type Ask struct {
 	Priority int8
 	Follow   lifecycle.ID
 	Info     string
+	Hops     uint8
 
 	// Why, with Stop only: what has ended the request at the requester, its Cause
 	// being the Told of there.
@@ -55,9 +56,9 @@ type Outcome uint8
 const (
 	Served  Outcome = 1 // Answer.Phase is how far it is; 0: it does not know the request
 	Failed  Outcome = 2 // the request is INERROR there: Answer.Failure
-	Paused  Outcome = 3 // its operator has stopped the request: ask again later
+	Paused  Outcome = 3 // its operator has stopped the request: ask again after Answer.Wait
 	Outdate Outcome = 4 // a call of a later attempt has been there
-	Busy    Outcome = 5 // a limit is reached, or the node is going away: ask again after Answer.Wait
+	Busy    Outcome = 5 // a limit is reached, tasks still run, or the node is going away: ask again after Answer.Wait
 )
 
 // Answer is the requested end's answer. All of it travels.
@@ -66,8 +67,9 @@ type Answer struct {
 	Phase   lifecycle.Phase
 	Rank    int64             // bytes that are safe there
 	Size    int64             // of the whole, when that end is the sender; else -1
-	Failure lifecycle.Failure // its Cause is the Told of the other end
+	Failure lifecycle.Failure // with Busy: why; its Cause is the Told of the other end
 	Wait    time.Duration
+	All     bool // Busy: it goes for every call of this node, not for this request alone
 }
 
 // Effect is the requested end's half of the bytes of a call of Transfer:

@@ -19,7 +19,8 @@ func (x *run) doing(format string, args ...any) {
 func (x *run) moving() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.live = Live{Doing: "moving bytes", Since: time.Now(), Durable: x.r.Rank, Received: x.r.Rank, Total: x.r.Size, From: x.r.Rank, Output: x.live.Output}
+	x.rose = time.Now()
+	x.live = Live{Doing: "moving bytes", Since: x.rose, Durable: x.r.Rank, Received: x.r.Rank, Total: x.r.Size, From: x.r.Rank, Output: x.live.Output}
 }
 
 // rateWindow is over how long a rate is smoothed.
@@ -30,6 +31,9 @@ func (x *run) progress(p sideeffect.Progress) {
 	now := time.Now()
 	x.mu.Lock()
 	l := &x.live
+	if p.Received > l.Received || p.Durable > l.Durable {
+		x.rose = now
+	}
 	if since := now.Sub(x.seen); x.seen.IsZero() || since > 0 {
 		if !x.seen.IsZero() && p.Received > l.Received {
 			fresh := float64(p.Received-l.Received) / since.Seconds()

@@ -91,11 +91,15 @@ func (e *Engine) idle(ctx context.Context, ref store.Ref, event lifecycle.Event)
 
 // apply changes the record of a run that has not claimed it.
 func (x *run) apply(event lifecycle.Event) (lifecycle.Record, error) {
+	if r, err := x.engine.cfg.Store.Get(context.WithoutCancel(x.ctx), x.ref); err == nil {
+		x.class = classOf(&r)
+	}
 	r, err := x.engine.cfg.Store.Apply(context.WithoutCancel(x.ctx), x.ref, x.engine.now(), event)
 	if err != nil {
 		return r, x.engine.storeFailed(err)
 	}
 	x.r, x.known = r, true
+	x.counted()
 	x.engine.watch.publish(Status{Record: r})
 	x.begin()
 	x.log.Info("an operator's word", "event", eventName(event), "state", r.State.String())

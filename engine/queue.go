@@ -2,6 +2,7 @@ package engine
 
 import (
 	"container/heap"
+	"slices"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -13,7 +14,7 @@ import (
 // queue is which requests wait, for what, and who is next. It is pure memory,
 // made anew from the store at each start; Engine.mu guards it.
 //
-//	sleeping, dated: until due ----> ready of its partner, or of nobody ----> taken
+//	sleeping, dated: until due ----> ready of its partner, of nobody, or suspects ----> taken
 //
 // How long something sleeps is counted from when it was put here, so that a clock
 // that is set, or wrong, makes nothing early or late. Only start times and windows
@@ -25,10 +26,12 @@ type queue struct {
 	lines    map[string]*line // by partner
 	order    []*line          // the same, in turn
 	turn     int
-	local    []*waiter // ready, and needing no partner: what is overdue or has error tasks left
-	running  int       // runs that the commander has started
-	alone    bool      // the one that runs is suspected to end the process: nothing beside it
+	running  int // runs that the commander has started
 	arrivals uint64
+
+	suspects   []*waiter // ready, and suspected to end the process, in the order of arrival
+	suspected  bool      // one of them runs, and no other
+	aloneUntil time.Time // until then nothing else is started beside it
 }
 
 // waiter is a request that waits.
@@ -36,12 +39,16 @@ type waiter struct {
 	ref      store.Ref
 	version  uint64    // of its record: an older word does not take the place of a newer one
 	partner  string    // empty: it needs none
-	due      time.Time // on the engine's clock
-	dated    bool      // that is a date
-	wake     time.Time // not dated: due, on the process's
+	rule     string    // its windows count if there is a partner
+	asked    time.Time // when the record is due, on the engine's clock
+	start    bool      // that is a date: its start time
+	wake     time.Time // not a start time: asked, on the process's
+	due      time.Time // asked, or when a window opens
+	dated    bool      // due is a date
+	since    time.Time // a suspect: since when it is ready
 	priority int8
 	number   uint64 // order of arrival among equals
-	suspect  bool   // it ran when processes died, more than once: it runs alone
+	suspect  bool   // it ran when processes died, more than once: it runs alone if that can be
 	sleep    int    // index in sleeping or dated; -1: it is ready
 	ready    int    // index in its line's heap; -1: not there
 }
@@ -64,6 +71,7 @@ type line struct {
 
 func (q *queue) init() {
 	q.all, q.lines = map[store.Ref]*waiter{}, map[string]*line{}
+	q.line("").up = true // of what needs no partner: what is overdue or has error tasks left
 }
 
 // line is what is known of a partner; there is one from the first mention on.
@@ -89,6 +97,17 @@ func (q *queue) rebook(b Book) {
 			l.rate, l.limit = p.Bandwidth, limiter(p.Bandwidth)
 		}
 		l.retryAt = time.Time{}
+	}
+}
+
+// resettle has bedtime say anew when each sleeper gets up that a window may hold back.
+func (q *queue) resettle(bedtime func(*waiter)) {
+	for _, w := range q.all {
+		if w.sleep >= 0 && w.partner != "" {
+			heap.Remove(q.bed(w), w.sleep)
+			bedtime(w)
+			heap.Push(q.bed(w), w)
+		}
 	}
 }
 
@@ -133,11 +152,8 @@ func (q *queue) drop(w *waiter) {
 	case w.ready >= 0:
 		heap.Remove(&q.line(w.partner).ready, w.ready)
 	default:
-		for i, o := range q.local {
-			if o == w {
-				q.local = append(q.local[:i], q.local[i+1:]...)
-				break
-			}
+		if i := slices.Index(q.suspects, w); i >= 0 {
+			q.suspects = slices.Delete(q.suspects, i, i+1)
 		}
 	}
 }
@@ -145,16 +161,17 @@ func (q *queue) drop(w *waiter) {
 // wake moves what is due to where it waits for a place.
 func (q *queue) wake(now, date time.Time) {
 	for len(q.sleeping) > 0 && !q.sleeping[0].wake.After(now) {
-		q.rouse(heap.Pop(&q.sleeping).(*waiter))
+		q.rouse(heap.Pop(&q.sleeping).(*waiter), now)
 	}
 	for len(q.dated) > 0 && !q.dated[0].due.After(date) {
-		q.rouse(heap.Pop(&q.dated).(*waiter))
+		q.rouse(heap.Pop(&q.dated).(*waiter), now)
 	}
 }
 
-func (q *queue) rouse(w *waiter) {
-	if w.partner == "" {
-		q.local = append(q.local, w)
+func (q *queue) rouse(w *waiter, now time.Time) {
+	if w.suspect {
+		w.since = now
+		q.suspects = append(q.suspects, w)
 		return
 	}
 	heap.Push(&q.line(w.partner).ready, w)
@@ -170,6 +187,11 @@ func (q *queue) take(l *line) *waiter {
 // waiting is how many requests wait for the partner or their time.
 func (q *queue) waiting(partner string) (n int) {
 	n = len(q.line(partner).ready)
+	for _, w := range q.suspects {
+		if w.partner == partner {
+			n++
+		}
+	}
 	for _, bed := range []sleepers{q.sleeping, q.dated} {
 		for _, w := range bed {
 			if w.partner == partner {

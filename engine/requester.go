@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"math"
 	"math/rand/v2"
 	"time"
@@ -12,7 +13,7 @@ import (
 
 // How long a requester waits.
 const (
-	askAgain  = 10 * time.Minute // after the other end's operator has stopped a request
+	askAgain  = time.Minute      // after the other end's operator has stopped a request, unless that end says when
 	tellLimit = 10 * time.Second // to tell the other end that a request has failed
 )
 
@@ -27,7 +28,8 @@ func (e *Engine) run(x *run, version uint64) {
 		}
 		return
 	}
-	x.r, x.known, x.peer = r, true, lifecycle.Unheard
+	x.read(r)
+	x.peer = lifecycle.Unheard
 	if waiterOf(&r) == nil || r.Version != version {
 		return // an operator, or a call, was faster
 	}
@@ -55,6 +57,9 @@ func (x *run) claim() error {
 	r := &x.r
 	take := lifecycle.Claim{Epoch: x.epoch}
 	switch {
+	case r.Failing && poisonous(r):
+		x.log.Warn("the process has ended again and again with an error task of it running: the others are not run")
+		return x.do(take, lifecycle.Settle{Epoch: x.epoch})
 	case r.Failing:
 		return x.do(take)
 	case stoppedHere(r):
@@ -62,13 +67,18 @@ func (x *run) claim() error {
 			lifecycle.Resume{Due: x.engine.now()}, take)
 	case r.Role == lifecycle.Requested:
 		return x.giveUp("the requester has not called in time", take)
-	case r.Reason == lifecycle.Restarted && r.Streak >= poisonStreak:
+	case poisonous(r):
 		if err := x.do(take); err != nil {
 			return err
 		}
 		return x.fail(fault.New("claim", fault.Internal, "the process has ended %d times with this request running and no progress of it: look for the reason before you retry it", r.Streak-1))
 	}
 	return x.do(take)
+}
+
+// poisonous: too many processes have ended with it running, without progress of it.
+func poisonous(r *lifecycle.Record) bool {
+	return r.Reason == lifecycle.Restarted && r.Streak >= poisonStreak
 }
 
 // giveUp claims and fails what is overdue.
@@ -102,7 +112,7 @@ func (x *run) ask(m lifecycle.Move) Ask {
 	}
 	if m == lifecycle.Prepare {
 		s := &x.r.Spec
-		a.Source, a.Target, a.Priority, a.Follow, a.Info = s.Source, s.Target, s.Priority, s.Follow, s.Info
+		a.Source, a.Target, a.Priority, a.Follow, a.Info, a.Hops = s.Source, s.Target, s.Priority, s.Follow, s.Info, s.Hops
 	}
 	return a
 }
@@ -112,21 +122,50 @@ func (x *run) call(m lifecycle.Move) error {
 	if err := x.prepare(); err != nil {
 		return err
 	}
+	if err := x.turns(m); err != nil {
+		return err
+	}
 	if err := x.commit(); err != nil {
 		return err
 	}
 	x.doing("waiting for the partner: %v", m)
-	a, err := x.engine.cfg.Line.Call(x.ctx, x.r.Spec.Partner, x.ask(m), nil)
+	ctx, cancel := context.WithTimeoutCause(x.ctx, callLimit, errUnanswered)
+	defer cancel()
+	a, err := x.engine.cfg.Line.Call(ctx, x.r.Spec.Partner, x.ask(m), nil)
+	if err != nil && context.Cause(ctx) == error(errUnanswered) {
+		err = errUnanswered
+	}
 	if err != nil {
 		return err
 	}
 	return x.hear(a)
 }
 
+// errUnanswered ends a call that nobody answers on a session that lives.
+var errUnanswered = fault.Concluded("call the partner", fault.Deadline, "it has not answered within %v", callLimit)
+
+// errNoTurn is in the error of an answer that leads nowhere. A partner that gives
+// such answers is called again as after other failures, not at once.
+var errNoTurn = errors.New("its answers lead to the same call again")
+
+// turns notes that the requester calls for a move. In one run each is called for once:
+// where an answer leads to the same again, nothing has come of it.
+func (x *run) turns(m lifecycle.Move) error {
+	if x.made&(1<<m) != 0 {
+		return fault.Concluded("call the partner", fault.Protocol, "%w", errNoTurn)
+	}
+	x.made |= 1 << m
+	return nil
+}
+
 // Answers that end a run, as errors.
 type (
-	busyError   struct{ wait time.Duration }
-	pausedError struct{}
+	busyError struct {
+		wait time.Duration
+		all  bool // every call of this node's
+		why  lifecycle.Failure
+	}
+	pausedError struct{ wait time.Duration }
 )
 
 func (busyError) Error() string   { return "the partner has asked to be called later" }
@@ -146,9 +185,15 @@ func (x *run) hear(a Answer) error {
 		e := fault.FromPeer(op, a.Failure.Kind, a.Failure.Cause)
 		return endedError{e}
 	case Paused:
-		return pausedError{}
+		if a.Wait <= 0 {
+			a.Wait = askAgain
+		}
+		return pausedError{a.Wait}
 	case Busy:
-		return busyError{a.Wait}
+		if a.Failure.Cause == "" {
+			a.Failure.Cause = "the partner has asked to be called later"
+		}
+		return busyError{a.Wait, a.All, lifecycle.Failure{Kind: fault.Overloaded, Side: fault.Peer, Cause: a.Failure.Cause, Told: a.Failure.Cause}}
 	case Outdate:
 		return fault.New(op, fault.Internal, "the other end knows a later attempt than this end: was this node's store restored from a backup?")
 	}

@@ -178,6 +178,7 @@ type Partner struct {
 	Keys       []string // "sha256:..." of those it may have; two while rotating
 	Bandwidth  int64    // bytes a second, both ways together; 0: no limit
 	Concurrent int      // requests that run at a time; default DefaultConcurrent
+	Open       int      // requests of its own that may be open at this node, of failed ones failedToOpen times as many; default DefaultOpen
 }
 
 // DefaultConcurrent is how many requests of one partner run at a time.

@@ -26,7 +26,11 @@ type run struct {
 	ctx    context.Context // ends when an operator or the node wants the run to end
 	cancel context.CancelCauseFunc
 	over   chan struct{} // closed when the record is released
-	missed *waiter       // the record came due meanwhile; guarded by Engine.mu
+
+	// Guarded by Engine.mu.
+	missed  *waiter // the record came due meanwhile
+	attempt uint32  // of the call that is served; 0: it is no call's
+	waiters int     // calls that wait for the run to be over
 
 	// Of the run's own goroutine, or of the pump while that waits for it.
 	log     *slog.Logger
@@ -37,16 +41,22 @@ type run struct {
 	fresh   bool             // there is no record yet: the next commit makes it
 	r       lifecycle.Record // with pending applied
 	first   lifecycle.Record // fresh: before any
+	class   class            // what the record counts as
 	pending []lifecycle.Event
 	epoch   uint64
 	peer    lifecycle.Phase
+	suspect bool          // it may end the process
+	brief   bool          // requested end: what may take long is not begun, see errLong
+	made    uint8         // requester: bits of the moves it has called for
 	effect  Effect        // requested end: the bytes of the call
 	again   time.Duration // a task has asked for another attempt after this
 
-	mu   sync.Mutex // guards what follows, for who looks at the run from outside
-	live Live
-	seen time.Time // the last progress
-	wish wish
+	mu    sync.Mutex // guards what follows, for who looks at the run from outside
+	live  Live
+	seen  time.Time // the last progress
+	rose  time.Time // when bytes last moved
+	paced int       // waits for a limit of this node's
+	wish  wish
 }
 
 // wish is what an operator wants of a record that runs.
@@ -99,11 +109,18 @@ func (x *run) commit() error {
 		return storeError{x.engine.storeFailed(err)}
 	}
 	x.fresh, x.known = false, true
+	x.counted()
+	if x.suspect && x.r.Streak == 0 {
+		x.progressed()
+	}
 	x.engine.watch.publish(Status{Record: x.r, Live: x.report()})
 	return nil
 }
 
-// commitThen is do and commit.
+// read takes the record as it is in the store.
+func (x *run) read(r lifecycle.Record) { x.r, x.known, x.class = r, true, classOf(&r) }
+
+// now is do and commit.
 func (x *run) now(events ...lifecycle.Event) error {
 	if err := x.do(events...); err != nil {
 		return err
@@ -175,6 +192,9 @@ func (x *run) act(act lifecycle.Act) (done bool, err error) {
 	if err := x.wished(); err != nil {
 		return false, err
 	}
+	if x.brief && (act.Do == lifecycle.DoTask || act.Do == lifecycle.DoClimb && x.looksThrough()) {
+		return true, errLong
+	}
 	switch act.Do {
 	case lifecycle.DoCall:
 		return false, x.call(act.Move)
@@ -223,13 +243,19 @@ func (x *run) wait(why lifecycle.Reason, owner lifecycle.Role, due time.Time, f 
 // climb makes true what the next rung says, and climbs it.
 func (x *run) climb() error {
 	to := x.r.Phase + 1
-	if to == lifecycle.Committed && x.r.Side == lifecycle.Receiver { // else the sink has said it
+	if x.looksThrough() {
 		published, err := x.publish()
 		if err != nil || !published {
 			return err
 		}
 	}
 	return x.do(lifecycle.Advance{Epoch: x.epoch, To: to})
+}
+
+// looksThrough: the next rung gives a file its name that another run has received; the
+// sink of this one has said it.
+func (x *run) looksThrough() bool {
+	return x.r.Phase == lifecycle.Whole && x.r.Side == lifecycle.Receiver
 }
 
 // publish gives the whole its name again after a crash. Without the whole the
@@ -275,7 +301,7 @@ func (x *run) task() error {
 		return err
 	}
 	x.doing("%v task %d, %s", key.List, key.Index+1, step.Name)
-	on := &task.On{Key: key, Follow: x.r.Spec.Follow, Root: x.root, File: x.r.File, Log: x.log, Next: forwarder{x.engine},
+	on := &task.On{Key: key, Follow: x.r.Spec.Follow, Hops: x.r.Spec.Hops, Delays: x.r.Delays, Root: x.root, File: x.r.File, Log: x.log, Next: forwarder{x.engine},
 		Vars: task.VarsOf(&x.r, x.engine.cfg.Node, x.r.File, x.size())}
 	began := time.Now()
 	res, err := step.Run(x.ctx, on)
@@ -319,7 +345,7 @@ func (x *run) reschedule() error {
 	if x.r.Role == lifecycle.Requested {
 		due = x.engine.now().Add(x.engine.cfg.Patience)
 	}
-	if err := x.now(lifecycle.Settle{Epoch: x.epoch}, lifecycle.Retry{Due: due}); err != nil {
+	if err := x.now(lifecycle.Settle{Epoch: x.epoch}, lifecycle.Retry{Due: due, Task: true}); err != nil {
 		return err
 	}
 	return errRescheduled
@@ -335,7 +361,7 @@ func (x *run) settle() error { return x.now(lifecycle.Settle{Epoch: x.epoch}) }
 type forwarder struct{ e *Engine }
 
 func (f forwarder) Forward(ctx context.Context, o task.Forward) (lifecycle.ID, error) {
-	return f.e.forward(ctx, Order{ID: o.ID, Partner: o.Partner, Rule: o.Rule, Source: o.File, Follow: o.Follow, Info: o.Info}, o.Wait)
+	return f.e.forward(ctx, Order{ID: o.ID, Partner: o.Partner, Rule: o.Rule, Source: o.File, Follow: o.Follow, Info: o.Info, Hops: o.Hops}, o.Wait)
 }
 
 // shown is the end of a task's output as a log line has it.

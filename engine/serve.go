@@ -10,81 +10,80 @@ import (
 	"github.com/pannier/pannier/spec/fault"
 )
 
-// busyWait is after what time a requester that was sent away asks again.
-const busyWait = 5 * time.Second
-
 // Serve is what the network calls for each call of a partner whose name is
 // proved. effect is nil unless the call carries one. What the call says was
 // checked for its form.
 //
-// It returns when this end is as far as it can come without another call. The
-// caller going away does not end what has begun.
+// It returns when this end is as far as it can come without another call, or after
+// callHold: what takes longer goes on, and a later call waits for it. Nor does the
+// caller going away end what has begun.
 func (e *Engine) Serve(ctx context.Context, partner string, a Ask, effect Effect) (Answer, error) {
 	if a.Key.Requester != partner {
 		return Answer{}, fault.New("serve", fault.Permission, "the request is of %q, the caller is %q", fault.Shown(a.Key.Requester), fault.Shown(partner))
 	}
-	if !e.enter() {
-		return Answer{Outcome: Busy, Wait: busyWait}, nil
+	if busy, ok := e.enter(partner); !ok {
+		return busy, nil
 	}
-	defer e.leave()
-	x, err := e.await(ctx, store.Ref{Key: a.Key, Role: lifecycle.Requested}, a.Move == lifecycle.Mismatch)
-	if err != nil {
-		return Answer{}, err
-	}
-	defer e.release(x)
-	defer x.end()
-	answer, admitted, err := x.admit(a)
-	if err != nil || !admitted {
+	x, answer, err := e.await(ctx, store.Ref{Key: a.Key, Role: lifecycle.Requested}, a)
+	if x == nil {
+		e.leave(partner)
 		return answer, err
 	}
-	x.effect, x.peer = effect, a.Call.Phase
+	over := func() {
+		x.end()
+		e.release(x)
+		e.leave(partner)
+	}
+	answer, admitted, err := x.admit(a)
+	if err != nil || !admitted {
+		over()
+		return answer, err
+	}
+	x.effect, x.peer, x.brief = effect, a.Call.Phase, true
+	if err = x.serve(); errors.Is(err, errLong) {
+		return x.serveLong(ctx, over)
+	}
+	defer over()
+	return x.answer(err)
+}
+
+// serve takes an admitted record on.
+func (x *run) serve() (err error) {
 	if x.r.State == lifecycle.Running {
 		err = x.steps()
 	}
 	if err == nil {
 		err = x.commit()
 	}
-	return x.answer(err)
+	return err
 }
 
-// enter counts a call that is served; false: there are too many, or the node goes down.
-func (e *Engine) enter() bool {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.draining || e.serving >= e.cfg.Serving {
-		return false
+// errLong ends the steps of a call before one that may take long.
+var errLong = errors.New("the next step may take long")
+
+// serveLong takes the record on in a goroutine of its own, and answers when that is
+// over or callHold is.
+func (x *run) serveLong(ctx context.Context, over func()) (Answer, error) {
+	type result struct {
+		answer Answer
+		err    error
 	}
-	e.serving++
-	e.work.Add(1)
-	return true
-}
-
-func (e *Engine) leave() {
-	e.mu.Lock()
-	e.serving--
-	e.mu.Unlock()
-	e.work.Done()
-}
-
-// await holds the record when nobody else does. With end, the run that has it is
-// told to end: the requester has given the request up.
-func (e *Engine) await(ctx context.Context, ref store.Ref, end bool) (*run, error) {
-	for {
-		e.mu.Lock()
-		x := e.hold(ref)
-		other := e.runs[ref]
-		e.mu.Unlock()
-		if x != nil {
-			return x, nil
-		}
-		if end {
-			other.cancel(fault.FromPeer("serve", fault.Canceled, "the requester has given the request up"))
-		}
-		select {
-		case <-other.over:
-		case <-ctx.Done():
-			return nil, fault.Wrap("wait for an earlier call", "", context.Cause(ctx))
-		}
+	x.effect, x.brief = nil, false // the bytes are over with the call
+	done := make(chan result, 1)
+	go func() {
+		answer, err := x.answer(x.serve())
+		over()
+		done <- result{answer, err}
+	}()
+	timer := time.NewTimer(callHold)
+	defer timer.Stop()
+	select {
+	case r := <-done:
+		return r.answer, r.err
+	case <-timer.C:
+		return x.stillAt(), nil
+	case <-ctx.Done():
+		return Answer{}, fault.Wrap("serve", "", context.Cause(ctx))
 	}
 }
 
@@ -98,7 +97,7 @@ func (x *run) admit(a Ask) (_ Answer, admitted bool, err error) {
 	case err != nil:
 		return Answer{}, false, x.engine.storeFailed(err)
 	default:
-		x.r, x.known = r, true
+		x.read(r)
 	}
 	if a.Move == lifecycle.Prepare && present != nil && (r.Side != a.Side.Other() || !r.Spec.Same(asked(a))) {
 		return Answer{}, false, fault.New("accept request", fault.Exists, "this node has another request of that id: a new one needs a new id")
@@ -112,8 +111,8 @@ func (x *run) admit(a Ask) (_ Answer, admitted bool, err error) {
 	claim := lifecycle.Claim{Call: a.Call}
 	switch lifecycle.Admit(present, a.Call) {
 	case lifecycle.AdmitNew:
-		if err := x.accept(a, now, due); err != nil {
-			return Answer{}, false, err
+		if busy, ok, err := x.accept(a, now, due); !ok {
+			return busy, false, err
 		}
 		claim.Epoch = x.epoch
 		return Answer{}, true, x.do(claim)
@@ -131,7 +130,7 @@ func (x *run) admit(a Ask) (_ Answer, admitted bool, err error) {
 			return Answer{Outcome: Served, Phase: lifecycle.Unknown, Size: -1}, false, nil
 		}
 	case lifecycle.AdmitWait: // nobody has it here, so the store has failed its run, or was full
-		return Answer{Outcome: Busy, Wait: busyWait}, false, nil
+		return busyFor(busyWait, false, "it has no room to write down how far the request has come"), false, nil
 	case lifecycle.RefuseStale:
 		return Answer{Outcome: Outdate}, false, nil
 	}
@@ -139,38 +138,45 @@ func (x *run) admit(a Ask) (_ Answer, admitted bool, err error) {
 	return answer, false, err
 }
 
-// accept makes the record of a new request, which the first commit keeps.
-func (x *run) accept(a Ask, now, due time.Time) error {
+// accept makes the record of a new request, which the first commit keeps, unless
+// there is no room for one.
+func (x *run) accept(a Ask, now, due time.Time) (busy Answer, ok bool, _ error) {
 	const op = "accept request"
 	if a.Move != lifecycle.Prepare {
-		return fault.New(op, fault.Protocol, "a new request comes with Request")
+		return busy, false, fault.New(op, fault.Protocol, "a new request comes with Request")
 	}
 	book := x.engine.Book()
 	rule, err := book.Rule(a.Rule)
 	if err == nil && !rule.Allows(a.Key.Requester) || err != nil { // who may not use a rule does not learn that there is one
-		return fault.New(op, fault.Permission, "no rule %q for partner %q", fault.Shown(a.Rule), fault.Shown(a.Key.Requester))
+		return busy, false, fault.New(op, fault.Permission, "no rule %q for partner %q", fault.Shown(a.Rule), fault.Shown(a.Key.Requester))
 	}
 	if rule.Direction.Side() != a.Side {
-		return fault.New(op, fault.Permission, "rule %q is for the other direction", fault.Shown(a.Rule))
+		return busy, false, fault.New(op, fault.Permission, "rule %q is for the other direction", fault.Shown(a.Rule))
+	}
+	if int(a.Hops) > x.engine.cfg.Hops {
+		return busy, false, x.engine.tooFar(op)
 	}
 	side, spec := a.Side.Other(), asked(a)
 	spec.Tasks = rule.Lists(side).counts()
 	if err := refuseOwn(op, &spec); err != nil {
-		return err
+		return busy, false, err
 	}
 	r, err := lifecycle.Accept(a.Key, side, spec, now, due)
 	if err != nil {
-		return err
+		return busy, false, err
+	}
+	if busy, ok = x.room(a.Key.Requester); !ok {
+		return busy, false, nil
 	}
 	x.r, x.first, x.fresh = r, r, true
 	x.begin()
 	x.log.Info("accepted", "side", side.String())
-	return nil
+	return busy, true, nil
 }
 
 // asked is what a Request asks for.
 func asked(a Ask) lifecycle.Spec {
-	return lifecycle.Spec{Partner: a.Key.Requester, Rule: a.Rule, Source: a.Source, Target: a.Target, Priority: a.Priority, Follow: a.Follow, Info: a.Info}
+	return lifecycle.Spec{Partner: a.Key.Requester, Rule: a.Rule, Source: a.Source, Target: a.Target, Priority: a.Priority, Follow: a.Follow, Info: a.Info, Hops: a.Hops}
 }
 
 // answer is what the caller is told when this end has come as far as it can.
@@ -195,10 +201,24 @@ func (x *run) answer(err error) (Answer, error) {
 	case x.r.State == lifecycle.InError, x.r.Failing:
 		a.Outcome, a.Failure = Failed, toTell(x.r.Failure)
 	case stoppedHere(&x.r):
-		a.Outcome = Paused
+		a.Outcome, a.Wait = Paused, pausedWait(x.engine.now().Sub(x.r.Changed))
+	case x.again > 0:
+		return busyFor(x.again, false, "%s; an error task has made it due again", fault.Shown(x.r.Failure.Told)), nil
 	}
 	return a, nil
 }
+
+// pausedWait is when a requester asks again after an operator's pause that is so old:
+// soon at first, so that a resume is heard of.
+func pausedWait(old time.Duration) time.Duration {
+	return min(max(old/4, leastPaused), mostPaused)
+}
+
+// Bounds of pausedWait.
+const (
+	leastPaused = 15 * time.Second
+	mostPaused  = 2 * time.Minute
+)
 
 // dismiss ends the request because the requester has ended it.
 func (x *run) dismiss(r *lifecycle.Record, a Ask) (Answer, error) {

@@ -220,15 +220,18 @@ func appear(name string, write func(io.Writer) error) (err error) {
 
 func (c *console) purgeCommand() *cobra.Command {
 	var before string
-	var asJSON bool
+	var failed, asJSON bool
 	cmd := &cobra.Command{
 		Use:   "purge --before AGE",
 		Short: "Forget requests that are done",
 		Long: `Forget requests that are DONE and were changed last before a time or an age. Those
-of the last hour stay, and what has failed stays until it is retried or cancelled. Files
-are not touched. The daemon does this by itself after node.retention.`,
-		Example: `  pannier purge --before 30d`,
-		Args:    command.Arguments(0),
+of the last hour stay. What has failed or was cancelled stays, too, unless --failed says
+that nobody is going to retry it; then what has arrived of an unfinished file is removed.
+Other files are not touched. The daemon does this by itself after node.retention and
+node.failed_retention.`,
+		Example: `  pannier purge --before 30d
+  pannier purge --before 7d --failed`,
+		Args: command.Arguments(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if before == "" {
 				return command.Suggest(fault.New("read flags", fault.Invalid, "--before is missing"), "Write: pannier purge --before 30d")
@@ -239,7 +242,7 @@ are not touched. The daemon does this by itself after node.retention.`,
 			}
 			c.messages = cmd.ErrOrStderr()
 			return c.with(cmd.Context(), func(ctx context.Context, client *admin.Client) error {
-				reply, err := client.Purge(ctx, &adminpb.PurgeRequest{Before: timestamppb.New(t)})
+				reply, err := client.Purge(ctx, &adminpb.PurgeRequest{Before: timestamppb.New(t), Failed: failed})
 				if err != nil {
 					return err
 				}
@@ -255,6 +258,7 @@ are not touched. The daemon does this by itself after node.retention.`,
 		},
 	}
 	cmd.Flags().StringVar(&before, "before", "", "an `AGE`, as 30d, or a time; required")
+	cmd.Flags().BoolVar(&failed, "failed", false, "also what has failed or was cancelled")
 	jsonFlag(cmd, &asJSON)
 	return cmd
 }

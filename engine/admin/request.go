@@ -175,9 +175,14 @@ func (s *Server) Purge(ctx context.Context, in *adminpb.PurgeRequest) (*adminpb.
 		return nil, err
 	}
 	n, err := s.cfg.Engine.Purge(ctx, before)
+	failed := 0
+	if err == nil && in.GetFailed() {
+		failed, err = s.cfg.Engine.PurgeFailed(ctx, before)
+		n += failed
+	}
 	if err != nil {
 		return nil, err
 	}
-	s.cfg.Log.Info("purged", "requests", n, "before", before.Format(time.RFC3339))
+	s.cfg.Log.Info("purged", "requests", n, "failed", failed, "before", before.Format(time.RFC3339))
 	return &adminpb.PurgeReply{Purged: int64(n)}, nil
 }

@@ -254,4 +254,10 @@ func TestPurge(t *testing.T) {
 	if r, err := n.Purge(t.Context(), &adminpb.PurgeRequest{Before: timestamppb.Now()}); err != nil || r.Purged != 1 {
 		t.Error(r, err)
 	}
+	n.engine.Set(request(2, func(s *engine.Status) { s.State, s.Changed = lifecycle.InError, time.Now().Add(-48*time.Hour) }))
+	for _, failed := range []bool{false, true} {
+		if r, err := n.Purge(t.Context(), &adminpb.PurgeRequest{Before: timestamppb.Now(), Failed: failed}); err != nil || (r.Purged == 1) != failed {
+			t.Error(failed, r, err)
+		}
+	}
 }

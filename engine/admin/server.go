@@ -43,6 +43,7 @@ type Engine interface {
 	Reach(ctx context.Context, partner string) (engine.PartnerStatus, error)
 	Book() engine.Book
 	Purge(ctx context.Context, before time.Time) (int, error)
+	PurgeFailed(ctx context.Context, before time.Time) (int, error)
 }
 
 var _ Engine = (*engine.Engine)(nil)

@@ -3,7 +3,9 @@ package boltstore
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"hash/crc32"
+	"io"
 	"time"
 
 	"github.com/vmihailenco/msgpack/v5"
@@ -48,6 +50,13 @@ type row struct {
 	Registered, Changed           int64
 }
 
+// more is what records have had since row was made, stored behind it: a record
+// from before has none of it, and a program from before passes over it.
+type more struct {
+	Hops   uint8
+	Delays uint32
+}
+
 // entry is one event of a request; a value of the events bucket is a sequence of
 // them, each with its own check.
 type entry struct {
@@ -88,12 +97,13 @@ func encodeRecord(r *lifecycle.Record) ([]byte, error) {
 		FailureKind: uint16(r.Failure.Kind), FailureSide: uint8(r.Failure.Side), FailureCause: r.Failure.Cause, FailureTold: r.Failure.Told, FailureAt: nanos(r.Failure.At),
 		Reason: uint8(r.Reason), Owner: uint8(r.Owner), Due: nanos(r.Due), Epoch: r.Epoch, Version: r.Version,
 		Registered: nanos(r.Registered), Changed: nanos(r.Changed),
-	})
+	}, &more{Hops: r.Spec.Hops, Delays: r.Delays})
 }
 
 func decodeRecord(b []byte) (r lifecycle.Record, err error) {
 	var w row
-	if err := open(b, &w); err != nil {
+	var m more
+	if err := open(b, &w, &m); err != nil {
 		return r, err
 	}
 	if len(w.ID) != len(r.Key.ID) || len(w.Follow) != len(r.Spec.Follow) || len(w.Planned) != len(r.Spec.Tasks) || len(w.Tasks) != len(r.Tasks) {
@@ -104,10 +114,10 @@ func decodeRecord(b []byte) (r lifecycle.Record, err error) {
 		State: lifecycle.State(w.State), Phase: lifecycle.Phase(w.Phase),
 		Spec: lifecycle.Spec{
 			Partner: w.Partner, Rule: w.Rule, Priority: w.Priority, NotAt: timeOf(w.NotAt),
-			Follow: lifecycle.ID(w.Follow), Info: w.Info, Tasks: [3]uint8(w.Planned),
+			Follow: lifecycle.ID(w.Follow), Info: w.Info, Tasks: [3]uint8(w.Planned), Hops: m.Hops,
 		},
 		Tasks: [3]uint8(w.Tasks), Begun: w.Begun, Failing: w.Failing,
-		Proof: w.Proof, Size: w.Size, Rank: w.Rank, Peak: w.Peak, Attempt: w.Attempt, Round: w.Round, Streak: w.Streak,
+		Proof: w.Proof, Size: w.Size, Rank: w.Rank, Peak: w.Peak, Attempt: w.Attempt, Round: w.Round, Streak: w.Streak, Delays: m.Delays,
 		Failure: lifecycle.Failure{Kind: fault.Kind(w.FailureKind), Side: fault.Side(w.FailureSide), Cause: w.FailureCause, Told: w.FailureTold, At: timeOf(w.FailureAt)},
 		Reason:  lifecycle.Reason(w.Reason), Owner: lifecycle.Role(w.Owner), Due: timeOf(w.Due), Epoch: w.Epoch, Version: w.Version,
 		Registered: timeOf(w.Registered), Changed: timeOf(w.Changed),
@@ -150,23 +160,23 @@ func decodeEntry(b []byte) (store.Entry, error) {
 	}, err
 }
 
-// seal encodes v and appends the check.
-func seal(v any) ([]byte, error) {
+// seal encodes values one behind the other and appends the check.
+func seal(values ...any) ([]byte, error) {
 	var buf bytes.Buffer
 	enc := msgpack.GetEncoder()
 	defer msgpack.PutEncoder(enc)
 	enc.Reset(&buf)
 	enc.UseArrayEncodedStructs(true)
 	enc.UseCompactInts(true)
-	if err := enc.Encode(v); err != nil {
+	if err := enc.EncodeMulti(values...); err != nil {
 		return nil, fault.New("encode record", fault.Internal, "%w", err)
 	}
 	return binary.BigEndian.AppendUint32(buf.Bytes(), crc32.Checksum(buf.Bytes(), castagnoli)), nil
 }
 
-// open checks b and decodes it. What passes the check was written by seal, so
-// the decoder may trust its lengths.
-func open(b []byte, v any) error {
+// open checks b and decodes it; values that are not there any more stay as they are.
+// What passes the check was written by seal, so the decoder may trust its lengths.
+func open(b []byte, values ...any) error {
 	if len(b) < 4 {
 		return damaged("it is too short")
 	}
@@ -174,8 +184,13 @@ func open(b []byte, v any) error {
 	if crc32.Checksum(body, castagnoli) != sum {
 		return damaged("its check does not match")
 	}
-	if err := msgpack.Unmarshal(body, v); err != nil {
-		return damaged(err.Error())
+	dec := msgpack.NewDecoder(bytes.NewReader(body))
+	for i, v := range values {
+		if err := dec.Decode(v); i > 0 && errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			return damaged(err.Error())
+		}
 	}
 	return nil
 }

@@ -43,6 +43,8 @@ type Node struct {
 	Bandwidth  int64         // bytes a second; 0: no limit
 	Patience   time.Duration // of the requested end
 	Retention  time.Duration // of records that are DONE
+	Failed     time.Duration // of records that are INERROR
+	Hops       int           // requests before one in a chain
 	Drain      time.Duration // for what runs when the node is told to end
 	Log        slog.Level
 	LogFormat  string // "text" or "json"

@@ -28,13 +28,13 @@ func TestExample(t *testing.T) {
 	}
 	want := Node{
 		Name: "hosta", State: "/var/lib/pannier", Listen: []string{"tls://0.0.0.0:6610"}, Admin: "unix:///var/lib/pannier/admin.sock",
-		Concurrent: 256, Serving: 1024, Bandwidth: 1e9, Patience: 7 * 24 * time.Hour, Retention: 30 * 24 * time.Hour, Drain: 30 * time.Second,
+		Concurrent: 256, Serving: 1024, Bandwidth: 1e9, Patience: 7 * 24 * time.Hour, Retention: 30 * 24 * time.Hour, Failed: engine.DefaultFailed, Hops: engine.DefaultHops, Drain: 30 * time.Second,
 		Log: slog.LevelInfo, LogFormat: "text",
 	}
 	if !reflect.DeepEqual(cfg.Node, want) {
 		t.Errorf("node is\n%+v, want\n%+v", cfg.Node, want)
 	}
-	if p := cfg.Book.Partners["branch"]; len(p.Keys) != 2 || p.Address != "" || p.Concurrent != engine.DefaultConcurrent || p.Bandwidth != 0 {
+	if p := cfg.Book.Partners["branch"]; len(p.Keys) != 2 || p.Address != "" || p.Concurrent != engine.DefaultConcurrent || p.Open != engine.DefaultOpen || p.Bandwidth != 0 {
 		t.Errorf("%+v", p)
 	}
 	if p := cfg.Book.Partners["hostb"]; len(p.Keys) != 1 || p.Address != "tls://hostb.example:6610" || p.Concurrent != 32 || p.Bandwidth != 200e6 {

@@ -31,6 +31,8 @@ type nodeTable struct {
 	Bandwidth  rate          `toml:"bandwidth" default:"none"`
 	Patience   task.Duration `toml:"patience" default:"7d"`
 	Retention  task.Duration `toml:"retention" default:"30d"`
+	Failed     task.Duration `toml:"failed_retention" default:"90d"`
+	Hops       int           `toml:"hops" default:"16"`
 	Drain      task.Duration `toml:"drain" default:"30s"`
 	Log        level         `toml:"log" default:"info"`
 	LogFormat  logFormat     `toml:"log_format" default:"text"`
@@ -43,6 +45,7 @@ type partnerTable struct {
 	User       string `toml:"user"`
 	Bandwidth  rate   `toml:"bandwidth" default:"none"`
 	Concurrent int    `toml:"concurrent" default:"64"`
+	Open       int    `toml:"open" default:"10000"`
 }
 
 type ruleTable struct {

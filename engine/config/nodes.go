@@ -23,9 +23,15 @@ func (m *meaning) node(t *nodeTable, v *value) Node {
 	atLeast(m, v, "serving", t.Serving, 1, "1")
 	atLeast(m, v, "patience", int64(t.Patience), int64(time.Second), "1s")
 	atLeast(m, v, "retention", int64(t.Retention), int64(lifecycle.MinRetention), "1h: calls for a request may still be on their way")
+	atLeast(m, v, "failed_retention", int64(t.Failed), int64(lifecycle.MinRetention), "1h: calls for a request may still be on their way")
+	atLeast(m, v, "hops", t.Hops, 1, "1")
+	if v.has("hops") && t.Hops > engine.MaxHops {
+		m.add(v.field("hops").place, "", "hops is %d: write at most %d", t.Hops, engine.MaxHops)
+	}
 	return Node{
 		Name: t.Name, State: t.State, Listen: t.Listen, Admin: t.Admin, Concurrent: t.Concurrent, Serving: t.Serving,
 		Bandwidth: int64(t.Bandwidth), Patience: time.Duration(t.Patience), Retention: time.Duration(t.Retention),
+		Failed: time.Duration(t.Failed), Hops: t.Hops,
 		Drain: time.Duration(t.Drain), Log: slog.Level(t.Log), LogFormat: string(t.LogFormat),
 	}
 }
@@ -67,7 +73,7 @@ func (m *meaning) admin(t *nodeTable, v *value) {
 const askForKey = "at the partner, \"pannier id\" prints it"
 
 func (m *meaning) partner(t *partnerTable, v *value) {
-	p := &engine.Partner{Name: t.Name, Address: t.Address, Bandwidth: int64(t.Bandwidth), Concurrent: t.Concurrent}
+	p := &engine.Partner{Name: t.Name, Address: t.Address, Bandwidth: int64(t.Bandwidth), Concurrent: t.Concurrent, Open: t.Open}
 	register(m, m.partners, p, t.Name, "partner", v)
 	var scheme string
 	if v.isText("address") {
@@ -89,6 +95,7 @@ func (m *meaning) partner(t *partnerTable, v *value) {
 		}
 	}
 	atLeast(m, v, "concurrent", t.Concurrent, 1, "1")
+	atLeast(m, v, "open", t.Open, 1, "1")
 }
 
 // user notes which partner calls as that user of this host. A user is one

@@ -126,6 +126,19 @@ func (g *Gate) Apply(ctx context.Context, ref store.Ref, now time.Time, events .
 	return r, err
 }
 
+// Drop implements store.Store.
+func (g *Gate) Drop(ctx context.Context, ref store.Ref, before time.Time) (bool, error) {
+	do, tell := g.pass()
+	if !do {
+		return false, errShut
+	}
+	dropped, err := g.Store.Drop(ctx, ref, before)
+	if !tell {
+		return false, errShut
+	}
+	return dropped, err
+}
+
 // Get implements store.Store.
 func (g *Gate) Get(ctx context.Context, ref store.Ref) (lifecycle.Record, error) {
 	if g.isShut() {

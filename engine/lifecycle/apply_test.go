@@ -119,7 +119,7 @@ func anyEvent(r *Record, pick func(n int) int) Event {
 	case 6:
 		return Rewind{Epoch: epoch, Rank: rank, Size: -1}
 	case 7:
-		return Interrupt{epoch, Reason(pick(8)), owner, due, f}
+		return Interrupt{epoch, Reason(pick(8)), owner, due, f, pick(2) == 1}
 	case 8:
 		return Fail{epoch, f}
 	case 9:
@@ -135,7 +135,7 @@ func anyEvent(r *Record, pick func(n int) int) Event {
 	case 14:
 		return Cancel{epoch, fault.Side(pick(2)), "c"}
 	}
-	return Retry{due, call}
+	return Retry{due, call, pick(2) == 1}
 }
 
 var longCause = strings.Repeat("é", MaxText)

@@ -152,22 +152,24 @@ func (e Rewind) apply(r *Record) error {
 func (r *Record) unnamed() bool { return r.Side == Receiver && r.Phase == Whole }
 
 // Interrupt ends a claim that another may follow: after a failure, to drain, or
-// because it is the other end's turn. Without a Failure the claim does not count
-// in the Streak. While Failing the first Failure stays.
+// because it is the other end's turn. Without a Failure, or InOrder, the claim does
+// not count in the Streak. While Failing the first Failure stays.
 type Interrupt struct {
 	Epoch   uint64
 	Reason  Reason
 	Owner   Role
 	Due     time.Time
 	Failure Failure
+	InOrder bool // the Failure says why it waits, and is no failed attempt
 }
 
 func (e Interrupt) on() (row, uint64) { return interrupt, e.Epoch }
 
 func (e Interrupt) apply(r *Record) error {
-	if e.Failure.Kind == 0 {
+	if e.Failure.Kind == 0 || e.InOrder {
 		r.uncount()
-	} else if !r.Failing {
+	}
+	if e.Failure.Kind != 0 && !r.Failing {
 		r.Failure = e.Failure.clipped()
 	}
 	return r.wait(e.Reason, e.Owner, e.Due)
@@ -210,7 +212,7 @@ func (e Fail) apply(r *Record) error {
 		r.fall()
 		return nil
 	}
-	r.Failing, r.Tasks[ErrorList], r.Begun = true, 0, 0
+	r.Failing, r.Tasks[ErrorList], r.Begun, r.Streak = true, 0, 0, 0
 	return nil
 }
 

@@ -59,7 +59,7 @@ func columns(epoch uint64) []column {
 		fixed("less", Durable{epoch, 4}),
 		fixed("Rewind", Rewind{Epoch: epoch, Rank: 0, Size: -1}),
 		fixed("more", Rewind{Epoch: epoch, Rank: 6, Size: -1}),
-		fixed("Interrupt", Interrupt{epoch, Retrying, Requester, testTime, Failure{Kind: fault.Lost}}),
+		fixed("Interrupt", Interrupt{epoch, Retrying, Requester, testTime, Failure{Kind: fault.Lost}, false}),
 		fixed("Fail", Fail{epoch, Failure{Kind: fault.IO}}),
 		fixed("Settle", Settle{epoch}),
 		fixed("Conclude", Conclude{epoch}),

@@ -36,7 +36,7 @@ func (m *model) do(w *world, i int, act Act) {
 	case DoBytes:
 		m.startBytes(w, i)
 	case DoCall:
-		m.call(w, false)
+		m.call(w, act.Move, false)
 	case DoAnswer:
 		said := answer{AdmitAnswer, m.reveal(i, e.phase)}
 		c := run.call
@@ -90,8 +90,14 @@ func (w *world) taskRuns(i int, l List) {
 	w.ran[i][l] = true
 }
 
-// call sends the requester's present call.
-func (m *model) call(w *world, bytes bool) {
+// call sends the requester's present call. One claim makes each call once, unless an
+// operator of the other end cancels and retries meanwhile: a runner takes an answer that
+// has it call again for nonsense, and makes another attempt.
+func (m *model) call(w *world, move Move, bytes bool) {
+	if w.run[requester].made&(1<<move) != 0 && !m.operators {
+		w.flaw = spins
+	}
+	w.run[requester].made |= 1 << move
 	e := w.end[requester]
 	c := call{e.attempt, e.round, m.reveal(requester, e.phase), bytes}
 	w.run[requester].call = c
@@ -125,7 +131,7 @@ func (m *model) startBytes(w *world, i int) {
 		return
 	}
 	if i == requester {
-		m.call(w, true)
+		m.call(w, Transfer, true)
 		w.stream = stream{attempt: w.end[requester].attempt}
 	} else if !run.call.bytes {
 		m.do(w, i, Act{DoAnswer, Transfer})

@@ -48,6 +48,7 @@ type runner struct {
 	body  uint8 // of a task: 1 begun, 2 has run and is not recorded
 	bytes bool  // in DoBytes
 	call  call  // requester: the one it awaits; requested: the one it serves
+	made  uint8 // requester: the moves it has called for
 }
 
 type call struct {

@@ -86,7 +86,7 @@ func TestRound(t *testing.T) {
 	call := func() Call { return Call{q.Attempt, q.Round, q.Phase} }
 	do(t, &q, Claim{Epoch: 1})
 	do(t, &d, Claim{1, call()}, Fail{1, Failure{Kind: fault.NoSpace}})
-	do(t, &q, Interrupt{1, Retrying, Requester, testTime, Failure{Kind: fault.Lost}}, Claim{Epoch: 2})
+	do(t, &q, Interrupt{1, Retrying, Requester, testTime, Failure{Kind: fault.Lost}, false}, Claim{Epoch: 2})
 	if a := Admit(&d, call()); a != RefuseFailed {
 		t.Fatalf("called again: %v", a)
 	}

@@ -73,6 +73,7 @@ func (e Cancel) apply(r *Record) error {
 type Retry struct {
 	Due  time.Time // as for Resume
 	Call Call      // requested: the call that brings a higher Round; zero for an operator of this end
+	Task bool      // an error task's word, and no operator's: it is counted in Delays
 }
 
 func (e Retry) on() (row, uint64) { return retry, 0 }
@@ -88,5 +89,10 @@ func (e Retry) apply(r *Record) error {
 	}
 	r.Round = max(r.Round, e.Call.Round)
 	r.Failing, r.Begun = false, 0
+	if e.Task {
+		r.Delays++
+	} else {
+		r.Delays = 0
+	}
 	return r.submit(e.Due)
 }

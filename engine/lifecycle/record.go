@@ -48,6 +48,7 @@ type Spec struct {
 	Follow   ID           // of the first request of a chain
 	Info     string       // for tasks and people; at most MaxInfo bytes
 	Tasks    [3]uint8     // how many tasks of each List this end had when the record was made
+	Hops     uint8        // requests before it in its chain, each made by a task of the one before
 }
 
 // file is the name at the end of that side.
@@ -59,10 +60,10 @@ func (s *Spec) file(side Side) relpath.Path {
 }
 
 // Same reports whether both ask for the same. How many tasks this end has is not
-// asked for: a rule may have been edited since.
+// asked for: a rule may have been edited since. Nor is how long the chain is.
 func (s Spec) Same(o Spec) bool {
 	at := s.NotAt.Equal(o.NotAt)
-	s.Tasks, s.NotAt = o.Tasks, o.NotAt
+	s.Tasks, s.NotAt, s.Hops = o.Tasks, o.NotAt, o.Hops
 	return at && s == o
 }
 
@@ -143,7 +144,8 @@ type Record struct {
 	Peak    int64        // highest Rank since an operator's last word; less is no progress
 	Attempt uint32       // the requester's count of its claims; requested: the highest it was told
 	Round   uint32       // the requester's count of its operator's retries; requested: the highest it was told
-	Streak  uint32       // claims in a row that brought no progress and did not end in order
+	Streak  uint32       // claims in a row that brought no progress and did not end in order; error tasks have one of their own
+	Delays  uint32       // how often an error task has made it due again since an operator's last word
 
 	Failure Failure
 	Reason  Reason    // why it waits

@@ -105,7 +105,7 @@ func TestStreak(t *testing.T) {
 	fails := func(events ...Event) {
 		do(t, &r, Claim{Epoch: r.Epoch + 1})
 		do(t, &r, events...)
-		do(t, &r, Interrupt{r.Epoch, Retrying, Requester, testTime, Failure{Kind: fault.Lost}})
+		do(t, &r, Interrupt{r.Epoch, Retrying, Requester, testTime, Failure{Kind: fault.Lost}, false})
 	}
 	want := func(streak uint32, what string) {
 		t.Helper()
@@ -118,7 +118,7 @@ func TestStreak(t *testing.T) {
 	want(2, "two crashes")
 	fails()
 	want(3, "a failure")
-	do(t, &r, Claim{Epoch: r.Epoch + 1}, Interrupt{r.Epoch + 1, Restarted, Requester, testTime, Failure{}})
+	do(t, &r, Claim{Epoch: r.Epoch + 1}, Interrupt{r.Epoch + 1, Restarted, Requester, testTime, Failure{}, false})
 	want(3, "a drain")
 	do(t, &r, Claim{Epoch: r.Epoch + 1}, Stop{r.Epoch + 1, testTime})
 	want(3, "a stop")
@@ -172,13 +172,13 @@ func TestFailing(t *testing.T) {
 	if key, ok := r.NextTask(); !ok || key != (TaskKey{r.Key, Requested, ErrorList, 1}) || r.Begun != 1 {
 		t.Errorf("next task %+v, %t, begun %d", key, ok, r.Begun)
 	}
-	if err := r.Apply(Interrupt{2, Awaiting, Requester, testTime, Failure{}}, testTime); fault.KindOf(err) != fault.Invalid {
+	if err := r.Apply(Interrupt{2, Awaiting, Requester, testTime, Failure{}, false}, testTime); fault.KindOf(err) != fault.Invalid {
 		t.Errorf("the requester is awaited for error tasks: %v", err)
 	}
-	if err := r.Apply(Interrupt{2, Stopped, Requested, testTime, Failure{}}, testTime); fault.KindOf(err) != fault.Invalid {
+	if err := r.Apply(Interrupt{2, Stopped, Requested, testTime, Failure{}, false}, testTime); fault.KindOf(err) != fault.Invalid {
 		t.Errorf("error tasks are stopped: %v", err)
 	}
-	do(t, &r, Interrupt{2, Restarted, Requested, testTime, Failure{Kind: fault.Draining, Cause: "second"}}, Claim{Epoch: 3}, BeginTask{3}, Settle{3})
+	do(t, &r, Interrupt{2, Restarted, Requested, testTime, Failure{Kind: fault.Draining, Cause: "second"}, false}, Claim{Epoch: 3}, BeginTask{3}, Settle{3})
 	if r.State != InError || r.Failure.Cause != "first" || r.Phase != Committed || r.Rank != 10 {
 		t.Errorf("after error tasks: %+v", r)
 	}
@@ -244,7 +244,7 @@ func TestCancel(t *testing.T) {
 
 func TestConcludeForgetsTheFailure(t *testing.T) {
 	r := registered(t, Sender, [3]uint8{})
-	do(t, &r, Claim{Epoch: 1}, Interrupt{1, Retrying, Requester, testTime, Failure{Kind: fault.Lost}}, Claim{Epoch: 2})
+	do(t, &r, Claim{Epoch: 1}, Interrupt{1, Retrying, Requester, testTime, Failure{Kind: fault.Lost}, false}, Claim{Epoch: 2})
 	if r.Failure.Kind != fault.Lost {
 		t.Error("a claim forgets why the last one failed")
 	}

@@ -23,7 +23,7 @@ func writeAnswer(a *engine.Answer) (*peerpb.Answer, error) {
 	}
 	return &peerpb.Answer{
 		Outcome: peerpb.Outcome(a.Outcome), Phase: peerpb.Phase(a.Phase), Rank: a.Rank, Size: a.Size + 1,
-		Failure: writeFailure(a.Failure), Wait: int64(min(max(a.Wait, 0), maxWait)),
+		Failure: writeFailure(a.Failure), Wait: int64(min(max(a.Wait, 0), maxWait)), All: a.All,
 	}, nil
 }
 
@@ -50,7 +50,7 @@ func readAnswer(p *peerpb.Answer) (a engine.Answer, err error) {
 	}
 	return engine.Answer{
 		Outcome: engine.Outcome(o), Phase: lifecycle.Phase(ph), Rank: p.GetRank(), Size: p.GetSize() - 1,
-		Failure: f, Wait: time.Duration(p.GetWait()),
+		Failure: f, Wait: time.Duration(p.GetWait()), All: p.GetAll(),
 	}, nil
 }
 

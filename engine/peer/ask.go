@@ -24,7 +24,7 @@ func writeAsk(a *engine.Ask) (method string, m proto.Message, err error) {
 	case lifecycle.Prepare:
 		return peerpb.Peer_Request_FullMethodName, &peerpb.RequestAsk{
 			Call: c, Rule: a.Rule, Source: a.Source.String(), Target: a.Target.String(),
-			Priority: int32(a.Priority), Follow: a.Follow[:], Info: a.Info,
+			Priority: int32(a.Priority), Follow: a.Follow[:], Info: a.Info, Hops: uint32(a.Hops),
 		}, nil
 	case lifecycle.Transfer:
 		return peerpb.Peer_Transfer_FullMethodName, &peerpb.TransferAsk{Call: c}, nil
@@ -111,6 +111,10 @@ func readRequest(m *peerpb.RequestAsk) (engine.Ask, error) {
 		return a, fault.New(opRead, fault.Invalid, "priority is %d; it is from -128 to 127", p)
 	}
 	a.Priority = int8(m.GetPriority())
+	if h := m.GetHops(); h > math.MaxUint8 {
+		return a, fault.New(opRead, fault.Invalid, "hops is %d; at most 255", h)
+	}
+	a.Hops = uint8(m.GetHops())
 	a.Follow, err = readID("id of the chain's first request", m.GetFollow())
 	return a, err
 }

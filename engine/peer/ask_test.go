@@ -143,6 +143,8 @@ func TestHostileCalls(t *testing.T) {
 		{"priority -129", lifecycle.Prepare, request(func(r *peerpb.RequestAsk) { r.Priority = -129 }), false},
 		{"short follow", lifecycle.Prepare, request(func(r *peerpb.RequestAsk) { r.Follow = []byte{1} }), false},
 		{"longest information", lifecycle.Prepare, request(func(r *peerpb.RequestAsk) { r.Info = long(4096) }), true},
+		{"most hops", lifecycle.Prepare, request(func(r *peerpb.RequestAsk) { r.Hops = 255 }), true},
+		{"more hops", lifecycle.Prepare, request(func(r *peerpb.RequestAsk) { r.Hops = 256 }), false},
 		{"long information", lifecycle.Prepare, request(func(r *peerpb.RequestAsk) { r.Info = long(4097) }), false},
 		{"information not UTF-8", lifecycle.Prepare, request(func(r *peerpb.RequestAsk) { r.Info = "\xc3" }), false},
 		{"no reason", lifecycle.Mismatch, func(m proto.Message) { m.(*peerpb.StopAsk).Why = nil }, false},
@@ -240,7 +242,7 @@ func FuzzRead(f *testing.F) {
 			return
 		}
 		if a.Move == lifecycle.Prepare {
-			spec := lifecycle.Spec{Partner: "x", Rule: a.Rule, Source: a.Source, Target: a.Target, Priority: a.Priority, Follow: a.Follow, Info: a.Info}
+			spec := lifecycle.Spec{Partner: "x", Rule: a.Rule, Source: a.Source, Target: a.Target, Priority: a.Priority, Follow: a.Follow, Info: a.Info, Hops: a.Hops}
 			if err := spec.Check(a.Key); err != nil {
 				t.Fatalf("no record holds %+v: %v", a, err)
 			}

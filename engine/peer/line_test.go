@@ -43,7 +43,7 @@ func TestFields(t *testing.T) {
 				Failure: lifecycle.Failure{Kind: fault.SourceChanged, Side: fault.Inferred, Cause: "changed", At: time.Unix(1, 2).UTC()}},
 			{Outcome: engine.Paused, Size: 1 << 60},
 			{Outcome: engine.Outdate, Size: -1},
-			{Outcome: engine.Busy, Size: -1, Wait: time.Minute},
+			{Outcome: engine.Busy, Size: -1, Wait: time.Minute, All: true, Failure: lifecycle.Failure{Kind: fault.Overloaded, Cause: "too many"}},
 		}
 		for i, m := range moves {
 			want := answers[i%len(answers)]

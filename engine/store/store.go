@@ -58,6 +58,10 @@ type Store interface {
 	// that time, with their events, and returns how many. INERROR is not DONE.
 	Purge(ctx context.Context, before time.Time, limit int) (int, error)
 
+	// Drop forgets a record that is INERROR and was changed before that time, with
+	// its events, and reports whether there was one.
+	Drop(ctx context.Context, ref Ref, before time.Time) (bool, error)
+
 	// Close waits for what was begun. Nothing may be called after it.
 	Close() error
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"log/slog"
+	"math"
 	"time"
 
 	"github.com/pannier/pannier/engine/lifecycle"
@@ -66,7 +67,7 @@ func (t transferTask) Run(ctx context.Context, on *On) (Result, error) {
 	}
 	id, err := on.Next.Forward(ctx, Forward{
 		ID: derived(on.Key), Partner: t.partner, Rule: t.rule, File: on.File,
-		Follow: on.Follow, Info: t.info.Fill(on.Vars), Wait: t.wait,
+		Follow: on.Follow, Info: t.info.Fill(on.Vars), Hops: min(on.Hops, 254) + 1, Wait: t.wait,
 	})
 	return Result{Output: []byte(id.String())}, err
 }
@@ -79,20 +80,30 @@ func derived(k lifecycle.TaskKey) lifecycle.ID {
 
 // rescheduleTask, in an error list, makes a failed request due again.
 type rescheduleTask struct {
-	delay time.Duration
-	codes []string
+	delay    time.Duration
+	codes    []string
+	attempts uint32
 }
+
+// DefaultReschedules is how often a request is made due again, unless the task says.
+const DefaultReschedules = 20
 
 func newReschedule(t *Table) (Task, error) {
 	if t.Delay <= 0 {
 		return nil, invalid("set delay, when to try again, as \"10m\"")
+	}
+	if t.Attempts < 0 || t.Attempts > math.MaxInt32 {
+		return nil, invalid("attempts is %d: write how often the request is made due again, 1 or more", t.Attempts)
+	}
+	if t.Attempts == 0 {
+		t.Attempts = DefaultReschedules
 	}
 	for _, code := range t.Codes {
 		if !isKind(code) {
 			return nil, invalid("%q is no kind of failure", code)
 		}
 	}
-	return rescheduleTask{delay: time.Duration(t.Delay), codes: t.Codes}, nil
+	return rescheduleTask{delay: time.Duration(t.Delay), codes: t.Codes, attempts: uint32(t.Attempts)}, nil
 }
 
 func isKind(name string) bool {
@@ -116,6 +127,9 @@ func (r rescheduleTask) Run(_ context.Context, on *On) (Result, error) {
 		if !match {
 			return Result{}, nil
 		}
+	}
+	if on.Delays >= r.attempts {
+		return Result{}, fault.New("reschedule", fault.Refused, "the request was made due again %d times, as often as attempts says", on.Delays)
 	}
 	return Result{Again: r.delay}, nil
 }

@@ -23,6 +23,8 @@ type Task interface {
 type On struct {
 	Key    lifecycle.TaskKey // the same each time this task runs for this request
 	Follow lifecycle.ID      // of the first request of the chain
+	Hops   uint8             // requests before this one in the chain
+	Delays uint32            // how often the request was made due again since an operator's last word
 	Root   *os.Root          // of the rule
 	File   relpath.Path      // the request's file now, below Root; zero: there is none (any more)
 	Vars   Vars
@@ -45,6 +47,7 @@ type Forward struct {
 	File    relpath.Path
 	Follow  lifecycle.ID
 	Info    string
+	Hops    uint8 // requests before it in the chain; at most 255
 	Wait    bool
 }
 
@@ -62,24 +65,25 @@ const MaxOutput = 64 << 10
 
 // Table is one task as the configuration has it.
 type Table struct {
-	Task    string   `toml:"task"`
-	Argv    []string `toml:"argv"`    // exec
-	Timeout Duration `toml:"timeout"` // any; default one hour
-	Warning []int    `toml:"warning"` // exec: exit codes that are not errors; default none
-	To      string   `toml:"to"`      // move, copy, rename, link: a name with variables
-	Path    string   `toml:"path"`    // delete, mkdir: a name with variables; default: the request's file
-	Text    string   `toml:"text"`    // log
-	Level   string   `toml:"level"`   // log: debug, info, warn, error
-	MinSize *int64   `toml:"min_size"`
-	MaxSize *int64   `toml:"max_size"`
-	Name    string   `toml:"name"`   // check: a pattern of path.Match
-	Digest  string   `toml:"digest"` // check: "sha256:..." with variables
-	Partner string   `toml:"partner"`
-	Rule    string   `toml:"rule"`
-	Info    string   `toml:"info"`
-	Wait    bool     `toml:"wait"`
-	Delay   Duration `toml:"delay"` // reschedule
-	Codes   []string `toml:"codes"` // reschedule: kinds of failure it is for; none: all
+	Task     string   `toml:"task"`
+	Argv     []string `toml:"argv"`    // exec
+	Timeout  Duration `toml:"timeout"` // any; default one hour
+	Warning  []int    `toml:"warning"` // exec: exit codes that are not errors; default none
+	To       string   `toml:"to"`      // move, copy, rename, link: a name with variables
+	Path     string   `toml:"path"`    // delete, mkdir: a name with variables; default: the request's file
+	Text     string   `toml:"text"`    // log
+	Level    string   `toml:"level"`   // log: debug, info, warn, error
+	MinSize  *int64   `toml:"min_size"`
+	MaxSize  *int64   `toml:"max_size"`
+	Name     string   `toml:"name"`   // check: a pattern of path.Match
+	Digest   string   `toml:"digest"` // check: "sha256:..." with variables
+	Partner  string   `toml:"partner"`
+	Rule     string   `toml:"rule"`
+	Info     string   `toml:"info"`
+	Wait     bool     `toml:"wait"`
+	Delay    Duration `toml:"delay"`    // reschedule
+	Codes    []string `toml:"codes"`    // reschedule: kinds of failure it is for; none: all
+	Attempts int      `toml:"attempts"` // reschedule: how often; default DefaultReschedules
 }
 
 // Duration is a time.Duration as text, "30s"; see quantity.ParseDuration.
@@ -112,7 +116,7 @@ func Standard() map[string]Maker {
 var settings = map[string][]string{
 	"log": {"text", "level"}, "exec": {"argv", "warning"}, "move": {"to"}, "rename": {"to"}, "copy": {"to"}, "link": {"to"},
 	"delete": {"path"}, "mkdir": {"path"}, "check": {"min_size", "max_size", "name", "digest"},
-	"transfer": {"partner", "rule", "info", "wait"}, "reschedule": {"delay", "codes"},
+	"transfer": {"partner", "rule", "info", "wait"}, "reschedule": {"delay", "codes", "attempts"},
 }
 
 // Settings are the keys that a task of Standard looks at, beside task and

@@ -251,6 +251,15 @@ func TestReschedule(t *testing.T) {
 	if res, err := s.Run(t.Context(), o); err != nil || res.Again != time.Minute {
 		t.Errorf("%+v, %v", res, err)
 	}
+	o.Delays = DefaultReschedules
+	if res, err := s.Run(t.Context(), o); fault.KindOf(err) != fault.Refused {
+		t.Errorf("more often than it may: %+v, %v", res, err)
+	}
+	o.Delays = 2
+	s = step(t, Table{Task: "reschedule", Delay: Duration(time.Minute), Attempts: 2})
+	if res, err := s.Run(t.Context(), o); fault.KindOf(err) != fault.Refused {
+		t.Errorf("more often than attempts: %+v, %v", res, err)
+	}
 }
 
 // forwarder keeps what it is asked for.
@@ -273,7 +282,7 @@ func TestTransfer(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	want := Forward{ID: derived(o.Key), Partner: "hostc", Rule: "on", File: o.File, Follow: lifecycle.ID{9}, Info: "from hosta: hello", Wait: true}
+	want := Forward{ID: derived(o.Key), Partner: "hostc", Rule: "on", File: o.File, Follow: lifecycle.ID{9}, Info: "from hosta: hello", Hops: 1, Wait: true}
 	if len(f.asked) != 2 || f.asked[0] != want || f.asked[1] != want {
 		t.Fatalf("%+v", f.asked)
 	}

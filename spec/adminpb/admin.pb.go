@@ -2947,7 +2947,8 @@ func (x *BackupChunk) GetData() []byte {
 
 type PurgeRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Before        *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=before,proto3" json:"before,omitempty"` // requests that were changed before; required
+	Before        *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=before,proto3" json:"before,omitempty"`  // requests that were changed before; required
+	Failed        bool                   `protobuf:"varint,2,opt,name=failed,proto3" json:"failed,omitempty"` // also those that are INERROR; nobody can retry them afterwards
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2987,6 +2988,13 @@ func (x *PurgeRequest) GetBefore() *timestamppb.Timestamp {
 		return x.Before
 	}
 	return nil
+}
+
+func (x *PurgeRequest) GetFailed() bool {
+	if x != nil {
+		return x.Failed
+	}
+	return false
 }
 
 type PurgeReply struct {
@@ -3482,9 +3490,10 @@ const file_admin_proto_rawDesc = "" +
 	"\x06errors\x18\a \x01(\x03R\x06errors\"\x0f\n" +
 	"\rBackupRequest\"!\n" +
 	"\vBackupChunk\x12\x12\n" +
-	"\x04data\x18\x01 \x01(\fR\x04data\"B\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data\"Z\n" +
 	"\fPurgeRequest\x122\n" +
-	"\x06before\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x06before\"$\n" +
+	"\x06before\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x06before\x12\x16\n" +
+	"\x06failed\x18\x02 \x01(\bR\x06failed\"$\n" +
 	"\n" +
 	"PurgeReply\x12\x16\n" +
 	"\x06purged\x18\x01 \x01(\x03R\x06purged\"\x0f\n" +

@@ -114,7 +114,8 @@ type AdminClient interface {
 	// Backup is the bytes of the store as it is at one moment. A backup is whole
 	// only if the stream ends with OK.
 	Backup(ctx context.Context, in *BackupRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[BackupChunk], error)
-	// Purge forgets DONE requests. Those of the last hour stay.
+	// Purge forgets DONE requests and, if asked to, those that have failed or were
+	// cancelled. Those of the last hour stay.
 	Purge(ctx context.Context, in *PurgeRequest, opts ...grpc.CallOption) (*PurgeReply, error)
 	// Reload reads partners and rules from the configuration again. When that has
 	// a fault, INVALID_ARGUMENT, and all stays as it was.
@@ -443,7 +444,8 @@ type AdminServer interface {
 	// Backup is the bytes of the store as it is at one moment. A backup is whole
 	// only if the stream ends with OK.
 	Backup(*BackupRequest, grpc.ServerStreamingServer[BackupChunk]) error
-	// Purge forgets DONE requests. Those of the last hour stay.
+	// Purge forgets DONE requests and, if asked to, those that have failed or were
+	// cancelled. Those of the last hour stay.
 	Purge(context.Context, *PurgeRequest) (*PurgeReply, error)
 	// Reload reads partners and rules from the configuration again. When that has
 	// a fault, INVALID_ARGUMENT, and all stays as it was.

@@ -218,6 +218,7 @@ var derived = []struct {
 }{
 	{context.Canceled, Canceled}, {context.DeadlineExceeded, Deadline},
 	{syscall.ENOSPC, NoSpace}, {syscall.EDQUOT, NoSpace}, {syscall.EFBIG, NoSpace},
+	{syscall.EMFILE, Overloaded}, {syscall.ENFILE, Overloaded},
 	{syscall.EROFS, Permission}, {syscall.ESTALE, Stale},
 	{syscall.ENOTSUP, Unsupported}, {syscall.ENOSYS, Unsupported},
 	{syscall.ECONNRESET, Lost}, {syscall.EPIPE, Lost}, {syscall.ECONNREFUSED, Lost},

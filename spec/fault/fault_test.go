@@ -113,3 +113,12 @@ func TestTextIsBounded(t *testing.T) {
 		t.Errorf("a peer's text of %d bytes", len(e.Err.Error()))
 	}
 }
+
+// TestTooManyFiles: a limit that is reached is no error of what wanted one more.
+func TestTooManyFiles(t *testing.T) {
+	for _, errno := range []syscall.Errno{syscall.EMFILE, syscall.ENFILE} {
+		if k := KindOf(&os.PathError{Op: "open", Path: "x", Err: errno}); k != Overloaded {
+			t.Errorf("%v is %v", errno, k)
+		}
+	}
+}

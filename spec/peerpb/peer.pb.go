@@ -162,9 +162,9 @@ const (
 	Outcome_OUTCOME_UNSPECIFIED Outcome = 0
 	Outcome_OUTCOME_SERVED      Outcome = 1 // phase says how far it is
 	Outcome_OUTCOME_FAILED      Outcome = 2 // the request has failed there: failure
-	Outcome_OUTCOME_PAUSED      Outcome = 3 // its operator has stopped the request: ask again later
+	Outcome_OUTCOME_PAUSED      Outcome = 3 // its operator has stopped the request: ask again after wait
 	Outcome_OUTCOME_OUTDATED    Outcome = 4 // a call of a later attempt has been there
-	Outcome_OUTCOME_BUSY        Outcome = 5 // a limit is reached, or the node is going away: ask again after wait
+	Outcome_OUTCOME_BUSY        Outcome = 5 // a limit is reached, tasks still run, or the node is going away: ask again after wait
 )
 
 // Enum value maps for Outcome.
@@ -413,6 +413,7 @@ type RequestAsk struct {
 	Priority      int32                  `protobuf:"zigzag32,5,opt,name=priority,proto3" json:"priority,omitempty"` // -128 to 127, higher first
 	Follow        []byte                 `protobuf:"bytes,6,opt,name=follow,proto3" json:"follow,omitempty"`        // id of the first request of a chain, 16 bytes
 	Info          string                 `protobuf:"bytes,7,opt,name=info,proto3" json:"info,omitempty"`            // for tasks and people; at most 4096 bytes
+	Hops          uint32                 `protobuf:"varint,8,opt,name=hops,proto3" json:"hops,omitempty"`           // requests before it in its chain; at most 255
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -494,6 +495,13 @@ func (x *RequestAsk) GetInfo() string {
 		return x.Info
 	}
 	return ""
+}
+
+func (x *RequestAsk) GetHops() uint32 {
+	if x != nil {
+		return x.Hops
+	}
+	return 0
 }
 
 type TransferAsk struct {
@@ -755,8 +763,9 @@ type Answer struct {
 	Phase         Phase                  `protobuf:"varint,2,opt,name=phase,proto3,enum=pannier.peer.v1.Phase" json:"phase,omitempty"` // of the requested end
 	Rank          int64                  `protobuf:"varint,3,opt,name=rank,proto3" json:"rank,omitempty"`                              // bytes that are safe there
 	Size          int64                  `protobuf:"varint,4,opt,name=size,proto3" json:"size,omitempty"`                              // of the whole, + 1, when that end is the sender; 0: unknown
-	Failure       *Failure               `protobuf:"bytes,5,opt,name=failure,proto3" json:"failure,omitempty"`                         // with FAILED; of the last attempt otherwise, or none
+	Failure       *Failure               `protobuf:"bytes,5,opt,name=failure,proto3" json:"failure,omitempty"`                         // with FAILED; with BUSY, why; of the last attempt otherwise, or none
 	Wait          int64                  `protobuf:"varint,6,opt,name=wait,proto3" json:"wait,omitempty"`                              // nanoseconds, at most a day
+	All           bool                   `protobuf:"varint,7,opt,name=all,proto3" json:"all,omitempty"`                                // with BUSY: it goes for every call of the caller's, not for this request alone
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -831,6 +840,13 @@ func (x *Answer) GetWait() int64 {
 		return x.Wait
 	}
 	return 0
+}
+
+func (x *Answer) GetAll() bool {
+	if x != nil {
+		return x.All
+	}
+	return false
 }
 
 type InfoAsk struct {
@@ -1187,7 +1203,7 @@ const file_peer_proto_rawDesc = "" +
 	"\x04side\x18\x03 \x01(\x0e2\x15.pannier.peer.v1.SideR\x04side\x12\x18\n" +
 	"\aattempt\x18\x04 \x01(\rR\aattempt\x12\x14\n" +
 	"\x05round\x18\x05 \x01(\rR\x05round\x12,\n" +
-	"\x05phase\x18\x06 \x01(\x0e2\x16.pannier.peer.v1.PhaseR\x05phase\"\xc3\x01\n" +
+	"\x05phase\x18\x06 \x01(\x0e2\x16.pannier.peer.v1.PhaseR\x05phase\"\xd7\x01\n" +
 	"\n" +
 	"RequestAsk\x12)\n" +
 	"\x04call\x18\x01 \x01(\v2\x15.pannier.peer.v1.CallR\x04call\x12\x12\n" +
@@ -1196,7 +1212,8 @@ const file_peer_proto_rawDesc = "" +
 	"\x06target\x18\x04 \x01(\tR\x06target\x12\x1a\n" +
 	"\bpriority\x18\x05 \x01(\x11R\bpriority\x12\x16\n" +
 	"\x06follow\x18\x06 \x01(\fR\x06follow\x12\x12\n" +
-	"\x04info\x18\a \x01(\tR\x04info\"8\n" +
+	"\x04info\x18\a \x01(\tR\x04info\x12\x12\n" +
+	"\x04hops\x18\b \x01(\rR\x04hops\"8\n" +
 	"\vTransferAsk\x12)\n" +
 	"\x04call\x18\x01 \x01(\v2\x15.pannier.peer.v1.CallR\x04call\";\n" +
 	"\x0eEndTransferAsk\x12)\n" +
@@ -1210,14 +1227,15 @@ const file_peer_proto_rawDesc = "" +
 	"\x04kind\x18\x01 \x01(\rR\x04kind\x12\x12\n" +
 	"\x04side\x18\x02 \x01(\rR\x04side\x12\x14\n" +
 	"\x05cause\x18\x03 \x01(\tR\x05cause\x12\x0e\n" +
-	"\x02at\x18\x04 \x01(\x03R\x02at\"\xda\x01\n" +
+	"\x02at\x18\x04 \x01(\x03R\x02at\"\xec\x01\n" +
 	"\x06Answer\x122\n" +
 	"\aoutcome\x18\x01 \x01(\x0e2\x18.pannier.peer.v1.OutcomeR\aoutcome\x12,\n" +
 	"\x05phase\x18\x02 \x01(\x0e2\x16.pannier.peer.v1.PhaseR\x05phase\x12\x12\n" +
 	"\x04rank\x18\x03 \x01(\x03R\x04rank\x12\x12\n" +
 	"\x04size\x18\x04 \x01(\x03R\x04size\x122\n" +
 	"\afailure\x18\x05 \x01(\v2\x18.pannier.peer.v1.FailureR\afailure\x12\x12\n" +
-	"\x04wait\x18\x06 \x01(\x03R\x04wait\"\x90\x01\n" +
+	"\x04wait\x18\x06 \x01(\x03R\x04wait\x12\x10\n" +
+	"\x03all\x18\a \x01(\bR\x03all\"\x90\x01\n" +
 	"\aInfoAsk\x12)\n" +
 	"\x04what\x18\x01 \x01(\x0e2\x15.pannier.peer.v1.WhatR\x04what\x12\x12\n" +
 	"\x04rule\x18\x02 \x01(\tR\x04rule\x12\x12\n" +

@@ -46,7 +46,7 @@ const (
 // Peer is a node as its partners see it. The first five calls are idempotent and
 // may come twice, late, or not at all. They are answered when the requested end
 // has nothing left to do or waits for its operator, which may take as long as its
-// tasks do; the caller's deadline counts.
+// tasks do, but no longer than a minute: then the answer is BUSY, and they go on.
 type PeerClient interface {
 	// Request asks for a request, or where it is: the first call of each attempt.
 	// The requested end makes its record, if it has none, and runs its pre tasks.
@@ -143,7 +143,7 @@ func (c *peerClient) Info(ctx context.Context, in *InfoAsk, opts ...grpc.CallOpt
 // Peer is a node as its partners see it. The first five calls are idempotent and
 // may come twice, late, or not at all. They are answered when the requested end
 // has nothing left to do or waits for its operator, which may take as long as its
-// tasks do; the caller's deadline counts.
+// tasks do, but no longer than a minute: then the answer is BUSY, and they go on.
 type PeerServer interface {
 	// Request asks for a request, or where it is: the first call of each attempt.
 	// The requested end makes its record, if it has none, and runs its pre tasks.

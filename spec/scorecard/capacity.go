@@ -57,8 +57,8 @@ func runCapacity(ctx context.Context, j *job) (result, error) {
 	for _, n := range f.all {
 		n.Env = append(n.Env, envGauge+"="+filepath.Join(n.Dir, "gauge"))
 	}
-	all := strconv.Itoa(j.n + 1)
-	err = f.write([]string{"concurrent = " + all, "serving = " + all, "bandwidth = \"" + capacityRate + "\"", "log = \"warn\""}, []string{"concurrent = " + all}, pushRule("push", ""))
+	all, places := strconv.Itoa(j.n+1), strconv.Itoa(2*j.n) // one partner has three quarters of the places
+	err = f.write([]string{"concurrent = " + all, "serving = " + places, "bandwidth = \"" + capacityRate + "\"", "log = \"warn\""}, []string{"concurrent = " + all}, pushRule("push", ""))
 	if err == nil {
 		err = f.start(ctx)
 	}

@@ -76,7 +76,7 @@ func engineCases() []engineCase {
 		{name: "250kB-1", bytes: 250_000, count: 200, inFlight: 1, against: "disk-250kB-1", run: (*engineBench).load},
 		{name: "large", count: 1, inFlight: 1, rule: `digest = "sha256"`, run: (*engineBench).large},
 		{name: "10000-in-flight", bytes: 4_000, count: 10_000, inFlight: 10_000,
-			settings: []string{"concurrent = 10000", "serving = 10000"}, partner: []string{"concurrent = 10000"}, run: (*engineBench).flood},
+			settings: []string{"concurrent = 10000", "serving = 15000"}, partner: []string{"concurrent = 10000"}, run: (*engineBench).flood},
 		{name: "queued-100", bytes: 4_000, count: 100, run: (*engineBench).queued},
 		{name: "queued-1000", bytes: 4_000, count: 1_000, run: (*engineBench).queued},
 		{name: "queued-10000", bytes: 4_000, count: 10_000, run: (*engineBench).queued},

@@ -313,6 +313,19 @@ func (e *Engine) Book() engine.Book {
 	return e.book
 }
 
+// PurgeFailed leaves those of the last hour, as an engine does.
+func (e *Engine) PurgeFailed(_ context.Context, before time.Time) (n int, err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for ref, s := range e.requests {
+		if s.State == lifecycle.InError && time.Since(s.Changed) >= lifecycle.MinRetention && s.Changed.Before(before) {
+			delete(e.requests, ref)
+			n++
+		}
+	}
+	return n, nil
+}
+
 // Purge leaves those of the last hour, as an engine does.
 func (e *Engine) Purge(_ context.Context, before time.Time) (n int, err error) {
 	e.mu.Lock()

@@ -25,7 +25,7 @@ type Reopener func(t *testing.T, s store.Store) store.Store
 func Run(t *testing.T, open func(t *testing.T) store.Store, reopen Reopener) {
 	for name, test := range map[string]func(*testing.T, store.Store){
 		"Register": register, "Apply": apply, "Refused": refused, "Fencing": fencing, "Find": find, "Order": order,
-		"Purge": purge, "Events": events, "Epochs": epochs, "Together": together, "Canceled": canceled,
+		"Purge": purge, "Drop": drop, "Events": events, "Epochs": epochs, "Together": together, "Canceled": canceled,
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := open(t)
@@ -254,6 +254,33 @@ func purge(t *testing.T, s store.Store) {
 	r := Request(0)
 	if _, err := s.Events(t.Context(), store.RefOf(&r)); fault.KindOf(err) != fault.NotFound {
 		t.Fatalf("its events are still there: %v", err)
+	}
+	added(t, s, 0) // forgotten: the key is free
+}
+
+// drop: only what has failed, and before the time, is dropped; its events too, and
+// what is beside it stays.
+func drop(t *testing.T, s store.Store) {
+	for i := range 3 {
+		added(t, s, i)
+	}
+	failed, waits, done := Request(0), Request(1), Request(2)
+	finish(t, s, done, start)
+	must[lifecycle.Record](t)(s.Apply(t.Context(), store.RefOf(&failed), start.Add(time.Hour), lifecycle.Cancel{Cause: "no"}))
+	for _, c := range []struct {
+		r      lifecycle.Record
+		before time.Duration
+		want   bool
+	}{{waits, 9 * time.Hour, false}, {done, 9 * time.Hour, false}, {Request(7), 9 * time.Hour, false}, {failed, time.Hour, false}, {failed, time.Hour + 1, true}, {failed, time.Hour + 1, false}} {
+		if got := must[bool](t)(s.Drop(t.Context(), store.RefOf(&c.r), start.Add(c.before))); got != c.want {
+			t.Errorf("%v, changed before %v: dropped is %v", c.r.Key.ID, c.before, got)
+		}
+	}
+	if got := list(t, s, store.Query{}); !slices.Equal(got, []int{1, 2}) {
+		t.Errorf("left are %v", got)
+	}
+	if _, err := s.Events(t.Context(), store.RefOf(&failed)); fault.KindOf(err) != fault.NotFound {
+		t.Errorf("its events are still there: %v", err)
 	}
 	added(t, s, 0) // forgotten: the key is free
 }

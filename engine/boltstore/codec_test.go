@@ -1,0 +1,35 @@
+package boltstore
+
+import (
+	"testing"
+
+	"github.com/pannier/pannier/engine/lifecycle"
+	"github.com/pannier/pannier/spec/relpath"
+)
+
+// TestRecordFromBefore: a record that was written before some of its fields were is
+// read without them, and one that has them keeps them.
+func TestRecordFromBefore(t *testing.T) {
+	p, err := relpath.Parse("x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := lifecycle.Record{Key: lifecycle.Key{Requester: "a", ID: lifecycle.ID{1}}, Spec: lifecycle.Spec{Source: p, Target: p, Hops: 3}, Delays: 4}
+	b, err := encodeRecord(&r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := decodeRecord(b); err != nil || got.Spec.Hops != 3 || got.Delays != 4 {
+		t.Errorf("%+v, %v", got, err)
+	}
+	var w row
+	if err := open(b, &w); err != nil {
+		t.Fatal(err)
+	}
+	if b, err = seal(&w); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := decodeRecord(b); err != nil || got.Spec.Hops != 0 || got.Delays != 0 || got.Key != r.Key {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
