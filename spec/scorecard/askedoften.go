@@ -5,6 +5,6 @@ var askedOften = check{
 	unit: "doubled or taken wrongly", n: counts{reduced: 100, full: 10_000, control: 50},
 	mutant: "the store does not look whether the key is there",
 	edits: []edit{{"engine/boltstore/record.go", "		case err == nil && old.Side == r.Side",
-		"		case err == nil && mutant(\"12\"):\n			made = true\n			return s.put(tx, key, &old, &r, name, r.Registered)\n		case err == nil && old.Side == r.Side"}},
+		"		case err == nil && mutant(\"12\"):\n			made = true\n			return s.put(c, key, &old, &r, name, r.Registered)\n		case err == nil && old.Side == r.Side"}},
 	run: goTest("./engine", "TestAskedOften"),
 }
