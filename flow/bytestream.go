@@ -280,7 +280,9 @@ func (b *ByteStream) Write(p []byte) (int, error) {
 		if err != nil {
 			return total, err
 		}
-		if err := b.sendData(p[total:total+n], 0); err != nil {
+		buf := b.s.cfg.Pool.get(n)
+		copy(buf.payload(n), p[total:])
+		if err := b.sendData(buf, n, 0); err != nil {
 			return total, err
 		}
 		total += n
@@ -316,18 +318,16 @@ func (b *ByteStream) reserve(n int) (int, error) {
 	}
 }
 
-// sendData writes one DATA frame. The caller holds the place in writes, so
-// nobody else moves sent.
-func (b *ByteStream) sendData(p []byte, flags wire.Flags) error {
-	buf := b.s.cfg.Pool.get(len(p))
+// sendData writes the first n bytes of buf's payload as one DATA frame and gives
+// buf back. The caller holds the place in writes, so nobody else moves sent.
+func (b *ByteStream) sendData(buf *buffer, n int, flags wire.Flags) error {
 	defer b.s.cfg.Pool.put(buf)
-	payload := buf.payload(len(p))
-	copy(payload, p)
+	payload := buf.payload(n)
 	b.mu.Lock()
 	off := b.sent
 	b.mu.Unlock()
 	h := wire.DataHead{
-		Header: wire.Header{Flags: flags, Class: b.class, Stream: b.id, Length: uint32(len(p))},
+		Header: wire.Header{Flags: flags, Class: b.class, Stream: b.id, Length: uint32(n)},
 		Offset: uint64(off), Digest: blockDigest(payload, off),
 	}
 	b.s.mu.Lock()
@@ -343,9 +343,9 @@ func (b *ByteStream) sendData(p []byte, flags wire.Flags) error {
 		t.release(l)
 		return b.failure()
 	}
-	b.sent += int64(len(p))
+	b.sent += int64(n)
 	b.mu.Unlock()
-	frame := buf.mem[headroom-wire.DataHeadSize : headroom+len(p)]
+	frame := buf.mem[headroom-wire.DataHeadSize : headroom+n]
 	h.Put(frame)
 	if !l.send(frame) {
 		return b.failure()
@@ -401,7 +401,7 @@ func (b *ByteStream) CloseWrite() error {
 	if again {
 		return nil
 	}
-	return b.sendData(nil, wire.Fin)
+	return b.sendData(b.s.cfg.Pool.get(0), 0, wire.Fin)
 }
 
 // Close ends both directions. Bytes of the peer that were not read are lost,
@@ -409,6 +409,17 @@ func (b *ByteStream) CloseWrite() error {
 func (b *ByteStream) Close() error {
 	b.reset(net.ErrClosed)
 	return nil
+}
+
+// Reset ends both directions for a reason, which the peer is told as far as
+// fault.Text lets it out.
+func (b *ByteStream) Reset(err error) { b.reset(err) }
+
+// Counts is how many bytes have been sent and how many read, so far.
+func (b *ByteStream) Counts() (sent, read int64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.sent, b.read
 }
 
 func (b *ByteStream) reset(err error) {
