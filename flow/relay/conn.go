@@ -40,7 +40,7 @@ type conn struct {
 	cancel context.CancelFunc
 	once   sync.Once
 	err    error       // why it ended; nil: both directions were closed
-	half   atomic.Bool // one direction is closed
+	half   atomic.Int64 // when the first direction was closed, Unix ns; 0: none is
 
 	seen   int64 // bytes at the last look
 	seenAt time.Time
@@ -97,7 +97,7 @@ func (c *conn) outOf() {
 
 // closed is told that one direction is over.
 func (c *conn) closed(err error) {
-	c.half.Store(true)
+	c.half.CompareAndSwap(0, time.Now().UnixNano())
 	if err != nil {
 		c.end(fault.Wrap("relay", "", err))
 	}
@@ -132,14 +132,17 @@ func abort(c net.Conn) {
 // look is the sweeper's: why the connection has to end by now, or nil.
 func (c *conn) look(now time.Time) error {
 	l, half := c.use.limits, c.half.Load()
-	if l.Life <= 0 && l.Idle <= 0 && !half {
+	if l.Life <= 0 && l.Idle <= 0 && half == 0 {
 		return nil
 	}
 	to, from := c.st.Counts()
 	if to+from != c.seen {
 		c.seen, c.seenAt = to+from, now
 	}
-	return l.over(now.Sub(c.began), now.Sub(c.seenAt), half)
+	if at := time.Unix(0, half); half > 0 && c.seenAt.Before(at) {
+		c.seenAt = at
+	}
+	return l.over(now.Sub(c.began), now.Sub(c.seenAt), half > 0)
 }
 
 func (c *conn) stats() ConnStats {

@@ -277,7 +277,7 @@ func TestThereForbidden(t *testing.T) {
 // what was open has ended.
 func TestSessionLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := join(t, Config{Patience: 3 * time.Second}, allowAll("tcp://10.0.0.5:80"), false, flow.Config{ResumeTimeout: time.Hour})
+		w := join(t, Config{Patience: 10 * time.Second}, allowAll("tcp://10.0.0.5:80"), false, flow.Config{ResumeTimeout: time.Hour})
 		defer w.stop()
 		w.add("tcp://127.0.0.1:9000", "tcp://10.0.0.5:80")
 		l := w.dest("10.0.0.5:80")
@@ -289,7 +289,7 @@ func TestSessionLost(t *testing.T) {
 			t.Error("a connection has survived its session")
 		}
 		began := time.Now()
-		if !ended(w.client("127.0.0.1:9000")) || time.Since(began) != 3*time.Second {
+		if !ended(w.client("127.0.0.1:9000")) || time.Since(began) != 10*time.Second {
 			t.Errorf("refused after %v", time.Since(began))
 		}
 		waiting := w.client("127.0.0.1:9000")
