@@ -39,7 +39,7 @@ type conn struct {
 	ctx    context.Context // ends with the connection
 	cancel context.CancelFunc
 	once   sync.Once
-	err    error       // why it ended; nil: both directions were closed
+	err    error        // why it ended; nil: both directions were closed
 	half   atomic.Int64 // when the first direction was closed, Unix ns; 0: none is
 
 	seen   int64 // bytes at the last look

@@ -44,11 +44,22 @@ func (e *entrance) listenUDP(a Endpoint, address string) (string, error) {
 	if !e.holds(socket.Close) {
 		return "", errStopping
 	}
+	enlarge(socket)
 	u := &udpEntry{entrance: e, socket: socket, port: portOf(socket.LocalAddr()), sources: map[netip.AddrPort]*source{}, byID: map[uint32]*source{}}
 	if !e.hub.spawn(u.receive) || !e.hub.spawn(u.expire) {
 		return "", errStopping
 	}
 	return boundAt(a, u.port), nil
+}
+
+// socketBuffer is asked for as the receive buffer of the sockets of datagrams, which
+// the kernel bounds by rmem_max: what does not fit into it is lost.
+const socketBuffer = 4 << 20
+
+func enlarge(socket any) {
+	if u, ok := socket.(*net.UDPConn); ok {
+		_ = u.SetReadBuffer(socketBuffer)
+	}
 }
 
 // receive takes datagrams off the socket until it is closed. It never waits for
