@@ -49,6 +49,8 @@ type ByteStream struct {
 	// booked <= read <= arrived <= limit; the session's budget holds limit - booked
 	booked, read, arrived, limit int64
 	segments                     []segment
+	grew                         time.Time // when read was grewAt: where the present window began
+	grewAt                       int64
 	finCame                      bool
 }
 
@@ -248,6 +250,7 @@ func (b *ByteStream) consumed(n int64) {
 	if !b.closed {
 		b.s.adjust(-n)
 		b.booked += n
+		b.grow()
 		if due := b.read + b.window - b.limit; due >= b.window/4 && !b.finCame {
 			b.s.adjust(due)
 			b.limit += due
@@ -258,6 +261,25 @@ func (b *ByteStream) consumed(n int64) {
 	b.s.mu.Unlock()
 	if frame != nil {
 		b.s.post(frame, true)
+	}
+}
+
+// growTime is how fast a window must have been read for the next to be twice as
+// large: in two round trips, because then it was what held the peer up; or in so
+// little time that each CREDIT, which wakes both ends, came too soon.
+const growTime = 4 * time.Millisecond
+
+// grow doubles the window of a stream that is read fast, while the budgets have
+// room. A stream whose reader has stopped keeps what it had. Both mu are held.
+func (b *ByteStream) grow() {
+	if b.class == wire.ClassInteractive || b.read-b.grewAt < b.window {
+		return
+	}
+	now := time.Now()
+	fast := now.Sub(b.grew) < max(2*b.s.RTT(), growTime)
+	b.grew, b.grewAt = now, b.read
+	if next := 2 * b.window; fast && next <= int64(b.s.cfg.MaxWindow) && b.s.affords(b.window) {
+		b.window = next
 	}
 }
 
