@@ -1,0 +1,204 @@
+package flow
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/pannier/pannier/flow/flowtest"
+	"github.com/pannier/pannier/flow/wire"
+	"github.com/pannier/pannier/spec/fault"
+)
+
+// sockets makes a connection of the system.
+func sockets(t testing.TB, network string) (a, b net.Conn) {
+	t.Helper()
+	address := "127.0.0.1:0"
+	if network == "unix" {
+		address = filepath.Join(t.TempDir(), "s")
+	}
+	l, err := net.Listen(network, address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if a, err = net.Dial(network, l.Addr().String()); err != nil {
+		t.Fatal(err)
+	}
+	if b, err = l.Accept(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { a.Close(); b.Close() })
+	return a, b
+}
+
+// TestCopySockets: what goes into a socket comes out of another whole, and each
+// end of file is passed on.
+func TestCopySockets(t *testing.T) {
+	for _, network := range []string{"tcp", "unix"} {
+		t.Run(network, func(t *testing.T) {
+			near, far, _, _ := pair(t, Config{}, true)
+			from, to := bytePair(t, near, far, wire.ClassRelay)
+			client, in := sockets(t, network)
+			out, server := sockets(t, network)
+			data := content(20 * MiB)
+			errs := make(chan error, 3)
+			go func() {
+				_, err := client.Write(data)
+				errs <- errors.Join(err, client.(interface{ CloseWrite() error }).CloseWrite())
+			}()
+			go func() {
+				n, err := from.ReadFrom(in)
+				if n != int64(len(data)) {
+					err = errors.Join(err, errors.New("it counted wrong"))
+				}
+				errs <- errors.Join(err, from.CloseWrite())
+			}()
+			go func() {
+				n, err := to.WriteTo(out)
+				if n != int64(len(data)) {
+					err = errors.Join(err, errors.New("it counted wrong"))
+				}
+				errs <- errors.Join(err, out.(interface{ CloseWrite() error }).CloseWrite())
+			}()
+			got, err := io.ReadAll(server)
+			if err != nil || !bytes.Equal(got, data) {
+				t.Errorf("%d of %d bytes, %v", len(got), len(data), err)
+			}
+			for range 3 {
+				if err := <-errs; err != nil {
+					t.Error(err)
+				}
+			}
+			if sent, _ := from.Counts(); sent != int64(len(data)) {
+				t.Errorf("%d bytes sent", sent)
+			}
+			if _, read := to.Counts(); read != int64(len(data)) {
+				t.Errorf("%d bytes read", read)
+			}
+			from.Close()
+			to.Close()
+		})
+	}
+}
+
+// TestIdleHoldsNoBuffer: a copy that waits for its socket has nothing of the pool.
+func TestIdleHoldsNoBuffer(t *testing.T) {
+	near, far, _, _ := pair(t, Config{}, true)
+	from, _ := bytePair(t, near, far, wire.ClassRelay)
+	client, in := sockets(t, "tcp")
+	done := make(chan error, 1)
+	go func() { _, err := from.ReadFrom(in); done <- err }()
+	client.Write([]byte("x"))
+	pool := near.cfg.Pool
+	largest := func() int {
+		pool.mu.Lock()
+		defer pool.mu.Unlock()
+		return len(pool.free[2]) // of 64 KiB
+	}
+	for began := time.Now(); largest() == 0; runtime.Gosched() {
+		if time.Since(began) > 10*time.Second {
+			t.Fatal("the buffer of the first read has not come back")
+		}
+	}
+	client.Close()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+// TestReadFromWaitsForCredit: nothing is taken from a source that the peer would
+// not read.
+func TestReadFromWaitsForCredit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far, _, stop := emulated(t, flowtest.LinkConfig{RTT: time.Millisecond}, Config{})
+		defer stop()
+		from, to := bytePair(t, near, far, wire.ClassRelay)
+		src := &counted{Reader: bytes.NewReader(make([]byte, MiB))}
+		done := make(chan error, 1)
+		go func() { _, err := from.ReadFrom(src); done <- err }()
+		settle()
+		if src.n != 256*KiB {
+			t.Errorf("%d bytes were taken, the window is 256 KiB", src.n)
+		}
+		if n, err := io.ReadFull(to, make([]byte, MiB)); err != nil {
+			t.Errorf("%d bytes, %v", n, err)
+		}
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		from.Close()
+		to.Close()
+	})
+}
+
+type counted struct {
+	io.Reader
+	n int
+}
+
+func (c *counted) Read(p []byte) (int, error) {
+	n, err := c.Reader.Read(p)
+	c.n += n
+	return n, err
+}
+
+// TestWriteToFailing: a writer that fails ends the copy, and gives no credit for
+// what it did not take.
+func TestWriteToFailing(t *testing.T) {
+	near, far, _, _ := pair(t, Config{}, true)
+	from, to := bytePair(t, near, far, wire.ClassRelay)
+	go from.Write(make([]byte, MiB))
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Close()
+	if _, err := to.WriteTo(w); err == nil {
+		t.Error("no error of a pipe without a reader")
+	}
+	w.Close()
+	to.Reset(fault.New("copy", fault.Refused, "enough"))
+	for {
+		if _, err := from.Write(make([]byte, 1)); err != nil {
+			var f *fault.Error
+			if !errors.As(err, &f) || f.Kind != fault.Refused || f.Side != fault.Peer {
+				t.Errorf("the reason came as %v", err)
+			}
+			break
+		}
+	}
+}
+
+// TestByteWindowGrows: on a long link a stream that is read fast gets the window
+// the link needs, and one that is not read does not.
+func TestByteWindowGrows(t *testing.T) {
+	for _, read := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			near, far, _, stop := emulated(t, flowtest.LinkConfig{RTT: 50 * time.Millisecond}, Config{})
+			defer stop()
+			from, to := bytePair(t, near, far, wire.ClassRelay)
+			go from.Write(make([]byte, 64*MiB))
+			if read {
+				io.CopyN(io.Discard, to, 32*MiB)
+			} else {
+				time.Sleep(time.Minute)
+			}
+			to.mu.Lock()
+			w := to.window
+			to.mu.Unlock()
+			if read && w < 4*MiB || !read && w != 256*KiB {
+				t.Errorf("window %d, read %v", w, read)
+			}
+			from.Close()
+			to.Close()
+		})
+	}
+}
