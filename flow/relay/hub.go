@@ -237,10 +237,11 @@ func (h *Hub) Close() error {
 	return nil
 }
 
-// sweepEvery is how often connections are looked at for Life, Idle and Half.
+// sweepEvery is how often connections are looked at for Life, Idle and Half, and
+// listeners of partners for whether anybody wants them.
 const sweepEvery = time.Second
 
-// sweep ends connections whose time is over.
+// sweep ends connections and listeners whose time is over.
 func (h *Hub) sweep() {
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
@@ -253,6 +254,9 @@ func (h *Hub) sweep() {
 				if err := c.look(now); err != nil {
 					c.end(err)
 				}
+			}
+			for key, g := range h.unclaimed(now) {
+				h.release(key, g, false)
 			}
 		}
 	}

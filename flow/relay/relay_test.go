@@ -202,17 +202,19 @@ func TestThere(t *testing.T) {
 		defer s.Close()
 		say(t, c, s, "hello")
 
-		w.line.cut(false) // the listener stays, and serves again
-		time.Sleep(time.Second)
+		w.line.cut(true) // the listener stays, and serves again
+		synctest.Wait()
 		if c, err = w.eastWorld.dial(t.Context(), "tcp", "127.0.0.1:9001"); err != nil {
 			t.Fatal(err)
 		}
 		defer c.Close()
+		w.line.up()
 		if s, err = l.Accept(); err != nil {
 			t.Fatal(err)
 		}
 		defer s.Close()
 		say(t, s, c, "again")
+		synctest.Wait()
 
 		if err := w.west.Remove("r"); err != nil {
 			t.Fatal(err)
@@ -226,8 +228,8 @@ func TestThere(t *testing.T) {
 			t.Fatal(err)
 		}
 		synctest.Wait()
-		w.near.Close()
-		synctest.Wait()
+		w.line.cut(true)
+		time.Sleep(time.Minute) // longer than a session waits for new connections
 		if _, err := w.eastWorld.dial(t.Context(), "tcp", "127.0.0.1:9001"); err == nil {
 			t.Error("it is listened at after the session's end")
 		}
@@ -269,6 +271,42 @@ func TestThereForbidden(t *testing.T) {
 		_, _, err := (&entrance{relay: "r", open: w.far.OpenBytes}).ask(t.Context(), KindConn, connAsk{Port: 9000})
 		if fault.KindOf(err) != fault.NotFound || len(w.westWorld.dialled) > 0 {
 			t.Errorf("%v, connected to %q", err, w.westWorld.dialled)
+		}
+		if err := w.west.Add(Relay{Name: "q", Partner: "east", At: There, Accept: mustAccept(t, "tcp://127.0.0.1:9000"), To: mustTo(t, "tcp://10.0.0.9:{port}")}); err != nil {
+			t.Fatal(err)
+		}
+		for port, want := range map[uint16]fault.Kind{9000: fault.Refused, 9001: fault.Permission, 0: fault.Permission} {
+			_, _, err := (&entrance{relay: "q", open: w.far.OpenBytes}).ask(t.Context(), KindConn, connAsk{Port: port})
+			if fault.KindOf(err) != want {
+				t.Errorf("port %d: %v", port, err)
+			}
+		}
+	})
+}
+
+// TestThereForgotten: a relay that ends while the session has no connections
+// leaves no listener behind at the partner.
+func TestThereForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := join(t, Config{}, Config{Policy: []Allow{{Partner: "west", Relay: "r", Listen: []string{"tcp://127.0.0.1:9000"}}}}, false, flow.Config{ResumeTimeout: 24 * time.Hour})
+		defer w.stop()
+		if err := w.west.Add(Relay{Name: "r", Partner: "east", At: There, Accept: mustAccept(t, "tcp://127.0.0.1:9000"), To: mustTo(t, "tcp://127.0.0.1:1")}); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		listens := func() bool { w.eastWorld.mu.Lock(); defer w.eastWorld.mu.Unlock(); return len(w.eastWorld.serve) > 0 }
+		w.line.cut(true)
+		time.Sleep(time.Hour)
+		if !listens() {
+			t.Error("the listener has not waited for the session")
+		}
+		if err := w.west.Remove("r"); err != nil {
+			t.Fatal(err)
+		}
+		w.line.up()
+		time.Sleep(time.Minute)
+		if listens() {
+			t.Error("it is listened at for nobody")
 		}
 	})
 }

@@ -136,7 +136,32 @@ type guest struct {
 	*entrance
 	accept []string
 	bound  []string
-	held   bool // a stream holds it; otherwise the session has lost its connections. Guarded by Hub.mu
+
+	// Guarded by Hub.mu.
+	held  bool      // a stream holds it; otherwise the session has lost its connections
+	epoch int       // of the session when that happened
+	back  time.Time // when it was seen to have connections again
+}
+
+// reclaimTime is how long a partner that has connections again may take to ask anew
+// for a listener that it had.
+const reclaimTime = 10 * time.Second
+
+// unclaimed are the listeners that their partners do not want any more.
+func (h *Hub) unclaimed(now time.Time) map[guestKey]*guest {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	over := map[guestKey]*guest{}
+	for k, g := range h.guests {
+		switch {
+		case g.held || k.session.Stats().Epoch <= g.epoch:
+		case g.back.IsZero():
+			g.back = now
+		case now.Sub(g.back) > reclaimTime:
+			over[k] = g
+		}
+	}
+	return over
 }
 
 // maxGuests is how many listeners one session may have here.
@@ -183,7 +208,7 @@ func (h *Hub) guest(name string, s *flow.Session, meta []byte, m *listenAsk) (*g
 	h.mu.Lock()
 	old := h.guests[key]
 	if old != nil && !old.held && slices.Equal(old.accept, m.Accept) {
-		old.held = true
+		old.held, old.back = true, time.Time{}
 		h.mu.Unlock()
 		return old, nil
 	}
@@ -258,7 +283,7 @@ func (h *Hub) outlive(key guestKey, g *guest) {
 // connections again.
 func (h *Hub) release(key guestKey, g *guest, keep bool) {
 	h.mu.Lock()
-	g.held = false
+	g.held, g.epoch = false, key.session.Stats().Epoch
 	if !keep && h.guests[key] == g {
 		delete(h.guests, key)
 	}
