@@ -132,7 +132,7 @@ func (h *Hub) connect(x wish) (*conn, error) {
 		if err != nil {
 			return nil, connectFailed(ctx, x.to.String(), err)
 		}
-		return c, c.takes(raw)
+		return c.takes(raw)
 	}
 	raw, err := h.dial(ctx, "tcp", x)
 	if err != nil {
@@ -141,17 +141,18 @@ func (h *Hub) connect(x wish) (*conn, error) {
 	if a := raw.RemoteAddr(); a != nil {
 		c.to = "tcp://" + a.String()
 	}
-	return c, c.takes(raw)
+	return c.takes(raw)
 }
 
-func (c *conn) takes(raw net.Conn) error {
+// takes is the connection with its socket.
+func (c *conn) takes(raw net.Conn) (*conn, error) {
 	local, ok := raw.(halfCloser)
 	if !ok {
 		_ = raw.Close()
-		return fault.New("connect", fault.Internal, "a connection without half-close")
+		return nil, fault.New("connect", fault.Internal, "a connection without half-close")
 	}
 	c.local = local
-	return nil
+	return c, nil
 }
 
 // dial connects to the addresses that a wish's host has now, one after another.
