@@ -203,3 +203,46 @@ func TestByteWindowGrows(t *testing.T) {
 		})
 	}
 }
+
+// TestSmallFramesShareBuffers: what a peer is granted costs a small multiple of it,
+// in whatever pieces it comes, and comes out as it went in.
+func TestSmallFramesShareBuffers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far, _, stop := emulated(t, flowtest.LinkConfig{RTT: time.Millisecond}, Config{})
+		defer stop()
+		from, to := bytePair(t, near, far, wire.ClassRelay)
+		data := content(20000)
+		for i := 0; i < len(data); {
+			n := min(len(data)-i, 1+i%7*200)
+			if _, err := from.Write(data[i : i+n]); err != nil {
+				t.Fatal(err)
+			}
+			i += n
+		}
+		settle()
+		to.mu.Lock()
+		held := 0
+		for _, seg := range to.segments {
+			held += len(seg.buf.mem)
+		}
+		to.mu.Unlock()
+		if held > 5*len(data) {
+			t.Errorf("%d bytes are held for %d", held, len(data))
+		}
+		got := make([]byte, len(data))
+		if _, err := io.ReadFull(to, got); err != nil || !bytes.Equal(got, data) {
+			t.Errorf("they came out different, %v", err)
+		}
+		for range 5000 {
+			from.Write([]byte("x"))
+		}
+		settle()
+		to.mu.Lock()
+		if n := len(to.segments); n > 3 {
+			t.Errorf("%d buffers for 5000 bytes", n)
+		}
+		to.mu.Unlock()
+		from.Close()
+		to.Close()
+	})
+}

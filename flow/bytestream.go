@@ -194,7 +194,7 @@ func (b *ByteStream) arrive(h wire.DataHead, buf *buffer) bool {
 	b.arrived += int64(h.Length)
 	b.finCame = b.finCame || h.Flags&wire.Fin != 0
 	if h.Length > 0 {
-		b.segments = append(b.segments, segment{buf: buf, data: buf.payload(int(h.Length)), off: int64(h.Offset), digest: h.Digest})
+		b.keep(segment{buf: buf, data: buf.payload(int(h.Length)), off: int64(h.Offset), digest: h.Digest})
 	} else {
 		b.s.cfg.Pool.put(buf)
 	}

@@ -1,12 +1,14 @@
 package relay
 
 import (
+	"encoding/binary"
 	"io"
 	"log"
 	"net"
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -34,7 +36,8 @@ func BenchmarkRelay(b *testing.B) {
 	}{
 		{"bulk", "MB/s", bulk, "CPU-s/GiB"},
 		{"pingpong", "us", pingPong, ""},
-		{"idle", "KiB/conn", idle, ""},
+		{"idle", "KiB/conn", idle, "stack-KiB/conn"},
+		{"churn", "conns/s", churn, "lost"},
 	} {
 		b.Run(what.name, func(b *testing.B) {
 			server := sink(b)
@@ -116,8 +119,8 @@ func listenEach(b *testing.B, serve func(net.Conn)) string {
 }
 
 func throughRelay(b *testing.B, to string) string {
-	w := join(b, Config{}, allowAll("tcp://"+to), true, flow.Config{})
-	w.add("tcp://127.0.0.1:0", "tcp://"+to)
+	w := join(b, Config{}, unhurried("tcp://"+to), true, flow.Config{})
+	w.add("tcp://127.0.0.1:0", "tcp://"+to, func(r *Relay) { r.Limits.Opens = -1 })
 	return w.bound(0)
 }
 
@@ -263,7 +266,7 @@ func pingPong(b *testing.B, address string) []float64 {
 // relay, the client and the server together.
 func idle(b *testing.B, address string) []float64 {
 	const n = 1000
-	before := memory()
+	before, stackBefore := memory()
 	conns := make([]net.Conn, n)
 	buf := []byte{'e'}
 	for i := range conns {
@@ -277,19 +280,111 @@ func idle(b *testing.B, address string) []float64 {
 			b.Fatal(err)
 		}
 	}
-	used := memory() - before
+	used, stack := memory()
 	for _, c := range conns {
 		c.Close()
 	}
 	time.Sleep(300 * time.Millisecond) // all of it is given back before the next
-	return []float64{float64(used) / 1024 / n}
+	return []float64{float64(used-before) / 1024 / n, float64(stack-stackBefore) / 1024 / n}
 }
 
-func memory() int64 {
+// memory is what is in use, and how much of it is stacks.
+func memory() (all, stacks int64) {
 	for range 3 {
 		runtime.GC()
 	}
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
-	return int64(m.HeapAlloc + m.StackInuse)
+	return int64(m.HeapAlloc + m.StackInuse), int64(m.StackInuse)
+}
+
+// unhurried lets any number of connections be opened a second.
+func unhurried(to string) Config {
+	cfg := allowAll(to)
+	cfg.Policy[0].Limits.Opens = -1
+	return cfg
+}
+
+// churn opens connections, has one byte echoed on each and closes it, eight at a
+// time.
+func churn(b *testing.B, address string) []float64 {
+	const n, workers = 2000, 8
+	var lost atomic.Int64
+	var wg sync.WaitGroup
+	began := time.Now()
+	for range workers {
+		wg.Go(func() {
+			buf := []byte{'e'}
+			for range n / workers {
+				c, err := net.Dial("tcp", address)
+				if err == nil {
+					c.Write(buf)
+					_, err = io.ReadFull(c, buf)
+					c.Close()
+				}
+				if err != nil {
+					lost.Add(1)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return []float64{n / time.Since(began).Seconds(), float64(lost.Load())}
+}
+
+// BenchmarkDatagrams sends 50,000 datagrams of 200 bytes a second through a relay
+// for a second, and reports how many arrived and how many the relay has dropped; the rest is the
+// kernel's, whose buffers (rmem_max) hold a few milliseconds.
+func BenchmarkDatagrams(b *testing.B) {
+	server, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	enlarge(server)
+	var arrived, disorder atomic.Int64
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		buf, last := make([]byte, 2000), uint64(0)
+		for {
+			if _, _, err := server.ReadFrom(buf); err != nil {
+				return
+			}
+			if n := binary.BigEndian.Uint64(buf); n <= last {
+				disorder.Add(1)
+			} else {
+				last = n
+			}
+			arrived.Add(1)
+		}
+	}()
+	defer func() { server.Close(); <-done }()
+	to := "udp://" + server.LocalAddr().String()
+	w := join(b, Config{}, allowAll(to), true)
+	w.add("udp://127.0.0.1:0", to)
+	c, err := net.Dial("udp", w.bound(0))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer c.Close()
+	const perMilli = 50
+	sent, cpu := uint64(0), cpuTime()
+	for b.Loop() {
+		began := time.Now()
+		for milli := range 1000 {
+			time.Sleep(time.Until(began.Add(time.Duration(milli) * time.Millisecond)))
+			for range perMilli {
+				sent++
+				data := make([]byte, 200)
+				binary.BigEndian.PutUint64(data, sent)
+				c.Write(data)
+			}
+		}
+	}
+	used := cpuTime() - cpu
+	time.Sleep(200 * time.Millisecond)
+	b.ReportMetric(float64(arrived.Load())/float64(sent)*100, "%arrived")
+	b.ReportMetric(float64(w.west.Stats()[0].Dropped+w.east.Stats()[0].Dropped), "dropped-by-relay")
+	b.ReportMetric(float64(disorder.Load()), "out-of-order")
+	b.ReportMetric(used.Seconds()*1e6/float64(sent), "CPU-us/datagram")
 }
