@@ -29,7 +29,7 @@ func newRules(policy []Allow) ([]*rule, error) {
 		if r.listen, err = parsePatterns(a.Listen); err != nil {
 			return nil, err
 		}
-		r.use = newUsage(a.Limits.withDefaults(false))
+		r.use = newUsage(a.Limits.withDefaults())
 		rules[i] = r
 	}
 	return rules, nil

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"time"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/pannier/pannier/spec/fault"
 )
@@ -42,7 +43,7 @@ type Limits struct {
 	Bytes int64         // of one connection, each direction; default none
 	Rate  int64         // bytes per second of one connection, each direction; default none
 	Life  time.Duration // of one connection; default none
-	Idle  time.Duration // without a byte in either direction; default none, of udp 2 min
+	Idle  time.Duration // without a byte in either direction; default none; of udp always, default 2 min
 	Half  time.Duration // the same once one direction is closed; default 5 min
 
 	Datagram int // udp: largest taken from the other end of the session; default 65507
@@ -59,7 +60,7 @@ const (
 	defaultUDPIdle = 2 * time.Minute
 )
 
-func (l Limits) withDefaults(udp bool) Limits {
+func (l Limits) withDefaults() Limits {
 	def(&l.Conns, 4096)
 	def(&l.Opens, 2000)
 	def(&l.Bytes, -1)
@@ -68,14 +69,19 @@ func (l Limits) withDefaults(udp bool) Limits {
 	def(&l.Half, 5*time.Minute)
 	def(&l.Datagram, maxDatagram)
 	def(&l.Sources, 1024)
-	if udp {
-		def(&l.Idle, defaultUDPIdle)
-	}
 	def(&l.Idle, -1)
-	if l.Datagram < 0 {
+	if l.Datagram < 0 || l.Datagram > maxDatagram {
 		l.Datagram = maxDatagram
 	}
 	return l
+}
+
+// udpIdle is Idle for sources of datagrams, which nothing else ends.
+func (l Limits) udpIdle() time.Duration {
+	if l.Idle <= 0 {
+		return defaultUDPIdle
+	}
+	return l.Idle
 }
 
 func def[T int | int64 | time.Duration](field *T, value T) {
@@ -161,6 +167,9 @@ func (r Relay) checked() (Relay, error) {
 	if r.Partner == "" || len(r.Accept) == 0 || len(r.Accept) > maxAccepts {
 		return bad("a relay has a Partner and 1 to %d endpoints to Accept at", maxAccepts)
 	}
+	if n := portsOf(r.Accept); n > MaxPorts {
+		return bad("%d ports; at most %d", n, MaxPorts)
+	}
 	udp := r.Accept[0].datagrams()
 	for _, a := range r.Accept {
 		switch {
@@ -179,7 +188,7 @@ func (r Relay) checked() (Relay, error) {
 			return bad("%s and what is accepted are not of one sort", fault.Shown(to.String()))
 		}
 	}
-	r.Limits = r.Limits.withDefaults(udp)
+	r.Limits = r.Limits.withDefaults()
 	return r, nil
 }
 
@@ -208,7 +217,7 @@ func (r *Relay) to(port uint16) (Endpoint, error) {
 
 func validName(s string) bool {
 	for _, c := range s {
-		if !unicode.IsPrint(c) || unicode.IsSpace(c) {
+		if c == utf8.RuneError || !unicode.IsPrint(c) || unicode.IsSpace(c) {
 			return false
 		}
 	}

@@ -261,6 +261,20 @@ func (e Endpoint) takes(port uint16) bool {
 	return slices.ContainsFunc(e.Ports, func(r PortRange) bool { return r.has(port) || r == PortRange{} })
 }
 
+// portsOf is how many places are listened at for a list.
+func portsOf(accept []Endpoint) int {
+	n := 0
+	for _, e := range accept {
+		if e.Scheme == Unix {
+			n++
+		}
+		for _, r := range e.Ports {
+			n += int(r.Last-r.First) + 1
+		}
+	}
+	return n
+}
+
 // each calls f with every port in turn.
 func (e Endpoint) each(f func(port uint16) error) error {
 	for _, r := range e.Ports {

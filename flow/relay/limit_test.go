@@ -259,7 +259,7 @@ func TestHostileMeta(t *testing.T) {
 			nil, {0xdd, 0xff, 0xff, 0xff, 0xf0}, good[:len(good)-1], append(good, 0),
 			ask(connAsk{To: "tcp://10.0.0.5:80"}), ask(connAsk{Relay: "x", To: string(long)}), ask(connAsk{Relay: "x", To: "tcp://10.0.0.5:{port}"}),
 			ask(connAsk{Relay: "x", To: "tcp://10.0.0.5:1-9"}), ask(connAsk{Relay: "x", To: "udp://10.0.0.5:1"}), ask(connAsk{Relay: "x", To: "exec:[]"}),
-			ask(connAsk{Relay: "\xff", To: "tcp://10.0.0.5:80"}), ask(connAsk{Relay: "x", To: "tcp://\x00:80"}), ask(connAsk{Relay: "x"}),
+			ask(connAsk{Relay: "\xff", To: "tcp://10.0.0.5:80"}), ask(connAsk{Relay: "x", To: "tcp://\x00:80"}), ask(connAsk{Relay: "x"}), ask(connAsk{Relay: "a\nb", To: "tcp://10.0.0.5:80"}), ask(connAsk{Relay: "x", To: "tcp://10.0.0.5:80", From: "a\x00b"}),
 		} {
 			for _, kind := range []string{KindConn, KindUDP, KindListen, "relay.other"} {
 				_, err := w.near.OpenBytes(t.Context(), flow.Open{Kind: kind, Meta: meta})

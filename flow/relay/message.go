@@ -1,6 +1,8 @@
 package relay
 
 import (
+	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/pannier/pannier/flow/wire"
@@ -62,14 +64,24 @@ func checkText(field, s string, least, most int) error {
 }
 
 func (o *connAsk) check() error {
-	err := checkText("Relay", o.Relay, 1, MaxName)
+	err := checkName(o.Relay)
 	if err == nil {
 		err = checkText("To", o.To, 0, MaxEndpoint)
 	}
 	if err == nil {
 		err = checkText("From", o.From, 0, maxOrigin)
 	}
+	if err == nil && strings.ContainsFunc(o.From, unicode.IsControl) {
+		err = fault.New("decode meta", fault.Protocol, "From has control characters")
+	}
 	return err
+}
+
+func checkName(s string) error {
+	if !validName(s) {
+		return fault.New("decode meta", fault.Protocol, "Relay is no name of 1 to %d printable bytes", MaxName)
+	}
+	return nil
 }
 
 func (o *connAnswer) check() error { return checkText("Address", o.Address, 0, MaxEndpoint) }
@@ -80,7 +92,7 @@ func (l *listenAnswer) check() error { return checkList("Bound", l.Bound, nil) }
 
 func checkList(field string, list []string, name *string) error {
 	if name != nil {
-		if err := checkText("Relay", *name, 1, MaxName); err != nil {
+		if err := checkName(*name); err != nil {
 			return err
 		}
 	}

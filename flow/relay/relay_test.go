@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"fmt"
 	"io"
 	"net"
 	"strings"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/pannier/pannier/flow"
+	"github.com/pannier/pannier/flow/wire"
 	"github.com/pannier/pannier/spec/fault"
 )
 
@@ -382,4 +384,39 @@ func acceptHalf(l net.Listener) (halfCloser, error) {
 		return nil, err
 	}
 	return c.(halfCloser), nil
+}
+
+// TestThereLimits: a session has so many listeners at its partner, and ports.
+func TestThereLimits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := join(t, Config{}, Config{Policy: []Allow{{Partner: "west", Relay: "*", Listen: []string{"tcp://127.0.0.1:*"}}}}, false)
+		defer w.stop()
+		ask := func(name string, accept ...string) (*flow.ByteStream, error) {
+			meta, err := wire.AppendMeta(nil, &listenAsk{Relay: name, Accept: accept})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return w.near.OpenBytes(t.Context(), flow.Open{Kind: KindListen, Meta: meta})
+		}
+		first, err := ask("a", "tcp://127.0.0.1:1-1000")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := ask("b", "tcp://127.0.0.1:1001-1025"); fault.KindOf(err) != fault.Overloaded {
+			t.Errorf("1025 ports: %v", err)
+		}
+		if _, err := ask("a", "tcp://127.0.0.1:2000"); fault.KindOf(err) != fault.Exists {
+			t.Errorf("the same name again: %v", err)
+		}
+		first.Close()
+		synctest.Wait()
+		for i := range maxGuests {
+			if _, err := ask(fmt.Sprint("c", i), fmt.Sprint("tcp://127.0.0.1:", 3000+i)); err != nil {
+				t.Fatal(i, err)
+			}
+		}
+		if _, err := ask("d", "tcp://127.0.0.1:4000"); fault.KindOf(err) != fault.Overloaded || len(w.eastWorld.serve) != maxGuests {
+			t.Errorf("%v; %d listeners", err, len(w.eastWorld.serve))
+		}
+	})
 }

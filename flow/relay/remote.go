@@ -136,6 +136,7 @@ type guest struct {
 	*entrance
 	accept []string
 	bound  []string
+	ports  int
 
 	// Guarded by Hub.mu.
 	held  bool      // a stream holds it; otherwise the session has lost its connections
@@ -212,10 +213,11 @@ func (h *Hub) guest(name string, s *flow.Session, meta []byte, m *listenAsk) (*g
 		h.mu.Unlock()
 		return old, nil
 	}
-	n := 0
-	for k := range h.guests {
-		if k.session == s {
+	n, ports := 0, 0
+	for k, g := range h.guests {
+		if k.session == s && g != old {
 			n++
+			ports += g.ports
 		}
 	}
 	h.mu.Unlock()
@@ -228,10 +230,10 @@ func (h *Hub) guest(name string, s *flow.Session, meta []byte, m *listenAsk) (*g
 	if old != nil { // other endpoints now
 		h.release(key, old, false)
 	}
-	return h.newGuest(name, key, m)
+	return h.newGuest(name, key, m, MaxPorts-ports)
 }
 
-func (h *Hub) newGuest(name string, key guestKey, m *listenAsk) (*guest, error) {
+func (h *Hub) newGuest(name string, key guestKey, m *listenAsk, ports int) (*guest, error) {
 	if len(m.Accept) > maxAccepts {
 		return nil, fault.New("relay", fault.TooLong, "%d endpoints; at most %d", len(m.Accept), maxAccepts)
 	}
@@ -245,11 +247,15 @@ func (h *Hub) newGuest(name string, key guestKey, m *listenAsk) (*guest, error) 
 			return nil, fault.New("relay", fault.Unsupported, "a partner can have connections listened for, not %s", fault.Shown(accept[i].Scheme))
 		}
 	}
+	n := portsOf(accept)
+	if n > ports {
+		return nil, fault.New("relay", fault.Overloaded, "%d more ports; a session has at most %d here", n, MaxPorts)
+	}
 	use, err := h.permitListen(name, m.Relay, accept)
 	if err != nil {
 		return nil, err
 	}
-	g := &guest{accept: m.Accept, held: true, entrance: &entrance{
+	g := &guest{accept: m.Accept, ports: n, held: true, entrance: &entrance{
 		hub: h, relay: m.Relay, partner: name, use: use,
 		to:   func(uint16) (Endpoint, error) { return Endpoint{}, nil },
 		open: key.session.OpenBytes,

@@ -22,9 +22,10 @@ var special = []netip.Prefix{
 	netip.MustParsePrefix("ff00::/8"),           // multicast
 }
 
-// nat64 and sixToFour carry an IPv4 address inside, whose rules count.
+// These prefixes carry an IPv4 address inside, whose rules count.
 var (
 	nat64     = netip.MustParsePrefix("64:ff9b::/96")
+	nat64Here = netip.MustParsePrefix("64:ff9b:1::/48")
 	sixToFour = netip.MustParsePrefix("2002::/16")
 )
 
@@ -33,7 +34,7 @@ func plain(a netip.Addr) netip.Addr {
 	a = a.Unmap().WithZone("")
 	b := a.As16()
 	switch {
-	case nat64.Contains(a):
+	case nat64.Contains(a), nat64Here.Contains(a):
 		return netip.AddrFrom4([4]byte(b[12:16]))
 	case sixToFour.Contains(a):
 		return netip.AddrFrom4([4]byte(b[2:6]))

@@ -178,7 +178,7 @@ func TestUDPSessionLost(t *testing.T) {
 // TestUDPQueueIsBounded: what a session does not take is dropped; one source leaves
 // room for others.
 func TestUDPQueueIsBounded(t *testing.T) {
-	q := newQueue(newUsage(Limits{}.withDefaults(true)))
+	q := newQueue(newUsage(Limits{}.withDefaults()))
 	n := 0
 	for q.put(datagram, 1, make([]byte, 1000)) {
 		n++

@@ -286,10 +286,7 @@ func writeTo(c net.PacketConn, p []byte, to netip.AddrPort) (int, error) {
 
 // expire forgets sources that were silent for too long.
 func (u *udpEntry) expire() {
-	idle := u.use.limits.Idle
-	if idle <= 0 {
-		return
-	}
+	idle := u.use.limits.udpIdle()
 	tick := time.NewTicker(max(idle/4, time.Millisecond))
 	defer tick.Stop()
 	for {

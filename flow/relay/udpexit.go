@@ -253,10 +253,7 @@ func datagramReader(c net.Conn) func(use func([]byte)) error {
 
 // expire closes the sockets of sources that were silent for too long.
 func (e *udpExit) expire() {
-	idle := e.use.limits.Idle
-	if idle <= 0 {
-		idle = defaultUDPIdle // of a rule, whose default is for connections
-	}
+	idle := e.use.limits.udpIdle()
 	tick := time.NewTicker(max(idle/4, time.Millisecond))
 	defer tick.Stop()
 	for {
