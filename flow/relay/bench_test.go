@@ -153,10 +153,9 @@ type yamuxSession struct{ *yamux.Session }
 func (s yamuxSession) Open() (io.ReadWriteCloser, error)   { return s.OpenStream() }
 func (s yamuxSession) Accept() (io.ReadWriteCloser, error) { return s.AcceptStream() }
 
+// smuxSession's streams have no half-close: Close ends both directions.
 type smuxSession struct{ *smux.Session }
 
-// smuxStream has an end of its own for each direction only from version 2 on,
-// and no function for it: Close ends both.
 func (s smuxSession) Open() (io.ReadWriteCloser, error)   { return s.OpenStream() }
 func (s smuxSession) Accept() (io.ReadWriteCloser, error) { return s.AcceptStream() }
 
@@ -228,7 +227,7 @@ func bulk(b *testing.B, address string) []float64 {
 		}
 	}
 	c.(*net.TCPConn).CloseWrite()
-	c.Read(data[:1]) // smux may have ended before its byte has come
+	c.Read(data[:1]) // without half-close, smux may have ended before its byte has come
 	took, used := time.Since(began), cpuTime()-cpu
 	return []float64{bulkSize / 1e6 / took.Seconds(), used.Seconds() / (float64(bulkSize) / (1 << 30))}
 }
