@@ -49,6 +49,8 @@ type ByteStream struct {
 	// booked <= read <= arrived <= limit; the session's budget holds limit - booked
 	booked, read, arrived, limit int64
 	segments                     []segment
+	grew                         time.Time // when read was grewAt: where the present window began
+	grewAt                       int64
 	finCame                      bool
 }
 
@@ -192,7 +194,7 @@ func (b *ByteStream) arrive(h wire.DataHead, buf *buffer) bool {
 	b.arrived += int64(h.Length)
 	b.finCame = b.finCame || h.Flags&wire.Fin != 0
 	if h.Length > 0 {
-		b.segments = append(b.segments, segment{buf: buf, data: buf.payload(int(h.Length)), off: int64(h.Offset), digest: h.Digest})
+		b.keep(segment{buf: buf, data: buf.payload(int(h.Length)), off: int64(h.Offset), digest: h.Digest})
 	} else {
 		b.s.cfg.Pool.put(buf)
 	}
@@ -248,6 +250,7 @@ func (b *ByteStream) consumed(n int64) {
 	if !b.closed {
 		b.s.adjust(-n)
 		b.booked += n
+		b.grow()
 		if due := b.read + b.window - b.limit; due >= b.window/4 && !b.finCame {
 			b.s.adjust(due)
 			b.limit += due
@@ -258,6 +261,25 @@ func (b *ByteStream) consumed(n int64) {
 	b.s.mu.Unlock()
 	if frame != nil {
 		b.s.post(frame, true)
+	}
+}
+
+// growTime is how fast a window must have been read for the next to be twice as
+// large: in two round trips, because then it was what held the peer up; or in so
+// little time that each CREDIT, which wakes both ends, came too soon.
+const growTime = 4 * time.Millisecond
+
+// grow doubles the window of a stream that is read fast, while the budgets have
+// room. A stream whose reader has stopped keeps what it had. Both mu are held.
+func (b *ByteStream) grow() {
+	if b.class == wire.ClassInteractive || b.read-b.grewAt < b.window {
+		return
+	}
+	now := time.Now()
+	fast := now.Sub(b.grew) < max(2*b.s.RTT(), growTime)
+	b.grew, b.grewAt = now, b.read
+	if next := 2 * b.window; fast && next <= int64(b.s.cfg.MaxWindow) && b.s.affords(b.window) {
+		b.window = next
 	}
 }
 
@@ -280,7 +302,9 @@ func (b *ByteStream) Write(p []byte) (int, error) {
 		if err != nil {
 			return total, err
 		}
-		if err := b.sendData(p[total:total+n], 0); err != nil {
+		buf := b.s.cfg.Pool.get(n)
+		copy(buf.payload(n), p[total:])
+		if err := b.sendData(buf, n, 0); err != nil {
 			return total, err
 		}
 		total += n
@@ -316,18 +340,16 @@ func (b *ByteStream) reserve(n int) (int, error) {
 	}
 }
 
-// sendData writes one DATA frame. The caller holds the place in writes, so
-// nobody else moves sent.
-func (b *ByteStream) sendData(p []byte, flags wire.Flags) error {
-	buf := b.s.cfg.Pool.get(len(p))
+// sendData writes the first n bytes of buf's payload as one DATA frame and gives
+// buf back. The caller holds the place in writes, so nobody else moves sent.
+func (b *ByteStream) sendData(buf *buffer, n int, flags wire.Flags) error {
 	defer b.s.cfg.Pool.put(buf)
-	payload := buf.payload(len(p))
-	copy(payload, p)
+	payload := buf.payload(n)
 	b.mu.Lock()
 	off := b.sent
 	b.mu.Unlock()
 	h := wire.DataHead{
-		Header: wire.Header{Flags: flags, Class: b.class, Stream: b.id, Length: uint32(len(p))},
+		Header: wire.Header{Flags: flags, Class: b.class, Stream: b.id, Length: uint32(n)},
 		Offset: uint64(off), Digest: blockDigest(payload, off),
 	}
 	b.s.mu.Lock()
@@ -343,9 +365,9 @@ func (b *ByteStream) sendData(p []byte, flags wire.Flags) error {
 		t.release(l)
 		return b.failure()
 	}
-	b.sent += int64(len(p))
+	b.sent += int64(n)
 	b.mu.Unlock()
-	frame := buf.mem[headroom-wire.DataHeadSize : headroom+len(p)]
+	frame := buf.mem[headroom-wire.DataHeadSize : headroom+n]
 	h.Put(frame)
 	if !l.send(frame) {
 		return b.failure()
@@ -401,7 +423,7 @@ func (b *ByteStream) CloseWrite() error {
 	if again {
 		return nil
 	}
-	return b.sendData(nil, wire.Fin)
+	return b.sendData(b.s.cfg.Pool.get(0), 0, wire.Fin)
 }
 
 // Close ends both directions. Bytes of the peer that were not read are lost,
@@ -409,6 +431,17 @@ func (b *ByteStream) CloseWrite() error {
 func (b *ByteStream) Close() error {
 	b.reset(net.ErrClosed)
 	return nil
+}
+
+// Reset ends both directions for a reason, which the peer is told as far as
+// fault.Text lets it out.
+func (b *ByteStream) Reset(err error) { b.reset(err) }
+
+// Counts is how many bytes have been sent and how many read, so far.
+func (b *ByteStream) Counts() (sent, read int64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.sent, b.read
 }
 
 func (b *ByteStream) reset(err error) {

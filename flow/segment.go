@@ -11,6 +11,25 @@ type segment struct {
 	right  bool
 }
 
+// smallData is how many bytes of a frame are rather copied than kept in the
+// buffer they came in: a peer that sends a window of single bytes would otherwise
+// have it kept in 4 KiB each.
+const smallData = KiB
+
+// keep queues a segment, behind the last one in its buffer if it is small and that
+// has room. mu is held.
+func (b *ByteStream) keep(seg segment) {
+	if n := len(b.segments); len(seg.data) <= smallData && seg.verify() == nil && n > 0 {
+		last := &b.segments[n-1]
+		if last.right && cap(last.data)-len(last.data) >= len(seg.data) {
+			last.data = append(last.data, seg.data...)
+			b.s.cfg.Pool.put(seg.buf)
+			return
+		}
+	}
+	b.segments = append(b.segments, seg)
+}
+
 // copyOut moves bytes from segments to p, each held against its digest first. mu
 // is held.
 func (b *ByteStream) copyOut(p []byte) (int, error) {

@@ -47,7 +47,7 @@ func AppendControl(dst []byte, t Type, stream uint32, v Message) ([]byte, error)
 
 // encode writes v as an array of its fields in order: numbers in their shortest
 // form, nil slices as empty ones, so that a value has one encoding.
-func encode(buf *bytes.Buffer, v Message) error {
+func encode(buf *bytes.Buffer, v any) error {
 	from := reflect.Indirect(reflect.ValueOf(v))
 	to := reflect.New(from.Type()).Elem() // addressable, and the caller's slices stay untouched
 	to.Set(from)

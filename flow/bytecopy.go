@@ -1,0 +1,158 @@
+package flow
+
+import (
+	"io"
+	"net"
+	"os"
+	"syscall"
+)
+
+// ReadFrom sends what r has until io.EOF, and does not close this direction. It
+// waits for credit before it reads, so that a peer that does not read stops r,
+// and reads straight into the frame that is sent. While a connection of package
+// net or a file has nothing to read, no buffer is held. Write and CloseWrite
+// wait until it returns. Who wants it to end sooner ends r or the stream.
+func (b *ByteStream) ReadFrom(r io.Reader) (total int64, err error) {
+	select {
+	case b.writes <- struct{}{}:
+		defer func() { <-b.writes }()
+	case <-b.done:
+		return 0, b.failure()
+	}
+	read := b.reader(r)
+	for {
+		room, err := b.reserve(frameRelay)
+		if err != nil {
+			return total, err
+		}
+		buf, n, err := read(room)
+		if n > 0 {
+			if err := b.sendData(buf, n, 0); err != nil {
+				return total, err
+			}
+			total += int64(n)
+		} else {
+			b.s.cfg.Pool.put(buf)
+		}
+		switch err {
+		case nil:
+		case io.EOF:
+			return total, nil
+		default:
+			return total, err
+		}
+	}
+}
+
+// reader is how ReadFrom gets up to room bytes in a pooled buffer, which may be
+// nil when there are none.
+func (b *ByteStream) reader(r io.Reader) func(room int) (*buffer, int, error) {
+	// These types and no wider interface: what embeds one of them may have a Read
+	// of its own.
+	switch c := r.(type) {
+	case *net.TCPConn, *net.UnixConn, *os.File:
+		if raw, err := c.(syscall.Conn).SyscallConn(); err == nil {
+			return func(room int) (*buffer, int, error) { return b.readRaw(raw, room) }
+		}
+	}
+	return func(room int) (*buffer, int, error) {
+		buf := b.s.cfg.Pool.get(room)
+		n, err := r.Read(buf.payload(room))
+		return buf, n, err
+	}
+}
+
+// readRaw waits until there is something to read and takes a buffer only then.
+func (b *ByteStream) readRaw(raw syscall.RawConn, room int) (buf *buffer, n int, err error) {
+	waited := raw.Read(func(fd uintptr) bool {
+		buf = b.s.cfg.Pool.get(room)
+		for {
+			n, err = syscall.Read(int(fd), buf.payload(room))
+			if err != syscall.EINTR {
+				break
+			}
+		}
+		if err != syscall.EAGAIN {
+			return true
+		}
+		b.s.cfg.Pool.put(buf)
+		buf = nil
+		return false
+	})
+	switch {
+	case waited != nil:
+		return buf, 0, waited
+	case err != nil:
+		return buf, 0, os.NewSyscallError("read", err)
+	case n == 0:
+		return buf, 0, io.EOF
+	}
+	return buf, n, nil
+}
+
+// WriteTo hands what arrives to w, without copying it, until the peer's
+// CloseWrite. The peer gets its credit back when w has taken the bytes, so that a
+// slow w holds up this stream's sender and nobody else. One reader at a time.
+func (b *ByteStream) WriteTo(w io.Writer) (total int64, err error) {
+	for {
+		if b.rd.passed() {
+			return total, os.ErrDeadlineExceeded
+		}
+		seg, err := b.next()
+		if err != nil {
+			b.reset(err)
+			return total, err
+		}
+		if seg.buf != nil {
+			n, err := w.Write(seg.data)
+			b.s.cfg.Pool.put(seg.buf)
+			total += int64(n)
+			if err != nil {
+				return total, err
+			}
+			b.consumed(int64(n))
+			continue
+		}
+		b.mu.Lock()
+		fin, closed, err := b.finCame, b.closed, b.err
+		empty := len(b.segments) == 0
+		b.mu.Unlock()
+		switch {
+		case !empty:
+			continue
+		case fin:
+			signal(b.readable)
+			return total, nil
+		case closed:
+			return total, err
+		}
+		select {
+		case <-b.readable:
+		case <-b.done:
+		case <-b.rd.expired():
+			return total, os.ErrDeadlineExceeded
+		}
+	}
+}
+
+// next takes the first segment, checked, out of the stream; without a buffer if
+// there is none.
+func (b *ByteStream) next() (segment, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.segments) == 0 {
+		return segment{}, nil
+	}
+	seg := b.segments[0]
+	if err := seg.verify(); err != nil {
+		b.dropSegments()
+		b.finCame, b.err = false, err
+		return segment{}, err
+	}
+	b.segments[0] = segment{}
+	if b.segments = b.segments[1:]; len(b.segments) == 0 {
+		b.segments = nil
+	}
+	b.read += int64(len(seg.data))
+	return seg, nil
+}

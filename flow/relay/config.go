@@ -1,0 +1,225 @@
+package relay
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"net/netip"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/pannier/pannier/spec/fault"
+)
+
+// Place is which end of the session listens.
+type Place uint8
+
+const (
+	Here  Place = iota // this node listens, the partner connects
+	There              // the partner listens, if it allows that; this node connects
+)
+
+func (p Place) String() string { return [...]string{"here", "there"}[min(p, There)] }
+
+// Relay is what a node wants to be relayed. It is checked once, by Hub.Add, and
+// not changed after.
+type Relay struct {
+	Name    string // 1..64 bytes; unique among the node's relays
+	Partner string // over whose session
+	Accept  []Endpoint
+	At      Place
+	To      Endpoint            // unless clients say it (socks5, http) or Ports has the port
+	Ports   map[uint16]Endpoint // other destinations, by the port accepted at
+	From    []netip.Prefix      // clients let in at an entry here; none: all
+	Limits  Limits
+}
+
+// Limits of a relay, or of what a partner is allowed. The zero value of every
+// field is the documented default; negative: no limit.
+type Limits struct {
+	Conns int           // open at a time; default 4096
+	Opens int           // begun per second, with as many at once; default 2000
+	Bytes int64         // of one connection, each direction; default none
+	Rate  int64         // bytes per second of one connection, each direction; default none
+	Life  time.Duration // of one connection; default none
+	Idle  time.Duration // without a byte in either direction; default none; of udp always, default 2 min
+	Half  time.Duration // the same once one direction is closed; default 5 min
+
+	Datagram int // udp: largest taken from the other end of the session; default 65507
+	Sources  int // udp: sources of one accepting socket at a time; default 1024
+	// Amplify: udp: until a source has answered, it is sent at most that many
+	// times the bytes that came from it, because its address may be somebody
+	// else's. Default 3, and no limit for sources on the loopback device, whose
+	// addresses the kernel vouches for.
+	Amplify int
+}
+
+const (
+	maxDatagram    = 65507
+	defaultUDPIdle = 2 * time.Minute
+)
+
+func (l Limits) withDefaults() Limits {
+	def(&l.Conns, 4096)
+	def(&l.Opens, 2000)
+	def(&l.Bytes, -1)
+	def(&l.Rate, -1)
+	def(&l.Life, -1)
+	def(&l.Half, 5*time.Minute)
+	def(&l.Datagram, maxDatagram)
+	def(&l.Sources, 1024)
+	def(&l.Idle, -1)
+	if l.Datagram < 0 || l.Datagram > maxDatagram {
+		l.Datagram = maxDatagram
+	}
+	return l
+}
+
+// udpIdle is Idle for sources of datagrams, which nothing else ends.
+func (l Limits) udpIdle() time.Duration {
+	if l.Idle <= 0 {
+		return defaultUDPIdle
+	}
+	return l.Idle
+}
+
+func def[T int | int64 | time.Duration](field *T, value T) {
+	if *field == 0 {
+		*field = value
+	}
+}
+
+// Allow lets a partner ask something of this node.
+type Allow struct {
+	Partner string   // its name, or "*" for every partner
+	Relay   string   // the name of the relay it asks with, or "*"
+	Dial    []string // patterns of destinations that are connected to for it
+	Listen  []string // patterns of what is listened at for it
+	Limits  Limits
+}
+
+// Config is how a node takes part in relays.
+type Config struct {
+	Policy []Allow // none: partners may ask nothing
+
+	// Patience is how long an accepted connection waits for a session and for the
+	// partner's answer together. Default 10 s.
+	Patience time.Duration
+	// DialTimeout bounds connecting to a destination, the name's resolution included. Default 8 s.
+	DialTimeout time.Duration
+	// Grace is how long a command has to end after its connection has, before it
+	// is sent SIGTERM, and once more before SIGKILL. Default 2 s.
+	Grace time.Duration
+
+	// Network is the system's by default.
+	Network Network
+	// Logger receives one record for each connection and refusal, and for each
+	// listener. Default: none.
+	Logger *slog.Logger
+}
+
+// Network is how a Hub reaches the world. Every nil function is the system's.
+// Addresses have the form of package net, and never a name.
+type Network struct {
+	Listen       func(ctx context.Context, network, address string) (net.Listener, error)
+	ListenPacket func(ctx context.Context, network, address string) (net.PacketConn, error)
+	Dial         func(ctx context.Context, network, address string) (net.Conn, error)
+	Lookup       func(ctx context.Context, host string) ([]netip.Addr, error)
+}
+
+func (c Config) withDefaults() Config {
+	def(&c.Patience, 10*time.Second)
+	def(&c.DialTimeout, 8*time.Second)
+	def(&c.Grace, 2*time.Second)
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	n := &c.Network
+	var lc net.ListenConfig
+	if n.Listen == nil {
+		n.Listen = lc.Listen
+	}
+	if n.ListenPacket == nil {
+		n.ListenPacket = lc.ListenPacket
+	}
+	if n.Dial == nil {
+		n.Dial = new(net.Dialer).DialContext
+	}
+	if n.Lookup == nil {
+		n.Lookup = func(ctx context.Context, host string) ([]netip.Addr, error) {
+			return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+		}
+	}
+	return c
+}
+
+// checked returns the relay with its defaults, or what is wrong with it.
+func (r Relay) checked() (Relay, error) {
+	bad := func(format string, args ...any) (Relay, error) {
+		e := fault.New("add relay", fault.Invalid, format, args...)
+		e.Subject = r.Name
+		return r, e
+	}
+	if !validName(r.Name) {
+		return bad("a name has 1 to %d bytes, printable and without spaces", MaxName)
+	}
+	if r.Partner == "" || len(r.Accept) == 0 || len(r.Accept) > maxAccepts {
+		return bad("a relay has a Partner and 1 to %d endpoints to Accept at", maxAccepts)
+	}
+	if n := portsOf(r.Accept); n > MaxPorts {
+		return bad("%d ports; at most %d", n, MaxPorts)
+	}
+	udp := r.Accept[0].datagrams()
+	for _, a := range r.Accept {
+		switch {
+		case a.datagrams() != udp:
+			return bad("datagrams and connections cannot share a relay; make two")
+		case a.asks() && r.At == There:
+			return bad("socks5 and http can be accepted here only")
+		case !a.asks() && r.To.IsZero() && len(r.Ports) == 0:
+			return bad("nothing says where connections accepted at %s lead to; set To", fault.Shown(a.String()))
+		case !a.asks() && r.To.Same && len(a.Ports) == 0:
+			return bad("{port} has no meaning for a unix socket")
+		}
+	}
+	for _, to := range r.destinations() {
+		if to.datagrams() != udp {
+			return bad("%s and what is accepted are not of one sort", fault.Shown(to.String()))
+		}
+	}
+	r.Limits = r.Limits.withDefaults()
+	return r, nil
+}
+
+// destinations are all that the relay itself names.
+func (r *Relay) destinations() []Endpoint {
+	var all []Endpoint
+	if !r.To.IsZero() {
+		all = append(all, r.To)
+	}
+	for _, to := range r.Ports {
+		all = append(all, to)
+	}
+	return all
+}
+
+// to is where a connection leads to that was accepted at a port.
+func (r *Relay) to(port uint16) (Endpoint, error) {
+	if to, ok := r.Ports[port]; ok {
+		return to.at(port), nil
+	}
+	if r.To.IsZero() {
+		return Endpoint{}, fault.New("relay", fault.NotFound, "relay %s leads nowhere from port %d", fault.Shown(r.Name), port)
+	}
+	return r.To.at(port), nil
+}
+
+func validName(s string) bool {
+	for _, c := range s {
+		if c == utf8.RuneError || !unicode.IsPrint(c) || unicode.IsSpace(c) {
+			return false
+		}
+	}
+	return s != "" && s != "*" && len(s) <= MaxName
+}

@@ -1,0 +1,201 @@
+package relay
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/pannier/pannier/flow"
+	"github.com/pannier/pannier/spec/fault"
+)
+
+// halfCloser is a connection whose directions are closed one by one, as those of
+// package net.
+type halfCloser interface {
+	net.Conn
+	CloseWrite() error
+}
+
+// conn is one relayed connection: a socket of this node and a byte stream. Two
+// goroutines carry it, one for each direction; idle, they hold no buffers.
+type conn struct {
+	hub     *Hub
+	id      uint64
+	role    Role
+	relay   string
+	partner string
+	from    string // client
+	to      string // destination
+	use     *usage // in which it has its place
+	local   halfCloser
+	st      *flow.ByteStream
+	began   time.Time
+	after   func() // called when both directions are over; may be nil
+
+	ctx    context.Context // ends with the connection
+	cancel context.CancelFunc
+	once   sync.Once
+	err    error        // why it ended; nil: both directions were closed
+	half   atomic.Int64 // when the first direction was closed, Unix ns; 0: none is
+
+	seen   int64 // bytes at the last look
+	seenAt time.Time
+}
+
+// run carries the connection until it is over. It has its place in c.use, and
+// gives it back.
+func (c *conn) run() {
+	defer c.use.leave()
+	c.ctx, c.cancel = context.WithCancel(c.hub.ctx)
+	defer c.cancel()
+	c.began = time.Now()
+	c.seenAt = c.began
+	if !c.hub.register(c) {
+		c.end(errStopping)
+	}
+	c.use.counter.opened.Add(1)
+	var back sync.WaitGroup
+	back.Go(c.outOf)
+	c.into()
+	back.Wait()
+	c.end(nil)
+	c.hub.forget(c)
+	if c.after != nil {
+		c.after()
+	}
+}
+
+// into carries from the socket into the session.
+func (c *conn) into() {
+	var r io.Reader = c.local
+	if l := c.use.limits; l.metered() {
+		r = meteredReader{r, l.meter(), c.ctx}
+	}
+	_, err := c.st.ReadFrom(r)
+	if err == nil {
+		err = c.st.CloseWrite()
+	}
+	c.closed(err)
+}
+
+// outOf carries out of the session to the socket.
+func (c *conn) outOf() {
+	var w io.Writer = c.local
+	if l := c.use.limits; l.metered() {
+		w = meteredWriter{w, l.meter(), c.ctx}
+	}
+	_, err := c.st.WriteTo(w)
+	if err == nil {
+		err = c.local.CloseWrite()
+	}
+	c.closed(err)
+}
+
+// closed is told that one direction is over.
+func (c *conn) closed(err error) {
+	c.half.CompareAndSwap(0, time.Now().UnixNano())
+	if err != nil {
+		c.end(fault.Wrap("relay", "", err))
+	}
+}
+
+// end ends both directions; the first reason counts. With an error both ends'
+// sockets are reset, as TCP does with a connection that is broken off.
+func (c *conn) end(err error) {
+	c.once.Do(func() {
+		c.err = err
+		if c.cancel != nil {
+			c.cancel()
+		}
+		if err != nil {
+			c.st.Reset(err)
+			abort(c.local)
+			return
+		}
+		_ = c.st.Close()
+		_ = c.local.Close()
+	})
+}
+
+// abort closes a socket so that its peer sees that something is wrong.
+func abort(c net.Conn) {
+	if t, ok := c.(*net.TCPConn); ok {
+		_ = t.SetLinger(0)
+	}
+	_ = c.Close()
+}
+
+// look is the sweeper's: why the connection has to end by now, or nil.
+func (c *conn) look(now time.Time) error {
+	l, half := c.use.limits, c.half.Load()
+	if l.Life <= 0 && l.Idle <= 0 && half == 0 {
+		return nil
+	}
+	to, from := c.st.Counts()
+	if to+from != c.seen {
+		c.seen, c.seenAt = to+from, now
+	}
+	if at := time.Unix(0, half); half > 0 && c.seenAt.Before(at) {
+		c.seenAt = at
+	}
+	return l.over(now.Sub(c.began), now.Sub(c.seenAt), half > 0)
+}
+
+func (c *conn) stats() ConnStats {
+	s := ConnStats{ID: c.id, Relay: c.relay, Partner: c.partner, Role: c.role, From: c.from, To: c.to, Since: c.began}
+	s.ToPeer, s.FromPeer = c.st.Counts()
+	return s
+}
+
+func (h *Hub) register(c *conn) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.lastID++
+	c.id = h.lastID
+	h.conns[c] = struct{}{}
+	return !h.closed
+}
+
+// forget takes a connection out of the books and writes its record.
+func (h *Hub) forget(c *conn) {
+	to, from := c.st.Counts()
+	h.mu.Lock()
+	delete(h.conns, c)
+	c.use.counter.toPeer.Add(to)
+	c.use.counter.fromPeer.Add(from)
+	if c.err != nil {
+		c.use.counter.failed.Add(1)
+	}
+	if len(h.conns) == 0 {
+		close(h.empty)
+		h.empty = make(chan struct{})
+	}
+	h.mu.Unlock()
+	h.audit("relayed", c.role, c.relay, c.partner, c.from, c.to, c.err,
+		slog.Int64("to_peer", to), slog.Int64("from_peer", from), slog.Duration("lasted", time.Since(c.began)))
+}
+
+// refused counts and records a connection that did not come about.
+func (h *Hub) refused(use *usage, role Role, relay, partner, from, to string, err error) {
+	if use != nil {
+		use.counter.refused.Add(1)
+	}
+	h.audit("not relayed", role, relay, partner, from, to, err)
+}
+
+// audit writes the one record of a connection.
+func (h *Hub) audit(msg string, role Role, relay, partner, from, to string, err error, more ...slog.Attr) {
+	level := slog.LevelInfo
+	attrs := append(make([]slog.Attr, 0, 12), slog.String("relay", relay), slog.String("partner", partner), slog.String("role", string(role)),
+		slog.String("from", from), slog.String("to", to))
+	attrs = append(attrs, more...)
+	if err != nil {
+		level = slog.LevelWarn
+		attrs = append(attrs, slog.String("kind", fault.KindOf(err).String()), slog.String("cause", err.Error()))
+	}
+	h.cfg.Logger.LogAttrs(context.Background(), level, msg, attrs...)
+}

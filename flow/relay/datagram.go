@@ -1,0 +1,139 @@
+package relay
+
+import (
+	"bufio"
+	"encoding/binary"
+	"io"
+	"sync"
+
+	"github.com/pannier/pannier/flow"
+	"github.com/pannier/pannier/spec/fault"
+)
+
+// Frames of a stream of KindUDP, numbers big-endian:
+//
+//	sort   u8   1 source (payload: its address, as text), 2 datagram, 3 gone
+//	source u32  chosen by the entry, never used again on the stream
+//	length u16  payload bytes
+type sort uint8
+
+const (
+	newSource sort = 1 // entry to exit, before its first datagram
+	datagram  sort = 2
+	gone      sort = 3 // nothing more of this source; either way
+)
+
+const frameHead = 7
+
+// Bounds of what waits to be sent. What does not fit is dropped, as any network
+// would: a datagram that waits long is of no use, and nobody waits for its sender.
+const (
+	maxQueued       = 4 << 20 // bytes on one stream
+	maxQueuedSource = 1 << 20 // of these, of one source: 0.1 s of 50,000 datagrams of 200 bytes a second
+)
+
+// queue gathers frames while a write is under way, and writes them together.
+type queue struct {
+	use  *usage
+	wake chan struct{} // capacity 1
+
+	mu      sync.Mutex
+	pending []byte
+	of      map[uint32]int // bytes of pending by source
+	over    bool
+}
+
+func newQueue(use *usage) *queue {
+	return &queue{use: use, wake: make(chan struct{}, 1), of: map[uint32]int{}}
+}
+
+// put queues a frame; false: there was no room, or the queue is over.
+func (q *queue) put(s sort, source uint32, payload []byte) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.over || s == datagram && (len(q.pending)+len(payload) > maxQueued || q.of[source]+len(payload) > maxQueuedSource) {
+		return false
+	}
+	q.pending = append(q.pending, byte(s))
+	q.pending = binary.BigEndian.AppendUint32(q.pending, source)
+	q.pending = binary.BigEndian.AppendUint16(q.pending, uint16(len(payload)))
+	q.pending = append(q.pending, payload...)
+	q.of[source] += len(payload)
+	select {
+	case q.wake <- struct{}{}:
+	default:
+	}
+	return true
+}
+
+// end makes drain return and put refuse.
+func (q *queue) end() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if !q.over {
+		q.over = true
+		close(q.wake)
+	}
+	q.pending = nil
+}
+
+// drain writes to st what is queued until the queue or the stream is over.
+func (q *queue) drain(st *flow.ByteStream) error {
+	var spare []byte
+	for range q.wake {
+		q.mu.Lock()
+		out := q.pending
+		q.pending = spare[:0]
+		clear(q.of)
+		q.mu.Unlock()
+		if _, err := st.Write(out); err != nil {
+			return err
+		}
+		if spare = out; cap(spare) > 64<<10 { // after a burst
+			spare = nil
+		}
+	}
+	return nil
+}
+
+// tooLarge is a datagram over what this end has announced, which was skipped.
+const tooLarge sort = 0
+
+// frame is one that has come; payload is good until the next.
+type frame struct {
+	sort    sort
+	source  uint32
+	payload []byte
+}
+
+// frames reads a stream.
+type frames struct {
+	in      *bufio.Reader
+	largest int
+	buf     []byte
+}
+
+func newFrames(st io.Reader, largest int) *frames {
+	return &frames{in: bufio.NewReaderSize(st, 64<<10), largest: largest, buf: make([]byte, max(largest, maxOrigin))}
+}
+
+func (f *frames) next() (frame, error) {
+	var head [frameHead]byte
+	if _, err := io.ReadFull(f.in, head[:]); err != nil {
+		return frame{}, err
+	}
+	n := int(binary.BigEndian.Uint16(head[5:]))
+	r := frame{sort: sort(head[0]), source: binary.BigEndian.Uint32(head[1:])}
+	switch {
+	case r.sort < newSource || r.sort > gone || r.sort == newSource && n > maxOrigin:
+		return frame{}, fault.New("read datagram", fault.Protocol, "a frame of sort %d with %d bytes", r.sort, n)
+	case r.sort == datagram && n > f.largest: // sent before this end's limit was known
+		_, err := f.in.Discard(n)
+		return frame{sort: tooLarge, source: r.source}, err
+	case r.sort == gone && n > 0:
+		return frame{}, fault.New("read datagram", fault.Protocol, "%d bytes behind an end", n)
+	}
+	r.payload = f.buf[:n]
+	_, err := io.ReadFull(f.in, r.payload)
+	return r, err
+}

@@ -1,0 +1,345 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/pannier/pannier/flow"
+	"github.com/pannier/pannier/spec/fault"
+)
+
+// Hub is a node's share in relays. Close it when done: every goroutine here is
+// one of its wg.
+type Hub struct {
+	cfg   Config
+	rules []*rule
+
+	ctx    context.Context // ends with Close
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+
+	mu       sync.Mutex
+	closed   bool
+	draining bool
+	partners map[string]*partner
+	relays   map[string]*running
+	guests   map[guestKey]*guest // listeners that partners have here
+	conns    map[*conn]struct{}
+	lastID   uint64
+	empty    chan struct{} // closed and replaced when conns becomes empty
+}
+
+// New makes a Hub without relays and sessions.
+func New(cfg Config) (*Hub, error) {
+	rules, err := newRules(cfg.Policy)
+	if err != nil {
+		return nil, err
+	}
+	h := &Hub{
+		cfg: cfg.withDefaults(), rules: rules, partners: map[string]*partner{}, relays: map[string]*running{},
+		guests: map[guestKey]*guest{}, conns: map[*conn]struct{}{}, empty: make(chan struct{}),
+	}
+	h.ctx, h.cancel = context.WithCancel(context.Background())
+	h.wg.Go(h.sweep)
+	return h, nil
+}
+
+// spawn starts a goroutine that Close waits for; false: the hub is closed.
+func (h *Hub) spawn(f func()) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return false
+	}
+	h.wg.Go(f)
+	return true
+}
+
+func (h *Hub) partner(name string) *partner {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	p := h.partners[name]
+	if p == nil {
+		p = &partner{name: name, changed: make(chan struct{})}
+		h.partners[name] = p
+	}
+	return p
+}
+
+// Attach tells the hub of a session with a partner, whichever end has dialled it.
+// The newest one that takes streams is used. Who accepts the session's streams gives those of
+// the kinds of this package to Handle.
+func (h *Hub) Attach(name string, s *flow.Session) {
+	h.spawn(func() { h.partner(name).hold(h.ctx, s) })
+}
+
+// Serve attaches a session that nobody else accepts streams of, and serves it
+// until it is over.
+func (h *Hub) Serve(name string, s *flow.Session) error {
+	h.Attach(name, s)
+	for {
+		in, err := s.AcceptStream(h.ctx)
+		if err != nil {
+			return err
+		}
+		h.Handle(name, s, in)
+	}
+}
+
+// Handle answers a stream of kind KindConn, KindUDP or KindListen that a partner
+// has opened on s; others are refused. It returns at once.
+func (h *Hub) Handle(name string, s *flow.Session, in *flow.Incoming) {
+	var serve func(string, *flow.Session, *flow.Incoming)
+	switch {
+	case in.Blocks:
+	case in.Kind == KindConn:
+		serve = h.exitConn
+	case in.Kind == KindUDP:
+		serve = h.exitUDP
+	case in.Kind == KindListen:
+		serve = h.listenFor
+	}
+	if serve == nil {
+		in.Refuse(fault.New("accept stream", fault.Unsupported, "relays take no streams of this kind"))
+		return
+	}
+	if h.stopping() || !h.spawn(func() { serve(name, s, in) }) {
+		in.Refuse(errStopping)
+	}
+}
+
+var errStopping = fault.New("relay", fault.Draining, "this node opens no more connections")
+
+func (h *Hub) stopping() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.closed || h.draining
+}
+
+// Add starts a relay. Where it listens here it does so when Add returns.
+func (h *Hub) Add(r Relay) error {
+	r, err := r.checked()
+	if err != nil {
+		return err
+	}
+	run := &running{Relay: r, hub: h, use: newUsage(r.Limits)}
+	run.ctx, run.cancel = context.WithCancel(h.ctx)
+	h.mu.Lock()
+	switch {
+	case h.closed || h.draining:
+		err = errStopping
+	case h.relays[r.Name] != nil:
+		err = fault.New("add relay", fault.Exists, "there is a relay %s; names are unique", fault.Shown(r.Name))
+	default:
+		h.relays[r.Name] = run
+	}
+	h.mu.Unlock()
+	if err == nil {
+		if err = run.start(); err != nil {
+			_ = h.Remove(r.Name)
+		}
+	}
+	return err
+}
+
+// Remove stops a relay: nothing new is accepted. Its connections go on.
+func (h *Hub) Remove(name string) error {
+	h.mu.Lock()
+	run := h.relays[name]
+	delete(h.relays, name)
+	h.mu.Unlock()
+	if run == nil {
+		return fault.New("remove relay", fault.NotFound, "there is no relay %s", fault.Shown(name))
+	}
+	run.stop()
+	return nil
+}
+
+// relay finds the relay with which this node has asked a partner to listen.
+func (h *Hub) relay(partner, name string) (*running, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if r := h.relays[name]; r != nil && r.Partner == partner && r.At == There {
+		return r, nil
+	}
+	return nil, fault.New("relay", fault.NotFound, "this node has not asked for a relay %s", fault.Shown(name))
+}
+
+// Drain stops all listening, lets the connections there are go on until they end
+// or ctx does, and reports whether they had to be cut. It does not close the hub.
+func (h *Hub) Drain(ctx context.Context) error {
+	h.mu.Lock()
+	h.draining = true
+	var stops []func()
+	for _, r := range h.relays {
+		stops = append(stops, r.stop)
+	}
+	for _, g := range h.guests {
+		stops = append(stops, g.stop)
+	}
+	h.mu.Unlock()
+	for _, stop := range stops {
+		stop()
+	}
+	for {
+		h.mu.Lock()
+		n, empty := len(h.conns), h.empty
+		h.mu.Unlock()
+		if n == 0 {
+			return nil
+		}
+		select {
+		case <-empty:
+		case <-ctx.Done():
+			h.cut()
+			return fault.Wrap("drain relays", "", context.Cause(ctx))
+		}
+	}
+}
+
+// cut ends every connection.
+func (h *Hub) cut() {
+	for _, c := range h.open() {
+		c.end(errStopping)
+	}
+}
+
+func (h *Hub) open() []*conn {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	all := make([]*conn, 0, len(h.conns))
+	for c := range h.conns {
+		all = append(all, c)
+	}
+	return all
+}
+
+// Close ends listeners and connections and waits for their goroutines. Sessions
+// stay.
+func (h *Hub) Close() error {
+	h.mu.Lock()
+	h.closed = true
+	relays := make([]*running, 0, len(h.relays))
+	for _, r := range h.relays {
+		relays = append(relays, r)
+	}
+	h.mu.Unlock()
+	for _, r := range relays {
+		r.stop()
+	}
+	h.cancel()
+	h.cut()
+	h.wg.Wait()
+	return nil
+}
+
+// sweepEvery is how often connections are looked at for Life, Idle and Half, and
+// listeners of partners for whether anybody wants them.
+const sweepEvery = time.Second
+
+// sweep ends connections and listeners whose time is over.
+func (h *Hub) sweep() {
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-h.ctx.Done():
+			return
+		case now := <-tick.C:
+			for _, c := range h.open() {
+				if err := c.look(now); err != nil {
+					c.end(err)
+				}
+			}
+			for key, g := range h.unclaimed(now) {
+				h.release(key, g, false)
+			}
+		}
+	}
+}
+
+// sessions of one partner.
+type partner struct {
+	name    string
+	dialing atomic.Int64 // destinations being connected to for it; at most maxDialing
+
+	mu      sync.Mutex
+	all     []*flow.Session // the newest last
+	changed chan struct{}   // closed and replaced with every change
+}
+
+// hold keeps a session among the partner's until it is over.
+func (p *partner) hold(ctx context.Context, s *flow.Session) {
+	p.change(func() { p.all = append(p.all, s) })
+	select {
+	case <-s.Done():
+	case <-ctx.Done():
+	}
+	p.change(func() { p.all = slices.DeleteFunc(p.all, func(o *flow.Session) bool { return o == s }) })
+}
+
+func (p *partner) change(f func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	f()
+	close(p.changed)
+	p.changed = make(chan struct{})
+}
+
+// session waits for one that takes streams.
+func (p *partner) session(ctx context.Context) (*flow.Session, error) {
+	for {
+		p.mu.Lock()
+		changed := p.changed
+		for _, s := range slices.Backward(p.all) {
+			if !s.Draining() {
+				p.mu.Unlock()
+				return s, nil
+			}
+		}
+		p.mu.Unlock()
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil, fault.New("relay", fault.Lost, "there is no session with %s", fault.Shown(p.name))
+		}
+	}
+}
+
+// open opens a stream on a session of the partner, on the next one if the first
+// is lost before the peer has answered: until then nothing has been said.
+func (p *partner) open(ctx context.Context, o flow.Open) (*flow.ByteStream, error) {
+	for {
+		s, err := p.session(ctx)
+		if err != nil {
+			return nil, err
+		}
+		st, err := s.OpenBytes(ctx, o)
+		if err == nil || ctx.Err() != nil || !passing(err) {
+			return st, err
+		}
+		select { // a session that is about to go away
+		case <-time.After(retryPause):
+		case <-ctx.Done():
+		}
+	}
+}
+
+const retryPause = 20 * time.Millisecond
+
+// passing reports whether an error is about the session, which was lost or takes
+// no more streams, and not the peer's answer to this one.
+func passing(err error) bool {
+	var e *fault.Error
+	if !errors.As(err, &e) {
+		return false
+	}
+	if e.Session || e.Side != fault.Peer && e.Kind == fault.Draining {
+		return true
+	}
+	return e.Side == fault.Inferred && (e.Kind == fault.Lost || e.Kind == fault.DeadPeer)
+}

@@ -1,0 +1,113 @@
+package relay
+
+import (
+	"context"
+	"io"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"github.com/pannier/pannier/spec/fault"
+)
+
+// usage is how much of its limits is in use, of a relay or of a rule of the policy.
+type usage struct {
+	limits  Limits
+	conns   atomic.Int64
+	opens   *rate.Limiter
+	counter counter
+}
+
+func newUsage(l Limits) *usage {
+	u := &usage{limits: l, opens: rate.NewLimiter(rate.Limit(l.Opens), l.Opens)}
+	if l.Opens < 0 {
+		u.opens = rate.NewLimiter(rate.Inf, 0)
+	}
+	return u
+}
+
+// enter takes a place; leave gives it back.
+func (u *usage) enter() error {
+	if !u.opens.Allow() {
+		return fault.New("relay", fault.Overloaded, "over %d connections a second", u.limits.Opens)
+	}
+	if n := u.conns.Add(1); u.limits.Conns >= 0 && n > int64(u.limits.Conns) {
+		u.conns.Add(-1)
+		return fault.New("relay", fault.Overloaded, "%d connections are open", u.limits.Conns)
+	}
+	return nil
+}
+
+func (u *usage) leave() { u.conns.Add(-1) }
+
+// meter holds a direction of a connection against Bytes and Rate.
+type meter struct {
+	left int64 // of Bytes; negative: no limit
+	rate *rate.Limiter
+}
+
+// metered reports whether connections need meters, which keep them from the
+// direct way between a socket and the session's buffers.
+func (l Limits) metered() bool { return l.Bytes > 0 || l.Rate > 0 }
+
+func (l Limits) meter() *meter {
+	m := &meter{left: l.Bytes}
+	if l.Rate > 0 {
+		m.rate = rate.NewLimiter(rate.Limit(l.Rate), int(max(l.Rate, 64<<10)))
+	}
+	return m
+}
+
+// take lets n bytes pass, later if they came too fast.
+func (m *meter) take(ctx context.Context, n int) error {
+	if m.left >= 0 {
+		if m.left -= int64(n); m.left < 0 {
+			return fault.New("relay", fault.QuotaExceeded, "more bytes than a connection may carry")
+		}
+	}
+	if m.rate != nil {
+		return m.rate.WaitN(ctx, n)
+	}
+	return nil
+}
+
+type meteredReader struct {
+	io.Reader
+	*meter
+	ctx context.Context
+}
+
+func (r meteredReader) Read(p []byte) (int, error) {
+	n, err := r.Reader.Read(p)
+	if limit := r.take(r.ctx, n); limit != nil {
+		return 0, limit
+	}
+	return n, err
+}
+
+type meteredWriter struct {
+	io.Writer
+	*meter
+	ctx context.Context
+}
+
+func (w meteredWriter) Write(p []byte) (int, error) {
+	if err := w.take(w.ctx, len(p)); err != nil {
+		return 0, err
+	}
+	return w.Writer.Write(p)
+}
+
+// over reports why a connection has to end by now.
+func (l Limits) over(life, silent time.Duration, half bool) error {
+	switch {
+	case l.Life > 0 && life >= l.Life:
+		return fault.New("relay", fault.Deadline, "a connection lasts at most %v", l.Life)
+	case l.Idle > 0 && silent >= l.Idle:
+		return fault.New("relay", fault.Deadline, "nothing was sent for %v", l.Idle)
+	case half && l.Half > 0 && silent >= l.Half:
+		return fault.New("relay", fault.Deadline, "one direction is closed, and nothing was sent for %v", l.Half)
+	}
+	return nil
+}

@@ -1,0 +1,202 @@
+package relay
+
+import (
+	"bytes"
+	"context"
+	"net"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/pannier/pannier/flow"
+)
+
+// sockets of a world.
+func (w *two) udpClient(n byte) net.PacketConn {
+	p, _ := w.westWorld.listenPacket(context.Background(), "udp", "192.0.2."+string('0'+n)+":500")
+	w.t.Cleanup(func() { p.Close() })
+	return p
+}
+
+func (w *two) udpServer(address string) net.PacketConn {
+	p, _ := w.eastWorld.listenPacket(context.Background(), "udp", address)
+	w.t.Cleanup(func() { p.Close() })
+	return p
+}
+
+// waiting is what a socket has got and nobody has read.
+func waiting(p net.PacketConn) (all [][]byte) {
+	synctest.Wait()
+	for {
+		select {
+		case d := <-p.(*memPackets).in:
+			all = append(all, d.data)
+		default:
+			return all
+		}
+	}
+}
+
+func (w *two) udpRelay(change func(*Relay)) {
+	w.add("udp://127.0.0.1:9000", "udp://10.0.0.5:53", func(r *Relay) {
+		if change != nil {
+			change(r)
+		}
+	})
+}
+
+const udpAt = memAddr("127.0.0.1:9000")
+
+// TestUDPIdle: a source that is silent is forgotten at both ends, and comes back as
+// a new one.
+func TestUDPIdle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := join(t, Config{}, allowAll("udp://10.0.0.5:53"), false)
+		defer w.stop()
+		w.udpRelay(func(r *Relay) { r.Limits.Idle = 20 * time.Second })
+		server, client := w.udpServer("10.0.0.5:53"), w.udpClient(1)
+		port := func() string {
+			client.WriteTo([]byte("ping"), udpAt)
+			buf := make([]byte, 10)
+			n, from, err := server.ReadFrom(buf)
+			if err != nil || string(buf[:n]) != "ping" {
+				t.Fatalf("%q, %v", buf[:n], err)
+			}
+			server.WriteTo([]byte("pong"), from)
+			if got := waiting(client); len(got) != 1 || string(got[0]) != "pong" {
+				t.Fatalf("%q", got)
+			}
+			return from.String()
+		}
+		first := port()
+		time.Sleep(15 * time.Second)
+		if second := port(); second != first {
+			t.Errorf("%s became %s before it was idle", first, second)
+		}
+		time.Sleep(30 * time.Second)
+		if w.west.Stats()[0].Open != 0 || w.east.Stats()[0].Open != 0 {
+			t.Errorf("%+v and %+v", w.west.Stats()[0], w.east.Stats()[0])
+		}
+		if third := port(); third == first {
+			t.Error("the old socket is still in use")
+		}
+	})
+}
+
+// TestUDPAmplification: a source whose address may be forged is sent no more than
+// three times what came from it, until it answers.
+func TestUDPAmplification(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := join(t, Config{}, allowAll("udp://10.0.0.5:53"), false)
+		defer w.stop()
+		w.udpRelay(nil)
+		server, client := w.udpServer("10.0.0.5:53"), w.udpClient(1)
+		ask := func() net.Addr {
+			client.WriteTo(make([]byte, 100), udpAt)
+			_, from, err := server.ReadFrom(make([]byte, 200))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return from
+		}
+		from := ask()
+		server.WriteTo(make([]byte, 301), from)
+		if got := waiting(client); len(got) > 0 {
+			t.Errorf("%d bytes for 100", len(got[0]))
+		}
+		server.WriteTo(make([]byte, 200), from)
+		server.WriteTo(make([]byte, 101), from)
+		server.WriteTo(make([]byte, 100), from)
+		if got := waiting(client); len(got) != 2 || len(got[1]) != 100 {
+			t.Errorf("%d datagrams", len(got))
+		}
+		if d := w.west.Stats()[0].Dropped; d != 2 {
+			t.Errorf("%d dropped", d)
+		}
+		from = ask() // it has heard us
+		server.WriteTo(make([]byte, 60000), from)
+		if got := waiting(client); len(got) != 1 || len(got[0]) != 60000 {
+			t.Errorf("%d datagrams", len(got))
+		}
+	})
+}
+
+// TestUDPSources: beyond the limit the source that was silent longest gives way.
+func TestUDPSources(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := join(t, Config{}, allowAll("udp://10.0.0.5:53"), false)
+		defer w.stop()
+		w.udpRelay(func(r *Relay) { r.Limits.Sources = 2 })
+		server := w.udpServer("10.0.0.5:53")
+		from := map[byte]net.Addr{}
+		for n := range byte(3) {
+			w.udpClient(n).WriteTo([]byte{n}, udpAt)
+			buf := make([]byte, 1)
+			_, addr, err := server.ReadFrom(buf)
+			if err != nil {
+				t.Fatal(err)
+			}
+			from[buf[0]] = addr
+			time.Sleep(time.Second)
+		}
+		if n := w.west.Stats()[0].Open; n != 2 {
+			t.Errorf("%d sources", n)
+		}
+		if _, there := w.eastWorld.packets[from[0].String()]; there {
+			t.Error("the socket of the first is still open")
+		}
+	})
+}
+
+// TestUDPSessionLost: after the session has come back, datagrams pass again.
+func TestUDPSessionLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := join(t, Config{}, allowAll("udp://10.0.0.5:53"), false, flow.Config{ResumeTimeout: time.Hour})
+		defer w.stop()
+		w.udpRelay(nil)
+		server, client := w.udpServer("10.0.0.5:53"), w.udpClient(1)
+		client.WriteTo([]byte("before"), udpAt)
+		synctest.Wait()
+		w.line.cut(true)
+		for range 30 {
+			client.WriteTo([]byte("meanwhile"), udpAt)
+			time.Sleep(time.Second)
+		}
+		w.line.up()
+		time.Sleep(10 * time.Second)
+		client.WriteTo([]byte("after"), udpAt)
+		got := waiting(server)
+		if len(got) < 2 || !bytes.Equal(got[0], []byte("before")) || !bytes.Equal(got[len(got)-1], []byte("after")) {
+			t.Errorf("%q", got)
+		}
+		if w.west.Stats()[0].Open != 1 {
+			t.Errorf("%+v", w.west.Stats()[0])
+		}
+	})
+}
+
+// TestUDPQueueIsBounded: what a session does not take is dropped; one source leaves
+// room for others.
+func TestUDPQueueIsBounded(t *testing.T) {
+	q := newQueue(newUsage(Limits{}.withDefaults()))
+	n := 0
+	for q.put(datagram, 1, make([]byte, 1000)) {
+		n++
+	}
+	if n != maxQueuedSource/1000 {
+		t.Errorf("%d datagrams of one source", n)
+	}
+	if !q.put(datagram, 2, make([]byte, 1000)) {
+		t.Error("one source has left no room for another")
+	}
+	for s := range uint32(100) {
+		for q.put(datagram, s+3, make([]byte, 60000)) {
+		}
+	}
+	if len(q.pending) > maxQueued+100<<10 {
+		t.Errorf("%d bytes wait", len(q.pending))
+	}
+	if !q.put(gone, 1, nil) {
+		t.Error("an end has no room")
+	}
+}

@@ -1,0 +1,273 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/pannier/pannier/flow"
+	"github.com/pannier/pannier/spec/fault"
+)
+
+// udpExit is the other end of an accepting socket: for each of its sources a
+// socket that is connected to the destination, so that the kernel drops what
+// comes from elsewhere.
+type udpExit struct {
+	wish
+	hub     *Hub
+	address netip.AddrPort
+	largest int // datagram that the entry takes
+	q       *queue
+	ctx     context.Context // ends with the stream
+	wg      sync.WaitGroup
+
+	mu      sync.Mutex
+	sockets map[uint32]*exitSocket
+}
+
+type exitSocket struct {
+	net.Conn
+	last time.Time // guarded by udpExit.mu
+}
+
+// exitUDP serves a stream of datagrams.
+func (h *Hub) exitUDP(name string, _ *flow.Session, in *flow.Incoming) {
+	x, err := h.examine(name, in, true)
+	if err != nil {
+		h.turnDown(in, x, err)
+		return
+	}
+	e := &udpExit{wish: x, hub: h, q: newQueue(x.use), largest: int(x.Datagram), sockets: map[uint32]*exitSocket{}}
+	if err = e.resolve(); err != nil {
+		h.turnDown(in, x, err)
+		return
+	}
+	limit := x.use.limits.Datagram
+	st, err := answer(in, connAnswer{Address: "udp://" + e.address.String(), Datagram: uint16(limit)})
+	if err != nil {
+		h.turnDown(in, x, err)
+		return
+	}
+	began := time.Now()
+	err = e.serve(st, limit)
+	h.audit("datagrams relayed", Exit, x.Relay, x.partner, x.From, "udp://"+e.address.String(), err, slog.Duration("lasted", time.Since(began)))
+}
+
+// resolve finds the address once, for as long as the stream lasts.
+func (e *udpExit) resolve() error {
+	ctx, cancel := context.WithTimeout(e.hub.ctx, e.hub.cfg.DialTimeout)
+	defer cancel()
+	all, err := e.hub.addresses(ctx, e.permit, e.to)
+	if err == nil {
+		e.address = all[0]
+	}
+	return err
+}
+
+// serve carries datagrams until the entry closes the stream; that is no error.
+func (e *udpExit) serve(st *flow.ByteStream, largest int) error {
+	ctx, cancel := context.WithCancel(e.hub.ctx)
+	e.ctx = ctx
+	stop := context.AfterFunc(ctx, func() { st.Reset(errStopping) })
+	e.wg.Go(func() {
+		if err := e.q.drain(st); err != nil {
+			st.Reset(err)
+		}
+	})
+	e.wg.Go(e.expire)
+	err := e.receive(newFrames(st, largest))
+	stop()
+	if err == io.EOF {
+		err = nil
+		_ = st.CloseWrite()
+		_ = st.Close()
+	} else {
+		st.Reset(err)
+	}
+	cancel()
+	e.q.end()
+	e.mu.Lock()
+	for id := range e.sockets {
+		e.drop(id, false)
+	}
+	e.mu.Unlock()
+	e.wg.Wait()
+	return err
+}
+
+func (e *udpExit) receive(in *frames) error {
+	for {
+		f, err := in.next()
+		if err != nil {
+			return err
+		}
+		e.mu.Lock()
+		s := e.sockets[f.source]
+		switch {
+		case f.sort == newSource && s != nil:
+			err = fault.New("read datagram", fault.Protocol, "source %d is there already", f.source)
+		case f.sort == newSource:
+			e.open(f.source, string(f.payload))
+		case f.sort == gone:
+			e.drop(f.source, false)
+		case f.sort == datagram && s != nil:
+			e.send(s, f.payload)
+		default: // too large, or of a source that is gone
+			e.use.counter.dropped.Add(1)
+		}
+		e.mu.Unlock()
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// send sends one datagram. e.mu is held; a socket of datagrams hardly ever waits.
+func (e *udpExit) send(s *exitSocket, p []byte) {
+	s.last = time.Now()
+	e.use.counter.fromPeer.Add(int64(len(p)))
+	if _, err := s.Write(p); err != nil && !errors.Is(err, syscall.ECONNREFUSED) { // which is about an earlier one
+		e.use.counter.dropped.Add(1)
+	}
+}
+
+// open makes the socket of a source; without one, its datagrams are dropped. e.mu is held.
+func (e *udpExit) open(id uint32, from string) {
+	most := e.use.limits.Sources
+	err := e.use.enter()
+	if err == nil && most > 0 && len(e.sockets) >= most {
+		e.use.leave()
+		err = fault.New("relay", fault.Overloaded, "%d sources", most)
+	}
+	if err != nil {
+		e.q.put(gone, id, nil)
+		e.hub.refused(e.use, Exit, e.Relay, e.partner, from, e.to.String(), err)
+		return
+	}
+	ctx, cancel := context.WithTimeout(e.ctx, e.hub.cfg.DialTimeout)
+	defer cancel()
+	c, err := e.hub.cfg.Network.Dial(ctx, "udp", e.address.String())
+	if err != nil {
+		e.use.leave()
+		e.q.put(gone, id, nil)
+		e.hub.refused(e.use, Exit, e.Relay, e.partner, from, e.to.String(), connectFailed(ctx, e.address.String(), err))
+		return
+	}
+	s := &exitSocket{Conn: c, last: time.Now()}
+	e.sockets[id] = s
+	e.use.counter.opened.Add(1)
+	e.wg.Go(func() { e.replies(id, s) })
+}
+
+// drop closes the socket of a source. e.mu is held.
+func (e *udpExit) drop(id uint32, tell bool) {
+	s := e.sockets[id]
+	if s == nil {
+		return
+	}
+	delete(e.sockets, id)
+	_ = s.Close()
+	e.use.leave()
+	if tell {
+		e.q.put(gone, id, nil)
+	}
+}
+
+// replies sends what the destination answers to the entry.
+func (e *udpExit) replies(id uint32, s *exitSocket) {
+	read := datagramReader(s.Conn)
+	for {
+		err := read(func(p []byte) { e.reply(id, s, p) })
+		switch {
+		case err == nil, errors.Is(err, syscall.ECONNREFUSED): // nobody listens there now
+			continue
+		}
+		e.mu.Lock()
+		if e.sockets[id] == s {
+			e.drop(id, true)
+		}
+		e.mu.Unlock()
+		return
+	}
+}
+
+func (e *udpExit) reply(id uint32, s *exitSocket, p []byte) {
+	e.mu.Lock()
+	s.last = time.Now()
+	e.mu.Unlock()
+	if len(p) > e.largest || !e.q.put(datagram, id, p) {
+		e.use.counter.dropped.Add(1)
+		return
+	}
+	e.use.counter.datagrams.Add(1)
+	e.use.counter.toPeer.Add(int64(len(p)))
+}
+
+// datagramBuffers are as large as a datagram can be; a socket has one only while
+// it has something to read.
+var datagramBuffers = sync.Pool{New: func() any { b := make([]byte, maxDatagram+1); return &b }}
+
+// datagramReader reads one datagram a call.
+func datagramReader(c net.Conn) func(use func([]byte)) error {
+	u, ok := c.(*net.UDPConn)
+	if !ok {
+		buf := make([]byte, maxDatagram+1)
+		return func(use func([]byte)) error {
+			n, err := c.Read(buf)
+			if err == nil {
+				use(buf[:n])
+			}
+			return err
+		}
+	}
+	return func(use func([]byte)) error {
+		raw, err := u.SyscallConn()
+		if err != nil {
+			return err
+		}
+		var failed error
+		err = raw.Read(func(fd uintptr) bool {
+			buf := datagramBuffers.Get().(*[]byte)
+			defer datagramBuffers.Put(buf)
+			n, err := syscall.Read(int(fd), *buf)
+			switch err {
+			case nil:
+				use((*buf)[:n])
+			case syscall.EAGAIN:
+				return false
+			case syscall.EINTR:
+			default:
+				failed = err
+			}
+			return true
+		})
+		return errors.Join(err, failed)
+	}
+}
+
+// expire closes the sockets of sources that were silent for too long.
+func (e *udpExit) expire() {
+	idle := e.use.limits.udpIdle()
+	tick := time.NewTicker(max(idle/4, time.Millisecond))
+	defer tick.Stop()
+	for {
+		select {
+		case <-e.ctx.Done():
+			return
+		case now := <-tick.C:
+			e.mu.Lock()
+			for id, s := range e.sockets {
+				if now.Sub(s.last) >= idle {
+					e.drop(id, true)
+				}
+			}
+			e.mu.Unlock()
+		}
+	}
+}
