@@ -75,11 +75,7 @@ func meet(ctx context.Context, in *os.File, a Address, first []byte) (*fileConn,
 			_ = in.Close()
 			return nil, err
 		}
-		t := time.NewTimer(pause)
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-			t.Stop()
+		if !rest(ctx, pause) {
 			_ = in.Close()
 			return nil, fault.New("open pipe", fault.KindOf(ctx.Err()), "nobody reads %s: %w", a.Out, ctx.Err())
 		}

@@ -54,7 +54,7 @@ const (
 	maxNoise  = 2 << 20 // bytes before a connection begins: more than a FIFO holds
 	shownWith = 48      // bytes of it in errors
 
-	leastRing = 500 * time.Millisecond // for the first answer; doubled from call to call
+	leastRing = 250 * time.Millisecond // for the first answer; doubled from call to call
 	mostRing  = 4 * time.Second
 )
 

@@ -3,7 +3,11 @@ package carrier
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/pannier/pannier/spec/fault"
 )
@@ -11,8 +15,31 @@ import (
 // openOnePipe makes a connection over one pipe, ready for a handshake of which the
 // dialer says the first word. It is closed when ctx ends meanwhile.
 //
-// A listener returns when a peer has begun to speak.
+// A listener returns when a peer has begun to speak. A dialer tries again when the other
+// end of a FIFO goes away meanwhile: that was an earlier connection's.
 func openOnePipe(ctx context.Context, a Address, o Options, listening bool) (*fileConn, error) {
+	for pause := leastKnock; ; pause = min(2*pause, mostKnock) {
+		c, err := openOnce(ctx, a, o, listening)
+		gone := errors.Is(err, io.EOF) || errors.Is(err, unix.EPIPE)
+		if !gone || listening || a.Scheme != FIFO || !rest(ctx, pause) {
+			return c, err
+		}
+	}
+}
+
+// rest waits for d, and reports whether ctx has not ended.
+func rest(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+func openOnce(ctx context.Context, a Address, o Options, listening bool) (*fileConn, error) {
 	var c *fileConn
 	var err error
 	switch a.Scheme {
