@@ -15,6 +15,7 @@ type Dialer struct {
 	opts Options
 	tls  *tls.Config   // nil unless the server proves its key
 	turn chan struct{} // one token: held while the connection over one pipe is open
+	used bool          // stdio has had its connection; guarded by turn
 }
 
 // NewDialer checks address and options and makes a Dialer; it does not dial. An
@@ -107,7 +108,12 @@ func (d *Dialer) connectOnePipe(ctx context.Context) (halfCloser, error) {
 	default:
 		return nil, fault.New("open pipe", fault.Overloaded, "a pipe has one connection at a time")
 	}
+	if d.used {
+		<-d.turn
+		return nil, fault.New("open stdio", fault.Lost, "%w", errOver)
+	}
 	c, err := openOnePipe(ctx, d.addr, d.opts, false)
+	d.used = d.addr.Scheme == Stdio
 	if err != nil {
 		<-d.turn
 		return nil, err
