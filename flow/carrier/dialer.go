@@ -3,6 +3,7 @@ package carrier
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"net"
 
 	"github.com/pannier/pannier/spec/fault"
@@ -83,7 +84,11 @@ func (d *Dialer) Dial(ctx context.Context) (net.Conn, error) {
 	client := tls.Client(raw, d.tls)
 	if err := client.HandshakeContext(ctx); err != nil {
 		_ = c.Close()
-		return nil, d.failure(ctx, err)
+		err = d.failure(ctx, err)
+		if f := new(fault.Error); errors.As(err, &f) && f.Kind == fault.Internal {
+			f.Kind = fault.Protocol // crypto/tls has no type for what is no handshake
+		}
+		return nil, err
 	}
 	return newTLS(client, raw), nil
 }
