@@ -35,7 +35,7 @@ const (
 )
 
 // accepted is what every error about an address ends with.
-const accepted = `accepted are "tcp://host[:port]", "tls://host[:port]" (default port ` + DefaultPort + `), "unix:///absolute/path" "pipe:", ` +
+const accepted = `accepted are "tcp://host[:port]", "tls://host[:port]" (default port ` + DefaultPort + `), "unix:///absolute/path", "pipe:", ` +
 	`and over one pipe with tls inside "fifo:///in,/out", "fifo:///dev/both", "exec:[\"command\",\"argument\"]", "tty:///dev/name[?baud=N]", "stdio:" ("plain+" in front leaves tls out)`
 
 // Address is where to dial or listen. Made by ParseAddress.
