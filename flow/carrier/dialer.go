@@ -94,7 +94,7 @@ func (d *Dialer) Dial(ctx context.Context) (net.Conn, error) {
 }
 
 // connect makes the connection that tls is spoken over, if it is.
-func (d *Dialer) connect(ctx context.Context) (halfCloser, error) {
+func (d *Dialer) connect(ctx context.Context) (HalfCloser, error) {
 	if d.addr.onePipe() {
 		return d.connectOnePipe(ctx)
 	}
@@ -104,10 +104,10 @@ func (d *Dialer) connect(ctx context.Context) (halfCloser, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c.(halfCloser), nil
+	return c.(HalfCloser), nil
 }
 
-func (d *Dialer) connectOnePipe(ctx context.Context) (halfCloser, error) {
+func (d *Dialer) connectOnePipe(ctx context.Context) (HalfCloser, error) {
 	select {
 	case d.turn <- struct{}{}:
 	default:

@@ -212,7 +212,7 @@ func (l *Listener) admit(c net.Conn, lane, http2 func(net.Conn)) {
 	}
 	l.wg.Go(func() {
 		defer l.budget.leave(place)
-		conn, err := l.handshake(c.(halfCloser))
+		conn, err := l.handshake(c.(HalfCloser))
 		hand := map[string]func(net.Conn){ProtocolLane: lane, ProtocolHTTP2: http2}[protocolOf(conn)]
 		if err != nil || hand == nil {
 			l.failed.Add(1)
@@ -249,7 +249,7 @@ func (l *Listener) count(protocol string) {
 }
 
 // handshake finds out protocol and peer, within HandshakeTimeout and unless Close comes first.
-func (l *Listener) handshake(c halfCloser) (Conn, error) {
+func (l *Listener) handshake(c HalfCloser) (Conn, error) {
 	if err := c.SetDeadline(time.Now().Add(l.opts.HandshakeTimeout)); err != nil {
 		return nil, err
 	}
@@ -269,13 +269,13 @@ func (l *Listener) handshake(c halfCloser) (Conn, error) {
 
 // linger lets a refused client read the alert that says why: closing while its
 // first bytes are unread would reset the connection and take the alert with it.
-func linger(c halfCloser) {
+func linger(c HalfCloser) {
 	if c.CloseWrite() == nil && c.SetDeadline(time.Now().Add(lingerTime)) == nil {
 		_, _ = io.CopyN(io.Discard, c, lingerBytes)
 	}
 }
 
-func (l *Listener) identify(c halfCloser) (Conn, error) {
+func (l *Listener) identify(c HalfCloser) (Conn, error) {
 	plain := newPlain(c)
 	if l.tls != nil {
 		var err error

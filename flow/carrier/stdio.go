@@ -10,6 +10,16 @@ import (
 	"github.com/pannier/pannier/spec/fault"
 )
 
+// OpenStdio is stdin and stdout as one connection, for others than this package.
+// Afterwards stdin is empty and what is written to stdout comes out at stderr.
+func OpenStdio() (Conn, error) {
+	c, err := openStdio(Address{Scheme: Stdio, Plain: true}, [2]*os.File{})
+	if err != nil {
+		return nil, failure("open stdio", "", err)
+	}
+	return newPlain(c), nil
+}
+
 // openStdio makes a connection of this process's stdin and stdout, or of files
 // given instead of them, which it takes over. Afterwards stdin is empty and what is written to
 // stdout comes out at stderr, so that nothing else gets into the connection.
