@@ -21,9 +21,9 @@ import (
 // ClientConfig is how a client reaches a server. The zero value of every field
 // is the documented default; it is checked once and not changed after.
 type ClientConfig struct {
-	// Identity is this node's certificate; tls addresses need one.
+	// Identity is this node's certificate; tls addresses and those of one pipe need one.
 	Identity *carrier.Identity
-	// Pins are the keys the server may have. tls addresses need Pins or RootCAs.
+	// Pins are the keys the server may have. The same addresses need Pins or RootCAs.
 	Pins carrier.Pins
 	// RootCAs verify the server's certificate for ServerName.
 	RootCAs *x509.CertPool
@@ -68,14 +68,14 @@ type ClientConn struct {
 var _ grpc.ClientConnInterface = (*ClientConn)(nil)
 
 // Dial makes a connection to an address: "tls://host:port", "tcp://host:port",
-// "unix:///path" or "pipe:". tcp is neither encrypted nor authenticated, to
-// whatever host it leads; Pins and RootCAs are refused with it, and so are per-RPC
+// "unix:///path", "pipe:", or one of one pipe, as "exec:[...]" (flow/carrier). tcp and
+// "plain+" are neither encrypted nor authenticated, to whatever host they lead; Pins and RootCAs are refused with it, and so are per-RPC
 // credentials that require security. Dial does not wait for the server. Errors
 // are *fault.Error of kind Invalid and say what to change.
 func Dial(address string, cfg ClientConfig) (*ClientConn, error) {
 	o := carrier.Options{
 		Identity: cfg.Identity, Pins: cfg.Pins, RootCAs: cfg.RootCAs, ServerName: cfg.ServerName, Pipe: cfg.Pipe,
-		Protocols: []string{carrier.ProtocolLane, carrier.ProtocolHTTP2},
+		Protocols: []string{carrier.ProtocolLane, carrier.ProtocolHTTP2}, Logger: cfg.Flow.Logger,
 	}
 	if cfg.HTTP2 {
 		o.Protocols = []string{carrier.ProtocolHTTP2}
@@ -85,14 +85,22 @@ func Dial(address string, cfg ClientConfig) (*ClientConn, error) {
 		return nil, fault.Wrap("dial", address, err)
 	}
 	a := d.Address()
-	if a.Scheme == carrier.TCP && (len(cfg.Pins) > 0 || cfg.RootCAs != nil) {
-		return nil, fault.New("dial", fault.Invalid, "tcp proves no keys, so Pins and RootCAs would not hold on %s: use tls, or leave them out", address)
-	}
 	authority := cfg.ServerName
 	if authority == "" && a.Host != "" {
 		authority = net.JoinHostPort(a.Host, a.Port)
 	}
-	return newClientConn(d, a.Scheme, authority, cfg)
+	return newClientConn(d, secrecy(a), authority, cfg)
+}
+
+// secrecy is the carrier that the address is as private as.
+func secrecy(a carrier.Address) string {
+	switch {
+	case a.Proves():
+		return carrier.TLS
+	case a.Plain:
+		return carrier.TCP
+	}
+	return a.Scheme
 }
 
 // DialOver makes a connection over connections of the caller's making: a FIFO

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"net"
+	"slices"
 
 	"github.com/pannier/pannier/flow"
 	"github.com/pannier/pannier/flow/carrier"
@@ -11,18 +12,11 @@ import (
 )
 
 // Listen opens an address: "tls://host:port", "tcp://host:port",
-// "unix:///path" or "pipe:". tcp is neither encrypted nor authenticated: anyone
+// "unix:///path", "pipe:", or one of one pipe, as "fifo:///in,/out" (flow/carrier). tcp is neither encrypted nor authenticated: anyone
 // who reaches the port may call, so beyond the loopback device it needs
-// ServerConfig.ExposePlaintext. Nothing is accepted before Serve. The result is
+// ServerConfig.ExposePlaintext, as does "plain+". Nothing is accepted before Serve. The result is
 // the address with the port that was chosen, as Dial takes it.
 func (s *Server) Listen(address string) (string, error) {
-	a, err := carrier.ParseAddress(address)
-	if err != nil {
-		return "", err
-	}
-	if a.Scheme == carrier.TCP && (len(s.cfg.Pins) > 0 || s.cfg.AuthorizeKey != nil) {
-		return "", fault.New("listen", fault.Invalid, "tcp proves no keys, so Pins and AuthorizeKey would not hold on %s: use tls, or a server without them", address)
-	}
 	l, err := carrier.Listen(address, s.options())
 	if err != nil {
 		return "", fault.Wrap("listen", address, err)
@@ -65,7 +59,8 @@ func (s *Server) options() carrier.Options {
 }
 
 // Serve accepts on all listened addresses until Stop, GracefulStop or Shutdown,
-// then returns nil; or until a listener fails, whose error it returns. More
+// then returns nil; or until a listener fails, whose error it returns; or until the
+// last of them has nothing more to accept, as "stdio:" after its connection. More
 // addresses may be added by Listen meanwhile; without a first one Serve fails
 // at once with fault.Invalid.
 func (s *Server) Serve() error {
@@ -122,6 +117,15 @@ func (s *Server) serve(l *carrier.Listener) {
 				s.failed = err
 			}
 			s.mu.Unlock()
+			s.over.Do(func() { close(s.ended) })
+			return
+		}
+		_ = l.Close()
+		s.mu.Lock()
+		s.listeners = slices.DeleteFunc(s.listeners, func(other *carrier.Listener) bool { return other == l })
+		last := len(s.listeners) == 0
+		s.mu.Unlock()
+		if last {
 			s.over.Do(func() { close(s.ended) })
 		}
 	})

@@ -99,7 +99,7 @@ func (f *connectFlags) connect(verb, text string) (*link, error) {
 	}
 	l := &link{target: t, trust: f.trust}
 	var cfg rpc.ClientConfig
-	if t.address.Scheme == carrier.TLS {
+	if t.address.Proves() {
 		id, dir, err := loadIdentity(f.state)
 		if err != nil {
 			return nil, err

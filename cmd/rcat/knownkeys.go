@@ -31,10 +31,11 @@ func parseKnownKeys(text string) (knownKeys, error) {
 	var k knownKeys
 	for i, line := range strings.Split(strings.TrimSuffix(text, "\n"), "\n") {
 		if f := strings.Fields(line); len(f) > 0 && f[0][0] != '#' {
-			if len(f) != 2 {
+			address, key := knownKey(line)
+			if strings.ContainsAny(address, " \t") && !strings.HasPrefix(address, carrier.Exec+":") || address == "" {
 				return knownKeys{}, fault.New(op, fault.Invalid, "line %d is not an address and a key", i+1)
 			}
-			if _, err := carrier.ParsePins(f[1]); err != nil {
+			if _, err := carrier.ParsePins(key); err != nil {
 				return knownKeys{}, fault.New(op, fault.Invalid, "line %d: %w", i+1, err)
 			}
 		}
@@ -48,7 +49,8 @@ func (k knownKeys) String() string { return strings.Join(k.lines, "\n") + "\n" }
 // of is the key of the server at an address, "" if it is not known.
 func (k knownKeys) of(address string) string {
 	if i := k.find(address); i >= 0 {
-		pins, _ := carrier.ParsePins(strings.Fields(k.lines[i])[1]) // checked by parseKnownKeys
+		_, key := knownKey(k.lines[i])
+		pins, _ := carrier.ParsePins(key) // checked by parseKnownKeys
 		return pins[0]
 	}
 	return ""
@@ -56,9 +58,20 @@ func (k knownKeys) of(address string) string {
 
 func (k knownKeys) find(address string) int {
 	return slices.IndexFunc(k.lines, func(line string) bool {
-		f := strings.Fields(line)
-		return len(f) == 2 && f[0] == address
+		known, key := knownKey(line)
+		return known == address && key != ""
 	})
+}
+
+// knownKey is the address and the key of a line. Only the address of a command
+// may have spaces.
+func knownKey(line string) (address, key string) {
+	line = strings.TrimSpace(line)
+	at := strings.LastIndexAny(line, " \t")
+	if at < 0 {
+		return line, ""
+	}
+	return strings.TrimSpace(line[:at]), line[at+1:]
 }
 
 // with is k with the key of one server changed or added.

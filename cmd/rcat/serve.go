@@ -57,7 +57,7 @@ everyone who reaches the port.`,
 	flags := cmd.Flags()
 	registerState(cmd, &f.state)
 	flags.StringVar(&f.root, "root", "", "the folder; no name and no link leads out of it")
-	flags.StringVar(&f.listen, "listen", "", "HOST[:PORT], :PORT or unix:SOCKET (default: :"+carrier.DefaultPort+"; with --plain 127.0.0.1:"+carrier.DefaultPort+")")
+	flags.StringVar(&f.listen, "listen", "", "HOST[:PORT], :PORT, unix:SOCKET, fifo://IN,OUT, tty://DEVICE or stdio: (default: :"+carrier.DefaultPort+"; with --plain 127.0.0.1:"+carrier.DefaultPort+")")
 	flags.StringArrayVar(&f.allow, "allow", nil, "let the client with this key in; may be repeated")
 	flags.BoolVar(&f.allowAny, "allow-any", false, "let every client in, whatever its key")
 	f.plain.register(cmd)
@@ -93,9 +93,13 @@ func (f *serveFlags) serve(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintln(cmd.OutOrStdout(), "listening on", bound)
+	out := cmd.OutOrStdout()
+	if address.Scheme == carrier.Stdio { // where stdout is the client's
+		out = cmd.ErrOrStderr()
+	}
+	fmt.Fprintln(out, "listening on", bound)
 	if cfg.Identity != nil {
-		fmt.Fprintln(cmd.OutOrStdout(), "key", cfg.Identity.Key())
+		fmt.Fprintln(out, "key", cfg.Identity.Key())
 	}
 	return serveUntil(cmd.Context(), server, log)
 }
@@ -133,9 +137,9 @@ func (f *serveFlags) config(a carrier.Address, log *slog.Logger) (rpc.ServerConf
 	const op = "read flags"
 	named := len(f.allow) > 0 || f.allowAny
 	switch {
-	case a.Scheme != carrier.TLS && named:
+	case !a.Proves() && named:
 		return rpc.ServerConfig{}, command.Suggest(fault.New(op, fault.Invalid, "%s proves no keys", a), "Leave out --allow and --allow-any.")
-	case a.Scheme != carrier.TLS:
+	case !a.Proves():
 		return rpc.ServerConfig{ExposePlaintext: f.plain.anywhere}, nil
 	case !named:
 		return rpc.ServerConfig{}, command.Suggest(fault.New(op, fault.Invalid, "nobody would be let in"),

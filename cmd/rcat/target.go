@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"net"
 	"strings"
 
@@ -19,14 +20,24 @@ type target struct {
 	path    relpath.Path
 }
 
-const unixPrefix = "unix:"
+// How hosts begin that are no hosts.
+const (
+	unixPrefix = "unix:"
+	fifoPrefix = carrier.FIFO + "://"
+	ttyPrefix  = carrier.TTY + "://"
+	execPrefix = carrier.Exec + ":["
+)
 
 // targetText is the grammar, for help texts.
 const targetText = `HOST:PATH names a file of a server. PATH is below the server's --root, as "a/b". HOST is
   example.org            the default port is ` + carrier.DefaultPort + `
   example.org:7000       digits between two colons are a port
   [2001:db8::1]          IPv6 in brackets, a port behind them
-  unix:/run/rcat.sock    a socket of this machine, without colons in its name`
+  unix:/run/rcat.sock    a socket of this machine, without colons in its name
+  exec:["ssh","b","rcat","serve","--root","/srv","--allow-any","--listen","stdio:"]
+                         a command that is the connection; there is no shell
+  fifo:///run/in,/run/out, tty:///dev/ttyS0?baud=115200
+                         what this end reads and writes`
 
 // plainFlags say whether tcp takes the place of tls, and how far it may lead.
 type plainFlags struct{ here, anywhere bool }
@@ -61,9 +72,21 @@ func parseTarget(text string, plain plainFlags) (target, error) {
 
 // splitTarget finds the colon between HOST and PATH.
 func splitTarget(text string) (host, path string, ok bool) {
-	if rest, is := strings.CutPrefix(text, unixPrefix); is {
-		host, path, ok = strings.Cut(rest, ":")
-		return unixPrefix + host, path, ok
+	for _, prefix := range []string{unixPrefix, fifoPrefix, ttyPrefix} {
+		if rest, is := strings.CutPrefix(text, prefix); is {
+			host, path, ok = strings.Cut(rest, ":")
+			return prefix + host, path, ok
+		}
+	}
+	if strings.HasPrefix(text, execPrefix) {
+		rest := strings.TrimPrefix(text, carrier.Exec+":")
+		d := json.NewDecoder(strings.NewReader(rest))
+		if err := d.Decode(new([]string)); err != nil {
+			return "", "", false
+		}
+		at := int(d.InputOffset())
+		path, ok = strings.CutPrefix(rest[at:], ":")
+		return carrier.Exec + ":" + rest[:at], path, ok
 	}
 	at := 0
 	if strings.HasPrefix(text, "[") {
@@ -87,6 +110,14 @@ func parseHost(host string, plain plainFlags) (carrier.Address, error) {
 	if socket, is := strings.CutPrefix(host, unixPrefix); is {
 		return carrier.ParseAddress("unix://" + socket)
 	}
+	for _, prefix := range []string{fifoPrefix, ttyPrefix, execPrefix} {
+		if strings.HasPrefix(host, prefix) {
+			return parsePipe(host, plain)
+		}
+	}
+	if host == carrier.Stdio+":" {
+		return parsePipe(host, plain)
+	}
 	scheme := carrier.TLS
 	if plain.given() {
 		scheme = carrier.TCP
@@ -95,6 +126,19 @@ func parseHost(host string, plain plainFlags) (carrier.Address, error) {
 	if err == nil && plain.given() && !plain.anywhere && !loopback(a.Host) {
 		err := fault.New("read address", fault.Invalid, "--plain encrypts and proves nothing, so it is for 127.0.0.1, [::1] and localhost only, not %q", a.Host)
 		return a, command.Suggest(err, "Leave it out. In a network where everyone may read and change everything, write --insecure-plaintext instead.")
+	}
+	return a, err
+}
+
+// parsePipe reads an address of one pipe.
+func parsePipe(text string, plain plainFlags) (carrier.Address, error) {
+	if plain.given() {
+		text = "plain+" + text
+	}
+	a, err := carrier.ParseAddress(text)
+	if err == nil && plain.given() && !plain.anywhere && a.Scheme != carrier.FIFO {
+		err := fault.New("read address", fault.Invalid, "--plain encrypts and proves nothing, so of pipes it is for FIFOs only, not %q", text)
+		return a, command.Suggest(err, "Leave it out. Where everyone at the other end may read and change everything, write --insecure-plaintext instead.")
 	}
 	return a, err
 }

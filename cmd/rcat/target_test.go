@@ -1,6 +1,7 @@
 package main
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/pannier/pannier/spec/fault"
@@ -31,6 +32,14 @@ func TestParseTarget(t *testing.T) {
 		{text: "192.0.2.1:a", plain: anywhere, address: "tcp://192.0.2.1:6610", path: "a"},
 		{text: "192.0.2.1:a", plain: plainFlags{true, true}, address: "tcp://192.0.2.1:6610", path: "a"},
 		{text: "localhost.example.org:a", plain: here},
+		{text: "fifo:///run/in,/run/out:a/b", address: "fifo:///run/in,/run/out", path: "a/b"},
+		{text: "fifo:///run/in,/run/out:a", plain: here, address: "plain+fifo:///run/in,/run/out", path: "a"},
+		{text: "fifo:a", address: "tls://fifo:6610", path: "a"}, {text: "exec:80:a", address: "tls://exec:80", path: "a"},
+		{text: "tty:///dev/ttyS0?baud=9600:a", address: "tty:///dev/ttyS0?baud=9600", path: "a"},
+		{text: `exec:["ssh", "b:", "x y"]:a:b`, address: `exec:["ssh","b:","x y"]`, path: "a:b"},
+		{text: `exec:["ssh"]:a`, plain: anywhere, address: `plain+exec:["ssh"]`, path: "a"},
+		{text: `exec:["ssh"]:a`, plain: here}, {text: "tty:///dev/ttyS0:a", plain: here},
+		{text: `exec:["ssh"]`}, {text: `exec:["ssh"`}, {text: `exec:[1]:a`}, {text: "fifo:///run/in,/run/out"}, {text: "fifo://in,out:a"},
 		{text: ""}, {text: ":"}, {text: "a"}, {text: ":a"}, {text: "a:"}, {text: "[::1:a"}, {text: "[::1]a:b"}, {text: "a:99999:b"},
 		{text: "a:../b"}, {text: "a:/b"}, {text: "a:b\x1b"}, {text: "unix:/x"}, {text: "unix:x:a"}, {text: "unix::a"},
 	} {
@@ -50,7 +59,7 @@ func TestParseTarget(t *testing.T) {
 // FuzzParseTarget: whatever is accepted names an address that stays on this
 // machine if plain, and a path below the root.
 func FuzzParseTarget(f *testing.F) {
-	for _, s := range []string{"h:p", "h:1:p", "[::1]:2:p", "unix:/s:p", "127.0.0.1:a/b", "h:../x", "[", "unix:", "::", "a:b:c:d"} {
+	for _, s := range []string{"h:p", "h:1:p", "[::1]:2:p", "unix:/s:p", "fifo:///a,/b:p", `exec:["a"]:p`, "127.0.0.1:a/b", "h:../x", "[", "unix:", "::", "a:b:c:d"} {
 		f.Add(s, true)
 		f.Add(s, false)
 	}
@@ -63,7 +72,7 @@ func FuzzParseTarget(f *testing.F) {
 			}
 			return
 		}
-		if got.path.IsZero() || here && got.address.Scheme != "unix" && !loopback(got.address.Host) {
+		if got.path.IsZero() || here && got.address.Scheme != "unix" && got.address.Scheme != "fifo" && !loopback(got.address.Host) {
 			t.Fatalf("%q: %+v", text, got)
 		}
 		if back, err := parseTarget(back(got), plain); err != nil || back.address != got.address || back.path != got.path {
@@ -76,6 +85,9 @@ func FuzzParseTarget(f *testing.F) {
 func back(t target) string {
 	if t.address.Scheme == "unix" {
 		return "unix:" + t.address.Path + ":" + t.path.String()
+	}
+	if t.address.Single() {
+		return strings.TrimPrefix(t.address.String(), "plain+") + ":" + t.path.String()
 	}
 	return t.address.String()[len("tls://"):] + ":" + t.path.String()
 }

@@ -129,6 +129,11 @@ func (m *meaning) address(text string, at *value) (carrier.Address, bool) {
 		m.add(at.place, hint, "%q is no address: %s", text, unaccepted(err))
 	case a.Scheme == carrier.InMemory:
 		m.add(at.place, hint, "%q leads nowhere outside of a process", text)
+	case a.Scheme == carrier.Stdio:
+		m.add(at.place, hint, "a node has no stdin and stdout for partners; pannier stdio joins them with an address that it listens on")
+	case a.Plain:
+		a.Plain = false
+		m.add(at.place, hint, "plain+ hides nothing and does not prove who calls: write %q", a.String())
 	case a.Scheme == carrier.TCP:
 		a.Scheme = carrier.TLS
 		m.add(at.place, hint, "tcp hides nothing and does not prove who calls: write %q", a.String())

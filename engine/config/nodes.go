@@ -75,10 +75,9 @@ const askForKey = "at the partner, \"pannier id\" prints it"
 func (m *meaning) partner(t *partnerTable, v *value) {
 	p := &engine.Partner{Name: t.Name, Address: t.Address, Bandwidth: int64(t.Bandwidth), Concurrent: t.Concurrent, Open: t.Open}
 	register(m, m.partners, p, t.Name, "partner", v)
-	var scheme string
+	var at carrier.Address
 	if v.isText("address") {
-		a, _ := m.address(t.Address, v.field("address"))
-		scheme = a.Scheme
+		at, _ = m.address(t.Address, v.field("address"))
 	}
 	for i, text := range t.Key {
 		m.key(p, text, v.field("key").item(i))
@@ -88,8 +87,8 @@ func (m *meaning) partner(t *partnerTable, v *value) {
 	}
 	if len(t.Key) == 0 && (!v.has("key") || !m.noted(v.field("key"))) && t.Name != m.file.Node.Name {
 		switch {
-		case scheme == carrier.TLS:
-			m.add(v.field("address").place, askForKey, "key is missing: over tls a partner is known by its key")
+		case at.Proves():
+			m.add(v.field("address").place, askForKey, "key is missing: over %s a partner is known by its key", at.Scheme)
 		case !v.has("address") && !v.has("user"):
 			m.add(v.place, askForKey, "key is missing: a partner without an address calls, and is known by its key or, over a unix socket, by its user")
 		}

@@ -215,17 +215,17 @@ func (l *Line) dial(p engine.Partner) (*rpc.ClientConn, error) {
 	}
 	cfg := rpc.ClientConfig{Identity: l.o.Identity, Flow: l.o.Flow,
 		DialOptions: []grpc.DialOption{grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxReply))}}
-	switch a.Scheme {
-	case carrier.TCP:
-		return nil, fault.New(op, fault.Invalid, "tcp proves nobody's key, so %s is not dialled: write tls:// instead", p.Address)
-	case carrier.TLS:
+	switch {
+	case a.Scheme == carrier.TCP || a.Plain:
+		return nil, fault.New(op, fault.Invalid, "%s proves nobody's key, so it is not dialled: write tls:// instead, or leave out plain+", p.Address)
+	case a.Proves():
 		if len(p.Keys) == 0 {
 			return nil, fault.New(op, fault.Invalid, "no key is known of partner %s", fault.Shown(p.Name)).Advise("`pannier id` at the partner prints it")
 		}
 		if cfg.Pins, err = carrier.ParsePins(p.Keys...); err != nil {
 			return nil, fault.Wrap(op, p.Name, err)
 		}
-	case carrier.InMemory:
+	case a.Scheme == carrier.InMemory:
 		if l.o.Pipe == nil {
 			return nil, fault.New(op, fault.Invalid, "address pipe: leads nowhere in this process")
 		}

@@ -15,7 +15,16 @@ const (
 	TLS      = "tls"  // TLS 1.3 over TCP: the peer proves its key
 	Unix     = "unix" // unix stream socket: the kernel names the peer's user
 	InMemory = "pipe" // Options.Pipe: both ends in one process
+
+	// One connection at a time, with TLS 1.3 inside unless Address.Plain.
+	FIFO  = "fifo"  // a FIFO for each direction, or a device for both
+	Exec  = "exec"  // a command's stdin and stdout
+	Stdio = "stdio" // this process's own stdin and stdout
+	TTY   = "tty"   // a serial line or pseudo-terminal, made raw
 )
+
+// plainly in front of a scheme of one pipe says that there is no TLS inside.
+const plainly = "plain+"
 
 // DefaultPort is the port of tcp and tls addresses that name none.
 const DefaultPort = "6610"
@@ -26,15 +35,28 @@ const (
 )
 
 // accepted is what every error about an address ends with.
-const accepted = `accepted are "tcp://host[:port]", "tls://host[:port]" (default port ` + DefaultPort + `), "unix:///absolute/path" and "pipe:"`
+const accepted = `accepted are "tcp://host[:port]", "tls://host[:port]" (default port ` + DefaultPort + `), "unix:///absolute/path", "pipe:", ` +
+	`and over one pipe with tls inside "fifo:///in,/out", "fifo:///dev/both", "exec:[\"command\",\"argument\"]", "tty:///dev/name[?baud=N]", "stdio:" ("plain+" in front leaves tls out)`
 
 // Address is where to dial or listen. Made by ParseAddress.
 type Address struct {
-	Scheme string // TCP, TLS, Unix or InMemory
+	Scheme string // TCP, TLS, Unix, InMemory, FIFO, Exec, Stdio or TTY
 	Host   string // of tcp and tls; without brackets; empty: all interfaces (listening only)
 	Port   string // of tcp and tls; decimal, 0 to 65535
-	Path   string // of unix; absolute and clean
+	Path   string // of unix, tty and fifo; absolute and clean. Of fifo: where this end reads
+
+	Plain   bool   // of fifo, exec, stdio and tty: no TLS inside
+	Out     string // of fifo: where this end writes; empty: Path is a device for both directions
+	Command string // of exec: the argument vector as a JSON array of strings; see Argv
+	Baud    int    // of tty: bits a second; 0: as the device is set
 }
+
+// Single reports whether only one connection can exist at a time.
+func (a Address) Single() bool { return a.Scheme == InMemory || a.onePipe() }
+
+// Proves reports whether peers prove their keys: tls, and single pipes unless
+// they are plain.
+func (a Address) Proves() bool { return a.Scheme == TLS || a.onePipe() && !a.Plain }
 
 // ParseAddress reads an address. Errors are fault.Invalid (or TooLong) and say
 // what is accepted.
@@ -44,6 +66,9 @@ func ParseAddress(text string) (Address, error) {
 	}
 	if text == "pipe:" {
 		return Address{Scheme: InMemory}, nil
+	}
+	if a, is, err := parseOnePipe(text); is {
+		return a, err
 	}
 	scheme, rest, ok := strings.Cut(text, "://")
 	switch {
@@ -109,7 +134,7 @@ func (a Address) String() string {
 	case InMemory:
 		return "pipe:"
 	}
-	return ""
+	return a.onePipeString()
 }
 
 // target is network and address as package net wants them.

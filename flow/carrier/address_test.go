@@ -19,6 +19,18 @@ func TestParseAddress(t *testing.T) {
 		"tcp://:0":            "tcp://:0",
 		"unix:///run/p.sock":  "unix:///run/p.sock",
 		"pipe:":               "pipe:",
+
+		"fifo:///run/in,/run/out":       "fifo:///run/in,/run/out",
+		"tls+fifo:///run/in,/run/out":   "fifo:///run/in,/run/out",
+		"plain+fifo:///run/in,/run/out": "plain+fifo:///run/in,/run/out",
+		"fifo:///dev/vport0p1":          "fifo:///dev/vport0p1",
+		"tty:///dev/ttyS0":              "tty:///dev/ttyS0",
+		"tty:///dev/ttyS0?baud=0115200": "tty:///dev/ttyS0?baud=115200",
+		"stdio:":                        "stdio:",
+		"plain+stdio:":                  "plain+stdio:",
+
+		`exec:[ "ssh" , "host b", "<\u0041>" ]`: `exec:["ssh","host b","<A>"]`,
+		`plain+exec:["a\nb"]`:                   `plain+exec:["a\nb"]`,
 	} {
 		a, err := ParseAddress(text)
 		if err != nil || a.String() != want {
@@ -33,6 +45,11 @@ func TestParseAddressRefuses(t *testing.T) {
 		"tls://host:http", "tls://2001:db8::1", "tls://ho st", "tls://host/path", "tls://user@host", "tls://a\x00b",
 		"unix://relative", "unix://", "unix:///", "unix:///a/../b", "unix:///a/", "unix:///a\x00b", "pipe:x", "pipe://",
 		"unix:///" + strings.Repeat("x", 107),
+		"fifo:", "fifo://", "fifo:///", "fifo://a,b", "fifo:///a,", "fifo:///a,b", "fifo:///a,/b,/c", "fifo:///a,/a", "fifo:///a/,/b", "fifo:/a,/b",
+		"tty:", "tty:///dev/x?", "tty:///dev/x?baud=", "tty:///dev/x?baud=0", "tty:///dev/x?baud=-9", "tty:///dev/x?speed=9", "tty:///dev/x?baud=99999999",
+		"stdio", "stdio:x", "stdio://", "plain+tcp://h", "tls+tcp://h", "plain+plain+stdio:", "plain+tls+stdio:", "plain+pipe:",
+		"exec:", "exec:ls", "exec:[]", `exec:[""]`, `exec:["a",1]`, `exec:["a"]x`, `exec:["a\u0000"]`, `exec:null`, "exec:[\"a\xff\"]",
+		`exec:["a"` + strings.Repeat(`,""`, maxArguments) + "]", `exec:["` + strings.Repeat(`\n`, 507) + `"]`,
 	} {
 		_, err := ParseAddress(text)
 		if !errors.Is(err, fault.Invalid) || !strings.Contains(err.Error(), "unix:///absolute/path") {
@@ -45,7 +62,7 @@ func TestParseAddressRefuses(t *testing.T) {
 }
 
 func FuzzParseAddress(f *testing.F) {
-	for _, s := range []string{"tcp://h:1", "tls://[::1]", "unix:///a/b", "pipe:", "tls://[a]:b]:1", "tcp://[%]", "tcp://h:0x1"} {
+	for _, s := range []string{"tcp://h:1", "tls://[::1]", "unix:///a/b", "pipe:", "tls://[a]:b]:1", "tcp://[%]", "tcp://h:0x1", "fifo:///a,/b", "plain+tty:///a?baud=9", `exec:["a","b c"]`, "tls+stdio:"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, text string) {

@@ -15,7 +15,7 @@ import (
 
 // counting counts the writes that reach the connection.
 type counting struct {
-	halfCloser
+	HalfCloser
 	mu    sync.Mutex
 	sizes []int
 }
@@ -24,7 +24,7 @@ func (c *counting) Write(p []byte) (int, error) {
 	c.mu.Lock()
 	c.sizes = append(c.sizes, len(p))
 	c.mu.Unlock()
-	return c.halfCloser.Write(p)
+	return c.HalfCloser.Write(p)
 }
 
 // lanePair is both ends of a tls lane over a pipe.
@@ -36,7 +36,7 @@ func lanePair(t interface{ Fatal(...any) }, client, server *Identity) (c, s *tls
 		t.Fatal(err)
 	}
 	x, y := NewPair()
-	wire = &counting{halfCloser: x}
+	wire = &counting{HalfCloser: x}
 	craw, sraw := newBatcher(wire), newBatcher(y)
 	ct, st := tls.Client(craw, ccfg), tls.Server(sraw, so.laneConfig())
 	done := make(chan error, 1)

@@ -46,7 +46,7 @@ func bulk(b *testing.B, c, s net.Conn) {
 			b.Fatal(err)
 		}
 	}
-	_ = c.(halfCloser).CloseWrite()
+	_ = c.(HalfCloser).CloseWrite()
 	wg.Wait()
 	b.ReportMetric((cpuTime()-cpu).Seconds()/float64(n)/block*(1<<30), "cpu-s/GiB")
 }

@@ -20,15 +20,15 @@ type Conn interface {
 	PeerUID() int
 }
 
-// halfCloser is a connection as package net makes them.
-type halfCloser interface {
+// HalfCloser is a connection whose directions end one by one, as package net makes them.
+type HalfCloser interface {
 	net.Conn
 	CloseWrite() error
 }
 
 // plainConn is a connection without tls.
 type plainConn struct {
-	halfCloser
+	HalfCloser
 	peeked   []byte // read from the connection, not yet by Read
 	protocol string
 	uid      int
@@ -42,7 +42,7 @@ const unixBuffer = 512 << 10
 
 // newPlain wraps a connection of package net and sets it up for blocks: tcp
 // without delay, and with buffers left to the kernel, which grows them with the round trip.
-func newPlain(c halfCloser) *plainConn {
+func newPlain(c HalfCloser) *plainConn {
 	switch c := c.(type) {
 	case *net.TCPConn:
 		_ = c.SetNoDelay(true) // the default of package net; said here because lanes rely on it
@@ -50,14 +50,14 @@ func newPlain(c halfCloser) *plainConn {
 		_ = c.SetWriteBuffer(unixBuffer)
 	}
 	if known, ok := c.(Conn); ok {
-		return &plainConn{halfCloser: c, uid: known.PeerUID()}
+		return &plainConn{HalfCloser: c, uid: known.PeerUID()}
 	}
-	return &plainConn{halfCloser: c, uid: peerUID(c)}
+	return &plainConn{HalfCloser: c, uid: peerUID(c)}
 }
 
 func (c *plainConn) Read(p []byte) (int, error) {
 	if len(c.peeked) == 0 {
-		return c.halfCloser.Read(p)
+		return c.HalfCloser.Read(p)
 	}
 	n := copy(p, c.peeked)
 	c.peeked = c.peeked[n:]

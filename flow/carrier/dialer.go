@@ -3,6 +3,7 @@ package carrier
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"net"
 
 	"github.com/pannier/pannier/spec/fault"
@@ -13,11 +14,13 @@ import (
 type Dialer struct {
 	addr Address
 	opts Options
-	tls  *tls.Config // nil unless addr.Scheme is TLS
+	tls  *tls.Config   // nil unless the server proves its key
+	turn chan struct{} // one token: held while the connection over one pipe is open
+	used bool          // stdio has had its connection; guarded by turn
 }
 
-// NewDialer checks address and options and makes a Dialer; it does not dial. A
-// tls address needs an Identity for lanes, and Pins or RootCAs: there is no
+// NewDialer checks address and options and makes a Dialer; it does not dial. An
+// address whose server proves a key needs an Identity for lanes, and Pins or RootCAs: there is no
 // dialing of servers that are not known.
 func NewDialer(address string, o Options) (*Dialer, error) {
 	a, err := ParseAddress(address)
@@ -30,15 +33,17 @@ func NewDialer(address string, o Options) (*Dialer, error) {
 	if len(o.Protocols) == 0 {
 		o.Protocols = []string{ProtocolLane}
 	}
-	d := &Dialer{addr: a, opts: o}
+	d := &Dialer{addr: a, opts: o, turn: make(chan struct{}, 1)}
 	switch err = o.checkFor(a); {
 	case err != nil:
-	case a.Scheme == TLS:
+	case a.onePipe() && o.RootCAs != nil && o.ServerName == "":
+		err = fault.New("tls options", fault.Invalid, "RootCAs need a ServerName to verify, and %s has no host to take it from", a.String())
+	case a.Proves():
 		d.tls, err = o.clientConfig(a.Host)
 	case a.Scheme == InMemory && o.Pipe == nil:
 		err = fault.New("pipe options", fault.Invalid, `"pipe:" leads nowhere: set Pipe to one made by NewPipe`)
 	}
-	if err == nil && a.Scheme != Unix && a.Scheme != InMemory && a.Host == "" {
+	if err == nil && (a.Scheme == TCP || a.Scheme == TLS) && a.Host == "" {
 		err = badAddress(address, "no host to dial")
 	}
 	if err != nil {
@@ -50,8 +55,9 @@ func NewDialer(address string, o Options) (*Dialer, error) {
 // Address is where the dialer leads.
 func (d *Dialer) Address() Address { return d.addr }
 
-// Single reports whether only one connection can exist at a time: pipes.
-func (d *Dialer) Single() bool { return d.addr.Scheme == InMemory }
+// Single reports whether only one connection can exist at a time: pipes. While it does,
+// Dial fails with Overloaded.
+func (d *Dialer) Single() bool { return d.addr.Single() }
 
 // Dial makes a connection. It is a Conn; over tls it also has
 // ConnectionState() tls.ConnectionState, and Conn.Protocol says what the server
@@ -66,13 +72,11 @@ func (d *Dialer) Dial(ctx context.Context) (net.Conn, error) {
 	if d.addr.Scheme == InMemory {
 		return d.opts.Pipe.Dial(ctx)
 	}
-	network, address := d.addr.target()
-	var nd net.Dialer
-	c, err := nd.DialContext(ctx, network, address)
+	c, err := d.connect(ctx)
 	if err != nil {
 		return nil, d.failure(ctx, err)
 	}
-	plain := newPlain(c.(halfCloser))
+	plain := newPlain(c)
 	if d.tls == nil {
 		return plain, nil
 	}
@@ -80,9 +84,55 @@ func (d *Dialer) Dial(ctx context.Context) (net.Conn, error) {
 	client := tls.Client(raw, d.tls)
 	if err := client.HandshakeContext(ctx); err != nil {
 		_ = c.Close()
-		return nil, d.failure(ctx, err)
+		err = d.failure(ctx, err)
+		if f := new(fault.Error); errors.As(err, &f) && f.Kind == fault.Internal {
+			f.Kind = fault.Protocol // crypto/tls has no type for what is no handshake
+		}
+		return nil, err
 	}
 	return newTLS(client, raw), nil
+}
+
+// connect makes the connection that tls is spoken over, if it is.
+func (d *Dialer) connect(ctx context.Context) (HalfCloser, error) {
+	if d.addr.onePipe() {
+		return d.connectOnePipe(ctx)
+	}
+	network, address := d.addr.target()
+	var nd net.Dialer
+	c, err := nd.DialContext(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	return c.(HalfCloser), nil
+}
+
+func (d *Dialer) connectOnePipe(ctx context.Context) (HalfCloser, error) {
+	select {
+	case d.turn <- struct{}{}:
+	default:
+		return nil, fault.New("open pipe", fault.Overloaded, "a pipe has one connection at a time")
+	}
+	if d.used {
+		<-d.turn
+		return nil, fault.New("open stdio", fault.Lost, "%w", errOver)
+	}
+	c, err := openOnePipe(ctx, d.addr, d.opts, false)
+	d.used = d.addr.Scheme == Stdio
+	if err != nil {
+		<-d.turn
+		return nil, err
+	}
+	withTurn(c, d.turn)
+	switch {
+	case d.addr.Scheme == FIFO || d.addr.Scheme == TTY:
+		return c, nil
+	case d.tls != nil:
+		return &prologue{fileConn: c, begins: beginsTLS}, nil
+	case d.opts.speaks(ProtocolLane):
+		return &prologue{fileConn: c, begins: beginsLane}, nil
+	}
+	return c, nil
 }
 
 // failure prefers the reason of ctx: a cancelled dial fails in many ways.

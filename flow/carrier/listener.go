@@ -36,7 +36,7 @@ type Listener struct {
 	addr      Address
 	opts      Options
 	ln        net.Listener
-	tls       *tls.Config // nil unless addr.Scheme is TLS
+	tls       *tls.Config // nil unless peers prove keys
 	budget    *budget
 	strangers strangers
 
@@ -50,9 +50,11 @@ type Listener struct {
 	accepted, refused, failed, lanes, http2 atomic.Int64
 }
 
-// Listen opens the address. Nothing is accepted before Serve. A tls address
+// Listen opens the address. Nothing is accepted before Serve, and nothing of an
+// address of one pipe is opened. An address whose peers prove keys
 // needs an Identity, and Pins or AuthorizeKey unless Protocols leaves lanes out; a
-// tcp address that is not of the loopback device needs ExposePlaintext. A unix
+// tcp address that is not of the loopback device needs ExposePlaintext, and so does
+// one of one pipe with "plain+" unless it is a pair of FIFOs that only this user may open. A unix
 // socket that is already served gives fault.Exists.
 func Listen(address string, o Options) (*Listener, error) {
 	a, err := ParseAddress(address)
@@ -66,7 +68,7 @@ func Listen(address string, o Options) (*Listener, error) {
 		o.Protocols = []string{ProtocolLane, ProtocolHTTP2}
 	}
 	l := &Listener{addr: a, opts: o, serve: make(chan struct{}, 1), served: make(chan struct{})}
-	if err = o.checkFor(a); err == nil && a.Scheme == TLS {
+	if err = o.checkFor(a); err == nil && a.Proves() {
 		l.tls, err = o.serverConfig()
 	}
 	if err != nil {
@@ -91,6 +93,8 @@ func listen(a Address, o Options) (net.Listener, error) {
 		return nil, fault.New("pipe options", fault.Invalid, `"pipe:" leads nowhere: set Pipe to one made by NewPipe`)
 	case a.Scheme == InMemory:
 		return o.Pipe, nil
+	case a.onePipe():
+		return listenOnePipe(a, o)
 	case a.Scheme == TCP && !o.ExposePlaintext:
 		return listenLoopback(a, o.HandshakeTimeout)
 	}
@@ -140,7 +144,7 @@ func (l *Listener) Stats() ListenerStats {
 		Lanes: l.lanes.Load(), HTTP2: l.http2.Load(), Pending: pending}
 }
 
-// Serve accepts until Close, and then returns nil. It can be called once. Each lane goes to lane
+// Serve accepts until Close, or until the connection over "stdio:" is closed, and then returns nil. It can be called once. Each lane goes to lane
 // with wire.Preface still unread, each HTTP/2 connection to http2 with nothing
 // read; nil refuses that protocol. Each is a Conn; over tls it also has
 // ConnectionState() tls.ConnectionState.
@@ -173,7 +177,9 @@ func (l *Listener) Serve(lane, http2 func(net.Conn)) error {
 				_ = c.Close()
 			}
 			return nil
-		case errors.Is(err, net.ErrClosed):
+		case err == errOver:
+			return nil
+		case errors.Is(err, net.ErrClosed), errors.Is(err, errOver):
 			return failure("serve", l.addr.String(), err)
 		case err != nil:
 			backoff = min(max(2*backoff, leastBackoff), mostBackoff)
@@ -208,7 +214,7 @@ func (l *Listener) admit(c net.Conn, lane, http2 func(net.Conn)) {
 	}
 	l.wg.Go(func() {
 		defer l.budget.leave(place)
-		conn, err := l.handshake(c.(halfCloser))
+		conn, err := l.handshake(c.(HalfCloser))
 		hand := map[string]func(net.Conn){ProtocolLane: lane, ProtocolHTTP2: http2}[protocolOf(conn)]
 		if err != nil || hand == nil {
 			l.failed.Add(1)
@@ -258,7 +264,7 @@ func (l *Listener) count(protocol string) {
 }
 
 // handshake finds out protocol and peer, within HandshakeTimeout and unless Close comes first.
-func (l *Listener) handshake(c halfCloser) (Conn, error) {
+func (l *Listener) handshake(c HalfCloser) (Conn, error) {
 	if err := c.SetDeadline(time.Now().Add(l.opts.HandshakeTimeout)); err != nil {
 		return nil, err
 	}
@@ -278,13 +284,13 @@ func (l *Listener) handshake(c halfCloser) (Conn, error) {
 
 // linger lets a refused client read the alert that says why: closing while its
 // first bytes are unread would reset the connection and take the alert with it.
-func linger(c halfCloser) {
+func linger(c HalfCloser) {
 	if c.CloseWrite() == nil && c.SetDeadline(time.Now().Add(lingerTime)) == nil {
 		_, _ = io.CopyN(io.Discard, c, lingerBytes)
 	}
 }
 
-func (l *Listener) identify(c halfCloser) (Conn, error) {
+func (l *Listener) identify(c HalfCloser) (Conn, error) {
 	plain := newPlain(c)
 	if l.tls != nil {
 		var err error

@@ -57,7 +57,7 @@ func becomesLane(t *testing.T, l *running, c net.Conn, id *Identity) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	raw := newBatcher(c.(halfCloser))
+	raw := newBatcher(c.(HalfCloser))
 	client := tls.Client(raw, cfg)
 	if err := client.HandshakeContext(t.Context()); err != nil {
 		t.Fatal(err)

@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"io/fs"
 	"log/slog"
+	"os"
 	"slices"
 	"time"
 
@@ -43,6 +44,9 @@ type Options struct {
 	HandshakeTimeout time.Duration
 	// Pipe is where the address "pipe:" leads.
 	Pipe *Pipe
+	// Stdio is what "stdio:" reads and writes; the connection takes both files over.
+	// Default: descriptors 0 and 1, which are then empty and the same as 2.
+	Stdio [2]*os.File
 
 	// RootCAs, when set, must verify the server's chain for ServerName. Given
 	// together with Pins, both must hold. Dialer only.
@@ -65,7 +69,8 @@ type Options struct {
 	// ExposePlaintext lets a tcp address be listened on beyond the loopback
 	// device, where everyone on the way can read and change what passes and everyone
 	// who reaches the port can call. Default: such addresses are refused. A dialer
-	// needs no leave: who writes tcp:// into an address to dial has said it. Listener only.
+	// needs no leave: who writes tcp:// into an address to dial has said it. The same
+	// goes for "plain+" in front of an address of one pipe. Listener only.
 	ExposePlaintext bool
 	// Mode is the mode of a unix socket. Default 0600. Listener only.
 	Mode fs.FileMode
@@ -80,9 +85,9 @@ type Options struct {
 	// of one of that source that has taken over a second, or is dropped. Default
 	// 16. Listener only.
 	MaxPerSource int
-	// Logger receives refused and failed connections at level Debug; failures to
-	// accept, and keys that are not allowed, once a minute for each source, at Warn.
-	// Default: none. Listener only.
+	// Logger receives refused and failed connections at level Debug; what commands of
+	// exec addresses say at Info; failures to accept, and keys that are not allowed, once a
+	// minute for each source, at Warn. Default: none.
 	Logger *slog.Logger
 }
 
@@ -122,8 +127,8 @@ func (o Options) withDefaults() (Options, error) {
 // checkFor refuses demands on the peer that a plaintext address cannot meet:
 // dropping them silently would be a downgrade.
 func (o Options) checkFor(a Address) error {
-	if a.Scheme == TCP && (len(o.Pins) > 0 || o.RootCAs != nil || o.AuthorizeKey != nil) {
-		return fault.New("carrier options", fault.Invalid, "tcp:// proves nothing about the peer, so Pins, RootCAs and AuthorizeKey cannot hold; use tls://")
+	if (a.Scheme == TCP || a.Plain) && (len(o.Pins) > 0 || o.RootCAs != nil || o.AuthorizeKey != nil) {
+		return fault.New("carrier options", fault.Invalid, "%s proves nothing about the peer, so Pins, RootCAs and AuthorizeKey cannot hold; use tls:// or leave out plain+", a.String())
 	}
 	return nil
 }

@@ -57,7 +57,7 @@ func TestUnixHasRoomForABlock(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, end := range []net.Conn{c, lane} {
-		raw, err := end.(*plainConn).halfCloser.(*net.UnixConn).SyscallConn()
+		raw, err := end.(*plainConn).HalfCloser.(*net.UnixConn).SyscallConn()
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,0 +1,6 @@
+package carrier
+
+import "golang.org/x/sys/unix"
+
+// redirect makes descriptor to the same as from.
+func redirect(from, to int) error { return unix.Dup3(from, to, 0) }
