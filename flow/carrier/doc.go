@@ -1,6 +1,6 @@
 // Package carrier makes the connections that sessions run over: it dials and
-// listens on tcp, tls, unix sockets and in-memory pipes, proves who the peer
-// is where the carrier can, and tells lanes from ordinary gRPC clients on one
+// listens on tcp, tls, unix sockets, in-memory pipes and single pipes (FIFOs,
+// commands, stdin and stdout, serial lines), proves who the peer is where the carrier can, and tells lanes from ordinary gRPC clients on one
 // port.
 //
 // # Who the peer is
@@ -9,7 +9,8 @@
 // RFC 5280, as in RFC 7469). Over tls both ends present a certificate; the
 // dialer accepts the pinned keys (or a chain to given roots), the listener the
 // keys it is told to allow. Over unix sockets the kernel names the user of the
-// peer process. tcp and pipe prove nothing.
+// peer process. tcp and pipe prove nothing. Single pipes carry tls unless their
+// address begins with "plain+".
 //
 // # One port
 //
