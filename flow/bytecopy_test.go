@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -125,8 +126,8 @@ func TestReadFromWaitsForCredit(t *testing.T) {
 		done := make(chan error, 1)
 		go func() { _, err := from.ReadFrom(src); done <- err }()
 		settle()
-		if src.n != 256*KiB {
-			t.Errorf("%d bytes were taken, the window is 256 KiB", src.n)
+		if n := src.n.Load(); n != 256*KiB {
+			t.Errorf("%d bytes were taken, the window is 256 KiB", n)
 		}
 		if n, err := io.ReadFull(to, make([]byte, MiB)); err != nil {
 			t.Errorf("%d bytes, %v", n, err)
@@ -141,12 +142,12 @@ func TestReadFromWaitsForCredit(t *testing.T) {
 
 type counted struct {
 	io.Reader
-	n int
+	n atomic.Int64
 }
 
 func (c *counted) Read(p []byte) (int, error) {
 	n, err := c.Reader.Read(p)
-	c.n += n
+	c.n.Add(int64(n))
 	return n, err
 }
 
