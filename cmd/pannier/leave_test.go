@@ -1,16 +1,13 @@
 package main
 
 import (
-	"bytes"
 	"io"
-	"os"
 	"os/exec"
-	"path/filepath"
-	"strconv"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/pannier/pannier/engine/node/nodetest"
 )
 
 // TestBenchLeavesNothing: however a benchmark ends, so do the daemons that it has
@@ -22,8 +19,8 @@ func TestBenchLeavesNothing(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		daemons := childrenOf(cmd.Process.Pid)
-		for ; len(daemons) < 2; daemons = childrenOf(cmd.Process.Pid) {
+		daemons := nodetest.Descendants(cmd.Process.Pid)
+		for ; len(daemons) < 2; daemons = nodetest.Descendants(cmd.Process.Pid) {
 			if t.Context().Err() != nil {
 				t.Fatalf("it has %d daemons", len(daemons))
 			}
@@ -33,47 +30,8 @@ func TestBenchLeavesNothing(t *testing.T) {
 		stuck := time.AfterFunc(20*time.Second, func() { _ = cmd.Process.Kill() })
 		_ = cmd.Wait()
 		stuck.Stop()
-		for end := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-			var left []int
-			for _, pid := range daemons {
-				if state, _ := stateOf(pid); state != "" && state != "Z" {
-					left = append(left, pid)
-				}
-			}
-			if len(left) == 0 {
-				break
-			}
-			if time.Now().After(end) {
-				for _, pid := range left {
-					_ = syscall.Kill(pid, syscall.SIGKILL)
-				}
-				t.Errorf("%v: %d daemons are still there", s, len(left))
-				break
-			}
+		if left := nodetest.Outlive(daemons, 20*time.Second); left > 0 {
+			t.Errorf("%v: %d daemons are still there", s, left)
 		}
 	}
-}
-
-// childrenOf are the processes that one has started.
-func childrenOf(pid int) (all []int) {
-	files, _ := filepath.Glob("/proc/[0-9]*/stat")
-	for _, f := range files {
-		child, _ := strconv.Atoi(filepath.Base(filepath.Dir(f)))
-		if _, parent := stateOf(child); parent == pid {
-			all = append(all, child)
-		}
-	}
-	return all
-}
-
-// stateOf is what a process does, as "R", and who has started it; "" when it is
-// not there.
-func stateOf(pid int) (state string, parent int) {
-	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
-	fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
-	if err != nil || len(fields) < 2 {
-		return "", 0
-	}
-	parent, _ = strconv.Atoi(fields[1])
-	return fields[0], parent
 }

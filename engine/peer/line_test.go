@@ -355,6 +355,8 @@ func TestAddresses(t *testing.T) {
 		say  string
 	}{
 		"tcp://127.0.0.1:1":            {fault.Invalid, "tls://"},
+		"plain+exec:[\"cat\"]":         {fault.Invalid, "plain+"},
+		"exec:[\"false\"]":             {fault.Lost, "exit status 1"},
 		"ftp://x":                      {fault.Invalid, ""},
 		"tls://127.0.0.1:1":            {fault.Lost, "connection refused"},
 		"tls://no-such-host.invalid:1": {fault.Lost, "no-such-host.invalid"},
@@ -366,9 +368,14 @@ func TestAddresses(t *testing.T) {
 			t.Errorf("%s: %v", address, err)
 		}
 	}
-	p := start(t, "pipe")
-	p.entry.Address = ""
+	p := start(t, "pipe", func(p *pair) { p.entry.Address, p.entry.Keys = `exec:["cat"]`, nil })
 	_, err := p.line.Reach(within(t), "paris")
+	if f := wantKind(t, err, fault.Invalid); !strings.Contains(f.Error(), "no key is known") {
+		t.Errorf("a command without a key: %v", err)
+	}
+	p = start(t, "pipe")
+	p.entry.Address = ""
+	_, err = p.line.Reach(within(t), "paris")
 	wantKind(t, err, fault.Invalid)
 	_, err = p.line.Reach(within(t), "nobody")
 	wantKind(t, err, fault.NotFound)

@@ -1,12 +1,8 @@
 package main
 
 import (
-	"bytes"
 	"os"
 	"os/exec"
-	"path/filepath"
-	"strconv"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -54,7 +50,7 @@ func started(t *testing.T, cmd *exec.Cmd, n int, s syscall.Signal, letGo ...func
 		t.Fatal(err)
 	}
 	var below []int
-	for below = descendants(cmd.Process.Pid); len(below) < n; below = descendants(cmd.Process.Pid) {
+	for below = nodetest.Descendants(cmd.Process.Pid); len(below) < n; below = nodetest.Descendants(cmd.Process.Pid) {
 		if t.Context().Err() != nil {
 			t.Fatalf("%d descend from it", len(below))
 		}
@@ -69,45 +65,7 @@ func started(t *testing.T, cmd *exec.Cmd, n int, s syscall.Signal, letGo ...func
 	stuck := time.AfterFunc(20*time.Second, func() { _ = cmd.Process.Kill() })
 	_ = cmd.Wait()
 	stuck.Stop()
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-		alive := 0
-		for _, pid := range below {
-			if state, _ := stateOf(pid); state != "" && state != "Z" {
-				alive++
-			}
-		}
-		if alive == 0 {
-			return
-		}
-		if time.Now().After(end) {
-			for _, pid := range below {
-				_ = syscall.Kill(pid, syscall.SIGKILL)
-			}
-			t.Fatalf("%d of %d are still there", alive, len(below))
-		}
+	if left := nodetest.Outlive(below, 20*time.Second); left > 0 {
+		t.Fatalf("%d of %d are still there", left, len(below))
 	}
-}
-
-// descendants are the processes below one.
-func descendants(pid int) (all []int) {
-	files, _ := filepath.Glob("/proc/[0-9]*/stat")
-	for _, f := range files {
-		child, _ := strconv.Atoi(filepath.Base(filepath.Dir(f)))
-		if _, parent := stateOf(child); parent == pid {
-			all = append(append(all, child), descendants(child)...)
-		}
-	}
-	return all
-}
-
-// stateOf is what a process does, as "R", and who has started it; "" when it is
-// not there.
-func stateOf(pid int) (state string, parent int) {
-	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
-	fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
-	if err != nil || len(fields) < 2 {
-		return "", 0
-	}
-	parent, _ = strconv.Atoi(fields[1])
-	return fields[0], parent
 }

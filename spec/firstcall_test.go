@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// TestFirstCall: what the README has typed in is complete: it makes a module that
+// TestFirstCall: what firstcall.md has typed in is complete: it makes a module that
 // generates its stubs, builds and carries a file. Versions are this module's, so that
 // nothing has to be fetched.
 func TestFirstCall(t *testing.T) {
@@ -22,14 +22,13 @@ func TestFirstCall(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	readme, err := os.ReadFile(filepath.Join(root, "README.md"))
+	text, err := os.ReadFile("firstcall.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, section, _ := bytes.Cut(readme, []byte("### Its first call\n"))
 	dir := t.TempDir()
 	var script []string
-	for _, block := range regexp.MustCompile("(?s)```(sh|proto|go)\n(.*?)```").FindAllSubmatch(section, 3) {
+	for _, block := range regexp.MustCompile("(?s)```(sh|proto|go)\n(.*?)```").FindAllSubmatch(text, 3) {
 		if string(block[1]) == "sh" {
 			script = strings.Split(string(block[2]), "\n")
 			continue
@@ -44,7 +43,7 @@ func TestFirstCall(t *testing.T) {
 		}
 	}
 	if len(script) < 8 {
-		t.Fatalf("the README has %d lines of commands", len(script))
+		t.Fatalf("it has %d lines of commands", len(script))
 	}
 	run := func(in, line string) {
 		t.Helper()
