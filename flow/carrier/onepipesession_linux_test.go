@@ -48,9 +48,20 @@ func accepting(t testing.TB, address string, o Options) (*flow.Acceptor, *Listen
 	return a, l
 }
 
-// drain receives the one stream of the one session. reached is called with every offset.
-func drain(ctx context.Context, a *flow.Acceptor, reached func(int64)) ([]byte, error) {
-	s, err := a.Accept(ctx)
+// sessionOf waits for the session id. Others that come before it are what attempts
+// have left whose dialer never learned that it had a session.
+func sessionOf(ctx context.Context, a *flow.Acceptor, id flow.ID) (*flow.Session, error) {
+	for {
+		s, err := a.Accept(ctx)
+		if err != nil || s.ID() == id {
+			return s, err
+		}
+	}
+}
+
+// drain receives the one stream of the session id. reached is called with every offset.
+func drain(ctx context.Context, a *flow.Acceptor, id flow.ID, reached func(int64)) ([]byte, error) {
+	s, err := sessionOf(ctx, a, id)
 	if err != nil {
 		return nil, err
 	}
@@ -111,14 +122,12 @@ func carryOver(t testing.TB, d flow.Dialer, a *flow.Acceptor, data []byte, reach
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
 	defer cancel()
-	var wg sync.WaitGroup
-	wg.Go(func() { got, sinkErr = drain(ctx, a, reached) })
 	s, err := flow.Connect(ctx, d, sessionConfig())
 	if err != nil {
-		cancel()
-		wg.Wait()
-		return got, sinkErr, err
+		return nil, err, err
 	}
+	var wg sync.WaitGroup
+	wg.Go(func() { got, sinkErr = drain(ctx, a, s.ID(), reached) })
 	if sourceErr = pour(ctx, s, data); sourceErr != nil {
 		cancel()
 	}
@@ -315,6 +324,26 @@ func insert(dir flowtest.Direction, at int64, garbage []byte) flowtest.Corruptio
 			return append(append(bytes.Clone(p[:i]), garbage...), p[i:]...)
 		}
 		return p
+	}
+}
+
+// TestSessionLeftBehind: a session that nobody has accepted is not in the way of a later one.
+func TestSessionLeftBehind(t *testing.T) {
+	near, far := fifos(t)
+	a, _ := accepting(t, plain(far), Options{})
+	d, err := NewDialer(plain(near), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := flow.Connect(t.Context(), d, sessionConfig())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = s.Close()
+	data := randomBytes(100_000)
+	got, sinkErr, err := carryOver(t, d, a, data, func(int64) {})
+	if err := errors.Join(sinkErr, err); err != nil || !bytes.Equal(got, data) {
+		t.Errorf("%d bytes, the same: %v, %v", len(got), bytes.Equal(got, data), err)
 	}
 }
 
