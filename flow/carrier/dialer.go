@@ -107,7 +107,11 @@ func (d *Dialer) connect(ctx context.Context) (HalfCloser, error) {
 	return c.(HalfCloser), nil
 }
 
+// connectOnePipe does not touch the pipe once ctx has ended: stdio has one connection only.
 func (d *Dialer) connectOnePipe(ctx context.Context) (HalfCloser, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	select {
 	case d.turn <- struct{}{}:
 	default:

@@ -1,6 +1,7 @@
 package carrier
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/pannier/pannier/spec/fault"
 )
@@ -205,6 +207,55 @@ func TestStdioIsOver(t *testing.T) {
 		t.Errorf("stdin was empty: %v", err)
 	}
 	_ = l.Close()
+}
+
+// TestStdioHalfClosed: stdin may be a socket, whose peer says that it writes no more and reads on.
+func TestStdioHalfClosed(t *testing.T) {
+	a, b := socketPair(t)
+	c, err := openStdio(Address{Scheme: Stdio, Plain: true}, [2]*os.File{b, b})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := a.(*net.UnixConn).CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	_ = c.SetReadDeadline(time.Now().Add(20 * time.Second))
+	if _, err := c.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		t.Errorf("read: %v", err)
+	}
+	if _, err := c.Write([]byte("verdict")); err != nil {
+		t.Error(err)
+	}
+	got := make([]byte, 7)
+	if _, err := io.ReadFull(a, got); err != nil || string(got) != "verdict" {
+		t.Errorf("%q, %v", got, err)
+	}
+}
+
+// TestStdioDialGivenUp: a dial that was given up before it began has not used
+// the only connection, and one that has begun has.
+func TestStdioDialGivenUp(t *testing.T) {
+	a, b := socketPair(t)
+	d, err := NewDialer("plain+stdio:", Options{Stdio: [2]*os.File{b, b}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := d.Dial(ctx); !errors.Is(err, fault.Canceled) {
+		t.Errorf("given up: %v", err)
+	}
+	c, err := d.Dial(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	writePreface(t, a)
+	readPreface(t, c)
+	_ = c.Close()
+	if _, err := d.Dial(t.Context()); !errors.Is(err, fault.Lost) || !errors.Is(err, errOver) {
+		t.Errorf("a second connection: %v", err)
+	}
 }
 
 // socketPair is a connection and the file at its other end.
