@@ -48,7 +48,7 @@ type permit struct {
 
 // permitDial finds the first rule that lets a partner reach a destination.
 func (h *Hub) permitDial(partner, relay string, to Endpoint) (permit, error) {
-	for _, r := range h.rules {
+	for _, r := range *h.policy.Load() {
 		if !r.about(partner, relay) {
 			continue
 		}
@@ -62,7 +62,7 @@ func (h *Hub) permitDial(partner, relay string, to Endpoint) (permit, error) {
 // permitListen finds the rule that lets a partner have everything in accept
 // listened at.
 func (h *Hub) permitListen(partner, relay string, accept []Endpoint) (*usage, error) {
-	for _, r := range h.rules {
+	for _, r := range *h.policy.Load() {
 		if r.about(partner, relay) && !slices.ContainsFunc(accept, func(e Endpoint) bool { return !r.listens(e) }) {
 			return r.use, nil
 		}

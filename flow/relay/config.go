@@ -112,6 +112,12 @@ type Config struct {
 	// is sent SIGTERM, and once more before SIGKILL. Default 2 s.
 	Grace time.Duration
 
+	// Reach makes sure that there is a session with a partner, which has been given
+	// to Attach when it returns. It is called while somebody waits for one, one call
+	// at a time for each partner, with pauses that grow to 30 s after failures. It ends
+	// when ctx does. Default: nobody is called.
+	Reach func(ctx context.Context, partner string) error
+
 	// Network is the system's by default.
 	Network Network
 	// Logger receives one record for each connection and refusal, and for each

@@ -20,6 +20,7 @@ type Stats struct {
 	Name     string   // of the relay; of a rule "PARTNER/RELAY"
 	Bound    []string // where it listens now, at either end
 	Trouble  string   // why it does not listen now; "" if it does or need not
+	Session  bool     // of a relay: there is a session with its partner
 	Open     int      // connections, and sources of datagrams, now
 	Opened   int64    // and accepted by both ends
 	Refused  int64    // by either end
@@ -76,11 +77,15 @@ func (h *Hub) Stats() []Stats {
 	var all []Stats
 	for _, r := range h.relays {
 		s := r.use.stats(r.Name, live)
-		s.Bound, s.Trouble = slices.Clone(r.bound), r.trouble
+		s.Bound = slices.Clone(r.bound)
+		if r.trouble != nil {
+			s.Trouble = r.trouble.Error()
+		}
+		h.partners[r.Partner].tell(&s, r.At)
 		all = append(all, s)
 	}
 	slices.SortFunc(all, func(a, b Stats) int { return cmp.Compare(a.Name, b.Name) })
-	for _, r := range h.rules {
+	for _, r := range *h.policy.Load() {
 		all = append(all, r.use.stats(r.Partner+"/"+r.Relay, live))
 	}
 	return all

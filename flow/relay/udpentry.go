@@ -177,7 +177,9 @@ func (u *udpEntry) carry(q *queue) {
 			}
 			_ = st.CloseWrite()
 		})
+		done := u.hub.follow(st)
 		err = u.replies(st)
+		done()
 		st.Reset(err)
 	}
 	if u.ctx.Err() != nil {

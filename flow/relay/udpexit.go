@@ -72,6 +72,7 @@ func (e *udpExit) resolve() error {
 
 // serve carries datagrams until the entry closes the stream; that is no error.
 func (e *udpExit) serve(st *flow.ByteStream, largest int) error {
+	defer e.hub.follow(st)()
 	ctx, cancel := context.WithCancel(e.hub.ctx)
 	e.ctx = ctx
 	stop := context.AfterFunc(ctx, func() { st.Reset(errStopping) })
