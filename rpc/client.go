@@ -257,6 +257,7 @@ func (cc *ClientConn) openRPC(ctx context.Context, s *flow.Session) (net.Conn, e
 func (cc *ClientConn) serve(s *flow.Session, streams Streams) {
 	ctx := context.Background() // ends with the session
 	streams.Attach(s)
+	defer streams.Over(s)
 	for {
 		in, err := s.AcceptStream(ctx)
 		if err != nil {

@@ -174,6 +174,7 @@ func (s *Server) acceptSessions() {
 // by the server.
 func serveStreams(session *flow.Session, streams Streams) {
 	streams.Attach(session)
+	defer streams.Over(session)
 	for {
 		in, err := session.AcceptStream(context.Background())
 		if err != nil {

@@ -6,12 +6,13 @@ import (
 )
 
 // Streams is who takes what peers open on the sessions of a client or a server
-// beside the streams of side effects. Both methods are called by the goroutine that
+// beside the streams of side effects. The methods are called by the goroutine that
 // accepts a session's streams: what blocks there holds up the session's side effects.
 type Streams interface {
-	// Attach is told of a session before its first stream. A session is over when
-	// its Done is closed.
+	// Attach is told of a session before its first stream, Over after its last, when
+	// the session is over.
 	Attach(s *flow.Session)
+	Over(s *flow.Session)
 	// Handle accepts or refuses a stream, which may be later and from another
 	// goroutine.
 	Handle(s *flow.Session, in *flow.Incoming)
@@ -21,6 +22,7 @@ type Streams interface {
 type refusing struct{}
 
 func (refusing) Attach(*flow.Session) {}
+func (refusing) Over(*flow.Session)   {}
 
 func (refusing) Handle(_ *flow.Session, in *flow.Incoming) {
 	in.Refuse(fault.New("accept stream", fault.Unsupported, "streams of this kind are not taken here"))

@@ -12,9 +12,12 @@ import (
 )
 
 // ends keeps the sessions it is told of and answers each stream with its kind.
-type ends struct{ came chan *flow.Session }
+type ends struct{ came, over chan *flow.Session }
+
+func newEnds() ends { return ends{make(chan *flow.Session, 1), make(chan *flow.Session, 1)} }
 
 func (e ends) Attach(s *flow.Session) { e.came <- s }
+func (e ends) Over(s *flow.Session)   { e.over <- s }
 
 func (e ends) Handle(s *flow.Session, in *flow.Incoming) {
 	go func() {
@@ -34,7 +37,7 @@ func (e ends) Handle(s *flow.Session, in *flow.Incoming) {
 func TestStreams(t *testing.T) {
 	for _, with := range []bool{true, false} {
 		pipe := carrier.NewPipe()
-		client, server := ends{make(chan *flow.Session, 1)}, ends{make(chan *flow.Session, 1)}
+		client, server := newEnds(), newEnds()
 		sc, cc := rpc.ServerConfig{Pipe: pipe, Streams: server}, rpc.ClientConfig{Pipe: pipe, Streams: client}
 		if !with {
 			cc.Streams = nil
@@ -73,5 +76,8 @@ func TestStreams(t *testing.T) {
 		}
 		conn.Close()
 		s.Stop()
+		if got := <-server.over; got != accepted || with && <-client.over != dialled {
+			t.Error("the end was told of another session")
+		}
 	}
 }
