@@ -55,10 +55,10 @@ type Limits struct {
 	Amplify int
 }
 
-const (
-	maxDatagram    = 65507
-	defaultUDPIdle = 2 * time.Minute
-)
+// MaxDatagram is the most bytes of one datagram.
+const MaxDatagram = 65507
+
+const defaultUDPIdle = 2 * time.Minute
 
 func (l Limits) withDefaults() Limits {
 	def(&l.Conns, 4096)
@@ -67,11 +67,11 @@ func (l Limits) withDefaults() Limits {
 	def(&l.Rate, -1)
 	def(&l.Life, -1)
 	def(&l.Half, 5*time.Minute)
-	def(&l.Datagram, maxDatagram)
+	def(&l.Datagram, MaxDatagram)
 	def(&l.Sources, 1024)
 	def(&l.Idle, -1)
-	if l.Datagram < 0 || l.Datagram > maxDatagram {
-		l.Datagram = maxDatagram
+	if l.Datagram < 0 || l.Datagram > MaxDatagram {
+		l.Datagram = MaxDatagram
 	}
 	return l
 }
@@ -160,6 +160,12 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
+// Check says what is wrong with a relay; Invalid.
+func (r Relay) Check() error {
+	_, err := r.checked()
+	return err
+}
+
 // checked returns the relay with its defaults, or what is wrong with it.
 func (r Relay) checked() (Relay, error) {
 	bad := func(format string, args ...any) (Relay, error) {
@@ -184,7 +190,7 @@ func (r Relay) checked() (Relay, error) {
 		case a.asks() && r.At == There:
 			return bad("socks5 and http can be accepted here only")
 		case !a.asks() && r.To.IsZero() && len(r.Ports) == 0:
-			return bad("nothing says where connections accepted at %s lead to; set To", fault.Shown(a.String()))
+			return bad("nothing says where connections accepted at %s lead", fault.Shown(a.String()))
 		case !a.asks() && r.To.Same && len(a.Ports) == 0:
 			return bad("{port} has no meaning for a unix socket")
 		}

@@ -141,7 +141,7 @@ func (h *Hub) tryThere(ctx context.Context, p *partner, r *running, w tried) []S
 	e := &entrance{hub: h, relay: r.Name, partner: r.Partner, open: p.open}
 	kind, ask := KindConn, connAsk{To: w.to.String(), Port: w.port, From: tryFrom}
 	if w.to.datagrams() {
-		kind, ask.Datagram = KindUDP, maxDatagram
+		kind, ask.Datagram = KindUDP, MaxDatagram
 	}
 	st, answer, err := e.ask(ctx, kind, ask)
 	what := w.to.String()
