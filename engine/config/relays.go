@@ -1,7 +1,6 @@
 package config
 
 import (
-	"net/netip"
 	"slices"
 	"strconv"
 	"time"
@@ -135,17 +134,11 @@ func (m *meaning) from(r *relay.Relay, t *relayTable, v *value) {
 		if m.noted(at) {
 			continue
 		}
-		p, err := netip.ParsePrefix(text)
+		p, err := relay.ParseFrom(text)
 		if err != nil {
-			var a netip.Addr
-			if a, err = netip.ParseAddr(text); err == nil {
-				p = netip.PrefixFrom(a, a.BitLen())
-			}
+			m.add(at.place, `as "192.0.2.7" or "10.0.0.0/8"`, "%s", words(err))
 		}
-		if err != nil {
-			m.add(at.place, `as "192.0.2.7" or "10.0.0.0/8"`, "%q is neither an address nor a prefix", text)
-		}
-		r.From = append(r.From, p.Masked())
+		r.From = append(r.From, p)
 	}
 }
 

@@ -160,6 +160,19 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
+// ParseFrom reads which clients are let in: a prefix, or an address, which is one of
+// its own.
+func ParseFrom(text string) (netip.Prefix, error) {
+	if a, err := netip.ParseAddr(text); err == nil {
+		return netip.PrefixFrom(a, a.BitLen()), nil
+	}
+	p, err := netip.ParsePrefix(text)
+	if err != nil {
+		return p, fault.New("read clients", fault.Invalid, "%q is neither an address nor a prefix", fault.Shown(text))
+	}
+	return p.Masked(), nil
+}
+
 // Check says what is wrong with a relay; Invalid.
 func (r Relay) Check() error {
 	_, err := r.checked()

@@ -21,6 +21,7 @@ type Stats struct {
 	Bound    []string // where it listens now, at either end
 	Trouble  string   // why it does not listen now; "" if it does or need not
 	Session  bool     // of a relay: there is a session with its partner
+	Allow    *Allow   // of a rule: which
 	Open     int      // connections, and sources of datagrams, now
 	Opened   int64    // and accepted by both ends
 	Refused  int64    // by either end
@@ -86,7 +87,9 @@ func (h *Hub) Stats() []Stats {
 	}
 	slices.SortFunc(all, func(a, b Stats) int { return cmp.Compare(a.Name, b.Name) })
 	for _, r := range *h.policy.Load() {
-		all = append(all, r.use.stats(r.Partner+"/"+r.Relay, live))
+		s := r.use.stats(r.Partner+"/"+r.Relay, live)
+		s.Allow = &r.Allow
+		all = append(all, s)
 	}
 	return all
 }
