@@ -51,7 +51,11 @@ func checkConfig(path string, out, messages io.Writer) error {
 			fmt.Fprintf(messages, "warning: rule %s: there is no directory %s on this host; its requests will fail until there is\n", name, root)
 		}
 	}
-	_, err = fmt.Fprintf(out, "%s: node %s, %d partners, %d rules\n", path, cfg.Node.Name, len(cfg.Book.Partners), len(cfg.Book.Rules))
+	relays := ""
+	if len(cfg.Relays)+len(cfg.Policy) > 0 {
+		relays = fmt.Sprintf(", %d relays, %d entries of policy", len(cfg.Relays), len(cfg.Policy))
+	}
+	_, err = fmt.Fprintf(out, "%s: node %s, %d partners, %d rules%s\n", path, cfg.Node.Name, len(cfg.Book.Partners), len(cfg.Book.Rules), relays)
 	return fault.Wrap("write result", "", err)
 }
 

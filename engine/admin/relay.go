@@ -148,7 +148,10 @@ func problemOf(err error) *adminpb.Failure {
 func relayOf(r *Relay) *adminpb.Relay {
 	q := &adminpb.Relay{
 		Name: r.Is.Name, Session: r.Is.Partner, At: r.Is.At.String(), To: r.Is.To.String(), Limits: limitsOf(r.Is.Limits), Added: r.Added,
-		Connected: r.Session, Trouble: valid(r.Trouble), Counts: countsOf(&r.Stats),
+		Connected: r.Session, Counts: countsOf(&r.Stats),
+	}
+	if r.Trouble != nil {
+		q.Trouble = clipped(fault.Plain(r.Trouble))
 	}
 	for _, e := range r.Is.Accept {
 		q.Accept = append(q.Accept, e.String())

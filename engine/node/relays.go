@@ -156,7 +156,7 @@ func (r *relays) List() (all []admin.Relay, policy []admin.Policy) {
 		w := r.all[name]
 		s := admin.Relay{Is: w.Relay, Added: w.added}
 		if w.err != nil {
-			s.Stats = relay.Stats{Name: name, Trouble: w.err.Error()}
+			s.Stats = relay.Stats{Name: name, Trouble: w.err}
 		}
 		all = append(all, s)
 	}

@@ -19,7 +19,7 @@ type counter struct {
 type Stats struct {
 	Name     string   // of the relay; of a rule "PARTNER/RELAY"
 	Bound    []string // where it listens now, at either end
-	Trouble  string   // why it does not listen now; "" if it does or need not
+	Trouble  error    // why it does not listen now; nil if it does or need not
 	Session  bool     // of a relay: there is a session with its partner
 	Allow    *Allow   // of a rule: which
 	Open     int      // connections, and sources of datagrams, now
@@ -78,10 +78,7 @@ func (h *Hub) Stats() []Stats {
 	var all []Stats
 	for _, r := range h.relays {
 		s := r.use.stats(r.Name, live)
-		s.Bound = slices.Clone(r.bound)
-		if r.trouble != nil {
-			s.Trouble = r.trouble.Error()
-		}
+		s.Bound, s.Trouble = slices.Clone(r.bound), r.trouble
 		h.partners[r.Partner].tell(&s, r.At)
 		all = append(all, s)
 	}

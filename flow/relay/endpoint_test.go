@@ -144,7 +144,7 @@ func TestRelayIsChecked(t *testing.T) {
 		"has a Partner":   {Name: "a", Accept: tcp, To: mustTo(t, "tcp://x:1")},
 		"1100 ports":      {Name: "a", Partner: "p", Accept: mustAccept(t, "tcp://127.0.0.1:1-600", "tcp://127.0.0.2:1-500"), To: mustTo(t, "tcp://x:1")},
 		"cannot share":    {Name: "a", Partner: "p", Accept: append(tcp, udp...), To: mustTo(t, "tcp://x:1")},
-		"set To":          {Name: "a", Partner: "p", Accept: tcp},
+		"nothing says where":          {Name: "a", Partner: "p", Accept: tcp},
 		"has no meaning":  {Name: "a", Partner: "p", Accept: unix, To: mustTo(t, "tcp://x:{port}")},
 		"not of one sort": {Name: "a", Partner: "p", Accept: udp, To: mustTo(t, "tcp://x:1")},
 		"accepted here":   {Name: "a", Partner: "p", Accept: socks, At: There},

@@ -87,6 +87,11 @@ func (h *Hub) Attach(name string, s *flow.Session) {
 // until it is over.
 func (h *Hub) Serve(name string, s *flow.Session) error {
 	h.Attach(name, s)
+	return h.Accept(name, s)
+}
+
+// Accept serves a session that nobody else accepts streams of, until it is over.
+func (h *Hub) Accept(name string, s *flow.Session) error {
 	for {
 		in, err := s.AcceptStream(h.ctx)
 		if err != nil {

@@ -111,6 +111,6 @@ func (p *partner) tell(s *Stats, at Place) {
 	defer p.mu.Unlock()
 	s.Session = p.newest() != nil
 	if at == There && !s.Session {
-		s.Trouble = noSession(p.name, p.quest.err).Error()
+		s.Trouble = noSession(p.name, p.quest.err)
 	}
 }

@@ -3,6 +3,7 @@ package relay
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"sync"
@@ -101,7 +102,7 @@ func TestReachThere(t *testing.T) {
 		time.Sleep(10 * time.Minute)
 		s := w.west.Stats()[0]
 		w.stop()
-		if calls < 20 || !strings.Contains(s.Trouble, "no session") || !strings.Contains(s.Trouble, "nobody answers") || s.Session {
+		if calls < 20 || !strings.Contains(fmt.Sprint(s.Trouble), "no session") || !strings.Contains(fmt.Sprint(s.Trouble), "nobody answers") || s.Session {
 			t.Errorf("%d calls in 10 min, %+v", calls, s)
 		}
 	})
