@@ -28,6 +28,7 @@ type onceFlags struct {
 	to, at, over   string
 	name, identity string
 	keys           []string
+	own            string // key of this end, once it is known
 }
 
 func (f *onceFlags) register(cmd *cobra.Command) {
@@ -133,6 +134,7 @@ func (f *onceFlags) dialer(path string, log *slog.Logger) (*carrier.Dialer, erro
 	if err != nil {
 		return nil, err
 	}
+	f.own = o.Identity.Key()
 	keys := f.keys
 	if len(keys) == 0 {
 		keys = known.Keys
@@ -226,9 +228,17 @@ func (o *once) announce(ctx context.Context, out io.Writer) error {
 
 // explainOver says what to do about a node that was not reached.
 func explainOver(err error, f *onceFlags) error {
-	if !errors.Is(err, fault.Unauthenticated) {
+	const op = "reach node"
+	var e *fault.Error
+	if !errors.As(err, &e) {
 		return err
 	}
-	return command.Suggest(err, `The node at the other end has to know this end's key as a [[partner]]'s, and to have the one of --key.
-pannier id prints that of a host's node; this end's is the one of the configuration's node, or of --identity.`)
+	switch {
+	case e.Side == fault.Peer && (e.Kind == fault.Refused || e.Kind == fault.Unauthenticated || e.Kind == fault.Permission):
+		return command.Suggest(fault.New(op, fault.Unauthenticated, "the node at %s does not let this end in: %s", f.over, fault.Brief(err)),
+			"It has to know this end's key as that of a [[partner]]: %s", f.own)
+	case e.Kind == fault.Unauthenticated:
+		return command.Suggest(err, "At the node, pannier id prints the key that it has. Another one here means that somebody else answers, or that the one here is old.")
+	}
+	return err
 }
