@@ -137,7 +137,7 @@ func (s *Server) RemoveRelay(_ context.Context, in *adminpb.RemoveRelayRequest) 
 
 // problemOf is what an operator may read of an error: all of it.
 func problemOf(err error) *adminpb.Failure {
-	f := lifecycle.Failure{Kind: fault.KindOf(err), Cause: fault.Plain(err), At: time.Now()}
+	f := lifecycle.Failure{Kind: fault.KindOf(err), Cause: fault.Brief(err), At: time.Now()}
 	var known *fault.Error
 	if errors.As(err, &known) {
 		f.Side = known.Side
