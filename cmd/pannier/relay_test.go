@@ -6,9 +6,11 @@ import (
 	"io"
 	"net"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -499,6 +501,25 @@ func TestRelayOverTheOthersCall(t *testing.T) {
 	c.start(c.a, c.b)
 	c.say(c.dial(c.at(c.b, "back")), "hello")
 	c.say(c.dial(c.at(c.a, "echo")), "hello")
+}
+
+// TestRelayOverFIFO: two nodes that only a pair of FIFOs joins relay both ways at once.
+func TestRelayOverFIFO(t *testing.T) {
+	c := newConduit(t)
+	there, back := filepath.Join(c.a.Dir, "there"), filepath.Join(c.a.Dir, "back")
+	for _, name := range []string{there, back} {
+		if err := syscall.Mkfifo(name, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.b.Address, c.fromA = "fifo://"+there+","+back, "fifo://"+back+","+there
+	c.write(relaySection("echo", freePort, "here", toEcho)+relaySection("back", freePort, "there", toEcho), allowEcho+allowListen)
+	c.start(c.b, c.a)
+	one, two := c.dial(c.at(c.a, "echo")), c.dial(c.at(c.a, "back"))
+	for range 3 {
+		c.say(one, strings.Repeat("one ", 1<<15))
+		c.say(two, strings.Repeat("two ", 1<<15))
+	}
 }
 
 // TestRelayToItself: a node is its own partner, also for relays.
