@@ -19,6 +19,7 @@ type hub struct {
 	attached map[*flow.Session]string
 	detached []string
 	changed  chan struct{}
+	opens    chan error // if there is one: a stream is opened as soon as a session is there, and how that ends
 }
 
 func newHub() *hub {
@@ -30,6 +31,12 @@ func (h *hub) Attach(partner string, s *flow.Session) {
 	defer h.mu.Unlock()
 	h.attached[s] = partner
 	h.changed <- struct{}{}
+	if h.opens != nil {
+		go func() {
+			_, err := whose(context.Background(), s)
+			h.opens <- err
+		}()
+	}
 }
 
 func (h *hub) Detach(partner string, s *flow.Session) {
@@ -96,10 +103,14 @@ func TestStreams(t *testing.T) {
 	for _, scheme := range carriers {
 		t.Run(scheme, func(t *testing.T) {
 			lyon, paris := newHub(), newHub()
+			paris.opens = make(chan error, 1)
 			p := withHubs(t, scheme, lyon, paris)
 			ctx := within(t)
 			if _, err := p.line.Reach(ctx, "paris"); err != nil {
 				t.Fatal(err)
+			}
+			if err := <-paris.opens; err != nil {
+				t.Errorf("a stream that comes before the name was said: %v", err)
 			}
 			near, name := lyon.only(t)
 			if name != "paris" {
