@@ -558,6 +558,64 @@ func TestRelayDrain(t *testing.T) {
 	}
 }
 
+// TestRelayLeftSocket: the socket that a killed node has left does not keep the next from
+// listening there.
+func TestRelayLeftSocket(t *testing.T) {
+	c := newConduit(t)
+	path := filepath.Join(c.a.Dir, "in")
+	c.write(relaySection("echo", "unix://"+path, "here", toEcho), allowEcho)
+	c.start(c.b, c.a)
+	c.a.Kill()
+	if _, err := os.Stat(path); err != nil {
+		t.Fatalf("the killed node has left nothing: %v", err)
+	}
+	c.start(c.a)
+	if got, err := talk("unix", path, "hello"); got != "hello" {
+		t.Errorf("%q came back, %v", got, err)
+	}
+}
+
+// TestRelayUDP: datagrams of one source come back to it, whole and in order.
+func TestRelayUDP(t *testing.T) {
+	server, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		for b := make([]byte, 1<<16); ; {
+			n, from, err := server.ReadFrom(b)
+			if err != nil {
+				return
+			}
+			_, _ = server.WriteTo(b[:n], from)
+		}
+	})
+	defer func() { server.Close(); serving.Wait() }()
+	c := newConduit(t)
+	to := "udp://" + server.LocalAddr().String()
+	c.write(relaySection("dns", "udp://127.0.0.1:0", "here", to), fmt.Sprintf("[[relay_policy]]\npartner = \"hosta\"\ndial = [%q]\n", to))
+	c.start(c.b, c.a)
+	conn, err := net.Dial("udp", strings.TrimPrefix(c.at(c.a, "dns"), "udp://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(60 * time.Second))
+	for _, size := range []int{1, 1400, 9000} {
+		sent, got := bytes.Repeat([]byte{byte(size)}, size), make([]byte, 1<<16)
+		if _, err := conn.Write(sent); err != nil {
+			t.Fatal(err)
+		}
+		if n, err := conn.Read(got); err != nil || !bytes.Equal(got[:n], sent) {
+			t.Errorf("%d bytes: %d came back, %v", size, n, err)
+		}
+	}
+	if n := c.relay(c.a, "dns").GetCounts(); n.GetOpen() != 1 || n.GetDatagrams() != 3 || n.GetDropped() != 0 {
+		t.Errorf("%v", n)
+	}
+}
+
 // TestRelayPortTaken: a relay that cannot listen does not keep the node from running; it
 // says why, and listens when it can.
 func TestRelayPortTaken(t *testing.T) {

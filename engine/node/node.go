@@ -38,7 +38,7 @@ type Options struct {
 	Layer sideeffect.Layer // default: the operating system's
 	Log   *slog.Logger     // default: see Output
 	Flow  flow.Config      // tunes sessions
-	// Network is where relays listen and connect. Default: the operating system's.
+	// Network is where relays listen and connect. Default: the operating system's, and Listen.
 	Network relay.Network
 	// SyncEvery is how many bytes a receiver writes between durable offsets.
 	// Default: sideeffect.DefaultSyncEvery.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"maps"
+	"net"
 	"reflect"
 	"slices"
 	"sync"
@@ -12,6 +13,7 @@ import (
 	"github.com/pannier/pannier/engine"
 	"github.com/pannier/pannier/engine/admin"
 	"github.com/pannier/pannier/engine/config"
+	"github.com/pannier/pannier/flow/carrier"
 	"github.com/pannier/pannier/flow/relay"
 	"github.com/pannier/pannier/spec/fault"
 )
@@ -43,6 +45,9 @@ var _ admin.Relays = (*relays)(nil)
 // newRelays makes the node's share in relays, without any of its own yet.
 func (n *Node) newRelays(policy []relay.Allow) error {
 	cfg := relay.Config{Policy: policy, Logger: n.log, Network: n.o.Network}
+	if cfg.Network.Listen == nil {
+		cfg.Network.Listen = Listen
+	}
 	if n.o.Line == nil {
 		cfg.Reach = func(ctx context.Context, partner string) error {
 			_, err := n.line.Reach(ctx, partner)
@@ -56,6 +61,16 @@ func (n *Node) newRelays(policy []relay.Allow) error {
 	n.undone(hub.Close)
 	n.relays = &relays{hub: hub, book: func() engine.Book { return n.present.Load().book }, log: n.log, all: map[string]*wanted{}}
 	return nil
+}
+
+// Listen is how relays listen. A unix socket is open to the node's own user, and one that
+// a dead process has left is replaced.
+func Listen(ctx context.Context, network, address string) (net.Listener, error) {
+	if network == "unix" {
+		return carrier.ListenUnix(address, 0o600)
+	}
+	var c net.ListenConfig
+	return c.Listen(ctx, network, address)
 }
 
 // beginRelays starts those of the file. From here on what undoes it comes first: relays
