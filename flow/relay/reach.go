@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"log/slog"
 	"math/rand/v2"
 	"time"
 
@@ -82,7 +83,7 @@ func (p *partner) wanted() bool {
 	}
 }
 
-// reached notes what a call has brought.
+// reached notes what a call has brought. The first failure in a row has a record.
 func (p *partner) reached(err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -92,6 +93,9 @@ func (p *partner) reached(err error) {
 	if p.quest.err = err; err == nil {
 		p.quest.failed, p.quest.next = 0, time.Time{}
 		return
+	}
+	if p.quest.failed == 0 {
+		p.hub.cfg.Logger.LogAttrs(p.hub.ctx, slog.LevelWarn, "relays have no session with partner", slog.String("partner", p.name), slog.String("cause", err.Error()))
 	}
 	p.quest.next = time.Now().Add(reachPause(p.quest.failed))
 	p.quest.failed++

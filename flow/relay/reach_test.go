@@ -51,6 +51,9 @@ func TestReach(t *testing.T) {
 		if got := w.westAudit.with("msg=\"not relayed\"", "no session with far", "nobody answers"); len(got) != 1 {
 			t.Errorf("records %q", w.westAudit.lines())
 		}
+		if got := w.westAudit.with("relays have no session with partner", "partner=far", "nobody answers"); len(got) != 1 {
+			t.Errorf("records of the outage %q", got)
+		}
 		tries := count()
 		if tries < 3 || tries > 100 {
 			t.Errorf("%d calls in 10 s", tries)
