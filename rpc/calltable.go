@@ -42,14 +42,10 @@ func (t *callTable) remove(c *call) {
 	t.mu.Unlock()
 }
 
-// take gives a stream to the effect it is for, or refuses it. A repeated or
+// take gives a stream of kind streamKind to the effect it is for, or refuses it. A repeated or
 // unknown one is never served: a request that a proxy repeats must not read or
 // write a second time.
 func (t *callTable) take(in *flow.Incoming) {
-	if in.Kind != streamKind {
-		in.Refuse(fault.New("accept stream", fault.Unsupported, "this client takes streams of kind \"effect\" only"))
-		return
-	}
 	o, err := parseOpening(in.Meta)
 	if err != nil {
 		in.Refuse(err)

@@ -38,6 +38,9 @@ type ClientConfig struct {
 	HTTP2 bool
 	// Flow tunes the session; Features is completed.
 	Flow flow.Config
+	// Streams takes what the server opens on the session beside side effects.
+	// Default: it is refused. Sessions over gRPC have none of it.
+	Streams Streams
 	// DialOptions are gRPC's; transport credentials and context dialer are
 	// replaced. Interceptors, stats handlers and per-RPC credentials see
 	// ordinary calls.
@@ -104,7 +107,7 @@ func secrecy(a carrier.Address) string {
 }
 
 // DialOver makes a connection over connections of the caller's making: a FIFO
-// pair, a command's stdin and stdout. Of cfg it uses HTTP2, Flow and
+// pair, a command's stdin and stdout. Of cfg it uses HTTP2, Flow, Streams and
 // DialOptions. Nothing is known of the carrier's privacy, so per-RPC
 // credentials that require it are refused.
 func DialOver(d flow.Dialer, cfg ClientConfig) (*ClientConn, error) {
@@ -119,7 +122,8 @@ func newClientConn(d flow.Dialer, scheme, authority string, cfg ClientConfig) (*
 	cc.calls = newCallTable(cfg.Flow.MaxStreams)
 	cc.closing, cc.close = context.WithCancel(context.Background())
 	session := withFeature(cfg.Flow)
-	cc.link = newLink(d, session, cc.serve)
+	streams := orRefusing(cfg.Streams)
+	cc.link = newLink(d, session, func(s *flow.Session) { cc.serve(s, streams) })
 	defaults := []grpc.DialOption{
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: leastPing, Timeout: pingPatience}),
 		grpc.WithStaticStreamWindowSize(callWindow), grpc.WithStaticConnWindowSize(connWindow),
@@ -133,7 +137,7 @@ func newClientConn(d flow.Dialer, scheme, authority string, cfg ClientConfig) (*
 		return nil, fault.New("dial", fault.Invalid, "gRPC options: %v", err)
 	}
 	cc.carry = &carryDialer{cc: cc.grpc}
-	cc.carried = newLink(cc.carry, session, cc.serve)
+	cc.carried = newLink(cc.carry, session, func(s *flow.Session) { cc.serve(s, refusing{}) })
 	return cc, nil
 }
 
@@ -248,14 +252,20 @@ func (cc *ClientConn) openRPC(ctx context.Context, s *flow.Session) (net.Conn, e
 	return sessionConn{Conn: conn, session: s, closed: end}, nil
 }
 
-// serve answers the streams that the server opens on a session: they must
-// belong to a call of this connection.
-func (cc *ClientConn) serve(s *flow.Session) {
+// serve answers the streams that the server opens on a session: those of side effects
+// must belong to a call of this connection.
+func (cc *ClientConn) serve(s *flow.Session, streams Streams) {
 	ctx := context.Background() // ends with the session
+	streams.Attach(s)
+	defer streams.Over(s)
 	for {
 		in, err := s.AcceptStream(ctx)
 		if err != nil {
 			return
+		}
+		if in.Kind != streamKind {
+			streams.Handle(s, in)
+			continue
 		}
 		cc.calls.take(in)
 	}

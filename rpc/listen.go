@@ -166,19 +166,25 @@ func (s *Server) acceptSessions() {
 		if err != nil {
 			return
 		}
-		s.wg.Go(func() { refuseStreams(session) })
+		s.wg.Go(func() { serveStreams(session, orRefusing(s.cfg.Streams)) })
 	}
 }
 
-// refuseStreams answers the streams that a client opens: effects are started
+// serveStreams answers the streams that a client opens: effects are started
 // by the server.
-func refuseStreams(session *flow.Session) {
+func serveStreams(session *flow.Session, streams Streams) {
+	streams.Attach(session)
+	defer streams.Over(session)
 	for {
 		in, err := session.AcceptStream(context.Background())
 		if err != nil {
 			return
 		}
-		in.Refuse(fault.New("accept stream", fault.Unsupported, "this server opens the streams of side effects itself"))
+		if in.Kind == streamKind {
+			in.Refuse(fault.New("accept stream", fault.Unsupported, "this server opens the streams of side effects itself"))
+			continue
+		}
+		streams.Handle(session, in)
 	}
 }
 

@@ -71,6 +71,9 @@ type ServerConfig struct {
 	Pipe *carrier.Pipe
 	// Flow tunes sessions; Features is completed.
 	Flow flow.Config
+	// Streams takes what clients open on their sessions. Default: it is refused.
+	// Who the client is, the session's Peer says.
+	Streams Streams
 }
 
 // Server is a grpc.Server whose handlers may run side effects. Services

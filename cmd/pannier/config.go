@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net/netip"
 	"os"
 	"slices"
 
@@ -11,6 +12,7 @@ import (
 
 	"github.com/pannier/pannier/cmd/internal/command"
 	"github.com/pannier/pannier/engine/config"
+	"github.com/pannier/pannier/flow/relay"
 	"github.com/pannier/pannier/spec/fault"
 )
 
@@ -31,7 +33,8 @@ func configCheckCommand(path *string) *cobra.Command {
 		Short: "Say what is wrong with a node's configuration",
 		Long: `Say what is wrong with a node's configuration: all of it, with places and
 suggestions, on stderr, and exit code 2. Of what it names only the rules' roots are
-looked at: one that is not on this host is a warning. The node that runs is not asked.`,
+looked at: one that is not on this host is a warning, and so is a relay that everyone
+can use. The node that runs is not asked.`,
 		Args: command.Arguments(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return checkConfig(*path, cmd.OutOrStdout(), cmd.ErrOrStderr())
@@ -51,8 +54,23 @@ func checkConfig(path string, out, messages io.Writer) error {
 			fmt.Fprintf(messages, "warning: rule %s: there is no directory %s on this host; its requests will fail until there is\n", name, root)
 		}
 	}
-	_, err = fmt.Fprintf(out, "%s: node %s, %d partners, %d rules\n", path, cfg.Node.Name, len(cfg.Book.Partners), len(cfg.Book.Rules))
+	for _, name := range slices.Sorted(maps.Keys(cfg.Relays)) {
+		if r := cfg.Relays[name]; r.At == relay.Here && len(r.From) == 0 && slices.ContainsFunc(r.Accept, exposed) {
+			fmt.Fprintf(messages, "warning: relay %s: whoever reaches this host can use it; say who may with from, or accept at 127.0.0.1\n", name)
+		}
+	}
+	relays := ""
+	if len(cfg.Relays)+len(cfg.Policy) > 0 {
+		relays = fmt.Sprintf(", %d relays, %d entries of policy", len(cfg.Relays), len(cfg.Policy))
+	}
+	_, err = fmt.Fprintf(out, "%s: node %s, %d partners, %d rules%s\n", path, cfg.Node.Name, len(cfg.Book.Partners), len(cfg.Book.Rules), relays)
 	return fault.Wrap("write result", "", err)
+}
+
+// exposed reports whether an endpoint is reached from other hosts.
+func exposed(e relay.Endpoint) bool {
+	a, err := netip.ParseAddr(e.Host)
+	return e.Scheme != relay.Unix && (err != nil || !a.IsLoopback())
 }
 
 func exampleCommand() *cobra.Command {

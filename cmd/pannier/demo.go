@@ -25,6 +25,7 @@ import (
 
 func demoCommand() *cobra.Command {
 	var dir string
+	var relays bool
 	cmd := &cobra.Command{
 		Use:   "demo [FILE]",
 		Short: "Send a file between two nodes, one of which dies on the way",
@@ -34,13 +35,23 @@ Two daemons are started in a temporary directory, with keys, configurations and
 stores of their own. A request carries the file (this program itself, unless one
 is given) from one to the other, with tasks before and after at both ends. In the
 middle the receiving daemon is killed, started again, and the transfer finishes from
-what its disk had. Then what happened is shown.`,
+what its disk had. Then what happened is shown.
+
+With --relay two daemons have a relay instead: a web server that one of them reaches is asked
+through the other, before and after that was allowed.`,
 		Example: `  pannier demo
   pannier demo big.iso
+  pannier demo --relay
   # Keep the two nodes' directories, to look around in
   pannier demo --dir /tmp/demo`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if relays {
+				if len(args) > 0 {
+					return fault.New("read arguments", fault.Invalid, "a relay carries connections: --relay takes no file")
+				}
+				return demoRelay(cmd.Context(), cmd.OutOrStdout(), dir)
+			}
 			file, err := os.Executable()
 			if err == nil && len(args) == 1 {
 				file, err = filepath.Abs(args[0])
@@ -51,6 +62,7 @@ what its disk had. Then what happened is shown.`,
 			return demo(cmd.Context(), cmd.OutOrStdout(), file, dir)
 		},
 	}
+	cmd.Flags().BoolVar(&relays, "relay", false, "show a relay")
 	cmd.Flags().StringVar(&dir, "dir", "", "where the nodes' files go, and stay (default: a temporary directory that is removed)")
 	return cmd
 }

@@ -2,10 +2,13 @@ package main
 
 import (
 	"errors"
+	"io"
+	"net"
 	"os"
 	"os/exec"
 	"regexp"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -32,6 +35,9 @@ func TestScripts(t *testing.T) {
 //	code N PROGRAM ARGUMENT...   runs a program, which ends with that exit code
 //	mode N FILE                  compares a file's mode
 //	appears REGEXP FILE          waits until a file that is written to has it
+//	talk ADDRESS TEXT            wants a text back that it sends to an address, as tcp://127.0.0.1:80
+//	! talk ADDRESS TEXT          wants to be cut off without a byte, or not to be let in at all
+//	address REGEXP FILE NAME     sets a variable to what the group of an expression finds in a file
 func commonCommands() map[string]func(*testscript.TestScript, bool, []string) {
 	return map[string]func(*testscript.TestScript, bool, []string){
 		"code": func(ts *testscript.TestScript, _ bool, args []string) {
@@ -58,6 +64,19 @@ func commonCommands() map[string]func(*testscript.TestScript, bool, []string) {
 				}
 			}
 		},
+		"talk": func(ts *testscript.TestScript, neg bool, args []string) {
+			network, address, _ := strings.Cut(args[0], "://")
+			if got, err := talk(network, address, args[1]); neg != (got != args[1]) || neg && got != "" {
+				ts.Fatalf("%q came back of %q, %v", got, args[1], err)
+			}
+		},
+		"address": func(ts *testscript.TestScript, _ bool, args []string) {
+			found := regexp.MustCompile("(?m)" + args[0]).FindStringSubmatch(read(ts, args[1]))
+			if len(found) < 2 {
+				ts.Fatalf("%s has no %s", args[1], args[0])
+			}
+			ts.Setenv(args[2], found[1])
+		},
 		"mode": func(ts *testscript.TestScript, _ bool, args []string) {
 			fi, err := os.Stat(ts.MkAbs(args[1]))
 			ts.Check(err)
@@ -66,6 +85,20 @@ func commonCommands() map[string]func(*testscript.TestScript, bool, []string) {
 			}
 		},
 	}
+}
+
+// talk sends a text and its end, and returns what comes back before the other end's.
+func talk(network, address, text string) (string, error) {
+	c, err := net.Dial(network, address)
+	if err != nil {
+		return "", err
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(30 * time.Second))
+	_, _ = io.WriteString(c, text)
+	_ = c.(interface{ CloseWrite() error }).CloseWrite()
+	got, err := io.ReadAll(c)
+	return string(got), err
 }
 
 // read is a file's content; "" while there is none.

@@ -52,8 +52,9 @@ func (c *console) reloadCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "reload",
-		Short: "Have the daemon read partners and rules again",
-		Long: `Have the daemon read partners and rules again. If the configuration has a fault, all
+		Short: "Have the daemon read partners, rules and relays again",
+		Long: `Have the daemon read partners, rules and relays again. Relays that stay as they are go
+on untouched; connections of those that change or go, too. If the configuration has a fault, all
 stays as it was, and the fault is told.`,
 		Args: command.Arguments(0),
 		RunE: c.run(func(ctx context.Context, cmd *cobra.Command, client *admin.Client, _ []string) error {

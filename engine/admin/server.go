@@ -56,7 +56,7 @@ type Entry struct {
 	Modified  time.Time
 }
 
-// Config is what the service is made of. A func that is nil makes its calls
+// Config is what the service is made of. A func or interface that is nil makes its calls
 // fault.Unsupported.
 type Config struct {
 	Engine    Engine // required
@@ -75,6 +75,9 @@ type Config struct {
 	// Browse yields what is in a directory below the root that the partner's rule
 	// has; dir is empty for the root.
 	Browse func(ctx context.Context, partner, rule, dir string) iter.Seq2[Entry, error]
+
+	// Relays are the node's.
+	Relays Relays
 
 	Log *slog.Logger // refused callers and what operators have ordered. Default: none
 }

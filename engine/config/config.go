@@ -12,6 +12,7 @@ import (
 
 	"github.com/pannier/pannier/engine"
 	"github.com/pannier/pannier/flow/carrier"
+	"github.com/pannier/pannier/flow/relay"
 	"github.com/pannier/pannier/spec/fault"
 )
 
@@ -29,6 +30,9 @@ type Config struct {
 	Node  Node
 	Book  engine.Book       // the node itself is no partner in it unless the file has one of its name
 	Users map[string]string // users of this host, by name or number: the partners that call as them over unix sockets
+
+	Relays map[string]relay.Relay // by name
+	Policy []relay.Allow          // what partners may ask of this node, in order
 }
 
 // Node is the part about the node itself. It holds for the life of a process but

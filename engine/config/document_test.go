@@ -35,7 +35,9 @@ func TestDocumented(t *testing.T) {
 	}
 	for heading, shape := range map[string]reflect.Type{
 		"## `[node]`": reflect.TypeFor[nodeTable](), "## `[[partner]]`": reflect.TypeFor[partnerTable](), "## `[[rule]]`": reflect.TypeFor[ruleTable](),
-		"### `retry`": reflect.TypeFor[retryTable](), "### Tasks": reflect.TypeFor[task.Table](),
+		"## `[[relay]]`": reflect.TypeFor[relayTable](), "### `ports`": reflect.TypeFor[portTable](), "## `[[relay_policy]]`": reflect.TypeFor[policyTable](),
+		"### `limits`": reflect.TypeFor[limitsTable](),
+		"### `retry`":  reflect.TypeFor[retryTable](), "### Tasks": reflect.TypeFor[task.Table](),
 	} {
 		table := rows(t, string(text), heading)
 		if len(table) != shape.NumField() {

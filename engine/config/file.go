@@ -4,9 +4,11 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/pannier/pannier/engine"
 	"github.com/pannier/pannier/engine/task"
+	"github.com/pannier/pannier/flow/relay"
 	"github.com/pannier/pannier/sideeffect"
 	"github.com/pannier/pannier/spec/fault"
 	"github.com/pannier/pannier/spec/quantity"
@@ -19,6 +21,8 @@ type file struct {
 	Node    nodeTable      `toml:"node"`
 	Partner []partnerTable `toml:"partner"`
 	Rule    []ruleTable    `toml:"rule"`
+	Relay   []relayTable   `toml:"relay"`
+	Policy  []policyTable  `toml:"relay_policy"`
 }
 
 type nodeTable struct {
@@ -80,13 +84,53 @@ type retryTable struct {
 	Windows  []window      `toml:"windows"`
 }
 
+type relayTable struct {
+	Name    string      `toml:"name"`
+	Session string      `toml:"session"`
+	Accept  oneOf       `toml:"accept"`
+	At      place       `toml:"at" default:"here"`
+	To      string      `toml:"to"`
+	Ports   []portTable `toml:"ports"`
+	From    []string    `toml:"from"`
+	Allow   []string    `toml:"allow"`
+	Limits  limitsTable `toml:"limits"`
+}
+
+type portTable struct {
+	Port int    `toml:"port"`
+	To   string `toml:"to"`
+}
+
+type policyTable struct {
+	Partner string      `toml:"partner"`
+	Relay   string      `toml:"relay" default:"*"`
+	Dial    []string    `toml:"dial"`
+	Listen  []string    `toml:"listen"`
+	Limits  limitsTable `toml:"limits"`
+}
+
+type limitsTable struct {
+	Conns    int    `toml:"conns" default:"4096"`
+	Opens    int    `toml:"opens" default:"2000"`
+	Bytes    size   `toml:"bytes" default:"none"`
+	Rate     rate   `toml:"rate" default:"none"`
+	Life     period `toml:"life" default:"none"`
+	Idle     period `toml:"idle" default:"none"`
+	Half     period `toml:"half" default:"5m"`
+	Datagram int    `toml:"datagram" default:"65507"`
+	Sources  int    `toml:"sources" default:"1024"`
+	Amplify  int    `toml:"amplify"`
+}
+
 // oneOf is a text, or a list of them.
 type oneOf []string
 
 // The values that are written as text and mean something else.
 type (
-	rate      int64 // bytes a second; 0: no limit
-	size      int64 // bytes; sideeffect.NoQuota: no limit
+	rate      int64         // bytes a second; 0: no limit
+	size      int64         // bytes; sideeffect.NoQuota: no limit
+	period    time.Duration // negative: no limit
+	place     relay.Place
 	window    engine.Window
 	level     slog.Level
 	logFormat string
@@ -116,6 +160,23 @@ func limit(v *int64, without, least int64, b []byte, unit *quantity.Unit) error 
 	}
 	*v = n
 	return err
+}
+
+func (p *period) UnmarshalText(b []byte) error {
+	if string(b) == none {
+		*p = -1
+		return nil
+	}
+	d, err := quantity.ParseDuration(string(b))
+	if err == nil && d <= 0 {
+		err = fault.New("read limit", fault.Invalid, "%q would let nothing pass: write \"none\" for no limit", b)
+	}
+	*p = period(d)
+	return err
+}
+
+func (p *place) UnmarshalText(b []byte) error {
+	return choose((*relay.Place)(p), b, []relay.Place{relay.Here, relay.There}, "here", "there")
 }
 
 func (w *window) UnmarshalText(b []byte) error {

@@ -22,6 +22,8 @@ var shapes = map[reflect.Type]string{
 	reflect.TypeFor[rate]():          `rate, as "200MB/s"`,
 	reflect.TypeFor[size]():          `size, as "10GB"`,
 	reflect.TypeFor[task.Duration](): `duration, as "30s"`,
+	reflect.TypeFor[period]():        `duration, as "30s"`,
+	reflect.TypeFor[place]():         "here or there",
 	reflect.TypeFor[window]():        `window, as "Mon-Fri 20:00-06:00"`,
 	reflect.TypeFor[level]():         "debug, info, warn or error",
 	reflect.TypeFor[logFormat]():     "text or json",

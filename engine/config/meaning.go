@@ -50,6 +50,8 @@ func (m *meaning) config(root *value) *Config {
 	}
 	cfg.Book = engine.Book{Partners: m.partners, Rules: m.rules}
 	cfg.Users = m.users
+	cfg.Relays = m.relays(root.field("relay"))
+	cfg.Policy = m.policy(root.field("relay_policy"))
 	return cfg
 }
 
@@ -95,7 +97,7 @@ func register[T any](m *meaning, all map[string]*T, item *T, name, what string, 
 }
 
 // atLeast notes a number or duration below its least value.
-func atLeast[T int | float64 | int64](m *meaning, v *value, name string, is, least T, words string) {
+func atLeast[T int | float64 | int64 | size](m *meaning, v *value, name string, is, least T, words string) {
 	if v.has(name) && v.fields[name].kind != unstable.Table && is < least && !m.noted(v.fields[name]) {
 		m.add(v.fields[name].place, "", "%s is at least %s", name, words)
 	}

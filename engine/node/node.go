@@ -18,6 +18,7 @@ import (
 	"github.com/pannier/pannier/engine/store"
 	"github.com/pannier/pannier/flow"
 	"github.com/pannier/pannier/flow/carrier"
+	"github.com/pannier/pannier/flow/relay"
 	"github.com/pannier/pannier/sideeffect"
 	"github.com/pannier/pannier/spec/fault"
 )
@@ -37,6 +38,8 @@ type Options struct {
 	Layer sideeffect.Layer // default: the operating system's
 	Log   *slog.Logger     // default: see Output
 	Flow  flow.Config      // tunes sessions
+	// Network is where relays listen and connect. Default: the operating system's, and Listen.
+	Network relay.Network
 	// SyncEvery is how many bytes a receiver writes between durable offsets.
 	// Default: sideeffect.DefaultSyncEvery.
 	SyncEvery int64
@@ -59,6 +62,7 @@ type Node struct {
 	engine *engine.Engine
 	doors  []*peer.Server // where partners call
 	line   *peer.Line     // nil: Options.Line
+	relays *relays
 	admin  *admin.Server
 	socket *admin.Listener // nil: no operators
 	bound  []string        // addresses
@@ -130,6 +134,9 @@ func (n *Node) begin(ctx context.Context, cfg *config.Config) error {
 	}
 	n.present.Store(p)
 	n.o.Flow.Logger = n.log
+	if err := n.newRelays(cfg.Policy); err != nil {
+		return err
+	}
 	line, err := n.newLine(id)
 	if err != nil {
 		return err
@@ -146,6 +153,7 @@ func (n *Node) begin(ctx context.Context, cfg *config.Config) error {
 	if err := n.listen(id, p); err != nil {
 		return err
 	}
+	n.beginRelays(cfg)
 	return n.listenAdmin()
 }
 
@@ -167,7 +175,7 @@ func (n *Node) newLine(id *carrier.Identity) (engine.Line, error) {
 		}
 	}
 	var err error
-	n.line, err = peer.NewLine(peer.LineOptions{Node: n.fixed.Name, Identity: id, Flow: n.o.Flow, Pipe: dial, Book: func(partner string) (engine.Partner, error) {
+	n.line, err = peer.NewLine(peer.LineOptions{Node: n.fixed.Name, Identity: id, Flow: n.o.Flow, Pipe: dial, Streams: n.relays.hub, Book: func(partner string) (engine.Partner, error) {
 		p, err := n.present.Load().book.Partner(partner)
 		if err != nil {
 			return engine.Partner{}, err
@@ -199,7 +207,7 @@ func (n *Node) open(o peer.Options, book engine.Book, addresses []string) (bound
 	if len(addresses) == 0 {
 		return nil, nil
 	}
-	o.Name, o.Version, o.Node, o.Book, o.Flow = n.fixed.Name, n.o.Version, n.engine, book, n.o.Flow
+	o.Name, o.Version, o.Node, o.Book, o.Flow, o.Streams = n.fixed.Name, n.o.Version, n.engine, book, n.o.Flow, n.relays.hub
 	s, err := peer.NewServer(o)
 	if err != nil {
 		return nil, err
@@ -255,7 +263,11 @@ func (n *Node) drain(ctx context.Context) error {
 	n.draining.Store(true)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
 	defer cancel()
-	return errors.Join(n.engine.Drain(ctx), n.engine.Cause())
+	var relays sync.WaitGroup
+	relays.Go(func() { n.relays.drain(ctx) })
+	err := n.engine.Drain(ctx)
+	relays.Wait()
+	return errors.Join(err, n.engine.Cause())
 }
 
 // Close ends the node without patience. What runs goes on after the next Open.

@@ -28,6 +28,7 @@ func (n *Node) listenAdmin() error {
 	if n.o.Read != nil {
 		cfg.Reload = func(context.Context) ([]string, error) { return n.ReadAgain() }
 	}
+	cfg.Relays = n.relays
 	if n.line != nil {
 		cfg.Browse = n.browse
 	}

@@ -37,6 +37,11 @@ func (n *Node) Reload(cfg *config.Config) (notes []string, err error) {
 	}
 	n.level.Set(cfg.Node.Log)
 	notes = append(changes("partner", old.book.Partners, p.book.Partners), changes("rule", old.book.Rules, p.book.Rules)...)
+	notes = append(notes, changes("relay", pointers(old.cfg.Relays), pointers(cfg.Relays))...)
+	if !reflect.DeepEqual(old.cfg.Policy, cfg.Policy) {
+		notes = append(notes, "relay_policy has changed")
+	}
+	notes = append(notes, n.relays.change(cfg)...)
 	n.log.Info("configuration is loaded", "changes", notes)
 	return notes, nil
 }
@@ -81,6 +86,14 @@ func unlike(a, b *config.Node) (keys []string) {
 		}
 	}
 	return keys
+}
+
+func pointers[T any](m map[string]T) map[string]*T {
+	all := map[string]*T{}
+	for name, v := range m {
+		all[name] = &v
+	}
+	return all
 }
 
 // changes says which names are new, gone or mean something else.

@@ -42,6 +42,8 @@ type LineOptions struct {
 	Flow flow.Config
 	// Pipe is where the address "pipe:" of a partner leads, for tests.
 	Pipe func(partner string) *carrier.Pipe
+	// Streams takes what partners open beside calls. Default: it is refused.
+	Streams Streams
 }
 
 // Line implements engine.Line: one connection for each partner, made when it is
@@ -71,14 +73,17 @@ func NewLine(o LineOptions) (*Line, error) {
 	if o.Book == nil {
 		return nil, fault.New("new line", fault.Invalid, "nothing finds the partners").Advise("set Book")
 	}
-	o.Flow = flowOf(o.Flow, o.Node)
+	o.Flow = flowOf(o.Flow, o.Node, o.Streams)
 	l := &Line{o: o, roads: map[string]*road{}, old: map[*road]bool{}, last: map[string]*road{}}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	return l, nil
 }
 
-func flowOf(cfg flow.Config, node string) flow.Config {
+func flowOf(cfg flow.Config, node string, streams Streams) flow.Config {
 	cfg.Name = node
+	if streams != nil {
+		cfg.Features = append(slices.Clone(cfg.Features), RelayFeature)
+	}
 	if cfg.MaxStreams == 0 {
 		cfg.MaxStreams = maxStreams
 	}
@@ -185,7 +190,8 @@ func (l *Line) connect(ctx context.Context, partner string) (*rpc.ClientConn, *f
 		return nil, nil, fault.Wrap("reach partner", partner, err)
 	}
 	p.Name = partner
-	cc, err := l.dial(p)
+	d := newDialled(partner, l.o.Streams)
+	cc, err := l.dial(p, d)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -197,14 +203,16 @@ func (l *Line) connect(ctx context.Context, partner string) (*rpc.ClientConn, *f
 		err = l.askName(ctx, cc, p)
 	}
 	if err != nil {
+		d.settle(nil)
 		cc.Close()
 		return nil, nil, explainConnect(l.o.Node, p, err)
 	}
+	d.settle(session)
 	return cc, session, nil
 }
 
 // dial checks what the book says and makes the connection without using it.
-func (l *Line) dial(p engine.Partner) (*rpc.ClientConn, error) {
+func (l *Line) dial(p engine.Partner, d *dialled) (*rpc.ClientConn, error) {
 	const op = "reach partner"
 	if p.Address == "" {
 		return nil, fault.New(op, fault.Invalid, "partner %s has no address: it only calls us", fault.Shown(p.Name)).Advise("give it one, or register the request there")
@@ -213,8 +221,9 @@ func (l *Line) dial(p engine.Partner) (*rpc.ClientConn, error) {
 	if err != nil {
 		return nil, fault.Wrap(op, p.Name, err)
 	}
-	cfg := rpc.ClientConfig{Identity: l.o.Identity, Flow: l.o.Flow,
-		DialOptions: []grpc.DialOption{grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxReply))}}
+	// Without calls gRPC would leave after half an hour, and the session with it, over which streams may be open.
+	cfg := rpc.ClientConfig{Identity: l.o.Identity, Flow: l.o.Flow, Streams: d,
+		DialOptions: []grpc.DialOption{grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxReply)), grpc.WithIdleTimeout(0)}}
 	switch {
 	case a.Scheme == carrier.TCP || a.Plain:
 		return nil, fault.New(op, fault.Invalid, "%s proves nobody's key, so it is not dialled: write tls:// instead, or leave out plain+", p.Address)

@@ -53,6 +53,9 @@ type Options struct {
 	UnixMode    fs.FileMode   // of sockets. Default 0600
 	Pipe        *carrier.Pipe // where "pipe:" listens, for tests
 
+	// Streams takes what partners open beside calls. Default: it is refused.
+	Streams Streams
+
 	// Flow tunes sessions; Name, MaxStreams, Pool and Authorize are completed.
 	Flow flow.Config
 }
@@ -62,6 +65,7 @@ type Server struct {
 	o    Options
 	rpc  *rpc.Server
 	book atomic.Pointer[book]
+	came accepted
 }
 
 // book is an engine's, and whose each key is.
@@ -107,13 +111,14 @@ func NewServer(o Options) (*Server, error) {
 	if s.o.Files == nil {
 		s.o.Files = NewShelf(func() engine.Book { return s.book.Load().Book })
 	}
-	cfg := flowOf(o.Flow, o.Name)
+	s.came = accepted{s: s, streams: orNone(o.Streams), of: map[*flow.Session]string{}}
+	cfg := flowOf(o.Flow, o.Name, o.Streams)
 	cfg.Authorize = func(p flow.Peer) error {
 		_, err := s.partner(p)
 		return err
 	}
 	var err error
-	s.rpc, err = rpc.NewServer(rpc.ServerConfig{Identity: o.Identity, AuthorizeKey: s.authorize, UnixMode: o.UnixMode, Pipe: o.Pipe, Flow: cfg},
+	s.rpc, err = rpc.NewServer(rpc.ServerConfig{Identity: o.Identity, AuthorizeKey: s.authorize, UnixMode: o.UnixMode, Pipe: o.Pipe, Flow: cfg, Streams: &s.came},
 		grpc.MaxRecvMsgSize(maxMessage), grpc.MaxConcurrentStreams(maxStreams), grpc.InTapHandle(s.admit))
 	if err != nil {
 		return nil, err
@@ -123,12 +128,13 @@ func NewServer(o Options) (*Server, error) {
 }
 
 // SetBook replaces the book. Calls that run go on; new ones of a key or partner
-// that is gone are refused, also on sessions that are there. Invalid: a key that is
-// none, or of two partners.
+// that is gone are refused, also on sessions that are there, and Streams loses those
+// sessions. Invalid: a key that is none, or of two partners.
 func (s *Server) SetBook(b engine.Book) error {
 	n, err := newBook(b)
 	if err == nil {
 		s.book.Store(n)
+		s.came.review()
 	}
 	return err
 }

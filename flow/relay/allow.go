@@ -48,7 +48,7 @@ type permit struct {
 
 // permitDial finds the first rule that lets a partner reach a destination.
 func (h *Hub) permitDial(partner, relay string, to Endpoint) (permit, error) {
-	for _, r := range h.rules {
+	for _, r := range *h.policy.Load() {
 		if !r.about(partner, relay) {
 			continue
 		}
@@ -62,13 +62,13 @@ func (h *Hub) permitDial(partner, relay string, to Endpoint) (permit, error) {
 // permitListen finds the rule that lets a partner have everything in accept
 // listened at.
 func (h *Hub) permitListen(partner, relay string, accept []Endpoint) (*usage, error) {
-	for _, r := range h.rules {
+	for _, r := range *h.policy.Load() {
 		if r.about(partner, relay) && !slices.ContainsFunc(accept, func(e Endpoint) bool { return !r.listens(e) }) {
 			return r.use, nil
 		}
 	}
 	return nil, fault.New("relay", fault.Permission, "this node does not listen at %s for this partner and relay", fault.Shown(accept[0].String())).
-		Advise("add it to Listen of the policy")
+		Advise("add it to listen of the policy")
 }
 
 func (r *rule) listens(e Endpoint) bool {
@@ -86,7 +86,7 @@ func (r *rule) listens(e Endpoint) bool {
 
 func notAllowed(to Endpoint) error {
 	return fault.New("relay", fault.Permission, "this node does not connect to %s for this partner and relay", fault.Shown(to.String())).
-		Advise("add it to Dial of the policy")
+		Advise("add it to dial of the policy")
 }
 
 // addresses resolves a destination's host, once, and leaves the addresses that
@@ -114,7 +114,7 @@ func forbidden(to Endpoint, all []netip.Addr) error {
 	for _, a := range all {
 		if isSpecial(plain(a)) {
 			return fault.New("relay", fault.Permission, "%s is an address of the host itself, its link or a metadata service, which must be allowed literally", fault.Shown(to.String())).
-				Advise("list the address %s itself in Dial of the policy", a)
+				Advise("list the address %s itself in dial of the policy", a)
 		}
 	}
 	return notAllowed(to)

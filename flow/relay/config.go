@@ -55,10 +55,10 @@ type Limits struct {
 	Amplify int
 }
 
-const (
-	maxDatagram    = 65507
-	defaultUDPIdle = 2 * time.Minute
-)
+// MaxDatagram is the most bytes of one datagram.
+const MaxDatagram = 65507
+
+const defaultUDPIdle = 2 * time.Minute
 
 func (l Limits) withDefaults() Limits {
 	def(&l.Conns, 4096)
@@ -67,11 +67,11 @@ func (l Limits) withDefaults() Limits {
 	def(&l.Rate, -1)
 	def(&l.Life, -1)
 	def(&l.Half, 5*time.Minute)
-	def(&l.Datagram, maxDatagram)
+	def(&l.Datagram, MaxDatagram)
 	def(&l.Sources, 1024)
 	def(&l.Idle, -1)
-	if l.Datagram < 0 || l.Datagram > maxDatagram {
-		l.Datagram = maxDatagram
+	if l.Datagram < 0 || l.Datagram > MaxDatagram {
+		l.Datagram = MaxDatagram
 	}
 	return l
 }
@@ -111,6 +111,12 @@ type Config struct {
 	// Grace is how long a command has to end after its connection has, before it
 	// is sent SIGTERM, and once more before SIGKILL. Default 2 s.
 	Grace time.Duration
+
+	// Reach makes sure that there is a session with a partner, which has been given
+	// to Attach when it returns. It is called while somebody waits for one, one call
+	// at a time for each partner, with pauses that grow to 30 s after failures. It ends
+	// when ctx does. Default: nobody is called.
+	Reach func(ctx context.Context, partner string) error
 
 	// Network is the system's by default.
 	Network Network
@@ -154,6 +160,25 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
+// ParseFrom reads which clients are let in: a prefix, or an address, which is one of
+// its own.
+func ParseFrom(text string) (netip.Prefix, error) {
+	if a, err := netip.ParseAddr(text); err == nil {
+		return netip.PrefixFrom(a, a.BitLen()), nil
+	}
+	p, err := netip.ParsePrefix(text)
+	if err != nil {
+		return p, fault.New("read clients", fault.Invalid, "%q is neither an address nor a prefix", fault.Shown(text))
+	}
+	return p.Masked(), nil
+}
+
+// Check says what is wrong with a relay; Invalid.
+func (r Relay) Check() error {
+	_, err := r.checked()
+	return err
+}
+
 // checked returns the relay with its defaults, or what is wrong with it.
 func (r Relay) checked() (Relay, error) {
 	bad := func(format string, args ...any) (Relay, error) {
@@ -178,7 +203,7 @@ func (r Relay) checked() (Relay, error) {
 		case a.asks() && r.At == There:
 			return bad("socks5 and http can be accepted here only")
 		case !a.asks() && r.To.IsZero() && len(r.Ports) == 0:
-			return bad("nothing says where connections accepted at %s lead to; set To", fault.Shown(a.String()))
+			return bad("nothing says where connections accepted at %s lead", fault.Shown(a.String()))
 		case !a.asks() && r.To.Same && len(a.Ports) == 0:
 			return bad("{port} has no meaning for a unix socket")
 		}

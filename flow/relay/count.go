@@ -19,7 +19,9 @@ type counter struct {
 type Stats struct {
 	Name     string   // of the relay; of a rule "PARTNER/RELAY"
 	Bound    []string // where it listens now, at either end
-	Trouble  string   // why it does not listen now; "" if it does or need not
+	Trouble  error    // why it does not listen now; nil if it does or need not
+	Session  bool     // of a relay: there is a session with its partner
+	Allow    *Allow   // of a rule: which
 	Open     int      // connections, and sources of datagrams, now
 	Opened   int64    // and accepted by both ends
 	Refused  int64    // by either end
@@ -77,11 +79,14 @@ func (h *Hub) Stats() []Stats {
 	for _, r := range h.relays {
 		s := r.use.stats(r.Name, live)
 		s.Bound, s.Trouble = slices.Clone(r.bound), r.trouble
+		h.partners[r.Partner].tell(&s, r.At)
 		all = append(all, s)
 	}
 	slices.SortFunc(all, func(a, b Stats) int { return cmp.Compare(a.Name, b.Name) })
-	for _, r := range h.rules {
-		all = append(all, r.use.stats(r.Partner+"/"+r.Relay, live))
+	for _, r := range *h.policy.Load() {
+		s := r.use.stats(r.Partner+"/"+r.Relay, live)
+		s.Allow = &r.Allow
+		all = append(all, s)
 	}
 	return all
 }

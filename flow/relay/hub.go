@@ -15,22 +15,23 @@ import (
 // Hub is a node's share in relays. Close it when done: every goroutine here is
 // one of its wg.
 type Hub struct {
-	cfg   Config
-	rules []*rule
+	cfg    Config
+	policy atomic.Pointer[[]*rule] // stored with mu held
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 
-	mu       sync.Mutex
-	closed   bool
-	draining bool
-	partners map[string]*partner
-	relays   map[string]*running
-	guests   map[guestKey]*guest // listeners that partners have here
-	conns    map[*conn]struct{}
-	lastID   uint64
-	empty    chan struct{} // closed and replaced when conns becomes empty
+	mu        sync.Mutex
+	closed    bool
+	draining  bool
+	partners  map[string]*partner
+	relays    map[string]*running
+	guests    map[guestKey]*guest // listeners that partners have here
+	conns     map[*conn]struct{}
+	datagrams map[*flow.ByteStream]struct{} // streams of kind KindUDP
+	lastID    uint64
+	empty     chan struct{} // closed and replaced when conns becomes empty
 }
 
 // New makes a Hub without relays and sessions.
@@ -40,9 +41,10 @@ func New(cfg Config) (*Hub, error) {
 		return nil, err
 	}
 	h := &Hub{
-		cfg: cfg.withDefaults(), rules: rules, partners: map[string]*partner{}, relays: map[string]*running{},
-		guests: map[guestKey]*guest{}, conns: map[*conn]struct{}{}, empty: make(chan struct{}),
+		cfg: cfg.withDefaults(), partners: map[string]*partner{}, relays: map[string]*running{},
+		guests: map[guestKey]*guest{}, conns: map[*conn]struct{}{}, datagrams: map[*flow.ByteStream]struct{}{}, empty: make(chan struct{}),
 	}
+	h.policy.Store(&rules)
 	h.ctx, h.cancel = context.WithCancel(context.Background())
 	h.wg.Go(h.sweep)
 	return h, nil
@@ -64,23 +66,32 @@ func (h *Hub) partner(name string) *partner {
 	defer h.mu.Unlock()
 	p := h.partners[name]
 	if p == nil {
-		p = &partner{name: name, changed: make(chan struct{})}
+		p = &partner{hub: h, name: name, changed: make(chan struct{})}
 		h.partners[name] = p
 	}
 	return p
 }
 
 // Attach tells the hub of a session with a partner, whichever end has dialled it.
-// The newest one that takes streams is used. Who accepts the session's streams gives those of
+// The newest one that takes streams is used from here on. Who accepts the session's streams gives those of
 // the kinds of this package to Handle.
 func (h *Hub) Attach(name string, s *flow.Session) {
-	h.spawn(func() { h.partner(name).hold(h.ctx, s) })
+	p := h.partner(name)
+	p.change(func() { p.all = append(p.all, s) })
+	if !h.spawn(func() { p.hold(h.ctx, s) }) {
+		p.drop(s)
+	}
 }
 
 // Serve attaches a session that nobody else accepts streams of, and serves it
 // until it is over.
 func (h *Hub) Serve(name string, s *flow.Session) error {
 	h.Attach(name, s)
+	return h.Accept(name, s)
+}
+
+// Accept serves a session that nobody else accepts streams of, until it is over.
+func (h *Hub) Accept(name string, s *flow.Session) error {
 	for {
 		in, err := s.AcceptStream(h.ctx)
 		if err != nil {
@@ -264,21 +275,26 @@ func (h *Hub) sweep() {
 
 // sessions of one partner.
 type partner struct {
+	hub     *Hub
 	name    string
 	dialing atomic.Int64 // destinations being connected to for it; at most maxDialing
 
 	mu      sync.Mutex
 	all     []*flow.Session // the newest last
 	changed chan struct{}   // closed and replaced with every change
+	quest   quest
 }
 
 // hold keeps a session among the partner's until it is over.
 func (p *partner) hold(ctx context.Context, s *flow.Session) {
-	p.change(func() { p.all = append(p.all, s) })
 	select {
 	case <-s.Done():
 	case <-ctx.Done():
 	}
+	p.drop(s)
+}
+
+func (p *partner) drop(s *flow.Session) {
 	p.change(func() { p.all = slices.DeleteFunc(p.all, func(o *flow.Session) bool { return o == s }) })
 }
 
@@ -295,19 +311,37 @@ func (p *partner) session(ctx context.Context) (*flow.Session, error) {
 	for {
 		p.mu.Lock()
 		changed := p.changed
-		for _, s := range slices.Backward(p.all) {
-			if !s.Draining() {
-				p.mu.Unlock()
-				return s, nil
-			}
+		s := p.newest()
+		if s == nil {
+			p.quest.waiting++
 		}
 		p.mu.Unlock()
+		if s != nil {
+			return s, nil
+		}
+		p.seek()
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return nil, fault.New("relay", fault.Lost, "there is no session with %s", fault.Shown(p.name))
+		}
+		p.mu.Lock()
+		p.quest.waiting--
+		err := p.quest.err
+		p.mu.Unlock()
+		if ctx.Err() != nil {
+			return nil, noSession(p.name, err)
 		}
 	}
+}
+
+// newest is the session that is used; nil without one. p.mu is held.
+func (p *partner) newest() *flow.Session {
+	for _, s := range slices.Backward(p.all) {
+		if !s.Draining() {
+			return s
+		}
+	}
+	return nil
 }
 
 // open opens a stream on a session of the partner, on the next one if the first

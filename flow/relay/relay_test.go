@@ -184,7 +184,7 @@ func TestThere(t *testing.T) {
 			t.Fatal(err)
 		}
 		synctest.Wait()
-		if s := w.west.Stats()[0]; len(s.Bound) != 2 || s.Trouble != "" {
+		if s := w.west.Stats()[0]; len(s.Bound) != 2 || s.Trouble != nil {
 			t.Fatalf("%+v", s)
 		}
 		l, err := w.westWorld.listen(t.Context(), "tcp", "127.0.0.1:9001")
@@ -257,8 +257,8 @@ func TestThereForbidden(t *testing.T) {
 				if len(w.eastWorld.serve) > 0 {
 					t.Error("it is listened at")
 				}
-				if s := w.west.Stats()[0]; !strings.Contains(s.Trouble, "does not listen") {
-					t.Errorf("trouble %q", s.Trouble)
+				if s := w.west.Stats()[0]; !strings.Contains(fmt.Sprint(s.Trouble), "does not listen") {
+					t.Errorf("trouble %v", s.Trouble)
 				}
 				if len(w.eastLog.with("not relayed", "does not listen")) != 1 || len(w.westAudit.with("partner does not listen", "permission denied")) != 1 {
 					t.Errorf("records %q and %q", w.eastLog.lines(), w.westAudit.lines())

@@ -21,7 +21,7 @@ type running struct {
 	door   *entrance // Here
 
 	bound   []string // guarded by Hub.mu, as trouble
-	trouble string
+	trouble error
 }
 
 func (r *running) start() error {
@@ -52,10 +52,7 @@ func (r *running) stop() {
 func (r *running) report(bound []string, err error) {
 	r.hub.mu.Lock()
 	defer r.hub.mu.Unlock()
-	r.bound, r.trouble = bound, ""
-	if err != nil {
-		r.trouble = err.Error()
-	}
+	r.bound, r.trouble = bound, err
 }
 
 // Pauses between two asks of a partner that does not listen for us. It may change
@@ -135,6 +132,7 @@ type guestKey struct {
 type guest struct {
 	*entrance
 	accept []string
+	at     []Endpoint // the same
 	bound  []string
 	ports  int
 
@@ -251,29 +249,37 @@ func (h *Hub) newGuest(name string, key guestKey, m *listenAsk, ports int) (*gue
 	if n > ports {
 		return nil, fault.New("relay", fault.Overloaded, "%d more ports; a session has at most %d here", n, MaxPorts)
 	}
-	use, err := h.permitListen(name, m.Relay, accept)
-	if err != nil {
-		return nil, err
-	}
-	g := &guest{accept: m.Accept, ports: n, held: true, entrance: &entrance{
-		hub: h, relay: m.Relay, partner: name, use: use,
+	g := &guest{accept: m.Accept, at: accept, ports: n, held: true, entrance: &entrance{
+		hub: h, relay: m.Relay, partner: name,
 		to:   func(uint16) (Endpoint, error) { return Endpoint{}, nil },
 		open: key.session.OpenBytes,
 	}}
 	g.ctx, g.cancel = context.WithCancel(h.ctx)
-	h.mu.Lock()
-	if h.guests[key] != nil || h.closed || h.draining {
-		h.mu.Unlock()
-		return nil, errStopping
+	if err := h.admit(key, g); err != nil {
+		g.cancel()
+		return nil, err
 	}
-	h.guests[key] = g
-	h.mu.Unlock()
+	var err error
 	if g.bound, err = g.listen(accept); err != nil {
 		h.release(key, g, false)
 		return nil, err
 	}
 	h.spawn(func() { h.outlive(key, g) })
 	return g, nil
+}
+
+// admit takes a guest into the books if the policy, as it is at that moment, lets it in.
+func (h *Hub) admit(key guestKey, g *guest) (err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if g.use, err = h.permitListen(g.partner, g.relay, g.at); err != nil {
+		return err
+	}
+	if h.guests[key] != nil || h.closed || h.draining {
+		return errStopping
+	}
+	h.guests[key] = g
+	return nil
 }
 
 // outlive ends a guest with its session, or as soon as it is stopped.

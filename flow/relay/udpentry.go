@@ -66,7 +66,7 @@ func enlarge(socket any) {
 // the session.
 func (u *udpEntry) receive() {
 	defer u.lose(nil)
-	buf := make([]byte, maxDatagram+1)
+	buf := make([]byte, MaxDatagram+1)
 	for {
 		n, from, err := readFrom(u.socket, buf)
 		if err != nil {
@@ -121,7 +121,7 @@ func (u *udpEntry) admit(from netip.AddrPort, now time.Time) *source {
 		return nil
 	}
 	if u.q == nil {
-		u.q, u.largest = newQueue(u.use), maxDatagram
+		u.q, u.largest = newQueue(u.use), MaxDatagram
 		q := u.q
 		if !u.hub.spawn(func() { u.carry(q) }) {
 			return nil
@@ -177,7 +177,9 @@ func (u *udpEntry) carry(q *queue) {
 			}
 			_ = st.CloseWrite()
 		})
+		done := u.hub.follow(st)
 		err = u.replies(st)
+		done()
 		st.Reset(err)
 	}
 	if u.ctx.Err() != nil {

@@ -72,6 +72,7 @@ func (e *udpExit) resolve() error {
 
 // serve carries datagrams until the entry closes the stream; that is no error.
 func (e *udpExit) serve(st *flow.ByteStream, largest int) error {
+	defer e.hub.follow(st)()
 	ctx, cancel := context.WithCancel(e.hub.ctx)
 	e.ctx = ctx
 	stop := context.AfterFunc(ctx, func() { st.Reset(errStopping) })
@@ -211,13 +212,13 @@ func (e *udpExit) reply(id uint32, s *exitSocket, p []byte) {
 
 // datagramBuffers are as large as a datagram can be; a socket has one only while
 // it has something to read.
-var datagramBuffers = sync.Pool{New: func() any { b := make([]byte, maxDatagram+1); return &b }}
+var datagramBuffers = sync.Pool{New: func() any { b := make([]byte, MaxDatagram+1); return &b }}
 
 // datagramReader reads one datagram a call.
 func datagramReader(c net.Conn) func(use func([]byte)) error {
 	u, ok := c.(*net.UDPConn)
 	if !ok {
-		buf := make([]byte, maxDatagram+1)
+		buf := make([]byte, MaxDatagram+1)
 		return func(use func([]byte)) error {
 			n, err := c.Read(buf)
 			if err == nil {

@@ -296,7 +296,7 @@ func (x Finding_Severity) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Finding_Severity.Descriptor instead.
 func (Finding_Severity) EnumDescriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{31, 0}
+	return file_admin_proto_rawDescGZIP(), []int{43, 0}
 }
 
 // Subject is what sort of thing was found.
@@ -358,7 +358,7 @@ func (x Finding_Subject) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Finding_Subject.Descriptor instead.
 func (Finding_Subject) EnumDescriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{31, 1}
+	return file_admin_proto_rawDescGZIP(), []int{43, 1}
 }
 
 // Problem is the fault behind a status.
@@ -2591,6 +2591,908 @@ func (x *BrowseEntry) GetModified() *timestamppb.Timestamp {
 	return nil
 }
 
+type ListRelaysRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Connections   bool                   `protobuf:"varint,1,opt,name=connections,proto3" json:"connections,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListRelaysRequest) Reset() {
+	*x = ListRelaysRequest{}
+	mi := &file_admin_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListRelaysRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListRelaysRequest) ProtoMessage() {}
+
+func (x *ListRelaysRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListRelaysRequest.ProtoReflect.Descriptor instead.
+func (*ListRelaysRequest) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *ListRelaysRequest) GetConnections() bool {
+	if x != nil {
+		return x.Connections
+	}
+	return false
+}
+
+type ListRelaysReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Relays        []*Relay               `protobuf:"bytes,1,rep,name=relays,proto3" json:"relays,omitempty"`
+	Policy        []*RelayPolicy         `protobuf:"bytes,2,rep,name=policy,proto3" json:"policy,omitempty"`
+	Connections   []*RelayConnection     `protobuf:"bytes,3,rep,name=connections,proto3" json:"connections,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListRelaysReply) Reset() {
+	*x = ListRelaysReply{}
+	mi := &file_admin_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListRelaysReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListRelaysReply) ProtoMessage() {}
+
+func (x *ListRelaysReply) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListRelaysReply.ProtoReflect.Descriptor instead.
+func (*ListRelaysReply) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *ListRelaysReply) GetRelays() []*Relay {
+	if x != nil {
+		return x.Relays
+	}
+	return nil
+}
+
+func (x *ListRelaysReply) GetPolicy() []*RelayPolicy {
+	if x != nil {
+		return x.Policy
+	}
+	return nil
+}
+
+func (x *ListRelaysReply) GetConnections() []*RelayConnection {
+	if x != nil {
+		return x.Connections
+	}
+	return nil
+}
+
+// Relay is a relay of the node: what it is, and how it is doing. spec/relay.md.
+type Relay struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`                                                                              // at most 64 bytes
+	Session       string                 `protobuf:"bytes,2,opt,name=session,proto3" json:"session,omitempty"`                                                                        // the partner at the other end
+	Accept        []string               `protobuf:"bytes,3,rep,name=accept,proto3" json:"accept,omitempty"`                                                                          // endpoints
+	At            string                 `protobuf:"bytes,4,opt,name=at,proto3" json:"at,omitempty"`                                                                                  // "here" or "there": which end accepts; empty: here
+	To            string                 `protobuf:"bytes,5,opt,name=to,proto3" json:"to,omitempty"`                                                                                  // endpoint; empty: clients or ports say it
+	Ports         map[uint32]string      `protobuf:"bytes,6,rep,name=ports,proto3" json:"ports,omitempty" protobuf_key:"varint,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // other destinations, by accepted port
+	From          []string               `protobuf:"bytes,7,rep,name=from,proto3" json:"from,omitempty"`                                                                              // addresses and prefixes of clients; none: all
+	Limits        *RelayLimits           `protobuf:"bytes,8,opt,name=limits,proto3" json:"limits,omitempty"`
+	Added         bool                   `protobuf:"varint,9,opt,name=added,proto3" json:"added,omitempty"`          // by AddRelay: it ends with the daemon
+	Connected     bool                   `protobuf:"varint,10,opt,name=connected,proto3" json:"connected,omitempty"` // there is a session with the partner
+	Bound         []string               `protobuf:"bytes,11,rep,name=bound,proto3" json:"bound,omitempty"`          // where it listens now, at either end
+	Trouble       string                 `protobuf:"bytes,12,opt,name=trouble,proto3" json:"trouble,omitempty"`      // why it does not listen; empty: it does
+	Counts        *RelayCounts           `protobuf:"bytes,13,opt,name=counts,proto3" json:"counts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Relay) Reset() {
+	*x = Relay{}
+	mi := &file_admin_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Relay) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Relay) ProtoMessage() {}
+
+func (x *Relay) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Relay.ProtoReflect.Descriptor instead.
+func (*Relay) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *Relay) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Relay) GetSession() string {
+	if x != nil {
+		return x.Session
+	}
+	return ""
+}
+
+func (x *Relay) GetAccept() []string {
+	if x != nil {
+		return x.Accept
+	}
+	return nil
+}
+
+func (x *Relay) GetAt() string {
+	if x != nil {
+		return x.At
+	}
+	return ""
+}
+
+func (x *Relay) GetTo() string {
+	if x != nil {
+		return x.To
+	}
+	return ""
+}
+
+func (x *Relay) GetPorts() map[uint32]string {
+	if x != nil {
+		return x.Ports
+	}
+	return nil
+}
+
+func (x *Relay) GetFrom() []string {
+	if x != nil {
+		return x.From
+	}
+	return nil
+}
+
+func (x *Relay) GetLimits() *RelayLimits {
+	if x != nil {
+		return x.Limits
+	}
+	return nil
+}
+
+func (x *Relay) GetAdded() bool {
+	if x != nil {
+		return x.Added
+	}
+	return false
+}
+
+func (x *Relay) GetConnected() bool {
+	if x != nil {
+		return x.Connected
+	}
+	return false
+}
+
+func (x *Relay) GetBound() []string {
+	if x != nil {
+		return x.Bound
+	}
+	return nil
+}
+
+func (x *Relay) GetTrouble() string {
+	if x != nil {
+		return x.Trouble
+	}
+	return ""
+}
+
+func (x *Relay) GetCounts() *RelayCounts {
+	if x != nil {
+		return x.Counts
+	}
+	return nil
+}
+
+// RelayLimits: 0 is the default, negative no limit.
+type RelayLimits struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Conns         int32                  `protobuf:"varint,1,opt,name=conns,proto3" json:"conns,omitempty"`       // at a time
+	Opens         int32                  `protobuf:"varint,2,opt,name=opens,proto3" json:"opens,omitempty"`       // begun a second
+	Bytes         int64                  `protobuf:"varint,3,opt,name=bytes,proto3" json:"bytes,omitempty"`       // of one connection, each way
+	Rate          int64                  `protobuf:"varint,4,opt,name=rate,proto3" json:"rate,omitempty"`         // bytes a second of one connection, each way
+	Life          *durationpb.Duration   `protobuf:"bytes,5,opt,name=life,proto3" json:"life,omitempty"`          // of one connection
+	Idle          *durationpb.Duration   `protobuf:"bytes,6,opt,name=idle,proto3" json:"idle,omitempty"`          // without a byte either way
+	Half          *durationpb.Duration   `protobuf:"bytes,7,opt,name=half,proto3" json:"half,omitempty"`          // the same when one direction is closed
+	Datagram      int32                  `protobuf:"varint,8,opt,name=datagram,proto3" json:"datagram,omitempty"` // bytes of the largest that is taken from the partner
+	Sources       int32                  `protobuf:"varint,9,opt,name=sources,proto3" json:"sources,omitempty"`   // of datagrams at one accepting socket
+	Amplify       int32                  `protobuf:"varint,10,opt,name=amplify,proto3" json:"amplify,omitempty"`  // times the bytes that came from a source that has not answered
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RelayLimits) Reset() {
+	*x = RelayLimits{}
+	mi := &file_admin_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RelayLimits) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RelayLimits) ProtoMessage() {}
+
+func (x *RelayLimits) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RelayLimits.ProtoReflect.Descriptor instead.
+func (*RelayLimits) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *RelayLimits) GetConns() int32 {
+	if x != nil {
+		return x.Conns
+	}
+	return 0
+}
+
+func (x *RelayLimits) GetOpens() int32 {
+	if x != nil {
+		return x.Opens
+	}
+	return 0
+}
+
+func (x *RelayLimits) GetBytes() int64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *RelayLimits) GetRate() int64 {
+	if x != nil {
+		return x.Rate
+	}
+	return 0
+}
+
+func (x *RelayLimits) GetLife() *durationpb.Duration {
+	if x != nil {
+		return x.Life
+	}
+	return nil
+}
+
+func (x *RelayLimits) GetIdle() *durationpb.Duration {
+	if x != nil {
+		return x.Idle
+	}
+	return nil
+}
+
+func (x *RelayLimits) GetHalf() *durationpb.Duration {
+	if x != nil {
+		return x.Half
+	}
+	return nil
+}
+
+func (x *RelayLimits) GetDatagram() int32 {
+	if x != nil {
+		return x.Datagram
+	}
+	return 0
+}
+
+func (x *RelayLimits) GetSources() int32 {
+	if x != nil {
+		return x.Sources
+	}
+	return 0
+}
+
+func (x *RelayLimits) GetAmplify() int32 {
+	if x != nil {
+		return x.Amplify
+	}
+	return 0
+}
+
+// RelayCounts are since the daemon began, or the relay or entry was changed.
+type RelayCounts struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Open          int32                  `protobuf:"varint,1,opt,name=open,proto3" json:"open,omitempty"`                   // connections, and sources of datagrams, now
+	Opened        int64                  `protobuf:"varint,2,opt,name=opened,proto3" json:"opened,omitempty"`               // and accepted by both ends
+	Refused       int64                  `protobuf:"varint,3,opt,name=refused,proto3" json:"refused,omitempty"`             // by either end
+	Failed        int64                  `protobuf:"varint,4,opt,name=failed,proto3" json:"failed,omitempty"`               // ended by an error
+	ToPeer        int64                  `protobuf:"varint,5,opt,name=to_peer,json=toPeer,proto3" json:"to_peer,omitempty"` // bytes to the partner, of open ones too
+	FromPeer      int64                  `protobuf:"varint,6,opt,name=from_peer,json=fromPeer,proto3" json:"from_peer,omitempty"`
+	Datagrams     int64                  `protobuf:"varint,7,opt,name=datagrams,proto3" json:"datagrams,omitempty"` // to the partner
+	Dropped       int64                  `protobuf:"varint,8,opt,name=dropped,proto3" json:"dropped,omitempty"`     // datagrams dropped here
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RelayCounts) Reset() {
+	*x = RelayCounts{}
+	mi := &file_admin_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RelayCounts) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RelayCounts) ProtoMessage() {}
+
+func (x *RelayCounts) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RelayCounts.ProtoReflect.Descriptor instead.
+func (*RelayCounts) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *RelayCounts) GetOpen() int32 {
+	if x != nil {
+		return x.Open
+	}
+	return 0
+}
+
+func (x *RelayCounts) GetOpened() int64 {
+	if x != nil {
+		return x.Opened
+	}
+	return 0
+}
+
+func (x *RelayCounts) GetRefused() int64 {
+	if x != nil {
+		return x.Refused
+	}
+	return 0
+}
+
+func (x *RelayCounts) GetFailed() int64 {
+	if x != nil {
+		return x.Failed
+	}
+	return 0
+}
+
+func (x *RelayCounts) GetToPeer() int64 {
+	if x != nil {
+		return x.ToPeer
+	}
+	return 0
+}
+
+func (x *RelayCounts) GetFromPeer() int64 {
+	if x != nil {
+		return x.FromPeer
+	}
+	return 0
+}
+
+func (x *RelayCounts) GetDatagrams() int64 {
+	if x != nil {
+		return x.Datagrams
+	}
+	return 0
+}
+
+func (x *RelayCounts) GetDropped() int64 {
+	if x != nil {
+		return x.Dropped
+	}
+	return 0
+}
+
+// RelayPolicy is an entry of what partners may ask of this node.
+type RelayPolicy struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Partner       string                 `protobuf:"bytes,1,opt,name=partner,proto3" json:"partner,omitempty"`
+	Relay         string                 `protobuf:"bytes,2,opt,name=relay,proto3" json:"relay,omitempty"`
+	Dial          []string               `protobuf:"bytes,3,rep,name=dial,proto3" json:"dial,omitempty"`     // patterns
+	Listen        []string               `protobuf:"bytes,4,rep,name=listen,proto3" json:"listen,omitempty"` // patterns
+	Limits        *RelayLimits           `protobuf:"bytes,5,opt,name=limits,proto3" json:"limits,omitempty"`
+	Counts        *RelayCounts           `protobuf:"bytes,6,opt,name=counts,proto3" json:"counts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RelayPolicy) Reset() {
+	*x = RelayPolicy{}
+	mi := &file_admin_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RelayPolicy) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RelayPolicy) ProtoMessage() {}
+
+func (x *RelayPolicy) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RelayPolicy.ProtoReflect.Descriptor instead.
+func (*RelayPolicy) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *RelayPolicy) GetPartner() string {
+	if x != nil {
+		return x.Partner
+	}
+	return ""
+}
+
+func (x *RelayPolicy) GetRelay() string {
+	if x != nil {
+		return x.Relay
+	}
+	return ""
+}
+
+func (x *RelayPolicy) GetDial() []string {
+	if x != nil {
+		return x.Dial
+	}
+	return nil
+}
+
+func (x *RelayPolicy) GetListen() []string {
+	if x != nil {
+		return x.Listen
+	}
+	return nil
+}
+
+func (x *RelayPolicy) GetLimits() *RelayLimits {
+	if x != nil {
+		return x.Limits
+	}
+	return nil
+}
+
+func (x *RelayPolicy) GetCounts() *RelayCounts {
+	if x != nil {
+		return x.Counts
+	}
+	return nil
+}
+
+// RelayConnection is one connection that is open.
+type RelayConnection struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"` // unique while the daemon runs
+	Relay         string                 `protobuf:"bytes,2,opt,name=relay,proto3" json:"relay,omitempty"`
+	Partner       string                 `protobuf:"bytes,3,opt,name=partner,proto3" json:"partner,omitempty"`
+	Role          string                 `protobuf:"bytes,4,opt,name=role,proto3" json:"role,omitempty"` // "entry": this node has accepted it, "exit": it has connected it
+	From          string                 `protobuf:"bytes,5,opt,name=from,proto3" json:"from,omitempty"` // the client, as the entry sees it
+	To            string                 `protobuf:"bytes,6,opt,name=to,proto3" json:"to,omitempty"`     // what the exit has connected to
+	Since         *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=since,proto3" json:"since,omitempty"`
+	ToPeer        int64                  `protobuf:"varint,8,opt,name=to_peer,json=toPeer,proto3" json:"to_peer,omitempty"` // bytes to the partner
+	FromPeer      int64                  `protobuf:"varint,9,opt,name=from_peer,json=fromPeer,proto3" json:"from_peer,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RelayConnection) Reset() {
+	*x = RelayConnection{}
+	mi := &file_admin_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RelayConnection) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RelayConnection) ProtoMessage() {}
+
+func (x *RelayConnection) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RelayConnection.ProtoReflect.Descriptor instead.
+func (*RelayConnection) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *RelayConnection) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *RelayConnection) GetRelay() string {
+	if x != nil {
+		return x.Relay
+	}
+	return ""
+}
+
+func (x *RelayConnection) GetPartner() string {
+	if x != nil {
+		return x.Partner
+	}
+	return ""
+}
+
+func (x *RelayConnection) GetRole() string {
+	if x != nil {
+		return x.Role
+	}
+	return ""
+}
+
+func (x *RelayConnection) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+func (x *RelayConnection) GetTo() string {
+	if x != nil {
+		return x.To
+	}
+	return ""
+}
+
+func (x *RelayConnection) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *RelayConnection) GetToPeer() int64 {
+	if x != nil {
+		return x.ToPeer
+	}
+	return 0
+}
+
+func (x *RelayConnection) GetFromPeer() int64 {
+	if x != nil {
+		return x.FromPeer
+	}
+	return 0
+}
+
+type TestRelayRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	To            string                 `protobuf:"bytes,2,opt,name=to,proto3" json:"to,omitempty"` // a destination instead of the relay's own; empty: those
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TestRelayRequest) Reset() {
+	*x = TestRelayRequest{}
+	mi := &file_admin_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TestRelayRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TestRelayRequest) ProtoMessage() {}
+
+func (x *TestRelayRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TestRelayRequest.ProtoReflect.Descriptor instead.
+func (*TestRelayRequest) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *TestRelayRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *TestRelayRequest) GetTo() string {
+	if x != nil {
+		return x.To
+	}
+	return ""
+}
+
+type TestRelayReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Steps         []*RelayStep           `protobuf:"bytes,1,rep,name=steps,proto3" json:"steps,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TestRelayReply) Reset() {
+	*x = TestRelayReply{}
+	mi := &file_admin_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TestRelayReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TestRelayReply) ProtoMessage() {}
+
+func (x *TestRelayReply) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TestRelayReply.ProtoReflect.Descriptor instead.
+func (*TestRelayReply) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *TestRelayReply) GetSteps() []*RelayStep {
+	if x != nil {
+		return x.Steps
+	}
+	return nil
+}
+
+// RelayStep is one step of a connection.
+type RelayStep struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Step          string                 `protobuf:"bytes,1,opt,name=step,proto3" json:"step,omitempty"`       // session, listener, consent, destination
+	What          string                 `protobuf:"bytes,2,opt,name=what,proto3" json:"what,omitempty"`       // which one, or what was found
+	Failure       *Failure               `protobuf:"bytes,3,opt,name=failure,proto3" json:"failure,omitempty"` // absent: it is as it should be
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RelayStep) Reset() {
+	*x = RelayStep{}
+	mi := &file_admin_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RelayStep) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RelayStep) ProtoMessage() {}
+
+func (x *RelayStep) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RelayStep.ProtoReflect.Descriptor instead.
+func (*RelayStep) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *RelayStep) GetStep() string {
+	if x != nil {
+		return x.Step
+	}
+	return ""
+}
+
+func (x *RelayStep) GetWhat() string {
+	if x != nil {
+		return x.What
+	}
+	return ""
+}
+
+func (x *RelayStep) GetFailure() *Failure {
+	if x != nil {
+		return x.Failure
+	}
+	return nil
+}
+
+type RemoveRelayRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveRelayRequest) Reset() {
+	*x = RemoveRelayRequest{}
+	mi := &file_admin_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveRelayRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveRelayRequest) ProtoMessage() {}
+
+func (x *RemoveRelayRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveRelayRequest.ProtoReflect.Descriptor instead.
+func (*RemoveRelayRequest) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *RemoveRelayRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type RemoveRelayReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Added         bool                   `protobuf:"varint,1,opt,name=added,proto3" json:"added,omitempty"` // it had been added, and is in no file
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveRelayReply) Reset() {
+	*x = RemoveRelayReply{}
+	mi := &file_admin_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveRelayReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveRelayReply) ProtoMessage() {}
+
+func (x *RemoveRelayReply) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveRelayReply.ProtoReflect.Descriptor instead.
+func (*RemoveRelayReply) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *RemoveRelayReply) GetAdded() bool {
+	if x != nil {
+		return x.Added
+	}
+	return false
+}
+
 type CheckRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ReadData      bool                   `protobuf:"varint,1,opt,name=read_data,json=readData,proto3" json:"read_data,omitempty"` // read every file and compare its content, too: by its root, and its digest if the rule asked for one
@@ -2600,7 +3502,7 @@ type CheckRequest struct {
 
 func (x *CheckRequest) Reset() {
 	*x = CheckRequest{}
-	mi := &file_admin_proto_msgTypes[29]
+	mi := &file_admin_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2612,7 +3514,7 @@ func (x *CheckRequest) String() string {
 func (*CheckRequest) ProtoMessage() {}
 
 func (x *CheckRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[29]
+	mi := &file_admin_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2625,7 +3527,7 @@ func (x *CheckRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckRequest.ProtoReflect.Descriptor instead.
 func (*CheckRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{29}
+	return file_admin_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *CheckRequest) GetReadData() bool {
@@ -2646,7 +3548,7 @@ type CheckReply struct {
 
 func (x *CheckReply) Reset() {
 	*x = CheckReply{}
-	mi := &file_admin_proto_msgTypes[30]
+	mi := &file_admin_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2658,7 +3560,7 @@ func (x *CheckReply) String() string {
 func (*CheckReply) ProtoMessage() {}
 
 func (x *CheckReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[30]
+	mi := &file_admin_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2671,7 +3573,7 @@ func (x *CheckReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckReply.ProtoReflect.Descriptor instead.
 func (*CheckReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{30}
+	return file_admin_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *CheckReply) GetFinding() *Finding {
@@ -2703,7 +3605,7 @@ type Finding struct {
 
 func (x *Finding) Reset() {
 	*x = Finding{}
-	mi := &file_admin_proto_msgTypes[31]
+	mi := &file_admin_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2715,7 +3617,7 @@ func (x *Finding) String() string {
 func (*Finding) ProtoMessage() {}
 
 func (x *Finding) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[31]
+	mi := &file_admin_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2728,7 +3630,7 @@ func (x *Finding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Finding.ProtoReflect.Descriptor instead.
 func (*Finding) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{31}
+	return file_admin_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Finding) GetSeverity() Finding_Severity {
@@ -2788,7 +3690,7 @@ type CheckCounts struct {
 
 func (x *CheckCounts) Reset() {
 	*x = CheckCounts{}
-	mi := &file_admin_proto_msgTypes[32]
+	mi := &file_admin_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2800,7 +3702,7 @@ func (x *CheckCounts) String() string {
 func (*CheckCounts) ProtoMessage() {}
 
 func (x *CheckCounts) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[32]
+	mi := &file_admin_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2813,7 +3715,7 @@ func (x *CheckCounts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckCounts.ProtoReflect.Descriptor instead.
 func (*CheckCounts) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{32}
+	return file_admin_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *CheckCounts) GetRecords() int64 {
@@ -2873,7 +3775,7 @@ type BackupRequest struct {
 
 func (x *BackupRequest) Reset() {
 	*x = BackupRequest{}
-	mi := &file_admin_proto_msgTypes[33]
+	mi := &file_admin_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2885,7 +3787,7 @@ func (x *BackupRequest) String() string {
 func (*BackupRequest) ProtoMessage() {}
 
 func (x *BackupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[33]
+	mi := &file_admin_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2898,7 +3800,7 @@ func (x *BackupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupRequest.ProtoReflect.Descriptor instead.
 func (*BackupRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{33}
+	return file_admin_proto_rawDescGZIP(), []int{45}
 }
 
 type BackupChunk struct {
@@ -2910,7 +3812,7 @@ type BackupChunk struct {
 
 func (x *BackupChunk) Reset() {
 	*x = BackupChunk{}
-	mi := &file_admin_proto_msgTypes[34]
+	mi := &file_admin_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2922,7 +3824,7 @@ func (x *BackupChunk) String() string {
 func (*BackupChunk) ProtoMessage() {}
 
 func (x *BackupChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[34]
+	mi := &file_admin_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2935,7 +3837,7 @@ func (x *BackupChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupChunk.ProtoReflect.Descriptor instead.
 func (*BackupChunk) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{34}
+	return file_admin_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *BackupChunk) GetData() []byte {
@@ -2955,7 +3857,7 @@ type PurgeRequest struct {
 
 func (x *PurgeRequest) Reset() {
 	*x = PurgeRequest{}
-	mi := &file_admin_proto_msgTypes[35]
+	mi := &file_admin_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2967,7 +3869,7 @@ func (x *PurgeRequest) String() string {
 func (*PurgeRequest) ProtoMessage() {}
 
 func (x *PurgeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[35]
+	mi := &file_admin_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2980,7 +3882,7 @@ func (x *PurgeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PurgeRequest.ProtoReflect.Descriptor instead.
 func (*PurgeRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{35}
+	return file_admin_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *PurgeRequest) GetBefore() *timestamppb.Timestamp {
@@ -3006,7 +3908,7 @@ type PurgeReply struct {
 
 func (x *PurgeReply) Reset() {
 	*x = PurgeReply{}
-	mi := &file_admin_proto_msgTypes[36]
+	mi := &file_admin_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3018,7 +3920,7 @@ func (x *PurgeReply) String() string {
 func (*PurgeReply) ProtoMessage() {}
 
 func (x *PurgeReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[36]
+	mi := &file_admin_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3031,7 +3933,7 @@ func (x *PurgeReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PurgeReply.ProtoReflect.Descriptor instead.
 func (*PurgeReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{36}
+	return file_admin_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *PurgeReply) GetPurged() int64 {
@@ -3049,7 +3951,7 @@ type ReloadRequest struct {
 
 func (x *ReloadRequest) Reset() {
 	*x = ReloadRequest{}
-	mi := &file_admin_proto_msgTypes[37]
+	mi := &file_admin_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3061,7 +3963,7 @@ func (x *ReloadRequest) String() string {
 func (*ReloadRequest) ProtoMessage() {}
 
 func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[37]
+	mi := &file_admin_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3074,7 +3976,7 @@ func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadRequest.ProtoReflect.Descriptor instead.
 func (*ReloadRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{37}
+	return file_admin_proto_rawDescGZIP(), []int{49}
 }
 
 type ReloadReply struct {
@@ -3086,7 +3988,7 @@ type ReloadReply struct {
 
 func (x *ReloadReply) Reset() {
 	*x = ReloadReply{}
-	mi := &file_admin_proto_msgTypes[38]
+	mi := &file_admin_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3098,7 +4000,7 @@ func (x *ReloadReply) String() string {
 func (*ReloadReply) ProtoMessage() {}
 
 func (x *ReloadReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[38]
+	mi := &file_admin_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3111,7 +4013,7 @@ func (x *ReloadReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadReply.ProtoReflect.Descriptor instead.
 func (*ReloadReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{38}
+	return file_admin_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *ReloadReply) GetNotes() []string {
@@ -3129,7 +4031,7 @@ type NodeInfoRequest struct {
 
 func (x *NodeInfoRequest) Reset() {
 	*x = NodeInfoRequest{}
-	mi := &file_admin_proto_msgTypes[39]
+	mi := &file_admin_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3141,7 +4043,7 @@ func (x *NodeInfoRequest) String() string {
 func (*NodeInfoRequest) ProtoMessage() {}
 
 func (x *NodeInfoRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[39]
+	mi := &file_admin_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3154,7 +4056,7 @@ func (x *NodeInfoRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeInfoRequest.ProtoReflect.Descriptor instead.
 func (*NodeInfoRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{39}
+	return file_admin_proto_rawDescGZIP(), []int{51}
 }
 
 // Node is who a node is.
@@ -3172,7 +4074,7 @@ type Node struct {
 
 func (x *Node) Reset() {
 	*x = Node{}
-	mi := &file_admin_proto_msgTypes[40]
+	mi := &file_admin_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3184,7 +4086,7 @@ func (x *Node) String() string {
 func (*Node) ProtoMessage() {}
 
 func (x *Node) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[40]
+	mi := &file_admin_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3197,7 +4099,7 @@ func (x *Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Node.ProtoReflect.Descriptor instead.
 func (*Node) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{40}
+	return file_admin_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *Node) GetName() string {
@@ -3451,7 +4353,83 @@ const file_admin_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04size\x18\x02 \x01(\x03R\x04size\x12\x1c\n" +
 	"\tdirectory\x18\x03 \x01(\bR\tdirectory\x126\n" +
-	"\bmodified\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\bmodified\"+\n" +
+	"\bmodified\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\bmodified\"5\n" +
+	"\x11ListRelaysRequest\x12 \n" +
+	"\vconnections\x18\x01 \x01(\bR\vconnections\"\xbe\x01\n" +
+	"\x0fListRelaysReply\x12/\n" +
+	"\x06relays\x18\x01 \x03(\v2\x17.pannier.admin.v1.RelayR\x06relays\x125\n" +
+	"\x06policy\x18\x02 \x03(\v2\x1d.pannier.admin.v1.RelayPolicyR\x06policy\x12C\n" +
+	"\vconnections\x18\x03 \x03(\v2!.pannier.admin.v1.RelayConnectionR\vconnections\"\xc7\x03\n" +
+	"\x05Relay\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
+	"\asession\x18\x02 \x01(\tR\asession\x12\x16\n" +
+	"\x06accept\x18\x03 \x03(\tR\x06accept\x12\x0e\n" +
+	"\x02at\x18\x04 \x01(\tR\x02at\x12\x0e\n" +
+	"\x02to\x18\x05 \x01(\tR\x02to\x128\n" +
+	"\x05ports\x18\x06 \x03(\v2\".pannier.admin.v1.Relay.PortsEntryR\x05ports\x12\x12\n" +
+	"\x04from\x18\a \x03(\tR\x04from\x125\n" +
+	"\x06limits\x18\b \x01(\v2\x1d.pannier.admin.v1.RelayLimitsR\x06limits\x12\x14\n" +
+	"\x05added\x18\t \x01(\bR\x05added\x12\x1c\n" +
+	"\tconnected\x18\n" +
+	" \x01(\bR\tconnected\x12\x14\n" +
+	"\x05bound\x18\v \x03(\tR\x05bound\x12\x18\n" +
+	"\atrouble\x18\f \x01(\tR\atrouble\x125\n" +
+	"\x06counts\x18\r \x01(\v2\x1d.pannier.admin.v1.RelayCountsR\x06counts\x1a8\n" +
+	"\n" +
+	"PortsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\rR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xc0\x02\n" +
+	"\vRelayLimits\x12\x14\n" +
+	"\x05conns\x18\x01 \x01(\x05R\x05conns\x12\x14\n" +
+	"\x05opens\x18\x02 \x01(\x05R\x05opens\x12\x14\n" +
+	"\x05bytes\x18\x03 \x01(\x03R\x05bytes\x12\x12\n" +
+	"\x04rate\x18\x04 \x01(\x03R\x04rate\x12-\n" +
+	"\x04life\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x04life\x12-\n" +
+	"\x04idle\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x04idle\x12-\n" +
+	"\x04half\x18\a \x01(\v2\x19.google.protobuf.DurationR\x04half\x12\x1a\n" +
+	"\bdatagram\x18\b \x01(\x05R\bdatagram\x12\x18\n" +
+	"\asources\x18\t \x01(\x05R\asources\x12\x18\n" +
+	"\aamplify\x18\n" +
+	" \x01(\x05R\aamplify\"\xd9\x01\n" +
+	"\vRelayCounts\x12\x12\n" +
+	"\x04open\x18\x01 \x01(\x05R\x04open\x12\x16\n" +
+	"\x06opened\x18\x02 \x01(\x03R\x06opened\x12\x18\n" +
+	"\arefused\x18\x03 \x01(\x03R\arefused\x12\x16\n" +
+	"\x06failed\x18\x04 \x01(\x03R\x06failed\x12\x17\n" +
+	"\ato_peer\x18\x05 \x01(\x03R\x06toPeer\x12\x1b\n" +
+	"\tfrom_peer\x18\x06 \x01(\x03R\bfromPeer\x12\x1c\n" +
+	"\tdatagrams\x18\a \x01(\x03R\tdatagrams\x12\x18\n" +
+	"\adropped\x18\b \x01(\x03R\adropped\"\xd7\x01\n" +
+	"\vRelayPolicy\x12\x18\n" +
+	"\apartner\x18\x01 \x01(\tR\apartner\x12\x14\n" +
+	"\x05relay\x18\x02 \x01(\tR\x05relay\x12\x12\n" +
+	"\x04dial\x18\x03 \x03(\tR\x04dial\x12\x16\n" +
+	"\x06listen\x18\x04 \x03(\tR\x06listen\x125\n" +
+	"\x06limits\x18\x05 \x01(\v2\x1d.pannier.admin.v1.RelayLimitsR\x06limits\x125\n" +
+	"\x06counts\x18\x06 \x01(\v2\x1d.pannier.admin.v1.RelayCountsR\x06counts\"\xf1\x01\n" +
+	"\x0fRelayConnection\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
+	"\x05relay\x18\x02 \x01(\tR\x05relay\x12\x18\n" +
+	"\apartner\x18\x03 \x01(\tR\apartner\x12\x12\n" +
+	"\x04role\x18\x04 \x01(\tR\x04role\x12\x12\n" +
+	"\x04from\x18\x05 \x01(\tR\x04from\x12\x0e\n" +
+	"\x02to\x18\x06 \x01(\tR\x02to\x120\n" +
+	"\x05since\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x17\n" +
+	"\ato_peer\x18\b \x01(\x03R\x06toPeer\x12\x1b\n" +
+	"\tfrom_peer\x18\t \x01(\x03R\bfromPeer\"6\n" +
+	"\x10TestRelayRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
+	"\x02to\x18\x02 \x01(\tR\x02to\"C\n" +
+	"\x0eTestRelayReply\x121\n" +
+	"\x05steps\x18\x01 \x03(\v2\x1b.pannier.admin.v1.RelayStepR\x05steps\"h\n" +
+	"\tRelayStep\x12\x12\n" +
+	"\x04step\x18\x01 \x01(\tR\x04step\x12\x12\n" +
+	"\x04what\x18\x02 \x01(\tR\x04what\x123\n" +
+	"\afailure\x18\x03 \x01(\v2\x19.pannier.admin.v1.FailureR\afailure\"(\n" +
+	"\x12RemoveRelayRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"(\n" +
+	"\x10RemoveRelayReply\x12\x14\n" +
+	"\x05added\x18\x01 \x01(\bR\x05added\"+\n" +
 	"\fCheckRequest\x12\x1b\n" +
 	"\tread_data\x18\x01 \x01(\bR\breadData\"x\n" +
 	"\n" +
@@ -3507,7 +4485,7 @@ const file_admin_proto_rawDesc = "" +
 	"\aversion\x18\x03 \x01(\tR\aversion\x12\x1c\n" +
 	"\taddresses\x18\x04 \x03(\tR\taddresses\x12\x1a\n" +
 	"\bdraining\x18\x05 \x01(\bR\bdraining\x124\n" +
-	"\astarted\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\astarted2\xd6\v\n" +
+	"\astarted\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\astarted2\x96\x0e\n" +
 	"\x05Admin\x12H\n" +
 	"\x06Submit\x12\x1f.pannier.admin.v1.SubmitRequest\x1a\x1d.pannier.admin.v1.SubmitReply\x127\n" +
 	"\x03Get\x12\x15.pannier.admin.v1.Ref\x1a\x19.pannier.admin.v1.Request\x12B\n" +
@@ -3524,7 +4502,12 @@ const file_admin_proto_rawDesc = "" +
 	"\vTestPartner\x12$.pannier.admin.v1.TestPartnerRequest\x1a\x19.pannier.admin.v1.Partner\x12Q\n" +
 	"\tListRules\x12\".pannier.admin.v1.ListRulesRequest\x1a .pannier.admin.v1.ListRulesReply\x12N\n" +
 	"\bTestRule\x12!.pannier.admin.v1.TestRuleRequest\x1a\x1f.pannier.admin.v1.TestRuleReply\x12J\n" +
-	"\x06Browse\x12\x1f.pannier.admin.v1.BrowseRequest\x1a\x1d.pannier.admin.v1.BrowseEntry0\x01\x12G\n" +
+	"\x06Browse\x12\x1f.pannier.admin.v1.BrowseRequest\x1a\x1d.pannier.admin.v1.BrowseEntry0\x01\x12T\n" +
+	"\n" +
+	"ListRelays\x12#.pannier.admin.v1.ListRelaysRequest\x1a!.pannier.admin.v1.ListRelaysReply\x12Q\n" +
+	"\tTestRelay\x12\".pannier.admin.v1.TestRelayRequest\x1a .pannier.admin.v1.TestRelayReply\x12<\n" +
+	"\bAddRelay\x12\x17.pannier.admin.v1.Relay\x1a\x17.pannier.admin.v1.Relay\x12W\n" +
+	"\vRemoveRelay\x12$.pannier.admin.v1.RemoveRelayRequest\x1a\".pannier.admin.v1.RemoveRelayReply\x12G\n" +
 	"\x05Check\x12\x1e.pannier.admin.v1.CheckRequest\x1a\x1c.pannier.admin.v1.CheckReply0\x01\x12J\n" +
 	"\x06Backup\x12\x1f.pannier.admin.v1.BackupRequest\x1a\x1d.pannier.admin.v1.BackupChunk0\x01\x12E\n" +
 	"\x05Purge\x12\x1e.pannier.admin.v1.PurgeRequest\x1a\x1c.pannier.admin.v1.PurgeReply\x12H\n" +
@@ -3544,7 +4527,7 @@ func file_admin_proto_rawDescGZIP() []byte {
 }
 
 var file_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
-var file_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
+var file_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 54)
 var file_admin_proto_goTypes = []any{
 	(Request_State)(0),            // 0: pannier.admin.v1.Request.State
 	(Request_Role)(0),             // 1: pannier.admin.v1.Request.Role
@@ -3581,24 +4564,37 @@ var file_admin_proto_goTypes = []any{
 	(*RuleTest)(nil),              // 32: pannier.admin.v1.RuleTest
 	(*BrowseRequest)(nil),         // 33: pannier.admin.v1.BrowseRequest
 	(*BrowseEntry)(nil),           // 34: pannier.admin.v1.BrowseEntry
-	(*CheckRequest)(nil),          // 35: pannier.admin.v1.CheckRequest
-	(*CheckReply)(nil),            // 36: pannier.admin.v1.CheckReply
-	(*Finding)(nil),               // 37: pannier.admin.v1.Finding
-	(*CheckCounts)(nil),           // 38: pannier.admin.v1.CheckCounts
-	(*BackupRequest)(nil),         // 39: pannier.admin.v1.BackupRequest
-	(*BackupChunk)(nil),           // 40: pannier.admin.v1.BackupChunk
-	(*PurgeRequest)(nil),          // 41: pannier.admin.v1.PurgeRequest
-	(*PurgeReply)(nil),            // 42: pannier.admin.v1.PurgeReply
-	(*ReloadRequest)(nil),         // 43: pannier.admin.v1.ReloadRequest
-	(*ReloadReply)(nil),           // 44: pannier.admin.v1.ReloadReply
-	(*NodeInfoRequest)(nil),       // 45: pannier.admin.v1.NodeInfoRequest
-	(*Node)(nil),                  // 46: pannier.admin.v1.Node
-	(*timestamppb.Timestamp)(nil), // 47: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 48: google.protobuf.Duration
+	(*ListRelaysRequest)(nil),     // 35: pannier.admin.v1.ListRelaysRequest
+	(*ListRelaysReply)(nil),       // 36: pannier.admin.v1.ListRelaysReply
+	(*Relay)(nil),                 // 37: pannier.admin.v1.Relay
+	(*RelayLimits)(nil),           // 38: pannier.admin.v1.RelayLimits
+	(*RelayCounts)(nil),           // 39: pannier.admin.v1.RelayCounts
+	(*RelayPolicy)(nil),           // 40: pannier.admin.v1.RelayPolicy
+	(*RelayConnection)(nil),       // 41: pannier.admin.v1.RelayConnection
+	(*TestRelayRequest)(nil),      // 42: pannier.admin.v1.TestRelayRequest
+	(*TestRelayReply)(nil),        // 43: pannier.admin.v1.TestRelayReply
+	(*RelayStep)(nil),             // 44: pannier.admin.v1.RelayStep
+	(*RemoveRelayRequest)(nil),    // 45: pannier.admin.v1.RemoveRelayRequest
+	(*RemoveRelayReply)(nil),      // 46: pannier.admin.v1.RemoveRelayReply
+	(*CheckRequest)(nil),          // 47: pannier.admin.v1.CheckRequest
+	(*CheckReply)(nil),            // 48: pannier.admin.v1.CheckReply
+	(*Finding)(nil),               // 49: pannier.admin.v1.Finding
+	(*CheckCounts)(nil),           // 50: pannier.admin.v1.CheckCounts
+	(*BackupRequest)(nil),         // 51: pannier.admin.v1.BackupRequest
+	(*BackupChunk)(nil),           // 52: pannier.admin.v1.BackupChunk
+	(*PurgeRequest)(nil),          // 53: pannier.admin.v1.PurgeRequest
+	(*PurgeReply)(nil),            // 54: pannier.admin.v1.PurgeReply
+	(*ReloadRequest)(nil),         // 55: pannier.admin.v1.ReloadRequest
+	(*ReloadReply)(nil),           // 56: pannier.admin.v1.ReloadReply
+	(*NodeInfoRequest)(nil),       // 57: pannier.admin.v1.NodeInfoRequest
+	(*Node)(nil),                  // 58: pannier.admin.v1.Node
+	nil,                           // 59: pannier.admin.v1.Relay.PortsEntry
+	(*timestamppb.Timestamp)(nil), // 60: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 61: google.protobuf.Duration
 }
 var file_admin_proto_depIdxs = []int32{
 	1,  // 0: pannier.admin.v1.Ref.role:type_name -> pannier.admin.v1.Request.Role
-	47, // 1: pannier.admin.v1.SubmitRequest.not_before:type_name -> google.protobuf.Timestamp
+	60, // 1: pannier.admin.v1.SubmitRequest.not_before:type_name -> google.protobuf.Timestamp
 	10, // 2: pannier.admin.v1.SubmitReply.request:type_name -> pannier.admin.v1.Request
 	1,  // 3: pannier.admin.v1.Request.role:type_name -> pannier.admin.v1.Request.Role
 	2,  // 4: pannier.admin.v1.Request.side:type_name -> pannier.admin.v1.Request.Side
@@ -3606,32 +4602,32 @@ var file_admin_proto_depIdxs = []int32{
 	1,  // 6: pannier.admin.v1.Request.owner:type_name -> pannier.admin.v1.Request.Role
 	12, // 7: pannier.admin.v1.Request.failure:type_name -> pannier.admin.v1.Failure
 	11, // 8: pannier.admin.v1.Request.tasks:type_name -> pannier.admin.v1.TaskCount
-	47, // 9: pannier.admin.v1.Request.registered:type_name -> google.protobuf.Timestamp
-	47, // 10: pannier.admin.v1.Request.changed:type_name -> google.protobuf.Timestamp
-	47, // 11: pannier.admin.v1.Request.due:type_name -> google.protobuf.Timestamp
-	47, // 12: pannier.admin.v1.Request.not_before:type_name -> google.protobuf.Timestamp
+	60, // 9: pannier.admin.v1.Request.registered:type_name -> google.protobuf.Timestamp
+	60, // 10: pannier.admin.v1.Request.changed:type_name -> google.protobuf.Timestamp
+	60, // 11: pannier.admin.v1.Request.due:type_name -> google.protobuf.Timestamp
+	60, // 12: pannier.admin.v1.Request.not_before:type_name -> google.protobuf.Timestamp
 	13, // 13: pannier.admin.v1.Request.live:type_name -> pannier.admin.v1.Live
-	47, // 14: pannier.admin.v1.Failure.at:type_name -> google.protobuf.Timestamp
-	47, // 15: pannier.admin.v1.Live.since:type_name -> google.protobuf.Timestamp
+	60, // 14: pannier.admin.v1.Failure.at:type_name -> google.protobuf.Timestamp
+	60, // 15: pannier.admin.v1.Live.since:type_name -> google.protobuf.Timestamp
 	0,  // 16: pannier.admin.v1.ListRequest.states:type_name -> pannier.admin.v1.Request.State
-	47, // 17: pannier.admin.v1.ListRequest.since:type_name -> google.protobuf.Timestamp
+	60, // 17: pannier.admin.v1.ListRequest.since:type_name -> google.protobuf.Timestamp
 	16, // 18: pannier.admin.v1.EventsReply.events:type_name -> pannier.admin.v1.Event
-	47, // 19: pannier.admin.v1.Event.at:type_name -> google.protobuf.Timestamp
+	60, // 19: pannier.admin.v1.Event.at:type_name -> google.protobuf.Timestamp
 	0,  // 20: pannier.admin.v1.Event.state:type_name -> pannier.admin.v1.Request.State
 	12, // 21: pannier.admin.v1.Event.failure:type_name -> pannier.admin.v1.Failure
 	14, // 22: pannier.admin.v1.WatchRequest.query:type_name -> pannier.admin.v1.ListRequest
 	7,  // 23: pannier.admin.v1.WatchRequest.refs:type_name -> pannier.admin.v1.Ref
 	10, // 24: pannier.admin.v1.Change.request:type_name -> pannier.admin.v1.Request
 	7,  // 25: pannier.admin.v1.WaitRequest.ref:type_name -> pannier.admin.v1.Ref
-	48, // 26: pannier.admin.v1.WaitRequest.timeout:type_name -> google.protobuf.Duration
+	61, // 26: pannier.admin.v1.WaitRequest.timeout:type_name -> google.protobuf.Duration
 	10, // 27: pannier.admin.v1.Explanation.request:type_name -> pannier.admin.v1.Request
-	47, // 28: pannier.admin.v1.Explanation.at:type_name -> google.protobuf.Timestamp
+	60, // 28: pannier.admin.v1.Explanation.at:type_name -> google.protobuf.Timestamp
 	24, // 29: pannier.admin.v1.Explanation.partner:type_name -> pannier.admin.v1.Partner
 	7,  // 30: pannier.admin.v1.CancelRequest.ref:type_name -> pannier.admin.v1.Ref
 	24, // 31: pannier.admin.v1.ListPartnersReply.partners:type_name -> pannier.admin.v1.Partner
 	12, // 32: pannier.admin.v1.Partner.failure:type_name -> pannier.admin.v1.Failure
-	47, // 33: pannier.admin.v1.Partner.retry_at:type_name -> google.protobuf.Timestamp
-	48, // 34: pannier.admin.v1.Partner.rtt:type_name -> google.protobuf.Duration
+	60, // 33: pannier.admin.v1.Partner.retry_at:type_name -> google.protobuf.Timestamp
+	61, // 34: pannier.admin.v1.Partner.rtt:type_name -> google.protobuf.Duration
 	28, // 35: pannier.admin.v1.ListRulesReply.rules:type_name -> pannier.admin.v1.Rule
 	3,  // 36: pannier.admin.v1.Rule.direction:type_name -> pannier.admin.v1.Rule.Direction
 	29, // 37: pannier.admin.v1.Rule.sender:type_name -> pannier.admin.v1.TaskLists
@@ -3639,60 +4635,82 @@ var file_admin_proto_depIdxs = []int32{
 	3,  // 39: pannier.admin.v1.TestRuleRequest.direction:type_name -> pannier.admin.v1.Rule.Direction
 	32, // 40: pannier.admin.v1.TestRuleReply.tests:type_name -> pannier.admin.v1.RuleTest
 	3,  // 41: pannier.admin.v1.RuleTest.direction:type_name -> pannier.admin.v1.Rule.Direction
-	47, // 42: pannier.admin.v1.BrowseEntry.modified:type_name -> google.protobuf.Timestamp
-	37, // 43: pannier.admin.v1.CheckReply.finding:type_name -> pannier.admin.v1.Finding
-	38, // 44: pannier.admin.v1.CheckReply.counts:type_name -> pannier.admin.v1.CheckCounts
-	4,  // 45: pannier.admin.v1.Finding.severity:type_name -> pannier.admin.v1.Finding.Severity
-	5,  // 46: pannier.admin.v1.Finding.subject:type_name -> pannier.admin.v1.Finding.Subject
-	47, // 47: pannier.admin.v1.PurgeRequest.before:type_name -> google.protobuf.Timestamp
-	47, // 48: pannier.admin.v1.Node.started:type_name -> google.protobuf.Timestamp
-	8,  // 49: pannier.admin.v1.Admin.Submit:input_type -> pannier.admin.v1.SubmitRequest
-	7,  // 50: pannier.admin.v1.Admin.Get:input_type -> pannier.admin.v1.Ref
-	14, // 51: pannier.admin.v1.Admin.List:input_type -> pannier.admin.v1.ListRequest
-	7,  // 52: pannier.admin.v1.Admin.Events:input_type -> pannier.admin.v1.Ref
-	17, // 53: pannier.admin.v1.Admin.Watch:input_type -> pannier.admin.v1.WatchRequest
-	19, // 54: pannier.admin.v1.Admin.Wait:input_type -> pannier.admin.v1.WaitRequest
-	7,  // 55: pannier.admin.v1.Admin.Explain:input_type -> pannier.admin.v1.Ref
-	7,  // 56: pannier.admin.v1.Admin.Pause:input_type -> pannier.admin.v1.Ref
-	7,  // 57: pannier.admin.v1.Admin.Resume:input_type -> pannier.admin.v1.Ref
-	21, // 58: pannier.admin.v1.Admin.Cancel:input_type -> pannier.admin.v1.CancelRequest
-	7,  // 59: pannier.admin.v1.Admin.Retry:input_type -> pannier.admin.v1.Ref
-	22, // 60: pannier.admin.v1.Admin.ListPartners:input_type -> pannier.admin.v1.ListPartnersRequest
-	25, // 61: pannier.admin.v1.Admin.TestPartner:input_type -> pannier.admin.v1.TestPartnerRequest
-	26, // 62: pannier.admin.v1.Admin.ListRules:input_type -> pannier.admin.v1.ListRulesRequest
-	30, // 63: pannier.admin.v1.Admin.TestRule:input_type -> pannier.admin.v1.TestRuleRequest
-	33, // 64: pannier.admin.v1.Admin.Browse:input_type -> pannier.admin.v1.BrowseRequest
-	35, // 65: pannier.admin.v1.Admin.Check:input_type -> pannier.admin.v1.CheckRequest
-	39, // 66: pannier.admin.v1.Admin.Backup:input_type -> pannier.admin.v1.BackupRequest
-	41, // 67: pannier.admin.v1.Admin.Purge:input_type -> pannier.admin.v1.PurgeRequest
-	43, // 68: pannier.admin.v1.Admin.Reload:input_type -> pannier.admin.v1.ReloadRequest
-	45, // 69: pannier.admin.v1.Admin.NodeInfo:input_type -> pannier.admin.v1.NodeInfoRequest
-	9,  // 70: pannier.admin.v1.Admin.Submit:output_type -> pannier.admin.v1.SubmitReply
-	10, // 71: pannier.admin.v1.Admin.Get:output_type -> pannier.admin.v1.Request
-	10, // 72: pannier.admin.v1.Admin.List:output_type -> pannier.admin.v1.Request
-	15, // 73: pannier.admin.v1.Admin.Events:output_type -> pannier.admin.v1.EventsReply
-	18, // 74: pannier.admin.v1.Admin.Watch:output_type -> pannier.admin.v1.Change
-	10, // 75: pannier.admin.v1.Admin.Wait:output_type -> pannier.admin.v1.Request
-	20, // 76: pannier.admin.v1.Admin.Explain:output_type -> pannier.admin.v1.Explanation
-	10, // 77: pannier.admin.v1.Admin.Pause:output_type -> pannier.admin.v1.Request
-	10, // 78: pannier.admin.v1.Admin.Resume:output_type -> pannier.admin.v1.Request
-	10, // 79: pannier.admin.v1.Admin.Cancel:output_type -> pannier.admin.v1.Request
-	10, // 80: pannier.admin.v1.Admin.Retry:output_type -> pannier.admin.v1.Request
-	23, // 81: pannier.admin.v1.Admin.ListPartners:output_type -> pannier.admin.v1.ListPartnersReply
-	24, // 82: pannier.admin.v1.Admin.TestPartner:output_type -> pannier.admin.v1.Partner
-	27, // 83: pannier.admin.v1.Admin.ListRules:output_type -> pannier.admin.v1.ListRulesReply
-	31, // 84: pannier.admin.v1.Admin.TestRule:output_type -> pannier.admin.v1.TestRuleReply
-	34, // 85: pannier.admin.v1.Admin.Browse:output_type -> pannier.admin.v1.BrowseEntry
-	36, // 86: pannier.admin.v1.Admin.Check:output_type -> pannier.admin.v1.CheckReply
-	40, // 87: pannier.admin.v1.Admin.Backup:output_type -> pannier.admin.v1.BackupChunk
-	42, // 88: pannier.admin.v1.Admin.Purge:output_type -> pannier.admin.v1.PurgeReply
-	44, // 89: pannier.admin.v1.Admin.Reload:output_type -> pannier.admin.v1.ReloadReply
-	46, // 90: pannier.admin.v1.Admin.NodeInfo:output_type -> pannier.admin.v1.Node
-	70, // [70:91] is the sub-list for method output_type
-	49, // [49:70] is the sub-list for method input_type
-	49, // [49:49] is the sub-list for extension type_name
-	49, // [49:49] is the sub-list for extension extendee
-	0,  // [0:49] is the sub-list for field type_name
+	60, // 42: pannier.admin.v1.BrowseEntry.modified:type_name -> google.protobuf.Timestamp
+	37, // 43: pannier.admin.v1.ListRelaysReply.relays:type_name -> pannier.admin.v1.Relay
+	40, // 44: pannier.admin.v1.ListRelaysReply.policy:type_name -> pannier.admin.v1.RelayPolicy
+	41, // 45: pannier.admin.v1.ListRelaysReply.connections:type_name -> pannier.admin.v1.RelayConnection
+	59, // 46: pannier.admin.v1.Relay.ports:type_name -> pannier.admin.v1.Relay.PortsEntry
+	38, // 47: pannier.admin.v1.Relay.limits:type_name -> pannier.admin.v1.RelayLimits
+	39, // 48: pannier.admin.v1.Relay.counts:type_name -> pannier.admin.v1.RelayCounts
+	61, // 49: pannier.admin.v1.RelayLimits.life:type_name -> google.protobuf.Duration
+	61, // 50: pannier.admin.v1.RelayLimits.idle:type_name -> google.protobuf.Duration
+	61, // 51: pannier.admin.v1.RelayLimits.half:type_name -> google.protobuf.Duration
+	38, // 52: pannier.admin.v1.RelayPolicy.limits:type_name -> pannier.admin.v1.RelayLimits
+	39, // 53: pannier.admin.v1.RelayPolicy.counts:type_name -> pannier.admin.v1.RelayCounts
+	60, // 54: pannier.admin.v1.RelayConnection.since:type_name -> google.protobuf.Timestamp
+	44, // 55: pannier.admin.v1.TestRelayReply.steps:type_name -> pannier.admin.v1.RelayStep
+	12, // 56: pannier.admin.v1.RelayStep.failure:type_name -> pannier.admin.v1.Failure
+	49, // 57: pannier.admin.v1.CheckReply.finding:type_name -> pannier.admin.v1.Finding
+	50, // 58: pannier.admin.v1.CheckReply.counts:type_name -> pannier.admin.v1.CheckCounts
+	4,  // 59: pannier.admin.v1.Finding.severity:type_name -> pannier.admin.v1.Finding.Severity
+	5,  // 60: pannier.admin.v1.Finding.subject:type_name -> pannier.admin.v1.Finding.Subject
+	60, // 61: pannier.admin.v1.PurgeRequest.before:type_name -> google.protobuf.Timestamp
+	60, // 62: pannier.admin.v1.Node.started:type_name -> google.protobuf.Timestamp
+	8,  // 63: pannier.admin.v1.Admin.Submit:input_type -> pannier.admin.v1.SubmitRequest
+	7,  // 64: pannier.admin.v1.Admin.Get:input_type -> pannier.admin.v1.Ref
+	14, // 65: pannier.admin.v1.Admin.List:input_type -> pannier.admin.v1.ListRequest
+	7,  // 66: pannier.admin.v1.Admin.Events:input_type -> pannier.admin.v1.Ref
+	17, // 67: pannier.admin.v1.Admin.Watch:input_type -> pannier.admin.v1.WatchRequest
+	19, // 68: pannier.admin.v1.Admin.Wait:input_type -> pannier.admin.v1.WaitRequest
+	7,  // 69: pannier.admin.v1.Admin.Explain:input_type -> pannier.admin.v1.Ref
+	7,  // 70: pannier.admin.v1.Admin.Pause:input_type -> pannier.admin.v1.Ref
+	7,  // 71: pannier.admin.v1.Admin.Resume:input_type -> pannier.admin.v1.Ref
+	21, // 72: pannier.admin.v1.Admin.Cancel:input_type -> pannier.admin.v1.CancelRequest
+	7,  // 73: pannier.admin.v1.Admin.Retry:input_type -> pannier.admin.v1.Ref
+	22, // 74: pannier.admin.v1.Admin.ListPartners:input_type -> pannier.admin.v1.ListPartnersRequest
+	25, // 75: pannier.admin.v1.Admin.TestPartner:input_type -> pannier.admin.v1.TestPartnerRequest
+	26, // 76: pannier.admin.v1.Admin.ListRules:input_type -> pannier.admin.v1.ListRulesRequest
+	30, // 77: pannier.admin.v1.Admin.TestRule:input_type -> pannier.admin.v1.TestRuleRequest
+	33, // 78: pannier.admin.v1.Admin.Browse:input_type -> pannier.admin.v1.BrowseRequest
+	35, // 79: pannier.admin.v1.Admin.ListRelays:input_type -> pannier.admin.v1.ListRelaysRequest
+	42, // 80: pannier.admin.v1.Admin.TestRelay:input_type -> pannier.admin.v1.TestRelayRequest
+	37, // 81: pannier.admin.v1.Admin.AddRelay:input_type -> pannier.admin.v1.Relay
+	45, // 82: pannier.admin.v1.Admin.RemoveRelay:input_type -> pannier.admin.v1.RemoveRelayRequest
+	47, // 83: pannier.admin.v1.Admin.Check:input_type -> pannier.admin.v1.CheckRequest
+	51, // 84: pannier.admin.v1.Admin.Backup:input_type -> pannier.admin.v1.BackupRequest
+	53, // 85: pannier.admin.v1.Admin.Purge:input_type -> pannier.admin.v1.PurgeRequest
+	55, // 86: pannier.admin.v1.Admin.Reload:input_type -> pannier.admin.v1.ReloadRequest
+	57, // 87: pannier.admin.v1.Admin.NodeInfo:input_type -> pannier.admin.v1.NodeInfoRequest
+	9,  // 88: pannier.admin.v1.Admin.Submit:output_type -> pannier.admin.v1.SubmitReply
+	10, // 89: pannier.admin.v1.Admin.Get:output_type -> pannier.admin.v1.Request
+	10, // 90: pannier.admin.v1.Admin.List:output_type -> pannier.admin.v1.Request
+	15, // 91: pannier.admin.v1.Admin.Events:output_type -> pannier.admin.v1.EventsReply
+	18, // 92: pannier.admin.v1.Admin.Watch:output_type -> pannier.admin.v1.Change
+	10, // 93: pannier.admin.v1.Admin.Wait:output_type -> pannier.admin.v1.Request
+	20, // 94: pannier.admin.v1.Admin.Explain:output_type -> pannier.admin.v1.Explanation
+	10, // 95: pannier.admin.v1.Admin.Pause:output_type -> pannier.admin.v1.Request
+	10, // 96: pannier.admin.v1.Admin.Resume:output_type -> pannier.admin.v1.Request
+	10, // 97: pannier.admin.v1.Admin.Cancel:output_type -> pannier.admin.v1.Request
+	10, // 98: pannier.admin.v1.Admin.Retry:output_type -> pannier.admin.v1.Request
+	23, // 99: pannier.admin.v1.Admin.ListPartners:output_type -> pannier.admin.v1.ListPartnersReply
+	24, // 100: pannier.admin.v1.Admin.TestPartner:output_type -> pannier.admin.v1.Partner
+	27, // 101: pannier.admin.v1.Admin.ListRules:output_type -> pannier.admin.v1.ListRulesReply
+	31, // 102: pannier.admin.v1.Admin.TestRule:output_type -> pannier.admin.v1.TestRuleReply
+	34, // 103: pannier.admin.v1.Admin.Browse:output_type -> pannier.admin.v1.BrowseEntry
+	36, // 104: pannier.admin.v1.Admin.ListRelays:output_type -> pannier.admin.v1.ListRelaysReply
+	43, // 105: pannier.admin.v1.Admin.TestRelay:output_type -> pannier.admin.v1.TestRelayReply
+	37, // 106: pannier.admin.v1.Admin.AddRelay:output_type -> pannier.admin.v1.Relay
+	46, // 107: pannier.admin.v1.Admin.RemoveRelay:output_type -> pannier.admin.v1.RemoveRelayReply
+	48, // 108: pannier.admin.v1.Admin.Check:output_type -> pannier.admin.v1.CheckReply
+	52, // 109: pannier.admin.v1.Admin.Backup:output_type -> pannier.admin.v1.BackupChunk
+	54, // 110: pannier.admin.v1.Admin.Purge:output_type -> pannier.admin.v1.PurgeReply
+	56, // 111: pannier.admin.v1.Admin.Reload:output_type -> pannier.admin.v1.ReloadReply
+	58, // 112: pannier.admin.v1.Admin.NodeInfo:output_type -> pannier.admin.v1.Node
+	88, // [88:113] is the sub-list for method output_type
+	63, // [63:88] is the sub-list for method input_type
+	63, // [63:63] is the sub-list for extension type_name
+	63, // [63:63] is the sub-list for extension extendee
+	0,  // [0:63] is the sub-list for field type_name
 }
 
 func init() { file_admin_proto_init() }
@@ -3706,7 +4724,7 @@ func file_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_admin_proto_rawDesc), len(file_admin_proto_rawDesc)),
 			NumEnums:      6,
-			NumMessages:   41,
+			NumMessages:   54,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

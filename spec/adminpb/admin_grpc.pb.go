@@ -50,6 +50,10 @@ const (
 	Admin_ListRules_FullMethodName    = "/pannier.admin.v1.Admin/ListRules"
 	Admin_TestRule_FullMethodName     = "/pannier.admin.v1.Admin/TestRule"
 	Admin_Browse_FullMethodName       = "/pannier.admin.v1.Admin/Browse"
+	Admin_ListRelays_FullMethodName   = "/pannier.admin.v1.Admin/ListRelays"
+	Admin_TestRelay_FullMethodName    = "/pannier.admin.v1.Admin/TestRelay"
+	Admin_AddRelay_FullMethodName     = "/pannier.admin.v1.Admin/AddRelay"
+	Admin_RemoveRelay_FullMethodName  = "/pannier.admin.v1.Admin/RemoveRelay"
 	Admin_Check_FullMethodName        = "/pannier.admin.v1.Admin/Check"
 	Admin_Backup_FullMethodName       = "/pannier.admin.v1.Admin/Backup"
 	Admin_Purge_FullMethodName        = "/pannier.admin.v1.Admin/Purge"
@@ -108,6 +112,18 @@ type AdminClient interface {
 	// Browse is the files below a rule's root at a partner. UNIMPLEMENTED where the
 	// node cannot ask it.
 	Browse(ctx context.Context, in *BrowseRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[BrowseEntry], error)
+	// ListRelays is the node's relays, by name, what the entries of its policy have let
+	// in, in order, and, if asked for, the connections that are open, the oldest first.
+	ListRelays(ctx context.Context, in *ListRelaysRequest, opts ...grpc.CallOption) (*ListRelaysReply, error)
+	// TestRelay makes each step of a connection of a relay, up to the destination, where it
+	// connects and says nothing. A step that has failed is no error of the call.
+	TestRelay(ctx context.Context, in *TestRelayRequest, opts ...grpc.CallOption) (*TestRelayReply, error)
+	// AddRelay begins a relay that lasts until the daemon ends. Of the relay only what it is
+	// counts. ALREADY_EXISTS: one has that name, or its port is taken.
+	AddRelay(ctx context.Context, in *Relay, opts ...grpc.CallOption) (*Relay, error)
+	// RemoveRelay ends a relay; its connections go on. One of the configuration is back
+	// with the next Reload or start.
+	RemoveRelay(ctx context.Context, in *RemoveRelayRequest, opts ...grpc.CallOption) (*RemoveRelayReply, error)
 	// Check compares what the node remembers with what is on its disk. It only
 	// reads. Findings come as they are made; the last message has the counts.
 	Check(ctx context.Context, in *CheckRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[CheckReply], error)
@@ -319,6 +335,46 @@ func (c *adminClient) Browse(ctx context.Context, in *BrowseRequest, opts ...grp
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Admin_BrowseClient = grpc.ServerStreamingClient[BrowseEntry]
 
+func (c *adminClient) ListRelays(ctx context.Context, in *ListRelaysRequest, opts ...grpc.CallOption) (*ListRelaysReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListRelaysReply)
+	err := c.cc.Invoke(ctx, Admin_ListRelays_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminClient) TestRelay(ctx context.Context, in *TestRelayRequest, opts ...grpc.CallOption) (*TestRelayReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(TestRelayReply)
+	err := c.cc.Invoke(ctx, Admin_TestRelay_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminClient) AddRelay(ctx context.Context, in *Relay, opts ...grpc.CallOption) (*Relay, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Relay)
+	err := c.cc.Invoke(ctx, Admin_AddRelay_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminClient) RemoveRelay(ctx context.Context, in *RemoveRelayRequest, opts ...grpc.CallOption) (*RemoveRelayReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RemoveRelayReply)
+	err := c.cc.Invoke(ctx, Admin_RemoveRelay_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *adminClient) Check(ctx context.Context, in *CheckRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[CheckReply], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	stream, err := c.cc.NewStream(ctx, &Admin_ServiceDesc.Streams[3], Admin_Check_FullMethodName, cOpts...)
@@ -438,6 +494,18 @@ type AdminServer interface {
 	// Browse is the files below a rule's root at a partner. UNIMPLEMENTED where the
 	// node cannot ask it.
 	Browse(*BrowseRequest, grpc.ServerStreamingServer[BrowseEntry]) error
+	// ListRelays is the node's relays, by name, what the entries of its policy have let
+	// in, in order, and, if asked for, the connections that are open, the oldest first.
+	ListRelays(context.Context, *ListRelaysRequest) (*ListRelaysReply, error)
+	// TestRelay makes each step of a connection of a relay, up to the destination, where it
+	// connects and says nothing. A step that has failed is no error of the call.
+	TestRelay(context.Context, *TestRelayRequest) (*TestRelayReply, error)
+	// AddRelay begins a relay that lasts until the daemon ends. Of the relay only what it is
+	// counts. ALREADY_EXISTS: one has that name, or its port is taken.
+	AddRelay(context.Context, *Relay) (*Relay, error)
+	// RemoveRelay ends a relay; its connections go on. One of the configuration is back
+	// with the next Reload or start.
+	RemoveRelay(context.Context, *RemoveRelayRequest) (*RemoveRelayReply, error)
 	// Check compares what the node remembers with what is on its disk. It only
 	// reads. Findings come as they are made; the last message has the counts.
 	Check(*CheckRequest, grpc.ServerStreamingServer[CheckReply]) error
@@ -509,6 +577,18 @@ func (UnimplementedAdminServer) TestRule(context.Context, *TestRuleRequest) (*Te
 }
 func (UnimplementedAdminServer) Browse(*BrowseRequest, grpc.ServerStreamingServer[BrowseEntry]) error {
 	return status.Error(codes.Unimplemented, "method Browse not implemented")
+}
+func (UnimplementedAdminServer) ListRelays(context.Context, *ListRelaysRequest) (*ListRelaysReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListRelays not implemented")
+}
+func (UnimplementedAdminServer) TestRelay(context.Context, *TestRelayRequest) (*TestRelayReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method TestRelay not implemented")
+}
+func (UnimplementedAdminServer) AddRelay(context.Context, *Relay) (*Relay, error) {
+	return nil, status.Error(codes.Unimplemented, "method AddRelay not implemented")
+}
+func (UnimplementedAdminServer) RemoveRelay(context.Context, *RemoveRelayRequest) (*RemoveRelayReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method RemoveRelay not implemented")
 }
 func (UnimplementedAdminServer) Check(*CheckRequest, grpc.ServerStreamingServer[CheckReply]) error {
 	return status.Error(codes.Unimplemented, "method Check not implemented")
@@ -813,6 +893,78 @@ func _Admin_Browse_Handler(srv interface{}, stream grpc.ServerStream) error {
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Admin_BrowseServer = grpc.ServerStreamingServer[BrowseEntry]
 
+func _Admin_ListRelays_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListRelaysRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).ListRelays(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_ListRelays_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).ListRelays(ctx, req.(*ListRelaysRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Admin_TestRelay_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(TestRelayRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).TestRelay(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_TestRelay_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).TestRelay(ctx, req.(*TestRelayRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Admin_AddRelay_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(Relay)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).AddRelay(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_AddRelay_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).AddRelay(ctx, req.(*Relay))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Admin_RemoveRelay_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RemoveRelayRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).RemoveRelay(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_RemoveRelay_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).RemoveRelay(ctx, req.(*RemoveRelayRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Admin_Check_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(CheckRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -947,6 +1099,22 @@ var Admin_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "TestRule",
 			Handler:    _Admin_TestRule_Handler,
+		},
+		{
+			MethodName: "ListRelays",
+			Handler:    _Admin_ListRelays_Handler,
+		},
+		{
+			MethodName: "TestRelay",
+			Handler:    _Admin_TestRelay_Handler,
+		},
+		{
+			MethodName: "AddRelay",
+			Handler:    _Admin_AddRelay_Handler,
+		},
+		{
+			MethodName: "RemoveRelay",
+			Handler:    _Admin_RemoveRelay_Handler,
 		},
 		{
 			MethodName: "Purge",

@@ -16,6 +16,9 @@ func Size(value *int64, least int64) *Quantity { return &Quantity{value, least, 
 // Rate is a flag of bits per second, as "300Mbit" or "10Gbit", at least 1.
 func Rate(value *int64) *Quantity { return &Quantity{value, 1, &quantity.BitRate} }
 
+// ByteRate is a flag of bytes per second, as "200MB/s" or "1Gbit/s", at least 1.
+func ByteRate(value *int64) *Quantity { return &Quantity{value, 1, &quantity.Rate} }
+
 // Type is the placeholder in help texts.
 func (q *Quantity) Type() string { return q.unit.Name }
 

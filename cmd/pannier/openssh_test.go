@@ -1,0 +1,150 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// sshServer is the system's sshd on a port of the loopback device, with keys of the
+// test's, and the command line of a client of it.
+type sshServer struct {
+	port   string
+	config string
+	client []string // ssh and its flags, without port, host and command
+}
+
+// newSSHServer starts one, or skips the test, which .ci/test then tells.
+func newSSHServer(t *testing.T) *sshServer {
+	t.Helper()
+	paths := map[string]string{}
+	for _, program := range []string{"sshd", "ssh", "ssh-keygen"} {
+		path, err := exec.LookPath(program)
+		if err != nil {
+			if path, err = exec.LookPath("/usr/sbin/" + program); err != nil {
+				t.Skipf("there is no %s: relays are not tested with OpenSSH; apt-get install openssh-server openssh-client", program)
+			}
+		}
+		paths[program] = path
+	}
+	me, err := user.Current()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if me.Uid == "0" { // where its unprivileged part lives
+		if err := os.MkdirAll("/run/sshd", 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	dir := t.TempDir()
+	for _, name := range []string{"host", "user"} {
+		if out, err := exec.CommandContext(t.Context(), paths["ssh-keygen"], "-q", "-t", "ed25519", "-N", "", "-f", filepath.Join(dir, name)).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	l.Close()
+	s := &sshServer{port: port, config: filepath.Join(dir, "config")}
+	text := fmt.Sprintf("Port %s\nListenAddress 127.0.0.1\nHostKey %s/host\nAuthorizedKeysFile %s/user.pub\nPidFile none\nStrictModes no\nUsePAM no\nPasswordAuthentication no\nPermitRootLogin yes\n", port, dir, dir)
+	if err := os.WriteFile(s.config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	said := &messages{}
+	cmd := exec.Command(paths["sshd"], "-D", "-e", "-f", s.config)
+	cmd.Stderr = said
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		if t.Failed() {
+			t.Logf("sshd says\n%s", said)
+		}
+	})
+	said.until(t, "Server listening")
+	s.client = []string{paths["ssh"], "-F", "none", "-oBatchMode=yes", "-oStrictHostKeyChecking=no", "-oUserKnownHostsFile=/dev/null", "-oLogLevel=ERROR",
+		"-i" + filepath.Join(dir, "user"), "-l" + me.Username}
+	return s
+}
+
+// run is what a command prints that the server at a port runs.
+func (s *sshServer) run(t *testing.T, port, command string, input []byte) []byte {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	args := append(append([]string{}, s.client[1:]...), "-p"+port, "127.0.0.1", command)
+	cmd := exec.CommandContext(ctx, s.client[0], args...)
+	cmd.Stdin = bytes.NewReader(input)
+	var out, said bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &said
+	if err := cmd.Run(); err != nil {
+		t.Fatalf("%q: %v: %s", args, err, &said)
+	}
+	return out.Bytes()
+}
+
+func portIn(address string) string { return address[strings.LastIndexByte(address, ':')+1:] }
+
+// TestRelayOpenSSH: the system's ssh reaches the system's sshd through relays: its port at
+// either end's wish, sshd as a command for each connection, and a node that is reached only by
+// ssh itself.
+func TestRelayOpenSSH(t *testing.T) {
+	s := newSSHServer(t)
+	inetd, err := json.Marshal([]string{"/usr/sbin/sshd", "-i", "-f", s.config})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := newConduit(t)
+	to := "tcp://127.0.0.1:" + s.port
+	c.write(relaySection("port", freePort, "here", to)+relaySection("back", freePort, "there", to)+relaySection("command", freePort, "here", "exec:"+string(inetd)),
+		fmt.Sprintf("[[relay_policy]]\npartner = \"hosta\"\ndial = [%q, %q]\nlisten = [\"tcp://127.0.0.1:*\"]\n", to, "exec:"+string(inetd)))
+	c.start(c.b, c.a)
+	data := make([]byte, 4<<20)
+	for i := range data {
+		data[i] = byte(rand.Uint32())
+	}
+	for _, name := range []string{"port", "back", "command"} {
+		if got := s.run(t, portIn(c.at(c.a, name)), "cat", data); !bytes.Equal(got, data) {
+			t.Errorf("%s: %d of %d bytes came back", name, len(got), len(data))
+		}
+	}
+	self, err := exec.LookPath("pannier")
+	if err != nil {
+		t.Fatal(err)
+	}
+	over, err := json.Marshal(append(append([]string{}, s.client...), "-p"+s.port, "127.0.0.1", self+" --config "+c.b.Config()+" stdio"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	printed, said := &messages{}, &messages{}
+	once := exec.Command("pannier", "relay", "--config", c.a.Config(), "--from", freePort, "--to", to, "--key", c.b.Key, "--over", "exec:"+string(over))
+	once.Stdout, once.Stderr = printed, said
+	if err := once.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		_ = once.Process.Signal(os.Interrupt)
+		if err := once.Wait(); err != nil {
+			t.Errorf("%v: %s", err, said)
+		}
+	}()
+	c.until("the command listens", func() bool { return strings.Contains(printed.String(), "\n") })
+	if got := s.run(t, portIn(strings.TrimSpace(printed.String())), "cat", data); !bytes.Equal(got, data) {
+		t.Errorf("over ssh: %d of %d bytes came back: %s", len(got), len(data), said)
+	}
+}

@@ -1,0 +1,170 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/pannier/pannier/cmd/internal/command"
+	"github.com/pannier/pannier/engine/admin"
+	"github.com/pannier/pannier/spec/adminpb"
+	"github.com/pannier/pannier/spec/fault"
+	"github.com/pannier/pannier/spec/quantity"
+)
+
+// relayFlags are what a relay is, as flags.
+type relayFlags struct {
+	relay      adminpb.Relay
+	ports      []string
+	conns      int32
+	bytes      int64
+	rate       int64
+	life, idle time.Duration
+}
+
+func (f *relayFlags) register(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringVar(&f.relay.Session, "session", "", "the `PARTNER` at the other end; required")
+	flags.StringArrayVar(&f.relay.Accept, "accept", nil, "where connections come in, as tcp://127.0.0.1:2200; may be given again; required")
+	flags.StringVar(&f.relay.To, "to", "", "where they lead, as tcp://127.0.0.1:22")
+	flags.StringVar(&f.relay.At, "at", "here", "which end accepts: here or there")
+	flags.StringArrayVar(&f.ports, "port", nil, "another destination for connections of one port, as `8001=tcp://db:5432`; may be given again")
+	flags.StringArrayVar(&f.relay.From, "from", nil, "clients that are let in, as 10.0.0.0/8; may be given again (default: all)")
+	flags.Int32Var(&f.conns, "conns", 0, "connections at a time (default 4096)")
+	flags.Var(command.Size(&f.bytes, 1), "bytes", "of one connection, each way (default: no limit)")
+	flags.Var(command.ByteRate(&f.rate), "rate", "bytes a second of one connection, each way (default: no limit)")
+	flags.Var(age{&f.life}, "life", "of one connection (default: no limit)")
+	flags.Var(age{&f.idle}, "idle", "after which a connection without a byte ends (default: never)")
+}
+
+// message is the relay of that name.
+func (f *relayFlags) message(name string) (*adminpb.Relay, error) {
+	f.relay.Name = name
+	for _, text := range f.ports {
+		port, to, ok := strings.Cut(text, "=")
+		n, err := strconv.ParseUint(port, 10, 16)
+		if !ok || err != nil {
+			return nil, fault.New("read flags", fault.Invalid, "--port %.200q: write it as 8001=tcp://db:5432", text)
+		}
+		if f.relay.Ports == nil {
+			f.relay.Ports = map[uint32]string{}
+		}
+		f.relay.Ports[uint32(n)] = to
+	}
+	f.relay.Limits = &adminpb.RelayLimits{Conns: f.conns, Bytes: f.bytes, Rate: f.rate, Life: durationpb.New(f.life), Idle: durationpb.New(f.idle)}
+	return &f.relay, nil
+}
+
+func (c *console) relayAddCommand() *cobra.Command {
+	var f relayFlags
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "add NAME",
+		Short: "Begin a relay, until the daemon ends",
+		Long: `Begin a relay, at once. It lasts until it is removed or the daemon ends, and stays when the
+configuration is read again. To keep it for longer, put the section that is printed on stderr into the
+configuration.`,
+		Example: `  pannier relay add ssh-of-hostb --session hostb --accept tcp://127.0.0.1:2200 --to tcp://127.0.0.1:22
+  # hostb listens, if its policy says so
+  pannier relay add web --session hostb --at there --accept tcp://0.0.0.0:8080 --to tcp://127.0.0.1:80`,
+		Args: command.Arguments(1),
+		RunE: c.run(func(ctx context.Context, cmd *cobra.Command, client *admin.Client, args []string) error {
+			in, err := f.message(args[0])
+			if err != nil {
+				return err
+			}
+			r, err := client.AddRelay(ctx, in)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(cmd.ErrOrStderr(), "This relay lasts until the daemon ends. To keep it, add to %s:\n\n%s", c.config, command.Printable(section(in)))
+			if asJSON {
+				return writeJSON(cmd.OutOrStdout(), r)
+			}
+			return relayTable(c.view(cmd.OutOrStdout()), []*adminpb.Relay{r}).Write(cmd.OutOrStdout())
+		}),
+	}
+	f.register(cmd)
+	complete(cmd, "session", partnerNames, c)
+	jsonFlag(cmd, &asJSON)
+	return cmd
+}
+
+func (c *console) relayRemoveCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "rm NAME",
+		Short: "End a relay; its connections go on",
+		Long: `End a relay: nothing new is accepted, its connections go on. One that is in the configuration
+comes back when that is read again, or the daemon starts.`,
+		Args:              command.Arguments(1),
+		ValidArgsFunction: c.completeArgs(relayNames),
+		RunE: c.run(func(ctx context.Context, cmd *cobra.Command, client *admin.Client, args []string) error {
+			reply, err := client.RemoveRelay(ctx, &adminpb.RemoveRelayRequest{Name: args[0]})
+			if err == nil && !reply.GetAdded() {
+				fmt.Fprintf(cmd.ErrOrStderr(), "It is in the configuration: remove it from %s, too, or it is back with the next reload or start.\n", c.config)
+			}
+			return err
+		}),
+	}
+	return cmd
+}
+
+// section is a relay as a configuration has it.
+func section(r *adminpb.Relay) string {
+	var b strings.Builder
+	text := func(key, value string) {
+		if value != "" {
+			fmt.Fprintf(&b, "%s = %s\n", key, strconv.Quote(value))
+		}
+	}
+	list := func(key string, values []string) {
+		quoted := make([]string, len(values))
+		for i, v := range values {
+			quoted[i] = strconv.Quote(v)
+		}
+		if len(values) > 0 {
+			fmt.Fprintf(&b, "%s = [%s]\n", key, strings.Join(quoted, ", "))
+		}
+	}
+	b.WriteString("[[relay]]\n")
+	text("name", r.GetName())
+	text("session", r.GetSession())
+	list("accept", r.GetAccept())
+	if r.GetAt() != "here" {
+		text("at", r.GetAt())
+	}
+	text("to", r.GetTo())
+	list("from", r.GetFrom())
+	list("allow", []string{r.GetSession()})
+	for _, port := range slices.Sorted(maps.Keys(r.GetPorts())) {
+		fmt.Fprintf(&b, "[[relay.ports]]\nport = %d\nto = %s\n", port, strconv.Quote(r.GetPorts()[port]))
+	}
+	if limits := limitLines(r.GetLimits()); limits != "" {
+		fmt.Fprintf(&b, "[relay.limits]\n%s", limits)
+	}
+	return b.String()
+}
+
+// limitLines is the limits that have a flag, a line each.
+func limitLines(l *adminpb.RelayLimits) string {
+	var b strings.Builder
+	if l.GetConns() != 0 {
+		fmt.Fprintf(&b, "conns = %d\n", l.GetConns())
+	}
+	for _, t := range []struct{ key, value string }{
+		{"bytes", quantity.Size.Format(l.GetBytes())}, {"rate", quantity.Rate.Format(l.GetRate())},
+		{"life", quantity.FormatDuration(l.GetLife().AsDuration())}, {"idle", quantity.FormatDuration(l.GetIdle().AsDuration())},
+	} {
+		if !strings.HasPrefix(t.value, "0") {
+			fmt.Fprintf(&b, "%s = %q\n", t.key, t.value)
+		}
+	}
+	return b.String()
+}

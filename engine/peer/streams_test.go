@@ -1,0 +1,173 @@
+package peer
+
+import (
+	"context"
+	"io"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/pannier/pannier/engine"
+	"github.com/pannier/pannier/flow"
+	"github.com/pannier/pannier/spec/fault"
+)
+
+// hub answers each stream with the name of who opened it, and keeps its sessions.
+type hub struct {
+	mu       sync.Mutex
+	attached map[*flow.Session]string
+	detached []string
+	changed  chan struct{}
+	opens    chan error // if there is one: a stream is opened as soon as a session is there, and how that ends
+}
+
+func newHub() *hub {
+	return &hub{attached: map[*flow.Session]string{}, changed: make(chan struct{}, 100)}
+}
+
+func (h *hub) Attach(partner string, s *flow.Session) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.attached[s] = partner
+	h.changed <- struct{}{}
+	if h.opens != nil {
+		go func() {
+			_, err := whose(context.Background(), s)
+			h.opens <- err
+		}()
+	}
+}
+
+func (h *hub) Detach(partner string, s *flow.Session) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.attached, s)
+	h.detached = append(h.detached, partner)
+}
+
+func (h *hub) Handle(partner string, _ *flow.Session, in *flow.Incoming) {
+	go func() {
+		st, err := in.AcceptBytes([]byte(partner))
+		if err == nil {
+			_ = st.CloseWrite()
+			_, _ = io.Copy(io.Discard, st)
+			_ = st.Close()
+		}
+	}()
+}
+
+// only is the one session there is.
+func (h *hub) only(t *testing.T) (*flow.Session, string) {
+	t.Helper()
+	select {
+	case <-h.changed:
+	case <-within(t).Done():
+		t.Fatal("no session")
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for s, name := range h.attached {
+		return s, name
+	}
+	t.Fatal("no session")
+	return nil, ""
+}
+
+func whose(ctx context.Context, s *flow.Session) (string, error) {
+	st, err := s.OpenBytes(ctx, flow.Open{Kind: "relay"})
+	if err != nil {
+		return "", err
+	}
+	_ = st.CloseWrite()
+	_, err = io.Copy(io.Discard, st)
+	_ = st.Close()
+	return string(st.Meta()), err
+}
+
+// withHubs gives both nodes Streams.
+func withHubs(t *testing.T, scheme string, lyon, paris *hub) *pair {
+	p := start(t, scheme, func(p *pair) { p.options.Streams = paris })
+	p.line.Close()
+	o := p.line.o
+	o.Streams = lyon
+	p.line = must(NewLine(o))
+	t.Cleanup(func() { p.line.Close() })
+	return p
+}
+
+// TestStreams: a session of either end's dialling is told of at both under the proven
+// name of the other, who may then open streams; when the book says otherwise, the session is
+// taken back and its streams are refused.
+func TestStreams(t *testing.T) {
+	for _, scheme := range carriers {
+		t.Run(scheme, func(t *testing.T) {
+			lyon, paris := newHub(), newHub()
+			paris.opens = make(chan error, 1)
+			p := withHubs(t, scheme, lyon, paris)
+			ctx := within(t)
+			if _, err := p.line.Reach(ctx, "paris"); err != nil {
+				t.Fatal(err)
+			}
+			if err := <-paris.opens; err != nil {
+				t.Errorf("a stream that comes before the name was said: %v", err)
+			}
+			near, name := lyon.only(t)
+			if name != "paris" {
+				t.Errorf("lyon has a session with %q", name)
+			}
+			far, name := paris.only(t)
+			if name != "lyon" {
+				t.Errorf("paris has a session with %q", name)
+			}
+			for want, s := range map[string]*flow.Session{"lyon": near, "paris": far} {
+				if got, err := whose(ctx, s); got != want || err != nil {
+					t.Errorf("the stream is of %q, %v; want %q", got, err, want)
+				}
+			}
+			if err := p.server.SetBook(engine.Book{}); err != nil {
+				t.Fatal(err)
+			}
+			if len(paris.attached) != 0 || len(paris.detached) != 1 || paris.detached[0] != "lyon" {
+				t.Errorf("attached %v, detached %v", paris.attached, paris.detached)
+			}
+			_, err := whose(ctx, near)
+			wantKind(t, err, fault.Unauthenticated)
+		})
+	}
+}
+
+// TestStreamsUnknown: a node that takes no streams is not told of as one that does.
+func TestStreamsUnknown(t *testing.T) {
+	lyon := newHub()
+	p := start(t, "tls")
+	o := p.line.o
+	o.Streams = lyon
+	line := must(NewLine(o))
+	defer line.Close()
+	if _, err := line.Reach(within(t), "paris"); err != nil {
+		t.Fatal(err)
+	}
+	if len(lyon.attached) != 0 {
+		t.Errorf("attached %v", lyon.attached)
+	}
+}
+
+// TestStreamsKeepTheSession: a session on which no call is made for a day is the same
+// afterwards.
+func TestStreamsKeepTheSession(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lyon, paris := newHub(), newHub()
+		p := withHubs(t, "pipe", lyon, paris)
+		defer func() { p.line.Close(); p.server.Stop() }()
+		for range 2 {
+			if _, err := p.line.Reach(t.Context(), "paris"); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(24 * time.Hour)
+		}
+		if len(lyon.attached) != 1 || len(paris.attached) != 1 {
+			t.Errorf("%d and %d sessions", len(lyon.attached), len(paris.attached))
+		}
+	})
+}
