@@ -11,14 +11,24 @@ import (
 	"github.com/pannier/pannier/spec/fault"
 )
 
+// offers reports whether the first call has the bytes: for a small file it is not worth
+// while to ask first. A longer one would be MOVING here without a record of that.
+func (x *run) offers() bool {
+	if !x.r.MayOffer() || x.prepare() != nil {
+		return false
+	}
+	size := x.size()
+	return size >= 0 && size <= smallFile
+}
+
 // bytes moves the content, as requester within a call, as requested end within
 // the handler of one. The ledger commits on the way.
-func (x *run) bytes() error {
+func (x *run) bytes(move lifecycle.Move) error {
 	if err := x.prepare(); err != nil {
 		return err
 	}
 	if x.r.Role == lifecycle.Requester {
-		if err := x.turns(lifecycle.Transfer); err != nil {
+		if err := x.turns(move); err != nil {
 			return err
 		}
 	}
@@ -26,14 +36,15 @@ func (x *run) bytes() error {
 	if err != nil {
 		return err
 	}
-	if x.r.Phase == lifecycle.Ready {
-		if err := x.do(lifecycle.Advance{Epoch: x.epoch, To: lifecycle.Moving, Size: x.size()}); err != nil {
+	if move == lifecycle.Transfer {
+		if err := x.catchUp(); err != nil {
 			return err
 		}
 	}
 	// A requested receiver shows nobody that it is MOVING before its first durable
-	// bytes, or the whole, and these are committed with it.
-	if x.r.Role == lifecycle.Requester || x.r.Side == lifecycle.Sender {
+	// bytes, or the whole, and these are committed with it. But its operator has to
+	// find a new request whose bytes take a while.
+	if x.r.Role == lifecycle.Requester || x.r.Side == lifecycle.Sender || x.fresh && !comesAtOnce(x.effect.Size()) {
 		if err := x.commit(); err != nil {
 			return err
 		}
@@ -43,22 +54,31 @@ func (x *run) bytes() error {
 		err = x.stalls(func(ctx context.Context) error { return x.effect.Run(ctx, d, sideeffect.AwaitRemote) })
 		x.effect = nil
 	} else {
-		err = x.stalls(func(ctx context.Context) error { return x.transfer(ctx, d) })
+		err = x.stalls(func(ctx context.Context) error { return x.transfer(ctx, move, d) })
 	}
-	x.moved(d)
 	if err == nil && d.LocalStatus != sideeffect.Success {
+		if move == lifecycle.Prepare {
+			return nil // the answer says what comes first
+		}
 		err = fault.New("move bytes", fault.NotStarted, "the other end has not moved them")
 	}
-	if err != nil {
+	x.moved(d)
+	switch {
+	case err != nil:
 		return x.short(err)
-	}
-	if x.r.Side == lifecycle.Receiver {
+	case x.r.Side == lifecycle.Receiver:
 		x.peer = max(x.peer, lifecycle.Ended)
-	} else if x.r.Role == lifecycle.Requested {
+	case x.r.Role == lifecycle.Requested:
 		x.peer = max(x.peer, lifecycle.Whole)
+		if x.r.Phase == lifecycle.Moving {
+			return x.rung(lifecycle.Ended)
+		}
 	}
 	return nil
 }
+
+// comesAtOnce: so few bytes come with the call itself.
+func comesAtOnce(size int64) bool { return size >= 0 && size <= 16<<10 }
 
 // moved logs how far one attempt has brought the bytes.
 func (x *run) moved(d *sideeffect.Descriptor) {
@@ -69,8 +89,8 @@ func (x *run) moved(d *sideeffect.Descriptor) {
 }
 
 // transfer is the call that carries the bytes.
-func (x *run) transfer(ctx context.Context, d *sideeffect.Descriptor) error {
-	a, err := x.engine.cfg.Line.Call(ctx, x.r.Spec.Partner, x.ask(lifecycle.Transfer), d)
+func (x *run) transfer(ctx context.Context, move lifecycle.Move, d *sideeffect.Descriptor) error {
+	a, err := x.engine.cfg.Line.Call(ctx, x.r.Spec.Partner, x.ask(move), d)
 	if err != nil && (a.Outcome == 0 || a.Outcome == Served) {
 		return err
 	}
@@ -133,7 +153,7 @@ func (l ledger) Opening(from, size int64) error {
 	if err := context.Cause(x.ctx); err != nil {
 		return err
 	}
-	if from == x.r.Rank && (size == x.r.Size || size < 0) {
+	if from == x.r.Rank && (size == x.r.Size || size < 0) || x.r.Phase < lifecycle.Moving {
 		return nil
 	}
 	rewind := lifecycle.Rewind{Epoch: x.epoch, Rank: min(from, x.r.Rank), Size: size}
@@ -168,21 +188,20 @@ func (l ledger) Named() error {
 	return l.x.do(lifecycle.Advance{Epoch: l.x.epoch, To: lifecycle.Committed})
 }
 
+// Ended is what the record says when the receiver has said that it is WHOLE.
 func (l ledger) Ended(size int64, digest sideeffect.Sum) error {
-	x := l.x
-	if x.r.Phase >= lifecycle.Ended { // in an earlier attempt, or before a connection was lost
-		return nil
-	}
-	if size < x.r.Rank {
-		if err := x.do(lifecycle.Rewind{Epoch: x.epoch, Rank: size, Size: size}); err != nil {
-			return err
-		}
-	}
-	ended := lifecycle.Advance{Epoch: x.epoch, To: lifecycle.Ended, Rank: size}
+	l.x.sent = sent{known: true, size: size}
 	if !digest.IsZero() {
-		ended.Proof = digest.String()
+		l.x.sent.proof = digest.String()
 	}
-	return x.now(ended)
+	return nil
+}
+
+// sent is what a sender has sent to the end.
+type sent struct {
+	known bool
+	size  int64
+	proof string // its digest, if it made one
 }
 
 // pace holds the bytes to the limits of the node and of the partner; nil

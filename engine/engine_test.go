@@ -43,6 +43,7 @@ type node struct {
 	shutAt     int // commit of the next start at which the gate shuts; 0: never
 	after      bool
 	line       func(engine.Line) engine.Line // between the engine and the wire; nil: nothing
+	wrap       func(store.Store) store.Store // between the engine and the gate; nil: nothing
 }
 
 func newPair(t *testing.T, rules func(n *node)) *pair {
@@ -85,6 +86,9 @@ func (p *pair) start(name string) {
 	cfg := n.limits
 	n.gate = enginetest.NewGate(n.store, n.shutAt, n.after)
 	cfg.Node, cfg.Store, cfg.Line = name, n.gate, p.wire.Line(name)
+	if n.wrap != nil {
+		cfg.Store = n.wrap(cfg.Store)
+	}
 	if n.line != nil {
 		cfg.Line = n.line(cfg.Line)
 	}

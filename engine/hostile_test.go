@@ -23,6 +23,8 @@ import (
 // stuck is the other end of bytes that never move.
 type stuck struct{}
 
+func (stuck) Size() int64 { return -1 }
+
 func (stuck) Run(ctx context.Context, _ *sideeffect.Descriptor, _ sideeffect.Await) error {
 	<-ctx.Done()
 	return context.Cause(ctx)
@@ -310,7 +312,7 @@ func TestNobodyAnswers(t *testing.T) {
 						n.line = func(e engine.Line) engine.Line { return &deaf{e, move} }
 					}
 				})
-				p.file("a", "x", 10)
+				p.file("a", "x", map[lifecycle.Move]int{lifecycle.Prepare: 10, lifecycle.Transfer: 2 << 20}[move]) // a small one comes with the first call
 				ref := p.submit("push", "x", "y")
 				time.Sleep(3 * time.Hour)
 				r, err := p.nodes["a"].engine.Get(t.Context(), ref)

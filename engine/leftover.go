@@ -110,7 +110,7 @@ func (x *run) named() (bool, error) {
 	return has, err
 }
 
-// sweep removes what processes before have left of requests that had ended.
+// sweep removes what processes before have left of requests that had ended. It is work.
 func (e *Engine) sweep(left []store.Ref) {
 	defer e.work.Done()
 	for _, ref := range left {
@@ -118,18 +118,32 @@ func (e *Engine) sweep(left []store.Ref) {
 			return
 		}
 		e.mu.Lock()
-		x := e.hold(ref)
+		x, other := e.hold(ref), e.runs[ref]
 		e.mu.Unlock()
-		if x == nil { // an operator goes on with it
-			continue
+		switch {
+		case x != nil:
+			e.sweepOne(x)
+		default: // who registers the same again has it for a moment, an operator who goes on with it longer
+			e.work.Add(1)
+			go func() {
+				select {
+				case <-other.over:
+					e.sweep([]store.Ref{ref})
+				case <-e.ctx.Done():
+					e.work.Done()
+				}
+			}()
 		}
-		if r, err := e.cfg.Store.Get(x.ctx, ref); err == nil {
-			if x.r, x.known = r, true; leftover(&r) {
-				x.begin()
-				x.discard()
-			}
+	}
+}
+
+func (e *Engine) sweepOne(x *run) {
+	defer e.release(x)
+	if r, err := e.cfg.Store.Get(x.ctx, x.ref); err == nil {
+		if x.r, x.known = r, true; leftover(&r) {
+			x.begin()
+			x.discard()
 		}
-		e.release(x)
 	}
 }
 

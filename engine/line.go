@@ -17,7 +17,7 @@ type Line interface {
 	Reach(ctx context.Context, partner string) (time.Duration, error)
 
 	// Call makes one call and returns the partner's answer. effect is nil unless
-	// a.Move is Transfer; then it is this end's half, and over when Call returns.
+	// a.Move is Transfer, or Prepare with the bytes; then it is this end's half, and over when Call returns.
 	// An error of the connection has one of the kinds Lost, DeadPeer, Draining,
 	// Canceled and Deadline. With an answer, the error is about the effect only.
 	Call(ctx context.Context, partner string, a Ask, effect *sideeffect.Descriptor) (Answer, error)
@@ -72,8 +72,11 @@ type Answer struct {
 	All     bool // Busy: it goes for every call of this node, not for this request alone
 }
 
-// Effect is the requested end's half of the bytes of a call of Transfer:
+// Effect is the requested end's half of the bytes of a call:
 // *rpc.Effect is one.
 type Effect interface {
+	// Size is how many bytes the caller's source has, -1 when it does not say or is
+	// the sink.
+	Size() int64
 	Run(ctx context.Context, d *sideeffect.Descriptor, await sideeffect.Await) error
 }

@@ -591,11 +591,17 @@ func TestForward(t *testing.T) {
 	}
 }
 
-// TestWatch sees a request from its registration to its end.
+// TestWatch sees a request from its registration to its end. The bytes of a small file
+// come with the first call.
 func TestWatch(t *testing.T) {
+	watchOf(t, 300_000, "TOSUBMIT ACCEPTED, RUNNING ACCEPTED, RUNNING POSTED, DONE FINISHED")
+	watchOf(t, 2<<20, "TOSUBMIT ACCEPTED, RUNNING ACCEPTED, RUNNING MOVING, RUNNING POSTED, DONE FINISHED")
+}
+
+func watchOf(t *testing.T, size int, want string) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPair(t, nil)
-		p.file("a", "x", crashSize)
+		p.file("a", "x", size)
 		ctx, cancel := context.WithCancel(t.Context())
 		seen := make(chan []string, 1)
 		go func() {
@@ -615,7 +621,6 @@ func TestWatch(t *testing.T) {
 		synctest.Wait()
 		cancel()
 		got := strings.Join(<-seen, ", ")
-		want := "TOSUBMIT ACCEPTED, RUNNING ACCEPTED, RUNNING MOVING, RUNNING ENDED, RUNNING POSTED, DONE FINISHED"
 		if got != want {
 			t.Errorf("seen\n%s\nwant\n%s", got, want)
 		}

@@ -177,6 +177,9 @@ func (x *run) hear(a Answer) error {
 	switch a.Outcome {
 	case Served:
 		x.peer = a.Phase
+		if a.Phase >= lifecycle.Whole {
+			x.whole = a.Rank
+		}
 		if x.r.Side == lifecycle.Sender && x.r.Phase == lifecycle.Moving && a.Rank < x.r.Rank {
 			return x.do(lifecycle.Rewind{Epoch: x.epoch, Rank: max(a.Rank, 0), Size: x.r.Size})
 		}

@@ -49,6 +49,8 @@ type run struct {
 	brief   bool          // requested end: what may take long is not begun, see errLong
 	made    uint8         // requester: bits of the moves it has called for
 	effect  Effect        // requested end: the bytes of the call
+	sent    sent          // sender: what it has sent
+	whole   int64         // sender: what the receiver has said to have, which is WHOLE
 	again   time.Duration // a task has asked for another attempt after this
 
 	mu    sync.Mutex // guards what follows, for who looks at the run from outside
@@ -197,18 +199,21 @@ func (x *run) act(act lifecycle.Act) (done bool, err error) {
 	}
 	switch act.Do {
 	case lifecycle.DoCall:
+		if act.Move == lifecycle.Prepare && x.offers() {
+			return false, x.bytes(act.Move)
+		}
 		return false, x.call(act.Move)
 	case lifecycle.DoAnswer:
 		return true, x.wait(lifecycle.Awaiting, lifecycle.Requester, x.engine.now().Add(x.engine.cfg.Patience), lifecycle.Failure{})
 	case lifecycle.DoTask:
 		return false, x.task()
 	case lifecycle.DoClimb:
-		return false, x.climb()
+		return false, x.climb(act.Move)
 	case lifecycle.DoBytes:
 		if x.r.Role == lifecycle.Requested && x.effect == nil {
 			return true, x.wait(lifecycle.Awaiting, lifecycle.Requester, x.engine.now().Add(x.engine.cfg.Patience), lifecycle.Failure{})
 		}
-		return false, x.bytes()
+		return false, x.bytes(act.Move)
 	case lifecycle.DoConclude:
 		return true, x.now(lifecycle.Conclude{Epoch: x.epoch})
 	case lifecycle.DoSettle:
@@ -241,7 +246,10 @@ func (x *run) wait(why lifecycle.Reason, owner lifecycle.Role, due time.Time, f 
 }
 
 // climb makes true what the next rung says, and climbs it.
-func (x *run) climb() error {
+func (x *run) climb(move lifecycle.Move) error {
+	if x.r.Phase < lifecycle.Ready && move > lifecycle.Prepare {
+		return x.catchUp()
+	}
 	to := x.r.Phase + 1
 	if x.looksThrough() {
 		published, err := x.publish()
@@ -249,7 +257,37 @@ func (x *run) climb() error {
 			return err
 		}
 	}
-	return x.do(lifecycle.Advance{Epoch: x.epoch, To: to})
+	return x.rung(to)
+}
+
+// catchUp climbs to MOVING, of which nobody learns but together.
+func (x *run) catchUp() error {
+	for x.r.Phase < lifecycle.Moving {
+		if err := x.rung(x.r.Phase + 1); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// rung climbs one, with what is known of the whole.
+func (x *run) rung(to lifecycle.Phase) error {
+	up := lifecycle.Advance{Epoch: x.epoch, To: to}
+	switch {
+	case to == lifecycle.Moving:
+		up.Size = x.size()
+	case to == lifecycle.Ended && x.r.Side == lifecycle.Sender:
+		up.Rank, up.Proof = x.sent.size, x.sent.proof
+		if !x.sent.known { // in an earlier attempt
+			up.Rank = max(x.r.Rank, x.r.Size, x.whole)
+		}
+		if up.Rank < x.r.Rank {
+			if err := x.do(lifecycle.Rewind{Epoch: x.epoch, Rank: up.Rank, Size: up.Rank}); err != nil {
+				return err
+			}
+		}
+	}
+	return x.do(up)
 }
 
 // looksThrough: the next rung gives a file its name that another run has received; the
@@ -330,7 +368,10 @@ func (x *run) task() error {
 
 // size is the file's for tasks: known, or what is there before it is.
 func (x *run) size() int64 {
-	if x.r.Size >= 0 || x.r.Side == lifecycle.Receiver || x.r.File.IsZero() {
+	if x.sent.known {
+		return x.sent.size
+	}
+	if x.r.Size >= 0 || x.r.Side == lifecycle.Receiver || x.r.File.IsZero() || x.root == nil {
 		return x.r.Size
 	}
 	if fi, err := x.root.Stat(x.r.File.String()); err == nil {

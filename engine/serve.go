@@ -39,7 +39,7 @@ func (e *Engine) Serve(ctx context.Context, partner string, a Ask, effect Effect
 		over()
 		return answer, err
 	}
-	x.effect, x.peer, x.brief = effect, a.Call.Phase, true
+	x.effect, x.peer, x.brief = effect, x.r.Heard(a.Call, effect != nil), true
 	if err = x.serve(); errors.Is(err, errLong) {
 		return x.serveLong(ctx, over)
 	}

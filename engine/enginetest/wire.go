@@ -155,8 +155,8 @@ func (n *end) Call(ctx context.Context, partner string, a engine.Ask, d *sideeff
 	if r.err != nil {
 		return engine.Answer{}, r.err
 	}
-	if x != nil && d.LocalStatus != sideeffect.Success {
-		return engine.Answer{}, fault.FromPeer("call", fault.NotStarted, "the other end has not run the effect")
+	if x != nil {
+		return r.answer, x.failed // nil, too, when the other end has not run it: the answer says why
 	}
 	return r.answer, nil
 }
@@ -177,6 +177,7 @@ type effect struct {
 	ctx      context.Context
 	finished chan struct{}
 	pipe     *pipe
+	failed   error // of the caller's half; read when the call is over
 	mu       sync.Mutex
 	dead     error
 }
@@ -191,6 +192,19 @@ func (x *effect) cut(err error) {
 		p.fail(err)
 		<-x.finished
 	}
+}
+
+// Size implements engine.Effect.
+func (x *effect) Size() int64 {
+	if x.client.Direction == sideeffect.ServerToClient {
+		return -1
+	}
+	src, err := x.client.OpenSource()
+	if err != nil {
+		return -1
+	}
+	defer src.Close()
+	return src.Size()
 }
 
 // Run implements engine.Effect: both halves run, the client's in a goroutine of its own.
@@ -273,7 +287,12 @@ func (x *effect) Run(ctx context.Context, d *sideeffect.Descriptor, _ sideeffect
 	if mine == nil {
 		mine = told(theirs)
 	}
-	return x.both(from, to, mine)
+	if theirs == nil {
+		theirs = told(mine)
+	}
+	err = x.both(from, to, mine)
+	x.failed = theirs
+	return err
 }
 
 // both notes the end at both halves.
@@ -285,6 +304,7 @@ func (x *effect) both(from, to *sideeffect.Descriptor, err error) error {
 	for _, d := range []*sideeffect.Descriptor{from, to} {
 		d.LocalStatus, d.RemoteStatus = status, status
 	}
+	x.failed = told(err)
 	return err
 }
 

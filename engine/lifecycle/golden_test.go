@@ -196,12 +196,10 @@ func eventTable(t *testing.T, b *strings.Builder, rows []situation, cols []colum
 	b.WriteString("\n")
 }
 
-// TestTranscripts prints an undisturbed push and pull, with a task in each list:
-// the sequence of spec/engine.md, "Messages".
+// TestTranscripts prints an undisturbed push and pull, with a task in each list, and a push
+// without any: the sequences of spec/engine.md, "Messages".
 func TestTranscripts(t *testing.T) {
-	for _, push := range []bool{true, false} {
-		m := &model{push: push, tasks: 1}
-		name := map[bool]string{true: "push.txt", false: "pull.txt"}[push]
+	for name, m := range map[string]*model{"push.txt": {push: true, tasks: 1}, "pull.txt": {tasks: 1}, "offer.txt": {push: true}} {
 		golden(t, name, m.transcript(t))
 	}
 }

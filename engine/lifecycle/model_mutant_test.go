@@ -16,7 +16,7 @@ const (
 	noRetention           // a record is purged while a call of it is on its way
 	revenant              // a call of any phase makes a record where there is none
 	oldCallFails          // the requested fails a request for a call that does not match
-	endFirst              // the sender sends the end before ENDED is committed
+	hastyOffer            // bytes come with the first call though pre tasks are left
 	rankFirst             // the offset is recorded before the bytes are synced
 	splice                // bytes of another version are added to the partial file
 )
@@ -35,9 +35,9 @@ var mutants = [...]struct {
 	unknownFails: {"M5, unknown is a failure after POSTED", deadEnd, fine, 0},
 	pullDone:     {"requester that receives DONE at FINISHED", fine, deadEnd, 0},
 	noRetention:  {"purge while a call is on its way", ranTwice, ranTwice, 1},
-	revenant:     {"a call of any phase makes a record", mismatched, finishedR, 0},
+	revenant:     {"a call of any phase makes a record", mismatched, bytesTooEarly, 0},
 	oldCallFails: {"requested fails for an old call", mismatched, mismatched, 1},
-	endFirst:     {"end sent before ENDED is committed", mismatched, mismatched, 0},
+	hastyOffer:   {"bytes offered before the pre tasks", bytesTooEarly, fine, 0},
 	rankFirst:    {"offset before sync", rankAhead, rankAhead, 0},
 	splice:       {"another version appended", spliced, spliced, 0},
 }
@@ -90,6 +90,10 @@ func (m *model) reveal(i int, p Phase) Phase {
 		return Posted
 	}
 	return p
+}
+
+func (m *model) mayOffer(r *Record) bool {
+	return r.MayOffer() || m.mutant == hastyOffer && r.Side == Sender && r.Phase == Accepted
 }
 
 func (m *model) admit(r *Record, c Call) Admission {

@@ -19,6 +19,11 @@ func (m *model) step(w world, i int, emit func(string, world)) {
 	default:
 		r := m.record(&w, i)
 		act := m.next(&r, run.peer)
+		if (act == Act{DoCall, Prepare} && m.mayOffer(&r)) {
+			with := w
+			m.startBytes(&with, i, act.Move)
+			emit("call: prepare, bytes", with)
+		}
 		m.do(&w, i, act)
 		emit(act.Do.String()+": "+act.Move.String(), w)
 	}
@@ -32,9 +37,13 @@ func (m *model) do(w *world, i int, act Act) {
 		m.apply(w, i, BeginTask{modelEpoch})
 		run.body = 1
 	case DoClimb:
+		if e.phase < Ready && act.Move > Prepare {
+			m.catchUp(w, i)
+			break
+		}
 		m.climb(w, i)
 	case DoBytes:
-		m.startBytes(w, i)
+		m.startBytes(w, i, act.Move)
 	case DoCall:
 		m.call(w, act.Move, false)
 	case DoAnswer:
@@ -66,7 +75,16 @@ func (m *model) climb(w *world, i int) {
 		w.disk.named = true
 		return
 	}
-	m.apply(w, i, Advance{Epoch: modelEpoch, To: to})
+	m.apply(w, i, Advance{Epoch: modelEpoch, To: to, Rank: int64(m.units)}) // ENDED of a sender: what the receiver has
+}
+
+// catchUp climbs to MOVING in one commit.
+func (m *model) catchUp(w *world, i int) {
+	var up []Event
+	for p := w.end[i].phase + 1; p <= Moving; p++ {
+		up = append(up, Advance{Epoch: modelEpoch, To: p})
+	}
+	m.apply(w, i, up...)
 }
 
 // runTask lets the present task have its effect, or records that it had.
@@ -123,15 +141,15 @@ func (m *model) handsOver(w *world, c call, act Act) {
 	}
 }
 
-// startBytes is the beginning of DoBytes at either end.
-func (m *model) startBytes(w *world, i int) {
+// startBytes is the beginning of DoBytes at either end, and of a call that offers them.
+func (m *model) startBytes(w *world, i int, move Move) {
 	run := &w.run[i]
-	if w.end[i].phase == Ready {
-		m.apply(w, i, Advance{Epoch: modelEpoch, To: Moving})
+	if w.end[i].phase < Moving && move == Transfer {
+		m.catchUp(w, i)
 		return
 	}
 	if i == requester {
-		m.call(w, Transfer, true)
+		m.call(w, move, true)
 		w.stream = stream{attempt: w.end[requester].attempt}
 	} else if !run.call.bytes {
 		m.do(w, i, Act{DoAnswer, Transfer})
@@ -149,11 +167,15 @@ func (m *model) startBytes(w *world, i int) {
 	}
 }
 
-// sendBytes is the sender's part of DoBytes: ENDED is committed before the end is sent.
+// sendBytes is the sender's part of DoBytes. A requested one is ENDED with the verdict, a
+// requester when it hears an answer that says so.
 func (m *model) sendBytes(w world, i int, emit func(string, world)) {
 	s, changed := &w.stream, w.source != w.stream.version
 	switch {
 	case s.verdict && i == requested:
+		if w.end[i].phase == Moving {
+			m.apply(&w, i, Advance{Epoch: modelEpoch, To: Ended, Rank: int64(m.units)})
+		}
 		w.run[i].bytes, w.run[i].peer = false, Whole
 		emit("verdict", w)
 	case s.sent < m.units:
@@ -163,9 +185,6 @@ func (m *model) sendBytes(w world, i int, emit func(string, world)) {
 	case changed:
 		m.wait(&w, i, Retrying, Requester, fault.SourceChanged)
 		emit("source changed", w)
-	case w.end[i].phase == Moving && m.mutant != endFirst:
-		m.apply(&w, i, Advance{Epoch: modelEpoch, To: Ended, Rank: int64(m.units)})
-		emit("climb: ended", w)
 	default:
 		s.ended = true
 		emit("send end", w)

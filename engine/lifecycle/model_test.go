@@ -38,22 +38,23 @@ func (m *model) String() string {
 type flaw uint8
 
 const (
-	fine         flaw = iota
-	refusedEvent      // the driver did what Apply refuses
-	mismatched        // Reconcile says Mismatch
-	spins             // an answer gives no turn
-	staleAnswer       // the call that is awaited was refused as stale
-	ranTwice          // (d) a task ran again without a crash inside it
-	postTooEarly      // (a) the sender's post task runs before the receiver is POSTED
-	finishedR         // (b) the receiver is FINISHED before the sender is POSTED
-	finishedS         // (c) the sender is FINISHED before the receiver
-	rankAhead         // (g) the offset is ahead of the disk
-	spliced           // bytes of two versions under one name
-	deadEnd           // (e) DONE/DONE is out of reach
+	fine          flaw = iota
+	refusedEvent       // the driver did what Apply refuses
+	mismatched         // Reconcile says Mismatch
+	spins              // an answer gives no turn
+	staleAnswer        // the call that is awaited was refused as stale
+	ranTwice           // (d) a task ran again without a crash inside it
+	bytesTooEarly      // the receiver has bytes before the sender's pre tasks are done
+	postTooEarly       // (a) the sender's post task runs before the receiver is POSTED
+	finishedR          // (b) the receiver is FINISHED before the sender is POSTED
+	finishedS          // (c) the sender is FINISHED before the receiver
+	rankAhead          // (g) the offset is ahead of the disk
+	spliced            // bytes of two versions under one name
+	deadEnd            // (e) DONE/DONE is out of reach
 )
 
 func (f flaw) String() string {
-	return nameOf([]string{"", "event refused", "mismatch", "spins", "stale answer", "task ran twice", "post task too early",
+	return nameOf([]string{"", "event refused", "mismatch", "spins", "stale answer", "task ran twice", "bytes too early", "post task too early",
 		"receiver finished too early", "sender finished too early", "rank ahead of disk", "spliced", "dead end"}, uint8(f))
 }
 
@@ -66,6 +67,8 @@ func (m *model) check(w *world) flaw {
 		return w.flaw
 	case s.phase == Post && w.run[m.sender()].body != 0 && !s.failing && !over(r, Posted), s.phase >= Acked && !over(r, Posted):
 		return postTooEarly
+	case r.known && r.phase >= Moving && s.known && s.tasks[PreList] < m.tasks:
+		return bytesTooEarly
 	case r.phase == Finished && !over(s, Posted):
 		return finishedR
 	case (s.phase == Finished || s.purged) && !over(r, Finished):

@@ -160,7 +160,8 @@ func (m *model) claim(w *world, i int, c call, before ...Event) {
 	m.apply(w, i, append(before, Claim{Epoch: modelEpoch + 1, Call: said})...)
 	w.run[i] = runner{on: true, peer: Unheard}
 	if c != (call{}) {
-		w.run[i].peer, w.run[i].call = c.phase, c
+		r := m.record(w, i)
+		w.run[i].peer, w.run[i].call = r.Heard(said, c.bytes), c
 	}
 }
 

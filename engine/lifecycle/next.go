@@ -17,7 +17,7 @@ const (
 	DoAnswer   Do = 2 // requested: Interrupt until the next call, and answer with this end's phase
 	DoTask     Do = 3 // BeginTask, run NextTask, EndTask
 	DoClimb    Do = 4 // make true what the next rung says, then Advance to it
-	DoBytes    Do = 5 // Advance to MOVING, then move bytes: both ends, in the call Transfer
+	DoBytes    Do = 5 // Advance to MOVING, then move bytes: both ends, in the call Transfer or one that offers them
 	DoConclude Do = 6 // Conclude
 	DoSettle   Do = 7 // Settle: the error tasks are over
 	DoFail     Do = 8 // Fail: the phases do not match
@@ -40,8 +40,11 @@ type Act struct {
 //	for { do what Next(r, peer) says; peer is what was heard on the way }
 //
 // What is heard: the answer of a call; with the end of the bytes that the sender
-// is ENDED, with their verdict that the receiver is WHOLE. A requested end that
+// has sent all, with their verdict that the receiver is WHOLE. A requested end that
 // is to move bytes in a call that has none answers instead.
+//
+// A requester that MayOffer can have the bytes with the call of Prepare: see Heard.
+// What it hears then may take it from ACCEPTED to MOVING, which is one commit.
 //
 // At any pair of phases one end has the turn, and only the requester can call:
 // it calls when the turn is the other's, the requested answers.
@@ -55,6 +58,9 @@ func Next(r *Record, peer Phase) Act {
 	m := r.reconcile(peer)
 	if r.Role == Requester && peer == Unheard {
 		return Act{DoCall, Prepare} // each attempt begins with a Request: where is the other?
+	}
+	if m > Prepare && r.Phase < Ready && !r.prepared() {
+		m = Mismatch // nobody can have had bytes of it
 	}
 	switch {
 	case r.Role == Requested && r.Phase == Finished, m == Nothing:
@@ -73,6 +79,27 @@ func Next(r *Record, peer Phase) Act {
 	}
 	return Act{DoAnswer, m} // also to a mismatch: it may be an old call, and the requester knows
 }
+
+// MayOffer reports whether the call of Prepare can have the bytes: a requester that
+// sends has nothing to do before them. It climbs when it hears that the other has.
+func (r *Record) MayOffer() bool {
+	return r.Role == Requester && r.Side == Sender && r.Phase == Accepted && r.prepared()
+}
+
+// Heard is the phase that the requested hears with a call: with bytes, the requester
+// has nothing to do before them.
+func (r *Record) Heard(c Call, bytes bool) Phase {
+	switch {
+	case !bytes:
+		return c.Phase
+	case r.Phase < Ready:
+		return max(c.Phase, Ready)
+	}
+	return max(c.Phase, Moving)
+}
+
+// prepared: no pre task is left.
+func (r *Record) prepared() bool { return r.Tasks[PreList] == r.Spec.Tasks[PreList] }
 
 // turn reports whether m is this end's to do.
 func (r *Record) turn(m Move, peer Phase) bool {

@@ -10,7 +10,7 @@ const (
 	Pre       Phase = 2 // pre tasks have begun; Tasks[PreList] of them are done
 	Ready     Phase = 3 // pre tasks are done
 	Moving    Phase = 4 // bytes may have moved; Rank of them are safe
-	Whole     Phase = 5 // receiver: all on disk, digest equal. sender (ENDED): all sent, source unchanged
+	Whole     Phase = 5 // receiver: all on disk, digest equal. sender (ENDED): the receiver has said so
 	Committed Phase = 6 // receiver: the file has its name. sender (ACKED): the receiver has said POSTED
 	Post      Phase = 7 // post tasks have begun; Tasks[PostList] of them are done
 	Posted    Phase = 8 // post tasks are done

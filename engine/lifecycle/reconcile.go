@@ -28,11 +28,11 @@ func (m Move) String() string {
 var pairs = [Finished + 1]string{
 	// receiver: unknown ACCEPTED PRE READY MOVING WHOLE COMMITTED POST POSTED FINISHED
 	Unknown:  "NP.......N",
-	Accepted: "PPPP......",
+	Accepted: "PPPPTEEEA.",
 	Pre:      ".P.P......",
 	Ready:    ".PPTT.....",
-	Moving:   "...TT.....",
-	Ended:    "...TTEEEA.",
+	Moving:   "...TTEEEA.",
+	Ended:    "....TEEEA.",
 	Acked:    "........A.",
 	Post:     "........A.",
 	Posted:   "F.......RF",

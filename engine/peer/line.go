@@ -150,7 +150,7 @@ func (l *Line) Call(ctx context.Context, partner string, a engine.Ask, effect *s
 	}
 	var options []grpc.CallOption
 	if effect != nil {
-		if a.Move != lifecycle.Transfer {
+		if a.Move != lifecycle.Transfer && a.Move != lifecycle.Prepare {
 			return engine.Answer{}, fault.New("write call", fault.Internal, "a side effect with %v", a.Move)
 		}
 		options = append(options, rpc.With(effect))

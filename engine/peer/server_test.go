@@ -186,7 +186,7 @@ func TestHTTP2(t *testing.T) {
 	}
 }
 
-// TestEffectsOfCalls: Transfer has one at most, other calls none.
+// TestEffectsOfCalls: Transfer and Request have one at most, other calls none.
 func TestEffectsOfCalls(t *testing.T) {
 	p := start(t, "pipe")
 	cc := dialPair(t, p, nil, false)
@@ -197,7 +197,7 @@ func TestEffectsOfCalls(t *testing.T) {
 		a := ask(m)
 		method, msg, _ := writeAsk(&a)
 		effects := []*sideeffect.Descriptor{d()}
-		if m == lifecycle.Transfer {
+		if m == lifecycle.Transfer || m == lifecycle.Prepare {
 			effects = append(effects, d())
 		}
 		wantKind(t, cc.Invoke(within(t), method, msg, new(peerpb.Answer), rpc.With(effects...)), fault.Invalid)

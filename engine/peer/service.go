@@ -50,8 +50,8 @@ func serve[M any](ctx context.Context, s *Server, m M, read func(M) (engine.Ask,
 		return nil, fault.New(opRead, fault.Unauthenticated, "the call is of requester %q, but comes from partner %q", fault.Shown(a.Key.Requester), fault.Shown(partner))
 	}
 	var effect engine.Effect
-	if all := rpc.SideEffects(ctx); len(all) > 1 || len(all) == 1 && a.Move != lifecycle.Transfer {
-		return nil, fault.New(opRead, fault.Invalid, "%d side effects come with it; Transfer has one, other calls none", len(all))
+	if all := rpc.SideEffects(ctx); len(all) > 1 || len(all) == 1 && a.Move != lifecycle.Transfer && a.Move != lifecycle.Prepare {
+		return nil, fault.New(opRead, fault.Invalid, "%d side effects come with it; Transfer has one, Request may have one, other calls none", len(all))
 	} else if len(all) == 1 {
 		effect = all[0]
 	}

@@ -49,7 +49,9 @@ const (
 // tasks do, but no longer than a minute: then the answer is BUSY, and they go on.
 type PeerClient interface {
 	// Request asks for a request, or where it is: the first call of each attempt.
-	// The requested end makes its record, if it has none, and runs its pre tasks.
+	// The requested end makes its record, if it has none, and runs its pre tasks. A
+	// sender that has nothing to do before the bytes may offer them as the call's one
+	// side effect; the answer says whether they were taken.
 	Request(ctx context.Context, in *RequestAsk, opts ...grpc.CallOption) (*Answer, error)
 	// Transfer moves the bytes, from the receiver's rank, as the call's one side
 	// effect. The call of a sender offers a source, that of a receiver a sink.
@@ -146,7 +148,9 @@ func (c *peerClient) Info(ctx context.Context, in *InfoAsk, opts ...grpc.CallOpt
 // tasks do, but no longer than a minute: then the answer is BUSY, and they go on.
 type PeerServer interface {
 	// Request asks for a request, or where it is: the first call of each attempt.
-	// The requested end makes its record, if it has none, and runs its pre tasks.
+	// The requested end makes its record, if it has none, and runs its pre tasks. A
+	// sender that has nothing to do before the bytes may offer them as the call's one
+	// side effect; the answer says whether they were taken.
 	Request(context.Context, *RequestAsk) (*Answer, error)
 	// Transfer moves the bytes, from the receiver's rank, as the call's one side
 	// effect. The call of a sender offers a source, that of a receiver a sink.
