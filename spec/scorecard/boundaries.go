@@ -9,13 +9,13 @@ var boundaries = check{
 	mutant:  "M1: acknowledged before the post tasks are recorded; M2: post tasks again when asked again; M3: the sender is DONE without the other's word; a rung is told before it is committed",
 	several: []string{"M1", "M2", "M3", "told"},
 	edits: []edit{
-		{"engine/run.go", "	case lifecycle.DoClimb:\n		return false, x.climb()",
+		{"engine/run.go", "	case lifecycle.DoClimb:\n		return false, x.climb(act.Move)",
 			"	case lifecycle.DoClimb:\n		if mutant(\"13 M1\") && x.r.Side == lifecycle.Receiver && x.r.Role == lifecycle.Requested && x.r.Phase == lifecycle.Committed && x.peer == lifecycle.Ended {\n" +
-				"			return true, " + awaitCall + "\n		}\n		return false, x.climb()"},
+				"			return true, " + awaitCall + "\n		}\n		return false, x.climb(act.Move)"},
 		{"engine/serve.go", "	switch {\n	case x.r.State == lifecycle.Done:\n		a.Phase",
 			"	if mutant(\"13 M1\") && a.Phase == lifecycle.Committed && x.peer == lifecycle.Ended {\n		a.Phase = lifecycle.Posted\n	}\n	switch {\n	case x.r.State == lifecycle.Done:\n		a.Phase"},
 		{"engine/lifecycle/event.go", "	r.State, r.Epoch = Running, e.Epoch\n",
-			"	r.State, r.Epoch = Running, e.Epoch\n	if mutant(\"13 M2\") && r.Role == Requested && r.Side == Receiver && r.Phase == Posted && e.Call.Phase == Ended {\n		r.Phase, r.Tasks[PostList] = Post, 0\n	}\n"},
+			"	r.State, r.Epoch = Running, e.Epoch\n	if mutant(\"13 M2\") && r.Role == Requested && r.Side == Receiver && r.Phase == Posted && e.Call.Phase < Acked {\n		r.Phase, r.Tasks[PostList] = Post, 0\n	}\n"},
 		{"engine/lifecycle/next.go", "	switch {\n	case r.Role == Requested && r.Phase == Finished, m == Nothing:",
 			"	if mutant(\"13 M3\") && r.Role == Requester && r.Side == Sender && r.Phase == Posted {\n		return Act{DoClimb, m}\n	}\n" +
 				"	if mutant(\"13 M3\") && r.Role == Requester && r.Side == Sender && r.Phase == Finished {\n		return Act{DoConclude, m}\n	}\n" +
