@@ -121,7 +121,7 @@ func clockCase(t *testing.T, fault1 int, victim string, rnd *rand.Rand) {
 	if rule == "pull" {
 		from, to = "b", "a"
 	}
-	content := p.file(from, "x", crashSize)
+	content := p.file(from, "x", 1<<20+crashSize) // more than comes with the first call: that its bytes are lost is another call
 	over := make(chan struct{})
 	var wrong sync.WaitGroup
 	wrong.Go(func() {
