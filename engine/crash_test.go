@@ -106,46 +106,7 @@ func crashAt(t *testing.T, rule, victim string, at int, after, both bool) bool {
 	content := p.file(from.name, "x", crashSize)
 	order := engine.Order{ID: lifecycle.ID{9}, Partner: "b", Rule: rule, Source: path(t, "x"), Target: path(t, "y")}
 	ref := store.Ref{Key: lifecycle.Key{Requester: "a", ID: order.ID}, Role: lifecycle.Requester}
-	_, _, err := p.nodes["a"].engine.Submit(t.Context(), order)
-	crashed := false
-	done := make(chan struct{})
-	a := p.nodes["a"].engine
-	go func() {
-		defer close(done)
-		if err == nil {
-			_, _ = a.Wait(t.Context(), ref)
-		}
-	}()
-	select {
-	case <-v.gate.Dead:
-	case <-done:
-		synctest.Wait()
-	}
-	select {
-	case <-v.gate.Dead:
-		crashed = true
-	default:
-	}
-	if crashed {
-		ended := []string{victim}
-		if both {
-			ended = []string{"a", "b"}
-			for _, n := range p.nodes {
-				n.gate.Shut()
-			}
-		}
-		p.sourceSafe(from, to, ref)
-		for _, name := range ended {
-			p.stop(name)
-		}
-		v.shutAt = 0
-		for _, name := range ended {
-			p.start(name)
-		}
-		if _, _, err := p.nodes["a"].engine.Submit(t.Context(), order); err != nil { // the same again: nothing was lost or doubled
-			t.Fatal(err)
-		}
-	}
+	crashed := p.crash(v, order, ref, both, func() { p.sourceSafe(from, to, ref) })
 	p.end(ref, lifecycle.Done)
 	p.has(to.name, "done/y", content)
 	extra := 0
@@ -157,6 +118,50 @@ func crashAt(t *testing.T, rule, victim string, at int, after, both bool) bool {
 	}
 	p.ran(log, extra)
 	return crashed
+}
+
+// crash submits an order until v's gate shuts or the request is over. After a crash it
+// starts v again, with both the other node too, and submits the same once more.
+func (p *pair) crash(v *node, order engine.Order, ref store.Ref, both bool, dead func()) (crashed bool) {
+	p.t.Helper()
+	a := p.nodes["a"].engine
+	_, _, err := a.Submit(p.t.Context(), order)
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		if err == nil {
+			_, _ = a.Wait(p.t.Context(), ref)
+		}
+	}()
+	select {
+	case <-v.gate.Dead:
+	case <-over:
+		synctest.Wait()
+	}
+	select {
+	case <-v.gate.Dead:
+	default:
+		return false
+	}
+	ended := []string{v.name}
+	if both {
+		ended = []string{"a", "b"}
+		for _, n := range p.nodes {
+			n.gate.Shut()
+		}
+	}
+	dead()
+	for _, name := range ended {
+		p.stop(name)
+	}
+	v.shutAt = 0
+	for _, name := range ended {
+		p.start(name)
+	}
+	if _, _, err := p.nodes["a"].engine.Submit(p.t.Context(), order); err != nil { // the same again: nothing was lost or doubled
+		p.t.Fatal(err)
+	}
+	return true
 }
 
 // TestLossOfEveryMessage loses each call, each answer and each block once.

@@ -93,7 +93,7 @@ func TestCrashOfOffer(t *testing.T) {
 	}
 }
 
-func crashOfOffer(t *testing.T, size int, victim string, at int, after, both bool) (crashed bool) {
+func crashOfOffer(t *testing.T, size int, victim string, at int, after, both bool) bool {
 	p := newPair(t, nil)
 	v := p.nodes[victim]
 	p.stop(victim)
@@ -102,44 +102,7 @@ func crashOfOffer(t *testing.T, size int, victim string, at int, after, both boo
 	content := p.file("a", "x", size)
 	order := engine.Order{ID: lifecycle.ID{9}, Partner: "b", Rule: "push", Source: path(t, "x"), Target: path(t, "y")}
 	ref := store.Ref{Key: lifecycle.Key{Requester: "a", ID: order.ID}, Role: lifecycle.Requester}
-	a := p.nodes["a"].engine
-	_, _, err := a.Submit(t.Context(), order)
-	over := make(chan struct{})
-	go func() {
-		defer close(over)
-		if err == nil {
-			_, _ = a.Wait(t.Context(), ref)
-		}
-	}()
-	select {
-	case <-v.gate.Dead:
-	case <-over:
-		synctest.Wait()
-	}
-	select {
-	case <-v.gate.Dead:
-		crashed = true
-	default:
-	}
-	if crashed {
-		ended := []string{victim}
-		if both {
-			ended = []string{"a", "b"}
-			for _, n := range p.nodes {
-				n.gate.Shut()
-			}
-		}
-		for _, name := range ended {
-			p.stop(name)
-		}
-		v.shutAt = 0
-		for _, name := range ended {
-			p.start(name)
-		}
-		if _, _, err := p.nodes["a"].engine.Submit(t.Context(), order); err != nil {
-			t.Fatal(err)
-		}
-	}
+	crashed := p.crash(v, order, ref, both, func() {})
 	p.end(ref, lifecycle.Done)
 	p.has("b", "y", content)
 	return crashed
