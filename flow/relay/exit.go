@@ -92,7 +92,7 @@ func (h *Hub) own(x *wish) error {
 	if x.to, err = r.to(x.Port); err != nil {
 		return err
 	}
-	x.permit = permit{[]Pattern{patternOf(x.to)}, r.use}
+	x.permit = permit{[]Pattern{patternOf(x.to)}, r.use, r.ProxyProtocol}
 	return nil
 }
 
@@ -132,7 +132,7 @@ func (h *Hub) connect(x wish) (*conn, error) {
 		if err != nil {
 			return nil, connectFailed(ctx, x.to.String(), err)
 		}
-		return c.takes(raw)
+		return c.takes(raw, x)
 	}
 	raw, err := h.dial(ctx, "tcp", x)
 	if err != nil {
@@ -141,15 +141,22 @@ func (h *Hub) connect(x wish) (*conn, error) {
 	if a := raw.RemoteAddr(); a != nil {
 		c.to = "tcp://" + a.String()
 	}
-	return c.takes(raw)
+	return c.takes(raw, x)
 }
 
-// takes is the connection with its socket.
-func (c *conn) takes(raw net.Conn) (*conn, error) {
+// takes is the connection with its socket, whose first bytes are the PROXY header if there
+// is to be one.
+func (c *conn) takes(raw net.Conn, x wish) (*conn, error) {
 	local, ok := raw.(halfCloser)
 	if !ok {
 		_ = raw.Close()
 		return nil, fault.New("connect", fault.Internal, "a connection without half-close")
+	}
+	if x.proxy {
+		if err := tellProxy(raw, x.connAsk, c.hub.cfg.DialTimeout); err != nil {
+			abort(raw)
+			return nil, err
+		}
 	}
 	c.local = local
 	return c, nil

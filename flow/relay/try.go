@@ -119,7 +119,7 @@ func (h *Hub) tryListener(ctx context.Context, r *running) Step {
 
 // tryHere connects to a destination of this node.
 func (h *Hub) tryHere(r *running, w tried) Step {
-	x := wish{connAsk: connAsk{Relay: r.Name, Port: w.port, From: tryFrom}, partner: r.Partner, to: w.to, permit: permit{[]Pattern{patternOf(w.to)}, r.use}}
+	x := wish{connAsk: connAsk{Relay: r.Name, Port: w.port, From: tryFrom}, partner: r.Partner, to: w.to, permit: permit{[]Pattern{patternOf(w.to)}, r.use, r.ProxyProtocol}}
 	step := Step{Name: "destination", What: w.to.String()}
 	if w.to.datagrams() {
 		u := &udpExit{wish: x, hub: h}
