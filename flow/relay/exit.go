@@ -193,16 +193,23 @@ func (h *Hub) dialOne(ctx context.Context, network string, a netip.AddrPort, n i
 
 // connectFailed is an error of a destination, in kinds that a client understands.
 func connectFailed(ctx context.Context, to string, err error) error {
-	kind := fault.KindOf(err)
-	switch {
-	case errors.Is(err, syscall.ECONNREFUSED):
-		kind = fault.Refused
-	case errors.Is(err, syscall.ENOENT), errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
-		kind = fault.NotFound
-	case ctx.Err() != nil:
+	kind := destinationKind(err)
+	if ctx.Err() != nil && kind != fault.Refused && kind != fault.NotFound {
 		kind = fault.Deadline
 	}
 	return &fault.Error{Op: "connect", Kind: kind, Subject: to, Err: err}
+}
+
+// destinationKind is the kind of what the system says of a destination. Permission is what a
+// policy says: a socket or program that this node may not use refuses it.
+func destinationKind(err error) fault.Kind {
+	switch {
+	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.EACCES), errors.Is(err, syscall.EPERM):
+		return fault.Refused
+	case errors.Is(err, syscall.ENOENT), errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
+		return fault.NotFound
+	}
+	return fault.KindOf(err)
 }
 
 // listenKind is the kind of what went wrong with a listener.
