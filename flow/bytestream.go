@@ -483,6 +483,17 @@ func (b *ByteStream) Counts() (sent, read int64) {
 	return b.sent, b.read
 }
 
+// Err is why the stream is over, and nil while it is not. A Read or Write says the same, but
+// who waits for neither hears nothing.
+func (b *ByteStream) Err() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.closed {
+		return nil
+	}
+	return b.err
+}
+
 func (b *ByteStream) reset(err error) {
 	b.s.mu.Lock()
 	b.mu.Lock()

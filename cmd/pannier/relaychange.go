@@ -23,7 +23,9 @@ import (
 type relayFlags struct {
 	relay      adminpb.Relay
 	ports      []string
+	mode       string
 	conns      int32
+	opens      int32
 	bytes      int64
 	rate       int64
 	life, idle time.Duration
@@ -37,7 +39,10 @@ func (f *relayFlags) register(cmd *cobra.Command) {
 	flags.StringVar(&f.relay.At, "at", "here", "which end accepts: here or there")
 	flags.StringArrayVar(&f.ports, "port", nil, "another destination for connections of one port, as `8001=tcp://db:5432`; may be given again")
 	flags.StringArrayVar(&f.relay.From, "from", nil, "clients that are let in, as 10.0.0.0/8; may be given again (default: all)")
+	flags.StringVar(&f.mode, "mode", "", "permissions of the unix sockets in --accept, as 0660 (default 0600)")
+	flags.BoolVar(&f.relay.ProxyProtocol, "proxy-protocol", false, "with --at there: send destinations a PROXY header with the client's address")
 	flags.Int32Var(&f.conns, "conns", 0, "connections at a time (default 4096)")
+	flags.Int32Var(&f.opens, "opens", 0, "connections begun a second (default 2000)")
 	flags.Var(command.Size(&f.bytes, 1), "bytes", "of one connection, each way (default: no limit)")
 	flags.Var(command.ByteRate(&f.rate), "rate", "bytes a second of one connection, each way (default: no limit)")
 	flags.Var(age{&f.life}, "life", "of one connection (default: no limit)")
@@ -58,7 +63,14 @@ func (f *relayFlags) message(name string) (*adminpb.Relay, error) {
 		}
 		f.relay.Ports[uint32(n)] = to
 	}
-	f.relay.Limits = &adminpb.RelayLimits{Conns: f.conns, Bytes: f.bytes, Rate: f.rate, Life: durationpb.New(f.life), Idle: durationpb.New(f.idle)}
+	if f.mode != "" {
+		n, err := strconv.ParseUint(f.mode, 8, 32)
+		if err != nil || n == 0 {
+			return nil, fault.New("read flags", fault.Invalid, "--mode %.200q: write octal permissions, as 0660", f.mode)
+		}
+		f.relay.Mode = uint32(n)
+	}
+	f.relay.Limits = &adminpb.RelayLimits{Conns: f.conns, Opens: f.opens, Bytes: f.bytes, Rate: f.rate, Life: durationpb.New(f.life), Idle: durationpb.New(f.idle)}
 	return &f.relay, nil
 }
 
@@ -142,6 +154,12 @@ func section(r *adminpb.Relay) string {
 	}
 	text("to", r.GetTo())
 	list("from", r.GetFrom())
+	if r.GetMode() != 0 {
+		text("mode", fmt.Sprintf("%04o", r.GetMode()))
+	}
+	if r.GetProxyProtocol() {
+		b.WriteString("proxy_protocol = true\n")
+	}
 	list("allow", []string{r.GetSession()})
 	for _, port := range slices.Sorted(maps.Keys(r.GetPorts())) {
 		fmt.Fprintf(&b, "[[relay.ports]]\nport = %d\nto = %s\n", port, strconv.Quote(r.GetPorts()[port]))
@@ -157,6 +175,9 @@ func limitLines(l *adminpb.RelayLimits) string {
 	var b strings.Builder
 	if l.GetConns() != 0 {
 		fmt.Fprintf(&b, "conns = %d\n", l.GetConns())
+	}
+	if l.GetOpens() != 0 {
+		fmt.Fprintf(&b, "opens = %d\n", l.GetOpens())
 	}
 	for _, t := range []struct{ key, value string }{
 		{"bytes", quantity.Size.Format(l.GetBytes())}, {"rate", quantity.Rate.Format(l.GetRate())},

@@ -55,7 +55,7 @@ func TestRelays(t *testing.T) {
 	n := newNode(t, func(c *admin.Config) { c.Relays = r })
 	ctx := t.Context()
 	in := &adminpb.Relay{
-		Name: "r", Session: "there", Accept: []string{"tcp://127.0.0.1:4-5", "tcp://127.0.0.2:4"}, At: "here", To: "tcp://x:{port}", Ports: map[uint32]string{5: `exec:["/bin/cat"]`},
+		Name: "r", Session: "there", Accept: []string{"tcp://127.0.0.1:4-5", "unix:///run/s"}, Mode: 0o660, At: "here", To: "tcp://x:6", Ports: map[uint32]string{5: `exec:["/bin/cat"]`},
 		From: []string{"10.0.0.0/8"}, Limits: &adminpb.RelayLimits{Conns: 1, Opens: 2, Bytes: 3, Rate: 4, Life: durationpb.New(5), Idle: durationpb.New(6), Half: durationpb.New(-1), Datagram: 7, Sources: 8, Amplify: 9},
 	}
 	got, err := n.AddRelay(ctx, in)
@@ -69,7 +69,7 @@ func TestRelays(t *testing.T) {
 		t.Errorf("%v, want %v", got, want)
 	}
 	limits := relay.Limits{Conns: 1, Opens: 2, Bytes: 3, Rate: 4, Life: 5, Idle: 6, Half: -1, Datagram: 7, Sources: 8, Amplify: 9}
-	if is := r.all[0].Is; !reflect.DeepEqual(is.Limits, limits) || is.Ports[5].Scheme != relay.Exec || len(is.From) != 1 || is.At != relay.Here || !is.To.Same {
+	if is := r.all[0].Is; !reflect.DeepEqual(is.Limits, limits) || is.Ports[5].Scheme != relay.Exec || len(is.From) != 1 || is.At != relay.Here || is.To.String() != in.To || is.Mode != 0o660 {
 		t.Errorf("%+v", is)
 	}
 	reply, err := n.ListRelays(ctx, &adminpb.ListRelaysRequest{Connections: true})
@@ -94,6 +94,7 @@ func TestRelays(t *testing.T) {
 	for what, change := range map[string]func(*adminpb.Relay){
 		"name": func(r *adminpb.Relay) { r.Name = "two words" }, "accept": func(r *adminpb.Relay) { r.Accept = []string{"tcp://host:1"} },
 		"at": func(r *adminpb.Relay) { r.At = "their" }, "to": func(r *adminpb.Relay) { r.To = "x" }, "port": func(r *adminpb.Relay) { r.Ports[70000] = "tcp://x:1" },
+		"mode": func(r *adminpb.Relay) { r.Mode = 0o4000 }, "header": func(r *adminpb.Relay) { r.ProxyProtocol = true },
 		"port's": func(r *adminpb.Relay) { r.Ports[5] = "x" }, "from": func(r *adminpb.Relay) { r.From = []string{"x"} }, "nobody": func(r *adminpb.Relay) { r.Session = "" },
 	} {
 		bad := proto.CloneOf(in)

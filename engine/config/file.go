@@ -1,8 +1,10 @@
 package config
 
 import (
+	"io/fs"
 	"log/slog"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -92,6 +94,8 @@ type relayTable struct {
 	To      string      `toml:"to"`
 	Ports   []portTable `toml:"ports"`
 	From    []string    `toml:"from"`
+	Mode    mode        `toml:"mode"`
+	Proxy   bool        `toml:"proxy_protocol"`
 	Allow   []string    `toml:"allow"`
 	Limits  limitsTable `toml:"limits"`
 }
@@ -106,6 +110,7 @@ type policyTable struct {
 	Relay   string      `toml:"relay" default:"*"`
 	Dial    []string    `toml:"dial"`
 	Listen  []string    `toml:"listen"`
+	Proxy   bool        `toml:"proxy_protocol"`
 	Limits  limitsTable `toml:"limits"`
 }
 
@@ -131,6 +136,7 @@ type (
 	size      int64         // bytes; sideeffect.NoQuota: no limit
 	period    time.Duration // negative: no limit
 	place     relay.Place
+	mode      fs.FileMode // permissions; 0: none are said
 	window    engine.Window
 	level     slog.Level
 	logFormat string
@@ -177,6 +183,15 @@ func (p *period) UnmarshalText(b []byte) error {
 
 func (p *place) UnmarshalText(b []byte) error {
 	return choose((*relay.Place)(p), b, []relay.Place{relay.Here, relay.There}, "here", "there")
+}
+
+func (m *mode) UnmarshalText(b []byte) error {
+	n, err := strconv.ParseUint(string(b), 8, 32)
+	if err != nil || n == 0 || fs.FileMode(n) != fs.FileMode(n).Perm() {
+		return fault.New("read mode", fault.Invalid, "%q is no mode: write octal permissions, as \"0660\"", b)
+	}
+	*m = mode(n)
+	return nil
 }
 
 func (w *window) UnmarshalText(b []byte) error {

@@ -24,6 +24,7 @@ var shapes = map[reflect.Type]string{
 	reflect.TypeFor[task.Duration](): `duration, as "30s"`,
 	reflect.TypeFor[period]():        `duration, as "30s"`,
 	reflect.TypeFor[place]():         "here or there",
+	reflect.TypeFor[mode]():          `mode, as "0660"`,
 	reflect.TypeFor[window]():        `window, as "Mon-Fri 20:00-06:00"`,
 	reflect.TypeFor[level]():         "debug, info, warn or error",
 	reflect.TypeFor[logFormat]():     "text or json",
@@ -120,10 +121,13 @@ func (p *problems) misfit(t reflect.Type, v *value) {
 		p.add(v.place, "", "the number is out of range: %d to %d", -high-1, high)
 		return
 	}
-	article := "a"
+	article := "a "
 	shape := shapeOf(t)
-	if shapes[t] != "" && !strings.Contains(shape, ", as ") {
-		article = "one of"
+	switch {
+	case t.Kind() == reflect.Bool:
+		article = ""
+	case shapes[t] != "" && !strings.Contains(shape, ", as "):
+		article = "one of "
 	}
 	is := map[unstable.Kind]string{
 		unstable.String: "a text", unstable.Integer: "a whole number", unstable.Float: "a number", unstable.Bool: "true or false",
@@ -139,7 +143,7 @@ func (p *problems) misfit(t reflect.Type, v *value) {
 	case shape == listOfTables:
 		hint = "as [ { ... }, { ... } ]"
 	}
-	p.add(v.place, hint, "this is %s; write %s %s", is, article, shape)
+	p.add(v.place, hint, "this is %s; write %s%s", is, article, shape)
 }
 
 // fillTable fills the fields of a struct, and those that are not there with

@@ -1,8 +1,10 @@
 package config
 
 import (
+	"io/fs"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/pelletier/go-toml/v2/unstable"
@@ -18,7 +20,7 @@ func (m *meaning) relays(list *value) map[string]relay.Relay {
 	all, taken := map[string]*relay.Relay{}, map[string]string{}
 	for i := range m.file.Relay {
 		t, v := &m.file.Relay[i], list.item(i)
-		r := &relay.Relay{Name: t.Name, Partner: t.Session, At: relay.Place(t.At), Limits: m.limits(&t.Limits, v)}
+		r := &relay.Relay{Name: t.Name, Partner: t.Session, At: relay.Place(t.At), Mode: fs.FileMode(t.Mode), ProxyProtocol: t.Proxy, Limits: m.limits(&t.Limits, v)}
 		register(m, all, r, t.Name, "relay", v)
 		before := len(m.problems.list)
 		m.relay(r, t, v)
@@ -56,6 +58,9 @@ func (m *meaning) relay(r *relay.Relay, t *relayTable, v *value) {
 	}
 	m.ports(r, t, v)
 	m.from(r, t, v)
+	if t.Proxy && r.At == relay.Here {
+		m.add(v.field("proxy_protocol").key, "", "the node that connects says whether it writes a PROXY header: put this into the [[relay_policy]] of the partner")
+	}
 	allow := v.field("allow")
 	switch {
 	case !v.has("allow"):
@@ -186,9 +191,17 @@ func (m *meaning) policy(list *value) (all []relay.Allow) {
 		}
 		m.patterns(t.Dial, v, "dial")
 		m.patterns(t.Listen, v, "listen")
-		all = append(all, relay.Allow{Partner: t.Partner, Relay: t.Relay, Dial: t.Dial, Listen: t.Listen, Limits: m.limits(&t.Limits, v)})
+		if t.Proxy && !slices.ContainsFunc(t.Dial, takesProxy) {
+			m.add(v.field("proxy_protocol").key, "", "dial has neither tcp:// nor unix://: there is nobody to send a PROXY header to")
+		}
+		all = append(all, relay.Allow{Partner: t.Partner, Relay: t.Relay, Dial: t.Dial, Listen: t.Listen, ProxyProtocol: t.Proxy, Limits: m.limits(&t.Limits, v)})
 	}
 	return all
+}
+
+// takesProxy reports whether a destination of a pattern can be sent a PROXY header.
+func takesProxy(pattern string) bool {
+	return strings.HasPrefix(pattern, string(relay.TCP)+":") || strings.HasPrefix(pattern, string(relay.Unix)+":")
 }
 
 func (m *meaning) patterns(texts []string, v *value, name string) {

@@ -23,6 +23,7 @@ accept = ["tcp://127.0.0.1:8000-8001", "unix:///run/w"]
 to = "tcp://10.0.0.1:80"
 ports = [{ port = 8001, to = 'exec:["/bin/cat"]' }]
 from = ["10.1.2.3/8", "::1"]
+mode = "0660"
 allow = ["*"]
 limits = { conns = 7, bytes = "1KiB", rate = "1kB/s", life = "1h", idle = "1m", half = "none", amplify = 9 }
 [[relay]]
@@ -32,9 +33,18 @@ accept = "udp://:53"
 at = "there"
 to = "udp://127.0.0.1:53"
 allow = ["a", "b"]
+[[relay]]
+name = "told"
+session = "b"
+accept = "tcp://:80"
+at = "there"
+to = "unix:///run/{port}"
+proxy_protocol = true
+allow = ["b"]
 [[relay_policy]]
 partner = "*"
 dial = ["tcp://*:22"]
+proxy_protocol = true
 [[relay_policy]]
 partner = "b"
 relay = "x"
@@ -49,14 +59,15 @@ limits = { opens = 3 }
 	few.Opens = 3
 	web := relay.Relay{
 		Name: "web", Partner: "b", Accept: []relay.Endpoint{accept(t, "tcp://127.0.0.1:8000-8001"), accept(t, "unix:///run/w")}, To: to(t, "tcp://10.0.0.1:80"),
-		Ports: map[uint16]relay.Endpoint{8001: to(t, `exec:["/bin/cat"]`)}, From: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("::1/128")},
+		Ports: map[uint16]relay.Endpoint{8001: to(t, `exec:["/bin/cat"]`)}, From: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("::1/128")}, Mode: 0o660,
 		Limits: relay.Limits{Conns: 7, Opens: 2000, Bytes: 1024, Rate: 1000, Life: time.Hour, Idle: time.Minute, Half: -1, Datagram: 65507, Sources: 1024, Amplify: 9},
 	}
 	back := relay.Relay{Name: "back", Partner: "a", At: relay.There, Accept: []relay.Endpoint{accept(t, "udp://:53")}, To: to(t, "udp://127.0.0.1:53"), Limits: common}
-	if want := map[string]relay.Relay{"web": web, "back": back}; !reflect.DeepEqual(cfg.Relays, want) {
+	told := relay.Relay{Name: "told", Partner: "b", At: relay.There, Accept: []relay.Endpoint{accept(t, "tcp://:80")}, To: to(t, "unix:///run/{port}"), ProxyProtocol: true, Limits: common}
+	if want := map[string]relay.Relay{"web": web, "back": back, "told": told}; !reflect.DeepEqual(cfg.Relays, want) {
 		t.Errorf("relays are\n%+v, want\n%+v", cfg.Relays, want)
 	}
-	want := []relay.Allow{{Partner: "*", Relay: "*", Dial: []string{"tcp://*:22"}, Limits: common}, {Partner: "b", Relay: "x", Listen: []string{"tcp://127.0.0.1:*"}, Limits: few}}
+	want := []relay.Allow{{Partner: "*", Relay: "*", Dial: []string{"tcp://*:22"}, ProxyProtocol: true, Limits: common}, {Partner: "b", Relay: "x", Listen: []string{"tcp://127.0.0.1:*"}, Limits: few}}
 	if !reflect.DeepEqual(cfg.Policy, want) {
 		t.Errorf("policy is\n%+v, want\n%+v", cfg.Policy, want)
 	}

@@ -1,6 +1,7 @@
 package carrier
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -12,7 +13,8 @@ import (
 const childEnv = "PANNIER_CARRIER_CHILD"
 
 // child is the life of a child: "relay PATH" joins stdin and stdout with a
-// unix socket, "stdio DIR KEY" serves lanes of that key over them, echoing.
+// unix socket, "stdio DIR KEY" serves lanes of that key over them, echoing, "dialtwice" dials
+// over them twice and says what came of it.
 func child(what string) int {
 	verb, arg, _ := strings.Cut(what, " ")
 	var err error
@@ -21,6 +23,8 @@ func child(what string) int {
 		err = relayChild(arg)
 	case "stdio":
 		err = stdioChild(arg)
+	case "dialtwice":
+		err = dialTwice()
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -40,6 +44,18 @@ func relayChild(path string) error {
 	}()
 	_, err = io.Copy(os.Stdout, c)
 	return err
+}
+
+func dialTwice() error {
+	d, err := NewDialer(plainly+"stdio:", Options{})
+	if err != nil {
+		return err
+	}
+	for range 2 {
+		_, err := d.Dial(context.Background())
+		fmt.Fprintln(os.Stderr, err)
+	}
+	return nil
 }
 
 func stdioChild(arg string) error {

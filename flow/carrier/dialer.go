@@ -122,7 +122,7 @@ func (d *Dialer) connectOnePipe(ctx context.Context) (HalfCloser, error) {
 		return nil, fault.New("open stdio", fault.Lost, "%w", errOver)
 	}
 	c, err := openOnePipe(ctx, d.addr, d.opts, false)
-	d.used = d.addr.Scheme == Stdio
+	d.used = d.addr.Scheme == Stdio && !errors.Is(err, errTerminal)
 	if err != nil {
 		<-d.turn
 		return nil, err

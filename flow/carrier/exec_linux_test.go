@@ -1,11 +1,13 @@
 package carrier
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -13,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pannier/pannier/flow/flowtest"
 	"github.com/pannier/pannier/spec/fault"
 )
 
@@ -207,6 +210,32 @@ func TestStdioIsOver(t *testing.T) {
 		t.Errorf("stdin was empty: %v", err)
 	}
 	_ = l.Close()
+}
+
+// TestStdioTerminal: stdin that is a terminal is not dialled over, and has not been used by
+// that: the next dial is told the same.
+func TestStdioTerminal(t *testing.T) {
+	master, path, err := flowtest.OpenPTY()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer master.Close()
+	slave, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer slave.Close()
+	cmd := exec.CommandContext(t.Context(), os.Args[0])
+	cmd.Env = append(os.Environ(), childEnv+"=dialtwice")
+	cmd.Stdin = slave
+	var said bytes.Buffer
+	cmd.Stderr = &said
+	if err := cmd.Run(); err != nil {
+		t.Fatalf("%v: %s", err, &said)
+	}
+	if n := strings.Count(said.String(), "stdin or stdout is a terminal"); n != 2 || strings.Contains(said.String(), "have been used") {
+		t.Errorf("the child says %q", &said)
+	}
 }
 
 // TestStdioHalfClosed: stdin may be a socket, whose peer says that it writes no more and reads on.

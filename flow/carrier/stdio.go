@@ -20,6 +20,9 @@ func OpenStdio() (Conn, error) {
 	return newPlain(c), nil
 }
 
+// errTerminal: stdin and stdout have not been touched.
+var errTerminal = errors.New("stdin or stdout is a terminal, and no peer types: let the peer run this as exec:[...]")
+
 // openStdio makes a connection of this process's stdin and stdout, or of files
 // given instead of them, which it takes over. Afterwards stdin is empty and what is written to
 // stdout comes out at stderr, so that nothing else gets into the connection.
@@ -28,7 +31,7 @@ func openStdio(a Address, files [2]*os.File) (*fileConn, error) {
 		return newFileConn(files[0], files[1], a)
 	}
 	if term.IsTerminal(unix.Stdin) || term.IsTerminal(unix.Stdout) {
-		return nil, fault.New("open stdio", fault.Invalid, "stdin or stdout is a terminal, and no peer types: let the peer run this as exec:[...]")
+		return nil, fault.New("open stdio", fault.Invalid, "%w", errTerminal)
 	}
 	in, restoreIn, err := takeDescriptor(unix.Stdin)
 	if err != nil {

@@ -44,6 +44,7 @@ func (r *rule) about(partner, relay string) bool {
 type permit struct {
 	patterns []Pattern
 	use      *usage
+	proxy    bool // the destination is sent a PROXY header first
 }
 
 // permitDial finds the first rule that lets a partner reach a destination.
@@ -53,7 +54,7 @@ func (h *Hub) permitDial(partner, relay string, to Endpoint) (permit, error) {
 			continue
 		}
 		if fit := slices.DeleteFunc(slices.Clone(r.dial), func(p Pattern) bool { return !p.may(to) }); len(fit) > 0 {
-			return permit{fit, r.use}, nil
+			return permit{fit, r.use, r.ProxyProtocol}, nil
 		}
 	}
 	return permit{}, notAllowed(to)

@@ -2,9 +2,11 @@ package relay
 
 import (
 	"context"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -32,7 +34,12 @@ type Relay struct {
 	To      Endpoint            // unless clients say it (socks5, http) or Ports has the port
 	Ports   map[uint16]Endpoint // other destinations, by the port accepted at
 	From    []netip.Prefix      // clients let in at an entry here; none: all
-	Limits  Limits
+	Mode    fs.FileMode         // of unix sockets accepted at here; 0: as Network.Listen makes them
+	// ProxyProtocol: There: connections to tcp and unix destinations begin with a PROXY
+	// header, version 2, that says the client's address as the partner sees it. Of relays that
+	// accept here the partner's policy decides.
+	ProxyProtocol bool
+	Limits        Limits
 }
 
 // Limits of a relay, or of what a partner is allowed. The zero value of every
@@ -96,7 +103,10 @@ type Allow struct {
 	Relay   string   // the name of the relay it asks with, or "*"
 	Dial    []string // patterns of destinations that are connected to for it
 	Listen  []string // patterns of what is listened at for it
-	Limits  Limits
+	// ProxyProtocol: connections of Dial to tcp and unix destinations begin with a
+	// PROXY header, version 2, that says the client's address. It is the partner's word.
+	ProxyProtocol bool
+	Limits        Limits
 }
 
 // Config is how a node takes part in relays.
@@ -207,6 +217,15 @@ func (r Relay) checked() (Relay, error) {
 		case !a.asks() && r.To.Same && len(a.Ports) == 0:
 			return bad("{port} has no meaning for a unix socket")
 		}
+	}
+	if r.ProxyProtocol && udp {
+		return bad("datagrams have no PROXY header")
+	}
+	if r.ProxyProtocol && r.At == Here {
+		return bad("the partner connects, and its policy says whether it writes a PROXY header")
+	}
+	if r.Mode != 0 && (r.Mode != r.Mode.Perm() || r.At == There || !slices.ContainsFunc(r.Accept, func(a Endpoint) bool { return a.Scheme == Unix })) {
+		return bad("a mode is of the unix sockets that are accepted at here, and has permissions only")
 	}
 	for _, to := range r.destinations() {
 		if to.datagrams() != udp {

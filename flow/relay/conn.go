@@ -40,6 +40,7 @@ type conn struct {
 	cancel context.CancelFunc
 	once   sync.Once
 	err    error        // why it ended; nil: both directions were closed
+	heard  atomic.Bool  // the other end of the session has closed its direction
 	half   atomic.Int64 // when the first direction was closed, Unix ns; 0: none is
 
 	seen   int64 // bytes at the last look
@@ -90,6 +91,7 @@ func (c *conn) outOf() {
 	}
 	_, err := c.st.WriteTo(w)
 	if err == nil {
+		c.heard.Store(true)
 		err = c.local.CloseWrite()
 	}
 	c.closed(err)
@@ -132,6 +134,11 @@ func abort(c net.Conn) {
 // look is the sweeper's: why the connection has to end by now, or nil.
 func (c *conn) look(now time.Time) error {
 	l, half := c.use.limits, c.half.Load()
+	if c.heard.Load() { // the socket may be silent, and nobody waits for the stream any more
+		if err := c.st.Err(); err != nil && err != io.EOF {
+			return fault.Wrap("relay", "", err)
+		}
+	}
 	if l.Life <= 0 && l.Idle <= 0 && half == 0 {
 		return nil
 	}

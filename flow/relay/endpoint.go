@@ -51,7 +51,7 @@ type Endpoint struct {
 	Scheme Scheme
 	Host   string      // address without brackets, or name; "" to accept on every address
 	Ports  []PortRange // to accept at; of a destination the one port, unless Same
-	Same   bool        // destination: the port that the connection was accepted at, {port}
+	Same   bool        // destination: has {port}, the port that the connection was accepted at
 	Path   string      // of a unix socket
 	Argv   []string    // of exec
 }
@@ -77,6 +77,9 @@ func ParseAccept(text string) (Endpoint, error) {
 	case Exec:
 		return e, badEndpoint(text, "a command cannot be listened at; use it as the destination")
 	case Unix:
+		if strings.Contains(e.Path, samePort) {
+			return e, badEndpoint(text, "a unix socket is accepted at without a port, so there is no %s", fault.Shown(samePort))
+		}
 		return e, nil
 	}
 	if e.Host == "localhost" {
@@ -95,7 +98,8 @@ func ParseAccept(text string) (Endpoint, error) {
 }
 
 // ParseTo reads a destination: tcp or udp with a host and one port or {port}, unix
-// with an absolute path, or exec with a JSON array of program and arguments.
+// with an absolute path, or exec with a JSON array of program and arguments; {port} may
+// be anywhere in the path and in the words.
 func ParseTo(text string) (Endpoint, error) {
 	e, ports, err := parse(text)
 	if err != nil {
@@ -104,7 +108,11 @@ func ParseTo(text string) (Endpoint, error) {
 	switch e.Scheme {
 	case SOCKS5, HTTP:
 		return e, badEndpoint(text, "%s is what a relay accepts; its clients say where to", fault.Shown(e.Scheme))
-	case Unix, Exec:
+	case Unix:
+		e.Same = strings.Contains(e.Path, samePort)
+		return e, nil
+	case Exec:
+		e.Same = hasSamePort(e.Argv)
 		return e, nil
 	}
 	if e.Host == "" {
@@ -240,10 +248,29 @@ func (e Endpoint) String() string {
 // IsZero reports whether there is no endpoint.
 func (e Endpoint) IsZero() bool { return e.Scheme == "" }
 
-// at is the destination of a connection that was accepted at a port.
+// hasSamePort reports whether one of the words of a command has {port}.
+func hasSamePort(argv []string) bool {
+	return slices.ContainsFunc(argv, func(word string) bool { return strings.Contains(word, samePort) })
+}
+
+// at is the destination of a connection that was accepted at a port, with that in place of
+// {port}. It is shorter, and digits: what a destination is remains.
 func (e Endpoint) at(port uint16) Endpoint {
-	if e.Same {
-		e.Same, e.Ports = false, []PortRange{{port, port}}
+	if !e.Same {
+		return e
+	}
+	e.Same = false
+	number := strconv.Itoa(int(port))
+	switch e.Scheme {
+	case Unix:
+		e.Path = strings.ReplaceAll(e.Path, samePort, number)
+	case Exec:
+		e.Argv = slices.Clone(e.Argv)
+		for i, word := range e.Argv {
+			e.Argv[i] = strings.ReplaceAll(word, samePort, number)
+		}
+	default:
+		e.Ports = []PortRange{{port, port}}
 	}
 	return e
 }

@@ -3,9 +3,11 @@ package relay
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"sync"
 	"time"
@@ -23,6 +25,7 @@ type entrance struct {
 	partner string
 	use     *usage
 	from    []netip.Prefix
+	mode    fs.FileMode // of unix sockets; 0: as Network.Listen makes them
 	// to is the destination that is asked of the partner; zero: the partner knows.
 	to func(port uint16) (Endpoint, error)
 	// open opens a stream to the partner.
@@ -76,6 +79,11 @@ func (e *entrance) listenAt(a Endpoint, port uint16) (string, error) {
 	}
 	if !e.holds(l.Close) {
 		return "", errStopping
+	}
+	if a.Scheme == Unix && e.mode != 0 {
+		if err := os.Chmod(a.Path, e.mode); err != nil {
+			return "", listenFailed(a, port, err)
+		}
 	}
 	if port == 0 {
 		port = portOf(l.Addr())
@@ -184,7 +192,7 @@ func (e *entrance) serve(c net.Conn, a Endpoint, port uint16) {
 		refuse(to, err)
 		return
 	}
-	st, answer, err := e.ask(ctx, KindConn, connAsk{To: to.String(), Port: port, From: from})
+	st, answer, err := e.ask(ctx, KindConn, connAsk{To: to.String(), Port: port, From: from, At: acceptedAt(c)})
 	if greet != nil {
 		err = greet.reply(local, st, err)
 	}
@@ -252,6 +260,16 @@ func (e *entrance) lets(from string) error {
 		}
 	}
 	return fault.New("relay", fault.Permission, "clients at %s are not let in", fault.Shown(from)).Advise("add the address to From")
+}
+
+// acceptedAt is the address of this end of a connection; "": it has none.
+func acceptedAt(c net.Conn) string {
+	if a := c.LocalAddr(); a != nil {
+		if at, err := netip.ParseAddrPort(a.String()); err == nil {
+			return netip.AddrPortFrom(at.Addr().Unmap().WithZone(""), at.Port()).String()
+		}
+	}
+	return ""
 }
 
 // origin is a client's address; of unix sockets, which have none, "unix".

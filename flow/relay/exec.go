@@ -35,7 +35,7 @@ func (h *Hub) run(x wish) (*child, error) {
 	}}
 	if err := c.cmd.Start(); err != nil {
 		_ = near.Close()
-		return nil, &fault.Error{Op: "start command", Kind: fault.KindOf(err), Subject: x.to.Argv[0], Err: err}
+		return nil, &fault.Error{Op: "start command", Kind: destinationKind(err), Subject: x.to.Argv[0], Err: err}
 	}
 	return c, nil
 }

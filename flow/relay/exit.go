@@ -92,7 +92,7 @@ func (h *Hub) own(x *wish) error {
 	if x.to, err = r.to(x.Port); err != nil {
 		return err
 	}
-	x.permit = permit{[]Pattern{patternOf(x.to)}, r.use}
+	x.permit = permit{[]Pattern{patternOf(x.to)}, r.use, r.ProxyProtocol}
 	return nil
 }
 
@@ -132,7 +132,7 @@ func (h *Hub) connect(x wish) (*conn, error) {
 		if err != nil {
 			return nil, connectFailed(ctx, x.to.String(), err)
 		}
-		return c.takes(raw)
+		return c.takes(raw, x)
 	}
 	raw, err := h.dial(ctx, "tcp", x)
 	if err != nil {
@@ -141,15 +141,22 @@ func (h *Hub) connect(x wish) (*conn, error) {
 	if a := raw.RemoteAddr(); a != nil {
 		c.to = "tcp://" + a.String()
 	}
-	return c.takes(raw)
+	return c.takes(raw, x)
 }
 
-// takes is the connection with its socket.
-func (c *conn) takes(raw net.Conn) (*conn, error) {
+// takes is the connection with its socket, whose first bytes are the PROXY header if there
+// is to be one.
+func (c *conn) takes(raw net.Conn, x wish) (*conn, error) {
 	local, ok := raw.(halfCloser)
 	if !ok {
 		_ = raw.Close()
 		return nil, fault.New("connect", fault.Internal, "a connection without half-close")
+	}
+	if x.proxy {
+		if err := tellProxy(raw, x.connAsk, c.hub.cfg.DialTimeout); err != nil {
+			abort(raw)
+			return nil, err
+		}
 	}
 	c.local = local
 	return c, nil
@@ -186,16 +193,23 @@ func (h *Hub) dialOne(ctx context.Context, network string, a netip.AddrPort, n i
 
 // connectFailed is an error of a destination, in kinds that a client understands.
 func connectFailed(ctx context.Context, to string, err error) error {
-	kind := fault.KindOf(err)
-	switch {
-	case errors.Is(err, syscall.ECONNREFUSED):
-		kind = fault.Refused
-	case errors.Is(err, syscall.ENOENT), errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
-		kind = fault.NotFound
-	case ctx.Err() != nil:
+	kind := destinationKind(err)
+	if ctx.Err() != nil && kind != fault.Refused && kind != fault.NotFound {
 		kind = fault.Deadline
 	}
 	return &fault.Error{Op: "connect", Kind: kind, Subject: to, Err: err}
+}
+
+// destinationKind is the kind of what the system says of a destination. Permission is what a
+// policy says: a socket or program that this node may not use refuses it.
+func destinationKind(err error) fault.Kind {
+	switch {
+	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.EACCES), errors.Is(err, syscall.EPERM):
+		return fault.Refused
+	case errors.Is(err, syscall.ENOENT), errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
+		return fault.NotFound
+	}
+	return fault.KindOf(err)
 }
 
 // listenKind is the kind of what went wrong with a listener.

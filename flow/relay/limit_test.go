@@ -14,7 +14,17 @@ import (
 	"github.com/pannier/pannier/spec/fault"
 )
 
-// TestLimits: each limit ends or refuses a connection, with a reason in the record.
+// limited are the four that may have limits: a relay and a policy, each with its node as
+// entry or as exit.
+var limited = map[string]func(*Relay, *Allow) *Limits{
+	"relay here":    func(r *Relay, _ *Allow) *Limits { r.At = Here; return &r.Limits },
+	"relay there":   func(r *Relay, _ *Allow) *Limits { r.At = There; return &r.Limits },
+	"policy dial":   func(r *Relay, a *Allow) *Limits { r.At = Here; return &a.Limits },
+	"policy listen": func(r *Relay, a *Allow) *Limits { r.At = There; return &a.Limits },
+}
+
+// TestLimits: each limit ends or refuses a connection, whoever of the four has it, with a
+// reason in the record.
 func TestLimits(t *testing.T) {
 	for _, tc := range []struct {
 		name   string
@@ -77,19 +87,40 @@ func TestLimits(t *testing.T) {
 			say(t, client, server, "x")
 		}, "over 1 connections a second"},
 	} {
-		t.Run(tc.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				w := join(t, Config{}, allowAll("tcp://10.0.0.5:80"), false)
-				defer w.stop()
-				w.add("tcp://127.0.0.1:9000", "tcp://10.0.0.5:80", func(r *Relay) { r.Limits = tc.limits })
-				client, server := w.through("127.0.0.1:9000", w.dest("10.0.0.5:80"))
-				tc.do(t, w, client, server)
-				synctest.Wait()
-				if len(w.westAudit.with("relayed", tc.reason)) != 1 { // of either message
-					t.Errorf("records %q, want %q", w.westAudit.lines(), tc.reason)
-				}
+		for who, of := range limited {
+			t.Run(tc.name+" "+who, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					cfg := allowAll("tcp://10.0.0.5:80")
+					cfg.Policy[0].Listen = []string{"tcp://127.0.0.1:9000"}
+					r := Relay{Name: "r", Partner: "east", Accept: mustAccept(t, "tcp://127.0.0.1:9000"), To: mustTo(t, "tcp://10.0.0.5:80")}
+					*of(&r, &cfg.Policy[0]) = tc.limits
+					w := join(t, Config{}, cfg, false)
+					defer w.stop()
+					if err := w.west.Add(r); err != nil {
+						t.Fatal(err)
+					}
+					synctest.Wait() // the partner listens
+					if r.At == There {
+						w.westWorld, w.eastWorld = w.eastWorld, w.westWorld
+					}
+					client, server := w.through("127.0.0.1:9000", w.dest("10.0.0.5:80"))
+					tc.do(t, w, client, server)
+					time.Sleep(1100 * time.Millisecond) // one that is half closed is looked at
+					logs := []*records{w.westAudit, w.eastLog}
+					switch entryOnly := tc.name == "conns" || tc.name == "opens"; {
+					case entryOnly && who == "relay here": // and the other end was never asked
+						logs = logs[:1]
+					case entryOnly && who == "policy listen":
+						logs = logs[1:]
+					}
+					for _, log := range logs {
+						if len(log.with("relayed", tc.reason)) != 1 { // of either message
+							t.Errorf("records %q, want %q", log.lines(), tc.reason)
+						}
+					}
+				})
 			})
-		})
+		}
 	}
 }
 

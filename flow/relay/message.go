@@ -19,7 +19,7 @@ const (
 // Limits of the fields of messages.
 const (
 	MaxName    = 64  // of a relay, bytes
-	maxOrigin  = 128 // From, bytes
+	maxOrigin  = 128 // From and At, bytes
 	maxAccepts = 64  // endpoints in one ask to listen
 )
 
@@ -30,6 +30,7 @@ type connAsk struct {
 	Port     uint16 // that was accepted at; 0: a unix socket
 	From     string // address of the client, as the entry sees it
 	Datagram uint16 // KindUDP: largest that the opener takes
+	At       string // address it was accepted at, as the entry sees it; "": it has none
 }
 
 // connAnswer is the meta of ACCEPT that answers connAsk.
@@ -71,8 +72,11 @@ func (o *connAsk) check() error {
 	if err == nil {
 		err = checkText("From", o.From, 0, maxOrigin)
 	}
-	if err == nil && strings.ContainsFunc(o.From, unicode.IsControl) {
-		err = fault.New("decode meta", fault.Protocol, "From has control characters")
+	if err == nil {
+		err = checkText("At", o.At, 0, maxOrigin)
+	}
+	if err == nil && strings.ContainsFunc(o.From+o.At, unicode.IsControl) {
+		err = fault.New("decode meta", fault.Protocol, "From or At has control characters")
 	}
 	return err
 }

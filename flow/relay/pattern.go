@@ -33,6 +33,9 @@ func ParsePattern(text string) (Pattern, error) {
 	p := Pattern{scheme: e.Scheme, path: e.Path, argv: e.Argv}
 	switch e.Scheme {
 	case Unix, Exec:
+		if strings.Contains(p.path, samePort) || hasSamePort(p.argv) {
+			return p, badEndpoint(text, "a pattern is held against the port itself, never against %s: write each one, or unix:///DIR/*", fault.Shown(samePort))
+		}
 		return p, nil
 	case TCP, UDP:
 	default:

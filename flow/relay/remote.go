@@ -30,7 +30,7 @@ func (r *running) start() error {
 		r.hub.spawn(func() { r.keepAsking(p) })
 		return nil
 	}
-	e := &entrance{hub: r.hub, relay: r.Name, partner: r.Partner, use: r.use, from: r.From, to: r.to, open: p.open, ctx: r.ctx, cancel: r.cancel}
+	e := &entrance{hub: r.hub, relay: r.Name, partner: r.Partner, use: r.use, from: r.From, mode: r.Mode, to: r.to, open: p.open, ctx: r.ctx, cancel: r.cancel}
 	bound, err := e.listen(r.Accept)
 	if err != nil {
 		return err

@@ -119,15 +119,19 @@ func (h *Hub) tryListener(ctx context.Context, r *running) Step {
 
 // tryHere connects to a destination of this node.
 func (h *Hub) tryHere(r *running, w tried) Step {
-	x := wish{connAsk: connAsk{Relay: r.Name, Port: w.port, From: tryFrom}, partner: r.Partner, to: w.to, permit: permit{[]Pattern{patternOf(w.to)}, r.use}}
-	step := Step{Name: "destination", What: w.to.String()}
+	x := wish{connAsk: connAsk{Relay: r.Name, Port: w.port, From: tryFrom}, partner: r.Partner, to: w.to, permit: permit{[]Pattern{patternOf(w.to)}, r.use, r.ProxyProtocol}}
+	step := Step{Name: "destination", What: made(w.to.String())}
 	if w.to.datagrams() {
 		u := &udpExit{wish: x, hub: h}
-		step.What, step.Err = step.What+": an address; whether it answers, only a datagram shows", u.resolve()
+		if step.Err = u.resolve(); step.Err != nil {
+			step.What = w.to.String()
+		}
 		return step
 	}
 	c, err := h.connect(x)
-	if step.Err = err; err == nil {
+	if step.Err = err; err != nil {
+		step.What = w.to.String()
+	} else {
 		_ = c.local.Close()
 		c.after()
 	}
@@ -150,13 +154,21 @@ func (h *Hub) tryThere(ctx context.Context, p *partner, r *running, w tried) []S
 		return []Step{{"consent", what, err}}
 	case err != nil:
 		return []Step{{"consent", what, nil}, {"destination", what, err}}
-	case kind == KindUDP:
-		what = answer.Address + ": an address; whether it answers, only a datagram shows"
-	default:
-		what = answer.Address
 	}
 	part(st)
-	return []Step{{"consent", w.to.String(), nil}, {"destination", what, nil}}
+	return []Step{{"consent", what, nil}, {"destination", made(answer.Address), nil}}
+}
+
+// made says what was done with a destination, which is the partner's word if that has done it.
+func made(to string) string {
+	switch scheme, _, _ := strings.Cut(to, ":"); Scheme(scheme) {
+	case UDP:
+		return to + ": an address; whether it answers, only a datagram shows"
+	case Exec:
+		return to + ": started, and its input ended at once; what it does, only a connection shows"
+	default:
+		return to + ": connected"
+	}
 }
 
 // partTime is how long the other end of a stream has to end its direction too.

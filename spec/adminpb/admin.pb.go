@@ -2711,6 +2711,8 @@ type Relay struct {
 	Bound         []string               `protobuf:"bytes,11,rep,name=bound,proto3" json:"bound,omitempty"`          // where it listens now, at either end
 	Trouble       string                 `protobuf:"bytes,12,opt,name=trouble,proto3" json:"trouble,omitempty"`      // why it does not listen; empty: it does
 	Counts        *RelayCounts           `protobuf:"bytes,13,opt,name=counts,proto3" json:"counts,omitempty"`
+	Mode          uint32                 `protobuf:"varint,14,opt,name=mode,proto3" json:"mode,omitempty"`                                        // permissions of the unix sockets in accept; 0: 0600
+	ProxyProtocol bool                   `protobuf:"varint,15,opt,name=proxy_protocol,json=proxyProtocol,proto3" json:"proxy_protocol,omitempty"` // at there: destinations are sent a PROXY header
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2834,6 +2836,20 @@ func (x *Relay) GetCounts() *RelayCounts {
 		return x.Counts
 	}
 	return nil
+}
+
+func (x *Relay) GetMode() uint32 {
+	if x != nil {
+		return x.Mode
+	}
+	return 0
+}
+
+func (x *Relay) GetProxyProtocol() bool {
+	if x != nil {
+		return x.ProxyProtocol
+	}
+	return false
 }
 
 // RelayLimits: 0 is the default, negative no limit.
@@ -3063,6 +3079,7 @@ type RelayPolicy struct {
 	Listen        []string               `protobuf:"bytes,4,rep,name=listen,proto3" json:"listen,omitempty"` // patterns
 	Limits        *RelayLimits           `protobuf:"bytes,5,opt,name=limits,proto3" json:"limits,omitempty"`
 	Counts        *RelayCounts           `protobuf:"bytes,6,opt,name=counts,proto3" json:"counts,omitempty"`
+	ProxyProtocol bool                   `protobuf:"varint,7,opt,name=proxy_protocol,json=proxyProtocol,proto3" json:"proxy_protocol,omitempty"` // destinations are sent a PROXY header
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3137,6 +3154,13 @@ func (x *RelayPolicy) GetCounts() *RelayCounts {
 		return x.Counts
 	}
 	return nil
+}
+
+func (x *RelayPolicy) GetProxyProtocol() bool {
+	if x != nil {
+		return x.ProxyProtocol
+	}
+	return false
 }
 
 // RelayConnection is one connection that is open.
@@ -4359,7 +4383,7 @@ const file_admin_proto_rawDesc = "" +
 	"\x0fListRelaysReply\x12/\n" +
 	"\x06relays\x18\x01 \x03(\v2\x17.pannier.admin.v1.RelayR\x06relays\x125\n" +
 	"\x06policy\x18\x02 \x03(\v2\x1d.pannier.admin.v1.RelayPolicyR\x06policy\x12C\n" +
-	"\vconnections\x18\x03 \x03(\v2!.pannier.admin.v1.RelayConnectionR\vconnections\"\xc7\x03\n" +
+	"\vconnections\x18\x03 \x03(\v2!.pannier.admin.v1.RelayConnectionR\vconnections\"\x82\x04\n" +
 	"\x05Relay\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\asession\x18\x02 \x01(\tR\asession\x12\x16\n" +
@@ -4374,7 +4398,9 @@ const file_admin_proto_rawDesc = "" +
 	" \x01(\bR\tconnected\x12\x14\n" +
 	"\x05bound\x18\v \x03(\tR\x05bound\x12\x18\n" +
 	"\atrouble\x18\f \x01(\tR\atrouble\x125\n" +
-	"\x06counts\x18\r \x01(\v2\x1d.pannier.admin.v1.RelayCountsR\x06counts\x1a8\n" +
+	"\x06counts\x18\r \x01(\v2\x1d.pannier.admin.v1.RelayCountsR\x06counts\x12\x12\n" +
+	"\x04mode\x18\x0e \x01(\rR\x04mode\x12%\n" +
+	"\x0eproxy_protocol\x18\x0f \x01(\bR\rproxyProtocol\x1a8\n" +
 	"\n" +
 	"PortsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\rR\x03key\x12\x14\n" +
@@ -4399,14 +4425,15 @@ const file_admin_proto_rawDesc = "" +
 	"\ato_peer\x18\x05 \x01(\x03R\x06toPeer\x12\x1b\n" +
 	"\tfrom_peer\x18\x06 \x01(\x03R\bfromPeer\x12\x1c\n" +
 	"\tdatagrams\x18\a \x01(\x03R\tdatagrams\x12\x18\n" +
-	"\adropped\x18\b \x01(\x03R\adropped\"\xd7\x01\n" +
+	"\adropped\x18\b \x01(\x03R\adropped\"\xfe\x01\n" +
 	"\vRelayPolicy\x12\x18\n" +
 	"\apartner\x18\x01 \x01(\tR\apartner\x12\x14\n" +
 	"\x05relay\x18\x02 \x01(\tR\x05relay\x12\x12\n" +
 	"\x04dial\x18\x03 \x03(\tR\x04dial\x12\x16\n" +
 	"\x06listen\x18\x04 \x03(\tR\x06listen\x125\n" +
 	"\x06limits\x18\x05 \x01(\v2\x1d.pannier.admin.v1.RelayLimitsR\x06limits\x125\n" +
-	"\x06counts\x18\x06 \x01(\v2\x1d.pannier.admin.v1.RelayCountsR\x06counts\"\xf1\x01\n" +
+	"\x06counts\x18\x06 \x01(\v2\x1d.pannier.admin.v1.RelayCountsR\x06counts\x12%\n" +
+	"\x0eproxy_protocol\x18\a \x01(\bR\rproxyProtocol\"\xf1\x01\n" +
 	"\x0fRelayConnection\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x14\n" +
 	"\x05relay\x18\x02 \x01(\tR\x05relay\x12\x18\n" +

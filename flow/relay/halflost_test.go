@@ -1,0 +1,59 @@
+package relay
+
+import (
+	"io"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/pannier/pannier/flow"
+)
+
+// TestHalfClosedLost: a connection of which one direction is closed ends at both ends with
+// its session, and with the socket at the other end, though its own sockets are silent.
+func TestHalfClosedLost(t *testing.T) {
+	for _, how := range []string{"session", "limit", "reset"} {
+		for _, first := range []string{"client", "server"} {
+			t.Run(how+" "+first, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					w := join(t, Config{}, allowAll("tcp://10.0.0.5:80"), false, flow.Config{ResumeTimeout: 5 * time.Second})
+					defer w.stop()
+					w.add("tcp://127.0.0.1:9000", "tcp://10.0.0.5:80", func(r *Relay) {
+						if r.Limits.Half = -1; how == "limit" {
+							r.Limits.Life = time.Minute
+						}
+					})
+					w.east.SetPolicy([]Allow{{Partner: "west", Relay: "*", Dial: []string{"tcp://10.0.0.5:80"}, Limits: Limits{Half: -1}}})
+					client, server := w.through("127.0.0.1:9000", w.dest("10.0.0.5:80"))
+					a, b := client, server
+					if first == "server" {
+						a, b = server, client
+					}
+					say(t, a, b, "question")
+					a.CloseWrite()
+					if got, err := io.ReadAll(b); err != nil || len(got) > 0 {
+						t.Fatalf("%q, %v instead of the end", got, err)
+					}
+					switch how {
+					case "session":
+						w.line.cut(true)
+						time.Sleep(time.Minute)
+					case "limit":
+						time.Sleep(2 * time.Minute)
+					case "reset":
+						for _, c := range w.west.open() {
+							c.end(errStopping)
+						}
+						time.Sleep(2 * time.Second)
+					}
+					if n := len(w.west.Conns()) + len(w.east.Conns()); n > 0 {
+						t.Errorf("%d connections are left", n)
+					}
+					if len(w.westAudit.with("msg=relayed", "cause=")) != 1 || len(w.eastLog.with("msg=relayed", "cause=")) != 1 {
+						t.Errorf("records %q and %q", w.westAudit.lines(), w.eastLog.lines())
+					}
+				})
+			})
+		}
+	}
+}
