@@ -52,7 +52,7 @@ func newSSHServerAt(t *testing.T, host, port string, wrap ...string) *sshServer 
 		}
 	}
 	s := &sshServer{port: port, config: filepath.Join(dir, "config")}
-	text := fmt.Sprintf("Port %s\nListenAddress %s\nHostKey %s/host\nAuthorizedKeysFile %s/user.pub\nPidFile none\nStrictModes no\nUsePAM no\nPasswordAuthentication no\nPermitRootLogin yes\n", port, host, dir, dir)
+	text := fmt.Sprintf("Port %s\nListenAddress %s\nHostKey %s/host\nAuthorizedKeysFile %s/user.pub\nPidFile none\nStrictModes no\nUsePAM no\nPasswordAuthentication no\nPermitRootLogin yes\nSubsystem sftp internal-sftp\n", port, host, dir, dir)
 	if err := os.WriteFile(s.config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -80,7 +80,7 @@ func (s *sshServer) run(t *testing.T, port, command string, input []byte) []byte
 
 func portIn(address string) string { return address[strings.LastIndexByte(address, ':')+1:] }
 
-// TestRelayOpenSSH: the system's ssh reaches the system's sshd through relays: its port at
+// TestRelayOpenSSH: the system's ssh and sftp reach the system's sshd through relays: its port at
 // either end's wish, sshd as a command for each connection, and a node that is reached only by
 // ssh itself.
 func TestRelayOpenSSH(t *testing.T) {
@@ -101,6 +101,22 @@ func TestRelayOpenSSH(t *testing.T) {
 	for _, name := range []string{"port", "back", "command"} {
 		if got := s.run(t, portIn(c.at(c.a, name)), "cat", data); !bytes.Equal(got, data) {
 			t.Errorf("%s: %d of %d bytes came back", name, len(got), len(data))
+		}
+	}
+	files := t.TempDir()
+	large := put(t, filepath.Join(files, "large"), 16<<20)
+	batch := filepath.Join(files, "batch")
+	if err := os.WriteFile(batch, fmt.Appendf(nil, "put %[1]s/large %[1]s/there\nget %[1]s/there %[1]s/back\n", files), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"port", "back"} {
+		sftp := append([]string{systemProgram(t, "sftp", "openssh-client"), "-q", "-b", batch, "-P", portIn(c.at(c.a, name))}, s.client[1:len(s.client)-1]...)
+		runs(t, append(sftp, strings.TrimPrefix(s.client[len(s.client)-1], "-l")+"@127.0.0.1")...)
+		if digestOf(t, files+"/there") != large || digestOf(t, files+"/back") != large {
+			t.Errorf("%s: sftp has made another file", name)
+		}
+		for _, made := range []string{"there", "back"} {
+			_ = os.Remove(filepath.Join(files, made))
 		}
 	}
 	self, err := exec.LookPath("pannier")
