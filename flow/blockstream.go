@@ -199,7 +199,21 @@ func (b *BlockStream) frame(t wire.Type, body []byte) error {
 	return broken("read", "%v for block stream %d", t, b.id)
 }
 
-// postResume says what this side has of every block stream. Session.mu is held
+// resumable is a stream that goes on over the connections of the next epoch. All
+// that a session has when it is resumed are.
+type resumable interface {
+	stream
+	// standing fills in what this end has.
+	standing(*wire.ResumeStream)
+	// revive lets lanes of the epoch deliver, and returns what is to be said once
+	// more right after RESUME.
+	revive(epoch uint32) []byte
+	// resumed goes on where the peer stands, and returns what is to be said once
+	// more after that.
+	resumed(e wire.ResumeStream, epoch uint32) ([]byte, error)
+}
+
+// postResume says what this side has of every stream that goes on. Session.mu is held
 // and the control lane is new: nothing else has been queued on it.
 func (s *Session) postResume() {
 	frame, err := s.resumeFrame(wire.MaxResume)
@@ -212,7 +226,7 @@ func (s *Session) postResume() {
 	}
 	s.control.enqueue(frame)
 	for _, st := range s.streams {
-		if b, ok := st.(*BlockStream); ok && !b.source {
+		if b, ok := st.(resumable); ok {
 			s.control.enqueue(b.revive(s.epoch))
 		}
 	}
@@ -227,7 +241,7 @@ const maxResumed = 1985
 func (s *Session) resumeFrame(most int) ([]byte, error) {
 	r := wire.Resume{Epoch: s.epoch}
 	for _, id := range slices.Sorted(maps.Keys(s.streams)) {
-		b, ok := s.streams[id].(*BlockStream)
+		b, ok := s.streams[id].(resumable)
 		if !ok {
 			continue
 		}
@@ -236,22 +250,28 @@ func (s *Session) resumeFrame(most int) ([]byte, error) {
 			s.forget(id, b)
 			continue
 		}
-		b.mu.Lock()
 		e := wire.ResumeStream{ID: id}
-		if !b.source {
-			e.Received, e.Durable, e.Window = uint64(b.arrived), uint64(b.synced), uint64(b.limit)
-		}
-		b.mu.Unlock()
+		b.standing(&e)
 		r.Streams = append(r.Streams, e)
 	}
 	return wire.AppendControl(nil, wire.TypeResume, 0, &r)
 }
 
-// revive lets lanes of the epoch deliver and returns the verdict, if it has
-// been given, once more.
+func (b *BlockStream) standing(e *wire.ResumeStream) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.source {
+		e.Received, e.Durable, e.Window = uint64(b.arrived), uint64(b.synced), uint64(b.limit)
+	}
+}
+
+// revive returns the verdict, if it has been given.
 func (b *BlockStream) revive(epoch uint32) []byte {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.source {
+		return nil
+	}
 	b.lives = epoch
 	return b.verdictFrame
 }
@@ -268,7 +288,7 @@ func (s *Session) bookResume(l *lane, r *wire.Resume) error {
 	var frames []byte
 	for _, e := range r.Streams {
 		listed[e.ID] = true
-		b, ok := s.streams[e.ID].(*BlockStream)
+		b, ok := s.streams[e.ID].(resumable)
 		if !ok {
 			frames = append(frames, resetFrame(e.ID, fault.New("resume stream", fault.Stale, "this end has forgotten it"))...)
 			continue
@@ -280,7 +300,7 @@ func (s *Session) bookResume(l *lane, r *wire.Resume) error {
 		frames = append(frames, again...)
 	}
 	for id, st := range s.streams {
-		if _, ok := st.(*BlockStream); ok && !listed[id] {
+		if _, ok := st.(resumable); ok && !listed[id] {
 			st.end(&fault.Error{Op: "resume stream", Kind: fault.Lost, Side: fault.Inferred, Err: errForgotten})
 			s.forget(id, st)
 		}

@@ -22,8 +22,8 @@ const (
 )
 
 // A ByteStream is a net.Conn on a session: ordered bytes both ways, each
-// direction closed on its own. It ends with its connections; only block streams
-// survive those.
+// direction closed on its own. It ends with its connections, or with the session
+// if it was opened with Resume.
 type ByteStream struct {
 	s      *Session
 	id     uint32
@@ -34,6 +34,8 @@ type ByteStream struct {
 	window int64
 	rd, wr timeLimit
 	writes chan struct{} // capacity 1: one writer at a time
+
+	keeper *keeper // of a stream that outlives its connections; else nil
 
 	mu       sync.Mutex
 	accepted bool
@@ -56,7 +58,7 @@ type ByteStream struct {
 
 // newByteStream makes one with a window that the budgets have room for.
 // Session.mu is held.
-func newByteStream(s *Session, mine bool, class wire.Class) *ByteStream {
+func newByteStream(s *Session, mine bool, class wire.Class, resume bool) *ByteStream {
 	if class != wire.ClassInteractive {
 		class = wire.ClassRelay
 	}
@@ -71,6 +73,9 @@ func newByteStream(s *Session, mine bool, class wire.Class) *ByteStream {
 		b.window /= 2
 	}
 	b.limit = b.window
+	if resume {
+		b.keeper = newKeeper(s.epoch)
+	}
 	b.rd.init()
 	b.wr.init()
 	return b
@@ -84,9 +89,9 @@ func (s *Session) OpenBytes(ctx context.Context, o Open) (*ByteStream, error) {
 	if err := s.admitOwn(ctx); err != nil {
 		return nil, err
 	}
-	b := newByteStream(s, true, o.Class)
+	b := newByteStream(s, true, o.Class, o.Resume)
 	s.adjust(b.window)
-	_, err := s.register(b, &wire.Open{Kind: o.Kind, Class: uint8(b.class), Window: uint64(b.window), Meta: o.Meta})
+	_, err := s.register(b, &wire.Open{Kind: o.Kind, Class: uint8(b.class), Resume: o.Resume, Window: uint64(b.window), Meta: o.Meta})
 	s.mu.Unlock()
 	if err != nil {
 		s.end1(b, err)
@@ -128,6 +133,9 @@ func (b *ByteStream) Session() *Session { return b.s }
 
 func (b *ByteStream) own() bool { return b.mine }
 func (b *ByteStream) lost() bool {
+	if b.goesOn() {
+		return true
+	}
 	b.end(fault.Concluded("stream", fault.Lost, "the connection went away"))
 	return false
 }
@@ -158,10 +166,21 @@ func (b *ByteStream) frame(t wire.Type, body []byte) error {
 }
 
 func (b *ByteStream) credit(granted, received uint64) (bool, error) {
+	if b.keeper != nil {
+		b.s.mu.Lock() // for the books of what is kept
+		defer b.s.mu.Unlock()
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if received > uint64(b.sent) || granted > wire.MaxOffset {
-		return false, broken("read", "CREDIT %d, received %d, where %d were sent", granted, received, b.sent)
+	sent := b.sent
+	if b.keeper != nil {
+		sent = b.keeper.wired
+	}
+	if received > uint64(sent) || granted > wire.MaxOffset {
+		return false, broken("read", "CREDIT %d, received %d, where %d were sent", granted, received, sent)
+	}
+	if b.keeper != nil && !b.closed {
+		b.arrivedAt(int64(received))
 	}
 	raised := int64(granted) > b.granted
 	b.granted = max(b.granted, int64(granted))
@@ -185,10 +204,10 @@ func (b *ByteStream) expect(h wire.DataHead) error {
 	return nil
 }
 
-func (b *ByteStream) arrive(h wire.DataHead, buf *buffer) bool {
+func (b *ByteStream) arrive(h wire.DataHead, buf *buffer, epoch uint32) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.closed {
+	if b.closed || b.keeper != nil && b.keeper.lives != epoch {
 		return false
 	}
 	b.arrived += int64(h.Length)
@@ -251,7 +270,7 @@ func (b *ByteStream) consumed(n int64) {
 		b.s.adjust(-n)
 		b.booked += n
 		b.grow()
-		if due := b.read + b.window - b.limit; due >= b.window/4 && !b.finCame {
+		if due := b.read + b.window - b.limit; due >= b.worthCredit() && !b.finCame {
 			b.s.adjust(due)
 			b.limit += due
 			frame = wire.AppendCredit(nil, b.id, uint64(b.limit), uint64(b.arrived))
@@ -262,6 +281,14 @@ func (b *ByteStream) consumed(n int64) {
 	if frame != nil {
 		b.s.post(frame, true)
 	}
+}
+
+// worthCredit is how much has to be read before the peer hears of it. mu is held.
+func (b *ByteStream) worthCredit() int64 {
+	if b.keeper != nil { // the peer may be able to keep no more
+		return min(b.window/4, keptAnyway)
+	}
+	return b.window / 4
 }
 
 // growTime is how fast a window must have been read for the next to be twice as
@@ -314,13 +341,14 @@ func (b *ByteStream) Write(p []byte) (int, error) {
 
 // reserve waits for credit for up to n bytes.
 func (b *ByteStream) reserve(n int) (int, error) {
-	most := frameRelay
-	if b.class == wire.ClassInteractive {
-		most = frameInteractive
-	}
+	most := b.largest()
 	for {
+		want := min(n, most)
+		if b.keeper != nil {
+			want = b.keepRoom(want)
+		}
 		b.mu.Lock()
-		room := int(min(b.granted-b.sent, int64(min(n, most))))
+		room := int(min(b.granted-b.sent, int64(want)))
 		closed, fin, err := b.closed, b.finSent, b.err
 		b.mu.Unlock()
 		switch {
@@ -340,9 +368,20 @@ func (b *ByteStream) reserve(n int) (int, error) {
 	}
 }
 
+// largest is the most content of a frame.
+func (b *ByteStream) largest() int {
+	if b.class == wire.ClassInteractive {
+		return frameInteractive
+	}
+	return frameRelay
+}
+
 // sendData writes the first n bytes of buf's payload as one DATA frame and gives
 // buf back. The caller holds the place in writes, so nobody else moves sent.
 func (b *ByteStream) sendData(buf *buffer, n int, flags wire.Flags) error {
+	if b.keeper != nil {
+		return b.sendKept(buf, n)
+	}
 	defer b.s.cfg.Pool.put(buf)
 	payload := buf.payload(n)
 	b.mu.Lock()
@@ -460,6 +499,11 @@ func (b *ByteStream) reset(err error) {
 	b.mu.Lock()
 	closed, clean := b.closed, b.finSent && b.finCame && len(b.segments) == 0
 	b.mu.Unlock()
+	if b.keeper != nil && (clean || closed) {
+		b.part(err)
+		b.s.mu.Unlock()
+		return
+	}
 	b.end(err)
 	b.s.forget(b.id, b)
 	b.s.mu.Unlock()
@@ -481,6 +525,7 @@ func (b *ByteStream) end(err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed {
+		b.dropKept() // the peer has confirmed the end, or there is none to do so
 		return
 	}
 	b.closed = true
@@ -488,6 +533,9 @@ func (b *ByteStream) end(err error) {
 	if e, ok := err.(*fault.Error); ok && e.Side == fault.Peer && e.Kind == 0 {
 		b.err = io.EOF
 		b.finCame = true
+	}
+	if b.keeper != nil && !b.keeper.parting {
+		b.dropKept()
 	}
 	b.s.adjust(b.booked - b.limit)
 	b.s.late.add(b.limit - b.arrived)

@@ -22,6 +22,12 @@ import (
 // bytePair makes both ends of a byte stream.
 func bytePair(t testing.TB, near, far *Session, class wire.Class) (a, b *ByteStream) {
 	t.Helper()
+	return bytePairOf(t, near, far, Open{Class: class})
+}
+
+func bytePairOf(t testing.TB, near, far *Session, o Open) (a, b *ByteStream) {
+	t.Helper()
+	o.Kind, o.Meta = "x", []byte("ping")
 	made := make(chan *ByteStream, 1)
 	go func() {
 		in, err := far.AcceptStream(t.Context())
@@ -32,7 +38,7 @@ func bytePair(t testing.TB, near, far *Session, class wire.Class) (a, b *ByteStr
 		b, _ := in.AcceptBytes([]byte("pong"))
 		made <- b
 	}()
-	a, err := near.OpenBytes(t.Context(), Open{Kind: "x", Meta: []byte("ping"), Class: class})
+	a, err := near.OpenBytes(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,15 +55,21 @@ type polite struct{ *ByteStream }
 
 func (p polite) Close() error {
 	p.SetWriteDeadline(time.Now()) // CloseWrite waits for a Write there may be
+	p.SetWriteDeadline(time.Time{})
 	p.CloseWrite()
 	return p.ByteStream.Close()
 }
 
 // TestNetConn holds a byte stream against what net.Conn promises.
 func TestNetConn(t *testing.T) {
+	t.Run("plain", func(t *testing.T) { testNetConn(t, Open{}) })
+	t.Run("resume", func(t *testing.T) { testNetConn(t, Open{Resume: true}) })
+}
+
+func testNetConn(t *testing.T, o Open) {
 	near, far, _, _ := pair(t, Config{}, true)
 	nettest.TestConn(t, func() (net.Conn, net.Conn, func(), error) {
-		a, b := bytePair(t, near, far, wire.ClassRelay)
+		a, b := bytePairOf(t, near, far, o)
 		return polite{a}, polite{b}, func() { a.Close(); b.Close() }, nil
 	})
 }
@@ -347,4 +359,22 @@ func TestAcceptThatCannotBeSent(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestDeadlineThatHasFired: a timer that has fired and not yet been heard does not
+// end the next deadline, nor close its channel once more.
+func TestDeadlineThatHasFired(t *testing.T) {
+	var d timeLimit
+	d.init()
+	d.set(time.Now().Add(time.Hour))
+	fired := d.turn
+	d.set(time.Now().Add(time.Hour))
+	if d.expire(fired); d.passed() {
+		t.Error("the earlier deadline ended the later one")
+	}
+	d.set(time.Now())
+	if d.expire(d.turn - 1); !d.passed() {
+		t.Error("a deadline in the past has not passed")
+	}
+	d.set(time.Time{})
 }

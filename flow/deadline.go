@@ -9,6 +9,7 @@ import (
 type timeLimit struct {
 	mu    sync.Mutex
 	timer *time.Timer
+	turn  int           // counts calls of set: a timer may fire while the next is on its way
 	done  chan struct{} // closed when the deadline has passed
 }
 
@@ -32,6 +33,7 @@ func (d *timeLimit) passed() bool {
 func (d *timeLimit) set(t time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.turn++
 	if d.timer != nil {
 		d.timer.Stop()
 		d.timer = nil
@@ -44,18 +46,18 @@ func (d *timeLimit) set(t time.Time) {
 	if t.IsZero() {
 		return
 	}
-	done := d.done
 	if wait := time.Until(t); wait > 0 {
-		d.timer = time.AfterFunc(wait, func() { d.expire(done) })
+		turn := d.turn
+		d.timer = time.AfterFunc(wait, func() { d.expire(turn) })
 		return
 	}
-	close(done)
+	close(d.done)
 }
 
-func (d *timeLimit) expire(done chan struct{}) {
+func (d *timeLimit) expire(turn int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.done == done {
-		close(done)
+	if d.turn == turn {
+		close(d.done)
 	}
 }

@@ -123,7 +123,7 @@ func (l *lane) data(h wire.Header) error {
 		l.s.cfg.Pool.put(buf)
 		return err
 	}
-	if b == nil || !b.arrive(head, buf) {
+	if b == nil || !b.arrive(head, buf, l.epoch) {
 		l.s.cfg.Pool.put(buf)
 	}
 	return nil
@@ -317,6 +317,10 @@ func (s *Session) resetByPeer(id uint32, r *wire.Reset) error {
 				return err
 			}
 		}
+	}
+	if b, ok := st.(*ByteStream); ok && r.Kind == 0 && b.confirms() && s.control != nil {
+		s.control.enqueue(resetFrame(id, nil))
+		s.control.kick()
 	}
 	st.end(fault.FromPeer("stream", fault.Kind(r.Kind), r.Text))
 	s.forget(id, st)

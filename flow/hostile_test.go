@@ -18,6 +18,7 @@ const (
 	sink           // the raw peer opened it and sends; the victim receives until it ends
 	source         // the raw peer opened it and receives; the victim has sent one block of 64 KiB
 	relay          // a byte stream that the raw peer opened; the victim has written 5 bytes and reads
+	kept           // the same, with Resume
 	mysink         // the victim opens a block stream to receive and waits for ACCEPT
 	mysource       // the victim opens a block stream to send and waits for ACCEPT
 	setupsEnd
@@ -40,9 +41,9 @@ func (d *duel) prepare(s setup) {
 			d.t.Fatal(err)
 		}
 		d.wg.Go(func() { d.use(ctx, s) })
-	case relay:
+	case relay, kept:
 		d.id = d.own(1)
-		d.send(openFrame(d.id, wire.Open{Window: 64 * KiB}))
+		d.send(openFrame(d.id, wire.Open{Window: 64 * KiB, Resume: s == kept}))
 		in, err := d.victim.AcceptStream(ctx)
 		if err == nil {
 			d.bytes, err = in.AcceptBytes(nil)

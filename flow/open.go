@@ -24,7 +24,9 @@ type Open struct {
 	Window    int64       // most this end has in flight as the sink; 0 = grows to Config.MaxWindow
 	Compress  Compression // of the blocks this end sends
 
-	Class wire.Class // byte streams only: how urgent; zero = relay
+	// Byte streams only.
+	Class  wire.Class // how urgent; zero = relay
+	Resume bool       // the stream outlives its connections and ends with the session: each end keeps what has not arrived
 }
 
 // minBlock is the smallest block size ever agreed on.
@@ -306,7 +308,7 @@ func (s *Session) opened(l *lane, id uint32, body []byte) error {
 	s.lastPeer = id
 	in := &Incoming{
 		s: s, id: id, Blocks: o.Blocks, window: int64(o.Window),
-		Open: Open{Kind: o.Kind, Meta: o.Meta, Send: o.Send, Start: int64(o.Start), BlockSize: int(o.BlockSize), Class: wire.Class(o.Class)},
+		Open: Open{Kind: o.Kind, Meta: o.Meta, Send: o.Send, Start: int64(o.Start), BlockSize: int(o.BlockSize), Class: wire.Class(o.Class), Resume: o.Resume},
 	}
 	err := s.queueIncoming(in)
 	s.mu.Unlock()
@@ -465,7 +467,7 @@ func (i *Incoming) giveUp(err error) {
 
 // acceptBytes makes the stream and its ACCEPT. Session.mu is held.
 func (i *Incoming) acceptBytes(meta []byte) (*ByteStream, []byte, error) {
-	b := newByteStream(i.s, false, i.Class)
+	b := newByteStream(i.s, false, i.Class, i.Resume)
 	b.id, b.meta, b.accepted, b.granted = i.id, i.Meta, true, i.window
 	i.s.adjust(b.window)
 	frame, err := wire.AppendControl(nil, wire.TypeAccept, i.id, &wire.Accept{Window: uint64(b.window), Meta: meta})

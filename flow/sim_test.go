@@ -171,6 +171,7 @@ func (w *world) start(i int) {
 	}
 	open := Open{Kind: "file", Meta: []byte(name), Send: r.IntN(2) == 0, Compress: Compression(r.IntN(4))}
 	bytewise := r.IntN(4) == 0
+	open.Resume = bytewise && r.IntN(2) == 0
 	ctx, cancel := w.ctx, context.CancelFunc(func() {})
 	if r.IntN(5) == 0 {
 		o.deliberateKill = true

@@ -446,6 +446,33 @@ func TestRelaySessionLost(t *testing.T) {
 	}
 }
 
+// TestRelayResume: with resume neither end of a connection notices that the session
+// has lost its connections, again and again, in the middle of what is said.
+func TestRelayResume(t *testing.T) {
+	c := newConduit(t)
+	road := newRoad(t, strings.TrimPrefix(c.b.Address, "tls://"))
+	c.fromA = "tls://" + road.address
+	resume := func(name, at string) string { return relaySection(name, freePort, at, toEcho) + "resume = true\n" }
+	c.write(resume("echo", "here")+resume("back", "there"), allowEcho+allowListen)
+	c.start(c.b, c.a)
+	one, two := c.dial(c.at(c.a, "echo")), c.dial(c.at(c.a, "back"))
+	for i := range 5 {
+		c.say(one, "one")
+		c.say(two, "two")
+		cut := time.AfterFunc(time.Duration(i)*time.Millisecond, road.cut)
+		c.say(one, strings.Repeat("one ", 1<<17))
+		c.say(two, strings.Repeat("two ", 1<<17))
+		cut.Stop()
+	}
+	c.b.Kill() // and with its daemon a connection ends: the next one knows no such session
+	c.start(c.b)
+	for _, conn := range []net.Conn{one, two} {
+		if rest, err := io.ReadAll(conn); len(rest) > 0 || conn == one && err == nil {
+			t.Errorf("after the kill: %q, %v", rest, err)
+		}
+	}
+}
+
 // road carries connections to an address, until they are cut.
 type road struct {
 	address string

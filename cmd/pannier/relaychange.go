@@ -40,6 +40,7 @@ func (f *relayFlags) register(cmd *cobra.Command) {
 	flags.StringArrayVar(&f.ports, "port", nil, "another destination for connections of one port, as `8001=tcp://db:5432`; may be given again")
 	flags.StringArrayVar(&f.relay.From, "from", nil, "clients that are let in, as 10.0.0.0/8; may be given again (default: all)")
 	flags.StringVar(&f.mode, "mode", "", "permissions of the unix sockets in --accept, as 0660 (default 0600)")
+	flags.BoolVar(&f.relay.Resume, "resume", false, "connections outlive those of the session, and end with the session itself")
 	flags.BoolVar(&f.relay.ProxyProtocol, "proxy-protocol", false, "with --at there: send destinations a PROXY header with the client's address")
 	flags.Int32Var(&f.conns, "conns", 0, "connections at a time (default 4096)")
 	flags.Int32Var(&f.opens, "opens", 0, "connections begun a second (default 2000)")
@@ -156,6 +157,9 @@ func section(r *adminpb.Relay) string {
 	list("from", r.GetFrom())
 	if r.GetMode() != 0 {
 		text("mode", fmt.Sprintf("%04o", r.GetMode()))
+	}
+	if r.GetResume() {
+		b.WriteString("resume = true\n")
 	}
 	if r.GetProxyProtocol() {
 		b.WriteString("proxy_protocol = true\n")

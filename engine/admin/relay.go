@@ -149,7 +149,7 @@ func problemOf(err error) *adminpb.Failure {
 func relayOf(r *Relay) *adminpb.Relay {
 	q := &adminpb.Relay{
 		Name: r.Is.Name, Session: r.Is.Partner, At: r.Is.At.String(), To: r.Is.To.String(), Limits: limitsOf(r.Is.Limits), Added: r.Added,
-		Connected: r.Session, Counts: countsOf(&r.Stats), Mode: uint32(r.Is.Mode), ProxyProtocol: r.Is.ProxyProtocol,
+		Connected: r.Session, Counts: countsOf(&r.Stats), Mode: uint32(r.Is.Mode), Resume: r.Is.Resume, ProxyProtocol: r.Is.ProxyProtocol,
 	}
 	if r.Trouble != nil {
 		q.Trouble = clipped(fault.Plain(r.Trouble))
@@ -194,7 +194,7 @@ func readLimits(l *adminpb.RelayLimits) relay.Limits {
 
 // readRelay is what an operator wants a relay to be. Errors are Invalid.
 func readRelay(in *adminpb.Relay) (r relay.Relay, err error) {
-	r = relay.Relay{Name: in.GetName(), Partner: in.GetSession(), Mode: fs.FileMode(in.GetMode()), ProxyProtocol: in.GetProxyProtocol(), Limits: readLimits(in.GetLimits())}
+	r = relay.Relay{Name: in.GetName(), Partner: in.GetSession(), Mode: fs.FileMode(in.GetMode()), Resume: in.GetResume(), ProxyProtocol: in.GetProxyProtocol(), Limits: readLimits(in.GetLimits())}
 	switch in.GetAt() {
 	case "", relay.Here.String():
 	case relay.There.String():

@@ -95,6 +95,7 @@ type relayTable struct {
 	Ports   []portTable `toml:"ports"`
 	From    []string    `toml:"from"`
 	Mode    mode        `toml:"mode"`
+	Resume  bool        `toml:"resume"`
 	Proxy   bool        `toml:"proxy_protocol"`
 	Allow   []string    `toml:"allow"`
 	Limits  limitsTable `toml:"limits"`

@@ -20,7 +20,7 @@ func (m *meaning) relays(list *value) map[string]relay.Relay {
 	all, taken := map[string]*relay.Relay{}, map[string]string{}
 	for i := range m.file.Relay {
 		t, v := &m.file.Relay[i], list.item(i)
-		r := &relay.Relay{Name: t.Name, Partner: t.Session, At: relay.Place(t.At), Mode: fs.FileMode(t.Mode), ProxyProtocol: t.Proxy, Limits: m.limits(&t.Limits, v)}
+		r := &relay.Relay{Name: t.Name, Partner: t.Session, At: relay.Place(t.At), Mode: fs.FileMode(t.Mode), Resume: t.Resume, ProxyProtocol: t.Proxy, Limits: m.limits(&t.Limits, v)}
 		register(m, all, r, t.Name, "relay", v)
 		before := len(m.problems.list)
 		m.relay(r, t, v)

@@ -35,6 +35,9 @@ type Relay struct {
 	Ports   map[uint16]Endpoint // other destinations, by the port accepted at
 	From    []netip.Prefix      // clients let in at an entry here; none: all
 	Mode    fs.FileMode         // of unix sockets accepted at here; 0: as Network.Listen makes them
+	// Resume: connections outlive those of the session, and end with the session
+	// itself: what has not arrived is sent again. Not of datagrams.
+	Resume bool
 	// ProxyProtocol: There: connections to tcp and unix destinations begin with a PROXY
 	// header, version 2, that says the client's address as the partner sees it. Of relays that
 	// accept here the partner's policy decides.
@@ -217,6 +220,9 @@ func (r Relay) checked() (Relay, error) {
 		case !a.asks() && r.To.Same && len(a.Ports) == 0:
 			return bad("{port} has no meaning for a unix socket")
 		}
+	}
+	if r.Resume && udp {
+		return bad("datagrams do not outlive a connection of the session; resume is for connections")
 	}
 	if r.ProxyProtocol && udp {
 		return bad("datagrams have no PROXY header")

@@ -26,6 +26,7 @@ type entrance struct {
 	use     *usage
 	from    []netip.Prefix
 	mode    fs.FileMode // of unix sockets; 0: as Network.Listen makes them
+	resume  bool        // streams outlive the session's connections
 	// to is the destination that is asked of the partner; zero: the partner knows.
 	to func(port uint16) (Endpoint, error)
 	// open opens a stream to the partner.
@@ -236,7 +237,7 @@ func (e *entrance) ask(ctx context.Context, kind string, o connAsk) (*flow.ByteS
 	if kind == KindUDP {
 		class = wire.ClassInteractive
 	}
-	st, err := e.open(ctx, flow.Open{Kind: kind, Meta: meta, Class: class})
+	st, err := e.open(ctx, flow.Open{Kind: kind, Meta: meta, Class: class, Resume: e.resume && kind == KindConn})
 	if err != nil {
 		return nil, connAnswer{}, err
 	}

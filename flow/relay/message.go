@@ -43,6 +43,7 @@ type connAnswer struct {
 type listenAsk struct {
 	Relay  string
 	Accept []string // endpoints to accept at, 1..maxAccepts
+	Resume bool     // open the streams of connections with Resume
 }
 
 // listenAnswer is the meta of ACCEPT that answers listenAsk.

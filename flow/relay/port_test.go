@@ -91,6 +91,9 @@ func TestRealSamePort(t *testing.T) {
 				for i, p := range ports {
 					c, err := net.Dial("tcp", w.bound(i))
 					if err != nil {
+						if i == 1 && at == Here { // turned down before Dial was through
+							continue
+						}
 						t.Fatal(err)
 					}
 					got, _ := io.ReadAll(c)

@@ -48,6 +48,7 @@ func TestReach(t *testing.T) {
 		if c := w.client("127.0.0.1:9000"); !ended(c) {
 			t.Error("the client was not sent away")
 		}
+		synctest.Wait() // for the record
 		if got := w.westAudit.with("msg=\"not relayed\"", "no session with far", "nobody answers"); len(got) != 1 {
 			t.Errorf("records %q", w.westAudit.lines())
 		}

@@ -30,7 +30,7 @@ func (r *running) start() error {
 		r.hub.spawn(func() { r.keepAsking(p) })
 		return nil
 	}
-	e := &entrance{hub: r.hub, relay: r.Name, partner: r.Partner, use: r.use, from: r.From, mode: r.Mode, to: r.to, open: p.open, ctx: r.ctx, cancel: r.cancel}
+	e := &entrance{hub: r.hub, relay: r.Name, partner: r.Partner, use: r.use, from: r.From, mode: r.Mode, resume: r.Resume, to: r.to, open: p.open, ctx: r.ctx, cancel: r.cancel}
 	bound, err := e.listen(r.Accept)
 	if err != nil {
 		return err
@@ -92,7 +92,7 @@ func (r *running) askOnce(p *partner) error {
 	for i, a := range r.Accept {
 		texts[i] = a.String()
 	}
-	meta, err := wire.AppendMeta(nil, &listenAsk{Relay: r.Name, Accept: texts})
+	meta, err := wire.AppendMeta(nil, &listenAsk{Relay: r.Name, Accept: texts, Resume: r.Resume})
 	if err != nil {
 		return err
 	}
@@ -206,7 +206,7 @@ func (h *Hub) guest(name string, s *flow.Session, meta []byte, m *listenAsk) (*g
 	key := guestKey{s, m.Relay}
 	h.mu.Lock()
 	old := h.guests[key]
-	if old != nil && !old.held && slices.Equal(old.accept, m.Accept) {
+	if old != nil && !old.held && slices.Equal(old.accept, m.Accept) && old.resume == m.Resume {
 		old.held, old.back = true, time.Time{}
 		h.mu.Unlock()
 		return old, nil
@@ -250,7 +250,7 @@ func (h *Hub) newGuest(name string, key guestKey, m *listenAsk, ports int) (*gue
 		return nil, fault.New("relay", fault.Overloaded, "%d more ports; a session has at most %d here", n, MaxPorts)
 	}
 	g := &guest{accept: m.Accept, at: accept, ports: n, held: true, entrance: &entrance{
-		hub: h, relay: m.Relay, partner: name,
+		hub: h, relay: m.Relay, partner: name, resume: m.Resume,
 		to:   func(uint16) (Endpoint, error) { return Endpoint{}, nil },
 		open: key.session.OpenBytes,
 	}}

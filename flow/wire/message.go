@@ -74,6 +74,7 @@ type Open struct {
 	Start     uint64 // offset of the first byte, at most MaxOffset
 	Window    uint64 // credit the opener grants, bytes
 	Class     uint8  // a Class
+	Resume    bool   // byte stream: it outlives its connections
 	Meta      []byte // the application's; at most MaxMeta
 }
 
@@ -117,7 +118,7 @@ type Close struct {
 	Text string // at most MaxText
 }
 
-// Resume is the first frame of a new epoch: what of each block stream arrived.
+// Resume is the first frame of a new epoch: what of each stream that goes on arrived.
 // MaxControl is reached before MaxResume when every number takes its most bytes:
 // 1985 streams always fit, and AppendControl refuses more if they do not.
 type Resume struct {
@@ -128,9 +129,9 @@ type Resume struct {
 // ResumeStream is what one end has of one stream.
 type ResumeStream struct {
 	ID       uint32 // not 0
-	Received uint64 // at most MaxOffset
-	Durable  uint64 // at most MaxOffset
-	Window   uint64 // credit from Received on, bytes
+	Received uint64 // at most MaxOffset; of a byte stream its end counts as one more
+	Durable  uint64 // block stream: at most MaxOffset
+	Window   uint64 // granted up to here, at most MaxOffset
 }
 
 func (Hello) frame() Type    { return TypeHello }

@@ -2712,6 +2712,7 @@ type Relay struct {
 	Trouble       string                 `protobuf:"bytes,12,opt,name=trouble,proto3" json:"trouble,omitempty"`      // why it does not listen; empty: it does
 	Counts        *RelayCounts           `protobuf:"bytes,13,opt,name=counts,proto3" json:"counts,omitempty"`
 	Mode          uint32                 `protobuf:"varint,14,opt,name=mode,proto3" json:"mode,omitempty"`                                        // permissions of the unix sockets in accept; 0: 0600
+	Resume        bool                   `protobuf:"varint,16,opt,name=resume,proto3" json:"resume,omitempty"`                                    // connections outlive those of the session
 	ProxyProtocol bool                   `protobuf:"varint,15,opt,name=proxy_protocol,json=proxyProtocol,proto3" json:"proxy_protocol,omitempty"` // at there: destinations are sent a PROXY header
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2843,6 +2844,13 @@ func (x *Relay) GetMode() uint32 {
 		return x.Mode
 	}
 	return 0
+}
+
+func (x *Relay) GetResume() bool {
+	if x != nil {
+		return x.Resume
+	}
+	return false
 }
 
 func (x *Relay) GetProxyProtocol() bool {
@@ -4383,7 +4391,7 @@ const file_admin_proto_rawDesc = "" +
 	"\x0fListRelaysReply\x12/\n" +
 	"\x06relays\x18\x01 \x03(\v2\x17.pannier.admin.v1.RelayR\x06relays\x125\n" +
 	"\x06policy\x18\x02 \x03(\v2\x1d.pannier.admin.v1.RelayPolicyR\x06policy\x12C\n" +
-	"\vconnections\x18\x03 \x03(\v2!.pannier.admin.v1.RelayConnectionR\vconnections\"\x82\x04\n" +
+	"\vconnections\x18\x03 \x03(\v2!.pannier.admin.v1.RelayConnectionR\vconnections\"\x9a\x04\n" +
 	"\x05Relay\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\asession\x18\x02 \x01(\tR\asession\x12\x16\n" +
@@ -4399,7 +4407,8 @@ const file_admin_proto_rawDesc = "" +
 	"\x05bound\x18\v \x03(\tR\x05bound\x12\x18\n" +
 	"\atrouble\x18\f \x01(\tR\atrouble\x125\n" +
 	"\x06counts\x18\r \x01(\v2\x1d.pannier.admin.v1.RelayCountsR\x06counts\x12\x12\n" +
-	"\x04mode\x18\x0e \x01(\rR\x04mode\x12%\n" +
+	"\x04mode\x18\x0e \x01(\rR\x04mode\x12\x16\n" +
+	"\x06resume\x18\x10 \x01(\bR\x06resume\x12%\n" +
 	"\x0eproxy_protocol\x18\x0f \x01(\bR\rproxyProtocol\x1a8\n" +
 	"\n" +
 	"PortsEntry\x12\x10\n" +
