@@ -15,14 +15,14 @@ import (
 
 // RelayConfig is what to measure of relays and of other ways.
 type RelayConfig struct {
-	Cases     []string // of Ways; none: all whose programs are there
-	Figures   []string // of Figures; none: all
-	Runs      int      // rounds, of which the median counts
-	Size      int64    // bytes of the bulk connection
-	Calls     int      // bytes there and back that are timed
-	Idle      int      // connections open at a time
-	Churn     int      // connections opened and closed, 1000 of them a second
-	Datagrams int      // 50,000 of them a second
+	Cases     []string      // of Ways; none: all whose programs are there
+	Figures   []string      // of Figures; none: all
+	Runs      int           // rounds, of which the median counts
+	Size      int64         // bytes of the bulk connection
+	Calls     int           // bytes there and back that are timed
+	Idle      int           // connections open at a time
+	Churn     int           // connections opened and closed, 1000 of them a second
+	Datagrams int           // 50,000 of them a second
 	Settle    time.Duration // until idle processes have given back what they can, and busy ones are under way
 	Program   Program
 	Progress  io.Writer
