@@ -24,6 +24,7 @@ type relayFlags struct {
 	relay      adminpb.Relay
 	ports      []string
 	conns      int32
+	weight     int32
 	bytes      int64
 	rate       int64
 	life, idle time.Duration
@@ -38,6 +39,7 @@ func (f *relayFlags) register(cmd *cobra.Command) {
 	flags.StringArrayVar(&f.ports, "port", nil, "another destination for connections of one port, as `8001=tcp://db:5432`; may be given again")
 	flags.StringArrayVar(&f.relay.From, "from", nil, "clients that are let in, as 10.0.0.0/8; may be given again (default: all)")
 	flags.Int32Var(&f.conns, "conns", 0, "connections at a time (default 4096)")
+	flags.Int32Var(&f.weight, "weight", 0, "beside other relays, 1 to 100, where the session is the bottleneck (default 1)")
 	flags.Var(command.Size(&f.bytes, 1), "bytes", "of one connection, each way (default: no limit)")
 	flags.Var(command.ByteRate(&f.rate), "rate", "bytes a second of one connection, each way (default: no limit)")
 	flags.Var(age{&f.life}, "life", "of one connection (default: no limit)")
@@ -58,7 +60,7 @@ func (f *relayFlags) message(name string) (*adminpb.Relay, error) {
 		}
 		f.relay.Ports[uint32(n)] = to
 	}
-	f.relay.Limits = &adminpb.RelayLimits{Conns: f.conns, Bytes: f.bytes, Rate: f.rate, Life: durationpb.New(f.life), Idle: durationpb.New(f.idle)}
+	f.relay.Limits = &adminpb.RelayLimits{Conns: f.conns, Bytes: f.bytes, Rate: f.rate, Life: durationpb.New(f.life), Idle: durationpb.New(f.idle), Weight: f.weight}
 	return &f.relay, nil
 }
 
@@ -157,6 +159,9 @@ func limitLines(l *adminpb.RelayLimits) string {
 	var b strings.Builder
 	if l.GetConns() != 0 {
 		fmt.Fprintf(&b, "conns = %d\n", l.GetConns())
+	}
+	if l.GetWeight() != 0 {
+		fmt.Fprintf(&b, "weight = %d\n", l.GetWeight())
 	}
 	for _, t := range []struct{ key, value string }{
 		{"bytes", quantity.Size.Format(l.GetBytes())}, {"rate", quantity.Rate.Format(l.GetRate())},
