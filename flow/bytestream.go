@@ -34,6 +34,7 @@ type ByteStream struct {
 	window int64
 	rd, wr timeLimit
 	writes chan struct{} // capacity 1: one writer at a time
+	seat   seat
 
 	keeper *keeper // of a stream that outlives its connections; else nil
 
@@ -127,6 +128,10 @@ func (b *ByteStream) awaitAccept(ctx context.Context) error {
 
 // Meta is what the peer attached to its OPEN or ACCEPT.
 func (b *ByteStream) Meta() []byte { return b.meta }
+
+// SetShare lets what this end sends be part of a share, which other streams may have, too.
+// It is for streams of class relay, before their first byte.
+func (b *ByteStream) SetShare(s *Share) { b.seat.share = s }
 
 // Session is the session the stream is on.
 func (b *ByteStream) Session() *Session { return b.s }
@@ -394,7 +399,7 @@ func (b *ByteStream) sendData(buf *buffer, n int, flags wire.Flags) error {
 	b.s.mu.Lock()
 	t := b.s.turns
 	b.s.mu.Unlock()
-	l, err := b.turn(t)
+	l, err := b.turn(t, n)
 	if err != nil {
 		return err
 	}
@@ -414,9 +419,9 @@ func (b *ByteStream) sendData(buf *buffer, n int, flags wire.Flags) error {
 	return nil
 }
 
-// turn waits for a lane, for no longer than the stream and its deadline last.
-func (b *ByteStream) turn(t *turns) (*lane, error) {
-	l, w, err := t.enter(b.class)
+// turn waits for a lane for n bytes, for no longer than the stream and its deadline last.
+func (b *ByteStream) turn(t *turns, n int) (*lane, error) {
+	l, w, err := t.enter(b.class, &b.seat, wire.DataHeadSize+n)
 	switch {
 	case err != nil:
 		return nil, b.failure()

@@ -128,7 +128,7 @@ func TestCloseEndsWaits(t *testing.T) {
 				defer stop()
 				a, b := bytePair(t, near, far, wire.ClassRelay)
 				defer b.Close()
-				l, err := near.turns.acquire(t.Context(), wire.ClassRelay)
+				l, err := near.turns.acquire(t.Context(), wire.ClassRelay, &seat{}, 1)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -146,7 +146,7 @@ func TestCloseEndsWaits(t *testing.T) {
 					t.Error("Write still waits")
 				}
 				near.turns.release(l)
-				if n := len(near.turns.queue[wire.ClassRelay]); n != 0 {
+				if n := len(near.turns.fair[0].waiting); n != 0 {
 					t.Errorf("%d still wait for a turn", n)
 				}
 				a.Close()

@@ -122,10 +122,11 @@ func (b *ByteStream) catchUp() {
 		b.s.mu.Lock()
 		t, epoch := b.s.turns, b.s.epoch
 		b.s.mu.Unlock()
-		if !b.behind(epoch) {
+		n, ok := b.behind(epoch)
+		if !ok {
 			return
 		}
-		l, err := b.keptTurn(t)
+		l, err := b.keptTurn(t, n)
 		if err != nil {
 			return // the epoch is over, and the next begins with RESUME; or the stream is
 		}
@@ -139,18 +140,20 @@ func (b *ByteStream) catchUp() {
 	}
 }
 
-// behind reports whether the stream has something for the wire of this epoch. At
-// the end of a stream that is parting it says so to the peer.
-func (b *ByteStream) behind(epoch uint32) bool {
+// behind reports whether the stream has something for the wire of this epoch, and
+// about how much is next. At the end of a stream that is parting it says so to the
+// peer.
+func (b *ByteStream) behind(epoch uint32) (next int, ok bool) {
 	k := b.keeper
 	b.mu.Lock()
 	switch {
 	case k.epoch != epoch || b.closed && !k.parting:
 		b.mu.Unlock()
-		return false
+		return 0, false
 	case k.wired < b.sent || b.finSent && !k.end:
+		next = int(min(b.sent-k.wired, int64(b.largest())))
 		b.mu.Unlock()
-		return true
+		return next, true
 	}
 	tell := k.parting && !k.parted
 	k.parted = k.parted || tell
@@ -158,7 +161,7 @@ func (b *ByteStream) behind(epoch uint32) bool {
 	if tell {
 		b.farewell(epoch)
 	}
-	return false
+	return 0, false
 }
 
 // farewell tells the peer that the stream is over here and that everything has
@@ -175,9 +178,9 @@ func (b *ByteStream) farewell(epoch uint32) {
 	}
 }
 
-// keptTurn waits for a lane, while the stream has something to say.
-func (b *ByteStream) keptTurn(t *turns) (*lane, error) {
-	l, w, err := t.enter(b.class)
+// keptTurn waits for a lane for n bytes, while the stream has something to say.
+func (b *ByteStream) keptTurn(t *turns, n int) (*lane, error) {
+	l, w, err := t.enter(b.class, &b.seat, wire.DataHeadSize+n)
 	if w == nil {
 		return l, err
 	}

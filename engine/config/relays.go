@@ -10,6 +10,7 @@ import (
 	"github.com/pelletier/go-toml/v2/unstable"
 
 	"github.com/pannier/pannier/engine"
+	"github.com/pannier/pannier/flow"
 	"github.com/pannier/pannier/flow/relay"
 )
 
@@ -225,12 +226,16 @@ func (m *meaning) limits(t *limitsTable, v *value) relay.Limits {
 		atLeast(m, v, "datagram", t.Datagram, 1, "1")
 		atLeast(m, v, "sources", t.Sources, 1, "1")
 		atLeast(m, v, "amplify", t.Amplify, 1, "1")
+		atLeast(m, v, "weight", t.Weight, 1, "1")
+		if v.has("weight") && t.Weight > flow.MaxWeight {
+			m.add(v.field("weight").place, "", "a weight is at most %d", flow.MaxWeight)
+		}
 		if v.has("datagram") && t.Datagram > relay.MaxDatagram {
 			m.add(v.field("datagram").place, "", "a datagram has at most %d bytes", relay.MaxDatagram)
 		}
 	}
 	return relay.Limits{
 		Conns: t.Conns, Opens: t.Opens, Bytes: int64(t.Bytes), Rate: int64(t.Rate), Life: time.Duration(t.Life), Idle: time.Duration(t.Idle),
-		Half: time.Duration(t.Half), Datagram: t.Datagram, Sources: t.Sources, Amplify: t.Amplify,
+		Half: time.Duration(t.Half), Datagram: t.Datagram, Sources: t.Sources, Amplify: t.Amplify, Weight: t.Weight,
 	}
 }

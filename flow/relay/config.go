@@ -11,6 +11,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/pannier/pannier/flow"
 	"github.com/pannier/pannier/spec/fault"
 )
 
@@ -56,6 +57,11 @@ type Limits struct {
 	Idle  time.Duration // without a byte in either direction; default none; of udp always, default 2 min
 	Half  time.Duration // the same once one direction is closed; default 5 min
 
+	// Weight of what this end sends, all connections together, where the session is the
+	// bottleneck: beside other relays and entries of the policy, and, over a carrier of one pipe,
+	// transfers, which have 1 each. 1 to flow.MaxWeight; default 1. Datagrams go first, whatever it is.
+	Weight int
+
 	Datagram int // udp: largest taken from the other end of the session; default 65507
 	Sources  int // udp: sources of one accepting socket at a time; default 1024
 	// Amplify: udp: until a source has answered, it is sent at most that many
@@ -80,6 +86,7 @@ func (l Limits) withDefaults() Limits {
 	def(&l.Datagram, MaxDatagram)
 	def(&l.Sources, 1024)
 	def(&l.Idle, -1)
+	def(&l.Weight, 1)
 	if l.Datagram < 0 || l.Datagram > MaxDatagram {
 		l.Datagram = MaxDatagram
 	}
@@ -207,6 +214,9 @@ func (r Relay) checked() (Relay, error) {
 	}
 	if n := portsOf(r.Accept); n > MaxPorts {
 		return bad("%d ports; at most %d", n, MaxPorts)
+	}
+	if w := r.Limits.Weight; w < 0 || w > flow.MaxWeight {
+		return bad("its weight is %d; it is from 1 to %d", w, flow.MaxWeight)
 	}
 	udp := r.Accept[0].datagrams()
 	for _, a := range r.Accept {

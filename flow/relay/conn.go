@@ -59,6 +59,7 @@ func (c *conn) run() {
 		c.end(errStopping)
 	}
 	c.use.counter.opened.Add(1)
+	c.st.SetShare(c.use.share)
 	var back sync.WaitGroup
 	back.Go(c.outOf)
 	c.into()
