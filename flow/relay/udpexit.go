@@ -214,7 +214,8 @@ func (e *udpExit) reply(id uint32, s *exitSocket, p []byte) {
 // it has something to read.
 var datagramBuffers = sync.Pool{New: func() any { b := make([]byte, MaxDatagram+1); return &b }}
 
-// datagramReader reads one datagram a call.
+// datagramReader reads one datagram a call. It is used when the socket has been let go: whoever
+// uses it may wait for a lock under which another closes the socket.
 func datagramReader(c net.Conn) func(use func([]byte)) error {
 	u, ok := c.(*net.UDPConn)
 	if !ok {
@@ -232,22 +233,29 @@ func datagramReader(c net.Conn) func(use func([]byte)) error {
 		if err != nil {
 			return err
 		}
+		var buf *[]byte
+		var n int
 		var failed error
 		err = raw.Read(func(fd uintptr) bool {
-			buf := datagramBuffers.Get().(*[]byte)
-			defer datagramBuffers.Put(buf)
-			n, err := syscall.Read(int(fd), *buf)
-			switch err {
-			case nil:
-				use((*buf)[:n])
-			case syscall.EAGAIN:
-				return false
-			case syscall.EINTR:
-			default:
-				failed = err
+			buf = datagramBuffers.Get().(*[]byte)
+			for {
+				if n, failed = syscall.Read(int(fd), *buf); failed != syscall.EINTR {
+					break
+				}
 			}
-			return true
+			if failed != syscall.EAGAIN {
+				return true
+			}
+			datagramBuffers.Put(buf)
+			buf = nil
+			return false
 		})
+		if buf != nil {
+			defer datagramBuffers.Put(buf)
+			if err == nil && failed == nil {
+				use((*buf)[:n])
+			}
+		}
 		return errors.Join(err, failed)
 	}
 }
