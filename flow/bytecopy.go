@@ -21,7 +21,7 @@ func (b *ByteStream) ReadFrom(r io.Reader) (total int64, err error) {
 	}
 	read := b.reader(r)
 	for {
-		room, err := b.reserve(frameRelay)
+		room, err := b.reserve(frameFast)
 		if err != nil {
 			return total, err
 		}

@@ -17,6 +17,7 @@ import (
 const (
 	frameInteractive  = 16 * KiB // largest frame, so that nobody waits long behind one
 	frameRelay        = 64 * KiB
+	frameFast         = 256 * KiB // of relay streams whose windows have grown
 	windowInteractive = 256 * KiB // gRPC's HTTP/2 windows are inside of it
 	windowLeast       = 16 * KiB  // what a stream gets when the budget is used up
 )
@@ -32,6 +33,7 @@ type ByteStream struct {
 	meta   []byte
 	done   chan struct{}
 	window int64
+	fast   int64 // largest frame that the session may have to carry, of class relay
 	rd, wr timeLimit
 	writes chan struct{} // capacity 1: one writer at a time
 	seat   seat
@@ -47,6 +49,7 @@ type ByteStream struct {
 
 	// sent <= granted
 	sent, granted int64
+	widest        int64 // most that granted was ahead of sent: the peer's window
 	finSent       bool
 
 	// booked <= read <= arrived <= limit; the session's budget holds limit - booked
@@ -69,6 +72,9 @@ func newByteStream(s *Session, mine bool, class wire.Class, resume bool) *ByteSt
 	}
 	if class == wire.ClassInteractive {
 		b.window = windowInteractive
+	}
+	if b.fast = min(frameFast, int64(s.limits.frame)); s.single {
+		b.fast = frameRelay
 	}
 	for b.window > windowLeast && !s.affords(b.window) {
 		b.window /= 2
@@ -189,6 +195,7 @@ func (b *ByteStream) credit(granted, received uint64) (bool, error) {
 	}
 	raised := int64(granted) > b.granted
 	b.granted = max(b.granted, int64(granted))
+	b.widest = max(b.widest, b.granted-b.sent)
 	signal(b.writable)
 	return raised, nil
 }
@@ -344,16 +351,25 @@ func (b *ByteStream) Write(p []byte) (int, error) {
 	return total, nil
 }
 
+// mostOfFrame is how large a frame may be: an eighth of a window that has grown, as that
+// was moved in 2 round trips or 4 ms, so nobody waits for longer than a quarter of a round trip or
+// 0.5 ms behind it. Where all share one pipe it is as a block there. mu is held.
+func (b *ByteStream) mostOfFrame() int {
+	if b.class == wire.ClassInteractive {
+		return frameInteractive
+	}
+	return int(max(frameRelay, min(b.widest/8, b.fast)))
+}
+
 // reserve waits for credit for up to n bytes.
 func (b *ByteStream) reserve(n int) (int, error) {
-	most := b.largest()
 	for {
-		want := min(n, most)
+		want := n
 		if b.keeper != nil {
-			want = b.keepRoom(want)
+			want = b.keepRoom(n)
 		}
 		b.mu.Lock()
-		room := int(min(b.granted-b.sent, int64(want)))
+		room := int(min(b.granted-b.sent, int64(min(want, b.mostOfFrame()))))
 		closed, fin, err := b.closed, b.finSent, b.err
 		b.mu.Unlock()
 		switch {
@@ -371,14 +387,6 @@ func (b *ByteStream) reserve(n int) (int, error) {
 			return 0, os.ErrDeadlineExceeded
 		}
 	}
-}
-
-// largest is the most content of a frame.
-func (b *ByteStream) largest() int {
-	if b.class == wire.ClassInteractive {
-		return frameInteractive
-	}
-	return frameRelay
 }
 
 // sendData writes the first n bytes of buf's payload as one DATA frame and gives

@@ -235,3 +235,40 @@ func TestSharesOverOnePipe(t *testing.T) {
 		}
 	})
 }
+
+// TestFramesOfByteStreams: frames are small until the window has grown, and on a single
+// pipe and of interactive streams they stay so.
+func TestFramesOfByteStreams(t *testing.T) {
+	for _, tc := range []struct {
+		class  wire.Class
+		fast   int64
+		widest int64
+		want   int
+	}{
+		{wire.ClassInteractive, frameFast, 16 * MiB, frameInteractive},
+		{wire.ClassRelay, frameFast, 256 * KiB, frameRelay},
+		{wire.ClassRelay, frameFast, MiB, 128 * KiB},
+		{wire.ClassRelay, frameFast, 16 * MiB, frameFast},
+		{wire.ClassRelay, frameRelay, 16 * MiB, frameRelay},
+		{wire.ClassRelay, 16 * KiB, 16 * MiB, frameRelay},
+	} {
+		if got := (&ByteStream{class: tc.class, fast: tc.fast, widest: tc.widest}).mostOfFrame(); got != tc.want {
+			t.Errorf("%+v: %d", tc, got)
+		}
+	}
+	for single, want := range map[bool]int64{false: frameFast, true: frameRelay} {
+		synctest.Test(t, func(t *testing.T) {
+			near, far, _, stop := emulated(t, flowtest.LinkConfig{}, Config{})
+			defer stop()
+			near.mu.Lock()
+			near.single = single
+			near.mu.Unlock()
+			a, b := bytePair(t, near, far, wire.ClassRelay)
+			if a.fast != want {
+				t.Errorf("single %v: frames of at most %d", single, a.fast)
+			}
+			a.Close()
+			b.Close()
+		})
+	}
+}

@@ -34,6 +34,7 @@ func newKeeper(epoch uint32) *keeper {
 
 // keepRoom is how many of n bytes may be sent before more has arrived.
 func (b *ByteStream) keepRoom(n int) int {
+	n = min(n, frameFast)
 	b.s.mu.Lock()
 	defer b.s.mu.Unlock()
 	b.mu.Lock()
@@ -151,7 +152,7 @@ func (b *ByteStream) behind(epoch uint32) (next int, ok bool) {
 		b.mu.Unlock()
 		return 0, false
 	case k.wired < b.sent || b.finSent && !k.end:
-		next = int(min(b.sent-k.wired, int64(b.largest())))
+		next = int(min(b.sent-k.wired, int64(b.mostOfFrame())))
 		b.mu.Unlock()
 		return next, true
 	}
@@ -212,7 +213,7 @@ func (b *ByteStream) nextKept(epoch uint32) (frame []byte, own bool) {
 	if k.epoch != epoch || b.closed && !k.parting {
 		return nil, false
 	}
-	off, most := k.wired, b.largest()
+	off, most := k.wired, b.mostOfFrame()
 	var buf *buffer
 	var n int
 	flags := wire.Flags(0)
