@@ -31,6 +31,7 @@ const (
 	Exec   Scheme = "exec"   // exec:["/PROGRAM", "ARGUMENT", ...]; a destination
 	SOCKS5 Scheme = "socks5" // socks5://HOST:PORTS; to accept: the client says where to
 	HTTP   Scheme = "http"   // http://HOST:PORTS; the same with CONNECT
+	FTP    Scheme = "ftp"    // ftp://HOST:PORT; a destination, with its data connections
 )
 
 // PortRange is First to Last, both included.
@@ -78,6 +79,8 @@ func ParseAccept(text string) (Endpoint, error) {
 		return e, badEndpoint(text, "a command cannot be listened at; use it as the destination")
 	case Unix:
 		return e, nil
+	case FTP:
+		return e, badEndpoint(text, "ftp is a destination; accept its clients at tcp://")
 	}
 	if e.Host == "localhost" {
 		e.Host = "127.0.0.1"
@@ -94,7 +97,7 @@ func ParseAccept(text string) (Endpoint, error) {
 	return e, nil
 }
 
-// ParseTo reads a destination: tcp or udp with a host and one port or {port}, unix
+// ParseTo reads a destination: tcp, udp or ftp with a host and one port or {port}, unix
 // with an absolute path, or exec with a JSON array of program and arguments.
 func ParseTo(text string) (Endpoint, error) {
 	e, ports, err := parse(text)
@@ -130,7 +133,7 @@ func parse(text string) (e Endpoint, ports string, err error) {
 	}
 	scheme, rest, ok := strings.Cut(text, ":")
 	if !ok {
-		return e, "", badEndpoint(text, "no scheme; write tcp://, udp://, unix://, exec:, socks5:// or http://")
+		return e, "", badEndpoint(text, "no scheme; write tcp://, udp://, unix://, ftp://, exec:, socks5:// or http://")
 	}
 	e.Scheme = Scheme(scheme)
 	if e.Scheme == Exec {
@@ -139,7 +142,7 @@ func parse(text string) (e Endpoint, ports string, err error) {
 	}
 	rest, ok = strings.CutPrefix(rest, "//")
 	switch e.Scheme {
-	case TCP, UDP, SOCKS5, HTTP:
+	case TCP, UDP, FTP, SOCKS5, HTTP:
 		if !ok {
 			return e, "", badEndpoint(text, "write %s://HOST:PORT", fault.Shown(scheme))
 		}
@@ -150,7 +153,7 @@ func parse(text string) (e Endpoint, ports string, err error) {
 			err = badEndpoint(text, "write unix:///PATH with a clean absolute path of at most %d bytes", maxPath)
 		}
 	default:
-		err = badEndpoint(text, "unknown scheme %q; write tcp://, udp://, unix://, exec:, socks5:// or http://", fault.Shown(scheme))
+		err = badEndpoint(text, "unknown scheme %q; write tcp://, udp://, unix://, ftp://, exec:, socks5:// or http://", fault.Shown(scheme))
 	}
 	return e, ports, err
 }
