@@ -147,9 +147,13 @@ func (f *ftp) refused(from string, err error) {
 // there, and relays.
 func (f *ftp) carry(accepted net.Conn, port uint16) {
 	from := origin(accepted.RemoteAddr())
-	d, err := f.dataConn(f.c.use, accepted)
+	var d *conn
+	err := f.c.use.enter()
 	if err == nil {
-		if err = f.open(d, dataAsk{Relay: f.c.relay, Control: f.id, Active: f.c.role == Exit, Port: port, From: from}); err != nil {
+		if d, err = f.dataConn(f.c.use, accepted); err == nil {
+			err = f.open(d, dataAsk{Relay: f.c.relay, Control: f.id, Active: f.c.role == Exit, Port: port, From: from})
+		}
+		if err != nil {
 			f.c.use.leave()
 		}
 	}
@@ -162,15 +166,11 @@ func (f *ftp) carry(accepted net.Conn, port uint16) {
 	d.run()
 }
 
-// dataConn is a data connection with its socket and its place in a usage, but without a
-// stream.
+// dataConn is a data connection that has its place in a usage, for its socket.
 func (f *ftp) dataConn(use *usage, c net.Conn) (*conn, error) {
 	local, ok := c.(halfCloser)
 	if !ok {
 		return nil, fault.New("relay FTP", fault.Internal, "a connection without half-close")
-	}
-	if err := use.enter(); err != nil {
-		return nil, err
 	}
 	return &conn{hub: f.c.hub, role: f.c.role, relay: f.c.relay, partner: f.c.partner, use: use, local: local, after: func() { f.live.Add(-1) }}, nil
 }
@@ -233,7 +233,12 @@ func (h *Hub) connectData(name string, _ *flow.Session, in *flow.Incoming) {
 		refuse(use, "tcp://"+to.String(), err)
 		return
 	}
-	if err := f.join(use, in, to, ask.From); err != nil {
+	if err = use.enter(); err == nil {
+		if err = f.join(use, in, to, ask.From); err != nil {
+			use.leave()
+		}
+	}
+	if err != nil {
 		refuse(use, "tcp://"+to.String(), err)
 	}
 }
@@ -253,7 +258,7 @@ func (f *ftp) consent(port uint16) (*usage, error) {
 	return x.use, f.take(port)
 }
 
-// join connects, answers and relays.
+// join connects, answers and relays. It has its place in use.
 func (f *ftp) join(use *usage, in *flow.Incoming, to netip.AddrPort, from string) error {
 	h := f.c.hub
 	p := h.partner(f.c.partner)
@@ -269,9 +274,7 @@ func (f *ftp) join(use *usage, in *flow.Incoming, to netip.AddrPort, from string
 	}
 	d, err := f.dataConn(use, raw)
 	if err == nil {
-		if d.st, err = answer(in, connAnswer{Address: to.String()}); err != nil {
-			use.leave()
-		}
+		d.st, err = answer(in, connAnswer{Address: to.String()})
 	}
 	if err != nil {
 		abort(raw)
