@@ -39,7 +39,7 @@ type ftp struct {
 
 	ports sync.Mutex // guards what is below
 	offer ftpOffer
-	gate  context.CancelFunc // ends listening for a data connection; nil: there is none
+	gate  ftpGate
 }
 
 // ftpPending is a command whose reply has not come.
@@ -54,6 +54,12 @@ type ftpPending struct {
 type ftpOffer struct {
 	port  uint16 // 0: none
 	until time.Time
+}
+
+// ftpGate is the listener for a data connection that was opened last.
+type ftpGate struct {
+	close   context.CancelFunc // nil: there was none
+	settled chan struct{}      // closed when the other end has connected, too, or nobody will
 }
 
 const (
@@ -250,9 +256,31 @@ func (f *ftp) replies(from io.Reader, to io.Writer) error {
 		if code == 0 && r.hidden(line) {
 			continue
 		}
+		if f.c.role == Exit && code/100 == 2 {
+			f.settle()
+		}
 		if err := f.reply(string(line)+"\r\n", code, to); err != nil {
 			return err
 		}
+	}
+}
+
+// settle waits, before a transfer is said to be complete, until the client has been
+// connected to for it: a client that waits for a connection takes the word for the end.
+func (f *ftp) settle() {
+	f.mu.Lock()
+	over := len(f.pending) > 0 && slices.Contains(ftpTransfers, f.pending[0].verb)
+	f.mu.Unlock()
+	f.ports.Lock()
+	settled := f.gate.settled
+	f.ports.Unlock()
+	if !over || settled == nil {
+		return
+	}
+	select {
+	case <-settled:
+	case <-time.After(f.c.hub.cfg.Patience):
+	case <-f.c.ctx.Done():
 	}
 }
 

@@ -2,6 +2,8 @@ package relay
 
 import (
 	"bufio"
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -9,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -357,7 +360,7 @@ func TestFTPListensNoLonger(t *testing.T) {
 			if err == nil {
 				c.Close()
 			}
-			return err != nil
+			return errors.Is(err, syscall.ECONNREFUSED) // not: turned away
 		})
 	}
 	for _, at := range places {
@@ -367,9 +370,13 @@ func TestFTPListensNoLonger(t *testing.T) {
 		second := k.passive("EPSV", port(l.Addr()))
 		gone(t, first)
 		third := k.active("PORT", port(cl.Addr()))
-		k.c.Close()
 		gone(t, second)
+		fourth := k.active("PORT", port(cl.Addr()))
 		gone(t, third)
+		k.c.Close()
+		k.s.Close()
+		gone(t, fourth)
+		waitFor(t, func() bool { return len(k.west.Conns()) == 0 })
 	}
 	short := func(w *two) { w.west.dataWait, w.east.dataWait = 10*time.Millisecond, 10*time.Millisecond }
 	k := newTalk(t, Here, short)
@@ -658,4 +665,39 @@ func TestFTPIPv6(t *testing.T) {
 	}
 	defer far.Close()
 	carries(t, accept(t, cl), far)
+}
+
+// TestFTPActiveOrder: that a transfer is complete is not said to a client that has not been
+// connected to for it.
+func TestFTPActiveOrder(t *testing.T) {
+	dialling, proceed := make(chan struct{}), make(chan struct{})
+	var slow Network
+	slow.DialFrom = func(ctx context.Context, network string, _ netip.Addr, address string) (net.Conn, error) {
+		close(dialling)
+		<-proceed
+		return new(net.Dialer).DialContext(ctx, network, address)
+	}
+	l := listenAt(t, ftpServerHost)
+	k := &talk{two: join(t, Config{Network: slow}, allowAll("ftp://"+l.Addr().String()), true), listener: l}
+	k.add("tcp://"+ftpEntryHost+":0", "ftp://"+l.Addr().String())
+	k.begin()
+	cl := listenAt(t, ftpClientHost)
+	address := k.active("PORT", port(cl.Addr()))
+	k.commands("RETR x", "RETR x")
+	far := from(t, ftpServerHost, address)
+	k.replies("150 here it comes", "150 here it comes")
+	sends(t, far, "all of it")
+	far.Close()
+	sends(t, k.s, "226 complete\r\n")
+	<-dialling
+	k.c.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+	if b, err := k.client.Peek(1); err == nil {
+		t.Errorf("%q comes before the connection", b)
+	}
+	close(proceed)
+	near := accept(t, cl)
+	k.told("226 complete")
+	if got, err := io.ReadAll(near); err != nil || string(got) != "all of it" {
+		t.Errorf("%q, %v", got, err)
+	}
 }

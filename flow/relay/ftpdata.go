@@ -66,12 +66,19 @@ func addressOf(a net.Addr) (netip.Addr, error) {
 	return netip.Addr{}, fault.New("relay FTP", fault.Unsupported, "the control connection is not one of TCP, so there is no address for data connections")
 }
 
-// offers lets the other end have one connection made to a port; what was offered before is
-// not any more.
+// offers lets the other end have one connection made to a port. Of what was announced on a
+// control connection, only the last counts.
 func (f *ftp) offers(port uint16) {
+	f.announced(ftpOffer{port, time.Now().Add(f.c.hub.dataWait)}, ftpGate{})
+}
+
+func (f *ftp) announced(o ftpOffer, g ftpGate) {
 	f.ports.Lock()
 	defer f.ports.Unlock()
-	f.offer = ftpOffer{port, time.Now().Add(f.c.hub.dataWait)}
+	if f.gate.close != nil {
+		f.gate.close()
+	}
+	f.offer, f.gate = o, g
 }
 
 // take uses the offer up.
@@ -87,7 +94,7 @@ func (f *ftp) take(port uint16) error {
 
 // listen waits for one data connection beside the socket of the control connection, from
 // whoever is at the other end of that, and returns the port. theirs is the one that it
-// stands for. Whom it has waited for before, it does not any more.
+// stands for.
 func (f *ftp) listen(theirs uint16) (uint16, error) {
 	h := f.c.hub
 	ctx, cancel := context.WithTimeout(f.c.ctx, h.dataWait)
@@ -96,14 +103,11 @@ func (f *ftp) listen(theirs uint16) (uint16, error) {
 		cancel()
 		return 0, err
 	}
-	f.ports.Lock()
-	if f.gate != nil {
-		f.gate()
-	}
-	f.gate = cancel
-	f.ports.Unlock()
-	if !h.spawn(func() { f.await(ctx, cancel, l, theirs) }) {
+	gate := ftpGate{cancel, make(chan struct{})}
+	f.announced(ftpOffer{}, gate)
+	if !h.spawn(func() { f.await(ctx, gate, l, theirs) }) {
 		cancel()
+		close(gate.settled)
 		_ = l.Close()
 		return 0, errStopping
 	}
@@ -111,9 +115,19 @@ func (f *ftp) listen(theirs uint16) (uint16, error) {
 }
 
 // await takes the first connection that may come.
-func (f *ftp) await(ctx context.Context, cancel context.CancelFunc, l net.Listener, theirs uint16) {
-	defer cancel()
+func (f *ftp) await(ctx context.Context, gate ftpGate, l net.Listener, theirs uint16) {
+	defer gate.close()
 	defer context.AfterFunc(ctx, func() { _ = l.Close() })()
+	d := f.carry(f.admit(ctx, l), theirs)
+	_ = l.Close()
+	close(gate.settled)
+	if d != nil {
+		d.run()
+	}
+}
+
+// admit is the first connection that may come; nil: none has come in time.
+func (f *ftp) admit(ctx context.Context, l net.Listener) net.Conn {
 	for {
 		c, err := l.Accept()
 		if err != nil {
@@ -123,17 +137,15 @@ func (f *ftp) await(ctx context.Context, cancel context.CancelFunc, l net.Listen
 			case ctx.Err() == nil:
 				f.refused("", err)
 			}
+			return nil
+		}
+		from, err := addressOf(c.RemoteAddr())
+		if err == nil && from == f.there {
 			_ = l.Close()
-			return
+			return c
 		}
-		if from, err := addressOf(c.RemoteAddr()); err != nil || from != f.there {
-			abort(c)
-			f.refused(origin(c.RemoteAddr()), fault.New("relay FTP", fault.Permission, "data connections come from %s, as the control connection", f.there))
-			continue
-		}
-		_ = l.Close()
-		f.carry(c, theirs)
-		return
+		abort(c)
+		f.refused(origin(c.RemoteAddr()), fault.New("relay FTP", fault.Permission, "data connections come from %s, as the control connection", f.there))
 	}
 }
 
@@ -144,8 +156,11 @@ func (f *ftp) refused(from string, err error) {
 }
 
 // carry has the other end connect to a port that the control connection has announced
-// there, and relays.
-func (f *ftp) carry(accepted net.Conn, port uint16) {
+// there. nil: it has not.
+func (f *ftp) carry(accepted net.Conn, port uint16) *conn {
+	if accepted == nil {
+		return nil
+	}
 	from := origin(accepted.RemoteAddr())
 	var d *conn
 	err := f.c.use.enter()
@@ -160,10 +175,10 @@ func (f *ftp) carry(accepted net.Conn, port uint16) {
 	if err != nil {
 		abort(accepted)
 		f.refused(from, err)
-		return
+		return nil
 	}
 	f.live.Add(1)
-	d.run()
+	return d
 }
 
 // dataConn is a data connection that has its place in a usage, for its socket.

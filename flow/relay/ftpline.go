@@ -114,6 +114,9 @@ func (c ftpCommand) passive() bool { return c.verb == "PASV" || c.verb == "EPSV"
 
 func (c ftpCommand) isEPSVAll() bool { return strings.EqualFold(c.arg, "ALL") }
 
+// ftpTransfers are the commands that have a data connection.
+var ftpTransfers = []string{"RETR", "STOR", "STOU", "APPE", "LIST", "NLST", "MLSD"}
+
 // address is the one that a PORT or EPRT names.
 func (c ftpCommand) address() (netip.AddrPort, error) {
 	bad := func() (netip.AddrPort, error) {
