@@ -48,7 +48,11 @@ func FuzzFTPCommands(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		for lines := newFTPLines(iotest.OneByteReader(bytes.NewReader(b))); ; {
+		in := io.Reader(bytes.NewReader(b))
+		if len(b) < 100 {
+			in = iotest.OneByteReader(in)
+		}
+		for lines := newFTPLines(in); ; {
 			line, err := lines.next()
 			if err == errLongLine {
 				continue
