@@ -538,6 +538,11 @@ func TestFTPLines(t *testing.T) {
 	sends(t, k.c, "\xff\xf4\xff")
 	sendUrgent(t, raw, telnetDM)
 	k.commands("ABOR", "\xff\xf4\xff\xf2ABOR")
+	sends(t, k.c, "ABOR\r") // or at its end
+	sendUrgent(t, raw, '\n')
+	if got := lineOf(t, k.s, k.server); got != "ABOR" {
+		t.Errorf("the server gets %q", got)
+	}
 	// a command that is cut off is none
 	sends(t, k.c, "DELE fi")
 	k.c.(halfCloser).CloseWrite()
@@ -557,8 +562,19 @@ func TestFTPManyPending(t *testing.T) {
 		}
 		io.WriteString(k.c, "AUTH TLS\r\n")
 	})
+	for range maxFTPPending {
+		k.server.ReadString('\n')
+	}
+	k.s.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+	if b, err := k.server.Peek(1); err == nil {
+		t.Errorf("%q is read beside %d commands without a reply", b, maxFTPPending)
+	}
+	k.s.SetReadDeadline(time.Time{})
+	for range maxFTPPending {
+		io.WriteString(k.s, "200 ok\r\n")
+	}
 	wg.Go(func() {
-		for range n {
+		for range n - maxFTPPending {
 			k.server.ReadString('\n')
 			io.WriteString(k.s, "200 ok\r\n")
 		}
@@ -600,7 +616,7 @@ func TestFTPMany(t *testing.T) {
 func TestFTPLimits(t *testing.T) {
 	l := listenAt(t, ftpServerHost)
 	k := newTalk(t, Here, func(w *two) {
-		if err := w.east.SetPolicy([]Allow{{Partner: "west", Relay: "*", Dial: []string{"ftp://127.0.0.2:*"}, Limits: Limits{Conns: 2}}}); err != nil {
+		if err := w.east.SetPolicy([]Allow{{Partner: "west", Relay: "*", Dial: []string{"ftp://127.0.0.2:*"}, Limits: Limits{Conns: 2, Idle: 30 * time.Minute}}}); err != nil {
 			t.Fatal(err)
 		}
 	})
@@ -610,22 +626,20 @@ func TestFTPLimits(t *testing.T) {
 		t.Error("over the limit")
 	}
 	waitFor(t, func() bool { return len(k.exitLog.with("not relayed", "2 connections are open", "overloaded")) == 1 })
-	for _, c := range k.exit.open() {
-		if c.ftp != nil {
-			c.use.limits.Idle = time.Minute
-			if err := c.look(c.seenAt.Add(time.Hour)); err != nil {
-				t.Errorf("beside a data connection: %v", err)
+	idle := func() (err error) { // what the sweeper does later
+		for _, c := range k.exit.open() {
+			if now := time.Now(); c.ftp != nil {
+				_ = c.look(now)
+				err = c.look(now.Add(time.Hour))
 			}
 		}
+		return err
+	}
+	if err := idle(); err != nil {
+		t.Errorf("beside a data connection: %v", err)
 	}
 	carries(t, near, far)
-	waitFor(t, func() bool { return len(k.exit.Conns()) == 1 })
-	for _, c := range k.exit.open() {
-		if err := c.look(c.seenAt.Add(time.Hour)); fault.KindOf(err) != fault.Deadline {
-			t.Errorf("alone: %v", err)
-		}
-		c.use.limits.Idle = -1
-	}
+	waitFor(t, func() bool { return fault.KindOf(idle()) == fault.Deadline })
 }
 
 // TestFTPIPv6: each end has its own family; the client's commands and replies are in the

@@ -118,8 +118,9 @@ func (f *ftp) listen(theirs uint16) (uint16, error) {
 func (f *ftp) await(ctx context.Context, gate ftpGate, l net.Listener, theirs uint16) {
 	defer gate.close()
 	defer context.AfterFunc(ctx, func() { _ = l.Close() })()
-	d := f.carry(f.admit(ctx, l), theirs)
+	c := f.admit(ctx, l)
 	_ = l.Close()
+	d := f.carry(c, theirs)
 	close(gate.settled)
 	if d != nil {
 		d.run()
@@ -141,7 +142,6 @@ func (f *ftp) admit(ctx context.Context, l net.Listener) net.Conn {
 		}
 		from, err := addressOf(c.RemoteAddr())
 		if err == nil && from == f.there {
-			_ = l.Close()
 			return c
 		}
 		abort(c)
