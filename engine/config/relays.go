@@ -79,7 +79,7 @@ func (m *meaning) relay(r *relay.Relay, t *relayTable, v *value) {
 
 const (
 	acceptHint = `as "tcp://127.0.0.1:2200", "udp://127.0.0.1:53", "unix:///run/x.sock", "socks5://127.0.0.1:1080", or a list`
-	toHint     = `as "tcp://127.0.0.1:22", "tcp://db:{port}", "udp://127.0.0.1:53", "unix:///run/x.sock" or 'exec:["/usr/bin/program", "argument"]'`
+	toHint     = `as "tcp://127.0.0.1:22", "tcp://db:{port}", "udp://127.0.0.1:53", "unix:///run/x.sock", "ftp://127.0.0.1:21" or 'exec:["/usr/bin/program", "argument"]'`
 )
 
 // destination reads where a relay leads to.
@@ -212,7 +212,7 @@ func (m *meaning) patterns(texts []string, v *value, name string) {
 			continue
 		}
 		if _, err := relay.ParsePattern(text); err != nil {
-			m.add(at.place, `as "tcp://10.0.0.0/8:22", "tcp://*.example:80,443", "udp://127.0.0.1:53", "unix:///run/app/*" or 'exec:["/bin/program"]'`,
+			m.add(at.place, `as "tcp://10.0.0.0/8:22", "tcp://*.example:80,443", "udp://127.0.0.1:53", "ftp://10.0.0.7:21", "unix:///run/app/*" or 'exec:["/bin/program"]'`,
 				"%q is no pattern: %s", text, words(err))
 		}
 	}
