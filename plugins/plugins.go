@@ -1,0 +1,205 @@
+package plugins
+
+import (
+	"context"
+	"io"
+	"iter"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/pannier/pannier/spec/fault"
+)
+
+// A Driver speaks one protocol. Its methods may be called at the same time.
+type Driver interface {
+	// Describe says what the driver is, without reaching anybody.
+	Describe() Description
+	// Open logs in at a server. Whoever calls closes the session.
+	Open(ctx context.Context, to Endpoint) (Session, error)
+}
+
+// Description is what a driver says of itself.
+type Description struct {
+	Name    string   // as in plugin = "ftp": 1..32 of a-z 0-9 -
+	Version string   // of the driver
+	Schemes []string // of endpoints, as "ftp", "ftps"
+	Options []Option // that an endpoint may have
+}
+
+// Option is a setting of an endpoint beside its URL and credentials.
+type Option struct {
+	Name    string
+	Help    string // one sentence
+	Default string // "" = none
+}
+
+// Endpoint is a server and who one is there.
+type Endpoint struct {
+	URL      string            // "ftp://HOST[:PORT][/BASE]"; names are below BASE
+	User     string            // from the credentials; never in the URL
+	Password string            // the same
+	Secrets  map[string]string // other credentials, as a private key in PEM
+	Options  map[string]string // of Description.Options
+}
+
+// Capabilities is what a server can do for this user. A method that it does not
+// list fails with fault.Unsupported.
+type Capabilities struct {
+	Offsets   bool     // Read from an offset
+	Write     bool     // Session is a Writer
+	Resume    bool     // Write goes on with what an Abort has kept
+	Atomic    bool     // Commit replaces an older file of the name in one step
+	List      bool     // Lister
+	Rename    bool     // Renamer
+	Remove    bool     // Remover
+	Mkdir     bool     // Maker
+	Checksums []string // that Checksummer can ask for: "sha256", "sha1", "md5", "crc32", "sha512"
+	Copy      bool     // Copier, to a session of the same driver at another server
+	Notes     []string // what a user should know, as "the server has no MLSD: times of LIST have minutes"
+}
+
+// Session is a login at one server. Its methods may be called at the same time; a
+// driver whose protocol does one thing at a time makes further connections or has
+// the callers wait. Names are those of CheckName.
+type Session interface {
+	Capabilities() Capabilities
+	Stat(ctx context.Context, name string) (Attr, error)
+	// Read returns the file's bytes from offset to its end. The reader's Close says
+	// whether the server has confirmed that these were all: until it has returned
+	// nil, they may have been cut off.
+	Read(ctx context.Context, name string, offset int64) (io.ReadCloser, error)
+	Close() error
+}
+
+// Attr is a file or directory.
+type Attr struct {
+	Name     string // as given to Stat; of List the name in its directory
+	Size     int64  // bytes; -1: the server does not say
+	Modified time.Time
+	Dir      bool
+}
+
+// Writer is a Session that takes files.
+type Writer interface {
+	// Write begins a file. Nobody sees it under its name before Commit.
+	Write(ctx context.Context, name string, w WriteRequest) (Staged, error)
+}
+
+// WriteRequest is how a file is written.
+type WriteRequest struct {
+	Size   int64  // of the whole file, bytes; -1: not known
+	Resume []byte // what Abort has returned for this file; nil: from the beginning
+}
+
+// Staged is a file that is being written. Write, then Commit or Abort.
+type Staged interface {
+	// Offset is where writing goes on, because the server has what is before: 0
+	// unless WriteRequest.Resume was given.
+	Offset() int64
+	io.Writer
+	// Commit ends the file, checks that the server has all of it, and gives it its
+	// name. Called again it says the same.
+	Commit(ctx context.Context) (Attr, error)
+	// Abort ends it without a name. With keep the server keeps what it has, as far
+	// as it can, and the result makes a later Write go on from there.
+	Abort(ctx context.Context, keep bool) (resume []byte, err error)
+}
+
+// Lister is a Session that lists directories.
+type Lister interface {
+	// List yields the entries of a directory, without "." and "..". After an error
+	// nothing more comes.
+	List(ctx context.Context, dir string) iter.Seq2[Attr, error]
+}
+
+// Renamer is a Session that renames, replacing what has the name if it can.
+type Renamer interface {
+	Rename(ctx context.Context, from, to string) error
+}
+
+// Remover is a Session that deletes files and empty directories.
+type Remover interface {
+	Remove(ctx context.Context, name string) error
+}
+
+// Maker is a Session that makes directories. One that is there is no error.
+type Maker interface {
+	Mkdir(ctx context.Context, name string) error
+}
+
+// Checksummer is a Session that has the server compute a checksum of a file.
+type Checksummer interface {
+	// Checksum is of the first length bytes; -1: of all.
+	Checksum(ctx context.Context, name, algorithm string, length int64) ([]byte, error)
+}
+
+// Copier is a Session that has its server send a file to another server.
+type Copier interface {
+	// Copy copies to a session that the same driver has made. It returns when both
+	// servers have confirmed and what can be compared was. On failure the result is
+	// of use too: its Resume makes a later Copy go on.
+	Copy(ctx context.Context, name string, to Session, toName string, c CopyRequest) (CopyResult, error)
+}
+
+// CopyRequest is how Copy does it.
+type CopyRequest struct {
+	Resume   []byte             // of an earlier CopyResult of the same copy
+	Progress func(offset int64) // is told what the destination has; may be nil
+}
+
+// CopyResult is what Copy has done.
+type CopyResult struct {
+	Bytes    int64  // that the destination has of the file
+	Verified string // how far the two were compared: "sha256", "size", "" for not at all
+	Resume   []byte // after a failure: where to go on; nil: from the beginning
+}
+
+// MaxName is the most bytes of a name.
+const MaxName = 4096
+
+// CheckName says what is wrong with the name of a remote file: it begins with a
+// slash, has no empty, "." or ".." elements, is UTF-8 and has no control
+// characters, by which a line of a protocol would end early.
+func CheckName(name string) error {
+	bad := func(why string) error {
+		return &fault.Error{Op: "check name", Kind: fault.Invalid, Subject: name, Err: fault.New("name", fault.Invalid, "%s", why)}
+	}
+	switch {
+	case !strings.HasPrefix(name, "/"):
+		return bad("it has to begin with a slash")
+	case len(name) > MaxName:
+		return bad("it is longer than 4096 bytes")
+	case !utf8.ValidString(name):
+		return bad("it is not UTF-8")
+	case strings.ContainsFunc(name, func(r rune) bool { return r < 0x20 || r == 0x7f }):
+		return bad("it has control characters")
+	}
+	if name == "/" {
+		return nil
+	}
+	for _, e := range strings.Split(name[1:], "/") {
+		if e == "" || e == "." || e == ".." {
+			return bad(`it has an empty element, "." or ".."`)
+		}
+	}
+	return nil
+}
+
+// Failure is an error of a server, with what it said. Kinds that are retried are those
+// the engine retries: Lost, DeadPeer, Deadline, Overloaded, Draining, IO.
+func Failure(op string, kind fault.Kind, subject, code, text string) error {
+	said := text
+	if code != "" {
+		said = code + " " + text
+	}
+	return &fault.Error{Op: op, Kind: kind, Side: fault.Peer, Subject: subject, Err: Native{Code: code, Text: string(fault.Shown(said))}}
+}
+
+// Native is what a server said, in the words of its protocol.
+type Native struct {
+	Code string // "550", "SSH_FX_FAILURE", "NoSuchKey"
+	Text string // printable, with the code
+}
+
+func (n Native) Error() string { return n.Text }

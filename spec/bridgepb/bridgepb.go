@@ -1,0 +1,5 @@
+// Package bridgepb is generated from bridge.proto: what a host and a plugin with a bridge say to
+// each other. spec/plugin.md says what it means.
+package bridgepb
+
+//go:generate protoc --go_out=. --go_opt=paths=source_relative --go-grpc_out=. --go-grpc_opt=paths=source_relative bridge.proto
