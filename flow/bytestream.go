@@ -496,15 +496,16 @@ func (b *ByteStream) Counts() (sent, read int64) {
 	return b.sent, b.read
 }
 
-// Err is why the stream is over, and nil while it is not. A Read or Write says the same, but
-// who waits for neither hears nothing.
-func (b *ByteStream) Err() error {
+// Over is why the stream is over, and nil while it is not. A Read or Write says the same, but
+// who waits for neither hears nothing. whole: the peer's direction had come to its end before,
+// and all of it can still be read.
+func (b *ByteStream) Over() (whole bool, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if !b.closed {
-		return nil
+		return false, nil
 	}
-	return b.err
+	return b.finCame, b.err
 }
 
 func (b *ByteStream) reset(err error) {

@@ -145,12 +145,14 @@ func abort(c net.Conn) {
 
 // look is the sweeper's: why the connection has to end by now, or nil.
 func (c *conn) look(now time.Time) error {
-	l, half := c.use.limits, c.half.Load()
-	if c.heard.Load() { // the socket may be silent, and nobody waits for the stream any more
-		if err := c.st.Err(); err != nil && err != io.EOF {
+	// Both directions may be waiting for the socket: then nobody hears that the stream is over.
+	if whole, err := c.st.Over(); err != nil && err != io.EOF {
+		if !whole || c.heard.Load() {
 			return fault.Wrap("relay", "", err)
 		}
+		c.half.CompareAndSwap(0, now.UnixNano()) // the rest is for whoever takes it
 	}
+	l, half := c.use.limits, c.half.Load()
 	if l.Life <= 0 && l.Idle <= 0 && half == 0 {
 		return nil
 	}
