@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -51,7 +52,9 @@ func turnedAway(host, to string) bool {
 		return true // before the system has said that it is there
 	}
 	defer c.Close()
-	return ended(c)
+	c.SetReadDeadline(time.Now().Add(10 * time.Second))
+	n, err := c.Read(make([]byte, 1))
+	return n == 0 && !errors.Is(err, os.ErrDeadlineExceeded)
 }
 
 // from connects from an address.
@@ -626,20 +629,24 @@ func TestFTPLimits(t *testing.T) {
 		t.Error("over the limit")
 	}
 	waitFor(t, func() bool { return len(k.exitLog.with("not relayed", "2 connections are open", "overloaded")) == 1 })
-	idle := func() (err error) { // what the sweeper does later
-		for _, c := range k.exit.open() {
-			if now := time.Now(); c.ftp != nil {
-				_ = c.look(now)
-				err = c.look(now.Add(time.Hour))
-			}
+	var control *conn
+	for _, c := range k.exit.open() {
+		if c.ftp != nil {
+			control = c
 		}
-		return err
 	}
-	if err := idle(); err != nil {
-		t.Errorf("beside a data connection: %v", err)
+	now := time.Now() // what the sweeper does later
+	for i := range 3 {
+		if err := control.look(now.Add(time.Duration(i) * time.Hour)); err != nil {
+			t.Errorf("beside a data connection: %v", err)
+		}
 	}
 	carries(t, near, far)
-	waitFor(t, func() bool { return fault.KindOf(idle()) == fault.Deadline })
+	waitFor(t, func() bool { return !control.ftp.busy() })
+	_ = control.look(now.Add(3 * time.Hour))
+	if err := control.look(now.Add(4 * time.Hour)); fault.KindOf(err) != fault.Deadline {
+		t.Errorf("alone: %v", err)
+	}
 }
 
 // TestFTPIPv6: each end has its own family; the client's commands and replies are in the
