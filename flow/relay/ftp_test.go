@@ -108,6 +108,21 @@ func newTalk(t testing.TB, at Place, change ...func(*two)) *talk {
 	return k
 }
 
+func (b *ftpControls) count() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.all)
+}
+
+// one is the control connection, if there is only one.
+func (b *ftpControls) one() (f *ftp) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, f = range b.all {
+	}
+	return f
+}
+
 // begin makes the control connection and says hello.
 func (k *talk) begin() {
 	k.t.Helper()
@@ -263,7 +278,7 @@ func TestFTPData(t *testing.T) {
 				}
 				k.c.Close()
 				k.s.Close()
-				waitFor(t, func() bool { return len(k.entry.controls.all)+len(k.exit.controls.all) == 0 })
+				waitFor(t, func() bool { return k.entry.controls.count()+k.exit.controls.count() == 0 })
 			})
 		}
 	}
@@ -431,9 +446,7 @@ func TestFTPHostileEntry(t *testing.T) {
 	k := newTalk(t, Here)
 	other := listenAt(t, ftpServerHost) // a service beside the server
 	l := listenAt(t, ftpServerHost)
-	var f *ftp
-	for _, f = range k.exit.controls.all {
-	}
+	f := k.exit.controls.one()
 	ask := dataAsk{Relay: "r", Control: f.id, Port: port(other.Addr()), From: "x"}
 	want := func(kind fault.Kind, ask dataAsk) {
 		t.Helper()
@@ -476,9 +489,7 @@ func TestFTPHostileEntry(t *testing.T) {
 func TestFTPHostileExit(t *testing.T) {
 	k := newTalk(t, Here)
 	cl := listenAt(t, ftpClientHost)
-	var f *ftp
-	for _, f = range k.entry.controls.all {
-	}
+	f := k.entry.controls.one()
 	ask := dataAsk{Relay: "r", Control: f.id, Active: true, Port: port(cl.Addr()), From: "x"}
 	if err := opens(t, k.far, ask); fault.KindOf(err) != fault.Permission {
 		t.Errorf("%v", err)
@@ -709,7 +720,7 @@ func TestFTPActiveOrder(t *testing.T) {
 	k.replies("150 here it comes", "150 here it comes")
 	sends(t, far, "all of it")
 	far.Close()
-	sends(t, k.s, "226 complete\r\n")
+	sends(t, k.s, "226-it is\r\n226 complete\r\n")
 	<-dialling
 	k.c.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
 	if b, err := k.client.Peek(1); err == nil {
@@ -717,6 +728,7 @@ func TestFTPActiveOrder(t *testing.T) {
 	}
 	close(proceed)
 	near := accept(t, cl)
+	k.told("226-it is")
 	k.told("226 complete")
 	if got, err := io.ReadAll(near); err != nil || string(got) != "all of it" {
 		t.Errorf("%q, %v", got, err)
