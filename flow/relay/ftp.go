@@ -256,7 +256,7 @@ func (f *ftp) replies(from io.Reader, to io.Writer) error {
 		if code == 0 && r.hidden(line) {
 			continue
 		}
-		if f.c.role == Exit && code/100 == 2 {
+		if f.c.role == Exit && max(code, r.open)/100 == 2 { // its first line says it already
 			f.settle()
 		}
 		if err := f.reply(string(line)+"\r\n", code, to); err != nil {

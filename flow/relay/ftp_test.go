@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -51,7 +52,9 @@ func turnedAway(host, to string) bool {
 		return true // before the system has said that it is there
 	}
 	defer c.Close()
-	return ended(c)
+	c.SetReadDeadline(time.Now().Add(10 * time.Second))
+	n, err := c.Read(make([]byte, 1))
+	return n == 0 && !errors.Is(err, os.ErrDeadlineExceeded)
 }
 
 // from connects from an address.
@@ -103,6 +106,21 @@ func newTalk(t testing.TB, at Place, change ...func(*two)) *talk {
 	k.add("tcp://"+ftpEntryHost+":0", "ftp://"+l.Addr().String(), func(r *Relay) { r.At = at })
 	k.begin()
 	return k
+}
+
+func (b *ftpControls) count() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.all)
+}
+
+// one is the control connection, if there is only one.
+func (b *ftpControls) one() (f *ftp) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, f = range b.all {
+	}
+	return f
 }
 
 // begin makes the control connection and says hello.
@@ -260,7 +278,7 @@ func TestFTPData(t *testing.T) {
 				}
 				k.c.Close()
 				k.s.Close()
-				waitFor(t, func() bool { return len(k.entry.controls.all)+len(k.exit.controls.all) == 0 })
+				waitFor(t, func() bool { return k.entry.controls.count()+k.exit.controls.count() == 0 })
 			})
 		}
 	}
@@ -428,9 +446,7 @@ func TestFTPHostileEntry(t *testing.T) {
 	k := newTalk(t, Here)
 	other := listenAt(t, ftpServerHost) // a service beside the server
 	l := listenAt(t, ftpServerHost)
-	var f *ftp
-	for _, f = range k.exit.controls.all {
-	}
+	f := k.exit.controls.one()
 	ask := dataAsk{Relay: "r", Control: f.id, Port: port(other.Addr()), From: "x"}
 	want := func(kind fault.Kind, ask dataAsk) {
 		t.Helper()
@@ -473,9 +489,7 @@ func TestFTPHostileEntry(t *testing.T) {
 func TestFTPHostileExit(t *testing.T) {
 	k := newTalk(t, Here)
 	cl := listenAt(t, ftpClientHost)
-	var f *ftp
-	for _, f = range k.entry.controls.all {
-	}
+	f := k.entry.controls.one()
 	ask := dataAsk{Relay: "r", Control: f.id, Active: true, Port: port(cl.Addr()), From: "x"}
 	if err := opens(t, k.far, ask); fault.KindOf(err) != fault.Permission {
 		t.Errorf("%v", err)
@@ -626,20 +640,24 @@ func TestFTPLimits(t *testing.T) {
 		t.Error("over the limit")
 	}
 	waitFor(t, func() bool { return len(k.exitLog.with("not relayed", "2 connections are open", "overloaded")) == 1 })
-	idle := func() (err error) { // what the sweeper does later
-		for _, c := range k.exit.open() {
-			if now := time.Now(); c.ftp != nil {
-				_ = c.look(now)
-				err = c.look(now.Add(time.Hour))
-			}
+	var control *conn
+	for _, c := range k.exit.open() {
+		if c.ftp != nil {
+			control = c
 		}
-		return err
 	}
-	if err := idle(); err != nil {
-		t.Errorf("beside a data connection: %v", err)
+	now := time.Now() // what the sweeper does later
+	for i := range 3 {
+		if err := control.look(now.Add(time.Duration(i) * time.Hour)); err != nil {
+			t.Errorf("beside a data connection: %v", err)
+		}
 	}
 	carries(t, near, far)
-	waitFor(t, func() bool { return fault.KindOf(idle()) == fault.Deadline })
+	waitFor(t, func() bool { return !control.ftp.busy() })
+	_ = control.look(now.Add(3 * time.Hour))
+	if err := control.look(now.Add(4 * time.Hour)); fault.KindOf(err) != fault.Deadline {
+		t.Errorf("alone: %v", err)
+	}
 }
 
 // TestFTPIPv6: each end has its own family; the client's commands and replies are in the
@@ -702,7 +720,7 @@ func TestFTPActiveOrder(t *testing.T) {
 	k.replies("150 here it comes", "150 here it comes")
 	sends(t, far, "all of it")
 	far.Close()
-	sends(t, k.s, "226 complete\r\n")
+	sends(t, k.s, "226-it is\r\n226 complete\r\n")
 	<-dialling
 	k.c.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
 	if b, err := k.client.Peek(1); err == nil {
@@ -710,6 +728,7 @@ func TestFTPActiveOrder(t *testing.T) {
 	}
 	close(proceed)
 	near := accept(t, cl)
+	k.told("226-it is")
 	k.told("226 complete")
 	if got, err := io.ReadAll(near); err != nil || string(got) != "all of it" {
 		t.Errorf("%q, %v", got, err)
