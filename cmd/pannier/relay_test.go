@@ -463,6 +463,10 @@ func TestRelayResume(t *testing.T) {
 		c.say(one, strings.Repeat("one ", 1<<17))
 		c.say(two, strings.Repeat("two ", 1<<17))
 		cut.Stop()
+		// A call finds the connection of calls gone, and takes a session of its own.
+		if _, err := c.client(c.a).TestPartner(t.Context(), &adminpb.TestPartnerRequest{Partner: "hostb"}); err != nil {
+			t.Error(err)
+		}
 	}
 	c.b.Kill() // and with its daemon a connection ends: the next one knows no such session
 	c.start(c.b)
