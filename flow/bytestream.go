@@ -139,6 +139,9 @@ func (b *ByteStream) Meta() []byte { return b.meta }
 // It is for streams of class relay, before their first byte.
 func (b *ByteStream) SetShare(s *Share) { b.seat.share = s }
 
+// Resumes reports whether the stream outlives its connections.
+func (b *ByteStream) Resumes() bool { return b.keeper != nil }
+
 // Session is the session the stream is on.
 func (b *ByteStream) Session() *Session { return b.s }
 
