@@ -20,8 +20,8 @@ type halfCloser interface {
 	CloseWrite() error
 }
 
-// conn is one relayed connection: a socket of this node and a byte stream. Two
-// goroutines carry it, one for each direction; idle, they hold no buffers.
+// conn is one relayed connection: a socket of this node and a byte stream. Idle it
+// has one goroutine, which waits for the socket, and no buffers.
 type conn struct {
 	hub     *Hub
 	id      uint64
@@ -61,10 +61,10 @@ func (c *conn) run() {
 	}
 	c.use.counter.opened.Add(1)
 	c.st.SetShare(c.use.share)
-	var back sync.WaitGroup
-	back.Go(c.outOf)
+	back := make(chan struct{})
+	c.outOf(func() { close(back) })
 	c.into()
-	back.Wait()
+	<-back
 	c.end(nil)
 	c.hub.forget(c)
 	if c.after != nil {
@@ -90,23 +90,25 @@ func (c *conn) into() {
 	c.closed(err)
 }
 
-// outOf carries out of the session to the socket.
-func (c *conn) outOf() {
+// outOf begins to carry out of the session to the socket, and calls over at the end.
+func (c *conn) outOf(over func()) {
 	var w io.Writer = c.local
 	if l := c.use.limits; l.metered() {
 		w = meteredWriter{w, l.meter(), c.ctx}
 	}
-	var err error
+	done := func(err error) {
+		if err == nil {
+			c.heard.Store(true)
+			err = c.local.CloseWrite()
+		}
+		c.closed(err)
+		over()
+	}
 	if c.ftp != nil {
-		err = c.ftp.outOf(w)
-	} else {
-		_, err = c.st.WriteTo(w)
+		go func() { done(c.ftp.outOf(w)) }()
+		return
 	}
-	if err == nil {
-		c.heard.Store(true)
-		err = c.local.CloseWrite()
-	}
-	c.closed(err)
+	c.st.Deliver(w, done)
 }
 
 // closed is told that one direction is over.
