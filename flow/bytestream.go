@@ -84,8 +84,6 @@ func newByteStream(s *Session, mine bool, class wire.Class, resume bool) *ByteSt
 	if resume {
 		b.keeper = newKeeper(s.epoch)
 	}
-	b.rd.init()
-	b.wr.init()
 	return b
 }
 

@@ -366,7 +366,6 @@ func TestAcceptThatCannotBeSent(t *testing.T) {
 // end the next deadline, nor close its channel once more.
 func TestDeadlineThatHasFired(t *testing.T) {
 	var d timeLimit
-	d.init()
 	d.set(time.Now().Add(time.Hour))
 	fired := d.turn
 	d.set(time.Now().Add(time.Hour))

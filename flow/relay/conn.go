@@ -37,7 +37,7 @@ type conn struct {
 	after   func() // called when both directions are over; may be nil
 	ftp     *ftp   // if it is a control connection of FTP
 
-	ctx    context.Context // ends with the connection
+	ctx    context.Context // ends with the connection; nil where nothing waits for that
 	cancel context.CancelFunc
 	once   sync.Once
 	err    error        // why it ended; nil: both directions were closed
@@ -52,8 +52,10 @@ type conn struct {
 // gives it back.
 func (c *conn) run() {
 	defer c.use.leave()
-	c.ctx, c.cancel = context.WithCancel(c.hub.ctx)
-	defer c.cancel()
+	if c.ftp != nil || c.use.limits.metered() {
+		c.ctx, c.cancel = context.WithCancel(c.hub.ctx)
+		defer c.cancel()
+	}
 	c.began = time.Now()
 	c.seenAt = c.began
 	if !c.hub.register(c) {
