@@ -3,6 +3,7 @@ package host
 import (
 	"context"
 	"errors"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -32,6 +33,7 @@ func (p *process) failed(ctx context.Context, err error) error {
 	}
 	switch s.Code() {
 	case codes.Unavailable, codes.Canceled: // the latter if the connection was closed here
+		p.lost()
 		return fault.Concluded("call plugin "+p.cfg.Name, fault.Lost, "the plugin has ended")
 	case codes.Unimplemented:
 		return fault.New("call plugin "+p.cfg.Name, fault.Unsupported, "it has no such method")
@@ -39,6 +41,18 @@ func (p *process) failed(ctx context.Context, err error) error {
 		return fault.New("call plugin "+p.cfg.Name, fault.TooLong, "%s", s.Message())
 	}
 	return fault.New("call plugin "+p.cfg.Name, fault.Protocol, "an error that is none of the contract's: %s %s", s.Code().String(), s.Message())
+}
+
+// lost waits until the process has ended: the next use is to start another. One whose
+// connection has ended and that has not itself is of no use.
+func (p *process) lost() {
+	t := time.NewTimer(time.Second)
+	defer t.Stop()
+	select {
+	case <-p.gone:
+	case <-t.C:
+		p.kill()
+	}
 }
 
 // errLate is why a context of ours ended when it was not its owner's wish.
