@@ -37,7 +37,6 @@ func harness(at string, p func() *host.Plugin) plugintest.Harness {
 			defer f.Close()
 			return f.Truncate(size)
 		},
-		Entries: 2000, // of the long listing
 	}
 }
 
@@ -59,7 +58,6 @@ func TestProcess(t *testing.T) {
 	p := host.New(cfg)
 	defer func() { p.Close(context.Background()) }()
 	h := harness(t.TempDir(), func() *host.Plugin { return p })
-	h.Entries = 10000
 	h.Restart = func(ctx context.Context) error {
 		old := p
 		p = host.New(cfg)

@@ -153,8 +153,18 @@ var write = []check{
 		if !ok || !strings.HasSuffix(t.base, "/") {
 			return skip("the server lists nothing, or makes no directories")
 		}
+		_, err := t.writer()
+		if err != nil {
+			return err
+		}
 		for i := range t.h.Entries {
-			if err := t.put(t.name(fmt.Sprint("entry", i)), nil); err != nil {
+			name := t.name(fmt.Sprint("entry", i))
+			if t.h.Sparse == nil {
+				err = t.put(name, nil)
+			} else {
+				err = t.h.Sparse(name, 0)
+			}
+			if err != nil {
 				return err
 			}
 		}
