@@ -72,7 +72,7 @@ func (l lister) List(ctx context.Context, dir string) iter.Seq2[plugins.Attr, er
 				break
 			}
 			for _, e := range m.GetEntries() {
-				if bad := plugins.CheckName("/" + e.GetName()); bad != nil || strings.ContainsRune(e.GetName(), '/') {
+				if bad := plugins.CheckName("/" + e.GetName()); bad != nil || e.GetName() == "" || strings.ContainsRune(e.GetName(), '/') {
 					l.s.p.cfg.Log.Warn("entry left out, its name cannot be used", "name", e.GetName(), "in", dir)
 					continue
 				}
