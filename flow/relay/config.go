@@ -144,7 +144,10 @@ type Network struct {
 	Listen       func(ctx context.Context, network, address string) (net.Listener, error)
 	ListenPacket func(ctx context.Context, network, address string) (net.PacketConn, error)
 	Dial         func(ctx context.Context, network, address string) (net.Conn, error)
-	Lookup       func(ctx context.Context, host string) ([]netip.Addr, error)
+	// DialFrom is Dial with an address of this node that the peer is to see. Without
+	// one, and with a Dial, it is that.
+	DialFrom func(ctx context.Context, network string, from netip.Addr, address string) (net.Conn, error)
+	Lookup   func(ctx context.Context, host string) ([]netip.Addr, error)
 }
 
 func (c Config) withDefaults() Config {
@@ -161,6 +164,17 @@ func (c Config) withDefaults() Config {
 	}
 	if n.ListenPacket == nil {
 		n.ListenPacket = lc.ListenPacket
+	}
+	if dial := n.Dial; n.DialFrom == nil && dial != nil {
+		n.DialFrom = func(ctx context.Context, network string, _ netip.Addr, address string) (net.Conn, error) {
+			return dial(ctx, network, address)
+		}
+	}
+	if n.DialFrom == nil {
+		n.DialFrom = func(ctx context.Context, network string, from netip.Addr, address string) (net.Conn, error) {
+			d := net.Dialer{LocalAddr: &net.TCPAddr{IP: from.AsSlice(), Zone: from.Zone()}}
+			return d.DialContext(ctx, network, address)
+		}
 	}
 	if n.Dial == nil {
 		n.Dial = new(net.Dialer).DialContext
@@ -236,6 +250,9 @@ func (r Relay) checked() (Relay, error) {
 	for _, to := range r.destinations() {
 		if to.datagrams() != udp {
 			return bad("%s and what is accepted are not of one sort", fault.Shown(to.String()))
+		}
+		if to.Scheme == FTP && slices.ContainsFunc(r.Accept, func(a Endpoint) bool { return a.Scheme == Unix }) {
+			return bad("clients of FTP need addresses for data connections: accept them at tcp://, not at a unix socket")
 		}
 	}
 	r.Limits = r.Limits.withDefaults()

@@ -35,6 +35,7 @@ type conn struct {
 	st      *flow.ByteStream
 	began   time.Time
 	after   func() // called when both directions are over; may be nil
+	ftp     *ftp   // if it is a control connection of FTP
 
 	ctx    context.Context // ends with the connection
 	cancel context.CancelFunc
@@ -76,7 +77,12 @@ func (c *conn) into() {
 	if l := c.use.limits; l.metered() {
 		r = meteredReader{r, l.meter(), c.ctx}
 	}
-	_, err := c.st.ReadFrom(r)
+	var err error
+	if c.ftp != nil {
+		err = c.ftp.into(r)
+	} else {
+		_, err = c.st.ReadFrom(r)
+	}
 	if err == nil {
 		err = c.st.CloseWrite()
 	}
@@ -89,7 +95,12 @@ func (c *conn) outOf() {
 	if l := c.use.limits; l.metered() {
 		w = meteredWriter{w, l.meter(), c.ctx}
 	}
-	_, err := c.st.WriteTo(w)
+	var err error
+	if c.ftp != nil {
+		err = c.ftp.outOf(w)
+	} else {
+		_, err = c.st.WriteTo(w)
+	}
 	if err == nil {
 		c.heard.Store(true)
 		err = c.local.CloseWrite()
@@ -143,7 +154,7 @@ func (c *conn) look(now time.Time) error {
 		return nil
 	}
 	to, from := c.st.Counts()
-	if to+from != c.seen {
+	if to+from != c.seen || c.ftp.busy() {
 		c.seen, c.seenAt = to+from, now
 	}
 	if at := time.Unix(0, half); half > 0 && c.seenAt.Before(at) {
