@@ -234,8 +234,12 @@ func (t *data) ended() error {
 	return errors.Join(err, t.raw.CloseWrite())
 }
 
-// finish closes the data connection and waits for the final reply.
+// finish waits for the final reply, and closes the data connection: after reading first,
+// since with TLS, servers wait for this end's words of leave.
 func (t *data) finish() error {
+	if t.word != "STOR" && t.word != "APPE" {
+		_ = t.Conn.Close()
+	}
 	r, err := t.c.receive(t.ctx, t.word, t.c.s.timeout)
 	t.close()
 	if err != nil {

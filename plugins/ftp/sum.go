@@ -145,11 +145,12 @@ func (c *conn) sumHASH(ctx context.Context, path string, a algorithm, size int64
 	if !r.good() {
 		return nil, c.refused("HASH", path, r)
 	}
-	f := strings.Fields(r.text()) // SHA-256 0-1234 HEX NAME
-	if len(f) < 3 || f[0] != a.hash {
-		return nil, c.said(fault.Protocol, "HASH", path, "this is no %s: %s", a.hash, fault.Shown(r.text()))
+	for _, l := range r.lines {
+		if f := strings.Fields(l); len(f) >= 3 && f[0] == a.hash { // SHA-256 0-1234 HEX NAME
+			return c.digest("HASH", path, a, f[2])
+		}
 	}
-	return c.digest("HASH", path, a, f[2])
+	return nil, c.said(fault.Protocol, "HASH", path, "this is no %s: %s", a.hash, fault.Shown(r.text()))
 }
 
 func (c *conn) sumOld(ctx context.Context, word, path string, a algorithm, arg string, size int64) ([]byte, error) {

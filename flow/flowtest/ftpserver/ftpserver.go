@@ -321,8 +321,10 @@ func (r *run) start(s *Server) error {
 				s.pid = cmd.Process.Pid
 				r.t.Cleanup(func() {
 					stop()
-					if log, err := os.ReadFile(filepath.Join(r.work, "log")); err == nil && r.t.Failed() {
-						r.t.Logf("%s says\n%s", s.Kind, log)
+					for _, name := range []string{"log", "tls.log"} {
+						if log, err := os.ReadFile(filepath.Join(r.work, name)); err == nil && r.t.Failed() {
+							r.t.Logf("%s says\n%s", s.Kind, log)
+						}
 					}
 				})
 				return nil
