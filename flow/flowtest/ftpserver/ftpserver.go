@@ -82,7 +82,23 @@ func TLS(r *run) { r.tls = true }
 func TLSReuse(r *run) { r.tls, r.reuse = true, true }
 
 // Kill ends the server and all its sessions without a word.
-func (s *Server) Kill() { _ = syscall.Kill(-s.pid, syscall.SIGKILL) }
+func (s *Server) Kill() {
+	for _, pid := range family(s.pid) {
+		_ = syscall.Kill(pid, syscall.SIGKILL)
+	}
+}
+
+// family is a process with those it has started, and those they have.
+func family(pid int) []int {
+	all := []int{pid}
+	children, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
+	for _, c := range strings.Fields(string(children)) {
+		if n, err := strconv.Atoi(c); err == nil {
+			all = append(all, family(n)...)
+		}
+	}
+	return all
+}
 
 // Restart starts a server that was killed, with its files and at its address.
 func (s *Server) Restart() {
@@ -287,7 +303,7 @@ func (r *run) start(s *Server) error {
 			cmd.Args = append(cmd.Args, "-Y", "1", "-2", filepath.Join(r.work, "both.pem"))
 		}
 	}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.SysProcAttr, cmd.WaitDelay = &syscall.SysProcAttr{}, time.Second // sessions have its standard output
 	if os.Getuid() == 0 && s.Kind != "pure-ftpd" { // which becomes somebody else by itself
 		uid, gid := r.ids()
 		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uid, Gid: gid}
