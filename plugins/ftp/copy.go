@@ -224,13 +224,11 @@ func (p *duo) transfer(ctx context.Context) error {
 func (p *duo) forbidden(no []error) error {
 	e := &fault.Error{Op: "ftp copy", Kind: fault.Refused, Side: fault.Peer, Subject: p.src.where + p.from + " to " + p.dst.where + p.to}
 	var settings []string
-	seen := map[string]bool{}
-	for i, err := range no {
-		if i > 0 && i == len(no)-1 && seen[fault.Plain(err)] {
-			no = no[:i]
-			break
+	for _, err := range no {
+		var one *fault.Error
+		if errors.As(err, &one) {
+			one.Advice = "" // there is one for all
 		}
-		seen[fault.Plain(err)] = true
 	}
 	e.Err = errors.Join(no...)
 	for _, s := range []*session{p.src, p.dst} {
@@ -333,9 +331,12 @@ func (p *duo) failed(ctx context.Context, cause error) (plugins.CopyResult, erro
 	defer cancel()
 	kind := fault.KindOf(cause)
 	bad := kind == fault.Corrupt || kind == fault.SourceChanged
-	_ = p.dst.with(ctx, func(c *conn) error {
+	unknown := p.dst.with(ctx, func(c *conn) error {
 		n, err := c.size(ctx, p.part)
 		if err != nil {
+			if !c.dead.Load() { // there is none
+				return nil
+			}
 			return err
 		}
 		if n == 0 || bad {
@@ -345,9 +346,7 @@ func (p *duo) failed(ctx context.Context, cause error) (plugins.CopyResult, erro
 		res.Bytes = n
 		return nil
 	})
-	if !bad && (res.Bytes > 0 || p.offset > 0) {
-		res.Resume = p.token.bytes()
-	} else if kind == fault.Lost || kind == fault.DeadPeer { // nobody could be asked
+	if !bad && (res.Bytes > 0 || unknown != nil) {
 		res.Resume = p.token.bytes()
 	}
 	return res, cause

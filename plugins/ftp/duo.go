@@ -207,6 +207,9 @@ func (p *duo) follow(ctx context.Context) error {
 		case m := <-replies:
 			m.side.note(m)
 			stall.Reset(patience)
+			if src.idle() && dst.final.good() || dst.idle() && src.final.good() {
+				stall.Reset(p.dst.grace())
+			}
 			if m.err != nil || (m.r.code >= 200 && !m.r.good()) {
 				why = errEnded
 			}
@@ -240,6 +243,10 @@ func (p *duo) follow(ctx context.Context) error {
 var errEnded = errors.New("one has ended")
 
 func (s *side) open() bool { return s.final.code == 0 && s.err == nil }
+
+// idle says that the server has not begun: one that does not let the other connect, as
+// pure-ftpd, just waits on, while the other thinks that this was all.
+func (s *side) idle() bool { return s.open() && !s.began }
 
 func (s *side) note(m said) {
 	switch {
@@ -364,6 +371,9 @@ func (p *duo) silent(src, dst *side) error {
 	s := src
 	if !src.open() {
 		s = dst
+	}
+	if src.idle() != dst.idle() && (src.final.good() || dst.final.good()) {
+		return &refusal{s.c.said(fault.Refused, s.word, s.path, "the server does not begin, although the other one has connected")}
 	}
 	return s.c.said(fault.DeadPeer, s.word, s.path, "the destination got nothing more for %v, and the end was not confirmed", p.dst.timeout)
 }
