@@ -65,8 +65,11 @@ func badOption(name, format string, args ...any) error {
 // configure checks an endpoint without reaching anybody.
 func configure(to plugins.Endpoint) (*config, error) {
 	u, err := url.Parse(to.URL)
-	if err != nil || u.Hostname() == "" || (u.Scheme != "ftp" && u.Scheme != "ftps") || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-		return nil, fault.New("ftp endpoint", fault.Invalid, "%s is not ftp://HOST[:PORT][/BASE] or ftps://...; user and password are credentials", fault.Shown(to.URL))
+	if err == nil && u.User != nil {
+		return nil, fault.New("ftp endpoint", fault.Invalid, "the URL has a user; user and password are credentials")
+	}
+	if err != nil || u.Hostname() == "" || (u.Scheme != "ftp" && u.Scheme != "ftps") || u.RawQuery != "" || u.Fragment != "" {
+		return nil, fault.New("ftp endpoint", fault.Invalid, "%s is not ftp://HOST[:PORT][/BASE] or ftps://...", fault.Shown(to.URL))
 	}
 	c := &config{host: u.Hostname(), user: to.User, password: to.Password, implicit: u.Scheme == "ftps", hash: true}
 	port := u.Port()

@@ -137,7 +137,7 @@ func TestRealMethods(t *testing.T) {
 	}
 }
 
-// home is what precedes names at a server whose users are not locked into their directory.
+// methods calls each method of a session.
 func methods(t *testing.T, f *ftpserver.Server, s *session) {
 	ctx := t.Context()
 	caps := s.Capabilities()
