@@ -9,6 +9,7 @@ import (
 	"hash"
 	"io"
 	"path"
+	"strings"
 	"sync"
 
 	"github.com/pannier/pannier/plugins"
@@ -58,11 +59,8 @@ func (t token) bytes() []byte {
 func (t token) part(target string) string {
 	dir, base := path.Split(target)
 	const most = 200 // bytes of an element have room up to 255
-	for len(base) > most {
-		base = base[:len(base)-1]
-	}
-	for len(base) > 0 && base[len(base)-1] >= 0x80 && len(base) >= most-4 { // not half a character
-		base = base[:len(base)-1]
+	if len(base) > most {
+		base = strings.ToValidUTF8(base[:most], "") // not half a character
 	}
 	return dir + base + ".pannier-" + t.ID + ".part"
 }
