@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"net/netip"
-	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -274,45 +273,4 @@ func (c *conn) port(ctx context.Context, to netip.AddrPort) (reply, error) {
 	}
 	host := strings.ReplaceAll(to.Addr().String(), ".", ",")
 	return c.command(ctx, "PORT "+host+","+strconv.Itoa(int(to.Port()>>8))+","+strconv.Itoa(int(to.Port()&0xff)))
-}
-
-// readFrom is Write of what a reader has. An error of the reader's is not the server's.
-func (t *data) readFrom(r *io.LimitedReader) (int64, error) {
-	_ = t.raw.SetWriteDeadline(time.Now().Add(t.c.s.timeout))
-	seen := &source{Reader: r.R}
-	var n int64
-	var err error
-	if quick(r.R) {
-		n, err = t.raw.ReadFrom(r)
-	} else {
-		r.R = seen
-		n, err = io.CopyBuffer(struct{ io.Writer }{t.raw}, r, make([]byte, 256<<10))
-	}
-	if err != nil && seen.err == nil {
-		err = t.why(err)
-	}
-	return n, err
-}
-
-// source remembers that the error was its own.
-type source struct {
-	io.Reader
-	err error
-}
-
-func (s *source) Read(p []byte) (int, error) {
-	n, err := s.Reader.Read(p)
-	if err != nil && err != io.EOF {
-		s.err = err
-	}
-	return n, err
-}
-
-// quick says that the kernel can move the bytes of r.
-func quick(r io.Reader) bool {
-	switch r.(type) {
-	case *net.UnixConn, *net.TCPConn, *os.File:
-		return true
-	}
-	return false
 }

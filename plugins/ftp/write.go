@@ -180,29 +180,10 @@ func (st *staged) writable() error {
 	return st.err
 }
 
-// ReadFrom is for io.Copy. Where neither a checksum nor TLS needs to see the bytes, the
-// kernel moves them.
-func (st *staged) ReadFrom(r io.Reader) (total int64, err error) {
-	if st.sum != nil || st.t.Conn != io.Writer(st.t.raw) {
-		buf := make([]byte, 256<<10)
-		return io.CopyBuffer(struct{ io.Writer }{st}, struct{ io.Reader }{r}, buf)
-	}
-	if err := st.writable(); err != nil {
-		return 0, err
-	}
-	const piece = 1 << 20 // bytes until the deadline is set anew
-	for {
-		n, err := st.t.readFrom(&io.LimitedReader{R: r, N: piece})
-		total += n
-		st.sent += n
-		if err != nil {
-			st.err = err
-			return total, err
-		}
-		if n < piece {
-			return total, nil
-		}
-	}
+// ReadFrom is for io.Copy, with a buffer that makes few calls. Having the kernel move the
+// bytes (sendfile) was measured, and is not quicker.
+func (st *staged) ReadFrom(r io.Reader) (int64, error) {
+	return io.CopyBuffer(struct{ io.Writer }{st}, struct{ io.Reader }{r}, make([]byte, 256<<10))
 }
 
 // Commit ends the file, compares and names it.
