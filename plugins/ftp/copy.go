@@ -162,12 +162,16 @@ func (p *duo) copy(ctx context.Context, resume bool) (res plugins.CopyResult, er
 	return res, nil
 }
 
+// resumable is the least size, in bytes, of a file that a later copy goes on with: a
+// smaller one is not worth asking for its time.
+const resumable = 1 << 20
+
 // look finds the size of the source, and where to go on: at what the destination has, if
 // the source is the one that an earlier copy saw.
 func (p *duo) look(ctx context.Context, resume bool) error {
 	var have, modified int64
 	err := p.both(func() (err error) {
-		if p.size, err = p.a.size(ctx, p.from); err != nil {
+		if p.size, err = p.a.size(ctx, p.from); err != nil || p.size < resumable {
 			return err
 		}
 		t, err := p.a.modified(ctx, p.from)
@@ -187,7 +191,7 @@ func (p *duo) look(ctx context.Context, resume bool) error {
 	if err != nil {
 		return err
 	}
-	same := p.token.Size == p.size && p.token.Modified == modified
+	same := p.size >= resumable && p.token.Size == p.size && p.token.Modified == modified
 	p.token.Size, p.token.Modified = p.size, modified
 	switch {
 	case have == 0:
@@ -330,7 +334,7 @@ func (p *duo) failed(ctx context.Context, cause error) (plugins.CopyResult, erro
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*p.dst.grace())
 	defer cancel()
 	kind := fault.KindOf(cause)
-	bad := kind == fault.Corrupt || kind == fault.SourceChanged
+	bad := kind == fault.Corrupt || kind == fault.SourceChanged || p.size < resumable
 	unknown := p.dst.with(ctx, func(c *conn) error {
 		n, err := c.size(ctx, p.part)
 		if err != nil {

@@ -200,14 +200,15 @@ func TestFXPKilled(t *testing.T) {
 func TestFXPSourceChanged(t *testing.T) {
 	a, b := ftpserver.Start(t, "vsftpd", ftpserver.FXP), ftpserver.Start(t, "proftpd", ftpserver.FXP)
 	s, d := opens(t, a, "fxp", "any"), opens(t, b, "fxp", "any")
-	puts(t, a, "f", randomBytes(5000))
+	big := randomBytes(2 << 20)
+	puts(t, a, "f", big)
 	tok := newToken()
-	tok.Size, tok.Modified = 5000, 1 // the time is another
+	tok.Size, tok.Modified = int64(len(big)), 1 // the time is another
 	puts(t, b, filepath.Base(tok.part("/g")), make([]byte, 1000))
 	if _, err := s.Copy(t.Context(), "/f", d, "/g", plugins.CopyRequest{Resume: tok.bytes()}); err != nil {
 		t.Fatal(err)
 	}
-	holds(t, b, "g", randomBytes(5000))
+	holds(t, b, "g", big)
 	_, err := s.Copy(t.Context(), "/f", d, "/g", plugins.CopyRequest{Resume: []byte(`{"id":"../x"}`)})
 	isKind(t, err, fault.Invalid)
 }
