@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"os"
 	"strings"
 	"syscall"
 	"time"
@@ -63,29 +62,7 @@ why they were. Other codes: nothing could be checked.`,
 // to is the endpoint with the credentials.
 func (v verification) to() (to plugins.Endpoint, err error) {
 	to = plugins.Endpoint{URL: v.endpoint, Options: v.options}
-	if v.credentials == "" {
-		return to, nil
-	}
-	fi, err := os.Stat(v.credentials)
-	if err != nil {
-		return to, fault.Wrap("read credentials", v.credentials, err)
-	}
-	if fi.Mode()&0o077 != 0 {
-		return to, command.Suggest(fault.Wrap("read credentials", v.credentials, fault.New("check", fault.Permission, "others can read it")), "chmod 600 %s", v.credentials)
-	}
-	text, err := os.ReadFile(v.credentials)
-	if err != nil {
-		return to, fault.Wrap("read credentials", v.credentials, err)
-	}
-	var c struct {
-		User, Password string
-		Secrets        map[string]string
-	}
-	if err := json.Unmarshal(text, &c); err != nil {
-		return to, fault.Wrap("read credentials", v.credentials, fault.New("parse", fault.Invalid, "%w", err))
-	}
-	to.User, to.Password, to.Secrets = c.User, c.Password, c.Secrets
-	return to, nil
+	return to, to.ReadCredentials(v.credentials)
 }
 
 func (v verification) run(cmd *cobra.Command, name string) error {
