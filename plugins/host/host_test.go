@@ -66,6 +66,8 @@ func (odd) Open(ctx context.Context, to plugins.Endpoint) (plugins.Session, erro
 		return nil, fault.New("open", fault.Refused, "%s", fault.Shown(strings.Join(os.Environ(), "\n")))
 	case "odd:panic":
 		panic("odd")
+	case "odd:block":
+		select {}
 	case "odd:exit":
 		os.Exit(4)
 	case "odd:child":
@@ -277,6 +279,19 @@ func TestEnvironment(t *testing.T) {
 	}
 }
 
+// TestRuntimeDirectory: sockets are made where a service manager wants them.
+func TestRuntimeDirectory(t *testing.T) {
+	sockets := t.TempDir()
+	t.Setenv("RUNTIME_DIRECTORY", sockets+":/other")
+	cfg, _ := config(t)
+	describe(t, run(t, cfg))
+	if entries, err := os.ReadDir(sockets); err != nil || len(entries) != 1 {
+		t.Error(entries, err)
+	} else if fi, err := entries[0].Info(); err != nil || fi.Mode().Perm() != 0o700 {
+		t.Error(fi, err)
+	}
+}
+
 // TestRefused: programs that are not started, or are none, and what is said of them.
 func TestRefused(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
@@ -369,6 +384,20 @@ func TestHung(t *testing.T) {
 			}
 		})
 		gone(t, pid)
+	})
+	t.Run("one call", func(t *testing.T) {
+		cfg, _ := config(t)
+		cfg.Call = 200 * time.Millisecond
+		p := run(t, cfg)
+		_, err := p.Open(t.Context(), plugins.Endpoint{URL: "odd:block"})
+		kindOf(t, err, fault.DeadPeer)
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		defer cancel()
+		_, err = p.Open(ctx, plugins.Endpoint{URL: "odd:block"})
+		kindOf(t, err, fault.Deadline)
+		if _, err := open(t, p, t.TempDir()).Stat(t.Context(), "/"); err != nil {
+			t.Errorf("other calls: %v", err)
+		}
 	})
 	t.Run("reading and writing", func(t *testing.T) {
 		cfg, said := config(t)
