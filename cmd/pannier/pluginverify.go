@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -23,6 +24,7 @@ type verification struct {
 	endpoint, credentials, report, sample string
 	options                               map[string]string
 	entries                               int
+	levels                                []string
 }
 
 func pluginVerifyCommand() *cobra.Command {
@@ -48,6 +50,11 @@ why they were. Other codes: nothing could be checked.`,
 			if v.report != "text" && v.report != "json" {
 				return command.Suggest(fault.New("verify plugin", fault.Invalid, "a report as %q", v.report), "Say --report text or --report json")
 			}
+			for _, l := range v.levels {
+				if !slices.Contains(plugintest.AllLevels(), l) {
+					return command.Suggest(fault.New("verify plugin", fault.Invalid, "no level %q", l), "Levels are %s", strings.Join(plugintest.AllLevels(), ", "))
+				}
+			}
 			return v.run(cmd, args[0])
 		},
 	}
@@ -56,6 +63,7 @@ why they were. Other codes: nothing could be checked.`,
 	cmd.Flags().StringToStringVar(&v.options, "option", nil, "of the plugin, as NAME=VALUE")
 	cmd.Flags().StringVar(&v.sample, "sample", "", "a file that is there, for a server that cannot be written to")
 	cmd.Flags().IntVar(&v.entries, "entries", 1000, "how many files to make for a long listing")
+	cmd.Flags().StringSliceVar(&v.levels, "level", nil, "only checks of that level, of "+strings.Join(plugintest.AllLevels(), ", ")+"; may be repeated")
 	cmd.Flags().StringVar(&v.report, "report", "text", "text or json")
 	return cmd
 }
@@ -113,6 +121,7 @@ func (v verification) run(cmd *cobra.Command, name string) error {
 	h := plugintest.Harness{
 		Open:    func(ctx context.Context) (plugins.Session, error) { return p.Open(ctx, to) },
 		Entries: v.entries,
+		Levels:  v.levels,
 		Sample:  v.sample,
 		Restart: func(ctx context.Context) error {
 			old := p

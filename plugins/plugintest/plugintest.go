@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -24,6 +25,8 @@ type Harness struct {
 	// should be one of package host, in process or not, because part of the contract
 	// is kept there.
 	Open func(ctx context.Context) (plugins.Session, error)
+
+	Levels []string // whose checks are made; nil: all
 
 	Sample  string // a file that is there, for servers that cannot be written to
 	Content []byte // of Sample
@@ -47,6 +50,9 @@ const (
 	Server  = "server"  // the server fails
 	Process = "process" // the plugin's process fails
 )
+
+// AllLevels are they, in the order in which they are made.
+func AllLevels() []string { return []string{Core, Write, Resume, Server, Process} }
 
 // Outcome is how a check went.
 type Outcome string
@@ -73,13 +79,16 @@ type check struct {
 	run         func(*try) error
 }
 
-func checks() (all []check) {
-	return append(append(append(all, core...), write...), failures...)
+// checks are those of the harness's levels.
+func (h Harness) checks() []check {
+	return slices.DeleteFunc(slices.Concat(core, write, failures), func(c check) bool {
+		return h.Levels != nil && !slices.Contains(h.Levels, c.level)
+	})
 }
 
 // Run makes each check a subtest.
 func Run(t *testing.T, h Harness) {
-	for _, c := range checks() {
+	for _, c := range h.checks() {
 		t.Run(c.level+"/"+c.name, func(t *testing.T) {
 			switch r := c.do(t.Context(), h); r.Outcome {
 			case Failed:
@@ -93,7 +102,7 @@ func Run(t *testing.T, h Harness) {
 
 // Verify does all checks, one after the other, and hands each result to report.
 func Verify(ctx context.Context, h Harness, report func(Result)) {
-	for _, c := range checks() {
+	for _, c := range h.checks() {
 		if ctx.Err() != nil {
 			return
 		}
