@@ -295,8 +295,8 @@ func TestRuntimeDirectory(t *testing.T) {
 // TestRefused: programs that are not started, or are none, and what is said of them.
 func TestRefused(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
-	script := filepath.Join(t.TempDir(), "script")
-	if err := errors.Join(os.WriteFile(file, []byte("x"), 0o600), os.WriteFile(script, []byte("#!/bin/sh\n"), 0o700)); err != nil {
+	script, text := filepath.Join(t.TempDir(), "script"), filepath.Join(t.TempDir(), "text")
+	if err := errors.Join(os.WriteFile(text, []byte("x"), 0o700), os.WriteFile(file, []byte("x"), 0o600), os.WriteFile(script, []byte("#!/bin/sh\n"), 0o700)); err != nil {
 		t.Fatal(err)
 	}
 	for name, c := range map[string]struct {
@@ -307,6 +307,7 @@ func TestRefused(t *testing.T) {
 		"wrong sha256":  {func(c *host.Config) { c.SHA256 = strings.Repeat("0", 64) }, fault.Refused, "its sha256 is "},
 		"no program":    {func(c *host.Config) { c.Path = file + "no" }, fault.NotFound, "say where its program is"},
 		"no executable": {func(c *host.Config) { c.Path = file }, fault.Permission, "chmod +x"},
+		"text":          {func(c *host.Config) { c.Path = text }, fault.Unsupported, "it has to be a program for this system"},
 		"script":        {func(c *host.Config) { c.Path = script }, fault.Invalid, "interpreter"},
 		"long TMPDIR":   {func(c *host.Config) { c.Dir = "/" + strings.Repeat("x", 90) }, fault.TooLong, "set TMPDIR"},
 		"no TMPDIR":     {func(c *host.Config) { c.Dir = file + "no" }, fault.NotFound, "no such directory"},
