@@ -33,6 +33,7 @@ type BlockStream struct {
 	wake   chan struct{} // capacity 1; for the goroutine that drives the stream
 	squash squasher
 	began  time.Time
+	seat   seat
 
 	mu       sync.Mutex
 	accepted bool

@@ -17,6 +17,7 @@ import (
 const (
 	frameInteractive  = 16 * KiB // largest frame, so that nobody waits long behind one
 	frameRelay        = 64 * KiB
+	frameFast         = 256 * KiB // of relay streams whose windows have grown
 	windowInteractive = 256 * KiB // gRPC's HTTP/2 windows are inside of it
 	windowLeast       = 16 * KiB  // what a stream gets when the budget is used up
 )
@@ -32,10 +33,13 @@ type ByteStream struct {
 	meta   []byte
 	done   chan struct{}
 	window int64
+	fast   int64 // largest frame that the session may have to carry, of class relay
 	rd, wr timeLimit
 	writes chan struct{} // capacity 1: one writer at a time
+	seat   seat
 
-	keeper *keeper // of a stream that outlives its connections; else nil
+	delivery *delivery // what has come goes to a writer; nil: it waits for readers
+	keeper   *keeper   // of a stream that outlives its connections; else nil
 
 	mu       sync.Mutex
 	accepted bool
@@ -46,6 +50,7 @@ type ByteStream struct {
 
 	// sent <= granted
 	sent, granted int64
+	widest        int64 // most that granted was ahead of sent: the peer's window
 	finSent       bool
 
 	// booked <= read <= arrived <= limit; the session's budget holds limit - booked
@@ -69,6 +74,9 @@ func newByteStream(s *Session, mine bool, class wire.Class, resume bool) *ByteSt
 	if class == wire.ClassInteractive {
 		b.window = windowInteractive
 	}
+	if b.fast = min(frameFast, int64(s.limits.frame)); s.single {
+		b.fast = frameRelay
+	}
 	for b.window > windowLeast && !s.affords(b.window) {
 		b.window /= 2
 	}
@@ -76,8 +84,6 @@ func newByteStream(s *Session, mine bool, class wire.Class, resume bool) *ByteSt
 	if resume {
 		b.keeper = newKeeper(s.epoch)
 	}
-	b.rd.init()
-	b.wr.init()
 	return b
 }
 
@@ -127,6 +133,13 @@ func (b *ByteStream) awaitAccept(ctx context.Context) error {
 
 // Meta is what the peer attached to its OPEN or ACCEPT.
 func (b *ByteStream) Meta() []byte { return b.meta }
+
+// SetShare lets what this end sends be part of a share, which other streams may have, too.
+// It is for streams of class relay, before their first byte.
+func (b *ByteStream) SetShare(s *Share) { b.seat.share = s }
+
+// Resumes reports whether the stream outlives its connections.
+func (b *ByteStream) Resumes() bool { return b.keeper != nil }
 
 // Session is the session the stream is on.
 func (b *ByteStream) Session() *Session { return b.s }
@@ -184,6 +197,7 @@ func (b *ByteStream) credit(granted, received uint64) (bool, error) {
 	}
 	raised := int64(granted) > b.granted
 	b.granted = max(b.granted, int64(granted))
+	b.widest = max(b.widest, b.granted-b.sent)
 	signal(b.writable)
 	return raised, nil
 }
@@ -218,6 +232,7 @@ func (b *ByteStream) arrive(h wire.DataHead, buf *buffer, epoch uint32) bool {
 		b.s.cfg.Pool.put(buf)
 	}
 	signal(b.readable)
+	b.deliver()
 	return true
 }
 
@@ -339,16 +354,25 @@ func (b *ByteStream) Write(p []byte) (int, error) {
 	return total, nil
 }
 
+// mostOfFrame is how large a frame may be: an eighth of a window that has grown, as that
+// was moved in 2 round trips or 4 ms, so nobody waits for longer than a quarter of a round trip or
+// 0.5 ms behind it. Where all share one pipe it is as a block there. mu is held.
+func (b *ByteStream) mostOfFrame() int {
+	if b.class == wire.ClassInteractive {
+		return frameInteractive
+	}
+	return int(max(frameRelay, min(b.widest/8, b.fast)))
+}
+
 // reserve waits for credit for up to n bytes.
 func (b *ByteStream) reserve(n int) (int, error) {
-	most := b.largest()
 	for {
-		want := min(n, most)
+		want := n
 		if b.keeper != nil {
-			want = b.keepRoom(want)
+			want = b.keepRoom(n)
 		}
 		b.mu.Lock()
-		room := int(min(b.granted-b.sent, int64(want)))
+		room := int(min(b.granted-b.sent, int64(min(want, b.mostOfFrame()))))
 		closed, fin, err := b.closed, b.finSent, b.err
 		b.mu.Unlock()
 		switch {
@@ -366,14 +390,6 @@ func (b *ByteStream) reserve(n int) (int, error) {
 			return 0, os.ErrDeadlineExceeded
 		}
 	}
-}
-
-// largest is the most content of a frame.
-func (b *ByteStream) largest() int {
-	if b.class == wire.ClassInteractive {
-		return frameInteractive
-	}
-	return frameRelay
 }
 
 // sendData writes the first n bytes of buf's payload as one DATA frame and gives
@@ -394,7 +410,7 @@ func (b *ByteStream) sendData(buf *buffer, n int, flags wire.Flags) error {
 	b.s.mu.Lock()
 	t := b.s.turns
 	b.s.mu.Unlock()
-	l, err := b.turn(t)
+	l, err := b.turn(t, n)
 	if err != nil {
 		return err
 	}
@@ -414,9 +430,9 @@ func (b *ByteStream) sendData(buf *buffer, n int, flags wire.Flags) error {
 	return nil
 }
 
-// turn waits for a lane, for no longer than the stream and its deadline last.
-func (b *ByteStream) turn(t *turns) (*lane, error) {
-	l, w, err := t.enter(b.class)
+// turn waits for a lane for n bytes, for no longer than the stream and its deadline last.
+func (b *ByteStream) turn(t *turns, n int) (*lane, error) {
+	l, w, err := t.enter(b.class, &b.seat, wire.DataHeadSize+n)
 	switch {
 	case err != nil:
 		return nil, b.failure()
@@ -483,15 +499,16 @@ func (b *ByteStream) Counts() (sent, read int64) {
 	return b.sent, b.read
 }
 
-// Err is why the stream is over, and nil while it is not. A Read or Write says the same, but
-// who waits for neither hears nothing.
-func (b *ByteStream) Err() error {
+// Over is why the stream is over, and nil while it is not. A Read or Write says the same, but
+// who waits for neither hears nothing. whole: the peer's direction had come to its end before,
+// and all of it can still be read.
+func (b *ByteStream) Over() (whole bool, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if !b.closed {
-		return nil
+		return false, nil
 	}
-	return b.err
+	return b.finCame, b.err
 }
 
 func (b *ByteStream) reset(err error) {
@@ -543,6 +560,7 @@ func (b *ByteStream) end(err error) {
 		b.dropSegments()
 	}
 	close(b.done)
+	b.deliver()
 }
 
 type streamAddr struct{ peer string }

@@ -34,6 +34,7 @@ func newKeeper(epoch uint32) *keeper {
 
 // keepRoom is how many of n bytes may be sent before more has arrived.
 func (b *ByteStream) keepRoom(n int) int {
+	n = min(n, frameFast)
 	b.s.mu.Lock()
 	defer b.s.mu.Unlock()
 	b.mu.Lock()
@@ -122,10 +123,11 @@ func (b *ByteStream) catchUp() {
 		b.s.mu.Lock()
 		t, epoch := b.s.turns, b.s.epoch
 		b.s.mu.Unlock()
-		if !b.behind(epoch) {
+		n, ok := b.behind(epoch)
+		if !ok {
 			return
 		}
-		l, err := b.keptTurn(t)
+		l, err := b.keptTurn(t, n)
 		if err != nil {
 			return // the epoch is over, and the next begins with RESUME; or the stream is
 		}
@@ -139,18 +141,20 @@ func (b *ByteStream) catchUp() {
 	}
 }
 
-// behind reports whether the stream has something for the wire of this epoch. At
-// the end of a stream that is parting it says so to the peer.
-func (b *ByteStream) behind(epoch uint32) bool {
+// behind reports whether the stream has something for the wire of this epoch, and
+// about how much is next. At the end of a stream that is parting it says so to the
+// peer.
+func (b *ByteStream) behind(epoch uint32) (next int, ok bool) {
 	k := b.keeper
 	b.mu.Lock()
 	switch {
 	case k.epoch != epoch || b.closed && !k.parting:
 		b.mu.Unlock()
-		return false
+		return 0, false
 	case k.wired < b.sent || b.finSent && !k.end:
+		next = int(min(b.sent-k.wired, int64(b.mostOfFrame())))
 		b.mu.Unlock()
-		return true
+		return next, true
 	}
 	tell := k.parting && !k.parted
 	k.parted = k.parted || tell
@@ -158,7 +162,7 @@ func (b *ByteStream) behind(epoch uint32) bool {
 	if tell {
 		b.farewell(epoch)
 	}
-	return false
+	return 0, false
 }
 
 // farewell tells the peer that the stream is over here and that everything has
@@ -175,9 +179,9 @@ func (b *ByteStream) farewell(epoch uint32) {
 	}
 }
 
-// keptTurn waits for a lane, while the stream has something to say.
-func (b *ByteStream) keptTurn(t *turns) (*lane, error) {
-	l, w, err := t.enter(b.class)
+// keptTurn waits for a lane for n bytes, while the stream has something to say.
+func (b *ByteStream) keptTurn(t *turns, n int) (*lane, error) {
+	l, w, err := t.enter(b.class, &b.seat, wire.DataHeadSize+n)
 	if w == nil {
 		return l, err
 	}
@@ -209,7 +213,7 @@ func (b *ByteStream) nextKept(epoch uint32) (frame []byte, own bool) {
 	if k.epoch != epoch || b.closed && !k.parting {
 		return nil, false
 	}
-	off, most := k.wired, b.largest()
+	off, most := k.wired, b.mostOfFrame()
 	var buf *buffer
 	var n int
 	flags := wire.Flags(0)

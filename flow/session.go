@@ -145,6 +145,9 @@ func (s *Session) Peer() Peer {
 // the handshake does at the connector and a PING at the acceptor.
 const unknownRTT = time.Millisecond
 
+// Single reports that the session's carrier has one connection at a time.
+func (s *Session) Single() bool { return s.single }
+
 // RTT is the shortest round trip measured.
 func (s *Session) RTT() time.Duration {
 	if d := time.Duration(s.rtt.Load()); d > 0 {

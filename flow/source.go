@@ -105,7 +105,7 @@ func (b *BlockStream) ship(ctx context.Context, epoch uint32, p parcel) (taken b
 	if t == nil {
 		return false, nil
 	}
-	l, err := t.acquire(ctx, wire.ClassBulk)
+	l, err := t.acquire(ctx, wire.ClassBulk, &b.seat, len(p.frame))
 	if errors.Is(err, errEpochOver) {
 		return false, nil
 	}

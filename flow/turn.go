@@ -2,6 +2,7 @@ package flow
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -14,14 +15,15 @@ import (
 //
 //	control frames   always next, on every lane
 //	interactive      before relay and bulk, but at most burst in a row
-//	relay, bulk      first come, first served, while the pipe window has room
+//	relay, bulk      by their shares (fair), while the pipe window has room
 type turns struct {
-	mu    sync.Mutex
-	lanes []*lane
-	queue [4][]*turn // by class; [ClassControl] stays empty
-	row   int        // interactive frames granted in a row while others waited
-	over  bool
-	quiet chan struct{} // made by end, closed when nobody is writing any more
+	mu     sync.Mutex
+	lanes  []*lane
+	urgent []*turn // interactive, in the order they came
+	fair   [2]fair // relay and bulk: for the control lane, for bulk lanes
+	row    int     // interactive frames granted in a row while others could have been
+	over   bool
+	quiet  chan struct{} // made by end, closed when nobody is writing any more
 }
 
 // burst is how many interactive frames may pass waiting bulk frames in a row.
@@ -29,8 +31,11 @@ const burst = 4
 
 // turn is one goroutine's wish to write one frame.
 type turn struct {
-	class wire.Class
+	seat  *seat      // of relay and bulk; nil: interactive
 	ready chan *lane // gets the lane, or nil when the epoch is over; capacity 1
+
+	cost, start int64 // fair's; cost is in bytes
+	index       int
 }
 
 // carries reports whether frames of a class may travel on l. Bytes of a byte
@@ -47,22 +52,52 @@ func (t *turns) fits(l *lane, class wire.Class) bool {
 	return !l.busy && !l.dead && t.carries(l, class) && (class < wire.ClassRelay || l.pipe.room())
 }
 
-// enter takes a lane if one is free at once, or else a place in the queue. The
-// lane, from here or from turn.ready, is the caller's until release.
-func (t *turns) enter(class wire.Class) (*lane, *turn, error) {
+// line is where frames of a class wait: bulk ones for a bulk lane, as soon as there is one.
+func (t *turns) line(class wire.Class) *fair {
+	if class == wire.ClassBulk && len(t.lanes) > 1 {
+		return &t.fair[1]
+	}
+	return &t.fair[0]
+}
+
+// lineOf is what waits for a lane.
+func (t *turns) lineOf(l *lane) *fair {
+	if l.purpose == wire.Bulk {
+		return &t.fair[1]
+	}
+	return &t.fair[0]
+}
+
+// enter takes a lane for a frame of n bytes if one is free at once, or else a place in the
+// queue. The lane, from here or from turn.ready, is the caller's until release. The seat is of
+// the stream; interactive frames need none.
+func (t *turns) enter(class wire.Class, s *seat, n int) (*lane, *turn, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.over {
 		return nil, nil, errEpochOver
 	}
-	if len(t.queue[class]) == 0 {
+	if class == wire.ClassInteractive {
+		if len(t.urgent) == 0 {
+			if l := t.idlest(class); l != nil {
+				l.busy = true
+				return l, nil, nil
+			}
+		}
+		w := &turn{ready: make(chan *lane, 1)}
+		t.urgent = append(t.urgent, w)
+		return nil, w, nil
+	}
+	f := t.line(class)
+	if len(f.waiting) == 0 {
 		if l := t.idlest(class); l != nil {
 			l.busy = true
+			f.straight(s, int64(n))
 			return l, nil, nil
 		}
 	}
-	w := &turn{class: class, ready: make(chan *lane, 1)}
-	t.queue[class] = append(t.queue[class], w)
+	w := &turn{seat: s, cost: int64(n), ready: make(chan *lane, 1)}
+	f.push(w)
 	return nil, w, nil
 }
 
@@ -80,8 +115,8 @@ func (t *turns) idlest(class wire.Class) *lane {
 }
 
 // acquire waits for a turn. The returned lane is the caller's until release.
-func (t *turns) acquire(ctx context.Context, class wire.Class) (*lane, error) {
-	l, w, err := t.enter(class)
+func (t *turns) acquire(ctx context.Context, class wire.Class, s *seat, n int) (*lane, error) {
+	l, w, err := t.enter(class, s, n)
 	if w == nil {
 		return l, err
 	}
@@ -104,17 +139,30 @@ var errEpochOver = fault.Concluded("write", fault.Lost, "the connections of this
 // abandon takes a wish back, also when it was granted in the same moment.
 func (t *turns) abandon(w *turn) {
 	t.mu.Lock()
-	for i, q := range t.queue[w.class] {
-		if q == w {
-			t.queue[w.class] = append(t.queue[w.class][:i], t.queue[w.class][i+1:]...)
-			t.mu.Unlock()
-			return
-		}
-	}
+	waited := t.withdraw(w)
 	t.mu.Unlock()
+	if waited {
+		return
+	}
 	if l := <-w.ready; l != nil {
 		t.release(l)
 	}
+}
+
+// withdraw takes a wish out of its queue; false: it was in none any more. Callers hold mu.
+func (t *turns) withdraw(w *turn) bool {
+	if w.seat == nil {
+		i := slices.Index(t.urgent, w)
+		if i >= 0 {
+			t.urgent = slices.Delete(t.urgent, i, i+1)
+		}
+		return i >= 0
+	}
+	if w.index == gone {
+		return false
+	}
+	w.seat.of.remove(w)
+	return true
 }
 
 // release gives the lane to the next in turn, or to nobody.
@@ -133,30 +181,29 @@ func (t *turns) release(l *lane) {
 
 // grant hands an idle lane to a waiting writer, if one fits. Callers hold mu.
 func (t *turns) grant(l *lane) {
-	if l.busy || t.over {
+	if l.busy || l.dead || t.over {
 		return
 	}
-	for _, class := range t.order() {
-		if len(t.queue[class]) == 0 || !t.fits(l, class) {
-			continue
-		}
-		w := t.queue[class][0]
-		t.queue[class] = t.queue[class][1:]
-		l.busy = true
-		w.ready <- l
-		return
-	}
-}
-
-func (t *turns) order() [3]wire.Class {
-	waiting := len(t.queue[wire.ClassRelay])+len(t.queue[wire.ClassBulk]) > 0
-	if len(t.queue[wire.ClassInteractive]) > 0 && waiting {
+	f := t.lineOf(l)
+	urgent := l.purpose == wire.Control && len(t.urgent) > 0
+	others := len(f.waiting) > 0 && l.pipe.room()
+	if urgent && others {
 		if t.row++; t.row > burst {
-			t.row = 0
-			return [3]wire.Class{wire.ClassRelay, wire.ClassBulk, wire.ClassInteractive}
+			t.row, urgent = 0, false
 		}
 	}
-	return [3]wire.Class{wire.ClassInteractive, wire.ClassRelay, wire.ClassBulk}
+	var w *turn
+	switch {
+	case urgent:
+		w = t.urgent[0]
+		t.urgent = t.urgent[1:]
+	case others:
+		w = f.pop()
+	default:
+		return
+	}
+	l.busy = true
+	w.ready <- l
 }
 
 // add lets a new lane take part.
@@ -175,11 +222,14 @@ func (t *turns) end() <-chan struct{} {
 	defer t.mu.Unlock()
 	if !t.over {
 		t.over, t.quiet = true, make(chan struct{})
-		for class := range t.queue {
-			for _, w := range t.queue[class] {
-				w.ready <- nil
+		for _, w := range t.urgent {
+			w.ready <- nil
+		}
+		t.urgent = nil
+		for i := range t.fair {
+			for f := &t.fair[i]; len(f.waiting) > 0; {
+				f.pop().ready <- nil
 			}
-			t.queue[class] = nil
 		}
 		t.settle()
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -14,8 +15,8 @@ import (
 func benchCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "bench",
-		Short: "Measure transfers, calls and both together on this machine",
-		Long: `Measure transfers, calls and both together on this machine.
+		Short: "Measure transfers, calls, relays and what they do to each other on this machine",
+		Long: `Measure transfers, calls, relays and what they do to each other on this machine.
 
 Each end of each run is a process of its own, so that processor time (getrusage)
 and peak memory (VmHWM) are those of one end. Rounds alternate over the cases;
@@ -27,7 +28,7 @@ the exit code says so.`,
 		Args: command.Arguments(0),
 		RunE: command.Help,
 	}
-	cmd.AddCommand(transferCommand(), rpcCommand(), mixedCommand(), resumeCommand(), engineCommand(), endCommand())
+	cmd.AddCommand(transferCommand(), rpcCommand(), mixedCommand(), resumeCommand(), engineCommand(), benchRelayCommand(), endCommand())
 	return cmd
 }
 
@@ -181,6 +182,75 @@ the same files durably from one process, without any transfer: what this disk ca
 	flags.IntVar(&cfg.Count, "count", 1000, "requests of the cases of small files")
 	flags.Var(command.Size(&cfg.Size, 1), "size", "bytes of the large file")
 	flags.StringVar(&cfg.Dir, "dir", "", "where files and stores go: a disk (default: the temporary directory)")
+	flags.BoolVar(&asJSON, "json", false, "one JSON object per case, one per line")
+	return cmd
+}
+
+func benchRelayCommand() *cobra.Command {
+	cfg := bench.RelayConfig{Size: 1 << 30, Settle: 2 * time.Second}
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "relay",
+		Short: "Relay connections and datagrams, and compare with other ways",
+		Long: `Relay connections and datagrams from a client to a server, and compare with other ways from the
+one to the other. Client, server and both ends of each way are processes of their own, all on this host;
+processor time is that of all of them together.
+
+  direct     no relay: the client connects to the server
+  socat      socat at both ends, with buffers of 256 KiB
+  ssh        ssh -L and an sshd of the benchmark's own
+  yamux      a relay made with hashicorp/yamux over TCP, with its defaults
+  smux       the same with xtaci/smux, version 2
+  relay-tcp  a relay over a session of plain TCP
+  relay-tls  a relay over a session of TLS, as between nodes
+
+  bulk       one connection in one direction
+  ping       one byte there and back
+  idle       memory of each end while so many connections are open and silent
+  churn      1000 connections a second, each with one byte there and back
+  busy       ping beside 100 connections with 1 MiB/s each and a transfer on the same session, which
+             takes what it gets; where there are no transfers, one more connection does
+  flood      the same with 100 connections that send all they can
+  datagrams  50,000 datagrams of 200 bytes a second
+
+A case whose program the host does not have is left out, and stderr says so.`,
+		Example: `  # Everything
+  pannier bench relay
+  # One connection, with and without TLS
+  pannier bench relay --cases direct,ssh,relay-tcp,relay-tls --figures bulk --runs 9`,
+		Args: command.Arguments(0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			self, err := bench.Self("bench", "end")
+			if err != nil {
+				return err
+			}
+			cfg.Program, cfg.Progress = self, cmd.ErrOrStderr()
+			results, err := bench.Relay(cmd.Context(), cfg)
+			if len(results) == 0 {
+				return err
+			}
+			out := cmd.OutOrStdout()
+			var failed error
+			if asJSON {
+				failed = command.WriteJSON(out, results...)
+			} else {
+				failed = waysTable(results).Write(out)
+			}
+			if failed != nil {
+				return fault.Wrap("write results", "", failed)
+			}
+			return command.Partial(err)
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringSliceVar(&cfg.Cases, "cases", nil, "only these, in this order: "+strings.Join(bench.Ways(), ","))
+	flags.StringSliceVar(&cfg.Figures, "figures", nil, "only these: "+strings.Join(bench.Figures(), ","))
+	flags.IntVar(&cfg.Runs, "runs", 3, "rounds, of which the median counts")
+	flags.Var(command.Size(&cfg.Size, 1), "size", "bytes of the one connection of bulk")
+	flags.IntVar(&cfg.Calls, "calls", 5000, "bytes there and back of ping; a fifth of them of busy")
+	flags.IntVar(&cfg.Idle, "idle", 10_000, "connections of idle")
+	flags.IntVar(&cfg.Churn, "churn", 5000, "connections of churn")
+	flags.IntVar(&cfg.Datagrams, "datagrams", 100_000, "datagrams")
 	flags.BoolVar(&asJSON, "json", false, "one JSON object per case, one per line")
 	return cmd
 }

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"os/user"
@@ -24,18 +23,18 @@ type sshServer struct {
 	client []string // ssh and its flags, without port, host and command
 }
 
-// newSSHServer starts one, or skips the test, which .ci/test then tells.
+// newSSHServer starts one at a free port of the loopback device.
 func newSSHServer(t *testing.T) *sshServer {
+	t.Helper()
+	return newSSHServerAt(t, "127.0.0.1", freePorts(t))
+}
+
+// newSSHServerAt starts one by a command that its own is appended to, or skips the test.
+func newSSHServerAt(t *testing.T, host, port string, wrap ...string) *sshServer {
 	t.Helper()
 	paths := map[string]string{}
 	for _, program := range []string{"sshd", "ssh", "ssh-keygen"} {
-		path, err := exec.LookPath(program)
-		if err != nil {
-			if path, err = exec.LookPath("/usr/sbin/" + program); err != nil {
-				t.Skipf("there is no %s: relays are not tested with OpenSSH; apt-get install openssh-server openssh-client", program)
-			}
-		}
-		paths[program] = path
+		paths[program] = systemProgram(t, program, "openssh-server openssh-client")
 	}
 	me, err := user.Current()
 	if err != nil {
@@ -52,31 +51,12 @@ func newSSHServer(t *testing.T) *sshServer {
 			t.Fatalf("%v: %s", err, out)
 		}
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	l.Close()
 	s := &sshServer{port: port, config: filepath.Join(dir, "config")}
-	text := fmt.Sprintf("Port %s\nListenAddress 127.0.0.1\nHostKey %s/host\nAuthorizedKeysFile %s/user.pub\nPidFile none\nStrictModes no\nUsePAM no\nPasswordAuthentication no\nPermitRootLogin yes\n", port, dir, dir)
+	text := fmt.Sprintf("Port %s\nListenAddress %s\nHostKey %s/host\nAuthorizedKeysFile %s/user.pub\nPidFile none\nStrictModes no\nUsePAM no\nPasswordAuthentication no\nPermitRootLogin yes\nSubsystem sftp internal-sftp\n", port, host, dir, dir)
 	if err := os.WriteFile(s.config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	said := &messages{}
-	cmd := exec.Command(paths["sshd"], "-D", "-e", "-f", s.config)
-	cmd.Stderr = said
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-		if t.Failed() {
-			t.Logf("sshd says\n%s", said)
-		}
-	})
-	said.until(t, "Server listening")
+	service(t, append(wrap, paths["sshd"], "-D", "-e", "-f", s.config)...).until(t, "Server listening")
 	s.client = []string{paths["ssh"], "-F", "none", "-oBatchMode=yes", "-oStrictHostKeyChecking=no", "-oUserKnownHostsFile=/dev/null", "-oLogLevel=ERROR",
 		"-i" + filepath.Join(dir, "user"), "-l" + me.Username}
 	return s
@@ -100,7 +80,7 @@ func (s *sshServer) run(t *testing.T, port, command string, input []byte) []byte
 
 func portIn(address string) string { return address[strings.LastIndexByte(address, ':')+1:] }
 
-// TestRelayOpenSSH: the system's ssh reaches the system's sshd through relays: its port at
+// TestRelayOpenSSH: the system's ssh and sftp reach the system's sshd through relays: its port at
 // either end's wish, sshd as a command for each connection, and a node that is reached only by
 // ssh itself.
 func TestRelayOpenSSH(t *testing.T) {
@@ -121,6 +101,22 @@ func TestRelayOpenSSH(t *testing.T) {
 	for _, name := range []string{"port", "back", "command"} {
 		if got := s.run(t, portIn(c.at(c.a, name)), "cat", data); !bytes.Equal(got, data) {
 			t.Errorf("%s: %d of %d bytes came back", name, len(got), len(data))
+		}
+	}
+	files := t.TempDir()
+	large := put(t, filepath.Join(files, "large"), 16<<20)
+	batch := filepath.Join(files, "batch")
+	if err := os.WriteFile(batch, fmt.Appendf(nil, "put %[1]s/large %[1]s/there\nget %[1]s/there %[1]s/back\n", files), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"port", "back"} {
+		sftp := append([]string{systemProgram(t, "sftp", "openssh-client"), "-q", "-b", batch, "-P", portIn(c.at(c.a, name))}, s.client[1:len(s.client)-1]...)
+		runs(t, append(sftp, strings.TrimPrefix(s.client[len(s.client)-1], "-l")+"@127.0.0.1")...)
+		if digestOf(t, files+"/there") != large || digestOf(t, files+"/back") != large {
+			t.Errorf("%s: sftp has made another file", name)
+		}
+		for _, made := range []string{"there", "back"} {
+			_ = os.Remove(filepath.Join(files, made))
 		}
 	}
 	self, err := exec.LookPath("pannier")

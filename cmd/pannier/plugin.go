@@ -19,12 +19,13 @@ import (
 	"github.com/pannier/pannier/cmd/internal/command"
 	"github.com/pannier/pannier/plugins"
 	"github.com/pannier/pannier/plugins/dir"
+	"github.com/pannier/pannier/plugins/ftp"
 	"github.com/pannier/pannier/plugins/host"
 	"github.com/pannier/pannier/spec/fault"
 )
 
 // bundled are the drivers that are part of this program, by name.
-var bundled = map[string]plugins.Driver{"dir": dir.Driver{}}
+var bundled = map[string]plugins.Driver{"dir": dir.Driver{}, "ftp": ftp.Driver{}}
 
 // bePlugin makes this process the plugin that its arguments name, if they do.
 func bePlugin(args []string) {

@@ -463,6 +463,10 @@ func TestRelayResume(t *testing.T) {
 		c.say(one, strings.Repeat("one ", 1<<17))
 		c.say(two, strings.Repeat("two ", 1<<17))
 		cut.Stop()
+		// A call finds the connection of calls gone, and takes a session of its own.
+		if _, err := c.client(c.a).TestPartner(t.Context(), &adminpb.TestPartnerRequest{Partner: "hostb"}); err != nil {
+			t.Error(err)
+		}
 	}
 	c.b.Kill() // and with its daemon a connection ends: the next one knows no such session
 	c.start(c.b)
@@ -659,4 +663,47 @@ func TestRelayPortTaken(t *testing.T) {
 	}
 	l.Close()
 	c.say(c.dial(c.at(c.a, "echo")), "hello")
+}
+
+// TestRelayManyConnections: thousands of connections go over one session, if the limits
+// of both files say so.
+func TestRelayManyConnections(t *testing.T) {
+	const n = 4500 // a session had 4096 streams once
+	c := newConduit(t)
+	limits := fmt.Sprintf("\n[%%s.limits]\nconns = %d\nopens = %d\n", n, n)
+	c.write(relaySection("many", freePort, "here", "tcp://%ECHO%")+fmt.Sprintf(limits, "relay"),
+		"[[relay_policy]]\npartner = \"hosta\"\ndial = [\"tcp://%ECHO%\"]\n"+fmt.Sprintf(limits, "relay_policy"))
+	c.start(c.b, c.a)
+	at := c.at(c.a, "many")
+	conns := make([]net.Conn, n)
+	var wg sync.WaitGroup
+	for worker := range 8 {
+		wg.Go(func() {
+			for i := worker; i < n; i += 8 {
+				conn, err := net.Dial("tcp", at)
+				if err != nil {
+					t.Errorf("connection %d: %v", i, err)
+					return
+				}
+				conns[i] = conn
+				_ = conn.SetDeadline(time.Now().Add(60 * time.Second))
+				if _, err = conn.Write([]byte("x")); err == nil {
+					_, err = io.ReadFull(conn, make([]byte, 1))
+				}
+				if err != nil {
+					t.Errorf("connection %d: %v", i, err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if open := c.relay(c.a, "many").GetCounts().GetOpen(); open != n {
+		t.Errorf("%d connections are open, want %d", open, n)
+	}
+	for _, conn := range conns {
+		if conn != nil {
+			conn.Close()
+		}
+	}
 }

@@ -26,6 +26,7 @@ type relayFlags struct {
 	mode       string
 	conns      int32
 	opens      int32
+	weight     int32
 	bytes      int64
 	rate       int64
 	life, idle time.Duration
@@ -44,6 +45,7 @@ func (f *relayFlags) register(cmd *cobra.Command) {
 	flags.BoolVar(&f.relay.ProxyProtocol, "proxy-protocol", false, "with --at there: send destinations a PROXY header with the client's address")
 	flags.Int32Var(&f.conns, "conns", 0, "connections at a time (default 4096)")
 	flags.Int32Var(&f.opens, "opens", 0, "connections begun a second (default 2000)")
+	flags.Int32Var(&f.weight, "weight", 0, "beside other relays, 1 to 100, where the session is the bottleneck (default 1)")
 	flags.Var(command.Size(&f.bytes, 1), "bytes", "of one connection, each way (default: no limit)")
 	flags.Var(command.ByteRate(&f.rate), "rate", "bytes a second of one connection, each way (default: no limit)")
 	flags.Var(age{&f.life}, "life", "of one connection (default: no limit)")
@@ -71,7 +73,7 @@ func (f *relayFlags) message(name string) (*adminpb.Relay, error) {
 		}
 		f.relay.Mode = uint32(n)
 	}
-	f.relay.Limits = &adminpb.RelayLimits{Conns: f.conns, Opens: f.opens, Bytes: f.bytes, Rate: f.rate, Life: durationpb.New(f.life), Idle: durationpb.New(f.idle)}
+	f.relay.Limits = &adminpb.RelayLimits{Conns: f.conns, Opens: f.opens, Bytes: f.bytes, Rate: f.rate, Life: durationpb.New(f.life), Idle: durationpb.New(f.idle), Weight: f.weight}
 	return &f.relay, nil
 }
 
@@ -182,6 +184,9 @@ func limitLines(l *adminpb.RelayLimits) string {
 	}
 	if l.GetOpens() != 0 {
 		fmt.Fprintf(&b, "opens = %d\n", l.GetOpens())
+	}
+	if l.GetWeight() != 0 {
+		fmt.Fprintf(&b, "weight = %d\n", l.GetWeight())
 	}
 	for _, t := range []struct{ key, value string }{
 		{"bytes", quantity.Size.Format(l.GetBytes())}, {"rate", quantity.Rate.Format(l.GetRate())},

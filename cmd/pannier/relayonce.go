@@ -57,7 +57,7 @@ func (f *onceFlags) run(ctx context.Context, path string, out, messages io.Write
 	if err != nil {
 		return err
 	}
-	o := &once{dialer: d, cfg: flow.Config{Name: "pannier relay", Logger: log}, partner: r.Partner}
+	o := &once{dialer: d, cfg: flow.Config{Name: "pannier relay", MaxStreams: 1 << 16, Logger: log}, partner: r.Partner}
 	if o.hub, err = relay.New(relay.Config{Reach: o.reach, Logger: log, Network: relay.Network{Listen: node.Listen}}); err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"slices"
+	"strconv"
 
 	"github.com/pannier/pannier/cmd/internal/command"
 	"github.com/pannier/pannier/cmd/pannier/bench"
@@ -58,6 +59,33 @@ func engineTable(results []bench.EngineResult) command.Table {
 			against = "-"
 		}
 		rows[i] = []string{r.Case, some(r.PerSecond), some(r.Rate), some(r.CPU), some(r.P50), some(r.P99), whole(r.MaxRSS), some(r.Submit), some(r.Start), against, some(r.AgainstBy)}
+	}
+	return command.Table{Header: header, Rows: rows}
+}
+
+// waysTable shows "-" for what was not measured.
+func waysTable(results []bench.RelayResult) command.Table {
+	header := []string{"case", "GiB/s", "by direct", "CPU s/GiB", "ping p50 us", "p99", "more p50", "idle entry MiB", "exit MiB", "opened/s", "lost",
+		"alone p99 us", "busy p50", "p99", "busy GiB/s", "transfer", "flood p50 us", "p99", "flood GiB/s", "datagrams/s", "CPU us", "missing", "dropped", "disorder"}
+	some := func(show func(float64) string, v float64) string {
+		if v == 0 {
+			return "-"
+		}
+		return show(v)
+	}
+	count := func(n int64, measured float64) string {
+		if measured == 0 {
+			return "-"
+		}
+		return strconv.FormatInt(n, 10)
+	}
+	rows := make([][]string, len(results))
+	for i, r := range results {
+		rows[i] = []string{r.Case, some(number, r.Rate), some(number, r.RateBy), some(number, r.CPU), some(whole, r.P50), some(whole, r.P99), some(whole, r.P50More),
+			some(whole, r.IdleEntry), some(whole, r.IdleExit), some(whole, r.Opened), count(r.Lost, r.Opened),
+			some(whole, r.AloneP99), some(whole, r.BusyP50), some(whole, r.BusyP99), some(number, r.BusyRate), some(number, r.TransferRate),
+			some(whole, r.FloodP50), some(whole, r.FloodP99), some(number, r.FloodRate),
+			some(whole, r.Datagrams), some(number, r.DatagramCPU), count(r.Missing, r.Datagrams), count(r.Dropped, r.Datagrams), count(r.Disorder, r.Datagrams)}
 	}
 	return command.Table{Header: header, Rows: rows}
 }

@@ -181,14 +181,14 @@ func countsOf(s *relay.Stats) *adminpb.RelayCounts {
 func limitsOf(l relay.Limits) *adminpb.RelayLimits {
 	return &adminpb.RelayLimits{
 		Conns: int32(l.Conns), Opens: int32(l.Opens), Bytes: l.Bytes, Rate: l.Rate, Life: durationpb.New(l.Life), Idle: durationpb.New(l.Idle), Half: durationpb.New(l.Half),
-		Datagram: int32(l.Datagram), Sources: int32(l.Sources), Amplify: int32(l.Amplify),
+		Datagram: int32(l.Datagram), Sources: int32(l.Sources), Amplify: int32(l.Amplify), Weight: int32(l.Weight),
 	}
 }
 
 func readLimits(l *adminpb.RelayLimits) relay.Limits {
 	return relay.Limits{
 		Conns: int(l.GetConns()), Opens: int(l.GetOpens()), Bytes: l.GetBytes(), Rate: l.GetRate(), Life: l.GetLife().AsDuration(), Idle: l.GetIdle().AsDuration(),
-		Half: l.GetHalf().AsDuration(), Datagram: int(l.GetDatagram()), Sources: int(l.GetSources()), Amplify: int(l.GetAmplify()),
+		Half: l.GetHalf().AsDuration(), Datagram: int(l.GetDatagram()), Sources: int(l.GetSources()), Amplify: int(l.GetAmplify()), Weight: int(l.GetWeight()),
 	}
 }
 

@@ -56,7 +56,7 @@ func TestRelays(t *testing.T) {
 	ctx := t.Context()
 	in := &adminpb.Relay{
 		Name: "r", Session: "there", Accept: []string{"tcp://127.0.0.1:4-5", "unix:///run/s"}, Mode: 0o660, At: "here", To: "tcp://x:6", Ports: map[uint32]string{5: `exec:["/bin/cat"]`},
-		From: []string{"10.0.0.0/8"}, Limits: &adminpb.RelayLimits{Conns: 1, Opens: 2, Bytes: 3, Rate: 4, Life: durationpb.New(5), Idle: durationpb.New(6), Half: durationpb.New(-1), Datagram: 7, Sources: 8, Amplify: 9},
+		From: []string{"10.0.0.0/8"}, Limits: &adminpb.RelayLimits{Conns: 1, Opens: 2, Bytes: 3, Rate: 4, Life: durationpb.New(5), Idle: durationpb.New(6), Half: durationpb.New(-1), Datagram: 7, Sources: 8, Amplify: 9, Weight: 10},
 	}
 	got, err := n.AddRelay(ctx, in)
 	if err != nil {
@@ -68,7 +68,7 @@ func TestRelays(t *testing.T) {
 	if !proto.Equal(got, want) || got.GetTrouble() == "" {
 		t.Errorf("%v, want %v", got, want)
 	}
-	limits := relay.Limits{Conns: 1, Opens: 2, Bytes: 3, Rate: 4, Life: 5, Idle: 6, Half: -1, Datagram: 7, Sources: 8, Amplify: 9}
+	limits := relay.Limits{Conns: 1, Opens: 2, Bytes: 3, Rate: 4, Life: 5, Idle: 6, Half: -1, Datagram: 7, Sources: 8, Amplify: 9, Weight: 10}
 	if is := r.all[0].Is; !reflect.DeepEqual(is.Limits, limits) || is.Ports[5].Scheme != relay.Exec || len(is.From) != 1 || is.At != relay.Here || is.To.String() != in.To || is.Mode != 0o660 {
 		t.Errorf("%+v", is)
 	}

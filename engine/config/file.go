@@ -123,6 +123,7 @@ type limitsTable struct {
 	Life     period `toml:"life" default:"none"`
 	Idle     period `toml:"idle" default:"none"`
 	Half     period `toml:"half" default:"5m"`
+	Weight   int    `toml:"weight" default:"1"`
 	Datagram int    `toml:"datagram" default:"65507"`
 	Sources  int    `toml:"sources" default:"1024"`
 	Amplify  int    `toml:"amplify"`

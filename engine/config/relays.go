@@ -10,6 +10,7 @@ import (
 	"github.com/pelletier/go-toml/v2/unstable"
 
 	"github.com/pannier/pannier/engine"
+	"github.com/pannier/pannier/flow"
 	"github.com/pannier/pannier/flow/relay"
 )
 
@@ -78,7 +79,7 @@ func (m *meaning) relay(r *relay.Relay, t *relayTable, v *value) {
 
 const (
 	acceptHint = `as "tcp://127.0.0.1:2200", "udp://127.0.0.1:53", "unix:///run/x.sock", "socks5://127.0.0.1:1080", or a list`
-	toHint     = `as "tcp://127.0.0.1:22", "tcp://db:{port}", "udp://127.0.0.1:53", "unix:///run/x.sock" or 'exec:["/usr/bin/program", "argument"]'`
+	toHint     = `as "tcp://127.0.0.1:22", "tcp://db:{port}", "udp://127.0.0.1:53", "unix:///run/x.sock", "ftp://127.0.0.1:21" or 'exec:["/usr/bin/program", "argument"]'`
 )
 
 // destination reads where a relay leads to.
@@ -211,7 +212,7 @@ func (m *meaning) patterns(texts []string, v *value, name string) {
 			continue
 		}
 		if _, err := relay.ParsePattern(text); err != nil {
-			m.add(at.place, `as "tcp://10.0.0.0/8:22", "tcp://*.example:80,443", "udp://127.0.0.1:53", "unix:///run/app/*" or 'exec:["/bin/program"]'`,
+			m.add(at.place, `as "tcp://10.0.0.0/8:22", "tcp://*.example:80,443", "udp://127.0.0.1:53", "ftp://10.0.0.7:21", "unix:///run/app/*" or 'exec:["/bin/program"]'`,
 				"%q is no pattern: %s", text, words(err))
 		}
 	}
@@ -225,12 +226,16 @@ func (m *meaning) limits(t *limitsTable, v *value) relay.Limits {
 		atLeast(m, v, "datagram", t.Datagram, 1, "1")
 		atLeast(m, v, "sources", t.Sources, 1, "1")
 		atLeast(m, v, "amplify", t.Amplify, 1, "1")
+		atLeast(m, v, "weight", t.Weight, 1, "1")
+		if v.has("weight") && t.Weight > flow.MaxWeight {
+			m.add(v.field("weight").place, "", "a weight is at most %d", flow.MaxWeight)
+		}
 		if v.has("datagram") && t.Datagram > relay.MaxDatagram {
 			m.add(v.field("datagram").place, "", "a datagram has at most %d bytes", relay.MaxDatagram)
 		}
 	}
 	return relay.Limits{
 		Conns: t.Conns, Opens: t.Opens, Bytes: int64(t.Bytes), Rate: int64(t.Rate), Life: time.Duration(t.Life), Idle: time.Duration(t.Idle),
-		Half: time.Duration(t.Half), Datagram: t.Datagram, Sources: t.Sources, Amplify: t.Amplify,
+		Half: time.Duration(t.Half), Datagram: t.Datagram, Sources: t.Sources, Amplify: t.Amplify, Weight: t.Weight,
 	}
 }

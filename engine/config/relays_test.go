@@ -25,7 +25,7 @@ ports = [{ port = 8001, to = 'exec:["/bin/cat"]' }]
 from = ["10.1.2.3/8", "::1"]
 mode = "0660"
 allow = ["*"]
-limits = { conns = 7, bytes = "1KiB", rate = "1kB/s", life = "1h", idle = "1m", half = "none", amplify = 9 }
+limits = { conns = 7, bytes = "1KiB", rate = "1kB/s", life = "1h", idle = "1m", half = "none", weight = 4, amplify = 9 }
 [[relay]]
 name = "back"
 session = "a"
@@ -54,13 +54,13 @@ limits = { opens = 3 }
 	if err != nil {
 		t.Fatal(err)
 	}
-	common := relay.Limits{Conns: 4096, Opens: 2000, Bytes: -1, Life: -1, Idle: -1, Half: 5 * time.Minute, Datagram: 65507, Sources: 1024}
+	common := relay.Limits{Conns: 4096, Opens: 2000, Bytes: -1, Life: -1, Idle: -1, Half: 5 * time.Minute, Datagram: 65507, Sources: 1024, Weight: 1}
 	few := common
 	few.Opens = 3
 	web := relay.Relay{
 		Name: "web", Partner: "b", Accept: []relay.Endpoint{accept(t, "tcp://127.0.0.1:8000-8001"), accept(t, "unix:///run/w")}, To: to(t, "tcp://10.0.0.1:80"),
 		Ports: map[uint16]relay.Endpoint{8001: to(t, `exec:["/bin/cat"]`)}, From: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("::1/128")}, Mode: 0o660,
-		Limits: relay.Limits{Conns: 7, Opens: 2000, Bytes: 1024, Rate: 1000, Life: time.Hour, Idle: time.Minute, Half: -1, Datagram: 65507, Sources: 1024, Amplify: 9},
+		Limits: relay.Limits{Conns: 7, Opens: 2000, Bytes: 1024, Rate: 1000, Life: time.Hour, Idle: time.Minute, Half: -1, Datagram: 65507, Sources: 1024, Amplify: 9, Weight: 4},
 	}
 	back := relay.Relay{Name: "back", Partner: "a", At: relay.There, Accept: []relay.Endpoint{accept(t, "udp://:53")}, To: to(t, "udp://127.0.0.1:53"), Limits: common}
 	told := relay.Relay{Name: "told", Partner: "b", At: relay.There, Accept: []relay.Endpoint{accept(t, "tcp://:80")}, To: to(t, "unix:///run/{port}"), ProxyProtocol: true, Limits: common}

@@ -24,9 +24,12 @@ import (
 // how many calls a connection. A partner runs a request for each, and a call
 // lasts as long as the tasks behind it; how many run is the engines' business, so
 // this is far above what they allow (64 a partner by default, 1024 served in all).
+const maxStreams = 4096
+
+// maxAll is the same with relayed connections, whose number is their limits' business.
 // A stream that waits costs some hundred bytes: memory is bounded by budgets of
 // windows, not by their number.
-const maxStreams = 4096
+const maxAll = 1 << 16
 
 // maxReply is the most bytes of a message that a partner answers: a page of names.
 const maxReply = 2 << 20
@@ -86,6 +89,9 @@ func flowOf(cfg flow.Config, node string, streams Streams) flow.Config {
 	}
 	if cfg.MaxStreams == 0 {
 		cfg.MaxStreams = maxStreams
+		if streams != nil {
+			cfg.MaxStreams = maxAll
+		}
 	}
 	if cfg.Pool == nil { // else each session would have one of its own
 		cfg.Pool = flow.NewPool(1 << 30)

@@ -116,12 +116,21 @@ func (l *Line) detach(r *road) {
 	}
 }
 
-// retire closes a road that nobody is on. l.mu is held.
+// retire closes a road that nobody is on, when nothing else uses its session: streams
+// of relays may go on there though the gRPC connection is gone. l.mu is held.
 func (l *Line) retire(r *road) {
-	delete(l.old, r)
-	if !l.closed { // Close does it
-		l.wg.Go(r.shut)
+	if l.closed { // Close does it
+		return
 	}
+	l.wg.Go(func() {
+		if r.session != nil && !r.session.Single() {
+			_ = r.session.Drain(l.ctx)
+		}
+		r.shut()
+		l.mu.Lock()
+		delete(l.old, r)
+		l.mu.Unlock()
+	})
 }
 
 // build makes the one attempt.
@@ -130,11 +139,14 @@ func (l *Line) build(ctx context.Context, r *road) {
 	l.mu.Lock()
 	last := l.last[r.partner]
 	delete(l.last, r.partner)
-	wait := last != nil && (last.forgotten || last.users == 0)
+	forgotten := last != nil && last.forgotten
+	wait := forgotten || last != nil && last.users == 0
 	l.mu.Unlock()
-	if wait { // some carriers have one connection at a time
+	if wait {
 		<-last.built
-		last.shut()
+		if forgotten || last.session == nil || last.session.Single() { // which has one connection at a time
+			last.shut()
+		}
 	}
 	cc, session, err := l.connect(ctx, r.partner)
 	l.mu.Lock()

@@ -11,6 +11,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/pannier/pannier/flow"
 	"github.com/pannier/pannier/spec/fault"
 )
 
@@ -56,6 +57,11 @@ type Limits struct {
 	Idle  time.Duration // without a byte in either direction; default none; of udp always, default 2 min
 	Half  time.Duration // the same once one direction is closed; default 5 min
 
+	// Weight of what this end sends, all connections together, where the session is the
+	// bottleneck: beside other relays and entries of the policy, and, over a carrier of one pipe,
+	// transfers, which have 1 each. 1 to flow.MaxWeight; default 1. Datagrams go first, whatever it is.
+	Weight int
+
 	Datagram int // udp: largest taken from the other end of the session; default 65507
 	Sources  int // udp: sources of one accepting socket at a time; default 1024
 	// Amplify: udp: until a source has answered, it is sent at most that many
@@ -80,6 +86,7 @@ func (l Limits) withDefaults() Limits {
 	def(&l.Datagram, MaxDatagram)
 	def(&l.Sources, 1024)
 	def(&l.Idle, -1)
+	def(&l.Weight, 1)
 	if l.Datagram < 0 || l.Datagram > MaxDatagram {
 		l.Datagram = MaxDatagram
 	}
@@ -144,7 +151,10 @@ type Network struct {
 	Listen       func(ctx context.Context, network, address string) (net.Listener, error)
 	ListenPacket func(ctx context.Context, network, address string) (net.PacketConn, error)
 	Dial         func(ctx context.Context, network, address string) (net.Conn, error)
-	Lookup       func(ctx context.Context, host string) ([]netip.Addr, error)
+	// DialFrom is Dial with an address of this node that the peer is to see. Without
+	// one, and with a Dial, it is that.
+	DialFrom func(ctx context.Context, network string, from netip.Addr, address string) (net.Conn, error)
+	Lookup   func(ctx context.Context, host string) ([]netip.Addr, error)
 }
 
 func (c Config) withDefaults() Config {
@@ -161,6 +171,17 @@ func (c Config) withDefaults() Config {
 	}
 	if n.ListenPacket == nil {
 		n.ListenPacket = lc.ListenPacket
+	}
+	if dial := n.Dial; n.DialFrom == nil && dial != nil {
+		n.DialFrom = func(ctx context.Context, network string, _ netip.Addr, address string) (net.Conn, error) {
+			return dial(ctx, network, address)
+		}
+	}
+	if n.DialFrom == nil {
+		n.DialFrom = func(ctx context.Context, network string, from netip.Addr, address string) (net.Conn, error) {
+			d := net.Dialer{LocalAddr: &net.TCPAddr{IP: from.AsSlice(), Zone: from.Zone()}}
+			return d.DialContext(ctx, network, address)
+		}
 	}
 	if n.Dial == nil {
 		n.Dial = new(net.Dialer).DialContext
@@ -208,6 +229,9 @@ func (r Relay) checked() (Relay, error) {
 	if n := portsOf(r.Accept); n > MaxPorts {
 		return bad("%d ports; at most %d", n, MaxPorts)
 	}
+	if w := r.Limits.Weight; w < 0 || w > flow.MaxWeight {
+		return bad("its weight is %d; it is from 1 to %d", w, flow.MaxWeight)
+	}
 	udp := r.Accept[0].datagrams()
 	for _, a := range r.Accept {
 		switch {
@@ -236,6 +260,9 @@ func (r Relay) checked() (Relay, error) {
 	for _, to := range r.destinations() {
 		if to.datagrams() != udp {
 			return bad("%s and what is accepted are not of one sort", fault.Shown(to.String()))
+		}
+		if to.Scheme == FTP && slices.ContainsFunc(r.Accept, func(a Endpoint) bool { return a.Scheme == Unix }) {
+			return bad("clients of FTP need addresses for data connections: accept them at tcp://, not at a unix socket")
 		}
 	}
 	r.Limits = r.Limits.withDefaults()

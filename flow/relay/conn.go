@@ -20,8 +20,8 @@ type halfCloser interface {
 	CloseWrite() error
 }
 
-// conn is one relayed connection: a socket of this node and a byte stream. Two
-// goroutines carry it, one for each direction; idle, they hold no buffers.
+// conn is one relayed connection: a socket of this node and a byte stream. Idle it
+// has one goroutine, which waits for the socket, and no buffers.
 type conn struct {
 	hub     *Hub
 	id      uint64
@@ -35,8 +35,9 @@ type conn struct {
 	st      *flow.ByteStream
 	began   time.Time
 	after   func() // called when both directions are over; may be nil
+	ftp     *ftp   // if it is a control connection of FTP
 
-	ctx    context.Context // ends with the connection
+	ctx    context.Context // ends with the connection; nil where nothing waits for that
 	cancel context.CancelFunc
 	once   sync.Once
 	err    error        // why it ended; nil: both directions were closed
@@ -51,18 +52,21 @@ type conn struct {
 // gives it back.
 func (c *conn) run() {
 	defer c.use.leave()
-	c.ctx, c.cancel = context.WithCancel(c.hub.ctx)
-	defer c.cancel()
+	if c.ftp != nil || c.use.limits.metered() {
+		c.ctx, c.cancel = context.WithCancel(c.hub.ctx)
+		defer c.cancel()
+	}
 	c.began = time.Now()
 	c.seenAt = c.began
 	if !c.hub.register(c) {
 		c.end(errStopping)
 	}
 	c.use.counter.opened.Add(1)
-	var back sync.WaitGroup
-	back.Go(c.outOf)
+	c.st.SetShare(c.use.share)
+	back := make(chan struct{})
+	c.outOf(func() { close(back) })
 	c.into()
-	back.Wait()
+	<-back
 	c.end(nil)
 	c.hub.forget(c)
 	if c.after != nil {
@@ -76,25 +80,37 @@ func (c *conn) into() {
 	if l := c.use.limits; l.metered() {
 		r = meteredReader{r, l.meter(), c.ctx}
 	}
-	_, err := c.st.ReadFrom(r)
+	var err error
+	if c.ftp != nil {
+		err = c.ftp.into(r)
+	} else {
+		_, err = c.st.ReadFrom(r)
+	}
 	if err == nil {
 		err = c.st.CloseWrite()
 	}
 	c.closed(err)
 }
 
-// outOf carries out of the session to the socket.
-func (c *conn) outOf() {
+// outOf begins to carry out of the session to the socket, and calls over at the end.
+func (c *conn) outOf(over func()) {
 	var w io.Writer = c.local
 	if l := c.use.limits; l.metered() {
 		w = meteredWriter{w, l.meter(), c.ctx}
 	}
-	_, err := c.st.WriteTo(w)
-	if err == nil {
-		c.heard.Store(true)
-		err = c.local.CloseWrite()
+	done := func(err error) {
+		if err == nil {
+			c.heard.Store(true)
+			err = c.local.CloseWrite()
+		}
+		c.closed(err)
+		over()
 	}
-	c.closed(err)
+	if c.ftp != nil {
+		go func() { done(c.ftp.outOf(w)) }()
+		return
+	}
+	c.st.Deliver(w, done)
 }
 
 // closed is told that one direction is over.
@@ -133,17 +149,19 @@ func abort(c net.Conn) {
 
 // look is the sweeper's: why the connection has to end by now, or nil.
 func (c *conn) look(now time.Time) error {
-	l, half := c.use.limits, c.half.Load()
-	if c.heard.Load() { // the socket may be silent, and nobody waits for the stream any more
-		if err := c.st.Err(); err != nil && err != io.EOF {
+	// Both directions may be waiting for the socket: then nobody hears that the stream is over.
+	if whole, err := c.st.Over(); err != nil && err != io.EOF {
+		if !whole || c.heard.Load() {
 			return fault.Wrap("relay", "", err)
 		}
+		c.half.CompareAndSwap(0, now.UnixNano()) // the rest is for whoever takes it
 	}
+	l, half := c.use.limits, c.half.Load()
 	if l.Life <= 0 && l.Idle <= 0 && half == 0 {
 		return nil
 	}
 	to, from := c.st.Counts()
-	if to+from != c.seen {
+	if to+from != c.seen || c.ftp.busy() {
 		c.seen, c.seenAt = to+from, now
 	}
 	if at := time.Unix(0, half); half > 0 && c.seenAt.Before(at) {

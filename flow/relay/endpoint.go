@@ -31,6 +31,7 @@ const (
 	Exec   Scheme = "exec"   // exec:["/PROGRAM", "ARGUMENT", ...]; a destination
 	SOCKS5 Scheme = "socks5" // socks5://HOST:PORTS; to accept: the client says where to
 	HTTP   Scheme = "http"   // http://HOST:PORTS; the same with CONNECT
+	FTP    Scheme = "ftp"    // ftp://HOST:PORT; a destination, with its data connections
 )
 
 // PortRange is First to Last, both included.
@@ -81,6 +82,8 @@ func ParseAccept(text string) (Endpoint, error) {
 			return e, badEndpoint(text, "a unix socket is accepted at without a port, so there is no %s", fault.Shown(samePort))
 		}
 		return e, nil
+	case FTP:
+		return e, badEndpoint(text, "ftp is a destination; accept its clients at tcp://")
 	}
 	if e.Host == "localhost" {
 		e.Host = "127.0.0.1"
@@ -97,7 +100,7 @@ func ParseAccept(text string) (Endpoint, error) {
 	return e, nil
 }
 
-// ParseTo reads a destination: tcp or udp with a host and one port or {port}, unix
+// ParseTo reads a destination: tcp, udp or ftp with a host and one port or {port}, unix
 // with an absolute path, or exec with a JSON array of program and arguments; {port} may
 // be anywhere in the path and in the words.
 func ParseTo(text string) (Endpoint, error) {
@@ -138,7 +141,7 @@ func parse(text string) (e Endpoint, ports string, err error) {
 	}
 	scheme, rest, ok := strings.Cut(text, ":")
 	if !ok {
-		return e, "", badEndpoint(text, "no scheme; write tcp://, udp://, unix://, exec:, socks5:// or http://")
+		return e, "", badEndpoint(text, "no scheme; write tcp://, udp://, unix://, ftp://, exec:, socks5:// or http://")
 	}
 	e.Scheme = Scheme(scheme)
 	if e.Scheme == Exec {
@@ -147,7 +150,7 @@ func parse(text string) (e Endpoint, ports string, err error) {
 	}
 	rest, ok = strings.CutPrefix(rest, "//")
 	switch e.Scheme {
-	case TCP, UDP, SOCKS5, HTTP:
+	case TCP, UDP, FTP, SOCKS5, HTTP:
 		if !ok {
 			return e, "", badEndpoint(text, "write %s://HOST:PORT", fault.Shown(scheme))
 		}
@@ -158,7 +161,7 @@ func parse(text string) (e Endpoint, ports string, err error) {
 			err = badEndpoint(text, "write unix:///PATH with a clean absolute path of at most %d bytes", maxPath)
 		}
 	default:
-		err = badEndpoint(text, "unknown scheme %q; write tcp://, udp://, unix://, exec:, socks5:// or http://", fault.Shown(scheme))
+		err = badEndpoint(text, "unknown scheme %q; write tcp://, udp://, unix://, ftp://, exec:, socks5:// or http://", fault.Shown(scheme))
 	}
 	return e, ports, err
 }

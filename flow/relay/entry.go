@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -207,6 +208,12 @@ func (e *entrance) serve(c net.Conn, a Endpoint, port uint16) {
 	}
 	cancel()
 	r := &conn{hub: e.hub, role: Entry, relay: e.relay, partner: e.partner, from: from, to: answer.Address, use: e.use, local: local, st: st}
+	if err := r.isFTP(to, answer); err != nil {
+		e.use.leave()
+		st.Reset(err)
+		refuse(to, err)
+		return
+	}
 	if !e.hub.spawn(r.run) { // a goroutine with a small stack, for as long as it lasts
 		r.run()
 	}
@@ -234,7 +241,7 @@ func (e *entrance) ask(ctx context.Context, kind string, o connAsk) (*flow.ByteS
 		return nil, connAnswer{}, err
 	}
 	class := wire.ClassRelay
-	if kind == KindUDP {
+	if kind == KindUDP || strings.HasPrefix(o.To, string(FTP)+":") {
 		class = wire.ClassInteractive
 	}
 	st, err := e.open(ctx, flow.Open{Kind: kind, Meta: meta, Class: class, Resume: e.resume && kind == KindConn})

@@ -3,6 +3,7 @@ package relay
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"slices"
@@ -16,7 +17,7 @@ import (
 
 // maxDialing is how many destinations are being connected to for one partner at
 // a time; more are refused at once, so that a flood of opens costs little.
-const maxDialing = 256
+const maxDialing = 512
 
 // exitConn connects to what a partner asks for.
 func (h *Hub) exitConn(name string, _ *flow.Session, in *flow.Incoming) {
@@ -37,8 +38,14 @@ func (h *Hub) exitConn(name string, _ *flow.Session, in *flow.Incoming) {
 		return
 	}
 	c, err := h.connect(x)
+	reply := connAnswer{}
+	if err == nil && x.to.Scheme == FTP {
+		reply.Control = rand.Uint64()
+		err = c.speakFTP(reply.Control, x.connAsk)
+	}
 	if err == nil {
-		c.st, err = answer(in, connAnswer{Address: c.to})
+		reply.Address = c.to
+		c.st, err = answer(in, reply)
 	}
 	if err != nil {
 		x.use.leave()
@@ -68,16 +75,20 @@ func (h *Hub) examine(name string, in *flow.Incoming, udp bool) (wish, error) {
 	if err := decodeMeta(in.Meta, &x.connAsk); err != nil {
 		return x, err
 	}
-	var err error
+	return x, h.judge(&x, udp)
+}
+
+// judge finds what allows a wish.
+func (h *Hub) judge(x *wish, udp bool) (err error) {
 	if x.To == "" {
-		err = h.own(&x)
+		err = h.own(x)
 	} else if x.to, err = ParseTo(x.To); err == nil {
-		x.permit, err = h.permitDial(name, x.Relay, x.to)
+		x.permit, err = h.permitDial(x.partner, x.Relay, x.to)
 	}
 	if err == nil && (x.to.datagrams() != udp || x.to.Same) {
 		err = fault.New("relay", fault.Protocol, "the destination does not fit the stream")
 	}
-	return x, err
+	return err
 }
 
 // own completes a wish that comes from a listener which this node has asked for.
@@ -139,7 +150,7 @@ func (h *Hub) connect(x wish) (*conn, error) {
 		return nil, err
 	}
 	if a := raw.RemoteAddr(); a != nil {
-		c.to = "tcp://" + a.String()
+		c.to = string(x.to.Scheme) + "://" + a.String()
 	}
 	return c.takes(raw, x)
 }

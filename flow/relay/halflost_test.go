@@ -57,3 +57,41 @@ func TestHalfClosedLost(t *testing.T) {
 		}
 	}
 }
+
+// TestUnreadLost: a client that reads nothing does not keep a connection whose session is lost.
+// What had come whole before that is there for it all the same.
+func TestUnreadLost(t *testing.T) {
+	for _, whole := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			w := join(t, Config{}, allowAll("tcp://10.0.0.5:80"), false, flow.Config{ResumeTimeout: 5 * time.Second})
+			defer w.stop()
+			w.add("tcp://127.0.0.1:9000", "tcp://10.0.0.5:80")
+			client, server := w.through("127.0.0.1:9000", w.dest("10.0.0.5:80"))
+			const size = 400 << 10 // more than the socket takes, and no more than that and the window
+			if whole {
+				server.Write(make([]byte, size))
+				server.CloseWrite()
+			} else {
+				go server.Write(make([]byte, 32<<20))
+			}
+			synctest.Wait()
+			w.line.cut(true)
+			time.Sleep(time.Minute)
+			if n := len(w.east.Conns()); n > 0 {
+				t.Errorf("whole %v: %d connections at the exit", whole, n)
+			}
+			if n := len(w.west.Conns()); whole != (n == 1) {
+				t.Errorf("whole %v: %d connections at the entry", whole, n)
+			}
+			if whole {
+				if n, err := io.Copy(io.Discard, client); n != size || err != nil {
+					t.Errorf("%d bytes of %d, %v", n, size, err)
+				}
+				time.Sleep(2 * time.Second)
+			}
+			if len(w.west.Conns()) > 0 || len(w.westAudit.with("msg=relayed", "connection lost")) != 1 {
+				t.Errorf("whole %v: %d connections, records %q", whole, len(w.west.Conns()), w.westAudit.lines())
+			}
+		})
+	}
+}

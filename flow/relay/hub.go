@@ -32,6 +32,9 @@ type Hub struct {
 	datagrams map[*flow.ByteStream]struct{} // streams of kind KindUDP
 	lastID    uint64
 	empty     chan struct{} // closed and replaced when conns becomes empty
+
+	controls ftpControls
+	dataWait time.Duration // for a data connection of FTP
 }
 
 // New makes a Hub without relays and sessions.
@@ -43,6 +46,7 @@ func New(cfg Config) (*Hub, error) {
 	h := &Hub{
 		cfg: cfg.withDefaults(), partners: map[string]*partner{}, relays: map[string]*running{},
 		guests: map[guestKey]*guest{}, conns: map[*conn]struct{}{}, datagrams: map[*flow.ByteStream]struct{}{}, empty: make(chan struct{}),
+		dataWait: dataWait,
 	}
 	h.policy.Store(&rules)
 	h.ctx, h.cancel = context.WithCancel(context.Background())
@@ -101,7 +105,7 @@ func (h *Hub) Accept(name string, s *flow.Session) error {
 	}
 }
 
-// Handle answers a stream of kind KindConn, KindUDP or KindListen that a partner
+// Handle answers a stream of kind KindConn, KindUDP, KindListen or KindData that a partner
 // has opened on s; others are refused. It returns at once.
 func (h *Hub) Handle(name string, s *flow.Session, in *flow.Incoming) {
 	var serve func(string, *flow.Session, *flow.Incoming)
@@ -113,6 +117,8 @@ func (h *Hub) Handle(name string, s *flow.Session, in *flow.Incoming) {
 		serve = h.exitUDP
 	case in.Kind == KindListen:
 		serve = h.listenFor
+	case in.Kind == KindData:
+		serve = h.connectData
 	}
 	if serve == nil {
 		in.Refuse(fault.New("accept stream", fault.Unsupported, "relays take no streams of this kind"))

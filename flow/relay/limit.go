@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/time/rate"
 
+	"github.com/pannier/pannier/flow"
 	"github.com/pannier/pannier/spec/fault"
 )
 
@@ -16,11 +17,12 @@ type usage struct {
 	limits  Limits
 	conns   atomic.Int64
 	opens   *rate.Limiter
+	share   *flow.Share // of sessions
 	counter counter
 }
 
 func newUsage(l Limits) *usage {
-	u := &usage{limits: l, opens: rate.NewLimiter(rate.Limit(l.Opens), l.Opens)}
+	u := &usage{limits: l, opens: rate.NewLimiter(rate.Limit(l.Opens), l.Opens), share: flow.NewShare(l.Weight)}
 	if l.Opens < 0 {
 		u.opens = rate.NewLimiter(rate.Inf, 0)
 	}

@@ -104,6 +104,9 @@ func TestLimits(t *testing.T) {
 						w.westWorld, w.eastWorld = w.eastWorld, w.westWorld
 					}
 					client, server := w.through("127.0.0.1:9000", w.dest("10.0.0.5:80"))
+					for _, c := range []halfCloser{client, server} { // so that a limit that is none fails
+						_ = c.SetDeadline(time.Now().Add(24 * time.Hour))
+					}
 					tc.do(t, w, client, server)
 					time.Sleep(1100 * time.Millisecond) // one that is half closed is looked at
 					logs := []*records{w.westAudit, w.eastLog}

@@ -14,6 +14,7 @@ const (
 	KindConn   = "relay"        // one connection
 	KindUDP    = "relay.udp"    // the datagrams of one accepting socket
 	KindListen = "relay.listen" // asks the peer to listen, for as long as it is open
+	KindData   = "relay.data"   // a data connection of FTP
 )
 
 // Limits of the fields of messages.
@@ -37,6 +38,17 @@ type connAsk struct {
 type connAnswer struct {
 	Address  string // that was connected to
 	Datagram uint16 // KindUDP: largest that the acceptor takes
+	Control  uint64 // KindConn: it is a control connection of FTP, which dataAsk names so; 0: it is none
+}
+
+// dataAsk is the meta of OPEN for KindData. Either end opens it: the one that the data
+// connection has come to.
+type dataAsk struct {
+	Relay   string
+	Control uint64 // connAnswer.Control of the control connection that has announced it
+	Active  bool   // the exit opens: the server has connected to it, the entry connects to the client
+	Port    uint16 // as the opened end has read it on the control connection
+	From    string // address of who has connected to the opener
 }
 
 // listenAsk is the meta of OPEN for KindListen.
@@ -71,15 +83,27 @@ func (o *connAsk) check() error {
 		err = checkText("To", o.To, 0, MaxEndpoint)
 	}
 	if err == nil {
-		err = checkText("From", o.From, 0, maxOrigin)
+		err = checkOrigin("From", o.From)
 	}
 	if err == nil {
-		err = checkText("At", o.At, 0, maxOrigin)
-	}
-	if err == nil && strings.ContainsFunc(o.From+o.At, unicode.IsControl) {
-		err = fault.New("decode meta", fault.Protocol, "From or At has control characters")
+		err = checkOrigin("At", o.At)
 	}
 	return err
+}
+
+func checkOrigin(field, address string) error {
+	err := checkText(field, address, 0, maxOrigin)
+	if err == nil && strings.ContainsFunc(address, unicode.IsControl) {
+		err = fault.New("decode meta", fault.Protocol, "%s has control characters", fault.Shown(field))
+	}
+	return err
+}
+
+func (o *dataAsk) check() error {
+	if err := checkName(o.Relay); err != nil {
+		return err
+	}
+	return checkOrigin("From", o.From)
 }
 
 func checkName(s string) error {

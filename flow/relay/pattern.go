@@ -9,7 +9,7 @@ import (
 	"github.com/pannier/pannier/spec/fault"
 )
 
-// Pattern is a set of endpoints: tcp://HOST:PORTS or udp://HOST:PORTS, where HOST
+// Pattern is a set of endpoints: tcp://HOST:PORTS, udp://HOST:PORTS or ftp://HOST:PORTS, where HOST
 // is an address, a prefix (10.0.0.0/8, [fd00::/8]), a name, *.NAME or *, and PORTS a list
 // as in an endpoint or *; unix:///PATH or unix:///DIR/*; exec:[...], the very same command.
 //
@@ -37,9 +37,9 @@ func ParsePattern(text string) (Pattern, error) {
 			return p, badEndpoint(text, "a pattern is held against the port itself, never against %s: write each one, or unix:///DIR/*", fault.Shown(samePort))
 		}
 		return p, nil
-	case TCP, UDP:
+	case TCP, UDP, FTP:
 	default:
-		return p, badEndpoint(text, "a pattern is of tcp, udp, unix or exec")
+		return p, badEndpoint(text, "a pattern is of tcp, udp, ftp, unix or exec")
 	}
 	if ports != "*" {
 		if p.ports, err = parsePorts(text, ports, 1<<16); err != nil {
@@ -65,7 +65,7 @@ func ParsePattern(text string) (Pattern, error) {
 // parsePattern is parse for a host that may be a prefix.
 func parsePattern(text string) (Endpoint, string, error) {
 	scheme, rest, _ := strings.Cut(text, "://")
-	if s := Scheme(scheme); (s == TCP || s == UDP) && len(text) <= MaxEndpoint {
+	if s := Scheme(scheme); (s == TCP || s == UDP || s == FTP) && len(text) <= MaxEndpoint {
 		if i := strings.LastIndexByte(rest, ':'); i > 0 {
 			host := strings.TrimSuffix(strings.TrimPrefix(rest[:i], "["), "]")
 			if _, err := netip.ParsePrefix(host); err == nil {

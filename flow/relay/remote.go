@@ -211,6 +211,12 @@ func (h *Hub) guest(name string, s *flow.Session, meta []byte, m *listenAsk) (*g
 		h.mu.Unlock()
 		return old, nil
 	}
+	var left []guestKey // of the same partner's sessions before this one, which do not hold them
+	for k, g := range h.guests {
+		if k != key && k.relay == key.relay && g.partner == name && !g.held {
+			left = append(left, k)
+		}
+	}
 	n, ports := 0, 0
 	for k, g := range h.guests {
 		if k.session == s && g != old {
@@ -228,7 +234,21 @@ func (h *Hub) guest(name string, s *flow.Session, meta []byte, m *listenAsk) (*g
 	if old != nil { // other endpoints now
 		h.release(key, old, false)
 	}
+	h.releaseAll(left)
 	return h.newGuest(name, key, m, MaxPorts-ports)
+}
+
+// releaseAll ends guests, if they are still held by nobody.
+func (h *Hub) releaseAll(keys []guestKey) {
+	for _, k := range keys {
+		h.mu.Lock()
+		g := h.guests[k]
+		idle := g != nil && !g.held
+		h.mu.Unlock()
+		if idle {
+			h.release(k, g, false)
+		}
+	}
 }
 
 func (h *Hub) newGuest(name string, key guestKey, m *listenAsk, ports int) (*guest, error) {

@@ -200,3 +200,37 @@ func TestUDPQueueIsBounded(t *testing.T) {
 		t.Error("an end has no room")
 	}
 }
+
+// TestDatagramReaderLetsGo: while a datagram is used the socket can be closed, as it is by whoever
+// has the lock that its user waits for.
+func TestDatagramReaderLetsGo(t *testing.T) {
+	server, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	c, err := net.Dial("udp", server.LocalAddr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := server.WriteTo([]byte("hello"), c.LocalAddr()); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan string, 1)
+	go func() {
+		var got string
+		if err := datagramReader(c)(func(p []byte) { c.Close(); got = string(p) }); err != nil {
+			got = err.Error()
+		}
+		done <- got
+	}()
+	select {
+	case got := <-done:
+		if got != "hello" {
+			t.Errorf("%q", got)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("the socket cannot be closed while a datagram of it is used")
+	}
+}

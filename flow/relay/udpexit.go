@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -33,8 +34,10 @@ type udpExit struct {
 
 type exitSocket struct {
 	net.Conn
-	last time.Time // guarded by udpExit.mu
+	last atomic.Int64 // when something was sent or came, Unix ns
 }
+
+func (s *exitSocket) used() { s.last.Store(time.Now().UnixNano()) }
 
 // exitUDP serves a stream of datagrams.
 func (h *Hub) exitUDP(name string, _ *flow.Session, in *flow.Incoming) {
@@ -131,7 +134,7 @@ func (e *udpExit) receive(in *frames) error {
 
 // send sends one datagram. e.mu is held; a socket of datagrams hardly ever waits.
 func (e *udpExit) send(s *exitSocket, p []byte) {
-	s.last = time.Now()
+	s.used()
 	e.use.counter.fromPeer.Add(int64(len(p)))
 	if _, err := s.Write(p); err != nil && !errors.Is(err, syscall.ECONNREFUSED) { // which is about an earlier one
 		e.use.counter.dropped.Add(1)
@@ -160,7 +163,8 @@ func (e *udpExit) open(id uint32, from string) {
 		e.hub.refused(e.use, Exit, e.Relay, e.partner, from, e.to.String(), connectFailed(ctx, e.address.String(), err))
 		return
 	}
-	s := &exitSocket{Conn: c, last: time.Now()}
+	s := &exitSocket{Conn: c}
+	s.used()
 	e.sockets[id] = s
 	e.use.counter.opened.Add(1)
 	e.wg.Go(func() { e.replies(id, s) })
@@ -198,10 +202,10 @@ func (e *udpExit) replies(id uint32, s *exitSocket) {
 	}
 }
 
+// reply sends one datagram of the destination to the entry. The socket is being read, so its
+// Close, under e.mu, waits for this.
 func (e *udpExit) reply(id uint32, s *exitSocket, p []byte) {
-	e.mu.Lock()
-	s.last = time.Now()
-	e.mu.Unlock()
+	s.used()
 	if len(p) > e.largest || !e.q.put(datagram, id, p) {
 		e.use.counter.dropped.Add(1)
 		return
@@ -214,7 +218,8 @@ func (e *udpExit) reply(id uint32, s *exitSocket, p []byte) {
 // it has something to read.
 var datagramBuffers = sync.Pool{New: func() any { b := make([]byte, MaxDatagram+1); return &b }}
 
-// datagramReader reads one datagram a call.
+// datagramReader reads one datagram a call. It is used when the socket has been let go: whoever
+// uses it may wait for a lock under which another closes the socket.
 func datagramReader(c net.Conn) func(use func([]byte)) error {
 	u, ok := c.(*net.UDPConn)
 	if !ok {
@@ -232,22 +237,29 @@ func datagramReader(c net.Conn) func(use func([]byte)) error {
 		if err != nil {
 			return err
 		}
+		var buf *[]byte
+		var n int
 		var failed error
 		err = raw.Read(func(fd uintptr) bool {
-			buf := datagramBuffers.Get().(*[]byte)
-			defer datagramBuffers.Put(buf)
-			n, err := syscall.Read(int(fd), *buf)
-			switch err {
-			case nil:
-				use((*buf)[:n])
-			case syscall.EAGAIN:
-				return false
-			case syscall.EINTR:
-			default:
-				failed = err
+			buf = datagramBuffers.Get().(*[]byte)
+			for {
+				if n, failed = syscall.Read(int(fd), *buf); failed != syscall.EINTR {
+					break
+				}
 			}
-			return true
+			if failed != syscall.EAGAIN {
+				return true
+			}
+			datagramBuffers.Put(buf)
+			buf = nil
+			return false
 		})
+		if buf != nil {
+			defer datagramBuffers.Put(buf)
+			if err == nil && failed == nil {
+				use((*buf)[:n])
+			}
+		}
 		return errors.Join(err, failed)
 	}
 }
@@ -264,7 +276,7 @@ func (e *udpExit) expire() {
 		case now := <-tick.C:
 			e.mu.Lock()
 			for id, s := range e.sockets {
-				if now.Sub(s.last) >= idle {
+				if now.UnixNano()-s.last.Load() >= int64(idle) {
 					e.drop(id, true)
 				}
 			}

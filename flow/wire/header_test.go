@@ -65,7 +65,7 @@ func TestHeaderPromises(t *testing.T) {
 }
 
 func promises(t interface{ Fatalf(string, ...any) }, h Header) {
-	ok := h.Length <= MaxFrame && (h.Type == TypeBlock || h.Length <= MaxControl) &&
+	ok := h.Length <= MaxFrame && (h.Type == TypeBlock || h.Type == TypeData && h.Length <= MaxData || h.Length <= MaxControl) &&
 		h.Ext <= MaxExt && (h.Ext == 0 || h.Type == TypeBlock || h.Type == TypeData) && h.Class <= ClassBulk &&
 		h.Type >= TypeHello && h.Type <= TypeLanes && h.Flags&compressed != compressed
 	if !ok {

@@ -2873,6 +2873,7 @@ type RelayLimits struct {
 	Datagram      int32                  `protobuf:"varint,8,opt,name=datagram,proto3" json:"datagram,omitempty"` // bytes of the largest that is taken from the partner
 	Sources       int32                  `protobuf:"varint,9,opt,name=sources,proto3" json:"sources,omitempty"`   // of datagrams at one accepting socket
 	Amplify       int32                  `protobuf:"varint,10,opt,name=amplify,proto3" json:"amplify,omitempty"`  // times the bytes that came from a source that has not answered
+	Weight        int32                  `protobuf:"varint,11,opt,name=weight,proto3" json:"weight,omitempty"`    // where the session is the bottleneck, 1 to 100
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2973,6 +2974,13 @@ func (x *RelayLimits) GetSources() int32 {
 func (x *RelayLimits) GetAmplify() int32 {
 	if x != nil {
 		return x.Amplify
+	}
+	return 0
+}
+
+func (x *RelayLimits) GetWeight() int32 {
+	if x != nil {
+		return x.Weight
 	}
 	return 0
 }
@@ -4413,7 +4421,7 @@ const file_admin_proto_rawDesc = "" +
 	"\n" +
 	"PortsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\rR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xc0\x02\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xd8\x02\n" +
 	"\vRelayLimits\x12\x14\n" +
 	"\x05conns\x18\x01 \x01(\x05R\x05conns\x12\x14\n" +
 	"\x05opens\x18\x02 \x01(\x05R\x05opens\x12\x14\n" +
@@ -4425,7 +4433,8 @@ const file_admin_proto_rawDesc = "" +
 	"\bdatagram\x18\b \x01(\x05R\bdatagram\x12\x18\n" +
 	"\asources\x18\t \x01(\x05R\asources\x12\x18\n" +
 	"\aamplify\x18\n" +
-	" \x01(\x05R\aamplify\"\xd9\x01\n" +
+	" \x01(\x05R\aamplify\x12\x16\n" +
+	"\x06weight\x18\v \x01(\x05R\x06weight\"\xd9\x01\n" +
 	"\vRelayCounts\x12\x12\n" +
 	"\x04open\x18\x01 \x01(\x05R\x04open\x12\x16\n" +
 	"\x06opened\x18\x02 \x01(\x03R\x06opened\x12\x18\n" +

@@ -51,7 +51,7 @@ type Caller interface {
 
 // Job is everything one end has to know.
 type Job struct {
-	Role       string `json:"role"`           // RoleServe or RoleConnect
+	Role       string `json:"role"`           // RoleServe, ...
 	Bench      string `json:"bench"`          // whose cases: BenchTransfer, ...
 	Case       string `json:"case"`           // Case.Name
 	Addr       string `json:"addr,omitempty"` // of the listening end; RoleConnect only
@@ -59,12 +59,18 @@ type Job struct {
 	Size       int64  `json:"size"`           // bytes of Source
 	Concurrent int    `json:"concurrent"`     // files moved at once, at least 1
 	Lanes      int    `json:"lanes"`          // bulk connections of a session; 0: as the session decides
+
+	// BenchRelay only: where the way leads to, as host:port.
+	To    string `json:"to,omitempty"`     // connections
+	ToUDP string `json:"to_udp,omitempty"` // datagrams
 }
 
 // Roles of an end.
 const (
 	RoleServe   = "serve"
 	RoleConnect = "connect"
+	RoleExit    = "exit"  // BenchRelay: the end of a way that connects to the server
+	RoleEntry   = "entry" // BenchRelay: the end that the client connects to
 )
 
 // Benchmarks, as named on the command line.
@@ -72,6 +78,7 @@ const (
 	BenchTransfer = "transfer"
 	BenchRPC      = "rpc"
 	BenchMixed    = "mixed"
+	BenchRelay    = "relay"
 )
 
 // Source is the file that is sent.

@@ -26,6 +26,9 @@ func End(ctx context.Context, in io.Reader, out io.Writer) error {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	if job.Bench == BenchRelay {
+		return wayEnd(ctx, job, lines, out)
+	}
 	chosen, err := Select(job.Bench, []string{job.Case})
 	if err != nil {
 		return writeLine(out, failure(err))

@@ -5,11 +5,13 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
+	"github.com/pannier/pannier/engine/node/nodetest"
 	"github.com/pannier/pannier/spec/fault"
 )
 
@@ -24,9 +26,10 @@ func readUsage() (Usage, error) {
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &r); err != nil {
 		return Usage{}, fault.Wrap("read usage", "", err)
 	}
-	peak, err := procValue("/proc/self/status", "VmHWM")
+	peak, err1 := procValue("/proc/self/status", "VmHWM")
+	rss, err2 := procValue("/proc/self/status", "VmRSS")
 	seconds := func(t syscall.Timeval) float64 { return time.Duration(t.Nano()).Seconds() }
-	return Usage{User: seconds(r.Utime), System: seconds(r.Stime), PeakRSS: peak}, err
+	return Usage{User: seconds(r.Utime), System: seconds(r.Stime), PeakRSS: peak, RSS: rss}, errors.Join(err1, err2)
 }
 
 // procValue is the value of a "Name:  123 kB" line, in bytes.
@@ -71,23 +74,66 @@ func detach(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: tru
 
 // usageOf is what another process has used since it started, in ticks of 10 ms.
 func usageOf(pid int) (Usage, error) {
+	u, _, err := usageAndReaped(pid)
+	return u, err
+}
+
+// usageOfAll is what a process and those below it have used together, those that have
+// ended included. Peaks are added up.
+func usageOfAll(pid int) (u Usage, err error) {
+	below := nodetest.Descendants(pid)
+	for {
+		if u, err = usageOfThese(append(below, pid)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return u, err
+		}
+		// The time of one that ends meanwhile would be there twice, or not at all.
+		now := nodetest.Descendants(pid)
+		if slices.Equal(below, now) {
+			return u, err
+		}
+		below = now
+	}
+}
+
+func usageOfThese(pids []int) (all Usage, err error) {
+	for _, pid := range pids {
+		u, reaped, err := usageAndReaped(pid)
+		if err != nil {
+			return all, err
+		}
+		all.User, all.System = all.User+u.User, all.System+u.System+reaped
+		all.RSS, all.PeakRSS = all.RSS+u.RSS, all.PeakRSS+u.PeakRSS
+	}
+	return all, nil
+}
+
+// usageAndReaped is usageOf, and the processor time of its children that have ended.
+func usageAndReaped(pid int) (u Usage, reaped float64, err error) {
 	const op = "read usage"
 	dir := "/proc/" + strconv.Itoa(pid)
 	b, err := os.ReadFile(dir + "/stat")
 	if err != nil {
-		return Usage{}, fault.Wrap(op, "", err)
+		return u, 0, fault.Wrap(op, "", err)
 	}
 	// The name, in parentheses, may hold anything; after it utime and stime are
-	// the 12th and 13th fields.
+	// the 12th and 13th fields, those of ended children the next.
 	fields := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:]))
-	if len(fields) < 13 {
-		return Usage{}, fault.New(op, fault.Unsupported, "%s/stat has %d fields", dir, len(fields))
+	if len(fields) < 15 {
+		return u, 0, fault.New(op, fault.Unsupported, "%s/stat has %d fields", dir, len(fields))
 	}
-	user, err1 := strconv.ParseFloat(fields[11], 64)
-	system, err2 := strconv.ParseFloat(fields[12], 64)
-	peak, err3 := procValue(dir+"/status", "VmHWM")
-	const ticks = 100 // USER_HZ, the same on every architecture of Linux
-	return Usage{User: user / ticks, System: system / ticks, PeakRSS: peak}, errors.Join(err1, err2, err3)
+	var ticks [4]float64
+	for i := range ticks {
+		n, bad := strconv.ParseFloat(fields[11+i], 64)
+		ticks[i], err = n/100, errors.Join(err, bad) // USER_HZ, the same on every architecture of Linux
+	}
+	u = Usage{User: ticks[0], System: ticks[1]}
+	if fields[0] != "Z" { // what has ended has no memory
+		var err1, err2 error
+		u.PeakRSS, err1 = procValue(dir+"/status", "VmHWM")
+		u.RSS, err2 = procValue(dir+"/status", "VmRSS")
+		err = errors.Join(err, err1, err2)
+	}
+	return u, ticks[2] + ticks[3], err
 }
 
 // fileSystem names what dir is on.
@@ -109,4 +155,16 @@ func fileSystem(dir string) string {
 		return "overlayfs"
 	}
 	return "0x" + strconv.FormatInt(int64(s.Type), 16)
+}
+
+// manyFiles raises how many descriptors this process, and what it starts, may have to
+// what the system lets it have.
+func manyFiles() error {
+	var l syscall.Rlimit
+	err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l)
+	if err == nil {
+		l.Cur = l.Max
+		err = syscall.Setrlimit(syscall.RLIMIT_NOFILE, &l)
+	}
+	return fault.Wrap("raise number of descriptors", "", err)
 }

@@ -24,4 +24,8 @@ func detach(*exec.Cmd) {}
 
 func usageOf(int) (Usage, error) { return readUsage() }
 
+func usageOfAll(int) (Usage, error) { return readUsage() }
+
+func manyFiles() error { return nil }
+
 func fileSystem(string) string { return "unknown" }

@@ -22,6 +22,16 @@ const (
 	verbMove   = "move"   // move Job.Concurrent files once, timed
 	verbCalls  = "calls"  // Count calls, one after the other, each timed
 	verbBeside = "beside" // the same, each beside a transfer that is moving
+
+	// BenchRelay: its client, but for those that say who else.
+	verbBulk      = "bulk"      // Job.Size bytes over one connection
+	verbPing      = "ping"      // one byte there and back on one connection, Count times
+	verbIdle      = "idle"      // open Count connections, use each once and keep them
+	verbChurn     = "churn"     // Count connections, PerSecond of them begun a second, each used once
+	verbBusy      = "busy"      // keep Count connections sending PerSecond pieces of 16 KiB, 0: all they can; Count 0: end them
+	verbDatagrams = "datagrams" // Count datagrams, PerSecond a second; the server: what has come of them
+	verbTransfer  = "transfer"  // a Pannier's entry: a transfer on the session; Count 0: end it
+	verbDropped   = "dropped"   // a Pannier's end: datagrams that it has dropped
 )
 
 // maxCount bounds Count: the times of the calls are kept, 8 bytes each.
@@ -31,17 +41,29 @@ const maxCount = 10_000_000
 type order struct {
 	Verb  string `json:"verb"`
 	Count int    `json:"count,omitempty"`
+
+	PerSecond int `json:"per_second,omitempty"`
 }
 
 // reply is one line from an end. Exactly the field asked for is set, or Kind.
 type reply struct {
-	Addr    string     `json:"addr,omitempty"` // RoleServe, to the Job
+	Addr    string     `json:"addr,omitempty"` // to the Job, of all but RoleConnect
+	AddrUDP string     `json:"addr_udp,omitempty"`
 	Usage   *Usage     `json:"usage,omitempty"`
 	Seconds float64    `json:"seconds,omitempty"` // of the move
 	Bytes   int64      `json:"bytes,omitempty"`   // moved in Seconds
 	Latency *Latency   `json:"latency,omitempty"`
+	Counts  *counts    `json:"counts,omitempty"`
 	Kind    fault.Kind `json:"kind,omitempty"`
 	Text    string     `json:"text,omitempty"`
+}
+
+// counts are of connections or datagrams.
+type counts struct {
+	Sent     int64 `json:"sent,omitempty"`
+	Arrived  int64 `json:"arrived,omitempty"`
+	Disorder int64 `json:"disorder,omitempty"` // behind one that was sent later
+	Lost     int64 `json:"lost,omitempty"`
 }
 
 // failure is err in full: both ends of the line are the same user's.

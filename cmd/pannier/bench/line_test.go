@@ -114,7 +114,7 @@ func TestSplitScheme(t *testing.T) {
 			t.Errorf("%s: %q %q", addr, scheme, rest)
 		}
 	}
-	if _, _, err := startRelay(Link{}, "unix:///a"); !errors.Is(err, fault.Unsupported) {
+	if _, _, err := startEmulator(Link{}, "unix:///a"); !errors.Is(err, fault.Unsupported) {
 		t.Error(err)
 	}
 }

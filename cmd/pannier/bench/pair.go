@@ -11,7 +11,7 @@ import (
 // pair is the two ends of one run, and the emulated link between them if any.
 type pair struct {
 	server, client *process
-	relay          *relay
+	emulator       *emulator
 }
 
 // measured is what one order cost.
@@ -39,7 +39,7 @@ func startPair(ctx context.Context, p Program, job Job, link Link, messages io.W
 	}
 	job.Role, job.Addr = RoleConnect, first.Addr
 	if link.Emulated() {
-		if ends.relay, job.Addr, err = startRelay(link, first.Addr); err != nil {
+		if ends.emulator, job.Addr, err = startEmulator(link, first.Addr); err != nil {
 			return nil, err
 		}
 	}
@@ -72,8 +72,8 @@ func (p *pair) close() error {
 	if p.client != nil {
 		errs = append(errs, p.client.close())
 	}
-	if p.relay != nil {
-		errs = append(errs, p.relay.close())
+	if p.emulator != nil {
+		errs = append(errs, p.emulator.close())
 	}
 	if p.server != nil {
 		errs = append(errs, p.server.close())

@@ -7,11 +7,12 @@ type Usage struct {
 	User    float64 `json:"user_s"`         // seconds of processor time in user mode
 	System  float64 `json:"system_s"`       // seconds in the kernel
 	PeakRSS int64   `json:"peak_rss_bytes"` // largest resident set
+	RSS     int64   `json:"rss_bytes"`      // resident set now
 }
 
-// since is what was used after before; the peak is that of the whole life.
+// since is what was used after before; the peak is that of the whole life, the resident set that of now.
 func (u Usage) since(before Usage) Usage {
-	return Usage{User: u.User - before.User, System: u.System - before.System, PeakRSS: u.PeakRSS}
+	return Usage{User: u.User - before.User, System: u.System - before.System, PeakRSS: u.PeakRSS, RSS: u.RSS}
 }
 
 // CPU is user and system together, in seconds.

@@ -12,22 +12,22 @@ import (
 	"github.com/pannier/pannier/spec/fault"
 )
 
-// relaySocket bounds what the kernel holds of the relay's own sockets, in
+// linkSocket bounds what the kernel holds of its own sockets, in
 // bytes, so that the link's queue is the queue and not the loopback's.
-const relaySocket = 256 << 10
+const linkSocket = 256 << 10
 
 // openWindow is the first window of a link without slow start, in bytes.
 const openWindow = 1 << 20
 
-// relaySeed makes the losses of a link the same in every run.
-const relaySeed = 1
+// linkSeed makes the losses of a link the same in every run.
+const linkSeed = 1
 
-// relay puts an emulated link between two processes: it accepts connections of
+// emulator puts an emulated link between two processes: it accepts connections of
 // the client, carries each over a connection of the link, and connects to the
 // server at the far end. The processes talk TCP to it and know nothing of it.
 // A connection of the client exists before that of the link, so the round trip
 // of connecting shows up as a later first byte.
-type relay struct {
+type emulator struct {
 	listener net.Listener
 	link     *flowtest.Link
 	target   string // host:port of the server
@@ -36,9 +36,9 @@ type relay struct {
 	conns    sync.WaitGroup // all goroutines; close waits for them
 }
 
-// startRelay returns the address to connect to instead of addr. Only TCP
-// addresses can be relayed: others are fault.Unsupported.
-func startRelay(link Link, addr string) (*relay, string, error) {
+// startEmulator returns the address to connect to instead of addr. Only TCP
+// addresses can be carried: others are fault.Unsupported.
+func startEmulator(link Link, addr string) (*emulator, string, error) {
 	scheme, target := splitScheme(addr)
 	if _, _, err := net.SplitHostPort(target); err != nil {
 		return nil, "", fault.New("emulate link", fault.Unsupported, "%s is not an address with a port; leave this case out with --cases", addr)
@@ -47,11 +47,11 @@ func startRelay(link Link, addr string) (*relay, string, error) {
 	if err != nil {
 		return nil, "", fault.Wrap("emulate link", "", err)
 	}
-	emulated := flowtest.LinkConfig{RTT: link.RTT, Rate: link.Rate, Loss: link.Loss, Seed: relaySeed}
+	emulated := flowtest.LinkConfig{RTT: link.RTT, Rate: link.Rate, Loss: link.Loss, Seed: linkSeed}
 	if link.Open {
 		emulated.FirstWindow = openWindow
 	}
-	r := &relay{listener: l, target: target, link: flowtest.NewLink(emulated)}
+	r := &emulator{listener: l, target: target, link: flowtest.NewLink(emulated)}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	r.conns.Go(func() { r.accept(l, r.enter) })
 	r.conns.Go(func() { r.accept(r.link, r.leave) })
@@ -67,7 +67,7 @@ func splitScheme(addr string) (scheme, rest string) {
 }
 
 // accept hands each connection to carry until l is closed.
-func (r *relay) accept(l net.Listener, carry func(net.Conn)) {
+func (r *emulator) accept(l net.Listener, carry func(net.Conn)) {
 	for {
 		conn, err := l.Accept()
 		if err != nil {
@@ -78,7 +78,7 @@ func (r *relay) accept(l net.Listener, carry func(net.Conn)) {
 }
 
 // enter carries a client's connection into the link.
-func (r *relay) enter(conn net.Conn) {
+func (r *emulator) enter(conn net.Conn) {
 	far, err := r.link.Dial(r.ctx)
 	if err != nil {
 		conn.Close()
@@ -88,7 +88,7 @@ func (r *relay) enter(conn net.Conn) {
 }
 
 // leave carries a connection out of the link to the server.
-func (r *relay) leave(conn net.Conn) {
+func (r *emulator) leave(conn net.Conn) {
 	far, err := new(net.Dialer).DialContext(r.ctx, "tcp", r.target)
 	if err != nil {
 		conn.Close()
@@ -98,12 +98,12 @@ func (r *relay) leave(conn net.Conn) {
 }
 
 // splice copies both ways until both have ended, then closes both.
-func (r *relay) splice(socket, linked net.Conn) {
+func (r *emulator) splice(socket, linked net.Conn) {
 	defer context.AfterFunc(r.ctx, func() { socket.Close(); linked.Close() })()
 	if tcp, ok := socket.(*net.TCPConn); ok {
 		// Without these the emulation is less exact, not wrong.
-		_ = tcp.SetReadBuffer(relaySocket)
-		_ = tcp.SetWriteBuffer(relaySocket)
+		_ = tcp.SetReadBuffer(linkSocket)
+		_ = tcp.SetWriteBuffer(linkSocket)
 	}
 	var both sync.WaitGroup
 	both.Go(func() { forward(linked, socket) })
@@ -116,7 +116,7 @@ func (r *relay) splice(socket, linked net.Conn) {
 // forward copies until src ends and passes the end on. A failure, or an end
 // that dst cannot show by half-closing, closes dst.
 func forward(dst, src net.Conn) {
-	_, err := io.CopyBuffer(struct{ io.Writer }{dst}, struct{ io.Reader }{src}, make([]byte, relaySocket))
+	_, err := io.CopyBuffer(struct{ io.Writer }{dst}, struct{ io.Reader }{src}, make([]byte, linkSocket))
 	half, ok := dst.(interface{ CloseWrite() error })
 	if err != nil || !ok || half.CloseWrite() != nil {
 		dst.Close()
@@ -124,7 +124,7 @@ func forward(dst, src net.Conn) {
 }
 
 // close ends every connection and waits for the goroutines.
-func (r *relay) close() error {
+func (r *emulator) close() error {
 	r.cancel()
 	err := errors.Join(r.listener.Close(), r.link.Close())
 	r.conns.Wait()
