@@ -39,8 +39,9 @@ pannier- and is removed if the server can.
 The file of credentials is JSON, for nobody else to read:
 {"user": "me", "password": "secret", "secrets": {"key": "..."}}
 
-Exit code 3: some checks have failed. Skipped ones are no failures; the report says
-why they were. Other codes: nothing could be checked.`,
+Exit code 3: some checks have failed. Skipped are those that this command cannot make,
+absent those of what the server cannot do for this user; the report says why. Other
+codes: nothing could be checked.`,
 		Example: "  pannier plugin verify ./pannier-plugin-box --endpoint box://host/test --credentials box.json",
 		Args:    command.Arguments(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -182,14 +183,14 @@ func (v verification) show(cmd *cobra.Command, f pluginFacts, can plugins.Capabi
 	var err error
 	if v.report == "json" {
 		err = json.NewEncoder(cmd.OutOrStdout()).Encode(map[string]any{"plugin": f, "endpoint": v.endpoint, "capabilities": can, "results": results,
-			"passed": counts[plugintest.Passed], "failed": counts[plugintest.Failed], "skipped": counts[plugintest.Skipped]})
+			"passed": counts[plugintest.Passed], "failed": counts[plugintest.Failed], "skipped": counts[plugintest.Skipped], "absent": counts[plugintest.Absent]})
 	} else {
 		err = t.Write(cmd.OutOrStdout())
 	}
 	if err != nil {
 		return fault.Wrap("write result", "", err)
 	}
-	fmt.Fprintf(cmd.ErrOrStderr(), "%s %s: %d passed, %d failed, %d skipped\n", f.Name, f.Version, counts[plugintest.Passed], counts[plugintest.Failed], counts[plugintest.Skipped])
+	fmt.Fprintf(cmd.ErrOrStderr(), "%s %s: %d passed, %d failed, %d skipped, %d absent\n", f.Name, f.Version, counts[plugintest.Passed], counts[plugintest.Failed], counts[plugintest.Skipped], counts[plugintest.Absent])
 	if n := counts[plugintest.Failed]; n > 0 {
 		return command.Partial(fault.New("verify plugin "+f.Name, fault.Refused, "%d of %d checks have failed", n, len(results)))
 	}

@@ -61,7 +61,8 @@ type Outcome string
 const (
 	Passed  Outcome = "passed"
 	Failed  Outcome = "failed"
-	Skipped Outcome = "skipped"
+	Skipped Outcome = "skipped" // the harness lacks what it needs
+	Absent  Outcome = "absent"  // it is about what the capabilities do not list
 )
 
 // Result is of one check.
@@ -95,6 +96,8 @@ func Run(t *testing.T, h Harness) {
 				t.Error(r.Why)
 			case Skipped:
 				t.Skip(r.Why)
+			case Absent:
+				t.Log("nothing to hold: " + r.Why)
 			}
 		})
 	}
@@ -110,10 +113,15 @@ func Verify(ctx context.Context, h Harness, report func(Result)) {
 	}
 }
 
-// skip is why a check was not made.
+// skip is what the harness lacks for a check.
 type skip string
 
 func (s skip) Error() string { return string(s) }
+
+// absent is what the capabilities do not list.
+type absent string
+
+func (a absent) Error() string { return string(a) }
 
 // do makes a check with a session and a place of its own.
 func (c check) do(ctx context.Context, h Harness) (r Result) {
@@ -143,6 +151,9 @@ func (c check) do(ctx context.Context, h Harness) (r Result) {
 	}
 	if s, ok := errors.AsType[skip](err); ok {
 		r.Outcome, r.Why = Skipped, string(s)
+	}
+	if a, ok := errors.AsType[absent](err); ok {
+		r.Outcome, r.Why = Absent, string(a)
 	}
 	return r
 }
