@@ -125,7 +125,8 @@ var write = []check{
 			}
 			err := t.put(name, b)
 			if err != nil && want("", err, fault.Invalid, fault.TooLong, fault.Unsupported, fault.Refused, fault.Permission) == nil {
-				if err := t.absent(name); err != nil { // refused is well, half done is not
+				_, err := t.s.Stat(t.ctx, name) // refused is well, half done is not
+				if err := want(fmt.Sprintf("stat of %q, which was refused,", name), err, fault.NotFound, fault.Invalid, fault.TooLong, fault.Unsupported); err != nil {
 					return err
 				}
 				continue
