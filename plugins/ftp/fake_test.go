@@ -1018,3 +1018,48 @@ func TestCopyStalls(t *testing.T) {
 		}
 	})
 }
+
+// Who closes early is not told that this was all, and the connection is not used again.
+func TestReadEarly(t *testing.T) {
+	f := newFake(t, nil)
+	f.files["/f"] = randomBytes(100_000)
+	s := f.mustOpen("connections", "1")
+	r, err := s.Read(t.Context(), "/f", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(r, make([]byte, 10)); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		isKind(t, r.Close(), fault.Canceled)
+	}
+	if b, err := reads(t.Context(), s, "/f", 99_990); err != nil || len(b) != 10 {
+		t.Errorf("afterwards: %d bytes, %v", len(b), err)
+	}
+}
+
+// A copy goes on at the size of the part, which both servers are told directly before.
+func TestCopyResume(t *testing.T) {
+	content := randomBytes(2 << 20)
+	a, b := newFake(t, nil), newFake(t, nil)
+	a.files["/f"] = content
+	tok := newToken()
+	tok.Size, tok.Modified = int64(len(content)), time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC).Unix()
+	b.files[tok.part("/g")] = content[:1_000_000]
+	s, d := a.mustOpen("fxp", "any"), b.mustOpen("fxp", "any")
+	res, err := s.Copy(t.Context(), "/f", d, "/g", plugins.CopyRequest{Resume: tok.bytes()})
+	if err != nil || res.Bytes != int64(len(content)) {
+		t.Fatalf("%+v, %v", res, err)
+	}
+	if got, _ := b.file("/g"); string(got) != string(content) {
+		t.Errorf("the destination has %d other bytes", len(got))
+	}
+	for f, next := range map[*fake]string{a: "RETR /f", b: "STOR " + tok.part("/g")} {
+		f.mu.Lock()
+		if all := strings.Join(f.heard, "\n"); !strings.Contains(all, "REST 1000000\n"+next) {
+			t.Errorf("it heard %q", all)
+		}
+		f.mu.Unlock()
+	}
+}
