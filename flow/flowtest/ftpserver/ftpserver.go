@@ -304,7 +304,7 @@ func (r *run) start(s *Server) error {
 		}
 	}
 	cmd.SysProcAttr, cmd.WaitDelay = &syscall.SysProcAttr{}, time.Second // sessions have its standard output
-	if os.Getuid() == 0 && s.Kind != "pure-ftpd" { // which becomes somebody else by itself
+	if os.Getuid() == 0 && s.Kind != "pure-ftpd" {                       // which becomes somebody else by itself
 		uid, gid := r.ids()
 		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uid, Gid: gid}
 	}
