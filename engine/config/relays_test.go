@@ -22,7 +22,7 @@ session = "b"
 accept = ["tcp://127.0.0.1:8000-8001", "unix:///run/w"]
 to = "tcp://10.0.0.1:80"
 ports = [{ port = 8001, to = 'exec:["/bin/cat"]' }]
-from = ["10.1.2.3/8", "::1"]
+from = ["10.0.0.0/8", "::1"]
 mode = "0660"
 allow = ["*"]
 limits = { conns = 7, bytes = "1KiB", rate = "1kB/s", life = "1h", idle = "1m", half = "none", weight = 4, amplify = 9 }

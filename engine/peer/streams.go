@@ -51,18 +51,25 @@ type accepted struct {
 	streams Streams
 
 	mu sync.Mutex
-	of map[*flow.Session]string // sessions that are not over: whose
+	of map[*flow.Session]string // sessions that are not over: whose; "": nobody's
 }
 
 func (a *accepted) Attach(s *flow.Session) {
 	a.mu.Lock()
 	defer a.mu.Unlock() // review comes before, or sees it
+	a.of[s] = a.now(s)
+	if name := a.of[s]; name != "" {
+		attach(a.streams, name, s)
+	}
+}
+
+// now is whose a session is; "": nobody's, and Handle refuses its streams.
+func (a *accepted) now(s *flow.Session) string {
 	name, err := a.s.partner(s.Peer())
 	if err != nil {
-		return // Handle refuses its streams
+		return ""
 	}
-	a.of[s] = name
-	attach(a.streams, name, s)
+	return name
 }
 
 func (a *accepted) Over(s *flow.Session) {
@@ -81,14 +88,21 @@ func (a *accepted) Handle(s *flow.Session, in *flow.Incoming) {
 	a.streams.Handle(name, s, in)
 }
 
-// review detaches the sessions that are not of who they were.
+// review detaches the sessions that are not of who they were, and attaches those that
+// are somebody's now.
 func (a *accepted) review() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for s, was := range a.of {
-		if name, err := a.s.partner(s.Peer()); err != nil || name != was {
-			delete(a.of, s)
+		name := a.now(s)
+		if name == was {
+			continue
+		}
+		if a.of[s] = name; was != "" {
 			a.streams.Detach(was, s)
+		}
+		if name != "" {
+			attach(a.streams, name, s)
 		}
 	}
 }

@@ -125,14 +125,23 @@ func TestStreams(t *testing.T) {
 					t.Errorf("the stream is of %q, %v; want %q", got, err, want)
 				}
 			}
-			if err := p.server.SetBook(engine.Book{}); err != nil {
-				t.Fatal(err)
+			known := p.server.Book()
+			for times := 1; times <= 2; times++ { // and back, and again, on the same session
+				if err := p.server.SetBook(engine.Book{}); err != nil {
+					t.Fatal(err)
+				}
+				if len(paris.attached) != 0 || len(paris.detached) != times || paris.detached[0] != "lyon" {
+					t.Errorf("attached %v, detached %v", paris.attached, paris.detached)
+				}
+				_, err := whose(ctx, near)
+				wantKind(t, err, fault.Unauthenticated)
+				if err := p.server.SetBook(known); err != nil {
+					t.Fatal(err)
+				}
+				if len(paris.attached) != 1 || paris.attached[far] != "lyon" {
+					t.Errorf("it is known again, and attached are %v", paris.attached)
+				}
 			}
-			if len(paris.attached) != 0 || len(paris.detached) != 1 || paris.detached[0] != "lyon" {
-				t.Errorf("attached %v, detached %v", paris.attached, paris.detached)
-			}
-			_, err := whose(ctx, near)
-			wantKind(t, err, fault.Unauthenticated)
 		})
 	}
 }

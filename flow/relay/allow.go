@@ -47,17 +47,41 @@ type permit struct {
 	proxy    bool // the destination is sent a PROXY header first
 }
 
-// permitDial finds the first rule that lets a partner reach a destination.
+// permitDial finds the first rule that lets a partner reach a destination. Of one by
+// name that no rule has, it is the first rule that may have its addresses.
 func (h *Hub) permitDial(partner, relay string, to Endpoint) (permit, error) {
+	var perhaps permit
+	literal, err := netip.ParseAddr(to.Host)
+	isAddress := err == nil
 	for _, r := range *h.policy.Load() {
 		if !r.about(partner, relay) {
 			continue
 		}
-		if fit := slices.DeleteFunc(slices.Clone(r.dial), func(p Pattern) bool { return !p.may(to) }); len(fit) > 0 {
-			return permit{fit, r.use, r.ProxyProtocol}, nil
+		fit := slices.DeleteFunc(slices.Clone(r.dial), func(p Pattern) bool { return !p.may(to) })
+		if len(fit) == 0 {
+			continue
+		}
+		sure := to.Host == "" || slices.ContainsFunc(fit, func(p Pattern) bool {
+			if isAddress {
+				return p.has(to.Host, literal)
+			}
+			return p.named(to.Host)
+		})
+		p := permit{fit, r.use, r.ProxyProtocol}
+		if sure {
+			return p, nil
+		}
+		if perhaps.use == nil {
+			perhaps = p
 		}
 	}
-	return permit{}, notAllowed(to)
+	switch {
+	case perhaps.use == nil:
+		return permit{}, notAllowed(to)
+	case isAddress:
+		return permit{}, forbidden(to, []netip.Addr{literal})
+	}
+	return perhaps, nil
 }
 
 // permitListen finds the rule that lets a partner have everything in accept

@@ -204,7 +204,10 @@ func ParseFrom(text string) (netip.Prefix, error) {
 	if err != nil {
 		return p, fault.New("read clients", fault.Invalid, "%q is neither an address nor a prefix", fault.Shown(text))
 	}
-	return p.Masked(), nil
+	if all := p.Masked(); all != p {
+		return p, fault.New("read clients", fault.Invalid, "%q has bits behind its prefix: write %s for all of it", fault.Shown(text), fault.Shown(all.String()))
+	}
+	return p, nil
 }
 
 // Check says what is wrong with a relay; Invalid.
@@ -243,6 +246,16 @@ func (r Relay) checked() (Relay, error) {
 			return bad("nothing says where connections accepted at %s lead", fault.Shown(a.String()))
 		case !a.asks() && r.To.Same && len(a.Ports) == 0:
 			return bad("{port} has no meaning for a unix socket")
+		}
+	}
+	if free := !slices.ContainsFunc(r.Accept, func(a Endpoint) bool { return !a.asks() }); free && (!r.To.IsZero() || len(r.Ports) > 0) {
+		return bad("clients of socks5 and http say where to, so a destination would hold nobody to it; leave it out, or accept at tcp")
+	}
+	if r.At == There {
+		for _, to := range r.destinations() {
+			if isLocalhost(to.Host) {
+				return bad("%s is an address of this host, which has to be named as one: write 127.0.0.1 or [::1]", fault.Shown(to.String()))
+			}
 		}
 	}
 	if r.Resume && udp {

@@ -36,6 +36,9 @@ func ParsePattern(text string) (Pattern, error) {
 		if strings.Contains(p.path, samePort) || hasSamePort(p.argv) {
 			return p, badEndpoint(text, "a pattern is held against the port itself, never against %s: write each one, or unix:///DIR/*", fault.Shown(samePort))
 		}
+		if strings.Contains(strings.TrimSuffix(p.path, "/*"), "*") {
+			return p, badEndpoint(text, "a star stands for a name in a directory, as unix:///DIR/*, and nowhere else")
+		}
 		return p, nil
 	case TCP, UDP, FTP:
 	default:
@@ -52,8 +55,13 @@ func ParsePattern(text string) (Pattern, error) {
 		return p, nil
 	}
 	if x, err := netip.ParsePrefix(e.Host); err == nil {
-		p.prefix = x.Masked()
+		if p.prefix = x.Masked(); p.prefix != x {
+			return p, badEndpoint(text, "%s has bits behind its prefix: write %s for all of it", fault.Shown(x.String()), fault.Shown(p.prefix.String()))
+		}
 		return p, nil
+	}
+	if isLocalhost(e.Host) {
+		return p, badEndpoint(text, "an address of this host is reached only where it is named as one: write 127.0.0.1 or [::1]")
 	}
 	p.name = strings.ToLower(strings.TrimSuffix(e.Host, "."))
 	if p.name == "" || strings.Contains(strings.TrimPrefix(p.name, "*"), "*") || p.name != "*" && p.name[0] == '*' && !strings.HasPrefix(p.name, "*.") {
@@ -86,6 +94,11 @@ func patternOf(e Endpoint) Pattern {
 		p.name = strings.ToLower(strings.TrimSuffix(e.Host, "."))
 	}
 	return p
+}
+
+func isLocalhost(host string) bool {
+	host = strings.ToLower(strings.TrimSuffix(host, "."))
+	return host == "localhost" || strings.HasSuffix(host, ".localhost")
 }
 
 // may reports whether a destination can be in the pattern, as far as is known

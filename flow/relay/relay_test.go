@@ -143,6 +143,46 @@ func TestForbidden(t *testing.T) {
 	}
 }
 
+// TestPolicyInOrder: the first section that has a destination counts, whatever those before
+// it have of the same port; of a name nobody has, the first that may have its addresses.
+func TestPolicyInOrder(t *testing.T) {
+	for _, tc := range []struct {
+		to       string
+		sections []string
+		want     int // index; -1: none
+	}{
+		{"tcp://10.0.0.77:80", []string{"tcp://10.0.0.2:9", "tcp://10.0.0.77:80"}, 1},
+		{"tcp://10.0.0.77:80", []string{"tcp://10.0.0.2:80", "tcp://10.0.0.77:80"}, 1},
+		{"tcp://10.0.0.77:80", []string{"tcp://10.0.0.0/26:*", "tcp://[fd00::1]:80", "tcp://db:80", "tcp://10.0.0.64/26:80", "tcp://*:*"}, 3},
+		{"tcp://127.0.0.1:22", []string{"tcp://*:*", "tcp://127.0.0.1:22"}, 1},
+		{"tcp://127.0.0.1:22", []string{"tcp://*:*", "tcp://10.0.0.1:22"}, -1},
+		{"tcp://db.example:80", []string{"tcp://10.0.0.0/8:80", "tcp://other:80", "tcp://db.example:80"}, 2},
+		{"tcp://db.example:80", []string{"tcp://other:80", "tcp://10.0.0.0/8:80", "tcp://11.0.0.0/8:80"}, 1},
+		{"tcp://db.example:80", []string{"tcp://*.example:80", "tcp://db.example:80"}, 0},
+		{"unix:///run/a", []string{"unix:///run/b", "unix:///run/*"}, 1},
+	} {
+		cfg := Config{}
+		for _, pattern := range tc.sections {
+			cfg.Policy = append(cfg.Policy, Allow{Partner: "west", Relay: "*", Dial: []string{pattern}})
+		}
+		h, err := New(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := -1
+		p, err := h.permitDial("west", "r", mustTo(t, tc.to))
+		for i, r := range *h.policy.Load() {
+			if err == nil && r.use == p.use {
+				got = i
+			}
+		}
+		if got != tc.want || err != nil && fault.KindOf(err) != fault.Permission {
+			t.Errorf("%s in %q: section %d, %v; want %d", tc.to, tc.sections, got, err, tc.want)
+		}
+		h.Close()
+	}
+}
+
 // TestNamesAreResolvedOnce: the address that was checked is the one connected to,
 // and only addresses that are allowed are tried.
 func TestNamesAreResolvedOnce(t *testing.T) {
