@@ -117,14 +117,15 @@ func (l *Line) detach(r *road) {
 }
 
 // retire closes a road that nobody is on, when nothing else uses its session: streams
-// of relays may go on there though the gRPC connection is gone. l.mu is held.
+// of relays may go on there though the gRPC connection is gone, and need others, as
+// listeners do. l.mu is held.
 func (l *Line) retire(r *road) {
 	if l.closed { // Close does it
 		return
 	}
 	l.wg.Go(func() {
 		if r.session != nil && !r.session.Single() {
-			_ = r.session.Drain(l.ctx)
+			_ = r.session.AwaitIdle(l.ctx)
 		}
 		r.shut()
 		l.mu.Lock()

@@ -171,3 +171,66 @@ func TestStreamsKeepTheSession(t *testing.T) {
 		}
 	})
 }
+
+// stale makes the road to paris one whose gRPC connection is gone.
+func (p *pair) stale() {
+	p.line.mu.Lock()
+	defer p.line.mu.Unlock()
+	p.line.detach(p.line.roads["paris"])
+}
+
+// TestStreamsOutliveTheRoad: a session that calls do not use any more goes on for whom
+// streams are open on it, who may open others there, as a listener does for each connection and
+// FTP for each file; it is closed when the last one is over.
+func TestStreamsOutliveTheRoad(t *testing.T) {
+	lyon, paris := newHub(), newHub()
+	p := withHubs(t, "tls", lyon, paris)
+	ctx := within(t)
+	must(p.line.Reach(ctx, "paris"))
+	near, _ := lyon.only(t)
+	far, _ := paris.only(t)
+	st := must(near.OpenBytes(ctx, flow.Open{Kind: "relay"}))
+	p.stale()
+	must(p.line.Reach(ctx, "paris")) // over a session of its own
+	for want, s := range map[string]*flow.Session{"lyon": near, "paris": far} {
+		if got, err := whose(ctx, s); got != want || err != nil {
+			t.Errorf("the stream is of %q, %v; want %q", got, err, want)
+		}
+	}
+	_ = st.CloseWrite()
+	_, _ = io.Copy(io.Discard, st)
+	_ = st.Close()
+	select {
+	case <-near.Done():
+	case <-ctx.Done():
+		t.Error("nobody uses the session, and it goes on")
+	}
+}
+
+// TestForgetLeftSessions: a partner whose keys have changed has no session left either
+// that only streams go on over.
+func TestForgetLeftSessions(t *testing.T) {
+	lyon, paris := newHub(), newHub()
+	p := withHubs(t, "tls", lyon, paris)
+	ctx := within(t)
+	for _, again := range []bool{true, false} { // beside another road, and without one
+		must(p.line.Reach(ctx, "paris"))
+		near, _ := lyon.only(t)
+		st := must(near.OpenBytes(ctx, flow.Open{Kind: "relay"}))
+		p.stale()
+		if again {
+			must(p.line.Reach(ctx, "paris"))
+			lyon.only(t)
+		}
+		p.line.Forget("paris")
+		if near.Err() == nil {
+			t.Error("the session goes on")
+		}
+		if _, err := st.Write([]byte("x")); err == nil {
+			t.Error("the stream goes on")
+		}
+		lyon.mu.Lock()
+		clear(lyon.attached)
+		lyon.mu.Unlock()
+	}
+}
