@@ -208,7 +208,7 @@ func (b *ByteStream) expect(h wire.DataHead) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed {
-		return nil
+		return b.s.late.take(int64(h.Length))
 	}
 	if h.Offset != uint64(b.arrived) || b.arrived+int64(h.Length) > b.limit || b.finCame {
 		return broken("read", "DATA of %d bytes on stream %d at %d: wrong place, after its end, or beyond its credit", h.Length, b.id, b.arrived)

@@ -2,6 +2,7 @@ package flow
 
 import (
 	"os"
+	"time"
 
 	"github.com/pannier/pannier/flow/wire"
 )
@@ -22,6 +23,7 @@ type keeper struct {
 	// parting: both directions were closed in order and the stream here is over,
 	// but the peer has not confirmed it. parted: it was told so in this epoch.
 	parting, parted bool
+	patience        *time.Timer // until the end is taken for confirmed; nil: parted was never
 }
 
 // keptAnyway is how much a stream may have that has not arrived, whatever the
@@ -173,9 +175,43 @@ func (b *ByteStream) farewell(epoch uint32) {
 	if b.s.epoch != epoch {
 		l = nil
 	}
+	if l != nil {
+		b.told()
+	}
 	b.s.mu.Unlock()
 	if l != nil {
 		l.post(resetFrame(b.id, nil), true)
+	}
+}
+
+// told bounds what a peer that does not confirm the end can have kept here. It is about
+// to be told of it, behind everything else of the stream; so all that is lost by forgetting
+// too soon is that the end survives the connections. Session.mu is held.
+func (b *ByteStream) told() {
+	s, k := b.s, b.keeper
+	if s.parting > s.cfg.SessionBudget || !s.cfg.Pool.reserve(0, false) {
+		b.end(nil)
+		s.forget(b.id, b)
+		return
+	}
+	if k.patience == nil {
+		k.patience = time.AfterFunc(s.cfg.ResumeTimeout, b.confirmed)
+	} else {
+		k.patience.Reset(s.cfg.ResumeTimeout)
+	}
+}
+
+// confirmed is called when the peer has had the time to confirm the end, unless that was
+// in an epoch that is over.
+func (b *ByteStream) confirmed() {
+	b.s.mu.Lock()
+	defer b.s.mu.Unlock()
+	b.mu.Lock()
+	over := b.keeper.parted && b.keeper.epoch == b.s.epoch
+	b.mu.Unlock()
+	if over {
+		b.end(nil)
+		b.s.forget(b.id, b)
 	}
 }
 
@@ -271,6 +307,9 @@ func (b *ByteStream) arrivedAt(off int64) {
 	k := b.keeper
 	if off > k.acked {
 		b.s.adjust(k.acked - off)
+		if k.parting {
+			b.s.parting -= int(off - k.acked)
+		}
 		k.acked = off
 		b.prune()
 	}
@@ -296,7 +335,13 @@ func (b *ByteStream) dropKept() {
 	if k == nil {
 		return
 	}
-	k.parting = false
+	if k.parting {
+		b.s.parting -= int(b.sent - k.acked)
+		k.parting = false
+	}
+	if k.patience != nil {
+		k.patience.Stop()
+	}
 	b.s.adjust(k.acked - b.sent)
 	k.acked = b.sent
 	for _, seg := range k.kept {
@@ -319,11 +364,13 @@ func (b *ByteStream) part(err error) {
 		return
 	}
 	k.parting = true
+	b.s.parting += int(b.sent - k.acked)
 	k.parted = k.epoch == b.s.epoch && k.wired == b.sent && k.end && k.flying == nil
 	tell := k.parted
 	b.mu.Unlock()
 	b.end(err)
 	if l := b.s.control; tell && l != nil {
+		b.told()
 		l.enqueue(resetFrame(b.id, nil))
 		l.kick()
 	}

@@ -287,3 +287,68 @@ func TestKeptIsAcknowledged(t *testing.T) {
 		}
 	})
 }
+
+// partings has the victim close n streams that were closed in order, after it has sent size bytes
+// over each, and the peer confirm none of these ends.
+func (d *duel) partings(n uint32, size int) {
+	d.t.Helper()
+	total := 0
+	for i := range n {
+		id := d.own(i + 1)
+		d.send(openFrame(id, wire.Open{Window: MiB, Resume: true}))
+		in, err := d.victim.AcceptStream(d.t.Context())
+		if err != nil {
+			d.t.Fatal(err)
+		}
+		b, err := in.AcceptBytes(nil)
+		if err != nil {
+			d.t.Fatal(err)
+		}
+		d.send(data(id, 0, nil, wire.Fin))
+		b.Write(content(size))
+		b.CloseWrite()
+		io.ReadAll(b)
+		b.Close()
+		settle()
+		total += size + 2*wire.DataHeadSize
+		d.send(wire.AppendPipeAck(nil, uint64(total)))
+	}
+}
+
+// TestHostileParting: a peer that does not confirm the end of streams has this end keep what
+// the session's budget allows, and that for as long as a session may take to come back.
+func TestHostileParting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDuel(t, true, Config{SessionBudget: MiB, ResumeTimeout: time.Hour})
+		defer d.end()
+		const n = 40
+		d.partings(n, 60*KiB)
+		if s := d.victim.Stats(); s.Granted > MiB+64*KiB || s.Streams == 0 || d.victim.Err() != nil {
+			t.Errorf("%d bytes are kept of %d streams, %v", s.Granted, s.Streams, d.victim.Err())
+		}
+		if got := len(d.got(wire.TypeReset)); got != n {
+			t.Errorf("the peer was told the end of %d streams", got)
+		}
+		time.Sleep(time.Hour)
+		if s := d.victim.Stats(); s.Granted != 0 || s.Streams != 0 || d.victim.Err() != nil {
+			t.Errorf("%d bytes are still kept of %d streams, %v", s.Granted, s.Streams, d.victim.Err())
+		}
+	})
+}
+
+// TestHostileAfterParting: what comes for a stream that is over but not confirmed is
+// bounded, as for others that are over.
+func TestHostileAfterParting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDuel(t, true, Config{})
+		defer d.end()
+		d.partings(1, 10)
+		for range 20 {
+			d.send(data(d.own(1), 0, content(64*KiB), 0))
+		}
+		settle()
+		if err := d.victim.Err(); fault.KindOf(err) != fault.Protocol {
+			t.Errorf("the session ended with %v", err)
+		}
+	})
+}
