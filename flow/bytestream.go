@@ -285,7 +285,7 @@ func (b *ByteStream) consumed(n int64) {
 		b.s.adjust(-n)
 		b.booked += n
 		b.grow()
-		if due := b.read + b.window - b.limit; due >= b.worthCredit() && !b.finCame {
+		if due := b.read + b.window - b.limit; due >= b.worthCredit() && (b.keeper != nil || !b.finCame) {
 			b.s.adjust(due)
 			b.limit += due
 			frame = wire.AppendCredit(nil, b.id, uint64(b.limit), uint64(b.arrived))

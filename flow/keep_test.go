@@ -352,3 +352,26 @@ func TestHostileAfterParting(t *testing.T) {
 		}
 	})
 }
+
+// TestKeptIsAcknowledgedAfterTheEnd: what is read is acknowledged, too, when the writer has
+// closed its direction: it may have a whole window of it.
+func TestKeptIsAcknowledgedAfterTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far, _, stop := emulated(t, flowtest.LinkConfig{RTT: time.Millisecond}, Config{})
+		defer stop()
+		a, b := bytePairOf(t, near, far, Open{Resume: true})
+		if _, err := a.Write(content(200 * KiB)); err != nil {
+			t.Fatal(err)
+		}
+		a.CloseWrite()
+		settle()
+		before := near.Stats().Granted
+		if n, err := io.Copy(io.Discard, b); n != 200*KiB || err != nil {
+			t.Error(n, err)
+		}
+		settle()
+		if freed := before - near.Stats().Granted; freed < 200*KiB-keptAnyway {
+			t.Errorf("%d bytes of 200 KiB are not kept any more", freed)
+		}
+	})
+}
