@@ -2,6 +2,7 @@ package flow
 
 import (
 	"os"
+	"sort"
 	"time"
 
 	"github.com/pannier/pannier/flow/wire"
@@ -279,12 +280,8 @@ func (b *ByteStream) nextKept(epoch uint32) (frame []byte, own bool) {
 // keptAt is the segment that has the byte at off. mu is held.
 func (b *ByteStream) keptAt(off int64) *segment {
 	kept := b.keeper.kept
-	for i := range kept {
-		if seg := &kept[len(kept)-1-i]; seg.off <= off {
-			return seg
-		}
-	}
-	return nil
+	behind := sort.Search(len(kept), func(i int) bool { return kept[i].off > off })
+	return &kept[behind-1]
 }
 
 // flown is told that a frame has been written, from a segment's own buffer or
