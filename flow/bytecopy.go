@@ -98,32 +98,12 @@ func (b *ByteStream) WriteTo(w io.Writer) (total int64, err error) {
 		if b.rd.passed() {
 			return total, os.ErrDeadlineExceeded
 		}
-		seg, err := b.next()
-		if err != nil {
-			b.reset(err)
-			return total, err
-		}
-		if seg.buf != nil {
-			n, err := w.Write(seg.data)
-			b.s.cfg.Pool.put(seg.buf)
-			total += int64(n)
-			if err != nil {
-				return total, err
-			}
-			b.consumed(int64(n))
+		n, now, err := b.pass(w)
+		total += int64(n)
+		switch now {
+		case went:
 			continue
-		}
-		b.mu.Lock()
-		fin, closed, err := b.finCame, b.closed, b.err
-		empty := len(b.segments) == 0
-		b.mu.Unlock()
-		switch {
-		case !empty:
-			continue
-		case fin:
-			signal(b.readable)
-			return total, nil
-		case closed:
+		case finished:
 			return total, err
 		}
 		select {
@@ -133,6 +113,91 @@ func (b *ByteStream) WriteTo(w io.Writer) (total int64, err error) {
 			return total, os.ErrDeadlineExceeded
 		}
 	}
+}
+
+// Deliver is WriteTo for streams that are idle most of the time: the goroutine that
+// writes is there only while something has come. It calls over at the end, with
+// what WriteTo would have returned. Read deadlines mean nothing to it.
+func (b *ByteStream) Deliver(w io.Writer, over func(error)) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.delivery = &delivery{w: w, over: over}
+	b.deliver()
+}
+
+// A delivery is what Deliver was asked for. ByteStream.mu guards runs.
+type delivery struct {
+	w    io.Writer
+	over func(error)
+	runs bool // a goroutine does it, or has done it to the end
+}
+
+// deliver begins to hand on what has come. mu is held.
+func (b *ByteStream) deliver() {
+	if d := b.delivery; d != nil && !d.runs && b.stirs() {
+		d.runs = true
+		go b.delivers(d)
+	}
+}
+
+// stirs reports whether there is something for a reader. mu is held.
+func (b *ByteStream) stirs() bool { return len(b.segments) > 0 || b.finCame || b.closed }
+
+func (b *ByteStream) delivers(d *delivery) {
+	for {
+		switch _, now, err := b.pass(d.w); now {
+		case finished:
+			d.over(err)
+			return
+		case idle:
+			b.mu.Lock()
+			d.runs = b.stirs()
+			runs := d.runs
+			b.mu.Unlock()
+			if !runs {
+				return
+			}
+		}
+	}
+}
+
+// passage is what pass has found.
+type passage uint8
+
+const (
+	idle     passage = iota // nothing has come
+	went                    // something was handed on, or there is more to look at
+	finished                // nothing more will come
+)
+
+// pass hands the next bytes to w.
+func (b *ByteStream) pass(w io.Writer) (int, passage, error) {
+	seg, err := b.next()
+	if err != nil {
+		b.reset(err)
+		return 0, finished, err
+	}
+	if seg.buf != nil {
+		n, err := w.Write(seg.data)
+		b.s.cfg.Pool.put(seg.buf)
+		if err != nil {
+			return n, finished, err
+		}
+		b.consumed(int64(n))
+		return n, went, nil
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch {
+	case len(b.segments) > 0:
+		return 0, went, nil
+	case b.finCame:
+		signal(b.readable)
+		return 0, finished, nil
+	case b.closed:
+		return 0, finished, b.err
+	}
+	return 0, idle, nil
 }
 
 // next takes the first segment, checked, out of the stream; without a buffer if

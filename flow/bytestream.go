@@ -38,7 +38,8 @@ type ByteStream struct {
 	writes chan struct{} // capacity 1: one writer at a time
 	seat   seat
 
-	keeper *keeper // of a stream that outlives its connections; else nil
+	delivery *delivery // what has come goes to a writer; nil: it waits for readers
+	keeper   *keeper   // of a stream that outlives its connections; else nil
 
 	mu       sync.Mutex
 	accepted bool
@@ -83,8 +84,6 @@ func newByteStream(s *Session, mine bool, class wire.Class, resume bool) *ByteSt
 	if resume {
 		b.keeper = newKeeper(s.epoch)
 	}
-	b.rd.init()
-	b.wr.init()
 	return b
 }
 
@@ -233,6 +232,7 @@ func (b *ByteStream) arrive(h wire.DataHead, buf *buffer, epoch uint32) bool {
 		b.s.cfg.Pool.put(buf)
 	}
 	signal(b.readable)
+	b.deliver()
 	return true
 }
 
@@ -560,6 +560,7 @@ func (b *ByteStream) end(err error) {
 		b.dropSegments()
 	}
 	close(b.done)
+	b.deliver()
 }
 
 type streamAddr struct{ peer string }

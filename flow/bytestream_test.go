@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"runtime"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -365,7 +366,6 @@ func TestAcceptThatCannotBeSent(t *testing.T) {
 // end the next deadline, nor close its channel once more.
 func TestDeadlineThatHasFired(t *testing.T) {
 	var d timeLimit
-	d.init()
 	d.set(time.Now().Add(time.Hour))
 	fired := d.turn
 	d.set(time.Now().Add(time.Hour))
@@ -378,3 +378,71 @@ func TestDeadlineThatHasFired(t *testing.T) {
 	}
 	d.set(time.Time{})
 }
+
+// TestDeliver: what comes is handed on as WriteTo does it, to the end, by a goroutine that
+// is there only while there is something.
+func TestDeliver(t *testing.T) {
+	for _, end := range []string{"closed", "closed before", "aborted", "lost", "refused by the writer"} {
+		t.Run(end, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				near, far, l, stop := emulated(t, flowtest.LinkConfig{RTT: time.Millisecond}, Config{})
+				defer stop()
+				a, b := bytePair(t, near, far, wire.ClassRelay)
+				want := content(700_000)
+				var got bytes.Buffer
+				over := make(chan error, 2)
+				w := io.Writer(&got)
+				if end == "closed before" {
+					a.Write(want[:100])
+					a.CloseWrite()
+					want = want[:100]
+					settle()
+				}
+				full := errors.New("full")
+				if end == "refused by the writer" {
+					w = writeFunc(func([]byte) (int, error) { return 0, full })
+				}
+				idle := runtime.NumGoroutine()
+				b.Deliver(w, func(err error) { over <- err })
+				settle()
+				if n := runtime.NumGoroutine(); n != idle {
+					t.Errorf("%d goroutines more while nothing comes", n-idle)
+				}
+				var sending sync.WaitGroup
+				defer sending.Wait()
+				sending.Go(func() {
+					for i := 0; i < len(want) && end != "closed before"; i += 100_000 {
+						a.Write(want[i : i+100_000])
+						time.Sleep(time.Second)
+					}
+					switch end {
+					case "closed":
+						a.CloseWrite()
+					case "aborted":
+						a.Close()
+					case "lost":
+						l.Cut()
+					}
+				})
+				err := <-over
+				kind := map[string]fault.Kind{"aborted": fault.Canceled, "lost": fault.Lost}[end]
+				if end == "refused by the writer" {
+					if err != full {
+						t.Error(err)
+					}
+				} else if (err == nil) != (kind == 0) || err != nil && fault.KindOf(err) != kind || !bytes.Equal(got.Bytes(), want) {
+					t.Errorf("%d bytes, then %v", got.Len(), err)
+				}
+				b.Close()
+				settle()
+				if len(over) != 0 {
+					t.Error("it was over twice")
+				}
+			})
+		})
+	}
+}
+
+type writeFunc func([]byte) (int, error)
+
+func (f writeFunc) Write(p []byte) (int, error) { return f(p) }

@@ -5,27 +5,35 @@ import (
 	"time"
 )
 
-// timeLimit is one deadline that can be moved.
+// timeLimit is one deadline that can be moved. The zero value is none.
 type timeLimit struct {
 	mu    sync.Mutex
 	timer *time.Timer
 	turn  int           // counts calls of set: a timer may fire while the next is on its way
-	done  chan struct{} // closed when the deadline has passed
+	done  chan struct{} // closed when the deadline has passed; nil until somebody waits for that
 }
-
-func (d *timeLimit) init() { d.done = make(chan struct{}) }
 
 func (d *timeLimit) expired() <-chan struct{} {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	return d.channel()
+}
+
+// channel is done. mu is held.
+func (d *timeLimit) channel() chan struct{} {
+	if d.done == nil {
+		d.done = make(chan struct{})
+	}
 	return d.done
 }
 
 func (d *timeLimit) passed() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	select {
-	case <-d.expired():
+	case <-d.done:
 		return true
-	default:
+	default: // nil too
 		return false
 	}
 }
@@ -40,7 +48,7 @@ func (d *timeLimit) set(t time.Time) {
 	}
 	select {
 	case <-d.done:
-		d.done = make(chan struct{})
+		d.done = nil
 	default:
 	}
 	if t.IsZero() {
@@ -51,13 +59,13 @@ func (d *timeLimit) set(t time.Time) {
 		d.timer = time.AfterFunc(wait, func() { d.expire(turn) })
 		return
 	}
-	close(d.done)
+	close(d.channel())
 }
 
 func (d *timeLimit) expire(turn int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.turn == turn {
-		close(d.done)
+		close(d.channel())
 	}
 }

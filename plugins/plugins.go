@@ -67,7 +67,8 @@ type Session interface {
 	Stat(ctx context.Context, name string) (Attr, error)
 	// Read returns the file's bytes from offset to its end. The reader's Close says
 	// whether the server has confirmed that these were all: until it has returned
-	// nil, they may have been cut off.
+	// nil, they may have been cut off. The context is that of the bytes too: when it
+	// ends, reading them fails.
 	Read(ctx context.Context, name string, offset int64) (io.ReadCloser, error)
 	Close() error
 }
@@ -82,7 +83,9 @@ type Attr struct {
 
 // Writer is a Session that takes files.
 type Writer interface {
-	// Write begins a file. Nobody sees it under its name before Commit.
+	// Write begins a file. Nobody sees it under its name before Commit. The context is
+	// that of the bytes too: when it ends, writing them fails, but not Commit and
+	// Abort, which have their own.
 	Write(ctx context.Context, name string, w WriteRequest) (Staged, error)
 }
 
@@ -140,6 +143,13 @@ type Copier interface {
 	// servers have confirmed and what can be compared was. On failure the result is
 	// of use too: its Resume makes a later Copy go on.
 	Copy(ctx context.Context, name string, to Session, toName string, c CopyRequest) (CopyResult, error)
+}
+
+// Limiter is a Session that a host has opened in a plugin, whatever the driver.
+type Limiter interface {
+	// ReadAtMost is Read of a file that must not have more than quota bytes from
+	// offset on: no more are delivered, and then it fails with fault.QuotaExceeded.
+	ReadAtMost(ctx context.Context, name string, offset, quota int64) (io.ReadCloser, error)
 }
 
 // CopyRequest is how Copy does it.

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -12,6 +13,7 @@ import (
 )
 
 func main() {
+	bePlugin(os.Args)
 	nodetest.Tied() // a daemon of a benchmark or the demonstration ends with it
 	command.Main(rootCommand())
 }
@@ -36,7 +38,7 @@ Transfers are requests to the daemon of this host, which sees them through.`,
 	}
 	grouped(daily, c.sendCommand(), c.getCommand(), c.listCommand(), c.showCommand(), c.eventsCommand(), c.watchCommand(), c.waitCommand(), c.explainCommand())
 	grouped(words, c.pauseCommand(), c.resumeCommand(), c.cancelCommand(), c.retryCommand())
-	grouped(upkeep, serveCommand(&c.config), stdioCommand(&c.config), demoCommand(), c.statusCommand(), c.partnerCommand(), c.ruleCommand(), c.relayCommand(), c.checkCommand(), c.backupCommand(), c.purgeCommand(), c.reloadCommand(),
+	grouped(upkeep, serveCommand(&c.config), stdioCommand(&c.config), demoCommand(), c.statusCommand(), c.partnerCommand(), c.ruleCommand(), c.relayCommand(), pluginCommand(), c.checkCommand(), c.backupCommand(), c.purgeCommand(), c.reloadCommand(),
 		configCommand(&c.config), idCommand(&c.config))
 	c.register(root)
 	command.Root(root, benchCommand(), genCommand())

@@ -16,6 +16,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	bePlugin(os.Args)
 	testscript.Main(m, map[string]func(){"pannier": main})
 }
 

@@ -20,8 +20,8 @@ type halfCloser interface {
 	CloseWrite() error
 }
 
-// conn is one relayed connection: a socket of this node and a byte stream. Two
-// goroutines carry it, one for each direction; idle, they hold no buffers.
+// conn is one relayed connection: a socket of this node and a byte stream. Idle it
+// has one goroutine, which waits for the socket, and no buffers.
 type conn struct {
 	hub     *Hub
 	id      uint64
@@ -37,7 +37,7 @@ type conn struct {
 	after   func() // called when both directions are over; may be nil
 	ftp     *ftp   // if it is a control connection of FTP
 
-	ctx    context.Context // ends with the connection
+	ctx    context.Context // ends with the connection; nil where nothing waits for that
 	cancel context.CancelFunc
 	once   sync.Once
 	err    error        // why it ended; nil: both directions were closed
@@ -52,8 +52,10 @@ type conn struct {
 // gives it back.
 func (c *conn) run() {
 	defer c.use.leave()
-	c.ctx, c.cancel = context.WithCancel(c.hub.ctx)
-	defer c.cancel()
+	if c.ftp != nil || c.use.limits.metered() {
+		c.ctx, c.cancel = context.WithCancel(c.hub.ctx)
+		defer c.cancel()
+	}
 	c.began = time.Now()
 	c.seenAt = c.began
 	if !c.hub.register(c) {
@@ -61,10 +63,10 @@ func (c *conn) run() {
 	}
 	c.use.counter.opened.Add(1)
 	c.st.SetShare(c.use.share)
-	var back sync.WaitGroup
-	back.Go(c.outOf)
+	back := make(chan struct{})
+	c.outOf(func() { close(back) })
 	c.into()
-	back.Wait()
+	<-back
 	c.end(nil)
 	c.hub.forget(c)
 	if c.after != nil {
@@ -90,23 +92,25 @@ func (c *conn) into() {
 	c.closed(err)
 }
 
-// outOf carries out of the session to the socket.
-func (c *conn) outOf() {
+// outOf begins to carry out of the session to the socket, and calls over at the end.
+func (c *conn) outOf(over func()) {
 	var w io.Writer = c.local
 	if l := c.use.limits; l.metered() {
 		w = meteredWriter{w, l.meter(), c.ctx}
 	}
-	var err error
+	done := func(err error) {
+		if err == nil {
+			c.heard.Store(true)
+			err = c.local.CloseWrite()
+		}
+		c.closed(err)
+		over()
+	}
 	if c.ftp != nil {
-		err = c.ftp.outOf(w)
-	} else {
-		_, err = c.st.WriteTo(w)
+		go func() { done(c.ftp.outOf(w)) }()
+		return
 	}
-	if err == nil {
-		c.heard.Store(true)
-		err = c.local.CloseWrite()
-	}
-	c.closed(err)
+	c.st.Deliver(w, done)
 }
 
 // closed is told that one direction is over.

@@ -17,7 +17,7 @@ import (
 
 // maxDialing is how many destinations are being connected to for one partner at
 // a time; more are refused at once, so that a flood of opens costs little.
-const maxDialing = 1024
+const maxDialing = 512
 
 // exitConn connects to what a partner asks for.
 func (h *Hub) exitConn(name string, _ *flow.Session, in *flow.Incoming) {

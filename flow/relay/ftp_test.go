@@ -646,7 +646,8 @@ func TestFTPLimits(t *testing.T) {
 			control = c
 		}
 	}
-	now := time.Now() // what the sweeper does later
+	waitFor(t, control.ftp.busy) // the server may have been connected to before
+	now := time.Now()            // what the sweeper does later
 	for i := range 3 {
 		if err := control.look(now.Add(time.Duration(i) * time.Hour)); err != nil {
 			t.Errorf("beside a data connection: %v", err)

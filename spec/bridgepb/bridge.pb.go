@@ -1082,7 +1082,7 @@ func (x *WriteReply) GetOffset() int64 {
 type CommitRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Write         uint64                 `protobuf:"varint,1,opt,name=write,proto3" json:"write,omitempty"`
-	Bytes         int64                  `protobuf:"varint,2,opt,name=bytes,proto3" json:"bytes,omitempty"` // that the host has put into the channel: fewer that came are a failure
+	Bytes         int64                  `protobuf:"varint,2,opt,name=bytes,proto3" json:"bytes,omitempty"` // that the host has put into the channel; others that came are a failure. -1: the channel broke, say why
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }

@@ -4,14 +4,21 @@
 // does that as root on Debian. Without them, tests are skipped, and .ci/test tells.
 //
 // The servers keep their default rules: a data connection comes from, and goes to, the
-// address of its control connection.
+// address of its control connection; unless FXP is asked for.
 package ftpserver
 
 import (
 	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"embed"
+	"encoding/pem"
 	"errors"
 	"fmt"
+	"math/big"
 	"net"
 	"os"
 	"os/exec"
@@ -44,6 +51,61 @@ type Server struct {
 	User     string
 	Password string
 	Data     string // directory that the user is in, on this host
+	CA       string // with TLS: file with the certificate, in PEM
+
+	run *run
+	pid int
+}
+
+// Option is how a server is run.
+type Option func(*run)
+
+// Apart has the kinds listen at different addresses of loopback, none of which is a
+// client's: what one connects to the other is foreign to it.
+func Apart(r *run) {
+	r.host = map[string]string{"vsftpd": "127.0.0.4", "proftpd": "127.0.0.2", "pure-ftpd": "127.0.0.3"}[r.kind]
+}
+
+// FXP has the servers connect to, and accept data connections of, foreign addresses. They
+// are Apart.
+func FXP(r *run) {
+	Apart(r)
+	r.fxp = true
+}
+
+// TLS has the servers answer AUTH TLS. Data connections need not continue the session of
+// the control connection.
+func TLS(r *run) { r.tls = true }
+
+// TLSReuse is TLS, and data connections have to continue the session of the control
+// connection, as is the default of vsftpd and proftpd.
+func TLSReuse(r *run) { r.tls, r.reuse = true, true }
+
+// Kill ends the server and all its sessions without a word.
+func (s *Server) Kill() {
+	for _, pid := range family(s.pid) {
+		_ = syscall.Kill(pid, syscall.SIGKILL)
+	}
+}
+
+// family is a process with those it has started, and those they have.
+func family(pid int) []int {
+	all := []int{pid}
+	children, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
+	for _, c := range strings.Fields(string(children)) {
+		if n, err := strconv.Atoi(c); err == nil {
+			all = append(all, family(n)...)
+		}
+	}
+	return all
+}
+
+// Restart starts a server that was killed, with its files and at its address.
+func (s *Server) Restart() {
+	s.run.t.Helper()
+	if err := s.run.start(s); err != nil {
+		s.run.t.Fatalf("%s does not start again: %v", s.Kind, err)
+	}
 }
 
 // The passwords of the virtual users, and of anonymous, who may have any.
@@ -57,7 +119,7 @@ var configs embed.FS
 
 // Start runs a server, with its own directory and port. It ends with the test, which is
 // skipped where the server is not to be had.
-func Start(t testing.TB, kind string) *Server {
+func Start(t testing.TB, kind string, options ...Option) *Server {
 	t.Helper()
 	root := os.Getenv(Env)
 	if root == "" {
@@ -70,12 +132,21 @@ func Start(t testing.TB, kind string) *Server {
 	if kind == "pure-ftpd" && os.Getuid() != 0 {
 		t.Skip("pure-ftpd starts as root only: FTP is not tested with it")
 	}
-	r := &run{t: t, root: root, program: program, host: Host, who: unprivileged(t)}
+	r := &run{t: t, kind: kind, root: root, program: program, host: Host, who: unprivileged(t)}
+	for _, o := range options {
+		o(r)
+	}
+	if _, err := os.Stat(filepath.Join(root, "usr/lib/proftpd/mod_tls.so")); err != nil && r.tls && kind == "proftpd" {
+		t.Skipf("there is no mod_tls.so in %s: FTP with TLS is not tested with proftpd; .ci/ftpservers DIRECTORY gets it", root)
+	}
 	r.dirs()
-	s := &Server{Kind: kind, User: "pannier", Password: password, Data: r.data}
+	s := &Server{Kind: kind, User: "pannier", Password: password, Data: r.data, run: r}
+	if r.tls {
+		s.CA = r.certificate()
+	}
 	for try := 0; ; try++ { // the port is free now, and might not be any more in a moment
-		r.port = freePort(t)
-		s.Address = net.JoinHostPort(Host, r.port)
+		r.port = freePort(t, r.host)
+		s.Address = net.JoinHostPort(r.host, r.port)
 		err := r.start(s)
 		if err == nil {
 			return s
@@ -89,8 +160,10 @@ func Start(t testing.TB, kind string) *Server {
 // run is a server's process and what it has been given.
 type run struct {
 	t                   testing.TB
+	kind                string
 	root, program, host string
 	port                string
+	fxp, tls, reuse     bool
 	who                 *user.User
 	work, data          string
 }
@@ -142,12 +215,55 @@ func (r *run) write(name, text string) string {
 	return path
 }
 
+// extra are the files of testdata that follow the first, for what was asked.
+func (r *run) extra(name string) (files []string) {
+	if r.fxp {
+		files = append(files, name+".fxp")
+	}
+	if r.tls {
+		files = append(files, name+".tls")
+	}
+	if r.tls && !r.reuse {
+		files = append(files, name+".noreuse")
+	}
+	return files
+}
+
+// certificate makes one for the addresses of loopback, in key.pem, cert.pem and both.pem.
+func (r *run) certificate() string {
+	r.t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	c := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 2), net.IPv4(127, 0, 0, 3), net.IPv4(127, 0, 0, 4)}}
+	der, err := x509.CreateCertificate(rand.Reader, c, c, key.Public(), key)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	secret, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	public := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
+	private := string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret}))
+	r.write("key.pem", private)
+	r.write("both.pem", private+public)
+	return r.write("cert.pem", public)
+}
+
 // config fills in a file of testdata.
 func (r *run) config(name string) string {
 	r.t.Helper()
-	text, err := configs.ReadFile("testdata/" + name)
-	if err != nil {
-		r.t.Fatal(err)
+	var text []byte
+	for _, file := range append([]string{name}, r.extra(name)...) {
+		part, err := configs.ReadFile("testdata/" + file)
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		text = append(text, part...)
 	}
 	group, err := user.LookupGroupId(r.who.Gid)
 	if err != nil {
@@ -180,10 +296,17 @@ func (r *run) start(s *Server) error {
 		}
 		cmd = exec.Command(r.program, "-4", "-S", r.host+","+r.port, "-E", "-l", "puredb:"+users, "-u", "1", "-H", "-j", "-U", "022:022", "-c", "50", "-C", "50", "-I", "5",
 			"-g", filepath.Join(r.work, "pid"))
+		if r.fxp {
+			cmd.Args = append(cmd.Args, "-w")
+		}
+		if r.tls {
+			cmd.Args = append(cmd.Args, "-Y", "1", "-2", filepath.Join(r.work, "both.pem"))
+		}
 	}
-	if os.Getuid() == 0 && s.Kind != "pure-ftpd" { // which becomes somebody else by itself
+	cmd.SysProcAttr, cmd.WaitDelay = &syscall.SysProcAttr{}, time.Second // sessions have its standard output
+	if os.Getuid() == 0 && s.Kind != "pure-ftpd" {                       // which becomes somebody else by itself
 		uid, gid := r.ids()
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: gid}}
+		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uid, Gid: gid}
 	}
 	var said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &said
@@ -211,10 +334,13 @@ func (r *run) start(s *Server) error {
 			_, err = c.Read(hello)
 			_ = c.Close()
 			if err == nil && string(hello) == "220" {
+				s.pid = cmd.Process.Pid
 				r.t.Cleanup(func() {
 					stop()
-					if log, err := os.ReadFile(filepath.Join(r.work, "log")); err == nil && r.t.Failed() {
-						r.t.Logf("%s says\n%s", s.Kind, log)
+					for _, name := range []string{"log", "tls.log"} {
+						if log, err := os.ReadFile(filepath.Join(r.work, name)); err == nil && r.t.Failed() {
+							r.t.Logf("%s says\n%s", s.Kind, log)
+						}
 					}
 				})
 				return nil
@@ -230,9 +356,9 @@ func (r *run) start(s *Server) error {
 	return fmt.Errorf("it does not answer: %s", said.Bytes())
 }
 
-func freePort(t testing.TB) string {
+func freePort(t testing.TB, host string) string {
 	t.Helper()
-	l, err := net.Listen("tcp", net.JoinHostPort(Host, "0"))
+	l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,188 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pannier/pannier/cmd/internal/command"
+	"github.com/pannier/pannier/plugins"
+	"github.com/pannier/pannier/plugins/host"
+	"github.com/pannier/pannier/plugins/plugintest"
+	"github.com/pannier/pannier/spec/fault"
+)
+
+// verification is what "plugin verify" is asked.
+type verification struct {
+	endpoint, credentials, report, sample string
+	options                               map[string]string
+	entries                               int
+}
+
+func pluginVerifyCommand() *cobra.Command {
+	var v verification
+	cmd := &cobra.Command{
+		Use:   "verify NAME|PATH --endpoint URL",
+		Short: "Hold a plugin against the contract, at a server",
+		Long: `Hold a plugin against the contract, at a server: reading, writing, going on, and what
+happens when the plugin's process is killed or stops. What is written begins with
+pannier- and is removed if the server can.
+
+The file of credentials is JSON, for nobody else to read:
+{"user": "me", "password": "secret", "secrets": {"key": "..."}}
+
+Exit code 3: some checks have failed. Skipped ones are no failures; the report says
+why they were. Other codes: nothing could be checked.`,
+		Example: "  pannier plugin verify ./pannier-plugin-box --endpoint box://host/test --credentials box.json",
+		Args:    command.Arguments(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if v.endpoint == "" {
+				return command.Suggest(fault.New("verify plugin", fault.Invalid, "no server to verify it at"), "Give --endpoint URL, as: pannier plugin verify dir --endpoint dir:///tmp/empty")
+			}
+			if v.report != "text" && v.report != "json" {
+				return command.Suggest(fault.New("verify plugin", fault.Invalid, "a report as %q", v.report), "Say --report text or --report json")
+			}
+			return v.run(cmd, args[0])
+		},
+	}
+	cmd.Flags().StringVar(&v.endpoint, "endpoint", "", "the server, as the plugin's schemes are written")
+	cmd.Flags().StringVar(&v.credentials, "credentials", "", "file with user and password, as JSON")
+	cmd.Flags().StringToStringVar(&v.options, "option", nil, "of the plugin, as NAME=VALUE")
+	cmd.Flags().StringVar(&v.sample, "sample", "", "a file that is there, for a server that cannot be written to")
+	cmd.Flags().IntVar(&v.entries, "entries", 1000, "how many files to make for a long listing")
+	cmd.Flags().StringVar(&v.report, "report", "text", "text or json")
+	return cmd
+}
+
+// to is the endpoint with the credentials.
+func (v verification) to() (to plugins.Endpoint, err error) {
+	to = plugins.Endpoint{URL: v.endpoint, Options: v.options}
+	if v.credentials == "" {
+		return to, nil
+	}
+	fi, err := os.Stat(v.credentials)
+	if err != nil {
+		return to, fault.Wrap("read credentials", v.credentials, err)
+	}
+	if fi.Mode()&0o077 != 0 {
+		return to, command.Suggest(fault.Wrap("read credentials", v.credentials, fault.New("check", fault.Permission, "others can read it")), "chmod 600 %s", v.credentials)
+	}
+	text, err := os.ReadFile(v.credentials)
+	if err != nil {
+		return to, fault.Wrap("read credentials", v.credentials, err)
+	}
+	var c struct {
+		User, Password string
+		Secrets        map[string]string
+	}
+	if err := json.Unmarshal(text, &c); err != nil {
+		return to, fault.Wrap("read credentials", v.credentials, fault.New("parse", fault.Invalid, "%w", err))
+	}
+	to.User, to.Password, to.Secrets = c.User, c.Password, c.Secrets
+	return to, nil
+}
+
+func (v verification) run(cmd *cobra.Command, name string) error {
+	cfg, err := pluginConfig(name, cmd.ErrOrStderr())
+	if err != nil {
+		return err
+	}
+	to, err := v.to()
+	if err != nil {
+		return err
+	}
+	cfg.Answer, cfg.Drain = 3*time.Second, time.Second // stopped processes are part of it
+	ctx := cmd.Context()
+	p := host.New(cfg)
+	defer func() { _ = p.Close(context.WithoutCancel(ctx)) }()
+	s, err := p.Describe(ctx)
+	if err != nil {
+		return advised(err)
+	}
+	first, err := p.Open(ctx, to)
+	if err != nil {
+		return advised(err)
+	}
+	can := first.Capabilities()
+	h := plugintest.Harness{
+		Open:    func(ctx context.Context) (plugins.Session, error) { return p.Open(ctx, to) },
+		Entries: v.entries,
+		Sample:  v.sample,
+		Restart: func(ctx context.Context) error {
+			old := p
+			p = host.New(cfg)
+			return old.Close(ctx)
+		},
+	}
+	if v.sample != "" {
+		if h.Content, err = content(ctx, first, v.sample); err != nil {
+			return advised(err)
+		}
+	}
+	_ = first.Close()
+	h.Kill = func() error { return signalPlugin(ctx, p, syscall.SIGKILL) }
+	h.Hang = func() error { return signalPlugin(ctx, p, syscall.SIGSTOP) }
+	var results []plugintest.Result
+	plugintest.Verify(ctx, h, func(r plugintest.Result) { results = append(results, r) })
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return v.show(cmd, facts(s), can, results)
+}
+
+// content is a file of the server, read once for comparing.
+func content(ctx context.Context, s plugins.Session, name string) ([]byte, error) {
+	r, err := s.Read(ctx, name, 0)
+	if err != nil {
+		return nil, err
+	}
+	b := make([]byte, 0, 1<<20)
+	for err == nil {
+		if len(b) == cap(b) {
+			b = append(b, 0)[:len(b)]
+		}
+		var n int
+		n, err = r.Read(b[len(b):cap(b)])
+		b = b[:len(b)+n]
+	}
+	return b, r.Close()
+}
+
+func signalPlugin(ctx context.Context, p *host.Plugin, s syscall.Signal) error {
+	status, err := p.Describe(ctx)
+	if err != nil {
+		return err
+	}
+	return syscall.Kill(status.PID, s)
+}
+
+// show prints the report; failed checks are the command's failure.
+func (v verification) show(cmd *cobra.Command, f pluginFacts, can plugins.Capabilities, results []plugintest.Result) error {
+	counts := map[plugintest.Outcome]int{}
+	t := command.Table{Header: []string{"LEVEL", "CHECK", "OUTCOME", "TOOK", "WHY"}, Align: "lllrc"}
+	for _, r := range results {
+		counts[r.Outcome]++
+		t.Rows = append(t.Rows, []string{r.Level, r.Check, string(r.Outcome), r.Took.Round(time.Millisecond).String(), orDash(strings.ReplaceAll(command.Printable(r.Why), "\n", " / "))})
+	}
+	var err error
+	if v.report == "json" {
+		err = json.NewEncoder(cmd.OutOrStdout()).Encode(map[string]any{"plugin": f, "endpoint": v.endpoint, "capabilities": can, "results": results,
+			"passed": counts[plugintest.Passed], "failed": counts[plugintest.Failed], "skipped": counts[plugintest.Skipped]})
+	} else {
+		err = t.Write(cmd.OutOrStdout())
+	}
+	if err != nil {
+		return fault.Wrap("write result", "", err)
+	}
+	fmt.Fprintf(cmd.ErrOrStderr(), "%s %s: %d passed, %d failed, %d skipped\n", f.Name, f.Version, counts[plugintest.Passed], counts[plugintest.Failed], counts[plugintest.Skipped])
+	if n := counts[plugintest.Failed]; n > 0 {
+		return command.Partial(fault.New("verify plugin "+f.Name, fault.Refused, "%d of %d checks have failed", n, len(results)))
+	}
+	return nil
+}

@@ -1,0 +1,380 @@
+package plugins
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/pannier/pannier/spec/bridgepb"
+	"github.com/pannier/pannier/spec/fault"
+)
+
+// Files' bytes, from the driver to the host and back: on channels, or in messages.
+
+const (
+	// MaxResume is the most bytes that Abort and Copy return to go on from.
+	MaxResume = 4096
+	// MaxChunk is the most bytes of a message of ReadStream and WriteStream: gRPC's
+	// buffers have 32 KiB, and one of twice that is cleared as if it had a MiB.
+	MaxChunk = 32704
+	// BlockSize is how much is read from and written to a channel at once.
+	BlockSize = 256 << 10
+	// keepTime is how long an Abort that keeps waits for what is on the way.
+	keepTime = 2 * time.Second
+	// repeatable is how many finished writes of a session are remembered.
+	repeatable = 1024
+)
+
+var blocks = sync.Pool{New: func() any { return new([BlockSize]byte) }}
+
+// pump copies until src ends. Bytes beyond the quota, if that is not negative, are a
+// failure and do not get to dst.
+func pump(dst io.Writer, src io.Reader, buf []byte, quota int64) (n int64, err error) {
+	for {
+		got, err := src.Read(buf)
+		if quota >= 0 && n+int64(got) > quota {
+			m, _ := dst.Write(buf[:quota-n])
+			return n + int64(m), fault.New("read", fault.QuotaExceeded, "there are more than %d bytes", quota)
+		}
+		if got > 0 {
+			m, err := dst.Write(buf[:got])
+			n += int64(m)
+			if err != nil {
+				return n, err
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			return n, nil
+		}
+		if err != nil {
+			return n, err
+		}
+	}
+}
+
+// read has the driver read into dst, in pieces of the buffer's size.
+func (s *Service) read(ctx context.Context, r *bridgepb.ReadRequest, dst io.Writer, buf []byte) (n int64, err error) {
+	o, ctx, done, err := s.use(ctx, r.GetSession(), r.GetName())
+	if err != nil {
+		return 0, err
+	}
+	defer done()
+	if r.GetOffset() < 0 {
+		return 0, fault.New("read", fault.Invalid, "offset %d", r.GetOffset())
+	}
+	if r.GetOffset() > 0 && !o.can.Offsets {
+		return 0, fault.New("read", fault.Unsupported, "this server reads files from their beginning only")
+	}
+	src, err := o.Session.Read(ctx, r.GetName(), r.GetOffset())
+	if err != nil {
+		return 0, err
+	}
+	n, err = pump(dst, src, buf, r.GetQuota())
+	closed := src.Close()
+	if ctx.Err() != nil {
+		return n, fault.Wrap("read", r.GetName(), ctx.Err())
+	}
+	if err == nil {
+		err = closed
+	}
+	return n, err
+}
+
+// Read implements bridgepb.BridgeServer.
+func (s *Service) Read(ctx context.Context, r *bridgepb.ReadRequest) (*bridgepb.ReadReply, error) {
+	channel, err := s.channels.take(ctx, r.GetChannel())
+	if err != nil {
+		return nil, err
+	}
+	defer channel.Close()
+	defer context.AfterFunc(ctx, func() { _ = channel.SetDeadline(time.Unix(1, 0)) })() // a host that does not read
+	buf := blocks.Get().(*[BlockSize]byte)
+	defer blocks.Put(buf)
+	n, err := s.read(ctx, r, channel, buf[:])
+	if err != nil {
+		return nil, err
+	}
+	return &bridgepb.ReadReply{Bytes: n}, nil
+}
+
+// ReadStream implements bridgepb.BridgeServer.
+func (s *Service) ReadStream(r *bridgepb.ReadRequest, stream grpc.ServerStreamingServer[bridgepb.Chunk]) error {
+	buf := blocks.Get().(*[BlockSize]byte)
+	defer blocks.Put(buf)
+	_, err := s.read(stream.Context(), r, chunks{stream}, buf[:MaxChunk])
+	return err
+}
+
+// chunks writes messages.
+type chunks struct {
+	to grpc.ServerStreamingServer[bridgepb.Chunk]
+}
+
+func (c chunks) Write(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	if err := c.to.Send(&bridgepb.Chunk{Data: p}); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+// write is a file that the host writes.
+type write struct {
+	session *opened
+	staged  Staged
+	size    int64 // declared; -1: not known
+	ctx     context.Context
+	cancel  context.CancelFunc // of the context that the driver's Write has
+
+	mu      sync.Mutex
+	channel net.Conn      // nil before, and if bytes come in messages
+	fed     chan struct{} // closed when no more bytes come; nil: they have not begun to
+	bytes   int64         // then: how many came
+	err     error         // then: of the driver or the channel
+
+	turn    sync.Mutex // of Commit and Abort
+	done    *bridgepb.Attr
+	aborted bool
+	kept    []byte
+}
+
+// Write implements bridgepb.BridgeServer.
+func (s *Service) Write(ctx context.Context, r *bridgepb.WriteRequest) (*bridgepb.WriteReply, error) {
+	o, both, done, err := s.use(ctx, r.GetSession(), r.GetName())
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	as, err := optional[Writer](o, "write", o.can.Write)
+	if err != nil {
+		return nil, err
+	}
+	if len(r.GetResume()) > 0 && !o.can.Resume {
+		return nil, fault.New("write", fault.Unsupported, "this server cannot go on with a file")
+	}
+	var channel net.Conn
+	if r.GetChannel() != 0 {
+		if channel, err = s.channels.take(both, r.GetChannel()); err != nil {
+			return nil, err
+		}
+	}
+	w := &write{session: o, size: r.GetSize(), channel: channel}
+	w.ctx, w.cancel = context.WithCancel(o.over)
+	stop := context.AfterFunc(ctx, w.cancel) // until the file is begun the call's end is its end
+	err = guarded("write", func() (err error) {
+		w.staged, err = as.Write(w.ctx, r.GetName(), WriteRequest{Size: r.GetSize(), Resume: r.GetResume()})
+		return err
+	})
+	if err == nil && !stop() {
+		_, _ = w.staged.Abort(context.WithoutCancel(ctx), false)
+		err = fault.Wrap("write", r.GetName(), context.Canceled)
+	}
+	if err != nil {
+		w.cancel()
+		if channel != nil {
+			_ = channel.Close()
+		}
+		return nil, err
+	}
+	if channel != nil {
+		w.fed = make(chan struct{})
+		go w.feed(channel)
+	}
+	s.mu.Lock()
+	s.last++
+	id := s.last
+	s.writes[id] = w
+	s.mu.Unlock()
+	return &bridgepb.WriteReply{Write: id, Offset: w.staged.Offset()}, nil
+}
+
+// feed gives the driver what comes, until that ends.
+func (w *write) feed(from io.Reader) {
+	buf := blocks.Get().(*[BlockSize]byte)
+	var n int64
+	err := guarded("write", func() (err error) { n, err = pump(w.staged, from, buf[:], -1); return err })
+	blocks.Put(buf)
+	w.mu.Lock()
+	w.bytes, w.err = n, err
+	if w.channel != nil {
+		_ = w.channel.Close() // the host's next Write fails, and it asks why
+	}
+	close(w.fed)
+	w.mu.Unlock()
+}
+
+// WriteStream implements bridgepb.BridgeServer.
+func (s *Service) WriteStream(stream grpc.ClientStreamingServer[bridgepb.Chunk, bridgepb.WriteStreamReply]) error {
+	first, err := stream.Recv()
+	if err != nil {
+		return err
+	}
+	w, err := s.write(first.GetWrite())
+	if err != nil {
+		return err
+	}
+	w.mu.Lock()
+	if w.fed != nil {
+		w.mu.Unlock()
+		return fault.New("write", fault.Invalid, "the bytes of write %d have come already", first.GetWrite())
+	}
+	w.fed = make(chan struct{})
+	w.mu.Unlock()
+	w.feed(&received{stream: stream, left: first.GetData()})
+	if w.err != nil {
+		return w.err
+	}
+	return stream.SendAndClose(&bridgepb.WriteStreamReply{Bytes: w.bytes})
+}
+
+// received reads messages.
+type received struct {
+	stream grpc.ClientStreamingServer[bridgepb.Chunk, bridgepb.WriteStreamReply]
+	left   []byte
+}
+
+func (r *received) Read(p []byte) (int, error) {
+	for len(r.left) == 0 {
+		m, err := r.stream.Recv()
+		if err != nil {
+			return 0, err // io.EOF as it is
+		}
+		r.left = m.GetData()
+	}
+	n := copy(p, r.left)
+	r.left = r.left[n:]
+	return n, nil
+}
+
+func (s *Service) write(id uint64) (*write, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if w := s.writes[id]; w != nil {
+		return w, nil
+	}
+	return nil, fault.New("find write", fault.Stale, "this plugin has no write %d", id)
+}
+
+// over notes that a write is finished, and forgets the oldest.
+func (s *Service) over(id uint64, o *opened) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	o.finished = append(o.finished, id)
+	if len(o.finished) > repeatable {
+		delete(s.writes, o.finished[0])
+		o.finished = o.finished[1:]
+	}
+}
+
+// wait returns when no more bytes come.
+func (w *write) wait(ctx context.Context) error {
+	w.mu.Lock()
+	if w.fed == nil { // an empty file, by messages: none came
+		w.fed = make(chan struct{})
+		close(w.fed)
+	}
+	fed := w.fed
+	w.mu.Unlock()
+	select {
+	case <-fed:
+		return nil
+	case <-ctx.Done():
+		return fault.Wrap("write", "", ctx.Err())
+	}
+}
+
+// Commit implements bridgepb.BridgeServer.
+func (s *Service) Commit(ctx context.Context, r *bridgepb.CommitRequest) (*bridgepb.Attr, error) {
+	w, err := s.write(r.GetWrite())
+	if err != nil {
+		return nil, err
+	}
+	w.turn.Lock()
+	defer w.turn.Unlock()
+	if w.done != nil {
+		return w.done, nil
+	}
+	if w.aborted {
+		return nil, fault.New("commit", fault.Stale, "the write was aborted")
+	}
+	if err := w.wait(ctx); err != nil {
+		return nil, err
+	}
+	switch {
+	case w.err != nil:
+		return nil, w.err
+	case r.GetBytes() < 0:
+		return nil, fault.New("commit", fault.Lost, "the channel broke after %d bytes", w.bytes)
+	case w.bytes != r.GetBytes():
+		return nil, fault.New("commit", fault.Corrupt, "%d bytes came of the %d that were sent", w.bytes, r.GetBytes())
+	case w.size >= 0 && w.staged.Offset()+w.bytes != w.size:
+		return nil, fault.New("commit", fault.Corrupt, "the file has %d bytes, it was to have %d", w.staged.Offset()+w.bytes, w.size)
+	}
+	a, err := w.staged.Commit(ctx)
+	if err != nil {
+		return nil, err
+	}
+	w.done = attrMessage(a)
+	w.cancel()
+	s.over(r.GetWrite(), w.session)
+	return w.done, nil
+}
+
+// Abort implements bridgepb.BridgeServer.
+func (s *Service) Abort(ctx context.Context, r *bridgepb.AbortRequest) (*bridgepb.AbortReply, error) {
+	w, err := s.write(r.GetWrite())
+	if err != nil {
+		return nil, err
+	}
+	kept, err := w.abort(ctx, r.GetKeep())
+	if err != nil {
+		return nil, err
+	}
+	s.over(r.GetWrite(), w.session)
+	return &bridgepb.AbortReply{Resume: kept}, nil
+}
+
+// abort ends a write. What is on its way is taken, for a while, if it is to be kept.
+func (w *write) abort(ctx context.Context, keep bool) (kept []byte, err error) {
+	w.turn.Lock()
+	defer w.turn.Unlock()
+	switch {
+	case w.done != nil:
+		return nil, fault.New("abort", fault.Stale, "the file was committed")
+	case w.aborted:
+		return w.kept, nil
+	}
+	if keep {
+		soon, cancel := context.WithTimeout(ctx, keepTime)
+		_ = w.wait(soon)
+		cancel()
+	}
+	w.mu.Lock()
+	if w.channel != nil {
+		_ = w.channel.Close()
+	}
+	w.mu.Unlock()
+	stuck := time.AfterFunc(keepTime, w.cancel) // the server does not take what it was sent
+	err = w.wait(ctx)
+	stuck.Stop()
+	if err != nil {
+		return nil, err
+	}
+	err = guarded("abort", func() (err error) { kept, err = w.staged.Abort(ctx, keep); return err })
+	w.cancel()
+	if err != nil {
+		return nil, err
+	}
+	if len(kept) > MaxResume {
+		return nil, fault.New("abort", fault.Internal, "what the driver wants kept has %d bytes, the limit is %d", len(kept), MaxResume)
+	}
+	w.aborted, w.kept = true, kept
+	return kept, nil
+}

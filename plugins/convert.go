@@ -1,0 +1,36 @@
+package plugins
+
+import (
+	"time"
+
+	"github.com/pannier/pannier/spec/bridgepb"
+)
+
+// What a driver says, as messages of spec/bridgepb.
+
+func attrMessage(a Attr) *bridgepb.Attr {
+	m := &bridgepb.Attr{Name: a.Name, Size: a.Size, Dir: a.Dir}
+	if !a.Modified.IsZero() && a.Modified.Year() > 1678 && a.Modified.Year() < 2262 { // what nanoseconds can say
+		m.Modified = a.Modified.UnixNano()
+	}
+	return m
+}
+
+func capabilitiesMessage(c Capabilities) *bridgepb.Capabilities {
+	return &bridgepb.Capabilities{Offsets: c.Offsets, Write: c.Write, Resume: c.Resume, Atomic: c.Atomic, List: c.List, Rename: c.Rename,
+		Remove: c.Remove, Mkdir: c.Mkdir, Checksums: c.Checksums, Copy: c.Copy, Notes: c.Notes}
+}
+
+func descriptionMessage(d Description, channels bool) *bridgepb.DescribeReply {
+	m := &bridgepb.DescribeReply{Version: ContractVersion, Name: d.Name, PluginVersion: d.Version, Schemes: d.Schemes, Channels: channels}
+	for _, o := range d.Options {
+		m.Options = append(m.Options, &bridgepb.Option{Name: o.Name, Help: o.Help, Default: o.Default})
+	}
+	return m
+}
+
+// ContractVersion is of spec/bridgepb.
+const ContractVersion = 1
+
+// drainTime is the most a Drain waits where its call has no deadline.
+const drainTime = time.Minute

@@ -1,0 +1,359 @@
+package ftp
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/pannier/pannier/plugins"
+	"github.com/pannier/pannier/spec/fault"
+)
+
+// Copy is FXP: both servers are told to connect to one another, and the bytes never come
+// here. It is off unless both endpoints name each other in fxp.
+func (s *session) Copy(ctx context.Context, name string, to plugins.Session, toName string, req plugins.CopyRequest) (res plugins.CopyResult, err error) {
+	d, ok := to.(*session)
+	if !ok {
+		return res, fault.New("ftp copy", fault.Unsupported, "the other session is not of this driver")
+	}
+	from, err := s.path(name)
+	if err != nil {
+		return res, err
+	}
+	target, err := d.path(toName)
+	if err != nil {
+		return res, err
+	}
+	if err := errors.Join(s.allows(d), d.allows(s)); err != nil {
+		return res, err
+	}
+	tok, err := parseToken(req.Resume)
+	if err != nil {
+		return res, err
+	}
+	p := &duo{src: s, dst: d, from: from, to: target, part: tok.part(target), token: tok, progress: req.Progress}
+	if p.progress == nil {
+		p.progress = func(int64) {}
+	}
+	return p.copy(ctx, req.Resume != nil)
+}
+
+// allows says whether the endpoint's option names the other server.
+func (s *session) allows(o *session) error {
+	if slices.Contains(s.fxp, "any") || slices.Contains(s.fxp, strings.ToLower(o.host)) || slices.Contains(s.fxp, strings.ToLower(o.address)) {
+		return nil
+	}
+	kind := fault.Permission
+	if len(s.fxp) == 0 {
+		kind = fault.Unsupported
+	}
+	e := &fault.Error{Op: "ftp copy", Kind: kind, Subject: s.where, Err: fault.New("fxp", kind, "the endpoint does not allow direct copies with %s", fault.Shown(o.where))}
+	return e.Advise("add %s to its option fxp, or any; and the same at the other endpoint", o.host)
+}
+
+// duo is one copy.
+type duo struct {
+	src, dst *session
+	a, b     *conn // of src and dst; nil: not taken
+	from, to string
+	part     string
+	token    token
+	progress func(int64)
+
+	size   int64 // of the source
+	offset int64 // where the transfer begins
+}
+
+// take takes a connection at each server. All who do take first at the older session, so
+// that no two wait for one another.
+func (p *duo) take(ctx context.Context) (err error) {
+	if p.src == p.dst {
+		if p.src.connections < 2 {
+			return badOption("connections", "a copy at one server needs two")
+		}
+		select {
+		case p.src.pair <- struct{}{}:
+			defer func() { <-p.src.pair }()
+		case <-ctx.Done():
+			return failed(ctx, "connection", p.src.where, ctx.Err())
+		}
+	}
+	first, second := &p.a, &p.b
+	s1, s2 := p.src, p.dst
+	if s2.number < s1.number {
+		first, second, s1, s2 = second, first, s2, s1
+	}
+	if *second != nil && *first == nil { // in the order, or not at all
+		s2.give(*second)
+		*second = nil
+	}
+	if *first == nil {
+		if *first, err = s1.take(ctx); err != nil {
+			return err
+		}
+	}
+	if *second == nil {
+		*second, err = s2.take(ctx)
+	}
+	return err
+}
+
+// give returns both; renew only those that are dead.
+func (p *duo) give() {
+	for _, c := range []**conn{&p.a, &p.b} {
+		if *c != nil {
+			(*c).s.give(*c)
+			*c = nil
+		}
+	}
+}
+
+func (p *duo) renew(ctx context.Context) error {
+	for _, c := range []**conn{&p.a, &p.b} {
+		if *c != nil && (*c).dead.Load() {
+			(*c).s.give(*c)
+			*c = nil
+		}
+	}
+	return p.take(ctx)
+}
+
+// both does something at each server at the same time.
+func (p *duo) both(f func() error, g func() error) error {
+	var wg sync.WaitGroup
+	var err error
+	wg.Add(1)
+	go func() {
+		defer wg.Done()
+		err = g()
+	}()
+	first := f()
+	wg.Wait()
+	if first != nil {
+		return first
+	}
+	return err
+}
+
+func (p *duo) copy(ctx context.Context, resume bool) (res plugins.CopyResult, err error) {
+	defer p.give()
+	if err := p.take(ctx); err != nil {
+		return res, err
+	}
+	if err := p.look(ctx, resume); err != nil {
+		return res, err
+	}
+	if p.offset < p.size || p.size == 0 {
+		if err := p.transfer(ctx); err != nil {
+			return p.failed(ctx, err)
+		}
+	}
+	if res.Verified, err = p.verify(ctx); err != nil {
+		return p.failed(ctx, err)
+	}
+	if err := p.dst.publish(ctx, p.b, p.part, p.to, p.size); err != nil {
+		return p.failed(ctx, err)
+	}
+	res.Bytes = p.size
+	p.progress(p.size)
+	return res, nil
+}
+
+// resumable is the least size, in bytes, of a file that a later copy goes on with: a
+// smaller one is not worth asking for its time.
+const resumable = 1 << 20
+
+// look finds the size of the source, and where to go on: at what the destination has, if
+// the source is the one that an earlier copy saw.
+func (p *duo) look(ctx context.Context, resume bool) error {
+	var have, modified int64
+	err := p.both(func() (err error) {
+		if p.size, err = p.a.size(ctx, p.from); err != nil || p.size < resumable {
+			return err
+		}
+		t, err := p.a.modified(ctx, p.from)
+		if !t.IsZero() {
+			modified = t.Unix()
+		}
+		return err
+	}, func() (err error) {
+		if !resume {
+			return nil
+		}
+		if have, err = p.b.size(ctx, p.part); err != nil && !p.b.dead.Load() {
+			have, err = 0, nil
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	same := p.size >= resumable && p.token.Size == p.size && p.token.Modified == modified
+	p.token.Size, p.token.Modified = p.size, modified
+	switch {
+	case have == 0:
+	case same && have <= p.size:
+		p.offset = have
+	default:
+		_, err = p.b.must(ctx, "DELE", p.part)
+	}
+	return err
+}
+
+// transfer has the servers exchange the file, in the first of the ways that they agree to.
+func (p *duo) transfer(ctx context.Context) error {
+	ways, err := p.ways()
+	if err != nil {
+		return err
+	}
+	var no []error
+	for _, w := range ways {
+		if err := p.renew(ctx); err != nil {
+			return err
+		}
+		err := p.run(ctx, w)
+		var refused *refusal
+		if err == nil || !errors.As(err, &refused) {
+			return err
+		}
+		no = append(no, refused.err)
+	}
+	return p.forbidden(no)
+}
+
+// forbidden is the one error of two servers that do not let each other.
+func (p *duo) forbidden(no []error) error {
+	e := &fault.Error{Op: "ftp copy", Kind: fault.Refused, Side: fault.Peer, Subject: p.src.where + p.from + " to " + p.dst.where + p.to}
+	var settings []string
+	for _, err := range no {
+		var one *fault.Error
+		if errors.As(err, &one) {
+			one.Advice = "" // there is one for all
+		}
+	}
+	e.Err = errors.Join(no...)
+	for _, s := range []*session{p.src, p.dst} {
+		if set := s.setting(no); set != "" && !slices.Contains(settings, set) {
+			settings = append(settings, set)
+		}
+	}
+	return e.Advise("the servers do not let each other: allow direct transfers (FXP) at the one that refused: %s; or copy through this end", strings.Join(settings, "; "))
+}
+
+// setting is what allows FXP at a server.
+func (s *session) setting(no []error) string {
+	software := s.software()
+	if software == "" {
+		for _, err := range no {
+			if text := err.Error(); strings.Contains(text, s.where) {
+				switch {
+				case strings.Contains(text, "Security: Bad IP connecting"), strings.Contains(text, "Illegal PORT command."):
+					software = "vsftpd"
+				case strings.Contains(text, "I won't open a connection to"):
+					software = "pure-ftpd"
+				case strings.Contains(text, "Illegal PORT command"), strings.Contains(text, "Unable to build data connection"):
+					software = "proftpd"
+				}
+			}
+		}
+	}
+	all := map[string]string{
+		"vsftpd":    "pasv_promiscuous=YES and port_promiscuous=YES (vsftpd)",
+		"proftpd":   "AllowForeignAddress on, or a class of hosts (proftpd)",
+		"pure-ftpd": "AllowUserFXP yes, or -w (pure-ftpd)",
+	}
+	at := "at " + s.address + " "
+	if set := all[software]; set != "" {
+		return at + set
+	}
+	return at + strings.Join([]string{all["vsftpd"], all["proftpd"], all["pure-ftpd"]}, ", ")
+}
+
+// software is the server's, if its greeting says.
+func (s *session) software() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.all {
+		b := strings.ToLower(c.banner)
+		for _, k := range []string{"vsftpd", "proftpd", "pure-ftpd"} {
+			if strings.Contains(b, k) {
+				return k
+			}
+		}
+	}
+	return ""
+}
+
+// verify compares what the two servers have, as far as both can.
+func (p *duo) verify(ctx context.Context) (string, error) {
+	if err := p.renew(ctx); err != nil {
+		return "", err
+	}
+	var now, have int64
+	err := p.both(func() (err error) {
+		now, err = p.a.size(ctx, p.from)
+		return err
+	}, func() (err error) {
+		have, err = p.b.size(ctx, p.part)
+		return err
+	})
+	switch {
+	case err != nil:
+		return "", err
+	case now != p.size:
+		return "", p.a.said(fault.SourceChanged, "RETR", p.from, "the source has %d bytes, and had %d", now, p.size)
+	case have != p.size:
+		return "", p.b.said(fault.Corrupt, "STOR", p.to, "both servers have confirmed, and the destination has %d bytes of %d", have, p.size)
+	}
+	a, ok := common(p.src.caps.Checksums, p.dst.caps.Checksums)
+	if !ok || !p.src.hash || !p.dst.hash {
+		return "size", nil
+	}
+	var x, y []byte
+	err = p.both(func() (err error) {
+		x, err = p.a.checksum(ctx, p.from, a, -1)
+		return err
+	}, func() (err error) {
+		y, err = p.b.checksum(ctx, p.part, a, -1)
+		return err
+	})
+	if err == nil && string(x) != string(y) {
+		err = p.b.said(fault.Corrupt, "STOR", p.to, "the source has %s %x, the destination %x", a.name, x, y)
+	}
+	return a.name, err
+}
+
+// failed is the result of a copy that failed: what the destination has is kept, if going
+// on with it is of use.
+func (p *duo) failed(ctx context.Context, cause error) (plugins.CopyResult, error) {
+	var res plugins.CopyResult
+	p.give()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*p.dst.grace())
+	defer cancel()
+	kind := fault.KindOf(cause)
+	bad := kind == fault.Corrupt || kind == fault.SourceChanged || p.size < resumable
+	unknown := p.dst.with(ctx, func(c *conn) error {
+		n, err := c.size(ctx, p.part)
+		if err != nil {
+			if !c.dead.Load() { // there is none
+				return nil
+			}
+			return err
+		}
+		if n == 0 || bad {
+			_, err = c.must(ctx, "DELE", p.part)
+			return err
+		}
+		res.Bytes = n
+		return nil
+	})
+	if !bad && (res.Bytes > 0 || unknown != nil) {
+		res.Resume = p.token.bytes()
+	}
+	return res, cause
+}
+
+func rest(offset int64) string { return "REST " + strconv.FormatInt(offset, 10) }

@@ -1,0 +1,405 @@
+package ftp
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"time"
+
+	"github.com/pannier/pannier/spec/fault"
+)
+
+// way is one in which two servers can be told to exchange a file.
+type way struct {
+	reversed bool // the source listens, and the destination connects
+	clear    bool // no TLS
+	client   byte // who begins TLS, by SSCN: 's' source, 'd' destination
+	cpsv     bool // instead, the one that listens begins TLS, by CPSV
+}
+
+// ways are those to try, in their order. The destination listens first: then a source that
+// is missing leaves nothing there. With TLS, one server has to take the client's part; the
+// receiving one rather, since a sender that closes with tickets unread resets the
+// connection, and the last bytes are lost.
+func (p *duo) ways() ([]way, error) {
+	protected := p.a.prot || p.a.sscn || p.b.prot || p.b.sscn || p.a.s.tls == "require" || p.b.s.tls == "require"
+	if p.allowsClear(p.a) && p.allowsClear(p.b) {
+		protected = false
+	}
+	if !protected {
+		return []way{{clear: true}, {clear: true, reversed: true}}, nil
+	}
+	var w []way
+	if p.a.tlsState != nil && p.b.tlsState != nil && !p.a.clearOnly && !p.b.clearOnly {
+		if p.dst.feat.has("SSCN") {
+			w = append(w, way{client: 'd'}, way{client: 'd', reversed: true})
+		}
+		if p.src.feat.has("SSCN") {
+			w = append(w, way{client: 's'}, way{client: 's', reversed: true})
+		}
+		if p.dst.feat.has("CPSV") {
+			w = append(w, way{cpsv: true})
+		}
+		if p.src.feat.has("CPSV") {
+			w = append(w, way{cpsv: true, reversed: true})
+		}
+	}
+	if w == nil {
+		e := &fault.Error{Op: "ftp copy", Kind: fault.Unsupported, Subject: p.src.where + " to " + p.dst.where,
+			Err: fault.New("fxp", fault.Unsupported, "the two servers cannot encrypt what one sends the other: both need TLS, and one of them SSCN or CPSV")}
+		return nil, e.Advise("copy through this end; or set fxp-data=clear at both endpoints, and the file is sent unencrypted")
+	}
+	return w, nil
+}
+
+// allowsClear says whether a file may come or go there unencrypted.
+func (p *duo) allowsClear(c *conn) bool { return c.tlsState == nil || c.clearOnly || c.s.fxpClear }
+
+// refusal is that the servers do not let each other; another way may do.
+type refusal struct{ err error }
+
+func (r *refusal) Error() string { return r.err.Error() }
+func (r *refusal) Unwrap() error { return r.err }
+
+// prepare sets the protection.
+func (c *conn) prepare(ctx context.Context, clear, client bool) error {
+	if c.tlsState == nil || c.clearOnly {
+		return nil
+	}
+	set := func(now *bool, want bool, word, on, off string) error {
+		if *now == want {
+			return nil
+		}
+		arg := off
+		if want {
+			arg = on
+		}
+		_, err := c.must(ctx, word, arg)
+		if err == nil {
+			*now = want
+		}
+		return err
+	}
+	if err := set(&c.sscn, client, "SSCN", "ON", "OFF"); err != nil {
+		return err
+	}
+	return set(&c.prot, !clear, "PROT", "P", "C")
+}
+
+// run has the servers exchange the file in one way.
+func (p *duo) run(ctx context.Context, w way) error {
+	if p.offset > 0 { // as it is now
+		n, err := p.b.size(ctx, p.part)
+		if err != nil {
+			return err
+		}
+		if n > p.size {
+			return p.b.said(fault.Corrupt, "STOR", p.to, "what an earlier copy has left is longer than the file")
+		}
+		p.offset = n
+	}
+	err := p.both(func() error { return p.a.prepare(ctx, w.clear, w.client == 's') },
+		func() error { return p.b.prepare(ctx, w.clear, w.client == 'd') })
+	if err != nil {
+		return p.maybe(err)
+	}
+	get, put := "RETR "+p.from, "STOR "+p.part
+	listens, connects, purpose := p.b, p.a, put
+	if w.reversed {
+		listens, connects, purpose = p.a, p.b, get
+	}
+	var at netip.AddrPort
+	if w.cpsv {
+		at, err = listens.passive4(ctx, "CPSV")
+	} else {
+		at, err = listens.passive(ctx, purpose)
+	}
+	if err != nil {
+		return p.maybe(err)
+	}
+	r, err := connects.port(ctx, at)
+	if err != nil {
+		return err
+	}
+	if !r.good() {
+		return &refusal{connects.refused("EPRT", "", r)}
+	}
+	if p.offset > 0 {
+		err = p.both(func() error { return p.a.rest(ctx, p.from, p.offset) }, func() error { return p.b.rest(ctx, p.part, p.offset) })
+		if err != nil {
+			return err
+		}
+	}
+	first, second := get, put
+	if w.reversed {
+		first, second = put, get
+	}
+	// The one that connects goes first. Neither reply is waited for: with TLS, each may
+	// come only when both have begun.
+	if err := connects.send(ctx, first); err != nil {
+		return err
+	}
+	if err := listens.send(ctx, second); err != nil {
+		connects.kill()
+		return err
+	}
+	return p.follow(ctx)
+}
+
+// maybe is err as a refusal, if the server said so and the connection lives.
+func (p *duo) maybe(err error) error {
+	if k := fault.KindOf(err); (k == fault.Unsupported || k == fault.Permission || k == fault.Refused) && !p.a.dead.Load() && !p.b.dead.Load() {
+		return &refusal{err}
+	}
+	return err
+}
+
+func (c *conn) rest(ctx context.Context, path string, offset int64) error {
+	r, err := c.command(ctx, rest(offset))
+	if err == nil && r.code != 350 {
+		err = c.refused("REST", path, r)
+	}
+	return err
+}
+
+// side is how far one of the servers is.
+type side struct {
+	c     *conn
+	word  string
+	path  string
+	began bool  // it has said 1xx
+	final reply // code 0: not yet
+	err   error // of the connection
+}
+
+// said is what came on a control connection during a transfer.
+type said struct {
+	side *side
+	r    reply
+	err  error
+}
+
+// follow waits until both servers have said how it ended. That takes as long as the
+// destination's size grows; once it does not for the timeout, or one of them has failed,
+// the other is interrupted, and its connection given up.
+func (p *duo) follow(ctx context.Context) error {
+	src := &side{c: p.a, word: "RETR", path: p.from}
+	dst := &side{c: p.b, word: "STOR", path: p.to}
+	replies := make(chan said)
+	done := make(chan struct{})
+	defer close(done)
+	for _, s := range []*side{src, dst} {
+		_ = s.c.raw.SetReadDeadline(time.Time{})
+		go s.listen(replies, done)
+	}
+	sizes := make(chan int64)
+	polling, end := context.WithCancel(ctx)
+	defer end()
+	go p.poll(polling, sizes)
+
+	patience := p.dst.timeout
+	stall := time.NewTimer(patience)
+	defer stall.Stop()
+	var why error
+	last := p.offset
+	for why == nil && (src.open() || dst.open()) {
+		select {
+		case m := <-replies:
+			m.side.note(m)
+			stall.Reset(patience)
+			if src.idle() && dst.final.good() || dst.idle() && src.final.good() {
+				stall.Reset(p.dst.grace())
+			}
+			if m.err != nil || (m.r.code >= 200 && !m.r.good()) {
+				why = errEnded
+			}
+		case n, ok := <-sizes:
+			switch {
+			case !ok: // nobody tells: as long as 1 MB/s would take
+				sizes = nil
+				patience += time.Duration((p.size-last)>>20) * time.Second
+				stall.Reset(patience)
+			case n > last:
+				last = n
+				p.progress(n)
+				stall.Reset(patience)
+			}
+		case <-stall.C:
+			why = p.silent(src, dst)
+		case <-ctx.Done():
+			why = failed(ctx, "copy", p.src.where+" to "+p.dst.where, ctx.Err())
+		}
+	}
+	end()
+	if why != nil {
+		p.stop(src, dst, replies, why == errEnded)
+	}
+	if why == nil || why == errEnded {
+		return p.outcome(ctx, src, dst)
+	}
+	return why
+}
+
+var errEnded = errors.New("one has ended")
+
+func (s *side) open() bool { return s.final.code == 0 && s.err == nil }
+
+// idle says that the server has not begun: one that does not let the other connect, as
+// pure-ftpd, just waits on, while the other thinks that this was all.
+func (s *side) idle() bool { return s.open() && !s.began }
+
+func (s *side) note(m said) {
+	switch {
+	case m.err != nil:
+		s.err = m.err
+		s.c.kill()
+	case m.r.code < 200:
+		s.began = true
+	default:
+		s.final = m.r
+		if m.r.code == 421 {
+			s.c.kill()
+		}
+	}
+}
+
+// listen reads replies until the final one. When nobody wants them any more, the
+// connection is of no use either.
+func (s *side) listen(to chan<- said, done <-chan struct{}) {
+	for n := 0; ; n++ {
+		r, err := readReply(s.c.r)
+		if err == nil && n > 100 {
+			err = fault.New("reply", fault.Protocol, "the server announces without end that it will reply")
+		}
+		select {
+		case to <- said{s, r, err}:
+		case <-done:
+			s.c.kill()
+			return
+		}
+		if err != nil || r.code >= 200 {
+			return
+		}
+	}
+}
+
+// poll asks on a third connection how much the destination has, if it lets one have a
+// third. It closes sizes when it cannot tell.
+func (p *duo) poll(ctx context.Context, sizes chan<- int64) {
+	every := min(500*time.Millisecond, p.dst.timeout/4)
+	t := time.NewTicker(every)
+	defer t.Stop()
+	var c *conn
+	defer func() {
+		if c != nil {
+			p.dst.give(c)
+		}
+	}()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+		var n int64
+		var err error
+		if c == nil {
+			c, err = p.dst.spare(ctx)
+		}
+		if err == nil && c != nil {
+			n, err = c.size(ctx, p.part)
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		if c == nil || c.dead.Load() || (err != nil && n == 0 && fault.KindOf(err) != fault.NotFound) {
+			close(sizes)
+			return
+		}
+		select {
+		case sizes <- n:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// spare is an unused or new connection, or nothing, if it would have to be waited for.
+func (s *session) spare(ctx context.Context) (*conn, error) {
+	c, wait, err := s.try()
+	if c != nil || err != nil || wait != nil {
+		return c, err
+	}
+	if c, err = s.dial(ctx); err != nil {
+		s.failed(err)
+		return nil, err
+	}
+	return s.made(c)
+}
+
+// stop ends what still runs. After a failure of one server the other mostly ends by itself.
+func (p *duo) stop(src, dst *side, replies <-chan said, ended bool) {
+	wait := func(d time.Duration) {
+		t := time.NewTimer(d)
+		defer t.Stop()
+		for src.open() || dst.open() {
+			select {
+			case m := <-replies:
+				m.side.note(m)
+			case <-t.C:
+				return
+			}
+		}
+	}
+	if ended {
+		wait(min(p.dst.grace(), 500*time.Millisecond))
+	}
+	var asked []*side
+	for _, s := range []*side{src, dst} {
+		if s.open() {
+			s.c.interrupt()
+			asked = append(asked, s)
+		}
+	}
+	wait(p.dst.grace())
+	for _, s := range asked { // how many replies come to what was asked, nobody knows
+		s.c.kill()
+	}
+}
+
+func (p *duo) silent(src, dst *side) error {
+	s := src
+	if !src.open() {
+		s = dst
+	}
+	if src.idle() != dst.idle() && (src.final.good() || dst.final.good()) {
+		return &refusal{s.c.said(fault.Refused, s.word, s.path, "the server does not begin, although the other one has connected")}
+	}
+	return s.c.said(fault.DeadPeer, s.word, s.path, "the destination got nothing more for %v, and the end was not confirmed", p.dst.timeout)
+}
+
+// outcome is what the two final replies mean together.
+func (p *duo) outcome(ctx context.Context, src, dst *side) error {
+	if src.final.good() && dst.final.good() {
+		return nil
+	}
+	for _, s := range []*side{dst, src} { // who refuses a connection of the other says 425, or nothing but 500
+		if c := s.final.code; c == 425 || c == 522 || (c >= 500 && c <= 504 && !s.began) {
+			return &refusal{s.c.refused(s.word, s.path, s.final)}
+		}
+	}
+	var lost error
+	for _, s := range []*side{dst, src} {
+		switch {
+		case s.final.code != 0 && !s.final.good() && s.final.code != 426:
+			return s.c.refused(s.word, s.path, s.final)
+		case s.err != nil:
+			lost = failed(ctx, s.word, s.c.at(s.path), s.err)
+		case lost == nil && s.final.code == 426:
+			lost = s.c.refused(s.word, s.path, s.final)
+		case lost == nil && s.open():
+			lost = s.c.said(fault.DeadPeer, s.word, s.path, "the server has not said how the transfer ended")
+		}
+	}
+	return lost
+}

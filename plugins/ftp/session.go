@@ -1,0 +1,359 @@
+package ftp
+
+import (
+	"context"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/pannier/pannier/plugins"
+	"github.com/pannier/pannier/spec/fault"
+)
+
+// session is a login: up to config.connections control connections, each with one thing
+// to do at a time. Callers wait for one; that wait ends with their context.
+type session struct {
+	*config
+	number uint64 // of the session; says in which order two are asked for connections
+	feat   features
+	base   string
+	caps   plugins.Capabilities
+
+	mu      sync.Mutex
+	idle    []*conn
+	all     map[*conn]bool
+	open    int           // connections there are, or are being made
+	limit   int           // of open; falls when the server says that it is too many
+	changed chan struct{} // closed and replaced when a connection comes back
+	closed  bool
+	over    chan struct{}
+	keeping sync.WaitGroup
+	pair    chan struct{} // who takes two connections holds it
+}
+
+var sessions atomic.Uint64
+
+func newSession(c *config) *session {
+	return &session{config: c, number: sessions.Add(1), all: map[*conn]bool{}, limit: c.connections,
+		changed: make(chan struct{}), over: make(chan struct{}), pair: make(chan struct{}, 1)}
+}
+
+// grace is how long is waited for a reply that may well not come.
+func (s *session) grace() time.Duration { return min(s.timeout, 3*time.Second) }
+
+func (s *session) Capabilities() plugins.Capabilities { return s.caps }
+
+// path is the name at the server, checked.
+func (s *session) path(name string) (string, error) {
+	if err := plugins.CheckName(name); err != nil {
+		return "", err
+	}
+	switch {
+	case s.base == "/":
+		return name, nil
+	case name == "/":
+		return s.base, nil
+	}
+	return s.base + name, nil
+}
+
+func (s *session) shut() error {
+	return fault.New("ftp", fault.Canceled, "the session is closed")
+}
+
+// take is an unused connection, or a new one.
+func (s *session) take(ctx context.Context) (*conn, error) {
+	for {
+		c, w, err := s.try()
+		if c != nil || err != nil {
+			return c, err
+		}
+		if w == nil {
+			if c, err = s.dial(ctx); err == nil {
+				return s.made(c)
+			}
+			if others := s.failed(err); !others {
+				return nil, err
+			}
+			continue
+		}
+		select {
+		case <-w:
+		case <-ctx.Done():
+			return nil, failed(ctx, "connection", s.where, ctx.Err())
+		}
+	}
+}
+
+// try is an unused connection; or nothing with what to wait for; or nothing at all, when
+// the caller is to make one.
+func (s *session) try() (*conn, <-chan struct{}, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil, nil, s.shut()
+	}
+	for len(s.idle) > 0 {
+		c := s.idle[len(s.idle)-1]
+		s.idle = s.idle[:len(s.idle)-1]
+		if c.alive() {
+			return c, nil, nil
+		}
+		s.drop(c)
+	}
+	if s.open < s.limit {
+		s.open++
+		return nil, nil, nil
+	}
+	return nil, s.changed, nil
+}
+
+// made notes a connection that was made.
+func (s *session) made(c *conn) (*conn, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		c.kill()
+		return nil, s.shut()
+	}
+	s.all[c] = true
+	return c, nil
+}
+
+// failed notes that none could be made. True: it was one too many for the server, and the
+// caller waits for one of the others.
+func (s *session) failed(err error) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.open--
+	s.signal()
+	if k := fault.KindOf(err); (k != fault.Overloaded && k != fault.Draining) || s.open == 0 {
+		return false
+	}
+	s.limit = s.open
+	return true
+}
+
+// drop forgets a connection. s.mu is held.
+func (s *session) drop(c *conn) {
+	c.kill()
+	if s.all[c] {
+		delete(s.all, c)
+		s.open--
+	}
+	s.signal()
+}
+
+func (s *session) signal() {
+	close(s.changed)
+	s.changed = make(chan struct{})
+}
+
+// give returns a connection.
+func (s *session) give(c *conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c.dead.Load() || s.closed {
+		s.drop(c)
+		return
+	}
+	c.idle = time.Now()
+	s.idle = append(s.idle, c)
+	s.signal()
+}
+
+// with runs f with a connection.
+func (s *session) with(ctx context.Context, f func(c *conn) error) error {
+	c, err := s.take(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.give(c)
+	return f(c)
+}
+
+// keep asks unused connections for a sign of life until the session is closed.
+func (s *session) keep() {
+	defer s.keeping.Done()
+	t := time.NewTicker(s.keepalive)
+	defer t.Stop()
+	for {
+		select {
+		case <-s.over:
+			return
+		case <-t.C:
+		}
+		for _, c := range s.old(time.Now().Add(-s.keepalive)) {
+			_, _ = c.command(context.Background(), "NOOP") // a dead one is dropped
+			s.give(c)
+		}
+	}
+}
+
+// old takes the connections that were not used since.
+func (s *session) old(since time.Time) (old []*conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var rest []*conn
+	for _, c := range s.idle {
+		if c.idle.Before(since) {
+			old = append(old, c)
+		} else {
+			rest = append(rest, c)
+		}
+	}
+	s.idle = rest
+	return old
+}
+
+// Close ends all connections, also those that are in use.
+func (s *session) Close() error {
+	s.mu.Lock()
+	if !s.closed {
+		s.closed = true
+		close(s.over)
+		for _, c := range s.idle {
+			_ = c.raw.SetWriteDeadline(time.Now().Add(time.Second))
+			_, _ = c.c.Write([]byte("QUIT\r\n"))
+		}
+		for c := range s.all {
+			c.kill()
+		}
+		s.idle = nil
+		s.signal()
+	}
+	s.mu.Unlock()
+	s.keeping.Wait()
+	return nil
+}
+
+// size asks for the size of a file.
+func (c *conn) size(ctx context.Context, path string) (int64, error) {
+	r, err := c.must(ctx, "SIZE", path)
+	if err != nil {
+		return 0, err
+	}
+	n, err := strconv.ParseInt(strings.TrimSpace(r.text()), 10, 64)
+	if err != nil || n < 0 {
+		return 0, c.said(fault.Protocol, "SIZE", path, "this is no size: %s", fault.Shown(r.text()))
+	}
+	return n, nil
+}
+
+// modified asks for the time of a file; zero if the server does not say.
+func (c *conn) modified(ctx context.Context, path string) (time.Time, error) {
+	r, err := c.command(ctx, "MDTM "+path)
+	if err != nil || r.code != 213 {
+		return time.Time{}, err
+	}
+	t, _ := parseTime(strings.TrimSpace(r.text()))
+	return t, nil
+}
+
+func (s *session) Stat(ctx context.Context, name string) (a plugins.Attr, err error) {
+	path, err := s.path(name)
+	if err != nil {
+		return a, err
+	}
+	err = s.with(ctx, func(c *conn) error {
+		a, err = c.stat(ctx, path)
+		a.Name = name
+		return err
+	})
+	return a, err
+}
+
+func (c *conn) stat(ctx context.Context, path string) (plugins.Attr, error) {
+	if c.s.feat.has("MLST") {
+		r, err := c.must(ctx, "MLST", path)
+		if err != nil {
+			return plugins.Attr{}, err
+		}
+		for _, l := range r.lines[min(1, len(r.lines)-1):] {
+			if e, ok := parseFacts(strings.TrimPrefix(l, " ")); ok {
+				return e.Attr, nil
+			}
+		}
+		return plugins.Attr{}, c.said(fault.Protocol, "MLST", path, "the reply has no facts: %s", fault.Shown(r.text()))
+	}
+	n, err := c.size(ctx, path)
+	if err == nil {
+		t, err := c.modified(ctx, path)
+		return plugins.Attr{Size: n, Modified: t}, err
+	}
+	if c.dead.Load() {
+		return plugins.Attr{}, err
+	}
+	r, err2 := c.command(ctx, "CWD "+path) // names are sent absolute, so it changes nothing
+	if err2 != nil {
+		return plugins.Attr{}, err2
+	}
+	if !r.good() {
+		return plugins.Attr{}, err
+	}
+	return plugins.Attr{Size: -1, Dir: true}, nil
+}
+
+// Rename renames; most servers replace a file of the name.
+func (s *session) Rename(ctx context.Context, from, to string) error {
+	a, err := s.path(from)
+	if err != nil {
+		return err
+	}
+	b, err := s.path(to)
+	if err != nil {
+		return err
+	}
+	return s.with(ctx, func(c *conn) error { return c.rename(ctx, a, b) })
+}
+
+func (c *conn) rename(ctx context.Context, from, to string) error {
+	r, err := c.command(ctx, "RNFR "+from)
+	if err != nil {
+		return err
+	}
+	if r.code != 350 {
+		return c.refused("RNFR", from, r)
+	}
+	_, err = c.must(ctx, "RNTO", to)
+	return err
+}
+
+// Remove deletes a file, or a directory that is empty.
+func (s *session) Remove(ctx context.Context, name string) error {
+	path, err := s.path(name)
+	if err != nil {
+		return err
+	}
+	return s.with(ctx, func(c *conn) error {
+		_, err := c.must(ctx, "DELE", path)
+		if err == nil || c.dead.Load() {
+			return err
+		}
+		if a, err2 := c.stat(ctx, path); err2 != nil || !a.Dir {
+			return err
+		}
+		_, err = c.must(ctx, "RMD", path)
+		return err
+	})
+}
+
+// Mkdir makes a directory.
+func (s *session) Mkdir(ctx context.Context, name string) error {
+	path, err := s.path(name)
+	if err != nil {
+		return err
+	}
+	return s.with(ctx, func(c *conn) error {
+		_, err := c.must(ctx, "MKD", path)
+		if err == nil || c.dead.Load() {
+			return err
+		}
+		if a, err2 := c.stat(ctx, path); err2 == nil && a.Dir {
+			return nil
+		}
+		return err
+	})
+}

@@ -1,0 +1,351 @@
+package ftp
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding"
+	"encoding/hex"
+	"encoding/json"
+	"hash"
+	"io"
+	"path"
+	"strings"
+	"sync"
+
+	"github.com/pannier/pannier/plugins"
+	"github.com/pannier/pannier/spec/fault"
+)
+
+// token is what goes on with a file later: of a Write, or of a Copy. The part's name
+// follows from the file's.
+type token struct {
+	ID string `json:"id"`
+	// Of Write: the state of the checksum after At bytes.
+	Algorithm string `json:"alg,omitempty"`
+	At        int64  `json:"at,omitempty"`
+	State     []byte `json:"state,omitempty"`
+	// Of Copy: the source as it was.
+	Size     int64 `json:"size,omitempty"`
+	Modified int64 `json:"mod,omitempty"` // Unix seconds; 0: the server does not say
+}
+
+func newToken() token {
+	var b [6]byte
+	_, _ = rand.Read(b[:])
+	return token{ID: hex.EncodeToString(b[:])}
+}
+
+func parseToken(b []byte) (t token, err error) {
+	if b == nil {
+		return newToken(), nil
+	}
+	id, bad := []byte(nil), json.Unmarshal(b, &t)
+	if bad == nil {
+		id, bad = hex.DecodeString(t.ID)
+	}
+	if bad != nil || len(id) != 6 || t.At < 0 || t.Size < 0 {
+		return t, fault.New("ftp resume", fault.Invalid, "what is to be gone on with is not what an earlier Abort or Copy has returned")
+	}
+	return t, nil
+}
+
+func (t token) bytes() []byte {
+	b, _ := json.Marshal(t)
+	return b
+}
+
+// part is the name of a file until it has its own: beside it, so that giving it that name
+// is a rename, and not hidden, since some servers refuse names with a dot in front.
+func (t token) part(target string) string {
+	dir, base := path.Split(target)
+	const most = 200 // bytes of an element have room up to 255
+	if len(base) > most {
+		base = strings.ToValidUTF8(base[:most], "") // not half a character
+	}
+	return dir + base + ".pannier-" + t.ID + ".part"
+}
+
+// staged is a file that is being written.
+type staged struct {
+	s      *session
+	t      *data
+	path   string
+	part   string
+	token  token
+	size   int64 // that was promised; -1: none
+	offset int64 // where writing began
+	sent   int64 // bytes of the file that were written, with those before offset
+	sum    hash.Hash
+	alg    algorithm
+	err    error // of Write
+
+	mu     sync.Mutex
+	closed bool // the connection is given back
+	over   bool // committed or aborted
+	attr   plugins.Attr
+	result error
+	kept   []byte
+	gone   error
+}
+
+// Write begins a part file, or goes on with one.
+func (s *session) Write(ctx context.Context, name string, w plugins.WriteRequest) (plugins.Staged, error) {
+	target, err := s.path(name)
+	if err != nil {
+		return nil, err
+	}
+	if name == "/" {
+		return nil, fault.New("ftp write", fault.Invalid, "/ is a directory")
+	}
+	tok, err := parseToken(w.Resume)
+	if err != nil {
+		return nil, err
+	}
+	c, err := s.take(ctx)
+	if err != nil {
+		return nil, err
+	}
+	st := &staged{s: s, path: target, part: tok.part(target), token: tok, size: w.Size}
+	if err := st.begin(ctx, c, w.Resume != nil); err != nil {
+		s.give(c)
+		return nil, err
+	}
+	return st, nil
+}
+
+func (st *staged) begin(ctx context.Context, c *conn, resume bool) error {
+	if resume {
+		n, err := c.size(ctx, st.part)
+		switch {
+		case err == nil && (st.size < 0 || n <= st.size):
+			st.offset = n
+		case c.dead.Load():
+			return err
+		case err == nil: // longer than the file: not of it
+			if _, err := c.must(ctx, "DELE", st.part); err != nil {
+				return err
+			}
+		}
+	}
+	st.sent = st.offset
+	if a, ok := common(st.s.caps.Checksums); ok && st.s.hash {
+		st.checksum(a)
+	}
+	var err error
+	if st.offset > 0 && !st.s.feat.has("REST") {
+		st.t, err = c.transfer(ctx, "APPE", st.part, 0)
+	} else {
+		st.t, err = c.transfer(ctx, "STOR", st.part, st.offset)
+	}
+	if err == nil {
+		st.t.detach()
+	}
+	return err
+}
+
+// checksum begins the sum of what is written, or goes on with it. Without the state at the
+// offset there is none, and the file is compared by size.
+func (st *staged) checksum(a algorithm) {
+	sum := a.make()
+	if st.offset > 0 {
+		u, ok := sum.(encoding.BinaryUnmarshaler)
+		if !ok || st.token.Algorithm != a.name || st.token.At != st.offset || u.UnmarshalBinary(st.token.State) != nil {
+			return
+		}
+	}
+	st.sum, st.alg = sum, a
+}
+
+func (st *staged) Offset() int64 { return st.offset }
+
+func (st *staged) Write(p []byte) (int, error) {
+	if err := st.writable(); err != nil {
+		return 0, err
+	}
+	n, err := st.t.Write(p)
+	if st.sum != nil {
+		_, _ = st.sum.Write(p[:n])
+	}
+	st.sent += int64(n)
+	st.err = err
+	return n, err
+}
+
+func (st *staged) writable() error {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if st.closed {
+		return fault.New("ftp write", fault.Canceled, "the file is committed or aborted")
+	}
+	return st.err
+}
+
+// ReadFrom is for io.Copy, with a buffer that makes few calls. Having the kernel move the
+// bytes (sendfile) was measured, and is not quicker.
+func (st *staged) ReadFrom(r io.Reader) (int64, error) {
+	return io.CopyBuffer(struct{ io.Writer }{st}, struct{ io.Reader }{r}, make([]byte, 256<<10))
+}
+
+// Commit ends the file, compares and names it.
+func (st *staged) Commit(ctx context.Context) (plugins.Attr, error) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if !st.over {
+		st.over, st.t.ctx = true, ctx
+		st.attr, st.result = st.commit(ctx)
+	}
+	return st.attr, st.result
+}
+
+func (st *staged) commit(ctx context.Context) (a plugins.Attr, err error) {
+	c := st.t.c
+	defer st.release()
+	if st.err != nil {
+		return a, st.err
+	}
+	if st.size >= 0 && st.sent != st.size {
+		c.kill()
+		return a, c.said(fault.Corrupt, "STOR", st.path, "%d bytes were written of a file of %d", st.sent, st.size)
+	}
+	if err := st.ended(); err != nil {
+		return a, err
+	}
+	n, err := c.size(ctx, st.part)
+	if err != nil {
+		return a, err
+	}
+	if n != st.sent {
+		_, _ = c.command(ctx, "DELE "+st.part)
+		return a, c.said(fault.Corrupt, "STOR", st.path, "the server has confirmed %d bytes, and says that it has %d", st.sent, n).Advise("write again; if it happens again, the server cuts files off")
+	}
+	if st.sum != nil {
+		if err := c.compare(ctx, st.part, st.alg, st.sum.Sum(nil)); err != nil {
+			if fault.KindOf(err) == fault.Corrupt {
+				_, _ = c.command(ctx, "DELE "+st.part)
+			}
+			return a, err
+		}
+	}
+	if err := st.s.publish(ctx, c, st.part, st.path, n); err != nil {
+		return a, err
+	}
+	t, _ := c.modified(ctx, st.path) // whatever becomes of this: the file has its name
+	return plugins.Attr{Name: st.named(), Size: n, Modified: t}, nil
+}
+
+// named is the path below the base, as the caller has it.
+func (st *staged) named() string {
+	if st.s.base == "/" {
+		return st.path
+	}
+	return st.path[len(st.s.base):]
+}
+
+// ended has the server confirm that it has what was sent.
+func (st *staged) ended() error {
+	if err := st.t.ended(); err != nil {
+		err = st.t.why(err)
+		st.t.close()
+		return err
+	}
+	return st.t.finish()
+}
+
+// release gives the connection back. st.mu is held.
+func (st *staged) release() {
+	if !st.closed {
+		st.closed = true
+		_ = st.t.raw.Close()
+		st.s.give(st.t.c)
+	}
+}
+
+// publish gives a part its name. Whether the server replaces an older file is its affair;
+// with replace=delete that is removed before.
+func (s *session) publish(ctx context.Context, c *conn, part, target string, size int64) error {
+	err := c.rename(ctx, part, target)
+	if err == nil {
+		return nil
+	}
+	if c.dead.Load() { // it may have been done
+		return s.published(ctx, part, target, size, err)
+	}
+	a, err2 := c.stat(ctx, target)
+	if err2 != nil {
+		return err
+	}
+	if a.Dir {
+		return c.said(fault.Exists, "RNTO", target, "the name is a directory's")
+	}
+	if !s.deleteFirst {
+		e := c.said(fault.Exists, "RNTO", target, "the server does not replace a file by renaming: %v", err)
+		return e.Advise("remove the older file, or set replace=delete, with which there is a moment without either")
+	}
+	if _, err := c.must(ctx, "DELE", target); err != nil {
+		return err
+	}
+	return c.rename(ctx, part, target)
+}
+
+// published asks on another connection whether a rename was done whose reply did not come.
+func (s *session) published(ctx context.Context, part, target string, size int64, cause error) error {
+	return s.with(ctx, func(c *conn) error {
+		if _, err := c.size(ctx, part); err == nil || c.dead.Load() || fault.KindOf(err) != fault.NotFound {
+			return cause
+		}
+		if n, err := c.size(ctx, target); err != nil || n != size {
+			return cause
+		}
+		return nil
+	})
+}
+
+// Abort ends a file that has no name yet.
+func (st *staged) Abort(ctx context.Context, keep bool) ([]byte, error) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if st.over && st.result == nil && st.attr.Name != "" {
+		return nil, fault.New("ftp abort", fault.Invalid, "the file is committed")
+	}
+	if st.kept != nil || st.gone != nil {
+		return st.kept, st.gone
+	}
+	if !keep {
+		if !st.closed {
+			st.t.c.kill()
+			st.release()
+		}
+		return nil, st.s.discard(ctx, st.part)
+	}
+	st.t.ctx = ctx
+	if !st.closed && st.err == nil && !st.over {
+		if st.ended() == nil && st.sum != nil {
+			if m, ok := st.sum.(encoding.BinaryMarshaler); ok {
+				if state, err := m.MarshalBinary(); err == nil {
+					st.token.Algorithm, st.token.At, st.token.State = st.alg.name, st.sent, state
+				}
+			}
+		}
+	}
+	st.over = true
+	if st.result == nil {
+		st.result = fault.New("ftp commit", fault.Canceled, "the file was aborted")
+	}
+	st.release()
+	st.kept = st.token.bytes()
+	return st.kept, nil
+}
+
+// discard removes a part, which need not be there.
+func (s *session) discard(ctx context.Context, part string) error {
+	return s.with(ctx, func(c *conn) error {
+		r, err := c.command(ctx, "DELE "+part)
+		if err != nil || r.good() {
+			return err
+		}
+		if _, err := c.size(ctx, part); err == nil {
+			return c.refused("DELE", part, r)
+		}
+		return nil
+	})
+}

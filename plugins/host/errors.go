@@ -1,0 +1,72 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/pannier/pannier/plugins"
+	"github.com/pannier/pannier/spec/bridgepb"
+	"github.com/pannier/pannier/spec/fault"
+)
+
+// failed is what a call that ended with err means to this process: what the driver
+// said, or what has become of the plugin. ctx is the call's.
+func (p *process) failed(ctx context.Context, err error) error {
+	if err == nil {
+		return nil
+	}
+	s := status.Convert(err)
+	for _, d := range s.Details() {
+		if f, ok := d.(*bridgepb.Failure); ok && fault.Kind(f.GetKind()) != 0 {
+			return failure(f)
+		}
+	}
+	if ctx.Err() != nil {
+		if errors.Is(context.Cause(ctx), errLate) {
+			return fault.Concluded("call plugin "+p.cfg.Name, fault.DeadPeer, "the plugin has not answered in time")
+		}
+		return fault.Wrap("call plugin", p.cfg.Name, ctx.Err())
+	}
+	switch s.Code() {
+	case codes.Unavailable, codes.Canceled: // the latter if the connection was closed here
+		p.lost()
+		return fault.Concluded("call plugin "+p.cfg.Name, fault.Lost, "the plugin has ended")
+	case codes.Unimplemented:
+		return fault.New("call plugin "+p.cfg.Name, fault.Unsupported, "it has no such method")
+	case codes.ResourceExhausted:
+		return fault.New("call plugin "+p.cfg.Name, fault.TooLong, "%s", s.Message())
+	}
+	return fault.New("call plugin "+p.cfg.Name, fault.Protocol, "an error that is none of the contract's: %s %s", s.Code().String(), s.Message())
+}
+
+// lost waits until the process has ended: the next use is to start another. One whose
+// connection has ended and that has not itself is of no use.
+func (p *process) lost() {
+	t := time.NewTimer(time.Second)
+	defer t.Stop()
+	select {
+	case <-p.gone:
+	case <-t.C:
+		p.kill()
+	}
+}
+
+// errLate is why a context of ours ended when it was not its owner's wish.
+var errLate = errors.New("the host's limit")
+
+// failure is the error that a driver made.
+func failure(f *bridgepb.Failure) error {
+	e := fault.FromPeer(f.GetOp(), fault.Kind(f.GetKind()), f.GetText())
+	e.Side, e.Subject, e.Advice = min(fault.Side(f.GetSide()), fault.Inferred), f.GetSubject(), f.GetAdvice()
+	switch {
+	case f.GetCode() != "":
+		e.Err = plugins.Native{Code: f.GetCode(), Text: f.GetText()}
+	case f.GetText() == "":
+		e.Err = nil
+	}
+	return e
+}

@@ -1,0 +1,11 @@
+//go:build !linux
+
+package host
+
+import "os"
+
+// self is this program.
+var self = func() string { p, _ := os.Executable(); return p }()
+
+// execPath is the path: this system cannot execute what is open.
+func execPath(_ uintptr, path string) string { return path }

@@ -1,0 +1,53 @@
+package host
+
+import (
+	"context"
+	"net"
+	"sync"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/pannier/pannier/spec/fault"
+)
+
+// connectTo serves one end of a pair of sockets and makes a client of the other.
+func connectTo(server *grpc.Server, ends [2]*net.UnixConn) (*grpc.ClientConn, error) {
+	l := &single{conn: make(chan net.Conn, 1), closed: make(chan struct{})}
+	l.conn <- ends[1]
+	go func() { _ = server.Serve(l) }() // ends with Stop
+	mine := make(chan net.Conn, 1)
+	mine <- ends[0]
+	return grpc.NewClient("passthrough:///driver", grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDisableServiceConfig(),
+		grpc.WithContextDialer(func(context.Context, string) (net.Conn, error) {
+			select {
+			case c := <-mine:
+				return c, nil
+			default:
+				return nil, fault.New("connect", fault.Lost, "the driver's connection has ended")
+			}
+		}))
+}
+
+// single is a listener that has one connection.
+type single struct {
+	conn   chan net.Conn
+	closed chan struct{}
+	once   sync.Once
+}
+
+func (s *single) Accept() (net.Conn, error) {
+	select {
+	case c := <-s.conn:
+		return c, nil
+	case <-s.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (s *single) Close() error {
+	s.once.Do(func() { close(s.closed) })
+	return nil
+}
+
+func (s *single) Addr() net.Addr { return &net.UnixAddr{Net: "unix", Name: "driver"} }
