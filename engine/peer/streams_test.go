@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/pannier/pannier/engine"
+	"github.com/pannier/pannier/engine/lifecycle"
 	"github.com/pannier/pannier/flow"
 	"github.com/pannier/pannier/spec/fault"
 )
@@ -232,5 +233,34 @@ func TestForgetLeftSessions(t *testing.T) {
 		lyon.mu.Lock()
 		clear(lyon.attached)
 		lyon.mu.Unlock()
+	}
+}
+
+// TestStreamsOutliveASinglePipe: where a carrier has one connection at a time, a call after
+// that was lost goes over the session that has come back, or is about to, with the streams on it.
+func TestStreamsOutliveASinglePipe(t *testing.T) {
+	for _, pause := range []time.Duration{0, 10 * time.Second} {
+		synctest.Test(t, func(t *testing.T) {
+			lyon, paris := newHub(), newHub()
+			p := withHubs(t, "pipe", lyon, paris)
+			w := newWire(t, p)
+			defer func() { p.line.Close(); p.server.Stop() }()
+			call := func() {
+				t.Helper()
+				if _, err := p.line.Call(t.Context(), "paris", ask(lifecycle.Prepare), nil); err != nil {
+					t.Error(err)
+				}
+			}
+			call()
+			near, _ := lyon.only(t)
+			st := must(near.OpenBytes(t.Context(), flow.Open{Kind: "relay", Resume: true}))
+			w.cut()
+			time.Sleep(pause)
+			synctest.Wait()
+			call()
+			if _, err := st.Write([]byte("x")); near.Err() != nil || err != nil {
+				t.Errorf("after %v: session %v, stream %v", pause, near.Err(), err)
+			}
+		})
 	}
 }
