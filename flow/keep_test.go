@@ -239,6 +239,10 @@ func TestHostileKept(t *testing.T) {
 			d.reconnect(3)
 			d.send(at(3, d.id, 0, MiB), data(d.id, 0, []byte("abc"), 0))
 		}, fault.Protocol},
+		{"twice in one RESUME", func(d *duel) {
+			e := wire.ResumeStream{ID: d.id, Window: MiB}
+			d.send(control(wire.TypeResume, 0, &wire.Resume{Epoch: 2, Streams: []wire.ResumeStream{e, e}}))
+		}, fault.Protocol},
 		{"a friendly RESET before the end", func(d *duel) { d.send(at(2, d.id, 0, MiB), resetFrame(d.id, nil)) }, 0},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
