@@ -63,8 +63,8 @@ func drained(t *testing.T, sessions ...*Session) {
 	time.Sleep(time.Minute)
 	for i, s := range sessions {
 		s.mu.Lock()
-		if n := len(s.streams); n != 0 || s.granted != 0 {
-			t.Errorf("session %d: %d streams, %d bytes granted", i, n, s.granted)
+		if n := len(s.streams); n != 0 || s.granted != 0 || s.parting != 0 {
+			t.Errorf("session %d: %d streams, %d bytes granted, %d of streams that are over", i, n, s.granted, s.parting)
 		}
 		s.mu.Unlock()
 	}
