@@ -128,7 +128,8 @@ func (h *Hub) Handle(name string, s *flow.Session, in *flow.Incoming) {
 	h.mu.Lock()
 	h.asks[in] = s
 	h.mu.Unlock()
-	if h.stopping() || !h.spawn(func() { serve(name, s, in); h.answered(in) }) {
+	stopping := h.stopping() && in.Kind != KindData // which is of a connection that goes on
+	if stopping || !h.spawn(func() { serve(name, s, in); h.answered(in) }) {
 		h.answered(in)
 		in.Refuse(errStopping)
 	}
