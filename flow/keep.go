@@ -57,7 +57,6 @@ func (b *ByteStream) sendKept(buf *buffer, n int) error {
 		b.s.cfg.Pool.put(buf)
 		return err
 	}
-	defer func() { <-k.flight }()
 	b.s.mu.Lock()
 	b.mu.Lock()
 	closed := b.closed
@@ -71,10 +70,32 @@ func (b *ByteStream) sendKept(buf *buffer, n int) error {
 	b.mu.Unlock()
 	b.s.mu.Unlock()
 	if closed {
+		<-k.flight
 		return b.failure()
 	}
-	b.catchUp()
+	if b.catchUp(&b.wr) {
+		<-k.flight
+	} else {
+		b.leaveIt()
+	}
 	return nil
+}
+
+// leaveIt has another goroutine send what a writer whose deadline has passed does not wait
+// for. The caller holds flight.
+func (b *ByteStream) leaveIt() {
+	b.s.mu.Lock()
+	defer b.s.mu.Unlock()
+	if b.s.state == over {
+		<-b.keeper.flight
+		return
+	}
+	b.s.wg.Add(1)
+	go func() {
+		defer b.s.wg.Done()
+		b.catchUp(nil)
+		<-b.keeper.flight
+	}()
 }
 
 // fly takes flight, for which only another end's slowness makes it wait.
@@ -120,24 +141,24 @@ func (b *ByteStream) keepSent(seg segment) {
 }
 
 // catchUp writes everything that was sent and has not gone out on the connections
-// that there are. The caller holds flight.
-func (b *ByteStream) catchUp() {
+// that there are. The caller holds flight. false: limit, which may be nil, has passed before.
+func (b *ByteStream) catchUp(limit *timeLimit) bool {
 	for {
 		b.s.mu.Lock()
 		t, epoch := b.s.turns, b.s.epoch
 		b.s.mu.Unlock()
 		n, ok := b.behind(epoch)
 		if !ok {
-			return
+			return true
 		}
-		l, err := b.keptTurn(t, n)
-		if err != nil {
-			return // the epoch is over, and the next begins with RESUME; or the stream is
+		l, err := b.keptTurn(t, n, limit)
+		if err != nil { // the epoch is over, and the next begins with RESUME; or the stream is
+			return err != os.ErrDeadlineExceeded
 		}
 		frame, own := b.nextKept(epoch)
 		if frame == nil {
 			t.release(l)
-			return
+			return true
 		}
 		l.send(frame)
 		b.flown(own)
@@ -216,11 +237,16 @@ func (b *ByteStream) confirmed() {
 	}
 }
 
-// keptTurn waits for a lane for n bytes, while the stream has something to say.
-func (b *ByteStream) keptTurn(t *turns, n int) (*lane, error) {
+// keptTurn waits for a lane for n bytes, while the stream has something to say, and
+// no longer than limit.
+func (b *ByteStream) keptTurn(t *turns, n int, limit *timeLimit) (*lane, error) {
 	l, w, err := t.enter(b.class, &b.seat, wire.DataHeadSize+n)
 	if w == nil {
 		return l, err
+	}
+	var late <-chan struct{}
+	if limit != nil {
+		late = limit.expired()
 	}
 	for done := b.done; ; done = nil {
 		select {
@@ -234,6 +260,9 @@ func (b *ByteStream) keptTurn(t *turns, n int) (*lane, error) {
 				t.abandon(w)
 				return nil, b.failure()
 			}
+		case <-late:
+			t.abandon(w)
+			return nil, os.ErrDeadlineExceeded
 		}
 	}
 }
@@ -439,6 +468,6 @@ func (b *ByteStream) resumed(e wire.ResumeStream, epoch uint32) ([]byte, error) 
 func (b *ByteStream) again() {
 	defer b.s.wg.Done()
 	b.keeper.flight <- struct{}{}
-	b.catchUp()
+	b.catchUp(nil)
 	<-b.keeper.flight
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"os"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -376,6 +377,54 @@ func TestKeptIsAcknowledgedAfterTheEnd(t *testing.T) {
 		settle()
 		if freed := before - near.Stats().Granted; freed < 200*KiB-keptAnyway {
 			t.Errorf("%d bytes of 200 KiB are not kept any more", freed)
+		}
+	})
+}
+
+// TestKeptDeadline: a writer waits for a connection that takes nothing as long as its deadline
+// says; what it has handed over is sent all the same, when there is room.
+func TestKeptDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDuel(t, true, Config{})
+		defer d.end()
+		id := d.own(1)
+		d.send(openFrame(id, wire.Open{Window: wire.MaxOffset, Resume: true}))
+		in, err := d.victim.AcceptStream(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := in.AcceptBytes(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.SetWriteDeadline(time.Now().Add(time.Second))
+		wrote := make(chan error, 1)
+		d.wg.Go(func() { _, err := b.Write(content(MiB)); wrote <- err })
+		time.Sleep(time.Minute)
+		select {
+		case err := <-wrote:
+			if !errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Error(err)
+			}
+		default:
+			t.Error("the writer still waits")
+			b.Reset(errEpochOver)
+			return
+		}
+		came := func() (n int64) {
+			for _, f := range d.got(wire.TypeData) {
+				n += int64(f.Length)
+			}
+			return n
+		}
+		sent, _ := b.Counts()
+		if n := came(); n == sent {
+			t.Errorf("all of %d bytes had come: nothing was tested", sent)
+		}
+		d.send(wire.AppendPipeAck(nil, uint64(came()+int64(len(d.got(wire.TypeData))*wire.DataHeadSize))))
+		settle()
+		if n := came(); n != sent {
+			t.Errorf("%d of %d bytes have come", n, sent)
 		}
 	})
 }
