@@ -12,6 +12,7 @@ import (
 
 	"github.com/pannier/pannier/engine/lifecycle"
 	"github.com/pannier/pannier/engine/store"
+	"github.com/pannier/pannier/engine/task"
 	"github.com/pannier/pannier/sideeffect"
 	"github.com/pannier/pannier/spec/fault"
 	"github.com/pannier/pannier/spec/relpath"
@@ -23,7 +24,9 @@ type Config struct {
 	Node  string      // this node's name; 1 to lifecycle.MaxName bytes; required
 	Store store.Store // required; stays the caller's
 	Line  Line        // required unless the node only serves
-	Book  Book
+	// Bridges is for tasks that send to servers of other protocols; nil: there are none.
+	Bridges task.Bridges
+	Book    Book
 
 	Concurrent int              // requests that run at a time; default 256
 	Serving    int              // requests that are served at a time; default 1024

@@ -339,7 +339,7 @@ func (x *run) task() error {
 		return err
 	}
 	x.doing("%v task %d, %s", key.List, key.Index+1, step.Name)
-	on := &task.On{Key: key, Follow: x.r.Spec.Follow, Hops: x.r.Spec.Hops, Delays: x.r.Delays, Root: x.root, File: x.r.File, Log: x.log, Next: forwarder{x.engine},
+	on := &task.On{Key: key, Follow: x.r.Spec.Follow, Hops: x.r.Spec.Hops, Delays: x.r.Delays, Root: x.root, File: x.r.File, Log: x.log, Next: forwarder{x.engine}, Bridges: x.engine.cfg.Bridges,
 		Vars: task.VarsOf(&x.r, x.engine.cfg.Node, x.r.File, x.size())}
 	began := time.Now()
 	res, err := step.Run(x.ctx, on)

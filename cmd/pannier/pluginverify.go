@@ -4,7 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"os"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -23,6 +23,7 @@ type verification struct {
 	endpoint, credentials, report, sample string
 	options                               map[string]string
 	entries                               int
+	levels                                []string
 }
 
 func pluginVerifyCommand() *cobra.Command {
@@ -37,8 +38,9 @@ pannier- and is removed if the server can.
 The file of credentials is JSON, for nobody else to read:
 {"user": "me", "password": "secret", "secrets": {"key": "..."}}
 
-Exit code 3: some checks have failed. Skipped ones are no failures; the report says
-why they were. Other codes: nothing could be checked.`,
+Exit code 3: some checks have failed. Skipped are those that this command cannot make,
+absent those of what the server cannot do for this user; the report says why. Other
+codes: nothing could be checked.`,
 		Example: "  pannier plugin verify ./pannier-plugin-box --endpoint box://host/test --credentials box.json",
 		Args:    command.Arguments(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -48,6 +50,11 @@ why they were. Other codes: nothing could be checked.`,
 			if v.report != "text" && v.report != "json" {
 				return command.Suggest(fault.New("verify plugin", fault.Invalid, "a report as %q", v.report), "Say --report text or --report json")
 			}
+			for _, l := range v.levels {
+				if !slices.Contains(plugintest.AllLevels(), l) {
+					return command.Suggest(fault.New("verify plugin", fault.Invalid, "no level %q", l), "Levels are %s", strings.Join(plugintest.AllLevels(), ", "))
+				}
+			}
 			return v.run(cmd, args[0])
 		},
 	}
@@ -56,6 +63,7 @@ why they were. Other codes: nothing could be checked.`,
 	cmd.Flags().StringToStringVar(&v.options, "option", nil, "of the plugin, as NAME=VALUE")
 	cmd.Flags().StringVar(&v.sample, "sample", "", "a file that is there, for a server that cannot be written to")
 	cmd.Flags().IntVar(&v.entries, "entries", 1000, "how many files to make for a long listing")
+	cmd.Flags().StringSliceVar(&v.levels, "level", nil, "only checks of that level, of "+strings.Join(plugintest.AllLevels(), ", ")+"; may be repeated")
 	cmd.Flags().StringVar(&v.report, "report", "text", "text or json")
 	return cmd
 }
@@ -63,29 +71,7 @@ why they were. Other codes: nothing could be checked.`,
 // to is the endpoint with the credentials.
 func (v verification) to() (to plugins.Endpoint, err error) {
 	to = plugins.Endpoint{URL: v.endpoint, Options: v.options}
-	if v.credentials == "" {
-		return to, nil
-	}
-	fi, err := os.Stat(v.credentials)
-	if err != nil {
-		return to, fault.Wrap("read credentials", v.credentials, err)
-	}
-	if fi.Mode()&0o077 != 0 {
-		return to, command.Suggest(fault.Wrap("read credentials", v.credentials, fault.New("check", fault.Permission, "others can read it")), "chmod 600 %s", v.credentials)
-	}
-	text, err := os.ReadFile(v.credentials)
-	if err != nil {
-		return to, fault.Wrap("read credentials", v.credentials, err)
-	}
-	var c struct {
-		User, Password string
-		Secrets        map[string]string
-	}
-	if err := json.Unmarshal(text, &c); err != nil {
-		return to, fault.Wrap("read credentials", v.credentials, fault.New("parse", fault.Invalid, "%w", err))
-	}
-	to.User, to.Password, to.Secrets = c.User, c.Password, c.Secrets
-	return to, nil
+	return to, to.ReadCredentials(v.credentials)
 }
 
 func (v verification) run(cmd *cobra.Command, name string) error {
@@ -113,6 +99,7 @@ func (v verification) run(cmd *cobra.Command, name string) error {
 	h := plugintest.Harness{
 		Open:    func(ctx context.Context) (plugins.Session, error) { return p.Open(ctx, to) },
 		Entries: v.entries,
+		Levels:  v.levels,
 		Sample:  v.sample,
 		Restart: func(ctx context.Context) error {
 			old := p
@@ -173,14 +160,14 @@ func (v verification) show(cmd *cobra.Command, f pluginFacts, can plugins.Capabi
 	var err error
 	if v.report == "json" {
 		err = json.NewEncoder(cmd.OutOrStdout()).Encode(map[string]any{"plugin": f, "endpoint": v.endpoint, "capabilities": can, "results": results,
-			"passed": counts[plugintest.Passed], "failed": counts[plugintest.Failed], "skipped": counts[plugintest.Skipped]})
+			"passed": counts[plugintest.Passed], "failed": counts[plugintest.Failed], "skipped": counts[plugintest.Skipped], "absent": counts[plugintest.Absent]})
 	} else {
 		err = t.Write(cmd.OutOrStdout())
 	}
 	if err != nil {
 		return fault.Wrap("write result", "", err)
 	}
-	fmt.Fprintf(cmd.ErrOrStderr(), "%s %s: %d passed, %d failed, %d skipped\n", f.Name, f.Version, counts[plugintest.Passed], counts[plugintest.Failed], counts[plugintest.Skipped])
+	fmt.Fprintf(cmd.ErrOrStderr(), "%s %s: %d passed, %d failed, %d skipped, %d absent\n", f.Name, f.Version, counts[plugintest.Passed], counts[plugintest.Failed], counts[plugintest.Skipped], counts[plugintest.Absent])
 	if n := counts[plugintest.Failed]; n > 0 {
 		return command.Partial(fault.New("verify plugin "+f.Name, fault.Refused, "%d of %d checks have failed", n, len(results)))
 	}

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -61,7 +63,7 @@ func serve(ctx context.Context, path string, messages io.Writer) error {
 	defer enough()
 	go collect(collecting)
 	read := func() (*config.Config, error) { return config.Load(path) }
-	n, err := node.Open(ctx, cfg, node.Options{Version: command.Version(), Read: read, Output: messages})
+	n, err := node.Open(ctx, cfg, node.Options{Version: command.Version(), Read: read, Output: messages, Bundled: slices.Sorted(maps.Keys(bundled))})
 	if err != nil {
 		return err
 	}

@@ -33,6 +33,18 @@ type Config struct {
 
 	Relays map[string]relay.Relay // by name
 	Policy []relay.Allow          // what partners may ask of this node, in order
+
+	Bridges map[string]Bridge // by name
+}
+
+// Bridge is a server of another protocol, and the plugin that speaks it.
+type Bridge struct {
+	Name        string
+	Plugin      string // bundled: its name; else a program's absolute path
+	SHA256      string // of the program; "": any
+	Endpoint    string // URL
+	Credentials string // absolute path of their file; "": none
+	Options     map[string]string
 }
 
 // Node is the part about the node itself. It holds for the life of a process but

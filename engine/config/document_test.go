@@ -36,8 +36,8 @@ func TestDocumented(t *testing.T) {
 	for heading, shape := range map[string]reflect.Type{
 		"## `[node]`": reflect.TypeFor[nodeTable](), "## `[[partner]]`": reflect.TypeFor[partnerTable](), "## `[[rule]]`": reflect.TypeFor[ruleTable](),
 		"## `[[relay]]`": reflect.TypeFor[relayTable](), "### `ports`": reflect.TypeFor[portTable](), "## `[[relay_policy]]`": reflect.TypeFor[policyTable](),
-		"### `limits`": reflect.TypeFor[limitsTable](),
-		"### `retry`":  reflect.TypeFor[retryTable](), "### Tasks": reflect.TypeFor[task.Table](),
+		"### `limits`": reflect.TypeFor[limitsTable](), "## `[[bridge]]`": reflect.TypeFor[bridgeTable](),
+		"### `retry`": reflect.TypeFor[retryTable](), "### Tasks": reflect.TypeFor[task.Table](),
 	} {
 		table := rows(t, string(text), heading)
 		if len(table) != shape.NumField() {

@@ -25,6 +25,7 @@ type file struct {
 	Rule    []ruleTable    `toml:"rule"`
 	Relay   []relayTable   `toml:"relay"`
 	Policy  []policyTable  `toml:"relay_policy"`
+	Bridge  []bridgeTable  `toml:"bridge"`
 }
 
 type nodeTable struct {
@@ -113,6 +114,15 @@ type policyTable struct {
 	Listen  []string    `toml:"listen"`
 	Proxy   bool        `toml:"proxy_protocol"`
 	Limits  limitsTable `toml:"limits"`
+}
+
+type bridgeTable struct {
+	Name        string   `toml:"name"`
+	Plugin      string   `toml:"plugin"`
+	SHA256      string   `toml:"sha256"`
+	Endpoint    string   `toml:"endpoint"`
+	Credentials string   `toml:"credentials"`
+	Options     []string `toml:"options"`
 }
 
 type limitsTable struct {

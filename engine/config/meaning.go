@@ -19,6 +19,7 @@ type meaning struct {
 	file     file
 	partners map[string]*engine.Partner
 	rules    map[string]*engine.Rule
+	bridges  map[string]*Bridge
 	keys     map[string]string // of partners: whose it is
 	users    map[string]string // of this host: which partner calls as it
 	own      func(state string) string
@@ -39,6 +40,7 @@ func (m *meaning) config(root *value) *Config {
 	for i := range m.file.Partner {
 		m.partner(&m.file.Partner[i], root.field("partner").item(i))
 	}
+	cfg.Bridges = m.allBridges(root.field("bridge"))
 	made := make([]engine.Rule, len(m.file.Rule))
 	for i := range m.file.Rule { // all names first: tasks name rules
 		t := &m.file.Rule[i]

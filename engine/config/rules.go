@@ -153,6 +153,8 @@ func (m *meaning) task(makers map[string]task.Maker, t *task.Table, v *value, li
 		fine = false
 	case t.Task == "transfer" && fine:
 		fine = m.forward(t, v)
+	case t.Task == "bridge" && fine:
+		fine = m.knownBridge(task.BridgeOf(t.To), v.field("to"))
 	}
 	return fine
 }

@@ -43,6 +43,9 @@ type Options struct {
 	// SyncEvery is how many bytes a receiver writes between durable offsets.
 	// Default: sideeffect.DefaultSyncEvery.
 	SyncEvery int64
+	// Bundled are the plugins that this program is itself when its first argument is
+	// host.EntryArgument.
+	Bundled []string
 	// Pipe is where the address "pipe:" listens, and PipePartner who calls there.
 	// Default: the node itself, so that it is its own partner without a network.
 	Pipe        *carrier.Pipe
@@ -54,18 +57,19 @@ type Options struct {
 
 // Node is one node. All methods may be called at the same time.
 type Node struct {
-	o      Options
-	fixed  config.Node // as it was when the node began
-	key    string
-	level  slog.LevelVar
-	log    *slog.Logger
-	engine *engine.Engine
-	doors  []*peer.Server // where partners call
-	line   *peer.Line     // nil: Options.Line
-	relays *relays
-	admin  *admin.Server
-	socket *admin.Listener // nil: no operators
-	bound  []string        // addresses
+	o       Options
+	fixed   config.Node // as it was when the node began
+	key     string
+	level   slog.LevelVar
+	log     *slog.Logger
+	engine  *engine.Engine
+	doors   []*peer.Server // where partners call
+	line    *peer.Line     // nil: Options.Line
+	relays  *relays
+	bridges *bridges
+	admin   *admin.Server
+	socket  *admin.Listener // nil: no operators
+	bound   []string        // addresses
 
 	present  atomic.Pointer[present]
 	draining atomic.Bool
@@ -137,12 +141,15 @@ func (n *Node) begin(ctx context.Context, cfg *config.Config) error {
 	if err := n.newRelays(cfg.Policy); err != nil {
 		return err
 	}
+	if err := n.newBridges(cfg); err != nil {
+		return err
+	}
 	line, err := n.newLine(id)
 	if err != nil {
 		return err
 	}
 	n.engine, err = engine.Open(ctx, engine.Config{
-		Node: cfg.Node.Name, Store: memory, Line: line, Book: p.book,
+		Node: cfg.Node.Name, Store: memory, Line: line, Book: p.book, Bridges: n.bridges,
 		Concurrent: cfg.Node.Concurrent, Serving: cfg.Node.Serving, Bandwidth: cfg.Node.Bandwidth,
 		Patience: cfg.Node.Patience, Retention: cfg.Node.Retention, Failed: cfg.Node.Failed, Hops: cfg.Node.Hops, Layer: n.o.Layer, SyncEvery: n.o.SyncEvery, Log: n.log,
 	})

@@ -29,14 +29,19 @@ func (n *Node) Reload(cfg *config.Config) (notes []string, err error) {
 	if err != nil {
 		return nil, fault.Wrap(op, "", err)
 	}
+	if err := n.bridges.change(cfg); err != nil {
+		return nil, fault.Wrap(op, "", err)
+	}
 	n.present.Store(p) // first: who is forgotten is dialled as the new book says
 	if err := n.setBook(p.book); err != nil {
 		n.present.Store(old)
+		_ = n.bridges.change(old.cfg)
 		_ = n.setBook(old.book) // it was good before
 		return nil, fault.Wrap(op, "", err)
 	}
 	n.level.Set(cfg.Node.Log)
 	notes = append(changes("partner", old.book.Partners, p.book.Partners), changes("rule", old.book.Rules, p.book.Rules)...)
+	notes = append(notes, changes("bridge", pointers(old.cfg.Bridges), pointers(cfg.Bridges))...)
 	notes = append(notes, changes("relay", pointers(old.cfg.Relays), pointers(cfg.Relays))...)
 	if !reflect.DeepEqual(old.cfg.Policy, cfg.Policy) {
 		notes = append(notes, "relay_policy has changed")

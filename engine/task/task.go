@@ -30,6 +30,8 @@ type On struct {
 	Vars   Vars
 	Log    *slog.Logger
 	Next   Forwarder // for transfer; may be nil
+
+	Bridges Bridges // for bridge; may be nil
 }
 
 // Forwarder registers requests that tasks ask for.
@@ -69,7 +71,7 @@ type Table struct {
 	Argv     []string `toml:"argv"`    // exec
 	Timeout  Duration `toml:"timeout"` // any; default one hour
 	Warning  []int    `toml:"warning"` // exec: exit codes that are not errors; default none
-	To       string   `toml:"to"`      // move, copy, rename, link: a name with variables
+	To       string   `toml:"to"`      // move, copy, rename, link: a name with variables; bridge: "BRIDGE:/NAME"
 	Path     string   `toml:"path"`    // delete, mkdir: a name with variables; default: the request's file
 	Text     string   `toml:"text"`    // log
 	Level    string   `toml:"level"`   // log: debug, info, warn, error
@@ -108,13 +110,13 @@ type Maker func(*Table) (Task, error)
 func Standard() map[string]Maker {
 	return map[string]Maker{
 		"log": newLog, "exec": newExec, "move": newMove, "copy": newCopy, "rename": newRename, "link": newLink,
-		"delete": newDelete, "mkdir": newMkdir, "check": newCheck, "transfer": newTransfer, "reschedule": newReschedule,
+		"delete": newDelete, "mkdir": newMkdir, "check": newCheck, "transfer": newTransfer, "bridge": newBridge, "reschedule": newReschedule,
 	}
 }
 
 // settings are the keys each of them looks at, beside task and timeout.
 var settings = map[string][]string{
-	"log": {"text", "level"}, "exec": {"argv", "warning"}, "move": {"to"}, "rename": {"to"}, "copy": {"to"}, "link": {"to"},
+	"log": {"text", "level"}, "exec": {"argv", "warning"}, "move": {"to"}, "rename": {"to"}, "copy": {"to"}, "link": {"to"}, "bridge": {"to"},
 	"delete": {"path"}, "mkdir": {"path"}, "check": {"min_size", "max_size", "name", "digest"},
 	"transfer": {"partner", "rule", "info", "wait"}, "reschedule": {"delay", "codes", "attempts"},
 }

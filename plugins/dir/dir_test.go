@@ -40,16 +40,23 @@ func harness(at string, p func() *host.Plugin) plugintest.Harness {
 	}
 }
 
-func TestInProcess(t *testing.T) {
-	p := host.InProcess(host.Config{Name: "dir", Drain: time.Second}, dir.Driver{})
-	defer p.Close(context.Background())
-	plugintest.Run(t, harness(t.TempDir(), func() *host.Plugin { return p }))
-}
+func TestInProcess(t *testing.T) { inProcess(t, host.Config{Name: "dir", Drain: time.Second}) }
 
 func TestMessages(t *testing.T) {
-	p := host.InProcess(host.Config{Name: "dir", Drain: time.Second, Messages: true}, dir.Driver{})
-	defer p.Close(context.Background())
-	plugintest.Run(t, harness(t.TempDir(), func() *host.Plugin { return p }))
+	inProcess(t, host.Config{Name: "dir", Drain: time.Second, Messages: true})
+}
+
+func inProcess(t *testing.T, cfg host.Config) {
+	p := host.InProcess(cfg, dir.Driver{})
+	defer func() { p.Close(context.Background()) }()
+	h := harness(t.TempDir(), func() *host.Plugin { return p })
+	h.Levels = []string{plugintest.Core, plugintest.Write, plugintest.Resume}
+	h.Restart = func(ctx context.Context) error {
+		old := p
+		p = host.InProcess(cfg, dir.Driver{})
+		return old.Close(ctx)
+	}
+	plugintest.Run(t, h)
 }
 
 func TestProcess(t *testing.T) {
@@ -58,6 +65,7 @@ func TestProcess(t *testing.T) {
 	p := host.New(cfg)
 	defer func() { p.Close(context.Background()) }()
 	h := harness(t.TempDir(), func() *host.Plugin { return p })
+	h.Levels = []string{plugintest.Core, plugintest.Write, plugintest.Resume, plugintest.Process} // there is no server to cut
 	h.Restart = func(ctx context.Context) error {
 		old := p
 		p = host.New(cfg)

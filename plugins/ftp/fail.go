@@ -139,7 +139,7 @@ func (c *conn) refused(command, path string, r reply) error {
 
 // said is the error of what this end concluded from what the server did.
 func (c *conn) said(kind fault.Kind, command, path, format string, args ...any) *fault.Error {
-	return &fault.Error{Op: "ftp " + command, Kind: kind, Side: fault.Inferred, Subject: c.at(path), Err: errors.New(fmt.Sprintf(format, args...))}
+	return &fault.Error{Op: "ftp " + command, Kind: kind, Side: fault.Inferred, Subject: c.at(path), Err: fmt.Errorf(format, args...)}
 }
 
 // lost ends the control connection, whose next reply would be of nobody knows what, and

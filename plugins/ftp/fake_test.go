@@ -101,7 +101,10 @@ func newFake(t *testing.T, say func(c *fakeConn, word, arg string) string) *fake
 }
 
 func (f *fake) serve(c *fakeConn) {
-	if f.implicit {
+	f.mu.Lock()
+	implicit := f.implicit
+	f.mu.Unlock()
+	if implicit {
 		c.c = tls.Server(c.c, f.cert)
 	}
 	r := bufio.NewReader(c.c)
@@ -282,9 +285,30 @@ func (c *fakeConn) takes(name string) string {
 	return "226 got it"
 }
 
-// open logs in at a fake, with a short timeout. Options as of opens.
+func (f *fake) put(name string, b []byte) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.files[name] = b
+}
+
+// serves sets how the fake speaks, before anybody connects.
+func (f *fake) serves(cert *tls.Config, implicit bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.cert, f.implicit = cert, implicit
+}
+
+// patient is a timeout for what is expected: short only where it is to run out.
+func patient(kind fault.Kind) string {
+	if kind == fault.DeadPeer {
+		return "1s"
+	}
+	return "20s"
+}
+
+// open logs in at a fake. Options as of opens.
 func (f *fake) open(options ...string) (plugins.Session, error) {
-	e := plugins.Endpoint{URL: "ftp://" + f.l.Addr().String(), User: "u", Password: "p", Options: map[string]string{"timeout": "400ms"}}
+	e := plugins.Endpoint{URL: "ftp://" + f.l.Addr().String(), User: "u", Password: "p", Options: map[string]string{"timeout": "20s"}}
 	if f.implicit {
 		e.URL = "ftps://" + f.l.Addr().String()
 	}
@@ -307,7 +331,7 @@ func (f *fake) mustOpen(options ...string) *session {
 	return s.(*session)
 }
 
-// soon fails when f takes longer than a test of bounded waits may; it has a timeout of 0.4 s.
+// soon fails when f takes longer than a test of bounded waits may.
 func soon(t *testing.T, f func()) {
 	t.Helper()
 	done := make(chan struct{})
@@ -317,7 +341,7 @@ func soon(t *testing.T, f func()) {
 	}()
 	select {
 	case <-done:
-	case <-time.After(30 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("it does not end")
 	}
 }
@@ -369,7 +393,7 @@ func TestLogin(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			f := newFake(t, c.say)
 			soon(t, func() {
-				_, err := f.open()
+				_, err := f.open("timeout", patient(c.kind))
 				isKind(t, err, c.kind, c.has, f.l.Addr().String())
 			})
 		})
@@ -427,8 +451,8 @@ func TestReadLies(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			f := newFake(t, c.say)
-			f.files["/f"] = content
-			s := f.mustOpen()
+			f.put("/f", content)
+			s := f.mustOpen("timeout", patient(c.kind))
 			soon(t, func() {
 				b, err := reads(t.Context(), s, "/f", 0)
 				if c.kind == 0 {
@@ -461,7 +485,7 @@ func TestFalseAddress(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = at.Close() }()
-	f.files["/f"] = []byte("12345")
+	f.put("/f", []byte("12345"))
 	if b, err := reads(t.Context(), f.mustOpen(), "/f", 0); err != nil || string(b) != "12345" {
 		t.Errorf("%q, %v", b, err)
 	}
@@ -531,8 +555,8 @@ func TestWriteLies(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			f := newFake(t, c.say)
-			s := f.mustOpen()
-			b := randomBytes(30 << 20)
+			s := f.mustOpen("timeout", patient(c.kind))
+			b := randomBytes(16 << 20)
 			soon(t, func() {
 				_, err := write(t.Context(), s, "/f", b)
 				if c.kind == 0 {
@@ -592,7 +616,7 @@ func TestReplace(t *testing.T) {
 		}
 		return ""
 	})
-	f.files["/f"] = []byte("old")
+	f.put("/f", []byte("old"))
 	_, err := write(t.Context(), f.mustOpen(), "/f", []byte("12345"))
 	isKind(t, err, fault.Exists, "replace=delete")
 	s := f.mustOpen("replace", "delete")
@@ -733,7 +757,7 @@ func TestTLS(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			f := newFake(t, c.say)
-			f.cert, f.implicit = c.conf, c.implicit
+			f.serves(c.conf, c.implicit)
 			soon(t, func() {
 				s, err := f.open(c.options...)
 				if c.kind == 0 {
@@ -764,14 +788,14 @@ func TestNeverAgain(t *testing.T) {
 		answer := ""
 		if w == "MLST" {
 			once.Do(func() {
-				time.Sleep(600 * time.Millisecond)
+				time.Sleep(1500 * time.Millisecond)
 				answer = "250-late\r\n type=file;size=99; /f\r\n250 End"
 			})
 		}
 		return answer
 	})
-	f.files["/f"] = []byte("12345")
-	s := f.mustOpen("connections", "1")
+	f.put("/f", []byte("12345"))
+	s := f.mustOpen("connections", "1", "timeout", "1s")
 	_, err := s.Stat(t.Context(), "/f")
 	isKind(t, err, fault.DeadPeer, "MLST")
 	a, err := s.Stat(t.Context(), "/f")
@@ -793,7 +817,7 @@ func TestIdle(t *testing.T) {
 		}
 		return ""
 	})
-	f.files["/f"] = []byte("12345")
+	f.put("/f", []byte("12345"))
 	s := f.mustOpen("keepalive", "20ms")
 	for range 3 {
 		mu.Lock()
@@ -839,7 +863,7 @@ func TestConnections(t *testing.T) {
 	})
 	b := randomBytes(1 << 20)
 	for i := range 12 {
-		f.files["/f"+strconv.Itoa(i)] = b
+		f.put("/f"+strconv.Itoa(i), b)
 	}
 	for _, limit := range []string{"2", "8"} {
 		mu.Lock()
@@ -953,8 +977,8 @@ func TestCopyLies(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			a, b := newFake(t, c.src), newFake(t, c.dst)
-			a.files["/f"] = content
-			s, d := a.mustOpen("fxp", "any"), b.mustOpen("fxp", "127.0.0.1")
+			a.put("/f", content)
+			s, d := a.mustOpen("fxp", "any", "timeout", patient(c.kind)), b.mustOpen("fxp", "127.0.0.1", "timeout", patient(c.kind))
 			soon(t, func() {
 				res, err := s.Copy(t.Context(), "/f", d, "/g", plugins.CopyRequest{})
 				got, there := b.file("/g")
@@ -1005,9 +1029,9 @@ func TestCopyStalls(t *testing.T) {
 		}
 		return ""
 	})
-	a.files["/f"] = randomBytes(1000)
+	a.put("/f", randomBytes(1000))
 	b := newFake(t, nil)
-	s, d := a.mustOpen("fxp", "any"), b.mustOpen("fxp", "any")
+	s, d := a.mustOpen("fxp", "any", "timeout", "1s"), b.mustOpen("fxp", "any", "timeout", "1s")
 	soon(t, func() {
 		_, err := s.Copy(t.Context(), "/f", d, "/g", plugins.CopyRequest{})
 		isKind(t, err, fault.DeadPeer, "RETR")
@@ -1017,4 +1041,49 @@ func TestCopyStalls(t *testing.T) {
 			t.Error("the source was not told to stop")
 		}
 	})
+}
+
+// Who closes early is not told that this was all, and the connection is not used again.
+func TestReadEarly(t *testing.T) {
+	f := newFake(t, nil)
+	f.put("/f", randomBytes(100_000))
+	s := f.mustOpen("connections", "1")
+	r, err := s.Read(t.Context(), "/f", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(r, make([]byte, 10)); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		isKind(t, r.Close(), fault.Canceled)
+	}
+	if b, err := reads(t.Context(), s, "/f", 99_990); err != nil || len(b) != 10 {
+		t.Errorf("afterwards: %d bytes, %v", len(b), err)
+	}
+}
+
+// A copy goes on at the size of the part, which both servers are told directly before.
+func TestCopyResume(t *testing.T) {
+	content := randomBytes(2 << 20)
+	a, b := newFake(t, nil), newFake(t, nil)
+	a.put("/f", content)
+	tok := newToken()
+	tok.Size, tok.Modified = int64(len(content)), time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC).Unix()
+	b.put(tok.part("/g"), content[:1_000_000])
+	s, d := a.mustOpen("fxp", "any"), b.mustOpen("fxp", "any")
+	res, err := s.Copy(t.Context(), "/f", d, "/g", plugins.CopyRequest{Resume: tok.bytes()})
+	if err != nil || res.Bytes != int64(len(content)) {
+		t.Fatalf("%+v, %v", res, err)
+	}
+	if got, _ := b.file("/g"); string(got) != string(content) {
+		t.Errorf("the destination has %d other bytes", len(got))
+	}
+	for f, next := range map[*fake]string{a: "RETR /f", b: "STOR " + tok.part("/g")} {
+		f.mu.Lock()
+		if all := strings.Join(f.heard, "\n"); !strings.Contains(all, "REST 1000000\n"+next) {
+			t.Errorf("it heard %q", all)
+		}
+		f.mu.Unlock()
+	}
 }

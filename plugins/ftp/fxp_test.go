@@ -237,7 +237,9 @@ func TestFXPTLS(t *testing.T) {
 			s, d = opens(t, a, "fxp", "any", "tls", "require", "ca", a.CA, "fxp-data", "clear"), opens(t, b, "fxp", "any", "tls", "require", "ca", b.CA)
 			_, err = s.Copy(t.Context(), "/f", d, "/g", plugins.CopyRequest{})
 			isKind(t, err, fault.Unsupported, "SSCN")
-			d = opens(t, b, "fxp", "any", "tls", "require", "ca", b.CA, "fxp-data", "clear")
+			_ = s.Close()
+			s = opens(t, a, "fxp", "any", "tls", "require", "ca", a.CA, "fxp-data", "clear", "connections", "1")
+			d = opens(t, b, "fxp", "any", "tls", "require", "ca", b.CA, "fxp-data", "clear", "connections", "1")
 			res, err = s.Copy(t.Context(), "/f", d, "/g", plugins.CopyRequest{})
 		}
 		if err != nil || res.Bytes != int64(len(big)) {
@@ -250,6 +252,11 @@ func TestFXPTLS(t *testing.T) {
 		}
 		if _, err := write(t.Context(), s, "/again", big[:1000]); err != nil {
 			t.Error(err)
+		}
+		for _, c := range append(s.idle, d.idle...) {
+			if !c.prot && s.connections == 1 {
+				t.Error("what follows a copy in clear is in clear, too")
+			}
 		}
 		// An endpoint in clear does not make one with TLS send so.
 		_, err = s.Copy(t.Context(), "/f", opens(t, b, "fxp", "any"), "/h", plugins.CopyRequest{})

@@ -50,6 +50,9 @@ func (s *session) path(name string) (string, error) {
 	if err := plugins.CheckName(name); err != nil {
 		return "", err
 	}
+	if strings.HasSuffix(name, " ") { // pure-ftpd cuts it off, and the file would be another
+		return "", fault.Wrap("ftp name", name, fault.New("check name", fault.Invalid, "it ends with a space, which servers cut off"))
+	}
 	switch {
 	case s.base == "/":
 		return name, nil

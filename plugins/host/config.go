@@ -13,7 +13,7 @@ type Config struct {
 	Args   []string     // its arguments
 	SHA256 string       // hexadecimal, of the program; "": any
 	Env    []string     // "KEY=VALUE", beside PATH, TMPDIR, HOME and LANG of this process
-	Dir    string       // where the directory of its socket is made; "": that of temporary files
+	Dir    string       // where the directory of its socket is made; "": $RUNTIME_DIRECTORY, or that of temporary files
 	Log    *slog.Logger // of the process and what it says; nil: slog.Default
 
 	Start  time.Duration // most between its start and its description; 10 s

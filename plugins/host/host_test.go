@@ -66,6 +66,8 @@ func (odd) Open(ctx context.Context, to plugins.Endpoint) (plugins.Session, erro
 		return nil, fault.New("open", fault.Refused, "%s", fault.Shown(strings.Join(os.Environ(), "\n")))
 	case "odd:panic":
 		panic("odd")
+	case "odd:block":
+		select {}
 	case "odd:exit":
 		os.Exit(4)
 	case "odd:child":
@@ -277,11 +279,24 @@ func TestEnvironment(t *testing.T) {
 	}
 }
 
+// TestRuntimeDirectory: sockets are made where a service manager wants them.
+func TestRuntimeDirectory(t *testing.T) {
+	sockets := t.TempDir()
+	t.Setenv("RUNTIME_DIRECTORY", sockets+":/other")
+	cfg, _ := config(t)
+	describe(t, run(t, cfg))
+	if entries, err := os.ReadDir(sockets); err != nil || len(entries) != 1 {
+		t.Error(entries, err)
+	} else if fi, err := entries[0].Info(); err != nil || fi.Mode().Perm() != 0o700 {
+		t.Error(fi, err)
+	}
+}
+
 // TestRefused: programs that are not started, or are none, and what is said of them.
 func TestRefused(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
-	script := filepath.Join(t.TempDir(), "script")
-	if err := errors.Join(os.WriteFile(file, []byte("x"), 0o600), os.WriteFile(script, []byte("#!/bin/sh\n"), 0o700)); err != nil {
+	script, text := filepath.Join(t.TempDir(), "script"), filepath.Join(t.TempDir(), "text")
+	if err := errors.Join(os.WriteFile(text, []byte("x"), 0o700), os.WriteFile(file, []byte("x"), 0o600), os.WriteFile(script, []byte("#!/bin/sh\n"), 0o700)); err != nil {
 		t.Fatal(err)
 	}
 	for name, c := range map[string]struct {
@@ -292,6 +307,7 @@ func TestRefused(t *testing.T) {
 		"wrong sha256":  {func(c *host.Config) { c.SHA256 = strings.Repeat("0", 64) }, fault.Refused, "its sha256 is "},
 		"no program":    {func(c *host.Config) { c.Path = file + "no" }, fault.NotFound, "say where its program is"},
 		"no executable": {func(c *host.Config) { c.Path = file }, fault.Permission, "chmod +x"},
+		"text":          {func(c *host.Config) { c.Path = text }, fault.Unsupported, "it has to be a program for this system"},
 		"script":        {func(c *host.Config) { c.Path = script }, fault.Invalid, "interpreter"},
 		"long TMPDIR":   {func(c *host.Config) { c.Dir = "/" + strings.Repeat("x", 90) }, fault.TooLong, "set TMPDIR"},
 		"no TMPDIR":     {func(c *host.Config) { c.Dir = file + "no" }, fault.NotFound, "no such directory"},
@@ -369,6 +385,20 @@ func TestHung(t *testing.T) {
 			}
 		})
 		gone(t, pid)
+	})
+	t.Run("one call", func(t *testing.T) {
+		cfg, _ := config(t)
+		cfg.Call = 200 * time.Millisecond
+		p := run(t, cfg)
+		_, err := p.Open(t.Context(), plugins.Endpoint{URL: "odd:block"})
+		kindOf(t, err, fault.DeadPeer)
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		defer cancel()
+		_, err = p.Open(ctx, plugins.Endpoint{URL: "odd:block"})
+		kindOf(t, err, fault.Deadline)
+		if _, err := open(t, p, t.TempDir()).Stat(t.Context(), "/"); err != nil {
+			t.Errorf("other calls: %v", err)
+		}
 	})
 	t.Run("reading and writing", func(t *testing.T) {
 		cfg, said := config(t)

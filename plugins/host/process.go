@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -52,6 +53,9 @@ const maxSocket = 103
 // start starts a process and asks what it is.
 func start(cfg Config) (*process, error) {
 	dir := cfg.Dir
+	if dir == "" { // systemd's, of which nothing is cleaned up while the service runs
+		dir, _, _ = strings.Cut(os.Getenv("RUNTIME_DIRECTORY"), ":")
+	}
 	if dir == "" {
 		dir = os.TempDir()
 	}

@@ -120,6 +120,12 @@ func (r *runner) Start(context.Context) (err error) {
 	}
 	if err := cmd.Start(); err != nil {
 		_, _, _ = leaseEnd.Close(), out.Close(), errs.Close()
+		if r.fds != nil {
+			_ = r.fds.Close()
+		}
+		if errors.Is(err, syscall.ENOEXEC) {
+			err = fault.New("execute", fault.Unsupported, "%w", syscall.ENOEXEC)
+		}
 		return adviseIf(fault.Wrap("start plugin "+r.cfg.Name, r.cfg.Path, err), "it has to be a program for this system")
 	}
 	runtime.KeepAlive(r.file)

@@ -26,7 +26,7 @@ func content(n int, seed byte) []byte {
 func (t *try) writer() (plugins.Writer, error) {
 	w, ok := t.s.(plugins.Writer)
 	if !ok || !t.can.Write {
-		return nil, skip("the server cannot be written to")
+		return nil, absent("the server cannot be written to")
 	}
 	return w, nil
 }

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -24,6 +25,8 @@ type Harness struct {
 	// should be one of package host, in process or not, because part of the contract
 	// is kept there.
 	Open func(ctx context.Context) (plugins.Session, error)
+
+	Levels []string // whose checks are made; nil: all
 
 	Sample  string // a file that is there, for servers that cannot be written to
 	Content []byte // of Sample
@@ -48,6 +51,9 @@ const (
 	Process = "process" // the plugin's process fails
 )
 
+// AllLevels are they, in the order in which they are made.
+func AllLevels() []string { return []string{Core, Write, Resume, Server, Process} }
+
 // Outcome is how a check went.
 type Outcome string
 
@@ -55,7 +61,8 @@ type Outcome string
 const (
 	Passed  Outcome = "passed"
 	Failed  Outcome = "failed"
-	Skipped Outcome = "skipped"
+	Skipped Outcome = "skipped" // the harness lacks what it needs
+	Absent  Outcome = "absent"  // it is about what the capabilities do not list
 )
 
 // Result is of one check.
@@ -73,19 +80,24 @@ type check struct {
 	run         func(*try) error
 }
 
-func checks() (all []check) {
-	return append(append(append(all, core...), write...), failures...)
+// checks are those of the harness's levels.
+func (h Harness) checks() []check {
+	return slices.DeleteFunc(slices.Concat(core, write, failures), func(c check) bool {
+		return h.Levels != nil && !slices.Contains(h.Levels, c.level)
+	})
 }
 
 // Run makes each check a subtest.
 func Run(t *testing.T, h Harness) {
-	for _, c := range checks() {
+	for _, c := range h.checks() {
 		t.Run(c.level+"/"+c.name, func(t *testing.T) {
 			switch r := c.do(t.Context(), h); r.Outcome {
 			case Failed:
 				t.Error(r.Why)
 			case Skipped:
 				t.Skip(r.Why)
+			case Absent:
+				t.Log("nothing to hold: " + r.Why)
 			}
 		})
 	}
@@ -93,7 +105,7 @@ func Run(t *testing.T, h Harness) {
 
 // Verify does all checks, one after the other, and hands each result to report.
 func Verify(ctx context.Context, h Harness, report func(Result)) {
-	for _, c := range checks() {
+	for _, c := range h.checks() {
 		if ctx.Err() != nil {
 			return
 		}
@@ -101,10 +113,15 @@ func Verify(ctx context.Context, h Harness, report func(Result)) {
 	}
 }
 
-// skip is why a check was not made.
+// skip is what the harness lacks for a check.
 type skip string
 
 func (s skip) Error() string { return string(s) }
+
+// absent is what the capabilities do not list.
+type absent string
+
+func (a absent) Error() string { return string(a) }
 
 // do makes a check with a session and a place of its own.
 func (c check) do(ctx context.Context, h Harness) (r Result) {
@@ -134,6 +151,9 @@ func (c check) do(ctx context.Context, h Harness) (r Result) {
 	}
 	if s, ok := errors.AsType[skip](err); ok {
 		r.Outcome, r.Why = Skipped, string(s)
+	}
+	if a, ok := errors.AsType[absent](err); ok {
+		r.Outcome, r.Why = Absent, string(a)
 	}
 	return r
 }

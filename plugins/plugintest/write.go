@@ -125,7 +125,8 @@ var write = []check{
 			}
 			err := t.put(name, b)
 			if err != nil && want("", err, fault.Invalid, fault.TooLong, fault.Unsupported, fault.Refused, fault.Permission) == nil {
-				if err := t.absent(name); err != nil { // refused is well, half done is not
+				_, err := t.s.Stat(t.ctx, name) // refused is well, half done is not
+				if err := want(fmt.Sprintf("stat of %q, which was refused,", name), err, fault.NotFound, fault.Invalid, fault.TooLong, fault.Unsupported); err != nil {
 					return err
 				}
 				continue
@@ -141,7 +142,7 @@ var write = []check{
 					}
 					found = found || a.Name == n
 				}
-				if !found {
+				if !found && n[0] != '.' { // which many servers do not list
 					return fmt.Errorf("%q was written and is not listed", n)
 				}
 			}
@@ -151,7 +152,7 @@ var write = []check{
 	{Write, "long listing", func(t *try) error {
 		l, ok := t.s.(plugins.Lister)
 		if !ok || !strings.HasSuffix(t.base, "/") {
-			return skip("the server lists nothing, or makes no directories")
+			return absent("the server lists nothing, or makes no directories")
 		}
 		_, err := t.writer()
 		if err != nil {
@@ -218,14 +219,14 @@ var write = []check{
 			done++
 		}
 		if done == 0 {
-			return skip("the server has nothing of it")
+			return absent("the server has nothing of it")
 		}
 		return nil
 	}},
 	{Write, "checksums", func(t *try) error {
 		c, ok := t.s.(plugins.Checksummer)
 		if !ok {
-			return skip("the server computes none")
+			return absent("the server computes none")
 		}
 		name, b := t.name("a"), content(100_000, 7)
 		if err := t.put(name, b); err != nil {
@@ -310,7 +311,7 @@ func (t *try) resume(between func() error) error {
 		return err
 	}
 	if !t.can.Resume {
-		return skip("the server cannot go on")
+		return absent("the server cannot go on")
 	}
 	name, b := t.name("a"), content(2<<20+3, 8)
 	s, err := w.Write(t.ctx, name, plugins.WriteRequest{Size: int64(len(b))})

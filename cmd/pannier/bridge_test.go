@@ -1,0 +1,103 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/pannier/pannier/flow/flowtest/ftpserver"
+	"github.com/pannier/pannier/spec/adminpb"
+)
+
+// bridgeTo has hostb send what it receives to a bridge, whose section is given, and
+// returns what sends a file there and how that ended.
+func bridgeTo(t *testing.T, section string) (send func(name string, content []byte) *adminpb.Request, said *messages) {
+	t.Helper()
+	c := newConduit(t)
+	rule := "[[rule]]\nname = \"out\"\ndirection = \"send\"\npartners = [\"*\"]\nroot = \"%ROOT%\"\nretry = { attempts = 1 }\n"
+	c.write(rule, rule+"post = [{ task = \"bridge\", to = \"box:/in/{name}\" }]\n"+section)
+	c.start(c.b, c.a)
+	return func(name string, content []byte) *adminpb.Request {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(c.a.Root, name), content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		client := c.client(c.a)
+		r, err := client.Submit(t.Context(), &adminpb.SubmitRequest{Partner: "hostb", Rule: "out", Source: name, Target: name})
+		if err != nil {
+			t.Fatal(err)
+		}
+		end, err := client.Wait(t.Context(), &adminpb.WaitRequest{Ref: &adminpb.Ref{Id: r.GetRequest().GetId()}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return end
+	}, c.logB
+}
+
+// TestBridge: what a partner has received is at another server, by a plugin, before
+// the transfer is done; and where that cannot be, both ends say why.
+func TestBridge(t *testing.T) {
+	box := t.TempDir()
+	if err := os.Mkdir(filepath.Join(box, "in"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	send, said := bridgeTo(t, fmt.Sprintf("[[bridge]]\nname = \"box\"\nplugin = \"dir\"\nendpoint = \"dir://%s\"\n", box))
+	for _, size := range []int{0, 1, 3_000_000} {
+		want := bytes.Repeat([]byte("abcdefg"), size/7+1)[:size]
+		if r := send(fmt.Sprint(size), want); r.GetState() != adminpb.Request_DONE {
+			t.Errorf("%d bytes: %v", size, r)
+		}
+		if got, err := os.ReadFile(filepath.Join(box, "in", fmt.Sprint(size))); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("%d bytes: the server has %d, %v", size, len(got), err)
+		}
+	}
+	if err := os.RemoveAll(filepath.Join(box, "in")); err != nil {
+		t.Fatal(err)
+	}
+	r := send("lost", []byte("x"))
+	if r.GetState() != adminpb.Request_INERROR || !strings.Contains(said.String(), `send to box \"/in/lost\": not found`) {
+		t.Errorf("%v", r)
+	}
+}
+
+// TestBridgeFTP: the same with three real servers, and a wrong password.
+func TestBridgeFTP(t *testing.T) {
+	for _, kind := range ftpserver.Kinds {
+		t.Run(kind, func(t *testing.T) {
+			f := ftpserver.Start(t, kind)
+			in := filepath.Join(f.Data, "in")
+			if err := os.Mkdir(in, 0o777); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Chmod(in, 0o777); err != nil {
+				t.Fatal(err)
+			}
+			credentials := filepath.Join(t.TempDir(), "box")
+			login := func(password string) {
+				t.Helper()
+				if err := os.WriteFile(credentials, fmt.Appendf(nil, `{"user": %q, "password": %q}`, f.User, password), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			login("wrong")
+			send, said := bridgeTo(t, fmt.Sprintf("[[bridge]]\nname = \"box\"\nplugin = \"ftp\"\nendpoint = \"ftp://%s\"\ncredentials = \"file:%s\"\n", f.Address, credentials))
+			if kind != "vsftpd" { // which lets anybody in
+				if r := send("refused", []byte("x")); r.GetState() != adminpb.Request_INERROR || !strings.Contains(said.String(), `send to box \"/in/refused\": refused: `) || !strings.Contains(said.String(), "530 ") {
+					t.Errorf("%v", r)
+				}
+			}
+			login(f.Password)
+			want := bytes.Repeat([]byte("abcdefg"), 1_000_000)
+			if r := send("file", want); r.GetState() != adminpb.Request_DONE {
+				t.Errorf("%v", r)
+			}
+			if got, err := os.ReadFile(filepath.Join(in, "file")); err != nil || !bytes.Equal(got, want) {
+				t.Errorf("the server has %d bytes, %v", len(got), err)
+			}
+		})
+	}
+}

@@ -1,0 +1,90 @@
+package config
+
+import (
+	"net/url"
+	"path/filepath"
+	"regexp"
+	"strings"
+)
+
+// What the sections about bridges mean.
+
+var digestText = regexp.MustCompile(`^[0-9a-f]{64}$`)
+
+func (m *meaning) allBridges(list *value) map[string]Bridge {
+	m.bridges = map[string]*Bridge{}
+	for i := range m.file.Bridge {
+		t, v := &m.file.Bridge[i], list.item(i)
+		b := &Bridge{Name: t.Name, Plugin: t.Plugin, SHA256: strings.ToLower(t.SHA256), Endpoint: t.Endpoint}
+		register(m, m.bridges, b, t.Name, "bridge", v)
+		m.bridge(b, t, v)
+	}
+	made := map[string]Bridge{}
+	for name, b := range m.bridges {
+		made[name] = *b
+	}
+	return made
+}
+
+func (m *meaning) bridge(b *Bridge, t *bridgeTable, v *value) {
+	if at := v.field("name"); v.isText("name") && !m.noted(at) {
+		switch {
+		case m.partners[t.Name] != nil:
+			m.add(at.place, "", "a partner is called %q", t.Name)
+		case strings.ContainsAny(t.Name, ":/{}"):
+			m.add(at.place, "", "the name of a bridge has no \":\", \"/\", \"{\" and \"}\": tasks write it before a name at its server")
+		}
+	}
+	if m.text(v, "plugin", `what speaks the protocol, as "ftp"; pannier plugin list prints which there are`) {
+		if at := v.field("plugin"); strings.ContainsRune(t.Plugin, filepath.Separator) && (!filepath.IsAbs(t.Plugin) || filepath.Clean(t.Plugin) != t.Plugin) {
+			m.add(at.place, `as "ftp" or "/usr/lib/pannier/pannier-plugin-box"`, "%q is neither a plugin's name nor a whole path", t.Plugin)
+		}
+	}
+	if v.isText("sha256") && !digestText.MatchString(b.SHA256) {
+		m.add(v.field("sha256").place, "sha256sum prints it", "a digest has 64 hexadecimal digits")
+	}
+	if m.text(v, "endpoint", `the server, as "ftp://warehouse.example:21/base"`) {
+		at := v.field("endpoint")
+		switch u, err := url.Parse(t.Endpoint); {
+		case err != nil || u.Scheme == "":
+			m.add(at.place, `as "ftp://warehouse.example:21/base"`, "%q is no URL", t.Endpoint)
+		case u.User != nil:
+			m.add(at.place, `put them into a file, and write credentials = "file:/etc/pannier/warehouse"`, "user and password are not for the endpoint, which logs and lists show")
+		}
+	}
+	if v.isText("credentials") {
+		path, ok := strings.CutPrefix(t.Credentials, "file:")
+		if !ok || !filepath.IsAbs(path) {
+			m.add(v.field("credentials").place, `as "file:/etc/pannier/warehouse"`, "credentials are in a file, which is named by its whole path")
+		}
+		b.Credentials = path
+	}
+	for i, text := range t.Options {
+		at := v.field("options").item(i)
+		if m.noted(at) {
+			continue
+		}
+		name, is, ok := strings.Cut(text, "=")
+		if !ok || name == "" {
+			m.add(at.place, `as "tls=require"; pannier plugin describe prints which there are`, "%q is no option: write NAME=VALUE", text)
+			continue
+		}
+		if _, twice := b.Options[name]; twice {
+			m.add(at.place, "", "%s is there twice", name)
+		}
+		if b.Options == nil {
+			b.Options = map[string]string{}
+		}
+		b.Options[name] = is
+	}
+}
+
+// knownBridge notes a name that no bridge has.
+func (m *meaning) knownBridge(name string, at *value) bool {
+	if m.bridges[name] != nil {
+		return true
+	}
+	names := sorted(m.bridges)
+	m.add(at.place, "bridges: "+listed(names), "no bridge is called %q%s", name, meant(name, names))
+	return false
+}
