@@ -288,6 +288,9 @@ func (s *Session) bookResume(l *lane, r *wire.Resume) error {
 	listed := map[uint32]bool{}
 	var frames []byte
 	for _, e := range r.Streams {
+		if listed[e.ID] { // each would have somebody send
+			return broken("read", "RESUME lists stream %d twice", e.ID)
+		}
 		listed[e.ID] = true
 		b, ok := s.streams[e.ID].(resumable)
 		if !ok {

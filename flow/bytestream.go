@@ -207,7 +207,7 @@ func (b *ByteStream) expect(h wire.DataHead) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed {
-		return nil
+		return b.s.late.take(int64(h.Length))
 	}
 	if h.Offset != uint64(b.arrived) || b.arrived+int64(h.Length) > b.limit || b.finCame {
 		return broken("read", "DATA of %d bytes on stream %d at %d: wrong place, after its end, or beyond its credit", h.Length, b.id, b.arrived)
@@ -285,7 +285,7 @@ func (b *ByteStream) consumed(n int64) {
 		b.s.adjust(-n)
 		b.booked += n
 		b.grow()
-		if due := b.read + b.window - b.limit; due >= b.worthCredit() && !b.finCame {
+		if due := b.read + b.window - b.limit; due >= b.worthCredit() && (b.keeper != nil || !b.finCame) {
 			b.s.adjust(due)
 			b.limit += due
 			frame = wire.AppendCredit(nil, b.id, uint64(b.limit), uint64(b.arrived))

@@ -40,6 +40,7 @@ type group struct {
 	due     int64 // when, in the fair's time, what was sent is over
 	waiting turnHeap
 	index   int // in fair.waiting
+	era     int // of the fair, in which due is meant
 }
 
 // fair is the frames that wait for lanes of one purpose. turns.mu guards it.
@@ -47,7 +48,11 @@ type fair struct {
 	now     int64 // the start of the group that was granted last
 	groups  map[*Share]*group
 	waiting groupHeap // those with frames that wait, the earliest start first
+	era     int       // how often its time has begun anew
 }
+
+// endOfTime is when a fair's time begins anew, after 900 TB at weight 1.
+const endOfTime = 1 << 61
 
 // enter finds the group of a seat.
 func (f *fair) enter(s *seat) *group {
@@ -62,6 +67,9 @@ func (f *fair) enter(s *seat) *group {
 	}
 	if s.of != f || s.group != g {
 		s.of, s.group, s.due = f, g, 0
+	}
+	if g.era != f.era { // it has been idle since
+		g.era, g.due = f.era, 0
 	}
 	return g
 }
@@ -93,6 +101,27 @@ func (f *fair) book(g *group, s *seat, start, cost int64) {
 	f.now, g.now = g.start, start
 	s.due = start + cost
 	g.due = g.start + cost*costScale/g.weight
+	if f.now > endOfTime {
+		f.beginAnew()
+	}
+}
+
+// beginAnew sets the fair's time back to 0, and those with it who wait or may be ahead of it.
+func (f *fair) beginAnew() {
+	f.era++
+	by := f.now
+	f.now = 0
+	shift := func(g *group) {
+		if g.era != f.era {
+			g.era, g.start, g.due = f.era, g.start-by, g.due-by
+		}
+	}
+	for _, g := range f.groups {
+		shift(g)
+	}
+	for _, g := range f.waiting {
+		shift(g)
+	}
 }
 
 // push lets a frame wait.

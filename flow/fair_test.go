@@ -3,6 +3,7 @@ package flow
 import (
 	"context"
 	"io"
+	"math"
 	"math/rand/v2"
 	"sync"
 	"testing"
@@ -270,5 +271,41 @@ func TestFramesOfByteStreams(t *testing.T) {
 			a.Close()
 			b.Close()
 		})
+	}
+}
+
+// TestFairTimeBeginsAnew: shares stay what they are when so much has gone over a session
+// that its virtual time is at its end, whether they wait for their turn then or not.
+func TestFairTimeBeginsAnew(t *testing.T) {
+	const cost = 64 * KiB
+	f := &fair{now: math.MaxInt64 - 500*cost*costScale}
+	seats := []*seat{{share: NewShare(1)}, {share: NewShare(3)}, {}, {}}
+	idle := seats[3]
+	for _, s := range seats { // each has been seen at that late time
+		f.straight(s, cost)
+	}
+	for _, s := range seats[:3] {
+		f.push(&turn{seat: s, cost: cost})
+	}
+	count := func(rounds int) map[*seat]int {
+		had := map[*seat]int{}
+		for range rounds {
+			w := f.pop()
+			had[w.seat]++
+			f.push(&turn{seat: w.seat, cost: cost})
+		}
+		return had
+	}
+	for range 4 {
+		had := count(1000)
+		for i, want := range []int{200, 600, 200} {
+			if got := had[seats[i]]; got < want-10 || got > want+10 {
+				t.Errorf("seat %d had %d of 1000 turns, want %d", i, got, want)
+			}
+		}
+	}
+	f.push(&turn{seat: idle, cost: cost})
+	if had := count(1200); had[idle] < 190 || had[idle] > 210 {
+		t.Errorf("the one that was idle had %d of 1200 turns", had[idle])
 	}
 }

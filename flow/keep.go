@@ -2,6 +2,8 @@ package flow
 
 import (
 	"os"
+	"sort"
+	"time"
 
 	"github.com/pannier/pannier/flow/wire"
 )
@@ -22,6 +24,7 @@ type keeper struct {
 	// parting: both directions were closed in order and the stream here is over,
 	// but the peer has not confirmed it. parted: it was told so in this epoch.
 	parting, parted bool
+	patience        *time.Timer // until the end is taken for confirmed; nil: parted was never
 }
 
 // keptAnyway is how much a stream may have that has not arrived, whatever the
@@ -54,7 +57,6 @@ func (b *ByteStream) sendKept(buf *buffer, n int) error {
 		b.s.cfg.Pool.put(buf)
 		return err
 	}
-	defer func() { <-k.flight }()
 	b.s.mu.Lock()
 	b.mu.Lock()
 	closed := b.closed
@@ -68,10 +70,32 @@ func (b *ByteStream) sendKept(buf *buffer, n int) error {
 	b.mu.Unlock()
 	b.s.mu.Unlock()
 	if closed {
+		<-k.flight
 		return b.failure()
 	}
-	b.catchUp()
+	if b.catchUp(&b.wr) {
+		<-k.flight
+	} else {
+		b.leaveIt()
+	}
 	return nil
+}
+
+// leaveIt has another goroutine send what a writer whose deadline has passed does not wait
+// for. The caller holds flight.
+func (b *ByteStream) leaveIt() {
+	b.s.mu.Lock()
+	defer b.s.mu.Unlock()
+	if b.s.state == over {
+		<-b.keeper.flight
+		return
+	}
+	b.s.wg.Add(1)
+	go func() {
+		defer b.s.wg.Done()
+		b.catchUp(nil)
+		<-b.keeper.flight
+	}()
 }
 
 // fly takes flight, for which only another end's slowness makes it wait.
@@ -117,24 +141,24 @@ func (b *ByteStream) keepSent(seg segment) {
 }
 
 // catchUp writes everything that was sent and has not gone out on the connections
-// that there are. The caller holds flight.
-func (b *ByteStream) catchUp() {
+// that there are. The caller holds flight. false: limit, which may be nil, has passed before.
+func (b *ByteStream) catchUp(limit *timeLimit) bool {
 	for {
 		b.s.mu.Lock()
 		t, epoch := b.s.turns, b.s.epoch
 		b.s.mu.Unlock()
 		n, ok := b.behind(epoch)
 		if !ok {
-			return
+			return true
 		}
-		l, err := b.keptTurn(t, n)
-		if err != nil {
-			return // the epoch is over, and the next begins with RESUME; or the stream is
+		l, err := b.keptTurn(t, n, limit)
+		if err != nil { // the epoch is over, and the next begins with RESUME; or the stream is
+			return err != os.ErrDeadlineExceeded
 		}
 		frame, own := b.nextKept(epoch)
 		if frame == nil {
 			t.release(l)
-			return
+			return true
 		}
 		l.send(frame)
 		b.flown(own)
@@ -173,17 +197,56 @@ func (b *ByteStream) farewell(epoch uint32) {
 	if b.s.epoch != epoch {
 		l = nil
 	}
+	if l != nil {
+		b.told()
+	}
 	b.s.mu.Unlock()
 	if l != nil {
 		l.post(resetFrame(b.id, nil), true)
 	}
 }
 
-// keptTurn waits for a lane for n bytes, while the stream has something to say.
-func (b *ByteStream) keptTurn(t *turns, n int) (*lane, error) {
+// told bounds what a peer that does not confirm the end can have kept here. It is about
+// to be told of it, behind everything else of the stream; so all that is lost by forgetting
+// too soon is that the end survives the connections. Session.mu is held.
+func (b *ByteStream) told() {
+	s, k := b.s, b.keeper
+	if s.parting > s.cfg.SessionBudget || !s.cfg.Pool.reserve(0, false) {
+		b.end(nil)
+		s.forget(b.id, b)
+		return
+	}
+	if k.patience == nil {
+		k.patience = time.AfterFunc(s.cfg.ResumeTimeout, b.confirmed)
+	} else {
+		k.patience.Reset(s.cfg.ResumeTimeout)
+	}
+}
+
+// confirmed is called when the peer has had the time to confirm the end, unless that was
+// in an epoch that is over.
+func (b *ByteStream) confirmed() {
+	b.s.mu.Lock()
+	defer b.s.mu.Unlock()
+	b.mu.Lock()
+	over := b.keeper.parted && b.keeper.epoch == b.s.epoch
+	b.mu.Unlock()
+	if over {
+		b.end(nil)
+		b.s.forget(b.id, b)
+	}
+}
+
+// keptTurn waits for a lane for n bytes, while the stream has something to say, and
+// no longer than limit.
+func (b *ByteStream) keptTurn(t *turns, n int, limit *timeLimit) (*lane, error) {
 	l, w, err := t.enter(b.class, &b.seat, wire.DataHeadSize+n)
 	if w == nil {
 		return l, err
+	}
+	var late <-chan struct{}
+	if limit != nil {
+		late = limit.expired()
 	}
 	for done := b.done; ; done = nil {
 		select {
@@ -197,6 +260,9 @@ func (b *ByteStream) keptTurn(t *turns, n int) (*lane, error) {
 				t.abandon(w)
 				return nil, b.failure()
 			}
+		case <-late:
+			t.abandon(w)
+			return nil, os.ErrDeadlineExceeded
 		}
 	}
 }
@@ -243,12 +309,8 @@ func (b *ByteStream) nextKept(epoch uint32) (frame []byte, own bool) {
 // keptAt is the segment that has the byte at off. mu is held.
 func (b *ByteStream) keptAt(off int64) *segment {
 	kept := b.keeper.kept
-	for i := range kept {
-		if seg := &kept[len(kept)-1-i]; seg.off <= off {
-			return seg
-		}
-	}
-	return nil
+	behind := sort.Search(len(kept), func(i int) bool { return kept[i].off > off })
+	return &kept[behind-1]
 }
 
 // flown is told that a frame has been written, from a segment's own buffer or
@@ -271,6 +333,9 @@ func (b *ByteStream) arrivedAt(off int64) {
 	k := b.keeper
 	if off > k.acked {
 		b.s.adjust(k.acked - off)
+		if k.parting {
+			b.s.parting -= int(off - k.acked)
+		}
 		k.acked = off
 		b.prune()
 	}
@@ -296,7 +361,13 @@ func (b *ByteStream) dropKept() {
 	if k == nil {
 		return
 	}
-	k.parting = false
+	if k.parting {
+		b.s.parting -= int(b.sent - k.acked)
+		k.parting = false
+	}
+	if k.patience != nil {
+		k.patience.Stop()
+	}
 	b.s.adjust(k.acked - b.sent)
 	k.acked = b.sent
 	for _, seg := range k.kept {
@@ -319,11 +390,13 @@ func (b *ByteStream) part(err error) {
 		return
 	}
 	k.parting = true
+	b.s.parting += int(b.sent - k.acked)
 	k.parted = k.epoch == b.s.epoch && k.wired == b.sent && k.end && k.flying == nil
 	tell := k.parted
 	b.mu.Unlock()
 	b.end(err)
 	if l := b.s.control; tell && l != nil {
+		b.told()
 		l.enqueue(resetFrame(b.id, nil))
 		l.kick()
 	}
@@ -395,6 +468,6 @@ func (b *ByteStream) resumed(e wire.ResumeStream, epoch uint32) ([]byte, error) 
 func (b *ByteStream) again() {
 	defer b.s.wg.Done()
 	b.keeper.flight <- struct{}{}
-	b.catchUp()
+	b.catchUp(nil)
 	<-b.keeper.flight
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"os"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -63,8 +64,8 @@ func drained(t *testing.T, sessions ...*Session) {
 	time.Sleep(time.Minute)
 	for i, s := range sessions {
 		s.mu.Lock()
-		if n := len(s.streams); n != 0 || s.granted != 0 {
-			t.Errorf("session %d: %d streams, %d bytes granted", i, n, s.granted)
+		if n := len(s.streams); n != 0 || s.granted != 0 || s.parting != 0 {
+			t.Errorf("session %d: %d streams, %d bytes granted, %d of streams that are over", i, n, s.granted, s.parting)
 		}
 		s.mu.Unlock()
 	}
@@ -239,6 +240,10 @@ func TestHostileKept(t *testing.T) {
 			d.reconnect(3)
 			d.send(at(3, d.id, 0, MiB), data(d.id, 0, []byte("abc"), 0))
 		}, fault.Protocol},
+		{"twice in one RESUME", func(d *duel) {
+			e := wire.ResumeStream{ID: d.id, Window: MiB}
+			d.send(control(wire.TypeResume, 0, &wire.Resume{Epoch: 2, Streams: []wire.ResumeStream{e, e}}))
+		}, fault.Protocol},
 		{"a friendly RESET before the end", func(d *duel) { d.send(at(2, d.id, 0, MiB), resetFrame(d.id, nil)) }, 0},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -284,6 +289,142 @@ func TestKeptIsAcknowledged(t *testing.T) {
 			}
 			got = uint64(sent)
 			d.send(wire.AppendCredit(nil, d.id, MiB, got))
+		}
+	})
+}
+
+// partings has the victim close n streams that were closed in order, after it has sent size bytes
+// over each, and the peer confirm none of these ends.
+func (d *duel) partings(n uint32, size int) {
+	d.t.Helper()
+	total := 0
+	for i := range n {
+		id := d.own(i + 1)
+		d.send(openFrame(id, wire.Open{Window: MiB, Resume: true}))
+		in, err := d.victim.AcceptStream(d.t.Context())
+		if err != nil {
+			d.t.Fatal(err)
+		}
+		b, err := in.AcceptBytes(nil)
+		if err != nil {
+			d.t.Fatal(err)
+		}
+		d.send(data(id, 0, nil, wire.Fin))
+		b.Write(content(size))
+		b.CloseWrite()
+		io.ReadAll(b)
+		b.Close()
+		settle()
+		total += size + 2*wire.DataHeadSize
+		d.send(wire.AppendPipeAck(nil, uint64(total)))
+	}
+}
+
+// TestHostileParting: a peer that does not confirm the end of streams has this end keep what
+// the session's budget allows, and that for as long as a session may take to come back.
+func TestHostileParting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDuel(t, true, Config{SessionBudget: MiB, ResumeTimeout: time.Hour})
+		defer d.end()
+		const n = 40
+		d.partings(n, 60*KiB)
+		if s := d.victim.Stats(); s.Granted > MiB+64*KiB || s.Streams == 0 || d.victim.Err() != nil {
+			t.Errorf("%d bytes are kept of %d streams, %v", s.Granted, s.Streams, d.victim.Err())
+		}
+		if got := len(d.got(wire.TypeReset)); got != n {
+			t.Errorf("the peer was told the end of %d streams", got)
+		}
+		time.Sleep(time.Hour)
+		if s := d.victim.Stats(); s.Granted != 0 || s.Streams != 0 || d.victim.Err() != nil {
+			t.Errorf("%d bytes are still kept of %d streams, %v", s.Granted, s.Streams, d.victim.Err())
+		}
+	})
+}
+
+// TestHostileAfterParting: what comes for a stream that is over but not confirmed is
+// bounded, as for others that are over.
+func TestHostileAfterParting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDuel(t, true, Config{})
+		defer d.end()
+		d.partings(1, 10)
+		for range 20 {
+			d.send(data(d.own(1), 0, content(64*KiB), 0))
+		}
+		settle()
+		if err := d.victim.Err(); fault.KindOf(err) != fault.Protocol {
+			t.Errorf("the session ended with %v", err)
+		}
+	})
+}
+
+// TestKeptIsAcknowledgedAfterTheEnd: what is read is acknowledged, too, when the writer has
+// closed its direction: it may have a whole window of it.
+func TestKeptIsAcknowledgedAfterTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far, _, stop := emulated(t, flowtest.LinkConfig{RTT: time.Millisecond}, Config{})
+		defer stop()
+		a, b := bytePairOf(t, near, far, Open{Resume: true})
+		if _, err := a.Write(content(200 * KiB)); err != nil {
+			t.Fatal(err)
+		}
+		a.CloseWrite()
+		settle()
+		before := near.Stats().Granted
+		if n, err := io.Copy(io.Discard, b); n != 200*KiB || err != nil {
+			t.Error(n, err)
+		}
+		settle()
+		if freed := before - near.Stats().Granted; freed < 200*KiB-keptAnyway {
+			t.Errorf("%d bytes of 200 KiB are not kept any more", freed)
+		}
+	})
+}
+
+// TestKeptDeadline: a writer waits for a connection that takes nothing as long as its deadline
+// says; what it has handed over is sent all the same, when there is room.
+func TestKeptDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDuel(t, true, Config{})
+		defer d.end()
+		id := d.own(1)
+		d.send(openFrame(id, wire.Open{Window: wire.MaxOffset, Resume: true}))
+		in, err := d.victim.AcceptStream(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := in.AcceptBytes(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.SetWriteDeadline(time.Now().Add(time.Second))
+		wrote := make(chan error, 1)
+		d.wg.Go(func() { _, err := b.Write(content(MiB)); wrote <- err })
+		time.Sleep(time.Minute)
+		select {
+		case err := <-wrote:
+			if !errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Error(err)
+			}
+		default:
+			t.Error("the writer still waits")
+			b.Reset(errEpochOver)
+			return
+		}
+		came := func() (n int64) {
+			for _, f := range d.got(wire.TypeData) {
+				n += int64(f.Length)
+			}
+			return n
+		}
+		sent, _ := b.Counts()
+		if n := came(); n == sent {
+			t.Errorf("all of %d bytes had come: nothing was tested", sent)
+		}
+		d.send(wire.AppendPipeAck(nil, uint64(came()+int64(len(d.got(wire.TypeData))*wire.DataHeadSize))))
+		settle()
+		if n := came(); n != sent {
+			t.Errorf("%d of %d bytes have come", n, sent)
 		}
 	})
 }

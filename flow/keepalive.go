@@ -44,6 +44,17 @@ func (s *Session) check(l *lane, now time.Time) {
 	}
 }
 
+// AwaitIdle waits until the session has no streams or is over. Either end may open
+// one in the next moment.
+func (s *Session) AwaitIdle(ctx context.Context) (err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for len(s.streams) > 0 && s.state != over && err == nil {
+		err = s.wait(ctx)
+	}
+	return err
+}
+
 // Drain asks the peer to open nothing new, opens nothing new itself, waits
 // until the streams there are have ended, and closes the session. If ctx ends
 // first the session is closed with streams on it and Drain returns an error.

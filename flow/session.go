@@ -88,6 +88,7 @@ type Session struct {
 	ownOpen   int
 	peerOpen  int
 	granted   int // granted and not consumed over all streams
+	parting   int // of it: kept for byte streams that are over here
 	draining  bool
 	peerDrain bool
 	changed   chan struct{} // closed and replaced when any of this changes

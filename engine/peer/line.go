@@ -117,17 +117,26 @@ func (l *Line) Close() error {
 	return nil
 }
 
-// Forget implements engine.Line.
+// Forget implements engine.Line. It ends the roads, too, that only streams are left of.
 func (l *Line) Forget(partner string) {
 	l.mu.Lock()
-	r := l.roads[partner]
-	if r != nil {
-		r.forgotten, r.off = true, true
+	var all []*road
+	for r := range l.old {
+		if r.partner == partner {
+			all = append(all, r)
+			delete(l.old, r)
+		}
+	}
+	if r := l.roads[partner]; r != nil {
+		all = append(all, r)
 		delete(l.roads, partner)
 		l.last[partner] = r
 	}
+	for _, r := range all {
+		r.forgotten, r.off = true, true
+	}
 	l.mu.Unlock()
-	if r != nil {
+	for _, r := range all {
 		l.drop(r)
 	}
 }

@@ -36,15 +36,30 @@ type road struct {
 
 // done reports whether new calls need another road. One whose gRPC connection is
 // gone is done too, though its session may come back: gRPC would pause, and dial
-// by itself. Calls may go on for a while on a road that is done, when the partner
+// by itself; but see spared. Calls may go on for a while on a road that is done, when the partner
 // is going away in order.
 func (r *road) done() bool {
 	select {
 	case <-r.built:
-		return r.err != nil || r.session.Draining() || r.cc.GRPC().GetState() != connectivity.Ready
+		if r.err != nil || r.session.Draining() {
+			return true
+		}
+		state := r.cc.GRPC().GetState()
+		return state != connectivity.Ready && (state != connectivity.Idle || !r.spared())
 	default:
 		return false
 	}
+}
+
+// spared reports whether a session whose gRPC connection is gone takes the next one:
+// where the carrier has one connection at a time, another session would be the end of this one, and of
+// streams that have outlived its connections.
+func (r *road) spared() bool {
+	if !r.session.Single() {
+		return false
+	}
+	s := r.session.Stats()
+	return s.Lanes > 0 || s.Streams > 0
 }
 
 // shut closes the connection; calls on it fail. The road has been built.
@@ -117,14 +132,15 @@ func (l *Line) detach(r *road) {
 }
 
 // retire closes a road that nobody is on, when nothing else uses its session: streams
-// of relays may go on there though the gRPC connection is gone. l.mu is held.
+// of relays may go on there though the gRPC connection is gone, and need others, as
+// listeners do. l.mu is held.
 func (l *Line) retire(r *road) {
 	if l.closed { // Close does it
 		return
 	}
 	l.wg.Go(func() {
 		if r.session != nil && !r.session.Single() {
-			_ = r.session.Drain(l.ctx)
+			_ = r.session.AwaitIdle(l.ctx)
 		}
 		r.shut()
 		l.mu.Lock()

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/pannier/pannier/engine"
+	"github.com/pannier/pannier/engine/lifecycle"
 	"github.com/pannier/pannier/flow"
 	"github.com/pannier/pannier/spec/fault"
 )
@@ -103,7 +104,7 @@ func TestStreams(t *testing.T) {
 	for _, scheme := range carriers {
 		t.Run(scheme, func(t *testing.T) {
 			lyon, paris := newHub(), newHub()
-			paris.opens = make(chan error, 1)
+			paris.opens = make(chan error, 3)
 			p := withHubs(t, scheme, lyon, paris)
 			ctx := within(t)
 			if _, err := p.line.Reach(ctx, "paris"); err != nil {
@@ -125,7 +126,7 @@ func TestStreams(t *testing.T) {
 					t.Errorf("the stream is of %q, %v; want %q", got, err, want)
 				}
 			}
-			known := p.server.Book()
+			known := p.book
 			for times := 1; times <= 2; times++ { // and back, and again, on the same session
 				if err := p.server.SetBook(engine.Book{}); err != nil {
 					t.Fatal(err)
@@ -179,4 +180,96 @@ func TestStreamsKeepTheSession(t *testing.T) {
 			t.Errorf("%d and %d sessions", len(lyon.attached), len(paris.attached))
 		}
 	})
+}
+
+// stale makes the road to paris one whose gRPC connection is gone.
+func (p *pair) stale() {
+	p.line.mu.Lock()
+	defer p.line.mu.Unlock()
+	p.line.detach(p.line.roads["paris"])
+}
+
+// TestStreamsOutliveTheRoad: a session that calls do not use any more goes on for whom
+// streams are open on it, who may open others there, as a listener does for each connection and
+// FTP for each file; it is closed when the last one is over.
+func TestStreamsOutliveTheRoad(t *testing.T) {
+	lyon, paris := newHub(), newHub()
+	p := withHubs(t, "tls", lyon, paris)
+	ctx := within(t)
+	must(p.line.Reach(ctx, "paris"))
+	near, _ := lyon.only(t)
+	far, _ := paris.only(t)
+	st := must(near.OpenBytes(ctx, flow.Open{Kind: "relay"}))
+	p.stale()
+	must(p.line.Reach(ctx, "paris")) // over a session of its own
+	for want, s := range map[string]*flow.Session{"lyon": near, "paris": far} {
+		if got, err := whose(ctx, s); got != want || err != nil {
+			t.Errorf("the stream is of %q, %v; want %q", got, err, want)
+		}
+	}
+	_ = st.CloseWrite()
+	_, _ = io.Copy(io.Discard, st)
+	_ = st.Close()
+	select {
+	case <-near.Done():
+	case <-ctx.Done():
+		t.Error("nobody uses the session, and it goes on")
+	}
+}
+
+// TestForgetLeftSessions: a partner whose keys have changed has no session left either
+// that only streams go on over.
+func TestForgetLeftSessions(t *testing.T) {
+	lyon, paris := newHub(), newHub()
+	p := withHubs(t, "tls", lyon, paris)
+	ctx := within(t)
+	for _, again := range []bool{true, false} { // beside another road, and without one
+		must(p.line.Reach(ctx, "paris"))
+		near, _ := lyon.only(t)
+		st := must(near.OpenBytes(ctx, flow.Open{Kind: "relay"}))
+		p.stale()
+		if again {
+			must(p.line.Reach(ctx, "paris"))
+			lyon.only(t)
+		}
+		p.line.Forget("paris")
+		if near.Err() == nil {
+			t.Error("the session goes on")
+		}
+		if _, err := st.Write([]byte("x")); err == nil {
+			t.Error("the stream goes on")
+		}
+		lyon.mu.Lock()
+		clear(lyon.attached)
+		lyon.mu.Unlock()
+	}
+}
+
+// TestStreamsOutliveASinglePipe: where a carrier has one connection at a time, a call after
+// that was lost goes over the session that has come back, or is about to, with the streams on it.
+func TestStreamsOutliveASinglePipe(t *testing.T) {
+	for _, pause := range []time.Duration{0, 10 * time.Second} {
+		synctest.Test(t, func(t *testing.T) {
+			lyon, paris := newHub(), newHub()
+			p := withHubs(t, "pipe", lyon, paris)
+			w := newWire(t, p)
+			defer func() { p.line.Close(); p.server.Stop() }()
+			call := func() {
+				t.Helper()
+				if _, err := p.line.Call(t.Context(), "paris", ask(lifecycle.Prepare), nil); err != nil {
+					t.Error(err)
+				}
+			}
+			call()
+			near, _ := lyon.only(t)
+			st := must(near.OpenBytes(t.Context(), flow.Open{Kind: "relay", Resume: true}))
+			w.cut()
+			time.Sleep(pause)
+			synctest.Wait()
+			call()
+			if _, err := st.Write([]byte("x")); near.Err() != nil || err != nil {
+				t.Errorf("after %v: session %v, stream %v", pause, near.Err(), err)
+			}
+		})
+	}
 }

@@ -47,6 +47,11 @@ func (h *Hub) Detach(name string, s *flow.Session) {
 	p := h.partner(name)
 	p.drop(s)
 	h.mu.Lock()
+	for in, of := range h.asks {
+		if of == s {
+			delete(h.asks, in)
+		}
+	}
 	var guests []*guest
 	for k, g := range h.guests {
 		if k.session == s {
@@ -60,19 +65,20 @@ func (h *Hub) Detach(name string, s *flow.Session) {
 		}
 	}
 	h.mu.Unlock()
-	why := fault.New("relay", fault.Unauthenticated, "the other end is no partner of this node any more")
 	for _, g := range guests {
 		g.stop()
 	}
 	for _, c := range h.open() {
 		if c.st.Session() == s {
-			c.end(why)
+			c.end(errNoPartner)
 		}
 	}
 	for _, st := range streams {
-		st.Reset(why)
+		st.Reset(errNoPartner)
 	}
 }
+
+var errNoPartner = fault.New("relay", fault.Unauthenticated, "the other end is no partner of this node any more")
 
 // follow keeps a stream of datagrams in the books until done is called.
 func (h *Hub) follow(st *flow.ByteStream) (done func()) {

@@ -735,3 +735,20 @@ func TestFTPActiveOrder(t *testing.T) {
 		t.Errorf("%q, %v", got, err)
 	}
 }
+
+// TestFTPDrain: a control connection that goes on while the node goes away has its data
+// connections.
+func TestFTPDrain(t *testing.T) {
+	k := newTalk(t, Here)
+	ctx, cancel := context.WithCancel(t.Context())
+	var drains sync.WaitGroup
+	for _, h := range []*Hub{k.entry, k.exit} {
+		drains.Go(func() { _ = h.Drain(ctx) })
+		waitFor(t, h.stopping)
+	}
+	l := listenAt(t, ftpServerHost)
+	near := from(t, ftpClientHost, k.passive("EPSV", port(l.Addr())))
+	say(t, near, accept(t, l), "to the server")
+	cancel()
+	drains.Wait()
+}

@@ -97,7 +97,8 @@ func parseFTPCommand(line []byte) (c ftpCommand, err error) {
 	}) {
 		return c, fault.New("read FTP command", fault.Protocol, "%q is no command of FTP", fault.Shown(verb))
 	}
-	c.verb, c.arg = strings.ToUpper(verb), strings.TrimSpace(arg)
+	c.verb = strings.Clone(strings.ToUpper(verb)) // is kept until its reply comes, without the line
+	c.arg = strings.TrimSpace(arg)
 	return c, nil
 }
 

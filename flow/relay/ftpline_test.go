@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"io"
 	"net/netip"
+	"runtime"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -126,4 +127,29 @@ func FuzzFTPReplies(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestFTPPendingIsSmall: what is kept of a command until its reply comes is its name, and not
+// the line that it came in.
+func TestFTPPendingIsSmall(t *testing.T) {
+	used := func() uint64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	line := []byte("NOOP " + strings.Repeat("x", maxFTPLine-16))
+	kept := make([]string, maxFTPPending)
+	before := used()
+	for i := range kept {
+		c, err := parseFTPCommand(line)
+		if err != nil {
+			t.Fatal(err)
+		}
+		kept[i] = c.verb
+	}
+	if n := int64(used()) - int64(before); n > maxFTPPending*maxFTPLine/8 {
+		t.Errorf("%d bytes are kept of %d commands", n, maxFTPPending)
+	}
+	runtime.KeepAlive(kept)
 }

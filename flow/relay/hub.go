@@ -29,7 +29,8 @@ type Hub struct {
 	relays    map[string]*running
 	guests    map[guestKey]*guest // listeners that partners have here
 	conns     map[*conn]struct{}
-	datagrams map[*flow.ByteStream]struct{} // streams of kind KindUDP
+	datagrams map[*flow.ByteStream]struct{}    // streams of kind KindUDP
+	asks      map[*flow.Incoming]*flow.Session // that partners have opened and that may still be answered
 	lastID    uint64
 	empty     chan struct{} // closed and replaced when conns becomes empty
 
@@ -45,7 +46,7 @@ func New(cfg Config) (*Hub, error) {
 	}
 	h := &Hub{
 		cfg: cfg.withDefaults(), partners: map[string]*partner{}, relays: map[string]*running{},
-		guests: map[guestKey]*guest{}, conns: map[*conn]struct{}{}, datagrams: map[*flow.ByteStream]struct{}{}, empty: make(chan struct{}),
+		guests: map[guestKey]*guest{}, conns: map[*conn]struct{}{}, datagrams: map[*flow.ByteStream]struct{}{}, asks: map[*flow.Incoming]*flow.Session{}, empty: make(chan struct{}),
 		dataWait: dataWait,
 	}
 	h.policy.Store(&rules)
@@ -124,9 +125,23 @@ func (h *Hub) Handle(name string, s *flow.Session, in *flow.Incoming) {
 		in.Refuse(fault.New("accept stream", fault.Unsupported, "relays take no streams of this kind"))
 		return
 	}
-	if h.stopping() || !h.spawn(func() { serve(name, s, in) }) {
+	h.mu.Lock()
+	h.asks[in] = s
+	h.mu.Unlock()
+	stopping := h.stopping() && in.Kind != KindData // which is of a connection that goes on
+	if stopping || !h.spawn(func() { serve(name, s, in); h.answered(in) }) {
+		h.answered(in)
 		in.Refuse(errStopping)
 	}
+}
+
+// answered takes an ask out of the books, and reports whether it was there.
+func (h *Hub) answered(in *flow.Incoming) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	_, there := h.asks[in]
+	delete(h.asks, in)
+	return there
 }
 
 var errStopping = fault.New("relay", fault.Draining, "this node opens no more connections")
@@ -304,6 +319,12 @@ func (p *partner) drop(s *flow.Session) {
 	p.change(func() { p.all = slices.DeleteFunc(p.all, func(o *flow.Session) bool { return o == s }) })
 }
 
+func (p *partner) has(s *flow.Session) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Contains(p.all, s)
+}
+
 func (p *partner) change(f func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -359,6 +380,10 @@ func (p *partner) open(ctx context.Context, o flow.Open) (*flow.ByteStream, erro
 			return nil, err
 		}
 		st, err := s.OpenBytes(ctx, o)
+		if err == nil && !p.has(s) { // Detach was meanwhile
+			st.Reset(errNoPartner)
+			continue
+		}
 		if err == nil || ctx.Err() != nil || !passing(err) {
 			return st, err
 		}

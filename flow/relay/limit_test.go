@@ -165,14 +165,14 @@ func TestFrom(t *testing.T) {
 // not answer is refused, and the session and other relays go on.
 func TestFloodOfOpens(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := join(t, Config{}, allowAll("tcp://10.0.0.5:80", "tcp://10.0.0.6:80"), false)
+		const flood = maxDialing + 500
+		w := join(t, Config{}, allowAll("tcp://10.0.0.5:80", "tcp://10.0.0.6:80"), false, flow.Config{MaxStreams: 2 * flood})
 		defer w.stop()
 		w.dest("10.0.0.5:80") // never accepts, so connecting takes until the time limit
 		meta, err := wire.AppendMeta(nil, &connAsk{Relay: "x", To: "tcp://10.0.0.5:80"})
 		if err != nil {
 			t.Fatal(err)
 		}
-		const flood = 1000
 		errs := make(chan error, flood)
 		for range flood {
 			go func() {

@@ -264,3 +264,40 @@ func TestTry(t *testing.T) {
 		})
 	}
 }
+
+// TestDetachWhileConnecting: what a partner had begun when it ceased to be one does not come
+// about, however long it has taken care that connecting lasts; nor does what this node had
+// asked of it.
+func TestDetachWhileConnecting(t *testing.T) {
+	for _, end := range []string{"exit", "entry"} {
+		t.Run(end, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := join(t, Config{}, allowAll("tcp://127.0.0.1:80"), false)
+				defer w.stop()
+				w.add("tcp://127.0.0.1:9000", "tcp://127.0.0.1:80")
+				l := w.dest("127.0.0.1:80")
+				defer l.Close()
+				client := w.client("127.0.0.1:9000")
+				synctest.Wait() // now the exit connects, and nobody accepts
+				if end == "exit" {
+					w.east.Detach("west", w.far)
+				} else {
+					w.west.Detach("east", w.near)
+				}
+				go func() {
+					if s, err := l.Accept(); err == nil {
+						defer s.Close()
+						_, _ = io.Copy(io.Discard, s)
+					}
+				}()
+				time.Sleep(sweepEvery)
+				synctest.Wait()
+				if n := len(w.east.Conns()) + len(w.west.Conns()); n != 0 {
+					t.Errorf("%d ends of connections", n)
+				} else if !ended(client) {
+					t.Error("the client has a connection")
+				}
+			})
+		})
+	}
+}

@@ -177,11 +177,7 @@ func (h *Hub) listenFor(name string, s *flow.Session, in *flow.Incoming) {
 		return
 	}
 	key := guestKey{s, m.Relay}
-	meta, err := wire.AppendMeta(nil, &listenAnswer{Bound: g.bound})
-	var st *flow.ByteStream
-	if err == nil {
-		st, err = in.AcceptBytes(meta)
-	}
+	st, err := h.answer(in, &listenAnswer{Bound: g.bound})
 	if err != nil {
 		in.Refuse(err)
 		h.release(key, g, passing(err))

@@ -52,7 +52,7 @@ func (h *Hub) exitUDP(name string, _ *flow.Session, in *flow.Incoming) {
 		return
 	}
 	limit := x.use.limits.Datagram
-	st, err := answer(in, connAnswer{Address: "udp://" + e.address.String(), Datagram: uint16(limit)})
+	st, err := h.answer(in, &connAnswer{Address: "udp://" + e.address.String(), Datagram: uint16(limit)})
 	if err != nil {
 		h.turnDown(in, x, err)
 		return
