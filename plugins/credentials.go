@@ -27,7 +27,7 @@ func (e *Endpoint) ReadCredentials(path string) error {
 	case err != nil:
 		return fault.Wrap(op, path, err)
 	case fi.Mode()&0o077 != 0:
-		return &fault.Error{Op: op, Kind: fault.Permission, Subject: path, Err: errors.New("others can read it"), Advice: "chmod 600 " + path}
+		return &fault.Error{Op: op, Kind: fault.Permission, Subject: path, Err: errors.New("others can read it"), Advice: "say chmod 600 " + path}
 	}
 	var c struct {
 		User, Password string

@@ -81,7 +81,7 @@ func (v verification) run(cmd *cobra.Command, name string) error {
 	}
 	to, err := v.to()
 	if err != nil {
-		return err
+		return advised(err)
 	}
 	cfg.Answer, cfg.Drain = 3*time.Second, time.Second // stopped processes are part of it
 	ctx := cmd.Context()

@@ -479,7 +479,7 @@ func TestFTPHostileEntry(t *testing.T) {
 	want(fault.Permission, ask)
 	k.c.Close()
 	k.s.Close()
-	waitFor(t, func() bool { return len(k.exit.Conns()) == 0 })
+	waitFor(t, func() bool { return k.exit.controls.one() == nil })
 	want(fault.NotFound, ask)
 	waitFor(t, func() bool { return len(k.exitLog.with("not relayed", "partner=west", "from=x")) == 10 })
 }
