@@ -138,6 +138,8 @@ type write struct {
 	fed     chan struct{} // closed when no more bytes come; nil: they have not begun to
 	bytes   int64         // then: how many came
 	err     error         // then: of the driver or the channel
+	quit    chan struct{} // closed by abort: nobody waits for messages any more
+	left    bool          // it is
 
 	turn    sync.Mutex // of Commit and Abort
 	done    *bridgepb.Attr
@@ -165,7 +167,7 @@ func (s *Service) Write(ctx context.Context, r *bridgepb.WriteRequest) (*bridgep
 			return nil, err
 		}
 	}
-	w := &write{session: o, size: r.GetSize(), channel: channel}
+	w := &write{session: o, size: r.GetSize(), channel: channel, quit: make(chan struct{})}
 	w.ctx, w.cancel = context.WithCancel(o.over)
 	stop := context.AfterFunc(ctx, w.cancel) // until the file is begun the call's end is its end
 	err = guarded("write", func() (err error) {
@@ -227,7 +229,12 @@ func (s *Service) WriteStream(stream grpc.ClientStreamingServer[bridgepb.Chunk, 
 	}
 	w.fed = make(chan struct{})
 	w.mu.Unlock()
-	w.feed(&received{stream: stream, left: first.GetData()})
+	go w.feed(&received{stream: stream, left: first.GetData()}) // the stream's end is its end
+	select {
+	case <-w.fed:
+	case <-w.quit:
+		return fault.New("write", fault.Stale, "the write was aborted")
+	}
 	if w.err != nil {
 		return w.err
 	}
@@ -359,6 +366,10 @@ func (w *write) abort(ctx context.Context, keep bool) (kept []byte, err error) {
 	w.mu.Lock()
 	if w.channel != nil {
 		_ = w.channel.Close()
+	}
+	if !w.left {
+		w.left = true
+		close(w.quit)
 	}
 	w.mu.Unlock()
 	stuck := time.AfterFunc(keepTime, w.cancel) // the server does not take what it was sent

@@ -13,6 +13,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"google.golang.org/grpc"
+
 	"github.com/pannier/pannier/spec/bridgepb"
 	"github.com/pannier/pannier/spec/fault"
 )
@@ -281,5 +283,60 @@ func TestCheckName(t *testing.T) {
 	}
 	for _, name := range []string{"", "a", "//", "/a/", "/a//b", "/.", "/..", "/a/../b", "/a\nb", "/a\x00", "/\x7f", "/\xff", "/" + strings.Repeat("a", MaxName)} {
 		isKind(t, CheckName(name), fault.Invalid)
+	}
+}
+
+// talk is a stream of messages as gRPC's: nothing comes any more when its handler has
+// returned.
+type talk struct {
+	grpc.ServerStream
+	come chan *bridgepb.Chunk
+	over chan struct{}
+}
+
+func (c *talk) SendAndClose(*bridgepb.WriteStreamReply) error { return nil }
+func (c *talk) Recv() (*bridgepb.Chunk, error) {
+	select {
+	case m := <-c.come:
+		return m, nil
+	case <-c.over:
+		return nil, context.Canceled
+	}
+}
+
+// TestCloseWhileMessagesCome: a session ends, and an Abort is over, though the file's bytes come
+// in messages and nobody says that they have ended.
+func TestCloseWhileMessagesCome(t *testing.T) {
+	for name, end := range map[string]func(ctx context.Context, s *Service, session, write uint64) error{
+		"close": func(ctx context.Context, s *Service, session, _ uint64) error {
+			_, err := s.Close(ctx, &bridgepb.CloseRequest{Session: session})
+			return err
+		},
+		"abort": func(ctx context.Context, s *Service, _, write uint64) error {
+			_, err := s.Abort(ctx, &bridgepb.AbortRequest{Write: write})
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				_, s, session := service(t)
+				w, err := s.Write(t.Context(), &bridgepb.WriteRequest{Session: session, Name: "/x", Size: -1})
+				if err != nil {
+					t.Fatal(err)
+				}
+				c := &talk{come: make(chan *bridgepb.Chunk, 1), over: make(chan struct{})}
+				c.come <- &bridgepb.Chunk{Write: w.GetWrite(), Data: []byte("01234")}
+				go func() {
+					defer close(c.over)
+					isKind(t, s.WriteStream(c), fault.Stale)
+				}()
+				synctest.Wait()
+				began := time.Now()
+				if err := end(t.Context(), s, session, w.GetWrite()); err != nil || time.Since(began) > 0 {
+					t.Errorf("after %v: %v", time.Since(began), err)
+				}
+				<-c.over
+			})
+		})
 	}
 }
