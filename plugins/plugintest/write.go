@@ -95,7 +95,10 @@ var write = []check{
 		if _, err = s.Write([]byte("01234")); err == nil {
 			err = t.s.Close()
 		}
-		return errors.Join(err, t.login(), t.absent(name))
+		if err := errors.Join(err, t.login()); err != nil {
+			return err
+		}
+		return t.absent(name)
 	}},
 	{Write, "replacing", func(t *try) error {
 		name, before, b := t.name("a"), content(1000, 5), content(900, 6)
