@@ -109,6 +109,14 @@ type Staged interface {
 	Abort(ctx context.Context, keep bool) (resume []byte, err error)
 }
 
+// Checkpointer is a Staged that can be gone on with after a crash.
+type Checkpointer interface {
+	Staged
+	// Checkpoint returns what makes a later Write go on if this one comes to no end. How
+	// much the server has kept is seen then. It may be called while Write runs.
+	Checkpoint(ctx context.Context) (resume []byte, err error)
+}
+
 // Lister is a Session that lists directories.
 type Lister interface {
 	// List yields the entries of a directory, without "." and "..". After an error
@@ -154,8 +162,10 @@ type Limiter interface {
 
 // CopyRequest is how Copy does it.
 type CopyRequest struct {
-	Resume   []byte             // of an earlier CopyResult of the same copy
-	Progress func(offset int64) // is told what the destination has; may be nil
+	Resume []byte // of an earlier CopyResult of the same copy, or that Progress was told
+	// Progress is told what the destination has and, when that has changed, what makes a
+	// later Copy go on if this one comes to no end; may be nil.
+	Progress func(offset int64, resume []byte)
 }
 
 // CopyResult is what Copy has done.

@@ -324,8 +324,13 @@ func (s *Service) Copy(r *bridgepb.CopyRequest, stream grpc.ServerStreamingServe
 		return stream.Send(m)
 	}
 	result, err := as.Copy(ctx, r.GetName(), to.Session, r.GetToName(), CopyRequest{
-		Resume:   r.GetResume(),
-		Progress: func(offset int64) { _ = tell(&bridgepb.CopyReply{Bytes: offset}) }, // who is gone ends the context
+		Resume: r.GetResume(),
+		Progress: func(offset int64, resume []byte) {
+			if len(resume) > MaxResume {
+				resume = nil
+			}
+			_ = tell(&bridgepb.CopyReply{Bytes: offset, Resume: resume}) // who is gone ends the context
+		},
 	})
 	if err == nil || len(result.Resume) > MaxResume {
 		result.Resume = nil

@@ -336,6 +336,12 @@ func (st *staged) Abort(ctx context.Context, keep bool) ([]byte, error) {
 	return st.kept, nil
 }
 
+// Checkpoint implements plugins.Checkpointer: without the checksum's state, because only
+// the server knows how much of the file it keeps.
+func (st *staged) Checkpoint(context.Context) ([]byte, error) {
+	return token{ID: st.token.ID}.bytes(), nil
+}
+
 // discard removes a part, which need not be there.
 func (s *session) discard(ctx context.Context, part string) error {
 	return s.with(ctx, func(c *conn) error {

@@ -1227,6 +1227,94 @@ func (x *AbortReply) GetResume() []byte {
 	return nil
 }
 
+type CheckpointRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Write         uint64                 `protobuf:"varint,1,opt,name=write,proto3" json:"write,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckpointRequest) Reset() {
+	*x = CheckpointRequest{}
+	mi := &file_bridge_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckpointRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckpointRequest) ProtoMessage() {}
+
+func (x *CheckpointRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_bridge_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckpointRequest.ProtoReflect.Descriptor instead.
+func (*CheckpointRequest) Descriptor() ([]byte, []int) {
+	return file_bridge_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *CheckpointRequest) GetWrite() uint64 {
+	if x != nil {
+		return x.Write
+	}
+	return 0
+}
+
+type CheckpointReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Resume        []byte                 `protobuf:"bytes,1,opt,name=resume,proto3" json:"resume,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckpointReply) Reset() {
+	*x = CheckpointReply{}
+	mi := &file_bridge_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckpointReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckpointReply) ProtoMessage() {}
+
+func (x *CheckpointReply) ProtoReflect() protoreflect.Message {
+	mi := &file_bridge_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckpointReply.ProtoReflect.Descriptor instead.
+func (*CheckpointReply) Descriptor() ([]byte, []int) {
+	return file_bridge_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *CheckpointReply) GetResume() []byte {
+	if x != nil {
+		return x.Resume
+	}
+	return nil
+}
+
 type RenameRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Session       uint64                 `protobuf:"varint,1,opt,name=session,proto3" json:"session,omitempty"`
@@ -1238,7 +1326,7 @@ type RenameRequest struct {
 
 func (x *RenameRequest) Reset() {
 	*x = RenameRequest{}
-	mi := &file_bridge_proto_msgTypes[21]
+	mi := &file_bridge_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1250,7 +1338,7 @@ func (x *RenameRequest) String() string {
 func (*RenameRequest) ProtoMessage() {}
 
 func (x *RenameRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bridge_proto_msgTypes[21]
+	mi := &file_bridge_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1263,7 +1351,7 @@ func (x *RenameRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenameRequest.ProtoReflect.Descriptor instead.
 func (*RenameRequest) Descriptor() ([]byte, []int) {
-	return file_bridge_proto_rawDescGZIP(), []int{21}
+	return file_bridge_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *RenameRequest) GetSession() uint64 {
@@ -1295,7 +1383,7 @@ type RenameReply struct {
 
 func (x *RenameReply) Reset() {
 	*x = RenameReply{}
-	mi := &file_bridge_proto_msgTypes[22]
+	mi := &file_bridge_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1307,7 +1395,7 @@ func (x *RenameReply) String() string {
 func (*RenameReply) ProtoMessage() {}
 
 func (x *RenameReply) ProtoReflect() protoreflect.Message {
-	mi := &file_bridge_proto_msgTypes[22]
+	mi := &file_bridge_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1320,7 +1408,7 @@ func (x *RenameReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenameReply.ProtoReflect.Descriptor instead.
 func (*RenameReply) Descriptor() ([]byte, []int) {
-	return file_bridge_proto_rawDescGZIP(), []int{22}
+	return file_bridge_proto_rawDescGZIP(), []int{24}
 }
 
 type RemoveRequest struct {
@@ -1333,7 +1421,7 @@ type RemoveRequest struct {
 
 func (x *RemoveRequest) Reset() {
 	*x = RemoveRequest{}
-	mi := &file_bridge_proto_msgTypes[23]
+	mi := &file_bridge_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1345,7 +1433,7 @@ func (x *RemoveRequest) String() string {
 func (*RemoveRequest) ProtoMessage() {}
 
 func (x *RemoveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bridge_proto_msgTypes[23]
+	mi := &file_bridge_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1358,7 +1446,7 @@ func (x *RemoveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveRequest.ProtoReflect.Descriptor instead.
 func (*RemoveRequest) Descriptor() ([]byte, []int) {
-	return file_bridge_proto_rawDescGZIP(), []int{23}
+	return file_bridge_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *RemoveRequest) GetSession() uint64 {
@@ -1383,7 +1471,7 @@ type RemoveReply struct {
 
 func (x *RemoveReply) Reset() {
 	*x = RemoveReply{}
-	mi := &file_bridge_proto_msgTypes[24]
+	mi := &file_bridge_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1395,7 +1483,7 @@ func (x *RemoveReply) String() string {
 func (*RemoveReply) ProtoMessage() {}
 
 func (x *RemoveReply) ProtoReflect() protoreflect.Message {
-	mi := &file_bridge_proto_msgTypes[24]
+	mi := &file_bridge_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1408,7 +1496,7 @@ func (x *RemoveReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveReply.ProtoReflect.Descriptor instead.
 func (*RemoveReply) Descriptor() ([]byte, []int) {
-	return file_bridge_proto_rawDescGZIP(), []int{24}
+	return file_bridge_proto_rawDescGZIP(), []int{26}
 }
 
 type MkdirRequest struct {
@@ -1421,7 +1509,7 @@ type MkdirRequest struct {
 
 func (x *MkdirRequest) Reset() {
 	*x = MkdirRequest{}
-	mi := &file_bridge_proto_msgTypes[25]
+	mi := &file_bridge_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1433,7 +1521,7 @@ func (x *MkdirRequest) String() string {
 func (*MkdirRequest) ProtoMessage() {}
 
 func (x *MkdirRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bridge_proto_msgTypes[25]
+	mi := &file_bridge_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1446,7 +1534,7 @@ func (x *MkdirRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MkdirRequest.ProtoReflect.Descriptor instead.
 func (*MkdirRequest) Descriptor() ([]byte, []int) {
-	return file_bridge_proto_rawDescGZIP(), []int{25}
+	return file_bridge_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *MkdirRequest) GetSession() uint64 {
@@ -1471,7 +1559,7 @@ type MkdirReply struct {
 
 func (x *MkdirReply) Reset() {
 	*x = MkdirReply{}
-	mi := &file_bridge_proto_msgTypes[26]
+	mi := &file_bridge_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1483,7 +1571,7 @@ func (x *MkdirReply) String() string {
 func (*MkdirReply) ProtoMessage() {}
 
 func (x *MkdirReply) ProtoReflect() protoreflect.Message {
-	mi := &file_bridge_proto_msgTypes[26]
+	mi := &file_bridge_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1496,7 +1584,7 @@ func (x *MkdirReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MkdirReply.ProtoReflect.Descriptor instead.
 func (*MkdirReply) Descriptor() ([]byte, []int) {
-	return file_bridge_proto_rawDescGZIP(), []int{26}
+	return file_bridge_proto_rawDescGZIP(), []int{28}
 }
 
 type ChecksumRequest struct {
@@ -1511,7 +1599,7 @@ type ChecksumRequest struct {
 
 func (x *ChecksumRequest) Reset() {
 	*x = ChecksumRequest{}
-	mi := &file_bridge_proto_msgTypes[27]
+	mi := &file_bridge_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1523,7 +1611,7 @@ func (x *ChecksumRequest) String() string {
 func (*ChecksumRequest) ProtoMessage() {}
 
 func (x *ChecksumRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bridge_proto_msgTypes[27]
+	mi := &file_bridge_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1536,7 +1624,7 @@ func (x *ChecksumRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChecksumRequest.ProtoReflect.Descriptor instead.
 func (*ChecksumRequest) Descriptor() ([]byte, []int) {
-	return file_bridge_proto_rawDescGZIP(), []int{27}
+	return file_bridge_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ChecksumRequest) GetSession() uint64 {
@@ -1576,7 +1664,7 @@ type ChecksumReply struct {
 
 func (x *ChecksumReply) Reset() {
 	*x = ChecksumReply{}
-	mi := &file_bridge_proto_msgTypes[28]
+	mi := &file_bridge_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1588,7 +1676,7 @@ func (x *ChecksumReply) String() string {
 func (*ChecksumReply) ProtoMessage() {}
 
 func (x *ChecksumReply) ProtoReflect() protoreflect.Message {
-	mi := &file_bridge_proto_msgTypes[28]
+	mi := &file_bridge_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1601,7 +1689,7 @@ func (x *ChecksumReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChecksumReply.ProtoReflect.Descriptor instead.
 func (*ChecksumReply) Descriptor() ([]byte, []int) {
-	return file_bridge_proto_rawDescGZIP(), []int{28}
+	return file_bridge_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ChecksumReply) GetSum() []byte {
@@ -1624,7 +1712,7 @@ type CopyRequest struct {
 
 func (x *CopyRequest) Reset() {
 	*x = CopyRequest{}
-	mi := &file_bridge_proto_msgTypes[29]
+	mi := &file_bridge_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1636,7 +1724,7 @@ func (x *CopyRequest) String() string {
 func (*CopyRequest) ProtoMessage() {}
 
 func (x *CopyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bridge_proto_msgTypes[29]
+	mi := &file_bridge_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1649,7 +1737,7 @@ func (x *CopyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CopyRequest.ProtoReflect.Descriptor instead.
 func (*CopyRequest) Descriptor() ([]byte, []int) {
-	return file_bridge_proto_rawDescGZIP(), []int{29}
+	return file_bridge_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *CopyRequest) GetSession() uint64 {
@@ -1692,7 +1780,7 @@ type CopyReply struct {
 	Bytes         int64                  `protobuf:"varint,1,opt,name=bytes,proto3" json:"bytes,omitempty"`
 	Done          bool                   `protobuf:"varint,2,opt,name=done,proto3" json:"done,omitempty"`
 	Verified      string                 `protobuf:"bytes,3,opt,name=verified,proto3" json:"verified,omitempty"`
-	Resume        []byte                 `protobuf:"bytes,4,opt,name=resume,proto3" json:"resume,omitempty"`
+	Resume        []byte                 `protobuf:"bytes,4,opt,name=resume,proto3" json:"resume,omitempty"`   // with progress: goes on after a crash; empty: as told before
 	Failure       *Failure               `protobuf:"bytes,5,opt,name=failure,proto3" json:"failure,omitempty"` // done, and this is why not
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1700,7 +1788,7 @@ type CopyReply struct {
 
 func (x *CopyReply) Reset() {
 	*x = CopyReply{}
-	mi := &file_bridge_proto_msgTypes[30]
+	mi := &file_bridge_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1712,7 +1800,7 @@ func (x *CopyReply) String() string {
 func (*CopyReply) ProtoMessage() {}
 
 func (x *CopyReply) ProtoReflect() protoreflect.Message {
-	mi := &file_bridge_proto_msgTypes[30]
+	mi := &file_bridge_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1725,7 +1813,7 @@ func (x *CopyReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CopyReply.ProtoReflect.Descriptor instead.
 func (*CopyReply) Descriptor() ([]byte, []int) {
-	return file_bridge_proto_rawDescGZIP(), []int{30}
+	return file_bridge_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *CopyReply) GetBytes() int64 {
@@ -1773,7 +1861,7 @@ type Chunk struct {
 
 func (x *Chunk) Reset() {
 	*x = Chunk{}
-	mi := &file_bridge_proto_msgTypes[31]
+	mi := &file_bridge_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1785,7 +1873,7 @@ func (x *Chunk) String() string {
 func (*Chunk) ProtoMessage() {}
 
 func (x *Chunk) ProtoReflect() protoreflect.Message {
-	mi := &file_bridge_proto_msgTypes[31]
+	mi := &file_bridge_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1798,7 +1886,7 @@ func (x *Chunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Chunk.ProtoReflect.Descriptor instead.
 func (*Chunk) Descriptor() ([]byte, []int) {
-	return file_bridge_proto_rawDescGZIP(), []int{31}
+	return file_bridge_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Chunk) GetData() []byte {
@@ -1824,7 +1912,7 @@ type WriteStreamReply struct {
 
 func (x *WriteStreamReply) Reset() {
 	*x = WriteStreamReply{}
-	mi := &file_bridge_proto_msgTypes[32]
+	mi := &file_bridge_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1836,7 +1924,7 @@ func (x *WriteStreamReply) String() string {
 func (*WriteStreamReply) ProtoMessage() {}
 
 func (x *WriteStreamReply) ProtoReflect() protoreflect.Message {
-	mi := &file_bridge_proto_msgTypes[32]
+	mi := &file_bridge_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1849,7 +1937,7 @@ func (x *WriteStreamReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteStreamReply.ProtoReflect.Descriptor instead.
 func (*WriteStreamReply) Descriptor() ([]byte, []int) {
-	return file_bridge_proto_rawDescGZIP(), []int{32}
+	return file_bridge_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *WriteStreamReply) GetBytes() int64 {
@@ -1875,7 +1963,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_bridge_proto_msgTypes[33]
+	mi := &file_bridge_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1887,7 +1975,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_bridge_proto_msgTypes[33]
+	mi := &file_bridge_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1900,7 +1988,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_bridge_proto_rawDescGZIP(), []int{33}
+	return file_bridge_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Failure) GetKind() uint32 {
@@ -2044,6 +2132,10 @@ const file_bridge_proto_rawDesc = "" +
 	"\x04keep\x18\x02 \x01(\bR\x04keep\"$\n" +
 	"\n" +
 	"AbortReply\x12\x16\n" +
+	"\x06resume\x18\x01 \x01(\fR\x06resume\")\n" +
+	"\x11CheckpointRequest\x12\x14\n" +
+	"\x05write\x18\x01 \x01(\x04R\x05write\")\n" +
+	"\x0fCheckpointReply\x12\x16\n" +
 	"\x06resume\x18\x01 \x01(\fR\x06resume\"M\n" +
 	"\rRenameRequest\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x04R\asession\x12\x12\n" +
@@ -2091,7 +2183,8 @@ const file_bridge_proto_rawDesc = "" +
 	"\asubject\x18\x04 \x01(\tR\asubject\x12\x12\n" +
 	"\x04text\x18\x05 \x01(\tR\x04text\x12\x12\n" +
 	"\x04code\x18\x06 \x01(\tR\x04code\x12\x16\n" +
-	"\x06advice\x18\a \x01(\tR\x06advice2\xed\t\n" +
+	"\x06advice\x18\a \x01(\tR\x06advice2\xc5\n" +
+	"\n" +
 	"\x06Bridge\x12P\n" +
 	"\bDescribe\x12\".pannier.bridge.v1.DescribeRequest\x1a .pannier.bridge.v1.DescribeReply\x12G\n" +
 	"\x05Drain\x12\x1f.pannier.bridge.v1.DrainRequest\x1a\x1d.pannier.bridge.v1.DrainReply\x12D\n" +
@@ -2102,7 +2195,9 @@ const file_bridge_proto_rawDesc = "" +
 	"\x04Read\x12\x1e.pannier.bridge.v1.ReadRequest\x1a\x1c.pannier.bridge.v1.ReadReply\x12G\n" +
 	"\x05Write\x12\x1f.pannier.bridge.v1.WriteRequest\x1a\x1d.pannier.bridge.v1.WriteReply\x12C\n" +
 	"\x06Commit\x12 .pannier.bridge.v1.CommitRequest\x1a\x17.pannier.bridge.v1.Attr\x12G\n" +
-	"\x05Abort\x12\x1f.pannier.bridge.v1.AbortRequest\x1a\x1d.pannier.bridge.v1.AbortReply\x12J\n" +
+	"\x05Abort\x12\x1f.pannier.bridge.v1.AbortRequest\x1a\x1d.pannier.bridge.v1.AbortReply\x12V\n" +
+	"\n" +
+	"Checkpoint\x12$.pannier.bridge.v1.CheckpointRequest\x1a\".pannier.bridge.v1.CheckpointReply\x12J\n" +
 	"\x06Rename\x12 .pannier.bridge.v1.RenameRequest\x1a\x1e.pannier.bridge.v1.RenameReply\x12J\n" +
 	"\x06Remove\x12 .pannier.bridge.v1.RemoveRequest\x1a\x1e.pannier.bridge.v1.RemoveReply\x12G\n" +
 	"\x05Mkdir\x12\x1f.pannier.bridge.v1.MkdirRequest\x1a\x1d.pannier.bridge.v1.MkdirReply\x12P\n" +
@@ -2124,52 +2219,54 @@ func file_bridge_proto_rawDescGZIP() []byte {
 	return file_bridge_proto_rawDescData
 }
 
-var file_bridge_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
+var file_bridge_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
 var file_bridge_proto_goTypes = []any{
-	(*DescribeRequest)(nil),  // 0: pannier.bridge.v1.DescribeRequest
-	(*DescribeReply)(nil),    // 1: pannier.bridge.v1.DescribeReply
-	(*Option)(nil),           // 2: pannier.bridge.v1.Option
-	(*DrainRequest)(nil),     // 3: pannier.bridge.v1.DrainRequest
-	(*DrainReply)(nil),       // 4: pannier.bridge.v1.DrainReply
-	(*OpenRequest)(nil),      // 5: pannier.bridge.v1.OpenRequest
-	(*OpenReply)(nil),        // 6: pannier.bridge.v1.OpenReply
-	(*Capabilities)(nil),     // 7: pannier.bridge.v1.Capabilities
-	(*CloseRequest)(nil),     // 8: pannier.bridge.v1.CloseRequest
-	(*CloseReply)(nil),       // 9: pannier.bridge.v1.CloseReply
-	(*StatRequest)(nil),      // 10: pannier.bridge.v1.StatRequest
-	(*Attr)(nil),             // 11: pannier.bridge.v1.Attr
-	(*ListRequest)(nil),      // 12: pannier.bridge.v1.ListRequest
-	(*ListReply)(nil),        // 13: pannier.bridge.v1.ListReply
-	(*ReadRequest)(nil),      // 14: pannier.bridge.v1.ReadRequest
-	(*ReadReply)(nil),        // 15: pannier.bridge.v1.ReadReply
-	(*WriteRequest)(nil),     // 16: pannier.bridge.v1.WriteRequest
-	(*WriteReply)(nil),       // 17: pannier.bridge.v1.WriteReply
-	(*CommitRequest)(nil),    // 18: pannier.bridge.v1.CommitRequest
-	(*AbortRequest)(nil),     // 19: pannier.bridge.v1.AbortRequest
-	(*AbortReply)(nil),       // 20: pannier.bridge.v1.AbortReply
-	(*RenameRequest)(nil),    // 21: pannier.bridge.v1.RenameRequest
-	(*RenameReply)(nil),      // 22: pannier.bridge.v1.RenameReply
-	(*RemoveRequest)(nil),    // 23: pannier.bridge.v1.RemoveRequest
-	(*RemoveReply)(nil),      // 24: pannier.bridge.v1.RemoveReply
-	(*MkdirRequest)(nil),     // 25: pannier.bridge.v1.MkdirRequest
-	(*MkdirReply)(nil),       // 26: pannier.bridge.v1.MkdirReply
-	(*ChecksumRequest)(nil),  // 27: pannier.bridge.v1.ChecksumRequest
-	(*ChecksumReply)(nil),    // 28: pannier.bridge.v1.ChecksumReply
-	(*CopyRequest)(nil),      // 29: pannier.bridge.v1.CopyRequest
-	(*CopyReply)(nil),        // 30: pannier.bridge.v1.CopyReply
-	(*Chunk)(nil),            // 31: pannier.bridge.v1.Chunk
-	(*WriteStreamReply)(nil), // 32: pannier.bridge.v1.WriteStreamReply
-	(*Failure)(nil),          // 33: pannier.bridge.v1.Failure
-	nil,                      // 34: pannier.bridge.v1.OpenRequest.SecretsEntry
-	nil,                      // 35: pannier.bridge.v1.OpenRequest.OptionsEntry
+	(*DescribeRequest)(nil),   // 0: pannier.bridge.v1.DescribeRequest
+	(*DescribeReply)(nil),     // 1: pannier.bridge.v1.DescribeReply
+	(*Option)(nil),            // 2: pannier.bridge.v1.Option
+	(*DrainRequest)(nil),      // 3: pannier.bridge.v1.DrainRequest
+	(*DrainReply)(nil),        // 4: pannier.bridge.v1.DrainReply
+	(*OpenRequest)(nil),       // 5: pannier.bridge.v1.OpenRequest
+	(*OpenReply)(nil),         // 6: pannier.bridge.v1.OpenReply
+	(*Capabilities)(nil),      // 7: pannier.bridge.v1.Capabilities
+	(*CloseRequest)(nil),      // 8: pannier.bridge.v1.CloseRequest
+	(*CloseReply)(nil),        // 9: pannier.bridge.v1.CloseReply
+	(*StatRequest)(nil),       // 10: pannier.bridge.v1.StatRequest
+	(*Attr)(nil),              // 11: pannier.bridge.v1.Attr
+	(*ListRequest)(nil),       // 12: pannier.bridge.v1.ListRequest
+	(*ListReply)(nil),         // 13: pannier.bridge.v1.ListReply
+	(*ReadRequest)(nil),       // 14: pannier.bridge.v1.ReadRequest
+	(*ReadReply)(nil),         // 15: pannier.bridge.v1.ReadReply
+	(*WriteRequest)(nil),      // 16: pannier.bridge.v1.WriteRequest
+	(*WriteReply)(nil),        // 17: pannier.bridge.v1.WriteReply
+	(*CommitRequest)(nil),     // 18: pannier.bridge.v1.CommitRequest
+	(*AbortRequest)(nil),      // 19: pannier.bridge.v1.AbortRequest
+	(*AbortReply)(nil),        // 20: pannier.bridge.v1.AbortReply
+	(*CheckpointRequest)(nil), // 21: pannier.bridge.v1.CheckpointRequest
+	(*CheckpointReply)(nil),   // 22: pannier.bridge.v1.CheckpointReply
+	(*RenameRequest)(nil),     // 23: pannier.bridge.v1.RenameRequest
+	(*RenameReply)(nil),       // 24: pannier.bridge.v1.RenameReply
+	(*RemoveRequest)(nil),     // 25: pannier.bridge.v1.RemoveRequest
+	(*RemoveReply)(nil),       // 26: pannier.bridge.v1.RemoveReply
+	(*MkdirRequest)(nil),      // 27: pannier.bridge.v1.MkdirRequest
+	(*MkdirReply)(nil),        // 28: pannier.bridge.v1.MkdirReply
+	(*ChecksumRequest)(nil),   // 29: pannier.bridge.v1.ChecksumRequest
+	(*ChecksumReply)(nil),     // 30: pannier.bridge.v1.ChecksumReply
+	(*CopyRequest)(nil),       // 31: pannier.bridge.v1.CopyRequest
+	(*CopyReply)(nil),         // 32: pannier.bridge.v1.CopyReply
+	(*Chunk)(nil),             // 33: pannier.bridge.v1.Chunk
+	(*WriteStreamReply)(nil),  // 34: pannier.bridge.v1.WriteStreamReply
+	(*Failure)(nil),           // 35: pannier.bridge.v1.Failure
+	nil,                       // 36: pannier.bridge.v1.OpenRequest.SecretsEntry
+	nil,                       // 37: pannier.bridge.v1.OpenRequest.OptionsEntry
 }
 var file_bridge_proto_depIdxs = []int32{
 	2,  // 0: pannier.bridge.v1.DescribeReply.options:type_name -> pannier.bridge.v1.Option
-	34, // 1: pannier.bridge.v1.OpenRequest.secrets:type_name -> pannier.bridge.v1.OpenRequest.SecretsEntry
-	35, // 2: pannier.bridge.v1.OpenRequest.options:type_name -> pannier.bridge.v1.OpenRequest.OptionsEntry
+	36, // 1: pannier.bridge.v1.OpenRequest.secrets:type_name -> pannier.bridge.v1.OpenRequest.SecretsEntry
+	37, // 2: pannier.bridge.v1.OpenRequest.options:type_name -> pannier.bridge.v1.OpenRequest.OptionsEntry
 	7,  // 3: pannier.bridge.v1.OpenReply.capabilities:type_name -> pannier.bridge.v1.Capabilities
 	11, // 4: pannier.bridge.v1.ListReply.entries:type_name -> pannier.bridge.v1.Attr
-	33, // 5: pannier.bridge.v1.CopyReply.failure:type_name -> pannier.bridge.v1.Failure
+	35, // 5: pannier.bridge.v1.CopyReply.failure:type_name -> pannier.bridge.v1.Failure
 	0,  // 6: pannier.bridge.v1.Bridge.Describe:input_type -> pannier.bridge.v1.DescribeRequest
 	3,  // 7: pannier.bridge.v1.Bridge.Drain:input_type -> pannier.bridge.v1.DrainRequest
 	5,  // 8: pannier.bridge.v1.Bridge.Open:input_type -> pannier.bridge.v1.OpenRequest
@@ -2180,32 +2277,34 @@ var file_bridge_proto_depIdxs = []int32{
 	16, // 13: pannier.bridge.v1.Bridge.Write:input_type -> pannier.bridge.v1.WriteRequest
 	18, // 14: pannier.bridge.v1.Bridge.Commit:input_type -> pannier.bridge.v1.CommitRequest
 	19, // 15: pannier.bridge.v1.Bridge.Abort:input_type -> pannier.bridge.v1.AbortRequest
-	21, // 16: pannier.bridge.v1.Bridge.Rename:input_type -> pannier.bridge.v1.RenameRequest
-	23, // 17: pannier.bridge.v1.Bridge.Remove:input_type -> pannier.bridge.v1.RemoveRequest
-	25, // 18: pannier.bridge.v1.Bridge.Mkdir:input_type -> pannier.bridge.v1.MkdirRequest
-	27, // 19: pannier.bridge.v1.Bridge.Checksum:input_type -> pannier.bridge.v1.ChecksumRequest
-	29, // 20: pannier.bridge.v1.Bridge.Copy:input_type -> pannier.bridge.v1.CopyRequest
-	14, // 21: pannier.bridge.v1.Bridge.ReadStream:input_type -> pannier.bridge.v1.ReadRequest
-	31, // 22: pannier.bridge.v1.Bridge.WriteStream:input_type -> pannier.bridge.v1.Chunk
-	1,  // 23: pannier.bridge.v1.Bridge.Describe:output_type -> pannier.bridge.v1.DescribeReply
-	4,  // 24: pannier.bridge.v1.Bridge.Drain:output_type -> pannier.bridge.v1.DrainReply
-	6,  // 25: pannier.bridge.v1.Bridge.Open:output_type -> pannier.bridge.v1.OpenReply
-	9,  // 26: pannier.bridge.v1.Bridge.Close:output_type -> pannier.bridge.v1.CloseReply
-	11, // 27: pannier.bridge.v1.Bridge.Stat:output_type -> pannier.bridge.v1.Attr
-	13, // 28: pannier.bridge.v1.Bridge.List:output_type -> pannier.bridge.v1.ListReply
-	15, // 29: pannier.bridge.v1.Bridge.Read:output_type -> pannier.bridge.v1.ReadReply
-	17, // 30: pannier.bridge.v1.Bridge.Write:output_type -> pannier.bridge.v1.WriteReply
-	11, // 31: pannier.bridge.v1.Bridge.Commit:output_type -> pannier.bridge.v1.Attr
-	20, // 32: pannier.bridge.v1.Bridge.Abort:output_type -> pannier.bridge.v1.AbortReply
-	22, // 33: pannier.bridge.v1.Bridge.Rename:output_type -> pannier.bridge.v1.RenameReply
-	24, // 34: pannier.bridge.v1.Bridge.Remove:output_type -> pannier.bridge.v1.RemoveReply
-	26, // 35: pannier.bridge.v1.Bridge.Mkdir:output_type -> pannier.bridge.v1.MkdirReply
-	28, // 36: pannier.bridge.v1.Bridge.Checksum:output_type -> pannier.bridge.v1.ChecksumReply
-	30, // 37: pannier.bridge.v1.Bridge.Copy:output_type -> pannier.bridge.v1.CopyReply
-	31, // 38: pannier.bridge.v1.Bridge.ReadStream:output_type -> pannier.bridge.v1.Chunk
-	32, // 39: pannier.bridge.v1.Bridge.WriteStream:output_type -> pannier.bridge.v1.WriteStreamReply
-	23, // [23:40] is the sub-list for method output_type
-	6,  // [6:23] is the sub-list for method input_type
+	21, // 16: pannier.bridge.v1.Bridge.Checkpoint:input_type -> pannier.bridge.v1.CheckpointRequest
+	23, // 17: pannier.bridge.v1.Bridge.Rename:input_type -> pannier.bridge.v1.RenameRequest
+	25, // 18: pannier.bridge.v1.Bridge.Remove:input_type -> pannier.bridge.v1.RemoveRequest
+	27, // 19: pannier.bridge.v1.Bridge.Mkdir:input_type -> pannier.bridge.v1.MkdirRequest
+	29, // 20: pannier.bridge.v1.Bridge.Checksum:input_type -> pannier.bridge.v1.ChecksumRequest
+	31, // 21: pannier.bridge.v1.Bridge.Copy:input_type -> pannier.bridge.v1.CopyRequest
+	14, // 22: pannier.bridge.v1.Bridge.ReadStream:input_type -> pannier.bridge.v1.ReadRequest
+	33, // 23: pannier.bridge.v1.Bridge.WriteStream:input_type -> pannier.bridge.v1.Chunk
+	1,  // 24: pannier.bridge.v1.Bridge.Describe:output_type -> pannier.bridge.v1.DescribeReply
+	4,  // 25: pannier.bridge.v1.Bridge.Drain:output_type -> pannier.bridge.v1.DrainReply
+	6,  // 26: pannier.bridge.v1.Bridge.Open:output_type -> pannier.bridge.v1.OpenReply
+	9,  // 27: pannier.bridge.v1.Bridge.Close:output_type -> pannier.bridge.v1.CloseReply
+	11, // 28: pannier.bridge.v1.Bridge.Stat:output_type -> pannier.bridge.v1.Attr
+	13, // 29: pannier.bridge.v1.Bridge.List:output_type -> pannier.bridge.v1.ListReply
+	15, // 30: pannier.bridge.v1.Bridge.Read:output_type -> pannier.bridge.v1.ReadReply
+	17, // 31: pannier.bridge.v1.Bridge.Write:output_type -> pannier.bridge.v1.WriteReply
+	11, // 32: pannier.bridge.v1.Bridge.Commit:output_type -> pannier.bridge.v1.Attr
+	20, // 33: pannier.bridge.v1.Bridge.Abort:output_type -> pannier.bridge.v1.AbortReply
+	22, // 34: pannier.bridge.v1.Bridge.Checkpoint:output_type -> pannier.bridge.v1.CheckpointReply
+	24, // 35: pannier.bridge.v1.Bridge.Rename:output_type -> pannier.bridge.v1.RenameReply
+	26, // 36: pannier.bridge.v1.Bridge.Remove:output_type -> pannier.bridge.v1.RemoveReply
+	28, // 37: pannier.bridge.v1.Bridge.Mkdir:output_type -> pannier.bridge.v1.MkdirReply
+	30, // 38: pannier.bridge.v1.Bridge.Checksum:output_type -> pannier.bridge.v1.ChecksumReply
+	32, // 39: pannier.bridge.v1.Bridge.Copy:output_type -> pannier.bridge.v1.CopyReply
+	33, // 40: pannier.bridge.v1.Bridge.ReadStream:output_type -> pannier.bridge.v1.Chunk
+	34, // 41: pannier.bridge.v1.Bridge.WriteStream:output_type -> pannier.bridge.v1.WriteStreamReply
+	24, // [24:42] is the sub-list for method output_type
+	6,  // [6:24] is the sub-list for method input_type
 	6,  // [6:6] is the sub-list for extension type_name
 	6,  // [6:6] is the sub-list for extension extendee
 	0,  // [0:6] is the sub-list for field type_name
@@ -2222,7 +2321,7 @@ func file_bridge_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_bridge_proto_rawDesc), len(file_bridge_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   36,
+			NumMessages:   38,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

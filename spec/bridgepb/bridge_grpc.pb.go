@@ -31,6 +31,7 @@ const (
 	Bridge_Write_FullMethodName       = "/pannier.bridge.v1.Bridge/Write"
 	Bridge_Commit_FullMethodName      = "/pannier.bridge.v1.Bridge/Commit"
 	Bridge_Abort_FullMethodName       = "/pannier.bridge.v1.Bridge/Abort"
+	Bridge_Checkpoint_FullMethodName  = "/pannier.bridge.v1.Bridge/Checkpoint"
 	Bridge_Rename_FullMethodName      = "/pannier.bridge.v1.Bridge/Rename"
 	Bridge_Remove_FullMethodName      = "/pannier.bridge.v1.Bridge/Remove"
 	Bridge_Mkdir_FullMethodName       = "/pannier.bridge.v1.Bridge/Mkdir"
@@ -63,6 +64,8 @@ type BridgeClient interface {
 	Write(ctx context.Context, in *WriteRequest, opts ...grpc.CallOption) (*WriteReply, error)
 	Commit(ctx context.Context, in *CommitRequest, opts ...grpc.CallOption) (*Attr, error)
 	Abort(ctx context.Context, in *AbortRequest, opts ...grpc.CallOption) (*AbortReply, error)
+	// Checkpoint says how a later Write goes on if this one comes to no end, because a process dies.
+	Checkpoint(ctx context.Context, in *CheckpointRequest, opts ...grpc.CallOption) (*CheckpointReply, error)
 	Rename(ctx context.Context, in *RenameRequest, opts ...grpc.CallOption) (*RenameReply, error)
 	Remove(ctx context.Context, in *RemoveRequest, opts ...grpc.CallOption) (*RemoveReply, error)
 	Mkdir(ctx context.Context, in *MkdirRequest, opts ...grpc.CallOption) (*MkdirReply, error)
@@ -192,6 +195,16 @@ func (c *bridgeClient) Abort(ctx context.Context, in *AbortRequest, opts ...grpc
 	return out, nil
 }
 
+func (c *bridgeClient) Checkpoint(ctx context.Context, in *CheckpointRequest, opts ...grpc.CallOption) (*CheckpointReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CheckpointReply)
+	err := c.cc.Invoke(ctx, Bridge_Checkpoint_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *bridgeClient) Rename(ctx context.Context, in *RenameRequest, opts ...grpc.CallOption) (*RenameReply, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(RenameReply)
@@ -306,6 +319,8 @@ type BridgeServer interface {
 	Write(context.Context, *WriteRequest) (*WriteReply, error)
 	Commit(context.Context, *CommitRequest) (*Attr, error)
 	Abort(context.Context, *AbortRequest) (*AbortReply, error)
+	// Checkpoint says how a later Write goes on if this one comes to no end, because a process dies.
+	Checkpoint(context.Context, *CheckpointRequest) (*CheckpointReply, error)
 	Rename(context.Context, *RenameRequest) (*RenameReply, error)
 	Remove(context.Context, *RemoveRequest) (*RemoveReply, error)
 	Mkdir(context.Context, *MkdirRequest) (*MkdirReply, error)
@@ -355,6 +370,9 @@ func (UnimplementedBridgeServer) Commit(context.Context, *CommitRequest) (*Attr,
 }
 func (UnimplementedBridgeServer) Abort(context.Context, *AbortRequest) (*AbortReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Abort not implemented")
+}
+func (UnimplementedBridgeServer) Checkpoint(context.Context, *CheckpointRequest) (*CheckpointReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Checkpoint not implemented")
 }
 func (UnimplementedBridgeServer) Rename(context.Context, *RenameRequest) (*RenameReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Rename not implemented")
@@ -571,6 +589,24 @@ func _Bridge_Abort_Handler(srv interface{}, ctx context.Context, dec func(interf
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Bridge_Checkpoint_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CheckpointRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(BridgeServer).Checkpoint(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Bridge_Checkpoint_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(BridgeServer).Checkpoint(ctx, req.(*CheckpointRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Bridge_Rename_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(RenameRequest)
 	if err := dec(in); err != nil {
@@ -714,6 +750,10 @@ var Bridge_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Abort",
 			Handler:    _Bridge_Abort_Handler,
+		},
+		{
+			MethodName: "Checkpoint",
+			Handler:    _Bridge_Checkpoint_Handler,
 		},
 		{
 			MethodName: "Rename",
