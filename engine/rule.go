@@ -8,6 +8,7 @@ import (
 	"github.com/pannier/pannier/engine/task"
 	"github.com/pannier/pannier/sideeffect"
 	"github.com/pannier/pannier/spec/fault"
+	"github.com/pannier/pannier/spec/relpath"
 )
 
 // Direction is which way a rule's bytes go, seen from the requester, as in R66.
@@ -45,15 +46,18 @@ type Rule struct {
 	Name      string    // 1 to lifecycle.MaxName bytes
 	Direction Direction // required
 	Partners  []string  // who may use it, with this node as either end; none: nobody
-	Root      string    // an absolute directory, in which all its files are; required
-	Exists    Exists    // what happens to a file of the target's name
-	Quota     int64     // most bytes of a file that is received; sideeffect.NoQuota: no limit. 0 is no byte
-	Digest    sideeffect.Algorithm
-	Compress  sideeffect.Compression
-	Priority  int8 // of requests that have none of their own
-	Retry     Retry
-	Sender    Lists // what is done when this node is the sender
-	Receiver  Lists // what is done when this node is the receiver
+	Root      string    // an absolute directory, in which all its files are; required without Away
+	// Away is where a sender's files are instead, at a server of another protocol; nil: in
+	// Root. Files are not received there, and tasks have no file.
+	Away     func(name relpath.Path) sideeffect.Identity
+	Exists   Exists // what happens to a file of the target's name
+	Quota    int64  // most bytes of a file that is received; sideeffect.NoQuota: no limit. 0 is no byte
+	Digest   sideeffect.Algorithm
+	Compress sideeffect.Compression
+	Priority int8 // of requests that have none of their own
+	Retry    Retry
+	Sender   Lists // what is done when this node is the sender
+	Receiver Lists // what is done when this node is the receiver
 }
 
 // Lists are the tasks of one side.
@@ -97,7 +101,7 @@ func (r *Rule) Check() error {
 		return fault.New(op, fault.Invalid, "its name has %d bytes; 1 to %d are allowed", len(r.Name), lifecycle.MaxName)
 	case r.Direction != Send && r.Direction != Receive:
 		return fault.New(op, fault.Invalid, "rule %q: set direction to \"send\" or \"receive\", as the requester sees it", r.Name)
-	case r.Root == "" || r.Root[0] != '/':
+	case r.Away == nil && (r.Root == "" || r.Root[0] != '/'):
 		return fault.New(op, fault.Invalid, "rule %q: set root to the whole path of a directory", r.Name)
 	case r.Quota < sideeffect.NoQuota:
 		return fault.New(op, fault.Invalid, "rule %q: a quota of %d bytes", r.Name, r.Quota)

@@ -9,7 +9,7 @@ import (
 // What a driver says, as messages of spec/bridgepb.
 
 func attrMessage(a Attr) *bridgepb.Attr {
-	m := &bridgepb.Attr{Name: a.Name, Size: a.Size, Dir: a.Dir}
+	m := &bridgepb.Attr{Name: a.Name, Size: a.Size, Dir: a.Dir, Verified: a.Verified}
 	if !a.Modified.IsZero() && a.Modified.Year() > 1678 && a.Modified.Year() < 2262 { // what nanoseconds can say
 		m.Modified = a.Modified.UnixNano()
 	}

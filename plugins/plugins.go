@@ -79,6 +79,9 @@ type Attr struct {
 	Size     int64  // bytes; -1: the server does not say
 	Modified time.Time
 	Dir      bool
+	// Verified, of Commit only: how far the driver has compared what the server has with
+	// what was written, as "sha256" or "size"; "": not at all.
+	Verified string
 }
 
 // Writer is a Session that takes files.

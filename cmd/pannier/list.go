@@ -207,6 +207,7 @@ func requestFields(v view, e *adminpb.Explanation) (f fields) {
 	f.add("size", v.bytes(r.GetSize()))
 	f.add("safe", v.bytes(safeOf(r)))
 	f.add("digest", r.GetDigest())
+	f.add("compared", r.GetVerified())
 	f.add("attempt", attemptOf(r, e.GetAttempts()))
 	for _, t := range r.GetTasks() {
 		f.add(t.GetList()+" tasks", strconv.Itoa(int(t.GetDone()))+" of "+strconv.Itoa(int(t.GetAll())))

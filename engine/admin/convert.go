@@ -26,7 +26,7 @@ func requestOf(s *engine.Status) *adminpb.Request {
 		File: r.File.String(), Info: r.Spec.Info, Priority: int32(r.Spec.Priority), Follow: r.Spec.Follow.String(),
 		State: adminpb.Request_State(r.State), Phase: r.Phase.Name(r.Side), Step: r.Step().String(), Failing: r.Failing,
 		Owner: adminpb.Request_Role(r.Owner), Attempt: r.Attempt, Round: r.Round, Failure: failureOf(&r.Failure),
-		Size: r.Size, Durable: r.Rank, Digest: digestOf(r), Registered: timeOf(r.Registered), Changed: timeOf(r.Changed),
+		Size: r.Size, Durable: r.Rank, Digest: digestOf(r), Verified: r.Verified, Registered: timeOf(r.Registered), Changed: timeOf(r.Changed),
 		Due: timeOf(r.Due), NotBefore: timeOf(r.Spec.NotAt), Version: r.Version, Live: liveOf(s.Live),
 		Streak: r.Streak,
 	}

@@ -230,7 +230,11 @@ func (st *staged) commit(ctx context.Context) (a plugins.Attr, err error) {
 		return a, err
 	}
 	t, _ := c.modified(ctx, st.path) // whatever becomes of this: the file has its name
-	return plugins.Attr{Name: st.named(), Size: n, Modified: t}, nil
+	verified := "size"
+	if st.sum != nil {
+		verified = st.alg.name
+	}
+	return plugins.Attr{Name: st.named(), Size: n, Modified: t, Verified: verified}, nil
 }
 
 // named is the path below the base, as the caller has it.

@@ -10,7 +10,7 @@ import (
 // What a plugin says, as types of package plugins.
 
 func attr(m *bridgepb.Attr) plugins.Attr {
-	a := plugins.Attr{Name: m.GetName(), Size: max(m.GetSize(), -1), Dir: m.GetDir()}
+	a := plugins.Attr{Name: m.GetName(), Size: max(m.GetSize(), -1), Dir: m.GetDir(), Verified: m.GetVerified()}
 	if m.GetModified() != 0 {
 		a.Modified = time.Unix(0, m.GetModified())
 	}

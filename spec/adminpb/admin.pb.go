@@ -676,9 +676,10 @@ type Request struct {
 	Changed       *timestamppb.Timestamp `protobuf:"bytes,27,opt,name=changed,proto3" json:"changed,omitempty"`
 	Due           *timestamppb.Timestamp `protobuf:"bytes,28,opt,name=due,proto3" json:"due,omitempty"` // when owner moves it on
 	NotBefore     *timestamppb.Timestamp `protobuf:"bytes,29,opt,name=not_before,json=notBefore,proto3" json:"not_before,omitempty"`
-	Version       uint64                 `protobuf:"varint,30,opt,name=version,proto3" json:"version,omitempty"` // raised by each change of the record
-	Live          *Live                  `protobuf:"bytes,31,opt,name=live,proto3" json:"live,omitempty"`        // absent: nothing works on it just now
-	Streak        uint32                 `protobuf:"varint,32,opt,name=streak,proto3" json:"streak,omitempty"`   // attempts in a row that brought no progress
+	Version       uint64                 `protobuf:"varint,30,opt,name=version,proto3" json:"version,omitempty"`  // raised by each change of the record
+	Live          *Live                  `protobuf:"bytes,31,opt,name=live,proto3" json:"live,omitempty"`         // absent: nothing works on it just now
+	Streak        uint32                 `protobuf:"varint,32,opt,name=streak,proto3" json:"streak,omitempty"`    // attempts in a row that brought no progress
+	Verified      string                 `protobuf:"bytes,33,opt,name=verified,proto3" json:"verified,omitempty"` // what was compared of the two ends, as "blocks+root+sha256" or "size"; empty before all was moved
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -935,6 +936,13 @@ func (x *Request) GetStreak() uint32 {
 		return x.Streak
 	}
 	return 0
+}
+
+func (x *Request) GetVerified() string {
+	if x != nil {
+		return x.Verified
+	}
+	return ""
 }
 
 // TaskCount is how far one task list is.
@@ -4210,7 +4218,7 @@ const file_admin_proto_rawDesc = "" +
 	"\x04info\x18\t \x01(\tR\x04info\"V\n" +
 	"\vSubmitReply\x123\n" +
 	"\arequest\x18\x01 \x01(\v2\x19.pannier.admin.v1.RequestR\arequest\x12\x12\n" +
-	"\x04made\x18\x02 \x01(\bR\x04made\"\x90\n" +
+	"\x04made\x18\x02 \x01(\bR\x04made\"\xac\n" +
 	"\n" +
 	"\aRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1c\n" +
@@ -4248,7 +4256,8 @@ const file_admin_proto_rawDesc = "" +
 	"not_before\x18\x1d \x01(\v2\x1a.google.protobuf.TimestampR\tnotBefore\x12\x18\n" +
 	"\aversion\x18\x1e \x01(\x04R\aversion\x12*\n" +
 	"\x04live\x18\x1f \x01(\v2\x16.pannier.admin.v1.LiveR\x04live\x12\x16\n" +
-	"\x06streak\x18  \x01(\rR\x06streak\"a\n" +
+	"\x06streak\x18  \x01(\rR\x06streak\x12\x1a\n" +
+	"\bverified\x18! \x01(\tR\bverified\"a\n" +
 	"\x05State\x12\x15\n" +
 	"\x11STATE_UNSPECIFIED\x10\x00\x12\f\n" +
 	"\bTOSUBMIT\x10\x01\x12\v\n" +

@@ -673,6 +673,7 @@ type Attr struct {
 	Size          int64                  `protobuf:"varint,2,opt,name=size,proto3" json:"size,omitempty"`         // bytes; -1: not known
 	Modified      int64                  `protobuf:"varint,3,opt,name=modified,proto3" json:"modified,omitempty"` // nanoseconds since 1970; 0: not known
 	Dir           bool                   `protobuf:"varint,4,opt,name=dir,proto3" json:"dir,omitempty"`
+	Verified      string                 `protobuf:"bytes,5,opt,name=verified,proto3" json:"verified,omitempty"` // of Commit: what the plugin has compared, as "sha256", "size"
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -733,6 +734,13 @@ func (x *Attr) GetDir() bool {
 		return x.Dir
 	}
 	return false
+}
+
+func (x *Attr) GetVerified() string {
+	if x != nil {
+		return x.Verified
+	}
+	return ""
 }
 
 type ListRequest struct {
@@ -2095,12 +2103,13 @@ const file_bridge_proto_rawDesc = "" +
 	"CloseReply\";\n" +
 	"\vStatRequest\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x04R\asession\x12\x12\n" +
-	"\x04name\x18\x02 \x01(\tR\x04name\"\\\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\"x\n" +
 	"\x04Attr\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04size\x18\x02 \x01(\x03R\x04size\x12\x1a\n" +
 	"\bmodified\x18\x03 \x01(\x03R\bmodified\x12\x10\n" +
-	"\x03dir\x18\x04 \x01(\bR\x03dir\";\n" +
+	"\x03dir\x18\x04 \x01(\bR\x03dir\x12\x1a\n" +
+	"\bverified\x18\x05 \x01(\tR\bverified\";\n" +
 	"\vListRequest\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x04R\asession\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\">\n" +
