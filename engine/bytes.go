@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -131,8 +132,11 @@ func (x *run) descriptor() (*sideeffect.Descriptor, error) {
 	if name.IsZero() {
 		return nil, fault.New("open source", fault.NotFound, "the request has no file any more: an earlier task has deleted it")
 	}
-	if x.rule.Away != nil {
-		d.Local = x.rule.Away(name)
+	if x.rule.Bridge != "" {
+		if x.engine.cfg.Bridges == nil {
+			return nil, fault.New("open source", fault.NotFound, "this node has no bridge %q", x.rule.Bridge)
+		}
+		d.Local = x.engine.cfg.Bridges.File(x.rule.Bridge, strings.TrimSuffix(x.rule.Root, "/"), name)
 		return d, nil
 	}
 	d.Local = sideeffect.File(x.root, name.String())

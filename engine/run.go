@@ -141,7 +141,7 @@ func (x *run) begin() error {
 // prepare finds the rule and opens its root.
 func (x *run) prepare() error {
 	const op = "prepare"
-	if x.root != nil || x.rule != nil && x.rule.Away != nil {
+	if x.root != nil || x.rule != nil && x.rule.Bridge != "" {
 		return nil
 	}
 	book := x.engine.Book()
@@ -155,7 +155,7 @@ func (x *run) prepare() error {
 	case (rule.Direction.Side() == x.r.Side) != (x.r.Role == lifecycle.Requester):
 		return fault.New(op, fault.Permission, "rule %q is for the other direction", fault.Shown(rule.Name))
 	}
-	if rule.Away != nil {
+	if rule.Bridge != "" {
 		if x.r.Side != lifecycle.Sender {
 			return fault.New(op, fault.Unsupported, "the files of rule %q are at a bridge, where none are received: receive them into a directory, and send them on with a task", fault.Shown(rule.Name))
 		}

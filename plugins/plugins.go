@@ -166,7 +166,7 @@ type Limiter interface {
 // CopyRequest is how Copy does it.
 type CopyRequest struct {
 	Resume []byte // of an earlier CopyResult of the same copy, or that Progress was told
-	// Progress is told what the destination has and, when that has changed, what makes a
+	// Progress is told what the destination has, first of all where the copy begins, and, when that has changed, what makes a
 	// later Copy go on if this one comes to no end; may be nil.
 	Progress func(offset int64, resume []byte)
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -197,6 +198,14 @@ func (w *world) Login(ctx context.Context, name string) (plugins.Session, func(e
 	return s, func(error) { _ = s.Close() }, nil
 }
 
+func (w *world) File(server, dir string, p relpath.Path) sideeffect.Identity {
+	return bridge.File(w, server, dir, p)
+}
+
+func (w *world) Send(context.Context, string, string, io.Reader, int64) (string, error) {
+	return "", errors.New("no task does")
+}
+
 func (w *world) Direct(string, string) error { return w.direct }
 
 func newWorld(t *testing.T, servers ...string) *world {
@@ -215,8 +224,7 @@ func newWorld(t *testing.T, servers ...string) *world {
 	w.rules = map[string]*engine.Rule{
 		"push": {Name: "push", Direction: engine.Send, Partners: []string{"*"}, Root: w.root, Quota: sideeffect.NoQuota, Digest: w.digest, Retry: retry},
 		"pull": {Name: "pull", Direction: engine.Receive, Partners: []string{"*"}, Root: w.root, Quota: sideeffect.NoQuota, Digest: w.digest, Retry: retry},
-		"copy": {Name: "copy", Direction: engine.Send, Partners: []string{"*"}, Quota: sideeffect.NoQuota, Retry: retry,
-			Away: func(p relpath.Path) sideeffect.Identity { return bridge.File(w, "one", "", p) }},
+		"copy": {Name: "copy", Direction: engine.Send, Partners: []string{"*"}, Root: "/", Bridge: "one", Quota: sideeffect.NoQuota, Retry: retry},
 	}
 	t.Cleanup(w.stop)
 	return w
@@ -241,7 +249,7 @@ func (w *world) start(at int, after bool) {
 	for name := range w.servers {
 		book.Partners[name] = &engine.Partner{Name: name, Address: "dir:"}
 	}
-	w.engine, err = engine.Open(w.t.Context(), engine.Config{Node: "a", Store: w.gate, Line: w.line, Book: book, SyncEvery: 1 << 20})
+	w.engine, err = engine.Open(w.t.Context(), engine.Config{Node: "a", Store: w.gate, Line: w.line, Book: book, Bridges: w, SyncEvery: 1 << 20})
 	if err != nil {
 		w.t.Fatal(err)
 	}

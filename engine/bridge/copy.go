@@ -31,14 +31,17 @@ func (p *push) direct(f *file) (o sideeffect.Outcome, done bool, err error) {
 	}
 	from := fmt.Sprintf("%v %x", f, versionOf(f.server, f.name, a).Encode())
 	n, noted, err := p.notes.get(p.ask.Key)
-	if err != nil {
+	if err != nil || noted && !n.Copy { // an earlier attempt has begun the other way
 		return o, false, err
 	}
-	if !noted || !n.Copy || n.Partner != p.partner || n.Name != p.name || n.From != from {
+	if !noted || n.Partner != p.partner || n.Name != p.name || n.From != from {
 		n = note{Partner: p.partner, Name: p.name, From: from, Copy: true}
 	}
-	o.ResumedFrom = n.Rank
+	first := true
 	progress := func(offset int64, resume []byte) {
+		if first { // a driver tells where it begins
+			first, o.ResumedFrom = false, offset
+		}
 		n.Rank = offset
 		if len(resume) > 0 {
 			n.Resume = resume

@@ -1823,6 +1823,8 @@ type Partner struct {
 	Rtt           *durationpb.Duration   `protobuf:"bytes,6,opt,name=rtt,proto3" json:"rtt,omitempty"`                        // absent: unknown
 	Running       int32                  `protobuf:"varint,7,opt,name=running,proto3" json:"running,omitempty"`               // requests
 	Queued        int32                  `protobuf:"varint,8,opt,name=queued,proto3" json:"queued,omitempty"`                 // requests that wait for it
+	Bridge        bool                   `protobuf:"varint,9,opt,name=bridge,proto3" json:"bridge,omitempty"`                 // it is a server of another protocol
+	Found         []string               `protobuf:"bytes,10,rep,name=found,proto3" json:"found,omitempty"`                   // of TestPartner: what a test of a bridge has found, a sentence each
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1913,9 +1915,24 @@ func (x *Partner) GetQueued() int32 {
 	return 0
 }
 
+func (x *Partner) GetBridge() bool {
+	if x != nil {
+		return x.Bridge
+	}
+	return false
+}
+
+func (x *Partner) GetFound() []string {
+	if x != nil {
+		return x.Found
+	}
+	return nil
+}
+
 type TestPartnerRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Partner       string                 `protobuf:"bytes,1,opt,name=partner,proto3" json:"partner,omitempty"`
+	Write         bool                   `protobuf:"varint,2,opt,name=write,proto3" json:"write,omitempty"` // of a bridge: a small file is written and removed, to compare clocks and to try direct copies
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1955,6 +1972,13 @@ func (x *TestPartnerRequest) GetPartner() string {
 		return x.Partner
 	}
 	return ""
+}
+
+func (x *TestPartnerRequest) GetWrite() bool {
+	if x != nil {
+		return x.Write
+	}
+	return false
 }
 
 type ListRulesRequest struct {
@@ -4335,7 +4359,7 @@ const file_admin_proto_rawDesc = "" +
 	"\x03why\x18\x02 \x01(\tR\x03why\"\x15\n" +
 	"\x13ListPartnersRequest\"J\n" +
 	"\x11ListPartnersReply\x125\n" +
-	"\bpartners\x18\x01 \x03(\v2\x19.pannier.admin.v1.PartnerR\bpartners\"\xa0\x02\n" +
+	"\bpartners\x18\x01 \x03(\v2\x19.pannier.admin.v1.PartnerR\bpartners\"\xce\x02\n" +
 	"\aPartner\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x1c\n" +
@@ -4344,9 +4368,13 @@ const file_admin_proto_rawDesc = "" +
 	"\bretry_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\aretryAt\x12+\n" +
 	"\x03rtt\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x03rtt\x12\x18\n" +
 	"\arunning\x18\a \x01(\x05R\arunning\x12\x16\n" +
-	"\x06queued\x18\b \x01(\x05R\x06queued\".\n" +
+	"\x06queued\x18\b \x01(\x05R\x06queued\x12\x16\n" +
+	"\x06bridge\x18\t \x01(\bR\x06bridge\x12\x14\n" +
+	"\x05found\x18\n" +
+	" \x03(\tR\x05found\"D\n" +
 	"\x12TestPartnerRequest\x12\x18\n" +
-	"\apartner\x18\x01 \x01(\tR\apartner\"\x12\n" +
+	"\apartner\x18\x01 \x01(\tR\apartner\x12\x14\n" +
+	"\x05write\x18\x02 \x01(\bR\x05write\"\x12\n" +
 	"\x10ListRulesRequest\">\n" +
 	"\x0eListRulesReply\x12,\n" +
 	"\x05rules\x18\x01 \x03(\v2\x16.pannier.admin.v1.RuleR\x05rules\"\xb5\x03\n" +
