@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"iter"
+	"net"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -17,6 +18,22 @@ type Driver interface {
 	Describe() Description
 	// Open logs in at a server. Whoever calls closes the session.
 	Open(ctx context.Context, to Endpoint) (Session, error)
+}
+
+// Server is a Driver that serves foreign clients, too.
+type Server interface {
+	Driver
+	// Listen serves the clients that connect to l until ctx ends: then it accepts no more,
+	// tells those who are there, and returns when they are gone. It owns l. An error before
+	// that means that it cannot serve, as with options that make no sense.
+	//
+	// The node is a Driver to it: Open lets a client in, whose session has what that client
+	// may do. The Endpoint's URL is "guest://ADDRESS" of the client, User and Password what it
+	// said, Secrets["key"] the public key that it has proved, as a line of authorized_keys;
+	// "offered": one that it may prove, about which the answer is asked first. Who is not let
+	// in gets fault.Unauthenticated. What a client has sent is the node's when Commit says
+	// so, which may take until another node has it: its error is the client's answer.
+	Listen(ctx context.Context, l net.Listener, options map[string]string, node Driver) error
 }
 
 // Description is what a driver says of itself.
