@@ -20,6 +20,7 @@ type Service struct {
 	bridgepb.UnimplementedBridgeServer
 	driver   Driver
 	channels *channels // nil: bytes come and go in messages
+	dial     Dial      // nil: foreign clients are not served
 
 	mu       sync.Mutex
 	last     uint64 // number of a session or write
@@ -83,7 +84,8 @@ func guarded(op string, f func() error) (err error) {
 
 // Describe implements bridgepb.BridgeServer.
 func (s *Service) Describe(context.Context, *bridgepb.DescribeRequest) (*bridgepb.DescribeReply, error) {
-	return descriptionMessage(s.driver.Describe(), s.channels != nil), nil
+	_, server := s.driver.(Server)
+	return descriptionMessage(s.driver.Describe(), s.channels != nil, server && s.dial != nil), nil
 }
 
 // Open implements bridgepb.BridgeServer.
