@@ -58,17 +58,45 @@ func (s *Service) Listen(r *bridgepb.ListenRequest, stream grpc.ServerStreamingS
 		return err
 	}
 	defer end.Close()
+	clients, done, err := s.listening(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
 	if err := stream.Send(&bridgepb.ListenReply{}); err != nil {
 		return err
 	}
-	err = guarded("listen", func() error { return d.Listen(ctx, l, r.GetOptions(), node) })
-	if ctx.Err() != nil {
+	err = guarded("listen", func() error { return d.Listen(clients, l, r.GetOptions(), node) })
+	switch {
+	case ctx.Err() != nil:
 		return fault.Wrap("listen", "", ctx.Err())
+	case clients.Err() != nil:
+		return fault.New("listen", fault.Draining, "this plugin is being stopped")
 	}
 	if err == nil {
 		err = fault.New("listen", fault.Internal, "the driver has stopped listening by itself")
 	}
 	return err
+}
+
+// listening is the context of a Listen, which Drain ends before the call.
+func (s *Service) listening(ctx context.Context) (context.Context, func(), error) {
+	o := &opened{}
+	o.over, o.end = context.WithCancel(ctx)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.draining {
+		o.end()
+		return nil, nil, fault.New("listen", fault.Draining, "this plugin is being stopped")
+	}
+	s.listens[o] = true
+	return o.over, func() {
+		o.end()
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.listens, o)
+		s.less()
+	}, nil
 }
 
 // listener is the listening socket of that number.

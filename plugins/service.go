@@ -27,7 +27,8 @@ type Service struct {
 	sessions map[uint64]*opened
 	writes   map[uint64]*write
 	draining bool
-	fewer    chan struct{} // closed, and made anew, when a session ends
+	listens  map[*opened]bool // calls of Listen; only over and end are set
+	fewer    chan struct{}    // closed, and made anew, when a session or a Listen ends
 }
 
 // opened is a session of the driver.
@@ -43,7 +44,7 @@ type opened struct {
 // NewService makes the service. Descriptors come over from, a SOCK_SEQPACKET socket;
 // nil for none.
 func NewService(d Driver, from *net.UnixConn) *Service {
-	s := &Service{driver: d, sessions: map[uint64]*opened{}, writes: map[uint64]*write{}, fewer: make(chan struct{})}
+	s := &Service{driver: d, sessions: map[uint64]*opened{}, listens: map[*opened]bool{}, writes: map[uint64]*write{}, fewer: make(chan struct{})}
 	if from != nil {
 		s.channels = &channels{waiting: map[uint64]net.Conn{}, wanted: map[uint64]chan net.Conn{}}
 		go s.channels.receive(from)
@@ -136,10 +137,15 @@ func (s *Service) Close(ctx context.Context, r *bridgepb.CloseRequest) (*bridgep
 	o.end()
 	err := guarded("close", o.Session.Close)
 	s.mu.Lock()
-	close(s.fewer)
-	s.fewer = make(chan struct{})
+	s.less()
 	s.mu.Unlock()
 	return &bridgepb.CloseReply{}, err
+}
+
+// less tells Drain that one has ended. s.mu is held.
+func (s *Service) less() {
+	close(s.fewer)
+	s.fewer = make(chan struct{})
 }
 
 // Drain implements bridgepb.BridgeServer.
@@ -149,7 +155,10 @@ func (s *Service) Drain(ctx context.Context, _ *bridgepb.DrainRequest) (*bridgep
 	for {
 		s.mu.Lock()
 		s.draining = true
-		left, fewer := len(s.sessions), s.fewer
+		left, fewer := len(s.sessions)+len(s.listens), s.fewer
+		for l := range s.listens {
+			l.end()
+		}
 		s.mu.Unlock()
 		if left == 0 {
 			return &bridgepb.DrainReply{}, nil

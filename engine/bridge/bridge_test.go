@@ -224,7 +224,7 @@ func newWorld(t *testing.T, servers ...string) *world {
 	w.rules = map[string]*engine.Rule{
 		"push": {Name: "push", Direction: engine.Send, Partners: []string{"*"}, Root: w.root, Quota: sideeffect.NoQuota, Digest: w.digest, Retry: retry},
 		"pull": {Name: "pull", Direction: engine.Receive, Partners: []string{"*"}, Root: w.root, Quota: sideeffect.NoQuota, Digest: w.digest, Retry: retry},
-		"copy": {Name: "copy", Direction: engine.Send, Partners: []string{"*"}, Root: "/", Bridge: "one", Quota: sideeffect.NoQuota, Retry: retry},
+		"copy": {Name: "copy", Direction: engine.Send, Partners: []string{"*"}, Bridge: "one:/", Quota: sideeffect.NoQuota, Retry: retry},
 	}
 	t.Cleanup(w.stop)
 	return w

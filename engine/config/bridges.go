@@ -110,7 +110,7 @@ func (m *meaning) withBridges() engine.Book {
 		b := m.bridges[name]
 		m.partners[name] = &engine.Partner{Name: name, Address: b.Endpoint, Bandwidth: b.Bandwidth, Concurrent: b.Concurrent, Bridge: true}
 		if rule := engine.CopyRule(name); m.rules[rule] == nil {
-			m.rules[rule] = &engine.Rule{Name: rule, Direction: engine.Send, Partners: names, Root: "/", Bridge: name, Quota: sideeffect.NoQuota}
+			m.rules[rule] = &engine.Rule{Name: rule, Direction: engine.Send, Partners: names, Bridge: name + ":/", Quota: sideeffect.NoQuota}
 		}
 	}
 	return engine.Book{Partners: m.partners, Rules: m.rules}

@@ -84,10 +84,10 @@ root = "b:/out"
 	if p := cfg.Book.Partners["a"]; p == nil || !p.Bridge || p.Concurrent != 7 || p.Bandwidth != 5e6 || p.Address != "ftp://a" {
 		t.Errorf("%+v", p)
 	}
-	if r := cfg.Book.Rules["exports"]; r.Bridge != "b" || r.Root != "/out" {
+	if r := cfg.Book.Rules["exports"]; r.Bridge != "b:/out" || r.Root != "" {
 		t.Errorf("%+v", r)
 	}
-	if r := cfg.Book.Rules["@a"]; r == nil || r.Bridge != "a" || r.Root != "/" || !r.Allows("b") || r.Check() != nil {
+	if r := cfg.Book.Rules["@a"]; r == nil || r.Bridge != "a:/" || r.Root != "" || !r.Allows("b") || r.Check() != nil {
 		t.Errorf("%+v", r)
 	}
 	for _, bad := range []struct{ name, text, want string }{
