@@ -15,7 +15,7 @@ func (m *meaning) allBridges(list *value) map[string]Bridge {
 	m.bridges = map[string]*Bridge{}
 	for i := range m.file.Bridge {
 		t, v := &m.file.Bridge[i], list.item(i)
-		b := &Bridge{Name: t.Name, Plugin: t.Plugin, SHA256: strings.ToLower(t.SHA256), Endpoint: t.Endpoint}
+		b := &Bridge{Name: t.Name, Plugin: t.Plugin, Args: t.Args, SHA256: strings.ToLower(t.SHA256), Endpoint: t.Endpoint}
 		register(m, m.bridges, b, t.Name, "bridge", v)
 		m.bridge(b, t, v)
 	}
@@ -38,6 +38,14 @@ func (m *meaning) bridge(b *Bridge, t *bridgeTable, v *value) {
 	if m.text(v, "plugin", `what speaks the protocol, as "ftp"; pannier plugin list prints which there are`) {
 		if at := v.field("plugin"); strings.ContainsRune(t.Plugin, filepath.Separator) && (!filepath.IsAbs(t.Plugin) || filepath.Clean(t.Plugin) != t.Plugin) {
 			m.add(at.place, `as "ftp" or "/usr/lib/pannier/pannier-plugin-box"`, "%q is neither a plugin's name nor a whole path", t.Plugin)
+		}
+	}
+	if len(t.Args) > 0 && t.Plugin != "" && !strings.ContainsRune(t.Plugin, filepath.Separator) {
+		m.add(v.field("args").place, "", "%q is part of pannier and takes no arguments", t.Plugin)
+	}
+	for i, a := range t.Args {
+		if at := v.field("args").item(i); !m.noted(at) && strings.ContainsRune(a, 0) {
+			m.add(at.place, "", "an argument has no NUL")
 		}
 	}
 	if v.isText("sha256") && !digestText.MatchString(b.SHA256) {

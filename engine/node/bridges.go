@@ -72,7 +72,7 @@ func (b *bridges) change(cfg *config.Config) error {
 
 // pluginConfig is how the plugin of a bridge is run.
 func (n *Node) pluginConfig(is config.Bridge) (host.Config, error) {
-	c := host.Config{Path: is.Plugin}
+	c := host.Config{Path: is.Plugin, Args: is.Args}
 	if !filepath.IsAbs(is.Plugin) {
 		if !slices.Contains(n.o.Bundled, is.Plugin) {
 			return c, fault.New("find plugin", fault.NotFound, "bridge %q: no plugin %q is part of this program: write its whole path", is.Name, is.Plugin)
