@@ -4,7 +4,11 @@ import (
 	"net/url"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
+
+	"github.com/pannier/pannier/engine"
+	"github.com/pannier/pannier/sideeffect"
 )
 
 // What the sections about bridges mean.
@@ -15,9 +19,12 @@ func (m *meaning) allBridges(list *value) map[string]Bridge {
 	m.bridges = map[string]*Bridge{}
 	for i := range m.file.Bridge {
 		t, v := &m.file.Bridge[i], list.item(i)
-		b := &Bridge{Name: t.Name, Plugin: t.Plugin, Args: t.Args, SHA256: strings.ToLower(t.SHA256), Endpoint: t.Endpoint}
+		b := &Bridge{Name: t.Name, Plugin: t.Plugin, Args: t.Args, SHA256: strings.ToLower(t.SHA256), Endpoint: t.Endpoint, FXP: t.FXP, Bandwidth: int64(t.Bandwidth), Concurrent: t.Concurrent}
 		register(m, m.bridges, b, t.Name, "bridge", v)
 		m.bridge(b, t, v)
+	}
+	for i := range m.file.Bridge {
+		m.direct(&m.file.Bridge[i], list.item(i))
 	}
 	made := map[string]Bridge{}
 	for name, b := range m.bridges {
@@ -67,6 +74,7 @@ func (m *meaning) bridge(b *Bridge, t *bridgeTable, v *value) {
 		}
 		b.Credentials = path
 	}
+	atLeast(m, v, "concurrent", t.Concurrent, 1, "1")
 	for i, text := range t.Options {
 		at := v.field("options").item(i)
 		if m.noted(at) {
@@ -85,6 +93,35 @@ func (m *meaning) bridge(b *Bridge, t *bridgeTable, v *value) {
 		}
 		b.Options[name] = is
 	}
+}
+
+// direct notes what is wrong with the bridges that one exchanges files with.
+func (m *meaning) direct(t *bridgeTable, v *value) {
+	for i, name := range t.FXP {
+		at := v.field("fxp").item(i)
+		switch {
+		case m.noted(at) || !m.knownBridge(name, at):
+		case name == t.Name:
+			m.add(at.place, "", "a server needs no consent to copy at itself")
+		case m.bridges[name].Plugin != t.Plugin || !slices.Equal(m.bridges[name].Args, t.Args):
+			m.add(at.place, "", "%s speaks another protocol: its plugin is %q", name, append([]string{m.bridges[name].Plugin}, m.bridges[name].Args...))
+		case !slices.Contains(m.bridges[name].FXP, t.Name):
+			m.add(at.place, "write fxp = [\""+t.Name+"\"] there, too", "%s does not name %s: both have to", name, t.Name)
+		}
+	}
+}
+
+// withBridges has the bridges as partners, and for each a rule to copy from it to the others.
+func (m *meaning) withBridges() engine.Book {
+	names := sorted(m.bridges)
+	for _, name := range names {
+		b := m.bridges[name]
+		m.partners[name] = &engine.Partner{Name: name, Address: b.Endpoint, Bandwidth: b.Bandwidth, Concurrent: b.Concurrent, Bridge: true}
+		if rule := engine.CopyRule(name); m.rules[rule] == nil {
+			m.rules[rule] = &engine.Rule{Name: rule, Direction: engine.Send, Partners: names, Bridge: name + ":/", Quota: sideeffect.NoQuota}
+		}
+	}
+	return engine.Book{Partners: m.partners, Rules: m.rules}
 }
 
 // knownBridge notes a name that no bridge has.

@@ -46,6 +46,9 @@ type Bridge struct {
 	Endpoint    string // URL
 	Credentials string // absolute path of their file; "": none
 	Options     map[string]string
+	FXP         []string // bridges whose servers this one may exchange files with directly, if they name it too
+	Bandwidth   int64    // bytes a second through this node; 0: no limit
+	Concurrent  int      // requests that run at a time
 }
 
 // Node is the part about the node itself. It holds for the life of a process but

@@ -124,6 +124,9 @@ type bridgeTable struct {
 	Endpoint    string   `toml:"endpoint"`
 	Credentials string   `toml:"credentials"`
 	Options     []string `toml:"options"`
+	FXP         []string `toml:"fxp"`
+	Bandwidth   rate     `toml:"bandwidth" default:"none"`
+	Concurrent  int      `toml:"concurrent" default:"4"`
 }
 
 type limitsTable struct {

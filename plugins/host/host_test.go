@@ -35,6 +35,8 @@ func TestMain(m *testing.M) {
 		switch os.Args[1] {
 		case "plugin":
 			plugins.Serve(odd{})
+		case "lines":
+			plugins.Serve(lineServer{}, host.Node)
 		case "zeros":
 			plugins.Serve(zeros{})
 		case "host":

@@ -2,7 +2,6 @@ package host
 
 import (
 	"context"
-	"encoding/binary"
 	"io"
 	"net"
 	"os"
@@ -279,15 +278,11 @@ func (p *process) channel() (mine *net.UnixConn, number uint64, err error) {
 	if mine, err = unixConn(f); err != nil {
 		return nil, 0, fault.Wrap("make channel", p.cfg.Name, err)
 	}
-	p.turn.Lock()
-	defer p.turn.Unlock()
-	p.number++
-	_ = p.fds.SetWriteDeadline(time.Now().Add(p.cfg.Answer))
-	if _, _, err := p.fds.WriteMsgUnix(binary.BigEndian.AppendUint64(nil, p.number), unix.UnixRights(int(other.Fd())), nil); err != nil {
+	if number, err = p.hand(other); err != nil {
 		_ = mine.Close()
-		return nil, 0, fault.New("send channel", fault.Lost, "the plugin %s takes no descriptors: %w", p.cfg.Name, err)
+		return nil, 0, err
 	}
-	return mine, p.number, nil
+	return mine, number, nil
 }
 
 // inProcess is a process that is none: the driver runs here, and everything else is as
@@ -306,6 +301,7 @@ func inProcess(cfg Config, d plugins.Driver) (*process, error) {
 		}
 	}
 	service := plugins.NewService(d, ends[0][1])
+	service.SetDial(Node)
 	server := grpc.NewServer(service.Options()...)
 	bridgepb.RegisterBridgeServer(server, service)
 	conn, err := connectTo(server, ends[1])

@@ -43,7 +43,8 @@ class Session:
 
     capabilities lists those that the subclass has. Files that are read are objects with read(n) and close(), whose close
     raises a Fault if the server has not confirmed the end. write returns an object with offset, write(bytes),
-    commit() -> pb.Attr and abort(keep) -> bytes that resume it.
+    commit() -> pb.Attr and abort(keep) -> bytes that resume it; if it has checkpoint() -> such bytes, it may be called
+    while write runs, and is for the day that a process dies.
     """
 
     capabilities = pb.Capabilities()
@@ -244,6 +245,10 @@ class Service:
         kept = self.abort(w, r.keep)
         self.over(r.write)
         return pb.AbortReply(resume=kept)
+
+    def Checkpoint(self, r, context):
+        w = self.writing(r.write)
+        return pb.CheckpointReply(resume=w.staged.checkpoint() if hasattr(w.staged, "checkpoint") else b"")
 
     def abort(self, w, keep):
         with w.turn:

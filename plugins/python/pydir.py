@@ -79,29 +79,39 @@ class Dir(Session):
 
 
 class Part:
-    """A file under a name of its own, until commit. What resumes it is that name."""
+    """A file under a name of its own, until commit. What resumes it is that name, and how much of it is on disk."""
 
     def __init__(self, target, name, resume):
         self.target, self.name, self.folder = target, name, os.path.dirname(target)
-        if resume and not re.fullmatch(re.escape(UNFINISHED.encode()) + b"[0-9a-f]{32}", resume):
-            raise Fault(Kind.INVALID, "this is not of the file", "begin the file anew")
-        self.part = resume.decode() or UNFINISHED + secrets.token_hex(16)
+        self.part, self.offset = UNFINISHED + secrets.token_hex(16), 0
+        if resume:
+            kept = re.fullmatch("(" + re.escape(UNFINISHED) + "[0-9a-f]{32})\n([0-9]{1,18})", resume.decode(errors="replace"), re.ASCII)
+            if not kept:
+                raise Fault(Kind.INVALID, "this is not of the file", "begin the file anew")
+            self.part, self.offset = kept[1], int(kept[2])
         self.path = os.path.join(self.folder, self.part)
-        flags = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | (0 if resume else os.O_CREAT | os.O_EXCL)
-        self.file = open(os.open(self.path, flags, 0o666), "ab", 1 << 18)
-        self.offset = os.fstat(self.file.fileno()).st_size
+        fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | (0 if resume else os.O_CREAT | os.O_EXCL), 0o666)
+        self.file = open(fd, "ab", 1 << 18)
+        if os.fstat(fd).st_size < self.offset:
+            self.file.close()
+            raise Fault(Kind.STALE, f"it has fewer than {self.offset} bytes", "begin the file anew")
+        os.ftruncate(fd, self.offset)
 
     def write(self, piece):
         self.file.write(piece)
 
     def stored(self):
-        with self.file:
-            self.file.flush()
-            os.fsync(self.file.fileno())
-            return os.fstat(self.file.fileno())
+        self.file.flush()
+        st = os.fstat(self.file.fileno())
+        os.fsync(self.file.fileno())
+        return st
+
+    def checkpoint(self):
+        return f"{self.part}\n{self.stored().st_size}".encode()
 
     def commit(self):
-        st = self.stored()
+        with self.file:
+            st = self.stored()
         os.replace(self.path, self.target)
         fd = os.open(self.folder, os.O_RDONLY)
         try:
@@ -111,10 +121,9 @@ class Part:
         return attr(self.name, st)
 
     def abort(self, keep):
-        if keep:
-            self.stored()
-            return self.part.encode()
-        self.file.close()
+        with self.file:
+            if keep:
+                return self.checkpoint()
         os.unlink(self.path)
 
 

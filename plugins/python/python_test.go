@@ -139,6 +139,59 @@ func TestManners(t *testing.T) {
 	}
 }
 
+// TestCheckpoint: a write goes on in another process after the first was killed.
+func TestCheckpoint(t *testing.T) {
+	p := host.New(installed(t))
+	defer func() { p.Close(context.Background()) }()
+	to, content := plugins.Endpoint{URL: "pydir://" + t.TempDir()}, bytes.Repeat([]byte("0123456789"), 200_000)
+	begin := func(resume []byte) plugins.Staged {
+		t.Helper()
+		s, err := p.Open(t.Context(), to)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w, err := s.(plugins.Writer).Write(t.Context(), "/a", plugins.WriteRequest{Size: int64(len(content)), Resume: resume})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return w
+	}
+	w := begin(nil)
+	if _, err := w.Write(content[:1_500_000]); err != nil {
+		t.Fatal(err)
+	}
+	var resume []byte
+	for resume == nil || bytes.HasSuffix(resume, []byte("\n0")) { // until some of it has come
+		var err error
+		if resume, err = w.(plugins.Checkpointer).Checkpoint(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	st, err := p.Describe(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(st.PID, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Commit(t.Context()); !errors.Is(err, fault.Lost) {
+		t.Errorf("after a kill: %v", err)
+	}
+	w = begin(resume)
+	if w.Offset() <= 0 || w.Offset() > 1_500_000 {
+		t.Errorf("it goes on at %d", w.Offset())
+	}
+	if _, err := w.Write(content[w.Offset():]); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := os.ReadFile(filepath.Join(strings.TrimPrefix(to.URL, "pydir://"), "a")); err != nil || !bytes.Equal(got, content) {
+		t.Errorf("%d bytes of %d, or others, %v", len(got), len(content), err)
+	}
+}
+
 // TestUsage: without a host it says what it is.
 func TestUsage(t *testing.T) {
 	cfg := installed(t)
