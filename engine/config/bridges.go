@@ -104,7 +104,7 @@ func (m *meaning) direct(t *bridgeTable, v *value) {
 		case name == t.Name:
 			m.add(at.place, "", "a server needs no consent to copy at itself")
 		case m.bridges[name].Plugin != t.Plugin || !slices.Equal(m.bridges[name].Args, t.Args):
-			m.add(at.place, "", "%s speaks another protocol: its plugin is %q", name, append([]string{m.bridges[name].Plugin}, m.bridges[name].Args...))
+			m.add(at.place, "", "%s speaks another protocol: its plugin is %q", name, strings.Join(append([]string{m.bridges[name].Plugin}, m.bridges[name].Args...), " "))
 		case !slices.Contains(m.bridges[name].FXP, t.Name):
 			m.add(at.place, "write fxp = [\""+t.Name+"\"] there, too", "%s does not name %s: both have to", name, t.Name)
 		}
