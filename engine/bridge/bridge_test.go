@@ -206,6 +206,10 @@ func (w *world) Send(context.Context, string, string, io.Reader, int64) (string,
 	return "", errors.New("no task does")
 }
 
+func (w *world) Fetch(context.Context, string, string, io.Writer) (int64, string, error) {
+	return 0, "", errors.New("no task does")
+}
+
 func (w *world) Direct(string, string) error { return w.direct }
 
 func newWorld(t *testing.T, servers ...string) *world {

@@ -42,11 +42,7 @@ func (m *meaning) bridge(b *Bridge, t *bridgeTable, v *value) {
 			m.add(at.place, "", "the name of a bridge has no \":\", \"/\", \"{\" and \"}\": tasks write it before a name at its server")
 		}
 	}
-	if m.text(v, "plugin", `what speaks the protocol, as "ftp"; pannier plugin list prints which there are`) {
-		if at := v.field("plugin"); strings.ContainsRune(t.Plugin, filepath.Separator) && (!filepath.IsAbs(t.Plugin) || filepath.Clean(t.Plugin) != t.Plugin) {
-			m.add(at.place, `as "ftp" or "/usr/lib/pannier/pannier-plugin-box"`, "%q is neither a plugin's name nor a whole path", t.Plugin)
-		}
-	}
+	m.program(t.Plugin, b.SHA256, v)
 	if len(t.Args) > 0 && t.Plugin != "" && !strings.ContainsRune(t.Plugin, filepath.Separator) {
 		m.add(v.field("args").place, "", "%q is part of pannier and takes no arguments", t.Plugin)
 	}
@@ -54,9 +50,6 @@ func (m *meaning) bridge(b *Bridge, t *bridgeTable, v *value) {
 		if at := v.field("args").item(i); !m.noted(at) && strings.ContainsRune(a, 0) {
 			m.add(at.place, "", "an argument has no NUL")
 		}
-	}
-	if v.isText("sha256") && !digestText.MatchString(b.SHA256) {
-		m.add(v.field("sha256").place, "sha256sum prints it", "a digest has 64 hexadecimal digits")
 	}
 	if m.text(v, "endpoint", `the server, as "ftp://warehouse.example:21/base"`) {
 		at := v.field("endpoint")
@@ -75,7 +68,24 @@ func (m *meaning) bridge(b *Bridge, t *bridgeTable, v *value) {
 		b.Credentials = path
 	}
 	atLeast(m, v, "concurrent", t.Concurrent, 1, "1")
-	for i, text := range t.Options {
+	b.Options = m.options(t.Options, v)
+}
+
+// program notes what is wrong with the plugin that a section names.
+func (m *meaning) program(plugin, sha256 string, v *value) {
+	if m.text(v, "plugin", `what speaks the protocol, as "ftp"; pannier plugin list prints which there are`) {
+		if at := v.field("plugin"); strings.ContainsRune(plugin, filepath.Separator) && (!filepath.IsAbs(plugin) || filepath.Clean(plugin) != plugin) {
+			m.add(at.place, `as "ftp" or "/usr/lib/pannier/pannier-plugin-box"`, "%q is neither a plugin's name nor a whole path", plugin)
+		}
+	}
+	if v.isText("sha256") && !digestText.MatchString(sha256) {
+		m.add(v.field("sha256").place, "sha256sum prints it", "a digest has 64 hexadecimal digits")
+	}
+}
+
+// options are those of a plugin, "NAME=VALUE".
+func (m *meaning) options(texts []string, v *value) (all map[string]string) {
+	for i, text := range texts {
 		at := v.field("options").item(i)
 		if m.noted(at) {
 			continue
@@ -85,14 +95,15 @@ func (m *meaning) bridge(b *Bridge, t *bridgeTable, v *value) {
 			m.add(at.place, `as "tls=require"; pannier plugin describe prints which there are`, "%q is no option: write NAME=VALUE", text)
 			continue
 		}
-		if _, twice := b.Options[name]; twice {
+		if _, twice := all[name]; twice {
 			m.add(at.place, "", "%s is there twice", name)
 		}
-		if b.Options == nil {
-			b.Options = map[string]string{}
+		if all == nil {
+			all = map[string]string{}
 		}
-		b.Options[name] = is
+		all[name] = is
 	}
+	return all
 }
 
 // direct notes what is wrong with the bridges that one exchanges files with.

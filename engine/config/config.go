@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/pannier/pannier/engine"
+	"github.com/pannier/pannier/engine/guest"
 	"github.com/pannier/pannier/flow/carrier"
 	"github.com/pannier/pannier/flow/relay"
 	"github.com/pannier/pannier/spec/fault"
@@ -34,7 +35,17 @@ type Config struct {
 	Relays map[string]relay.Relay // by name
 	Policy []relay.Allow          // what partners may ask of this node, in order
 
-	Bridges map[string]Bridge // by name
+	Bridges   map[string]Bridge // by name
+	Listeners []Listener
+}
+
+// Listener is where foreign clients connect, and the plugin that serves them.
+type Listener struct {
+	Plugin  string // as of Bridge
+	SHA256  string
+	Address string // host and port; unique
+	Options map[string]string
+	Users   []guest.User
 }
 
 // Bridge is a server of another protocol, and the plugin that speaks it.

@@ -168,7 +168,11 @@ func (m *meaning) task(makers map[string]task.Maker, t *task.Table, v *value, li
 	case t.Task == "transfer" && fine:
 		fine = m.forward(t, v)
 	case t.Task == "bridge" && fine:
-		fine = m.knownBridge(task.BridgeOf(t.To), v.field("to"))
+		if at := "to"; t.To != "" {
+			fine = m.knownBridge(task.BridgeOf(t.To), v.field(at))
+		} else {
+			fine = m.knownBridge(task.BridgeOf(t.From), v.field("from"))
+		}
 	}
 	return fine
 }

@@ -295,6 +295,57 @@ func (b *bridges) Send(ctx context.Context, name, remote string, src io.Reader, 
 	return verified, err
 }
 
+// Fetch implements task.Bridges.
+func (b *bridges) Fetch(ctx context.Context, name, remote string, dst io.Writer) (size int64, verified string, err error) {
+	if err := plugins.CheckName(remote); err != nil {
+		return 0, "", err
+	}
+	s, over, err := b.Login(ctx, name)
+	if err != nil {
+		return 0, "", err
+	}
+	size, verified, err = fetch(ctx, s, remote, dst)
+	over(err)
+	return size, verified, err
+}
+
+// fetch reads a file and compares what was read with what the server has.
+func fetch(ctx context.Context, s plugins.Session, name string, dst io.Writer) (size int64, verified string, err error) {
+	is, err := s.Stat(ctx, name)
+	if err != nil {
+		return 0, "", err
+	}
+	if is.Dir {
+		return 0, "", fault.New("read", fault.Invalid, "%s is a directory", name)
+	}
+	r, err := s.Read(ctx, name, 0)
+	if err != nil {
+		return 0, "", err
+	}
+	digest := sha256.New()
+	size, err = io.Copy(dst, io.TeeReader(r, digest))
+	if closed := r.Close(); err == nil {
+		err = closed
+	}
+	switch {
+	case err != nil:
+		return size, "", err
+	case is.Size >= 0 && is.Size != size:
+		return size, "", fault.New("compare", fault.SourceChanged, "it had %d bytes, and %d came", is.Size, size)
+	}
+	if c, ok := s.(plugins.Checksummer); ok && slices.Contains(s.Capabilities().Checksums, "sha256") {
+		sum, err := c.Checksum(ctx, name, "sha256", -1)
+		if err == nil && !slices.Equal(sum, digest.Sum(nil)) {
+			err = fault.New("compare", fault.Corrupt, "the server has a file of another sha256 under that name")
+		}
+		return size, "sha256", err
+	}
+	if is.Size >= 0 {
+		return size, "size", nil
+	}
+	return size, "", nil
+}
+
 // send writes a file and compares what the server has with what was read.
 func send(ctx context.Context, s plugins.Session, name string, src io.Reader, size int64) (verified string, err error) {
 	w, ok := s.(plugins.Writer)
