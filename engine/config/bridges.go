@@ -19,7 +19,7 @@ func (m *meaning) allBridges(list *value) map[string]Bridge {
 	m.bridges = map[string]*Bridge{}
 	for i := range m.file.Bridge {
 		t, v := &m.file.Bridge[i], list.item(i)
-		b := &Bridge{Name: t.Name, Plugin: t.Plugin, SHA256: strings.ToLower(t.SHA256), Endpoint: t.Endpoint, FXP: t.FXP, Bandwidth: int64(t.Bandwidth), Concurrent: t.Concurrent}
+		b := &Bridge{Name: t.Name, Plugin: t.Plugin, Args: t.Args, SHA256: strings.ToLower(t.SHA256), Endpoint: t.Endpoint, FXP: t.FXP, Bandwidth: int64(t.Bandwidth), Concurrent: t.Concurrent}
 		register(m, m.bridges, b, t.Name, "bridge", v)
 		m.bridge(b, t, v)
 	}
@@ -43,6 +43,14 @@ func (m *meaning) bridge(b *Bridge, t *bridgeTable, v *value) {
 		}
 	}
 	m.program(t.Plugin, b.SHA256, v)
+	if len(t.Args) > 0 && t.Plugin != "" && !strings.ContainsRune(t.Plugin, filepath.Separator) {
+		m.add(v.field("args").place, "", "%q is part of pannier and takes no arguments", t.Plugin)
+	}
+	for i, a := range t.Args {
+		if at := v.field("args").item(i); !m.noted(at) && strings.ContainsRune(a, 0) {
+			m.add(at.place, "", "an argument has no NUL")
+		}
+	}
 	if m.text(v, "endpoint", `the server, as "ftp://warehouse.example:21/base"`) {
 		at := v.field("endpoint")
 		switch u, err := url.Parse(t.Endpoint); {
@@ -106,8 +114,8 @@ func (m *meaning) direct(t *bridgeTable, v *value) {
 		case m.noted(at) || !m.knownBridge(name, at):
 		case name == t.Name:
 			m.add(at.place, "", "a server needs no consent to copy at itself")
-		case m.bridges[name].Plugin != t.Plugin:
-			m.add(at.place, "", "%s speaks another protocol: its plugin is %q", name, m.bridges[name].Plugin)
+		case m.bridges[name].Plugin != t.Plugin || !slices.Equal(m.bridges[name].Args, t.Args):
+			m.add(at.place, "", "%s speaks another protocol: its plugin is %q", name, strings.Join(append([]string{m.bridges[name].Plugin}, m.bridges[name].Args...), " "))
 		case !slices.Contains(m.bridges[name].FXP, t.Name):
 			m.add(at.place, "write fxp = [\""+t.Name+"\"] there, too", "%s does not name %s: both have to", name, t.Name)
 		}

@@ -52,7 +52,8 @@ type Listener struct {
 type Bridge struct {
 	Name        string
 	Plugin      string // bundled: its name; else a program's absolute path
-	SHA256      string // of the program; "": any
+	Args        []string
+	SHA256      string // of the program, and of nothing that it reads; "": any
 	Endpoint    string // URL
 	Credentials string // absolute path of their file; "": none
 	Options     map[string]string

@@ -120,6 +120,7 @@ type policyTable struct {
 type bridgeTable struct {
 	Name        string   `toml:"name"`
 	Plugin      string   `toml:"plugin"`
+	Args        []string `toml:"args"`
 	SHA256      string   `toml:"sha256"`
 	Endpoint    string   `toml:"endpoint"`
 	Credentials string   `toml:"credentials"`

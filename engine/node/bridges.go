@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -33,7 +34,10 @@ type bridges struct {
 
 // program is what a plugin is: bridges that have the same one share its process, so that
 // their servers can copy to each other.
-type program struct{ path, sha256 string }
+type program struct {
+	path, sha256 string
+	args         string // a NUL behind each
+}
 
 // server is one of them, with a login that those who use it share.
 type server struct {
@@ -70,7 +74,7 @@ func (b *bridges) change(cfg *config.Config) error {
 	defer b.mu.Unlock()
 	next, programs := map[string]*server{}, map[program]*host.Plugin{}
 	for name, is := range cfg.Bridges {
-		p := program{is.Plugin, is.SHA256}
+		p := program{is.Plugin, is.SHA256, strings.Join(append(slices.Clone(is.Args), ""), "\x00")}
 		if programs[p] == nil {
 			if programs[p] = b.programs[p]; programs[p] == nil {
 				c, err := b.node.pluginConfig(is)
@@ -117,7 +121,7 @@ func (b *bridges) replace(next map[string]*server, programs map[program]*host.Pl
 
 // pluginConfig is how the plugin of a bridge is run.
 func (n *Node) pluginConfig(is config.Bridge) (host.Config, error) {
-	c := host.Config{Name: filepath.Base(is.Plugin), Path: is.Plugin}
+	c := host.Config{Name: filepath.Base(is.Plugin), Path: is.Plugin, Args: is.Args}
 	if !filepath.IsAbs(is.Plugin) {
 		if !slices.Contains(n.o.Bundled, is.Plugin) {
 			return c, fault.New("find plugin", fault.NotFound, "bridge %q: no plugin %q is part of this program: write its whole path", is.Name, is.Plugin)

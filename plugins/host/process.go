@@ -70,6 +70,10 @@ func start(cfg Config) (*process, error) {
 		return nil, err
 	}
 	defer program.Close()
+	ours, certificate, err := certified()
+	if err != nil {
+		return nil, fault.Wrap("start plugin", cfg.Name, err)
+	}
 	r := &runner{cfg: cfg, sum: sum, file: program, said: &said{log: cfg.Log}, reaped: make(chan struct{}), exited: make(chan struct{})}
 	out, errs := synced(r.said), synced(r.said)
 	r.synced = []io.Closer{out, errs}
@@ -77,7 +81,7 @@ func start(cfg Config) (*process, error) {
 		HandshakeConfig:  plugins.Handshake(),
 		Plugins:          plugin.PluginSet{plugins.ServiceName: plugins.Served(nil)},
 		AllowedProtocols: []plugin.Protocol{plugin.ProtocolGRPC},
-		AutoMTLS:         true,
+		TLSConfig:        ours,
 		SkipHostEnv:      true,
 		StartTimeout:     cfg.Start,
 		UnixSocketConfig: &plugin.UnixSocketConfig{TempDir: dir},
@@ -85,7 +89,7 @@ func start(cfg Config) (*process, error) {
 		SyncStdout:       out,
 		SyncStderr:       errs,
 		RunnerFunc: func(_ hclog.Logger, cmd *exec.Cmd, dir string) (gorunner.Runner, error) {
-			r.env, r.dir = cmd.Env, dir
+			r.env, r.dir = append(cmd.Env, certificate), dir
 			return r, nil
 		},
 	})
