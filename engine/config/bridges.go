@@ -42,15 +42,7 @@ func (m *meaning) bridge(b *Bridge, t *bridgeTable, v *value) {
 			m.add(at.place, "", "the name of a bridge has no \":\", \"/\", \"{\" and \"}\": tasks write it before a name at its server")
 		}
 	}
-	m.program(t.Plugin, b.SHA256, v)
-	if len(t.Args) > 0 && t.Plugin != "" && !strings.ContainsRune(t.Plugin, filepath.Separator) {
-		m.add(v.field("args").place, "", "%q is part of pannier and takes no arguments", t.Plugin)
-	}
-	for i, a := range t.Args {
-		if at := v.field("args").item(i); !m.noted(at) && strings.ContainsRune(a, 0) {
-			m.add(at.place, "", "an argument has no NUL")
-		}
-	}
+	m.program(t.Plugin, t.Args, b.SHA256, v)
 	if m.text(v, "endpoint", `the server, as "ftp://warehouse.example:21/base"`) {
 		at := v.field("endpoint")
 		switch u, err := url.Parse(t.Endpoint); {
@@ -72,10 +64,18 @@ func (m *meaning) bridge(b *Bridge, t *bridgeTable, v *value) {
 }
 
 // program notes what is wrong with the plugin that a section names.
-func (m *meaning) program(plugin, sha256 string, v *value) {
+func (m *meaning) program(plugin string, args []string, sha256 string, v *value) {
 	if m.text(v, "plugin", `what speaks the protocol, as "ftp"; pannier plugin list prints which there are`) {
 		if at := v.field("plugin"); strings.ContainsRune(plugin, filepath.Separator) && (!filepath.IsAbs(plugin) || filepath.Clean(plugin) != plugin) {
 			m.add(at.place, `as "ftp" or "/usr/lib/pannier/pannier-plugin-box"`, "%q is neither a plugin's name nor a whole path", plugin)
+		}
+	}
+	if len(args) > 0 && plugin != "" && !strings.ContainsRune(plugin, filepath.Separator) {
+		m.add(v.field("args").place, "", "%q is part of pannier and takes no arguments", plugin)
+	}
+	for i, a := range args {
+		if at := v.field("args").item(i); !m.noted(at) && strings.ContainsRune(a, 0) {
+			m.add(at.place, "", "an argument has no NUL")
 		}
 	}
 	if v.isText("sha256") && !digestText.MatchString(sha256) {

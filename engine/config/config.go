@@ -42,6 +42,7 @@ type Config struct {
 // Listener is where foreign clients connect, and the plugin that serves them.
 type Listener struct {
 	Plugin  string // as of Bridge
+	Args    []string
 	SHA256  string
 	Address string // host and port; unique
 	Options map[string]string

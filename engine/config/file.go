@@ -132,6 +132,7 @@ type bridgeTable struct {
 
 type listenerTable struct {
 	Plugin  string      `toml:"plugin"`
+	Args    []string    `toml:"args"`
 	SHA256  string      `toml:"sha256"`
 	Listen  string      `toml:"listen"`
 	Options []string    `toml:"options"`

@@ -64,7 +64,7 @@ func (l *listeners) change(cfg *config.Config) error {
 		is.Users = nil
 		d := l.all[is.Address]
 		if d == nil || !reflect.DeepEqual(d.is, is) {
-			c, err := l.node.pluginConfig(config.Bridge{Name: is.Address, Plugin: is.Plugin, SHA256: is.SHA256})
+			c, err := l.node.pluginConfig(config.Bridge{Name: is.Address, Plugin: is.Plugin, Args: is.Args, SHA256: is.SHA256})
 			if err != nil {
 				return err
 			}

@@ -98,7 +98,6 @@ type doorman struct {
 	dir.Driver
 	root   string
 	opened chan string
-	commit func() error
 }
 
 func (d *doorman) Open(ctx context.Context, to plugins.Endpoint) (plugins.Session, error) {
