@@ -29,7 +29,7 @@ func TestContract(t *testing.T) {
 	for _, secure := range []bool{false, true} {
 		t.Run(map[bool]string{false: "http", true: "tls"}[secure], func(t *testing.T) {
 			f := s3server.Start(t, secure)
-			cfg := host.Config{Name: "s3", Path: os.Args[0], Args: []string{"plugin"}, Drain: time.Second}
+			cfg := host.Config{Name: "s3", Path: os.Args[0], Args: []string{"plugin"}, Drain: time.Second, Answer: 2 * time.Second}
 			p := host.New(cfg)
 			defer func() { _ = p.Close(context.Background()) }()
 			h := plugintest.Harness{
@@ -37,7 +37,7 @@ func TestContract(t *testing.T) {
 					f.Restart() // after Cut
 					return p.Open(ctx, endpoint(f, "timeout", "5s"))
 				},
-				Entries: 10_000,
+				Entries: map[bool]int{false: 10_000, true: 2000}[secure],
 				Sparse: func(name string, size int64) error {
 					file, err := os.Create(filepath.Join(f.Data, name))
 					if err != nil {

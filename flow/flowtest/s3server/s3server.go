@@ -25,7 +25,7 @@ import (
 // Env names the program; fallback is where .ci/test builds it.
 const (
 	Env      = "PANNIER_VERSITYGW"
-	fallback = "/var/cache/pannier-test/s3/versitygw"
+	fallback = "/var/cache/pannier-test/s3-v1.8.0/versitygw"
 )
 
 // The keys of the only user, and the bucket that is there.
