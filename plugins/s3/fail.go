@@ -147,6 +147,7 @@ func (s *session) failed(ctx context.Context, op, key string, err error) error {
 	var request *url.Error
 	var network net.Error
 	switch {
+	case errors.As(err, &r) && r.StatusCode/100 == 2: // neither what was asked for nor an error
 	case errors.As(err, &r):
 		kind := kindOf(r)
 		failure := plugins.Failure(op, kind, e.Subject, r.Code, strings.TrimSpace(r.Message))

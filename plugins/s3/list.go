@@ -100,7 +100,7 @@ func (s *session) List(ctx context.Context, dir string) iter.Seq2[plugins.Attr, 
 			switch {
 			case o.Key == prefix || ours.MatchString(name):
 				continue
-			case strings.Contains(name, "/") || plugins.CheckName("/"+name) != nil:
+			case name == "" || strings.Contains(name, "/") || plugins.CheckName("/"+name) != nil:
 				strange++
 				continue
 			}

@@ -2,6 +2,7 @@ package s3
 
 import (
 	"context"
+	"errors"
 	"sync"
 
 	"github.com/minio/minio-go/v7"
@@ -158,7 +159,7 @@ func (t *staged) stop(err error) error {
 	if t.err != nil {
 		return t.err
 	}
-	if t.ctx.Err() != nil {
+	if _, ok := errors.AsType[*fault.Error](err); !ok {
 		err = t.s.failed(t.ctx, "UploadPart", t.key, context.Cause(t.ctx))
 	}
 	t.err = err
