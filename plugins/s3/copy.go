@@ -49,6 +49,7 @@ type copying struct {
 	source      minio.ObjectInfo
 	upload      string // of parts
 	part        int64
+	bare        bool // without checksums
 }
 
 // run copies, and compares what the server says of both.

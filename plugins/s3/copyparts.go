@@ -22,7 +22,7 @@ func (c *copying) inParts(ctx context.Context, k *token) (plugins.CopyResult, er
 		same := k.ETag == c.source.ETag && k.Size == c.source.Size && k.Base == c.part
 		switch {
 		case err == nil && same:
-			c.upload, have = k.Upload, all
+			c.upload, c.bare, have = k.Upload, k.Bare, all
 		case err == nil:
 			_ = c.to.abortUpload(ctx, c.target, k.Upload)
 		case fault.KindOf(err) != fault.Stale && fault.KindOf(err) != fault.NotFound:
@@ -30,11 +30,14 @@ func (c *copying) inParts(ctx context.Context, k *token) (plugins.CopyResult, er
 		}
 	}
 	if c.upload == "" {
-		if err := c.create(ctx); err != nil {
-			return plugins.CopyResult{}, err
+		p, err := c.first(ctx)
+		if err != nil {
+			c.giveUp(ctx)
+			return plugins.CopyResult{}, c.refused(err)
 		}
+		have[1] = p
 	}
-	resume := mustToken(token{Upload: c.upload, Base: c.part, ETag: c.source.ETag, Size: c.source.Size})
+	resume := mustToken(token{Upload: c.upload, Base: c.part, ETag: c.source.ETag, Size: c.source.Size, Bare: c.bare})
 	parts := make([]minio.ObjectPart, count)
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
@@ -82,6 +85,22 @@ func (c *copying) inParts(ctx context.Context, k *token) (plugins.CopyResult, er
 	return plugins.CopyResult{Bytes: c.source.Size}, nil
 }
 
+// first begins the upload and copies a part. A server that says of the part what it knows
+// of the whole (versitygw 1.8 does) would keep a wrong checksum: there it is done without.
+func (c *copying) first(ctx context.Context) (minio.ObjectPart, error) {
+	for {
+		if err := c.create(ctx); err != nil {
+			return minio.ObjectPart{}, err
+		}
+		p, err := c.one(ctx, 1, 0, c.part)
+		if err != nil || c.bare || p.ChecksumCRC32C == "" || p.ChecksumCRC32C != c.source.ChecksumCRC32C {
+			return p, err
+		}
+		c.giveUp(ctx)
+		c.bare = true
+	}
+}
+
 func mustToken(k token) []byte {
 	b, err := k.bytes()
 	if err != nil {
@@ -93,7 +112,7 @@ func mustToken(k token) []byte {
 // crc is the CRC32C of the source, if the server says it of all parts, which then have to
 // make up the whole.
 func (c *copying) crc(parts []minio.ObjectPart) string {
-	if !c.to.config.crc {
+	if !c.to.config.crc || c.bare {
 		return ""
 	}
 	if c.source.ChecksumMode == "FULL_OBJECT" && c.source.ChecksumCRC32C != "" {
@@ -109,7 +128,9 @@ func (c *copying) create(ctx context.Context) error {
 		CacheControl: c.source.Headers.Get("Cache-Control"), ContentDisposition: c.source.Headers.Get("Content-Disposition"), ContentLanguage: c.source.Headers.Get("Content-Language"),
 	}
 	maps.Copy(opts.UserMetadata, c.source.UserMetadata)
-	maps.Copy(opts.UserMetadata, c.to.announced())
+	if !c.bare {
+		maps.Copy(opts.UserMetadata, c.to.announced())
+	}
 	return again(ctx, func() error {
 		id, err := c.to.core.NewMultipartUpload(ctx, c.to.config.bucket, c.target, opts)
 		if err == nil && id == "" {

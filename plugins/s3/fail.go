@@ -24,7 +24,7 @@ import (
 var codes = map[string]fault.Kind{
 	"NoSuchKey": fault.NotFound, "NoSuchBucket": fault.NotFound, "NoSuchVersion": fault.NotFound,
 	"NoSuchUpload":       fault.Stale,
-	"InvalidAccessKeyId": fault.Unauthenticated, "SignatureDoesNotMatch": fault.Unauthenticated, "RequestTimeTooSkewed": fault.Unauthenticated,
+	"InvalidAccessKeyId": fault.Unauthenticated, "XAdminUserNotFound": fault.Unauthenticated, "SignatureDoesNotMatch": fault.Unauthenticated, "RequestTimeTooSkewed": fault.Unauthenticated,
 	"RequestExpired": fault.Unauthenticated, "InvalidToken": fault.Unauthenticated, "ExpiredToken": fault.Unauthenticated, "TokenRefreshRequired": fault.Unauthenticated,
 	"AuthorizationHeaderMalformed": fault.Unauthenticated, "InvalidRegion": fault.Unauthenticated, "IncorrectEndpoint": fault.Unauthenticated,
 	"AccessDenied": fault.Permission, "AllAccessDisabled": fault.Permission, "AccountProblem": fault.Permission,
@@ -88,7 +88,7 @@ func (s *session) advice(kind fault.Kind, r minio.ErrorResponse) string {
 		return fmt.Sprintf("signatures hold for minutes only: the server's clock is %v %s this host's; set the wrong one right", ahead, which)
 	case "NoSuchBucket":
 		return "correct the bucket in the URL of the endpoint, or make it at the server"
-	case "InvalidAccessKeyId":
+	case "InvalidAccessKeyId", "XAdminUserNotFound":
 		return "correct the access key, which is the user of the credentials; see that it is of this server"
 	case "SignatureDoesNotMatch":
 		return "correct the secret key, which is the password of the credentials; if it is right, something between here and the server changes requests"

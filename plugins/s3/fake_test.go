@@ -28,6 +28,7 @@ type fake struct {
 	objects map[string]*object // by bucket/key
 	uploads map[string]map[int]*object
 	calls   []string
+	repeats bool // says of copied parts the checksum of the whole
 	// hook sees each request before; true: it has answered.
 	hook func(op string, w http.ResponseWriter, r *http.Request) bool
 }
@@ -202,7 +203,11 @@ func (f *fake) multipart(op string, w http.ResponseWriter, r *http.Request, name
 		var from, to int
 		_, _ = fmt.Sscanf(r.Header.Get("X-Amz-Copy-Source-Range"), "bytes=%d-%d", &from, &to)
 		parts[number] = newObject(source.b[from : to+1])
-		fmt.Fprintf(w, `<CopyPartResult><ETag>"%s"</ETag></CopyPartResult>`, parts[number].etag)
+		of := parts[number].b
+		if f.repeats {
+			of = source.b
+		}
+		fmt.Fprintf(w, `<CopyPartResult><ETag>"%s"</ETag><ChecksumCRC32C>%s</ChecksumCRC32C></CopyPartResult>`, parts[number].etag, crcText(crc32.Checksum(of, castagnoli)))
 	case "ListParts":
 		fmt.Fprint(w, "<ListPartsResult>")
 		for n := range 10001 {

@@ -29,6 +29,7 @@ type token struct {
 	// Of Copy: the source as it was.
 	ETag string `json:"etag,omitempty"`
 	Size int64  `json:"size,omitempty"`
+	Bare bool   `json:"bare,omitempty"` // without checksums
 }
 
 // tail is what has come after the last whole part: an object beside the file, because a
