@@ -84,8 +84,8 @@ func TestMethods(t *testing.T) {
 		if err := s.Rename(ctx, "/d ir/f é+%.bin", "/moved"); err != nil {
 			t.Fatal(err)
 		}
-		_, err := s.Stat(ctx, "/d ir/f é+%.bin")
-		isKind(t, err, fault.NotFound)
+		_, gone := s.Stat(ctx, "/d ir/f é+%.bin")
+		isKind(t, gone, fault.NotFound)
 		if got, err := reads(ctx, s, "/moved", 0); err != nil || !bytes.Equal(got, randomBytes(17<<20)) {
 			t.Errorf("%d bytes were renamed, %v", len(got), err)
 		}
@@ -95,9 +95,10 @@ func TestMethods(t *testing.T) {
 			}
 			isKind(t, s.Remove(ctx, name), fault.NotFound)
 		}
-		for _, err := range s.List(ctx, "/d ir") {
-			isKind(t, err, fault.NotFound)
+		var err error
+		for _, err = range s.List(ctx, "/d ir") {
 		}
+		isKind(t, err, fault.NotFound)
 		isKind(t, s.Rename(ctx, "/none", "/b"), fault.NotFound)
 		_, err = s.Stat(ctx, "/"+strings.Repeat("long/", 205)+"x")
 		isKind(t, err, fault.TooLong)
@@ -406,11 +407,9 @@ func TestCutConnections(t *testing.T) {
 				}
 				defer up.Close()
 				go func() { _, _ = io.Copy(c, up) }()
-				if cut.Add(1) < 3 {
-					_, _ = io.CopyN(up, c, 5<<20)
-					return
+				if n, _ := io.CopyN(up, c, 5<<20); n == 5<<20 && cut.Add(1) > 2 {
+					_, _ = io.Copy(up, c)
 				}
-				_, _ = io.Copy(up, c)
 			}()
 		}
 	}()
@@ -423,7 +422,7 @@ func TestCutConnections(t *testing.T) {
 	}
 	holds(t, f, "a", b)
 	if cut.Load() < 3 {
-		t.Errorf("%d connections were made", cut.Load())
+		t.Errorf("%d connections had something to cut", cut.Load())
 	}
 }
 

@@ -285,7 +285,20 @@ func TestLengths(t *testing.T) {
 	for _, size := range []int64{2, 9 << 20} {
 		for _, by := range []int64{-1, 1} {
 			f := newFake(t)
-			_, err := write(t.Context(), opens(t, f.endpoint()), "/a", size+by, make([]byte, size))
+			st, err := opens(t, f.endpoint()).Write(t.Context(), "/a", plugins.WriteRequest{Size: size + by})
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = st.Write(make([]byte, size))
+			if by < 0 && err == nil {
+				t.Error("too many bytes are taken")
+			}
+			if err == nil {
+				_, err = st.Commit(t.Context())
+			}
+			if _, err := st.Abort(t.Context(), false); err != nil {
+				t.Error(err)
+			}
 			isKind(t, err, fault.Corrupt, "announced")
 			if f.has("a") != nil || len(f.uploads) != 0 {
 				t.Errorf("something is there: %d bytes, %d uploads", len(f.has("a")), len(f.uploads))

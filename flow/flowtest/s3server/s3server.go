@@ -99,7 +99,7 @@ func Start(t testing.TB, secure bool) *Server {
 // start runs the server and waits until it answers. Metadata are beside the data: not
 // every file system of a test has extended attributes.
 func (s *Server) start() (string, error) {
-	args := append([]string{"--access", AccessKey, "--secret", SecretKey, "--port", s.Address, "--quiet"}, s.settings...)
+	args := append([]string{"--access", AccessKey, "--secret", SecretKey, "--port", s.Address, "--keep-alive", "--quiet"}, s.settings...)
 	cmd := exec.Command(s.program, append(args, "posix", "--sidecar", filepath.Join(s.work, "meta"), s.Root)...)
 	var said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &said
