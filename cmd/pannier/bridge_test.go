@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/pannier/pannier/flow/flowtest/ftpserver"
+	"github.com/pannier/pannier/flow/flowtest/s3server"
 	"github.com/pannier/pannier/plugins/host"
 	"github.com/pannier/pannier/spec/adminpb"
 )
@@ -120,5 +121,33 @@ func TestBridgeFTP(t *testing.T) {
 				t.Errorf("the server has %d bytes, %v", len(got), err)
 			}
 		})
+	}
+}
+
+// TestBridgeS3: the same with a real server, files of one part and of several, and a wrong
+// secret key.
+func TestBridgeS3(t *testing.T) {
+	f := s3server.Start(t, false)
+	credentials := filepath.Join(t.TempDir(), "box")
+	login := func(secret string) {
+		t.Helper()
+		if err := os.WriteFile(credentials, fmt.Appendf(nil, `{"user": %q, "password": %q}`, s3server.AccessKey, secret), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	login("wrong")
+	send, said := bridgeTo(t, fmt.Sprintf("[[bridge]]\nname = \"box\"\nplugin = \"s3\"\nendpoint = %q\ncredentials = \"file:%s\"\n", f.URL, credentials))
+	if r := send("refused", []byte("x")); r.GetState() != adminpb.Request_INERROR || !strings.Contains(said.String(), "SignatureDoesNotMatch") {
+		t.Errorf("%v", r)
+	}
+	login(s3server.SecretKey)
+	for _, size := range []int{0, 7, 21_000_000} {
+		want := bytes.Repeat([]byte("abcdefg"), size/7)
+		if r := send(fmt.Sprint(size), want); r.GetState() != adminpb.Request_DONE {
+			t.Errorf("%d bytes: %v", size, r)
+		}
+		if got, err := os.ReadFile(filepath.Join(f.Data, "in", fmt.Sprint(size))); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("%d bytes: the server has %d, %v", size, len(got), err)
+		}
 	}
 }
