@@ -34,7 +34,7 @@ func bePlugin(args []string) {
 		return
 	}
 	if d := bundled[args[2]]; d != nil {
-		plugins.Serve(d)
+		plugins.Serve(d, host.Node)
 	}
 }
 
@@ -164,7 +164,9 @@ type pluginFacts struct {
 	SHA256   string         `json:"sha256"`
 	Schemes  []string       `json:"schemes"`
 	Channels bool           `json:"channels"`
+	Server   bool           `json:"server"` // it serves foreign clients, too: [[listener]]
 	Options  []pluginOption `json:"options"`
+	Listen   []pluginOption `json:"listen_options"`
 }
 
 type pluginOption struct {
@@ -174,11 +176,15 @@ type pluginOption struct {
 }
 
 func facts(s host.Status) pluginFacts {
-	f := pluginFacts{Name: s.Name, Version: s.Version, SHA256: s.SHA256, Schemes: s.Schemes, Channels: s.Channels, Options: []pluginOption{}}
-	for _, o := range s.Options {
-		f.Options = append(f.Options, pluginOption{o.Name, o.Default, o.Help})
+	return pluginFacts{Name: s.Name, Version: s.Version, SHA256: s.SHA256, Schemes: s.Schemes, Channels: s.Channels, Server: s.Server, Options: pluginOptions(s.Options), Listen: pluginOptions(s.Listen)}
+}
+
+func pluginOptions(from []plugins.Option) []pluginOption {
+	all := []pluginOption{}
+	for _, o := range from {
+		all = append(all, pluginOption{o.Name, o.Default, o.Help})
 	}
-	return f
+	return all
 }
 
 func pluginDescribeCommand() *cobra.Command {
@@ -206,6 +212,9 @@ func pluginDescribeCommand() *cobra.Command {
 				{"name", f.Name, "-", "-"}, {"version", f.Version, "-", "-"}, {"sha256", f.SHA256, "-", "-"}, {"schemes", strings.Join(f.Schemes, " "), "-", "-"}}}
 			for _, o := range f.Options {
 				t.Rows = append(t.Rows, []string{"option", o.Name, orDash(o.Default), orDash(o.Help)})
+			}
+			for _, o := range f.Listen {
+				t.Rows = append(t.Rows, []string{"option of a listener", o.Name, orDash(o.Default), orDash(o.Help)})
 			}
 			return fault.Wrap("write result", "", t.Write(cmd.OutOrStdout()))
 		},
