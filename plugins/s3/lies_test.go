@@ -112,7 +112,7 @@ func TestLyingRead(t *testing.T) {
 func TestSlowReader(t *testing.T) {
 	f := newFake(t)
 	f.puts("a", randomBytes(8<<20))
-	s := opens(t, f.endpoint("timeout", "200ms"))
+	s := opens(t, f.endpoint("timeout", "1s"))
 	r, err := s.Read(t.Context(), "/a", 0)
 	if err != nil {
 		t.Fatal(err)
@@ -120,7 +120,7 @@ func TestSlowReader(t *testing.T) {
 	if _, err := io.ReadFull(r, make([]byte, 1000)); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(600 * time.Millisecond)
+	time.Sleep(2 * time.Second)
 	if n, err := io.Copy(io.Discard, r); n != 8<<20-1000 || err != nil || r.Close() != nil {
 		t.Errorf("%d bytes, %v", n, err)
 	}
@@ -333,7 +333,11 @@ func TestSilence(t *testing.T) {
 			t.Run(fmt.Sprint(op, patient), func(t *testing.T) {
 				f := newFake(t)
 				f.puts("a", []byte("x"))
-				limit := map[bool]string{true: "200ms", false: "1h"}[patient]
+				few := 200 * time.Millisecond
+				if op == "CompleteMultipartUpload" { // parts have to be there before
+					few = 3 * time.Second
+				}
+				limit := map[bool]string{true: few.String(), false: "1h"}[patient]
 				s := opens(t, f.endpoint("timeout", limit))
 				quiet := make(chan struct{})
 				defer close(quiet)
@@ -341,7 +345,7 @@ func TestSilence(t *testing.T) {
 				ctx, cancel := context.WithCancel(t.Context())
 				defer cancel()
 				if !patient {
-					ctx, cancel = context.WithTimeout(ctx, 200*time.Millisecond)
+					ctx, cancel = context.WithTimeout(ctx, few)
 					defer cancel()
 				}
 				var err error
