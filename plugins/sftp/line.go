@@ -2,7 +2,9 @@ package sftp
 
 import (
 	"bufio"
+	"errors"
 	"net"
+	"os"
 	"sync"
 	"sync/atomic"
 )
@@ -15,6 +17,7 @@ type line struct {
 	in   *bufio.Reader
 	got  int64        // bytes read
 	most atomic.Int64 // of got; 0: any
+	late atomic.Bool  // reading has met the deadline, which package ssh makes an end
 
 	mu      sync.Mutex
 	changed sync.Cond
@@ -40,6 +43,9 @@ func newLine(c net.Conn) *line {
 
 func (l *line) Read(p []byte) (int, error) {
 	n, err := l.in.Read(p)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		l.late.Store(true)
+	}
 	l.got += int64(n)
 	if most := l.most.Load(); most > 0 && l.got > most {
 		return 0, violation("the server has said %d bytes, and nobody is logged in", l.got)

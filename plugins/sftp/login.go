@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -44,6 +45,8 @@ func signer(secrets map[string]string) (ssh.Signer, error) {
 	return k, nil
 }
 
+const credentialsAdvice = "correct user, password or key in the credentials of the endpoint, and see that the server takes one of them: its log says why it does not"
+
 // methods are how the user proves who it is. The password is told once: by the method of
 // that name, or to a server that asks for it otherwise and has no such method.
 func (c *config) methods() (m []ssh.AuthMethod) {
@@ -56,7 +59,7 @@ func (c *config) methods() (m []ssh.AuthMethod) {
 	told := false
 	once := func() error {
 		if told {
-			return errors.New("the password was told already")
+			return fault.New("password", fault.Unauthenticated, "the server does not take it").Advise("%s", credentialsAdvice)
 		}
 		told = true
 		return nil
@@ -67,7 +70,7 @@ func (c *config) methods() (m []ssh.AuthMethod) {
 				return nil, nil
 			}
 			if len(questions) > 1 || echos[0] {
-				return nil, errors.New("the server asks for more than a password")
+				return nil, fault.New("password", fault.Unauthenticated, "the server asks for more than that").Advise("use a key for this user, or one who needs a password only")
 			}
 			return []string{c.password}, once()
 		}))
@@ -124,6 +127,9 @@ func (s *session) login(ctx context.Context, tried []string) (*conn, error) {
 	}
 	if err != nil {
 		stop()
+		if fault.KindOf(err) == fault.Lost && l.late.Load() {
+			err = failed(ctx, "login", s.where, os.ErrDeadlineExceeded)
+		}
 		_ = l.Close()
 		return nil, err
 	}
@@ -174,7 +180,7 @@ func (s *session) loginFailed(ctx context.Context, err error, trusted bool) erro
 	case isAlgorithm:
 		e.Kind, e.Err, e.Advice = fault.Unsupported, algorithm, "update the server; or set algorithms=old, if what it has is good enough for what is sent"
 	case strings.Contains(text, "unable to authenticate"):
-		e.Kind, e.Side, e.Advice = fault.Unauthenticated, fault.Peer, "correct user, password or key in the credentials of the endpoint, and see that the server takes one of them: its log says why it does not"
+		e.Kind, e.Side, e.Advice = fault.Unauthenticated, fault.Peer, credentialsAdvice
 	case strings.Contains(text, "ssh: disconnect") && trusted:
 		e.Kind, e.Side, e.Advice = fault.Unauthenticated, fault.Peer, "the server does not let this user in; its log says why"
 		if strings.Contains(text, "oo many connections") || strings.Contains(text, "reason 12:") {
@@ -219,9 +225,7 @@ func (s *session) subsystem(ctx context.Context, client *ssh.Client) (*conn, err
 // version exchanges INIT and VERSION.
 func (c *conn) version(ctx context.Context) error {
 	init := binary.BigEndian.AppendUint32([]byte{0, 0, 0, 5, fxInit}, 3)
-	if _, err := c.ch.Write(init); err != nil {
-		return failed(ctx, "INIT", c.s.where, ended(err))
-	}
+	_, _ = c.ch.Write(init) // if that fails, reading says what there was
 	var head [5]byte
 	if n, err := io.ReadFull(c.ch, head[:]); err != nil {
 		e := failed(ctx, "INIT", c.s.where, ended(err))
