@@ -112,7 +112,7 @@ func (st *staged) release() {
 
 // publish gives a part its name.
 func (s *session) publish(ctx context.Context, c *conn, part, target string, size int64) error {
-	err := c.rename(ctx, part, target)
+	err := c.rename(ctx, part, target, target)
 	if err == nil {
 		return nil
 	}
@@ -124,7 +124,7 @@ func (s *session) publish(ctx context.Context, c *conn, part, target string, siz
 		return err
 	}
 	if a.dir() {
-		return c.said(fault.Exists, "RENAME", target, "the name is a directory's").Advise("remove or rename the directory, or give the file another name")
+		return c.isDirectory(target)
 	}
 	if !s.deleteFirst || c.has(extRename) {
 		return err
@@ -132,13 +132,13 @@ func (s *session) publish(ctx context.Context, c *conn, part, target string, siz
 	if err := c.simple(ctx, "REMOVE", ask(fxRemove, target), target); err != nil {
 		return err
 	}
-	return c.rename(ctx, part, target)
+	return c.rename(ctx, part, target, target)
 }
 
 // published asks on another connection whether a rename was done whose reply did not come.
 func (s *session) published(ctx context.Context, part, target string, size int64, cause error) error {
 	return s.with(ctx, func(c *conn) error {
-		if _, err := c.stat(ctx, part); !is(err, 2) {
+		if _, err := c.stat(ctx, part); !is(err, codeNoFile) {
 			return cause
 		}
 		if a, err := c.stat(ctx, target); err != nil || a.size != size {
@@ -194,7 +194,7 @@ func (st *staged) keep() []byte {
 func (s *session) discard(ctx context.Context, part string) error {
 	return s.with(ctx, func(c *conn) error {
 		err := c.simple(ctx, "REMOVE", ask(fxRemove, part), part)
-		if is(err, 2) {
+		if is(err, codeNoFile) {
 			return nil
 		}
 		return err

@@ -49,7 +49,9 @@ var codes = map[uint32]struct {
 
 const (
 	codeEOF         = 1
+	codeNoFile      = 2
 	codeFailure     = 4
+	codeBadMessage  = 5
 	codeUnsupported = 8
 )
 

@@ -12,7 +12,6 @@ import (
 	"encoding/binary"
 	"encoding/pem"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"os"
@@ -179,7 +178,7 @@ func (f *fake) serve(c net.Conn) {
 	if err != nil {
 		return
 	}
-	f.logins.Add(1)
+	login := f.logins.Add(1)
 	go ssh.DiscardRequests(requests)
 	for n := range channels {
 		ch, requests, err := n.Accept()
@@ -190,7 +189,7 @@ func (f *fake) serve(c net.Conn) {
 			for r := range requests {
 				_ = r.Reply(r.Type == "subsystem" && !f.nothing, nil)
 				if r.Type == "subsystem" && !f.nothing {
-					go f.sftp(ch)
+					go f.sftp(ch, login)
 				}
 			}
 		}()
@@ -199,9 +198,10 @@ func (f *fake) serve(c net.Conn) {
 
 // link is one user's way to the server.
 type link struct {
-	f  *fake
-	mu sync.Mutex // of what is written to ch
-	ch ssh.Channel
+	f     *fake
+	login int32
+	mu    sync.Mutex // of what is written to ch
+	ch    ssh.Channel
 }
 
 // says sends a message to the client.
@@ -228,7 +228,7 @@ func nextMessage(r io.Reader) (typ byte, body []byte, err error) {
 }
 
 // sftp passes messages between the client and a server, as far as the hooks let it.
-func (f *fake) sftp(ch ssh.Channel) {
+func (f *fake) sftp(ch ssh.Channel, login int32) {
 	defer ch.Close()
 	if f.instead != nil {
 		f.instead(ch)
@@ -242,7 +242,7 @@ func (f *fake) sftp(ch ssh.Channel) {
 		return
 	}
 	go func() { _ = server.Serve(); _ = its.Close() }()
-	l := &link{f: f, ch: ch}
+	l := &link{f: f, ch: ch, login: login}
 	var mu sync.Mutex
 	types := map[uint32]byte{}
 	go func() {
@@ -405,5 +405,3 @@ func offsetOf(body []byte) int64 {
 	f.text()
 	return int64(f.long())
 }
-
-func numberOf(body []byte) string { return fmt.Sprint(binary.BigEndian.Uint32(body)) }

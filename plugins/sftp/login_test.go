@@ -184,9 +184,11 @@ func TestNoSFTP(t *testing.T) {
 		has  []string
 	}{
 		"endless lines": {func(f *fake) { f.first = func(c net.Conn) { endless(c) } }, fault.Protocol, []string{"no SSH server"}},
-		"web server":    {func(f *fake) { f.first = func(c net.Conn) { _, _ = io.WriteString(c, "HTTP/1.0 400 Bad Request\r\n\r\n") } }, fault.Lost, nil},
-		"silence":       {func(f *fake) { f.first = func(c net.Conn) { _, _ = io.Copy(io.Discard, c) } }, fault.DeadPeer, nil},
-		"ends":          {func(f *fake) { f.first = func(net.Conn) {} }, fault.Lost, nil},
+		"web server": {func(f *fake) {
+			f.first = func(c net.Conn) { _, _ = io.WriteString(c, "HTTP/1.0 400 Bad Request\r\n\r\n") }
+		}, fault.Lost, nil},
+		"silence": {func(f *fake) { f.first = func(c net.Conn) { _, _ = io.Copy(io.Discard, c) } }, fault.DeadPeer, nil},
+		"ends":    {func(f *fake) { f.first = func(net.Conn) {} }, fault.Lost, nil},
 		"endless banner": {func(f *fake) {
 			f.config = func(c *ssh.ServerConfig) {
 				c.PreAuthConnCallback = func(c ssh.ServerPreAuthConn) {
@@ -196,11 +198,17 @@ func TestNoSFTP(t *testing.T) {
 			}
 		}, fault.Protocol, []string{"nobody is logged in"}},
 		"no subsystem": {func(f *fake) { f.nothing = true }, fault.Unsupported, []string{"Subsystem sftp internal-sftp"}},
-		"shell's text": {func(f *fake) { f.instead = func(c io.ReadWriter) { _, _ = io.WriteString(c, "Welcome to the machine!\n") } }, fault.Protocol, []string{"Welco", "shell"}},
-		"no VERSION":   {func(f *fake) { f.instead = func(c io.ReadWriter) { _, _ = io.Copy(io.Discard, c) } }, fault.DeadPeer, nil},
-		"ended":        {func(f *fake) { f.instead = func(io.ReadWriter) {} }, fault.Lost, []string{"its log says why"}},
-		"version 2":    {func(f *fake) { f.instead = func(c io.ReadWriter) { _, _ = c.Write([]byte{0, 0, 0, 5, fxVersion, 0, 0, 0, 2}) } }, fault.Unsupported, []string{"version 2"}},
-		"cut off":      {func(f *fake) { f.instead = func(c io.ReadWriter) { _, _ = c.Write([]byte{0, 0, 0, 9, fxVersion, 0, 0, 0, 3, 0, 0, 1, 0}) } }, fault.Protocol, nil},
+		"shell's text": {func(f *fake) {
+			f.instead = func(c io.ReadWriter) { _, _ = io.WriteString(c, "Welcome to the machine!\n") }
+		}, fault.Protocol, []string{"Welco", "shell"}},
+		"no VERSION": {func(f *fake) { f.instead = func(c io.ReadWriter) { _, _ = io.Copy(io.Discard, c) } }, fault.DeadPeer, nil},
+		"ended":      {func(f *fake) { f.instead = func(io.ReadWriter) {} }, fault.Lost, []string{"its log says why"}},
+		"version 2": {func(f *fake) {
+			f.instead = func(c io.ReadWriter) { _, _ = c.Write([]byte{0, 0, 0, 5, fxVersion, 0, 0, 0, 2}) }
+		}, fault.Unsupported, []string{"version 2"}},
+		"cut off": {func(f *fake) {
+			f.instead = func(c io.ReadWriter) { _, _ = c.Write([]byte{0, 0, 0, 9, fxVersion, 0, 0, 0, 3, 0, 0, 1, 0}) }
+		}, fault.Protocol, nil},
 		"old algorithms": {func(f *fake) {
 			f.config = func(c *ssh.ServerConfig) { c.Ciphers = []string{ssh.InsecureCipherAES128CBC} }
 		}, fault.Unsupported, []string{"cipher", "algorithms=old"}},

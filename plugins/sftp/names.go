@@ -53,14 +53,15 @@ func (s *session) Rename(ctx context.Context, from, to string) error {
 	if err != nil {
 		return err
 	}
-	return s.with(ctx, func(c *conn) error { return c.rename(ctx, a, b) })
+	return s.with(ctx, func(c *conn) error { return c.rename(ctx, a, b, a) })
 }
 
-func (c *conn) rename(ctx context.Context, from, to string) error {
+// rename renames; path is what an error is about.
+func (c *conn) rename(ctx context.Context, from, to, path string) error {
 	if c.has(extRename) {
-		return c.simple(ctx, extRename, ask(fxExtended, extRename, from, to), from)
+		return c.simple(ctx, extRename, ask(fxExtended, extRename, from, to), path)
 	}
-	err := c.simple(ctx, "RENAME", ask(fxRename, from, to), from)
+	err := c.simple(ctx, "RENAME", ask(fxRename, from, to), path)
 	if err == nil || !is(err, codeFailure) {
 		return err
 	}
@@ -79,7 +80,7 @@ func (s *session) Remove(ctx context.Context, name string) error {
 	}
 	return s.with(ctx, func(c *conn) error {
 		err := c.simple(ctx, "REMOVE", ask(fxRemove, path), path)
-		if err == nil || c.dead() || is(err, 2) {
+		if err == nil || c.dead() || is(err, codeNoFile) {
 			return err
 		}
 		if a, err2 := c.stat(ctx, path); err2 != nil || !a.dir() {

@@ -96,6 +96,10 @@ func (s *session) Write(ctx context.Context, name string, w plugins.WriteRequest
 }
 
 func (st *staged) begin(ctx context.Context, resume bool) (err error) {
+	target := &call{op: "STAT", path: st.path}
+	if err := st.c.start(ctx, ask(fxStat, st.path), target); err != nil {
+		return err
+	}
 	if resume && st.token.At > 0 && (st.size < 0 || st.token.At <= st.size) {
 		if err := st.again(ctx); err != nil {
 			return err
@@ -110,11 +114,38 @@ func (st *staged) begin(ctx context.Context, resume bool) (err error) {
 			return err
 		}
 	}
+	if err := st.possible(ctx, target); err != nil {
+		if !resume {
+			_, _ = st.c.do(ctx, fxStatus, ask(fxRemove, st.part), &call{op: "REMOVE", path: st.part})
+		}
+		st.c.close(st.handle, st.part)
+		return err
+	}
 	st.sent, st.settled = st.offset, st.offset
 	if a, ok := best(st.s.caps.Checksums); ok && st.s.hash {
 		st.checksum(a)
 	}
 	return nil
+}
+
+// possible says whether the file can get its name later, as far as asking for it tells.
+func (st *staged) possible(ctx context.Context, k *call) error {
+	if err := st.c.wait(ctx, k); err != nil {
+		return err
+	}
+	f, err := st.c.reply(fxAttrs, k)
+	if is(err, codeBadMessage) || err != nil && st.c.dead() {
+		return err
+	}
+	if err == nil && f.attributes().dir() {
+		return st.c.isDirectory(st.path)
+	}
+	return nil
+}
+
+// isDirectory is the error of a file that is to have the name of a directory.
+func (c *conn) isDirectory(path string) error {
+	return c.said(fault.Exists, "RENAME", path, "the name is a directory's").Advise("remove or rename the directory, or give the file another name")
 }
 
 func (st *staged) begun(ctx context.Context, flags uint32) (string, error) {
@@ -126,7 +157,7 @@ func (st *staged) begun(ctx context.Context, flags uint32) (string, error) {
 func (st *staged) again(ctx context.Context) error {
 	h, err := st.begun(ctx, forWriting)
 	if err != nil {
-		if is(err, 2) {
+		if is(err, codeNoFile) {
 			return nil
 		}
 		return err
