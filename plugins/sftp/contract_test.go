@@ -66,7 +66,7 @@ func endpoint(t testing.TB, s *sshserver.Server, dir string, options ...string) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := plugins.Endpoint{URL: "sftp://" + s.Address() + "/" + dir, User: s.User, Secrets: map[string]string{"key": string(key)}, Options: map[string]string{"hostkey": s.HostKey, "timeout": "5s"}}
+	e := plugins.Endpoint{URL: "sftp://" + s.Address() + "/" + dir, User: s.User, Secrets: map[string]string{"key": string(key)}, Options: map[string]string{"hostkey": s.HostKey}}
 	for i := 0; i < len(options); i += 2 {
 		e.Options[options[i]] = options[i+1]
 	}

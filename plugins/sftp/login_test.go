@@ -215,7 +215,7 @@ func TestNoSFTP(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := fakes(t, c.set)
-			_, err := Driver{}.Open(t.Context(), f.endpoint("timeout", "2s"))
+			_, err := Driver{}.Open(t.Context(), f.endpoint("timeout", untilSilent(c.kind)))
 			isKind(t, err, c.kind, append(c.has, f.address)...)
 		})
 	}

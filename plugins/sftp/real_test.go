@@ -101,7 +101,7 @@ func TestRealStops(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, what := range []string{"read", "write", "stat"} {
-		d := opens(t, endpoint(t, s, dir, "timeout", "1s", "connections", "1"))
+		d := opens(t, endpoint(t, s, dir, "timeout", "3s", "connections", "1"))
 		r, err := d.Read(t.Context(), "/big", 0)
 		if err != nil {
 			t.Fatal(err)
