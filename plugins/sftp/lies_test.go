@@ -275,24 +275,38 @@ func TestHole(t *testing.T) {
 func TestResumeShort(t *testing.T) {
 	f := fakes(t, nil)
 	s := f.opens()
-	for _, break_ := range []func(part string) error{func(p string) error { return os.Truncate(p, 999) }, os.Remove, func(p string) error { return os.WriteFile(p, make([]byte, 5000), 0o600) }} {
+	whole := func(string) error { return nil }
+	for name, c := range map[string]struct {
+		meanwhile func(part string) error
+		size      int64
+		want      int64
+	}{
+		"as it was":        {whole, -1, 1000},
+		"has less":         {func(p string) error { return os.Truncate(p, 999) }, -1, 0},
+		"is gone":          {os.Remove, -1, 0},
+		"has more":         {func(p string) error { return os.Truncate(p, 5000) }, -1, 1000},
+		"a shorter file":   {whole, 999, 0},
+		"just long enough": {whole, 1000, 1000},
+	} {
 		st, err := s.Write(t.Context(), "/file", plugins.WriteRequest{Size: -1})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := st.Write([]byte(strings.Repeat("x", 1000))); err != nil {
+		if _, err := st.Write(bytes.Repeat([]byte("x"), 1000)); err != nil {
 			t.Fatal(err)
 		}
 		resume, err := st.Abort(t.Context(), true)
 		if err != nil {
 			t.Fatal(err)
 		}
-		part := st.(*staged).part
-		if err := break_(part); err != nil {
+		if err := c.meanwhile(st.(*staged).part); err != nil {
 			t.Fatal(err)
 		}
-		if st, err = s.Write(t.Context(), "/file", plugins.WriteRequest{Size: 999, Resume: resume}); err != nil || st.Offset() != 0 {
-			t.Errorf("a file that is to be shorter goes on at %d, %v", st.Offset(), err)
+		if st, err = s.Write(t.Context(), "/file", plugins.WriteRequest{Size: c.size, Resume: resume}); err != nil || st.Offset() != c.want {
+			t.Fatalf("%s: it goes on at %d, %v; want %d", name, st.Offset(), err, c.want)
+		}
+		if fi, err := os.Stat(st.(*staged).part); err != nil || fi.Size() != c.want {
+			t.Errorf("%s: the part is %v, %v", name, fi, err)
 		}
 		if _, err := st.Abort(t.Context(), false); err != nil {
 			t.Error(err)
