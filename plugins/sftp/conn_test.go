@@ -87,7 +87,7 @@ func TestSlowLine(t *testing.T) {
 		c, its := piped(30*time.Second, 0)
 		c.write = mostData
 		out := make(chan []byte, 100)
-		go func() { // 32 KiB in 2 s
+		go func() { // 32 KiB in 5 s: a piece takes longer than the server may be silent
 			defer close(out)
 			for {
 				b := make([]byte, 32<<10)
@@ -95,7 +95,7 @@ func TestSlowLine(t *testing.T) {
 				if err != nil {
 					return
 				}
-				time.Sleep(time.Duration(n) * 2 * time.Second / (32 << 10))
+				time.Sleep(time.Duration(n) * 5 * time.Second / (32 << 10))
 				out <- b[:n]
 			}
 		}()

@@ -198,7 +198,6 @@ func TestLiesWriting(t *testing.T) {
 				return
 			}
 			isKind(t, err, c.kind, c.has, f.address)
-			f.request = nil
 			holds(t, f.dir, "file", "older")
 		})
 	}
@@ -492,13 +491,14 @@ func TestChecksums(t *testing.T) {
 
 // TestListing: names that are none, listings without an end, and parts without entries.
 func TestListing(t *testing.T) {
-	var reply func(l *link, body []byte)
+	var reply atomic.Pointer[func(*link, []byte)]
 	f := fakes(t, func(f *fake) {
 		f.request = func(l *link, typ byte, body []byte) bool {
-			if typ == fxReaddir && reply != nil {
-				reply(l, body)
+			r := reply.Load()
+			if typ == fxReaddir && r != nil {
+				(*r)(l, body)
 			}
-			return typ != fxReaddir || reply == nil
+			return typ != fxReaddir || r == nil
 		}
 	})
 	f.has("a", nil)
@@ -529,13 +529,13 @@ func TestListing(t *testing.T) {
 		"a failure":  {func(l *link, body []byte) { l.status(body, codeFailure, "Failure") }, fault.IO, "READDIR"},
 		"silence":    {func(*link, []byte) {}, fault.DeadPeer, "READDIR"},
 	} {
-		reply = c.reply
+		reply.Store(&c.reply)
 		_, err := lists(t.Context(), f.opens("max-entries", "1000", "timeout", untilSilent(c.kind)), "/")
 		if isKind(t, err, c.kind, c.has, f.address); t.Failed() {
 			t.Fatal(name)
 		}
 	}
-	reply = nil
+	reply.Store(nil)
 	_, err := lists(t.Context(), f.opens(), "/none")
 	isKind(t, err, fault.NotFound)
 }

@@ -182,13 +182,14 @@ func TestRealKilled(t *testing.T) {
 // TestConnections: several files have several connections, unless the server wants fewer.
 func TestConnections(t *testing.T) {
 	for _, most := range []int32{1, 3} {
-		f := fakes(t, nil)
-		f.request = func(l *link, typ byte, body []byte) bool {
-			if l.login > most { // its last word, before VERSION
-				l.ch.Close()
+		f := fakes(t, func(f *fake) {
+			f.request = func(l *link, _ byte, _ []byte) bool {
+				if l.login > most { // its last word, before VERSION
+					l.ch.Close()
+				}
+				return true
 			}
-			return true
-		}
+		})
 		f.has("file", []byte("content"))
 		s := f.opens("connections", "3")
 		ctx, cancel := context.WithCancel(t.Context())
