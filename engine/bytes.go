@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -63,6 +64,7 @@ func (x *run) bytes(move lifecycle.Move) error {
 		err = fault.New("move bytes", fault.NotStarted, "the other end has not moved them")
 	}
 	x.moved(d)
+	x.sent.verified = d.Verified
 	switch {
 	case err != nil:
 		return x.short(err)
@@ -130,6 +132,14 @@ func (x *run) descriptor() (*sideeffect.Descriptor, error) {
 	if name.IsZero() {
 		return nil, fault.New("open source", fault.NotFound, "the request has no file any more: an earlier task has deleted it")
 	}
+	if x.rule.Bridge != "" {
+		if x.engine.cfg.Bridges == nil {
+			return nil, fault.New("open source", fault.NotFound, "this node has no bridge %q", x.rule.Bridge)
+		}
+		bridge, dir, _ := strings.Cut(x.rule.Bridge, ":")
+		d.Local = x.engine.cfg.Bridges.File(bridge, strings.TrimSuffix(dir, "/"), name)
+		return d, nil
+	}
 	d.Local = sideeffect.File(x.root, name.String())
 	if x.engine.cfg.Layer != nil {
 		d.Local = sideeffect.FileOn(x.engine.cfg.Layer, x.root, name.String())
@@ -176,7 +186,7 @@ func (l ledger) Durable(offset int64) error {
 // whole: its WHOLE is committed with what follows.
 func (l ledger) Whole(w sideeffect.Whole) error {
 	x := l.x
-	whole := lifecycle.Advance{Epoch: x.epoch, To: lifecycle.Whole, Rank: w.Size, Proof: w.String()}
+	whole := lifecycle.Advance{Epoch: x.epoch, To: lifecycle.Whole, Rank: w.Size, Proof: w.String(), Verified: w.Verified}
 	if w.Size <= smallFile && x.rule.Exists == Overwrite {
 		return x.do(whole)
 	}
@@ -202,6 +212,8 @@ type sent struct {
 	known bool
 	size  int64
 	proof string // its digest, if it made one
+	// verified is what was compared with what the receiver has; known with its verdict.
+	verified string
 }
 
 // pace holds the bytes to the limits of the node and of the partner; nil

@@ -409,7 +409,7 @@ func (e *Engine) partner(name string) PartnerStatus {
 		s.RetryAt = l.retryAt
 	}
 	if p := e.book.Partners[name]; p != nil {
-		s.Address = p.Address
+		s.Address, s.Bridge = p.Address, p.Bridge
 	}
 	return s
 }

@@ -21,11 +21,10 @@ import (
 // Config is what an engine is made of. The zero values of what is not required
 // are the defaults.
 type Config struct {
-	Node  string      // this node's name; 1 to lifecycle.MaxName bytes; required
-	Store store.Store // required; stays the caller's
-	Line  Line        // required unless the node only serves
-	// Bridges is for tasks that send to servers of other protocols; nil: there are none.
-	Bridges task.Bridges
+	Node    string      // this node's name; 1 to lifecycle.MaxName bytes; required
+	Store   store.Store // required; stays the caller's
+	Line    Line        // required unless the node only serves
+	Bridges Bridges     // servers of other protocols; nil: there are none
 	Book    Book
 
 	Concurrent int              // requests that run at a time; default 256
@@ -39,6 +38,13 @@ type Config struct {
 	Layer      sideeffect.Layer // nil: the operating system's
 	Clock      func() time.Time // what records, start times and windows go by; nil: time.Now. How long anything waits does not depend on it
 	Log        *slog.Logger     // nil: nowhere
+}
+
+// Bridges are servers of other protocols: tasks send to them, and rules have files there.
+type Bridges interface {
+	task.Bridges
+	// File is a file below dir at a bridge, to be read.
+	File(bridge, dir string, name relpath.Path) sideeffect.Identity
 }
 
 // Defaults of Config.

@@ -27,7 +27,7 @@ type Line interface {
 	Forget(partner string)
 }
 
-// Ask is a call of the requester. All of it travels. lifecycle.Mismatch as Move
+// Ask is a call of the requester. lifecycle.Mismatch as Move
 // means Stop: the requester will not call again in this attempt.
 type Ask struct {
 	Move lifecycle.Move
@@ -35,7 +35,7 @@ type Ask struct {
 	Side lifecycle.Side // of the requester
 	Call lifecycle.Call
 
-	// Spec, with Prepare only: what is asked for.
+	// Spec: what is asked for. To another node it travels with Prepare only.
 	Rule     string
 	Source   relpath.Path
 	Target   relpath.Path

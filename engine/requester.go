@@ -110,10 +110,8 @@ func (x *run) ask(m lifecycle.Move) Ask {
 		Move: m, Key: x.r.Key, Side: x.r.Side, Rule: x.r.Spec.Rule,
 		Call: lifecycle.Call{Attempt: x.r.Attempt, Round: x.r.Round, Phase: x.r.Phase},
 	}
-	if m == lifecycle.Prepare {
-		s := &x.r.Spec
-		a.Source, a.Target, a.Priority, a.Follow, a.Info, a.Hops = s.Source, s.Target, s.Priority, s.Follow, s.Info, s.Hops
-	}
+	s := &x.r.Spec
+	a.Source, a.Target, a.Priority, a.Follow, a.Info, a.Hops = s.Source, s.Target, s.Priority, s.Follow, s.Info, s.Hops
 	return a
 }
 

@@ -45,16 +45,22 @@ type Rule struct {
 	Name      string    // 1 to lifecycle.MaxName bytes
 	Direction Direction // required
 	Partners  []string  // who may use it, with this node as either end; none: nobody
-	Root      string    // an absolute directory, in which all its files are; required
-	Exists    Exists    // what happens to a file of the target's name
-	Quota     int64     // most bytes of a file that is received; sideeffect.NoQuota: no limit. 0 is no byte
-	Digest    sideeffect.Algorithm
-	Compress  sideeffect.Compression
-	Priority  int8 // of requests that have none of their own
-	Retry     Retry
-	Sender    Lists // what is done when this node is the sender
-	Receiver  Lists // what is done when this node is the receiver
+	Root      string    // an absolute directory, in which all its files are; required without Bridge
+	// Bridge is where the files are instead, at a server of another protocol: "NAME:/DIR",
+	// without Root. Only a sender's are: none are received there, and there are no tasks.
+	Bridge   string
+	Exists   Exists // what happens to a file of the target's name
+	Quota    int64  // most bytes of a file that is received; sideeffect.NoQuota: no limit. 0 is no byte
+	Digest   sideeffect.Algorithm
+	Compress sideeffect.Compression
+	Priority int8 // of requests that have none of their own
+	Retry    Retry
+	Sender   Lists // what is done when this node is the sender
+	Receiver Lists // what is done when this node is the receiver
 }
+
+// CopyRule is the name of the rule by which files of a bridge are sent to other bridges.
+func CopyRule(bridge string) string { return "@" + bridge }
 
 // Lists are the tasks of one side.
 type Lists struct{ Pre, Post, Error []task.Step }
@@ -97,12 +103,17 @@ func (r *Rule) Check() error {
 		return fault.New(op, fault.Invalid, "its name has %d bytes; 1 to %d are allowed", len(r.Name), lifecycle.MaxName)
 	case r.Direction != Send && r.Direction != Receive:
 		return fault.New(op, fault.Invalid, "rule %q: set direction to \"send\" or \"receive\", as the requester sees it", r.Name)
-	case r.Root == "" || r.Root[0] != '/':
+	case r.Bridge != "" && (r.Root != "" || task.BridgeOf(r.Bridge) == ""):
+		return fault.New(op, fault.Invalid, "rule %q: a bridge and a directory at it, as \"warehouse:/out\", and no other root", r.Name)
+	case r.Bridge == "" && (r.Root == "" || r.Root[0] != '/'):
 		return fault.New(op, fault.Invalid, "rule %q: set root to the whole path of a directory", r.Name)
 	case r.Quota < sideeffect.NoQuota:
 		return fault.New(op, fault.Invalid, "rule %q: a quota of %d bytes", r.Name, r.Quota)
 	}
 	for _, l := range []*Lists{&r.Sender, &r.Receiver} {
+		if r.Bridge != "" && len(l.Pre)+len(l.Post)+len(l.Error) > 0 {
+			return fault.New(op, fault.Invalid, "rule %q: its root is at a bridge, where tasks have no file", r.Name)
+		}
 		if len(l.Pre) > 255 || len(l.Post) > 255 || len(l.Error) > 255 {
 			return fault.New(op, fault.Invalid, "rule %q: more than 255 tasks in a list", r.Name)
 		}
@@ -178,6 +189,7 @@ type Partner struct {
 	Keys       []string // "sha256:..." of those it may have; two while rotating
 	Bandwidth  int64    // bytes a second, both ways together; 0: no limit
 	Concurrent int      // requests that run at a time; default DefaultConcurrent
+	Bridge     bool     // it is a server of another protocol
 	Open       int      // requests of its own that may be open at this node, of failed ones failedToOpen times as many; default DefaultOpen
 }
 

@@ -141,7 +141,7 @@ func (x *run) begin() error {
 // prepare finds the rule and opens its root.
 func (x *run) prepare() error {
 	const op = "prepare"
-	if x.root != nil {
+	if x.root != nil || x.rule != nil && x.rule.Bridge != "" {
 		return nil
 	}
 	book := x.engine.Book()
@@ -154,6 +154,13 @@ func (x *run) prepare() error {
 		return fault.New(op, fault.Permission, "rule %q does not list partner %q", fault.Shown(rule.Name), fault.Shown(x.r.Spec.Partner))
 	case (rule.Direction.Side() == x.r.Side) != (x.r.Role == lifecycle.Requester):
 		return fault.New(op, fault.Permission, "rule %q is for the other direction", fault.Shown(rule.Name))
+	}
+	if rule.Bridge != "" {
+		if x.r.Side != lifecycle.Sender {
+			return fault.New(op, fault.Unsupported, "the files of rule %q are at a bridge, where none are received: receive them into a directory, and send them on with a task", fault.Shown(rule.Name))
+		}
+		x.rule = rule
+		return nil
 	}
 	root, err := os.OpenRoot(rule.Root)
 	if err != nil {
@@ -277,7 +284,7 @@ func (x *run) rung(to lifecycle.Phase) error {
 	case to == lifecycle.Moving:
 		up.Size = x.size()
 	case to == lifecycle.Ended && x.r.Side == lifecycle.Sender:
-		up.Rank, up.Proof = x.sent.size, x.sent.proof
+		up.Rank, up.Proof, up.Verified = x.sent.size, x.sent.proof, x.sent.verified
 		if !x.sent.known { // in an earlier attempt
 			up.Rank = max(x.r.Rank, x.r.Size, x.whole)
 		}

@@ -49,6 +49,7 @@ type PartnerStatus struct {
 	RTT       time.Duration     // 0: unknown
 	Running   int               // requests
 	Queued    int               // requests that wait for it
+	Bridge    bool              // it is a server of another protocol
 }
 
 // Change is one change of a request, as Watch gives it.

@@ -348,6 +348,26 @@ func (s *Service) Abort(ctx context.Context, r *bridgepb.AbortRequest) (*bridgep
 	return &bridgepb.AbortReply{Resume: kept}, nil
 }
 
+// Checkpoint implements bridgepb.BridgeServer.
+func (s *Service) Checkpoint(ctx context.Context, r *bridgepb.CheckpointRequest) (*bridgepb.CheckpointReply, error) {
+	w, err := s.write(r.GetWrite())
+	if err != nil {
+		return nil, err
+	}
+	c, ok := w.staged.(Checkpointer)
+	if !ok || !w.session.can.Resume {
+		return &bridgepb.CheckpointReply{}, nil
+	}
+	resume, err := c.Checkpoint(ctx)
+	if err == nil && len(resume) > MaxResume {
+		err = fault.New("checkpoint", fault.Internal, "what the driver wants kept has %d bytes, the limit is %d", len(resume), MaxResume)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &bridgepb.CheckpointReply{Resume: resume}, nil
+}
+
 // abort ends a write. What is on its way is taken, for a while, if it is to be kept.
 func (w *write) abort(ctx context.Context, keep bool) (kept []byte, err error) {
 	w.turn.Lock()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"iter"
+	"net"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -19,12 +20,29 @@ type Driver interface {
 	Open(ctx context.Context, to Endpoint) (Session, error)
 }
 
+// Server is a Driver that serves foreign clients, too.
+type Server interface {
+	Driver
+	// Listen serves the clients that connect to l until ctx ends: then it accepts no more,
+	// tells those who are there, and returns when they are gone. It owns l. An error before
+	// that means that it cannot serve, as with options that make no sense.
+	//
+	// The node is a Driver to it: Open lets a client in, whose session has what that client
+	// may do. The Endpoint's URL is "guest://ADDRESS" of the client, User and Password what it
+	// said, Secrets["key"] the public key that it has proved, as a line of authorized_keys;
+	// "offered": one that it may prove, about which the answer is asked first. Who is not let
+	// in gets fault.Unauthenticated. What a client has sent is the node's when Commit says
+	// so, which may take until another node has it: its error is the client's answer.
+	Listen(ctx context.Context, l net.Listener, options map[string]string, node Driver) error
+}
+
 // Description is what a driver says of itself.
 type Description struct {
 	Name    string   // as in plugin = "ftp": 1..32 of a-z 0-9 -
 	Version string   // of the driver
 	Schemes []string // of endpoints, as "ftp", "ftps"
 	Options []Option // that an endpoint may have
+	Listen  []Option // that a listener may have; of a Server
 }
 
 // Option is a setting of an endpoint beside its URL and credentials.
@@ -79,6 +97,9 @@ type Attr struct {
 	Size     int64  // bytes; -1: the server does not say
 	Modified time.Time
 	Dir      bool
+	// Verified, of Commit only: how far the driver has compared what the server has with
+	// what was written, as "sha256" or "size"; "": not at all.
+	Verified string
 }
 
 // Writer is a Session that takes files.
@@ -107,6 +128,14 @@ type Staged interface {
 	// Abort ends it without a name. With keep the server keeps what it has, as far
 	// as it can, and the result makes a later Write go on from there.
 	Abort(ctx context.Context, keep bool) (resume []byte, err error)
+}
+
+// Checkpointer is a Staged that can be gone on with after a crash.
+type Checkpointer interface {
+	Staged
+	// Checkpoint returns what makes a later Write go on if this one comes to no end. How
+	// much the server has kept is seen then. It may be called while Write runs.
+	Checkpoint(ctx context.Context) (resume []byte, err error)
 }
 
 // Lister is a Session that lists directories.
@@ -154,8 +183,10 @@ type Limiter interface {
 
 // CopyRequest is how Copy does it.
 type CopyRequest struct {
-	Resume   []byte             // of an earlier CopyResult of the same copy
-	Progress func(offset int64) // is told what the destination has; may be nil
+	Resume []byte // of an earlier CopyResult of the same copy, or that Progress was told
+	// Progress is told what the destination has, first of all where the copy begins, and, when that has changed, what makes a
+	// later Copy go on if this one comes to no end; may be nil.
+	Progress func(offset int64, resume []byte)
 }
 
 // CopyResult is what Copy has done.

@@ -39,6 +39,7 @@ type Whole struct {
 	BlockSize int
 	Root      [RootSize]byte // over blocks of BlockSize
 	Digest    Sum            // zero without Descriptor.Hash
+	Verified  string         // as Result.Verified; String does not have it
 }
 
 // String is everything but the size: block size, root, and the digest if there

@@ -47,9 +47,12 @@ type ReceivePlan struct {
 	SyncAfter time.Duration // as in Params
 	AckPoint  AckPoint
 	Stream    string // as in SendPlan
-	Progress  func(Progress)
-	Ledger    Ledger                           // may be nil
-	Pace      func(context.Context, int) error // may be nil
+	// Alone: the source may have no digest of its own. Then this end's is kept, and
+	// Result.Verified does not say that it was compared.
+	Alone    bool
+	Progress func(Progress)
+	Ledger   Ledger                           // may be nil
+	Pace     func(context.Context, int) error // may be nil
 }
 
 // Outcome is how one half of a transfer ended.

@@ -297,10 +297,15 @@ func (r *receiver) finish() error {
 	}
 	r.outcome.QuotaExceeded = r.outcome.QuotaExceeded || exceeded
 	digest := r.hasher.Sum()
-	if r.plan.Hash != None && !digest.Equal(end.Hash) {
+	compared := r.plan.Hash != None && !(r.plan.Alone && end.Hash.IsZero())
+	if compared && !digest.Equal(end.Hash) {
 		return fault.New("receive", fault.Corrupt, "the content's digest is %q, the source's %q", digest, end.Hash)
 	}
-	if err := r.seal(digest); err != nil {
+	verified := r.plan.verifiedByStream()
+	if compared {
+		verified += "+" + r.plan.Hash.String()
+	}
+	if err := r.seal(digest, verified); err != nil {
 		return err
 	}
 	if err := r.sink.Commit(); err != nil {
@@ -318,15 +323,12 @@ func (r *receiver) finish() error {
 	if r.cut {
 		r.outcome.Digest = r.atCut
 	}
-	r.outcome.Verified = r.plan.verifiedByStream()
-	if r.plan.Hash != None {
-		r.outcome.Verified += "+" + r.plan.Hash.String()
-	}
+	r.outcome.Verified = verified
 	return nil
 }
 
 // seal has the whole written down, when somebody wants to, before it gets its name.
-func (r *receiver) seal(digest Sum) error {
+func (r *receiver) seal(digest Sum, verified string) error {
 	if r.plan.Ledger == nil {
 		return nil
 	}
@@ -336,7 +338,7 @@ func (r *receiver) seal(digest Sum) error {
 	if r.cut {
 		digest = r.atCut
 	}
-	return r.plan.Ledger.Whole(Whole{Size: r.stored, BlockSize: r.plan.BlockSize, Root: r.root, Digest: digest})
+	return r.plan.Ledger.Whole(Whole{Size: r.stored, BlockSize: r.plan.BlockSize, Root: r.root, Digest: digest, Verified: verified})
 }
 
 // fail ends the sink's use after err.

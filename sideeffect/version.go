@@ -4,6 +4,9 @@ import (
 	"encoding/binary"
 	"io/fs"
 	"syscall"
+	"time"
+
+	"github.com/zeebo/xxh3"
 
 	"github.com/pannier/pannier/spec/fault"
 )
@@ -22,6 +25,17 @@ type Version struct {
 	dev, ino     uint64
 	size         int64
 	mtime, ctime int64 // ns since 1970
+}
+
+// ForeignVersion is the Version of a file at a server of another protocol, as far as that
+// tells: its name, whatever text tells it from others, its size and the time it was
+// changed.
+func ForeignVersion(name string, size int64, modified time.Time) Version {
+	v := Version{ino: xxh3.HashString(name), size: size}
+	if !modified.IsZero() {
+		v.mtime = modified.UnixNano()
+	}
+	return v
 }
 
 // IsZero reports whether v is of something that is not a file.

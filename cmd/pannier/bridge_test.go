@@ -11,6 +11,7 @@ import (
 
 	"github.com/pannier/pannier/flow/flowtest/ftpserver"
 	"github.com/pannier/pannier/flow/flowtest/sshserver"
+	"github.com/pannier/pannier/plugins/host"
 	"github.com/pannier/pannier/spec/adminpb"
 )
 
@@ -63,6 +64,26 @@ func TestBridge(t *testing.T) {
 	r := send("lost", []byte("x"))
 	if r.GetState() != adminpb.Request_INERROR || !strings.Contains(said.String(), `send to box \"/in/lost\": not found`) {
 		t.Errorf("%v", r)
+	}
+}
+
+// TestBridgeArguments: a plugin that is a program with arguments, as an interpreter with
+// its script.
+func TestBridgeArguments(t *testing.T) {
+	box := t.TempDir()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(filepath.Join(box, "in"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	send, _ := bridgeTo(t, fmt.Sprintf("[[bridge]]\nname = \"box\"\nplugin = %q\nargs = [%q, \"dir\"]\nendpoint = \"dir://%s\"\n", self, host.EntryArgument, box))
+	if r := send("a", []byte("content")); r.GetState() != adminpb.Request_DONE {
+		t.Errorf("%v", r)
+	}
+	if got, err := os.ReadFile(filepath.Join(box, "in", "a")); err != nil || string(got) != "content" {
+		t.Errorf("the server has %q, %v", got, err)
 	}
 }
 

@@ -21,7 +21,8 @@ func (c *console) getCommand() *cobra.Command {
 		Short: "Get a file from a partner",
 		Long: `Get a file from a partner. The daemon does it, as with send.
 
-PATH is the file's name below the root that the rule has at the partner. DEST is a
+PATH is the file's name below the root that the rule has at the partner, or at a bridge
+its name at the server. DEST is a
 path of this host inside the root that the rule has here, if it begins with "/", "./" or
 "../"; else a name below that root. A folder, or what ends in /, keeps the file's name.`,
 		Example: `  # Into the root of the one rule to receive by
@@ -45,7 +46,7 @@ path of this host inside the root that the rule has here, if it begins with "/",
 			if err != nil {
 				return err
 			}
-			o.Partner, o.Rule, o.Source, o.Target = partner, t.GetRule(), from, t.GetName()
+			o.Partner, o.Rule, o.Source, o.Target = partner, t.GetRule(), strings.TrimLeft(from, "/"), t.GetName()
 			if f.key != "" {
 				o.Id = keyID(f.key)
 			}

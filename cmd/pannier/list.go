@@ -78,21 +78,29 @@ func (c *console) listCommand() *cobra.Command {
 	var f queryFlags
 	var asJSON, asCSV bool
 	cmd := &cobra.Command{
-		Use:   "ls",
-		Short: "List requests",
-		Long: `List requests of this node, those it has made and those of partners.
+		Use:   "ls [PARTNER:PATH]",
+		Short: "List requests, or files of a partner",
+		Long: `List requests of this node, those it has made and those of partners. First what is not
+done, then what is, finished last first.
 
-First what is not done, then what is, finished last first.`,
+With PARTNER:PATH: the files in a directory there, of a bridge, or of a node below the root
+that the rule (--rule) has at it. "PARTNER:/" is the root itself.`,
 		Example: `  # What does not go on by itself
   pannier ls --state INERROR
   # Try all of that again
   pannier ls --state INERROR | tail -n +2 | cut -f1 | xargs pannier retry
   # Today's, with one partner, for a program
   pannier ls --partner hostb --since 24h --json
+  # What is in a directory of a bridge, and of a partner
+  pannier ls warehouse:/in
+  pannier ls hostb:exports --rule exports
   # The history, for a spreadsheet
   pannier ls --state DONE --csv > history.csv`,
-		Args: command.Arguments(0),
-		RunE: c.run(func(ctx context.Context, cmd *cobra.Command, client *admin.Client, _ []string) error {
+		Args: func(cmd *cobra.Command, args []string) error { return command.Arguments(min(len(args), 1))(cmd, args) },
+		RunE: c.run(func(ctx context.Context, cmd *cobra.Command, client *admin.Client, args []string) error {
+			if len(args) == 1 {
+				return c.listFiles(ctx, cmd, client, args[0], f.Rule, asJSON, asCSV)
+			}
 			q, err := f.query(ctx, client, c.now())
 			if err != nil {
 				return err
@@ -207,6 +215,7 @@ func requestFields(v view, e *adminpb.Explanation) (f fields) {
 	f.add("size", v.bytes(r.GetSize()))
 	f.add("safe", v.bytes(safeOf(r)))
 	f.add("digest", r.GetDigest())
+	f.add("compared", r.GetVerified())
 	f.add("attempt", attemptOf(r, e.GetAttempts()))
 	for _, t := range r.GetTasks() {
 		f.add(t.GetList()+" tasks", strconv.Itoa(int(t.GetDone()))+" of "+strconv.Itoa(int(t.GetAll())))

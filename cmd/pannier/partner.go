@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"strconv"
 
 	"github.com/spf13/cobra"
@@ -84,27 +85,37 @@ func rtt(p *adminpb.Partner) string {
 }
 
 func (c *console) partnerTestCommand() *cobra.Command {
-	var asJSON bool
+	var asJSON, write bool
 	cmd := &cobra.Command{
 		Use:   "test PARTNER",
 		Short: "Connect to a partner now, and prove keys both ways",
 		Long: `Connect to a partner now, whatever its back-off, and prove keys both ways.
+
+Of a bridge: log in, and say what the server can do for this user; with --write a small
+file is written and removed there, which tells clocks apart and tries direct copies.
 
 Exit code 7: it cannot be reached. 4: it has another key than this node knows, or
 does not accept this node's.`,
 		Args:              command.Arguments(1),
 		ValidArgsFunction: c.completeArgs(partnerNames),
 		RunE: c.run(func(ctx context.Context, cmd *cobra.Command, client *admin.Client, args []string) error {
-			p, err := client.TestPartner(ctx, &adminpb.TestPartnerRequest{Partner: args[0]})
+			p, err := client.TestPartner(ctx, &adminpb.TestPartnerRequest{Partner: args[0], Write: write})
 			if err != nil {
 				return err
 			}
 			if asJSON {
 				return writeJSON(cmd.OutOrStdout(), p)
 			}
-			return partnerTable(c.view(cmd.OutOrStdout()), []*adminpb.Partner{p}).Write(cmd.OutOrStdout())
+			err = partnerTable(c.view(cmd.OutOrStdout()), []*adminpb.Partner{p}).Write(cmd.OutOrStdout())
+			for _, line := range p.GetFound() {
+				if err == nil {
+					_, err = fmt.Fprintln(cmd.ErrOrStderr(), command.Printable(line))
+				}
+			}
+			return err
 		}),
 	}
+	cmd.Flags().BoolVar(&write, "write", false, "at a bridge, write and remove a small file, too")
 	jsonFlag(cmd, &asJSON)
 	return cmd
 }

@@ -48,7 +48,8 @@ func pluginCommand() *cobra.Command {
 		Long: `Plugins: bridges to other protocols.
 
 A plugin is part of this program, or a program of its own: a path, or a name of which
-the program ` + pluginPrefix + `NAME is on the PATH.`,
+the program ` + pluginPrefix + `NAME is on the PATH. Arguments of a program follow it, those with a
+dash after --: an interpreter's first is its script.`,
 		Args: command.Arguments(0),
 		RunE: command.Help,
 	}
@@ -56,11 +57,15 @@ the program ` + pluginPrefix + `NAME is on the PATH.`,
 	return cmd
 }
 
-// pluginConfig is how the plugin of a name or path is run.
-func pluginConfig(name string, log io.Writer) (host.Config, error) {
+// pluginConfig is how the plugin of a name or path is run with its arguments.
+func pluginConfig(words []string, log io.Writer) (host.Config, error) {
+	name, args := words[0], words[1:]
 	cfg := host.Bundled(name)
+	if bundled[name] != nil && len(args) > 0 {
+		return cfg, fault.New("find plugin", fault.Invalid, "%q is part of this program and takes no arguments", name)
+	}
 	if bundled[name] == nil {
-		cfg = host.Config{Name: strings.TrimPrefix(filepath.Base(name), pluginPrefix), Path: name}
+		cfg = host.Config{Name: strings.TrimPrefix(filepath.Base(name), pluginPrefix), Path: name, Args: args}
 		if !strings.ContainsRune(name, filepath.Separator) {
 			found, err := exec.LookPath(pluginPrefix + name)
 			if err != nil {
@@ -179,11 +184,11 @@ func facts(s host.Status) pluginFacts {
 func pluginDescribeCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use:   "describe NAME|PATH",
+		Use:   "describe NAME|PATH [ARGUMENT...]",
 		Short: "Run a plugin and show what it says of itself",
-		Args:  command.Arguments(1),
+		Args:  command.AtLeast(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			cfg, err := pluginConfig(args[0], cmd.ErrOrStderr())
+			cfg, err := pluginConfig(args, cmd.ErrOrStderr())
 			if err != nil {
 				return err
 			}

@@ -17,15 +17,17 @@ func (c *console) sendCommand() *cobra.Command {
 	var f orderFlags
 	var as string
 	cmd := &cobra.Command{
-		Use:   "send PATH... PARTNER[:RULE]",
+		Use:   "send PATH... PARTNER[:RULE|:/NAME]",
 		Short: "Send files to a partner",
 		Long: `Send files to a partner. The daemon does it, also when this command, the network
 or the host goes down meanwhile. The ids of the requests are printed.
 
 Each PATH is a file of this host and lies in the root of a rule: which one, the daemon
-finds out, if only one fits.`,
+finds out, if only one fits. PARTNER:/NAME is short for --as NAME.`,
 		Example: `  # One file; its id is printed
   pannier send /srv/out/report.pdf hostb
+  # To a server of another protocol, into a folder there
+  pannier send report.pdf warehouse:/in/
   # Under another name, by a rule, and see it through
   pannier send report.pdf hostb:invoices --as 2026/january.pdf --wait
   # Once only, however often a script says it
@@ -54,6 +56,14 @@ func (f *orderFlags) sends(ctx context.Context, c *console, client *admin.Client
 	partner, rule, err := target(to)
 	if err != nil {
 		return nil, err
+	}
+	if name, ok := strings.CutPrefix(rule, "/"); ok {
+		if as != "" {
+			return nil, fault.New("read arguments", fault.Invalid, "two names: %q and --as %q", rule, as)
+		}
+		if rule, as = "", name; as == "" && len(paths) > 0 {
+			as = "./"
+		}
 	}
 	if rule, err = f.use(rule); err != nil {
 		return nil, err

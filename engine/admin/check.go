@@ -95,7 +95,7 @@ func (c *checker) record(r *lifecycle.Record) error {
 		}
 	}
 	rule := c.book.Rules[r.Spec.Rule]
-	if rule == nil {
+	if rule == nil || rule.Bridge != "" {
 		if r.State == lifecycle.Done && r.Side == lifecycle.Receiver {
 			c.counts.Skipped++
 		}

@@ -26,7 +26,7 @@ func requestOf(s *engine.Status) *adminpb.Request {
 		File: r.File.String(), Info: r.Spec.Info, Priority: int32(r.Spec.Priority), Follow: r.Spec.Follow.String(),
 		State: adminpb.Request_State(r.State), Phase: r.Phase.Name(r.Side), Step: r.Step().String(), Failing: r.Failing,
 		Owner: adminpb.Request_Role(r.Owner), Attempt: r.Attempt, Round: r.Round, Failure: failureOf(&r.Failure),
-		Size: r.Size, Durable: r.Rank, Digest: digestOf(r), Registered: timeOf(r.Registered), Changed: timeOf(r.Changed),
+		Size: r.Size, Durable: r.Rank, Digest: digestOf(r), Verified: r.Verified, Registered: timeOf(r.Registered), Changed: timeOf(r.Changed),
 		Due: timeOf(r.Due), NotBefore: timeOf(r.Spec.NotAt), Version: r.Version, Live: liveOf(s.Live),
 		Streak: r.Streak,
 	}
@@ -87,7 +87,7 @@ func eventOf(e *store.Entry, side lifecycle.Side) *adminpb.Event {
 func partnerOf(p *engine.PartnerStatus) *adminpb.Partner {
 	q := &adminpb.Partner{
 		Name: p.Name, Address: p.Address, Connected: p.Connected, Failure: failureOf(&p.Failure), RetryAt: timeOf(p.RetryAt),
-		Running: int32(p.Running), Queued: int32(p.Queued),
+		Running: int32(p.Running), Queued: int32(p.Queued), Bridge: p.Bridge,
 	}
 	if p.RTT > 0 {
 		q.Rtt = durationpb.New(p.RTT)
@@ -102,12 +102,20 @@ func explanationOf(e *engine.Explanation) *adminpb.Explanation {
 	}
 }
 
+// rootOf is where a rule's files are, as the configuration has it.
+func rootOf(r *engine.Rule) string {
+	if r.Bridge != "" {
+		return r.Bridge
+	}
+	return r.Root
+}
+
 func ruleOf(r *engine.Rule) *adminpb.Rule {
 	lists := func(l *engine.Lists) *adminpb.TaskLists {
 		return &adminpb.TaskLists{Pre: uint32(len(l.Pre)), Post: uint32(len(l.Post)), Error: uint32(len(l.Error))}
 	}
 	return &adminpb.Rule{
-		Name: r.Name, Direction: adminpb.Rule_Direction(r.Direction), Partners: slices.Clone(r.Partners), Root: r.Root, Exists: r.Exists.String(),
+		Name: r.Name, Direction: adminpb.Rule_Direction(r.Direction), Partners: slices.Clone(r.Partners), Root: rootOf(r), Exists: r.Exists.String(),
 		Quota: r.Quota, Digest: r.Digest.String(), Compress: r.Compress.String(), Priority: int32(r.Priority),
 		Sender: lists(&r.Sender), Receiver: lists(&r.Receiver),
 	}

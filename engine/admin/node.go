@@ -32,7 +32,17 @@ func (s *Server) TestPartner(ctx context.Context, in *adminpb.TestPartnerRequest
 	if err != nil {
 		return nil, err
 	}
-	return partnerOf(&p), nil
+	reply := partnerOf(&p)
+	if p.Bridge && s.cfg.Probe != nil {
+		found, err := s.cfg.Probe(ctx, in.GetPartner(), in.GetWrite())
+		if err != nil {
+			return nil, err
+		}
+		for _, line := range found {
+			reply.Found = append(reply.Found, valid(line))
+		}
+	}
+	return reply, nil
 }
 
 func (s *Server) ListRules(context.Context, *adminpb.ListRulesRequest) (*adminpb.ListRulesReply, error) {

@@ -42,7 +42,7 @@ func (s *Server) TestRule(_ context.Context, in *adminpb.TestRuleRequest) (*admi
 	}
 	reply := &adminpb.TestRuleReply{}
 	for _, name := range names {
-		if r := book.Rules[name]; in.GetRule() != "" || r.Direction == want {
+		if r := book.Rules[name]; in.GetRule() != "" || r.Direction == want && r.Bridge == "" {
 			reply.Tests = append(reply.Tests, testRule(r, in.GetPartner(), in.GetPath(), want))
 		}
 	}
@@ -51,7 +51,11 @@ func (s *Server) TestRule(_ context.Context, in *adminpb.TestRuleRequest) (*admi
 
 // testRule is one row; want is 0 for any direction.
 func testRule(r *engine.Rule, partner, path string, want engine.Direction) *adminpb.RuleTest {
-	t := &adminpb.RuleTest{Rule: r.Name, Direction: adminpb.Rule_Direction(r.Direction), Root: r.Root, Allowed: r.Allows(partner)}
+	t := &adminpb.RuleTest{Rule: r.Name, Direction: adminpb.Rule_Direction(r.Direction), Root: rootOf(r), Allowed: r.Allows(partner)}
+	if r.Bridge != "" {
+		t.Problem = "its root is at a bridge: pannier copy sends files of one"
+		return t
+	}
 	if fi, err := os.Stat(r.Root); err == nil && fi.IsDir() {
 		t.RootExists = true
 		t.RootWritable = unix.Access(r.Root, unix.W_OK) == nil

@@ -75,6 +75,9 @@ type Config struct {
 	// Browse yields what is in a directory below the root that the partner's rule
 	// has; dir is empty for the root.
 	Browse func(ctx context.Context, partner, rule, dir string) iter.Seq2[Entry, error]
+	// Probe logs in at a bridge anew and says what it finds, a sentence each. With write it
+	// writes and removes a small file there.
+	Probe func(ctx context.Context, bridge string, write bool) (found []string, err error)
 
 	// Relays are the node's.
 	Relays Relays

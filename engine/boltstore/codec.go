@@ -53,8 +53,9 @@ type row struct {
 // more is what records have had since row was made, stored behind it: a record
 // from before has none of it, and a program from before passes over it.
 type more struct {
-	Hops   uint8
-	Delays uint32
+	Hops     uint8
+	Delays   uint32
+	Verified string
 }
 
 // entry is one event of a request; a value of the events bucket is a sequence of
@@ -97,7 +98,7 @@ func encodeRecord(r *lifecycle.Record) ([]byte, error) {
 		FailureKind: uint16(r.Failure.Kind), FailureSide: uint8(r.Failure.Side), FailureCause: r.Failure.Cause, FailureTold: r.Failure.Told, FailureAt: nanos(r.Failure.At),
 		Reason: uint8(r.Reason), Owner: uint8(r.Owner), Due: nanos(r.Due), Epoch: r.Epoch, Version: r.Version,
 		Registered: nanos(r.Registered), Changed: nanos(r.Changed),
-	}, &more{Hops: r.Spec.Hops, Delays: r.Delays})
+	}, &more{Hops: r.Spec.Hops, Delays: r.Delays, Verified: r.Verified})
 }
 
 func decodeRecord(b []byte) (r lifecycle.Record, err error) {
@@ -117,7 +118,7 @@ func decodeRecord(b []byte) (r lifecycle.Record, err error) {
 			Follow: lifecycle.ID(w.Follow), Info: w.Info, Tasks: [3]uint8(w.Planned), Hops: m.Hops,
 		},
 		Tasks: [3]uint8(w.Tasks), Begun: w.Begun, Failing: w.Failing,
-		Proof: w.Proof, Size: w.Size, Rank: w.Rank, Peak: w.Peak, Attempt: w.Attempt, Round: w.Round, Streak: w.Streak, Delays: m.Delays,
+		Proof: w.Proof, Verified: m.Verified, Size: w.Size, Rank: w.Rank, Peak: w.Peak, Attempt: w.Attempt, Round: w.Round, Streak: w.Streak, Delays: m.Delays,
 		Failure: lifecycle.Failure{Kind: fault.Kind(w.FailureKind), Side: fault.Side(w.FailureSide), Cause: w.FailureCause, Told: w.FailureTold, At: timeOf(w.FailureAt)},
 		Reason:  lifecycle.Reason(w.Reason), Owner: lifecycle.Role(w.Owner), Due: timeOf(w.Due), Epoch: w.Epoch, Version: w.Version,
 		Registered: timeOf(w.Registered), Changed: timeOf(w.Changed),

@@ -50,10 +50,11 @@ func (m *meaning) config(root *value) *Config {
 	for i := range m.file.Rule {
 		m.rule(&made[i], &m.file.Rule[i], root.field("rule").item(i))
 	}
-	cfg.Book = engine.Book{Partners: m.partners, Rules: m.rules}
 	cfg.Users = m.users
 	cfg.Relays = m.relays(root.field("relay"))
 	cfg.Policy = m.policy(root.field("relay_policy"))
+	cfg.Listeners = m.listeners(root.field("listener"))
+	cfg.Book = m.withBridges()
 	return cfg
 }
 

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"path"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -30,14 +31,27 @@ func (m *meaning) rule(r *engine.Rule, t *ruleTable, v *value) {
 			m.knownPartner(name, at)
 		}
 	}
-	if m.text(v, "root", "the directory of its files, as \"/srv/"+t.Name+"\"") && m.absolute(t.Root, v, "root") {
-		m.apart(t.Root, v.field("root"))
+	if m.text(v, "root", "the directory of its files, as \"/srv/"+t.Name+"\"") {
+		m.root(r, v)
 	}
 	common := engine.Lists{Pre: m.list(t.Pre, v, "pre"), Post: m.list(t.Post, v, "post"), Error: m.list(t.Error, v, "error")}
 	r.Sender = m.side(common, &t.Sender, v, "sender")
 	r.Receiver = m.side(common, &t.Receiver, v, "receiver")
 	if err := r.Check(); err != nil && len(m.problems.list) == 0 {
 		m.add(v.key, "", "%s", words(err))
+	}
+}
+
+// root reads where the rule's files are: a directory of this host, or one at a bridge.
+func (m *meaning) root(r *engine.Rule, v *value) {
+	at := v.field("root")
+	if name := task.BridgeOf(r.Root); name != "" {
+		r.Bridge, r.Root = r.Root, ""
+		if dir := r.Bridge[len(name)+1:]; m.knownBridge(name, at) && path.Clean(dir) != dir {
+			m.add(at.place, "", "write %q", name+":"+path.Clean(dir))
+		}
+	} else if m.absolute(r.Root, v, "root") {
+		m.apart(r.Root, at)
 	}
 }
 
@@ -50,19 +64,19 @@ func (m *meaning) apart(root string, at *value) {
 	}
 }
 
-// within reports whether a clean path is dir or below it.
-func within(path, dir string) bool {
-	rel, err := filepath.Rel(dir, path)
+// within reports whether a clean path, inner, is dir or below it.
+func within(inner, dir string) bool {
+	rel, err := filepath.Rel(dir, inner)
 	return err == nil && rel != ".." && !strings.HasPrefix(rel, "../")
 }
 
 // knownPartner notes a name that is neither a partner's nor the node's own.
 func (m *meaning) knownPartner(name string, at *value) bool {
 	own := m.file.Node.Name
-	if m.partners[name] != nil || name == own {
+	if m.partners[name] != nil || m.bridges[name] != nil || name == own {
 		return true
 	}
-	names := sorted(m.partners)
+	names := append(sorted(m.partners), sorted(m.bridges)...)
 	if own != "" && !slices.Contains(names, own) {
 		names = append(names, own)
 	}
@@ -154,7 +168,11 @@ func (m *meaning) task(makers map[string]task.Maker, t *task.Table, v *value, li
 	case t.Task == "transfer" && fine:
 		fine = m.forward(t, v)
 	case t.Task == "bridge" && fine:
-		fine = m.knownBridge(task.BridgeOf(t.To), v.field("to"))
+		if at := "to"; t.To != "" {
+			fine = m.knownBridge(task.BridgeOf(t.To), v.field(at))
+		} else {
+			fine = m.knownBridge(task.BridgeOf(t.From), v.field("from"))
+		}
 	}
 	return fine
 }

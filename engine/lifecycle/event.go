@@ -45,6 +45,8 @@ type Advance struct {
 	Rank  int64  // with Whole: the size of the whole, which a receiver has on its disk. Otherwise not looked at
 	Size  int64  // with Moving: the size as the sender says it, -1 unknown. Otherwise not looked at
 	Proof string // with Whole: what a receiver has checked it against; a sender's digest, if it made one. At most MaxProof bytes
+	// Verified, with Whole: what was compared and equal, as "blocks+root+sha256". At most MaxName bytes.
+	Verified string
 }
 
 func (e Advance) on() (row, uint64) { return advance, e.Epoch }
@@ -61,7 +63,10 @@ func (e Advance) apply(r *Record) error {
 		if len(e.Proof) > MaxProof {
 			return fault.New("advance", fault.TooLong, "a proof of %d bytes; at most %d", len(e.Proof), MaxProof)
 		}
-		r.Size, r.Proof = e.Rank, e.Proof
+		if len(e.Verified) > MaxName {
+			return fault.New("advance", fault.TooLong, "verified has %d bytes; at most %d", len(e.Verified), MaxName)
+		}
+		r.Size, r.Proof, r.Verified = e.Rank, e.Proof, e.Verified
 		if r.Side == Receiver {
 			r.Rank = e.Rank
 		}
@@ -144,7 +149,7 @@ func (e Rewind) apply(r *Record) error {
 	if (r.Phase != Moving && !r.unnamed()) || e.Rank < 0 || e.Rank > r.Rank {
 		return fault.New("rewind", fault.Invalid, "to %d of %d in %v", e.Rank, r.Rank, r.Phase.Name(r.Side))
 	}
-	r.Rank, r.Size, r.Proof, r.Phase = e.Rank, e.Size, "", Moving
+	r.Rank, r.Size, r.Proof, r.Verified, r.Phase = e.Rank, e.Size, "", "", Moving
 	return nil
 }
 

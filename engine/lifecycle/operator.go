@@ -57,7 +57,7 @@ func (e Cancel) apply(r *Record) error {
 		return fault.New("cancel", fault.Invalid, "too late: the receiver's file has its name already; if it is not wanted, remove it there")
 	}
 	if r.unnamed() {
-		r.Phase, r.Proof = Moving, ""
+		r.Phase, r.Proof, r.Verified = Moving, "", ""
 	}
 	if r.Side == Receiver {
 		r.Rank = 0

@@ -132,20 +132,21 @@ type Record struct {
 	Side Side
 	Spec Spec
 
-	State   State
-	Phase   Phase
-	Tasks   [3]uint8     // recorded done, of each List
-	Begun   uint64       // Epoch of the claim that last began the next task of the present list; 0: none did
-	Failing bool         // Failure has ended it: error tasks run, or have run
-	File    relpath.Path // the file's name now, below this end's root: tasks may move it. Zero: it is gone
-	Size    int64        // of the whole; -1 while nobody has said it
-	Proof   string       // receiver, from WHOLE on: what the whole was checked against, so that it can be found again after a crash; sender, from ENDED on: its digest, for people
-	Rank    int64        // durable offset. receiver: bytes synced on its disk; sender: what it was told of that
-	Peak    int64        // highest Rank since an operator's last word; less is no progress
-	Attempt uint32       // the requester's count of its claims; requested: the highest it was told
-	Round   uint32       // the requester's count of its operator's retries; requested: the highest it was told
-	Streak  uint32       // claims in a row that brought no progress and did not end in order; error tasks have one of their own
-	Delays  uint32       // how often an error task has made it due again since an operator's last word
+	State    State
+	Phase    Phase
+	Tasks    [3]uint8     // recorded done, of each List
+	Begun    uint64       // Epoch of the claim that last began the next task of the present list; 0: none did
+	Failing  bool         // Failure has ended it: error tasks run, or have run
+	File     relpath.Path // the file's name now, below this end's root: tasks may move it. Zero: it is gone
+	Size     int64        // of the whole; -1 while nobody has said it
+	Proof    string       // receiver, from WHOLE on: what the whole was checked against, so that it can be found again after a crash; sender, from ENDED on: its digest, for people
+	Verified string       // from WHOLE (ENDED) on: what was compared and equal, as "blocks+root+sha256" or "size", for people
+	Rank     int64        // durable offset. receiver: bytes synced on its disk; sender: what it was told of that
+	Peak     int64        // highest Rank since an operator's last word; less is no progress
+	Attempt  uint32       // the requester's count of its claims; requested: the highest it was told
+	Round    uint32       // the requester's count of its operator's retries; requested: the highest it was told
+	Streak   uint32       // claims in a row that brought no progress and did not end in order; error tasks have one of their own
+	Delays   uint32       // how often an error task has made it due again since an operator's last word
 
 	Failure Failure
 	Reason  Reason    // why it waits

@@ -4,35 +4,57 @@ import (
 	"context"
 	"crypto/sha256"
 	"io"
+	"maps"
 	"path/filepath"
 	"reflect"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
+	"github.com/pannier/pannier/engine/bridge"
 	"github.com/pannier/pannier/engine/config"
 	"github.com/pannier/pannier/plugins"
 	"github.com/pannier/pannier/plugins/host"
+	"github.com/pannier/pannier/sideeffect"
 	"github.com/pannier/pannier/spec/fault"
+	"github.com/pannier/pannier/spec/relpath"
 )
 
-// bridges are the servers of other protocols that a node knows. It is
-// task.Bridges.
+// bridges are the servers of other protocols that a node knows. It is engine.Bridges
+// and bridge.Servers.
 type bridges struct {
 	node *Node
 
-	mu  sync.Mutex
-	all map[string]*bridge
-	wg  sync.WaitGroup // plugins that are being closed
+	mu       sync.Mutex
+	all      map[string]*server
+	programs map[program]*host.Plugin
+	wg       sync.WaitGroup // what is being closed
 }
 
-// bridge is one of them: its plugin, and a login that those who use it share.
-type bridge struct {
+// program is what a plugin is: bridges that have the same one share its process, so that
+// their servers can copy to each other.
+type program struct {
+	path, sha256 string
+	args         string // a NUL behind each
+}
+
+// server is one of them, with a login that those who use it share.
+type server struct {
 	config.Bridge
 	plugin *host.Plugin
+	turn   chan struct{} // whoever logs in, or looks for a login, has it
 
-	mu      sync.Mutex
-	session plugins.Session // nil: nobody has needed one, or the last is over
+	mu    sync.Mutex
+	login *login // nil: nobody has needed one, or the last is over
+	users sync.WaitGroup
+}
+
+// login is a session and how many use it. Guarded by server.mu.
+type login struct {
+	plugins.Session
+	users int
+	old   bool // the next one has another
 }
 
 // partTime bounds what is done about a file whose sending has failed.
@@ -45,122 +67,283 @@ func (n *Node) newBridges(cfg *config.Config) error {
 }
 
 // change makes the bridges those of a configuration. Those that stay as they are
-// keep their plugins; the others' end when what uses them has.
+// keep their logins; the others' end when what uses them has, and with the last of its
+// bridges a plugin does.
 func (b *bridges) change(cfg *config.Config) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	next := map[string]*bridge{}
+	next, programs := map[string]*server{}, map[program]*host.Plugin{}
 	for name, is := range cfg.Bridges {
-		if old := b.all[name]; old != nil && reflect.DeepEqual(old.Bridge, is) {
-			next[name] = old
-			continue
+		p := program{is.Plugin, is.SHA256, strings.Join(append(slices.Clone(is.Args), ""), "\x00")}
+		if programs[p] == nil {
+			if programs[p] = b.programs[p]; programs[p] == nil {
+				c, err := b.node.pluginConfig(is)
+				if err != nil {
+					return err
+				}
+				programs[p] = host.New(c)
+			}
 		}
-		c, err := b.node.pluginConfig(is)
-		if err != nil {
-			return err
+		next[name] = b.all[name]
+		if old := b.all[name]; old == nil || !reflect.DeepEqual(old.Bridge, is) {
+			next[name] = &server{Bridge: is, plugin: programs[p], turn: make(chan struct{}, 1)}
 		}
-		next[name] = &bridge{Bridge: is, plugin: host.New(c)}
 	}
+	b.replace(next, programs)
+	return nil
+}
+
+// replace has others from now on. b.mu is held.
+func (b *bridges) replace(next map[string]*server, programs map[program]*host.Plugin) {
+	var gone []*server
 	for name, old := range b.all {
 		if next[name] != old {
-			b.wg.Go(old.close)
+			gone = append(gone, old)
 		}
 	}
-	b.all = next
-	return nil
+	var left []*host.Plugin
+	for p, plugin := range b.programs {
+		if programs[p] != plugin {
+			left = append(left, plugin)
+		}
+	}
+	b.all, b.programs = next, programs
+	b.wg.Go(func() {
+		for _, s := range gone {
+			s.leave(nil, fault.New("use bridge", fault.Lost, "it is not in the configuration any more"))
+			s.users.Wait()
+		}
+		for _, p := range left {
+			_ = p.Close(context.Background())
+		}
+	})
 }
 
 // pluginConfig is how the plugin of a bridge is run.
 func (n *Node) pluginConfig(is config.Bridge) (host.Config, error) {
-	c := host.Config{Path: is.Plugin}
+	c := host.Config{Name: filepath.Base(is.Plugin), Path: is.Plugin, Args: is.Args}
 	if !filepath.IsAbs(is.Plugin) {
 		if !slices.Contains(n.o.Bundled, is.Plugin) {
 			return c, fault.New("find plugin", fault.NotFound, "bridge %q: no plugin %q is part of this program: write its whole path", is.Name, is.Plugin)
 		}
 		c = host.Bundled(is.Plugin)
 	}
-	c.Name, c.SHA256, c.Log = is.Name, is.SHA256, n.log.With("bridge", is.Name)
+	c.SHA256, c.Log = is.SHA256, n.log
 	return c, nil
 }
 
 func (b *bridges) close() error {
 	b.mu.Lock()
-	for _, old := range b.all {
-		b.wg.Go(old.close)
-	}
-	b.all = nil
+	b.replace(nil, nil)
 	b.mu.Unlock()
 	b.wg.Wait()
 	return nil
 }
 
-func (b *bridge) close() {
+// find is the server of a name; NotFound without one.
+func (b *bridges) find(name string) (*server, error) {
 	b.mu.Lock()
-	s := b.session
-	b.session = nil
-	b.mu.Unlock()
-	if s != nil {
-		_ = s.Close()
+	defer b.mu.Unlock()
+	if s := b.all[name]; s != nil {
+		return s, nil
 	}
-	_ = b.plugin.Close(context.Background())
+	return nil, fault.New("find bridge", fault.NotFound, "no bridge is called %q: is it still in the configuration?", name)
+}
+
+// Has implements bridge.Servers.
+func (b *bridges) Has(name string) bool {
+	_, err := b.find(name)
+	return err == nil
+}
+
+// Login implements bridge.Servers.
+func (b *bridges) Login(ctx context.Context, name string) (plugins.Session, func(error), error) {
+	s, err := b.find(name)
+	if err != nil {
+		return nil, nil, err
+	}
+	return s.use(ctx)
+}
+
+// Direct implements bridge.Servers.
+func (b *bridges) Direct(from, to string) error {
+	if from == to {
+		return nil
+	}
+	x, err := b.find(from)
+	if err != nil {
+		return err
+	}
+	y, err := b.find(to)
+	switch {
+	case err != nil:
+		return err
+	case x.plugin != y.plugin:
+		return fault.New("copy", fault.Unsupported, "they speak different protocols")
+	case !slices.Contains(x.FXP, to) || !slices.Contains(y.FXP, from):
+		return fault.New("copy", fault.Permission, "the bridges do not name each other in fxp")
+	}
+	return nil
+}
+
+// File implements engine.Bridges.
+func (b *bridges) File(name, dir string, file relpath.Path) sideeffect.Identity {
+	return bridge.File(b, name, dir, file)
+}
+
+// use is the login that there is, or a new one, and what says that its user is done.
+func (s *server) use(ctx context.Context) (plugins.Session, func(error), error) {
+	select {
+	case s.turn <- struct{}{}:
+	case <-ctx.Done():
+		return nil, nil, fault.Wrap("log in", s.Name, context.Cause(ctx))
+	}
+	defer func() { <-s.turn }()
+	s.mu.Lock()
+	l := s.login
+	if l == nil {
+		s.mu.Unlock()
+		to, err := s.endpoint(ctx)
+		if err != nil {
+			return nil, nil, err
+		}
+		session, err := s.plugin.Open(ctx, to)
+		if err != nil {
+			return nil, nil, err
+		}
+		l = &login{Session: session}
+		s.mu.Lock()
+		s.login = l
+	}
+	l.users++
+	s.users.Add(1)
+	s.mu.Unlock()
+	var once sync.Once
+	return l.Session, func(err error) { once.Do(func() { s.leave(l, err) }) }, nil
+}
+
+// endpoint is where to log in, and as whom. The file of credentials is read each time. That
+// other bridges are allowed is for the plugin to know only as far as it has such an option:
+// which ones, this node sees to.
+func (s *server) endpoint(ctx context.Context) (plugins.Endpoint, error) {
+	to := plugins.Endpoint{URL: s.Endpoint, Options: s.Options}
+	if len(s.FXP) > 0 && s.Options[optionFXP] == "" {
+		is, err := s.plugin.Describe(ctx)
+		if err != nil {
+			return to, err
+		}
+		if slices.ContainsFunc(is.Options, func(o plugins.Option) bool { return o.Name == optionFXP }) {
+			if to.Options = maps.Clone(s.Options); to.Options == nil {
+				to.Options = map[string]string{}
+			}
+			to.Options[optionFXP] = "any"
+		}
+	}
+	return to, to.ReadCredentials(s.Credentials)
+}
+
+const optionFXP = "fxp"
+
+// leave says that a user of a login is done, and how that ended: after an error that may be
+// about the login the next one has another. Without a user it is that of now which is given
+// up. The last user of an old one closes it.
+func (s *server) leave(l *login, err error) {
+	s.mu.Lock()
+	if l == nil {
+		if l = s.login; l == nil {
+			s.mu.Unlock()
+			return
+		}
+		l.users++
+		s.users.Add(1)
+	}
+	if err != nil && ofLogin(err) {
+		l.old = true
+		if s.login == l {
+			s.login = nil
+		}
+	}
+	l.users--
+	last := l.old && l.users == 0
+	s.mu.Unlock()
+	if last {
+		_ = l.Close()
+	}
+	s.users.Done()
+}
+
+// ofLogin tells whether an error may go away with another login.
+func ofLogin(err error) bool {
+	switch fault.KindOf(err) {
+	case fault.Canceled, fault.SourceChanged, fault.NotFound, fault.Permission, fault.NoSpace, fault.Exists, fault.Invalid, fault.Unsupported, fault.QuotaExceeded:
+		return false
+	}
+	return true
 }
 
 // Send implements task.Bridges.
 func (b *bridges) Send(ctx context.Context, name, remote string, src io.Reader, size int64) (string, error) {
-	b.mu.Lock()
-	to := b.all[name]
-	b.mu.Unlock()
-	if to == nil {
-		return "", fault.New("find bridge", fault.NotFound, "no bridge is called %q: is it still in the configuration?", name)
-	}
 	if err := plugins.CheckName(remote); err != nil {
 		return "", err
 	}
-	s, err := to.login(ctx)
+	s, over, err := b.Login(ctx, name)
 	if err != nil {
 		return "", err
 	}
 	verified, err := send(ctx, s, remote, src, size)
-	if err != nil {
-		to.leave(s, err)
-	}
+	over(err)
 	return verified, err
 }
 
-// login is the session that there is, or a new one.
-func (b *bridge) login(ctx context.Context) (plugins.Session, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.session != nil {
-		return b.session, nil
+// Fetch implements task.Bridges.
+func (b *bridges) Fetch(ctx context.Context, name, remote string, dst io.Writer) (size int64, verified string, err error) {
+	if err := plugins.CheckName(remote); err != nil {
+		return 0, "", err
 	}
-	to := plugins.Endpoint{URL: b.Endpoint, Options: b.Options}
-	if err := to.ReadCredentials(b.Credentials); err != nil {
-		return nil, err
+	s, over, err := b.Login(ctx, name)
+	if err != nil {
+		return 0, "", err
 	}
-	s, err := b.plugin.Open(ctx, to)
-	if err == nil {
-		b.session = s
-	}
-	return s, err
+	size, verified, err = fetch(ctx, s, remote, dst)
+	over(err)
+	return size, verified, err
 }
 
-// leave gives up a session that an error may have been about, for the next user to
-// have another.
-func (b *bridge) leave(s plugins.Session, err error) {
-	switch fault.KindOf(err) {
-	case fault.Canceled, fault.SourceChanged, fault.NotFound, fault.Permission, fault.NoSpace, fault.Exists, fault.Invalid, fault.Unsupported:
-		return
+// fetch reads a file and compares what was read with what the server has.
+func fetch(ctx context.Context, s plugins.Session, name string, dst io.Writer) (size int64, verified string, err error) {
+	is, err := s.Stat(ctx, name)
+	if err != nil {
+		return 0, "", err
 	}
-	b.mu.Lock()
-	mine := b.session == s
-	if mine {
-		b.session = nil
+	if is.Dir {
+		return 0, "", fault.New("read", fault.Invalid, "%s is a directory", name)
 	}
-	b.mu.Unlock()
-	if mine {
-		_ = s.Close()
+	r, err := s.Read(ctx, name, 0)
+	if err != nil {
+		return 0, "", err
 	}
+	digest := sha256.New()
+	size, err = io.Copy(dst, io.TeeReader(r, digest))
+	if closed := r.Close(); err == nil {
+		err = closed
+	}
+	switch {
+	case err != nil:
+		return size, "", err
+	case is.Size >= 0 && is.Size != size:
+		return size, "", fault.New("compare", fault.SourceChanged, "it had %d bytes, and %d came", is.Size, size)
+	}
+	if c, ok := s.(plugins.Checksummer); ok && slices.Contains(s.Capabilities().Checksums, "sha256") {
+		sum, err := c.Checksum(ctx, name, "sha256", -1)
+		if err == nil && !slices.Equal(sum, digest.Sum(nil)) {
+			err = fault.New("compare", fault.Corrupt, "the server has a file of another sha256 under that name")
+		}
+		return size, "sha256", err
+	}
+	if is.Size >= 0 {
+		return size, "size", nil
+	}
+	return size, "", nil
 }
 
 // send writes a file and compares what the server has with what was read.
@@ -190,6 +373,9 @@ func send(ctx context.Context, s plugins.Session, name string, src io.Reader, si
 			err = context.Cause(ctx)
 		}
 		return "", err
+	}
+	if has.Verified != "" && has.Verified != "size" {
+		return has.Verified, nil
 	}
 	if c, ok := s.(plugins.Checksummer); ok && slices.Contains(s.Capabilities().Checksums, "sha256") {
 		sum, err := c.Checksum(ctx, name, "sha256", -1)

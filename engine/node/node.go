@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -13,7 +14,9 @@ import (
 
 	"github.com/pannier/pannier/engine"
 	"github.com/pannier/pannier/engine/admin"
+	"github.com/pannier/pannier/engine/bridge"
 	"github.com/pannier/pannier/engine/config"
+	"github.com/pannier/pannier/engine/lifecycle"
 	"github.com/pannier/pannier/engine/peer"
 	"github.com/pannier/pannier/engine/store"
 	"github.com/pannier/pannier/flow"
@@ -57,19 +60,21 @@ type Options struct {
 
 // Node is one node. All methods may be called at the same time.
 type Node struct {
-	o       Options
-	fixed   config.Node // as it was when the node began
-	key     string
-	level   slog.LevelVar
-	log     *slog.Logger
-	engine  *engine.Engine
-	doors   []*peer.Server // where partners call
-	line    *peer.Line     // nil: Options.Line
-	relays  *relays
-	bridges *bridges
-	admin   *admin.Server
-	socket  *admin.Listener // nil: no operators
-	bound   []string        // addresses
+	o         Options
+	fixed     config.Node // as it was when the node began
+	key       string
+	level     slog.LevelVar
+	log       *slog.Logger
+	engine    *engine.Engine
+	doors     []*peer.Server // where partners call
+	line      *peer.Line     // nil: Options.Line
+	relays    *relays
+	bridges   *bridges
+	away      *bridge.Line
+	listeners *listeners
+	admin     *admin.Server
+	socket    *admin.Listener // nil: no operators
+	bound     []string        // addresses
 
 	present  atomic.Pointer[present]
 	draining atomic.Bool
@@ -157,11 +162,23 @@ func (n *Node) begin(ctx context.Context, cfg *config.Config) error {
 		return err
 	}
 	n.undone(n.engine.Close)
+	if err := n.away.Sweep(n.hasEnded); err != nil {
+		return err
+	}
 	if err := n.listen(id, p); err != nil {
 		return err
 	}
 	n.beginRelays(cfg)
+	if err := n.beginListeners(cfg); err != nil {
+		return err
+	}
 	return n.listenAdmin()
+}
+
+// hasEnded tells whether a request is DONE, or forgotten.
+func (n *Node) hasEnded(key lifecycle.Key) bool {
+	r, err := n.engine.Get(context.Background(), store.Ref{Key: key, Role: lifecycle.Requester})
+	return fault.KindOf(err) == fault.NotFound && err != nil || err == nil && r.State == lifecycle.Done
 }
 
 // undone says what Close does about something that was begun.
@@ -170,7 +187,7 @@ func (n *Node) undone(f func() error) { n.undo = append(n.undo, f) }
 // newLine is how the engine reaches partners.
 func (n *Node) newLine(id *carrier.Identity) (engine.Line, error) {
 	if n.o.Line != nil {
-		return n.o.Line, nil
+		return n.withBridges(n.o.Line)
 	}
 	dial := n.o.Dial
 	if dial == nil {
@@ -193,7 +210,21 @@ func (n *Node) newLine(id *carrier.Identity) (engine.Line, error) {
 		return nil, err
 	}
 	n.undone(n.line.Close)
-	return n.line, nil
+	return n.withBridges(n.line)
+}
+
+// withBridges is a line that leads to bridges, too.
+func (n *Node) withBridges(next engine.Line) (engine.Line, error) {
+	line, err := bridge.NewLine(bridge.Options{Next: next, Servers: n.bridges, Notes: filepath.Join(n.fixed.State, "bridges.db"), Log: n.log, Rule: func(name string) (*engine.Rule, error) {
+		book := n.present.Load().book
+		return book.Rule(name)
+	}})
+	if err != nil {
+		return nil, err
+	}
+	n.undone(line.Close)
+	n.away = line
+	return line, nil
 }
 
 // listen opens where partners call: the addresses, and the pipe, at a door of its
@@ -272,6 +303,7 @@ func (n *Node) drain(ctx context.Context) error {
 	defer cancel()
 	var relays sync.WaitGroup
 	relays.Go(func() { n.relays.drain(ctx) })
+	relays.Go(n.listeners.close)
 	err := n.engine.Drain(ctx)
 	relays.Wait()
 	return errors.Join(err, n.engine.Cause())

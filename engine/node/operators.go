@@ -29,9 +29,7 @@ func (n *Node) listenAdmin() error {
 		cfg.Reload = func(context.Context) ([]string, error) { return n.ReadAgain() }
 	}
 	cfg.Relays = n.relays
-	if n.line != nil {
-		cfg.Browse = n.browse
-	}
+	cfg.Browse, cfg.Probe = n.browse, n.bridges.Probe
 	var err error
 	if n.admin, err = admin.New(cfg); err != nil {
 		return err
@@ -49,7 +47,14 @@ func (n *Node) listenAdmin() error {
 
 // browse yields the files and directories below a directory of a partner.
 func (n *Node) browse(ctx context.Context, partner, rule, dir string) iter.Seq2[admin.Entry, error] {
+	if n.bridges.Has(partner) {
+		return n.bridges.list(ctx, partner, dir)
+	}
 	return func(yield func(admin.Entry, error) bool) {
+		if n.line == nil {
+			yield(admin.Entry{}, fault.New("browse", fault.Unsupported, "this node cannot list a partner's files"))
+			return
+		}
 		var at relpath.Path
 		var err error
 		if dir != "" {

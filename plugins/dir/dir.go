@@ -14,6 +14,7 @@ import (
 	"net/url"
 	"os"
 	"path"
+	"strconv"
 	"strings"
 
 	"github.com/pannier/pannier/plugins"
@@ -145,8 +146,10 @@ func (s session) Write(_ context.Context, name string, w plugins.WriteRequest) (
 	t := &staged{s: s, name: name, part: path.Join(path.Dir(at(name)), unfinished+rand.Text())}
 	flags := os.O_WRONLY | os.O_CREATE | os.O_EXCL
 	if w.Resume != nil {
-		t.part, flags = string(w.Resume), os.O_WRONLY
-		if !strings.HasPrefix(path.Base(t.part), unfinished) || path.Dir(t.part) != path.Dir(at(name)) {
+		part, whole, _ := strings.Cut(string(w.Resume), "\n")
+		t.part, flags = part, os.O_WRONLY
+		var err error
+		if t.offset, err = strconv.ParseInt(whole, 10, 64); err != nil || t.offset < 0 || !strings.HasPrefix(path.Base(t.part), unfinished) || path.Dir(t.part) != path.Dir(at(name)) {
 			return nil, fault.Wrap("write", name, fault.New("resume", fault.Invalid, "this is not of the file").Advise("begin the file anew"))
 		}
 	}
@@ -154,11 +157,11 @@ func (s session) Write(_ context.Context, name string, w plugins.WriteRequest) (
 	if err != nil {
 		return nil, fault.Wrap("write", name, err)
 	}
-	if t.offset, err = f.Seek(0, io.SeekEnd); err != nil {
+	t.File = f
+	if err := t.begin(); err != nil {
 		_ = f.Close()
 		return nil, fault.Wrap("write", name, err)
 	}
-	t.File = f
 	return t, nil
 }
 
@@ -169,6 +172,22 @@ type staged struct {
 	name, part string
 	offset     int64
 	done       *plugins.Attr
+}
+
+// begin goes to the offset, and gives up what is behind it: it may never have come to disk.
+func (t *staged) begin() error {
+	fi, err := t.Stat()
+	if err != nil {
+		return err
+	}
+	if fi.Size() < t.offset {
+		return fault.New("resume", fault.Stale, "it has %d bytes, and had %d", fi.Size(), t.offset).Advise("begin the file anew")
+	}
+	if err := t.Truncate(t.offset); err != nil {
+		return err
+	}
+	_, err = t.Seek(t.offset, io.SeekStart)
+	return err
 }
 
 func (t *staged) Offset() int64 { return t.offset }
@@ -205,9 +224,22 @@ func (s session) sync(dir string) error {
 	return d.Sync()
 }
 
-func (t *staged) Abort(_ context.Context, keep bool) ([]byte, error) {
+// Checkpoint implements plugins.Checkpointer: what was written until now is on disk.
+func (t *staged) Checkpoint(context.Context) ([]byte, error) {
+	fi, err := t.Stat()
+	if err == nil {
+		err = t.Sync()
+	}
+	if err != nil {
+		return nil, fault.Wrap("checkpoint", t.name, err)
+	}
+	return []byte(t.part + "\n" + strconv.FormatInt(fi.Size(), 10)), nil
+}
+
+func (t *staged) Abort(ctx context.Context, keep bool) ([]byte, error) {
 	if keep {
-		return []byte(t.part), fault.Wrap("abort", t.name, errors.Join(t.Sync(), t.Close()))
+		resume, err := t.Checkpoint(ctx)
+		return resume, fault.Wrap("abort", t.name, errors.Join(err, t.Close()))
 	}
 	return nil, fault.Wrap("abort", t.name, errors.Join(t.Close(), t.s.root.Remove(t.part)))
 }

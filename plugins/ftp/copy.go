@@ -34,10 +34,7 @@ func (s *session) Copy(ctx context.Context, name string, to plugins.Session, toN
 	if err != nil {
 		return res, err
 	}
-	p := &duo{src: s, dst: d, from: from, to: target, part: tok.part(target), token: tok, progress: req.Progress}
-	if p.progress == nil {
-		p.progress = func(int64) {}
-	}
+	p := &duo{src: s, dst: d, from: from, to: target, part: tok.part(target), token: tok, told: req.Progress}
 	return p.copy(ctx, req.Resume != nil)
 }
 
@@ -61,10 +58,23 @@ type duo struct {
 	from, to string
 	part     string
 	token    token
-	progress func(int64)
+	told     func(int64, []byte)
 
+	kept   bool  // the caller was told how to go on
 	size   int64 // of the source
 	offset int64 // where the transfer begins
+}
+
+// progress tells what the destination has of a file that can be gone on with, and how.
+func (p *duo) progress(offset int64) {
+	if p.told == nil {
+		return
+	}
+	var resume []byte
+	if p.size >= resumable && offset < p.size && !p.kept {
+		p.kept, resume = true, p.token.bytes()
+	}
+	p.told(offset, resume)
 }
 
 // take takes a connection at each server. All who do take first at the older session, so
@@ -146,6 +156,7 @@ func (p *duo) copy(ctx context.Context, resume bool) (res plugins.CopyResult, er
 	if err := p.look(ctx, resume); err != nil {
 		return res, err
 	}
+	p.progress(p.offset)
 	if p.offset < p.size || p.size == 0 {
 		if err := p.transfer(ctx); err != nil {
 			return p.failed(ctx, err)

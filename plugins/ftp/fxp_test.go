@@ -44,7 +44,7 @@ func TestFXP(t *testing.T) {
 		for _, n := range []int{0, 1, len(big)} {
 			puts(t, a, "f", big[:n])
 			var last int64
-			res, err := s.Copy(t.Context(), "/f", d, "/g", plugins.CopyRequest{Progress: func(n int64) { last = n }})
+			res, err := s.Copy(t.Context(), "/f", d, "/g", plugins.CopyRequest{Progress: func(n int64, _ []byte) { last = n }})
 			if err != nil || res.Bytes != int64(n) || res.Verified != want || res.Resume != nil || last != int64(n) {
 				t.Fatalf("%d bytes: %+v, %v; progress %d", n, res, err, last)
 			}

@@ -230,7 +230,11 @@ func (st *staged) commit(ctx context.Context) (a plugins.Attr, err error) {
 		return a, err
 	}
 	t, _ := c.modified(ctx, st.path) // whatever becomes of this: the file has its name
-	return plugins.Attr{Name: st.named(), Size: n, Modified: t}, nil
+	verified := "size"
+	if st.sum != nil {
+		verified = st.alg.name
+	}
+	return plugins.Attr{Name: st.named(), Size: n, Modified: t, Verified: verified}, nil
 }
 
 // named is the path below the base, as the caller has it.
@@ -334,6 +338,12 @@ func (st *staged) Abort(ctx context.Context, keep bool) ([]byte, error) {
 	st.release()
 	st.kept = st.token.bytes()
 	return st.kept, nil
+}
+
+// Checkpoint implements plugins.Checkpointer: without the checksum's state, because only
+// the server knows how much of the file it keeps.
+func (st *staged) Checkpoint(context.Context) ([]byte, error) {
+	return token{ID: st.token.ID}.bytes(), nil
 }
 
 // discard removes a part, which need not be there.

@@ -365,6 +365,16 @@ func (t *staged) Commit(ctx context.Context) (plugins.Attr, error) {
 	return attr(m), err
 }
 
+// Checkpoint implements plugins.Checkpointer. A plugin that has no such thing has
+// nothing that goes on after a crash.
+func (t *staged) Checkpoint(ctx context.Context) ([]byte, error) {
+	m, err := call(ctx, t.s, t.s.p.cfg.Call, t.s.p.bridge.Checkpoint, &bridgepb.CheckpointRequest{Write: t.id})
+	if fault.KindOf(err) == fault.Unsupported {
+		err = nil
+	}
+	return m.GetResume(), err
+}
+
 // Abort implements plugins.Staged.
 func (t *staged) Abort(ctx context.Context, keep bool) ([]byte, error) {
 	if !keep && t.stream != nil {

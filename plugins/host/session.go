@@ -147,7 +147,7 @@ func (c copier) Copy(ctx context.Context, name string, to plugins.Session, toNam
 		result.Bytes = m.GetBytes()
 		if !m.GetDone() {
 			if r.Progress != nil {
-				r.Progress(m.GetBytes())
+				r.Progress(m.GetBytes(), m.GetResume())
 			}
 			continue
 		}

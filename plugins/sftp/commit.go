@@ -49,18 +49,23 @@ func (st *staged) commit(ctx context.Context) (a plugins.Attr, err error) {
 		_ = c.simple(ctx, "REMOVE", ask(fxRemove, st.part), st.part)
 		return a, c.said(fault.Corrupt, "WRITE", st.path, "the server has confirmed %d bytes, and says that it has %d", st.sent, found.size).Advise("write again; if it happens again, the server cuts files off")
 	}
+	verified := "size"
 	if st.sum != nil {
-		if err := c.compare(ctx, st.part, st.alg, st.sum.Sum(nil), st.sent); err != nil {
-			if fault.KindOf(err) == fault.Corrupt {
-				_ = c.simple(ctx, "REMOVE", ask(fxRemove, st.part), st.part)
-			}
+		compared, err := c.compare(ctx, st.part, st.alg, st.sum.Sum(nil), st.sent)
+		if fault.KindOf(err) == fault.Corrupt {
+			_ = c.simple(ctx, "REMOVE", ask(fxRemove, st.part), st.part)
+		}
+		if err != nil {
 			return a, err
+		}
+		if compared {
+			verified = st.alg.name
 		}
 	}
 	if err := st.s.publish(ctx, c, st.part, st.path, st.sent); err != nil {
 		return a, err
 	}
-	return plugins.Attr{Name: st.named(), Size: st.sent, Modified: found.modified}, nil
+	return plugins.Attr{Name: st.named(), Size: st.sent, Modified: found.modified, Verified: verified}, nil
 }
 
 // sync has the bytes on the server's disk, where it offers that.
@@ -181,6 +186,8 @@ func (st *staged) Abort(ctx context.Context, keep bool) ([]byte, error) {
 
 // keep is what a later Write goes on from.
 func (st *staged) keep() []byte {
+	st.acks.Lock()
+	defer st.acks.Unlock()
 	t := token{ID: st.token.ID, At: st.settled}
 	if m, ok := st.sum.(encoding.BinaryMarshaler); ok {
 		if state, err := m.MarshalBinary(); err == nil {
@@ -189,6 +196,9 @@ func (st *staged) keep() []byte {
 	}
 	return t.bytes()
 }
+
+// Checkpoint implements plugins.Checkpointer: what the server has confirmed by now.
+func (st *staged) Checkpoint(context.Context) ([]byte, error) { return st.keep(), nil }
 
 // discard removes a part, which need not be there.
 func (s *session) discard(ctx context.Context, part string) error {

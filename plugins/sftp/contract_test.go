@@ -30,8 +30,15 @@ func TestContract(t *testing.T) {
 	cfg.Answer, cfg.Drain = time.Second, time.Second
 	p := host.New(cfg)
 	defer func() { _ = p.Close(context.Background()) }()
+	restart := func(ctx context.Context) error {
+		old := p
+		p = host.New(cfg)
+		return old.Close(ctx)
+	}
+	crashes := 0
 	signal := func(how syscall.Signal) func() error {
 		return func() error {
+			crashes++
 			st, err := p.Describe(context.Background())
 			if err != nil {
 				return err
@@ -40,7 +47,15 @@ func TestContract(t *testing.T) {
 		}
 	}
 	plugintest.Run(t, plugintest.Harness{
-		Open: func(ctx context.Context) (plugins.Session, error) { return p.Open(ctx, endpoint(t, s, at)) },
+		Open: func(ctx context.Context) (plugins.Session, error) {
+			if crashes == 3 { // after five in a minute a plugin is not started for another
+				crashes = 0
+				if err := restart(ctx); err != nil {
+					return nil, err
+				}
+			}
+			return p.Open(ctx, endpoint(t, s, at))
+		},
 		Sparse: func(name string, size int64) error {
 			f, err := os.Create(filepath.Join(at, name))
 			if err != nil {
@@ -48,14 +63,10 @@ func TestContract(t *testing.T) {
 			}
 			return errors.Join(f.Truncate(size), f.Close())
 		},
-		Restart: func(ctx context.Context) error {
-			old := p
-			p = host.New(cfg)
-			return old.Close(ctx)
-		},
-		Kill: signal(syscall.SIGKILL),
-		Hang: signal(syscall.SIGSTOP),
-		Cut:  func() error { s.Cut(); return nil },
+		Restart: restart,
+		Kill:    signal(syscall.SIGKILL),
+		Hang:    signal(syscall.SIGSTOP),
+		Cut:     func() error { s.Cut(); return nil },
 	})
 }
 

@@ -253,6 +253,9 @@ func TestHole(t *testing.T) {
 	if err != nil || len(resume) > plugins.MaxResume {
 		t.Fatal(err)
 	}
+	if again, err := st.(plugins.Checkpointer).Checkpoint(t.Context()); err != nil || !bytes.Equal(again, resume) {
+		t.Errorf("checkpoint says %s, abort %s, %v", again, resume, err)
+	}
 	hole.Store(false)
 	st, err = s.Write(t.Context(), "/file", plugins.WriteRequest{Size: int64(len(content)), Resume: resume})
 	if err != nil || st.Offset() != 3*piece {
@@ -435,8 +438,8 @@ func TestChecksums(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 	content := randomBytes(100_000)
-	if _, err := write(t.Context(), s, "/file", content); err != nil {
-		t.Fatal(err)
+	if a, err := write(t.Context(), s, "/file", content); err != nil || a.Verified != "sha256" {
+		t.Fatal(a, err)
 	}
 	for _, alg := range s.Capabilities().Checksums {
 		a, _ := best([]string{alg})
@@ -483,8 +486,8 @@ func TestChecksums(t *testing.T) {
 		t.Error(err)
 	}
 	cannot.Store(true)
-	if _, err := write(t.Context(), s, "/five", content); err != nil {
-		t.Error(err)
+	if a, err := write(t.Context(), s, "/five", content); err != nil || a.Verified != "size" {
+		t.Error(a, err)
 	}
 	holds(t, f.dir, "file", string(content), "two", string(content), "four", string(content), "five", string(content))
 }

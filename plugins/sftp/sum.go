@@ -105,18 +105,19 @@ func (c *conn) sum(ctx context.Context, path string, a algorithm, length int64) 
 	return f.b, nil
 }
 
-// compare says whether the server's checksum is the given one.
-func (c *conn) compare(ctx context.Context, path string, a algorithm, want []byte, size int64) error {
+// compare compares the server's checksum with the given one. False: the server has computed
+// none, although it lists it.
+func (c *conn) compare(ctx context.Context, path string, a algorithm, want []byte, size int64) (bool, error) {
 	got, err := c.sum(ctx, path, a, size)
 	if fault.KindOf(err) == fault.Unsupported {
 		slog.Warn("the server has not computed a checksum: the file was compared by size", "file", c.at(path), "err", err)
-		return nil
+		return false, nil
 	}
 	if err != nil {
-		return err
+		return false, err
 	}
 	if !bytes.Equal(got, want) {
-		return c.said(fault.Corrupt, extSum, path, "the server's file has %s %x, the source %x", a.name, got, want)
+		return false, c.said(fault.Corrupt, extSum, path, "the server's file has %s %x, the source %x", a.name, got, want)
 	}
-	return nil
+	return true, nil
 }

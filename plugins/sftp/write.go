@@ -25,11 +25,12 @@ type staged struct {
 	part    string
 	handle  string
 	token   token
-	size    int64  // that was promised; -1: none
-	offset  int64  // where writing began
-	sent    int64  // bytes of the file that were sent, with those before offset
-	settled int64  // bytes that the server has, without a hole
-	open    *chunk // being filled; may be nil
+	size    int64      // that was promised; -1: none
+	offset  int64      // where writing began
+	sent    int64      // bytes of the file that were sent, with those before offset
+	acks    sync.Mutex // of settled and sum, which Checkpoint reads while Write runs
+	settled int64      // bytes that the server has, without a hole
+	open    *chunk     // being filled; may be nil
 	flight  []*chunk
 	window  int
 	sum     hash.Hash // of the settled bytes; nil: none
@@ -299,10 +300,12 @@ func (st *staged) settle(ctx context.Context) error {
 		return st.c.full(ctx, err, st.part)
 	}
 	st.flight = st.flight[1:]
+	st.acks.Lock()
 	st.settled += int64(len(k.data()))
 	if st.sum != nil {
 		_, _ = st.sum.Write(k.data())
 	}
+	st.acks.Unlock()
 	switch {
 	case k.took > st.s.timeout/4:
 		st.window = max(1, st.window/2)

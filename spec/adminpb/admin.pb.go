@@ -676,9 +676,10 @@ type Request struct {
 	Changed       *timestamppb.Timestamp `protobuf:"bytes,27,opt,name=changed,proto3" json:"changed,omitempty"`
 	Due           *timestamppb.Timestamp `protobuf:"bytes,28,opt,name=due,proto3" json:"due,omitempty"` // when owner moves it on
 	NotBefore     *timestamppb.Timestamp `protobuf:"bytes,29,opt,name=not_before,json=notBefore,proto3" json:"not_before,omitempty"`
-	Version       uint64                 `protobuf:"varint,30,opt,name=version,proto3" json:"version,omitempty"` // raised by each change of the record
-	Live          *Live                  `protobuf:"bytes,31,opt,name=live,proto3" json:"live,omitempty"`        // absent: nothing works on it just now
-	Streak        uint32                 `protobuf:"varint,32,opt,name=streak,proto3" json:"streak,omitempty"`   // attempts in a row that brought no progress
+	Version       uint64                 `protobuf:"varint,30,opt,name=version,proto3" json:"version,omitempty"`  // raised by each change of the record
+	Live          *Live                  `protobuf:"bytes,31,opt,name=live,proto3" json:"live,omitempty"`         // absent: nothing works on it just now
+	Streak        uint32                 `protobuf:"varint,32,opt,name=streak,proto3" json:"streak,omitempty"`    // attempts in a row that brought no progress
+	Verified      string                 `protobuf:"bytes,33,opt,name=verified,proto3" json:"verified,omitempty"` // what was compared of the two ends, as "blocks+root+sha256" or "size"; empty before all was moved
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -935,6 +936,13 @@ func (x *Request) GetStreak() uint32 {
 		return x.Streak
 	}
 	return 0
+}
+
+func (x *Request) GetVerified() string {
+	if x != nil {
+		return x.Verified
+	}
+	return ""
 }
 
 // TaskCount is how far one task list is.
@@ -1815,6 +1823,8 @@ type Partner struct {
 	Rtt           *durationpb.Duration   `protobuf:"bytes,6,opt,name=rtt,proto3" json:"rtt,omitempty"`                        // absent: unknown
 	Running       int32                  `protobuf:"varint,7,opt,name=running,proto3" json:"running,omitempty"`               // requests
 	Queued        int32                  `protobuf:"varint,8,opt,name=queued,proto3" json:"queued,omitempty"`                 // requests that wait for it
+	Bridge        bool                   `protobuf:"varint,9,opt,name=bridge,proto3" json:"bridge,omitempty"`                 // it is a server of another protocol
+	Found         []string               `protobuf:"bytes,10,rep,name=found,proto3" json:"found,omitempty"`                   // of TestPartner: what a test of a bridge has found, a sentence each
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1905,9 +1915,24 @@ func (x *Partner) GetQueued() int32 {
 	return 0
 }
 
+func (x *Partner) GetBridge() bool {
+	if x != nil {
+		return x.Bridge
+	}
+	return false
+}
+
+func (x *Partner) GetFound() []string {
+	if x != nil {
+		return x.Found
+	}
+	return nil
+}
+
 type TestPartnerRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Partner       string                 `protobuf:"bytes,1,opt,name=partner,proto3" json:"partner,omitempty"`
+	Write         bool                   `protobuf:"varint,2,opt,name=write,proto3" json:"write,omitempty"` // of a bridge: a small file is written and removed, to compare clocks and to try direct copies
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1947,6 +1972,13 @@ func (x *TestPartnerRequest) GetPartner() string {
 		return x.Partner
 	}
 	return ""
+}
+
+func (x *TestPartnerRequest) GetWrite() bool {
+	if x != nil {
+		return x.Write
+	}
+	return false
 }
 
 type ListRulesRequest struct {
@@ -4210,7 +4242,7 @@ const file_admin_proto_rawDesc = "" +
 	"\x04info\x18\t \x01(\tR\x04info\"V\n" +
 	"\vSubmitReply\x123\n" +
 	"\arequest\x18\x01 \x01(\v2\x19.pannier.admin.v1.RequestR\arequest\x12\x12\n" +
-	"\x04made\x18\x02 \x01(\bR\x04made\"\x90\n" +
+	"\x04made\x18\x02 \x01(\bR\x04made\"\xac\n" +
 	"\n" +
 	"\aRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1c\n" +
@@ -4248,7 +4280,8 @@ const file_admin_proto_rawDesc = "" +
 	"not_before\x18\x1d \x01(\v2\x1a.google.protobuf.TimestampR\tnotBefore\x12\x18\n" +
 	"\aversion\x18\x1e \x01(\x04R\aversion\x12*\n" +
 	"\x04live\x18\x1f \x01(\v2\x16.pannier.admin.v1.LiveR\x04live\x12\x16\n" +
-	"\x06streak\x18  \x01(\rR\x06streak\"a\n" +
+	"\x06streak\x18  \x01(\rR\x06streak\x12\x1a\n" +
+	"\bverified\x18! \x01(\tR\bverified\"a\n" +
 	"\x05State\x12\x15\n" +
 	"\x11STATE_UNSPECIFIED\x10\x00\x12\f\n" +
 	"\bTOSUBMIT\x10\x01\x12\v\n" +
@@ -4326,7 +4359,7 @@ const file_admin_proto_rawDesc = "" +
 	"\x03why\x18\x02 \x01(\tR\x03why\"\x15\n" +
 	"\x13ListPartnersRequest\"J\n" +
 	"\x11ListPartnersReply\x125\n" +
-	"\bpartners\x18\x01 \x03(\v2\x19.pannier.admin.v1.PartnerR\bpartners\"\xa0\x02\n" +
+	"\bpartners\x18\x01 \x03(\v2\x19.pannier.admin.v1.PartnerR\bpartners\"\xce\x02\n" +
 	"\aPartner\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x1c\n" +
@@ -4335,9 +4368,13 @@ const file_admin_proto_rawDesc = "" +
 	"\bretry_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\aretryAt\x12+\n" +
 	"\x03rtt\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x03rtt\x12\x18\n" +
 	"\arunning\x18\a \x01(\x05R\arunning\x12\x16\n" +
-	"\x06queued\x18\b \x01(\x05R\x06queued\".\n" +
+	"\x06queued\x18\b \x01(\x05R\x06queued\x12\x16\n" +
+	"\x06bridge\x18\t \x01(\bR\x06bridge\x12\x14\n" +
+	"\x05found\x18\n" +
+	" \x03(\tR\x05found\"D\n" +
 	"\x12TestPartnerRequest\x12\x18\n" +
-	"\apartner\x18\x01 \x01(\tR\apartner\"\x12\n" +
+	"\apartner\x18\x01 \x01(\tR\apartner\x12\x14\n" +
+	"\x05write\x18\x02 \x01(\bR\x05write\"\x12\n" +
 	"\x10ListRulesRequest\">\n" +
 	"\x0eListRulesReply\x12,\n" +
 	"\x05rules\x18\x01 \x03(\v2\x16.pannier.admin.v1.RuleR\x05rules\"\xb5\x03\n" +

@@ -75,6 +75,8 @@ type DescribeReply struct {
 	Schemes       []string               `protobuf:"bytes,4,rep,name=schemes,proto3" json:"schemes,omitempty"`
 	Options       []*Option              `protobuf:"bytes,5,rep,name=options,proto3" json:"options,omitempty"`
 	Channels      bool                   `protobuf:"varint,6,opt,name=channels,proto3" json:"channels,omitempty"` // it takes descriptors over fd 3
+	Server        bool                   `protobuf:"varint,7,opt,name=server,proto3" json:"server,omitempty"`     // Listen
+	ListenOptions []*Option              `protobuf:"bytes,8,rep,name=listen_options,json=listenOptions,proto3" json:"listen_options,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -149,6 +151,20 @@ func (x *DescribeReply) GetChannels() bool {
 		return x.Channels
 	}
 	return false
+}
+
+func (x *DescribeReply) GetServer() bool {
+	if x != nil {
+		return x.Server
+	}
+	return false
+}
+
+func (x *DescribeReply) GetListenOptions() []*Option {
+	if x != nil {
+		return x.ListenOptions
+	}
+	return nil
 }
 
 type Option struct {
@@ -673,6 +689,7 @@ type Attr struct {
 	Size          int64                  `protobuf:"varint,2,opt,name=size,proto3" json:"size,omitempty"`         // bytes; -1: not known
 	Modified      int64                  `protobuf:"varint,3,opt,name=modified,proto3" json:"modified,omitempty"` // nanoseconds since 1970; 0: not known
 	Dir           bool                   `protobuf:"varint,4,opt,name=dir,proto3" json:"dir,omitempty"`
+	Verified      string                 `protobuf:"bytes,5,opt,name=verified,proto3" json:"verified,omitempty"` // of Commit: what the plugin has compared, as "sha256", "size"
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -733,6 +750,13 @@ func (x *Attr) GetDir() bool {
 		return x.Dir
 	}
 	return false
+}
+
+func (x *Attr) GetVerified() string {
+	if x != nil {
+		return x.Verified
+	}
+	return ""
 }
 
 type ListRequest struct {
@@ -1227,6 +1251,94 @@ func (x *AbortReply) GetResume() []byte {
 	return nil
 }
 
+type CheckpointRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Write         uint64                 `protobuf:"varint,1,opt,name=write,proto3" json:"write,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckpointRequest) Reset() {
+	*x = CheckpointRequest{}
+	mi := &file_bridge_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckpointRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckpointRequest) ProtoMessage() {}
+
+func (x *CheckpointRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_bridge_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckpointRequest.ProtoReflect.Descriptor instead.
+func (*CheckpointRequest) Descriptor() ([]byte, []int) {
+	return file_bridge_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *CheckpointRequest) GetWrite() uint64 {
+	if x != nil {
+		return x.Write
+	}
+	return 0
+}
+
+type CheckpointReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Resume        []byte                 `protobuf:"bytes,1,opt,name=resume,proto3" json:"resume,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckpointReply) Reset() {
+	*x = CheckpointReply{}
+	mi := &file_bridge_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckpointReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckpointReply) ProtoMessage() {}
+
+func (x *CheckpointReply) ProtoReflect() protoreflect.Message {
+	mi := &file_bridge_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckpointReply.ProtoReflect.Descriptor instead.
+func (*CheckpointReply) Descriptor() ([]byte, []int) {
+	return file_bridge_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *CheckpointReply) GetResume() []byte {
+	if x != nil {
+		return x.Resume
+	}
+	return nil
+}
+
 type RenameRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Session       uint64                 `protobuf:"varint,1,opt,name=session,proto3" json:"session,omitempty"`
@@ -1238,7 +1350,7 @@ type RenameRequest struct {
 
 func (x *RenameRequest) Reset() {
 	*x = RenameRequest{}
-	mi := &file_bridge_proto_msgTypes[21]
+	mi := &file_bridge_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1250,7 +1362,7 @@ func (x *RenameRequest) String() string {
 func (*RenameRequest) ProtoMessage() {}
 
 func (x *RenameRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bridge_proto_msgTypes[21]
+	mi := &file_bridge_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1263,7 +1375,7 @@ func (x *RenameRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenameRequest.ProtoReflect.Descriptor instead.
 func (*RenameRequest) Descriptor() ([]byte, []int) {
-	return file_bridge_proto_rawDescGZIP(), []int{21}
+	return file_bridge_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *RenameRequest) GetSession() uint64 {
@@ -1295,7 +1407,7 @@ type RenameReply struct {
 
 func (x *RenameReply) Reset() {
 	*x = RenameReply{}
-	mi := &file_bridge_proto_msgTypes[22]
+	mi := &file_bridge_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1307,7 +1419,7 @@ func (x *RenameReply) String() string {
 func (*RenameReply) ProtoMessage() {}
 
 func (x *RenameReply) ProtoReflect() protoreflect.Message {
-	mi := &file_bridge_proto_msgTypes[22]
+	mi := &file_bridge_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1320,7 +1432,7 @@ func (x *RenameReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenameReply.ProtoReflect.Descriptor instead.
 func (*RenameReply) Descriptor() ([]byte, []int) {
-	return file_bridge_proto_rawDescGZIP(), []int{22}
+	return file_bridge_proto_rawDescGZIP(), []int{24}
 }
 
 type RemoveRequest struct {
@@ -1333,7 +1445,7 @@ type RemoveRequest struct {
 
 func (x *RemoveRequest) Reset() {
 	*x = RemoveRequest{}
-	mi := &file_bridge_proto_msgTypes[23]
+	mi := &file_bridge_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1345,7 +1457,7 @@ func (x *RemoveRequest) String() string {
 func (*RemoveRequest) ProtoMessage() {}
 
 func (x *RemoveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bridge_proto_msgTypes[23]
+	mi := &file_bridge_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1358,7 +1470,7 @@ func (x *RemoveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveRequest.ProtoReflect.Descriptor instead.
 func (*RemoveRequest) Descriptor() ([]byte, []int) {
-	return file_bridge_proto_rawDescGZIP(), []int{23}
+	return file_bridge_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *RemoveRequest) GetSession() uint64 {
@@ -1383,7 +1495,7 @@ type RemoveReply struct {
 
 func (x *RemoveReply) Reset() {
 	*x = RemoveReply{}
-	mi := &file_bridge_proto_msgTypes[24]
+	mi := &file_bridge_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1395,7 +1507,7 @@ func (x *RemoveReply) String() string {
 func (*RemoveReply) ProtoMessage() {}
 
 func (x *RemoveReply) ProtoReflect() protoreflect.Message {
-	mi := &file_bridge_proto_msgTypes[24]
+	mi := &file_bridge_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1408,7 +1520,7 @@ func (x *RemoveReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveReply.ProtoReflect.Descriptor instead.
 func (*RemoveReply) Descriptor() ([]byte, []int) {
-	return file_bridge_proto_rawDescGZIP(), []int{24}
+	return file_bridge_proto_rawDescGZIP(), []int{26}
 }
 
 type MkdirRequest struct {
@@ -1421,7 +1533,7 @@ type MkdirRequest struct {
 
 func (x *MkdirRequest) Reset() {
 	*x = MkdirRequest{}
-	mi := &file_bridge_proto_msgTypes[25]
+	mi := &file_bridge_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1433,7 +1545,7 @@ func (x *MkdirRequest) String() string {
 func (*MkdirRequest) ProtoMessage() {}
 
 func (x *MkdirRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bridge_proto_msgTypes[25]
+	mi := &file_bridge_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1446,7 +1558,7 @@ func (x *MkdirRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MkdirRequest.ProtoReflect.Descriptor instead.
 func (*MkdirRequest) Descriptor() ([]byte, []int) {
-	return file_bridge_proto_rawDescGZIP(), []int{25}
+	return file_bridge_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *MkdirRequest) GetSession() uint64 {
@@ -1471,7 +1583,7 @@ type MkdirReply struct {
 
 func (x *MkdirReply) Reset() {
 	*x = MkdirReply{}
-	mi := &file_bridge_proto_msgTypes[26]
+	mi := &file_bridge_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1483,7 +1595,7 @@ func (x *MkdirReply) String() string {
 func (*MkdirReply) ProtoMessage() {}
 
 func (x *MkdirReply) ProtoReflect() protoreflect.Message {
-	mi := &file_bridge_proto_msgTypes[26]
+	mi := &file_bridge_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1496,7 +1608,7 @@ func (x *MkdirReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MkdirReply.ProtoReflect.Descriptor instead.
 func (*MkdirReply) Descriptor() ([]byte, []int) {
-	return file_bridge_proto_rawDescGZIP(), []int{26}
+	return file_bridge_proto_rawDescGZIP(), []int{28}
 }
 
 type ChecksumRequest struct {
@@ -1511,7 +1623,7 @@ type ChecksumRequest struct {
 
 func (x *ChecksumRequest) Reset() {
 	*x = ChecksumRequest{}
-	mi := &file_bridge_proto_msgTypes[27]
+	mi := &file_bridge_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1523,7 +1635,7 @@ func (x *ChecksumRequest) String() string {
 func (*ChecksumRequest) ProtoMessage() {}
 
 func (x *ChecksumRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bridge_proto_msgTypes[27]
+	mi := &file_bridge_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1536,7 +1648,7 @@ func (x *ChecksumRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChecksumRequest.ProtoReflect.Descriptor instead.
 func (*ChecksumRequest) Descriptor() ([]byte, []int) {
-	return file_bridge_proto_rawDescGZIP(), []int{27}
+	return file_bridge_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ChecksumRequest) GetSession() uint64 {
@@ -1576,7 +1688,7 @@ type ChecksumReply struct {
 
 func (x *ChecksumReply) Reset() {
 	*x = ChecksumReply{}
-	mi := &file_bridge_proto_msgTypes[28]
+	mi := &file_bridge_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1588,7 +1700,7 @@ func (x *ChecksumReply) String() string {
 func (*ChecksumReply) ProtoMessage() {}
 
 func (x *ChecksumReply) ProtoReflect() protoreflect.Message {
-	mi := &file_bridge_proto_msgTypes[28]
+	mi := &file_bridge_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1601,7 +1713,7 @@ func (x *ChecksumReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChecksumReply.ProtoReflect.Descriptor instead.
 func (*ChecksumReply) Descriptor() ([]byte, []int) {
-	return file_bridge_proto_rawDescGZIP(), []int{28}
+	return file_bridge_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ChecksumReply) GetSum() []byte {
@@ -1624,7 +1736,7 @@ type CopyRequest struct {
 
 func (x *CopyRequest) Reset() {
 	*x = CopyRequest{}
-	mi := &file_bridge_proto_msgTypes[29]
+	mi := &file_bridge_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1636,7 +1748,7 @@ func (x *CopyRequest) String() string {
 func (*CopyRequest) ProtoMessage() {}
 
 func (x *CopyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bridge_proto_msgTypes[29]
+	mi := &file_bridge_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1649,7 +1761,7 @@ func (x *CopyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CopyRequest.ProtoReflect.Descriptor instead.
 func (*CopyRequest) Descriptor() ([]byte, []int) {
-	return file_bridge_proto_rawDescGZIP(), []int{29}
+	return file_bridge_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *CopyRequest) GetSession() uint64 {
@@ -1692,7 +1804,7 @@ type CopyReply struct {
 	Bytes         int64                  `protobuf:"varint,1,opt,name=bytes,proto3" json:"bytes,omitempty"`
 	Done          bool                   `protobuf:"varint,2,opt,name=done,proto3" json:"done,omitempty"`
 	Verified      string                 `protobuf:"bytes,3,opt,name=verified,proto3" json:"verified,omitempty"`
-	Resume        []byte                 `protobuf:"bytes,4,opt,name=resume,proto3" json:"resume,omitempty"`
+	Resume        []byte                 `protobuf:"bytes,4,opt,name=resume,proto3" json:"resume,omitempty"`   // with progress: goes on after a crash; empty: as told before
 	Failure       *Failure               `protobuf:"bytes,5,opt,name=failure,proto3" json:"failure,omitempty"` // done, and this is why not
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1700,7 +1812,7 @@ type CopyReply struct {
 
 func (x *CopyReply) Reset() {
 	*x = CopyReply{}
-	mi := &file_bridge_proto_msgTypes[30]
+	mi := &file_bridge_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1712,7 +1824,7 @@ func (x *CopyReply) String() string {
 func (*CopyReply) ProtoMessage() {}
 
 func (x *CopyReply) ProtoReflect() protoreflect.Message {
-	mi := &file_bridge_proto_msgTypes[30]
+	mi := &file_bridge_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1725,7 +1837,7 @@ func (x *CopyReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CopyReply.ProtoReflect.Descriptor instead.
 func (*CopyReply) Descriptor() ([]byte, []int) {
-	return file_bridge_proto_rawDescGZIP(), []int{30}
+	return file_bridge_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *CopyReply) GetBytes() int64 {
@@ -1763,6 +1875,110 @@ func (x *CopyReply) GetFailure() *Failure {
 	return nil
 }
 
+type ListenRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Socket        uint64                 `protobuf:"varint,1,opt,name=socket,proto3" json:"socket,omitempty"` // descriptors that came over fd 3
+	Node          uint64                 `protobuf:"varint,2,opt,name=node,proto3" json:"node,omitempty"`
+	Descriptors   uint64                 `protobuf:"varint,3,opt,name=descriptors,proto3" json:"descriptors,omitempty"`
+	Options       map[string]string      `protobuf:"bytes,4,rep,name=options,proto3" json:"options,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListenRequest) Reset() {
+	*x = ListenRequest{}
+	mi := &file_bridge_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListenRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListenRequest) ProtoMessage() {}
+
+func (x *ListenRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_bridge_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListenRequest.ProtoReflect.Descriptor instead.
+func (*ListenRequest) Descriptor() ([]byte, []int) {
+	return file_bridge_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *ListenRequest) GetSocket() uint64 {
+	if x != nil {
+		return x.Socket
+	}
+	return 0
+}
+
+func (x *ListenRequest) GetNode() uint64 {
+	if x != nil {
+		return x.Node
+	}
+	return 0
+}
+
+func (x *ListenRequest) GetDescriptors() uint64 {
+	if x != nil {
+		return x.Descriptors
+	}
+	return 0
+}
+
+func (x *ListenRequest) GetOptions() map[string]string {
+	if x != nil {
+		return x.Options
+	}
+	return nil
+}
+
+type ListenReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListenReply) Reset() {
+	*x = ListenReply{}
+	mi := &file_bridge_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListenReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListenReply) ProtoMessage() {}
+
+func (x *ListenReply) ProtoReflect() protoreflect.Message {
+	mi := &file_bridge_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListenReply.ProtoReflect.Descriptor instead.
+func (*ListenReply) Descriptor() ([]byte, []int) {
+	return file_bridge_proto_rawDescGZIP(), []int{34}
+}
+
 type Chunk struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Data          []byte                 `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
@@ -1773,7 +1989,7 @@ type Chunk struct {
 
 func (x *Chunk) Reset() {
 	*x = Chunk{}
-	mi := &file_bridge_proto_msgTypes[31]
+	mi := &file_bridge_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1785,7 +2001,7 @@ func (x *Chunk) String() string {
 func (*Chunk) ProtoMessage() {}
 
 func (x *Chunk) ProtoReflect() protoreflect.Message {
-	mi := &file_bridge_proto_msgTypes[31]
+	mi := &file_bridge_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1798,7 +2014,7 @@ func (x *Chunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Chunk.ProtoReflect.Descriptor instead.
 func (*Chunk) Descriptor() ([]byte, []int) {
-	return file_bridge_proto_rawDescGZIP(), []int{31}
+	return file_bridge_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Chunk) GetData() []byte {
@@ -1824,7 +2040,7 @@ type WriteStreamReply struct {
 
 func (x *WriteStreamReply) Reset() {
 	*x = WriteStreamReply{}
-	mi := &file_bridge_proto_msgTypes[32]
+	mi := &file_bridge_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1836,7 +2052,7 @@ func (x *WriteStreamReply) String() string {
 func (*WriteStreamReply) ProtoMessage() {}
 
 func (x *WriteStreamReply) ProtoReflect() protoreflect.Message {
-	mi := &file_bridge_proto_msgTypes[32]
+	mi := &file_bridge_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1849,7 +2065,7 @@ func (x *WriteStreamReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteStreamReply.ProtoReflect.Descriptor instead.
 func (*WriteStreamReply) Descriptor() ([]byte, []int) {
-	return file_bridge_proto_rawDescGZIP(), []int{32}
+	return file_bridge_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *WriteStreamReply) GetBytes() int64 {
@@ -1875,7 +2091,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_bridge_proto_msgTypes[33]
+	mi := &file_bridge_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1887,7 +2103,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_bridge_proto_msgTypes[33]
+	mi := &file_bridge_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1900,7 +2116,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_bridge_proto_rawDescGZIP(), []int{33}
+	return file_bridge_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Failure) GetKind() uint32 {
@@ -1958,14 +2174,16 @@ const file_bridge_proto_rawDesc = "" +
 	"\n" +
 	"\fbridge.proto\x12\x11pannier.bridge.v1\"+\n" +
 	"\x0fDescribeRequest\x12\x18\n" +
-	"\aversion\x18\x01 \x01(\rR\aversion\"\xcf\x01\n" +
+	"\aversion\x18\x01 \x01(\rR\aversion\"\xa9\x02\n" +
 	"\rDescribeReply\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12%\n" +
 	"\x0eplugin_version\x18\x03 \x01(\tR\rpluginVersion\x12\x18\n" +
 	"\aschemes\x18\x04 \x03(\tR\aschemes\x123\n" +
 	"\aoptions\x18\x05 \x03(\v2\x19.pannier.bridge.v1.OptionR\aoptions\x12\x1a\n" +
-	"\bchannels\x18\x06 \x01(\bR\bchannels\"J\n" +
+	"\bchannels\x18\x06 \x01(\bR\bchannels\x12\x16\n" +
+	"\x06server\x18\a \x01(\bR\x06server\x12@\n" +
+	"\x0elisten_options\x18\b \x03(\v2\x19.pannier.bridge.v1.OptionR\rlistenOptions\"J\n" +
 	"\x06Option\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04help\x18\x02 \x01(\tR\x04help\x12\x18\n" +
@@ -2007,12 +2225,13 @@ const file_bridge_proto_rawDesc = "" +
 	"CloseReply\";\n" +
 	"\vStatRequest\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x04R\asession\x12\x12\n" +
-	"\x04name\x18\x02 \x01(\tR\x04name\"\\\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\"x\n" +
 	"\x04Attr\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04size\x18\x02 \x01(\x03R\x04size\x12\x1a\n" +
 	"\bmodified\x18\x03 \x01(\x03R\bmodified\x12\x10\n" +
-	"\x03dir\x18\x04 \x01(\bR\x03dir\";\n" +
+	"\x03dir\x18\x04 \x01(\bR\x03dir\x12\x1a\n" +
+	"\bverified\x18\x05 \x01(\tR\bverified\";\n" +
 	"\vListRequest\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x04R\asession\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\">\n" +
@@ -2044,6 +2263,10 @@ const file_bridge_proto_rawDesc = "" +
 	"\x04keep\x18\x02 \x01(\bR\x04keep\"$\n" +
 	"\n" +
 	"AbortReply\x12\x16\n" +
+	"\x06resume\x18\x01 \x01(\fR\x06resume\")\n" +
+	"\x11CheckpointRequest\x12\x14\n" +
+	"\x05write\x18\x01 \x01(\x04R\x05write\")\n" +
+	"\x0fCheckpointReply\x12\x16\n" +
 	"\x06resume\x18\x01 \x01(\fR\x06resume\"M\n" +
 	"\rRenameRequest\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x04R\asession\x12\x12\n" +
@@ -2078,7 +2301,16 @@ const file_bridge_proto_rawDesc = "" +
 	"\x04done\x18\x02 \x01(\bR\x04done\x12\x1a\n" +
 	"\bverified\x18\x03 \x01(\tR\bverified\x12\x16\n" +
 	"\x06resume\x18\x04 \x01(\fR\x06resume\x124\n" +
-	"\afailure\x18\x05 \x01(\v2\x1a.pannier.bridge.v1.FailureR\afailure\"1\n" +
+	"\afailure\x18\x05 \x01(\v2\x1a.pannier.bridge.v1.FailureR\afailure\"\xe2\x01\n" +
+	"\rListenRequest\x12\x16\n" +
+	"\x06socket\x18\x01 \x01(\x04R\x06socket\x12\x12\n" +
+	"\x04node\x18\x02 \x01(\x04R\x04node\x12 \n" +
+	"\vdescriptors\x18\x03 \x01(\x04R\vdescriptors\x12G\n" +
+	"\aoptions\x18\x04 \x03(\v2-.pannier.bridge.v1.ListenRequest.OptionsEntryR\aoptions\x1a:\n" +
+	"\fOptionsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\r\n" +
+	"\vListenReply\"1\n" +
 	"\x05Chunk\x12\x12\n" +
 	"\x04data\x18\x01 \x01(\fR\x04data\x12\x14\n" +
 	"\x05write\x18\x02 \x01(\x04R\x05write\"(\n" +
@@ -2091,7 +2323,7 @@ const file_bridge_proto_rawDesc = "" +
 	"\asubject\x18\x04 \x01(\tR\asubject\x12\x12\n" +
 	"\x04text\x18\x05 \x01(\tR\x04text\x12\x12\n" +
 	"\x04code\x18\x06 \x01(\tR\x04code\x12\x16\n" +
-	"\x06advice\x18\a \x01(\tR\x06advice2\xed\t\n" +
+	"\x06advice\x18\a \x01(\tR\x06advice2\x93\v\n" +
 	"\x06Bridge\x12P\n" +
 	"\bDescribe\x12\".pannier.bridge.v1.DescribeRequest\x1a .pannier.bridge.v1.DescribeReply\x12G\n" +
 	"\x05Drain\x12\x1f.pannier.bridge.v1.DrainRequest\x1a\x1d.pannier.bridge.v1.DrainReply\x12D\n" +
@@ -2102,12 +2334,15 @@ const file_bridge_proto_rawDesc = "" +
 	"\x04Read\x12\x1e.pannier.bridge.v1.ReadRequest\x1a\x1c.pannier.bridge.v1.ReadReply\x12G\n" +
 	"\x05Write\x12\x1f.pannier.bridge.v1.WriteRequest\x1a\x1d.pannier.bridge.v1.WriteReply\x12C\n" +
 	"\x06Commit\x12 .pannier.bridge.v1.CommitRequest\x1a\x17.pannier.bridge.v1.Attr\x12G\n" +
-	"\x05Abort\x12\x1f.pannier.bridge.v1.AbortRequest\x1a\x1d.pannier.bridge.v1.AbortReply\x12J\n" +
+	"\x05Abort\x12\x1f.pannier.bridge.v1.AbortRequest\x1a\x1d.pannier.bridge.v1.AbortReply\x12V\n" +
+	"\n" +
+	"Checkpoint\x12$.pannier.bridge.v1.CheckpointRequest\x1a\".pannier.bridge.v1.CheckpointReply\x12J\n" +
 	"\x06Rename\x12 .pannier.bridge.v1.RenameRequest\x1a\x1e.pannier.bridge.v1.RenameReply\x12J\n" +
 	"\x06Remove\x12 .pannier.bridge.v1.RemoveRequest\x1a\x1e.pannier.bridge.v1.RemoveReply\x12G\n" +
 	"\x05Mkdir\x12\x1f.pannier.bridge.v1.MkdirRequest\x1a\x1d.pannier.bridge.v1.MkdirReply\x12P\n" +
 	"\bChecksum\x12\".pannier.bridge.v1.ChecksumRequest\x1a .pannier.bridge.v1.ChecksumReply\x12F\n" +
-	"\x04Copy\x12\x1e.pannier.bridge.v1.CopyRequest\x1a\x1c.pannier.bridge.v1.CopyReply0\x01\x12H\n" +
+	"\x04Copy\x12\x1e.pannier.bridge.v1.CopyRequest\x1a\x1c.pannier.bridge.v1.CopyReply0\x01\x12L\n" +
+	"\x06Listen\x12 .pannier.bridge.v1.ListenRequest\x1a\x1e.pannier.bridge.v1.ListenReply0\x01\x12H\n" +
 	"\n" +
 	"ReadStream\x12\x1e.pannier.bridge.v1.ReadRequest\x1a\x18.pannier.bridge.v1.Chunk0\x01\x12N\n" +
 	"\vWriteStream\x12\x18.pannier.bridge.v1.Chunk\x1a#.pannier.bridge.v1.WriteStreamReply(\x01B*Z(github.com/pannier/pannier/spec/bridgepbb\x06proto3"
@@ -2124,91 +2359,102 @@ func file_bridge_proto_rawDescGZIP() []byte {
 	return file_bridge_proto_rawDescData
 }
 
-var file_bridge_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
+var file_bridge_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
 var file_bridge_proto_goTypes = []any{
-	(*DescribeRequest)(nil),  // 0: pannier.bridge.v1.DescribeRequest
-	(*DescribeReply)(nil),    // 1: pannier.bridge.v1.DescribeReply
-	(*Option)(nil),           // 2: pannier.bridge.v1.Option
-	(*DrainRequest)(nil),     // 3: pannier.bridge.v1.DrainRequest
-	(*DrainReply)(nil),       // 4: pannier.bridge.v1.DrainReply
-	(*OpenRequest)(nil),      // 5: pannier.bridge.v1.OpenRequest
-	(*OpenReply)(nil),        // 6: pannier.bridge.v1.OpenReply
-	(*Capabilities)(nil),     // 7: pannier.bridge.v1.Capabilities
-	(*CloseRequest)(nil),     // 8: pannier.bridge.v1.CloseRequest
-	(*CloseReply)(nil),       // 9: pannier.bridge.v1.CloseReply
-	(*StatRequest)(nil),      // 10: pannier.bridge.v1.StatRequest
-	(*Attr)(nil),             // 11: pannier.bridge.v1.Attr
-	(*ListRequest)(nil),      // 12: pannier.bridge.v1.ListRequest
-	(*ListReply)(nil),        // 13: pannier.bridge.v1.ListReply
-	(*ReadRequest)(nil),      // 14: pannier.bridge.v1.ReadRequest
-	(*ReadReply)(nil),        // 15: pannier.bridge.v1.ReadReply
-	(*WriteRequest)(nil),     // 16: pannier.bridge.v1.WriteRequest
-	(*WriteReply)(nil),       // 17: pannier.bridge.v1.WriteReply
-	(*CommitRequest)(nil),    // 18: pannier.bridge.v1.CommitRequest
-	(*AbortRequest)(nil),     // 19: pannier.bridge.v1.AbortRequest
-	(*AbortReply)(nil),       // 20: pannier.bridge.v1.AbortReply
-	(*RenameRequest)(nil),    // 21: pannier.bridge.v1.RenameRequest
-	(*RenameReply)(nil),      // 22: pannier.bridge.v1.RenameReply
-	(*RemoveRequest)(nil),    // 23: pannier.bridge.v1.RemoveRequest
-	(*RemoveReply)(nil),      // 24: pannier.bridge.v1.RemoveReply
-	(*MkdirRequest)(nil),     // 25: pannier.bridge.v1.MkdirRequest
-	(*MkdirReply)(nil),       // 26: pannier.bridge.v1.MkdirReply
-	(*ChecksumRequest)(nil),  // 27: pannier.bridge.v1.ChecksumRequest
-	(*ChecksumReply)(nil),    // 28: pannier.bridge.v1.ChecksumReply
-	(*CopyRequest)(nil),      // 29: pannier.bridge.v1.CopyRequest
-	(*CopyReply)(nil),        // 30: pannier.bridge.v1.CopyReply
-	(*Chunk)(nil),            // 31: pannier.bridge.v1.Chunk
-	(*WriteStreamReply)(nil), // 32: pannier.bridge.v1.WriteStreamReply
-	(*Failure)(nil),          // 33: pannier.bridge.v1.Failure
-	nil,                      // 34: pannier.bridge.v1.OpenRequest.SecretsEntry
-	nil,                      // 35: pannier.bridge.v1.OpenRequest.OptionsEntry
+	(*DescribeRequest)(nil),   // 0: pannier.bridge.v1.DescribeRequest
+	(*DescribeReply)(nil),     // 1: pannier.bridge.v1.DescribeReply
+	(*Option)(nil),            // 2: pannier.bridge.v1.Option
+	(*DrainRequest)(nil),      // 3: pannier.bridge.v1.DrainRequest
+	(*DrainReply)(nil),        // 4: pannier.bridge.v1.DrainReply
+	(*OpenRequest)(nil),       // 5: pannier.bridge.v1.OpenRequest
+	(*OpenReply)(nil),         // 6: pannier.bridge.v1.OpenReply
+	(*Capabilities)(nil),      // 7: pannier.bridge.v1.Capabilities
+	(*CloseRequest)(nil),      // 8: pannier.bridge.v1.CloseRequest
+	(*CloseReply)(nil),        // 9: pannier.bridge.v1.CloseReply
+	(*StatRequest)(nil),       // 10: pannier.bridge.v1.StatRequest
+	(*Attr)(nil),              // 11: pannier.bridge.v1.Attr
+	(*ListRequest)(nil),       // 12: pannier.bridge.v1.ListRequest
+	(*ListReply)(nil),         // 13: pannier.bridge.v1.ListReply
+	(*ReadRequest)(nil),       // 14: pannier.bridge.v1.ReadRequest
+	(*ReadReply)(nil),         // 15: pannier.bridge.v1.ReadReply
+	(*WriteRequest)(nil),      // 16: pannier.bridge.v1.WriteRequest
+	(*WriteReply)(nil),        // 17: pannier.bridge.v1.WriteReply
+	(*CommitRequest)(nil),     // 18: pannier.bridge.v1.CommitRequest
+	(*AbortRequest)(nil),      // 19: pannier.bridge.v1.AbortRequest
+	(*AbortReply)(nil),        // 20: pannier.bridge.v1.AbortReply
+	(*CheckpointRequest)(nil), // 21: pannier.bridge.v1.CheckpointRequest
+	(*CheckpointReply)(nil),   // 22: pannier.bridge.v1.CheckpointReply
+	(*RenameRequest)(nil),     // 23: pannier.bridge.v1.RenameRequest
+	(*RenameReply)(nil),       // 24: pannier.bridge.v1.RenameReply
+	(*RemoveRequest)(nil),     // 25: pannier.bridge.v1.RemoveRequest
+	(*RemoveReply)(nil),       // 26: pannier.bridge.v1.RemoveReply
+	(*MkdirRequest)(nil),      // 27: pannier.bridge.v1.MkdirRequest
+	(*MkdirReply)(nil),        // 28: pannier.bridge.v1.MkdirReply
+	(*ChecksumRequest)(nil),   // 29: pannier.bridge.v1.ChecksumRequest
+	(*ChecksumReply)(nil),     // 30: pannier.bridge.v1.ChecksumReply
+	(*CopyRequest)(nil),       // 31: pannier.bridge.v1.CopyRequest
+	(*CopyReply)(nil),         // 32: pannier.bridge.v1.CopyReply
+	(*ListenRequest)(nil),     // 33: pannier.bridge.v1.ListenRequest
+	(*ListenReply)(nil),       // 34: pannier.bridge.v1.ListenReply
+	(*Chunk)(nil),             // 35: pannier.bridge.v1.Chunk
+	(*WriteStreamReply)(nil),  // 36: pannier.bridge.v1.WriteStreamReply
+	(*Failure)(nil),           // 37: pannier.bridge.v1.Failure
+	nil,                       // 38: pannier.bridge.v1.OpenRequest.SecretsEntry
+	nil,                       // 39: pannier.bridge.v1.OpenRequest.OptionsEntry
+	nil,                       // 40: pannier.bridge.v1.ListenRequest.OptionsEntry
 }
 var file_bridge_proto_depIdxs = []int32{
 	2,  // 0: pannier.bridge.v1.DescribeReply.options:type_name -> pannier.bridge.v1.Option
-	34, // 1: pannier.bridge.v1.OpenRequest.secrets:type_name -> pannier.bridge.v1.OpenRequest.SecretsEntry
-	35, // 2: pannier.bridge.v1.OpenRequest.options:type_name -> pannier.bridge.v1.OpenRequest.OptionsEntry
-	7,  // 3: pannier.bridge.v1.OpenReply.capabilities:type_name -> pannier.bridge.v1.Capabilities
-	11, // 4: pannier.bridge.v1.ListReply.entries:type_name -> pannier.bridge.v1.Attr
-	33, // 5: pannier.bridge.v1.CopyReply.failure:type_name -> pannier.bridge.v1.Failure
-	0,  // 6: pannier.bridge.v1.Bridge.Describe:input_type -> pannier.bridge.v1.DescribeRequest
-	3,  // 7: pannier.bridge.v1.Bridge.Drain:input_type -> pannier.bridge.v1.DrainRequest
-	5,  // 8: pannier.bridge.v1.Bridge.Open:input_type -> pannier.bridge.v1.OpenRequest
-	8,  // 9: pannier.bridge.v1.Bridge.Close:input_type -> pannier.bridge.v1.CloseRequest
-	10, // 10: pannier.bridge.v1.Bridge.Stat:input_type -> pannier.bridge.v1.StatRequest
-	12, // 11: pannier.bridge.v1.Bridge.List:input_type -> pannier.bridge.v1.ListRequest
-	14, // 12: pannier.bridge.v1.Bridge.Read:input_type -> pannier.bridge.v1.ReadRequest
-	16, // 13: pannier.bridge.v1.Bridge.Write:input_type -> pannier.bridge.v1.WriteRequest
-	18, // 14: pannier.bridge.v1.Bridge.Commit:input_type -> pannier.bridge.v1.CommitRequest
-	19, // 15: pannier.bridge.v1.Bridge.Abort:input_type -> pannier.bridge.v1.AbortRequest
-	21, // 16: pannier.bridge.v1.Bridge.Rename:input_type -> pannier.bridge.v1.RenameRequest
-	23, // 17: pannier.bridge.v1.Bridge.Remove:input_type -> pannier.bridge.v1.RemoveRequest
-	25, // 18: pannier.bridge.v1.Bridge.Mkdir:input_type -> pannier.bridge.v1.MkdirRequest
-	27, // 19: pannier.bridge.v1.Bridge.Checksum:input_type -> pannier.bridge.v1.ChecksumRequest
-	29, // 20: pannier.bridge.v1.Bridge.Copy:input_type -> pannier.bridge.v1.CopyRequest
-	14, // 21: pannier.bridge.v1.Bridge.ReadStream:input_type -> pannier.bridge.v1.ReadRequest
-	31, // 22: pannier.bridge.v1.Bridge.WriteStream:input_type -> pannier.bridge.v1.Chunk
-	1,  // 23: pannier.bridge.v1.Bridge.Describe:output_type -> pannier.bridge.v1.DescribeReply
-	4,  // 24: pannier.bridge.v1.Bridge.Drain:output_type -> pannier.bridge.v1.DrainReply
-	6,  // 25: pannier.bridge.v1.Bridge.Open:output_type -> pannier.bridge.v1.OpenReply
-	9,  // 26: pannier.bridge.v1.Bridge.Close:output_type -> pannier.bridge.v1.CloseReply
-	11, // 27: pannier.bridge.v1.Bridge.Stat:output_type -> pannier.bridge.v1.Attr
-	13, // 28: pannier.bridge.v1.Bridge.List:output_type -> pannier.bridge.v1.ListReply
-	15, // 29: pannier.bridge.v1.Bridge.Read:output_type -> pannier.bridge.v1.ReadReply
-	17, // 30: pannier.bridge.v1.Bridge.Write:output_type -> pannier.bridge.v1.WriteReply
-	11, // 31: pannier.bridge.v1.Bridge.Commit:output_type -> pannier.bridge.v1.Attr
-	20, // 32: pannier.bridge.v1.Bridge.Abort:output_type -> pannier.bridge.v1.AbortReply
-	22, // 33: pannier.bridge.v1.Bridge.Rename:output_type -> pannier.bridge.v1.RenameReply
-	24, // 34: pannier.bridge.v1.Bridge.Remove:output_type -> pannier.bridge.v1.RemoveReply
-	26, // 35: pannier.bridge.v1.Bridge.Mkdir:output_type -> pannier.bridge.v1.MkdirReply
-	28, // 36: pannier.bridge.v1.Bridge.Checksum:output_type -> pannier.bridge.v1.ChecksumReply
-	30, // 37: pannier.bridge.v1.Bridge.Copy:output_type -> pannier.bridge.v1.CopyReply
-	31, // 38: pannier.bridge.v1.Bridge.ReadStream:output_type -> pannier.bridge.v1.Chunk
-	32, // 39: pannier.bridge.v1.Bridge.WriteStream:output_type -> pannier.bridge.v1.WriteStreamReply
-	23, // [23:40] is the sub-list for method output_type
-	6,  // [6:23] is the sub-list for method input_type
-	6,  // [6:6] is the sub-list for extension type_name
-	6,  // [6:6] is the sub-list for extension extendee
-	0,  // [0:6] is the sub-list for field type_name
+	2,  // 1: pannier.bridge.v1.DescribeReply.listen_options:type_name -> pannier.bridge.v1.Option
+	38, // 2: pannier.bridge.v1.OpenRequest.secrets:type_name -> pannier.bridge.v1.OpenRequest.SecretsEntry
+	39, // 3: pannier.bridge.v1.OpenRequest.options:type_name -> pannier.bridge.v1.OpenRequest.OptionsEntry
+	7,  // 4: pannier.bridge.v1.OpenReply.capabilities:type_name -> pannier.bridge.v1.Capabilities
+	11, // 5: pannier.bridge.v1.ListReply.entries:type_name -> pannier.bridge.v1.Attr
+	37, // 6: pannier.bridge.v1.CopyReply.failure:type_name -> pannier.bridge.v1.Failure
+	40, // 7: pannier.bridge.v1.ListenRequest.options:type_name -> pannier.bridge.v1.ListenRequest.OptionsEntry
+	0,  // 8: pannier.bridge.v1.Bridge.Describe:input_type -> pannier.bridge.v1.DescribeRequest
+	3,  // 9: pannier.bridge.v1.Bridge.Drain:input_type -> pannier.bridge.v1.DrainRequest
+	5,  // 10: pannier.bridge.v1.Bridge.Open:input_type -> pannier.bridge.v1.OpenRequest
+	8,  // 11: pannier.bridge.v1.Bridge.Close:input_type -> pannier.bridge.v1.CloseRequest
+	10, // 12: pannier.bridge.v1.Bridge.Stat:input_type -> pannier.bridge.v1.StatRequest
+	12, // 13: pannier.bridge.v1.Bridge.List:input_type -> pannier.bridge.v1.ListRequest
+	14, // 14: pannier.bridge.v1.Bridge.Read:input_type -> pannier.bridge.v1.ReadRequest
+	16, // 15: pannier.bridge.v1.Bridge.Write:input_type -> pannier.bridge.v1.WriteRequest
+	18, // 16: pannier.bridge.v1.Bridge.Commit:input_type -> pannier.bridge.v1.CommitRequest
+	19, // 17: pannier.bridge.v1.Bridge.Abort:input_type -> pannier.bridge.v1.AbortRequest
+	21, // 18: pannier.bridge.v1.Bridge.Checkpoint:input_type -> pannier.bridge.v1.CheckpointRequest
+	23, // 19: pannier.bridge.v1.Bridge.Rename:input_type -> pannier.bridge.v1.RenameRequest
+	25, // 20: pannier.bridge.v1.Bridge.Remove:input_type -> pannier.bridge.v1.RemoveRequest
+	27, // 21: pannier.bridge.v1.Bridge.Mkdir:input_type -> pannier.bridge.v1.MkdirRequest
+	29, // 22: pannier.bridge.v1.Bridge.Checksum:input_type -> pannier.bridge.v1.ChecksumRequest
+	31, // 23: pannier.bridge.v1.Bridge.Copy:input_type -> pannier.bridge.v1.CopyRequest
+	33, // 24: pannier.bridge.v1.Bridge.Listen:input_type -> pannier.bridge.v1.ListenRequest
+	14, // 25: pannier.bridge.v1.Bridge.ReadStream:input_type -> pannier.bridge.v1.ReadRequest
+	35, // 26: pannier.bridge.v1.Bridge.WriteStream:input_type -> pannier.bridge.v1.Chunk
+	1,  // 27: pannier.bridge.v1.Bridge.Describe:output_type -> pannier.bridge.v1.DescribeReply
+	4,  // 28: pannier.bridge.v1.Bridge.Drain:output_type -> pannier.bridge.v1.DrainReply
+	6,  // 29: pannier.bridge.v1.Bridge.Open:output_type -> pannier.bridge.v1.OpenReply
+	9,  // 30: pannier.bridge.v1.Bridge.Close:output_type -> pannier.bridge.v1.CloseReply
+	11, // 31: pannier.bridge.v1.Bridge.Stat:output_type -> pannier.bridge.v1.Attr
+	13, // 32: pannier.bridge.v1.Bridge.List:output_type -> pannier.bridge.v1.ListReply
+	15, // 33: pannier.bridge.v1.Bridge.Read:output_type -> pannier.bridge.v1.ReadReply
+	17, // 34: pannier.bridge.v1.Bridge.Write:output_type -> pannier.bridge.v1.WriteReply
+	11, // 35: pannier.bridge.v1.Bridge.Commit:output_type -> pannier.bridge.v1.Attr
+	20, // 36: pannier.bridge.v1.Bridge.Abort:output_type -> pannier.bridge.v1.AbortReply
+	22, // 37: pannier.bridge.v1.Bridge.Checkpoint:output_type -> pannier.bridge.v1.CheckpointReply
+	24, // 38: pannier.bridge.v1.Bridge.Rename:output_type -> pannier.bridge.v1.RenameReply
+	26, // 39: pannier.bridge.v1.Bridge.Remove:output_type -> pannier.bridge.v1.RemoveReply
+	28, // 40: pannier.bridge.v1.Bridge.Mkdir:output_type -> pannier.bridge.v1.MkdirReply
+	30, // 41: pannier.bridge.v1.Bridge.Checksum:output_type -> pannier.bridge.v1.ChecksumReply
+	32, // 42: pannier.bridge.v1.Bridge.Copy:output_type -> pannier.bridge.v1.CopyReply
+	34, // 43: pannier.bridge.v1.Bridge.Listen:output_type -> pannier.bridge.v1.ListenReply
+	35, // 44: pannier.bridge.v1.Bridge.ReadStream:output_type -> pannier.bridge.v1.Chunk
+	36, // 45: pannier.bridge.v1.Bridge.WriteStream:output_type -> pannier.bridge.v1.WriteStreamReply
+	27, // [27:46] is the sub-list for method output_type
+	8,  // [8:27] is the sub-list for method input_type
+	8,  // [8:8] is the sub-list for extension type_name
+	8,  // [8:8] is the sub-list for extension extendee
+	0,  // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_bridge_proto_init() }
@@ -2222,7 +2468,7 @@ func file_bridge_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_bridge_proto_rawDesc), len(file_bridge_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   36,
+			NumMessages:   41,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -31,11 +31,13 @@ const (
 	Bridge_Write_FullMethodName       = "/pannier.bridge.v1.Bridge/Write"
 	Bridge_Commit_FullMethodName      = "/pannier.bridge.v1.Bridge/Commit"
 	Bridge_Abort_FullMethodName       = "/pannier.bridge.v1.Bridge/Abort"
+	Bridge_Checkpoint_FullMethodName  = "/pannier.bridge.v1.Bridge/Checkpoint"
 	Bridge_Rename_FullMethodName      = "/pannier.bridge.v1.Bridge/Rename"
 	Bridge_Remove_FullMethodName      = "/pannier.bridge.v1.Bridge/Remove"
 	Bridge_Mkdir_FullMethodName       = "/pannier.bridge.v1.Bridge/Mkdir"
 	Bridge_Checksum_FullMethodName    = "/pannier.bridge.v1.Bridge/Checksum"
 	Bridge_Copy_FullMethodName        = "/pannier.bridge.v1.Bridge/Copy"
+	Bridge_Listen_FullMethodName      = "/pannier.bridge.v1.Bridge/Listen"
 	Bridge_ReadStream_FullMethodName  = "/pannier.bridge.v1.Bridge/ReadStream"
 	Bridge_WriteStream_FullMethodName = "/pannier.bridge.v1.Bridge/WriteStream"
 )
@@ -63,12 +65,18 @@ type BridgeClient interface {
 	Write(ctx context.Context, in *WriteRequest, opts ...grpc.CallOption) (*WriteReply, error)
 	Commit(ctx context.Context, in *CommitRequest, opts ...grpc.CallOption) (*Attr, error)
 	Abort(ctx context.Context, in *AbortRequest, opts ...grpc.CallOption) (*AbortReply, error)
+	// Checkpoint says how a later Write goes on if this one comes to no end, because a process dies.
+	Checkpoint(ctx context.Context, in *CheckpointRequest, opts ...grpc.CallOption) (*CheckpointReply, error)
 	Rename(ctx context.Context, in *RenameRequest, opts ...grpc.CallOption) (*RenameReply, error)
 	Remove(ctx context.Context, in *RemoveRequest, opts ...grpc.CallOption) (*RemoveReply, error)
 	Mkdir(ctx context.Context, in *MkdirRequest, opts ...grpc.CallOption) (*MkdirReply, error)
 	Checksum(ctx context.Context, in *ChecksumRequest, opts ...grpc.CallOption) (*ChecksumReply, error)
 	// Copy has one server send to another. Each reply but the last is progress.
 	Copy(ctx context.Context, in *CopyRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[CopyReply], error)
+	// Listen serves foreign clients until the call ends; the first reply says that it does. The
+	// listening socket comes over fd 3, as do a socket on which the host serves Bridge for them, and
+	// one over which the descriptors of that come.
+	Listen(ctx context.Context, in *ListenRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ListenReply], error)
 	// ReadStream and WriteStream carry the bytes in messages, for plugins and hosts that cannot hand
 	// over descriptors. Chunks have at most 32704 bytes.
 	ReadStream(ctx context.Context, in *ReadRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Chunk], error)
@@ -192,6 +200,16 @@ func (c *bridgeClient) Abort(ctx context.Context, in *AbortRequest, opts ...grpc
 	return out, nil
 }
 
+func (c *bridgeClient) Checkpoint(ctx context.Context, in *CheckpointRequest, opts ...grpc.CallOption) (*CheckpointReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CheckpointReply)
+	err := c.cc.Invoke(ctx, Bridge_Checkpoint_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *bridgeClient) Rename(ctx context.Context, in *RenameRequest, opts ...grpc.CallOption) (*RenameReply, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(RenameReply)
@@ -251,9 +269,28 @@ func (c *bridgeClient) Copy(ctx context.Context, in *CopyRequest, opts ...grpc.C
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Bridge_CopyClient = grpc.ServerStreamingClient[CopyReply]
 
+func (c *bridgeClient) Listen(ctx context.Context, in *ListenRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ListenReply], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Bridge_ServiceDesc.Streams[2], Bridge_Listen_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ListenRequest, ListenReply]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Bridge_ListenClient = grpc.ServerStreamingClient[ListenReply]
+
 func (c *bridgeClient) ReadStream(ctx context.Context, in *ReadRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Chunk], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &Bridge_ServiceDesc.Streams[2], Bridge_ReadStream_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &Bridge_ServiceDesc.Streams[3], Bridge_ReadStream_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -272,7 +309,7 @@ type Bridge_ReadStreamClient = grpc.ServerStreamingClient[Chunk]
 
 func (c *bridgeClient) WriteStream(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[Chunk, WriteStreamReply], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &Bridge_ServiceDesc.Streams[3], Bridge_WriteStream_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &Bridge_ServiceDesc.Streams[4], Bridge_WriteStream_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -306,12 +343,18 @@ type BridgeServer interface {
 	Write(context.Context, *WriteRequest) (*WriteReply, error)
 	Commit(context.Context, *CommitRequest) (*Attr, error)
 	Abort(context.Context, *AbortRequest) (*AbortReply, error)
+	// Checkpoint says how a later Write goes on if this one comes to no end, because a process dies.
+	Checkpoint(context.Context, *CheckpointRequest) (*CheckpointReply, error)
 	Rename(context.Context, *RenameRequest) (*RenameReply, error)
 	Remove(context.Context, *RemoveRequest) (*RemoveReply, error)
 	Mkdir(context.Context, *MkdirRequest) (*MkdirReply, error)
 	Checksum(context.Context, *ChecksumRequest) (*ChecksumReply, error)
 	// Copy has one server send to another. Each reply but the last is progress.
 	Copy(*CopyRequest, grpc.ServerStreamingServer[CopyReply]) error
+	// Listen serves foreign clients until the call ends; the first reply says that it does. The
+	// listening socket comes over fd 3, as do a socket on which the host serves Bridge for them, and
+	// one over which the descriptors of that come.
+	Listen(*ListenRequest, grpc.ServerStreamingServer[ListenReply]) error
 	// ReadStream and WriteStream carry the bytes in messages, for plugins and hosts that cannot hand
 	// over descriptors. Chunks have at most 32704 bytes.
 	ReadStream(*ReadRequest, grpc.ServerStreamingServer[Chunk]) error
@@ -356,6 +399,9 @@ func (UnimplementedBridgeServer) Commit(context.Context, *CommitRequest) (*Attr,
 func (UnimplementedBridgeServer) Abort(context.Context, *AbortRequest) (*AbortReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Abort not implemented")
 }
+func (UnimplementedBridgeServer) Checkpoint(context.Context, *CheckpointRequest) (*CheckpointReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Checkpoint not implemented")
+}
 func (UnimplementedBridgeServer) Rename(context.Context, *RenameRequest) (*RenameReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Rename not implemented")
 }
@@ -370,6 +416,9 @@ func (UnimplementedBridgeServer) Checksum(context.Context, *ChecksumRequest) (*C
 }
 func (UnimplementedBridgeServer) Copy(*CopyRequest, grpc.ServerStreamingServer[CopyReply]) error {
 	return status.Error(codes.Unimplemented, "method Copy not implemented")
+}
+func (UnimplementedBridgeServer) Listen(*ListenRequest, grpc.ServerStreamingServer[ListenReply]) error {
+	return status.Error(codes.Unimplemented, "method Listen not implemented")
 }
 func (UnimplementedBridgeServer) ReadStream(*ReadRequest, grpc.ServerStreamingServer[Chunk]) error {
 	return status.Error(codes.Unimplemented, "method ReadStream not implemented")
@@ -571,6 +620,24 @@ func _Bridge_Abort_Handler(srv interface{}, ctx context.Context, dec func(interf
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Bridge_Checkpoint_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CheckpointRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(BridgeServer).Checkpoint(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Bridge_Checkpoint_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(BridgeServer).Checkpoint(ctx, req.(*CheckpointRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Bridge_Rename_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(RenameRequest)
 	if err := dec(in); err != nil {
@@ -654,6 +721,17 @@ func _Bridge_Copy_Handler(srv interface{}, stream grpc.ServerStream) error {
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Bridge_CopyServer = grpc.ServerStreamingServer[CopyReply]
 
+func _Bridge_Listen_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(ListenRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(BridgeServer).Listen(m, &grpc.GenericServerStream[ListenRequest, ListenReply]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Bridge_ListenServer = grpc.ServerStreamingServer[ListenReply]
+
 func _Bridge_ReadStream_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(ReadRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -716,6 +794,10 @@ var Bridge_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _Bridge_Abort_Handler,
 		},
 		{
+			MethodName: "Checkpoint",
+			Handler:    _Bridge_Checkpoint_Handler,
+		},
+		{
 			MethodName: "Rename",
 			Handler:    _Bridge_Rename_Handler,
 		},
@@ -741,6 +823,11 @@ var Bridge_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "Copy",
 			Handler:       _Bridge_Copy_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "Listen",
+			Handler:       _Bridge_Listen_Handler,
 			ServerStreams: true,
 		},
 		{

@@ -1,0 +1,493 @@
+package bridge_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/pannier/pannier/engine"
+	"github.com/pannier/pannier/engine/boltstore"
+	"github.com/pannier/pannier/engine/bridge"
+	"github.com/pannier/pannier/engine/enginetest"
+	"github.com/pannier/pannier/engine/lifecycle"
+	"github.com/pannier/pannier/engine/store"
+	"github.com/pannier/pannier/plugins"
+	"github.com/pannier/pannier/plugins/dir"
+	"github.com/pannier/pannier/plugins/host"
+	"github.com/pannier/pannier/sideeffect"
+	"github.com/pannier/pannier/spec/fault"
+	"github.com/pannier/pannier/spec/relpath"
+)
+
+// server is a directory as a server, at which things go wrong.
+type server struct {
+	t    *testing.T
+	root string
+	dir.Driver
+
+	mu      sync.Mutex
+	can     func(*plugins.Capabilities) // changes them; nil: as dir's
+	breakAt int64                       // bytes of a write after which the connection is lost, once; 0: never
+	lose    string                      // "commit": its answer is lost, once. "before": it is not done
+	commits int
+	written int64
+	copies  int
+}
+
+func (s *server) Open(ctx context.Context, to plugins.Endpoint) (plugins.Session, error) {
+	inner, err := s.Driver.Open(ctx, to)
+	if err != nil {
+		return nil, err
+	}
+	return &session{all: inner.(all), server: s}, nil
+}
+
+// all is what sessions of dir can do.
+type all interface {
+	plugins.Session
+	plugins.Writer
+	plugins.Lister
+	plugins.Renamer
+	plugins.Remover
+	plugins.Maker
+	plugins.Checksummer
+}
+
+type session struct {
+	all
+	server *server
+}
+
+func (s *session) Capabilities() plugins.Capabilities {
+	c := s.all.Capabilities()
+	if s.server.can != nil {
+		s.server.can(&c)
+	}
+	return c
+}
+
+func (s *session) Write(ctx context.Context, name string, r plugins.WriteRequest) (plugins.Staged, error) {
+	st, err := s.all.Write(ctx, name, r)
+	if err != nil {
+		return nil, err
+	}
+	return &staged{Staged: st, session: s}, nil
+}
+
+// Copy implements plugins.Copier, as two servers would that name it after each piece.
+func (s *session) Copy(ctx context.Context, name string, to plugins.Session, toName string, r plugins.CopyRequest) (plugins.CopyResult, error) {
+	s.server.mu.Lock()
+	s.server.copies++
+	s.server.mu.Unlock()
+	a, err := s.Stat(ctx, name)
+	if err != nil {
+		return plugins.CopyResult{}, err
+	}
+	from, err := s.Read(ctx, name, 0)
+	if err != nil {
+		return plugins.CopyResult{}, err
+	}
+	defer from.Close()
+	w, err := to.(plugins.Writer).Write(ctx, toName, plugins.WriteRequest{Size: a.Size, Resume: r.Resume})
+	if err != nil {
+		return plugins.CopyResult{}, err
+	}
+	at := w.Offset()
+	b := make([]byte, a.Size)
+	n, _ := from.Read(b)
+	for at < int64(n) {
+		m, err := w.Write(b[at:min(at+1<<20, int64(n))])
+		if err != nil {
+			kept, _ := w.Abort(ctx, true)
+			return plugins.CopyResult{Bytes: at, Resume: kept}, err
+		}
+		at += int64(m)
+		kept, err := w.(plugins.Checkpointer).Checkpoint(ctx)
+		if err != nil {
+			return plugins.CopyResult{}, err
+		}
+		r.Progress(at, kept)
+	}
+	_, err = w.Commit(ctx)
+	return plugins.CopyResult{Bytes: at, Verified: "size"}, err
+}
+
+type staged struct {
+	plugins.Staged
+	session *session
+	n       int64
+}
+
+func (st *staged) Write(p []byte) (int, error) {
+	s := st.session.server
+	s.mu.Lock()
+	cut := s.breakAt > 0 && st.n+int64(len(p)) > s.breakAt
+	if cut {
+		s.breakAt = 0
+	}
+	s.mu.Unlock()
+	if cut {
+		return 0, fault.FromPeer("write", fault.Lost, "the server is gone")
+	}
+	n, err := st.Staged.Write(p)
+	st.n += int64(n)
+	s.mu.Lock()
+	s.written += int64(n)
+	s.mu.Unlock()
+	return n, err
+}
+
+func (st *staged) Commit(ctx context.Context) (plugins.Attr, error) {
+	s := st.session.server
+	s.mu.Lock()
+	lose := s.lose
+	s.lose = ""
+	s.mu.Unlock()
+	if lose == "before" {
+		return plugins.Attr{}, fault.FromPeer("commit", fault.Lost, "the server is gone")
+	}
+	a, err := st.Staged.Commit(ctx)
+	if err != nil {
+		return a, err
+	}
+	s.mu.Lock()
+	s.commits++
+	s.mu.Unlock()
+	if lose == "commit" {
+		return plugins.Attr{}, fault.FromPeer("commit", fault.Lost, "the server is gone")
+	}
+	return a, nil
+}
+
+func (st *staged) Checkpoint(ctx context.Context) ([]byte, error) {
+	return st.Staged.(plugins.Checkpointer).Checkpoint(ctx)
+}
+
+// world is a node and its servers.
+type world struct {
+	t       *testing.T
+	dir     string
+	root    string
+	servers map[string]*server
+	plugins map[string]*host.Plugin
+	direct  error
+	rules   map[string]*engine.Rule
+	digest  sideeffect.Algorithm
+
+	store  *boltstore.Store
+	gate   *enginetest.Gate
+	line   *bridge.Line
+	engine *engine.Engine
+}
+
+func (w *world) Has(name string) bool { return w.servers[name] != nil }
+
+func (w *world) Login(ctx context.Context, name string) (plugins.Session, func(error), error) {
+	s, err := w.plugins[name].Open(ctx, plugins.Endpoint{URL: "dir://" + w.servers[name].root})
+	if err != nil {
+		return nil, nil, err
+	}
+	return s, func(error) { _ = s.Close() }, nil
+}
+
+func (w *world) File(server, dir string, p relpath.Path) sideeffect.Identity {
+	return bridge.File(w, server, dir, p)
+}
+
+func (w *world) Send(context.Context, string, string, io.Reader, int64) (string, error) {
+	return "", errors.New("no task does")
+}
+
+func (w *world) Fetch(context.Context, string, string, io.Writer) (int64, string, error) {
+	return 0, "", errors.New("no task does")
+}
+
+func (w *world) Direct(string, string) error { return w.direct }
+
+func newWorld(t *testing.T, servers ...string) *world {
+	w := &world{t: t, dir: t.TempDir(), servers: map[string]*server{}, plugins: map[string]*host.Plugin{}, digest: sideeffect.SHA256,
+		direct: fault.New("direct", fault.Permission, "they do not name each other")}
+	w.root = filepath.Join(w.dir, "files")
+	if err := os.Mkdir(w.root, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range servers {
+		s := &server{t: t, root: t.TempDir()}
+		w.servers[name], w.plugins[name] = s, host.InProcess(host.Config{Name: name}, s)
+		t.Cleanup(func() { _ = w.plugins[name].Close(context.Background()) })
+	}
+	retry := engine.Retry{Delay: 5 * time.Millisecond}
+	w.rules = map[string]*engine.Rule{
+		"push": {Name: "push", Direction: engine.Send, Partners: []string{"*"}, Root: w.root, Quota: sideeffect.NoQuota, Digest: w.digest, Retry: retry},
+		"pull": {Name: "pull", Direction: engine.Receive, Partners: []string{"*"}, Root: w.root, Quota: sideeffect.NoQuota, Digest: w.digest, Retry: retry},
+		"copy": {Name: "copy", Direction: engine.Send, Partners: []string{"*"}, Bridge: "one:/", Quota: sideeffect.NoQuota, Retry: retry},
+	}
+	t.Cleanup(w.stop)
+	return w
+}
+
+// start opens everything. The store fails at that commit, if it is not 0.
+func (w *world) start(at int, after bool) {
+	w.t.Helper()
+	var err error
+	if w.store, err = boltstore.Open(boltstore.Config{Path: filepath.Join(w.dir, "store.db")}); err != nil {
+		w.t.Fatal(err)
+	}
+	w.gate = enginetest.NewGate(w.store, at, after)
+	w.line, err = bridge.NewLine(bridge.Options{Servers: w, Notes: filepath.Join(w.dir, "bridges.db"), Rule: func(name string) (*engine.Rule, error) {
+		b := w.engine.Book()
+		return b.Rule(name)
+	}})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	book := engine.Book{Rules: w.rules, Partners: map[string]*engine.Partner{}}
+	for name := range w.servers {
+		book.Partners[name] = &engine.Partner{Name: name, Address: "dir:"}
+	}
+	w.engine, err = engine.Open(w.t.Context(), engine.Config{Node: "a", Store: w.gate, Line: w.line, Book: book, Bridges: w, SyncEvery: 1 << 20})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func (w *world) stop() {
+	if w.engine == nil {
+		return
+	}
+	_ = w.engine.Close()
+	_ = w.line.Close()
+	_ = w.store.Close()
+	w.engine = nil
+}
+
+// put makes a file.
+func (w *world) put(root, name string, size int) []byte {
+	w.t.Helper()
+	b := make([]byte, size)
+	r := rand.New(rand.NewPCG(uint64(size), 1))
+	for i := range b {
+		b[i] = byte(r.Uint32())
+	}
+	path := filepath.Join(root, name)
+	if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, b, 0o644)); err != nil {
+		w.t.Fatal(err)
+	}
+	return b
+}
+
+func (w *world) submit(rule, partner, source, target string) store.Ref {
+	w.t.Helper()
+	o := engine.Order{Rule: rule, Partner: partner, Source: path(w.t, source), Target: path(w.t, target)}
+	r, _, err := w.engine.Submit(w.t.Context(), o)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return store.RefOf(&r)
+}
+
+func path(t *testing.T, s string) relpath.Path {
+	t.Helper()
+	p, err := relpath.Parse(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// ends waits for a state.
+func (w *world) ends(ref store.Ref, want lifecycle.State) lifecycle.Record {
+	w.t.Helper()
+	ctx, cancel := context.WithTimeout(w.t.Context(), 30*time.Second)
+	defer cancel()
+	r, err := w.engine.Wait(ctx, ref)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if r.State != want {
+		w.t.Fatalf("it is %v, not %v: %+v", r.State, want, r.Failure)
+	}
+	return r
+}
+
+// is compares a file, and says that nothing unfinished is beside it.
+func (w *world) is(root, name string, want []byte) {
+	w.t.Helper()
+	got, err := os.ReadFile(filepath.Join(root, name))
+	if err != nil || !bytes.Equal(got, want) {
+		w.t.Errorf("%s has %d bytes, not the %d that were sent: %v", name, len(got), len(want), err)
+	}
+	left, _ := filepath.Glob(filepath.Join(root, filepath.Dir(name), ".pannier-*"))
+	if len(left) > 0 {
+		w.t.Errorf("left over: %q", left)
+	}
+}
+
+var sizes = []int{0, 1, 300_000, 1 << 20, 3<<20 + 7}
+
+func TestPush(t *testing.T) {
+	w := newWorld(t, "one")
+	w.start(0, false)
+	for _, size := range sizes {
+		name := fmt.Sprint("f", size)
+		b := w.put(w.root, name, size)
+		r := w.ends(w.submit("push", "one", name, "deep/in/"+name), lifecycle.Done)
+		w.is(w.servers["one"].root, "deep/in/"+name, b)
+		if r.Verified != "sha256" || r.Proof == "" || r.Size != int64(size) {
+			t.Errorf("%d bytes: compared %q, proof %q, size %d", size, r.Verified, r.Proof, r.Size)
+		}
+	}
+}
+
+func TestPull(t *testing.T) {
+	w := newWorld(t, "one")
+	w.start(0, false)
+	for _, size := range sizes {
+		name := fmt.Sprint("f", size)
+		b := w.put(w.servers["one"].root, "out/"+name, size)
+		r := w.ends(w.submit("pull", "one", "out/"+name, "in/"+name), lifecycle.Done)
+		w.is(w.root, "in/"+name, b)
+		if r.Verified != "size+sha256" {
+			t.Errorf("%d bytes: compared %q", size, r.Verified)
+		}
+	}
+}
+
+// TestPullAlone: a server that computes no digest is believed no more than it says.
+func TestPullAlone(t *testing.T) {
+	w := newWorld(t, "one")
+	w.servers["one"].can = func(c *plugins.Capabilities) { c.Checksums = nil }
+	w.start(0, false)
+	b := w.put(w.servers["one"].root, "x", 2<<20)
+	r := w.ends(w.submit("pull", "one", "x", "x"), lifecycle.Done)
+	w.is(w.root, "x", b)
+	if r.Verified != "size" || r.Proof == "" {
+		t.Errorf("compared %q, proof %q", r.Verified, r.Proof)
+	}
+}
+
+func TestCopy(t *testing.T) {
+	for _, direct := range []bool{false, true} {
+		w := newWorld(t, "one", "two")
+		if direct {
+			w.direct = nil
+			w.servers["one"].can = func(c *plugins.Capabilities) { c.Copy = true }
+			// sessions of one process
+			w.plugins["two"] = w.plugins["one"]
+		}
+		w.start(0, false)
+		for _, size := range sizes {
+			name := fmt.Sprint("f", size)
+			b := w.put(w.servers["one"].root, name, size)
+			r := w.ends(w.submit("copy", "two", name, "to/"+name), lifecycle.Done)
+			w.is(w.servers["two"].root, "to/"+name, b)
+			if want := map[bool]string{false: "size", true: "direct+size"}[direct]; r.Verified != want {
+				t.Errorf("%d bytes, direct %v: compared %q, not %q", size, direct, r.Verified, want)
+			}
+		}
+		if got := w.servers["one"].copies > 0; got != direct {
+			t.Errorf("direct %v: %v", direct, got)
+		}
+		w.stop()
+	}
+}
+
+// TestBroken: what a connection that is lost has cost is sent again, and no more.
+func TestBroken(t *testing.T) {
+	const size = 8 << 20
+	t.Run("in the bytes", func(t *testing.T) {
+		w := newWorld(t, "one")
+		s := w.servers["one"]
+		s.breakAt = 5 << 20
+		w.start(0, false)
+		b := w.put(w.root, "x", size)
+		w.ends(w.submit("push", "one", "x", "x"), lifecycle.Done)
+		w.is(s.root, "x", b)
+		if s.written > size+1<<20 || s.commits != 1 {
+			t.Errorf("%d bytes were written, %d commits", s.written, s.commits)
+		}
+	})
+	for _, lose := range []string{"commit", "before"} {
+		t.Run(lose, func(t *testing.T) {
+			w := newWorld(t, "one")
+			s := w.servers["one"]
+			s.lose = lose
+			s.can = func(c *plugins.Capabilities) { c.Checksums = nil } // then the digest does not tell
+			w.start(0, false)
+			b := w.put(w.root, "x", size)
+			w.ends(w.submit("push", "one", "x", "x"), lifecycle.Done)
+			w.is(s.root, "x", b)
+			if s.written != size || s.commits != 1 {
+				t.Errorf("%d bytes were written, %d commits", s.written, s.commits)
+			}
+		})
+	}
+}
+
+// TestCrash: the node dies at each commit of its store, before or behind it. The file gets
+// its name once, and hardly anything is sent twice.
+func TestCrash(t *testing.T) {
+	const size = 4 << 20
+	for at := 1; at < 12; at++ {
+		for _, after := range []bool{false, true} {
+			t.Run(fmt.Sprint(at, after), func(t *testing.T) {
+				w := newWorld(t, "one")
+				s := w.servers["one"]
+				s.can = func(c *plugins.Capabilities) { c.Checksums = nil }
+				b := w.put(w.root, "x", size)
+				w.start(at, after)
+				o := engine.Order{ID: lifecycle.ID{1}, Rule: "push", Partner: "one", Source: path(t, "x")}
+				if _, _, err := w.engine.Submit(t.Context(), o); err == nil {
+					done := make(chan struct{})
+					go func() {
+						_, _ = w.engine.Wait(t.Context(), store.Ref{Key: lifecycle.Key{Requester: "a", ID: o.ID}, Role: lifecycle.Requester})
+						close(done)
+					}()
+					select {
+					case <-done:
+					case <-w.gate.Dead:
+					}
+				}
+				w.stop()
+				w.start(0, false)
+				r, _, err := w.engine.Submit(t.Context(), o)
+				if err != nil {
+					t.Fatal(err)
+				}
+				w.ends(store.RefOf(&r), lifecycle.Done)
+				w.is(s.root, "x", b)
+				if s.commits != 1 || s.written > size {
+					t.Errorf("%d commits, %d bytes", s.commits, s.written)
+				}
+			})
+		}
+	}
+}
+
+// TestRefused: errors of the server are the request's, and say whose they are.
+func TestRefused(t *testing.T) {
+	w := newWorld(t, "one")
+	w.rules["push"].Exists = engine.Refuse
+	w.start(0, false)
+	w.put(w.root, "x", 10)
+	w.put(w.servers["one"].root, "x", 5)
+	if r := w.ends(w.submit("push", "one", "x", "x"), lifecycle.InError); r.Failure.Kind != fault.Exists || r.Failure.Side != fault.Peer {
+		t.Errorf("%+v", r.Failure)
+	}
+	if r := w.ends(w.submit("pull", "one", "none", "none"), lifecycle.InError); r.Failure.Kind != fault.NotFound || r.Failure.Side != fault.Peer {
+		t.Errorf("%+v", r.Failure)
+	}
+	w.put(w.root, "big", 2<<20)
+	w.servers["one"].can = func(c *plugins.Capabilities) { c.Write = false }
+	if r := w.ends(w.submit("push", "one", "big", "big"), lifecycle.InError); r.Failure.Kind != fault.Unsupported {
+		t.Errorf("%+v", r.Failure)
+	}
+}

@@ -1,0 +1,83 @@
+package bridge
+
+import (
+	"fmt"
+
+	"github.com/pannier/pannier/plugins"
+	"github.com/pannier/pannier/sideeffect"
+	"github.com/pannier/pannier/spec/fault"
+)
+
+// direct has the server of f send it to that of the push. done is false when the bytes
+// have to come through this node, and the log says why.
+func (p *push) direct(f *file) (o sideeffect.Outcome, done bool, err error) {
+	s, over, err := p.o.Servers.Login(p.ctx, f.server)
+	if err != nil {
+		return o, false, asEnd(f.server, err)
+	}
+	defer func() { over(err) }()
+	c, ok := s.(plugins.Copier)
+	why := p.o.Servers.Direct(f.server, p.partner)
+	if why == nil && !ok {
+		why = fault.New("copy", fault.Unsupported, "the server cannot send to another one for this user")
+	}
+	if why != nil {
+		p.log.Info("the file comes through this node", "from", f.server, "to", p.partner, "why", why)
+		return o, false, nil
+	}
+	a, err := s.Stat(p.ctx, f.name)
+	if err != nil {
+		return o, false, asEnd(f.server, err)
+	}
+	from := fmt.Sprintf("%v %x", f, versionOf(f.server, f.name, a).Encode())
+	n, noted, err := p.notes.get(p.ask.Key)
+	if err != nil || noted && !n.Copy { // an earlier attempt has begun the other way
+		return o, false, err
+	}
+	if !noted || n.Partner != p.partner || n.Name != p.name || n.From != from {
+		n = note{Partner: p.partner, Name: p.name, From: from, Copy: true}
+	}
+	first := true
+	progress := func(offset int64, resume []byte) {
+		if first { // a driver tells where it begins
+			first, o.ResumedFrom = false, offset
+		}
+		n.Rank = offset
+		if len(resume) > 0 {
+			n.Resume = resume
+			if err := p.notes.put(p.ask.Key, n); err != nil {
+				p.log.Warn("a later attempt may not go on where this one ends", "error", err)
+			}
+		}
+		if p.d.Progress != nil {
+			p.d.Progress(sideeffect.Progress{Moved: offset, Received: offset, Acknowledged: offset, Durable: offset, Total: a.Size})
+		}
+	}
+	result, err := c.Copy(p.ctx, f.name, p.s, p.name, plugins.CopyRequest{Resume: n.Resume, Progress: progress})
+	if kindOf(err) == fault.NotFound && p.makeDirs() {
+		result, err = c.Copy(p.ctx, f.name, p.s, p.name, plugins.CopyRequest{Progress: progress})
+	}
+	switch kind := kindOf(err); {
+	case kind == fault.Unsupported, kind == fault.Refused, kind == fault.Permission:
+		p.log.Warn("the servers do not send to each other: the file comes through this node", "from", f.server, "to", p.partner, "error", err)
+		p.notes.drop(p.ask.Key)
+		return o, false, nil
+	case err != nil:
+		if n.Resume, n.Rank = result.Resume, result.Bytes; len(n.Resume) > 0 {
+			if noting := p.notes.put(p.ask.Key, n); noting != nil {
+				p.log.Warn("the next attempt cannot go on where this one ended", "error", noting)
+			}
+		} else if kindOf(err) != fault.Lost { // a plugin that has died says nothing of it
+			p.notes.drop(p.ask.Key)
+		}
+		return o, true, err
+	}
+	o.Bytes, o.Durable, o.Verified = result.Bytes, result.Bytes, "direct"
+	if result.Verified != "" {
+		o.Verified += "+" + result.Verified
+	}
+	if p.d.Ledger != nil {
+		err = p.d.Ledger.Ended(result.Bytes, sideeffect.Sum{})
+	}
+	return o, true, err
+}

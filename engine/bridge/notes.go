@@ -1,0 +1,109 @@
+package bridge
+
+import (
+	"encoding/json"
+	"errors"
+	"time"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/pannier/pannier/engine/lifecycle"
+	"github.com/pannier/pannier/spec/fault"
+)
+
+// The file of notes is a bbolt database with one bucket, "pushes": the key is the
+// requester's name, a zero byte and the id, the value a note in JSON.
+
+// note is what is remembered of a push that has not ended.
+type note struct {
+	Partner string `json:"partner"` // where
+	Name    string `json:"name"`    // of the file there
+	From    string `json:"from"`    // what was sent, by name and version: another is not gone on with
+	Copy    bool   `json:"copy,omitempty"`
+	Resume  []byte `json:"resume,omitempty"` // of Checkpoint, Abort or Copy
+	Rank    int64  `json:"rank"`             // bytes that the server had when it went on last
+	// Naming: everything was sent, and the file may have got its name.
+	Naming bool      `json:"naming,omitempty"`
+	Size   int64     `json:"size,omitempty"`
+	Digest string    `json:"digest,omitempty"` // "sha256:..."; empty: none was made
+	Begun  time.Time `json:"begun"`            // by this node's clock
+}
+
+// commitWait is how long a commit waits for others to join it.
+const commitWait = 2 * time.Millisecond
+
+var bucket = []byte("pushes")
+
+type notes struct{ db *bbolt.DB }
+
+func openNotes(path string) (*notes, error) {
+	const op = "open the notes of bridges"
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: time.Second})
+	if errors.Is(err, bbolt.ErrTimeout) {
+		return nil, fault.Wrap(op, path, fault.New(op, fault.Exists, "another process has it"))
+	}
+	if err != nil {
+		return nil, fault.Wrap(op, path, err)
+	}
+	db.MaxBatchDelay = commitWait
+	err = db.Update(func(tx *bbolt.Tx) error {
+		_, err := tx.CreateBucketIfNotExists(bucket)
+		return err
+	})
+	if err != nil {
+		return nil, errors.Join(fault.Wrap(op, path, err), db.Close())
+	}
+	return &notes{db}, nil
+}
+
+func (n *notes) close() error { return fault.Wrap("close the notes of bridges", "", n.db.Close()) }
+
+func noteKey(k lifecycle.Key) []byte { return append(append([]byte(k.Requester), 0), k.ID[:]...) }
+
+// get finds a note. One that cannot be read is none: then the file is sent anew.
+func (n *notes) get(k lifecycle.Key) (v note, ok bool, err error) {
+	err = n.db.View(func(tx *bbolt.Tx) error {
+		if b := tx.Bucket(bucket).Get(noteKey(k)); b != nil {
+			ok = json.Unmarshal(b, &v) == nil
+		}
+		return nil
+	})
+	return v, ok, fault.Wrap("read the notes of bridges", "", err)
+}
+
+// put makes a note durable.
+func (n *notes) put(k lifecycle.Key, v note) error {
+	b, err := json.Marshal(v)
+	if err == nil {
+		err = n.db.Batch(func(tx *bbolt.Tx) error { return tx.Bucket(bucket).Put(noteKey(k), b) })
+	}
+	return fault.Wrap("write the notes of bridges", "", err)
+}
+
+// drop forgets a note. If that fails it is of no use, and harms nobody.
+func (n *notes) drop(k lifecycle.Key) {
+	var there bool
+	_ = n.db.View(func(tx *bbolt.Tx) error {
+		there = tx.Bucket(bucket).Get(noteKey(k)) != nil
+		return nil
+	})
+	if there {
+		_ = n.db.Batch(func(tx *bbolt.Tx) error { return tx.Bucket(bucket).Delete(noteKey(k)) })
+	}
+}
+
+// all are the keys of the notes there are.
+func (n *notes) all() (keys []lifecycle.Key, err error) {
+	err = n.db.View(func(tx *bbolt.Tx) error {
+		return tx.Bucket(bucket).ForEach(func(b, _ []byte) error {
+			var k lifecycle.Key
+			if i := len(b) - len(k.ID) - 1; i >= 0 && b[i] == 0 {
+				k.Requester = string(b[:i])
+				copy(k.ID[:], b[i+1:])
+				keys = append(keys, k)
+			}
+			return nil
+		})
+	})
+	return keys, fault.Wrap("read the notes of bridges", "", err)
+}

@@ -1,0 +1,144 @@
+package bridge
+
+import (
+	"context"
+	"io"
+	"time"
+
+	"github.com/pannier/pannier/engine"
+	"github.com/pannier/pannier/engine/lifecycle"
+	"github.com/pannier/pannier/plugins"
+	"github.com/pannier/pannier/sideeffect"
+	"github.com/pannier/pannier/spec/fault"
+)
+
+// blockSize is how much goes from one end to the other at once, bytes.
+const blockSize = 256 << 10
+
+// What was compared when no digest could be.
+const (
+	bySize = "size" // the numbers of bytes
+	byEnd  = "end"  // nothing: the server has said that these were all
+)
+
+// pull has the requester's half take a file from the server. What an earlier run has
+// stored counts if the server says that the file is still the same.
+func (x *call) pull() (engine.Answer, error) {
+	began := time.Now()
+	opened, err := (&file{x.o.Servers, x.partner, remote(x.ask.Source)}).OpenSource(sideeffect.SourceSpec{})
+	if err != nil {
+		return engine.Answer{}, err
+	}
+	src := opened.(*remoteSource)
+	defer src.Close()
+	defer context.AfterFunc(x.ctx, src.Interrupt)()
+	point := x.d.ResumePoint(x.ctx)
+	if !src.Rewindable() || point.Version != src.Version() || point.BlockSize != blockSize || point.Offset > src.Size() {
+		point = sideeffect.ResumePoint{}
+	}
+	sink, err := x.d.OpenSink(src.Size(), point)
+	if err != nil {
+		return engine.Answer{}, err
+	}
+	defer sink.Close()
+	plan := x.d.ReceivePlan(src.Size(), src.Version(), blockSize)
+	plan.Alone, plan.Stream = true, byEnd
+	if src.Size() >= 0 {
+		plan.Stream = bySize
+	}
+	in := &intake{src: src, at: point.Offset, root: point.Root, hash: x.d.Hash, data: make([]byte, blockSize)}
+	o, err := sideeffect.ReceiveAll(x.ctx, in, sink, plan)
+	x.fill(o, began, err)
+	if err != nil {
+		return engine.Answer{}, err
+	}
+	return served(lifecycle.Ended, 0, o.Bytes), nil
+}
+
+// fill says in the requester's descriptor how its half ended, which was the only one.
+func (x *call) fill(o sideeffect.Outcome, began time.Time, err error) {
+	o.Fill(&x.d.Result, err)
+	status := sideeffect.Success
+	if err != nil {
+		status = sideeffect.Failure
+	}
+	x.d.LocalStatus, x.d.RemoteStatus = status, status
+	x.d.Stats.Started, x.d.Stats.Finished = began, time.Now()
+}
+
+// intake is sideeffect.Incoming from a source.
+type intake struct {
+	src  *remoteSource
+	at   int64
+	root [sideeffect.RootSize]byte
+	hash sideeffect.Algorithm
+	data []byte
+	over bool
+	end  sideeffect.End
+}
+
+// Recv implements sideeffect.Incoming.
+func (i *intake) Recv(context.Context) (sideeffect.Block, error) {
+	if i.over || i.at == i.src.Size() {
+		return sideeffect.Block{}, i.ended()
+	}
+	room := i.data
+	if size := i.src.Size(); size >= 0 {
+		room = room[:min(int64(len(room)), size-i.at)]
+	}
+	n, err := i.src.ReadBlock(room, i.at)
+	switch {
+	case err != nil && err != io.EOF:
+		return sideeffect.Block{}, err
+	case err == io.EOF:
+		i.over = true
+	}
+	if n == 0 {
+		return sideeffect.Block{}, i.ended()
+	}
+	b := sideeffect.Block{Offset: i.at, Data: room[:n]}
+	i.root = sideeffect.FoldRoot(i.root, b.Offset, b.Data)
+	i.at += int64(n)
+	return b, nil
+}
+
+// ended is io.EOF when the file is still the one that was opened. Its digest is asked for
+// if the server computes such.
+func (i *intake) ended() error {
+	if err := i.src.Check(); err != nil {
+		return err
+	}
+	i.end = sideeffect.End{Total: i.at}
+	if sum, err := checksum(i.src.ctx, i.src.s, i.src.name, i.hash); err != nil {
+		return asEnd(i.src.server, err)
+	} else if sum != nil {
+		i.end.Hash = sideeffect.Sum{Algorithm: i.hash, Bytes: sum}
+	}
+	return io.EOF
+}
+
+// checksum is what the server says of the whole file; nil if it does not.
+func checksum(ctx context.Context, s plugins.Session, name string, a sideeffect.Algorithm) ([]byte, error) {
+	c, ok := s.(plugins.Checksummer)
+	if !ok || a == sideeffect.None || !has(s.Capabilities().Checksums, a.String()) {
+		return nil, nil
+	}
+	sum, err := c.Checksum(ctx, name, a.String(), -1)
+	if kindOf(err) == fault.Unsupported {
+		return nil, nil
+	}
+	return sum, err
+}
+
+func has(all []string, one string) bool {
+	for _, s := range all {
+		if s == one {
+			return true
+		}
+	}
+	return false
+}
+
+func (i *intake) End() sideeffect.End             { return i.end }
+func (i *intake) Root() [sideeffect.RootSize]byte { return i.root }
+func (i *intake) SetDurable(int64)                {}

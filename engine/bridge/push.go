@@ -1,0 +1,408 @@
+package bridge
+
+import (
+	"context"
+	"fmt"
+	"path"
+	"time"
+
+	"github.com/pannier/pannier/engine"
+	"github.com/pannier/pannier/engine/lifecycle"
+	"github.com/pannier/pannier/plugins"
+	"github.com/pannier/pannier/sideeffect"
+	"github.com/pannier/pannier/spec/fault"
+)
+
+const (
+	// least is the size, bytes, from which on a push is gone on with, and the name of a
+	// file is noted before it gets it. A smaller one is sent again after a crash.
+	least = 1 << 20
+	// noteEvery and noteAfter are how much, and how long, is sent between two notes.
+	noteEvery = 256 << 20
+	noteAfter = 5 * time.Second
+)
+
+// push is a file that goes to the server.
+type push struct {
+	*call
+	s      plugins.Session
+	can    plugins.Capabilities
+	name   string
+	note   note
+	noted  bool // there is a note
+	staged plugins.Staged
+	at     int64 // of the next block
+	told   int64 // at when the last checkpoint was
+	when   time.Time
+	data   []byte
+	end    sideeffect.End
+	attr   plugins.Attr
+}
+
+// push has the requester's half send its file.
+func (x *call) push() (engine.Answer, error) {
+	began := time.Now()
+	s, over, err := x.o.Servers.Login(x.ctx, x.partner)
+	if err != nil {
+		return engine.Answer{}, err
+	}
+	p := &push{call: x, s: s, can: s.Capabilities(), name: remote(x.ask.Target)}
+	o, err := p.run()
+	over(err)
+	x.fill(o, began, err)
+	if err != nil {
+		return engine.Answer{}, err
+	}
+	return served(lifecycle.Posted, o.Bytes, -1), nil
+}
+
+func (p *push) run() (o sideeffect.Outcome, err error) {
+	w, ok := p.s.(plugins.Writer)
+	if !ok {
+		return o, fault.New("write", fault.Unsupported, "the server takes no files from this user")
+	}
+	if err := p.free(); err != nil {
+		return o, err
+	}
+	if f, ok := p.d.Local.(*file); ok {
+		o, done, err := p.direct(f)
+		if done || err != nil {
+			return o, err
+		}
+	}
+	src, err := p.d.OpenSource()
+	if err != nil {
+		return o, err
+	}
+	defer src.Close()
+	if err := p.begin(w, src); err != nil {
+		return o, err
+	}
+	plan := p.d.SendPlan(sideeffect.NoQuota, sideeffect.Fail)
+	plan.Start, p.at, p.told, p.when = p.staged.Offset(), p.staged.Offset(), p.staged.Offset(), time.Now()
+	p.data = make([]byte, blockSize)
+	o, err = sideeffect.SendAll(p.ctx, p, src, plan)
+	if err != nil {
+		p.failed(err)
+		return o, err
+	}
+	o.Verified = p.attr.Verified
+	return o, nil
+}
+
+// free refuses a name that is taken, if the rule wants that.
+func (p *push) free() error {
+	rule, err := p.o.Rule(p.ask.Rule)
+	if err != nil || rule.Exists != engine.Refuse {
+		return err
+	}
+	if n, ok, err := p.notes.get(p.ask.Key); err != nil || ok && n.Naming {
+		return err // it may be this file
+	}
+	_, err = p.s.Stat(p.ctx, p.name)
+	switch kindOf(err) {
+	case 0:
+		return fault.New("write", fault.Exists, "%s exists, and rule %q replaces no file", p.name, rule.Name)
+	case fault.NotFound:
+		return nil
+	}
+	return err
+}
+
+// begin goes on with what an earlier attempt has left at the server, if the file is
+// still the same, or begins.
+func (p *push) begin(w plugins.Writer, src sideeffect.Source) error {
+	fresh := note{Partner: p.partner, Name: p.name, Begun: time.Now()}
+	if v := src.Version(); !v.IsZero() {
+		fresh.From = fmt.Sprintf("%v %x", p.d.Local, v.Encode())
+	}
+	old, ok, err := p.notes.get(p.ask.Key)
+	if err != nil {
+		return err
+	}
+	p.note, p.noted = fresh, ok
+	request := plugins.WriteRequest{Size: src.Size()}
+	if ok && p.can.Resume && !old.Copy && old.Partner == p.partner && old.Name == p.name && fresh.From != "" && old.From == fresh.From {
+		request.Resume = old.Resume
+	}
+	p.staged, err = p.write(w, request)
+	switch kindOf(err) {
+	case fault.Stale, fault.NotFound, fault.Invalid, fault.Corrupt:
+		if request.Resume != nil {
+			p.log.Info("what the server had is gone: the file is sent anew", "name", p.name, "error", err)
+			request.Resume = nil
+			p.staged, err = p.write(w, request)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	if start := p.staged.Offset(); start > 0 && src.Size() >= 0 && start > src.Size() {
+		return fault.New("write", fault.Corrupt, "the server has %d bytes of a file of %d", start, src.Size())
+	}
+	p.note.Resume, p.note.Rank = request.Resume, p.staged.Offset()
+	if src.Size() >= 0 && src.Size() < least {
+		return nil
+	}
+	return p.checkpoint()
+}
+
+// write makes the directories of the name, if that is what is missing.
+func (p *push) write(w plugins.Writer, r plugins.WriteRequest) (plugins.Staged, error) {
+	s, err := w.Write(p.ctx, p.name, r)
+	if kindOf(err) != fault.NotFound || r.Resume != nil || !p.makeDirs() {
+		return s, err // of a directory that could not be made it says what the user knows
+	}
+	return w.Write(p.ctx, p.name, r)
+}
+
+// makeDirs makes the directories above the name, if there are any, and the server does.
+func (p *push) makeDirs() bool {
+	m, ok := p.s.(plugins.Maker)
+	dir := path.Dir(p.name)
+	return ok && dir != "/" && mkdirs(p.ctx, m, dir) == nil
+}
+
+func mkdirs(ctx context.Context, m plugins.Maker, dir string) error {
+	if dir == "/" {
+		return nil
+	}
+	err := m.Mkdir(ctx, dir)
+	if kindOf(err) != fault.NotFound {
+		return err
+	}
+	if err := mkdirs(ctx, m, path.Dir(dir)); err != nil {
+		return err
+	}
+	return m.Mkdir(ctx, dir)
+}
+
+// checkpoint notes how a later attempt goes on if this process or the plugin's dies.
+func (p *push) checkpoint() error {
+	p.told, p.when = p.at, time.Now()
+	c, ok := p.staged.(plugins.Checkpointer)
+	if !ok || !p.can.Resume || p.note.From == "" {
+		return nil
+	}
+	resume, err := c.Checkpoint(p.ctx)
+	if err != nil || len(resume) == 0 {
+		return err
+	}
+	p.note.Resume, p.noted = resume, true
+	return p.notes.put(p.ask.Key, p.note)
+}
+
+// failed keeps what the server has, if it is of use.
+func (p *push) failed(err error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(p.ctx), tidyTime)
+	defer cancel()
+	keep := p.can.Resume && p.note.From != "" && p.at >= least && trusted(kindOf(err))
+	resume, aborted := p.staged.Abort(ctx, keep)
+	switch {
+	case keep && aborted == nil && len(resume) > 0:
+		p.note.Resume, p.note.Naming = resume, false
+		if err := p.notes.put(p.ask.Key, p.note); err != nil {
+			p.log.Warn("the next attempt cannot go on where this one ended", "error", err)
+		}
+	case !keep && p.noted && !p.note.Naming:
+		p.notes.drop(p.ask.Key)
+	}
+}
+
+// trusted tells whether bytes that the server took before a failure of this kind may be
+// part of a later success.
+func trusted(k fault.Kind) bool {
+	switch k {
+	case fault.Lost, fault.DeadPeer, fault.Canceled, fault.Deadline, fault.NoSpace, fault.IO,
+		fault.Draining, fault.Overloaded, fault.Internal:
+		return true
+	}
+	return false
+}
+
+// Next implements sideeffect.Outlet.
+func (p *push) Next(ctx context.Context) (sideeffect.Block, error) {
+	return sideeffect.Block{Offset: p.at, Data: p.data}, context.Cause(ctx)
+}
+
+// Send implements sideeffect.Outlet.
+func (p *push) Send(_ context.Context, b sideeffect.Block, n int) error {
+	if _, err := p.staged.Write(b.Data[:n]); err != nil {
+		return asEnd(p.partner, err)
+	}
+	p.at += int64(n)
+	if p.at-p.told >= noteEvery || p.at >= least && time.Since(p.when) >= noteAfter {
+		return p.checkpoint()
+	}
+	return nil
+}
+
+// End implements sideeffect.Outlet.
+func (p *push) End(_ context.Context, e sideeffect.End) error {
+	p.end = e
+	return nil
+}
+
+// Received implements sideeffect.Outlet: what is on its way.
+func (p *push) Received() int64 { return p.at }
+
+// Durable implements sideeffect.Outlet: a server promises nothing before Commit but what
+// it went on with.
+func (p *push) Durable() int64 { return p.note.Rank }
+
+// Verdict implements sideeffect.Outgoing: the server has the file under its name.
+func (p *push) Verdict(ctx context.Context) (v sideeffect.Verdict, err error) {
+	if p.end.Total >= least {
+		p.note.Naming, p.note.Size, p.note.Digest = true, p.end.Total, p.end.Hash.String()
+		if err := p.notes.put(p.ask.Key, p.note); err != nil {
+			return v, err
+		}
+		p.noted = true
+	}
+	if p.attr, err = p.staged.Commit(ctx); err == nil {
+		p.attr.Verified, err = p.compare(ctx)
+	}
+	if err != nil {
+		return v, asEnd(p.partner, err)
+	}
+	return sideeffect.Verdict{Bytes: p.end.Total, Durable: p.end.Total, Hash: p.end.Hash}, nil
+}
+
+// compare is how far what the server has was compared with what was sent. What the
+// driver has done is not done again.
+func (p *push) compare(ctx context.Context) (string, error) {
+	if p.attr.Verified != "" && p.attr.Verified != bySize {
+		return p.attr.Verified, nil
+	}
+	sum, err := checksum(ctx, p.s, p.name, p.end.Hash.Algorithm)
+	switch {
+	case err != nil:
+		return "", err
+	case sum != nil && string(sum) != string(p.end.Hash.Bytes):
+		return "", fault.New("compare", fault.Corrupt, "the server has a file of another %v under that name", p.end.Hash.Algorithm)
+	case sum != nil:
+		return p.end.Hash.Algorithm.String(), nil
+	case p.attr.Size >= 0 && p.attr.Size != p.end.Total:
+		return "", fault.New("compare", fault.Corrupt, "the server has %d bytes of %d", p.attr.Size, p.end.Total)
+	case p.attr.Size >= 0:
+		return bySize, nil
+	}
+	return byEnd, nil
+}
+
+// named finds out what became of a file that was about to get its name: the unfinished one is
+// not there any more if it has, and the file has its size. Where that cannot be told, equal
+// digests can; otherwise it is sent again.
+func (x *call) named(n note) (engine.Answer, error) {
+	again := served(lifecycle.Ready, n.Rank, -1)
+	name := remote(x.ask.Target)
+	if n.Partner != x.partner || n.Name != name {
+		return again, nil
+	}
+	s, over, err := x.o.Servers.Login(x.ctx, x.partner)
+	if err != nil {
+		return engine.Answer{}, err
+	}
+	done, err := x.isNamed(s, n)
+	over(err)
+	switch {
+	case err != nil:
+		return engine.Answer{}, err
+	case done:
+		x.log.Info("the file had got its name", "name", name)
+		return served(lifecycle.Posted, n.Size, -1), nil
+	}
+	return again, nil
+}
+
+func (x *call) isNamed(s plugins.Session, n note) (bool, error) {
+	a, err := s.Stat(x.ctx, n.Name)
+	if kindOf(err) == fault.NotFound || err == nil && a.Size >= 0 && a.Size != n.Size {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	if sum, err := checksum(x.ctx, s, n.Name, sideeffect.SHA256); err != nil || sum != nil && n.Digest != "" {
+		return err == nil && sideeffect.Sum{Algorithm: sideeffect.SHA256, Bytes: sum}.String() == n.Digest, err
+	}
+	w, ok := s.(plugins.Writer)
+	if !ok || len(n.Resume) == 0 || !s.Capabilities().Resume {
+		return false, nil
+	}
+	staged, err := w.Write(x.ctx, n.Name, plugins.WriteRequest{Size: n.Size, Resume: n.Resume})
+	switch kindOf(err) {
+	case fault.NotFound, fault.Stale:
+		return true, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	there := staged.Offset() > 0
+	if _, err := staged.Abort(x.ctx, there); err != nil {
+		return false, err
+	}
+	return !there, nil
+}
+
+// stopped removes what a request that has ended has left at its server, unless an
+// operator's retry may go on with it.
+func (x *call) stopped() {
+	n, ok, err := x.notes.get(x.ask.Key)
+	if err != nil || !ok || x.ask.Why.Kind != fault.Canceled && trusted(x.ask.Why.Kind) {
+		return
+	}
+	x.wg.Go(func() { x.forget(x.ask.Key, n) })
+}
+
+// forget removes an unfinished file of a server, and the note about it.
+func (l *Line) forget(key lifecycle.Key, n note) {
+	ctx, cancel := context.WithTimeout(l.ctx, tidyTime)
+	defer cancel()
+	if err := l.remove(ctx, n); err != nil {
+		l.o.Log.Warn("an unfinished file stays at a bridge", "id", key.ID.String(), "partner", n.Partner, "name", n.Name, "error", err)
+	}
+	if ctx.Err() == nil {
+		l.notes.drop(key)
+	}
+}
+
+func (l *Line) remove(ctx context.Context, n note) (err error) {
+	if len(n.Resume) == 0 || !l.o.Servers.Has(n.Partner) {
+		return nil
+	}
+	s, over, err := l.o.Servers.Login(ctx, n.Partner)
+	if err != nil {
+		return err
+	}
+	defer func() { over(err) }()
+	w, ok := s.(plugins.Writer)
+	if !ok {
+		return nil
+	}
+	staged, err := w.Write(ctx, n.Name, plugins.WriteRequest{Size: -1, Resume: n.Resume})
+	switch kindOf(err) {
+	case 0:
+		_, err = staged.Abort(ctx, false)
+	case fault.NotFound, fault.Stale, fault.Invalid:
+		err = nil
+	}
+	return err
+}
+
+// Sweep removes what requests have left that do not exist any more, or have ended
+// well. It is called once, when the node is up.
+func (l *Line) Sweep(ended func(lifecycle.Key) bool) error {
+	keys, err := l.notes.all()
+	if err != nil {
+		return err
+	}
+	l.wg.Go(func() {
+		for _, k := range keys {
+			if n, ok, err := l.notes.get(k); err == nil && ok && l.ctx.Err() == nil && ended(k) {
+				l.forget(k, n)
+			}
+		}
+	})
+	return nil
+}

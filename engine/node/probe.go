@@ -1,0 +1,163 @@
+package node
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"iter"
+	"strings"
+	"time"
+
+	"github.com/pannier/pannier/engine/admin"
+	"github.com/pannier/pannier/plugins"
+	"github.com/pannier/pannier/spec/fault"
+)
+
+// What operators see of a bridge.
+
+// list yields what is in a directory of a bridge; dir has no slash in front.
+func (b *bridges) list(ctx context.Context, name, dir string) iter.Seq2[admin.Entry, error] {
+	return func(yield func(admin.Entry, error) bool) {
+		s, over, err := b.Login(ctx, name)
+		if err != nil {
+			yield(admin.Entry{}, err)
+			return
+		}
+		defer func() { over(err) }()
+		l, ok := s.(plugins.Lister)
+		if !ok {
+			yield(admin.Entry{}, fault.New("list", fault.Unsupported, "the server does not list its files for this user"))
+			return
+		}
+		for a, failed := range l.List(ctx, "/"+dir) {
+			if err = failed; !yield(admin.Entry{Name: a.Name, Size: a.Size, Directory: a.Dir, Modified: a.Modified}, failed) {
+				return
+			}
+		}
+	}
+}
+
+// Probe is of admin.Config.
+func (b *bridges) Probe(ctx context.Context, name string, write bool) (found []string, err error) {
+	s, err := b.find(name)
+	if err != nil {
+		return nil, err
+	}
+	say := func(format string, args ...any) { found = append(found, fmt.Sprintf(format, args...)) }
+	is, err := s.plugin.Describe(ctx)
+	if err != nil {
+		return nil, err
+	}
+	say("plugin %s %s, process %d", is.Name, is.Version, is.PID)
+	began := time.Now()
+	to, err := s.endpoint(ctx)
+	if err != nil {
+		return nil, err
+	}
+	session, err := s.plugin.Open(ctx, to)
+	if err != nil {
+		return nil, err
+	}
+	defer session.Close()
+	say("logged in in %v", time.Since(began).Round(time.Millisecond))
+	can := session.Capabilities()
+	say("it can: %s", abilities(can))
+	for _, n := range can.Notes {
+		say("%s", n)
+	}
+	if write {
+		found = append(found, b.probeWrite(ctx, s, session)...)
+	}
+	return found, nil
+}
+
+// abilities are the capabilities in words.
+func abilities(c plugins.Capabilities) string {
+	var all []string
+	for _, a := range []struct {
+		can  bool
+		what string
+	}{
+		{true, "read"}, {c.Offsets, "read from an offset"}, {c.Write, "write"}, {c.Resume, "go on with a write"}, {c.Atomic, "replace in one step"},
+		{c.List, "list"}, {c.Rename, "rename"}, {c.Remove, "remove"}, {c.Mkdir, "make directories"}, {c.Copy, "copy to another server"},
+	} {
+		if a.can {
+			all = append(all, a.what)
+		}
+	}
+	if len(c.Checksums) > 0 {
+		all = append(all, "compute "+strings.Join(c.Checksums, ", "))
+	}
+	return strings.Join(all, ", ")
+}
+
+// probeWrite writes a small file, compares clocks by it, and has it copied to where that is
+// allowed. All is removed again.
+func (b *bridges) probeWrite(ctx context.Context, s *server, session plugins.Session) (found []string) {
+	say := func(format string, args ...any) { found = append(found, fmt.Sprintf(format, args...)) }
+	w, ok := session.(plugins.Writer)
+	r, removes := session.(plugins.Remover)
+	if !ok || !removes {
+		say("nothing was written: it does not both write and remove for this user")
+		return found
+	}
+	name := "/pannier-probe-" + strings.ToLower(rand.Text()[:8])
+	began := time.Now()
+	a, err := writeProbe(ctx, w, name)
+	if err != nil {
+		say("writing %s failed: %s", name, fault.Plain(err))
+		return found
+	}
+	say("wrote %s in %v", name, time.Since(began).Round(time.Millisecond))
+	defer func() {
+		if err := r.Remove(ctx, name); err != nil {
+			say("%s could not be removed: %s", name, fault.Plain(err))
+		}
+	}()
+	if !a.Modified.IsZero() {
+		say("its clock differs from this node's by %v", a.Modified.Sub(began).Round(time.Second))
+	}
+	for _, other := range s.FXP {
+		if err := b.probeCopy(ctx, s, session, name, other); err != nil {
+			say("direct copy to %s failed: %s", other, fault.Plain(err))
+			continue
+		}
+		say("direct copy to %s works", other)
+	}
+	return found
+}
+
+func writeProbe(ctx context.Context, w plugins.Writer, name string) (a plugins.Attr, err error) {
+	const text = "written to try this server, and removed at once\n"
+	st, err := w.Write(ctx, name, plugins.WriteRequest{Size: int64(len(text))})
+	if err != nil {
+		return a, err
+	}
+	if _, err = st.Write([]byte(text)); err == nil {
+		a, err = st.Commit(ctx)
+	}
+	if err != nil {
+		_, _ = st.Abort(ctx, false)
+	}
+	return a, err
+}
+
+func (b *bridges) probeCopy(ctx context.Context, s *server, session plugins.Session, name, other string) error {
+	if err := b.Direct(s.Name, other); err != nil {
+		return err
+	}
+	c, ok := session.(plugins.Copier)
+	if !ok {
+		return fault.New("copy", fault.Unsupported, "the server cannot send to another one for this user")
+	}
+	to, over, err := b.Login(ctx, other)
+	if err != nil {
+		return err
+	}
+	_, err = c.Copy(ctx, name, to, name, plugins.CopyRequest{})
+	if r, ok := to.(plugins.Remover); ok && err == nil {
+		err = r.Remove(ctx, name)
+	}
+	over(err)
+	return err
+}
