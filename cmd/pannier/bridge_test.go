@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/pannier/pannier/flow/flowtest/ftpserver"
 	"github.com/pannier/pannier/flow/flowtest/s3server"
+	"github.com/pannier/pannier/flow/flowtest/sshserver"
 	"github.com/pannier/pannier/plugins/host"
 	"github.com/pannier/pannier/spec/adminpb"
 )
@@ -149,5 +151,40 @@ func TestBridgeS3(t *testing.T) {
 		if got, err := os.ReadFile(filepath.Join(f.Data, "in", fmt.Sprint(size))); err != nil || !bytes.Equal(got, want) {
 			t.Errorf("%d bytes: the server has %d, %v", size, len(got), err)
 		}
+	}
+}
+
+// TestBridgeSFTP: the same with the system's sshd, and another host key than the pinned one.
+func TestBridgeSFTP(t *testing.T) {
+	s, box := sshserver.Start(t), t.TempDir()
+	if err := os.Mkdir(filepath.Join(box, "in"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	key, err := os.ReadFile(s.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := json.Marshal(map[string]any{"user": s.User, "secrets": map[string]string{"key": string(key)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	credentials := filepath.Join(t.TempDir(), "box")
+	if err := os.WriteFile(credentials, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	section := func(hostkey string) string {
+		return fmt.Sprintf("[[bridge]]\nname = \"box\"\nplugin = \"sftp\"\nendpoint = \"sftp://%s/%s\"\ncredentials = \"file:%s\"\noptions = [\"hostkey=%s\"]\n", s.Address(), box, credentials, hostkey)
+	}
+	send, _ := bridgeTo(t, section(s.HostKey))
+	want := bytes.Repeat([]byte("abcdefg"), 1_000_000)
+	if r := send("file", want); r.GetState() != adminpb.Request_DONE {
+		t.Errorf("%v", r)
+	}
+	if got, err := os.ReadFile(filepath.Join(box, "in", "file")); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("the server has %d bytes, %v", len(got), err)
+	}
+	send, said := bridgeTo(t, section("SHA256:"+strings.Repeat("A", 43)))
+	if r := send("refused", []byte("x")); r.GetState() != adminpb.Request_INERROR || !strings.Contains(said.String(), s.HostKey) {
+		t.Errorf("%v", r)
 	}
 }

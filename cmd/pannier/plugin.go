@@ -22,11 +22,12 @@ import (
 	"github.com/pannier/pannier/plugins/ftp"
 	"github.com/pannier/pannier/plugins/host"
 	"github.com/pannier/pannier/plugins/s3"
+	"github.com/pannier/pannier/plugins/sftp"
 	"github.com/pannier/pannier/spec/fault"
 )
 
 // bundled are the drivers that are part of this program, by name.
-var bundled = map[string]plugins.Driver{"dir": dir.Driver{}, "ftp": ftp.Driver{}, "s3": s3.Driver{}}
+var bundled = map[string]plugins.Driver{"dir": dir.Driver{}, "ftp": ftp.Driver{}, "s3": s3.Driver{}, "sftp": sftp.Driver{}}
 
 // bePlugin makes this process the plugin that its arguments name, if they do.
 func bePlugin(args []string) {
