@@ -8,6 +8,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"io"
+	"iter"
 	"log/slog"
 	"math/rand/v2"
 	"net"
@@ -48,8 +49,8 @@ type node struct {
 	root    string
 	can     func(*plugins.Capabilities)
 	login   func(ctx context.Context) error
-	begin   func(name string) error                                          // of Write
-	written func(n int64) error                                              // after n bytes
+	begin   func(name string) error                                            // of Write
+	written func(n int64) error                                                // after n bytes
 	commit  func(ctx context.Context, st plugins.Staged) (plugins.Attr, error) // instead
 	read    func(r io.ReadCloser) io.ReadCloser
 	list    func(yield func(plugins.Attr, error) bool)
@@ -118,7 +119,7 @@ func (g guest) Read(ctx context.Context, name string, offset int64) (io.ReadClos
 	return r, err
 }
 
-func (g guest) List(ctx context.Context, name string) func(func(plugins.Attr, error) bool) {
+func (g guest) List(ctx context.Context, name string) iter.Seq2[plugins.Attr, error] {
 	if g.n.list != nil {
 		return g.n.list
 	}
@@ -433,4 +434,14 @@ func eventually(t testing.TB, what string, so func() bool) {
 		time.Sleep(10 * time.Millisecond)
 	}
 	t.Fatal("it never is so: " + what)
+}
+
+func mkdir(s *served, name string) error { return os.Mkdir(filepath.Join(s.root, name), 0o777) }
+
+// absent fails when the file has its name.
+func (n *node) absent(t testing.TB, name string) {
+	t.Helper()
+	if _, err := os.Stat(filepath.Join(n.root, name)); err == nil {
+		t.Errorf("%s is there already", name)
+	}
 }
