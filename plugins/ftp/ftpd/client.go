@@ -219,6 +219,9 @@ func (c *client) say(r reply) {
 	}
 	c.writing.Lock()
 	defer c.writing.Unlock()
+	if r.code == 150 { // before anybody can have read it; no other reply comes before it
+		c.moving.Store(true)
+	}
 	_ = c.raw.SetWriteDeadline(time.Now().Add(replyTime))
 	if _, err := c.conn.Write([]byte(r.text())); err != nil {
 		c.leave(errGone)

@@ -17,13 +17,27 @@ type data struct {
 	conn net.Conn // raw, or TLS over it
 	wait time.Duration
 	stop func() bool // of the end of the transfer's context
+
+	under *noted // TLS; nil: in clear
+}
+
+// noted is a connection that notes whether it has ended. Package tls takes that for an end
+// in order, at the end of a record.
+type noted struct {
+	net.Conn
+	ended bool
+}
+
+func (n *noted) Read(p []byte) (int, error) {
+	k, err := n.Conn.Read(p)
+	n.ended = n.ended || err == io.EOF
+	return k, err
 }
 
 // open announces the transfer and makes its data connection.
 func (t *transfer) open() (*data, *reply) {
 	c := t.c
 	c.say(say(150, "%s of %s begins.", t.verb, quoted(t.name)))
-	c.moving.Store(true)
 	raw, err := t.port.connect(t.ctx, c)
 	if err != nil {
 		if t.ctx.Err() != nil {
@@ -33,7 +47,8 @@ func (t *transfer) open() (*data, *reply) {
 	}
 	d := &data{raw: raw, conn: raw, wait: c.s.timeout}
 	if c.secure != nil {
-		s := tls.Server(raw, c.secure)
+		d.under = &noted{Conn: raw}
+		s := tls.Server(d.under, c.secure)
 		ctx, cancel := context.WithTimeout(t.ctx, c.s.timeout)
 		err = s.HandshakeContext(ctx)
 		cancel()
@@ -70,7 +85,11 @@ func why(err error) string {
 
 func (d *data) Read(p []byte) (int, error) {
 	_ = d.raw.SetReadDeadline(time.Now().Add(d.wait))
-	return d.conn.Read(p)
+	n, err := d.conn.Read(p)
+	if err == io.EOF && d.under != nil && d.under.ended {
+		err = io.ErrUnexpectedEOF
+	}
+	return n, err
 }
 
 func (d *data) Write(p []byte) (int, error) {
