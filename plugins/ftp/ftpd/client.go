@@ -66,11 +66,10 @@ var (
 // errFlood is of a client that says too much at once.
 var errFlood = errors.New("too many commands during a transfer")
 
-// callTime is the most that the node has for a call that moves no bytes; replyTime the
-// client for taking a reply, maxPending for how many commands it may send during a transfer.
+// callTime is the most that the node has for a call that moves no bytes, maxPending how many
+// commands a client may send during a transfer.
 const (
 	callTime   = 2 * time.Minute
-	replyTime  = 30 * time.Second
 	maxPending = 64
 )
 
@@ -222,7 +221,7 @@ func (c *client) say(r reply) {
 	if r.code == 150 { // before anybody can have read it; no other reply comes before it
 		c.moving.Store(true)
 	}
-	_ = c.raw.SetWriteDeadline(time.Now().Add(replyTime))
+	_ = c.raw.SetWriteDeadline(time.Now().Add(c.s.timeout))
 	if _, err := c.conn.Write([]byte(r.text())); err != nil {
 		c.leave(errGone)
 	}

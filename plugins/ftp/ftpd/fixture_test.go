@@ -369,7 +369,8 @@ func (r *raw) epsv() string {
 // dial makes a data connection, without TLS.
 func (r *raw) dial(at string) *net.TCPConn {
 	r.t.Helper()
-	c, err := net.DialTimeout("tcp", at, 10*time.Second)
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: r.tcp.LocalAddr().(*net.TCPAddr).IP}, Timeout: 10 * time.Second}
+	c, err := d.Dial("tcp", at)
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -27,7 +27,7 @@ func Options() []plugins.Option {
 		{Name: "connections", Help: "How many clients there may be at a time, 1 to 100000.", Default: "500"},
 		{Name: "connections-per-address", Help: "How many of one address, or one IPv6 network of 64 bits.", Default: "20"},
 		{Name: "idle", Help: "How long a client may say nothing between two commands.", Default: "5m"},
-		{Name: "timeout", Help: "How long a data connection may take to come, or be silent.", Default: "1m"},
+		{Name: "timeout", Help: "How long a data connection may take to come, or be silent, and a client may take for a reply.", Default: "1m"},
 		{Name: "login-timeout", Help: "How long a client has to log in.", Default: "30s"},
 		{Name: "login-delay", Help: "How long a wrong password takes at least; twice that for the next.", Default: "1s"},
 		{Name: "login-tries", Help: "How many wrong passwords end a connection.", Default: "3"},

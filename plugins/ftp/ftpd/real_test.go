@@ -85,7 +85,7 @@ func TestOurs(t *testing.T) {
 			plugintest.Run(t, plugintest.Harness{
 				Levels:  []string{plugintest.Core, plugintest.Write},
 				Open:    func(ctx context.Context) (plugins.Session, error) { return p.Open(ctx, to) },
-				Entries: 3000,
+				Entries: 500,
 				Sparse: func(name string, size int64) error {
 					f, err := os.Create(filepath.Join(n.root, name))
 					if err != nil {
