@@ -202,18 +202,39 @@ func TestOrder(t *testing.T) {
 	s := serve(t, nil)
 	r := s.login()
 	c := r.dial(r.epsv())
-	r.send("STOR f\r\nNOOP\r\nPWD\r\n")
+	r.send("STOR f\r\n" + strings.Repeat("NOOP\r\n", 50) + "PWD\r\n")
 	r.wants("150")
-	r.is("NOOP", "200") // the second of them
+	r.is("STAT", "211")
+	r.is("NOOP", "200") // this one
 	r.is("STAT", "211")
 	r.send("SYST\r\nQUIT\r\nPWD\r\n")
 	_, _ = c.Write([]byte("12"))
 	_ = c.Close()
-	for _, code := range []string{"226", "200", "257", "215", "221"} {
+	r.wants("226")
+	for range 50 {
+		r.wants("200")
+	}
+	for _, code := range []string{"257", "215", "221"} {
 		r.wants(code)
 	}
 	r.gone()
 	s.holds(t, "f", []byte("12"))
+}
+
+// TestUnused: a port that nobody has come to is given up.
+func TestUnused(t *testing.T) {
+	s := serve(t, nil, "timeout", "50ms")
+	r := s.login()
+	at := r.epsv()
+	eventually(t, "nobody listens", func() bool {
+		c, err := net.Dial("tcp", at)
+		if err == nil {
+			_ = c.Close()
+		}
+		return err != nil
+	})
+	r.is("LIST", "150")
+	r.wants("425")
 }
 
 // TestRetrieve: whole, from offsets, in both types.
