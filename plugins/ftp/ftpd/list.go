@@ -62,7 +62,7 @@ func long(a plugins.Attr, now time.Time) string {
 	if at.IsZero() {
 		at = time.Unix(0, 0)
 	}
-	return fmt.Sprintf("%s 1 pannier pannier %12d %s %s", mode, max(a.Size, 0), at.UTC().Format(form), a.Name)
+	return fmt.Sprintf("%s 1 ftp ftp %12d %s %s", mode, max(a.Size, 0), at.UTC().Format(form), a.Name)
 }
 
 // listing sends what a name has: the entries of a directory, or the one file; to LIST and

@@ -2,6 +2,7 @@ package ftpd_test
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"net"
 	"strings"
@@ -68,11 +69,18 @@ func TestConversations(t *testing.T) {
 
 // TestSaysNothing: of itself, as which program it is.
 func TestSaysNothing(t *testing.T) {
-	s := serve(t, nil)
+	s := serve(t, nil, "tls", "optional")
+	s.put(t, "f", nil)
 	r := s.connectFrom("127.0.0.1")
 	all := r.wants("220") + r.is("SYST", "215") + r.is("HELP", "214") + r.is("FEAT", "211")
 	r.login()
 	all += r.is("STAT", "211")
+	list, _ := r.retr("LIST")
+	all += string(list)
+	r = s.connect()
+	r.is("AUTH TLS", "234")
+	r.secure(tls.VersionTLS13)
+	all += r.c.(*tls.Conn).ConnectionState().PeerCertificates[0].Subject.String()
 	for _, word := range []string{"pannier", "go1", "golang", "version"} {
 		if strings.Contains(strings.ToLower(all), word) {
 			t.Errorf("it says %q: %s", word, all)

@@ -65,7 +65,7 @@ func (c *client) transfer(verb, name string, move func(*transfer) reply) reply {
 				c.pending = append(c.pending, cmd)
 			default:
 				c.leave(errFlood)
-				lines = nil
+				c.pending, lines = nil, nil
 			}
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"net"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 
 	"github.com/pannier/pannier/plugins"
@@ -174,6 +175,10 @@ func TestAbortAnywhere(t *testing.T) {
 		r.is("PWD", "257")
 		_ = l.Close()
 	}
+	r.begin("RETR big")
+	r.urgent("\xff\xf4\xff")
+	r.is("\xf2ABOR", "426")
+	r.wants("226")
 	c := r.begin("RETR big")
 	if _, err := io.ReadFull(c, make([]byte, 1<<20)); err != nil {
 		t.Fatal(err)
@@ -194,6 +199,21 @@ func TestAbortAnywhere(t *testing.T) {
 	r.wants("226")
 	r.wants("226")
 	r.is("PWD", "257")
+}
+
+// urgent sends bytes of which TCP takes the last for urgent.
+func (r *raw) urgent(b string) {
+	r.t.Helper()
+	rc, err := r.tcp.(*net.TCPConn).SyscallConn()
+	if err == nil {
+		err = rc.Write(func(fd uintptr) bool {
+			_, err = syscall.SendmsgN(int(fd), []byte(b), nil, nil, syscall.MSG_OOB)
+			return true
+		})
+	}
+	if err != nil {
+		r.t.Fatal(err)
+	}
 }
 
 // TestOrder: what came with STOR is answered after it, what came since at once; so NOOP's
