@@ -8,7 +8,7 @@
 //
 // Files: options.go; serve.go accepting and ending; gate.go who gets in and how often; client.go
 // the control connection; line.go its lines, reply.go its replies and what faults become;
-// command.go the table of commands; login.go, tls.go; port.go PASV and PORT; data.go, transfer.go
+// command.go the table of commands; login.go, tls.go, cert.go; port.go PASV and PORT; data.go, transfer.go
 // data connections; store.go, retrieve.go, list.go, facts.go, files.go the commands on files;
 // name.go.
 package ftpd

@@ -230,28 +230,43 @@ func TestInjection(t *testing.T) {
 func TestCertificates(t *testing.T) {
 	cert, sum := certificate(t)
 	s := serve(t, nil, "tls", "implicit", "cert", cert)
-	c, err := tls.Dial("tcp", s.address, &tls.Config{InsecureSkipVerify: true})
-	if err != nil {
+	is := func(want string) {
+		t.Helper()
+		c, err := tls.Dial("tcp", s.address, &tls.Config{InsecureSkipVerify: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		got := sha256.Sum256(c.ConnectionState().PeerCertificates[0].Raw)
+		if hex.EncodeToString(got[:]) != want {
+			t.Error("it is another certificate")
+		}
+	}
+	is(sum)
+	renewed, sum := certificate(t)
+	if err := os.Rename(renewed, cert); err != nil {
 		t.Fatal(err)
 	}
-	got := sha256.Sum256(c.ConnectionState().PeerCertificates[0].Raw)
-	if hex.EncodeToString(got[:]) != sum {
-		t.Error("it is another certificate")
+	is(sum)
+	if err := os.WriteFile(cert, []byte("rubbish"), 0o600); err != nil {
+		t.Fatal(err)
 	}
-	_ = c.Close()
+	is(sum)
 	if c, err := tls.Dial("tcp", s.address, &tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS11}); err == nil {
 		_ = c.Close()
 		t.Error("TLS 1.1 is spoken")
 	}
 	for _, bad := range []map[string]string{
-		{"cert": "/nowhere"}, {"key": cert}, {"tls": "off", "cert": cert}, {"tls": "yes"}, {"none": "x"}, {"idle": "0s"}, {"idle": "x"}, {"connections": "0"},
-		{"passive-ports": "1000-2000"}, {"passive-ports": "3000-2000"}, {"passive-ports": "x"}, {"passive-address": "::1"}, {"passive-address": "x"}, {"cert": os.Args[0]},
+		{"cert": "/nowhere"}, {"key": "x"}, {"tls": "off", "cert": "x"}, {"tls": "yes"}, {"none": "x"}, {"idle": "0s"}, {"idle": "x"}, {"connections": "0"},
+		{"passive-ports": "1000-2000"}, {"passive-ports": "3000-2000"}, {"passive-ports": "x"}, {"passive-address": "::1"}, {"passive-address": "x"}, {"cert": cert},
 	} {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
 		}
-		err = ftp.Driver{}.Listen(context.Background(), l, bad, dir.Driver{})
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		err = ftp.Driver{}.Listen(ctx, l, bad, dir.Driver{})
+		cancel()
 		if k := fault.KindOf(err); err == nil || k != fault.Invalid && k != fault.NotFound {
 			t.Errorf("%v: %v, %v", bad, k, err)
 		}
