@@ -97,8 +97,7 @@ func (d *data) Write(p []byte) (int, error) {
 	return d.conn.Write(p)
 }
 
-// end says that all was written, in TLS's words and TCP's. What the client may have sent
-// could break the connection if that were closed now.
+// end says that all was written, in TLS's words and TCP's.
 func (d *data) end() error {
 	_ = d.raw.SetWriteDeadline(time.Now().Add(d.wait))
 	var err error
