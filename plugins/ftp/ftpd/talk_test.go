@@ -242,8 +242,8 @@ func TestListingFails(t *testing.T) {
 	}
 }
 
-// TestFamilies: IPv6, and an external address.
-func TestFamilies(t *testing.T) {
+// TestPassiveAddress: what PASV says can be another address, and ports of a range.
+func TestPassiveAddress(t *testing.T) {
 	s := serve(t, nil, "passive-address", "192.0.2.7", "passive-ports", "52000-52099")
 	r := s.login()
 	got := r.is("PASV", "227")
@@ -251,13 +251,17 @@ func TestFamilies(t *testing.T) {
 	if _, err := fmt.Sscanf(got[strings.Index(got, "("):], "(192,0,2,7,%d,%d)", &p1, &p2); err != nil || p1<<8+p2 < 52000 || p1<<8+p2 > 52099 {
 		t.Errorf("%q, %v", got, err)
 	}
+}
+
+// TestFamilies: IPv6 has EPSV and EPRT only.
+func TestFamilies(t *testing.T) {
 	l, err := net.Listen("tcp", "[::1]:0")
 	if err != nil {
 		t.Skip("there is no IPv6 here: " + err.Error())
 	}
 	_ = l.Close()
-	s = serveAt(t, "[::1]:0", nil)
-	r = s.connectFrom("::1")
+	s := serveAt(t, "[::1]:0", nil)
+	r := s.connectFrom("::1")
 	r.wants("220")
 	r.login()
 	r.is("PASV", "522")
