@@ -1,6 +1,7 @@
 package sftpd
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -135,18 +136,18 @@ func (d *download) next(b []byte, pos int64) (n int, err error) {
 	skipped := make([]byte, min(pos-d.at, 64<<10))
 	n, err = d.stream.Read(skipped)
 	if n > 0 {
-		d.keep(d.at, skipped[:n], cap(skipped))
+		d.keep(d.at, bytes.Clone(skipped[:n]))
 	}
 	d.at += int64(n)
 	return 0, d.over(err)
 }
 
 // keep has bytes for later, if there is room; the first ones make it.
-func (d *download) keep(at int64, data []byte, cost int) {
-	for len(d.kept.all) > 0 && d.kept.bytes()+cost+pieceCosts > maxKept {
+func (d *download) keep(at int64, data []byte) {
+	for len(d.kept.all) > 0 && d.kept.bytes()+len(data)+pieceCosts > maxKept {
 		d.kept.remove(0)
 	}
-	_ = d.kept.put(at, data, cost) // what is not kept is read again
+	_ = d.kept.put(at, data) // what is not kept is read again
 }
 
 // over looks at what came with bytes. At the end, and where the end should be, the node
@@ -156,7 +157,7 @@ func (d *download) over(err error) error {
 		var more [1]byte
 		var n int
 		if n, err = io.ReadFull(d.stream, more[:]); n > 0 { // it has grown
-			d.keep(d.at, []byte{more[0]}, 1)
+			d.keep(d.at, more[:])
 			d.at++
 			return nil
 		}

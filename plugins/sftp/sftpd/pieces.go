@@ -18,14 +18,13 @@ type pieces struct {
 type piece struct {
 	at   int64
 	data []byte
-	cost int
+	cost int // of the budget
 }
 
 func (p piece) end() int64 { return p.at + int64(len(p.data)) }
 
-// put keeps data, which is the pieces' then, and for which cost bytes are held. What it
-// cannot be put for is "" if all is well.
-func (s *pieces) put(at int64, data []byte, cost int) (why string) {
+// put keeps data, which is the pieces' then. Why it cannot be is "" if all is well.
+func (s *pieces) put(at int64, data []byte) (why string) {
 	i, _ := slices.BinarySearchFunc(s.all, at, func(p piece, at int64) int {
 		switch {
 		case p.at < at:
@@ -35,7 +34,7 @@ func (s *pieces) put(at int64, data []byte, cost int) (why string) {
 		}
 		return 0
 	})
-	p := piece{at, data, cost + pieceCosts}
+	p := piece{at, data, len(data) + pieceCosts}
 	if i > 0 && s.all[i-1].end() > at || i < len(s.all) && s.all[i].at < p.end() {
 		return "bytes came twice"
 	}

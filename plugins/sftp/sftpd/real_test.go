@@ -218,7 +218,7 @@ func TestRclone(t *testing.T) {
 		return string(out), err
 	}
 	for _, args := range [][]string{
-		{"copyto", "big", remote + "d/big"}, {"copyto", "--inplace", "big", remote + "d/big2"}, {"lsl", remote + "d"}, {"copyto", remote + "d/big", "back"},
+		{"copyto", "big", remote + "d/big"}, {"copyto", "big", remote + "d/big2"}, {"lsl", remote + "d"}, {"copyto", remote + "d/big", "back"},
 		{"check", "--download", "--one-way", "--include", "big", p.home, remote + "d"}, {"moveto", remote + "d/big2", remote + "d/big3"}, {"deletefile", remote + "d/big3"},
 	} {
 		if out, err := run(args...); err != nil {

@@ -1,6 +1,7 @@
 package sftpd
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"time"
@@ -25,9 +26,9 @@ type upload struct {
 }
 
 func (s *subsystem) newUpload(ctx context.Context, w plugins.Writer, name string) (file, error) {
-	bytes, stop := context.WithCancel(s.g.hard)
+	whole, stop := context.WithCancel(s.g.hard)
 	enough := context.AfterFunc(ctx, stop) // the client is gone before it has the handle
-	staged, err := w.Write(bytes, name, plugins.WriteRequest{Size: -1})
+	staged, err := w.Write(whole, name, plugins.WriteRequest{Size: -1})
 	if err != nil {
 		stop()
 		return nil, err
@@ -41,12 +42,14 @@ func (u *upload) hurry() { u.stop() }
 func (u *upload) serve(r *request) message {
 	switch r.typ {
 	case fxWrite:
-		cost := len(r.f.b)
 		offset, data := r.f.long(), r.f.bytes()
-		if r.f.bad || len(r.f.b) > 0 {
+		if r.f.bad {
 			return status(r.id, u.fail(errMalformed))
 		}
-		return status(r.id, u.write(offset, data, cost))
+		if len(r.f.b) > len(data) { // github.com/pkg/sftp sends more than it says
+			data = bytes.Clone(data)
+		}
+		return status(r.id, u.write(offset, data))
 	case fxFstat:
 		return newMessage(fxAttrs, r.id, 32).attr(plugins.Attr{Size: max(u.at, u.least)}).seal()
 	case fxFsetstat:
@@ -63,7 +66,7 @@ func (u *upload) serve(r *request) message {
 
 // write takes bytes. What cannot be written ends the upload, because clients do not
 // always heed the answer.
-func (u *upload) write(offset uint64, data []byte, cost int) error {
+func (u *upload) write(offset uint64, data []byte) error {
 	switch {
 	case u.err != nil:
 		return u.err
@@ -75,7 +78,7 @@ func (u *upload) write(offset uint64, data []byte, cost int) error {
 		if offset-uint64(u.at) > early {
 			return u.fail(unsupported("write", "the bytes from %d to %d are missing: files have no holes here, and bytes may come %d early", u.at, offset, int64(early)))
 		}
-		if why := u.early.put(int64(offset), data, cost); why != "" {
+		if why := u.early.put(int64(offset), data); why != "" {
 			return u.fail(unsupported("write", "%s: write the file in order", fault.Shown(why)))
 		}
 		return nil
