@@ -21,6 +21,7 @@ type download struct {
 	stop   context.CancelFunc
 	name   string
 	attr   plugins.Attr
+	begun  bool
 	stream io.ReadCloser // nil: none
 	at     int64         // where it is
 	end    int64         // of the file, confirmed by the node; -1: not known
@@ -108,12 +109,12 @@ func (d *download) seek(pos int64) error {
 	d.drop()
 	d.kept.clear()
 	d.at = 0
-	if d.s.g.can.Offsets {
-		if pos > 0 && d.attr.Size >= 0 && pos > d.attr.Size {
-			pos = d.attr.Size // beyond the end a node refuses to begin
+	if d.s.g.can.Offsets && (d.begun || pos > maxKept) { // a first request near the beginning has overtaken that for the beginning
+		if d.at = pos; d.attr.Size >= 0 {
+			d.at = min(pos, d.attr.Size) // beyond the end a node refuses to begin
 		}
-		d.at = pos
 	}
+	d.begun = true
 	var err error
 	d.stream, err = d.s.g.session.Read(d.ctx, d.name, d.at)
 	return err

@@ -6,6 +6,7 @@ import (
 	"io"
 	"iter"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/pannier/pannier/plugins"
@@ -43,7 +44,7 @@ func (f *listing) advance() {
 		case err != nil:
 			f.err = err
 			return
-		case plugins.CheckName("/"+a.Name) == nil && len(a.Name) > 0:
+		case a.Name != "" && !strings.Contains(a.Name, "/") && plugins.CheckName("/"+a.Name) == nil:
 			f.entry = &a
 			return
 		}

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -69,7 +70,7 @@ func (n *node) Open(ctx context.Context, e plugins.Endpoint) (plugins.Session, e
 	if !good {
 		return nil, fault.New("log in", fault.Unauthenticated, "user, password or key are wrong")
 	}
-	s, err := dir.Driver{}.Open(ctx, plugins.Endpoint{URL: "dir://" + n.root})
+	s, err := dir.Driver{}.Open(ctx, plugins.Endpoint{URL: (&url.URL{Scheme: "dir", Path: n.root}).String()})
 	if err != nil {
 		return nil, err
 	}

@@ -60,24 +60,25 @@ func (s *pieces) remove(i int) piece {
 	return p
 }
 
-// copy fills b with what there is from at on, without a hole. Pieces that were copied to
-// their end are gone.
+// copy fills b with what there is from at on, without a hole. What was copied is gone.
 func (s *pieces) copy(b []byte, at int64) (n int) {
-	for i := 0; i < len(s.all) && n < len(b); {
-		p := s.all[i]
-		if p.at > at {
-			break
-		}
-		if p.end() <= at {
-			i++
+	for i := 0; i < len(s.all) && n < len(b) && s.all[i].at <= at; i++ {
+		if s.all[i].end() <= at {
 			continue
 		}
+		p := s.remove(i)
 		m := copy(b[n:], p.data[at-p.at:])
+		before, after := p.data[:at-p.at], p.data[at-p.at+int64(m):]
 		n, at = n+m, at+int64(m)
-		if at == p.end() {
-			s.remove(i)
-		} else {
-			i++
+		if len(before) > 0 {
+			_ = s.put(p.at, before)
+		}
+		if len(after) > 0 { // there is no room in b any more
+			_ = s.put(at, after)
+			break
+		}
+		if len(before) == 0 {
+			i--
 		}
 	}
 	return n
