@@ -61,11 +61,11 @@ func (l *limits) enter(p netip.Prefix) bool {
 	return true
 }
 
-// remember makes an entry, and forgets others when there are many.
+// remember makes an entry, and forgets half of the others when there are many.
 func (l *limits) remember(p netip.Prefix) *address {
 	if len(l.of) >= maxAddresses {
 		for q, a := range l.of {
-			if a.connections == 0 && (a.forgive(time.Now()) == 0 || len(l.of) >= maxAddresses) {
+			if a.connections == 0 && len(l.of) > maxAddresses/2 {
 				delete(l.of, q)
 			}
 		}
