@@ -174,7 +174,7 @@ func TestKeys(t *testing.T) {
 	r := serve(t, n)
 	good, line, _ := newKey(t)
 	bad, other, _ := newKey(t)
-	n.key = line
+	n.set(func(h *hooks) { h.key = line })
 	c, err := login(dial(t, r), user, ssh.PublicKeys(bad, good))
 	if err != nil {
 		t.Fatal(err)
@@ -199,11 +199,13 @@ func TestKeys(t *testing.T) {
 	if _, err := login(dial(t, r), "nobody", ssh.PublicKeys(good)); err == nil {
 		t.Error("a key of another user")
 	}
-	n.think = func(e plugins.Endpoint) {
-		if e.Secrets["key"] != "" {
-			n.key = "" // between the question and the proof
+	n.set(func(h *hooks) {
+		h.think = func(e plugins.Endpoint) {
+			if e.Secrets["key"] != "" {
+				n.set(func(h *hooks) { h.key = "" }) // between the question and the proof
+			}
 		}
-	}
+	})
 	if _, err := login(dial(t, r), user, ssh.PublicKeys(good)); err == nil {
 		t.Error("a key that was taken away")
 	}
@@ -225,7 +227,7 @@ func TestNotAskedFor(t *testing.T) {
 	n := newNode(t)
 	r := serve(t, n)
 	key, line, _ := newKey(t)
-	n.key = line
+	n.set(func(h *hooks) { h.key = line })
 	weak, err := rsa.GenerateKey(rand.Reader, 1024)
 	if err != nil {
 		t.Fatal(err)
@@ -258,7 +260,7 @@ func TestNotAskedFor(t *testing.T) {
 func TestMethods(t *testing.T) {
 	n := newNode(t)
 	key, line, _ := newKey(t)
-	n.key = line
+	n.set(func(h *hooks) { h.key = line })
 	if _, err := login(dial(t, serve(t, n, "login", "key")), user, ssh.Password(password)); err == nil {
 		t.Error("a password, where keys are wanted")
 	}

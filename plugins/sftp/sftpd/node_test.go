@@ -34,7 +34,17 @@ func TestMain(m *testing.M) {
 
 // node is a directory whose users have passwords and keys, and which notes what was done.
 type node struct {
-	root     string
+	root string
+	hooks
+
+	mu                            sync.Mutex // of hooks, once it is in use
+	asked                         []plugins.Endpoint
+	sessions, commits, aborts     atomic.Int64
+	committing, reading, writings atomic.Int64
+}
+
+// hooks are how a node behaves.
+type hooks struct {
 	password string
 	key      string // line of authorized_keys
 
@@ -43,11 +53,19 @@ type node struct {
 	change func(*plugins.Capabilities)
 	wrap   func(plugins.Session) plugins.Session
 	think  func(plugins.Endpoint) // before an answer about a login
+}
 
-	mu                            sync.Mutex
-	asked                         []plugins.Endpoint
-	sessions, commits, aborts     atomic.Int64
-	committing, reading, writings atomic.Int64
+// set changes them.
+func (n *node) set(change func(h *hooks)) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	change(&n.hooks)
+}
+
+func (n *node) now() hooks {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.hooks
 }
 
 const (
@@ -55,7 +73,7 @@ const (
 	password = "correct horse"
 )
 
-func newNode(t testing.TB) *node { return &node{root: t.TempDir(), password: password} }
+func newNode(t testing.TB) *node { return &node{root: t.TempDir(), hooks: hooks{password: password}} }
 
 func (n *node) Describe() plugins.Description { return dir.Driver{}.Describe() }
 
@@ -63,10 +81,11 @@ func (n *node) Open(ctx context.Context, e plugins.Endpoint) (plugins.Session, e
 	n.mu.Lock()
 	n.asked = append(n.asked, e)
 	n.mu.Unlock()
-	if n.think != nil {
-		n.think(e)
+	if think := n.now().think; think != nil {
+		think(e)
 	}
-	good := e.User == user && (e.Password != "" && e.Password == n.password || n.key != "" && (e.Secrets["key"] == n.key || e.Secrets["offered"] == n.key))
+	h := n.now()
+	good := e.User == user && (e.Password != "" && e.Password == h.password || h.key != "" && (e.Secrets["key"] == h.key || e.Secrets["offered"] == h.key))
 	if !good {
 		return nil, fault.New("log in", fault.Unauthenticated, "user, password or key are wrong")
 	}
@@ -76,8 +95,8 @@ func (n *node) Open(ctx context.Context, e plugins.Endpoint) (plugins.Session, e
 	}
 	n.sessions.Add(1)
 	all := &session{s.(everything), n}
-	if n.wrap != nil {
-		return n.wrap(all), nil
+	if h.wrap != nil {
+		return h.wrap(all), nil
 	}
 	return all, nil
 }
@@ -103,8 +122,8 @@ func (s *session) Close() error {
 
 func (s *session) Capabilities() plugins.Capabilities {
 	c := s.everything.Capabilities()
-	if s.n.change != nil {
-		s.n.change(&c)
+	if change := s.n.now().change; change != nil {
+		change(&c)
 	}
 	return c
 }
@@ -113,8 +132,8 @@ func (s *session) Read(ctx context.Context, name string, offset int64) (io.ReadC
 	r, err := s.everything.Read(ctx, name, offset)
 	if err == nil {
 		s.n.reading.Add(1)
-		if s.n.read != nil {
-			r = s.n.read(r)
+		if read := s.n.now().read; read != nil {
+			r = read(r)
 		}
 	}
 	return r, err
@@ -138,8 +157,8 @@ func (t *staged) Commit(ctx context.Context) (plugins.Attr, error) {
 	t.n.commits.Add(1)
 	t.n.committing.Add(1)
 	defer t.n.committing.Add(-1)
-	if t.n.commit != nil {
-		return t.n.commit(ctx, t.Checkpointer)
+	if commit := t.n.now().commit; commit != nil {
+		return commit(ctx, t.Checkpointer)
 	}
 	return t.Checkpointer.Commit(ctx)
 }

@@ -37,9 +37,8 @@ type partner struct {
 func newPartner(t *testing.T, n *node, r *running) *partner {
 	t.Helper()
 	p := &partner{t: t, r: r, home: t.TempDir()}
-	key, line, text := newKey(t)
-	_ = key
-	n.key = line
+	_, line, text := newKey(t)
+	n.set(func(h *hooks) { h.key = line })
 	p.file("id", string(text))
 	host, err := hostKey(r.hostkey)
 	if err != nil {
@@ -78,6 +77,11 @@ func (p *partner) must(commands string, more ...string) string {
 		p.t.Fatalf("%v\n%s", err, out)
 	}
 	return out
+}
+
+// refusing is a commit that an application says no to.
+func refusing(context.Context, plugins.Staged) (plugins.Attr, error) {
+	return plugins.Attr{}, fault.New("task check", fault.Refused, "the invoice has no number")
 }
 
 // started waits until the server has its host key.
@@ -122,12 +126,12 @@ func TestOpenSSHFails(t *testing.T) {
 	n := newNode(t)
 	p := started(t, n)
 	p.file("f", "content")
-	good := n.key
-	_, n.key, _ = newKey(t)
+	good := n.now().key
+	n.set(func(h *hooks) { _, h.key, _ = newKey(t) })
 	if out, err := p.sftp("ls"); err == nil || !strings.Contains(out, "Permission denied") {
 		t.Errorf("a wrong key: %v %s", err, out)
 	}
-	n.key = good
+	n.set(func(h *hooks) { h.key = good })
 	name, port, _ := strings.Cut(p.r.address, ":")
 	_, other, _ := newKey(t)
 	known := p.file("known", fmt.Sprintf("[%s]:%s %s\n", name, port, other))
@@ -136,9 +140,7 @@ func TestOpenSSHFails(t *testing.T) {
 	}
 	host, _ := hostKey(p.r.hostkey)
 	_ = os.WriteFile(known, fmt.Appendf(nil, "[%s]:%s %s", name, port, ssh.MarshalAuthorizedKey(host.PublicKey())), 0o600)
-	n.commit = func(context.Context, plugins.Staged) (plugins.Attr, error) {
-		return plugins.Attr{}, fault.New("task check", fault.Refused, "the invoice has no number")
-	}
+	n.set(func(h *hooks) { h.commit = refusing })
 	if out, err := p.sftp("put f"); err == nil || !strings.Contains(strings.ToLower(out), "failure") {
 		t.Errorf("a commit that fails: %v %s", err, out)
 	}
@@ -190,9 +192,7 @@ func TestLftp(t *testing.T) {
 	if got, err := os.ReadFile(filepath.Join(p.home, "back")); err != nil || string(got) != string(big) {
 		t.Errorf("it gets %d bytes, %v", len(got), err)
 	}
-	n.commit = func(context.Context, plugins.Staged) (plugins.Attr, error) {
-		return plugins.Attr{}, fault.New("task check", fault.Refused, "the invoice has no number")
-	}
+	n.set(func(h *hooks) { h.commit = refusing })
 	if out, err := run("put big -o other; bye"); err == nil {
 		t.Errorf("a commit that fails: %s", out)
 	}
@@ -229,9 +229,7 @@ func TestRclone(t *testing.T) {
 	if got, err := os.ReadFile(filepath.Join(p.home, "back")); err != nil || string(got) != string(big) {
 		t.Errorf("it gets %d bytes, %v", len(got), err)
 	}
-	n.commit = func(context.Context, plugins.Staged) (plugins.Attr, error) {
-		return plugins.Attr{}, fault.New("task check", fault.Refused, "the invoice has no number")
-	}
+	n.set(func(h *hooks) { h.commit = refusing })
 	if out, err := run("copyto", "big", remote+"other"); err == nil || !strings.Contains(out, "the invoice has no number") {
 		t.Errorf("a commit that fails: %v %s", err, out)
 	}
