@@ -17,7 +17,7 @@ import (
 )
 
 // program is one of the system's, or the test is skipped.
-func program(t *testing.T, name string) string {
+func program(t testing.TB, name string) string {
 	t.Helper()
 	p, err := exec.LookPath(name)
 	if err != nil {
@@ -28,13 +28,13 @@ func program(t *testing.T, name string) string {
 
 // partner is somebody with OpenSSH and a key that the node knows.
 type partner struct {
-	t    *testing.T
+	t    testing.TB
 	r    *running
 	home string
 	args []string
 }
 
-func newPartner(t *testing.T, n *node, r *running) *partner {
+func newPartner(t testing.TB, n *node, r *running) *partner {
 	t.Helper()
 	p := &partner{t: t, r: r, home: t.TempDir()}
 	_, line, text := newKey(t)
@@ -85,7 +85,7 @@ func refusing(context.Context, plugins.Staged) (plugins.Attr, error) {
 }
 
 // started waits until the server has its host key.
-func started(t *testing.T, n *node, options ...string) *partner {
+func started(t testing.TB, n *node, options ...string) *partner {
 	t.Helper()
 	r := serve(t, n, options...)
 	until(t, "a host key", func() bool { _, err := os.Stat(r.hostkey); return err == nil })
