@@ -25,7 +25,7 @@ type guest struct {
 	v       *server
 	from    netip.Prefix
 	line    *line
-	user    string
+	user    string // who it says it is
 	session plugins.Session
 	can     plugins.Capabilities
 	hard    context.Context // of what may go on after the client has gone

@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -127,6 +128,57 @@ func TestSilent(t *testing.T) {
 			_ = conn.Close()
 		})
 	}
+}
+
+// deaf is a connection that is not read from any more.
+type deaf struct {
+	net.Conn
+	deaf   atomic.Bool
+	closed chan struct{}
+}
+
+func (d *deaf) Read(b []byte) (int, error) {
+	if d.deaf.Load() {
+		<-d.closed
+		return 0, net.ErrClosed
+	}
+	return d.Conn.Read(b)
+}
+
+// TestDeaf: a client that does not take its replies is gone after a minute.
+func TestDeaf(t *testing.T) {
+	n := newNode(t)
+	n.put(t, "f", content(1<<20))
+	synctest.Test(t, func(t *testing.T) {
+		l := flowtest.NewLink(flowtest.LinkConfig{SendBuffer: 64 << 10, RecvBuffer: 64 << 10})
+		r := serveOn(t, l, n, "keepalive", "0s", "idle", "1h")
+		conn, err := l.Dial(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		d := &deaf{Conn: conn, closed: make(chan struct{})}
+		c, err := login(d, user, ssh.Password(password))
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, err := files(t, c).Open("/f")
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.deaf.Store(true)
+		go func() { _, _ = f.WriteTo(io.Discard) }()
+		time.Sleep(50 * time.Second)
+		if n.sessions.Load() != 1 {
+			t.Error("it is gone too early")
+		}
+		time.Sleep(20 * time.Second)
+		if n.sessions.Load() != 0 {
+			t.Error("it is served for ever")
+		}
+		close(d.closed)
+		_ = c.Close()
+		r.stop()
+	})
 }
 
 // door is a listener whose end is not that of its connections, as that of a link is.

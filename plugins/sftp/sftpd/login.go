@@ -71,7 +71,7 @@ func (g *guest) config(ctx context.Context) *ssh.ServerConfig {
 			Ciphers: []string{ // without ChaCha20, which OpenSSH would take before all others, and which is slow here: see "Rejected"
 				ssh.CipherAES128GCM, ssh.CipherAES256GCM, ssh.CipherAES256CTR, ssh.CipherAES192CTR, ssh.CipherAES128CTR,
 			},
-			MACs: []string{ssh.HMACSHA256ETM, ssh.HMACSHA512ETM},
+			MACs: []string{ssh.HMACSHA256ETM, ssh.HMACSHA512ETM, ssh.HMACSHA256, ssh.HMACSHA512}, // the last two for libssh2 before 1.11
 		},
 		PublicKeyAuthAlgorithms: []string{
 			ssh.KeyAlgoED25519, ssh.KeyAlgoSKED25519, ssh.KeyAlgoECDSA256, ssh.KeyAlgoECDSA384, ssh.KeyAlgoECDSA521, ssh.KeyAlgoSKECDSA256, ssh.KeyAlgoRSASHA512, ssh.KeyAlgoRSASHA256,
@@ -114,7 +114,7 @@ func (g *guest) enter(ctx context.Context, user, password string, key ssh.Public
 	if err != nil {
 		return g.refuse(ctx, began, g.v.limits.failed(g.from), proofStep, err)
 	}
-	g.session, g.user = s, user
+	g.session = s
 	return nil
 }
 
@@ -123,6 +123,7 @@ func (g *guest) knock(ctx context.Context, user, password, what string, key ssh.
 	if err := plausible(user, password, key); err != nil {
 		return nil, err
 	}
+	g.user = user // whom the log is about
 	to := plugins.Endpoint{URL: "guest://" + g.line.RemoteAddr().String(), User: user, Password: password}
 	if key != nil {
 		to.Secrets = map[string]string{what: strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key)))}

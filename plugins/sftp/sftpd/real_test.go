@@ -114,6 +114,12 @@ func TestOpenSSH(t *testing.T) {
 	if got := n.files(t); len(got) != 4 {
 		t.Errorf("there is %q", got)
 	}
+	scp := exec.CommandContext(t.Context(), program(t, "scp"), append(p.args, "-s", filepath.Join(p.home, "big"), user+"@127.0.0.1:/scp")...)
+	if out, err := scp.CombinedOutput(); err != nil {
+		t.Errorf("scp: %v %s", err, out)
+	}
+	n.has(t, "scp", big)
+	_ = os.Remove(filepath.Join(n.root, "scp"))
 	for _, bad := range []string{"get nothing", "put big dir/x", "rmdir big", "rm .", "ln -s big link", "put -a empty big", "chdir big"} {
 		if out, err := p.sftp(bad); err == nil {
 			t.Errorf("%s succeeds: %s", bad, out)
@@ -143,6 +149,10 @@ func TestOpenSSHFails(t *testing.T) {
 	n.set(func(h *hooks) { h.commit = refusing })
 	if out, err := p.sftp("put f"); err == nil || !strings.Contains(strings.ToLower(out), "failure") {
 		t.Errorf("a commit that fails: %v %s", err, out)
+	}
+	scp := exec.CommandContext(t.Context(), program(t, "scp"), append(p.args, "-s", filepath.Join(p.home, "f"), user+"@127.0.0.1:/f")...)
+	if out, err := scp.CombinedOutput(); err == nil {
+		t.Errorf("a commit that fails, of scp: %s", out)
 	}
 	if got := n.files(t); len(got) != 0 {
 		t.Errorf("there is %q", got)
@@ -233,6 +243,46 @@ func TestRclone(t *testing.T) {
 	if out, err := run("copyto", "big", remote+"other"); err == nil || !strings.Contains(out, "the invoice has no number") {
 		t.Errorf("a commit that fails: %v %s", err, out)
 	}
+	if got := n.files(t); len(got) != 1 {
+		t.Errorf("there is %q", got)
+	}
+}
+
+// TestCurl is of libssh2.
+func TestCurl(t *testing.T) {
+	n := newNode(t)
+	p := started(t, n)
+	curl := program(t, "curl")
+	if out, err := exec.CommandContext(t.Context(), curl, "--version").Output(); err != nil || !strings.Contains(string(out), " sftp ") {
+		t.Skip("curl has no SFTP")
+	}
+	big := content(3<<20 + 1)
+	p.file("big", string(big))
+	run := func(args ...string) (string, error) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		c := exec.CommandContext(ctx, curl, append([]string{"-q", "-sS", "-k", "--user", user + ":" + password}, args...)...)
+		c.Dir, c.Env = p.home, append(os.Environ(), "HOME="+p.home)
+		out, err := c.CombinedOutput()
+		return string(out), err
+	}
+	at := "sftp://" + p.r.address
+	for _, args := range [][]string{
+		{"-T", "big", "--ftp-create-dirs", at + "/d/big"}, {"-o", "back", at + "/d/big"}, {"-o", "end", "-r", "3000000-", at + "/d/big"}, {at + "/d/"},
+		{"-Q", "-rename /d/big /d/moved", at + "/d/"},
+	} {
+		if out, err := run(args...); err != nil {
+			t.Fatalf("%q: %v\n%s", args, err, out)
+		}
+	}
+	n.has(t, "d/moved", big)
+	for name, want := range map[string][]byte{"back": big, "end": big[3_000_000:]} {
+		if got, err := os.ReadFile(filepath.Join(p.home, name)); err != nil || string(got) != string(want) {
+			t.Errorf("%s has %d bytes, %v", name, len(got), err)
+		}
+	}
+	n.set(func(h *hooks) { h.commit = refusing })
+	_, _ = run("-T", "big", at+"/other") // curl does not look at what CLOSE says
 	if got := n.files(t); len(got) != 1 {
 		t.Errorf("there is %q", got)
 	}

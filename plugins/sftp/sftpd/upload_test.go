@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/pannier/pannier/plugins"
 	"github.com/pannier/pannier/spec/fault"
@@ -197,8 +198,13 @@ func TestGoneWhileCommitting(t *testing.T) {
 	free := make(chan struct{})
 	n.commit = func(ctx context.Context, s plugins.Staged) (plugins.Attr, error) {
 		<-free
-		if ctx.Err() != nil || n.sessions.Load() != 1 {
+		select {
+		case <-ctx.Done():
 			return plugins.Attr{}, errors.New("it was cut off")
+		case <-time.After(200 * time.Millisecond): // in which the server sees that the client is gone
+		}
+		if n.sessions.Load() != 1 {
+			return plugins.Attr{}, errors.New("the session has ended")
 		}
 		return s.Commit(ctx)
 	}

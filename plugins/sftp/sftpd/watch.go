@@ -28,7 +28,11 @@ func (l *line) Write(b []byte) (int, error) {
 	if err := l.Conn.SetWriteDeadline(time.Now().Add(takeTime)); err != nil {
 		return 0, err
 	}
-	return l.Conn.Write(b)
+	n, err := l.Conn.Write(b)
+	if err != nil {
+		_ = l.Conn.Close() // SSH would go on listening
+	}
+	return n, err
 }
 
 // watch ends a connection whose client is silent or idle, or that is to end, until over
