@@ -546,6 +546,69 @@ func TestCut(t *testing.T) {
 	}
 }
 
+// TestCutAnywhere: wherever a connection breaks, there is the whole file or nothing, and
+// the whole one if the client was told so.
+func TestCutAnywhere(t *testing.T) {
+	want := content(100_000)
+	for _, direction := range []flowtest.Direction{flowtest.FromDialer, flowtest.FromAcceptor} {
+		whole, nothing := 0, 0
+		end := int64(108_000)
+		if direction == flowtest.FromAcceptor {
+			end = 3000
+		}
+		for at := int64(0); at < end; at += end / 40 {
+			n := newNode(t)
+			synctest.Test(t, func(t *testing.T) {
+				l := flowtest.NewLink(flowtest.LinkConfig{})
+				r := serveOn(t, l, n)
+				conn, err := l.Dial(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				l.CutAfter(direction, at)
+				told := sendFile(conn, want)
+				_ = conn.Close()
+				r.stop()
+				switch got := n.files(t); {
+				case len(got) == 1:
+					n.has(t, "f", want)
+					whole++
+				case len(got) > 1 || told == nil:
+					t.Errorf("cut after %d bytes there is %q; the client was told %v", at, got, told)
+				default:
+					nothing++
+				}
+				if n.sessions.Load() != 0 || n.writings.Load() != n.commits.Load()+n.aborts.Load() {
+					t.Errorf("cut after %d bytes: %d sessions, %d files begun, %d commits, %d aborts", at, n.sessions.Load(), n.writings.Load(), n.commits.Load(), n.aborts.Load())
+				}
+			})
+		}
+		if whole == 0 || nothing == 0 {
+			t.Errorf("direction %v: %d whole files, %d times nothing", direction, whole, nothing)
+		}
+	}
+}
+
+// sendFile writes a file with a client of its own.
+func sendFile(conn net.Conn, b []byte) error {
+	c, err := login(conn, user, ssh.Password(password))
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	f, err := sftp.NewClient(c)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	w, err := f.Create("/f")
+	if err != nil {
+		return err
+	}
+	_, err = w.Write(b)
+	return errors.Join(err, w.Close())
+}
+
 func TestHostKey(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "key")
