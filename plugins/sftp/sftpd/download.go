@@ -3,6 +3,7 @@ package sftpd
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"io"
 
@@ -66,15 +67,9 @@ func (d *download) read(id uint32, offset uint64, n int) message {
 	case got == 0 && n > 0:
 		return status(id, io.EOF)
 	}
-	m = newMessageOver(m, got)
+	m = m[:len(m)+got]
+	binary.BigEndian.PutUint32(m[headBytes:], uint32(got))
 	return m.seal()
-}
-
-// newMessageOver is m, a DATA without its bytes, with those that are behind it.
-func newMessageOver(m message, n int) message {
-	m = m[:len(m)+n]
-	m[headBytes], m[headBytes+1], m[headBytes+2], m[headBytes+3] = byte(n>>24), byte(n>>16), byte(n>>8), byte(n)
-	return m
 }
 
 // fill reads b, and less only at the end of the file. The last bytes of a file are only
