@@ -12,6 +12,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/pannier/pannier/plugins"
+	"github.com/pannier/pannier/plugins/sftp/sftpd"
 	"github.com/pannier/pannier/spec/fault"
 )
 
@@ -21,7 +22,7 @@ type Driver struct{}
 // Describe says what the driver is.
 func (Driver) Describe() plugins.Description {
 	return plugins.Description{
-		Name: "sftp", Version: "1", Schemes: []string{"sftp"},
+		Name: "sftp", Version: "1", Schemes: []string{"sftp"}, Listen: sftpd.Options(),
 		Options: []plugins.Option{
 			{Name: "hostkey", Help: "Fingerprint of the server's key, as ssh-keygen -l prints it (SHA256:...), or several with commas; no other key is trusted."},
 			{Name: "known-hosts", Help: "File of the server's keys, as ~/.ssh/known_hosts. Without it and hostkey nobody is trusted."},
