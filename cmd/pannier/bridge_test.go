@@ -154,12 +154,9 @@ func TestBridgeS3(t *testing.T) {
 	}
 }
 
-// TestBridgeSFTP: the same with the system's sshd, and another host key than the pinned one.
-func TestBridgeSFTP(t *testing.T) {
-	s, box := sshserver.Start(t), t.TempDir()
-	if err := os.Mkdir(filepath.Join(box, "in"), 0o700); err != nil {
-		t.Fatal(err)
-	}
+// sftpAt is a bridge to a directory at an sshd.
+func sftpAt(t *testing.T, s *sshserver.Server, name, dir, hostkey string) string {
+	t.Helper()
 	key, err := os.ReadFile(s.Key)
 	if err != nil {
 		t.Fatal(err)
@@ -168,13 +165,20 @@ func TestBridgeSFTP(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	credentials := filepath.Join(t.TempDir(), "box")
+	credentials := filepath.Join(t.TempDir(), name)
 	if err := os.WriteFile(credentials, text, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	section := func(hostkey string) string {
-		return fmt.Sprintf("[[bridge]]\nname = \"box\"\nplugin = \"sftp\"\nendpoint = \"sftp://%s/%s\"\ncredentials = \"file:%s\"\noptions = [\"hostkey=%s\"]\n", s.Address(), box, credentials, hostkey)
+	return fmt.Sprintf("[[bridge]]\nname = %q\nplugin = \"sftp\"\nendpoint = \"sftp://%s/%s\"\ncredentials = \"file:%s\"\noptions = [\"hostkey=%s\"]\n", name, s.Address(), dir, credentials, hostkey)
+}
+
+// TestBridgeSFTP: the same with the system's sshd, and another host key than the pinned one.
+func TestBridgeSFTP(t *testing.T) {
+	s, box := sshserver.Start(t), t.TempDir()
+	if err := os.Mkdir(filepath.Join(box, "in"), 0o700); err != nil {
+		t.Fatal(err)
 	}
+	section := func(hostkey string) string { return sftpAt(t, s, "box", box, hostkey) }
 	send, _ := bridgeTo(t, section(s.HostKey))
 	want := bytes.Repeat([]byte("abcdefg"), 1_000_000)
 	if r := send("file", want); r.GetState() != adminpb.Request_DONE {

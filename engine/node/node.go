@@ -245,7 +245,7 @@ func (n *Node) open(o peer.Options, book engine.Book, addresses []string) (bound
 	if len(addresses) == 0 {
 		return nil, nil
 	}
-	o.Name, o.Version, o.Node, o.Book, o.Flow, o.Streams = n.fixed.Name, n.o.Version, n.engine, book, n.o.Flow, n.relays.hub
+	o.Name, o.Version, o.Node, o.Book, o.Flow, o.Streams, o.Files = n.fixed.Name, n.o.Version, n.engine, book, n.o.Flow, n.relays.hub, n.newShelf()
 	s, err := peer.NewServer(o)
 	if err != nil {
 		return nil, err
