@@ -136,7 +136,8 @@ func (x *run) descriptor() (*sideeffect.Descriptor, error) {
 		if x.engine.cfg.Bridges == nil {
 			return nil, fault.New("open source", fault.NotFound, "this node has no bridge %q", x.rule.Bridge)
 		}
-		d.Local = x.engine.cfg.Bridges.File(x.rule.Bridge, strings.TrimSuffix(x.rule.Root, "/"), name)
+		bridge, dir, _ := strings.Cut(x.rule.Bridge, ":")
+		d.Local = x.engine.cfg.Bridges.File(bridge, strings.TrimSuffix(dir, "/"), name)
 		return d, nil
 	}
 	d.Local = sideeffect.File(x.root, name.String())

@@ -45,9 +45,9 @@ type Rule struct {
 	Name      string    // 1 to lifecycle.MaxName bytes
 	Direction Direction // required
 	Partners  []string  // who may use it, with this node as either end; none: nobody
-	Root      string    // an absolute directory, in which all its files are; required
-	// Bridge is where Root is, if that is at a server of another protocol. Only a sender's
-	// files are: none are received there, and there are no tasks.
+	Root      string    // an absolute directory, in which all its files are; required without Bridge
+	// Bridge is where the files are instead, at a server of another protocol: "NAME:/DIR",
+	// without Root. Only a sender's are: none are received there, and there are no tasks.
 	Bridge   string
 	Exists   Exists // what happens to a file of the target's name
 	Quota    int64  // most bytes of a file that is received; sideeffect.NoQuota: no limit. 0 is no byte
@@ -103,7 +103,9 @@ func (r *Rule) Check() error {
 		return fault.New(op, fault.Invalid, "its name has %d bytes; 1 to %d are allowed", len(r.Name), lifecycle.MaxName)
 	case r.Direction != Send && r.Direction != Receive:
 		return fault.New(op, fault.Invalid, "rule %q: set direction to \"send\" or \"receive\", as the requester sees it", r.Name)
-	case r.Root == "" || r.Root[0] != '/':
+	case r.Bridge != "" && (r.Root != "" || task.BridgeOf(r.Bridge) == ""):
+		return fault.New(op, fault.Invalid, "rule %q: a bridge and a directory at it, as \"warehouse:/out\", and no other root", r.Name)
+	case r.Bridge == "" && (r.Root == "" || r.Root[0] != '/'):
 		return fault.New(op, fault.Invalid, "rule %q: set root to the whole path of a directory", r.Name)
 	case r.Quota < sideeffect.NoQuota:
 		return fault.New(op, fault.Invalid, "rule %q: a quota of %d bytes", r.Name, r.Quota)

@@ -21,12 +21,17 @@ func capabilitiesMessage(c Capabilities) *bridgepb.Capabilities {
 		Remove: c.Remove, Mkdir: c.Mkdir, Checksums: c.Checksums, Copy: c.Copy, Notes: c.Notes}
 }
 
-func descriptionMessage(d Description, channels bool) *bridgepb.DescribeReply {
-	m := &bridgepb.DescribeReply{Version: ContractVersion, Name: d.Name, PluginVersion: d.Version, Schemes: d.Schemes, Channels: channels}
-	for _, o := range d.Options {
-		m.Options = append(m.Options, &bridgepb.Option{Name: o.Name, Help: o.Help, Default: o.Default})
-	}
+func descriptionMessage(d Description, channels, server bool) *bridgepb.DescribeReply {
+	m := &bridgepb.DescribeReply{Version: ContractVersion, Name: d.Name, PluginVersion: d.Version, Schemes: d.Schemes, Channels: channels, Server: server}
+	m.Options, m.ListenOptions = optionMessages(d.Options), optionMessages(d.Listen)
 	return m
+}
+
+func optionMessages(all []Option) (messages []*bridgepb.Option) {
+	for _, o := range all {
+		messages = append(messages, &bridgepb.Option{Name: o.Name, Help: o.Help, Default: o.Default})
+	}
+	return messages
 }
 
 // ContractVersion is of spec/bridgepb.

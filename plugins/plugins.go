@@ -42,6 +42,7 @@ type Description struct {
 	Version string   // of the driver
 	Schemes []string // of endpoints, as "ftp", "ftps"
 	Options []Option // that an endpoint may have
+	Listen  []Option // that a listener may have; of a Server
 }
 
 // Option is a setting of an endpoint beside its URL and credentials.

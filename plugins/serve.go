@@ -44,8 +44,9 @@ const (
 // Serve is the main function of a plugin: it serves the driver to the host that has
 // started this process, and does not return. The process ends when the host does.
 // Without a host it says in a line what this program is, and exits with 2. It makes
-// slog's default logger one whose records become the host's.
-func Serve(d Driver) {
+// slog's default logger one whose records become the host's. A Server needs
+// Serve(d, host.Node).
+func Serve(d Driver, node ...Dial) {
 	if os.Getenv(CookieKey) != CookieValue {
 		fmt.Fprintln(os.Stderr, usage(filepath.Base(os.Args[0]), d.Describe()))
 		os.Exit(2)
@@ -54,6 +55,9 @@ func Serve(d Driver) {
 	signal.Ignore(syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 	go leased(os.NewFile(leaseFd, "lease"))
 	s := NewService(d, descriptors())
+	if len(node) > 0 {
+		s.SetDial(node[0])
+	}
 	plugin.Serve(&plugin.ServeConfig{
 		HandshakeConfig: Handshake(),
 		Plugins:         plugin.PluginSet{ServiceName: Served(s)},

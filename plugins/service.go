@@ -20,13 +20,15 @@ type Service struct {
 	bridgepb.UnimplementedBridgeServer
 	driver   Driver
 	channels *channels // nil: bytes come and go in messages
+	dial     Dial      // nil: foreign clients are not served
 
 	mu       sync.Mutex
 	last     uint64 // number of a session or write
 	sessions map[uint64]*opened
 	writes   map[uint64]*write
 	draining bool
-	fewer    chan struct{} // closed, and made anew, when a session ends
+	listens  map[*opened]bool // calls of Listen; only over and end are set
+	fewer    chan struct{}    // closed, and made anew, when a session or a Listen ends
 }
 
 // opened is a session of the driver.
@@ -42,7 +44,7 @@ type opened struct {
 // NewService makes the service. Descriptors come over from, a SOCK_SEQPACKET socket;
 // nil for none.
 func NewService(d Driver, from *net.UnixConn) *Service {
-	s := &Service{driver: d, sessions: map[uint64]*opened{}, writes: map[uint64]*write{}, fewer: make(chan struct{})}
+	s := &Service{driver: d, sessions: map[uint64]*opened{}, listens: map[*opened]bool{}, writes: map[uint64]*write{}, fewer: make(chan struct{})}
 	if from != nil {
 		s.channels = &channels{waiting: map[uint64]net.Conn{}, wanted: map[uint64]chan net.Conn{}}
 		go s.channels.receive(from)
@@ -83,7 +85,8 @@ func guarded(op string, f func() error) (err error) {
 
 // Describe implements bridgepb.BridgeServer.
 func (s *Service) Describe(context.Context, *bridgepb.DescribeRequest) (*bridgepb.DescribeReply, error) {
-	return descriptionMessage(s.driver.Describe(), s.channels != nil), nil
+	_, server := s.driver.(Server)
+	return descriptionMessage(s.driver.Describe(), s.channels != nil, server && s.dial != nil), nil
 }
 
 // Open implements bridgepb.BridgeServer.
@@ -134,10 +137,15 @@ func (s *Service) Close(ctx context.Context, r *bridgepb.CloseRequest) (*bridgep
 	o.end()
 	err := guarded("close", o.Session.Close)
 	s.mu.Lock()
-	close(s.fewer)
-	s.fewer = make(chan struct{})
+	s.less()
 	s.mu.Unlock()
 	return &bridgepb.CloseReply{}, err
+}
+
+// less tells Drain that one has ended. s.mu is held.
+func (s *Service) less() {
+	close(s.fewer)
+	s.fewer = make(chan struct{})
 }
 
 // Drain implements bridgepb.BridgeServer.
@@ -147,7 +155,10 @@ func (s *Service) Drain(ctx context.Context, _ *bridgepb.DrainRequest) (*bridgep
 	for {
 		s.mu.Lock()
 		s.draining = true
-		left, fewer := len(s.sessions), s.fewer
+		left, fewer := len(s.sessions)+len(s.listens), s.fewer
+		for l := range s.listens {
+			l.end()
+		}
 		s.mu.Unlock()
 		if left == 0 {
 			return &bridgepb.DrainReply{}, nil

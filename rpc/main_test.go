@@ -187,10 +187,7 @@ func within(t testing.TB) context.Context {
 // content is n bytes that are the same for the same n.
 func content(n int) []byte {
 	b := make([]byte, n)
-	r := rand.New(rand.NewPCG(1, uint64(n)))
-	for i := range b {
-		b[i] = byte(r.Uint32())
-	}
+	_, _ = rand.NewChaCha8([32]byte{1, byte(n), byte(n >> 8), byte(n >> 16), byte(n >> 24)}).Read(b)
 	return b
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -9,6 +10,9 @@ import (
 	"testing"
 
 	"github.com/pannier/pannier/flow/flowtest/ftpserver"
+	"github.com/pannier/pannier/flow/flowtest/s3server"
+	"github.com/pannier/pannier/flow/flowtest/sshserver"
+	"github.com/pannier/pannier/plugins/host"
 	"github.com/pannier/pannier/spec/adminpb"
 )
 
@@ -64,6 +68,26 @@ func TestBridge(t *testing.T) {
 	}
 }
 
+// TestBridgeArguments: a plugin that is a program with arguments, as an interpreter with
+// its script.
+func TestBridgeArguments(t *testing.T) {
+	box := t.TempDir()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(filepath.Join(box, "in"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	send, _ := bridgeTo(t, fmt.Sprintf("[[bridge]]\nname = \"box\"\nplugin = %q\nargs = [%q, \"dir\"]\nendpoint = \"dir://%s\"\n", self, host.EntryArgument, box))
+	if r := send("a", []byte("content")); r.GetState() != adminpb.Request_DONE {
+		t.Errorf("%v", r)
+	}
+	if got, err := os.ReadFile(filepath.Join(box, "in", "a")); err != nil || string(got) != "content" {
+		t.Errorf("the server has %q, %v", got, err)
+	}
+}
+
 // TestBridgeFTP: the same with three real servers, and a wrong password.
 func TestBridgeFTP(t *testing.T) {
 	for _, kind := range ftpserver.Kinds {
@@ -99,5 +123,72 @@ func TestBridgeFTP(t *testing.T) {
 				t.Errorf("the server has %d bytes, %v", len(got), err)
 			}
 		})
+	}
+}
+
+// TestBridgeS3: the same with a real server, files of one part and of several, and a wrong
+// secret key.
+func TestBridgeS3(t *testing.T) {
+	f := s3server.Start(t, false)
+	credentials := filepath.Join(t.TempDir(), "box")
+	login := func(secret string) {
+		t.Helper()
+		if err := os.WriteFile(credentials, fmt.Appendf(nil, `{"user": %q, "password": %q}`, s3server.AccessKey, secret), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	login("wrong")
+	send, said := bridgeTo(t, fmt.Sprintf("[[bridge]]\nname = \"box\"\nplugin = \"s3\"\nendpoint = %q\ncredentials = \"file:%s\"\n", f.URL, credentials))
+	if r := send("refused", []byte("x")); r.GetState() != adminpb.Request_INERROR || !strings.Contains(said.String(), "SignatureDoesNotMatch") {
+		t.Errorf("%v", r)
+	}
+	login(s3server.SecretKey)
+	for _, size := range []int{0, 7, 21_000_000} {
+		want := bytes.Repeat([]byte("abcdefg"), size/7)
+		if r := send(fmt.Sprint(size), want); r.GetState() != adminpb.Request_DONE {
+			t.Errorf("%d bytes: %v", size, r)
+		}
+		if got, err := os.ReadFile(filepath.Join(f.Data, "in", fmt.Sprint(size))); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("%d bytes: the server has %d, %v", size, len(got), err)
+		}
+	}
+}
+
+// sftpAt is a bridge to a directory at an sshd.
+func sftpAt(t *testing.T, s *sshserver.Server, name, dir, hostkey string) string {
+	t.Helper()
+	key, err := os.ReadFile(s.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := json.Marshal(map[string]any{"user": s.User, "secrets": map[string]string{"key": string(key)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	credentials := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(credentials, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprintf("[[bridge]]\nname = %q\nplugin = \"sftp\"\nendpoint = \"sftp://%s/%s\"\ncredentials = \"file:%s\"\noptions = [\"hostkey=%s\"]\n", name, s.Address(), dir, credentials, hostkey)
+}
+
+// TestBridgeSFTP: the same with the system's sshd, and another host key than the pinned one.
+func TestBridgeSFTP(t *testing.T) {
+	s, box := sshserver.Start(t), t.TempDir()
+	if err := os.Mkdir(filepath.Join(box, "in"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	section := func(hostkey string) string { return sftpAt(t, s, "box", box, hostkey) }
+	send, _ := bridgeTo(t, section(s.HostKey))
+	want := bytes.Repeat([]byte("abcdefg"), 1_000_000)
+	if r := send("file", want); r.GetState() != adminpb.Request_DONE {
+		t.Errorf("%v", r)
+	}
+	if got, err := os.ReadFile(filepath.Join(box, "in", "file")); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("the server has %d bytes, %v", len(got), err)
+	}
+	send, said := bridgeTo(t, section("SHA256:"+strings.Repeat("A", 43)))
+	if r := send("refused", []byte("x")); r.GetState() != adminpb.Request_INERROR || !strings.Contains(said.String(), s.HostKey) {
+		t.Errorf("%v", r)
 	}
 }

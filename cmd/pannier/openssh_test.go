@@ -8,11 +8,12 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
-	"os/user"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/pannier/pannier/flow/flowtest/sshserver"
 )
 
 // sshServer is the system's sshd on a port of the loopback device, with keys of the
@@ -20,7 +21,7 @@ import (
 type sshServer struct {
 	port   string
 	config string
-	client []string // ssh and its flags, without port, host and command
+	client []string // ssh and its flags, with the user, without port, host and command
 }
 
 // newSSHServer starts one at a free port of the loopback device.
@@ -32,34 +33,8 @@ func newSSHServer(t *testing.T) *sshServer {
 // newSSHServerAt starts one by a command that its own is appended to, or skips the test.
 func newSSHServerAt(t *testing.T, host, port string, wrap ...string) *sshServer {
 	t.Helper()
-	paths := map[string]string{}
-	for _, program := range []string{"sshd", "ssh", "ssh-keygen"} {
-		paths[program] = systemProgram(t, program, "openssh-server openssh-client")
-	}
-	me, err := user.Current()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if me.Uid == "0" { // where its unprivileged part lives
-		if err := os.MkdirAll("/run/sshd", 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
-	dir := t.TempDir()
-	for _, name := range []string{"host", "user"} {
-		if out, err := exec.CommandContext(t.Context(), paths["ssh-keygen"], "-q", "-t", "ed25519", "-N", "", "-f", filepath.Join(dir, name)).CombinedOutput(); err != nil {
-			t.Fatalf("%v: %s", err, out)
-		}
-	}
-	s := &sshServer{port: port, config: filepath.Join(dir, "config")}
-	text := fmt.Sprintf("Port %s\nListenAddress %s\nHostKey %s/host\nAuthorizedKeysFile %s/user.pub\nPidFile none\nStrictModes no\nUsePAM no\nPasswordAuthentication no\nPermitRootLogin yes\nSubsystem sftp internal-sftp\n", port, host, dir, dir)
-	if err := os.WriteFile(s.config, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	service(t, append(wrap, paths["sshd"], "-D", "-e", "-f", s.config)...).until(t, "Server listening")
-	s.client = []string{paths["ssh"], "-F", "none", "-oBatchMode=yes", "-oStrictHostKeyChecking=no", "-oUserKnownHostsFile=/dev/null", "-oLogLevel=ERROR",
-		"-i" + filepath.Join(dir, "user"), "-l" + me.Username}
-	return s
+	s := sshserver.Start(t, sshserver.At(host, port), sshserver.Behind(wrap...))
+	return &sshServer{port: port, config: s.Config, client: s.Client("ssh")}
 }
 
 // run is what a command prints that the server at a port runs.
@@ -110,8 +85,8 @@ func TestRelayOpenSSH(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"port", "back"} {
-		sftp := append([]string{systemProgram(t, "sftp", "openssh-client"), "-q", "-b", batch, "-P", portIn(c.at(c.a, name))}, s.client[1:len(s.client)-1]...)
-		runs(t, append(sftp, strings.TrimPrefix(s.client[len(s.client)-1], "-l")+"@127.0.0.1")...)
+		sftp := append([]string{systemProgram(t, "sftp", "openssh-client"), "-q", "-b", batch, "-P", portIn(c.at(c.a, name))}, s.client[1:]...)
+		runs(t, append(sftp, "127.0.0.1")...)
 		if digestOf(t, files+"/there") != large || digestOf(t, files+"/back") != large {
 			t.Errorf("%s: sftp has made another file", name)
 		}

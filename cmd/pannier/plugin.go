@@ -21,11 +21,13 @@ import (
 	"github.com/pannier/pannier/plugins/dir"
 	"github.com/pannier/pannier/plugins/ftp"
 	"github.com/pannier/pannier/plugins/host"
+	"github.com/pannier/pannier/plugins/s3"
+	"github.com/pannier/pannier/plugins/sftp"
 	"github.com/pannier/pannier/spec/fault"
 )
 
 // bundled are the drivers that are part of this program, by name.
-var bundled = map[string]plugins.Driver{"dir": dir.Driver{}, "ftp": ftp.Driver{}}
+var bundled = map[string]plugins.Driver{"dir": dir.Driver{}, "ftp": ftp.Driver{}, "s3": s3.Driver{}, "sftp": sftp.Driver{}}
 
 // bePlugin makes this process the plugin that its arguments name, if they do.
 func bePlugin(args []string) {
@@ -33,7 +35,7 @@ func bePlugin(args []string) {
 		return
 	}
 	if d := bundled[args[2]]; d != nil {
-		plugins.Serve(d)
+		plugins.Serve(d, host.Node)
 	}
 }
 
@@ -47,7 +49,8 @@ func pluginCommand() *cobra.Command {
 		Long: `Plugins: bridges to other protocols.
 
 A plugin is part of this program, or a program of its own: a path, or a name of which
-the program ` + pluginPrefix + `NAME is on the PATH.`,
+the program ` + pluginPrefix + `NAME is on the PATH. Arguments of a program follow it, those with a
+dash after --: an interpreter's first is its script.`,
 		Args: command.Arguments(0),
 		RunE: command.Help,
 	}
@@ -55,11 +58,15 @@ the program ` + pluginPrefix + `NAME is on the PATH.`,
 	return cmd
 }
 
-// pluginConfig is how the plugin of a name or path is run.
-func pluginConfig(name string, log io.Writer) (host.Config, error) {
+// pluginConfig is how the plugin of a name or path is run with its arguments.
+func pluginConfig(words []string, log io.Writer) (host.Config, error) {
+	name, args := words[0], words[1:]
 	cfg := host.Bundled(name)
+	if bundled[name] != nil && len(args) > 0 {
+		return cfg, fault.New("find plugin", fault.Invalid, "%q is part of this program and takes no arguments", name)
+	}
 	if bundled[name] == nil {
-		cfg = host.Config{Name: strings.TrimPrefix(filepath.Base(name), pluginPrefix), Path: name}
+		cfg = host.Config{Name: strings.TrimPrefix(filepath.Base(name), pluginPrefix), Path: name, Args: args}
 		if !strings.ContainsRune(name, filepath.Separator) {
 			found, err := exec.LookPath(pluginPrefix + name)
 			if err != nil {
@@ -158,7 +165,9 @@ type pluginFacts struct {
 	SHA256   string         `json:"sha256"`
 	Schemes  []string       `json:"schemes"`
 	Channels bool           `json:"channels"`
+	Server   bool           `json:"server"` // it serves foreign clients, too: [[listener]]
 	Options  []pluginOption `json:"options"`
+	Listen   []pluginOption `json:"listen_options"`
 }
 
 type pluginOption struct {
@@ -168,21 +177,25 @@ type pluginOption struct {
 }
 
 func facts(s host.Status) pluginFacts {
-	f := pluginFacts{Name: s.Name, Version: s.Version, SHA256: s.SHA256, Schemes: s.Schemes, Channels: s.Channels, Options: []pluginOption{}}
-	for _, o := range s.Options {
-		f.Options = append(f.Options, pluginOption{o.Name, o.Default, o.Help})
+	return pluginFacts{Name: s.Name, Version: s.Version, SHA256: s.SHA256, Schemes: s.Schemes, Channels: s.Channels, Server: s.Server, Options: pluginOptions(s.Options), Listen: pluginOptions(s.Listen)}
+}
+
+func pluginOptions(from []plugins.Option) []pluginOption {
+	all := []pluginOption{}
+	for _, o := range from {
+		all = append(all, pluginOption{o.Name, o.Default, o.Help})
 	}
-	return f
+	return all
 }
 
 func pluginDescribeCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use:   "describe NAME|PATH",
+		Use:   "describe NAME|PATH [ARGUMENT...]",
 		Short: "Run a plugin and show what it says of itself",
-		Args:  command.Arguments(1),
+		Args:  command.AtLeast(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			cfg, err := pluginConfig(args[0], cmd.ErrOrStderr())
+			cfg, err := pluginConfig(args, cmd.ErrOrStderr())
 			if err != nil {
 				return err
 			}
@@ -200,6 +213,9 @@ func pluginDescribeCommand() *cobra.Command {
 				{"name", f.Name, "-", "-"}, {"version", f.Version, "-", "-"}, {"sha256", f.SHA256, "-", "-"}, {"schemes", strings.Join(f.Schemes, " "), "-", "-"}}}
 			for _, o := range f.Options {
 				t.Rows = append(t.Rows, []string{"option", o.Name, orDash(o.Default), orDash(o.Help)})
+			}
+			for _, o := range f.Listen {
+				t.Rows = append(t.Rows, []string{"option of a listener", o.Name, orDash(o.Default), orDash(o.Help)})
 			}
 			return fault.Wrap("write result", "", t.Write(cmd.OutOrStdout()))
 		},

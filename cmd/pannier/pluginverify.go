@@ -29,7 +29,7 @@ type verification struct {
 func pluginVerifyCommand() *cobra.Command {
 	var v verification
 	cmd := &cobra.Command{
-		Use:   "verify NAME|PATH --endpoint URL",
+		Use:   "verify NAME|PATH [ARGUMENT...] --endpoint URL",
 		Short: "Hold a plugin against the contract, at a server",
 		Long: `Hold a plugin against the contract, at a server: reading, writing, going on, and what
 happens when the plugin's process is killed or stops. What is written begins with
@@ -41,8 +41,8 @@ The file of credentials is JSON, for nobody else to read:
 Exit code 3: some checks have failed. Skipped are those that this command cannot make,
 absent those of what the server cannot do for this user; the report says why. Other
 codes: nothing could be checked.`,
-		Example: "  pannier plugin verify ./pannier-plugin-box --endpoint box://host/test --credentials box.json",
-		Args:    command.Arguments(1),
+		Example: "  pannier plugin verify ./pannier-plugin-box --endpoint box://host/test --credentials box.json\n  pannier plugin verify /usr/bin/python3 pydir.py --endpoint pydir:///tmp/empty",
+		Args:    command.AtLeast(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if v.endpoint == "" {
 				return command.Suggest(fault.New("verify plugin", fault.Invalid, "no server to verify it at"), "Give --endpoint URL, as: pannier plugin verify dir --endpoint dir:///tmp/empty")
@@ -55,7 +55,7 @@ codes: nothing could be checked.`,
 					return command.Suggest(fault.New("verify plugin", fault.Invalid, "no level %q", l), "Levels are %s", strings.Join(plugintest.AllLevels(), ", "))
 				}
 			}
-			return v.run(cmd, args[0])
+			return v.run(cmd, args)
 		},
 	}
 	cmd.Flags().StringVar(&v.endpoint, "endpoint", "", "the server, as the plugin's schemes are written")
@@ -74,8 +74,8 @@ func (v verification) to() (to plugins.Endpoint, err error) {
 	return to, to.ReadCredentials(v.credentials)
 }
 
-func (v verification) run(cmd *cobra.Command, name string) error {
-	cfg, err := pluginConfig(name, cmd.ErrOrStderr())
+func (v verification) run(cmd *cobra.Command, words []string) error {
+	cfg, err := pluginConfig(words, cmd.ErrOrStderr())
 	if err != nil {
 		return err
 	}

@@ -105,7 +105,7 @@ func explanationOf(e *engine.Explanation) *adminpb.Explanation {
 // rootOf is where a rule's files are, as the configuration has it.
 func rootOf(r *engine.Rule) string {
 	if r.Bridge != "" {
-		return r.Bridge + ":" + r.Root
+		return r.Bridge
 	}
 	return r.Root
 }

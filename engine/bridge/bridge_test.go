@@ -206,6 +206,10 @@ func (w *world) Send(context.Context, string, string, io.Reader, int64) (string,
 	return "", errors.New("no task does")
 }
 
+func (w *world) Fetch(context.Context, string, string, io.Writer) (int64, string, error) {
+	return 0, "", errors.New("no task does")
+}
+
 func (w *world) Direct(string, string) error { return w.direct }
 
 func newWorld(t *testing.T, servers ...string) *world {
@@ -224,7 +228,7 @@ func newWorld(t *testing.T, servers ...string) *world {
 	w.rules = map[string]*engine.Rule{
 		"push": {Name: "push", Direction: engine.Send, Partners: []string{"*"}, Root: w.root, Quota: sideeffect.NoQuota, Digest: w.digest, Retry: retry},
 		"pull": {Name: "pull", Direction: engine.Receive, Partners: []string{"*"}, Root: w.root, Quota: sideeffect.NoQuota, Digest: w.digest, Retry: retry},
-		"copy": {Name: "copy", Direction: engine.Send, Partners: []string{"*"}, Root: "/", Bridge: "one", Quota: sideeffect.NoQuota, Retry: retry},
+		"copy": {Name: "copy", Direction: engine.Send, Partners: []string{"*"}, Bridge: "one:/", Quota: sideeffect.NoQuota, Retry: retry},
 	}
 	t.Cleanup(w.stop)
 	return w

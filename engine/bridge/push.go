@@ -253,6 +253,11 @@ func (p *push) Durable() int64 { return p.note.Rank }
 // Verdict implements sideeffect.Outgoing: the server has the file under its name.
 func (p *push) Verdict(ctx context.Context) (v sideeffect.Verdict, err error) {
 	if p.end.Total >= least {
+		if c, ok := p.staged.(plugins.Checkpointer); ok && p.can.Resume {
+			if resume, err := c.Checkpoint(ctx); err == nil && len(resume) > 0 {
+				p.note.Resume = resume
+			}
+		}
 		p.note.Naming, p.note.Size, p.note.Digest = true, p.end.Total, p.end.Hash.String()
 		if err := p.notes.put(p.ask.Key, p.note); err != nil {
 			return v, err

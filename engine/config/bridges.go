@@ -19,7 +19,7 @@ func (m *meaning) allBridges(list *value) map[string]Bridge {
 	m.bridges = map[string]*Bridge{}
 	for i := range m.file.Bridge {
 		t, v := &m.file.Bridge[i], list.item(i)
-		b := &Bridge{Name: t.Name, Plugin: t.Plugin, SHA256: strings.ToLower(t.SHA256), Endpoint: t.Endpoint, FXP: t.FXP, Bandwidth: int64(t.Bandwidth), Concurrent: t.Concurrent}
+		b := &Bridge{Name: t.Name, Plugin: t.Plugin, Args: t.Args, SHA256: strings.ToLower(t.SHA256), Endpoint: t.Endpoint, FXP: t.FXP, Bandwidth: int64(t.Bandwidth), Concurrent: t.Concurrent}
 		register(m, m.bridges, b, t.Name, "bridge", v)
 		m.bridge(b, t, v)
 	}
@@ -42,14 +42,7 @@ func (m *meaning) bridge(b *Bridge, t *bridgeTable, v *value) {
 			m.add(at.place, "", "the name of a bridge has no \":\", \"/\", \"{\" and \"}\": tasks write it before a name at its server")
 		}
 	}
-	if m.text(v, "plugin", `what speaks the protocol, as "ftp"; pannier plugin list prints which there are`) {
-		if at := v.field("plugin"); strings.ContainsRune(t.Plugin, filepath.Separator) && (!filepath.IsAbs(t.Plugin) || filepath.Clean(t.Plugin) != t.Plugin) {
-			m.add(at.place, `as "ftp" or "/usr/lib/pannier/pannier-plugin-box"`, "%q is neither a plugin's name nor a whole path", t.Plugin)
-		}
-	}
-	if v.isText("sha256") && !digestText.MatchString(b.SHA256) {
-		m.add(v.field("sha256").place, "sha256sum prints it", "a digest has 64 hexadecimal digits")
-	}
+	m.program(t.Plugin, t.Args, b.SHA256, v)
 	if m.text(v, "endpoint", `the server, as "ftp://warehouse.example:21/base"`) {
 		at := v.field("endpoint")
 		switch u, err := url.Parse(t.Endpoint); {
@@ -67,7 +60,32 @@ func (m *meaning) bridge(b *Bridge, t *bridgeTable, v *value) {
 		b.Credentials = path
 	}
 	atLeast(m, v, "concurrent", t.Concurrent, 1, "1")
-	for i, text := range t.Options {
+	b.Options = m.options(t.Options, v)
+}
+
+// program notes what is wrong with the plugin that a section names.
+func (m *meaning) program(plugin string, args []string, sha256 string, v *value) {
+	if m.text(v, "plugin", `what speaks the protocol, as "ftp"; pannier plugin list prints which there are`) {
+		if at := v.field("plugin"); strings.ContainsRune(plugin, filepath.Separator) && (!filepath.IsAbs(plugin) || filepath.Clean(plugin) != plugin) {
+			m.add(at.place, `as "ftp" or "/usr/lib/pannier/pannier-plugin-box"`, "%q is neither a plugin's name nor a whole path", plugin)
+		}
+	}
+	if len(args) > 0 && plugin != "" && !strings.ContainsRune(plugin, filepath.Separator) {
+		m.add(v.field("args").place, "", "%q is part of pannier and takes no arguments", plugin)
+	}
+	for i, a := range args {
+		if at := v.field("args").item(i); !m.noted(at) && strings.ContainsRune(a, 0) {
+			m.add(at.place, "", "an argument has no NUL")
+		}
+	}
+	if v.isText("sha256") && !digestText.MatchString(sha256) {
+		m.add(v.field("sha256").place, "sha256sum prints it", "a digest has 64 hexadecimal digits")
+	}
+}
+
+// options are those of a plugin, "NAME=VALUE".
+func (m *meaning) options(texts []string, v *value) (all map[string]string) {
+	for i, text := range texts {
 		at := v.field("options").item(i)
 		if m.noted(at) {
 			continue
@@ -77,14 +95,15 @@ func (m *meaning) bridge(b *Bridge, t *bridgeTable, v *value) {
 			m.add(at.place, `as "tls=require"; pannier plugin describe prints which there are`, "%q is no option: write NAME=VALUE", text)
 			continue
 		}
-		if _, twice := b.Options[name]; twice {
+		if _, twice := all[name]; twice {
 			m.add(at.place, "", "%s is there twice", name)
 		}
-		if b.Options == nil {
-			b.Options = map[string]string{}
+		if all == nil {
+			all = map[string]string{}
 		}
-		b.Options[name] = is
+		all[name] = is
 	}
+	return all
 }
 
 // direct notes what is wrong with the bridges that one exchanges files with.
@@ -95,8 +114,8 @@ func (m *meaning) direct(t *bridgeTable, v *value) {
 		case m.noted(at) || !m.knownBridge(name, at):
 		case name == t.Name:
 			m.add(at.place, "", "a server needs no consent to copy at itself")
-		case m.bridges[name].Plugin != t.Plugin:
-			m.add(at.place, "", "%s speaks another protocol: its plugin is %q", name, m.bridges[name].Plugin)
+		case m.bridges[name].Plugin != t.Plugin || !slices.Equal(m.bridges[name].Args, t.Args):
+			m.add(at.place, "", "%s speaks another protocol: its plugin is %q", name, strings.Join(append([]string{m.bridges[name].Plugin}, m.bridges[name].Args...), " "))
 		case !slices.Contains(m.bridges[name].FXP, t.Name):
 			m.add(at.place, "write fxp = [\""+t.Name+"\"] there, too", "%s does not name %s: both have to", name, t.Name)
 		}
@@ -110,7 +129,7 @@ func (m *meaning) withBridges() engine.Book {
 		b := m.bridges[name]
 		m.partners[name] = &engine.Partner{Name: name, Address: b.Endpoint, Bandwidth: b.Bandwidth, Concurrent: b.Concurrent, Bridge: true}
 		if rule := engine.CopyRule(name); m.rules[rule] == nil {
-			m.rules[rule] = &engine.Rule{Name: rule, Direction: engine.Send, Partners: names, Root: "/", Bridge: name, Quota: sideeffect.NoQuota}
+			m.rules[rule] = &engine.Rule{Name: rule, Direction: engine.Send, Partners: names, Bridge: name + ":/", Quota: sideeffect.NoQuota}
 		}
 	}
 	return engine.Book{Partners: m.partners, Rules: m.rules}

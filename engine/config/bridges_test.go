@@ -22,6 +22,7 @@ options = ["tls=require", "ca=/etc/ca=1.pem"]
 [[bridge]]
 name = "box"
 plugin = "/usr/lib/pannier-plugin-box"
+args = ["-v", "/usr/lib/box.py"]
 sha256 = "0123456789ABCDEF0123456789abcdef0123456789abcdef0123456789abcdef"
 endpoint = "box://host"
 [[rule]]
@@ -37,7 +38,7 @@ post = [ { task = "bridge", to = "warehouse:/in/{name}" } ]
 	want := map[string]Bridge{
 		"warehouse": {Name: "warehouse", Plugin: "ftp", Endpoint: "ftp://warehouse.example:21/base", Credentials: "/etc/pannier/warehouse",
 			Options: map[string]string{"tls": "require", "ca": "/etc/ca=1.pem"}, Concurrent: 4},
-		"box": {Name: "box", Plugin: "/usr/lib/pannier-plugin-box", SHA256: "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef", Endpoint: "box://host", Concurrent: 4},
+		"box": {Name: "box", Plugin: "/usr/lib/pannier-plugin-box", Args: []string{"-v", "/usr/lib/box.py"}, SHA256: "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef", Endpoint: "box://host", Concurrent: 4},
 	}
 	if !reflect.DeepEqual(cfg.Bridges, want) {
 		t.Errorf("%+v, want %+v", cfg.Bridges, want)
@@ -84,10 +85,10 @@ root = "b:/out"
 	if p := cfg.Book.Partners["a"]; p == nil || !p.Bridge || p.Concurrent != 7 || p.Bandwidth != 5e6 || p.Address != "ftp://a" {
 		t.Errorf("%+v", p)
 	}
-	if r := cfg.Book.Rules["exports"]; r.Bridge != "b" || r.Root != "/out" {
+	if r := cfg.Book.Rules["exports"]; r.Bridge != "b:/out" || r.Root != "" {
 		t.Errorf("%+v", r)
 	}
-	if r := cfg.Book.Rules["@a"]; r == nil || r.Bridge != "a" || r.Root != "/" || !r.Allows("b") || r.Check() != nil {
+	if r := cfg.Book.Rules["@a"]; r == nil || r.Bridge != "a:/" || r.Root != "" || !r.Allows("b") || r.Check() != nil {
 		t.Errorf("%+v", r)
 	}
 	for _, bad := range []struct{ name, text, want string }{

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/pannier/pannier/engine"
+	"github.com/pannier/pannier/engine/guest"
 	"github.com/pannier/pannier/flow/carrier"
 	"github.com/pannier/pannier/flow/relay"
 	"github.com/pannier/pannier/spec/fault"
@@ -34,14 +35,26 @@ type Config struct {
 	Relays map[string]relay.Relay // by name
 	Policy []relay.Allow          // what partners may ask of this node, in order
 
-	Bridges map[string]Bridge // by name
+	Bridges   map[string]Bridge // by name
+	Listeners []Listener
+}
+
+// Listener is where foreign clients connect, and the plugin that serves them.
+type Listener struct {
+	Plugin  string // as of Bridge
+	Args    []string
+	SHA256  string
+	Address string // host and port; unique
+	Options map[string]string
+	Users   []guest.User
 }
 
 // Bridge is a server of another protocol, and the plugin that speaks it.
 type Bridge struct {
 	Name        string
 	Plugin      string // bundled: its name; else a program's absolute path
-	SHA256      string // of the program; "": any
+	Args        []string
+	SHA256      string // of the program, and of nothing that it reads; "": any
 	Endpoint    string // URL
 	Credentials string // absolute path of their file; "": none
 	Options     map[string]string

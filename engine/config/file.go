@@ -20,12 +20,13 @@ import (
 // as text; spec/config.md says all of this for people, and a test compares.
 
 type file struct {
-	Node    nodeTable      `toml:"node"`
-	Partner []partnerTable `toml:"partner"`
-	Rule    []ruleTable    `toml:"rule"`
-	Relay   []relayTable   `toml:"relay"`
-	Policy  []policyTable  `toml:"relay_policy"`
-	Bridge  []bridgeTable  `toml:"bridge"`
+	Node     nodeTable       `toml:"node"`
+	Partner  []partnerTable  `toml:"partner"`
+	Rule     []ruleTable     `toml:"rule"`
+	Relay    []relayTable    `toml:"relay"`
+	Policy   []policyTable   `toml:"relay_policy"`
+	Bridge   []bridgeTable   `toml:"bridge"`
+	Listener []listenerTable `toml:"listener"`
 }
 
 type nodeTable struct {
@@ -119,6 +120,7 @@ type policyTable struct {
 type bridgeTable struct {
 	Name        string   `toml:"name"`
 	Plugin      string   `toml:"plugin"`
+	Args        []string `toml:"args"`
 	SHA256      string   `toml:"sha256"`
 	Endpoint    string   `toml:"endpoint"`
 	Credentials string   `toml:"credentials"`
@@ -126,6 +128,25 @@ type bridgeTable struct {
 	FXP         []string `toml:"fxp"`
 	Bandwidth   rate     `toml:"bandwidth" default:"none"`
 	Concurrent  int      `toml:"concurrent" default:"4"`
+}
+
+type listenerTable struct {
+	Plugin  string      `toml:"plugin"`
+	Args    []string    `toml:"args"`
+	SHA256  string      `toml:"sha256"`
+	Listen  string      `toml:"listen"`
+	Options []string    `toml:"options"`
+	Users   []userTable `toml:"users"`
+}
+
+type userTable struct {
+	Name     string `toml:"name"`
+	Keys     string `toml:"keys"`
+	Password string `toml:"password"`
+	Partner  string `toml:"partner"`
+	Rule     string `toml:"rule"`
+	Get      string `toml:"get"`
+	Wait     period `toml:"wait" default:"10m"`
 }
 
 type limitsTable struct {

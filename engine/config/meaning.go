@@ -53,6 +53,7 @@ func (m *meaning) config(root *value) *Config {
 	cfg.Users = m.users
 	cfg.Relays = m.relays(root.field("relay"))
 	cfg.Policy = m.policy(root.field("relay_policy"))
+	cfg.Listeners = m.listeners(root.field("listener"))
 	cfg.Book = m.withBridges()
 	return cfg
 }

@@ -46,9 +46,9 @@ func (m *meaning) rule(r *engine.Rule, t *ruleTable, v *value) {
 func (m *meaning) root(r *engine.Rule, v *value) {
 	at := v.field("root")
 	if name := task.BridgeOf(r.Root); name != "" {
-		r.Bridge, r.Root = name, r.Root[len(name)+1:]
-		if m.knownBridge(name, at) && r.Root != "/" && path.Clean(r.Root) != r.Root {
-			m.add(at.place, "", "write %q", name+":"+path.Clean(r.Root))
+		r.Bridge, r.Root = r.Root, ""
+		if dir := r.Bridge[len(name)+1:]; m.knownBridge(name, at) && path.Clean(dir) != dir {
+			m.add(at.place, "", "write %q", name+":"+path.Clean(dir))
 		}
 	} else if m.absolute(r.Root, v, "root") {
 		m.apart(r.Root, at)
@@ -168,7 +168,11 @@ func (m *meaning) task(makers map[string]task.Maker, t *task.Table, v *value, li
 	case t.Task == "transfer" && fine:
 		fine = m.forward(t, v)
 	case t.Task == "bridge" && fine:
-		fine = m.knownBridge(task.BridgeOf(t.To), v.field("to"))
+		if at := "to"; t.To != "" {
+			fine = m.knownBridge(task.BridgeOf(t.To), v.field(at))
+		} else {
+			fine = m.knownBridge(task.BridgeOf(t.From), v.field("from"))
+		}
 	}
 	return fine
 }

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -33,7 +34,10 @@ type bridges struct {
 
 // program is what a plugin is: bridges that have the same one share its process, so that
 // their servers can copy to each other.
-type program struct{ path, sha256 string }
+type program struct {
+	path, sha256 string
+	args         string // a NUL behind each
+}
 
 // server is one of them, with a login that those who use it share.
 type server struct {
@@ -70,7 +74,7 @@ func (b *bridges) change(cfg *config.Config) error {
 	defer b.mu.Unlock()
 	next, programs := map[string]*server{}, map[program]*host.Plugin{}
 	for name, is := range cfg.Bridges {
-		p := program{is.Plugin, is.SHA256}
+		p := program{is.Plugin, is.SHA256, strings.Join(append(slices.Clone(is.Args), ""), "\x00")}
 		if programs[p] == nil {
 			if programs[p] = b.programs[p]; programs[p] == nil {
 				c, err := b.node.pluginConfig(is)
@@ -117,7 +121,7 @@ func (b *bridges) replace(next map[string]*server, programs map[program]*host.Pl
 
 // pluginConfig is how the plugin of a bridge is run.
 func (n *Node) pluginConfig(is config.Bridge) (host.Config, error) {
-	c := host.Config{Name: filepath.Base(is.Plugin), Path: is.Plugin}
+	c := host.Config{Name: filepath.Base(is.Plugin), Path: is.Plugin, Args: is.Args}
 	if !filepath.IsAbs(is.Plugin) {
 		if !slices.Contains(n.o.Bundled, is.Plugin) {
 			return c, fault.New("find plugin", fault.NotFound, "bridge %q: no plugin %q is part of this program: write its whole path", is.Name, is.Plugin)
@@ -289,6 +293,57 @@ func (b *bridges) Send(ctx context.Context, name, remote string, src io.Reader, 
 	verified, err := send(ctx, s, remote, src, size)
 	over(err)
 	return verified, err
+}
+
+// Fetch implements task.Bridges.
+func (b *bridges) Fetch(ctx context.Context, name, remote string, dst io.Writer) (size int64, verified string, err error) {
+	if err := plugins.CheckName(remote); err != nil {
+		return 0, "", err
+	}
+	s, over, err := b.Login(ctx, name)
+	if err != nil {
+		return 0, "", err
+	}
+	size, verified, err = fetch(ctx, s, remote, dst)
+	over(err)
+	return size, verified, err
+}
+
+// fetch reads a file and compares what was read with what the server has.
+func fetch(ctx context.Context, s plugins.Session, name string, dst io.Writer) (size int64, verified string, err error) {
+	is, err := s.Stat(ctx, name)
+	if err != nil {
+		return 0, "", err
+	}
+	if is.Dir {
+		return 0, "", fault.New("read", fault.Invalid, "%s is a directory", name)
+	}
+	r, err := s.Read(ctx, name, 0)
+	if err != nil {
+		return 0, "", err
+	}
+	digest := sha256.New()
+	size, err = io.Copy(dst, io.TeeReader(r, digest))
+	if closed := r.Close(); err == nil {
+		err = closed
+	}
+	switch {
+	case err != nil:
+		return size, "", err
+	case is.Size >= 0 && is.Size != size:
+		return size, "", fault.New("compare", fault.SourceChanged, "it had %d bytes, and %d came", is.Size, size)
+	}
+	if c, ok := s.(plugins.Checksummer); ok && slices.Contains(s.Capabilities().Checksums, "sha256") {
+		sum, err := c.Checksum(ctx, name, "sha256", -1)
+		if err == nil && !slices.Equal(sum, digest.Sum(nil)) {
+			err = fault.New("compare", fault.Corrupt, "the server has a file of another sha256 under that name")
+		}
+		return size, "sha256", err
+	}
+	if is.Size >= 0 {
+		return size, "size", nil
+	}
+	return size, "", nil
 }
 
 // send writes a file and compares what the server has with what was read.

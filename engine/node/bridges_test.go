@@ -9,6 +9,22 @@ import (
 	"github.com/pannier/pannier/spec/fault"
 )
 
+// TestBridgesShare: bridges share the process of a program with the same arguments.
+func TestBridgesShare(t *testing.T) {
+	b := &bridges{node: &Node{log: slog.New(slog.DiscardHandler)}}
+	defer b.close()
+	cfg := &config.Config{Bridges: map[string]config.Bridge{}}
+	for name, args := range map[string][]string{"one": {"/a.py"}, "same": {"/a.py"}, "other": {"/b.py"}, "none": nil} {
+		cfg.Bridges[name] = config.Bridge{Name: name, Plugin: "/usr/bin/python3", Args: args, Endpoint: "box://a"}
+	}
+	if err := b.change(cfg); err != nil {
+		t.Fatal(err)
+	}
+	if one := b.all["one"].plugin; one != b.all["same"].plugin || one == b.all["other"].plugin || one == b.all["none"].plugin {
+		t.Errorf("%v", b.all)
+	}
+}
+
 // TestBridgesChange: with another configuration, bridges that stay as they are keep
 // their plugins, others get new ones or are gone; one that cannot be changes nothing.
 func TestBridgesChange(t *testing.T) {

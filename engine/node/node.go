@@ -60,20 +60,21 @@ type Options struct {
 
 // Node is one node. All methods may be called at the same time.
 type Node struct {
-	o       Options
-	fixed   config.Node // as it was when the node began
-	key     string
-	level   slog.LevelVar
-	log     *slog.Logger
-	engine  *engine.Engine
-	doors   []*peer.Server // where partners call
-	line    *peer.Line     // nil: Options.Line
-	relays  *relays
-	bridges *bridges
-	away    *bridge.Line
-	admin   *admin.Server
-	socket  *admin.Listener // nil: no operators
-	bound   []string        // addresses
+	o         Options
+	fixed     config.Node // as it was when the node began
+	key       string
+	level     slog.LevelVar
+	log       *slog.Logger
+	engine    *engine.Engine
+	doors     []*peer.Server // where partners call
+	line      *peer.Line     // nil: Options.Line
+	relays    *relays
+	bridges   *bridges
+	away      *bridge.Line
+	listeners *listeners
+	admin     *admin.Server
+	socket    *admin.Listener // nil: no operators
+	bound     []string        // addresses
 
 	present  atomic.Pointer[present]
 	draining atomic.Bool
@@ -168,6 +169,9 @@ func (n *Node) begin(ctx context.Context, cfg *config.Config) error {
 		return err
 	}
 	n.beginRelays(cfg)
+	if err := n.beginListeners(cfg); err != nil {
+		return err
+	}
 	return n.listenAdmin()
 }
 
@@ -241,7 +245,7 @@ func (n *Node) open(o peer.Options, book engine.Book, addresses []string) (bound
 	if len(addresses) == 0 {
 		return nil, nil
 	}
-	o.Name, o.Version, o.Node, o.Book, o.Flow, o.Streams = n.fixed.Name, n.o.Version, n.engine, book, n.o.Flow, n.relays.hub
+	o.Name, o.Version, o.Node, o.Book, o.Flow, o.Streams, o.Files = n.fixed.Name, n.o.Version, n.engine, book, n.o.Flow, n.relays.hub, n.newShelf()
 	s, err := peer.NewServer(o)
 	if err != nil {
 		return nil, err
@@ -299,6 +303,7 @@ func (n *Node) drain(ctx context.Context) error {
 	defer cancel()
 	var relays sync.WaitGroup
 	relays.Go(func() { n.relays.drain(ctx) })
+	relays.Go(n.listeners.close)
 	err := n.engine.Drain(ctx)
 	relays.Wait()
 	return errors.Join(err, n.engine.Cause())

@@ -46,6 +46,12 @@ func (n *Node) Reload(cfg *config.Config) (notes []string, err error) {
 	if !reflect.DeepEqual(old.cfg.Policy, cfg.Policy) {
 		notes = append(notes, "relay_policy has changed")
 	}
+	if !reflect.DeepEqual(old.cfg.Listeners, cfg.Listeners) {
+		notes = append(notes, "listeners have changed")
+	}
+	if err := n.listeners.change(cfg); err != nil {
+		notes = append(notes, "the listeners stay as they are: "+fault.Plain(err))
+	}
 	notes = append(notes, n.relays.change(cfg)...)
 	n.log.Info("configuration is loaded", "changes", notes)
 	return notes, nil

@@ -84,6 +84,9 @@ func (s *Shelf) open(partner, rule string) (*os.Root, error) {
 	if r == nil || r.Direction != engine.Receive || !r.Allows(partner) {
 		return nil, fault.New("find rule", fault.Permission, "no rule %q lets %q receive", fault.Shown(rule), fault.Shown(partner))
 	}
+	if r.Bridge != "" {
+		return nil, fault.New(opRead, fault.Unsupported, "the files of rule %q are at a bridge of this node, which does not list them for others", fault.Shown(r.Name))
+	}
 	root, err := os.OpenRoot(r.Root)
 	return root, fault.Wrap("open root", "", err)
 }

@@ -1,13 +1,18 @@
 package task
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strings"
 
+	"github.com/pannier/pannier/sideeffect"
 	"github.com/pannier/pannier/spec/fault"
+	"github.com/pannier/pannier/spec/relpath"
 )
 
 // Bridges reaches servers of other protocols, which are known by name.
@@ -15,6 +20,9 @@ type Bridges interface {
 	// Send writes size bytes to a file at a bridge's server, and returns when that
 	// has all of it under its name; verified is how far the two were compared.
 	Send(ctx context.Context, bridge, name string, src io.Reader, size int64) (verified string, err error)
+	// Fetch writes a file of a bridge's server to dst, which has all of it when it
+	// returns without an error.
+	Fetch(ctx context.Context, bridge, name string, dst io.Writer) (size int64, verified string, err error)
 }
 
 // bridgeTask sends the file to a server of another protocol. A second run sends it
@@ -35,12 +43,70 @@ func BridgeOf(to string) string {
 }
 
 func newBridge(t *Table) (Task, error) {
-	bridge := BridgeOf(t.To)
-	if bridge == "" {
-		return nil, invalid("set to, a bridge and a name at its server that begins with a slash, as \"warehouse:/in/{name}\"")
+	at := t.To
+	if at == "" {
+		at = t.From
 	}
-	name, err := ParseTemplate(t.To[len(bridge)+1:])
+	bridge := BridgeOf(at)
+	if bridge == "" || t.To != "" && t.From != "" {
+		return nil, invalid("set to or from, a bridge and a name at its server that begins with a slash, as \"warehouse:/in/{name}\"")
+	}
+	name, err := ParseTemplate(at[len(bridge)+1:])
+	if t.From != "" {
+		return fetchTask{bridge, name}, err
+	}
 	return bridgeTask{bridge, name}, err
+}
+
+// fetchTask takes the file from a server of another protocol. A second run takes it again.
+type fetchTask struct {
+	bridge string
+	name   Template
+}
+
+// Run implements Task.
+func (f fetchTask) Run(ctx context.Context, on *On) (Result, error) {
+	if err := needFile(on); err != nil {
+		return Result{}, err
+	}
+	if on.Bridges == nil {
+		return Result{}, fault.New("find bridge", fault.NotFound, "this node has no bridge %q", f.bridge)
+	}
+	name := f.name.Fill(on.Vars)
+	if err := sideeffect.MakeDirs(on.Root, on.File.Dir()); err != nil {
+		return Result{}, err
+	}
+	temp, err := on.File.Dir().Join(copyName(on.Key))
+	if err != nil {
+		return Result{}, err
+	}
+	size, verified, err := f.fetch(ctx, on, temp, name)
+	if err == nil {
+		err = on.Root.Rename(temp.String(), on.File.String())
+	}
+	if err != nil {
+		_ = on.Root.Remove(temp.String())
+		return Result{}, err
+	}
+	return Result{Output: fmt.Appendf(nil, "%s:%s has %d bytes; compared: %s\n", f.bridge, name, size, cmp.Or(verified, "nothing"))}, syncDir(on.Root, on.File)
+}
+
+// fetch writes the file to a temporary, durably.
+func (f fetchTask) fetch(ctx context.Context, on *On, temp relpath.Path, name string) (size int64, verified string, err error) {
+	if err := on.Root.Remove(temp.String()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return 0, "", err
+	}
+	out, err := on.Root.OpenFile(temp.String(), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
+	if err != nil {
+		return 0, "", err
+	}
+	size, verified, err = on.Bridges.Fetch(ctx, f.bridge, name, out)
+	if err != nil {
+		err = failed(ctx, "take from "+f.bridge, name, err)
+	} else {
+		err = out.Sync()
+	}
+	return size, verified, errors.Join(err, out.Close())
 }
 
 // Run implements Task.
@@ -63,7 +129,7 @@ func (b bridgeTask) Run(ctx context.Context, on *On) (Result, error) {
 	name := b.name.Fill(on.Vars)
 	verified, err := on.Bridges.Send(ctx, b.bridge, name, io.LimitReader(f, before.Size()), before.Size())
 	if err != nil {
-		return Result{}, b.failed(ctx, name, err)
+		return Result{}, failed(ctx, "send to "+b.bridge, name, err)
 	}
 	if err := unchanged(f, before); err != nil {
 		return Result{}, err
@@ -76,7 +142,7 @@ func (b bridgeTask) Run(ctx context.Context, on *On) (Result, error) {
 
 // failed makes an error of a bridge one of this end's: its server is no partner, and
 // that this node is not let in there says nothing of who asked for the request.
-func (b bridgeTask) failed(ctx context.Context, name string, err error) error {
+func failed(ctx context.Context, op, name string, err error) error {
 	if ctx.Err() != nil {
 		return err
 	}
@@ -87,7 +153,7 @@ func (b bridgeTask) failed(ctx context.Context, name string, err error) error {
 	case fault.Canceled: // nobody here has
 		kind = fault.Lost
 	}
-	return &fault.Error{Op: "send to " + b.bridge, Kind: kind, Subject: name, Err: errors.New(err.Error())}
+	return &fault.Error{Op: op, Kind: kind, Subject: name, Err: errors.New(err.Error())}
 }
 
 // unchanged says whether somebody has written to a file that was sent meanwhile.

@@ -20,6 +20,57 @@ func (f bridgeFunc) Send(_ context.Context, bridge, name string, src io.Reader, 
 	return f(bridge, name, src, size)
 }
 
+func (f bridgeFunc) Fetch(_ context.Context, bridge, name string, dst io.Writer) (int64, string, error) {
+	if name == "/out/bad" {
+		_, _ = dst.Write([]byte("half"))
+		return 4, "", fault.FromPeer("read", fault.Lost, "the server is gone")
+	}
+	n, err := io.WriteString(dst, bridge+name)
+	return int64(n), "size", err
+}
+
+// TestBridgeFrom: the file is taken from a server, whole or not at all.
+func TestBridgeFrom(t *testing.T) {
+	dir := t.TempDir()
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	for _, c := range []struct {
+		name, want string
+		kind       fault.Kind
+	}{{"sub/x", "box/out/x", 0}, {"sub/x", "box/out/x", 0}, {"bad", "", fault.Lost}} {
+		made, err := newBridge(&Table{From: "box:/out/{name}"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		name, err := relpath.Parse(c.name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res, err := made.Run(t.Context(), &On{Root: root, File: name, Vars: Vars{"name": filepath.Base(c.name)}, Bridges: bridgeFunc(nil)})
+		if c.kind == 0 && err != nil || c.kind != 0 && fault.KindOf(err) != c.kind {
+			t.Errorf("%s: %v", c.name, err)
+		}
+		got, _ := os.ReadFile(filepath.Join(dir, c.name))
+		if string(got) != c.want || c.kind == 0 && !strings.Contains(string(res.Output), "compared: size") {
+			t.Errorf("%s: %q, %q", c.name, got, res.Output)
+		}
+	}
+	if left, _ := filepath.Glob(filepath.Join(dir, "*", ".*")); len(left) > 0 {
+		t.Errorf("left over: %q", left)
+	}
+	if left, _ := filepath.Glob(filepath.Join(dir, ".*")); len(left) > 0 {
+		t.Errorf("left over: %q", left)
+	}
+	for _, bad := range []Table{{}, {From: "box:/x", To: "box:/y"}, {From: "x"}} {
+		if _, err := newBridge(&bad); err == nil {
+			t.Errorf("%+v is a task", bad)
+		}
+	}
+}
+
 // TestBridge: the file is sent under the name with its variables; what a server says
 // is this end's failure, in kinds that the engine understands.
 func TestBridge(t *testing.T) {

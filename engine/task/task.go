@@ -71,6 +71,7 @@ type Table struct {
 	Argv     []string `toml:"argv"`    // exec
 	Timeout  Duration `toml:"timeout"` // any; default one hour
 	Warning  []int    `toml:"warning"` // exec: exit codes that are not errors; default none
+	From     string   `toml:"from"`    // bridge: "BRIDGE:/NAME", instead of to
 	To       string   `toml:"to"`      // move, copy, rename, link: a name with variables; bridge: "BRIDGE:/NAME"
 	Path     string   `toml:"path"`    // delete, mkdir: a name with variables; default: the request's file
 	Text     string   `toml:"text"`    // log
@@ -116,7 +117,7 @@ func Standard() map[string]Maker {
 
 // settings are the keys each of them looks at, beside task and timeout.
 var settings = map[string][]string{
-	"log": {"text", "level"}, "exec": {"argv", "warning"}, "move": {"to"}, "rename": {"to"}, "copy": {"to"}, "link": {"to"}, "bridge": {"to"},
+	"log": {"text", "level"}, "exec": {"argv", "warning"}, "move": {"to"}, "rename": {"to"}, "copy": {"to"}, "link": {"to"}, "bridge": {"to", "from"},
 	"delete": {"path"}, "mkdir": {"path"}, "check": {"min_size", "max_size", "name", "digest"},
 	"transfer": {"partner", "rule", "info", "wait"}, "reschedule": {"delay", "codes", "attempts"},
 }

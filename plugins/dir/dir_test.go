@@ -29,6 +29,7 @@ func harness(at string, p func() *host.Plugin) plugintest.Harness {
 		Open: func(ctx context.Context) (plugins.Session, error) {
 			return p().Open(ctx, plugins.Endpoint{URL: "dir://" + at})
 		},
+		Entries: 2000, // several messages
 		Sparse: func(name string, size int64) error {
 			f, err := os.Create(filepath.Join(at, name))
 			if err != nil {
@@ -61,7 +62,7 @@ func inProcess(t *testing.T, cfg host.Config) {
 
 func TestProcess(t *testing.T) {
 	cfg := host.Bundled("dir")
-	cfg.Answer, cfg.Drain = time.Second, time.Second
+	cfg.Answer, cfg.Drain = 2*time.Second, time.Second
 	p := host.New(cfg)
 	defer func() { p.Close(context.Background()) }()
 	h := harness(t.TempDir(), func() *host.Plugin { return p })

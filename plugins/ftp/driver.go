@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/pannier/pannier/plugins"
+	"github.com/pannier/pannier/plugins/ftp/ftpd"
 	"github.com/pannier/pannier/spec/fault"
 )
 
@@ -21,7 +22,7 @@ type Driver struct{}
 // Describe says what the driver is.
 func (Driver) Describe() plugins.Description {
 	return plugins.Description{
-		Name: "ftp", Version: "1", Schemes: []string{"ftp", "ftps"},
+		Name: "ftp", Version: "1", Schemes: []string{"ftp", "ftps"}, Listen: ftpd.Options(),
 		Options: []plugins.Option{
 			{Name: "tls", Help: "Of ftp://: off; explicit, commands are encrypted, and files where the server can; require, both or nothing.", Default: "off"},
 			{Name: "ca", Help: "File with the certificates (PEM) of the authorities to trust, instead of the system's."},

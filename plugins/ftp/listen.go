@@ -14,6 +14,3 @@ var _ plugins.Server = Driver{}
 func (Driver) Listen(ctx context.Context, l net.Listener, options map[string]string, node plugins.Driver) error {
 	return ftpd.Serve(ctx, l, options, node)
 }
-
-// ListenOptions are the options of Listen.
-func (Driver) ListenOptions() []plugins.Option { return ftpd.Options() }

@@ -24,8 +24,13 @@ func capabilities(m *bridgepb.Capabilities) plugins.Capabilities {
 
 func description(m *bridgepb.DescribeReply) plugins.Description {
 	d := plugins.Description{Name: m.GetName(), Version: m.GetPluginVersion(), Schemes: m.GetSchemes()}
-	for _, o := range m.GetOptions() {
-		d.Options = append(d.Options, plugins.Option{Name: o.GetName(), Help: o.GetHelp(), Default: o.GetDefault()})
-	}
+	d.Options, d.Listen = options(m.GetOptions()), options(m.GetListenOptions())
 	return d
+}
+
+func options(messages []*bridgepb.Option) (all []plugins.Option) {
+	for _, o := range messages {
+		all = append(all, plugins.Option{Name: o.GetName(), Help: o.GetHelp(), Default: o.GetDefault()})
+	}
+	return all
 }

@@ -3,10 +3,13 @@ package host_test
 import (
 	"bytes"
 	"context"
+	"crypto/ecdsa"
 	"crypto/rand"
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -32,6 +35,8 @@ func TestMain(m *testing.M) {
 		switch os.Args[1] {
 		case "plugin":
 			plugins.Serve(odd{})
+		case "lines":
+			plugins.Serve(lineServer{}, host.Node)
 		case "zeros":
 			plugins.Serve(zeros{})
 		case "host":
@@ -64,6 +69,17 @@ func (odd) Open(ctx context.Context, to plugins.Endpoint) (plugins.Session, erro
 		return nil, plugins.Failure("log in", fault.Unauthenticated, to.URL, "530", "Login incorrect.")
 	case "odd:env":
 		return nil, fault.New("open", fault.Refused, "%s", fault.Shown(strings.Join(os.Environ(), "\n")))
+	case "odd:certificate":
+		block, _ := pem.Decode([]byte(os.Getenv("PLUGIN_CLIENT_CERT")))
+		if block == nil {
+			return nil, fault.New("open", fault.Refused, "no certificate")
+		}
+		c, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, err
+		}
+		key, _ := c.PublicKey.(*ecdsa.PublicKey)
+		return nil, fault.New("open", fault.Refused, "curve %s", fault.Shown(key.Params().Name))
 	case "odd:panic":
 		panic("odd")
 	case "odd:block":
@@ -276,6 +292,15 @@ func TestEnvironment(t *testing.T) {
 	kindOf(t, err, fault.Refused)
 	if strings.Contains(err.Error(), "s3cret") || !strings.Contains(err.Error(), "CONFIGURED=yes") || !strings.Contains(err.Error(), "PATH=") {
 		t.Errorf("the environment: %v", err)
+	}
+}
+
+// TestCertificate: the host's is of the one kind that the gRPC of every language verifies.
+func TestCertificate(t *testing.T) {
+	cfg, _ := config(t)
+	_, err := run(t, cfg).Open(t.Context(), plugins.Endpoint{URL: "odd:certificate"})
+	if err == nil || !strings.Contains(err.Error(), "curve P-256") {
+		t.Error(err)
 	}
 }
 

@@ -16,8 +16,13 @@ func connectTo(server *grpc.Server, ends [2]*net.UnixConn) (*grpc.ClientConn, er
 	l := &single{conn: make(chan net.Conn, 1), closed: make(chan struct{})}
 	l.conn <- ends[1]
 	go func() { _ = server.Serve(l) }() // ends with Stop
+	return dialOver(ends[0])
+}
+
+// dialOver makes a client of a connection.
+func dialOver(conn net.Conn) (*grpc.ClientConn, error) {
 	mine := make(chan net.Conn, 1)
-	mine <- ends[0]
+	mine <- conn
 	return grpc.NewClient("passthrough:///driver", grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDisableServiceConfig(),
 		grpc.WithContextDialer(func(context.Context, string) (net.Conn, error) {
 			select {

@@ -45,6 +45,7 @@ type Status struct {
 	SHA256   string // of the program that runs
 	PID      int    // of its process
 	Channels bool   // it takes descriptors
+	Server   bool   // it serves foreign clients
 }
 
 // Describe starts the plugin if it does not run, and says what it is.
@@ -53,7 +54,7 @@ func (p *Plugin) Describe(ctx context.Context) (Status, error) {
 	if err != nil {
 		return Status{}, err
 	}
-	return Status{Description: description(run.description), SHA256: run.sum, PID: run.pid, Channels: run.description.GetChannels()}, nil
+	return Status{Description: description(run.description), SHA256: run.sum, PID: run.pid, Channels: run.description.GetChannels(), Server: run.description.GetServer()}, nil
 }
 
 // Open logs in at a server. The session has those of the optional interfaces of package
@@ -64,7 +65,11 @@ func (p *Plugin) Open(ctx context.Context, to plugins.Endpoint) (plugins.Session
 	if err != nil {
 		return nil, err
 	}
-	limited, done := limit(ctx, p.cfg.Call)
+	return openOn(ctx, run, to)
+}
+
+func openOn(ctx context.Context, run *process, to plugins.Endpoint) (plugins.Session, error) {
+	limited, done := limit(ctx, run.cfg.Call)
 	defer done()
 	r, err := run.bridge.Open(limited, &bridgepb.OpenRequest{Url: to.URL, User: to.User, Password: to.Password, Secrets: to.Secrets, Options: to.Options})
 	if err != nil {

@@ -2,7 +2,6 @@ package host
 
 import (
 	"context"
-	"encoding/binary"
 	"io"
 	"net"
 	"os"
@@ -71,6 +70,10 @@ func start(cfg Config) (*process, error) {
 		return nil, err
 	}
 	defer program.Close()
+	ours, certificate, err := certified()
+	if err != nil {
+		return nil, fault.Wrap("start plugin", cfg.Name, err)
+	}
 	r := &runner{cfg: cfg, sum: sum, file: program, said: &said{log: cfg.Log}, reaped: make(chan struct{}), exited: make(chan struct{})}
 	out, errs := synced(r.said), synced(r.said)
 	r.synced = []io.Closer{out, errs}
@@ -78,7 +81,7 @@ func start(cfg Config) (*process, error) {
 		HandshakeConfig:  plugins.Handshake(),
 		Plugins:          plugin.PluginSet{plugins.ServiceName: plugins.Served(nil)},
 		AllowedProtocols: []plugin.Protocol{plugin.ProtocolGRPC},
-		AutoMTLS:         true,
+		TLSConfig:        ours,
 		SkipHostEnv:      true,
 		StartTimeout:     cfg.Start,
 		UnixSocketConfig: &plugin.UnixSocketConfig{TempDir: dir},
@@ -86,7 +89,7 @@ func start(cfg Config) (*process, error) {
 		SyncStdout:       out,
 		SyncStderr:       errs,
 		RunnerFunc: func(_ hclog.Logger, cmd *exec.Cmd, dir string) (gorunner.Runner, error) {
-			r.env, r.dir = cmd.Env, dir
+			r.env, r.dir = append(cmd.Env, certificate), dir
 			return r, nil
 		},
 	})
@@ -275,15 +278,11 @@ func (p *process) channel() (mine *net.UnixConn, number uint64, err error) {
 	if mine, err = unixConn(f); err != nil {
 		return nil, 0, fault.Wrap("make channel", p.cfg.Name, err)
 	}
-	p.turn.Lock()
-	defer p.turn.Unlock()
-	p.number++
-	_ = p.fds.SetWriteDeadline(time.Now().Add(p.cfg.Answer))
-	if _, _, err := p.fds.WriteMsgUnix(binary.BigEndian.AppendUint64(nil, p.number), unix.UnixRights(int(other.Fd())), nil); err != nil {
+	if number, err = p.hand(other); err != nil {
 		_ = mine.Close()
-		return nil, 0, fault.New("send channel", fault.Lost, "the plugin %s takes no descriptors: %w", p.cfg.Name, err)
+		return nil, 0, err
 	}
-	return mine, p.number, nil
+	return mine, number, nil
 }
 
 // inProcess is a process that is none: the driver runs here, and everything else is as
@@ -302,6 +301,7 @@ func inProcess(cfg Config, d plugins.Driver) (*process, error) {
 		}
 	}
 	service := plugins.NewService(d, ends[0][1])
+	service.SetDial(Node)
 	server := grpc.NewServer(service.Options()...)
 	bridgepb.RegisterBridgeServer(server, service)
 	conn, err := connectTo(server, ends[1])

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/pannier/pannier/plugins"
 	"github.com/pannier/pannier/spec/fault"
 )
 
@@ -33,6 +34,12 @@ var failures = []check{
 			return skip("the harness has no process to kill")
 		}
 		return t.brokenWrite(t.h.Kill, []fault.Kind{fault.Lost})
+	}},
+	{Process, "killed, and gone on with", func(t *try) error {
+		if t.h.Kill == nil {
+			return skip("the harness has no process to kill")
+		}
+		return t.crashed()
 	}},
 	{Process, "stopped while reading", func(t *try) error {
 		if t.h.Hang == nil {
@@ -77,6 +84,63 @@ func (t *try) brokenRead(happen func() error, kinds []fault.Kind) error {
 		return err
 	}
 	return errors.Join(t.login(), t.same(name, b))
+}
+
+// crashed has the process killed in the middle of a file that was to be gone on with, and
+// goes on.
+func (t *try) crashed() error {
+	if !t.can.Resume {
+		return absent("the server cannot go on")
+	}
+	name, b := t.name("a"), content(24<<20+3, 10)
+	s, err := t.begin(name, int64(len(b)))
+	if err != nil {
+		return err
+	}
+	c, ok := s.(plugins.Checkpointer)
+	if !ok {
+		return absent("it says nothing of going on after a crash")
+	}
+	var kept []byte
+	for at := 0; at < 16<<20; at += 1 << 20 {
+		if _, err := s.Write(b[at : at+1<<20]); err != nil {
+			return err
+		}
+		if at == 8<<20 {
+			if kept, err = c.Checkpoint(t.ctx); err != nil || len(kept) > plugins.MaxResume {
+				return fmt.Errorf("checkpoint keeps %d bytes: %w", len(kept), err)
+			}
+		}
+	}
+	if len(kept) == 0 {
+		return absent("it cannot go on after a crash")
+	}
+	if err := t.h.Kill(); err != nil {
+		return err
+	}
+	_, _ = s.Abort(t.ctx, false)
+	if t.h.Restart != nil { // another host, so to speak: one that has crashed too often is not started
+		if err := t.h.Restart(t.ctx); err != nil {
+			return err
+		}
+	}
+	if err := errors.Join(t.login(), t.absent(name)); err != nil {
+		return err
+	}
+	w, err := t.writer()
+	if err != nil {
+		return err
+	}
+	if s, err = w.Write(t.ctx, name, plugins.WriteRequest{Size: int64(len(b)), Resume: kept}); err != nil {
+		return err
+	}
+	if s.Offset() < 0 || s.Offset() > 16<<20 {
+		return fmt.Errorf("of 16 MiB that were sent it goes on at %d", s.Offset())
+	}
+	if _, err = s.Write(b[s.Offset():]); err == nil {
+		_, err = s.Commit(t.ctx)
+	}
+	return errors.Join(err, t.same(name, b))
 }
 
 // brokenWrite is the same for a file that is written: there is none after.

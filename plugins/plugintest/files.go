@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 
 	"github.com/pannier/pannier/plugins"
 	"github.com/pannier/pannier/spec/fault"
@@ -13,13 +14,10 @@ import (
 
 // What checks do with files.
 
-// content is n bytes that repeat late, different for each seed.
+// content is n bytes that do not repeat, different for each seed.
 func content(n int, seed byte) []byte {
 	b := make([]byte, n)
-	for i, x := 0, uint32(seed)*2654435761+1; i < n; i++ {
-		x = x*1664525 + 1013904223
-		b[i] = byte(x >> 24)
-	}
+	_, _ = rand.NewChaCha8([32]byte{seed}).Read(b)
 	return b
 }
 

@@ -194,9 +194,11 @@ func (t *try) whole(run func(*try) error) (err error) {
 
 // login opens a session, in place of that before.
 func (t *try) login() (err error) {
-	if t.s, err = t.h.Open(t.ctx); err != nil {
+	s, err := t.h.Open(t.ctx)
+	if err != nil {
 		return err
 	}
+	t.s = s
 	t.can = t.s.Capabilities()
 	return nil
 }

@@ -72,6 +72,24 @@ func TestBrokenDriversFail(t *testing.T) {
 	}
 }
 
+// TestNoLogin: where there is none any more, checks fail with words.
+func TestNoLogin(t *testing.T) {
+	at := t.TempDir()
+	p := host.InProcess(host.Config{Name: "dir", Drain: 10 * time.Millisecond}, dir.Driver{})
+	defer func() { p.Close(t.Context()) }()
+	begun := func(ctx context.Context) (plugins.Session, error) {
+		return p.Open(ctx, plugins.Endpoint{URL: "dir://" + at})
+	}
+	plugintest.Verify(t.Context(), plugintest.Harness{Open: begun, Levels: []string{plugintest.Process}, Kill: func() error { return p.Close(t.Context()) }}, func(r plugintest.Result) {
+		if r.Outcome == plugintest.Passed || strings.Contains(r.Why, "panic") {
+			t.Errorf("%+v", r)
+		}
+		if r.Outcome == plugintest.Failed {
+			p = host.InProcess(host.Config{Name: "dir", Drain: 10 * time.Millisecond}, dir.Driver{})
+		}
+	})
+}
+
 // failing are the checks that a driver fails.
 func failing(t *testing.T, d plugins.Driver, levels ...string) (failed []string) {
 	at := t.TempDir()

@@ -103,7 +103,8 @@ type Case struct {
 // Sizes that change the road, the number of blocks, or nothing.
 var (
 	smallSizes = [...]int{0, 1, 10, 235, 1310, 14235, 16<<10 - 1, 16 << 10, 16<<10 + 1, 64<<10 - 1, 64 << 10, 64<<10 + 1}
-	largeSizes = [...]int{1 << 20, 20 << 20}
+	largeSizes = [...]int{1 << 20, 20 << 20} // more than the largest window of a session
+	briefSizes = [...]int{1 << 20, 5 << 20}
 )
 
 // dimensions are the numbers of values of a row's columns.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -86,14 +87,26 @@ func (m *matrix) cover(t *testing.T, road sideeffect.Road, reasons int) {
 	if m.o.Full {
 		strength = 3
 	}
-	rows := covering(dimensions(), strength, func(row []int) bool {
-		c := caseOf(road, row)
-		return m.possible(c) && len(Expect(c, m.HTTP2).Reasons) == reasons
-	})
-	for _, row := range rows {
+	made, _ := tables.LoadOrStore(table{road, reasons, strength, m.HTTP2, m.handles}, sync.OnceValue(func() [][]int {
+		return covering(dimensions(), strength, func(row []int) bool {
+			c := caseOf(road, row)
+			return m.possible(c) && len(Expect(c, m.HTTP2).Reasons) == reasons
+		})
+	}))
+	for _, row := range made.(func() [][]int)() {
 		m.check(t, caseOf(road, row))
 	}
 }
+
+// table is all that its rows depend on, and the carrier is not among it.
+type table struct {
+	road              sideeffect.Road
+	reasons, strength int
+	http2, handles    bool
+}
+
+// tables are func() [][]int by table.
+var tables sync.Map
 
 // large plays contents of many blocks, with identities, digests and
 // compressions taking turns.
@@ -101,7 +114,11 @@ func (m *matrix) large(t *testing.T, road sideeffect.Road) {
 	if road == sideeffect.RoadSession && m.HTTP2 {
 		return
 	}
-	for i, size := range largeSizes {
+	sizes := largeSizes
+	if m.o.Brief {
+		sizes = briefSizes
+	}
+	for i, size := range sizes {
 		for dir := range 2 {
 			for k := range 4 - 3*i {
 				turn := 4*i + 2*dir + k

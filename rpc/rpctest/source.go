@@ -21,7 +21,8 @@ func Content(n int, random bool) []byte {
 		rand.NewChaCha8(seed).Read(b)
 		return b
 	}
-	for i := 0; i < n; i += copy(b[i:], "pannier carries files beside calls; ") {
+	for done := copy(b, "pannier carries files beside calls; "); done < n; {
+		done += copy(b[done:], b[:done])
 	}
 	return b
 }

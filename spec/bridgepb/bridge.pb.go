@@ -75,6 +75,8 @@ type DescribeReply struct {
 	Schemes       []string               `protobuf:"bytes,4,rep,name=schemes,proto3" json:"schemes,omitempty"`
 	Options       []*Option              `protobuf:"bytes,5,rep,name=options,proto3" json:"options,omitempty"`
 	Channels      bool                   `protobuf:"varint,6,opt,name=channels,proto3" json:"channels,omitempty"` // it takes descriptors over fd 3
+	Server        bool                   `protobuf:"varint,7,opt,name=server,proto3" json:"server,omitempty"`     // Listen
+	ListenOptions []*Option              `protobuf:"bytes,8,rep,name=listen_options,json=listenOptions,proto3" json:"listen_options,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -149,6 +151,20 @@ func (x *DescribeReply) GetChannels() bool {
 		return x.Channels
 	}
 	return false
+}
+
+func (x *DescribeReply) GetServer() bool {
+	if x != nil {
+		return x.Server
+	}
+	return false
+}
+
+func (x *DescribeReply) GetListenOptions() []*Option {
+	if x != nil {
+		return x.ListenOptions
+	}
+	return nil
 }
 
 type Option struct {
@@ -1859,6 +1875,110 @@ func (x *CopyReply) GetFailure() *Failure {
 	return nil
 }
 
+type ListenRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Socket        uint64                 `protobuf:"varint,1,opt,name=socket,proto3" json:"socket,omitempty"` // descriptors that came over fd 3
+	Node          uint64                 `protobuf:"varint,2,opt,name=node,proto3" json:"node,omitempty"`
+	Descriptors   uint64                 `protobuf:"varint,3,opt,name=descriptors,proto3" json:"descriptors,omitempty"`
+	Options       map[string]string      `protobuf:"bytes,4,rep,name=options,proto3" json:"options,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListenRequest) Reset() {
+	*x = ListenRequest{}
+	mi := &file_bridge_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListenRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListenRequest) ProtoMessage() {}
+
+func (x *ListenRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_bridge_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListenRequest.ProtoReflect.Descriptor instead.
+func (*ListenRequest) Descriptor() ([]byte, []int) {
+	return file_bridge_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *ListenRequest) GetSocket() uint64 {
+	if x != nil {
+		return x.Socket
+	}
+	return 0
+}
+
+func (x *ListenRequest) GetNode() uint64 {
+	if x != nil {
+		return x.Node
+	}
+	return 0
+}
+
+func (x *ListenRequest) GetDescriptors() uint64 {
+	if x != nil {
+		return x.Descriptors
+	}
+	return 0
+}
+
+func (x *ListenRequest) GetOptions() map[string]string {
+	if x != nil {
+		return x.Options
+	}
+	return nil
+}
+
+type ListenReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListenReply) Reset() {
+	*x = ListenReply{}
+	mi := &file_bridge_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListenReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListenReply) ProtoMessage() {}
+
+func (x *ListenReply) ProtoReflect() protoreflect.Message {
+	mi := &file_bridge_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListenReply.ProtoReflect.Descriptor instead.
+func (*ListenReply) Descriptor() ([]byte, []int) {
+	return file_bridge_proto_rawDescGZIP(), []int{34}
+}
+
 type Chunk struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Data          []byte                 `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
@@ -1869,7 +1989,7 @@ type Chunk struct {
 
 func (x *Chunk) Reset() {
 	*x = Chunk{}
-	mi := &file_bridge_proto_msgTypes[33]
+	mi := &file_bridge_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1881,7 +2001,7 @@ func (x *Chunk) String() string {
 func (*Chunk) ProtoMessage() {}
 
 func (x *Chunk) ProtoReflect() protoreflect.Message {
-	mi := &file_bridge_proto_msgTypes[33]
+	mi := &file_bridge_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1894,7 +2014,7 @@ func (x *Chunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Chunk.ProtoReflect.Descriptor instead.
 func (*Chunk) Descriptor() ([]byte, []int) {
-	return file_bridge_proto_rawDescGZIP(), []int{33}
+	return file_bridge_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Chunk) GetData() []byte {
@@ -1920,7 +2040,7 @@ type WriteStreamReply struct {
 
 func (x *WriteStreamReply) Reset() {
 	*x = WriteStreamReply{}
-	mi := &file_bridge_proto_msgTypes[34]
+	mi := &file_bridge_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1932,7 +2052,7 @@ func (x *WriteStreamReply) String() string {
 func (*WriteStreamReply) ProtoMessage() {}
 
 func (x *WriteStreamReply) ProtoReflect() protoreflect.Message {
-	mi := &file_bridge_proto_msgTypes[34]
+	mi := &file_bridge_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1945,7 +2065,7 @@ func (x *WriteStreamReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteStreamReply.ProtoReflect.Descriptor instead.
 func (*WriteStreamReply) Descriptor() ([]byte, []int) {
-	return file_bridge_proto_rawDescGZIP(), []int{34}
+	return file_bridge_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *WriteStreamReply) GetBytes() int64 {
@@ -1971,7 +2091,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_bridge_proto_msgTypes[35]
+	mi := &file_bridge_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1983,7 +2103,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_bridge_proto_msgTypes[35]
+	mi := &file_bridge_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1996,7 +2116,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_bridge_proto_rawDescGZIP(), []int{35}
+	return file_bridge_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Failure) GetKind() uint32 {
@@ -2054,14 +2174,16 @@ const file_bridge_proto_rawDesc = "" +
 	"\n" +
 	"\fbridge.proto\x12\x11pannier.bridge.v1\"+\n" +
 	"\x0fDescribeRequest\x12\x18\n" +
-	"\aversion\x18\x01 \x01(\rR\aversion\"\xcf\x01\n" +
+	"\aversion\x18\x01 \x01(\rR\aversion\"\xa9\x02\n" +
 	"\rDescribeReply\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12%\n" +
 	"\x0eplugin_version\x18\x03 \x01(\tR\rpluginVersion\x12\x18\n" +
 	"\aschemes\x18\x04 \x03(\tR\aschemes\x123\n" +
 	"\aoptions\x18\x05 \x03(\v2\x19.pannier.bridge.v1.OptionR\aoptions\x12\x1a\n" +
-	"\bchannels\x18\x06 \x01(\bR\bchannels\"J\n" +
+	"\bchannels\x18\x06 \x01(\bR\bchannels\x12\x16\n" +
+	"\x06server\x18\a \x01(\bR\x06server\x12@\n" +
+	"\x0elisten_options\x18\b \x03(\v2\x19.pannier.bridge.v1.OptionR\rlistenOptions\"J\n" +
 	"\x06Option\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04help\x18\x02 \x01(\tR\x04help\x12\x18\n" +
@@ -2179,7 +2301,16 @@ const file_bridge_proto_rawDesc = "" +
 	"\x04done\x18\x02 \x01(\bR\x04done\x12\x1a\n" +
 	"\bverified\x18\x03 \x01(\tR\bverified\x12\x16\n" +
 	"\x06resume\x18\x04 \x01(\fR\x06resume\x124\n" +
-	"\afailure\x18\x05 \x01(\v2\x1a.pannier.bridge.v1.FailureR\afailure\"1\n" +
+	"\afailure\x18\x05 \x01(\v2\x1a.pannier.bridge.v1.FailureR\afailure\"\xe2\x01\n" +
+	"\rListenRequest\x12\x16\n" +
+	"\x06socket\x18\x01 \x01(\x04R\x06socket\x12\x12\n" +
+	"\x04node\x18\x02 \x01(\x04R\x04node\x12 \n" +
+	"\vdescriptors\x18\x03 \x01(\x04R\vdescriptors\x12G\n" +
+	"\aoptions\x18\x04 \x03(\v2-.pannier.bridge.v1.ListenRequest.OptionsEntryR\aoptions\x1a:\n" +
+	"\fOptionsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\r\n" +
+	"\vListenReply\"1\n" +
 	"\x05Chunk\x12\x12\n" +
 	"\x04data\x18\x01 \x01(\fR\x04data\x12\x14\n" +
 	"\x05write\x18\x02 \x01(\x04R\x05write\"(\n" +
@@ -2192,8 +2323,7 @@ const file_bridge_proto_rawDesc = "" +
 	"\asubject\x18\x04 \x01(\tR\asubject\x12\x12\n" +
 	"\x04text\x18\x05 \x01(\tR\x04text\x12\x12\n" +
 	"\x04code\x18\x06 \x01(\tR\x04code\x12\x16\n" +
-	"\x06advice\x18\a \x01(\tR\x06advice2\xc5\n" +
-	"\n" +
+	"\x06advice\x18\a \x01(\tR\x06advice2\x93\v\n" +
 	"\x06Bridge\x12P\n" +
 	"\bDescribe\x12\".pannier.bridge.v1.DescribeRequest\x1a .pannier.bridge.v1.DescribeReply\x12G\n" +
 	"\x05Drain\x12\x1f.pannier.bridge.v1.DrainRequest\x1a\x1d.pannier.bridge.v1.DrainReply\x12D\n" +
@@ -2211,7 +2341,8 @@ const file_bridge_proto_rawDesc = "" +
 	"\x06Remove\x12 .pannier.bridge.v1.RemoveRequest\x1a\x1e.pannier.bridge.v1.RemoveReply\x12G\n" +
 	"\x05Mkdir\x12\x1f.pannier.bridge.v1.MkdirRequest\x1a\x1d.pannier.bridge.v1.MkdirReply\x12P\n" +
 	"\bChecksum\x12\".pannier.bridge.v1.ChecksumRequest\x1a .pannier.bridge.v1.ChecksumReply\x12F\n" +
-	"\x04Copy\x12\x1e.pannier.bridge.v1.CopyRequest\x1a\x1c.pannier.bridge.v1.CopyReply0\x01\x12H\n" +
+	"\x04Copy\x12\x1e.pannier.bridge.v1.CopyRequest\x1a\x1c.pannier.bridge.v1.CopyReply0\x01\x12L\n" +
+	"\x06Listen\x12 .pannier.bridge.v1.ListenRequest\x1a\x1e.pannier.bridge.v1.ListenReply0\x01\x12H\n" +
 	"\n" +
 	"ReadStream\x12\x1e.pannier.bridge.v1.ReadRequest\x1a\x18.pannier.bridge.v1.Chunk0\x01\x12N\n" +
 	"\vWriteStream\x12\x18.pannier.bridge.v1.Chunk\x1a#.pannier.bridge.v1.WriteStreamReply(\x01B*Z(github.com/pannier/pannier/spec/bridgepbb\x06proto3"
@@ -2228,7 +2359,7 @@ func file_bridge_proto_rawDescGZIP() []byte {
 	return file_bridge_proto_rawDescData
 }
 
-var file_bridge_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
+var file_bridge_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
 var file_bridge_proto_goTypes = []any{
 	(*DescribeRequest)(nil),   // 0: pannier.bridge.v1.DescribeRequest
 	(*DescribeReply)(nil),     // 1: pannier.bridge.v1.DescribeReply
@@ -2263,60 +2394,67 @@ var file_bridge_proto_goTypes = []any{
 	(*ChecksumReply)(nil),     // 30: pannier.bridge.v1.ChecksumReply
 	(*CopyRequest)(nil),       // 31: pannier.bridge.v1.CopyRequest
 	(*CopyReply)(nil),         // 32: pannier.bridge.v1.CopyReply
-	(*Chunk)(nil),             // 33: pannier.bridge.v1.Chunk
-	(*WriteStreamReply)(nil),  // 34: pannier.bridge.v1.WriteStreamReply
-	(*Failure)(nil),           // 35: pannier.bridge.v1.Failure
-	nil,                       // 36: pannier.bridge.v1.OpenRequest.SecretsEntry
-	nil,                       // 37: pannier.bridge.v1.OpenRequest.OptionsEntry
+	(*ListenRequest)(nil),     // 33: pannier.bridge.v1.ListenRequest
+	(*ListenReply)(nil),       // 34: pannier.bridge.v1.ListenReply
+	(*Chunk)(nil),             // 35: pannier.bridge.v1.Chunk
+	(*WriteStreamReply)(nil),  // 36: pannier.bridge.v1.WriteStreamReply
+	(*Failure)(nil),           // 37: pannier.bridge.v1.Failure
+	nil,                       // 38: pannier.bridge.v1.OpenRequest.SecretsEntry
+	nil,                       // 39: pannier.bridge.v1.OpenRequest.OptionsEntry
+	nil,                       // 40: pannier.bridge.v1.ListenRequest.OptionsEntry
 }
 var file_bridge_proto_depIdxs = []int32{
 	2,  // 0: pannier.bridge.v1.DescribeReply.options:type_name -> pannier.bridge.v1.Option
-	36, // 1: pannier.bridge.v1.OpenRequest.secrets:type_name -> pannier.bridge.v1.OpenRequest.SecretsEntry
-	37, // 2: pannier.bridge.v1.OpenRequest.options:type_name -> pannier.bridge.v1.OpenRequest.OptionsEntry
-	7,  // 3: pannier.bridge.v1.OpenReply.capabilities:type_name -> pannier.bridge.v1.Capabilities
-	11, // 4: pannier.bridge.v1.ListReply.entries:type_name -> pannier.bridge.v1.Attr
-	35, // 5: pannier.bridge.v1.CopyReply.failure:type_name -> pannier.bridge.v1.Failure
-	0,  // 6: pannier.bridge.v1.Bridge.Describe:input_type -> pannier.bridge.v1.DescribeRequest
-	3,  // 7: pannier.bridge.v1.Bridge.Drain:input_type -> pannier.bridge.v1.DrainRequest
-	5,  // 8: pannier.bridge.v1.Bridge.Open:input_type -> pannier.bridge.v1.OpenRequest
-	8,  // 9: pannier.bridge.v1.Bridge.Close:input_type -> pannier.bridge.v1.CloseRequest
-	10, // 10: pannier.bridge.v1.Bridge.Stat:input_type -> pannier.bridge.v1.StatRequest
-	12, // 11: pannier.bridge.v1.Bridge.List:input_type -> pannier.bridge.v1.ListRequest
-	14, // 12: pannier.bridge.v1.Bridge.Read:input_type -> pannier.bridge.v1.ReadRequest
-	16, // 13: pannier.bridge.v1.Bridge.Write:input_type -> pannier.bridge.v1.WriteRequest
-	18, // 14: pannier.bridge.v1.Bridge.Commit:input_type -> pannier.bridge.v1.CommitRequest
-	19, // 15: pannier.bridge.v1.Bridge.Abort:input_type -> pannier.bridge.v1.AbortRequest
-	21, // 16: pannier.bridge.v1.Bridge.Checkpoint:input_type -> pannier.bridge.v1.CheckpointRequest
-	23, // 17: pannier.bridge.v1.Bridge.Rename:input_type -> pannier.bridge.v1.RenameRequest
-	25, // 18: pannier.bridge.v1.Bridge.Remove:input_type -> pannier.bridge.v1.RemoveRequest
-	27, // 19: pannier.bridge.v1.Bridge.Mkdir:input_type -> pannier.bridge.v1.MkdirRequest
-	29, // 20: pannier.bridge.v1.Bridge.Checksum:input_type -> pannier.bridge.v1.ChecksumRequest
-	31, // 21: pannier.bridge.v1.Bridge.Copy:input_type -> pannier.bridge.v1.CopyRequest
-	14, // 22: pannier.bridge.v1.Bridge.ReadStream:input_type -> pannier.bridge.v1.ReadRequest
-	33, // 23: pannier.bridge.v1.Bridge.WriteStream:input_type -> pannier.bridge.v1.Chunk
-	1,  // 24: pannier.bridge.v1.Bridge.Describe:output_type -> pannier.bridge.v1.DescribeReply
-	4,  // 25: pannier.bridge.v1.Bridge.Drain:output_type -> pannier.bridge.v1.DrainReply
-	6,  // 26: pannier.bridge.v1.Bridge.Open:output_type -> pannier.bridge.v1.OpenReply
-	9,  // 27: pannier.bridge.v1.Bridge.Close:output_type -> pannier.bridge.v1.CloseReply
-	11, // 28: pannier.bridge.v1.Bridge.Stat:output_type -> pannier.bridge.v1.Attr
-	13, // 29: pannier.bridge.v1.Bridge.List:output_type -> pannier.bridge.v1.ListReply
-	15, // 30: pannier.bridge.v1.Bridge.Read:output_type -> pannier.bridge.v1.ReadReply
-	17, // 31: pannier.bridge.v1.Bridge.Write:output_type -> pannier.bridge.v1.WriteReply
-	11, // 32: pannier.bridge.v1.Bridge.Commit:output_type -> pannier.bridge.v1.Attr
-	20, // 33: pannier.bridge.v1.Bridge.Abort:output_type -> pannier.bridge.v1.AbortReply
-	22, // 34: pannier.bridge.v1.Bridge.Checkpoint:output_type -> pannier.bridge.v1.CheckpointReply
-	24, // 35: pannier.bridge.v1.Bridge.Rename:output_type -> pannier.bridge.v1.RenameReply
-	26, // 36: pannier.bridge.v1.Bridge.Remove:output_type -> pannier.bridge.v1.RemoveReply
-	28, // 37: pannier.bridge.v1.Bridge.Mkdir:output_type -> pannier.bridge.v1.MkdirReply
-	30, // 38: pannier.bridge.v1.Bridge.Checksum:output_type -> pannier.bridge.v1.ChecksumReply
-	32, // 39: pannier.bridge.v1.Bridge.Copy:output_type -> pannier.bridge.v1.CopyReply
-	33, // 40: pannier.bridge.v1.Bridge.ReadStream:output_type -> pannier.bridge.v1.Chunk
-	34, // 41: pannier.bridge.v1.Bridge.WriteStream:output_type -> pannier.bridge.v1.WriteStreamReply
-	24, // [24:42] is the sub-list for method output_type
-	6,  // [6:24] is the sub-list for method input_type
-	6,  // [6:6] is the sub-list for extension type_name
-	6,  // [6:6] is the sub-list for extension extendee
-	0,  // [0:6] is the sub-list for field type_name
+	2,  // 1: pannier.bridge.v1.DescribeReply.listen_options:type_name -> pannier.bridge.v1.Option
+	38, // 2: pannier.bridge.v1.OpenRequest.secrets:type_name -> pannier.bridge.v1.OpenRequest.SecretsEntry
+	39, // 3: pannier.bridge.v1.OpenRequest.options:type_name -> pannier.bridge.v1.OpenRequest.OptionsEntry
+	7,  // 4: pannier.bridge.v1.OpenReply.capabilities:type_name -> pannier.bridge.v1.Capabilities
+	11, // 5: pannier.bridge.v1.ListReply.entries:type_name -> pannier.bridge.v1.Attr
+	37, // 6: pannier.bridge.v1.CopyReply.failure:type_name -> pannier.bridge.v1.Failure
+	40, // 7: pannier.bridge.v1.ListenRequest.options:type_name -> pannier.bridge.v1.ListenRequest.OptionsEntry
+	0,  // 8: pannier.bridge.v1.Bridge.Describe:input_type -> pannier.bridge.v1.DescribeRequest
+	3,  // 9: pannier.bridge.v1.Bridge.Drain:input_type -> pannier.bridge.v1.DrainRequest
+	5,  // 10: pannier.bridge.v1.Bridge.Open:input_type -> pannier.bridge.v1.OpenRequest
+	8,  // 11: pannier.bridge.v1.Bridge.Close:input_type -> pannier.bridge.v1.CloseRequest
+	10, // 12: pannier.bridge.v1.Bridge.Stat:input_type -> pannier.bridge.v1.StatRequest
+	12, // 13: pannier.bridge.v1.Bridge.List:input_type -> pannier.bridge.v1.ListRequest
+	14, // 14: pannier.bridge.v1.Bridge.Read:input_type -> pannier.bridge.v1.ReadRequest
+	16, // 15: pannier.bridge.v1.Bridge.Write:input_type -> pannier.bridge.v1.WriteRequest
+	18, // 16: pannier.bridge.v1.Bridge.Commit:input_type -> pannier.bridge.v1.CommitRequest
+	19, // 17: pannier.bridge.v1.Bridge.Abort:input_type -> pannier.bridge.v1.AbortRequest
+	21, // 18: pannier.bridge.v1.Bridge.Checkpoint:input_type -> pannier.bridge.v1.CheckpointRequest
+	23, // 19: pannier.bridge.v1.Bridge.Rename:input_type -> pannier.bridge.v1.RenameRequest
+	25, // 20: pannier.bridge.v1.Bridge.Remove:input_type -> pannier.bridge.v1.RemoveRequest
+	27, // 21: pannier.bridge.v1.Bridge.Mkdir:input_type -> pannier.bridge.v1.MkdirRequest
+	29, // 22: pannier.bridge.v1.Bridge.Checksum:input_type -> pannier.bridge.v1.ChecksumRequest
+	31, // 23: pannier.bridge.v1.Bridge.Copy:input_type -> pannier.bridge.v1.CopyRequest
+	33, // 24: pannier.bridge.v1.Bridge.Listen:input_type -> pannier.bridge.v1.ListenRequest
+	14, // 25: pannier.bridge.v1.Bridge.ReadStream:input_type -> pannier.bridge.v1.ReadRequest
+	35, // 26: pannier.bridge.v1.Bridge.WriteStream:input_type -> pannier.bridge.v1.Chunk
+	1,  // 27: pannier.bridge.v1.Bridge.Describe:output_type -> pannier.bridge.v1.DescribeReply
+	4,  // 28: pannier.bridge.v1.Bridge.Drain:output_type -> pannier.bridge.v1.DrainReply
+	6,  // 29: pannier.bridge.v1.Bridge.Open:output_type -> pannier.bridge.v1.OpenReply
+	9,  // 30: pannier.bridge.v1.Bridge.Close:output_type -> pannier.bridge.v1.CloseReply
+	11, // 31: pannier.bridge.v1.Bridge.Stat:output_type -> pannier.bridge.v1.Attr
+	13, // 32: pannier.bridge.v1.Bridge.List:output_type -> pannier.bridge.v1.ListReply
+	15, // 33: pannier.bridge.v1.Bridge.Read:output_type -> pannier.bridge.v1.ReadReply
+	17, // 34: pannier.bridge.v1.Bridge.Write:output_type -> pannier.bridge.v1.WriteReply
+	11, // 35: pannier.bridge.v1.Bridge.Commit:output_type -> pannier.bridge.v1.Attr
+	20, // 36: pannier.bridge.v1.Bridge.Abort:output_type -> pannier.bridge.v1.AbortReply
+	22, // 37: pannier.bridge.v1.Bridge.Checkpoint:output_type -> pannier.bridge.v1.CheckpointReply
+	24, // 38: pannier.bridge.v1.Bridge.Rename:output_type -> pannier.bridge.v1.RenameReply
+	26, // 39: pannier.bridge.v1.Bridge.Remove:output_type -> pannier.bridge.v1.RemoveReply
+	28, // 40: pannier.bridge.v1.Bridge.Mkdir:output_type -> pannier.bridge.v1.MkdirReply
+	30, // 41: pannier.bridge.v1.Bridge.Checksum:output_type -> pannier.bridge.v1.ChecksumReply
+	32, // 42: pannier.bridge.v1.Bridge.Copy:output_type -> pannier.bridge.v1.CopyReply
+	34, // 43: pannier.bridge.v1.Bridge.Listen:output_type -> pannier.bridge.v1.ListenReply
+	35, // 44: pannier.bridge.v1.Bridge.ReadStream:output_type -> pannier.bridge.v1.Chunk
+	36, // 45: pannier.bridge.v1.Bridge.WriteStream:output_type -> pannier.bridge.v1.WriteStreamReply
+	27, // [27:46] is the sub-list for method output_type
+	8,  // [8:27] is the sub-list for method input_type
+	8,  // [8:8] is the sub-list for extension type_name
+	8,  // [8:8] is the sub-list for extension extendee
+	0,  // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_bridge_proto_init() }
@@ -2330,7 +2468,7 @@ func file_bridge_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_bridge_proto_rawDesc), len(file_bridge_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   38,
+			NumMessages:   41,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -37,6 +37,7 @@ const (
 	Bridge_Mkdir_FullMethodName       = "/pannier.bridge.v1.Bridge/Mkdir"
 	Bridge_Checksum_FullMethodName    = "/pannier.bridge.v1.Bridge/Checksum"
 	Bridge_Copy_FullMethodName        = "/pannier.bridge.v1.Bridge/Copy"
+	Bridge_Listen_FullMethodName      = "/pannier.bridge.v1.Bridge/Listen"
 	Bridge_ReadStream_FullMethodName  = "/pannier.bridge.v1.Bridge/ReadStream"
 	Bridge_WriteStream_FullMethodName = "/pannier.bridge.v1.Bridge/WriteStream"
 )
@@ -72,6 +73,10 @@ type BridgeClient interface {
 	Checksum(ctx context.Context, in *ChecksumRequest, opts ...grpc.CallOption) (*ChecksumReply, error)
 	// Copy has one server send to another. Each reply but the last is progress.
 	Copy(ctx context.Context, in *CopyRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[CopyReply], error)
+	// Listen serves foreign clients until the call ends; the first reply says that it does. The
+	// listening socket comes over fd 3, as do a socket on which the host serves Bridge for them, and
+	// one over which the descriptors of that come.
+	Listen(ctx context.Context, in *ListenRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ListenReply], error)
 	// ReadStream and WriteStream carry the bytes in messages, for plugins and hosts that cannot hand
 	// over descriptors. Chunks have at most 32704 bytes.
 	ReadStream(ctx context.Context, in *ReadRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Chunk], error)
@@ -264,9 +269,28 @@ func (c *bridgeClient) Copy(ctx context.Context, in *CopyRequest, opts ...grpc.C
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Bridge_CopyClient = grpc.ServerStreamingClient[CopyReply]
 
+func (c *bridgeClient) Listen(ctx context.Context, in *ListenRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ListenReply], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Bridge_ServiceDesc.Streams[2], Bridge_Listen_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ListenRequest, ListenReply]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Bridge_ListenClient = grpc.ServerStreamingClient[ListenReply]
+
 func (c *bridgeClient) ReadStream(ctx context.Context, in *ReadRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Chunk], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &Bridge_ServiceDesc.Streams[2], Bridge_ReadStream_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &Bridge_ServiceDesc.Streams[3], Bridge_ReadStream_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -285,7 +309,7 @@ type Bridge_ReadStreamClient = grpc.ServerStreamingClient[Chunk]
 
 func (c *bridgeClient) WriteStream(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[Chunk, WriteStreamReply], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &Bridge_ServiceDesc.Streams[3], Bridge_WriteStream_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &Bridge_ServiceDesc.Streams[4], Bridge_WriteStream_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -327,6 +351,10 @@ type BridgeServer interface {
 	Checksum(context.Context, *ChecksumRequest) (*ChecksumReply, error)
 	// Copy has one server send to another. Each reply but the last is progress.
 	Copy(*CopyRequest, grpc.ServerStreamingServer[CopyReply]) error
+	// Listen serves foreign clients until the call ends; the first reply says that it does. The
+	// listening socket comes over fd 3, as do a socket on which the host serves Bridge for them, and
+	// one over which the descriptors of that come.
+	Listen(*ListenRequest, grpc.ServerStreamingServer[ListenReply]) error
 	// ReadStream and WriteStream carry the bytes in messages, for plugins and hosts that cannot hand
 	// over descriptors. Chunks have at most 32704 bytes.
 	ReadStream(*ReadRequest, grpc.ServerStreamingServer[Chunk]) error
@@ -388,6 +416,9 @@ func (UnimplementedBridgeServer) Checksum(context.Context, *ChecksumRequest) (*C
 }
 func (UnimplementedBridgeServer) Copy(*CopyRequest, grpc.ServerStreamingServer[CopyReply]) error {
 	return status.Error(codes.Unimplemented, "method Copy not implemented")
+}
+func (UnimplementedBridgeServer) Listen(*ListenRequest, grpc.ServerStreamingServer[ListenReply]) error {
+	return status.Error(codes.Unimplemented, "method Listen not implemented")
 }
 func (UnimplementedBridgeServer) ReadStream(*ReadRequest, grpc.ServerStreamingServer[Chunk]) error {
 	return status.Error(codes.Unimplemented, "method ReadStream not implemented")
@@ -690,6 +721,17 @@ func _Bridge_Copy_Handler(srv interface{}, stream grpc.ServerStream) error {
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Bridge_CopyServer = grpc.ServerStreamingServer[CopyReply]
 
+func _Bridge_Listen_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(ListenRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(BridgeServer).Listen(m, &grpc.GenericServerStream[ListenRequest, ListenReply]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Bridge_ListenServer = grpc.ServerStreamingServer[ListenReply]
+
 func _Bridge_ReadStream_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(ReadRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -781,6 +823,11 @@ var Bridge_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "Copy",
 			Handler:       _Bridge_Copy_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "Listen",
+			Handler:       _Bridge_Listen_Handler,
 			ServerStreams: true,
 		},
 		{

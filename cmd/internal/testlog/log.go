@@ -156,6 +156,24 @@ func reason(output []string) string {
 	return strings.Join(said, " ")
 }
 
+// mayBe reports whether a test may be skipped: it is allowed, or it or one around it is
+// with "/...".
+func (s skip) mayBe(allowed map[string]bool) bool {
+	if allowed[s.name()] {
+		return true
+	}
+	for name, below := s.test, true; below; {
+		if allowed[s.pkg+" "+name+"/..."] {
+			return true
+		}
+		i := strings.LastIndexByte(name, '/')
+		if below = i >= 0; below {
+			name = name[:i]
+		}
+	}
+	return false
+}
+
 // readAllowed reads the tests that may be skipped.
 func readAllowed(file string) (map[string]bool, error) {
 	allowed := map[string]bool{}

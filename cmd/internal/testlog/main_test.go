@@ -115,6 +115,8 @@ func testSkipsAreLoud(t *testing.T, events []byte) {
 		{"", false, 0, []string{`^SKIPPED: m/good TestSkip/sub: good_test.go:4: no luck$`, `^SKIPPED: m/good TestMute: no reason given$`}},
 		{"", true, 1, []string{`^SKIPPED, BUT MUST RUN HERE: m/good TestSkip/sub: `, `^SKIPPED, BUT MUST RUN HERE: m/good TestMute: `, `^testlog: 2 tests were skipped`}},
 		{"m/good TestMute it has nothing to say # ever\n# all\n\n", true, 1, []string{`TestSkip/sub`, `^SKIPPED, as allowed: m/good TestMute`, `^testlog: 1 tests`}},
+		{"m/good TestMute/... x\nm/good TestSkip/... x\n", true, 0, []string{`as allowed: m/good TestSkip/sub`, `as allowed: m/good TestMute`}},
+		{"m/good TestMute x\nm/good TestSki/... x\nm/good Test/... x\n", true, 1, []string{`BUT MUST RUN HERE: m/good TestSkip/sub`, `as allowed: m/good TestMute`, `^testlog: 1 tests`}},
 		{"m/good TestMute x\nm/good TestSkip/sub x\n", true, 0, []string{`as allowed: m/good TestSkip/sub`, `as allowed: m/good TestMute`}},
 		{"m/good TestMute\n", true, 2, []string{`is not a package, a test and a reason`}},
 	} {

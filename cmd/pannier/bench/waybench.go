@@ -23,6 +23,7 @@ type RelayConfig struct {
 	Idle      int           // connections open at a time
 	Churn     int           // connections opened and closed, 1000 of them a second
 	Datagrams int           // 50,000 of them a second
+	Busy      int           // connections beside a ping; 0: 100
 	Settle    time.Duration // until idle processes have given back what they can, and busy ones are under way
 	Program   Program
 	Progress  io.Writer
@@ -86,6 +87,9 @@ func Relay(ctx context.Context, cfg RelayConfig) (results []RelayResult, err err
 	chosen, figures, err := cfg.choose()
 	if err != nil {
 		return nil, err
+	}
+	if cfg.Busy == 0 {
+		cfg.Busy = busyConns
 	}
 	if err := manyFiles(); err != nil {
 		return nil, err

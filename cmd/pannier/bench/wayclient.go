@@ -214,12 +214,14 @@ func (c *wayClient) keepBusy(o order) (reply, error) {
 		c.release()
 		return reply{Bytes: c.sent.Swap(0)}, nil
 	}
-	for i := range o.Count {
+	for range o.Count { // before the first sends: it would keep the others from being dialled
 		conn, err := c.dial()
 		if err != nil {
 			return reply{}, err
 		}
 		c.busy = append(c.busy, conn)
+	}
+	for i, conn := range c.busy[len(c.busy)-o.Count:] {
 		c.wg.Go(func() {
 			buf := make([]byte, busyPiece)
 			buf[0] = wantSink

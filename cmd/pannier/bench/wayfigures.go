@@ -111,7 +111,7 @@ func measureChurn(_ context.Context, cfg RelayConfig, r *wayRun, out *RelayResul
 }
 
 // measureBusy is the ping of one connection alone, and while a transfer that takes what it
-// gets and busyConns others with 1 MiB/s each share the session.
+// gets and cfg.Busy others with 1 MiB/s each share the session.
 func measureBusy(ctx context.Context, cfg RelayConfig, r *wayRun, out *RelayResult) error {
 	alone, err := r.client.ask(order{Verb: verbPing, Count: cfg.Calls})
 	if err != nil {
@@ -142,7 +142,7 @@ func besides(ctx context.Context, cfg RelayConfig, r *wayRun, perSecond int, bus
 	if _, err := load.ask(begin); err != nil {
 		return none, err
 	}
-	if _, err := r.client.ask(order{Verb: verbBusy, Count: busyConns, PerSecond: perSecond}); err != nil {
+	if _, err := r.client.ask(order{Verb: verbBusy, Count: cfg.Busy, PerSecond: perSecond}); err != nil {
 		return none, err
 	}
 	if err := pause(ctx, cfg.Settle); err != nil {

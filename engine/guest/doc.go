@@ -1,0 +1,11 @@
+// Package guest is the node as foreign clients see it: people and programs that speak FTP
+// or SFTP to a plugin of this node, and log in as a user of a listener. What one of them
+// uploads becomes a request, and its answer is how that ended; what it downloads is
+// fetched by one (spec/plugin.md, "Listeners").
+//
+//	node.go      plugins.Driver: who is let in
+//	secret.go    passwords and keys
+//	session.go   what is there
+//	upload.go    a file that comes
+//	download.go  a file that goes
+package guest

@@ -1,0 +1,358 @@
+package guest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/pannier/pannier/engine"
+	"github.com/pannier/pannier/engine/lifecycle"
+	"github.com/pannier/pannier/engine/store"
+	"github.com/pannier/pannier/plugins"
+	"github.com/pannier/pannier/plugins/host"
+	"github.com/pannier/pannier/plugins/plugintest"
+	"github.com/pannier/pannier/sideeffect"
+	"github.com/pannier/pannier/spec/fault"
+	"github.com/pannier/pannier/spec/relpath"
+)
+
+// desk is an engine that ends requests as it is told, and a partner with files.
+type desk struct {
+	t         *testing.T
+	mu        sync.Mutex
+	book      engine.Book
+	send, get string // roots
+	far       string // of the partner's files
+	end       func(r *lifecycle.Record) error
+	orders    []engine.Order
+	cancelled []store.Ref
+	records   map[store.Ref]lifecycle.Record
+}
+
+func (d *desk) Submit(_ context.Context, o engine.Order) (lifecycle.Record, bool, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.orders = append(d.orders, o)
+	r := lifecycle.Record{Key: lifecycle.Key{Requester: "a", ID: o.ID}, Role: lifecycle.Requester, Spec: lifecycle.Spec{Partner: o.Partner, Rule: o.Rule, Source: o.Source, Target: o.Target}}
+	r.File = o.Target
+	d.records[store.RefOf(&r)] = r
+	return r, true, nil
+}
+
+func (d *desk) Wait(ctx context.Context, ref store.Ref) (lifecycle.Record, error) {
+	d.mu.Lock()
+	r := d.records[ref]
+	d.mu.Unlock()
+	r.State, r.Verified = lifecycle.Done, "blocks+root"
+	if d.end != nil {
+		if err := d.end(&r); err != nil {
+			<-ctx.Done()
+			return r, fault.Wrap("wait", "", ctx.Err())
+		}
+	}
+	if r.Spec.Rule == "get" && r.State == lifecycle.Done {
+		b, err := os.ReadFile(filepath.Join(d.far, r.Spec.Source.String()))
+		if err != nil {
+			r.State, r.Failure = lifecycle.InError, lifecycle.Failure{Kind: fault.NotFound, Told: "no such file"}
+			return r, nil
+		}
+		to := filepath.Join(d.get, r.Spec.Target.String())
+		if err := errors.Join(os.MkdirAll(filepath.Dir(to), 0o755), os.WriteFile(to, b, 0o644)); err != nil {
+			d.t.Fatal(err)
+		}
+	}
+	return r, nil
+}
+
+func (d *desk) Cancel(_ context.Context, ref store.Ref, _ string) (lifecycle.Record, error) {
+	d.cancelled = append(d.cancelled, ref)
+	return d.records[ref], nil
+}
+
+func (d *desk) Book() engine.Book { return d.book }
+
+func (d *desk) Stat(_ context.Context, _, _ string, name relpath.Path) (plugins.Attr, error) {
+	fi, err := os.Stat(filepath.Join(d.far, name.String()))
+	if err != nil {
+		return plugins.Attr{}, fault.Wrap("stat", "", err)
+	}
+	return plugins.Attr{Size: fi.Size(), Modified: fi.ModTime(), Dir: fi.IsDir()}, nil
+}
+
+func (d *desk) List(_ context.Context, _, _ string, dir relpath.Path, yield func(plugins.Attr) bool) error {
+	all, err := os.ReadDir(filepath.Join(d.far, dir.String()))
+	for _, e := range all {
+		if fi, err := e.Info(); err == nil && !yield(plugins.Attr{Name: e.Name(), Size: fi.Size(), Dir: e.IsDir()}) {
+			return nil
+		}
+	}
+	return fault.Wrap("list", "", err)
+}
+
+func newDesk(t *testing.T) (*desk, *Node) {
+	d := &desk{t: t, send: t.TempDir(), get: t.TempDir(), far: t.TempDir(), records: map[store.Ref]lifecycle.Record{}}
+	d.book.Rules = map[string]*engine.Rule{
+		"send": {Name: "send", Direction: engine.Send, Partners: []string{"b"}, Root: d.send, Quota: 1 << 20},
+		"get":  {Name: "get", Direction: engine.Receive, Partners: []string{"b"}, Root: d.get, Quota: sideeffect.NoQuota},
+	}
+	n := &Node{Listener: "x", Engine: d, Far: d, Log: slog.New(slog.NewTextHandler(t.Output(), nil))}
+	return d, n
+}
+
+func secretFile(t *testing.T, text string, mode os.FileMode) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "secret")
+	if err := errors.Join(os.WriteFile(path, []byte(text), mode), os.Chmod(path, mode)); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// TestOpen: who is let in.
+func TestOpen(t *testing.T) {
+	_, n := newDesk(t)
+	long := strings.Repeat("x", 100)
+	hash, err := Hash("secret")
+	if err != nil {
+		t.Fatal(err)
+	}
+	hashLong, _ := Hash(long)
+	n.SetUsers([]User{
+		{Name: "pw", Password: secretFile(t, hash+"\n", 0o600), Partner: "b", Send: "send"},
+		{Name: "long", Password: secretFile(t, hashLong, 0o644), Partner: "b", Send: "send"},
+		{Name: "open", Password: secretFile(t, hash, 0o666), Partner: "b", Send: "send"},
+		{Name: "clear", Password: secretFile(t, "secret", 0o600), Partner: "b", Send: "send"},
+		{Name: "key", Keys: secretFile(t, "# mine\nssh-ed25519 AAAAC3 me@here\nfrom=\"x\" ssh-rsa BBBB\n", 0o600), Partner: "b", Send: "send"},
+		{Name: "none", Partner: "b", Send: "send"},
+	})
+	key := func(k string) map[string]string { return map[string]string{"key": k} }
+	for _, c := range []struct {
+		name string
+		who  plugins.Endpoint
+		in   bool
+	}{
+		{"right", plugins.Endpoint{User: "pw", Password: "secret"}, true},
+		{"wrong", plugins.Endpoint{User: "pw", Password: "Secret"}, false},
+		{"empty", plugins.Endpoint{User: "pw"}, false},
+		{"long", plugins.Endpoint{User: "long", Password: long}, true},
+		{"long, cut", plugins.Endpoint{User: "long", Password: long[:72]}, false},
+		{"a file others may write to", plugins.Endpoint{User: "open", Password: "secret"}, false},
+		{"no hash", plugins.Endpoint{User: "clear", Password: "secret"}, false},
+		{"nobody", plugins.Endpoint{User: "nobody", Password: "secret"}, false},
+		{"key", plugins.Endpoint{User: "key", Secrets: key("ssh-ed25519 AAAAC3 other comment")}, true},
+		{"key offered", plugins.Endpoint{User: "key", Secrets: map[string]string{"offered": "ssh-ed25519 AAAAC3"}}, true},
+		{"other key", plugins.Endpoint{User: "key", Secrets: key("ssh-ed25519 AAAAC4")}, false},
+		{"other kind", plugins.Endpoint{User: "key", Secrets: key("ssh-rsa AAAAC3")}, false},
+		{"key with options", plugins.Endpoint{User: "key", Secrets: key("ssh-rsa BBBB")}, false},
+		{"no key", plugins.Endpoint{User: "key", Secrets: key("#")}, false},
+		{"password of one with keys", plugins.Endpoint{User: "key", Password: "secret"}, false},
+		{"key of one with a password", plugins.Endpoint{User: "pw", Secrets: key("ssh-ed25519 AAAAC3")}, false},
+		{"neither", plugins.Endpoint{User: "none"}, false},
+	} {
+		s, err := n.Open(t.Context(), c.who)
+		if c.in != (err == nil) || c.in != (s != nil) {
+			t.Errorf("%s: %v", c.name, err)
+		}
+		if err != nil && fault.KindOf(err) != fault.Unauthenticated {
+			t.Errorf("%s: %v", c.name, err)
+		}
+	}
+	if _, err := Hash(""); err == nil {
+		t.Error("an empty password has a hash")
+	}
+}
+
+func (d *desk) guest(n *Node, u User) plugins.Session {
+	u.Name, u.Partner = "me", "b"
+	return n.session(u, "1.2.3.4:5")
+}
+
+func uploaded(s plugins.Session, name string, b []byte) (plugins.Attr, error) {
+	st, err := s.(plugins.Writer).Write(context.Background(), name, plugins.WriteRequest{Size: -1})
+	if err != nil {
+		return plugins.Attr{}, err
+	}
+	if _, err := st.Write(b); err != nil {
+		_, _ = st.Abort(context.Background(), false)
+		return plugins.Attr{}, err
+	}
+	return st.Commit(context.Background())
+}
+
+// TestUpload: the answer is the request's.
+func TestUpload(t *testing.T) {
+	d, n := newDesk(t)
+	s := d.guest(n, User{Send: "send", Wait: 50 * time.Millisecond})
+	a, err := uploaded(s, "/in/x", []byte("hello"))
+	if err != nil || a.Size != 5 || a.Verified != "blocks+root" {
+		t.Errorf("%+v, %v", a, err)
+	}
+	if o := d.orders[0]; o.Partner != "b" || o.Rule != "send" || o.Source.String() != "in/x" || !strings.Contains(o.Info, "me from 1.2.3.4") {
+		t.Errorf("%+v", o)
+	}
+	if b, err := os.ReadFile(filepath.Join(d.send, "in/x")); err != nil || string(b) != "hello" {
+		t.Errorf("%q, %v", b, err)
+	}
+	d.end = func(r *lifecycle.Record) error {
+		r.State, r.Failure = lifecycle.InError, lifecycle.Failure{Kind: fault.QuotaExceeded, Told: "too big there"}
+		return nil
+	}
+	if _, err := uploaded(s, "/y", []byte("x")); fault.KindOf(err) != fault.QuotaExceeded || !strings.Contains(err.Error(), "too big there") {
+		t.Error(err)
+	}
+	d.end = func(*lifecycle.Record) error { return errors.New("wait") }
+	if _, err := uploaded(s, "/z", []byte("x")); fault.KindOf(err) != fault.Deadline || !strings.Contains(err.Error(), "it goes on") {
+		t.Error(err)
+	}
+	if _, err := uploaded(d.guest(n, User{Send: "send"}), "/at once", []byte("x")); err != nil {
+		t.Error(err)
+	}
+	number := len(d.orders)
+	for _, c := range []struct {
+		name string
+		user User
+		file string
+		size int
+		kind fault.Kind
+	}{
+		{"may not", User{Get: "get"}, "/x", 1, fault.Permission},
+		{"too large", User{Send: "send"}, "/x", 1<<20 + 1, fault.QuotaExceeded},
+		{"root", User{Send: "send"}, "/", 1, fault.Invalid},
+		{"out", User{Send: "send"}, "/../x", 1, fault.Invalid},
+		{"own", User{Send: "send"}, "/.x.pannier-r1", 1, fault.Invalid},
+		{"a line", User{Send: "send"}, "/x\r\nDELE y", 1, fault.Invalid},
+		{"no rule any more", User{Send: "gone"}, "/x", 1, fault.Draining},
+		{"a directory's", User{Send: "send"}, "/in", 1, fault.Invalid},
+	} {
+		if _, err := uploaded(d.guest(n, c.user), c.file, make([]byte, c.size)); fault.KindOf(err) != c.kind {
+			t.Errorf("%s: %v, not %v", c.name, err, c.kind)
+		}
+	}
+	if len(d.orders) != number {
+		t.Errorf("%d requests were made of what was refused", len(d.orders)-number)
+	}
+	left, _ := filepath.Glob(filepath.Join(d.send, ".*"))
+	if len(left) > 0 {
+		t.Errorf("left over: %q", left)
+	}
+}
+
+// TestAbort: what was not committed leaves nothing, and is no request.
+func TestAbort(t *testing.T) {
+	d, n := newDesk(t)
+	s := d.guest(n, User{Send: "send"}).(plugins.Writer)
+	ctx, cancel := context.WithCancel(t.Context())
+	st, err := s.Write(ctx, "/x", plugins.WriteRequest{Size: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := st.Write([]byte("abc")); err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	if _, err := st.Write([]byte("def")); err == nil {
+		t.Error("it writes on")
+	}
+	if _, err := st.Abort(t.Context(), true); err != nil {
+		t.Error(err)
+	}
+	if _, err := st.Commit(t.Context()); err == nil {
+		t.Error("it commits what was aborted")
+	}
+	if all, _ := os.ReadDir(d.send); len(all) > 0 || len(d.orders) > 0 {
+		t.Errorf("%v, %v", all, d.orders)
+	}
+}
+
+// TestDownload: a request fetches it, and nothing stays here.
+func TestDownload(t *testing.T) {
+	d, n := newDesk(t)
+	if err := os.WriteFile(filepath.Join(d.far, "x"), []byte("hello"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	s := d.guest(n, User{Get: "get"})
+	for offset, want := range []string{"hello", "ello", 5: ""} {
+		if offset > 1 && offset < 5 {
+			continue
+		}
+		r, err := s.Read(t.Context(), "/x", int64(offset))
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := io.ReadAll(r)
+		if err = errors.Join(err, r.Close()); err != nil || string(b) != want {
+			t.Errorf("from %d: %q, %v", offset, b, err)
+		}
+	}
+	if _, err := s.Read(t.Context(), "/x", 6); fault.KindOf(err) != fault.Invalid {
+		t.Error(err)
+	}
+	if _, err := s.Read(t.Context(), "/none", 0); fault.KindOf(err) != fault.NotFound {
+		t.Error(err)
+	}
+	if all, _ := os.ReadDir(d.get); len(all) > 0 {
+		t.Errorf("left: %v", all)
+	}
+	if a, err := s.Stat(t.Context(), "/x"); err != nil || a.Size != 5 || a.Name != "/x" {
+		t.Errorf("%+v, %v", a, err)
+	}
+	d.end = func(*lifecycle.Record) error { return errors.New("wait") }
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	if _, err := s.Read(ctx, "/x", 0); err == nil || len(d.cancelled) != 1 {
+		t.Errorf("%v, %v", err, d.cancelled)
+	}
+	if _, err := d.guest(n, User{Send: "send"}).Read(t.Context(), "/x", 0); fault.KindOf(err) != fault.Permission {
+		t.Error(err)
+	}
+}
+
+// TestList: of what can be downloaded, else of what was uploaded.
+func TestList(t *testing.T) {
+	d, n := newDesk(t)
+	for _, path := range []string{filepath.Join(d.far, "far"), filepath.Join(d.send, "here"), filepath.Join(d.send, ".x.pannier-r1")} {
+		if err := os.WriteFile(path, nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range []struct {
+		user User
+		want string
+	}{{User{Get: "get"}, "far"}, {User{Send: "send"}, "here"}, {User{Send: "send", Get: "get"}, "far"}} {
+		var b bytes.Buffer
+		for a, err := range d.guest(n, c.user).(plugins.Lister).List(t.Context(), "/") {
+			if err != nil {
+				t.Error(err)
+			}
+			b.WriteString(a.Name)
+		}
+		if b.String() != c.want {
+			t.Errorf("%+v sees %q", c.user, b.String())
+		}
+	}
+}
+
+// TestContract: a guest's session is one of a driver.
+func TestContract(t *testing.T) {
+	d, n := newDesk(t)
+	d.far, d.get = d.send, t.TempDir()
+	d.book.Rules["get"].Root, d.book.Rules["send"].Quota = d.get, sideeffect.NoQuota
+	hash, err := Hash("secret")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.SetUsers([]User{{Name: "me", Password: secretFile(t, hash, 0o600), Partner: "b", Send: "send", Get: "get", Wait: time.Second}})
+	p := host.InProcess(host.Config{Name: "guests"}, n)
+	defer p.Close(context.Background())
+	plugintest.Run(t, plugintest.Harness{Levels: []string{plugintest.Core, plugintest.Write}, Entries: 300, Open: func(ctx context.Context) (plugins.Session, error) {
+		return p.Open(ctx, plugins.Endpoint{URL: "guest://1.2.3.4:5", User: "me", Password: "secret"})
+	}})
+}

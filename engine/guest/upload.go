@@ -1,0 +1,170 @@
+package guest
+
+import (
+	"context"
+	"errors"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/pannier/pannier/engine"
+	"github.com/pannier/pannier/engine/lifecycle"
+	"github.com/pannier/pannier/engine/store"
+	"github.com/pannier/pannier/plugins"
+	"github.com/pannier/pannier/sideeffect"
+	"github.com/pannier/pannier/spec/fault"
+	"github.com/pannier/pannier/spec/relpath"
+)
+
+// Write implements plugins.Writer: the file comes into the root of the rule, beside its
+// name.
+func (s *session) Write(ctx context.Context, name string, w plugins.WriteRequest) (plugins.Staged, error) {
+	const op = "upload"
+	p, err := named(name)
+	switch {
+	case err != nil:
+		return nil, err
+	case s.user.Send == "":
+		return nil, fault.New(op, fault.Permission, "this user may not upload")
+	case p.IsZero():
+		return nil, fault.New(op, fault.Invalid, "/ is a directory")
+	case w.Resume != nil:
+		return nil, fault.New(op, fault.Unsupported, "an upload begins anew")
+	}
+	rule, root, err := s.root()
+	if err != nil {
+		return nil, err
+	}
+	u := &upload{s: s, rule: rule, root: root, path: p, name: name, ctx: ctx}
+	if err := u.begin(w.Size); err != nil {
+		_ = root.Close()
+		return nil, fault.Wrap(op, name, reason(err))
+	}
+	return u, nil
+}
+
+// upload is a file that comes.
+type upload struct {
+	s    *session
+	rule *engine.Rule
+	root *os.Root
+	path relpath.Path
+	name string
+	ctx  context.Context
+	sink sideeffect.Sink
+	n    int64
+
+	mu   sync.Mutex // of Commit and Abort
+	over bool
+	attr plugins.Attr
+	err  error
+}
+
+func (u *upload) begin(size int64) error {
+	if err := sideeffect.MakeDirs(u.root, u.path.Dir()); err != nil {
+		return err
+	}
+	local := sideeffect.File(u.root, u.path.String())
+	if u.s.node.Layer != nil {
+		local = sideeffect.FileOn(u.s.node.Layer, u.root, u.path.String())
+	}
+	d := sideeffect.Descriptor{Direction: sideeffect.ServerToClient, Local: local, Quota: u.rule.Quota}
+	if u.rule.Exists == engine.Refuse {
+		d.Mode = sideeffect.CreateNew
+	}
+	var err error
+	u.sink, err = d.OpenSink(size, sideeffect.ResumePoint{})
+	return err
+}
+
+// Offset implements plugins.Staged.
+func (u *upload) Offset() int64 { return 0 }
+
+// Write implements plugins.Staged.
+func (u *upload) Write(p []byte) (int, error) {
+	if err := u.ctx.Err(); err != nil {
+		return 0, fault.Wrap("upload", u.name, err)
+	}
+	if q := u.rule.Quota; q >= 0 && u.n+int64(len(p)) > q {
+		return 0, fault.New("upload", fault.QuotaExceeded, "a file may have %d bytes", q)
+	}
+	if err := u.sink.WriteBlock(p, u.n); err != nil {
+		return 0, fault.Wrap("upload", u.name, reason(err))
+	}
+	u.n += int64(len(p))
+	return len(p), nil
+}
+
+// Commit implements plugins.Staged. The file gets its name, the request is registered, and
+// what became of it is the answer, as far as the user waits for that. A second Commit says
+// the same.
+func (u *upload) Commit(ctx context.Context) (plugins.Attr, error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if !u.over {
+		u.over = true
+		u.attr, u.err = u.commit(ctx)
+		_ = u.root.Close()
+	}
+	return u.attr, u.err
+}
+
+func (u *upload) commit(ctx context.Context) (a plugins.Attr, err error) {
+	err = u.sink.Commit()
+	if closed := u.sink.Close(); err == nil {
+		err = closed
+	}
+	if err != nil {
+		return a, fault.Wrap("upload", u.name, reason(err))
+	}
+	s := u.s
+	r, _, err := s.node.Engine.Submit(context.WithoutCancel(ctx), engine.Order{
+		Partner: s.user.Partner, Rule: s.user.Send, Source: u.path, Info: s.user.Name + " from " + s.from,
+	})
+	if err != nil {
+		return a, fault.Wrap("upload", u.name, err)
+	}
+	s.node.Log.Info("a foreign client has uploaded a file", "listener", s.node.Listener, "user", s.user.Name, "from", fault.Shown(s.from),
+		"name", u.name, "size", u.n, "id", r.Key.ID.String())
+	a = plugins.Attr{Name: u.name, Size: u.n}
+	if s.user.Wait == 0 {
+		return a, nil
+	}
+	end, err := s.await(ctx, &r, s.user.Wait)
+	a.Verified = end.Verified
+	return a, err
+}
+
+// await waits for the end of a request, for most.
+func (s *session) await(ctx context.Context, r *lifecycle.Record, most time.Duration) (lifecycle.Record, error) {
+	id := r.Key.ID.String()
+	limited, cancel := context.WithTimeout(ctx, most)
+	defer cancel()
+	end, err := s.node.Engine.Wait(limited, store.RefOf(r))
+	switch {
+	case err != nil && ctx.Err() == nil && limited.Err() != nil:
+		return end, fault.Concluded("wait", fault.Deadline, "request %s has not ended within %v: it goes on", id, most)
+	case err != nil:
+		return end, err
+	case end.State != lifecycle.Done:
+		f := end.Failure
+		return end, &fault.Error{Op: "request " + id, Kind: f.Kind, Side: fault.Peer, Subject: r.Spec.Partner, Err: errors.New(f.Told)}
+	}
+	return end, nil
+}
+
+// Abort implements plugins.Staged.
+func (u *upload) Abort(context.Context, bool) ([]byte, error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.over {
+		if u.err == nil && u.attr.Name != "" {
+			return nil, fault.New("abort", fault.Stale, "the file was committed")
+		}
+		return nil, nil
+	}
+	u.over = true
+	u.err = fault.New("upload", fault.Stale, "it was aborted")
+	err := errors.Join(u.sink.Abort(false), u.sink.Close(), u.root.Close())
+	return nil, fault.Wrap("abort", u.name, reason(err))
+}

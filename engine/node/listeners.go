@@ -1,0 +1,192 @@
+package node
+
+import (
+	"context"
+	"net"
+	"reflect"
+	"sync"
+	"time"
+
+	"github.com/pannier/pannier/engine/config"
+	"github.com/pannier/pannier/engine/guest"
+	"github.com/pannier/pannier/engine/peer"
+	"github.com/pannier/pannier/plugins"
+	"github.com/pannier/pannier/plugins/host"
+	"github.com/pannier/pannier/spec/fault"
+	"github.com/pannier/pannier/spec/relpath"
+)
+
+// listeners are where foreign clients connect.
+type listeners struct {
+	node     *Node
+	patience context.Context // ends when clients have no time any more
+	hurry    context.CancelFunc
+
+	mu  sync.Mutex
+	all map[string]*door // by address
+	wg  sync.WaitGroup
+}
+
+// door is one of them. Its plugin is its own: what a foreign client does to it hurts no
+// bridge.
+type door struct {
+	is     config.Listener // without users
+	plugin *host.Plugin
+	guests *guest.Node
+	stop   context.CancelFunc
+}
+
+// How long a listener waits before it tries again.
+const (
+	serveAgain = time.Second
+	serveMost  = 30 * time.Second
+)
+
+func (n *Node) beginListeners(cfg *config.Config) error {
+	n.listeners = &listeners{node: n}
+	n.listeners.patience, n.listeners.hurry = context.WithCancel(context.Background())
+	n.undone(func() error {
+		n.listeners.hurry()
+		n.listeners.close()
+		return nil
+	})
+	return n.listeners.change(cfg)
+}
+
+// change makes the listeners those of a configuration. One that stays as it is but for its
+// users keeps its clients.
+func (l *listeners) change(cfg *config.Config) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	next := map[string]*door{}
+	for _, is := range cfg.Listeners {
+		users := is.Users
+		is.Users = nil
+		d := l.all[is.Address]
+		if d == nil || !reflect.DeepEqual(d.is, is) {
+			c, err := l.node.pluginConfig(config.Bridge{Name: is.Address, Plugin: is.Plugin, Args: is.Args, SHA256: is.SHA256})
+			if err != nil {
+				return err
+			}
+			c.Drain = l.node.drainTime(cfg)
+			d = &door{is: is, plugin: host.New(c), guests: &guest.Node{Listener: is.Address, Engine: l.node.engine, Far: far{l.node}, Layer: l.node.o.Layer, Log: l.node.log}}
+		}
+		d.guests.SetUsers(users)
+		next[is.Address] = d
+	}
+	l.replace(next)
+	return nil
+}
+
+// drainTime is how long clients have to end when a listener does.
+func (n *Node) drainTime(cfg *config.Config) time.Duration { return max(cfg.Node.Drain, time.Second) }
+
+// replace has others from now on. l.mu is held.
+func (l *listeners) replace(next map[string]*door) {
+	for address, old := range l.all {
+		if next[address] != old {
+			old.stop()
+		}
+	}
+	for address, d := range next {
+		if l.all[address] != d {
+			var ctx context.Context
+			ctx, d.stop = context.WithCancel(context.Background())
+			l.wg.Go(func() { l.serve(ctx, d) })
+		}
+	}
+	l.all = next
+}
+
+// close ends all of them, with the time that the configuration gives to what runs.
+func (l *listeners) close() {
+	l.mu.Lock()
+	l.replace(nil)
+	l.mu.Unlock()
+	l.wg.Wait()
+}
+
+// serve listens until ctx ends. The socket stays while the plugin is started again: who
+// connects meanwhile waits.
+func (l *listeners) serve(ctx context.Context, d *door) {
+	log := l.node.log.With("listener", d.is.Address)
+	served := make(chan struct{})
+	defer close(served)
+	go func() {
+		<-ctx.Done()
+		_ = d.plugin.Close(l.patience) // lets clients end, for a while
+		<-served
+	}()
+	var socket *net.TCPListener
+	defer func() {
+		if socket != nil {
+			_ = socket.Close()
+		}
+	}()
+	for wait := serveAgain; ctx.Err() == nil; wait = min(2*wait, serveMost) {
+		if socket == nil {
+			s, err := net.Listen("tcp", d.is.Address)
+			if err != nil {
+				log.Error("cannot listen, tried again", "after", wait, "error", err)
+				sleep(ctx, wait)
+				continue
+			}
+			socket = s.(*net.TCPListener)
+		}
+		began := time.Now()
+		err := d.plugin.Listen(context.WithoutCancel(ctx), socket, d.is.Options, d.guests, func() {
+			log.Info("foreign clients are served", "plugin", d.is.Plugin, "at", socket.Addr().String())
+		})
+		if ctx.Err() != nil {
+			return
+		}
+		if time.Since(began) > serveMost {
+			wait = serveAgain
+		}
+		log.Error("foreign clients are not served, tried again", "after", wait, "error", err)
+		sleep(ctx, wait)
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}
+
+// far is what partners have, for guests: guest.Far.
+type far struct{ node *Node }
+
+// Stat implements guest.Far.
+func (f far) Stat(ctx context.Context, partner, rule string, name relpath.Path) (plugins.Attr, error) {
+	if f.node.bridges.Has(partner) {
+		s, over, err := f.node.bridges.Login(ctx, partner)
+		if err != nil {
+			return plugins.Attr{}, err
+		}
+		a, err := s.Stat(ctx, "/"+name.String())
+		over(err)
+		return a, err
+	}
+	if f.node.line == nil {
+		return plugins.Attr{}, fault.New("stat", fault.Unsupported, "this node cannot look at a partner's files")
+	}
+	e, err := f.node.line.Stat(ctx, partner, rule, name)
+	return plugins.Attr{Size: e.Size, Modified: e.Modified, Dir: e.Kind == peer.DirectoryEntry}, err
+}
+
+// List implements guest.Far.
+func (f far) List(ctx context.Context, partner, rule string, dir relpath.Path, yield func(plugins.Attr) bool) error {
+	for e, err := range f.node.browse(ctx, partner, rule, dir.String()) {
+		if err != nil {
+			return err
+		}
+		if !yield(plugins.Attr{Name: e.Name, Size: e.Size, Modified: e.Modified, Dir: e.Directory}) {
+			return nil
+		}
+	}
+	return nil
+}

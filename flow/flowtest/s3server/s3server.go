@@ -1,0 +1,181 @@
+// Package s3server runs a real S3 server on loopback for tests: versitygw, which keeps
+// objects as files. .ci/test builds it; $PANNIER_VERSITYGW names the program. Without it,
+// tests are skipped, and .ci/test tells.
+package s3server
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"math/big"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// Env names the program; fallback is where .ci/test builds it.
+const (
+	Env      = "PANNIER_VERSITYGW"
+	fallback = "/var/cache/pannier-test/s3-v1.8.0/versitygw"
+)
+
+// The keys of the only user, and the bucket that is there.
+const (
+	AccessKey = "pannier"
+	SecretKey = "pannier-secret"
+	Bucket    = "bucket"
+)
+
+// Server is one that runs until the end of the test.
+type Server struct {
+	Address string // HOST:PORT
+	URL     string // of the bucket, as an endpoint
+	Data    string // directory of the bucket, on this host
+	Root    string // of all buckets
+	CA      string // with TLS: file with the certificate, in PEM
+
+	t        testing.TB
+	program  string
+	work     string
+	settings []string
+	pid      int
+	over     chan struct{}
+}
+
+// Start runs a server, with TLS or without.
+func Start(t testing.TB, secure bool) *Server {
+	t.Helper()
+	program := os.Getenv(Env)
+	if program == "" {
+		program = fallback
+	}
+	if _, err := os.Stat(program); err != nil {
+		t.Skipf("there is no %s: S3 is not tested with a real server; go install github.com/versity/versitygw/cmd/versitygw makes it, $%s says where it is", program, Env)
+	}
+	work, err := os.MkdirTemp("", "pannier-s3-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(work) })
+	s := &Server{t: t, program: program, work: work, Root: filepath.Join(work, "buckets")}
+	s.Data = filepath.Join(s.Root, Bucket)
+	for _, d := range []string{s.Data, filepath.Join(work, "meta")} {
+		if err := os.MkdirAll(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	scheme := "s3+http://"
+	if secure {
+		scheme, s.CA = "s3://", s.certificate()
+		s.settings = []string{"--cert", s.CA, "--key", filepath.Join(work, "key.pem")}
+	}
+	for try := 0; ; try++ { // the port is free now, and might not be any more in a moment
+		l, err := net.Listen("tcp", "127.0.0.2:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Address = l.Addr().String()
+		_ = l.Close()
+		s.URL = scheme + s.Address + "/" + Bucket
+		said, err := s.start()
+		if err == nil {
+			return s
+		}
+		if try == 3 {
+			t.Fatalf("the server does not start: %v: %s", err, said)
+		}
+	}
+}
+
+// start runs the server and waits until it answers. Metadata are beside the data: not
+// every file system of a test has extended attributes.
+func (s *Server) start() (string, error) {
+	args := append([]string{"--access", AccessKey, "--secret", SecretKey, "--port", s.Address, "--keep-alive", "--quiet"}, s.settings...)
+	cmd := exec.Command(s.program, append(args, "posix", "--sidecar", filepath.Join(s.work, "meta"), s.Root)...)
+	var said bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &said, &said
+	if err := cmd.Start(); err != nil {
+		return "", err
+	}
+	over := make(chan struct{})
+	go func() {
+		_ = cmd.Wait()
+		close(over)
+	}()
+	s.pid, s.over = cmd.Process.Pid, over
+	s.t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		<-over
+	})
+	for range 500 {
+		select {
+		case <-over:
+			return said.String(), errors.New("it has ended")
+		case <-time.After(20 * time.Millisecond):
+		}
+		if c, err := net.DialTimeout("tcp", s.Address, time.Second); err == nil {
+			_ = c.Close()
+			return "", nil
+		}
+	}
+	_ = cmd.Process.Kill()
+	<-over
+	return said.String(), errors.New("it does not listen")
+}
+
+// Kill ends the server without a word.
+func (s *Server) Kill() {
+	_ = syscall.Kill(s.pid, syscall.SIGKILL)
+	<-s.over
+}
+
+// Restart starts a server that was killed, with its files and at its address. One that
+// runs is left alone.
+func (s *Server) Restart() {
+	s.t.Helper()
+	select {
+	case <-s.over:
+	default:
+		return
+	}
+	if said, err := s.start(); err != nil {
+		s.t.Fatalf("the server does not start again: %v: %s", err, said)
+	}
+}
+
+// PID is the server's process.
+func (s *Server) PID() int { return s.pid }
+
+// certificate makes one for the address, in cert.pem and key.pem.
+func (s *Server) certificate() string {
+	s.t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	c := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 2)}}
+	der, err := x509.CreateCertificate(rand.Reader, c, c, key.Public(), key)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	secret, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	cert := filepath.Join(s.work, "cert.pem")
+	if err := errors.Join(os.WriteFile(cert, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600),
+		os.WriteFile(filepath.Join(s.work, "key.pem"), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret}), 0o600)); err != nil {
+		s.t.Fatal(err)
+	}
+	return cert
+}

@@ -1,0 +1,134 @@
+package plugins
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
+
+	"google.golang.org/grpc"
+
+	"github.com/pannier/pannier/spec/bridgepb"
+	"github.com/pannier/pannier/spec/fault"
+)
+
+// Dial makes the node of Server.Listen of two sockets: one at whose other end the node
+// serves Bridge, and one that takes descriptors there. Package host has it; Serve gets it
+// where a driver is a Server.
+type Dial func(node, descriptors *net.UnixConn) (Driver, io.Closer, error)
+
+// SetDial has the service serve foreign clients, if its driver is a Server. It is called
+// before the first call.
+func (s *Service) SetDial(d Dial) { s.dial = d }
+
+// Listen implements bridgepb.BridgeServer.
+func (s *Service) Listen(r *bridgepb.ListenRequest, stream grpc.ServerStreamingServer[bridgepb.ListenReply]) error {
+	d, ok := s.driver.(Server)
+	if !ok {
+		return fault.New("listen", fault.Unsupported, "this plugin serves no foreign clients")
+	}
+	if s.dial == nil {
+		return fault.New("listen", fault.Unsupported, "this plugin's main function has no way to ask the node: it has to call plugins.Serve(driver, host.Node)")
+	}
+	ctx := stream.Context()
+	l, err := s.listener(ctx, r.GetSocket())
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	var ends [2]*net.UnixConn
+	for i, number := range []uint64{r.GetNode(), r.GetDescriptors()} {
+		c, err := s.channels.take(ctx, number)
+		if err == nil {
+			ends[i], ok = c.(*net.UnixConn)
+			if !ok {
+				err = errors.Join(fault.New("listen", fault.Protocol, "descriptor %d is no unix socket", number), c.Close())
+			}
+		}
+		if err != nil {
+			if ends[0] != nil {
+				_ = ends[0].Close()
+			}
+			return err
+		}
+	}
+	node, end, err := s.dial(ends[0], ends[1])
+	if err != nil {
+		return err
+	}
+	defer end.Close()
+	clients, done, err := s.listening(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	if err := stream.Send(&bridgepb.ListenReply{}); err != nil {
+		return err
+	}
+	err = guarded("listen", func() error { return d.Listen(clients, l, r.GetOptions(), node) })
+	switch {
+	case ctx.Err() != nil:
+		return fault.Wrap("listen", "", ctx.Err())
+	case clients.Err() != nil:
+		return fault.New("listen", fault.Draining, "this plugin is being stopped")
+	}
+	if err == nil {
+		err = fault.New("listen", fault.Internal, "the driver has stopped listening by itself")
+	}
+	return err
+}
+
+// listening is the context of a Listen, which Drain ends before the call.
+func (s *Service) listening(ctx context.Context) (context.Context, func(), error) {
+	o := &opened{}
+	o.over, o.end = context.WithCancel(ctx)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.draining {
+		o.end()
+		return nil, nil, fault.New("listen", fault.Draining, "this plugin is being stopped")
+	}
+	s.listens[o] = true
+	return o.over, func() {
+		o.end()
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.listens, o)
+		s.less()
+	}, nil
+}
+
+// listener is the listening socket of that number.
+func (s *Service) listener(ctx context.Context, number uint64) (net.Listener, error) {
+	c, err := s.channels.take(ctx, number)
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	file, ok := c.(interface{ File() (*os.File, error) })
+	if !ok {
+		return nil, fault.New("listen", fault.Protocol, "descriptor %d is no socket", number)
+	}
+	f, err := file.File()
+	if err != nil {
+		return nil, fault.Wrap("listen", "", err)
+	}
+	defer f.Close()
+	l, err := net.FileListener(f)
+	return l, fault.Wrap("listen", "", err)
+}
+
+// End closes all sessions and aborts what is written in them: the other end is gone.
+func (s *Service) End() {
+	s.mu.Lock()
+	s.draining = true
+	var all []uint64
+	for number := range s.sessions {
+		all = append(all, number)
+	}
+	s.mu.Unlock()
+	for _, number := range all {
+		_, _ = s.Close(context.Background(), &bridgepb.CloseRequest{Session: number})
+	}
+}

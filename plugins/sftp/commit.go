@@ -1,0 +1,212 @@
+package sftp
+
+import (
+	"context"
+	"encoding"
+	"time"
+
+	"github.com/pannier/pannier/plugins"
+	"github.com/pannier/pannier/spec/fault"
+)
+
+// patience is how much longer than usual a server may do something with so many bytes.
+func patience(size int64) time.Duration { return time.Duration(size/(20<<20)) * time.Second }
+
+// Commit ends the file, compares and names it.
+func (st *staged) Commit(ctx context.Context) (plugins.Attr, error) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if !st.over {
+		st.over = true
+		st.attr, st.result = st.commit(ctx)
+	}
+	return st.attr, st.result
+}
+
+func (st *staged) commit(ctx context.Context) (a plugins.Attr, err error) {
+	c := st.c
+	defer st.release()
+	if st.err != nil {
+		return a, st.err
+	}
+	if err := st.drain(ctx); err != nil {
+		return a, err
+	}
+	if st.size >= 0 && st.sent != st.size {
+		return a, c.said(fault.Corrupt, "WRITE", st.path, "%d bytes were written of a file of %d", st.sent, st.size)
+	}
+	if err := st.sync(ctx); err != nil {
+		return a, err
+	}
+	if err := st.ended(ctx); err != nil {
+		return a, err
+	}
+	found, err := c.stat(ctx, st.part)
+	if err != nil {
+		return a, err
+	}
+	if found.size != st.sent {
+		_ = c.simple(ctx, "REMOVE", ask(fxRemove, st.part), st.part)
+		return a, c.said(fault.Corrupt, "WRITE", st.path, "the server has confirmed %d bytes, and says that it has %d", st.sent, found.size).Advise("write again; if it happens again, the server cuts files off")
+	}
+	verified := "size"
+	if st.sum != nil {
+		compared, err := c.compare(ctx, st.part, st.alg, st.sum.Sum(nil), st.sent)
+		if fault.KindOf(err) == fault.Corrupt {
+			_ = c.simple(ctx, "REMOVE", ask(fxRemove, st.part), st.part)
+		}
+		if err != nil {
+			return a, err
+		}
+		if compared {
+			verified = st.alg.name
+		}
+	}
+	if err := st.s.publish(ctx, c, st.part, st.path, st.sent); err != nil {
+		return a, err
+	}
+	return plugins.Attr{Name: st.named(), Size: st.sent, Modified: found.modified, Verified: verified}, nil
+}
+
+// sync has the bytes on the server's disk, where it offers that.
+func (st *staged) sync(ctx context.Context) error {
+	if !st.c.has(extSync) {
+		return nil
+	}
+	_, err := st.c.do(ctx, fxStatus, ask(fxExtended, extSync, st.handle), &call{op: extSync, path: st.part, slow: patience(st.sent)})
+	if is(err, codeUnsupported) { // by the file's file system
+		return nil
+	}
+	return st.c.full(ctx, err, st.part)
+}
+
+// ended closes the handle: some servers write then.
+func (st *staged) ended(ctx context.Context) error {
+	h := st.handle
+	st.handle = ""
+	_, err := st.c.do(ctx, fxStatus, ask(fxClose, h), &call{op: "CLOSE", path: st.part, slow: patience(st.sent)})
+	return st.c.full(ctx, err, st.part)
+}
+
+// named is the path below the base, as the caller has it.
+func (st *staged) named() string {
+	if st.s.base == "/" {
+		return st.path
+	}
+	return st.path[len(st.s.base):]
+}
+
+// release gives the connection back. st.mu is held.
+func (st *staged) release() {
+	if st.closed {
+		return
+	}
+	st.closed = true
+	for len(st.flight) > 0 && st.flight[0].finished() && st.settle(context.Background()) == nil { // what was confirmed before the connection broke counts
+		continue
+	}
+	for _, k := range st.flight {
+		st.c.leave(&k.call)
+	}
+	st.flight = nil
+	if st.handle != "" {
+		st.c.close(st.handle, st.part)
+	}
+	st.s.give(st.c)
+}
+
+// publish gives a part its name.
+func (s *session) publish(ctx context.Context, c *conn, part, target string, size int64) error {
+	err := c.rename(ctx, part, target, target)
+	if err == nil {
+		return nil
+	}
+	if c.dead() { // it may have been done
+		return s.published(ctx, part, target, size, err)
+	}
+	a, there := c.stat(ctx, target)
+	if there != nil {
+		return err
+	}
+	if a.dir() {
+		return c.isDirectory(target)
+	}
+	if !s.deleteFirst || c.has(extRename) {
+		return err
+	}
+	if err := c.simple(ctx, "REMOVE", ask(fxRemove, target), target); err != nil {
+		return err
+	}
+	return c.rename(ctx, part, target, target)
+}
+
+// published asks on another connection whether a rename was done whose reply did not come.
+func (s *session) published(ctx context.Context, part, target string, size int64, cause error) error {
+	return s.with(ctx, func(c *conn) error {
+		if _, err := c.stat(ctx, part); !is(err, codeNoFile) {
+			return cause
+		}
+		if a, err := c.stat(ctx, target); err != nil || a.size != size {
+			return cause
+		}
+		return nil
+	})
+}
+
+// Abort ends a file that has no name yet.
+func (st *staged) Abort(ctx context.Context, keep bool) ([]byte, error) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if st.over && st.result == nil && st.attr.Name != "" {
+		return nil, fault.New("sftp abort", fault.Invalid, "the file is committed")
+	}
+	if st.kept != nil || st.gone {
+		return st.kept, nil
+	}
+	if keep && !st.closed && st.err == nil && !st.over {
+		if st.drain(ctx) == nil {
+			_ = st.sync(ctx)
+		}
+	}
+	st.over = true
+	if st.result == nil {
+		st.result = fault.New("sftp commit", fault.Canceled, "the file was aborted")
+	}
+	st.release()
+	if keep {
+		st.kept = st.keep()
+		return st.kept, nil
+	}
+	if err := st.s.discard(ctx, st.part); err != nil {
+		return nil, err
+	}
+	st.gone = true
+	return nil, nil
+}
+
+// keep is what a later Write goes on from.
+func (st *staged) keep() []byte {
+	st.acks.Lock()
+	defer st.acks.Unlock()
+	t := token{ID: st.token.ID, At: st.settled}
+	if m, ok := st.sum.(encoding.BinaryMarshaler); ok {
+		if state, err := m.MarshalBinary(); err == nil {
+			t.Algorithm, t.State = st.alg.name, state
+		}
+	}
+	return t.bytes()
+}
+
+// Checkpoint implements plugins.Checkpointer: what the server has confirmed by now.
+func (st *staged) Checkpoint(context.Context) ([]byte, error) { return st.keep(), nil }
+
+// discard removes a part, which need not be there.
+func (s *session) discard(ctx context.Context, part string) error {
+	return s.with(ctx, func(c *conn) error {
+		err := c.simple(ctx, "REMOVE", ask(fxRemove, part), part)
+		if is(err, codeNoFile) {
+			return nil
+		}
+		return err
+	})
+}

@@ -1,0 +1,163 @@
+package sftp
+
+import (
+	"context"
+	"net"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/pannier/pannier/plugins"
+	"github.com/pannier/pannier/plugins/sftp/sftpd"
+	"github.com/pannier/pannier/spec/fault"
+)
+
+// Driver is the driver "sftp". It has no state.
+type Driver struct{}
+
+// Describe says what the driver is.
+func (Driver) Describe() plugins.Description {
+	return plugins.Description{
+		Name: "sftp", Version: "1", Schemes: []string{"sftp"}, Listen: sftpd.Options(),
+		Options: []plugins.Option{
+			{Name: "hostkey", Help: "Fingerprint of the server's key, as ssh-keygen -l prints it (SHA256:...), or several with commas; no other key is trusted."},
+			{Name: "known-hosts", Help: "File of the server's keys, as ~/.ssh/known_hosts. Without it and hostkey nobody is trusted."},
+			{Name: "algorithms", Help: "modern, or old for servers that have nothing else: SHA-1, CBC, 3DES.", Default: "modern"},
+			{Name: "connections", Help: "How many connections there may be at a time, 1 to 16; each carries any number of files.", Default: "2"},
+			{Name: "timeout", Help: "How long the server may be silent while it owes a reply.", Default: "30s"},
+			{Name: "keepalive", Help: "After how long an unused connection is asked for a sign of life; 0s never.", Default: "30s"},
+			{Name: "verify", Help: "How a written file is compared: hash where the server can, or size.", Default: "hash"},
+			{Name: "replace", Help: "An older file of the name, where the server's rename replaces none: rename fails then, delete removes it before.", Default: "rename"},
+			{Name: "max-entries", Help: "How many entries a directory may have.", Default: "1000000"},
+		},
+	}
+}
+
+// config is an endpoint, checked.
+type config struct {
+	address     string // HOST:PORT
+	where       string // "sftp://HOST:PORT", for errors
+	base        string // of the URL: absolute, or relative to where the login leads; may be empty
+	user        string
+	password    string
+	key         ssh.Signer // nil: none
+	trust       trust
+	old         bool // algorithms too
+	connections int
+	timeout     time.Duration
+	keepalive   time.Duration
+	hash        bool
+	deleteFirst bool
+	maxEntries  int
+}
+
+func badOption(name, format string, args ...any) error {
+	return fault.New("sftp option "+name, fault.Invalid, format, args...)
+}
+
+func badEndpoint(format string, args ...any) *fault.Error {
+	return fault.New("sftp endpoint", fault.Invalid, format, args...)
+}
+
+// configure checks an endpoint without reaching anybody.
+func configure(to plugins.Endpoint) (*config, error) {
+	u, err := url.Parse(to.URL)
+	if err == nil && u.User != nil {
+		return nil, badEndpoint("the URL has a user; user and password are credentials")
+	}
+	if err != nil || u.Hostname() == "" || u.Scheme != "sftp" || u.RawQuery != "" || u.Fragment != "" {
+		return nil, badEndpoint("%s is not sftp://HOST[:PORT][/BASE]", fault.Shown(to.URL))
+	}
+	port := u.Port()
+	if port == "" {
+		port = "22"
+	}
+	c := &config{address: net.JoinHostPort(u.Hostname(), port), base: strings.TrimPrefix(u.Path, "/"), user: to.User, password: to.Password}
+	c.where = "sftp://" + c.address
+	if c.base != "" && plugins.CheckName("/"+strings.Trim(c.base, "/")) != nil {
+		return nil, badEndpoint("the base %s has empty elements, . or .., or control characters", fault.Shown(c.base))
+	}
+	if c.user == "" {
+		return nil, badEndpoint("there is no user").Advise(`write credentials: {"user": "me", "secrets": {"key": "the private key in PEM"}}`)
+	}
+	if c.key, err = signer(to.Secrets); err != nil {
+		return nil, err
+	}
+	if c.key == nil && c.password == "" {
+		return nil, badEndpoint("there is neither a password nor a key").Advise(`add "password" to the credentials, or "key" to their "secrets": the private key in PEM, and "passphrase" if it has one`)
+	}
+	o := map[string]string{}
+	for _, d := range (Driver{}).Describe().Options {
+		o[d.Name] = d.Default
+	}
+	for name, value := range to.Options {
+		if _, ok := o[name]; !ok {
+			return nil, badOption(name, "there is no such option")
+		}
+		o[name] = value
+	}
+	if err := c.options(o); err != nil {
+		return nil, err
+	}
+	c.trust, err = trusted(o["hostkey"], o["known-hosts"], c.address)
+	return c, err
+}
+
+func (c *config) options(o map[string]string) error {
+	one := func(name string, of ...string) error {
+		if slices.Contains(of, o[name]) {
+			return nil
+		}
+		return badOption(name, "it is one of %s", fault.Shown(strings.Join(of, ", ")))
+	}
+	number := func(name string, to *int, most int) error {
+		n, err := strconv.Atoi(o[name])
+		if err != nil || n < 1 || n > most {
+			return badOption(name, "it is a number from 1 to %d", most)
+		}
+		*to = n
+		return nil
+	}
+	duration := func(name string, to *time.Duration, least time.Duration) error {
+		d, err := time.ParseDuration(o[name])
+		if err != nil || d < least || d > time.Hour {
+			return badOption(name, `it is a time as "30s", at most 1h`)
+		}
+		*to = d
+		return nil
+	}
+	for _, err := range []error{
+		one("algorithms", "modern", "old"), one("verify", "hash", "size"), one("replace", "rename", "delete"),
+		number("connections", &c.connections, 16), number("max-entries", &c.maxEntries, 1e9),
+		duration("timeout", &c.timeout, time.Millisecond), duration("keepalive", &c.keepalive, 0),
+	} {
+		if err != nil {
+			return err
+		}
+	}
+	c.old, c.hash, c.deleteFirst = o["algorithms"] == "old", o["verify"] == "hash", o["replace"] == "delete"
+	return nil
+}
+
+// Open logs in and asks what the server can.
+func (Driver) Open(ctx context.Context, to plugins.Endpoint) (plugins.Session, error) {
+	cfg, err := configure(to)
+	if err != nil {
+		return nil, err
+	}
+	s := newSession(cfg)
+	c, err := s.dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.learn(ctx, c); err != nil {
+		c.kill(err)
+		return nil, err
+	}
+	s.open, s.all = 1, []*conn{c}
+	return s, nil
+}

@@ -1,0 +1,100 @@
+package sftpd
+
+import (
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/pannier/pannier/plugins"
+	"github.com/pannier/pannier/spec/fault"
+)
+
+// Options are what a listener can be told.
+func Options() []plugins.Option {
+	return []plugins.Option{
+		{Name: "hostkey", Help: "File with the server's private key; made, ed25519, if it is not there."},
+		{Name: "login", Help: "How clients prove who they are: key, password, or both with a comma.", Default: "key,password"},
+		{Name: "login-time", Help: "How long a client may take until it is let in.", Default: "30s"},
+		{Name: "login-tries", Help: "After how many refusals a connection is closed, 1 to 20.", Default: "6"},
+		{Name: "logins", Help: "How many connections there may be of clients that are not let in yet.", Default: "64"},
+		{Name: "connections", Help: "How many connections there may be.", Default: "256"},
+		{Name: "connections-per-address", Help: "How many there may be from one address, or from one /64 of IPv6.", Default: "32"},
+		{Name: "idle", Help: "After how long a connection is closed that asks for nothing.", Default: "10m"},
+		{Name: "keepalive", Help: "After how much silence a client is asked for a sign of life; after twice that it is gone. 0s never.", Default: "30s"},
+		{Name: "drain", Help: "How long transfers may go on once the server is to end.", Default: "1m"},
+	}
+}
+
+// config is the options, checked.
+type config struct {
+	hostkey         string
+	keys, passwords bool
+	loginTime       time.Duration
+	tries           int
+	logins          int // connections before the login
+	connections     int
+	perAddress      int
+	idle            time.Duration
+	keepalive       time.Duration // 0: none
+	drain           time.Duration
+}
+
+func badOption(name, format string, args ...any) error {
+	return fault.New("sftp listener option "+name, fault.Invalid, format, args...)
+}
+
+// configure checks options.
+func configure(given map[string]string) (*config, error) {
+	o := map[string]string{}
+	for _, known := range Options() {
+		o[known.Name] = known.Default
+	}
+	for name, value := range given {
+		if _, ok := o[name]; !ok {
+			return nil, badOption(name, "there is no such option")
+		}
+		o[name] = value
+	}
+	c := &config{hostkey: o["hostkey"]}
+	number := func(name string, to *int, most int) (err error) {
+		if *to, err = strconv.Atoi(o[name]); err != nil || *to < 1 || *to > most {
+			return badOption(name, "it is a number from 1 to %d", most)
+		}
+		return nil
+	}
+	duration := func(name string, to *time.Duration, least time.Duration) (err error) {
+		if *to, err = time.ParseDuration(o[name]); err != nil || *to < least || *to > 24*time.Hour {
+			return badOption(name, `it is a time as "30s", from %v to 24h`, least)
+		}
+		return nil
+	}
+	for _, err := range []error{
+		c.methods(o["login"]),
+		number("login-tries", &c.tries, 20), number("logins", &c.logins, 100_000),
+		number("connections", &c.connections, 100_000), number("connections-per-address", &c.perAddress, 100_000),
+		duration("login-time", &c.loginTime, time.Second), duration("idle", &c.idle, time.Second),
+		duration("keepalive", &c.keepalive, 0), duration("drain", &c.drain, 0),
+	} {
+		if err != nil {
+			return nil, err
+		}
+	}
+	if c.hostkey == "" {
+		return nil, badOption("hostkey", "it is missing: a file for the server's private key, which is made if it is not there")
+	}
+	return c, nil
+}
+
+func (c *config) methods(list string) error {
+	for _, m := range strings.Split(list, ",") {
+		switch strings.TrimSpace(m) {
+		case "key":
+			c.keys = true
+		case "password":
+			c.passwords = true
+		default:
+			return badOption("login", "it is key, password, or key,password")
+		}
+	}
+	return nil
+}

@@ -1,0 +1,176 @@
+package sftpd
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"time"
+
+	"github.com/pannier/pannier/plugins"
+	"github.com/pannier/pannier/spec/fault"
+)
+
+// abortTime is how long giving up a file may take.
+const abortTime = 30 * time.Second
+
+// upload is a file that a client writes. Its bytes go to the node in order; what comes
+// early waits.
+type upload struct {
+	s      *subsystem
+	stop   context.CancelFunc // of the bytes
+	staged plugins.Staged
+	at     int64 // what the node has
+	least  int64 // how long the client said that the file is
+	early  pieces
+	err    error // why it was given up
+}
+
+func (s *subsystem) newUpload(ctx context.Context, w plugins.Writer, name string) (file, error) {
+	whole, stop := context.WithCancel(s.g.hard)
+	enough := context.AfterFunc(ctx, stop) // the client is gone before it has the handle
+	staged, err := w.Write(whole, name, plugins.WriteRequest{Size: -1})
+	if err != nil {
+		stop()
+		return nil, err
+	}
+	enough()
+	return &upload{s: s, stop: stop, staged: staged, early: pieces{budget: s.g.early}}, nil
+}
+
+func (u *upload) hurry() { u.stop() }
+
+func (u *upload) serve(r *request) message {
+	switch r.typ {
+	case fxWrite:
+		offset, data := r.f.long(), r.f.bytes()
+		if r.f.bad {
+			return status(r.id, u.fail(errMalformed))
+		}
+		if len(r.f.b) > len(data) { // github.com/pkg/sftp sends more than it says
+			data = bytes.Clone(data)
+		}
+		return status(r.id, u.write(offset, data))
+	case fxFstat:
+		return newMessage(fxAttrs, r.id, 32).attr(plugins.Attr{Size: max(u.at, u.least)}).seal()
+	case fxFsetstat:
+		size := r.f.size()
+		if r.f.bad {
+			return status(r.id, errMalformed)
+		}
+		return status(r.id, u.resize(size))
+	case fxExtended:
+		return status(r.id, u.sync())
+	}
+	return status(r.id, unsupported("request", "the file is open for writing"))
+}
+
+// write takes bytes. What cannot be written ends the upload, because clients do not
+// always heed the answer.
+func (u *upload) write(offset uint64, data []byte) error {
+	switch {
+	case u.err != nil:
+		return u.err
+	case len(data) == 0:
+		return nil
+	case offset < uint64(u.at):
+		return u.fail(unsupported("write", "the bytes from %d on were written before, up to %d, and cannot be changed: write the file in order", offset, u.at))
+	case offset > uint64(u.at):
+		if offset-uint64(u.at) > early {
+			return u.fail(unsupported("write", "the bytes from %d to %d are missing: files have no holes here, and bytes may come %d early", u.at, offset, int64(early)))
+		}
+		if why := u.early.put(int64(offset), data); why != "" {
+			return u.fail(unsupported("write", "%s: write the file in order", fault.Shown(why)))
+		}
+		return nil
+	}
+	if err := u.put(data); err != nil {
+		return u.fail(err)
+	}
+	for {
+		p, ok := u.early.first(u.at)
+		if !ok {
+			return nil
+		}
+		if p.at < u.at {
+			return u.fail(unsupported("write", "the bytes from %d on came twice: write the file in order", p.at))
+		}
+		if err := u.put(p.data); err != nil {
+			return u.fail(err)
+		}
+	}
+}
+
+func (u *upload) put(data []byte) error {
+	n, err := u.staged.Write(data)
+	u.at += int64(n)
+	if err == nil && n < len(data) {
+		err = io.ErrShortWrite
+	}
+	return fault.Wrap("write", "", err)
+}
+
+// resize takes times and rights, which are not kept, and the size that the file is going
+// to have.
+func (u *upload) resize(size int64) error {
+	switch {
+	case u.err != nil:
+		return u.err
+	case size < 0:
+		return nil
+	case size < u.at:
+		return u.fail(unsupported("set attributes", "%d bytes were written, and are not cut off at %d", u.at, size))
+	}
+	u.least = size
+	return nil
+}
+
+// sync is fsync@openssh.com.
+func (u *upload) sync() error {
+	if u.err != nil {
+		return u.err
+	}
+	c, ok := u.staged.(plugins.Checkpointer)
+	if !ok || len(u.early.all) > 0 {
+		return unsupported("sync", "that the file is safe is said when it is closed")
+	}
+	_, err := c.Checkpoint(u.s.g.hard)
+	return err
+}
+
+// fail gives the file up, and returns why.
+func (u *upload) fail(why error) error {
+	if u.err == nil {
+		u.err = why
+		u.early.clear()
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(u.s.g.hard), abortTime)
+		defer cancel()
+		if _, err := u.staged.Abort(ctx, false); err != nil {
+			u.s.g.log().Warn("a file that was given up may have left something", "error", err)
+		}
+		u.stop()
+	}
+	return u.err
+}
+
+// close is the answer to the whole upload: nil once the node has the file as its own. It
+// goes on when the client is gone, as CLOSE has come.
+func (u *upload) close() error {
+	if u.err != nil {
+		return u.err
+	}
+	if len(u.early.all) > 0 {
+		return u.fail(fault.New("close", fault.Corrupt, "the bytes from %d to %d have not come", u.at, u.early.all[0].at))
+	}
+	if u.at < u.least {
+		return u.fail(fault.New("close", fault.Corrupt, "%d bytes have come of %d", u.at, u.least))
+	}
+	if _, err := u.staged.Commit(u.s.g.hard); err != nil {
+		return u.fail(err)
+	}
+	u.stop()
+	return nil
+}
+
+func (u *upload) gone() {
+	_ = u.fail(fault.New("close", fault.Lost, "the client has gone without closing the file"))
+}
