@@ -274,7 +274,7 @@ func TestCertificates(t *testing.T) {
 			t.Error("the listener is left open")
 		}
 	}
-	for _, o := range (ftp.Driver{}).ListenOptions() {
+	for _, o := range (ftp.Driver{}).Describe().Listen {
 		if o.Name == "" || o.Help == "" {
 			t.Errorf("%+v", o)
 		}
