@@ -234,3 +234,37 @@ func TestRealRefusal(t *testing.T) {
 	}
 	n.empty(t)
 }
+
+// TestRealKilled: of what a client was sending that is killed, nothing is published.
+func TestRealKilled(t *testing.T) {
+	curl := program(t, "curl")
+	local := filepath.Join(t.TempDir(), "f")
+	if err := os.WriteFile(local, randomBytes(8<<20), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	for way, more := range map[string][]string{"off": nil, "required": {"--ssl-reqd"}} {
+		t.Run(way, func(t *testing.T) {
+			some := make(chan bool, 1)
+			n := &node{written: func(int64) error {
+				select {
+				case some <- true:
+				default:
+				}
+				return nil
+			}}
+			s := serve(t, n, "tls", way)
+			cmd := exec.Command(curl, append([]string{"-sS", "-k", "--limit-rate", "200k", "--user", user + ":" + password, "-T", local, "ftp://" + s.address + "/f"}, more...)...)
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			<-some
+			_ = cmd.Process.Kill()
+			_ = cmd.Wait()
+			eventually(t, "it is given up", func() bool { _, _, aborts := n.counts(); return aborts == 1 })
+			if _, commits, _ := n.counts(); commits != 0 {
+				t.Error("it is committed")
+			}
+			n.empty(t)
+		})
+	}
+}
