@@ -180,6 +180,20 @@ func TestReadFails(t *testing.T) {
 	}
 }
 
+// TestReadBeyond: the first request may be for what is behind the end.
+func TestReadBeyond(t *testing.T) {
+	n := newNode(t)
+	n.put(t, "f", content(1000))
+	r := newRaw(t, n)
+	for _, at := range []int{1000, 1001, 5 << 20, 1<<62 + 1, -1} {
+		h := r.open("/f", forReading)
+		if b, code, text := r.read(h, at, 10); code != statusEOF {
+			t.Errorf("at %d: %d bytes, %d %s", at, len(b), code, text)
+		}
+		r.want(statusOK, fxClose, h)
+	}
+}
+
 // TestReadGone: a stream ends with the client.
 func TestReadGone(t *testing.T) {
 	n := newNode(t)
