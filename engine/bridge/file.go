@@ -79,8 +79,12 @@ func (r *remoteSource) Interrupt()       { r.cancel() }
 
 func (r *remoteSource) Version() sideeffect.Version { return versionOf(r.server, r.name, r.is) }
 
-// versionOf tells one content of a name from another, as far as the server says.
+// versionOf tells one content of a name from another, as far as the server says: it is zero
+// if that says no size or no time, and then nothing is gone on with.
 func versionOf(server, name string, a plugins.Attr) sideeffect.Version {
+	if a.Size < 0 || a.Modified.IsZero() {
+		return sideeffect.Version{}
+	}
 	return sideeffect.ForeignVersion(server+":"+name, a.Size, a.Modified)
 }
 

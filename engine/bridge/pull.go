@@ -33,7 +33,7 @@ func (x *call) pull() (engine.Answer, error) {
 	defer src.Close()
 	defer context.AfterFunc(x.ctx, src.Interrupt)()
 	point := x.d.ResumePoint(x.ctx)
-	if !src.Rewindable() || point.Version != src.Version() || point.BlockSize != blockSize || point.Offset > src.Size() {
+	if !src.Rewindable() || src.Version().IsZero() || point.Version != src.Version() || point.BlockSize != blockSize || point.Offset > src.Size() {
 		point = sideeffect.ResumePoint{}
 	}
 	sink, err := x.d.OpenSink(src.Size(), point)
