@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -545,6 +546,44 @@ func TestCopiedLess(t *testing.T) {
 	w.put(w.servers["one"].root, "x", 2<<20) // gone on with, if anything were left
 	if r := w.ends(w.submit("copy", "two", "x", "x"), lifecycle.InError); r.Failure.Kind != fault.SourceChanged {
 		t.Errorf("%+v", r.Failure)
+	}
+}
+
+// TestSweep: what a request has left that failed, and is forgotten later, goes without another
+// start of the node.
+func TestSweep(t *testing.T) {
+	w := newWorld(t, "one")
+	s := w.servers["one"]
+	s.breakAt = 3 << 20
+	w.rules["push"].Retry.Attempts = 1
+	w.start(0, false)
+	w.put(w.root, "x", 4<<20)
+	ref := w.submit("push", "one", "x", "x")
+	w.ends(ref, lifecycle.InError)
+	left := func() int {
+		all, _ := filepath.Glob(filepath.Join(s.root, ".pannier-*"))
+		return len(all)
+	}
+	if left() != 1 {
+		t.Fatalf("%d unfinished files are kept for a retry", left())
+	}
+	var forgotten atomic.Bool
+	asked := make(chan lifecycle.Key)
+	w.line.Sweep(func(k lifecycle.Key) bool {
+		select {
+		case asked <- k:
+		default:
+		}
+		return forgotten.Load()
+	}, time.Millisecond)
+	if k := <-asked; k != ref.Key || left() != 1 {
+		t.Errorf("%v, and %d files", k, left())
+	}
+	forgotten.Store(true)
+	for began := time.Now(); left() > 0 && time.Since(began) < 30*time.Second; time.Sleep(time.Millisecond) {
+	}
+	if left() != 0 {
+		t.Error("it is still there")
 	}
 }
 

@@ -443,18 +443,34 @@ func (l *Line) remove(ctx context.Context, n note) (err error) {
 }
 
 // Sweep removes what requests have left that do not exist any more, or have ended
-// well. It is called once, when the node is up.
-func (l *Line) Sweep(ended func(lifecycle.Key) bool) error {
-	keys, err := l.notes.all()
-	if err != nil {
-		return err
-	}
+// well: now and every so often, since those that have failed are forgotten later. It is
+// called once, when the node is up.
+func (l *Line) Sweep(ended func(lifecycle.Key) bool, often time.Duration) {
 	l.wg.Go(func() {
-		for _, k := range keys {
-			if n, ok, err := l.notes.get(k); err == nil && ok && l.ctx.Err() == nil && ended(k) {
-				l.forget(k, n)
+		next := time.NewTicker(often)
+		defer next.Stop()
+		for {
+			l.sweep(ended)
+			select {
+			case <-next.C:
+			case <-l.ctx.Done():
+				return
 			}
 		}
 	})
-	return nil
+}
+
+func (l *Line) sweep(ended func(lifecycle.Key) bool) {
+	keys, err := l.notes.all()
+	if err != nil {
+		l.o.Log.Warn("what requests have left at bridges stays there", "error", err)
+	}
+	for _, k := range keys {
+		if l.ctx.Err() != nil {
+			return
+		}
+		if n, ok, err := l.notes.get(k); err == nil && ok && ended(k) {
+			l.forget(k, n)
+		}
+	}
 }
