@@ -38,6 +38,7 @@ type server struct {
 	can      func(*plugins.Capabilities) // changes them; nil: as dir's
 	breakAt  int64                       // bytes of a write after which the connection is lost, once; 0: never
 	lose     string                      // "commit": its answer is lost, once. "before": it is not done. "gone": neither, and what was sent is gone
+	always   bool                        // and not once
 	cutRead  func()                      // a reading is cut off after 2 MiB, once, when this was called
 	timeless bool                        // it says no times
 	less     int64                       // Copy says that it has copied so many bytes less
@@ -182,7 +183,9 @@ func (st *staged) Commit(ctx context.Context) (plugins.Attr, error) {
 	s := st.session.server
 	s.mu.Lock()
 	lose := s.lose
-	s.lose = ""
+	if !s.always {
+		s.lose = ""
+	}
 	s.mu.Unlock()
 	if lose == "gone" {
 		_, _ = st.Staged.Abort(ctx, false)
@@ -554,7 +557,7 @@ func TestCopiedLess(t *testing.T) {
 func TestSweep(t *testing.T) {
 	w := newWorld(t, "one")
 	s := w.servers["one"]
-	s.breakAt = 3 << 20
+	s.lose, s.always = "before", true
 	w.rules["push"].Retry.Attempts = 1
 	w.start(0, false)
 	w.put(w.root, "x", 4<<20)
