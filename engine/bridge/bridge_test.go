@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -640,7 +641,8 @@ func TestRefused(t *testing.T) {
 	if r := w.ends(w.submit("push", "one", "x", "x"), lifecycle.InError); r.Failure.Kind != fault.Exists || r.Failure.Side != fault.Peer {
 		t.Errorf("%+v", r.Failure)
 	}
-	if r := w.ends(w.submit("pull", "one", "none", "none"), lifecycle.InError); r.Failure.Kind != fault.NotFound || r.Failure.Side != fault.Peer {
+	if r := w.ends(w.submit("pull", "one", "none", "none"), lifecycle.InError); r.Failure.Kind != fault.NotFound || r.Failure.Side != fault.Peer ||
+		!strings.Contains(r.Failure.Cause, "no such file") || strings.Contains(r.Failure.Told, "none") {
 		t.Errorf("%+v", r.Failure)
 	}
 	w.put(w.root, "big", 2<<20)
