@@ -13,7 +13,7 @@ import (
 func (p *push) direct(f *file) (o sideeffect.Outcome, done bool, err error) {
 	s, over, err := p.o.Servers.Login(p.ctx, f.server)
 	if err != nil {
-		return o, false, asEnd(f.server, err)
+		return o, false, AsEnd(f.server, err)
 	}
 	defer func() { over(err) }()
 	c, ok := s.(plugins.Copier)
@@ -27,7 +27,7 @@ func (p *push) direct(f *file) (o sideeffect.Outcome, done bool, err error) {
 	}
 	a, err := s.Stat(p.ctx, f.name)
 	if err != nil {
-		return o, false, asEnd(f.server, err)
+		return o, false, AsEnd(f.server, err)
 	}
 	version := versionOf(f.server, f.name, a)
 	from := fmt.Sprintf("%v %x", f, version.Encode())

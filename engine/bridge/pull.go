@@ -110,7 +110,7 @@ func (i *intake) ended() error {
 	}
 	i.end = sideeffect.End{Total: i.at}
 	if sum, err := checksum(i.src.ctx, i.src.s, i.src.name, i.hash); err != nil {
-		return asEnd(i.src.server, err)
+		return AsEnd(i.src.server, err)
 	} else if sum != nil {
 		i.end.Hash = sideeffect.Sum{Algorithm: i.hash, Bytes: sum}
 	}

@@ -249,7 +249,7 @@ func (p *push) Next(ctx context.Context) (sideeffect.Block, error) {
 // Send implements sideeffect.Outlet.
 func (p *push) Send(_ context.Context, b sideeffect.Block, n int) error {
 	if _, err := p.staged.Write(b.Data[:n]); err != nil {
-		return asEnd(p.partner, err)
+		return AsEnd(p.partner, err)
 	}
 	p.at += int64(n)
 	if p.at-p.told >= noteEvery || p.at >= least && time.Since(p.when) >= noteAfter {
@@ -289,7 +289,7 @@ func (p *push) Verdict(ctx context.Context) (v sideeffect.Verdict, err error) {
 		p.attr.Verified, err = p.compare(ctx)
 	}
 	if err != nil {
-		return v, asEnd(p.partner, err)
+		return v, AsEnd(p.partner, err)
 	}
 	return sideeffect.Verdict{Bytes: p.end.Total, Durable: p.end.Total, Hash: p.end.Hash}, nil
 }
