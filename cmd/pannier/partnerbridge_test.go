@@ -131,7 +131,9 @@ func TestBridgePartner(t *testing.T) {
 		{[]string{"copy", "box:x", "other:/"}, "BRIDGE:/NAME"},
 		{[]string{"copy", "box:/in/x", "box:/in/y", "nobody:/z"}, "folder"},
 		{[]string{"copy", "nobody:/in/x", "box:/in/y"}, "no rule is called"},
+		{[]string{"copy", "box:/in/x", "hostb:/y"}, `"hostb" is no bridge`},
 		{[]string{"ls", "nobody:/"}, "nobody"},
+		{[]string{"ls", "box:"}, `write "box" alone`},
 	} {
 		if out, said, err := c.pannier(bad.args...); err == nil || !strings.Contains(out+said, bad.say) {
 			t.Errorf("%q: %v, %s%s", bad.args, err, out, said)
