@@ -13,8 +13,8 @@ import (
 // stallLimit is for how long they may stand still.
 const stallLimit = 10 * time.Minute
 
-// lookRate is how many bytes a second an end that resumes looks through at the
-// least: the first byte may take so much longer.
+// lookRate is how many bytes a second an end looks through at the least: the first byte
+// of one that resumes may take so much longer, and so may its word when it has all of them.
 const lookRate = 16 << 20
 
 // errStalled is what such a transfer is ended with. Another attempt may help.
@@ -32,8 +32,11 @@ func (x *run) stalls(move func(context.Context) error) error {
 		x.mu.Lock()
 		defer x.mu.Unlock()
 		limit := stallLimit
-		if !x.rose.After(began) {
+		switch total := x.live.Total; {
+		case !x.rose.After(began):
 			limit += looks
+		case total > 0 && x.live.Received >= total:
+			limit += time.Duration(total/lookRate) * time.Second
 		}
 		left := limit - time.Since(x.rose)
 		if x.paced > 0 {

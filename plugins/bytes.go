@@ -191,9 +191,15 @@ func (s *Service) Write(ctx context.Context, r *bridgepb.WriteRequest) (*bridgep
 	}
 	s.mu.Lock()
 	s.last++
-	id := s.last
-	s.writes[id] = w
+	id, open := s.last, s.sessions[o.number] == o
+	if open {
+		s.writes[id] = w
+	}
 	s.mu.Unlock()
+	if !open { // meanwhile: nobody else would abort it
+		_, _ = w.abort(context.WithoutCancel(ctx), false)
+		return nil, fault.New("write", fault.Stale, "the session was closed")
+	}
 	return &bridgepb.WriteReply{Write: id, Offset: w.staged.Offset()}, nil
 }
 

@@ -110,10 +110,18 @@ func (s *Service) Open(ctx context.Context, r *bridgepb.OpenRequest) (*bridgepb.
 	o := &opened{Session: session, can: session.Capabilities()}
 	o.over, o.end = context.WithCancel(context.Background())
 	s.mu.Lock()
-	s.last++
-	o.number = s.last
-	s.sessions[o.number] = o
+	draining = s.draining
+	if !draining {
+		s.last++
+		o.number = s.last
+		s.sessions[o.number] = o
+	}
 	s.mu.Unlock()
+	if draining { // meanwhile: nobody else would close it
+		o.end()
+		_ = session.Close()
+		return nil, fault.New("open", fault.Draining, "this plugin is being stopped")
+	}
 	return &bridgepb.OpenReply{Session: o.number, Capabilities: capabilitiesMessage(o.can)}, nil
 }
 

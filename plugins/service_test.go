@@ -135,6 +135,72 @@ func TestCommitCounts(t *testing.T) {
 	})
 }
 
+// slow is a driver whose logins and writes take until they are let go.
+type slow struct {
+	*memory
+	came, let       chan struct{}
+	closed, aborted int
+}
+
+func (s *slow) wait() { s.came <- struct{}{}; <-s.let }
+
+// slowDriver, slowSession and slowStaged are its parts, as the interfaces have them.
+type (
+	slowDriver  struct{ *slow }
+	slowSession struct{ *slow }
+	slowStaged  struct{ *slow }
+)
+
+func (s slowDriver) Open(context.Context, Endpoint) (Session, error) {
+	s.wait()
+	return slowSession{s.slow}, nil
+}
+
+func (s slowSession) Write(context.Context, string, WriteRequest) (Staged, error) {
+	s.wait()
+	return slowStaged{s.slow}, nil
+}
+
+func (s slowSession) Close() error { s.closed++; return nil }
+
+func (s slowStaged) Write(p []byte) (int, error)                 { return len(p), nil }
+func (s slowStaged) Commit(context.Context) (Attr, error)        { return Attr{}, nil }
+func (s slowStaged) Abort(context.Context, bool) ([]byte, error) { s.aborted++; return nil, nil }
+
+// TestEndMeanwhile: a login and a write that succeed after the other end has gone leave nothing.
+func TestEndMeanwhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := &slow{memory: &memory{}, came: make(chan struct{}), let: make(chan struct{})}
+		s := NewService(slowDriver{d}, nil)
+		done := make(chan error)
+		open := func() { _, err := s.Open(t.Context(), &bridgepb.OpenRequest{}); done <- err }
+		go open()
+		<-d.came
+		d.let <- struct{}{}
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		go func() {
+			_, err := s.Write(t.Context(), &bridgepb.WriteRequest{Session: s.last, Name: "/x", Size: -1})
+			done <- err
+		}()
+		<-d.came
+		go open()
+		<-d.came
+		s.End()
+		d.let <- struct{}{}
+		d.let <- struct{}{}
+		for range 2 {
+			if err := <-done; err == nil {
+				t.Error("it has succeeded")
+			}
+		}
+		if d.closed != 2 || d.aborted != 1 || len(s.writes)+len(s.sessions) > 0 {
+			t.Errorf("%d closed, %d aborted", d.closed, d.aborted)
+		}
+	})
+}
+
 // TestWriteBroken: what the driver says while it takes bytes is what Commit says.
 func TestWriteBroken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -40,15 +40,22 @@ type server struct {
 	breakAt  int64                       // bytes of a write after which the connection is lost, once; 0: never
 	lose     string                      // "commit": its answer is lost, once. "before": it is not done. "gone": neither, and what was sent is gone
 	always   bool                        // and not once
-	cutRead  func()                      // a reading is cut off after 2 MiB, once, when this was called
-	timeless bool                        // it says no times
-	less     int64                       // Copy says that it has copied so many bytes less
+	hang     chan struct{}               // logins but the first say so, and take for ever
+	logins   atomic.Int32
+	cutRead  func() // a reading is cut off after 2 MiB, once, when this was called
+	timeless bool   // it says no times
+	less     int64  // Copy says that it has copied so many bytes less
 	commits  int
 	written  int64
 	copies   int
 }
 
 func (s *server) Open(ctx context.Context, to plugins.Endpoint) (plugins.Session, error) {
+	if hang := s.hang; hang != nil && s.logins.Add(1) > 1 {
+		hang <- struct{}{}
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
 	inner, err := s.Driver.Open(ctx, to)
 	if err != nil {
 		return nil, err
@@ -588,6 +595,25 @@ func TestSweep(t *testing.T) {
 	}
 	if left() != 0 {
 		t.Error("it is still there")
+	}
+}
+
+// TestCancelInLogin: an operator's word does not wait for a server that says nothing.
+func TestCancelInLogin(t *testing.T) {
+	for _, rule := range []string{"push", "pull", "copy"} {
+		w := newWorld(t, "one", "two")
+		w.servers["one"].hang = make(chan struct{}, 10)
+		w.start(0, false)
+		w.put(w.root, "x", 2<<20)
+		ref := w.submit(rule, map[string]string{"copy": "two"}[rule]+map[string]string{"push": "one", "pull": "one"}[rule], "x", "x")
+		<-w.servers["one"].hang
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		if _, err := w.engine.Cancel(ctx, ref, ""); err != nil {
+			t.Errorf("%s: %v", rule, err)
+		}
+		cancel()
+		w.ends(ref, lifecycle.InError)
+		w.stop()
 	}
 }
 

@@ -37,7 +37,13 @@ func (f *file) OpenSource(spec sideeffect.SourceSpec) (sideeffect.Source, error)
 	if spec.Offset != 0 {
 		return nil, fault.NewLocal("open source", fault.Invalid, "a file at a bridge is read from its beginning").Advise("set Offset to 0")
 	}
+	return f.open(context.Background())
+}
+
+// open logs in and asks for the file, until opening ends.
+func (f *file) open(opening context.Context) (*remoteSource, error) {
 	ctx, cancel := context.WithCancel(context.Background())
+	defer context.AfterFunc(opening, cancel)()
 	s, over, err := f.servers.Login(ctx, f.server)
 	if err != nil {
 		cancel()

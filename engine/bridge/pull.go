@@ -25,11 +25,10 @@ const (
 // stored counts if the server says that the file is still the same.
 func (x *call) pull() (engine.Answer, error) {
 	began := time.Now()
-	opened, err := (&file{x.o.Servers, x.partner, remote(x.ask.Source)}).OpenSource(sideeffect.SourceSpec{})
+	src, err := (&file{x.o.Servers, x.partner, remote(x.ask.Source)}).open(x.ctx)
 	if err != nil {
 		return engine.Answer{}, err
 	}
-	src := opened.(*remoteSource)
 	defer src.Close()
 	defer context.AfterFunc(x.ctx, src.Interrupt)()
 	point := x.d.ResumePoint(x.ctx)

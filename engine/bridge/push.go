@@ -64,13 +64,15 @@ func (p *push) run() (o sideeffect.Outcome, err error) {
 	if err := p.free(); err != nil {
 		return o, err
 	}
+	open := p.d.OpenSource
 	if f, ok := p.d.Local.(*file); ok {
 		o, done, err := p.direct(f)
 		if done || err != nil {
 			return o, err
 		}
+		open = func() (sideeffect.Source, error) { return f.open(p.ctx) }
 	}
-	src, err := p.d.OpenSource()
+	src, err := open()
 	if err != nil {
 		return o, err
 	}

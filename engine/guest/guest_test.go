@@ -198,6 +198,13 @@ func TestOpen(t *testing.T) {
 			t.Errorf("%s: %v", c.name, err)
 		}
 	}
+	s, err := n.Open(t.Context(), plugins.Endpoint{User: "key", Secrets: map[string]string{"offered": "ssh-ed25519 AAAAC3"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := uploaded(s, "/x", nil); fault.KindOf(err) != fault.Permission {
+		t.Error("with a key that was only offered:", err)
+	}
 	if _, err := Hash(""); err == nil {
 		t.Error("an empty password has a hash")
 	}
