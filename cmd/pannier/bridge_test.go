@@ -62,6 +62,12 @@ func TestBridge(t *testing.T) {
 	if err := os.RemoveAll(filepath.Join(box, "in")); err != nil {
 		t.Fatal(err)
 	}
+	if r := send("made", []byte("x")); r.GetState() != adminpb.Request_DONE { // with its directory
+		t.Errorf("%v", r)
+	}
+	if err := os.RemoveAll(box); err != nil {
+		t.Fatal(err)
+	}
 	r := send("lost", []byte("x"))
 	if r.GetState() != adminpb.Request_INERROR || !strings.Contains(said.String(), `send to box \"/in/lost\": not found`) {
 		t.Errorf("%v", r)

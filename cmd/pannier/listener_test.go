@@ -173,3 +173,67 @@ func TestListenerSFTP(t *testing.T) {
 	c.has(filepath.Join(c.b.Root, "in/up"), up)
 	c.has(filepath.Join(dir, "down"), down)
 }
+
+// TestListenerDrained: a node that is told to end lets a client finish: what was sent is a request,
+// and done, and the client is told so.
+func TestListenerDrained(t *testing.T) {
+	c := newConduit(t)
+	address := freeAddress(t)
+	rule := "[[rule]]\nname = \"out\"\ndirection = \"send\"\npartners = [\"*\"]\nroot = \"%ROOT%\"\n"
+	c.write(rule+c.listens("ftp", address, `"tls=off"`, `partner = "hostb", rule = "out"`), rule)
+	c.start(c.b, c.a)
+	c.reachable(address)
+	b := noise(4 << 20)
+	local := filepath.Join(t.TempDir(), "x")
+	c.wrote(local, b)
+	done := make(chan error, 1)
+	go func() {
+		out, err := c.foreign("curl", "-sSv", "--limit-rate", "2M", "-T", local, "ftp://acme:secret@"+address+"/x")
+		if err == nil && !strings.Contains(out, "226") {
+			err = fmt.Errorf("%s", out)
+		}
+		done <- err
+	}()
+	c.until("bytes come", func() bool {
+		all, _ := filepath.Glob(filepath.Join(c.a.Root, ".*"))
+		for _, path := range all {
+			if fi, err := os.Stat(path); err == nil && fi.Size() > 1<<20 {
+				return true
+			}
+		}
+		return false
+	})
+	if err := c.a.Stop(); err != nil {
+		t.Error(err)
+	}
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	c.has(filepath.Join(c.b.Root, "x"), b)
+}
+
+// TestListenerReloaded: a listener that changes keeps its socket, and is served anew.
+func TestListenerReloaded(t *testing.T) {
+	c := newConduit(t)
+	address := freeAddress(t)
+	rule := "[[rule]]\nname = \"out\"\ndirection = \"send\"\npartners = [\"*\"]\nroot = \"%ROOT%\"\n"
+	user := `partner = "hostb", rule = "out"`
+	c.write(rule+c.listens("ftp", address, `"tls=off"`, user), rule)
+	c.start(c.b, c.a)
+	c.reachable(address)
+	local := filepath.Join(t.TempDir(), "x")
+	c.wrote(local, []byte("x"))
+	for i := range 3 {
+		c.write(rule+c.listens("ftp", address, fmt.Sprintf(`"tls=off", "idle=%dm"`, i+1), user), rule)
+		if out := c.does("reload"); !strings.Contains(out, "listeners have changed") {
+			t.Errorf("reload says %q", out)
+		}
+		if out, err := c.foreign("curl", "-sS", "-T", local, fmt.Sprintf("ftp://acme:secret@%s/x%d", address, i)); err != nil {
+			t.Errorf("%v: %s", err, out)
+		}
+		c.has(filepath.Join(c.b.Root, fmt.Sprintf("x%d", i)), []byte("x"))
+	}
+	if strings.Contains(c.logA.String(), "cannot listen") {
+		t.Error("it listened anew")
+	}
+}

@@ -60,7 +60,7 @@ func (p *push) direct(f *file) (o sideeffect.Outcome, done bool, err error) {
 		n.Resume = nil
 		result, err = c.Copy(p.ctx, f.name, p.s, p.name, plugins.CopyRequest{Progress: progress})
 	}
-	if kindOf(err) == fault.NotFound && p.makeDirs() {
+	if kindOf(err) == fault.NotFound && makeDirs(p.ctx, p.s, p.name) {
 		result, err = c.Copy(p.ctx, f.name, p.s, p.name, plugins.CopyRequest{Progress: progress})
 	}
 	switch kind := kindOf(err); {

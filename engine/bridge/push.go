@@ -172,18 +172,23 @@ func (p *push) unusable(why error) error {
 
 // write makes the directories of the name, if that is what is missing.
 func (p *push) write(w plugins.Writer, r plugins.WriteRequest) (plugins.Staged, error) {
-	s, err := w.Write(p.ctx, p.name, r)
-	if kindOf(err) != fault.NotFound || r.Resume != nil || !p.makeDirs() {
-		return s, err // of a directory that could not be made it says what the user knows
+	return Write(p.ctx, p.s, w, p.name, r)
+}
+
+// Write begins a file at a server; if its directories are missing, they are made.
+func Write(ctx context.Context, s plugins.Session, w plugins.Writer, name string, r plugins.WriteRequest) (plugins.Staged, error) {
+	staged, err := w.Write(ctx, name, r)
+	if kindOf(err) != fault.NotFound || r.Resume != nil || !makeDirs(ctx, s, name) {
+		return staged, err // of a directory that could not be made it says what the user knows
 	}
-	return w.Write(p.ctx, p.name, r)
+	return w.Write(ctx, name, r)
 }
 
 // makeDirs makes the directories above the name, if there are any, and the server does.
-func (p *push) makeDirs() bool {
-	m, ok := p.s.(plugins.Maker)
-	dir := path.Dir(p.name)
-	return ok && dir != "/" && mkdirs(p.ctx, m, dir) == nil
+func makeDirs(ctx context.Context, s plugins.Session, name string) bool {
+	m, ok := s.(plugins.Maker)
+	dir := path.Dir(name)
+	return ok && dir != "/" && mkdirs(ctx, m, dir) == nil
 }
 
 func mkdirs(ctx context.Context, m plugins.Maker, dir string) error {

@@ -410,7 +410,7 @@ func send(ctx context.Context, s plugins.Session, name string, src io.Reader, si
 	if !ok {
 		return "", fault.New("write", fault.Unsupported, "the server takes no files from this user")
 	}
-	staged, err := w.Write(ctx, name, plugins.WriteRequest{Size: size})
+	staged, err := bridge.Write(ctx, s, w, name, plugins.WriteRequest{Size: size})
 	if err != nil {
 		return "", err
 	}

@@ -35,6 +35,19 @@ type door struct {
 	plugin *host.Plugin
 	guests *guest.Node
 	stop   context.CancelFunc
+
+	mu     sync.Mutex
+	socket *net.TCPListener // nil: not yet, or another door has it
+}
+
+// give is the socket, for the door that takes this one's place: who connects while clients of
+// the old one end is served by the new one.
+func (d *door) give() *net.TCPListener {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	s := d.socket
+	d.socket = nil
+	return s
 }
 
 // How long a listener waits before it tries again.
@@ -113,7 +126,10 @@ func (n *Node) drainTime(cfg *config.Config) time.Duration { return max(cfg.Node
 // replace has others from now on. l.mu is held.
 func (l *listeners) replace(next map[string]*door) {
 	for address, old := range l.all {
-		if next[address] != old {
+		if d := next[address]; d != old {
+			if d != nil {
+				d.socket = old.give()
+			}
 			old.stop()
 		}
 	}
@@ -135,6 +151,12 @@ func (l *listeners) close() {
 	l.wg.Wait()
 }
 
+// end is close with patience until ctx ends.
+func (l *listeners) end(ctx context.Context) {
+	defer context.AfterFunc(ctx, l.hurry)()
+	l.close()
+}
+
 // serve listens until ctx ends. The socket stays while the plugin is started again: who
 // connects meanwhile waits.
 func (l *listeners) serve(ctx context.Context, d *door) {
@@ -146,24 +168,20 @@ func (l *listeners) serve(ctx context.Context, d *door) {
 		_ = d.plugin.Close(l.patience) // lets clients end, for a while
 		<-served
 	}()
-	var socket *net.TCPListener
 	defer func() {
-		if socket != nil {
+		if socket := d.give(); socket != nil {
 			_ = socket.Close()
 		}
 	}()
 	for wait := serveAgain; ctx.Err() == nil; wait = min(2*wait, serveMost) {
-		if socket == nil {
-			s, err := net.Listen("tcp", d.is.Address)
-			if err != nil {
-				log.Error("cannot listen, tried again", "after", wait, "error", err)
-				sleep(ctx, wait)
-				continue
-			}
-			socket = s.(*net.TCPListener)
+		socket, err := d.listen()
+		if err != nil {
+			log.Error("cannot listen, tried again", "after", wait, "error", err)
+			sleep(ctx, wait)
+			continue
 		}
 		began := time.Now()
-		err := d.plugin.Listen(context.WithoutCancel(ctx), socket, d.is.Options, d.guests, func() {
+		err = d.plugin.Listen(context.WithoutCancel(ctx), socket, d.is.Options, d.guests, func() {
 			log.Info("foreign clients are served", "plugin", d.is.Plugin, "at", socket.Addr().String())
 		})
 		if ctx.Err() != nil {
@@ -175,6 +193,20 @@ func (l *listeners) serve(ctx context.Context, d *door) {
 		log.Error("foreign clients are not served, tried again", "after", wait, "error", err)
 		sleep(ctx, wait)
 	}
+}
+
+// listen is the socket that there is, or a new one.
+func (d *door) listen() (*net.TCPListener, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.socket == nil {
+		s, err := net.Listen("tcp", d.is.Address)
+		if err != nil {
+			return nil, err
+		}
+		d.socket = s.(*net.TCPListener)
+	}
+	return d.socket, nil
 }
 
 func sleep(ctx context.Context, d time.Duration) {

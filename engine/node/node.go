@@ -304,7 +304,7 @@ func (n *Node) drain(ctx context.Context) error {
 	defer cancel()
 	var relays sync.WaitGroup
 	relays.Go(func() { n.relays.drain(ctx) })
-	relays.Go(n.listeners.close)
+	n.listeners.end(ctx) // first: what clients have sent becomes requests
 	err := n.engine.Drain(ctx)
 	relays.Wait()
 	return errors.Join(err, n.engine.Cause())
