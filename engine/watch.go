@@ -180,6 +180,9 @@ func (e *Engine) Wait(ctx context.Context, ref store.Ref) (lifecycle.Record, err
 				return r, fault.New("wait", fault.Draining, "the node goes down")
 			}
 		case <-ctx.Done():
+			if now, err := e.cfg.Store.Get(context.WithoutCancel(ctx), ref); err == nil {
+				r = now // of what was not final nobody has told
+			}
 			return r, fault.Wrap("wait", ref.Key.ID.String(), context.Cause(ctx))
 		}
 	}

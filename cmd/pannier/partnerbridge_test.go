@@ -131,7 +131,9 @@ func TestBridgePartner(t *testing.T) {
 		{[]string{"copy", "box:x", "other:/"}, "BRIDGE:/NAME"},
 		{[]string{"copy", "box:/in/x", "box:/in/y", "nobody:/z"}, "folder"},
 		{[]string{"copy", "nobody:/in/x", "box:/in/y"}, "no rule is called"},
+		{[]string{"copy", "box:/in/x", "hostb:/y"}, `"hostb" is no bridge`},
 		{[]string{"ls", "nobody:/"}, "nobody"},
+		{[]string{"ls", "box:"}, `write "box" alone`},
 	} {
 		if out, said, err := c.pannier(bad.args...); err == nil || !strings.Contains(out+said, bad.say) {
 			t.Errorf("%q: %v, %s%s", bad.args, err, out, said)
@@ -183,7 +185,7 @@ func TestBridgePartnerKilled(t *testing.T) {
 // killed: the next one has them go on where they were.
 func TestFXPKilled(t *testing.T) {
 	const size = 256 << 20
-	from, to := ftpserver.Start(t, "proftpd", ftpserver.FXP), ftpserver.Start(t, "vsftpd", ftpserver.FXP)
+	from, to := ftpserver.Start(t, "proftpd", ftpserver.FXP, ftpserver.Slow), ftpserver.Start(t, "vsftpd", ftpserver.FXP)
 	c := newConduit(t)
 	section := func(name, other string, f *ftpserver.Server) string {
 		credentials := filepath.Join(t.TempDir(), "credentials")
@@ -201,7 +203,7 @@ func TestFXPKilled(t *testing.T) {
 	c.until("bytes move", func() bool {
 		r, err := client.Get(t.Context(), &adminpb.Ref{Id: id})
 		if err == nil && r.GetState() == adminpb.Request_DONE {
-			t.Skip("too quick for a kill")
+			t.Fatal("too quick for a kill")
 		}
 		return err == nil && r.GetLive().GetReceived() > 1<<20
 	})

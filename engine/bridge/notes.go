@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
-	berrors "go.etcd.io/bbolt/errors"
+	bolterrors "go.etcd.io/bbolt/errors"
 
 	"github.com/pannier/pannier/engine/lifecycle"
 	"github.com/pannier/pannier/spec/fault"
@@ -41,7 +41,7 @@ type notes struct{ db *bbolt.DB }
 func openNotes(path string) (*notes, error) {
 	const op = "open the notes of bridges"
 	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: time.Second})
-	if errors.Is(err, berrors.ErrTimeout) {
+	if errors.Is(err, bolterrors.ErrTimeout) {
 		return nil, fault.Wrap(op, path, fault.New(op, fault.Exists, "another process has it"))
 	}
 	if err != nil {

@@ -253,6 +253,13 @@ func TestUpload(t *testing.T) {
 	if _, err := uploaded(s, "/z", []byte("x")); fault.KindOf(err) != fault.Deadline || !strings.Contains(err.Error(), "it goes on") {
 		t.Error(err)
 	}
+	d.end = func(r *lifecycle.Record) error {
+		r.Failure = lifecycle.Failure{Kind: fault.NoSpace, Told: "nothing free there"}
+		return errors.New("wait")
+	}
+	if _, err := uploaded(s, "/z", []byte("x")); fault.KindOf(err) != fault.Deadline || !strings.Contains(err.Error(), "it goes on, after no space, nothing free there") {
+		t.Error(err)
+	}
 	if _, err := uploaded(d.guest(n, User{Send: "send"}), "/at once", []byte("x")); err != nil {
 		t.Error(err)
 	}

@@ -112,6 +112,9 @@ func (u *upload) Commit(ctx context.Context) (plugins.Attr, error) {
 	if !u.over {
 		u.over = true
 		u.attr, u.err = u.commit(ctx)
+		if n := u.s.node; u.err != nil {
+			n.Log.Warn("a foreign client was told that its upload has failed", "listener", n.Listener, "user", u.s.user.Name, "from", fault.Shown(u.s.from), "name", u.name, "error", u.err)
+		}
 	}
 	return u.attr, u.err
 }
@@ -188,14 +191,22 @@ func (s *session) await(ctx context.Context, r *lifecycle.Record, most time.Dura
 	end, err := s.node.Engine.Wait(limited, store.RefOf(r))
 	switch {
 	case err != nil && ctx.Err() == nil && limited.Err() != nil:
+		if f := end.Failure; f.Kind != 0 {
+			return end, fault.Concluded("wait", fault.Deadline, "request %s has not ended within %v: it goes on, after %v, %s", fault.Shown(id), most, fault.Shown(f.Kind.String()), fault.Shown(heard(f)))
+		}
 		return end, fault.Concluded("wait", fault.Deadline, "request %s has not ended within %v: it goes on", fault.Shown(id), most)
 	case err != nil:
 		return end, fault.Wrap("wait for request "+id, "", err)
 	case end.State != lifecycle.Done:
 		f := end.Failure
-		return end, fault.FromPeer("request "+id, f.Kind, f.Told)
+		return end, fault.FromPeer("request "+id, f.Kind, heard(f))
 	}
 	return end, nil
+}
+
+// heard is what a foreign client may know of a failure, without the way that it has come.
+func heard(f lifecycle.Failure) string {
+	return fault.Brief(fault.FromPeer("call partner", f.Kind, f.Told))
 }
 
 // Abort implements plugins.Staged.

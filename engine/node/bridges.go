@@ -135,7 +135,7 @@ func (n *Node) pluginConfig(is config.Bridge) (host.Config, error) {
 	c := host.Config{Name: filepath.Base(is.Plugin), Path: is.Plugin, Args: is.Args}
 	if !filepath.IsAbs(is.Plugin) {
 		if !slices.Contains(n.o.Bundled, is.Plugin) {
-			return c, fault.New("find plugin", fault.NotFound, "bridge %q: no plugin %q is part of this program: write its whole path", is.Name, is.Plugin)
+			return c, fault.New("find plugin", fault.NotFound, "%q: no plugin %q is part of this program, which has %s: write the whole path of its own", is.Name, is.Plugin, strings.Join(n.o.Bundled, ", "))
 		}
 		c = host.Bundled(is.Plugin)
 	}
