@@ -153,12 +153,12 @@ type (
 
 func (s slowDriver) Open(context.Context, Endpoint) (Session, error) {
 	s.wait()
-	return slowSession{s.slow}, nil
+	return slowSession(s), nil
 }
 
 func (s slowSession) Write(context.Context, string, WriteRequest) (Staged, error) {
 	s.wait()
-	return slowStaged{s.slow}, nil
+	return slowStaged(s), nil
 }
 
 func (s slowSession) Close() error { s.closed++; return nil }
