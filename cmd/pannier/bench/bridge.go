@@ -41,7 +41,7 @@ type BridgeResult struct {
 	P50       float64 `json:"p50_us,omitempty"`
 	P99       float64 `json:"p99_us,omitempty"`
 	FirstCall float64 `json:"first_call_ms,omitempty"` // from nothing, the program not known yet
-	Restart   float64 `json:"again_ms,omitempty"`    // the same, of a program that this process has run before
+	Restart   float64 `json:"again_ms,omitempty"`      // the same, of a program that this process has run before
 	RSS       float64 `json:"rss_mib,omitempty"`       // of the plugin's process, idle
 	Against   string  `json:"against,omitempty"`       // another case of the same round
 	AgainstBy float64 `json:"rate_ratio,omitempty"`    // how many times its rate

@@ -22,10 +22,10 @@ import (
 // What TestBridgeServers moves: as a test little, and with these flags what figures are
 // made of.
 var (
-	bridgeSize = flag.Int64("bridge.size", 1<<20+17, "bytes of the large file")
+	bridgeSize  = flag.Int64("bridge.size", 1<<20+17, "bytes of the large file")
 	bridgeFiles = flag.Int("bridge.files", 20, "small files")
-	bridgeRuns = flag.Int("bridge.runs", 1, "rounds")
-	bridgeOnly = flag.String("bridge.cases", "", "only these")
+	bridgeRuns  = flag.Int("bridge.runs", 1, "rounds")
+	bridgeOnly  = flag.String("bridge.cases", "", "only these")
 )
 
 // bridging is a Config of a plugin's driver for servers.
