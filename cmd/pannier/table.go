@@ -54,10 +54,10 @@ func engineTable(results []bench.EngineResult) command.Table {
 }
 
 func bridgeTable(results []bench.BridgeResult) command.Table {
-	header := []string{"case", "GiB/s", "CPU s/GiB", "per s", "ms each", "CPU ms each", "p50 us", "p99 us", "first call ms", "again ms", "RSS MiB", "against", "rate ratio"}
+	header := []string{"case", "GiB/s", "CPU s/GiB", "per s", "ms each", "CPU ms each", "p50 us", "p99 us", "first call ms", "RSS MiB", "against", "rate ratio"}
 	rows := make([][]string, len(results))
 	for i, r := range results {
-		rows[i] = []string{r.Case, figure(r.Rate), figure(r.CPU), figure(r.PerSecond), figure(r.Each), figure(r.EachCPU), figure(r.P50), figure(r.P99), figure(r.FirstCall), figure(r.Restart), figure(r.RSS), orDash(r.Against), figure(r.AgainstBy)}
+		rows[i] = []string{r.Case, figure(r.Rate), figure(r.CPU), figure(r.PerSecond), figure(r.Each), figure(r.EachCPU), figure(r.P50), figure(r.P99), figure(r.FirstCall), figure(r.RSS), orDash(r.Against), figure(r.AgainstBy)}
 	}
 	return command.Table{Header: header, Rows: rows}
 }

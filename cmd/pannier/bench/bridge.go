@@ -40,15 +40,14 @@ type BridgeResult struct {
 	EachCPU   float64 `json:"cpu_ms_each,omitempty"`
 	P50       float64 `json:"p50_us,omitempty"`
 	P99       float64 `json:"p99_us,omitempty"`
-	FirstCall float64 `json:"first_call_ms,omitempty"` // from nothing, the program not known yet
-	Restart   float64 `json:"again_ms,omitempty"`      // the same, of a program that this process has run before
+	FirstCall float64 `json:"first_call_ms,omitempty"` // from nothing to the answer
 	RSS       float64 `json:"rss_mib,omitempty"`       // of the plugin's process, idle
 	Against   string  `json:"against,omitempty"`       // another case of the same round
 	AgainstBy float64 `json:"rate_ratio,omitempty"`    // how many times its rate
 }
 
 func (r *BridgeResult) medians() []*float64 {
-	return []*float64{&r.Rate, &r.CPU, &r.PerSecond, &r.Each, &r.EachCPU, &r.P50, &r.P99, &r.FirstCall, &r.Restart, &r.RSS, &r.AgainstBy}
+	return []*float64{&r.Rate, &r.CPU, &r.PerSecond, &r.Each, &r.EachCPU, &r.P50, &r.P99, &r.FirstCall, &r.RSS, &r.AgainstBy}
 }
 
 func (r BridgeResult) String() string {
@@ -57,7 +56,7 @@ func (r BridgeResult) String() string {
 		v    float64
 		text string
 	}{{r.Rate, "%.2f GiB/s"}, {r.CPU, "%.2f CPU s/GiB"}, {r.PerSecond, "%.0f/s"}, {r.Each, "%.2f ms each"}, {r.EachCPU, "%.2f CPU ms each"}, {r.P50, "p50 %.0f us"}, {r.P99, "p99 %.0f us"},
-		{r.FirstCall, "first call after %.1f ms"}, {r.Restart, "again after %.1f ms"}, {r.RSS, "%.1f MiB"}} {
+		{r.FirstCall, "first call after %.1f ms"}, {r.RSS, "%.1f MiB"}} {
 		if f.v != 0 {
 			fmt.Fprintf(&b, "  "+f.text, f.v)
 		}
