@@ -318,6 +318,8 @@ func (e *Engine) Submit(ctx context.Context, o Order) (_ lifecycle.Record, made 
 	switch {
 	case err != nil:
 		return lifecycle.Record{}, false, err
+	case rule.Bridge != "" && o.Rule == CopyRule(task.BridgeOf(rule.Bridge)) && !p.Bridge:
+		return lifecycle.Record{}, false, fault.New(op, fault.Permission, "%q is no bridge, and files are copied from one bridge to another", o.Partner)
 	case !rule.Allows(o.Partner):
 		return lifecycle.Record{}, false, fault.New(op, fault.Permission, "rule %q does not list partner %q", o.Rule, o.Partner)
 	case p.Address == "":

@@ -76,6 +76,9 @@ func (l *Lists) List(which lifecycle.List) []task.Step {
 	return l.Error
 }
 
+// None tells whether there are no tasks.
+func (l *Lists) None() bool { return len(l.Pre)+len(l.Post)+len(l.Error) == 0 }
+
 // counts is how many tasks each list has.
 func (l *Lists) counts() [3]uint8 {
 	return [3]uint8{uint8(len(l.Pre)), uint8(len(l.Post)), uint8(len(l.Error))}
@@ -111,7 +114,7 @@ func (r *Rule) Check() error {
 		return fault.New(op, fault.Invalid, "rule %q: a quota of %d bytes", r.Name, r.Quota)
 	}
 	for _, l := range []*Lists{&r.Sender, &r.Receiver} {
-		if r.Bridge != "" && len(l.Pre)+len(l.Post)+len(l.Error) > 0 {
+		if r.Bridge != "" && !l.None() {
 			return fault.New(op, fault.Invalid, "rule %q: its root is at a bridge, where tasks have no file", r.Name)
 		}
 		if len(l.Pre) > 255 || len(l.Post) > 255 || len(l.Error) > 255 {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 
@@ -21,6 +22,36 @@ type Dial func(node, descriptors *net.UnixConn) (Driver, io.Closer, error)
 // SetDial has the service serve foreign clients, if its driver is a Server. It is called
 // before the first call.
 func (s *Service) SetDial(d Dial) { s.dial = d }
+
+// SetOutside has the service say no more of errors than others than this operator may read:
+// what fault.Text lets out, and what a server has said. The log has the rest. It is called
+// before the first call.
+func (s *Service) SetOutside(log *slog.Logger) { s.outside = log }
+
+// told is an error as the other end may have it.
+func (s *Service) told(err error) error {
+	if err == nil || s.outside == nil {
+		return err
+	}
+	out := &fault.Error{Op: "ask the node", Kind: fault.KindOf(err), Err: err}
+	if e, ok := errors.AsType[*fault.Error](err); ok {
+		out.Op, out.Side, out.Err = e.Op, e.Side, e.Err
+	}
+	switch out.Kind {
+	case fault.NotFound, fault.Exists, fault.Invalid, fault.Permission, fault.Unauthenticated, fault.Unsupported, fault.Canceled: // its own affair
+	default:
+		s.outside.Info("a foreign client gets an error, without what is not for it", "error", err)
+	}
+	if n, ok := errors.AsType[Native](err); ok {
+		out.Err = n
+		return out
+	}
+	text := fault.Text(out.Err)
+	if out.Err = nil; text != out.Kind.String() {
+		out.Err = errors.New(text)
+	}
+	return out
+}
 
 // Listen implements bridgepb.BridgeServer.
 func (s *Service) Listen(r *bridgepb.ListenRequest, stream grpc.ServerStreamingServer[bridgepb.ListenReply]) error {

@@ -2,6 +2,7 @@ package plugins
 
 import (
 	"context"
+	"log/slog"
 	"net"
 	"slices"
 	"strconv"
@@ -19,8 +20,9 @@ import (
 type Service struct {
 	bridgepb.UnimplementedBridgeServer
 	driver   Driver
-	channels *channels // nil: bytes come and go in messages
-	dial     Dial      // nil: foreign clients are not served
+	channels *channels    // nil: bytes come and go in messages
+	dial     Dial         // nil: foreign clients are not served
+	outside  *slog.Logger // has the errors whole, which others than this operator get; nil: they are for this one
 
 	mu       sync.Mutex
 	last     uint64 // number of a session or write
@@ -61,13 +63,13 @@ func (s *Service) Options() []grpc.ServerOption {
 				return handler(ctx, req)
 			}
 			err = guarded(info.FullMethod, func() (err error) { reply, err = handler(ctx, req); return err })
-			return reply, asStatus(err)
+			return reply, asStatus(s.told(err))
 		}),
 		grpc.ChainStreamInterceptor(func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 			if !isBridge(srv) {
 				return handler(srv, stream)
 			}
-			return asStatus(guarded(info.FullMethod, func() error { return handler(srv, stream) }))
+			return asStatus(s.told(guarded(info.FullMethod, func() error { return handler(srv, stream) })))
 		}),
 	}
 }

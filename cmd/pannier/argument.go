@@ -34,8 +34,11 @@ func nameOf(r *adminpb.Request) string { return r.GetId()[:min(shownDigits, len(
 // target is "PARTNER" or "PARTNER:REST".
 func target(text string) (partner, rest string, err error) {
 	partner, rest, colon := strings.Cut(text, ":")
-	if partner == "" || colon && rest == "" {
+	switch {
+	case partner == "":
 		return "", "", fault.New("read arguments", fault.Invalid, "%.200q names no partner", text)
+	case colon && rest == "":
+		return "", "", fault.New("read arguments", fault.Invalid, "nothing follows the colon of %.200q: write %.200q alone, or what comes after it", text, partner)
 	}
 	return partner, rest, nil
 }

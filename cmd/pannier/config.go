@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/pannier/pannier/cmd/internal/command"
+	"github.com/pannier/pannier/engine"
 	"github.com/pannier/pannier/engine/config"
 	"github.com/pannier/pannier/flow/relay"
 	"github.com/pannier/pannier/spec/fault"
@@ -32,9 +33,10 @@ func configCheckCommand(path *string) *cobra.Command {
 		Use:   "check",
 		Short: "Say what is wrong with a node's configuration",
 		Long: `Say what is wrong with a node's configuration: all of it, with places and
-suggestions, on stderr, and exit code 2. Of what it names only the rules' roots are
-looked at: one that is not on this host is a warning, and so is a relay that everyone
-can use. The node that runs is not asked.`,
+suggestions, on stderr, and exit code 2. What it names is looked at, too: roots of
+rules, plugins and their options, files of credentials, keys and passwords. What is
+missing there is a warning, and so is a relay that everyone can use. No plugin is run,
+no partner called, and the node that runs is not asked.`,
 		Args: command.Arguments(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return checkConfig(*path, cmd.OutOrStdout(), cmd.ErrOrStderr())
@@ -50,6 +52,9 @@ func checkConfig(path string, out, messages io.Writer) error {
 	}
 	for _, name := range slices.Sorted(maps.Keys(cfg.Book.Rules)) {
 		root := cfg.Book.Rules[name].Root
+		if cfg.Book.Rules[name].Bridge != "" {
+			continue
+		}
 		if fi, err := os.Stat(root); err != nil || !fi.IsDir() {
 			fmt.Fprintf(messages, "warning: rule %s: there is no directory %s on this host; its requests will fail until there is\n", name, root)
 		}
@@ -59,11 +64,23 @@ func checkConfig(path string, out, messages io.Writer) error {
 			fmt.Fprintf(messages, "warning: relay %s: whoever reaches this host can use it; say who may with from, or accept at 127.0.0.1\n", name)
 		}
 	}
-	relays := ""
+	for _, text := range foreign(cfg) {
+		fmt.Fprintln(messages, "warning: "+text)
+	}
+	bridges, relays := "", ""
+	if len(cfg.Bridges)+len(cfg.Listeners) > 0 {
+		bridges = fmt.Sprintf(", %d bridges, %d listeners", len(cfg.Bridges), len(cfg.Listeners))
+	}
 	if len(cfg.Relays)+len(cfg.Policy) > 0 {
 		relays = fmt.Sprintf(", %d relays, %d entries of policy", len(cfg.Relays), len(cfg.Policy))
 	}
-	_, err = fmt.Fprintf(out, "%s: node %s, %d partners, %d rules%s\n", path, cfg.Node.Name, len(cfg.Book.Partners), len(cfg.Book.Rules), relays)
+	partners, rules := len(cfg.Book.Partners)-len(cfg.Bridges), len(cfg.Book.Rules)
+	for name := range cfg.Bridges { // each has a rule that nobody has written
+		if _, is := cfg.Book.Rules[engine.CopyRule(name)]; is {
+			rules--
+		}
+	}
+	_, err = fmt.Fprintf(out, "%s: node %s, %d partners, %d rules%s%s\n", path, cfg.Node.Name, partners, rules, bridges, relays)
 	return fault.Wrap("write result", "", err)
 }
 

@@ -183,7 +183,7 @@ func TestBridgePartnerKilled(t *testing.T) {
 // killed: the next one has them go on where they were.
 func TestFXPKilled(t *testing.T) {
 	const size = 256 << 20
-	from, to := ftpserver.Start(t, "proftpd", ftpserver.FXP), ftpserver.Start(t, "vsftpd", ftpserver.FXP)
+	from, to := ftpserver.Start(t, "proftpd", ftpserver.FXP, ftpserver.Slow), ftpserver.Start(t, "vsftpd", ftpserver.FXP)
 	c := newConduit(t)
 	section := func(name, other string, f *ftpserver.Server) string {
 		credentials := filepath.Join(t.TempDir(), "credentials")
@@ -201,7 +201,7 @@ func TestFXPKilled(t *testing.T) {
 	c.until("bytes move", func() bool {
 		r, err := client.Get(t.Context(), &adminpb.Ref{Id: id})
 		if err == nil && r.GetState() == adminpb.Request_DONE {
-			t.Skip("too quick for a kill")
+			t.Fatal("too quick for a kill")
 		}
 		return err == nil && r.GetLive().GetReceived() > 1<<20
 	})

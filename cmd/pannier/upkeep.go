@@ -52,10 +52,10 @@ func (c *console) reloadCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "reload",
-		Short: "Have the daemon read partners, rules and relays again",
-		Long: `Have the daemon read partners, rules and relays again. Relays that stay as they are go
-on untouched; connections of those that change or go, too. If the configuration has a fault, all
-stays as it was, and the fault is told.`,
+		Short: "Have the daemon read its configuration again",
+		Long: `Have the daemon read its configuration again: partners, rules, bridges, listeners and
+relays. Relays that stay as they are go on untouched; connections of those that change
+or go, too. If the configuration has a fault, all stays as it was, and the fault is told.`,
 		Args: command.Arguments(0),
 		RunE: c.run(func(ctx context.Context, cmd *cobra.Command, client *admin.Client, _ []string) error {
 			reply, err := client.Reload(ctx, &adminpb.ReloadRequest{})

@@ -9,7 +9,9 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -33,13 +35,17 @@ type server struct {
 	root string
 	dir.Driver
 
-	mu      sync.Mutex
-	can     func(*plugins.Capabilities) // changes them; nil: as dir's
-	breakAt int64                       // bytes of a write after which the connection is lost, once; 0: never
-	lose    string                      // "commit": its answer is lost, once. "before": it is not done
-	commits int
-	written int64
-	copies  int
+	mu       sync.Mutex
+	can      func(*plugins.Capabilities) // changes them; nil: as dir's
+	breakAt  int64                       // bytes of a write after which the connection is lost, once; 0: never
+	lose     string                      // "commit": its answer is lost, once. "before": it is not done. "gone": neither, and what was sent is gone
+	always   bool                        // and not once
+	cutRead  func()                      // a reading is cut off after 2 MiB, once, when this was called
+	timeless bool                        // it says no times
+	less     int64                       // Copy says that it has copied so many bytes less
+	commits  int
+	written  int64
+	copies   int
 }
 
 func (s *server) Open(ctx context.Context, to plugins.Endpoint) (plugins.Session, error) {
@@ -73,6 +79,35 @@ func (s *session) Capabilities() plugins.Capabilities {
 	}
 	return c
 }
+
+func (s *session) Stat(ctx context.Context, name string) (plugins.Attr, error) {
+	a, err := s.all.Stat(ctx, name)
+	if s.server.timeless {
+		a.Modified = time.Time{}
+	}
+	return a, err
+}
+
+func (s *session) Read(ctx context.Context, name string, offset int64) (io.ReadCloser, error) {
+	r, err := s.all.Read(ctx, name, offset)
+	if cut := s.server.cutRead; err == nil && cut != nil {
+		s.server.cutRead = nil
+		return cutOff{io.MultiReader(io.LimitReader(r, 2<<20), readerFunc(func([]byte) (int, error) {
+			cut()
+			return 0, fault.FromPeer("read", fault.Lost, "the server is gone")
+		})), r}, nil
+	}
+	return r, err
+}
+
+type cutOff struct {
+	io.Reader
+	io.Closer
+}
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
 func (s *session) Write(ctx context.Context, name string, r plugins.WriteRequest) (plugins.Staged, error) {
 	st, err := s.all.Write(ctx, name, r)
@@ -117,7 +152,7 @@ func (s *session) Copy(ctx context.Context, name string, to plugins.Session, toN
 		r.Progress(at, kept)
 	}
 	_, err = w.Commit(ctx)
-	return plugins.CopyResult{Bytes: at, Verified: "size"}, err
+	return plugins.CopyResult{Bytes: at - s.server.less, Verified: "size"}, err
 }
 
 type staged struct {
@@ -149,9 +184,14 @@ func (st *staged) Commit(ctx context.Context) (plugins.Attr, error) {
 	s := st.session.server
 	s.mu.Lock()
 	lose := s.lose
-	s.lose = ""
+	if !s.always {
+		s.lose = ""
+	}
 	s.mu.Unlock()
-	if lose == "before" {
+	if lose == "gone" {
+		_, _ = st.Staged.Abort(ctx, false)
+	}
+	if lose == "before" || lose == "gone" {
 		return plugins.Attr{}, fault.FromPeer("commit", fault.Lost, "the server is gone")
 	}
 	a, err := st.Staged.Commit(ctx)
@@ -432,6 +472,125 @@ func TestBroken(t *testing.T) {
 	}
 }
 
+// TestOlderFile: that what was sent is gone does not say that the file under the name, of the same
+// size, is it.
+func TestOlderFile(t *testing.T) {
+	for _, timeless := range []bool{false, true} {
+		w := newWorld(t, "one")
+		s := w.servers["one"]
+		s.lose, s.timeless = "gone", timeless
+		s.can = func(c *plugins.Capabilities) { c.Checksums = nil }
+		w.start(0, false)
+		b := w.put(w.root, "x", 2<<20)
+		if err := os.WriteFile(filepath.Join(s.root, "x"), make([]byte, 2<<20), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		w.ends(w.submit("push", "one", "x", "x"), lifecycle.Done)
+		w.is(s.root, "x", b)
+		w.stop()
+	}
+}
+
+// TestNotOurs: a file that somebody else has put under the name meanwhile is not replaced where
+// the rule replaces none.
+func TestNotOurs(t *testing.T) {
+	w := newWorld(t, "one")
+	s := w.servers["one"]
+	w.rules["push"].Exists = engine.Refuse
+	s.lose = "before"
+	s.can = func(c *plugins.Capabilities) {
+		if c.Checksums = nil; s.lose == "" && s.written > 0 {
+			if _, err := os.Stat(filepath.Join(s.root, "x")); err != nil {
+				w.put(s.root, "x", 5)
+			}
+		}
+	}
+	w.start(0, false)
+	w.put(w.root, "x", 2<<20)
+	if r := w.ends(w.submit("push", "one", "x", "x"), lifecycle.InError); r.Failure.Kind != fault.Exists {
+		t.Errorf("%+v", r.Failure)
+	}
+}
+
+// TestNotSpliced: a server that says no time does not say that a file is still the same.
+func TestNotSpliced(t *testing.T) {
+	for _, rule := range []string{"pull", "copy"} {
+		w := newWorld(t, "one", "two")
+		s := w.servers["one"]
+		s.timeless = true
+		for _, s := range w.servers {
+			s.can = func(c *plugins.Capabilities) { c.Checksums = nil }
+		}
+		now := bytes.Repeat([]byte("new"), 1<<20)
+		s.cutRead = func() {
+			if err := os.WriteFile(filepath.Join(s.root, "x"), now, 0o644); err != nil {
+				t.Error(err)
+			}
+		}
+		w.put(s.root, "x", len(now))
+		w.start(0, false)
+		partner, root := "one", w.root
+		if rule == "copy" {
+			partner, root = "two", w.servers["two"].root
+		}
+		w.ends(w.submit(rule, partner, "x", "x"), lifecycle.Done)
+		w.is(root, "x", now)
+		w.stop()
+	}
+}
+
+// TestCopiedLess: a plugin that says to have copied less than there is has not copied the file.
+func TestCopiedLess(t *testing.T) {
+	w := newWorld(t, "one", "two")
+	w.direct, w.servers["one"].less = nil, 1
+	w.servers["one"].can = func(c *plugins.Capabilities) { c.Copy = true }
+	w.plugins["two"] = w.plugins["one"]
+	w.rules["copy"].Retry.Attempts = 3
+	w.start(0, false)
+	w.put(w.servers["one"].root, "x", 2<<20) // gone on with, if anything were left
+	if r := w.ends(w.submit("copy", "two", "x", "x"), lifecycle.InError); r.Failure.Kind != fault.SourceChanged {
+		t.Errorf("%+v", r.Failure)
+	}
+}
+
+// TestSweep: what a request has left that failed, and is forgotten later, goes without another
+// start of the node.
+func TestSweep(t *testing.T) {
+	w := newWorld(t, "one")
+	s := w.servers["one"]
+	s.lose, s.always = "before", true
+	w.rules["push"].Retry.Attempts = 1
+	w.start(0, false)
+	w.put(w.root, "x", 4<<20)
+	ref := w.submit("push", "one", "x", "x")
+	w.ends(ref, lifecycle.InError)
+	left := func() int {
+		all, _ := filepath.Glob(filepath.Join(s.root, ".pannier-*"))
+		return len(all)
+	}
+	if left() != 1 {
+		t.Fatalf("%d unfinished files are kept for a retry", left())
+	}
+	var forgotten atomic.Bool
+	asked := make(chan lifecycle.Key)
+	w.line.Sweep(func(k lifecycle.Key) bool {
+		select {
+		case asked <- k:
+		default:
+		}
+		return forgotten.Load()
+	}, time.Millisecond)
+	if k := <-asked; k != ref.Key || left() != 1 {
+		t.Errorf("%v, and %d files", k, left())
+	}
+	forgotten.Store(true)
+	for began := time.Now(); left() > 0 && time.Since(began) < 30*time.Second; time.Sleep(time.Millisecond) {
+	}
+	if left() != 0 {
+		t.Error("it is still there")
+	}
+}
+
 // TestCrash: the node dies at each commit of its store, before or behind it. The file gets
 // its name once, and hardly anything is sent twice.
 func TestCrash(t *testing.T) {
@@ -482,7 +641,8 @@ func TestRefused(t *testing.T) {
 	if r := w.ends(w.submit("push", "one", "x", "x"), lifecycle.InError); r.Failure.Kind != fault.Exists || r.Failure.Side != fault.Peer {
 		t.Errorf("%+v", r.Failure)
 	}
-	if r := w.ends(w.submit("pull", "one", "none", "none"), lifecycle.InError); r.Failure.Kind != fault.NotFound || r.Failure.Side != fault.Peer {
+	if r := w.ends(w.submit("pull", "one", "none", "none"), lifecycle.InError); r.Failure.Kind != fault.NotFound || r.Failure.Side != fault.Peer ||
+		!strings.Contains(r.Failure.Cause, "no such file") || strings.Contains(r.Failure.Told, "none") {
 		t.Errorf("%+v", r.Failure)
 	}
 	w.put(w.root, "big", 2<<20)

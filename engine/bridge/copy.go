@@ -13,7 +13,7 @@ import (
 func (p *push) direct(f *file) (o sideeffect.Outcome, done bool, err error) {
 	s, over, err := p.o.Servers.Login(p.ctx, f.server)
 	if err != nil {
-		return o, false, asEnd(f.server, err)
+		return o, false, AsEnd(f.server, err)
 	}
 	defer func() { over(err) }()
 	c, ok := s.(plugins.Copier)
@@ -27,14 +27,15 @@ func (p *push) direct(f *file) (o sideeffect.Outcome, done bool, err error) {
 	}
 	a, err := s.Stat(p.ctx, f.name)
 	if err != nil {
-		return o, false, asEnd(f.server, err)
+		return o, false, AsEnd(f.server, err)
 	}
-	from := fmt.Sprintf("%v %x", f, versionOf(f.server, f.name, a).Encode())
+	version := versionOf(f.server, f.name, a)
+	from := fmt.Sprintf("%v %x", f, version.Encode())
 	n, noted, err := p.notes.get(p.ask.Key)
 	if err != nil || noted && !n.Copy { // an earlier attempt has begun the other way
 		return o, false, err
 	}
-	if !noted || n.Partner != p.partner || n.Name != p.name || n.From != from {
+	if !noted || version.IsZero() || n.Partner != p.partner || n.Name != p.name || n.From != from {
 		n = note{Partner: p.partner, Name: p.name, From: from, Copy: true}
 	}
 	first := true
@@ -54,6 +55,11 @@ func (p *push) direct(f *file) (o sideeffect.Outcome, done bool, err error) {
 		}
 	}
 	result, err := c.Copy(p.ctx, f.name, p.s, p.name, plugins.CopyRequest{Resume: n.Resume, Progress: progress})
+	if n.Resume != nil && stale(kindOf(err)) { // also after a crash behind the end of a copy
+		p.log.Info("what the server had is gone: the file is copied anew", "name", p.name, "error", err)
+		n.Resume = nil
+		result, err = c.Copy(p.ctx, f.name, p.s, p.name, plugins.CopyRequest{Progress: progress})
+	}
 	if kindOf(err) == fault.NotFound && p.makeDirs() {
 		result, err = c.Copy(p.ctx, f.name, p.s, p.name, plugins.CopyRequest{Progress: progress})
 	}
@@ -71,6 +77,9 @@ func (p *push) direct(f *file) (o sideeffect.Outcome, done bool, err error) {
 			p.notes.drop(p.ask.Key)
 		}
 		return o, true, err
+	}
+	if a.Size >= 0 && result.Bytes != a.Size {
+		return o, true, fault.New("copy", fault.SourceChanged, "the file had %d bytes, and %d were copied", a.Size, result.Bytes)
 	}
 	o.Bytes, o.Durable, o.Verified = result.Bytes, result.Bytes, "direct"
 	if result.Verified != "" {

@@ -41,13 +41,13 @@ func (f *file) OpenSource(spec sideeffect.SourceSpec) (sideeffect.Source, error)
 	s, over, err := f.servers.Login(ctx, f.server)
 	if err != nil {
 		cancel()
-		return nil, asEnd(f.server, err)
+		return nil, AsEnd(f.server, err)
 	}
 	r := &remoteSource{file: f, s: s, over: over, ctx: ctx, cancel: cancel}
 	if r.is, err = r.stat(); err != nil {
 		over(err)
 		cancel()
-		return nil, asEnd(f.server, err)
+		return nil, AsEnd(f.server, err)
 	}
 	return r, nil
 }
@@ -79,8 +79,12 @@ func (r *remoteSource) Interrupt()       { r.cancel() }
 
 func (r *remoteSource) Version() sideeffect.Version { return versionOf(r.server, r.name, r.is) }
 
-// versionOf tells one content of a name from another, as far as the server says.
+// versionOf tells one content of a name from another, as far as the server says: it is zero
+// if that says no size or no time, and then nothing is gone on with.
 func versionOf(server, name string, a plugins.Attr) sideeffect.Version {
+	if a.Size < 0 || a.Modified.IsZero() {
+		return sideeffect.Version{}
+	}
 	return sideeffect.ForeignVersion(server+":"+name, a.Size, a.Modified)
 }
 
@@ -90,7 +94,7 @@ func (r *remoteSource) ReadBlock(p []byte, off int64) (n int, err error) {
 		r.close()
 		if r.from, err = r.s.Read(r.ctx, r.name, off); err != nil {
 			r.err = err
-			return 0, asEnd(r.server, err)
+			return 0, AsEnd(r.server, err)
 		}
 		r.at = off
 	}
@@ -101,7 +105,7 @@ func (r *remoteSource) ReadBlock(p []byte, off int64) (n int, err error) {
 		return n, r.ended()
 	case err != nil:
 		r.err = err
-		return n, asEnd(r.server, err)
+		return n, AsEnd(r.server, err)
 	case r.at == r.is.Size: // the end has to be confirmed, too
 		if extra, _ := r.from.Read(make([]byte, 1)); extra > 0 {
 			return n, r.changed()
@@ -118,7 +122,7 @@ func (r *remoteSource) ended() error {
 	switch {
 	case err != nil:
 		r.err = err
-		return asEnd(r.server, err)
+		return AsEnd(r.server, err)
 	case r.is.Size >= 0 && r.at != r.is.Size:
 		return r.changed()
 	}
@@ -136,7 +140,7 @@ func (r *remoteSource) Check() error {
 	if err == nil && (now.Size != r.is.Size || !now.Modified.Equal(r.is.Modified)) {
 		return r.changed()
 	}
-	return asEnd(r.server, err)
+	return AsEnd(r.server, err)
 }
 
 func (r *remoteSource) close() {

@@ -75,7 +75,7 @@ func (l *Line) Reach(ctx context.Context, partner string) (time.Duration, error)
 	began := time.Now()
 	_, over, err := l.o.Servers.Login(ctx, partner)
 	if err != nil {
-		return 0, asEnd(partner, err)
+		return 0, AsEnd(partner, err)
 	}
 	over(nil)
 	return time.Since(began), nil
@@ -95,7 +95,7 @@ func (l *Line) Call(ctx context.Context, partner string, a engine.Ask, d *sideef
 	}
 	x := &call{Line: l, ctx: ctx, partner: partner, ask: a, d: d, log: l.o.Log.With("id", a.Key.ID.String(), "partner", partner)}
 	answer, err := x.run()
-	return answer, asEnd(partner, err)
+	return answer, AsEnd(partner, err)
 }
 
 // call is one call that is answered.
@@ -175,9 +175,9 @@ func kindOf(err error) fault.Kind {
 	return fault.KindOf(err)
 }
 
-// asEnd is an error as the engine wants it: it is the server's or this node's, and what
+// AsEnd is an error about a server as others want it: it is the server's or this node's, and what
 // this node may not do there says nothing of who asked for the request.
-func asEnd(partner string, err error) error {
+func AsEnd(partner string, err error) error {
 	if err == nil {
 		return nil
 	}

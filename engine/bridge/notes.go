@@ -24,6 +24,7 @@ type note struct {
 	Rank    int64  `json:"rank"`             // bytes that the server had when it went on last
 	// Naming: everything was sent, and the file may have got its name.
 	Naming bool      `json:"naming,omitempty"`
+	Before string    `json:"before,omitempty"` // what had the name until then, as of lookOf; empty: not known
 	Size   int64     `json:"size,omitempty"`
 	Digest string    `json:"digest,omitempty"` // "sha256:..."; empty: none was made
 	Begun  time.Time `json:"begun"`            // by this node's clock

@@ -33,7 +33,7 @@ func (x *call) pull() (engine.Answer, error) {
 	defer src.Close()
 	defer context.AfterFunc(x.ctx, src.Interrupt)()
 	point := x.d.ResumePoint(x.ctx)
-	if !src.Rewindable() || point.Version != src.Version() || point.BlockSize != blockSize || point.Offset > src.Size() {
+	if !src.Rewindable() || src.Version().IsZero() || point.Version != src.Version() || point.BlockSize != blockSize || point.Offset > src.Size() {
 		point = sideeffect.ResumePoint{}
 	}
 	sink, err := x.d.OpenSink(src.Size(), point)
@@ -110,7 +110,7 @@ func (i *intake) ended() error {
 	}
 	i.end = sideeffect.End{Total: i.at}
 	if sum, err := checksum(i.src.ctx, i.src.s, i.src.name, i.hash); err != nil {
-		return asEnd(i.src.server, err)
+		return AsEnd(i.src.server, err)
 	} else if sum != nil {
 		i.end.Hash = sideeffect.Sum{Algorithm: i.hash, Bytes: sum}
 	}

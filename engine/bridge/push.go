@@ -96,12 +96,16 @@ func (p *push) free() error {
 	if err != nil || rule.Exists != engine.Refuse {
 		return err
 	}
-	if n, ok, err := p.notes.get(p.ask.Key); err != nil || ok && n.Naming {
-		return err // it may be this file
+	n, ok, err := p.notes.get(p.ask.Key)
+	if err != nil {
+		return err
 	}
-	_, err = p.s.Stat(p.ctx, p.name)
+	a, err := p.s.Stat(p.ctx, p.name)
 	switch kindOf(err) {
 	case 0:
+		if ok && n.Naming && n.Name == p.name && (a.Size < 0 || a.Size == n.Size) {
+			return nil // it may be this file
+		}
 		return fault.New("write", fault.Exists, "%s exists, and rule %q replaces no file", p.name, rule.Name)
 	case fault.NotFound:
 		return nil
@@ -126,25 +130,42 @@ func (p *push) begin(w plugins.Writer, src sideeffect.Source) error {
 		request.Resume = old.Resume
 	}
 	p.staged, err = p.write(w, request)
-	switch kindOf(err) {
-	case fault.Stale, fault.NotFound, fault.Invalid, fault.Corrupt:
-		if request.Resume != nil {
-			p.log.Info("what the server had is gone: the file is sent anew", "name", p.name, "error", err)
-			request.Resume = nil
-			p.staged, err = p.write(w, request)
-		}
+	if request.Resume != nil && stale(kindOf(err)) {
+		p.log.Info("what the server had is gone: the file is sent anew", "name", p.name, "error", err)
+		request.Resume = nil
+		p.staged, err = p.write(w, request)
 	}
 	if err != nil {
 		return err
 	}
-	if start := p.staged.Offset(); start > 0 && src.Size() >= 0 && start > src.Size() {
-		return fault.New("write", fault.Corrupt, "the server has %d bytes of a file of %d", start, src.Size())
+	switch start := p.staged.Offset(); {
+	case start > 0 && src.Size() >= 0 && start > src.Size():
+		return p.unusable(fault.New("write", fault.Corrupt, "the server has %d bytes of a file of %d", start, src.Size()))
+	case start != 0 && request.Resume == nil:
+		return p.unusable(fault.New("write", fault.Protocol, "a file that has just begun is to go on at byte %d", start))
 	}
 	p.note.Resume, p.note.Rank = request.Resume, p.staged.Offset()
 	if src.Size() >= 0 && src.Size() < least {
 		return nil
 	}
 	return p.checkpoint()
+}
+
+// stale tells whether an error of that kind may be about what was to be gone on with.
+func stale(k fault.Kind) bool {
+	switch k {
+	case fault.Stale, fault.NotFound, fault.Invalid, fault.Corrupt:
+		return true
+	}
+	return false
+}
+
+// unusable gives up what the server has, for that reason.
+func (p *push) unusable(why error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(p.ctx), tidyTime)
+	defer cancel()
+	_, _ = p.staged.Abort(ctx, false)
+	return why
 }
 
 // write makes the directories of the name, if that is what is missing.
@@ -200,7 +221,7 @@ func (p *push) failed(err error) {
 	resume, aborted := p.staged.Abort(ctx, keep)
 	switch {
 	case keep && aborted == nil && len(resume) > 0:
-		p.note.Resume, p.note.Naming = resume, false
+		p.note.Resume = resume // Naming stays: who has lost the answer does not know
 		if err := p.notes.put(p.ask.Key, p.note); err != nil {
 			p.log.Warn("the next attempt cannot go on where this one ended", "error", err)
 		}
@@ -228,7 +249,7 @@ func (p *push) Next(ctx context.Context) (sideeffect.Block, error) {
 // Send implements sideeffect.Outlet.
 func (p *push) Send(_ context.Context, b sideeffect.Block, n int) error {
 	if _, err := p.staged.Write(b.Data[:n]); err != nil {
-		return asEnd(p.partner, err)
+		return AsEnd(p.partner, err)
 	}
 	p.at += int64(n)
 	if p.at-p.told >= noteEvery || p.at >= least && time.Since(p.when) >= noteAfter {
@@ -258,7 +279,7 @@ func (p *push) Verdict(ctx context.Context) (v sideeffect.Verdict, err error) {
 				p.note.Resume = resume
 			}
 		}
-		p.note.Naming, p.note.Size, p.note.Digest = true, p.end.Total, p.end.Hash.String()
+		p.note.Naming, p.note.Size, p.note.Digest, p.note.Before = true, p.end.Total, p.end.Hash.String(), p.before(ctx)
 		if err := p.notes.put(p.ask.Key, p.note); err != nil {
 			return v, err
 		}
@@ -268,9 +289,32 @@ func (p *push) Verdict(ctx context.Context) (v sideeffect.Verdict, err error) {
 		p.attr.Verified, err = p.compare(ctx)
 	}
 	if err != nil {
-		return v, asEnd(p.partner, err)
+		return v, AsEnd(p.partner, err)
 	}
 	return sideeffect.Verdict{Bytes: p.end.Total, Durable: p.end.Total, Hash: p.end.Hash}, nil
+}
+
+// nothing is the lookOf a name that is free.
+const nothing = "nothing"
+
+// lookOf tells a file from another of its name, as far as the server says; "" if it cannot.
+func lookOf(a plugins.Attr) string {
+	if a.Size < 0 || a.Modified.IsZero() {
+		return ""
+	}
+	return fmt.Sprintf("%d %d", a.Size, a.Modified.UnixNano())
+}
+
+// before is what has the name now.
+func (p *push) before(ctx context.Context) string {
+	a, err := p.s.Stat(ctx, p.name)
+	switch kindOf(err) {
+	case 0:
+		return lookOf(a)
+	case fault.NotFound:
+		return nothing
+	}
+	return ""
 }
 
 // compare is how far what the server has was compared with what was sent. What the
@@ -296,8 +340,8 @@ func (p *push) compare(ctx context.Context) (string, error) {
 }
 
 // named finds out what became of a file that was about to get its name: the unfinished one is
-// not there any more if it has, and the file has its size. Where that cannot be told, equal
-// digests can; otherwise it is sent again.
+// not there any more if it has, and the file has its size and is not the one from before.
+// Where that cannot be told, equal digests can; otherwise it is sent again.
 func (x *call) named(n note) (engine.Answer, error) {
 	again := served(lifecycle.Ready, n.Rank, -1)
 	name := remote(x.ask.Target)
@@ -330,6 +374,9 @@ func (x *call) isNamed(s plugins.Session, n note) (bool, error) {
 	}
 	if sum, err := checksum(x.ctx, s, n.Name, sideeffect.SHA256); err != nil || sum != nil && n.Digest != "" {
 		return err == nil && sideeffect.Sum{Algorithm: sideeffect.SHA256, Bytes: sum}.String() == n.Digest, err
+	}
+	if look := lookOf(a); n.Before != nothing && (n.Before == "" || look == "" || look == n.Before) {
+		return false, nil // it may be an older one
 	}
 	w, ok := s.(plugins.Writer)
 	if !ok || len(n.Resume) == 0 || !s.Capabilities().Resume {
@@ -396,18 +443,34 @@ func (l *Line) remove(ctx context.Context, n note) (err error) {
 }
 
 // Sweep removes what requests have left that do not exist any more, or have ended
-// well. It is called once, when the node is up.
-func (l *Line) Sweep(ended func(lifecycle.Key) bool) error {
-	keys, err := l.notes.all()
-	if err != nil {
-		return err
-	}
+// well: now and every so often, since those that have failed are forgotten later. It is
+// called once, when the node is up.
+func (l *Line) Sweep(ended func(lifecycle.Key) bool, often time.Duration) {
 	l.wg.Go(func() {
-		for _, k := range keys {
-			if n, ok, err := l.notes.get(k); err == nil && ok && l.ctx.Err() == nil && ended(k) {
-				l.forget(k, n)
+		next := time.NewTicker(often)
+		defer next.Stop()
+		for {
+			l.sweep(ended)
+			select {
+			case <-next.C:
+			case <-l.ctx.Done():
+				return
 			}
 		}
 	})
-	return nil
+}
+
+func (l *Line) sweep(ended func(lifecycle.Key) bool) {
+	keys, err := l.notes.all()
+	if err != nil {
+		l.o.Log.Warn("what requests have left at bridges stays there", "error", err)
+	}
+	for _, k := range keys {
+		if l.ctx.Err() != nil {
+			return
+		}
+		if n, ok, err := l.notes.get(k); err == nil && ok && ended(k) {
+			l.forget(k, n)
+		}
+	}
 }

@@ -8,4 +8,5 @@
 //	session.go   what is there
 //	upload.go    a file that comes
 //	download.go  a file that goes
+//	limits.go    how much at a time
 package guest

@@ -3,10 +3,13 @@ package guest
 import (
 	"context"
 	"crypto/rand"
+	"encoding/hex"
 	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"path"
+	"syscall"
 	"time"
 
 	"github.com/pannier/pannier/engine"
@@ -27,7 +30,7 @@ const fetched = "guest-"
 // where the client gets it, and where it is not needed any more then.
 func (s *session) Read(ctx context.Context, name string, offset int64) (io.ReadCloser, error) {
 	const op = "download"
-	p, err := named(name)
+	p, err := s.named(name)
 	switch {
 	case err != nil:
 		return nil, err
@@ -48,16 +51,32 @@ func (s *session) Read(ctx context.Context, name string, offset int64) (io.ReadC
 	if err != nil {
 		return nil, err
 	}
+	give, err := s.node.files.take(s.user.Name)
+	if err != nil {
+		return nil, err
+	}
 	r, _, err := s.node.Engine.Submit(ctx, engine.Order{ID: id, Partner: s.user.Partner, Rule: rule.Name, Source: p, Target: target, Info: s.user.Name + " from " + s.from})
 	if err != nil {
+		give()
 		return nil, fault.Wrap(op, name, err)
 	}
 	end, err := s.await(ctx, &r, mostFetch)
 	if err != nil {
 		s.giveUp(ctx, &r, err)
+		if root, err := os.OpenRoot(rule.Root); err == nil {
+			s.node.over(&download{root: root, dir: target.Dir().String()})
+		}
+		give()
 		return nil, err
 	}
-	return s.open(rule, &end, name, offset)
+	return s.open(rule, &end, name, offset, give)
+}
+
+// over ends a download, and says what stays of it.
+func (n *Node) over(d *download) {
+	if err := d.remove(); err != nil {
+		n.Log.Warn("what was fetched for a foreign client stays", "directory", d.dir, "error", err)
+	}
 }
 
 // giveUp cancels a request that nobody waits for any more.
@@ -71,22 +90,21 @@ func (s *session) giveUp(ctx context.Context, r *lifecycle.Record, why error) {
 }
 
 // open opens what was fetched. Tasks may have moved it: then it stays where it is.
-func (s *session) open(rule *engine.Rule, r *lifecycle.Record, name string, offset int64) (_ io.ReadCloser, err error) {
+func (s *session) open(rule *engine.Rule, r *lifecycle.Record, name string, offset int64, give func()) (_ io.ReadCloser, err error) {
 	root, err := os.OpenRoot(rule.Root)
 	if err != nil {
+		give()
 		return nil, fault.Wrap("open the rule's root", rule.Name, reason(err))
 	}
-	d := &download{root: root, path: r.File.String()}
-	if r.File == r.Spec.Target {
-		d.dir = path.Dir(d.path)
-	}
+	d := &download{node: s.node, give: give, root: root, dir: r.Spec.Target.Dir().String()}
 	if r.File.IsZero() {
 		err = fault.New("download", fault.NotFound, "a task has deleted the file")
-	} else if d.File, err = root.Open(d.path); err == nil {
+	} else if d.File, err = root.Open(r.File.String()); err == nil {
 		err = d.seek(offset)
 	}
 	if err != nil {
-		return nil, errors.Join(fault.Wrap("download", name, reason(err)), d.Close())
+		_ = d.Close()
+		return nil, fault.Wrap("download", name, reason(err))
 	}
 	return d, nil
 }
@@ -94,9 +112,10 @@ func (s *session) open(rule *engine.Rule, r *lifecycle.Record, name string, offs
 // download is a file that goes.
 type download struct {
 	*os.File
+	node *Node
+	give func() // its place
 	root *os.Root
-	path string
-	dir  string // removed with it; "": nothing is
+	dir  string // removed with what is in it
 }
 
 func (d *download) seek(offset int64) error {
@@ -113,14 +132,79 @@ func (d *download) seek(offset int64) error {
 
 // Close implements io.Closer.
 func (d *download) Close() error {
-	var errs []error
-	if d.File != nil {
-		errs = append(errs, d.File.Close())
+	defer d.give()
+	defer d.node.over(d)
+	if d.File == nil {
+		return nil
 	}
-	if d.dir != "" {
-		errs = append(errs, d.root.Remove(d.path), d.root.Remove(d.dir))
+	return d.File.Close()
+}
+
+// remove removes the directory, with the files in it, and closes the root.
+func (d *download) remove() error {
+	defer d.root.Close()
+	f, err := d.root.OpenFile(d.dir, os.O_RDONLY|syscall.O_DIRECTORY, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
 	}
-	return errors.Join(append(errs, d.root.Close())...)
+	if err != nil {
+		return err
+	}
+	names, err := f.Readdirnames(-1)
+	errs := []error{err, f.Close()}
+	for _, name := range names {
+		errs = append(errs, d.root.Remove(d.dir+"/"+name))
+	}
+	return errors.Join(append(errs, d.root.Remove(d.dir))...)
+}
+
+// Leftover is what an earlier life of the node has left of downloads by a rule: nobody waits for
+// them any more. It is called before a listener serves; the function removes them, which takes
+// as long as cancelling a request does.
+func (n *Node) Leftover(ctx context.Context, node, rule string) (remove func(), err error) {
+	book := n.Engine.Book()
+	r, err := book.Rule(rule)
+	if err != nil {
+		return nil, err
+	}
+	root, err := os.OpenRoot(r.Root)
+	if err != nil {
+		return nil, fault.Wrap("open the rule's root", r.Root, err)
+	}
+	left := map[string]store.Ref{}
+	note := func(r *lifecycle.Record) {
+		if dir := r.Spec.Target.Dir().String(); dir == fetched+r.Key.ID.String() && r.Spec.Rule == rule {
+			left[dir] = store.RefOf(r)
+		}
+	}
+	for r, err := range n.Engine.Find(ctx, store.Query{Rule: rule, States: []lifecycle.State{lifecycle.ToSubmit, lifecycle.Running, lifecycle.Interrupted}}) {
+		if err != nil {
+			return nil, errors.Join(err, root.Close())
+		}
+		note(&r.Record)
+	}
+	dirs, err := fs.Glob(root.FS(), fetched+"*")
+	if err != nil {
+		return nil, errors.Join(err, root.Close())
+	}
+	for _, dir := range dirs {
+		var id lifecycle.ID
+		if b, err := hex.DecodeString(dir[len(fetched):]); err != nil || copy(id[:], b) != len(id) {
+			continue
+		}
+		if r, err := n.Engine.Get(ctx, store.Ref{Key: lifecycle.Key{Requester: node, ID: id}, Role: lifecycle.Requester}); err == nil {
+			note(&r.Record)
+		}
+	}
+	return func() {
+		defer root.Close()
+		for dir, ref := range left {
+			_, _ = n.Engine.Cancel(ctx, ref, "the foreign client has gone") // fails for what has ended
+			if again, err := root.OpenRoot("."); err == nil {
+				n.over(&download{root: again, dir: dir})
+			}
+		}
+	}, nil
 }
 
 var (

@@ -4,8 +4,11 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"iter"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -16,6 +19,7 @@ import (
 	"github.com/pannier/pannier/engine"
 	"github.com/pannier/pannier/engine/lifecycle"
 	"github.com/pannier/pannier/engine/store"
+	"github.com/pannier/pannier/engine/task"
 	"github.com/pannier/pannier/plugins"
 	"github.com/pannier/pannier/plugins/host"
 	"github.com/pannier/pannier/plugins/plugintest"
@@ -34,6 +38,7 @@ type desk struct {
 	end       func(r *lifecycle.Record) error
 	orders    []engine.Order
 	cancelled []store.Ref
+	refuse    error // of Submit
 	records   map[store.Ref]lifecycle.Record
 }
 
@@ -42,7 +47,12 @@ func (d *desk) Submit(_ context.Context, o engine.Order) (lifecycle.Record, bool
 	defer d.mu.Unlock()
 	d.orders = append(d.orders, o)
 	r := lifecycle.Record{Key: lifecycle.Key{Requester: "a", ID: o.ID}, Role: lifecycle.Requester, Spec: lifecycle.Spec{Partner: o.Partner, Rule: o.Rule, Source: o.Source, Target: o.Target}}
-	r.File = o.Target
+	if r.File = o.Target; r.File.IsZero() {
+		r.File, r.Side = o.Source, lifecycle.Sender
+	}
+	if d.refuse != nil {
+		return r, false, d.refuse
+	}
 	d.records[store.RefOf(&r)] = r
 	return r, true, nil
 }
@@ -75,6 +85,29 @@ func (d *desk) Wait(ctx context.Context, ref store.Ref) (lifecycle.Record, error
 func (d *desk) Cancel(_ context.Context, ref store.Ref, _ string) (lifecycle.Record, error) {
 	d.cancelled = append(d.cancelled, ref)
 	return d.records[ref], nil
+}
+
+func (d *desk) Get(_ context.Context, ref store.Ref) (engine.Status, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	r, ok := d.records[ref]
+	if !ok {
+		return engine.Status{}, fault.New("get", fault.NotFound, "none")
+	}
+	return engine.Status{Record: r}, nil
+}
+
+func (d *desk) Find(_ context.Context, q store.Query) iter.Seq2[engine.Status, error] {
+	return func(yield func(engine.Status, error) bool) {
+		d.mu.Lock()
+		all := maps.Clone(d.records)
+		d.mu.Unlock()
+		for _, r := range all {
+			if q.Matches(&r) && !yield(engine.Status{Record: r}, nil) {
+				return
+			}
+		}
+	}
 }
 
 func (d *desk) Book() engine.Book { return d.book }
@@ -172,6 +205,7 @@ func TestOpen(t *testing.T) {
 
 func (d *desk) guest(n *Node, u User) plugins.Session {
 	u.Name, u.Partner = "me", "b"
+	n.SetUsers([]User{u})
 	return n.session(u, "1.2.3.4:5")
 }
 
@@ -245,6 +279,134 @@ func TestUpload(t *testing.T) {
 	}
 }
 
+// TestUploadOnItsWay: tasks of a request that is open would take a newer file of its name with them.
+func TestUploadOnItsWay(t *testing.T) {
+	d, n := newDesk(t)
+	s := d.guest(n, User{Send: "send"})
+	up := func(name, text string, want fault.Kind) {
+		t.Helper()
+		if _, err := uploaded(s, name, []byte(text)); want == 0 && err != nil || want != 0 && fault.KindOf(err) != want {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+	open := func(state lifecycle.State) {
+		for ref, r := range d.records {
+			r.State = state
+			d.records[ref] = r
+		}
+	}
+	up("/x", "without tasks", 0)
+	open(lifecycle.ToSubmit)
+	up("/x", "replaces", 0)
+	d.book.Rules["send"].Sender.Post = make([]task.Step, 1)
+	open(lifecycle.Interrupted)
+	up("/x", "taken", fault.Overloaded)
+	if b, _ := os.ReadFile(filepath.Join(d.send, "x")); string(b) != "replaces" {
+		t.Errorf("x has %q", b)
+	}
+	up("/y", "another", 0)
+	open(lifecycle.Done)
+	up("/x", "free", 0)
+	d.book.Rules["send"].Exists = engine.Refuse
+	d.refuse = fault.New("submit", fault.Draining, "later")
+	up("/z", "cannot be requested", fault.Draining)
+	d.refuse = nil
+	up("/z", "again", 0)
+	if left, _ := filepath.Glob(filepath.Join(d.send, ".*")); len(left) > 0 || len(naming.now) > 0 || len(n.files.now) > 0 {
+		t.Errorf("left over: %q, %v, %v", left, naming.now, n.files.now)
+	}
+}
+
+// TestManyFiles: one user has no more than so many under way.
+func TestManyFiles(t *testing.T) {
+	d, n := newDesk(t)
+	if err := os.WriteFile(filepath.Join(d.far, "x"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	s := d.guest(n, User{Send: "send", Get: "get"})
+	var all []plugins.Staged
+	for i := range mostFiles - 1 {
+		st, err := s.(plugins.Writer).Write(t.Context(), fmt.Sprint("/", i), plugins.WriteRequest{Size: -1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, st)
+	}
+	r, err := s.Read(t.Context(), "/x", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := uploaded(s, "/more", nil); fault.KindOf(err) != fault.Overloaded {
+		t.Error(err)
+	}
+	if _, err := s.Read(t.Context(), "/x", 0); fault.KindOf(err) != fault.Overloaded {
+		t.Error(err)
+	}
+	if err := r.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := uploaded(s, "/more", nil); err != nil {
+		t.Error(err)
+	}
+	for i, st := range all {
+		if i%2 == 0 {
+			_, err = st.Abort(t.Context(), false)
+		} else {
+			_, err = st.Commit(t.Context())
+		}
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	if len(n.files.now) > 0 {
+		t.Errorf("still under way: %v", n.files.now)
+	}
+}
+
+// TestUserChanged: who has logged in as a user that is not there any more can do nothing.
+func TestUserChanged(t *testing.T) {
+	d, n := newDesk(t)
+	s := d.guest(n, User{Send: "send"})
+	if _, err := uploaded(s, "/x", nil); err != nil {
+		t.Fatal(err)
+	}
+	for _, users := range [][]User{nil, {{Name: "me", Partner: "b", Get: "get"}}} {
+		n.SetUsers(users)
+		_, write := uploaded(s, "/y", nil)
+		_, read := s.Read(t.Context(), "/x", 0)
+		_, stat := s.Stat(t.Context(), "/x")
+		var list error
+		for _, list = range s.(plugins.Lister).List(t.Context(), "/") {
+		}
+		for _, err := range []error{write, read, stat, list, s.(plugins.Maker).Mkdir(t.Context(), "/d")} {
+			if fault.KindOf(err) != fault.Permission {
+				t.Error(err)
+			}
+		}
+	}
+}
+
+// TestHashing: passwords are not tried more at a time than there are places.
+func TestHashing(t *testing.T) {
+	_, n := newDesk(t)
+	n.SetUsers(nil)
+	for range cap(hashing) {
+		hashing <- struct{}{}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	_, err := n.Open(ctx, plugins.Endpoint{User: "me", Password: "x"})
+	for range cap(hashing) {
+		<-hashing
+	}
+	if fault.KindOf(err) != fault.Deadline {
+		t.Error("when it could not be looked at:", err)
+	}
+	if _, err := n.Open(t.Context(), plugins.Endpoint{User: "me", Password: "x"}); fault.KindOf(err) != fault.Unauthenticated || len(hashing) > 0 {
+		t.Error(err)
+	}
+}
+
 // TestAbort: what was not committed leaves nothing, and is no request.
 func TestAbort(t *testing.T) {
 	d, n := newDesk(t)
@@ -312,6 +474,73 @@ func TestDownload(t *testing.T) {
 	}
 	if _, err := d.guest(n, User{Send: "send"}).Read(t.Context(), "/x", 0); fault.KindOf(err) != fault.Permission {
 		t.Error(err)
+	}
+}
+
+// TestDownloadLeft: nothing stays of a download that failed, whose file tasks have moved or deleted,
+// or that nobody waits for since the node died.
+func TestDownloadLeft(t *testing.T) {
+	d, n := newDesk(t)
+	if err := os.WriteFile(filepath.Join(d.far, "x"), []byte("hello"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	s := d.guest(n, User{Get: "get"})
+	made := func(r *lifecycle.Record) {
+		dir := filepath.Join(d.get, r.Spec.Target.Dir().String())
+		if err := errors.Join(os.MkdirAll(dir, 0o755), os.WriteFile(filepath.Join(dir, ".x.pannier-r1"), nil, 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	left := func(what string) {
+		t.Helper()
+		if all, _ := filepath.Glob(filepath.Join(d.get, "guest-*")); len(all) > 0 || len(n.files.now) > 0 {
+			t.Errorf("%s: left %v, %v", what, all, n.files.now)
+		}
+	}
+	d.end = func(r *lifecycle.Record) error { made(r); return nil }
+	if _, err := s.Read(t.Context(), "/none", 0); fault.KindOf(err) != fault.NotFound {
+		t.Error(err)
+	}
+	left("failed")
+	d.end = func(r *lifecycle.Record) error { made(r); r.File = relpath.Path{}; return nil }
+	if _, err := s.Read(t.Context(), "/x", 0); fault.KindOf(err) != fault.NotFound {
+		t.Error(err)
+	}
+	left("deleted")
+	d.end = func(r *lifecycle.Record) error { made(r); return errors.New("wait") }
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	if _, err := s.Read(ctx, "/x", 0); err == nil {
+		t.Error("it has come")
+	}
+	left("given up")
+
+	d.cancelled, d.records = nil, map[store.Ref]lifecycle.Record{}
+	for i, state := range []lifecycle.State{lifecycle.ToSubmit, lifecycle.Done, lifecycle.InError} {
+		id := lifecycle.ID{byte(i)}
+		target, err := relpath.Parse(fetched + id.String() + "/x")
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := lifecycle.Record{Key: lifecycle.Key{Requester: "a", ID: id}, Role: lifecycle.Requester, State: state, Spec: lifecycle.Spec{Rule: "get", Target: target}}
+		d.records[store.RefOf(&r)] = r
+		made(&r)
+	}
+	foreign := filepath.Join(d.get, fetched+lifecycle.ID{9}.String())
+	if err := os.Mkdir(foreign, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	remove, err := n.Leftover(t.Context(), "a", "get")
+	if err != nil {
+		t.Fatal(err)
+	}
+	remove()
+	if err := os.Remove(foreign); err != nil {
+		t.Error("a directory that no request of this node has made:", err)
+	}
+	left("after a crash")
+	if len(d.cancelled) != 3 {
+		t.Errorf("cancelled: %v", d.cancelled)
 	}
 }
 

@@ -2,6 +2,7 @@ package guest
 
 import (
 	"context"
+	"iter"
 	"log/slog"
 	"strings"
 	"sync/atomic"
@@ -34,6 +35,8 @@ type Engine interface {
 	Submit(ctx context.Context, o engine.Order) (_ lifecycle.Record, made bool, err error)
 	Wait(ctx context.Context, ref store.Ref) (lifecycle.Record, error)
 	Cancel(ctx context.Context, ref store.Ref, why string) (lifecycle.Record, error)
+	Get(ctx context.Context, ref store.Ref) (engine.Status, error)
+	Find(ctx context.Context, q store.Query) iter.Seq2[engine.Status, error]
 	Book() engine.Book
 }
 
@@ -55,9 +58,11 @@ type Node struct {
 	Log      *slog.Logger
 
 	users atomic.Pointer[map[string]User]
+	files files
 }
 
-// SetUsers says who may log in from now on. Who has, stays.
+// SetUsers says who may log in from now on. Who has stays, but a user that is another now, or none,
+// has to log in again before it can do anything more.
 func (n *Node) SetUsers(all []User) {
 	m := map[string]User{}
 	for _, u := range all {
@@ -70,10 +75,14 @@ func (n *Node) SetUsers(all []User) {
 func (n *Node) Describe() plugins.Description { return plugins.Description{Name: "node"} }
 
 // Open implements plugins.Driver: it lets a client in, if it proves to be a user.
-func (n *Node) Open(_ context.Context, who plugins.Endpoint) (plugins.Session, error) {
+func (n *Node) Open(ctx context.Context, who plugins.Endpoint) (plugins.Session, error) {
 	from, _ := strings.CutPrefix(who.URL, "guest://")
 	u, known := (*n.users.Load())[who.User]
-	if err := u.proved(known, who); err != nil {
+	err := u.proved(ctx, known, who)
+	if err != nil && ctx.Err() != nil {
+		return nil, err // it was not looked at
+	}
+	if err != nil {
 		n.Log.Warn("a foreign client was not let in", "listener", n.Listener, "user", fault.Shown(who.User), "from", fault.Shown(from), "why", err)
 		return nil, fault.New("log in", fault.Unauthenticated, "the user or what proves it is wrong")
 	}

@@ -3,6 +3,7 @@ package guest
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
@@ -29,7 +30,7 @@ var nobody = sync.OnceValue(func() []byte {
 })
 
 // proved says whether a client is the user. It reads the files each time.
-func (u *User) proved(known bool, who plugins.Endpoint) error {
+func (u *User) proved(ctx context.Context, known bool, who plugins.Endpoint) error {
 	key := who.Secrets["key"]
 	if key == "" {
 		key = who.Secrets["offered"]
@@ -40,16 +41,23 @@ func (u *User) proved(known bool, who plugins.Endpoint) error {
 		}
 		return listed(u.Keys, key)
 	}
-	hash := nobody()
-	if known && u.Password != "" {
-		b, err := readSecret(u.Password)
-		if err != nil {
-			return err
-		}
-		hash = bytes.TrimSpace(b)
+	done, err := mayHash(ctx)
+	if err != nil {
+		return err
 	}
-	err := bcrypt.CompareHashAndPassword(hash, digested(who.Password))
+	defer done()
+	hash := nobody()
+	var unread error
+	if known && u.Password != "" {
+		var b []byte
+		if b, unread = readSecret(u.Password); unread == nil {
+			hash = bytes.TrimSpace(b)
+		}
+	}
+	err = bcrypt.CompareHashAndPassword(hash, digested(who.Password))
 	switch {
+	case unread != nil:
+		return unread
 	case !known || u.Password == "":
 		return errors.New("no such user, or it has no password")
 	case errors.Is(err, bcrypt.ErrMismatchedHashAndPassword):

@@ -8,6 +8,7 @@ import (
 	"iter"
 	"os"
 	"strings"
+	"syscall"
 
 	"github.com/pannier/pannier/engine"
 	"github.com/pannier/pannier/plugins"
@@ -47,6 +48,14 @@ func named(name string) (p relpath.Path, err error) {
 	return p, err
 }
 
+// named is a name of this session's, as long as its user is what it was at the login.
+func (s *session) named(name string) (relpath.Path, error) {
+	if now, ok := (*s.node.users.Load())[s.user.Name]; !ok || now != s.user {
+		return relpath.Path{}, fault.New("find user", fault.Permission, "the user has changed: log in again")
+	}
+	return named(name)
+}
+
 // rule finds a rule of the user's, which a reload may have taken away.
 func (s *session) rule(name string, d engine.Direction) (*engine.Rule, error) {
 	book := s.node.Engine.Book()
@@ -78,7 +87,7 @@ func reason(err error) error {
 
 // Stat implements plugins.Session: of what can be downloaded, else of what was uploaded.
 func (s *session) Stat(ctx context.Context, name string) (plugins.Attr, error) {
-	p, err := named(name)
+	p, err := s.named(name)
 	if err != nil {
 		return plugins.Attr{}, err
 	}
@@ -107,7 +116,7 @@ func (s *session) Stat(ctx context.Context, name string) (plugins.Attr, error) {
 // List implements plugins.Lister, of the same.
 func (s *session) List(ctx context.Context, dir string) iter.Seq2[plugins.Attr, error] {
 	return func(yield func(plugins.Attr, error) bool) {
-		p, err := named(dir)
+		p, err := s.named(dir)
 		if err == nil && s.user.Get != "" {
 			err = s.node.Far.List(ctx, s.user.Partner, s.user.Get, p, func(a plugins.Attr) bool { return yield(a, nil) })
 		} else if err == nil {
@@ -132,7 +141,7 @@ func (s *session) listHere(dir relpath.Path, yield func(plugins.Attr) bool) erro
 	if name == "" {
 		name = "."
 	}
-	f, err := root.Open(name)
+	f, err := root.OpenFile(name, os.O_RDONLY|syscall.O_DIRECTORY|syscall.O_NONBLOCK, 0) // a FIFO must not wait for its other end
 	if err != nil {
 		return err
 	}
@@ -159,7 +168,7 @@ func (s *session) listHere(dir relpath.Path, yield func(plugins.Attr) bool) erro
 // Mkdir implements plugins.Maker. Directories are made with the files in them: a name that can
 // be one is enough.
 func (s *session) Mkdir(_ context.Context, name string) error {
-	p, err := named(name)
+	p, err := s.named(name)
 	if err == nil && p.IsZero() {
 		err = fault.New("make directory", fault.Exists, "it is the root")
 	}

@@ -3,6 +3,7 @@ package guest
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"os"
 	"sync"
 	"time"
@@ -20,7 +21,7 @@ import (
 // name.
 func (s *session) Write(ctx context.Context, name string, w plugins.WriteRequest) (plugins.Staged, error) {
 	const op = "upload"
-	p, err := named(name)
+	p, err := s.named(name)
 	switch {
 	case err != nil:
 		return nil, err
@@ -35,8 +36,14 @@ func (s *session) Write(ctx context.Context, name string, w plugins.WriteRequest
 	if err != nil {
 		return nil, err
 	}
-	u := &upload{s: s, rule: rule, root: root, path: p, name: name, ctx: ctx}
+	give, err := s.node.files.take(s.user.Name)
+	if err != nil {
+		_ = root.Close()
+		return nil, err
+	}
+	u := &upload{s: s, rule: rule, root: root, path: p, name: name, ctx: ctx, give: give}
 	if err := u.begin(w.Size); err != nil {
+		give()
 		_ = root.Close()
 		return nil, fault.Wrap(op, name, reason(err))
 	}
@@ -51,6 +58,7 @@ type upload struct {
 	path relpath.Path
 	name string
 	ctx  context.Context
+	give func() // its place
 	sink sideeffect.Sink
 	n    int64
 
@@ -104,25 +112,17 @@ func (u *upload) Commit(ctx context.Context) (plugins.Attr, error) {
 	if !u.over {
 		u.over = true
 		u.attr, u.err = u.commit(ctx)
-		_ = u.root.Close()
 	}
 	return u.attr, u.err
 }
 
 func (u *upload) commit(ctx context.Context) (a plugins.Attr, err error) {
-	err = u.sink.Commit()
-	if closed := u.sink.Close(); err == nil {
-		err = closed
-	}
+	s := u.s
+	r, err := u.request(ctx)
+	u.give()
+	_ = u.root.Close()
 	if err != nil {
 		return a, fault.Wrap("upload", u.name, reason(err))
-	}
-	s := u.s
-	r, _, err := s.node.Engine.Submit(context.WithoutCancel(ctx), engine.Order{
-		Partner: s.user.Partner, Rule: s.user.Send, Source: u.path, Info: s.user.Name + " from " + s.from,
-	})
-	if err != nil {
-		return a, fault.Wrap("upload", u.name, err)
 	}
 	s.node.Log.Info("a foreign client has uploaded a file", "listener", s.node.Listener, "user", s.user.Name, "from", fault.Shown(s.from),
 		"name", u.name, "size", u.n, "id", r.Key.ID.String())
@@ -135,6 +135,51 @@ func (u *upload) commit(ctx context.Context) (a plugins.Attr, err error) {
 	return a, err
 }
 
+// request gives the file its name and registers the request. What fails has none.
+func (u *upload) request(ctx context.Context) (r lifecycle.Record, err error) {
+	if !u.rule.Sender.None() {
+		defer naming.lock(u.rule.Root + "\x00" + u.path.String())()
+		err = u.free(ctx)
+	}
+	if err == nil {
+		err = u.sink.Commit()
+	}
+	if closed := u.sink.Close(); err == nil {
+		err = closed
+	}
+	if err != nil {
+		return r, err
+	}
+	r, _, err = u.s.node.Engine.Submit(context.WithoutCancel(ctx), engine.Order{
+		Partner: u.s.user.Partner, Rule: u.s.user.Send, Source: u.path, Info: u.s.user.Name + " from " + u.s.from,
+	})
+	if err != nil && u.rule.Exists == engine.Refuse { // it would be in the way of the next one
+		_ = u.root.Remove(u.path.String())
+	}
+	return r, err
+}
+
+// free refuses a name whose file is still an open request's: the tasks of that one would move or
+// delete the new file.
+func (u *upload) free(ctx context.Context) error {
+	if _, err := u.root.Lstat(u.path.String()); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	book := u.s.node.Engine.Book()
+	for r, err := range u.s.node.Engine.Find(ctx, store.Query{States: []lifecycle.State{lifecycle.ToSubmit, lifecycle.Running, lifecycle.Interrupted}}) {
+		if err != nil {
+			return err
+		}
+		if r.Side != lifecycle.Sender || r.File != u.path {
+			continue
+		}
+		if rule := book.Rules[r.Spec.Rule]; rule != nil && rule.Root == u.rule.Root {
+			return fault.New("name file", fault.Overloaded, "an earlier file of that name is on its way, by request %s", fault.Shown(r.Key.ID.String()))
+		}
+	}
+	return nil
+}
+
 // await waits for the end of a request, for most.
 func (s *session) await(ctx context.Context, r *lifecycle.Record, most time.Duration) (lifecycle.Record, error) {
 	id := r.Key.ID.String()
@@ -143,12 +188,12 @@ func (s *session) await(ctx context.Context, r *lifecycle.Record, most time.Dura
 	end, err := s.node.Engine.Wait(limited, store.RefOf(r))
 	switch {
 	case err != nil && ctx.Err() == nil && limited.Err() != nil:
-		return end, fault.Concluded("wait", fault.Deadline, "request %s has not ended within %v: it goes on", id, most)
+		return end, fault.Concluded("wait", fault.Deadline, "request %s has not ended within %v: it goes on", fault.Shown(id), most)
 	case err != nil:
-		return end, err
+		return end, fault.Wrap("wait for request "+id, "", err)
 	case end.State != lifecycle.Done:
 		f := end.Failure
-		return end, &fault.Error{Op: "request " + id, Kind: f.Kind, Side: fault.Peer, Subject: r.Spec.Partner, Err: errors.New(f.Told)}
+		return end, fault.FromPeer("request "+id, f.Kind, f.Told)
 	}
 	return end, nil
 }
@@ -165,6 +210,7 @@ func (u *upload) Abort(context.Context, bool) ([]byte, error) {
 	}
 	u.over = true
 	u.err = fault.New("upload", fault.Stale, "it was aborted")
+	u.give()
 	err := errors.Join(u.sink.Abort(false), u.sink.Close(), u.root.Close())
 	return nil, fault.Wrap("abort", u.name, reason(err))
 }

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"io"
 	"maps"
 	"path/filepath"
@@ -43,12 +44,23 @@ type program struct {
 type server struct {
 	config.Bridge
 	plugin *host.Plugin
-	turn   chan struct{} // whoever logs in, or looks for a login, has it
 
-	mu    sync.Mutex
-	login *login // nil: nobody has needed one, or the last is over
-	users sync.WaitGroup
+	mu      sync.Mutex
+	login   *login   // nil: nobody has needed one, or the last is over
+	attempt *attempt // nil: nobody logs in just now
+	gone    bool     // nobody uses it any more
+	users   sync.WaitGroup
 }
+
+// attempt is one to log in. Who needs a login meanwhile shares its outcome.
+type attempt struct {
+	over chan struct{} // closed when it is
+	err  error         // then
+	left bool          // then: it is over because who has begun it has gone
+}
+
+// errGone is what a server says that a reload has taken away.
+var errGone = fault.New("use bridge", fault.Lost, "it is not in the configuration any more")
 
 // login is a session and how many use it. Guarded by server.mu.
 type login struct {
@@ -86,7 +98,7 @@ func (b *bridges) change(cfg *config.Config) error {
 		}
 		next[name] = b.all[name]
 		if old := b.all[name]; old == nil || !reflect.DeepEqual(old.Bridge, is) {
-			next[name] = &server{Bridge: is, plugin: programs[p], turn: make(chan struct{}, 1)}
+			next[name] = &server{Bridge: is, plugin: programs[p]}
 		}
 	}
 	b.replace(next, programs)
@@ -110,8 +122,7 @@ func (b *bridges) replace(next map[string]*server, programs map[program]*host.Pl
 	b.all, b.programs = next, programs
 	b.wg.Go(func() {
 		for _, s := range gone {
-			s.leave(nil, fault.New("use bridge", fault.Lost, "it is not in the configuration any more"))
-			s.users.Wait()
+			s.end()
 		}
 		for _, p := range left {
 			_ = p.Close(context.Background())
@@ -124,7 +135,7 @@ func (n *Node) pluginConfig(is config.Bridge) (host.Config, error) {
 	c := host.Config{Name: filepath.Base(is.Plugin), Path: is.Plugin, Args: is.Args}
 	if !filepath.IsAbs(is.Plugin) {
 		if !slices.Contains(n.o.Bundled, is.Plugin) {
-			return c, fault.New("find plugin", fault.NotFound, "bridge %q: no plugin %q is part of this program: write its whole path", is.Name, is.Plugin)
+			return c, fault.New("find plugin", fault.NotFound, "%q: no plugin %q is part of this program, which has %s: write the whole path of its own", is.Name, is.Plugin, strings.Join(n.o.Bundled, ", "))
 		}
 		c = host.Bundled(is.Plugin)
 	}
@@ -158,11 +169,16 @@ func (b *bridges) Has(name string) bool {
 
 // Login implements bridge.Servers.
 func (b *bridges) Login(ctx context.Context, name string) (plugins.Session, func(error), error) {
-	s, err := b.find(name)
-	if err != nil {
-		return nil, nil, err
+	for {
+		s, err := b.find(name)
+		if err != nil {
+			return nil, nil, err
+		}
+		session, over, err := s.use(ctx)
+		if !errors.Is(err, error(errGone)) {
+			return session, over, err
+		}
 	}
-	return s.use(ctx)
 }
 
 // Direct implements bridge.Servers.
@@ -193,33 +209,68 @@ func (b *bridges) File(name, dir string, file relpath.Path) sideeffect.Identity 
 
 // use is the login that there is, or a new one, and what says that its user is done.
 func (s *server) use(ctx context.Context) (plugins.Session, func(error), error) {
-	select {
-	case s.turn <- struct{}{}:
-	case <-ctx.Done():
-		return nil, nil, fault.Wrap("log in", s.Name, context.Cause(ctx))
-	}
-	defer func() { <-s.turn }()
-	s.mu.Lock()
-	l := s.login
-	if l == nil {
-		s.mu.Unlock()
-		to, err := s.endpoint(ctx)
-		if err != nil {
-			return nil, nil, err
-		}
-		session, err := s.plugin.Open(ctx, to)
-		if err != nil {
-			return nil, nil, err
-		}
-		l = &login{Session: session}
+	for {
 		s.mu.Lock()
-		s.login = l
+		if s.gone {
+			s.mu.Unlock()
+			return nil, nil, errGone
+		}
+		if l := s.login; l != nil {
+			l.users++
+			s.users.Add(1)
+			s.mu.Unlock()
+			var once sync.Once
+			return l.Session, func(err error) { once.Do(func() { s.leave(l, err) }) }, nil
+		}
+		a, mine := s.attempt, s.attempt == nil
+		if mine {
+			a = &attempt{over: make(chan struct{})}
+			s.attempt = a
+			s.users.Add(1)
+		}
+		s.mu.Unlock()
+		if mine {
+			s.logIn(ctx, a)
+		}
+		select {
+		case <-a.over:
+		case <-ctx.Done():
+			return nil, nil, fault.Wrap("log in", s.Name, context.Cause(ctx))
+		}
+		if a.err != nil && (mine || !a.left) {
+			return nil, nil, a.err
+		}
 	}
-	l.users++
-	s.users.Add(1)
+}
+
+// logIn makes an attempt.
+func (s *server) logIn(ctx context.Context, a *attempt) {
+	defer s.users.Done()
+	defer close(a.over)
+	to, err := s.endpoint(ctx)
+	var session plugins.Session
+	if err == nil {
+		session, err = s.plugin.Open(ctx, to)
+	}
+	s.mu.Lock()
+	s.attempt, a.err, a.left = nil, err, ctx.Err() != nil
+	late := err == nil && s.gone
+	if err == nil && !late {
+		s.login = &login{Session: session}
+	}
 	s.mu.Unlock()
-	var once sync.Once
-	return l.Session, func(err error) { once.Do(func() { s.leave(l, err) }) }, nil
+	if late {
+		_ = session.Close()
+	}
+}
+
+// end gives the server up, and waits for those who use it.
+func (s *server) end() {
+	s.mu.Lock()
+	s.gone = true
+	s.mu.Unlock()
+	s.leave(nil, errGone)
+	s.users.Wait()
 }
 
 // endpoint is where to log in, and as whom. The file of credentials is read each time. That
@@ -323,7 +374,14 @@ func fetch(ctx context.Context, s plugins.Session, name string, dst io.Writer) (
 		return 0, "", err
 	}
 	digest := sha256.New()
-	size, err = io.Copy(dst, io.TeeReader(r, digest))
+	from := io.Reader(r)
+	if is.Size >= 0 {
+		from = io.LimitReader(r, is.Size+1) // it says more, and no end
+	}
+	size, err = io.Copy(dst, io.TeeReader(from, digest))
+	if err == nil && is.Size >= 0 && size > is.Size {
+		err = fault.New("read", fault.SourceChanged, "it had %d bytes, and has more now", is.Size)
+	}
 	if closed := r.Close(); err == nil {
 		err = closed
 	}

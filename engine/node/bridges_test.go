@@ -1,11 +1,17 @@
 package node
 
 import (
+	"context"
+	"io"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/pannier/pannier/engine/config"
+	"github.com/pannier/pannier/plugins"
+	"github.com/pannier/pannier/plugins/host"
 	"github.com/pannier/pannier/spec/fault"
 )
 
@@ -67,4 +73,156 @@ func TestBridgesChange(t *testing.T) {
 	if _, err := b.Send(t.Context(), "one", "/x\r\nDELE y", nil, 0); fault.KindOf(err) != fault.Invalid {
 		t.Errorf("a name with a line end: %v", err)
 	}
+}
+
+// gate is a driver whose logins wait until they are let in, or fail.
+type gate struct {
+	came chan struct{}
+	let  chan error
+	open atomic.Int32
+	all  atomic.Int32 // attempts
+}
+
+func (g *gate) Describe() plugins.Description { return plugins.Description{Name: "gate"} }
+
+func (g *gate) Open(ctx context.Context, _ plugins.Endpoint) (plugins.Session, error) {
+	g.all.Add(1)
+	g.came <- struct{}{}
+	select {
+	case err := <-g.let:
+		if err != nil {
+			return nil, err
+		}
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	g.open.Add(1)
+	return inside{g}, nil
+}
+
+type inside struct{ *gate }
+
+func (i inside) Capabilities() plugins.Capabilities { return plugins.Capabilities{} }
+func (i inside) Stat(context.Context, string) (plugins.Attr, error) {
+	return plugins.Attr{Size: 10}, nil
+}
+func (i inside) Read(context.Context, string, int64) (io.ReadCloser, error) {
+	return io.NopCloser(endless{}), nil
+}
+func (i inside) Close() error { i.open.Add(-1); return nil }
+
+type endless struct{}
+
+func (endless) Read(p []byte) (int, error) { return len(p), nil }
+
+func newGate(t *testing.T) (*gate, *bridges) {
+	g := &gate{came: make(chan struct{}, 10), let: make(chan error)}
+	p := host.InProcess(host.Config{Name: "gate"}, g)
+	b := &bridges{node: &Node{log: slog.New(slog.DiscardHandler)}, all: map[string]*server{"one": {Bridge: config.Bridge{Name: "one"}, plugin: p}}}
+	t.Cleanup(func() { _, _ = b.close(), p.Close(context.Background()) })
+	return g, b
+}
+
+// TestLoginShared: who needs a login while another attempt is made has its outcome, and does not
+// wait for one of its own; but not that its beginner has gone.
+func TestLoginShared(t *testing.T) {
+	g, b := newGate(t)
+	ended := make(chan error, 10)
+	login := func(ctx context.Context) {
+		_, over, err := b.Login(ctx, "one")
+		if err == nil {
+			over(nil)
+		}
+		ended <- err
+	}
+	ctx, leave := context.WithCancel(t.Context())
+	go login(ctx)
+	<-g.came
+	for range 3 {
+		go login(t.Context())
+	}
+	leave()
+	if err := <-ended; fault.KindOf(err) != fault.Canceled {
+		t.Error(err)
+	}
+	<-g.came                           // another goes on
+	time.Sleep(100 * time.Millisecond) // for the others to wait for it
+	waiting := make(chan struct{})
+	go func() {
+		defer close(waiting)
+		for range 3 {
+			if err := <-ended; fault.KindOf(err) != fault.DeadPeer {
+				t.Error(err)
+			}
+		}
+	}()
+	for {
+		select {
+		case g.let <- fault.New("connect", fault.DeadPeer, "nobody answers"):
+			continue // to who has not waited yet
+		case <-waiting:
+		}
+		break
+	}
+	if n := g.all.Load(); n > 3 {
+		t.Errorf("%d attempts were made", n)
+	}
+	go login(t.Context())
+	g.let <- nil
+	if err := <-ended; err != nil || g.open.Load() != 1 {
+		t.Error(err, g.open.Load())
+	}
+}
+
+// TestReloadInLogin: a login that succeeds after a reload has taken its bridge away is closed, and
+// who has wanted it has that of the new one.
+func TestReloadInLogin(t *testing.T) {
+	g, b := newGate(t)
+	before := b.all["one"]
+	ended := make(chan error)
+	go func() {
+		_, over, err := b.Login(t.Context(), "one")
+		if err == nil {
+			over(nil)
+		}
+		ended <- err
+	}()
+	<-g.came
+	b.mu.Lock()
+	b.replace(map[string]*server{"one": {Bridge: config.Bridge{Name: "one"}, plugin: before.plugin}}, nil)
+	b.mu.Unlock()
+	for gone := false; !gone; {
+		before.mu.Lock()
+		gone = before.gone
+		before.mu.Unlock()
+	}
+	g.let <- nil
+	<-g.came
+	g.let <- nil
+	if err := <-ended; err != nil || b.all["one"].login == nil {
+		t.Error("with the new one:", err)
+	}
+	_ = b.close()
+	if left := g.open.Load(); left != 0 {
+		t.Errorf("%d logins are left", left)
+	}
+}
+
+// TestFetchEndless: a server that sends without an end fills no disk.
+func TestFetchEndless(t *testing.T) {
+	g, b := newGate(t)
+	go func() { g.let <- nil }()
+	var came count
+	if _, _, err := b.Fetch(t.Context(), "one", "/x", &came); fault.KindOf(err) != fault.SourceChanged || came > 11 {
+		t.Errorf("%d bytes, %v", came, err)
+	}
+}
+
+type count int64
+
+func (c *count) Write(p []byte) (int, error) {
+	if *c += count(len(p)); *c > 1<<30 {
+		return 0, io.ErrShortWrite
+	}
+	return len(p), nil
 }

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pannier/pannier/engine/bridge"
 	"github.com/pannier/pannier/engine/config"
 	"github.com/pannier/pannier/engine/guest"
 	"github.com/pannier/pannier/engine/peer"
@@ -50,7 +51,34 @@ func (n *Node) beginListeners(cfg *config.Config) error {
 		n.listeners.close()
 		return nil
 	})
+	n.listeners.leftover(cfg)
 	return n.listeners.change(cfg)
+}
+
+// leftover removes what an earlier life of the node has left of downloads.
+func (l *listeners) leftover(cfg *config.Config) {
+	ctx, cancel := context.WithCancel(context.Background())
+	l.node.undone(func() error { cancel(); return nil })
+	seen := map[string]bool{}
+	for _, is := range cfg.Listeners {
+		g := l.guests(is.Address)
+		for _, u := range is.Users {
+			if u.Get == "" || seen[u.Get] {
+				continue
+			}
+			seen[u.Get] = true
+			remove, err := g.Leftover(ctx, l.node.fixed.Name, u.Get)
+			if err != nil {
+				l.node.log.Warn("what was fetched for foreign clients before may stay", "rule", u.Get, "error", err)
+				continue
+			}
+			l.wg.Go(remove)
+		}
+	}
+}
+
+func (l *listeners) guests(address string) *guest.Node {
+	return &guest.Node{Listener: address, Engine: l.node.engine, Far: far{l.node}, Layer: l.node.o.Layer, Log: l.node.log}
 }
 
 // change makes the listeners those of a configuration. One that stays as it is but for its
@@ -58,10 +86,9 @@ func (n *Node) beginListeners(cfg *config.Config) error {
 func (l *listeners) change(cfg *config.Config) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	next := map[string]*door{}
+	next, users := map[string]*door{}, map[string][]guest.User{}
 	for _, is := range cfg.Listeners {
-		users := is.Users
-		is.Users = nil
+		users[is.Address], is.Users = is.Users, nil
 		d := l.all[is.Address]
 		if d == nil || !reflect.DeepEqual(d.is, is) {
 			c, err := l.node.pluginConfig(config.Bridge{Name: is.Address, Plugin: is.Plugin, Args: is.Args, SHA256: is.SHA256})
@@ -69,10 +96,12 @@ func (l *listeners) change(cfg *config.Config) error {
 				return err
 			}
 			c.Drain = l.node.drainTime(cfg)
-			d = &door{is: is, plugin: host.New(c), guests: &guest.Node{Listener: is.Address, Engine: l.node.engine, Far: far{l.node}, Layer: l.node.o.Layer, Log: l.node.log}}
+			d = &door{is: is, plugin: host.New(c), guests: l.guests(is.Address)}
 		}
-		d.guests.SetUsers(users)
 		next[is.Address] = d
+	}
+	for address, d := range next { // when nothing can fail any more
+		d.guests.SetUsers(users[address])
 	}
 	l.replace(next)
 	return nil
@@ -163,13 +192,7 @@ type far struct{ node *Node }
 // Stat implements guest.Far.
 func (f far) Stat(ctx context.Context, partner, rule string, name relpath.Path) (plugins.Attr, error) {
 	if f.node.bridges.Has(partner) {
-		s, over, err := f.node.bridges.Login(ctx, partner)
-		if err != nil {
-			return plugins.Attr{}, err
-		}
-		a, err := s.Stat(ctx, "/"+name.String())
-		over(err)
-		return a, err
+		return f.node.bridges.stat(ctx, partner, "/"+name.String())
 	}
 	if f.node.line == nil {
 		return plugins.Attr{}, fault.New("stat", fault.Unsupported, "this node cannot look at a partner's files")
@@ -182,6 +205,9 @@ func (f far) Stat(ctx context.Context, partner, rule string, name relpath.Path) 
 func (f far) List(ctx context.Context, partner, rule string, dir relpath.Path, yield func(plugins.Attr) bool) error {
 	for e, err := range f.node.browse(ctx, partner, rule, dir.String()) {
 		if err != nil {
+			if f.node.bridges.Has(partner) {
+				err = bridge.AsEnd(partner, err)
+			}
 			return err
 		}
 		if !yield(plugins.Attr{Name: e.Name, Size: e.Size, Modified: e.Modified, Dir: e.Directory}) {

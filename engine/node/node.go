@@ -162,9 +162,7 @@ func (n *Node) begin(ctx context.Context, cfg *config.Config) error {
 		return err
 	}
 	n.undone(n.engine.Close)
-	if err := n.away.Sweep(n.hasEnded); err != nil {
-		return err
-	}
+	n.away.Sweep(n.hasEnded, sweepEvery)
 	if err := n.listen(id, p); err != nil {
 		return err
 	}
@@ -174,6 +172,9 @@ func (n *Node) begin(ctx context.Context, cfg *config.Config) error {
 	}
 	return n.listenAdmin()
 }
+
+// sweepEvery is how often what requests have left at bridges is looked through.
+const sweepEvery = time.Hour
 
 // hasEnded tells whether a request is DONE, or forgotten.
 func (n *Node) hasEnded(key lifecycle.Key) bool {

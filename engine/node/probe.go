@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/pannier/pannier/engine/admin"
+	"github.com/pannier/pannier/engine/bridge"
 	"github.com/pannier/pannier/plugins"
 	"github.com/pannier/pannier/spec/fault"
 )
@@ -35,6 +36,17 @@ func (b *bridges) list(ctx context.Context, name, dir string) iter.Seq2[admin.En
 			}
 		}
 	}
+}
+
+// stat looks at a name for others than operators.
+func (b *bridges) stat(ctx context.Context, name, file string) (plugins.Attr, error) {
+	s, over, err := b.Login(ctx, name)
+	if err != nil {
+		return plugins.Attr{}, bridge.AsEnd(name, err)
+	}
+	a, err := s.Stat(ctx, file)
+	over(err)
+	return a, bridge.AsEnd(name, err)
 }
 
 // Probe is of admin.Config.

@@ -6,8 +6,10 @@ import (
 	"strings"
 
 	"github.com/pannier/pannier/engine"
+	"github.com/pannier/pannier/engine/bridge"
 	"github.com/pannier/pannier/engine/peer"
-	"github.com/pannier/pannier/plugins"
+	"github.com/pannier/pannier/sideeffect"
+	"github.com/pannier/pannier/spec/fault"
 	"github.com/pannier/pannier/spec/relpath"
 )
 
@@ -15,28 +17,38 @@ import (
 // bridge. Digests of those nobody computes.
 type shelf struct {
 	*peer.Shelf
-	node *Node
+	node  *Node
+	lists chan struct{} // one for each listing of a server: others wait
 }
 
 func (n *Node) newShelf() *shelf {
-	return &shelf{peer.NewShelf(func() engine.Book { return n.present.Load().book }), n}
+	return &shelf{peer.NewShelf(func() engine.Book { return n.present.Load().book }), n, make(chan struct{}, peer.MaxLists)}
 }
 
 // at is where a partner finds the files of such a rule; ok is false for other rules.
-func (s *shelf) at(partner, rule string) (bridge, dir string, ok bool) {
+func (s *shelf) at(partner, rule string) (name, dir string, ok bool) {
 	r := s.node.present.Load().book.Rules[rule]
 	if r == nil || r.Bridge == "" || r.Direction != engine.Receive || !r.Allows(partner) {
 		return "", "", false
 	}
-	bridge, dir, _ = strings.Cut(r.Bridge, ":")
-	return bridge, strings.TrimSuffix(dir, "/"), true
+	name, dir, _ = strings.Cut(r.Bridge, ":")
+	return name, strings.TrimSuffix(dir, "/"), true
 }
 
 // List implements peer.Files. The server's whole listing is read for each page.
 func (s *shelf) List(ctx context.Context, partner, rule string, dir relpath.Path, after string) (p peer.Page, err error) {
-	bridge, root, ok := s.at(partner, rule)
+	name, root, ok := s.at(partner, rule)
 	if !ok {
 		return s.Shelf.List(ctx, partner, rule, dir, after)
+	}
+	if err := sideeffect.RefuseOwn("list directory", dir); err != nil {
+		return p, err
+	}
+	select {
+	case s.lists <- struct{}{}:
+		defer func() { <-s.lists }()
+	case <-ctx.Done():
+		return p, fault.Wrap("list directory", dir.String(), ctx.Err())
 	}
 	at := root
 	if !dir.IsZero() {
@@ -46,11 +58,11 @@ func (s *shelf) List(ctx context.Context, partner, rule string, dir relpath.Path
 		slices.SortFunc(all, func(a, b peer.Entry) int { return strings.Compare(a.Name, b.Name) })
 		return all[:min(len(all), peer.MaxPage+1)]
 	}
-	for e, err := range s.node.bridges.list(ctx, bridge, strings.TrimPrefix(at, "/")) {
+	for e, err := range s.node.bridges.list(ctx, name, strings.TrimPrefix(at, "/")) {
 		if err != nil {
-			return peer.Page{}, err
+			return peer.Page{}, bridge.AsEnd(name, err)
 		}
-		if _, err := dir.Join(e.Name); err != nil {
+		if _, err := dir.Join(e.Name); err != nil || sideeffect.IsOwn(e.Name) {
 			p.Omitted++
 			continue
 		}
@@ -74,17 +86,14 @@ func (s *shelf) List(ctx context.Context, partner, rule string, dir relpath.Path
 
 // Stat implements peer.Files.
 func (s *shelf) Stat(ctx context.Context, partner, rule string, path relpath.Path) (e peer.Entry, err error) {
-	bridge, root, ok := s.at(partner, rule)
+	at, root, ok := s.at(partner, rule)
 	if !ok {
 		return s.Shelf.Stat(ctx, partner, rule, path)
 	}
-	session, over, err := s.node.bridges.Login(ctx, bridge)
-	if err != nil {
+	if err := sideeffect.RefuseOwn("stat", path); err != nil {
 		return e, err
 	}
-	var a plugins.Attr
-	a, err = session.Stat(ctx, root+"/"+path.String())
-	over(err)
+	a, err := s.node.bridges.stat(ctx, at, root+"/"+path.String())
 	if err != nil {
 		return e, err
 	}

@@ -22,7 +22,7 @@ func (p *process) failed(ctx context.Context, err error) error {
 	s := status.Convert(err)
 	for _, d := range s.Details() {
 		if f, ok := d.(*bridgepb.Failure); ok && fault.Kind(f.GetKind()) != 0 {
-			return failure(f)
+			return p.failure(f)
 		}
 	}
 	if ctx.Err() != nil {
@@ -58,9 +58,15 @@ func (p *process) lost() {
 // errLate is why a context of ours ended when it was not its owner's wish.
 var errLate = errors.New("the host's limit")
 
+// stays is what a driver says: it runs for this operator, and other nodes are not told.
+type stays struct{ error }
+
 // failure is the error that a driver made.
-func failure(f *bridgepb.Failure) error {
+func (p *process) failure(f *bridgepb.Failure) error {
 	e := fault.FromPeer(f.GetOp(), fault.Kind(f.GetKind()), f.GetText())
+	if !p.tells {
+		e.Err = stays{e.Err}
+	}
 	e.Side, e.Subject, e.Advice = min(fault.Side(f.GetSide()), fault.Inferred), f.GetSubject(), f.GetAdvice()
 	switch {
 	case f.GetCode() != "":

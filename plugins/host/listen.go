@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"sync"
@@ -41,7 +42,7 @@ func (p *Plugin) Listen(ctx context.Context, l *net.TCPListener, options map[str
 		return fault.Wrap("listen", l.Addr().String(), err)
 	}
 	defer f.Close()
-	service, stop, ends, err := serveNode(node)
+	service, stop, ends, err := serveNode(node, p.cfg.Log)
 	if err != nil {
 		return err
 	}
@@ -73,7 +74,7 @@ func (p *Plugin) Listen(ctx context.Context, l *net.TCPListener, options map[str
 }
 
 // serveNode serves a driver at one end of two pairs of sockets; ends are the others.
-func serveNode(node plugins.Driver) (service *plugins.Service, stop func(), ends [2]*os.File, err error) {
+func serveNode(node plugins.Driver, log *slog.Logger) (service *plugins.Service, stop func(), ends [2]*os.File, err error) {
 	var mine [2]*net.UnixConn
 	closeAll := func() {
 		for i := range mine {
@@ -96,6 +97,7 @@ func serveNode(node plugins.Driver) (service *plugins.Service, stop func(), ends
 		}
 	}
 	service = plugins.NewService(node, mine[1])
+	service.SetOutside(log)
 	server := grpc.NewServer(service.Options()...)
 	bridgepb.RegisterBridgeServer(server, service)
 	one := &single{conn: make(chan net.Conn, 1), closed: make(chan struct{})}
@@ -125,7 +127,7 @@ func Node(conn, descriptors *net.UnixConn) (plugins.Driver, io.Closer, error) {
 	cfg := Config{Name: "node"}.orDefaults()
 	cfg.Call = commitTime / commitTimes
 	p := &process{cfg: cfg, bridge: bridgepb.NewBridgeClient(cc), description: &bridgepb.DescribeReply{Name: "node", Channels: true},
-		fds: descriptors, began: time.Now(), gone: make(chan struct{})}
+		fds: descriptors, began: time.Now(), gone: make(chan struct{}), tells: true}
 	p.kill = sync.OnceFunc(func() {
 		_, _, _ = cc.Close(), conn.Close(), descriptors.Close()
 		close(p.gone)

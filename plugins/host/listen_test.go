@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -59,6 +60,10 @@ func (lineServer) Listen(ctx context.Context, l net.Listener, options map[string
 				} else {
 					said, err = gets(ctx, s, f[1])
 				}
+				if err != nil && f[0] == "WHY" {
+					fmt.Fprintln(c, fault.Text(err))
+					continue
+				}
 				if err != nil {
 					fmt.Fprintln(c, fault.KindOf(err))
 					continue
@@ -105,7 +110,29 @@ func (d *doorman) Open(ctx context.Context, to plugins.Endpoint) (plugins.Sessio
 		return nil, fault.New("let in", fault.Unauthenticated, "not this one")
 	}
 	d.opened <- to.URL
-	return d.Driver.Open(ctx, plugins.Endpoint{URL: "dir://" + d.root})
+	s, err := d.Driver.Open(ctx, plugins.Endpoint{URL: "dir://" + d.root})
+	return talkative{s.(writes)}, err
+}
+
+// writes is what sessions of dir can do, as far as it is asked for.
+type writes interface {
+	plugins.Session
+	plugins.Writer
+}
+
+// talkative says more than foreign clients may read.
+type talkative struct{ writes }
+
+func (t talkative) Capabilities() plugins.Capabilities {
+	return plugins.Capabilities{Offsets: true, Write: true}
+}
+
+func (t talkative) Read(ctx context.Context, name string, offset int64) (io.ReadCloser, error) {
+	r, err := t.writes.Read(ctx, name, offset)
+	if err != nil {
+		err = fault.Wrap("read", "/etc/secret", fault.New("ask the directory", fault.NotFound, "lost %d of %q: %w", 3, "hostb.internal", &fs.PathError{Op: "open", Path: "/etc/secret", Err: syscall.ENOENT}))
+	}
+	return r, err
 }
 
 // client talks to the line server.
@@ -167,6 +194,7 @@ func TestListen(t *testing.T) {
 			c.ask("PUT /x "+strings.Repeat("a", 5000), "ok")
 			c.ask("GET /x", "ok "+strings.Repeat("a", 5000))
 			c.ask("GET /none", "not found")
+			c.ask("WHY /none", "read: not found: ask the directory: not found: lost 3 of \"...\": no such file or directory")
 			if b, err := os.ReadFile(filepath.Join(node.root, "x")); err != nil || !bytes.Equal(b, bytes.Repeat([]byte("a"), 5000)) {
 				t.Errorf("%d bytes, %v", len(b), err)
 			}

@@ -41,6 +41,8 @@ type process struct {
 	number uint64     // of the last channel
 
 	stopping atomic.Bool // its end is no crash
+
+	tells bool // it is a node, whose errors say what anybody may read
 }
 
 // socketRoom is what go-plugin adds to the directory: "/plugin-dir4294967295/plugin4294967295".

@@ -153,7 +153,7 @@ func (c copier) Copy(ctx context.Context, name string, to plugins.Session, toNam
 		}
 		result.Verified, result.Resume = m.GetVerified(), m.GetResume()
 		if m.GetFailure() != nil {
-			return result, failure(m.GetFailure())
+			return result, c.s.p.failure(m.GetFailure())
 		}
 		return result, nil
 	}

@@ -119,6 +119,11 @@ func (t *try) crashed() error {
 		return err
 	}
 	_, _ = s.Abort(t.ctx, false)
+	if t.h.Restart != nil { // another host, so to speak: one that has crashed too often is not started
+		if err := t.h.Restart(t.ctx); err != nil {
+			return err
+		}
+	}
 	if err := errors.Join(t.login(), t.absent(name)); err != nil {
 		return err
 	}

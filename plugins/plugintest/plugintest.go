@@ -34,7 +34,7 @@ type Harness struct {
 	Entries int                                 // of the longest listing; 0: 10,000
 	Sparse  func(name string, size int64) error // makes a file of zeros at the server
 
-	Restart func(context.Context) error // ends the plugin in good order; the next Open is of another process
+	Restart func(context.Context) error // ends the plugin in good order; the next Open is of another process, and of a host that has seen no crash
 	Kill    func() error                // ends the plugin's process with SIGKILL
 	Hang    func() error                // stops it with SIGSTOP
 	Cut     func() error                // breaks all connections of the plugin to its server
@@ -138,7 +138,7 @@ func (c check) do(ctx context.Context, h Harness) (r Result) {
 	defer cancel()
 	t := &try{ctx: ctx, h: h}
 	done := make(chan error, 1)
-	go func() { done <- t.whole(c.run) }()
+	go func() { done <- t.whole(c) }()
 	var err error
 	select {
 	case err = <-done:
@@ -169,12 +169,17 @@ type try struct {
 }
 
 // whole is the run from the login to the tidying up.
-func (t *try) whole(run func(*try) error) (err error) {
+func (t *try) whole(c check) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			err = fmt.Errorf("panic: %v\n%s", v, debug.Stack())
 		}
 	}()
+	if c.level == Process && t.h.Restart != nil { // who has killed it often is not let start it again
+		if err := t.h.Restart(t.ctx); err != nil {
+			return fmt.Errorf("restart: %w", err)
+		}
+	}
 	if err := t.login(); err != nil {
 		return fmt.Errorf("open: %w", err)
 	}
@@ -187,7 +192,7 @@ func (t *try) whole(run func(*try) error) (err error) {
 		t.made = append(t.made, dir)
 		t.base = dir + "/"
 	}
-	err = run(t)
+	err = c.run(t)
 	t.tidy()
 	return err
 }

@@ -23,14 +23,14 @@ func table() []check {
 	return []check{
 		killReceiver, damage, killSender, powerCut, powerAtEnd, partialDamaged, syncFails, diskFull,
 		quota, sourceChanges, sourceReplaced, askedOften, boundaries, phasePairs, clocks, replay, deadPeer, stuckStream,
-		stuckTask, poison, outage, slowDisk, fairness, capacity, descriptors, rot, surface, authentication, flood, paths, bombs, execArgs, canaries,
+		stuckTask, pluginDies, orphans, poison, outage, slowDisk, fairness, capacity, descriptors, rot, surface, authentication, flood, paths, bombs, execArgs, canaries,
 	}
 }
 
 // roles are what this program does as a process of its own; see process.go.
 func roles() map[string]func(args []string) error {
 	return map[string]func([]string) error{
-		roleServe: serveRole, roleAttack: attackRole, roleNode: nodeRole, roleCage: cageRole, roleChild: childRole, roleTied: tiedRole,
+		roleServe: serveRole, roleAttack: attackRole, roleNode: nodeRole, roleCage: cageRole, roleChild: childRole, roleTied: tiedRole, rolePlugin: pluginRole,
 	}
 }
 

@@ -73,6 +73,9 @@ func FXP(r *run) {
 	r.fxp = true
 }
 
+// Slow has a file take a second for each 50 MiB, at vsftpd and proftpd.
+func Slow(r *run) { r.slow = true }
+
 // TLS has the servers answer AUTH TLS. Data connections need not continue the session of
 // the control connection.
 func TLS(r *run) { r.tls = true }
@@ -164,6 +167,7 @@ type run struct {
 	root, program, host string
 	port                string
 	fxp, tls, reuse     bool
+	slow                bool
 	who                 *user.User
 	work, data          string
 }
@@ -217,6 +221,9 @@ func (r *run) write(name, text string) string {
 
 // extra are the files of testdata that follow the first, for what was asked.
 func (r *run) extra(name string) (files []string) {
+	if r.slow {
+		files = append(files, name+".slow")
+	}
 	if r.fxp {
 		files = append(files, name+".fxp")
 	}

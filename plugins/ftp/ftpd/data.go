@@ -62,6 +62,7 @@ func (t *transfer) open() (*data, *reply) {
 			return nil, refuse(425, "There is no TLS on the data connection: %s.", why(err))
 		case c.s.reuse && !s.ConnectionState().DidResume:
 			d.reset()
+			c.log.Warn("a client's data connection has a TLS session of its own; if the client cannot do otherwise, set tls-reuse=optional")
 			return nil, refuse(522, "The data connection has to continue the TLS session of this one.")
 		}
 	}

@@ -169,9 +169,11 @@ func (s *staged) Commit(ctx context.Context) (a plugins.Attr, err error) {
 }
 
 func (s *staged) Abort(ctx context.Context, keep bool) ([]byte, error) {
-	s.n.mu.Lock()
-	s.n.aborts++
-	s.n.mu.Unlock()
+	defer func() {
+		s.n.mu.Lock()
+		s.n.aborts++
+		s.n.mu.Unlock()
+	}()
 	return s.Staged.Abort(ctx, keep)
 }
 

@@ -34,7 +34,7 @@ func resolve(cwd, arg string) (string, error) {
 func (c *client) name(arg string) (string, *reply) {
 	name, err := resolve(c.cwd, arg)
 	if err != nil {
-		return "", refuse(553, "This cannot be a name: %s", words(err))
+		return "", refuse(553, "This cannot be a name: one is UTF-8, has at most %d bytes and no control characters.", plugins.MaxName)
 	}
 	return name, nil
 }

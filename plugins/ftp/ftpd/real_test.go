@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -233,4 +234,73 @@ func TestRealRefusal(t *testing.T) {
 		t.Errorf("%v: %s", err, out)
 	}
 	n.empty(t)
+}
+
+// TestRealKilled: of what a client was sending that is killed, nothing is published.
+func TestRealKilled(t *testing.T) {
+	curl := program(t, "curl")
+	local := filepath.Join(t.TempDir(), "f")
+	if err := os.WriteFile(local, randomBytes(8<<20), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	for way, more := range map[string][]string{"off": nil, "required": {"--ssl-reqd"}} {
+		t.Run(way, func(t *testing.T) {
+			some := make(chan bool, 1)
+			n := &node{written: func(int64) error {
+				select {
+				case some <- true:
+				default:
+				}
+				return nil
+			}}
+			s := serve(t, n, "tls", way)
+			cmd := exec.Command(curl, append([]string{"-sS", "-k", "--limit-rate", "200k", "--user", user + ":" + password, "-T", local, "ftp://" + s.address + "/f"}, more...)...)
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			<-some
+			_ = cmd.Process.Kill()
+			_ = cmd.Wait()
+			eventually(t, "it is given up", func() bool { _, _, aborts := n.counts(); return aborts == 1 })
+			if _, commits, _ := n.counts(); commits != 0 {
+				t.Error("it is committed")
+			}
+			n.empty(t)
+		})
+	}
+}
+
+// TestRealPython: Python's ftplib, which many scripts are made with, waits for TLS's answer to
+// its word of leave, and cannot continue sessions.
+func TestRealPython(t *testing.T) {
+	python := program(t, "python3")
+	for _, o := range [][]string{{"tls", "off"}, {"tls", "required", "tls-reuse", "optional"}} {
+		t.Run(o[1], func(t *testing.T) {
+			s := serve(t, nil, o...)
+			host, port, _ := net.SplitHostPort(s.address)
+			out := runs(t, python, "-c", `
+import ftplib, io, ssl, sys
+tls = sys.argv[3] != "off"
+f = ftplib.FTP_TLS(context=ssl._create_unverified_context()) if tls else ftplib.FTP()
+f.connect(sys.argv[1], int(sys.argv[2]))
+f.login(sys.argv[4], sys.argv[5])
+if tls:
+    f.prot_p()
+print(f.storbinary("STOR a", io.BytesIO(b"x" * 3000000)))
+b = io.BytesIO()
+f.retrbinary("RETR a", b.write)
+assert b.getvalue() == b"x" * 3000000
+assert [e[0] for e in f.mlsd()] == ["a"] and f.nlst() == ["a"] and f.size("a") == 3000000
+f.set_pasv(False)
+f.storlines("STOR b", io.BytesIO(b"a\nb\n"))
+f.mkd("d")
+f.rename("b", "d/c")
+f.quit()
+`, host, port, o[1], user, password)
+			if !strings.HasPrefix(out, "226 The file is taken: 3000000 bytes.") {
+				t.Error(out)
+			}
+			s.holds(t, "d/c", []byte("a\r\nb\r\n"))
+		})
+	}
 }

@@ -78,6 +78,7 @@ func (t *transfer) receive(d *data, st plugins.Staged) *reply {
 			d.reset()
 			return bad
 		}
+		_ = d.end() // some clients wait for TLS's answer to their word of leave
 		d.close()
 		return nil
 	}

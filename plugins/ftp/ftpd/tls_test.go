@@ -252,7 +252,7 @@ func TestCertificates(t *testing.T) {
 		t.Fatal(err)
 	}
 	is(sum)
-	if c, err := tls.Dial("tcp", s.address, &tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS11}); err == nil {
+	if c, err := tls.Dial("tcp", s.address, &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}); err == nil {
 		_ = c.Close()
 		t.Error("TLS 1.1 is spoken")
 	}
@@ -274,7 +274,7 @@ func TestCertificates(t *testing.T) {
 			t.Error("the listener is left open")
 		}
 	}
-	for _, o := range (ftp.Driver{}).ListenOptions() {
+	for _, o := range (ftp.Driver{}).Describe().Listen {
 		if o.Name == "" || o.Help == "" {
 			t.Errorf("%+v", o)
 		}

@@ -26,7 +26,7 @@ type transfer struct {
 // NOOP if it was sent since, and ABOR, whose reply follows the transfer's. All else waits.
 func (c *client) transfer(verb, name string, move func(*transfer) reply) reply {
 	p := c.port
-	c.port, c.rest = nil, 0
+	c.port = nil
 	defer p.close()
 	switch {
 	case p == nil:

@@ -74,7 +74,7 @@ func TestReadInAnyOrder(t *testing.T) {
 	whole(t, n, want, piece, far)
 	n.change = func(c *plugins.Capabilities) { c.Offsets = false }
 	whole(t, n, want, piece, near)
-	whole(t, n, want[:1<<20], piece, random.Perm(1<<20/piece))
+	whole(t, n, want, piece, far)
 	n.change = nil
 	n.read = func(r io.ReadCloser) io.ReadCloser {
 		return struct {
@@ -177,6 +177,20 @@ func TestReadFails(t *testing.T) {
 	h = r.open("/f", forReading)
 	if _, code, _ := r.read(h, 0, 10); code != statusFailure {
 		t.Errorf("an error without a kind: %d", code)
+	}
+}
+
+// TestReadBeyond: the first request may be for what is behind the end.
+func TestReadBeyond(t *testing.T) {
+	n := newNode(t)
+	n.put(t, "f", content(1000))
+	r := newRaw(t, n)
+	for _, at := range []int{1000, 1001, 5 << 20, 1<<62 + 1, -1} {
+		h := r.open("/f", forReading)
+		if b, code, text := r.read(h, at, 10); code != statusEOF {
+			t.Errorf("at %d: %d bytes, %d %s", at, len(b), code, text)
+		}
+		r.want(statusOK, fxClose, h)
 	}
 }
 

@@ -202,33 +202,86 @@ func TestListing(t *testing.T) {
 	r.want(statusPermission, fxReaddir, d)
 }
 
-// TestUnread: a client that takes no replies is not read from without end.
+// TestUnread: of a client that takes no replies no more is taken than the limits say, of
+// requests and of bytes.
 func TestUnread(t *testing.T) {
-	n := newNode(t)
-	n.put(t, "f", content(1<<20))
-	ours, theirs := net.Pipe()
-	g := guestOf(t, n, theirs)
-	done := make(chan error)
-	go func() { done <- g.speak(theirs) }()
-	_, _ = ours.Write([]byte{0, 0, 0, 5, fxInit, 0, 0, 0, 3})
-	b := make([]byte, 1000)
-	_, _ = ours.Read(b)
-	_, _ = ours.Write(newMessage(fxOpen, 1, 64).text("/f").number(forReading).number(0).seal())
-	_, _ = io.ReadFull(ours, b[:14])
-	h := string(b[13:14])
-	_ = ours.SetWriteDeadline(time.Now().Add(2 * time.Second))
-	sent := 0
-	for ; sent < 10_000; sent++ {
-		if _, err := ours.Write(newMessage(fxRead, uint32(sent), 64).text(h).long(0).number(maxData).seal()); err != nil {
-			break
+	stat := func(id uint32) message { return newMessage(fxStat, id, 64).text("/f").seal() }
+	for name, c := range map[string]struct {
+		request func(id uint32) message
+		most    int
+	}{
+		"replies": {stat, maxRequests},
+		"bytes":   {func(id uint32) message { return newMessage(fxRead, id, 64).text("1").long(0).number(maxData).seal() }, maxUnderWay/maxData + 1},
+	} {
+		n := newNode(t)
+		n.put(t, "f", content(1<<20))
+		ours, theirs := net.Pipe()
+		g := guestOf(t, n, theirs)
+		done := make(chan error)
+		go func() { done <- g.speak(theirs) }()
+		b := make([]byte, 1000)
+		_, _ = ours.Write([]byte{0, 0, 0, 5, fxInit, 0, 0, 0, 3})
+		_, _ = ours.Read(b)
+		_, _ = ours.Write(newMessage(fxOpen, 1, 64).text("/f").number(forReading).number(0).seal())
+		_, _ = io.ReadFull(ours, b[:14])
+		_ = ours.SetWriteDeadline(time.Now().Add(time.Second))
+		for id := uint32(0); id < 10_000; id++ {
+			if _, err := ours.Write(c.request(id)); err != nil {
+				break
+			}
 		}
+		g.mu.Lock()
+		if left := g.left - 1; left < c.most/2 || left > c.most { // without the handle
+			t.Errorf("%s: %d requests are under way, and %d may be", name, left, c.most)
+		}
+		g.mu.Unlock()
+		_ = ours.Close()
+		<-done
+		_ = g.session.Close()
 	}
-	if most := maxUnderWay/maxData + 64<<10/26 + 10; sent > most { // what is under way, and a buffer
-		t.Errorf("%d requests are taken", sent)
+}
+
+// TestStuck: what the node does for ever ends with the client.
+func TestStuck(t *testing.T) {
+	n := newNode(t)
+	n.put(t, "f", content(1000))
+	n.set(func(h *hooks) { h.stuck = true })
+	r := newRaw(t, n)
+	reading, writing := r.open("/f", forReading), r.open("/g", anew)
+	listing := r.handle(fxOpendir, "/")
+	r.ask(fxRead, reading, uint64(0), 10)
+	r.ask(fxWrite, writing, uint64(0), []byte("x"))
+	r.ask(fxReaddir, listing)
+	time.Sleep(50 * time.Millisecond)
+	_ = r.gone()
+	if got := n.files(t); len(got) != 1 || n.sessions.Load() != 0 {
+		t.Errorf("there is %q, %d sessions", got, n.sessions.Load())
 	}
-	_ = ours.Close()
-	<-done
-	_ = g.session.Close()
+}
+
+// TestNames: what a node has as one request, and SFTP as two, keeps its meaning.
+func TestNames(t *testing.T) {
+	n := newNode(t)
+	n.put(t, "f", []byte("f"))
+	n.put(t, "g", []byte("g"))
+	r := newRaw(t, n)
+	r.want(statusOK, fxMkdir, "/d", 0)
+	r.want(statusFailure, fxRemove, "/d")
+	r.want(statusFailure, fxRmdir, "/f")
+	r.want(statusNotFound, fxRemove, "/nothing")
+	if text := r.want(statusFailure, fxRename, "/f", "/g"); !strings.Contains(text, "taken") {
+		t.Error(text)
+	}
+	n.has(t, "g", []byte("g"))
+	r.want(statusOK, fxExtended, extRename, "/f", "/g")
+	n.has(t, "g", []byte("f"))
+	r.want(statusOK, fxRename, "/g", "/h")
+	r.want(statusOK, fxRmdir, "/d")
+	r.want(statusOK, fxRemove, "/h")
+	r.want(statusNotFound, fxRename, "/h", "/i")
+	if got := n.files(t); len(got) != 0 {
+		t.Errorf("there is %q", got)
+	}
 }
 
 // TestManyAtOnce: more requests than may be under way are all answered, once.

@@ -8,6 +8,7 @@ import (
 	"encoding/pem"
 	"io"
 	"io/fs"
+	"iter"
 	"log/slog"
 	"net"
 	"net/url"
@@ -53,6 +54,7 @@ type hooks struct {
 	change func(*plugins.Capabilities)
 	wrap   func(plugins.Session) plugins.Session
 	think  func(plugins.Endpoint) // before an answer about a login
+	stuck  bool                   // bytes and entries come and go no more, until their context ends
 }
 
 // set changes them.
@@ -129,7 +131,16 @@ func (s *session) Capabilities() plugins.Capabilities {
 }
 
 func (s *session) Read(ctx context.Context, name string, offset int64) (io.ReadCloser, error) {
+	if offset > 0 && !s.Capabilities().Offsets {
+		return nil, fault.New("read", fault.Unsupported, "from the beginning only")
+	}
 	r, err := s.everything.Read(ctx, name, offset)
+	if err == nil && s.n.now().stuck {
+		r = struct {
+			io.Reader
+			io.Closer
+		}{stuck{ctx}, r}
+	}
 	if err == nil {
 		s.n.reading.Add(1)
 		if read := s.n.now().read; read != nil {
@@ -145,12 +156,40 @@ func (s *session) Write(ctx context.Context, name string, w plugins.WriteRequest
 		return nil, err
 	}
 	s.n.writings.Add(1)
-	return &staged{t.(plugins.Checkpointer), s.n}, nil
+	return &staged{t.(plugins.Checkpointer), s.n, ctx}, nil
+}
+
+func (s *session) List(ctx context.Context, dir string) iter.Seq2[plugins.Attr, error] {
+	if !s.n.now().stuck {
+		return s.everything.List(ctx, dir)
+	}
+	return func(yield func(plugins.Attr, error) bool) {
+		if yield(plugins.Attr{Name: "one"}, nil) {
+			_, err := stuck{ctx}.Read(nil)
+			yield(plugins.Attr{}, err)
+		}
+	}
+}
+
+// stuck is bytes that do not come.
+type stuck struct{ ctx context.Context }
+
+func (s stuck) Read([]byte) (int, error) {
+	<-s.ctx.Done()
+	return 0, s.ctx.Err()
 }
 
 type staged struct {
 	plugins.Checkpointer
-	n *node
+	n   *node
+	ctx context.Context
+}
+
+func (t *staged) Write(b []byte) (int, error) {
+	if t.n.now().stuck {
+		return stuck{t.ctx}.Read(nil)
+	}
+	return t.Checkpointer.Write(b)
 }
 
 func (t *staged) Commit(ctx context.Context) (plugins.Attr, error) {

@@ -52,7 +52,7 @@ func TestWrongBytes(t *testing.T) {
 		"early twice":    {[]step{{5, 10, statusOK}, {5, 10, statusUnsupported}}, "twice"},
 		"early overlaps": {[]step{{5, 10, statusOK}, {0, 10, statusUnsupported}}, "twice"},
 		"far away":       {[]step{{0, 1, statusOK}, {1<<63 - 1, 1, statusUnsupported}}, "early"},
-		"and then well":  {[]step{{0, 10, statusOK}, {5, 1, statusUnsupported}, {10, 10, statusUnsupported}}, "in order"},
+		"and then well":  {[]step{{0, 10, statusOK}, {5, 1, statusUnsupported}, {10, 10, statusUnsupported}, {40, 10, statusUnsupported}}, "in order"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			n := newNode(t)

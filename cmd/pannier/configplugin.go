@@ -1,0 +1,97 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/pannier/pannier/engine/config"
+	"github.com/pannier/pannier/plugins"
+)
+
+// What "config check" sees of bridges and listeners without running a plugin.
+
+// foreign are warnings about what bridges and listeners name: one that the node would not
+// start with, or that would not work. Files that this user may not look at are passed over.
+func foreign(cfg *config.Config) (warnings []string) {
+	for _, name := range slices.Sorted(maps.Keys(cfg.Bridges)) {
+		b := cfg.Bridges[name]
+		who := "bridge " + name
+		say := func(format string, args ...any) { warnings = append(warnings, who+": "+fmt.Sprintf(format, args...)) }
+		if d := driver(b.Plugin, say); d != nil {
+			is := d.Describe()
+			if u, err := url.Parse(b.Endpoint); err == nil && !slices.Contains(is.Schemes, u.Scheme) {
+				say("plugin %s has no endpoints of %s://, but of %s", b.Plugin, u.Scheme, strings.Join(is.Schemes, ", "))
+			}
+			known(b.Options, is.Options, b.Plugin, say)
+		}
+		looked(b.Credentials, 0o077, "others can read it; say chmod 600", say)
+	}
+	for _, l := range cfg.Listeners {
+		who := "listener " + l.Address
+		say := func(format string, args ...any) { warnings = append(warnings, who+": "+fmt.Sprintf(format, args...)) }
+		if d := driver(l.Plugin, say); d != nil {
+			if _, serves := d.(plugins.Server); serves {
+				known(l.Options, d.Describe().Listen, l.Plugin, say)
+			} else {
+				say("plugin %s serves no foreign clients", l.Plugin)
+			}
+		}
+		for _, u := range l.Users {
+			who = "listener " + l.Address + ", user " + u.Name
+			if u.Password == "" && l.Plugin == "ftp" {
+				say("clients of FTP have no keys: it needs a password")
+			}
+			looked(u.Keys, 0o022, "others can write to it; say chmod go-w", say)
+			looked(u.Password, 0o022, "others can write to it; say chmod go-w", say)
+		}
+	}
+	return warnings
+}
+
+// driver is the plugin of a section if it is part of this program. Of another it is said
+// what is wrong with its file.
+func driver(plugin string, say func(string, ...any)) plugins.Driver {
+	if !filepath.IsAbs(plugin) {
+		if bundled[plugin] == nil {
+			say("no plugin %q is part of this program, which has %s; one of one's own is named by the whole path of its program", plugin, strings.Join(slices.Sorted(maps.Keys(bundled)), ", "))
+		}
+		return bundled[plugin]
+	}
+	switch fi, err := os.Stat(plugin); {
+	case errors.Is(err, fs.ErrNotExist):
+		say("there is no program %s on this host", plugin)
+	case err == nil && (!fi.Mode().IsRegular() || fi.Mode()&0o111 == 0):
+		say("%s is no program that can be run; a script is an argument of its interpreter", plugin)
+	}
+	return nil
+}
+
+// known says which options a plugin does not have.
+func known(options map[string]string, all []plugins.Option, plugin string, say func(string, ...any)) {
+	for _, name := range slices.Sorted(maps.Keys(options)) {
+		if !slices.ContainsFunc(all, func(o plugins.Option) bool { return o.Name == name }) {
+			say("there is no option %q; pannier plugin describe %s prints which there are", name, plugin)
+		}
+	}
+}
+
+// looked says what is wrong with a file that has a secret: it is not there, or has a mode
+// that it must not have.
+func looked(path string, not fs.FileMode, why string, say func(string, ...any)) {
+	if path == "" {
+		return
+	}
+	switch fi, err := os.Stat(path); {
+	case errors.Is(err, fs.ErrNotExist):
+		say("there is no file %s on this host", path)
+	case err == nil && fi.Mode()&not != 0:
+		say("%s: %s %s", path, why, path)
+	}
+}

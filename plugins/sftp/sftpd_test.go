@@ -1,0 +1,88 @@
+package sftp
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"log/slog"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/pannier/pannier/plugins"
+	"github.com/pannier/pannier/plugins/dir"
+	"github.com/pannier/pannier/plugins/host"
+	"github.com/pannier/pannier/plugins/plugintest"
+	"github.com/pannier/pannier/plugins/sftp/sftpd"
+	"github.com/pannier/pannier/spec/fault"
+)
+
+// directory is a node of one user, whose files are in a directory.
+type directory struct {
+	dir.Driver
+	at string
+}
+
+func (d directory) Open(ctx context.Context, e plugins.Endpoint) (plugins.Session, error) {
+	if e.User != "me" || e.Password != "secret" {
+		return nil, fault.New("log in", fault.Unauthenticated, "it is not me")
+	}
+	return d.Driver.Open(ctx, plugins.Endpoint{URL: (&url.URL{Scheme: "dir", Path: d.at}).String()})
+}
+
+// TestOwnServer holds the driver against the contract of bridges, with the server of
+// package sftpd, in which a file is gone on with only from its beginning.
+func TestOwnServer(t *testing.T) {
+	at, key := t.TempDir(), filepath.Join(t.TempDir(), "hostkey")
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	slog.SetDefault(slog.New(slog.NewTextHandler(io.Discard, nil)))
+	ctx, end := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() {
+		done <- sftpd.Serve(ctx, l, map[string]string{"hostkey": key, "drain": "0s", "connections-per-address": "200"}, directory{at: at})
+	}()
+	defer func() {
+		end()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}()
+	var text []byte
+	for range 1000 {
+		if text, _ = os.ReadFile(key); bytes.HasSuffix(text, []byte("-----\n")) {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	signer, err := ssh.ParsePrivateKey(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := host.InProcess(host.Config{Name: "sftp", Drain: time.Second}, Driver{})
+	defer func() { _ = p.Close(context.Background()) }()
+	plugintest.Run(t, plugintest.Harness{
+		Levels: []string{plugintest.Core, plugintest.Write},
+		Open: func(ctx context.Context) (plugins.Session, error) {
+			return p.Open(ctx, plugins.Endpoint{
+				URL: "sftp://" + l.Addr().String(), User: "me", Password: "secret",
+				Options: map[string]string{"hostkey": ssh.FingerprintSHA256(signer.PublicKey()), "timeout": "5s"},
+			})
+		},
+		Sparse: func(name string, size int64) error {
+			f, err := os.Create(filepath.Join(at, name))
+			if err != nil {
+				return err
+			}
+			defer f.Close()
+			return f.Truncate(size)
+		},
+	})
+}
