@@ -2,6 +2,7 @@ package bench
 
 import (
 	"bytes"
+	"context"
 	"flag"
 	"io"
 	"log/slog"
@@ -214,4 +215,25 @@ func TestBridgeWithoutRivals(t *testing.T) {
 			t.Errorf("%s: %q, want %q; %v, %v", url, said.String(), want, Names(chosen), err)
 		}
 	}
+}
+
+// An interruption leaves nothing at the server either.
+func TestBridgeInterrupted(t *testing.T) {
+	box := t.TempDir()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	cfg := bridging(t, "dir", plugins.Endpoint{URL: "dir://" + box})
+	cfg.Cases, cfg.Runs, cfg.Progress = []string{"upload-many"}, 1000, writerFunc(func([]byte) { cancel() }) // after the first round
+	if results, err := Bridge(ctx, cfg); fault.KindOf(err) != fault.Canceled || len(results) != 0 {
+		t.Errorf("%v, %v", results, err)
+	}
+	empty(t, cfg.Dir)
+	empty(t, box)
+}
+
+type writerFunc func([]byte)
+
+func (f writerFunc) Write(p []byte) (int, error) {
+	f(p)
+	return len(p), nil
 }
