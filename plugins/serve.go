@@ -58,7 +58,13 @@ func Serve(d Driver, node ...Dial) {
 	if len(node) > 0 {
 		s.SetDial(node[0])
 	}
+	tls, err := secured()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "this plugin cannot speak with its host:", err)
+		os.Exit(1)
+	}
 	plugin.Serve(&plugin.ServeConfig{
+		TLSProvider:     tls,
 		HandshakeConfig: Handshake(),
 		Plugins:         plugin.PluginSet{ServiceName: Served(s)},
 		GRPCServer: func(opts []grpc.ServerOption) *grpc.Server {

@@ -15,8 +15,8 @@ import (
 func benchCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "bench",
-		Short: "Measure transfers, calls, relays and what they do to each other on this machine",
-		Long: `Measure transfers, calls, relays and what they do to each other on this machine.
+		Short: "Measure transfers, calls, relays, bridges and what they do to each other on this machine",
+		Long: `Measure transfers, calls, relays, bridges and what they do to each other on this machine.
 
 Each end of each run is a process of its own, so that processor time (getrusage)
 and peak memory (VmHWM) are those of one end. Rounds alternate over the cases;
@@ -28,7 +28,7 @@ the exit code says so.`,
 		Args: command.Arguments(0),
 		RunE: command.Help,
 	}
-	cmd.AddCommand(transferCommand(), rpcCommand(), mixedCommand(), resumeCommand(), engineCommand(), benchRelayCommand(), endCommand())
+	cmd.AddCommand(transferCommand(), rpcCommand(), mixedCommand(), resumeCommand(), engineCommand(), benchRelayCommand(), benchBridgeCommand(), endCommand())
 	return cmd
 }
 
@@ -160,20 +160,7 @@ the same files durably from one process, without any transfer: what this disk ca
 			}
 			cfg.Program, cfg.Progress = []string{self.Path}, cmd.ErrOrStderr()
 			results, err := bench.Engine(cmd.Context(), cfg)
-			if len(results) == 0 {
-				return err
-			}
-			out := cmd.OutOrStdout()
-			var failed error
-			if asJSON {
-				failed = command.WriteJSON(out, results...)
-			} else {
-				failed = engineTable(results).Write(out)
-			}
-			if failed != nil {
-				return fault.Wrap("write results", "", failed)
-			}
-			return command.Partial(err)
+			return showFigures(cmd, asJSON, results, engineTable, err)
 		},
 	}
 	flags := cmd.Flags()
@@ -226,20 +213,7 @@ A case whose program the host does not have is left out, and stderr says so.`,
 			}
 			cfg.Program, cfg.Progress = self, cmd.ErrOrStderr()
 			results, err := bench.Relay(cmd.Context(), cfg)
-			if len(results) == 0 {
-				return err
-			}
-			out := cmd.OutOrStdout()
-			var failed error
-			if asJSON {
-				failed = command.WriteJSON(out, results...)
-			} else {
-				failed = waysTable(results).Write(out)
-			}
-			if failed != nil {
-				return fault.Wrap("write results", "", failed)
-			}
-			return command.Partial(err)
+			return showFigures(cmd, asJSON, results, waysTable, err)
 		},
 	}
 	flags := cmd.Flags()
@@ -267,7 +241,7 @@ func endCommand() *cobra.Command {
 	}
 }
 
-// runBench prints what there is, also when some cases failed.
+// runBench measures and prints.
 func runBench[T any](cmd *cobra.Command, f *benchFlags,
 	measure func(context.Context, bench.Config) ([]T, error), table func([]T) command.Table,
 ) error {
@@ -277,12 +251,17 @@ func runBench[T any](cmd *cobra.Command, f *benchFlags,
 	}
 	f.Program, f.Progress = self, cmd.ErrOrStderr()
 	results, err := measure(cmd.Context(), f.Config)
+	return showFigures(cmd, f.json, results, table, err)
+}
+
+// showFigures prints what there is, also when some cases failed: err.
+func showFigures[T any](cmd *cobra.Command, asJSON bool, results []T, table func([]T) command.Table, err error) error {
 	if len(results) == 0 {
 		return err
 	}
 	out := cmd.OutOrStdout()
 	var failed error
-	if f.json {
+	if asJSON {
 		failed = command.WriteJSON(out, results...)
 	} else {
 		failed = table(results).Write(out)

@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/pannier/pannier/cmd/internal/command"
+	"github.com/pannier/pannier/cmd/pannier/bench"
 	"github.com/pannier/pannier/plugins"
 	"github.com/pannier/pannier/plugins/dir"
 	"github.com/pannier/pannier/plugins/ftp"
@@ -34,10 +35,17 @@ func bePlugin(args []string) {
 	if len(args) != 3 || args[1] != host.EntryArgument {
 		return
 	}
-	if d := bundled[args[2]]; d != nil {
+	d := bundled[args[2]]
+	if args[2] == zeros {
+		d = bench.Zeros{}
+	}
+	if d != nil {
 		plugins.Serve(d, host.Node)
 	}
 }
+
+// zeros is the name of a driver that only the benchmark knows.
+const zeros = "zeros"
 
 // pluginPrefix begins the names of plugins' programs.
 const pluginPrefix = "pannier-plugin-"

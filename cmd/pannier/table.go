@@ -47,20 +47,27 @@ func callTable(results []bench.CallResult) command.Table {
 func engineTable(results []bench.EngineResult) command.Table {
 	header := []string{"case", "transfers/s", "MiB/s", "CPU ms", "p50 ms", "p99 ms", "RSS MiB", "submits/s", "start s", "against", "rate ratio"}
 	rows := make([][]string, len(results))
-	some := func(v float64) string {
-		if v == 0 {
-			return "-"
-		}
-		return number(v)
-	}
 	for i, r := range results {
-		against := r.Against
-		if against == "" {
-			against = "-"
-		}
-		rows[i] = []string{r.Case, some(r.PerSecond), some(r.Rate), some(r.CPU), some(r.P50), some(r.P99), whole(r.MaxRSS), some(r.Submit), some(r.Start), against, some(r.AgainstBy)}
+		rows[i] = []string{r.Case, figure(r.PerSecond), figure(r.Rate), figure(r.CPU), figure(r.P50), figure(r.P99), whole(r.MaxRSS), figure(r.Submit), figure(r.Start), orDash(r.Against), figure(r.AgainstBy)}
 	}
 	return command.Table{Header: header, Rows: rows}
+}
+
+func bridgeTable(results []bench.BridgeResult) command.Table {
+	header := []string{"case", "GiB/s", "CPU s/GiB", "per s", "ms each", "CPU ms each", "p50 us", "p99 us", "first call ms", "RSS MiB", "against", "rate ratio"}
+	rows := make([][]string, len(results))
+	for i, r := range results {
+		rows[i] = []string{r.Case, figure(r.Rate), figure(r.CPU), figure(r.PerSecond), figure(r.Each), figure(r.EachCPU), figure(r.P50), figure(r.P99), figure(r.FirstCall), figure(r.RSS), orDash(r.Against), figure(r.AgainstBy)}
+	}
+	return command.Table{Header: header, Rows: rows}
+}
+
+// figure shows "-" for what was not measured.
+func figure(v float64) string {
+	if v == 0 {
+		return "-"
+	}
+	return number(v)
 }
 
 // waysTable shows "-" for what was not measured.

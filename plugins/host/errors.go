@@ -25,6 +25,9 @@ func (p *process) failed(ctx context.Context, err error) error {
 			return p.failure(f)
 		}
 	}
+	if at, ok := ctx.Deadline(); ok && s.Code() == codes.DeadlineExceeded && time.Until(at) < time.Second {
+		<-ctx.Done() // the plugin keeps the same deadline, and was a moment earlier
+	}
 	if ctx.Err() != nil {
 		if errors.Is(context.Cause(ctx), errLate) {
 			return fault.Concluded("call plugin "+p.cfg.Name, fault.DeadPeer, "the plugin has not answered in time")

@@ -1,12 +1,14 @@
 package host_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/x509"
+	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
@@ -37,8 +39,6 @@ func TestMain(m *testing.M) {
 			plugins.Serve(odd{})
 		case "lines":
 			plugins.Serve(lineServer{}, host.Node)
-		case "zeros":
-			plugins.Serve(zeros{})
 		case "host":
 			beHost(os.Args[2])
 		case "noise":
@@ -578,5 +578,82 @@ func within(t *testing.T, most time.Duration, f func()) {
 	case <-done:
 	case <-time.After(most):
 		t.Fatalf("not over after %v", most)
+	}
+}
+
+// The digest of this very program is taken once, beside a start; one that is configured
+// is still held against it before anything runs.
+func TestOwnDigest(t *testing.T) {
+	b, err := os.ReadFile(os.Args[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := fmt.Sprintf("%x", sha256.Sum256(b))
+	for range 2 {
+		cfg, _ := config(t)
+		cfg.Path = host.Bundled("odd").Path
+		s, err := run(t, cfg).Describe(t.Context())
+		if err != nil || s.SHA256 != want {
+			t.Errorf("%q, want %q; %v", s.SHA256, want, err)
+		}
+		cfg.SHA256 = want
+		if _, err := run(t, cfg).Describe(t.Context()); err != nil {
+			t.Error(err)
+		}
+		cfg.SHA256 = strings.Repeat("0", 64)
+		_, err = run(t, cfg).Describe(t.Context())
+		kindOf(t, err, fault.Refused)
+	}
+}
+
+// A plugin's certificate is of P-256, which every start makes and verifies quickly, and its
+// first line has it; a host without one is spoken with in clear.
+func TestFirstLine(t *testing.T) {
+	own, err := plugins.Certificate()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, secure := range []bool{true, false} {
+		cmd := exec.Command(os.Args[0], "plugin")
+		cmd.Env = append(os.Environ(), plugins.CookieKey+"="+plugins.CookieValue, "PLUGIN_UNIX_SOCKET_DIR="+t.TempDir())
+		if secure {
+			cmd.Env = append(cmd.Env, "PLUGIN_CLIENT_CERT="+string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: own.Certificate[0]})))
+		}
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // which it ends with itself
+		lease, err := cmd.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		line, err := bufio.NewReader(out).ReadString('\n')
+		_ = lease.Close()
+		_ = cmd.Wait()
+		fields := strings.Split(strings.TrimSpace(line), "|")
+		if err != nil || len(fields) != 6 || fields[4] != "grpc" {
+			t.Fatalf("%q, %v", line, err)
+		}
+		if !secure {
+			if fields[5] != "" {
+				t.Errorf("a certificate for nobody: %q", line)
+			}
+			continue
+		}
+		der, err := base64.RawStdEncoding.DecodeString(fields[5])
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := x509.ParseCertificate(der)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if key, ok := c.PublicKey.(*ecdsa.PublicKey); !ok || key.Params().Name != "P-256" || c.VerifyHostname("localhost") != nil {
+			t.Errorf("%T %v", c.PublicKey, c.DNSNames)
+		}
 	}
 }

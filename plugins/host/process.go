@@ -28,7 +28,7 @@ type process struct {
 	cfg         Config
 	bridge      bridgepb.BridgeClient
 	description *bridgepb.DescribeReply
-	sum         string        // of the program; "" in process
+	sum         string        // of the program, hexadecimal; "" in process
 	pid         int           // 0 in process
 	fds         *net.UnixConn // nil: no descriptors
 	began       time.Time
@@ -76,7 +76,7 @@ func start(cfg Config) (*process, error) {
 	if err != nil {
 		return nil, fault.Wrap("start plugin", cfg.Name, err)
 	}
-	r := &runner{cfg: cfg, sum: sum, file: program, said: &said{log: cfg.Log}, reaped: make(chan struct{}), exited: make(chan struct{})}
+	r := &runner{cfg: cfg, file: program, said: &said{log: cfg.Log}, reaped: make(chan struct{}), exited: make(chan struct{})}
 	out, errs := synced(r.said), synced(r.said)
 	r.synced = []io.Closer{out, errs}
 	client := plugin.NewClient(&plugin.ClientConfig{
@@ -98,6 +98,10 @@ func start(cfg Config) (*process, error) {
 	began := time.Now()
 	late := time.AfterFunc(cfg.Start, func() { _ = r.killIfStarted() })
 	p, err := connect(cfg, client, r)
+	is, unread := sum()
+	if err == nil {
+		err = fault.Wrap("start plugin "+cfg.Name, cfg.Path, unread)
+	}
 	if !late.Stop() && err != nil {
 		err = fault.New("start plugin "+cfg.Name, fault.DeadPeer, "it has not answered within %v%s", cfg.Start, fault.Shown(r.lastWords()))
 	}
@@ -106,7 +110,7 @@ func start(cfg Config) (*process, error) {
 		tidy(client, r)
 		return nil, err
 	}
-	p.began = began
+	p.began, p.sum = began, is
 	p.end = func(ctx context.Context) { p.stop(ctx, client, r) }
 	p.kill = func() { _ = r.Kill(context.Background()) }
 	go func() {
@@ -136,7 +140,7 @@ func connect(cfg Config, client *plugin.Client, r *runner) (*process, error) {
 		return nil, fault.New("start plugin "+cfg.Name, fault.Protocol, "%w", err)
 	}
 	g := protocol.(*plugin.GRPCClient) // AllowedProtocols has no other
-	p := &process{cfg: cfg, bridge: bridgepb.NewBridgeClient(g.Conn), health: grpc_health_v1.NewHealthClient(g.Conn), sum: r.sum, pid: r.cmd.Process.Pid,
+	p := &process{cfg: cfg, bridge: bridgepb.NewBridgeClient(g.Conn), health: grpc_health_v1.NewHealthClient(g.Conn), pid: r.cmd.Process.Pid,
 		fds: r.fds, gone: make(chan struct{})}
 	return p, p.describe()
 }

@@ -31,7 +31,6 @@ type runner struct {
 	env    []string // go-plugin's
 	dir    string   // of its socket
 	file   *os.File // the program
-	sum    string   // of the program, hexadecimal
 	said   *said
 	synced []io.Closer // of what go-plugin passes on
 	cmd    *exec.Cmd
@@ -44,42 +43,78 @@ type runner struct {
 	ends   sync.Once
 }
 
-// open opens the program and takes its digest. Its descriptor is above those that a
-// process begins with, which would otherwise take its place before exec.
-func open(cfg Config) (f *os.File, sum string, err error) {
+// open opens the program and checks it; sum is its digest. Its descriptor is above those
+// that a process begins with, which would otherwise take its place before exec.
+func open(cfg Config) (f *os.File, sum func() (string, error), err error) {
 	g, err := os.Open(cfg.Path)
 	if err != nil {
-		return nil, "", adviseIf(fault.Wrap("start plugin "+cfg.Name, cfg.Path, err), "say where its program is")
+		return nil, nil, adviseIf(fault.Wrap("start plugin "+cfg.Name, cfg.Path, err), "say where its program is")
 	}
 	defer g.Close()
 	fi, err := g.Stat()
 	if err != nil {
-		return nil, "", fault.Wrap("start plugin "+cfg.Name, cfg.Path, err)
+		return nil, nil, fault.Wrap("start plugin "+cfg.Name, cfg.Path, err)
 	}
 	if !fi.Mode().IsRegular() || fi.Mode()&0o111 == 0 {
-		return nil, "", adviseIf(fault.Wrap("start plugin "+cfg.Name, cfg.Path, fault.New("execute", fault.Permission, "it is no file that can be executed")), "chmod +x it")
+		return nil, nil, adviseIf(fault.Wrap("start plugin "+cfg.Name, cfg.Path, fault.New("execute", fault.Permission, "it is no file that can be executed")), "chmod +x it")
 	}
 	fd, err := unix.FcntlInt(g.Fd(), unix.F_DUPFD_CLOEXEC, 16)
 	if err != nil {
-		return nil, "", fault.Wrap("start plugin "+cfg.Name, cfg.Path, err)
+		return nil, nil, fault.Wrap("start plugin "+cfg.Name, cfg.Path, err)
 	}
 	f = os.NewFile(uintptr(fd), cfg.Path)
+	if sum, err = digestOf(cfg, f); err != nil {
+		_ = f.Close()
+		return nil, nil, fault.Wrap("start plugin "+cfg.Name, cfg.Path, err)
+	}
+	return f, sum, nil
+}
+
+// digestOf is the digest of a program, which was held against the configuration's if that
+// has one. Otherwise nothing but a report depends on it, and that of this very program,
+// which is what runs already, is taken while the process starts.
+func digestOf(cfg Config, program *os.File) (func() (string, error), error) {
+	sum := sync.OnceValues(func() (string, error) { return digest(program) })
+	if cfg.Path == self && selfIsFixed {
+		sum = ownDigest
+		if cfg.SHA256 == "" {
+			go func() { _, _ = sum() }() // whoever wants it waits for it, and sees the error
+			return sum, nil
+		}
+	}
+	is, err := sum()
+	if err == nil && cfg.SHA256 != "" && !strings.EqualFold(cfg.SHA256, is) {
+		err = fault.New("check", fault.Refused, "its sha256 is %s, the configuration has %s", fault.Shown(is), fault.Shown(cfg.SHA256)).Advise("if it was replaced on purpose, put its new sha256 into the configuration")
+	}
+	return sum, err
+}
+
+// ownDigest is that of this program, taken once in its life. It stays right: what is open
+// as self is always the file whose pages this process executes, which Linux lets nobody
+// write to meanwhile; and if somebody could, this process would be no more to be trusted
+// than its plugin.
+var ownDigest = sync.OnceValues(func() (string, error) {
+	f, err := os.Open(self)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	return digest(f)
+})
+
+// digest is the sha256 of a program, hexadecimal. Scripts are refused.
+func digest(f io.Reader) (string, error) {
 	h := sha256.New()
 	in := bufio.NewReaderSize(f, 256<<10)
 	begin, _ := in.Peek(2)
 	script := bytes.Equal(begin, []byte("#!"))
-	if _, err = io.Copy(h, in); err == nil && script {
-		err = fault.New("execute", fault.Invalid, "it is a script, of which only the interpreter can be executed").Advise("give the interpreter as the program and the script as its argument")
+	if _, err := io.Copy(h, in); err != nil {
+		return "", err
 	}
-	sum = hex.EncodeToString(h.Sum(nil))
-	if err == nil && cfg.SHA256 != "" && !strings.EqualFold(cfg.SHA256, sum) {
-		err = fault.New("check", fault.Refused, "its sha256 is %s, the configuration has %s", fault.Shown(sum), fault.Shown(cfg.SHA256)).Advise("if it was replaced on purpose, put its new sha256 into the configuration")
+	if script {
+		return "", fault.New("execute", fault.Invalid, "it is a script, of which only the interpreter can be executed").Advise("give the interpreter as the program and the script as its argument")
 	}
-	if err != nil {
-		_ = f.Close()
-		return nil, "", fault.Wrap("start plugin "+cfg.Name, cfg.Path, err)
-	}
-	return f, sum, nil
+	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
 // adviseIf adds advice to an error that is one of ours.

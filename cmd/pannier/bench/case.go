@@ -101,7 +101,7 @@ func Cases(bench string) []Case {
 }
 
 // Names lists the names of cases.
-func Names(cases []Case) []string {
+func Names[C named](cases []C) []string {
 	names := make([]string, len(cases))
 	for i, c := range cases {
 		names[i] = c.Name()

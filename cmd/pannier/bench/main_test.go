@@ -10,10 +10,20 @@ import (
 	"testing"
 
 	"go.uber.org/goleak"
+
+	"github.com/pannier/pannier/plugins"
+	"github.com/pannier/pannier/plugins/dir"
+	"github.com/pannier/pannier/plugins/ftp"
+	"github.com/pannier/pannier/plugins/host"
+	"github.com/pannier/pannier/plugins/s3"
+	"github.com/pannier/pannier/plugins/sftp"
 )
 
-// TestMain makes the test binary an end of its own benchmarks.
+// TestMain makes the test binary an end of its own benchmarks, and their plugin.
 func TestMain(m *testing.M) {
+	if len(os.Args) == 3 && os.Args[1] == host.EntryArgument {
+		plugins.Serve(map[string]plugins.Driver{"zeros": Zeros{}, "dir": dir.Driver{}, "ftp": ftp.Driver{}, "s3": s3.Driver{}, "sftp": sftp.Driver{}}[os.Args[2]])
+	}
 	if len(os.Args) == 2 {
 		switch os.Args[1] {
 		case "end":

@@ -7,11 +7,14 @@ import (
 	"github.com/pannier/pannier/spec/fault"
 )
 
+// named is a case of any benchmark.
+type named interface{ Name() string }
+
 // rounds runs every case once, then every case again, and so on, so that a
 // change of the machine's mood meets all cases alike. A case that fails is left
 // out of later rounds; its samples are dropped and its failure is in err. An
 // interruption ends everything.
-func rounds[T any](ctx context.Context, cfg Config, cases []Case, run func(context.Context, Case) (T, error)) (map[string][]T, error) {
+func rounds[C named, T any](ctx context.Context, cfg Config, cases []C, run func(context.Context, C) (T, error)) (map[string][]T, error) {
 	samples := make(map[string][]T, len(cases))
 	failed := map[string]error{}
 	for round := range cfg.Runs {
