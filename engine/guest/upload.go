@@ -138,7 +138,7 @@ func (u *upload) commit(ctx context.Context) (a plugins.Attr, err error) {
 	return a, err
 }
 
-// request gives the file its name and registers the request. What fails has none.
+// request gives the file its name and registers the request. If that fails, it is none.
 func (u *upload) request(ctx context.Context) (r lifecycle.Record, err error) {
 	if !u.rule.Sender.None() {
 		defer naming.lock(u.rule.Root + "\x00" + u.path.String())()
