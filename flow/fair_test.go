@@ -23,9 +23,9 @@ func TestShares(t *testing.T) {
 		weights []int // of the shares
 		streams []int // of each
 	}{
-		{"by weight", []int{1, 4}, []int{3, 3}}, // one stream alone would not always have credit for its part
+		{"by weight", []int{1, 4}, []int{3, 3}}, // one heavy stream alone would not always have credit for its part
 		{"hundred beside one", []int{1, 1}, []int{1, 100}},
-		{"hundred light beside one heavy", []int{4, 1}, []int{1, 100}},
+		{"hundred light beside three heavy", []int{4, 1}, []int{3, 100}},
 		{"alone", []int{7}, []int{3}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
