@@ -3,6 +3,7 @@ package bridge
 import (
 	"context"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/pannier/pannier/engine"
@@ -119,7 +120,7 @@ func (i *intake) ended() error {
 // checksum is what the server says of the whole file; nil if it does not.
 func checksum(ctx context.Context, s plugins.Session, name string, a sideeffect.Algorithm) ([]byte, error) {
 	c, ok := s.(plugins.Checksummer)
-	if !ok || a == sideeffect.None || !has(s.Capabilities().Checksums, a.String()) {
+	if !ok || a == sideeffect.None || !slices.Contains(s.Capabilities().Checksums, a.String()) {
 		return nil, nil
 	}
 	sum, err := c.Checksum(ctx, name, a.String(), -1)
@@ -127,15 +128,6 @@ func checksum(ctx context.Context, s plugins.Session, name string, a sideeffect.
 		return nil, nil
 	}
 	return sum, err
-}
-
-func has(all []string, one string) bool {
-	for _, s := range all {
-		if s == one {
-			return true
-		}
-	}
-	return false
 }
 
 func (i *intake) End() sideeffect.End             { return i.end }

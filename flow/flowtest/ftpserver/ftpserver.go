@@ -29,6 +29,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/pannier/pannier/flow/flowtest"
 )
 
 // Env names the directory into which the packages are unpacked; fallback is where .ci/test
@@ -86,21 +88,9 @@ func TLSReuse(r *run) { r.tls, r.reuse = true, true }
 
 // Kill ends the server and all its sessions without a word.
 func (s *Server) Kill() {
-	for _, pid := range family(s.pid) {
+	for _, pid := range flowtest.Family(s.pid) {
 		_ = syscall.Kill(pid, syscall.SIGKILL)
 	}
-}
-
-// family is a process with those it has started, and those they have.
-func family(pid int) []int {
-	all := []int{pid}
-	children, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
-	for _, c := range strings.Fields(string(children)) {
-		if n, err := strconv.Atoi(c); err == nil {
-			all = append(all, family(n)...)
-		}
-	}
-	return all
 }
 
 // Restart starts a server that was killed, with its files and at its address.

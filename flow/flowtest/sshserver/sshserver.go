@@ -12,12 +12,13 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/pannier/pannier/flow/flowtest"
 )
 
 // Server is one that runs until the end of the test.
@@ -116,7 +117,7 @@ func (s *Server) Client(program string) []string {
 
 // Kill ends the server and all its sessions without a word.
 func (s *Server) Kill() {
-	for _, pid := range family(s.cmd.Process.Pid) {
+	for _, pid := range flowtest.Family(s.cmd.Process.Pid) {
 		_ = syscall.Kill(pid, syscall.SIGKILL)
 	}
 	_ = s.cmd.Wait()
@@ -130,7 +131,7 @@ func (s *Server) Cut() {
 }
 
 // Sessions are the processes of those who are connected.
-func (s *Server) Sessions() []int { return family(s.cmd.Process.Pid)[1:] }
+func (s *Server) Sessions() []int { return flowtest.Family(s.cmd.Process.Pid)[1:] }
 
 // Restart starts a server that was killed, at its address.
 func (s *Server) Restart() {
@@ -160,18 +161,6 @@ func (s *Server) start() error {
 	}
 	s.Kill()
 	return errors.New("it does not listen: " + s.said.String())
-}
-
-// family is a process with those it has started, and those they have.
-func family(pid int) []int {
-	all := []int{pid}
-	children, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
-	for _, c := range strings.Fields(string(children)) {
-		if n, err := strconv.Atoi(c); err == nil {
-			all = append(all, family(n)...)
-		}
-	}
-	return all
 }
 
 // Program is the path of one of OpenSSH's, or skips the test.
