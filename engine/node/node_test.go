@@ -229,7 +229,7 @@ func TestTLS(t *testing.T) {
 	if a.node.Key() != keyOfA.Key() {
 		t.Error("Identity and the node differ")
 	}
-	meet(b.node.Key()[:70] + "0")
+	meet("sha256:" + strings.Repeat("0", 64))
 	if _, err := a.node.Engine().Reach(context.Background(), "b"); err == nil {
 		t.Error("b lets a stranger in")
 	}
