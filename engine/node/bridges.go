@@ -38,10 +38,17 @@ type bridges struct {
 type program struct {
 	path, sha256 string
 	args         string // a NUL behind each
+	limits       limits
 }
 
+// limits are of a process: those of the bridge with the most.
+type limits struct{ memory, files int64 }
+
+// alone is a program without what may be another in the next configuration.
+func (p program) alone() program { return program{path: p.path, args: p.args} }
+
 func programOf(is config.Bridge) program {
-	return program{is.Plugin, is.SHA256, strings.Join(append(slices.Clone(is.Args), ""), "\x00")}
+	return program{path: is.Plugin, sha256: is.SHA256, args: strings.Join(append(slices.Clone(is.Args), ""), "\x00")}
 }
 
 // server is one of them, with a login that those who use it share.
@@ -89,8 +96,19 @@ func (b *bridges) change(cfg *config.Config, ready upgrades) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	next, programs := map[string]*server{}, map[program]*host.Plugin{}
+	most := map[program]limits{}
+	for _, is := range cfg.Bridges {
+		p := programOf(is)
+		l := limits{is.Memory, max(most[p].files, is.Files)}
+		if had := most[p].memory; had < 0 || is.Memory >= 0 && had > is.Memory {
+			l.memory = had
+		}
+		most[p] = l
+	}
 	for name, is := range cfg.Bridges {
 		p := programOf(is)
+		p.limits = most[p]
+		is.Memory, is.Files = p.limits.memory, p.limits.files
 		if programs[p] == nil {
 			programs[p] = b.programs[p]
 			if fresh := ready[programs[p]]; fresh != nil {
@@ -124,16 +142,14 @@ func (b *bridges) replace(next map[string]*server, programs map[program]*host.Pl
 	}
 	succeeded := map[program]bool{}
 	for p := range programs {
-		p.sha256 = ""
-		succeeded[p] = true
+		succeeded[p.alone()] = true
 	}
 	for p, plugin := range b.programs {
 		if programs[p] == plugin {
 			continue
 		}
-		p.sha256 = ""
 		most := time.Duration(0)
-		if succeeded[p] {
+		if succeeded[p.alone()] {
 			most = patience
 		}
 		servers := users[plugin]
@@ -191,7 +207,7 @@ func (n *Node) pluginConfig(is config.Bridge) (host.Config, error) {
 		}
 		c = host.Bundled(is.Plugin)
 	}
-	c.SHA256, c.Log = is.SHA256, n.log
+	c.SHA256, c.Memory, c.Files, c.Log = is.SHA256, is.Memory, is.Files, n.log
 	return c, nil
 }
 

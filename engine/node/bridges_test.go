@@ -21,13 +21,26 @@ func TestBridgesShare(t *testing.T) {
 	defer b.close()
 	cfg := &config.Config{Bridges: map[string]config.Bridge{}}
 	for name, args := range map[string][]string{"one": {"/a.py"}, "same": {"/a.py"}, "other": {"/b.py"}, "none": nil} {
-		cfg.Bridges[name] = config.Bridge{Name: name, Plugin: "/usr/bin/python3", Args: args, Endpoint: "box://a"}
+		cfg.Bridges[name] = config.Bridge{Name: name, Plugin: "/usr/bin/python3", Args: args, Endpoint: "box://a", Memory: 1 << 30, Files: 200}
 	}
+	more := cfg.Bridges["same"]
+	more.Memory, more.Files = 2<<30, 100
+	cfg.Bridges["same"] = more
 	if err := b.change(cfg, nil); err != nil {
 		t.Fatal(err)
 	}
 	if one := b.all["one"].plugin; one != b.all["same"].plugin || one == b.all["other"].plugin || one == b.all["none"].plugin {
 		t.Errorf("%v", b.all)
+	}
+	for _, name := range []string{"one", "same"} {
+		if is := b.all[name]; is.Memory != 2<<30 || is.Files != 200 {
+			t.Errorf("%s has %d bytes and %d files", name, is.Memory, is.Files)
+		}
+	}
+	more.Memory = -1
+	cfg.Bridges["same"] = more
+	if err := b.change(cfg, nil); err != nil || b.all["one"].Memory != -1 {
+		t.Errorf("one has %d bytes, %v", b.all["one"].Memory, err)
 	}
 }
 

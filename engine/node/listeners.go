@@ -42,7 +42,7 @@ type door struct {
 
 // program is what the plugin is run by.
 func (d *door) program() config.Bridge {
-	return config.Bridge{Name: d.is.Address, Plugin: d.is.Plugin, Args: d.is.Args, SHA256: d.is.SHA256}
+	return config.Bridge{Name: d.is.Address, Plugin: d.is.Plugin, Args: d.is.Args, SHA256: d.is.SHA256, Memory: d.is.Memory, Files: d.is.Files}
 }
 
 // give is the socket, for the door that takes this one's place: who connects while clients of

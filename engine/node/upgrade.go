@@ -25,8 +25,8 @@ const upgradeTime = 15 * time.Second
 // old process goes on, and the notes say why.
 func (n *Node) upgrade(cfg *config.Config) (ready upgrades, notes []string) {
 	ready = upgrades{}
-	running, doors := n.bridges.running(), n.listeners.running()
-	maps.Copy(running, doors)
+	running := n.bridges.running()
+	maps.Copy(running, n.listeners.running())
 	wanted := map[program]bool{}
 	for _, is := range cfg.Bridges {
 		wanted[programOf(is)] = true
@@ -44,11 +44,7 @@ func (n *Node) upgrade(cfg *config.Config) (ready upgrades, notes []string) {
 	for _, key := range slices.Sorted(maps.Keys(paths)) {
 		old := paths[key]
 		is := running[old]
-		drain := time.Duration(0) // the usual one
-		if _, listens := doors[old]; listens {
-			drain = n.drainTime(cfg)
-		}
-		fresh, err := n.successor(old, is, drain)
+		fresh, err := successor(old)
 		switch {
 		case err != nil:
 			notes = append(notes, "plugin "+is.Plugin+" was replaced, but the process of before goes on: "+fault.Plain(err))
@@ -64,17 +60,12 @@ func (n *Node) upgrade(cfg *config.Config) (ready upgrades, notes []string) {
 
 // successor is a process of the program that lies where the old one's did; nil where that is
 // the same program, or none runs.
-func (n *Node) successor(old *host.Plugin, is config.Bridge, drain time.Duration) (*host.Plugin, error) {
+func successor(old *host.Plugin) (*host.Plugin, error) {
 	other, err := old.Replaced()
 	if err != nil || !other {
 		return nil, err
 	}
-	c, err := n.pluginConfig(is)
-	if err != nil {
-		return nil, err
-	}
-	c.Drain = drain
-	fresh := host.New(c)
+	fresh := old.Again()
 	ctx, cancel := context.WithTimeout(context.Background(), upgradeTime)
 	defer cancel()
 	if _, err := fresh.Describe(ctx); err != nil {

@@ -27,7 +27,9 @@ func TestConfined(t *testing.T) {
 	s := open(t, other, at)
 	_, err := p.Open(t.Context(), plugins.Endpoint{URL: "odd:eat"})
 	kindOf(t, err, fault.Lost)
-	eventually(t, func() bool { return strings.Contains(log.String(), "out of memory") || strings.Contains(log.String(), "cannot allocate") })
+	eventually(t, func() bool {
+		return strings.Contains(log.String(), "out of memory") || strings.Contains(log.String(), "cannot allocate")
+	})
 	put(t, s, "/x", []byte("untouched"))
 	if got := get(t, open(t, p, at), "/x"); string(got) != "untouched" {
 		t.Errorf("%q", got)

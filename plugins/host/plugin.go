@@ -28,9 +28,15 @@ type Plugin struct {
 
 // New makes a plugin of a program. Nothing is started, nothing looked at.
 func New(cfg Config) *Plugin {
-	cfg = cfg.orDefaults()
+	return of(cfg.orDefaults())
+}
+
+func of(cfg Config) *Plugin {
 	return &Plugin{cfg: cfg, done: make(chan struct{}), start: func() (*process, error) { return start(cfg) }}
 }
+
+// Again is another plugin of the same configuration: what lies under the program's name.
+func (p *Plugin) Again() *Plugin { return of(p.cfg) }
 
 // InProcess makes a plugin of a driver that runs in this process; of cfg only the name,
 // the log and the times count. It is for tests, and for drivers that need no walls.
