@@ -46,6 +46,8 @@ type Listener struct {
 	SHA256  string
 	Address string // host and port; unique
 	Options map[string]string
+	Memory  int64
+	Files   int64
 	Users   []guest.User
 }
 
@@ -58,6 +60,8 @@ type Bridge struct {
 	Endpoint    string // URL
 	Credentials string // absolute path of their file; "": none
 	Options     map[string]string
+	Memory      int64    // most bytes of the plugin's process; sideeffect.NoQuota: no limit
+	Files       int64    // most descriptors of it
 	FXP         []string // bridges whose servers this one may exchange files with directly, if they name it too
 	Bandwidth   int64    // bytes a second through this node; 0: no limit
 	Concurrent  int      // requests that run at a time

@@ -126,6 +126,8 @@ type bridgeTable struct {
 	Credentials string   `toml:"credentials"`
 	Options     []string `toml:"options"`
 	FXP         []string `toml:"fxp"`
+	Memory      size     `toml:"memory" default:"1GiB"`
+	Files       int64    `toml:"files" default:"16384"`
 	Bandwidth   rate     `toml:"bandwidth" default:"none"`
 	Concurrent  int      `toml:"concurrent" default:"4"`
 }
@@ -136,6 +138,8 @@ type listenerTable struct {
 	SHA256  string      `toml:"sha256"`
 	Listen  string      `toml:"listen"`
 	Options []string    `toml:"options"`
+	Memory  size        `toml:"memory" default:"1GiB"`
+	Files   int64       `toml:"files" default:"16384"`
 	Users   []userTable `toml:"users"`
 }
 
