@@ -124,15 +124,14 @@ type Table struct {
 	Required   bool              `toml:"required"` // http, mail: the request fails without it
 }
 
-// Files are the files of this host that the table names, as "file:/PATH".
-func (t *Table) Files() []string {
-	var files []string
-	for _, text := range []string{t.Recipients, t.Identities, t.Secret, t.CA} {
+// files are the files of this host that the table names, as "file:/PATH".
+func files(settings ...string) (paths []string) {
+	for _, text := range settings {
 		if path, ok := strings.CutPrefix(text, filePrefix); ok {
-			files = append(files, path)
+			paths = append(paths, path)
 		}
 	}
-	return files
+	return paths
 }
 
 // Duration is a time.Duration as text, "30s"; see quantity.ParseDuration.
@@ -195,6 +194,7 @@ type Step struct {
 	Task    Task
 	Timeout time.Duration
 	Files   []string // of this host that it reads
+	Secrets []string // the same, which nobody else may read
 }
 
 // Make makes the steps of a list. The error names the first that is wrong.
@@ -215,7 +215,7 @@ func Make(all Catalogue, tables []Table) ([]Step, error) {
 			return nil, fault.New(op, fault.Invalid, "task %d, %s: %w", i+1, t.Task, err)
 		}
 		limit := cmp.Or(time.Duration(t.Timeout), kind.Limit, DefaultTimeout)
-		steps = append(steps, Step{Name: t.Task, Task: made, Timeout: limit, Files: t.Files()})
+		steps = append(steps, Step{Name: t.Task, Task: made, Timeout: limit, Files: files(t.Recipients, t.CA), Secrets: files(t.Identities, t.Secret)})
 	}
 	return steps, nil
 }

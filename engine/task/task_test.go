@@ -58,7 +58,7 @@ func on(t testing.TB, content string) *On {
 	if !ok {
 		t.Fatal("no task")
 	}
-	return &On{Key: key, Root: root, File: name(t, "in/a.dat"), Vars: VarsOf(&r, "hosta", name(t, "in/a.dat"), int64(len(content))), Log: slog.New(slog.DiscardHandler)}
+	return &On{Key: key, Record: &r, Root: root, File: name(t, "in/a.dat"), Vars: VarsOf(&r, "hosta", name(t, "in/a.dat"), int64(len(content))), Log: slog.New(slog.DiscardHandler)}
 }
 
 // step makes the only step of a list.
