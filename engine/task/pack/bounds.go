@@ -47,12 +47,10 @@ type budget struct {
 
 // of is the budget of a file of that size.
 func (b bounds) of(packed int64) *budget {
-	most := max(free, min(packed, b.size)*b.ratio) // sizes of files times 2^20 fit
-	if packed > (1<<62)/b.ratio {
-		most = b.size
-	}
-	if most < b.size {
-		return &budget{most, true, b}
+	if packed < b.size/b.ratio+1 { // else the product is more than size, and may not be a number
+		if most := max(free, packed*b.ratio); most < b.size {
+			return &budget{most, true, b}
+		}
 	}
 	return &budget{b.size, false, b}
 }

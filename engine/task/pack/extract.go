@@ -8,9 +8,13 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/pannier/pannier/engine/task"
 	"github.com/pannier/pannier/sideeffect"
@@ -143,6 +147,9 @@ func (e extractTask) into(ctx context.Context, root *os.Root, dir relpath.Path, 
 	if err != nil {
 		return err
 	}
+	if fi.Size() == 0 {
+		return fault.New("unpack", fault.Corrupt, "the archive has no byte")
+	}
 	if err := root.Mkdir(dir.String(), 0o777); err != nil {
 		return err
 	}
@@ -170,6 +177,7 @@ type unpacker struct {
 	budget *budget
 	files  int             // entries that may still come
 	dirs   map[string]bool // that were made; bounded by files and relpath.MaxPath
+	made   []string        // files
 }
 
 // entry checks what is said about one, whatever its kind.
@@ -178,7 +186,7 @@ func (u *unpacker) entry(name string) (relpath.Path, error) {
 		return relpath.Path{}, err
 	}
 	if u.files--; u.files < 0 {
-		return relpath.Path{}, fault.New("unpack", fault.QuotaExceeded, "there are more than %d files and directories in it: if that is no attack, raise max_files", u.budget.b.files)
+		return relpath.Path{}, u.tooMany()
 	}
 	p, err := relpath.Parse(strings.TrimSuffix(strings.TrimPrefix(name, "./"), "/"))
 	if err != nil {
@@ -187,7 +195,12 @@ func (u *unpacker) entry(name string) (relpath.Path, error) {
 	return p, sideeffect.RefuseOwn("unpack", p)
 }
 
-// makeDirs makes a directory with those above it.
+func (u *unpacker) tooMany() error {
+	return fault.New("unpack", fault.QuotaExceeded, "there are more than %d files and directories in it: if that is no attack, raise max_files", u.budget.b.files)
+}
+
+// makeDirs makes a directory with those above it, if they are not made: an entry may come after
+// what is in it.
 func (u *unpacker) makeDirs(p relpath.Path) error {
 	if p.IsZero() || u.dirs[p.String()] {
 		return nil
@@ -197,8 +210,7 @@ func (u *unpacker) makeDirs(p relpath.Path) error {
 	}
 	if !p.Dir().IsZero() { // one that no entry stands for counts too
 		if u.files--; u.files < 0 {
-			_, err := u.entry("x")
-			return err
+			return u.tooMany()
 		}
 	}
 	if err := u.root.Mkdir(p.String(), 0o777); err != nil {
@@ -229,9 +241,7 @@ func (u *unpacker) file(p relpath.Path, executable bool, modified time.Time, r i
 		return twice(p, err)
 	}
 	_, err = io.Copy(u.budget.writer(f), onlyReader{task.While(u.ctx, r)})
-	if err == nil {
-		err = f.Sync()
-	}
+	u.made = append(u.made, p.String())
 	if err = errors.Join(err, f.Close()); err == nil && !modified.IsZero() {
 		err = u.root.Chtimes(p.String(), modified, modified)
 	}
@@ -272,7 +282,7 @@ func (u *unpacker) tar(src *os.File, compressed string) error {
 		}
 		switch h.Typeflag {
 		case tar.TypeDir:
-			err = u.dir(p)
+			err = u.makeDirs(p)
 		case tar.TypeReg:
 			err = u.file(p, h.Mode&0o100 != 0, h.ModTime, t)
 		default:
@@ -284,10 +294,6 @@ func (u *unpacker) tar(src *os.File, compressed string) error {
 	}
 }
 
-// dir makes a directory that an entry stands for; one that is there because of a file in
-// it, or of the same entry twice, is there.
-func (u *unpacker) dir(p relpath.Path) error { return u.makeDirs(p) }
-
 // zip reads the entries of a zip file.
 func (u *unpacker) zip(src *os.File, size int64) error {
 	// The directory is read at once, before its entries can be counted: so many bytes of it.
@@ -295,14 +301,13 @@ func (u *unpacker) zip(src *os.File, size int64) error {
 	z, err := zip.NewReader(listing, size)
 	if err != nil {
 		if listing.left < 0 {
-			_, err = (&unpacker{ctx: u.ctx, budget: u.budget}).entry("x")
+			return u.tooMany()
 		}
 		return err
 	}
 	listing.left = 1<<63 - 1
 	if len(z.File) > u.files {
-		_, err = (&unpacker{ctx: u.ctx, budget: u.budget}).entry("x")
-		return err
+		return u.tooMany()
 	}
 	for _, f := range z.File {
 		p, err := u.entry(f.Name)
@@ -312,7 +317,7 @@ func (u *unpacker) zip(src *os.File, size int64) error {
 		mode := f.Mode()
 		switch {
 		case mode.IsDir():
-			err = u.dir(p)
+			err = u.makeDirs(p)
 		case mode.IsRegular():
 			err = u.zipped(p, f)
 		default:
@@ -349,18 +354,26 @@ func (b *boundedAt) ReadAt(p []byte, off int64) (int, error) {
 	return b.r.ReadAt(p, off)
 }
 
-// sync makes the names in all directories durable.
+// syncers is how many files are synced at a time: file systems do several in one go.
+const syncers = 16
+
+// sync makes all files, and their names in all directories, durable.
 func (u *unpacker) sync() error {
-	for dir := range u.dirs {
-		d, err := u.root.Open(dir)
-		if err != nil {
-			return err
-		}
-		if err := errors.Join(d.Sync(), d.Close()); err != nil {
-			return err
-		}
+	var g errgroup.Group
+	g.SetLimit(syncers)
+	for _, name := range append(u.made, slices.Collect(maps.Keys(u.dirs))...) {
+		g.Go(func() error {
+			if err := u.ctx.Err(); err != nil {
+				return err
+			}
+			f, err := u.root.Open(name)
+			if err != nil {
+				return err
+			}
+			return errors.Join(f.Sync(), f.Close())
+		})
 	}
-	return nil
+	return g.Wait()
 }
 
 // sameTree reports whether two directories have the same files with the same content.
