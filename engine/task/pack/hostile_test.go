@@ -173,11 +173,11 @@ func TestExtractBombs(t *testing.T) {
 	large := strings.Repeat("\x00", 64<<20)
 	size := int64(100)
 	var many, deep []entry
-	for i := range 11_000 {
+	for i := range 1_100 {
 		many = append(many, entry{name: fmt.Sprint("d/", i)})
 	}
-	for i := range 60 {
-		deep = append(deep, entry{name: fmt.Sprint(i, strings.Repeat("/a", 200), "/f")}) // 60 entries, 12,000 directories
+	for i := range 6 {
+		deep = append(deep, entry{name: fmt.Sprint(i, strings.Repeat("/a", 200), "/f")}) // 6 entries, 1,200 directories
 	}
 	for what, c := range map[string]struct {
 		name, archive string
@@ -189,9 +189,9 @@ func TestExtractBombs(t *testing.T) {
 		"1000:1 in tar.zst":      {"a.tar.zst", zip1(t, zstdFormat, tarOf(t, entry{name: "x", content: large})), task.Table{}, "max_ratio"},
 		"bytes":                  {"a.tar", tarOf(t, entry{name: "x", content: large[:101]}), task.Table{MaxSize: &size}, "max_size"},
 		"bytes of several":       {"a.zip", zipOf(t, entry{name: "x", content: large[:60]}, entry{name: "y", content: large[:60]}), task.Table{MaxSize: &size}, "max_size"},
-		"files in tar":           {"a.tar", tarOf(t, many...), task.Table{}, "max_files"},
-		"files in zip":           {"a.zip", zipOf(t, many...), task.Table{}, "max_files"},
-		"directories of no name": {"a.tar", tarOf(t, deep...), task.Table{}, "max_files"},
+		"files in tar":           {"a.tar", tarOf(t, many...), task.Table{MaxFiles: 1000}, "max_files"},
+		"files in zip":           {"a.zip", zipOf(t, many...), task.Table{MaxFiles: 1000}, "max_files"},
+		"directories of no name": {"a.tar", tarOf(t, deep...), task.Table{MaxFiles: 1000}, "max_files"},
 		"a bomb after its end":   {"a.tar.gz", zip1(t, gzipFormat, tarOf(t, entry{name: "x", kind: tar.TypeReg, content: large})), task.Table{MaxFiles: 1}, "max_ratio"},
 	} {
 		o, err := extract(t, c.name, c.archive, c.table)
@@ -314,11 +314,11 @@ func TestExtractTaken(t *testing.T) {
 // TestExtractMany: thousands of files, durable.
 func TestExtractMany(t *testing.T) {
 	var many []entry
-	for i := range 5_000 {
+	for i := range 1_000 {
 		many = append(many, entry{name: fmt.Sprintf("%d/%d", i%50, i), content: "x"})
 	}
 	o, err := extract(t, "a.tar", tarOf(t, many...), task.Table{})
-	if err != nil || tasktest.Content(t, o, "to/dir/49/4999") != "x" {
+	if err != nil || tasktest.Content(t, o, "to/dir/49/999") != "x" {
 		t.Error(err)
 	}
 }
