@@ -9,9 +9,11 @@ import (
 	"hash"
 	"io"
 	"net"
+	"net/http"
 	"net/http/httputil"
 	"net/textproto"
 	"net/url"
+	"os"
 	"strconv"
 	"strings"
 
@@ -145,16 +147,22 @@ func (a answer) refusal() error {
 }
 
 // modify sends the file and returns what is wrong with it; "" if nothing is.
-func (c *conn) modify(service, host, methods, name string, f io.Reader, size int64) (string, error) {
+func (c *conn) modify(service, host, methods, name string, f *os.File, size int64) (string, error) {
 	about := "http://pannier/" + url.PathEscape(name)
+	begin := make([]byte, 512)
+	n, err := f.ReadAt(begin, 0)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return "", err
+	}
+	kind := http.DetectContentType(begin[:n]) // what a filter for texts goes by
 	var head, method, encapsulated string
 	switch {
 	case strings.Contains(methods, "RESPMOD"):
 		request := fmt.Sprintf("GET %s HTTP/1.1\r\nHost: pannier\r\n\r\n", about)
-		head = request + fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nContent-Length: %d\r\n\r\n", size)
+		head = request + fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n", kind, size)
 		method, encapsulated = "RESPMOD", fmt.Sprintf("req-hdr=0, res-hdr=%d, res-body=%d", len(request), len(head))
 	case strings.Contains(methods, "REQMOD"):
-		head = fmt.Sprintf("POST %s HTTP/1.1\r\nHost: pannier\r\nContent-Type: application/octet-stream\r\nContent-Length: %d\r\n\r\n", about, size)
+		head = fmt.Sprintf("POST %s HTTP/1.1\r\nHost: pannier\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n", about, kind, size)
 		method, encapsulated = "REQMOD", fmt.Sprintf("req-hdr=0, req-body=%d", len(head))
 	default:
 		return "", fault.New("scan", fault.Unsupported, "the service has neither RESPMOD nor REQMOD, but %q", shown(methods))

@@ -19,15 +19,6 @@ func dial(ctx context.Context, network, address string, implicit bool, cfg *tls.
 	if err != nil {
 		return nil, err
 	}
-	return &cutConn{Conn: c, undo: context.AfterFunc(ctx, func() { _ = c.Close() })}, nil
-}
-
-type cutConn struct {
-	net.Conn
-	undo func() bool
-}
-
-func (c *cutConn) Close() error {
-	c.undo()
-	return c.Conn.Close()
+	context.AfterFunc(ctx, func() { _ = c.Close() })
+	return c, nil
 }

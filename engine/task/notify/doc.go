@@ -22,9 +22,11 @@ func Tasks() task.Catalogue {
 const (
 	limit    = time.Minute
 	each     = 15 * time.Second // for one attempt
-	first    = time.Second      // between two, doubled each time
 	attempts = 4
 )
+
+// first is between two attempts, and doubled each time. Tests do not wait so long.
+var first = time.Second
 
 // common is what the tasks have in common.
 type common struct {
@@ -90,6 +92,15 @@ func (c common) attempt(ctx context.Context, once func(context.Context) error) e
 	ctx, cancel := context.WithTimeout(ctx, each)
 	defer cancel()
 	return once(ctx)
+}
+
+// unreached is an error on the way to a server, of which no more is known than that it was
+// not reached: its name is no name, its certificate nobody's.
+func unreached(op, host string, err error) error {
+	if err != nil && fault.KindOf(err) == fault.Internal {
+		err = fault.New(op, fault.Lost, "%w", err)
+	}
+	return fault.Wrap(op, host, err)
 }
 
 // sleep reports whether the time was waited for to its end.

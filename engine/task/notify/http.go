@@ -78,7 +78,7 @@ func (h httpTask) Run(ctx context.Context, on *task.On) (task.Result, error) {
 		sign(r.Header, secret, id, time.Now(), body)
 		answer, err := client.Do(r)
 		if err != nil {
-			return fault.Wrap("notify", h.host, hidden(err))
+			return unreached("notify", h.host, hidden(err))
 		}
 		_, _ = io.Copy(io.Discard, io.LimitReader(answer.Body, 64<<10))
 		answer.Body.Close()

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/mail"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -84,10 +85,12 @@ func (m mailTask) Run(ctx context.Context, on *task.On) (task.Result, error) {
 	if err != nil {
 		return m.unusable(err)
 	}
-	o := []gomail.Option{gomail.WithPort(m.port), gomail.WithTLSConfig(cfg), gomail.WithTimeout(each), gomail.WithHELO("pannier"), gomail.WithTLSPolicy(gomail.TLSMandatory)}
-	if m.implicit {
-		o = append(o, gomail.WithSSL())
+	o := []gomail.Option{gomail.WithPort(m.port), gomail.WithTLSConfig(cfg), gomail.WithTimeout(each), gomail.WithHELO("pannier")}
+	policy := gomail.TLSMandatory
+	if m.implicit { // dial has made it
+		policy = gomail.TLSOpportunistic
 	}
+	o = append(o, gomail.WithTLSPolicy(policy))
 	if m.secret != "" {
 		password, err := task.ReadSecret(m.secret)
 		if err != nil {
@@ -95,12 +98,12 @@ func (m mailTask) Run(ctx context.Context, on *task.On) (task.Result, error) {
 		}
 		o = append(o, gomail.WithSMTPAuth(gomail.SMTPAuthAutoDiscover), gomail.WithUsername(m.user), gomail.WithPassword(string(bytes.TrimRight(password, "\r\n"))))
 	}
-	// The connection ends with the attempt, however silent the server is.
-	o = append(o, gomail.WithDialContextFunc(func(ctx context.Context, network, address string) (net.Conn, error) {
-		return dial(ctx, network, address, m.implicit, cfg)
-	}))
 	return m.try(ctx, func(ctx context.Context) error {
-		client, err := gomail.NewClient(m.host, o...)
+		// The connection ends with the attempt, however silent the server is.
+		dialer := func(_ context.Context, network, address string) (net.Conn, error) {
+			return dial(ctx, network, address, m.implicit, cfg)
+		}
+		client, err := gomail.NewClient(m.host, append(slices.Clone(o), gomail.WithDialContextFunc(dialer))...)
 		if err != nil {
 			return permanent{fault.Wrap("send mail", m.host, err)}
 		}
@@ -113,7 +116,7 @@ func (m mailTask) Run(ctx context.Context, on *task.On) (task.Result, error) {
 		if errors.As(err, &sent) && !sent.IsTemp() {
 			return permanent{fault.New("send mail", fault.Refused, "%s: %w", m.host, err)}
 		}
-		return fault.Wrap("send mail", m.host, err)
+		return unreached("send mail", m.host, err)
 	})
 }
 
