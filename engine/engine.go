@@ -26,6 +26,7 @@ type Config struct {
 	Line    Line        // required unless the node only serves
 	Bridges Bridges     // servers of other protocols; nil: there are none
 	Book    Book
+	Signer  task.Signer // this node's key, with which tasks sign; nil: they cannot
 
 	Concurrent int              // requests that run at a time; default 256
 	Serving    int              // requests that are served at a time; default 1024

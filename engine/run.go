@@ -346,7 +346,8 @@ func (x *run) task() error {
 		return err
 	}
 	x.doing("%v task %d, %s", key.List, key.Index+1, step.Name)
-	on := &task.On{Key: key, Follow: x.r.Spec.Follow, Hops: x.r.Spec.Hops, Delays: x.r.Delays, Root: x.root, File: x.r.File, Log: x.log, Next: forwarder{x.engine}, Bridges: x.engine.cfg.Bridges,
+	record := x.r
+	on := &task.On{Record: &record, Signer: x.engine.cfg.Signer, PartnerKeys: x.engine.keysOf(x.r.Spec.Partner), Key: key, Follow: x.r.Spec.Follow, Hops: x.r.Spec.Hops, Delays: x.r.Delays, Root: x.root, File: x.r.File, Log: x.log, Next: forwarder{x.engine}, Bridges: x.engine.cfg.Bridges,
 		Vars: task.VarsOf(&x.r, x.engine.cfg.Node, x.r.File, x.size())}
 	began := time.Now()
 	res, err := step.Run(x.ctx, on)
@@ -371,6 +372,15 @@ func (x *run) task() error {
 		return err
 	}
 	return x.reschedule()
+}
+
+// keysOf are the keys by which a partner is known.
+func (e *Engine) keysOf(partner string) []string {
+	book := e.Book()
+	if p, err := book.Partner(partner); err == nil {
+		return p.Keys
+	}
+	return nil
 }
 
 // size is the file's for tasks: known, or what is there before it is.

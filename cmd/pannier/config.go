@@ -34,7 +34,7 @@ func configCheckCommand(path *string) *cobra.Command {
 		Short: "Say what is wrong with a node's configuration",
 		Long: `Say what is wrong with a node's configuration: all of it, with places and
 suggestions, on stderr, and exit code 2. What it names is looked at, too: roots of
-rules, plugins and their options, files of credentials, keys and passwords. What is
+rules, plugins and their options, files of credentials, keys, passwords and of tasks. What is
 missing there is a warning, and so is a relay that everyone can use. No plugin is run,
 no partner called, and the node that runs is not asked.`,
 		Args: command.Arguments(0),

@@ -81,11 +81,11 @@ type listsTable struct {
 }
 
 type retryTable struct {
-	Attempts int           `toml:"attempts" default:"5"`
-	Delay    task.Duration `toml:"delay" default:"30s"`
-	Factor   float64       `toml:"factor" default:"2"`
-	Most     task.Duration `toml:"most" default:"1h"`
-	Windows  []window      `toml:"windows"`
+	Attempts int               `toml:"attempts" default:"5"`
+	Delay    task.Duration     `toml:"delay" default:"30s"`
+	Factor   float64           `toml:"factor" default:"2"`
+	Most     task.Duration     `toml:"most" default:"1h"`
+	Windows  []quantity.Window `toml:"windows"`
 }
 
 type relayTable struct {
@@ -177,7 +177,6 @@ type (
 	period    time.Duration // negative: no limit
 	place     relay.Place
 	mode      fs.FileMode // permissions; 0: none are said
-	window    engine.Window
 	level     slog.Level
 	logFormat string
 	direction engine.Direction
@@ -232,12 +231,6 @@ func (m *mode) UnmarshalText(b []byte) error {
 	}
 	*m = mode(n)
 	return nil
-}
-
-func (w *window) UnmarshalText(b []byte) error {
-	parsed, err := engine.ParseWindow(string(b))
-	*w = window(parsed)
-	return err
 }
 
 func (l *level) UnmarshalText(b []byte) error {

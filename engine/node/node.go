@@ -154,7 +154,7 @@ func (n *Node) begin(ctx context.Context, cfg *config.Config) error {
 		return err
 	}
 	n.engine, err = engine.Open(ctx, engine.Config{
-		Node: cfg.Node.Name, Store: memory, Line: line, Book: p.book, Bridges: n.bridges,
+		Node: cfg.Node.Name, Store: memory, Line: line, Book: p.book, Signer: id, Bridges: n.bridges,
 		Concurrent: cfg.Node.Concurrent, Serving: cfg.Node.Serving, Bandwidth: cfg.Node.Bandwidth,
 		Patience: cfg.Node.Patience, Retention: cfg.Node.Retention, Failed: cfg.Node.Failed, Hops: cfg.Node.Hops, Layer: n.o.Layer, SyncEvery: n.o.SyncEvery, Log: n.log,
 	})
