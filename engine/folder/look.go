@@ -148,10 +148,6 @@ func (w *Watcher) scanned(dirs int) {
 		}
 	}
 	w.lookAgain()
-	for _, done := range w.waiting {
-		close(done)
-	}
-	w.waiting = nil
 	if w.again {
 		w.beginScan()
 	}

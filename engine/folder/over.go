@@ -16,7 +16,7 @@ import (
 
 // From the end of requests to the end of a file.
 
-func unix(s int64) time.Time {
+func timeOf(s int64) time.Time {
 	if s == 0 {
 		return time.Time{}
 	}

@@ -142,8 +142,10 @@ func (f *Folder) entry(in *os.Root, e fs.DirEntry, name string) (v sideeffect.Ve
 
 // refuses says why a name cannot be sent.
 func (f *Folder) refuses(name string) string {
-	if _, err := relpath.Parse(name); err != nil {
-		return "no path of a request: " + fault.Plain(err)
+	_, err := relpath.Parse(name)
+	var why *fault.Error
+	if errors.As(err, &why) && why.Err != nil {
+		return "no path of a request: " + why.Err.Error()
 	}
 	return ""
 }

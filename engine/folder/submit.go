@@ -23,7 +23,7 @@ func (w *Watcher) note(f *file) *note {
 	if f.state == none {
 		return nil
 	}
-	n := &note{Version: f.sent.Encode(), State: states[f.state], Gone: unix(f.gone)}
+	n := &note{Version: f.sent.Encode(), State: states[f.state], Gone: timeOf(f.gone)}
 	for _, r := range f.reqs {
 		n.Requests = append(n.Requests, r.request)
 	}

@@ -187,6 +187,8 @@ func (w *Watcher) loop() {
 			w.merge(part)
 			if part.over {
 				w.retry()
+				w.submit()
+				w.tell()
 				next.Reset(w.f.Interval)
 			}
 		case e := <-w.ended:
@@ -200,11 +202,19 @@ func (w *Watcher) loop() {
 			w.beginScan()
 		}
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
+	w.scanning = false
+	w.tell()
+}
+
+// tell lets those go on who wait for a scan, unless one follows for them.
+func (w *Watcher) tell() {
+	if w.scanning {
+		return
+	}
 	for _, done := range w.waiting {
 		close(done)
 	}
+	w.waiting = nil
 }
 
 // schedule looks at a file again after a while.
