@@ -28,7 +28,7 @@ type Config struct {
 	// Expect is the version of its source that a request of this node may send, without
 	// its device, if it may send one only; nil: none does.
 	Expect func(lifecycle.ID) (_ sideeffect.Version, only bool, err error)
-	Book    Book
+	Book   Book
 
 	Concurrent int              // requests that run at a time; default 256
 	Serving    int              // requests that are served at a time; default 1024

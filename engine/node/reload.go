@@ -53,6 +53,8 @@ func (n *Node) Reload(cfg *config.Config) (notes []string, err error) {
 		notes = append(notes, "the listeners stay as they are: "+fault.Plain(err))
 	}
 	notes = append(notes, n.relays.change(cfg)...)
+	notes = append(notes, changes("folder", pointers(old.cfg.Folders), pointers(cfg.Folders))...)
+	n.folders.change(cfg)
 	n.log.Info("configuration is loaded", "changes", notes)
 	return notes, nil
 }
