@@ -60,6 +60,7 @@ func (d *disposal) do(root *os.Root) (gone bool, dirs []string, err error) {
 			return false, dirs, err
 		}
 		dirs = append(dirs, at(d.to.Dir()))
+		reached("placed")
 	}
 	return true, dirs, fault.Wrap("remove file", d.path.String(), in.Remove(d.aside))
 }
@@ -107,12 +108,11 @@ func (d *disposal) takeAside(root, in *os.Root) (bool, error) {
 			return false, err
 		}
 	}
-	if beforeRename != nil {
-		beforeRename()
-	}
+	reached("looked")
 	if err := in.Rename(name, d.aside); err != nil {
 		return false, fault.Wrap("rename file", d.path.String(), err)
 	}
+	reached("aside")
 	now, err := in.Lstat(d.aside)
 	if err != nil {
 		return false, fault.Wrap("look at file", d.path.String(), err)
@@ -123,8 +123,9 @@ func (d *disposal) takeAside(root, in *os.Root) (bool, error) {
 	return true, nil
 }
 
-// beforeRename is what a test does in the moment between a look and the rename.
-var beforeRename func()
+// reached is told where the work is, between two things of which the second may never come.
+// Tests end it there.
+var reached = func(string) {}
 
 // sameDevice makes the directory to move to, and refuses one where no link can lead.
 func (d *disposal) sameDevice(root *os.Root, fi fs.FileInfo) error {
@@ -148,6 +149,7 @@ func (d *disposal) back(in *os.Root) error {
 	if _, err := link(in, d.aside, in, d.path.Base()); err != nil {
 		return err
 	}
+	reached("back")
 	return fault.Wrap("rename file", d.path.String(), in.Remove(d.aside))
 }
 

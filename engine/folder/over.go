@@ -161,6 +161,7 @@ func (w *Watcher) settle(files []*file) {
 		changes = append(changes, change{path: f.path, old: old, now: w.note(f)})
 	}
 	if w.keep(changes) {
+		reached("settled")
 		w.finish(delivered)
 		if w.f.Failed == Move {
 			w.finish(failed)
@@ -217,6 +218,7 @@ func (w *Watcher) finish(files []*file) {
 		changes = append(changes, change{path: f.path, old: old})
 		done = append(done, f)
 	}
+	reached("removed")
 	if err := syncDirs(root, dirs); err != nil {
 		w.trouble(err)
 		return
@@ -224,6 +226,7 @@ func (w *Watcher) finish(files []*file) {
 	if !w.keep(changes) {
 		return
 	}
+	reached("forgotten")
 	for _, f := range done {
 		f.state, f.sent, f.reqs, f.newer, f.why = none, sideeffect.Version{}, nil, false, ""
 		fi, err := root.Lstat(f.path)

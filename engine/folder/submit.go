@@ -171,6 +171,7 @@ func (w *Watcher) submit() {
 		return
 	}
 	w.mu.Unlock()
+	reached("noted")
 	w.register(ready)
 }
 
@@ -201,6 +202,9 @@ func (w *Watcher) register(files []*file) {
 		}
 	}
 	group.Wait()
+	if len(results) > 0 {
+		reached("registered")
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, r := range results {
@@ -222,6 +226,9 @@ func (w *Watcher) register(files []*file) {
 		changes = append(changes, change{path: f.path, old: w.note(f), now: w.note(f)})
 	}
 	w.keep(changes)
+	if len(results) > 0 {
+		reached("marked")
+	}
 	for _, r := range results {
 		if r.err == nil {
 			w.await(r.f, r.f.reqs[r.i].ID)

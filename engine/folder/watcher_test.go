@@ -276,19 +276,3 @@ func TestRefused(t *testing.T) {
 		t.Fatal("it was not sent")
 	}
 }
-
-// TestDisposeLooksTwice: a file that comes under the name in the moment before the rename stays.
-func TestDisposeLooksTwice(t *testing.T) {
-	newer := ""
-	beforeRename = func() {
-		os.WriteFile(newer+".new", []byte("two"), 0o644)
-		os.Rename(newer+".new", newer)
-		beforeRename = nil
-	}
-	defer func() { beforeRename = nil }()
-	b := begin(t, func(f *Folder) { f.After, f.Include = Delete, []string{"a"} })
-	newer = filepath.Join(b.root, "in/a")
-	b.write("in/a", "one")
-	b.until("both were sent", func() bool { return slices.Equal(b.got("in/a"), []string{"one", "two"}) })
-	b.settled()
-}
