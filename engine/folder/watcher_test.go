@@ -276,3 +276,23 @@ func TestRefused(t *testing.T) {
 		t.Fatal("it was not sent")
 	}
 }
+
+// TestLost: when hints are lost, or there are none, the files are found all the same.
+func TestLost(t *testing.T) {
+	const number = hintBacklog + 500
+	b := begin(t, func(f *Folder) { f.Open = 2000 })
+	b.write("in/first", "x")
+	b.until("the first is sent", func() bool { return len(b.got("in/first")) == 1 })
+	b.watch.mu.Lock() // the loop stands still
+	for i := range number {
+		b.write(fmt.Sprintf("in/%d/%d", i%3, i), "x")
+	}
+	b.watch.mu.Unlock()
+	b.until("all are found", func() bool { return b.watch.Status(0).Kept == number+1 })
+
+	b.watch.hints.watch.Close()
+	b.write("in/late", "x")
+	if b.settled(); len(b.got("in/late")) != 1 {
+		t.Fatal("a scan does not find what nobody has told of")
+	}
+}
