@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/pannier/pannier/engine"
+	"github.com/pannier/pannier/engine/folder"
 	"github.com/pannier/pannier/engine/guest"
 	"github.com/pannier/pannier/flow/carrier"
 	"github.com/pannier/pannier/flow/relay"
@@ -37,6 +38,8 @@ type Config struct {
 
 	Bridges   map[string]Bridge // by name
 	Listeners []Listener
+
+	Folders map[string]folder.Folder // by name
 }
 
 // Listener is where foreign clients connect, and the plugin that serves them.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/pannier/pannier/engine"
+	"github.com/pannier/pannier/engine/folder"
 	"github.com/pannier/pannier/engine/task"
 	"github.com/pannier/pannier/flow/relay"
 	"github.com/pannier/pannier/sideeffect"
@@ -27,6 +28,7 @@ type file struct {
 	Policy   []policyTable   `toml:"relay_policy"`
 	Bridge   []bridgeTable   `toml:"bridge"`
 	Listener []listenerTable `toml:"listener"`
+	Folder   []folderTable   `toml:"folder"`
 }
 
 type nodeTable struct {
@@ -153,6 +155,26 @@ type userTable struct {
 	Wait     period `toml:"wait" default:"10m"`
 }
 
+type folderTable struct {
+	Name      string        `toml:"name"`
+	Rule      string        `toml:"rule"`
+	Partner   oneOf         `toml:"partner"`
+	Dir       string        `toml:"dir"`
+	Recursive bool          `toml:"recursive"`
+	Include   []string      `toml:"include"`
+	Exclude   []string      `toml:"exclude"`
+	Stable    task.Duration `toml:"stable" default:"2s"`
+	Closed    bool          `toml:"closed"`
+	MinAge    task.Duration `toml:"min_age"`
+	DoneFile  string        `toml:"done_file"`
+	After     after         `toml:"after" default:"keep"`
+	To        string        `toml:"to"`
+	Failed    failed        `toml:"failed" default:"keep"`
+	FailedTo  string        `toml:"failed_to"`
+	Interval  task.Duration `toml:"interval" default:"1m"`
+	Open      int           `toml:"open" default:"1000"`
+}
+
 type limitsTable struct {
 	Conns    int    `toml:"conns" default:"4096"`
 	Opens    int    `toml:"opens" default:"2000"`
@@ -183,6 +205,8 @@ type (
 	exists    engine.Exists
 	digest    sideeffect.Algorithm
 	compress  sideeffect.Compression
+	after     folder.Action
+	failed    folder.Action
 )
 
 // none is how a limit is written that there is not.
@@ -257,6 +281,14 @@ func (d *digest) UnmarshalText(b []byte) error {
 func (c *compress) UnmarshalText(b []byte) error {
 	return choose((*sideeffect.Compression)(c), b, []sideeffect.Compression{sideeffect.CompressOff, sideeffect.CompressAuto, sideeffect.CompressZstd, sideeffect.CompressS2},
 		"off", "auto", "zstd", "s2")
+}
+
+func (a *after) UnmarshalText(b []byte) error {
+	return choose((*folder.Action)(a), b, []folder.Action{folder.Keep, folder.Delete, folder.Move}, "keep", "delete", "move")
+}
+
+func (f *failed) UnmarshalText(b []byte) error {
+	return choose((*folder.Action)(f), b, []folder.Action{folder.Keep, folder.Move}, "keep", "move")
 }
 
 // choose reads one of the names; the i-th is the i-th value.

@@ -33,6 +33,8 @@ var shapes = map[reflect.Type]string{
 	reflect.TypeFor[exists]():          "replace or refuse",
 	reflect.TypeFor[digest]():          "none, sha256, sha512 or blake3",
 	reflect.TypeFor[compress]():        "off, auto, zstd or s2",
+	reflect.TypeFor[after]():           "keep, delete or move",
+	reflect.TypeFor[failed]():          "keep or move",
 	oneOfType:                          "text or list of text",
 }
 

@@ -72,6 +72,7 @@ type Node struct {
 	bridges   *bridges
 	away      *bridge.Line
 	listeners *listeners
+	folders   *folders
 	admin     *admin.Server
 	socket    *admin.Listener // nil: no operators
 	bound     []string        // addresses
@@ -153,8 +154,11 @@ func (n *Node) begin(ctx context.Context, cfg *config.Config) error {
 	if err != nil {
 		return err
 	}
+	if err := n.openFolders(); err != nil {
+		return err
+	}
 	n.engine, err = engine.Open(ctx, engine.Config{
-		Node: cfg.Node.Name, Store: memory, Line: line, Book: p.book, Signer: id, Bridges: n.bridges,
+		Node: cfg.Node.Name, Store: memory, Line: line, Book: p.book, Signer: id, Bridges: n.bridges, Expect: n.folders.notes.Expect,
 		Concurrent: cfg.Node.Concurrent, Serving: cfg.Node.Serving, Bandwidth: cfg.Node.Bandwidth,
 		Patience: cfg.Node.Patience, Retention: cfg.Node.Retention, Failed: cfg.Node.Failed, Hops: cfg.Node.Hops, Layer: n.o.Layer, SyncEvery: n.o.SyncEvery, Log: n.log,
 	})
@@ -168,6 +172,9 @@ func (n *Node) begin(ctx context.Context, cfg *config.Config) error {
 	}
 	n.beginRelays(cfg)
 	if err := n.beginListeners(cfg); err != nil {
+		return err
+	}
+	if err := n.beginFolders(cfg); err != nil {
 		return err
 	}
 	return n.listenAdmin()
@@ -304,6 +311,7 @@ func (n *Node) drain(ctx context.Context) error {
 	defer cancel()
 	var relays sync.WaitGroup
 	relays.Go(func() { n.relays.drain(ctx) })
+	n.folders.end()
 	n.listeners.end(ctx) // first: what clients have sent becomes requests
 	err := n.engine.Drain(ctx)
 	relays.Wait()

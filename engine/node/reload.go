@@ -55,6 +55,8 @@ func (n *Node) Reload(cfg *config.Config) (notes []string, err error) {
 	}
 	notes = append(notes, upgraded...)
 	notes = append(notes, n.relays.change(cfg)...)
+	notes = append(notes, changes("folder", pointers(old.cfg.Folders), pointers(cfg.Folders))...)
+	n.folders.change(cfg)
 	n.log.Info("configuration is loaded", "changes", notes)
 	return notes, nil
 }
