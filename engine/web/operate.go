@@ -17,7 +17,7 @@ import (
 // What operators say on the page.
 
 const (
-	mostWords = 10_000 // requests that one word may be said on
+	mostWords = 5_000 // requests that one word may be said on
 	atATime   = 8
 	mostForm  = 4 << 20 // bytes
 	named     = 5       // errors that are told by their request
