@@ -52,6 +52,8 @@ func (b *board) look(ctx context.Context) ([]item, error) {
 	if !b.read.IsZero() && now.Sub(b.read) < max(freshFor, b.took*share) {
 		return b.items, nil
 	}
+	ctx, stop := context.WithTimeout(ctx, patience)
+	defer stop()
 	active, err := b.active(ctx)
 	if err == nil {
 		err = b.finished(ctx)

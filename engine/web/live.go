@@ -44,6 +44,9 @@ func (v *visit) stream(look func(s *stream) error) error {
 	}
 	defer v.p.viewers.Add(-1)
 	s := &stream{visit: v, control: http.NewResponseController(v.w), sent: map[string]string{}, quiet: time.Now()}
+	if err := s.control.SetReadDeadline(time.Time{}); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		return err // the server's own is for pages
+	}
 	h := v.w.Header()
 	h.Set("Content-Type", "text/event-stream")
 	h.Set("X-Accel-Buffering", "no") // a proxy would hold it back

@@ -35,7 +35,10 @@ type Config struct {
 	Caller func(*http.Request) (Caller, bool)
 	// Login is the path where a browser can become somebody; empty: there is none.
 	Login string
-	Log   *slog.Logger // what operators have ordered. Default: none
+	// Self is the context of calls that nobody has asked for, for the graph. Default: the
+	// background.
+	Self context.Context
+	Log  *slog.Logger // what operators have ordered. Default: none
 }
 
 // Page is the handler. Its paths are /, /transfers, /partners, /errors, /words, /live/
@@ -54,7 +57,7 @@ type Page struct {
 // mostViewers is how many streams there may be at a time.
 const mostViewers = 200
 
-// patience is how long a page may wait for the node.
+// patience is how long the node may take to tell its requests.
 const patience = 30 * time.Second
 
 // New makes a page. It has one goroutine of its own, for the graph, until Close.
@@ -66,7 +69,10 @@ func New(cfg Config) (*Page, error) {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	p := &Page{cfg: cfg, board: &board{admin: cfg.Admin, now: time.Now}, graph: newGraph(cfg.Admin), ended: make(chan struct{})}
-	p.quit, p.close = context.WithCancel(context.Background())
+	if cfg.Self == nil {
+		cfg.Self = context.Background()
+	}
+	p.quit, p.close = context.WithCancel(cfg.Self)
 	p.handler = p.routes()
 	go func() {
 		defer close(p.ended)

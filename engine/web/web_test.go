@@ -275,7 +275,7 @@ func TestErrors(t *testing.T) {
 	if !strings.Contains(text, "8 transfers have failed, for 2 reasons") || !strings.Contains(text, "Retry all 7") {
 		t.Fatal(text)
 	}
-	form := regexp.MustCompile(`name="cause" value="([0-9a-f]+)"><button id="retry-[0-9a-f]+" name="word" value="retry" aria-label="Retry 7`).FindStringSubmatch(text)
+	form := regexp.MustCompile(`name="cause" value="([0-9a-f]+)"><button id="retry-[0-9a-f]+" name="word" value="retry" aria-label="Retry all 7`).FindStringSubmatch(text)
 	if form == nil {
 		t.Fatal(text)
 	}
