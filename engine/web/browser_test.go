@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"os/user"
@@ -17,6 +18,7 @@ import (
 	"github.com/pannier/pannier/engine/lifecycle"
 	"github.com/pannier/pannier/engine/node"
 	"github.com/pannier/pannier/engine/store"
+	"github.com/pannier/pannier/engine/web"
 	"github.com/pannier/pannier/spec/fault"
 )
 
@@ -134,6 +136,10 @@ func TestBrowser(t *testing.T) {
 func TestLooks(t *testing.T) {
 	s := newSite(t)
 	running, broken := s.sight()
+	web.Fill(s.page, func(i int) (in, out float64) {
+		x := float64(i) / 40
+		return 40e6 * (1.2 + math.Sin(x/3) + .3*math.Sin(x*2)), 150e6 * max(0, .6+math.Sin(x/2)+.2*math.Sin(x*5))
+	})
 	s.browse("looks", "RUNNING=/transfers/"+running, "BROKEN=/transfers/"+broken)
 }
 

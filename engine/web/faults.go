@@ -89,13 +89,15 @@ func (p *Page) causes(v *visit) (c causes, err error) {
 		f := r.GetFailure()
 		g := by[r.cause]
 		if g == nil {
-			g = &cause{ID: r.cause, Name: f.GetName(), Partner: r.GetPartner(), Text: textOf(r.Request), Query: filter{Group: failed, Cause: r.cause}.Query(), Caller: v.caller}
+			g = &cause{ID: r.cause, Name: f.GetName(), Partner: r.GetPartner(), Text: f.GetCause(), Query: filter{Group: failed, Cause: r.cause}.Query(), Caller: v.caller}
 			if g.Where = "here"; f.GetSide() == "peer" {
 				g.Where = "at the partner"
 			}
 			by[r.cause] = g
 		}
-		g.Count++
+		if g.Count++; g.Text != f.GetCause() {
+			g.Text = textOf(r.Request)
+		}
 		if at := f.GetAt(); at != nil && at.AsTime().After(g.Last) {
 			g.Last = at.AsTime()
 		}

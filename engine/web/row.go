@@ -18,7 +18,8 @@ import (
 type row struct {
 	Key, Ref, Href      string
 	Name, Partner, Rule string
-	In                  bool // to here
+	Dir, Base           string // of Name, so that what tells files apart is seen
+	In                  bool   // to here
 	state
 	progress
 	why
@@ -80,8 +81,10 @@ func hrefOf(r *adminpb.Request) string {
 }
 
 func rowOf(r *adminpb.Request, now time.Time) row {
+	name := fileName(ownName(r))
+	base := strings.LastIndexByte(name, '/') + 1
 	return row{
-		Key: keyOf(r), Ref: refText(r), Href: hrefOf(r), Name: fileName(ownName(r)), Partner: r.GetPartner(), Rule: r.GetRule(),
+		Dir: name[:base], Base: name[base:], Key: keyOf(r), Ref: refText(r), Href: hrefOf(r), Name: name, Partner: r.GetPartner(), Rule: r.GetRule(),
 		In: r.GetSide() == adminpb.Request_RECEIVER, state: stateOf(r, now), progress: progressOf(r), why: whyOf(r, now),
 	}
 }

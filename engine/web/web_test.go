@@ -425,3 +425,14 @@ func TestStream(t *testing.T) {
 	for range names {
 	}
 }
+
+// deaf opens a stream and reads nothing of it.
+func (s *site) deaf() (hangUp func()) {
+	c, err := net.Dial("tcp", strings.TrimPrefix(s.server.URL, "http://"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	_ = c.(*net.TCPConn).SetReadBuffer(4096)
+	fmt.Fprintf(c, "GET /live/transfers HTTP/1.1\r\nHost: x\r\n\r\n")
+	return func() { c.Close() }
+}

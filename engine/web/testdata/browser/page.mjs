@@ -179,14 +179,15 @@ parts.looks["the first content is there in time"] = async () => {
   const page = await open();
   await page.goto(url + "/transfers");
   const times = [];
-  for (let i = 0; i < 5; i++) {
+  for (let i = 0; i < 7; i++) {
     await page.goto(url + "/transfers");
     times.push(await page.evaluate(() => new Promise((done) => {
-      new PerformanceObserver((l) => { for (const e of l.getEntries()) if (e.name === "first-contentful-paint") done(e.startTime); }).observe({ type: "paint", buffered: true });
+      const n = performance.getEntriesByType("navigation")[0];
+      new PerformanceObserver((l) => { for (const e of l.getEntries()) if (e.name === "first-contentful-paint") done([e.startTime, n.responseEnd, n.domInteractive]); }).observe({ type: "paint", buffered: true });
     })));
   }
-  times.sort((a, b) => a - b);
-  console.log(`   first content after ${Math.round(times[2])} ms`);
+  times.sort((a, b) => a[0] - b[0]);
+  console.log(`   first content after ${Math.round(times[3][0])} ms, at best ${Math.round(times[0][0])} ms; the page was there after ${Math.round(times[0][1])} ms`);
   await page.context().close();
 };
 
