@@ -139,7 +139,7 @@ func (n *Node) pluginConfig(is config.Bridge) (host.Config, error) {
 		}
 		c = host.Bundled(is.Plugin)
 	}
-	c.SHA256, c.Log = is.SHA256, n.log
+	c.SHA256, c.Log, c.Crashed = is.SHA256, n.log, n.metrics.Crashed
 	return c, nil
 }
 

@@ -17,6 +17,7 @@ import (
 	"github.com/pannier/pannier/engine/bridge"
 	"github.com/pannier/pannier/engine/config"
 	"github.com/pannier/pannier/engine/lifecycle"
+	"github.com/pannier/pannier/engine/metrics"
 	"github.com/pannier/pannier/engine/peer"
 	"github.com/pannier/pannier/engine/store"
 	"github.com/pannier/pannier/flow"
@@ -78,6 +79,8 @@ type Node struct {
 
 	present  atomic.Pointer[present]
 	draining atomic.Bool
+	serving  atomic.Bool // Run answers partners and operators
+	metrics  *metrics.Metrics
 
 	reload sync.Mutex // held by Reload
 	once   sync.Once
@@ -142,6 +145,7 @@ func (n *Node) begin(ctx context.Context, cfg *config.Config) error {
 		return err
 	}
 	n.present.Store(p)
+	n.newMetrics()
 	n.o.Flow.Logger = n.log
 	if err := n.newRelays(cfg.Policy); err != nil {
 		return err
@@ -154,7 +158,7 @@ func (n *Node) begin(ctx context.Context, cfg *config.Config) error {
 		return err
 	}
 	n.engine, err = engine.Open(ctx, engine.Config{
-		Node: cfg.Node.Name, Store: memory, Line: line, Book: p.book, Bridges: n.bridges,
+		Node: cfg.Node.Name, Store: n.observed(memory), Observer: n.metrics, Line: line, Book: p.book, Bridges: n.bridges,
 		Concurrent: cfg.Node.Concurrent, Serving: cfg.Node.Serving, Bandwidth: cfg.Node.Bandwidth,
 		Patience: cfg.Node.Patience, Retention: cfg.Node.Retention, Failed: cfg.Node.Failed, Hops: cfg.Node.Hops, Layer: n.o.Layer, SyncEvery: n.o.SyncEvery, Log: n.log,
 	})
@@ -170,6 +174,7 @@ func (n *Node) begin(ctx context.Context, cfg *config.Config) error {
 	if err := n.beginListeners(cfg); err != nil {
 		return err
 	}
+	n.metrics.Watch(n.sources())
 	return n.listenAdmin()
 }
 
@@ -280,6 +285,7 @@ func (n *Node) Run(ctx context.Context) error {
 	if n.socket != nil {
 		serving.Go(func() { failed <- n.admin.Serve(n.socket) })
 	}
+	n.serving.Store(true)
 	var err error
 	select {
 	case err = <-failed:
@@ -288,6 +294,7 @@ func (n *Node) Run(ctx context.Context) error {
 	case <-ctx.Done():
 		err = n.drain(ctx)
 	}
+	n.serving.Store(false)
 	if err != nil {
 		n.log.Error("the node ends", "error", err)
 	}

@@ -22,6 +22,8 @@ type Config struct {
 	Drain  time.Duration // Close waits that long for sessions; 5 s
 	Grace  time.Duration // between the lease's end and SIGKILL; 2 s
 
+	Crashed func() // told of each crash; it must not wait. nil: nobody
+
 	Messages bool // bytes go in messages even if the plugin takes descriptors
 }
 
@@ -34,6 +36,9 @@ func (c Config) orDefaults() Config {
 		if *t.set <= 0 {
 			*t.set = t.to
 		}
+	}
+	if c.Crashed == nil {
+		c.Crashed = func() {}
 	}
 	if c.Log == nil {
 		c.Log = slog.Default()
