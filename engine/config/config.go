@@ -37,6 +37,9 @@ type Config struct {
 
 	Bridges   map[string]Bridge // by name
 	Listeners []Listener
+
+	Audit Audit
+	Push  Push
 }
 
 // Listener is where foreign clients connect, and the plugin that serves them.

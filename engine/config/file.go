@@ -27,6 +27,8 @@ type file struct {
 	Policy   []policyTable   `toml:"relay_policy"`
 	Bridge   []bridgeTable   `toml:"bridge"`
 	Listener []listenerTable `toml:"listener"`
+	Audit    auditTable      `toml:"audit"`
+	Push     pushTable       `toml:"push"`
 }
 
 type nodeTable struct {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/pannier/pannier/engine"
 	"github.com/pannier/pannier/engine/admin"
+	"github.com/pannier/pannier/engine/audit"
 	"github.com/pannier/pannier/engine/bridge"
 	"github.com/pannier/pannier/engine/config"
 	"github.com/pannier/pannier/engine/lifecycle"
@@ -77,10 +78,12 @@ type Node struct {
 	socket    *admin.Listener // nil: no operators
 	bound     []string        // addresses
 
-	present  atomic.Pointer[present]
-	draining atomic.Bool
-	serving  atomic.Bool // Run answers partners and operators
-	metrics  *metrics.Metrics
+	present   atomic.Pointer[present]
+	draining  atomic.Bool
+	serving   atomic.Bool // Run answers partners and operators
+	metrics   *metrics.Metrics
+	audit     *audit.Log // nil: none
+	strangers strangers
 
 	reload sync.Mutex // held by Reload
 	once   sync.Once
@@ -146,6 +149,9 @@ func (n *Node) begin(ctx context.Context, cfg *config.Config) error {
 	}
 	n.present.Store(p)
 	n.newMetrics()
+	if err := n.openAudit(cfg.Audit); err != nil {
+		return err
+	}
 	n.o.Flow.Logger = n.log
 	if err := n.newRelays(cfg.Policy); err != nil {
 		return err
@@ -251,7 +257,7 @@ func (n *Node) open(o peer.Options, book engine.Book, addresses []string) (bound
 	if len(addresses) == 0 {
 		return nil, nil
 	}
-	o.Name, o.Version, o.Node, o.Book, o.Flow, o.Streams, o.Files = n.fixed.Name, n.o.Version, n.engine, book, n.o.Flow, n.relays.hub, n.newShelf()
+	o.Name, o.Version, o.Node, o.Book, o.Flow, o.Streams, o.Files, o.Refused = n.fixed.Name, n.o.Version, n.engine, book, n.o.Flow, n.relays.hub, n.newShelf(), n.refused
 	s, err := peer.NewServer(o)
 	if err != nil {
 		return nil, err
