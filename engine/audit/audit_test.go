@@ -151,7 +151,7 @@ func TestCrash(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.WriteString(`{"seq":6,"time"`)
+	f.WriteString(`{"seq":6,"detail":"` + strings.Repeat("x", 4000))
 	f.Close()
 	if r := verified(t, dir); r.Finding == nil || r.Finding.Seq != 6 || r.Finding.What != "it is cut off" {
 		t.Errorf("%+v", r.Finding)
@@ -162,7 +162,7 @@ func TestCrash(t *testing.T) {
 	}
 	said := false
 	for rec := range Read(dir) {
-		said = said || rec.Do == "recover" && strings.HasPrefix(rec.Detail, "15 bytes")
+		said = said || rec.Do == "recover" && strings.HasPrefix(rec.Detail, "4019 bytes")
 	}
 	if !said {
 		t.Error("nobody says that something was cut off")

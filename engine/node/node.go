@@ -21,6 +21,7 @@ import (
 	"github.com/pannier/pannier/engine/metrics"
 	"github.com/pannier/pannier/engine/peer"
 	"github.com/pannier/pannier/engine/store"
+	"github.com/pannier/pannier/engine/trace"
 	"github.com/pannier/pannier/flow"
 	"github.com/pannier/pannier/flow/carrier"
 	"github.com/pannier/pannier/flow/relay"
@@ -82,7 +83,8 @@ type Node struct {
 	draining  atomic.Bool
 	serving   atomic.Bool // Run answers partners and operators
 	metrics   *metrics.Metrics
-	audit     *audit.Log // nil: none
+	audit     *audit.Log    // nil: none
+	traces    *trace.Tracer // nil: none
 	strangers strangers
 
 	reload sync.Mutex // held by Reload
@@ -149,6 +151,9 @@ func (n *Node) begin(ctx context.Context, cfg *config.Config) error {
 	}
 	n.present.Store(p)
 	n.newMetrics()
+	if err := n.openTraces(); err != nil {
+		return err
+	}
 	if err := n.openAudit(cfg.Audit); err != nil {
 		return err
 	}
@@ -164,7 +169,7 @@ func (n *Node) begin(ctx context.Context, cfg *config.Config) error {
 		return err
 	}
 	n.engine, err = engine.Open(ctx, engine.Config{
-		Node: cfg.Node.Name, Store: n.observed(memory), Observer: n.metrics, Line: line, Book: p.book, Bridges: n.bridges,
+		Node: cfg.Node.Name, Store: n.observed(memory), Observer: n.observer(), Line: line, Book: p.book, Bridges: n.bridges,
 		Concurrent: cfg.Node.Concurrent, Serving: cfg.Node.Serving, Bandwidth: cfg.Node.Bandwidth,
 		Patience: cfg.Node.Patience, Retention: cfg.Node.Retention, Failed: cfg.Node.Failed, Hops: cfg.Node.Hops, Layer: n.o.Layer, SyncEvery: n.o.SyncEvery, Log: n.log,
 	})

@@ -5,21 +5,46 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"time"
 
 	"github.com/pannier/pannier/engine"
+	"github.com/pannier/pannier/engine/lifecycle"
 	"github.com/pannier/pannier/engine/metrics"
 	"github.com/pannier/pannier/engine/store"
+	"github.com/pannier/pannier/engine/trace"
 )
 
 // observed is the store, told of to who counts.
 func (n *Node) observed(s store.Store) store.Store {
-	return &store.Seen{Store: s, Told: n.metrics.Committed}
+	return &store.Seen{Store: s, Told: func(r *lifecycle.Record, events []lifecycle.Event, made bool, took time.Duration) {
+		n.metrics.Committed(r, events, made, took)
+		if n.traces != nil {
+			n.traces.Committed(r, events, made, took)
+		}
+	}}
 }
 
 // newMetrics makes the counters; what is asked for when somebody reads them comes with
 // sources.
 func (n *Node) newMetrics() {
 	n.metrics = metrics.New(n.o.Version, func() engine.Book { return n.present.Load().book })
+}
+
+// observer is told what runs do.
+func (n *Node) observer() engine.Observer {
+	if n.traces == nil {
+		return n.metrics
+	}
+	return engine.Observers{n.metrics, n.traces}
+}
+
+// openTraces opens the traces, if the environment asks for them.
+func (n *Node) openTraces() (err error) {
+	n.traces, err = trace.Open(n.fixed.Name, n.o.Version, n.log)
+	if n.traces != nil {
+		n.undone(n.traces.Close)
+	}
+	return err
 }
 
 // sources are what is counted when somebody asks.
