@@ -51,12 +51,14 @@ func (x *run) bytes(move lifecycle.Move) error {
 		}
 	}
 	x.moving()
+	over := x.carrying()
 	if x.r.Role == lifecycle.Requested {
 		err = x.stalls(func(ctx context.Context) error { return x.effect.Run(ctx, d, sideeffect.AwaitRemote) })
 		x.effect = nil
 	} else {
 		err = x.stalls(func(ctx context.Context) error { return x.transfer(ctx, move, d) })
 	}
+	over(d, err)
 	if err == nil && d.LocalStatus != sideeffect.Success {
 		if move == lifecycle.Prepare {
 			return nil // the answer says what comes first
@@ -160,6 +162,7 @@ type ledger struct{ x *run }
 
 func (l ledger) Opening(from, size int64) error {
 	x := l.x
+	x.acts.moved = from
 	if err := context.Cause(x.ctx); err != nil {
 		return err
 	}
@@ -227,6 +230,7 @@ func (x *run) pace() func(context.Context, int) error {
 		return nil
 	}
 	return func(ctx context.Context, n int) error {
+		defer x.held(time.Now())
 		x.pacing(1)
 		defer x.pacing(-1)
 		if err := x.hold(ctx, partner, n, "bandwidth of the partner"); err != nil {

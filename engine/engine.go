@@ -42,6 +42,7 @@ type Config struct {
 	Layer      sideeffect.Layer // nil: the operating system's
 	Clock      func() time.Time // what records, start times and windows go by; nil: time.Now. How long anything waits does not depend on it
 	Log        *slog.Logger     // nil: nowhere
+	Observer   Observer         // nil: nobody
 }
 
 // Bridges are servers of other protocols: tasks send to them, and rules have files there.
@@ -108,6 +109,9 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Observer == nil {
+		cfg.Observer = unobserved{}
 	}
 	setDefault(&cfg.Concurrent, DefaultRunning)
 	setDefault(&cfg.Serving, DefaultServing)
@@ -305,7 +309,8 @@ type Order struct {
 	NotAt    time.Time
 	Follow   lifecycle.ID // zero: its own id
 	Info     string
-	Hops     uint8 // requests before it in its chain
+	Hops     uint8  // requests before it in its chain
+	Trace    string // W3C traceparent of what it is part of; empty: of nothing
 }
 
 // Submit registers a request; made is false when it was registered before. Once
@@ -361,6 +366,7 @@ func (e *Engine) Submit(ctx context.Context, o Order) (_ lifecycle.Record, made 
 	if err != nil {
 		return r, false, err
 	}
+	r.Trace = e.cfg.Observer.Trace(o.Trace)
 	if x, l := e.seize(store.RefOf(&r), rule, &o); x != nil {
 		return e.registerRunning(x, l, r)
 	}

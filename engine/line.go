@@ -44,6 +44,10 @@ type Ask struct {
 	Info     string
 	Hops     uint8
 
+	// Trace is the W3C traceparent of what the call is part of at the requester; empty:
+	// of nothing. It travels with each call, and changes nothing.
+	Trace string
+
 	// Why, with Stop only: what has ended the request at the requester, its Cause
 	// being the Told of there.
 	// Canceled means that its operator does not want the bytes.

@@ -49,7 +49,9 @@ func (x *run) progress(p sideeffect.Progress) {
 	if x.r.Side == lifecycle.Sender {
 		l.Durable = max(l.Durable, min(p.Durable, l.Received))
 	}
+	received := l.Received
 	x.mu.Unlock()
+	x.came(received)
 	if x.engine.watch.wanted() {
 		x.engine.watch.publish(Status{Record: x.r, Live: x.report()})
 	}

@@ -40,6 +40,8 @@ func (e *Engine) run(x *run, version uint64) {
 // carryOut takes a claimed record on, unless claiming it has failed with err.
 func (e *Engine) carryOut(x *run, err error) {
 	defer x.end()
+	x.attempts("")
+	defer x.attempted()
 	if err == nil && x.r.State == lifecycle.Running {
 		err = x.steps()
 	}
@@ -107,7 +109,7 @@ func (x *run) fail(err error) error {
 // ask is what a call says of this end.
 func (x *run) ask(m lifecycle.Move) Ask {
 	a := Ask{
-		Move: m, Key: x.r.Key, Side: x.r.Side, Rule: x.r.Spec.Rule,
+		Trace: x.acts.inner, Move: m, Key: x.r.Key, Side: x.r.Side, Rule: x.r.Spec.Rule,
 		Call: lifecycle.Call{Attempt: x.r.Attempt, Round: x.r.Round, Phase: x.r.Phase},
 	}
 	s := &x.r.Spec
@@ -129,7 +131,9 @@ func (x *run) call(m lifecycle.Move) error {
 	x.doing("waiting for the partner: %v", m)
 	ctx, cancel := context.WithTimeoutCause(x.ctx, callLimit, errUnanswered)
 	defer cancel()
+	_, over := x.within(ActCall, m.String())
 	a, err := x.engine.cfg.Line.Call(ctx, x.r.Spec.Partner, x.ask(m), nil)
+	over(err)
 	if err != nil && context.Cause(ctx) == error(errUnanswered) {
 		err = errUnanswered
 	}

@@ -48,6 +48,7 @@ type run struct {
 	suspect bool          // it may end the process
 	brief   bool          // requested end: what may take long is not begun, see errLong
 	made    uint8         // requester: bits of the moves it has called for
+	acts    acts          // what it is at, for the Observer
 	effect  Effect        // requested end: the bytes of the call
 	sent    sent          // sender: what it has sent
 	whole   int64         // sender: what the receiver has said to have, which is WHOLE
@@ -79,8 +80,12 @@ func (s storeError) Unwrap() error { return s.error }
 func (x *run) do(events ...lifecycle.Event) error {
 	now := x.engine.now()
 	for _, e := range events {
+		rank := x.r.Rank
 		if err := x.r.Apply(e, now); err != nil {
 			return err
+		}
+		if lost := rank - x.r.Rank; lost > 0 {
+			x.engine.cfg.Observer.Wasted(&x.r, lost)
 		}
 		x.pending = append(x.pending, e)
 	}
@@ -347,10 +352,12 @@ func (x *run) task() error {
 	}
 	x.doing("%v task %d, %s", key.List, key.Index+1, step.Name)
 	record := x.r
-	on := &task.On{Record: &record, Signer: x.engine.cfg.Signer, PartnerKeys: x.engine.keysOf(x.r.Spec.Partner), Key: key, Follow: x.r.Spec.Follow, Hops: x.r.Spec.Hops, Delays: x.r.Delays, Root: x.root, File: x.r.File, Log: x.log, Next: forwarder{x.engine}, Bridges: x.engine.cfg.Bridges,
+	_, over := x.within(ActTask, step.Name)
+	on := &task.On{Record: &record, Signer: x.engine.cfg.Signer, PartnerKeys: x.engine.keysOf(x.r.Spec.Partner), Key: key, Follow: x.r.Spec.Follow, Hops: x.r.Spec.Hops, Delays: x.r.Delays, Root: x.root, File: x.r.File, Log: x.log, Next: forwarder{x.engine, x.acts.inner}, Bridges: x.engine.cfg.Bridges,
 		Vars: task.VarsOf(&x.r, x.engine.cfg.Node, x.r.File, x.size())}
 	began := time.Now()
 	res, err := step.Run(x.ctx, on)
+	over(err)
 	x.output(res.Output)
 	if err == nil && res.Again > 0 {
 		x.again = res.Again
@@ -416,10 +423,13 @@ var errRescheduled = errors.New("an error task has made the request due again")
 func (x *run) settle() error { return x.now(lifecycle.Settle{Epoch: x.epoch}) }
 
 // forwarder registers what tasks of kind transfer ask for.
-type forwarder struct{ e *Engine }
+type forwarder struct {
+	e     *Engine
+	trace string
+}
 
 func (f forwarder) Forward(ctx context.Context, o task.Forward) (lifecycle.ID, error) {
-	return f.e.forward(ctx, Order{ID: o.ID, Partner: o.Partner, Rule: o.Rule, Source: o.File, Follow: o.Follow, Info: o.Info, Hops: o.Hops}, o.Wait)
+	return f.e.forward(ctx, Order{ID: o.ID, Partner: o.Partner, Rule: o.Rule, Source: o.File, Follow: o.Follow, Info: o.Info, Hops: o.Hops, Trace: f.trace}, o.Wait)
 }
 
 // shown is the end of a task's output as a log line has it.

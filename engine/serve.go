@@ -30,6 +30,7 @@ func (e *Engine) Serve(ctx context.Context, partner string, a Ask, effect Effect
 		return answer, err
 	}
 	over := func() {
+		x.attempted()
 		x.end()
 		e.release(x)
 		e.leave(partner)
@@ -39,6 +40,7 @@ func (e *Engine) Serve(ctx context.Context, partner string, a Ask, effect Effect
 		over()
 		return answer, err
 	}
+	x.attempts(a.Trace)
 	x.effect, x.peer, x.brief = effect, x.r.Heard(a.Call, effect != nil), true
 	if err = x.serve(); errors.Is(err, errLong) {
 		return x.serveLong(ctx, over)
@@ -168,6 +170,7 @@ func (x *run) accept(a Ask, now, due time.Time) (busy Answer, ok bool, _ error) 
 	if busy, ok = x.room(a.Key.Requester); !ok {
 		return busy, false, nil
 	}
+	r.Trace = x.engine.cfg.Observer.Trace(a.Trace)
 	x.r, x.first, x.fresh = r, r, true
 	x.begin()
 	x.log.Info("accepted", "side", side.String())

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"fmt"
 	"io/fs"
 	"net"
 	"os"
@@ -116,5 +117,9 @@ func (s *Server) mayCall(ctx context.Context, method string) error {
 		return nil
 	}
 	s.cfg.Log.Warn("admin call refused", "user", u.uid, "method", method)
-	return fault.New("admin service", fault.Permission, "user %d may not run this node", u.uid)
+	err := fault.New("admin service", fault.Permission, "user %d may not run this node", u.uid)
+	if s.cfg.Refused != nil {
+		s.cfg.Refused(fmt.Sprintf("uid %d", u.uid), err)
+	}
+	return err
 }

@@ -79,6 +79,11 @@ type Config struct {
 	// writes and removes a small file there.
 	Probe func(ctx context.Context, bridge string, write bool) (found []string, err error)
 
+	// Audit keeps who has ordered what. nil: nobody does.
+	Audit Audit
+	// Refused is told of callers who may not call. nil: nobody is.
+	Refused func(who string, err error)
+
 	// Relays are the node's.
 	Relays Relays
 	// Folders are those the node watches.
@@ -139,19 +144,29 @@ func (s *Server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo,
 	if err := s.mayCall(ctx, info.FullMethod); err != nil {
 		return nil, asStatus(err)
 	}
+	if err := s.admits(info.FullMethod); err != nil {
+		return nil, asStatus(err)
+	}
 	ctx, done := s.until(ctx)
 	defer done()
 	reply, err := next(ctx, req)
-	return reply, asStatus(s.ended(err))
+	err = s.ended(err)
+	s.audited(ctx, info.FullMethod, req, reply, err)
+	return reply, asStatus(err)
 }
 
 func (s *Server) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
 	if err := s.mayCall(ss.Context(), info.FullMethod); err != nil {
 		return asStatus(err)
 	}
+	if err := s.admits(info.FullMethod); err != nil {
+		return asStatus(err)
+	}
 	ctx, done := s.until(ss.Context())
 	defer done()
-	return asStatus(s.ended(next(srv, &stream{ss, ctx})))
+	err := s.ended(next(srv, &stream{ss, ctx}))
+	s.audited(ctx, info.FullMethod, nil, nil, err)
+	return asStatus(err)
 }
 
 // until is ctx that ends with the server, too.

@@ -56,6 +56,7 @@ type more struct {
 	Hops     uint8
 	Delays   uint32
 	Verified string
+	Trace    string
 }
 
 // entry is one event of a request; a value of the events bucket is a sequence of
@@ -98,7 +99,7 @@ func encodeRecord(r *lifecycle.Record) ([]byte, error) {
 		FailureKind: uint16(r.Failure.Kind), FailureSide: uint8(r.Failure.Side), FailureCause: r.Failure.Cause, FailureTold: r.Failure.Told, FailureAt: nanos(r.Failure.At),
 		Reason: uint8(r.Reason), Owner: uint8(r.Owner), Due: nanos(r.Due), Epoch: r.Epoch, Version: r.Version,
 		Registered: nanos(r.Registered), Changed: nanos(r.Changed),
-	}, &more{Hops: r.Spec.Hops, Delays: r.Delays, Verified: r.Verified})
+	}, &more{Hops: r.Spec.Hops, Delays: r.Delays, Verified: r.Verified, Trace: r.Trace})
 }
 
 func decodeRecord(b []byte) (r lifecycle.Record, err error) {
@@ -121,7 +122,7 @@ func decodeRecord(b []byte) (r lifecycle.Record, err error) {
 		Proof: w.Proof, Verified: m.Verified, Size: w.Size, Rank: w.Rank, Peak: w.Peak, Attempt: w.Attempt, Round: w.Round, Streak: w.Streak, Delays: m.Delays,
 		Failure: lifecycle.Failure{Kind: fault.Kind(w.FailureKind), Side: fault.Side(w.FailureSide), Cause: w.FailureCause, Told: w.FailureTold, At: timeOf(w.FailureAt)},
 		Reason:  lifecycle.Reason(w.Reason), Owner: lifecycle.Role(w.Owner), Due: timeOf(w.Due), Epoch: w.Epoch, Version: w.Version,
-		Registered: timeOf(w.Registered), Changed: timeOf(w.Changed),
+		Registered: timeOf(w.Registered), Changed: timeOf(w.Changed), Trace: m.Trace,
 	}
 	if r.Spec.Source, err = pathOf(w.Source); err != nil {
 		return r, err

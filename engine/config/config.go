@@ -40,6 +40,8 @@ type Config struct {
 	Listeners []Listener
 
 	Folders map[string]folder.Folder // by name
+	Audit   Audit
+	Push    Push
 }
 
 // Listener is where foreign clients connect, and the plugin that serves them.

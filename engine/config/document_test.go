@@ -38,6 +38,7 @@ func TestDocumented(t *testing.T) {
 		"## `[[relay]]`": reflect.TypeFor[relayTable](), "### `ports`": reflect.TypeFor[portTable](), "## `[[relay_policy]]`": reflect.TypeFor[policyTable](),
 		"### `limits`": reflect.TypeFor[limitsTable](), "## `[[bridge]]`": reflect.TypeFor[bridgeTable](),
 		"## `[[folder]]`": reflect.TypeFor[folderTable](), "## `[[listener]]`": reflect.TypeFor[listenerTable](), "### `users`": reflect.TypeFor[userTable](),
+		"## `[audit]`": reflect.TypeFor[auditTable](), "## `[push]`": reflect.TypeFor[pushTable](),
 		"### `retry`": reflect.TypeFor[retryTable](), "### Tasks": reflect.TypeFor[task.Table](),
 	} {
 		table := rows(t, string(text), heading)

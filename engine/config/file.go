@@ -29,6 +29,8 @@ type file struct {
 	Bridge   []bridgeTable   `toml:"bridge"`
 	Listener []listenerTable `toml:"listener"`
 	Folder   []folderTable   `toml:"folder"`
+	Audit    auditTable      `toml:"audit"`
+	Push     pushTable       `toml:"push"`
 }
 
 type nodeTable struct {

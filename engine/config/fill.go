@@ -31,6 +31,7 @@ var shapes = map[reflect.Type]string{
 	reflect.TypeFor[logFormat]():       "text or json",
 	reflect.TypeFor[direction]():       "send or receive",
 	reflect.TypeFor[exists]():          "replace or refuse",
+	reflect.TypeFor[when]():            "second or each",
 	reflect.TypeFor[digest]():          "none, sha256, sha512 or blake3",
 	reflect.TypeFor[compress]():        "off, auto, zstd or s2",
 	reflect.TypeFor[after]():           "keep, delete or move",

@@ -56,6 +56,8 @@ type Node struct {
 	Far      Far
 	Layer    sideeffect.Layer // nil: the operating system
 	Log      *slog.Logger
+	// Refused is told of clients that were not let in. nil: nobody is.
+	Refused func(who string, err error)
 
 	users atomic.Pointer[map[string]User]
 	files files
@@ -84,6 +86,9 @@ func (n *Node) Open(ctx context.Context, who plugins.Endpoint) (plugins.Session,
 	}
 	if err != nil {
 		n.Log.Warn("a foreign client was not let in", "listener", n.Listener, "user", fault.Shown(who.User), "from", fault.Shown(from), "why", err)
+		if n.Refused != nil {
+			n.Refused("user "+who.User+" from "+from+" at "+n.Listener, err)
+		}
 		return nil, fault.New("log in", fault.Unauthenticated, "the user or what proves it is wrong")
 	}
 	if who.Secrets["key"] == "" && who.Secrets["offered"] != "" {

@@ -17,6 +17,7 @@ const (
 	MaxInfo  = 4096 // Spec.Info
 	MaxText  = 1024 // Failure.Cause
 	MaxProof = 256  // Record.Proof
+	MaxTrace = 72   // Record.Trace
 )
 
 // MinRetention is how long a Done record is kept at least. No call lives as long:
@@ -156,6 +157,10 @@ type Record struct {
 	Version uint64    // raised by each Apply: what the store compares
 
 	Registered, Changed time.Time
+
+	// Trace is by what the request is traced at this end: a W3C traceparent and, behind a
+	// space, the id of the span above it; empty: it is not. At most MaxTrace bytes.
+	Trace string
 }
 
 // Register is the record of a new request at its requester.

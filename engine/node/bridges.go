@@ -207,7 +207,7 @@ func (n *Node) pluginConfig(is config.Bridge) (host.Config, error) {
 		}
 		c = host.Bundled(is.Plugin)
 	}
-	c.SHA256, c.Memory, c.Files, c.Log = is.SHA256, is.Memory, is.Files, n.log
+	c.SHA256, c.Memory, c.Files, c.Log, c.Crashed = is.SHA256, is.Memory, is.Files, n.log, n.metrics.Crashed
 	return c, nil
 }
 

@@ -96,7 +96,7 @@ func (l *listeners) leftover(cfg *config.Config) {
 }
 
 func (l *listeners) guests(address string) *guest.Node {
-	return &guest.Node{Listener: address, Engine: l.node.engine, Far: far{l.node}, Layer: l.node.o.Layer, Log: l.node.log}
+	return &guest.Node{Listener: address, Engine: l.node.engine, Far: far{l.node}, Layer: l.node.o.Layer, Log: l.node.log, Refused: l.node.refused}
 }
 
 // change makes the listeners those of a configuration. One that stays as it is but for its

@@ -14,11 +14,14 @@ import (
 
 	"github.com/pannier/pannier/engine"
 	"github.com/pannier/pannier/engine/admin"
+	"github.com/pannier/pannier/engine/audit"
 	"github.com/pannier/pannier/engine/bridge"
 	"github.com/pannier/pannier/engine/config"
 	"github.com/pannier/pannier/engine/lifecycle"
+	"github.com/pannier/pannier/engine/metrics"
 	"github.com/pannier/pannier/engine/peer"
 	"github.com/pannier/pannier/engine/store"
+	"github.com/pannier/pannier/engine/trace"
 	"github.com/pannier/pannier/flow"
 	"github.com/pannier/pannier/flow/carrier"
 	"github.com/pannier/pannier/flow/relay"
@@ -77,8 +80,13 @@ type Node struct {
 	socket    *admin.Listener // nil: no operators
 	bound     []string        // addresses
 
-	present  atomic.Pointer[present]
-	draining atomic.Bool
+	present   atomic.Pointer[present]
+	draining  atomic.Bool
+	serving   atomic.Bool // Run answers partners and operators
+	metrics   *metrics.Metrics
+	audit     *audit.Log    // nil: none
+	traces    *trace.Tracer // nil: none
+	strangers strangers
 
 	reload sync.Mutex // held by Reload
 	once   sync.Once
@@ -143,6 +151,13 @@ func (n *Node) begin(ctx context.Context, cfg *config.Config) error {
 		return err
 	}
 	n.present.Store(p)
+	n.newMetrics()
+	if err := n.openTraces(); err != nil {
+		return err
+	}
+	if err := n.openAudit(cfg.Audit); err != nil {
+		return err
+	}
 	n.o.Flow.Logger = n.log
 	if err := n.newRelays(cfg.Policy); err != nil {
 		return err
@@ -158,7 +173,7 @@ func (n *Node) begin(ctx context.Context, cfg *config.Config) error {
 		return err
 	}
 	n.engine, err = engine.Open(ctx, engine.Config{
-		Node: cfg.Node.Name, Store: memory, Line: line, Book: p.book, Signer: id, Bridges: n.bridges, Expect: n.folders.notes.Expect,
+		Node: cfg.Node.Name, Store: n.observed(memory), Observer: n.observer(), Line: line, Book: p.book, Signer: id, Bridges: n.bridges, Expect: n.folders.notes.Expect,
 		Concurrent: cfg.Node.Concurrent, Serving: cfg.Node.Serving, Bandwidth: cfg.Node.Bandwidth,
 		Patience: cfg.Node.Patience, Retention: cfg.Node.Retention, Failed: cfg.Node.Failed, Hops: cfg.Node.Hops, Layer: n.o.Layer, SyncEvery: n.o.SyncEvery, Log: n.log,
 	})
@@ -177,6 +192,7 @@ func (n *Node) begin(ctx context.Context, cfg *config.Config) error {
 	if err := n.beginFolders(cfg); err != nil {
 		return err
 	}
+	n.metrics.Watch(n.sources())
 	return n.listenAdmin()
 }
 
@@ -253,7 +269,7 @@ func (n *Node) open(o peer.Options, book engine.Book, addresses []string) (bound
 	if len(addresses) == 0 {
 		return nil, nil
 	}
-	o.Name, o.Version, o.Node, o.Book, o.Flow, o.Streams, o.Files = n.fixed.Name, n.o.Version, n.engine, book, n.o.Flow, n.relays.hub, n.newShelf()
+	o.Name, o.Version, o.Node, o.Book, o.Flow, o.Streams, o.Files, o.Refused = n.fixed.Name, n.o.Version, n.engine, book, n.o.Flow, n.relays.hub, n.newShelf(), n.refused
 	s, err := peer.NewServer(o)
 	if err != nil {
 		return nil, err
@@ -287,6 +303,7 @@ func (n *Node) Run(ctx context.Context) error {
 	if n.socket != nil {
 		serving.Go(func() { failed <- n.admin.Serve(n.socket) })
 	}
+	n.serving.Store(true)
 	var err error
 	select {
 	case err = <-failed:
@@ -295,6 +312,7 @@ func (n *Node) Run(ctx context.Context) error {
 	case <-ctx.Done():
 		err = n.drain(ctx)
 	}
+	n.serving.Store(false)
 	if err != nil {
 		n.log.Error("the node ends", "error", err)
 	}

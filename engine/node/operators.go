@@ -17,7 +17,7 @@ func (n *Node) listenAdmin() error {
 		return nil
 	}
 	cfg := admin.Config{
-		Engine: n.engine, Node: n.fixed.Name, Key: n.key, Version: n.o.Version, Addresses: n.Addresses, Draining: n.draining.Load, Log: n.log,
+		Engine: n.engine, Node: n.fixed.Name, Key: n.key, Version: n.o.Version, Addresses: n.Addresses, Draining: n.draining.Load, Log: n.log, Audit: n.auditor(), Refused: n.refused,
 	}
 	if s, ok := n.o.Store.(interface{ Backup(io.Writer) error }); ok {
 		cfg.Backup = s.Backup

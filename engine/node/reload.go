@@ -21,7 +21,13 @@ func (n *Node) Reload(cfg *config.Config) (notes []string, err error) {
 	const op = "reload configuration"
 	n.reload.Lock()
 	defer n.reload.Unlock()
-	if keys := unlike(&n.fixed, &cfg.Node); len(keys) > 0 {
+	keys := unlike(&n.fixed, &cfg.Node)
+	if old := n.present.Load().cfg; old.Audit != cfg.Audit {
+		keys = append(keys, "audit")
+	} else if old.Push != cfg.Push {
+		keys = append(keys, "push")
+	}
+	if len(keys) > 0 {
 		return nil, fault.New(op, fault.Invalid, "nothing was taken over: %s can only change when the node starts: restart it, or put the old value back and reload", strings.Join(keys, ", "))
 	}
 	old := n.present.Load()
@@ -77,6 +83,7 @@ func (n *Node) ReadAgain() (notes []string, err error) {
 	if err == nil {
 		notes, err = n.Reload(cfg)
 	}
+	n.reloaded(notes, err)
 	if err != nil {
 		for _, line := range config.Lines(err) {
 			n.log.Error("the configuration stays as it was", "problem", line)

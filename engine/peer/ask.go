@@ -18,7 +18,7 @@ import (
 func writeAsk(a *engine.Ask) (method string, m proto.Message, err error) {
 	c := &peerpb.Call{
 		Requester: a.Key.Requester, Id: a.Key.ID[:], Side: peerpb.Side(a.Side),
-		Attempt: a.Call.Attempt, Round: a.Call.Round, Phase: peerpb.Phase(a.Call.Phase),
+		Attempt: a.Call.Attempt, Round: a.Call.Round, Phase: peerpb.Phase(a.Call.Phase), Traceparent: a.Trace,
 	}
 	switch a.Move {
 	case lifecycle.Prepare:
@@ -77,6 +77,9 @@ func readCall(c *peerpb.Call) (a engine.Ask, err error) {
 	}
 	if c.GetAttempt() == 0 {
 		return a, fault.New(opRead, fault.Invalid, "attempt is 0; it counts from 1")
+	}
+	if t := c.GetTraceparent(); isTraceparent(t) {
+		a.Trace = t
 	}
 	p := c.GetPhase()
 	if p < peerpb.Phase_PHASE_ACCEPTED || p > peerpb.Phase_PHASE_FINISHED {

@@ -53,6 +53,10 @@ type Options struct {
 	UnixMode    fs.FileMode   // of sockets. Default 0600
 	Pipe        *carrier.Pipe // where "pipe:" listens, for tests
 
+	// Refused is told of callers that are no partner, by what they have proved. It must not
+	// wait. Default: nobody is.
+	Refused func(who string, err error)
+
 	// Streams takes what partners open beside calls. Default: it is refused.
 	Streams Streams
 
@@ -156,7 +160,7 @@ func (s *Server) Stop() { s.rpc.Stop() }
 // authorize is asked for keys before there is a session.
 func (s *Server) authorize(key string) error {
 	_, err := s.owner(key)
-	return err
+	return s.refuse("key "+key, err)
 }
 
 func (s *Server) owner(key string) (string, error) {
@@ -216,6 +220,7 @@ type callerKey struct{}
 func (s *Server) admit(ctx context.Context, _ *tap.Info) (context.Context, error) {
 	name, err := s.caller(ctx)
 	if err != nil {
+		_ = s.refuse("a caller of a session", err)
 		return nil, status.Error(codes.Unauthenticated, fault.Text(err))
 	}
 	return context.WithValue(ctx, callerKey{}, name), nil

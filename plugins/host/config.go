@@ -22,8 +22,9 @@ type Config struct {
 	Drain  time.Duration // Close waits that long for sessions; 5 s
 	Grace  time.Duration // between the lease's end and SIGKILL; 2 s
 
-	Memory int64 // most bytes of memory of a process of its (Linux); DefaultMemory, below 0: no limit
-	Files  int64 // most descriptors; DefaultFiles
+	Memory  int64  // most bytes of memory of a process of its (Linux); DefaultMemory, below 0: no limit
+	Files   int64  // most descriptors; DefaultFiles
+	Crashed func() // told of each crash; it must not wait. nil: nobody
 
 	Messages bool // bytes go in messages even if the plugin takes descriptors
 }
@@ -49,6 +50,9 @@ func (c Config) orDefaults() Config {
 	}
 	if c.Files <= 0 {
 		c.Files = DefaultFiles
+	}
+	if c.Crashed == nil {
+		c.Crashed = func() {}
 	}
 	if c.Log == nil {
 		c.Log = slog.Default()

@@ -190,6 +190,7 @@ func (p *Plugin) noteCrash() {
 		return
 	}
 	p.budget.crashed(time.Now(), time.Since(p.now.began))
+	p.cfg.Crashed()
 	p.now = nil
 }
 
@@ -210,6 +211,7 @@ func (p *Plugin) startAfter(pause time.Duration, over chan struct{}) {
 	p.now, p.failed, p.starting = run, err, nil
 	if errors.Is(err, fault.Protocol) || errors.Is(err, fault.DeadPeer) || errors.Is(err, fault.Lost) { // it ran, and should have been better
 		p.budget.crashed(time.Now(), 0)
+		p.cfg.Crashed()
 	}
 	close(over)
 }

@@ -328,6 +328,7 @@ type Call struct {
 	Attempt       uint32                 `protobuf:"varint,4,opt,name=attempt,proto3" json:"attempt,omitempty"`                        // from 1, raised by each claim
 	Round         uint32                 `protobuf:"varint,5,opt,name=round,proto3" json:"round,omitempty"`                            // raised by each retry of an operator
 	Phase         Phase                  `protobuf:"varint,6,opt,name=phase,proto3,enum=pannier.peer.v1.Phase" json:"phase,omitempty"` // of the requester, ACCEPTED to FINISHED
+	Traceparent   string                 `protobuf:"bytes,7,opt,name=traceparent,proto3" json:"traceparent,omitempty"`                 // W3C Trace Context of the requester's span; empty: it is not traced. One that is none is passed over
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -402,6 +403,13 @@ func (x *Call) GetPhase() Phase {
 		return x.Phase
 	}
 	return Phase_PHASE_UNKNOWN
+}
+
+func (x *Call) GetTraceparent() string {
+	if x != nil {
+		return x.Traceparent
+	}
+	return ""
 }
 
 type RequestAsk struct {
@@ -1196,14 +1204,15 @@ var File_peer_proto protoreflect.FileDescriptor
 const file_peer_proto_rawDesc = "" +
 	"\n" +
 	"\n" +
-	"peer.proto\x12\x0fpannier.peer.v1\"\xbd\x01\n" +
+	"peer.proto\x12\x0fpannier.peer.v1\"\xdf\x01\n" +
 	"\x04Call\x12\x1c\n" +
 	"\trequester\x18\x01 \x01(\tR\trequester\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\fR\x02id\x12)\n" +
 	"\x04side\x18\x03 \x01(\x0e2\x15.pannier.peer.v1.SideR\x04side\x12\x18\n" +
 	"\aattempt\x18\x04 \x01(\rR\aattempt\x12\x14\n" +
 	"\x05round\x18\x05 \x01(\rR\x05round\x12,\n" +
-	"\x05phase\x18\x06 \x01(\x0e2\x16.pannier.peer.v1.PhaseR\x05phase\"\xd7\x01\n" +
+	"\x05phase\x18\x06 \x01(\x0e2\x16.pannier.peer.v1.PhaseR\x05phase\x12 \n" +
+	"\vtraceparent\x18\a \x01(\tR\vtraceparent\"\xd7\x01\n" +
 	"\n" +
 	"RequestAsk\x12)\n" +
 	"\x04call\x18\x01 \x01(\v2\x15.pannier.peer.v1.CallR\x04call\x12\x12\n" +

@@ -1,0 +1,107 @@
+package node_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/pannier/pannier/engine"
+	"github.com/pannier/pannier/engine/admin"
+	"github.com/pannier/pannier/engine/audit"
+	"github.com/pannier/pannier/engine/config"
+	"github.com/pannier/pannier/engine/node"
+	"github.com/pannier/pannier/spec/adminpb"
+)
+
+// TestAudit: who has ordered what is in the log, what was refused too, and what only looks
+// is not; the chain goes on over restarts.
+func TestAudit(t *testing.T) {
+	a, b := newHost(t, "a"), newHost(t, "b")
+	cfg := a.config(b.partner() + "[audit]\nenabled = true\nsync = \"each\"\n")
+	again := a.config(b.partner() + "[audit]\nenabled = true\nsync = \"each\"\n[[rule]]\nname = \"more\"\ndirection = \"send\"\npartners = [\"*\"]\nroot = \"" + a.dir + "/files\"\n")
+	a.o.Read = func() (*config.Config, error) { return again, nil }
+	a.start(cfg)
+	client, err := admin.Dial(cfg.Node.Admin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	ctx := context.Background()
+	a.write("x", "from a")
+	made, err := client.Submit(ctx, &adminpb.SubmitRequest{Partner: "b", Rule: "push", Source: "x", Target: "x2"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := made.GetRequest().GetId()
+	if _, err := client.Submit(ctx, &adminpb.SubmitRequest{Partner: "nobody", Rule: "push", Source: "x"}); err == nil {
+		t.Error("a request to nobody")
+	}
+	if _, err := client.ListPartners(ctx, &adminpb.ListPartnersRequest{}); err != nil {
+		t.Error(err)
+	}
+	if _, err := client.Cancel(ctx, &adminpb.CancelRequest{Ref: &adminpb.Ref{Id: id}, Why: "not wanted"}); err != nil {
+		t.Error(err)
+	}
+	if _, err := client.Reload(ctx, &adminpb.ReloadRequest{}); err != nil {
+		t.Error(err)
+	}
+	a.end()
+	a.start(cfg)
+	a.end()
+	who := fmt.Sprintf("uid %d", os.Getuid())
+	dir := node.AuditDir(cfg.Node.State)
+	var got []string
+	for r, err := range audit.Read(dir) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		outcome := "done"
+		if r.Error != "" {
+			outcome = "refused"
+		}
+		got = append(got, strings.Join([]string{r.Who, r.Do, outcome}, " "))
+		if r.Do == "Cancel" && (r.On != id || !strings.Contains(r.Detail, "not wanted")) || r.Do == "reload" && !strings.Contains(r.Detail, "rule more is new") {
+			t.Errorf("%+v", r)
+		}
+	}
+	want := []string{"the node start done", who + " Submit done", who + " Submit refused", who + " Cancel done", "the node reload done", who + " Reload done", "the node stop done", "the node start done", "the node stop done"}
+	if strings.Join(got, "\n") != strings.Join(want, "\n") {
+		t.Errorf("the log has\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+	if r, err := audit.Verify(dir, "", ""); err != nil || r.Finding != nil || r.Last != uint64(len(want)) {
+		t.Errorf("%+v, %v", r, err)
+	}
+}
+
+// TestAuditStrangers: a key of nobody is recorded, and a flood of them bounded.
+func TestAuditStrangers(t *testing.T) {
+	a, b := newHost(t, "a"), newHost(t, "b")
+	ca, cb := a.config(""), b.config("[audit]\nenabled = true\n")
+	ca.Node.Listen, cb.Node.Listen = nil, []string{"tls://127.0.0.1:0"}
+	b.start(cb)
+	ca.Book.Partners = map[string]*engine.Partner{"b": {Name: "b", Address: b.node.Addresses()[0], Keys: []string{b.node.Key()}}}
+	a.start(ca)
+	for range 30 {
+		if _, err := a.node.Engine().Reach(context.Background(), "b"); err == nil {
+			t.Fatal("b lets a stranger in")
+		}
+	}
+	key := a.node.Key()
+	b.end()
+	n := 0
+	for r, err := range audit.Read(node.AuditDir(cb.Node.State)) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.Do == "login refused" {
+			if n++; r.Who != "key "+key || r.Error == "" {
+				t.Errorf("%+v", r)
+			}
+		}
+	}
+	if n == 0 {
+		t.Error("no stranger is recorded")
+	}
+}

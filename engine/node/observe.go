@@ -1,0 +1,134 @@
+package node
+
+import (
+	"errors"
+	"maps"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/pannier/pannier/engine"
+	"github.com/pannier/pannier/engine/lifecycle"
+	"github.com/pannier/pannier/engine/metrics"
+	"github.com/pannier/pannier/engine/store"
+	"github.com/pannier/pannier/engine/trace"
+)
+
+// observed is the store, told of to who counts.
+func (n *Node) observed(s store.Store) store.Store {
+	return &store.Seen{Store: s, Told: func(r *lifecycle.Record, events []lifecycle.Event, made bool, took time.Duration) {
+		n.metrics.Committed(r, events, made, took)
+		if n.traces != nil {
+			n.traces.Committed(r, events, made, took)
+		}
+	}}
+}
+
+// newMetrics makes the counters; what is asked for when somebody reads them comes with
+// sources.
+func (n *Node) newMetrics() {
+	n.metrics = metrics.New(n.o.Version, func() engine.Book { return n.present.Load().book })
+}
+
+// observer is told what runs do.
+func (n *Node) observer() engine.Observer {
+	if n.traces == nil {
+		return n.metrics
+	}
+	return engine.Observers{n.metrics, n.traces}
+}
+
+// openTraces opens the traces, if the environment asks for them.
+func (n *Node) openTraces() (err error) {
+	n.traces, err = trace.Open(n.fixed.Name, n.o.Version, n.log)
+	if n.traces != nil {
+		n.undone(n.traces.Close)
+	}
+	return err
+}
+
+// sources are what is counted when somebody asks.
+func (n *Node) sources() metrics.Sources {
+	return metrics.Sources{
+		Load: n.engine.Load,
+		Keys: func() map[string]int {
+			all := map[string]int{}
+			for name, p := range n.present.Load().book.Partners {
+				if len(p.Keys) > 0 {
+					all[name] = len(p.Keys)
+				}
+			}
+			return all
+		},
+		Sessions: n.sessions,
+		Relays:   n.relays.measured,
+	}
+}
+
+func (n *Node) sessions() (dialled, accepted int) {
+	if n.line != nil {
+		dialled = n.line.Sessions()
+	}
+	for _, door := range n.doors {
+		accepted += door.Sessions()
+	}
+	return dialled, accepted
+}
+
+// measured is what goes over the relays, by partner.
+func (r *relays) measured() []metrics.Relay {
+	all := map[string]*metrics.Relay{}
+	relays, policy := r.List()
+	of := func(partner string) *metrics.Relay {
+		if all[partner] == nil {
+			all[partner] = &metrics.Relay{Partner: partner}
+		}
+		return all[partner]
+	}
+	for i := range relays {
+		of(relays[i].Is.Partner).Add(&relays[i].Stats)
+	}
+	for i := range policy {
+		of(policy[i].Partner).Add(&policy[i].Stats)
+	}
+	var list []metrics.Relay
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		list = append(list, *all[name])
+	}
+	return list
+}
+
+// MountHealth hands /metrics, /livez and /readyz to whoever listens for HTTP: any mux
+// that has Handle. None of them asks who calls, and /metrics names partners and rules.
+func (n *Node) MountHealth(mux interface {
+	Handle(pattern string, h http.Handler)
+}) {
+	mux.Handle("GET /metrics", n.metrics.Handler())
+	mux.Handle("GET /livez", metrics.Live())
+	mux.Handle("GET /readyz", metrics.Ready(n.conditions()...))
+}
+
+// conditions are those for being ready. What a condition says names nothing of the
+// configuration: who asks is not known.
+func (n *Node) conditions() []metrics.Condition {
+	return []metrics.Condition{
+		{Name: "store", Met: func() error {
+			if n.engine.Cause() != nil {
+				return errors.New("it has failed, and the process ends: see the log")
+			}
+			return nil
+		}},
+		{Name: "listeners", Met: func() error {
+			if !n.serving.Load() {
+				return errors.New("partners and operators are not answered")
+			}
+			return nil
+		}},
+		{Name: "draining", Met: func() error {
+			if n.draining.Load() {
+				return errors.New("the node goes down and takes nothing new")
+			}
+			return nil
+		}},
+	}
+}

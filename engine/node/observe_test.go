@@ -1,0 +1,105 @@
+package node_test
+
+import (
+	"context"
+	"net/http"
+	"net/http/httptest"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// ask is what a node answers at a path of MountHealth.
+func (h *host) ask(path string) (int, string) {
+	mux := http.NewServeMux()
+	h.node.MountHealth(mux)
+	w := httptest.NewRecorder()
+	mux.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
+	return w.Code, w.Body.String()
+}
+
+// metric is the value of a series; -1 without one.
+func (h *host) metric(series string) float64 {
+	h.t.Helper()
+	_, text := h.ask("/metrics")
+	m := regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(series) + ` (\S+)$`).FindStringSubmatch(text)
+	if m == nil {
+		return -1
+	}
+	v, err := strconv.ParseFloat(m[1], 64)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return v
+}
+
+// TestMetrics: what has happened between two nodes is counted at both.
+func TestMetrics(t *testing.T) {
+	a, b := newHost(t, "a"), newHost(t, "b")
+	a.start(a.config(b.partner()))
+	b.start(b.config(a.partner()))
+	a.write("small", "from a")
+	a.write("large", strings.Repeat("x", 3<<20))
+	a.done(a.submit("b", "push", "small", "s2"))
+	a.done(a.submit("b", "push", "large", "l2"))
+	ref := a.submit("b", "push", "none", "n2")
+	if r, err := a.node.Engine().Wait(context.Background(), ref); err != nil || r.State.String() != "INERROR" {
+		t.Fatal(err, r.State)
+	}
+	for _, c := range []struct {
+		at     *host
+		series string
+		want   float64
+	}{
+		{a, `pannier_transfers_total{direction="send",partner="b",rule="push",status="done"}`, 2},
+		{a, `pannier_transfers_total{direction="send",partner="b",rule="push",status="failed"}`, 1},
+		{b, `pannier_transfers_total{direction="receive",partner="a",rule="push",status="done"}`, 2},
+		{a, `pannier_transfer_bytes_total{direction="send",partner="b",rule="push"}`, 3<<20 + 6},
+		{b, `pannier_transfer_bytes_total{direction="receive",partner="a",rule="push"}`, 3<<20 + 6},
+		{a, `pannier_partner_up{partner="b"}`, 1},
+		{a, `pannier_queue_depth{status="ready"}`, 0},
+		{a, `pannier_sessions{direction="dialled"}`, 1},
+		{b, `pannier_sessions{direction="accepted"}`, 1},
+		{a, `pannier_draining`, 0},
+	} {
+		eventually(t, func() bool { return c.at.metric(c.series) == c.want }, func() string {
+			return c.at.name + ": " + c.series + " is " + strconv.FormatFloat(c.at.metric(c.series), 'g', -1, 64)
+		})
+	}
+	eventually(t, func() bool {
+		return a.metric(`pannier_active_transfers{direction="send",partner="b",rule="push"}`) == 0
+	}, func() string { return "something is still active" })
+	if a.metric(`pannier_store_commit_seconds_count`) < 6 || a.metric(`pannier_step_seconds_count{step="TRANSFERTASK"}`) < 1 {
+		t.Error("commits and steps are not counted")
+	}
+}
+
+func eventually(t *testing.T, holds func() bool, otherwise func() string) {
+	t.Helper()
+	for range 500 {
+		if holds() {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Error(otherwise())
+}
+
+// TestReady: a node is ready while it answers, and says why when it is not.
+func TestReady(t *testing.T) {
+	a := newHost(t, "a")
+	a.start(a.config(""))
+	eventually(t, func() bool { code, _ := a.ask("/readyz"); return code == 200 }, func() string { _, text := a.ask("/readyz"); return text })
+	if code, _ := a.ask("/livez"); code != 200 {
+		t.Errorf("livez: %d", code)
+	}
+	n := *a
+	if err := a.end(); err != nil {
+		t.Fatal(err)
+	}
+	if code, text := n.ask("/readyz"); code != 503 || !strings.Contains(text, "store: ok") || !strings.Contains(text, "draining: the node goes down") {
+		t.Errorf("%d %s", code, text)
+	}
+}

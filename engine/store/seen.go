@@ -1,0 +1,38 @@
+package store
+
+import (
+	"context"
+	"time"
+
+	"github.com/pannier/pannier/engine/lifecycle"
+)
+
+// Seen is a store that tells of each commit of a record. Told is called, when the commit
+// has succeeded and before whoever made it hears of it, by many goroutines at a time; it
+// must not wait.
+type Seen struct {
+	Store
+	// Told gets the record as it is, what has changed it, and how long the commit took.
+	// A record that was there already when it was registered is not told.
+	Told func(r *lifecycle.Record, events []lifecycle.Event, made bool, took time.Duration)
+}
+
+// Register implements Store.
+func (s *Seen) Register(ctx context.Context, r lifecycle.Record, events ...lifecycle.Event) (lifecycle.Record, bool, error) {
+	began := time.Now()
+	r, made, err := s.Store.Register(ctx, r, events...)
+	if err == nil && made {
+		s.Told(&r, events, true, time.Since(began))
+	}
+	return r, made, err
+}
+
+// Apply implements Store.
+func (s *Seen) Apply(ctx context.Context, ref Ref, now time.Time, events ...lifecycle.Event) (lifecycle.Record, error) {
+	began := time.Now()
+	r, err := s.Store.Apply(ctx, ref, now, events...)
+	if err == nil {
+		s.Told(&r, events, false, time.Since(began))
+	}
+	return r, err
+}
