@@ -56,12 +56,12 @@ func (l *Listener) Accept() (net.Conn, error) {
 		return nil, err
 	}
 	uid := carrier.PeerUID(c)
-	return &userConn{c, user{uid, l.access.allows(uid)}}, nil
+	return &userConn{c, user{uid, l.access.Allows(uid)}}, nil
 }
 
-// allows reports whether that user may call. Where the system does not say who
+// Allows reports whether that user may call. Where the system does not say who
 // it is, the mode decides, if it lets nobody but the owner through.
-func (a Access) allows(uid int) bool {
+func (a Access) Allows(uid int) bool {
 	if uid < 0 {
 		return a.Mode&^0o600 == 0
 	}

@@ -29,6 +29,7 @@ const most = 16 << 20
 // Config is what a file says.
 type Config struct {
 	Node  Node
+	HTTP  HTTP
 	Book  engine.Book       // the node itself is no partner in it unless the file has one of its name
 	Users map[string]string // users of this host, by name or number: the partners that call as them over unix sockets
 
@@ -80,6 +81,13 @@ type Node struct {
 	Drain      time.Duration // for what runs when the node is told to end
 	Log        slog.Level
 	LogFormat  string // "text" or "json"
+}
+
+// HTTP is where the node speaks HTTP. It holds for the life of a process.
+type HTTP struct {
+	Listen      []string // "unix:///path" and "tls://host:port"; none: nowhere
+	Certificate string   // absolute path of a PEM file; "": the node's own
+	Key         string   // of its private key
 }
 
 // Load reads a file. One that is not there is fault.NotFound, one that may not

@@ -32,6 +32,7 @@ func (m *meaning) config(root *value) *Config {
 	} else {
 		m.add(span{}, "write at least: [node] and below it name = \"hosta\"", "there is no [node]")
 	}
+	cfg.HTTP = m.http(root.field("http"), root.has("http"))
 	m.partners, m.rules, m.keys = map[string]*engine.Partner{}, map[string]*engine.Rule{}, map[string]string{}
 	m.users = map[string]string{}
 	if key := m.own(cfg.Node.State); key != "" {

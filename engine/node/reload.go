@@ -21,7 +21,11 @@ func (n *Node) Reload(cfg *config.Config) (notes []string, err error) {
 	const op = "reload configuration"
 	n.reload.Lock()
 	defer n.reload.Unlock()
-	if keys := unlike(&n.fixed, &cfg.Node); len(keys) > 0 {
+	keys := unlike(&n.fixed, &cfg.Node)
+	if old := n.present.Load().cfg.HTTP; !reflect.DeepEqual(old, cfg.HTTP) {
+		keys = append(keys, "http")
+	}
+	if len(keys) > 0 {
 		return nil, fault.New(op, fault.Invalid, "nothing was taken over: %s can only change when the node starts: restart it, or put the old value back and reload", strings.Join(keys, ", "))
 	}
 	old := n.present.Load()
