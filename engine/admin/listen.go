@@ -8,7 +8,6 @@ import (
 	"slices"
 
 	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/peer"
 
 	"github.com/pannier/pannier/flow/carrier"
 	"github.com/pannier/pannier/spec/fault"
@@ -104,17 +103,3 @@ func (userCredentials) Info() credentials.ProtocolInfo {
 
 func (c userCredentials) Clone() credentials.TransportCredentials { return c }
 func (userCredentials) OverrideServerName(string) error           { return nil }
-
-// mayCall refuses, as Permission, users who may not call.
-func (s *Server) mayCall(ctx context.Context, method string) error {
-	p, _ := peer.FromContext(ctx)
-	if p == nil {
-		return fault.New("admin service", fault.Permission, "nobody knows who calls")
-	}
-	u, _ := p.AuthInfo.(user)
-	if u.allowed {
-		return nil
-	}
-	s.cfg.Log.Warn("admin call refused", "user", u.uid, "method", method)
-	return fault.New("admin service", fault.Permission, "user %d may not run this node", u.uid)
-}
