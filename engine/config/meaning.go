@@ -94,7 +94,11 @@ func register[T any](m *meaning, all map[string]*T, item *T, name, what string, 
 		return
 	}
 	if all[name] != nil {
-		m.add(v.field("name").place, "", "there is a %s %q already", what, name)
+		hint := ""
+		if _, begins := m.source(v.field("name").place.offset); begins > 0 {
+			hint = "the other one is in " + m.problems.file + ", or in the same text"
+		}
+		m.add(v.field("name").place, hint, "there is a %s %q already", what, name)
 		return
 	}
 	all[name] = item
