@@ -2,13 +2,12 @@ package admin
 
 import (
 	"context"
-	"fmt"
 	"path"
 
-	"google.golang.org/grpc/peer"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/pannier/pannier/engine/access"
 	"github.com/pannier/pannier/engine/audit"
 	"github.com/pannier/pannier/spec/adminpb"
 	"github.com/pannier/pannier/spec/fault"
@@ -22,26 +21,32 @@ type Audit interface {
 	Record(ctx context.Context, e audit.Entry) error
 }
 
-// looks are the methods that change nothing. Every other one is recorded, so that one that
-// is added is, too.
-var looks = map[string]bool{
-	"Get": true, "List": true, "Events": true, "Watch": true, "Wait": true, "Explain": true, "NodeInfo": true, "ListPartners": true, "TestPartner": true,
-	"ListRules": true, "TestRule": true, "Browse": true, "ListRelays": true, "TestRelay": true, "Check": true,
+// looks tells whether a method changes nothing here. Every other one is recorded, so that one
+// that is added is, too.
+func looks(method string) bool {
+	switch scopes[method] {
+	case access.Read:
+		return true
+	case access.Operate:
+		switch path.Base(method) {
+		case "TestPartner", "Browse", "TestRelay", "Check":
+			return true
+		}
+	}
+	return path.Base(method) == "ListTokens"
 }
 
-// Who is who makes a call, as the audit log has it: "uid 1000".
+// Who is who makes a call, as the audit log has it: "user 1000", "token ci".
 func Who(ctx context.Context) string {
-	if p, _ := peer.FromContext(ctx); p != nil {
-		if u, ok := p.AuthInfo.(user); ok {
-			return fmt.Sprintf("uid %d", u.uid)
-		}
+	if name := access.CallerOf(ctx).Name; name != "" {
+		return name
 	}
 	return "somebody"
 }
 
 // admits refuses an order that could not be recorded.
 func (s *Server) admits(method string) error {
-	if s.cfg.Audit == nil || looks[path.Base(method)] {
+	if s.cfg.Audit == nil || looks(method) {
 		return nil
 	}
 	return s.cfg.Audit.Admits()
@@ -51,7 +56,7 @@ func (s *Server) admits(method string) error {
 // done is recorded.
 func (s *Server) audited(ctx context.Context, method string, in, reply any, err error) {
 	what := path.Base(method)
-	if s.cfg.Audit == nil || looks[what] {
+	if s.cfg.Audit == nil || looks(method) {
 		return
 	}
 	e := audit.Entry{Who: Who(ctx), Do: what, On: on(in, reply)}

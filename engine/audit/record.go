@@ -15,7 +15,7 @@ const MaxText = 4096
 
 // Entry is what is recorded.
 type Entry struct {
-	Who    string // as "uid 1000", "token ops", "partner hostb", "the node"
+	Who    string // as "user 1000", "token ops", "partner hostb", "the node"
 	Do     string // as "Submit", "Cancel", "reload", "refused"
 	On     string // id of the request or name of the object; may be empty
 	Detail string // what exactly, for people; may be empty

@@ -50,7 +50,7 @@ func TestAudit(t *testing.T) {
 	a.end()
 	a.start(cfg)
 	a.end()
-	who := fmt.Sprintf("uid %d", os.Getuid())
+	who := fmt.Sprintf("user %d", os.Getuid())
 	dir := node.AuditDir(cfg.Node.State)
 	var got []string
 	for r, err := range audit.Read(dir) {

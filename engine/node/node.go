@@ -13,10 +13,12 @@ import (
 	"time"
 
 	"github.com/pannier/pannier/engine"
+	"github.com/pannier/pannier/engine/access"
 	"github.com/pannier/pannier/engine/admin"
 	"github.com/pannier/pannier/engine/audit"
 	"github.com/pannier/pannier/engine/bridge"
 	"github.com/pannier/pannier/engine/config"
+	"github.com/pannier/pannier/engine/httpd"
 	"github.com/pannier/pannier/engine/lifecycle"
 	"github.com/pannier/pannier/engine/metrics"
 	"github.com/pannier/pannier/engine/peer"
@@ -78,7 +80,9 @@ type Node struct {
 	folders   *folders
 	admin     *admin.Server
 	socket    *admin.Listener // nil: no operators
-	bound     []string        // addresses
+	tokens    *access.Tokens
+	http      *httpd.Server // nil: nowhere
+	bound     []string      // addresses
 
 	present   atomic.Pointer[present]
 	draining  atomic.Bool
@@ -193,7 +197,13 @@ func (n *Node) begin(ctx context.Context, cfg *config.Config) error {
 		return err
 	}
 	n.metrics.Watch(n.sources())
-	return n.listenAdmin()
+	if err := n.newTokens(); err != nil {
+		return err
+	}
+	if err := n.listenAdmin(); err != nil {
+		return err
+	}
+	return n.listenHTTP(&cfg.HTTP, id)
 }
 
 // sweepEvery is how often what requests have left at bridges is looked through.
@@ -296,7 +306,7 @@ func (n *Node) open(o peer.Options, book engine.Book, addresses []string) (bound
 // not go on: a listener or the store has failed.
 func (n *Node) Run(ctx context.Context) error {
 	var serving sync.WaitGroup
-	failed := make(chan error, 3)
+	failed := make(chan error, 4)
 	for _, door := range n.doors {
 		serving.Go(func() { failed <- fault.Wrap("serve partners", "", door.Serve()) })
 	}
@@ -304,6 +314,9 @@ func (n *Node) Run(ctx context.Context) error {
 		serving.Go(func() { failed <- n.admin.Serve(n.socket) })
 	}
 	n.serving.Store(true)
+	if n.http != nil {
+		serving.Go(func() { failed <- n.http.Serve() })
+	}
 	var err error
 	select {
 	case err = <-failed:
