@@ -296,6 +296,10 @@ func TestObjects(t *testing.T) {
 			t.Errorf("%s: %d %s, want %s", text, code, body, want)
 		}
 	}
+	code, _, reply := w.ask("", "POST", "/v1/objects:apply", `{"file":"a.toml","text":"","more":[{"file":"b.toml","text":"\n[[rule]]\nname=\"x\"\nwibble=1\n"}]}`)
+	if code != 400 || !strings.Contains(reply, "b.toml:4:1: unknown key") {
+		t.Errorf("several texts: %d %s", code, reply)
+	}
 	code, header, before := w.ask("", "GET", "/v1/objects/partner/branch", "")
 	tag := header.Get("ETag")
 	if code != 200 || tag == "" || !strings.Contains(before, `"user `) {

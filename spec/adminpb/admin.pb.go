@@ -4467,6 +4467,7 @@ type ApplyRequest struct {
 	DryRun        bool                   `protobuf:"varint,2,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"` // say only what would be
 	Revision      uint64                 `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"`           // of all, as they have to be now; 0: whatever they are
 	File          string                 `protobuf:"bytes,4,opt,name=file,proto3" json:"file,omitempty"`                    // what messages call the text; empty: "objects"
+	More          []*ApplyText           `protobuf:"bytes,5,rep,name=more,proto3" json:"more,omitempty"`                    // that belong to it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4529,6 +4530,66 @@ func (x *ApplyRequest) GetFile() string {
 	return ""
 }
 
+func (x *ApplyRequest) GetMore() []*ApplyText {
+	if x != nil {
+		return x.More
+	}
+	return nil
+}
+
+// ApplyText is one of several texts that are applied together.
+type ApplyText struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	File          string                 `protobuf:"bytes,1,opt,name=file,proto3" json:"file,omitempty"` // what messages call it
+	Text          string                 `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ApplyText) Reset() {
+	*x = ApplyText{}
+	mi := &file_admin_proto_msgTypes[58]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ApplyText) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ApplyText) ProtoMessage() {}
+
+func (x *ApplyText) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[58]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ApplyText.ProtoReflect.Descriptor instead.
+func (*ApplyText) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{58}
+}
+
+func (x *ApplyText) GetFile() string {
+	if x != nil {
+		return x.File
+	}
+	return ""
+}
+
+func (x *ApplyText) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
 type ApplyReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Changes       []*ObjectChange        `protobuf:"bytes,1,rep,name=changes,proto3" json:"changes,omitempty"`    // as they stand in the text
@@ -4540,7 +4601,7 @@ type ApplyReply struct {
 
 func (x *ApplyReply) Reset() {
 	*x = ApplyReply{}
-	mi := &file_admin_proto_msgTypes[58]
+	mi := &file_admin_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4552,7 +4613,7 @@ func (x *ApplyReply) String() string {
 func (*ApplyReply) ProtoMessage() {}
 
 func (x *ApplyReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[58]
+	mi := &file_admin_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4565,7 +4626,7 @@ func (x *ApplyReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyReply.ProtoReflect.Descriptor instead.
 func (*ApplyReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{58}
+	return file_admin_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *ApplyReply) GetChanges() []*ObjectChange {
@@ -4603,7 +4664,7 @@ type ObjectChange struct {
 
 func (x *ObjectChange) Reset() {
 	*x = ObjectChange{}
-	mi := &file_admin_proto_msgTypes[59]
+	mi := &file_admin_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4615,7 +4676,7 @@ func (x *ObjectChange) String() string {
 func (*ObjectChange) ProtoMessage() {}
 
 func (x *ObjectChange) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[59]
+	mi := &file_admin_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4628,7 +4689,7 @@ func (x *ObjectChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ObjectChange.ProtoReflect.Descriptor instead.
 func (*ObjectChange) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{59}
+	return file_admin_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *ObjectChange) GetKind() string {
@@ -4678,7 +4739,7 @@ type PutObjectRequest struct {
 
 func (x *PutObjectRequest) Reset() {
 	*x = PutObjectRequest{}
-	mi := &file_admin_proto_msgTypes[60]
+	mi := &file_admin_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4690,7 +4751,7 @@ func (x *PutObjectRequest) String() string {
 func (*PutObjectRequest) ProtoMessage() {}
 
 func (x *PutObjectRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[60]
+	mi := &file_admin_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4703,7 +4764,7 @@ func (x *PutObjectRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutObjectRequest.ProtoReflect.Descriptor instead.
 func (*PutObjectRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{60}
+	return file_admin_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *PutObjectRequest) GetKind() string {
@@ -4745,7 +4806,7 @@ type DeleteObjectRequest struct {
 
 func (x *DeleteObjectRequest) Reset() {
 	*x = DeleteObjectRequest{}
-	mi := &file_admin_proto_msgTypes[61]
+	mi := &file_admin_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4757,7 +4818,7 @@ func (x *DeleteObjectRequest) String() string {
 func (*DeleteObjectRequest) ProtoMessage() {}
 
 func (x *DeleteObjectRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[61]
+	mi := &file_admin_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4770,7 +4831,7 @@ func (x *DeleteObjectRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteObjectRequest.ProtoReflect.Descriptor instead.
 func (*DeleteObjectRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{61}
+	return file_admin_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *DeleteObjectRequest) GetKind() string {
@@ -4803,7 +4864,7 @@ type DeleteObjectReply struct {
 
 func (x *DeleteObjectReply) Reset() {
 	*x = DeleteObjectReply{}
-	mi := &file_admin_proto_msgTypes[62]
+	mi := &file_admin_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4815,7 +4876,7 @@ func (x *DeleteObjectReply) String() string {
 func (*DeleteObjectReply) ProtoMessage() {}
 
 func (x *DeleteObjectReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[62]
+	mi := &file_admin_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4828,7 +4889,7 @@ func (x *DeleteObjectReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteObjectReply.ProtoReflect.Descriptor instead.
 func (*DeleteObjectReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{62}
+	return file_admin_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *DeleteObjectReply) GetNotes() []string {
@@ -4850,7 +4911,7 @@ type CreateTokenRequest struct {
 
 func (x *CreateTokenRequest) Reset() {
 	*x = CreateTokenRequest{}
-	mi := &file_admin_proto_msgTypes[63]
+	mi := &file_admin_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4862,7 +4923,7 @@ func (x *CreateTokenRequest) String() string {
 func (*CreateTokenRequest) ProtoMessage() {}
 
 func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[63]
+	mi := &file_admin_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4875,7 +4936,7 @@ func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenRequest.ProtoReflect.Descriptor instead.
 func (*CreateTokenRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{63}
+	return file_admin_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *CreateTokenRequest) GetName() string {
@@ -4916,7 +4977,7 @@ type CreateTokenReply struct {
 
 func (x *CreateTokenReply) Reset() {
 	*x = CreateTokenReply{}
-	mi := &file_admin_proto_msgTypes[64]
+	mi := &file_admin_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4928,7 +4989,7 @@ func (x *CreateTokenReply) String() string {
 func (*CreateTokenReply) ProtoMessage() {}
 
 func (x *CreateTokenReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[64]
+	mi := &file_admin_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4941,7 +5002,7 @@ func (x *CreateTokenReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenReply.ProtoReflect.Descriptor instead.
 func (*CreateTokenReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{64}
+	return file_admin_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *CreateTokenReply) GetText() string {
@@ -4975,7 +5036,7 @@ type Token struct {
 
 func (x *Token) Reset() {
 	*x = Token{}
-	mi := &file_admin_proto_msgTypes[65]
+	mi := &file_admin_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4987,7 +5048,7 @@ func (x *Token) String() string {
 func (*Token) ProtoMessage() {}
 
 func (x *Token) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[65]
+	mi := &file_admin_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5000,7 +5061,7 @@ func (x *Token) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Token.ProtoReflect.Descriptor instead.
 func (*Token) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{65}
+	return file_admin_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *Token) GetName() string {
@@ -5067,7 +5128,7 @@ type ListTokensRequest struct {
 
 func (x *ListTokensRequest) Reset() {
 	*x = ListTokensRequest{}
-	mi := &file_admin_proto_msgTypes[66]
+	mi := &file_admin_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5079,7 +5140,7 @@ func (x *ListTokensRequest) String() string {
 func (*ListTokensRequest) ProtoMessage() {}
 
 func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[66]
+	mi := &file_admin_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5092,7 +5153,7 @@ func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensRequest.ProtoReflect.Descriptor instead.
 func (*ListTokensRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{66}
+	return file_admin_proto_rawDescGZIP(), []int{67}
 }
 
 type ListTokensReply struct {
@@ -5104,7 +5165,7 @@ type ListTokensReply struct {
 
 func (x *ListTokensReply) Reset() {
 	*x = ListTokensReply{}
-	mi := &file_admin_proto_msgTypes[67]
+	mi := &file_admin_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5116,7 +5177,7 @@ func (x *ListTokensReply) String() string {
 func (*ListTokensReply) ProtoMessage() {}
 
 func (x *ListTokensReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[67]
+	mi := &file_admin_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5129,7 +5190,7 @@ func (x *ListTokensReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensReply.ProtoReflect.Descriptor instead.
 func (*ListTokensReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{67}
+	return file_admin_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *ListTokensReply) GetTokens() []*Token {
@@ -5148,7 +5209,7 @@ type DeleteTokenRequest struct {
 
 func (x *DeleteTokenRequest) Reset() {
 	*x = DeleteTokenRequest{}
-	mi := &file_admin_proto_msgTypes[68]
+	mi := &file_admin_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5160,7 +5221,7 @@ func (x *DeleteTokenRequest) String() string {
 func (*DeleteTokenRequest) ProtoMessage() {}
 
 func (x *DeleteTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[68]
+	mi := &file_admin_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5173,7 +5234,7 @@ func (x *DeleteTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteTokenRequest.ProtoReflect.Descriptor instead.
 func (*DeleteTokenRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{68}
+	return file_admin_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *DeleteTokenRequest) GetName() string {
@@ -5191,7 +5252,7 @@ type DeleteTokenReply struct {
 
 func (x *DeleteTokenReply) Reset() {
 	*x = DeleteTokenReply{}
-	mi := &file_admin_proto_msgTypes[69]
+	mi := &file_admin_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5203,7 +5264,7 @@ func (x *DeleteTokenReply) String() string {
 func (*DeleteTokenReply) ProtoMessage() {}
 
 func (x *DeleteTokenReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[69]
+	mi := &file_admin_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5216,7 +5277,7 @@ func (x *DeleteTokenReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteTokenReply.ProtoReflect.Descriptor instead.
 func (*DeleteTokenReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{69}
+	return file_admin_proto_rawDescGZIP(), []int{70}
 }
 
 var File_admin_proto protoreflect.FileDescriptor
@@ -5587,12 +5648,16 @@ const file_admin_proto_rawDesc = "" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\"b\n" +
 	"\x10ListObjectsReply\x122\n" +
 	"\aobjects\x18\x01 \x03(\v2\x18.pannier.admin.v1.ObjectR\aobjects\x12\x1a\n" +
-	"\brevision\x18\x02 \x01(\x04R\brevision\"k\n" +
+	"\brevision\x18\x02 \x01(\x04R\brevision\"\x9c\x01\n" +
 	"\fApplyRequest\x12\x12\n" +
 	"\x04text\x18\x01 \x01(\tR\x04text\x12\x17\n" +
 	"\adry_run\x18\x02 \x01(\bR\x06dryRun\x12\x1a\n" +
 	"\brevision\x18\x03 \x01(\x04R\brevision\x12\x12\n" +
-	"\x04file\x18\x04 \x01(\tR\x04file\"x\n" +
+	"\x04file\x18\x04 \x01(\tR\x04file\x12/\n" +
+	"\x04more\x18\x05 \x03(\v2\x1b.pannier.admin.v1.ApplyTextR\x04more\"3\n" +
+	"\tApplyText\x12\x12\n" +
+	"\x04file\x18\x01 \x01(\tR\x04file\x12\x12\n" +
+	"\x04text\x18\x02 \x01(\tR\x04text\"x\n" +
 	"\n" +
 	"ApplyReply\x128\n" +
 	"\achanges\x18\x01 \x03(\v2\x1e.pannier.admin.v1.ObjectChangeR\achanges\x12\x1a\n" +
@@ -5696,7 +5761,7 @@ func file_admin_proto_rawDescGZIP() []byte {
 }
 
 var file_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
-var file_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 71)
+var file_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 72)
 var file_admin_proto_goTypes = []any{
 	(Request_State)(0),            // 0: pannier.admin.v1.Request.State
 	(Request_Role)(0),             // 1: pannier.admin.v1.Request.Role
@@ -5762,25 +5827,26 @@ var file_admin_proto_goTypes = []any{
 	(*ListObjectsRequest)(nil),    // 61: pannier.admin.v1.ListObjectsRequest
 	(*ListObjectsReply)(nil),      // 62: pannier.admin.v1.ListObjectsReply
 	(*ApplyRequest)(nil),          // 63: pannier.admin.v1.ApplyRequest
-	(*ApplyReply)(nil),            // 64: pannier.admin.v1.ApplyReply
-	(*ObjectChange)(nil),          // 65: pannier.admin.v1.ObjectChange
-	(*PutObjectRequest)(nil),      // 66: pannier.admin.v1.PutObjectRequest
-	(*DeleteObjectRequest)(nil),   // 67: pannier.admin.v1.DeleteObjectRequest
-	(*DeleteObjectReply)(nil),     // 68: pannier.admin.v1.DeleteObjectReply
-	(*CreateTokenRequest)(nil),    // 69: pannier.admin.v1.CreateTokenRequest
-	(*CreateTokenReply)(nil),      // 70: pannier.admin.v1.CreateTokenReply
-	(*Token)(nil),                 // 71: pannier.admin.v1.Token
-	(*ListTokensRequest)(nil),     // 72: pannier.admin.v1.ListTokensRequest
-	(*ListTokensReply)(nil),       // 73: pannier.admin.v1.ListTokensReply
-	(*DeleteTokenRequest)(nil),    // 74: pannier.admin.v1.DeleteTokenRequest
-	(*DeleteTokenReply)(nil),      // 75: pannier.admin.v1.DeleteTokenReply
-	nil,                           // 76: pannier.admin.v1.Relay.PortsEntry
-	(*timestamppb.Timestamp)(nil), // 77: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 78: google.protobuf.Duration
+	(*ApplyText)(nil),             // 64: pannier.admin.v1.ApplyText
+	(*ApplyReply)(nil),            // 65: pannier.admin.v1.ApplyReply
+	(*ObjectChange)(nil),          // 66: pannier.admin.v1.ObjectChange
+	(*PutObjectRequest)(nil),      // 67: pannier.admin.v1.PutObjectRequest
+	(*DeleteObjectRequest)(nil),   // 68: pannier.admin.v1.DeleteObjectRequest
+	(*DeleteObjectReply)(nil),     // 69: pannier.admin.v1.DeleteObjectReply
+	(*CreateTokenRequest)(nil),    // 70: pannier.admin.v1.CreateTokenRequest
+	(*CreateTokenReply)(nil),      // 71: pannier.admin.v1.CreateTokenReply
+	(*Token)(nil),                 // 72: pannier.admin.v1.Token
+	(*ListTokensRequest)(nil),     // 73: pannier.admin.v1.ListTokensRequest
+	(*ListTokensReply)(nil),       // 74: pannier.admin.v1.ListTokensReply
+	(*DeleteTokenRequest)(nil),    // 75: pannier.admin.v1.DeleteTokenRequest
+	(*DeleteTokenReply)(nil),      // 76: pannier.admin.v1.DeleteTokenReply
+	nil,                           // 77: pannier.admin.v1.Relay.PortsEntry
+	(*timestamppb.Timestamp)(nil), // 78: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 79: google.protobuf.Duration
 }
 var file_admin_proto_depIdxs = []int32{
 	1,   // 0: pannier.admin.v1.Ref.role:type_name -> pannier.admin.v1.Request.Role
-	77,  // 1: pannier.admin.v1.SubmitRequest.not_before:type_name -> google.protobuf.Timestamp
+	78,  // 1: pannier.admin.v1.SubmitRequest.not_before:type_name -> google.protobuf.Timestamp
 	10,  // 2: pannier.admin.v1.SubmitReply.request:type_name -> pannier.admin.v1.Request
 	1,   // 3: pannier.admin.v1.Request.role:type_name -> pannier.admin.v1.Request.Role
 	2,   // 4: pannier.admin.v1.Request.side:type_name -> pannier.admin.v1.Request.Side
@@ -5788,32 +5854,32 @@ var file_admin_proto_depIdxs = []int32{
 	1,   // 6: pannier.admin.v1.Request.owner:type_name -> pannier.admin.v1.Request.Role
 	12,  // 7: pannier.admin.v1.Request.failure:type_name -> pannier.admin.v1.Failure
 	11,  // 8: pannier.admin.v1.Request.tasks:type_name -> pannier.admin.v1.TaskCount
-	77,  // 9: pannier.admin.v1.Request.registered:type_name -> google.protobuf.Timestamp
-	77,  // 10: pannier.admin.v1.Request.changed:type_name -> google.protobuf.Timestamp
-	77,  // 11: pannier.admin.v1.Request.due:type_name -> google.protobuf.Timestamp
-	77,  // 12: pannier.admin.v1.Request.not_before:type_name -> google.protobuf.Timestamp
+	78,  // 9: pannier.admin.v1.Request.registered:type_name -> google.protobuf.Timestamp
+	78,  // 10: pannier.admin.v1.Request.changed:type_name -> google.protobuf.Timestamp
+	78,  // 11: pannier.admin.v1.Request.due:type_name -> google.protobuf.Timestamp
+	78,  // 12: pannier.admin.v1.Request.not_before:type_name -> google.protobuf.Timestamp
 	13,  // 13: pannier.admin.v1.Request.live:type_name -> pannier.admin.v1.Live
-	77,  // 14: pannier.admin.v1.Failure.at:type_name -> google.protobuf.Timestamp
-	77,  // 15: pannier.admin.v1.Live.since:type_name -> google.protobuf.Timestamp
+	78,  // 14: pannier.admin.v1.Failure.at:type_name -> google.protobuf.Timestamp
+	78,  // 15: pannier.admin.v1.Live.since:type_name -> google.protobuf.Timestamp
 	0,   // 16: pannier.admin.v1.ListRequest.states:type_name -> pannier.admin.v1.Request.State
-	77,  // 17: pannier.admin.v1.ListRequest.since:type_name -> google.protobuf.Timestamp
+	78,  // 17: pannier.admin.v1.ListRequest.since:type_name -> google.protobuf.Timestamp
 	16,  // 18: pannier.admin.v1.EventsReply.events:type_name -> pannier.admin.v1.Event
-	77,  // 19: pannier.admin.v1.Event.at:type_name -> google.protobuf.Timestamp
+	78,  // 19: pannier.admin.v1.Event.at:type_name -> google.protobuf.Timestamp
 	0,   // 20: pannier.admin.v1.Event.state:type_name -> pannier.admin.v1.Request.State
 	12,  // 21: pannier.admin.v1.Event.failure:type_name -> pannier.admin.v1.Failure
 	14,  // 22: pannier.admin.v1.WatchRequest.query:type_name -> pannier.admin.v1.ListRequest
 	7,   // 23: pannier.admin.v1.WatchRequest.refs:type_name -> pannier.admin.v1.Ref
 	10,  // 24: pannier.admin.v1.Change.request:type_name -> pannier.admin.v1.Request
 	7,   // 25: pannier.admin.v1.WaitRequest.ref:type_name -> pannier.admin.v1.Ref
-	78,  // 26: pannier.admin.v1.WaitRequest.timeout:type_name -> google.protobuf.Duration
+	79,  // 26: pannier.admin.v1.WaitRequest.timeout:type_name -> google.protobuf.Duration
 	10,  // 27: pannier.admin.v1.Explanation.request:type_name -> pannier.admin.v1.Request
-	77,  // 28: pannier.admin.v1.Explanation.at:type_name -> google.protobuf.Timestamp
+	78,  // 28: pannier.admin.v1.Explanation.at:type_name -> google.protobuf.Timestamp
 	24,  // 29: pannier.admin.v1.Explanation.partner:type_name -> pannier.admin.v1.Partner
 	7,   // 30: pannier.admin.v1.CancelRequest.ref:type_name -> pannier.admin.v1.Ref
 	24,  // 31: pannier.admin.v1.ListPartnersReply.partners:type_name -> pannier.admin.v1.Partner
 	12,  // 32: pannier.admin.v1.Partner.failure:type_name -> pannier.admin.v1.Failure
-	77,  // 33: pannier.admin.v1.Partner.retry_at:type_name -> google.protobuf.Timestamp
-	78,  // 34: pannier.admin.v1.Partner.rtt:type_name -> google.protobuf.Duration
+	78,  // 33: pannier.admin.v1.Partner.retry_at:type_name -> google.protobuf.Timestamp
+	79,  // 34: pannier.admin.v1.Partner.rtt:type_name -> google.protobuf.Duration
 	28,  // 35: pannier.admin.v1.ListRulesReply.rules:type_name -> pannier.admin.v1.Rule
 	3,   // 36: pannier.admin.v1.Rule.direction:type_name -> pannier.admin.v1.Rule.Direction
 	29,  // 37: pannier.admin.v1.Rule.sender:type_name -> pannier.admin.v1.TaskLists
@@ -5821,107 +5887,108 @@ var file_admin_proto_depIdxs = []int32{
 	3,   // 39: pannier.admin.v1.TestRuleRequest.direction:type_name -> pannier.admin.v1.Rule.Direction
 	32,  // 40: pannier.admin.v1.TestRuleReply.tests:type_name -> pannier.admin.v1.RuleTest
 	3,   // 41: pannier.admin.v1.RuleTest.direction:type_name -> pannier.admin.v1.Rule.Direction
-	77,  // 42: pannier.admin.v1.BrowseEntry.modified:type_name -> google.protobuf.Timestamp
+	78,  // 42: pannier.admin.v1.BrowseEntry.modified:type_name -> google.protobuf.Timestamp
 	37,  // 43: pannier.admin.v1.ListRelaysReply.relays:type_name -> pannier.admin.v1.Relay
 	40,  // 44: pannier.admin.v1.ListRelaysReply.policy:type_name -> pannier.admin.v1.RelayPolicy
 	41,  // 45: pannier.admin.v1.ListRelaysReply.connections:type_name -> pannier.admin.v1.RelayConnection
-	76,  // 46: pannier.admin.v1.Relay.ports:type_name -> pannier.admin.v1.Relay.PortsEntry
+	77,  // 46: pannier.admin.v1.Relay.ports:type_name -> pannier.admin.v1.Relay.PortsEntry
 	38,  // 47: pannier.admin.v1.Relay.limits:type_name -> pannier.admin.v1.RelayLimits
 	39,  // 48: pannier.admin.v1.Relay.counts:type_name -> pannier.admin.v1.RelayCounts
-	78,  // 49: pannier.admin.v1.RelayLimits.life:type_name -> google.protobuf.Duration
-	78,  // 50: pannier.admin.v1.RelayLimits.idle:type_name -> google.protobuf.Duration
-	78,  // 51: pannier.admin.v1.RelayLimits.half:type_name -> google.protobuf.Duration
+	79,  // 49: pannier.admin.v1.RelayLimits.life:type_name -> google.protobuf.Duration
+	79,  // 50: pannier.admin.v1.RelayLimits.idle:type_name -> google.protobuf.Duration
+	79,  // 51: pannier.admin.v1.RelayLimits.half:type_name -> google.protobuf.Duration
 	38,  // 52: pannier.admin.v1.RelayPolicy.limits:type_name -> pannier.admin.v1.RelayLimits
 	39,  // 53: pannier.admin.v1.RelayPolicy.counts:type_name -> pannier.admin.v1.RelayCounts
-	77,  // 54: pannier.admin.v1.RelayConnection.since:type_name -> google.protobuf.Timestamp
+	78,  // 54: pannier.admin.v1.RelayConnection.since:type_name -> google.protobuf.Timestamp
 	44,  // 55: pannier.admin.v1.TestRelayReply.steps:type_name -> pannier.admin.v1.RelayStep
 	12,  // 56: pannier.admin.v1.RelayStep.failure:type_name -> pannier.admin.v1.Failure
 	49,  // 57: pannier.admin.v1.CheckReply.finding:type_name -> pannier.admin.v1.Finding
 	50,  // 58: pannier.admin.v1.CheckReply.counts:type_name -> pannier.admin.v1.CheckCounts
 	4,   // 59: pannier.admin.v1.Finding.severity:type_name -> pannier.admin.v1.Finding.Severity
 	5,   // 60: pannier.admin.v1.Finding.subject:type_name -> pannier.admin.v1.Finding.Subject
-	77,  // 61: pannier.admin.v1.PurgeRequest.before:type_name -> google.protobuf.Timestamp
-	77,  // 62: pannier.admin.v1.Node.started:type_name -> google.protobuf.Timestamp
-	77,  // 63: pannier.admin.v1.Object.changed:type_name -> google.protobuf.Timestamp
+	78,  // 61: pannier.admin.v1.PurgeRequest.before:type_name -> google.protobuf.Timestamp
+	78,  // 62: pannier.admin.v1.Node.started:type_name -> google.protobuf.Timestamp
+	78,  // 63: pannier.admin.v1.Object.changed:type_name -> google.protobuf.Timestamp
 	60,  // 64: pannier.admin.v1.ListObjectsReply.objects:type_name -> pannier.admin.v1.Object
-	65,  // 65: pannier.admin.v1.ApplyReply.changes:type_name -> pannier.admin.v1.ObjectChange
-	77,  // 66: pannier.admin.v1.CreateTokenRequest.expires:type_name -> google.protobuf.Timestamp
-	71,  // 67: pannier.admin.v1.CreateTokenReply.token:type_name -> pannier.admin.v1.Token
-	77,  // 68: pannier.admin.v1.Token.created:type_name -> google.protobuf.Timestamp
-	77,  // 69: pannier.admin.v1.Token.expires:type_name -> google.protobuf.Timestamp
-	77,  // 70: pannier.admin.v1.Token.used:type_name -> google.protobuf.Timestamp
-	71,  // 71: pannier.admin.v1.ListTokensReply.tokens:type_name -> pannier.admin.v1.Token
-	8,   // 72: pannier.admin.v1.Admin.Submit:input_type -> pannier.admin.v1.SubmitRequest
-	7,   // 73: pannier.admin.v1.Admin.Get:input_type -> pannier.admin.v1.Ref
-	14,  // 74: pannier.admin.v1.Admin.List:input_type -> pannier.admin.v1.ListRequest
-	7,   // 75: pannier.admin.v1.Admin.Events:input_type -> pannier.admin.v1.Ref
-	17,  // 76: pannier.admin.v1.Admin.Watch:input_type -> pannier.admin.v1.WatchRequest
-	19,  // 77: pannier.admin.v1.Admin.Wait:input_type -> pannier.admin.v1.WaitRequest
-	7,   // 78: pannier.admin.v1.Admin.Explain:input_type -> pannier.admin.v1.Ref
-	7,   // 79: pannier.admin.v1.Admin.Pause:input_type -> pannier.admin.v1.Ref
-	7,   // 80: pannier.admin.v1.Admin.Resume:input_type -> pannier.admin.v1.Ref
-	21,  // 81: pannier.admin.v1.Admin.Cancel:input_type -> pannier.admin.v1.CancelRequest
-	7,   // 82: pannier.admin.v1.Admin.Retry:input_type -> pannier.admin.v1.Ref
-	22,  // 83: pannier.admin.v1.Admin.ListPartners:input_type -> pannier.admin.v1.ListPartnersRequest
-	25,  // 84: pannier.admin.v1.Admin.TestPartner:input_type -> pannier.admin.v1.TestPartnerRequest
-	26,  // 85: pannier.admin.v1.Admin.ListRules:input_type -> pannier.admin.v1.ListRulesRequest
-	30,  // 86: pannier.admin.v1.Admin.TestRule:input_type -> pannier.admin.v1.TestRuleRequest
-	33,  // 87: pannier.admin.v1.Admin.Browse:input_type -> pannier.admin.v1.BrowseRequest
-	35,  // 88: pannier.admin.v1.Admin.ListRelays:input_type -> pannier.admin.v1.ListRelaysRequest
-	42,  // 89: pannier.admin.v1.Admin.TestRelay:input_type -> pannier.admin.v1.TestRelayRequest
-	37,  // 90: pannier.admin.v1.Admin.AddRelay:input_type -> pannier.admin.v1.Relay
-	45,  // 91: pannier.admin.v1.Admin.RemoveRelay:input_type -> pannier.admin.v1.RemoveRelayRequest
-	47,  // 92: pannier.admin.v1.Admin.Check:input_type -> pannier.admin.v1.CheckRequest
-	51,  // 93: pannier.admin.v1.Admin.Backup:input_type -> pannier.admin.v1.BackupRequest
-	53,  // 94: pannier.admin.v1.Admin.Purge:input_type -> pannier.admin.v1.PurgeRequest
-	55,  // 95: pannier.admin.v1.Admin.Reload:input_type -> pannier.admin.v1.ReloadRequest
-	61,  // 96: pannier.admin.v1.Admin.ListObjects:input_type -> pannier.admin.v1.ListObjectsRequest
-	59,  // 97: pannier.admin.v1.Admin.GetObject:input_type -> pannier.admin.v1.ObjectName
-	63,  // 98: pannier.admin.v1.Admin.Apply:input_type -> pannier.admin.v1.ApplyRequest
-	66,  // 99: pannier.admin.v1.Admin.PutObject:input_type -> pannier.admin.v1.PutObjectRequest
-	67,  // 100: pannier.admin.v1.Admin.DeleteObject:input_type -> pannier.admin.v1.DeleteObjectRequest
-	69,  // 101: pannier.admin.v1.Admin.CreateToken:input_type -> pannier.admin.v1.CreateTokenRequest
-	72,  // 102: pannier.admin.v1.Admin.ListTokens:input_type -> pannier.admin.v1.ListTokensRequest
-	74,  // 103: pannier.admin.v1.Admin.DeleteToken:input_type -> pannier.admin.v1.DeleteTokenRequest
-	57,  // 104: pannier.admin.v1.Admin.NodeInfo:input_type -> pannier.admin.v1.NodeInfoRequest
-	9,   // 105: pannier.admin.v1.Admin.Submit:output_type -> pannier.admin.v1.SubmitReply
-	10,  // 106: pannier.admin.v1.Admin.Get:output_type -> pannier.admin.v1.Request
-	10,  // 107: pannier.admin.v1.Admin.List:output_type -> pannier.admin.v1.Request
-	15,  // 108: pannier.admin.v1.Admin.Events:output_type -> pannier.admin.v1.EventsReply
-	18,  // 109: pannier.admin.v1.Admin.Watch:output_type -> pannier.admin.v1.Change
-	10,  // 110: pannier.admin.v1.Admin.Wait:output_type -> pannier.admin.v1.Request
-	20,  // 111: pannier.admin.v1.Admin.Explain:output_type -> pannier.admin.v1.Explanation
-	10,  // 112: pannier.admin.v1.Admin.Pause:output_type -> pannier.admin.v1.Request
-	10,  // 113: pannier.admin.v1.Admin.Resume:output_type -> pannier.admin.v1.Request
-	10,  // 114: pannier.admin.v1.Admin.Cancel:output_type -> pannier.admin.v1.Request
-	10,  // 115: pannier.admin.v1.Admin.Retry:output_type -> pannier.admin.v1.Request
-	23,  // 116: pannier.admin.v1.Admin.ListPartners:output_type -> pannier.admin.v1.ListPartnersReply
-	24,  // 117: pannier.admin.v1.Admin.TestPartner:output_type -> pannier.admin.v1.Partner
-	27,  // 118: pannier.admin.v1.Admin.ListRules:output_type -> pannier.admin.v1.ListRulesReply
-	31,  // 119: pannier.admin.v1.Admin.TestRule:output_type -> pannier.admin.v1.TestRuleReply
-	34,  // 120: pannier.admin.v1.Admin.Browse:output_type -> pannier.admin.v1.BrowseEntry
-	36,  // 121: pannier.admin.v1.Admin.ListRelays:output_type -> pannier.admin.v1.ListRelaysReply
-	43,  // 122: pannier.admin.v1.Admin.TestRelay:output_type -> pannier.admin.v1.TestRelayReply
-	37,  // 123: pannier.admin.v1.Admin.AddRelay:output_type -> pannier.admin.v1.Relay
-	46,  // 124: pannier.admin.v1.Admin.RemoveRelay:output_type -> pannier.admin.v1.RemoveRelayReply
-	48,  // 125: pannier.admin.v1.Admin.Check:output_type -> pannier.admin.v1.CheckReply
-	52,  // 126: pannier.admin.v1.Admin.Backup:output_type -> pannier.admin.v1.BackupChunk
-	54,  // 127: pannier.admin.v1.Admin.Purge:output_type -> pannier.admin.v1.PurgeReply
-	56,  // 128: pannier.admin.v1.Admin.Reload:output_type -> pannier.admin.v1.ReloadReply
-	62,  // 129: pannier.admin.v1.Admin.ListObjects:output_type -> pannier.admin.v1.ListObjectsReply
-	60,  // 130: pannier.admin.v1.Admin.GetObject:output_type -> pannier.admin.v1.Object
-	64,  // 131: pannier.admin.v1.Admin.Apply:output_type -> pannier.admin.v1.ApplyReply
-	60,  // 132: pannier.admin.v1.Admin.PutObject:output_type -> pannier.admin.v1.Object
-	68,  // 133: pannier.admin.v1.Admin.DeleteObject:output_type -> pannier.admin.v1.DeleteObjectReply
-	70,  // 134: pannier.admin.v1.Admin.CreateToken:output_type -> pannier.admin.v1.CreateTokenReply
-	73,  // 135: pannier.admin.v1.Admin.ListTokens:output_type -> pannier.admin.v1.ListTokensReply
-	75,  // 136: pannier.admin.v1.Admin.DeleteToken:output_type -> pannier.admin.v1.DeleteTokenReply
-	58,  // 137: pannier.admin.v1.Admin.NodeInfo:output_type -> pannier.admin.v1.Node
-	105, // [105:138] is the sub-list for method output_type
-	72,  // [72:105] is the sub-list for method input_type
-	72,  // [72:72] is the sub-list for extension type_name
-	72,  // [72:72] is the sub-list for extension extendee
-	0,   // [0:72] is the sub-list for field type_name
+	64,  // 65: pannier.admin.v1.ApplyRequest.more:type_name -> pannier.admin.v1.ApplyText
+	66,  // 66: pannier.admin.v1.ApplyReply.changes:type_name -> pannier.admin.v1.ObjectChange
+	78,  // 67: pannier.admin.v1.CreateTokenRequest.expires:type_name -> google.protobuf.Timestamp
+	72,  // 68: pannier.admin.v1.CreateTokenReply.token:type_name -> pannier.admin.v1.Token
+	78,  // 69: pannier.admin.v1.Token.created:type_name -> google.protobuf.Timestamp
+	78,  // 70: pannier.admin.v1.Token.expires:type_name -> google.protobuf.Timestamp
+	78,  // 71: pannier.admin.v1.Token.used:type_name -> google.protobuf.Timestamp
+	72,  // 72: pannier.admin.v1.ListTokensReply.tokens:type_name -> pannier.admin.v1.Token
+	8,   // 73: pannier.admin.v1.Admin.Submit:input_type -> pannier.admin.v1.SubmitRequest
+	7,   // 74: pannier.admin.v1.Admin.Get:input_type -> pannier.admin.v1.Ref
+	14,  // 75: pannier.admin.v1.Admin.List:input_type -> pannier.admin.v1.ListRequest
+	7,   // 76: pannier.admin.v1.Admin.Events:input_type -> pannier.admin.v1.Ref
+	17,  // 77: pannier.admin.v1.Admin.Watch:input_type -> pannier.admin.v1.WatchRequest
+	19,  // 78: pannier.admin.v1.Admin.Wait:input_type -> pannier.admin.v1.WaitRequest
+	7,   // 79: pannier.admin.v1.Admin.Explain:input_type -> pannier.admin.v1.Ref
+	7,   // 80: pannier.admin.v1.Admin.Pause:input_type -> pannier.admin.v1.Ref
+	7,   // 81: pannier.admin.v1.Admin.Resume:input_type -> pannier.admin.v1.Ref
+	21,  // 82: pannier.admin.v1.Admin.Cancel:input_type -> pannier.admin.v1.CancelRequest
+	7,   // 83: pannier.admin.v1.Admin.Retry:input_type -> pannier.admin.v1.Ref
+	22,  // 84: pannier.admin.v1.Admin.ListPartners:input_type -> pannier.admin.v1.ListPartnersRequest
+	25,  // 85: pannier.admin.v1.Admin.TestPartner:input_type -> pannier.admin.v1.TestPartnerRequest
+	26,  // 86: pannier.admin.v1.Admin.ListRules:input_type -> pannier.admin.v1.ListRulesRequest
+	30,  // 87: pannier.admin.v1.Admin.TestRule:input_type -> pannier.admin.v1.TestRuleRequest
+	33,  // 88: pannier.admin.v1.Admin.Browse:input_type -> pannier.admin.v1.BrowseRequest
+	35,  // 89: pannier.admin.v1.Admin.ListRelays:input_type -> pannier.admin.v1.ListRelaysRequest
+	42,  // 90: pannier.admin.v1.Admin.TestRelay:input_type -> pannier.admin.v1.TestRelayRequest
+	37,  // 91: pannier.admin.v1.Admin.AddRelay:input_type -> pannier.admin.v1.Relay
+	45,  // 92: pannier.admin.v1.Admin.RemoveRelay:input_type -> pannier.admin.v1.RemoveRelayRequest
+	47,  // 93: pannier.admin.v1.Admin.Check:input_type -> pannier.admin.v1.CheckRequest
+	51,  // 94: pannier.admin.v1.Admin.Backup:input_type -> pannier.admin.v1.BackupRequest
+	53,  // 95: pannier.admin.v1.Admin.Purge:input_type -> pannier.admin.v1.PurgeRequest
+	55,  // 96: pannier.admin.v1.Admin.Reload:input_type -> pannier.admin.v1.ReloadRequest
+	61,  // 97: pannier.admin.v1.Admin.ListObjects:input_type -> pannier.admin.v1.ListObjectsRequest
+	59,  // 98: pannier.admin.v1.Admin.GetObject:input_type -> pannier.admin.v1.ObjectName
+	63,  // 99: pannier.admin.v1.Admin.Apply:input_type -> pannier.admin.v1.ApplyRequest
+	67,  // 100: pannier.admin.v1.Admin.PutObject:input_type -> pannier.admin.v1.PutObjectRequest
+	68,  // 101: pannier.admin.v1.Admin.DeleteObject:input_type -> pannier.admin.v1.DeleteObjectRequest
+	70,  // 102: pannier.admin.v1.Admin.CreateToken:input_type -> pannier.admin.v1.CreateTokenRequest
+	73,  // 103: pannier.admin.v1.Admin.ListTokens:input_type -> pannier.admin.v1.ListTokensRequest
+	75,  // 104: pannier.admin.v1.Admin.DeleteToken:input_type -> pannier.admin.v1.DeleteTokenRequest
+	57,  // 105: pannier.admin.v1.Admin.NodeInfo:input_type -> pannier.admin.v1.NodeInfoRequest
+	9,   // 106: pannier.admin.v1.Admin.Submit:output_type -> pannier.admin.v1.SubmitReply
+	10,  // 107: pannier.admin.v1.Admin.Get:output_type -> pannier.admin.v1.Request
+	10,  // 108: pannier.admin.v1.Admin.List:output_type -> pannier.admin.v1.Request
+	15,  // 109: pannier.admin.v1.Admin.Events:output_type -> pannier.admin.v1.EventsReply
+	18,  // 110: pannier.admin.v1.Admin.Watch:output_type -> pannier.admin.v1.Change
+	10,  // 111: pannier.admin.v1.Admin.Wait:output_type -> pannier.admin.v1.Request
+	20,  // 112: pannier.admin.v1.Admin.Explain:output_type -> pannier.admin.v1.Explanation
+	10,  // 113: pannier.admin.v1.Admin.Pause:output_type -> pannier.admin.v1.Request
+	10,  // 114: pannier.admin.v1.Admin.Resume:output_type -> pannier.admin.v1.Request
+	10,  // 115: pannier.admin.v1.Admin.Cancel:output_type -> pannier.admin.v1.Request
+	10,  // 116: pannier.admin.v1.Admin.Retry:output_type -> pannier.admin.v1.Request
+	23,  // 117: pannier.admin.v1.Admin.ListPartners:output_type -> pannier.admin.v1.ListPartnersReply
+	24,  // 118: pannier.admin.v1.Admin.TestPartner:output_type -> pannier.admin.v1.Partner
+	27,  // 119: pannier.admin.v1.Admin.ListRules:output_type -> pannier.admin.v1.ListRulesReply
+	31,  // 120: pannier.admin.v1.Admin.TestRule:output_type -> pannier.admin.v1.TestRuleReply
+	34,  // 121: pannier.admin.v1.Admin.Browse:output_type -> pannier.admin.v1.BrowseEntry
+	36,  // 122: pannier.admin.v1.Admin.ListRelays:output_type -> pannier.admin.v1.ListRelaysReply
+	43,  // 123: pannier.admin.v1.Admin.TestRelay:output_type -> pannier.admin.v1.TestRelayReply
+	37,  // 124: pannier.admin.v1.Admin.AddRelay:output_type -> pannier.admin.v1.Relay
+	46,  // 125: pannier.admin.v1.Admin.RemoveRelay:output_type -> pannier.admin.v1.RemoveRelayReply
+	48,  // 126: pannier.admin.v1.Admin.Check:output_type -> pannier.admin.v1.CheckReply
+	52,  // 127: pannier.admin.v1.Admin.Backup:output_type -> pannier.admin.v1.BackupChunk
+	54,  // 128: pannier.admin.v1.Admin.Purge:output_type -> pannier.admin.v1.PurgeReply
+	56,  // 129: pannier.admin.v1.Admin.Reload:output_type -> pannier.admin.v1.ReloadReply
+	62,  // 130: pannier.admin.v1.Admin.ListObjects:output_type -> pannier.admin.v1.ListObjectsReply
+	60,  // 131: pannier.admin.v1.Admin.GetObject:output_type -> pannier.admin.v1.Object
+	65,  // 132: pannier.admin.v1.Admin.Apply:output_type -> pannier.admin.v1.ApplyReply
+	60,  // 133: pannier.admin.v1.Admin.PutObject:output_type -> pannier.admin.v1.Object
+	69,  // 134: pannier.admin.v1.Admin.DeleteObject:output_type -> pannier.admin.v1.DeleteObjectReply
+	71,  // 135: pannier.admin.v1.Admin.CreateToken:output_type -> pannier.admin.v1.CreateTokenReply
+	74,  // 136: pannier.admin.v1.Admin.ListTokens:output_type -> pannier.admin.v1.ListTokensReply
+	76,  // 137: pannier.admin.v1.Admin.DeleteToken:output_type -> pannier.admin.v1.DeleteTokenReply
+	58,  // 138: pannier.admin.v1.Admin.NodeInfo:output_type -> pannier.admin.v1.Node
+	106, // [106:139] is the sub-list for method output_type
+	73,  // [73:106] is the sub-list for method input_type
+	73,  // [73:73] is the sub-list for extension type_name
+	73,  // [73:73] is the sub-list for extension extendee
+	0,   // [0:73] is the sub-list for field type_name
 }
 
 func init() { file_admin_proto_init() }
@@ -5935,7 +6002,7 @@ func file_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_admin_proto_rawDesc), len(file_admin_proto_rawDesc)),
 			NumEnums:      6,
-			NumMessages:   71,
+			NumMessages:   72,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
