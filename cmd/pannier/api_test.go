@@ -61,10 +61,8 @@ func TestAPIExamples(t *testing.T) {
 		if err != nil {
 			t.Errorf("%s\n%v\n%s", script, err, out)
 		}
-		for _, line := range strings.Split(string(out), "\n") {
-			if strings.Contains(line, `"error":`) && strings.Contains(line, `"kind":`) || strings.HasPrefix(line, "{") && !json.Valid([]byte(line)) {
-				t.Errorf("%s\nsays %s", script, line)
-			}
+		if answer := string(out); strings.Contains(answer, `"error":`) && strings.Contains(answer, `"kind":`) || strings.HasPrefix(answer, "{") && !json.Valid(out) {
+			t.Errorf("%s\nsays %s", script, answer)
 		}
 		examples++
 	}
