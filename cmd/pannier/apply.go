@@ -1,13 +1,11 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/rogpeppe/go-internal/diff"
@@ -34,11 +32,11 @@ which is changed there only.`,
   pannier export | pannier --admin tls://other:8443 --token-file t apply -f -`,
 		Args: command.Arguments(0),
 		RunE: c.run(func(ctx context.Context, cmd *cobra.Command, client *admin.Client, _ []string) error {
-			name, text, err := applyText(file, cmd.InOrStdin())
+			texts, err := applyTexts(file, cmd.InOrStdin())
 			if err != nil {
 				return err
 			}
-			reply, err := client.Apply(ctx, &adminpb.ApplyRequest{Text: text, File: name, DryRun: dry, Revision: revision})
+			reply, err := client.Apply(ctx, &adminpb.ApplyRequest{Text: texts[0].GetText(), File: texts[0].GetFile(), More: texts[1:], DryRun: dry, Revision: revision})
 			if err != nil {
 				return err
 			}
@@ -56,38 +54,35 @@ which is changed there only.`,
 	return cmd
 }
 
-// applyText is the text of a file, of the TOML files of a directory, or of stdin.
-func applyText(path string, in io.Reader) (name, text string, err error) {
+// applyTexts are those of a file, of the TOML files of a directory, or of stdin.
+func applyTexts(path string, in io.Reader) (all []*adminpb.ApplyText, err error) {
 	const op = "read objects"
 	if path == "-" {
 		data, err := io.ReadAll(in)
-		return "stdin", string(data), fault.Wrap(op, "stdin", err)
+		return []*adminpb.ApplyText{{File: "stdin", Text: string(data)}}, fault.Wrap(op, "stdin", err)
 	}
 	fi, err := os.Stat(path)
 	if err != nil {
-		return "", "", fault.Wrap(op, path, err)
+		return nil, fault.Wrap(op, path, err)
 	}
 	files := []string{path}
 	if fi.IsDir() {
-		files, err = filepath.Glob(filepath.Join(path, "*.toml"))
+		files, err = filepath.Glob(filepath.Join(path, "*.toml")) // sorted
 		if err == nil && len(files) == 0 {
 			err = fault.New(op, fault.NotFound, "%s has no *.toml files", path)
 		}
 		if err != nil {
-			return "", "", err
+			return nil, err
 		}
-		slices.Sort(files)
 	}
-	var all bytes.Buffer
 	for _, f := range files {
 		data, err := os.ReadFile(f)
 		if err != nil {
-			return "", "", fault.Wrap(op, f, err)
+			return nil, fault.Wrap(op, f, err)
 		}
-		all.Write(data)
-		all.WriteByte('\n')
+		all = append(all, &adminpb.ApplyText{File: f, Text: string(data)})
 	}
-	return path, all.String(), nil
+	return all, nil
 }
 
 // writeChanges prints the difference that each object makes.

@@ -26,6 +26,9 @@ type ObjectChange struct {
 	Kind, Name, Change, Before, After string
 }
 
+// Text is what is applied, and what messages call it.
+type Text struct{ Name, Text string }
+
 // AnyRevision is whatever revision there is.
 const AnyRevision = 0
 
@@ -33,9 +36,9 @@ const AnyRevision = 0
 type Objects interface {
 	// List is all of them, by kind and name, and the revision of those that were applied.
 	List() (all []Object, revision uint64, err error)
-	// Apply makes or replaces those of a text, all or none. only, if it is not zero, is the
+	// Apply makes or replaces those of texts, all or none. only, if it is not zero, is the
 	// one that the text has to have. Stale: the revision, of only or of all, is another.
-	Apply(file, text, by string, only Object, revision uint64, dry bool) (changes []ObjectChange, now uint64, notes []string, err error)
+	Apply(texts []Text, by string, only Object, revision uint64, dry bool) (changes []ObjectChange, now uint64, notes []string, err error)
 	// Delete removes one that was applied.
 	Delete(kind, name string, revision uint64) (notes []string, err error)
 }
@@ -77,11 +80,16 @@ func (s *Server) Apply(ctx context.Context, in *adminpb.ApplyRequest) (*adminpb.
 	if s.cfg.Objects == nil {
 		return nil, unsupported("apply", "this node has no objects")
 	}
-	file := in.GetFile()
-	if file == "" {
-		file = "objects"
+	texts := []Text{{in.GetFile(), in.GetText()}}
+	for _, more := range in.GetMore() {
+		texts = append(texts, Text{more.GetFile(), more.GetText()})
 	}
-	changes, now, notes, err := s.cfg.Objects.Apply(file, in.GetText(), access.CallerOf(ctx).Name, Object{}, in.GetRevision(), in.GetDryRun())
+	for i := range texts {
+		if texts[i].Name == "" {
+			texts[i].Name = "objects"
+		}
+	}
+	changes, now, notes, err := s.cfg.Objects.Apply(texts, access.CallerOf(ctx).Name, Object{}, in.GetRevision(), in.GetDryRun())
 	if err != nil {
 		return nil, err
 	}
@@ -104,7 +112,7 @@ func (s *Server) PutObject(ctx context.Context, in *adminpb.PutObjectRequest) (*
 		return nil, err
 	}
 	only := Object{Kind: in.GetKind(), Name: in.GetName()}
-	if _, _, _, err := s.cfg.Objects.Apply(only.Kind+" "+only.Name, in.GetText(), access.CallerOf(ctx).Name, only, revision, false); err != nil {
+	if _, _, _, err := s.cfg.Objects.Apply([]Text{{only.Kind + " " + only.Name, in.GetText()}}, access.CallerOf(ctx).Name, only, revision, false); err != nil {
 		return nil, err
 	}
 	s.cfg.Log.Info("object applied", "kind", only.Kind, "name", only.Name, "by", access.CallerOf(ctx).Name)

@@ -15,6 +15,9 @@ func (m *meaning) http(v *value, there bool) HTTP {
 	t := &m.file.HTTP
 	if !there || !v.has("listen") {
 		t.Listen = []string{carrier.Unix + "://" + filepath.Join(m.file.Node.State, "http.sock")}
+		if _, err := carrier.ParseAddress(t.Listen[0]); err != nil { // a state directory too deep for a socket
+			t.Listen = nil
+		}
 	} else {
 		m.httpAddresses(t.Listen, v)
 	}

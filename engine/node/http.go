@@ -38,7 +38,11 @@ func (n *Node) listenHTTP(cfg *config.HTTP, id *carrier.Identity) error {
 	if n.http, err = httpd.New(httpd.Config{Tokens: n.tokens, Local: admin.Access{}.Allows, Admin: n.admin.HTTP(), Log: n.log}); err != nil {
 		return err
 	}
-	n.undone(func() error { n.http.Close(); return nil })
+	n.undone(func() error {
+		n.admin.Close() // first: who watches hears the end
+		n.http.Close()
+		return nil
+	})
 	if err := rest.Mount(n.http, n.admin.Local(), rest.Options{}); err != nil {
 		return err
 	}

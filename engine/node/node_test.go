@@ -66,7 +66,16 @@ func newHost(t testing.TB, name string) *host {
 // a socket, and whatever is added.
 func (h *host) config(more string) *config.Config {
 	h.t.Helper()
-	text := fmt.Sprintf(`
+	cfg, err := config.Parse(h.name+".toml", []byte(h.text(more)))
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return cfg
+}
+
+// text is what config reads.
+func (h *host) text(more string) string {
+	return fmt.Sprintf(`
 node = { name = %q, state = %q, listen = ["unix://%s/peer"], log = "debug", drain = "5s" }
 [[rule]]
 name = "push"
@@ -80,11 +89,6 @@ direction = "receive"
 partners = ["*"]
 root = %q
 `, h.name, h.dir+"/state", h.dir, h.dir+"/files", h.dir+"/files") + more
-	cfg, err := config.Parse(h.name+".toml", []byte(text))
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	return cfg
 }
 
 // partner is the section about h in another node's file: they call each other

@@ -33,13 +33,19 @@ func (n runtimeObjects) List() (all []admin.Object, revision uint64, err error) 
 }
 
 // Apply implements admin.Objects.
-func (n runtimeObjects) Apply(file, text, by string, only admin.Object, revision uint64, dry bool) (changes []admin.ObjectChange, now uint64, notes []string, err error) {
+func (n runtimeObjects) Apply(texts []admin.Text, by string, only admin.Object, revision uint64, dry bool) (changes []admin.ObjectChange, now uint64, notes []string, err error) {
 	const op = "apply"
 	n.reload.Lock()
 	defer n.reload.Unlock()
-	wanted, err := config.Sections(file, []byte(text))
-	if err != nil {
-		return nil, 0, nil, err
+	var wanted []objects.Object
+	var read []config.Source
+	for _, text := range texts {
+		some, err := config.Sections(text.Name, []byte(text.Text))
+		if err != nil {
+			return nil, 0, nil, err
+		}
+		wanted = append(wanted, some...)
+		read = append(read, config.Source{Name: text.Name, Text: []byte(text.Text)})
 	}
 	if only.Kind != "" && (len(wanted) != 1 || wanted[0].Kind != only.Kind || wanted[0].Name != only.Name) {
 		return nil, 0, nil, fault.New(op, fault.Invalid, "the text has to have one section, [[%s]] with name = %q, and nothing else", only.Kind, only.Name)
@@ -74,8 +80,8 @@ func (n runtimeObjects) Apply(file, text, by string, only admin.Object, revision
 	for _, o := range wanted {
 		others = others.Without(o.Kind, o.Name)
 	}
-	// The text is read as it is, so that its problems have its lines.
-	cfg, err := n.present.Load().cfg.With(append(sources(others), config.Source{Name: file, Text: []byte(text)})...)
+	// The texts are read as they are, so that their problems have their lines.
+	cfg, err := n.present.Load().cfg.With(append(sources(others), read...)...)
 	if err != nil {
 		return nil, 0, nil, err
 	}

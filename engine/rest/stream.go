@@ -143,7 +143,9 @@ func answer[M any, P interface {
 		before, between, after = "", "\n", "\n"
 		w.Header().Set("Content-Type", ndjson)
 	}
-	_, werr := io.WriteString(w, before)
+	if _, err := io.WriteString(w, before); err != nil {
+		return
+	}
 	some := false
 	for m := first; err == nil; m, err = s.Recv() {
 		data, merr := marshal.Marshal(P(m))
@@ -156,7 +158,7 @@ func answer[M any, P interface {
 		}
 		some = true
 		t.patience(w)
-		if _, werr = w.Write(data); werr != nil {
+		if _, err := w.Write(data); err != nil {
 			return // and the call ends with the request
 		}
 	}

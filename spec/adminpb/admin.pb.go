@@ -5021,6 +5021,7 @@ type ApplyRequest struct {
 	DryRun        bool                   `protobuf:"varint,2,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"` // say only what would be
 	Revision      uint64                 `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"`           // of all, as they have to be now; 0: whatever they are
 	File          string                 `protobuf:"bytes,4,opt,name=file,proto3" json:"file,omitempty"`                    // what messages call the text; empty: "objects"
+	More          []*ApplyText           `protobuf:"bytes,5,rep,name=more,proto3" json:"more,omitempty"`                    // that belong to it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -5083,6 +5084,66 @@ func (x *ApplyRequest) GetFile() string {
 	return ""
 }
 
+func (x *ApplyRequest) GetMore() []*ApplyText {
+	if x != nil {
+		return x.More
+	}
+	return nil
+}
+
+// ApplyText is one of several texts that are applied together.
+type ApplyText struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	File          string                 `protobuf:"bytes,1,opt,name=file,proto3" json:"file,omitempty"` // what messages call it
+	Text          string                 `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ApplyText) Reset() {
+	*x = ApplyText{}
+	mi := &file_admin_proto_msgTypes[66]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ApplyText) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ApplyText) ProtoMessage() {}
+
+func (x *ApplyText) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[66]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ApplyText.ProtoReflect.Descriptor instead.
+func (*ApplyText) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{66}
+}
+
+func (x *ApplyText) GetFile() string {
+	if x != nil {
+		return x.File
+	}
+	return ""
+}
+
+func (x *ApplyText) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
 type ApplyReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Changes       []*ObjectChange        `protobuf:"bytes,1,rep,name=changes,proto3" json:"changes,omitempty"`    // as they stand in the text
@@ -5094,7 +5155,7 @@ type ApplyReply struct {
 
 func (x *ApplyReply) Reset() {
 	*x = ApplyReply{}
-	mi := &file_admin_proto_msgTypes[66]
+	mi := &file_admin_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5106,7 +5167,7 @@ func (x *ApplyReply) String() string {
 func (*ApplyReply) ProtoMessage() {}
 
 func (x *ApplyReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[66]
+	mi := &file_admin_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5119,7 +5180,7 @@ func (x *ApplyReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyReply.ProtoReflect.Descriptor instead.
 func (*ApplyReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{66}
+	return file_admin_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *ApplyReply) GetChanges() []*ObjectChange {
@@ -5157,7 +5218,7 @@ type ObjectChange struct {
 
 func (x *ObjectChange) Reset() {
 	*x = ObjectChange{}
-	mi := &file_admin_proto_msgTypes[67]
+	mi := &file_admin_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5169,7 +5230,7 @@ func (x *ObjectChange) String() string {
 func (*ObjectChange) ProtoMessage() {}
 
 func (x *ObjectChange) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[67]
+	mi := &file_admin_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5182,7 +5243,7 @@ func (x *ObjectChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ObjectChange.ProtoReflect.Descriptor instead.
 func (*ObjectChange) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{67}
+	return file_admin_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *ObjectChange) GetKind() string {
@@ -5232,7 +5293,7 @@ type PutObjectRequest struct {
 
 func (x *PutObjectRequest) Reset() {
 	*x = PutObjectRequest{}
-	mi := &file_admin_proto_msgTypes[68]
+	mi := &file_admin_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5244,7 +5305,7 @@ func (x *PutObjectRequest) String() string {
 func (*PutObjectRequest) ProtoMessage() {}
 
 func (x *PutObjectRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[68]
+	mi := &file_admin_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5257,7 +5318,7 @@ func (x *PutObjectRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutObjectRequest.ProtoReflect.Descriptor instead.
 func (*PutObjectRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{68}
+	return file_admin_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *PutObjectRequest) GetKind() string {
@@ -5299,7 +5360,7 @@ type DeleteObjectRequest struct {
 
 func (x *DeleteObjectRequest) Reset() {
 	*x = DeleteObjectRequest{}
-	mi := &file_admin_proto_msgTypes[69]
+	mi := &file_admin_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5311,7 +5372,7 @@ func (x *DeleteObjectRequest) String() string {
 func (*DeleteObjectRequest) ProtoMessage() {}
 
 func (x *DeleteObjectRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[69]
+	mi := &file_admin_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5324,7 +5385,7 @@ func (x *DeleteObjectRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteObjectRequest.ProtoReflect.Descriptor instead.
 func (*DeleteObjectRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{69}
+	return file_admin_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *DeleteObjectRequest) GetKind() string {
@@ -5357,7 +5418,7 @@ type DeleteObjectReply struct {
 
 func (x *DeleteObjectReply) Reset() {
 	*x = DeleteObjectReply{}
-	mi := &file_admin_proto_msgTypes[70]
+	mi := &file_admin_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5369,7 +5430,7 @@ func (x *DeleteObjectReply) String() string {
 func (*DeleteObjectReply) ProtoMessage() {}
 
 func (x *DeleteObjectReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[70]
+	mi := &file_admin_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5382,7 +5443,7 @@ func (x *DeleteObjectReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteObjectReply.ProtoReflect.Descriptor instead.
 func (*DeleteObjectReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{70}
+	return file_admin_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *DeleteObjectReply) GetNotes() []string {
@@ -5404,7 +5465,7 @@ type CreateTokenRequest struct {
 
 func (x *CreateTokenRequest) Reset() {
 	*x = CreateTokenRequest{}
-	mi := &file_admin_proto_msgTypes[71]
+	mi := &file_admin_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5416,7 +5477,7 @@ func (x *CreateTokenRequest) String() string {
 func (*CreateTokenRequest) ProtoMessage() {}
 
 func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[71]
+	mi := &file_admin_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5429,7 +5490,7 @@ func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenRequest.ProtoReflect.Descriptor instead.
 func (*CreateTokenRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{71}
+	return file_admin_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *CreateTokenRequest) GetName() string {
@@ -5470,7 +5531,7 @@ type CreateTokenReply struct {
 
 func (x *CreateTokenReply) Reset() {
 	*x = CreateTokenReply{}
-	mi := &file_admin_proto_msgTypes[72]
+	mi := &file_admin_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5482,7 +5543,7 @@ func (x *CreateTokenReply) String() string {
 func (*CreateTokenReply) ProtoMessage() {}
 
 func (x *CreateTokenReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[72]
+	mi := &file_admin_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5495,7 +5556,7 @@ func (x *CreateTokenReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenReply.ProtoReflect.Descriptor instead.
 func (*CreateTokenReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{72}
+	return file_admin_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *CreateTokenReply) GetText() string {
@@ -5529,7 +5590,7 @@ type Token struct {
 
 func (x *Token) Reset() {
 	*x = Token{}
-	mi := &file_admin_proto_msgTypes[73]
+	mi := &file_admin_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5541,7 +5602,7 @@ func (x *Token) String() string {
 func (*Token) ProtoMessage() {}
 
 func (x *Token) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[73]
+	mi := &file_admin_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5554,7 +5615,7 @@ func (x *Token) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Token.ProtoReflect.Descriptor instead.
 func (*Token) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{73}
+	return file_admin_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *Token) GetName() string {
@@ -5621,7 +5682,7 @@ type ListTokensRequest struct {
 
 func (x *ListTokensRequest) Reset() {
 	*x = ListTokensRequest{}
-	mi := &file_admin_proto_msgTypes[74]
+	mi := &file_admin_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5633,7 +5694,7 @@ func (x *ListTokensRequest) String() string {
 func (*ListTokensRequest) ProtoMessage() {}
 
 func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[74]
+	mi := &file_admin_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5646,7 +5707,7 @@ func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensRequest.ProtoReflect.Descriptor instead.
 func (*ListTokensRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{74}
+	return file_admin_proto_rawDescGZIP(), []int{75}
 }
 
 type ListTokensReply struct {
@@ -5658,7 +5719,7 @@ type ListTokensReply struct {
 
 func (x *ListTokensReply) Reset() {
 	*x = ListTokensReply{}
-	mi := &file_admin_proto_msgTypes[75]
+	mi := &file_admin_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5670,7 +5731,7 @@ func (x *ListTokensReply) String() string {
 func (*ListTokensReply) ProtoMessage() {}
 
 func (x *ListTokensReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[75]
+	mi := &file_admin_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5683,7 +5744,7 @@ func (x *ListTokensReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensReply.ProtoReflect.Descriptor instead.
 func (*ListTokensReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{75}
+	return file_admin_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *ListTokensReply) GetTokens() []*Token {
@@ -5702,7 +5763,7 @@ type DeleteTokenRequest struct {
 
 func (x *DeleteTokenRequest) Reset() {
 	*x = DeleteTokenRequest{}
-	mi := &file_admin_proto_msgTypes[76]
+	mi := &file_admin_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5714,7 +5775,7 @@ func (x *DeleteTokenRequest) String() string {
 func (*DeleteTokenRequest) ProtoMessage() {}
 
 func (x *DeleteTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[76]
+	mi := &file_admin_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5727,7 +5788,7 @@ func (x *DeleteTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteTokenRequest.ProtoReflect.Descriptor instead.
 func (*DeleteTokenRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{76}
+	return file_admin_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *DeleteTokenRequest) GetName() string {
@@ -5745,7 +5806,7 @@ type DeleteTokenReply struct {
 
 func (x *DeleteTokenReply) Reset() {
 	*x = DeleteTokenReply{}
-	mi := &file_admin_proto_msgTypes[77]
+	mi := &file_admin_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5757,7 +5818,7 @@ func (x *DeleteTokenReply) String() string {
 func (*DeleteTokenReply) ProtoMessage() {}
 
 func (x *DeleteTokenReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[77]
+	mi := &file_admin_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5770,7 +5831,7 @@ func (x *DeleteTokenReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteTokenReply.ProtoReflect.Descriptor instead.
 func (*DeleteTokenReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{77}
+	return file_admin_proto_rawDescGZIP(), []int{78}
 }
 
 var File_admin_proto protoreflect.FileDescriptor
@@ -6187,12 +6248,16 @@ const file_admin_proto_rawDesc = "" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\"b\n" +
 	"\x10ListObjectsReply\x122\n" +
 	"\aobjects\x18\x01 \x03(\v2\x18.pannier.admin.v1.ObjectR\aobjects\x12\x1a\n" +
-	"\brevision\x18\x02 \x01(\x04R\brevision\"k\n" +
+	"\brevision\x18\x02 \x01(\x04R\brevision\"\x9c\x01\n" +
 	"\fApplyRequest\x12\x12\n" +
 	"\x04text\x18\x01 \x01(\tR\x04text\x12\x17\n" +
 	"\adry_run\x18\x02 \x01(\bR\x06dryRun\x12\x1a\n" +
 	"\brevision\x18\x03 \x01(\x04R\brevision\x12\x12\n" +
-	"\x04file\x18\x04 \x01(\tR\x04file\"x\n" +
+	"\x04file\x18\x04 \x01(\tR\x04file\x12/\n" +
+	"\x04more\x18\x05 \x03(\v2\x1b.pannier.admin.v1.ApplyTextR\x04more\"3\n" +
+	"\tApplyText\x12\x12\n" +
+	"\x04file\x18\x01 \x01(\tR\x04file\x12\x12\n" +
+	"\x04text\x18\x02 \x01(\tR\x04text\"x\n" +
 	"\n" +
 	"ApplyReply\x128\n" +
 	"\achanges\x18\x01 \x03(\v2\x1e.pannier.admin.v1.ObjectChangeR\achanges\x12\x1a\n" +
@@ -6303,7 +6368,7 @@ func file_admin_proto_rawDescGZIP() []byte {
 }
 
 var file_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
-var file_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 80)
+var file_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 81)
 var file_admin_proto_goTypes = []any{
 	(Request_State)(0),            // 0: pannier.admin.v1.Request.State
 	(Request_Role)(0),             // 1: pannier.admin.v1.Request.Role
@@ -6377,26 +6442,27 @@ var file_admin_proto_goTypes = []any{
 	(*ListObjectsRequest)(nil),    // 69: pannier.admin.v1.ListObjectsRequest
 	(*ListObjectsReply)(nil),      // 70: pannier.admin.v1.ListObjectsReply
 	(*ApplyRequest)(nil),          // 71: pannier.admin.v1.ApplyRequest
-	(*ApplyReply)(nil),            // 72: pannier.admin.v1.ApplyReply
-	(*ObjectChange)(nil),          // 73: pannier.admin.v1.ObjectChange
-	(*PutObjectRequest)(nil),      // 74: pannier.admin.v1.PutObjectRequest
-	(*DeleteObjectRequest)(nil),   // 75: pannier.admin.v1.DeleteObjectRequest
-	(*DeleteObjectReply)(nil),     // 76: pannier.admin.v1.DeleteObjectReply
-	(*CreateTokenRequest)(nil),    // 77: pannier.admin.v1.CreateTokenRequest
-	(*CreateTokenReply)(nil),      // 78: pannier.admin.v1.CreateTokenReply
-	(*Token)(nil),                 // 79: pannier.admin.v1.Token
-	(*ListTokensRequest)(nil),     // 80: pannier.admin.v1.ListTokensRequest
-	(*ListTokensReply)(nil),       // 81: pannier.admin.v1.ListTokensReply
-	(*DeleteTokenRequest)(nil),    // 82: pannier.admin.v1.DeleteTokenRequest
-	(*DeleteTokenReply)(nil),      // 83: pannier.admin.v1.DeleteTokenReply
-	nil,                           // 84: pannier.admin.v1.Relay.PortsEntry
-	nil,                           // 85: pannier.admin.v1.TestFolderReply.CountsEntry
-	(*timestamppb.Timestamp)(nil), // 86: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 87: google.protobuf.Duration
+	(*ApplyText)(nil),             // 72: pannier.admin.v1.ApplyText
+	(*ApplyReply)(nil),            // 73: pannier.admin.v1.ApplyReply
+	(*ObjectChange)(nil),          // 74: pannier.admin.v1.ObjectChange
+	(*PutObjectRequest)(nil),      // 75: pannier.admin.v1.PutObjectRequest
+	(*DeleteObjectRequest)(nil),   // 76: pannier.admin.v1.DeleteObjectRequest
+	(*DeleteObjectReply)(nil),     // 77: pannier.admin.v1.DeleteObjectReply
+	(*CreateTokenRequest)(nil),    // 78: pannier.admin.v1.CreateTokenRequest
+	(*CreateTokenReply)(nil),      // 79: pannier.admin.v1.CreateTokenReply
+	(*Token)(nil),                 // 80: pannier.admin.v1.Token
+	(*ListTokensRequest)(nil),     // 81: pannier.admin.v1.ListTokensRequest
+	(*ListTokensReply)(nil),       // 82: pannier.admin.v1.ListTokensReply
+	(*DeleteTokenRequest)(nil),    // 83: pannier.admin.v1.DeleteTokenRequest
+	(*DeleteTokenReply)(nil),      // 84: pannier.admin.v1.DeleteTokenReply
+	nil,                           // 85: pannier.admin.v1.Relay.PortsEntry
+	nil,                           // 86: pannier.admin.v1.TestFolderReply.CountsEntry
+	(*timestamppb.Timestamp)(nil), // 87: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 88: google.protobuf.Duration
 }
 var file_admin_proto_depIdxs = []int32{
 	1,   // 0: pannier.admin.v1.Ref.role:type_name -> pannier.admin.v1.Request.Role
-	86,  // 1: pannier.admin.v1.SubmitRequest.not_before:type_name -> google.protobuf.Timestamp
+	87,  // 1: pannier.admin.v1.SubmitRequest.not_before:type_name -> google.protobuf.Timestamp
 	10,  // 2: pannier.admin.v1.SubmitReply.request:type_name -> pannier.admin.v1.Request
 	1,   // 3: pannier.admin.v1.Request.role:type_name -> pannier.admin.v1.Request.Role
 	2,   // 4: pannier.admin.v1.Request.side:type_name -> pannier.admin.v1.Request.Side
@@ -6404,32 +6470,32 @@ var file_admin_proto_depIdxs = []int32{
 	1,   // 6: pannier.admin.v1.Request.owner:type_name -> pannier.admin.v1.Request.Role
 	12,  // 7: pannier.admin.v1.Request.failure:type_name -> pannier.admin.v1.Failure
 	11,  // 8: pannier.admin.v1.Request.tasks:type_name -> pannier.admin.v1.TaskCount
-	86,  // 9: pannier.admin.v1.Request.registered:type_name -> google.protobuf.Timestamp
-	86,  // 10: pannier.admin.v1.Request.changed:type_name -> google.protobuf.Timestamp
-	86,  // 11: pannier.admin.v1.Request.due:type_name -> google.protobuf.Timestamp
-	86,  // 12: pannier.admin.v1.Request.not_before:type_name -> google.protobuf.Timestamp
+	87,  // 9: pannier.admin.v1.Request.registered:type_name -> google.protobuf.Timestamp
+	87,  // 10: pannier.admin.v1.Request.changed:type_name -> google.protobuf.Timestamp
+	87,  // 11: pannier.admin.v1.Request.due:type_name -> google.protobuf.Timestamp
+	87,  // 12: pannier.admin.v1.Request.not_before:type_name -> google.protobuf.Timestamp
 	13,  // 13: pannier.admin.v1.Request.live:type_name -> pannier.admin.v1.Live
-	86,  // 14: pannier.admin.v1.Failure.at:type_name -> google.protobuf.Timestamp
-	86,  // 15: pannier.admin.v1.Live.since:type_name -> google.protobuf.Timestamp
+	87,  // 14: pannier.admin.v1.Failure.at:type_name -> google.protobuf.Timestamp
+	87,  // 15: pannier.admin.v1.Live.since:type_name -> google.protobuf.Timestamp
 	0,   // 16: pannier.admin.v1.ListRequest.states:type_name -> pannier.admin.v1.Request.State
-	86,  // 17: pannier.admin.v1.ListRequest.since:type_name -> google.protobuf.Timestamp
+	87,  // 17: pannier.admin.v1.ListRequest.since:type_name -> google.protobuf.Timestamp
 	16,  // 18: pannier.admin.v1.EventsReply.events:type_name -> pannier.admin.v1.Event
-	86,  // 19: pannier.admin.v1.Event.at:type_name -> google.protobuf.Timestamp
+	87,  // 19: pannier.admin.v1.Event.at:type_name -> google.protobuf.Timestamp
 	0,   // 20: pannier.admin.v1.Event.state:type_name -> pannier.admin.v1.Request.State
 	12,  // 21: pannier.admin.v1.Event.failure:type_name -> pannier.admin.v1.Failure
 	14,  // 22: pannier.admin.v1.WatchRequest.query:type_name -> pannier.admin.v1.ListRequest
 	7,   // 23: pannier.admin.v1.WatchRequest.refs:type_name -> pannier.admin.v1.Ref
 	10,  // 24: pannier.admin.v1.Change.request:type_name -> pannier.admin.v1.Request
 	7,   // 25: pannier.admin.v1.WaitRequest.ref:type_name -> pannier.admin.v1.Ref
-	87,  // 26: pannier.admin.v1.WaitRequest.timeout:type_name -> google.protobuf.Duration
+	88,  // 26: pannier.admin.v1.WaitRequest.timeout:type_name -> google.protobuf.Duration
 	10,  // 27: pannier.admin.v1.Explanation.request:type_name -> pannier.admin.v1.Request
-	86,  // 28: pannier.admin.v1.Explanation.at:type_name -> google.protobuf.Timestamp
+	87,  // 28: pannier.admin.v1.Explanation.at:type_name -> google.protobuf.Timestamp
 	24,  // 29: pannier.admin.v1.Explanation.partner:type_name -> pannier.admin.v1.Partner
 	7,   // 30: pannier.admin.v1.CancelRequest.ref:type_name -> pannier.admin.v1.Ref
 	24,  // 31: pannier.admin.v1.ListPartnersReply.partners:type_name -> pannier.admin.v1.Partner
 	12,  // 32: pannier.admin.v1.Partner.failure:type_name -> pannier.admin.v1.Failure
-	86,  // 33: pannier.admin.v1.Partner.retry_at:type_name -> google.protobuf.Timestamp
-	87,  // 34: pannier.admin.v1.Partner.rtt:type_name -> google.protobuf.Duration
+	87,  // 33: pannier.admin.v1.Partner.retry_at:type_name -> google.protobuf.Timestamp
+	88,  // 34: pannier.admin.v1.Partner.rtt:type_name -> google.protobuf.Duration
 	28,  // 35: pannier.admin.v1.ListRulesReply.rules:type_name -> pannier.admin.v1.Rule
 	3,   // 36: pannier.admin.v1.Rule.direction:type_name -> pannier.admin.v1.Rule.Direction
 	29,  // 37: pannier.admin.v1.Rule.sender:type_name -> pannier.admin.v1.TaskLists
@@ -6437,121 +6503,122 @@ var file_admin_proto_depIdxs = []int32{
 	3,   // 39: pannier.admin.v1.TestRuleRequest.direction:type_name -> pannier.admin.v1.Rule.Direction
 	32,  // 40: pannier.admin.v1.TestRuleReply.tests:type_name -> pannier.admin.v1.RuleTest
 	3,   // 41: pannier.admin.v1.RuleTest.direction:type_name -> pannier.admin.v1.Rule.Direction
-	86,  // 42: pannier.admin.v1.BrowseEntry.modified:type_name -> google.protobuf.Timestamp
+	87,  // 42: pannier.admin.v1.BrowseEntry.modified:type_name -> google.protobuf.Timestamp
 	37,  // 43: pannier.admin.v1.ListRelaysReply.relays:type_name -> pannier.admin.v1.Relay
 	40,  // 44: pannier.admin.v1.ListRelaysReply.policy:type_name -> pannier.admin.v1.RelayPolicy
 	41,  // 45: pannier.admin.v1.ListRelaysReply.connections:type_name -> pannier.admin.v1.RelayConnection
-	84,  // 46: pannier.admin.v1.Relay.ports:type_name -> pannier.admin.v1.Relay.PortsEntry
+	85,  // 46: pannier.admin.v1.Relay.ports:type_name -> pannier.admin.v1.Relay.PortsEntry
 	38,  // 47: pannier.admin.v1.Relay.limits:type_name -> pannier.admin.v1.RelayLimits
 	39,  // 48: pannier.admin.v1.Relay.counts:type_name -> pannier.admin.v1.RelayCounts
-	87,  // 49: pannier.admin.v1.RelayLimits.life:type_name -> google.protobuf.Duration
-	87,  // 50: pannier.admin.v1.RelayLimits.idle:type_name -> google.protobuf.Duration
-	87,  // 51: pannier.admin.v1.RelayLimits.half:type_name -> google.protobuf.Duration
+	88,  // 49: pannier.admin.v1.RelayLimits.life:type_name -> google.protobuf.Duration
+	88,  // 50: pannier.admin.v1.RelayLimits.idle:type_name -> google.protobuf.Duration
+	88,  // 51: pannier.admin.v1.RelayLimits.half:type_name -> google.protobuf.Duration
 	38,  // 52: pannier.admin.v1.RelayPolicy.limits:type_name -> pannier.admin.v1.RelayLimits
 	39,  // 53: pannier.admin.v1.RelayPolicy.counts:type_name -> pannier.admin.v1.RelayCounts
-	86,  // 54: pannier.admin.v1.RelayConnection.since:type_name -> google.protobuf.Timestamp
+	87,  // 54: pannier.admin.v1.RelayConnection.since:type_name -> google.protobuf.Timestamp
 	44,  // 55: pannier.admin.v1.TestRelayReply.steps:type_name -> pannier.admin.v1.RelayStep
 	12,  // 56: pannier.admin.v1.RelayStep.failure:type_name -> pannier.admin.v1.Failure
 	53,  // 57: pannier.admin.v1.ListFoldersReply.folders:type_name -> pannier.admin.v1.Folder
 	54,  // 58: pannier.admin.v1.TestFolderReply.files:type_name -> pannier.admin.v1.FolderFile
-	85,  // 59: pannier.admin.v1.TestFolderReply.counts:type_name -> pannier.admin.v1.TestFolderReply.CountsEntry
-	86,  // 60: pannier.admin.v1.Folder.scanned:type_name -> google.protobuf.Timestamp
-	87,  // 61: pannier.admin.v1.Folder.took:type_name -> google.protobuf.Duration
+	86,  // 59: pannier.admin.v1.TestFolderReply.counts:type_name -> pannier.admin.v1.TestFolderReply.CountsEntry
+	87,  // 60: pannier.admin.v1.Folder.scanned:type_name -> google.protobuf.Timestamp
+	88,  // 61: pannier.admin.v1.Folder.took:type_name -> google.protobuf.Duration
 	54,  // 62: pannier.admin.v1.Folder.files:type_name -> pannier.admin.v1.FolderFile
 	57,  // 63: pannier.admin.v1.CheckReply.finding:type_name -> pannier.admin.v1.Finding
 	58,  // 64: pannier.admin.v1.CheckReply.counts:type_name -> pannier.admin.v1.CheckCounts
 	4,   // 65: pannier.admin.v1.Finding.severity:type_name -> pannier.admin.v1.Finding.Severity
 	5,   // 66: pannier.admin.v1.Finding.subject:type_name -> pannier.admin.v1.Finding.Subject
-	86,  // 67: pannier.admin.v1.PurgeRequest.before:type_name -> google.protobuf.Timestamp
-	86,  // 68: pannier.admin.v1.Node.started:type_name -> google.protobuf.Timestamp
-	86,  // 69: pannier.admin.v1.Object.changed:type_name -> google.protobuf.Timestamp
+	87,  // 67: pannier.admin.v1.PurgeRequest.before:type_name -> google.protobuf.Timestamp
+	87,  // 68: pannier.admin.v1.Node.started:type_name -> google.protobuf.Timestamp
+	87,  // 69: pannier.admin.v1.Object.changed:type_name -> google.protobuf.Timestamp
 	68,  // 70: pannier.admin.v1.ListObjectsReply.objects:type_name -> pannier.admin.v1.Object
-	73,  // 71: pannier.admin.v1.ApplyReply.changes:type_name -> pannier.admin.v1.ObjectChange
-	86,  // 72: pannier.admin.v1.CreateTokenRequest.expires:type_name -> google.protobuf.Timestamp
-	79,  // 73: pannier.admin.v1.CreateTokenReply.token:type_name -> pannier.admin.v1.Token
-	86,  // 74: pannier.admin.v1.Token.created:type_name -> google.protobuf.Timestamp
-	86,  // 75: pannier.admin.v1.Token.expires:type_name -> google.protobuf.Timestamp
-	86,  // 76: pannier.admin.v1.Token.used:type_name -> google.protobuf.Timestamp
-	79,  // 77: pannier.admin.v1.ListTokensReply.tokens:type_name -> pannier.admin.v1.Token
-	8,   // 78: pannier.admin.v1.Admin.Submit:input_type -> pannier.admin.v1.SubmitRequest
-	7,   // 79: pannier.admin.v1.Admin.Get:input_type -> pannier.admin.v1.Ref
-	14,  // 80: pannier.admin.v1.Admin.List:input_type -> pannier.admin.v1.ListRequest
-	7,   // 81: pannier.admin.v1.Admin.Events:input_type -> pannier.admin.v1.Ref
-	17,  // 82: pannier.admin.v1.Admin.Watch:input_type -> pannier.admin.v1.WatchRequest
-	19,  // 83: pannier.admin.v1.Admin.Wait:input_type -> pannier.admin.v1.WaitRequest
-	7,   // 84: pannier.admin.v1.Admin.Explain:input_type -> pannier.admin.v1.Ref
-	7,   // 85: pannier.admin.v1.Admin.Pause:input_type -> pannier.admin.v1.Ref
-	7,   // 86: pannier.admin.v1.Admin.Resume:input_type -> pannier.admin.v1.Ref
-	21,  // 87: pannier.admin.v1.Admin.Cancel:input_type -> pannier.admin.v1.CancelRequest
-	7,   // 88: pannier.admin.v1.Admin.Retry:input_type -> pannier.admin.v1.Ref
-	22,  // 89: pannier.admin.v1.Admin.ListPartners:input_type -> pannier.admin.v1.ListPartnersRequest
-	25,  // 90: pannier.admin.v1.Admin.TestPartner:input_type -> pannier.admin.v1.TestPartnerRequest
-	26,  // 91: pannier.admin.v1.Admin.ListRules:input_type -> pannier.admin.v1.ListRulesRequest
-	30,  // 92: pannier.admin.v1.Admin.TestRule:input_type -> pannier.admin.v1.TestRuleRequest
-	33,  // 93: pannier.admin.v1.Admin.Browse:input_type -> pannier.admin.v1.BrowseRequest
-	35,  // 94: pannier.admin.v1.Admin.ListRelays:input_type -> pannier.admin.v1.ListRelaysRequest
-	42,  // 95: pannier.admin.v1.Admin.TestRelay:input_type -> pannier.admin.v1.TestRelayRequest
-	37,  // 96: pannier.admin.v1.Admin.AddRelay:input_type -> pannier.admin.v1.Relay
-	45,  // 97: pannier.admin.v1.Admin.RemoveRelay:input_type -> pannier.admin.v1.RemoveRelayRequest
-	47,  // 98: pannier.admin.v1.Admin.ListFolders:input_type -> pannier.admin.v1.ListFoldersRequest
-	49,  // 99: pannier.admin.v1.Admin.ShowFolder:input_type -> pannier.admin.v1.ShowFolderRequest
-	51,  // 100: pannier.admin.v1.Admin.TestFolder:input_type -> pannier.admin.v1.TestFolderRequest
-	50,  // 101: pannier.admin.v1.Admin.ScanFolder:input_type -> pannier.admin.v1.ScanFolderRequest
-	55,  // 102: pannier.admin.v1.Admin.Check:input_type -> pannier.admin.v1.CheckRequest
-	59,  // 103: pannier.admin.v1.Admin.Backup:input_type -> pannier.admin.v1.BackupRequest
-	61,  // 104: pannier.admin.v1.Admin.Purge:input_type -> pannier.admin.v1.PurgeRequest
-	63,  // 105: pannier.admin.v1.Admin.Reload:input_type -> pannier.admin.v1.ReloadRequest
-	69,  // 106: pannier.admin.v1.Admin.ListObjects:input_type -> pannier.admin.v1.ListObjectsRequest
-	67,  // 107: pannier.admin.v1.Admin.GetObject:input_type -> pannier.admin.v1.ObjectName
-	71,  // 108: pannier.admin.v1.Admin.Apply:input_type -> pannier.admin.v1.ApplyRequest
-	74,  // 109: pannier.admin.v1.Admin.PutObject:input_type -> pannier.admin.v1.PutObjectRequest
-	75,  // 110: pannier.admin.v1.Admin.DeleteObject:input_type -> pannier.admin.v1.DeleteObjectRequest
-	77,  // 111: pannier.admin.v1.Admin.CreateToken:input_type -> pannier.admin.v1.CreateTokenRequest
-	80,  // 112: pannier.admin.v1.Admin.ListTokens:input_type -> pannier.admin.v1.ListTokensRequest
-	82,  // 113: pannier.admin.v1.Admin.DeleteToken:input_type -> pannier.admin.v1.DeleteTokenRequest
-	65,  // 114: pannier.admin.v1.Admin.NodeInfo:input_type -> pannier.admin.v1.NodeInfoRequest
-	9,   // 115: pannier.admin.v1.Admin.Submit:output_type -> pannier.admin.v1.SubmitReply
-	10,  // 116: pannier.admin.v1.Admin.Get:output_type -> pannier.admin.v1.Request
-	10,  // 117: pannier.admin.v1.Admin.List:output_type -> pannier.admin.v1.Request
-	15,  // 118: pannier.admin.v1.Admin.Events:output_type -> pannier.admin.v1.EventsReply
-	18,  // 119: pannier.admin.v1.Admin.Watch:output_type -> pannier.admin.v1.Change
-	10,  // 120: pannier.admin.v1.Admin.Wait:output_type -> pannier.admin.v1.Request
-	20,  // 121: pannier.admin.v1.Admin.Explain:output_type -> pannier.admin.v1.Explanation
-	10,  // 122: pannier.admin.v1.Admin.Pause:output_type -> pannier.admin.v1.Request
-	10,  // 123: pannier.admin.v1.Admin.Resume:output_type -> pannier.admin.v1.Request
-	10,  // 124: pannier.admin.v1.Admin.Cancel:output_type -> pannier.admin.v1.Request
-	10,  // 125: pannier.admin.v1.Admin.Retry:output_type -> pannier.admin.v1.Request
-	23,  // 126: pannier.admin.v1.Admin.ListPartners:output_type -> pannier.admin.v1.ListPartnersReply
-	24,  // 127: pannier.admin.v1.Admin.TestPartner:output_type -> pannier.admin.v1.Partner
-	27,  // 128: pannier.admin.v1.Admin.ListRules:output_type -> pannier.admin.v1.ListRulesReply
-	31,  // 129: pannier.admin.v1.Admin.TestRule:output_type -> pannier.admin.v1.TestRuleReply
-	34,  // 130: pannier.admin.v1.Admin.Browse:output_type -> pannier.admin.v1.BrowseEntry
-	36,  // 131: pannier.admin.v1.Admin.ListRelays:output_type -> pannier.admin.v1.ListRelaysReply
-	43,  // 132: pannier.admin.v1.Admin.TestRelay:output_type -> pannier.admin.v1.TestRelayReply
-	37,  // 133: pannier.admin.v1.Admin.AddRelay:output_type -> pannier.admin.v1.Relay
-	46,  // 134: pannier.admin.v1.Admin.RemoveRelay:output_type -> pannier.admin.v1.RemoveRelayReply
-	48,  // 135: pannier.admin.v1.Admin.ListFolders:output_type -> pannier.admin.v1.ListFoldersReply
-	53,  // 136: pannier.admin.v1.Admin.ShowFolder:output_type -> pannier.admin.v1.Folder
-	52,  // 137: pannier.admin.v1.Admin.TestFolder:output_type -> pannier.admin.v1.TestFolderReply
-	53,  // 138: pannier.admin.v1.Admin.ScanFolder:output_type -> pannier.admin.v1.Folder
-	56,  // 139: pannier.admin.v1.Admin.Check:output_type -> pannier.admin.v1.CheckReply
-	60,  // 140: pannier.admin.v1.Admin.Backup:output_type -> pannier.admin.v1.BackupChunk
-	62,  // 141: pannier.admin.v1.Admin.Purge:output_type -> pannier.admin.v1.PurgeReply
-	64,  // 142: pannier.admin.v1.Admin.Reload:output_type -> pannier.admin.v1.ReloadReply
-	70,  // 143: pannier.admin.v1.Admin.ListObjects:output_type -> pannier.admin.v1.ListObjectsReply
-	68,  // 144: pannier.admin.v1.Admin.GetObject:output_type -> pannier.admin.v1.Object
-	72,  // 145: pannier.admin.v1.Admin.Apply:output_type -> pannier.admin.v1.ApplyReply
-	68,  // 146: pannier.admin.v1.Admin.PutObject:output_type -> pannier.admin.v1.Object
-	76,  // 147: pannier.admin.v1.Admin.DeleteObject:output_type -> pannier.admin.v1.DeleteObjectReply
-	78,  // 148: pannier.admin.v1.Admin.CreateToken:output_type -> pannier.admin.v1.CreateTokenReply
-	81,  // 149: pannier.admin.v1.Admin.ListTokens:output_type -> pannier.admin.v1.ListTokensReply
-	83,  // 150: pannier.admin.v1.Admin.DeleteToken:output_type -> pannier.admin.v1.DeleteTokenReply
-	66,  // 151: pannier.admin.v1.Admin.NodeInfo:output_type -> pannier.admin.v1.Node
-	115, // [115:152] is the sub-list for method output_type
-	78,  // [78:115] is the sub-list for method input_type
-	78,  // [78:78] is the sub-list for extension type_name
-	78,  // [78:78] is the sub-list for extension extendee
-	0,   // [0:78] is the sub-list for field type_name
+	72,  // 71: pannier.admin.v1.ApplyRequest.more:type_name -> pannier.admin.v1.ApplyText
+	74,  // 72: pannier.admin.v1.ApplyReply.changes:type_name -> pannier.admin.v1.ObjectChange
+	87,  // 73: pannier.admin.v1.CreateTokenRequest.expires:type_name -> google.protobuf.Timestamp
+	80,  // 74: pannier.admin.v1.CreateTokenReply.token:type_name -> pannier.admin.v1.Token
+	87,  // 75: pannier.admin.v1.Token.created:type_name -> google.protobuf.Timestamp
+	87,  // 76: pannier.admin.v1.Token.expires:type_name -> google.protobuf.Timestamp
+	87,  // 77: pannier.admin.v1.Token.used:type_name -> google.protobuf.Timestamp
+	80,  // 78: pannier.admin.v1.ListTokensReply.tokens:type_name -> pannier.admin.v1.Token
+	8,   // 79: pannier.admin.v1.Admin.Submit:input_type -> pannier.admin.v1.SubmitRequest
+	7,   // 80: pannier.admin.v1.Admin.Get:input_type -> pannier.admin.v1.Ref
+	14,  // 81: pannier.admin.v1.Admin.List:input_type -> pannier.admin.v1.ListRequest
+	7,   // 82: pannier.admin.v1.Admin.Events:input_type -> pannier.admin.v1.Ref
+	17,  // 83: pannier.admin.v1.Admin.Watch:input_type -> pannier.admin.v1.WatchRequest
+	19,  // 84: pannier.admin.v1.Admin.Wait:input_type -> pannier.admin.v1.WaitRequest
+	7,   // 85: pannier.admin.v1.Admin.Explain:input_type -> pannier.admin.v1.Ref
+	7,   // 86: pannier.admin.v1.Admin.Pause:input_type -> pannier.admin.v1.Ref
+	7,   // 87: pannier.admin.v1.Admin.Resume:input_type -> pannier.admin.v1.Ref
+	21,  // 88: pannier.admin.v1.Admin.Cancel:input_type -> pannier.admin.v1.CancelRequest
+	7,   // 89: pannier.admin.v1.Admin.Retry:input_type -> pannier.admin.v1.Ref
+	22,  // 90: pannier.admin.v1.Admin.ListPartners:input_type -> pannier.admin.v1.ListPartnersRequest
+	25,  // 91: pannier.admin.v1.Admin.TestPartner:input_type -> pannier.admin.v1.TestPartnerRequest
+	26,  // 92: pannier.admin.v1.Admin.ListRules:input_type -> pannier.admin.v1.ListRulesRequest
+	30,  // 93: pannier.admin.v1.Admin.TestRule:input_type -> pannier.admin.v1.TestRuleRequest
+	33,  // 94: pannier.admin.v1.Admin.Browse:input_type -> pannier.admin.v1.BrowseRequest
+	35,  // 95: pannier.admin.v1.Admin.ListRelays:input_type -> pannier.admin.v1.ListRelaysRequest
+	42,  // 96: pannier.admin.v1.Admin.TestRelay:input_type -> pannier.admin.v1.TestRelayRequest
+	37,  // 97: pannier.admin.v1.Admin.AddRelay:input_type -> pannier.admin.v1.Relay
+	45,  // 98: pannier.admin.v1.Admin.RemoveRelay:input_type -> pannier.admin.v1.RemoveRelayRequest
+	47,  // 99: pannier.admin.v1.Admin.ListFolders:input_type -> pannier.admin.v1.ListFoldersRequest
+	49,  // 100: pannier.admin.v1.Admin.ShowFolder:input_type -> pannier.admin.v1.ShowFolderRequest
+	51,  // 101: pannier.admin.v1.Admin.TestFolder:input_type -> pannier.admin.v1.TestFolderRequest
+	50,  // 102: pannier.admin.v1.Admin.ScanFolder:input_type -> pannier.admin.v1.ScanFolderRequest
+	55,  // 103: pannier.admin.v1.Admin.Check:input_type -> pannier.admin.v1.CheckRequest
+	59,  // 104: pannier.admin.v1.Admin.Backup:input_type -> pannier.admin.v1.BackupRequest
+	61,  // 105: pannier.admin.v1.Admin.Purge:input_type -> pannier.admin.v1.PurgeRequest
+	63,  // 106: pannier.admin.v1.Admin.Reload:input_type -> pannier.admin.v1.ReloadRequest
+	69,  // 107: pannier.admin.v1.Admin.ListObjects:input_type -> pannier.admin.v1.ListObjectsRequest
+	67,  // 108: pannier.admin.v1.Admin.GetObject:input_type -> pannier.admin.v1.ObjectName
+	71,  // 109: pannier.admin.v1.Admin.Apply:input_type -> pannier.admin.v1.ApplyRequest
+	75,  // 110: pannier.admin.v1.Admin.PutObject:input_type -> pannier.admin.v1.PutObjectRequest
+	76,  // 111: pannier.admin.v1.Admin.DeleteObject:input_type -> pannier.admin.v1.DeleteObjectRequest
+	78,  // 112: pannier.admin.v1.Admin.CreateToken:input_type -> pannier.admin.v1.CreateTokenRequest
+	81,  // 113: pannier.admin.v1.Admin.ListTokens:input_type -> pannier.admin.v1.ListTokensRequest
+	83,  // 114: pannier.admin.v1.Admin.DeleteToken:input_type -> pannier.admin.v1.DeleteTokenRequest
+	65,  // 115: pannier.admin.v1.Admin.NodeInfo:input_type -> pannier.admin.v1.NodeInfoRequest
+	9,   // 116: pannier.admin.v1.Admin.Submit:output_type -> pannier.admin.v1.SubmitReply
+	10,  // 117: pannier.admin.v1.Admin.Get:output_type -> pannier.admin.v1.Request
+	10,  // 118: pannier.admin.v1.Admin.List:output_type -> pannier.admin.v1.Request
+	15,  // 119: pannier.admin.v1.Admin.Events:output_type -> pannier.admin.v1.EventsReply
+	18,  // 120: pannier.admin.v1.Admin.Watch:output_type -> pannier.admin.v1.Change
+	10,  // 121: pannier.admin.v1.Admin.Wait:output_type -> pannier.admin.v1.Request
+	20,  // 122: pannier.admin.v1.Admin.Explain:output_type -> pannier.admin.v1.Explanation
+	10,  // 123: pannier.admin.v1.Admin.Pause:output_type -> pannier.admin.v1.Request
+	10,  // 124: pannier.admin.v1.Admin.Resume:output_type -> pannier.admin.v1.Request
+	10,  // 125: pannier.admin.v1.Admin.Cancel:output_type -> pannier.admin.v1.Request
+	10,  // 126: pannier.admin.v1.Admin.Retry:output_type -> pannier.admin.v1.Request
+	23,  // 127: pannier.admin.v1.Admin.ListPartners:output_type -> pannier.admin.v1.ListPartnersReply
+	24,  // 128: pannier.admin.v1.Admin.TestPartner:output_type -> pannier.admin.v1.Partner
+	27,  // 129: pannier.admin.v1.Admin.ListRules:output_type -> pannier.admin.v1.ListRulesReply
+	31,  // 130: pannier.admin.v1.Admin.TestRule:output_type -> pannier.admin.v1.TestRuleReply
+	34,  // 131: pannier.admin.v1.Admin.Browse:output_type -> pannier.admin.v1.BrowseEntry
+	36,  // 132: pannier.admin.v1.Admin.ListRelays:output_type -> pannier.admin.v1.ListRelaysReply
+	43,  // 133: pannier.admin.v1.Admin.TestRelay:output_type -> pannier.admin.v1.TestRelayReply
+	37,  // 134: pannier.admin.v1.Admin.AddRelay:output_type -> pannier.admin.v1.Relay
+	46,  // 135: pannier.admin.v1.Admin.RemoveRelay:output_type -> pannier.admin.v1.RemoveRelayReply
+	48,  // 136: pannier.admin.v1.Admin.ListFolders:output_type -> pannier.admin.v1.ListFoldersReply
+	53,  // 137: pannier.admin.v1.Admin.ShowFolder:output_type -> pannier.admin.v1.Folder
+	52,  // 138: pannier.admin.v1.Admin.TestFolder:output_type -> pannier.admin.v1.TestFolderReply
+	53,  // 139: pannier.admin.v1.Admin.ScanFolder:output_type -> pannier.admin.v1.Folder
+	56,  // 140: pannier.admin.v1.Admin.Check:output_type -> pannier.admin.v1.CheckReply
+	60,  // 141: pannier.admin.v1.Admin.Backup:output_type -> pannier.admin.v1.BackupChunk
+	62,  // 142: pannier.admin.v1.Admin.Purge:output_type -> pannier.admin.v1.PurgeReply
+	64,  // 143: pannier.admin.v1.Admin.Reload:output_type -> pannier.admin.v1.ReloadReply
+	70,  // 144: pannier.admin.v1.Admin.ListObjects:output_type -> pannier.admin.v1.ListObjectsReply
+	68,  // 145: pannier.admin.v1.Admin.GetObject:output_type -> pannier.admin.v1.Object
+	73,  // 146: pannier.admin.v1.Admin.Apply:output_type -> pannier.admin.v1.ApplyReply
+	68,  // 147: pannier.admin.v1.Admin.PutObject:output_type -> pannier.admin.v1.Object
+	77,  // 148: pannier.admin.v1.Admin.DeleteObject:output_type -> pannier.admin.v1.DeleteObjectReply
+	79,  // 149: pannier.admin.v1.Admin.CreateToken:output_type -> pannier.admin.v1.CreateTokenReply
+	82,  // 150: pannier.admin.v1.Admin.ListTokens:output_type -> pannier.admin.v1.ListTokensReply
+	84,  // 151: pannier.admin.v1.Admin.DeleteToken:output_type -> pannier.admin.v1.DeleteTokenReply
+	66,  // 152: pannier.admin.v1.Admin.NodeInfo:output_type -> pannier.admin.v1.Node
+	116, // [116:153] is the sub-list for method output_type
+	79,  // [79:116] is the sub-list for method input_type
+	79,  // [79:79] is the sub-list for extension type_name
+	79,  // [79:79] is the sub-list for extension extendee
+	0,   // [0:79] is the sub-list for field type_name
 }
 
 func init() { file_admin_proto_init() }
@@ -6565,7 +6632,7 @@ func file_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_admin_proto_rawDesc), len(file_admin_proto_rawDesc)),
 			NumEnums:      6,
-			NumMessages:   80,
+			NumMessages:   81,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
