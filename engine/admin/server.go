@@ -79,6 +79,9 @@ type Config struct {
 	// writes and removes a small file there.
 	Probe func(ctx context.Context, bridge string, write bool) (found []string, err error)
 
+	// Listeners are where foreign clients connect, by address.
+	Listeners func() []Door
+
 	// Relays are the node's.
 	Relays Relays
 

@@ -29,7 +29,7 @@ func (n *Node) listenAdmin() error {
 		cfg.Reload = func(context.Context) ([]string, error) { return n.ReadAgain() }
 	}
 	cfg.Relays = n.relays
-	cfg.Browse, cfg.Probe = n.browse, n.bridges.Probe
+	cfg.Browse, cfg.Probe, cfg.Listeners = n.browse, n.bridges.Probe, n.listeners.list
 	var err error
 	if n.admin, err = admin.New(cfg); err != nil {
 		return err

@@ -244,7 +244,7 @@ func (x Rule_Direction) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Rule_Direction.Descriptor instead.
 func (Rule_Direction) EnumDescriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{22, 0}
+	return file_admin_proto_rawDescGZIP(), []int{25, 0}
 }
 
 type Finding_Severity int32
@@ -296,7 +296,7 @@ func (x Finding_Severity) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Finding_Severity.Descriptor instead.
 func (Finding_Severity) EnumDescriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{43, 0}
+	return file_admin_proto_rawDescGZIP(), []int{46, 0}
 }
 
 // Subject is what sort of thing was found.
@@ -358,7 +358,7 @@ func (x Finding_Subject) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Finding_Subject.Descriptor instead.
 func (Finding_Subject) EnumDescriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{43, 1}
+	return file_admin_proto_rawDescGZIP(), []int{46, 1}
 }
 
 // Problem is the fault behind a status.
@@ -1981,6 +1981,171 @@ func (x *TestPartnerRequest) GetWrite() bool {
 	return false
 }
 
+type ListListenersRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListListenersRequest) Reset() {
+	*x = ListListenersRequest{}
+	mi := &file_admin_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListListenersRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListListenersRequest) ProtoMessage() {}
+
+func (x *ListListenersRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListListenersRequest.ProtoReflect.Descriptor instead.
+func (*ListListenersRequest) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{20}
+}
+
+type ListListenersReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Listeners     []*Listener            `protobuf:"bytes,1,rep,name=listeners,proto3" json:"listeners,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListListenersReply) Reset() {
+	*x = ListListenersReply{}
+	mi := &file_admin_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListListenersReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListListenersReply) ProtoMessage() {}
+
+func (x *ListListenersReply) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListListenersReply.ProtoReflect.Descriptor instead.
+func (*ListListenersReply) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *ListListenersReply) GetListeners() []*Listener {
+	if x != nil {
+		return x.Listeners
+	}
+	return nil
+}
+
+// Listener is where clients of another protocol connect.
+type Listener struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Address       string                 `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"` // as the configuration has it
+	Plugin        string                 `protobuf:"bytes,2,opt,name=plugin,proto3" json:"plugin,omitempty"`   // a name, or a program's path
+	Pid           int32                  `protobuf:"varint,3,opt,name=pid,proto3" json:"pid,omitempty"`        // of the plugin's process; 0: none runs
+	Serving       bool                   `protobuf:"varint,4,opt,name=serving,proto3" json:"serving,omitempty"`
+	Problem       string                 `protobuf:"bytes,5,opt,name=problem,proto3" json:"problem,omitempty"` // why not, of the last try
+	Users         []string               `protobuf:"bytes,6,rep,name=users,proto3" json:"users,omitempty"`     // who may log in
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Listener) Reset() {
+	*x = Listener{}
+	mi := &file_admin_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Listener) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Listener) ProtoMessage() {}
+
+func (x *Listener) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Listener.ProtoReflect.Descriptor instead.
+func (*Listener) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *Listener) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *Listener) GetPlugin() string {
+	if x != nil {
+		return x.Plugin
+	}
+	return ""
+}
+
+func (x *Listener) GetPid() int32 {
+	if x != nil {
+		return x.Pid
+	}
+	return 0
+}
+
+func (x *Listener) GetServing() bool {
+	if x != nil {
+		return x.Serving
+	}
+	return false
+}
+
+func (x *Listener) GetProblem() string {
+	if x != nil {
+		return x.Problem
+	}
+	return ""
+}
+
+func (x *Listener) GetUsers() []string {
+	if x != nil {
+		return x.Users
+	}
+	return nil
+}
+
 type ListRulesRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -1989,7 +2154,7 @@ type ListRulesRequest struct {
 
 func (x *ListRulesRequest) Reset() {
 	*x = ListRulesRequest{}
-	mi := &file_admin_proto_msgTypes[20]
+	mi := &file_admin_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2001,7 +2166,7 @@ func (x *ListRulesRequest) String() string {
 func (*ListRulesRequest) ProtoMessage() {}
 
 func (x *ListRulesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[20]
+	mi := &file_admin_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2014,7 +2179,7 @@ func (x *ListRulesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRulesRequest.ProtoReflect.Descriptor instead.
 func (*ListRulesRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{20}
+	return file_admin_proto_rawDescGZIP(), []int{23}
 }
 
 type ListRulesReply struct {
@@ -2026,7 +2191,7 @@ type ListRulesReply struct {
 
 func (x *ListRulesReply) Reset() {
 	*x = ListRulesReply{}
-	mi := &file_admin_proto_msgTypes[21]
+	mi := &file_admin_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2038,7 +2203,7 @@ func (x *ListRulesReply) String() string {
 func (*ListRulesReply) ProtoMessage() {}
 
 func (x *ListRulesReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[21]
+	mi := &file_admin_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2051,7 +2216,7 @@ func (x *ListRulesReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRulesReply.ProtoReflect.Descriptor instead.
 func (*ListRulesReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{21}
+	return file_admin_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ListRulesReply) GetRules() []*Rule {
@@ -2081,7 +2246,7 @@ type Rule struct {
 
 func (x *Rule) Reset() {
 	*x = Rule{}
-	mi := &file_admin_proto_msgTypes[22]
+	mi := &file_admin_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2093,7 +2258,7 @@ func (x *Rule) String() string {
 func (*Rule) ProtoMessage() {}
 
 func (x *Rule) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[22]
+	mi := &file_admin_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2106,7 +2271,7 @@ func (x *Rule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rule.ProtoReflect.Descriptor instead.
 func (*Rule) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{22}
+	return file_admin_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Rule) GetName() string {
@@ -2198,7 +2363,7 @@ type TaskLists struct {
 
 func (x *TaskLists) Reset() {
 	*x = TaskLists{}
-	mi := &file_admin_proto_msgTypes[23]
+	mi := &file_admin_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2210,7 +2375,7 @@ func (x *TaskLists) String() string {
 func (*TaskLists) ProtoMessage() {}
 
 func (x *TaskLists) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[23]
+	mi := &file_admin_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2223,7 +2388,7 @@ func (x *TaskLists) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskLists.ProtoReflect.Descriptor instead.
 func (*TaskLists) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{23}
+	return file_admin_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *TaskLists) GetPre() uint32 {
@@ -2260,7 +2425,7 @@ type TestRuleRequest struct {
 
 func (x *TestRuleRequest) Reset() {
 	*x = TestRuleRequest{}
-	mi := &file_admin_proto_msgTypes[24]
+	mi := &file_admin_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2272,7 +2437,7 @@ func (x *TestRuleRequest) String() string {
 func (*TestRuleRequest) ProtoMessage() {}
 
 func (x *TestRuleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[24]
+	mi := &file_admin_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2285,7 +2450,7 @@ func (x *TestRuleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestRuleRequest.ProtoReflect.Descriptor instead.
 func (*TestRuleRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{24}
+	return file_admin_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *TestRuleRequest) GetDirection() Rule_Direction {
@@ -2327,7 +2492,7 @@ type TestRuleReply struct {
 
 func (x *TestRuleReply) Reset() {
 	*x = TestRuleReply{}
-	mi := &file_admin_proto_msgTypes[25]
+	mi := &file_admin_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2339,7 +2504,7 @@ func (x *TestRuleReply) String() string {
 func (*TestRuleReply) ProtoMessage() {}
 
 func (x *TestRuleReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[25]
+	mi := &file_admin_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2352,7 +2517,7 @@ func (x *TestRuleReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestRuleReply.ProtoReflect.Descriptor instead.
 func (*TestRuleReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{25}
+	return file_admin_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *TestRuleReply) GetTests() []*RuleTest {
@@ -2383,7 +2548,7 @@ type RuleTest struct {
 
 func (x *RuleTest) Reset() {
 	*x = RuleTest{}
-	mi := &file_admin_proto_msgTypes[26]
+	mi := &file_admin_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2395,7 +2560,7 @@ func (x *RuleTest) String() string {
 func (*RuleTest) ProtoMessage() {}
 
 func (x *RuleTest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[26]
+	mi := &file_admin_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2408,7 +2573,7 @@ func (x *RuleTest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuleTest.ProtoReflect.Descriptor instead.
 func (*RuleTest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{26}
+	return file_admin_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *RuleTest) GetRule() string {
@@ -2506,7 +2671,7 @@ type BrowseRequest struct {
 
 func (x *BrowseRequest) Reset() {
 	*x = BrowseRequest{}
-	mi := &file_admin_proto_msgTypes[27]
+	mi := &file_admin_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2518,7 +2683,7 @@ func (x *BrowseRequest) String() string {
 func (*BrowseRequest) ProtoMessage() {}
 
 func (x *BrowseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[27]
+	mi := &file_admin_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2531,7 +2696,7 @@ func (x *BrowseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BrowseRequest.ProtoReflect.Descriptor instead.
 func (*BrowseRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{27}
+	return file_admin_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *BrowseRequest) GetPartner() string {
@@ -2567,7 +2732,7 @@ type BrowseEntry struct {
 
 func (x *BrowseEntry) Reset() {
 	*x = BrowseEntry{}
-	mi := &file_admin_proto_msgTypes[28]
+	mi := &file_admin_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2579,7 +2744,7 @@ func (x *BrowseEntry) String() string {
 func (*BrowseEntry) ProtoMessage() {}
 
 func (x *BrowseEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[28]
+	mi := &file_admin_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2592,7 +2757,7 @@ func (x *BrowseEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BrowseEntry.ProtoReflect.Descriptor instead.
 func (*BrowseEntry) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{28}
+	return file_admin_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *BrowseEntry) GetName() string {
@@ -2632,7 +2797,7 @@ type ListRelaysRequest struct {
 
 func (x *ListRelaysRequest) Reset() {
 	*x = ListRelaysRequest{}
-	mi := &file_admin_proto_msgTypes[29]
+	mi := &file_admin_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2644,7 +2809,7 @@ func (x *ListRelaysRequest) String() string {
 func (*ListRelaysRequest) ProtoMessage() {}
 
 func (x *ListRelaysRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[29]
+	mi := &file_admin_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2657,7 +2822,7 @@ func (x *ListRelaysRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRelaysRequest.ProtoReflect.Descriptor instead.
 func (*ListRelaysRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{29}
+	return file_admin_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ListRelaysRequest) GetConnections() bool {
@@ -2678,7 +2843,7 @@ type ListRelaysReply struct {
 
 func (x *ListRelaysReply) Reset() {
 	*x = ListRelaysReply{}
-	mi := &file_admin_proto_msgTypes[30]
+	mi := &file_admin_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2690,7 +2855,7 @@ func (x *ListRelaysReply) String() string {
 func (*ListRelaysReply) ProtoMessage() {}
 
 func (x *ListRelaysReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[30]
+	mi := &file_admin_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2703,7 +2868,7 @@ func (x *ListRelaysReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRelaysReply.ProtoReflect.Descriptor instead.
 func (*ListRelaysReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{30}
+	return file_admin_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ListRelaysReply) GetRelays() []*Relay {
@@ -2752,7 +2917,7 @@ type Relay struct {
 
 func (x *Relay) Reset() {
 	*x = Relay{}
-	mi := &file_admin_proto_msgTypes[31]
+	mi := &file_admin_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2764,7 +2929,7 @@ func (x *Relay) String() string {
 func (*Relay) ProtoMessage() {}
 
 func (x *Relay) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[31]
+	mi := &file_admin_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2777,7 +2942,7 @@ func (x *Relay) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Relay.ProtoReflect.Descriptor instead.
 func (*Relay) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{31}
+	return file_admin_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Relay) GetName() string {
@@ -2912,7 +3077,7 @@ type RelayLimits struct {
 
 func (x *RelayLimits) Reset() {
 	*x = RelayLimits{}
-	mi := &file_admin_proto_msgTypes[32]
+	mi := &file_admin_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2924,7 +3089,7 @@ func (x *RelayLimits) String() string {
 func (*RelayLimits) ProtoMessage() {}
 
 func (x *RelayLimits) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[32]
+	mi := &file_admin_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2937,7 +3102,7 @@ func (x *RelayLimits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RelayLimits.ProtoReflect.Descriptor instead.
 func (*RelayLimits) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{32}
+	return file_admin_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *RelayLimits) GetConns() int32 {
@@ -3034,7 +3199,7 @@ type RelayCounts struct {
 
 func (x *RelayCounts) Reset() {
 	*x = RelayCounts{}
-	mi := &file_admin_proto_msgTypes[33]
+	mi := &file_admin_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3046,7 +3211,7 @@ func (x *RelayCounts) String() string {
 func (*RelayCounts) ProtoMessage() {}
 
 func (x *RelayCounts) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[33]
+	mi := &file_admin_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3059,7 +3224,7 @@ func (x *RelayCounts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RelayCounts.ProtoReflect.Descriptor instead.
 func (*RelayCounts) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{33}
+	return file_admin_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *RelayCounts) GetOpen() int32 {
@@ -3134,7 +3299,7 @@ type RelayPolicy struct {
 
 func (x *RelayPolicy) Reset() {
 	*x = RelayPolicy{}
-	mi := &file_admin_proto_msgTypes[34]
+	mi := &file_admin_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3146,7 +3311,7 @@ func (x *RelayPolicy) String() string {
 func (*RelayPolicy) ProtoMessage() {}
 
 func (x *RelayPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[34]
+	mi := &file_admin_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3159,7 +3324,7 @@ func (x *RelayPolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RelayPolicy.ProtoReflect.Descriptor instead.
 func (*RelayPolicy) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{34}
+	return file_admin_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *RelayPolicy) GetPartner() string {
@@ -3229,7 +3394,7 @@ type RelayConnection struct {
 
 func (x *RelayConnection) Reset() {
 	*x = RelayConnection{}
-	mi := &file_admin_proto_msgTypes[35]
+	mi := &file_admin_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3241,7 +3406,7 @@ func (x *RelayConnection) String() string {
 func (*RelayConnection) ProtoMessage() {}
 
 func (x *RelayConnection) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[35]
+	mi := &file_admin_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3254,7 +3419,7 @@ func (x *RelayConnection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RelayConnection.ProtoReflect.Descriptor instead.
 func (*RelayConnection) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{35}
+	return file_admin_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *RelayConnection) GetId() uint64 {
@@ -3330,7 +3495,7 @@ type TestRelayRequest struct {
 
 func (x *TestRelayRequest) Reset() {
 	*x = TestRelayRequest{}
-	mi := &file_admin_proto_msgTypes[36]
+	mi := &file_admin_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3342,7 +3507,7 @@ func (x *TestRelayRequest) String() string {
 func (*TestRelayRequest) ProtoMessage() {}
 
 func (x *TestRelayRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[36]
+	mi := &file_admin_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3355,7 +3520,7 @@ func (x *TestRelayRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestRelayRequest.ProtoReflect.Descriptor instead.
 func (*TestRelayRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{36}
+	return file_admin_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *TestRelayRequest) GetName() string {
@@ -3381,7 +3546,7 @@ type TestRelayReply struct {
 
 func (x *TestRelayReply) Reset() {
 	*x = TestRelayReply{}
-	mi := &file_admin_proto_msgTypes[37]
+	mi := &file_admin_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3393,7 +3558,7 @@ func (x *TestRelayReply) String() string {
 func (*TestRelayReply) ProtoMessage() {}
 
 func (x *TestRelayReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[37]
+	mi := &file_admin_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3406,7 +3571,7 @@ func (x *TestRelayReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestRelayReply.ProtoReflect.Descriptor instead.
 func (*TestRelayReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{37}
+	return file_admin_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *TestRelayReply) GetSteps() []*RelayStep {
@@ -3428,7 +3593,7 @@ type RelayStep struct {
 
 func (x *RelayStep) Reset() {
 	*x = RelayStep{}
-	mi := &file_admin_proto_msgTypes[38]
+	mi := &file_admin_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3440,7 +3605,7 @@ func (x *RelayStep) String() string {
 func (*RelayStep) ProtoMessage() {}
 
 func (x *RelayStep) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[38]
+	mi := &file_admin_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3453,7 +3618,7 @@ func (x *RelayStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RelayStep.ProtoReflect.Descriptor instead.
 func (*RelayStep) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{38}
+	return file_admin_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *RelayStep) GetStep() string {
@@ -3486,7 +3651,7 @@ type RemoveRelayRequest struct {
 
 func (x *RemoveRelayRequest) Reset() {
 	*x = RemoveRelayRequest{}
-	mi := &file_admin_proto_msgTypes[39]
+	mi := &file_admin_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3498,7 +3663,7 @@ func (x *RemoveRelayRequest) String() string {
 func (*RemoveRelayRequest) ProtoMessage() {}
 
 func (x *RemoveRelayRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[39]
+	mi := &file_admin_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3511,7 +3676,7 @@ func (x *RemoveRelayRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveRelayRequest.ProtoReflect.Descriptor instead.
 func (*RemoveRelayRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{39}
+	return file_admin_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *RemoveRelayRequest) GetName() string {
@@ -3530,7 +3695,7 @@ type RemoveRelayReply struct {
 
 func (x *RemoveRelayReply) Reset() {
 	*x = RemoveRelayReply{}
-	mi := &file_admin_proto_msgTypes[40]
+	mi := &file_admin_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3542,7 +3707,7 @@ func (x *RemoveRelayReply) String() string {
 func (*RemoveRelayReply) ProtoMessage() {}
 
 func (x *RemoveRelayReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[40]
+	mi := &file_admin_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3555,7 +3720,7 @@ func (x *RemoveRelayReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveRelayReply.ProtoReflect.Descriptor instead.
 func (*RemoveRelayReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{40}
+	return file_admin_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *RemoveRelayReply) GetAdded() bool {
@@ -3574,7 +3739,7 @@ type CheckRequest struct {
 
 func (x *CheckRequest) Reset() {
 	*x = CheckRequest{}
-	mi := &file_admin_proto_msgTypes[41]
+	mi := &file_admin_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3586,7 +3751,7 @@ func (x *CheckRequest) String() string {
 func (*CheckRequest) ProtoMessage() {}
 
 func (x *CheckRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[41]
+	mi := &file_admin_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3599,7 +3764,7 @@ func (x *CheckRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckRequest.ProtoReflect.Descriptor instead.
 func (*CheckRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{41}
+	return file_admin_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *CheckRequest) GetReadData() bool {
@@ -3620,7 +3785,7 @@ type CheckReply struct {
 
 func (x *CheckReply) Reset() {
 	*x = CheckReply{}
-	mi := &file_admin_proto_msgTypes[42]
+	mi := &file_admin_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3632,7 +3797,7 @@ func (x *CheckReply) String() string {
 func (*CheckReply) ProtoMessage() {}
 
 func (x *CheckReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[42]
+	mi := &file_admin_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3645,7 +3810,7 @@ func (x *CheckReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckReply.ProtoReflect.Descriptor instead.
 func (*CheckReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{42}
+	return file_admin_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *CheckReply) GetFinding() *Finding {
@@ -3677,7 +3842,7 @@ type Finding struct {
 
 func (x *Finding) Reset() {
 	*x = Finding{}
-	mi := &file_admin_proto_msgTypes[43]
+	mi := &file_admin_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3689,7 +3854,7 @@ func (x *Finding) String() string {
 func (*Finding) ProtoMessage() {}
 
 func (x *Finding) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[43]
+	mi := &file_admin_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3702,7 +3867,7 @@ func (x *Finding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Finding.ProtoReflect.Descriptor instead.
 func (*Finding) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{43}
+	return file_admin_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Finding) GetSeverity() Finding_Severity {
@@ -3762,7 +3927,7 @@ type CheckCounts struct {
 
 func (x *CheckCounts) Reset() {
 	*x = CheckCounts{}
-	mi := &file_admin_proto_msgTypes[44]
+	mi := &file_admin_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3774,7 +3939,7 @@ func (x *CheckCounts) String() string {
 func (*CheckCounts) ProtoMessage() {}
 
 func (x *CheckCounts) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[44]
+	mi := &file_admin_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3787,7 +3952,7 @@ func (x *CheckCounts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckCounts.ProtoReflect.Descriptor instead.
 func (*CheckCounts) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{44}
+	return file_admin_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *CheckCounts) GetRecords() int64 {
@@ -3847,7 +4012,7 @@ type BackupRequest struct {
 
 func (x *BackupRequest) Reset() {
 	*x = BackupRequest{}
-	mi := &file_admin_proto_msgTypes[45]
+	mi := &file_admin_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3859,7 +4024,7 @@ func (x *BackupRequest) String() string {
 func (*BackupRequest) ProtoMessage() {}
 
 func (x *BackupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[45]
+	mi := &file_admin_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3872,7 +4037,7 @@ func (x *BackupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupRequest.ProtoReflect.Descriptor instead.
 func (*BackupRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{45}
+	return file_admin_proto_rawDescGZIP(), []int{48}
 }
 
 type BackupChunk struct {
@@ -3884,7 +4049,7 @@ type BackupChunk struct {
 
 func (x *BackupChunk) Reset() {
 	*x = BackupChunk{}
-	mi := &file_admin_proto_msgTypes[46]
+	mi := &file_admin_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3896,7 +4061,7 @@ func (x *BackupChunk) String() string {
 func (*BackupChunk) ProtoMessage() {}
 
 func (x *BackupChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[46]
+	mi := &file_admin_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3909,7 +4074,7 @@ func (x *BackupChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupChunk.ProtoReflect.Descriptor instead.
 func (*BackupChunk) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{46}
+	return file_admin_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *BackupChunk) GetData() []byte {
@@ -3929,7 +4094,7 @@ type PurgeRequest struct {
 
 func (x *PurgeRequest) Reset() {
 	*x = PurgeRequest{}
-	mi := &file_admin_proto_msgTypes[47]
+	mi := &file_admin_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3941,7 +4106,7 @@ func (x *PurgeRequest) String() string {
 func (*PurgeRequest) ProtoMessage() {}
 
 func (x *PurgeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[47]
+	mi := &file_admin_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3954,7 +4119,7 @@ func (x *PurgeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PurgeRequest.ProtoReflect.Descriptor instead.
 func (*PurgeRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{47}
+	return file_admin_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *PurgeRequest) GetBefore() *timestamppb.Timestamp {
@@ -3980,7 +4145,7 @@ type PurgeReply struct {
 
 func (x *PurgeReply) Reset() {
 	*x = PurgeReply{}
-	mi := &file_admin_proto_msgTypes[48]
+	mi := &file_admin_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3992,7 +4157,7 @@ func (x *PurgeReply) String() string {
 func (*PurgeReply) ProtoMessage() {}
 
 func (x *PurgeReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[48]
+	mi := &file_admin_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4005,7 +4170,7 @@ func (x *PurgeReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PurgeReply.ProtoReflect.Descriptor instead.
 func (*PurgeReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{48}
+	return file_admin_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *PurgeReply) GetPurged() int64 {
@@ -4023,7 +4188,7 @@ type ReloadRequest struct {
 
 func (x *ReloadRequest) Reset() {
 	*x = ReloadRequest{}
-	mi := &file_admin_proto_msgTypes[49]
+	mi := &file_admin_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4035,7 +4200,7 @@ func (x *ReloadRequest) String() string {
 func (*ReloadRequest) ProtoMessage() {}
 
 func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[49]
+	mi := &file_admin_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4048,7 +4213,7 @@ func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadRequest.ProtoReflect.Descriptor instead.
 func (*ReloadRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{49}
+	return file_admin_proto_rawDescGZIP(), []int{52}
 }
 
 type ReloadReply struct {
@@ -4060,7 +4225,7 @@ type ReloadReply struct {
 
 func (x *ReloadReply) Reset() {
 	*x = ReloadReply{}
-	mi := &file_admin_proto_msgTypes[50]
+	mi := &file_admin_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4072,7 +4237,7 @@ func (x *ReloadReply) String() string {
 func (*ReloadReply) ProtoMessage() {}
 
 func (x *ReloadReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[50]
+	mi := &file_admin_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4085,7 +4250,7 @@ func (x *ReloadReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadReply.ProtoReflect.Descriptor instead.
 func (*ReloadReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{50}
+	return file_admin_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *ReloadReply) GetNotes() []string {
@@ -4103,7 +4268,7 @@ type NodeInfoRequest struct {
 
 func (x *NodeInfoRequest) Reset() {
 	*x = NodeInfoRequest{}
-	mi := &file_admin_proto_msgTypes[51]
+	mi := &file_admin_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4115,7 +4280,7 @@ func (x *NodeInfoRequest) String() string {
 func (*NodeInfoRequest) ProtoMessage() {}
 
 func (x *NodeInfoRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[51]
+	mi := &file_admin_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4128,7 +4293,7 @@ func (x *NodeInfoRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeInfoRequest.ProtoReflect.Descriptor instead.
 func (*NodeInfoRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{51}
+	return file_admin_proto_rawDescGZIP(), []int{54}
 }
 
 // Node is who a node is.
@@ -4146,7 +4311,7 @@ type Node struct {
 
 func (x *Node) Reset() {
 	*x = Node{}
-	mi := &file_admin_proto_msgTypes[52]
+	mi := &file_admin_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4158,7 +4323,7 @@ func (x *Node) String() string {
 func (*Node) ProtoMessage() {}
 
 func (x *Node) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[52]
+	mi := &file_admin_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4171,7 +4336,7 @@ func (x *Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Node.ProtoReflect.Descriptor instead.
 func (*Node) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{52}
+	return file_admin_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *Node) GetName() string {
@@ -4374,7 +4539,17 @@ const file_admin_proto_rawDesc = "" +
 	" \x03(\tR\x05found\"D\n" +
 	"\x12TestPartnerRequest\x12\x18\n" +
 	"\apartner\x18\x01 \x01(\tR\apartner\x12\x14\n" +
-	"\x05write\x18\x02 \x01(\bR\x05write\"\x12\n" +
+	"\x05write\x18\x02 \x01(\bR\x05write\"\x16\n" +
+	"\x14ListListenersRequest\"N\n" +
+	"\x12ListListenersReply\x128\n" +
+	"\tlisteners\x18\x01 \x03(\v2\x1a.pannier.admin.v1.ListenerR\tlisteners\"\x98\x01\n" +
+	"\bListener\x12\x18\n" +
+	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x16\n" +
+	"\x06plugin\x18\x02 \x01(\tR\x06plugin\x12\x10\n" +
+	"\x03pid\x18\x03 \x01(\x05R\x03pid\x12\x18\n" +
+	"\aserving\x18\x04 \x01(\bR\aserving\x12\x18\n" +
+	"\aproblem\x18\x05 \x01(\tR\aproblem\x12\x14\n" +
+	"\x05users\x18\x06 \x03(\tR\x05users\"\x12\n" +
 	"\x10ListRulesRequest\">\n" +
 	"\x0eListRulesReply\x12,\n" +
 	"\x05rules\x18\x01 \x03(\v2\x16.pannier.admin.v1.RuleR\x05rules\"\xb5\x03\n" +
@@ -4567,7 +4742,7 @@ const file_admin_proto_rawDesc = "" +
 	"\aversion\x18\x03 \x01(\tR\aversion\x12\x1c\n" +
 	"\taddresses\x18\x04 \x03(\tR\taddresses\x12\x1a\n" +
 	"\bdraining\x18\x05 \x01(\bR\bdraining\x124\n" +
-	"\astarted\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\astarted2\x96\x0e\n" +
+	"\astarted\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\astarted2\xf5\x0e\n" +
 	"\x05Admin\x12H\n" +
 	"\x06Submit\x12\x1f.pannier.admin.v1.SubmitRequest\x1a\x1d.pannier.admin.v1.SubmitReply\x127\n" +
 	"\x03Get\x12\x15.pannier.admin.v1.Ref\x1a\x19.pannier.admin.v1.Request\x12B\n" +
@@ -4581,7 +4756,8 @@ const file_admin_proto_rawDesc = "" +
 	"\x06Cancel\x12\x1f.pannier.admin.v1.CancelRequest\x1a\x19.pannier.admin.v1.Request\x129\n" +
 	"\x05Retry\x12\x15.pannier.admin.v1.Ref\x1a\x19.pannier.admin.v1.Request\x12Z\n" +
 	"\fListPartners\x12%.pannier.admin.v1.ListPartnersRequest\x1a#.pannier.admin.v1.ListPartnersReply\x12N\n" +
-	"\vTestPartner\x12$.pannier.admin.v1.TestPartnerRequest\x1a\x19.pannier.admin.v1.Partner\x12Q\n" +
+	"\vTestPartner\x12$.pannier.admin.v1.TestPartnerRequest\x1a\x19.pannier.admin.v1.Partner\x12]\n" +
+	"\rListListeners\x12&.pannier.admin.v1.ListListenersRequest\x1a$.pannier.admin.v1.ListListenersReply\x12Q\n" +
 	"\tListRules\x12\".pannier.admin.v1.ListRulesRequest\x1a .pannier.admin.v1.ListRulesReply\x12N\n" +
 	"\bTestRule\x12!.pannier.admin.v1.TestRuleRequest\x1a\x1f.pannier.admin.v1.TestRuleReply\x12J\n" +
 	"\x06Browse\x12\x1f.pannier.admin.v1.BrowseRequest\x1a\x1d.pannier.admin.v1.BrowseEntry0\x01\x12T\n" +
@@ -4609,7 +4785,7 @@ func file_admin_proto_rawDescGZIP() []byte {
 }
 
 var file_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
-var file_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 54)
+var file_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 57)
 var file_admin_proto_goTypes = []any{
 	(Request_State)(0),            // 0: pannier.admin.v1.Request.State
 	(Request_Role)(0),             // 1: pannier.admin.v1.Request.Role
@@ -4637,46 +4813,49 @@ var file_admin_proto_goTypes = []any{
 	(*ListPartnersReply)(nil),     // 23: pannier.admin.v1.ListPartnersReply
 	(*Partner)(nil),               // 24: pannier.admin.v1.Partner
 	(*TestPartnerRequest)(nil),    // 25: pannier.admin.v1.TestPartnerRequest
-	(*ListRulesRequest)(nil),      // 26: pannier.admin.v1.ListRulesRequest
-	(*ListRulesReply)(nil),        // 27: pannier.admin.v1.ListRulesReply
-	(*Rule)(nil),                  // 28: pannier.admin.v1.Rule
-	(*TaskLists)(nil),             // 29: pannier.admin.v1.TaskLists
-	(*TestRuleRequest)(nil),       // 30: pannier.admin.v1.TestRuleRequest
-	(*TestRuleReply)(nil),         // 31: pannier.admin.v1.TestRuleReply
-	(*RuleTest)(nil),              // 32: pannier.admin.v1.RuleTest
-	(*BrowseRequest)(nil),         // 33: pannier.admin.v1.BrowseRequest
-	(*BrowseEntry)(nil),           // 34: pannier.admin.v1.BrowseEntry
-	(*ListRelaysRequest)(nil),     // 35: pannier.admin.v1.ListRelaysRequest
-	(*ListRelaysReply)(nil),       // 36: pannier.admin.v1.ListRelaysReply
-	(*Relay)(nil),                 // 37: pannier.admin.v1.Relay
-	(*RelayLimits)(nil),           // 38: pannier.admin.v1.RelayLimits
-	(*RelayCounts)(nil),           // 39: pannier.admin.v1.RelayCounts
-	(*RelayPolicy)(nil),           // 40: pannier.admin.v1.RelayPolicy
-	(*RelayConnection)(nil),       // 41: pannier.admin.v1.RelayConnection
-	(*TestRelayRequest)(nil),      // 42: pannier.admin.v1.TestRelayRequest
-	(*TestRelayReply)(nil),        // 43: pannier.admin.v1.TestRelayReply
-	(*RelayStep)(nil),             // 44: pannier.admin.v1.RelayStep
-	(*RemoveRelayRequest)(nil),    // 45: pannier.admin.v1.RemoveRelayRequest
-	(*RemoveRelayReply)(nil),      // 46: pannier.admin.v1.RemoveRelayReply
-	(*CheckRequest)(nil),          // 47: pannier.admin.v1.CheckRequest
-	(*CheckReply)(nil),            // 48: pannier.admin.v1.CheckReply
-	(*Finding)(nil),               // 49: pannier.admin.v1.Finding
-	(*CheckCounts)(nil),           // 50: pannier.admin.v1.CheckCounts
-	(*BackupRequest)(nil),         // 51: pannier.admin.v1.BackupRequest
-	(*BackupChunk)(nil),           // 52: pannier.admin.v1.BackupChunk
-	(*PurgeRequest)(nil),          // 53: pannier.admin.v1.PurgeRequest
-	(*PurgeReply)(nil),            // 54: pannier.admin.v1.PurgeReply
-	(*ReloadRequest)(nil),         // 55: pannier.admin.v1.ReloadRequest
-	(*ReloadReply)(nil),           // 56: pannier.admin.v1.ReloadReply
-	(*NodeInfoRequest)(nil),       // 57: pannier.admin.v1.NodeInfoRequest
-	(*Node)(nil),                  // 58: pannier.admin.v1.Node
-	nil,                           // 59: pannier.admin.v1.Relay.PortsEntry
-	(*timestamppb.Timestamp)(nil), // 60: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 61: google.protobuf.Duration
+	(*ListListenersRequest)(nil),  // 26: pannier.admin.v1.ListListenersRequest
+	(*ListListenersReply)(nil),    // 27: pannier.admin.v1.ListListenersReply
+	(*Listener)(nil),              // 28: pannier.admin.v1.Listener
+	(*ListRulesRequest)(nil),      // 29: pannier.admin.v1.ListRulesRequest
+	(*ListRulesReply)(nil),        // 30: pannier.admin.v1.ListRulesReply
+	(*Rule)(nil),                  // 31: pannier.admin.v1.Rule
+	(*TaskLists)(nil),             // 32: pannier.admin.v1.TaskLists
+	(*TestRuleRequest)(nil),       // 33: pannier.admin.v1.TestRuleRequest
+	(*TestRuleReply)(nil),         // 34: pannier.admin.v1.TestRuleReply
+	(*RuleTest)(nil),              // 35: pannier.admin.v1.RuleTest
+	(*BrowseRequest)(nil),         // 36: pannier.admin.v1.BrowseRequest
+	(*BrowseEntry)(nil),           // 37: pannier.admin.v1.BrowseEntry
+	(*ListRelaysRequest)(nil),     // 38: pannier.admin.v1.ListRelaysRequest
+	(*ListRelaysReply)(nil),       // 39: pannier.admin.v1.ListRelaysReply
+	(*Relay)(nil),                 // 40: pannier.admin.v1.Relay
+	(*RelayLimits)(nil),           // 41: pannier.admin.v1.RelayLimits
+	(*RelayCounts)(nil),           // 42: pannier.admin.v1.RelayCounts
+	(*RelayPolicy)(nil),           // 43: pannier.admin.v1.RelayPolicy
+	(*RelayConnection)(nil),       // 44: pannier.admin.v1.RelayConnection
+	(*TestRelayRequest)(nil),      // 45: pannier.admin.v1.TestRelayRequest
+	(*TestRelayReply)(nil),        // 46: pannier.admin.v1.TestRelayReply
+	(*RelayStep)(nil),             // 47: pannier.admin.v1.RelayStep
+	(*RemoveRelayRequest)(nil),    // 48: pannier.admin.v1.RemoveRelayRequest
+	(*RemoveRelayReply)(nil),      // 49: pannier.admin.v1.RemoveRelayReply
+	(*CheckRequest)(nil),          // 50: pannier.admin.v1.CheckRequest
+	(*CheckReply)(nil),            // 51: pannier.admin.v1.CheckReply
+	(*Finding)(nil),               // 52: pannier.admin.v1.Finding
+	(*CheckCounts)(nil),           // 53: pannier.admin.v1.CheckCounts
+	(*BackupRequest)(nil),         // 54: pannier.admin.v1.BackupRequest
+	(*BackupChunk)(nil),           // 55: pannier.admin.v1.BackupChunk
+	(*PurgeRequest)(nil),          // 56: pannier.admin.v1.PurgeRequest
+	(*PurgeReply)(nil),            // 57: pannier.admin.v1.PurgeReply
+	(*ReloadRequest)(nil),         // 58: pannier.admin.v1.ReloadRequest
+	(*ReloadReply)(nil),           // 59: pannier.admin.v1.ReloadReply
+	(*NodeInfoRequest)(nil),       // 60: pannier.admin.v1.NodeInfoRequest
+	(*Node)(nil),                  // 61: pannier.admin.v1.Node
+	nil,                           // 62: pannier.admin.v1.Relay.PortsEntry
+	(*timestamppb.Timestamp)(nil), // 63: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 64: google.protobuf.Duration
 }
 var file_admin_proto_depIdxs = []int32{
 	1,  // 0: pannier.admin.v1.Ref.role:type_name -> pannier.admin.v1.Request.Role
-	60, // 1: pannier.admin.v1.SubmitRequest.not_before:type_name -> google.protobuf.Timestamp
+	63, // 1: pannier.admin.v1.SubmitRequest.not_before:type_name -> google.protobuf.Timestamp
 	10, // 2: pannier.admin.v1.SubmitReply.request:type_name -> pannier.admin.v1.Request
 	1,  // 3: pannier.admin.v1.Request.role:type_name -> pannier.admin.v1.Request.Role
 	2,  // 4: pannier.admin.v1.Request.side:type_name -> pannier.admin.v1.Request.Side
@@ -4684,115 +4863,118 @@ var file_admin_proto_depIdxs = []int32{
 	1,  // 6: pannier.admin.v1.Request.owner:type_name -> pannier.admin.v1.Request.Role
 	12, // 7: pannier.admin.v1.Request.failure:type_name -> pannier.admin.v1.Failure
 	11, // 8: pannier.admin.v1.Request.tasks:type_name -> pannier.admin.v1.TaskCount
-	60, // 9: pannier.admin.v1.Request.registered:type_name -> google.protobuf.Timestamp
-	60, // 10: pannier.admin.v1.Request.changed:type_name -> google.protobuf.Timestamp
-	60, // 11: pannier.admin.v1.Request.due:type_name -> google.protobuf.Timestamp
-	60, // 12: pannier.admin.v1.Request.not_before:type_name -> google.protobuf.Timestamp
+	63, // 9: pannier.admin.v1.Request.registered:type_name -> google.protobuf.Timestamp
+	63, // 10: pannier.admin.v1.Request.changed:type_name -> google.protobuf.Timestamp
+	63, // 11: pannier.admin.v1.Request.due:type_name -> google.protobuf.Timestamp
+	63, // 12: pannier.admin.v1.Request.not_before:type_name -> google.protobuf.Timestamp
 	13, // 13: pannier.admin.v1.Request.live:type_name -> pannier.admin.v1.Live
-	60, // 14: pannier.admin.v1.Failure.at:type_name -> google.protobuf.Timestamp
-	60, // 15: pannier.admin.v1.Live.since:type_name -> google.protobuf.Timestamp
+	63, // 14: pannier.admin.v1.Failure.at:type_name -> google.protobuf.Timestamp
+	63, // 15: pannier.admin.v1.Live.since:type_name -> google.protobuf.Timestamp
 	0,  // 16: pannier.admin.v1.ListRequest.states:type_name -> pannier.admin.v1.Request.State
-	60, // 17: pannier.admin.v1.ListRequest.since:type_name -> google.protobuf.Timestamp
+	63, // 17: pannier.admin.v1.ListRequest.since:type_name -> google.protobuf.Timestamp
 	16, // 18: pannier.admin.v1.EventsReply.events:type_name -> pannier.admin.v1.Event
-	60, // 19: pannier.admin.v1.Event.at:type_name -> google.protobuf.Timestamp
+	63, // 19: pannier.admin.v1.Event.at:type_name -> google.protobuf.Timestamp
 	0,  // 20: pannier.admin.v1.Event.state:type_name -> pannier.admin.v1.Request.State
 	12, // 21: pannier.admin.v1.Event.failure:type_name -> pannier.admin.v1.Failure
 	14, // 22: pannier.admin.v1.WatchRequest.query:type_name -> pannier.admin.v1.ListRequest
 	7,  // 23: pannier.admin.v1.WatchRequest.refs:type_name -> pannier.admin.v1.Ref
 	10, // 24: pannier.admin.v1.Change.request:type_name -> pannier.admin.v1.Request
 	7,  // 25: pannier.admin.v1.WaitRequest.ref:type_name -> pannier.admin.v1.Ref
-	61, // 26: pannier.admin.v1.WaitRequest.timeout:type_name -> google.protobuf.Duration
+	64, // 26: pannier.admin.v1.WaitRequest.timeout:type_name -> google.protobuf.Duration
 	10, // 27: pannier.admin.v1.Explanation.request:type_name -> pannier.admin.v1.Request
-	60, // 28: pannier.admin.v1.Explanation.at:type_name -> google.protobuf.Timestamp
+	63, // 28: pannier.admin.v1.Explanation.at:type_name -> google.protobuf.Timestamp
 	24, // 29: pannier.admin.v1.Explanation.partner:type_name -> pannier.admin.v1.Partner
 	7,  // 30: pannier.admin.v1.CancelRequest.ref:type_name -> pannier.admin.v1.Ref
 	24, // 31: pannier.admin.v1.ListPartnersReply.partners:type_name -> pannier.admin.v1.Partner
 	12, // 32: pannier.admin.v1.Partner.failure:type_name -> pannier.admin.v1.Failure
-	60, // 33: pannier.admin.v1.Partner.retry_at:type_name -> google.protobuf.Timestamp
-	61, // 34: pannier.admin.v1.Partner.rtt:type_name -> google.protobuf.Duration
-	28, // 35: pannier.admin.v1.ListRulesReply.rules:type_name -> pannier.admin.v1.Rule
-	3,  // 36: pannier.admin.v1.Rule.direction:type_name -> pannier.admin.v1.Rule.Direction
-	29, // 37: pannier.admin.v1.Rule.sender:type_name -> pannier.admin.v1.TaskLists
-	29, // 38: pannier.admin.v1.Rule.receiver:type_name -> pannier.admin.v1.TaskLists
-	3,  // 39: pannier.admin.v1.TestRuleRequest.direction:type_name -> pannier.admin.v1.Rule.Direction
-	32, // 40: pannier.admin.v1.TestRuleReply.tests:type_name -> pannier.admin.v1.RuleTest
-	3,  // 41: pannier.admin.v1.RuleTest.direction:type_name -> pannier.admin.v1.Rule.Direction
-	60, // 42: pannier.admin.v1.BrowseEntry.modified:type_name -> google.protobuf.Timestamp
-	37, // 43: pannier.admin.v1.ListRelaysReply.relays:type_name -> pannier.admin.v1.Relay
-	40, // 44: pannier.admin.v1.ListRelaysReply.policy:type_name -> pannier.admin.v1.RelayPolicy
-	41, // 45: pannier.admin.v1.ListRelaysReply.connections:type_name -> pannier.admin.v1.RelayConnection
-	59, // 46: pannier.admin.v1.Relay.ports:type_name -> pannier.admin.v1.Relay.PortsEntry
-	38, // 47: pannier.admin.v1.Relay.limits:type_name -> pannier.admin.v1.RelayLimits
-	39, // 48: pannier.admin.v1.Relay.counts:type_name -> pannier.admin.v1.RelayCounts
-	61, // 49: pannier.admin.v1.RelayLimits.life:type_name -> google.protobuf.Duration
-	61, // 50: pannier.admin.v1.RelayLimits.idle:type_name -> google.protobuf.Duration
-	61, // 51: pannier.admin.v1.RelayLimits.half:type_name -> google.protobuf.Duration
-	38, // 52: pannier.admin.v1.RelayPolicy.limits:type_name -> pannier.admin.v1.RelayLimits
-	39, // 53: pannier.admin.v1.RelayPolicy.counts:type_name -> pannier.admin.v1.RelayCounts
-	60, // 54: pannier.admin.v1.RelayConnection.since:type_name -> google.protobuf.Timestamp
-	44, // 55: pannier.admin.v1.TestRelayReply.steps:type_name -> pannier.admin.v1.RelayStep
-	12, // 56: pannier.admin.v1.RelayStep.failure:type_name -> pannier.admin.v1.Failure
-	49, // 57: pannier.admin.v1.CheckReply.finding:type_name -> pannier.admin.v1.Finding
-	50, // 58: pannier.admin.v1.CheckReply.counts:type_name -> pannier.admin.v1.CheckCounts
-	4,  // 59: pannier.admin.v1.Finding.severity:type_name -> pannier.admin.v1.Finding.Severity
-	5,  // 60: pannier.admin.v1.Finding.subject:type_name -> pannier.admin.v1.Finding.Subject
-	60, // 61: pannier.admin.v1.PurgeRequest.before:type_name -> google.protobuf.Timestamp
-	60, // 62: pannier.admin.v1.Node.started:type_name -> google.protobuf.Timestamp
-	8,  // 63: pannier.admin.v1.Admin.Submit:input_type -> pannier.admin.v1.SubmitRequest
-	7,  // 64: pannier.admin.v1.Admin.Get:input_type -> pannier.admin.v1.Ref
-	14, // 65: pannier.admin.v1.Admin.List:input_type -> pannier.admin.v1.ListRequest
-	7,  // 66: pannier.admin.v1.Admin.Events:input_type -> pannier.admin.v1.Ref
-	17, // 67: pannier.admin.v1.Admin.Watch:input_type -> pannier.admin.v1.WatchRequest
-	19, // 68: pannier.admin.v1.Admin.Wait:input_type -> pannier.admin.v1.WaitRequest
-	7,  // 69: pannier.admin.v1.Admin.Explain:input_type -> pannier.admin.v1.Ref
-	7,  // 70: pannier.admin.v1.Admin.Pause:input_type -> pannier.admin.v1.Ref
-	7,  // 71: pannier.admin.v1.Admin.Resume:input_type -> pannier.admin.v1.Ref
-	21, // 72: pannier.admin.v1.Admin.Cancel:input_type -> pannier.admin.v1.CancelRequest
-	7,  // 73: pannier.admin.v1.Admin.Retry:input_type -> pannier.admin.v1.Ref
-	22, // 74: pannier.admin.v1.Admin.ListPartners:input_type -> pannier.admin.v1.ListPartnersRequest
-	25, // 75: pannier.admin.v1.Admin.TestPartner:input_type -> pannier.admin.v1.TestPartnerRequest
-	26, // 76: pannier.admin.v1.Admin.ListRules:input_type -> pannier.admin.v1.ListRulesRequest
-	30, // 77: pannier.admin.v1.Admin.TestRule:input_type -> pannier.admin.v1.TestRuleRequest
-	33, // 78: pannier.admin.v1.Admin.Browse:input_type -> pannier.admin.v1.BrowseRequest
-	35, // 79: pannier.admin.v1.Admin.ListRelays:input_type -> pannier.admin.v1.ListRelaysRequest
-	42, // 80: pannier.admin.v1.Admin.TestRelay:input_type -> pannier.admin.v1.TestRelayRequest
-	37, // 81: pannier.admin.v1.Admin.AddRelay:input_type -> pannier.admin.v1.Relay
-	45, // 82: pannier.admin.v1.Admin.RemoveRelay:input_type -> pannier.admin.v1.RemoveRelayRequest
-	47, // 83: pannier.admin.v1.Admin.Check:input_type -> pannier.admin.v1.CheckRequest
-	51, // 84: pannier.admin.v1.Admin.Backup:input_type -> pannier.admin.v1.BackupRequest
-	53, // 85: pannier.admin.v1.Admin.Purge:input_type -> pannier.admin.v1.PurgeRequest
-	55, // 86: pannier.admin.v1.Admin.Reload:input_type -> pannier.admin.v1.ReloadRequest
-	57, // 87: pannier.admin.v1.Admin.NodeInfo:input_type -> pannier.admin.v1.NodeInfoRequest
-	9,  // 88: pannier.admin.v1.Admin.Submit:output_type -> pannier.admin.v1.SubmitReply
-	10, // 89: pannier.admin.v1.Admin.Get:output_type -> pannier.admin.v1.Request
-	10, // 90: pannier.admin.v1.Admin.List:output_type -> pannier.admin.v1.Request
-	15, // 91: pannier.admin.v1.Admin.Events:output_type -> pannier.admin.v1.EventsReply
-	18, // 92: pannier.admin.v1.Admin.Watch:output_type -> pannier.admin.v1.Change
-	10, // 93: pannier.admin.v1.Admin.Wait:output_type -> pannier.admin.v1.Request
-	20, // 94: pannier.admin.v1.Admin.Explain:output_type -> pannier.admin.v1.Explanation
-	10, // 95: pannier.admin.v1.Admin.Pause:output_type -> pannier.admin.v1.Request
-	10, // 96: pannier.admin.v1.Admin.Resume:output_type -> pannier.admin.v1.Request
-	10, // 97: pannier.admin.v1.Admin.Cancel:output_type -> pannier.admin.v1.Request
-	10, // 98: pannier.admin.v1.Admin.Retry:output_type -> pannier.admin.v1.Request
-	23, // 99: pannier.admin.v1.Admin.ListPartners:output_type -> pannier.admin.v1.ListPartnersReply
-	24, // 100: pannier.admin.v1.Admin.TestPartner:output_type -> pannier.admin.v1.Partner
-	27, // 101: pannier.admin.v1.Admin.ListRules:output_type -> pannier.admin.v1.ListRulesReply
-	31, // 102: pannier.admin.v1.Admin.TestRule:output_type -> pannier.admin.v1.TestRuleReply
-	34, // 103: pannier.admin.v1.Admin.Browse:output_type -> pannier.admin.v1.BrowseEntry
-	36, // 104: pannier.admin.v1.Admin.ListRelays:output_type -> pannier.admin.v1.ListRelaysReply
-	43, // 105: pannier.admin.v1.Admin.TestRelay:output_type -> pannier.admin.v1.TestRelayReply
-	37, // 106: pannier.admin.v1.Admin.AddRelay:output_type -> pannier.admin.v1.Relay
-	46, // 107: pannier.admin.v1.Admin.RemoveRelay:output_type -> pannier.admin.v1.RemoveRelayReply
-	48, // 108: pannier.admin.v1.Admin.Check:output_type -> pannier.admin.v1.CheckReply
-	52, // 109: pannier.admin.v1.Admin.Backup:output_type -> pannier.admin.v1.BackupChunk
-	54, // 110: pannier.admin.v1.Admin.Purge:output_type -> pannier.admin.v1.PurgeReply
-	56, // 111: pannier.admin.v1.Admin.Reload:output_type -> pannier.admin.v1.ReloadReply
-	58, // 112: pannier.admin.v1.Admin.NodeInfo:output_type -> pannier.admin.v1.Node
-	88, // [88:113] is the sub-list for method output_type
-	63, // [63:88] is the sub-list for method input_type
-	63, // [63:63] is the sub-list for extension type_name
-	63, // [63:63] is the sub-list for extension extendee
-	0,  // [0:63] is the sub-list for field type_name
+	63, // 33: pannier.admin.v1.Partner.retry_at:type_name -> google.protobuf.Timestamp
+	64, // 34: pannier.admin.v1.Partner.rtt:type_name -> google.protobuf.Duration
+	28, // 35: pannier.admin.v1.ListListenersReply.listeners:type_name -> pannier.admin.v1.Listener
+	31, // 36: pannier.admin.v1.ListRulesReply.rules:type_name -> pannier.admin.v1.Rule
+	3,  // 37: pannier.admin.v1.Rule.direction:type_name -> pannier.admin.v1.Rule.Direction
+	32, // 38: pannier.admin.v1.Rule.sender:type_name -> pannier.admin.v1.TaskLists
+	32, // 39: pannier.admin.v1.Rule.receiver:type_name -> pannier.admin.v1.TaskLists
+	3,  // 40: pannier.admin.v1.TestRuleRequest.direction:type_name -> pannier.admin.v1.Rule.Direction
+	35, // 41: pannier.admin.v1.TestRuleReply.tests:type_name -> pannier.admin.v1.RuleTest
+	3,  // 42: pannier.admin.v1.RuleTest.direction:type_name -> pannier.admin.v1.Rule.Direction
+	63, // 43: pannier.admin.v1.BrowseEntry.modified:type_name -> google.protobuf.Timestamp
+	40, // 44: pannier.admin.v1.ListRelaysReply.relays:type_name -> pannier.admin.v1.Relay
+	43, // 45: pannier.admin.v1.ListRelaysReply.policy:type_name -> pannier.admin.v1.RelayPolicy
+	44, // 46: pannier.admin.v1.ListRelaysReply.connections:type_name -> pannier.admin.v1.RelayConnection
+	62, // 47: pannier.admin.v1.Relay.ports:type_name -> pannier.admin.v1.Relay.PortsEntry
+	41, // 48: pannier.admin.v1.Relay.limits:type_name -> pannier.admin.v1.RelayLimits
+	42, // 49: pannier.admin.v1.Relay.counts:type_name -> pannier.admin.v1.RelayCounts
+	64, // 50: pannier.admin.v1.RelayLimits.life:type_name -> google.protobuf.Duration
+	64, // 51: pannier.admin.v1.RelayLimits.idle:type_name -> google.protobuf.Duration
+	64, // 52: pannier.admin.v1.RelayLimits.half:type_name -> google.protobuf.Duration
+	41, // 53: pannier.admin.v1.RelayPolicy.limits:type_name -> pannier.admin.v1.RelayLimits
+	42, // 54: pannier.admin.v1.RelayPolicy.counts:type_name -> pannier.admin.v1.RelayCounts
+	63, // 55: pannier.admin.v1.RelayConnection.since:type_name -> google.protobuf.Timestamp
+	47, // 56: pannier.admin.v1.TestRelayReply.steps:type_name -> pannier.admin.v1.RelayStep
+	12, // 57: pannier.admin.v1.RelayStep.failure:type_name -> pannier.admin.v1.Failure
+	52, // 58: pannier.admin.v1.CheckReply.finding:type_name -> pannier.admin.v1.Finding
+	53, // 59: pannier.admin.v1.CheckReply.counts:type_name -> pannier.admin.v1.CheckCounts
+	4,  // 60: pannier.admin.v1.Finding.severity:type_name -> pannier.admin.v1.Finding.Severity
+	5,  // 61: pannier.admin.v1.Finding.subject:type_name -> pannier.admin.v1.Finding.Subject
+	63, // 62: pannier.admin.v1.PurgeRequest.before:type_name -> google.protobuf.Timestamp
+	63, // 63: pannier.admin.v1.Node.started:type_name -> google.protobuf.Timestamp
+	8,  // 64: pannier.admin.v1.Admin.Submit:input_type -> pannier.admin.v1.SubmitRequest
+	7,  // 65: pannier.admin.v1.Admin.Get:input_type -> pannier.admin.v1.Ref
+	14, // 66: pannier.admin.v1.Admin.List:input_type -> pannier.admin.v1.ListRequest
+	7,  // 67: pannier.admin.v1.Admin.Events:input_type -> pannier.admin.v1.Ref
+	17, // 68: pannier.admin.v1.Admin.Watch:input_type -> pannier.admin.v1.WatchRequest
+	19, // 69: pannier.admin.v1.Admin.Wait:input_type -> pannier.admin.v1.WaitRequest
+	7,  // 70: pannier.admin.v1.Admin.Explain:input_type -> pannier.admin.v1.Ref
+	7,  // 71: pannier.admin.v1.Admin.Pause:input_type -> pannier.admin.v1.Ref
+	7,  // 72: pannier.admin.v1.Admin.Resume:input_type -> pannier.admin.v1.Ref
+	21, // 73: pannier.admin.v1.Admin.Cancel:input_type -> pannier.admin.v1.CancelRequest
+	7,  // 74: pannier.admin.v1.Admin.Retry:input_type -> pannier.admin.v1.Ref
+	22, // 75: pannier.admin.v1.Admin.ListPartners:input_type -> pannier.admin.v1.ListPartnersRequest
+	25, // 76: pannier.admin.v1.Admin.TestPartner:input_type -> pannier.admin.v1.TestPartnerRequest
+	26, // 77: pannier.admin.v1.Admin.ListListeners:input_type -> pannier.admin.v1.ListListenersRequest
+	29, // 78: pannier.admin.v1.Admin.ListRules:input_type -> pannier.admin.v1.ListRulesRequest
+	33, // 79: pannier.admin.v1.Admin.TestRule:input_type -> pannier.admin.v1.TestRuleRequest
+	36, // 80: pannier.admin.v1.Admin.Browse:input_type -> pannier.admin.v1.BrowseRequest
+	38, // 81: pannier.admin.v1.Admin.ListRelays:input_type -> pannier.admin.v1.ListRelaysRequest
+	45, // 82: pannier.admin.v1.Admin.TestRelay:input_type -> pannier.admin.v1.TestRelayRequest
+	40, // 83: pannier.admin.v1.Admin.AddRelay:input_type -> pannier.admin.v1.Relay
+	48, // 84: pannier.admin.v1.Admin.RemoveRelay:input_type -> pannier.admin.v1.RemoveRelayRequest
+	50, // 85: pannier.admin.v1.Admin.Check:input_type -> pannier.admin.v1.CheckRequest
+	54, // 86: pannier.admin.v1.Admin.Backup:input_type -> pannier.admin.v1.BackupRequest
+	56, // 87: pannier.admin.v1.Admin.Purge:input_type -> pannier.admin.v1.PurgeRequest
+	58, // 88: pannier.admin.v1.Admin.Reload:input_type -> pannier.admin.v1.ReloadRequest
+	60, // 89: pannier.admin.v1.Admin.NodeInfo:input_type -> pannier.admin.v1.NodeInfoRequest
+	9,  // 90: pannier.admin.v1.Admin.Submit:output_type -> pannier.admin.v1.SubmitReply
+	10, // 91: pannier.admin.v1.Admin.Get:output_type -> pannier.admin.v1.Request
+	10, // 92: pannier.admin.v1.Admin.List:output_type -> pannier.admin.v1.Request
+	15, // 93: pannier.admin.v1.Admin.Events:output_type -> pannier.admin.v1.EventsReply
+	18, // 94: pannier.admin.v1.Admin.Watch:output_type -> pannier.admin.v1.Change
+	10, // 95: pannier.admin.v1.Admin.Wait:output_type -> pannier.admin.v1.Request
+	20, // 96: pannier.admin.v1.Admin.Explain:output_type -> pannier.admin.v1.Explanation
+	10, // 97: pannier.admin.v1.Admin.Pause:output_type -> pannier.admin.v1.Request
+	10, // 98: pannier.admin.v1.Admin.Resume:output_type -> pannier.admin.v1.Request
+	10, // 99: pannier.admin.v1.Admin.Cancel:output_type -> pannier.admin.v1.Request
+	10, // 100: pannier.admin.v1.Admin.Retry:output_type -> pannier.admin.v1.Request
+	23, // 101: pannier.admin.v1.Admin.ListPartners:output_type -> pannier.admin.v1.ListPartnersReply
+	24, // 102: pannier.admin.v1.Admin.TestPartner:output_type -> pannier.admin.v1.Partner
+	27, // 103: pannier.admin.v1.Admin.ListListeners:output_type -> pannier.admin.v1.ListListenersReply
+	30, // 104: pannier.admin.v1.Admin.ListRules:output_type -> pannier.admin.v1.ListRulesReply
+	34, // 105: pannier.admin.v1.Admin.TestRule:output_type -> pannier.admin.v1.TestRuleReply
+	37, // 106: pannier.admin.v1.Admin.Browse:output_type -> pannier.admin.v1.BrowseEntry
+	39, // 107: pannier.admin.v1.Admin.ListRelays:output_type -> pannier.admin.v1.ListRelaysReply
+	46, // 108: pannier.admin.v1.Admin.TestRelay:output_type -> pannier.admin.v1.TestRelayReply
+	40, // 109: pannier.admin.v1.Admin.AddRelay:output_type -> pannier.admin.v1.Relay
+	49, // 110: pannier.admin.v1.Admin.RemoveRelay:output_type -> pannier.admin.v1.RemoveRelayReply
+	51, // 111: pannier.admin.v1.Admin.Check:output_type -> pannier.admin.v1.CheckReply
+	55, // 112: pannier.admin.v1.Admin.Backup:output_type -> pannier.admin.v1.BackupChunk
+	57, // 113: pannier.admin.v1.Admin.Purge:output_type -> pannier.admin.v1.PurgeReply
+	59, // 114: pannier.admin.v1.Admin.Reload:output_type -> pannier.admin.v1.ReloadReply
+	61, // 115: pannier.admin.v1.Admin.NodeInfo:output_type -> pannier.admin.v1.Node
+	90, // [90:116] is the sub-list for method output_type
+	64, // [64:90] is the sub-list for method input_type
+	64, // [64:64] is the sub-list for extension type_name
+	64, // [64:64] is the sub-list for extension extendee
+	0,  // [0:64] is the sub-list for field type_name
 }
 
 func init() { file_admin_proto_init() }
@@ -4806,7 +4988,7 @@ func file_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_admin_proto_rawDesc), len(file_admin_proto_rawDesc)),
 			NumEnums:      6,
-			NumMessages:   54,
+			NumMessages:   57,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
