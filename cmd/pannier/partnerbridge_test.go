@@ -218,3 +218,13 @@ func TestFXPKilled(t *testing.T) {
 		t.Error("it began anew")
 	}
 }
+
+// TestBridgeAdvice: what a plugin advises reaches who tests its bridge.
+func TestBridgeAdvice(t *testing.T) {
+	c := newConduit(t)
+	c.write(bridgeRules+"[[bridge]]\nname = \"bank\"\nplugin = \"sftp\"\nendpoint = \"sftp://127.0.0.1:1\"\n", bridgeRules)
+	c.start(c.a)
+	if out, said, err := c.pannier("partner", "test", "bank"); err == nil || !strings.Contains(said, "there is no user; write credentials") {
+		t.Errorf("%v: %s%s", err, out, said)
+	}
+}

@@ -29,6 +29,12 @@ func TestPluginNew(t *testing.T) {
 		return out.String() + messages.String()
 	}
 	run(command.Usage, "plugin", "new", "Box/..", "--source", source)
+	if text := run(command.Usage, "plugin", "new", "box"); !strings.Contains(text, "--source") { // a test is no release
+		t.Error(text)
+	}
+	if _, err := os.Stat("pannier-plugin-box"); err == nil {
+		t.Error("a module that cannot be built was written")
+	}
 	run(command.Done, "plugin", "new", "box", "--source", source)
 	if text := run(command.Failed, "plugin", "new", "box", "--source", source); !strings.Contains(text, "exists") {
 		t.Error(text)

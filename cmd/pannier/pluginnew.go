@@ -49,6 +49,9 @@ func newPlugin(name, source string) (dir string, err error) {
 	if !pluginName.MatchString(name) {
 		return "", command.Suggest(fault.New("begin plugin", fault.Invalid, "%q cannot be a plugin's name", name), "Take 1 to 32 of a-z, 0-9 and -")
 	}
+	if source == "" && released() == "" {
+		return "", command.Suggest(fault.New("begin plugin", fault.Invalid, "this pannier is no release, which a module could name"), "Say where its source is: --source DIRECTORY")
+	}
 	if source != "" {
 		if source, err = filepath.Abs(source); err != nil {
 			return "", fault.Wrap("begin plugin", name, err)
@@ -77,7 +80,7 @@ func newPlugin(name, source string) (dir string, err error) {
 }
 
 // released is the version of this program if it is one that can be asked for, and ""
-// if it was built from a work tree: go mod tidy finds one then.
+// if it was built from a work tree.
 func released() string {
 	if v := command.Version(); regexp.MustCompile(`^v\d+\.\d+\.\d+$`).MatchString(v) {
 		return v

@@ -31,12 +31,21 @@ func asStatus(err error) error {
 	}
 	kind := fault.KindOf(err)
 	text := clipped(fault.Plain(err))
+	if _, ok := err.(advising); ok {
+		text = clipped(err.Error())
+	}
 	st := status.New(rpc.Code(kind), text)
 	if full, derr := st.WithDetails(&adminpb.Problem{Kind: uint32(kind), Side: uint32(side), Text: text}); derr == nil {
 		st = full
 	}
 	return st.Err()
 }
+
+// advising is an error of a bridge, whose advice is for operators: what to change in the
+// file.
+type advising struct{ error }
+
+func (a advising) Unwrap() error { return a.error }
 
 func clipped(s string) string {
 	s = strings.ToValidUTF8(s, "?")

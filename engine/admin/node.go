@@ -25,10 +25,14 @@ func (s *Server) ListPartners(context.Context, *adminpb.ListPartnersRequest) (*a
 
 func (s *Server) TestPartner(ctx context.Context, in *adminpb.TestPartnerRequest) (*adminpb.Partner, error) {
 	book := s.cfg.Engine.Book()
-	if _, err := book.Partner(in.GetPartner()); err != nil {
+	is, err := book.Partner(in.GetPartner())
+	if err != nil {
 		return nil, err
 	}
 	p, err := s.cfg.Engine.Reach(ctx, in.GetPartner())
+	if err != nil && is.Bridge {
+		err = advising{err}
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -36,7 +40,7 @@ func (s *Server) TestPartner(ctx context.Context, in *adminpb.TestPartnerRequest
 	if p.Bridge && s.cfg.Probe != nil {
 		found, err := s.cfg.Probe(ctx, in.GetPartner(), in.GetWrite())
 		if err != nil {
-			return nil, err
+			return nil, advising{err}
 		}
 		for _, line := range found {
 			reply.Found = append(reply.Found, valid(line))
@@ -125,3 +129,29 @@ func (s *Server) NodeInfo(context.Context, *adminpb.NodeInfoRequest) (*adminpb.N
 }
 
 func unsupported(op, why string) error { return fault.New(op, fault.Unsupported, "%s", why) }
+
+// Door is where clients of another protocol connect, a listener of the configuration.
+type Door struct {
+	Address string
+	Plugin  string
+	PID     int // of its process; 0: none runs
+	Serving bool
+	Problem error // why not; nil: nothing has failed
+	Users   []string
+}
+
+// ListListeners implements adminpb.AdminServer.
+func (s *Server) ListListeners(context.Context, *adminpb.ListListenersRequest) (*adminpb.ListListenersReply, error) {
+	reply := &adminpb.ListListenersReply{}
+	if s.cfg.Listeners == nil {
+		return reply, nil
+	}
+	for _, l := range s.cfg.Listeners() {
+		m := &adminpb.Listener{Address: valid(l.Address), Plugin: valid(l.Plugin), Pid: int32(l.PID), Serving: l.Serving, Users: l.Users}
+		if l.Problem != nil {
+			m.Problem = clipped(l.Problem.Error())
+		}
+		reply.Listeners = append(reply.Listeners, m)
+	}
+	return reply, nil
+}

@@ -84,6 +84,8 @@ type Config struct {
 	Audit Audit
 	// Refused is told of callers who may not call. nil: nobody is.
 	Refused func(who string, err error)
+	// Listeners are where foreign clients connect, by address.
+	Listeners func() []Door
 
 	// Relays are the node's.
 	Relays Relays

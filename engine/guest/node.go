@@ -4,6 +4,8 @@ import (
 	"context"
 	"iter"
 	"log/slog"
+	"maps"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -71,6 +73,15 @@ func (n *Node) SetUsers(all []User) {
 		m[u.Name] = u
 	}
 	n.users.Store(&m)
+}
+
+// Users are the names of those who may log in.
+func (n *Node) Users() []string {
+	m := n.users.Load()
+	if m == nil {
+		return nil
+	}
+	return slices.Sorted(maps.Keys(*m))
 }
 
 // Describe implements plugins.Driver.

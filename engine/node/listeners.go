@@ -2,11 +2,14 @@ package node
 
 import (
 	"context"
+	"maps"
 	"net"
 	"reflect"
+	"slices"
 	"sync"
 	"time"
 
+	"github.com/pannier/pannier/engine/admin"
 	"github.com/pannier/pannier/engine/bridge"
 	"github.com/pannier/pannier/engine/config"
 	"github.com/pannier/pannier/engine/guest"
@@ -38,6 +41,28 @@ type door struct {
 
 	mu     sync.Mutex
 	socket *net.TCPListener // nil: not yet, or another door has it
+	open   bool             // clients are served
+	failed error            // why they were not, last
+}
+
+// became says that clients are served, or why they are not. nil: neither, or not any more.
+func (d *door) became(open bool, failed error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.open, d.failed = open, failed
+}
+
+// list is what operators see.
+func (l *listeners) list() (all []admin.Door) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, address := range slices.Sorted(maps.Keys(l.all)) {
+		d := l.all[address]
+		d.mu.Lock()
+		all = append(all, admin.Door{Address: address, Plugin: d.is.Plugin, PID: d.plugin.Running(), Serving: d.open, Problem: d.failed, Users: d.guests.Users()})
+		d.mu.Unlock()
+	}
+	return all
 }
 
 // program is what the plugin is run by.
@@ -185,12 +210,14 @@ func (l *listeners) serve(ctx context.Context, d *door) {
 	for wait := serveAgain; ctx.Err() == nil; wait = min(2*wait, serveMost) {
 		socket, err := d.listen()
 		if err != nil {
+			d.became(false, err)
 			log.Error("cannot listen, tried again", "after", wait, "error", err)
 			sleep(ctx, wait)
 			continue
 		}
 		began := time.Now()
 		err = d.plugin.Listen(context.WithoutCancel(ctx), socket, d.is.Options, d.guests, func() {
+			d.became(true, nil)
 			log.Info("foreign clients are served", "plugin", d.is.Plugin, "at", socket.Addr().String())
 		})
 		if ctx.Err() != nil {
@@ -199,6 +226,7 @@ func (l *listeners) serve(ctx context.Context, d *door) {
 		if time.Since(began) > serveMost {
 			wait = serveAgain
 		}
+		d.became(false, err)
 		log.Error("foreign clients are not served, tried again", "after", wait, "error", err)
 		sleep(ctx, wait)
 	}

@@ -7,7 +7,6 @@ import (
 	"net/url"
 	"os"
 	"path"
-	"strconv"
 	"strings"
 	"time"
 
@@ -88,71 +87,33 @@ func configure(to plugins.Endpoint) (*config, error) {
 			return nil, fault.New("ftp endpoint", fault.Invalid, "user, password or base has control characters, by which a command of FTP would end")
 		}
 	}
-	known := map[string]string{}
-	for _, o := range (Driver{}).Describe().Options {
-		known[o.Name] = o.Default
-	}
-	for name, value := range to.Options {
-		if _, ok := known[name]; !ok {
-			return nil, badOption(name, "there is no such option")
-		}
-		known[name] = value
-	}
-	return c, c.options(known)
+	return c, c.options(plugins.ReadOptions("ftp", (Driver{}).Describe().Options, to.Options))
 }
 
-func (c *config) options(o map[string]string) error {
-	one := func(name string, of ...string) error {
-		for _, v := range of {
-			if o[name] == v {
-				return nil
-			}
-		}
-		return badOption(name, "it is one of %s", fault.Shown(strings.Join(of, ", ")))
+func (c *config) options(o *plugins.Values) error {
+	c.tls, c.fxpClear = o.One("tls", "off", "explicit", "require"), o.One("fxp-data", "protected", "clear") == "clear"
+	c.hash, c.deleteFirst = o.One("verify", "hash", "size") == "hash", o.One("replace", "rename", "delete") == "delete"
+	c.connections, c.maxEntries = o.Number("connections", 64), o.Number("max-entries", 1e9)
+	c.timeout, c.keepalive = o.Duration("timeout", time.Millisecond, time.Hour), o.Duration("keepalive", 0, time.Hour)
+	if o.Err() != nil {
+		return o.Err()
 	}
-	number := func(name string, to *int, most int) error {
-		n, err := strconv.Atoi(o[name])
-		if err != nil || n < 1 || n > most {
-			return badOption(name, "it is a number from 1 to %d", most)
-		}
-		*to = n
-		return nil
-	}
-	duration := func(name string, to *time.Duration, least time.Duration) error {
-		d, err := time.ParseDuration(o[name])
-		if err != nil || d < least || d > time.Hour {
-			return badOption(name, `it is a time as "30s", at most 1h`)
-		}
-		*to = d
-		return nil
-	}
-	for _, err := range []error{
-		one("tls", "off", "explicit", "require"), one("fxp-data", "protected", "clear"), one("verify", "hash", "size"), one("replace", "rename", "delete"),
-		number("connections", &c.connections, 64), number("max-entries", &c.maxEntries, 1e9),
-		duration("timeout", &c.timeout, time.Millisecond), duration("keepalive", &c.keepalive, 0),
-	} {
-		if err != nil {
-			return err
-		}
-	}
-	c.tls = o["tls"]
 	if c.implicit {
 		c.tls = "require"
 	}
-	c.fxpClear, c.hash, c.deleteFirst = o["fxp-data"] == "clear", o["verify"] == "hash", o["replace"] == "delete"
-	for _, h := range strings.Split(o["fxp"], ",") {
+	for _, h := range strings.Split(o.Text("fxp"), ",") {
 		if h = strings.TrimSpace(h); h != "" {
 			c.fxp = append(c.fxp, strings.ToLower(h))
 		}
 	}
-	if o["pin"] != "" {
-		pins, err := parsePins(o["pin"])
+	if pin := o.Text("pin"); pin != "" {
+		pins, err := parsePins(pin)
 		if err != nil {
 			return err
 		}
 		c.pins = pins
 	}
-	if file := o["ca"]; file != "" {
+	if file := o.Text("ca"); file != "" {
 		pem, err := os.ReadFile(file)
 		if err != nil {
 			return fault.Wrap("ftp option ca", file, err)

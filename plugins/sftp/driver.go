@@ -4,8 +4,6 @@ import (
 	"context"
 	"net"
 	"net/url"
-	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -55,10 +53,6 @@ type config struct {
 	maxEntries  int
 }
 
-func badOption(name, format string, args ...any) error {
-	return fault.New("sftp option "+name, fault.Invalid, format, args...)
-}
-
 func badEndpoint(format string, args ...any) *fault.Error {
 	return fault.New("sftp endpoint", fault.Invalid, format, args...)
 }
@@ -90,57 +84,15 @@ func configure(to plugins.Endpoint) (*config, error) {
 	if c.key == nil && c.password == "" {
 		return nil, badEndpoint("there is neither a password nor a key").Advise(`add "password" to the credentials, or "key" to their "secrets": the private key in PEM, and "passphrase" if it has one`)
 	}
-	o := map[string]string{}
-	for _, d := range (Driver{}).Describe().Options {
-		o[d.Name] = d.Default
+	o := plugins.ReadOptions("sftp", (Driver{}).Describe().Options, to.Options)
+	c.old, c.hash, c.deleteFirst = o.One("algorithms", "modern", "old") == "old", o.One("verify", "hash", "size") == "hash", o.One("replace", "rename", "delete") == "delete"
+	c.connections, c.maxEntries = o.Number("connections", 16), o.Number("max-entries", 1e9)
+	c.timeout, c.keepalive = o.Duration("timeout", time.Millisecond, time.Hour), o.Duration("keepalive", 0, time.Hour)
+	if o.Err() != nil {
+		return nil, o.Err()
 	}
-	for name, value := range to.Options {
-		if _, ok := o[name]; !ok {
-			return nil, badOption(name, "there is no such option")
-		}
-		o[name] = value
-	}
-	if err := c.options(o); err != nil {
-		return nil, err
-	}
-	c.trust, err = trusted(o["hostkey"], o["known-hosts"], c.address)
+	c.trust, err = trusted(o.Text("hostkey"), o.Text("known-hosts"), c.address)
 	return c, err
-}
-
-func (c *config) options(o map[string]string) error {
-	one := func(name string, of ...string) error {
-		if slices.Contains(of, o[name]) {
-			return nil
-		}
-		return badOption(name, "it is one of %s", fault.Shown(strings.Join(of, ", ")))
-	}
-	number := func(name string, to *int, most int) error {
-		n, err := strconv.Atoi(o[name])
-		if err != nil || n < 1 || n > most {
-			return badOption(name, "it is a number from 1 to %d", most)
-		}
-		*to = n
-		return nil
-	}
-	duration := func(name string, to *time.Duration, least time.Duration) error {
-		d, err := time.ParseDuration(o[name])
-		if err != nil || d < least || d > time.Hour {
-			return badOption(name, `it is a time as "30s", at most 1h`)
-		}
-		*to = d
-		return nil
-	}
-	for _, err := range []error{
-		one("algorithms", "modern", "old"), one("verify", "hash", "size"), one("replace", "rename", "delete"),
-		number("connections", &c.connections, 16), number("max-entries", &c.maxEntries, 1e9),
-		duration("timeout", &c.timeout, time.Millisecond), duration("keepalive", &c.keepalive, 0),
-	} {
-		if err != nil {
-			return err
-		}
-	}
-	c.old, c.hash, c.deleteFirst = o["algorithms"] == "old", o["verify"] == "hash", o["replace"] == "delete"
-	return nil
 }
 
 // Open logs in and asks what the server can.

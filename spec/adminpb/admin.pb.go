@@ -247,7 +247,7 @@ func (x Rule_Direction) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Rule_Direction.Descriptor instead.
 func (Rule_Direction) EnumDescriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{22, 0}
+	return file_admin_proto_rawDescGZIP(), []int{25, 0}
 }
 
 type Finding_Severity int32
@@ -299,7 +299,7 @@ func (x Finding_Severity) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Finding_Severity.Descriptor instead.
 func (Finding_Severity) EnumDescriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{51, 0}
+	return file_admin_proto_rawDescGZIP(), []int{54, 0}
 }
 
 // Subject is what sort of thing was found.
@@ -361,7 +361,7 @@ func (x Finding_Subject) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Finding_Subject.Descriptor instead.
 func (Finding_Subject) EnumDescriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{51, 1}
+	return file_admin_proto_rawDescGZIP(), []int{54, 1}
 }
 
 // Problem is the fault behind a status.
@@ -1984,6 +1984,171 @@ func (x *TestPartnerRequest) GetWrite() bool {
 	return false
 }
 
+type ListListenersRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListListenersRequest) Reset() {
+	*x = ListListenersRequest{}
+	mi := &file_admin_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListListenersRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListListenersRequest) ProtoMessage() {}
+
+func (x *ListListenersRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListListenersRequest.ProtoReflect.Descriptor instead.
+func (*ListListenersRequest) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{20}
+}
+
+type ListListenersReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Listeners     []*Listener            `protobuf:"bytes,1,rep,name=listeners,proto3" json:"listeners,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListListenersReply) Reset() {
+	*x = ListListenersReply{}
+	mi := &file_admin_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListListenersReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListListenersReply) ProtoMessage() {}
+
+func (x *ListListenersReply) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListListenersReply.ProtoReflect.Descriptor instead.
+func (*ListListenersReply) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *ListListenersReply) GetListeners() []*Listener {
+	if x != nil {
+		return x.Listeners
+	}
+	return nil
+}
+
+// Listener is where clients of another protocol connect.
+type Listener struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Address       string                 `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"` // as the configuration has it
+	Plugin        string                 `protobuf:"bytes,2,opt,name=plugin,proto3" json:"plugin,omitempty"`   // a name, or a program's path
+	Pid           int32                  `protobuf:"varint,3,opt,name=pid,proto3" json:"pid,omitempty"`        // of the plugin's process; 0: none runs
+	Serving       bool                   `protobuf:"varint,4,opt,name=serving,proto3" json:"serving,omitempty"`
+	Problem       string                 `protobuf:"bytes,5,opt,name=problem,proto3" json:"problem,omitempty"` // why not, of the last try
+	Users         []string               `protobuf:"bytes,6,rep,name=users,proto3" json:"users,omitempty"`     // who may log in
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Listener) Reset() {
+	*x = Listener{}
+	mi := &file_admin_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Listener) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Listener) ProtoMessage() {}
+
+func (x *Listener) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Listener.ProtoReflect.Descriptor instead.
+func (*Listener) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *Listener) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *Listener) GetPlugin() string {
+	if x != nil {
+		return x.Plugin
+	}
+	return ""
+}
+
+func (x *Listener) GetPid() int32 {
+	if x != nil {
+		return x.Pid
+	}
+	return 0
+}
+
+func (x *Listener) GetServing() bool {
+	if x != nil {
+		return x.Serving
+	}
+	return false
+}
+
+func (x *Listener) GetProblem() string {
+	if x != nil {
+		return x.Problem
+	}
+	return ""
+}
+
+func (x *Listener) GetUsers() []string {
+	if x != nil {
+		return x.Users
+	}
+	return nil
+}
+
 type ListRulesRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -1992,7 +2157,7 @@ type ListRulesRequest struct {
 
 func (x *ListRulesRequest) Reset() {
 	*x = ListRulesRequest{}
-	mi := &file_admin_proto_msgTypes[20]
+	mi := &file_admin_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2004,7 +2169,7 @@ func (x *ListRulesRequest) String() string {
 func (*ListRulesRequest) ProtoMessage() {}
 
 func (x *ListRulesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[20]
+	mi := &file_admin_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2017,7 +2182,7 @@ func (x *ListRulesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRulesRequest.ProtoReflect.Descriptor instead.
 func (*ListRulesRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{20}
+	return file_admin_proto_rawDescGZIP(), []int{23}
 }
 
 type ListRulesReply struct {
@@ -2029,7 +2194,7 @@ type ListRulesReply struct {
 
 func (x *ListRulesReply) Reset() {
 	*x = ListRulesReply{}
-	mi := &file_admin_proto_msgTypes[21]
+	mi := &file_admin_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2041,7 +2206,7 @@ func (x *ListRulesReply) String() string {
 func (*ListRulesReply) ProtoMessage() {}
 
 func (x *ListRulesReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[21]
+	mi := &file_admin_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2054,7 +2219,7 @@ func (x *ListRulesReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRulesReply.ProtoReflect.Descriptor instead.
 func (*ListRulesReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{21}
+	return file_admin_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ListRulesReply) GetRules() []*Rule {
@@ -2084,7 +2249,7 @@ type Rule struct {
 
 func (x *Rule) Reset() {
 	*x = Rule{}
-	mi := &file_admin_proto_msgTypes[22]
+	mi := &file_admin_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2096,7 +2261,7 @@ func (x *Rule) String() string {
 func (*Rule) ProtoMessage() {}
 
 func (x *Rule) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[22]
+	mi := &file_admin_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2109,7 +2274,7 @@ func (x *Rule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rule.ProtoReflect.Descriptor instead.
 func (*Rule) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{22}
+	return file_admin_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Rule) GetName() string {
@@ -2201,7 +2366,7 @@ type TaskLists struct {
 
 func (x *TaskLists) Reset() {
 	*x = TaskLists{}
-	mi := &file_admin_proto_msgTypes[23]
+	mi := &file_admin_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2213,7 +2378,7 @@ func (x *TaskLists) String() string {
 func (*TaskLists) ProtoMessage() {}
 
 func (x *TaskLists) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[23]
+	mi := &file_admin_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2226,7 +2391,7 @@ func (x *TaskLists) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskLists.ProtoReflect.Descriptor instead.
 func (*TaskLists) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{23}
+	return file_admin_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *TaskLists) GetPre() uint32 {
@@ -2263,7 +2428,7 @@ type TestRuleRequest struct {
 
 func (x *TestRuleRequest) Reset() {
 	*x = TestRuleRequest{}
-	mi := &file_admin_proto_msgTypes[24]
+	mi := &file_admin_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2275,7 +2440,7 @@ func (x *TestRuleRequest) String() string {
 func (*TestRuleRequest) ProtoMessage() {}
 
 func (x *TestRuleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[24]
+	mi := &file_admin_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2288,7 +2453,7 @@ func (x *TestRuleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestRuleRequest.ProtoReflect.Descriptor instead.
 func (*TestRuleRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{24}
+	return file_admin_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *TestRuleRequest) GetDirection() Rule_Direction {
@@ -2330,7 +2495,7 @@ type TestRuleReply struct {
 
 func (x *TestRuleReply) Reset() {
 	*x = TestRuleReply{}
-	mi := &file_admin_proto_msgTypes[25]
+	mi := &file_admin_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2342,7 +2507,7 @@ func (x *TestRuleReply) String() string {
 func (*TestRuleReply) ProtoMessage() {}
 
 func (x *TestRuleReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[25]
+	mi := &file_admin_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2355,7 +2520,7 @@ func (x *TestRuleReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestRuleReply.ProtoReflect.Descriptor instead.
 func (*TestRuleReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{25}
+	return file_admin_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *TestRuleReply) GetTests() []*RuleTest {
@@ -2386,7 +2551,7 @@ type RuleTest struct {
 
 func (x *RuleTest) Reset() {
 	*x = RuleTest{}
-	mi := &file_admin_proto_msgTypes[26]
+	mi := &file_admin_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2398,7 +2563,7 @@ func (x *RuleTest) String() string {
 func (*RuleTest) ProtoMessage() {}
 
 func (x *RuleTest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[26]
+	mi := &file_admin_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2411,7 +2576,7 @@ func (x *RuleTest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuleTest.ProtoReflect.Descriptor instead.
 func (*RuleTest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{26}
+	return file_admin_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *RuleTest) GetRule() string {
@@ -2509,7 +2674,7 @@ type BrowseRequest struct {
 
 func (x *BrowseRequest) Reset() {
 	*x = BrowseRequest{}
-	mi := &file_admin_proto_msgTypes[27]
+	mi := &file_admin_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2521,7 +2686,7 @@ func (x *BrowseRequest) String() string {
 func (*BrowseRequest) ProtoMessage() {}
 
 func (x *BrowseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[27]
+	mi := &file_admin_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2534,7 +2699,7 @@ func (x *BrowseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BrowseRequest.ProtoReflect.Descriptor instead.
 func (*BrowseRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{27}
+	return file_admin_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *BrowseRequest) GetPartner() string {
@@ -2570,7 +2735,7 @@ type BrowseEntry struct {
 
 func (x *BrowseEntry) Reset() {
 	*x = BrowseEntry{}
-	mi := &file_admin_proto_msgTypes[28]
+	mi := &file_admin_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2582,7 +2747,7 @@ func (x *BrowseEntry) String() string {
 func (*BrowseEntry) ProtoMessage() {}
 
 func (x *BrowseEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[28]
+	mi := &file_admin_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2595,7 +2760,7 @@ func (x *BrowseEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BrowseEntry.ProtoReflect.Descriptor instead.
 func (*BrowseEntry) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{28}
+	return file_admin_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *BrowseEntry) GetName() string {
@@ -2635,7 +2800,7 @@ type ListRelaysRequest struct {
 
 func (x *ListRelaysRequest) Reset() {
 	*x = ListRelaysRequest{}
-	mi := &file_admin_proto_msgTypes[29]
+	mi := &file_admin_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2647,7 +2812,7 @@ func (x *ListRelaysRequest) String() string {
 func (*ListRelaysRequest) ProtoMessage() {}
 
 func (x *ListRelaysRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[29]
+	mi := &file_admin_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2660,7 +2825,7 @@ func (x *ListRelaysRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRelaysRequest.ProtoReflect.Descriptor instead.
 func (*ListRelaysRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{29}
+	return file_admin_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ListRelaysRequest) GetConnections() bool {
@@ -2681,7 +2846,7 @@ type ListRelaysReply struct {
 
 func (x *ListRelaysReply) Reset() {
 	*x = ListRelaysReply{}
-	mi := &file_admin_proto_msgTypes[30]
+	mi := &file_admin_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2693,7 +2858,7 @@ func (x *ListRelaysReply) String() string {
 func (*ListRelaysReply) ProtoMessage() {}
 
 func (x *ListRelaysReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[30]
+	mi := &file_admin_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2706,7 +2871,7 @@ func (x *ListRelaysReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRelaysReply.ProtoReflect.Descriptor instead.
 func (*ListRelaysReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{30}
+	return file_admin_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ListRelaysReply) GetRelays() []*Relay {
@@ -2755,7 +2920,7 @@ type Relay struct {
 
 func (x *Relay) Reset() {
 	*x = Relay{}
-	mi := &file_admin_proto_msgTypes[31]
+	mi := &file_admin_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2767,7 +2932,7 @@ func (x *Relay) String() string {
 func (*Relay) ProtoMessage() {}
 
 func (x *Relay) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[31]
+	mi := &file_admin_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2780,7 +2945,7 @@ func (x *Relay) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Relay.ProtoReflect.Descriptor instead.
 func (*Relay) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{31}
+	return file_admin_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Relay) GetName() string {
@@ -2915,7 +3080,7 @@ type RelayLimits struct {
 
 func (x *RelayLimits) Reset() {
 	*x = RelayLimits{}
-	mi := &file_admin_proto_msgTypes[32]
+	mi := &file_admin_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2927,7 +3092,7 @@ func (x *RelayLimits) String() string {
 func (*RelayLimits) ProtoMessage() {}
 
 func (x *RelayLimits) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[32]
+	mi := &file_admin_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2940,7 +3105,7 @@ func (x *RelayLimits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RelayLimits.ProtoReflect.Descriptor instead.
 func (*RelayLimits) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{32}
+	return file_admin_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *RelayLimits) GetConns() int32 {
@@ -3037,7 +3202,7 @@ type RelayCounts struct {
 
 func (x *RelayCounts) Reset() {
 	*x = RelayCounts{}
-	mi := &file_admin_proto_msgTypes[33]
+	mi := &file_admin_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3049,7 +3214,7 @@ func (x *RelayCounts) String() string {
 func (*RelayCounts) ProtoMessage() {}
 
 func (x *RelayCounts) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[33]
+	mi := &file_admin_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3062,7 +3227,7 @@ func (x *RelayCounts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RelayCounts.ProtoReflect.Descriptor instead.
 func (*RelayCounts) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{33}
+	return file_admin_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *RelayCounts) GetOpen() int32 {
@@ -3137,7 +3302,7 @@ type RelayPolicy struct {
 
 func (x *RelayPolicy) Reset() {
 	*x = RelayPolicy{}
-	mi := &file_admin_proto_msgTypes[34]
+	mi := &file_admin_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3149,7 +3314,7 @@ func (x *RelayPolicy) String() string {
 func (*RelayPolicy) ProtoMessage() {}
 
 func (x *RelayPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[34]
+	mi := &file_admin_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3162,7 +3327,7 @@ func (x *RelayPolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RelayPolicy.ProtoReflect.Descriptor instead.
 func (*RelayPolicy) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{34}
+	return file_admin_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *RelayPolicy) GetPartner() string {
@@ -3232,7 +3397,7 @@ type RelayConnection struct {
 
 func (x *RelayConnection) Reset() {
 	*x = RelayConnection{}
-	mi := &file_admin_proto_msgTypes[35]
+	mi := &file_admin_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3244,7 +3409,7 @@ func (x *RelayConnection) String() string {
 func (*RelayConnection) ProtoMessage() {}
 
 func (x *RelayConnection) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[35]
+	mi := &file_admin_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3257,7 +3422,7 @@ func (x *RelayConnection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RelayConnection.ProtoReflect.Descriptor instead.
 func (*RelayConnection) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{35}
+	return file_admin_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *RelayConnection) GetId() uint64 {
@@ -3333,7 +3498,7 @@ type TestRelayRequest struct {
 
 func (x *TestRelayRequest) Reset() {
 	*x = TestRelayRequest{}
-	mi := &file_admin_proto_msgTypes[36]
+	mi := &file_admin_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3345,7 +3510,7 @@ func (x *TestRelayRequest) String() string {
 func (*TestRelayRequest) ProtoMessage() {}
 
 func (x *TestRelayRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[36]
+	mi := &file_admin_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3358,7 +3523,7 @@ func (x *TestRelayRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestRelayRequest.ProtoReflect.Descriptor instead.
 func (*TestRelayRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{36}
+	return file_admin_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *TestRelayRequest) GetName() string {
@@ -3384,7 +3549,7 @@ type TestRelayReply struct {
 
 func (x *TestRelayReply) Reset() {
 	*x = TestRelayReply{}
-	mi := &file_admin_proto_msgTypes[37]
+	mi := &file_admin_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3396,7 +3561,7 @@ func (x *TestRelayReply) String() string {
 func (*TestRelayReply) ProtoMessage() {}
 
 func (x *TestRelayReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[37]
+	mi := &file_admin_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3409,7 +3574,7 @@ func (x *TestRelayReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestRelayReply.ProtoReflect.Descriptor instead.
 func (*TestRelayReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{37}
+	return file_admin_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *TestRelayReply) GetSteps() []*RelayStep {
@@ -3431,7 +3596,7 @@ type RelayStep struct {
 
 func (x *RelayStep) Reset() {
 	*x = RelayStep{}
-	mi := &file_admin_proto_msgTypes[38]
+	mi := &file_admin_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3443,7 +3608,7 @@ func (x *RelayStep) String() string {
 func (*RelayStep) ProtoMessage() {}
 
 func (x *RelayStep) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[38]
+	mi := &file_admin_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3456,7 +3621,7 @@ func (x *RelayStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RelayStep.ProtoReflect.Descriptor instead.
 func (*RelayStep) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{38}
+	return file_admin_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *RelayStep) GetStep() string {
@@ -3489,7 +3654,7 @@ type RemoveRelayRequest struct {
 
 func (x *RemoveRelayRequest) Reset() {
 	*x = RemoveRelayRequest{}
-	mi := &file_admin_proto_msgTypes[39]
+	mi := &file_admin_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3501,7 +3666,7 @@ func (x *RemoveRelayRequest) String() string {
 func (*RemoveRelayRequest) ProtoMessage() {}
 
 func (x *RemoveRelayRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[39]
+	mi := &file_admin_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3514,7 +3679,7 @@ func (x *RemoveRelayRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveRelayRequest.ProtoReflect.Descriptor instead.
 func (*RemoveRelayRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{39}
+	return file_admin_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *RemoveRelayRequest) GetName() string {
@@ -3533,7 +3698,7 @@ type RemoveRelayReply struct {
 
 func (x *RemoveRelayReply) Reset() {
 	*x = RemoveRelayReply{}
-	mi := &file_admin_proto_msgTypes[40]
+	mi := &file_admin_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3545,7 +3710,7 @@ func (x *RemoveRelayReply) String() string {
 func (*RemoveRelayReply) ProtoMessage() {}
 
 func (x *RemoveRelayReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[40]
+	mi := &file_admin_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3558,7 +3723,7 @@ func (x *RemoveRelayReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveRelayReply.ProtoReflect.Descriptor instead.
 func (*RemoveRelayReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{40}
+	return file_admin_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *RemoveRelayReply) GetAdded() bool {
@@ -3576,7 +3741,7 @@ type ListFoldersRequest struct {
 
 func (x *ListFoldersRequest) Reset() {
 	*x = ListFoldersRequest{}
-	mi := &file_admin_proto_msgTypes[41]
+	mi := &file_admin_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3588,7 +3753,7 @@ func (x *ListFoldersRequest) String() string {
 func (*ListFoldersRequest) ProtoMessage() {}
 
 func (x *ListFoldersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[41]
+	mi := &file_admin_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3601,7 +3766,7 @@ func (x *ListFoldersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListFoldersRequest.ProtoReflect.Descriptor instead.
 func (*ListFoldersRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{41}
+	return file_admin_proto_rawDescGZIP(), []int{44}
 }
 
 type ListFoldersReply struct {
@@ -3613,7 +3778,7 @@ type ListFoldersReply struct {
 
 func (x *ListFoldersReply) Reset() {
 	*x = ListFoldersReply{}
-	mi := &file_admin_proto_msgTypes[42]
+	mi := &file_admin_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3625,7 +3790,7 @@ func (x *ListFoldersReply) String() string {
 func (*ListFoldersReply) ProtoMessage() {}
 
 func (x *ListFoldersReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[42]
+	mi := &file_admin_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3638,7 +3803,7 @@ func (x *ListFoldersReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListFoldersReply.ProtoReflect.Descriptor instead.
 func (*ListFoldersReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{42}
+	return file_admin_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *ListFoldersReply) GetFolders() []*Folder {
@@ -3657,7 +3822,7 @@ type ShowFolderRequest struct {
 
 func (x *ShowFolderRequest) Reset() {
 	*x = ShowFolderRequest{}
-	mi := &file_admin_proto_msgTypes[43]
+	mi := &file_admin_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3669,7 +3834,7 @@ func (x *ShowFolderRequest) String() string {
 func (*ShowFolderRequest) ProtoMessage() {}
 
 func (x *ShowFolderRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[43]
+	mi := &file_admin_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3682,7 +3847,7 @@ func (x *ShowFolderRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShowFolderRequest.ProtoReflect.Descriptor instead.
 func (*ShowFolderRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{43}
+	return file_admin_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ShowFolderRequest) GetName() string {
@@ -3701,7 +3866,7 @@ type ScanFolderRequest struct {
 
 func (x *ScanFolderRequest) Reset() {
 	*x = ScanFolderRequest{}
-	mi := &file_admin_proto_msgTypes[44]
+	mi := &file_admin_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3713,7 +3878,7 @@ func (x *ScanFolderRequest) String() string {
 func (*ScanFolderRequest) ProtoMessage() {}
 
 func (x *ScanFolderRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[44]
+	mi := &file_admin_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3726,7 +3891,7 @@ func (x *ScanFolderRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScanFolderRequest.ProtoReflect.Descriptor instead.
 func (*ScanFolderRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{44}
+	return file_admin_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *ScanFolderRequest) GetName() string {
@@ -3745,7 +3910,7 @@ type TestFolderRequest struct {
 
 func (x *TestFolderRequest) Reset() {
 	*x = TestFolderRequest{}
-	mi := &file_admin_proto_msgTypes[45]
+	mi := &file_admin_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3757,7 +3922,7 @@ func (x *TestFolderRequest) String() string {
 func (*TestFolderRequest) ProtoMessage() {}
 
 func (x *TestFolderRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[45]
+	mi := &file_admin_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3770,7 +3935,7 @@ func (x *TestFolderRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestFolderRequest.ProtoReflect.Descriptor instead.
 func (*TestFolderRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{45}
+	return file_admin_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *TestFolderRequest) GetName() string {
@@ -3791,7 +3956,7 @@ type TestFolderReply struct {
 
 func (x *TestFolderReply) Reset() {
 	*x = TestFolderReply{}
-	mi := &file_admin_proto_msgTypes[46]
+	mi := &file_admin_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3803,7 +3968,7 @@ func (x *TestFolderReply) String() string {
 func (*TestFolderReply) ProtoMessage() {}
 
 func (x *TestFolderReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[46]
+	mi := &file_admin_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3816,7 +3981,7 @@ func (x *TestFolderReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestFolderReply.ProtoReflect.Descriptor instead.
 func (*TestFolderReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{46}
+	return file_admin_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *TestFolderReply) GetFiles() []*FolderFile {
@@ -3870,7 +4035,7 @@ type Folder struct {
 
 func (x *Folder) Reset() {
 	*x = Folder{}
-	mi := &file_admin_proto_msgTypes[47]
+	mi := &file_admin_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3882,7 +4047,7 @@ func (x *Folder) String() string {
 func (*Folder) ProtoMessage() {}
 
 func (x *Folder) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[47]
+	mi := &file_admin_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3895,7 +4060,7 @@ func (x *Folder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Folder.ProtoReflect.Descriptor instead.
 func (*Folder) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{47}
+	return file_admin_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Folder) GetName() string {
@@ -4059,7 +4224,7 @@ type FolderFile struct {
 
 func (x *FolderFile) Reset() {
 	*x = FolderFile{}
-	mi := &file_admin_proto_msgTypes[48]
+	mi := &file_admin_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4071,7 +4236,7 @@ func (x *FolderFile) String() string {
 func (*FolderFile) ProtoMessage() {}
 
 func (x *FolderFile) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[48]
+	mi := &file_admin_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4084,7 +4249,7 @@ func (x *FolderFile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FolderFile.ProtoReflect.Descriptor instead.
 func (*FolderFile) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{48}
+	return file_admin_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *FolderFile) GetPath() string {
@@ -4131,7 +4296,7 @@ type CheckRequest struct {
 
 func (x *CheckRequest) Reset() {
 	*x = CheckRequest{}
-	mi := &file_admin_proto_msgTypes[49]
+	mi := &file_admin_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4143,7 +4308,7 @@ func (x *CheckRequest) String() string {
 func (*CheckRequest) ProtoMessage() {}
 
 func (x *CheckRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[49]
+	mi := &file_admin_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4156,7 +4321,7 @@ func (x *CheckRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckRequest.ProtoReflect.Descriptor instead.
 func (*CheckRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{49}
+	return file_admin_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *CheckRequest) GetReadData() bool {
@@ -4177,7 +4342,7 @@ type CheckReply struct {
 
 func (x *CheckReply) Reset() {
 	*x = CheckReply{}
-	mi := &file_admin_proto_msgTypes[50]
+	mi := &file_admin_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4189,7 +4354,7 @@ func (x *CheckReply) String() string {
 func (*CheckReply) ProtoMessage() {}
 
 func (x *CheckReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[50]
+	mi := &file_admin_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4202,7 +4367,7 @@ func (x *CheckReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckReply.ProtoReflect.Descriptor instead.
 func (*CheckReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{50}
+	return file_admin_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *CheckReply) GetFinding() *Finding {
@@ -4234,7 +4399,7 @@ type Finding struct {
 
 func (x *Finding) Reset() {
 	*x = Finding{}
-	mi := &file_admin_proto_msgTypes[51]
+	mi := &file_admin_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4246,7 +4411,7 @@ func (x *Finding) String() string {
 func (*Finding) ProtoMessage() {}
 
 func (x *Finding) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[51]
+	mi := &file_admin_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4259,7 +4424,7 @@ func (x *Finding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Finding.ProtoReflect.Descriptor instead.
 func (*Finding) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{51}
+	return file_admin_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *Finding) GetSeverity() Finding_Severity {
@@ -4319,7 +4484,7 @@ type CheckCounts struct {
 
 func (x *CheckCounts) Reset() {
 	*x = CheckCounts{}
-	mi := &file_admin_proto_msgTypes[52]
+	mi := &file_admin_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4331,7 +4496,7 @@ func (x *CheckCounts) String() string {
 func (*CheckCounts) ProtoMessage() {}
 
 func (x *CheckCounts) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[52]
+	mi := &file_admin_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4344,7 +4509,7 @@ func (x *CheckCounts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckCounts.ProtoReflect.Descriptor instead.
 func (*CheckCounts) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{52}
+	return file_admin_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *CheckCounts) GetRecords() int64 {
@@ -4404,7 +4569,7 @@ type BackupRequest struct {
 
 func (x *BackupRequest) Reset() {
 	*x = BackupRequest{}
-	mi := &file_admin_proto_msgTypes[53]
+	mi := &file_admin_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4416,7 +4581,7 @@ func (x *BackupRequest) String() string {
 func (*BackupRequest) ProtoMessage() {}
 
 func (x *BackupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[53]
+	mi := &file_admin_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4429,7 +4594,7 @@ func (x *BackupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupRequest.ProtoReflect.Descriptor instead.
 func (*BackupRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{53}
+	return file_admin_proto_rawDescGZIP(), []int{56}
 }
 
 type BackupChunk struct {
@@ -4441,7 +4606,7 @@ type BackupChunk struct {
 
 func (x *BackupChunk) Reset() {
 	*x = BackupChunk{}
-	mi := &file_admin_proto_msgTypes[54]
+	mi := &file_admin_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4453,7 +4618,7 @@ func (x *BackupChunk) String() string {
 func (*BackupChunk) ProtoMessage() {}
 
 func (x *BackupChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[54]
+	mi := &file_admin_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4466,7 +4631,7 @@ func (x *BackupChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupChunk.ProtoReflect.Descriptor instead.
 func (*BackupChunk) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{54}
+	return file_admin_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *BackupChunk) GetData() []byte {
@@ -4486,7 +4651,7 @@ type PurgeRequest struct {
 
 func (x *PurgeRequest) Reset() {
 	*x = PurgeRequest{}
-	mi := &file_admin_proto_msgTypes[55]
+	mi := &file_admin_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4498,7 +4663,7 @@ func (x *PurgeRequest) String() string {
 func (*PurgeRequest) ProtoMessage() {}
 
 func (x *PurgeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[55]
+	mi := &file_admin_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4511,7 +4676,7 @@ func (x *PurgeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PurgeRequest.ProtoReflect.Descriptor instead.
 func (*PurgeRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{55}
+	return file_admin_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *PurgeRequest) GetBefore() *timestamppb.Timestamp {
@@ -4537,7 +4702,7 @@ type PurgeReply struct {
 
 func (x *PurgeReply) Reset() {
 	*x = PurgeReply{}
-	mi := &file_admin_proto_msgTypes[56]
+	mi := &file_admin_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4549,7 +4714,7 @@ func (x *PurgeReply) String() string {
 func (*PurgeReply) ProtoMessage() {}
 
 func (x *PurgeReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[56]
+	mi := &file_admin_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4562,7 +4727,7 @@ func (x *PurgeReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PurgeReply.ProtoReflect.Descriptor instead.
 func (*PurgeReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{56}
+	return file_admin_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *PurgeReply) GetPurged() int64 {
@@ -4580,7 +4745,7 @@ type ReloadRequest struct {
 
 func (x *ReloadRequest) Reset() {
 	*x = ReloadRequest{}
-	mi := &file_admin_proto_msgTypes[57]
+	mi := &file_admin_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4592,7 +4757,7 @@ func (x *ReloadRequest) String() string {
 func (*ReloadRequest) ProtoMessage() {}
 
 func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[57]
+	mi := &file_admin_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4605,7 +4770,7 @@ func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadRequest.ProtoReflect.Descriptor instead.
 func (*ReloadRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{57}
+	return file_admin_proto_rawDescGZIP(), []int{60}
 }
 
 type ReloadReply struct {
@@ -4617,7 +4782,7 @@ type ReloadReply struct {
 
 func (x *ReloadReply) Reset() {
 	*x = ReloadReply{}
-	mi := &file_admin_proto_msgTypes[58]
+	mi := &file_admin_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4629,7 +4794,7 @@ func (x *ReloadReply) String() string {
 func (*ReloadReply) ProtoMessage() {}
 
 func (x *ReloadReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[58]
+	mi := &file_admin_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4642,7 +4807,7 @@ func (x *ReloadReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadReply.ProtoReflect.Descriptor instead.
 func (*ReloadReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{58}
+	return file_admin_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *ReloadReply) GetNotes() []string {
@@ -4660,7 +4825,7 @@ type NodeInfoRequest struct {
 
 func (x *NodeInfoRequest) Reset() {
 	*x = NodeInfoRequest{}
-	mi := &file_admin_proto_msgTypes[59]
+	mi := &file_admin_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4672,7 +4837,7 @@ func (x *NodeInfoRequest) String() string {
 func (*NodeInfoRequest) ProtoMessage() {}
 
 func (x *NodeInfoRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[59]
+	mi := &file_admin_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4685,7 +4850,7 @@ func (x *NodeInfoRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeInfoRequest.ProtoReflect.Descriptor instead.
 func (*NodeInfoRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{59}
+	return file_admin_proto_rawDescGZIP(), []int{62}
 }
 
 // Node is who a node is.
@@ -4703,7 +4868,7 @@ type Node struct {
 
 func (x *Node) Reset() {
 	*x = Node{}
-	mi := &file_admin_proto_msgTypes[60]
+	mi := &file_admin_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4715,7 +4880,7 @@ func (x *Node) String() string {
 func (*Node) ProtoMessage() {}
 
 func (x *Node) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[60]
+	mi := &file_admin_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4728,7 +4893,7 @@ func (x *Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Node.ProtoReflect.Descriptor instead.
 func (*Node) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{60}
+	return file_admin_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *Node) GetName() string {
@@ -4784,7 +4949,7 @@ type ObjectName struct {
 
 func (x *ObjectName) Reset() {
 	*x = ObjectName{}
-	mi := &file_admin_proto_msgTypes[61]
+	mi := &file_admin_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4796,7 +4961,7 @@ func (x *ObjectName) String() string {
 func (*ObjectName) ProtoMessage() {}
 
 func (x *ObjectName) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[61]
+	mi := &file_admin_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4809,7 +4974,7 @@ func (x *ObjectName) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ObjectName.ProtoReflect.Descriptor instead.
 func (*ObjectName) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{61}
+	return file_admin_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *ObjectName) GetKind() string {
@@ -4842,7 +5007,7 @@ type Object struct {
 
 func (x *Object) Reset() {
 	*x = Object{}
-	mi := &file_admin_proto_msgTypes[62]
+	mi := &file_admin_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4854,7 +5019,7 @@ func (x *Object) String() string {
 func (*Object) ProtoMessage() {}
 
 func (x *Object) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[62]
+	mi := &file_admin_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4867,7 +5032,7 @@ func (x *Object) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Object.ProtoReflect.Descriptor instead.
 func (*Object) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{62}
+	return file_admin_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *Object) GetKind() string {
@@ -4928,7 +5093,7 @@ type ListObjectsRequest struct {
 
 func (x *ListObjectsRequest) Reset() {
 	*x = ListObjectsRequest{}
-	mi := &file_admin_proto_msgTypes[63]
+	mi := &file_admin_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4940,7 +5105,7 @@ func (x *ListObjectsRequest) String() string {
 func (*ListObjectsRequest) ProtoMessage() {}
 
 func (x *ListObjectsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[63]
+	mi := &file_admin_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4953,7 +5118,7 @@ func (x *ListObjectsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListObjectsRequest.ProtoReflect.Descriptor instead.
 func (*ListObjectsRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{63}
+	return file_admin_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *ListObjectsRequest) GetKind() string {
@@ -4973,7 +5138,7 @@ type ListObjectsReply struct {
 
 func (x *ListObjectsReply) Reset() {
 	*x = ListObjectsReply{}
-	mi := &file_admin_proto_msgTypes[64]
+	mi := &file_admin_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4985,7 +5150,7 @@ func (x *ListObjectsReply) String() string {
 func (*ListObjectsReply) ProtoMessage() {}
 
 func (x *ListObjectsReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[64]
+	mi := &file_admin_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4998,7 +5163,7 @@ func (x *ListObjectsReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListObjectsReply.ProtoReflect.Descriptor instead.
 func (*ListObjectsReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{64}
+	return file_admin_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *ListObjectsReply) GetObjects() []*Object {
@@ -5028,7 +5193,7 @@ type ApplyRequest struct {
 
 func (x *ApplyRequest) Reset() {
 	*x = ApplyRequest{}
-	mi := &file_admin_proto_msgTypes[65]
+	mi := &file_admin_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5040,7 +5205,7 @@ func (x *ApplyRequest) String() string {
 func (*ApplyRequest) ProtoMessage() {}
 
 func (x *ApplyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[65]
+	mi := &file_admin_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5053,7 +5218,7 @@ func (x *ApplyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyRequest.ProtoReflect.Descriptor instead.
 func (*ApplyRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{65}
+	return file_admin_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *ApplyRequest) GetText() string {
@@ -5102,7 +5267,7 @@ type ApplyText struct {
 
 func (x *ApplyText) Reset() {
 	*x = ApplyText{}
-	mi := &file_admin_proto_msgTypes[66]
+	mi := &file_admin_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5114,7 +5279,7 @@ func (x *ApplyText) String() string {
 func (*ApplyText) ProtoMessage() {}
 
 func (x *ApplyText) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[66]
+	mi := &file_admin_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5127,7 +5292,7 @@ func (x *ApplyText) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyText.ProtoReflect.Descriptor instead.
 func (*ApplyText) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{66}
+	return file_admin_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *ApplyText) GetFile() string {
@@ -5155,7 +5320,7 @@ type ApplyReply struct {
 
 func (x *ApplyReply) Reset() {
 	*x = ApplyReply{}
-	mi := &file_admin_proto_msgTypes[67]
+	mi := &file_admin_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5167,7 +5332,7 @@ func (x *ApplyReply) String() string {
 func (*ApplyReply) ProtoMessage() {}
 
 func (x *ApplyReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[67]
+	mi := &file_admin_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5180,7 +5345,7 @@ func (x *ApplyReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyReply.ProtoReflect.Descriptor instead.
 func (*ApplyReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{67}
+	return file_admin_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *ApplyReply) GetChanges() []*ObjectChange {
@@ -5218,7 +5383,7 @@ type ObjectChange struct {
 
 func (x *ObjectChange) Reset() {
 	*x = ObjectChange{}
-	mi := &file_admin_proto_msgTypes[68]
+	mi := &file_admin_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5230,7 +5395,7 @@ func (x *ObjectChange) String() string {
 func (*ObjectChange) ProtoMessage() {}
 
 func (x *ObjectChange) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[68]
+	mi := &file_admin_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5243,7 +5408,7 @@ func (x *ObjectChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ObjectChange.ProtoReflect.Descriptor instead.
 func (*ObjectChange) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{68}
+	return file_admin_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *ObjectChange) GetKind() string {
@@ -5293,7 +5458,7 @@ type PutObjectRequest struct {
 
 func (x *PutObjectRequest) Reset() {
 	*x = PutObjectRequest{}
-	mi := &file_admin_proto_msgTypes[69]
+	mi := &file_admin_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5305,7 +5470,7 @@ func (x *PutObjectRequest) String() string {
 func (*PutObjectRequest) ProtoMessage() {}
 
 func (x *PutObjectRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[69]
+	mi := &file_admin_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5318,7 +5483,7 @@ func (x *PutObjectRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutObjectRequest.ProtoReflect.Descriptor instead.
 func (*PutObjectRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{69}
+	return file_admin_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *PutObjectRequest) GetKind() string {
@@ -5360,7 +5525,7 @@ type DeleteObjectRequest struct {
 
 func (x *DeleteObjectRequest) Reset() {
 	*x = DeleteObjectRequest{}
-	mi := &file_admin_proto_msgTypes[70]
+	mi := &file_admin_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5372,7 +5537,7 @@ func (x *DeleteObjectRequest) String() string {
 func (*DeleteObjectRequest) ProtoMessage() {}
 
 func (x *DeleteObjectRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[70]
+	mi := &file_admin_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5385,7 +5550,7 @@ func (x *DeleteObjectRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteObjectRequest.ProtoReflect.Descriptor instead.
 func (*DeleteObjectRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{70}
+	return file_admin_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *DeleteObjectRequest) GetKind() string {
@@ -5418,7 +5583,7 @@ type DeleteObjectReply struct {
 
 func (x *DeleteObjectReply) Reset() {
 	*x = DeleteObjectReply{}
-	mi := &file_admin_proto_msgTypes[71]
+	mi := &file_admin_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5430,7 +5595,7 @@ func (x *DeleteObjectReply) String() string {
 func (*DeleteObjectReply) ProtoMessage() {}
 
 func (x *DeleteObjectReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[71]
+	mi := &file_admin_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5443,7 +5608,7 @@ func (x *DeleteObjectReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteObjectReply.ProtoReflect.Descriptor instead.
 func (*DeleteObjectReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{71}
+	return file_admin_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *DeleteObjectReply) GetNotes() []string {
@@ -5465,7 +5630,7 @@ type CreateTokenRequest struct {
 
 func (x *CreateTokenRequest) Reset() {
 	*x = CreateTokenRequest{}
-	mi := &file_admin_proto_msgTypes[72]
+	mi := &file_admin_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5477,7 +5642,7 @@ func (x *CreateTokenRequest) String() string {
 func (*CreateTokenRequest) ProtoMessage() {}
 
 func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[72]
+	mi := &file_admin_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5490,7 +5655,7 @@ func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenRequest.ProtoReflect.Descriptor instead.
 func (*CreateTokenRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{72}
+	return file_admin_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *CreateTokenRequest) GetName() string {
@@ -5531,7 +5696,7 @@ type CreateTokenReply struct {
 
 func (x *CreateTokenReply) Reset() {
 	*x = CreateTokenReply{}
-	mi := &file_admin_proto_msgTypes[73]
+	mi := &file_admin_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5543,7 +5708,7 @@ func (x *CreateTokenReply) String() string {
 func (*CreateTokenReply) ProtoMessage() {}
 
 func (x *CreateTokenReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[73]
+	mi := &file_admin_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5556,7 +5721,7 @@ func (x *CreateTokenReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenReply.ProtoReflect.Descriptor instead.
 func (*CreateTokenReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{73}
+	return file_admin_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *CreateTokenReply) GetText() string {
@@ -5590,7 +5755,7 @@ type Token struct {
 
 func (x *Token) Reset() {
 	*x = Token{}
-	mi := &file_admin_proto_msgTypes[74]
+	mi := &file_admin_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5602,7 +5767,7 @@ func (x *Token) String() string {
 func (*Token) ProtoMessage() {}
 
 func (x *Token) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[74]
+	mi := &file_admin_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5615,7 +5780,7 @@ func (x *Token) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Token.ProtoReflect.Descriptor instead.
 func (*Token) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{74}
+	return file_admin_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *Token) GetName() string {
@@ -5682,7 +5847,7 @@ type ListTokensRequest struct {
 
 func (x *ListTokensRequest) Reset() {
 	*x = ListTokensRequest{}
-	mi := &file_admin_proto_msgTypes[75]
+	mi := &file_admin_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5694,7 +5859,7 @@ func (x *ListTokensRequest) String() string {
 func (*ListTokensRequest) ProtoMessage() {}
 
 func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[75]
+	mi := &file_admin_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5707,7 +5872,7 @@ func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensRequest.ProtoReflect.Descriptor instead.
 func (*ListTokensRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{75}
+	return file_admin_proto_rawDescGZIP(), []int{78}
 }
 
 type ListTokensReply struct {
@@ -5719,7 +5884,7 @@ type ListTokensReply struct {
 
 func (x *ListTokensReply) Reset() {
 	*x = ListTokensReply{}
-	mi := &file_admin_proto_msgTypes[76]
+	mi := &file_admin_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5731,7 +5896,7 @@ func (x *ListTokensReply) String() string {
 func (*ListTokensReply) ProtoMessage() {}
 
 func (x *ListTokensReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[76]
+	mi := &file_admin_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5744,7 +5909,7 @@ func (x *ListTokensReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensReply.ProtoReflect.Descriptor instead.
 func (*ListTokensReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{76}
+	return file_admin_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *ListTokensReply) GetTokens() []*Token {
@@ -5763,7 +5928,7 @@ type DeleteTokenRequest struct {
 
 func (x *DeleteTokenRequest) Reset() {
 	*x = DeleteTokenRequest{}
-	mi := &file_admin_proto_msgTypes[77]
+	mi := &file_admin_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5775,7 +5940,7 @@ func (x *DeleteTokenRequest) String() string {
 func (*DeleteTokenRequest) ProtoMessage() {}
 
 func (x *DeleteTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[77]
+	mi := &file_admin_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5788,7 +5953,7 @@ func (x *DeleteTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteTokenRequest.ProtoReflect.Descriptor instead.
 func (*DeleteTokenRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{77}
+	return file_admin_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *DeleteTokenRequest) GetName() string {
@@ -5806,7 +5971,7 @@ type DeleteTokenReply struct {
 
 func (x *DeleteTokenReply) Reset() {
 	*x = DeleteTokenReply{}
-	mi := &file_admin_proto_msgTypes[78]
+	mi := &file_admin_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5818,7 +5983,7 @@ func (x *DeleteTokenReply) String() string {
 func (*DeleteTokenReply) ProtoMessage() {}
 
 func (x *DeleteTokenReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[78]
+	mi := &file_admin_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5831,7 +5996,7 @@ func (x *DeleteTokenReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteTokenReply.ProtoReflect.Descriptor instead.
 func (*DeleteTokenReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{78}
+	return file_admin_proto_rawDescGZIP(), []int{81}
 }
 
 var File_admin_proto protoreflect.FileDescriptor
@@ -5992,7 +6157,17 @@ const file_admin_proto_rawDesc = "" +
 	" \x03(\tR\x05found\"D\n" +
 	"\x12TestPartnerRequest\x12\x18\n" +
 	"\apartner\x18\x01 \x01(\tR\apartner\x12\x14\n" +
-	"\x05write\x18\x02 \x01(\bR\x05write\"\x12\n" +
+	"\x05write\x18\x02 \x01(\bR\x05write\"\x16\n" +
+	"\x14ListListenersRequest\"N\n" +
+	"\x12ListListenersReply\x128\n" +
+	"\tlisteners\x18\x01 \x03(\v2\x1a.pannier.admin.v1.ListenerR\tlisteners\"\x98\x01\n" +
+	"\bListener\x12\x18\n" +
+	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x16\n" +
+	"\x06plugin\x18\x02 \x01(\tR\x06plugin\x12\x10\n" +
+	"\x03pid\x18\x03 \x01(\x05R\x03pid\x12\x18\n" +
+	"\aserving\x18\x04 \x01(\bR\aserving\x12\x18\n" +
+	"\aproblem\x18\x05 \x01(\tR\aproblem\x12\x14\n" +
+	"\x05users\x18\x06 \x03(\tR\x05users\"\x12\n" +
 	"\x10ListRulesRequest\">\n" +
 	"\x0eListRulesReply\x12,\n" +
 	"\x05rules\x18\x01 \x03(\v2\x16.pannier.admin.v1.RuleR\x05rules\"\xb5\x03\n" +
@@ -6302,7 +6477,7 @@ const file_admin_proto_rawDesc = "" +
 	"\x06tokens\x18\x01 \x03(\v2\x17.pannier.admin.v1.TokenR\x06tokens\"(\n" +
 	"\x12DeleteTokenRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"\x12\n" +
-	"\x10DeleteTokenReply2\xea\x1d\n" +
+	"\x10DeleteTokenReply2\xe0\x1e\n" +
 	"\x05Admin\x12a\n" +
 	"\x06Submit\x12\x1f.pannier.admin.v1.SubmitRequest\x1a\x1d.pannier.admin.v1.SubmitReply\"\x17\x82\xd3\xe4\x93\x02\x11:\x01*\"\f/v1/requests\x12R\n" +
 	"\x03Get\x12\x15.pannier.admin.v1.Ref\x1a\x19.pannier.admin.v1.Request\"\x19\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/requests/{id}\x12X\n" +
@@ -6316,7 +6491,8 @@ const file_admin_proto_rawDesc = "" +
 	"\x06Cancel\x12\x1f.pannier.admin.v1.CancelRequest\x1a\x19.pannier.admin.v1.Request\"'\x82\xd3\xe4\x93\x02!:\x01*\"\x1c/v1/requests/{ref.id}/cancel\x12Z\n" +
 	"\x05Retry\x12\x15.pannier.admin.v1.Ref\x1a\x19.pannier.admin.v1.Request\"\x1f\x82\xd3\xe4\x93\x02\x19\"\x17/v1/requests/{id}/retry\x12p\n" +
 	"\fListPartners\x12%.pannier.admin.v1.ListPartnersRequest\x1a#.pannier.admin.v1.ListPartnersReply\"\x14\x82\xd3\xe4\x93\x02\x0e\x12\f/v1/partners\x12v\n" +
-	"\vTestPartner\x12$.pannier.admin.v1.TestPartnerRequest\x1a\x19.pannier.admin.v1.Partner\"&\x82\xd3\xe4\x93\x02 :\x01*\"\x1b/v1/partners/{partner}/test\x12d\n" +
+	"\vTestPartner\x12$.pannier.admin.v1.TestPartnerRequest\x1a\x19.pannier.admin.v1.Partner\"&\x82\xd3\xe4\x93\x02 :\x01*\"\x1b/v1/partners/{partner}/test\x12t\n" +
+	"\rListListeners\x12&.pannier.admin.v1.ListListenersRequest\x1a$.pannier.admin.v1.ListListenersReply\"\x15\x82\xd3\xe4\x93\x02\x0f\x12\r/v1/listeners\x12d\n" +
 	"\tListRules\x12\".pannier.admin.v1.ListRulesRequest\x1a .pannier.admin.v1.ListRulesReply\"\x11\x82\xd3\xe4\x93\x02\v\x12\t/v1/rules\x12f\n" +
 	"\bTestRule\x12!.pannier.admin.v1.TestRuleRequest\x1a\x1f.pannier.admin.v1.TestRuleReply\"\x16\x82\xd3\xe4\x93\x02\x10\x12\x0e/v1/rules:test\x12^\n" +
 	"\x06Browse\x12\x1f.pannier.admin.v1.BrowseRequest\x1a\x1d.pannier.admin.v1.BrowseEntry\"\x12\x82\xd3\xe4\x93\x02\f\x12\n" +
@@ -6368,7 +6544,7 @@ func file_admin_proto_rawDescGZIP() []byte {
 }
 
 var file_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
-var file_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 81)
+var file_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 84)
 var file_admin_proto_goTypes = []any{
 	(Request_State)(0),            // 0: pannier.admin.v1.Request.State
 	(Request_Role)(0),             // 1: pannier.admin.v1.Request.Role
@@ -6396,73 +6572,76 @@ var file_admin_proto_goTypes = []any{
 	(*ListPartnersReply)(nil),     // 23: pannier.admin.v1.ListPartnersReply
 	(*Partner)(nil),               // 24: pannier.admin.v1.Partner
 	(*TestPartnerRequest)(nil),    // 25: pannier.admin.v1.TestPartnerRequest
-	(*ListRulesRequest)(nil),      // 26: pannier.admin.v1.ListRulesRequest
-	(*ListRulesReply)(nil),        // 27: pannier.admin.v1.ListRulesReply
-	(*Rule)(nil),                  // 28: pannier.admin.v1.Rule
-	(*TaskLists)(nil),             // 29: pannier.admin.v1.TaskLists
-	(*TestRuleRequest)(nil),       // 30: pannier.admin.v1.TestRuleRequest
-	(*TestRuleReply)(nil),         // 31: pannier.admin.v1.TestRuleReply
-	(*RuleTest)(nil),              // 32: pannier.admin.v1.RuleTest
-	(*BrowseRequest)(nil),         // 33: pannier.admin.v1.BrowseRequest
-	(*BrowseEntry)(nil),           // 34: pannier.admin.v1.BrowseEntry
-	(*ListRelaysRequest)(nil),     // 35: pannier.admin.v1.ListRelaysRequest
-	(*ListRelaysReply)(nil),       // 36: pannier.admin.v1.ListRelaysReply
-	(*Relay)(nil),                 // 37: pannier.admin.v1.Relay
-	(*RelayLimits)(nil),           // 38: pannier.admin.v1.RelayLimits
-	(*RelayCounts)(nil),           // 39: pannier.admin.v1.RelayCounts
-	(*RelayPolicy)(nil),           // 40: pannier.admin.v1.RelayPolicy
-	(*RelayConnection)(nil),       // 41: pannier.admin.v1.RelayConnection
-	(*TestRelayRequest)(nil),      // 42: pannier.admin.v1.TestRelayRequest
-	(*TestRelayReply)(nil),        // 43: pannier.admin.v1.TestRelayReply
-	(*RelayStep)(nil),             // 44: pannier.admin.v1.RelayStep
-	(*RemoveRelayRequest)(nil),    // 45: pannier.admin.v1.RemoveRelayRequest
-	(*RemoveRelayReply)(nil),      // 46: pannier.admin.v1.RemoveRelayReply
-	(*ListFoldersRequest)(nil),    // 47: pannier.admin.v1.ListFoldersRequest
-	(*ListFoldersReply)(nil),      // 48: pannier.admin.v1.ListFoldersReply
-	(*ShowFolderRequest)(nil),     // 49: pannier.admin.v1.ShowFolderRequest
-	(*ScanFolderRequest)(nil),     // 50: pannier.admin.v1.ScanFolderRequest
-	(*TestFolderRequest)(nil),     // 51: pannier.admin.v1.TestFolderRequest
-	(*TestFolderReply)(nil),       // 52: pannier.admin.v1.TestFolderReply
-	(*Folder)(nil),                // 53: pannier.admin.v1.Folder
-	(*FolderFile)(nil),            // 54: pannier.admin.v1.FolderFile
-	(*CheckRequest)(nil),          // 55: pannier.admin.v1.CheckRequest
-	(*CheckReply)(nil),            // 56: pannier.admin.v1.CheckReply
-	(*Finding)(nil),               // 57: pannier.admin.v1.Finding
-	(*CheckCounts)(nil),           // 58: pannier.admin.v1.CheckCounts
-	(*BackupRequest)(nil),         // 59: pannier.admin.v1.BackupRequest
-	(*BackupChunk)(nil),           // 60: pannier.admin.v1.BackupChunk
-	(*PurgeRequest)(nil),          // 61: pannier.admin.v1.PurgeRequest
-	(*PurgeReply)(nil),            // 62: pannier.admin.v1.PurgeReply
-	(*ReloadRequest)(nil),         // 63: pannier.admin.v1.ReloadRequest
-	(*ReloadReply)(nil),           // 64: pannier.admin.v1.ReloadReply
-	(*NodeInfoRequest)(nil),       // 65: pannier.admin.v1.NodeInfoRequest
-	(*Node)(nil),                  // 66: pannier.admin.v1.Node
-	(*ObjectName)(nil),            // 67: pannier.admin.v1.ObjectName
-	(*Object)(nil),                // 68: pannier.admin.v1.Object
-	(*ListObjectsRequest)(nil),    // 69: pannier.admin.v1.ListObjectsRequest
-	(*ListObjectsReply)(nil),      // 70: pannier.admin.v1.ListObjectsReply
-	(*ApplyRequest)(nil),          // 71: pannier.admin.v1.ApplyRequest
-	(*ApplyText)(nil),             // 72: pannier.admin.v1.ApplyText
-	(*ApplyReply)(nil),            // 73: pannier.admin.v1.ApplyReply
-	(*ObjectChange)(nil),          // 74: pannier.admin.v1.ObjectChange
-	(*PutObjectRequest)(nil),      // 75: pannier.admin.v1.PutObjectRequest
-	(*DeleteObjectRequest)(nil),   // 76: pannier.admin.v1.DeleteObjectRequest
-	(*DeleteObjectReply)(nil),     // 77: pannier.admin.v1.DeleteObjectReply
-	(*CreateTokenRequest)(nil),    // 78: pannier.admin.v1.CreateTokenRequest
-	(*CreateTokenReply)(nil),      // 79: pannier.admin.v1.CreateTokenReply
-	(*Token)(nil),                 // 80: pannier.admin.v1.Token
-	(*ListTokensRequest)(nil),     // 81: pannier.admin.v1.ListTokensRequest
-	(*ListTokensReply)(nil),       // 82: pannier.admin.v1.ListTokensReply
-	(*DeleteTokenRequest)(nil),    // 83: pannier.admin.v1.DeleteTokenRequest
-	(*DeleteTokenReply)(nil),      // 84: pannier.admin.v1.DeleteTokenReply
-	nil,                           // 85: pannier.admin.v1.Relay.PortsEntry
-	nil,                           // 86: pannier.admin.v1.TestFolderReply.CountsEntry
-	(*timestamppb.Timestamp)(nil), // 87: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 88: google.protobuf.Duration
+	(*ListListenersRequest)(nil),  // 26: pannier.admin.v1.ListListenersRequest
+	(*ListListenersReply)(nil),    // 27: pannier.admin.v1.ListListenersReply
+	(*Listener)(nil),              // 28: pannier.admin.v1.Listener
+	(*ListRulesRequest)(nil),      // 29: pannier.admin.v1.ListRulesRequest
+	(*ListRulesReply)(nil),        // 30: pannier.admin.v1.ListRulesReply
+	(*Rule)(nil),                  // 31: pannier.admin.v1.Rule
+	(*TaskLists)(nil),             // 32: pannier.admin.v1.TaskLists
+	(*TestRuleRequest)(nil),       // 33: pannier.admin.v1.TestRuleRequest
+	(*TestRuleReply)(nil),         // 34: pannier.admin.v1.TestRuleReply
+	(*RuleTest)(nil),              // 35: pannier.admin.v1.RuleTest
+	(*BrowseRequest)(nil),         // 36: pannier.admin.v1.BrowseRequest
+	(*BrowseEntry)(nil),           // 37: pannier.admin.v1.BrowseEntry
+	(*ListRelaysRequest)(nil),     // 38: pannier.admin.v1.ListRelaysRequest
+	(*ListRelaysReply)(nil),       // 39: pannier.admin.v1.ListRelaysReply
+	(*Relay)(nil),                 // 40: pannier.admin.v1.Relay
+	(*RelayLimits)(nil),           // 41: pannier.admin.v1.RelayLimits
+	(*RelayCounts)(nil),           // 42: pannier.admin.v1.RelayCounts
+	(*RelayPolicy)(nil),           // 43: pannier.admin.v1.RelayPolicy
+	(*RelayConnection)(nil),       // 44: pannier.admin.v1.RelayConnection
+	(*TestRelayRequest)(nil),      // 45: pannier.admin.v1.TestRelayRequest
+	(*TestRelayReply)(nil),        // 46: pannier.admin.v1.TestRelayReply
+	(*RelayStep)(nil),             // 47: pannier.admin.v1.RelayStep
+	(*RemoveRelayRequest)(nil),    // 48: pannier.admin.v1.RemoveRelayRequest
+	(*RemoveRelayReply)(nil),      // 49: pannier.admin.v1.RemoveRelayReply
+	(*ListFoldersRequest)(nil),    // 50: pannier.admin.v1.ListFoldersRequest
+	(*ListFoldersReply)(nil),      // 51: pannier.admin.v1.ListFoldersReply
+	(*ShowFolderRequest)(nil),     // 52: pannier.admin.v1.ShowFolderRequest
+	(*ScanFolderRequest)(nil),     // 53: pannier.admin.v1.ScanFolderRequest
+	(*TestFolderRequest)(nil),     // 54: pannier.admin.v1.TestFolderRequest
+	(*TestFolderReply)(nil),       // 55: pannier.admin.v1.TestFolderReply
+	(*Folder)(nil),                // 56: pannier.admin.v1.Folder
+	(*FolderFile)(nil),            // 57: pannier.admin.v1.FolderFile
+	(*CheckRequest)(nil),          // 58: pannier.admin.v1.CheckRequest
+	(*CheckReply)(nil),            // 59: pannier.admin.v1.CheckReply
+	(*Finding)(nil),               // 60: pannier.admin.v1.Finding
+	(*CheckCounts)(nil),           // 61: pannier.admin.v1.CheckCounts
+	(*BackupRequest)(nil),         // 62: pannier.admin.v1.BackupRequest
+	(*BackupChunk)(nil),           // 63: pannier.admin.v1.BackupChunk
+	(*PurgeRequest)(nil),          // 64: pannier.admin.v1.PurgeRequest
+	(*PurgeReply)(nil),            // 65: pannier.admin.v1.PurgeReply
+	(*ReloadRequest)(nil),         // 66: pannier.admin.v1.ReloadRequest
+	(*ReloadReply)(nil),           // 67: pannier.admin.v1.ReloadReply
+	(*NodeInfoRequest)(nil),       // 68: pannier.admin.v1.NodeInfoRequest
+	(*Node)(nil),                  // 69: pannier.admin.v1.Node
+	(*ObjectName)(nil),            // 70: pannier.admin.v1.ObjectName
+	(*Object)(nil),                // 71: pannier.admin.v1.Object
+	(*ListObjectsRequest)(nil),    // 72: pannier.admin.v1.ListObjectsRequest
+	(*ListObjectsReply)(nil),      // 73: pannier.admin.v1.ListObjectsReply
+	(*ApplyRequest)(nil),          // 74: pannier.admin.v1.ApplyRequest
+	(*ApplyText)(nil),             // 75: pannier.admin.v1.ApplyText
+	(*ApplyReply)(nil),            // 76: pannier.admin.v1.ApplyReply
+	(*ObjectChange)(nil),          // 77: pannier.admin.v1.ObjectChange
+	(*PutObjectRequest)(nil),      // 78: pannier.admin.v1.PutObjectRequest
+	(*DeleteObjectRequest)(nil),   // 79: pannier.admin.v1.DeleteObjectRequest
+	(*DeleteObjectReply)(nil),     // 80: pannier.admin.v1.DeleteObjectReply
+	(*CreateTokenRequest)(nil),    // 81: pannier.admin.v1.CreateTokenRequest
+	(*CreateTokenReply)(nil),      // 82: pannier.admin.v1.CreateTokenReply
+	(*Token)(nil),                 // 83: pannier.admin.v1.Token
+	(*ListTokensRequest)(nil),     // 84: pannier.admin.v1.ListTokensRequest
+	(*ListTokensReply)(nil),       // 85: pannier.admin.v1.ListTokensReply
+	(*DeleteTokenRequest)(nil),    // 86: pannier.admin.v1.DeleteTokenRequest
+	(*DeleteTokenReply)(nil),      // 87: pannier.admin.v1.DeleteTokenReply
+	nil,                           // 88: pannier.admin.v1.Relay.PortsEntry
+	nil,                           // 89: pannier.admin.v1.TestFolderReply.CountsEntry
+	(*timestamppb.Timestamp)(nil), // 90: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 91: google.protobuf.Duration
 }
 var file_admin_proto_depIdxs = []int32{
 	1,   // 0: pannier.admin.v1.Ref.role:type_name -> pannier.admin.v1.Request.Role
-	87,  // 1: pannier.admin.v1.SubmitRequest.not_before:type_name -> google.protobuf.Timestamp
+	90,  // 1: pannier.admin.v1.SubmitRequest.not_before:type_name -> google.protobuf.Timestamp
 	10,  // 2: pannier.admin.v1.SubmitReply.request:type_name -> pannier.admin.v1.Request
 	1,   // 3: pannier.admin.v1.Request.role:type_name -> pannier.admin.v1.Request.Role
 	2,   // 4: pannier.admin.v1.Request.side:type_name -> pannier.admin.v1.Request.Side
@@ -6470,155 +6649,158 @@ var file_admin_proto_depIdxs = []int32{
 	1,   // 6: pannier.admin.v1.Request.owner:type_name -> pannier.admin.v1.Request.Role
 	12,  // 7: pannier.admin.v1.Request.failure:type_name -> pannier.admin.v1.Failure
 	11,  // 8: pannier.admin.v1.Request.tasks:type_name -> pannier.admin.v1.TaskCount
-	87,  // 9: pannier.admin.v1.Request.registered:type_name -> google.protobuf.Timestamp
-	87,  // 10: pannier.admin.v1.Request.changed:type_name -> google.protobuf.Timestamp
-	87,  // 11: pannier.admin.v1.Request.due:type_name -> google.protobuf.Timestamp
-	87,  // 12: pannier.admin.v1.Request.not_before:type_name -> google.protobuf.Timestamp
+	90,  // 9: pannier.admin.v1.Request.registered:type_name -> google.protobuf.Timestamp
+	90,  // 10: pannier.admin.v1.Request.changed:type_name -> google.protobuf.Timestamp
+	90,  // 11: pannier.admin.v1.Request.due:type_name -> google.protobuf.Timestamp
+	90,  // 12: pannier.admin.v1.Request.not_before:type_name -> google.protobuf.Timestamp
 	13,  // 13: pannier.admin.v1.Request.live:type_name -> pannier.admin.v1.Live
-	87,  // 14: pannier.admin.v1.Failure.at:type_name -> google.protobuf.Timestamp
-	87,  // 15: pannier.admin.v1.Live.since:type_name -> google.protobuf.Timestamp
+	90,  // 14: pannier.admin.v1.Failure.at:type_name -> google.protobuf.Timestamp
+	90,  // 15: pannier.admin.v1.Live.since:type_name -> google.protobuf.Timestamp
 	0,   // 16: pannier.admin.v1.ListRequest.states:type_name -> pannier.admin.v1.Request.State
-	87,  // 17: pannier.admin.v1.ListRequest.since:type_name -> google.protobuf.Timestamp
+	90,  // 17: pannier.admin.v1.ListRequest.since:type_name -> google.protobuf.Timestamp
 	16,  // 18: pannier.admin.v1.EventsReply.events:type_name -> pannier.admin.v1.Event
-	87,  // 19: pannier.admin.v1.Event.at:type_name -> google.protobuf.Timestamp
+	90,  // 19: pannier.admin.v1.Event.at:type_name -> google.protobuf.Timestamp
 	0,   // 20: pannier.admin.v1.Event.state:type_name -> pannier.admin.v1.Request.State
 	12,  // 21: pannier.admin.v1.Event.failure:type_name -> pannier.admin.v1.Failure
 	14,  // 22: pannier.admin.v1.WatchRequest.query:type_name -> pannier.admin.v1.ListRequest
 	7,   // 23: pannier.admin.v1.WatchRequest.refs:type_name -> pannier.admin.v1.Ref
 	10,  // 24: pannier.admin.v1.Change.request:type_name -> pannier.admin.v1.Request
 	7,   // 25: pannier.admin.v1.WaitRequest.ref:type_name -> pannier.admin.v1.Ref
-	88,  // 26: pannier.admin.v1.WaitRequest.timeout:type_name -> google.protobuf.Duration
+	91,  // 26: pannier.admin.v1.WaitRequest.timeout:type_name -> google.protobuf.Duration
 	10,  // 27: pannier.admin.v1.Explanation.request:type_name -> pannier.admin.v1.Request
-	87,  // 28: pannier.admin.v1.Explanation.at:type_name -> google.protobuf.Timestamp
+	90,  // 28: pannier.admin.v1.Explanation.at:type_name -> google.protobuf.Timestamp
 	24,  // 29: pannier.admin.v1.Explanation.partner:type_name -> pannier.admin.v1.Partner
 	7,   // 30: pannier.admin.v1.CancelRequest.ref:type_name -> pannier.admin.v1.Ref
 	24,  // 31: pannier.admin.v1.ListPartnersReply.partners:type_name -> pannier.admin.v1.Partner
 	12,  // 32: pannier.admin.v1.Partner.failure:type_name -> pannier.admin.v1.Failure
-	87,  // 33: pannier.admin.v1.Partner.retry_at:type_name -> google.protobuf.Timestamp
-	88,  // 34: pannier.admin.v1.Partner.rtt:type_name -> google.protobuf.Duration
-	28,  // 35: pannier.admin.v1.ListRulesReply.rules:type_name -> pannier.admin.v1.Rule
-	3,   // 36: pannier.admin.v1.Rule.direction:type_name -> pannier.admin.v1.Rule.Direction
-	29,  // 37: pannier.admin.v1.Rule.sender:type_name -> pannier.admin.v1.TaskLists
-	29,  // 38: pannier.admin.v1.Rule.receiver:type_name -> pannier.admin.v1.TaskLists
-	3,   // 39: pannier.admin.v1.TestRuleRequest.direction:type_name -> pannier.admin.v1.Rule.Direction
-	32,  // 40: pannier.admin.v1.TestRuleReply.tests:type_name -> pannier.admin.v1.RuleTest
-	3,   // 41: pannier.admin.v1.RuleTest.direction:type_name -> pannier.admin.v1.Rule.Direction
-	87,  // 42: pannier.admin.v1.BrowseEntry.modified:type_name -> google.protobuf.Timestamp
-	37,  // 43: pannier.admin.v1.ListRelaysReply.relays:type_name -> pannier.admin.v1.Relay
-	40,  // 44: pannier.admin.v1.ListRelaysReply.policy:type_name -> pannier.admin.v1.RelayPolicy
-	41,  // 45: pannier.admin.v1.ListRelaysReply.connections:type_name -> pannier.admin.v1.RelayConnection
-	85,  // 46: pannier.admin.v1.Relay.ports:type_name -> pannier.admin.v1.Relay.PortsEntry
-	38,  // 47: pannier.admin.v1.Relay.limits:type_name -> pannier.admin.v1.RelayLimits
-	39,  // 48: pannier.admin.v1.Relay.counts:type_name -> pannier.admin.v1.RelayCounts
-	88,  // 49: pannier.admin.v1.RelayLimits.life:type_name -> google.protobuf.Duration
-	88,  // 50: pannier.admin.v1.RelayLimits.idle:type_name -> google.protobuf.Duration
-	88,  // 51: pannier.admin.v1.RelayLimits.half:type_name -> google.protobuf.Duration
-	38,  // 52: pannier.admin.v1.RelayPolicy.limits:type_name -> pannier.admin.v1.RelayLimits
-	39,  // 53: pannier.admin.v1.RelayPolicy.counts:type_name -> pannier.admin.v1.RelayCounts
-	87,  // 54: pannier.admin.v1.RelayConnection.since:type_name -> google.protobuf.Timestamp
-	44,  // 55: pannier.admin.v1.TestRelayReply.steps:type_name -> pannier.admin.v1.RelayStep
-	12,  // 56: pannier.admin.v1.RelayStep.failure:type_name -> pannier.admin.v1.Failure
-	53,  // 57: pannier.admin.v1.ListFoldersReply.folders:type_name -> pannier.admin.v1.Folder
-	54,  // 58: pannier.admin.v1.TestFolderReply.files:type_name -> pannier.admin.v1.FolderFile
-	86,  // 59: pannier.admin.v1.TestFolderReply.counts:type_name -> pannier.admin.v1.TestFolderReply.CountsEntry
-	87,  // 60: pannier.admin.v1.Folder.scanned:type_name -> google.protobuf.Timestamp
-	88,  // 61: pannier.admin.v1.Folder.took:type_name -> google.protobuf.Duration
-	54,  // 62: pannier.admin.v1.Folder.files:type_name -> pannier.admin.v1.FolderFile
-	57,  // 63: pannier.admin.v1.CheckReply.finding:type_name -> pannier.admin.v1.Finding
-	58,  // 64: pannier.admin.v1.CheckReply.counts:type_name -> pannier.admin.v1.CheckCounts
-	4,   // 65: pannier.admin.v1.Finding.severity:type_name -> pannier.admin.v1.Finding.Severity
-	5,   // 66: pannier.admin.v1.Finding.subject:type_name -> pannier.admin.v1.Finding.Subject
-	87,  // 67: pannier.admin.v1.PurgeRequest.before:type_name -> google.protobuf.Timestamp
-	87,  // 68: pannier.admin.v1.Node.started:type_name -> google.protobuf.Timestamp
-	87,  // 69: pannier.admin.v1.Object.changed:type_name -> google.protobuf.Timestamp
-	68,  // 70: pannier.admin.v1.ListObjectsReply.objects:type_name -> pannier.admin.v1.Object
-	72,  // 71: pannier.admin.v1.ApplyRequest.more:type_name -> pannier.admin.v1.ApplyText
-	74,  // 72: pannier.admin.v1.ApplyReply.changes:type_name -> pannier.admin.v1.ObjectChange
-	87,  // 73: pannier.admin.v1.CreateTokenRequest.expires:type_name -> google.protobuf.Timestamp
-	80,  // 74: pannier.admin.v1.CreateTokenReply.token:type_name -> pannier.admin.v1.Token
-	87,  // 75: pannier.admin.v1.Token.created:type_name -> google.protobuf.Timestamp
-	87,  // 76: pannier.admin.v1.Token.expires:type_name -> google.protobuf.Timestamp
-	87,  // 77: pannier.admin.v1.Token.used:type_name -> google.protobuf.Timestamp
-	80,  // 78: pannier.admin.v1.ListTokensReply.tokens:type_name -> pannier.admin.v1.Token
-	8,   // 79: pannier.admin.v1.Admin.Submit:input_type -> pannier.admin.v1.SubmitRequest
-	7,   // 80: pannier.admin.v1.Admin.Get:input_type -> pannier.admin.v1.Ref
-	14,  // 81: pannier.admin.v1.Admin.List:input_type -> pannier.admin.v1.ListRequest
-	7,   // 82: pannier.admin.v1.Admin.Events:input_type -> pannier.admin.v1.Ref
-	17,  // 83: pannier.admin.v1.Admin.Watch:input_type -> pannier.admin.v1.WatchRequest
-	19,  // 84: pannier.admin.v1.Admin.Wait:input_type -> pannier.admin.v1.WaitRequest
-	7,   // 85: pannier.admin.v1.Admin.Explain:input_type -> pannier.admin.v1.Ref
-	7,   // 86: pannier.admin.v1.Admin.Pause:input_type -> pannier.admin.v1.Ref
-	7,   // 87: pannier.admin.v1.Admin.Resume:input_type -> pannier.admin.v1.Ref
-	21,  // 88: pannier.admin.v1.Admin.Cancel:input_type -> pannier.admin.v1.CancelRequest
-	7,   // 89: pannier.admin.v1.Admin.Retry:input_type -> pannier.admin.v1.Ref
-	22,  // 90: pannier.admin.v1.Admin.ListPartners:input_type -> pannier.admin.v1.ListPartnersRequest
-	25,  // 91: pannier.admin.v1.Admin.TestPartner:input_type -> pannier.admin.v1.TestPartnerRequest
-	26,  // 92: pannier.admin.v1.Admin.ListRules:input_type -> pannier.admin.v1.ListRulesRequest
-	30,  // 93: pannier.admin.v1.Admin.TestRule:input_type -> pannier.admin.v1.TestRuleRequest
-	33,  // 94: pannier.admin.v1.Admin.Browse:input_type -> pannier.admin.v1.BrowseRequest
-	35,  // 95: pannier.admin.v1.Admin.ListRelays:input_type -> pannier.admin.v1.ListRelaysRequest
-	42,  // 96: pannier.admin.v1.Admin.TestRelay:input_type -> pannier.admin.v1.TestRelayRequest
-	37,  // 97: pannier.admin.v1.Admin.AddRelay:input_type -> pannier.admin.v1.Relay
-	45,  // 98: pannier.admin.v1.Admin.RemoveRelay:input_type -> pannier.admin.v1.RemoveRelayRequest
-	47,  // 99: pannier.admin.v1.Admin.ListFolders:input_type -> pannier.admin.v1.ListFoldersRequest
-	49,  // 100: pannier.admin.v1.Admin.ShowFolder:input_type -> pannier.admin.v1.ShowFolderRequest
-	51,  // 101: pannier.admin.v1.Admin.TestFolder:input_type -> pannier.admin.v1.TestFolderRequest
-	50,  // 102: pannier.admin.v1.Admin.ScanFolder:input_type -> pannier.admin.v1.ScanFolderRequest
-	55,  // 103: pannier.admin.v1.Admin.Check:input_type -> pannier.admin.v1.CheckRequest
-	59,  // 104: pannier.admin.v1.Admin.Backup:input_type -> pannier.admin.v1.BackupRequest
-	61,  // 105: pannier.admin.v1.Admin.Purge:input_type -> pannier.admin.v1.PurgeRequest
-	63,  // 106: pannier.admin.v1.Admin.Reload:input_type -> pannier.admin.v1.ReloadRequest
-	69,  // 107: pannier.admin.v1.Admin.ListObjects:input_type -> pannier.admin.v1.ListObjectsRequest
-	67,  // 108: pannier.admin.v1.Admin.GetObject:input_type -> pannier.admin.v1.ObjectName
-	71,  // 109: pannier.admin.v1.Admin.Apply:input_type -> pannier.admin.v1.ApplyRequest
-	75,  // 110: pannier.admin.v1.Admin.PutObject:input_type -> pannier.admin.v1.PutObjectRequest
-	76,  // 111: pannier.admin.v1.Admin.DeleteObject:input_type -> pannier.admin.v1.DeleteObjectRequest
-	78,  // 112: pannier.admin.v1.Admin.CreateToken:input_type -> pannier.admin.v1.CreateTokenRequest
-	81,  // 113: pannier.admin.v1.Admin.ListTokens:input_type -> pannier.admin.v1.ListTokensRequest
-	83,  // 114: pannier.admin.v1.Admin.DeleteToken:input_type -> pannier.admin.v1.DeleteTokenRequest
-	65,  // 115: pannier.admin.v1.Admin.NodeInfo:input_type -> pannier.admin.v1.NodeInfoRequest
-	9,   // 116: pannier.admin.v1.Admin.Submit:output_type -> pannier.admin.v1.SubmitReply
-	10,  // 117: pannier.admin.v1.Admin.Get:output_type -> pannier.admin.v1.Request
-	10,  // 118: pannier.admin.v1.Admin.List:output_type -> pannier.admin.v1.Request
-	15,  // 119: pannier.admin.v1.Admin.Events:output_type -> pannier.admin.v1.EventsReply
-	18,  // 120: pannier.admin.v1.Admin.Watch:output_type -> pannier.admin.v1.Change
-	10,  // 121: pannier.admin.v1.Admin.Wait:output_type -> pannier.admin.v1.Request
-	20,  // 122: pannier.admin.v1.Admin.Explain:output_type -> pannier.admin.v1.Explanation
-	10,  // 123: pannier.admin.v1.Admin.Pause:output_type -> pannier.admin.v1.Request
-	10,  // 124: pannier.admin.v1.Admin.Resume:output_type -> pannier.admin.v1.Request
-	10,  // 125: pannier.admin.v1.Admin.Cancel:output_type -> pannier.admin.v1.Request
-	10,  // 126: pannier.admin.v1.Admin.Retry:output_type -> pannier.admin.v1.Request
-	23,  // 127: pannier.admin.v1.Admin.ListPartners:output_type -> pannier.admin.v1.ListPartnersReply
-	24,  // 128: pannier.admin.v1.Admin.TestPartner:output_type -> pannier.admin.v1.Partner
-	27,  // 129: pannier.admin.v1.Admin.ListRules:output_type -> pannier.admin.v1.ListRulesReply
-	31,  // 130: pannier.admin.v1.Admin.TestRule:output_type -> pannier.admin.v1.TestRuleReply
-	34,  // 131: pannier.admin.v1.Admin.Browse:output_type -> pannier.admin.v1.BrowseEntry
-	36,  // 132: pannier.admin.v1.Admin.ListRelays:output_type -> pannier.admin.v1.ListRelaysReply
-	43,  // 133: pannier.admin.v1.Admin.TestRelay:output_type -> pannier.admin.v1.TestRelayReply
-	37,  // 134: pannier.admin.v1.Admin.AddRelay:output_type -> pannier.admin.v1.Relay
-	46,  // 135: pannier.admin.v1.Admin.RemoveRelay:output_type -> pannier.admin.v1.RemoveRelayReply
-	48,  // 136: pannier.admin.v1.Admin.ListFolders:output_type -> pannier.admin.v1.ListFoldersReply
-	53,  // 137: pannier.admin.v1.Admin.ShowFolder:output_type -> pannier.admin.v1.Folder
-	52,  // 138: pannier.admin.v1.Admin.TestFolder:output_type -> pannier.admin.v1.TestFolderReply
-	53,  // 139: pannier.admin.v1.Admin.ScanFolder:output_type -> pannier.admin.v1.Folder
-	56,  // 140: pannier.admin.v1.Admin.Check:output_type -> pannier.admin.v1.CheckReply
-	60,  // 141: pannier.admin.v1.Admin.Backup:output_type -> pannier.admin.v1.BackupChunk
-	62,  // 142: pannier.admin.v1.Admin.Purge:output_type -> pannier.admin.v1.PurgeReply
-	64,  // 143: pannier.admin.v1.Admin.Reload:output_type -> pannier.admin.v1.ReloadReply
-	70,  // 144: pannier.admin.v1.Admin.ListObjects:output_type -> pannier.admin.v1.ListObjectsReply
-	68,  // 145: pannier.admin.v1.Admin.GetObject:output_type -> pannier.admin.v1.Object
-	73,  // 146: pannier.admin.v1.Admin.Apply:output_type -> pannier.admin.v1.ApplyReply
-	68,  // 147: pannier.admin.v1.Admin.PutObject:output_type -> pannier.admin.v1.Object
-	77,  // 148: pannier.admin.v1.Admin.DeleteObject:output_type -> pannier.admin.v1.DeleteObjectReply
-	79,  // 149: pannier.admin.v1.Admin.CreateToken:output_type -> pannier.admin.v1.CreateTokenReply
-	82,  // 150: pannier.admin.v1.Admin.ListTokens:output_type -> pannier.admin.v1.ListTokensReply
-	84,  // 151: pannier.admin.v1.Admin.DeleteToken:output_type -> pannier.admin.v1.DeleteTokenReply
-	66,  // 152: pannier.admin.v1.Admin.NodeInfo:output_type -> pannier.admin.v1.Node
-	116, // [116:153] is the sub-list for method output_type
-	79,  // [79:116] is the sub-list for method input_type
-	79,  // [79:79] is the sub-list for extension type_name
-	79,  // [79:79] is the sub-list for extension extendee
-	0,   // [0:79] is the sub-list for field type_name
+	90,  // 33: pannier.admin.v1.Partner.retry_at:type_name -> google.protobuf.Timestamp
+	91,  // 34: pannier.admin.v1.Partner.rtt:type_name -> google.protobuf.Duration
+	28,  // 35: pannier.admin.v1.ListListenersReply.listeners:type_name -> pannier.admin.v1.Listener
+	31,  // 36: pannier.admin.v1.ListRulesReply.rules:type_name -> pannier.admin.v1.Rule
+	3,   // 37: pannier.admin.v1.Rule.direction:type_name -> pannier.admin.v1.Rule.Direction
+	32,  // 38: pannier.admin.v1.Rule.sender:type_name -> pannier.admin.v1.TaskLists
+	32,  // 39: pannier.admin.v1.Rule.receiver:type_name -> pannier.admin.v1.TaskLists
+	3,   // 40: pannier.admin.v1.TestRuleRequest.direction:type_name -> pannier.admin.v1.Rule.Direction
+	35,  // 41: pannier.admin.v1.TestRuleReply.tests:type_name -> pannier.admin.v1.RuleTest
+	3,   // 42: pannier.admin.v1.RuleTest.direction:type_name -> pannier.admin.v1.Rule.Direction
+	90,  // 43: pannier.admin.v1.BrowseEntry.modified:type_name -> google.protobuf.Timestamp
+	40,  // 44: pannier.admin.v1.ListRelaysReply.relays:type_name -> pannier.admin.v1.Relay
+	43,  // 45: pannier.admin.v1.ListRelaysReply.policy:type_name -> pannier.admin.v1.RelayPolicy
+	44,  // 46: pannier.admin.v1.ListRelaysReply.connections:type_name -> pannier.admin.v1.RelayConnection
+	88,  // 47: pannier.admin.v1.Relay.ports:type_name -> pannier.admin.v1.Relay.PortsEntry
+	41,  // 48: pannier.admin.v1.Relay.limits:type_name -> pannier.admin.v1.RelayLimits
+	42,  // 49: pannier.admin.v1.Relay.counts:type_name -> pannier.admin.v1.RelayCounts
+	91,  // 50: pannier.admin.v1.RelayLimits.life:type_name -> google.protobuf.Duration
+	91,  // 51: pannier.admin.v1.RelayLimits.idle:type_name -> google.protobuf.Duration
+	91,  // 52: pannier.admin.v1.RelayLimits.half:type_name -> google.protobuf.Duration
+	41,  // 53: pannier.admin.v1.RelayPolicy.limits:type_name -> pannier.admin.v1.RelayLimits
+	42,  // 54: pannier.admin.v1.RelayPolicy.counts:type_name -> pannier.admin.v1.RelayCounts
+	90,  // 55: pannier.admin.v1.RelayConnection.since:type_name -> google.protobuf.Timestamp
+	47,  // 56: pannier.admin.v1.TestRelayReply.steps:type_name -> pannier.admin.v1.RelayStep
+	12,  // 57: pannier.admin.v1.RelayStep.failure:type_name -> pannier.admin.v1.Failure
+	56,  // 58: pannier.admin.v1.ListFoldersReply.folders:type_name -> pannier.admin.v1.Folder
+	57,  // 59: pannier.admin.v1.TestFolderReply.files:type_name -> pannier.admin.v1.FolderFile
+	89,  // 60: pannier.admin.v1.TestFolderReply.counts:type_name -> pannier.admin.v1.TestFolderReply.CountsEntry
+	90,  // 61: pannier.admin.v1.Folder.scanned:type_name -> google.protobuf.Timestamp
+	91,  // 62: pannier.admin.v1.Folder.took:type_name -> google.protobuf.Duration
+	57,  // 63: pannier.admin.v1.Folder.files:type_name -> pannier.admin.v1.FolderFile
+	60,  // 64: pannier.admin.v1.CheckReply.finding:type_name -> pannier.admin.v1.Finding
+	61,  // 65: pannier.admin.v1.CheckReply.counts:type_name -> pannier.admin.v1.CheckCounts
+	4,   // 66: pannier.admin.v1.Finding.severity:type_name -> pannier.admin.v1.Finding.Severity
+	5,   // 67: pannier.admin.v1.Finding.subject:type_name -> pannier.admin.v1.Finding.Subject
+	90,  // 68: pannier.admin.v1.PurgeRequest.before:type_name -> google.protobuf.Timestamp
+	90,  // 69: pannier.admin.v1.Node.started:type_name -> google.protobuf.Timestamp
+	90,  // 70: pannier.admin.v1.Object.changed:type_name -> google.protobuf.Timestamp
+	71,  // 71: pannier.admin.v1.ListObjectsReply.objects:type_name -> pannier.admin.v1.Object
+	75,  // 72: pannier.admin.v1.ApplyRequest.more:type_name -> pannier.admin.v1.ApplyText
+	77,  // 73: pannier.admin.v1.ApplyReply.changes:type_name -> pannier.admin.v1.ObjectChange
+	90,  // 74: pannier.admin.v1.CreateTokenRequest.expires:type_name -> google.protobuf.Timestamp
+	83,  // 75: pannier.admin.v1.CreateTokenReply.token:type_name -> pannier.admin.v1.Token
+	90,  // 76: pannier.admin.v1.Token.created:type_name -> google.protobuf.Timestamp
+	90,  // 77: pannier.admin.v1.Token.expires:type_name -> google.protobuf.Timestamp
+	90,  // 78: pannier.admin.v1.Token.used:type_name -> google.protobuf.Timestamp
+	83,  // 79: pannier.admin.v1.ListTokensReply.tokens:type_name -> pannier.admin.v1.Token
+	8,   // 80: pannier.admin.v1.Admin.Submit:input_type -> pannier.admin.v1.SubmitRequest
+	7,   // 81: pannier.admin.v1.Admin.Get:input_type -> pannier.admin.v1.Ref
+	14,  // 82: pannier.admin.v1.Admin.List:input_type -> pannier.admin.v1.ListRequest
+	7,   // 83: pannier.admin.v1.Admin.Events:input_type -> pannier.admin.v1.Ref
+	17,  // 84: pannier.admin.v1.Admin.Watch:input_type -> pannier.admin.v1.WatchRequest
+	19,  // 85: pannier.admin.v1.Admin.Wait:input_type -> pannier.admin.v1.WaitRequest
+	7,   // 86: pannier.admin.v1.Admin.Explain:input_type -> pannier.admin.v1.Ref
+	7,   // 87: pannier.admin.v1.Admin.Pause:input_type -> pannier.admin.v1.Ref
+	7,   // 88: pannier.admin.v1.Admin.Resume:input_type -> pannier.admin.v1.Ref
+	21,  // 89: pannier.admin.v1.Admin.Cancel:input_type -> pannier.admin.v1.CancelRequest
+	7,   // 90: pannier.admin.v1.Admin.Retry:input_type -> pannier.admin.v1.Ref
+	22,  // 91: pannier.admin.v1.Admin.ListPartners:input_type -> pannier.admin.v1.ListPartnersRequest
+	25,  // 92: pannier.admin.v1.Admin.TestPartner:input_type -> pannier.admin.v1.TestPartnerRequest
+	26,  // 93: pannier.admin.v1.Admin.ListListeners:input_type -> pannier.admin.v1.ListListenersRequest
+	29,  // 94: pannier.admin.v1.Admin.ListRules:input_type -> pannier.admin.v1.ListRulesRequest
+	33,  // 95: pannier.admin.v1.Admin.TestRule:input_type -> pannier.admin.v1.TestRuleRequest
+	36,  // 96: pannier.admin.v1.Admin.Browse:input_type -> pannier.admin.v1.BrowseRequest
+	38,  // 97: pannier.admin.v1.Admin.ListRelays:input_type -> pannier.admin.v1.ListRelaysRequest
+	45,  // 98: pannier.admin.v1.Admin.TestRelay:input_type -> pannier.admin.v1.TestRelayRequest
+	40,  // 99: pannier.admin.v1.Admin.AddRelay:input_type -> pannier.admin.v1.Relay
+	48,  // 100: pannier.admin.v1.Admin.RemoveRelay:input_type -> pannier.admin.v1.RemoveRelayRequest
+	50,  // 101: pannier.admin.v1.Admin.ListFolders:input_type -> pannier.admin.v1.ListFoldersRequest
+	52,  // 102: pannier.admin.v1.Admin.ShowFolder:input_type -> pannier.admin.v1.ShowFolderRequest
+	54,  // 103: pannier.admin.v1.Admin.TestFolder:input_type -> pannier.admin.v1.TestFolderRequest
+	53,  // 104: pannier.admin.v1.Admin.ScanFolder:input_type -> pannier.admin.v1.ScanFolderRequest
+	58,  // 105: pannier.admin.v1.Admin.Check:input_type -> pannier.admin.v1.CheckRequest
+	62,  // 106: pannier.admin.v1.Admin.Backup:input_type -> pannier.admin.v1.BackupRequest
+	64,  // 107: pannier.admin.v1.Admin.Purge:input_type -> pannier.admin.v1.PurgeRequest
+	66,  // 108: pannier.admin.v1.Admin.Reload:input_type -> pannier.admin.v1.ReloadRequest
+	72,  // 109: pannier.admin.v1.Admin.ListObjects:input_type -> pannier.admin.v1.ListObjectsRequest
+	70,  // 110: pannier.admin.v1.Admin.GetObject:input_type -> pannier.admin.v1.ObjectName
+	74,  // 111: pannier.admin.v1.Admin.Apply:input_type -> pannier.admin.v1.ApplyRequest
+	78,  // 112: pannier.admin.v1.Admin.PutObject:input_type -> pannier.admin.v1.PutObjectRequest
+	79,  // 113: pannier.admin.v1.Admin.DeleteObject:input_type -> pannier.admin.v1.DeleteObjectRequest
+	81,  // 114: pannier.admin.v1.Admin.CreateToken:input_type -> pannier.admin.v1.CreateTokenRequest
+	84,  // 115: pannier.admin.v1.Admin.ListTokens:input_type -> pannier.admin.v1.ListTokensRequest
+	86,  // 116: pannier.admin.v1.Admin.DeleteToken:input_type -> pannier.admin.v1.DeleteTokenRequest
+	68,  // 117: pannier.admin.v1.Admin.NodeInfo:input_type -> pannier.admin.v1.NodeInfoRequest
+	9,   // 118: pannier.admin.v1.Admin.Submit:output_type -> pannier.admin.v1.SubmitReply
+	10,  // 119: pannier.admin.v1.Admin.Get:output_type -> pannier.admin.v1.Request
+	10,  // 120: pannier.admin.v1.Admin.List:output_type -> pannier.admin.v1.Request
+	15,  // 121: pannier.admin.v1.Admin.Events:output_type -> pannier.admin.v1.EventsReply
+	18,  // 122: pannier.admin.v1.Admin.Watch:output_type -> pannier.admin.v1.Change
+	10,  // 123: pannier.admin.v1.Admin.Wait:output_type -> pannier.admin.v1.Request
+	20,  // 124: pannier.admin.v1.Admin.Explain:output_type -> pannier.admin.v1.Explanation
+	10,  // 125: pannier.admin.v1.Admin.Pause:output_type -> pannier.admin.v1.Request
+	10,  // 126: pannier.admin.v1.Admin.Resume:output_type -> pannier.admin.v1.Request
+	10,  // 127: pannier.admin.v1.Admin.Cancel:output_type -> pannier.admin.v1.Request
+	10,  // 128: pannier.admin.v1.Admin.Retry:output_type -> pannier.admin.v1.Request
+	23,  // 129: pannier.admin.v1.Admin.ListPartners:output_type -> pannier.admin.v1.ListPartnersReply
+	24,  // 130: pannier.admin.v1.Admin.TestPartner:output_type -> pannier.admin.v1.Partner
+	27,  // 131: pannier.admin.v1.Admin.ListListeners:output_type -> pannier.admin.v1.ListListenersReply
+	30,  // 132: pannier.admin.v1.Admin.ListRules:output_type -> pannier.admin.v1.ListRulesReply
+	34,  // 133: pannier.admin.v1.Admin.TestRule:output_type -> pannier.admin.v1.TestRuleReply
+	37,  // 134: pannier.admin.v1.Admin.Browse:output_type -> pannier.admin.v1.BrowseEntry
+	39,  // 135: pannier.admin.v1.Admin.ListRelays:output_type -> pannier.admin.v1.ListRelaysReply
+	46,  // 136: pannier.admin.v1.Admin.TestRelay:output_type -> pannier.admin.v1.TestRelayReply
+	40,  // 137: pannier.admin.v1.Admin.AddRelay:output_type -> pannier.admin.v1.Relay
+	49,  // 138: pannier.admin.v1.Admin.RemoveRelay:output_type -> pannier.admin.v1.RemoveRelayReply
+	51,  // 139: pannier.admin.v1.Admin.ListFolders:output_type -> pannier.admin.v1.ListFoldersReply
+	56,  // 140: pannier.admin.v1.Admin.ShowFolder:output_type -> pannier.admin.v1.Folder
+	55,  // 141: pannier.admin.v1.Admin.TestFolder:output_type -> pannier.admin.v1.TestFolderReply
+	56,  // 142: pannier.admin.v1.Admin.ScanFolder:output_type -> pannier.admin.v1.Folder
+	59,  // 143: pannier.admin.v1.Admin.Check:output_type -> pannier.admin.v1.CheckReply
+	63,  // 144: pannier.admin.v1.Admin.Backup:output_type -> pannier.admin.v1.BackupChunk
+	65,  // 145: pannier.admin.v1.Admin.Purge:output_type -> pannier.admin.v1.PurgeReply
+	67,  // 146: pannier.admin.v1.Admin.Reload:output_type -> pannier.admin.v1.ReloadReply
+	73,  // 147: pannier.admin.v1.Admin.ListObjects:output_type -> pannier.admin.v1.ListObjectsReply
+	71,  // 148: pannier.admin.v1.Admin.GetObject:output_type -> pannier.admin.v1.Object
+	76,  // 149: pannier.admin.v1.Admin.Apply:output_type -> pannier.admin.v1.ApplyReply
+	71,  // 150: pannier.admin.v1.Admin.PutObject:output_type -> pannier.admin.v1.Object
+	80,  // 151: pannier.admin.v1.Admin.DeleteObject:output_type -> pannier.admin.v1.DeleteObjectReply
+	82,  // 152: pannier.admin.v1.Admin.CreateToken:output_type -> pannier.admin.v1.CreateTokenReply
+	85,  // 153: pannier.admin.v1.Admin.ListTokens:output_type -> pannier.admin.v1.ListTokensReply
+	87,  // 154: pannier.admin.v1.Admin.DeleteToken:output_type -> pannier.admin.v1.DeleteTokenReply
+	69,  // 155: pannier.admin.v1.Admin.NodeInfo:output_type -> pannier.admin.v1.Node
+	118, // [118:156] is the sub-list for method output_type
+	80,  // [80:118] is the sub-list for method input_type
+	80,  // [80:80] is the sub-list for extension type_name
+	80,  // [80:80] is the sub-list for extension extendee
+	0,   // [0:80] is the sub-list for field type_name
 }
 
 func init() { file_admin_proto_init() }
@@ -6632,7 +6814,7 @@ func file_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_admin_proto_rawDesc), len(file_admin_proto_rawDesc)),
 			NumEnums:      6,
-			NumMessages:   81,
+			NumMessages:   84,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -36,43 +36,44 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	Admin_Submit_FullMethodName       = "/pannier.admin.v1.Admin/Submit"
-	Admin_Get_FullMethodName          = "/pannier.admin.v1.Admin/Get"
-	Admin_List_FullMethodName         = "/pannier.admin.v1.Admin/List"
-	Admin_Events_FullMethodName       = "/pannier.admin.v1.Admin/Events"
-	Admin_Watch_FullMethodName        = "/pannier.admin.v1.Admin/Watch"
-	Admin_Wait_FullMethodName         = "/pannier.admin.v1.Admin/Wait"
-	Admin_Explain_FullMethodName      = "/pannier.admin.v1.Admin/Explain"
-	Admin_Pause_FullMethodName        = "/pannier.admin.v1.Admin/Pause"
-	Admin_Resume_FullMethodName       = "/pannier.admin.v1.Admin/Resume"
-	Admin_Cancel_FullMethodName       = "/pannier.admin.v1.Admin/Cancel"
-	Admin_Retry_FullMethodName        = "/pannier.admin.v1.Admin/Retry"
-	Admin_ListPartners_FullMethodName = "/pannier.admin.v1.Admin/ListPartners"
-	Admin_TestPartner_FullMethodName  = "/pannier.admin.v1.Admin/TestPartner"
-	Admin_ListRules_FullMethodName    = "/pannier.admin.v1.Admin/ListRules"
-	Admin_TestRule_FullMethodName     = "/pannier.admin.v1.Admin/TestRule"
-	Admin_Browse_FullMethodName       = "/pannier.admin.v1.Admin/Browse"
-	Admin_ListRelays_FullMethodName   = "/pannier.admin.v1.Admin/ListRelays"
-	Admin_TestRelay_FullMethodName    = "/pannier.admin.v1.Admin/TestRelay"
-	Admin_AddRelay_FullMethodName     = "/pannier.admin.v1.Admin/AddRelay"
-	Admin_RemoveRelay_FullMethodName  = "/pannier.admin.v1.Admin/RemoveRelay"
-	Admin_ListFolders_FullMethodName  = "/pannier.admin.v1.Admin/ListFolders"
-	Admin_ShowFolder_FullMethodName   = "/pannier.admin.v1.Admin/ShowFolder"
-	Admin_TestFolder_FullMethodName   = "/pannier.admin.v1.Admin/TestFolder"
-	Admin_ScanFolder_FullMethodName   = "/pannier.admin.v1.Admin/ScanFolder"
-	Admin_Check_FullMethodName        = "/pannier.admin.v1.Admin/Check"
-	Admin_Backup_FullMethodName       = "/pannier.admin.v1.Admin/Backup"
-	Admin_Purge_FullMethodName        = "/pannier.admin.v1.Admin/Purge"
-	Admin_Reload_FullMethodName       = "/pannier.admin.v1.Admin/Reload"
-	Admin_ListObjects_FullMethodName  = "/pannier.admin.v1.Admin/ListObjects"
-	Admin_GetObject_FullMethodName    = "/pannier.admin.v1.Admin/GetObject"
-	Admin_Apply_FullMethodName        = "/pannier.admin.v1.Admin/Apply"
-	Admin_PutObject_FullMethodName    = "/pannier.admin.v1.Admin/PutObject"
-	Admin_DeleteObject_FullMethodName = "/pannier.admin.v1.Admin/DeleteObject"
-	Admin_CreateToken_FullMethodName  = "/pannier.admin.v1.Admin/CreateToken"
-	Admin_ListTokens_FullMethodName   = "/pannier.admin.v1.Admin/ListTokens"
-	Admin_DeleteToken_FullMethodName  = "/pannier.admin.v1.Admin/DeleteToken"
-	Admin_NodeInfo_FullMethodName     = "/pannier.admin.v1.Admin/NodeInfo"
+	Admin_Submit_FullMethodName        = "/pannier.admin.v1.Admin/Submit"
+	Admin_Get_FullMethodName           = "/pannier.admin.v1.Admin/Get"
+	Admin_List_FullMethodName          = "/pannier.admin.v1.Admin/List"
+	Admin_Events_FullMethodName        = "/pannier.admin.v1.Admin/Events"
+	Admin_Watch_FullMethodName         = "/pannier.admin.v1.Admin/Watch"
+	Admin_Wait_FullMethodName          = "/pannier.admin.v1.Admin/Wait"
+	Admin_Explain_FullMethodName       = "/pannier.admin.v1.Admin/Explain"
+	Admin_Pause_FullMethodName         = "/pannier.admin.v1.Admin/Pause"
+	Admin_Resume_FullMethodName        = "/pannier.admin.v1.Admin/Resume"
+	Admin_Cancel_FullMethodName        = "/pannier.admin.v1.Admin/Cancel"
+	Admin_Retry_FullMethodName         = "/pannier.admin.v1.Admin/Retry"
+	Admin_ListPartners_FullMethodName  = "/pannier.admin.v1.Admin/ListPartners"
+	Admin_TestPartner_FullMethodName   = "/pannier.admin.v1.Admin/TestPartner"
+	Admin_ListListeners_FullMethodName = "/pannier.admin.v1.Admin/ListListeners"
+	Admin_ListRules_FullMethodName     = "/pannier.admin.v1.Admin/ListRules"
+	Admin_TestRule_FullMethodName      = "/pannier.admin.v1.Admin/TestRule"
+	Admin_Browse_FullMethodName        = "/pannier.admin.v1.Admin/Browse"
+	Admin_ListRelays_FullMethodName    = "/pannier.admin.v1.Admin/ListRelays"
+	Admin_TestRelay_FullMethodName     = "/pannier.admin.v1.Admin/TestRelay"
+	Admin_AddRelay_FullMethodName      = "/pannier.admin.v1.Admin/AddRelay"
+	Admin_RemoveRelay_FullMethodName   = "/pannier.admin.v1.Admin/RemoveRelay"
+	Admin_ListFolders_FullMethodName   = "/pannier.admin.v1.Admin/ListFolders"
+	Admin_ShowFolder_FullMethodName    = "/pannier.admin.v1.Admin/ShowFolder"
+	Admin_TestFolder_FullMethodName    = "/pannier.admin.v1.Admin/TestFolder"
+	Admin_ScanFolder_FullMethodName    = "/pannier.admin.v1.Admin/ScanFolder"
+	Admin_Check_FullMethodName         = "/pannier.admin.v1.Admin/Check"
+	Admin_Backup_FullMethodName        = "/pannier.admin.v1.Admin/Backup"
+	Admin_Purge_FullMethodName         = "/pannier.admin.v1.Admin/Purge"
+	Admin_Reload_FullMethodName        = "/pannier.admin.v1.Admin/Reload"
+	Admin_ListObjects_FullMethodName   = "/pannier.admin.v1.Admin/ListObjects"
+	Admin_GetObject_FullMethodName     = "/pannier.admin.v1.Admin/GetObject"
+	Admin_Apply_FullMethodName         = "/pannier.admin.v1.Admin/Apply"
+	Admin_PutObject_FullMethodName     = "/pannier.admin.v1.Admin/PutObject"
+	Admin_DeleteObject_FullMethodName  = "/pannier.admin.v1.Admin/DeleteObject"
+	Admin_CreateToken_FullMethodName   = "/pannier.admin.v1.Admin/CreateToken"
+	Admin_ListTokens_FullMethodName    = "/pannier.admin.v1.Admin/ListTokens"
+	Admin_DeleteToken_FullMethodName   = "/pannier.admin.v1.Admin/DeleteToken"
+	Admin_NodeInfo_FullMethodName      = "/pannier.admin.v1.Admin/NodeInfo"
 )
 
 // AdminClient is the client API for Admin service.
@@ -118,6 +119,8 @@ type AdminClient interface {
 	// TestPartner connects to a partner now, whatever its back-off. UNAVAILABLE
 	// when it cannot be reached, UNAUTHENTICATED when it has another key.
 	TestPartner(ctx context.Context, in *TestPartnerRequest, opts ...grpc.CallOption) (*Partner, error)
+	// ListListeners is where foreign clients connect, by address.
+	ListListeners(ctx context.Context, in *ListListenersRequest, opts ...grpc.CallOption) (*ListListenersReply, error)
 	// ListRules is what the rules say, by name.
 	ListRules(ctx context.Context, in *ListRulesRequest, opts ...grpc.CallOption) (*ListRulesReply, error)
 	// TestRule says which rules a request for a path could use, and whether it
@@ -334,6 +337,16 @@ func (c *adminClient) TestPartner(ctx context.Context, in *TestPartnerRequest, o
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(Partner)
 	err := c.cc.Invoke(ctx, Admin_TestPartner_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminClient) ListListeners(ctx context.Context, in *ListListenersRequest, opts ...grpc.CallOption) (*ListListenersReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListListenersReply)
+	err := c.cc.Invoke(ctx, Admin_ListListeners_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -650,6 +663,8 @@ type AdminServer interface {
 	// TestPartner connects to a partner now, whatever its back-off. UNAVAILABLE
 	// when it cannot be reached, UNAUTHENTICATED when it has another key.
 	TestPartner(context.Context, *TestPartnerRequest) (*Partner, error)
+	// ListListeners is where foreign clients connect, by address.
+	ListListeners(context.Context, *ListListenersRequest) (*ListListenersReply, error)
 	// ListRules is what the rules say, by name.
 	ListRules(context.Context, *ListRulesRequest) (*ListRulesReply, error)
 	// TestRule says which rules a request for a path could use, and whether it
@@ -762,6 +777,9 @@ func (UnimplementedAdminServer) ListPartners(context.Context, *ListPartnersReque
 }
 func (UnimplementedAdminServer) TestPartner(context.Context, *TestPartnerRequest) (*Partner, error) {
 	return nil, status.Error(codes.Unimplemented, "method TestPartner not implemented")
+}
+func (UnimplementedAdminServer) ListListeners(context.Context, *ListListenersRequest) (*ListListenersReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListListeners not implemented")
 }
 func (UnimplementedAdminServer) ListRules(context.Context, *ListRulesRequest) (*ListRulesReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListRules not implemented")
@@ -1072,6 +1090,24 @@ func _Admin_TestPartner_Handler(srv interface{}, ctx context.Context, dec func(i
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(AdminServer).TestPartner(ctx, req.(*TestPartnerRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Admin_ListListeners_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListListenersRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).ListListeners(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_ListListeners_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).ListListeners(ctx, req.(*ListListenersRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -1537,6 +1573,10 @@ var Admin_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "TestPartner",
 			Handler:    _Admin_TestPartner_Handler,
+		},
+		{
+			MethodName: "ListListeners",
+			Handler:    _Admin_ListListeners_Handler,
 		},
 		{
 			MethodName: "ListRules",

@@ -29,14 +29,16 @@ import (
 )
 
 var canaries = check{
-	id: 40, title: "canaries in the node's key, its environment, its paths, literal arguments, file content and what commands print: none is in a log, an answer to operators, an error or a store at the partner, a backup, a command's environment, a crash's trace or on the wire, but where the documents say so",
+	id: 40, title: "canaries in the node's key, its environment, its paths, literal arguments, file content and what commands print, in what bridges log in with and foreign clients are known by: none is in a log, an answer to operators, an error or a store at the partner, a backup, a command's or a plugin's environment, a crash's trace or on the wire, but where the documents say so",
 	unit: "hits", n: counts{reduced: 1, full: 10},
-	mutant:  "commands get the daemon's environment; the partner reads an error as the operator does; the environment is logged",
-	several: []string{"environment", "told", "log"},
+	mutant:  "commands get the daemon's environment; the partner reads an error as the operator does; the environment is logged; so is what a bridge logs in with, and what a client types",
+	several: []string{"environment", "told", "log", "login", "guest"},
 	edits: []edit{
 		{"engine/task/exec.go", "	slices.Sort(env)\n	return env\n", "	if mutant(\"40 environment\") {\n		env = append(env, syscall.Environ()...)\n	}\n	slices.Sort(env)\n	return env\n"},
 		{"spec/fault/text.go", "	s := public(err)\n", "	s := public(err)\n	if mutant(\"40 told\") {\n		s = Plain(err)\n	}\n"},
 		{"engine/node/node.go", "	n.key = id.Key()\n", "	n.key = id.Key()\n	if mutant(\"40 log\") {\n		n.log.Debug(\"environment\", \"all\", os.Environ())\n	}\n"},
+		{"plugins/host/plugin.go", "	limited, done := limit(ctx, run.cfg.Call)\n	defer done()\n	r, err := run.bridge.Open(", "	limited, done := limit(ctx, run.cfg.Call)\n	defer done()\n	if mutant(\"40 login\") {\n		run.cfg.Log.Debug(\"log in\", \"to\", to)\n	}\n	r, err := run.bridge.Open("},
+		{"engine/guest/node.go", "\"from\", fault.Shown(from), \"why\", err)\n", "\"from\", fault.Shown(from), \"why\", err, \"with\", map[bool]string{true: who.Password}[mutant(\"40 guest\")])\n"},
 	},
 	run: runCanaries,
 }
@@ -63,6 +65,9 @@ func runCanaries(ctx context.Context, j *job) (result, error) {
 	for i := range j.n {
 		r := &canaryRun{note: &w, j: j, program: program}
 		if err := r.run(ctx, filepath.Join(j.dir, fmt.Sprint(i))); err != nil {
+			return result{}, err
+		}
+		if err := r.runBridges(ctx, filepath.Join(j.dir, fmt.Sprint("bridges", i))); err != nil {
 			return result{}, err
 		}
 		places, secrets = places+r.places, secrets+len(r.secrets)

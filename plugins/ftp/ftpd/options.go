@@ -3,7 +3,6 @@ package ftpd
 import (
 	"crypto/tls"
 	"net/netip"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -54,68 +53,39 @@ type config struct {
 	drain            time.Duration
 }
 
+// what is whose options they are, for errors.
+const what = "ftp server"
+
 func badOption(name, format string, args ...any) error {
-	return fault.New("ftp server option "+name, fault.Invalid, format, args...)
+	return fault.New(what+" option "+name, fault.Invalid, format, args...)
 }
 
 // configure checks options, and reads the certificate.
 func configure(options map[string]string) (*config, error) {
-	o := map[string]string{}
-	for _, k := range Options() {
-		o[k.Name] = k.Default
+	o := plugins.ReadOptions(what, Options(), options)
+	c := &config{
+		tls:   o.One("tls", "required", "optional", "off", "implicit"),
+		reuse: o.One("tls-reuse", "required", "optional") == "required", close: o.One("tls-close", "required", "optional") == "required",
+		active: o.One("active", "on", "off") == "on",
+		most:   o.Number("connections", 100_000), each: o.Number("connections-per-address", 100_000), entries: o.Number("max-entries", 1e9),
+		tries: o.Number("login-tries", 100), failures: o.Number("login-failures", 1e6),
+		settle: o.Duration("settle", 0, time.Hour), idle: o.Duration("idle", time.Millisecond, time.Hour), timeout: o.Duration("timeout", time.Millisecond, time.Hour),
+		login: o.Duration("login-timeout", time.Millisecond, time.Hour), delay: o.Duration("login-delay", 0, time.Hour), drain: o.Duration("drain", 0, time.Hour),
 	}
-	for name, value := range options {
-		if _, ok := o[name]; !ok {
-			return nil, badOption(name, "there is no such option")
-		}
-		o[name] = value
+	if o.Err() != nil {
+		return nil, o.Err()
 	}
-	one := func(name string, of ...string) error {
-		if !slices.Contains(of, o[name]) {
-			return badOption(name, "it is one of %s", fault.Shown(strings.Join(of, ", ")))
-		}
-		return nil
-	}
-	number := func(name string, to *int, most int) error {
-		n, err := strconv.Atoi(o[name])
-		if err != nil || n < 1 || n > most {
-			return badOption(name, "it is a number from 1 to %d", most)
-		}
-		*to = n
-		return nil
-	}
-	duration := func(name string, to *time.Duration, least time.Duration) error {
-		d, err := time.ParseDuration(o[name])
-		if err != nil || d < least || d > time.Hour {
-			return badOption(name, `it is a time as "30s", at most 1h`)
-		}
-		*to = d
-		return nil
-	}
-	c := &config{}
-	for _, err := range []error{
-		one("tls", "required", "optional", "off", "implicit"), one("tls-reuse", "required", "optional"), one("tls-close", "required", "optional"), one("active", "on", "off"),
-		number("connections", &c.most, 100_000), number("connections-per-address", &c.each, 100_000), number("max-entries", &c.entries, 1e9),
-		number("login-tries", &c.tries, 100), number("login-failures", &c.failures, 1e6),
-		duration("settle", &c.settle, 0), duration("idle", &c.idle, time.Millisecond), duration("timeout", &c.timeout, time.Millisecond),
-		duration("login-timeout", &c.login, time.Millisecond), duration("login-delay", &c.delay, 0), duration("drain", &c.drain, 0),
-	} {
-		if err != nil {
-			return nil, err
-		}
-	}
-	c.tls, c.reuse, c.close, c.active = o["tls"], o["tls-reuse"] == "required", o["tls-close"] == "required", o["active"] == "on"
-	if err := c.passive(o["passive-ports"], o["passive-address"]); err != nil {
+	if err := c.passive(o.Text("passive-ports"), o.Text("passive-address")); err != nil {
 		return nil, err
 	}
 	if c.tls == "off" {
-		if o["cert"]+o["key"] != "" {
+		if o.Text("cert")+o.Text("key") != "" {
 			return nil, badOption("cert", "with tls=off there is no use for it")
 		}
 		return c, nil
 	}
 	var err error
-	c.security, err = security(o["cert"], o["key"])
+	c.security, err = security(o.Text("cert"), o.Text("key"))
 	return c, err
 }
 

@@ -1,7 +1,6 @@
 package sftpd
 
 import (
-	"strconv"
 	"strings"
 	"time"
 
@@ -39,45 +38,29 @@ type config struct {
 	drain           time.Duration
 }
 
+// what is whose options they are, for errors.
+const what = "sftp listener"
+
+const day = 24 * time.Hour
+
 func badOption(name, format string, args ...any) error {
-	return fault.New("sftp listener option "+name, fault.Invalid, format, args...)
+	return fault.New(what+" option "+name, fault.Invalid, format, args...)
 }
 
 // configure checks options.
 func configure(given map[string]string) (*config, error) {
-	o := map[string]string{}
-	for _, known := range Options() {
-		o[known.Name] = known.Default
+	o := plugins.ReadOptions(what, Options(), given)
+	c := &config{
+		hostkey: o.Text("hostkey"), tries: o.Number("login-tries", 20), logins: o.Number("logins", 100_000),
+		connections: o.Number("connections", 100_000), perAddress: o.Number("connections-per-address", 100_000),
+		loginTime: o.Duration("login-time", time.Second, day), idle: o.Duration("idle", time.Second, day),
+		keepalive: o.Duration("keepalive", 0, day), drain: o.Duration("drain", 0, day),
 	}
-	for name, value := range given {
-		if _, ok := o[name]; !ok {
-			return nil, badOption(name, "there is no such option")
-		}
-		o[name] = value
+	if o.Err() != nil {
+		return nil, o.Err()
 	}
-	c := &config{hostkey: o["hostkey"]}
-	number := func(name string, to *int, most int) (err error) {
-		if *to, err = strconv.Atoi(o[name]); err != nil || *to < 1 || *to > most {
-			return badOption(name, "it is a number from 1 to %d", most)
-		}
-		return nil
-	}
-	duration := func(name string, to *time.Duration, least time.Duration) (err error) {
-		if *to, err = time.ParseDuration(o[name]); err != nil || *to < least || *to > 24*time.Hour {
-			return badOption(name, `it is a time as "30s", from %v to 24h`, least)
-		}
-		return nil
-	}
-	for _, err := range []error{
-		c.methods(o["login"]),
-		number("login-tries", &c.tries, 20), number("logins", &c.logins, 100_000),
-		number("connections", &c.connections, 100_000), number("connections-per-address", &c.perAddress, 100_000),
-		duration("login-time", &c.loginTime, time.Second), duration("idle", &c.idle, time.Second),
-		duration("keepalive", &c.keepalive, 0), duration("drain", &c.drain, 0),
-	} {
-		if err != nil {
-			return nil, err
-		}
+	if err := c.methods(o.Text("login")); err != nil {
+		return nil, err
 	}
 	if c.hostkey == "" {
 		return nil, badOption("hostkey", "it is missing: a file for the server's private key, which is made if it is not there")
