@@ -27,7 +27,7 @@ import (
 
 // lists is a rule "work" with files where the others are, for everyone.
 func (h *host) lists(direction, sections string) string {
-	return fmt.Sprintf("[[rule]]\nname = \"work\"\ndirection = %q\npartners = [\"*\"]\nroot = %q\nretry = { attempts = 1, delay = \"1s\" }\n%s\n", direction, h.dir+"/files", sections)
+	return fmt.Sprintf("[[rule]]\nname = \"work\"\ndirection = %q\npartners = [\"*\"]\nroot = %q\n%s\n", direction, h.dir+"/files", sections)
 }
 
 // secret is a file outside of the root, which only this user can read.
@@ -57,6 +57,18 @@ func hook(t *testing.T, answer http.HandlerFunc) (url string, got chan task.Told
 	}))
 	t.Cleanup(s.Close)
 	return s.URL, got
+}
+
+// within is the next value of a channel.
+func within[T any](t *testing.T, c <-chan T) T {
+	t.Helper()
+	select {
+	case v := <-c:
+		return v
+	case <-time.After(20 * time.Second):
+		t.Fatal("nothing comes")
+	}
+	panic("unreachable")
 }
 
 // TestTasksTravel: a file is checked, recoded, packed, compressed and encrypted at one end,
@@ -119,7 +131,7 @@ post = [
 			if err != nil || s.ID != id || s.Sender.Name != sender.name || s.Receiver.Name != receiver.name || s.File.Name != "in/a.age" || s.File.Size != s.Size || s.Verified == "" {
 				t.Errorf("%+v, %v", s, err)
 			}
-			if m := <-told; m.ID != id || m.Node != receiver.name || m.Side != "receiver" {
+			if m := within(t, told); m.ID != id || m.Node != receiver.name || m.Side != "receiver" {
 				t.Errorf("%+v", m)
 			}
 			var snap task.Told
@@ -140,17 +152,18 @@ post = [
 func TestTasksFail(t *testing.T) {
 	a, b := newHost(t, "a"), newHost(t, "b")
 	url, told := hook(t, nil)
-	a.start(a.config(b.partner() + a.lists("send", "")))
-	b.start(b.config(a.partner() + b.lists("send", `[rule.receiver]
+	a.start(a.config(b.partner() + a.lists("send", "retry = { attempts = 1 }")))
+	b.start(b.config(a.partner() + b.lists("send", `retry = { attempts = 1 }
+[rule.receiver]
 post = [ { task = "extract", format = "tar", to = "in/x" } ]
 error = [ { task = "http", url = "`+url+`" }, { task = "snapshot", to = "failed/{id}.json" }, { task = "move", to = "failed/{name}" } ]`)))
 	a.write("evil.tar", "not a tar, but long enough to be read as the header of one: "+strings.Repeat("x", 2000))
 	ref := a.submit("b", "work", "evil.tar", "evil.tar")
 	r, err := a.node.Engine().Wait(context.Background(), ref)
-	if err != nil || r.State != lifecycle.InError || r.Failure.Kind != fault.Corrupt {
+	if err != nil || r.State != lifecycle.InError || r.Failure.Kind != fault.Refused {
 		t.Fatalf("%v: %+v", err, r.Failure)
 	}
-	if m := <-told; m.Failure == nil || m.Failure.Kind != "corrupt" || m.List != "error" {
+	if m := within(t, told); m.Failure == nil || m.Failure.Kind != "refused" || m.List != "error" {
 		t.Errorf("%+v", m)
 	}
 	for began := time.Now(); ; time.Sleep(5 * time.Millisecond) {
@@ -160,7 +173,7 @@ error = [ { task = "http", url = "`+url+`" }, { task = "snapshot", to = "failed/
 			t.Fatal(err)
 		}
 	}
-	if !strings.Contains(b.read("failed/"+ref.Key.ID.String()+".json"), `"kind": "corrupt"`) {
+	if !strings.Contains(b.read("failed/"+ref.Key.ID.String()+".json"), `"kind": "refused"`) {
 		t.Error("no failure in the snapshot")
 	}
 	if _, err := os.Stat(filepath.Join(b.dir, "files/in/x")); err == nil {
@@ -217,19 +230,19 @@ func TestTasksRestarted(t *testing.T) {
 	post := `[rule.receiver]
 post = [ { task = "compress", remove = true }, { task = "http", url = "` + url + `", timeout = "1h", required = true } ]`
 	config := func() string { return a.partner() + b.lists("send", post) }
-	a.start(a.config(b.partner() + a.lists("send", "")))
+	a.start(a.config(b.partner() + a.lists("send", `retry = { delay = "1s" }`)))
 	cfg := b.config(config())
 	cfg.Node.Drain = time.Millisecond
 	b.start(cfg)
 	a.write("x", "content")
 	ref := a.submit("b", "work", "x", "y")
-	first := <-ids
+	first := within(t, ids)
 	if err := b.end(); err != nil {
 		t.Fatal(err)
 	}
 	b.start(b.config(config()))
 	a.done(ref)
-	if second := <-ids; second != first {
+	if second := within(t, ids); second != first {
 		t.Errorf("%q and %q", first, second)
 	}
 	if _, err := os.Stat(filepath.Join(b.dir, "files/y.zst")); err != nil {

@@ -147,13 +147,13 @@ func TestDecompressHostile(t *testing.T) {
 		"a bomb that is wanted": {packed(t, gzipFormat, 100<<20), task.Table{MaxRatio: 2000}, 0},
 		"small zeros":           {packed(t, gzipFormat, 1<<20), task.Table{}, 0},
 		"too large":             {packed(t, gzipFormat, 1<<20+1), task.Table{MaxSize: &size, MaxRatio: 2000}, fault.QuotaExceeded},
-		"cut gzip":              {packed(t, gzipFormat, 1000)[:20], task.Table{}, fault.Corrupt},
-		"cut zstd":              {packed(t, zstdFormat, 100_000)[:12], task.Table{}, fault.Corrupt},
-		"damaged":               {packed(t, gzipFormat, 1000) + "garbage", task.Table{}, fault.Corrupt},
+		"cut gzip":              {packed(t, gzipFormat, 1000)[:20], task.Table{}, fault.Refused},
+		"cut zstd":              {packed(t, zstdFormat, 100_000)[:12], task.Table{}, fault.Refused},
+		"damaged":               {packed(t, gzipFormat, 1000) + "garbage", task.Table{}, fault.Refused},
 		"plain":                 {"plain text", task.Table{}, fault.Invalid},
 		"empty":                 {"", task.Table{}, fault.Invalid},
-		"another format":        {packed(t, gzipFormat, 1000), task.Table{Format: "zstd"}, fault.Corrupt},
-		"a window of 2 GiB":     {"\x28\xb5\x2f\xfd\x00\xa8" + strings.Repeat("\x00", 100), task.Table{}, fault.Corrupt},
+		"another format":        {packed(t, gzipFormat, 1000), task.Table{Format: "zstd"}, fault.Refused},
+		"a window of 2 GiB":     {"\x28\xb5\x2f\xfd\x00\xa8" + strings.Repeat("\x00", 100), task.Table{}, fault.Refused},
 	} {
 		o := tasktest.On(t, "a", c.content)
 		c.table.Task, c.table.To, c.table.Remove = "decompress", "b", true
