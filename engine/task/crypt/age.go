@@ -100,7 +100,7 @@ func (d decryptTask) Run(ctx context.Context, on *task.On) (task.Result, error) 
 			_, err = io.Copy(w, r)
 		}
 		if err != nil && ctx.Err() == nil && fault.KindOf(err) == fault.Internal {
-			err = fault.New("decrypt", fault.Corrupt, "%w", err)
+			err = fault.New("decrypt", fault.Refused, "%w", err)
 		}
 		return err
 	})

@@ -90,12 +90,12 @@ func TestAgeRefuses(t *testing.T) {
 		kind                fault.Kind
 	}{
 		"for others":     {whole, others, fault.Permission},
-		"cut":            {whole[:len(whole)-20], identities, fault.Corrupt},
-		"cut at a part":  {whole[:len(whole)-(len(whole)-200)%(64<<10+16)], identities, fault.Corrupt},
-		"a bit, late":    {whole[:len(whole)-5] + string(whole[len(whole)-5]^1) + whole[len(whole)-4:], identities, fault.Corrupt},
-		"longer":         {whole + "x", identities, fault.Corrupt},
-		"plain":          {"plain", identities, fault.Corrupt},
-		"empty":          {"", identities, fault.Corrupt},
+		"cut":            {whole[:len(whole)-20], identities, fault.Refused},
+		"cut at a part":  {whole[:len(whole)-(len(whole)-200)%(64<<10+16)], identities, fault.Refused},
+		"a bit, late":    {whole[:len(whole)-5] + string(whole[len(whole)-5]^1) + whole[len(whole)-4:], identities, fault.Refused},
+		"longer":         {whole + "x", identities, fault.Refused},
+		"plain":          {"plain", identities, fault.Refused},
+		"empty":          {"", identities, fault.Refused},
 		"no keys at all": {whole, filepath.Join(t.TempDir(), "none"), fault.NotFound},
 		"public keys":    {whole, recipients, fault.Permission}, // others can read the file
 	} {

@@ -73,7 +73,7 @@ func state(ctx context.Context, on *task.On) (Statement, error) {
 	r := on.Record
 	return Statement{
 		ID: r.Key.ID.String(), Requester: r.Key.Requester, Rule: r.Spec.Rule, Info: r.Spec.Info,
-		Sender:   Party{Name: r.Spec.Partner, Keys: on.PartnerKeys},
+		Sender:   Party{Name: r.Spec.Partner, Keys: append([]string{}, on.PartnerKeys...)},
 		Receiver: Party{Name: on.Vars["node"], Keys: []string{on.Signer.Key()}},
 		Source:   r.Spec.Source.String(), Target: r.Spec.Target.String(), Size: r.Size, Verified: r.Verified,
 		File:       File{Name: on.File.String(), Size: n, Digest: "sha256:" + hex.EncodeToString(h.Sum(nil))},

@@ -5,6 +5,7 @@ package notify
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/pannier/pannier/engine/task"
@@ -80,7 +81,7 @@ func (c common) try(ctx context.Context, once func(context.Context) error) (task
 		}
 	}
 	switch {
-	case ctx.Err() != nil: // the node is told to end: it is told again after the next start
+	case errors.Is(ctx.Err(), context.Canceled): // the node is told to end: it is told again after the next start
 		return task.Result{}, ctx.Err()
 	case c.required:
 		return task.Result{}, err

@@ -109,7 +109,7 @@ func (d decompressTask) Run(ctx context.Context, on *task.On) (task.Result, erro
 		}
 		defer r.Close()
 		_, err = io.Copy(d.bounds.of(fi.Size()).writer(w), onlyReader{r})
-		return corrupt(err)
+		return damaged(err)
 	})
 }
 
@@ -127,11 +127,11 @@ func decompressor(format string, src *os.File) (io.ReadCloser, error) {
 	switch format {
 	case gzipFormat:
 		z, err := gzip.NewReader(src)
-		return z, corrupt(err)
+		return z, damaged(err)
 	case zstdFormat:
 		z, err := zstd.NewReader(src, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(mostWindow), zstd.WithDecoderLowmem(true))
 		if err != nil {
-			return nil, corrupt(err)
+			return nil, damaged(err)
 		}
 		return z.IOReadCloser(), nil
 	}
@@ -153,13 +153,14 @@ func formatOf(f *os.File) (string, error) {
 	return "", nil
 }
 
-// corrupt makes Corrupt of what a decoder says, and leaves what is known.
-func corrupt(err error) error {
+// damaged makes Refused of what a decoder says, because no attempt helps: the bytes are those that
+// were sent. What is known already stays.
+func damaged(err error) error {
 	if err == nil {
 		return nil
 	}
 	if kind := fault.KindOf(err); kind != fault.Internal {
 		return err
 	}
-	return fault.New("unpack", fault.Corrupt, "%w", err)
+	return fault.New("unpack", fault.Refused, "%w", err)
 }

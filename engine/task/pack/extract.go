@@ -148,7 +148,7 @@ func (e extractTask) into(ctx context.Context, root *os.Root, dir relpath.Path, 
 		return err
 	}
 	if fi.Size() == 0 {
-		return fault.New("unpack", fault.Corrupt, "the archive has no byte")
+		return fault.New("unpack", fault.Refused, "the archive has no byte")
 	}
 	if err := root.Mkdir(dir.String(), 0o777); err != nil {
 		return err
@@ -165,7 +165,7 @@ func (e extractTask) into(ctx context.Context, root *os.Root, dir relpath.Path, 
 		err = u.tar(src, formats[format])
 	}
 	if err != nil {
-		return corrupt(err)
+		return damaged(err)
 	}
 	return u.sync()
 }

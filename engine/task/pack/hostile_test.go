@@ -250,7 +250,7 @@ func TestExtractMillion(t *testing.T) {
 	tasktest.Clean(t, o)
 }
 
-// TestExtractDamaged: an archive that is cut or damaged is Corrupt, and leaves nothing.
+// TestExtractDamaged: an archive that is cut or damaged is Refused, and leaves nothing.
 func TestExtractDamaged(t *testing.T) {
 	text := strings.Repeat("0123456789", 1000)
 	for name, whole := range map[string]string{
@@ -259,7 +259,7 @@ func TestExtractDamaged(t *testing.T) {
 	} {
 		for _, archive := range []string{whole[:len(whole)/2], "", "garbage", strings.Repeat("garbage", 1000)} {
 			o, err := extract(t, name, archive, task.Table{})
-			if kind := fault.KindOf(err); err == nil || kind != fault.Corrupt && kind != fault.Invalid {
+			if kind := fault.KindOf(err); err == nil || kind != fault.Refused && kind != fault.Invalid {
 				t.Errorf("%s of %d bytes: %v", name, len(archive), err)
 			}
 			untouched(t, name, o, name, archive)
