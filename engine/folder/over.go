@@ -149,7 +149,7 @@ func (w *Watcher) settle(files []*file) {
 			}
 		case f.newer || f.seen != (sideeffect.Version{}) && f.seen != f.sent:
 			w.log.Info("given up for a newer version", "file", f.path, "ids", ids(f))
-			f.state, f.sent, f.reqs, f.newer = none, sideeffect.Version{}, nil, false
+			f.state, f.noted, f.newer = none, nothing, false
 			w.schedule(f, 0)
 		default:
 			if f.state != isFailed || f.why != why {
@@ -228,7 +228,7 @@ func (w *Watcher) finish(files []*file) {
 	}
 	reached("forgotten")
 	for _, f := range done {
-		f.state, f.sent, f.reqs, f.newer, f.why = none, sideeffect.Version{}, nil, false, ""
+		f.state, f.noted, f.newer, f.why = none, nothing, false, ""
 		fi, err := root.Lstat(f.path)
 		switch {
 		case err == nil && fi.Mode().IsRegular():
