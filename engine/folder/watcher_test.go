@@ -296,3 +296,17 @@ func TestLost(t *testing.T) {
 		t.Fatal("a scan does not find what nobody has told of")
 	}
 }
+
+// TestPartly: nothing is removed that one of the partners has not got.
+func TestPartly(t *testing.T) {
+	b := begin(t, func(f *Folder) { f.After, f.Partners = Delete, []string{"there", "far"} })
+	b.mu.Lock()
+	b.failsFor = "far"
+	b.mu.Unlock()
+	b.write("in/a", "one")
+	b.until("one has it", func() bool { return b.watch.Status(0).Failed == 1 })
+	b.watch.Scan(t.Context())
+	if len(b.got("in/a")) != 1 || !exists(filepath.Join(b.root, "in/a")) {
+		t.Fatalf("%+v", b.watch.Status(10))
+	}
+}
