@@ -4,7 +4,6 @@ import (
 	"errors"
 	"io/fs"
 	"os"
-	"path"
 	"slices"
 	"time"
 
@@ -257,9 +256,8 @@ func (w *Watcher) dispose(root *os.Root, f *file) (went bool, dirs []string, err
 			return false, nil, err
 		}
 	}
-	went, dirs, err = d.do(root)
-	if err == nil && went && isOwnDone(w.f.DoneFile) {
-		_ = root.Remove(path.Join(path.Dir(f.path), doneName(w.f.DoneFile, path.Base(f.path)))) // one that stays does no harm
+	if isOwnDone(w.f.DoneFile) {
+		d.done = doneName(w.f.DoneFile, p.Base())
 	}
-	return went, dirs, err
+	return d.do(root)
 }
