@@ -185,3 +185,42 @@ func TestFolderKilled(t *testing.T) {
 		}
 	}
 }
+
+// TestFolderOverwritten: a file that is written anew while its request waits for the partner: nothing
+// half-written is sent in its place, and the newer version is when it is whole.
+func TestFolderOverwritten(t *testing.T) {
+	c := folderPair(t, "closed = true\nstable = \"1h\"\n")
+	c.start(c.a)
+	show := func() *adminpb.Folder {
+		t.Helper()
+		f, err := c.client(c.a).ShowFolder(t.Context(), &adminpb.ShowFolderRequest{Name: "box"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return f
+	}
+	c.drop("file", "first")
+	c.until("it is submitted", func() bool { return show().GetSubmitted() == 1 })
+	f, err := os.OpenFile(filepath.Join(c.a.Root, "box/file"), os.O_WRONLY|os.O_TRUNC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.WriteString("sec"); err != nil {
+		t.Fatal(err)
+	}
+	id := show().GetFiles()[0].GetIds()[0]
+	c.start(c.b)
+	r, err := c.client(c.a).Wait(t.Context(), &adminpb.WaitRequest{Ref: &adminpb.Ref{Id: id}})
+	if err != nil || r.GetState() != adminpb.Request_INERROR || !strings.Contains(r.GetFailure().GetCause(), "changed after it was submitted") {
+		t.Errorf("the request is %v, %v", r, err)
+	}
+	if _, err := os.Stat(filepath.Join(c.b.Root, "box/file")); err == nil {
+		t.Error("something has arrived")
+	}
+	if _, err := f.WriteString("ond"); err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	c.until("the newer version has arrived", func() bool { return c.arrived("file", "second") })
+}

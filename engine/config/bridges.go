@@ -71,12 +71,19 @@ func (m *meaning) program(plugin string, args []string, sha256 string, v *value)
 			m.add(at.place, `as "ftp" or "/usr/lib/pannier/pannier-plugin-box"`, "%q is neither a plugin's name nor a whole path", plugin)
 		}
 	}
+	if rule := m.ruleAround(plugin); rule != "" {
+		m.add(v.field("plugin").place, "", "%q is among the files of rule %q: whoever may put files there could have this node run them", plugin, rule)
+	}
 	if len(args) > 0 && plugin != "" && !strings.ContainsRune(plugin, filepath.Separator) {
 		m.add(v.field("args").place, "", "%q is part of pannier and takes no arguments", plugin)
 	}
 	for i, a := range args {
-		if at := v.field("args").item(i); !m.noted(at) && strings.ContainsRune(a, 0) {
+		at := v.field("args").item(i)
+		if !m.noted(at) && strings.ContainsRune(a, 0) {
 			m.add(at.place, "", "an argument has no NUL")
+		}
+		if rule := m.ruleAround(a); rule != "" {
+			m.add(at.place, "", "%q is among the files of rule %q: whoever may put files there could have this node run them", a, rule)
 		}
 	}
 	if v.isText("sha256") && !digestText.MatchString(sha256) {
@@ -90,6 +97,16 @@ func (m *meaning) confined(memory size, files int64, v *value) {
 		atLeast(m, v, "memory", memory, 64<<20, "64MiB")
 	}
 	atLeast(m, v, "files", files, 64, "64")
+}
+
+// ruleAround is a rule in whose root a path lies; "": none.
+func (m *meaning) ruleAround(path string) string {
+	for i := range m.file.Rule {
+		if r := &m.file.Rule[i]; filepath.IsAbs(path) && filepath.IsAbs(r.Root) && within(path, r.Root) {
+			return r.Name
+		}
+	}
+	return ""
 }
 
 // options are those of a plugin, "NAME=VALUE".

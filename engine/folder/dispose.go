@@ -24,6 +24,7 @@ type disposal struct {
 	version sideeffect.Version // without its device
 	to      relpath.Path       // where it is moved; zero: nowhere
 	aside   string             // its name between, in its directory
+	done    string             // its done file there, which goes first: a later one is of a later version; "": none
 }
 
 // asideName is the same for the same version of a name.
@@ -107,6 +108,9 @@ func (d *disposal) takeAside(root, in *os.Root) (bool, error) {
 		if err := d.sameDevice(root, fi); err != nil {
 			return false, err
 		}
+	}
+	if d.done != "" {
+		_ = in.Remove(d.done) // one that stays does no harm
 	}
 	reached("looked")
 	if err := in.Rename(name, d.aside); err != nil {

@@ -32,6 +32,7 @@ type fake struct {
 	hold      bool                // nothing is carried out
 	refuse    error               // of Submit
 	fails     string              // of what is carried out
+	failsFor  string              // a partner: all of it
 	submits   int
 }
 
@@ -65,7 +66,7 @@ func (e *fake) carryOut(r *lifecycle.Record) {
 		r.State, r.Failure.Cause = s, why
 		e.cond.Broadcast()
 	}
-	if e.fails != "" {
+	if e.fails != "" || r.Spec.Partner == e.failsFor {
 		end(lifecycle.InError, e.fails)
 		return
 	}

@@ -101,10 +101,13 @@ func (w *Watcher) strange(o oddity, scan uint64) {
 func (w *Watcher) sighted(name string, v sideeffect.Version, scan uint64) {
 	f := w.files[name]
 	if f == nil {
-		f = &file{path: name}
+		f = &file{noted: nothing, path: name}
 		w.files[name] = f
 	}
-	f.scan, f.gone = max(f.scan, scan), 0
+	f.scan = max(f.scan, scan)
+	if f.gone != 0 {
+		f.gone = 0
+	}
 	if f.seen == v {
 		return
 	}

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"io/fs"
 	"os"
-	"path"
 	"slices"
 	"time"
 
@@ -149,7 +148,7 @@ func (w *Watcher) settle(files []*file) {
 			}
 		case f.newer || f.seen != (sideeffect.Version{}) && f.seen != f.sent:
 			w.log.Info("given up for a newer version", "file", f.path, "ids", ids(f))
-			f.state, f.sent, f.reqs, f.newer = none, sideeffect.Version{}, nil, false
+			f.state, f.noted, f.newer = none, nothing, false
 			w.schedule(f, 0)
 		default:
 			if f.state != isFailed || f.why != why {
@@ -228,7 +227,7 @@ func (w *Watcher) finish(files []*file) {
 	}
 	reached("forgotten")
 	for _, f := range done {
-		f.state, f.sent, f.reqs, f.newer, f.why = none, sideeffect.Version{}, nil, false, ""
+		f.state, f.noted, f.newer, f.why = none, nothing, false, ""
 		fi, err := root.Lstat(f.path)
 		switch {
 		case err == nil && fi.Mode().IsRegular():
@@ -257,9 +256,8 @@ func (w *Watcher) dispose(root *os.Root, f *file) (went bool, dirs []string, err
 			return false, nil, err
 		}
 	}
-	went, dirs, err = d.do(root)
-	if err == nil && went && isOwnDone(w.f.DoneFile) {
-		_ = root.Remove(path.Join(path.Dir(f.path), doneName(w.f.DoneFile, path.Base(f.path)))) // one that stays does no harm
+	if isOwnDone(w.f.DoneFile) {
+		d.done = doneName(w.f.DoneFile, p.Base())
 	}
-	return went, dirs, err
+	return d.do(root)
 }

@@ -46,7 +46,7 @@ func (w *Watcher) keep(changes []change) bool {
 // load takes up what the notes have.
 func (w *Watcher) load() error {
 	return w.cfg.Notes.all(w.f.Name, func(path string, n *note) {
-		f := &file{path: path, sent: n.version(), why: n.Why}
+		f := &file{noted: &noted{sent: n.version()}, path: path, why: n.Why}
 		for i, s := range states {
 			if s == n.State {
 				f.state = stateCode(i)
@@ -113,7 +113,7 @@ func (w *Watcher) retract(f *file) {
 		return // submitAgain has the others
 	}
 	old := w.note(f)
-	f.state, f.sent, f.reqs = none, sideeffect.Version{}, nil
+	f.state, f.noted = none, nothing
 	w.keep([]change{{path: f.path, old: old}})
 }
 
@@ -155,7 +155,7 @@ func (w *Watcher) submit() {
 	var changes []change
 	for _, f := range ready {
 		old := w.note(f)
-		f.state, f.sent, f.reqs, f.why = isOpen, f.seen, nil, ""
+		f.state, f.noted, f.why = isOpen, &noted{sent: f.seen}, ""
 		for _, p := range w.f.Partners {
 			f.reqs = append(f.reqs, outcome{request: request{Partner: p, ID: textID(idOf(w.f.Name, p, f.path, f.sent))}})
 		}
@@ -163,7 +163,7 @@ func (w *Watcher) submit() {
 	}
 	if len(ready) == 0 || !w.keep(changes) {
 		for _, f := range ready {
-			f.state, f.sent, f.reqs = none, sideeffect.Version{}, nil
+			f.state, f.noted = none, nothing
 			f.why = w.status.Trouble
 			w.schedule(f, w.f.Interval)
 		}

@@ -67,14 +67,12 @@ type Watcher struct {
 
 // file is what is known of a name. It is small: there are many.
 type file struct {
+	*noted
 	path  string
 	seen  sideeffect.Version // as last seen; zero: it is not there
-	sent  sideeffect.Version // of the note; zero: there is none
-	reqs  []outcome          // of the note; nil once they do not matter any more
 	why   string             // it waits, or has failed; for people
 	since int64              // ns of Watcher.began: when seen was first
 	at    int64              // when it is looked at again
-	gone  int64              // unix s: since when it has been missed
 	scan  uint64             // that has seen it last
 	heap  int32              // place in Watcher.due, from 1; 0: none
 	tries uint16             // looks that found it open for writing, in a row
@@ -82,6 +80,16 @@ type file struct {
 	held  bool // in Watcher.held
 	newer bool // a version that is newer than sent waits for the end of its requests
 }
+
+// noted is what is in a file's note.
+type noted struct {
+	sent sideeffect.Version // zero: there is no note
+	reqs []outcome          // nil once they do not matter any more
+	gone int64              // unix s: since when the file has been missed
+}
+
+// nothing is that of files without a note. Nobody writes to it.
+var nothing = &noted{}
 
 // stateCode is the State of sent.
 type stateCode uint8

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"go.etcd.io/bbolt"
+
 	"github.com/pannier/pannier/engine/lifecycle"
 	"github.com/pannier/pannier/spec/fault"
 )
@@ -36,11 +38,10 @@ func TestKeep(t *testing.T) {
 func TestDelete(t *testing.T) {
 	b := begin(t, func(f *Folder) { f.After, f.DoneFile = Delete, "{name}.done" })
 	b.write("in/a", "one")
-	b.watch.Scan(t.Context())
-	b.watch.Scan(t.Context())
-	if len(b.got("in/a")) > 0 {
-		t.Fatal("sent without its done file")
-	}
+	b.until("it waits for its done file", func() bool {
+		s := b.watch.Status(1)
+		return len(s.Rows) == 1 && s.Rows[0].Why == "its done file a.done is not there"
+	})
 	b.write("in/a.done", "") // after the file
 	b.write("in/b.done", "") // before it
 	b.until("the first is sent", func() bool { return len(b.got("in/a")) == 1 })
@@ -285,7 +286,7 @@ func TestLost(t *testing.T) {
 	b.until("the first is sent", func() bool { return len(b.got("in/first")) == 1 })
 	b.watch.mu.Lock() // the loop stands still
 	for i := range number {
-		b.write(fmt.Sprintf("in/%d/%d", i%3, i), "x")
+		b.write(fmt.Sprint("in/", i), "x")
 	}
 	b.watch.mu.Unlock()
 	b.until("all are found", func() bool { return b.watch.Status(0).Kept == number+1 })
@@ -294,5 +295,54 @@ func TestLost(t *testing.T) {
 	b.write("in/late", "x")
 	if b.settled(); len(b.got("in/late")) != 1 {
 		t.Fatal("a scan does not find what nobody has told of")
+	}
+}
+
+// TestPartly: nothing is removed that one of the partners has not got.
+func TestPartly(t *testing.T) {
+	b := begin(t, func(f *Folder) { f.After, f.Partners = Delete, []string{"there", "far"} })
+	b.mu.Lock()
+	b.failsFor = "far"
+	b.mu.Unlock()
+	b.write("in/a", "one")
+	b.until("one has it", func() bool { return b.watch.Status(0).Failed == 1 })
+	b.watch.Scan(t.Context())
+	if len(b.got("in/a")) != 1 || !exists(filepath.Join(b.root, "in/a")) {
+		t.Fatalf("%+v", b.watch.Status(10))
+	}
+}
+
+// TestPurged: a request that was forgotten before the folder has seen its end is not made again.
+func TestPurged(t *testing.T) {
+	b := begin(t, nil)
+	b.hold = true
+	b.write("in/a", "one")
+	b.until("it is submitted", func() bool { return b.watch.Status(0).Open == 1 })
+	b.watch.Stop()
+	b.mu.Lock()
+	clear(b.records)
+	b.mu.Unlock()
+	b.start()
+	if s := b.settled(); b.submits != 1 || s.Failed != 1 || !strings.Contains(s.Rows[0].Why, "purged") {
+		t.Fatalf("%d submitted, %+v", b.submits, s)
+	}
+}
+
+// TestNotesLost: without its notes a folder makes the same requests, which are known.
+func TestNotesLost(t *testing.T) {
+	b := begin(t, nil)
+	b.write("in/a", "one")
+	b.until("it is sent", func() bool { return b.watch.Status(0).Kept == 1 })
+	b.watch.Stop()
+	err := b.notes.db.Update(func(tx *bbolt.Tx) error { return tx.DeleteBucket(noteBucket) })
+	if err == nil {
+		err = b.notes.db.Update(func(tx *bbolt.Tx) error { _, err := tx.CreateBucket(noteBucket); return err })
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.start()
+	if s := b.settled(); b.submits != 1 || s.Kept != 1 {
+		t.Fatalf("%d submitted, %+v", b.submits, s)
 	}
 }
