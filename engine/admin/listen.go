@@ -8,7 +8,6 @@ import (
 	"slices"
 
 	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/peer"
 
 	"github.com/pannier/pannier/flow/carrier"
 	"github.com/pannier/pannier/spec/fault"
@@ -56,12 +55,12 @@ func (l *Listener) Accept() (net.Conn, error) {
 		return nil, err
 	}
 	uid := carrier.PeerUID(c)
-	return &userConn{c, user{uid, l.access.allows(uid)}}, nil
+	return &userConn{c, user{uid, l.access.Allows(uid)}}, nil
 }
 
-// allows reports whether that user may call. Where the system does not say who
+// Allows reports whether that user may call. Where the system does not say who
 // it is, the mode decides, if it lets nobody but the owner through.
-func (a Access) allows(uid int) bool {
+func (a Access) Allows(uid int) bool {
 	if uid < 0 {
 		return a.Mode&^0o600 == 0
 	}
@@ -104,17 +103,3 @@ func (userCredentials) Info() credentials.ProtocolInfo {
 
 func (c userCredentials) Clone() credentials.TransportCredentials { return c }
 func (userCredentials) OverrideServerName(string) error           { return nil }
-
-// mayCall refuses, as Permission, users who may not call.
-func (s *Server) mayCall(ctx context.Context, method string) error {
-	p, _ := peer.FromContext(ctx)
-	if p == nil {
-		return fault.New("admin service", fault.Permission, "nobody knows who calls")
-	}
-	u, _ := p.AuthInfo.(user)
-	if u.allowed {
-		return nil
-	}
-	s.cfg.Log.Warn("admin call refused", "user", u.uid, "method", method)
-	return fault.New("admin service", fault.Permission, "user %d may not run this node", u.uid)
-}

@@ -3,11 +3,13 @@ package admin
 import (
 	"context"
 	"math"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc"
 
 	"github.com/pannier/pannier/engine"
+	"github.com/pannier/pannier/engine/access"
 	"github.com/pannier/pannier/engine/lifecycle"
 	"github.com/pannier/pannier/engine/store"
 	"github.com/pannier/pannier/spec/adminpb"
@@ -20,6 +22,9 @@ func (s *Server) Submit(ctx context.Context, in *adminpb.SubmitRequest) (*adminp
 	o, err := orderOf(in)
 	if err != nil {
 		return nil, err
+	}
+	if c := access.CallerOf(ctx); !c.MaySubmit(o.Rule) {
+		return nil, fault.New("submit", fault.Permission, "%s may submit by other rules only: %s", c.Name, strings.Join(c.Rules, ", "))
 	}
 	r, made, err := s.cfg.Engine.Submit(ctx, o)
 	if err != nil {

@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/pannier/pannier/engine"
+	"github.com/pannier/pannier/engine/access"
 	"github.com/pannier/pannier/engine/lifecycle"
 	"github.com/pannier/pannier/engine/store"
 	"github.com/pannier/pannier/spec/adminpb"
@@ -81,6 +82,10 @@ type Config struct {
 
 	// Relays are the node's.
 	Relays Relays
+	// Objects are its partners and rules as they are written.
+	Objects Objects
+	// Tokens are the node's.
+	Tokens *access.Tokens
 
 	Log *slog.Logger // refused callers and what operators have ordered. Default: none
 }
@@ -91,6 +96,7 @@ type Server struct {
 	adminpb.UnimplementedAdminServer
 	cfg     Config
 	grpc    *grpc.Server
+	web     *grpc.Server // of HTTP
 	started time.Time
 	quit    context.Context // ends with Close
 	close   context.CancelFunc
@@ -110,9 +116,14 @@ func New(cfg Config) (*Server, error) {
 	}
 	s := &Server{cfg: cfg, started: time.Now()}
 	s.quit, s.close = context.WithCancel(context.Background())
+	if err := scoped(); err != nil {
+		return nil, err
+	}
 	s.grpc = grpc.NewServer(grpc.Creds(userCredentials{}),
 		grpc.UnaryInterceptor(s.unary), grpc.StreamInterceptor(s.stream))
+	s.web = grpc.NewServer(grpc.UnaryInterceptor(s.unary), grpc.StreamInterceptor(s.stream))
 	adminpb.RegisterAdminServer(s.grpc, s)
+	adminpb.RegisterAdminServer(s.web, s)
 	return s, nil
 }
 
@@ -129,12 +140,14 @@ func (s *Server) Close() {
 		late := time.AfterFunc(closePatience, s.grpc.Stop)
 		defer late.Stop()
 		s.grpc.GracefulStop()
+		s.web.Stop()
 	})
 }
 
 // unary is around each call: who may, and errors as they travel.
 func (s *Server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
-	if err := s.mayCall(ctx, info.FullMethod); err != nil {
+	ctx, err := s.mayCall(ctx, info.FullMethod)
+	if err != nil {
 		return nil, asStatus(err)
 	}
 	ctx, done := s.until(ctx)
@@ -144,10 +157,11 @@ func (s *Server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo,
 }
 
 func (s *Server) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
-	if err := s.mayCall(ss.Context(), info.FullMethod); err != nil {
+	ctx, err := s.mayCall(ss.Context(), info.FullMethod)
+	if err != nil {
 		return asStatus(err)
 	}
-	ctx, done := s.until(ss.Context())
+	ctx, done := s.until(ctx)
 	defer done()
 	return asStatus(s.ended(next(srv, &stream{ss, ctx})))
 }

@@ -29,6 +29,7 @@ const most = 16 << 20
 // Config is what a file says.
 type Config struct {
 	Node  Node
+	HTTP  HTTP
 	Book  engine.Book       // the node itself is no partner in it unless the file has one of its name
 	Users map[string]string // users of this host, by name or number: the partners that call as them over unix sockets
 
@@ -37,6 +38,9 @@ type Config struct {
 
 	Bridges   map[string]Bridge // by name
 	Listeners []Listener
+
+	file Source // what it was read from
+	own  func(state string) string
 }
 
 // Listener is where foreign clients connect, and the plugin that serves them.
@@ -82,15 +86,23 @@ type Node struct {
 	LogFormat  string // "text" or "json"
 }
 
+// HTTP is where the node speaks HTTP. It holds for the life of a process.
+type HTTP struct {
+	Listen      []string // "unix:///path" and "tls://host:port"; none: nowhere
+	Certificate string   // absolute path of a PEM file; "": the node's own
+	Key         string   // of its private key
+}
+
 // Load reads a file. One that is not there is fault.NotFound, one that may not
 // be read fault.Permission, one with problems fault.Invalid with all of them. A
-// partner with the node's own key is a problem where the node has one already.
+// partner with the node's own key is a problem where the node has one already. What was
+// applied while the node ran, and is kept in its state directory, belongs to it.
 func Load(path string) (*Config, error) {
 	data, err := read(path)
 	if err != nil {
 		return nil, err
 	}
-	return parseFor(path, data, ownKey)
+	return parseFor(path, data, ownKey, applied)
 }
 
 func read(path string) ([]byte, error) {
@@ -134,16 +146,24 @@ func once(op, path string, err error) error {
 
 // Parse reads a text; name is what messages call it. It looks at nothing else.
 func Parse(name string, data []byte) (*Config, error) {
-	return parseFor(name, data, func(string) string { return "" })
+	return parseFor(name, data, func(string) string { return "" }, func(string) ([]Source, error) { return nil, nil })
 }
 
-// parseFor is Parse; own is the key that a state directory has.
-func parseFor(name string, data []byte, own func(state string) string) (*Config, error) {
+// parseFor is Parse; own is the key that a state directory has, extra what was applied to
+// the node that has it.
+func parseFor(name string, data []byte, own func(state string) string, extra func(state string) ([]Source, error)) (*Config, error) {
 	p := &problems{file: name, data: data}
 	root, wrong := parse(data)
 	if wrong != nil {
 		p.list = append(p.list, *wrong)
 		return nil, p.err()
+	}
+	if state := stateOf(root); state != "" {
+		more, err := extra(state)
+		if err != nil {
+			return nil, err
+		}
+		p.include(root, more)
 	}
 	m := meaning{problems: p, own: own}
 	p.fill(reflect.ValueOf(&m.file).Elem(), root)
@@ -151,5 +171,6 @@ func parseFor(name string, data []byte, own func(state string) string) (*Config,
 	if err := p.err(); err != nil {
 		return nil, err
 	}
+	cfg.file, cfg.own = Source{name, data}, own
 	return cfg, nil
 }

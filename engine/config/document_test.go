@@ -34,7 +34,7 @@ func TestDocumented(t *testing.T) {
 		t.Fatal(err)
 	}
 	for heading, shape := range map[string]reflect.Type{
-		"## `[node]`": reflect.TypeFor[nodeTable](), "## `[[partner]]`": reflect.TypeFor[partnerTable](), "## `[[rule]]`": reflect.TypeFor[ruleTable](),
+		"## `[node]`": reflect.TypeFor[nodeTable](), "## `[http]`": reflect.TypeFor[httpTable](), "## `[[partner]]`": reflect.TypeFor[partnerTable](), "## `[[rule]]`": reflect.TypeFor[ruleTable](),
 		"## `[[relay]]`": reflect.TypeFor[relayTable](), "### `ports`": reflect.TypeFor[portTable](), "## `[[relay_policy]]`": reflect.TypeFor[policyTable](),
 		"### `limits`": reflect.TypeFor[limitsTable](), "## `[[bridge]]`": reflect.TypeFor[bridgeTable](),
 		"## `[[listener]]`": reflect.TypeFor[listenerTable](), "### `users`": reflect.TypeFor[userTable](),

@@ -21,6 +21,7 @@ import (
 
 type file struct {
 	Node     nodeTable       `toml:"node"`
+	HTTP     httpTable       `toml:"http"`
 	Partner  []partnerTable  `toml:"partner"`
 	Rule     []ruleTable     `toml:"rule"`
 	Relay    []relayTable    `toml:"relay"`
@@ -44,6 +45,12 @@ type nodeTable struct {
 	Drain      task.Duration `toml:"drain" default:"30s"`
 	Log        level         `toml:"log" default:"info"`
 	LogFormat  logFormat     `toml:"log_format" default:"text"`
+}
+
+type httpTable struct {
+	Listen      []string `toml:"listen"`
+	Certificate string   `toml:"certificate"`
+	Key         string   `toml:"key"`
 }
 
 type partnerTable struct {

@@ -32,6 +32,7 @@ func (m *meaning) config(root *value) *Config {
 	} else {
 		m.add(span{}, "write at least: [node] and below it name = \"hosta\"", "there is no [node]")
 	}
+	cfg.HTTP = m.http(root.field("http"), root.has("http"))
 	m.partners, m.rules, m.keys = map[string]*engine.Partner{}, map[string]*engine.Rule{}, map[string]string{}
 	m.users = map[string]string{}
 	if key := m.own(cfg.Node.State); key != "" {
@@ -93,7 +94,11 @@ func register[T any](m *meaning, all map[string]*T, item *T, name, what string, 
 		return
 	}
 	if all[name] != nil {
-		m.add(v.field("name").place, "", "there is a %s %q already", what, name)
+		hint := ""
+		if _, begins := m.source(v.field("name").place.offset); begins > 0 {
+			hint = "the other one is in " + m.problems.file + ", or in the same text"
+		}
+		m.add(v.field("name").place, hint, "there is a %s %q already", what, name)
 		return
 	}
 	all[name] = item

@@ -21,10 +21,17 @@ type problem struct {
 
 // problems are all that is wrong with a file. It is an error.
 type problems struct {
-	file string
-	data []byte
-	list []problem
-	at   map[span]bool // where they are
+	file  string
+	data  []byte // the file and what comes with it, one after the other
+	parts []part // what comes with the file
+	list  []problem
+	at    map[span]bool // where they are
+}
+
+// part is a text that comes with a file.
+type part struct {
+	name  string
+	start int // in problems.data
 }
 
 const (
@@ -92,10 +99,26 @@ func (p *problems) Error() string {
 func (p *problems) head(one *problem) (text string, start int, before []rune) {
 	start = bytes.LastIndexByte(p.data[:one.at.offset], '\n') + 1
 	before = printable(p.data[start:one.at.offset])
-	return fmt.Sprintf("%s:%d:%d: %s", p.file, p.row(start), len(before)+1, one.text), start, before
+	name, _ := p.source(start)
+	return fmt.Sprintf("%s:%d:%d: %s", name, p.row(start), len(before)+1, one.text), start, before
 }
 
-func (p *problems) row(start int) int { return bytes.Count(p.data[:start], []byte("\n")) + 1 }
+// source is which text an offset is in, and where that begins.
+func (p *problems) source(offset int) (name string, begins int) {
+	name = p.file
+	for _, s := range p.parts {
+		if s.start <= offset {
+			name, begins = s.name, s.start
+		}
+	}
+	return name, begins
+}
+
+// row is the number of a line in its text.
+func (p *problems) row(start int) int {
+	_, begins := p.source(start)
+	return bytes.Count(p.data[begins:start], []byte("\n")) + 1
+}
 
 func (p *problems) write(b *strings.Builder, one *problem) {
 	text, start, before := p.head(one)

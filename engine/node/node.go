@@ -13,9 +13,11 @@ import (
 	"time"
 
 	"github.com/pannier/pannier/engine"
+	"github.com/pannier/pannier/engine/access"
 	"github.com/pannier/pannier/engine/admin"
 	"github.com/pannier/pannier/engine/bridge"
 	"github.com/pannier/pannier/engine/config"
+	"github.com/pannier/pannier/engine/httpd"
 	"github.com/pannier/pannier/engine/lifecycle"
 	"github.com/pannier/pannier/engine/peer"
 	"github.com/pannier/pannier/engine/store"
@@ -74,7 +76,9 @@ type Node struct {
 	listeners *listeners
 	admin     *admin.Server
 	socket    *admin.Listener // nil: no operators
-	bound     []string        // addresses
+	tokens    *access.Tokens
+	http      *httpd.Server // nil: nowhere
+	bound     []string      // addresses
 
 	present  atomic.Pointer[present]
 	draining atomic.Bool
@@ -170,7 +174,13 @@ func (n *Node) begin(ctx context.Context, cfg *config.Config) error {
 	if err := n.beginListeners(cfg); err != nil {
 		return err
 	}
-	return n.listenAdmin()
+	if err := n.newTokens(); err != nil {
+		return err
+	}
+	if err := n.listenAdmin(); err != nil {
+		return err
+	}
+	return n.listenHTTP(&cfg.HTTP, id)
 }
 
 // sweepEvery is how often what requests have left at bridges is looked through.
@@ -273,12 +283,15 @@ func (n *Node) open(o peer.Options, book engine.Book, addresses []string) (bound
 // not go on: a listener or the store has failed.
 func (n *Node) Run(ctx context.Context) error {
 	var serving sync.WaitGroup
-	failed := make(chan error, 3)
+	failed := make(chan error, 4)
 	for _, door := range n.doors {
 		serving.Go(func() { failed <- fault.Wrap("serve partners", "", door.Serve()) })
 	}
 	if n.socket != nil {
 		serving.Go(func() { failed <- n.admin.Serve(n.socket) })
+	}
+	if n.http != nil {
+		serving.Go(func() { failed <- n.http.Serve() })
 	}
 	var err error
 	select {

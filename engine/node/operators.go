@@ -11,11 +11,8 @@ import (
 	"github.com/pannier/pannier/spec/relpath"
 )
 
-// listenAdmin opens the socket of the operators, unless there is none.
+// listenAdmin makes the service of the operators and opens its socket, unless there is none.
 func (n *Node) listenAdmin() error {
-	if n.fixed.Admin == "" {
-		return nil
-	}
 	cfg := admin.Config{
 		Engine: n.engine, Node: n.fixed.Name, Key: n.key, Version: n.o.Version, Addresses: n.Addresses, Draining: n.draining.Load, Log: n.log,
 	}
@@ -28,11 +25,15 @@ func (n *Node) listenAdmin() error {
 	if n.o.Read != nil {
 		cfg.Reload = func(context.Context) ([]string, error) { return n.ReadAgain() }
 	}
-	cfg.Relays = n.relays
+	cfg.Relays, cfg.Tokens, cfg.Objects = n.relays, n.tokens, runtimeObjects{n}
 	cfg.Browse, cfg.Probe = n.browse, n.bridges.Probe
 	var err error
 	if n.admin, err = admin.New(cfg); err != nil {
 		return err
+	}
+	if n.fixed.Admin == "" {
+		n.undone(func() error { n.admin.Close(); return nil })
+		return nil
 	}
 	if n.socket, err = admin.Listen(n.fixed.Admin, admin.Access{}); err != nil {
 		return err

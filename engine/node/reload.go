@@ -18,10 +18,19 @@ import (
 // [node] may change; notes say what is different. With an error, which is Invalid,
 // nothing is: the file asks for what a node that runs cannot become.
 func (n *Node) Reload(cfg *config.Config) (notes []string, err error) {
-	const op = "reload configuration"
 	n.reload.Lock()
 	defer n.reload.Unlock()
-	if keys := unlike(&n.fixed, &cfg.Node); len(keys) > 0 {
+	return n.change(cfg)
+}
+
+// change is Reload; n.reload is held.
+func (n *Node) change(cfg *config.Config) (notes []string, err error) {
+	const op = "reload configuration"
+	keys := unlike(&n.fixed, &cfg.Node)
+	if old := n.present.Load().cfg.HTTP; !reflect.DeepEqual(old, cfg.HTTP) {
+		keys = append(keys, "http")
+	}
+	if len(keys) > 0 {
 		return nil, fault.New(op, fault.Invalid, "nothing was taken over: %s can only change when the node starts: restart it, or put the old value back and reload", strings.Join(keys, ", "))
 	}
 	old := n.present.Load()
@@ -69,9 +78,11 @@ func (n *Node) setBook(b engine.Book) error {
 
 // ReadAgain is Reload with what Options.Read gives. The log has its error, too.
 func (n *Node) ReadAgain() (notes []string, err error) {
+	n.reload.Lock() // also while it is read: what is applied meanwhile would be lost
+	defer n.reload.Unlock()
 	cfg, err := n.o.Read()
 	if err == nil {
-		notes, err = n.Reload(cfg)
+		notes, err = n.change(cfg)
 	}
 	if err != nil {
 		for _, line := range config.Lines(err) {

@@ -1,0 +1,152 @@
+package admin
+
+import (
+	"context"
+	"strconv"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc/metadata"
+
+	"github.com/pannier/pannier/engine/access"
+	"github.com/pannier/pannier/spec/adminpb"
+	"github.com/pannier/pannier/spec/fault"
+)
+
+// Object is a partner or rule as it is written.
+type Object struct {
+	Kind, Name, Text string
+	Revision         uint64 // 0: it is in the node's file
+	Changed          time.Time
+	By               string
+}
+
+// ObjectChange is what becomes of an object by Objects.Apply.
+type ObjectChange struct {
+	Kind, Name, Change, Before, After string
+}
+
+// AnyRevision is whatever revision there is.
+const AnyRevision = 0
+
+// Objects are the partners and rules of a node as they are written.
+type Objects interface {
+	// List is all of them, by kind and name, and the revision of those that were applied.
+	List() (all []Object, revision uint64, err error)
+	// Apply makes or replaces those of a text, all or none. only, if it is not zero, is the
+	// one that the text has to have. Stale: the revision, of only or of all, is another.
+	Apply(file, text, by string, only Object, revision uint64, dry bool) (changes []ObjectChange, now uint64, notes []string, err error)
+	// Delete removes one that was applied.
+	Delete(kind, name string, revision uint64) (notes []string, err error)
+}
+
+func (s *Server) ListObjects(_ context.Context, in *adminpb.ListObjectsRequest) (*adminpb.ListObjectsReply, error) {
+	if s.cfg.Objects == nil {
+		return nil, unsupported("list objects", "this node has none")
+	}
+	all, revision, err := s.cfg.Objects.List()
+	if err != nil {
+		return nil, err
+	}
+	reply := &adminpb.ListObjectsReply{Revision: revision}
+	for i := range all {
+		if in.GetKind() == "" || in.GetKind() == all[i].Kind {
+			reply.Objects = append(reply.Objects, objectOf(&all[i]))
+		}
+	}
+	return reply, nil
+}
+
+func (s *Server) GetObject(_ context.Context, in *adminpb.ObjectName) (*adminpb.Object, error) {
+	if s.cfg.Objects == nil {
+		return nil, unsupported("get object", "this node has none")
+	}
+	all, _, err := s.cfg.Objects.List()
+	if err != nil {
+		return nil, err
+	}
+	for i := range all {
+		if all[i].Kind == in.GetKind() && all[i].Name == in.GetName() {
+			return objectOf(&all[i]), nil
+		}
+	}
+	return nil, fault.New("get object", fault.NotFound, "there is no %s %q", in.GetKind(), in.GetName())
+}
+
+func (s *Server) Apply(ctx context.Context, in *adminpb.ApplyRequest) (*adminpb.ApplyReply, error) {
+	if s.cfg.Objects == nil {
+		return nil, unsupported("apply", "this node has no objects")
+	}
+	file := in.GetFile()
+	if file == "" {
+		file = "objects"
+	}
+	changes, now, notes, err := s.cfg.Objects.Apply(file, in.GetText(), access.CallerOf(ctx).Name, Object{}, in.GetRevision(), in.GetDryRun())
+	if err != nil {
+		return nil, err
+	}
+	reply := &adminpb.ApplyReply{Revision: now, Notes: notes}
+	for _, c := range changes {
+		reply.Changes = append(reply.Changes, &adminpb.ObjectChange{Kind: c.Kind, Name: c.Name, Change: c.Change, Before: c.Before, After: c.After})
+		if !in.GetDryRun() && c.Change != "same" {
+			s.cfg.Log.Info("object applied", "kind", c.Kind, "name", c.Name, "change", c.Change, "by", access.CallerOf(ctx).Name)
+		}
+	}
+	return reply, nil
+}
+
+func (s *Server) PutObject(ctx context.Context, in *adminpb.PutObjectRequest) (*adminpb.Object, error) {
+	if s.cfg.Objects == nil {
+		return nil, unsupported("put object", "this node has no objects")
+	}
+	revision, err := revisionOf(ctx, in.GetRevision())
+	if err != nil {
+		return nil, err
+	}
+	only := Object{Kind: in.GetKind(), Name: in.GetName()}
+	if _, _, _, err := s.cfg.Objects.Apply(only.Kind+" "+only.Name, in.GetText(), access.CallerOf(ctx).Name, only, revision, false); err != nil {
+		return nil, err
+	}
+	s.cfg.Log.Info("object applied", "kind", only.Kind, "name", only.Name, "by", access.CallerOf(ctx).Name)
+	return s.GetObject(ctx, &adminpb.ObjectName{Kind: only.Kind, Name: only.Name})
+}
+
+func (s *Server) DeleteObject(ctx context.Context, in *adminpb.DeleteObjectRequest) (*adminpb.DeleteObjectReply, error) {
+	if s.cfg.Objects == nil {
+		return nil, unsupported("delete object", "this node has no objects")
+	}
+	revision, err := revisionOf(ctx, in.GetRevision())
+	if err != nil {
+		return nil, err
+	}
+	notes, err := s.cfg.Objects.Delete(in.GetKind(), in.GetName(), revision)
+	if err != nil {
+		return nil, err
+	}
+	s.cfg.Log.Info("object deleted", "kind", in.GetKind(), "name", in.GetName(), "by", access.CallerOf(ctx).Name)
+	return &adminpb.DeleteObjectReply{Notes: notes}, nil
+}
+
+// IfMatch is the metadata that has the header If-Match of an HTTP request.
+const IfMatch = "if-match"
+
+// revisionOf is the revision that a call asks for: its own, or that of If-Match.
+func revisionOf(ctx context.Context, own uint64) (uint64, error) {
+	md, _ := metadata.FromIncomingContext(ctx)
+	if tag := md.Get(IfMatch); own == AnyRevision && len(tag) > 0 && tag[0] != "*" {
+		n, err := strconv.ParseUint(strings.Trim(tag[0], `"`), 10, 64)
+		if err != nil || n == 0 {
+			return 0, fault.New("read If-Match", fault.Stale, "%s is no revision: send the ETag of the object", tag[0])
+		}
+		return n, nil
+	}
+	return own, nil
+}
+
+func objectOf(o *Object) *adminpb.Object {
+	m := &adminpb.Object{Kind: o.Kind, Name: o.Name, Text: valid(o.Text), Origin: "run time", Revision: o.Revision, Changed: timeOf(o.Changed), By: o.By}
+	if o.Revision == 0 {
+		m.Origin = "file"
+	}
+	return m
+}

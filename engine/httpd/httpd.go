@@ -1,0 +1,280 @@
+// Package httpd is where a node speaks HTTP: one server for the REST twin of the
+// admin service, the admin service itself for those who are elsewhere, and what other
+// packages mount, as a web page and metrics.
+//
+//	New -> Mount... -> Listen... -> Serve
+//
+// It says who calls and refuses who may not, before a handler sees the request: by
+// the user of a unix socket, by a token, or by the session that a browser has got for
+// a token at /login. It bounds what a client can cost.
+package httpd
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log"
+	"log/slog"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/pannier/pannier/engine/access"
+	"github.com/pannier/pannier/flow/carrier"
+	"github.com/pannier/pannier/spec/fault"
+)
+
+// What a client may cost.
+const (
+	maxHeader   = 64 << 10 // bytes
+	maxBody     = 4 << 20  // bytes of a request, but for gRPC, which has its own limit
+	headerTime  = 10 * time.Second
+	bodyTime    = 30 * time.Second
+	writeTime   = time.Minute // for one answer; handlers that stream set their own
+	idleTime    = 2 * time.Minute
+	maxConns    = 512 // at one address
+	leaveTime   = time.Second
+	maxSessions = 1000
+)
+
+// Config is what a server is made of.
+type Config struct {
+	Tokens *access.Tokens     // required
+	Local  func(uid int) bool // whether that user of this host may run the node; required
+	Admin  http.Handler       // gRPC calls; nil: none
+	Home   string             // where /login leads to; default "/"
+	Log    *slog.Logger       // default: none
+	Now    func() time.Time   // default: time.Now
+}
+
+// Server is one. Mount and Listen come before Serve.
+type Server struct {
+	cfg      Config
+	mux      *http.ServeMux
+	routes   []Route
+	http     *http.Server
+	guard    *http.CrossOriginProtection
+	sessions *sessions
+
+	mu        sync.Mutex
+	listeners []net.Listener
+	once      sync.Once
+}
+
+// Route is one entry of the mount table.
+type Route struct {
+	Pattern string // as of http.ServeMux
+	Scope   access.Scope
+}
+
+// New makes a server with /login and /logout.
+func New(cfg Config) (*Server, error) {
+	if cfg.Tokens == nil || cfg.Local == nil {
+		return nil, fault.New("make HTTP server", fault.Invalid, "set Tokens and Local")
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Home == "" {
+		cfg.Home = "/"
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	s := &Server{cfg: cfg, mux: http.NewServeMux(), guard: http.NewCrossOriginProtection(), sessions: newSessions(cfg.Now)}
+	s.http = &http.Server{
+		Handler: http.HandlerFunc(s.serve), MaxHeaderBytes: maxHeader, ReadHeaderTimeout: headerTime, IdleTimeout: idleTime,
+		ConnContext: withUser, ErrorLog: log.New(io.Discard, "", 0), // clients that break off are no news
+	}
+	s.Mount("GET /login", http.HandlerFunc(s.loginForm), access.Public)
+	s.Mount("POST /login", http.HandlerFunc(s.login), access.Public)
+	s.Mount("POST /logout", http.HandlerFunc(s.logout), access.Any)
+	return s, nil
+}
+
+// Mount gives requests of a pattern, as of http.ServeMux, to a handler, if the caller
+// has the scope. A scope that is none of package access is a mistake of the program, and
+// panics: so no route is open because nobody thought of it.
+func (s *Server) Mount(pattern string, h http.Handler, scope access.Scope) {
+	if !scope.Valid() {
+		panic("httpd: " + pattern + " is mounted without a scope")
+	}
+	s.routes = append(s.routes, Route{pattern, scope})
+	s.mux.Handle(pattern, mounted{h, scope})
+}
+
+// Routes are all that was mounted.
+func (s *Server) Routes() []Route { return slices.Clone(s.routes) }
+
+// mounted is a handler with what it asks of its caller.
+type mounted struct {
+	http.Handler
+	scope access.Scope
+}
+
+// CallerOf is who sent a request.
+func CallerOf(ctx context.Context) access.Caller { return access.CallerOf(ctx) }
+
+// serve is around each request.
+func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
+	header(w.Header())
+	if err := s.guard.Check(r); err != nil {
+		WriteError(w, fault.New("check origin", fault.Permission, "a page of another site has sent this; nothing was done"))
+		return
+	}
+	caller, err := s.caller(r)
+	if err != nil {
+		s.refuse(w, r, err)
+		return
+	}
+	if grpcCall(r) && s.cfg.Admin != nil {
+		s.cfg.Admin.ServeHTTP(w, r.WithContext(access.With(r.Context(), caller))) // asks each call's scope itself
+		return
+	}
+	h, _ := s.mux.Handler(r)
+	m, ok := h.(mounted)
+	if !ok { // nothing there, or a redirect of the mux
+		if err := caller.Check(access.Any); err != nil {
+			s.refuse(w, r, err)
+			return
+		}
+		s.mux.ServeHTTP(w, r)
+		return
+	}
+	if err := caller.Check(m.scope); err != nil {
+		s.refuse(w, r, err)
+		return
+	}
+	c := http.NewResponseController(w)
+	_ = c.SetReadDeadline(time.Now().Add(bodyTime)) // what cannot have a deadline is no network
+	_ = c.SetWriteDeadline(time.Now().Add(writeTime))
+	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+	s.mux.ServeHTTP(w, r.WithContext(access.With(r.Context(), caller)))
+}
+
+func grpcCall(r *http.Request) bool {
+	return r.ProtoMajor == 2 && strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc")
+}
+
+// refuse answers who may not. A browser that asks for a page is led to /login.
+func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
+	s.cfg.Log.Warn("HTTP request refused", "caller", access.CallerOf(r.Context()).Name, "from", r.RemoteAddr, "path", r.URL.Path, "cause", fault.Plain(err))
+	if fault.KindOf(err) == fault.Unauthenticated {
+		w.Header().Set("WWW-Authenticate", `Bearer realm="pannier"`)
+		w.Header().Set("Connection", "close") // who proves nothing keeps no place
+		if r.Method == http.MethodGet && strings.Contains(r.Header.Get("Accept"), "text/html") {
+			http.Redirect(w, r, "/login", http.StatusSeeOther)
+			return
+		}
+	}
+	if grpcCall(r) {
+		grpcError(w, err)
+		return
+	}
+	WriteError(w, err)
+}
+
+// header sets what every answer has.
+func header(h http.Header) {
+	h.Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; connect-src 'self'; style-src 'self'; img-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("X-Frame-Options", "DENY")
+	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("Cross-Origin-Opener-Policy", "same-origin")
+	h.Set("Cross-Origin-Resource-Policy", "same-origin")
+	h.Set("Permissions-Policy", "camera=(), geolocation=(), microphone=()")
+	h.Set("Cache-Control", "no-store")
+}
+
+type userKey struct{}
+
+// withUser notes who is at the other end of a unix socket.
+func withUser(ctx context.Context, c net.Conn) context.Context {
+	if u, ok := c.(*unixConn); ok {
+		return context.WithValue(ctx, userKey{}, u.uid)
+	}
+	return ctx
+}
+
+// caller is who sends a request; nobody if it proves nothing. What it proves wrongly is
+// an error: a mistyped token is told, and not taken for a stranger's.
+func (s *Server) caller(r *http.Request) (access.Caller, error) {
+	if auth := r.Header.Get("Authorization"); auth != "" {
+		scheme, token, _ := strings.Cut(auth, " ")
+		if !strings.EqualFold(scheme, "Bearer") {
+			return access.Caller{}, fault.New("authenticate", fault.Unauthenticated, "only tokens are known here: Authorization: Bearer TOKEN")
+		}
+		return s.cfg.Tokens.Whose(strings.TrimSpace(token))
+	}
+	if uid, ok := r.Context().Value(userKey{}).(int); ok {
+		if !s.cfg.Local(uid) {
+			return access.Caller{}, fault.New("authenticate", fault.Permission, "user %d may not run this node", uid)
+		}
+		return access.Local(uid), nil
+	}
+	if c, err := r.Cookie(cookieName); err == nil {
+		if id, ok := s.sessions.token(c.Value); ok {
+			if caller, err := s.cfg.Tokens.ByID(id); err == nil {
+				return caller, nil
+			}
+		}
+	}
+	return access.Caller{}, nil
+}
+
+// Serve answers at all addresses until Close. An error means that one of them has
+// failed.
+func (s *Server) Serve() error {
+	s.mu.Lock()
+	all := slices.Clone(s.listeners)
+	s.mu.Unlock()
+	failed := make(chan error, len(all))
+	for _, l := range all {
+		go func() {
+			err := s.http.Serve(l)
+			if errors.Is(err, http.ErrServerClosed) {
+				err = nil
+			}
+			failed <- fault.Wrap("serve HTTP", l.Addr().String(), err)
+		}()
+	}
+	for range all {
+		if err := <-failed; err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Close ends all requests: they have a second.
+func (s *Server) Close() {
+	s.once.Do(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), leaveTime)
+		defer cancel()
+		if s.http.Shutdown(ctx) != nil {
+			_ = s.http.Close()
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		for _, l := range s.listeners {
+			_ = l.Close() // closed already if it was served
+		}
+	})
+}
+
+// Addresses are where the server listens, with the ports that were chosen.
+func (s *Server) Addresses() (all []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, l := range s.listeners {
+		scheme := carrier.TLS
+		if l.Addr().Network() == "unix" {
+			scheme = carrier.Unix
+		}
+		all = append(all, scheme+"://"+l.Addr().String())
+	}
+	return all
+}

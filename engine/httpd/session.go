@@ -1,0 +1,116 @@
+package httpd
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"fmt"
+	"html"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/pannier/pannier/spec/fault"
+)
+
+const (
+	cookieName  = "pannier_session"
+	sessionTime = 12 * time.Hour
+)
+
+// sessions are those of browsers. They are in memory only: a restart ends them.
+type sessions struct {
+	now func() time.Time
+
+	mu  sync.Mutex
+	all map[[sha256.Size]byte]session // by the digest of the cookie: looking one up tells no time
+}
+
+type session struct {
+	token string // its id
+	ends  time.Time
+}
+
+func newSessions(now func() time.Time) *sessions {
+	return &sessions{now: now, all: map[[sha256.Size]byte]session{}}
+}
+
+// begin makes a session of a token and returns its cookie. At the limit the one that
+// ends first goes.
+func (s *sessions) begin(token string) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var oldest [sha256.Size]byte
+	for key, one := range s.all {
+		if !s.now().Before(one.ends) {
+			delete(s.all, key)
+		} else if o, ok := s.all[oldest]; !ok || one.ends.Before(o.ends) {
+			oldest = key
+		}
+	}
+	if len(s.all) >= maxSessions {
+		delete(s.all, oldest)
+	}
+	cookie := rand.Text() + rand.Text()
+	s.all[sha256.Sum256([]byte(cookie))] = session{token, s.now().Add(sessionTime)}
+	return cookie
+}
+
+// token is the token's id of a session.
+func (s *sessions) token(cookie string) (string, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	one, ok := s.all[sha256.Sum256([]byte(cookie))]
+	return one.token, ok && s.now().Before(one.ends)
+}
+
+func (s *sessions) end(cookie string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.all, sha256.Sum256([]byte(cookie)))
+}
+
+const loginPage = `<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>pannier: log in</title></head>
+<body><main><h1>Log in to this node</h1>%s
+<form method="post" action="/login"><p><label for="token">Token, as pannier token create has printed it</label></p>
+<p><input id="token" name="token" type="password" autocomplete="current-password" required autofocus></p>
+<p><button>Log in</button></p></form></main></body></html>
+`
+
+func (s *Server) loginForm(w http.ResponseWriter, _ *http.Request) { page(w, http.StatusOK, "") }
+
+func page(w http.ResponseWriter, status int, problem string) {
+	if problem != "" {
+		problem = `<p role="alert">` + html.EscapeString(problem) + `</p>`
+	}
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.WriteHeader(status)
+	fmt.Fprintf(w, loginPage, problem)
+}
+
+func (s *Server) login(w http.ResponseWriter, r *http.Request) {
+	if err := r.ParseForm(); err != nil {
+		WriteError(w, fault.New("log in", fault.Invalid, "this is no form: %v", err))
+		return
+	}
+	caller, err := s.cfg.Tokens.Whose(r.PostForm.Get("token"))
+	if err != nil {
+		s.cfg.Log.Warn("log in refused", "from", r.RemoteAddr)
+		page(w, http.StatusUnauthorized, "This token is unknown or has expired.")
+		return
+	}
+	http.SetCookie(w, &http.Cookie{
+		Name: cookieName, Value: s.sessions.begin(caller.ID), Path: "/", MaxAge: int(sessionTime / time.Second),
+		Secure: true, HttpOnly: true, SameSite: http.SameSiteStrictMode,
+	})
+	s.cfg.Log.Info("logged in", "caller", caller.Name, "from", r.RemoteAddr)
+	http.Redirect(w, r, s.cfg.Home, http.StatusSeeOther)
+}
+
+func (s *Server) logout(w http.ResponseWriter, r *http.Request) {
+	if c, err := r.Cookie(cookieName); err == nil {
+		s.sessions.end(c.Value)
+	}
+	http.SetCookie(w, &http.Cookie{Name: cookieName, Path: "/", MaxAge: -1, Secure: true, HttpOnly: true, SameSite: http.SameSiteStrictMode})
+	http.Redirect(w, r, "/login", http.StatusSeeOther)
+}

@@ -1,0 +1,54 @@
+package node
+
+import (
+	"crypto/tls"
+	"path/filepath"
+
+	"github.com/pannier/pannier/engine/access"
+	"github.com/pannier/pannier/engine/admin"
+	"github.com/pannier/pannier/engine/config"
+	"github.com/pannier/pannier/engine/httpd"
+	"github.com/pannier/pannier/flow/carrier"
+)
+
+// tokensFile has the node's tokens, in the state directory.
+const tokensFile = "tokens.json"
+
+// newTokens reads the node's tokens.
+func (n *Node) newTokens() (err error) {
+	n.tokens, err = access.OpenTokens(filepath.Join(n.fixed.State, tokensFile), n.log)
+	return err
+}
+
+// listenHTTP opens where the node speaks HTTP, unless it is nowhere. What is served there
+// is mounted here.
+func (n *Node) listenHTTP(cfg *config.HTTP, id *carrier.Identity) error {
+	if len(cfg.Listen) == 0 {
+		return nil
+	}
+	own := id.Certificate()
+	cert := func() (*tls.Certificate, error) { return &own, nil }
+	var err error
+	if cfg.Certificate != "" {
+		if cert, err = httpd.Files(cfg.Certificate, cfg.Key); err != nil {
+			return err
+		}
+	}
+	if n.http, err = httpd.New(httpd.Config{Tokens: n.tokens, Local: admin.Access{}.Allows, Log: n.log}); err != nil {
+		return err
+	}
+	n.undone(func() error { n.http.Close(); return nil })
+	if err := n.mountPage(); err != nil {
+		return err
+	}
+	for _, address := range cfg.Listen {
+		if err := n.http.Listen(address, cert); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// HTTP is the node's server of HTTP, for those who mount something there before Run; nil:
+// the node has none.
+func (n *Node) HTTP() *httpd.Server { return n.http }
