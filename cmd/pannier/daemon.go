@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -22,6 +23,8 @@ const defaultAdmin = "unix:///var/lib/pannier/admin.sock"
 // console is what the commands have in common. Flags are read into it.
 type console struct {
 	admin  string // address; empty: as the configuration says
+	token  string // file of the token for one that is elsewhere
+	key    string // of its certificate
 	config string // file
 	now    func() time.Time
 
@@ -31,7 +34,9 @@ type console struct {
 // register adds the flags that all commands have.
 func (c *console) register(root *cobra.Command) {
 	flags := root.PersistentFlags()
-	flags.StringVar(&c.admin, "admin", "", "address of the daemon, as unix:///run/pannier.sock (default: as the configuration says)")
+	flags.StringVar(&c.admin, "admin", "", "address of the daemon, as unix:///run/pannier.sock or tls://host:8443 (default: as the configuration says)")
+	flags.StringVar(&c.token, "token-file", "", "file with the token for a daemon at tls://host:port, which only you can read")
+	flags.StringVar(&c.key, "server-key", "", "key of that daemon, as its pannier id prints it (default: an authority has signed its certificate)")
 	flags.StringVar(&c.config, "config", config.DefaultPath, "the node's configuration")
 	_ = root.MarkPersistentFlagFilename("config", "toml") // fails only for unknown flags
 }
@@ -67,7 +72,27 @@ func (c *console) dial() (*admin.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return admin.Dial(at)
+	proof := admin.Proof{Key: c.key}
+	if c.token != "" {
+		if proof.Token, err = readToken(c.token); err != nil {
+			return nil, err
+		}
+	}
+	return admin.DialWith(at, proof)
+}
+
+// readToken reads a token's file. Permission: others can, too.
+func readToken(path string) (string, error) {
+	const op = "read token"
+	fi, err := os.Stat(path)
+	if err != nil {
+		return "", fault.Wrap(op, path, err)
+	}
+	if mode := fi.Mode().Perm(); mode&0o077 != 0 {
+		return "", fault.New(op, fault.Permission, "others can read %s, which has mode %04o: chmod 0600 it, and replace the token if somebody has", path, mode)
+	}
+	text, err := os.ReadFile(path)
+	return strings.TrimSpace(string(text)), fault.Wrap(op, path, err)
 }
 
 // with runs do with a client of the daemon, and says what helps when there is none.

@@ -15,7 +15,7 @@ import (
 
 func (c *console) partnerCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "partner", Short: "Partners: how they are doing", Args: command.Arguments(0), RunE: command.Help}
-	cmd.AddCommand(c.partnerListCommand(), c.partnerTestCommand())
+	cmd.AddCommand(c.partnerListCommand(), c.partnerTestCommand(), c.deleteCommand("partner"))
 	return cmd
 }
 

@@ -18,7 +18,7 @@ import (
 
 func (c *console) ruleCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "rule", Short: "Rules: what is allowed, and where files are", Args: command.Arguments(0), RunE: command.Help}
-	cmd.AddCommand(c.ruleListCommand(), c.ruleTestCommand())
+	cmd.AddCommand(c.ruleListCommand(), c.ruleTestCommand(), c.deleteCommand("rule"))
 	return cmd
 }
 

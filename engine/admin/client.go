@@ -2,14 +2,17 @@ package admin
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"io/fs"
 	"net"
+	"slices"
 	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/pannier/pannier/flow/carrier"
@@ -32,19 +35,44 @@ var again = backoff.Config{BaseDelay: 10 * time.Millisecond, Multiplier: 1.6, Ji
 
 // Dial makes a client of the daemon at "unix:///path". It connects with the
 // first call, which fails at once with *Unreachable when nobody answers there.
-func Dial(address string) (*Client, error) {
+func Dial(address string) (*Client, error) { return DialWith(address, Proof{}) }
+
+// Proof is what a client and a daemon that is elsewhere know each other by.
+type Proof struct {
+	Token string // of the client
+	Key   string // of the daemon's certificate, "sha256:..."; empty: an authority that this host trusts has signed it
+}
+
+// DialWith is Dial, and for "tls://host:port" a client of a node's HTTP server.
+func DialWith(address string, p Proof) (*Client, error) {
+	const op = "dial daemon"
 	at, err := carrier.ParseAddress(address)
 	if err != nil {
 		return nil, err
 	}
-	if at.Scheme != carrier.Unix {
-		return nil, fault.New("dial daemon", fault.Invalid, "%q: the daemon has unix sockets only: write unix:///path", address)
-	}
 	c := &Client{address: address}
-	c.conn, err = grpc.NewClient("passthrough:"+address, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithNoProxy(),
-		grpc.WithConnectParams(grpc.ConnectParams{Backoff: again, MinConnectTimeout: time.Second}),
-		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return c.dial(ctx, at.Path) }),
-		grpc.WithChainUnaryInterceptor(c.unary), grpc.WithChainStreamInterceptor(c.stream))
+	var options []grpc.DialOption
+	switch {
+	case at.Scheme == carrier.Unix:
+		options = []grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials()),
+			grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return c.dial(ctx, "unix", at.Path) })}
+	case at.Scheme != carrier.TLS:
+		return nil, fault.New(op, fault.Invalid, "%q: a daemon is called at unix:///path, or with a token at tls://host:port", address)
+	case p.Token == "":
+		return nil, fault.New(op, fault.Invalid, "%s is called with a token: name its file, which only you can read, with --token-file or PANNIER_TOKEN_FILE", address)
+	default:
+		secure, err := tlsOf(at.Host, p.Key)
+		if err != nil {
+			return nil, err
+		}
+		options = []grpc.DialOption{grpc.WithTransportCredentials(credentials.NewTLS(secure)), grpc.WithPerRPCCredentials(bearer(p.Token)),
+			grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
+				return c.dial(ctx, "tcp", net.JoinHostPort(at.Host, at.Port))
+			})}
+	}
+	c.conn, err = grpc.NewClient("passthrough:"+address, append(options, grpc.WithNoProxy(),
+		grpc.WithConnectParams(grpc.ConnectParams{Backoff: again, MinConnectTimeout: connectTime}),
+		grpc.WithChainUnaryInterceptor(c.unary), grpc.WithChainStreamInterceptor(c.stream))...)
 	if err != nil {
 		return nil, fault.Wrap("dial daemon", address, err)
 	}
@@ -52,12 +80,44 @@ func Dial(address string) (*Client, error) {
 	return c, nil
 }
 
+// connectTime is how long one try to connect may take at least.
+const connectTime = 5 * time.Second
+
+// tlsOf is how a daemon proves itself: by its key, or as the host of its name.
+func tlsOf(host, key string) (*tls.Config, error) {
+	c := &tls.Config{ServerName: host, MinVersion: tls.VersionTLS13}
+	if key == "" {
+		return c, nil
+	}
+	pins, err := carrier.ParsePins(key)
+	if err != nil {
+		return nil, err
+	}
+	c.InsecureSkipVerify = true // the key says more than a name
+	c.VerifyConnection = func(s tls.ConnectionState) error {
+		if len(s.PeerCertificates) == 0 || !slices.Contains(pins, carrier.KeyOf(s.PeerCertificates[0])) {
+			return fault.New("check daemon", fault.Unauthenticated, "it has another key than %s", key)
+		}
+		return nil
+	}
+	return c, nil
+}
+
+// bearer is the token of each call. It travels over TLS only.
+type bearer string
+
+func (b bearer) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
+	return map[string]string{"authorization": "Bearer " + string(b)}, nil
+}
+
+func (bearer) RequireTransportSecurity() bool { return true }
+
 // Close ends all calls.
 func (c *Client) Close() error { return fault.Wrap("close connection", c.address, c.conn.Close()) }
 
-func (c *Client) dial(ctx context.Context, path string) (net.Conn, error) {
+func (c *Client) dial(ctx context.Context, network, to string) (net.Conn, error) {
 	var d net.Dialer
-	conn, err := d.DialContext(ctx, "unix", path)
+	conn, err := d.DialContext(ctx, network, to)
 	if err != nil {
 		c.failed.Store(&err)
 	} else {

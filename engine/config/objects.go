@@ -35,6 +35,9 @@ func SourceOf(o *objects.Object) Source {
 // With is the configuration that the file of c, as it was read then, has with other
 // objects. Invalid: all that is wrong with them.
 func (c *Config) With(extra ...Source) (*Config, error) {
+	if c.own == nil {
+		return nil, fault.New("read objects", fault.Unsupported, "this configuration was not read from a file")
+	}
 	return parseFor(c.file.Name, c.file.Text, c.own, func(string) ([]Source, error) { return extra, nil })
 }
 

@@ -61,6 +61,8 @@ type Server struct {
 
 	mu        sync.Mutex
 	listeners []net.Listener
+	logged    time.Time // when a refusal was last logged
+	unlogged  int       // refusals since
 	once      sync.Once
 }
 
@@ -161,7 +163,9 @@ func grpcCall(r *http.Request) bool {
 
 // refuse answers who may not. A browser that asks for a page is led to /login.
 func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
-	s.cfg.Log.Warn("HTTP request refused", "caller", access.CallerOf(r.Context()).Name, "from", r.RemoteAddr, "path", r.URL.Path, "cause", fault.Plain(err))
+	if more, ok := s.refused(); ok {
+		s.cfg.Log.Warn("HTTP request refused", "from", r.RemoteAddr, "path", r.URL.Path, "cause", fault.Plain(err), "unlogged", more)
+	}
 	if fault.KindOf(err) == fault.Unauthenticated {
 		w.Header().Set("WWW-Authenticate", `Bearer realm="pannier"`)
 		w.Header().Set("Connection", "close") // who proves nothing keeps no place
@@ -175,6 +179,19 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
 		return
 	}
 	WriteError(w, err)
+}
+
+// refused counts a refusal. At most one a second is logged, with how many were not since:
+// who floods fills no disk.
+func (s *Server) refused() (unlogged int, log bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if now := s.cfg.Now(); now.Sub(s.logged) >= time.Second {
+		unlogged, s.unlogged, s.logged = s.unlogged, 0, now
+		return unlogged, true
+	}
+	s.unlogged++
+	return 0, false
 }
 
 // header sets what every answer has.

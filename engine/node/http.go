@@ -8,6 +8,7 @@ import (
 	"github.com/pannier/pannier/engine/admin"
 	"github.com/pannier/pannier/engine/config"
 	"github.com/pannier/pannier/engine/httpd"
+	"github.com/pannier/pannier/engine/rest"
 	"github.com/pannier/pannier/flow/carrier"
 )
 
@@ -34,10 +35,17 @@ func (n *Node) listenHTTP(cfg *config.HTTP, id *carrier.Identity) error {
 			return err
 		}
 	}
-	if n.http, err = httpd.New(httpd.Config{Tokens: n.tokens, Local: admin.Access{}.Allows, Log: n.log}); err != nil {
+	if n.http, err = httpd.New(httpd.Config{Tokens: n.tokens, Local: admin.Access{}.Allows, Admin: n.admin.HTTP(), Log: n.log}); err != nil {
 		return err
 	}
-	n.undone(func() error { n.http.Close(); return nil })
+	n.undone(func() error {
+		n.admin.Close() // first: who watches hears the end
+		n.http.Close()
+		return nil
+	})
+	if err := rest.Mount(n.http, n.admin.Local(), rest.Options{}); err != nil {
+		return err
+	}
 	if err := n.mountPage(); err != nil {
 		return err
 	}

@@ -1,0 +1,161 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/rogpeppe/go-internal/diff"
+	"github.com/spf13/cobra"
+
+	"github.com/pannier/pannier/cmd/internal/command"
+	"github.com/pannier/pannier/engine/admin"
+	"github.com/pannier/pannier/spec/adminpb"
+	"github.com/pannier/pannier/spec/fault"
+)
+
+func (c *console) applyCommand() *cobra.Command {
+	var file string
+	var dry, asJSON bool
+	var revision uint64
+	cmd := &cobra.Command{
+		Use:   "apply -f FILE|DIR",
+		Short: "Make or replace partners and rules while the node runs",
+		Long: `Make or replace partners and rules while the node runs, as sections of a TOML file, of
+all *.toml files of a directory, or of stdin (-f -). All of them, or, if something is wrong
+with one, none. The node keeps them in its state directory, beside what its own file has,
+which is changed there only.`,
+		Example: `  pannier apply -f partners/ --dry-run
+  pannier export | pannier --admin tls://other:8443 --token-file t apply -f -`,
+		Args: command.Arguments(0),
+		RunE: c.run(func(ctx context.Context, cmd *cobra.Command, client *admin.Client, _ []string) error {
+			name, text, err := applyText(file, cmd.InOrStdin())
+			if err != nil {
+				return err
+			}
+			reply, err := client.Apply(ctx, &adminpb.ApplyRequest{Text: text, File: name, DryRun: dry, Revision: revision})
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return writeJSON(cmd.OutOrStdout(), reply)
+			}
+			return writeChanges(cmd.OutOrStdout(), reply, dry)
+		}),
+	}
+	cmd.Flags().StringVarP(&file, "file", "f", "", "what to apply; -: stdin")
+	cmd.Flags().BoolVar(&dry, "dry-run", false, "print what would change, and change nothing")
+	cmd.Flags().Uint64Var(&revision, "revision", 0, "only if the objects are at this revision, as export has printed it")
+	_ = cmd.MarkFlagRequired("file") // fails only for unknown flags
+	jsonFlag(cmd, &asJSON)
+	return cmd
+}
+
+// applyText is the text of a file, of the TOML files of a directory, or of stdin.
+func applyText(path string, in io.Reader) (name, text string, err error) {
+	const op = "read objects"
+	if path == "-" {
+		data, err := io.ReadAll(in)
+		return "stdin", string(data), fault.Wrap(op, "stdin", err)
+	}
+	fi, err := os.Stat(path)
+	if err != nil {
+		return "", "", fault.Wrap(op, path, err)
+	}
+	files := []string{path}
+	if fi.IsDir() {
+		files, err = filepath.Glob(filepath.Join(path, "*.toml"))
+		if err == nil && len(files) == 0 {
+			err = fault.New(op, fault.NotFound, "%s has no *.toml files", path)
+		}
+		if err != nil {
+			return "", "", err
+		}
+		slices.Sort(files)
+	}
+	var all bytes.Buffer
+	for _, f := range files {
+		data, err := os.ReadFile(f)
+		if err != nil {
+			return "", "", fault.Wrap(op, f, err)
+		}
+		all.Write(data)
+		all.WriteByte('\n')
+	}
+	return path, all.String(), nil
+}
+
+// writeChanges prints the difference that each object makes.
+func writeChanges(w io.Writer, reply *adminpb.ApplyReply, dry bool) error {
+	var b strings.Builder
+	for _, c := range reply.GetChanges() {
+		name := c.GetKind() + " " + c.GetName()
+		if dry && c.GetChange() != "same" {
+			b.Write(diff.Diff(name+", now", []byte(c.GetBefore()), name+", then", []byte(c.GetAfter())))
+			continue
+		}
+		fmt.Fprintf(&b, "%s: %s\n", name, c.GetChange())
+	}
+	_, err := io.WriteString(w, printableLines(b.String()))
+	return fault.Wrap("write changes", "", err)
+}
+
+// printableLines is a text whose lines a terminal may show.
+func printableLines(text string) string {
+	lines := strings.Split(text, "\n")
+	for i := range lines {
+		lines[i] = command.Printable(lines[i])
+	}
+	return strings.Join(lines, "\n")
+}
+
+func (c *console) exportCommand() *cobra.Command {
+	var all, asJSON bool
+	cmd := &cobra.Command{
+		Use:   "export",
+		Short: "Print the partners and rules that were applied, as apply takes them",
+		Args:  command.Arguments(0),
+		RunE: c.run(func(ctx context.Context, cmd *cobra.Command, client *admin.Client, _ []string) error {
+			reply, err := client.ListObjects(ctx, &adminpb.ListObjectsRequest{})
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return writeJSON(cmd.OutOrStdout(), reply)
+			}
+			var b strings.Builder
+			fmt.Fprintf(&b, "# revision %d\n", reply.GetRevision())
+			for _, o := range reply.GetObjects() {
+				if o.GetOrigin() != "file" || all {
+					fmt.Fprintf(&b, "\n%s", o.GetText())
+				}
+			}
+			_, err = io.WriteString(cmd.OutOrStdout(), b.String())
+			return fault.Wrap("write objects", "", err)
+		}),
+	}
+	cmd.Flags().BoolVar(&all, "all", false, "those of the node's own file, too")
+	jsonFlag(cmd, &asJSON)
+	return cmd
+}
+
+// deleteCommand removes objects of a kind that were applied.
+func (c *console) deleteCommand(kind string) *cobra.Command {
+	var revision uint64
+	cmd := &cobra.Command{
+		Use:   "delete NAME",
+		Short: "Remove a " + kind + " that was applied while the node ran",
+		Args:  command.Arguments(1),
+		RunE: c.run(func(ctx context.Context, cmd *cobra.Command, client *admin.Client, args []string) error {
+			_, err := client.DeleteObject(ctx, &adminpb.DeleteObjectRequest{Kind: kind, Name: args[0], Revision: revision})
+			return err
+		}),
+	}
+	cmd.Flags().Uint64Var(&revision, "revision", 0, "only if it is at this revision")
+	return cmd
+}

@@ -1,0 +1,332 @@
+package rest
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
+	"github.com/grpc-ecosystem/grpc-gateway/v2/utilities"
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/pannier/pannier/engine/access"
+	"github.com/pannier/pannier/engine/httpd"
+	"github.com/pannier/pannier/spec/adminpb"
+	"github.com/pannier/pannier/spec/fault"
+)
+
+const ndjson = "application/x-ndjson"
+
+type twin struct {
+	client adminpb.AdminClient
+	o      Options
+
+	mu       sync.Mutex
+	watching map[string]int // streams of events, by caller
+	all      int
+}
+
+// query reads the parameters of a URL into a message.
+func query(r *http.Request, m proto.Message) error {
+	if err := r.ParseForm(); err != nil {
+		return fault.New("read query", fault.Invalid, "%v", err)
+	}
+	known := m.ProtoReflect().Descriptor().Fields()
+	for name := range r.Form {
+		first, _, _ := strings.Cut(name, ".")
+		if known.ByJSONName(first) == nil && known.ByTextName(first) == nil {
+			return fault.New("read query", fault.Invalid, "no parameter is called %q here", name)
+		}
+	}
+	if err := runtime.PopulateQueryParameters(m, r.Form, utilities.NewDoubleArray(nil)); err != nil {
+		return fault.New("read query", fault.Invalid, "%v", err)
+	}
+	return nil
+}
+
+func (t *twin) list(w http.ResponseWriter, r *http.Request) {
+	in := &adminpb.ListRequest{}
+	if err := query(r, in); err != nil {
+		httpd.WriteError(w, err)
+		return
+	}
+	s, err := t.client.List(r.Context(), in)
+	answer(t, w, r, s, err, "requests")
+}
+
+func (t *twin) browse(w http.ResponseWriter, r *http.Request) {
+	in := &adminpb.BrowseRequest{}
+	if err := query(r, in); err != nil {
+		httpd.WriteError(w, err)
+		return
+	}
+	s, err := t.client.Browse(r.Context(), in)
+	answer(t, w, r, s, err, "entries")
+}
+
+func (t *twin) check(w http.ResponseWriter, r *http.Request) {
+	in := &adminpb.CheckRequest{}
+	body, err := io.ReadAll(r.Body)
+	if err == nil && len(bytes.TrimSpace(body)) > 0 {
+		err = protojson.Unmarshal(body, in)
+	}
+	if err != nil {
+		httpd.WriteError(w, fault.New("read request", fault.Invalid, "%v", err))
+		return
+	}
+	s, err := t.client.Check(r.Context(), in)
+	answer(t, w, r, s, err, "replies")
+}
+
+// backup is the bytes of the store. One that breaks off breaks the connection.
+func (t *twin) backup(w http.ResponseWriter, r *http.Request) {
+	s, err := t.client.Backup(r.Context(), &adminpb.BackupRequest{})
+	begun := false
+	for err == nil {
+		var c *adminpb.BackupChunk
+		if c, err = s.Recv(); err != nil {
+			break
+		}
+		if !begun {
+			begun = true
+			w.Header().Set("Content-Type", "application/octet-stream")
+			w.Header().Set("Content-Disposition", `attachment; filename="pannier-backup.db"`)
+		}
+		t.patience(w)
+		if _, err := w.Write(c.GetData()); err != nil {
+			return
+		}
+	}
+	switch {
+	case errors.Is(err, io.EOF):
+	case !begun:
+		writeError(w, err)
+	default:
+		panic(http.ErrAbortHandler) // so that nobody takes it for whole
+	}
+}
+
+// patience is how long the client may take for what is written next.
+func (t *twin) patience(w http.ResponseWriter) {
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(t.o.Slow))
+}
+
+// answer writes a stream as one JSON object with a list of that name, or, if that was
+// asked for, as lines of JSON. An error after the first message is the field "problem" of
+// the object, or a line with "problem".
+func answer[M any, P interface {
+	*M
+	proto.Message
+}](t *twin, w http.ResponseWriter, r *http.Request, s grpc.ServerStreamingClient[M], err error, name string) {
+	lines := strings.Contains(r.Header.Get("Accept"), ndjson)
+	var first *M
+	if err == nil {
+		first, err = s.Recv()
+	}
+	if err != nil && !errors.Is(err, io.EOF) {
+		writeError(w, err)
+		return
+	}
+	before, between, after := `{"`+name+`":[`, ",\n", "]"
+	w.Header().Set("Content-Type", "application/json")
+	if lines {
+		before, between, after = "", "\n", "\n"
+		w.Header().Set("Content-Type", ndjson)
+	}
+	_, werr := io.WriteString(w, before)
+	some := false
+	for m := first; err == nil; m, err = s.Recv() {
+		data, merr := marshal.Marshal(P(m))
+		if merr != nil {
+			err = merr
+			break
+		}
+		if some {
+			data = append([]byte(between), data...)
+		}
+		some = true
+		t.patience(w)
+		if _, werr = w.Write(data); werr != nil {
+			return // and the call ends with the request
+		}
+	}
+	switch {
+	case lines && some:
+		_, _ = io.WriteString(w, after)
+	case !lines:
+		_, _ = io.WriteString(w, after)
+	}
+	if !errors.Is(err, io.EOF) {
+		text := quoted(fault.Plain(faultOf(err)))
+		if lines {
+			fmt.Fprintf(w, "{\"problem\":%s}\n", text)
+			return
+		}
+		fmt.Fprintf(w, ",\"problem\":%s", text)
+	}
+	if !lines {
+		_, _ = io.WriteString(w, "}\n")
+	}
+}
+
+// quoted is a text in JSON.
+func quoted(text string) []byte {
+	b, _ := json.Marshal(text) // of a text it cannot fail
+	return b
+}
+
+// enter takes a place among the streams of events, which leave gives back.
+func (t *twin) enter(c access.Caller) (leave func(), err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.all >= t.o.Streams || t.watching[c.Name] >= t.o.Each {
+		return nil, fault.New("watch", fault.Overloaded, "%s watches %d times, %d are watched in all: end one", c.Name, t.watching[c.Name], t.all)
+	}
+	t.all++
+	t.watching[c.Name]++
+	return func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		t.all--
+		if t.watching[c.Name]--; t.watching[c.Name] == 0 {
+			delete(t.watching, c.Name)
+		}
+	}, nil
+}
+
+// watch tells changes as server-sent events. The id of one is when the request was
+// changed: who comes back with the last it has heard is told, too, what has ended since.
+// The service drops changes that the client is too slow for (Change.lost); a client that
+// takes nothing at all for a while is let go.
+func (t *twin) watch(w http.ResponseWriter, r *http.Request) {
+	leave, err := t.enter(httpd.CallerOf(r.Context()))
+	if err != nil {
+		httpd.WriteError(w, err)
+		return
+	}
+	defer leave()
+	in := &adminpb.WatchRequest{}
+	if err := query(r, in); err != nil {
+		httpd.WriteError(w, err)
+		return
+	}
+	e := &events{t: t, w: w, flush: http.NewResponseController(w)}
+	if text := r.Header.Get("Last-Event-ID"); text != "" {
+		if e.id, err = strconv.ParseInt(text, 10, 64); err != nil {
+			httpd.WriteError(w, fault.New("read Last-Event-ID", fault.Invalid, "%q is no id of an event", text))
+			return
+		}
+	}
+	s, err := t.client.Watch(r.Context(), in)
+	if err != nil {
+		writeError(w, err)
+		return
+	}
+	changes := make(chan *adminpb.Change)
+	over := make(chan error, 1)
+	go func() {
+		for {
+			c, err := s.Recv()
+			if err != nil {
+				over <- err
+				return
+			}
+			select {
+			case changes <- c:
+			case <-r.Context().Done():
+				over <- r.Context().Err()
+				return
+			}
+		}
+	}()
+	_ = e.flush.SetReadDeadline(time.Time{}) // no more is read, but that the client has gone
+	w.Header().Set("Content-Type", "text/event-stream")
+	w.Header().Set("X-Accel-Buffering", "no")
+	if e.send([]byte(": begun\n\n")) != nil || e.missed(r, in) != nil {
+		return
+	}
+	beat := time.NewTicker(t.o.Heartbeat)
+	defer beat.Stop()
+	for err == nil {
+		select {
+		case <-beat.C:
+			err = e.send([]byte(": heartbeat\n\n"))
+		case c := <-changes:
+			err = e.change(c)
+		case <-r.Context().Done():
+			return
+		case ended := <-over:
+			e.end(ended)
+			return
+		}
+	}
+}
+
+// events are those of one client.
+type events struct {
+	t     *twin
+	w     http.ResponseWriter
+	flush *http.ResponseController
+	id    int64 // of the last: microseconds since 1970
+}
+
+// send writes an event, or gives the client up.
+func (e *events) send(b []byte) error {
+	e.t.patience(e.w)
+	if _, err := e.w.Write(b); err != nil {
+		return err
+	}
+	return e.flush.Flush()
+}
+
+func (e *events) change(c *adminpb.Change) error {
+	data, err := marshal.Marshal(c)
+	if err != nil {
+		return err
+	}
+	e.id = max(e.id, c.GetRequest().GetChanged().AsTime().UnixMicro())
+	return e.send(fmt.Appendf(nil, "id: %d\nevent: change\ndata: %s\n\n", e.id, data))
+}
+
+// missed tells what has ended since the last event that the client has heard.
+func (e *events) missed(r *http.Request, in *adminpb.WatchRequest) error {
+	if e.id == 0 || len(in.GetRefs()) > 0 {
+		return nil // those that were named are told in any case
+	}
+	q := &adminpb.ListRequest{}
+	if in.GetQuery() != nil {
+		proto.Merge(q, in.GetQuery())
+	}
+	q.Since, q.Limit = timestamppb.New(time.UnixMicro(e.id)), 0
+	q.States = []adminpb.Request_State{adminpb.Request_DONE, adminpb.Request_INERROR}
+	s, err := e.t.client.List(r.Context(), q)
+	for err == nil {
+		var one *adminpb.Request
+		if one, err = s.Recv(); err == nil {
+			err = e.change(&adminpb.Change{Request: one})
+		}
+	}
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	return err
+}
+
+// end tells how a stream ended that the client has not.
+func (e *events) end(err error) {
+	text := "{}"
+	if !errors.Is(err, io.EOF) {
+		text = fmt.Sprintf(`{"error":%s}`, quoted(fault.Plain(faultOf(err))))
+	}
+	_ = e.send([]byte("event: end\ndata: " + text + "\n\n")) // it is the last word in any case
+}
