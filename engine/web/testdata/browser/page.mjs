@@ -111,6 +111,21 @@ const parts = {
       await page.waitForURL((u) => u.search === "");
       await page.context().close();
     },
+    "a list does not move under the hand": async () => {
+      const page = await open();
+      await page.goto(url + "/transfers?partner=nowhere&state=cancelled");
+      await live(page);
+      const boxes = page.locator("#rows input");
+      await boxes.nth(0).check();
+      const other = await boxes.nth(1).inputValue();
+      const said = await page.request.post(url + "/words", { form: { word: "retry", id: other } });
+      must("the other one is retried", said.ok());
+      await page.getByRole("link", { name: "The list has changed" }).waitFor();
+      must("the rows are where they were", await boxes.count() === 5 && await boxes.nth(0).isChecked());
+      await page.getByRole("link", { name: "The list has changed" }).click();
+      await page.waitForFunction(() => document.querySelectorAll("#rows input").length === 4);
+      await page.context().close();
+    },
     "all of it by keyboard": async () => {
       const page = await open();
       await page.goto(url + "/transfers?partner=nowhere&state=cancelled");
