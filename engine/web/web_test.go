@@ -322,6 +322,7 @@ func TestWords(t *testing.T) {
 	say("explode", ids(1), "is no word")
 	say("retry", url.Values{}, "choose transfers first")
 	say("retry", url.Values{"all": {"1"}, "q": {"no such file"}}, "nothing any more")
+	say("cancel", url.Values{"all": {"1"}}, "nothing any more") // what is over is not asked
 	many := url.Values{}
 	for range 5_001 {
 		many.Add("id", "0:1:h")
