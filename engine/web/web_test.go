@@ -131,7 +131,7 @@ func TestNames(t *testing.T) {
 	r := request(1, called(hostile), fails(fault.IO, cause), func(s *engine.Status) { s.Spec.Info = hostile })
 	s.engine.Set(r)
 	s.engine.SetPartner(engine.PartnerStatus{Name: "far", Failure: lifecycle.Failure{Kind: fault.IO, Cause: hostile, At: time.Now()}}, nil)
-	own := regexp.MustCompile(`<script src="/assets/[a-z]+\.js\?v=[0-9a-f]+" defer></script>`)
+	own := regexp.MustCompile(`<script src="/assets/page\.js\?v=[0-9a-f]+" data-then="[^"<]+" defer></script>`)
 	texts := map[string]string{}
 	for _, path := range []string{"/transfers", "/transfers?q=" + url.QueryEscape(hostile), "/transfers/" + r.Key.ID.String(), "/errors", "/partners"} {
 		texts[path] = own.ReplaceAllString(s.get(path), "")

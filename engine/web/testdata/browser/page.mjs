@@ -166,6 +166,22 @@ const parts = {
   looks: {},
 };
 
+parts.looks["the first content is there in time"] = async () => {
+  const page = await open();
+  await page.goto(url + "/transfers");
+  const times = [];
+  for (let i = 0; i < 7; i++) {
+    await page.goto(url + "/transfers");
+    times.push(await page.evaluate(() => new Promise((done) => {
+      const n = performance.getEntriesByType("navigation")[0];
+      new PerformanceObserver((l) => { for (const e of l.getEntries()) if (e.name === "first-contentful-paint") done([e.startTime, n.responseEnd, n.domInteractive]); }).observe({ type: "paint", buffered: true });
+    })));
+  }
+  times.sort((a, b) => a[0] - b[0]);
+  console.log(`   first content after ${Math.round(times[3][0])} ms, at best ${Math.round(times[0][0])} ms; the page was there after ${Math.round(times[0][1])} ms`);
+  await page.context().close();
+};
+
 const views = { list: "/transfers", failed: "/transfers?state=failed", none: "/transfers?q=no+such+name", errors: "/errors", partners: "/partners", running: process.env.RUNNING, broken: process.env.BROKEN, "not here": "/nothing" };
 for (const [size, options] of Object.entries({ desktop, phone })) {
   for (const colorScheme of ["light", "dark"]) {
@@ -190,22 +206,6 @@ for (const [size, options] of Object.entries({ desktop, phone })) {
     };
   }
 }
-parts.looks["the first content is there in time"] = async () => {
-  const page = await open();
-  await page.goto(url + "/transfers");
-  const times = [];
-  for (let i = 0; i < 7; i++) {
-    await page.goto(url + "/transfers");
-    times.push(await page.evaluate(() => new Promise((done) => {
-      const n = performance.getEntriesByType("navigation")[0];
-      new PerformanceObserver((l) => { for (const e of l.getEntries()) if (e.name === "first-contentful-paint") done([e.startTime, n.responseEnd, n.domInteractive]); }).observe({ type: "paint", buffered: true });
-    })));
-  }
-  times.sort((a, b) => a[0] - b[0]);
-  console.log(`   first content after ${Math.round(times[3][0])} ms, at best ${Math.round(times[0][0])} ms; the page was there after ${Math.round(times[0][1])} ms`);
-  await page.context().close();
-};
-
 try {
   for (const [name, run] of Object.entries(parts[part])) {
     try {
