@@ -2,12 +2,6 @@
 // and does not move a list under somebody's hand.
 "use strict";
 document.documentElement.classList.add("js");
-
-// The content is shown first; what makes it live comes behind it.
-const then = document.currentScript.dataset.then.split(" ");
-addEventListener("load", () => requestAnimationFrame(() => setTimeout(() => {
-  for (const src of then) document.head.append(Object.assign(document.createElement("script"), { src, async: false }));
-})));
 const at = (id) => document.getElementById(id);
 
 // Is what one sees what there is?

@@ -1,6 +1,6 @@
 // What a browser makes of the page. Arguments: which part, the page's address. In the
 // environment: PANNIER_BROWSER, where the packages are; CHROMIUM; OUT, a directory for
-// pictures; GO, a file that a failed transfer waits for.
+// pictures; WATCHED, a file that the movie waits for; GO, one that a failed transfer does.
 // Says "ok" and what it has seen; ends with 1 and why at the first thing that is wrong.
 import { createRequire } from "node:module";
 import { readFileSync, writeFileSync } from "node:fs";
@@ -20,7 +20,7 @@ const browser = await chromium.launch({ executablePath: process.env.CHROMIUM, ar
 async function open(options = desktop) {
   const context = await browser.newContext(options);
   const page = await context.newPage();
-  page.setDefaultTimeout(30_000);
+  page.setDefaultTimeout(60_000);
   page.on("console", (m) => { if (m.type() === "error" || m.type() === "warning") wrong.push(`console: ${m.text()}`); });
   page.on("pageerror", (e) => wrong.push(`script: ${e.message}`));
   page.on("dialog", (d) => d.accept());
@@ -36,6 +36,7 @@ const parts = {
       const page = await open();
       await page.goto(url);
       await live(page);
+      writeFileSync(process.env.WATCHED, "");
       const r = row(page, "movie.bin");
       await r.getByText("Running").waitFor();
       await page.locator("#rows").getByText("limited by").first().waitFor();
