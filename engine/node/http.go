@@ -46,6 +46,9 @@ func (n *Node) listenHTTP(cfg *config.HTTP, id *carrier.Identity) error {
 	if err := rest.Mount(n.http, n.admin.Local(), rest.Options{}); err != nil {
 		return err
 	}
+	if err := n.mountPage(); err != nil {
+		return err
+	}
 	for _, address := range cfg.Listen {
 		if err := n.http.Listen(address, cert); err != nil {
 			return err

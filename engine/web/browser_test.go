@@ -114,10 +114,10 @@ func TestBrowser(t *testing.T) {
 		b := make([]byte, size)
 		_, _ = rand.Read(b)
 		if err := os.WriteFile(filepath.Join(dir, "hosta", "files", file), b, 0o644); err != nil {
-			t.Fatal(err)
+			t.Error(err)
 		}
 		if _, _, err := a.Engine().Submit(t.Context(), engine.Order{Partner: partner, Rule: rule, Source: name(file)}); err != nil {
-			t.Fatal(err)
+			t.Error(err)
 		}
 	}
 	const image = "<img src=x onerror=document.title='owned'>.txt"
@@ -126,10 +126,23 @@ func TestBrowser(t *testing.T) {
 		send("nowhere", "push", fmt.Sprintf("later-%d.bin", i), 1000)
 	}
 	send("hostb", "gated", "broken.bin", 1000)
-	send("hostb", "push", "movie.bin", 12<<20)
 	s := &site{t: t, caller: &operator}
 	s.serve(serveAdmin(t, a.Engine()))
-	s.browse("nodes", "GO="+gate, "HOSTILE="+image)
+	watched := filepath.Join(dir, "watched")
+	over := make(chan struct{})
+	go func() { // somebody has to look before it begins
+		defer close(over)
+		for t.Context().Err() == nil {
+			if _, err := os.Stat(watched); err == nil {
+				send("hostb", "push", "movie.bin", 16<<20)
+				return
+			}
+			time.Sleep(50 * time.Millisecond)
+		}
+	}()
+	s.browse("nodes", "GO="+gate, "WATCHED="+watched, "HOSTILE="+image)
+	_ = os.WriteFile(watched, nil, 0o600) // if the browser never came so far
+	<-over
 }
 
 // Everything there is to see, for people who see little, or nothing; and pictures.

@@ -26,7 +26,7 @@ func (v *visit) ctx() context.Context { return v.r.Context() }
 func (v *visit) part() bool { return v.r.Header.Get("HX-Request") == "true" }
 
 // visited serves those who have the scopes that need has.
-func (p *Page) visited(need Caller, serve func(*visit) error) http.Handler {
+func (p *Page) visited(need Caller, serve func(*Page, *visit) error) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		v := &visit{p: p, w: w, r: r}
 		caller, known := p.cfg.Caller(r)
@@ -43,7 +43,7 @@ func (p *Page) visited(need Caller, serve func(*visit) error) http.Handler {
 		defer cancel()
 		defer context.AfterFunc(p.quit, cancel)()
 		v.r = r.WithContext(ctx)
-		if err := serve(v); err != nil {
+		if err := serve(p, v); err != nil {
 			v.failed(admin.FromStatus(err))
 		}
 	})

@@ -41,8 +41,7 @@ type Config struct {
 	Log  *slog.Logger // what operators have ordered. Default: none
 }
 
-// Page is the handler. Its paths are /, /transfers, /partners, /errors, /words, /live/
-// and /assets/.
+// Page is the handler of Routes. Anything else is a page that says that there is none.
 type Page struct {
 	cfg     Config
 	board   *board
@@ -90,30 +89,52 @@ func (p *Page) Close() {
 
 func (p *Page) ServeHTTP(w http.ResponseWriter, r *http.Request) { p.handler.ServeHTTP(w, r) }
 
+// Route is a pattern of http.ServeMux that a page serves, and what it takes of a caller.
+type Route struct {
+	Pattern string
+	Needs   Caller // nothing: it is not secret
+	serve   func(*Page, *visit) error
+}
+
+// Routes are all, for a server that has more than a page.
+func Routes() []Route {
+	see, say := Caller{Read: true}, Caller{Operate: true}
+	return []Route{
+		{"GET /assets/{name}", Caller{}, nil}, // a login page has them, too
+		{"GET /{$}", see, (*Page).home},
+		{"GET /transfers", see, (*Page).transfers},
+		{"GET /transfers/{id}", see, (*Page).transfer},
+		{"GET /errors", see, (*Page).errors},
+		{"GET /partners", see, (*Page).partners},
+		{"GET /live/transfers", see, (*Page).liveTransfers},
+		{"GET /live/transfers/{id}", see, (*Page).liveTransfer},
+		{"GET /live/partners", see, (*Page).livePartners},
+		{"GET /live/errors", see, (*Page).liveErrors},
+		{"POST /words", say, (*Page).words},
+		{"POST /partners/{name}/test", say, (*Page).testPartner},
+	}
+}
+
 func (p *Page) routes() http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("GET /assets/{name}", http.HandlerFunc(serveAsset)) // not secret: the login page has them, too
-	read := func(pattern string, serve func(*visit) error) {
-		mux.Handle("GET "+pattern, p.visited(Caller{Read: true}, serve))
+	for _, r := range Routes() {
+		if r.serve == nil {
+			mux.HandleFunc(r.Pattern, serveAsset)
+		} else {
+			mux.Handle(r.Pattern, p.visited(r.Needs, r.serve))
+		}
 	}
-	operate := func(pattern string, serve func(*visit) error) {
-		mux.Handle("POST "+pattern, p.visited(Caller{Operate: true}, serve))
-	}
-	read("/{$}", func(v *visit) error { http.Redirect(v.w, v.r, "/transfers", http.StatusSeeOther); return nil })
-	read("/transfers", p.transfers)
-	read("/transfers/{id}", p.transfer)
-	read("/errors", p.errors)
-	read("/partners", p.partners)
-	read("/live/transfers", p.liveTransfers)
-	read("/live/transfers/{id}", p.liveTransfer)
-	read("/live/partners", p.livePartners)
-	read("/live/errors", p.liveErrors)
-	operate("/words", p.words)
-	operate("/partners/{name}/test", p.testPartner)
-	read("/", func(v *visit) error {
-		return fault.New("find page", fault.NotFound, "there is no page %s", v.r.URL.Path)
-	})
+	mux.Handle("GET /", p.visited(Caller{Read: true}, (*Page).nothing))
 	return secured(mux)
+}
+
+func (p *Page) home(v *visit) error {
+	http.Redirect(v.w, v.r, "/transfers", http.StatusSeeOther)
+	return nil
+}
+
+func (p *Page) nothing(v *visit) error {
+	return fault.New("find page", fault.NotFound, "there is no page %s", v.r.URL.Path)
 }
 
 // secured says with each response what a browser may do with it, and refuses what

@@ -322,6 +322,7 @@ func TestWords(t *testing.T) {
 	say("explode", ids(1), "is no word")
 	say("retry", url.Values{}, "choose transfers first")
 	say("retry", url.Values{"all": {"1"}, "q": {"no such file"}}, "nothing any more")
+	say("cancel", url.Values{"all": {"1"}}, "nothing any more") // what is over is not asked
 	many := url.Values{}
 	for range 5_001 {
 		many.Add("id", "0:1:h")
@@ -378,7 +379,7 @@ func TestWeight(t *testing.T) {
 	}
 }
 
-// events reads what a stream says, until the test is over.
+// events reads what a stream says once it has begun, until the test is over.
 func (s *site) events(path string) <-chan string {
 	s.t.Helper()
 	c, err := net.Dial("tcp", strings.TrimPrefix(s.server.URL, "http://"))
@@ -388,9 +389,12 @@ func (s *site) events(path string) <-chan string {
 	s.t.Cleanup(func() { c.Close() })
 	fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", path)
 	names := make(chan string, 1000)
+	lines := bufio.NewScanner(c)
+	for lines.Scan() && lines.Text() != ": " { // it has looked for the first time then
+	}
 	go func() {
 		defer close(names)
-		for lines := bufio.NewScanner(c); lines.Scan(); {
+		for lines.Scan() {
 			if name, ok := strings.CutPrefix(lines.Text(), "event: "); ok {
 				names <- name
 			}
