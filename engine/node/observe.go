@@ -4,12 +4,15 @@ import (
 	"errors"
 	"maps"
 	"net/http"
+	"path/filepath"
 	"slices"
 	"time"
 
 	"github.com/pannier/pannier/engine"
+	"github.com/pannier/pannier/engine/config"
 	"github.com/pannier/pannier/engine/lifecycle"
 	"github.com/pannier/pannier/engine/metrics"
+	"github.com/pannier/pannier/engine/push"
 	"github.com/pannier/pannier/engine/store"
 	"github.com/pannier/pannier/engine/trace"
 )
@@ -20,6 +23,9 @@ func (n *Node) observed(s store.Store) store.Store {
 		n.metrics.Committed(r, events, made, took)
 		if n.traces != nil {
 			n.traces.Committed(r, events, made, took)
+		}
+		if n.push != nil {
+			n.push.Committed(r)
 		}
 	}}
 }
@@ -47,6 +53,29 @@ func (n *Node) openTraces() (err error) {
 	return err
 }
 
+// openPush begins to push finished records, if there is where.
+func (n *Node) openPush(cfg config.Push, s store.Store) (err error) {
+	if cfg.URL == "" {
+		return nil
+	}
+	n.push, err = push.Open(push.Config{
+		Node: n.fixed.Name, URL: cfg.URL, Secret: cfg.Secret, Batch: cfg.Batch, Every: cfg.Every, Cursor: filepath.Join(n.fixed.State, "push.json"),
+		Find: s.Find, Log: n.log, Pushed: n.metrics.Pushed,
+	})
+	if err == nil {
+		n.undone(n.push.Close)
+	}
+	return err
+}
+
+// backlog is how many finished records wait to be pushed.
+func (n *Node) backlog() int {
+	if n.push == nil {
+		return 0
+	}
+	return n.push.Backlog()
+}
+
 // sources are what is counted when somebody asks.
 func (n *Node) sources() metrics.Sources {
 	return metrics.Sources{
@@ -62,6 +91,7 @@ func (n *Node) sources() metrics.Sources {
 		},
 		Sessions: n.sessions,
 		Relays:   n.relays.measured,
+		Backlog:  n.backlog,
 	}
 }
 
