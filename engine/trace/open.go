@@ -61,7 +61,11 @@ func Open(node, version string, log *slog.Logger) (*Tracer, error) {
 	if err != nil {
 		log.Warn("traces say less of this node than they should", "error", err)
 	}
-	return newTracer(exporter, about, log), nil
+	now := time.Now
+	if os.Getenv("OTEL_TRACES_SAMPLER") != "" {
+		now = nil
+	}
+	return newTracer(exporter, about, log, now), nil
 }
 
 func protocolOf(getenv func(string) string) string {
@@ -73,9 +77,14 @@ func protocolOf(getenv func(string) string) string {
 	return "http/protobuf"
 }
 
-func newTracer(exporter sdk.SpanExporter, about *resource.Resource, log *slog.Logger) *Tracer {
+// newTracer makes a Tracer; now is the sampler's clock, nil: the environment has a sampler.
+func newTracer(exporter sdk.SpanExporter, about *resource.Resource, log *slog.Logger, now func() time.Time) *Tracer {
 	t := &Tracer{}
-	t.provider = sdk.NewTracerProvider(sdk.WithBatcher(&quiet{SpanExporter: exporter, log: log}), sdk.WithResource(about), sdk.WithIDGenerator(ids{}))
+	options := []sdk.TracerProviderOption{sdk.WithBatcher(&quiet{SpanExporter: exporter, log: log}), sdk.WithResource(about), sdk.WithIDGenerator(ids{})}
+	if now != nil {
+		options = append(options, sdk.WithSampler(newSampler(now)))
+	}
+	t.provider = sdk.NewTracerProvider(options...)
 	t.tracer = t.provider.Tracer("github.com/pannier/pannier/engine")
 	return t
 }
