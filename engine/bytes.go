@@ -146,7 +146,7 @@ func (x *run) descriptor() (*sideeffect.Descriptor, error) {
 	if x.engine.cfg.Layer != nil {
 		d.Local = sideeffect.FileOn(x.engine.cfg.Layer, x.root, name.String())
 	}
-	return d, nil
+	return d, x.expect(d)
 }
 
 // smallFile is up to how many bytes may be moved again after a crash in the moment

@@ -25,7 +25,11 @@ type Config struct {
 	Store   store.Store // required; stays the caller's
 	Line    Line        // required unless the node only serves
 	Bridges Bridges     // servers of other protocols; nil: there are none
-	Book    Book
+	// Expect is the version of its source that a request of this node may send, without
+	// its device, if it may send one only; nil: none does.
+	Expect func(lifecycle.ID) (_ sideeffect.Version, only bool, err error)
+	Book   Book
+	Signer task.Signer // this node's key, with which tasks sign; nil: they cannot
 
 	Concurrent int              // requests that run at a time; default 256
 	Serving    int              // requests that are served at a time; default 1024

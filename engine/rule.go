@@ -8,6 +8,7 @@ import (
 	"github.com/pannier/pannier/engine/task"
 	"github.com/pannier/pannier/sideeffect"
 	"github.com/pannier/pannier/spec/fault"
+	"github.com/pannier/pannier/spec/quantity"
 )
 
 // Direction is which way a rule's bytes go, seen from the requester, as in R66.
@@ -35,6 +36,15 @@ func (d Direction) Side() lifecycle.Side {
 	}
 	return lifecycle.Sender
 }
+
+// Window and Windows are times of the week, as texts have them.
+type (
+	Window  = quantity.Window
+	Windows = quantity.Windows
+)
+
+// ParseWindow reads one; see quantity.ParseWindow.
+func ParseWindow(s string) (Window, error) { return quantity.ParseWindow(s) }
 
 // AnyPartner, in Rule.Partners, allows a rule to every partner there is.
 const AnyPartner = "*"

@@ -351,8 +351,9 @@ func (x *run) task() error {
 		return err
 	}
 	x.doing("%v task %d, %s", key.List, key.Index+1, step.Name)
+	record := x.r
 	_, over := x.within(ActTask, step.Name)
-	on := &task.On{Key: key, Follow: x.r.Spec.Follow, Hops: x.r.Spec.Hops, Delays: x.r.Delays, Root: x.root, File: x.r.File, Log: x.log, Next: forwarder{x.engine, x.acts.inner}, Bridges: x.engine.cfg.Bridges,
+	on := &task.On{Record: &record, Signer: x.engine.cfg.Signer, PartnerKeys: x.engine.keysOf(x.r.Spec.Partner), Key: key, Follow: x.r.Spec.Follow, Hops: x.r.Spec.Hops, Delays: x.r.Delays, Root: x.root, File: x.r.File, Log: x.log, Next: forwarder{x.engine, x.acts.inner}, Bridges: x.engine.cfg.Bridges,
 		Vars: task.VarsOf(&x.r, x.engine.cfg.Node, x.r.File, x.size())}
 	began := time.Now()
 	res, err := step.Run(x.ctx, on)
@@ -378,6 +379,15 @@ func (x *run) task() error {
 		return err
 	}
 	return x.reschedule()
+}
+
+// keysOf are the keys by which a partner is known.
+func (e *Engine) keysOf(partner string) []string {
+	book := e.Book()
+	if p, err := book.Partner(partner); err == nil {
+		return p.Keys
+	}
+	return nil
 }
 
 // size is the file's for tasks: known, or what is there before it is.

@@ -68,6 +68,23 @@ func ParseVersion(b []byte) (Version, error) {
 	return Version{dev: n(0), ino: n(1), size: int64(n(2)), mtime: int64(n(3)), ctime: int64(n(4))}, nil
 }
 
+// VersionOf is the version of what fi is of, if the system tells an inode; else zero.
+func VersionOf(fi fs.FileInfo) Version { return versionOf(fi) }
+
+// WithoutDevice is v without the number of its device, which may be another after the
+// next mount.
+func (v Version) WithoutDevice() Version {
+	v.dev = 0
+	return v
+}
+
+// Touched reports whether v and earlier differ in the change time at most: somebody has
+// renamed the file, or given it another mode, owner or number of links.
+func (v Version) Touched(earlier Version) bool {
+	v.ctime = earlier.ctime
+	return v == earlier
+}
+
 // versionOf is the version of an open file; zero when the system tells no
 // inode.
 func versionOf(fi fs.FileInfo) Version {

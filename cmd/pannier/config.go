@@ -34,9 +34,10 @@ func configCheckCommand(path *string) *cobra.Command {
 		Short: "Say what is wrong with a node's configuration",
 		Long: `Say what is wrong with a node's configuration: all of it, with places and
 suggestions, on stderr, and exit code 2. What it names is looked at, too: roots of
-rules, plugins and their options, files of credentials, keys and passwords. What is
-missing there is a warning, and so is a relay that everyone can use. No plugin is run,
-no partner called, and the node that runs is not asked.`,
+rules, watch folders, plugins and their options, files of credentials, keys, passwords and
+of tasks. What is missing there is a warning, and so is a relay that everyone can use, or a
+directory that two folders watch. No plugin is run, no partner called, and the node that
+runs is not asked.`,
 		Args: command.Arguments(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return checkConfig(*path, cmd.OutOrStdout(), cmd.ErrOrStderr())
@@ -64,10 +65,13 @@ func checkConfig(path string, out, messages io.Writer) error {
 			fmt.Fprintf(messages, "warning: relay %s: whoever reaches this host can use it; say who may with from, or accept at 127.0.0.1\n", name)
 		}
 	}
-	for _, text := range foreign(cfg) {
+	for _, text := range append(folderWarnings(cfg), foreign(cfg)...) {
 		fmt.Fprintln(messages, "warning: "+text)
 	}
-	bridges, relays := "", ""
+	bridges, relays, folders := "", "", ""
+	if len(cfg.Folders) > 0 {
+		folders = fmt.Sprintf(", %d folders", len(cfg.Folders))
+	}
 	if len(cfg.Bridges)+len(cfg.Listeners) > 0 {
 		bridges = fmt.Sprintf(", %d bridges, %d listeners", len(cfg.Bridges), len(cfg.Listeners))
 	}
@@ -80,7 +84,7 @@ func checkConfig(path string, out, messages io.Writer) error {
 			rules--
 		}
 	}
-	_, err = fmt.Fprintf(out, "%s: node %s, %d partners, %d rules%s%s\n", path, cfg.Node.Name, partners, rules, bridges, relays)
+	_, err = fmt.Fprintf(out, "%s: node %s, %d partners, %d rules%s%s%s\n", path, cfg.Node.Name, partners, rules, folders, bridges, relays)
 	return fault.Wrap("write result", "", err)
 }
 

@@ -11,13 +11,14 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/pannier/pannier/engine"
 	"github.com/pannier/pannier/engine/config"
 	"github.com/pannier/pannier/plugins"
 )
 
 // What "config check" sees of bridges and listeners without running a plugin.
 
-// foreign are warnings about what bridges and listeners name: one that the node would not
+// foreign are warnings about what bridges, listeners and tasks name: one that the node would not
 // start with, or that would not work. Files that this user may not look at are passed over.
 func foreign(cfg *config.Config) (warnings []string) {
 	for _, name := range slices.Sorted(maps.Keys(cfg.Bridges)) {
@@ -50,6 +51,29 @@ func foreign(cfg *config.Config) (warnings []string) {
 			}
 			looked(u.Keys, 0o022, "others can write to it; say chmod go-w", say)
 			looked(u.Password, 0o022, "others can write to it; say chmod go-w", say)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(cfg.Book.Rules)) {
+		warnings = append(warnings, ofTasks(name, cfg.Book.Rules[name])...)
+	}
+	return warnings
+}
+
+// ofTasks are warnings about the files that a rule's tasks read.
+func ofTasks(rule string, r *engine.Rule) (warnings []string) {
+	for _, side := range []engine.Lists{r.Sender, r.Receiver} {
+		for _, step := range slices.Concat(side.Pre, side.Post, side.Error) {
+			say := func(format string, args ...any) {
+				if text := fmt.Sprintf("rule %s, task %s: "+format, append([]any{rule, step.Name}, args...)...); !slices.Contains(warnings, text) {
+					warnings = append(warnings, text)
+				}
+			}
+			for _, path := range step.Files {
+				looked(path, 0o022, "others can write to it; say chmod go-w", say)
+			}
+			for _, path := range step.Secrets {
+				looked(path, 0o077, "others can read it; say chmod 600", say)
+			}
 		}
 	}
 	return warnings

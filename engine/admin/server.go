@@ -86,6 +86,8 @@ type Config struct {
 
 	// Relays are the node's.
 	Relays Relays
+	// Folders are those the node watches.
+	Folders Folders
 
 	Log *slog.Logger // refused callers and what operators have ordered. Default: none
 }

@@ -19,7 +19,7 @@ func (m *meaning) allBridges(list *value) map[string]Bridge {
 	m.bridges = map[string]*Bridge{}
 	for i := range m.file.Bridge {
 		t, v := &m.file.Bridge[i], list.item(i)
-		b := &Bridge{Name: t.Name, Plugin: t.Plugin, Args: t.Args, SHA256: strings.ToLower(t.SHA256), Endpoint: t.Endpoint, FXP: t.FXP, Bandwidth: int64(t.Bandwidth), Concurrent: t.Concurrent}
+		b := &Bridge{Name: t.Name, Plugin: t.Plugin, Args: t.Args, SHA256: strings.ToLower(t.SHA256), Endpoint: t.Endpoint, FXP: t.FXP, Memory: int64(t.Memory), Files: t.Files, Bandwidth: int64(t.Bandwidth), Concurrent: t.Concurrent}
 		register(m, m.bridges, b, t.Name, "bridge", v)
 		m.bridge(b, t, v)
 	}
@@ -43,6 +43,7 @@ func (m *meaning) bridge(b *Bridge, t *bridgeTable, v *value) {
 		}
 	}
 	m.program(t.Plugin, t.Args, b.SHA256, v)
+	m.confined(t.Memory, t.Files, v)
 	if m.text(v, "endpoint", `the server, as "ftp://warehouse.example:21/base"`) {
 		at := v.field("endpoint")
 		switch u, err := url.Parse(t.Endpoint); {
@@ -81,6 +82,14 @@ func (m *meaning) program(plugin string, args []string, sha256 string, v *value)
 	if v.isText("sha256") && !digestText.MatchString(sha256) {
 		m.add(v.field("sha256").place, "sha256sum prints it", "a digest has 64 hexadecimal digits")
 	}
+}
+
+// confined notes limits with which no plugin begins.
+func (m *meaning) confined(memory size, files int64, v *value) {
+	if int64(memory) != sideeffect.NoQuota {
+		atLeast(m, v, "memory", memory, 64<<20, "64MiB")
+	}
+	atLeast(m, v, "files", files, 64, "64")
 }
 
 // options are those of a plugin, "NAME=VALUE".

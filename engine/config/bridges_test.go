@@ -25,6 +25,8 @@ plugin = "/usr/lib/pannier-plugin-box"
 args = ["-v", "/usr/lib/box.py"]
 sha256 = "0123456789ABCDEF0123456789abcdef0123456789abcdef0123456789abcdef"
 endpoint = "box://host"
+memory = "256MiB"
+files = 100
 [[rule]]
 name = "in"
 direction = "send"
@@ -37,8 +39,8 @@ post = [ { task = "bridge", to = "warehouse:/in/{name}" } ]
 	}
 	want := map[string]Bridge{
 		"warehouse": {Name: "warehouse", Plugin: "ftp", Endpoint: "ftp://warehouse.example:21/base", Credentials: "/etc/pannier/warehouse",
-			Options: map[string]string{"tls": "require", "ca": "/etc/ca=1.pem"}, Concurrent: 4},
-		"box": {Name: "box", Plugin: "/usr/lib/pannier-plugin-box", Args: []string{"-v", "/usr/lib/box.py"}, SHA256: "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef", Endpoint: "box://host", Concurrent: 4},
+			Options: map[string]string{"tls": "require", "ca": "/etc/ca=1.pem"}, Memory: 1 << 30, Files: 16384, Concurrent: 4},
+		"box": {Name: "box", Plugin: "/usr/lib/pannier-plugin-box", Args: []string{"-v", "/usr/lib/box.py"}, SHA256: "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef", Endpoint: "box://host", Memory: 256 << 20, Files: 100, Concurrent: 4},
 	}
 	if !reflect.DeepEqual(cfg.Bridges, want) {
 		t.Errorf("%+v, want %+v", cfg.Bridges, want)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/pannier/pannier/engine"
+	"github.com/pannier/pannier/engine/folder"
 	"github.com/pannier/pannier/engine/guest"
 	"github.com/pannier/pannier/flow/carrier"
 	"github.com/pannier/pannier/flow/relay"
@@ -38,8 +39,9 @@ type Config struct {
 	Bridges   map[string]Bridge // by name
 	Listeners []Listener
 
-	Audit Audit
-	Push  Push
+	Folders map[string]folder.Folder // by name
+	Audit   Audit
+	Push    Push
 }
 
 // Listener is where foreign clients connect, and the plugin that serves them.
@@ -49,6 +51,8 @@ type Listener struct {
 	SHA256  string
 	Address string // host and port; unique
 	Options map[string]string
+	Memory  int64
+	Files   int64
 	Users   []guest.User
 }
 
@@ -61,6 +65,8 @@ type Bridge struct {
 	Endpoint    string // URL
 	Credentials string // absolute path of their file; "": none
 	Options     map[string]string
+	Memory      int64    // most bytes of the plugin's process; sideeffect.NoQuota: no limit
+	Files       int64    // most descriptors of it
 	FXP         []string // bridges whose servers this one may exchange files with directly, if they name it too
 	Bandwidth   int64    // bytes a second through this node; 0: no limit
 	Concurrent  int      // requests that run at a time

@@ -37,7 +37,7 @@ func TestDocumented(t *testing.T) {
 		"## `[node]`": reflect.TypeFor[nodeTable](), "## `[[partner]]`": reflect.TypeFor[partnerTable](), "## `[[rule]]`": reflect.TypeFor[ruleTable](),
 		"## `[[relay]]`": reflect.TypeFor[relayTable](), "### `ports`": reflect.TypeFor[portTable](), "## `[[relay_policy]]`": reflect.TypeFor[policyTable](),
 		"### `limits`": reflect.TypeFor[limitsTable](), "## `[[bridge]]`": reflect.TypeFor[bridgeTable](),
-		"## `[[listener]]`": reflect.TypeFor[listenerTable](), "### `users`": reflect.TypeFor[userTable](),
+		"## `[[folder]]`": reflect.TypeFor[folderTable](), "## `[[listener]]`": reflect.TypeFor[listenerTable](), "### `users`": reflect.TypeFor[userTable](),
 		"## `[audit]`": reflect.TypeFor[auditTable](), "## `[push]`": reflect.TypeFor[pushTable](),
 		"### `retry`": reflect.TypeFor[retryTable](), "### Tasks": reflect.TypeFor[task.Table](),
 	} {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/pannier/pannier/engine"
+	"github.com/pannier/pannier/engine/folder"
 	"github.com/pannier/pannier/engine/task"
 	"github.com/pannier/pannier/flow/relay"
 	"github.com/pannier/pannier/sideeffect"
@@ -27,6 +28,7 @@ type file struct {
 	Policy   []policyTable   `toml:"relay_policy"`
 	Bridge   []bridgeTable   `toml:"bridge"`
 	Listener []listenerTable `toml:"listener"`
+	Folder   []folderTable   `toml:"folder"`
 	Audit    auditTable      `toml:"audit"`
 	Push     pushTable       `toml:"push"`
 }
@@ -83,11 +85,11 @@ type listsTable struct {
 }
 
 type retryTable struct {
-	Attempts int           `toml:"attempts" default:"5"`
-	Delay    task.Duration `toml:"delay" default:"30s"`
-	Factor   float64       `toml:"factor" default:"2"`
-	Most     task.Duration `toml:"most" default:"1h"`
-	Windows  []window      `toml:"windows"`
+	Attempts int               `toml:"attempts" default:"5"`
+	Delay    task.Duration     `toml:"delay" default:"30s"`
+	Factor   float64           `toml:"factor" default:"2"`
+	Most     task.Duration     `toml:"most" default:"1h"`
+	Windows  []quantity.Window `toml:"windows"`
 }
 
 type relayTable struct {
@@ -128,6 +130,8 @@ type bridgeTable struct {
 	Credentials string   `toml:"credentials"`
 	Options     []string `toml:"options"`
 	FXP         []string `toml:"fxp"`
+	Memory      size     `toml:"memory" default:"1GiB"`
+	Files       int64    `toml:"files" default:"16384"`
 	Bandwidth   rate     `toml:"bandwidth" default:"none"`
 	Concurrent  int      `toml:"concurrent" default:"4"`
 }
@@ -138,6 +142,8 @@ type listenerTable struct {
 	SHA256  string      `toml:"sha256"`
 	Listen  string      `toml:"listen"`
 	Options []string    `toml:"options"`
+	Memory  size        `toml:"memory" default:"1GiB"`
+	Files   int64       `toml:"files" default:"16384"`
 	Users   []userTable `toml:"users"`
 }
 
@@ -149,6 +155,26 @@ type userTable struct {
 	Rule     string `toml:"rule"`
 	Get      string `toml:"get"`
 	Wait     period `toml:"wait" default:"10m"`
+}
+
+type folderTable struct {
+	Name      string        `toml:"name"`
+	Rule      string        `toml:"rule"`
+	Partner   oneOf         `toml:"partner"`
+	Dir       string        `toml:"dir"`
+	Recursive bool          `toml:"recursive"`
+	Include   []string      `toml:"include"`
+	Exclude   []string      `toml:"exclude"`
+	Stable    task.Duration `toml:"stable" default:"2s"`
+	Closed    bool          `toml:"closed"`
+	MinAge    task.Duration `toml:"min_age"`
+	DoneFile  string        `toml:"done_file"`
+	After     after         `toml:"after" default:"keep"`
+	To        string        `toml:"to"`
+	Failed    failed        `toml:"failed" default:"keep"`
+	FailedTo  string        `toml:"failed_to"`
+	Interval  task.Duration `toml:"interval" default:"1m"`
+	Open      int           `toml:"open" default:"1000"`
 }
 
 type limitsTable struct {
@@ -175,13 +201,14 @@ type (
 	period    time.Duration // negative: no limit
 	place     relay.Place
 	mode      fs.FileMode // permissions; 0: none are said
-	window    engine.Window
 	level     slog.Level
 	logFormat string
 	direction engine.Direction
 	exists    engine.Exists
 	digest    sideeffect.Algorithm
 	compress  sideeffect.Compression
+	after     folder.Action
+	failed    folder.Action
 )
 
 // none is how a limit is written that there is not.
@@ -232,12 +259,6 @@ func (m *mode) UnmarshalText(b []byte) error {
 	return nil
 }
 
-func (w *window) UnmarshalText(b []byte) error {
-	parsed, err := engine.ParseWindow(string(b))
-	*w = window(parsed)
-	return err
-}
-
 func (l *level) UnmarshalText(b []byte) error {
 	return choose((*slog.Level)(l), b, []slog.Level{slog.LevelDebug, slog.LevelInfo, slog.LevelWarn, slog.LevelError}, "debug", "info", "warn", "error")
 }
@@ -262,6 +283,14 @@ func (d *digest) UnmarshalText(b []byte) error {
 func (c *compress) UnmarshalText(b []byte) error {
 	return choose((*sideeffect.Compression)(c), b, []sideeffect.Compression{sideeffect.CompressOff, sideeffect.CompressAuto, sideeffect.CompressZstd, sideeffect.CompressS2},
 		"off", "auto", "zstd", "s2")
+}
+
+func (a *after) UnmarshalText(b []byte) error {
+	return choose((*folder.Action)(a), b, []folder.Action{folder.Keep, folder.Delete, folder.Move}, "keep", "delete", "move")
+}
+
+func (f *failed) UnmarshalText(b []byte) error {
+	return choose((*folder.Action)(f), b, []folder.Action{folder.Keep, folder.Move}, "keep", "move")
 }
 
 // choose reads one of the names; the i-th is the i-th value.

@@ -10,6 +10,7 @@ import (
 	"github.com/pelletier/go-toml/v2/unstable"
 
 	"github.com/pannier/pannier/engine/task"
+	"github.com/pannier/pannier/spec/quantity"
 )
 
 var (
@@ -19,21 +20,23 @@ var (
 
 // shapes are how values of a type are written, for people.
 var shapes = map[reflect.Type]string{
-	reflect.TypeFor[rate]():          `rate, as "200MB/s"`,
-	reflect.TypeFor[size]():          `size, as "10GB"`,
-	reflect.TypeFor[task.Duration](): `duration, as "30s"`,
-	reflect.TypeFor[period]():        `duration, as "30s"`,
-	reflect.TypeFor[place]():         "here or there",
-	reflect.TypeFor[mode]():          `mode, as "0660"`,
-	reflect.TypeFor[window]():        `window, as "Mon-Fri 20:00-06:00"`,
-	reflect.TypeFor[level]():         "debug, info, warn or error",
-	reflect.TypeFor[logFormat]():     "text or json",
-	reflect.TypeFor[direction]():     "send or receive",
-	reflect.TypeFor[exists]():        "replace or refuse",
-	reflect.TypeFor[when]():          "second or each",
-	reflect.TypeFor[digest]():        "none, sha256, sha512 or blake3",
-	reflect.TypeFor[compress]():      "off, auto, zstd or s2",
-	oneOfType:                        "text or list of text",
+	reflect.TypeFor[rate]():            `rate, as "200MB/s"`,
+	reflect.TypeFor[size]():            `size, as "10GB"`,
+	reflect.TypeFor[task.Duration]():   `duration, as "30s"`,
+	reflect.TypeFor[period]():          `duration, as "30s"`,
+	reflect.TypeFor[place]():           "here or there",
+	reflect.TypeFor[mode]():            `mode, as "0660"`,
+	reflect.TypeFor[quantity.Window](): `window, as "Mon-Fri 20:00-06:00"`,
+	reflect.TypeFor[level]():           "debug, info, warn or error",
+	reflect.TypeFor[logFormat]():       "text or json",
+	reflect.TypeFor[direction]():       "send or receive",
+	reflect.TypeFor[exists]():          "replace or refuse",
+	reflect.TypeFor[when]():            "second or each",
+	reflect.TypeFor[digest]():          "none, sha256, sha512 or blake3",
+	reflect.TypeFor[compress]():        "off, auto, zstd or s2",
+	reflect.TypeFor[after]():           "keep, delete or move",
+	reflect.TypeFor[failed]():          "keep or move",
+	oneOfType:                          "text or list of text",
 }
 
 const listOfTables = "list of tables"

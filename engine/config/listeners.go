@@ -18,9 +18,10 @@ func (m *meaning) listeners(list *value) (all []Listener) {
 	taken := map[string]bool{}
 	for i := range m.file.Listener {
 		t, v := &m.file.Listener[i], list.item(i)
-		l := Listener{Plugin: t.Plugin, Args: t.Args, SHA256: strings.ToLower(t.SHA256), Address: t.Listen}
+		l := Listener{Plugin: t.Plugin, Args: t.Args, SHA256: strings.ToLower(t.SHA256), Address: t.Listen, Memory: int64(t.Memory), Files: t.Files}
 		l.Options = m.options(t.Options, v)
 		m.program(t.Plugin, t.Args, l.SHA256, v)
+		m.confined(t.Memory, t.Files, v)
 		if m.text(v, "listen", `where clients connect, as "0.0.0.0:2222"`) {
 			at := v.field("listen")
 			if _, _, err := net.SplitHostPort(t.Listen); err != nil {

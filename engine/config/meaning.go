@@ -54,6 +54,7 @@ func (m *meaning) config(root *value) *Config {
 	cfg.Relays = m.relays(root.field("relay"))
 	cfg.Policy = m.policy(root.field("relay_policy"))
 	cfg.Listeners = m.listeners(root.field("listener"))
+	cfg.Folders = m.folders(root.field("folder"))
 	cfg.Audit, cfg.Push = m.audit(root.field("audit")), m.push(root.field("push"))
 	cfg.Book = m.withBridges()
 	return cfg

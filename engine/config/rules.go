@@ -12,6 +12,7 @@ import (
 
 	"github.com/pannier/pannier/engine"
 	"github.com/pannier/pannier/engine/task"
+	"github.com/pannier/pannier/engine/task/catalogue"
 	"github.com/pannier/pannier/sideeffect"
 )
 
@@ -94,11 +95,7 @@ func (m *meaning) retry(t *retryTable, v *value) engine.Retry {
 			atLeast(m, v, "most", int64(t.Most), int64(t.Delay), "delay, the first one")
 		}
 	}
-	r := engine.Retry{Attempts: t.Attempts, Delay: time.Duration(t.Delay), Factor: t.Factor, Most: time.Duration(t.Most)}
-	for _, w := range t.Windows {
-		r.Windows = append(r.Windows, engine.Window(w))
-	}
-	return r
+	return engine.Retry{Attempts: t.Attempts, Delay: time.Duration(t.Delay), Factor: t.Factor, Most: time.Duration(t.Most), Windows: t.Windows}
 }
 
 // side is the tasks of one side: a list of its own takes the place of the
@@ -126,15 +123,15 @@ func (m *meaning) list(tables []task.Table, v *value, name string) []task.Step {
 	if len(tables) == 0 || list.kind != unstable.Array {
 		return nil
 	}
-	makers := task.Standard()
+	all := catalogue.Tasks()
 	fine := true
 	for i := range tables {
-		fine = m.task(makers, &tables[i], list.item(i), name) && fine
+		fine = m.task(all, &tables[i], list.item(i), name) && fine
 	}
 	if !fine {
 		return nil
 	}
-	steps, err := task.Make(makers, tables)
+	steps, err := task.Make(all, tables)
 	if err != nil {
 		m.add(list.key, "", "%s", words(err))
 	}
@@ -142,22 +139,22 @@ func (m *meaning) list(tables []task.Table, v *value, name string) []task.Step {
 }
 
 // task notes what is wrong with one task.
-func (m *meaning) task(makers map[string]task.Maker, t *task.Table, v *value, list string) bool {
+func (m *meaning) task(all task.Catalogue, t *task.Table, v *value, list string) bool {
 	if v.kind != unstable.Table {
 		return false // noted
 	}
-	if !m.text(v, "task", "what to do; one of "+strings.Join(sorted(makers), ", ")) {
+	if !m.text(v, "task", "what to do; one of "+strings.Join(sorted(all), ", ")) {
 		return false
 	}
 	at := v.field("task")
-	maker := makers[t.Task]
-	if maker == nil {
-		names := sorted(makers)
+	kind, ok := all[t.Task]
+	if !ok {
+		names := sorted(all)
 		m.add(at.place, "tasks: "+strings.Join(names, ", "), "no task is called %q%s", t.Task, meant(t.Task, names))
 		return false
 	}
-	fine := m.settings(t.Task, v)
-	if _, err := maker(t); err != nil && fine {
+	fine := m.settings(t.Task, kind.Keys, v)
+	if _, err := kind.Make(t); err != nil && fine {
 		m.add(at.place, "", "%s: %s", t.Task, words(err))
 		fine = false
 	}
@@ -182,9 +179,9 @@ var taskKeys = keysOf(reflect.TypeFor[task.Table]())
 
 // settings notes what the task does not look at, and is false also when a
 // setting has been noted.
-func (m *meaning) settings(name string, v *value) bool {
+func (m *meaning) settings(name string, keys []string, v *value) bool {
 	fine := true
-	allowed := append([]string{"task", "timeout"}, task.Settings(name)...)
+	allowed := append([]string{"task", "timeout"}, keys...)
 	for _, key := range v.names {
 		fine = fine && !m.noted(v.fields[key])
 		if slices.Contains(taskKeys, key) && !slices.Contains(allowed, key) {

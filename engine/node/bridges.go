@@ -38,6 +38,17 @@ type bridges struct {
 type program struct {
 	path, sha256 string
 	args         string // a NUL behind each
+	limits       limits
+}
+
+// limits are of a process: those of the bridge with the most.
+type limits struct{ memory, files int64 }
+
+// alone is a program without what may be another in the next configuration.
+func (p program) alone() program { return program{path: p.path, args: p.args} }
+
+func programOf(is config.Bridge) program {
+	return program{path: is.Plugin, sha256: is.SHA256, args: strings.Join(append(slices.Clone(is.Args), ""), "\x00")}
 }
 
 // server is one of them, with a login that those who use it share.
@@ -75,20 +86,35 @@ const partTime = 30 * time.Second
 func (n *Node) newBridges(cfg *config.Config) error {
 	n.bridges = &bridges{node: n}
 	n.undone(n.bridges.close)
-	return n.bridges.change(cfg)
+	return n.bridges.change(cfg, nil)
 }
 
-// change makes the bridges those of a configuration. Those that stay as they are
-// keep their logins; the others' end when what uses them has, and with the last of its
-// bridges a plugin does.
-func (b *bridges) change(cfg *config.Config) error {
+// change makes the bridges those of a configuration. Those that stay as they are, with
+// plugins whose programs do, keep their logins; the others' end when what uses them has,
+// and with the last of its bridges a plugin does. ready have taken the place of plugins whose programs do not.
+func (b *bridges) change(cfg *config.Config, ready upgrades) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	next, programs := map[string]*server{}, map[program]*host.Plugin{}
+	most := map[program]limits{}
+	for _, is := range cfg.Bridges {
+		p := programOf(is)
+		l := limits{is.Memory, max(most[p].files, is.Files)}
+		if had := most[p].memory; had < 0 || is.Memory >= 0 && had > is.Memory {
+			l.memory = had
+		}
+		most[p] = l
+	}
 	for name, is := range cfg.Bridges {
-		p := program{is.Plugin, is.SHA256, strings.Join(append(slices.Clone(is.Args), ""), "\x00")}
+		p := programOf(is)
+		p.limits = most[p]
+		is.Memory, is.Files = p.limits.memory, p.limits.files
 		if programs[p] == nil {
-			if programs[p] = b.programs[p]; programs[p] == nil {
+			programs[p] = b.programs[p]
+			if fresh := ready[programs[p]]; fresh != nil {
+				programs[p] = fresh
+			}
+			if programs[p] == nil {
 				c, err := b.node.pluginConfig(is)
 				if err != nil {
 					return err
@@ -97,37 +123,79 @@ func (b *bridges) change(cfg *config.Config) error {
 			}
 		}
 		next[name] = b.all[name]
-		if old := b.all[name]; old == nil || !reflect.DeepEqual(old.Bridge, is) {
+		if old := b.all[name]; old == nil || !reflect.DeepEqual(old.Bridge, is) || old.plugin != programs[p] {
 			next[name] = &server{Bridge: is, plugin: programs[p]}
 		}
 	}
-	b.replace(next, programs)
+	b.replace(next, programs, b.node.drainTime(cfg))
 	return nil
 }
 
-// replace has others from now on. b.mu is held.
-func (b *bridges) replace(next map[string]*server, programs map[program]*host.Plugin) {
-	var gone []*server
+// replace has others from now on. What has another process in its place ends within
+// patience, everything else when what uses it has. b.mu is held.
+func (b *bridges) replace(next map[string]*server, programs map[program]*host.Plugin, patience time.Duration) {
+	users := map[*host.Plugin][]*server{} // of what is gone
 	for name, old := range b.all {
 		if next[name] != old {
-			gone = append(gone, old)
+			users[old.plugin] = append(users[old.plugin], old)
 		}
 	}
-	var left []*host.Plugin
+	succeeded := map[program]bool{}
+	for p := range programs {
+		succeeded[p.alone()] = true
+	}
 	for p, plugin := range b.programs {
-		if programs[p] != plugin {
-			left = append(left, plugin)
+		if programs[p] == plugin {
+			continue
 		}
+		most := time.Duration(0)
+		if succeeded[p.alone()] {
+			most = patience
+		}
+		servers := users[plugin]
+		delete(users, plugin)
+		b.wg.Go(func() { b.retire(plugin, servers, most) })
 	}
 	b.all, b.programs = next, programs
-	b.wg.Go(func() {
-		for _, s := range gone {
-			s.end()
+	for _, servers := range users {
+		for _, s := range servers {
+			b.wg.Go(s.end)
 		}
-		for _, p := range left {
-			_ = p.Close(context.Background())
+	}
+}
+
+// retire ends a plugin when what uses it by those servers has ended, after most in any
+// case; 0: however long that takes. What is cut off then is of a request that goes on
+// with the next process.
+func (b *bridges) retire(plugin *host.Plugin, servers []*server, most time.Duration) {
+	pid := plugin.Running()
+	if pid != 0 {
+		b.node.log.Info("plugin ends when what it does has ended", "pid", pid, "within", most)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	done := make(chan struct{})
+	if most > 0 {
+		late := time.AfterFunc(most, func() {
+			b.node.log.Warn("plugin is ended before what it does", "pid", pid, "after", most)
+			cancel()
+			_ = plugin.Close(ctx)
+		})
+		defer late.Stop()
+	}
+	go func() {
+		defer close(done)
+		var all sync.WaitGroup
+		for _, s := range servers {
+			all.Go(s.end)
 		}
-	})
+		all.Wait()
+	}()
+	<-done
+	_ = plugin.Close(ctx)
+	if pid != 0 {
+		b.node.log.Info("plugin has ended", "pid", pid)
+	}
 }
 
 // pluginConfig is how the plugin of a bridge is run.
@@ -139,13 +207,13 @@ func (n *Node) pluginConfig(is config.Bridge) (host.Config, error) {
 		}
 		c = host.Bundled(is.Plugin)
 	}
-	c.SHA256, c.Log, c.Crashed = is.SHA256, n.log, n.metrics.Crashed
+	c.SHA256, c.Memory, c.Files, c.Log, c.Crashed = is.SHA256, is.Memory, is.Files, n.log, n.metrics.Crashed
 	return c, nil
 }
 
 func (b *bridges) close() error {
 	b.mu.Lock()
-	b.replace(nil, nil)
+	b.replace(nil, nil, 0)
 	b.mu.Unlock()
 	b.wg.Wait()
 	return nil

@@ -21,13 +21,26 @@ func TestBridgesShare(t *testing.T) {
 	defer b.close()
 	cfg := &config.Config{Bridges: map[string]config.Bridge{}}
 	for name, args := range map[string][]string{"one": {"/a.py"}, "same": {"/a.py"}, "other": {"/b.py"}, "none": nil} {
-		cfg.Bridges[name] = config.Bridge{Name: name, Plugin: "/usr/bin/python3", Args: args, Endpoint: "box://a"}
+		cfg.Bridges[name] = config.Bridge{Name: name, Plugin: "/usr/bin/python3", Args: args, Endpoint: "box://a", Memory: 1 << 30, Files: 200}
 	}
-	if err := b.change(cfg); err != nil {
+	more := cfg.Bridges["same"]
+	more.Memory, more.Files = 2<<30, 100
+	cfg.Bridges["same"] = more
+	if err := b.change(cfg, nil); err != nil {
 		t.Fatal(err)
 	}
 	if one := b.all["one"].plugin; one != b.all["same"].plugin || one == b.all["other"].plugin || one == b.all["none"].plugin {
 		t.Errorf("%v", b.all)
+	}
+	for _, name := range []string{"one", "same"} {
+		if is := b.all[name]; is.Memory != 2<<30 || is.Files != 200 {
+			t.Errorf("%s has %d bytes and %d files", name, is.Memory, is.Files)
+		}
+	}
+	more.Memory = -1
+	cfg.Bridges["same"] = more
+	if err := b.change(cfg, nil); err != nil || b.all["one"].Memory != -1 {
+		t.Errorf("one has %d bytes, %v", b.all["one"].Memory, err)
 	}
 }
 
@@ -46,25 +59,25 @@ func TestBridgesChange(t *testing.T) {
 	}
 	one := config.Bridge{Name: "one", Plugin: "dir", Endpoint: "dir:///a"}
 	two := config.Bridge{Name: "two", Plugin: "/usr/lib/pannier-plugin-box", Endpoint: "box://a", Options: map[string]string{"x": "y"}}
-	if err := b.change(is(one, two)); err != nil {
+	if err := b.change(is(one, two), nil); err != nil {
 		t.Fatal(err)
 	}
 	first, second := b.all["one"], b.all["two"]
 	one.Endpoint = "dir:///b"
-	if err := b.change(is(one, two)); err != nil {
+	if err := b.change(is(one, two), nil); err != nil {
 		t.Fatal(err)
 	}
 	if b.all["one"] == first || b.all["two"] != second {
 		t.Error("one has changed and two has not")
 	}
 	first = b.all["one"]
-	if err := b.change(is(one, config.Bridge{Name: "three", Plugin: "ftp"})); fault.KindOf(err) != fault.NotFound || !strings.Contains(err.Error(), `"ftp"`) {
+	if err := b.change(is(one, config.Bridge{Name: "three", Plugin: "ftp"}), nil); fault.KindOf(err) != fault.NotFound || !strings.Contains(err.Error(), `"ftp"`) {
 		t.Errorf("a plugin that is not there: %v", err)
 	}
 	if b.all["one"] != first || b.all["two"] != second || len(b.all) != 2 {
 		t.Errorf("after an error: %v", b.all)
 	}
-	if err := b.change(is(one)); err != nil || b.all["one"] != first || len(b.all) != 1 {
+	if err := b.change(is(one), nil); err != nil || b.all["one"] != first || len(b.all) != 1 {
 		t.Errorf("two is gone: %v, %v", b.all, err)
 	}
 	if _, err := b.Send(t.Context(), "two", "/x", nil, 0); fault.KindOf(err) != fault.NotFound {
@@ -189,7 +202,7 @@ func TestReloadInLogin(t *testing.T) {
 	}()
 	<-g.came
 	b.mu.Lock()
-	b.replace(map[string]*server{"one": {Bridge: config.Bridge{Name: "one"}, plugin: before.plugin}}, nil)
+	b.replace(map[string]*server{"one": {Bridge: config.Bridge{Name: "one"}, plugin: before.plugin}}, nil, 0)
 	b.mu.Unlock()
 	for gone := false; !gone; {
 		before.mu.Lock()

@@ -40,6 +40,11 @@ type door struct {
 	socket *net.TCPListener // nil: not yet, or another door has it
 }
 
+// program is what the plugin is run by.
+func (d *door) program() config.Bridge {
+	return config.Bridge{Name: d.is.Address, Plugin: d.is.Plugin, Args: d.is.Args, SHA256: d.is.SHA256, Memory: d.is.Memory, Files: d.is.Files}
+}
+
 // give is the socket, for the door that takes this one's place: who connects while clients of
 // the old one end is served by the new one.
 func (d *door) give() *net.TCPListener {
@@ -65,7 +70,7 @@ func (n *Node) beginListeners(cfg *config.Config) error {
 		return nil
 	})
 	n.listeners.leftover(cfg)
-	return n.listeners.change(cfg)
+	return n.listeners.change(cfg, nil)
 }
 
 // leftover removes what an earlier life of the node has left of downloads.
@@ -95,21 +100,25 @@ func (l *listeners) guests(address string) *guest.Node {
 }
 
 // change makes the listeners those of a configuration. One that stays as it is but for its
-// users keeps its clients.
-func (l *listeners) change(cfg *config.Config) error {
+// users, and its program, keeps its clients; ready are as of bridges.
+func (l *listeners) change(cfg *config.Config, ready upgrades) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	next, users := map[string]*door{}, map[string][]guest.User{}
 	for _, is := range cfg.Listeners {
 		users[is.Address], is.Users = is.Users, nil
 		d := l.all[is.Address]
-		if d == nil || !reflect.DeepEqual(d.is, is) {
-			c, err := l.node.pluginConfig(config.Bridge{Name: is.Address, Plugin: is.Plugin, Args: is.Args, SHA256: is.SHA256})
+		switch {
+		case d == nil || !reflect.DeepEqual(d.is, is):
+			d = &door{is: is, guests: l.guests(is.Address)}
+			c, err := l.node.pluginConfig(d.program())
 			if err != nil {
 				return err
 			}
 			c.Drain = l.node.drainTime(cfg)
-			d = &door{is: is, plugin: host.New(c), guests: l.guests(is.Address)}
+			d.plugin = host.New(c)
+		case ready[d.plugin] != nil:
+			d = &door{is: is, guests: l.guests(is.Address), plugin: ready[d.plugin]}
 		}
 		next[is.Address] = d
 	}

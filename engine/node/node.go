@@ -76,6 +76,7 @@ type Node struct {
 	bridges   *bridges
 	away      *bridge.Line
 	listeners *listeners
+	folders   *folders
 	admin     *admin.Server
 	socket    *admin.Listener // nil: no operators
 	bound     []string        // addresses
@@ -170,8 +171,11 @@ func (n *Node) begin(ctx context.Context, cfg *config.Config) error {
 	if err != nil {
 		return err
 	}
+	if err := n.openFolders(); err != nil {
+		return err
+	}
 	n.engine, err = engine.Open(ctx, engine.Config{
-		Node: cfg.Node.Name, Store: n.observed(memory), Observer: n.observer(), Line: line, Book: p.book, Bridges: n.bridges,
+		Node: cfg.Node.Name, Store: n.observed(memory), Observer: n.observer(), Line: line, Book: p.book, Signer: id, Bridges: n.bridges, Expect: n.folders.notes.Expect,
 		Concurrent: cfg.Node.Concurrent, Serving: cfg.Node.Serving, Bandwidth: cfg.Node.Bandwidth,
 		Patience: cfg.Node.Patience, Retention: cfg.Node.Retention, Failed: cfg.Node.Failed, Hops: cfg.Node.Hops, Layer: n.o.Layer, SyncEvery: n.o.SyncEvery, Log: n.log,
 	})
@@ -185,6 +189,9 @@ func (n *Node) begin(ctx context.Context, cfg *config.Config) error {
 	}
 	n.beginRelays(cfg)
 	if err := n.beginListeners(cfg); err != nil {
+		return err
+	}
+	if err := n.beginFolders(cfg); err != nil {
 		return err
 	}
 	n.metrics.Watch(n.sources())
@@ -324,6 +331,7 @@ func (n *Node) drain(ctx context.Context) error {
 	defer cancel()
 	var relays sync.WaitGroup
 	relays.Go(func() { n.relays.drain(ctx) })
+	n.folders.end()
 	n.listeners.end(ctx) // first: what clients have sent becomes requests
 	err := n.engine.Drain(ctx)
 	relays.Wait()

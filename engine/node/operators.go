@@ -28,7 +28,7 @@ func (n *Node) listenAdmin() error {
 	if n.o.Read != nil {
 		cfg.Reload = func(context.Context) ([]string, error) { return n.ReadAgain() }
 	}
-	cfg.Relays = n.relays
+	cfg.Relays, cfg.Folders = n.relays, n.folders
 	cfg.Browse, cfg.Probe = n.browse, n.bridges.Probe
 	var err error
 	if n.admin, err = admin.New(cfg); err != nil {

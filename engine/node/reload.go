@@ -35,13 +35,15 @@ func (n *Node) Reload(cfg *config.Config) (notes []string, err error) {
 	if err != nil {
 		return nil, fault.Wrap(op, "", err)
 	}
-	if err := n.bridges.change(cfg); err != nil {
+	ready, upgraded := n.upgrade(cfg)
+	defer func() { ready.unused(n.bridges.running(), n.listeners.running()) }()
+	if err := n.bridges.change(cfg, ready); err != nil {
 		return nil, fault.Wrap(op, "", err)
 	}
 	n.present.Store(p) // first: who is forgotten is dialled as the new book says
 	if err := n.setBook(p.book); err != nil {
 		n.present.Store(old)
-		_ = n.bridges.change(old.cfg)
+		_ = n.bridges.change(old.cfg, nil)
 		_ = n.setBook(old.book) // it was good before
 		return nil, fault.Wrap(op, "", err)
 	}
@@ -52,13 +54,15 @@ func (n *Node) Reload(cfg *config.Config) (notes []string, err error) {
 	if !reflect.DeepEqual(old.cfg.Policy, cfg.Policy) {
 		notes = append(notes, "relay_policy has changed")
 	}
-	if !reflect.DeepEqual(old.cfg.Listeners, cfg.Listeners) {
+	if err := n.listeners.change(cfg, ready); err != nil { // a plugin that there is not, which prepare has refused
+		notes = append(notes, "the listeners stay as they are: "+fault.Plain(err))
+	} else if !reflect.DeepEqual(old.cfg.Listeners, cfg.Listeners) {
 		notes = append(notes, "listeners have changed")
 	}
-	if err := n.listeners.change(cfg); err != nil {
-		notes = append(notes, "the listeners stay as they are: "+fault.Plain(err))
-	}
+	notes = append(notes, upgraded...)
 	notes = append(notes, n.relays.change(cfg)...)
+	notes = append(notes, changes("folder", pointers(old.cfg.Folders), pointers(cfg.Folders))...)
+	n.folders.change(cfg)
 	n.log.Info("configuration is loaded", "changes", notes)
 	return notes, nil
 }
@@ -133,6 +137,11 @@ func changes[T any](what string, old, now map[string]*T) (notes []string) {
 
 // prepare makes of a configuration what the node works with.
 func (n *Node) prepare(cfg *config.Config) (*present, error) {
+	for _, is := range cfg.Listeners {
+		if _, err := n.pluginConfig((&door{is: is}).program()); err != nil {
+			return nil, err
+		}
+	}
 	p := &present{cfg: cfg, users: map[int]string{}}
 	for name, partner := range cfg.Users {
 		uid, err := userID(name)

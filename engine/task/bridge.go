@@ -66,7 +66,7 @@ type fetchTask struct {
 
 // Run implements Task.
 func (f fetchTask) Run(ctx context.Context, on *On) (Result, error) {
-	if err := needFile(on); err != nil {
+	if err := NeedFile(on); err != nil {
 		return Result{}, err
 	}
 	if on.Bridges == nil {
@@ -111,13 +111,13 @@ func (f fetchTask) fetch(ctx context.Context, on *On, temp relpath.Path, name st
 
 // Run implements Task.
 func (b bridgeTask) Run(ctx context.Context, on *On) (Result, error) {
-	if err := needFile(on); err != nil {
+	if err := NeedFile(on); err != nil {
 		return Result{}, err
 	}
 	if on.Bridges == nil {
 		return Result{}, fault.New("find bridge", fault.NotFound, "this node has no bridge %q", b.bridge)
 	}
-	f, err := openRegular(on.Root, on.File)
+	f, err := OpenRegular(on.Root, on.File)
 	if err != nil {
 		return Result{}, err
 	}

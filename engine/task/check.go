@@ -3,9 +3,11 @@ package task
 import (
 	"context"
 	"io"
+	"os"
 	"path"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/pannier/pannier/sideeffect"
 	"github.com/pannier/pannier/spec/fault"
@@ -13,21 +15,32 @@ import (
 
 const nonBlocking = syscall.O_NONBLOCK
 
-// checkTask fails a request whose file is not as expected.
+// checkTask fails a request whose file, or place, is not as expected.
 type checkTask struct {
 	min, max *int64
-	name     string // pattern of path.Match; empty: any
+	name     string   // pattern of path.Match for the last element; empty: any
+	paths    []string // patterns of matchPath, of which one has to fit; none: any
+	age      time.Duration
+	free     int64
 	digest   Template
 	digested bool
 }
 
 func newCheck(t *Table) (Task, error) {
-	c := checkTask{min: t.MinSize, max: t.MaxSize, name: t.Name, digested: t.Digest != ""}
+	c := checkTask{min: t.MinSize, max: t.MaxSize, name: t.Name, paths: t.Paths, age: time.Duration(t.MinAge), free: t.FreeSpace, digested: t.Digest != ""}
 	if _, err := path.Match(t.Name, ""); err != nil {
 		return nil, invalid("name %q is not a pattern: %v", t.Name, err)
 	}
-	if c.min == nil && c.max == nil && c.name == "" && !c.digested {
-		return nil, invalid("set what to check: min_size, max_size, name or digest")
+	for _, p := range t.Paths {
+		if _, err := path.Match(p, ""); err != nil || p == "" || strings.HasPrefix(p, "/") {
+			return nil, invalid("paths has %q: write patterns of names below the rule's root, as \"in/*.xml\" or \"in/**\"", p)
+		}
+	}
+	if t.FreeSpace < 0 {
+		return nil, invalid("free_space is %d: write how many bytes have to be free", t.FreeSpace)
+	}
+	if c.min == nil && c.max == nil && c.name == "" && len(c.paths) == 0 && c.age == 0 && c.free == 0 && !c.digested {
+		return nil, invalid("set what to check: min_size, max_size, name, paths, digest, min_age or free_space")
 	}
 	var err error
 	c.digest, err = ParseTemplate(t.Digest)
@@ -36,13 +49,28 @@ func newCheck(t *Table) (Task, error) {
 
 func (c checkTask) Run(ctx context.Context, on *On) (Result, error) {
 	const op = "check file"
-	if err := needFile(on); err != nil {
+	if c.free > 0 {
+		free, err := freeSpace(on.Root)
+		if err != nil {
+			return Result{}, err
+		}
+		if free < c.free {
+			return Result{}, fault.New("check free space", fault.NoSpace, "%d bytes are free, %d are wanted", free, c.free)
+		}
+	}
+	if err := NeedFile(on); err != nil {
 		return Result{}, err
 	}
 	if ok, _ := path.Match(c.name, path.Base(on.File.String())); c.name != "" && !ok {
 		return Result{}, fault.New(op, fault.Refused, "its name does not match %q", c.name)
 	}
-	f, err := openRegular(on.Root, on.File)
+	if len(c.paths) > 0 && !matchesAny(c.paths, on.File.String()) {
+		return Result{}, fault.New(op, fault.Refused, "its name matches none of %q", c.paths)
+	}
+	if c.min == nil && c.max == nil && c.age == 0 && !c.digested {
+		return Result{}, nil // names alone: at a receiver's pre tasks there is no file yet
+	}
+	f, err := OpenRegular(on.Root, on.File)
 	if err != nil {
 		return Result{}, err
 	}
@@ -55,6 +83,8 @@ func (c checkTask) Run(ctx context.Context, on *On) (Result, error) {
 		return Result{}, fault.New(op, fault.Refused, "it has %d bytes, at least %d are wanted", fi.Size(), *c.min)
 	case c.max != nil && fi.Size() > *c.max:
 		return Result{}, fault.New(op, fault.Refused, "it has %d bytes, at most %d are wanted", fi.Size(), *c.max)
+	case c.age > 0 && time.Since(fi.ModTime()) < c.age:
+		return Result{}, fault.New(op, fault.Refused, "it was written to %v ago: somebody may still do; %v are wanted", time.Since(fi.ModTime()).Round(time.Millisecond), c.age)
 	case !c.digested:
 		return Result{}, nil
 	}
@@ -70,6 +100,54 @@ func (c checkTask) Run(ctx context.Context, on *On) (Result, error) {
 	return Result{Output: []byte(sum.String())}, nil
 }
 
+// freeSpace is what this process may still write where the root is, in bytes.
+func freeSpace(root *os.Root) (int64, error) {
+	var st syscall.Statfs_t
+	if err := syscall.Statfs(root.Name(), &st); err != nil {
+		return 0, fault.Wrap("ask for free space", root.Name(), err)
+	}
+	return int64(st.Bavail) * int64(st.Bsize), nil
+}
+
+func matchesAny(patterns []string, name string) bool {
+	for _, p := range patterns {
+		if matchPath(strings.Split(p, "/"), strings.Split(name, "/")) {
+			return true
+		}
+	}
+	return false
+}
+
+// matchPath compares a name with a pattern, element by element; "**" is any number of
+// elements, none too.
+func matchPath(pattern, name []string) bool {
+	// The last "**" that was met, and what of the name it has eaten: earlier ones need not
+	// be tried again, so that no pattern takes longer than the two lengths multiplied.
+	star, eaten, p, n := -1, 0, 0, 0
+	for n < len(name) {
+		if p < len(pattern) && pattern[p] == "**" {
+			star, eaten = p, n
+			p++
+			continue
+		}
+		if p < len(pattern) {
+			if ok, _ := path.Match(pattern[p], name[n]); ok {
+				p, n = p+1, n+1
+				continue
+			}
+		}
+		if star < 0 {
+			return false
+		}
+		eaten++
+		p, n = star+1, eaten
+	}
+	for p < len(pattern) && pattern[p] == "**" {
+		p++
+	}
+	return p == len(pattern)
+}
+
 // digestOf reads r to its end.
 func digestOf(ctx context.Context, algorithm string, r io.Reader) (sideeffect.Sum, error) {
 	for _, a := range []sideeffect.Algorithm{sideeffect.SHA256, sideeffect.SHA512, sideeffect.BLAKE3} {
@@ -80,7 +158,7 @@ func digestOf(ctx context.Context, algorithm string, r io.Reader) (sideeffect.Su
 		if err != nil {
 			return sideeffect.Sum{}, err
 		}
-		_, err = io.Copy(h, &untilDone{ctx, r})
+		_, err = io.Copy(h, While(ctx, r))
 		return h.Sum(), err
 	}
 	return sideeffect.Sum{}, fault.New("compute digest", fault.Invalid, "%q is no digest: write sha256:, sha512: or blake3: and the hexadecimal digits", algorithm)

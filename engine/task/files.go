@@ -39,14 +39,6 @@ func (t toTask) target(on *On) (relpath.Path, error) {
 	return to, sideeffect.MakeDirs(on.Root, to.Dir())
 }
 
-// needFile is what tasks say that have nothing to work on.
-func needFile(on *On) error {
-	if on.File == (relpath.Path{}) {
-		return fault.New("look for the file", fault.NotFound, "the request has no file any more: an earlier task has deleted it")
-	}
-	return nil
-}
-
 type moveTask struct{ toTask }
 
 func newMove(t *Table) (Task, error) {
@@ -56,7 +48,7 @@ func newMove(t *Table) (Task, error) {
 
 // Run renames the file, replacing what has the name, and makes that durable.
 func (m moveTask) Run(_ context.Context, on *On) (Result, error) {
-	if err := needFile(on); err != nil {
+	if err := NeedFile(on); err != nil {
 		return Result{}, err
 	}
 	to, err := m.target(on)
@@ -104,29 +96,22 @@ func newCopy(t *Table) (Task, error) {
 // Run copies the file beside its target, syncs it, and renames it over the
 // name. The request's file stays the original.
 func (c copyTask) Run(ctx context.Context, on *On) (Result, error) {
-	if err := needFile(on); err != nil {
+	if err := NeedFile(on); err != nil {
 		return Result{}, err
 	}
 	to, err := c.target(on)
 	if err != nil {
 		return Result{}, err
 	}
-	src, err := openRegular(on.Root, on.File)
+	src, err := OpenRegular(on.Root, on.File)
 	if err != nil {
 		return Result{}, err
 	}
 	defer src.Close()
-	temp, err := to.Dir().Join(copyName(on.Key))
-	if err != nil {
-		return Result{}, err
-	}
-	if err := writeFile(ctx, on.Root, temp, src); err != nil {
-		return Result{}, errors.Join(err, on.Root.Remove(temp.String()))
-	}
-	if err := on.Root.Rename(temp.String(), to.String()); err != nil {
-		return Result{}, errors.Join(err, on.Root.Remove(temp.String()))
-	}
-	return Result{}, syncDir(on.Root, to)
+	return Result{}, Write(ctx, on, to, func(w io.Writer) error {
+		_, err := io.Copy(w, src)
+		return err
+	})
 }
 
 // copyName is the name of a copy until it is whole: one for each execution, so that
@@ -146,7 +131,7 @@ func newLink(t *Table) (Task, error) {
 // Run gives the file one more name. A taken name is an error unless it is a name
 // of this file already.
 func (l linkTask) Run(_ context.Context, on *On) (Result, error) {
-	if err := needFile(on); err != nil {
+	if err := NeedFile(on); err != nil {
 		return Result{}, err
 	}
 	to, err := l.target(on)
@@ -241,46 +226,4 @@ func syncAt(root *os.Root, dir string) error {
 func isFile(root *os.Root, name relpath.Path) bool {
 	fi, err := root.Stat(name.String())
 	return err == nil && fi.Mode().IsRegular()
-}
-
-// openRegular opens a regular file, and nothing that could block.
-func openRegular(root *os.Root, name relpath.Path) (*os.File, error) {
-	f, err := root.OpenFile(name.String(), os.O_RDONLY|nonBlocking, 0)
-	if err != nil {
-		return nil, err
-	}
-	if fi, err := f.Stat(); err != nil || !fi.Mode().IsRegular() {
-		return nil, errors.Join(fault.New("open file", fault.Invalid, "it is not a regular file"), err, f.Close())
-	}
-	return f, nil
-}
-
-// writeFile makes a file of what src has, on disk when it returns. Whatever else has
-// the name is removed, and neither followed nor waited for.
-func writeFile(ctx context.Context, root *os.Root, name relpath.Path, src io.Reader) error {
-	if err := root.Remove(name.String()); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	f, err := root.OpenFile(name.String(), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(f, &untilDone{ctx, src})
-	if err == nil {
-		err = f.Sync()
-	}
-	return errors.Join(err, f.Close())
-}
-
-// untilDone is a reader that ends with its context.
-type untilDone struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (u *untilDone) Read(p []byte) (int, error) {
-	if err := u.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return u.r.Read(p)
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/pannier/pannier/engine/lifecycle"
 	"github.com/pannier/pannier/spec/fault"
+	"github.com/pannier/pannier/spec/quantity"
 )
 
 // logTask writes a line into the node's log.
@@ -59,7 +60,7 @@ func newTransfer(t *Table) (Task, error) {
 }
 
 func (t transferTask) Run(ctx context.Context, on *On) (Result, error) {
-	if err := needFile(on); err != nil {
+	if err := NeedFile(on); err != nil {
 		return Result{}, err
 	}
 	if on.Next == nil {
@@ -81,6 +82,7 @@ func derived(k lifecycle.TaskKey) lifecycle.ID {
 // rescheduleTask, in an error list, makes a failed request due again.
 type rescheduleTask struct {
 	delay    time.Duration
+	windows  quantity.Windows
 	codes    []string
 	attempts uint32
 }
@@ -103,7 +105,7 @@ func newReschedule(t *Table) (Task, error) {
 			return nil, invalid("%q is no kind of failure", code)
 		}
 	}
-	return rescheduleTask{delay: time.Duration(t.Delay), codes: t.Codes, attempts: uint32(t.Attempts)}, nil
+	return rescheduleTask{delay: time.Duration(t.Delay), windows: t.Windows, codes: t.Codes, attempts: uint32(t.Attempts)}, nil
 }
 
 func isKind(name string) bool {
@@ -131,5 +133,6 @@ func (r rescheduleTask) Run(_ context.Context, on *On) (Result, error) {
 	if on.Delays >= r.attempts {
 		return Result{}, fault.New("reschedule", fault.Refused, "the request was made due again %d times, as often as attempts says", on.Delays)
 	}
-	return Result{Again: r.delay}, nil
+	now := time.Now()
+	return Result{Again: r.windows.Next(now.Add(r.delay)).Sub(now)}, nil
 }

@@ -1,10 +1,12 @@
 package task
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/pannier/pannier/engine/lifecycle"
@@ -32,6 +34,18 @@ type On struct {
 	Next   Forwarder // for transfer; may be nil
 
 	Bridges Bridges // for bridge; may be nil
+
+	Record      *lifecycle.Record // as it is before this task; not to be changed. For what tells of it
+	Signer      Signer            // this node's key, for receipts; may be nil
+	PartnerKeys []string          // keys by which the partner is known; none: over a unix socket, or the node itself
+}
+
+// Signer is a node's key.
+type Signer interface {
+	// Key is what partners pin: "sha256:" and the digest of the public key.
+	Key() string
+	// Sign signs a text. public is the key as SubjectPublicKeyInfo, DER.
+	Sign(text []byte) (public, signature []byte, err error)
 }
 
 // Forwarder registers requests that tasks ask for.
@@ -65,28 +79,59 @@ type Result struct {
 // MaxOutput is the most bytes of output that are kept, the last ones.
 const MaxOutput = 64 << 10
 
-// Table is one task as the configuration has it.
+// Table is one task as the configuration has it: one key for each setting there is.
+// spec/tasks.md says which task looks at which, and spec/config.md what they mean.
 type Table struct {
-	Task     string   `toml:"task"`
-	Argv     []string `toml:"argv"`    // exec
-	Timeout  Duration `toml:"timeout"` // any; default one hour
-	Warning  []int    `toml:"warning"` // exec: exit codes that are not errors; default none
-	From     string   `toml:"from"`    // bridge: "BRIDGE:/NAME", instead of to
-	To       string   `toml:"to"`      // move, copy, rename, link: a name with variables; bridge: "BRIDGE:/NAME"
-	Path     string   `toml:"path"`    // delete, mkdir: a name with variables; default: the request's file
-	Text     string   `toml:"text"`    // log
-	Level    string   `toml:"level"`   // log: debug, info, warn, error
-	MinSize  *int64   `toml:"min_size"`
-	MaxSize  *int64   `toml:"max_size"`
-	Name     string   `toml:"name"`   // check: a pattern of path.Match
-	Digest   string   `toml:"digest"` // check: "sha256:..." with variables
-	Partner  string   `toml:"partner"`
-	Rule     string   `toml:"rule"`
-	Info     string   `toml:"info"`
-	Wait     bool     `toml:"wait"`
-	Delay    Duration `toml:"delay"`    // reschedule
-	Codes    []string `toml:"codes"`    // reschedule: kinds of failure it is for; none: all
-	Attempts int      `toml:"attempts"` // reschedule: how often; default DefaultReschedules
+	Task       string            `toml:"task"`
+	Argv       []string          `toml:"argv"`    // exec
+	Timeout    Duration          `toml:"timeout"` // any; default Kind.Limit
+	Warning    []int             `toml:"warning"` // exec: exit codes that are not errors; default none
+	From       string            `toml:"from"`    // bridge: "BRIDGE:/NAME", instead of to; mail: an address
+	To         string            `toml:"to"`      // the name of what is made, with variables; bridge: "BRIDGE:/NAME"; mail: addresses
+	Path       string            `toml:"path"`    // the name of what is worked on, with variables; default: the request's file
+	Text       string            `toml:"text"`    // log, http, mail: with variables
+	Level      string            `toml:"level"`   // log: debug, info, warn, error
+	MinSize    *int64            `toml:"min_size"`
+	MaxSize    *int64            `toml:"max_size"` // check: bytes of the file; others: of what is made
+	Name       string            `toml:"name"`     // check: a pattern of path.Match
+	Digest     string            `toml:"digest"`   // check: "sha256:..." with variables; checksum, verify: an algorithm
+	Partner    string            `toml:"partner"`
+	Rule       string            `toml:"rule"`
+	Info       string            `toml:"info"`
+	Wait       bool              `toml:"wait"`
+	Delay      Duration          `toml:"delay"`    // reschedule
+	Codes      []string          `toml:"codes"`    // reschedule: kinds of failure it is for; none: all
+	Attempts   int               `toml:"attempts"` // reschedule: how often, default DefaultReschedules; http, mail: tries
+	Windows    []quantity.Window `toml:"windows"`  // reschedule: when the request may be due
+	Mode       string            `toml:"mode"`     // chmod: octal
+	MinAge     Duration          `toml:"min_age"`  // check, wait: since it was last written to
+	FreeSpace  int64             `toml:"free_space"`
+	Paths      []string          `toml:"paths"`  // check: patterns of whole names
+	Remove     bool              `toml:"remove"` // what the result was made of
+	Format     string            `toml:"format"` // of archives and compressed files
+	MaxFiles   int               `toml:"max_files"`
+	MaxRatio   int               `toml:"max_ratio"`
+	Decode     string            `toml:"decode"` // transcode: charset of the file
+	Encode     string            `toml:"encode"` // transcode: charset of the result
+	Newline    string            `toml:"newline"`
+	Recipients string            `toml:"recipients"` // "file:/PATH", as the four below
+	Identities string            `toml:"identities"`
+	Secret     string            `toml:"secret"`
+	CA         string            `toml:"ca"`
+	URL        string            `toml:"url"`
+	User       string            `toml:"user"`
+	Subject    string            `toml:"subject"`
+	Required   bool              `toml:"required"` // http, mail: the request fails without it
+}
+
+// files are the files of this host that the table names, as "file:/PATH".
+func files(settings ...string) (paths []string) {
+	for _, text := range settings {
+		if path, ok := strings.CutPrefix(text, filePrefix); ok {
+			paths = append(paths, path)
+		}
+	}
+	return paths
 }
 
 // Duration is a time.Duration as text, "30s"; see quantity.ParseDuration.
@@ -104,27 +149,41 @@ func (d Duration) MarshalText() ([]byte, error) {
 	return []byte(quantity.FormatDuration(time.Duration(d))), nil
 }
 
+// Kind is a kind of task.
+type Kind struct {
+	Make  Maker
+	Keys  []string      // of its table that it looks at, beside task and timeout
+	Limit time.Duration // unless the table says; 0: DefaultTimeout
+}
+
 // Maker makes a task from its table, or says what is wrong with that.
 type Maker func(*Table) (Task, error)
 
-// Standard is the table of tasks by name. It is a value: a node may add its own.
-func Standard() map[string]Maker {
-	return map[string]Maker{
-		"log": newLog, "exec": newExec, "move": newMove, "copy": newCopy, "rename": newRename, "link": newLink,
-		"delete": newDelete, "mkdir": newMkdir, "check": newCheck, "transfer": newTransfer, "bridge": newBridge, "reschedule": newReschedule,
+// Catalogue is kinds of tasks by name.
+type Catalogue map[string]Kind
+
+// Standard is the tasks of this package.
+func Standard() Catalogue {
+	return Catalogue{
+		"log":        {Make: newLog, Keys: []string{"text", "level"}},
+		"exec":       {Make: newExec, Keys: []string{"argv", "warning"}},
+		"move":       {Make: newMove, Keys: []string{"to"}},
+		"rename":     {Make: newRename, Keys: []string{"to"}},
+		"copy":       {Make: newCopy, Keys: []string{"to"}},
+		"link":       {Make: newLink, Keys: []string{"to"}},
+		"delete":     {Make: newDelete, Keys: []string{"path"}},
+		"mkdir":      {Make: newMkdir, Keys: []string{"path"}},
+		"chmod":      {Make: newChmod, Keys: []string{"mode", "path"}},
+		"check":      {Make: newCheck, Keys: []string{"min_size", "max_size", "name", "paths", "digest", "min_age", "free_space"}},
+		"wait":       {Make: newWait, Keys: []string{"path", "min_age"}},
+		"checksum":   {Make: newChecksum, Keys: []string{"to", "digest"}},
+		"verify":     {Make: newVerify, Keys: []string{"path", "digest"}},
+		"snapshot":   {Make: newSnapshot, Keys: []string{"to"}},
+		"bridge":     {Make: newBridge, Keys: []string{"to", "from"}},
+		"transfer":   {Make: newTransfer, Keys: []string{"partner", "rule", "info", "wait"}},
+		"reschedule": {Make: newReschedule, Keys: []string{"delay", "windows", "codes", "attempts"}},
 	}
 }
-
-// settings are the keys each of them looks at, beside task and timeout.
-var settings = map[string][]string{
-	"log": {"text", "level"}, "exec": {"argv", "warning"}, "move": {"to"}, "rename": {"to"}, "copy": {"to"}, "link": {"to"}, "bridge": {"to", "from"},
-	"delete": {"path"}, "mkdir": {"path"}, "check": {"min_size", "max_size", "name", "digest"},
-	"transfer": {"partner", "rule", "info", "wait"}, "reschedule": {"delay", "codes", "attempts"},
-}
-
-// Settings are the keys that a task of Standard looks at, beside task and
-// timeout.
-func Settings(name string) []string { return settings[name] }
 
 // DefaultTimeout ends a task that has none of its own.
 const DefaultTimeout = time.Hour
@@ -134,10 +193,12 @@ type Step struct {
 	Name    string
 	Task    Task
 	Timeout time.Duration
+	Files   []string // of this host that it reads
+	Secrets []string // the same, which nobody else may read
 }
 
 // Make makes the steps of a list. The error names the first that is wrong.
-func Make(makers map[string]Maker, tables []Table) ([]Step, error) {
+func Make(all Catalogue, tables []Table) ([]Step, error) {
 	const op = "read tasks"
 	if len(tables) > 255 {
 		return nil, fault.New(op, fault.Invalid, "%d tasks in one list: at most 255", len(tables))
@@ -145,19 +206,16 @@ func Make(makers map[string]Maker, tables []Table) ([]Step, error) {
 	var steps []Step
 	for i := range tables {
 		t := &tables[i]
-		maker := makers[t.Task]
-		if maker == nil {
+		kind, ok := all[t.Task]
+		if !ok {
 			return nil, fault.New(op, fault.Invalid, "task %d is %q, which is not known", i+1, t.Task)
 		}
-		made, err := maker(t)
+		made, err := kind.Make(t)
 		if err != nil {
 			return nil, fault.New(op, fault.Invalid, "task %d, %s: %w", i+1, t.Task, err)
 		}
-		limit := time.Duration(t.Timeout)
-		if limit == 0 {
-			limit = DefaultTimeout
-		}
-		steps = append(steps, Step{Name: t.Task, Task: made, Timeout: limit})
+		limit := cmp.Or(time.Duration(t.Timeout), kind.Limit, DefaultTimeout)
+		steps = append(steps, Step{Name: t.Task, Task: made, Timeout: limit, Files: files(t.Recipients, t.CA), Secrets: files(t.Identities, t.Secret)})
 	}
 	return steps, nil
 }

@@ -15,7 +15,7 @@ import (
 // Vars are the values of the variables of one run of a task.
 type Vars map[string]string
 
-// variables are all there are, and what they say. spec/engine.md has the same
+// variables are all there are, and what they say. spec/tasks.md has the same
 // table; a test compares them.
 var variables = map[string]string{
 	"path":       "name of the file below the rule's root",

@@ -22,12 +22,20 @@ type Config struct {
 	Drain  time.Duration // Close waits that long for sessions; 5 s
 	Grace  time.Duration // between the lease's end and SIGKILL; 2 s
 
+	Memory  int64  // most bytes of memory of a process of its (Linux); DefaultMemory, below 0: no limit
+	Files   int64  // most descriptors; DefaultFiles
 	Crashed func() // told of each crash; it must not wait. nil: nobody
 
 	Messages bool // bytes go in messages even if the plugin takes descriptors
 }
 
-// orDefaults has every time set.
+// What a process has at most, where nothing else is said.
+const (
+	DefaultMemory = 1 << 30
+	DefaultFiles  = 16384
+)
+
+// orDefaults has every time and limit set.
 func (c Config) orDefaults() Config {
 	for _, t := range []struct {
 		set *time.Duration
@@ -36,6 +44,12 @@ func (c Config) orDefaults() Config {
 		if *t.set <= 0 {
 			*t.set = t.to
 		}
+	}
+	if c.Memory == 0 {
+		c.Memory = DefaultMemory
+	}
+	if c.Files <= 0 {
+		c.Files = DefaultFiles
 	}
 	if c.Crashed == nil {
 		c.Crashed = func() {}

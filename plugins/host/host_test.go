@@ -80,6 +80,28 @@ func (odd) Open(ctx context.Context, to plugins.Endpoint) (plugins.Session, erro
 		}
 		key, _ := c.PublicKey.(*ecdsa.PublicKey)
 		return nil, fault.New("open", fault.Refused, "curve %s", fault.Shown(key.Params().Name))
+	case "odd:eat": // 2 GiB, as fast as it can
+		var all [][]byte
+		for range 2048 {
+			b := make([]byte, 1<<20)
+			for i := 0; i < len(b); i += 4096 {
+				b[i] = 1
+			}
+			all = append(all, b)
+		}
+		return nil, fault.New("open", fault.Refused, "has eaten %d MiB", len(all))
+	case "odd:limits":
+		text, err := os.ReadFile("/proc/self/limits")
+		if err != nil {
+			return nil, err
+		}
+		var has []string
+		for line := range strings.Lines(string(text)) {
+			if f := strings.Fields(line); f[1] == "open" || f[1] == "core" || f[1] == "data" {
+				has = append(has, strings.Join(f, " "))
+			}
+		}
+		return nil, fault.New("open", fault.Refused, "%s", strings.Join(has, "; "))
 	case "odd:panic":
 		panic("odd")
 	case "odd:block":

@@ -28,9 +28,15 @@ type Plugin struct {
 
 // New makes a plugin of a program. Nothing is started, nothing looked at.
 func New(cfg Config) *Plugin {
-	cfg = cfg.orDefaults()
+	return of(cfg.orDefaults())
+}
+
+func of(cfg Config) *Plugin {
 	return &Plugin{cfg: cfg, done: make(chan struct{}), start: func() (*process, error) { return start(cfg) }}
 }
+
+// Again is another plugin of the same configuration: what lies under the program's name.
+func (p *Plugin) Again() *Plugin { return of(p.cfg) }
 
 // InProcess makes a plugin of a driver that runs in this process; of cfg only the name,
 // the log and the times count. It is for tests, and for drivers that need no walls.
@@ -103,6 +109,41 @@ func (p *Plugin) Close(ctx context.Context) error {
 	}
 	<-run.gone
 	return nil
+}
+
+// Replaced tells whether what lies under the program's name is not what the process that
+// runs executes. It is not, where none runs, where the configuration says which program it
+// has to be, and of this very program. An error says that it could not be read.
+func (p *Plugin) Replaced() (bool, error) {
+	p.mu.Lock()
+	for p.starting != nil {
+		starting := p.starting
+		p.mu.Unlock()
+		<-starting
+		p.mu.Lock()
+	}
+	run := p.now
+	p.mu.Unlock()
+	if run == nil || run.isGone() || run.sum == "" || p.cfg.SHA256 != "" || p.cfg.Path == self {
+		return false, nil
+	}
+	program, sum, err := open(p.cfg)
+	if err != nil {
+		return false, err
+	}
+	defer program.Close()
+	is, err := sum()
+	return err == nil && is != run.sum, err
+}
+
+// Running is the process that there is; 0, where none runs.
+func (p *Plugin) Running() (pid int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.now == nil || p.now.isGone() {
+		return 0
+	}
+	return p.now.pid
 }
 
 // running is the process, started if need be.

@@ -21,6 +21,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pannier/pannier/plugins/host/confine"
 	"github.com/pannier/pannier/spec/fault"
 )
 
@@ -144,7 +145,7 @@ func (r *runner) Start(context.Context) (err error) {
 		return fault.Wrap("start plugin", r.cfg.Name, err)
 	}
 	defer errsEnd.Close()
-	cmd := &exec.Cmd{Path: execPath(r.file.Fd(), r.cfg.Path), Args: append([]string{r.cfg.Path}, r.cfg.Args...), Env: environment(r.cfg.Env, r.env),
+	cmd := &exec.Cmd{Path: execPath(r.file.Fd(), r.cfg.Path), Args: append([]string{r.cfg.Path}, r.cfg.Args...), Env: environment(r.cfg, r.env),
 		Stdin: lease, Stdout: outEnd, Stderr: errsEnd, SysProcAttr: &syscall.SysProcAttr{Setpgid: true}}
 	if mine, its, err := pair(unix.SOCK_SEQPACKET); err == nil {
 		defer its.Close()
@@ -153,7 +154,14 @@ func (r *runner) Start(context.Context) (err error) {
 			return fault.Wrap("start plugin", r.cfg.Name, err)
 		}
 	}
-	if err := cmd.Start(); err != nil {
+	program, limits := r.file, confine.Limits{Memory: max(r.cfg.Memory, 0), Files: r.cfg.Files}
+	if r.cfg.Path == self {
+		program = nil
+	}
+	if !limited {
+		limits.Memory = 0
+	}
+	if err := confine.Start(cmd, program, limits, r.cfg.Start); err != nil {
 		_, _, _ = leaseEnd.Close(), out.Close(), errs.Close()
 		if r.fds != nil {
 			_ = r.fds.Close()
@@ -201,14 +209,18 @@ func (r *runner) stdout(from io.Reader, first *io.PipeWriter) {
 	})
 }
 
-// environment is what the process gets.
-func environment(configured, handshake []string) (env []string) {
+// environment is what the process gets. Go's runtime collects garbage harder, rather than
+// die, from three quarters of the memory on.
+func environment(cfg Config, handshake []string) (env []string) {
+	if cfg.Memory > 0 {
+		env = append(env, "GOMEMLIMIT="+strconv.FormatInt(cfg.Memory/4*3, 10))
+	}
 	for _, key := range []string{"PATH", "TMPDIR", "HOME", "LANG"} {
 		if v, ok := os.LookupEnv(key); ok {
 			env = append(env, key+"="+v)
 		}
 	}
-	return append(append(env, configured...), handshake...)
+	return append(append(env, cfg.Env...), handshake...)
 }
 
 // pair is two ends of a unix socket, of which neither is inherited.

@@ -26,7 +26,7 @@ func (Driver) Describe() plugins.Description {
 		Options: []plugins.Option{
 			{Name: "hostkey", Help: "Fingerprint of the server's key, as ssh-keygen -l prints it (SHA256:...), or several with commas; no other key is trusted."},
 			{Name: "known-hosts", Help: "File of the server's keys, as ~/.ssh/known_hosts. Without it and hostkey nobody is trusted."},
-			{Name: "algorithms", Help: "modern, or old for servers that have nothing else: SHA-1, CBC, 3DES.", Default: "modern"},
+			{Name: "algorithms", Help: "modern, or old for servers that have nothing else: SHA-1, CBC, 3DES, ChaCha20.", Default: "modern"},
 			{Name: "connections", Help: "How many connections there may be at a time, 1 to 16; each carries any number of files.", Default: "2"},
 			{Name: "timeout", Help: "How long the server may be silent while it owes a reply.", Default: "30s"},
 			{Name: "keepalive", Help: "After how long an unused connection is asked for a sign of life; 0s never.", Default: "30s"},

@@ -76,11 +76,15 @@ func (c *config) methods() (m []ssh.AuthMethod) {
 		}))
 }
 
-// algorithms are those of the connection, the quickest first.
+// algorithms are those of the connection, the quickest first. ChaCha20 is an old one: with
+// it the first messages can be left out unseen where the server has no strict key
+// exchange, which nothing here can ask for.
 func (c *config) algorithms() ssh.Config {
 	a := ssh.SupportedAlgorithms()
 	a.MACs = slices.DeleteFunc(a.MACs, func(m string) bool { return m == ssh.HMACSHA1 })
+	a.Ciphers = slices.DeleteFunc(a.Ciphers, func(m string) bool { return m == ssh.CipherChaCha20Poly1305 })
 	if c.old {
+		a.Ciphers = append(a.Ciphers, ssh.CipherChaCha20Poly1305)
 		o := ssh.InsecureAlgorithms()
 		a.KeyExchanges, a.Ciphers, a.MACs = append(a.KeyExchanges, o.KeyExchanges...), append(a.Ciphers, o.Ciphers...), append(append(a.MACs, ssh.HMACSHA1), o.MACs...)
 	}

@@ -296,7 +296,7 @@ func (x Finding_Severity) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Finding_Severity.Descriptor instead.
 func (Finding_Severity) EnumDescriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{43, 0}
+	return file_admin_proto_rawDescGZIP(), []int{51, 0}
 }
 
 // Subject is what sort of thing was found.
@@ -358,7 +358,7 @@ func (x Finding_Subject) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Finding_Subject.Descriptor instead.
 func (Finding_Subject) EnumDescriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{43, 1}
+	return file_admin_proto_rawDescGZIP(), []int{51, 1}
 }
 
 // Problem is the fault behind a status.
@@ -3565,6 +3565,560 @@ func (x *RemoveRelayReply) GetAdded() bool {
 	return false
 }
 
+type ListFoldersRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListFoldersRequest) Reset() {
+	*x = ListFoldersRequest{}
+	mi := &file_admin_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListFoldersRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListFoldersRequest) ProtoMessage() {}
+
+func (x *ListFoldersRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListFoldersRequest.ProtoReflect.Descriptor instead.
+func (*ListFoldersRequest) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{41}
+}
+
+type ListFoldersReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Folders       []*Folder              `protobuf:"bytes,1,rep,name=folders,proto3" json:"folders,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListFoldersReply) Reset() {
+	*x = ListFoldersReply{}
+	mi := &file_admin_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListFoldersReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListFoldersReply) ProtoMessage() {}
+
+func (x *ListFoldersReply) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListFoldersReply.ProtoReflect.Descriptor instead.
+func (*ListFoldersReply) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *ListFoldersReply) GetFolders() []*Folder {
+	if x != nil {
+		return x.Folders
+	}
+	return nil
+}
+
+type ShowFolderRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ShowFolderRequest) Reset() {
+	*x = ShowFolderRequest{}
+	mi := &file_admin_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ShowFolderRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ShowFolderRequest) ProtoMessage() {}
+
+func (x *ShowFolderRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ShowFolderRequest.ProtoReflect.Descriptor instead.
+func (*ShowFolderRequest) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *ShowFolderRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type ScanFolderRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ScanFolderRequest) Reset() {
+	*x = ScanFolderRequest{}
+	mi := &file_admin_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ScanFolderRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ScanFolderRequest) ProtoMessage() {}
+
+func (x *ScanFolderRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ScanFolderRequest.ProtoReflect.Descriptor instead.
+func (*ScanFolderRequest) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *ScanFolderRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type TestFolderRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TestFolderRequest) Reset() {
+	*x = TestFolderRequest{}
+	mi := &file_admin_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TestFolderRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TestFolderRequest) ProtoMessage() {}
+
+func (x *TestFolderRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TestFolderRequest.ProtoReflect.Descriptor instead.
+func (*TestFolderRequest) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{45}
+}
+
+func (x *TestFolderRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type TestFolderReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Files         []*FolderFile          `protobuf:"bytes,1,rep,name=files,proto3" json:"files,omitempty"`                                                                              // at most 1000
+	Counts        map[string]int64       `protobuf:"bytes,2,rep,name=counts,proto3" json:"counts,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"` // of all, by state
+	Trouble       string                 `protobuf:"bytes,3,opt,name=trouble,proto3" json:"trouble,omitempty"`                                                                          // of the first directory that cannot be listed; empty: all can
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TestFolderReply) Reset() {
+	*x = TestFolderReply{}
+	mi := &file_admin_proto_msgTypes[46]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TestFolderReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TestFolderReply) ProtoMessage() {}
+
+func (x *TestFolderReply) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[46]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TestFolderReply.ProtoReflect.Descriptor instead.
+func (*TestFolderReply) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{46}
+}
+
+func (x *TestFolderReply) GetFiles() []*FolderFile {
+	if x != nil {
+		return x.Files
+	}
+	return nil
+}
+
+func (x *TestFolderReply) GetCounts() map[string]int64 {
+	if x != nil {
+		return x.Counts
+	}
+	return nil
+}
+
+func (x *TestFolderReply) GetTrouble() string {
+	if x != nil {
+		return x.Trouble
+	}
+	return ""
+}
+
+// Folder is a watch folder and how it is doing: spec/folder.md.
+type Folder struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Rule          string                 `protobuf:"bytes,2,opt,name=rule,proto3" json:"rule,omitempty"`
+	Partners      []string               `protobuf:"bytes,3,rep,name=partners,proto3" json:"partners,omitempty"`
+	Root          string                 `protobuf:"bytes,4,opt,name=root,proto3" json:"root,omitempty"` // the rule's
+	Dir           string                 `protobuf:"bytes,5,opt,name=dir,proto3" json:"dir,omitempty"`   // below it; empty: itself
+	Recursive     bool                   `protobuf:"varint,6,opt,name=recursive,proto3" json:"recursive,omitempty"`
+	After         string                 `protobuf:"bytes,7,opt,name=after,proto3" json:"after,omitempty"`       // keep, delete or move
+	Trouble       string                 `protobuf:"bytes,8,opt,name=trouble,proto3" json:"trouble,omitempty"`   // why it cannot be looked through; empty: it can
+	Hints         string                 `protobuf:"bytes,9,opt,name=hints,proto3" json:"hints,omitempty"`       // why the kernel does not tell of changes; empty: it does
+	Waiting       int64                  `protobuf:"varint,10,opt,name=waiting,proto3" json:"waiting,omitempty"` // files that are not ready
+	Held          int64                  `protobuf:"varint,11,opt,name=held,proto3" json:"held,omitempty"`       // that are ready, while as many requests as may are open
+	Open          int64                  `protobuf:"varint,12,opt,name=open,proto3" json:"open,omitempty"`       // files under way
+	Kept          int64                  `protobuf:"varint,13,opt,name=kept,proto3" json:"kept,omitempty"`       // that were delivered and are there
+	Failed        int64                  `protobuf:"varint,14,opt,name=failed,proto3" json:"failed,omitempty"`
+	Skipped       int64                  `protobuf:"varint,15,opt,name=skipped,proto3" json:"skipped,omitempty"` // that never can be sent
+	Scanned       *timestamppb.Timestamp `protobuf:"bytes,16,opt,name=scanned,proto3" json:"scanned,omitempty"`  // end of the last look through everything; absent: there was none
+	Took          *durationpb.Duration   `protobuf:"bytes,17,opt,name=took,proto3" json:"took,omitempty"`
+	Dirs          int64                  `protobuf:"varint,18,opt,name=dirs,proto3" json:"dirs,omitempty"`           // that it has listed
+	Submitted     int64                  `protobuf:"varint,19,opt,name=submitted,proto3" json:"submitted,omitempty"` // requests, since the daemon began or the folder was changed
+	Delivered     int64                  `protobuf:"varint,20,opt,name=delivered,proto3" json:"delivered,omitempty"` // files, to all partners; since then
+	Files         []*FolderFile          `protobuf:"bytes,21,rep,name=files,proto3" json:"files,omitempty"`          // at most 1000
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Folder) Reset() {
+	*x = Folder{}
+	mi := &file_admin_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Folder) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Folder) ProtoMessage() {}
+
+func (x *Folder) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Folder.ProtoReflect.Descriptor instead.
+func (*Folder) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{47}
+}
+
+func (x *Folder) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Folder) GetRule() string {
+	if x != nil {
+		return x.Rule
+	}
+	return ""
+}
+
+func (x *Folder) GetPartners() []string {
+	if x != nil {
+		return x.Partners
+	}
+	return nil
+}
+
+func (x *Folder) GetRoot() string {
+	if x != nil {
+		return x.Root
+	}
+	return ""
+}
+
+func (x *Folder) GetDir() string {
+	if x != nil {
+		return x.Dir
+	}
+	return ""
+}
+
+func (x *Folder) GetRecursive() bool {
+	if x != nil {
+		return x.Recursive
+	}
+	return false
+}
+
+func (x *Folder) GetAfter() string {
+	if x != nil {
+		return x.After
+	}
+	return ""
+}
+
+func (x *Folder) GetTrouble() string {
+	if x != nil {
+		return x.Trouble
+	}
+	return ""
+}
+
+func (x *Folder) GetHints() string {
+	if x != nil {
+		return x.Hints
+	}
+	return ""
+}
+
+func (x *Folder) GetWaiting() int64 {
+	if x != nil {
+		return x.Waiting
+	}
+	return 0
+}
+
+func (x *Folder) GetHeld() int64 {
+	if x != nil {
+		return x.Held
+	}
+	return 0
+}
+
+func (x *Folder) GetOpen() int64 {
+	if x != nil {
+		return x.Open
+	}
+	return 0
+}
+
+func (x *Folder) GetKept() int64 {
+	if x != nil {
+		return x.Kept
+	}
+	return 0
+}
+
+func (x *Folder) GetFailed() int64 {
+	if x != nil {
+		return x.Failed
+	}
+	return 0
+}
+
+func (x *Folder) GetSkipped() int64 {
+	if x != nil {
+		return x.Skipped
+	}
+	return 0
+}
+
+func (x *Folder) GetScanned() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Scanned
+	}
+	return nil
+}
+
+func (x *Folder) GetTook() *durationpb.Duration {
+	if x != nil {
+		return x.Took
+	}
+	return nil
+}
+
+func (x *Folder) GetDirs() int64 {
+	if x != nil {
+		return x.Dirs
+	}
+	return 0
+}
+
+func (x *Folder) GetSubmitted() int64 {
+	if x != nil {
+		return x.Submitted
+	}
+	return 0
+}
+
+func (x *Folder) GetDelivered() int64 {
+	if x != nil {
+		return x.Delivered
+	}
+	return 0
+}
+
+func (x *Folder) GetFiles() []*FolderFile {
+	if x != nil {
+		return x.Files
+	}
+	return nil
+}
+
+// FolderFile is a file of a folder.
+type FolderFile struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Path          string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`   // below the rule's root; what is not UTF-8 of it is replaced
+	State         string                 `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"` // send, waiting, held, open, delivered, kept, failed, skipped or excluded
+	Why           string                 `protobuf:"bytes,3,opt,name=why,proto3" json:"why,omitempty"`
+	Ids           []string               `protobuf:"bytes,4,rep,name=ids,proto3" json:"ids,omitempty"` // of its requests
+	Size          int64                  `protobuf:"varint,5,opt,name=size,proto3" json:"size,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FolderFile) Reset() {
+	*x = FolderFile{}
+	mi := &file_admin_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FolderFile) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FolderFile) ProtoMessage() {}
+
+func (x *FolderFile) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FolderFile.ProtoReflect.Descriptor instead.
+func (*FolderFile) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{48}
+}
+
+func (x *FolderFile) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *FolderFile) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *FolderFile) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+func (x *FolderFile) GetIds() []string {
+	if x != nil {
+		return x.Ids
+	}
+	return nil
+}
+
+func (x *FolderFile) GetSize() int64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
 type CheckRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ReadData      bool                   `protobuf:"varint,1,opt,name=read_data,json=readData,proto3" json:"read_data,omitempty"` // read every file and compare its content, too: by its root, and its digest if the rule asked for one
@@ -3574,7 +4128,7 @@ type CheckRequest struct {
 
 func (x *CheckRequest) Reset() {
 	*x = CheckRequest{}
-	mi := &file_admin_proto_msgTypes[41]
+	mi := &file_admin_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3586,7 +4140,7 @@ func (x *CheckRequest) String() string {
 func (*CheckRequest) ProtoMessage() {}
 
 func (x *CheckRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[41]
+	mi := &file_admin_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3599,7 +4153,7 @@ func (x *CheckRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckRequest.ProtoReflect.Descriptor instead.
 func (*CheckRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{41}
+	return file_admin_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *CheckRequest) GetReadData() bool {
@@ -3620,7 +4174,7 @@ type CheckReply struct {
 
 func (x *CheckReply) Reset() {
 	*x = CheckReply{}
-	mi := &file_admin_proto_msgTypes[42]
+	mi := &file_admin_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3632,7 +4186,7 @@ func (x *CheckReply) String() string {
 func (*CheckReply) ProtoMessage() {}
 
 func (x *CheckReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[42]
+	mi := &file_admin_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3645,7 +4199,7 @@ func (x *CheckReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckReply.ProtoReflect.Descriptor instead.
 func (*CheckReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{42}
+	return file_admin_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *CheckReply) GetFinding() *Finding {
@@ -3677,7 +4231,7 @@ type Finding struct {
 
 func (x *Finding) Reset() {
 	*x = Finding{}
-	mi := &file_admin_proto_msgTypes[43]
+	mi := &file_admin_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3689,7 +4243,7 @@ func (x *Finding) String() string {
 func (*Finding) ProtoMessage() {}
 
 func (x *Finding) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[43]
+	mi := &file_admin_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3702,7 +4256,7 @@ func (x *Finding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Finding.ProtoReflect.Descriptor instead.
 func (*Finding) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{43}
+	return file_admin_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *Finding) GetSeverity() Finding_Severity {
@@ -3762,7 +4316,7 @@ type CheckCounts struct {
 
 func (x *CheckCounts) Reset() {
 	*x = CheckCounts{}
-	mi := &file_admin_proto_msgTypes[44]
+	mi := &file_admin_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3774,7 +4328,7 @@ func (x *CheckCounts) String() string {
 func (*CheckCounts) ProtoMessage() {}
 
 func (x *CheckCounts) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[44]
+	mi := &file_admin_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3787,7 +4341,7 @@ func (x *CheckCounts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckCounts.ProtoReflect.Descriptor instead.
 func (*CheckCounts) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{44}
+	return file_admin_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *CheckCounts) GetRecords() int64 {
@@ -3847,7 +4401,7 @@ type BackupRequest struct {
 
 func (x *BackupRequest) Reset() {
 	*x = BackupRequest{}
-	mi := &file_admin_proto_msgTypes[45]
+	mi := &file_admin_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3859,7 +4413,7 @@ func (x *BackupRequest) String() string {
 func (*BackupRequest) ProtoMessage() {}
 
 func (x *BackupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[45]
+	mi := &file_admin_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3872,7 +4426,7 @@ func (x *BackupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupRequest.ProtoReflect.Descriptor instead.
 func (*BackupRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{45}
+	return file_admin_proto_rawDescGZIP(), []int{53}
 }
 
 type BackupChunk struct {
@@ -3884,7 +4438,7 @@ type BackupChunk struct {
 
 func (x *BackupChunk) Reset() {
 	*x = BackupChunk{}
-	mi := &file_admin_proto_msgTypes[46]
+	mi := &file_admin_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3896,7 +4450,7 @@ func (x *BackupChunk) String() string {
 func (*BackupChunk) ProtoMessage() {}
 
 func (x *BackupChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[46]
+	mi := &file_admin_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3909,7 +4463,7 @@ func (x *BackupChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupChunk.ProtoReflect.Descriptor instead.
 func (*BackupChunk) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{46}
+	return file_admin_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *BackupChunk) GetData() []byte {
@@ -3929,7 +4483,7 @@ type PurgeRequest struct {
 
 func (x *PurgeRequest) Reset() {
 	*x = PurgeRequest{}
-	mi := &file_admin_proto_msgTypes[47]
+	mi := &file_admin_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3941,7 +4495,7 @@ func (x *PurgeRequest) String() string {
 func (*PurgeRequest) ProtoMessage() {}
 
 func (x *PurgeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[47]
+	mi := &file_admin_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3954,7 +4508,7 @@ func (x *PurgeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PurgeRequest.ProtoReflect.Descriptor instead.
 func (*PurgeRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{47}
+	return file_admin_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *PurgeRequest) GetBefore() *timestamppb.Timestamp {
@@ -3980,7 +4534,7 @@ type PurgeReply struct {
 
 func (x *PurgeReply) Reset() {
 	*x = PurgeReply{}
-	mi := &file_admin_proto_msgTypes[48]
+	mi := &file_admin_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3992,7 +4546,7 @@ func (x *PurgeReply) String() string {
 func (*PurgeReply) ProtoMessage() {}
 
 func (x *PurgeReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[48]
+	mi := &file_admin_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4005,7 +4559,7 @@ func (x *PurgeReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PurgeReply.ProtoReflect.Descriptor instead.
 func (*PurgeReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{48}
+	return file_admin_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *PurgeReply) GetPurged() int64 {
@@ -4023,7 +4577,7 @@ type ReloadRequest struct {
 
 func (x *ReloadRequest) Reset() {
 	*x = ReloadRequest{}
-	mi := &file_admin_proto_msgTypes[49]
+	mi := &file_admin_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4035,7 +4589,7 @@ func (x *ReloadRequest) String() string {
 func (*ReloadRequest) ProtoMessage() {}
 
 func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[49]
+	mi := &file_admin_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4048,7 +4602,7 @@ func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadRequest.ProtoReflect.Descriptor instead.
 func (*ReloadRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{49}
+	return file_admin_proto_rawDescGZIP(), []int{57}
 }
 
 type ReloadReply struct {
@@ -4060,7 +4614,7 @@ type ReloadReply struct {
 
 func (x *ReloadReply) Reset() {
 	*x = ReloadReply{}
-	mi := &file_admin_proto_msgTypes[50]
+	mi := &file_admin_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4072,7 +4626,7 @@ func (x *ReloadReply) String() string {
 func (*ReloadReply) ProtoMessage() {}
 
 func (x *ReloadReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[50]
+	mi := &file_admin_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4085,7 +4639,7 @@ func (x *ReloadReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadReply.ProtoReflect.Descriptor instead.
 func (*ReloadReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{50}
+	return file_admin_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *ReloadReply) GetNotes() []string {
@@ -4103,7 +4657,7 @@ type NodeInfoRequest struct {
 
 func (x *NodeInfoRequest) Reset() {
 	*x = NodeInfoRequest{}
-	mi := &file_admin_proto_msgTypes[51]
+	mi := &file_admin_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4115,7 +4669,7 @@ func (x *NodeInfoRequest) String() string {
 func (*NodeInfoRequest) ProtoMessage() {}
 
 func (x *NodeInfoRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[51]
+	mi := &file_admin_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4128,7 +4682,7 @@ func (x *NodeInfoRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeInfoRequest.ProtoReflect.Descriptor instead.
 func (*NodeInfoRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{51}
+	return file_admin_proto_rawDescGZIP(), []int{59}
 }
 
 // Node is who a node is.
@@ -4146,7 +4700,7 @@ type Node struct {
 
 func (x *Node) Reset() {
 	*x = Node{}
-	mi := &file_admin_proto_msgTypes[52]
+	mi := &file_admin_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4158,7 +4712,7 @@ func (x *Node) String() string {
 func (*Node) ProtoMessage() {}
 
 func (x *Node) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[52]
+	mi := &file_admin_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4171,7 +4725,7 @@ func (x *Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Node.ProtoReflect.Descriptor instead.
 func (*Node) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{52}
+	return file_admin_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *Node) GetName() string {
@@ -4511,7 +5065,53 @@ const file_admin_proto_rawDesc = "" +
 	"\x12RemoveRelayRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"(\n" +
 	"\x10RemoveRelayReply\x12\x14\n" +
-	"\x05added\x18\x01 \x01(\bR\x05added\"+\n" +
+	"\x05added\x18\x01 \x01(\bR\x05added\"\x14\n" +
+	"\x12ListFoldersRequest\"F\n" +
+	"\x10ListFoldersReply\x122\n" +
+	"\afolders\x18\x01 \x03(\v2\x18.pannier.admin.v1.FolderR\afolders\"'\n" +
+	"\x11ShowFolderRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"'\n" +
+	"\x11ScanFolderRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"'\n" +
+	"\x11TestFolderRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"\xe1\x01\n" +
+	"\x0fTestFolderReply\x122\n" +
+	"\x05files\x18\x01 \x03(\v2\x1c.pannier.admin.v1.FolderFileR\x05files\x12E\n" +
+	"\x06counts\x18\x02 \x03(\v2-.pannier.admin.v1.TestFolderReply.CountsEntryR\x06counts\x12\x18\n" +
+	"\atrouble\x18\x03 \x01(\tR\atrouble\x1a9\n" +
+	"\vCountsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"\xc7\x04\n" +
+	"\x06Folder\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04rule\x18\x02 \x01(\tR\x04rule\x12\x1a\n" +
+	"\bpartners\x18\x03 \x03(\tR\bpartners\x12\x12\n" +
+	"\x04root\x18\x04 \x01(\tR\x04root\x12\x10\n" +
+	"\x03dir\x18\x05 \x01(\tR\x03dir\x12\x1c\n" +
+	"\trecursive\x18\x06 \x01(\bR\trecursive\x12\x14\n" +
+	"\x05after\x18\a \x01(\tR\x05after\x12\x18\n" +
+	"\atrouble\x18\b \x01(\tR\atrouble\x12\x14\n" +
+	"\x05hints\x18\t \x01(\tR\x05hints\x12\x18\n" +
+	"\awaiting\x18\n" +
+	" \x01(\x03R\awaiting\x12\x12\n" +
+	"\x04held\x18\v \x01(\x03R\x04held\x12\x12\n" +
+	"\x04open\x18\f \x01(\x03R\x04open\x12\x12\n" +
+	"\x04kept\x18\r \x01(\x03R\x04kept\x12\x16\n" +
+	"\x06failed\x18\x0e \x01(\x03R\x06failed\x12\x18\n" +
+	"\askipped\x18\x0f \x01(\x03R\askipped\x124\n" +
+	"\ascanned\x18\x10 \x01(\v2\x1a.google.protobuf.TimestampR\ascanned\x12-\n" +
+	"\x04took\x18\x11 \x01(\v2\x19.google.protobuf.DurationR\x04took\x12\x12\n" +
+	"\x04dirs\x18\x12 \x01(\x03R\x04dirs\x12\x1c\n" +
+	"\tsubmitted\x18\x13 \x01(\x03R\tsubmitted\x12\x1c\n" +
+	"\tdelivered\x18\x14 \x01(\x03R\tdelivered\x122\n" +
+	"\x05files\x18\x15 \x03(\v2\x1c.pannier.admin.v1.FolderFileR\x05files\"n\n" +
+	"\n" +
+	"FolderFile\x12\x12\n" +
+	"\x04path\x18\x01 \x01(\tR\x04path\x12\x14\n" +
+	"\x05state\x18\x02 \x01(\tR\x05state\x12\x10\n" +
+	"\x03why\x18\x03 \x01(\tR\x03why\x12\x10\n" +
+	"\x03ids\x18\x04 \x03(\tR\x03ids\x12\x12\n" +
+	"\x04size\x18\x05 \x01(\x03R\x04size\"+\n" +
 	"\fCheckRequest\x12\x1b\n" +
 	"\tread_data\x18\x01 \x01(\bR\breadData\"x\n" +
 	"\n" +
@@ -4567,7 +5167,7 @@ const file_admin_proto_rawDesc = "" +
 	"\aversion\x18\x03 \x01(\tR\aversion\x12\x1c\n" +
 	"\taddresses\x18\x04 \x03(\tR\taddresses\x12\x1a\n" +
 	"\bdraining\x18\x05 \x01(\bR\bdraining\x124\n" +
-	"\astarted\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\astarted2\x96\x0e\n" +
+	"\astarted\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\astarted2\xdf\x10\n" +
 	"\x05Admin\x12H\n" +
 	"\x06Submit\x12\x1f.pannier.admin.v1.SubmitRequest\x1a\x1d.pannier.admin.v1.SubmitReply\x127\n" +
 	"\x03Get\x12\x15.pannier.admin.v1.Ref\x1a\x19.pannier.admin.v1.Request\x12B\n" +
@@ -4589,7 +5189,14 @@ const file_admin_proto_rawDesc = "" +
 	"ListRelays\x12#.pannier.admin.v1.ListRelaysRequest\x1a!.pannier.admin.v1.ListRelaysReply\x12Q\n" +
 	"\tTestRelay\x12\".pannier.admin.v1.TestRelayRequest\x1a .pannier.admin.v1.TestRelayReply\x12<\n" +
 	"\bAddRelay\x12\x17.pannier.admin.v1.Relay\x1a\x17.pannier.admin.v1.Relay\x12W\n" +
-	"\vRemoveRelay\x12$.pannier.admin.v1.RemoveRelayRequest\x1a\".pannier.admin.v1.RemoveRelayReply\x12G\n" +
+	"\vRemoveRelay\x12$.pannier.admin.v1.RemoveRelayRequest\x1a\".pannier.admin.v1.RemoveRelayReply\x12W\n" +
+	"\vListFolders\x12$.pannier.admin.v1.ListFoldersRequest\x1a\".pannier.admin.v1.ListFoldersReply\x12K\n" +
+	"\n" +
+	"ShowFolder\x12#.pannier.admin.v1.ShowFolderRequest\x1a\x18.pannier.admin.v1.Folder\x12T\n" +
+	"\n" +
+	"TestFolder\x12#.pannier.admin.v1.TestFolderRequest\x1a!.pannier.admin.v1.TestFolderReply\x12K\n" +
+	"\n" +
+	"ScanFolder\x12#.pannier.admin.v1.ScanFolderRequest\x1a\x18.pannier.admin.v1.Folder\x12G\n" +
 	"\x05Check\x12\x1e.pannier.admin.v1.CheckRequest\x1a\x1c.pannier.admin.v1.CheckReply0\x01\x12J\n" +
 	"\x06Backup\x12\x1f.pannier.admin.v1.BackupRequest\x1a\x1d.pannier.admin.v1.BackupChunk0\x01\x12E\n" +
 	"\x05Purge\x12\x1e.pannier.admin.v1.PurgeRequest\x1a\x1c.pannier.admin.v1.PurgeReply\x12H\n" +
@@ -4609,7 +5216,7 @@ func file_admin_proto_rawDescGZIP() []byte {
 }
 
 var file_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
-var file_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 54)
+var file_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 63)
 var file_admin_proto_goTypes = []any{
 	(Request_State)(0),            // 0: pannier.admin.v1.Request.State
 	(Request_Role)(0),             // 1: pannier.admin.v1.Request.Role
@@ -4658,25 +5265,34 @@ var file_admin_proto_goTypes = []any{
 	(*RelayStep)(nil),             // 44: pannier.admin.v1.RelayStep
 	(*RemoveRelayRequest)(nil),    // 45: pannier.admin.v1.RemoveRelayRequest
 	(*RemoveRelayReply)(nil),      // 46: pannier.admin.v1.RemoveRelayReply
-	(*CheckRequest)(nil),          // 47: pannier.admin.v1.CheckRequest
-	(*CheckReply)(nil),            // 48: pannier.admin.v1.CheckReply
-	(*Finding)(nil),               // 49: pannier.admin.v1.Finding
-	(*CheckCounts)(nil),           // 50: pannier.admin.v1.CheckCounts
-	(*BackupRequest)(nil),         // 51: pannier.admin.v1.BackupRequest
-	(*BackupChunk)(nil),           // 52: pannier.admin.v1.BackupChunk
-	(*PurgeRequest)(nil),          // 53: pannier.admin.v1.PurgeRequest
-	(*PurgeReply)(nil),            // 54: pannier.admin.v1.PurgeReply
-	(*ReloadRequest)(nil),         // 55: pannier.admin.v1.ReloadRequest
-	(*ReloadReply)(nil),           // 56: pannier.admin.v1.ReloadReply
-	(*NodeInfoRequest)(nil),       // 57: pannier.admin.v1.NodeInfoRequest
-	(*Node)(nil),                  // 58: pannier.admin.v1.Node
-	nil,                           // 59: pannier.admin.v1.Relay.PortsEntry
-	(*timestamppb.Timestamp)(nil), // 60: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 61: google.protobuf.Duration
+	(*ListFoldersRequest)(nil),    // 47: pannier.admin.v1.ListFoldersRequest
+	(*ListFoldersReply)(nil),      // 48: pannier.admin.v1.ListFoldersReply
+	(*ShowFolderRequest)(nil),     // 49: pannier.admin.v1.ShowFolderRequest
+	(*ScanFolderRequest)(nil),     // 50: pannier.admin.v1.ScanFolderRequest
+	(*TestFolderRequest)(nil),     // 51: pannier.admin.v1.TestFolderRequest
+	(*TestFolderReply)(nil),       // 52: pannier.admin.v1.TestFolderReply
+	(*Folder)(nil),                // 53: pannier.admin.v1.Folder
+	(*FolderFile)(nil),            // 54: pannier.admin.v1.FolderFile
+	(*CheckRequest)(nil),          // 55: pannier.admin.v1.CheckRequest
+	(*CheckReply)(nil),            // 56: pannier.admin.v1.CheckReply
+	(*Finding)(nil),               // 57: pannier.admin.v1.Finding
+	(*CheckCounts)(nil),           // 58: pannier.admin.v1.CheckCounts
+	(*BackupRequest)(nil),         // 59: pannier.admin.v1.BackupRequest
+	(*BackupChunk)(nil),           // 60: pannier.admin.v1.BackupChunk
+	(*PurgeRequest)(nil),          // 61: pannier.admin.v1.PurgeRequest
+	(*PurgeReply)(nil),            // 62: pannier.admin.v1.PurgeReply
+	(*ReloadRequest)(nil),         // 63: pannier.admin.v1.ReloadRequest
+	(*ReloadReply)(nil),           // 64: pannier.admin.v1.ReloadReply
+	(*NodeInfoRequest)(nil),       // 65: pannier.admin.v1.NodeInfoRequest
+	(*Node)(nil),                  // 66: pannier.admin.v1.Node
+	nil,                           // 67: pannier.admin.v1.Relay.PortsEntry
+	nil,                           // 68: pannier.admin.v1.TestFolderReply.CountsEntry
+	(*timestamppb.Timestamp)(nil), // 69: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 70: google.protobuf.Duration
 }
 var file_admin_proto_depIdxs = []int32{
 	1,  // 0: pannier.admin.v1.Ref.role:type_name -> pannier.admin.v1.Request.Role
-	60, // 1: pannier.admin.v1.SubmitRequest.not_before:type_name -> google.protobuf.Timestamp
+	69, // 1: pannier.admin.v1.SubmitRequest.not_before:type_name -> google.protobuf.Timestamp
 	10, // 2: pannier.admin.v1.SubmitReply.request:type_name -> pannier.admin.v1.Request
 	1,  // 3: pannier.admin.v1.Request.role:type_name -> pannier.admin.v1.Request.Role
 	2,  // 4: pannier.admin.v1.Request.side:type_name -> pannier.admin.v1.Request.Side
@@ -4684,32 +5300,32 @@ var file_admin_proto_depIdxs = []int32{
 	1,  // 6: pannier.admin.v1.Request.owner:type_name -> pannier.admin.v1.Request.Role
 	12, // 7: pannier.admin.v1.Request.failure:type_name -> pannier.admin.v1.Failure
 	11, // 8: pannier.admin.v1.Request.tasks:type_name -> pannier.admin.v1.TaskCount
-	60, // 9: pannier.admin.v1.Request.registered:type_name -> google.protobuf.Timestamp
-	60, // 10: pannier.admin.v1.Request.changed:type_name -> google.protobuf.Timestamp
-	60, // 11: pannier.admin.v1.Request.due:type_name -> google.protobuf.Timestamp
-	60, // 12: pannier.admin.v1.Request.not_before:type_name -> google.protobuf.Timestamp
+	69, // 9: pannier.admin.v1.Request.registered:type_name -> google.protobuf.Timestamp
+	69, // 10: pannier.admin.v1.Request.changed:type_name -> google.protobuf.Timestamp
+	69, // 11: pannier.admin.v1.Request.due:type_name -> google.protobuf.Timestamp
+	69, // 12: pannier.admin.v1.Request.not_before:type_name -> google.protobuf.Timestamp
 	13, // 13: pannier.admin.v1.Request.live:type_name -> pannier.admin.v1.Live
-	60, // 14: pannier.admin.v1.Failure.at:type_name -> google.protobuf.Timestamp
-	60, // 15: pannier.admin.v1.Live.since:type_name -> google.protobuf.Timestamp
+	69, // 14: pannier.admin.v1.Failure.at:type_name -> google.protobuf.Timestamp
+	69, // 15: pannier.admin.v1.Live.since:type_name -> google.protobuf.Timestamp
 	0,  // 16: pannier.admin.v1.ListRequest.states:type_name -> pannier.admin.v1.Request.State
-	60, // 17: pannier.admin.v1.ListRequest.since:type_name -> google.protobuf.Timestamp
+	69, // 17: pannier.admin.v1.ListRequest.since:type_name -> google.protobuf.Timestamp
 	16, // 18: pannier.admin.v1.EventsReply.events:type_name -> pannier.admin.v1.Event
-	60, // 19: pannier.admin.v1.Event.at:type_name -> google.protobuf.Timestamp
+	69, // 19: pannier.admin.v1.Event.at:type_name -> google.protobuf.Timestamp
 	0,  // 20: pannier.admin.v1.Event.state:type_name -> pannier.admin.v1.Request.State
 	12, // 21: pannier.admin.v1.Event.failure:type_name -> pannier.admin.v1.Failure
 	14, // 22: pannier.admin.v1.WatchRequest.query:type_name -> pannier.admin.v1.ListRequest
 	7,  // 23: pannier.admin.v1.WatchRequest.refs:type_name -> pannier.admin.v1.Ref
 	10, // 24: pannier.admin.v1.Change.request:type_name -> pannier.admin.v1.Request
 	7,  // 25: pannier.admin.v1.WaitRequest.ref:type_name -> pannier.admin.v1.Ref
-	61, // 26: pannier.admin.v1.WaitRequest.timeout:type_name -> google.protobuf.Duration
+	70, // 26: pannier.admin.v1.WaitRequest.timeout:type_name -> google.protobuf.Duration
 	10, // 27: pannier.admin.v1.Explanation.request:type_name -> pannier.admin.v1.Request
-	60, // 28: pannier.admin.v1.Explanation.at:type_name -> google.protobuf.Timestamp
+	69, // 28: pannier.admin.v1.Explanation.at:type_name -> google.protobuf.Timestamp
 	24, // 29: pannier.admin.v1.Explanation.partner:type_name -> pannier.admin.v1.Partner
 	7,  // 30: pannier.admin.v1.CancelRequest.ref:type_name -> pannier.admin.v1.Ref
 	24, // 31: pannier.admin.v1.ListPartnersReply.partners:type_name -> pannier.admin.v1.Partner
 	12, // 32: pannier.admin.v1.Partner.failure:type_name -> pannier.admin.v1.Failure
-	60, // 33: pannier.admin.v1.Partner.retry_at:type_name -> google.protobuf.Timestamp
-	61, // 34: pannier.admin.v1.Partner.rtt:type_name -> google.protobuf.Duration
+	69, // 33: pannier.admin.v1.Partner.retry_at:type_name -> google.protobuf.Timestamp
+	70, // 34: pannier.admin.v1.Partner.rtt:type_name -> google.protobuf.Duration
 	28, // 35: pannier.admin.v1.ListRulesReply.rules:type_name -> pannier.admin.v1.Rule
 	3,  // 36: pannier.admin.v1.Rule.direction:type_name -> pannier.admin.v1.Rule.Direction
 	29, // 37: pannier.admin.v1.Rule.sender:type_name -> pannier.admin.v1.TaskLists
@@ -4717,82 +5333,96 @@ var file_admin_proto_depIdxs = []int32{
 	3,  // 39: pannier.admin.v1.TestRuleRequest.direction:type_name -> pannier.admin.v1.Rule.Direction
 	32, // 40: pannier.admin.v1.TestRuleReply.tests:type_name -> pannier.admin.v1.RuleTest
 	3,  // 41: pannier.admin.v1.RuleTest.direction:type_name -> pannier.admin.v1.Rule.Direction
-	60, // 42: pannier.admin.v1.BrowseEntry.modified:type_name -> google.protobuf.Timestamp
+	69, // 42: pannier.admin.v1.BrowseEntry.modified:type_name -> google.protobuf.Timestamp
 	37, // 43: pannier.admin.v1.ListRelaysReply.relays:type_name -> pannier.admin.v1.Relay
 	40, // 44: pannier.admin.v1.ListRelaysReply.policy:type_name -> pannier.admin.v1.RelayPolicy
 	41, // 45: pannier.admin.v1.ListRelaysReply.connections:type_name -> pannier.admin.v1.RelayConnection
-	59, // 46: pannier.admin.v1.Relay.ports:type_name -> pannier.admin.v1.Relay.PortsEntry
+	67, // 46: pannier.admin.v1.Relay.ports:type_name -> pannier.admin.v1.Relay.PortsEntry
 	38, // 47: pannier.admin.v1.Relay.limits:type_name -> pannier.admin.v1.RelayLimits
 	39, // 48: pannier.admin.v1.Relay.counts:type_name -> pannier.admin.v1.RelayCounts
-	61, // 49: pannier.admin.v1.RelayLimits.life:type_name -> google.protobuf.Duration
-	61, // 50: pannier.admin.v1.RelayLimits.idle:type_name -> google.protobuf.Duration
-	61, // 51: pannier.admin.v1.RelayLimits.half:type_name -> google.protobuf.Duration
+	70, // 49: pannier.admin.v1.RelayLimits.life:type_name -> google.protobuf.Duration
+	70, // 50: pannier.admin.v1.RelayLimits.idle:type_name -> google.protobuf.Duration
+	70, // 51: pannier.admin.v1.RelayLimits.half:type_name -> google.protobuf.Duration
 	38, // 52: pannier.admin.v1.RelayPolicy.limits:type_name -> pannier.admin.v1.RelayLimits
 	39, // 53: pannier.admin.v1.RelayPolicy.counts:type_name -> pannier.admin.v1.RelayCounts
-	60, // 54: pannier.admin.v1.RelayConnection.since:type_name -> google.protobuf.Timestamp
+	69, // 54: pannier.admin.v1.RelayConnection.since:type_name -> google.protobuf.Timestamp
 	44, // 55: pannier.admin.v1.TestRelayReply.steps:type_name -> pannier.admin.v1.RelayStep
 	12, // 56: pannier.admin.v1.RelayStep.failure:type_name -> pannier.admin.v1.Failure
-	49, // 57: pannier.admin.v1.CheckReply.finding:type_name -> pannier.admin.v1.Finding
-	50, // 58: pannier.admin.v1.CheckReply.counts:type_name -> pannier.admin.v1.CheckCounts
-	4,  // 59: pannier.admin.v1.Finding.severity:type_name -> pannier.admin.v1.Finding.Severity
-	5,  // 60: pannier.admin.v1.Finding.subject:type_name -> pannier.admin.v1.Finding.Subject
-	60, // 61: pannier.admin.v1.PurgeRequest.before:type_name -> google.protobuf.Timestamp
-	60, // 62: pannier.admin.v1.Node.started:type_name -> google.protobuf.Timestamp
-	8,  // 63: pannier.admin.v1.Admin.Submit:input_type -> pannier.admin.v1.SubmitRequest
-	7,  // 64: pannier.admin.v1.Admin.Get:input_type -> pannier.admin.v1.Ref
-	14, // 65: pannier.admin.v1.Admin.List:input_type -> pannier.admin.v1.ListRequest
-	7,  // 66: pannier.admin.v1.Admin.Events:input_type -> pannier.admin.v1.Ref
-	17, // 67: pannier.admin.v1.Admin.Watch:input_type -> pannier.admin.v1.WatchRequest
-	19, // 68: pannier.admin.v1.Admin.Wait:input_type -> pannier.admin.v1.WaitRequest
-	7,  // 69: pannier.admin.v1.Admin.Explain:input_type -> pannier.admin.v1.Ref
-	7,  // 70: pannier.admin.v1.Admin.Pause:input_type -> pannier.admin.v1.Ref
-	7,  // 71: pannier.admin.v1.Admin.Resume:input_type -> pannier.admin.v1.Ref
-	21, // 72: pannier.admin.v1.Admin.Cancel:input_type -> pannier.admin.v1.CancelRequest
-	7,  // 73: pannier.admin.v1.Admin.Retry:input_type -> pannier.admin.v1.Ref
-	22, // 74: pannier.admin.v1.Admin.ListPartners:input_type -> pannier.admin.v1.ListPartnersRequest
-	25, // 75: pannier.admin.v1.Admin.TestPartner:input_type -> pannier.admin.v1.TestPartnerRequest
-	26, // 76: pannier.admin.v1.Admin.ListRules:input_type -> pannier.admin.v1.ListRulesRequest
-	30, // 77: pannier.admin.v1.Admin.TestRule:input_type -> pannier.admin.v1.TestRuleRequest
-	33, // 78: pannier.admin.v1.Admin.Browse:input_type -> pannier.admin.v1.BrowseRequest
-	35, // 79: pannier.admin.v1.Admin.ListRelays:input_type -> pannier.admin.v1.ListRelaysRequest
-	42, // 80: pannier.admin.v1.Admin.TestRelay:input_type -> pannier.admin.v1.TestRelayRequest
-	37, // 81: pannier.admin.v1.Admin.AddRelay:input_type -> pannier.admin.v1.Relay
-	45, // 82: pannier.admin.v1.Admin.RemoveRelay:input_type -> pannier.admin.v1.RemoveRelayRequest
-	47, // 83: pannier.admin.v1.Admin.Check:input_type -> pannier.admin.v1.CheckRequest
-	51, // 84: pannier.admin.v1.Admin.Backup:input_type -> pannier.admin.v1.BackupRequest
-	53, // 85: pannier.admin.v1.Admin.Purge:input_type -> pannier.admin.v1.PurgeRequest
-	55, // 86: pannier.admin.v1.Admin.Reload:input_type -> pannier.admin.v1.ReloadRequest
-	57, // 87: pannier.admin.v1.Admin.NodeInfo:input_type -> pannier.admin.v1.NodeInfoRequest
-	9,  // 88: pannier.admin.v1.Admin.Submit:output_type -> pannier.admin.v1.SubmitReply
-	10, // 89: pannier.admin.v1.Admin.Get:output_type -> pannier.admin.v1.Request
-	10, // 90: pannier.admin.v1.Admin.List:output_type -> pannier.admin.v1.Request
-	15, // 91: pannier.admin.v1.Admin.Events:output_type -> pannier.admin.v1.EventsReply
-	18, // 92: pannier.admin.v1.Admin.Watch:output_type -> pannier.admin.v1.Change
-	10, // 93: pannier.admin.v1.Admin.Wait:output_type -> pannier.admin.v1.Request
-	20, // 94: pannier.admin.v1.Admin.Explain:output_type -> pannier.admin.v1.Explanation
-	10, // 95: pannier.admin.v1.Admin.Pause:output_type -> pannier.admin.v1.Request
-	10, // 96: pannier.admin.v1.Admin.Resume:output_type -> pannier.admin.v1.Request
-	10, // 97: pannier.admin.v1.Admin.Cancel:output_type -> pannier.admin.v1.Request
-	10, // 98: pannier.admin.v1.Admin.Retry:output_type -> pannier.admin.v1.Request
-	23, // 99: pannier.admin.v1.Admin.ListPartners:output_type -> pannier.admin.v1.ListPartnersReply
-	24, // 100: pannier.admin.v1.Admin.TestPartner:output_type -> pannier.admin.v1.Partner
-	27, // 101: pannier.admin.v1.Admin.ListRules:output_type -> pannier.admin.v1.ListRulesReply
-	31, // 102: pannier.admin.v1.Admin.TestRule:output_type -> pannier.admin.v1.TestRuleReply
-	34, // 103: pannier.admin.v1.Admin.Browse:output_type -> pannier.admin.v1.BrowseEntry
-	36, // 104: pannier.admin.v1.Admin.ListRelays:output_type -> pannier.admin.v1.ListRelaysReply
-	43, // 105: pannier.admin.v1.Admin.TestRelay:output_type -> pannier.admin.v1.TestRelayReply
-	37, // 106: pannier.admin.v1.Admin.AddRelay:output_type -> pannier.admin.v1.Relay
-	46, // 107: pannier.admin.v1.Admin.RemoveRelay:output_type -> pannier.admin.v1.RemoveRelayReply
-	48, // 108: pannier.admin.v1.Admin.Check:output_type -> pannier.admin.v1.CheckReply
-	52, // 109: pannier.admin.v1.Admin.Backup:output_type -> pannier.admin.v1.BackupChunk
-	54, // 110: pannier.admin.v1.Admin.Purge:output_type -> pannier.admin.v1.PurgeReply
-	56, // 111: pannier.admin.v1.Admin.Reload:output_type -> pannier.admin.v1.ReloadReply
-	58, // 112: pannier.admin.v1.Admin.NodeInfo:output_type -> pannier.admin.v1.Node
-	88, // [88:113] is the sub-list for method output_type
-	63, // [63:88] is the sub-list for method input_type
-	63, // [63:63] is the sub-list for extension type_name
-	63, // [63:63] is the sub-list for extension extendee
-	0,  // [0:63] is the sub-list for field type_name
+	53, // 57: pannier.admin.v1.ListFoldersReply.folders:type_name -> pannier.admin.v1.Folder
+	54, // 58: pannier.admin.v1.TestFolderReply.files:type_name -> pannier.admin.v1.FolderFile
+	68, // 59: pannier.admin.v1.TestFolderReply.counts:type_name -> pannier.admin.v1.TestFolderReply.CountsEntry
+	69, // 60: pannier.admin.v1.Folder.scanned:type_name -> google.protobuf.Timestamp
+	70, // 61: pannier.admin.v1.Folder.took:type_name -> google.protobuf.Duration
+	54, // 62: pannier.admin.v1.Folder.files:type_name -> pannier.admin.v1.FolderFile
+	57, // 63: pannier.admin.v1.CheckReply.finding:type_name -> pannier.admin.v1.Finding
+	58, // 64: pannier.admin.v1.CheckReply.counts:type_name -> pannier.admin.v1.CheckCounts
+	4,  // 65: pannier.admin.v1.Finding.severity:type_name -> pannier.admin.v1.Finding.Severity
+	5,  // 66: pannier.admin.v1.Finding.subject:type_name -> pannier.admin.v1.Finding.Subject
+	69, // 67: pannier.admin.v1.PurgeRequest.before:type_name -> google.protobuf.Timestamp
+	69, // 68: pannier.admin.v1.Node.started:type_name -> google.protobuf.Timestamp
+	8,  // 69: pannier.admin.v1.Admin.Submit:input_type -> pannier.admin.v1.SubmitRequest
+	7,  // 70: pannier.admin.v1.Admin.Get:input_type -> pannier.admin.v1.Ref
+	14, // 71: pannier.admin.v1.Admin.List:input_type -> pannier.admin.v1.ListRequest
+	7,  // 72: pannier.admin.v1.Admin.Events:input_type -> pannier.admin.v1.Ref
+	17, // 73: pannier.admin.v1.Admin.Watch:input_type -> pannier.admin.v1.WatchRequest
+	19, // 74: pannier.admin.v1.Admin.Wait:input_type -> pannier.admin.v1.WaitRequest
+	7,  // 75: pannier.admin.v1.Admin.Explain:input_type -> pannier.admin.v1.Ref
+	7,  // 76: pannier.admin.v1.Admin.Pause:input_type -> pannier.admin.v1.Ref
+	7,  // 77: pannier.admin.v1.Admin.Resume:input_type -> pannier.admin.v1.Ref
+	21, // 78: pannier.admin.v1.Admin.Cancel:input_type -> pannier.admin.v1.CancelRequest
+	7,  // 79: pannier.admin.v1.Admin.Retry:input_type -> pannier.admin.v1.Ref
+	22, // 80: pannier.admin.v1.Admin.ListPartners:input_type -> pannier.admin.v1.ListPartnersRequest
+	25, // 81: pannier.admin.v1.Admin.TestPartner:input_type -> pannier.admin.v1.TestPartnerRequest
+	26, // 82: pannier.admin.v1.Admin.ListRules:input_type -> pannier.admin.v1.ListRulesRequest
+	30, // 83: pannier.admin.v1.Admin.TestRule:input_type -> pannier.admin.v1.TestRuleRequest
+	33, // 84: pannier.admin.v1.Admin.Browse:input_type -> pannier.admin.v1.BrowseRequest
+	35, // 85: pannier.admin.v1.Admin.ListRelays:input_type -> pannier.admin.v1.ListRelaysRequest
+	42, // 86: pannier.admin.v1.Admin.TestRelay:input_type -> pannier.admin.v1.TestRelayRequest
+	37, // 87: pannier.admin.v1.Admin.AddRelay:input_type -> pannier.admin.v1.Relay
+	45, // 88: pannier.admin.v1.Admin.RemoveRelay:input_type -> pannier.admin.v1.RemoveRelayRequest
+	47, // 89: pannier.admin.v1.Admin.ListFolders:input_type -> pannier.admin.v1.ListFoldersRequest
+	49, // 90: pannier.admin.v1.Admin.ShowFolder:input_type -> pannier.admin.v1.ShowFolderRequest
+	51, // 91: pannier.admin.v1.Admin.TestFolder:input_type -> pannier.admin.v1.TestFolderRequest
+	50, // 92: pannier.admin.v1.Admin.ScanFolder:input_type -> pannier.admin.v1.ScanFolderRequest
+	55, // 93: pannier.admin.v1.Admin.Check:input_type -> pannier.admin.v1.CheckRequest
+	59, // 94: pannier.admin.v1.Admin.Backup:input_type -> pannier.admin.v1.BackupRequest
+	61, // 95: pannier.admin.v1.Admin.Purge:input_type -> pannier.admin.v1.PurgeRequest
+	63, // 96: pannier.admin.v1.Admin.Reload:input_type -> pannier.admin.v1.ReloadRequest
+	65, // 97: pannier.admin.v1.Admin.NodeInfo:input_type -> pannier.admin.v1.NodeInfoRequest
+	9,  // 98: pannier.admin.v1.Admin.Submit:output_type -> pannier.admin.v1.SubmitReply
+	10, // 99: pannier.admin.v1.Admin.Get:output_type -> pannier.admin.v1.Request
+	10, // 100: pannier.admin.v1.Admin.List:output_type -> pannier.admin.v1.Request
+	15, // 101: pannier.admin.v1.Admin.Events:output_type -> pannier.admin.v1.EventsReply
+	18, // 102: pannier.admin.v1.Admin.Watch:output_type -> pannier.admin.v1.Change
+	10, // 103: pannier.admin.v1.Admin.Wait:output_type -> pannier.admin.v1.Request
+	20, // 104: pannier.admin.v1.Admin.Explain:output_type -> pannier.admin.v1.Explanation
+	10, // 105: pannier.admin.v1.Admin.Pause:output_type -> pannier.admin.v1.Request
+	10, // 106: pannier.admin.v1.Admin.Resume:output_type -> pannier.admin.v1.Request
+	10, // 107: pannier.admin.v1.Admin.Cancel:output_type -> pannier.admin.v1.Request
+	10, // 108: pannier.admin.v1.Admin.Retry:output_type -> pannier.admin.v1.Request
+	23, // 109: pannier.admin.v1.Admin.ListPartners:output_type -> pannier.admin.v1.ListPartnersReply
+	24, // 110: pannier.admin.v1.Admin.TestPartner:output_type -> pannier.admin.v1.Partner
+	27, // 111: pannier.admin.v1.Admin.ListRules:output_type -> pannier.admin.v1.ListRulesReply
+	31, // 112: pannier.admin.v1.Admin.TestRule:output_type -> pannier.admin.v1.TestRuleReply
+	34, // 113: pannier.admin.v1.Admin.Browse:output_type -> pannier.admin.v1.BrowseEntry
+	36, // 114: pannier.admin.v1.Admin.ListRelays:output_type -> pannier.admin.v1.ListRelaysReply
+	43, // 115: pannier.admin.v1.Admin.TestRelay:output_type -> pannier.admin.v1.TestRelayReply
+	37, // 116: pannier.admin.v1.Admin.AddRelay:output_type -> pannier.admin.v1.Relay
+	46, // 117: pannier.admin.v1.Admin.RemoveRelay:output_type -> pannier.admin.v1.RemoveRelayReply
+	48, // 118: pannier.admin.v1.Admin.ListFolders:output_type -> pannier.admin.v1.ListFoldersReply
+	53, // 119: pannier.admin.v1.Admin.ShowFolder:output_type -> pannier.admin.v1.Folder
+	52, // 120: pannier.admin.v1.Admin.TestFolder:output_type -> pannier.admin.v1.TestFolderReply
+	53, // 121: pannier.admin.v1.Admin.ScanFolder:output_type -> pannier.admin.v1.Folder
+	56, // 122: pannier.admin.v1.Admin.Check:output_type -> pannier.admin.v1.CheckReply
+	60, // 123: pannier.admin.v1.Admin.Backup:output_type -> pannier.admin.v1.BackupChunk
+	62, // 124: pannier.admin.v1.Admin.Purge:output_type -> pannier.admin.v1.PurgeReply
+	64, // 125: pannier.admin.v1.Admin.Reload:output_type -> pannier.admin.v1.ReloadReply
+	66, // 126: pannier.admin.v1.Admin.NodeInfo:output_type -> pannier.admin.v1.Node
+	98, // [98:127] is the sub-list for method output_type
+	69, // [69:98] is the sub-list for method input_type
+	69, // [69:69] is the sub-list for extension type_name
+	69, // [69:69] is the sub-list for extension extendee
+	0,  // [0:69] is the sub-list for field type_name
 }
 
 func init() { file_admin_proto_init() }
@@ -4806,7 +5436,7 @@ func file_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_admin_proto_rawDesc), len(file_admin_proto_rawDesc)),
 			NumEnums:      6,
-			NumMessages:   54,
+			NumMessages:   63,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -54,6 +54,10 @@ const (
 	Admin_TestRelay_FullMethodName    = "/pannier.admin.v1.Admin/TestRelay"
 	Admin_AddRelay_FullMethodName     = "/pannier.admin.v1.Admin/AddRelay"
 	Admin_RemoveRelay_FullMethodName  = "/pannier.admin.v1.Admin/RemoveRelay"
+	Admin_ListFolders_FullMethodName  = "/pannier.admin.v1.Admin/ListFolders"
+	Admin_ShowFolder_FullMethodName   = "/pannier.admin.v1.Admin/ShowFolder"
+	Admin_TestFolder_FullMethodName   = "/pannier.admin.v1.Admin/TestFolder"
+	Admin_ScanFolder_FullMethodName   = "/pannier.admin.v1.Admin/ScanFolder"
 	Admin_Check_FullMethodName        = "/pannier.admin.v1.Admin/Check"
 	Admin_Backup_FullMethodName       = "/pannier.admin.v1.Admin/Backup"
 	Admin_Purge_FullMethodName        = "/pannier.admin.v1.Admin/Purge"
@@ -124,6 +128,16 @@ type AdminClient interface {
 	// RemoveRelay ends a relay; its connections go on. One of the configuration is back
 	// with the next Reload or start.
 	RemoveRelay(ctx context.Context, in *RemoveRelayRequest, opts ...grpc.CallOption) (*RemoveRelayReply, error)
+	// ListFolders is the watch folders, by name, without their files.
+	ListFolders(ctx context.Context, in *ListFoldersRequest, opts ...grpc.CallOption) (*ListFoldersReply, error)
+	// ShowFolder is one with its files: those that need somebody first. NOT_FOUND without one.
+	ShowFolder(ctx context.Context, in *ShowFolderRequest, opts ...grpc.CallOption) (*Folder, error)
+	// TestFolder says of each file that is there now what would become of it. It changes
+	// nothing.
+	TestFolder(ctx context.Context, in *TestFolderRequest, opts ...grpc.CallOption) (*TestFolderReply, error)
+	// ScanFolder looks through a folder now, and answers with it when that is done. Files
+	// that have to stay the same for a while are submitted later.
+	ScanFolder(ctx context.Context, in *ScanFolderRequest, opts ...grpc.CallOption) (*Folder, error)
 	// Check compares what the node remembers with what is on its disk. It only
 	// reads. Findings come as they are made; the last message has the counts.
 	Check(ctx context.Context, in *CheckRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[CheckReply], error)
@@ -375,6 +389,46 @@ func (c *adminClient) RemoveRelay(ctx context.Context, in *RemoveRelayRequest, o
 	return out, nil
 }
 
+func (c *adminClient) ListFolders(ctx context.Context, in *ListFoldersRequest, opts ...grpc.CallOption) (*ListFoldersReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListFoldersReply)
+	err := c.cc.Invoke(ctx, Admin_ListFolders_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminClient) ShowFolder(ctx context.Context, in *ShowFolderRequest, opts ...grpc.CallOption) (*Folder, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Folder)
+	err := c.cc.Invoke(ctx, Admin_ShowFolder_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminClient) TestFolder(ctx context.Context, in *TestFolderRequest, opts ...grpc.CallOption) (*TestFolderReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(TestFolderReply)
+	err := c.cc.Invoke(ctx, Admin_TestFolder_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminClient) ScanFolder(ctx context.Context, in *ScanFolderRequest, opts ...grpc.CallOption) (*Folder, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Folder)
+	err := c.cc.Invoke(ctx, Admin_ScanFolder_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *adminClient) Check(ctx context.Context, in *CheckRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[CheckReply], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	stream, err := c.cc.NewStream(ctx, &Admin_ServiceDesc.Streams[3], Admin_Check_FullMethodName, cOpts...)
@@ -506,6 +560,16 @@ type AdminServer interface {
 	// RemoveRelay ends a relay; its connections go on. One of the configuration is back
 	// with the next Reload or start.
 	RemoveRelay(context.Context, *RemoveRelayRequest) (*RemoveRelayReply, error)
+	// ListFolders is the watch folders, by name, without their files.
+	ListFolders(context.Context, *ListFoldersRequest) (*ListFoldersReply, error)
+	// ShowFolder is one with its files: those that need somebody first. NOT_FOUND without one.
+	ShowFolder(context.Context, *ShowFolderRequest) (*Folder, error)
+	// TestFolder says of each file that is there now what would become of it. It changes
+	// nothing.
+	TestFolder(context.Context, *TestFolderRequest) (*TestFolderReply, error)
+	// ScanFolder looks through a folder now, and answers with it when that is done. Files
+	// that have to stay the same for a while are submitted later.
+	ScanFolder(context.Context, *ScanFolderRequest) (*Folder, error)
 	// Check compares what the node remembers with what is on its disk. It only
 	// reads. Findings come as they are made; the last message has the counts.
 	Check(*CheckRequest, grpc.ServerStreamingServer[CheckReply]) error
@@ -589,6 +653,18 @@ func (UnimplementedAdminServer) AddRelay(context.Context, *Relay) (*Relay, error
 }
 func (UnimplementedAdminServer) RemoveRelay(context.Context, *RemoveRelayRequest) (*RemoveRelayReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method RemoveRelay not implemented")
+}
+func (UnimplementedAdminServer) ListFolders(context.Context, *ListFoldersRequest) (*ListFoldersReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListFolders not implemented")
+}
+func (UnimplementedAdminServer) ShowFolder(context.Context, *ShowFolderRequest) (*Folder, error) {
+	return nil, status.Error(codes.Unimplemented, "method ShowFolder not implemented")
+}
+func (UnimplementedAdminServer) TestFolder(context.Context, *TestFolderRequest) (*TestFolderReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method TestFolder not implemented")
+}
+func (UnimplementedAdminServer) ScanFolder(context.Context, *ScanFolderRequest) (*Folder, error) {
+	return nil, status.Error(codes.Unimplemented, "method ScanFolder not implemented")
 }
 func (UnimplementedAdminServer) Check(*CheckRequest, grpc.ServerStreamingServer[CheckReply]) error {
 	return status.Error(codes.Unimplemented, "method Check not implemented")
@@ -965,6 +1041,78 @@ func _Admin_RemoveRelay_Handler(srv interface{}, ctx context.Context, dec func(i
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Admin_ListFolders_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListFoldersRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).ListFolders(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_ListFolders_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).ListFolders(ctx, req.(*ListFoldersRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Admin_ShowFolder_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ShowFolderRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).ShowFolder(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_ShowFolder_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).ShowFolder(ctx, req.(*ShowFolderRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Admin_TestFolder_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(TestFolderRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).TestFolder(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_TestFolder_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).TestFolder(ctx, req.(*TestFolderRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Admin_ScanFolder_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ScanFolderRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).ScanFolder(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_ScanFolder_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).ScanFolder(ctx, req.(*ScanFolderRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Admin_Check_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(CheckRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -1115,6 +1263,22 @@ var Admin_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "RemoveRelay",
 			Handler:    _Admin_RemoveRelay_Handler,
+		},
+		{
+			MethodName: "ListFolders",
+			Handler:    _Admin_ListFolders_Handler,
+		},
+		{
+			MethodName: "ShowFolder",
+			Handler:    _Admin_ShowFolder_Handler,
+		},
+		{
+			MethodName: "TestFolder",
+			Handler:    _Admin_TestFolder_Handler,
+		},
+		{
+			MethodName: "ScanFolder",
+			Handler:    _Admin_ScanFolder_Handler,
 		},
 		{
 			MethodName: "Purge",

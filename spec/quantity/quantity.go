@@ -1,5 +1,5 @@
 // Package quantity reads and writes numbers with units as people write them,
-// on command lines and in configuration files: sizes, rates and durations.
+// on command lines and in configuration files: sizes, rates, durations and times of the week.
 package quantity
 
 import (

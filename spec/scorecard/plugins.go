@@ -5,7 +5,9 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/signal"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -24,6 +26,20 @@ import (
 const rolePlugin = "plugin"
 
 func pluginRole([]string) error {
+	eat := make(chan os.Signal, 1)
+	signal.Notify(eat, syscall.SIGUSR1)
+	go func() {
+		<-eat
+		var all [][]byte
+		for range 2048 {
+			b := make([]byte, mib)
+			for i := 0; i < len(b); i += 4096 {
+				b[i] = 1
+			}
+			all = append(all, b)
+		}
+		runtime.KeepAlive(all)
+	}()
 	plugins.Serve(dir.Driver{})
 	return nil
 }
@@ -137,16 +153,18 @@ func runOrphans(ctx context.Context, j *job) (result, error) {
 }
 
 var pluginDies = check{
-	id: 20, title: "plugins that are killed, or hang, in the middle of a file: each request goes on with the next process and ends DONE with the right content, those of another plugin see nothing of it",
-	unit: "requests not recovered", n: counts{reduced: 2, full: 20},
-	mutant: "a plugin that has died is not started again",
-	edits:  []edit{{"plugins/host/plugin.go", "		case p.now != nil && !p.now.isGone():\n", "		case p.now != nil && (!p.now.isGone() || mutant(\"20\")):\n"}},
-	run:    runPluginDies,
+	id: 20, title: "plugins that are killed, hang, or want 2 GiB of 256 MiB, in the middle of a file: each request goes on with the next process and ends DONE with the right content, those of another plugin see nothing of it",
+	unit: "requests not recovered", n: counts{reduced: 3, full: 21},
+	mutant: "a plugin that has died is not started again; its memory is not limited",
+	edits: []edit{{"plugins/host/plugin.go", "		case p.now != nil && !p.now.isGone():\n", "		case p.now != nil && (!p.now.isGone() || mutant(\"20 restart\")):\n"},
+		{"plugins/host/runner.go", "	if !limited {\n", "	if !limited || mutant(\"20 limit\") {\n"}},
+	several: []string{"restart", "limit"},
+	run:     runPluginDies,
 }
 
 func runPluginDies(ctx context.Context, j *job) (result, error) {
 	const size = 24 * mib
-	b, err := newBridged(ctx, j.dir, j.n+1, `bandwidth = "12MB/s"`, `retry = { attempts = 4, delay = "1s", factor = 1 }`)
+	b, err := newBridged(ctx, j.dir, j.n+1, "memory = \"256MiB\"\nbandwidth = \"12MB/s\"", `retry = { attempts = 4, delay = "1s", factor = 1 }`)
 	if b != nil {
 		defer b.close()
 	}
@@ -180,11 +198,7 @@ func runPluginDies(ctx context.Context, j *job) (result, error) {
 			return result{}, err
 		}
 		if pid := b.plugin(i); pid != 0 {
-			signal := syscall.SIGKILL
-			if i%2 == 1 {
-				signal = syscall.SIGSTOP
-			}
-			_ = syscall.Kill(pid, signal)
+			_ = syscall.Kill(pid, []syscall.Signal{syscall.SIGKILL, syscall.SIGSTOP, syscall.SIGUSR1}[i%3])
 		}
 	}
 	lost := 0
@@ -200,6 +214,9 @@ func runPluginDies(ctx context.Context, j *job) (result, error) {
 			lost++
 			w.add("request %d is %v: %s", i, r.GetState(), r.GetFailure().GetCause())
 		}
+		if i < j.n && r.GetAttempt() < 2 {
+			w.add("plugin %d did not end", i)
+		}
 		if i == j.n && r.GetAttempt() != 1 {
 			w.add("the plugin that was left alone took %d attempts", r.GetAttempt())
 		}
@@ -208,7 +225,7 @@ func runPluginDies(ctx context.Context, j *job) (result, error) {
 		}
 	}
 	growth := rssOf(n.PID()) - before
-	return w.result(float64(lost), "%d plugins killed or stopped; the daemon grew by %d MiB", j.n, growth/mib), nil
+	return w.result(float64(lost), "%d plugins killed, stopped or out of memory; the daemon grew by %d MiB", j.n, growth/mib), nil
 }
 
 // moving waits until bytes of a request have moved.

@@ -1,4 +1,4 @@
-package engine
+package quantity
 
 import (
 	"strings"
@@ -124,4 +124,11 @@ func (ws Windows) Next(t time.Time) time.Time {
 		}
 	}
 	return best
+}
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (w *Window) UnmarshalText(b []byte) error {
+	parsed, err := ParseWindow(string(b))
+	*w = parsed
+	return err
 }

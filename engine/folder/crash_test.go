@@ -1,0 +1,120 @@
+package folder
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"sync/atomic"
+	"testing"
+)
+
+// atPoint does something when the work has come to a point for the n-th time.
+func atPoint(t *testing.T, point string, n int32, do func()) *atomic.Bool {
+	var left atomic.Int32
+	left.Store(n)
+	done := &atomic.Bool{}
+	reached = func(p string) {
+		if p == point && left.Add(-1) == 0 {
+			done.Store(true)
+			do()
+		}
+	}
+	t.Cleanup(func() { reached = func(string) {} })
+	return done
+}
+
+// TestCrash: whatever the last thing of a process was, the next one delivers each file once, and
+// what comes after is done once.
+func TestCrash(t *testing.T) {
+	points := map[Action][]string{
+		Keep:   {"noted", "registered", "marked", "settled", "removed", "forgotten"},
+		Delete: {"noted", "registered", "marked", "settled", "looked", "aside", "removed", "forgotten"},
+		Move:   {"noted", "registered", "marked", "settled", "looked", "aside", "placed", "removed", "forgotten"},
+	}
+	for action, points := range points {
+		for _, point := range points {
+			for n := range int32(2) {
+				t.Run(fmt.Sprintf("%v/%s/%d", action, point, n+1), func(t *testing.T) {
+					crashed := atPoint(t, point, n+1, runtime.Goexit)
+					b := begin(t, func(f *Folder) {
+						f.Partners = []string{"there", "far"}
+						if f.After = action; action == Move {
+							f.To = pathOf(t, "sent")
+						}
+					})
+					b.write("in/a", "one")
+					b.write("in/b", "two")
+					b.until("it has come so far", func() bool {
+						if n > 0 && !crashed.Load() { // a batch may have had both
+							return len(b.got("in/a"))+len(b.got("in/b")) == 4 && b.quiet()
+						}
+						return crashed.Load()
+					})
+					b.watch.cancel()
+					b.watch.work.Wait()
+					reached = func(string) {}
+					b.start()
+					b.settled()
+					b.watch.Scan(t.Context())
+					b.settled()
+					for name, content := range map[string]string{"a": "one", "b": "two"} {
+						if got := b.got("in/" + name); !slices.Equal(got, []string{content, content}) {
+							t.Errorf("%s was delivered as %q", name, got)
+						}
+						left, _ := os.ReadDir(filepath.Join(b.root, "in"))
+						sent, _ := os.ReadDir(filepath.Join(b.root, "sent"))
+						if want := map[Action][2]int{Keep: {2, 0}, Delete: {0, 0}, Move: {0, 2}}[action]; len(left) != want[0] || len(sent) != want[1] {
+							t.Errorf("left are %v and %v", left, sent)
+						}
+					}
+				})
+			}
+		}
+	}
+}
+
+// quiet: nothing is under way, as far as can be seen.
+func (b *bench) quiet() bool {
+	s := b.watch.Status(0)
+	return s.Open+s.Waiting+s.Held == 0
+}
+
+// TestDisposeLooksTwice: a file that comes under the name in the moment before the rename stays, also when
+// the process ends then.
+func TestDisposeLooksTwice(t *testing.T) {
+	for _, then := range []string{"", "aside", "back"} {
+		t.Run(then, func(t *testing.T) {
+			var came, crashed atomic.Bool
+			var at atomic.Value // the file's name
+			reached = func(p string) {
+				if p == "looked" && !came.Swap(true) {
+					name := at.Load().(string)
+					os.WriteFile(name+".new", []byte("two"), 0o644)
+					os.Rename(name+".new", name)
+				}
+				if p == then && !crashed.Swap(true) {
+					runtime.Goexit()
+				}
+			}
+			t.Cleanup(func() { reached = func(string) {} })
+			b := begin(t, func(f *Folder) { f.After, f.Include = Delete, []string{"a"} })
+			at.Store(filepath.Join(b.root, "in/a"))
+			b.write("in/a", "one")
+			b.until("the newer file has come", came.Load)
+			if then != "" {
+				b.until("it has ended there", crashed.Load)
+				b.watch.cancel()
+				b.watch.work.Wait()
+				b.start()
+			}
+			b.until("both were sent", func() bool { return slices.Equal(b.got("in/a"), []string{"one", "two"}) })
+			b.settled()
+			b.until("and are gone", func() bool {
+				left, _ := os.ReadDir(filepath.Join(b.root, "in"))
+				return len(left) == 0
+			})
+		})
+	}
+}

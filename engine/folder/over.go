@@ -1,0 +1,265 @@
+package folder
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path"
+	"slices"
+	"time"
+
+	"github.com/pannier/pannier/engine/lifecycle"
+	"github.com/pannier/pannier/sideeffect"
+	"github.com/pannier/pannier/spec/fault"
+	"github.com/pannier/pannier/spec/relpath"
+)
+
+// From the end of requests to the end of a file.
+
+func timeOf(s int64) time.Time {
+	if s == 0 {
+		return time.Time{}
+	}
+	return time.Unix(s, 0)
+}
+
+// over takes the end of a request, and of all others that wait to be taken.
+func (w *Watcher) over(e ending) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var files []*file
+	for more := true; more; {
+		w.open--
+		if f := w.files[e.path]; f != nil {
+			for i := range f.reqs {
+				if r := &f.reqs[i]; r.ID == e.id {
+					r.over, r.failed = true, e.failed
+				}
+			}
+			if !slices.Contains(files, f) {
+				files = append(files, f)
+			}
+		}
+		if more = len(files) < mostNoted; more {
+			select {
+			case e = <-w.ended:
+			default:
+				more = false
+			}
+		}
+	}
+	w.settle(files)
+	w.admit()
+}
+
+// admit looks again at as many of those that wait for others as there is room for.
+func (w *Watcher) admit() {
+	room := (w.f.Open-w.open)/len(w.f.Partners) - len(w.ready)
+	for range min(len(w.held), room, mostNoted) {
+		f := w.held[0]
+		w.held[0] = nil
+		w.held = w.held[1:]
+		f.held = false
+		if f.heap == 0 {
+			w.schedule(f, 0)
+		}
+	}
+}
+
+// retry does after a scan what could not be done before: requests that could not be
+// registered, failed ones that an operator has revived, files that stay though they should
+// not.
+func (w *Watcher) retry() {
+	w.mu.Lock()
+	var ended, left, missing []*file
+	for _, f := range w.files {
+		switch f.state {
+		case isDelivered:
+			left = append(left, f)
+		case isFailed:
+			if w.revived(f) {
+				ended = append(ended, f)
+			}
+		case isOpen:
+			if !slices.ContainsFunc(f.reqs, func(r outcome) bool { return !r.Registered && !r.over }) {
+				continue
+			}
+			if f.seen == f.sent {
+				missing = append(missing, f)
+			} else if f.scan < w.scan && w.scanErr == nil {
+				w.supersede(f) // it is gone
+			}
+		}
+	}
+	w.settle(ended)
+	w.finish(left)
+	w.mu.Unlock()
+	w.register(missing)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.admit()
+}
+
+// revived looks what has become of the requests of a file that has failed.
+func (w *Watcher) revived(f *file) (any bool) {
+	for i := range f.reqs {
+		r := &f.reqs[i]
+		if r.over && r.failed == "" {
+			continue
+		}
+		s, err := w.cfg.Engine.Get(w.ctx, w.ref(r.ID))
+		if err != nil {
+			r.over = true
+			if r.failed == "" {
+				r.failed = "the request was purged"
+			}
+			continue
+		}
+		switch s.State {
+		case lifecycle.Done:
+			r.over, r.failed, any = true, "", true
+		case lifecycle.InError:
+			r.over, r.failed = true, cause(&s.Record)
+		default:
+			r.over, r.failed, any = false, "", true
+			f.state, f.why = isOpen, ""
+			w.await(f, r.ID)
+		}
+	}
+	return any
+}
+
+// settle goes on with those of the files whose requests are all over.
+func (w *Watcher) settle(files []*file) {
+	var changes []change
+	var delivered, failed []*file
+	for _, f := range files {
+		if f.state != isOpen && f.state != isFailed || slices.ContainsFunc(f.reqs, func(r outcome) bool { return !r.over }) {
+			continue
+		}
+		old := w.note(f)
+		switch why := failures(f); {
+		case why == "":
+			f.state, f.why = isDelivered, ""
+			delivered = append(delivered, f)
+			w.status.Delivered++
+			w.log.Info("delivered", "file", f.path, "ids", ids(f))
+			if w.f.After == Keep {
+				continue // noted once, below
+			}
+		case f.newer || f.seen != (sideeffect.Version{}) && f.seen != f.sent:
+			w.log.Info("given up for a newer version", "file", f.path, "ids", ids(f))
+			f.state, f.sent, f.reqs, f.newer = none, sideeffect.Version{}, nil, false
+			w.schedule(f, 0)
+		default:
+			if f.state != isFailed || f.why != why {
+				w.log.Error("failed", "file", f.path, "ids", ids(f), "reason", why)
+			}
+			f.state, f.why = isFailed, why
+			failed = append(failed, f)
+		}
+		changes = append(changes, change{path: f.path, old: old, now: w.note(f)})
+	}
+	if w.keep(changes) {
+		reached("settled")
+		w.finish(delivered)
+		if w.f.Failed == Move {
+			w.finish(failed)
+		}
+	}
+}
+
+func ids(f *file) (all []string) {
+	for _, r := range f.reqs {
+		all = append(all, lifecycle.ID(r.ID).String())
+	}
+	return all
+}
+
+// finish does what comes after, then forgets the notes of what is gone.
+func (w *Watcher) finish(files []*file) {
+	if len(files) == 0 {
+		return
+	}
+	root, err := os.OpenRoot(w.f.Root)
+	if err != nil {
+		w.trouble(fault.Wrap("open the rule's root", w.f.Root, err))
+		return // the next scan begins it again
+	}
+	defer root.Close()
+	dirs := map[string]bool{}
+	var changes []change
+	var done []*file
+	for _, f := range files {
+		old := w.note(f)
+		if f.state == isDelivered && w.f.After == Keep {
+			f.state, f.reqs = isKept, nil
+			changes = append(changes, change{path: f.path, old: old, now: w.note(f)})
+			if f.newer || f.seen != f.sent && f.seen != (sideeffect.Version{}) {
+				f.newer = false
+				w.schedule(f, 0)
+			}
+			continue
+		}
+		went, at, err := w.dispose(root, f)
+		for _, dir := range at {
+			dirs[dir] = true
+		}
+		if err != nil {
+			if text := "delivered, but it stays: " + fault.Plain(err); f.state == isDelivered && f.why != text {
+				f.why = text
+				w.log.Warn("a delivered file stays, and that is tried again", "file", f.path, "error", err)
+			}
+			continue
+		}
+		if went {
+			w.log.Info(map[stateCode]string{isDelivered: w.f.After.String() + "d", isFailed: "moved away"}[f.state], "file", f.path)
+		}
+		changes = append(changes, change{path: f.path, old: old})
+		done = append(done, f)
+	}
+	reached("removed")
+	if err := syncDirs(root, dirs); err != nil {
+		w.trouble(err)
+		return
+	}
+	if !w.keep(changes) {
+		return
+	}
+	reached("forgotten")
+	for _, f := range done {
+		f.state, f.sent, f.reqs, f.newer, f.why = none, sideeffect.Version{}, nil, false, ""
+		fi, err := root.Lstat(f.path)
+		switch {
+		case err == nil && fi.Mode().IsRegular():
+			f.seen = sideeffect.Version{}
+			w.sighted(f.path, sideeffect.VersionOf(fi).WithoutDevice(), f.scan)
+		case errors.Is(err, fs.ErrNotExist):
+			w.unschedule(f)
+			delete(w.files, f.path)
+		}
+	}
+}
+
+// dispose removes or moves a file, and its done file.
+func (w *Watcher) dispose(root *os.Root, f *file) (went bool, dirs []string, err error) {
+	p, err := relpath.Parse(f.path)
+	if err != nil {
+		return false, nil, err
+	}
+	d := disposal{path: p, version: f.sent, aside: asideName(w.f.Name, f.path, f.sent)}
+	action, place := w.f.After, w.f.To
+	if f.state == isFailed {
+		action, place = Move, w.f.FailedTo
+	}
+	if action == Move {
+		if d.to, err = place.Join(w.f.inside(f.path)); err != nil {
+			return false, nil, err
+		}
+	}
+	went, dirs, err = d.do(root)
+	if err == nil && went && isOwnDone(w.f.DoneFile) {
+		_ = root.Remove(path.Join(path.Dir(f.path), doneName(w.f.DoneFile, path.Base(f.path)))) // one that stays does no harm
+	}
+	return went, dirs, err
+}

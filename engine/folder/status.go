@@ -1,0 +1,196 @@
+package folder
+
+import (
+	"cmp"
+	"context"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/pannier/pannier/engine/lifecycle"
+	"github.com/pannier/pannier/sideeffect"
+)
+
+// MostRows is how many files a Status has at most.
+const MostRows = 1000
+
+// Status is how a folder is doing.
+type Status struct {
+	Folder  Folder
+	Trouble string // why it cannot be looked through, or noted; empty: it can
+	Hints   string // why events of the kernel are missing; empty: they are not
+	Waiting int    // files that are not ready
+	Held    int    // that are ready, while as many requests as may are open
+	Open    int    // files under way
+	Kept    int    // that were delivered and are there
+	Failed  int
+	Skipped int
+
+	Scanned time.Time // when the last scan ended; zero: none has
+	Took    time.Duration
+	Dirs    int // that it has listed
+	Scans   int // without an error, since the process began
+
+	Submitted int64 // requests, since the process began
+	Delivered int64 // files, to all partners
+	Rows      []Row // those that wait, are under way, have failed or are skipped, then kept ones
+}
+
+// Row is a file of a folder.
+type Row struct {
+	Path  string // below the rule's root; any bytes
+	State string // send, waiting, held, open, delivered, kept, failed, skipped or excluded
+	Why   string
+	IDs   []string // of its requests
+	Size  int64    // -1: not known
+}
+
+// Status is the folder as it is now, with at most that many rows.
+func (w *Watcher) Status(rows int) Status {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	s := w.status
+	s.Hints, s.Skipped = w.hints.state(), len(w.odd)
+	for _, f := range w.files {
+		r := w.row(f)
+		switch r.State {
+		case "open", "delivered":
+			s.Open++
+		case "kept":
+			s.Kept++
+		case "failed":
+			s.Failed++
+		case "held":
+			s.Held++
+		default:
+			s.Waiting++
+		}
+		if rows > 0 {
+			s.Rows = append(s.Rows, r)
+		}
+	}
+	if rows > 0 {
+		for name, o := range w.odd {
+			s.Rows = append(s.Rows, Row{Path: name, State: "skipped", Why: o.why, Size: -1})
+		}
+		s.Rows = firstRows(s.Rows, rows)
+	}
+	return s
+}
+
+// order is how rows are sorted: what needs somebody first.
+var order = []string{"failed", "skipped", "delivered", "send", "waiting", "held", "open", "kept", "excluded"}
+
+func firstRows(all []Row, most int) []Row {
+	slices.SortFunc(all, func(a, b Row) int {
+		return cmp.Or(cmp.Compare(slices.Index(order, a.State), slices.Index(order, b.State)), cmp.Compare(a.Path, b.Path))
+	})
+	return all[:min(len(all), most)]
+}
+
+func (w *Watcher) row(f *file) Row {
+	r := Row{Path: f.path, Why: f.why, State: "waiting", Size: f.seen.Size()}
+	for _, q := range f.reqs {
+		r.IDs = append(r.IDs, lifecycle.ID(q.ID).String())
+	}
+	switch {
+	case f.seen == (sideeffect.Version{}) && f.state != none:
+		r.State, r.Size = string(states[f.state]), f.sent.Size()
+	case f.state != none && (f.sent == f.seen || f.newer):
+		r.State = string(states[f.state])
+	case f.held:
+		r.State = "held"
+	}
+	return r
+}
+
+// Scan looks through the folder now, and returns when that is done, and what was ready has been
+// submitted.
+func (w *Watcher) Scan(ctx context.Context) error {
+	done := make(chan struct{})
+	select {
+	case w.asked <- done:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-w.ctx.Done():
+		return context.Cause(w.ctx)
+	}
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// Test says of each file that is there what would become of it now. It changes nothing.
+// The counts are of all, the rows at most that many. The error is that of the first directory that cannot be
+// listed; what follows is looked at all the same.
+func (w *Watcher) Test(ctx context.Context, most int) (rows []Row, counts map[string]int, err error) {
+	counts = map[string]int{}
+	add := func(r Row) {
+		counts[r.State]++
+		if rows = append(rows, r); len(rows) >= 4*most+1000 {
+			rows = firstRows(rows, most)
+		}
+	}
+	root, err := os.OpenRoot(w.f.Root)
+	if err != nil {
+		return nil, counts, err
+	}
+	defer root.Close()
+	all := *w.f // what is left out is to be seen, too
+	all.Include, all.Exclude, all.DoneFile = nil, nil, ""
+	all.walk(ctx, at(w.f.Dir), func(string) {}, func(part found) bool {
+		if part.err != nil && err == nil {
+			err = part.err
+		}
+		for _, o := range part.odd {
+			add(Row{Path: o.path, State: "skipped", Why: o.why, Size: -1})
+		}
+		for _, s := range part.files {
+			add(w.verdict(root, s))
+		}
+		return ctx.Err() == nil
+	})
+	if err == nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	return firstRows(rows, most), counts, err
+}
+
+// verdict is what would become of a file now.
+func (w *Watcher) verdict(root *os.Root, s sight) Row {
+	r := Row{Path: s.path, Size: s.version.Size(), State: "excluded"}
+	if r.Why = w.f.unwanted(s.path); r.Why != "" {
+		return r
+	}
+	if !w.f.reaches(s.path) {
+		r.Why = "a directory above it is left out"
+		return r
+	}
+	w.mu.Lock()
+	f, same := w.files[s.path], time.Duration(0)
+	if f != nil && f.state != none && f.sent == s.version {
+		defer w.mu.Unlock()
+		return w.row(f)
+	}
+	held := f != nil && f.held
+	if f != nil && f.seen == s.version {
+		same = time.Duration(w.now() - f.since)
+	}
+	w.mu.Unlock()
+	r.State = "waiting"
+	v, why, _ := w.f.examine(root, s.path, s.version, same, 0)
+	switch {
+	case why != "":
+		r.Why = why
+	case v != s.version:
+		r.Why = "it changes"
+	case held:
+		r.State, r.Why = "held", "as many of the folder's requests as may are open"
+	default:
+		r.State = "send"
+	}
+	return r
+}

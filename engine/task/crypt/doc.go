@@ -1,0 +1,14 @@
+// Package crypt has tasks that encrypt files and sign statements about them. Keys are in
+// files of the node's host, or are the node's own, and in no configuration.
+package crypt
+
+import "github.com/pannier/pannier/engine/task"
+
+// Tasks are the tasks of this package.
+func Tasks() task.Catalogue {
+	return task.Catalogue{
+		"encrypt": {Make: newEncrypt, Keys: []string{"to", "recipients", "remove"}},
+		"decrypt": {Make: newDecrypt, Keys: []string{"to", "identities", "remove"}},
+		"receipt": {Make: newReceipt, Keys: []string{"to"}},
+	}
+}

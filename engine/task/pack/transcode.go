@@ -1,0 +1,149 @@
+package pack
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"os"
+
+	"golang.org/x/text/encoding"
+	"golang.org/x/text/encoding/ianaindex"
+	"golang.org/x/text/encoding/unicode"
+	"golang.org/x/text/transform"
+
+	"github.com/pannier/pannier/engine/task"
+	"github.com/pannier/pannier/spec/fault"
+)
+
+// transcodeTask writes a text with another character set, or other ends of lines.
+type transcodeTask struct {
+	task.Product
+	decode, encode encoding.Encoding // nil: UTF-8
+	newline        string            // "": as they are
+}
+
+var newlines = map[string]string{"lf": "\n", "crlf": "\r\n", "cr": "\r", "": ""}
+
+func newTranscode(t *task.Table) (task.Task, error) {
+	if t.To == "" {
+		return nil, invalid("set to, the name of the result, as \"{path}.utf8\"")
+	}
+	if t.Decode == "" && t.Encode == "" && t.Newline == "" {
+		return nil, invalid("set what to change: decode and encode, character sets as \"iso-8859-1\", or newline")
+	}
+	c := transcodeTask{}
+	var ok bool
+	if c.newline, ok = newlines[t.Newline]; !ok {
+		return nil, invalid("newline is %q: write lf, crlf or cr", t.Newline)
+	}
+	var err error
+	if c.decode, err = charset("decode", t.Decode); err != nil {
+		return nil, err
+	}
+	if c.encode, err = charset("encode", t.Encode); err != nil {
+		return nil, err
+	}
+	c.Product, err = task.NewProduct(t, "")
+	return c, err
+}
+
+// charset finds one by a name or alias that IANA knows; nil is UTF-8.
+func charset(key, name string) (encoding.Encoding, error) {
+	if name == "" {
+		return nil, nil
+	}
+	e, err := ianaindex.IANA.Encoding(name)
+	if err != nil || e == nil {
+		return nil, invalid("%s is %q, which is no character set that is known here: write its IANA name, as \"iso-8859-15\", \"windows-1252\", \"IBM037\" or \"utf-16le\"", key, name)
+	}
+	if e == unicode.UTF8 {
+		return nil, nil
+	}
+	return e, nil
+}
+
+// Run implements task.Task. What is not of the one character set, or not in the other,
+// is an error: no character is lost in silence.
+func (c transcodeTask) Run(ctx context.Context, on *task.On) (task.Result, error) {
+	return c.Make(ctx, on, "", func(w io.Writer, src *os.File) error {
+		steps := []transform.Transformer{encoding.UTF8Validator}
+		if c.decode != nil {
+			steps = []transform.Transformer{c.decode.NewDecoder(), &noReplacement{}}
+		}
+		if c.newline != "" {
+			steps = append(steps, &lineEnds{to: []byte(c.newline)})
+		}
+		if c.encode != nil {
+			steps = append(steps, c.encode.NewEncoder())
+		}
+		_, err := io.Copy(w, transform.NewReader(src, transform.Chain(steps...)))
+		if err != nil && ctx.Err() == nil && fault.KindOf(err) == fault.Internal {
+			err = fault.New("transcode", fault.Invalid, "%w", err)
+		}
+		return err
+	})
+}
+
+// noReplacement refuses the character that decoders put for what they cannot read.
+type noReplacement struct{ transform.NopResetter }
+
+var replacement = []byte("\uFFFD")
+
+// Transform implements transform.Transformer.
+func (noReplacement) Transform(dst, src []byte, atEOF bool) (nDst, nSrc int, err error) {
+	n := len(src)
+	if i := bytes.Index(src, replacement); i >= 0 {
+		return 0, 0, fault.New("transcode", fault.Invalid, "the file has bytes that are no character of decode")
+	}
+	if !atEOF { // half of the character may be at the end
+		for k := min(2, n); k > 0; k-- {
+			if bytes.HasPrefix(replacement, src[n-k:]) {
+				n -= k
+				break
+			}
+		}
+	}
+	copied := copy(dst, src[:n])
+	switch {
+	case copied < n:
+		err = transform.ErrShortDst
+	case n < len(src):
+		err = transform.ErrShortSrc
+	}
+	return copied, copied, err
+}
+
+// lineEnds makes every LF, CR LF and CR the same.
+type lineEnds struct {
+	transform.NopResetter
+	to []byte
+}
+
+// Transform implements transform.Transformer.
+func (l *lineEnds) Transform(dst, src []byte, atEOF bool) (nDst, nSrc int, err error) {
+	for nSrc < len(src) {
+		c, used := src[nSrc], 1
+		if c == '\r' {
+			if nSrc+1 == len(src) && !atEOF {
+				return nDst, nSrc, transform.ErrShortSrc
+			}
+			if nSrc+1 < len(src) && src[nSrc+1] == '\n' {
+				used = 2
+			}
+		}
+		if c == '\r' || c == '\n' {
+			if nDst+len(l.to) > len(dst) {
+				return nDst, nSrc, transform.ErrShortDst
+			}
+			nDst += copy(dst[nDst:], l.to)
+		} else {
+			if nDst == len(dst) {
+				return nDst, nSrc, transform.ErrShortDst
+			}
+			dst[nDst] = c
+			nDst++
+		}
+		nSrc += used
+	}
+	return nDst, nSrc, nil
+}

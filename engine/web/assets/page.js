@@ -1,0 +1,47 @@
+// What the page does beyond htmx: it says whether it is live, counts what is chosen,
+// and does not move a list under somebody's hand.
+"use strict";
+document.documentElement.classList.add("js");
+const at = (id) => document.getElementById(id);
+
+// Is what one sees what there is?
+const link = (on) => {
+  const e = at("link");
+  e.textContent = on ? "live" : "not connected";
+  e.className = "link " + (on ? "on" : "off");
+};
+document.addEventListener("htmx:sseOpen", () => link(true));
+document.addEventListener("htmx:sseError", () => link(false));
+
+// Whoever points at a row, is in one with the keyboard or has chosen some finds the rows
+// where they were: others are offered, not put there.
+const busy = (rows) => rows.matches(":hover") || rows.contains(document.activeElement) || rows.querySelector("input:checked");
+document.addEventListener("htmx:sseBeforeMessage", (event) => {
+  if (event.target.id !== "rows") return;
+  const hold = busy(event.target) && event.target.querySelector("tr:not(.none)");
+  at("moved").hidden = !hold;
+  if (hold) event.preventDefault();
+});
+
+// What is chosen.
+const count = () => {
+  const picked = at("picked");
+  if (!picked) return;
+  const boxes = [...document.querySelectorAll("#rows input[name=id]")];
+  const n = boxes.filter((b) => b.checked).length;
+  picked.textContent = at("all") && at("all").checked ? "All that match:" : n + " chosen:";
+  const all = at("pick-all");
+  all.checked = n > 0 && n === boxes.length;
+  all.indeterminate = n > 0 && n < boxes.length;
+};
+document.addEventListener("change", (event) => {
+  if (event.target.id === "pick-all") document.querySelectorAll("#rows input[name=id]").forEach((b) => { b.checked = event.target.checked; });
+  count();
+});
+document.addEventListener("htmx:afterSettle", count);
+document.addEventListener("htmx:afterRequest", (event) => {
+  if (event.target.closest("#words") && event.detail.successful) {
+    document.querySelectorAll("#words input:checked").forEach((b) => { b.checked = false; });
+    count();
+  }
+});

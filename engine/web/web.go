@@ -1,0 +1,141 @@
+// Package web is the page where people see and run a node: what is on its way,
+// why it waits, and the words of its operators. It is made of html/template and
+// htmx, served from the binary, and knows the node by the admin service alone.
+//
+//	New -> Page, an http.Handler -> Close
+//
+// Who calls is not its business: Config.Caller says it. It answers for itself
+// otherwise: each response has a policy that allows nothing inline and no framing, what
+// changes something is refused when another site's page asks, and names of files are
+// text wherever they appear. It never serves a file of the node's.
+package web
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/pannier/pannier/spec/adminpb"
+	"github.com/pannier/pannier/spec/fault"
+)
+
+// Caller is who calls, and what they may. The fields are the scopes of a token.
+type Caller struct {
+	Name                              string // for the log and for people
+	Read, Submit, Operate, Administer bool
+}
+
+// Config is what a page is made of.
+type Config struct {
+	Admin adminpb.AdminClient // the node; required
+	// Caller says who calls; false: nobody it knows. Required. It is asked again for
+	// streams that go on, so it has to be quick.
+	Caller func(*http.Request) (Caller, bool)
+	// Login is the path where a browser can become somebody; empty: there is none.
+	Login string
+	// Self is the context of calls that nobody has asked for, for the graph. Default: the
+	// background.
+	Self context.Context
+	Log  *slog.Logger // what operators have ordered. Default: none
+}
+
+// Page is the handler. Its paths are /, /transfers, /partners, /errors, /words, /live/
+// and /assets/.
+type Page struct {
+	cfg     Config
+	board   *board
+	graph   *graph
+	handler http.Handler
+	viewers atomic.Int32
+	quit    context.Context // ends with Close
+	close   context.CancelFunc
+	ended   chan struct{} // the graph's goroutine has ended
+}
+
+// mostViewers is how many streams there may be at a time.
+const mostViewers = 200
+
+// patience is how long the node may take to tell its requests.
+const patience = 30 * time.Second
+
+// New makes a page. It has one goroutine of its own, for the graph, until Close.
+func New(cfg Config) (*Page, error) {
+	if cfg.Admin == nil || cfg.Caller == nil {
+		return nil, fault.New("make web page", fault.Invalid, "set Admin and Caller")
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	p := &Page{cfg: cfg, board: &board{admin: cfg.Admin, now: time.Now}, graph: newGraph(cfg.Admin), ended: make(chan struct{})}
+	if cfg.Self == nil {
+		cfg.Self = context.Background()
+	}
+	p.quit, p.close = context.WithCancel(cfg.Self)
+	p.handler = p.routes()
+	go func() {
+		defer close(p.ended)
+		p.graph.run(p.quit)
+	}()
+	return p, nil
+}
+
+// Close ends all streams. An http.Server that shuts down waits for them, so close the
+// page first.
+func (p *Page) Close() {
+	p.close()
+	<-p.ended
+}
+
+func (p *Page) ServeHTTP(w http.ResponseWriter, r *http.Request) { p.handler.ServeHTTP(w, r) }
+
+func (p *Page) routes() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /assets/{name}", http.HandlerFunc(serveAsset)) // not secret: the login page has them, too
+	read := func(pattern string, serve func(*visit) error) {
+		mux.Handle("GET "+pattern, p.visited(Caller{Read: true}, serve))
+	}
+	operate := func(pattern string, serve func(*visit) error) {
+		mux.Handle("POST "+pattern, p.visited(Caller{Operate: true}, serve))
+	}
+	read("/{$}", func(v *visit) error { http.Redirect(v.w, v.r, "/transfers", http.StatusSeeOther); return nil })
+	read("/transfers", p.transfers)
+	read("/transfers/{id}", p.transfer)
+	read("/errors", p.errors)
+	read("/partners", p.partners)
+	read("/live/transfers", p.liveTransfers)
+	read("/live/transfers/{id}", p.liveTransfer)
+	read("/live/partners", p.livePartners)
+	read("/live/errors", p.liveErrors)
+	operate("/words", p.words)
+	operate("/partners/{name}/test", p.testPartner)
+	read("/", func(v *visit) error {
+		return fault.New("find page", fault.NotFound, "there is no page %s", v.r.URL.Path)
+	})
+	return secured(mux)
+}
+
+// secured says with each response what a browser may do with it, and refuses what
+// another site's page asks for.
+func secured(next http.Handler) http.Handler {
+	same := http.NewCrossOriginProtection()
+	same.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		http.Error(w, "a page of another site has asked for this: refused", http.StatusForbidden)
+	}))
+	inner := same.Handler(next)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("Content-Security-Policy", Policy)
+		h.Set("X-Frame-Options", "DENY")
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("Referrer-Policy", "same-origin")
+		h.Set("Cross-Origin-Opener-Policy", "same-origin")
+		h.Set("Cross-Origin-Resource-Policy", "same-origin")
+		h.Set("Cache-Control", "no-store")
+		inner.ServeHTTP(w, r)
+	})
+}
+
+// Policy is the Content-Security-Policy of each response.
+const Policy = "default-src 'none'; script-src 'self'; connect-src 'self'; style-src 'self'; img-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"

@@ -1,0 +1,4 @@
+package host
+
+// Limited says whether plugins' memory is limited.
+const Limited = limited

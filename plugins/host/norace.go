@@ -1,0 +1,6 @@
+//go:build !race
+
+package host
+
+// limited says whether plugins' memory is limited.
+const limited = true
