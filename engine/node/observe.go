@@ -128,14 +128,21 @@ func (r *relays) measured() []metrics.Relay {
 	return list
 }
 
-// MountHealth hands /metrics, /livez and /readyz to whoever listens for HTTP: any mux
-// that has Handle. None of them asks who calls, and /metrics names partners and rules.
-func (n *Node) MountHealth(mux interface {
-	Handle(pattern string, h http.Handler)
-}) {
-	mux.Handle("GET /metrics", n.metrics.Handler())
-	mux.Handle("GET /livez", metrics.Live())
-	mux.Handle("GET /readyz", metrics.Ready(n.conditions()...))
+// HealthRoute is a path that tells how the node is.
+type HealthRoute struct {
+	Pattern string // as of http.ServeMux
+	Handler http.Handler
+	Public  bool // it names nothing of the node: whoever asks may know
+}
+
+// Health is what is to be mounted where the node speaks HTTP: the one place of /metrics,
+// /livez and /readyz. /metrics names partners and rules, so it is for who may read.
+func (n *Node) Health() []HealthRoute {
+	return []HealthRoute{
+		{"GET /metrics", n.metrics.Handler(), false},
+		{"GET /livez", metrics.Live(), true},
+		{"GET /readyz", metrics.Ready(n.conditions()...), true},
+	}
 }
 
 // conditions are those for being ready. What a condition says names nothing of the

@@ -13,10 +13,12 @@ import (
 	"time"
 )
 
-// ask is what a node answers at a path of MountHealth.
+// ask is what a node answers at a path of Health.
 func (h *host) ask(path string) (int, string) {
 	mux := http.NewServeMux()
-	h.node.MountHealth(mux)
+	for _, r := range h.node.Health() {
+		mux.Handle(r.Pattern, r.Handler)
+	}
 	w := httptest.NewRecorder()
 	mux.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
 	return w.Code, w.Body.String()
