@@ -79,7 +79,7 @@ func protocolOf(getenv func(string) string) string {
 
 // newTracer makes a Tracer; now is the sampler's clock, nil: the environment has a sampler.
 func newTracer(exporter sdk.SpanExporter, about *resource.Resource, log *slog.Logger, now func() time.Time) *Tracer {
-	t := &Tracer{}
+	t := &Tracer{exporter: exporter}
 	options := []sdk.TracerProviderOption{sdk.WithBatcher(&quiet{SpanExporter: exporter, log: log}), sdk.WithResource(about), sdk.WithIDGenerator(ids{})}
 	if now != nil {
 		options = append(options, sdk.WithSampler(newSampler(now)))
@@ -93,6 +93,7 @@ func newTracer(exporter sdk.SpanExporter, about *resource.Resource, log *slog.Lo
 // waits for the collector.
 type Tracer struct {
 	provider *sdk.TracerProvider
+	exporter sdk.SpanExporter
 	tracer   api.Tracer
 }
 
@@ -101,6 +102,7 @@ func (t *Tracer) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), closeTime)
 	defer cancel()
 	_ = t.provider.Shutdown(ctx) // what is lost is traces
+	_ = t.exporter.Shutdown(ctx) // the provider leaves it as it is when the time is over
 	return nil
 }
 
