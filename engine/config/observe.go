@@ -1,6 +1,7 @@
 package config
 
 import (
+	"net/netip"
 	"net/url"
 	"time"
 
@@ -77,6 +78,9 @@ func (m *meaning) push(v *value) Push {
 	if v.isText("secret") {
 		secret = m.secret(t.Secret, v, "secret")
 	}
+	if u, err := url.Parse(t.URL); err == nil && secret != "" && u.Scheme == "http" && !loopback(u.Hostname()) {
+		m.add(v.field("url").place, "", "over http anybody on the way reads the secret: write https, or a host of this machine")
+	}
 	if !v.has("url") && v.has("secret") {
 		m.add(v.field("secret").place, "", "secret is for a url, and there is none")
 	}
@@ -86,6 +90,11 @@ func (m *meaning) push(v *value) Push {
 	}
 	atLeast(m, v, "every", int64(t.Every), int64(100*time.Millisecond), "100ms")
 	return Push{URL: t.URL, Secret: secret, Batch: t.Batch, Every: time.Duration(t.Every)}
+}
+
+func loopback(host string) bool {
+	a, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && a.IsLoopback()
 }
 
 // MaxBatch is the most records of one request to the push endpoint.

@@ -49,6 +49,13 @@ func (n *Node) listenHTTP(cfg *config.HTTP, id *carrier.Identity) error {
 	if err := n.mountPage(); err != nil {
 		return err
 	}
+	for _, r := range n.Health() {
+		scope := access.Read
+		if r.Public {
+			scope = access.Public
+		}
+		n.http.Mount(r.Pattern, r.Handler, scope)
+	}
 	for _, address := range cfg.Listen {
 		if err := n.http.Listen(address, cert); err != nil {
 			return err

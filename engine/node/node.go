@@ -22,6 +22,7 @@ import (
 	"github.com/pannier/pannier/engine/lifecycle"
 	"github.com/pannier/pannier/engine/metrics"
 	"github.com/pannier/pannier/engine/peer"
+	"github.com/pannier/pannier/engine/push"
 	"github.com/pannier/pannier/engine/store"
 	"github.com/pannier/pannier/engine/trace"
 	"github.com/pannier/pannier/flow"
@@ -90,6 +91,7 @@ type Node struct {
 	metrics   *metrics.Metrics
 	audit     *audit.Log    // nil: none
 	traces    *trace.Tracer // nil: none
+	push      *push.Pusher  // nil: none
 	strangers strangers
 
 	reload sync.Mutex // held by Reload
@@ -156,7 +158,7 @@ func (n *Node) begin(ctx context.Context, cfg *config.Config) error {
 	}
 	n.present.Store(p)
 	n.newMetrics()
-	if err := n.openTraces(); err != nil {
+	if err := errors.Join(n.openTraces(), n.openPush(cfg.Push, memory)); err != nil {
 		return err
 	}
 	if err := n.openAudit(cfg.Audit); err != nil {

@@ -4,12 +4,15 @@ import (
 	"errors"
 	"maps"
 	"net/http"
+	"path/filepath"
 	"slices"
 	"time"
 
 	"github.com/pannier/pannier/engine"
+	"github.com/pannier/pannier/engine/config"
 	"github.com/pannier/pannier/engine/lifecycle"
 	"github.com/pannier/pannier/engine/metrics"
+	"github.com/pannier/pannier/engine/push"
 	"github.com/pannier/pannier/engine/store"
 	"github.com/pannier/pannier/engine/trace"
 )
@@ -20,6 +23,9 @@ func (n *Node) observed(s store.Store) store.Store {
 		n.metrics.Committed(r, events, made, took)
 		if n.traces != nil {
 			n.traces.Committed(r, events, made, took)
+		}
+		if n.push != nil {
+			n.push.Committed(r)
 		}
 	}}
 }
@@ -47,6 +53,29 @@ func (n *Node) openTraces() (err error) {
 	return err
 }
 
+// openPush begins to push finished records, if there is where.
+func (n *Node) openPush(cfg config.Push, s store.Store) (err error) {
+	if cfg.URL == "" {
+		return nil
+	}
+	n.push, err = push.Open(push.Config{
+		Node: n.fixed.Name, URL: cfg.URL, Secret: cfg.Secret, Batch: cfg.Batch, Every: cfg.Every, Cursor: filepath.Join(n.fixed.State, "push.json"),
+		Find: s.Find, Log: n.log, Pushed: n.metrics.Pushed,
+	})
+	if err == nil {
+		n.undone(n.push.Close)
+	}
+	return err
+}
+
+// backlog is how many finished records wait to be pushed.
+func (n *Node) backlog() int {
+	if n.push == nil {
+		return 0
+	}
+	return n.push.Backlog()
+}
+
 // sources are what is counted when somebody asks.
 func (n *Node) sources() metrics.Sources {
 	return metrics.Sources{
@@ -62,6 +91,7 @@ func (n *Node) sources() metrics.Sources {
 		},
 		Sessions: n.sessions,
 		Relays:   n.relays.measured,
+		Backlog:  n.backlog,
 	}
 }
 
@@ -98,14 +128,21 @@ func (r *relays) measured() []metrics.Relay {
 	return list
 }
 
-// MountHealth hands /metrics, /livez and /readyz to whoever listens for HTTP: any mux
-// that has Handle. None of them asks who calls, and /metrics names partners and rules.
-func (n *Node) MountHealth(mux interface {
-	Handle(pattern string, h http.Handler)
-}) {
-	mux.Handle("GET /metrics", n.metrics.Handler())
-	mux.Handle("GET /livez", metrics.Live())
-	mux.Handle("GET /readyz", metrics.Ready(n.conditions()...))
+// HealthRoute is a path that tells how the node is.
+type HealthRoute struct {
+	Pattern string // as of http.ServeMux
+	Handler http.Handler
+	Public  bool // it names nothing of the node: whoever asks may know
+}
+
+// Health is what is to be mounted where the node speaks HTTP: the one place of /metrics,
+// /livez and /readyz. /metrics names partners and rules, so it is for who may read.
+func (n *Node) Health() []HealthRoute {
+	return []HealthRoute{
+		{"GET /metrics", n.metrics.Handler(), false},
+		{"GET /livez", metrics.Live(), true},
+		{"GET /readyz", metrics.Ready(n.conditions()...), true},
+	}
 }
 
 // conditions are those for being ready. What a condition says names nothing of the

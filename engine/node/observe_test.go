@@ -2,19 +2,23 @@ package node_test
 
 import (
 	"context"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
 
-// ask is what a node answers at a path of MountHealth.
+// ask is what a node answers at a path of Health.
 func (h *host) ask(path string) (int, string) {
 	mux := http.NewServeMux()
-	h.node.MountHealth(mux)
+	for _, r := range h.node.Health() {
+		mux.Handle(r.Pattern, r.Handler)
+	}
 	w := httptest.NewRecorder()
 	mux.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
 	return w.Code, w.Body.String()
@@ -102,4 +106,43 @@ func TestReady(t *testing.T) {
 	if code, text := n.ask("/readyz"); code != 503 || !strings.Contains(text, "store: ok") || !strings.Contains(text, "draining: the node goes down") {
 		t.Errorf("%d %s", code, text)
 	}
+}
+
+// TestPushed: both ends of a request are pushed once they have ended, though the endpoint
+// was dead when they did and the node was restarted meanwhile.
+func TestPushed(t *testing.T) {
+	var mu sync.Mutex
+	var alive bool
+	var got []string
+	hub := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		b, _ := io.ReadAll(r.Body)
+		mu.Lock()
+		defer mu.Unlock()
+		if !alive {
+			w.WriteHeader(http.StatusBadGateway)
+			return
+		}
+		got = append(got, string(b))
+	}))
+	defer hub.Close()
+	a := newHost(t, "a")
+	cfg := a.config("[push]\nurl = \"" + hub.URL + "\"\nevery = \"100ms\"\n")
+	a.start(cfg)
+	a.write("x", "own")
+	ref := a.submit("a", "push", "x", "x2")
+	a.done(ref)
+	eventually(t, func() bool {
+		return a.metric(`pannier_push_backlog`) == 2 && a.metric(`pannier_push_records_total{status="failed"}`) > 0
+	}, func() string { return "nothing waits" })
+	a.end()
+	mu.Lock()
+	alive = true
+	mu.Unlock()
+	a.start(cfg)
+	eventually(t, func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		all := strings.Join(got, "")
+		return strings.Contains(all, `"role":"requester"`) && strings.Contains(all, `"role":"requested"`) && strings.Contains(all, ref.Key.ID.String())
+	}, func() string { return strings.Join(got, "\n") })
 }

@@ -61,7 +61,11 @@ func Open(node, version string, log *slog.Logger) (*Tracer, error) {
 	if err != nil {
 		log.Warn("traces say less of this node than they should", "error", err)
 	}
-	return newTracer(exporter, about, log), nil
+	now := time.Now
+	if os.Getenv("OTEL_TRACES_SAMPLER") != "" {
+		now = nil
+	}
+	return newTracer(exporter, about, log, now), nil
 }
 
 func protocolOf(getenv func(string) string) string {
@@ -73,9 +77,14 @@ func protocolOf(getenv func(string) string) string {
 	return "http/protobuf"
 }
 
-func newTracer(exporter sdk.SpanExporter, about *resource.Resource, log *slog.Logger) *Tracer {
-	t := &Tracer{}
-	t.provider = sdk.NewTracerProvider(sdk.WithBatcher(&quiet{SpanExporter: exporter, log: log}), sdk.WithResource(about), sdk.WithIDGenerator(ids{}))
+// newTracer makes a Tracer; now is the sampler's clock, nil: the environment has a sampler.
+func newTracer(exporter sdk.SpanExporter, about *resource.Resource, log *slog.Logger, now func() time.Time) *Tracer {
+	t := &Tracer{exporter: exporter}
+	options := []sdk.TracerProviderOption{sdk.WithBatcher(&quiet{SpanExporter: exporter, log: log}), sdk.WithResource(about), sdk.WithIDGenerator(ids{})}
+	if now != nil {
+		options = append(options, sdk.WithSampler(newSampler(now)))
+	}
+	t.provider = sdk.NewTracerProvider(options...)
 	t.tracer = t.provider.Tracer("github.com/pannier/pannier/engine")
 	return t
 }
@@ -84,6 +93,7 @@ func newTracer(exporter sdk.SpanExporter, about *resource.Resource, log *slog.Lo
 // waits for the collector.
 type Tracer struct {
 	provider *sdk.TracerProvider
+	exporter sdk.SpanExporter
 	tracer   api.Tracer
 }
 
@@ -92,6 +102,7 @@ func (t *Tracer) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), closeTime)
 	defer cancel()
 	_ = t.provider.Shutdown(ctx) // what is lost is traces
+	_ = t.exporter.Shutdown(ctx) // the provider leaves it as it is when the time is over
 	return nil
 }
 
