@@ -34,7 +34,7 @@ var capacity = check{
 	id: 26, title: "many slow transfers at a time, 4,000 a session: memory of each daemon <= 96 MiB + 40 KiB a transfer (487 MiB for 10,000), at most 4 goroutines a transfer; no limit stops them, one less or one more",
 	unit: "MiB, the larger daemon", n: counts{reduced: 300, full: 10_000, control: 150},
 	mutant: "each transfer has a buffer of its own, of a block",
-	edits:  []edit{{"engine/bytes.go", "	x.moving()\n	if x.r.Role", "	x.moving()\n	if mutant(\"26\") {\n		own := make([]byte, 1<<20)\n		for i := range own {\n			own[i] = 1\n		}\n		defer func() { own[0] = 0 }()\n	}\n	if x.r.Role"}},
+	edits:  []edit{{"engine/bytes.go", "	x.moving()\n	over := x.carrying()", "	x.moving()\n	if mutant(\"26\") {\n		own := make([]byte, 1<<20)\n		for i := range own {\n			own[i] = 1\n		}\n		defer func() { own[0] = 0 }()\n	}\n	over := x.carrying()"}},
 	run:    runCapacity,
 }
 
