@@ -15,7 +15,8 @@ func (m *meaning) http(v *value, there bool) HTTP {
 	t := &m.file.HTTP
 	if !there || !v.has("listen") {
 		t.Listen = []string{carrier.Unix + "://" + filepath.Join(m.file.Node.State, "http.sock")}
-		if _, err := carrier.ParseAddress(t.Listen[0]); err != nil { // a state directory too deep for a socket
+		room := carrier.Unix + "://" + filepath.Join(m.file.Node.State, "a-name-for-a-while") // a socket is made under a longer name
+		if _, err := carrier.ParseAddress(room); err != nil {                                 // a state directory too deep for one
 			t.Listen = nil
 		}
 	} else {
