@@ -10,32 +10,6 @@ import (
 	"github.com/pannier/pannier/spec/fault"
 )
 
-// TestConfined: a plugin that wants more memory than it may have dies, and no other sees
-// anything of it; it is started again.
-func TestConfined(t *testing.T) {
-	if !host.Limited {
-		t.Skip("memory is not limited under the race detector: run it without -race, too")
-	}
-	if runtime.GOOS != "linux" {
-		t.Skip("only Linux has limits of plugins")
-	}
-	cfg, log := config(t)
-	cfg.Memory = 256 << 20
-	p := run(t, cfg)
-	other := run(t, cfg)
-	at := t.TempDir()
-	s := open(t, other, at)
-	_, err := p.Open(t.Context(), plugins.Endpoint{URL: "odd:eat"})
-	kindOf(t, err, fault.Lost)
-	eventually(t, func() bool {
-		return strings.Contains(log.String(), "out of memory") || strings.Contains(log.String(), "cannot allocate")
-	})
-	put(t, s, "/x", []byte("untouched"))
-	if got := get(t, open(t, p, at), "/x"); string(got) != "untouched" {
-		t.Errorf("%q", got)
-	}
-}
-
 // TestLimits: what a plugin may have holds before it runs, and is for it and what it starts; one
 // without a limit of memory has the others.
 func TestLimits(t *testing.T) {
