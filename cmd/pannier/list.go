@@ -151,7 +151,7 @@ func requestTable(v view, all []*adminpb.Request) command.Table {
 	for _, r := range all {
 		t.Rows = append(t.Rows, []string{
 			v.id(r.GetId()), v.way(r.GetSide()), r.GetPartner(), r.GetRule(), v.file(ownName(r)), v.bytes(r.GetSize()), percent(r), r.GetState().String(),
-			r.GetStep(), strconv.Itoa(int(r.GetAttempt())), v.time(r.GetChanged()), problem(r.GetFailure()),
+			r.GetStep(), strconv.Itoa(int(r.GetAttempt())), v.time(r.GetChanged()), admin.Problem(r.GetFailure()),
 		})
 	}
 	return t
@@ -220,7 +220,7 @@ func requestFields(v view, e *adminpb.Explanation) (f fields) {
 	for _, t := range r.GetTasks() {
 		f.add(t.GetList()+" tasks", strconv.Itoa(int(t.GetDone()))+" of "+strconv.Itoa(int(t.GetAll())))
 	}
-	f.add("failure", problem(r.GetFailure()))
+	f.add("failure", admin.Problem(r.GetFailure()))
 	f.add("failed", v.time(r.GetFailure().GetAt()))
 	f.add("priority", strconv.Itoa(int(r.GetPriority())))
 	f.add("follows", cmpOr(r.GetFollow() == r.GetId(), "", r.GetFollow()))
@@ -286,7 +286,7 @@ func eventTable(v view, all []*adminpb.Event) command.Table {
 	for _, e := range all {
 		t.Rows = append(t.Rows, []string{
 			strconv.FormatUint(e.GetSeq(), 10), v.time(e.GetAt()), e.GetEvent(), e.GetState().String(), e.GetPhase(), v.bytes(e.GetDurable()),
-			strconv.Itoa(int(e.GetAttempt())), problem(e.GetFailure()),
+			strconv.Itoa(int(e.GetAttempt())), admin.Problem(e.GetFailure()),
 		})
 	}
 	return t

@@ -44,7 +44,7 @@ func partnerTable(v view, all []*adminpb.Partner) command.Table {
 	t := command.Table{Header: []string{"NAME", "ADDRESS", "STATE", "RTT", "RUNNING", "QUEUED", "ERROR"}, Align: "lclrrrc"}
 	for _, p := range all {
 		t.Rows = append(t.Rows, []string{
-			p.GetName(), partnerAddress(p), partnerState(v, p), rtt(p), strconv.Itoa(int(p.GetRunning())), strconv.Itoa(int(p.GetQueued())), problem(p.GetFailure()),
+			p.GetName(), partnerAddress(p), partnerState(v, p), rtt(p), strconv.Itoa(int(p.GetRunning())), strconv.Itoa(int(p.GetQueued())), admin.Problem(p.GetFailure()),
 		})
 	}
 	return t

@@ -10,6 +10,7 @@ import (
 	"github.com/dustin/go-humanize"
 
 	"github.com/pannier/pannier/cmd/internal/command"
+	"github.com/pannier/pannier/engine/admin"
 	"github.com/pannier/pannier/spec/adminpb"
 )
 
@@ -146,7 +147,7 @@ func waiting(v view, r *adminpb.Request) string {
 	if r.GetDue() != nil && r.GetDue().AsTime().After(v.now) {
 		text += ", due " + v.time(r.GetDue())
 	}
-	if f := problem(r.GetFailure()); f != "" {
+	if f := admin.Problem(r.GetFailure()); f != "" {
 		text += ": " + f
 	}
 	return text

@@ -213,7 +213,7 @@ func stepTable(all []*adminpb.RelayStep) command.Table {
 		if s.GetFailure() != nil {
 			result = "no"
 		}
-		t.Rows = append(t.Rows, []string{s.GetStep(), result, orDash(s.GetWhat()), problem(s.GetFailure())})
+		t.Rows = append(t.Rows, []string{s.GetStep(), result, orDash(s.GetWhat()), admin.Problem(s.GetFailure())})
 	}
 	return t
 }

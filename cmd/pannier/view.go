@@ -124,21 +124,6 @@ func (v view) way(s adminpb.Request_Side) string {
 	return strings.ToLower(s.String())
 }
 
-// problem is a failure in a line; "" for none.
-func problem(f *adminpb.Failure) string {
-	if f == nil {
-		return ""
-	}
-	text := f.GetName()
-	if f.GetSide() == "peer" {
-		text += " at the partner"
-	}
-	if f.GetCause() != "" {
-		text += ": " + f.GetCause()
-	}
-	return text
-}
-
 // jsonFlag adds --json.
 func jsonFlag(cmd *cobra.Command, on *bool) {
 	cmd.Flags().BoolVar(on, "json", false, "results as JSON, one object on a line")

@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+
+	"github.com/pannier/pannier/engine/admin"
 )
 
 // What browsers load once: styles, scripts, the mark. assets/README.md says where they
@@ -116,7 +118,7 @@ func compressed(text []byte) []byte {
 // templates are all pages and parts. A page is layout.html with its own middle.
 var templates = func() *template.Template {
 	t := template.New("").Funcs(template.FuncMap{
-		"asset": assetPath, "size": size, "file": fileName, "ago": ago, "clock": clock, "stamp": stamp, "short": shortID, "problem": problem, "count": count, "number": number, "lower": strings.ToLower,
+		"asset": assetPath, "size": size, "file": fileName, "ago": ago, "clock": clock, "stamp": stamp, "short": shortID, "problem": admin.Problem, "count": count, "number": number, "lower": strings.ToLower,
 		"row": func(r row, caller Caller) rowIn { return rowIn{r, caller} },
 	})
 	t = template.Must(t.ParseFS(templateFiles, "templates/*.html"))

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pannier/pannier/engine/admin"
 	"github.com/pannier/pannier/spec/adminpb"
 	"github.com/pannier/pannier/spec/fault"
 )
@@ -116,7 +117,7 @@ func (p *Page) detail(v *visit) (*detail, error) {
 		d.NextAt = ago(e.GetAt().AsTime(), now)
 	}
 	for _, x := range slices.Backward(reply.GetEvents()) {
-		d.Events = append(d.Events, event{x.GetAt().AsTime(), x.GetEvent(), x.GetState().String(), x.GetPhase(), size(x.GetDurable()), x.GetAttempt(), problem(x.GetFailure())})
+		d.Events = append(d.Events, event{x.GetAt().AsTime(), x.GetEvent(), x.GetState().String(), x.GetPhase(), size(x.GetDurable()), x.GetAttempt(), admin.Problem(x.GetFailure())})
 	}
 	d.Print = printOf([]row{d.row}) + "-" + r.GetPhase()
 	d.Live = "/live" + d.Href + map[bool]string{true: "&", false: "?"}[strings.Contains(d.Href, "?")] + "have=" + d.Print
@@ -191,7 +192,7 @@ func attemptsOf(events []*adminpb.Event) (all []attempt) {
 		high = max(high, e.GetDurable())
 		a.Took, a.Moved = lasted(a.Until.Sub(a.From)), size(max(high-low, 0))
 		if e.GetFailure() != nil {
-			a.Problem = problem(e.GetFailure())
+			a.Problem = admin.Problem(e.GetFailure())
 		}
 	}
 	slices.Reverse(all)

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/pannier/pannier/engine/admin"
 	"github.com/pannier/pannier/spec/adminpb"
 )
 
@@ -31,7 +32,7 @@ type partnerList struct {
 func partnerOf(p *adminpb.Partner, caller Caller, now time.Time) partner {
 	sum := sha256.Sum256([]byte(p.GetName()))
 	x := partner{
-		Key: "p" + hex.EncodeToString(sum[:6]), Name: p.GetName(), Address: p.GetAddress(), Problem: problem(p.GetFailure()),
+		Key: "p" + hex.EncodeToString(sum[:6]), Name: p.GetName(), Address: p.GetAddress(), Problem: admin.Problem(p.GetFailure()),
 		Running: p.GetRunning(), Queued: p.GetQueued(), Bridge: p.GetBridge(), Caller: caller,
 	}
 	if x.Address == "" {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/dustin/go-humanize"
 
+	"github.com/pannier/pannier/engine/admin"
 	"github.com/pannier/pannier/spec/adminpb"
 	"github.com/pannier/pannier/spec/fault"
 )
@@ -150,7 +151,7 @@ func whyOf(r *adminpb.Request, now time.Time) (w why) {
 	case adminpb.Request_TOSUBMIT, adminpb.Request_INTERRUPTED:
 		w.Why = waits(r, now)
 	case adminpb.Request_INERROR:
-		w.Why, w.Bad = problem(r.GetFailure()), groupOf(r) == failed
+		w.Why, w.Bad = admin.Problem(r.GetFailure()), groupOf(r) == failed
 	case adminpb.Request_DONE:
 		if r.GetVerified() != "" {
 			w.Why = "verified"
@@ -173,7 +174,7 @@ func waits(r *adminpb.Request, now time.Time) string {
 	if t := r.GetDue(); t != nil && t.AsTime().After(now.Add(time.Second)) && r.GetReason() != "stopped" {
 		text += ", due " + ago(t.AsTime(), now)
 	}
-	if f := problem(r.GetFailure()); f != "" {
+	if f := admin.Problem(r.GetFailure()); f != "" {
 		text += ": " + f
 	}
 	return text

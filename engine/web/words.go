@@ -135,18 +135,3 @@ func count(n int, one, many string) string {
 	}
 	return humanize.Comma(int64(n)) + " " + many
 }
-
-// problem is a failure in a line; "" for none.
-func problem(f *adminpb.Failure) string {
-	if f == nil {
-		return ""
-	}
-	text := f.GetName()
-	if f.GetSide() == "peer" {
-		text += " at the partner"
-	}
-	if f.GetCause() != "" {
-		text += ": " + f.GetCause()
-	}
-	return text
-}
