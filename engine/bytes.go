@@ -146,6 +146,9 @@ func (x *run) descriptor() (*sideeffect.Descriptor, error) {
 	if x.engine.cfg.Layer != nil {
 		d.Local = sideeffect.FileOn(x.engine.cfg.Layer, x.root, name.String())
 	}
+	if x.r.Side == lifecycle.Sender {
+		d.Local = x.engine.shared.Of(d.Local, x.engine.fans.others(x.r.Key.ID))
+	}
 	return d, x.expect(d)
 }
 

@@ -150,7 +150,7 @@ func (c *console) submit(ctx context.Context, cmd *cobra.Command, client *admin.
 		reply, err := client.Submit(ctx, o)
 		if err != nil {
 			if len(orders) > 1 {
-				err = fmt.Errorf("%s: %w", o.Source, err)
+				err = fmt.Errorf("%s to %s: %w", o.Source, o.Partner, err)
 			}
 			errs = append(errs, err)
 			continue

@@ -488,16 +488,20 @@ func (x *Ref) GetRole() Request_Role {
 
 // SubmitRequest is a request to be registered.
 type SubmitRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`              // all 32 digits; empty: a new one is made
-	Partner       string                 `protobuf:"bytes,2,opt,name=partner,proto3" json:"partner,omitempty"`    // required
-	Rule          string                 `protobuf:"bytes,3,opt,name=rule,proto3" json:"rule,omitempty"`          // required; says which way the bytes go
-	Source        string                 `protobuf:"bytes,4,opt,name=source,proto3" json:"source,omitempty"`      // name below the sender's root of the rule; required
-	Target        string                 `protobuf:"bytes,5,opt,name=target,proto3" json:"target,omitempty"`      // name below the receiver's root; empty: as source
-	Priority      int32                  `protobuf:"varint,6,opt,name=priority,proto3" json:"priority,omitempty"` // higher first, -128 to 127; 0: the rule's
-	NotBefore     *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=not_before,json=notBefore,proto3" json:"not_before,omitempty"`
-	Follow        string                 `protobuf:"bytes,8,opt,name=follow,proto3" json:"follow,omitempty"` // id of the first request of a chain; empty: its own
-	Info          string                 `protobuf:"bytes,9,opt,name=info,proto3" json:"info,omitempty"`     // for tasks and people; at most 4096 bytes
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Id        string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`              // all 32 digits; empty: a new one is made
+	Partner   string                 `protobuf:"bytes,2,opt,name=partner,proto3" json:"partner,omitempty"`    // required
+	Rule      string                 `protobuf:"bytes,3,opt,name=rule,proto3" json:"rule,omitempty"`          // required; says which way the bytes go
+	Source    string                 `protobuf:"bytes,4,opt,name=source,proto3" json:"source,omitempty"`      // name below the sender's root of the rule; required
+	Target    string                 `protobuf:"bytes,5,opt,name=target,proto3" json:"target,omitempty"`      // name below the receiver's root; empty: as source
+	Priority  int32                  `protobuf:"varint,6,opt,name=priority,proto3" json:"priority,omitempty"` // higher first, -128 to 127; 0: the rule's
+	NotBefore *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=not_before,json=notBefore,proto3" json:"not_before,omitempty"`
+	Follow    string                 `protobuf:"bytes,8,opt,name=follow,proto3" json:"follow,omitempty"` // id of the first request of a chain; empty: its own
+	Info      string                 `protobuf:"bytes,9,opt,name=info,proto3" json:"info,omitempty"`     // for tasks and people; at most 4096 bytes
+	// How many requests of the same source are submitted at once, this one included, each to
+	// another partner. The source is read once for those that run together. Only a hint: it
+	// is no part of the request.
+	Together      int32 `protobuf:"varint,10,opt,name=together,proto3" json:"together,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -593,6 +597,13 @@ func (x *SubmitRequest) GetInfo() string {
 		return x.Info
 	}
 	return ""
+}
+
+func (x *SubmitRequest) GetTogether() int32 {
+	if x != nil {
+		return x.Together
+	}
+	return 0
 }
 
 type SubmitReply struct {
@@ -6011,7 +6022,7 @@ const file_admin_proto_rawDesc = "" +
 	"\x03Ref\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1c\n" +
 	"\trequester\x18\x02 \x01(\tR\trequester\x122\n" +
-	"\x04role\x18\x03 \x01(\x0e2\x1e.pannier.admin.v1.Request.RoleR\x04role\"\x80\x02\n" +
+	"\x04role\x18\x03 \x01(\x0e2\x1e.pannier.admin.v1.Request.RoleR\x04role\"\x9c\x02\n" +
 	"\rSubmitRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
 	"\apartner\x18\x02 \x01(\tR\apartner\x12\x12\n" +
@@ -6022,7 +6033,9 @@ const file_admin_proto_rawDesc = "" +
 	"\n" +
 	"not_before\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\tnotBefore\x12\x16\n" +
 	"\x06follow\x18\b \x01(\tR\x06follow\x12\x12\n" +
-	"\x04info\x18\t \x01(\tR\x04info\"V\n" +
+	"\x04info\x18\t \x01(\tR\x04info\x12\x1a\n" +
+	"\btogether\x18\n" +
+	" \x01(\x05R\btogether\"V\n" +
 	"\vSubmitReply\x123\n" +
 	"\arequest\x18\x01 \x01(\v2\x19.pannier.admin.v1.RequestR\arequest\x12\x12\n" +
 	"\x04made\x18\x02 \x01(\bR\x04made\"\xac\n" +
