@@ -77,6 +77,9 @@ func Fanout(ctx context.Context, cfg FanoutConfig) (results []FanoutResult, err 
 	if cfg.Dir, err = os.MkdirTemp(cfg.Dir, "pannier-bench-"); err != nil {
 		return nil, err
 	}
+	if cfg.Dir, err = filepath.Abs(cfg.Dir); err != nil { // sockets are in it
+		return nil, err
+	}
 	defer func() { err = errors.Join(err, os.RemoveAll(cfg.Dir)) }()
 	for _, c := range fanoutCases {
 		if len(cfg.Cases) > 0 && !slices.Contains(cfg.Cases, c.name) {
