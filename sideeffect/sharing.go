@@ -13,8 +13,8 @@ const leastShared = 1 << 20
 
 // A Sharing lets sources of one version of a file that are open at the same time share
 // their reading, whoever has opened them: what one reads is kept in a window for those
-// who come to it later. Who is ahead of the window waits a little for those behind, at most
-// half a second and a twentieth of its time; who falls behind nevertheless reads by itself.
+// who come to it later. Who is ahead of the window waits a little for those behind: half of its
+// time at most; who falls behind nevertheless reads by itself.
 // Made by NewSharing.
 type Sharing struct {
 	most int

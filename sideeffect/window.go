@@ -12,13 +12,13 @@ import (
 // pieceSize is how many bytes are read, kept and dropped together.
 const pieceSize = 256 << 10
 
-// How long a reader that is ahead waits, so that what it reads serves those behind: a quarter
-// of its time, a second at a stretch, and only for who has moved within a second. Whoever is
+// How long a reader that is ahead waits, so that what it reads serves those behind: half
+// of its time, five seconds at a stretch, and only for who has moved within four. Whoever is
 // not within the window after that is not waited for until it has caught up.
 const (
 	waitShare = 2
-	mostWait  = 3 * time.Second
-	aliveFor  = 2 * time.Second
+	mostWait  = 5 * time.Second
+	aliveFor  = 4 * time.Second
 )
 
 // pieces is memory for pieces that windows have in common.
