@@ -9,7 +9,7 @@ import (
 // Sources that are read once for the requests that send them at the same time.
 
 // DefaultShared is how many bytes of sources are kept for requests that share their reading.
-const DefaultShared = 64 << 20
+const DefaultShared = 128 << 20
 
 // mostHints is how many requests that have not begun are known to have been submitted with others.
 const mostHints = 10_000
