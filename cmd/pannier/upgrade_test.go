@@ -129,7 +129,7 @@ func TestBridgeUpgraded(t *testing.T) {
 		}
 	}
 
-	c.write(bridgeRules+section+"bandwidth = \"6MB/s\"\n", bridgeRules)
+	c.write(bridgeRules+section+"bandwidth = \"3MB/s\"\n", bridgeRules) // so that the last one takes longer than the second that is the least time to end
 	c.does("reload")
 	c.does("ls", "box:/")
 	good := c.pids()
