@@ -15,7 +15,7 @@ import (
 // offers reports whether the first call has the bytes: for a small file it is not worth
 // while to ask first. A longer one would be MOVING here without a record of that.
 func (x *run) offers() bool {
-	if !x.r.MayOffer() || x.prepare() != nil {
+	if x.r.Spec.Third != "" || !x.r.MayOffer() || x.prepare() != nil {
 		return false
 	}
 	size := x.size()
@@ -25,6 +25,9 @@ func (x *run) offers() bool {
 // bytes moves the content, as requester within a call, as requested end within
 // the handler of one. The ledger commits on the way.
 func (x *run) bytes(move lifecycle.Move) error {
+	if x.r.Spec.Third != "" {
+		return x.followThird()
+	}
 	if err := x.prepare(); err != nil {
 		return err
 	}

@@ -76,13 +76,17 @@ type Engine struct {
 	stop context.CancelCauseFunc
 	work sync.WaitGroup // commander, runners, and what they leave behind
 
-	kicks  chan struct{} // to the commander
-	watch  hub
-	opened time.Time    // when this process took it up
-	ahead  atomic.Int64 // by how many nanoseconds the clock was ahead of what the process counts since, at the least
-	all    *share       // nil: no limit
-	shared *sideeffect.Sharing
-	fans   together
+	kicks       chan struct{} // to the commander
+	watch       hub
+	opened      time.Time    // when this process took it up
+	ahead       atomic.Int64 // by how many nanoseconds the clock was ahead of what the process counts since, at the least
+	all         *share       // nil: no limit
+	shared      *sideeffect.Sharing
+	fans        together
+	commissions struct {
+		sync.Mutex
+		of map[string][]lifecycle.ID // requests that were made for a partner since the start, and may be over
+	}
 	broken chan struct{} // closed when the store has failed
 	once   sync.Once
 	cause  error // why, once broken is closed
@@ -316,7 +320,15 @@ type Order struct {
 	Info     string
 	Hops     uint8  // requests before it in its chain
 	Trace    string // W3C traceparent of what it is part of; empty: of nothing
-	Together int    // how many requests of this source are submitted at once, this one included: it is read once for those that run together
+	By       string // the partner that wants it; empty: this node does
+
+	// From makes it a third-party copy: from that node to Partner, by one of the two. Asked is
+	// which; empty: whichever consents. Rule is a ThirdRule.
+	From, Asked string
+	Third       string // set by that: the other one
+	Fetch       bool   // set by that: Partner is where it goes to
+
+	Together int // how many requests of this source are submitted at once, this one included: it is read once for those that run together
 }
 
 // Submit registers a request; made is false when it was registered before. Once
@@ -324,6 +336,11 @@ type Order struct {
 // no attempt could carry out.
 func (e *Engine) Submit(ctx context.Context, o Order) (_ lifecycle.Record, made bool, err error) {
 	const op = "submit request"
+	if o.From != "" {
+		if err := e.choose(ctx, &o); err != nil {
+			return lifecycle.Record{}, false, err
+		}
+	}
 	book := e.Book()
 	rule, err := book.Rule(o.Rule)
 	if err != nil {
@@ -364,6 +381,7 @@ func (e *Engine) Submit(ctx context.Context, o Order) (_ lifecycle.Record, made 
 	spec := lifecycle.Spec{
 		Partner: o.Partner, Rule: o.Rule, Source: o.Source, Target: o.Target, Priority: o.Priority, NotAt: o.NotAt,
 		Follow: o.Follow, Info: o.Info, Tasks: rule.Lists(side).counts(), Hops: o.Hops,
+		Third: o.Third, Fetch: o.Fetch, By: o.By,
 	}
 	if err := refuseOwn(op, &spec); err != nil {
 		return lifecycle.Record{}, false, err

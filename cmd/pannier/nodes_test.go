@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
@@ -34,8 +35,8 @@ retry = { delay = "1s" }
 `
 
 // startNodes gives a script three nodes. $HOSTA and so on are the roots of their rules, and
-// $CONFA the configurations; that of hosta is the default. A file hosta.partner has lines for
-// each partner of hosta, and so on.
+// $CONFA the configurations; that of hosta is the default. A file hosta.hostb has lines for
+// the partner hostb of hosta, and so on.
 func startNodes(env *testscript.Env) error {
 	dir, err := os.MkdirTemp("", "pn") // short, for sockets' names
 	if err != nil {
@@ -65,11 +66,10 @@ func startNodes(env *testscript.Env) error {
 				others = append(others, o)
 			}
 		}
-		settings, err := os.ReadFile(filepath.Join(env.WorkDir, name+".partner"))
-		if err != nil && !os.IsNotExist(err) {
+		if err := n.Write([]string{`log = "info"`}, nil, nodeRules, others...); err != nil {
 			return err
 		}
-		if err := n.Write([]string{`log = "info"`}, strings.Split(string(settings), "\n"), nodeRules, others...); err != nil {
+		if err := more(n, env.WorkDir, others); err != nil {
 			return err
 		}
 		if err := n.Start(context.Background()); err != nil {
@@ -77,6 +77,27 @@ func startNodes(env *testscript.Env) error {
 		}
 	}
 	return nil
+}
+
+// more adds to a node's configuration what the script has for its partners.
+func more(n *nodetest.Node, dir string, partners []*nodetest.Node) error {
+	b, err := os.ReadFile(n.Config())
+	if err != nil {
+		return err
+	}
+	text := string(b)
+	for _, p := range partners {
+		lines, err := os.ReadFile(filepath.Join(dir, n.Name+"."+p.Name))
+		if os.IsNotExist(err) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		head := fmt.Sprintf("[[partner]]\nname = %q\n", p.Name)
+		text = strings.Replace(text, head, head+string(lines), 1)
+	}
+	return os.WriteFile(n.Config(), []byte(text), 0o644)
 }
 
 func (nodes) key() string { return "nodes" }

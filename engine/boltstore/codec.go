@@ -57,6 +57,9 @@ type more struct {
 	Delays   uint32
 	Verified string
 	Trace    string
+	Third    string
+	Fetch    bool
+	By       string
 }
 
 // entry is one event of a request; a value of the events bucket is a sequence of
@@ -99,7 +102,7 @@ func encodeRecord(r *lifecycle.Record) ([]byte, error) {
 		FailureKind: uint16(r.Failure.Kind), FailureSide: uint8(r.Failure.Side), FailureCause: r.Failure.Cause, FailureTold: r.Failure.Told, FailureAt: nanos(r.Failure.At),
 		Reason: uint8(r.Reason), Owner: uint8(r.Owner), Due: nanos(r.Due), Epoch: r.Epoch, Version: r.Version,
 		Registered: nanos(r.Registered), Changed: nanos(r.Changed),
-	}, &more{Hops: r.Spec.Hops, Delays: r.Delays, Verified: r.Verified, Trace: r.Trace})
+	}, &more{Hops: r.Spec.Hops, Delays: r.Delays, Verified: r.Verified, Trace: r.Trace, Third: r.Spec.Third, Fetch: r.Spec.Fetch, By: r.Spec.By})
 }
 
 func decodeRecord(b []byte) (r lifecycle.Record, err error) {
@@ -116,7 +119,7 @@ func decodeRecord(b []byte) (r lifecycle.Record, err error) {
 		State: lifecycle.State(w.State), Phase: lifecycle.Phase(w.Phase),
 		Spec: lifecycle.Spec{
 			Partner: w.Partner, Rule: w.Rule, Priority: w.Priority, NotAt: timeOf(w.NotAt),
-			Follow: lifecycle.ID(w.Follow), Info: w.Info, Tasks: [3]uint8(w.Planned), Hops: m.Hops,
+			Follow: lifecycle.ID(w.Follow), Info: w.Info, Tasks: [3]uint8(w.Planned), Hops: m.Hops, Third: m.Third, Fetch: m.Fetch, By: m.By,
 		},
 		Tasks: [3]uint8(w.Tasks), Begun: w.Begun, Failing: w.Failing,
 		Proof: w.Proof, Verified: m.Verified, Size: w.Size, Rank: w.Rank, Peak: w.Peak, Attempt: w.Attempt, Round: w.Round, Streak: w.Streak, Delays: m.Delays,
