@@ -6,6 +6,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -35,7 +36,7 @@ retry = { delay = "1s" }
 `
 
 // startNodes gives a script three nodes. $HOSTA and so on are the roots of their rules, and
-// $CONFA the configurations; that of hosta is the default. A file hosta.hostb has lines for
+// $CONFA the configurations, $PIDA the first processes; that of hosta is the default. A file hosta.hostb has lines for
 // the partner hostb of hosta, and so on.
 func startNodes(env *testscript.Env) error {
 	dir, err := os.MkdirTemp("", "pn") // short, for sockets' names
@@ -75,6 +76,7 @@ func startNodes(env *testscript.Env) error {
 		if err := n.Start(context.Background()); err != nil {
 			return err
 		}
+		env.Setenv("PID"+strings.ToUpper(name[4:]), strconv.Itoa(n.PID()))
 	}
 	return nil
 }
