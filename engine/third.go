@@ -102,7 +102,7 @@ func (e *Engine) choose(ctx context.Context, o *Order) error {
 // fetch the destination.
 func (o *Order) madeBy(fetch bool) {
 	from, to := o.From, o.Partner
-	o.From, o.Asked, o.Fetch = "", "", fetch
+	o.From, o.Asked, o.Fetch, o.Rule = "", "", fetch, ThirdRule(strings.TrimPrefix(o.Rule, thirdPrefix))
 	if o.Partner, o.Third = from, to; fetch {
 		o.Partner, o.Third = to, from
 	}
