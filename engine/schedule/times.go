@@ -21,9 +21,7 @@ const mostSteps = 5 * 366 * 24
 // Next is the first time after that one at which it is due; zero if there is none in the
 // next years.
 func (t *Times) Next(after time.Time) time.Time {
-	if t.Zone != nil {
-		after = after.In(t.Zone)
-	}
+	after = after.In(t.zone())
 	for range mostSteps {
 		at := t.Cron.Next(after)
 		if at.IsZero() {
@@ -38,6 +36,13 @@ func (t *Times) Next(after time.Time) time.Time {
 		}
 	}
 	return time.Time{}
+}
+
+func (t *Times) zone() *time.Location {
+	if t.Zone == nil {
+		return time.Local
+	}
+	return t.Zone
 }
 
 // Last are the last times, most at the most and the oldest first, that are after from and
@@ -60,10 +65,7 @@ func (t *Times) Last(from, until time.Time, most int) []time.Time {
 
 // text is what two Times share that are due at the same times.
 func (t *Times) text() string {
-	s := t.Cron.String()
-	if t.Zone != nil {
-		s += "|" + t.Zone.String()
-	}
+	s := t.Cron.String() + "|" + t.zone().String()
 	for i := range t.Windows {
 		s += "|" + t.Windows[i].String()
 	}
