@@ -60,7 +60,7 @@ func (j *job) do(ctx context.Context) (Run, error) {
 		}
 	}
 	at := run.Due.In(j.is.Times.zone())
-	files, odd, err := j.is.files(ctx, at)
+	files, odd, err := j.is.files(ctx, at, MaxFiles)
 	if ctx.Err() != nil {
 		return run, context.Cause(ctx)
 	}

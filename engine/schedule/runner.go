@@ -410,7 +410,7 @@ func notFound(name string) error {
 
 // Run makes a run now, by somebody's order, and returns when its requests are registered.
 // What the clock makes is not changed by it. Exists: one is under way.
-func (r *Runner) Run(ctx context.Context, name, by string) (run Run, err error) {
+func (r *Runner) Run(ctx context.Context, name, by string) (s Status, run Run, err error) {
 	waits := make(chan Run, 1)
 	e := r.ask(func() {
 		it := r.all[name]
@@ -423,21 +423,21 @@ func (r *Runner) Run(ctx context.Context, name, by string) (run Run, err error) 
 			n := it.note
 			n.Pending = []Run{{Due: r.cfg.Clock().Round(0), By: by}}
 			if err = keep(r.cfg.Notes, runBucket, map[string]*note{name: &n}); err == nil {
-				it.note, it.failed = n, false
+				it.note, it.failed, s = n, false, it.status()
 				it.waiting = append(it.waiting, waits)
 			}
 		}
 	})
 	if err = cmp.Or(e, err); err != nil {
-		return run, err
+		return s, run, err
 	}
 	select {
 	case run = <-waits:
-		return run, nil
+		return s, run, nil
 	case <-ctx.Done():
-		return run, fault.Wrap("run schedule", name, context.Cause(ctx))
+		return s, run, fault.Wrap("run schedule", name, context.Cause(ctx))
 	case <-r.ctx.Done():
-		return run, fault.New("run schedule", fault.Draining, "the node goes down; the run is made after the next start")
+		return s, run, fault.New("run schedule", fault.Draining, "the node goes down; the run is made after the next start")
 	}
 }
 

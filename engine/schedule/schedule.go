@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pannier/pannier/engine"
 	"github.com/pannier/pannier/engine/lifecycle"
 	"github.com/pannier/pannier/spec/fault"
 )
@@ -57,6 +58,14 @@ type Schedule struct {
 	Info     string   // of the requests; empty: "schedule NAME"
 }
 
+// Direction is the rule's.
+func (s *Schedule) Direction() engine.Direction {
+	if s.Send {
+		return engine.Send
+	}
+	return engine.Receive
+}
+
 // Check refuses, as fault.Invalid, what cannot work. It does not look at the disk.
 func (s *Schedule) Check() error {
 	bad := func(format string, args ...any) error {
@@ -78,14 +87,6 @@ func (s *Schedule) Check() error {
 		return err
 	}
 	return s.CheckTarget()
-}
-
-// CheckTimes refuses, as fault.Invalid, an expression whose times are in none of the windows.
-func (s *Schedule) CheckTimes() error {
-	if t := &s.Times; t.Next(time.Unix(0, 0).UTC()).IsZero() {
-		return fault.New("check schedule", fault.Invalid, "no time of %q is in a window", t.Cron)
-	}
-	return nil
 }
 
 // CheckSource refuses what is neither a name nor a pattern, as fault.Invalid.

@@ -81,8 +81,8 @@ func parse(name string) (relpath.Path, error) {
 }
 
 // files are what the source means at a time. Of a pattern: the files that are there, in
-// order; odd are those that no request can name. TooLong: there are more than MaxFiles.
-func (s *Schedule) files(ctx context.Context, at time.Time) (all []relpath.Path, odd []string, err error) {
+// order; odd are those that no request can name. TooLong: there are more than that.
+func (s *Schedule) files(ctx context.Context, at time.Time, most int) (all []relpath.Path, odd []string, err error) {
 	text, err := expand(s.Source, values(at, ""), false)
 	if err != nil {
 		return nil, nil, err
@@ -109,8 +109,8 @@ func (s *Schedule) files(ctx context.Context, at time.Time) (all []relpath.Path,
 			odd = append(odd, name)
 			return nil
 		}
-		if all = append(all, p); len(all) > MaxFiles {
-			return fault.New(op, fault.TooLong, "%q fits more than %d files: narrow the pattern, or watch the directory with a [[folder]]", text, MaxFiles)
+		if all = append(all, p); len(all) > most {
+			return fault.New(op, fault.TooLong, "%q fits more than %d files: narrow the pattern, or watch the directory with a [[folder]]", text, most)
 		}
 		return nil
 	}, doublestar.WithNoFollow(), doublestar.WithFailOnIOErrors())

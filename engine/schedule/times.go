@@ -45,6 +45,9 @@ func (t *Times) zone() *time.Location {
 	return t.Zone
 }
 
+// ZoneName is whose clocks count; "Local": the node's.
+func (t *Times) ZoneName() string { return t.zone().String() }
+
 // Last are the last times, most at the most and the oldest first, that are after from and
 // not after until. It looks at about as many as it returns.
 func (t *Times) Last(from, until time.Time, most int) []time.Time {
@@ -65,7 +68,7 @@ func (t *Times) Last(from, until time.Time, most int) []time.Time {
 
 // text is what two Times share that are due at the same times.
 func (t *Times) text() string {
-	s := t.Cron.String() + "|" + t.zone().String()
+	s := t.Cron.String() + "|" + t.ZoneName()
 	for i := range t.Windows {
 		s += "|" + t.Windows[i].String()
 	}
