@@ -122,7 +122,8 @@ func (s *Schedule) CheckTarget() error {
 	if _, err := parse(text); err != nil {
 		return err
 	}
-	if hasMeta(s.Source) && !strings.Contains(s.Target, "{path}") && !strings.Contains(s.Target, "{name}") && !strings.Contains(s.Target, "{stem}") {
+	source, _ := expand(s.Source, values(time.Unix(0, 0), ""), false) // CheckSource has its errors
+	if hasMeta(source) && !strings.Contains(s.Target, "{path}") && !strings.Contains(s.Target, "{name}") && !strings.Contains(s.Target, "{stem}") {
 		return fault.New("read target", fault.Invalid, "%q is one name for all files of the pattern: use {path}, {name} or {stem}", s.Target)
 	}
 	return nil
