@@ -286,6 +286,32 @@ func TestKilled(t *testing.T) {
 	}
 }
 
+// TestNoted: a run that was noted is made, also when it is missed by the time the node is back.
+func TestNoted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := begin(t, minutely(t))
+		reached = func(p string) {
+			b.notes.Close()
+			b.runner.cancel()
+			runtime.Goexit()
+		}
+		pass(time.Minute)
+		reached = func(string) {}
+		b.stop()
+		pass(10 * time.Minute)
+		b.start()
+		synctest.Wait()
+		b.want(minutes("hostb", 1, 11))
+		b.stop()
+		pass(30 * time.Second)
+		b.start() // and once: what is over is noted, too
+		if st, _ := b.runner.Show("s"); st.Last.Due.Minute() != 11 || len(st.Pending) != 0 {
+			t.Errorf("%+v", st)
+		}
+		b.stop()
+	})
+}
+
 // TestClock: a clock that is set makes no run twice, unless it is set back by more than an
 // hour: then all begins anew.
 func TestClock(t *testing.T) {
@@ -340,13 +366,13 @@ func TestRefusedRequests(t *testing.T) {
 			t.Errorf("%+v", st)
 		}
 		b.set(func() { b.refuse = fault.New("submit", fault.NoSpace, "full") })
-		pass(time.Minute)
+		pass(3 * time.Minute)
 		if st, _ := b.runner.Show("s"); len(st.Pending) != 1 || st.Trouble == "" {
 			t.Errorf("%+v", st)
 		}
 		b.set(func() { b.refuse = nil })
 		pass(again)
-		b.want(minutes("hostb", 2))
+		b.want(minutes("hostb", 2, 4))
 		b.stop()
 	})
 }
