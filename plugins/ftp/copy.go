@@ -70,13 +70,14 @@ type duo struct {
 	ready bool           // b has taken RNFR of the part, directly before
 }
 
-// progress tells what the destination has of a file that can be gone on with, and how.
+// progress tells what the destination has of a file that can be gone on with, and how. Of
+// others there is nothing to tell that would not be over in a moment.
 func (p *duo) progress(offset int64) {
-	if p.told == nil {
+	if p.told == nil || p.size < resumable {
 		return
 	}
 	var resume []byte
-	if p.size >= resumable && offset < p.size && !p.kept {
+	if offset < p.size && !p.kept {
 		p.kept, resume = true, p.token.bytes()
 	}
 	p.told(offset, resume)
