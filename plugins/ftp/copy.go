@@ -36,7 +36,7 @@ func (s *session) Copy(ctx context.Context, name string, to plugins.Session, toN
 		return res, err
 	}
 	p := &duo{src: s, dst: d, from: from, to: target, part: tok.part(target), token: tok, told: req.Progress}
-	return p.copy(ctx, req.Resume != nil)
+	return p.copy(ctx, req.Resume)
 }
 
 // allows says whether the endpoint's option names the other server.
@@ -157,13 +157,13 @@ func (p *duo) both(f func() error, g func() error) error {
 	return err
 }
 
-func (p *duo) copy(ctx context.Context, resume bool) (res plugins.CopyResult, err error) {
+func (p *duo) copy(ctx context.Context, resume []byte) (res plugins.CopyResult, err error) {
 	defer p.give()
 	if err := p.begin(ctx); err != nil {
-		return res, err
+		return plugins.CopyResult{Resume: resume}, err
 	}
-	if err := p.look(ctx, resume); err != nil {
-		return res, err
+	if err := p.look(ctx, resume != nil); err != nil {
+		return plugins.CopyResult{Resume: resume}, err // what an earlier copy has left is still there
 	}
 	p.progress(p.offset)
 	if p.offset < p.size || p.size == 0 {
