@@ -33,7 +33,7 @@ func (f *queryFlags) register(c *console, cmd *cobra.Command) {
 	flags.StringSliceVar(&f.states, "state", nil, "only these states: "+strings.Join(stateNames(), ","))
 	flags.StringVar(&f.Partner, "partner", "", "only requests with this partner")
 	flags.StringVar(&f.Rule, "rule", "", "only requests by this rule")
-	flags.StringVar(&f.follow, "follow", "", "only the chain of requests to which this `ID` belongs")
+	flags.StringVar(&f.follow, "follow", "", "only the chain of requests, or the run of a schedule, to which this `ID` belongs")
 	flags.StringVar(&f.since, "since", "", "only what has changed since a `TIME` or an age, as 2h")
 	complete(cmd, "state", func(context.Context, *admin.Client) ([]string, error) { return stateNames(), nil }, c)
 	complete(cmd, "partner", partnerNames, c)
@@ -59,12 +59,24 @@ func (f *queryFlags) query(ctx context.Context, client *admin.Client, now time.T
 	}
 	if f.follow != "" {
 		r, err := client.Get(ctx, refOf(f.follow))
+		f.Follow = r.GetFollow()
+		if fault.KindOf(err) == fault.NotFound && isRun(ctx, client, f.follow) {
+			f.Follow, err = f.follow, nil
+		}
 		if err != nil {
 			return nil, err
 		}
-		f.Follow = r.GetFollow()
 	}
 	return &f.ListRequest, nil
+}
+
+// isRun reports whether requests follow an id that is no request's: a schedule's run.
+func isRun(ctx context.Context, client *admin.Client, id string) bool {
+	all, err := client.List(ctx, &adminpb.ListRequest{Follow: id, Limit: 1})
+	if err == nil {
+		_, err = all.Recv()
+	}
+	return err == nil
 }
 
 func stateNames() (names []string) {

@@ -33,6 +33,8 @@ var scopes = map[string]access.Scope{
 	adminpb.Admin_ListListeners_FullMethodName: access.Read,
 	adminpb.Admin_ShowFolder_FullMethodName:    access.Read,
 	adminpb.Admin_TestFolder_FullMethodName:    access.Read,
+	adminpb.Admin_ListSchedules_FullMethodName: access.Read,
+	adminpb.Admin_ShowSchedule_FullMethodName:  access.Read,
 
 	adminpb.Admin_Pause_FullMethodName:       access.Operate,
 	adminpb.Admin_Resume_FullMethodName:      access.Operate,
@@ -43,6 +45,7 @@ var scopes = map[string]access.Scope{
 	adminpb.Admin_TestRelay_FullMethodName:   access.Operate,
 	adminpb.Admin_Check_FullMethodName:       access.Operate,
 	adminpb.Admin_ScanFolder_FullMethodName:  access.Operate,
+	adminpb.Admin_RunSchedule_FullMethodName: access.Operate,
 
 	adminpb.Admin_AddRelay_FullMethodName:     access.Administer,
 	adminpb.Admin_RemoveRelay_FullMethodName:  access.Administer,

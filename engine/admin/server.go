@@ -91,6 +91,8 @@ type Config struct {
 	Relays Relays
 	// Folders are those the node watches.
 	Folders Folders
+	// Schedules are what it does at times.
+	Schedules Schedules
 	// Objects are its partners and rules as they are written.
 	Objects Objects
 	// Tokens are the node's.

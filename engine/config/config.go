@@ -13,6 +13,7 @@ import (
 	"github.com/pannier/pannier/engine"
 	"github.com/pannier/pannier/engine/folder"
 	"github.com/pannier/pannier/engine/guest"
+	"github.com/pannier/pannier/engine/schedule"
 	"github.com/pannier/pannier/flow/carrier"
 	"github.com/pannier/pannier/flow/relay"
 	"github.com/pannier/pannier/spec/fault"
@@ -40,11 +41,12 @@ type Config struct {
 	Bridges   map[string]Bridge // by name
 	Listeners []Listener
 
-	Folders map[string]folder.Folder // by name
-	Audit   Audit
-	Push    Push
-	file    Source // what it was read from
-	own     func(state string) string
+	Folders   map[string]folder.Folder     // by name
+	Schedules map[string]schedule.Schedule // by name
+	Audit     Audit
+	Push      Push
+	file      Source // what it was read from
+	own       func(state string) string
 }
 
 // Listener is where foreign clients connect, and the plugin that serves them.

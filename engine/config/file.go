@@ -10,6 +10,7 @@ import (
 
 	"github.com/pannier/pannier/engine"
 	"github.com/pannier/pannier/engine/folder"
+	"github.com/pannier/pannier/engine/schedule"
 	"github.com/pannier/pannier/engine/task"
 	"github.com/pannier/pannier/flow/relay"
 	"github.com/pannier/pannier/sideeffect"
@@ -30,6 +31,7 @@ type file struct {
 	Bridge   []bridgeTable   `toml:"bridge"`
 	Listener []listenerTable `toml:"listener"`
 	Folder   []folderTable   `toml:"folder"`
+	Schedule []scheduleTable `toml:"schedule"`
 	Audit    auditTable      `toml:"audit"`
 	Push     pushTable       `toml:"push"`
 }
@@ -185,6 +187,23 @@ type folderTable struct {
 	Open      int           `toml:"open" default:"1000"`
 }
 
+type scheduleTable struct {
+	Name     string            `toml:"name"`
+	Cron     string            `toml:"cron"`
+	Zone     string            `toml:"zone"`
+	Windows  []quantity.Window `toml:"windows"`
+	Missed   missed            `toml:"missed" default:"once"`
+	Most     int               `toml:"most" default:"24"`
+	Grace    task.Duration     `toml:"grace" default:"5m"`
+	Overlap  overlap           `toml:"overlap" default:"allow"`
+	Rule     string            `toml:"rule"`
+	Partner  oneOf             `toml:"partner"`
+	Source   string            `toml:"source"`
+	Target   string            `toml:"target"`
+	Priority int8              `toml:"priority" default:"0"`
+	Info     string            `toml:"info"`
+}
+
 type limitsTable struct {
 	Conns    int    `toml:"conns" default:"4096"`
 	Opens    int    `toml:"opens" default:"2000"`
@@ -217,6 +236,8 @@ type (
 	compress  sideeffect.Compression
 	after     folder.Action
 	failed    folder.Action
+	missed    schedule.Missed
+	overlap   schedule.Overlap
 )
 
 // none is how a limit is written that there is not.
@@ -299,6 +320,14 @@ func (a *after) UnmarshalText(b []byte) error {
 
 func (f *failed) UnmarshalText(b []byte) error {
 	return choose((*folder.Action)(f), b, []folder.Action{folder.Keep, folder.Move}, "keep", "move")
+}
+
+func (m *missed) UnmarshalText(b []byte) error {
+	return choose((*schedule.Missed)(m), b, []schedule.Missed{schedule.Skip, schedule.Once, schedule.All}, "skip", "once", "all")
+}
+
+func (o *overlap) UnmarshalText(b []byte) error {
+	return choose((*schedule.Overlap)(o), b, []schedule.Overlap{schedule.Allow, schedule.Wait}, "allow", "skip")
 }
 
 // choose reads one of the names; the i-th is the i-th value.

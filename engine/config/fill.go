@@ -36,6 +36,8 @@ var shapes = map[reflect.Type]string{
 	reflect.TypeFor[compress]():        "off, auto, zstd or s2",
 	reflect.TypeFor[after]():           "keep, delete or move",
 	reflect.TypeFor[failed]():          "keep or move",
+	reflect.TypeFor[missed]():          "skip, once or all",
+	reflect.TypeFor[overlap]():         "allow or skip",
 	oneOfType:                          "text or list of text",
 }
 

@@ -59,6 +59,7 @@ func (m *meaning) config(root *value) *Config {
 	cfg.Policy = m.policy(root.field("relay_policy"))
 	cfg.Listeners = m.listeners(root.field("listener"))
 	cfg.Folders = m.folders(root.field("folder"))
+	cfg.Schedules = m.schedules(root.field("schedule"))
 	cfg.Audit, cfg.Push = m.audit(root.field("audit")), m.push(root.field("push"))
 	cfg.Book = m.withBridges()
 	return cfg

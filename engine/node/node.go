@@ -23,6 +23,7 @@ import (
 	"github.com/pannier/pannier/engine/metrics"
 	"github.com/pannier/pannier/engine/peer"
 	"github.com/pannier/pannier/engine/push"
+	"github.com/pannier/pannier/engine/schedule"
 	"github.com/pannier/pannier/engine/store"
 	"github.com/pannier/pannier/engine/trace"
 	"github.com/pannier/pannier/flow"
@@ -46,6 +47,7 @@ type Options struct {
 	Line  engine.Line      // default: that of package peer. One that is given stays the caller's
 	Layer sideeffect.Layer // default: the operating system's
 	Log   *slog.Logger     // default: see Output
+	Clock func() time.Time // the date; default: time.Now. How long anything waits does not depend on it
 	Flow  flow.Config      // tunes sessions
 	// Network is where relays listen and connect. Default: the operating system's, and Listen.
 	Network relay.Network
@@ -79,6 +81,7 @@ type Node struct {
 	away      *bridge.Line
 	listeners *listeners
 	folders   *folders
+	schedules *schedule.Runner
 	admin     *admin.Server
 	socket    *admin.Listener // nil: no operators
 	tokens    *access.Tokens
@@ -181,7 +184,7 @@ func (n *Node) begin(ctx context.Context, cfg *config.Config) error {
 	n.engine, err = engine.Open(ctx, engine.Config{
 		Node: cfg.Node.Name, Store: n.observed(memory), Observer: n.observer(), Line: line, Book: p.book, Signer: id, Bridges: n.bridges, Expect: n.folders.notes.Expect,
 		Concurrent: cfg.Node.Concurrent, Serving: cfg.Node.Serving, Bandwidth: cfg.Node.Bandwidth,
-		Patience: cfg.Node.Patience, Retention: cfg.Node.Retention, Failed: cfg.Node.Failed, Hops: cfg.Node.Hops, Layer: n.o.Layer, SyncEvery: n.o.SyncEvery, Log: n.log,
+		Patience: cfg.Node.Patience, Retention: cfg.Node.Retention, Failed: cfg.Node.Failed, Hops: cfg.Node.Hops, Layer: n.o.Layer, SyncEvery: n.o.SyncEvery, Clock: n.o.Clock, Log: n.log,
 	})
 	if err != nil {
 		return err
@@ -195,7 +198,7 @@ func (n *Node) begin(ctx context.Context, cfg *config.Config) error {
 	if err := n.beginListeners(cfg); err != nil {
 		return err
 	}
-	if err := n.beginFolders(cfg); err != nil {
+	if err := errors.Join(n.beginFolders(cfg), n.beginSchedules(cfg)); err != nil {
 		return err
 	}
 	n.metrics.Watch(n.sources())
@@ -345,6 +348,7 @@ func (n *Node) drain(ctx context.Context) error {
 	var relays sync.WaitGroup
 	relays.Go(func() { n.relays.drain(ctx) })
 	n.folders.end()
+	n.schedules.Stop()
 	n.listeners.end(ctx) // first: what clients have sent becomes requests
 	err := n.engine.Drain(ctx)
 	relays.Wait()

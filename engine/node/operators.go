@@ -26,6 +26,7 @@ func (n *Node) listenAdmin() error {
 		cfg.Reload = func(context.Context) ([]string, error) { return n.ReadAgain() }
 	}
 	cfg.Relays, cfg.Folders, cfg.Tokens, cfg.Objects = n.relays, n.folders, n.tokens, runtimeObjects{n}
+	cfg.Schedules = n.schedules
 	cfg.Browse, cfg.Probe, cfg.Listeners = n.browse, n.bridges.Probe, n.listeners.list
 	var err error
 	if n.admin, err = admin.New(cfg); err != nil {

@@ -6053,6 +6053,448 @@ func (*DeleteTokenReply) Descriptor() ([]byte, []int) {
 	return file_admin_proto_rawDescGZIP(), []int{81}
 }
 
+type ListSchedulesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListSchedulesRequest) Reset() {
+	*x = ListSchedulesRequest{}
+	mi := &file_admin_proto_msgTypes[82]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListSchedulesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListSchedulesRequest) ProtoMessage() {}
+
+func (x *ListSchedulesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[82]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListSchedulesRequest.ProtoReflect.Descriptor instead.
+func (*ListSchedulesRequest) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{82}
+}
+
+type ListSchedulesReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Schedules     []*Schedule            `protobuf:"bytes,1,rep,name=schedules,proto3" json:"schedules,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListSchedulesReply) Reset() {
+	*x = ListSchedulesReply{}
+	mi := &file_admin_proto_msgTypes[83]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListSchedulesReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListSchedulesReply) ProtoMessage() {}
+
+func (x *ListSchedulesReply) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[83]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListSchedulesReply.ProtoReflect.Descriptor instead.
+func (*ListSchedulesReply) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{83}
+}
+
+func (x *ListSchedulesReply) GetSchedules() []*Schedule {
+	if x != nil {
+		return x.Schedules
+	}
+	return nil
+}
+
+type ShowScheduleRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ShowScheduleRequest) Reset() {
+	*x = ShowScheduleRequest{}
+	mi := &file_admin_proto_msgTypes[84]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ShowScheduleRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ShowScheduleRequest) ProtoMessage() {}
+
+func (x *ShowScheduleRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[84]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ShowScheduleRequest.ProtoReflect.Descriptor instead.
+func (*ShowScheduleRequest) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{84}
+}
+
+func (x *ShowScheduleRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type RunScheduleRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RunScheduleRequest) Reset() {
+	*x = RunScheduleRequest{}
+	mi := &file_admin_proto_msgTypes[85]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RunScheduleRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RunScheduleRequest) ProtoMessage() {}
+
+func (x *RunScheduleRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[85]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RunScheduleRequest.ProtoReflect.Descriptor instead.
+func (*RunScheduleRequest) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{85}
+}
+
+func (x *RunScheduleRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+// Schedule is requests that are made at times: spec/schedule.md.
+type Schedule struct {
+	state         protoimpl.MessageState   `protogen:"open.v1"`
+	Name          string                   `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Cron          string                   `protobuf:"bytes,2,opt,name=cron,proto3" json:"cron,omitempty"`
+	Zone          string                   `protobuf:"bytes,3,opt,name=zone,proto3" json:"zone,omitempty"`       // as "Europe/Berlin"; "Local": the node's
+	Windows       []string                 `protobuf:"bytes,4,rep,name=windows,proto3" json:"windows,omitempty"` // none: always
+	Missed        string                   `protobuf:"bytes,5,opt,name=missed,proto3" json:"missed,omitempty"`   // skip, once or all
+	Overlap       string                   `protobuf:"bytes,6,opt,name=overlap,proto3" json:"overlap,omitempty"` // allow or skip
+	Rule          string                   `protobuf:"bytes,7,opt,name=rule,proto3" json:"rule,omitempty"`
+	Direction     string                   `protobuf:"bytes,8,opt,name=direction,proto3" json:"direction,omitempty"` // of the rule
+	Partners      []string                 `protobuf:"bytes,9,rep,name=partners,proto3" json:"partners,omitempty"`
+	Source        string                   `protobuf:"bytes,10,opt,name=source,proto3" json:"source,omitempty"`
+	Target        string                   `protobuf:"bytes,11,opt,name=target,proto3" json:"target,omitempty"`     // empty: as source
+	Since         *timestamppb.Timestamp   `protobuf:"bytes,12,opt,name=since,proto3" json:"since,omitempty"`       // it was due at no time before
+	Next          *timestamppb.Timestamp   `protobuf:"bytes,13,opt,name=next,proto3" json:"next,omitempty"`         // absent: never
+	Upcoming      []*timestamppb.Timestamp `protobuf:"bytes,14,rep,name=upcoming,proto3" json:"upcoming,omitempty"` // of ShowSchedule: next and those after it
+	Last          *ScheduleRun             `protobuf:"bytes,15,opt,name=last,proto3" json:"last,omitempty"`         // the last that is over; absent: none is
+	Pending       []*ScheduleRun           `protobuf:"bytes,16,rep,name=pending,proto3" json:"pending,omitempty"`   // under way, the oldest first
+	Trouble       string                   `protobuf:"bytes,17,opt,name=trouble,proto3" json:"trouble,omitempty"`   // why one is not made just now, and tried again
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Schedule) Reset() {
+	*x = Schedule{}
+	mi := &file_admin_proto_msgTypes[86]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Schedule) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Schedule) ProtoMessage() {}
+
+func (x *Schedule) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[86]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Schedule.ProtoReflect.Descriptor instead.
+func (*Schedule) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{86}
+}
+
+func (x *Schedule) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Schedule) GetCron() string {
+	if x != nil {
+		return x.Cron
+	}
+	return ""
+}
+
+func (x *Schedule) GetZone() string {
+	if x != nil {
+		return x.Zone
+	}
+	return ""
+}
+
+func (x *Schedule) GetWindows() []string {
+	if x != nil {
+		return x.Windows
+	}
+	return nil
+}
+
+func (x *Schedule) GetMissed() string {
+	if x != nil {
+		return x.Missed
+	}
+	return ""
+}
+
+func (x *Schedule) GetOverlap() string {
+	if x != nil {
+		return x.Overlap
+	}
+	return ""
+}
+
+func (x *Schedule) GetRule() string {
+	if x != nil {
+		return x.Rule
+	}
+	return ""
+}
+
+func (x *Schedule) GetDirection() string {
+	if x != nil {
+		return x.Direction
+	}
+	return ""
+}
+
+func (x *Schedule) GetPartners() []string {
+	if x != nil {
+		return x.Partners
+	}
+	return nil
+}
+
+func (x *Schedule) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *Schedule) GetTarget() string {
+	if x != nil {
+		return x.Target
+	}
+	return ""
+}
+
+func (x *Schedule) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *Schedule) GetNext() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Next
+	}
+	return nil
+}
+
+func (x *Schedule) GetUpcoming() []*timestamppb.Timestamp {
+	if x != nil {
+		return x.Upcoming
+	}
+	return nil
+}
+
+func (x *Schedule) GetLast() *ScheduleRun {
+	if x != nil {
+		return x.Last
+	}
+	return nil
+}
+
+func (x *Schedule) GetPending() []*ScheduleRun {
+	if x != nil {
+		return x.Pending
+	}
+	return nil
+}
+
+func (x *Schedule) GetTrouble() string {
+	if x != nil {
+		return x.Trouble
+	}
+	return ""
+}
+
+// ScheduleRun is one time that a schedule has made requests.
+type ScheduleRun struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Due           *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=due,proto3" json:"due,omitempty"`
+	By            string                 `protobuf:"bytes,2,opt,name=by,proto3" json:"by,omitempty"`              // who has ordered it; empty: the clock has
+	At            *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=at,proto3" json:"at,omitempty"`              // when its requests were registered; absent: it is under way
+	Outcome       string                 `protobuf:"bytes,4,opt,name=outcome,proto3" json:"outcome,omitempty"`    // made, failed or passed; empty: it is under way
+	Requests      int32                  `protobuf:"varint,5,opt,name=requests,proto3" json:"requests,omitempty"` // that are registered
+	Failed        int32                  `protobuf:"varint,6,opt,name=failed,proto3" json:"failed,omitempty"`     // that are not, for good
+	Why           string                 `protobuf:"bytes,7,opt,name=why,proto3" json:"why,omitempty"`            // of failed and passed
+	Follow        string                 `protobuf:"bytes,8,opt,name=follow,proto3" json:"follow,omitempty"`      // what its requests have as follow
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ScheduleRun) Reset() {
+	*x = ScheduleRun{}
+	mi := &file_admin_proto_msgTypes[87]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ScheduleRun) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ScheduleRun) ProtoMessage() {}
+
+func (x *ScheduleRun) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[87]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ScheduleRun.ProtoReflect.Descriptor instead.
+func (*ScheduleRun) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{87}
+}
+
+func (x *ScheduleRun) GetDue() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Due
+	}
+	return nil
+}
+
+func (x *ScheduleRun) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+func (x *ScheduleRun) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+func (x *ScheduleRun) GetOutcome() string {
+	if x != nil {
+		return x.Outcome
+	}
+	return ""
+}
+
+func (x *ScheduleRun) GetRequests() int32 {
+	if x != nil {
+		return x.Requests
+	}
+	return 0
+}
+
+func (x *ScheduleRun) GetFailed() int32 {
+	if x != nil {
+		return x.Failed
+	}
+	return 0
+}
+
+func (x *ScheduleRun) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+func (x *ScheduleRun) GetFollow() string {
+	if x != nil {
+		return x.Follow
+	}
+	return ""
+}
+
 var File_admin_proto protoreflect.FileDescriptor
 
 const file_admin_proto_rawDesc = "" +
@@ -6538,7 +6980,42 @@ const file_admin_proto_rawDesc = "" +
 	"\x06tokens\x18\x01 \x03(\v2\x17.pannier.admin.v1.TokenR\x06tokens\"(\n" +
 	"\x12DeleteTokenRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"\x12\n" +
-	"\x10DeleteTokenReply2\xe0\x1e\n" +
+	"\x10DeleteTokenReply\"\x16\n" +
+	"\x14ListSchedulesRequest\"N\n" +
+	"\x12ListSchedulesReply\x128\n" +
+	"\tschedules\x18\x01 \x03(\v2\x1a.pannier.admin.v1.ScheduleR\tschedules\")\n" +
+	"\x13ShowScheduleRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"(\n" +
+	"\x12RunScheduleRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"\xb0\x04\n" +
+	"\bSchedule\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04cron\x18\x02 \x01(\tR\x04cron\x12\x12\n" +
+	"\x04zone\x18\x03 \x01(\tR\x04zone\x12\x18\n" +
+	"\awindows\x18\x04 \x03(\tR\awindows\x12\x16\n" +
+	"\x06missed\x18\x05 \x01(\tR\x06missed\x12\x18\n" +
+	"\aoverlap\x18\x06 \x01(\tR\aoverlap\x12\x12\n" +
+	"\x04rule\x18\a \x01(\tR\x04rule\x12\x1c\n" +
+	"\tdirection\x18\b \x01(\tR\tdirection\x12\x1a\n" +
+	"\bpartners\x18\t \x03(\tR\bpartners\x12\x16\n" +
+	"\x06source\x18\n" +
+	" \x01(\tR\x06source\x12\x16\n" +
+	"\x06target\x18\v \x01(\tR\x06target\x120\n" +
+	"\x05since\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12.\n" +
+	"\x04next\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\x04next\x126\n" +
+	"\bupcoming\x18\x0e \x03(\v2\x1a.google.protobuf.TimestampR\bupcoming\x121\n" +
+	"\x04last\x18\x0f \x01(\v2\x1d.pannier.admin.v1.ScheduleRunR\x04last\x127\n" +
+	"\apending\x18\x10 \x03(\v2\x1d.pannier.admin.v1.ScheduleRunR\apending\x12\x18\n" +
+	"\atrouble\x18\x11 \x01(\tR\atrouble\"\xef\x01\n" +
+	"\vScheduleRun\x12,\n" +
+	"\x03due\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x03due\x12\x0e\n" +
+	"\x02by\x18\x02 \x01(\tR\x02by\x12*\n" +
+	"\x02at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x18\n" +
+	"\aoutcome\x18\x04 \x01(\tR\aoutcome\x12\x1a\n" +
+	"\brequests\x18\x05 \x01(\x05R\brequests\x12\x16\n" +
+	"\x06failed\x18\x06 \x01(\x05R\x06failed\x12\x10\n" +
+	"\x03why\x18\a \x01(\tR\x03why\x12\x16\n" +
+	"\x06follow\x18\b \x01(\tR\x06follow2\xbd!\n" +
 	"\x05Admin\x12a\n" +
 	"\x06Submit\x12\x1f.pannier.admin.v1.SubmitRequest\x1a\x1d.pannier.admin.v1.SubmitReply\"\x17\x82\xd3\xe4\x93\x02\x11:\x01*\"\f/v1/requests\x12R\n" +
 	"\x03Get\x12\x15.pannier.admin.v1.Ref\x1a\x19.pannier.admin.v1.Request\"\x19\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/requests/{id}\x12X\n" +
@@ -6571,7 +7048,10 @@ const file_admin_proto_rawDesc = "" +
 	"\n" +
 	"TestFolder\x12#.pannier.admin.v1.TestFolderRequest\x1a!.pannier.admin.v1.TestFolderReply\"\x1f\x82\xd3\xe4\x93\x02\x19\x12\x17/v1/folders/{name}/test\x12l\n" +
 	"\n" +
-	"ScanFolder\x12#.pannier.admin.v1.ScanFolderRequest\x1a\x18.pannier.admin.v1.Folder\"\x1f\x82\xd3\xe4\x93\x02\x19\"\x17/v1/folders/{name}/scan\x12]\n" +
+	"ScanFolder\x12#.pannier.admin.v1.ScanFolderRequest\x1a\x18.pannier.admin.v1.Folder\"\x1f\x82\xd3\xe4\x93\x02\x19\"\x17/v1/folders/{name}/scan\x12t\n" +
+	"\rListSchedules\x12&.pannier.admin.v1.ListSchedulesRequest\x1a$.pannier.admin.v1.ListSchedulesReply\"\x15\x82\xd3\xe4\x93\x02\x0f\x12\r/v1/schedules\x12o\n" +
+	"\fShowSchedule\x12%.pannier.admin.v1.ShowScheduleRequest\x1a\x1a.pannier.admin.v1.Schedule\"\x1c\x82\xd3\xe4\x93\x02\x16\x12\x14/v1/schedules/{name}\x12t\n" +
+	"\vRunSchedule\x12$.pannier.admin.v1.RunScheduleRequest\x1a\x1d.pannier.admin.v1.ScheduleRun\" \x82\xd3\xe4\x93\x02\x1a\"\x18/v1/schedules/{name}/run\x12]\n" +
 	"\x05Check\x12\x1e.pannier.admin.v1.CheckRequest\x1a\x1c.pannier.admin.v1.CheckReply\"\x14\x82\xd3\xe4\x93\x02\x0e:\x01*\"\t/v1/check0\x01\x12^\n" +
 	"\x06Backup\x12\x1f.pannier.admin.v1.BackupRequest\x1a\x1d.pannier.admin.v1.BackupChunk\"\x12\x82\xd3\xe4\x93\x02\f\x12\n" +
 	"/v1/backup0\x01\x12[\n" +
@@ -6605,7 +7085,7 @@ func file_admin_proto_rawDescGZIP() []byte {
 }
 
 var file_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
-var file_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 84)
+var file_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 90)
 var file_admin_proto_goTypes = []any{
 	(Request_State)(0),            // 0: pannier.admin.v1.Request.State
 	(Request_Role)(0),             // 1: pannier.admin.v1.Request.Role
@@ -6695,14 +7175,20 @@ var file_admin_proto_goTypes = []any{
 	(*ListTokensReply)(nil),       // 85: pannier.admin.v1.ListTokensReply
 	(*DeleteTokenRequest)(nil),    // 86: pannier.admin.v1.DeleteTokenRequest
 	(*DeleteTokenReply)(nil),      // 87: pannier.admin.v1.DeleteTokenReply
-	nil,                           // 88: pannier.admin.v1.Relay.PortsEntry
-	nil,                           // 89: pannier.admin.v1.TestFolderReply.CountsEntry
-	(*timestamppb.Timestamp)(nil), // 90: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 91: google.protobuf.Duration
+	(*ListSchedulesRequest)(nil),  // 88: pannier.admin.v1.ListSchedulesRequest
+	(*ListSchedulesReply)(nil),    // 89: pannier.admin.v1.ListSchedulesReply
+	(*ShowScheduleRequest)(nil),   // 90: pannier.admin.v1.ShowScheduleRequest
+	(*RunScheduleRequest)(nil),    // 91: pannier.admin.v1.RunScheduleRequest
+	(*Schedule)(nil),              // 92: pannier.admin.v1.Schedule
+	(*ScheduleRun)(nil),           // 93: pannier.admin.v1.ScheduleRun
+	nil,                           // 94: pannier.admin.v1.Relay.PortsEntry
+	nil,                           // 95: pannier.admin.v1.TestFolderReply.CountsEntry
+	(*timestamppb.Timestamp)(nil), // 96: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 97: google.protobuf.Duration
 }
 var file_admin_proto_depIdxs = []int32{
 	1,   // 0: pannier.admin.v1.Ref.role:type_name -> pannier.admin.v1.Request.Role
-	90,  // 1: pannier.admin.v1.SubmitRequest.not_before:type_name -> google.protobuf.Timestamp
+	96,  // 1: pannier.admin.v1.SubmitRequest.not_before:type_name -> google.protobuf.Timestamp
 	10,  // 2: pannier.admin.v1.SubmitReply.request:type_name -> pannier.admin.v1.Request
 	1,   // 3: pannier.admin.v1.Request.role:type_name -> pannier.admin.v1.Request.Role
 	2,   // 4: pannier.admin.v1.Request.side:type_name -> pannier.admin.v1.Request.Side
@@ -6710,32 +7196,32 @@ var file_admin_proto_depIdxs = []int32{
 	1,   // 6: pannier.admin.v1.Request.owner:type_name -> pannier.admin.v1.Request.Role
 	12,  // 7: pannier.admin.v1.Request.failure:type_name -> pannier.admin.v1.Failure
 	11,  // 8: pannier.admin.v1.Request.tasks:type_name -> pannier.admin.v1.TaskCount
-	90,  // 9: pannier.admin.v1.Request.registered:type_name -> google.protobuf.Timestamp
-	90,  // 10: pannier.admin.v1.Request.changed:type_name -> google.protobuf.Timestamp
-	90,  // 11: pannier.admin.v1.Request.due:type_name -> google.protobuf.Timestamp
-	90,  // 12: pannier.admin.v1.Request.not_before:type_name -> google.protobuf.Timestamp
+	96,  // 9: pannier.admin.v1.Request.registered:type_name -> google.protobuf.Timestamp
+	96,  // 10: pannier.admin.v1.Request.changed:type_name -> google.protobuf.Timestamp
+	96,  // 11: pannier.admin.v1.Request.due:type_name -> google.protobuf.Timestamp
+	96,  // 12: pannier.admin.v1.Request.not_before:type_name -> google.protobuf.Timestamp
 	13,  // 13: pannier.admin.v1.Request.live:type_name -> pannier.admin.v1.Live
-	90,  // 14: pannier.admin.v1.Failure.at:type_name -> google.protobuf.Timestamp
-	90,  // 15: pannier.admin.v1.Live.since:type_name -> google.protobuf.Timestamp
+	96,  // 14: pannier.admin.v1.Failure.at:type_name -> google.protobuf.Timestamp
+	96,  // 15: pannier.admin.v1.Live.since:type_name -> google.protobuf.Timestamp
 	0,   // 16: pannier.admin.v1.ListRequest.states:type_name -> pannier.admin.v1.Request.State
-	90,  // 17: pannier.admin.v1.ListRequest.since:type_name -> google.protobuf.Timestamp
+	96,  // 17: pannier.admin.v1.ListRequest.since:type_name -> google.protobuf.Timestamp
 	16,  // 18: pannier.admin.v1.EventsReply.events:type_name -> pannier.admin.v1.Event
-	90,  // 19: pannier.admin.v1.Event.at:type_name -> google.protobuf.Timestamp
+	96,  // 19: pannier.admin.v1.Event.at:type_name -> google.protobuf.Timestamp
 	0,   // 20: pannier.admin.v1.Event.state:type_name -> pannier.admin.v1.Request.State
 	12,  // 21: pannier.admin.v1.Event.failure:type_name -> pannier.admin.v1.Failure
 	14,  // 22: pannier.admin.v1.WatchRequest.query:type_name -> pannier.admin.v1.ListRequest
 	7,   // 23: pannier.admin.v1.WatchRequest.refs:type_name -> pannier.admin.v1.Ref
 	10,  // 24: pannier.admin.v1.Change.request:type_name -> pannier.admin.v1.Request
 	7,   // 25: pannier.admin.v1.WaitRequest.ref:type_name -> pannier.admin.v1.Ref
-	91,  // 26: pannier.admin.v1.WaitRequest.timeout:type_name -> google.protobuf.Duration
+	97,  // 26: pannier.admin.v1.WaitRequest.timeout:type_name -> google.protobuf.Duration
 	10,  // 27: pannier.admin.v1.Explanation.request:type_name -> pannier.admin.v1.Request
-	90,  // 28: pannier.admin.v1.Explanation.at:type_name -> google.protobuf.Timestamp
+	96,  // 28: pannier.admin.v1.Explanation.at:type_name -> google.protobuf.Timestamp
 	24,  // 29: pannier.admin.v1.Explanation.partner:type_name -> pannier.admin.v1.Partner
 	7,   // 30: pannier.admin.v1.CancelRequest.ref:type_name -> pannier.admin.v1.Ref
 	24,  // 31: pannier.admin.v1.ListPartnersReply.partners:type_name -> pannier.admin.v1.Partner
 	12,  // 32: pannier.admin.v1.Partner.failure:type_name -> pannier.admin.v1.Failure
-	90,  // 33: pannier.admin.v1.Partner.retry_at:type_name -> google.protobuf.Timestamp
-	91,  // 34: pannier.admin.v1.Partner.rtt:type_name -> google.protobuf.Duration
+	96,  // 33: pannier.admin.v1.Partner.retry_at:type_name -> google.protobuf.Timestamp
+	97,  // 34: pannier.admin.v1.Partner.rtt:type_name -> google.protobuf.Duration
 	28,  // 35: pannier.admin.v1.ListListenersReply.listeners:type_name -> pannier.admin.v1.Listener
 	31,  // 36: pannier.admin.v1.ListRulesReply.rules:type_name -> pannier.admin.v1.Rule
 	3,   // 37: pannier.admin.v1.Rule.direction:type_name -> pannier.admin.v1.Rule.Direction
@@ -6744,124 +7230,138 @@ var file_admin_proto_depIdxs = []int32{
 	3,   // 40: pannier.admin.v1.TestRuleRequest.direction:type_name -> pannier.admin.v1.Rule.Direction
 	35,  // 41: pannier.admin.v1.TestRuleReply.tests:type_name -> pannier.admin.v1.RuleTest
 	3,   // 42: pannier.admin.v1.RuleTest.direction:type_name -> pannier.admin.v1.Rule.Direction
-	90,  // 43: pannier.admin.v1.BrowseEntry.modified:type_name -> google.protobuf.Timestamp
+	96,  // 43: pannier.admin.v1.BrowseEntry.modified:type_name -> google.protobuf.Timestamp
 	40,  // 44: pannier.admin.v1.ListRelaysReply.relays:type_name -> pannier.admin.v1.Relay
 	43,  // 45: pannier.admin.v1.ListRelaysReply.policy:type_name -> pannier.admin.v1.RelayPolicy
 	44,  // 46: pannier.admin.v1.ListRelaysReply.connections:type_name -> pannier.admin.v1.RelayConnection
-	88,  // 47: pannier.admin.v1.Relay.ports:type_name -> pannier.admin.v1.Relay.PortsEntry
+	94,  // 47: pannier.admin.v1.Relay.ports:type_name -> pannier.admin.v1.Relay.PortsEntry
 	41,  // 48: pannier.admin.v1.Relay.limits:type_name -> pannier.admin.v1.RelayLimits
 	42,  // 49: pannier.admin.v1.Relay.counts:type_name -> pannier.admin.v1.RelayCounts
-	91,  // 50: pannier.admin.v1.RelayLimits.life:type_name -> google.protobuf.Duration
-	91,  // 51: pannier.admin.v1.RelayLimits.idle:type_name -> google.protobuf.Duration
-	91,  // 52: pannier.admin.v1.RelayLimits.half:type_name -> google.protobuf.Duration
+	97,  // 50: pannier.admin.v1.RelayLimits.life:type_name -> google.protobuf.Duration
+	97,  // 51: pannier.admin.v1.RelayLimits.idle:type_name -> google.protobuf.Duration
+	97,  // 52: pannier.admin.v1.RelayLimits.half:type_name -> google.protobuf.Duration
 	41,  // 53: pannier.admin.v1.RelayPolicy.limits:type_name -> pannier.admin.v1.RelayLimits
 	42,  // 54: pannier.admin.v1.RelayPolicy.counts:type_name -> pannier.admin.v1.RelayCounts
-	90,  // 55: pannier.admin.v1.RelayConnection.since:type_name -> google.protobuf.Timestamp
+	96,  // 55: pannier.admin.v1.RelayConnection.since:type_name -> google.protobuf.Timestamp
 	47,  // 56: pannier.admin.v1.TestRelayReply.steps:type_name -> pannier.admin.v1.RelayStep
 	12,  // 57: pannier.admin.v1.RelayStep.failure:type_name -> pannier.admin.v1.Failure
 	56,  // 58: pannier.admin.v1.ListFoldersReply.folders:type_name -> pannier.admin.v1.Folder
 	57,  // 59: pannier.admin.v1.TestFolderReply.files:type_name -> pannier.admin.v1.FolderFile
-	89,  // 60: pannier.admin.v1.TestFolderReply.counts:type_name -> pannier.admin.v1.TestFolderReply.CountsEntry
-	90,  // 61: pannier.admin.v1.Folder.scanned:type_name -> google.protobuf.Timestamp
-	91,  // 62: pannier.admin.v1.Folder.took:type_name -> google.protobuf.Duration
+	95,  // 60: pannier.admin.v1.TestFolderReply.counts:type_name -> pannier.admin.v1.TestFolderReply.CountsEntry
+	96,  // 61: pannier.admin.v1.Folder.scanned:type_name -> google.protobuf.Timestamp
+	97,  // 62: pannier.admin.v1.Folder.took:type_name -> google.protobuf.Duration
 	57,  // 63: pannier.admin.v1.Folder.files:type_name -> pannier.admin.v1.FolderFile
 	60,  // 64: pannier.admin.v1.CheckReply.finding:type_name -> pannier.admin.v1.Finding
 	61,  // 65: pannier.admin.v1.CheckReply.counts:type_name -> pannier.admin.v1.CheckCounts
 	4,   // 66: pannier.admin.v1.Finding.severity:type_name -> pannier.admin.v1.Finding.Severity
 	5,   // 67: pannier.admin.v1.Finding.subject:type_name -> pannier.admin.v1.Finding.Subject
-	90,  // 68: pannier.admin.v1.PurgeRequest.before:type_name -> google.protobuf.Timestamp
-	90,  // 69: pannier.admin.v1.Node.started:type_name -> google.protobuf.Timestamp
-	90,  // 70: pannier.admin.v1.Object.changed:type_name -> google.protobuf.Timestamp
+	96,  // 68: pannier.admin.v1.PurgeRequest.before:type_name -> google.protobuf.Timestamp
+	96,  // 69: pannier.admin.v1.Node.started:type_name -> google.protobuf.Timestamp
+	96,  // 70: pannier.admin.v1.Object.changed:type_name -> google.protobuf.Timestamp
 	71,  // 71: pannier.admin.v1.ListObjectsReply.objects:type_name -> pannier.admin.v1.Object
 	75,  // 72: pannier.admin.v1.ApplyRequest.more:type_name -> pannier.admin.v1.ApplyText
 	77,  // 73: pannier.admin.v1.ApplyReply.changes:type_name -> pannier.admin.v1.ObjectChange
-	90,  // 74: pannier.admin.v1.CreateTokenRequest.expires:type_name -> google.protobuf.Timestamp
+	96,  // 74: pannier.admin.v1.CreateTokenRequest.expires:type_name -> google.protobuf.Timestamp
 	83,  // 75: pannier.admin.v1.CreateTokenReply.token:type_name -> pannier.admin.v1.Token
-	90,  // 76: pannier.admin.v1.Token.created:type_name -> google.protobuf.Timestamp
-	90,  // 77: pannier.admin.v1.Token.expires:type_name -> google.protobuf.Timestamp
-	90,  // 78: pannier.admin.v1.Token.used:type_name -> google.protobuf.Timestamp
+	96,  // 76: pannier.admin.v1.Token.created:type_name -> google.protobuf.Timestamp
+	96,  // 77: pannier.admin.v1.Token.expires:type_name -> google.protobuf.Timestamp
+	96,  // 78: pannier.admin.v1.Token.used:type_name -> google.protobuf.Timestamp
 	83,  // 79: pannier.admin.v1.ListTokensReply.tokens:type_name -> pannier.admin.v1.Token
-	8,   // 80: pannier.admin.v1.Admin.Submit:input_type -> pannier.admin.v1.SubmitRequest
-	7,   // 81: pannier.admin.v1.Admin.Get:input_type -> pannier.admin.v1.Ref
-	14,  // 82: pannier.admin.v1.Admin.List:input_type -> pannier.admin.v1.ListRequest
-	7,   // 83: pannier.admin.v1.Admin.Events:input_type -> pannier.admin.v1.Ref
-	17,  // 84: pannier.admin.v1.Admin.Watch:input_type -> pannier.admin.v1.WatchRequest
-	19,  // 85: pannier.admin.v1.Admin.Wait:input_type -> pannier.admin.v1.WaitRequest
-	7,   // 86: pannier.admin.v1.Admin.Explain:input_type -> pannier.admin.v1.Ref
-	7,   // 87: pannier.admin.v1.Admin.Pause:input_type -> pannier.admin.v1.Ref
-	7,   // 88: pannier.admin.v1.Admin.Resume:input_type -> pannier.admin.v1.Ref
-	21,  // 89: pannier.admin.v1.Admin.Cancel:input_type -> pannier.admin.v1.CancelRequest
-	7,   // 90: pannier.admin.v1.Admin.Retry:input_type -> pannier.admin.v1.Ref
-	22,  // 91: pannier.admin.v1.Admin.ListPartners:input_type -> pannier.admin.v1.ListPartnersRequest
-	25,  // 92: pannier.admin.v1.Admin.TestPartner:input_type -> pannier.admin.v1.TestPartnerRequest
-	26,  // 93: pannier.admin.v1.Admin.ListListeners:input_type -> pannier.admin.v1.ListListenersRequest
-	29,  // 94: pannier.admin.v1.Admin.ListRules:input_type -> pannier.admin.v1.ListRulesRequest
-	33,  // 95: pannier.admin.v1.Admin.TestRule:input_type -> pannier.admin.v1.TestRuleRequest
-	36,  // 96: pannier.admin.v1.Admin.Browse:input_type -> pannier.admin.v1.BrowseRequest
-	38,  // 97: pannier.admin.v1.Admin.ListRelays:input_type -> pannier.admin.v1.ListRelaysRequest
-	45,  // 98: pannier.admin.v1.Admin.TestRelay:input_type -> pannier.admin.v1.TestRelayRequest
-	40,  // 99: pannier.admin.v1.Admin.AddRelay:input_type -> pannier.admin.v1.Relay
-	48,  // 100: pannier.admin.v1.Admin.RemoveRelay:input_type -> pannier.admin.v1.RemoveRelayRequest
-	50,  // 101: pannier.admin.v1.Admin.ListFolders:input_type -> pannier.admin.v1.ListFoldersRequest
-	52,  // 102: pannier.admin.v1.Admin.ShowFolder:input_type -> pannier.admin.v1.ShowFolderRequest
-	54,  // 103: pannier.admin.v1.Admin.TestFolder:input_type -> pannier.admin.v1.TestFolderRequest
-	53,  // 104: pannier.admin.v1.Admin.ScanFolder:input_type -> pannier.admin.v1.ScanFolderRequest
-	58,  // 105: pannier.admin.v1.Admin.Check:input_type -> pannier.admin.v1.CheckRequest
-	62,  // 106: pannier.admin.v1.Admin.Backup:input_type -> pannier.admin.v1.BackupRequest
-	64,  // 107: pannier.admin.v1.Admin.Purge:input_type -> pannier.admin.v1.PurgeRequest
-	66,  // 108: pannier.admin.v1.Admin.Reload:input_type -> pannier.admin.v1.ReloadRequest
-	72,  // 109: pannier.admin.v1.Admin.ListObjects:input_type -> pannier.admin.v1.ListObjectsRequest
-	70,  // 110: pannier.admin.v1.Admin.GetObject:input_type -> pannier.admin.v1.ObjectName
-	74,  // 111: pannier.admin.v1.Admin.Apply:input_type -> pannier.admin.v1.ApplyRequest
-	78,  // 112: pannier.admin.v1.Admin.PutObject:input_type -> pannier.admin.v1.PutObjectRequest
-	79,  // 113: pannier.admin.v1.Admin.DeleteObject:input_type -> pannier.admin.v1.DeleteObjectRequest
-	81,  // 114: pannier.admin.v1.Admin.CreateToken:input_type -> pannier.admin.v1.CreateTokenRequest
-	84,  // 115: pannier.admin.v1.Admin.ListTokens:input_type -> pannier.admin.v1.ListTokensRequest
-	86,  // 116: pannier.admin.v1.Admin.DeleteToken:input_type -> pannier.admin.v1.DeleteTokenRequest
-	68,  // 117: pannier.admin.v1.Admin.NodeInfo:input_type -> pannier.admin.v1.NodeInfoRequest
-	9,   // 118: pannier.admin.v1.Admin.Submit:output_type -> pannier.admin.v1.SubmitReply
-	10,  // 119: pannier.admin.v1.Admin.Get:output_type -> pannier.admin.v1.Request
-	10,  // 120: pannier.admin.v1.Admin.List:output_type -> pannier.admin.v1.Request
-	15,  // 121: pannier.admin.v1.Admin.Events:output_type -> pannier.admin.v1.EventsReply
-	18,  // 122: pannier.admin.v1.Admin.Watch:output_type -> pannier.admin.v1.Change
-	10,  // 123: pannier.admin.v1.Admin.Wait:output_type -> pannier.admin.v1.Request
-	20,  // 124: pannier.admin.v1.Admin.Explain:output_type -> pannier.admin.v1.Explanation
-	10,  // 125: pannier.admin.v1.Admin.Pause:output_type -> pannier.admin.v1.Request
-	10,  // 126: pannier.admin.v1.Admin.Resume:output_type -> pannier.admin.v1.Request
-	10,  // 127: pannier.admin.v1.Admin.Cancel:output_type -> pannier.admin.v1.Request
-	10,  // 128: pannier.admin.v1.Admin.Retry:output_type -> pannier.admin.v1.Request
-	23,  // 129: pannier.admin.v1.Admin.ListPartners:output_type -> pannier.admin.v1.ListPartnersReply
-	24,  // 130: pannier.admin.v1.Admin.TestPartner:output_type -> pannier.admin.v1.Partner
-	27,  // 131: pannier.admin.v1.Admin.ListListeners:output_type -> pannier.admin.v1.ListListenersReply
-	30,  // 132: pannier.admin.v1.Admin.ListRules:output_type -> pannier.admin.v1.ListRulesReply
-	34,  // 133: pannier.admin.v1.Admin.TestRule:output_type -> pannier.admin.v1.TestRuleReply
-	37,  // 134: pannier.admin.v1.Admin.Browse:output_type -> pannier.admin.v1.BrowseEntry
-	39,  // 135: pannier.admin.v1.Admin.ListRelays:output_type -> pannier.admin.v1.ListRelaysReply
-	46,  // 136: pannier.admin.v1.Admin.TestRelay:output_type -> pannier.admin.v1.TestRelayReply
-	40,  // 137: pannier.admin.v1.Admin.AddRelay:output_type -> pannier.admin.v1.Relay
-	49,  // 138: pannier.admin.v1.Admin.RemoveRelay:output_type -> pannier.admin.v1.RemoveRelayReply
-	51,  // 139: pannier.admin.v1.Admin.ListFolders:output_type -> pannier.admin.v1.ListFoldersReply
-	56,  // 140: pannier.admin.v1.Admin.ShowFolder:output_type -> pannier.admin.v1.Folder
-	55,  // 141: pannier.admin.v1.Admin.TestFolder:output_type -> pannier.admin.v1.TestFolderReply
-	56,  // 142: pannier.admin.v1.Admin.ScanFolder:output_type -> pannier.admin.v1.Folder
-	59,  // 143: pannier.admin.v1.Admin.Check:output_type -> pannier.admin.v1.CheckReply
-	63,  // 144: pannier.admin.v1.Admin.Backup:output_type -> pannier.admin.v1.BackupChunk
-	65,  // 145: pannier.admin.v1.Admin.Purge:output_type -> pannier.admin.v1.PurgeReply
-	67,  // 146: pannier.admin.v1.Admin.Reload:output_type -> pannier.admin.v1.ReloadReply
-	73,  // 147: pannier.admin.v1.Admin.ListObjects:output_type -> pannier.admin.v1.ListObjectsReply
-	71,  // 148: pannier.admin.v1.Admin.GetObject:output_type -> pannier.admin.v1.Object
-	76,  // 149: pannier.admin.v1.Admin.Apply:output_type -> pannier.admin.v1.ApplyReply
-	71,  // 150: pannier.admin.v1.Admin.PutObject:output_type -> pannier.admin.v1.Object
-	80,  // 151: pannier.admin.v1.Admin.DeleteObject:output_type -> pannier.admin.v1.DeleteObjectReply
-	82,  // 152: pannier.admin.v1.Admin.CreateToken:output_type -> pannier.admin.v1.CreateTokenReply
-	85,  // 153: pannier.admin.v1.Admin.ListTokens:output_type -> pannier.admin.v1.ListTokensReply
-	87,  // 154: pannier.admin.v1.Admin.DeleteToken:output_type -> pannier.admin.v1.DeleteTokenReply
-	69,  // 155: pannier.admin.v1.Admin.NodeInfo:output_type -> pannier.admin.v1.Node
-	118, // [118:156] is the sub-list for method output_type
-	80,  // [80:118] is the sub-list for method input_type
-	80,  // [80:80] is the sub-list for extension type_name
-	80,  // [80:80] is the sub-list for extension extendee
-	0,   // [0:80] is the sub-list for field type_name
+	92,  // 80: pannier.admin.v1.ListSchedulesReply.schedules:type_name -> pannier.admin.v1.Schedule
+	96,  // 81: pannier.admin.v1.Schedule.since:type_name -> google.protobuf.Timestamp
+	96,  // 82: pannier.admin.v1.Schedule.next:type_name -> google.protobuf.Timestamp
+	96,  // 83: pannier.admin.v1.Schedule.upcoming:type_name -> google.protobuf.Timestamp
+	93,  // 84: pannier.admin.v1.Schedule.last:type_name -> pannier.admin.v1.ScheduleRun
+	93,  // 85: pannier.admin.v1.Schedule.pending:type_name -> pannier.admin.v1.ScheduleRun
+	96,  // 86: pannier.admin.v1.ScheduleRun.due:type_name -> google.protobuf.Timestamp
+	96,  // 87: pannier.admin.v1.ScheduleRun.at:type_name -> google.protobuf.Timestamp
+	8,   // 88: pannier.admin.v1.Admin.Submit:input_type -> pannier.admin.v1.SubmitRequest
+	7,   // 89: pannier.admin.v1.Admin.Get:input_type -> pannier.admin.v1.Ref
+	14,  // 90: pannier.admin.v1.Admin.List:input_type -> pannier.admin.v1.ListRequest
+	7,   // 91: pannier.admin.v1.Admin.Events:input_type -> pannier.admin.v1.Ref
+	17,  // 92: pannier.admin.v1.Admin.Watch:input_type -> pannier.admin.v1.WatchRequest
+	19,  // 93: pannier.admin.v1.Admin.Wait:input_type -> pannier.admin.v1.WaitRequest
+	7,   // 94: pannier.admin.v1.Admin.Explain:input_type -> pannier.admin.v1.Ref
+	7,   // 95: pannier.admin.v1.Admin.Pause:input_type -> pannier.admin.v1.Ref
+	7,   // 96: pannier.admin.v1.Admin.Resume:input_type -> pannier.admin.v1.Ref
+	21,  // 97: pannier.admin.v1.Admin.Cancel:input_type -> pannier.admin.v1.CancelRequest
+	7,   // 98: pannier.admin.v1.Admin.Retry:input_type -> pannier.admin.v1.Ref
+	22,  // 99: pannier.admin.v1.Admin.ListPartners:input_type -> pannier.admin.v1.ListPartnersRequest
+	25,  // 100: pannier.admin.v1.Admin.TestPartner:input_type -> pannier.admin.v1.TestPartnerRequest
+	26,  // 101: pannier.admin.v1.Admin.ListListeners:input_type -> pannier.admin.v1.ListListenersRequest
+	29,  // 102: pannier.admin.v1.Admin.ListRules:input_type -> pannier.admin.v1.ListRulesRequest
+	33,  // 103: pannier.admin.v1.Admin.TestRule:input_type -> pannier.admin.v1.TestRuleRequest
+	36,  // 104: pannier.admin.v1.Admin.Browse:input_type -> pannier.admin.v1.BrowseRequest
+	38,  // 105: pannier.admin.v1.Admin.ListRelays:input_type -> pannier.admin.v1.ListRelaysRequest
+	45,  // 106: pannier.admin.v1.Admin.TestRelay:input_type -> pannier.admin.v1.TestRelayRequest
+	40,  // 107: pannier.admin.v1.Admin.AddRelay:input_type -> pannier.admin.v1.Relay
+	48,  // 108: pannier.admin.v1.Admin.RemoveRelay:input_type -> pannier.admin.v1.RemoveRelayRequest
+	50,  // 109: pannier.admin.v1.Admin.ListFolders:input_type -> pannier.admin.v1.ListFoldersRequest
+	52,  // 110: pannier.admin.v1.Admin.ShowFolder:input_type -> pannier.admin.v1.ShowFolderRequest
+	54,  // 111: pannier.admin.v1.Admin.TestFolder:input_type -> pannier.admin.v1.TestFolderRequest
+	53,  // 112: pannier.admin.v1.Admin.ScanFolder:input_type -> pannier.admin.v1.ScanFolderRequest
+	88,  // 113: pannier.admin.v1.Admin.ListSchedules:input_type -> pannier.admin.v1.ListSchedulesRequest
+	90,  // 114: pannier.admin.v1.Admin.ShowSchedule:input_type -> pannier.admin.v1.ShowScheduleRequest
+	91,  // 115: pannier.admin.v1.Admin.RunSchedule:input_type -> pannier.admin.v1.RunScheduleRequest
+	58,  // 116: pannier.admin.v1.Admin.Check:input_type -> pannier.admin.v1.CheckRequest
+	62,  // 117: pannier.admin.v1.Admin.Backup:input_type -> pannier.admin.v1.BackupRequest
+	64,  // 118: pannier.admin.v1.Admin.Purge:input_type -> pannier.admin.v1.PurgeRequest
+	66,  // 119: pannier.admin.v1.Admin.Reload:input_type -> pannier.admin.v1.ReloadRequest
+	72,  // 120: pannier.admin.v1.Admin.ListObjects:input_type -> pannier.admin.v1.ListObjectsRequest
+	70,  // 121: pannier.admin.v1.Admin.GetObject:input_type -> pannier.admin.v1.ObjectName
+	74,  // 122: pannier.admin.v1.Admin.Apply:input_type -> pannier.admin.v1.ApplyRequest
+	78,  // 123: pannier.admin.v1.Admin.PutObject:input_type -> pannier.admin.v1.PutObjectRequest
+	79,  // 124: pannier.admin.v1.Admin.DeleteObject:input_type -> pannier.admin.v1.DeleteObjectRequest
+	81,  // 125: pannier.admin.v1.Admin.CreateToken:input_type -> pannier.admin.v1.CreateTokenRequest
+	84,  // 126: pannier.admin.v1.Admin.ListTokens:input_type -> pannier.admin.v1.ListTokensRequest
+	86,  // 127: pannier.admin.v1.Admin.DeleteToken:input_type -> pannier.admin.v1.DeleteTokenRequest
+	68,  // 128: pannier.admin.v1.Admin.NodeInfo:input_type -> pannier.admin.v1.NodeInfoRequest
+	9,   // 129: pannier.admin.v1.Admin.Submit:output_type -> pannier.admin.v1.SubmitReply
+	10,  // 130: pannier.admin.v1.Admin.Get:output_type -> pannier.admin.v1.Request
+	10,  // 131: pannier.admin.v1.Admin.List:output_type -> pannier.admin.v1.Request
+	15,  // 132: pannier.admin.v1.Admin.Events:output_type -> pannier.admin.v1.EventsReply
+	18,  // 133: pannier.admin.v1.Admin.Watch:output_type -> pannier.admin.v1.Change
+	10,  // 134: pannier.admin.v1.Admin.Wait:output_type -> pannier.admin.v1.Request
+	20,  // 135: pannier.admin.v1.Admin.Explain:output_type -> pannier.admin.v1.Explanation
+	10,  // 136: pannier.admin.v1.Admin.Pause:output_type -> pannier.admin.v1.Request
+	10,  // 137: pannier.admin.v1.Admin.Resume:output_type -> pannier.admin.v1.Request
+	10,  // 138: pannier.admin.v1.Admin.Cancel:output_type -> pannier.admin.v1.Request
+	10,  // 139: pannier.admin.v1.Admin.Retry:output_type -> pannier.admin.v1.Request
+	23,  // 140: pannier.admin.v1.Admin.ListPartners:output_type -> pannier.admin.v1.ListPartnersReply
+	24,  // 141: pannier.admin.v1.Admin.TestPartner:output_type -> pannier.admin.v1.Partner
+	27,  // 142: pannier.admin.v1.Admin.ListListeners:output_type -> pannier.admin.v1.ListListenersReply
+	30,  // 143: pannier.admin.v1.Admin.ListRules:output_type -> pannier.admin.v1.ListRulesReply
+	34,  // 144: pannier.admin.v1.Admin.TestRule:output_type -> pannier.admin.v1.TestRuleReply
+	37,  // 145: pannier.admin.v1.Admin.Browse:output_type -> pannier.admin.v1.BrowseEntry
+	39,  // 146: pannier.admin.v1.Admin.ListRelays:output_type -> pannier.admin.v1.ListRelaysReply
+	46,  // 147: pannier.admin.v1.Admin.TestRelay:output_type -> pannier.admin.v1.TestRelayReply
+	40,  // 148: pannier.admin.v1.Admin.AddRelay:output_type -> pannier.admin.v1.Relay
+	49,  // 149: pannier.admin.v1.Admin.RemoveRelay:output_type -> pannier.admin.v1.RemoveRelayReply
+	51,  // 150: pannier.admin.v1.Admin.ListFolders:output_type -> pannier.admin.v1.ListFoldersReply
+	56,  // 151: pannier.admin.v1.Admin.ShowFolder:output_type -> pannier.admin.v1.Folder
+	55,  // 152: pannier.admin.v1.Admin.TestFolder:output_type -> pannier.admin.v1.TestFolderReply
+	56,  // 153: pannier.admin.v1.Admin.ScanFolder:output_type -> pannier.admin.v1.Folder
+	89,  // 154: pannier.admin.v1.Admin.ListSchedules:output_type -> pannier.admin.v1.ListSchedulesReply
+	92,  // 155: pannier.admin.v1.Admin.ShowSchedule:output_type -> pannier.admin.v1.Schedule
+	93,  // 156: pannier.admin.v1.Admin.RunSchedule:output_type -> pannier.admin.v1.ScheduleRun
+	59,  // 157: pannier.admin.v1.Admin.Check:output_type -> pannier.admin.v1.CheckReply
+	63,  // 158: pannier.admin.v1.Admin.Backup:output_type -> pannier.admin.v1.BackupChunk
+	65,  // 159: pannier.admin.v1.Admin.Purge:output_type -> pannier.admin.v1.PurgeReply
+	67,  // 160: pannier.admin.v1.Admin.Reload:output_type -> pannier.admin.v1.ReloadReply
+	73,  // 161: pannier.admin.v1.Admin.ListObjects:output_type -> pannier.admin.v1.ListObjectsReply
+	71,  // 162: pannier.admin.v1.Admin.GetObject:output_type -> pannier.admin.v1.Object
+	76,  // 163: pannier.admin.v1.Admin.Apply:output_type -> pannier.admin.v1.ApplyReply
+	71,  // 164: pannier.admin.v1.Admin.PutObject:output_type -> pannier.admin.v1.Object
+	80,  // 165: pannier.admin.v1.Admin.DeleteObject:output_type -> pannier.admin.v1.DeleteObjectReply
+	82,  // 166: pannier.admin.v1.Admin.CreateToken:output_type -> pannier.admin.v1.CreateTokenReply
+	85,  // 167: pannier.admin.v1.Admin.ListTokens:output_type -> pannier.admin.v1.ListTokensReply
+	87,  // 168: pannier.admin.v1.Admin.DeleteToken:output_type -> pannier.admin.v1.DeleteTokenReply
+	69,  // 169: pannier.admin.v1.Admin.NodeInfo:output_type -> pannier.admin.v1.Node
+	129, // [129:170] is the sub-list for method output_type
+	88,  // [88:129] is the sub-list for method input_type
+	88,  // [88:88] is the sub-list for extension type_name
+	88,  // [88:88] is the sub-list for extension extendee
+	0,   // [0:88] is the sub-list for field type_name
 }
 
 func init() { file_admin_proto_init() }
@@ -6875,7 +7375,7 @@ func file_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_admin_proto_rawDesc), len(file_admin_proto_rawDesc)),
 			NumEnums:      6,
-			NumMessages:   84,
+			NumMessages:   90,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -61,6 +61,9 @@ const (
 	Admin_ShowFolder_FullMethodName    = "/pannier.admin.v1.Admin/ShowFolder"
 	Admin_TestFolder_FullMethodName    = "/pannier.admin.v1.Admin/TestFolder"
 	Admin_ScanFolder_FullMethodName    = "/pannier.admin.v1.Admin/ScanFolder"
+	Admin_ListSchedules_FullMethodName = "/pannier.admin.v1.Admin/ListSchedules"
+	Admin_ShowSchedule_FullMethodName  = "/pannier.admin.v1.Admin/ShowSchedule"
+	Admin_RunSchedule_FullMethodName   = "/pannier.admin.v1.Admin/RunSchedule"
 	Admin_Check_FullMethodName         = "/pannier.admin.v1.Admin/Check"
 	Admin_Backup_FullMethodName        = "/pannier.admin.v1.Admin/Backup"
 	Admin_Purge_FullMethodName         = "/pannier.admin.v1.Admin/Purge"
@@ -151,6 +154,13 @@ type AdminClient interface {
 	// ScanFolder looks through a folder now, and answers with it when that is done. Files
 	// that have to stay the same for a while are submitted later.
 	ScanFolder(ctx context.Context, in *ScanFolderRequest, opts ...grpc.CallOption) (*Folder, error)
+	// ListSchedules is the schedules, by name.
+	ListSchedules(ctx context.Context, in *ListSchedulesRequest, opts ...grpc.CallOption) (*ListSchedulesReply, error)
+	// ShowSchedule is one with the times at which it is due next. NOT_FOUND without one.
+	ShowSchedule(ctx context.Context, in *ShowScheduleRequest, opts ...grpc.CallOption) (*Schedule, error)
+	// RunSchedule makes a run now, besides those at its times, and answers when its requests
+	// are registered. ALREADY_EXISTS: a run is under way.
+	RunSchedule(ctx context.Context, in *RunScheduleRequest, opts ...grpc.CallOption) (*ScheduleRun, error)
 	// Check compares what the node remembers with what is on its disk. It only
 	// reads. Findings come as they are made; the last message has the counts.
 	Check(ctx context.Context, in *CheckRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[CheckReply], error)
@@ -472,6 +482,36 @@ func (c *adminClient) ScanFolder(ctx context.Context, in *ScanFolderRequest, opt
 	return out, nil
 }
 
+func (c *adminClient) ListSchedules(ctx context.Context, in *ListSchedulesRequest, opts ...grpc.CallOption) (*ListSchedulesReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListSchedulesReply)
+	err := c.cc.Invoke(ctx, Admin_ListSchedules_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminClient) ShowSchedule(ctx context.Context, in *ShowScheduleRequest, opts ...grpc.CallOption) (*Schedule, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Schedule)
+	err := c.cc.Invoke(ctx, Admin_ShowSchedule_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminClient) RunSchedule(ctx context.Context, in *RunScheduleRequest, opts ...grpc.CallOption) (*ScheduleRun, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ScheduleRun)
+	err := c.cc.Invoke(ctx, Admin_RunSchedule_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *adminClient) Check(ctx context.Context, in *CheckRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[CheckReply], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	stream, err := c.cc.NewStream(ctx, &Admin_ServiceDesc.Streams[3], Admin_Check_FullMethodName, cOpts...)
@@ -695,6 +735,13 @@ type AdminServer interface {
 	// ScanFolder looks through a folder now, and answers with it when that is done. Files
 	// that have to stay the same for a while are submitted later.
 	ScanFolder(context.Context, *ScanFolderRequest) (*Folder, error)
+	// ListSchedules is the schedules, by name.
+	ListSchedules(context.Context, *ListSchedulesRequest) (*ListSchedulesReply, error)
+	// ShowSchedule is one with the times at which it is due next. NOT_FOUND without one.
+	ShowSchedule(context.Context, *ShowScheduleRequest) (*Schedule, error)
+	// RunSchedule makes a run now, besides those at its times, and answers when its requests
+	// are registered. ALREADY_EXISTS: a run is under way.
+	RunSchedule(context.Context, *RunScheduleRequest) (*ScheduleRun, error)
 	// Check compares what the node remembers with what is on its disk. It only
 	// reads. Findings come as they are made; the last message has the counts.
 	Check(*CheckRequest, grpc.ServerStreamingServer[CheckReply]) error
@@ -813,6 +860,15 @@ func (UnimplementedAdminServer) TestFolder(context.Context, *TestFolderRequest) 
 }
 func (UnimplementedAdminServer) ScanFolder(context.Context, *ScanFolderRequest) (*Folder, error) {
 	return nil, status.Error(codes.Unimplemented, "method ScanFolder not implemented")
+}
+func (UnimplementedAdminServer) ListSchedules(context.Context, *ListSchedulesRequest) (*ListSchedulesReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListSchedules not implemented")
+}
+func (UnimplementedAdminServer) ShowSchedule(context.Context, *ShowScheduleRequest) (*Schedule, error) {
+	return nil, status.Error(codes.Unimplemented, "method ShowSchedule not implemented")
+}
+func (UnimplementedAdminServer) RunSchedule(context.Context, *RunScheduleRequest) (*ScheduleRun, error) {
+	return nil, status.Error(codes.Unimplemented, "method RunSchedule not implemented")
 }
 func (UnimplementedAdminServer) Check(*CheckRequest, grpc.ServerStreamingServer[CheckReply]) error {
 	return status.Error(codes.Unimplemented, "method Check not implemented")
@@ -1303,6 +1359,60 @@ func _Admin_ScanFolder_Handler(srv interface{}, ctx context.Context, dec func(in
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Admin_ListSchedules_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListSchedulesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).ListSchedules(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_ListSchedules_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).ListSchedules(ctx, req.(*ListSchedulesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Admin_ShowSchedule_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ShowScheduleRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).ShowSchedule(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_ShowSchedule_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).ShowSchedule(ctx, req.(*ShowScheduleRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Admin_RunSchedule_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RunScheduleRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).RunSchedule(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_RunSchedule_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).RunSchedule(ctx, req.(*RunScheduleRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Admin_Check_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(CheckRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -1617,6 +1727,18 @@ var Admin_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ScanFolder",
 			Handler:    _Admin_ScanFolder_Handler,
+		},
+		{
+			MethodName: "ListSchedules",
+			Handler:    _Admin_ListSchedules_Handler,
+		},
+		{
+			MethodName: "ShowSchedule",
+			Handler:    _Admin_ShowSchedule_Handler,
+		},
+		{
+			MethodName: "RunSchedule",
+			Handler:    _Admin_RunSchedule_Handler,
 		},
 		{
 			MethodName: "Purge",

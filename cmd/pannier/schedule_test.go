@@ -1,0 +1,136 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pannier/pannier/spec/adminpb"
+)
+
+// TestSchedule: what operators see of schedules, and a run by their order.
+func TestSchedule(t *testing.T) {
+	c := newConduit(t)
+	c.write(folderRule+`
+[[schedule]]
+name    = "nightly"
+cron    = "30 2 * * *"
+zone    = "Europe/Berlin"
+rule    = "out"
+partner = "hostb"
+source  = "*.csv"
+target  = "in/{name}"
+`, folderRule)
+	for _, name := range []string{"a.csv", "b.csv", "c.txt"} {
+		if err := os.WriteFile(filepath.Join(c.a.Root, name), []byte(name), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.start(c.b, c.a)
+	if out := c.does("schedule", "list"); !strings.Contains(out, "nightly\t30 2 * * *\tEurope/Berlin\t20") || !strings.Contains(out, "\t-\t-\t0\tout\thostb\t*.csv\t-\n") {
+		t.Errorf("list says\n%s", out)
+	}
+	out := c.does("schedule", "run", "nightly")
+	n, id, _ := strings.Cut(strings.TrimSpace(out), "\t")
+	if n != "2" || len(id) != 32 {
+		t.Errorf("run says %s", out)
+	}
+	c.until("both have arrived", func() bool { n := c.ended(); return n["in/a.csv"] == 1 && n["in/b.csv"] == 1 && len(n) == 2 })
+	if out := c.does("ls", "--follow", id); strings.Count(out, "\n") != 2 && strings.Count(out, "\n") != 3 {
+		t.Errorf("ls says\n%s", out)
+	}
+	if out := c.does("schedule", "show", "nightly"); !strings.Contains(out, "made, 2 requests") || strings.Count(out, "next\t") != 5 {
+		t.Errorf("show says\n%s", out)
+	}
+	if _, said, err := c.pannier("schedule", "show", "nighty"); err == nil || !strings.Contains(said, `no schedule is called "nighty"`) {
+		t.Errorf("%v, %s", err, said)
+	}
+	text, err := os.ReadFile(c.a.Config())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for with, want := range map[string]string{"30 3 * * *": "schedule nightly has changed", "30 2 * *": "five fields"} {
+		if err := os.WriteFile(c.a.Config(), []byte(strings.Replace(string(text), "30 2 * * *", with, 1)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if out, said, _ := c.pannier("reload"); !strings.Contains(out+said, want) {
+			t.Errorf("reload says %s%s", out, said)
+		}
+	}
+	if out := c.does("schedule", "list"); !strings.Contains(out, "30 3 * * *") { // a bad file has changed nothing
+		t.Errorf("list says\n%s", out)
+	}
+}
+
+// TestScheduleKilled: a node is killed again and again around the time when forty schedules are
+// due. Each makes its run once.
+func TestScheduleKilled(t *testing.T) {
+	t.Parallel() // it waits for a full minute
+	c := newConduit(t)
+	const schedules, files = 40, 3
+	var more strings.Builder
+	for i := range schedules {
+		fmt.Fprintf(&more, "[[schedule]]\nname = \"s%d\"\ncron = \"* * * * *\"\nzone = \"UTC\"\nrule = \"out\"\npartner = \"hostb\"\nsource = \"*.csv\"\ntarget = \"%d/{hour}{minute}/{name}\"\n", i, i)
+	}
+	c.write(folderRule+more.String(), folderRule)
+	for i := range files {
+		if err := os.WriteFile(filepath.Join(c.a.Root, fmt.Sprintf("f%d.csv", i)), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.start(c.b, c.a)
+	rnd := rand.New(rand.NewPCG(3, 4))
+	due := time.Now().Truncate(time.Minute).Add(time.Minute)
+	if time.Until(due) < 2*time.Second {
+		due = due.Add(time.Minute) // not before the node knows its schedules
+	}
+	time.Sleep(time.Until(due) + time.Duration(rnd.IntN(30))*time.Millisecond)
+	for range 6 {
+		c.a.Kill()
+		c.start(c.a)
+		time.Sleep(time.Duration(rnd.IntN(120)) * time.Millisecond)
+	}
+	c.a.Kill()
+	c.start(c.a)
+	at := due.UTC().Format("1504")
+	c.until("all runs are made", func() bool {
+		reply, err := c.client(c.a).ListSchedules(t.Context(), &adminpb.ListSchedulesRequest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		made := 0
+		for _, s := range reply.GetSchedules() {
+			if s.GetLast().GetOutcome() == "made" && len(s.GetPending()) == 0 && s.GetLast().GetRequests() == files {
+				made++
+			}
+		}
+		return made == schedules
+	})
+	all, err := c.client(c.a).List(t.Context(), &adminpb.ListRequest{}) // some have failed: they ran in each process that died
+	if err != nil {
+		t.Fatal(err)
+	}
+	registered := map[string]int{}
+	for {
+		r, err := all.Recv()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		registered[r.GetTarget()]++
+	}
+	for i := range schedules {
+		for k := range files {
+			if name := fmt.Sprintf("%d/%s/f%d.csv", i, at, k); registered[name] != 1 {
+				t.Errorf("%s was registered %d times", name, registered[name])
+			}
+		}
+	}
+}
