@@ -14,8 +14,11 @@ import (
 	"github.com/pannier/pannier/spec/fault"
 )
 
-func (c *console) copyCommand() *cobra.Command {
-	var f orderFlags
+func (c *console) copyCommand() *cobra.Command { return c.ordering(c.copyOrder()) }
+
+// copyOrder is the command without what it does, and what its arguments order.
+func (c *console) copyOrder() (*cobra.Command, *orderFlags, orderer) {
+	f := new(orderFlags)
 	var by string
 	cmd := &cobra.Command{
 		Use:   "copy FROM:/FILE... TO:/PATH",
@@ -40,13 +43,6 @@ PATH that ends in / keeps the files' names.`,
   # From bridge to bridge, also between different protocols
   pannier copy ftp-a:/out/x.csv bucket:/2026/january.csv`,
 		Args: command.AtLeast(2),
-		RunE: c.run(func(ctx context.Context, cmd *cobra.Command, client *admin.Client, args []string) error {
-			orders, err := f.copies(ctx, c, client, args, by)
-			if err != nil {
-				return err
-			}
-			return c.submit(ctx, cmd, client, &f, orders)
-		}),
 	}
 	f.register(c, cmd, adminpb.Rule_SEND)
 	flag := cmd.Flags().Lookup("rule")
@@ -54,7 +50,9 @@ PATH that ends in / keeps the files' names.`,
 	cmd.Flags().StringVar(&by, "by", "", "the `NODE`, of the two, that makes the request (default: whichever may)")
 	complete(cmd, "by", partnerNames, c)
 	cmd.ValidArgsFunction = c.completeArgs(partnerNames)
-	return cmd
+	return cmd, f, func(ctx context.Context, client *admin.Client, args []string) ([]*adminpb.SubmitRequest, error) {
+		return f.copies(ctx, c, client, args, by)
+	}
 }
 
 // copies are the requests of copy.

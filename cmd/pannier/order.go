@@ -138,6 +138,21 @@ func unfit(given string, in *adminpb.TestRuleRequest, tests []*adminpb.RuleTest)
 	return command.Suggest(say("no rule takes it"), "%s", "The rules and their roots:\n"+strings.Join(lines, "\n"))
 }
 
+// orderer is the requests that the arguments of a command order.
+type orderer func(ctx context.Context, client *admin.Client, args []string) ([]*adminpb.SubmitRequest, error)
+
+// ordering is a command that makes the requests its arguments order.
+func (c *console) ordering(cmd *cobra.Command, f *orderFlags, orders orderer) *cobra.Command {
+	cmd.RunE = c.run(func(ctx context.Context, cmd *cobra.Command, client *admin.Client, args []string) error {
+		all, err := orders(ctx, client, args)
+		if err != nil {
+			return err
+		}
+		return c.submit(ctx, cmd, client, f, all)
+	})
+	return cmd
+}
+
 // submit makes the requests, says what became of each, and sees them through
 // with --wait.
 func (c *console) submit(ctx context.Context, cmd *cobra.Command, client *admin.Client, f *orderFlags, orders []*adminpb.SubmitRequest) error {

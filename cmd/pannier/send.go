@@ -13,8 +13,11 @@ import (
 	"github.com/pannier/pannier/spec/fault"
 )
 
-func (c *console) sendCommand() *cobra.Command {
-	var f orderFlags
+func (c *console) sendCommand() *cobra.Command { return c.ordering(c.sendOrder()) }
+
+// sendOrder is the command without what it does, and what its arguments order.
+func (c *console) sendOrder() (*cobra.Command, *orderFlags, orderer) {
+	f := new(orderFlags)
 	var as string
 	cmd := &cobra.Command{
 		Use:   "send PATH... PARTNER[:RULE|:/NAME]...",
@@ -45,17 +48,12 @@ each, and the exit code is 3 if only some have it.`,
   pannier send *.iso hostb --at 22:00 --priority -10`,
 		Args:              command.AtLeast(2),
 		ValidArgsFunction: c.fileOrPartner,
-		RunE: c.run(func(ctx context.Context, cmd *cobra.Command, client *admin.Client, args []string) error {
-			orders, err := f.sends(ctx, c, client, args, as)
-			if err != nil {
-				return err
-			}
-			return c.submit(ctx, cmd, client, &f, orders)
-		}),
 	}
 	f.register(c, cmd, adminpb.Rule_SEND)
 	cmd.Flags().StringVar(&as, "as", "", "`NAME` below the rule's root at the partner; one that ends in / is a folder (default: as here)")
-	return cmd
+	return cmd, f, func(ctx context.Context, client *admin.Client, args []string) ([]*adminpb.SubmitRequest, error) {
+		return f.sends(ctx, c, client, args, as)
+	}
 }
 
 // sends are the requests of send, file by file. All are known to be possible before the
