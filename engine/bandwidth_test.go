@@ -140,6 +140,12 @@ func TestPool(t *testing.T) {
 			b.Pools = map[string]*engine.Pool{"wan": {Name: "wan", Bandwidth: quantity.Always(fairRate / 4)}}
 		})
 		time.Sleep(10 * time.Second)
+		go func() { // a book that says the same gives nobody more
+			for range 59 {
+				time.Sleep(time.Second)
+				p.rebook(func(*engine.Book) {})
+			}
+		}()
 		near(counted(60*time.Second), 15*fairRate)
 		p.rebook(func(b *engine.Book) { b.Rules["push"].Pool = "" })
 		time.Sleep(10 * time.Second)
