@@ -363,6 +363,17 @@ type Expectation struct {
 	Over     []Awaits  // the last ones, the latest first
 }
 
+// State is what is to be said of it first: late, if one is, else what is next or was last.
+func (x *Expectation) State() State {
+	switch {
+	case len(x.Late) > 0:
+		return Late
+	case !x.Next.IsZero() || len(x.Over) == 0:
+		return Awaited
+	}
+	return x.Over[0].State
+}
+
 // List is what is expected: late ones first, then by when they are due, then by name.
 func (w *Awaiter) List() (all []Expectation, err error) {
 	err = w.ask(func() {
