@@ -148,9 +148,9 @@ func (a *Archive) room(root *os.Root, state string) (again bool, err error) {
 				return again, fault.Wrap(op, state, err)
 			}
 		case name == Identity:
-			return again, fault.New(op, fault.Exists, "%s is there already, and the backup has a key, too", filepath.Join(state, name)).Advise("move the one that is there away: nothing was changed")
+			return again, fault.New(op, fault.Exists, "%s is there already, and the backup has a key, too: move the one that is there away; nothing was changed", filepath.Join(state, name))
 		default:
-			return again, fault.New(op, fault.Exists, "%s is there already", filepath.Join(state, name)).Advise("stop the node, and move away what is there: nothing was changed")
+			return again, fault.New(op, fault.Exists, "%s is there already: stop the node, and move away what is there; nothing was changed", filepath.Join(state, name))
 		}
 	}
 	return again, nil
@@ -241,8 +241,7 @@ func Interrupted(state string) error {
 	if _, err := os.Lstat(filepath.Join(state, pending)); err != nil {
 		return nil
 	}
-	return fault.New("open state directory", fault.NotStarted, "a restore into %s has not come to its end", state).
-		Advise("run pannier restore again with the same backup")
+	return fault.New("open state directory", fault.NotStarted, "a restore into %s has not come to its end: run pannier restore again with the same backup", state)
 }
 
 func syncDir(root *os.Root, name string) error {
