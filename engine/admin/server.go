@@ -94,6 +94,8 @@ type Config struct {
 	Folders Folders
 	// Schedules are what it does at times.
 	Schedules Schedules
+	// Expecting is the files that are to come to it.
+	Expecting Expecting
 	// Objects are its partners and rules as they are written.
 	Objects Objects
 	// Tokens are the node's.

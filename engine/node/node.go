@@ -83,6 +83,7 @@ type Node struct {
 	listeners *listeners
 	folders   *folders
 	schedules *schedule.Runner
+	expecting *schedule.Awaiter
 	admin     *admin.Server
 	socket    *admin.Listener // nil: no operators
 	tokens    *access.Tokens
@@ -90,6 +91,7 @@ type Node struct {
 	bound     []string      // addresses
 
 	present   atomic.Pointer[present]
+	came      atomic.Pointer[schedule.Awaiter] // nil: nobody waits yet
 	draining  atomic.Bool
 	serving   atomic.Bool // Run answers partners and operators
 	metrics   *metrics.Metrics
@@ -357,7 +359,7 @@ func (n *Node) drain(ctx context.Context) error {
 	var relays sync.WaitGroup
 	relays.Go(func() { n.relays.drain(ctx) })
 	n.folders.end()
-	n.schedules.Stop()
+	n.schedules.Stop()   // what comes is waited for until the engine has ended
 	n.listeners.end(ctx) // first: what clients have sent becomes requests
 	err := n.engine.Drain(ctx)
 	relays.Wait()

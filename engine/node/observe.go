@@ -27,6 +27,7 @@ func (n *Node) observed(s store.Store) store.Store {
 		if n.push != nil {
 			n.push.Committed(r)
 		}
+		n.hasCome(r)
 	}}
 }
 

@@ -26,7 +26,7 @@ func (n *Node) listenAdmin() error {
 		cfg.Reload = func(context.Context) ([]string, error) { return n.ReadAgain() }
 	}
 	cfg.Relays, cfg.Folders, cfg.Tokens, cfg.Objects = n.relays, n.folders, n.tokens, runtimeObjects{n}
-	cfg.Schedules = n.schedules
+	cfg.Schedules, cfg.Expecting = n.schedules, n.expecting
 	cfg.Browse, cfg.Probe, cfg.Listeners = n.browse, n.bridges.Probe, n.listeners.list
 	var err error
 	if n.admin, err = admin.New(cfg); err != nil {

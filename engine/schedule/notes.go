@@ -53,6 +53,9 @@ func OpenNotes(path string) (*Notes, error) {
 	}
 	err = db.Update(func(tx *bbolt.Tx) error {
 		_, err := tx.CreateBucketIfNotExists(runBucket)
+		if err == nil {
+			_, err = tx.CreateBucketIfNotExists(expectBucket)
+		}
 		return err
 	})
 	if err != nil {
