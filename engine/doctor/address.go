@@ -95,7 +95,7 @@ func (e *exam) addresses() {
 			e.skip(subject, "the daemon has it")
 			continue
 		}
-		switch err := p.try(); {
+		switch err := p.try(e.Config.Node.State); {
 		case errors.Is(err, syscall.EADDRINUSE):
 			e.fail(subject, "end the other process, or set another address", "another process listens there, and no daemon answers at node.admin")
 		case errors.Is(err, fs.ErrPermission):
@@ -110,8 +110,9 @@ func (e *exam) addresses() {
 	}
 }
 
-// try listens for a moment. Of a unix socket the name is only looked at.
-func (p place) try() error {
+// try listens for a moment. Of a unix socket the name is only looked at; one in a state
+// directory that is not there yet gets a place with it.
+func (p place) try(state string) error {
 	switch p.network {
 	case "udp":
 		c, err := net.ListenPacket(p.network, p.at)
@@ -134,7 +135,10 @@ func (p place) try() error {
 		return errors.Join(syscall.EADDRINUSE, c.Close())
 	}
 	err := unix.Access(dir, unix.W_OK|unix.X_OK)
-	if errors.Is(err, fs.ErrNotExist) {
+	switch missing := errors.Is(err, fs.ErrNotExist); {
+	case missing && dir == state:
+		return nil
+	case missing:
 		return fmt.Errorf("there is no directory %s", dir)
 	}
 	return err

@@ -99,7 +99,7 @@ func (e *exam) partner(line *peer.Line, name string) {
 	}
 	after := e.Now()
 	if err != nil {
-		e.fail(name, helpOr(err, "look whether it runs and can be reached from here"), "%s", fault.Brief(err))
+		e.fail(name, helpOr(err, ""), "%s", fault.Brief(err))
 		return
 	}
 	e.ok(name, "version %s, keys are proved both ways, round trip %v", is.Version, rtt.Round(time.Microsecond))
@@ -108,7 +108,7 @@ func (e *exam) partner(line *peer.Line, name string) {
 	}
 }
 
-// helpOr is what an error advises, or that.
+// helpOr is what an error advises, or that. Some have their advice in their text.
 func helpOr(err error, or string) string {
 	if help, ok := strings.CutPrefix(fault.Help(err), fault.Brief(err)+"; "); ok {
 		return help

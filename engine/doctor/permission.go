@@ -12,8 +12,6 @@ import (
 	"strconv"
 	"syscall"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/pannier/pannier/engine"
 	"github.com/pannier/pannier/engine/backup"
 	"github.com/pannier/pannier/engine/folder"
@@ -94,8 +92,12 @@ func (e *exam) absent(dir string) {
 			break
 		}
 	}
-	if err := unix.Access(up, unix.W_OK|unix.X_OK); err != nil {
-		e.fail(dir, "make it for the node's user, with mode 0700", "it is not there, and %s cannot make it in %s: %v", userName(os.Getuid()), up, err)
+	made, err := os.MkdirTemp(up, trial)
+	if err == nil {
+		err = os.Remove(made)
+	}
+	if err != nil {
+		e.fail(dir, "make it for the node's user, with mode 0700", "it is not there, and %s cannot make it in %s: %s", userName(os.Getuid()), up, reason(err))
 		return
 	}
 	e.ok(dir, "it is not there yet: the node makes it when it starts")
