@@ -16,6 +16,7 @@ import (
 	"github.com/pannier/pannier/engine/access"
 	"github.com/pannier/pannier/engine/admin"
 	"github.com/pannier/pannier/engine/audit"
+	"github.com/pannier/pannier/engine/backup"
 	"github.com/pannier/pannier/engine/bridge"
 	"github.com/pannier/pannier/engine/config"
 	"github.com/pannier/pannier/engine/httpd"
@@ -102,6 +103,7 @@ type Node struct {
 	reload sync.Mutex // held by Reload
 	once   sync.Once
 	undo   []func() error // what Close does, last first
+	notes  []part         // of the backup: what is remembered beside the store
 	closed error
 }
 
@@ -144,6 +146,9 @@ func newLog(w io.Writer, cfg config.Node, level slog.Leveler) *slog.Logger {
 
 // begin begins the parts from the bottom up.
 func (n *Node) begin(ctx context.Context, cfg *config.Config) error {
+	if err := backup.Interrupted(cfg.Node.State); err != nil {
+		return err
+	}
 	id, err := Identity(cfg)
 	if err != nil {
 		return err
@@ -254,9 +259,12 @@ func (n *Node) newLine(id *carrier.Identity) (engine.Line, error) {
 	return n.withBridges(n.line)
 }
 
+// bridgeFile is what transfers to bridges remember, in the state directory.
+const bridgeFile = "bridges.db"
+
 // withBridges is a line that leads to bridges, too.
 func (n *Node) withBridges(next engine.Line) (engine.Line, error) {
-	line, err := bridge.NewLine(bridge.Options{Next: next, Servers: n.bridges, Notes: filepath.Join(n.fixed.State, "bridges.db"), Log: n.log, Rule: func(name string) (*engine.Rule, error) {
+	line, err := bridge.NewLine(bridge.Options{Next: next, Servers: n.bridges, Notes: filepath.Join(n.fixed.State, bridgeFile), Log: n.log, Rule: func(name string) (*engine.Rule, error) {
 		book := n.present.Load().book
 		return book.Rule(name)
 	}})
@@ -264,6 +272,7 @@ func (n *Node) withBridges(next engine.Line) (engine.Line, error) {
 		return nil, err
 	}
 	n.undone(line.Close)
+	n.notes = append(n.notes, part{bridgeFile, line.Backup})
 	n.away = line
 	return line, nil
 }

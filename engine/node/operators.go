@@ -17,7 +17,7 @@ func (n *Node) listenAdmin() error {
 		Engine: n.engine, Node: n.fixed.Name, Key: n.key, Version: n.o.Version, Addresses: n.Addresses, Draining: n.draining.Load, Log: n.log, Audit: n.auditor(), Refused: n.refused,
 	}
 	if s, ok := n.o.Store.(interface{ Backup(io.Writer) error }); ok {
-		cfg.Backup = s.Backup
+		cfg.Backup = func(w io.Writer, withKey bool) error { return n.backup(s.Backup, w, withKey) }
 	}
 	if s, ok := n.o.Store.(interface{ Verify() error }); ok {
 		cfg.Verify = s.Verify

@@ -22,6 +22,7 @@ func (n *Node) beginSchedules(cfg *config.Config) error {
 		return err
 	}
 	n.undone(notes.Close)
+	n.notes = append(n.notes, part{scheduleFile, notes.Backup})
 	n.schedules, err = schedule.Start(schedule.Config{
 		Engine: n.engine, Notes: notes, Clock: n.o.Clock, Log: n.log,
 		Told: func(s *schedule.Schedule, what schedule.Outcome) {

@@ -4617,6 +4617,7 @@ func (x *CheckCounts) GetErrors() int64 {
 
 type BackupRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
+	WithKey       bool                   `protobuf:"varint,1,opt,name=with_key,json=withKey,proto3" json:"with_key,omitempty"` // with the keys that the node proves itself and signs its records with, so that another host can take its place
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4649,6 +4650,13 @@ func (x *BackupRequest) ProtoReflect() protoreflect.Message {
 // Deprecated: Use BackupRequest.ProtoReflect.Descriptor instead.
 func (*BackupRequest) Descriptor() ([]byte, []int) {
 	return file_admin_proto_rawDescGZIP(), []int{56}
+}
+
+func (x *BackupRequest) GetWithKey() bool {
+	if x != nil {
+		return x.WithKey
+	}
+	return false
 }
 
 type BackupChunk struct {
@@ -7549,8 +7557,9 @@ const file_admin_proto_rawDesc = "" +
 	"\x05bytes\x18\x04 \x01(\x03R\x05bytes\x12\x18\n" +
 	"\askipped\x18\x05 \x01(\x03R\askipped\x12\x1a\n" +
 	"\bwarnings\x18\x06 \x01(\x03R\bwarnings\x12\x16\n" +
-	"\x06errors\x18\a \x01(\x03R\x06errors\"\x0f\n" +
-	"\rBackupRequest\"!\n" +
+	"\x06errors\x18\a \x01(\x03R\x06errors\"*\n" +
+	"\rBackupRequest\x12\x19\n" +
+	"\bwith_key\x18\x01 \x01(\bR\awithKey\"!\n" +
 	"\vBackupChunk\x12\x12\n" +
 	"\x04data\x18\x01 \x01(\fR\x04data\"Z\n" +
 	"\fPurgeRequest\x122\n" +

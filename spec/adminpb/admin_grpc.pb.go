@@ -177,8 +177,8 @@ type AdminClient interface {
 	// Check compares what the node remembers with what is on its disk. It only
 	// reads. Findings come as they are made; the last message has the counts.
 	Check(ctx context.Context, in *CheckRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[CheckReply], error)
-	// Backup is the bytes of the store as it is at one moment. A backup is whole
-	// only if the stream ends with OK.
+	// Backup is all that the node remembers, as a zip archive; pannier restore makes a
+	// node of it. It is whole only if the stream ends with OK.
 	Backup(ctx context.Context, in *BackupRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[BackupChunk], error)
 	// Purge forgets DONE requests and, if asked to, those that have failed or were
 	// cancelled. Those of the last hour stay.
@@ -807,8 +807,8 @@ type AdminServer interface {
 	// Check compares what the node remembers with what is on its disk. It only
 	// reads. Findings come as they are made; the last message has the counts.
 	Check(*CheckRequest, grpc.ServerStreamingServer[CheckReply]) error
-	// Backup is the bytes of the store as it is at one moment. A backup is whole
-	// only if the stream ends with OK.
+	// Backup is all that the node remembers, as a zip archive; pannier restore makes a
+	// node of it. It is whole only if the stream ends with OK.
 	Backup(*BackupRequest, grpc.ServerStreamingServer[BackupChunk]) error
 	// Purge forgets DONE requests and, if asked to, those that have failed or were
 	// cancelled. Those of the last hour stay.
