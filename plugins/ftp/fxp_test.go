@@ -325,3 +325,34 @@ func TestFXPOption(t *testing.T) {
 	}
 	onlyFiles(t, b)
 }
+
+// A directory that is not there is said to be missing, whatever the server says to STOR; it
+// is there a moment later, or gone although it was.
+func TestFXPDirectory(t *testing.T) {
+	all := farm(t, ftpserver.FXP)
+	pairs(t, all, func(t *testing.T, a, b *ftpserver.Server) {
+		s, d := opens(t, a, "fxp", "any"), opens(t, b, "fxp", "any")
+		puts(t, a, "f", []byte("12345"))
+		copied := func() error {
+			_, err := s.Copy(t.Context(), "/f", d, "/new/g", plugins.CopyRequest{})
+			return err
+		}
+		isKind(t, copied(), fault.NotFound, b.Address)
+		_, err := d.Write(t.Context(), "/new/g", plugins.WriteRequest{Size: 1})
+		isKind(t, err, fault.NotFound, b.Address)
+		isKind(t, d.Mkdir(t.Context(), "/new/er"), fault.NotFound, b.Address)
+		for range 2 {
+			if err := d.Mkdir(t.Context(), "/new"); err != nil {
+				t.Fatal(err)
+			}
+			if err := copied(); err != nil {
+				t.Fatal(err)
+			}
+			holds(t, b, "new/g", []byte("12345"))
+			if err := os.RemoveAll(filepath.Join(b.Data, "new")); err != nil {
+				t.Fatal(err)
+			}
+			isKind(t, copied(), fault.NotFound, b.Address)
+		}
+	})
+}

@@ -139,8 +139,9 @@ func (st *staged) begin(ctx context.Context, c *conn, resume bool) error {
 	}
 	if err == nil {
 		st.t.detach()
+		return nil
 	}
-	return err
+	return c.unplaced(ctx, st.path, err)
 }
 
 // checksum begins the sum of what is written, or goes on with it. Without the state at the
