@@ -5,8 +5,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/time/rate"
-
 	"github.com/pannier/pannier/engine/lifecycle"
 	"github.com/pannier/pannier/sideeffect"
 	"github.com/pannier/pannier/spec/fault"
@@ -217,57 +215,4 @@ type sent struct {
 	proof string // its digest, if it made one
 	// verified is what was compared with what the receiver has; known with its verdict.
 	verified string
-}
-
-// pace holds the bytes to the limits of the node and of the partner; nil
-// without any.
-func (x *run) pace() func(context.Context, int) error {
-	e := x.engine
-	e.mu.Lock()
-	partner := e.queue.line(x.r.Spec.Partner).limit
-	e.mu.Unlock()
-	if e.all == nil && partner == nil {
-		return nil
-	}
-	return func(ctx context.Context, n int) error {
-		defer x.held(time.Now())
-		x.pacing(1)
-		defer x.pacing(-1)
-		if err := x.hold(ctx, partner, n, "bandwidth of the partner"); err != nil {
-			return err
-		}
-		if e.all == nil {
-			return nil
-		}
-		return e.all.wait(ctx, x.r.Spec.Partner, n, func() { x.limited("bandwidth of the node") })
-	}
-}
-
-// limited says what holds the bytes up.
-func (x *run) limited(by string) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	x.live.Limit = by
-}
-
-// hold waits until the limit has room for n bytes.
-func (x *run) hold(ctx context.Context, l *rate.Limiter, n int, name string) error {
-	if l == nil {
-		return nil
-	}
-	res := l.ReserveN(time.Now(), n)
-	wait := res.Delay()
-	if wait <= 0 {
-		return nil
-	}
-	x.limited(name)
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		res.Cancel()
-		return context.Cause(ctx)
-	}
 }

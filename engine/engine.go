@@ -15,6 +15,7 @@ import (
 	"github.com/pannier/pannier/engine/task"
 	"github.com/pannier/pannier/sideeffect"
 	"github.com/pannier/pannier/spec/fault"
+	"github.com/pannier/pannier/spec/quantity"
 	"github.com/pannier/pannier/spec/relpath"
 )
 
@@ -77,9 +78,10 @@ type Engine struct {
 
 	kicks  chan struct{} // to the commander
 	watch  hub
-	opened time.Time     // when this process took it up
-	ahead  atomic.Int64  // by how many nanoseconds the clock was ahead of what the process counts since, at the least
-	all    *share        // nil: no limit
+	opened time.Time    // when this process took it up
+	ahead  atomic.Int64 // by how many nanoseconds the clock was ahead of what the process counts since, at the least
+	all    *share       // nil: no limit
+	limits atomic.Pointer[limits]
 	broken chan struct{} // closed when the store has failed
 	once   sync.Once
 	cause  error // why, once broken is closed
@@ -124,7 +126,7 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 	e := &Engine{cfg: cfg, log: cfg.Log, opened: time.Now(), served: map[string]int{}, records: map[string]tally{}, runs: map[store.Ref]*run{}, kicks: make(chan struct{}, 1), broken: make(chan struct{})}
 	e.ahead.Store(math.MaxInt64)
 	e.queue.init()
-	e.all = newShare(cfg.Bandwidth)
+	e.all = newShare(quantity.Always(cfg.Bandwidth), cfg.Clock)
 	e.watch.init()
 	if err := e.SetBook(cfg.Book); err != nil {
 		return nil, err
@@ -260,6 +262,14 @@ func (e *Engine) SetBook(b Book) error {
 		if name != r.Name {
 			return fault.New("set book", fault.Invalid, "rule %q is listed as %q", r.Name, name)
 		}
+		if r.Pool != "" && b.Pools[r.Pool] == nil {
+			return fault.New("set book", fault.Invalid, "rule %q: there is no pool %q", r.Name, r.Pool)
+		}
+	}
+	for name, p := range b.Partners {
+		if p.Pool != "" && b.Pools[p.Pool] == nil {
+			return fault.New("set book", fault.Invalid, "partner %q: there is no pool %q", name, p.Pool)
+		}
 	}
 	var moved []string
 	e.mu.Lock()
@@ -275,6 +285,7 @@ func (e *Engine) SetBook(b Book) error {
 	}
 	e.book = b
 	e.queue.rebook(b)
+	e.relimit(b)
 	e.queue.resettle(func(w *waiter) { e.bedtime(w, e.now()) })
 	e.mu.Unlock()
 	e.kick()

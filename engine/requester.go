@@ -216,11 +216,9 @@ func (e *Engine) after(x *run) {
 	if x.r.Role != lifecycle.Requester {
 		return
 	}
-	f := &x.r.Failure
-	if f.Kind == fault.Lost || f.Kind == fault.DeadPeer || f.Kind == fault.Draining {
-		if x.r.State == lifecycle.Interrupted && f.Side != fault.Here {
-			e.lost(x.r.Spec.Partner)
-		}
+	f := x.r.Failure
+	if x.r.State == lifecycle.Interrupted && cutOff(f) {
+		e.lost(x.r.Spec.Partner)
 	}
 	if x.r.State == lifecycle.InError && (f.Side == fault.Here || f.Kind == fault.Canceled) {
 		e.tell(x)

@@ -38,7 +38,7 @@ Transfers are requests to the daemon of this host, which sees them through.`,
 	}
 	grouped(daily, c.sendCommand(), c.getCommand(), c.copyCommand(), c.listCommand(), c.showCommand(), c.eventsCommand(), c.watchCommand(), c.topCommand(), c.waitCommand(), c.explainCommand())
 	grouped(words, c.pauseCommand(), c.resumeCommand(), c.cancelCommand(), c.retryCommand())
-	grouped(upkeep, serveCommand(&c.config), stdioCommand(&c.config), demoCommand(), c.statusCommand(), c.partnerCommand(), c.ruleCommand(), c.folderCommand(), c.scheduleCommand(), c.relayCommand(), c.listenerCommand(), c.applyCommand(), c.exportCommand(), c.tokenCommand(), pluginCommand(), passwordCommand(), receiptCommand(), c.checkCommand(), c.backupCommand(), c.purgeCommand(), c.reloadCommand(), auditCommand(&c.config), c.historyCommand(),
+	grouped(upkeep, serveCommand(&c.config), stdioCommand(&c.config), demoCommand(), c.statusCommand(), c.partnerCommand(), c.ruleCommand(), c.folderCommand(), c.scheduleCommand(), c.poolCommand(), c.relayCommand(), c.listenerCommand(), c.applyCommand(), c.exportCommand(), c.tokenCommand(), pluginCommand(), passwordCommand(), receiptCommand(), c.checkCommand(), c.backupCommand(), c.purgeCommand(), c.reloadCommand(), auditCommand(&c.config), c.historyCommand(),
 		configCommand(&c.config), idCommand(&c.config))
 	c.register(root)
 	command.Root(root, benchCommand(), genCommand())

@@ -16,7 +16,7 @@ import (
 
 func (c *console) scheduleCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "schedule", Short: "Schedules: requests that are made at times", Args: command.Arguments(0), RunE: command.Help}
-	cmd.AddCommand(c.scheduleListCommand(), c.scheduleShowCommand(), c.scheduleRunCommand())
+	cmd.AddCommand(c.scheduleListCommand(), c.scheduleShowCommand(), c.scheduleRunCommand(), c.deleteCommand("schedule"))
 	return cmd
 }
 

@@ -134,3 +134,77 @@ func TestScheduleKilled(t *testing.T) {
 		}
 	}
 }
+
+// TestTimedObjects: pools, folders and schedules are applied, exported and deleted while the node
+// runs; what others need is not deleted, and a bad one changes nothing.
+func TestTimedObjects(t *testing.T) {
+	c := newConduit(t)
+	c.write(folderRule, folderRule)
+	c.start(c.b, c.a)
+	apply := func(text string) (string, string, error) {
+		t.Helper()
+		file := filepath.Join(c.a.Dir, "objects.toml")
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return c.pannier("apply", "-f", file)
+	}
+	const objects = `[[pool]]
+name      = "wan"
+bandwidth = ["00:00-12:00 5MB/s", "20MB/s"]
+
+[[rule]]
+name      = "pooled"
+direction = "send"
+partners  = ["hostb"]
+root      = "%ROOT%"
+pool      = "wan"
+
+[[schedule]]
+name    = "nightly"
+cron    = "@daily"
+rule    = "pooled"
+partner = "hostb"
+source  = "x"
+
+[[folder]]
+name    = "box"
+rule    = "pooled"
+partner = "hostb"
+dir     = "box"
+`
+	text := strings.ReplaceAll(objects, "%ROOT%", c.a.Root)
+	if _, said, err := apply(strings.Replace(text, "@daily", "@dayly", 1)); err == nil || !strings.Contains(said, `objects.toml:14:11: "@dayly"`) {
+		t.Errorf("%v: %s", err, said)
+	}
+	if out := c.does("schedule", "list") + c.does("pool", "list"); strings.Contains(out, "nightly") || strings.Contains(out, "wan") {
+		t.Errorf("a bad text has changed something:\n%s", out)
+	}
+	if out, said, err := apply(text); err != nil || strings.Count(out, ": new\n") != 4 {
+		t.Errorf("%v: %s%s", err, out, said)
+	}
+	if out := c.does("pool", "list"); !strings.Contains(out, "wan\t5MB/s\t20") && !strings.Contains(out, "wan\t20MB/s\t20") || !strings.Contains(out, "\tpooled\t0\t0") {
+		t.Errorf("pools are\n%s", out)
+	}
+	if out := c.does("export"); !strings.Contains(out, "[[pool]]") || !strings.Contains(out, "[[schedule]]") || !strings.Contains(out, "[[folder]]") {
+		t.Errorf("export is\n%s", out)
+	}
+	c.a.Kill()
+	c.start(c.a)
+	if out := c.does("schedule", "list") + c.does("folder", "list"); !strings.Contains(out, "nightly\t@daily") || !strings.Contains(out, "box\t") {
+		t.Errorf("after a start there are\n%s", out)
+	}
+	if _, said, err := c.pannier("pool", "delete", "wan"); err == nil || !strings.Contains(said, `no pool is called "wan"`) {
+		t.Errorf("%v: %s", err, said)
+	}
+	for _, what := range []string{"schedule nightly", "folder box", "rule pooled", "pool wan"} {
+		kind, name, _ := strings.Cut(what, " ")
+		if _, said, err := c.pannier(kind, "delete", "--revision", "77", name); err == nil || !strings.Contains(said, "at revision 1, not 77") {
+			t.Errorf("%v: %s", err, said)
+		}
+		c.does(kind, "delete", name)
+	}
+	if out := c.does("export"); strings.Contains(out, "[[") {
+		t.Errorf("export is\n%s", out)
+	}
+}

@@ -35,6 +35,7 @@ var scopes = map[string]access.Scope{
 	adminpb.Admin_TestFolder_FullMethodName:    access.Read,
 	adminpb.Admin_ListSchedules_FullMethodName: access.Read,
 	adminpb.Admin_ShowSchedule_FullMethodName:  access.Read,
+	adminpb.Admin_ListPools_FullMethodName:     access.Read,
 
 	adminpb.Admin_Pause_FullMethodName:       access.Operate,
 	adminpb.Admin_Resume_FullMethodName:      access.Operate,

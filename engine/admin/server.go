@@ -41,6 +41,7 @@ type Engine interface {
 	Cancel(ctx context.Context, ref store.Ref, why string) (lifecycle.Record, error)
 	Retry(ctx context.Context, ref store.Ref) (lifecycle.Record, error)
 	Partners() []engine.PartnerStatus
+	Pools() []engine.PoolStatus
 	Reach(ctx context.Context, partner string) (engine.PartnerStatus, error)
 	Book() engine.Book
 	Purge(ctx context.Context, before time.Time) (int, error)

@@ -70,11 +70,12 @@ type Bridge struct {
 	Endpoint    string // URL
 	Credentials string // absolute path of their file; "": none
 	Options     map[string]string
-	Memory      int64    // most bytes of the plugin's process; sideeffect.NoQuota: no limit
-	Files       int64    // most descriptors of it
-	FXP         []string // bridges whose servers this one may exchange files with directly, if they name it too
-	Bandwidth   int64    // bytes a second through this node; 0: no limit
-	Concurrent  int      // requests that run at a time
+	Memory      int64            // most bytes of the plugin's process; sideeffect.NoQuota: no limit
+	Files       int64            // most descriptors of it
+	FXP         []string         // bridges whose servers this one may exchange files with directly, if they name it too
+	Bandwidth   engine.Timetable // of bytes through this node
+	Pool        string           // whose bandwidth it shares; "": none's
+	Concurrent  int              // requests that run at a time
 }
 
 // Node is the part about the node itself. It holds for the life of a process but

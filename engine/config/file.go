@@ -26,6 +26,7 @@ type file struct {
 	HTTP     httpTable       `toml:"http"`
 	Partner  []partnerTable  `toml:"partner"`
 	Rule     []ruleTable     `toml:"rule"`
+	Pool     []poolTable     `toml:"pool"`
 	Relay    []relayTable    `toml:"relay"`
 	Policy   []policyTable   `toml:"relay_policy"`
 	Bridge   []bridgeTable   `toml:"bridge"`
@@ -64,9 +65,15 @@ type partnerTable struct {
 	Address    string `toml:"address"`
 	Key        oneOf  `toml:"key"`
 	User       string `toml:"user"`
-	Bandwidth  rate   `toml:"bandwidth" default:"none"`
+	Bandwidth  rates  `toml:"bandwidth"`
+	Pool       string `toml:"pool"`
 	Concurrent int    `toml:"concurrent" default:"64"`
 	Open       int    `toml:"open" default:"10000"`
+}
+
+type poolTable struct {
+	Name      string `toml:"name"`
+	Bandwidth rates  `toml:"bandwidth"`
 }
 
 type ruleTable struct {
@@ -79,6 +86,7 @@ type ruleTable struct {
 	Digest    digest       `toml:"digest" default:"none"`
 	Compress  compress     `toml:"compress" default:"off"`
 	Priority  int8         `toml:"priority" default:"0"`
+	Pool      string       `toml:"pool"`
 	Retry     retryTable   `toml:"retry"`
 	Pre       []task.Table `toml:"pre"`
 	Post      []task.Table `toml:"post"`
@@ -141,7 +149,8 @@ type bridgeTable struct {
 	FXP         []string `toml:"fxp"`
 	Memory      size     `toml:"memory" default:"1GiB"`
 	Files       int64    `toml:"files" default:"16384"`
-	Bandwidth   rate     `toml:"bandwidth" default:"none"`
+	Bandwidth   rates    `toml:"bandwidth"`
+	Pool        string   `toml:"pool"`
 	Concurrent  int      `toml:"concurrent" default:"4"`
 }
 
@@ -219,6 +228,9 @@ type limitsTable struct {
 
 // oneOf is a text, or a list of them.
 type oneOf []string
+
+// rates is a rate, or a list of rates with times of the week.
+type rates []quantity.Slot
 
 // The values that are written as text and mean something else.
 type (

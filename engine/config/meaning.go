@@ -20,6 +20,7 @@ type meaning struct {
 	partners map[string]*engine.Partner
 	rules    map[string]*engine.Rule
 	bridges  map[string]*Bridge
+	pools    map[string]*engine.Pool
 	keys     map[string]string // of partners: whose it is
 	users    map[string]string // of this host: which partner calls as it
 	own      func(state string) string
@@ -37,6 +38,10 @@ func (m *meaning) config(root *value) *Config {
 	m.users = map[string]string{}
 	if key := m.own(cfg.Node.State); key != "" {
 		m.keys[key] = cfg.Node.Name
+	}
+	m.pools = map[string]*engine.Pool{}
+	for i := range m.file.Pool {
+		m.pool(&m.file.Pool[i], root.field("pool").item(i))
 	}
 	for i := range m.file.Partner {
 		m.partner(&m.file.Partner[i], root.field("partner").item(i))

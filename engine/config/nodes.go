@@ -73,7 +73,8 @@ func (m *meaning) admin(t *nodeTable, v *value) {
 const askForKey = "at the partner, \"pannier id\" prints it"
 
 func (m *meaning) partner(t *partnerTable, v *value) {
-	p := &engine.Partner{Name: t.Name, Address: t.Address, Bandwidth: int64(t.Bandwidth), Concurrent: t.Concurrent, Open: t.Open}
+	p := &engine.Partner{Name: t.Name, Address: t.Address, Bandwidth: m.timetable(t.Bandwidth, v), Pool: t.Pool, Concurrent: t.Concurrent, Open: t.Open}
+	m.knownPool(t.Pool, v)
 	register(m, m.partners, p, t.Name, "partner", v)
 	var at carrier.Address
 	if v.isText("address") {

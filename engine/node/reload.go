@@ -59,6 +59,7 @@ func (n *Node) change(cfg *config.Config) (notes []string, err error) {
 	}
 	n.level.Set(cfg.Node.Log)
 	notes = append(changes("partner", old.book.Partners, p.book.Partners), changes("rule", old.book.Rules, p.book.Rules)...)
+	notes = append(notes, changes("pool", old.book.Pools, p.book.Pools)...)
 	notes = append(notes, changes("bridge", pointers(old.cfg.Bridges), pointers(cfg.Bridges))...)
 	notes = append(notes, changes("relay", pointers(old.cfg.Relays), pointers(cfg.Relays))...)
 	if !reflect.DeepEqual(old.cfg.Policy, cfg.Policy) {
@@ -170,7 +171,7 @@ func (n *Node) prepare(cfg *config.Config) (*present, error) {
 		}
 		p.users[uid] = partner
 	}
-	p.book = engine.Book{Partners: maps.Clone(cfg.Book.Partners), Rules: cfg.Book.Rules}
+	p.book = engine.Book{Partners: maps.Clone(cfg.Book.Partners), Rules: cfg.Book.Rules, Pools: cfg.Book.Pools}
 	n.addSelf(&p.book)
 	return p, nil
 }

@@ -36,17 +36,10 @@ type twin struct {
 	all      int
 }
 
-// query reads the parameters of a URL into a message.
+// query reads the parameters of a URL, which strict has looked at, into a message.
 func query(r *http.Request, m proto.Message) error {
 	if err := r.ParseForm(); err != nil {
 		return fault.New("read query", fault.Invalid, "%v", err)
-	}
-	known := m.ProtoReflect().Descriptor().Fields()
-	for name := range r.Form {
-		first, _, _ := strings.Cut(name, ".")
-		if known.ByJSONName(first) == nil && known.ByTextName(first) == nil {
-			return fault.New("read query", fault.Invalid, "no parameter is called %q here", name)
-		}
 	}
 	if err := runtime.PopulateQueryParameters(m, r.Form, utilities.NewDoubleArray(nil)); err != nil {
 		return fault.New("read query", fault.Invalid, "%v", err)

@@ -6441,6 +6441,195 @@ func (x *ScheduleRun) GetFollow() string {
 	return ""
 }
 
+type ListPoolsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListPoolsRequest) Reset() {
+	*x = ListPoolsRequest{}
+	mi := &file_admin_proto_msgTypes[88]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListPoolsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListPoolsRequest) ProtoMessage() {}
+
+func (x *ListPoolsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[88]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListPoolsRequest.ProtoReflect.Descriptor instead.
+func (*ListPoolsRequest) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{88}
+}
+
+type ListPoolsReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Pools         []*Pool                `protobuf:"bytes,1,rep,name=pools,proto3" json:"pools,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListPoolsReply) Reset() {
+	*x = ListPoolsReply{}
+	mi := &file_admin_proto_msgTypes[89]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListPoolsReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListPoolsReply) ProtoMessage() {}
+
+func (x *ListPoolsReply) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[89]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListPoolsReply.ProtoReflect.Descriptor instead.
+func (*ListPoolsReply) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{89}
+}
+
+func (x *ListPoolsReply) GetPools() []*Pool {
+	if x != nil {
+		return x.Pools
+	}
+	return nil
+}
+
+// Pool is a bandwidth that partners and rules share.
+type Pool struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Bandwidth     []string               `protobuf:"bytes,2,rep,name=bandwidth,proto3" json:"bandwidth,omitempty"`                // as the configuration has it; none: no limit
+	Rate          int64                  `protobuf:"varint,3,opt,name=rate,proto3" json:"rate,omitempty"`                         // bytes a second just now; 0: no limit
+	Next          *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=next,proto3" json:"next,omitempty"`                          // when it is another; absent: never
+	NextRate      int64                  `protobuf:"varint,5,opt,name=next_rate,json=nextRate,proto3" json:"next_rate,omitempty"` // then
+	Partners      []string               `protobuf:"bytes,6,rep,name=partners,proto3" json:"partners,omitempty"`                  // that name it
+	Rules         []string               `protobuf:"bytes,7,rep,name=rules,proto3" json:"rules,omitempty"`
+	Waiting       int32                  `protobuf:"varint,8,opt,name=waiting,proto3" json:"waiting,omitempty"` // transfers that wait for it
+	Moved         int64                  `protobuf:"varint,9,opt,name=moved,proto3" json:"moved,omitempty"`     // bytes since the process began
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Pool) Reset() {
+	*x = Pool{}
+	mi := &file_admin_proto_msgTypes[90]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Pool) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Pool) ProtoMessage() {}
+
+func (x *Pool) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[90]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Pool.ProtoReflect.Descriptor instead.
+func (*Pool) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{90}
+}
+
+func (x *Pool) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Pool) GetBandwidth() []string {
+	if x != nil {
+		return x.Bandwidth
+	}
+	return nil
+}
+
+func (x *Pool) GetRate() int64 {
+	if x != nil {
+		return x.Rate
+	}
+	return 0
+}
+
+func (x *Pool) GetNext() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Next
+	}
+	return nil
+}
+
+func (x *Pool) GetNextRate() int64 {
+	if x != nil {
+		return x.NextRate
+	}
+	return 0
+}
+
+func (x *Pool) GetPartners() []string {
+	if x != nil {
+		return x.Partners
+	}
+	return nil
+}
+
+func (x *Pool) GetRules() []string {
+	if x != nil {
+		return x.Rules
+	}
+	return nil
+}
+
+func (x *Pool) GetWaiting() int32 {
+	if x != nil {
+		return x.Waiting
+	}
+	return 0
+}
+
+func (x *Pool) GetMoved() int64 {
+	if x != nil {
+		return x.Moved
+	}
+	return 0
+}
+
 var File_admin_proto protoreflect.FileDescriptor
 
 const file_admin_proto_rawDesc = "" +
@@ -6954,7 +7143,20 @@ const file_admin_proto_rawDesc = "" +
 	"\brequests\x18\x05 \x01(\x05R\brequests\x12\x16\n" +
 	"\x06failed\x18\x06 \x01(\x05R\x06failed\x12\x10\n" +
 	"\x03why\x18\a \x01(\tR\x03why\x12\x16\n" +
-	"\x06follow\x18\b \x01(\tR\x06follow2\xbd!\n" +
+	"\x06follow\x18\b \x01(\tR\x06follow\"\x12\n" +
+	"\x10ListPoolsRequest\">\n" +
+	"\x0eListPoolsReply\x12,\n" +
+	"\x05pools\x18\x01 \x03(\v2\x16.pannier.admin.v1.PoolR\x05pools\"\xfb\x01\n" +
+	"\x04Pool\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1c\n" +
+	"\tbandwidth\x18\x02 \x03(\tR\tbandwidth\x12\x12\n" +
+	"\x04rate\x18\x03 \x01(\x03R\x04rate\x12.\n" +
+	"\x04next\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x04next\x12\x1b\n" +
+	"\tnext_rate\x18\x05 \x01(\x03R\bnextRate\x12\x1a\n" +
+	"\bpartners\x18\x06 \x03(\tR\bpartners\x12\x14\n" +
+	"\x05rules\x18\a \x03(\tR\x05rules\x12\x18\n" +
+	"\awaiting\x18\b \x01(\x05R\awaiting\x12\x14\n" +
+	"\x05moved\x18\t \x01(\x03R\x05moved2\xa3\"\n" +
 	"\x05Admin\x12a\n" +
 	"\x06Submit\x12\x1f.pannier.admin.v1.SubmitRequest\x1a\x1d.pannier.admin.v1.SubmitReply\"\x17\x82\xd3\xe4\x93\x02\x11:\x01*\"\f/v1/requests\x12R\n" +
 	"\x03Get\x12\x15.pannier.admin.v1.Ref\x1a\x19.pannier.admin.v1.Request\"\x19\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/requests/{id}\x12X\n" +
@@ -6990,7 +7192,8 @@ const file_admin_proto_rawDesc = "" +
 	"ScanFolder\x12#.pannier.admin.v1.ScanFolderRequest\x1a\x18.pannier.admin.v1.Folder\"\x1f\x82\xd3\xe4\x93\x02\x19\"\x17/v1/folders/{name}/scan\x12t\n" +
 	"\rListSchedules\x12&.pannier.admin.v1.ListSchedulesRequest\x1a$.pannier.admin.v1.ListSchedulesReply\"\x15\x82\xd3\xe4\x93\x02\x0f\x12\r/v1/schedules\x12o\n" +
 	"\fShowSchedule\x12%.pannier.admin.v1.ShowScheduleRequest\x1a\x1a.pannier.admin.v1.Schedule\"\x1c\x82\xd3\xe4\x93\x02\x16\x12\x14/v1/schedules/{name}\x12t\n" +
-	"\vRunSchedule\x12$.pannier.admin.v1.RunScheduleRequest\x1a\x1d.pannier.admin.v1.ScheduleRun\" \x82\xd3\xe4\x93\x02\x1a\"\x18/v1/schedules/{name}/run\x12]\n" +
+	"\vRunSchedule\x12$.pannier.admin.v1.RunScheduleRequest\x1a\x1d.pannier.admin.v1.ScheduleRun\" \x82\xd3\xe4\x93\x02\x1a\"\x18/v1/schedules/{name}/run\x12d\n" +
+	"\tListPools\x12\".pannier.admin.v1.ListPoolsRequest\x1a .pannier.admin.v1.ListPoolsReply\"\x11\x82\xd3\xe4\x93\x02\v\x12\t/v1/pools\x12]\n" +
 	"\x05Check\x12\x1e.pannier.admin.v1.CheckRequest\x1a\x1c.pannier.admin.v1.CheckReply\"\x14\x82\xd3\xe4\x93\x02\x0e:\x01*\"\t/v1/check0\x01\x12^\n" +
 	"\x06Backup\x12\x1f.pannier.admin.v1.BackupRequest\x1a\x1d.pannier.admin.v1.BackupChunk\"\x12\x82\xd3\xe4\x93\x02\f\x12\n" +
 	"/v1/backup0\x01\x12[\n" +
@@ -7024,7 +7227,7 @@ func file_admin_proto_rawDescGZIP() []byte {
 }
 
 var file_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
-var file_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 90)
+var file_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 93)
 var file_admin_proto_goTypes = []any{
 	(Request_State)(0),            // 0: pannier.admin.v1.Request.State
 	(Request_Role)(0),             // 1: pannier.admin.v1.Request.Role
@@ -7120,14 +7323,17 @@ var file_admin_proto_goTypes = []any{
 	(*RunScheduleRequest)(nil),    // 91: pannier.admin.v1.RunScheduleRequest
 	(*Schedule)(nil),              // 92: pannier.admin.v1.Schedule
 	(*ScheduleRun)(nil),           // 93: pannier.admin.v1.ScheduleRun
-	nil,                           // 94: pannier.admin.v1.Relay.PortsEntry
-	nil,                           // 95: pannier.admin.v1.TestFolderReply.CountsEntry
-	(*timestamppb.Timestamp)(nil), // 96: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 97: google.protobuf.Duration
+	(*ListPoolsRequest)(nil),      // 94: pannier.admin.v1.ListPoolsRequest
+	(*ListPoolsReply)(nil),        // 95: pannier.admin.v1.ListPoolsReply
+	(*Pool)(nil),                  // 96: pannier.admin.v1.Pool
+	nil,                           // 97: pannier.admin.v1.Relay.PortsEntry
+	nil,                           // 98: pannier.admin.v1.TestFolderReply.CountsEntry
+	(*timestamppb.Timestamp)(nil), // 99: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 100: google.protobuf.Duration
 }
 var file_admin_proto_depIdxs = []int32{
 	1,   // 0: pannier.admin.v1.Ref.role:type_name -> pannier.admin.v1.Request.Role
-	96,  // 1: pannier.admin.v1.SubmitRequest.not_before:type_name -> google.protobuf.Timestamp
+	99,  // 1: pannier.admin.v1.SubmitRequest.not_before:type_name -> google.protobuf.Timestamp
 	10,  // 2: pannier.admin.v1.SubmitReply.request:type_name -> pannier.admin.v1.Request
 	1,   // 3: pannier.admin.v1.Request.role:type_name -> pannier.admin.v1.Request.Role
 	2,   // 4: pannier.admin.v1.Request.side:type_name -> pannier.admin.v1.Request.Side
@@ -7135,32 +7341,32 @@ var file_admin_proto_depIdxs = []int32{
 	1,   // 6: pannier.admin.v1.Request.owner:type_name -> pannier.admin.v1.Request.Role
 	12,  // 7: pannier.admin.v1.Request.failure:type_name -> pannier.admin.v1.Failure
 	11,  // 8: pannier.admin.v1.Request.tasks:type_name -> pannier.admin.v1.TaskCount
-	96,  // 9: pannier.admin.v1.Request.registered:type_name -> google.protobuf.Timestamp
-	96,  // 10: pannier.admin.v1.Request.changed:type_name -> google.protobuf.Timestamp
-	96,  // 11: pannier.admin.v1.Request.due:type_name -> google.protobuf.Timestamp
-	96,  // 12: pannier.admin.v1.Request.not_before:type_name -> google.protobuf.Timestamp
+	99,  // 9: pannier.admin.v1.Request.registered:type_name -> google.protobuf.Timestamp
+	99,  // 10: pannier.admin.v1.Request.changed:type_name -> google.protobuf.Timestamp
+	99,  // 11: pannier.admin.v1.Request.due:type_name -> google.protobuf.Timestamp
+	99,  // 12: pannier.admin.v1.Request.not_before:type_name -> google.protobuf.Timestamp
 	13,  // 13: pannier.admin.v1.Request.live:type_name -> pannier.admin.v1.Live
-	96,  // 14: pannier.admin.v1.Failure.at:type_name -> google.protobuf.Timestamp
-	96,  // 15: pannier.admin.v1.Live.since:type_name -> google.protobuf.Timestamp
+	99,  // 14: pannier.admin.v1.Failure.at:type_name -> google.protobuf.Timestamp
+	99,  // 15: pannier.admin.v1.Live.since:type_name -> google.protobuf.Timestamp
 	0,   // 16: pannier.admin.v1.ListRequest.states:type_name -> pannier.admin.v1.Request.State
-	96,  // 17: pannier.admin.v1.ListRequest.since:type_name -> google.protobuf.Timestamp
+	99,  // 17: pannier.admin.v1.ListRequest.since:type_name -> google.protobuf.Timestamp
 	16,  // 18: pannier.admin.v1.EventsReply.events:type_name -> pannier.admin.v1.Event
-	96,  // 19: pannier.admin.v1.Event.at:type_name -> google.protobuf.Timestamp
+	99,  // 19: pannier.admin.v1.Event.at:type_name -> google.protobuf.Timestamp
 	0,   // 20: pannier.admin.v1.Event.state:type_name -> pannier.admin.v1.Request.State
 	12,  // 21: pannier.admin.v1.Event.failure:type_name -> pannier.admin.v1.Failure
 	14,  // 22: pannier.admin.v1.WatchRequest.query:type_name -> pannier.admin.v1.ListRequest
 	7,   // 23: pannier.admin.v1.WatchRequest.refs:type_name -> pannier.admin.v1.Ref
 	10,  // 24: pannier.admin.v1.Change.request:type_name -> pannier.admin.v1.Request
 	7,   // 25: pannier.admin.v1.WaitRequest.ref:type_name -> pannier.admin.v1.Ref
-	97,  // 26: pannier.admin.v1.WaitRequest.timeout:type_name -> google.protobuf.Duration
+	100, // 26: pannier.admin.v1.WaitRequest.timeout:type_name -> google.protobuf.Duration
 	10,  // 27: pannier.admin.v1.Explanation.request:type_name -> pannier.admin.v1.Request
-	96,  // 28: pannier.admin.v1.Explanation.at:type_name -> google.protobuf.Timestamp
+	99,  // 28: pannier.admin.v1.Explanation.at:type_name -> google.protobuf.Timestamp
 	24,  // 29: pannier.admin.v1.Explanation.partner:type_name -> pannier.admin.v1.Partner
 	7,   // 30: pannier.admin.v1.CancelRequest.ref:type_name -> pannier.admin.v1.Ref
 	24,  // 31: pannier.admin.v1.ListPartnersReply.partners:type_name -> pannier.admin.v1.Partner
 	12,  // 32: pannier.admin.v1.Partner.failure:type_name -> pannier.admin.v1.Failure
-	96,  // 33: pannier.admin.v1.Partner.retry_at:type_name -> google.protobuf.Timestamp
-	97,  // 34: pannier.admin.v1.Partner.rtt:type_name -> google.protobuf.Duration
+	99,  // 33: pannier.admin.v1.Partner.retry_at:type_name -> google.protobuf.Timestamp
+	100, // 34: pannier.admin.v1.Partner.rtt:type_name -> google.protobuf.Duration
 	28,  // 35: pannier.admin.v1.ListListenersReply.listeners:type_name -> pannier.admin.v1.Listener
 	31,  // 36: pannier.admin.v1.ListRulesReply.rules:type_name -> pannier.admin.v1.Rule
 	3,   // 37: pannier.admin.v1.Rule.direction:type_name -> pannier.admin.v1.Rule.Direction
@@ -7169,138 +7375,142 @@ var file_admin_proto_depIdxs = []int32{
 	3,   // 40: pannier.admin.v1.TestRuleRequest.direction:type_name -> pannier.admin.v1.Rule.Direction
 	35,  // 41: pannier.admin.v1.TestRuleReply.tests:type_name -> pannier.admin.v1.RuleTest
 	3,   // 42: pannier.admin.v1.RuleTest.direction:type_name -> pannier.admin.v1.Rule.Direction
-	96,  // 43: pannier.admin.v1.BrowseEntry.modified:type_name -> google.protobuf.Timestamp
+	99,  // 43: pannier.admin.v1.BrowseEntry.modified:type_name -> google.protobuf.Timestamp
 	40,  // 44: pannier.admin.v1.ListRelaysReply.relays:type_name -> pannier.admin.v1.Relay
 	43,  // 45: pannier.admin.v1.ListRelaysReply.policy:type_name -> pannier.admin.v1.RelayPolicy
 	44,  // 46: pannier.admin.v1.ListRelaysReply.connections:type_name -> pannier.admin.v1.RelayConnection
-	94,  // 47: pannier.admin.v1.Relay.ports:type_name -> pannier.admin.v1.Relay.PortsEntry
+	97,  // 47: pannier.admin.v1.Relay.ports:type_name -> pannier.admin.v1.Relay.PortsEntry
 	41,  // 48: pannier.admin.v1.Relay.limits:type_name -> pannier.admin.v1.RelayLimits
 	42,  // 49: pannier.admin.v1.Relay.counts:type_name -> pannier.admin.v1.RelayCounts
-	97,  // 50: pannier.admin.v1.RelayLimits.life:type_name -> google.protobuf.Duration
-	97,  // 51: pannier.admin.v1.RelayLimits.idle:type_name -> google.protobuf.Duration
-	97,  // 52: pannier.admin.v1.RelayLimits.half:type_name -> google.protobuf.Duration
+	100, // 50: pannier.admin.v1.RelayLimits.life:type_name -> google.protobuf.Duration
+	100, // 51: pannier.admin.v1.RelayLimits.idle:type_name -> google.protobuf.Duration
+	100, // 52: pannier.admin.v1.RelayLimits.half:type_name -> google.protobuf.Duration
 	41,  // 53: pannier.admin.v1.RelayPolicy.limits:type_name -> pannier.admin.v1.RelayLimits
 	42,  // 54: pannier.admin.v1.RelayPolicy.counts:type_name -> pannier.admin.v1.RelayCounts
-	96,  // 55: pannier.admin.v1.RelayConnection.since:type_name -> google.protobuf.Timestamp
+	99,  // 55: pannier.admin.v1.RelayConnection.since:type_name -> google.protobuf.Timestamp
 	47,  // 56: pannier.admin.v1.TestRelayReply.steps:type_name -> pannier.admin.v1.RelayStep
 	12,  // 57: pannier.admin.v1.RelayStep.failure:type_name -> pannier.admin.v1.Failure
 	56,  // 58: pannier.admin.v1.ListFoldersReply.folders:type_name -> pannier.admin.v1.Folder
 	57,  // 59: pannier.admin.v1.TestFolderReply.files:type_name -> pannier.admin.v1.FolderFile
-	95,  // 60: pannier.admin.v1.TestFolderReply.counts:type_name -> pannier.admin.v1.TestFolderReply.CountsEntry
-	96,  // 61: pannier.admin.v1.Folder.scanned:type_name -> google.protobuf.Timestamp
-	97,  // 62: pannier.admin.v1.Folder.took:type_name -> google.protobuf.Duration
+	98,  // 60: pannier.admin.v1.TestFolderReply.counts:type_name -> pannier.admin.v1.TestFolderReply.CountsEntry
+	99,  // 61: pannier.admin.v1.Folder.scanned:type_name -> google.protobuf.Timestamp
+	100, // 62: pannier.admin.v1.Folder.took:type_name -> google.protobuf.Duration
 	57,  // 63: pannier.admin.v1.Folder.files:type_name -> pannier.admin.v1.FolderFile
 	60,  // 64: pannier.admin.v1.CheckReply.finding:type_name -> pannier.admin.v1.Finding
 	61,  // 65: pannier.admin.v1.CheckReply.counts:type_name -> pannier.admin.v1.CheckCounts
 	4,   // 66: pannier.admin.v1.Finding.severity:type_name -> pannier.admin.v1.Finding.Severity
 	5,   // 67: pannier.admin.v1.Finding.subject:type_name -> pannier.admin.v1.Finding.Subject
-	96,  // 68: pannier.admin.v1.PurgeRequest.before:type_name -> google.protobuf.Timestamp
-	96,  // 69: pannier.admin.v1.Node.started:type_name -> google.protobuf.Timestamp
-	96,  // 70: pannier.admin.v1.Object.changed:type_name -> google.protobuf.Timestamp
+	99,  // 68: pannier.admin.v1.PurgeRequest.before:type_name -> google.protobuf.Timestamp
+	99,  // 69: pannier.admin.v1.Node.started:type_name -> google.protobuf.Timestamp
+	99,  // 70: pannier.admin.v1.Object.changed:type_name -> google.protobuf.Timestamp
 	71,  // 71: pannier.admin.v1.ListObjectsReply.objects:type_name -> pannier.admin.v1.Object
 	75,  // 72: pannier.admin.v1.ApplyRequest.more:type_name -> pannier.admin.v1.ApplyText
 	77,  // 73: pannier.admin.v1.ApplyReply.changes:type_name -> pannier.admin.v1.ObjectChange
-	96,  // 74: pannier.admin.v1.CreateTokenRequest.expires:type_name -> google.protobuf.Timestamp
+	99,  // 74: pannier.admin.v1.CreateTokenRequest.expires:type_name -> google.protobuf.Timestamp
 	83,  // 75: pannier.admin.v1.CreateTokenReply.token:type_name -> pannier.admin.v1.Token
-	96,  // 76: pannier.admin.v1.Token.created:type_name -> google.protobuf.Timestamp
-	96,  // 77: pannier.admin.v1.Token.expires:type_name -> google.protobuf.Timestamp
-	96,  // 78: pannier.admin.v1.Token.used:type_name -> google.protobuf.Timestamp
+	99,  // 76: pannier.admin.v1.Token.created:type_name -> google.protobuf.Timestamp
+	99,  // 77: pannier.admin.v1.Token.expires:type_name -> google.protobuf.Timestamp
+	99,  // 78: pannier.admin.v1.Token.used:type_name -> google.protobuf.Timestamp
 	83,  // 79: pannier.admin.v1.ListTokensReply.tokens:type_name -> pannier.admin.v1.Token
 	92,  // 80: pannier.admin.v1.ListSchedulesReply.schedules:type_name -> pannier.admin.v1.Schedule
-	96,  // 81: pannier.admin.v1.Schedule.since:type_name -> google.protobuf.Timestamp
-	96,  // 82: pannier.admin.v1.Schedule.next:type_name -> google.protobuf.Timestamp
-	96,  // 83: pannier.admin.v1.Schedule.upcoming:type_name -> google.protobuf.Timestamp
+	99,  // 81: pannier.admin.v1.Schedule.since:type_name -> google.protobuf.Timestamp
+	99,  // 82: pannier.admin.v1.Schedule.next:type_name -> google.protobuf.Timestamp
+	99,  // 83: pannier.admin.v1.Schedule.upcoming:type_name -> google.protobuf.Timestamp
 	93,  // 84: pannier.admin.v1.Schedule.last:type_name -> pannier.admin.v1.ScheduleRun
 	93,  // 85: pannier.admin.v1.Schedule.pending:type_name -> pannier.admin.v1.ScheduleRun
-	96,  // 86: pannier.admin.v1.ScheduleRun.due:type_name -> google.protobuf.Timestamp
-	96,  // 87: pannier.admin.v1.ScheduleRun.at:type_name -> google.protobuf.Timestamp
-	8,   // 88: pannier.admin.v1.Admin.Submit:input_type -> pannier.admin.v1.SubmitRequest
-	7,   // 89: pannier.admin.v1.Admin.Get:input_type -> pannier.admin.v1.Ref
-	14,  // 90: pannier.admin.v1.Admin.List:input_type -> pannier.admin.v1.ListRequest
-	7,   // 91: pannier.admin.v1.Admin.Events:input_type -> pannier.admin.v1.Ref
-	17,  // 92: pannier.admin.v1.Admin.Watch:input_type -> pannier.admin.v1.WatchRequest
-	19,  // 93: pannier.admin.v1.Admin.Wait:input_type -> pannier.admin.v1.WaitRequest
-	7,   // 94: pannier.admin.v1.Admin.Explain:input_type -> pannier.admin.v1.Ref
-	7,   // 95: pannier.admin.v1.Admin.Pause:input_type -> pannier.admin.v1.Ref
-	7,   // 96: pannier.admin.v1.Admin.Resume:input_type -> pannier.admin.v1.Ref
-	21,  // 97: pannier.admin.v1.Admin.Cancel:input_type -> pannier.admin.v1.CancelRequest
-	7,   // 98: pannier.admin.v1.Admin.Retry:input_type -> pannier.admin.v1.Ref
-	22,  // 99: pannier.admin.v1.Admin.ListPartners:input_type -> pannier.admin.v1.ListPartnersRequest
-	25,  // 100: pannier.admin.v1.Admin.TestPartner:input_type -> pannier.admin.v1.TestPartnerRequest
-	26,  // 101: pannier.admin.v1.Admin.ListListeners:input_type -> pannier.admin.v1.ListListenersRequest
-	29,  // 102: pannier.admin.v1.Admin.ListRules:input_type -> pannier.admin.v1.ListRulesRequest
-	33,  // 103: pannier.admin.v1.Admin.TestRule:input_type -> pannier.admin.v1.TestRuleRequest
-	36,  // 104: pannier.admin.v1.Admin.Browse:input_type -> pannier.admin.v1.BrowseRequest
-	38,  // 105: pannier.admin.v1.Admin.ListRelays:input_type -> pannier.admin.v1.ListRelaysRequest
-	45,  // 106: pannier.admin.v1.Admin.TestRelay:input_type -> pannier.admin.v1.TestRelayRequest
-	40,  // 107: pannier.admin.v1.Admin.AddRelay:input_type -> pannier.admin.v1.Relay
-	48,  // 108: pannier.admin.v1.Admin.RemoveRelay:input_type -> pannier.admin.v1.RemoveRelayRequest
-	50,  // 109: pannier.admin.v1.Admin.ListFolders:input_type -> pannier.admin.v1.ListFoldersRequest
-	52,  // 110: pannier.admin.v1.Admin.ShowFolder:input_type -> pannier.admin.v1.ShowFolderRequest
-	54,  // 111: pannier.admin.v1.Admin.TestFolder:input_type -> pannier.admin.v1.TestFolderRequest
-	53,  // 112: pannier.admin.v1.Admin.ScanFolder:input_type -> pannier.admin.v1.ScanFolderRequest
-	88,  // 113: pannier.admin.v1.Admin.ListSchedules:input_type -> pannier.admin.v1.ListSchedulesRequest
-	90,  // 114: pannier.admin.v1.Admin.ShowSchedule:input_type -> pannier.admin.v1.ShowScheduleRequest
-	91,  // 115: pannier.admin.v1.Admin.RunSchedule:input_type -> pannier.admin.v1.RunScheduleRequest
-	58,  // 116: pannier.admin.v1.Admin.Check:input_type -> pannier.admin.v1.CheckRequest
-	62,  // 117: pannier.admin.v1.Admin.Backup:input_type -> pannier.admin.v1.BackupRequest
-	64,  // 118: pannier.admin.v1.Admin.Purge:input_type -> pannier.admin.v1.PurgeRequest
-	66,  // 119: pannier.admin.v1.Admin.Reload:input_type -> pannier.admin.v1.ReloadRequest
-	72,  // 120: pannier.admin.v1.Admin.ListObjects:input_type -> pannier.admin.v1.ListObjectsRequest
-	70,  // 121: pannier.admin.v1.Admin.GetObject:input_type -> pannier.admin.v1.ObjectName
-	74,  // 122: pannier.admin.v1.Admin.Apply:input_type -> pannier.admin.v1.ApplyRequest
-	78,  // 123: pannier.admin.v1.Admin.PutObject:input_type -> pannier.admin.v1.PutObjectRequest
-	79,  // 124: pannier.admin.v1.Admin.DeleteObject:input_type -> pannier.admin.v1.DeleteObjectRequest
-	81,  // 125: pannier.admin.v1.Admin.CreateToken:input_type -> pannier.admin.v1.CreateTokenRequest
-	84,  // 126: pannier.admin.v1.Admin.ListTokens:input_type -> pannier.admin.v1.ListTokensRequest
-	86,  // 127: pannier.admin.v1.Admin.DeleteToken:input_type -> pannier.admin.v1.DeleteTokenRequest
-	68,  // 128: pannier.admin.v1.Admin.NodeInfo:input_type -> pannier.admin.v1.NodeInfoRequest
-	9,   // 129: pannier.admin.v1.Admin.Submit:output_type -> pannier.admin.v1.SubmitReply
-	10,  // 130: pannier.admin.v1.Admin.Get:output_type -> pannier.admin.v1.Request
-	10,  // 131: pannier.admin.v1.Admin.List:output_type -> pannier.admin.v1.Request
-	15,  // 132: pannier.admin.v1.Admin.Events:output_type -> pannier.admin.v1.EventsReply
-	18,  // 133: pannier.admin.v1.Admin.Watch:output_type -> pannier.admin.v1.Change
-	10,  // 134: pannier.admin.v1.Admin.Wait:output_type -> pannier.admin.v1.Request
-	20,  // 135: pannier.admin.v1.Admin.Explain:output_type -> pannier.admin.v1.Explanation
-	10,  // 136: pannier.admin.v1.Admin.Pause:output_type -> pannier.admin.v1.Request
-	10,  // 137: pannier.admin.v1.Admin.Resume:output_type -> pannier.admin.v1.Request
-	10,  // 138: pannier.admin.v1.Admin.Cancel:output_type -> pannier.admin.v1.Request
-	10,  // 139: pannier.admin.v1.Admin.Retry:output_type -> pannier.admin.v1.Request
-	23,  // 140: pannier.admin.v1.Admin.ListPartners:output_type -> pannier.admin.v1.ListPartnersReply
-	24,  // 141: pannier.admin.v1.Admin.TestPartner:output_type -> pannier.admin.v1.Partner
-	27,  // 142: pannier.admin.v1.Admin.ListListeners:output_type -> pannier.admin.v1.ListListenersReply
-	30,  // 143: pannier.admin.v1.Admin.ListRules:output_type -> pannier.admin.v1.ListRulesReply
-	34,  // 144: pannier.admin.v1.Admin.TestRule:output_type -> pannier.admin.v1.TestRuleReply
-	37,  // 145: pannier.admin.v1.Admin.Browse:output_type -> pannier.admin.v1.BrowseEntry
-	39,  // 146: pannier.admin.v1.Admin.ListRelays:output_type -> pannier.admin.v1.ListRelaysReply
-	46,  // 147: pannier.admin.v1.Admin.TestRelay:output_type -> pannier.admin.v1.TestRelayReply
-	40,  // 148: pannier.admin.v1.Admin.AddRelay:output_type -> pannier.admin.v1.Relay
-	49,  // 149: pannier.admin.v1.Admin.RemoveRelay:output_type -> pannier.admin.v1.RemoveRelayReply
-	51,  // 150: pannier.admin.v1.Admin.ListFolders:output_type -> pannier.admin.v1.ListFoldersReply
-	56,  // 151: pannier.admin.v1.Admin.ShowFolder:output_type -> pannier.admin.v1.Folder
-	55,  // 152: pannier.admin.v1.Admin.TestFolder:output_type -> pannier.admin.v1.TestFolderReply
-	56,  // 153: pannier.admin.v1.Admin.ScanFolder:output_type -> pannier.admin.v1.Folder
-	89,  // 154: pannier.admin.v1.Admin.ListSchedules:output_type -> pannier.admin.v1.ListSchedulesReply
-	92,  // 155: pannier.admin.v1.Admin.ShowSchedule:output_type -> pannier.admin.v1.Schedule
-	93,  // 156: pannier.admin.v1.Admin.RunSchedule:output_type -> pannier.admin.v1.ScheduleRun
-	59,  // 157: pannier.admin.v1.Admin.Check:output_type -> pannier.admin.v1.CheckReply
-	63,  // 158: pannier.admin.v1.Admin.Backup:output_type -> pannier.admin.v1.BackupChunk
-	65,  // 159: pannier.admin.v1.Admin.Purge:output_type -> pannier.admin.v1.PurgeReply
-	67,  // 160: pannier.admin.v1.Admin.Reload:output_type -> pannier.admin.v1.ReloadReply
-	73,  // 161: pannier.admin.v1.Admin.ListObjects:output_type -> pannier.admin.v1.ListObjectsReply
-	71,  // 162: pannier.admin.v1.Admin.GetObject:output_type -> pannier.admin.v1.Object
-	76,  // 163: pannier.admin.v1.Admin.Apply:output_type -> pannier.admin.v1.ApplyReply
-	71,  // 164: pannier.admin.v1.Admin.PutObject:output_type -> pannier.admin.v1.Object
-	80,  // 165: pannier.admin.v1.Admin.DeleteObject:output_type -> pannier.admin.v1.DeleteObjectReply
-	82,  // 166: pannier.admin.v1.Admin.CreateToken:output_type -> pannier.admin.v1.CreateTokenReply
-	85,  // 167: pannier.admin.v1.Admin.ListTokens:output_type -> pannier.admin.v1.ListTokensReply
-	87,  // 168: pannier.admin.v1.Admin.DeleteToken:output_type -> pannier.admin.v1.DeleteTokenReply
-	69,  // 169: pannier.admin.v1.Admin.NodeInfo:output_type -> pannier.admin.v1.Node
-	129, // [129:170] is the sub-list for method output_type
-	88,  // [88:129] is the sub-list for method input_type
-	88,  // [88:88] is the sub-list for extension type_name
-	88,  // [88:88] is the sub-list for extension extendee
-	0,   // [0:88] is the sub-list for field type_name
+	99,  // 86: pannier.admin.v1.ScheduleRun.due:type_name -> google.protobuf.Timestamp
+	99,  // 87: pannier.admin.v1.ScheduleRun.at:type_name -> google.protobuf.Timestamp
+	96,  // 88: pannier.admin.v1.ListPoolsReply.pools:type_name -> pannier.admin.v1.Pool
+	99,  // 89: pannier.admin.v1.Pool.next:type_name -> google.protobuf.Timestamp
+	8,   // 90: pannier.admin.v1.Admin.Submit:input_type -> pannier.admin.v1.SubmitRequest
+	7,   // 91: pannier.admin.v1.Admin.Get:input_type -> pannier.admin.v1.Ref
+	14,  // 92: pannier.admin.v1.Admin.List:input_type -> pannier.admin.v1.ListRequest
+	7,   // 93: pannier.admin.v1.Admin.Events:input_type -> pannier.admin.v1.Ref
+	17,  // 94: pannier.admin.v1.Admin.Watch:input_type -> pannier.admin.v1.WatchRequest
+	19,  // 95: pannier.admin.v1.Admin.Wait:input_type -> pannier.admin.v1.WaitRequest
+	7,   // 96: pannier.admin.v1.Admin.Explain:input_type -> pannier.admin.v1.Ref
+	7,   // 97: pannier.admin.v1.Admin.Pause:input_type -> pannier.admin.v1.Ref
+	7,   // 98: pannier.admin.v1.Admin.Resume:input_type -> pannier.admin.v1.Ref
+	21,  // 99: pannier.admin.v1.Admin.Cancel:input_type -> pannier.admin.v1.CancelRequest
+	7,   // 100: pannier.admin.v1.Admin.Retry:input_type -> pannier.admin.v1.Ref
+	22,  // 101: pannier.admin.v1.Admin.ListPartners:input_type -> pannier.admin.v1.ListPartnersRequest
+	25,  // 102: pannier.admin.v1.Admin.TestPartner:input_type -> pannier.admin.v1.TestPartnerRequest
+	26,  // 103: pannier.admin.v1.Admin.ListListeners:input_type -> pannier.admin.v1.ListListenersRequest
+	29,  // 104: pannier.admin.v1.Admin.ListRules:input_type -> pannier.admin.v1.ListRulesRequest
+	33,  // 105: pannier.admin.v1.Admin.TestRule:input_type -> pannier.admin.v1.TestRuleRequest
+	36,  // 106: pannier.admin.v1.Admin.Browse:input_type -> pannier.admin.v1.BrowseRequest
+	38,  // 107: pannier.admin.v1.Admin.ListRelays:input_type -> pannier.admin.v1.ListRelaysRequest
+	45,  // 108: pannier.admin.v1.Admin.TestRelay:input_type -> pannier.admin.v1.TestRelayRequest
+	40,  // 109: pannier.admin.v1.Admin.AddRelay:input_type -> pannier.admin.v1.Relay
+	48,  // 110: pannier.admin.v1.Admin.RemoveRelay:input_type -> pannier.admin.v1.RemoveRelayRequest
+	50,  // 111: pannier.admin.v1.Admin.ListFolders:input_type -> pannier.admin.v1.ListFoldersRequest
+	52,  // 112: pannier.admin.v1.Admin.ShowFolder:input_type -> pannier.admin.v1.ShowFolderRequest
+	54,  // 113: pannier.admin.v1.Admin.TestFolder:input_type -> pannier.admin.v1.TestFolderRequest
+	53,  // 114: pannier.admin.v1.Admin.ScanFolder:input_type -> pannier.admin.v1.ScanFolderRequest
+	88,  // 115: pannier.admin.v1.Admin.ListSchedules:input_type -> pannier.admin.v1.ListSchedulesRequest
+	90,  // 116: pannier.admin.v1.Admin.ShowSchedule:input_type -> pannier.admin.v1.ShowScheduleRequest
+	91,  // 117: pannier.admin.v1.Admin.RunSchedule:input_type -> pannier.admin.v1.RunScheduleRequest
+	94,  // 118: pannier.admin.v1.Admin.ListPools:input_type -> pannier.admin.v1.ListPoolsRequest
+	58,  // 119: pannier.admin.v1.Admin.Check:input_type -> pannier.admin.v1.CheckRequest
+	62,  // 120: pannier.admin.v1.Admin.Backup:input_type -> pannier.admin.v1.BackupRequest
+	64,  // 121: pannier.admin.v1.Admin.Purge:input_type -> pannier.admin.v1.PurgeRequest
+	66,  // 122: pannier.admin.v1.Admin.Reload:input_type -> pannier.admin.v1.ReloadRequest
+	72,  // 123: pannier.admin.v1.Admin.ListObjects:input_type -> pannier.admin.v1.ListObjectsRequest
+	70,  // 124: pannier.admin.v1.Admin.GetObject:input_type -> pannier.admin.v1.ObjectName
+	74,  // 125: pannier.admin.v1.Admin.Apply:input_type -> pannier.admin.v1.ApplyRequest
+	78,  // 126: pannier.admin.v1.Admin.PutObject:input_type -> pannier.admin.v1.PutObjectRequest
+	79,  // 127: pannier.admin.v1.Admin.DeleteObject:input_type -> pannier.admin.v1.DeleteObjectRequest
+	81,  // 128: pannier.admin.v1.Admin.CreateToken:input_type -> pannier.admin.v1.CreateTokenRequest
+	84,  // 129: pannier.admin.v1.Admin.ListTokens:input_type -> pannier.admin.v1.ListTokensRequest
+	86,  // 130: pannier.admin.v1.Admin.DeleteToken:input_type -> pannier.admin.v1.DeleteTokenRequest
+	68,  // 131: pannier.admin.v1.Admin.NodeInfo:input_type -> pannier.admin.v1.NodeInfoRequest
+	9,   // 132: pannier.admin.v1.Admin.Submit:output_type -> pannier.admin.v1.SubmitReply
+	10,  // 133: pannier.admin.v1.Admin.Get:output_type -> pannier.admin.v1.Request
+	10,  // 134: pannier.admin.v1.Admin.List:output_type -> pannier.admin.v1.Request
+	15,  // 135: pannier.admin.v1.Admin.Events:output_type -> pannier.admin.v1.EventsReply
+	18,  // 136: pannier.admin.v1.Admin.Watch:output_type -> pannier.admin.v1.Change
+	10,  // 137: pannier.admin.v1.Admin.Wait:output_type -> pannier.admin.v1.Request
+	20,  // 138: pannier.admin.v1.Admin.Explain:output_type -> pannier.admin.v1.Explanation
+	10,  // 139: pannier.admin.v1.Admin.Pause:output_type -> pannier.admin.v1.Request
+	10,  // 140: pannier.admin.v1.Admin.Resume:output_type -> pannier.admin.v1.Request
+	10,  // 141: pannier.admin.v1.Admin.Cancel:output_type -> pannier.admin.v1.Request
+	10,  // 142: pannier.admin.v1.Admin.Retry:output_type -> pannier.admin.v1.Request
+	23,  // 143: pannier.admin.v1.Admin.ListPartners:output_type -> pannier.admin.v1.ListPartnersReply
+	24,  // 144: pannier.admin.v1.Admin.TestPartner:output_type -> pannier.admin.v1.Partner
+	27,  // 145: pannier.admin.v1.Admin.ListListeners:output_type -> pannier.admin.v1.ListListenersReply
+	30,  // 146: pannier.admin.v1.Admin.ListRules:output_type -> pannier.admin.v1.ListRulesReply
+	34,  // 147: pannier.admin.v1.Admin.TestRule:output_type -> pannier.admin.v1.TestRuleReply
+	37,  // 148: pannier.admin.v1.Admin.Browse:output_type -> pannier.admin.v1.BrowseEntry
+	39,  // 149: pannier.admin.v1.Admin.ListRelays:output_type -> pannier.admin.v1.ListRelaysReply
+	46,  // 150: pannier.admin.v1.Admin.TestRelay:output_type -> pannier.admin.v1.TestRelayReply
+	40,  // 151: pannier.admin.v1.Admin.AddRelay:output_type -> pannier.admin.v1.Relay
+	49,  // 152: pannier.admin.v1.Admin.RemoveRelay:output_type -> pannier.admin.v1.RemoveRelayReply
+	51,  // 153: pannier.admin.v1.Admin.ListFolders:output_type -> pannier.admin.v1.ListFoldersReply
+	56,  // 154: pannier.admin.v1.Admin.ShowFolder:output_type -> pannier.admin.v1.Folder
+	55,  // 155: pannier.admin.v1.Admin.TestFolder:output_type -> pannier.admin.v1.TestFolderReply
+	56,  // 156: pannier.admin.v1.Admin.ScanFolder:output_type -> pannier.admin.v1.Folder
+	89,  // 157: pannier.admin.v1.Admin.ListSchedules:output_type -> pannier.admin.v1.ListSchedulesReply
+	92,  // 158: pannier.admin.v1.Admin.ShowSchedule:output_type -> pannier.admin.v1.Schedule
+	93,  // 159: pannier.admin.v1.Admin.RunSchedule:output_type -> pannier.admin.v1.ScheduleRun
+	95,  // 160: pannier.admin.v1.Admin.ListPools:output_type -> pannier.admin.v1.ListPoolsReply
+	59,  // 161: pannier.admin.v1.Admin.Check:output_type -> pannier.admin.v1.CheckReply
+	63,  // 162: pannier.admin.v1.Admin.Backup:output_type -> pannier.admin.v1.BackupChunk
+	65,  // 163: pannier.admin.v1.Admin.Purge:output_type -> pannier.admin.v1.PurgeReply
+	67,  // 164: pannier.admin.v1.Admin.Reload:output_type -> pannier.admin.v1.ReloadReply
+	73,  // 165: pannier.admin.v1.Admin.ListObjects:output_type -> pannier.admin.v1.ListObjectsReply
+	71,  // 166: pannier.admin.v1.Admin.GetObject:output_type -> pannier.admin.v1.Object
+	76,  // 167: pannier.admin.v1.Admin.Apply:output_type -> pannier.admin.v1.ApplyReply
+	71,  // 168: pannier.admin.v1.Admin.PutObject:output_type -> pannier.admin.v1.Object
+	80,  // 169: pannier.admin.v1.Admin.DeleteObject:output_type -> pannier.admin.v1.DeleteObjectReply
+	82,  // 170: pannier.admin.v1.Admin.CreateToken:output_type -> pannier.admin.v1.CreateTokenReply
+	85,  // 171: pannier.admin.v1.Admin.ListTokens:output_type -> pannier.admin.v1.ListTokensReply
+	87,  // 172: pannier.admin.v1.Admin.DeleteToken:output_type -> pannier.admin.v1.DeleteTokenReply
+	69,  // 173: pannier.admin.v1.Admin.NodeInfo:output_type -> pannier.admin.v1.Node
+	132, // [132:174] is the sub-list for method output_type
+	90,  // [90:132] is the sub-list for method input_type
+	90,  // [90:90] is the sub-list for extension type_name
+	90,  // [90:90] is the sub-list for extension extendee
+	0,   // [0:90] is the sub-list for field type_name
 }
 
 func init() { file_admin_proto_init() }
@@ -7314,7 +7524,7 @@ func file_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_admin_proto_rawDesc), len(file_admin_proto_rawDesc)),
 			NumEnums:      6,
-			NumMessages:   90,
+			NumMessages:   93,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

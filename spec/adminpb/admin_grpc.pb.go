@@ -64,6 +64,7 @@ const (
 	Admin_ListSchedules_FullMethodName = "/pannier.admin.v1.Admin/ListSchedules"
 	Admin_ShowSchedule_FullMethodName  = "/pannier.admin.v1.Admin/ShowSchedule"
 	Admin_RunSchedule_FullMethodName   = "/pannier.admin.v1.Admin/RunSchedule"
+	Admin_ListPools_FullMethodName     = "/pannier.admin.v1.Admin/ListPools"
 	Admin_Check_FullMethodName         = "/pannier.admin.v1.Admin/Check"
 	Admin_Backup_FullMethodName        = "/pannier.admin.v1.Admin/Backup"
 	Admin_Purge_FullMethodName         = "/pannier.admin.v1.Admin/Purge"
@@ -161,6 +162,8 @@ type AdminClient interface {
 	// RunSchedule makes a run now, besides those at its times, and answers when its requests
 	// are registered. ALREADY_EXISTS: a run is under way.
 	RunSchedule(ctx context.Context, in *RunScheduleRequest, opts ...grpc.CallOption) (*ScheduleRun, error)
+	// ListPools is the bandwidths that partners and rules share, by name.
+	ListPools(ctx context.Context, in *ListPoolsRequest, opts ...grpc.CallOption) (*ListPoolsReply, error)
 	// Check compares what the node remembers with what is on its disk. It only
 	// reads. Findings come as they are made; the last message has the counts.
 	Check(ctx context.Context, in *CheckRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[CheckReply], error)
@@ -173,7 +176,7 @@ type AdminClient interface {
 	// Reload reads partners and rules from the configuration again. When that has
 	// a fault, INVALID_ARGUMENT, and all stays as it was.
 	Reload(ctx context.Context, in *ReloadRequest, opts ...grpc.CallOption) (*ReloadReply, error)
-	// ListObjects is the partners and rules as they are written: those of the node's file,
+	// ListObjects is the partners, rules, pools, folders and schedules as they are written: those of the node's file,
 	// and those that were applied at run time.
 	ListObjects(ctx context.Context, in *ListObjectsRequest, opts ...grpc.CallOption) (*ListObjectsReply, error)
 	// GetObject is one of them. NOT_FOUND without one.
@@ -512,6 +515,16 @@ func (c *adminClient) RunSchedule(ctx context.Context, in *RunScheduleRequest, o
 	return out, nil
 }
 
+func (c *adminClient) ListPools(ctx context.Context, in *ListPoolsRequest, opts ...grpc.CallOption) (*ListPoolsReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListPoolsReply)
+	err := c.cc.Invoke(ctx, Admin_ListPools_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *adminClient) Check(ctx context.Context, in *CheckRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[CheckReply], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	stream, err := c.cc.NewStream(ctx, &Admin_ServiceDesc.Streams[3], Admin_Check_FullMethodName, cOpts...)
@@ -742,6 +755,8 @@ type AdminServer interface {
 	// RunSchedule makes a run now, besides those at its times, and answers when its requests
 	// are registered. ALREADY_EXISTS: a run is under way.
 	RunSchedule(context.Context, *RunScheduleRequest) (*ScheduleRun, error)
+	// ListPools is the bandwidths that partners and rules share, by name.
+	ListPools(context.Context, *ListPoolsRequest) (*ListPoolsReply, error)
 	// Check compares what the node remembers with what is on its disk. It only
 	// reads. Findings come as they are made; the last message has the counts.
 	Check(*CheckRequest, grpc.ServerStreamingServer[CheckReply]) error
@@ -754,7 +769,7 @@ type AdminServer interface {
 	// Reload reads partners and rules from the configuration again. When that has
 	// a fault, INVALID_ARGUMENT, and all stays as it was.
 	Reload(context.Context, *ReloadRequest) (*ReloadReply, error)
-	// ListObjects is the partners and rules as they are written: those of the node's file,
+	// ListObjects is the partners, rules, pools, folders and schedules as they are written: those of the node's file,
 	// and those that were applied at run time.
 	ListObjects(context.Context, *ListObjectsRequest) (*ListObjectsReply, error)
 	// GetObject is one of them. NOT_FOUND without one.
@@ -869,6 +884,9 @@ func (UnimplementedAdminServer) ShowSchedule(context.Context, *ShowScheduleReque
 }
 func (UnimplementedAdminServer) RunSchedule(context.Context, *RunScheduleRequest) (*ScheduleRun, error) {
 	return nil, status.Error(codes.Unimplemented, "method RunSchedule not implemented")
+}
+func (UnimplementedAdminServer) ListPools(context.Context, *ListPoolsRequest) (*ListPoolsReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListPools not implemented")
 }
 func (UnimplementedAdminServer) Check(*CheckRequest, grpc.ServerStreamingServer[CheckReply]) error {
 	return status.Error(codes.Unimplemented, "method Check not implemented")
@@ -1413,6 +1431,24 @@ func _Admin_RunSchedule_Handler(srv interface{}, ctx context.Context, dec func(i
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Admin_ListPools_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListPoolsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).ListPools(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_ListPools_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).ListPools(ctx, req.(*ListPoolsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Admin_Check_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(CheckRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -1739,6 +1775,10 @@ var Admin_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "RunSchedule",
 			Handler:    _Admin_RunSchedule_Handler,
+		},
+		{
+			MethodName: "ListPools",
+			Handler:    _Admin_ListPools_Handler,
 		},
 		{
 			MethodName: "Purge",
