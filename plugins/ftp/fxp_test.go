@@ -2,11 +2,14 @@ package ftp
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/pannier/pannier/flow/flowtest/ftpserver"
 	"github.com/pannier/pannier/plugins"
@@ -355,4 +358,32 @@ func TestFXPDirectory(t *testing.T) {
 			isKind(t, copied(), fault.NotFound, b.Address)
 		}
 	})
+}
+
+// Many who make the same directories at the same time all have them then.
+func TestMkdirTogether(t *testing.T) {
+	for _, kind := range ftpserver.Kinds {
+		t.Run(kind, func(t *testing.T) {
+			f := ftpserver.Start(t, kind)
+			s := opens(t, f, "connections", "8")
+			for i := range 20 {
+				top := fmt.Sprintf("/d%d", i)
+				var all errgroup.Group
+				for range 8 {
+					all.Go(func() error {
+						err := s.Mkdir(t.Context(), top+"/in")
+						if fault.KindOf(err) == fault.NotFound {
+							if err = s.Mkdir(t.Context(), top); err == nil {
+								err = s.Mkdir(t.Context(), top+"/in")
+							}
+						}
+						return err
+					})
+				}
+				if err := all.Wait(); err != nil {
+					t.Fatal(err)
+				}
+			}
+		})
+	}
 }

@@ -404,14 +404,18 @@ func (s *session) Mkdir(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	return s.with(ctx, func(c *conn) error {
-		_, err := c.must(ctx, "MKD", path)
-		if err == nil || c.dead.Load() {
-			return err
+	return s.with(ctx, func(c *conn) (err error) {
+		for range 2 { // somebody else may have made the one that it is in, meanwhile
+			if _, err = c.must(ctx, "MKD", path); err == nil || c.dead.Load() {
+				return err
+			}
+			if a, err2 := c.stat(ctx, path); err2 == nil && a.Dir {
+				return nil
+			}
+			if err = c.unplaced(ctx, path, err); fault.KindOf(err) != fault.Permission {
+				return err
+			}
 		}
-		if a, err2 := c.stat(ctx, path); err2 == nil && a.Dir {
-			return nil
-		}
-		return c.unplaced(ctx, path, err)
+		return err
 	})
 }
