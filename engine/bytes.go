@@ -13,7 +13,7 @@ import (
 // offers reports whether the first call has the bytes: for a small file it is not worth
 // while to ask first. A longer one would be MOVING here without a record of that.
 func (x *run) offers() bool {
-	if !x.r.MayOffer() || x.prepare() != nil {
+	if x.r.Spec.Third != "" || !x.r.MayOffer() || x.prepare() != nil {
 		return false
 	}
 	size := x.size()
@@ -23,6 +23,9 @@ func (x *run) offers() bool {
 // bytes moves the content, as requester within a call, as requested end within
 // the handler of one. The ledger commits on the way.
 func (x *run) bytes(move lifecycle.Move) error {
+	if x.r.Spec.Third != "" {
+		return x.followThird()
+	}
 	if err := x.prepare(); err != nil {
 		return err
 	}
@@ -143,6 +146,9 @@ func (x *run) descriptor() (*sideeffect.Descriptor, error) {
 	d.Local = sideeffect.File(x.root, name.String())
 	if x.engine.cfg.Layer != nil {
 		d.Local = sideeffect.FileOn(x.engine.cfg.Layer, x.root, name.String())
+	}
+	if x.r.Side == lifecycle.Sender {
+		d.Local = x.engine.shared.Of(d.Local, x.engine.fans.others(x.r.Key.ID))
 	}
 	return d, x.expect(d)
 }

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/pannier/pannier/engine/lifecycle"
@@ -59,6 +60,7 @@ type Rule struct {
 	// Bridge is where the files are instead, at a server of another protocol: "NAME:/DIR",
 	// without Root. Only a sender's are: none are received there, and there are no tasks.
 	Bridge   string
+	Third    bool   // its files are at other nodes: of third-party copies, which nobody writes
 	Exists   Exists // what happens to a file of the target's name
 	Quota    int64  // most bytes of a file that is received; sideeffect.NoQuota: no limit. 0 is no byte
 	Digest   sideeffect.Algorithm
@@ -206,6 +208,7 @@ type Partner struct {
 	Concurrent int       // requests that run at a time; default DefaultConcurrent
 	Bridge     bool      // it is a server of another protocol
 	Open       int       // requests of its own that may be open at this node, of failed ones failedToOpen times as many; default DefaultOpen
+	ThirdParty []string  // rules by which this node makes requests to others for it; none: it makes none
 }
 
 // DefaultConcurrent is how many requests of one partner run at a time.
@@ -231,6 +234,9 @@ func (b *Book) Partner(name string) (*Partner, error) {
 func (b *Book) Rule(name string) (*Rule, error) {
 	if r := b.Rules[name]; r != nil {
 		return r, nil
+	}
+	if strings.HasPrefix(name, thirdPrefix) {
+		return thirdRule(name), nil
 	}
 	return nil, fault.New("find rule", fault.NotFound, "no rule is called %q", name)
 }

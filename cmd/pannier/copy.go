@@ -1,9 +1,7 @@
 package main
 
 import (
-	"cmp"
 	"context"
-	"fmt"
 	"path"
 	"strings"
 
@@ -16,59 +14,63 @@ import (
 	"github.com/pannier/pannier/spec/fault"
 )
 
-func (c *console) copyCommand() *cobra.Command {
-	var f orderFlags
+func (c *console) copyCommand() *cobra.Command { return c.ordering(c.copyOrder()) }
+
+// copyOrder is the command without what it does, and what its arguments order.
+func (c *console) copyOrder() (*cobra.Command, *orderFlags, orderer) {
+	f := new(orderFlags)
+	var by string
 	var which choice
 	cmd := &cobra.Command{
-		Use:   "copy BRIDGE:/PATH... BRIDGE:/PATH",
-		Short: "Copy files and directories from one bridge to another",
-		Long: `Copy files from one bridge to another. The daemon does it, as with send.
+		Use:   "copy FROM:/FILE... TO:/PATH",
+		Short: "Copy files from one partner to another",
+		Long: `Copy files from one partner to another: both nodes, or both bridges. The daemon sees it
+through, as with send.
 
-Where both bridges name each other in fxp, and their servers can, one server sends to
-the other and the bytes do not come here; otherwise they come through the daemon. The
-request's "compared" begins with "direct" if they did not.
+Between two nodes, one of them makes a request to the other, and no bytes come here. Its
+operator has to allow that: third_party of this node, there, lists rules. FILE and PATH
+are names below the roots of that rule. The source is asked first, then the destination.
+The request here says how the one there is, and has its verdict.
 
-A destination that ends in / keeps the files' names. A source that ends in / is a
-directory: all files below it are copied, each by a request of its own, to the same place
-below the destination, whose directories are made; empty ones are not. Patterns are as in
-watch folders, of the path below the directory: one without a slash is of the last
-element. An excluded directory is not looked into.`,
-		Example: `  # See it through
-  pannier copy ftp-a:/out/big.iso ftp-b:/in/ --wait
-  # Under another name, between different protocols
+Where both are bridges that name each other in fxp, and their servers can, one server
+sends to the other; otherwise the bytes come through this daemon.
+
+The request's "compared" begins with "third-party" or "direct" if no bytes came here. A
+PATH that ends in / keeps the files' names.
+
+A FILE that ends in / is a directory of a bridge: all files below it are copied, each by a
+request of its own, to the same place below PATH, whose directories are made; empty ones
+are not. Patterns are as in watch folders, of the path below the directory: one without a
+slash is of the last element. An excluded directory is not looked into.`,
+		Example: `  # From one node to another, and see it through
+  pannier copy hosta:/exports/movie.mov hostb:/in/ --wait
+  # By the rule "mirror" of the destination
+  pannier copy hosta:/exports/movie.mov hostb:/in/ --by hostb --rule mirror
+  # From bridge to bridge, also between different protocols
   pannier copy ftp-a:/out/x.csv bucket:/2026/january.csv
   # A directory, and again tomorrow what is new or has changed
   pannier copy ftp-a:/out/ ftp-b:/in/ --include '*.csv' --exclude tmp --update`,
 		Args: command.AtLeast(2),
-		RunE: c.run(func(ctx context.Context, cmd *cobra.Command, client *admin.Client, args []string) error {
-			orders, err := f.copies(ctx, c, client, args, &which)
-			if err != nil {
-				return err
-			}
-			if len(orders) == 0 {
-				_, err := fmt.Fprintln(cmd.ErrOrStderr(), "nothing is new")
-				return err
-			}
-			return c.submit(ctx, cmd, client, &f, orders)
-		}),
 	}
 	f.register(c, cmd, adminpb.Rule_SEND)
-	_ = cmd.Flags().MarkHidden("rule")
-	flags := cmd.Flags()
-	flags.StringArrayVar(&which.include, "include", nil, "of a directory only files that fit this `PATTERN`, or another one")
-	flags.StringArrayVar(&which.exclude, "exclude", nil, "of a directory no files and directories that fit this `PATTERN`")
-	flags.BoolVar(&which.update, "update", false, "of a directory only files that the destination has not, with another size, or older")
+	flag := cmd.Flags().Lookup("rule")
+	flag.Usage = "the rule to use, of the node that makes the request (default: the one that fits)"
+	cmd.Flags().StringVar(&by, "by", "", "the `NODE`, of the two, that makes the request (default: whichever may)")
+	complete(cmd, "by", partnerNames, c)
+	which.register(cmd)
 	cmd.ValidArgsFunction = c.completeArgs(partnerNames)
-	return cmd
+	return cmd, f, func(ctx context.Context, client *admin.Client, args []string) ([]*adminpb.SubmitRequest, error) {
+		return f.copies(ctx, c, client, args, by, &which)
+	}
 }
 
-// copies are the requests of copy. All directories are listed before the first one is made.
-func (f *orderFlags) copies(ctx context.Context, c *console, client *admin.Client, args []string, which *choice) ([]*adminpb.SubmitRequest, error) {
+// copies are the requests of copy.
+func (f *orderFlags) copies(ctx context.Context, c *console, client *admin.Client, args []string, by string, which *choice) ([]*adminpb.SubmitRequest, error) {
 	if err := which.check(); err != nil {
 		return nil, err
 	}
 	files, dest := args[:len(args)-1], args[len(args)-1]
-	to, at, err := atBridge(dest)
+	to, at, err := atPartner(dest)
 	if err != nil {
 		return nil, err
 	}
@@ -76,61 +78,71 @@ func (f *orderFlags) copies(ctx context.Context, c *console, client *admin.Clien
 	if len(files) > 1 && !folder {
 		return nil, fault.New("read arguments", fault.Invalid, "%d files cannot all be %q: write a folder, with / at its end", len(files), dest)
 	}
-	var orders []*adminpb.SubmitRequest
-	add := func(from, name, target string) error {
-		o, err := f.order(c)
-		if err != nil {
-			return err
-		}
-		o.Partner, o.Rule, o.Source, o.Target = to, cmp.Or(f.rule, engine.CopyRule(from)), name, target
-		orders = append(orders, o)
-		return nil
+	partners, err := client.ListPartners(ctx, &adminpb.ListPartnersRequest{})
+	if err != nil {
+		return nil, err
 	}
-	trees := false
+	bridges := map[string]bool{}
+	for _, p := range partners.GetPartners() {
+		bridges[p.GetName()] = p.GetBridge()
+	}
+	var orders []*adminpb.SubmitRequest
 	for _, file := range files {
-		from, name, err := atBridge(file)
+		from, name, err := atPartner(file)
 		if err != nil {
 			return nil, err
 		}
-		if name != "" && !strings.HasSuffix(name, "/") {
-			if folder {
-				err = add(from, name, path.Join(at, path.Base(name)))
-			} else {
-				err = add(from, name, at)
-			}
+		is, known := bridges[from]
+		tree := name == "" || strings.HasSuffix(name, "/")
+		switch {
+		case !known:
+			return nil, fault.New("read arguments", fault.NotFound, "no partner is called %q", from)
+		case is && by != "":
+			return nil, fault.New("read flags", fault.Invalid, "--by %s: %q is a bridge, and makes no requests", by, from)
+		case tree && (!is || !bridges[to]):
+			return nil, fault.New("read arguments", fault.Unsupported, "%.200q names no file: directories are copied between two bridges", file)
+		case tree && !folder:
+			return nil, fault.New("read arguments", fault.Invalid, "%.200q is a directory, and %.200q a file: write a folder, with / at its end", file, dest)
+		case tree && from == to && within(at, name):
+			return nil, fault.New("read arguments", fault.Invalid, "%.200q lies in %.200q, and would be copied into itself", dest, file)
+		case !tree && which.given():
+			return nil, fault.New("read flags", fault.Invalid, "--include, --exclude and --update are of directories: write BRIDGE:/PATH/, with / at its end")
+		}
+		targets := map[string]string{name: at}
+		names := []string{name}
+		switch {
+		case tree:
+			below, err := which.below(ctx, client, from, name, to, at)
 			if err != nil {
 				return nil, err
 			}
-			continue
-		}
-		trees = true
-		if !folder {
-			return nil, fault.New("read arguments", fault.Invalid, "%.200q is a directory, and %.200q a file: write a folder, with / at its end", file, dest)
-		}
-		if from == to && within(at, name) {
-			return nil, fault.New("read arguments", fault.Invalid, "%.200q lies in %.200q, and would be copied into itself", dest, file)
-		}
-		names, err := which.below(ctx, client, from, name, to, at)
-		if err != nil {
-			return nil, err
+			names = nil
+			for _, n := range below {
+				names = append(names, path.Join(name, n))
+				targets[path.Join(name, n)] = path.Join(at, n)
+			}
+		case folder:
+			targets[name] = path.Join(at, path.Base(name))
 		}
 		for _, n := range names {
-			if err := add(from, path.Join(name, n), path.Join(at, n)); err != nil {
+			o, err := f.order(c)
+			if err != nil {
 				return nil, err
 			}
-		}
-	}
-	if !trees && (which.update || len(which.include)+len(which.exclude) > 0) {
-		return nil, fault.New("read flags", fault.Invalid, "--include, --exclude and --update are of directories: write BRIDGE:/PATH/, with / at its end")
-	}
-	if f.key == "" {
-		return orders, nil
-	}
-	for _, o := range orders {
-		if len(orders) > 1 || trees {
-			o.Id = keyID(f.key, to, o.Rule, o.Source)
-		} else {
-			o.Id = keyID(f.key)
+			o.Partner, o.Rule, o.Source, o.Target = to, f.rule, n, targets[n]
+			switch {
+			case !is:
+				o.CopyFrom, o.CopyBy = from, by
+			case o.Rule == "":
+				o.Rule = engine.CopyRule(from)
+			}
+			switch {
+			case f.key != "" && (tree || len(files) > 1):
+				o.Id = keyID(f.key, to, from, o.Rule, o.Source)
+			case f.key != "":
+				o.Id = keyID(f.key)
+			}
+			orders = append(orders, o)
 		}
 	}
 	return orders, nil
@@ -142,11 +154,11 @@ func within(dir, other string) bool {
 	return other == "" || dir == other || strings.HasPrefix(dir, other+"/")
 }
 
-// atBridge reads "BRIDGE:/NAME"; the name is without its first slash.
-func atBridge(text string) (bridge, name string, err error) {
-	bridge, name, err = target(text)
+// atPartner reads "PARTNER:/NAME"; the name is without its first slash.
+func atPartner(text string) (partner, name string, err error) {
+	partner, name, err = target(text)
 	if err == nil && !strings.HasPrefix(name, "/") {
-		err = fault.New("read arguments", fault.Invalid, "%.200q is no file at a bridge: write BRIDGE:/NAME", text)
+		err = fault.New("read arguments", fault.Invalid, "%.200q is no file at a partner: write PARTNER:/NAME", text)
 	}
-	return bridge, strings.TrimLeft(name, "/"), err
+	return partner, strings.TrimLeft(name, "/"), err
 }

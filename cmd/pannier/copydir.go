@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"github.com/pannier/pannier/engine/admin"
 	"github.com/pannier/pannier/engine/folder"
 	"github.com/pannier/pannier/spec/adminpb"
@@ -24,6 +26,16 @@ var partNames = []string{"*.pannier-????????????.part", ".*pannier-*"}
 
 // deepest is how many directories may lie in one another: at more, a link leads back.
 const deepest = 64
+
+func (s *choice) register(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringArrayVar(&s.include, "include", nil, "of a directory only files that fit this `PATTERN`, or another one")
+	flags.StringArrayVar(&s.exclude, "exclude", nil, "of a directory no files and directories that fit this `PATTERN`")
+	flags.BoolVar(&s.update, "update", false, "of a directory only files that the destination has not, with another size, or older")
+}
+
+// given says whether any of it was asked for.
+func (s *choice) given() bool { return s.update || len(s.include)+len(s.exclude) > 0 }
 
 func (s *choice) check() error {
 	for _, p := range slices.Concat(s.include, s.exclude) {

@@ -211,6 +211,10 @@ func requestFields(v view, e *adminpb.Explanation) (f fields) {
 	f.add("requester", r.GetRequester())
 	f.add("role", strings.ToLower(r.GetRole().String())+", "+strings.ToLower(r.GetSide().String()))
 	f.add("partner", r.GetPartner())
+	if r.GetThird() != "" {
+		f.add("third party", r.GetThird()+cmpOr(r.GetFetch(), ", from which the partner fetches", ", to which the partner sends"))
+	}
+	f.add("wanted by", r.GetBy())
 	f.add("rule", r.GetRule())
 	f.add("source", v.file(r.GetSource()))
 	f.add("target", v.file(r.GetTarget()))

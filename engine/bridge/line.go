@@ -98,6 +98,15 @@ func (l *Line) Call(ctx context.Context, partner string, a engine.Ask, d *sideef
 	return answer, AsEnd(partner, err)
 }
 
+// Commission implements engine.Commissioner: bridges make no requests.
+func (l *Line) Commission(ctx context.Context, partner string, c engine.Commission) (engine.Commissioned, error) {
+	next, ok := l.o.Next.(engine.Commissioner)
+	if !ok || l.o.Servers.Has(partner) {
+		return engine.Commissioned{}, fault.New("copy", fault.Unsupported, "%q cannot be asked to make requests", partner)
+	}
+	return next.Commission(ctx, partner, c)
+}
+
 // call is one call that is answered.
 type call struct {
 	*Line

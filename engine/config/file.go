@@ -61,14 +61,15 @@ type httpTable struct {
 }
 
 type partnerTable struct {
-	Name       string `toml:"name"`
-	Address    string `toml:"address"`
-	Key        oneOf  `toml:"key"`
-	User       string `toml:"user"`
-	Bandwidth  rates  `toml:"bandwidth"`
-	Pool       string `toml:"pool"`
-	Concurrent int    `toml:"concurrent" default:"64"`
-	Open       int    `toml:"open" default:"10000"`
+	Name       string   `toml:"name"`
+	Address    string   `toml:"address"`
+	Key        oneOf    `toml:"key"`
+	User       string   `toml:"user"`
+	Bandwidth  rates    `toml:"bandwidth"`
+	Pool       string   `toml:"pool"`
+	Concurrent int      `toml:"concurrent" default:"64"`
+	Open       int      `toml:"open" default:"10000"`
+	ThirdParty []string `toml:"third_party"`
 }
 
 type poolTable struct {

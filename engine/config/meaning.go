@@ -56,6 +56,9 @@ func (m *meaning) config(root *value) *Config {
 	for i := range m.file.Rule {
 		m.rule(&made[i], &m.file.Rule[i], root.field("rule").item(i))
 	}
+	for i := range m.file.Partner {
+		m.thirdParty(&m.file.Partner[i], root.field("partner").item(i))
+	}
 	cfg.Users = m.users
 	cfg.Relays = m.relays(root.field("relay"))
 	cfg.Policy = m.policy(root.field("relay_policy"))

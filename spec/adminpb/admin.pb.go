@@ -488,16 +488,25 @@ func (x *Ref) GetRole() Request_Role {
 
 // SubmitRequest is a request to be registered.
 type SubmitRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`              // all 32 digits; empty: a new one is made
-	Partner       string                 `protobuf:"bytes,2,opt,name=partner,proto3" json:"partner,omitempty"`    // required
-	Rule          string                 `protobuf:"bytes,3,opt,name=rule,proto3" json:"rule,omitempty"`          // required; says which way the bytes go
-	Source        string                 `protobuf:"bytes,4,opt,name=source,proto3" json:"source,omitempty"`      // name below the sender's root of the rule; required
-	Target        string                 `protobuf:"bytes,5,opt,name=target,proto3" json:"target,omitempty"`      // name below the receiver's root; empty: as source
-	Priority      int32                  `protobuf:"varint,6,opt,name=priority,proto3" json:"priority,omitempty"` // higher first, -128 to 127; 0: the rule's
-	NotBefore     *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=not_before,json=notBefore,proto3" json:"not_before,omitempty"`
-	Follow        string                 `protobuf:"bytes,8,opt,name=follow,proto3" json:"follow,omitempty"` // id of the first request of a chain; empty: its own
-	Info          string                 `protobuf:"bytes,9,opt,name=info,proto3" json:"info,omitempty"`     // for tasks and people; at most 4096 bytes
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Id        string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`              // all 32 digits; empty: a new one is made
+	Partner   string                 `protobuf:"bytes,2,opt,name=partner,proto3" json:"partner,omitempty"`    // required
+	Rule      string                 `protobuf:"bytes,3,opt,name=rule,proto3" json:"rule,omitempty"`          // required; says which way the bytes go
+	Source    string                 `protobuf:"bytes,4,opt,name=source,proto3" json:"source,omitempty"`      // name below the sender's root of the rule; required
+	Target    string                 `protobuf:"bytes,5,opt,name=target,proto3" json:"target,omitempty"`      // name below the receiver's root; empty: as source
+	Priority  int32                  `protobuf:"varint,6,opt,name=priority,proto3" json:"priority,omitempty"` // higher first, -128 to 127; 0: the rule's
+	NotBefore *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=not_before,json=notBefore,proto3" json:"not_before,omitempty"`
+	Follow    string                 `protobuf:"bytes,8,opt,name=follow,proto3" json:"follow,omitempty"` // id of the first request of a chain; empty: its own
+	Info      string                 `protobuf:"bytes,9,opt,name=info,proto3" json:"info,omitempty"`     // for tasks and people; at most 4096 bytes
+	// How many requests of the same source are submitted at once, this one included, each to
+	// another partner. The source is read once for those that run together. Only a hint: it
+	// is no part of the request.
+	Together int32 `protobuf:"varint,10,opt,name=together,proto3" json:"together,omitempty"`
+	// A third-party copy, spec/copy.md: the file is at copy_from, and one of the two nodes
+	// makes the request to the other, by rule, which may be empty. Copy_by is which;
+	// empty: whichever consents.
+	CopyFrom      string `protobuf:"bytes,11,opt,name=copy_from,json=copyFrom,proto3" json:"copy_from,omitempty"`
+	CopyBy        string `protobuf:"bytes,12,opt,name=copy_by,json=copyBy,proto3" json:"copy_by,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -595,6 +604,27 @@ func (x *SubmitRequest) GetInfo() string {
 	return ""
 }
 
+func (x *SubmitRequest) GetTogether() int32 {
+	if x != nil {
+		return x.Together
+	}
+	return 0
+}
+
+func (x *SubmitRequest) GetCopyFrom() string {
+	if x != nil {
+		return x.CopyFrom
+	}
+	return ""
+}
+
+func (x *SubmitRequest) GetCopyBy() string {
+	if x != nil {
+		return x.CopyBy
+	}
+	return ""
+}
+
 type SubmitReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Request       *Request               `protobuf:"bytes,1,opt,name=request,proto3" json:"request,omitempty"`
@@ -682,6 +712,9 @@ type Request struct {
 	Version       uint64                 `protobuf:"varint,30,opt,name=version,proto3" json:"version,omitempty"`  // raised by each change of the record
 	Live          *Live                  `protobuf:"bytes,31,opt,name=live,proto3" json:"live,omitempty"`         // absent: nothing works on it just now
 	Streak        uint32                 `protobuf:"varint,32,opt,name=streak,proto3" json:"streak,omitempty"`    // attempts in a row that brought no progress
+	Third         string                 `protobuf:"bytes,34,opt,name=third,proto3" json:"third,omitempty"`       // a third-party copy: the node to which partner makes the request; empty: it is none
+	Fetch         bool                   `protobuf:"varint,35,opt,name=fetch,proto3" json:"fetch,omitempty"`      // a third-party copy: the file goes to partner, else it comes from there
+	By            string                 `protobuf:"bytes,36,opt,name=by,proto3" json:"by,omitempty"`             // the partner that wants it, as its third-party copy; empty: this node does
 	Verified      string                 `protobuf:"bytes,33,opt,name=verified,proto3" json:"verified,omitempty"` // what was compared of the two ends, as "blocks+root+sha256" or "size"; empty before all was moved
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -939,6 +972,27 @@ func (x *Request) GetStreak() uint32 {
 		return x.Streak
 	}
 	return 0
+}
+
+func (x *Request) GetThird() string {
+	if x != nil {
+		return x.Third
+	}
+	return ""
+}
+
+func (x *Request) GetFetch() bool {
+	if x != nil {
+		return x.Fetch
+	}
+	return false
+}
+
+func (x *Request) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
 }
 
 func (x *Request) GetVerified() string {
@@ -6642,7 +6696,7 @@ const file_admin_proto_rawDesc = "" +
 	"\x03Ref\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1c\n" +
 	"\trequester\x18\x02 \x01(\tR\trequester\x122\n" +
-	"\x04role\x18\x03 \x01(\x0e2\x1e.pannier.admin.v1.Request.RoleR\x04role\"\x80\x02\n" +
+	"\x04role\x18\x03 \x01(\x0e2\x1e.pannier.admin.v1.Request.RoleR\x04role\"\xd2\x02\n" +
 	"\rSubmitRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
 	"\apartner\x18\x02 \x01(\tR\apartner\x12\x12\n" +
@@ -6653,10 +6707,14 @@ const file_admin_proto_rawDesc = "" +
 	"\n" +
 	"not_before\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\tnotBefore\x12\x16\n" +
 	"\x06follow\x18\b \x01(\tR\x06follow\x12\x12\n" +
-	"\x04info\x18\t \x01(\tR\x04info\"V\n" +
+	"\x04info\x18\t \x01(\tR\x04info\x12\x1a\n" +
+	"\btogether\x18\n" +
+	" \x01(\x05R\btogether\x12\x1b\n" +
+	"\tcopy_from\x18\v \x01(\tR\bcopyFrom\x12\x17\n" +
+	"\acopy_by\x18\f \x01(\tR\x06copyBy\"V\n" +
 	"\vSubmitReply\x123\n" +
 	"\arequest\x18\x01 \x01(\v2\x19.pannier.admin.v1.RequestR\arequest\x12\x12\n" +
-	"\x04made\x18\x02 \x01(\bR\x04made\"\xac\n" +
+	"\x04made\x18\x02 \x01(\bR\x04made\"\xe8\n" +
 	"\n" +
 	"\aRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1c\n" +
@@ -6694,7 +6752,10 @@ const file_admin_proto_rawDesc = "" +
 	"not_before\x18\x1d \x01(\v2\x1a.google.protobuf.TimestampR\tnotBefore\x12\x18\n" +
 	"\aversion\x18\x1e \x01(\x04R\aversion\x12*\n" +
 	"\x04live\x18\x1f \x01(\v2\x16.pannier.admin.v1.LiveR\x04live\x12\x16\n" +
-	"\x06streak\x18  \x01(\rR\x06streak\x12\x1a\n" +
+	"\x06streak\x18  \x01(\rR\x06streak\x12\x14\n" +
+	"\x05third\x18\" \x01(\tR\x05third\x12\x14\n" +
+	"\x05fetch\x18# \x01(\bR\x05fetch\x12\x0e\n" +
+	"\x02by\x18$ \x01(\tR\x02by\x12\x1a\n" +
 	"\bverified\x18! \x01(\tR\bverified\"a\n" +
 	"\x05State\x12\x15\n" +
 	"\x11STATE_UNSPECIFIED\x10\x00\x12\f\n" +
