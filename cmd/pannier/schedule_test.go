@@ -208,3 +208,63 @@ dir     = "box"
 		t.Errorf("export is\n%s", out)
 	}
 }
+
+// TestExpect: a file that is late is at the head of the list, in the audit log and the log, over
+// restarts; one that comes is found with its request.
+func TestExpect(t *testing.T) {
+	c := newConduit(t)
+	c.write(folderRule+"[audit]\nenabled = true\n", folderRule)
+	c.start(c.b, c.a)
+	add := func(args ...string) (string, string, error) {
+		return c.pannier(append([]string{"expect", "add"}, args...)...)
+	}
+	for want, args := range map[string][]string{
+		`no rule is called "oot"; did you mean "out"?`: {"x", "--rule", "oot", "--partner", "hostb", "--file", "*.csv", "--at", "2020-01-01 00:00"},
+		`no partner is called "hostd"`:                 {"x", "--rule", "out", "--partner", "hostd", "--file", "*.csv", "--at", "2020-01-01 00:00"},
+		`is no time`:                                   {"x", "--rule", "out", "--partner", "hostb", "--file", "*.csv", "--at", "soon"},
+		`is no pattern`:                                {"x", "--rule", "out", "--partner", "hostb", "--file", "[\"\\", "--at", "2020-01-01 00:00"},
+		`control characters`:                           {"x", "--rule", "out", "--partner", "hostb", "--file", "a\n[[rule]]", "--at", "2020-01-01 00:00"},
+	} {
+		if _, said, err := add(args...); err == nil || !strings.Contains(said, want) {
+			t.Errorf("%v: %v, %s", args, err, said)
+		}
+	}
+	if out := c.does("expect", "list"); strings.Contains(out, "x\t") {
+		t.Errorf("list says\n%s", out)
+	}
+	for name, at := range map[string]string{"old": "2020-01-01 00:00", "new": time.Now().Add(48 * time.Hour).Format("2006-01-02 15:04")} {
+		if _, said, err := add(name, "--rule", "out", "--partner", "hostb", "--file", name+"-*.csv", "--at", at, "--expire", "9999d"); err != nil {
+			t.Error(said)
+		}
+	}
+	if _, said, err := add("old", "--rule", "out", "--partner", "hostb", "--file", "x", "--at", "2020-01-01 00:00"); err == nil || !strings.Contains(said, "already") {
+		t.Errorf("%v, %s", err, said)
+	}
+	c.until("it is late", func() bool { return strings.Contains(c.does("expect", "list"), "\nold\tlate\t20") })
+	c.a.Kill()
+	c.start(c.a)
+	if out := c.does("expect", "list"); !strings.Contains(out, "REQUEST\nold\tlate\t20") || !strings.Contains(out, "\nnew\tawaited\t-\t20") {
+		t.Errorf("after a start list says\n%s", out)
+	}
+	if out := c.does("--config", c.a.Config(), "audit", "show"); strings.Count(out, "expected file late") != 1 {
+		t.Errorf("audit has\n%s", out)
+	}
+	for _, name := range []string{"old", "new"} {
+		if err := os.WriteFile(filepath.Join(c.b.Root, name+"-1.csv"), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.client(c.b).Submit(t.Context(), &adminpb.SubmitRequest{Partner: "hosta", Rule: "out", Source: name + "-1.csv"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.until("both have come", func() bool {
+		out := c.does("expect", "list")
+		return strings.Contains(out, "old\tcame late\t") && strings.Contains(out, "new\tin time\t")
+	})
+	for _, name := range []string{"old", "new"} {
+		c.does("expect", "remove", name)
+	}
+	if _, said, err := c.pannier("expect", "remove", "old"); err == nil || !strings.Contains(said, `no expect "old"`) {
+		t.Errorf("%v, %s", err, said)
+	}
+}

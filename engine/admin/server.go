@@ -68,8 +68,8 @@ type Config struct {
 	Addresses func() []string // where partners reach the node
 	Draining  func() bool
 
-	// Backup writes the store as it is at one moment.
-	Backup func(w io.Writer) error
+	// Backup writes all that the node remembers, with its keys if asked to: package backup.
+	Backup func(w io.Writer, withKey bool) error
 	// Verify looks at everything in the store; Corrupt: what is wrong first.
 	Verify func() error
 	// Reload reads partners and rules again, and says what changed.
@@ -94,6 +94,8 @@ type Config struct {
 	Folders Folders
 	// Schedules are what it does at times.
 	Schedules Schedules
+	// Expecting is the files that are to come to it.
+	Expecting Expecting
 	// Objects are its partners and rules as they are written.
 	Objects Objects
 	// Tokens are the node's.

@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"context"
+	"io"
 	"log/slog"
 	"sync"
 	"time"
@@ -59,6 +60,9 @@ func NewLine(o Options) (*Line, error) {
 	l.ctx, l.end = context.WithCancel(context.Background())
 	return l, nil
 }
+
+// Backup writes the notes as they are at one moment.
+func (l *Line) Backup(w io.Writer) error { return l.notes.backup(w) }
 
 // Close ends what tidies up, and closes the notes. Calls are over by then.
 func (l *Line) Close() error {

@@ -43,6 +43,7 @@ type Config struct {
 
 	Folders   map[string]folder.Folder     // by name
 	Schedules map[string]schedule.Schedule // by name
+	Expects   map[string]schedule.Expected // by name
 	Audit     Audit
 	Push      Push
 	file      Source // what it was read from

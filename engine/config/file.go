@@ -33,6 +33,7 @@ type file struct {
 	Listener []listenerTable `toml:"listener"`
 	Folder   []folderTable   `toml:"folder"`
 	Schedule []scheduleTable `toml:"schedule"`
+	Expect   []expectTable   `toml:"expect"`
 	Audit    auditTable      `toml:"audit"`
 	Push     pushTable       `toml:"push"`
 }
@@ -211,6 +212,17 @@ type scheduleTable struct {
 	Target   string            `toml:"target"`
 	Priority int8              `toml:"priority" default:"0"`
 	Info     string            `toml:"info"`
+}
+
+type expectTable struct {
+	Name    string        `toml:"name"`
+	Rule    string        `toml:"rule"`
+	Partner string        `toml:"partner"`
+	File    string        `toml:"file"`
+	Cron    string        `toml:"cron"`
+	Zone    string        `toml:"zone"`
+	At      string        `toml:"at"`
+	Expire  task.Duration `toml:"expire" default:"24h"`
 }
 
 type limitsTable struct {

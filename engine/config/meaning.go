@@ -65,6 +65,7 @@ func (m *meaning) config(root *value) *Config {
 	cfg.Listeners = m.listeners(root.field("listener"))
 	cfg.Folders = m.folders(root.field("folder"))
 	cfg.Schedules = m.schedules(root.field("schedule"))
+	cfg.Expects = m.expects(root.field("expect"))
 	cfg.Audit, cfg.Push = m.audit(root.field("audit")), m.push(root.field("push"))
 	cfg.Book = m.withBridges()
 	return cfg

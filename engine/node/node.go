@@ -16,6 +16,7 @@ import (
 	"github.com/pannier/pannier/engine/access"
 	"github.com/pannier/pannier/engine/admin"
 	"github.com/pannier/pannier/engine/audit"
+	"github.com/pannier/pannier/engine/backup"
 	"github.com/pannier/pannier/engine/bridge"
 	"github.com/pannier/pannier/engine/config"
 	"github.com/pannier/pannier/engine/httpd"
@@ -82,6 +83,7 @@ type Node struct {
 	listeners *listeners
 	folders   *folders
 	schedules *schedule.Runner
+	expecting *schedule.Awaiter
 	admin     *admin.Server
 	socket    *admin.Listener // nil: no operators
 	tokens    *access.Tokens
@@ -89,6 +91,7 @@ type Node struct {
 	bound     []string      // addresses
 
 	present   atomic.Pointer[present]
+	came      atomic.Pointer[schedule.Awaiter] // nil: nobody waits yet
 	draining  atomic.Bool
 	serving   atomic.Bool // Run answers partners and operators
 	metrics   *metrics.Metrics
@@ -100,6 +103,7 @@ type Node struct {
 	reload sync.Mutex // held by Reload
 	once   sync.Once
 	undo   []func() error // what Close does, last first
+	notes  []part         // of the backup: what is remembered beside the store
 	closed error
 }
 
@@ -142,6 +146,9 @@ func newLog(w io.Writer, cfg config.Node, level slog.Leveler) *slog.Logger {
 
 // begin begins the parts from the bottom up.
 func (n *Node) begin(ctx context.Context, cfg *config.Config) error {
+	if err := backup.Interrupted(cfg.Node.State); err != nil {
+		return err
+	}
 	id, err := Identity(cfg)
 	if err != nil {
 		return err
@@ -252,9 +259,12 @@ func (n *Node) newLine(id *carrier.Identity) (engine.Line, error) {
 	return n.withBridges(n.line)
 }
 
+// bridgeFile is what transfers to bridges remember, in the state directory.
+const bridgeFile = "bridges.db"
+
 // withBridges is a line that leads to bridges, too.
 func (n *Node) withBridges(next engine.Line) (engine.Line, error) {
-	line, err := bridge.NewLine(bridge.Options{Next: next, Servers: n.bridges, Notes: filepath.Join(n.fixed.State, "bridges.db"), Log: n.log, Rule: func(name string) (*engine.Rule, error) {
+	line, err := bridge.NewLine(bridge.Options{Next: next, Servers: n.bridges, Notes: filepath.Join(n.fixed.State, bridgeFile), Log: n.log, Rule: func(name string) (*engine.Rule, error) {
 		book := n.present.Load().book
 		return book.Rule(name)
 	}})
@@ -262,6 +272,7 @@ func (n *Node) withBridges(next engine.Line) (engine.Line, error) {
 		return nil, err
 	}
 	n.undone(line.Close)
+	n.notes = append(n.notes, part{bridgeFile, line.Backup})
 	n.away = line
 	return line, nil
 }
@@ -348,7 +359,7 @@ func (n *Node) drain(ctx context.Context) error {
 	var relays sync.WaitGroup
 	relays.Go(func() { n.relays.drain(ctx) })
 	n.folders.end()
-	n.schedules.Stop()
+	n.schedules.Stop()   // what comes is waited for until the engine has ended
 	n.listeners.end(ctx) // first: what clients have sent becomes requests
 	err := n.engine.Drain(ctx)
 	relays.Wait()

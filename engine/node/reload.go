@@ -75,6 +75,7 @@ func (n *Node) change(cfg *config.Config) (notes []string, err error) {
 	notes = append(notes, changes("folder", pointers(old.cfg.Folders), pointers(cfg.Folders))...)
 	n.folders.change(cfg)
 	notes = append(notes, n.changeSchedules(old.cfg, cfg)...)
+	notes = append(notes, n.changeExpected(old.cfg, cfg)...)
 	n.log.Info("configuration is loaded", "changes", notes)
 	return notes, nil
 }

@@ -50,7 +50,7 @@ func TestKept(t *testing.T) {
 	if s, err := Read(dir); err != nil || !reflect.DeepEqual(s, want) {
 		t.Errorf("%+v, want %+v, %v", s, want, err)
 	}
-	path := filepath.Join(dir, fileName)
+	path := filepath.Join(dir, File)
 	for _, c := range []struct {
 		text string
 		kind fault.Kind

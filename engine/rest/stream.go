@@ -81,7 +81,7 @@ func (t *twin) check(w http.ResponseWriter, r *http.Request) {
 	answer(t, w, r, s, err, "replies")
 }
 
-// backup is the bytes of the store. One that breaks off breaks the connection.
+// backup is what the node remembers. One that breaks off breaks the connection.
 func (t *twin) backup(w http.ResponseWriter, r *http.Request) {
 	s, err := t.client.Backup(r.Context(), &adminpb.BackupRequest{})
 	begun := false
@@ -93,7 +93,7 @@ func (t *twin) backup(w http.ResponseWriter, r *http.Request) {
 		if !begun {
 			begun = true
 			w.Header().Set("Content-Type", "application/octet-stream")
-			w.Header().Set("Content-Disposition", `attachment; filename="pannier-backup.db"`)
+			w.Header().Set("Content-Disposition", `attachment; filename="pannier-backup.zip"`)
 		}
 		t.patience(w)
 		if _, err := w.Write(c.GetData()); err != nil {

@@ -3,6 +3,7 @@ package schedule
 import (
 	"encoding/json"
 	"errors"
+	"io"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -52,12 +53,23 @@ func OpenNotes(path string) (*Notes, error) {
 	}
 	err = db.Update(func(tx *bbolt.Tx) error {
 		_, err := tx.CreateBucketIfNotExists(runBucket)
+		if err == nil {
+			_, err = tx.CreateBucketIfNotExists(expectBucket)
+		}
 		return err
 	})
 	if err != nil {
 		return nil, errors.Join(fault.Wrap(op, path, err), db.Close())
 	}
 	return &Notes{db}, nil
+}
+
+// Backup writes the file as it is at one moment.
+func (n *Notes) Backup(w io.Writer) error {
+	return fault.Wrap("back up", n.db.Path(), n.db.View(func(tx *bbolt.Tx) error {
+		_, err := tx.WriteTo(w)
+		return err
+	}))
 }
 
 // Close ends the use. Nothing may be called after it.

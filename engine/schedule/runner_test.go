@@ -22,6 +22,7 @@ import (
 	"github.com/pannier/pannier/engine/lifecycle"
 	"github.com/pannier/pannier/engine/store"
 	"github.com/pannier/pannier/spec/fault"
+	"github.com/pannier/pannier/spec/relpath"
 )
 
 // fake is an engine that keeps what is registered.
@@ -548,4 +549,13 @@ func BenchmarkIdle(b *testing.B) {
 		r.begin()
 		r.wait(now)
 	}
+}
+
+func mustPath(t testing.TB, name string) relpath.Path {
+	t.Helper()
+	p, err := relpath.Parse(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
 }
