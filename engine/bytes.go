@@ -5,8 +5,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/time/rate"
-
 	"github.com/pannier/pannier/engine/lifecycle"
 	"github.com/pannier/pannier/sideeffect"
 	"github.com/pannier/pannier/spec/fault"
@@ -15,7 +13,7 @@ import (
 // offers reports whether the first call has the bytes: for a small file it is not worth
 // while to ask first. A longer one would be MOVING here without a record of that.
 func (x *run) offers() bool {
-	if !x.r.MayOffer() || x.prepare() != nil {
+	if x.r.Spec.Third != "" || !x.r.MayOffer() || x.prepare() != nil {
 		return false
 	}
 	size := x.size()
@@ -25,6 +23,9 @@ func (x *run) offers() bool {
 // bytes moves the content, as requester within a call, as requested end within
 // the handler of one. The ledger commits on the way.
 func (x *run) bytes(move lifecycle.Move) error {
+	if x.r.Spec.Third != "" {
+		return x.followThird()
+	}
 	if err := x.prepare(); err != nil {
 		return err
 	}
@@ -146,6 +147,9 @@ func (x *run) descriptor() (*sideeffect.Descriptor, error) {
 	if x.engine.cfg.Layer != nil {
 		d.Local = sideeffect.FileOn(x.engine.cfg.Layer, x.root, name.String())
 	}
+	if x.r.Side == lifecycle.Sender {
+		d.Local = x.engine.shared.Of(d.Local, x.engine.fans.others(x.r.Key.ID))
+	}
 	return d, x.expect(d)
 }
 
@@ -217,57 +221,4 @@ type sent struct {
 	proof string // its digest, if it made one
 	// verified is what was compared with what the receiver has; known with its verdict.
 	verified string
-}
-
-// pace holds the bytes to the limits of the node and of the partner; nil
-// without any.
-func (x *run) pace() func(context.Context, int) error {
-	e := x.engine
-	e.mu.Lock()
-	partner := e.queue.line(x.r.Spec.Partner).limit
-	e.mu.Unlock()
-	if e.all == nil && partner == nil {
-		return nil
-	}
-	return func(ctx context.Context, n int) error {
-		defer x.held(time.Now())
-		x.pacing(1)
-		defer x.pacing(-1)
-		if err := x.hold(ctx, partner, n, "bandwidth of the partner"); err != nil {
-			return err
-		}
-		if e.all == nil {
-			return nil
-		}
-		return e.all.wait(ctx, x.r.Spec.Partner, n, func() { x.limited("bandwidth of the node") })
-	}
-}
-
-// limited says what holds the bytes up.
-func (x *run) limited(by string) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	x.live.Limit = by
-}
-
-// hold waits until the limit has room for n bytes.
-func (x *run) hold(ctx context.Context, l *rate.Limiter, n int, name string) error {
-	if l == nil {
-		return nil
-	}
-	res := l.ReserveN(time.Now(), n)
-	wait := res.Delay()
-	if wait <= 0 {
-		return nil
-	}
-	x.limited(name)
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		res.Cancel()
-		return context.Cause(ctx)
-	}
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/pannier/pannier/engine/task"
 	"github.com/pannier/pannier/sideeffect"
 	"github.com/pannier/pannier/spec/fault"
+	"github.com/pannier/pannier/spec/quantity"
 	"github.com/pannier/pannier/spec/relpath"
 )
 
@@ -39,6 +40,7 @@ type Config struct {
 	Failed     time.Duration    // the same of records that are INERROR; default 90 days
 	Hops       int              // most requests before one in a chain that tasks make; default 16, at most MaxHops
 	SyncEvery  int64            // bytes between a receiver's durable offsets; default sideeffect.DefaultSyncEvery
+	Shared     int64            // bytes of sources that are kept for requests which send the same at the same time; default DefaultShared
 	Layer      sideeffect.Layer // nil: the operating system's
 	Clock      func() time.Time // what records, start times and windows go by; nil: time.Now. How long anything waits does not depend on it
 	Log        *slog.Logger     // nil: nowhere
@@ -75,11 +77,18 @@ type Engine struct {
 	stop context.CancelCauseFunc
 	work sync.WaitGroup // commander, runners, and what they leave behind
 
-	kicks  chan struct{} // to the commander
-	watch  hub
-	opened time.Time     // when this process took it up
-	ahead  atomic.Int64  // by how many nanoseconds the clock was ahead of what the process counts since, at the least
-	all    *share        // nil: no limit
+	kicks       chan struct{} // to the commander
+	watch       hub
+	opened      time.Time    // when this process took it up
+	ahead       atomic.Int64 // by how many nanoseconds the clock was ahead of what the process counts since, at the least
+	all         *share       // nil: no limit
+	limits      atomic.Pointer[limits]
+	shared      *sideeffect.Sharing
+	fans        together
+	commissions struct {
+		sync.Mutex
+		of map[string][]lifecycle.ID // requests that were made for a partner since the start, and may be over
+	}
 	broken chan struct{} // closed when the store has failed
 	once   sync.Once
 	cause  error // why, once broken is closed
@@ -119,12 +128,14 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 	setDefault(&cfg.Retention, DefaultRetention)
 	setDefault(&cfg.Failed, DefaultFailed)
 	setDefault(&cfg.Hops, DefaultHops)
+	setDefault(&cfg.Shared, DefaultShared)
 	cfg.Hops = min(cfg.Hops, MaxHops)
 	cfg.Retention, cfg.Failed = max(cfg.Retention, lifecycle.MinRetention), max(cfg.Failed, lifecycle.MinRetention)
 	e := &Engine{cfg: cfg, log: cfg.Log, opened: time.Now(), served: map[string]int{}, records: map[string]tally{}, runs: map[store.Ref]*run{}, kicks: make(chan struct{}, 1), broken: make(chan struct{})}
 	e.ahead.Store(math.MaxInt64)
 	e.queue.init()
-	e.all = newShare(cfg.Bandwidth)
+	e.all = newShare(quantity.Always(cfg.Bandwidth), cfg.Clock)
+	e.shared = sideeffect.NewSharing(cfg.Shared)
 	e.watch.init()
 	if err := e.SetBook(cfg.Book); err != nil {
 		return nil, err
@@ -168,7 +179,7 @@ func (e *Engine) sure() time.Time {
 	return now
 }
 
-func setDefault[T int | time.Duration](v *T, d T) {
+func setDefault[T int | int64 | time.Duration](v *T, d T) {
 	if *v == 0 {
 		*v = d
 	}
@@ -260,6 +271,14 @@ func (e *Engine) SetBook(b Book) error {
 		if name != r.Name {
 			return fault.New("set book", fault.Invalid, "rule %q is listed as %q", r.Name, name)
 		}
+		if r.Pool != "" && b.Pools[r.Pool] == nil {
+			return fault.New("set book", fault.Invalid, "rule %q: there is no pool %q", r.Name, r.Pool)
+		}
+	}
+	for name, p := range b.Partners {
+		if p.Pool != "" && b.Pools[p.Pool] == nil {
+			return fault.New("set book", fault.Invalid, "partner %q: there is no pool %q", name, p.Pool)
+		}
 	}
 	var moved []string
 	e.mu.Lock()
@@ -275,6 +294,7 @@ func (e *Engine) SetBook(b Book) error {
 	}
 	e.book = b
 	e.queue.rebook(b)
+	e.relimit(b)
 	e.queue.resettle(func(w *waiter) { e.bedtime(w, e.now()) })
 	e.mu.Unlock()
 	e.kick()
@@ -311,6 +331,15 @@ type Order struct {
 	Info     string
 	Hops     uint8  // requests before it in its chain
 	Trace    string // W3C traceparent of what it is part of; empty: of nothing
+	By       string // the partner that wants it; empty: this node does
+
+	// From makes it a third-party copy: from that node to Partner, by one of the two. Asked is
+	// which; empty: whichever consents. Rule is a ThirdRule.
+	From, Asked string
+	Third       string // set by that: the other one
+	Fetch       bool   // set by that: Partner is where it goes to
+
+	Together int // how many requests of this source are submitted at once, this one included: it is read once for those that run together
 }
 
 // Submit registers a request; made is false when it was registered before. Once
@@ -318,6 +347,11 @@ type Order struct {
 // no attempt could carry out.
 func (e *Engine) Submit(ctx context.Context, o Order) (_ lifecycle.Record, made bool, err error) {
 	const op = "submit request"
+	if o.From != "" {
+		if err := e.choose(ctx, &o); err != nil {
+			return lifecycle.Record{}, false, err
+		}
+	}
 	book := e.Book()
 	rule, err := book.Rule(o.Rule)
 	if err != nil {
@@ -358,6 +392,7 @@ func (e *Engine) Submit(ctx context.Context, o Order) (_ lifecycle.Record, made 
 	spec := lifecycle.Spec{
 		Partner: o.Partner, Rule: o.Rule, Source: o.Source, Target: o.Target, Priority: o.Priority, NotAt: o.NotAt,
 		Follow: o.Follow, Info: o.Info, Tasks: rule.Lists(side).counts(), Hops: o.Hops,
+		Third: o.Third, Fetch: o.Fetch, By: o.By,
 	}
 	if err := refuseOwn(op, &spec); err != nil {
 		return lifecycle.Record{}, false, err
@@ -367,6 +402,7 @@ func (e *Engine) Submit(ctx context.Context, o Order) (_ lifecycle.Record, made 
 		return r, false, err
 	}
 	r.Trace = e.cfg.Observer.Trace(o.Trace)
+	e.fans.note(o.ID, o.Together)
 	if x, l := e.seize(store.RefOf(&r), rule, &o); x != nil {
 		return e.registerRunning(x, l, r)
 	}

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/pannier/pannier/engine/lifecycle"
 	"github.com/pannier/pannier/engine/task"
@@ -70,7 +71,7 @@ func (x *run) failed(err error) (done bool, _ error) {
 			retry = x.rule.Retry
 		}
 		if retry = retry.filled(); x.r.Streak < uint32(retry.Attempts) {
-			due := now.Add(retry.backOff(x.r.Streak))
+			due := now.Add(x.delay(retry, f))
 			x.log.Info("interrupted, and tried again", "at", due, "streak", x.r.Streak, "of", retry.Attempts, "error", err)
 			return true, x.wait(lifecycle.Retrying, lifecycle.Requester, due, f)
 		}
@@ -82,6 +83,25 @@ func (x *run) failed(err error) (done bool, _ error) {
 		return false, nil
 	}
 	return true, x.commit()
+}
+
+// delay is how long to wait before the next attempt. Where the connection was lost, the first one
+// is due as soon as the partner can be reached again, which the commander tries with pauses of
+// its own: an outage that has kept nobody from progress takes no longer than it lasts.
+func (x *run) delay(retry Retry, f lifecycle.Failure) time.Duration {
+	streak := x.r.Streak
+	if cutOff(f) {
+		if streak <= 1 {
+			return 0
+		}
+		streak--
+	}
+	return retry.backOff(streak)
+}
+
+// cutOff reports whether it was the connection, or the partner as a whole, that has failed.
+func cutOff(f lifecycle.Failure) bool {
+	return f.Side != fault.Here && (f.Kind == fault.Lost || f.Kind == fault.DeadPeer || f.Kind == fault.Draining)
 }
 
 // again reports whether another attempt may help. A task that was ended at its limit

@@ -183,7 +183,7 @@ func TestOutage(t *testing.T) {
 		time.Sleep(2 * outageCall)
 		o.set(true)
 		queued := many(requests)
-		away := during(time.Minute, func() { time.Sleep(time.Hour) })
+		away := during(5*time.Second, func() { time.Sleep(time.Hour) }) // often enough for somebody to look at b while it is dialled
 		o.mu.Lock()
 		dials, rest := o.dials, o.rest
 		o.mu.Unlock()
@@ -211,4 +211,50 @@ func TestOutage(t *testing.T) {
 		score.Report(t, float64(dials), fmt.Sprintf("at most %d at a time; %d requests drained in %v, at %.0f %% of the normal rate; the other partner's p99 is %.2f times that of before",
 			o.most, requests+len(running), took.Round(time.Millisecond), 100*share, ratio))
 	})
+}
+
+// TestShortOutage: after a lost connection the request goes on when the partner is there again, not
+// after the rule's delay; where nothing comes of that, the delay and its attempts hold.
+func TestShortOutage(t *testing.T) {
+	const delay = time.Hour
+	for _, c := range []struct {
+		name   string
+		losses int // connections in a row, none with progress
+		least  time.Duration
+		state  lifecycle.State
+	}{
+		{"once", 1, 0, lifecycle.Done},
+		{"twice", 2, delay * 8 / 10, lifecycle.Done},
+		{"always", 1000, 3 * delay * 8 / 10, lifecycle.InError},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := newPair(t, func(n *node) {
+					for _, r := range n.rules {
+						r.Retry = engine.Retry{Delay: delay, Factor: 1, Attempts: 5}
+					}
+				})
+				var left atomic.Int64
+				left.Store(int64(c.losses))
+				p.wire.Fault = func(where enginetest.Place, call enginetest.Call) error {
+					if where == enginetest.Asking && call.Move == lifecycle.Prepare && left.Add(-1) >= 0 {
+						return fault.Concluded("call", fault.Lost, "the connection was cut")
+					}
+					return nil
+				}
+				content := p.file("a", "x", 1<<20+crashSize)
+				began := time.Now()
+				r, err := p.nodes["a"].engine.Wait(t.Context(), p.submit("push", "x", "y"))
+				if err != nil || r.State != c.state {
+					t.Errorf("%v, %v, %v", r.State, r.Failure, err)
+				}
+				if took := time.Since(began); took < c.least || took > c.least*3/2+time.Minute {
+					t.Errorf("it took %v, at least %v wanted, and not much more", took, c.least)
+				}
+				if c.state == lifecycle.Done {
+					p.has("b", "y", content)
+				}
+			})
+		})
+	}
 }

@@ -5,8 +5,6 @@ import (
 	"slices"
 	"time"
 
-	"golang.org/x/time/rate"
-
 	"github.com/pannier/pannier/engine/lifecycle"
 	"github.com/pannier/pannier/engine/store"
 )
@@ -58,9 +56,7 @@ type line struct {
 	name     string
 	ready    readies
 	running  int
-	most     int // requests at a time
-	limit    *rate.Limiter
-	rate     int64
+	most     int  // requests at a time
 	up       bool // there was a session when last heard
 	reaching bool
 	tries    int       // failed ones in a row
@@ -92,9 +88,6 @@ func (q *queue) rebook(b Book) {
 		l.most = p.Concurrent
 		if l.most <= 0 {
 			l.most = DefaultConcurrent
-		}
-		if l.rate != p.Bandwidth {
-			l.rate, l.limit = p.Bandwidth, limiter(p.Bandwidth)
 		}
 		l.retryAt = time.Time{}
 	}
@@ -258,15 +251,4 @@ func (r *readies) Pop() any {
 	*r = old[:len(old)-1]
 	w.ready = -1
 	return w
-}
-
-// leastBurst is how many bytes may go at once at least, so that no block is too large.
-const leastBurst = 1 << 20
-
-// limiter is a rate in bytes a second; nil: none.
-func limiter(bytes int64) *rate.Limiter {
-	if bytes <= 0 {
-		return nil
-	}
-	return rate.NewLimiter(rate.Limit(bytes), int(max(bytes/8, leastBurst)))
 }

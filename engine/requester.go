@@ -132,7 +132,13 @@ func (x *run) call(m lifecycle.Move) error {
 	ctx, cancel := context.WithTimeoutCause(x.ctx, callLimit, errUnanswered)
 	defer cancel()
 	_, over := x.within(ActCall, m.String())
-	a, err := x.engine.cfg.Line.Call(ctx, x.r.Spec.Partner, x.ask(m), nil)
+	var a Answer
+	var err error
+	if x.r.Spec.Third != "" {
+		a, err = x.callThird(ctx, m)
+	} else {
+		a, err = x.engine.cfg.Line.Call(ctx, x.r.Spec.Partner, x.ask(m), nil)
+	}
 	over(err)
 	if err != nil && context.Cause(ctx) == error(errUnanswered) {
 		err = errUnanswered
@@ -216,11 +222,9 @@ func (e *Engine) after(x *run) {
 	if x.r.Role != lifecycle.Requester {
 		return
 	}
-	f := &x.r.Failure
-	if f.Kind == fault.Lost || f.Kind == fault.DeadPeer || f.Kind == fault.Draining {
-		if x.r.State == lifecycle.Interrupted && f.Side != fault.Here {
-			e.lost(x.r.Spec.Partner)
-		}
+	f := x.r.Failure
+	if x.r.State == lifecycle.Interrupted && cutOff(f) {
+		e.lost(x.r.Spec.Partner)
 	}
 	if x.r.State == lifecycle.InError && (f.Side == fault.Here || f.Kind == fault.Canceled) {
 		e.tell(x)
@@ -235,13 +239,19 @@ func (e *Engine) tell(x *run) {
 	if x.r.Attempt == 0 || e.cfg.Line == nil || e.ctx.Err() != nil {
 		return
 	}
-	partner := x.r.Spec.Partner
+	partner, c := x.r.Spec.Partner, x.commission(0)
 	e.work.Add(1)
 	go func() {
 		defer e.work.Done()
 		ctx, cancel := context.WithTimeout(e.ctx, tellLimit)
 		defer cancel()
-		if _, err := e.cfg.Line.Call(ctx, partner, a, nil); err != nil {
+		var err error
+		if c.Third == "" {
+			_, err = e.cfg.Line.Call(ctx, partner, a, nil)
+		} else if a.Why.Kind == fault.Canceled {
+			err = e.cancelThird(ctx, c, partner, a.Why.Cause)
+		}
+		if err != nil {
 			e.log.Info("the partner could not be told", "id", a.Key.ID.String(), "partner", partner, "error", err)
 		}
 	}()

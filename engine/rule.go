@@ -2,6 +2,7 @@ package engine
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/pannier/pannier/engine/lifecycle"
@@ -59,11 +60,13 @@ type Rule struct {
 	// Bridge is where the files are instead, at a server of another protocol: "NAME:/DIR",
 	// without Root. Only a sender's are: none are received there, and there are no tasks.
 	Bridge   string
+	Third    bool   // its files are at other nodes: of third-party copies, which nobody writes
 	Exists   Exists // what happens to a file of the target's name
 	Quota    int64  // most bytes of a file that is received; sideeffect.NoQuota: no limit. 0 is no byte
 	Digest   sideeffect.Algorithm
 	Compress sideeffect.Compression
-	Priority int8 // of requests that have none of their own
+	Priority int8   // of requests that have none of their own
+	Pool     string // whose bandwidth its transfers share; empty: none's
 	Retry    Retry
 	Sender   Lists // what is done when this node is the sender
 	Receiver Lists // what is done when this node is the receiver
@@ -197,13 +200,15 @@ func (r Retry) filled() Retry {
 
 // Partner is another node.
 type Partner struct {
-	Name       string   // as it calls itself; 1 to lifecycle.MaxName bytes
-	Address    string   // "tls://host:port", "unix:///path", "tcp://127.0.0.1:port"; empty: it only calls us
-	Keys       []string // "sha256:..." of those it may have; two while rotating
-	Bandwidth  int64    // bytes a second, both ways together; 0: no limit
-	Concurrent int      // requests that run at a time; default DefaultConcurrent
-	Bridge     bool     // it is a server of another protocol
-	Open       int      // requests of its own that may be open at this node, of failed ones failedToOpen times as many; default DefaultOpen
+	Name       string    // as it calls itself; 1 to lifecycle.MaxName bytes
+	Address    string    // "tls://host:port", "unix:///path", "tcp://127.0.0.1:port"; empty: it only calls us
+	Keys       []string  // "sha256:..." of those it may have; two while rotating
+	Bandwidth  Timetable // both ways together; none: no limit
+	Pool       string    // whose bandwidth it shares; empty: none's
+	Concurrent int       // requests that run at a time; default DefaultConcurrent
+	Bridge     bool      // it is a server of another protocol
+	Open       int       // requests of its own that may be open at this node, of failed ones failedToOpen times as many; default DefaultOpen
+	ThirdParty []string  // rules by which this node makes requests to others for it; none: it makes none
 }
 
 // DefaultConcurrent is how many requests of one partner run at a time.
@@ -214,6 +219,7 @@ const DefaultConcurrent = 64
 type Book struct {
 	Partners map[string]*Partner
 	Rules    map[string]*Rule
+	Pools    map[string]*Pool // those that partners and rules name are in it
 }
 
 // Partner finds a partner; NotFound without one.
@@ -228,6 +234,9 @@ func (b *Book) Partner(name string) (*Partner, error) {
 func (b *Book) Rule(name string) (*Rule, error) {
 	if r := b.Rules[name]; r != nil {
 		return r, nil
+	}
+	if strings.HasPrefix(name, thirdPrefix) {
+		return thirdRule(name), nil
 	}
 	return nil, fault.New("find rule", fault.NotFound, "no rule is called %q", name)
 }

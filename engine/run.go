@@ -146,7 +146,7 @@ func (x *run) begin() error {
 // prepare finds the rule and opens its root.
 func (x *run) prepare() error {
 	const op = "prepare"
-	if x.root != nil || x.rule != nil && x.rule.Bridge != "" {
+	if x.root != nil || x.rule != nil && (x.rule.Bridge != "" || x.rule.Third) {
 		return nil
 	}
 	book := x.engine.Book()
@@ -164,6 +164,10 @@ func (x *run) prepare() error {
 		if x.r.Side != lifecycle.Sender {
 			return fault.New(op, fault.Unsupported, "the files of rule %q are at a bridge, where none are received: receive them into a directory, and send them on with a task", fault.Shown(rule.Name))
 		}
+		x.rule = rule
+		return nil
+	}
+	if rule.Third {
 		x.rule = rule
 		return nil
 	}

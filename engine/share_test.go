@@ -5,12 +5,14 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/pannier/pannier/spec/quantity"
 )
 
 // TestShareGivenUp: who gives up waiting is no burden on those who stay.
 func TestShareGivenUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newShare(1 << 20)
+		s := newShare(quantity.Always(1<<20), time.Now)
 		began := time.Now()
 		if err := s.wait(t.Context(), "b", 2<<20, func() { t.Error("it waits, and need not") }); err != nil { // a second is owed
 			t.Fatal(err)

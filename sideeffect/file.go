@@ -60,6 +60,9 @@ func (f fileIdentity) OpenSource(spec SourceSpec) (Source, error) {
 		file.Close()
 		return nil, err
 	}
+	if l, ok := f.layer.(ReadLayer); ok {
+		s.reads = l.Reads(file)
+	}
 	s.owned = true
 	return s, nil
 }

@@ -11,6 +11,7 @@ import (
 // mapping is a SIGBUS.
 type fileSource struct {
 	file   *os.File
+	reads  io.ReaderAt // its content: file, or what a layer puts before it
 	name   string
 	offset int64 // in the file, of the transfer's first byte
 	size   int64 // of the transfer
@@ -32,7 +33,7 @@ func newFileSource(f *os.File, name string, offset int64) (*fileSource, error) {
 		e.Subject = name
 		return nil, e
 	}
-	return &fileSource{file: f, name: name, offset: offset, size: fi.Size() - offset, opened: versionOf(fi)}, nil
+	return &fileSource{file: f, reads: f, name: name, offset: offset, size: fi.Size() - offset, opened: versionOf(fi)}, nil
 }
 
 func (s *fileSource) Size() int64      { return s.size }
@@ -47,7 +48,7 @@ func (s *fileSource) ReadBlock(p []byte, off int64) (int, error) {
 		return 0, io.EOF
 	}
 	p = p[:min(int64(len(p)), s.size-off)]
-	n, err := s.file.ReadAt(p, s.offset+off)
+	n, err := s.reads.ReadAt(p, s.offset+off)
 	switch {
 	case n == len(p) && off+int64(n) == s.size:
 		return n, io.EOF

@@ -10,7 +10,7 @@ import (
 // descriptor, memory, or a reader or writer. It opens nothing until a source
 // or sink is asked for. Using one the wrong way round (reading a Writer) is
 // fault.Invalid. Made by File, Inode, Handle, FD, Memory, Buffer, Reader,
-// Writer, Duplex and Shared.
+// Writer, Duplex, Shared and Sharing.Of.
 type Identity interface {
 	OpenSource(SourceSpec) (Source, error)
 	OpenSink(SinkSpec) (Sink, error)

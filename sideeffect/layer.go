@@ -21,6 +21,12 @@ type Layer interface {
 	Dir(root *os.Root, dir relpath.Path) (Dir, error)
 }
 
+// A ReadLayer is a Layer that sources are read through, too.
+type ReadLayer interface {
+	// Reads is what the content of f is read from.
+	Reads(f *os.File) io.ReaderAt
+}
+
 // A Dir is an open directory. Names are single elements, and stay below the
 // root the Dir was opened under even when directories are moved meanwhile.
 type Dir interface {

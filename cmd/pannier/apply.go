@@ -23,9 +23,9 @@ func (c *console) applyCommand() *cobra.Command {
 	var revision uint64
 	cmd := &cobra.Command{
 		Use:   "apply -f FILE|DIR",
-		Short: "Make or replace partners and rules while the node runs",
-		Long: `Make or replace partners and rules while the node runs, as sections of a TOML file, of
-all *.toml files of a directory, or of stdin (-f -). All of them, or, if something is wrong
+		Short: "Make or replace partners, rules and other objects while the node runs",
+		Long: `Make or replace partners, rules, pools, folders, schedules and expected files while the
+node runs, as sections of a TOML file, of all *.toml files of a directory, or of stdin (-f -). All of them, or, if something is wrong
 with one, none. The node keeps them in its state directory, beside what its own file has,
 which is changed there only.`,
 		Example: `  pannier apply -f partners/ --dry-run
@@ -113,7 +113,7 @@ func (c *console) exportCommand() *cobra.Command {
 	var all, asJSON bool
 	cmd := &cobra.Command{
 		Use:   "export",
-		Short: "Print the partners and rules that were applied, as apply takes them",
+		Short: "Print what was applied, as apply takes them",
 		Args:  command.Arguments(0),
 		RunE: c.run(func(ctx context.Context, cmd *cobra.Command, client *admin.Client, _ []string) error {
 			reply, err := client.ListObjects(ctx, &adminpb.ListObjectsRequest{})

@@ -28,7 +28,7 @@ the exit code says so.`,
 		Args: command.Arguments(0),
 		RunE: command.Help,
 	}
-	cmd.AddCommand(transferCommand(), rpcCommand(), mixedCommand(), resumeCommand(), engineCommand(), benchRelayCommand(), benchBridgeCommand(), benchFolderCommand(), endCommand())
+	cmd.AddCommand(transferCommand(), rpcCommand(), mixedCommand(), resumeCommand(), engineCommand(), benchRelayCommand(), benchBridgeCommand(), benchFolderCommand(), benchFanoutCommand(), endCommand())
 	return cmd
 }
 

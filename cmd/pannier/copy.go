@@ -14,40 +14,51 @@ import (
 	"github.com/pannier/pannier/spec/fault"
 )
 
-func (c *console) copyCommand() *cobra.Command {
-	var f orderFlags
-	cmd := &cobra.Command{
-		Use:   "copy BRIDGE:/FILE... BRIDGE:/PATH",
-		Short: "Copy files from one bridge to another",
-		Long: `Copy files from one bridge to another. The daemon does it, as with send.
+func (c *console) copyCommand() *cobra.Command { return c.ordering(c.copyOrder()) }
 
-Where both bridges name each other in fxp, and their servers can, one server sends to
-the other and the bytes do not come here; otherwise they come through the daemon. The
-request's "compared" begins with "direct" if they did not. A PATH that ends in /, keeps
-the files' names.`,
-		Example: `  # See it through
-  pannier copy ftp-a:/out/big.iso ftp-b:/in/ --wait
-  # Under another name, between different protocols
+// copyOrder is the command without what it does, and what its arguments order.
+func (c *console) copyOrder() (*cobra.Command, *orderFlags, orderer) {
+	f := new(orderFlags)
+	var by string
+	cmd := &cobra.Command{
+		Use:   "copy FROM:/FILE... TO:/PATH",
+		Short: "Copy files from one partner to another",
+		Long: `Copy files from one partner to another: both nodes, or both bridges. The daemon sees it
+through, as with send.
+
+Between two nodes, one of them makes a request to the other, and no bytes come here. Its
+operator has to allow that: third_party of this node, there, lists rules. FILE and PATH
+are names below the roots of that rule. The source is asked first, then the destination.
+The request here says how the one there is, and has its verdict.
+
+Where both are bridges that name each other in fxp, and their servers can, one server
+sends to the other; otherwise the bytes come through this daemon.
+
+The request's "compared" begins with "third-party" or "direct" if no bytes came here. A
+PATH that ends in / keeps the files' names.`,
+		Example: `  # From one node to another, and see it through
+  pannier copy hosta:/exports/movie.mov hostb:/in/ --wait
+  # By the rule "mirror" of the destination
+  pannier copy hosta:/exports/movie.mov hostb:/in/ --by hostb --rule mirror
+  # From bridge to bridge, also between different protocols
   pannier copy ftp-a:/out/x.csv bucket:/2026/january.csv`,
 		Args: command.AtLeast(2),
-		RunE: c.run(func(ctx context.Context, cmd *cobra.Command, client *admin.Client, args []string) error {
-			orders, err := f.copies(c, args)
-			if err != nil {
-				return err
-			}
-			return c.submit(ctx, cmd, client, &f, orders)
-		}),
 	}
 	f.register(c, cmd, adminpb.Rule_SEND)
-	_ = cmd.Flags().MarkHidden("rule")
+	flag := cmd.Flags().Lookup("rule")
+	flag.Usage = "the rule to use, of the node that makes the request (default: the one that fits)"
+	cmd.Flags().StringVar(&by, "by", "", "the `NODE`, of the two, that makes the request (default: whichever may)")
+	complete(cmd, "by", partnerNames, c)
 	cmd.ValidArgsFunction = c.completeArgs(partnerNames)
-	return cmd
+	return cmd, f, func(ctx context.Context, client *admin.Client, args []string) ([]*adminpb.SubmitRequest, error) {
+		return f.copies(ctx, c, client, args, by)
+	}
 }
 
 // copies are the requests of copy.
-func (f *orderFlags) copies(c *console, args []string) ([]*adminpb.SubmitRequest, error) {
+func (f *orderFlags) copies(ctx context.Context, c *console, client *admin.Client, args []string, by string) ([]*adminpb.SubmitRequest, error) {
 	files, dest := args[:len(args)-1], args[len(args)-1]
-	to, at, err := atBridge(dest)
+	to, at, err := atPartner(dest)
 	if err != nil {
 		return nil, err
 	}
@@ -55,9 +66,17 @@ func (f *orderFlags) copies(c *console, args []string) ([]*adminpb.SubmitRequest
 	if len(files) > 1 && !folder {
 		return nil, fault.New("read arguments", fault.Invalid, "%d files cannot all be %q: write a folder, with / at its end", len(files), dest)
 	}
+	partners, err := client.ListPartners(ctx, &adminpb.ListPartnersRequest{})
+	if err != nil {
+		return nil, err
+	}
+	bridges := map[string]bool{}
+	for _, p := range partners.GetPartners() {
+		bridges[p.GetName()] = p.GetBridge()
+	}
 	var orders []*adminpb.SubmitRequest
 	for _, file := range files {
-		from, name, err := atBridge(file)
+		from, name, err := atPartner(file)
 		if err != nil {
 			return nil, err
 		}
@@ -68,16 +87,23 @@ func (f *orderFlags) copies(c *console, args []string) ([]*adminpb.SubmitRequest
 		if err != nil {
 			return nil, err
 		}
-		o.Partner, o.Rule, o.Source, o.Target = to, engine.CopyRule(from), name, at
-		if f.rule != "" {
-			o.Rule = f.rule
-		}
+		o.Partner, o.Rule, o.Source, o.Target = to, f.rule, name, at
 		if folder {
 			o.Target = path.Join(at, path.Base(name))
 		}
+		switch is, known := bridges[from]; {
+		case !known:
+			return nil, fault.New("read arguments", fault.NotFound, "no partner is called %q", from)
+		case !is:
+			o.CopyFrom, o.CopyBy = from, by
+		case by != "":
+			return nil, fault.New("read flags", fault.Invalid, "--by %s: %q is a bridge, and makes no requests", by, from)
+		case o.Rule == "":
+			o.Rule = engine.CopyRule(from)
+		}
 		switch {
 		case f.key != "" && len(files) > 1:
-			o.Id = keyID(f.key, to, o.Rule, o.Source)
+			o.Id = keyID(f.key, to, from, o.Rule, o.Source)
 		case f.key != "":
 			o.Id = keyID(f.key)
 		}
@@ -86,11 +112,11 @@ func (f *orderFlags) copies(c *console, args []string) ([]*adminpb.SubmitRequest
 	return orders, nil
 }
 
-// atBridge reads "BRIDGE:/NAME"; the name is without its first slash.
-func atBridge(text string) (bridge, name string, err error) {
-	bridge, name, err = target(text)
+// atPartner reads "PARTNER:/NAME"; the name is without its first slash.
+func atPartner(text string) (partner, name string, err error) {
+	partner, name, err = target(text)
 	if err == nil && !strings.HasPrefix(name, "/") {
-		err = fault.New("read arguments", fault.Invalid, "%.200q is no file at a bridge: write BRIDGE:/NAME", text)
+		err = fault.New("read arguments", fault.Invalid, "%.200q is no file at a partner: write PARTNER:/NAME", text)
 	}
-	return bridge, strings.TrimLeft(name, "/"), err
+	return partner, strings.TrimLeft(name, "/"), err
 }

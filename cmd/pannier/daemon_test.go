@@ -63,7 +63,10 @@ func startDaemon(env *testscript.Env) error {
 	}
 	d.server, err = admin.New(admin.Config{
 		Engine: d.engine, Node: "here", Key: "sha256:1234", Version: "v9.9.9", Addresses: func() []string { return []string{"tls://here:6610"} },
-		Backup: func(w io.Writer) error { _, err := io.WriteString(w, strings.Repeat("store", 50000)); return err },
+		Backup: func(w io.Writer, _ bool) error {
+			_, err := io.WriteString(w, strings.Repeat("store", 50000))
+			return err
+		},
 		Reload: func(context.Context) ([]string, error) { return []string{"rule out: other root"}, nil },
 	})
 	if err != nil {

@@ -19,7 +19,7 @@ import (
 
 func (c *console) folderCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "folder", Short: "Watch folders: what is sent as it appears", Args: command.Arguments(0), RunE: command.Help}
-	cmd.AddCommand(c.folderListCommand(), c.folderShowCommand(), c.folderTestCommand(), c.folderScanCommand())
+	cmd.AddCommand(c.folderListCommand(), c.folderShowCommand(), c.folderTestCommand(), c.folderScanCommand(), c.deleteCommand("folder"))
 	return cmd
 }
 

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"time"
 
@@ -104,14 +105,22 @@ func (c *console) verdict(cmd *cobra.Command, all []*adminpb.Request) error {
 	done := 0
 	var errs []error
 	v := view{people: true, now: c.now()}
+	several := slices.ContainsFunc(all, func(r *adminpb.Request) bool { return r.GetPartner() != all[0].GetPartner() })
 	for _, r := range all {
+		file := v.file(ownName(r))
+		if several {
+			file += "  " + r.GetPartner()
+		}
 		if err := failureOf(r); err != nil {
+			if several {
+				err = fmt.Errorf("%s: %w", r.GetPartner(), err)
+			}
 			errs = append(errs, err)
 			continue
 		}
 		done++
 		took := r.GetChanged().AsTime().Sub(r.GetRegistered().AsTime())
-		fmt.Fprintf(cmd.ErrOrStderr(), "%s  %s  DONE  %s in %s\n", nameOf(r), v.file(ownName(r)), v.bytes(r.GetSize()), lasted(took))
+		fmt.Fprintf(cmd.ErrOrStderr(), "%s  %s  DONE  %s in %s\n", nameOf(r), command.Printable(file), v.bytes(r.GetSize()), lasted(took))
 	}
 	return some(done, errs)
 }

@@ -14,8 +14,11 @@ import (
 	"github.com/pannier/pannier/spec/fault"
 )
 
-func (c *console) getCommand() *cobra.Command {
-	var f orderFlags
+func (c *console) getCommand() *cobra.Command { return c.ordering(c.getOrder()) }
+
+// getOrder is the command without what it does, and what its arguments order.
+func (c *console) getOrder() (*cobra.Command, *orderFlags, orderer) {
+	f := new(orderFlags)
 	cmd := &cobra.Command{
 		Use:   "get PARTNER:PATH DEST",
 		Short: "Get a file from a partner",
@@ -30,31 +33,35 @@ path of this host inside the root that the rule has here, if it begins with "/",
   # Into a folder of this host, and see it through
   pannier get hostb:exports/list.csv /srv/in/2026/ --rule inbox --wait`,
 		Args: command.Arguments(2),
-		RunE: c.run(func(ctx context.Context, cmd *cobra.Command, client *admin.Client, args []string) error {
-			partner, from, err := target(args[0])
-			if err != nil {
-				return err
-			}
-			if from == "" {
-				return fault.New("read arguments", fault.Invalid, "%.200q names no file: write PARTNER:PATH", args[0])
-			}
-			o, err := f.order(c)
-			if err != nil {
-				return err
-			}
-			t, err := chooseDest(ctx, client, &adminpb.TestRuleRequest{Partner: partner, Rule: f.rule, Direction: adminpb.Rule_RECEIVE}, args[1], path.Base(from))
-			if err != nil {
-				return err
-			}
-			o.Partner, o.Rule, o.Source, o.Target = partner, t.GetRule(), strings.TrimLeft(from, "/"), t.GetName()
-			if f.key != "" {
-				o.Id = keyID(f.key)
-			}
-			return c.submit(ctx, cmd, client, &f, []*adminpb.SubmitRequest{o})
-		}),
 	}
 	f.register(c, cmd, adminpb.Rule_RECEIVE)
-	return cmd
+	return cmd, f, func(ctx context.Context, client *admin.Client, args []string) ([]*adminpb.SubmitRequest, error) {
+		return f.gets(ctx, c, client, args)
+	}
+}
+
+// gets is the request of get.
+func (f *orderFlags) gets(ctx context.Context, c *console, client *admin.Client, args []string) ([]*adminpb.SubmitRequest, error) {
+	partner, from, err := target(args[0])
+	if err != nil {
+		return nil, err
+	}
+	if from == "" {
+		return nil, fault.New("read arguments", fault.Invalid, "%.200q names no file: write PARTNER:PATH", args[0])
+	}
+	o, err := f.order(c)
+	if err != nil {
+		return nil, err
+	}
+	t, err := chooseDest(ctx, client, &adminpb.TestRuleRequest{Partner: partner, Rule: f.rule, Direction: adminpb.Rule_RECEIVE}, args[1], path.Base(from))
+	if err != nil {
+		return nil, err
+	}
+	o.Partner, o.Rule, o.Source, o.Target = partner, t.GetRule(), strings.TrimLeft(from, "/"), t.GetName()
+	if f.key != "" {
+		o.Id = keyID(f.key)
+	}
+	return []*adminpb.SubmitRequest{o}, nil
 }
 
 // chooseDest is choose for a destination: below it, if it is a folder.

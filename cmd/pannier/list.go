@@ -33,7 +33,7 @@ func (f *queryFlags) register(c *console, cmd *cobra.Command) {
 	flags.StringSliceVar(&f.states, "state", nil, "only these states: "+strings.Join(stateNames(), ","))
 	flags.StringVar(&f.Partner, "partner", "", "only requests with this partner")
 	flags.StringVar(&f.Rule, "rule", "", "only requests by this rule")
-	flags.StringVar(&f.follow, "follow", "", "only the chain of requests to which this `ID` belongs")
+	flags.StringVar(&f.follow, "follow", "", "only the chain of requests, or the run of a schedule, to which this `ID` belongs")
 	flags.StringVar(&f.since, "since", "", "only what has changed since a `TIME` or an age, as 2h")
 	complete(cmd, "state", func(context.Context, *admin.Client) ([]string, error) { return stateNames(), nil }, c)
 	complete(cmd, "partner", partnerNames, c)
@@ -59,12 +59,24 @@ func (f *queryFlags) query(ctx context.Context, client *admin.Client, now time.T
 	}
 	if f.follow != "" {
 		r, err := client.Get(ctx, refOf(f.follow))
+		f.Follow = r.GetFollow()
+		if fault.KindOf(err) == fault.NotFound && isRun(ctx, client, f.follow) {
+			f.Follow, err = f.follow, nil
+		}
 		if err != nil {
 			return nil, err
 		}
-		f.Follow = r.GetFollow()
 	}
 	return &f.ListRequest, nil
+}
+
+// isRun reports whether requests follow an id that is no request's: a schedule's run.
+func isRun(ctx context.Context, client *admin.Client, id string) bool {
+	all, err := client.List(ctx, &adminpb.ListRequest{Follow: id, Limit: 1})
+	if err == nil {
+		_, err = all.Recv()
+	}
+	return err == nil
 }
 
 func stateNames() (names []string) {
@@ -199,6 +211,10 @@ func requestFields(v view, e *adminpb.Explanation) (f fields) {
 	f.add("requester", r.GetRequester())
 	f.add("role", strings.ToLower(r.GetRole().String())+", "+strings.ToLower(r.GetSide().String()))
 	f.add("partner", r.GetPartner())
+	if r.GetThird() != "" {
+		f.add("third party", r.GetThird()+cmpOr(r.GetFetch(), ", from which the partner fetches", ", to which the partner sends"))
+	}
+	f.add("wanted by", r.GetBy())
 	f.add("rule", r.GetRule())
 	f.add("source", v.file(r.GetSource()))
 	f.add("target", v.file(r.GetTarget()))

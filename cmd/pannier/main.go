@@ -36,10 +36,14 @@ Transfers are requests to the daemon of this host, which sees them through.`,
 		}
 		root.AddCommand(all...)
 	}
-	grouped(daily, c.sendCommand(), c.getCommand(), c.copyCommand(), c.listCommand(), c.showCommand(), c.eventsCommand(), c.watchCommand(), c.topCommand(), c.waitCommand(), c.explainCommand())
+	grouped(daily, c.sendCommand(), c.getCommand(), c.copyCommand(), c.runCommand(), c.listCommand(), c.showCommand(), c.eventsCommand(), c.watchCommand(), c.topCommand(), c.waitCommand(), c.explainCommand())
 	grouped(words, c.pauseCommand(), c.resumeCommand(), c.cancelCommand(), c.retryCommand())
-	grouped(upkeep, serveCommand(&c.config), stdioCommand(&c.config), demoCommand(), c.statusCommand(), c.partnerCommand(), c.ruleCommand(), c.folderCommand(), c.relayCommand(), c.listenerCommand(), c.applyCommand(), c.exportCommand(), c.tokenCommand(), pluginCommand(), passwordCommand(), receiptCommand(), c.checkCommand(), c.backupCommand(), c.purgeCommand(), c.reloadCommand(), auditCommand(&c.config), c.historyCommand(),
-		configCommand(&c.config), idCommand(&c.config))
+	grouped(upkeep,
+		serveCommand(&c.config), stdioCommand(&c.config), demoCommand(), c.statusCommand(),
+		c.partnerCommand(), c.ruleCommand(), c.folderCommand(), c.scheduleCommand(), c.poolCommand(), c.expectCommand(), c.relayCommand(), c.listenerCommand(),
+		c.applyCommand(), c.exportCommand(), c.tokenCommand(), pluginCommand(), passwordCommand(), receiptCommand(),
+		c.checkCommand(), c.backupCommand(), restoreCommand(&c.config), migrateCommand(&c.config), c.purgeCommand(), c.reloadCommand(),
+		auditCommand(&c.config), c.historyCommand(), configCommand(&c.config), idCommand(&c.config))
 	c.register(root)
 	command.Root(root, benchCommand(), genCommand())
 	root.AddCommand(command.Topic("formatting", "How results look", formatting))

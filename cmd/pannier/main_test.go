@@ -21,10 +21,13 @@ func TestMain(m *testing.M) {
 }
 
 // TestScripts runs what the commands do as a shell does: those of testdata/script
-// alone, those of testdata/daemon beside a daemon whose engine the script plays.
+// alone, those of testdata/nodes with real nodes, those of testdata/daemon beside a daemon whose engine the script plays.
 func TestScripts(t *testing.T) {
 	t.Run("alone", func(t *testing.T) {
 		testscript.Run(t, testscript.Params{Dir: "testdata/script", Cmds: commonCommands()})
+	})
+	t.Run("nodes", func(t *testing.T) {
+		testscript.Run(t, testscript.Params{Dir: "testdata/nodes", Setup: startNodes, Cmds: nodeCommands()})
 	})
 	t.Run("daemon", func(t *testing.T) {
 		testscript.Run(t, testscript.Params{Dir: "testdata/daemon", Setup: startDaemon, Cmds: daemonCommands()})

@@ -138,6 +138,21 @@ func unfit(given string, in *adminpb.TestRuleRequest, tests []*adminpb.RuleTest)
 	return command.Suggest(say("no rule takes it"), "%s", "The rules and their roots:\n"+strings.Join(lines, "\n"))
 }
 
+// orderer is the requests that the arguments of a command order.
+type orderer func(ctx context.Context, client *admin.Client, args []string) ([]*adminpb.SubmitRequest, error)
+
+// ordering is a command that makes the requests its arguments order.
+func (c *console) ordering(cmd *cobra.Command, f *orderFlags, orders orderer) *cobra.Command {
+	cmd.RunE = c.run(func(ctx context.Context, cmd *cobra.Command, client *admin.Client, args []string) error {
+		all, err := orders(ctx, client, args)
+		if err != nil {
+			return err
+		}
+		return c.submit(ctx, cmd, client, f, all)
+	})
+	return cmd
+}
+
 // submit makes the requests, says what became of each, and sees them through
 // with --wait.
 func (c *console) submit(ctx context.Context, cmd *cobra.Command, client *admin.Client, f *orderFlags, orders []*adminpb.SubmitRequest) error {
@@ -150,7 +165,7 @@ func (c *console) submit(ctx context.Context, cmd *cobra.Command, client *admin.
 		reply, err := client.Submit(ctx, o)
 		if err != nil {
 			if len(orders) > 1 {
-				err = fmt.Errorf("%s: %w", o.Source, err)
+				err = fmt.Errorf("%s to %s: %w", o.Source, o.Partner, err)
 			}
 			errs = append(errs, err)
 			continue
@@ -186,6 +201,13 @@ func (c *console) said(cmd *cobra.Command, asJSON bool, reply *adminpb.SubmitRep
 		line = fmt.Sprintf("%s from %s as %s, rule %s", v.file(r.GetSource()), r.GetPartner(), v.file(r.GetTarget()), r.GetRule())
 	} else if r.GetTarget() != r.GetSource() {
 		line = fmt.Sprintf("%s to %s as %s, rule %s", v.file(r.GetSource()), r.GetPartner(), v.file(r.GetTarget()), r.GetRule())
+	}
+	if third := r.GetThird(); third != "" {
+		from, to := r.GetPartner(), third
+		if r.GetFetch() {
+			from, to = to, from
+		}
+		line = fmt.Sprintf("%s from %s to %s as %s, by a request of %s; no bytes come here", v.file(r.GetSource()), from, to, v.file(r.GetTarget()), r.GetPartner())
 	}
 	if !reply.GetMade() {
 		line += "; the request was there before: it is " + r.GetState().String()

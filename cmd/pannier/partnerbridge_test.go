@@ -128,9 +128,10 @@ func TestBridgePartner(t *testing.T) {
 		say  string
 	}{
 		{[]string{"get", "box:/none", "none", "--wait"}, "not found"},
-		{[]string{"copy", "box:x", "other:/"}, "BRIDGE:/NAME"},
+		{[]string{"copy", "box:x", "other:/"}, "PARTNER:/NAME"},
 		{[]string{"copy", "box:/in/x", "box:/in/y", "nobody:/z"}, "folder"},
-		{[]string{"copy", "nobody:/in/x", "box:/in/y"}, "no rule is called"},
+		{[]string{"copy", "nobody:/in/x", "box:/in/y"}, "no partner is called"},
+		{[]string{"copy", "hostb:/y", "box:/in/y"}, `"box" is a bridge, and the other is a node`},
 		{[]string{"copy", "box:/in/x", "hostb:/y"}, `"hostb" is no bridge`},
 		{[]string{"ls", "nobody:/"}, "nobody"},
 		{[]string{"ls", "box:"}, `write "box" alone`},

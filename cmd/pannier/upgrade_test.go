@@ -78,10 +78,10 @@ func TestBridgeUpgraded(t *testing.T) {
 	p := newProgram(t)
 	c := newConduit(t)
 	box := t.TempDir()
-	section := fmt.Sprintf("[[bridge]]\nname = \"box\"\nplugin = %q\nargs = [%q, \"dir\"]\nendpoint = \"dir://%s\"\n", p.path, host.EntryArgument, box)
-	c.write(bridgeRules+section+"bandwidth = \"6MB/s\"\n", bridgeRules)
+	section := fmt.Sprintf("[[bridge]]\nname = \"box\"\nplugin = %q\nargs = [%q, \"dir\"]\nendpoint = \"dir://%s\"\nbandwidth = \"2MB/s\"\n", p.path, host.EntryArgument, box)
+	c.write(bridgeRules+section, bridgeRules)
 	c.start(c.a)
-	b := noise(12 << 20)
+	b := noise(10 << 20) // seconds, within which programs are replaced, also on a busy host
 	c.wrote(filepath.Join(c.a.Root, "x"), b)
 	client := c.client(c.a)
 	slow := func(target string) (ends func() *adminpb.Request) {
@@ -109,7 +109,7 @@ func TestBridgeUpgraded(t *testing.T) {
 		sum := p.next(t)
 		want := "was replaced"
 		if how == "by the digest" {
-			c.write(bridgeRules+section+fmt.Sprintf("bandwidth = \"6MB/s\"\nsha256 = %q\n", sum), bridgeRules)
+			c.write(bridgeRules+section+fmt.Sprintf("sha256 = %q\n", sum), bridgeRules)
 			want = "bridge box has changed"
 		}
 		if out := c.does("reload"); !strings.Contains(out, want) {
@@ -129,7 +129,7 @@ func TestBridgeUpgraded(t *testing.T) {
 		}
 	}
 
-	c.write(bridgeRules+section+"bandwidth = \"6MB/s\"\n", bridgeRules)
+	c.write(bridgeRules+section, bridgeRules)
 	c.does("reload")
 	c.does("ls", "box:/")
 	good := c.pids()

@@ -2,11 +2,7 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
-	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/dustin/go-humanize"
@@ -152,71 +148,6 @@ func checkCode(all []*adminpb.Finding) int {
 		}
 	}
 	return code
-}
-
-func (c *console) backupCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "backup FILE",
-		Short: "Write the node's memory to a file, while it works",
-		Long: `Write the node's memory to a file, as it is at one moment, while the node works.
-FILE must not exist; it appears when it is whole and on the disk. "-" is stdout.
-
-To restore: stop the daemon, put FILE in the place of store.db in its state directory and
-remove store.db.log-0 and store.db.log-1 there. Requests that have gone on since are
-found out by their attempts, and end INERROR.`,
-		Example: `  pannier backup /backup/pannier-$(date +%F).db`,
-		Args:    command.Arguments(1),
-		RunE: c.run(func(ctx context.Context, cmd *cobra.Command, client *admin.Client, args []string) error {
-			s, err := client.Backup(ctx, &adminpb.BackupRequest{})
-			if err != nil {
-				return err
-			}
-			var n int64
-			write := func(w io.Writer) error {
-				return each(s, nil, func(b *adminpb.BackupChunk) error {
-					n += int64(len(b.GetData()))
-					_, err := w.Write(b.GetData())
-					return fault.Wrap("write backup", args[0], err)
-				})
-			}
-			if args[0] == "-" {
-				err = write(cmd.OutOrStdout())
-			} else {
-				err = appear(args[0], write)
-			}
-			if err == nil {
-				fmt.Fprintf(cmd.ErrOrStderr(), "%s\n", humanize.IBytes(uint64(n)))
-			}
-			return err
-		}),
-	}
-}
-
-// appear makes a file that nobody else may read and that is there only when it is
-// whole. A name that is taken is fault.Exists.
-func appear(name string, write func(io.Writer) error) (err error) {
-	const op = "write backup"
-	f, err := os.CreateTemp(filepath.Dir(name), ".pannier-backup-*")
-	if err != nil {
-		return fault.Wrap(op, name, err)
-	}
-	defer func() { err = errors.Join(err, os.Remove(f.Name())) }()
-	if err = write(f); err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return fault.Wrap(op, name, err)
-	}
-	if err := os.Link(f.Name(), name); errors.Is(err, os.ErrExist) {
-		return fault.New(op, fault.Exists, "%s is there; choose another name", name)
-	} else if err != nil {
-		return fault.Wrap(op, name, err)
-	}
-	dir, err := os.Open(filepath.Dir(name))
-	if err != nil {
-		return fault.Wrap(op, name, err)
-	}
-	return fault.Wrap(op, name, errors.Join(dir.Sync(), dir.Close()))
 }
 
 func (c *console) purgeCommand() *cobra.Command {

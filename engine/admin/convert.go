@@ -28,7 +28,7 @@ func requestOf(s *engine.Status) *adminpb.Request {
 		Owner: adminpb.Request_Role(r.Owner), Attempt: r.Attempt, Round: r.Round, Failure: failureOf(&r.Failure),
 		Size: r.Size, Durable: r.Rank, Digest: digestOf(r), Verified: r.Verified, Registered: timeOf(r.Registered), Changed: timeOf(r.Changed),
 		Due: timeOf(r.Due), NotBefore: timeOf(r.Spec.NotAt), Version: r.Version, Live: liveOf(s.Live),
-		Streak: r.Streak,
+		Streak: r.Streak, Third: r.Spec.Third, Fetch: r.Spec.Fetch, By: r.Spec.By,
 	}
 	if r.Reason != lifecycle.NoReason {
 		q.Reason = r.Reason.String()

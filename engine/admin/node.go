@@ -83,11 +83,11 @@ const chunk = 64 << 10
 
 // Backup holds what is written until the caller takes it: a caller that does not
 // read holds a transaction of the store, until its connection ends.
-func (s *Server) Backup(_ *adminpb.BackupRequest, out grpc.ServerStreamingServer[adminpb.BackupChunk]) error {
+func (s *Server) Backup(in *adminpb.BackupRequest, out grpc.ServerStreamingServer[adminpb.BackupChunk]) error {
 	if s.cfg.Backup == nil {
 		return unsupported("backup", "this node's store has none")
 	}
-	return s.cfg.Backup(backupWriter{out})
+	return s.cfg.Backup(backupWriter{out}, in.GetWithKey())
 }
 
 // backupWriter sends what is written.

@@ -46,7 +46,7 @@ func TestBackup(t *testing.T) {
 	content := bytes.Repeat([]byte("0123456789abcde"), 20000)
 	var failure error
 	n := newNode(t, func(c *admin.Config) {
-		c.Backup = func(w io.Writer) error {
+		c.Backup = func(w io.Writer, _ bool) error {
 			if _, err := w.Write(content); err != nil {
 				return err
 			}

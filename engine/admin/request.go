@@ -41,6 +41,12 @@ func orderOf(in *adminpb.SubmitRequest) (o engine.Order, err error) {
 	if in.GetPriority() < math.MinInt8 || in.GetPriority() > math.MaxInt8 {
 		return o, fault.New(op, fault.Invalid, "priority %d: -128 to 127 are allowed", in.GetPriority())
 	}
+	if o.Together = int(in.GetTogether()); o.Together < 0 {
+		return o, fault.New(op, fault.Invalid, "%d requests together", o.Together)
+	}
+	if o.From, o.Asked = in.GetCopyFrom(), in.GetCopyBy(); o.From != "" {
+		o.Rule = engine.ThirdRule(o.Rule)
+	}
 	if o.Partner == "" || o.Rule == "" {
 		return o, fault.New(op, fault.Invalid, "partner and rule have to be said")
 	}

@@ -33,6 +33,10 @@ var scopes = map[string]access.Scope{
 	adminpb.Admin_ListListeners_FullMethodName: access.Read,
 	adminpb.Admin_ShowFolder_FullMethodName:    access.Read,
 	adminpb.Admin_TestFolder_FullMethodName:    access.Read,
+	adminpb.Admin_ListSchedules_FullMethodName: access.Read,
+	adminpb.Admin_ShowSchedule_FullMethodName:  access.Read,
+	adminpb.Admin_ListPools_FullMethodName:     access.Read,
+	adminpb.Admin_ListExpected_FullMethodName:  access.Read,
 
 	adminpb.Admin_Pause_FullMethodName:       access.Operate,
 	adminpb.Admin_Resume_FullMethodName:      access.Operate,
@@ -43,6 +47,10 @@ var scopes = map[string]access.Scope{
 	adminpb.Admin_TestRelay_FullMethodName:   access.Operate,
 	adminpb.Admin_Check_FullMethodName:       access.Operate,
 	adminpb.Admin_ScanFolder_FullMethodName:  access.Operate,
+	adminpb.Admin_RunSchedule_FullMethodName: access.Operate,
+
+	adminpb.Admin_AddExpected_FullMethodName:    access.Operate,
+	adminpb.Admin_RemoveExpected_FullMethodName: access.Operate,
 
 	adminpb.Admin_AddRelay_FullMethodName:     access.Administer,
 	adminpb.Admin_RemoveRelay_FullMethodName:  access.Administer,

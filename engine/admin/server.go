@@ -41,6 +41,7 @@ type Engine interface {
 	Cancel(ctx context.Context, ref store.Ref, why string) (lifecycle.Record, error)
 	Retry(ctx context.Context, ref store.Ref) (lifecycle.Record, error)
 	Partners() []engine.PartnerStatus
+	Pools() []engine.PoolStatus
 	Reach(ctx context.Context, partner string) (engine.PartnerStatus, error)
 	Book() engine.Book
 	Purge(ctx context.Context, before time.Time) (int, error)
@@ -67,8 +68,8 @@ type Config struct {
 	Addresses func() []string // where partners reach the node
 	Draining  func() bool
 
-	// Backup writes the store as it is at one moment.
-	Backup func(w io.Writer) error
+	// Backup writes all that the node remembers, with its keys if asked to: package backup.
+	Backup func(w io.Writer, withKey bool) error
 	// Verify looks at everything in the store; Corrupt: what is wrong first.
 	Verify func() error
 	// Reload reads partners and rules again, and says what changed.
@@ -91,6 +92,10 @@ type Config struct {
 	Relays Relays
 	// Folders are those the node watches.
 	Folders Folders
+	// Schedules are what it does at times.
+	Schedules Schedules
+	// Expecting is the files that are to come to it.
+	Expecting Expecting
 	// Objects are its partners and rules as they are written.
 	Objects Objects
 	// Tokens are the node's.

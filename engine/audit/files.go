@@ -94,3 +94,21 @@ func numberOf(file string) (n int) {
 	_, _ = fmt.Sscanf(filepath.Base(file), fileFormat, &n)
 	return n
 }
+
+// Files are the names of a log's files in the order in which they are to be copied while the log is
+// written: what is signed before what comes after it. The signer's key is among them only if it
+// is asked for.
+func Files(dir string, withKey bool) (names []string, err error) {
+	logs, err := filesOf(dir)
+	if err != nil {
+		return nil, fault.Wrap("list audit log", dir, err)
+	}
+	names = []string{publicFile, checkpointFile}
+	if withKey {
+		names = append(names, keyFile)
+	}
+	for _, path := range logs {
+		names = append(names, filepath.Base(path))
+	}
+	return names, nil
+}

@@ -59,6 +59,13 @@ type more struct {
 	Trace    string
 }
 
+// third is what third-party copies have, stored behind more for them only.
+type third struct {
+	Third string
+	Fetch bool
+	By    string
+}
+
 // entry is one event of a request; a value of the events bucket is a sequence of
 // them, each with its own check.
 type entry struct {
@@ -89,7 +96,7 @@ func timeOf(n int64) time.Time {
 }
 
 func encodeRecord(r *lifecycle.Record) ([]byte, error) {
-	return seal(&row{
+	values := []any{&row{
 		Requester: r.Key.Requester, ID: r.Key.ID[:],
 		Role: uint8(r.Role), Side: uint8(r.Side), State: uint8(r.State), Phase: uint8(r.Phase),
 		Partner: r.Spec.Partner, Rule: r.Spec.Rule, Source: r.Spec.Source.String(), Target: r.Spec.Target.String(),
@@ -99,13 +106,18 @@ func encodeRecord(r *lifecycle.Record) ([]byte, error) {
 		FailureKind: uint16(r.Failure.Kind), FailureSide: uint8(r.Failure.Side), FailureCause: r.Failure.Cause, FailureTold: r.Failure.Told, FailureAt: nanos(r.Failure.At),
 		Reason: uint8(r.Reason), Owner: uint8(r.Owner), Due: nanos(r.Due), Epoch: r.Epoch, Version: r.Version,
 		Registered: nanos(r.Registered), Changed: nanos(r.Changed),
-	}, &more{Hops: r.Spec.Hops, Delays: r.Delays, Verified: r.Verified, Trace: r.Trace})
+	}, &more{Hops: r.Spec.Hops, Delays: r.Delays, Verified: r.Verified, Trace: r.Trace}}
+	if t := (third{r.Spec.Third, r.Spec.Fetch, r.Spec.By}); t != (third{}) {
+		values = append(values, &t)
+	}
+	return seal(values...)
 }
 
 func decodeRecord(b []byte) (r lifecycle.Record, err error) {
 	var w row
 	var m more
-	if err := open(b, &w, &m); err != nil {
+	var t third
+	if err := open(b, &w, &m, &t); err != nil {
 		return r, err
 	}
 	if len(w.ID) != len(r.Key.ID) || len(w.Follow) != len(r.Spec.Follow) || len(w.Planned) != len(r.Spec.Tasks) || len(w.Tasks) != len(r.Tasks) {
@@ -116,7 +128,7 @@ func decodeRecord(b []byte) (r lifecycle.Record, err error) {
 		State: lifecycle.State(w.State), Phase: lifecycle.Phase(w.Phase),
 		Spec: lifecycle.Spec{
 			Partner: w.Partner, Rule: w.Rule, Priority: w.Priority, NotAt: timeOf(w.NotAt),
-			Follow: lifecycle.ID(w.Follow), Info: w.Info, Tasks: [3]uint8(w.Planned), Hops: m.Hops,
+			Follow: lifecycle.ID(w.Follow), Info: w.Info, Tasks: [3]uint8(w.Planned), Hops: m.Hops, Third: t.Third, Fetch: t.Fetch, By: t.By,
 		},
 		Tasks: [3]uint8(w.Tasks), Begun: w.Begun, Failing: w.Failing,
 		Proof: w.Proof, Verified: m.Verified, Size: w.Size, Rank: w.Rank, Peak: w.Peak, Attempt: w.Attempt, Round: w.Round, Streak: w.Streak, Delays: m.Delays,

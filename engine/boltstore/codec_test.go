@@ -22,7 +22,19 @@ func TestRecordFromBefore(t *testing.T) {
 	if got, err := decodeRecord(b); err != nil || got.Spec.Hops != 3 || got.Delays != 4 {
 		t.Errorf("%+v, %v", got, err)
 	}
+	r.Spec.Third, r.Spec.Fetch, r.Spec.By = "c", true, "d"
+	longer, err := encodeRecord(&r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := decodeRecord(longer); err != nil || got.Spec != r.Spec {
+		t.Errorf("%+v, %v", got, err)
+	}
 	var w row
+	var m more
+	if err := open(longer, &w, &m); err != nil || m.Hops != 3 {
+		t.Errorf("a program from before third-party copies: %+v, %v", m, err)
+	}
 	if err := open(b, &w); err != nil {
 		t.Fatal(err)
 	}

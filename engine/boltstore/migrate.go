@@ -64,6 +64,12 @@ func migrate(path string) error {
 	return errors.Join(fault.Wrap(op, path, d.Sync()), d.Close())
 }
 
+// Formats are that of a store that nobody has open, 0 where there is none yet, and this version's.
+func Formats(path string) (is, now uint32, err error) {
+	is, err = formatOf(path)
+	return is, format, err
+}
+
 // formatOf reads the format of a file that nobody has open; 0: there is no file,
 // or nothing is in it yet.
 func formatOf(path string) (f uint32, err error) {

@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"context"
+	"io"
 	"log/slog"
 	"sync"
 	"time"
@@ -60,6 +61,9 @@ func NewLine(o Options) (*Line, error) {
 	return l, nil
 }
 
+// Backup writes the notes as they are at one moment.
+func (l *Line) Backup(w io.Writer) error { return l.notes.backup(w) }
+
 // Close ends what tidies up, and closes the notes. Calls are over by then.
 func (l *Line) Close() error {
 	l.end()
@@ -96,6 +100,15 @@ func (l *Line) Call(ctx context.Context, partner string, a engine.Ask, d *sideef
 	x := &call{Line: l, ctx: ctx, partner: partner, ask: a, d: d, log: l.o.Log.With("id", a.Key.ID.String(), "partner", partner)}
 	answer, err := x.run()
 	return answer, AsEnd(partner, err)
+}
+
+// Commission implements engine.Commissioner: bridges make no requests.
+func (l *Line) Commission(ctx context.Context, partner string, c engine.Commission) (engine.Commissioned, error) {
+	next, ok := l.o.Next.(engine.Commissioner)
+	if !ok || l.o.Servers.Has(partner) {
+		return engine.Commissioned{}, fault.New("copy", fault.Unsupported, "%q cannot be asked to make requests", partner)
+	}
+	return next.Commission(ctx, partner, c)
 }
 
 // call is one call that is answered.

@@ -3,6 +3,7 @@ package bridge
 import (
 	"encoding/json"
 	"errors"
+	"io"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -56,6 +57,13 @@ func openNotes(path string) (*notes, error) {
 		return nil, errors.Join(fault.Wrap(op, path, err), db.Close())
 	}
 	return &notes{db}, nil
+}
+
+func (n *notes) backup(w io.Writer) error {
+	return fault.Wrap("back up", n.db.Path(), n.db.View(func(tx *bbolt.Tx) error {
+		_, err := tx.WriteTo(w)
+		return err
+	}))
 }
 
 func (n *notes) close() error { return fault.Wrap("close the notes of bridges", "", n.db.Close()) }

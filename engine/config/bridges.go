@@ -19,7 +19,8 @@ func (m *meaning) allBridges(list *value) map[string]Bridge {
 	m.bridges = map[string]*Bridge{}
 	for i := range m.file.Bridge {
 		t, v := &m.file.Bridge[i], list.item(i)
-		b := &Bridge{Name: t.Name, Plugin: t.Plugin, Args: t.Args, SHA256: strings.ToLower(t.SHA256), Endpoint: t.Endpoint, FXP: t.FXP, Memory: int64(t.Memory), Files: t.Files, Bandwidth: int64(t.Bandwidth), Concurrent: t.Concurrent}
+		b := &Bridge{Name: t.Name, Plugin: t.Plugin, Args: t.Args, SHA256: strings.ToLower(t.SHA256), Endpoint: t.Endpoint, FXP: t.FXP, Memory: int64(t.Memory), Files: t.Files, Bandwidth: m.timetable(t.Bandwidth, v), Pool: t.Pool, Concurrent: t.Concurrent}
+		m.knownPool(t.Pool, v)
 		register(m, m.bridges, b, t.Name, "bridge", v)
 		m.bridge(b, t, v)
 	}
@@ -153,12 +154,12 @@ func (m *meaning) withBridges() engine.Book {
 	names := sorted(m.bridges)
 	for _, name := range names {
 		b := m.bridges[name]
-		m.partners[name] = &engine.Partner{Name: name, Address: b.Endpoint, Bandwidth: b.Bandwidth, Concurrent: b.Concurrent, Bridge: true}
+		m.partners[name] = &engine.Partner{Name: name, Address: b.Endpoint, Bandwidth: b.Bandwidth, Pool: b.Pool, Concurrent: b.Concurrent, Bridge: true}
 		if rule := engine.CopyRule(name); m.rules[rule] == nil {
 			m.rules[rule] = &engine.Rule{Name: rule, Direction: engine.Send, Partners: names, Bridge: name + ":/", Quota: sideeffect.NoQuota}
 		}
 	}
-	return engine.Book{Partners: m.partners, Rules: m.rules}
+	return engine.Book{Partners: m.partners, Rules: m.rules, Pools: m.pools}
 }
 
 // knownBridge notes a name that no bridge has.

@@ -4,6 +4,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/pannier/pannier/engine/lifecycle"
 )
@@ -84,7 +85,7 @@ root = "b:/out"
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p := cfg.Book.Partners["a"]; p == nil || !p.Bridge || p.Concurrent != 7 || p.Bandwidth != 5e6 || p.Address != "ftp://a" {
+	if p := cfg.Book.Partners["a"]; p == nil || !p.Bridge || p.Concurrent != 7 || p.Bandwidth.At(time.Now()) != 5e6 || p.Address != "ftp://a" {
 		t.Errorf("%+v", p)
 	}
 	if r := cfg.Book.Rules["exports"]; r.Bridge != "b:/out" || r.Root != "" {

@@ -13,6 +13,7 @@ import (
 	"github.com/pannier/pannier/engine"
 	"github.com/pannier/pannier/engine/folder"
 	"github.com/pannier/pannier/engine/guest"
+	"github.com/pannier/pannier/engine/schedule"
 	"github.com/pannier/pannier/flow/carrier"
 	"github.com/pannier/pannier/flow/relay"
 	"github.com/pannier/pannier/spec/fault"
@@ -40,11 +41,13 @@ type Config struct {
 	Bridges   map[string]Bridge // by name
 	Listeners []Listener
 
-	Folders map[string]folder.Folder // by name
-	Audit   Audit
-	Push    Push
-	file    Source // what it was read from
-	own     func(state string) string
+	Folders   map[string]folder.Folder     // by name
+	Schedules map[string]schedule.Schedule // by name
+	Expects   map[string]schedule.Expected // by name
+	Audit     Audit
+	Push      Push
+	file      Source // what it was read from
+	own       func(state string) string
 }
 
 // Listener is where foreign clients connect, and the plugin that serves them.
@@ -68,11 +71,12 @@ type Bridge struct {
 	Endpoint    string // URL
 	Credentials string // absolute path of their file; "": none
 	Options     map[string]string
-	Memory      int64    // most bytes of the plugin's process; sideeffect.NoQuota: no limit
-	Files       int64    // most descriptors of it
-	FXP         []string // bridges whose servers this one may exchange files with directly, if they name it too
-	Bandwidth   int64    // bytes a second through this node; 0: no limit
-	Concurrent  int      // requests that run at a time
+	Memory      int64            // most bytes of the plugin's process; sideeffect.NoQuota: no limit
+	Files       int64            // most descriptors of it
+	FXP         []string         // bridges whose servers this one may exchange files with directly, if they name it too
+	Bandwidth   engine.Timetable // of bytes through this node
+	Pool        string           // whose bandwidth it shares; "": none's
+	Concurrent  int              // requests that run at a time
 }
 
 // Node is the part about the node itself. It holds for the life of a process but

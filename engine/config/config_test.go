@@ -34,10 +34,10 @@ func TestExample(t *testing.T) {
 	if !reflect.DeepEqual(cfg.Node, want) {
 		t.Errorf("node is\n%+v, want\n%+v", cfg.Node, want)
 	}
-	if p := cfg.Book.Partners["branch"]; len(p.Keys) != 2 || p.Address != "" || p.Concurrent != engine.DefaultConcurrent || p.Open != engine.DefaultOpen || p.Bandwidth != 0 {
+	if p := cfg.Book.Partners["branch"]; len(p.Keys) != 2 || p.Address != "" || p.Concurrent != engine.DefaultConcurrent || p.Open != engine.DefaultOpen || p.Bandwidth != nil {
 		t.Errorf("%+v", p)
 	}
-	if p := cfg.Book.Partners["hostb"]; len(p.Keys) != 1 || p.Address != "tls://hostb.example:6610" || p.Concurrent != 32 || p.Bandwidth != 200e6 {
+	if p := cfg.Book.Partners["hostb"]; len(p.Keys) != 1 || p.Address != "tls://hostb.example:6610" || p.Concurrent != 32 || p.Bandwidth.At(time.Now()) != 200e6 {
 		t.Errorf("%+v", p)
 	}
 	r := cfg.Book.Rules["invoices"]

@@ -37,7 +37,10 @@ func TestDocumented(t *testing.T) {
 		"## `[node]`": reflect.TypeFor[nodeTable](), "## `[http]`": reflect.TypeFor[httpTable](), "## `[[partner]]`": reflect.TypeFor[partnerTable](), "## `[[rule]]`": reflect.TypeFor[ruleTable](),
 		"## `[[relay]]`": reflect.TypeFor[relayTable](), "### `ports`": reflect.TypeFor[portTable](), "## `[[relay_policy]]`": reflect.TypeFor[policyTable](),
 		"### `limits`": reflect.TypeFor[limitsTable](), "## `[[bridge]]`": reflect.TypeFor[bridgeTable](),
-		"## `[[folder]]`": reflect.TypeFor[folderTable](), "## `[[listener]]`": reflect.TypeFor[listenerTable](), "### `users`": reflect.TypeFor[userTable](),
+		"## `[[expect]]`":   reflect.TypeFor[expectTable](),
+		"## `[[pool]]`":     reflect.TypeFor[poolTable](),
+		"## `[[schedule]]`": reflect.TypeFor[scheduleTable](),
+		"## `[[folder]]`":   reflect.TypeFor[folderTable](), "## `[[listener]]`": reflect.TypeFor[listenerTable](), "### `users`": reflect.TypeFor[userTable](),
 		"## `[audit]`": reflect.TypeFor[auditTable](), "## `[push]`": reflect.TypeFor[pushTable](),
 		"### `retry`": reflect.TypeFor[retryTable](), "### Tasks": reflect.TypeFor[task.Table](),
 	} {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/pannier/pannier/engine"
 	"github.com/pannier/pannier/engine/folder"
+	"github.com/pannier/pannier/engine/schedule"
 	"github.com/pannier/pannier/engine/task"
 	"github.com/pannier/pannier/flow/relay"
 	"github.com/pannier/pannier/sideeffect"
@@ -25,11 +26,14 @@ type file struct {
 	HTTP     httpTable       `toml:"http"`
 	Partner  []partnerTable  `toml:"partner"`
 	Rule     []ruleTable     `toml:"rule"`
+	Pool     []poolTable     `toml:"pool"`
 	Relay    []relayTable    `toml:"relay"`
 	Policy   []policyTable   `toml:"relay_policy"`
 	Bridge   []bridgeTable   `toml:"bridge"`
 	Listener []listenerTable `toml:"listener"`
 	Folder   []folderTable   `toml:"folder"`
+	Schedule []scheduleTable `toml:"schedule"`
+	Expect   []expectTable   `toml:"expect"`
 	Audit    auditTable      `toml:"audit"`
 	Push     pushTable       `toml:"push"`
 }
@@ -58,13 +62,20 @@ type httpTable struct {
 }
 
 type partnerTable struct {
-	Name       string `toml:"name"`
-	Address    string `toml:"address"`
-	Key        oneOf  `toml:"key"`
-	User       string `toml:"user"`
-	Bandwidth  rate   `toml:"bandwidth" default:"none"`
-	Concurrent int    `toml:"concurrent" default:"64"`
-	Open       int    `toml:"open" default:"10000"`
+	Name       string   `toml:"name"`
+	Address    string   `toml:"address"`
+	Key        oneOf    `toml:"key"`
+	User       string   `toml:"user"`
+	Bandwidth  rates    `toml:"bandwidth"`
+	Pool       string   `toml:"pool"`
+	Concurrent int      `toml:"concurrent" default:"64"`
+	Open       int      `toml:"open" default:"10000"`
+	ThirdParty []string `toml:"third_party"`
+}
+
+type poolTable struct {
+	Name      string `toml:"name"`
+	Bandwidth rates  `toml:"bandwidth"`
 }
 
 type ruleTable struct {
@@ -77,6 +88,7 @@ type ruleTable struct {
 	Digest    digest       `toml:"digest" default:"none"`
 	Compress  compress     `toml:"compress" default:"off"`
 	Priority  int8         `toml:"priority" default:"0"`
+	Pool      string       `toml:"pool"`
 	Retry     retryTable   `toml:"retry"`
 	Pre       []task.Table `toml:"pre"`
 	Post      []task.Table `toml:"post"`
@@ -139,7 +151,8 @@ type bridgeTable struct {
 	FXP         []string `toml:"fxp"`
 	Memory      size     `toml:"memory" default:"1GiB"`
 	Files       int64    `toml:"files" default:"16384"`
-	Bandwidth   rate     `toml:"bandwidth" default:"none"`
+	Bandwidth   rates    `toml:"bandwidth"`
+	Pool        string   `toml:"pool"`
 	Concurrent  int      `toml:"concurrent" default:"4"`
 }
 
@@ -184,6 +197,34 @@ type folderTable struct {
 	Open      int           `toml:"open" default:"1000"`
 }
 
+type scheduleTable struct {
+	Name     string            `toml:"name"`
+	Cron     string            `toml:"cron"`
+	Zone     string            `toml:"zone"`
+	Windows  []quantity.Window `toml:"windows"`
+	Missed   missed            `toml:"missed" default:"once"`
+	Most     int               `toml:"most" default:"24"`
+	Grace    task.Duration     `toml:"grace" default:"5m"`
+	Overlap  overlap           `toml:"overlap" default:"allow"`
+	Rule     string            `toml:"rule"`
+	Partner  oneOf             `toml:"partner"`
+	Source   string            `toml:"source"`
+	Target   string            `toml:"target"`
+	Priority int8              `toml:"priority" default:"0"`
+	Info     string            `toml:"info"`
+}
+
+type expectTable struct {
+	Name    string        `toml:"name"`
+	Rule    string        `toml:"rule"`
+	Partner string        `toml:"partner"`
+	File    string        `toml:"file"`
+	Cron    string        `toml:"cron"`
+	Zone    string        `toml:"zone"`
+	At      string        `toml:"at"`
+	Expire  task.Duration `toml:"expire" default:"24h"`
+}
+
 type limitsTable struct {
 	Conns    int    `toml:"conns" default:"4096"`
 	Opens    int    `toml:"opens" default:"2000"`
@@ -201,6 +242,9 @@ type limitsTable struct {
 // oneOf is a text, or a list of them.
 type oneOf []string
 
+// rates is a rate, or a list of rates with times of the week.
+type rates []quantity.Slot
+
 // The values that are written as text and mean something else.
 type (
 	rate      int64         // bytes a second; 0: no limit
@@ -216,6 +260,8 @@ type (
 	compress  sideeffect.Compression
 	after     folder.Action
 	failed    folder.Action
+	missed    schedule.Missed
+	overlap   schedule.Overlap
 )
 
 // none is how a limit is written that there is not.
@@ -298,6 +344,14 @@ func (a *after) UnmarshalText(b []byte) error {
 
 func (f *failed) UnmarshalText(b []byte) error {
 	return choose((*folder.Action)(f), b, []folder.Action{folder.Keep, folder.Move}, "keep", "move")
+}
+
+func (m *missed) UnmarshalText(b []byte) error {
+	return choose((*schedule.Missed)(m), b, []schedule.Missed{schedule.Skip, schedule.Once, schedule.All}, "skip", "once", "all")
+}
+
+func (o *overlap) UnmarshalText(b []byte) error {
+	return choose((*schedule.Overlap)(o), b, []schedule.Overlap{schedule.Allow, schedule.Wait}, "allow", "skip")
 }
 
 // choose reads one of the names; the i-th is the i-th value.

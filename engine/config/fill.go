@@ -16,6 +16,7 @@ import (
 var (
 	textType  = reflect.TypeFor[encoding.TextUnmarshaler]()
 	oneOfType = reflect.TypeFor[oneOf]()
+	ratesType = reflect.TypeFor[rates]()
 )
 
 // shapes are how values of a type are written, for people.
@@ -36,7 +37,11 @@ var shapes = map[reflect.Type]string{
 	reflect.TypeFor[compress]():        "off, auto, zstd or s2",
 	reflect.TypeFor[after]():           "keep, delete or move",
 	reflect.TypeFor[failed]():          "keep or move",
+	reflect.TypeFor[missed]():          "skip, once or all",
+	reflect.TypeFor[overlap]():         "allow or skip",
 	oneOfType:                          "text or list of text",
+	ratesType:                          `rate or list of rates, as "200MB/s" or ["Mon-Fri 08:00-18:00 20MB/s", "200MB/s"]`,
+	reflect.TypeFor[quantity.Slot]():   `rate, as "Mon-Fri 08:00-18:00 20MB/s"`,
 }
 
 const listOfTables = "list of tables"
@@ -73,6 +78,9 @@ func (p *problems) fill(to reflect.Value, v *value) {
 	switch {
 	case t == oneOfType && v.kind == unstable.String:
 		to.Set(reflect.ValueOf(oneOf{v.text}))
+	case t == ratesType && v.kind == unstable.String:
+		to.Set(reflect.MakeSlice(t, 1, 1))
+		p.fill(to.Index(0), v)
 	case to.CanAddr() && reflect.PointerTo(t).Implements(textType):
 		if v.kind != unstable.String {
 			p.misfit(t, v)

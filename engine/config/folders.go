@@ -36,7 +36,7 @@ func (m *meaning) folder(f *folder.Folder, t *folderTable, v *value) {
 	if m.text(v, "rule", "the one to send files by") {
 		if r := m.folderRule(t.Rule, v.field("rule")); r != nil {
 			f.Root = r.Root
-			m.folderPartners(r, t, v)
+			m.rulePartners(r, t.Partner, v)
 		}
 	}
 	if !v.has("partner") {
@@ -69,11 +69,8 @@ func (m *meaning) folder(f *folder.Folder, t *folderTable, v *value) {
 
 // folderRule is a rule that a folder may have.
 func (m *meaning) folderRule(name string, at *value) *engine.Rule {
-	r := m.rules[name]
-	switch {
+	switch r := m.anyRule(name, at); {
 	case r == nil:
-		names := sorted(m.rules)
-		m.add(at.place, "rules: "+listed(names), "no rule is called %q%s", name, meant(name, names))
 	case r.Direction == engine.Receive:
 		m.add(at.place, "", "a folder sends, and the direction of rule %q is receive", name)
 	case r.Bridge != "":
@@ -84,9 +81,10 @@ func (m *meaning) folderRule(name string, at *value) *engine.Rule {
 	return nil
 }
 
-func (m *meaning) folderPartners(r *engine.Rule, t *folderTable, v *value) {
+// rulePartners notes partners that cannot be asked by the rule.
+func (m *meaning) rulePartners(r *engine.Rule, partners []string, v *value) {
 	seen := map[string]bool{}
-	for i, name := range t.Partner {
+	for i, name := range partners {
 		at := v.field("partner")
 		if len(at.items) > 0 {
 			at = at.item(i)
@@ -96,13 +94,13 @@ func (m *meaning) folderPartners(r *engine.Rule, t *folderTable, v *value) {
 		case !r.Allows(name):
 			m.add(at.place, "partners of the rule: "+listed(r.Partners), "rule %q is not for partner %q", r.Name, name)
 		case p != nil && p.Address == "" && name != m.file.Node.Name:
-			m.add(at.place, "", "partner %q has no address: it only calls, and nothing can be sent to it by this node's word", name)
+			m.add(at.place, "", "partner %q has no address: it only calls, and this node can ask nothing of it", name)
 		case seen[name]:
 			m.add(at.place, "", "%q is there twice", name)
 		}
 		seen[name] = true
 	}
-	if v.has("partner") && len(t.Partner) == 0 && !m.noted(v.field("partner")) {
+	if v.has("partner") && len(partners) == 0 && !m.noted(v.field("partner")) {
 		m.add(v.field("partner").place, "", "at least one partner")
 	}
 }

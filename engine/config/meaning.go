@@ -20,6 +20,7 @@ type meaning struct {
 	partners map[string]*engine.Partner
 	rules    map[string]*engine.Rule
 	bridges  map[string]*Bridge
+	pools    map[string]*engine.Pool
 	keys     map[string]string // of partners: whose it is
 	users    map[string]string // of this host: which partner calls as it
 	own      func(state string) string
@@ -38,6 +39,10 @@ func (m *meaning) config(root *value) *Config {
 	if key := m.own(cfg.Node.State); key != "" {
 		m.keys[key] = cfg.Node.Name
 	}
+	m.pools = map[string]*engine.Pool{}
+	for i := range m.file.Pool {
+		m.pool(&m.file.Pool[i], root.field("pool").item(i))
+	}
 	for i := range m.file.Partner {
 		m.partner(&m.file.Partner[i], root.field("partner").item(i))
 	}
@@ -51,11 +56,16 @@ func (m *meaning) config(root *value) *Config {
 	for i := range m.file.Rule {
 		m.rule(&made[i], &m.file.Rule[i], root.field("rule").item(i))
 	}
+	for i := range m.file.Partner {
+		m.thirdParty(&m.file.Partner[i], root.field("partner").item(i))
+	}
 	cfg.Users = m.users
 	cfg.Relays = m.relays(root.field("relay"))
 	cfg.Policy = m.policy(root.field("relay_policy"))
 	cfg.Listeners = m.listeners(root.field("listener"))
 	cfg.Folders = m.folders(root.field("folder"))
+	cfg.Schedules = m.schedules(root.field("schedule"))
+	cfg.Expects = m.expects(root.field("expect"))
 	cfg.Audit, cfg.Push = m.audit(root.field("audit")), m.push(root.field("push"))
 	cfg.Book = m.withBridges()
 	return cfg

@@ -73,7 +73,8 @@ func (m *meaning) admin(t *nodeTable, v *value) {
 const askForKey = "at the partner, \"pannier id\" prints it"
 
 func (m *meaning) partner(t *partnerTable, v *value) {
-	p := &engine.Partner{Name: t.Name, Address: t.Address, Bandwidth: int64(t.Bandwidth), Concurrent: t.Concurrent, Open: t.Open}
+	p := &engine.Partner{Name: t.Name, Address: t.Address, Bandwidth: m.timetable(t.Bandwidth, v), Pool: t.Pool, Concurrent: t.Concurrent, Open: t.Open, ThirdParty: t.ThirdParty}
+	m.knownPool(t.Pool, v)
 	register(m, m.partners, p, t.Name, "partner", v)
 	var at carrier.Address
 	if v.isText("address") {
@@ -95,6 +96,16 @@ func (m *meaning) partner(t *partnerTable, v *value) {
 	}
 	atLeast(m, v, "concurrent", t.Concurrent, 1, "1")
 	atLeast(m, v, "open", t.Open, 1, "1")
+}
+
+// thirdParty notes rules that are not there, by which requests are to be made for a partner.
+func (m *meaning) thirdParty(t *partnerTable, v *value) {
+	names := sorted(m.rules)
+	for i, name := range t.ThirdParty {
+		if at := v.field("third_party").item(i); m.rules[name] == nil && !m.noted(at) {
+			m.add(at.place, "rules: "+listed(names), "no rule is called %q%s", name, meant(name, names))
+		}
+	}
 }
 
 // user notes which partner calls as that user of this host. A user is one

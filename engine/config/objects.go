@@ -19,7 +19,7 @@ import (
 // read with the same eyes, together with the file that the node has.
 
 // Kinds are the sections that can be applied while a node runs.
-var Kinds = []string{"partner", "rule"}
+var Kinds = []string{"partner", "rule", "pool", "folder", "schedule", "expect"}
 
 // Source is a text with sections, and what messages call it.
 type Source struct {

@@ -22,6 +22,8 @@ import (
 func (m *meaning) rule(r *engine.Rule, t *ruleTable, v *value) {
 	r.Root, r.Exists, r.Quota, r.Priority = t.Root, engine.Exists(t.Exists), int64(t.Quota), t.Priority
 	r.Digest, r.Compress = sideeffect.Algorithm(t.Digest), sideeffect.Compression(t.Compress)
+	r.Pool = t.Pool
+	m.knownPool(t.Pool, v)
 	r.Retry = m.retry(&t.Retry, v)
 	m.text(v, "direction", "\"send\" or \"receive\", as the node sees it where a request is registered")
 	if !v.has("partners") {

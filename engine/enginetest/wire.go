@@ -107,6 +107,19 @@ func (n *end) Reach(_ context.Context, partner string) (time.Duration, error) {
 
 func (n *end) Forget(string) {}
 
+// Commission implements engine.Commissioner.
+func (n *end) Commission(ctx context.Context, partner string, c engine.Commission) (engine.Commissioned, error) {
+	to := n.wire.node(partner)
+	if to == nil {
+		return engine.Commissioned{}, lost(partner)
+	}
+	a, err := to.Commission(ctx, n.from, c)
+	if n.wire.node(partner) != to { // it has gone meanwhile
+		return engine.Commissioned{}, lost(partner)
+	}
+	return a, err
+}
+
 func (n *end) Call(ctx context.Context, partner string, a engine.Ask, d *sideeffect.Descriptor) (engine.Answer, error) {
 	c := Call{From: n.from, To: partner, Ask: a}
 	n.wire.mu.Lock()

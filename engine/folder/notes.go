@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"time"
 
@@ -104,6 +105,14 @@ func OpenNotes(path string) (*Notes, error) {
 		return nil, errors.Join(fault.Wrap(op, path, err), db.Close())
 	}
 	return &Notes{db}, nil
+}
+
+// Backup writes the file as it is at one moment.
+func (n *Notes) Backup(w io.Writer) error {
+	return fault.Wrap("back up", n.db.Path(), n.db.View(func(tx *bbolt.Tx) error {
+		_, err := tx.WriteTo(w)
+		return err
+	}))
 }
 
 // Close ends the use. Nothing may be called after it.

@@ -240,7 +240,7 @@ func (w *Watcher) register(files []*file) {
 func (w *Watcher) order(f *file, r *outcome) error {
 	p, err := relpath.Parse(f.path)
 	if err == nil {
-		_, _, err = w.cfg.Engine.Submit(w.ctx, engine.Order{ID: lifecycle.ID(r.ID), Partner: r.Partner, Rule: w.f.Rule, Source: p})
+		_, _, err = w.cfg.Engine.Submit(w.ctx, engine.Order{ID: lifecycle.ID(r.ID), Partner: r.Partner, Rule: w.f.Rule, Source: p, Together: len(f.reqs)})
 	}
 	return err
 }

@@ -50,6 +50,9 @@ type Spec struct {
 	Info     string       // for tasks and people; at most MaxInfo bytes
 	Tasks    [3]uint8     // how many tasks of each List this end had when the record was made
 	Hops     uint8        // requests before it in its chain, each made by a task of the one before
+	Third    string       // a third-party copy: the node to which Partner makes the request; empty: it is none. At most MaxName bytes
+	Fetch    bool         // a third-party copy: the file goes to Partner; else it comes from there
+	By       string       // the partner that wants it, as its third-party copy; empty: this node does. At most MaxName bytes
 }
 
 // file is the name at the end of that side.
@@ -76,6 +79,7 @@ func (s Spec) Check(k Key) error {
 	}{
 		{"requester's name", k.Requester, 1, MaxName}, {"partner's name", s.Partner, 1, MaxName},
 		{"rule's name", s.Rule, 1, MaxName}, {"information", s.Info, 0, MaxInfo},
+		{"third node's name", s.Third, 0, MaxName}, {"name of the partner that wants it", s.By, 0, MaxName},
 	} {
 		if n := len(f.value); n < f.least || n > f.most || !utf8.ValidString(f.value) {
 			return fault.New("check request", fault.Invalid, "the %s has %d bytes; %d to %d of UTF-8 are allowed", f.what, n, f.least, f.most)

@@ -26,7 +26,7 @@ type Metrics struct {
 	steps, tasks                               *prometheus.HistogramVec
 	commit                                     prometheus.Histogram
 	crashes                                    prometheus.Counter
-	pushed, audited                            *prometheus.CounterVec
+	pushed, audited, scheduled, expected       *prometheus.CounterVec
 }
 
 // New makes the metrics of a node whose names are those of the book. version is the
@@ -57,6 +57,8 @@ func New(version string, book func() engine.Book) *Metrics {
 	m.crashes = counters("pannier_plugin_crashes_total", "Plugins that have ended and should not have.").WithLabelValues()
 	m.pushed = counters("pannier_push_records_total", "Finished records that were brought to the push endpoint, or were not.", "status")
 	m.audited = counters("pannier_audit_records_total", "Records of the audit log.", "status")
+	m.scheduled = counters("pannier_schedule_runs_total", "Runs of schedules whose time has come.", "rule", "direction", "status")
+	m.expected = counters("pannier_expected_files_total", "Files that were expected, by what has become of them.", append(of, "status")...)
 	info := prometheus.NewGauge(prometheus.GaugeOpts{Name: "pannier_build_info", Help: "1, with the version of the program.", ConstLabels: prometheus.Labels{"version": version}})
 	info.Set(1)
 	m.registry.MustRegister(m.active, info, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -133,6 +135,16 @@ func (m *Metrics) Pushed(n int, err error) { m.pushed.WithLabelValues(status(err
 
 // Audited counts records of the audit log that are on disk, or could not be written.
 func (m *Metrics) Audited(err error) { m.audited.WithLabelValues(status(err)).Inc() }
+
+// Scheduled counts runs of schedules; status is made, failed or passed.
+func (m *Metrics) Scheduled(rule, direction, status string) {
+	m.scheduled.WithLabelValues(rule, direction, status).Inc()
+}
+
+// Expected counts expected files; status is in time, late, came late or missing.
+func (m *Metrics) Expected(partner, rule, status string) {
+	m.expected.WithLabelValues(partner, rule, "receive", status).Inc()
+}
 
 func status(err error) string {
 	if err != nil {

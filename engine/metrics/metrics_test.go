@@ -37,6 +37,8 @@ func used(t *testing.T) *Metrics {
 	}
 	m.Wasted(r, 5)
 	m.Crashed()
+	m.Scheduled("push", "send", "made")
+	m.Expected("hostb", "push", "late")
 	total := Relay{Partner: "hostb"}
 	total.Add(&relay.Stats{Open: 1, Opened: 2, Refused: 3, Failed: 4, ToPeer: 5, FromPeer: 6})
 	m.Watch(Sources{

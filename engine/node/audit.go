@@ -17,7 +17,9 @@ import (
 )
 
 // AuditDir is the directory of the audit log in a state directory.
-func AuditDir(state string) string { return filepath.Join(state, "audit") }
+func AuditDir(state string) string { return filepath.Join(state, auditName) }
+
+const auditName = "audit"
 
 // itself is who has done what nobody has ordered.
 const itself = "the node"

@@ -43,6 +43,7 @@ func (n *Node) openFolders() error {
 	}
 	n.folders = &folders{node: n, notes: notes, all: map[string]*watched{}}
 	n.undone(notes.Close)
+	n.notes = append(n.notes, part{folderFile, notes.Backup})
 	return nil
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/pannier/pannier/engine/access"
 	"github.com/pannier/pannier/engine/admin"
 	"github.com/pannier/pannier/engine/audit"
+	"github.com/pannier/pannier/engine/backup"
 	"github.com/pannier/pannier/engine/bridge"
 	"github.com/pannier/pannier/engine/config"
 	"github.com/pannier/pannier/engine/httpd"
@@ -23,6 +24,7 @@ import (
 	"github.com/pannier/pannier/engine/metrics"
 	"github.com/pannier/pannier/engine/peer"
 	"github.com/pannier/pannier/engine/push"
+	"github.com/pannier/pannier/engine/schedule"
 	"github.com/pannier/pannier/engine/store"
 	"github.com/pannier/pannier/engine/trace"
 	"github.com/pannier/pannier/flow"
@@ -46,6 +48,7 @@ type Options struct {
 	Line  engine.Line      // default: that of package peer. One that is given stays the caller's
 	Layer sideeffect.Layer // default: the operating system's
 	Log   *slog.Logger     // default: see Output
+	Clock func() time.Time // the date; default: time.Now. How long anything waits does not depend on it
 	Flow  flow.Config      // tunes sessions
 	// Network is where relays listen and connect. Default: the operating system's, and Listen.
 	Network relay.Network
@@ -79,6 +82,8 @@ type Node struct {
 	away      *bridge.Line
 	listeners *listeners
 	folders   *folders
+	schedules *schedule.Runner
+	expecting *schedule.Awaiter
 	admin     *admin.Server
 	socket    *admin.Listener // nil: no operators
 	tokens    *access.Tokens
@@ -86,6 +91,7 @@ type Node struct {
 	bound     []string      // addresses
 
 	present   atomic.Pointer[present]
+	came      atomic.Pointer[schedule.Awaiter] // nil: nobody waits yet
 	draining  atomic.Bool
 	serving   atomic.Bool // Run answers partners and operators
 	metrics   *metrics.Metrics
@@ -97,6 +103,7 @@ type Node struct {
 	reload sync.Mutex // held by Reload
 	once   sync.Once
 	undo   []func() error // what Close does, last first
+	notes  []part         // of the backup: what is remembered beside the store
 	closed error
 }
 
@@ -139,6 +146,9 @@ func newLog(w io.Writer, cfg config.Node, level slog.Leveler) *slog.Logger {
 
 // begin begins the parts from the bottom up.
 func (n *Node) begin(ctx context.Context, cfg *config.Config) error {
+	if err := backup.Interrupted(cfg.Node.State); err != nil {
+		return err
+	}
 	id, err := Identity(cfg)
 	if err != nil {
 		return err
@@ -181,7 +191,7 @@ func (n *Node) begin(ctx context.Context, cfg *config.Config) error {
 	n.engine, err = engine.Open(ctx, engine.Config{
 		Node: cfg.Node.Name, Store: n.observed(memory), Observer: n.observer(), Line: line, Book: p.book, Signer: id, Bridges: n.bridges, Expect: n.folders.notes.Expect,
 		Concurrent: cfg.Node.Concurrent, Serving: cfg.Node.Serving, Bandwidth: cfg.Node.Bandwidth,
-		Patience: cfg.Node.Patience, Retention: cfg.Node.Retention, Failed: cfg.Node.Failed, Hops: cfg.Node.Hops, Layer: n.o.Layer, SyncEvery: n.o.SyncEvery, Log: n.log,
+		Patience: cfg.Node.Patience, Retention: cfg.Node.Retention, Failed: cfg.Node.Failed, Hops: cfg.Node.Hops, Layer: n.o.Layer, SyncEvery: n.o.SyncEvery, Clock: n.o.Clock, Log: n.log,
 	})
 	if err != nil {
 		return err
@@ -195,7 +205,7 @@ func (n *Node) begin(ctx context.Context, cfg *config.Config) error {
 	if err := n.beginListeners(cfg); err != nil {
 		return err
 	}
-	if err := n.beginFolders(cfg); err != nil {
+	if err := errors.Join(n.beginFolders(cfg), n.beginSchedules(cfg)); err != nil {
 		return err
 	}
 	n.metrics.Watch(n.sources())
@@ -249,9 +259,12 @@ func (n *Node) newLine(id *carrier.Identity) (engine.Line, error) {
 	return n.withBridges(n.line)
 }
 
+// bridgeFile is what transfers to bridges remember, in the state directory.
+const bridgeFile = "bridges.db"
+
 // withBridges is a line that leads to bridges, too.
 func (n *Node) withBridges(next engine.Line) (engine.Line, error) {
-	line, err := bridge.NewLine(bridge.Options{Next: next, Servers: n.bridges, Notes: filepath.Join(n.fixed.State, "bridges.db"), Log: n.log, Rule: func(name string) (*engine.Rule, error) {
+	line, err := bridge.NewLine(bridge.Options{Next: next, Servers: n.bridges, Notes: filepath.Join(n.fixed.State, bridgeFile), Log: n.log, Rule: func(name string) (*engine.Rule, error) {
 		book := n.present.Load().book
 		return book.Rule(name)
 	}})
@@ -259,6 +272,7 @@ func (n *Node) withBridges(next engine.Line) (engine.Line, error) {
 		return nil, err
 	}
 	n.undone(line.Close)
+	n.notes = append(n.notes, part{bridgeFile, line.Backup})
 	n.away = line
 	return line, nil
 }
@@ -345,6 +359,7 @@ func (n *Node) drain(ctx context.Context) error {
 	var relays sync.WaitGroup
 	relays.Go(func() { n.relays.drain(ctx) })
 	n.folders.end()
+	n.schedules.Stop()   // what comes is waited for until the engine has ended
 	n.listeners.end(ctx) // first: what clients have sent becomes requests
 	err := n.engine.Drain(ctx)
 	relays.Wait()

@@ -27,6 +27,7 @@ func (n *Node) observed(s store.Store) store.Store {
 		if n.push != nil {
 			n.push.Committed(r)
 		}
+		n.hasCome(r)
 	}}
 }
 
@@ -53,13 +54,16 @@ func (n *Node) openTraces() (err error) {
 	return err
 }
 
+// pushFile is how far pushing has come, in the state directory.
+const pushFile = "push.json"
+
 // openPush begins to push finished records, if there is where.
 func (n *Node) openPush(cfg config.Push, s store.Store) (err error) {
 	if cfg.URL == "" {
 		return nil
 	}
 	n.push, err = push.Open(push.Config{
-		Node: n.fixed.Name, URL: cfg.URL, Secret: cfg.Secret, Batch: cfg.Batch, Every: cfg.Every, Cursor: filepath.Join(n.fixed.State, "push.json"),
+		Node: n.fixed.Name, URL: cfg.URL, Secret: cfg.Secret, Batch: cfg.Batch, Every: cfg.Every, Cursor: filepath.Join(n.fixed.State, pushFile),
 		Find: s.Find, Log: n.log, Pushed: n.metrics.Pushed,
 	})
 	if err == nil {

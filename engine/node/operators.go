@@ -17,7 +17,7 @@ func (n *Node) listenAdmin() error {
 		Engine: n.engine, Node: n.fixed.Name, Key: n.key, Version: n.o.Version, Addresses: n.Addresses, Draining: n.draining.Load, Log: n.log, Audit: n.auditor(), Refused: n.refused,
 	}
 	if s, ok := n.o.Store.(interface{ Backup(io.Writer) error }); ok {
-		cfg.Backup = s.Backup
+		cfg.Backup = func(w io.Writer, withKey bool) error { return n.backup(s.Backup, w, withKey) }
 	}
 	if s, ok := n.o.Store.(interface{ Verify() error }); ok {
 		cfg.Verify = s.Verify
@@ -26,6 +26,7 @@ func (n *Node) listenAdmin() error {
 		cfg.Reload = func(context.Context) ([]string, error) { return n.ReadAgain() }
 	}
 	cfg.Relays, cfg.Folders, cfg.Tokens, cfg.Objects = n.relays, n.folders, n.tokens, runtimeObjects{n}
+	cfg.Schedules, cfg.Expecting = n.schedules, n.expecting
 	cfg.Browse, cfg.Probe, cfg.Listeners = n.browse, n.bridges.Probe, n.listeners.list
 	var err error
 	if n.admin, err = admin.New(cfg); err != nil {

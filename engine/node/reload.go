@@ -59,6 +59,7 @@ func (n *Node) change(cfg *config.Config) (notes []string, err error) {
 	}
 	n.level.Set(cfg.Node.Log)
 	notes = append(changes("partner", old.book.Partners, p.book.Partners), changes("rule", old.book.Rules, p.book.Rules)...)
+	notes = append(notes, changes("pool", old.book.Pools, p.book.Pools)...)
 	notes = append(notes, changes("bridge", pointers(old.cfg.Bridges), pointers(cfg.Bridges))...)
 	notes = append(notes, changes("relay", pointers(old.cfg.Relays), pointers(cfg.Relays))...)
 	if !reflect.DeepEqual(old.cfg.Policy, cfg.Policy) {
@@ -73,6 +74,8 @@ func (n *Node) change(cfg *config.Config) (notes []string, err error) {
 	notes = append(notes, n.relays.change(cfg)...)
 	notes = append(notes, changes("folder", pointers(old.cfg.Folders), pointers(cfg.Folders))...)
 	n.folders.change(cfg)
+	notes = append(notes, n.changeSchedules(old.cfg, cfg)...)
+	notes = append(notes, n.changeExpected(old.cfg, cfg)...)
 	n.log.Info("configuration is loaded", "changes", notes)
 	return notes, nil
 }
@@ -132,10 +135,14 @@ func pointers[T any](m map[string]T) map[string]*T {
 
 // changes says which names are new, gone or mean something else.
 func changes[T any](what string, old, now map[string]*T) (notes []string) {
+	return changesBy(what, old, now, func(a, b *T) bool { return reflect.DeepEqual(a, b) })
+}
+
+func changesBy[T any](what string, old, now map[string]*T, same func(a, b *T) bool) (notes []string) {
 	for _, name := range slices.Sorted(maps.Keys(now)) {
 		if before := old[name]; before == nil {
 			notes = append(notes, what+" "+name+" is new")
-		} else if !reflect.DeepEqual(before, now[name]) {
+		} else if !same(before, now[name]) {
 			notes = append(notes, what+" "+name+" has changed")
 		}
 	}
@@ -165,7 +172,7 @@ func (n *Node) prepare(cfg *config.Config) (*present, error) {
 		}
 		p.users[uid] = partner
 	}
-	p.book = engine.Book{Partners: maps.Clone(cfg.Book.Partners), Rules: cfg.Book.Rules}
+	p.book = engine.Book{Partners: maps.Clone(cfg.Book.Partners), Rules: cfg.Book.Rules, Pools: cfg.Book.Pools}
 	n.addSelf(&p.book)
 	return p, nil
 }

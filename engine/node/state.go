@@ -14,6 +14,9 @@ import (
 // storeFile is the store in the state directory.
 const storeFile = "store.db"
 
+// StorePath is the store in a state directory.
+func StorePath(state string) string { return filepath.Join(state, storeFile) }
+
 // Identity is the key of the node with that configuration; it is made, with the
 // state directory, if there is none. Permission: others may write the directory
 // or read the key.
@@ -38,7 +41,7 @@ func (n *Node) store() (store.Store, error) {
 	if n.o.Store != nil {
 		return n.o.Store, nil
 	}
-	s, err := boltstore.Open(boltstore.Config{Path: filepath.Join(n.fixed.State, storeFile)})
+	s, err := boltstore.Open(boltstore.Config{Path: StorePath(n.fixed.State)})
 	if err != nil {
 		return nil, err
 	}

@@ -13,8 +13,8 @@ import (
 	"github.com/pannier/pannier/spec/fault"
 )
 
-// fileName is the file in a state directory.
-const fileName = "objects.json"
+// File is its name in a state directory.
+const File = "objects.json"
 
 // format is the file's, and raised when an older version could not read it.
 const format = 1
@@ -40,7 +40,7 @@ type Set struct {
 // this package; Unsupported: it is of a later version.
 func Read(state string) (Set, error) {
 	const op = "read objects"
-	path := filepath.Join(state, fileName)
+	path := filepath.Join(state, File)
 	data, err := statefile.Read(path)
 	if err != nil || data == nil {
 		return Set{}, err
@@ -62,7 +62,7 @@ func (s Set) Write(state string) error {
 	if err != nil {
 		return fault.Wrap("write objects", state, err)
 	}
-	return statefile.Write(filepath.Join(state, fileName), append(data, '\n'))
+	return statefile.Write(filepath.Join(state, File), append(data, '\n'))
 }
 
 // Find is the object of a kind and name; nil without one.

@@ -24,6 +24,10 @@ var _ Node = (*engine.Engine)(nil)
 
 // fake is an engine in memory: it keeps what it was asked and answers with serve.
 type fake struct {
+	commissions  []engine.Commission
+	commissioned engine.Commissioned
+	refusal      error
+
 	mu    sync.Mutex
 	asks  []engine.Ask
 	froms []string
@@ -31,6 +35,13 @@ type fake struct {
 
 	inside int  // calls about files that have entered
 	full   bool // there is no place for one
+}
+
+func (f *fake) Commission(_ context.Context, partner string, c engine.Commission) (engine.Commissioned, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.commissions = append(f.commissions, c)
+	return f.commissioned, f.refusal
 }
 
 func (f *fake) Enter(string) (leave func(), ok bool) {

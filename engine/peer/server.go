@@ -31,6 +31,8 @@ type Node interface {
 	// its key's requester is partner. effect is nil unless the call carries one. An
 	// error that is no *fault.Error is told to the partner as internal.
 	Serve(ctx context.Context, partner string, a engine.Ask, effect engine.Effect) (engine.Answer, error)
+	// Commission serves what a partner wants done with a third node.
+	Commission(ctx context.Context, partner string, c engine.Commission) (engine.Commissioned, error)
 	// Enter takes a place for a call about files, until leave; false: there is none.
 	Enter(partner string) (leave func(), ok bool)
 }

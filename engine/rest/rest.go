@@ -66,12 +66,14 @@ func Mount(s *httpd.Server, client adminpb.AdminClient, o Options) error {
 		return fault.Wrap("make REST twin", "", err)
 	}
 	t := &twin{client: client, o: o, watching: map[string]int{}}
-	s.Mount(Prefix, mux, access.Any) // the service asks each call's scope
-	s.Mount("GET /v1/requests", http.HandlerFunc(t.list), access.Read)
-	s.Mount("GET /v1/watch", http.HandlerFunc(t.watch), access.Read)
-	s.Mount("GET /v1/browse", http.HandlerFunc(t.browse), access.Operate)
-	s.Mount("POST /v1/check", http.HandlerFunc(t.check), access.Operate)
-	s.Mount("GET /v1/backup", http.HandlerFunc(t.backup), access.Administer)
+	calls := callsOf(adminpb.File_admin_proto.Services().ByName("Admin"))
+	mount := func(pattern string, h http.Handler, scope access.Scope) { s.Mount(pattern, strict{h, calls}, scope) }
+	mount(Prefix, mux, access.Any) // the service asks each call's scope
+	mount("GET /v1/requests", http.HandlerFunc(t.list), access.Read)
+	mount("GET /v1/watch", http.HandlerFunc(t.watch), access.Read)
+	mount("GET /v1/browse", http.HandlerFunc(t.browse), access.Operate)
+	mount("POST /v1/check", http.HandlerFunc(t.check), access.Operate)
+	mount("GET /v1/backup", http.HandlerFunc(t.backup), access.Administer)
 	s.Mount("GET /v1/openapi.json", http.HandlerFunc(openAPI), access.Any)
 	return nil
 }

@@ -36,17 +36,10 @@ type twin struct {
 	all      int
 }
 
-// query reads the parameters of a URL into a message.
+// query reads the parameters of a URL, which strict has looked at, into a message.
 func query(r *http.Request, m proto.Message) error {
 	if err := r.ParseForm(); err != nil {
 		return fault.New("read query", fault.Invalid, "%v", err)
-	}
-	known := m.ProtoReflect().Descriptor().Fields()
-	for name := range r.Form {
-		first, _, _ := strings.Cut(name, ".")
-		if known.ByJSONName(first) == nil && known.ByTextName(first) == nil {
-			return fault.New("read query", fault.Invalid, "no parameter is called %q here", name)
-		}
 	}
 	if err := runtime.PopulateQueryParameters(m, r.Form, utilities.NewDoubleArray(nil)); err != nil {
 		return fault.New("read query", fault.Invalid, "%v", err)
@@ -88,7 +81,7 @@ func (t *twin) check(w http.ResponseWriter, r *http.Request) {
 	answer(t, w, r, s, err, "replies")
 }
 
-// backup is the bytes of the store. One that breaks off breaks the connection.
+// backup is what the node remembers. One that breaks off breaks the connection.
 func (t *twin) backup(w http.ResponseWriter, r *http.Request) {
 	s, err := t.client.Backup(r.Context(), &adminpb.BackupRequest{})
 	begun := false
@@ -100,7 +93,7 @@ func (t *twin) backup(w http.ResponseWriter, r *http.Request) {
 		if !begun {
 			begun = true
 			w.Header().Set("Content-Type", "application/octet-stream")
-			w.Header().Set("Content-Disposition", `attachment; filename="pannier-backup.db"`)
+			w.Header().Set("Content-Disposition", `attachment; filename="pannier-backup.zip"`)
 		}
 		t.patience(w)
 		if _, err := w.Write(c.GetData()); err != nil {

@@ -35,6 +35,7 @@ type conn struct {
 	sscn      bool // SSCN ON is in force
 	hash      string
 	noEPSV    bool
+	listens   bool // the server listens for a data connection that was not used
 }
 
 // sendable says whether a server cannot take what is in text for the end of a command.
@@ -161,14 +162,16 @@ func (c *conn) within(ctx context.Context, d time.Duration) (stop func()) {
 	}
 }
 
-// send sends a command, whose reply the caller receives.
-func (c *conn) send(ctx context.Context, line string) error {
-	word, _, _ := strings.Cut(line, " ")
-	if !sendable(line) {
-		return c.said(fault.Invalid, word, "", "what is to be sent has control characters, by which the command would end")
-	}
-	if len(line) > maxLine {
-		return c.said(fault.TooLong, word, "", "the command has more than %d bytes", maxLine)
+// send sends commands in one write, whose replies the caller receives.
+func (c *conn) send(ctx context.Context, lines ...string) error {
+	word := wordOf(lines[0])
+	for _, line := range lines {
+		if !sendable(line) {
+			return c.said(fault.Invalid, wordOf(line), "", "what is to be sent has control characters, by which the command would end")
+		}
+		if len(line) > maxLine {
+			return c.said(fault.TooLong, wordOf(line), "", "the command has more than %d bytes", maxLine)
+		}
 	}
 	if c.dead.Load() {
 		return c.lost(ctx, word, errors.New("the control connection is over"))
@@ -182,7 +185,7 @@ func (c *conn) send(ctx context.Context, line string) error {
 		return c.lost(ctx, word, fault.New("reply", fault.Protocol, "the server has answered what was not asked"))
 	}
 	stop := c.within(ctx, c.s.timeout)
-	_, err := c.c.Write([]byte(line + "\r\n"))
+	_, err := c.c.Write([]byte(strings.Join(lines, "\r\n") + "\r\n"))
 	stop()
 	if err != nil {
 		return c.lost(ctx, word, err)
@@ -216,7 +219,17 @@ func (c *conn) slow(ctx context.Context, line string, wait time.Duration) (reply
 	if err := c.send(ctx, line); err != nil {
 		return reply{}, err
 	}
+	return c.answer(ctx, wordOf(line), wait)
+}
+
+// wordOf is the command of a line.
+func wordOf(line string) string {
 	word, _, _ := strings.Cut(line, " ")
+	return word
+}
+
+// answer waits for the final reply to a command that was sent.
+func (c *conn) answer(ctx context.Context, word string, wait time.Duration) (reply, error) {
 	for range 100 {
 		r, err := c.receive(ctx, word, wait)
 		if err != nil || r.code >= 200 {

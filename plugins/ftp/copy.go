@@ -3,6 +3,7 @@ package ftp
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -35,7 +36,7 @@ func (s *session) Copy(ctx context.Context, name string, to plugins.Session, toN
 		return res, err
 	}
 	p := &duo{src: s, dst: d, from: from, to: target, part: tok.part(target), token: tok, told: req.Progress}
-	return p.copy(ctx, req.Resume != nil)
+	return p.copy(ctx, req.Resume)
 }
 
 // allows says whether the endpoint's option names the other server.
@@ -63,15 +64,20 @@ type duo struct {
 	kept   bool  // the caller was told how to go on
 	size   int64 // of the source
 	offset int64 // where the transfer begins
+
+	ways  []way
+	at    netip.AddrPort // where b listens already, for the first of the ways; or zero
+	ready bool           // b has taken RNFR of the part, directly before
 }
 
-// progress tells what the destination has of a file that can be gone on with, and how.
+// progress tells what the destination has of a file that can be gone on with, and how. Of
+// others there is nothing to tell that would not be over in a moment.
 func (p *duo) progress(offset int64) {
-	if p.told == nil {
+	if p.told == nil || p.size < resumable {
 		return
 	}
 	var resume []byte
-	if p.size >= resumable && offset < p.size && !p.kept {
+	if offset < p.size && !p.kept {
 		p.kept, resume = true, p.token.bytes()
 	}
 	p.told(offset, resume)
@@ -122,6 +128,9 @@ func (p *duo) give() {
 }
 
 func (p *duo) renew(ctx context.Context) error {
+	if p.b != nil && p.b.dead.Load() {
+		p.at = netip.AddrPort{}
+	}
 	for _, c := range []**conn{&p.a, &p.b} {
 		if *c != nil && (*c).dead.Load() {
 			(*c).s.give(*c)
@@ -148,13 +157,13 @@ func (p *duo) both(f func() error, g func() error) error {
 	return err
 }
 
-func (p *duo) copy(ctx context.Context, resume bool) (res plugins.CopyResult, err error) {
+func (p *duo) copy(ctx context.Context, resume []byte) (res plugins.CopyResult, err error) {
 	defer p.give()
-	if err := p.take(ctx); err != nil {
-		return res, err
+	if err := p.begin(ctx); err != nil {
+		return plugins.CopyResult{Resume: resume}, err
 	}
-	if err := p.look(ctx, resume); err != nil {
-		return res, err
+	if err := p.look(ctx, resume != nil); err != nil {
+		return plugins.CopyResult{Resume: resume}, err // what an earlier copy has left is still there
 	}
 	p.progress(p.offset)
 	if p.offset < p.size || p.size == 0 {
@@ -165,7 +174,7 @@ func (p *duo) copy(ctx context.Context, resume bool) (res plugins.CopyResult, er
 	if res.Verified, err = p.verify(ctx); err != nil {
 		return p.failed(ctx, err)
 	}
-	if err := p.dst.publish(ctx, p.b, p.part, p.to, p.size); err != nil {
+	if err := p.dst.publish(ctx, p.b, p.part, p.to, p.size, p.ready); err != nil {
 		return p.failed(ctx, err)
 	}
 	res.Bytes = p.size
@@ -177,30 +186,62 @@ func (p *duo) copy(ctx context.Context, resume bool) (res plugins.CopyResult, er
 // smaller one is not worth asking for its time.
 const resumable = 1 << 20
 
+// begin takes the connections, and finds out how to speak with the servers.
+func (p *duo) begin(ctx context.Context) (err error) {
+	if err := p.take(ctx); err != nil {
+		return err
+	}
+	if err := errors.Join(p.a.probe(ctx), p.b.probe(ctx)); err != nil {
+		return err
+	}
+	if err := p.renew(ctx); err != nil {
+		return err
+	}
+	p.ways, err = p.find()
+	return err
+}
+
 // look finds the size of the source, and where to go on: at what the destination has, if
-// the source is the one that an earlier copy saw.
+// the source is the one that an earlier copy saw. A destination that has nothing of it
+// listens meanwhile.
 func (p *duo) look(ctx context.Context, resume bool) error {
+	ask := []string{"SIZE " + p.part}
+	if !resume {
+		ask = nil
+		if w := p.ways[0]; !w.reversed && !w.cpsv && p.b.prepared(w.clear, w.client == 'd') && !p.b.noEPSV && !p.dst.feat.has("PRET") {
+			ask = []string{"EPSV"}
+		}
+	}
+	fromA, fromB, err := p.ask(ctx, []string{"SIZE " + p.from}, ask)
+	if err != nil {
+		return err
+	}
+	if p.size, err = p.a.sizeOf(p.from, fromA[0]); err != nil {
+		return err
+	}
 	var have, modified int64
-	err := p.both(func() (err error) {
-		if p.size, err = p.a.size(ctx, p.from); err != nil || p.size < resumable {
+	if p.size >= resumable {
+		t, err := p.a.modified(ctx, p.from)
+		if err != nil {
 			return err
 		}
-		t, err := p.a.modified(ctx, p.from)
 		if !t.IsZero() {
 			modified = t.Unix()
 		}
-		return err
-	}, func() (err error) {
-		if !resume {
-			return nil
-		}
-		if have, err = p.b.size(ctx, p.part); err != nil && !p.b.dead.Load() {
+	}
+	switch {
+	case resume:
+		if have, err = p.b.sizeOf(p.part, fromB[0]); fault.KindOf(err) == fault.NotFound {
 			have, err = 0, nil
 		}
-		return err
-	})
-	if err != nil {
-		return err
+		if err != nil { // whether there is something, nobody knows
+			return err
+		}
+	case ask != nil:
+		p.at, err = p.b.extended(ctx, fromB[0])
+		if err != nil && p.b.dead.Load() {
+			return err
+		}
 	}
 	same := p.size >= resumable && p.token.Size == p.size && p.token.Modified == modified
 	p.token.Size, p.token.Modified = p.size, modified
@@ -210,29 +251,35 @@ func (p *duo) look(ctx context.Context, resume bool) error {
 		p.offset = have
 	default:
 		_, err = p.b.must(ctx, "DELE", p.part)
+		return err
 	}
-	return err
+	return nil
 }
 
 // transfer has the servers exchange the file, in the first of the ways that they agree to.
 func (p *duo) transfer(ctx context.Context) error {
-	ways, err := p.ways()
-	if err != nil {
-		return err
-	}
 	var no []error
-	for _, w := range ways {
-		if err := p.renew(ctx); err != nil {
-			return err
-		}
-		err := p.run(ctx, w)
+	for _, w := range p.ways {
+		err := p.attempt(ctx, w)
 		var refused *refusal
+		if errors.As(err, &refused) && refused.odd { // perhaps of several commands at once
+			p.src.serial()
+			p.dst.serial()
+			err = p.attempt(ctx, w)
+		}
 		if err == nil || !errors.As(err, &refused) {
 			return err
 		}
 		no = append(no, refused.err)
 	}
 	return p.forbidden(no)
+}
+
+func (p *duo) attempt(ctx context.Context, w way) error {
+	if err := p.renew(ctx); err != nil {
+		return err
+	}
+	return p.run(ctx, w)
 }
 
 // forbidden is the one error of two servers that do not let each other.
@@ -298,19 +345,27 @@ func (s *session) software() string {
 	return ""
 }
 
-// verify compares what the two servers have, as far as both can.
+// verify compares what the two servers have, as far as both can. If that is by size, the
+// server has been told what is to be renamed, too.
 func (p *duo) verify(ctx context.Context) (string, error) {
 	if err := p.renew(ctx); err != nil {
 		return "", err
 	}
-	var now, have int64
-	err := p.both(func() (err error) {
-		now, err = p.a.size(ctx, p.from)
-		return err
-	}, func() (err error) {
-		have, err = p.b.size(ctx, p.part)
-		return err
-	})
+	by, hash := common(p.src.caps.Checksums, p.dst.caps.Checksums)
+	hash = hash && p.src.hash && p.dst.hash
+	ask := []string{"SIZE " + p.part}
+	if !hash {
+		ask = append(ask, "RNFR "+p.part)
+	}
+	fromA, fromB, err := p.ask(ctx, []string{"SIZE " + p.from}, ask)
+	if err != nil {
+		return "", err
+	}
+	now, err := p.a.sizeOf(p.from, fromA[0])
+	if err != nil {
+		return "", err
+	}
+	have, err := p.b.sizeOf(p.part, fromB[0])
 	switch {
 	case err != nil:
 		return "", err
@@ -318,23 +373,22 @@ func (p *duo) verify(ctx context.Context) (string, error) {
 		return "", p.a.said(fault.SourceChanged, "RETR", p.from, "the source has %d bytes, and had %d", now, p.size)
 	case have != p.size:
 		return "", p.b.said(fault.Corrupt, "STOR", p.to, "both servers have confirmed, and the destination has %d bytes of %d", have, p.size)
-	}
-	a, ok := common(p.src.caps.Checksums, p.dst.caps.Checksums)
-	if !ok || !p.src.hash || !p.dst.hash {
+	case !hash:
+		p.ready = fromB[1].code == 350
 		return "size", nil
 	}
 	var x, y []byte
 	err = p.both(func() (err error) {
-		x, err = p.a.checksum(ctx, p.from, a, -1)
+		x, err = p.a.checksum(ctx, p.from, by, -1)
 		return err
 	}, func() (err error) {
-		y, err = p.b.checksum(ctx, p.part, a, -1)
+		y, err = p.b.checksum(ctx, p.part, by, -1)
 		return err
 	})
 	if err == nil && string(x) != string(y) {
-		err = p.b.said(fault.Corrupt, "STOR", p.to, "the source has %s %x, the destination %x", a.name, x, y)
+		err = p.b.said(fault.Corrupt, "STOR", p.to, "the source has %s %x, the destination %x", by.name, x, y)
 	}
-	return a.name, err
+	return by.name, err
 }
 
 // failed is the result of a copy that failed: what the destination has is kept, if going
@@ -349,7 +403,7 @@ func (p *duo) failed(ctx context.Context, cause error) (plugins.CopyResult, erro
 	unknown := p.dst.with(ctx, func(c *conn) error {
 		n, err := c.size(ctx, p.part)
 		if err != nil {
-			if !c.dead.Load() { // there is none
+			if fault.KindOf(err) == fault.NotFound { // there is none
 				return nil
 			}
 			return err

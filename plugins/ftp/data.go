@@ -28,18 +28,26 @@ func (c *conn) passive(ctx context.Context, purpose string) (netip.AddrPort, err
 		if err != nil {
 			return netip.AddrPort{}, err
 		}
-		if r.code == 229 {
-			port, ok := extendedPort(r.text())
-			if !ok {
-				return netip.AddrPort{}, c.badAddress("EPSV", r)
-			}
-			return netip.AddrPortFrom(c.peer, port), nil
-		}
-		if r.code < 500 {
-			return netip.AddrPort{}, c.refused("EPSV", "", r)
-		}
-		c.noEPSV = true
+		return c.extended(ctx, r)
 	}
+	return c.passive4(ctx, "PASV")
+}
+
+// extended is where a reply to EPSV says; if the server does not know EPSV, it is asked
+// with PASV.
+func (c *conn) extended(ctx context.Context, r reply) (netip.AddrPort, error) {
+	if r.code == 229 {
+		port, ok := extendedPort(r.text())
+		if !ok {
+			return netip.AddrPort{}, c.badAddress("EPSV", r)
+		}
+		c.listens = true
+		return netip.AddrPortFrom(c.peer, port), nil
+	}
+	if r.code < 500 {
+		return netip.AddrPort{}, c.refused("EPSV", "", r)
+	}
+	c.noEPSV = true
 	return c.passive4(ctx, "PASV")
 }
 
@@ -56,6 +64,7 @@ func (c *conn) passive4(ctx context.Context, word string) (netip.AddrPort, error
 	if !ok {
 		return netip.AddrPort{}, c.badAddress(word, r)
 	}
+	c.listens = true
 	return netip.AddrPortFrom(c.peer, port), nil
 }
 
@@ -250,6 +259,7 @@ func (t *data) finish() error {
 		}
 		return t.c.refused(t.word, t.path, r)
 	}
+	t.c.listens = false
 	return nil
 }
 
@@ -261,13 +271,18 @@ func (t *data) close() {
 	}
 }
 
-// port has the server connect to an address.
-func (c *conn) port(ctx context.Context, to netip.AddrPort) (reply, error) {
+// eprt is the command that has a server connect to an address.
+func eprt(to netip.AddrPort) string {
 	family := "1"
 	if to.Addr().Is6() {
 		family = "2"
 	}
-	r, err := c.command(ctx, "EPRT |"+family+"|"+to.Addr().String()+"|"+strconv.Itoa(int(to.Port()))+"|")
+	return "EPRT |" + family + "|" + to.Addr().String() + "|" + strconv.Itoa(int(to.Port())) + "|"
+}
+
+// port has the server connect to an address.
+func (c *conn) port(ctx context.Context, to netip.AddrPort) (reply, error) {
+	r, err := c.command(ctx, eprt(to))
 	if err != nil || r.good() || !to.Addr().Is4() {
 		return r, err
 	}

@@ -1,8 +1,11 @@
 package ftp
 
 import (
+	"bufio"
+	"bytes"
 	"context"
 	"errors"
+	"io"
 	"net/netip"
 	"time"
 
@@ -17,11 +20,11 @@ type way struct {
 	cpsv     bool // instead, the one that listens begins TLS, by CPSV
 }
 
-// ways are those to try, in their order. The destination listens first: then a source that
+// find are the ways to try, in their order. The destination listens first: then a source that
 // is missing leaves nothing there. With TLS, one server has to take the client's part; the
 // receiving one rather, since a sender that closes with tickets unread resets the
 // connection, and the last bytes are lost.
-func (p *duo) ways() ([]way, error) {
+func (p *duo) find() ([]way, error) {
 	protected := p.a.prot || p.a.sscn || p.b.prot || p.b.sscn || p.a.s.tls == "require" || p.b.s.tls == "require"
 	if p.allowsClear(p.a) && p.allowsClear(p.b) {
 		protected = false
@@ -56,14 +59,22 @@ func (p *duo) ways() ([]way, error) {
 func (p *duo) allowsClear(c *conn) bool { return c.tlsState == nil || c.clearOnly || c.s.fxpClear }
 
 // refusal is that the servers do not let each other; another way may do.
-type refusal struct{ err error }
+type refusal struct {
+	err error
+	odd bool // several commands were sent at once, and the one of the file is said to be wrong
+}
 
 func (r *refusal) Error() string { return r.err.Error() }
 func (r *refusal) Unwrap() error { return r.err }
 
+// prepared says whether the protection is that already.
+func (c *conn) prepared(clear, client bool) bool {
+	return c.tlsState == nil || c.clearOnly || c.sscn == client && c.prot == !clear
+}
+
 // prepare sets the protection.
 func (c *conn) prepare(ctx context.Context, clear, client bool) error {
-	if c.tlsState == nil || c.clearOnly {
+	if c.prepared(clear, client) {
 		return nil
 	}
 	set := func(now *bool, want bool, word, on, off string) error {
@@ -108,48 +119,83 @@ func (p *duo) run(ctx context.Context, w way) error {
 	if w.reversed {
 		listens, connects, purpose = p.a, p.b, get
 	}
-	var at netip.AddrPort
-	if w.cpsv {
+	at := p.at
+	p.at = netip.AddrPort{}
+	switch {
+	case at.IsValid() && listens == p.b && !w.cpsv:
+	case w.cpsv:
 		at, err = listens.passive4(ctx, "CPSV")
-	} else {
+	default:
 		at, err = listens.passive(ctx, purpose)
 	}
 	if err != nil {
 		return p.maybe(err)
 	}
-	r, err := connects.port(ctx, at)
-	if err != nil {
-		return err
-	}
-	if !r.good() {
-		return &refusal{connects.refused("EPRT", "", r)}
-	}
-	if p.offset > 0 {
-		err = p.both(func() error { return p.a.rest(ctx, p.from, p.offset) }, func() error { return p.b.rest(ctx, p.part, p.offset) })
-		if err != nil {
-			return err
-		}
-	}
 	first, second := get, put
 	if w.reversed {
 		first, second = put, get
 	}
-	// The one that connects goes first. Neither reply is waited for: with TLS, each may
-	// come only when both have begun.
-	if err := connects.send(ctx, first); err != nil {
+	fast, err := connects.connect(ctx, at, first, p.offset)
+	if err != nil {
 		return err
+	}
+	if !fast {
+		r, err := connects.port(ctx, at)
+		if err != nil {
+			return err
+		}
+		if !r.good() {
+			return &refusal{err: connects.refused("EPRT", "", r)}
+		}
+		connects.listens = false
+		if p.offset > 0 {
+			err = p.both(func() error { return p.a.rest(ctx, p.from, p.offset) }, func() error { return p.b.rest(ctx, p.part, p.offset) })
+			if err != nil {
+				return err
+			}
+		}
+		// The one that connects goes first. Neither reply is waited for: with TLS, each may
+		// come only when both have begun.
+		if err := connects.send(ctx, first); err != nil {
+			return err
+		}
 	}
 	if err := listens.send(ctx, second); err != nil {
 		connects.kill()
 		return err
 	}
-	return p.follow(ctx)
+	err = p.follow(ctx)
+	var no *refusal
+	if errors.As(err, &no) {
+		no.odd = no.odd && fast
+	}
+	return err
+}
+
+// connect has a server connect to an address, and begin, with two commands at once. It has
+// done nothing if it returns false. Not from an offset: a server that refuses REST would
+// begin at another. Nor while the server listens: one that refuses the address would wait
+// for somebody to come.
+func (c *conn) connect(ctx context.Context, to netip.AddrPort, line string, offset int64) (bool, error) {
+	if offset > 0 || c.listens || !c.s.pipelines() {
+		return false, nil
+	}
+	if err := c.send(ctx, eprt(to), line); err != nil {
+		return false, err
+	}
+	r, err := c.answer(ctx, "EPRT", c.s.timeout)
+	if err != nil || r.good() {
+		return err == nil, err
+	}
+	c.s.serial() // as long as it does not know EPRT, or refuses the address, the other fails, too
+	_, err = c.answer(ctx, wordOf(line), c.s.grace())
+	return false, err
 }
 
 // maybe is err as a refusal, if the server said so and the connection lives.
 func (p *duo) maybe(err error) error {
 	if k := fault.KindOf(err); (k == fault.Unsupported || k == fault.Permission || k == fault.Refused) && !p.a.dead.Load() && !p.b.dead.Load() {
-		return &refusal{err}
+		return &refusal{err: err}
 	}
 	return err
 }
@@ -185,12 +231,21 @@ type said struct {
 func (p *duo) follow(ctx context.Context) error {
 	src := &side{c: p.a, word: "RETR", path: p.from}
 	dst := &side{c: p.b, word: "STOR", path: p.to}
+	if p.size < resumable && p.swift(ctx, src, dst) {
+		return p.outcome(ctx, src, dst)
+	}
 	replies := make(chan said)
 	done := make(chan struct{})
 	defer close(done)
+	var why error
 	for _, s := range []*side{src, dst} {
-		_ = s.c.raw.SetReadDeadline(time.Time{})
-		go s.listen(replies, done)
+		switch {
+		case s.open():
+			_ = s.c.raw.SetReadDeadline(time.Time{})
+			go s.listen(replies, done)
+		case !s.final.good():
+			why = errEnded
+		}
 	}
 	sizes := make(chan int64)
 	polling, end := context.WithCancel(ctx)
@@ -200,7 +255,6 @@ func (p *duo) follow(ctx context.Context) error {
 	patience := p.dst.timeout
 	stall := time.NewTimer(patience)
 	defer stall.Stop()
-	var why error
 	last := p.offset
 	for why == nil && (src.open() || dst.open()) {
 		select {
@@ -238,6 +292,42 @@ func (p *duo) follow(ctx context.Context) error {
 		return p.outcome(ctx, src, dst)
 	}
 	return why
+}
+
+// swift is follow for as long as most small files take, without anybody else: for them,
+// going from one goroutine to the next would take longer than the transfer. It returns
+// whether both have said that it ended well.
+func (p *duo) swift(ctx context.Context, src, dst *side) bool {
+	until := time.Now().Add(200 * time.Millisecond)
+	for _, s := range []*side{src, dst} {
+		for s.open() {
+			if ctx.Err() != nil || !s.c.whole(ctx, time.Until(until)) {
+				return false
+			}
+			r, err := readReply(s.c.r)
+			s.note(said{s, r, err})
+		}
+		if !s.final.good() {
+			return false
+		}
+	}
+	return true
+}
+
+// whole waits until a reply has come whole, and leaves it unread.
+func (c *conn) whole(ctx context.Context, wait time.Duration) bool {
+	defer c.within(ctx, wait)()
+	for {
+		n := c.r.Buffered()
+		if b, _ := c.r.Peek(n); n > 0 {
+			if _, err := readReply(bufio.NewReader(bytes.NewReader(b))); !errors.Is(err, io.EOF) {
+				return true
+			}
+		}
+		if _, err := c.r.Peek(n + 1); err != nil {
+			return false
+		}
+	}
 }
 
 var errEnded = errors.New("one has ended")
@@ -373,7 +463,7 @@ func (p *duo) silent(src, dst *side) error {
 		s = dst
 	}
 	if src.idle() != dst.idle() && (src.final.good() || dst.final.good()) {
-		return &refusal{s.c.said(fault.Refused, s.word, s.path, "the server does not begin, although the other one has connected")}
+		return &refusal{err: s.c.said(fault.Refused, s.word, s.path, "the server does not begin, although the other one has connected")}
 	}
 	return s.c.said(fault.DeadPeer, s.word, s.path, "the destination got nothing more for %v, and the end was not confirmed", p.dst.timeout)
 }
@@ -381,11 +471,12 @@ func (p *duo) silent(src, dst *side) error {
 // outcome is what the two final replies mean together.
 func (p *duo) outcome(ctx context.Context, src, dst *side) error {
 	if src.final.good() && dst.final.good() {
+		src.c.listens, dst.c.listens = false, false
 		return nil
 	}
 	for _, s := range []*side{dst, src} { // who refuses a connection of the other says 425, or nothing but 500
 		if c := s.final.code; c == 425 || c == 522 || (c >= 500 && c <= 504 && !s.began) {
-			return &refusal{s.c.refused(s.word, s.path, s.final)}
+			return &refusal{s.c.refused(s.word, s.path, s.final), c >= 500 && c <= 504}
 		}
 	}
 	var lost error

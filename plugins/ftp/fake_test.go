@@ -43,6 +43,7 @@ type fake struct {
 	heard []string
 	size  map[string]int // of files whose size it lies about
 	feat  string
+	drops bool // what comes together with a command is lost
 }
 
 const (
@@ -57,6 +58,7 @@ type fakeConn struct {
 	to   string // of EPRT, PORT
 	rest int
 	from string
+	more bool // the command came together with the one before
 }
 
 func newFake(t *testing.T, say func(c *fakeConn, word, arg string) string) *fake {
@@ -138,9 +140,13 @@ func (f *fake) serve(c *fakeConn) {
 			c.c = tls.Server(c.c, f.cert)
 			r = bufio.NewReader(c.c)
 		}
+		c.more = r.Buffered() > 0
 		line, err := r.ReadString('\n')
 		if err != nil {
 			return
+		}
+		if f.drops {
+			_, _ = r.Discard(r.Buffered())
 		}
 		if word, arg, _ = strings.Cut(strings.TrimRight(line, "\r\n"), " "); strings.HasSuffix(word, "ABOR") {
 			word = "ABOR"

@@ -31,6 +31,7 @@ type session struct {
 	over    chan struct{}
 	keeping sync.WaitGroup
 	pair    chan struct{} // who takes two connections holds it
+	paces   atomic.Int32  // pace: what is known of pipelining
 }
 
 var sessions atomic.Uint64
@@ -234,9 +235,17 @@ func (s *session) Close() error {
 
 // size asks for the size of a file.
 func (c *conn) size(ctx context.Context, path string) (int64, error) {
-	r, err := c.must(ctx, "SIZE", path)
+	r, err := c.command(ctx, "SIZE "+path)
 	if err != nil {
 		return 0, err
+	}
+	return c.sizeOf(path, r)
+}
+
+// sizeOf is the size that a reply to SIZE says.
+func (c *conn) sizeOf(path string, r reply) (int64, error) {
+	if !r.good() {
+		return 0, c.refused("SIZE", path, r)
 	}
 	n, err := strconv.ParseInt(strings.TrimSpace(r.text()), 10, 64)
 	if err != nil || n < 0 {

@@ -119,7 +119,7 @@ func (st *staged) begin(ctx context.Context, c *conn, resume bool) error {
 		switch {
 		case err == nil && (st.size < 0 || n <= st.size):
 			st.offset = n
-		case c.dead.Load():
+		case err != nil && fault.KindOf(err) != fault.NotFound: // whether there is something, nobody knows
 			return err
 		case err == nil: // longer than the file: not of it
 			if _, err := c.must(ctx, "DELE", st.part); err != nil {
@@ -226,7 +226,7 @@ func (st *staged) commit(ctx context.Context) (a plugins.Attr, err error) {
 			return a, err
 		}
 	}
-	if err := st.s.publish(ctx, c, st.part, st.path, n); err != nil {
+	if err := st.s.publish(ctx, c, st.part, st.path, n, false); err != nil {
 		return a, err
 	}
 	t, _ := c.modified(ctx, st.path) // whatever becomes of this: the file has its name
@@ -266,8 +266,14 @@ func (st *staged) release() {
 
 // publish gives a part its name. Whether the server replaces an older file is its affair;
 // with replace=delete that is removed before.
-func (s *session) publish(ctx context.Context, c *conn, part, target string, size int64) error {
-	err := c.rename(ctx, part, target)
+// ready: it was told directly before what is to be renamed.
+func (s *session) publish(ctx context.Context, c *conn, part, target string, size int64, ready bool) error {
+	var err error
+	if ready {
+		_, err = c.must(ctx, "RNTO", target)
+	} else {
+		err = c.rename(ctx, part, target)
+	}
 	if err == nil {
 		return nil
 	}

@@ -488,16 +488,25 @@ func (x *Ref) GetRole() Request_Role {
 
 // SubmitRequest is a request to be registered.
 type SubmitRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`              // all 32 digits; empty: a new one is made
-	Partner       string                 `protobuf:"bytes,2,opt,name=partner,proto3" json:"partner,omitempty"`    // required
-	Rule          string                 `protobuf:"bytes,3,opt,name=rule,proto3" json:"rule,omitempty"`          // required; says which way the bytes go
-	Source        string                 `protobuf:"bytes,4,opt,name=source,proto3" json:"source,omitempty"`      // name below the sender's root of the rule; required
-	Target        string                 `protobuf:"bytes,5,opt,name=target,proto3" json:"target,omitempty"`      // name below the receiver's root; empty: as source
-	Priority      int32                  `protobuf:"varint,6,opt,name=priority,proto3" json:"priority,omitempty"` // higher first, -128 to 127; 0: the rule's
-	NotBefore     *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=not_before,json=notBefore,proto3" json:"not_before,omitempty"`
-	Follow        string                 `protobuf:"bytes,8,opt,name=follow,proto3" json:"follow,omitempty"` // id of the first request of a chain; empty: its own
-	Info          string                 `protobuf:"bytes,9,opt,name=info,proto3" json:"info,omitempty"`     // for tasks and people; at most 4096 bytes
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Id        string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`              // all 32 digits; empty: a new one is made
+	Partner   string                 `protobuf:"bytes,2,opt,name=partner,proto3" json:"partner,omitempty"`    // required
+	Rule      string                 `protobuf:"bytes,3,opt,name=rule,proto3" json:"rule,omitempty"`          // required; says which way the bytes go
+	Source    string                 `protobuf:"bytes,4,opt,name=source,proto3" json:"source,omitempty"`      // name below the sender's root of the rule; required
+	Target    string                 `protobuf:"bytes,5,opt,name=target,proto3" json:"target,omitempty"`      // name below the receiver's root; empty: as source
+	Priority  int32                  `protobuf:"varint,6,opt,name=priority,proto3" json:"priority,omitempty"` // higher first, -128 to 127; 0: the rule's
+	NotBefore *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=not_before,json=notBefore,proto3" json:"not_before,omitempty"`
+	Follow    string                 `protobuf:"bytes,8,opt,name=follow,proto3" json:"follow,omitempty"` // id of the first request of a chain; empty: its own
+	Info      string                 `protobuf:"bytes,9,opt,name=info,proto3" json:"info,omitempty"`     // for tasks and people; at most 4096 bytes
+	// How many requests of the same source are submitted at once, this one included, each to
+	// another partner. The source is read once for those that run together. Only a hint: it
+	// is no part of the request.
+	Together int32 `protobuf:"varint,10,opt,name=together,proto3" json:"together,omitempty"`
+	// A third-party copy, spec/copy.md: the file is at copy_from, and one of the two nodes
+	// makes the request to the other, by rule, which may be empty. Copy_by is which;
+	// empty: whichever consents.
+	CopyFrom      string `protobuf:"bytes,11,opt,name=copy_from,json=copyFrom,proto3" json:"copy_from,omitempty"`
+	CopyBy        string `protobuf:"bytes,12,opt,name=copy_by,json=copyBy,proto3" json:"copy_by,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -595,6 +604,27 @@ func (x *SubmitRequest) GetInfo() string {
 	return ""
 }
 
+func (x *SubmitRequest) GetTogether() int32 {
+	if x != nil {
+		return x.Together
+	}
+	return 0
+}
+
+func (x *SubmitRequest) GetCopyFrom() string {
+	if x != nil {
+		return x.CopyFrom
+	}
+	return ""
+}
+
+func (x *SubmitRequest) GetCopyBy() string {
+	if x != nil {
+		return x.CopyBy
+	}
+	return ""
+}
+
 type SubmitReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Request       *Request               `protobuf:"bytes,1,opt,name=request,proto3" json:"request,omitempty"`
@@ -682,6 +712,9 @@ type Request struct {
 	Version       uint64                 `protobuf:"varint,30,opt,name=version,proto3" json:"version,omitempty"`  // raised by each change of the record
 	Live          *Live                  `protobuf:"bytes,31,opt,name=live,proto3" json:"live,omitempty"`         // absent: nothing works on it just now
 	Streak        uint32                 `protobuf:"varint,32,opt,name=streak,proto3" json:"streak,omitempty"`    // attempts in a row that brought no progress
+	Third         string                 `protobuf:"bytes,34,opt,name=third,proto3" json:"third,omitempty"`       // a third-party copy: the node to which partner makes the request; empty: it is none
+	Fetch         bool                   `protobuf:"varint,35,opt,name=fetch,proto3" json:"fetch,omitempty"`      // a third-party copy: the file goes to partner, else it comes from there
+	By            string                 `protobuf:"bytes,36,opt,name=by,proto3" json:"by,omitempty"`             // the partner that wants it, as its third-party copy; empty: this node does
 	Verified      string                 `protobuf:"bytes,33,opt,name=verified,proto3" json:"verified,omitempty"` // what was compared of the two ends, as "blocks+root+sha256" or "size"; empty before all was moved
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -939,6 +972,27 @@ func (x *Request) GetStreak() uint32 {
 		return x.Streak
 	}
 	return 0
+}
+
+func (x *Request) GetThird() string {
+	if x != nil {
+		return x.Third
+	}
+	return ""
+}
+
+func (x *Request) GetFetch() bool {
+	if x != nil {
+		return x.Fetch
+	}
+	return false
+}
+
+func (x *Request) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
 }
 
 func (x *Request) GetVerified() string {
@@ -4563,6 +4617,7 @@ func (x *CheckCounts) GetErrors() int64 {
 
 type BackupRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
+	WithKey       bool                   `protobuf:"varint,1,opt,name=with_key,json=withKey,proto3" json:"with_key,omitempty"` // with the keys that the node proves itself and signs its records with, so that another host can take its place
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4595,6 +4650,13 @@ func (x *BackupRequest) ProtoReflect() protoreflect.Message {
 // Deprecated: Use BackupRequest.ProtoReflect.Descriptor instead.
 func (*BackupRequest) Descriptor() ([]byte, []int) {
 	return file_admin_proto_rawDescGZIP(), []int{56}
+}
+
+func (x *BackupRequest) GetWithKey() bool {
+	if x != nil {
+		return x.WithKey
+	}
+	return false
 }
 
 type BackupChunk struct {
@@ -5999,6 +6061,1108 @@ func (*DeleteTokenReply) Descriptor() ([]byte, []int) {
 	return file_admin_proto_rawDescGZIP(), []int{81}
 }
 
+type ListSchedulesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListSchedulesRequest) Reset() {
+	*x = ListSchedulesRequest{}
+	mi := &file_admin_proto_msgTypes[82]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListSchedulesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListSchedulesRequest) ProtoMessage() {}
+
+func (x *ListSchedulesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[82]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListSchedulesRequest.ProtoReflect.Descriptor instead.
+func (*ListSchedulesRequest) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{82}
+}
+
+type ListSchedulesReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Schedules     []*Schedule            `protobuf:"bytes,1,rep,name=schedules,proto3" json:"schedules,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListSchedulesReply) Reset() {
+	*x = ListSchedulesReply{}
+	mi := &file_admin_proto_msgTypes[83]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListSchedulesReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListSchedulesReply) ProtoMessage() {}
+
+func (x *ListSchedulesReply) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[83]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListSchedulesReply.ProtoReflect.Descriptor instead.
+func (*ListSchedulesReply) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{83}
+}
+
+func (x *ListSchedulesReply) GetSchedules() []*Schedule {
+	if x != nil {
+		return x.Schedules
+	}
+	return nil
+}
+
+type ShowScheduleRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ShowScheduleRequest) Reset() {
+	*x = ShowScheduleRequest{}
+	mi := &file_admin_proto_msgTypes[84]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ShowScheduleRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ShowScheduleRequest) ProtoMessage() {}
+
+func (x *ShowScheduleRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[84]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ShowScheduleRequest.ProtoReflect.Descriptor instead.
+func (*ShowScheduleRequest) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{84}
+}
+
+func (x *ShowScheduleRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type RunScheduleRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RunScheduleRequest) Reset() {
+	*x = RunScheduleRequest{}
+	mi := &file_admin_proto_msgTypes[85]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RunScheduleRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RunScheduleRequest) ProtoMessage() {}
+
+func (x *RunScheduleRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[85]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RunScheduleRequest.ProtoReflect.Descriptor instead.
+func (*RunScheduleRequest) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{85}
+}
+
+func (x *RunScheduleRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+// Schedule is requests that are made at times: spec/schedule.md.
+type Schedule struct {
+	state         protoimpl.MessageState   `protogen:"open.v1"`
+	Name          string                   `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Cron          string                   `protobuf:"bytes,2,opt,name=cron,proto3" json:"cron,omitempty"`
+	Zone          string                   `protobuf:"bytes,3,opt,name=zone,proto3" json:"zone,omitempty"`       // as "Europe/Berlin"; "Local": the node's
+	Windows       []string                 `protobuf:"bytes,4,rep,name=windows,proto3" json:"windows,omitempty"` // none: always
+	Missed        string                   `protobuf:"bytes,5,opt,name=missed,proto3" json:"missed,omitempty"`   // skip, once or all
+	Overlap       string                   `protobuf:"bytes,6,opt,name=overlap,proto3" json:"overlap,omitempty"` // allow or skip
+	Rule          string                   `protobuf:"bytes,7,opt,name=rule,proto3" json:"rule,omitempty"`
+	Direction     string                   `protobuf:"bytes,8,opt,name=direction,proto3" json:"direction,omitempty"` // of the rule
+	Partners      []string                 `protobuf:"bytes,9,rep,name=partners,proto3" json:"partners,omitempty"`
+	Source        string                   `protobuf:"bytes,10,opt,name=source,proto3" json:"source,omitempty"`
+	Target        string                   `protobuf:"bytes,11,opt,name=target,proto3" json:"target,omitempty"`     // empty: as source
+	Since         *timestamppb.Timestamp   `protobuf:"bytes,12,opt,name=since,proto3" json:"since,omitempty"`       // it was due at no time before
+	Next          *timestamppb.Timestamp   `protobuf:"bytes,13,opt,name=next,proto3" json:"next,omitempty"`         // absent: never
+	Upcoming      []*timestamppb.Timestamp `protobuf:"bytes,14,rep,name=upcoming,proto3" json:"upcoming,omitempty"` // of ShowSchedule: next and those after it
+	Last          *ScheduleRun             `protobuf:"bytes,15,opt,name=last,proto3" json:"last,omitempty"`         // the last that is over; absent: none is
+	Pending       []*ScheduleRun           `protobuf:"bytes,16,rep,name=pending,proto3" json:"pending,omitempty"`   // under way, the oldest first
+	Trouble       string                   `protobuf:"bytes,17,opt,name=trouble,proto3" json:"trouble,omitempty"`   // why one is not made just now, and tried again
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Schedule) Reset() {
+	*x = Schedule{}
+	mi := &file_admin_proto_msgTypes[86]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Schedule) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Schedule) ProtoMessage() {}
+
+func (x *Schedule) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[86]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Schedule.ProtoReflect.Descriptor instead.
+func (*Schedule) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{86}
+}
+
+func (x *Schedule) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Schedule) GetCron() string {
+	if x != nil {
+		return x.Cron
+	}
+	return ""
+}
+
+func (x *Schedule) GetZone() string {
+	if x != nil {
+		return x.Zone
+	}
+	return ""
+}
+
+func (x *Schedule) GetWindows() []string {
+	if x != nil {
+		return x.Windows
+	}
+	return nil
+}
+
+func (x *Schedule) GetMissed() string {
+	if x != nil {
+		return x.Missed
+	}
+	return ""
+}
+
+func (x *Schedule) GetOverlap() string {
+	if x != nil {
+		return x.Overlap
+	}
+	return ""
+}
+
+func (x *Schedule) GetRule() string {
+	if x != nil {
+		return x.Rule
+	}
+	return ""
+}
+
+func (x *Schedule) GetDirection() string {
+	if x != nil {
+		return x.Direction
+	}
+	return ""
+}
+
+func (x *Schedule) GetPartners() []string {
+	if x != nil {
+		return x.Partners
+	}
+	return nil
+}
+
+func (x *Schedule) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *Schedule) GetTarget() string {
+	if x != nil {
+		return x.Target
+	}
+	return ""
+}
+
+func (x *Schedule) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *Schedule) GetNext() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Next
+	}
+	return nil
+}
+
+func (x *Schedule) GetUpcoming() []*timestamppb.Timestamp {
+	if x != nil {
+		return x.Upcoming
+	}
+	return nil
+}
+
+func (x *Schedule) GetLast() *ScheduleRun {
+	if x != nil {
+		return x.Last
+	}
+	return nil
+}
+
+func (x *Schedule) GetPending() []*ScheduleRun {
+	if x != nil {
+		return x.Pending
+	}
+	return nil
+}
+
+func (x *Schedule) GetTrouble() string {
+	if x != nil {
+		return x.Trouble
+	}
+	return ""
+}
+
+// ScheduleRun is one time that a schedule has made requests.
+type ScheduleRun struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Due           *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=due,proto3" json:"due,omitempty"`
+	By            string                 `protobuf:"bytes,2,opt,name=by,proto3" json:"by,omitempty"`              // who has ordered it; empty: the clock has
+	At            *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=at,proto3" json:"at,omitempty"`              // when its requests were registered; absent: it is under way
+	Outcome       string                 `protobuf:"bytes,4,opt,name=outcome,proto3" json:"outcome,omitempty"`    // made, failed or passed; empty: it is under way
+	Requests      int32                  `protobuf:"varint,5,opt,name=requests,proto3" json:"requests,omitempty"` // that are registered
+	Failed        int32                  `protobuf:"varint,6,opt,name=failed,proto3" json:"failed,omitempty"`     // that are not, for good
+	Why           string                 `protobuf:"bytes,7,opt,name=why,proto3" json:"why,omitempty"`            // of failed and passed
+	Follow        string                 `protobuf:"bytes,8,opt,name=follow,proto3" json:"follow,omitempty"`      // what its requests have as follow
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ScheduleRun) Reset() {
+	*x = ScheduleRun{}
+	mi := &file_admin_proto_msgTypes[87]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ScheduleRun) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ScheduleRun) ProtoMessage() {}
+
+func (x *ScheduleRun) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[87]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ScheduleRun.ProtoReflect.Descriptor instead.
+func (*ScheduleRun) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{87}
+}
+
+func (x *ScheduleRun) GetDue() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Due
+	}
+	return nil
+}
+
+func (x *ScheduleRun) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+func (x *ScheduleRun) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+func (x *ScheduleRun) GetOutcome() string {
+	if x != nil {
+		return x.Outcome
+	}
+	return ""
+}
+
+func (x *ScheduleRun) GetRequests() int32 {
+	if x != nil {
+		return x.Requests
+	}
+	return 0
+}
+
+func (x *ScheduleRun) GetFailed() int32 {
+	if x != nil {
+		return x.Failed
+	}
+	return 0
+}
+
+func (x *ScheduleRun) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+func (x *ScheduleRun) GetFollow() string {
+	if x != nil {
+		return x.Follow
+	}
+	return ""
+}
+
+type ListPoolsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListPoolsRequest) Reset() {
+	*x = ListPoolsRequest{}
+	mi := &file_admin_proto_msgTypes[88]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListPoolsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListPoolsRequest) ProtoMessage() {}
+
+func (x *ListPoolsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[88]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListPoolsRequest.ProtoReflect.Descriptor instead.
+func (*ListPoolsRequest) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{88}
+}
+
+type ListPoolsReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Pools         []*Pool                `protobuf:"bytes,1,rep,name=pools,proto3" json:"pools,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListPoolsReply) Reset() {
+	*x = ListPoolsReply{}
+	mi := &file_admin_proto_msgTypes[89]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListPoolsReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListPoolsReply) ProtoMessage() {}
+
+func (x *ListPoolsReply) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[89]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListPoolsReply.ProtoReflect.Descriptor instead.
+func (*ListPoolsReply) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{89}
+}
+
+func (x *ListPoolsReply) GetPools() []*Pool {
+	if x != nil {
+		return x.Pools
+	}
+	return nil
+}
+
+// Pool is a bandwidth that partners and rules share.
+type Pool struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Bandwidth     []string               `protobuf:"bytes,2,rep,name=bandwidth,proto3" json:"bandwidth,omitempty"`                // as the configuration has it; none: no limit
+	Rate          int64                  `protobuf:"varint,3,opt,name=rate,proto3" json:"rate,omitempty"`                         // bytes a second just now; 0: no limit
+	Next          *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=next,proto3" json:"next,omitempty"`                          // when it is another; absent: never
+	NextRate      int64                  `protobuf:"varint,5,opt,name=next_rate,json=nextRate,proto3" json:"next_rate,omitempty"` // then
+	Partners      []string               `protobuf:"bytes,6,rep,name=partners,proto3" json:"partners,omitempty"`                  // that name it
+	Rules         []string               `protobuf:"bytes,7,rep,name=rules,proto3" json:"rules,omitempty"`
+	Waiting       int32                  `protobuf:"varint,8,opt,name=waiting,proto3" json:"waiting,omitempty"` // transfers that wait for it
+	Moved         int64                  `protobuf:"varint,9,opt,name=moved,proto3" json:"moved,omitempty"`     // bytes since the process began
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Pool) Reset() {
+	*x = Pool{}
+	mi := &file_admin_proto_msgTypes[90]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Pool) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Pool) ProtoMessage() {}
+
+func (x *Pool) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[90]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Pool.ProtoReflect.Descriptor instead.
+func (*Pool) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{90}
+}
+
+func (x *Pool) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Pool) GetBandwidth() []string {
+	if x != nil {
+		return x.Bandwidth
+	}
+	return nil
+}
+
+func (x *Pool) GetRate() int64 {
+	if x != nil {
+		return x.Rate
+	}
+	return 0
+}
+
+func (x *Pool) GetNext() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Next
+	}
+	return nil
+}
+
+func (x *Pool) GetNextRate() int64 {
+	if x != nil {
+		return x.NextRate
+	}
+	return 0
+}
+
+func (x *Pool) GetPartners() []string {
+	if x != nil {
+		return x.Partners
+	}
+	return nil
+}
+
+func (x *Pool) GetRules() []string {
+	if x != nil {
+		return x.Rules
+	}
+	return nil
+}
+
+func (x *Pool) GetWaiting() int32 {
+	if x != nil {
+		return x.Waiting
+	}
+	return 0
+}
+
+func (x *Pool) GetMoved() int64 {
+	if x != nil {
+		return x.Moved
+	}
+	return 0
+}
+
+type ListExpectedRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListExpectedRequest) Reset() {
+	*x = ListExpectedRequest{}
+	mi := &file_admin_proto_msgTypes[91]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListExpectedRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListExpectedRequest) ProtoMessage() {}
+
+func (x *ListExpectedRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[91]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListExpectedRequest.ProtoReflect.Descriptor instead.
+func (*ListExpectedRequest) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{91}
+}
+
+type ListExpectedReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Expected      []*Expected            `protobuf:"bytes,1,rep,name=expected,proto3" json:"expected,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListExpectedReply) Reset() {
+	*x = ListExpectedReply{}
+	mi := &file_admin_proto_msgTypes[92]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListExpectedReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListExpectedReply) ProtoMessage() {}
+
+func (x *ListExpectedReply) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[92]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListExpectedReply.ProtoReflect.Descriptor instead.
+func (*ListExpectedReply) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{92}
+}
+
+func (x *ListExpectedReply) GetExpected() []*Expected {
+	if x != nil {
+		return x.Expected
+	}
+	return nil
+}
+
+// AddExpectedRequest is the keys of [[expect]]: spec/config.md.
+type AddExpectedRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Rule          string                 `protobuf:"bytes,2,opt,name=rule,proto3" json:"rule,omitempty"`
+	Partner       string                 `protobuf:"bytes,3,opt,name=partner,proto3" json:"partner,omitempty"`
+	File          string                 `protobuf:"bytes,4,opt,name=file,proto3" json:"file,omitempty"`
+	Cron          string                 `protobuf:"bytes,5,opt,name=cron,proto3" json:"cron,omitempty"` // or at
+	Zone          string                 `protobuf:"bytes,6,opt,name=zone,proto3" json:"zone,omitempty"`
+	At            string                 `protobuf:"bytes,7,opt,name=at,proto3" json:"at,omitempty"`         // as "2026-12-01 18:00"
+	Expire        string                 `protobuf:"bytes,8,opt,name=expire,proto3" json:"expire,omitempty"` // as "6h"; empty: a day
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AddExpectedRequest) Reset() {
+	*x = AddExpectedRequest{}
+	mi := &file_admin_proto_msgTypes[93]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AddExpectedRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AddExpectedRequest) ProtoMessage() {}
+
+func (x *AddExpectedRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[93]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AddExpectedRequest.ProtoReflect.Descriptor instead.
+func (*AddExpectedRequest) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{93}
+}
+
+func (x *AddExpectedRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *AddExpectedRequest) GetRule() string {
+	if x != nil {
+		return x.Rule
+	}
+	return ""
+}
+
+func (x *AddExpectedRequest) GetPartner() string {
+	if x != nil {
+		return x.Partner
+	}
+	return ""
+}
+
+func (x *AddExpectedRequest) GetFile() string {
+	if x != nil {
+		return x.File
+	}
+	return ""
+}
+
+func (x *AddExpectedRequest) GetCron() string {
+	if x != nil {
+		return x.Cron
+	}
+	return ""
+}
+
+func (x *AddExpectedRequest) GetZone() string {
+	if x != nil {
+		return x.Zone
+	}
+	return ""
+}
+
+func (x *AddExpectedRequest) GetAt() string {
+	if x != nil {
+		return x.At
+	}
+	return ""
+}
+
+func (x *AddExpectedRequest) GetExpire() string {
+	if x != nil {
+		return x.Expire
+	}
+	return ""
+}
+
+type RemoveExpectedRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveExpectedRequest) Reset() {
+	*x = RemoveExpectedRequest{}
+	mi := &file_admin_proto_msgTypes[94]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveExpectedRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveExpectedRequest) ProtoMessage() {}
+
+func (x *RemoveExpectedRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[94]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveExpectedRequest.ProtoReflect.Descriptor instead.
+func (*RemoveExpectedRequest) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{94}
+}
+
+func (x *RemoveExpectedRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type RemoveExpectedReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveExpectedReply) Reset() {
+	*x = RemoveExpectedReply{}
+	mi := &file_admin_proto_msgTypes[95]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveExpectedReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveExpectedReply) ProtoMessage() {}
+
+func (x *RemoveExpectedReply) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[95]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveExpectedReply.ProtoReflect.Descriptor instead.
+func (*RemoveExpectedReply) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{95}
+}
+
+// Expected is files that are to come here, each by some time: spec/schedule.md.
+type Expected struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Rule          string                 `protobuf:"bytes,2,opt,name=rule,proto3" json:"rule,omitempty"`
+	Partner       string                 `protobuf:"bytes,3,opt,name=partner,proto3" json:"partner,omitempty"`
+	File          string                 `protobuf:"bytes,4,opt,name=file,proto3" json:"file,omitempty"` // pattern
+	Cron          string                 `protobuf:"bytes,5,opt,name=cron,proto3" json:"cron,omitempty"` // empty: there is one
+	Zone          string                 `protobuf:"bytes,6,opt,name=zone,proto3" json:"zone,omitempty"`
+	Expire        string                 `protobuf:"bytes,7,opt,name=expire,proto3" json:"expire,omitempty"`
+	Since         *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=since,proto3" json:"since,omitempty"`
+	Next          *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=next,proto3" json:"next,omitempty"`    // when the next is due; absent: none is
+	State         string                 `protobuf:"bytes,10,opt,name=state,proto3" json:"state,omitempty"` // awaited, late; without a next one in time, came late or missing
+	Late          []*ExpectedFile        `protobuf:"bytes,11,rep,name=late,proto3" json:"late,omitempty"`   // those that are, the oldest first
+	Over          []*ExpectedFile        `protobuf:"bytes,12,rep,name=over,proto3" json:"over,omitempty"`   // the last ones that are not waited for any more, the latest first
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Expected) Reset() {
+	*x = Expected{}
+	mi := &file_admin_proto_msgTypes[96]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Expected) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Expected) ProtoMessage() {}
+
+func (x *Expected) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[96]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Expected.ProtoReflect.Descriptor instead.
+func (*Expected) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{96}
+}
+
+func (x *Expected) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Expected) GetRule() string {
+	if x != nil {
+		return x.Rule
+	}
+	return ""
+}
+
+func (x *Expected) GetPartner() string {
+	if x != nil {
+		return x.Partner
+	}
+	return ""
+}
+
+func (x *Expected) GetFile() string {
+	if x != nil {
+		return x.File
+	}
+	return ""
+}
+
+func (x *Expected) GetCron() string {
+	if x != nil {
+		return x.Cron
+	}
+	return ""
+}
+
+func (x *Expected) GetZone() string {
+	if x != nil {
+		return x.Zone
+	}
+	return ""
+}
+
+func (x *Expected) GetExpire() string {
+	if x != nil {
+		return x.Expire
+	}
+	return ""
+}
+
+func (x *Expected) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *Expected) GetNext() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Next
+	}
+	return nil
+}
+
+func (x *Expected) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *Expected) GetLate() []*ExpectedFile {
+	if x != nil {
+		return x.Late
+	}
+	return nil
+}
+
+func (x *Expected) GetOver() []*ExpectedFile {
+	if x != nil {
+		return x.Over
+	}
+	return nil
+}
+
+// ExpectedFile is one file that is or was expected.
+type ExpectedFile struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Due           *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=due,proto3" json:"due,omitempty"`
+	State         string                 `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"`     // late, in time, came late or missing
+	At            *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=at,proto3" json:"at,omitempty"`           // when it has come, or was given up
+	Request       string                 `protobuf:"bytes,4,opt,name=request,proto3" json:"request,omitempty"` // that has brought it
+	Requester     string                 `protobuf:"bytes,5,opt,name=requester,proto3" json:"requester,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExpectedFile) Reset() {
+	*x = ExpectedFile{}
+	mi := &file_admin_proto_msgTypes[97]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExpectedFile) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExpectedFile) ProtoMessage() {}
+
+func (x *ExpectedFile) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[97]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExpectedFile.ProtoReflect.Descriptor instead.
+func (*ExpectedFile) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{97}
+}
+
+func (x *ExpectedFile) GetDue() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Due
+	}
+	return nil
+}
+
+func (x *ExpectedFile) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *ExpectedFile) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+func (x *ExpectedFile) GetRequest() string {
+	if x != nil {
+		return x.Request
+	}
+	return ""
+}
+
+func (x *ExpectedFile) GetRequester() string {
+	if x != nil {
+		return x.Requester
+	}
+	return ""
+}
+
 var File_admin_proto protoreflect.FileDescriptor
 
 const file_admin_proto_rawDesc = "" +
@@ -6011,7 +7175,7 @@ const file_admin_proto_rawDesc = "" +
 	"\x03Ref\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1c\n" +
 	"\trequester\x18\x02 \x01(\tR\trequester\x122\n" +
-	"\x04role\x18\x03 \x01(\x0e2\x1e.pannier.admin.v1.Request.RoleR\x04role\"\x80\x02\n" +
+	"\x04role\x18\x03 \x01(\x0e2\x1e.pannier.admin.v1.Request.RoleR\x04role\"\xd2\x02\n" +
 	"\rSubmitRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
 	"\apartner\x18\x02 \x01(\tR\apartner\x12\x12\n" +
@@ -6022,10 +7186,14 @@ const file_admin_proto_rawDesc = "" +
 	"\n" +
 	"not_before\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\tnotBefore\x12\x16\n" +
 	"\x06follow\x18\b \x01(\tR\x06follow\x12\x12\n" +
-	"\x04info\x18\t \x01(\tR\x04info\"V\n" +
+	"\x04info\x18\t \x01(\tR\x04info\x12\x1a\n" +
+	"\btogether\x18\n" +
+	" \x01(\x05R\btogether\x12\x1b\n" +
+	"\tcopy_from\x18\v \x01(\tR\bcopyFrom\x12\x17\n" +
+	"\acopy_by\x18\f \x01(\tR\x06copyBy\"V\n" +
 	"\vSubmitReply\x123\n" +
 	"\arequest\x18\x01 \x01(\v2\x19.pannier.admin.v1.RequestR\arequest\x12\x12\n" +
-	"\x04made\x18\x02 \x01(\bR\x04made\"\xac\n" +
+	"\x04made\x18\x02 \x01(\bR\x04made\"\xe8\n" +
 	"\n" +
 	"\aRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1c\n" +
@@ -6063,7 +7231,10 @@ const file_admin_proto_rawDesc = "" +
 	"not_before\x18\x1d \x01(\v2\x1a.google.protobuf.TimestampR\tnotBefore\x12\x18\n" +
 	"\aversion\x18\x1e \x01(\x04R\aversion\x12*\n" +
 	"\x04live\x18\x1f \x01(\v2\x16.pannier.admin.v1.LiveR\x04live\x12\x16\n" +
-	"\x06streak\x18  \x01(\rR\x06streak\x12\x1a\n" +
+	"\x06streak\x18  \x01(\rR\x06streak\x12\x14\n" +
+	"\x05third\x18\" \x01(\tR\x05third\x12\x14\n" +
+	"\x05fetch\x18# \x01(\bR\x05fetch\x12\x0e\n" +
+	"\x02by\x18$ \x01(\tR\x02by\x12\x1a\n" +
 	"\bverified\x18! \x01(\tR\bverified\"a\n" +
 	"\x05State\x12\x15\n" +
 	"\x11STATE_UNSPECIFIED\x10\x00\x12\f\n" +
@@ -6386,8 +7557,9 @@ const file_admin_proto_rawDesc = "" +
 	"\x05bytes\x18\x04 \x01(\x03R\x05bytes\x12\x18\n" +
 	"\askipped\x18\x05 \x01(\x03R\askipped\x12\x1a\n" +
 	"\bwarnings\x18\x06 \x01(\x03R\bwarnings\x12\x16\n" +
-	"\x06errors\x18\a \x01(\x03R\x06errors\"\x0f\n" +
-	"\rBackupRequest\"!\n" +
+	"\x06errors\x18\a \x01(\x03R\x06errors\"*\n" +
+	"\rBackupRequest\x12\x19\n" +
+	"\bwith_key\x18\x01 \x01(\bR\awithKey\"!\n" +
 	"\vBackupChunk\x12\x12\n" +
 	"\x04data\x18\x01 \x01(\fR\x04data\"Z\n" +
 	"\fPurgeRequest\x122\n" +
@@ -6477,7 +7649,90 @@ const file_admin_proto_rawDesc = "" +
 	"\x06tokens\x18\x01 \x03(\v2\x17.pannier.admin.v1.TokenR\x06tokens\"(\n" +
 	"\x12DeleteTokenRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"\x12\n" +
-	"\x10DeleteTokenReply2\xe0\x1e\n" +
+	"\x10DeleteTokenReply\"\x16\n" +
+	"\x14ListSchedulesRequest\"N\n" +
+	"\x12ListSchedulesReply\x128\n" +
+	"\tschedules\x18\x01 \x03(\v2\x1a.pannier.admin.v1.ScheduleR\tschedules\")\n" +
+	"\x13ShowScheduleRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"(\n" +
+	"\x12RunScheduleRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"\xb0\x04\n" +
+	"\bSchedule\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04cron\x18\x02 \x01(\tR\x04cron\x12\x12\n" +
+	"\x04zone\x18\x03 \x01(\tR\x04zone\x12\x18\n" +
+	"\awindows\x18\x04 \x03(\tR\awindows\x12\x16\n" +
+	"\x06missed\x18\x05 \x01(\tR\x06missed\x12\x18\n" +
+	"\aoverlap\x18\x06 \x01(\tR\aoverlap\x12\x12\n" +
+	"\x04rule\x18\a \x01(\tR\x04rule\x12\x1c\n" +
+	"\tdirection\x18\b \x01(\tR\tdirection\x12\x1a\n" +
+	"\bpartners\x18\t \x03(\tR\bpartners\x12\x16\n" +
+	"\x06source\x18\n" +
+	" \x01(\tR\x06source\x12\x16\n" +
+	"\x06target\x18\v \x01(\tR\x06target\x120\n" +
+	"\x05since\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12.\n" +
+	"\x04next\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\x04next\x126\n" +
+	"\bupcoming\x18\x0e \x03(\v2\x1a.google.protobuf.TimestampR\bupcoming\x121\n" +
+	"\x04last\x18\x0f \x01(\v2\x1d.pannier.admin.v1.ScheduleRunR\x04last\x127\n" +
+	"\apending\x18\x10 \x03(\v2\x1d.pannier.admin.v1.ScheduleRunR\apending\x12\x18\n" +
+	"\atrouble\x18\x11 \x01(\tR\atrouble\"\xef\x01\n" +
+	"\vScheduleRun\x12,\n" +
+	"\x03due\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x03due\x12\x0e\n" +
+	"\x02by\x18\x02 \x01(\tR\x02by\x12*\n" +
+	"\x02at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x18\n" +
+	"\aoutcome\x18\x04 \x01(\tR\aoutcome\x12\x1a\n" +
+	"\brequests\x18\x05 \x01(\x05R\brequests\x12\x16\n" +
+	"\x06failed\x18\x06 \x01(\x05R\x06failed\x12\x10\n" +
+	"\x03why\x18\a \x01(\tR\x03why\x12\x16\n" +
+	"\x06follow\x18\b \x01(\tR\x06follow\"\x12\n" +
+	"\x10ListPoolsRequest\">\n" +
+	"\x0eListPoolsReply\x12,\n" +
+	"\x05pools\x18\x01 \x03(\v2\x16.pannier.admin.v1.PoolR\x05pools\"\xfb\x01\n" +
+	"\x04Pool\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1c\n" +
+	"\tbandwidth\x18\x02 \x03(\tR\tbandwidth\x12\x12\n" +
+	"\x04rate\x18\x03 \x01(\x03R\x04rate\x12.\n" +
+	"\x04next\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x04next\x12\x1b\n" +
+	"\tnext_rate\x18\x05 \x01(\x03R\bnextRate\x12\x1a\n" +
+	"\bpartners\x18\x06 \x03(\tR\bpartners\x12\x14\n" +
+	"\x05rules\x18\a \x03(\tR\x05rules\x12\x18\n" +
+	"\awaiting\x18\b \x01(\x05R\awaiting\x12\x14\n" +
+	"\x05moved\x18\t \x01(\x03R\x05moved\"\x15\n" +
+	"\x13ListExpectedRequest\"K\n" +
+	"\x11ListExpectedReply\x126\n" +
+	"\bexpected\x18\x01 \x03(\v2\x1a.pannier.admin.v1.ExpectedR\bexpected\"\xba\x01\n" +
+	"\x12AddExpectedRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04rule\x18\x02 \x01(\tR\x04rule\x12\x18\n" +
+	"\apartner\x18\x03 \x01(\tR\apartner\x12\x12\n" +
+	"\x04file\x18\x04 \x01(\tR\x04file\x12\x12\n" +
+	"\x04cron\x18\x05 \x01(\tR\x04cron\x12\x12\n" +
+	"\x04zone\x18\x06 \x01(\tR\x04zone\x12\x0e\n" +
+	"\x02at\x18\a \x01(\tR\x02at\x12\x16\n" +
+	"\x06expire\x18\b \x01(\tR\x06expire\"+\n" +
+	"\x15RemoveExpectedRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"\x15\n" +
+	"\x13RemoveExpectedReply\"\x80\x03\n" +
+	"\bExpected\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04rule\x18\x02 \x01(\tR\x04rule\x12\x18\n" +
+	"\apartner\x18\x03 \x01(\tR\apartner\x12\x12\n" +
+	"\x04file\x18\x04 \x01(\tR\x04file\x12\x12\n" +
+	"\x04cron\x18\x05 \x01(\tR\x04cron\x12\x12\n" +
+	"\x04zone\x18\x06 \x01(\tR\x04zone\x12\x16\n" +
+	"\x06expire\x18\a \x01(\tR\x06expire\x120\n" +
+	"\x05since\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12.\n" +
+	"\x04next\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\x04next\x12\x14\n" +
+	"\x05state\x18\n" +
+	" \x01(\tR\x05state\x122\n" +
+	"\x04late\x18\v \x03(\v2\x1e.pannier.admin.v1.ExpectedFileR\x04late\x122\n" +
+	"\x04over\x18\f \x03(\v2\x1e.pannier.admin.v1.ExpectedFileR\x04over\"\xb6\x01\n" +
+	"\fExpectedFile\x12,\n" +
+	"\x03due\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x03due\x12\x14\n" +
+	"\x05state\x18\x02 \x01(\tR\x05state\x12*\n" +
+	"\x02at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x18\n" +
+	"\arequest\x18\x04 \x01(\tR\arequest\x12\x1c\n" +
+	"\trequester\x18\x05 \x01(\tR\trequester2\xfe$\n" +
 	"\x05Admin\x12a\n" +
 	"\x06Submit\x12\x1f.pannier.admin.v1.SubmitRequest\x1a\x1d.pannier.admin.v1.SubmitReply\"\x17\x82\xd3\xe4\x93\x02\x11:\x01*\"\f/v1/requests\x12R\n" +
 	"\x03Get\x12\x15.pannier.admin.v1.Ref\x1a\x19.pannier.admin.v1.Request\"\x19\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/requests/{id}\x12X\n" +
@@ -6510,7 +7765,14 @@ const file_admin_proto_rawDesc = "" +
 	"\n" +
 	"TestFolder\x12#.pannier.admin.v1.TestFolderRequest\x1a!.pannier.admin.v1.TestFolderReply\"\x1f\x82\xd3\xe4\x93\x02\x19\x12\x17/v1/folders/{name}/test\x12l\n" +
 	"\n" +
-	"ScanFolder\x12#.pannier.admin.v1.ScanFolderRequest\x1a\x18.pannier.admin.v1.Folder\"\x1f\x82\xd3\xe4\x93\x02\x19\"\x17/v1/folders/{name}/scan\x12]\n" +
+	"ScanFolder\x12#.pannier.admin.v1.ScanFolderRequest\x1a\x18.pannier.admin.v1.Folder\"\x1f\x82\xd3\xe4\x93\x02\x19\"\x17/v1/folders/{name}/scan\x12t\n" +
+	"\rListSchedules\x12&.pannier.admin.v1.ListSchedulesRequest\x1a$.pannier.admin.v1.ListSchedulesReply\"\x15\x82\xd3\xe4\x93\x02\x0f\x12\r/v1/schedules\x12o\n" +
+	"\fShowSchedule\x12%.pannier.admin.v1.ShowScheduleRequest\x1a\x1a.pannier.admin.v1.Schedule\"\x1c\x82\xd3\xe4\x93\x02\x16\x12\x14/v1/schedules/{name}\x12t\n" +
+	"\vRunSchedule\x12$.pannier.admin.v1.RunScheduleRequest\x1a\x1d.pannier.admin.v1.ScheduleRun\" \x82\xd3\xe4\x93\x02\x1a\"\x18/v1/schedules/{name}/run\x12d\n" +
+	"\tListPools\x12\".pannier.admin.v1.ListPoolsRequest\x1a .pannier.admin.v1.ListPoolsReply\"\x11\x82\xd3\xe4\x93\x02\v\x12\t/v1/pools\x12p\n" +
+	"\fListExpected\x12%.pannier.admin.v1.ListExpectedRequest\x1a#.pannier.admin.v1.ListExpectedReply\"\x14\x82\xd3\xe4\x93\x02\x0e\x12\f/v1/expected\x12h\n" +
+	"\vAddExpected\x12$.pannier.admin.v1.AddExpectedRequest\x1a\x1a.pannier.admin.v1.Expected\"\x17\x82\xd3\xe4\x93\x02\x11:\x01*\"\f/v1/expected\x12}\n" +
+	"\x0eRemoveExpected\x12'.pannier.admin.v1.RemoveExpectedRequest\x1a%.pannier.admin.v1.RemoveExpectedReply\"\x1b\x82\xd3\xe4\x93\x02\x15*\x13/v1/expected/{name}\x12]\n" +
 	"\x05Check\x12\x1e.pannier.admin.v1.CheckRequest\x1a\x1c.pannier.admin.v1.CheckReply\"\x14\x82\xd3\xe4\x93\x02\x0e:\x01*\"\t/v1/check0\x01\x12^\n" +
 	"\x06Backup\x12\x1f.pannier.admin.v1.BackupRequest\x1a\x1d.pannier.admin.v1.BackupChunk\"\x12\x82\xd3\xe4\x93\x02\f\x12\n" +
 	"/v1/backup0\x01\x12[\n" +
@@ -6544,7 +7806,7 @@ func file_admin_proto_rawDescGZIP() []byte {
 }
 
 var file_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
-var file_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 84)
+var file_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 100)
 var file_admin_proto_goTypes = []any{
 	(Request_State)(0),            // 0: pannier.admin.v1.Request.State
 	(Request_Role)(0),             // 1: pannier.admin.v1.Request.Role
@@ -6634,14 +7896,30 @@ var file_admin_proto_goTypes = []any{
 	(*ListTokensReply)(nil),       // 85: pannier.admin.v1.ListTokensReply
 	(*DeleteTokenRequest)(nil),    // 86: pannier.admin.v1.DeleteTokenRequest
 	(*DeleteTokenReply)(nil),      // 87: pannier.admin.v1.DeleteTokenReply
-	nil,                           // 88: pannier.admin.v1.Relay.PortsEntry
-	nil,                           // 89: pannier.admin.v1.TestFolderReply.CountsEntry
-	(*timestamppb.Timestamp)(nil), // 90: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 91: google.protobuf.Duration
+	(*ListSchedulesRequest)(nil),  // 88: pannier.admin.v1.ListSchedulesRequest
+	(*ListSchedulesReply)(nil),    // 89: pannier.admin.v1.ListSchedulesReply
+	(*ShowScheduleRequest)(nil),   // 90: pannier.admin.v1.ShowScheduleRequest
+	(*RunScheduleRequest)(nil),    // 91: pannier.admin.v1.RunScheduleRequest
+	(*Schedule)(nil),              // 92: pannier.admin.v1.Schedule
+	(*ScheduleRun)(nil),           // 93: pannier.admin.v1.ScheduleRun
+	(*ListPoolsRequest)(nil),      // 94: pannier.admin.v1.ListPoolsRequest
+	(*ListPoolsReply)(nil),        // 95: pannier.admin.v1.ListPoolsReply
+	(*Pool)(nil),                  // 96: pannier.admin.v1.Pool
+	(*ListExpectedRequest)(nil),   // 97: pannier.admin.v1.ListExpectedRequest
+	(*ListExpectedReply)(nil),     // 98: pannier.admin.v1.ListExpectedReply
+	(*AddExpectedRequest)(nil),    // 99: pannier.admin.v1.AddExpectedRequest
+	(*RemoveExpectedRequest)(nil), // 100: pannier.admin.v1.RemoveExpectedRequest
+	(*RemoveExpectedReply)(nil),   // 101: pannier.admin.v1.RemoveExpectedReply
+	(*Expected)(nil),              // 102: pannier.admin.v1.Expected
+	(*ExpectedFile)(nil),          // 103: pannier.admin.v1.ExpectedFile
+	nil,                           // 104: pannier.admin.v1.Relay.PortsEntry
+	nil,                           // 105: pannier.admin.v1.TestFolderReply.CountsEntry
+	(*timestamppb.Timestamp)(nil), // 106: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 107: google.protobuf.Duration
 }
 var file_admin_proto_depIdxs = []int32{
 	1,   // 0: pannier.admin.v1.Ref.role:type_name -> pannier.admin.v1.Request.Role
-	90,  // 1: pannier.admin.v1.SubmitRequest.not_before:type_name -> google.protobuf.Timestamp
+	106, // 1: pannier.admin.v1.SubmitRequest.not_before:type_name -> google.protobuf.Timestamp
 	10,  // 2: pannier.admin.v1.SubmitReply.request:type_name -> pannier.admin.v1.Request
 	1,   // 3: pannier.admin.v1.Request.role:type_name -> pannier.admin.v1.Request.Role
 	2,   // 4: pannier.admin.v1.Request.side:type_name -> pannier.admin.v1.Request.Side
@@ -6649,32 +7927,32 @@ var file_admin_proto_depIdxs = []int32{
 	1,   // 6: pannier.admin.v1.Request.owner:type_name -> pannier.admin.v1.Request.Role
 	12,  // 7: pannier.admin.v1.Request.failure:type_name -> pannier.admin.v1.Failure
 	11,  // 8: pannier.admin.v1.Request.tasks:type_name -> pannier.admin.v1.TaskCount
-	90,  // 9: pannier.admin.v1.Request.registered:type_name -> google.protobuf.Timestamp
-	90,  // 10: pannier.admin.v1.Request.changed:type_name -> google.protobuf.Timestamp
-	90,  // 11: pannier.admin.v1.Request.due:type_name -> google.protobuf.Timestamp
-	90,  // 12: pannier.admin.v1.Request.not_before:type_name -> google.protobuf.Timestamp
+	106, // 9: pannier.admin.v1.Request.registered:type_name -> google.protobuf.Timestamp
+	106, // 10: pannier.admin.v1.Request.changed:type_name -> google.protobuf.Timestamp
+	106, // 11: pannier.admin.v1.Request.due:type_name -> google.protobuf.Timestamp
+	106, // 12: pannier.admin.v1.Request.not_before:type_name -> google.protobuf.Timestamp
 	13,  // 13: pannier.admin.v1.Request.live:type_name -> pannier.admin.v1.Live
-	90,  // 14: pannier.admin.v1.Failure.at:type_name -> google.protobuf.Timestamp
-	90,  // 15: pannier.admin.v1.Live.since:type_name -> google.protobuf.Timestamp
+	106, // 14: pannier.admin.v1.Failure.at:type_name -> google.protobuf.Timestamp
+	106, // 15: pannier.admin.v1.Live.since:type_name -> google.protobuf.Timestamp
 	0,   // 16: pannier.admin.v1.ListRequest.states:type_name -> pannier.admin.v1.Request.State
-	90,  // 17: pannier.admin.v1.ListRequest.since:type_name -> google.protobuf.Timestamp
+	106, // 17: pannier.admin.v1.ListRequest.since:type_name -> google.protobuf.Timestamp
 	16,  // 18: pannier.admin.v1.EventsReply.events:type_name -> pannier.admin.v1.Event
-	90,  // 19: pannier.admin.v1.Event.at:type_name -> google.protobuf.Timestamp
+	106, // 19: pannier.admin.v1.Event.at:type_name -> google.protobuf.Timestamp
 	0,   // 20: pannier.admin.v1.Event.state:type_name -> pannier.admin.v1.Request.State
 	12,  // 21: pannier.admin.v1.Event.failure:type_name -> pannier.admin.v1.Failure
 	14,  // 22: pannier.admin.v1.WatchRequest.query:type_name -> pannier.admin.v1.ListRequest
 	7,   // 23: pannier.admin.v1.WatchRequest.refs:type_name -> pannier.admin.v1.Ref
 	10,  // 24: pannier.admin.v1.Change.request:type_name -> pannier.admin.v1.Request
 	7,   // 25: pannier.admin.v1.WaitRequest.ref:type_name -> pannier.admin.v1.Ref
-	91,  // 26: pannier.admin.v1.WaitRequest.timeout:type_name -> google.protobuf.Duration
+	107, // 26: pannier.admin.v1.WaitRequest.timeout:type_name -> google.protobuf.Duration
 	10,  // 27: pannier.admin.v1.Explanation.request:type_name -> pannier.admin.v1.Request
-	90,  // 28: pannier.admin.v1.Explanation.at:type_name -> google.protobuf.Timestamp
+	106, // 28: pannier.admin.v1.Explanation.at:type_name -> google.protobuf.Timestamp
 	24,  // 29: pannier.admin.v1.Explanation.partner:type_name -> pannier.admin.v1.Partner
 	7,   // 30: pannier.admin.v1.CancelRequest.ref:type_name -> pannier.admin.v1.Ref
 	24,  // 31: pannier.admin.v1.ListPartnersReply.partners:type_name -> pannier.admin.v1.Partner
 	12,  // 32: pannier.admin.v1.Partner.failure:type_name -> pannier.admin.v1.Failure
-	90,  // 33: pannier.admin.v1.Partner.retry_at:type_name -> google.protobuf.Timestamp
-	91,  // 34: pannier.admin.v1.Partner.rtt:type_name -> google.protobuf.Duration
+	106, // 33: pannier.admin.v1.Partner.retry_at:type_name -> google.protobuf.Timestamp
+	107, // 34: pannier.admin.v1.Partner.rtt:type_name -> google.protobuf.Duration
 	28,  // 35: pannier.admin.v1.ListListenersReply.listeners:type_name -> pannier.admin.v1.Listener
 	31,  // 36: pannier.admin.v1.ListRulesReply.rules:type_name -> pannier.admin.v1.Rule
 	3,   // 37: pannier.admin.v1.Rule.direction:type_name -> pannier.admin.v1.Rule.Direction
@@ -6683,124 +7961,155 @@ var file_admin_proto_depIdxs = []int32{
 	3,   // 40: pannier.admin.v1.TestRuleRequest.direction:type_name -> pannier.admin.v1.Rule.Direction
 	35,  // 41: pannier.admin.v1.TestRuleReply.tests:type_name -> pannier.admin.v1.RuleTest
 	3,   // 42: pannier.admin.v1.RuleTest.direction:type_name -> pannier.admin.v1.Rule.Direction
-	90,  // 43: pannier.admin.v1.BrowseEntry.modified:type_name -> google.protobuf.Timestamp
+	106, // 43: pannier.admin.v1.BrowseEntry.modified:type_name -> google.protobuf.Timestamp
 	40,  // 44: pannier.admin.v1.ListRelaysReply.relays:type_name -> pannier.admin.v1.Relay
 	43,  // 45: pannier.admin.v1.ListRelaysReply.policy:type_name -> pannier.admin.v1.RelayPolicy
 	44,  // 46: pannier.admin.v1.ListRelaysReply.connections:type_name -> pannier.admin.v1.RelayConnection
-	88,  // 47: pannier.admin.v1.Relay.ports:type_name -> pannier.admin.v1.Relay.PortsEntry
+	104, // 47: pannier.admin.v1.Relay.ports:type_name -> pannier.admin.v1.Relay.PortsEntry
 	41,  // 48: pannier.admin.v1.Relay.limits:type_name -> pannier.admin.v1.RelayLimits
 	42,  // 49: pannier.admin.v1.Relay.counts:type_name -> pannier.admin.v1.RelayCounts
-	91,  // 50: pannier.admin.v1.RelayLimits.life:type_name -> google.protobuf.Duration
-	91,  // 51: pannier.admin.v1.RelayLimits.idle:type_name -> google.protobuf.Duration
-	91,  // 52: pannier.admin.v1.RelayLimits.half:type_name -> google.protobuf.Duration
+	107, // 50: pannier.admin.v1.RelayLimits.life:type_name -> google.protobuf.Duration
+	107, // 51: pannier.admin.v1.RelayLimits.idle:type_name -> google.protobuf.Duration
+	107, // 52: pannier.admin.v1.RelayLimits.half:type_name -> google.protobuf.Duration
 	41,  // 53: pannier.admin.v1.RelayPolicy.limits:type_name -> pannier.admin.v1.RelayLimits
 	42,  // 54: pannier.admin.v1.RelayPolicy.counts:type_name -> pannier.admin.v1.RelayCounts
-	90,  // 55: pannier.admin.v1.RelayConnection.since:type_name -> google.protobuf.Timestamp
+	106, // 55: pannier.admin.v1.RelayConnection.since:type_name -> google.protobuf.Timestamp
 	47,  // 56: pannier.admin.v1.TestRelayReply.steps:type_name -> pannier.admin.v1.RelayStep
 	12,  // 57: pannier.admin.v1.RelayStep.failure:type_name -> pannier.admin.v1.Failure
 	56,  // 58: pannier.admin.v1.ListFoldersReply.folders:type_name -> pannier.admin.v1.Folder
 	57,  // 59: pannier.admin.v1.TestFolderReply.files:type_name -> pannier.admin.v1.FolderFile
-	89,  // 60: pannier.admin.v1.TestFolderReply.counts:type_name -> pannier.admin.v1.TestFolderReply.CountsEntry
-	90,  // 61: pannier.admin.v1.Folder.scanned:type_name -> google.protobuf.Timestamp
-	91,  // 62: pannier.admin.v1.Folder.took:type_name -> google.protobuf.Duration
+	105, // 60: pannier.admin.v1.TestFolderReply.counts:type_name -> pannier.admin.v1.TestFolderReply.CountsEntry
+	106, // 61: pannier.admin.v1.Folder.scanned:type_name -> google.protobuf.Timestamp
+	107, // 62: pannier.admin.v1.Folder.took:type_name -> google.protobuf.Duration
 	57,  // 63: pannier.admin.v1.Folder.files:type_name -> pannier.admin.v1.FolderFile
 	60,  // 64: pannier.admin.v1.CheckReply.finding:type_name -> pannier.admin.v1.Finding
 	61,  // 65: pannier.admin.v1.CheckReply.counts:type_name -> pannier.admin.v1.CheckCounts
 	4,   // 66: pannier.admin.v1.Finding.severity:type_name -> pannier.admin.v1.Finding.Severity
 	5,   // 67: pannier.admin.v1.Finding.subject:type_name -> pannier.admin.v1.Finding.Subject
-	90,  // 68: pannier.admin.v1.PurgeRequest.before:type_name -> google.protobuf.Timestamp
-	90,  // 69: pannier.admin.v1.Node.started:type_name -> google.protobuf.Timestamp
-	90,  // 70: pannier.admin.v1.Object.changed:type_name -> google.protobuf.Timestamp
+	106, // 68: pannier.admin.v1.PurgeRequest.before:type_name -> google.protobuf.Timestamp
+	106, // 69: pannier.admin.v1.Node.started:type_name -> google.protobuf.Timestamp
+	106, // 70: pannier.admin.v1.Object.changed:type_name -> google.protobuf.Timestamp
 	71,  // 71: pannier.admin.v1.ListObjectsReply.objects:type_name -> pannier.admin.v1.Object
 	75,  // 72: pannier.admin.v1.ApplyRequest.more:type_name -> pannier.admin.v1.ApplyText
 	77,  // 73: pannier.admin.v1.ApplyReply.changes:type_name -> pannier.admin.v1.ObjectChange
-	90,  // 74: pannier.admin.v1.CreateTokenRequest.expires:type_name -> google.protobuf.Timestamp
+	106, // 74: pannier.admin.v1.CreateTokenRequest.expires:type_name -> google.protobuf.Timestamp
 	83,  // 75: pannier.admin.v1.CreateTokenReply.token:type_name -> pannier.admin.v1.Token
-	90,  // 76: pannier.admin.v1.Token.created:type_name -> google.protobuf.Timestamp
-	90,  // 77: pannier.admin.v1.Token.expires:type_name -> google.protobuf.Timestamp
-	90,  // 78: pannier.admin.v1.Token.used:type_name -> google.protobuf.Timestamp
+	106, // 76: pannier.admin.v1.Token.created:type_name -> google.protobuf.Timestamp
+	106, // 77: pannier.admin.v1.Token.expires:type_name -> google.protobuf.Timestamp
+	106, // 78: pannier.admin.v1.Token.used:type_name -> google.protobuf.Timestamp
 	83,  // 79: pannier.admin.v1.ListTokensReply.tokens:type_name -> pannier.admin.v1.Token
-	8,   // 80: pannier.admin.v1.Admin.Submit:input_type -> pannier.admin.v1.SubmitRequest
-	7,   // 81: pannier.admin.v1.Admin.Get:input_type -> pannier.admin.v1.Ref
-	14,  // 82: pannier.admin.v1.Admin.List:input_type -> pannier.admin.v1.ListRequest
-	7,   // 83: pannier.admin.v1.Admin.Events:input_type -> pannier.admin.v1.Ref
-	17,  // 84: pannier.admin.v1.Admin.Watch:input_type -> pannier.admin.v1.WatchRequest
-	19,  // 85: pannier.admin.v1.Admin.Wait:input_type -> pannier.admin.v1.WaitRequest
-	7,   // 86: pannier.admin.v1.Admin.Explain:input_type -> pannier.admin.v1.Ref
-	7,   // 87: pannier.admin.v1.Admin.Pause:input_type -> pannier.admin.v1.Ref
-	7,   // 88: pannier.admin.v1.Admin.Resume:input_type -> pannier.admin.v1.Ref
-	21,  // 89: pannier.admin.v1.Admin.Cancel:input_type -> pannier.admin.v1.CancelRequest
-	7,   // 90: pannier.admin.v1.Admin.Retry:input_type -> pannier.admin.v1.Ref
-	22,  // 91: pannier.admin.v1.Admin.ListPartners:input_type -> pannier.admin.v1.ListPartnersRequest
-	25,  // 92: pannier.admin.v1.Admin.TestPartner:input_type -> pannier.admin.v1.TestPartnerRequest
-	26,  // 93: pannier.admin.v1.Admin.ListListeners:input_type -> pannier.admin.v1.ListListenersRequest
-	29,  // 94: pannier.admin.v1.Admin.ListRules:input_type -> pannier.admin.v1.ListRulesRequest
-	33,  // 95: pannier.admin.v1.Admin.TestRule:input_type -> pannier.admin.v1.TestRuleRequest
-	36,  // 96: pannier.admin.v1.Admin.Browse:input_type -> pannier.admin.v1.BrowseRequest
-	38,  // 97: pannier.admin.v1.Admin.ListRelays:input_type -> pannier.admin.v1.ListRelaysRequest
-	45,  // 98: pannier.admin.v1.Admin.TestRelay:input_type -> pannier.admin.v1.TestRelayRequest
-	40,  // 99: pannier.admin.v1.Admin.AddRelay:input_type -> pannier.admin.v1.Relay
-	48,  // 100: pannier.admin.v1.Admin.RemoveRelay:input_type -> pannier.admin.v1.RemoveRelayRequest
-	50,  // 101: pannier.admin.v1.Admin.ListFolders:input_type -> pannier.admin.v1.ListFoldersRequest
-	52,  // 102: pannier.admin.v1.Admin.ShowFolder:input_type -> pannier.admin.v1.ShowFolderRequest
-	54,  // 103: pannier.admin.v1.Admin.TestFolder:input_type -> pannier.admin.v1.TestFolderRequest
-	53,  // 104: pannier.admin.v1.Admin.ScanFolder:input_type -> pannier.admin.v1.ScanFolderRequest
-	58,  // 105: pannier.admin.v1.Admin.Check:input_type -> pannier.admin.v1.CheckRequest
-	62,  // 106: pannier.admin.v1.Admin.Backup:input_type -> pannier.admin.v1.BackupRequest
-	64,  // 107: pannier.admin.v1.Admin.Purge:input_type -> pannier.admin.v1.PurgeRequest
-	66,  // 108: pannier.admin.v1.Admin.Reload:input_type -> pannier.admin.v1.ReloadRequest
-	72,  // 109: pannier.admin.v1.Admin.ListObjects:input_type -> pannier.admin.v1.ListObjectsRequest
-	70,  // 110: pannier.admin.v1.Admin.GetObject:input_type -> pannier.admin.v1.ObjectName
-	74,  // 111: pannier.admin.v1.Admin.Apply:input_type -> pannier.admin.v1.ApplyRequest
-	78,  // 112: pannier.admin.v1.Admin.PutObject:input_type -> pannier.admin.v1.PutObjectRequest
-	79,  // 113: pannier.admin.v1.Admin.DeleteObject:input_type -> pannier.admin.v1.DeleteObjectRequest
-	81,  // 114: pannier.admin.v1.Admin.CreateToken:input_type -> pannier.admin.v1.CreateTokenRequest
-	84,  // 115: pannier.admin.v1.Admin.ListTokens:input_type -> pannier.admin.v1.ListTokensRequest
-	86,  // 116: pannier.admin.v1.Admin.DeleteToken:input_type -> pannier.admin.v1.DeleteTokenRequest
-	68,  // 117: pannier.admin.v1.Admin.NodeInfo:input_type -> pannier.admin.v1.NodeInfoRequest
-	9,   // 118: pannier.admin.v1.Admin.Submit:output_type -> pannier.admin.v1.SubmitReply
-	10,  // 119: pannier.admin.v1.Admin.Get:output_type -> pannier.admin.v1.Request
-	10,  // 120: pannier.admin.v1.Admin.List:output_type -> pannier.admin.v1.Request
-	15,  // 121: pannier.admin.v1.Admin.Events:output_type -> pannier.admin.v1.EventsReply
-	18,  // 122: pannier.admin.v1.Admin.Watch:output_type -> pannier.admin.v1.Change
-	10,  // 123: pannier.admin.v1.Admin.Wait:output_type -> pannier.admin.v1.Request
-	20,  // 124: pannier.admin.v1.Admin.Explain:output_type -> pannier.admin.v1.Explanation
-	10,  // 125: pannier.admin.v1.Admin.Pause:output_type -> pannier.admin.v1.Request
-	10,  // 126: pannier.admin.v1.Admin.Resume:output_type -> pannier.admin.v1.Request
-	10,  // 127: pannier.admin.v1.Admin.Cancel:output_type -> pannier.admin.v1.Request
-	10,  // 128: pannier.admin.v1.Admin.Retry:output_type -> pannier.admin.v1.Request
-	23,  // 129: pannier.admin.v1.Admin.ListPartners:output_type -> pannier.admin.v1.ListPartnersReply
-	24,  // 130: pannier.admin.v1.Admin.TestPartner:output_type -> pannier.admin.v1.Partner
-	27,  // 131: pannier.admin.v1.Admin.ListListeners:output_type -> pannier.admin.v1.ListListenersReply
-	30,  // 132: pannier.admin.v1.Admin.ListRules:output_type -> pannier.admin.v1.ListRulesReply
-	34,  // 133: pannier.admin.v1.Admin.TestRule:output_type -> pannier.admin.v1.TestRuleReply
-	37,  // 134: pannier.admin.v1.Admin.Browse:output_type -> pannier.admin.v1.BrowseEntry
-	39,  // 135: pannier.admin.v1.Admin.ListRelays:output_type -> pannier.admin.v1.ListRelaysReply
-	46,  // 136: pannier.admin.v1.Admin.TestRelay:output_type -> pannier.admin.v1.TestRelayReply
-	40,  // 137: pannier.admin.v1.Admin.AddRelay:output_type -> pannier.admin.v1.Relay
-	49,  // 138: pannier.admin.v1.Admin.RemoveRelay:output_type -> pannier.admin.v1.RemoveRelayReply
-	51,  // 139: pannier.admin.v1.Admin.ListFolders:output_type -> pannier.admin.v1.ListFoldersReply
-	56,  // 140: pannier.admin.v1.Admin.ShowFolder:output_type -> pannier.admin.v1.Folder
-	55,  // 141: pannier.admin.v1.Admin.TestFolder:output_type -> pannier.admin.v1.TestFolderReply
-	56,  // 142: pannier.admin.v1.Admin.ScanFolder:output_type -> pannier.admin.v1.Folder
-	59,  // 143: pannier.admin.v1.Admin.Check:output_type -> pannier.admin.v1.CheckReply
-	63,  // 144: pannier.admin.v1.Admin.Backup:output_type -> pannier.admin.v1.BackupChunk
-	65,  // 145: pannier.admin.v1.Admin.Purge:output_type -> pannier.admin.v1.PurgeReply
-	67,  // 146: pannier.admin.v1.Admin.Reload:output_type -> pannier.admin.v1.ReloadReply
-	73,  // 147: pannier.admin.v1.Admin.ListObjects:output_type -> pannier.admin.v1.ListObjectsReply
-	71,  // 148: pannier.admin.v1.Admin.GetObject:output_type -> pannier.admin.v1.Object
-	76,  // 149: pannier.admin.v1.Admin.Apply:output_type -> pannier.admin.v1.ApplyReply
-	71,  // 150: pannier.admin.v1.Admin.PutObject:output_type -> pannier.admin.v1.Object
-	80,  // 151: pannier.admin.v1.Admin.DeleteObject:output_type -> pannier.admin.v1.DeleteObjectReply
-	82,  // 152: pannier.admin.v1.Admin.CreateToken:output_type -> pannier.admin.v1.CreateTokenReply
-	85,  // 153: pannier.admin.v1.Admin.ListTokens:output_type -> pannier.admin.v1.ListTokensReply
-	87,  // 154: pannier.admin.v1.Admin.DeleteToken:output_type -> pannier.admin.v1.DeleteTokenReply
-	69,  // 155: pannier.admin.v1.Admin.NodeInfo:output_type -> pannier.admin.v1.Node
-	118, // [118:156] is the sub-list for method output_type
-	80,  // [80:118] is the sub-list for method input_type
-	80,  // [80:80] is the sub-list for extension type_name
-	80,  // [80:80] is the sub-list for extension extendee
-	0,   // [0:80] is the sub-list for field type_name
+	92,  // 80: pannier.admin.v1.ListSchedulesReply.schedules:type_name -> pannier.admin.v1.Schedule
+	106, // 81: pannier.admin.v1.Schedule.since:type_name -> google.protobuf.Timestamp
+	106, // 82: pannier.admin.v1.Schedule.next:type_name -> google.protobuf.Timestamp
+	106, // 83: pannier.admin.v1.Schedule.upcoming:type_name -> google.protobuf.Timestamp
+	93,  // 84: pannier.admin.v1.Schedule.last:type_name -> pannier.admin.v1.ScheduleRun
+	93,  // 85: pannier.admin.v1.Schedule.pending:type_name -> pannier.admin.v1.ScheduleRun
+	106, // 86: pannier.admin.v1.ScheduleRun.due:type_name -> google.protobuf.Timestamp
+	106, // 87: pannier.admin.v1.ScheduleRun.at:type_name -> google.protobuf.Timestamp
+	96,  // 88: pannier.admin.v1.ListPoolsReply.pools:type_name -> pannier.admin.v1.Pool
+	106, // 89: pannier.admin.v1.Pool.next:type_name -> google.protobuf.Timestamp
+	102, // 90: pannier.admin.v1.ListExpectedReply.expected:type_name -> pannier.admin.v1.Expected
+	106, // 91: pannier.admin.v1.Expected.since:type_name -> google.protobuf.Timestamp
+	106, // 92: pannier.admin.v1.Expected.next:type_name -> google.protobuf.Timestamp
+	103, // 93: pannier.admin.v1.Expected.late:type_name -> pannier.admin.v1.ExpectedFile
+	103, // 94: pannier.admin.v1.Expected.over:type_name -> pannier.admin.v1.ExpectedFile
+	106, // 95: pannier.admin.v1.ExpectedFile.due:type_name -> google.protobuf.Timestamp
+	106, // 96: pannier.admin.v1.ExpectedFile.at:type_name -> google.protobuf.Timestamp
+	8,   // 97: pannier.admin.v1.Admin.Submit:input_type -> pannier.admin.v1.SubmitRequest
+	7,   // 98: pannier.admin.v1.Admin.Get:input_type -> pannier.admin.v1.Ref
+	14,  // 99: pannier.admin.v1.Admin.List:input_type -> pannier.admin.v1.ListRequest
+	7,   // 100: pannier.admin.v1.Admin.Events:input_type -> pannier.admin.v1.Ref
+	17,  // 101: pannier.admin.v1.Admin.Watch:input_type -> pannier.admin.v1.WatchRequest
+	19,  // 102: pannier.admin.v1.Admin.Wait:input_type -> pannier.admin.v1.WaitRequest
+	7,   // 103: pannier.admin.v1.Admin.Explain:input_type -> pannier.admin.v1.Ref
+	7,   // 104: pannier.admin.v1.Admin.Pause:input_type -> pannier.admin.v1.Ref
+	7,   // 105: pannier.admin.v1.Admin.Resume:input_type -> pannier.admin.v1.Ref
+	21,  // 106: pannier.admin.v1.Admin.Cancel:input_type -> pannier.admin.v1.CancelRequest
+	7,   // 107: pannier.admin.v1.Admin.Retry:input_type -> pannier.admin.v1.Ref
+	22,  // 108: pannier.admin.v1.Admin.ListPartners:input_type -> pannier.admin.v1.ListPartnersRequest
+	25,  // 109: pannier.admin.v1.Admin.TestPartner:input_type -> pannier.admin.v1.TestPartnerRequest
+	26,  // 110: pannier.admin.v1.Admin.ListListeners:input_type -> pannier.admin.v1.ListListenersRequest
+	29,  // 111: pannier.admin.v1.Admin.ListRules:input_type -> pannier.admin.v1.ListRulesRequest
+	33,  // 112: pannier.admin.v1.Admin.TestRule:input_type -> pannier.admin.v1.TestRuleRequest
+	36,  // 113: pannier.admin.v1.Admin.Browse:input_type -> pannier.admin.v1.BrowseRequest
+	38,  // 114: pannier.admin.v1.Admin.ListRelays:input_type -> pannier.admin.v1.ListRelaysRequest
+	45,  // 115: pannier.admin.v1.Admin.TestRelay:input_type -> pannier.admin.v1.TestRelayRequest
+	40,  // 116: pannier.admin.v1.Admin.AddRelay:input_type -> pannier.admin.v1.Relay
+	48,  // 117: pannier.admin.v1.Admin.RemoveRelay:input_type -> pannier.admin.v1.RemoveRelayRequest
+	50,  // 118: pannier.admin.v1.Admin.ListFolders:input_type -> pannier.admin.v1.ListFoldersRequest
+	52,  // 119: pannier.admin.v1.Admin.ShowFolder:input_type -> pannier.admin.v1.ShowFolderRequest
+	54,  // 120: pannier.admin.v1.Admin.TestFolder:input_type -> pannier.admin.v1.TestFolderRequest
+	53,  // 121: pannier.admin.v1.Admin.ScanFolder:input_type -> pannier.admin.v1.ScanFolderRequest
+	88,  // 122: pannier.admin.v1.Admin.ListSchedules:input_type -> pannier.admin.v1.ListSchedulesRequest
+	90,  // 123: pannier.admin.v1.Admin.ShowSchedule:input_type -> pannier.admin.v1.ShowScheduleRequest
+	91,  // 124: pannier.admin.v1.Admin.RunSchedule:input_type -> pannier.admin.v1.RunScheduleRequest
+	94,  // 125: pannier.admin.v1.Admin.ListPools:input_type -> pannier.admin.v1.ListPoolsRequest
+	97,  // 126: pannier.admin.v1.Admin.ListExpected:input_type -> pannier.admin.v1.ListExpectedRequest
+	99,  // 127: pannier.admin.v1.Admin.AddExpected:input_type -> pannier.admin.v1.AddExpectedRequest
+	100, // 128: pannier.admin.v1.Admin.RemoveExpected:input_type -> pannier.admin.v1.RemoveExpectedRequest
+	58,  // 129: pannier.admin.v1.Admin.Check:input_type -> pannier.admin.v1.CheckRequest
+	62,  // 130: pannier.admin.v1.Admin.Backup:input_type -> pannier.admin.v1.BackupRequest
+	64,  // 131: pannier.admin.v1.Admin.Purge:input_type -> pannier.admin.v1.PurgeRequest
+	66,  // 132: pannier.admin.v1.Admin.Reload:input_type -> pannier.admin.v1.ReloadRequest
+	72,  // 133: pannier.admin.v1.Admin.ListObjects:input_type -> pannier.admin.v1.ListObjectsRequest
+	70,  // 134: pannier.admin.v1.Admin.GetObject:input_type -> pannier.admin.v1.ObjectName
+	74,  // 135: pannier.admin.v1.Admin.Apply:input_type -> pannier.admin.v1.ApplyRequest
+	78,  // 136: pannier.admin.v1.Admin.PutObject:input_type -> pannier.admin.v1.PutObjectRequest
+	79,  // 137: pannier.admin.v1.Admin.DeleteObject:input_type -> pannier.admin.v1.DeleteObjectRequest
+	81,  // 138: pannier.admin.v1.Admin.CreateToken:input_type -> pannier.admin.v1.CreateTokenRequest
+	84,  // 139: pannier.admin.v1.Admin.ListTokens:input_type -> pannier.admin.v1.ListTokensRequest
+	86,  // 140: pannier.admin.v1.Admin.DeleteToken:input_type -> pannier.admin.v1.DeleteTokenRequest
+	68,  // 141: pannier.admin.v1.Admin.NodeInfo:input_type -> pannier.admin.v1.NodeInfoRequest
+	9,   // 142: pannier.admin.v1.Admin.Submit:output_type -> pannier.admin.v1.SubmitReply
+	10,  // 143: pannier.admin.v1.Admin.Get:output_type -> pannier.admin.v1.Request
+	10,  // 144: pannier.admin.v1.Admin.List:output_type -> pannier.admin.v1.Request
+	15,  // 145: pannier.admin.v1.Admin.Events:output_type -> pannier.admin.v1.EventsReply
+	18,  // 146: pannier.admin.v1.Admin.Watch:output_type -> pannier.admin.v1.Change
+	10,  // 147: pannier.admin.v1.Admin.Wait:output_type -> pannier.admin.v1.Request
+	20,  // 148: pannier.admin.v1.Admin.Explain:output_type -> pannier.admin.v1.Explanation
+	10,  // 149: pannier.admin.v1.Admin.Pause:output_type -> pannier.admin.v1.Request
+	10,  // 150: pannier.admin.v1.Admin.Resume:output_type -> pannier.admin.v1.Request
+	10,  // 151: pannier.admin.v1.Admin.Cancel:output_type -> pannier.admin.v1.Request
+	10,  // 152: pannier.admin.v1.Admin.Retry:output_type -> pannier.admin.v1.Request
+	23,  // 153: pannier.admin.v1.Admin.ListPartners:output_type -> pannier.admin.v1.ListPartnersReply
+	24,  // 154: pannier.admin.v1.Admin.TestPartner:output_type -> pannier.admin.v1.Partner
+	27,  // 155: pannier.admin.v1.Admin.ListListeners:output_type -> pannier.admin.v1.ListListenersReply
+	30,  // 156: pannier.admin.v1.Admin.ListRules:output_type -> pannier.admin.v1.ListRulesReply
+	34,  // 157: pannier.admin.v1.Admin.TestRule:output_type -> pannier.admin.v1.TestRuleReply
+	37,  // 158: pannier.admin.v1.Admin.Browse:output_type -> pannier.admin.v1.BrowseEntry
+	39,  // 159: pannier.admin.v1.Admin.ListRelays:output_type -> pannier.admin.v1.ListRelaysReply
+	46,  // 160: pannier.admin.v1.Admin.TestRelay:output_type -> pannier.admin.v1.TestRelayReply
+	40,  // 161: pannier.admin.v1.Admin.AddRelay:output_type -> pannier.admin.v1.Relay
+	49,  // 162: pannier.admin.v1.Admin.RemoveRelay:output_type -> pannier.admin.v1.RemoveRelayReply
+	51,  // 163: pannier.admin.v1.Admin.ListFolders:output_type -> pannier.admin.v1.ListFoldersReply
+	56,  // 164: pannier.admin.v1.Admin.ShowFolder:output_type -> pannier.admin.v1.Folder
+	55,  // 165: pannier.admin.v1.Admin.TestFolder:output_type -> pannier.admin.v1.TestFolderReply
+	56,  // 166: pannier.admin.v1.Admin.ScanFolder:output_type -> pannier.admin.v1.Folder
+	89,  // 167: pannier.admin.v1.Admin.ListSchedules:output_type -> pannier.admin.v1.ListSchedulesReply
+	92,  // 168: pannier.admin.v1.Admin.ShowSchedule:output_type -> pannier.admin.v1.Schedule
+	93,  // 169: pannier.admin.v1.Admin.RunSchedule:output_type -> pannier.admin.v1.ScheduleRun
+	95,  // 170: pannier.admin.v1.Admin.ListPools:output_type -> pannier.admin.v1.ListPoolsReply
+	98,  // 171: pannier.admin.v1.Admin.ListExpected:output_type -> pannier.admin.v1.ListExpectedReply
+	102, // 172: pannier.admin.v1.Admin.AddExpected:output_type -> pannier.admin.v1.Expected
+	101, // 173: pannier.admin.v1.Admin.RemoveExpected:output_type -> pannier.admin.v1.RemoveExpectedReply
+	59,  // 174: pannier.admin.v1.Admin.Check:output_type -> pannier.admin.v1.CheckReply
+	63,  // 175: pannier.admin.v1.Admin.Backup:output_type -> pannier.admin.v1.BackupChunk
+	65,  // 176: pannier.admin.v1.Admin.Purge:output_type -> pannier.admin.v1.PurgeReply
+	67,  // 177: pannier.admin.v1.Admin.Reload:output_type -> pannier.admin.v1.ReloadReply
+	73,  // 178: pannier.admin.v1.Admin.ListObjects:output_type -> pannier.admin.v1.ListObjectsReply
+	71,  // 179: pannier.admin.v1.Admin.GetObject:output_type -> pannier.admin.v1.Object
+	76,  // 180: pannier.admin.v1.Admin.Apply:output_type -> pannier.admin.v1.ApplyReply
+	71,  // 181: pannier.admin.v1.Admin.PutObject:output_type -> pannier.admin.v1.Object
+	80,  // 182: pannier.admin.v1.Admin.DeleteObject:output_type -> pannier.admin.v1.DeleteObjectReply
+	82,  // 183: pannier.admin.v1.Admin.CreateToken:output_type -> pannier.admin.v1.CreateTokenReply
+	85,  // 184: pannier.admin.v1.Admin.ListTokens:output_type -> pannier.admin.v1.ListTokensReply
+	87,  // 185: pannier.admin.v1.Admin.DeleteToken:output_type -> pannier.admin.v1.DeleteTokenReply
+	69,  // 186: pannier.admin.v1.Admin.NodeInfo:output_type -> pannier.admin.v1.Node
+	142, // [142:187] is the sub-list for method output_type
+	97,  // [97:142] is the sub-list for method input_type
+	97,  // [97:97] is the sub-list for extension type_name
+	97,  // [97:97] is the sub-list for extension extendee
+	0,   // [0:97] is the sub-list for field type_name
 }
 
 func init() { file_admin_proto_init() }
@@ -6814,7 +8123,7 @@ func file_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_admin_proto_rawDesc), len(file_admin_proto_rawDesc)),
 			NumEnums:      6,
-			NumMessages:   84,
+			NumMessages:   100,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

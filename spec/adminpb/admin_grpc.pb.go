@@ -36,44 +36,51 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	Admin_Submit_FullMethodName        = "/pannier.admin.v1.Admin/Submit"
-	Admin_Get_FullMethodName           = "/pannier.admin.v1.Admin/Get"
-	Admin_List_FullMethodName          = "/pannier.admin.v1.Admin/List"
-	Admin_Events_FullMethodName        = "/pannier.admin.v1.Admin/Events"
-	Admin_Watch_FullMethodName         = "/pannier.admin.v1.Admin/Watch"
-	Admin_Wait_FullMethodName          = "/pannier.admin.v1.Admin/Wait"
-	Admin_Explain_FullMethodName       = "/pannier.admin.v1.Admin/Explain"
-	Admin_Pause_FullMethodName         = "/pannier.admin.v1.Admin/Pause"
-	Admin_Resume_FullMethodName        = "/pannier.admin.v1.Admin/Resume"
-	Admin_Cancel_FullMethodName        = "/pannier.admin.v1.Admin/Cancel"
-	Admin_Retry_FullMethodName         = "/pannier.admin.v1.Admin/Retry"
-	Admin_ListPartners_FullMethodName  = "/pannier.admin.v1.Admin/ListPartners"
-	Admin_TestPartner_FullMethodName   = "/pannier.admin.v1.Admin/TestPartner"
-	Admin_ListListeners_FullMethodName = "/pannier.admin.v1.Admin/ListListeners"
-	Admin_ListRules_FullMethodName     = "/pannier.admin.v1.Admin/ListRules"
-	Admin_TestRule_FullMethodName      = "/pannier.admin.v1.Admin/TestRule"
-	Admin_Browse_FullMethodName        = "/pannier.admin.v1.Admin/Browse"
-	Admin_ListRelays_FullMethodName    = "/pannier.admin.v1.Admin/ListRelays"
-	Admin_TestRelay_FullMethodName     = "/pannier.admin.v1.Admin/TestRelay"
-	Admin_AddRelay_FullMethodName      = "/pannier.admin.v1.Admin/AddRelay"
-	Admin_RemoveRelay_FullMethodName   = "/pannier.admin.v1.Admin/RemoveRelay"
-	Admin_ListFolders_FullMethodName   = "/pannier.admin.v1.Admin/ListFolders"
-	Admin_ShowFolder_FullMethodName    = "/pannier.admin.v1.Admin/ShowFolder"
-	Admin_TestFolder_FullMethodName    = "/pannier.admin.v1.Admin/TestFolder"
-	Admin_ScanFolder_FullMethodName    = "/pannier.admin.v1.Admin/ScanFolder"
-	Admin_Check_FullMethodName         = "/pannier.admin.v1.Admin/Check"
-	Admin_Backup_FullMethodName        = "/pannier.admin.v1.Admin/Backup"
-	Admin_Purge_FullMethodName         = "/pannier.admin.v1.Admin/Purge"
-	Admin_Reload_FullMethodName        = "/pannier.admin.v1.Admin/Reload"
-	Admin_ListObjects_FullMethodName   = "/pannier.admin.v1.Admin/ListObjects"
-	Admin_GetObject_FullMethodName     = "/pannier.admin.v1.Admin/GetObject"
-	Admin_Apply_FullMethodName         = "/pannier.admin.v1.Admin/Apply"
-	Admin_PutObject_FullMethodName     = "/pannier.admin.v1.Admin/PutObject"
-	Admin_DeleteObject_FullMethodName  = "/pannier.admin.v1.Admin/DeleteObject"
-	Admin_CreateToken_FullMethodName   = "/pannier.admin.v1.Admin/CreateToken"
-	Admin_ListTokens_FullMethodName    = "/pannier.admin.v1.Admin/ListTokens"
-	Admin_DeleteToken_FullMethodName   = "/pannier.admin.v1.Admin/DeleteToken"
-	Admin_NodeInfo_FullMethodName      = "/pannier.admin.v1.Admin/NodeInfo"
+	Admin_Submit_FullMethodName         = "/pannier.admin.v1.Admin/Submit"
+	Admin_Get_FullMethodName            = "/pannier.admin.v1.Admin/Get"
+	Admin_List_FullMethodName           = "/pannier.admin.v1.Admin/List"
+	Admin_Events_FullMethodName         = "/pannier.admin.v1.Admin/Events"
+	Admin_Watch_FullMethodName          = "/pannier.admin.v1.Admin/Watch"
+	Admin_Wait_FullMethodName           = "/pannier.admin.v1.Admin/Wait"
+	Admin_Explain_FullMethodName        = "/pannier.admin.v1.Admin/Explain"
+	Admin_Pause_FullMethodName          = "/pannier.admin.v1.Admin/Pause"
+	Admin_Resume_FullMethodName         = "/pannier.admin.v1.Admin/Resume"
+	Admin_Cancel_FullMethodName         = "/pannier.admin.v1.Admin/Cancel"
+	Admin_Retry_FullMethodName          = "/pannier.admin.v1.Admin/Retry"
+	Admin_ListPartners_FullMethodName   = "/pannier.admin.v1.Admin/ListPartners"
+	Admin_TestPartner_FullMethodName    = "/pannier.admin.v1.Admin/TestPartner"
+	Admin_ListListeners_FullMethodName  = "/pannier.admin.v1.Admin/ListListeners"
+	Admin_ListRules_FullMethodName      = "/pannier.admin.v1.Admin/ListRules"
+	Admin_TestRule_FullMethodName       = "/pannier.admin.v1.Admin/TestRule"
+	Admin_Browse_FullMethodName         = "/pannier.admin.v1.Admin/Browse"
+	Admin_ListRelays_FullMethodName     = "/pannier.admin.v1.Admin/ListRelays"
+	Admin_TestRelay_FullMethodName      = "/pannier.admin.v1.Admin/TestRelay"
+	Admin_AddRelay_FullMethodName       = "/pannier.admin.v1.Admin/AddRelay"
+	Admin_RemoveRelay_FullMethodName    = "/pannier.admin.v1.Admin/RemoveRelay"
+	Admin_ListFolders_FullMethodName    = "/pannier.admin.v1.Admin/ListFolders"
+	Admin_ShowFolder_FullMethodName     = "/pannier.admin.v1.Admin/ShowFolder"
+	Admin_TestFolder_FullMethodName     = "/pannier.admin.v1.Admin/TestFolder"
+	Admin_ScanFolder_FullMethodName     = "/pannier.admin.v1.Admin/ScanFolder"
+	Admin_ListSchedules_FullMethodName  = "/pannier.admin.v1.Admin/ListSchedules"
+	Admin_ShowSchedule_FullMethodName   = "/pannier.admin.v1.Admin/ShowSchedule"
+	Admin_RunSchedule_FullMethodName    = "/pannier.admin.v1.Admin/RunSchedule"
+	Admin_ListPools_FullMethodName      = "/pannier.admin.v1.Admin/ListPools"
+	Admin_ListExpected_FullMethodName   = "/pannier.admin.v1.Admin/ListExpected"
+	Admin_AddExpected_FullMethodName    = "/pannier.admin.v1.Admin/AddExpected"
+	Admin_RemoveExpected_FullMethodName = "/pannier.admin.v1.Admin/RemoveExpected"
+	Admin_Check_FullMethodName          = "/pannier.admin.v1.Admin/Check"
+	Admin_Backup_FullMethodName         = "/pannier.admin.v1.Admin/Backup"
+	Admin_Purge_FullMethodName          = "/pannier.admin.v1.Admin/Purge"
+	Admin_Reload_FullMethodName         = "/pannier.admin.v1.Admin/Reload"
+	Admin_ListObjects_FullMethodName    = "/pannier.admin.v1.Admin/ListObjects"
+	Admin_GetObject_FullMethodName      = "/pannier.admin.v1.Admin/GetObject"
+	Admin_Apply_FullMethodName          = "/pannier.admin.v1.Admin/Apply"
+	Admin_PutObject_FullMethodName      = "/pannier.admin.v1.Admin/PutObject"
+	Admin_DeleteObject_FullMethodName   = "/pannier.admin.v1.Admin/DeleteObject"
+	Admin_CreateToken_FullMethodName    = "/pannier.admin.v1.Admin/CreateToken"
+	Admin_ListTokens_FullMethodName     = "/pannier.admin.v1.Admin/ListTokens"
+	Admin_DeleteToken_FullMethodName    = "/pannier.admin.v1.Admin/DeleteToken"
+	Admin_NodeInfo_FullMethodName       = "/pannier.admin.v1.Admin/NodeInfo"
 )
 
 // AdminClient is the client API for Admin service.
@@ -151,11 +158,27 @@ type AdminClient interface {
 	// ScanFolder looks through a folder now, and answers with it when that is done. Files
 	// that have to stay the same for a while are submitted later.
 	ScanFolder(ctx context.Context, in *ScanFolderRequest, opts ...grpc.CallOption) (*Folder, error)
+	// ListSchedules is the schedules, by name.
+	ListSchedules(ctx context.Context, in *ListSchedulesRequest, opts ...grpc.CallOption) (*ListSchedulesReply, error)
+	// ShowSchedule is one with the times at which it is due next. NOT_FOUND without one.
+	ShowSchedule(ctx context.Context, in *ShowScheduleRequest, opts ...grpc.CallOption) (*Schedule, error)
+	// RunSchedule makes a run now, besides those at its times, and answers when its requests
+	// are registered. ALREADY_EXISTS: a run is under way.
+	RunSchedule(ctx context.Context, in *RunScheduleRequest, opts ...grpc.CallOption) (*ScheduleRun, error)
+	// ListPools is the bandwidths that partners and rules share, by name.
+	ListPools(ctx context.Context, in *ListPoolsRequest, opts ...grpc.CallOption) (*ListPoolsReply, error)
+	// ListExpected is the files that are to come here: late ones first, then by when they are due.
+	ListExpected(ctx context.Context, in *ListExpectedRequest, opts ...grpc.CallOption) (*ListExpectedReply, error)
+	// AddExpected is Apply of one object of kind expect, made of what is asked. ALREADY_EXISTS: there is
+	// one of that name.
+	AddExpected(ctx context.Context, in *AddExpectedRequest, opts ...grpc.CallOption) (*Expected, error)
+	// RemoveExpected is DeleteObject of one.
+	RemoveExpected(ctx context.Context, in *RemoveExpectedRequest, opts ...grpc.CallOption) (*RemoveExpectedReply, error)
 	// Check compares what the node remembers with what is on its disk. It only
 	// reads. Findings come as they are made; the last message has the counts.
 	Check(ctx context.Context, in *CheckRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[CheckReply], error)
-	// Backup is the bytes of the store as it is at one moment. A backup is whole
-	// only if the stream ends with OK.
+	// Backup is all that the node remembers, as a zip archive; pannier restore makes a
+	// node of it. It is whole only if the stream ends with OK.
 	Backup(ctx context.Context, in *BackupRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[BackupChunk], error)
 	// Purge forgets DONE requests and, if asked to, those that have failed or were
 	// cancelled. Those of the last hour stay.
@@ -163,7 +186,7 @@ type AdminClient interface {
 	// Reload reads partners and rules from the configuration again. When that has
 	// a fault, INVALID_ARGUMENT, and all stays as it was.
 	Reload(ctx context.Context, in *ReloadRequest, opts ...grpc.CallOption) (*ReloadReply, error)
-	// ListObjects is the partners and rules as they are written: those of the node's file,
+	// ListObjects is the partners, rules, pools, folders, schedules and expected files as they are written: those of the node's file,
 	// and those that were applied at run time.
 	ListObjects(ctx context.Context, in *ListObjectsRequest, opts ...grpc.CallOption) (*ListObjectsReply, error)
 	// GetObject is one of them. NOT_FOUND without one.
@@ -472,6 +495,76 @@ func (c *adminClient) ScanFolder(ctx context.Context, in *ScanFolderRequest, opt
 	return out, nil
 }
 
+func (c *adminClient) ListSchedules(ctx context.Context, in *ListSchedulesRequest, opts ...grpc.CallOption) (*ListSchedulesReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListSchedulesReply)
+	err := c.cc.Invoke(ctx, Admin_ListSchedules_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminClient) ShowSchedule(ctx context.Context, in *ShowScheduleRequest, opts ...grpc.CallOption) (*Schedule, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Schedule)
+	err := c.cc.Invoke(ctx, Admin_ShowSchedule_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminClient) RunSchedule(ctx context.Context, in *RunScheduleRequest, opts ...grpc.CallOption) (*ScheduleRun, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ScheduleRun)
+	err := c.cc.Invoke(ctx, Admin_RunSchedule_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminClient) ListPools(ctx context.Context, in *ListPoolsRequest, opts ...grpc.CallOption) (*ListPoolsReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListPoolsReply)
+	err := c.cc.Invoke(ctx, Admin_ListPools_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminClient) ListExpected(ctx context.Context, in *ListExpectedRequest, opts ...grpc.CallOption) (*ListExpectedReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListExpectedReply)
+	err := c.cc.Invoke(ctx, Admin_ListExpected_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminClient) AddExpected(ctx context.Context, in *AddExpectedRequest, opts ...grpc.CallOption) (*Expected, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Expected)
+	err := c.cc.Invoke(ctx, Admin_AddExpected_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminClient) RemoveExpected(ctx context.Context, in *RemoveExpectedRequest, opts ...grpc.CallOption) (*RemoveExpectedReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RemoveExpectedReply)
+	err := c.cc.Invoke(ctx, Admin_RemoveExpected_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *adminClient) Check(ctx context.Context, in *CheckRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[CheckReply], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	stream, err := c.cc.NewStream(ctx, &Admin_ServiceDesc.Streams[3], Admin_Check_FullMethodName, cOpts...)
@@ -695,11 +788,27 @@ type AdminServer interface {
 	// ScanFolder looks through a folder now, and answers with it when that is done. Files
 	// that have to stay the same for a while are submitted later.
 	ScanFolder(context.Context, *ScanFolderRequest) (*Folder, error)
+	// ListSchedules is the schedules, by name.
+	ListSchedules(context.Context, *ListSchedulesRequest) (*ListSchedulesReply, error)
+	// ShowSchedule is one with the times at which it is due next. NOT_FOUND without one.
+	ShowSchedule(context.Context, *ShowScheduleRequest) (*Schedule, error)
+	// RunSchedule makes a run now, besides those at its times, and answers when its requests
+	// are registered. ALREADY_EXISTS: a run is under way.
+	RunSchedule(context.Context, *RunScheduleRequest) (*ScheduleRun, error)
+	// ListPools is the bandwidths that partners and rules share, by name.
+	ListPools(context.Context, *ListPoolsRequest) (*ListPoolsReply, error)
+	// ListExpected is the files that are to come here: late ones first, then by when they are due.
+	ListExpected(context.Context, *ListExpectedRequest) (*ListExpectedReply, error)
+	// AddExpected is Apply of one object of kind expect, made of what is asked. ALREADY_EXISTS: there is
+	// one of that name.
+	AddExpected(context.Context, *AddExpectedRequest) (*Expected, error)
+	// RemoveExpected is DeleteObject of one.
+	RemoveExpected(context.Context, *RemoveExpectedRequest) (*RemoveExpectedReply, error)
 	// Check compares what the node remembers with what is on its disk. It only
 	// reads. Findings come as they are made; the last message has the counts.
 	Check(*CheckRequest, grpc.ServerStreamingServer[CheckReply]) error
-	// Backup is the bytes of the store as it is at one moment. A backup is whole
-	// only if the stream ends with OK.
+	// Backup is all that the node remembers, as a zip archive; pannier restore makes a
+	// node of it. It is whole only if the stream ends with OK.
 	Backup(*BackupRequest, grpc.ServerStreamingServer[BackupChunk]) error
 	// Purge forgets DONE requests and, if asked to, those that have failed or were
 	// cancelled. Those of the last hour stay.
@@ -707,7 +816,7 @@ type AdminServer interface {
 	// Reload reads partners and rules from the configuration again. When that has
 	// a fault, INVALID_ARGUMENT, and all stays as it was.
 	Reload(context.Context, *ReloadRequest) (*ReloadReply, error)
-	// ListObjects is the partners and rules as they are written: those of the node's file,
+	// ListObjects is the partners, rules, pools, folders, schedules and expected files as they are written: those of the node's file,
 	// and those that were applied at run time.
 	ListObjects(context.Context, *ListObjectsRequest) (*ListObjectsReply, error)
 	// GetObject is one of them. NOT_FOUND without one.
@@ -813,6 +922,27 @@ func (UnimplementedAdminServer) TestFolder(context.Context, *TestFolderRequest) 
 }
 func (UnimplementedAdminServer) ScanFolder(context.Context, *ScanFolderRequest) (*Folder, error) {
 	return nil, status.Error(codes.Unimplemented, "method ScanFolder not implemented")
+}
+func (UnimplementedAdminServer) ListSchedules(context.Context, *ListSchedulesRequest) (*ListSchedulesReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListSchedules not implemented")
+}
+func (UnimplementedAdminServer) ShowSchedule(context.Context, *ShowScheduleRequest) (*Schedule, error) {
+	return nil, status.Error(codes.Unimplemented, "method ShowSchedule not implemented")
+}
+func (UnimplementedAdminServer) RunSchedule(context.Context, *RunScheduleRequest) (*ScheduleRun, error) {
+	return nil, status.Error(codes.Unimplemented, "method RunSchedule not implemented")
+}
+func (UnimplementedAdminServer) ListPools(context.Context, *ListPoolsRequest) (*ListPoolsReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListPools not implemented")
+}
+func (UnimplementedAdminServer) ListExpected(context.Context, *ListExpectedRequest) (*ListExpectedReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListExpected not implemented")
+}
+func (UnimplementedAdminServer) AddExpected(context.Context, *AddExpectedRequest) (*Expected, error) {
+	return nil, status.Error(codes.Unimplemented, "method AddExpected not implemented")
+}
+func (UnimplementedAdminServer) RemoveExpected(context.Context, *RemoveExpectedRequest) (*RemoveExpectedReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method RemoveExpected not implemented")
 }
 func (UnimplementedAdminServer) Check(*CheckRequest, grpc.ServerStreamingServer[CheckReply]) error {
 	return status.Error(codes.Unimplemented, "method Check not implemented")
@@ -1303,6 +1433,132 @@ func _Admin_ScanFolder_Handler(srv interface{}, ctx context.Context, dec func(in
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Admin_ListSchedules_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListSchedulesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).ListSchedules(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_ListSchedules_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).ListSchedules(ctx, req.(*ListSchedulesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Admin_ShowSchedule_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ShowScheduleRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).ShowSchedule(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_ShowSchedule_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).ShowSchedule(ctx, req.(*ShowScheduleRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Admin_RunSchedule_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RunScheduleRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).RunSchedule(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_RunSchedule_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).RunSchedule(ctx, req.(*RunScheduleRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Admin_ListPools_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListPoolsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).ListPools(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_ListPools_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).ListPools(ctx, req.(*ListPoolsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Admin_ListExpected_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListExpectedRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).ListExpected(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_ListExpected_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).ListExpected(ctx, req.(*ListExpectedRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Admin_AddExpected_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AddExpectedRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).AddExpected(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_AddExpected_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).AddExpected(ctx, req.(*AddExpectedRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Admin_RemoveExpected_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RemoveExpectedRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).RemoveExpected(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_RemoveExpected_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).RemoveExpected(ctx, req.(*RemoveExpectedRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Admin_Check_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(CheckRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -1617,6 +1873,34 @@ var Admin_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ScanFolder",
 			Handler:    _Admin_ScanFolder_Handler,
+		},
+		{
+			MethodName: "ListSchedules",
+			Handler:    _Admin_ListSchedules_Handler,
+		},
+		{
+			MethodName: "ShowSchedule",
+			Handler:    _Admin_ShowSchedule_Handler,
+		},
+		{
+			MethodName: "RunSchedule",
+			Handler:    _Admin_RunSchedule_Handler,
+		},
+		{
+			MethodName: "ListPools",
+			Handler:    _Admin_ListPools_Handler,
+		},
+		{
+			MethodName: "ListExpected",
+			Handler:    _Admin_ListExpected_Handler,
+		},
+		{
+			MethodName: "AddExpected",
+			Handler:    _Admin_AddExpected_Handler,
+		},
+		{
+			MethodName: "RemoveExpected",
+			Handler:    _Admin_RemoveExpected_Handler,
 		},
 		{
 			MethodName: "Purge",

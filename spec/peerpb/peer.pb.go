@@ -319,6 +319,65 @@ func (EntryKind) EnumDescriptor() ([]byte, []int) {
 	return file_peer_proto_rawDescGZIP(), []int{4}
 }
 
+// State is what the node has to do with the request, as lifecycle.State.
+type State int32
+
+const (
+	State_STATE_UNSPECIFIED State = 0 // of the answer to a probe only
+	State_STATE_TOSUBMIT    State = 1
+	State_STATE_RUNNING     State = 2
+	State_STATE_INTERRUPTED State = 3
+	State_STATE_INERROR     State = 4
+	State_STATE_DONE        State = 5
+)
+
+// Enum value maps for State.
+var (
+	State_name = map[int32]string{
+		0: "STATE_UNSPECIFIED",
+		1: "STATE_TOSUBMIT",
+		2: "STATE_RUNNING",
+		3: "STATE_INTERRUPTED",
+		4: "STATE_INERROR",
+		5: "STATE_DONE",
+	}
+	State_value = map[string]int32{
+		"STATE_UNSPECIFIED": 0,
+		"STATE_TOSUBMIT":    1,
+		"STATE_RUNNING":     2,
+		"STATE_INTERRUPTED": 3,
+		"STATE_INERROR":     4,
+		"STATE_DONE":        5,
+	}
+)
+
+func (x State) Enum() *State {
+	p := new(State)
+	*p = x
+	return p
+}
+
+func (x State) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (State) Descriptor() protoreflect.EnumDescriptor {
+	return file_peer_proto_enumTypes[5].Descriptor()
+}
+
+func (State) Type() protoreflect.EnumType {
+	return &file_peer_proto_enumTypes[5]
+}
+
+func (x State) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use State.Descriptor instead.
+func (State) EnumDescriptor() ([]byte, []int) {
+	return file_peer_proto_rawDescGZIP(), []int{5}
+}
+
 // Call is what each call says of its request and of the requester's record.
 type Call struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1199,6 +1258,278 @@ func (x *Entry) GetModified() int64 {
 	return 0
 }
 
+type CommissionAsk struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            []byte                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`                // of the caller's own request, 16 bytes
+	Third         string                 `protobuf:"bytes,2,opt,name=third,proto3" json:"third,omitempty"`          // the node to make a request to; 1 to 64 bytes
+	Fetch         bool                   `protobuf:"varint,3,opt,name=fetch,proto3" json:"fetch,omitempty"`         // the file comes from there; else it goes there
+	Rule          string                 `protobuf:"bytes,4,opt,name=rule,proto3" json:"rule,omitempty"`            // of the node asked, at most 64 bytes; empty: the one that fits
+	Source        string                 `protobuf:"bytes,5,opt,name=source,proto3" json:"source,omitempty"`        // path below the sender's root of the rule; at most 1024 bytes
+	Target        string                 `protobuf:"bytes,6,opt,name=target,proto3" json:"target,omitempty"`        // below the receiver's; empty: as source
+	Priority      int32                  `protobuf:"zigzag32,7,opt,name=priority,proto3" json:"priority,omitempty"` // -128 to 127, higher first
+	Follow        []byte                 `protobuf:"bytes,8,opt,name=follow,proto3" json:"follow,omitempty"`        // id of the first request of a chain, 16 bytes
+	Info          string                 `protobuf:"bytes,9,opt,name=info,proto3" json:"info,omitempty"`            // for tasks and people; at most 4096 bytes
+	Hops          uint32                 `protobuf:"varint,10,opt,name=hops,proto3" json:"hops,omitempty"`          // requests before it in its chain; at most 255
+	Probe         bool                   `protobuf:"varint,11,opt,name=probe,proto3" json:"probe,omitempty"`        // only whether it would: nothing is made
+	Known         bool                   `protobuf:"varint,12,opt,name=known,proto3" json:"known,omitempty"`        // it was answered before: what is not there any more is not made again
+	Round         uint32                 `protobuf:"varint,13,opt,name=round,proto3" json:"round,omitempty"`        // retries of the caller's operator
+	Cancel        string                 `protobuf:"bytes,14,opt,name=cancel,proto3" json:"cancel,omitempty"`       // why the caller does not want it any more, at most 1024 bytes; empty: it does
+	Seen          uint64                 `protobuf:"varint,15,opt,name=seen,proto3" json:"seen,omitempty"`          // version that the caller has heard of; 0: none
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CommissionAsk) Reset() {
+	*x = CommissionAsk{}
+	mi := &file_peer_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CommissionAsk) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CommissionAsk) ProtoMessage() {}
+
+func (x *CommissionAsk) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CommissionAsk.ProtoReflect.Descriptor instead.
+func (*CommissionAsk) Descriptor() ([]byte, []int) {
+	return file_peer_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *CommissionAsk) GetId() []byte {
+	if x != nil {
+		return x.Id
+	}
+	return nil
+}
+
+func (x *CommissionAsk) GetThird() string {
+	if x != nil {
+		return x.Third
+	}
+	return ""
+}
+
+func (x *CommissionAsk) GetFetch() bool {
+	if x != nil {
+		return x.Fetch
+	}
+	return false
+}
+
+func (x *CommissionAsk) GetRule() string {
+	if x != nil {
+		return x.Rule
+	}
+	return ""
+}
+
+func (x *CommissionAsk) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *CommissionAsk) GetTarget() string {
+	if x != nil {
+		return x.Target
+	}
+	return ""
+}
+
+func (x *CommissionAsk) GetPriority() int32 {
+	if x != nil {
+		return x.Priority
+	}
+	return 0
+}
+
+func (x *CommissionAsk) GetFollow() []byte {
+	if x != nil {
+		return x.Follow
+	}
+	return nil
+}
+
+func (x *CommissionAsk) GetInfo() string {
+	if x != nil {
+		return x.Info
+	}
+	return ""
+}
+
+func (x *CommissionAsk) GetHops() uint32 {
+	if x != nil {
+		return x.Hops
+	}
+	return 0
+}
+
+func (x *CommissionAsk) GetProbe() bool {
+	if x != nil {
+		return x.Probe
+	}
+	return false
+}
+
+func (x *CommissionAsk) GetKnown() bool {
+	if x != nil {
+		return x.Known
+	}
+	return false
+}
+
+func (x *CommissionAsk) GetRound() uint32 {
+	if x != nil {
+		return x.Round
+	}
+	return 0
+}
+
+func (x *CommissionAsk) GetCancel() string {
+	if x != nil {
+		return x.Cancel
+	}
+	return ""
+}
+
+func (x *CommissionAsk) GetSeen() uint64 {
+	if x != nil {
+		return x.Seen
+	}
+	return 0
+}
+
+type CommissionAnswer struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            []byte                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`     // of the request that was made, 16 bytes; none after a probe
+	Rule          string                 `protobuf:"bytes,2,opt,name=rule,proto3" json:"rule,omitempty"` // it was made by; at most 64 bytes
+	State         State                  `protobuf:"varint,3,opt,name=state,proto3,enum=pannier.peer.v1.State" json:"state,omitempty"`
+	Reason        string                 `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`     // why it waits; at most 64 bytes
+	Version       uint64                 `protobuf:"varint,5,opt,name=version,proto3" json:"version,omitempty"`  // of its record
+	Rank          int64                  `protobuf:"varint,6,opt,name=rank,proto3" json:"rank,omitempty"`        // bytes that are safe at the receiver
+	Size          int64                  `protobuf:"varint,7,opt,name=size,proto3" json:"size,omitempty"`        // of the whole, + 1; 0: unknown
+	Digest        string                 `protobuf:"bytes,8,opt,name=digest,proto3" json:"digest,omitempty"`     // of the whole; at most 256 bytes
+	Verified      string                 `protobuf:"bytes,9,opt,name=verified,proto3" json:"verified,omitempty"` // what was compared and equal; at most 256 bytes
+	Failure       *Failure               `protobuf:"bytes,10,opt,name=failure,proto3" json:"failure,omitempty"`  // of the last thing that went wrong; none: nothing
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CommissionAnswer) Reset() {
+	*x = CommissionAnswer{}
+	mi := &file_peer_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CommissionAnswer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CommissionAnswer) ProtoMessage() {}
+
+func (x *CommissionAnswer) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CommissionAnswer.ProtoReflect.Descriptor instead.
+func (*CommissionAnswer) Descriptor() ([]byte, []int) {
+	return file_peer_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *CommissionAnswer) GetId() []byte {
+	if x != nil {
+		return x.Id
+	}
+	return nil
+}
+
+func (x *CommissionAnswer) GetRule() string {
+	if x != nil {
+		return x.Rule
+	}
+	return ""
+}
+
+func (x *CommissionAnswer) GetState() State {
+	if x != nil {
+		return x.State
+	}
+	return State_STATE_UNSPECIFIED
+}
+
+func (x *CommissionAnswer) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *CommissionAnswer) GetVersion() uint64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *CommissionAnswer) GetRank() int64 {
+	if x != nil {
+		return x.Rank
+	}
+	return 0
+}
+
+func (x *CommissionAnswer) GetSize() int64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *CommissionAnswer) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+func (x *CommissionAnswer) GetVerified() string {
+	if x != nil {
+		return x.Verified
+	}
+	return ""
+}
+
+func (x *CommissionAnswer) GetFailure() *Failure {
+	if x != nil {
+		return x.Failure
+	}
+	return nil
+}
+
 var File_peer_proto protoreflect.FileDescriptor
 
 const file_peer_proto_rawDesc = "" +
@@ -1269,7 +1600,36 @@ const file_peer_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12.\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x1a.pannier.peer.v1.EntryKindR\x04kind\x12\x12\n" +
 	"\x04size\x18\x03 \x01(\x03R\x04size\x12\x1a\n" +
-	"\bmodified\x18\x04 \x01(\x03R\bmodified*@\n" +
+	"\bmodified\x18\x04 \x01(\x03R\bmodified\"\xd9\x02\n" +
+	"\rCommissionAsk\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\fR\x02id\x12\x14\n" +
+	"\x05third\x18\x02 \x01(\tR\x05third\x12\x14\n" +
+	"\x05fetch\x18\x03 \x01(\bR\x05fetch\x12\x12\n" +
+	"\x04rule\x18\x04 \x01(\tR\x04rule\x12\x16\n" +
+	"\x06source\x18\x05 \x01(\tR\x06source\x12\x16\n" +
+	"\x06target\x18\x06 \x01(\tR\x06target\x12\x1a\n" +
+	"\bpriority\x18\a \x01(\x11R\bpriority\x12\x16\n" +
+	"\x06follow\x18\b \x01(\fR\x06follow\x12\x12\n" +
+	"\x04info\x18\t \x01(\tR\x04info\x12\x12\n" +
+	"\x04hops\x18\n" +
+	" \x01(\rR\x04hops\x12\x14\n" +
+	"\x05probe\x18\v \x01(\bR\x05probe\x12\x14\n" +
+	"\x05known\x18\f \x01(\bR\x05known\x12\x14\n" +
+	"\x05round\x18\r \x01(\rR\x05round\x12\x16\n" +
+	"\x06cancel\x18\x0e \x01(\tR\x06cancel\x12\x12\n" +
+	"\x04seen\x18\x0f \x01(\x04R\x04seen\"\xa6\x02\n" +
+	"\x10CommissionAnswer\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\fR\x02id\x12\x12\n" +
+	"\x04rule\x18\x02 \x01(\tR\x04rule\x12,\n" +
+	"\x05state\x18\x03 \x01(\x0e2\x16.pannier.peer.v1.StateR\x05state\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\x12\x18\n" +
+	"\aversion\x18\x05 \x01(\x04R\aversion\x12\x12\n" +
+	"\x04rank\x18\x06 \x01(\x03R\x04rank\x12\x12\n" +
+	"\x04size\x18\a \x01(\x03R\x04size\x12\x16\n" +
+	"\x06digest\x18\b \x01(\tR\x06digest\x12\x1a\n" +
+	"\bverified\x18\t \x01(\tR\bverified\x122\n" +
+	"\afailure\x18\n" +
+	" \x01(\v2\x18.pannier.peer.v1.FailureR\afailure*@\n" +
 	"\x04Side\x12\x14\n" +
 	"\x10SIDE_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vSIDE_SENDER\x10\x01\x12\x11\n" +
@@ -1302,7 +1662,15 @@ const file_peer_proto_rawDesc = "" +
 	"\x16ENTRY_KIND_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fENTRY_KIND_FILE\x10\x01\x12\x18\n" +
 	"\x14ENTRY_KIND_DIRECTORY\x10\x02\x12\x14\n" +
-	"\x10ENTRY_KIND_OTHER\x10\x032\x93\x03\n" +
+	"\x10ENTRY_KIND_OTHER\x10\x03*\x7f\n" +
+	"\x05State\x12\x15\n" +
+	"\x11STATE_UNSPECIFIED\x10\x00\x12\x12\n" +
+	"\x0eSTATE_TOSUBMIT\x10\x01\x12\x11\n" +
+	"\rSTATE_RUNNING\x10\x02\x12\x15\n" +
+	"\x11STATE_INTERRUPTED\x10\x03\x12\x11\n" +
+	"\rSTATE_INERROR\x10\x04\x12\x0e\n" +
+	"\n" +
+	"STATE_DONE\x10\x052\xe4\x03\n" +
 	"\x04Peer\x12?\n" +
 	"\aRequest\x12\x1b.pannier.peer.v1.RequestAsk\x1a\x17.pannier.peer.v1.Answer\x12A\n" +
 	"\bTransfer\x12\x1c.pannier.peer.v1.TransferAsk\x1a\x17.pannier.peer.v1.Answer\x12G\n" +
@@ -1310,7 +1678,9 @@ const file_peer_proto_rawDesc = "" +
 	"\n" +
 	"EndRequest\x12\x1e.pannier.peer.v1.EndRequestAsk\x1a\x17.pannier.peer.v1.Answer\x129\n" +
 	"\x04Stop\x12\x18.pannier.peer.v1.StopAsk\x1a\x17.pannier.peer.v1.Answer\x12<\n" +
-	"\x04Info\x12\x18.pannier.peer.v1.InfoAsk\x1a\x1a.pannier.peer.v1.InfoReplyB(Z&github.com/pannier/pannier/spec/peerpbb\x06proto3"
+	"\x04Info\x12\x18.pannier.peer.v1.InfoAsk\x1a\x1a.pannier.peer.v1.InfoReply\x12O\n" +
+	"\n" +
+	"Commission\x12\x1e.pannier.peer.v1.CommissionAsk\x1a!.pannier.peer.v1.CommissionAnswerB(Z&github.com/pannier/pannier/spec/peerpbb\x06proto3"
 
 var (
 	file_peer_proto_rawDescOnce sync.Once
@@ -1324,63 +1694,70 @@ func file_peer_proto_rawDescGZIP() []byte {
 	return file_peer_proto_rawDescData
 }
 
-var file_peer_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_peer_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
+var file_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_peer_proto_goTypes = []any{
-	(Side)(0),              // 0: pannier.peer.v1.Side
-	(Phase)(0),             // 1: pannier.peer.v1.Phase
-	(Outcome)(0),           // 2: pannier.peer.v1.Outcome
-	(What)(0),              // 3: pannier.peer.v1.What
-	(EntryKind)(0),         // 4: pannier.peer.v1.EntryKind
-	(*Call)(nil),           // 5: pannier.peer.v1.Call
-	(*RequestAsk)(nil),     // 6: pannier.peer.v1.RequestAsk
-	(*TransferAsk)(nil),    // 7: pannier.peer.v1.TransferAsk
-	(*EndTransferAsk)(nil), // 8: pannier.peer.v1.EndTransferAsk
-	(*EndRequestAsk)(nil),  // 9: pannier.peer.v1.EndRequestAsk
-	(*StopAsk)(nil),        // 10: pannier.peer.v1.StopAsk
-	(*Failure)(nil),        // 11: pannier.peer.v1.Failure
-	(*Answer)(nil),         // 12: pannier.peer.v1.Answer
-	(*InfoAsk)(nil),        // 13: pannier.peer.v1.InfoAsk
-	(*InfoReply)(nil),      // 14: pannier.peer.v1.InfoReply
-	(*Node)(nil),           // 15: pannier.peer.v1.Node
-	(*Page)(nil),           // 16: pannier.peer.v1.Page
-	(*Entry)(nil),          // 17: pannier.peer.v1.Entry
+	(Side)(0),                // 0: pannier.peer.v1.Side
+	(Phase)(0),               // 1: pannier.peer.v1.Phase
+	(Outcome)(0),             // 2: pannier.peer.v1.Outcome
+	(What)(0),                // 3: pannier.peer.v1.What
+	(EntryKind)(0),           // 4: pannier.peer.v1.EntryKind
+	(State)(0),               // 5: pannier.peer.v1.State
+	(*Call)(nil),             // 6: pannier.peer.v1.Call
+	(*RequestAsk)(nil),       // 7: pannier.peer.v1.RequestAsk
+	(*TransferAsk)(nil),      // 8: pannier.peer.v1.TransferAsk
+	(*EndTransferAsk)(nil),   // 9: pannier.peer.v1.EndTransferAsk
+	(*EndRequestAsk)(nil),    // 10: pannier.peer.v1.EndRequestAsk
+	(*StopAsk)(nil),          // 11: pannier.peer.v1.StopAsk
+	(*Failure)(nil),          // 12: pannier.peer.v1.Failure
+	(*Answer)(nil),           // 13: pannier.peer.v1.Answer
+	(*InfoAsk)(nil),          // 14: pannier.peer.v1.InfoAsk
+	(*InfoReply)(nil),        // 15: pannier.peer.v1.InfoReply
+	(*Node)(nil),             // 16: pannier.peer.v1.Node
+	(*Page)(nil),             // 17: pannier.peer.v1.Page
+	(*Entry)(nil),            // 18: pannier.peer.v1.Entry
+	(*CommissionAsk)(nil),    // 19: pannier.peer.v1.CommissionAsk
+	(*CommissionAnswer)(nil), // 20: pannier.peer.v1.CommissionAnswer
 }
 var file_peer_proto_depIdxs = []int32{
 	0,  // 0: pannier.peer.v1.Call.side:type_name -> pannier.peer.v1.Side
 	1,  // 1: pannier.peer.v1.Call.phase:type_name -> pannier.peer.v1.Phase
-	5,  // 2: pannier.peer.v1.RequestAsk.call:type_name -> pannier.peer.v1.Call
-	5,  // 3: pannier.peer.v1.TransferAsk.call:type_name -> pannier.peer.v1.Call
-	5,  // 4: pannier.peer.v1.EndTransferAsk.call:type_name -> pannier.peer.v1.Call
-	5,  // 5: pannier.peer.v1.EndRequestAsk.call:type_name -> pannier.peer.v1.Call
-	5,  // 6: pannier.peer.v1.StopAsk.call:type_name -> pannier.peer.v1.Call
-	11, // 7: pannier.peer.v1.StopAsk.why:type_name -> pannier.peer.v1.Failure
+	6,  // 2: pannier.peer.v1.RequestAsk.call:type_name -> pannier.peer.v1.Call
+	6,  // 3: pannier.peer.v1.TransferAsk.call:type_name -> pannier.peer.v1.Call
+	6,  // 4: pannier.peer.v1.EndTransferAsk.call:type_name -> pannier.peer.v1.Call
+	6,  // 5: pannier.peer.v1.EndRequestAsk.call:type_name -> pannier.peer.v1.Call
+	6,  // 6: pannier.peer.v1.StopAsk.call:type_name -> pannier.peer.v1.Call
+	12, // 7: pannier.peer.v1.StopAsk.why:type_name -> pannier.peer.v1.Failure
 	2,  // 8: pannier.peer.v1.Answer.outcome:type_name -> pannier.peer.v1.Outcome
 	1,  // 9: pannier.peer.v1.Answer.phase:type_name -> pannier.peer.v1.Phase
-	11, // 10: pannier.peer.v1.Answer.failure:type_name -> pannier.peer.v1.Failure
+	12, // 10: pannier.peer.v1.Answer.failure:type_name -> pannier.peer.v1.Failure
 	3,  // 11: pannier.peer.v1.InfoAsk.what:type_name -> pannier.peer.v1.What
-	15, // 12: pannier.peer.v1.InfoReply.node:type_name -> pannier.peer.v1.Node
-	16, // 13: pannier.peer.v1.InfoReply.page:type_name -> pannier.peer.v1.Page
-	17, // 14: pannier.peer.v1.InfoReply.entry:type_name -> pannier.peer.v1.Entry
-	17, // 15: pannier.peer.v1.Page.entries:type_name -> pannier.peer.v1.Entry
+	16, // 12: pannier.peer.v1.InfoReply.node:type_name -> pannier.peer.v1.Node
+	17, // 13: pannier.peer.v1.InfoReply.page:type_name -> pannier.peer.v1.Page
+	18, // 14: pannier.peer.v1.InfoReply.entry:type_name -> pannier.peer.v1.Entry
+	18, // 15: pannier.peer.v1.Page.entries:type_name -> pannier.peer.v1.Entry
 	4,  // 16: pannier.peer.v1.Entry.kind:type_name -> pannier.peer.v1.EntryKind
-	6,  // 17: pannier.peer.v1.Peer.Request:input_type -> pannier.peer.v1.RequestAsk
-	7,  // 18: pannier.peer.v1.Peer.Transfer:input_type -> pannier.peer.v1.TransferAsk
-	8,  // 19: pannier.peer.v1.Peer.EndTransfer:input_type -> pannier.peer.v1.EndTransferAsk
-	9,  // 20: pannier.peer.v1.Peer.EndRequest:input_type -> pannier.peer.v1.EndRequestAsk
-	10, // 21: pannier.peer.v1.Peer.Stop:input_type -> pannier.peer.v1.StopAsk
-	13, // 22: pannier.peer.v1.Peer.Info:input_type -> pannier.peer.v1.InfoAsk
-	12, // 23: pannier.peer.v1.Peer.Request:output_type -> pannier.peer.v1.Answer
-	12, // 24: pannier.peer.v1.Peer.Transfer:output_type -> pannier.peer.v1.Answer
-	12, // 25: pannier.peer.v1.Peer.EndTransfer:output_type -> pannier.peer.v1.Answer
-	12, // 26: pannier.peer.v1.Peer.EndRequest:output_type -> pannier.peer.v1.Answer
-	12, // 27: pannier.peer.v1.Peer.Stop:output_type -> pannier.peer.v1.Answer
-	14, // 28: pannier.peer.v1.Peer.Info:output_type -> pannier.peer.v1.InfoReply
-	23, // [23:29] is the sub-list for method output_type
-	17, // [17:23] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	5,  // 17: pannier.peer.v1.CommissionAnswer.state:type_name -> pannier.peer.v1.State
+	12, // 18: pannier.peer.v1.CommissionAnswer.failure:type_name -> pannier.peer.v1.Failure
+	7,  // 19: pannier.peer.v1.Peer.Request:input_type -> pannier.peer.v1.RequestAsk
+	8,  // 20: pannier.peer.v1.Peer.Transfer:input_type -> pannier.peer.v1.TransferAsk
+	9,  // 21: pannier.peer.v1.Peer.EndTransfer:input_type -> pannier.peer.v1.EndTransferAsk
+	10, // 22: pannier.peer.v1.Peer.EndRequest:input_type -> pannier.peer.v1.EndRequestAsk
+	11, // 23: pannier.peer.v1.Peer.Stop:input_type -> pannier.peer.v1.StopAsk
+	14, // 24: pannier.peer.v1.Peer.Info:input_type -> pannier.peer.v1.InfoAsk
+	19, // 25: pannier.peer.v1.Peer.Commission:input_type -> pannier.peer.v1.CommissionAsk
+	13, // 26: pannier.peer.v1.Peer.Request:output_type -> pannier.peer.v1.Answer
+	13, // 27: pannier.peer.v1.Peer.Transfer:output_type -> pannier.peer.v1.Answer
+	13, // 28: pannier.peer.v1.Peer.EndTransfer:output_type -> pannier.peer.v1.Answer
+	13, // 29: pannier.peer.v1.Peer.EndRequest:output_type -> pannier.peer.v1.Answer
+	13, // 30: pannier.peer.v1.Peer.Stop:output_type -> pannier.peer.v1.Answer
+	15, // 31: pannier.peer.v1.Peer.Info:output_type -> pannier.peer.v1.InfoReply
+	20, // 32: pannier.peer.v1.Peer.Commission:output_type -> pannier.peer.v1.CommissionAnswer
+	26, // [26:33] is the sub-list for method output_type
+	19, // [19:26] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_peer_proto_init() }
@@ -1393,8 +1770,8 @@ func file_peer_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_peer_proto_rawDesc), len(file_peer_proto_rawDesc)),
-			NumEnums:      5,
-			NumMessages:   13,
+			NumEnums:      6,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -37,6 +37,7 @@ const (
 	Peer_EndRequest_FullMethodName  = "/pannier.peer.v1.Peer/EndRequest"
 	Peer_Stop_FullMethodName        = "/pannier.peer.v1.Peer/Stop"
 	Peer_Info_FullMethodName        = "/pannier.peer.v1.Peer/Info"
+	Peer_Commission_FullMethodName  = "/pannier.peer.v1.Peer/Commission"
 )
 
 // PeerClient is the client API for Peer service.
@@ -68,6 +69,13 @@ type PeerClient interface {
 	// ask for. It changes nothing, and stops when the call is cancelled. Errors: not
 	// found; permission, when no rule of that name lets the caller receive.
 	Info(ctx context.Context, in *InfoAsk, opts ...grpc.CallOption) (*InfoReply, error)
+	// Commission asks the node to make a request of its own to a third one, for the
+	// caller, and tells how that is: spec/copy.md. It may come twice, late, or not at all:
+	// the same id of the same caller is the same request. The answer comes when there is
+	// something new, or after 15 s. Errors: permission, when the node's operator lists no
+	// rule for that; not found, when it was made and is not known any more. A node from before
+	// it has it answers as gRPC does for a method that is not there.
+	Commission(ctx context.Context, in *CommissionAsk, opts ...grpc.CallOption) (*CommissionAnswer, error)
 }
 
 type peerClient struct {
@@ -138,6 +146,16 @@ func (c *peerClient) Info(ctx context.Context, in *InfoAsk, opts ...grpc.CallOpt
 	return out, nil
 }
 
+func (c *peerClient) Commission(ctx context.Context, in *CommissionAsk, opts ...grpc.CallOption) (*CommissionAnswer, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CommissionAnswer)
+	err := c.cc.Invoke(ctx, Peer_Commission_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // PeerServer is the server API for Peer service.
 // All implementations must embed UnimplementedPeerServer
 // for forward compatibility.
@@ -167,6 +185,13 @@ type PeerServer interface {
 	// ask for. It changes nothing, and stops when the call is cancelled. Errors: not
 	// found; permission, when no rule of that name lets the caller receive.
 	Info(context.Context, *InfoAsk) (*InfoReply, error)
+	// Commission asks the node to make a request of its own to a third one, for the
+	// caller, and tells how that is: spec/copy.md. It may come twice, late, or not at all:
+	// the same id of the same caller is the same request. The answer comes when there is
+	// something new, or after 15 s. Errors: permission, when the node's operator lists no
+	// rule for that; not found, when it was made and is not known any more. A node from before
+	// it has it answers as gRPC does for a method that is not there.
+	Commission(context.Context, *CommissionAsk) (*CommissionAnswer, error)
 	mustEmbedUnimplementedPeerServer()
 }
 
@@ -194,6 +219,9 @@ func (UnimplementedPeerServer) Stop(context.Context, *StopAsk) (*Answer, error) 
 }
 func (UnimplementedPeerServer) Info(context.Context, *InfoAsk) (*InfoReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Info not implemented")
+}
+func (UnimplementedPeerServer) Commission(context.Context, *CommissionAsk) (*CommissionAnswer, error) {
+	return nil, status.Error(codes.Unimplemented, "method Commission not implemented")
 }
 func (UnimplementedPeerServer) mustEmbedUnimplementedPeerServer() {}
 func (UnimplementedPeerServer) testEmbeddedByValue()              {}
@@ -324,6 +352,24 @@ func _Peer_Info_Handler(srv interface{}, ctx context.Context, dec func(interface
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Peer_Commission_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CommissionAsk)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PeerServer).Commission(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Peer_Commission_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PeerServer).Commission(ctx, req.(*CommissionAsk))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Peer_ServiceDesc is the grpc.ServiceDesc for Peer service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -354,6 +400,10 @@ var Peer_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Info",
 			Handler:    _Peer_Info_Handler,
+		},
+		{
+			MethodName: "Commission",
+			Handler:    _Peer_Commission_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

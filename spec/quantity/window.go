@@ -1,6 +1,7 @@
 package quantity
 
 import (
+	"fmt"
 	"strings"
 	"time"
 
@@ -131,4 +132,22 @@ func (w *Window) UnmarshalText(b []byte) error {
 	parsed, err := ParseWindow(string(b))
 	*w = parsed
 	return err
+}
+
+// String is the window as ParseWindow reads it, with each day named.
+func (w Window) String() string {
+	var days []string
+	for i := range w.Days {
+		if day := (i + 1) % 7; w.Days[day] { // weeks begin on Monday
+			days = append(days, dayNames[day])
+		}
+	}
+	clock := func(d time.Duration) string {
+		return fmt.Sprintf("%02d:%02d", int(d.Hours()), int(d.Minutes())%60)
+	}
+	text := clock(w.Start) + "-" + clock(w.End)
+	if len(days) == len(w.Days) {
+		return text
+	}
+	return strings.Join(days, ",") + " " + text
 }

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"archive/zip"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -327,11 +329,30 @@ func (r *canaryRun) operators(ctx context.Context, i int) error {
 		{"get", "n1:absent", filepath.Join(n.Root, "x"), "--rule", "pull", "--wait"}} {
 		r.command(ctx, i, args...)
 	}
-	var backup strings.Builder
-	if err := backupTo(ctx, c, &backup); err != nil {
+	var b bytes.Buffer
+	if err := backupTo(ctx, c, &b); err != nil {
 		return err
 	}
-	r.search("a backup", "store", i, []byte(backup.String()))
+	return r.unpacked(b.Bytes(), i)
+}
+
+// unpacked looks at each file of a backup, which is compressed.
+func (r *canaryRun) unpacked(b []byte, i int) error {
+	z, err := zip.NewReader(bytes.NewReader(b), int64(len(b)))
+	if err != nil {
+		return fault.Wrap("read backup", "", err)
+	}
+	for _, f := range z.File {
+		in, err := f.Open()
+		if err != nil {
+			return fault.Wrap("read backup", f.Name, err)
+		}
+		text, err := io.ReadAll(in)
+		if err = errors.Join(err, in.Close()); err != nil {
+			return fault.Wrap("read backup", f.Name, err)
+		}
+		r.search("a backup's "+f.Name, "store", i, text)
+	}
 	return nil
 }
 

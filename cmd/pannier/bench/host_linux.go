@@ -3,6 +3,7 @@ package bench
 import (
 	"bufio"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"slices"
@@ -51,6 +52,21 @@ func procValue(file, name string) (int64, error) {
 		return kib << 10, nil
 	}
 	return 0, fault.New("read usage", fault.Unsupported, "no %s in %s", name, file)
+}
+
+// readBy is how many bytes a process has read since it started, from files and all else, in
+// memory or not.
+func readBy(pid int) (int64, error) {
+	file := "/proc/" + strconv.Itoa(pid) + "/io"
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return 0, fault.Wrap("read usage", file, err)
+	}
+	var n int64
+	if _, err := fmt.Sscanf(string(text), "rchar: %d", &n); err != nil {
+		return 0, fault.New("read usage", fault.Unsupported, "no rchar in %s", file)
+	}
+	return n, nil
 }
 
 // room says whether dir is on a tmpfs and how many bytes fit there; a tmpfs

@@ -295,6 +295,9 @@ func (e *Engine) apply(ref store.Ref, event func(*lifecycle.Record) lifecycle.Ev
 	return s.Record, nil
 }
 
+// Pools implements admin.Engine: there are none.
+func (e *Engine) Pools() []engine.PoolStatus { return nil }
+
 func (e *Engine) Partners() []engine.PartnerStatus {
 	e.mu.Lock()
 	defer e.mu.Unlock()

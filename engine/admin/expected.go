@@ -1,0 +1,117 @@
+package admin
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/pannier/pannier/engine/access"
+	"github.com/pannier/pannier/engine/schedule"
+	"github.com/pannier/pannier/spec/adminpb"
+	"github.com/pannier/pannier/spec/fault"
+)
+
+// Expecting is the files that are to come to a node; *schedule.Awaiter is one.
+type Expecting interface {
+	List() ([]schedule.Expectation, error) // late ones first
+}
+
+// expectKind is what an expected file is among objects: adding and removing one is applying and
+// deleting it.
+const expectKind = "expect"
+
+// ListExpected implements adminpb.AdminServer.
+func (s *Server) ListExpected(context.Context, *adminpb.ListExpectedRequest) (*adminpb.ListExpectedReply, error) {
+	if s.cfg.Expecting == nil {
+		return nil, unsupported("list expected files", "this node has none")
+	}
+	all, err := s.cfg.Expecting.List()
+	reply := &adminpb.ListExpectedReply{}
+	for i := range all {
+		reply.Expected = append(reply.Expected, expectedOf(&all[i]))
+	}
+	return reply, err
+}
+
+// AddExpected implements adminpb.AdminServer.
+func (s *Server) AddExpected(ctx context.Context, in *adminpb.AddExpectedRequest) (*adminpb.Expected, error) {
+	const op = "add expected file"
+	if s.cfg.Objects == nil || s.cfg.Expecting == nil {
+		return nil, unsupported(op, "this node has no objects")
+	}
+	var b strings.Builder
+	b.WriteString("[[" + expectKind + "]]\n")
+	for _, f := range [][2]string{
+		{"name", in.GetName()}, {"rule", in.GetRule()}, {"partner", in.GetPartner()}, {"file", in.GetFile()}, {"cron", in.GetCron()}, {"zone", in.GetZone()}, {"at", in.GetAt()}, {"expire", in.GetExpire()},
+	} {
+		if f[1] == "" {
+			continue
+		}
+		text, err := tomlText(f[1])
+		if err != nil {
+			return nil, err
+		}
+		fmt.Fprintf(&b, "%s = %s\n", f[0], text)
+	}
+	all, _, err := s.cfg.Objects.List()
+	if err != nil {
+		return nil, err
+	}
+	for _, o := range all {
+		if o.Kind == expectKind && o.Name == in.GetName() {
+			return nil, fault.New(op, fault.Exists, "there is an expected file %q already", in.GetName())
+		}
+	}
+	if _, _, _, err := s.cfg.Objects.Apply([]Text{{"the order", b.String()}}, access.CallerOf(ctx).Name, Object{Kind: expectKind, Name: in.GetName()}, AnyRevision, false); err != nil {
+		return nil, err
+	}
+	list, err := s.cfg.Expecting.List()
+	for i := range list {
+		if list[i].Expected.Name == in.GetName() {
+			return expectedOf(&list[i]), nil
+		}
+	}
+	return nil, err
+}
+
+// tomlText is a text as TOML has it, on one line.
+func tomlText(s string) (string, error) {
+	if strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f || r == 0xfffd }) {
+		return "", fault.New("read text", fault.Invalid, "%.60q has control characters", s)
+	}
+	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s) + `"`, nil
+}
+
+// RemoveExpected implements adminpb.AdminServer.
+func (s *Server) RemoveExpected(_ context.Context, in *adminpb.RemoveExpectedRequest) (*adminpb.RemoveExpectedReply, error) {
+	if s.cfg.Objects == nil {
+		return nil, unsupported("remove expected file", "this node has no objects")
+	}
+	_, err := s.cfg.Objects.Delete(expectKind, in.GetName(), AnyRevision)
+	return &adminpb.RemoveExpectedReply{}, err
+}
+
+func expectedOf(x *schedule.Expectation) *adminpb.Expected {
+	e := &x.Expected
+	m := &adminpb.Expected{
+		Name: e.Name, Rule: e.Rule, Partner: e.Partner, File: e.File, Expire: e.Expire.String(), Since: timeOf(x.Since), Next: timeOf(x.Next), State: string(x.State()),
+	}
+	if e.At.IsZero() {
+		m.Cron, m.Zone = e.Times.Cron.String(), e.Times.ZoneName()
+	}
+	for i := range x.Late {
+		m.Late = append(m.Late, awaitsOf(&x.Late[i]))
+	}
+	for i := range x.Over {
+		m.Over = append(m.Over, awaitsOf(&x.Over[i]))
+	}
+	return m
+}
+
+func awaitsOf(a *schedule.Awaits) *adminpb.ExpectedFile {
+	m := &adminpb.ExpectedFile{Due: timeOf(a.Due), State: string(a.State), At: timeOf(a.At)}
+	if a.Request.Requester != "" {
+		m.Request, m.Requester = a.Request.ID.String(), a.Request.Requester
+	}
+	return m
+}

@@ -1,0 +1,216 @@
+package rest
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"google.golang.org/genproto/googleapis/api/annotations"
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/pannier/pannier/engine/access"
+	"github.com/pannier/pannier/engine/httpd"
+	"github.com/pannier/pannier/spec/adminpb"
+	"github.com/pannier/pannier/spec/fault"
+)
+
+// service answers what a test asks; a call that it does not expect is a panic.
+type service struct {
+	adminpb.AdminClient
+	rule *adminpb.TestRuleRequest // the last
+	list *adminpb.ListRequest
+	all  int   // requests of a list
+	bad  error // at its end
+}
+
+func (s *service) TestRule(_ context.Context, in *adminpb.TestRuleRequest, _ ...grpc.CallOption) (*adminpb.TestRuleReply, error) {
+	s.rule = in
+	return &adminpb.TestRuleReply{}, nil
+}
+
+func (s *service) List(_ context.Context, in *adminpb.ListRequest, _ ...grpc.CallOption) (grpc.ServerStreamingClient[adminpb.Request], error) {
+	s.list = in
+	return &stream{left: s.all, bad: s.bad}, nil
+}
+
+type stream struct {
+	grpc.ClientStream
+	left int
+	bad  error
+}
+
+func (s *stream) Recv() (*adminpb.Request, error) {
+	switch {
+	case s.left > 0:
+		s.left--
+		return &adminpb.Request{Id: "x"}, nil
+	case s.bad != nil:
+		return nil, s.bad
+	}
+	return nil, io.EOF
+}
+
+// served is a client of the twin of a service, on a unix socket.
+func served(t *testing.T, s *service) (do func(method, target, body string, headers ...string) (status int, text string)) {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "pn")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	tokens, err := access.OpenTokens(filepath.Join(dir, "t"), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, err := httpd.New(httpd.Config{Tokens: tokens, Local: func(int) bool { return true }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := Mount(server, s, Options{}); err != nil {
+		t.Fatal(err)
+	}
+	socket := filepath.Join(dir, "s")
+	if err := server.Listen("unix://"+socket, nil); err != nil {
+		t.Fatal(err)
+	}
+	over := make(chan error, 1)
+	go func() { over <- server.Serve() }()
+	client := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
+	}}}
+	t.Cleanup(func() {
+		client.CloseIdleConnections()
+		server.Close()
+		if err := <-over; err != nil {
+			t.Error(err)
+		}
+	})
+	return func(method, target, body string, headers ...string) (int, string) {
+		t.Helper()
+		r, err := http.NewRequestWithContext(t.Context(), method, "http://localhost"+target, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := 0; i < len(headers); i += 2 {
+			r.Header.Set(headers[i], headers[i+1])
+		}
+		a, err := client.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer a.Body.Close()
+		text, err := io.ReadAll(a.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return a.StatusCode, string(text)
+	}
+}
+
+// TestParametersOfAll: each call of admin.proto refuses a parameter that it does not have, before
+// the service hears of it.
+func TestParametersOfAll(t *testing.T) {
+	do := served(t, &service{})
+	methods, tried := adminpb.File_admin_proto.Services().ByName("Admin").Methods(), 0
+	for i := range methods.Len() {
+		rule, _ := proto.GetExtension(methods.Get(i).Options(), annotations.E_Http).(*annotations.HttpRule)
+		if rule == nil {
+			continue
+		}
+		tried++
+		pattern, _ := patternOf(rule)
+		method, path, _ := strings.Cut(pattern, " ")
+		path = regexp.MustCompile(`\{[^}]*\}`).ReplaceAllString(path, "x")
+		status, text := do(method, path+"?nonsense=1", "{}")
+		if status != http.StatusBadRequest || !strings.Contains(text, "nonsense") {
+			t.Errorf("%s %s: %d %s", method, path, status, text)
+		}
+	}
+	if tried < 30 {
+		t.Errorf("%d calls tried", tried)
+	}
+}
+
+func TestParameters(t *testing.T) {
+	s := &service{}
+	do := served(t, s)
+	if status, text := do("GET", "/v1/rules:test?rule=out&partner=hostb", ""); status != http.StatusOK || s.rule.GetRule() != "out" || s.rule.GetPartner() != "hostb" {
+		t.Errorf("%d %s, %v", status, text, s.rule)
+	}
+	if status, text := do("GET", "/v1/requests?partner=hostb&states=DONE&states=RUNNING", ""); status != http.StatusOK || s.list.GetPartner() != "hostb" || len(s.list.GetStates()) != 2 {
+		t.Errorf("%d %s, %v", status, text, s.list)
+	}
+	for _, c := range []struct{ method, target, body, says string }{
+		{"GET", "/v1/rules:test?partnre=hostb", "", `no parameter is called \"partnre\" here; there are: direction, partner, rule, path`},
+		{"GET", "/v1/rules:test?rule.x=1", "", `no parameter is called \"rule.x\"`},
+		{"GET", "/v1/requests/x/wait?ref.id=y", "", `there are: ref.requester, ref.role, timeout`},
+		{"POST", "/v1/folders/x/scan?name=y", "", "it has none"},
+		{"GET", "/v1/requests?limit=many", "", "limit"},
+		{"GET", "/v1/requests?states=SLEEPING", "", "SLEEPING"},
+		{"GET", "/v1/requests?partner=%zz", "", "invalid URL escape"},
+		{"GET", "/v1/watch?query.nonsense=1", "", `query.nonsense`},
+		{"POST", "/v1/requests?rule=out", "{}", "put it into the JSON of the body"},
+		{"POST", "/v1/requests", `{"rulle":"out"}`, "rulle"},
+		{"POST", "/v1/requests", `{"rule":`, "unexpected"},
+		{"GET", "/v1/nonsense?x=1", "", "there is no /v1/nonsense"},
+	} {
+		status, text := do(c.method, c.target, c.body)
+		var p httpd.Problem
+		if err := json.Unmarshal([]byte(text), &p); err != nil || status < 400 || status > 499 || !strings.Contains(text, c.says) {
+			t.Errorf("%s %s: %d %s, %v", c.method, c.target, status, text, err)
+		}
+	}
+}
+
+// TestLists: a stream is one object or lines, and an error in its middle is said in it.
+func TestLists(t *testing.T) {
+	s := &service{}
+	do := served(t, s)
+	lines := []string{"Accept", ndjson}
+	for _, c := range []struct {
+		all     int
+		bad     error
+		headers []string
+		status  int
+		json    int // values
+		problem bool
+	}{
+		{0, nil, nil, 200, 1, false},
+		{2, nil, nil, 200, 1, false},
+		{0, nil, lines, 200, 0, false},
+		{2, nil, lines, 200, 2, false},
+		{2, fault.New("list", fault.Corrupt, "a record"), nil, 200, 1, true},
+		{2, fault.New("list", fault.Corrupt, "a record"), lines, 200, 3, true},
+		{0, fault.New("list", fault.NotFound, "no such"), nil, 404, 1, false},
+	} {
+		s.all, s.bad = c.all, c.bad
+		status, text := do("GET", "/v1/requests", "", c.headers...)
+		n, problem, dec := 0, false, json.NewDecoder(strings.NewReader(text))
+		for {
+			var v map[string]any
+			if err := dec.Decode(&v); err == io.EOF {
+				break
+			} else if err != nil {
+				t.Errorf("%+v: %q is no JSON: %v", c, text, err)
+				break
+			}
+			problem = problem || v["problem"] != nil
+			if list, ok := v["requests"].([]any); ok && len(list) != c.all {
+				t.Errorf("%+v: %d in the list", c, len(list))
+			}
+			n++
+		}
+		if status != c.status || n != c.json || problem != c.problem {
+			t.Errorf("%+v: %d %q", c, status, text)
+		}
+	}
+}

@@ -1,0 +1,401 @@
+package schedule
+
+import (
+	"cmp"
+	"context"
+	"iter"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/pannier/pannier/engine"
+	"github.com/pannier/pannier/engine/lifecycle"
+	"github.com/pannier/pannier/engine/store"
+	"github.com/pannier/pannier/spec/fault"
+)
+
+var expectBucket = []byte("expected")
+
+// State is what is to be said of one file that is expected.
+type State string
+
+// The states.
+const (
+	Awaited  State = "awaited"   // it is not due yet
+	Late     State = "late"      // it was due, and has not come
+	InTime   State = "in time"   // it has come before it was due
+	CameLate State = "came late" // it has come after that
+	Missing  State = "missing"   // it has not come, and is not waited for any more
+)
+
+// Awaits is one file that is expected.
+type Awaits struct {
+	Due     time.Time     `json:"due"`
+	State   State         `json:"state"`
+	At      time.Time     `json:"at,omitzero"`      // when it has come, or was given up
+	Request lifecycle.Key `json:"request,omitzero"` // that has brought it
+}
+
+// await is what is remembered of an Expected. Since <= Last, unless the one time is before both.
+type await struct {
+	Times string    `json:"times"`
+	Since time.Time `json:"since"`          // what has come before does not count
+	Last  time.Time `json:"last"`           // the files that were due up to then are in Late or Over, or nowhere any more
+	Late  []Awaits  `json:"late,omitempty"` // the oldest first
+	Over  []Awaits  `json:"over,omitempty"` // the last ones, the oldest first
+	Seen  time.Time `json:"seen"`           // up to when what has come was looked at
+	Taken []taken   `json:"taken,omitempty"`
+}
+
+// taken is a request that was counted, not long before Seen.
+type taken struct {
+	Key lifecycle.Key `json:"key"`
+	At  time.Time     `json:"at"`
+}
+
+// overlapping is how far before Seen requests are looked for after a start: they may have been
+// committed in another order than told.
+const overlapping = time.Minute
+
+// AwaiterConfig is what an Awaiter is made of.
+type AwaiterConfig struct {
+	// Find yields requests that are DONE, as engine.Engine.Find does.
+	Find  func(ctx context.Context, q store.Query) iter.Seq2[engine.Status, error]
+	Notes *Notes
+	Clock func() time.Time // the date; nil: time.Now
+	Log   *slog.Logger     // nil: nowhere
+	// Told is told of each file that is late, missing or has come, at least once; nil: nobody is.
+	Told func(e *Expected, a Awaits)
+}
+
+// Awaiter waits for the files that a node expects. Its methods may be called at the same time.
+type Awaiter struct {
+	cfg    AwaiterConfig
+	log    *slog.Logger
+	ctx    context.Context
+	cancel context.CancelFunc
+	work   sync.WaitGroup
+	asks   chan func() // for the loop, which alone has what follows
+	came   chan lifecycle.Record
+	lost   atomic.Bool // requests came that are not in the channel: the store has them
+
+	all     map[string]*expecting
+	latest  time.Time       // that the clock has shown
+	dirty   map[string]bool // whose note is not on disk
+	retryAt time.Time
+}
+
+// expecting is an Expected at work.
+type expecting struct {
+	is   Expected
+	note await
+}
+
+// Expect begins to wait, and goes on with what the notes have and what has come meanwhile.
+func Expect(cfg AwaiterConfig, all map[string]Expected) (*Awaiter, error) {
+	if cfg.Clock == nil {
+		cfg.Clock = time.Now
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Told == nil {
+		cfg.Told = func(*Expected, Awaits) {}
+	}
+	w := &Awaiter{cfg: cfg, log: cfg.Log, asks: make(chan func()), came: make(chan lifecycle.Record, 256), all: map[string]*expecting{}, dirty: map[string]bool{}}
+	notes, err := read[await](cfg.Notes, expectBucket)
+	if err != nil {
+		return nil, err
+	}
+	for name, n := range notes {
+		w.all[name] = &expecting{note: *n}
+	}
+	if err := w.change(all); err != nil {
+		return nil, err
+	}
+	w.lost.Store(true)
+	w.ctx, w.cancel = context.WithCancel(context.Background())
+	w.work.Go(w.loop)
+	return w, nil
+}
+
+// Stop ends it.
+func (w *Awaiter) Stop() {
+	w.cancel()
+	w.work.Wait()
+}
+
+// Came tells of a record that was committed. It never waits.
+func (w *Awaiter) Came(r *lifecycle.Record) {
+	if r.State != lifecycle.Done || r.Side != lifecycle.Receiver {
+		return
+	}
+	select {
+	case w.came <- *r:
+	default:
+		w.lost.Store(true)
+	}
+}
+
+func (w *Awaiter) ask(do func()) error {
+	done := make(chan struct{})
+	select {
+	case w.asks <- func() { do(); close(done) }:
+		<-done
+		return nil
+	case <-w.ctx.Done():
+		return fault.New("ask for expected files", fault.Draining, "the node is going down")
+	}
+}
+
+// Change makes what is expected that. What stays as it is goes on untouched.
+func (w *Awaiter) Change(all map[string]Expected) (err error) {
+	e := w.ask(func() { err = w.change(all) })
+	return cmp.Or(e, err)
+}
+
+func (w *Awaiter) change(all map[string]Expected) error {
+	now := w.cfg.Clock().Round(0)
+	notes, items := map[string]*await{}, map[string]*expecting{}
+	for name := range w.all {
+		if _, stays := all[name]; !stays {
+			notes[name] = nil
+		}
+	}
+	for name, e := range all {
+		it := w.all[name]
+		if it == nil || it.note.Times != e.times() {
+			it = &expecting{note: await{Times: e.times(), Since: now, Last: now, Seen: now}}
+			if !e.At.IsZero() && !e.At.After(now) {
+				it.note.Last = e.At.Add(-1) // it is late at once
+			}
+			notes[name] = &it.note
+		}
+		items[name] = it
+	}
+	if err := keep(w.cfg.Notes, expectBucket, notes); err != nil {
+		return err
+	}
+	for name, it := range items {
+		it.is = all[name]
+	}
+	w.all = items
+	return nil
+}
+
+// loop is the awaiter.
+func (w *Awaiter) loop() {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for w.ctx.Err() == nil {
+		if len(w.all) > 0 && w.lost.Swap(false) {
+			w.catchUp()
+		}
+		now := w.cfg.Clock().Round(0)
+		if now.Before(w.latest.Add(-setBack)) {
+			w.anew(now)
+		}
+		w.latest = now
+		for name, it := range w.all {
+			w.pass(name, it, now)
+		}
+		w.keep()
+		if wait, ok := w.wait(now); ok {
+			timer.Reset(wait)
+		} else {
+			timer.Stop()
+		}
+		select {
+		case <-w.ctx.Done():
+		case do := <-w.asks:
+			do()
+		case r := <-w.came:
+			w.arrived(&r)
+		case <-timer.C:
+		}
+	}
+}
+
+// anew begins anew after the clock was set back: nobody knows what was due by the right one.
+func (w *Awaiter) anew(now time.Time) {
+	w.log.Warn("the clock was set back: what is expected begins anew", "now", now, "was", w.latest)
+	for name, it := range w.all {
+		if it.note.Last.After(now) || len(it.note.Late) > 0 {
+			it.note = await{Times: it.note.Times, Since: now, Last: now, Seen: now, Over: it.note.Over}
+			w.dirty[name] = true
+		}
+	}
+}
+
+// wait is how long nothing is to be done unless somebody asks or comes.
+func (w *Awaiter) wait(now time.Time) (least time.Duration, ok bool) {
+	least = nap
+	for _, it := range w.all {
+		if next := it.is.next(it.note.Last); !next.IsZero() {
+			least = min(least, next.Sub(now))
+		}
+		if len(it.note.Late) > 0 {
+			least = min(least, it.note.Late[0].Due.Add(it.is.Expire).Sub(now))
+		}
+	}
+	return max(least, 0), len(w.all) > 0
+}
+
+// catchUp looks in the store for what has come and was not told.
+func (w *Awaiter) catchUp() {
+	for _, it := range w.all {
+		q := store.Query{States: []lifecycle.State{lifecycle.Done}, Partner: it.is.Partner, Rule: it.is.Rule, Since: it.note.Seen.Add(-overlapping)}
+		var all []lifecycle.Record
+		for s, err := range w.cfg.Find(w.ctx, q) {
+			if err != nil {
+				if w.ctx.Err() == nil {
+					w.log.Error("what has come is not looked through, and tried again", "expected", it.is.Name, "error", err)
+				}
+				w.lost.Store(true)
+				return
+			}
+			if it.is.is(&s.Record) {
+				all = append(all, s.Record)
+			}
+		}
+		slices.SortFunc(all, func(a, b lifecycle.Record) int { return a.Changed.Compare(b.Changed) })
+		for i := range all {
+			w.take(it, &all[i])
+		}
+	}
+}
+
+// arrived gives a file to whoever expects it.
+func (w *Awaiter) arrived(r *lifecycle.Record) {
+	for _, name := range slices.Sorted(maps.Keys(w.all)) {
+		if it := w.all[name]; it.is.is(r) {
+			w.take(it, r)
+		}
+	}
+}
+
+// take counts a request: for the file that is late longest, else for the next one, if it was
+// not due before the last.
+func (w *Awaiter) take(it *expecting, r *lifecycle.Record) {
+	n, at := &it.note, r.Changed
+	if at.Before(n.Since) || slices.ContainsFunc(n.Taken, func(t taken) bool { return t.Key == r.Key }) {
+		return
+	}
+	w.pass(it.is.Name, it, at)
+	came := Awaits{At: at, Request: r.Key}
+	next := it.is.next(n.Last)
+	switch {
+	case len(n.Late) > 0:
+		came.Due, came.State = n.Late[0].Due, CameLate
+		n.Late = slices.Clone(n.Late[1:])
+	case !next.IsZero() && !at.Before(n.Last):
+		came.Due, came.State = next, InTime
+		n.Last = next
+	default:
+		return // more than was expected
+	}
+	if at.After(n.Seen) {
+		n.Seen = at
+	}
+	n.Taken = append(slices.DeleteFunc(slices.Clone(n.Taken), func(t taken) bool { return t.At.Before(n.Seen.Add(-2 * overlapping)) }), taken{r.Key, at})
+	w.over(it, came)
+}
+
+// over notes that a file is not waited for any more.
+func (w *Awaiter) over(it *expecting, a Awaits) {
+	n := &it.note
+	n.Over = append(slices.Clone(n.Over), a)
+	n.Over = n.Over[max(0, len(n.Over)-keptOver):]
+	w.dirty[it.is.Name] = true
+	w.cfg.Told(&it.is, a)
+}
+
+// pass lets time pass: what is due is late, what was late for long is missing.
+func (w *Awaiter) pass(name string, it *expecting, now time.Time) {
+	n := &it.note
+	if next := it.is.next(n.Last); !next.IsZero() && !next.After(now) {
+		for _, due := range it.is.last(n.Last, now, MaxWaited) {
+			late := Awaits{Due: due, State: Late}
+			n.Late = append(slices.Clone(n.Late), late)
+			n.Last = due
+			w.log.Warn("an expected file is late", "expected", name, "partner", it.is.Partner, "rule", it.is.Rule, "file", it.is.File, "due", due)
+			w.cfg.Told(&it.is, late)
+		}
+		w.dirty[name] = true
+	}
+	for len(n.Late) > 0 && (len(n.Late) > MaxWaited || !n.Late[0].Due.Add(it.is.Expire).After(now)) {
+		missing := Awaits{Due: n.Late[0].Due, State: Missing, At: now}
+		n.Late = slices.Clone(n.Late[1:])
+		w.log.Error("an expected file has not come, and is not waited for any more", "expected", name, "partner", it.is.Partner, "rule", it.is.Rule, "file", it.is.File, "due", missing.Due)
+		w.over(it, missing)
+	}
+}
+
+// keep writes down what has changed. What was told already may be told again after a crash
+// before it.
+func (w *Awaiter) keep() {
+	if len(w.dirty) == 0 || time.Now().Before(w.retryAt) {
+		return
+	}
+	changes := map[string]*await{}
+	for name := range w.dirty {
+		if it := w.all[name]; it != nil {
+			changes[name] = &it.note
+		}
+	}
+	if err := keep(w.cfg.Notes, expectBucket, changes); err != nil {
+		w.log.Error("what was expected is not noted, and tried again", "error", err)
+		w.retryAt = time.Now().Add(again)
+		return
+	}
+	clear(w.dirty)
+}
+
+// Expectation is how an Expected is doing.
+type Expectation struct {
+	Expected Expected
+	Since    time.Time
+	Next     time.Time // when the next is due; zero: none is
+	Late     []Awaits  // the oldest first
+	Over     []Awaits  // the last ones, the latest first
+}
+
+// State is what is to be said of it first: late, if one is, else what is next or was last.
+func (x *Expectation) State() State {
+	switch {
+	case len(x.Late) > 0:
+		return Late
+	case !x.Next.IsZero() || len(x.Over) == 0:
+		return Awaited
+	}
+	return x.Over[0].State
+}
+
+// List is what is expected: late ones first, then by when they are due, then by name.
+func (w *Awaiter) List() (all []Expectation, err error) {
+	err = w.ask(func() {
+		for _, it := range w.all {
+			x := Expectation{Expected: it.is, Since: it.note.Since, Next: it.is.next(it.note.Last), Late: slices.Clone(it.note.Late), Over: slices.Clone(it.note.Over)}
+			slices.Reverse(x.Over)
+			all = append(all, x)
+		}
+	})
+	rank := func(x *Expectation) (int, time.Time) {
+		switch {
+		case len(x.Late) > 0:
+			return 0, x.Late[0].Due
+		case !x.Next.IsZero():
+			return 1, x.Next
+		}
+		return 2, time.Time{}
+	}
+	slices.SortFunc(all, func(a, b Expectation) int {
+		ra, ta := rank(&a)
+		rb, tb := rank(&b)
+		return cmp.Or(cmp.Compare(ra, rb), ta.Compare(tb), cmp.Compare(a.Expected.Name, b.Expected.Name))
+	})
+	return all, err
+}

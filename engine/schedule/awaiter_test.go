@@ -1,0 +1,291 @@
+package schedule
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"log/slog"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/pannier/pannier/engine"
+	"github.com/pannier/pannier/engine/lifecycle"
+	"github.com/pannier/pannier/engine/store"
+	"github.com/pannier/pannier/spec/fault"
+)
+
+// waiting is an awaiter with a store of what has come.
+type waiting struct {
+	t       *testing.T
+	dir     string
+	off     atomic.Int64
+	all     map[string]Expected
+	records []lifecycle.Record
+	notes   *Notes
+	w       *Awaiter
+	told    []string
+}
+
+// hourly is a file at each full hour, for half an hour after it.
+func hourly(t testing.TB) Expected {
+	return Expected{Name: "e", Times: Times{Cron: mustCron(t, "0 * * * *"), Zone: time.UTC}, Expire: 90 * time.Minute, Rule: "in", Partner: "bank", File: "*.csv"}
+}
+
+func expectAll(t *testing.T, all ...Expected) *waiting {
+	x := &waiting{t: t, dir: t.TempDir(), all: map[string]Expected{}}
+	for _, e := range all {
+		if err := e.Check(); err != nil {
+			t.Fatal(err)
+		}
+		x.all[e.Name] = e
+	}
+	x.start()
+	return x
+}
+
+func (x *waiting) now() time.Time { return time.Now().Round(0).Add(time.Duration(x.off.Load())) }
+
+func (x *waiting) start() {
+	x.t.Helper()
+	var err error
+	if x.notes, err = OpenNotes(filepath.Join(x.dir, "schedules.db")); err != nil {
+		x.t.Fatal(err)
+	}
+	x.w, err = Expect(AwaiterConfig{Notes: x.notes, Clock: x.now, Log: slog.New(slog.NewTextHandler(x.t.Output(), nil)),
+		Find: func(_ context.Context, q store.Query) iter.Seq2[engine.Status, error] {
+			return func(yield func(engine.Status, error) bool) {
+				for _, r := range x.records {
+					if q.Matches(&r) && !yield(engine.Status{Record: r}, nil) {
+						return
+					}
+				}
+			}
+		},
+		Told: func(e *Expected, a Awaits) {
+			x.told = append(x.told, fmt.Sprintf("%s %s %s", e.Name, a.Due.UTC().Format("02 15:04"), a.State))
+		},
+	}, x.all)
+	if err != nil {
+		x.t.Fatal(err)
+	}
+	synctest.Wait()
+}
+
+func (x *waiting) stop() {
+	x.w.Stop()
+	if err := x.notes.Close(); err != nil {
+		x.t.Error(err)
+	}
+}
+
+// come has a file come, told or not.
+func (x *waiting) come(name string, told bool, change func(*lifecycle.Record)) {
+	r := lifecycle.Record{Key: lifecycle.Key{Requester: "bank", ID: lifecycle.ID{byte(len(x.records) + 1)}}, Side: lifecycle.Receiver, State: lifecycle.Done, Changed: x.now(),
+		Spec: lifecycle.Spec{Partner: "bank", Rule: "in", Target: mustPath(x.t, name)}}
+	if change != nil {
+		change(&r)
+	}
+	x.records = append(x.records, r)
+	if told {
+		x.w.Came(&r)
+		synctest.Wait()
+	}
+}
+
+// says compares what was told since, and forgets it.
+func (x *waiting) says(want ...string) {
+	x.t.Helper()
+	synctest.Wait()
+	if !slices.Equal(x.told, want) {
+		x.t.Errorf("told was %q, want %q", x.told, want)
+	}
+	x.told = nil
+}
+
+// TestExpected: a file that comes is no event but that it came; one that does not is late, then
+// missing; and each file counts once.
+func TestExpected(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := expectAll(t, hourly(t)) // it is midnight
+		pass(30 * time.Minute)
+		for _, change := range []func(*lifecycle.Record){
+			func(r *lifecycle.Record) { r.Side = lifecycle.Sender },
+			func(r *lifecycle.Record) { r.State = lifecycle.InError },
+			func(r *lifecycle.Record) { r.Spec.Partner = "other" },
+			func(r *lifecycle.Record) { r.Spec.Rule = "other" },
+			func(r *lifecycle.Record) { r.Spec.Target = mustPath(t, "a.txt") },
+		} {
+			x.come("a.csv", true, change)
+		}
+		x.says()
+		x.come("in/a.csv", true, nil)
+		x.says("e 01 01:00 in time")
+		x.come("b.csv", true, nil) // more than was expected: not the one of 02:00
+		pass(time.Hour)
+		x.says()
+		pass(30 * time.Minute)
+		x.says("e 01 02:00 late")
+		pass(time.Hour)
+		x.says("e 01 03:00 late")
+		x.come("c.csv", true, nil)
+		x.says("e 01 02:00 came late")
+		pass(90 * time.Minute)
+		x.says("e 01 04:00 late", "e 01 03:00 missing")
+		all, err := x.w.List()
+		if err != nil || len(all) != 1 || len(all[0].Late) != 1 || all[0].Late[0].Due.Hour() != 4 || all[0].Next.Hour() != 5 || len(all[0].Over) != 3 || all[0].Over[1].Request.ID != (lifecycle.ID{8}) {
+			t.Errorf("%+v, %v", all, err)
+		}
+		x.stop()
+	})
+}
+
+// TestExpectedRestart: what has come and was due while nobody looked is what it was; nothing
+// counts twice.
+func TestExpectedRestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := expectAll(t, hourly(t))
+		pass(30 * time.Minute)
+		x.come("a.csv", true, nil)
+		x.says("e 01 01:00 in time")
+		x.stop()
+		x.start()
+		x.says()
+		pass(50 * time.Minute) // 01:20
+		x.come("b.csv", false, nil)
+		x.stop()
+		pass(2 * time.Hour) // 03:20
+		x.start()
+		x.says("e 01 02:00 in time", "e 01 03:00 late")
+		x.stop()
+		x.start()
+		x.says()
+		pass(70 * time.Minute)
+		x.says("e 01 04:00 late", "e 01 03:00 missing")
+		x.stop()
+	})
+}
+
+// TestExpectedOnce: one file at one time, and none after it; one whose time has been is
+// late at once.
+func TestExpectedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e, past := hourly(t), hourly(t)
+		e.Times, e.At = Times{}, time.Now().Add(time.Hour)
+		past.Name, past.Times, past.At, past.File = "past", Times{}, time.Now().Add(-time.Hour), "x"
+		x := expectAll(t, e, past)
+		x.says("past 31 23:00 late")
+		all, err := x.w.List()
+		if err != nil || len(all) != 2 || all[0].Expected.Name != "past" { // the late one first
+			t.Errorf("%+v, %v", all, err)
+		}
+		x.come("a.csv", true, nil)
+		x.come("b.csv", true, nil)
+		x.says("e 01 01:00 in time")
+		pass(48 * time.Hour)
+		x.says("past 31 23:00 missing")
+		x.stop()
+	})
+}
+
+// TestExpectedChanged: other times begin now, what goes is forgotten.
+func TestExpectedChanged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := expectAll(t, hourly(t))
+		pass(90 * time.Minute)
+		x.says("e 01 01:00 late")
+		e := hourly(t)
+		e.Expire = time.Hour // its times are the same: 01:00 is waited for still
+		if err := x.w.Change(map[string]Expected{"e": e}); err != nil {
+			t.Fatal(err)
+		}
+		pass(40 * time.Minute)
+		x.says("e 01 02:00 late", "e 01 01:00 missing")
+		e.Times.Cron = mustCron(t, "30 * * * *")
+		if err := x.w.Change(map[string]Expected{"e": e}); err != nil {
+			t.Fatal(err)
+		}
+		pass(time.Hour)
+		x.says("e 01 02:30 late")
+		if err := x.w.Change(nil); err != nil {
+			t.Fatal(err)
+		}
+		pass(time.Hour)
+		x.says()
+		x.stop()
+		if _, err := x.w.List(); !errors.Is(err, fault.Draining) {
+			t.Error(err)
+		}
+	})
+}
+
+// TestExpectedClock: a clock that was set ahead and back again leaves nothing waiting for a
+// time that is far.
+func TestExpectedClock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := expectAll(t, hourly(t))
+		pass(30 * time.Minute)
+		x.off.Store(int64(300 * 24 * time.Hour))
+		pass(nap)
+		if n := len(x.told); n != 2*MaxWaited-1 { // of the last hundred hours, all but one are missing
+			t.Errorf("%d were told", n)
+		}
+		x.told = nil
+		x.off.Store(0)
+		pass(nap)
+		pass(time.Hour)
+		x.says("e 01 01:00 late")
+		x.stop()
+	})
+}
+
+// TestExpectedMany: more than the channel holds comes at once, and nothing is lost.
+func TestExpectedMany(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var all []Expected
+		for i := range 300 {
+			e := hourly(t)
+			e.Name, e.File = fmt.Sprint(i), fmt.Sprintf("f%d", i)
+			all = append(all, e)
+		}
+		x := expectAll(t, all...)
+		for i := range all {
+			x.come(fmt.Sprintf("f%d", i), false, func(r *lifecycle.Record) { r.Key.ID[15] = byte(i / 200); x.w.Came(r) })
+		}
+		pass(2 * nap)
+		if n := len(x.told); n != 300 {
+			t.Errorf("%d were told", n)
+		}
+		x.stop()
+	})
+}
+
+func TestExpectedChecked(t *testing.T) {
+	for want, change := range map[string]func(*Expected){
+		"its name":   func(e *Expected) { e.Name = "" },
+		"the one":    func(e *Expected) { e.At = time.Now() },
+		"a rule":     func(e *Expected) { e.Partner = "" },
+		"expire":     func(e *Expected) { e.Expire = time.Second },
+		"which file": func(e *Expected) { e.File = "" },
+		"no pattern": func(e *Expected) { e.File = "[a" },
+	} {
+		e := hourly(t)
+		change(&e)
+		if err := e.Check(); !errors.Is(err, fault.Invalid) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", want, err)
+		}
+	}
+	for text, want := range map[string]string{"2026-12-01T18:00:00+01:00": "17:00", "2026-12-01 18:00": "17:00"} {
+		if at, err := ParseAt(text, mustZone(t, "Europe/Berlin")); err != nil || at.UTC().Format("15:04") != want {
+			t.Errorf("%s: %v, %v", text, at, err)
+		}
+	}
+	if _, err := ParseAt("tomorrow", time.UTC); !errors.Is(err, fault.Invalid) {
+		t.Error(err)
+	}
+}
