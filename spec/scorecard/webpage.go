@@ -201,7 +201,9 @@ func (r *webRun) pathOf(pattern string) (method, path string) {
 	return method, strings.NewReplacer("{id}", r.ids[0], "{name}", "page.css").Replace(path)
 }
 
-func (r *webRun) words() string { return url.Values{"word": {"retry"}, "id": {r.ids[0] + ":1:" + r.a.Name}}.Encode() }
+func (r *webRun) words() string {
+	return url.Values{"word": {"retry"}, "id": {r.ids[0] + ":1:" + r.a.Name}}.Encode()
+}
 
 // strangers ask for everything without a token, with one of nobody, and with one that may only look.
 func (r *webRun) strangers(ctx context.Context) error {
