@@ -64,6 +64,9 @@ func digest(t *testing.T, path string) string {
 // node remembers survives a purge.
 func TestPackage(t *testing.T) {
 	needs(t, "git", "gzip")
+	if dir := os.Getenv("PANNIER_NFPM"); dir != "" {
+		needs(t, filepath.Join(dir, "nfpm"))
+	}
 	one, other := packaged(t), packaged(t)
 	deb := ""
 	for _, pattern := range []string{"pannier", "pannier_*.deb"} {
