@@ -18,14 +18,14 @@ func copiers(t *testing.T) *pair {
 	return p
 }
 
-// allow lets c have requests made at a node.
+// allow lets the others have requests made at a node.
 func (p *pair) allow(at string, rules ...string) {
 	e := p.nodes[at].engine
 	book := e.Book()
 	partners := map[string]*engine.Partner{}
 	for name, is := range book.Partners {
 		other := *is
-		if name == "c" {
+		if name != at {
 			other.ThirdParty = rules
 		}
 		partners[name] = &other
@@ -54,7 +54,7 @@ func TestCommissionConsent(t *testing.T) {
 		from   string
 		change func(*engine.Commission)
 	}{
-		"a partner without rules":  {"b", func(c *engine.Commission) { c.Third = "c" }},
+		"a partner nobody knows":   {"nobody", func(*engine.Commission) {}},
 		"a rule that is not there": {"c", func(c *engine.Commission) { c.Rule = "none" }},
 		"a rule that is not its":   {"c", func(c *engine.Commission) { c.Rule = "pull" }},
 		"the other direction":      {"c", func(c *engine.Commission) { c.Fetch = true }},
@@ -64,7 +64,7 @@ func TestCommissionConsent(t *testing.T) {
 			ask := commission(t, 1)
 			ask.Probe = probe
 			c.change(&ask)
-			if _, err := p.nodes["a"].engine.Commission(t.Context(), c.from, ask); fault.KindOf(err) != fault.Permission {
+			if _, err := p.nodes["a"].engine.Commission(t.Context(), c.from, ask); err == nil || fault.KindOf(err) != fault.Permission && fault.KindOf(err) != fault.NotFound {
 				t.Errorf("%s: %v", what, err)
 			}
 		}
@@ -72,6 +72,11 @@ func TestCommissionConsent(t *testing.T) {
 	for st, err := range p.nodes["a"].engine.Find(t.Context(), store.Query{}) {
 		t.Errorf("there is a request: %+v, %v", st.Spec, err)
 	}
+	p.allow("a")
+	if _, err := p.nodes["a"].engine.Commission(t.Context(), "c", commission(t, 1)); fault.KindOf(err) != fault.Permission {
+		t.Errorf("no rules: %v", err)
+	}
+	p.allow("a", "push")
 	ask := commission(t, 1)
 	ask.Probe = true
 	if a, err := p.nodes["a"].engine.Commission(t.Context(), "c", ask); err != nil || a.Rule != "push" {
@@ -99,12 +104,17 @@ func TestCommissionOnce(t *testing.T) {
 		if err != nil || again.ID != first.ID || first.ID == ask.ID {
 			t.Errorf("%v, then %v, %v", first.ID, again.ID, err)
 		}
+		mine := ask
+		mine.Third = "c"
+		if other, err := p.nodes["a"].engine.Commission(t.Context(), "b", mine); err != nil || other.ID == first.ID {
+			t.Errorf("of another partner: %v, %v", other.ID, err)
+		}
 		p.nodes["a"].engine.Wait(t.Context(), store.Ref{Key: lifecycle.Key{Requester: "a", ID: first.ID}, Role: lifecycle.Requester})
 		n := 0
 		for range p.nodes["a"].engine.Find(t.Context(), store.Query{}) {
 			n++
 		}
-		if n != 1 {
+		if n != 2 {
 			t.Errorf("%d requests", n)
 		}
 	})

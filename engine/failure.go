@@ -105,9 +105,10 @@ func cutOff(f lifecycle.Failure) bool {
 }
 
 // again reports whether another attempt may help. A task that was ended at its limit
-// has run, and does not run twice for that.
+// has run, and does not run twice for that; one that has found what it looks for finds it
+// again.
 func again(err error, k fault.Kind) bool {
-	return (retryable(k) || errors.Is(err, errNoTurn)) && !errors.Is(err, task.ErrTimeout)
+	return (retryable(k) || errors.Is(err, errNoTurn)) && !errors.Is(err, task.ErrTimeout) && !errors.Is(err, task.ErrVerdict)
 }
 
 // retryable kinds may be gone with the next attempt.

@@ -173,9 +173,9 @@ func TestSharingCohorts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newParty(t, 500, 16)
 		for i := range 8 {
-			period := 10 * time.Millisecond
+			period := time.Duration(100+i) * 100 * time.Microsecond
 			if i >= 4 {
-				period = 200 * time.Millisecond
+				period *= 20
 			}
 			p.read(p.open(7), period, nil)
 		}

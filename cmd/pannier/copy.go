@@ -20,6 +20,7 @@ func (c *console) copyCommand() *cobra.Command { return c.ordering(c.copyOrder()
 func (c *console) copyOrder() (*cobra.Command, *orderFlags, orderer) {
 	f := new(orderFlags)
 	var by string
+	var which choice
 	cmd := &cobra.Command{
 		Use:   "copy FROM:/FILE... TO:/PATH",
 		Short: "Copy files from one partner to another",
@@ -35,13 +36,20 @@ Where both are bridges that name each other in fxp, and their servers can, one s
 sends to the other; otherwise the bytes come through this daemon.
 
 The request's "compared" begins with "third-party" or "direct" if no bytes came here. A
-PATH that ends in / keeps the files' names.`,
+PATH that ends in / keeps the files' names.
+
+A FILE that ends in / is a directory of a bridge: all files below it are copied, each by a
+request of its own, to the same place below PATH, whose directories are made; empty ones
+are not. Patterns are as in watch folders, of the path below the directory: one without a
+slash is of the last element. An excluded directory is not looked into.`,
 		Example: `  # From one node to another, and see it through
   pannier copy hosta:/exports/movie.mov hostb:/in/ --wait
   # By the rule "mirror" of the destination
   pannier copy hosta:/exports/movie.mov hostb:/in/ --by hostb --rule mirror
   # From bridge to bridge, also between different protocols
-  pannier copy ftp-a:/out/x.csv bucket:/2026/january.csv`,
+  pannier copy ftp-a:/out/x.csv bucket:/2026/january.csv
+  # A directory, and again tomorrow what is new or has changed
+  pannier copy ftp-a:/out/ ftp-b:/in/ --include '*.csv' --exclude tmp --update`,
 		Args: command.AtLeast(2),
 	}
 	f.register(c, cmd, adminpb.Rule_SEND)
@@ -49,14 +57,18 @@ PATH that ends in / keeps the files' names.`,
 	flag.Usage = "the rule to use, of the node that makes the request (default: the one that fits)"
 	cmd.Flags().StringVar(&by, "by", "", "the `NODE`, of the two, that makes the request (default: whichever may)")
 	complete(cmd, "by", partnerNames, c)
+	which.register(cmd)
 	cmd.ValidArgsFunction = c.completeArgs(partnerNames)
 	return cmd, f, func(ctx context.Context, client *admin.Client, args []string) ([]*adminpb.SubmitRequest, error) {
-		return f.copies(ctx, c, client, args, by)
+		return f.copies(ctx, c, client, args, by, &which)
 	}
 }
 
 // copies are the requests of copy.
-func (f *orderFlags) copies(ctx context.Context, c *console, client *admin.Client, args []string, by string) ([]*adminpb.SubmitRequest, error) {
+func (f *orderFlags) copies(ctx context.Context, c *console, client *admin.Client, args []string, by string, which *choice) ([]*adminpb.SubmitRequest, error) {
+	if err := which.check(); err != nil {
+		return nil, err
+	}
 	files, dest := args[:len(args)-1], args[len(args)-1]
 	to, at, err := atPartner(dest)
 	if err != nil {
@@ -80,36 +92,66 @@ func (f *orderFlags) copies(ctx context.Context, c *console, client *admin.Clien
 		if err != nil {
 			return nil, err
 		}
-		if name == "" || strings.HasSuffix(name, "/") {
-			return nil, fault.New("read arguments", fault.Invalid, "%.200q names no file", file)
-		}
-		o, err := f.order(c)
-		if err != nil {
-			return nil, err
-		}
-		o.Partner, o.Rule, o.Source, o.Target = to, f.rule, name, at
-		if folder {
-			o.Target = path.Join(at, path.Base(name))
-		}
-		switch is, known := bridges[from]; {
+		is, known := bridges[from]
+		tree := name == "" || strings.HasSuffix(name, "/")
+		switch {
 		case !known:
 			return nil, fault.New("read arguments", fault.NotFound, "no partner is called %q", from)
-		case !is:
-			o.CopyFrom, o.CopyBy = from, by
-		case by != "":
+		case is && by != "":
 			return nil, fault.New("read flags", fault.Invalid, "--by %s: %q is a bridge, and makes no requests", by, from)
-		case o.Rule == "":
-			o.Rule = engine.CopyRule(from)
+		case tree && (!is || !bridges[to]):
+			return nil, fault.New("read arguments", fault.Unsupported, "%.200q names no file: directories are copied between two bridges", file)
+		case tree && !folder:
+			return nil, fault.New("read arguments", fault.Invalid, "%.200q is a directory, and %.200q a file: write a folder, with / at its end", file, dest)
+		case tree && from == to && within(at, name):
+			return nil, fault.New("read arguments", fault.Invalid, "%.200q lies in %.200q, and would be copied into itself", dest, file)
+		case !tree && which.given():
+			return nil, fault.New("read flags", fault.Invalid, "--include, --exclude and --update are of directories: write BRIDGE:/PATH/, with / at its end")
 		}
+		targets := map[string]string{name: at}
+		names := []string{name}
 		switch {
-		case f.key != "" && len(files) > 1:
-			o.Id = keyID(f.key, to, from, o.Rule, o.Source)
-		case f.key != "":
-			o.Id = keyID(f.key)
+		case tree:
+			below, err := which.below(ctx, client, from, name, to, at)
+			if err != nil {
+				return nil, err
+			}
+			names = nil
+			for _, n := range below {
+				names = append(names, path.Join(name, n))
+				targets[path.Join(name, n)] = path.Join(at, n)
+			}
+		case folder:
+			targets[name] = path.Join(at, path.Base(name))
 		}
-		orders = append(orders, o)
+		for _, n := range names {
+			o, err := f.order(c)
+			if err != nil {
+				return nil, err
+			}
+			o.Partner, o.Rule, o.Source, o.Target = to, f.rule, n, targets[n]
+			switch {
+			case !is:
+				o.CopyFrom, o.CopyBy = from, by
+			case o.Rule == "":
+				o.Rule = engine.CopyRule(from)
+			}
+			switch {
+			case f.key != "" && (tree || len(files) > 1):
+				o.Id = keyID(f.key, to, from, o.Rule, o.Source)
+			case f.key != "":
+				o.Id = keyID(f.key)
+			}
+			orders = append(orders, o)
+		}
 	}
 	return orders, nil
+}
+
+// within says whether a directory is another one, or lies in it.
+func within(dir, other string) bool {
+	dir, other = strings.Trim(dir, "/"), strings.Trim(other, "/")
+	return other == "" || dir == other || strings.HasPrefix(dir, other+"/")
 }
 
 // atPartner reads "PARTNER:/NAME"; the name is without its first slash.

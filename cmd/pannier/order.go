@@ -148,6 +148,10 @@ func (c *console) ordering(cmd *cobra.Command, f *orderFlags, orders orderer) *c
 		if err != nil {
 			return err
 		}
+		if len(all) == 0 {
+			_, err := fmt.Fprintln(cmd.ErrOrStderr(), "nothing is new")
+			return err
+		}
 		return c.submit(ctx, cmd, client, f, all)
 	})
 	return cmd

@@ -63,6 +63,16 @@ func dirBridge(name, dir string) string {
 	return fmt.Sprintf("[[bridge]]\nname = %q\nplugin = \"dir\"\nendpoint = \"dir://%s\"\n", name, dir)
 }
 
+// ftpBridge is a bridge to a server, which may exchange files with that of another one.
+func ftpBridge(t *testing.T, name, other string, f *ftpserver.Server) string {
+	t.Helper()
+	credentials := filepath.Join(t.TempDir(), "credentials")
+	if err := os.WriteFile(credentials, fmt.Appendf(nil, `{"user": %q, "password": %q}`, f.User, f.Password), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprintf("[[bridge]]\nname = %q\nplugin = \"ftp\"\nendpoint = \"ftp://%s\"\ncredentials = \"file:%s\"\nfxp = [%q]\n", name, f.Address, credentials, other)
+}
+
 func noise(size int) []byte {
 	b := make([]byte, size)
 	r := rand.NewChaCha8([32]byte{1})
@@ -188,14 +198,7 @@ func TestFXPKilled(t *testing.T) {
 	const size = 256 << 20
 	from, to := ftpserver.Start(t, "proftpd", ftpserver.FXP, ftpserver.Slow), ftpserver.Start(t, "vsftpd", ftpserver.FXP)
 	c := newConduit(t)
-	section := func(name, other string, f *ftpserver.Server) string {
-		credentials := filepath.Join(t.TempDir(), "credentials")
-		if err := os.WriteFile(credentials, fmt.Appendf(nil, `{"user": %q, "password": %q}`, f.User, f.Password), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return fmt.Sprintf("[[bridge]]\nname = %q\nplugin = \"ftp\"\nendpoint = \"ftp://%s\"\ncredentials = \"file:%s\"\nfxp = [%q]\n", name, f.Address, credentials, other)
-	}
-	c.write(bridgeRules+section("one", "two", from)+section("two", "one", to), bridgeRules)
+	c.write(bridgeRules+ftpBridge(t, "one", "two", from)+ftpBridge(t, "two", "one", to), bridgeRules)
 	c.start(c.a)
 	b := noise(size)
 	c.wrote(filepath.Join(from.Data, "big"), b)

@@ -81,6 +81,9 @@ func serve(ctx context.Context, path string, messages io.Writer) error {
 		}
 	}()
 	notify("READY=1\nSTATUS=" + cfg.Node.Name)
+	if every := watchdogEvery(); every > 0 {
+		go watchdog(collecting, every, n.Pulse)
+	}
 	stopping := context.AfterFunc(ctx, func() { notify("STOPPING=1") })
 	defer stopping()
 	err = n.Run(ctx)

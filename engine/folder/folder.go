@@ -102,9 +102,9 @@ func CheckPattern(p string) error {
 	return nil
 }
 
-// matches reports whether a path below the folder fits one of the patterns. One without a
+// Matches reports whether a path below the folder fits one of the patterns. One without a
 // slash is of the last element, in whichever directory.
-func matches(patterns []string, path string) (which string, ok bool) {
+func Matches(patterns []string, path string) (which string, ok bool) {
 	for _, p := range patterns {
 		name := path
 		if !strings.Contains(p, "/") {

@@ -188,7 +188,7 @@ func (f *Folder) enters(name string) bool {
 	if sideeffect.IsOwn(base) || !f.To.IsZero() && name == f.To.String() || !f.FailedTo.IsZero() && name == f.FailedTo.String() {
 		return false
 	}
-	_, not := matches(f.Exclude, f.inside(name))
+	_, not := Matches(f.Exclude, f.inside(name))
 	return !not
 }
 
@@ -202,11 +202,11 @@ func (f *Folder) unwanted(name string) string {
 	if isDone(f.DoneFile, base) {
 		return "a done file"
 	}
-	if p, not := matches(f.Exclude, f.inside(name)); not {
+	if p, not := Matches(f.Exclude, f.inside(name)); not {
 		return "exclude has " + p
 	}
 	if len(f.Include) > 0 {
-		if _, ok := matches(f.Include, f.inside(name)); !ok {
+		if _, ok := Matches(f.Include, f.inside(name)); !ok {
 			return "no pattern of include"
 		}
 	}

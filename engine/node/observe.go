@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"errors"
 	"maps"
 	"net/http"
@@ -15,6 +16,7 @@ import (
 	"github.com/pannier/pannier/engine/push"
 	"github.com/pannier/pannier/engine/store"
 	"github.com/pannier/pannier/engine/trace"
+	"github.com/pannier/pannier/spec/fault"
 )
 
 // observed is the store, told of to who counts.
@@ -171,5 +173,25 @@ func (n *Node) conditions() []metrics.Condition {
 			}
 			return nil
 		}},
+	}
+}
+
+// Pulse goes once through what all requests go through: the engine's lock and its store. An error is
+// that of a store that has failed, or ctx's.
+func (n *Node) Pulse(ctx context.Context) error {
+	over := make(chan error, 1)
+	go func() {
+		n.engine.Load()
+		_, err := n.engine.Get(ctx, store.Ref{})
+		if fault.KindOf(err) == fault.NotFound { // there is no such request
+			err = n.engine.Cause()
+		}
+		over <- err
+	}()
+	select {
+	case err := <-over:
+		return err
+	case <-ctx.Done():
+		return fault.Wrap("feel the pulse", n.fixed.Name, context.Cause(ctx))
 	}
 }

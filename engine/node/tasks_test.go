@@ -181,6 +181,34 @@ error = [ { task = "http", url = "`+url+`" }, { task = "snapshot", to = "failed/
 	}
 }
 
+// TestVerdict: a task that finds another digest than it wants ends the request at once, at
+// whichever end and in whichever list it is.
+func TestVerdict(t *testing.T) {
+	wrong := `{ task = "check", digest = "sha256:` + strings.Repeat("0", 64) + `" }`
+	verify := `{ task = "verify", path = "sums" }`
+	for _, c := range []struct{ name, sender, receiver string }{
+		{"sender, pre, check", "pre = [ " + wrong + " ]", ""},
+		{"sender, post, check", "post = [ " + wrong + " ]", ""},
+		{"receiver, post, check", "", "post = [ " + wrong + " ]"},
+		{"sender, pre, verify", "pre = [ " + verify + " ]", ""},
+		{"receiver, post, verify", "", "post = [ " + verify + " ]"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			a, b := newHost(t, "a"), newHost(t, "b")
+			for _, h := range []*host{a, b} {
+				h.write("sums", strings.Repeat("0", 64)+"  x\n")
+			}
+			a.start(a.config(b.partner() + a.lists("send", "retry = { delay = \"1s\" }\n[rule.sender]\n"+c.sender)))
+			b.start(b.config(a.partner() + b.lists("send", "[rule.receiver]\n"+c.receiver)))
+			a.write("x", "content")
+			r, err := a.node.Engine().Wait(t.Context(), a.submit("b", "work", "x", "x"))
+			if err != nil || r.State != lifecycle.InError || r.Failure.Kind != fault.Corrupt || r.Attempt != 1 {
+				t.Errorf("%v, %v after %d attempts: %+v", err, r.State, r.Attempt, r.Failure)
+			}
+		})
+	}
+}
+
 // TestNotifyHarmless: nobody who is told of a transfer, and no scanner that is not asked to,
 // makes it fail or wait for longer than its timeout; with required it fails.
 func TestNotifyHarmless(t *testing.T) {

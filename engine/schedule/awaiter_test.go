@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -26,6 +27,7 @@ type waiting struct {
 	dir     string
 	off     atomic.Int64
 	all     map[string]Expected
+	mu      sync.Mutex // guards told and records
 	records []lifecycle.Record
 	notes   *Notes
 	w       *Awaiter
@@ -60,7 +62,10 @@ func (x *waiting) start() {
 	x.w, err = Expect(AwaiterConfig{Notes: x.notes, Clock: x.now, Log: slog.New(slog.NewTextHandler(x.t.Output(), nil)),
 		Find: func(_ context.Context, q store.Query) iter.Seq2[engine.Status, error] {
 			return func(yield func(engine.Status, error) bool) {
-				for _, r := range x.records {
+				x.mu.Lock()
+				all := slices.Clone(x.records)
+				x.mu.Unlock()
+				for _, r := range all {
 					if q.Matches(&r) && !yield(engine.Status{Record: r}, nil) {
 						return
 					}
@@ -68,6 +73,8 @@ func (x *waiting) start() {
 			}
 		},
 		Told: func(e *Expected, a Awaits) {
+			x.mu.Lock()
+			defer x.mu.Unlock()
 			x.told = append(x.told, fmt.Sprintf("%s %s %s", e.Name, a.Due.UTC().Format("02 15:04"), a.State))
 		},
 	}, x.all)
@@ -91,7 +98,9 @@ func (x *waiting) come(name string, told bool, change func(*lifecycle.Record)) {
 	if change != nil {
 		change(&r)
 	}
+	x.mu.Lock()
 	x.records = append(x.records, r)
+	x.mu.Unlock()
 	if told {
 		x.w.Came(&r)
 		synctest.Wait()
@@ -102,10 +111,20 @@ func (x *waiting) come(name string, told bool, change func(*lifecycle.Record)) {
 func (x *waiting) says(want ...string) {
 	x.t.Helper()
 	synctest.Wait()
+	x.mu.Lock()
+	defer x.mu.Unlock()
 	if !slices.Equal(x.told, want) {
 		x.t.Errorf("told was %q, want %q", x.told, want)
 	}
 	x.told = nil
+}
+
+// count is how many were told since, and forgets them.
+func (x *waiting) count() (n int) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	n, x.told = len(x.told), nil
+	return n
 }
 
 // TestExpected: a file that comes is no event but that it came; one that does not is late, then
@@ -232,10 +251,9 @@ func TestExpectedClock(t *testing.T) {
 		pass(30 * time.Minute)
 		x.off.Store(int64(300 * 24 * time.Hour))
 		pass(nap)
-		if n := len(x.told); n != 2*MaxWaited-1 { // of the last hundred hours, all but one are missing
+		if n := x.count(); n != 2*MaxWaited-1 { // of the last hundred hours, all but one are missing
 			t.Errorf("%d were told", n)
 		}
-		x.told = nil
 		x.off.Store(0)
 		pass(nap)
 		pass(time.Hour)
@@ -258,7 +276,7 @@ func TestExpectedMany(t *testing.T) {
 			x.come(fmt.Sprintf("f%d", i), false, func(r *lifecycle.Record) { r.Key.ID[15] = byte(i / 200); x.w.Came(r) })
 		}
 		pass(2 * nap)
-		if n := len(x.told); n != 300 {
+		if n := x.count(); n != 300 {
 			t.Errorf("%d were told", n)
 		}
 		x.stop()

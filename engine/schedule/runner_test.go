@@ -248,7 +248,7 @@ func TestKilled(t *testing.T) {
 				var left atomic.Int32
 				left.Store(n + 1)
 				killed := false
-				reached = func(p string) {
+				at := func(p string) {
 					if p != point || left.Add(-1) != 0 {
 						return
 					}
@@ -260,14 +260,15 @@ func TestKilled(t *testing.T) {
 						runtime.Goexit()
 					}
 				}
-				defer func() { reached = func(string) {} }()
+				hook.Store(&at)
+				defer hook.Store(nil)
 				pass(210 * time.Second)
 				if !killed {
 					t.Fatal("it has not come so far")
 				}
 				b.stop()
 				b.set(func() { b.dead = false })
-				reached = func(string) {}
+				hook.Store(nil)
 				b.all["s"] = func() Schedule { s.Missed = All; return s }()
 				b.start()
 				pass(30 * time.Second) // 240 s: the fourth is due just now
@@ -291,13 +292,14 @@ func TestKilled(t *testing.T) {
 func TestNoted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := begin(t, minutely(t))
-		reached = func(p string) {
+		at := func(string) {
 			b.notes.Close()
 			b.runner.cancel()
 			runtime.Goexit()
 		}
+		hook.Store(&at)
 		pass(time.Minute)
-		reached = func(string) {}
+		hook.Store(nil)
 		b.stop()
 		pass(10 * time.Minute)
 		b.start()

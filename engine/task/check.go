@@ -95,7 +95,7 @@ func (c checkTask) Run(ctx context.Context, on *On) (Result, error) {
 		return Result{}, err
 	}
 	if got := sum.String(); !strings.EqualFold(got, want) {
-		return Result{}, fault.New(op, fault.Corrupt, "its digest is %s, %s is wanted", got, want)
+		return Result{}, fault.New(op, fault.Corrupt, "its digest is %s, %s is wanted: %w", got, want, ErrVerdict)
 	}
 	return Result{Output: []byte(sum.String())}, nil
 }

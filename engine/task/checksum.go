@@ -116,7 +116,7 @@ func (v verifyTask) Run(ctx context.Context, on *On) (Result, error) {
 		return Result{}, err
 	}
 	if !strings.EqualFold(got, want) {
-		return Result{}, fault.New(op, fault.Corrupt, "its %s is %s, and %s says %s", v.algorithm, got, from, want)
+		return Result{}, fault.New(op, fault.Corrupt, "its %s is %s, and %s says %s: %w", v.algorithm, got, from, want, ErrVerdict)
 	}
 	return Result{Output: []byte(v.algorithm + ":" + got)}, nil
 }

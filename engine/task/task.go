@@ -224,6 +224,10 @@ func Make(all Catalogue, tables []Table) ([]Step, error) {
 // is an operator's decision: it was begun, and nobody knows what it has done.
 var ErrTimeout = errors.New("raise its timeout, or look at what it waits for")
 
+// ErrVerdict is in the error of a task that has looked at all it needs and says no: whoever
+// looks again finds the same, so that no other attempt is made.
+var ErrVerdict = errors.New("no other attempt changes that")
+
 // Run runs one step within its limit. What is over the limit is fault.Deadline, and
 // ErrTimeout.
 func (s Step) Run(ctx context.Context, on *On) (Result, error) {

@@ -19,6 +19,7 @@ import (
 	"github.com/pannier/pannier/engine/node"
 	"github.com/pannier/pannier/engine/store"
 	"github.com/pannier/pannier/engine/web"
+	"github.com/pannier/pannier/spec/adminpb"
 	"github.com/pannier/pannier/spec/fault"
 )
 
@@ -147,7 +148,9 @@ func TestBrowser(t *testing.T) {
 
 // Everything there is to see, for people who see little, or nothing; and pictures.
 func TestLooks(t *testing.T) {
-	s := newSite(t)
+	s := newSite(t, func(c adminpb.AdminClient) adminpb.AdminClient {
+		return timely{c, "statement-with-a-name-that-is-as-long-as-names-get-2026-11-28"}
+	})
 	running, broken := s.sight()
 	web.Fill(s.page, func(i int) (in, out float64) {
 		x := float64(i) / 40

@@ -106,6 +106,7 @@ func Routes() []Route {
 		{"GET /transfers/{id}", see, (*Page).transfer},
 		{"GET /errors", see, (*Page).errors},
 		{"GET /partners", see, (*Page).partners},
+		{"GET /times", see, (*Page).times},
 		{"GET /live/transfers", see, (*Page).liveTransfers},
 		{"GET /live/transfers/{id}", see, (*Page).liveTransfer},
 		{"GET /live/partners", see, (*Page).livePartners},

@@ -22,9 +22,9 @@ import (
 )
 
 // pages are all that show something.
-var pages = []string{"/transfers", "/transfers?q=a&state=failed&page=2", "/errors", "/partners", "/transfers/00000100000000000000000000000001", "/nothing"}
+var pages = []string{"/transfers", "/transfers?q=a&state=failed&page=2", "/errors", "/partners", "/times", "/transfers/00000100000000000000000000000001", "/nothing"}
 
-// Check 39 of the scorecard, from here to TestNoInline: what another site, a name or a
+// Beside check 39 of the scorecard, which asks a daemon: from here to TestNoInline: what another site, a name or a
 // stranger may try.
 
 func TestHeaders(t *testing.T) {

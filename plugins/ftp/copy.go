@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -206,10 +207,16 @@ func (p *duo) begin(ctx context.Context) (err error) {
 // listens meanwhile.
 func (p *duo) look(ctx context.Context, resume bool) error {
 	ask := []string{"SIZE " + p.part}
+	dir := "" // of the destination, if it is asked for
 	if !resume {
 		ask = nil
 		if w := p.ways[0]; !w.reversed && !w.cpsv && p.b.prepared(w.clear, w.client == 'd') && !p.b.noEPSV && !p.dst.feat.has("PRET") {
 			ask = []string{"EPSV"}
+		}
+		if dir = path.Dir(p.to); !p.dst.there(dir) {
+			ask = append([]string{"CWD " + dir}, ask...)
+		} else {
+			dir = ""
 		}
 	}
 	fromA, fromB, err := p.ask(ctx, []string{"SIZE " + p.from}, ask)
@@ -218,6 +225,12 @@ func (p *duo) look(ctx context.Context, resume bool) error {
 	}
 	if p.size, err = p.a.sizeOf(p.from, fromA[0]); err != nil {
 		return err
+	}
+	if dir != "" {
+		if err := p.b.placed(dir, fromB[0]); err != nil {
+			return err
+		}
+		ask, fromB = ask[1:], fromB[1:]
 	}
 	var have, modified int64
 	if p.size >= resumable {
@@ -237,7 +250,7 @@ func (p *duo) look(ctx context.Context, resume bool) error {
 		if err != nil { // whether there is something, nobody knows
 			return err
 		}
-	case ask != nil:
+	case len(ask) > 0:
 		p.at, err = p.b.extended(ctx, fromB[0])
 		if err != nil && p.b.dead.Load() {
 			return err
@@ -401,6 +414,7 @@ func (p *duo) failed(ctx context.Context, cause error) (plugins.CopyResult, erro
 	kind := fault.KindOf(cause)
 	bad := kind == fault.Corrupt || kind == fault.SourceChanged || p.size < resumable
 	unknown := p.dst.with(ctx, func(c *conn) error {
+		cause = c.unplaced(ctx, p.to, cause)
 		n, err := c.size(ctx, p.part)
 		if err != nil {
 			if fault.KindOf(err) == fault.NotFound { // there is none

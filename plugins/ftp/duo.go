@@ -376,7 +376,7 @@ func (s *side) listen(to chan<- said, done <-chan struct{}) {
 // poll asks on a third connection how much the destination has, if it lets one have a
 // third. It closes sizes when it cannot tell.
 func (p *duo) poll(ctx context.Context, sizes chan<- int64) {
-	every := min(500*time.Millisecond, p.dst.timeout/4)
+	every := min(2*time.Second, p.dst.timeout/4)
 	t := time.NewTicker(every)
 	defer t.Stop()
 	var c *conn

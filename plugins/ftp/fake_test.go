@@ -210,7 +210,7 @@ func (f *fake) honest(c *fakeConn, word, arg string) string {
 			return "500 no"
 		}
 		return "234 go on"
-	case "TYPE", "NOOP", "PBSZ", "PROT", "OPTS":
+	case "TYPE", "NOOP", "CWD", "PBSZ", "PROT", "OPTS":
 		return "200 fine"
 	case "SIZE":
 		if !there {

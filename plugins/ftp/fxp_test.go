@@ -2,11 +2,14 @@ package ftp
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/pannier/pannier/flow/flowtest/ftpserver"
 	"github.com/pannier/pannier/plugins"
@@ -324,4 +327,63 @@ func TestFXPOption(t *testing.T) {
 		}
 	}
 	onlyFiles(t, b)
+}
+
+// A directory that is not there is said to be missing, whatever the server says to STOR; it
+// is there a moment later, or gone although it was.
+func TestFXPDirectory(t *testing.T) {
+	all := farm(t, ftpserver.FXP)
+	pairs(t, all, func(t *testing.T, a, b *ftpserver.Server) {
+		s, d := opens(t, a, "fxp", "any"), opens(t, b, "fxp", "any")
+		puts(t, a, "f", []byte("12345"))
+		copied := func() error {
+			_, err := s.Copy(t.Context(), "/f", d, "/new/g", plugins.CopyRequest{})
+			return err
+		}
+		isKind(t, copied(), fault.NotFound, b.Address)
+		_, err := d.Write(t.Context(), "/new/g", plugins.WriteRequest{Size: 1})
+		isKind(t, err, fault.NotFound, b.Address)
+		isKind(t, d.Mkdir(t.Context(), "/new/er"), fault.NotFound, b.Address)
+		for range 2 {
+			if err := d.Mkdir(t.Context(), "/new"); err != nil {
+				t.Fatal(err)
+			}
+			if err := copied(); err != nil {
+				t.Fatal(err)
+			}
+			holds(t, b, "new/g", []byte("12345"))
+			if err := os.RemoveAll(filepath.Join(b.Data, "new")); err != nil {
+				t.Fatal(err)
+			}
+			isKind(t, copied(), fault.NotFound, b.Address)
+		}
+	})
+}
+
+// Many who make the same directories at the same time all have them then.
+func TestMkdirTogether(t *testing.T) {
+	for _, kind := range ftpserver.Kinds {
+		t.Run(kind, func(t *testing.T) {
+			f := ftpserver.Start(t, kind)
+			s := opens(t, f, "connections", "8")
+			for i := range 20 {
+				top := fmt.Sprintf("/d%d", i)
+				var all errgroup.Group
+				for range 8 {
+					all.Go(func() error {
+						err := s.Mkdir(t.Context(), top+"/in")
+						if fault.KindOf(err) == fault.NotFound {
+							if err = s.Mkdir(t.Context(), top); err == nil {
+								err = s.Mkdir(t.Context(), top+"/in")
+							}
+						}
+						return err
+					})
+				}
+				if err := all.Wait(); err != nil {
+					t.Fatal(err)
+				}
+			}
+		})
+	}
 }

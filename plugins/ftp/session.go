@@ -2,6 +2,7 @@ package ftp
 
 import (
 	"context"
+	"path"
 	"strconv"
 	"strings"
 	"sync"
@@ -32,6 +33,8 @@ type session struct {
 	keeping sync.WaitGroup
 	pair    chan struct{} // who takes two connections holds it
 	paces   atomic.Int32  // pace: what is known of pipelining
+
+	dirs map[string]bool // directories that were there; s.mu
 }
 
 var sessions atomic.Uint64
@@ -352,19 +355,66 @@ func (s *session) Remove(ctx context.Context, name string) error {
 	})
 }
 
+// mostDirs is how many directories a session remembers.
+const mostDirs = 10000
+
+// there says whether a directory was there a while ago.
+func (s *session) there(dir string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.dirs[dir]
+}
+
+// placed notes what a server says to CWD. A directory that is not there is an error, which
+// not all servers name when a file is to be stored there: names are sent absolute, so CWD
+// changes nothing.
+func (c *conn) placed(dir string, r reply) error {
+	c.s.mu.Lock()
+	defer c.s.mu.Unlock()
+	if r.code == 550 {
+		delete(c.s.dirs, dir)
+		return c.refused("CWD", dir, r)
+	}
+	if len(c.s.dirs) >= mostDirs || c.s.dirs == nil {
+		c.s.dirs = map[string]bool{}
+	}
+	c.s.dirs[dir] = r.good()
+	return nil
+}
+
+// unplaced is why a file or directory could not be made: err, or that its directory is not there.
+func (c *conn) unplaced(ctx context.Context, file string, err error) error {
+	if k := fault.KindOf(err); k != fault.Permission || c.dead.Load() {
+		return err
+	}
+	dir := path.Dir(file)
+	r, lost := c.command(ctx, "CWD "+dir)
+	if lost != nil {
+		return err
+	}
+	if none := c.placed(dir, r); fault.KindOf(none) == fault.NotFound {
+		return none
+	}
+	return err
+}
+
 // Mkdir makes a directory.
 func (s *session) Mkdir(ctx context.Context, name string) error {
 	path, err := s.path(name)
 	if err != nil {
 		return err
 	}
-	return s.with(ctx, func(c *conn) error {
-		_, err := c.must(ctx, "MKD", path)
-		if err == nil || c.dead.Load() {
-			return err
-		}
-		if a, err2 := c.stat(ctx, path); err2 == nil && a.Dir {
-			return nil
+	return s.with(ctx, func(c *conn) (err error) {
+		for range 2 { // somebody else may have made the one that it is in, meanwhile
+			if _, err = c.must(ctx, "MKD", path); err == nil || c.dead.Load() {
+				return err
+			}
+			if a, err2 := c.stat(ctx, path); err2 == nil && a.Dir {
+				return nil
+			}
+			if err = c.unplaced(ctx, path, err); fault.KindOf(err) != fault.Permission {
+				return err
+			}
 		}
 		return err
 	})

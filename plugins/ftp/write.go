@@ -132,13 +132,20 @@ func (st *staged) begin(ctx context.Context, c *conn, resume bool) error {
 		st.checksum(a)
 	}
 	var err error
-	if st.offset > 0 && !st.s.feat.has("REST") {
-		st.t, err = c.transfer(ctx, "APPE", st.part, 0)
-	} else {
-		st.t, err = c.transfer(ctx, "STOR", st.part, st.offset)
-	}
-	if err == nil {
-		st.t.detach()
+	for range 2 { // somebody else may have made the directory, meanwhile
+		known := st.s.there(path.Dir(st.path))
+		if st.offset > 0 && !st.s.feat.has("REST") {
+			st.t, err = c.transfer(ctx, "APPE", st.part, 0)
+		} else {
+			st.t, err = c.transfer(ctx, "STOR", st.part, st.offset)
+		}
+		if err == nil {
+			st.t.detach()
+			return nil
+		}
+		if err = c.unplaced(ctx, st.path, err); known || c.dead.Load() || fault.KindOf(err) != fault.Permission {
+			return err
+		}
 	}
 	return err
 }

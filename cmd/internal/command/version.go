@@ -30,8 +30,14 @@ func Version() string {
 	return version(info)
 }
 
+// release is the version of a package, which .ci/package has the linker put in.
+var release string
+
 // full is the version with the revision, whether the one has the other or not.
 func full(info *debug.BuildInfo) string {
+	if release != "" {
+		return release
+	}
 	v, rev := version(info), revision(info)
 	if rev == "" {
 		return v + " revision unknown"
@@ -58,6 +64,9 @@ func revision(info *debug.BuildInfo) string {
 // version is the module's version, and of a build from a checkout the revision
 // where the version does not say it.
 func version(info *debug.BuildInfo) string {
+	if release != "" {
+		return release
+	}
 	if info == nil {
 		return "unknown"
 	}

@@ -1,0 +1,257 @@
+package packaging
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/pannier/pannier/engine/config"
+)
+
+// needs skips where a program is missing; .ci/test says which may be.
+func needs(t *testing.T, programs ...string) {
+	t.Helper()
+	for _, p := range programs {
+		if _, err := exec.LookPath(p); err != nil {
+			t.Skipf("no %s", p)
+		}
+	}
+}
+
+func run(t *testing.T, dir, name string, args ...string) string {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), name, args...)
+	cmd.Dir = dir
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
+	}
+	return string(out)
+}
+
+// packaged makes the deb of the present commit in a clone of its own, and returns where.
+func packaged(t *testing.T) string {
+	t.Helper()
+	root := strings.TrimSpace(run(t, ".", "git", "rev-parse", "--show-toplevel"))
+	dir := t.TempDir()
+	run(t, dir, "git", "-c", "safe.directory=*", "clone", "-q", root, "src")
+	run(t, filepath.Join(dir, "src"), ".ci/package", filepath.Join(dir, "out"))
+	return filepath.Join(dir, "out")
+}
+
+func digest(t *testing.T, path string) string {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:])
+}
+
+// TestPackage: the same commit gives the same bytes in two places; and, on a system of its own, the
+// deb is installed, the node runs as it comes, an edited file survives an upgrade, and what the
+// node remembers survives a purge.
+func TestPackage(t *testing.T) {
+	needs(t, "git", "gzip")
+	if dir := os.Getenv("PANNIER_NFPM"); dir != "" {
+		needs(t, filepath.Join(dir, "nfpm"))
+	}
+	one, other := packaged(t), packaged(t)
+	deb := ""
+	for _, pattern := range []string{"pannier", "pannier_*.deb"} {
+		found, err := filepath.Glob(filepath.Join(one, pattern))
+		if err != nil || len(found) != 1 {
+			t.Fatalf("%s: %q, %v", pattern, found, err)
+		}
+		deb = found[0]
+		if a, b := digest(t, deb), digest(t, filepath.Join(other, filepath.Base(deb))); a != b {
+			t.Errorf("%s is %s in one place and %s in another", filepath.Base(deb), a, b)
+		}
+	}
+	t.Run("installed", func(t *testing.T) {
+		needs(t, "dpkg", "unshare", "runuser", "chroot")
+		if os.Getuid() != 0 {
+			t.Skip("not root")
+		}
+		cmd := exec.CommandContext(t.Context(), "unshare", "--mount", "--pid", "--fork", "--net", "--kill-child", "--propagation", "private", "sh", "-eu", "testdata/install.sh", t.TempDir(), deb)
+		var out bytes.Buffer
+		cmd.Stdout, cmd.Stderr = &out, &out
+		if err := cmd.Run(); err != nil {
+			if strings.Contains(out.String(), "no system of its own") {
+				t.Skip("no system of its own")
+			}
+			t.Fatalf("%v\n%s", err, &out)
+		}
+	})
+	t.Run("lintian", func(t *testing.T) {
+		needs(t, "lintian")
+		out, _ := exec.CommandContext(t.Context(), "lintian", "--allow-root", "--fail-on", "none", deb).Output()
+		for line := range strings.Lines(string(out)) {
+			tag := strings.Fields(line)
+			if len(tag) > 2 && tag[0] == "E:" && !knownTags[tag[2]] {
+				t.Error(line)
+			}
+		}
+	})
+}
+
+// knownTags are what lintian calls errors and we do not.
+var knownTags = map[string]bool{
+	"statically-linked-binary": true, // it is meant to be
+	"no-changelog":             true, // the history is git's
+	"bogus-mail-host":          true, // there is no address to give
+}
+
+// TestUnit: the unit is one, and its sandbox is as tight as it was.
+func TestUnit(t *testing.T) {
+	needs(t, "systemd-analyze")
+	const unit = "pannier.service"
+	text, err := os.ReadFile(unit)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The program is not installed here, so that another one stands for it.
+	copied := filepath.Join(t.TempDir(), unit)
+	text = bytes.ReplaceAll(text, []byte("/usr/bin/pannier"), []byte("/bin/true"))
+	text = regexp.MustCompile(`(?m)^Documentation=.*\n`).ReplaceAll(text, nil)
+	if err := os.WriteFile(copied, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out := run(t, ".", "systemd-analyze", "verify", copied); strings.Contains(out, unit) {
+		t.Error(out)
+	}
+	out, err := exec.CommandContext(t.Context(), "systemd-analyze", "security", "--offline=true", "--threshold=20", copied).CombinedOutput()
+	if err != nil {
+		t.Errorf("more than 2.0 of 10 is exposed: %v\n%s", err, out)
+	}
+}
+
+// TestConfigurations: what is shipped as configuration is one.
+func TestConfigurations(t *testing.T) {
+	text, err := os.ReadFile("pannier.toml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := config.Parse("pannier.toml", text); err != nil {
+		t.Error(err)
+	}
+	// With the signs before its examples taken away it is one, too, but for the key.
+	all := regexp.MustCompile(`(?m)^# (\[|\w+ +=)`).ReplaceAll(text, []byte("$1"))
+	all = bytes.ReplaceAll(all, []byte(`"sha256:..."`), []byte(`"sha256:`+strings.Repeat("0f", 32)+`"`))
+	cfg, err := config.Parse("pannier.toml", all)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(cfg.Book.Partners) != 1 || len(cfg.Book.Rules) != 1 {
+		t.Errorf("%d partners, %d rules", len(cfg.Book.Partners), len(cfg.Book.Rules))
+	}
+}
+
+// sidecar is what is read of kubernetes.yaml, strictly: a misspelled key of a container is an error.
+type (
+	sidecar struct {
+		APIVersion string         `yaml:"apiVersion"`
+		Kind       string         `yaml:"kind"`
+		Metadata   map[string]any `yaml:"metadata"`
+		Data       map[string]string
+		Spec       struct {
+			ServiceName string `yaml:"serviceName"`
+			Replicas    int
+			Selector    map[string]any
+			Template    struct {
+				Metadata map[string]any
+				Spec     struct {
+					Grace           int            `yaml:"terminationGracePeriodSeconds"`
+					SecurityContext map[string]any `yaml:"securityContext"`
+					InitContainers  []container    `yaml:"initContainers"`
+					Containers      []container
+					Volumes         []map[string]any
+				}
+			}
+			Claims []map[string]any `yaml:"volumeClaimTemplates"`
+		}
+	}
+	container struct {
+		Name          string
+		Image         string
+		RestartPolicy string `yaml:"restartPolicy"`
+		Args          []string
+		Ports         []struct {
+			Name string
+			Port int `yaml:"containerPort"`
+		}
+		Startup         probe `yaml:"startupProbe"`
+		Readiness       probe `yaml:"readinessProbe"`
+		Liveness        probe `yaml:"livenessProbe"`
+		Resources       map[string]any
+		SecurityContext map[string]any `yaml:"securityContext"`
+		Mounts          []struct {
+			Name      string
+			MountPath string `yaml:"mountPath"`
+			SubPath   string `yaml:"subPath"`
+			ReadOnly  bool   `yaml:"readOnly"`
+		} `yaml:"volumeMounts"`
+	}
+	probe struct {
+		Get struct {
+			Path, Port, Scheme string
+		} `yaml:"httpGet"`
+		Period    int `yaml:"periodSeconds"`
+		Threshold int `yaml:"failureThreshold"`
+	}
+)
+
+func TestKubernetes(t *testing.T) {
+	f, err := os.Open("kubernetes.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	d := yaml.NewDecoder(f)
+	d.KnownFields(true)
+	kinds := map[string]sidecar{}
+	for {
+		var s sidecar
+		if err := d.Decode(&s); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		kinds[s.Kind] = s
+	}
+	cfg, err := config.Parse("pannier.toml", []byte(kinds["ConfigMap"].Data["pannier.toml"]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pod := kinds["StatefulSet"].Spec.Template.Spec
+	if len(pod.InitContainers) != 1 || pod.InitContainers[0].RestartPolicy != "Always" {
+		t.Fatal("it is no sidecar")
+	}
+	c := pod.InitContainers[0]
+	if drain := cfg.Node.Drain.Seconds(); float64(pod.Grace) <= drain {
+		t.Errorf("the pod ends after %d s, the node may take %v", pod.Grace, drain)
+	}
+	mounted := map[string]bool{}
+	for _, m := range c.Mounts {
+		mounted[m.MountPath] = true
+	}
+	if !mounted[cfg.Node.State] || !mounted["/etc/pannier"] {
+		t.Errorf("mounted: %v", mounted)
+	}
+	for name, p := range map[string]probe{"readyz": c.Startup, "/readyz": c.Readiness, "/livez": c.Liveness} {
+		if p.Get.Path != "/"+strings.Trim(name, "/") || p.Get.Port != "http" || p.Get.Scheme != "HTTPS" || p.Period == 0 {
+			t.Errorf("%s: %+v", name, p)
+		}
+	}
+}
