@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -67,21 +68,28 @@ func (e *exam) room(dir string) (looked bool) {
 		e.skip(dir, "its file system cannot be looked at: %v", err)
 		return false
 	}
-	free, size := humanize.IBytes(v.free), humanize.IBytes(v.size)
-	const do = "remove what nobody needs, or make the file system larger"
-	switch few := v.files > 0; {
-	case v.free < noRoom:
-		e.fail(dir, do, "%s of %s are free", free, size)
-	case few && v.freeFiles < noFiles:
-		e.fail(dir, do, "%d of %d files can still be made", v.freeFiles, v.files)
-	case v.free < littleRoom:
-		e.warn(dir, do, "%s of %s are free", free, size)
-	case few && v.freeFiles < littleFiles:
-		e.warn(dir, do, "%d of %d files can still be made", v.freeFiles, v.files)
-	default:
-		e.ok(dir, "%s of %s are free", free, size)
+	o, text := v.room()
+	do := "remove what nobody needs, or make the file system larger"
+	if o == OK {
+		do = ""
 	}
+	e.say(o, dir, do, "%s", text)
 	return true
+}
+
+// room judges how much can still be written.
+func (v volume) room() (Outcome, string) {
+	o := OK
+	if few := v.files > 0; v.free < noRoom || few && v.freeFiles < noFiles {
+		o = Fail
+	} else if v.free < littleRoom || few && v.freeFiles < littleFiles {
+		o = Warn
+	}
+	text := fmt.Sprintf("%s of %s are free", humanize.IBytes(v.free), humanize.IBytes(v.size))
+	if v.files > 0 {
+		text += fmt.Sprintf(", and %s of %s files", humanize.Comma(int64(v.freeFiles)), humanize.Comma(int64(v.files)))
+	}
+	return o, text
 }
 
 // kind warns of a file system that does not keep what the state has to promise.
@@ -109,6 +117,11 @@ func (e *exam) sync(dir string) {
 		e.skip(dir, "how long a sync takes could not be measured: %s", fault.Plain(err))
 		return
 	}
+	e.synced(dir, times)
+}
+
+// synced judges how long syncs took: what is usual depends on the disk, and is only shown.
+func (e *exam) synced(dir string, times []time.Duration) {
 	slices.Sort(times)
 	median, most := times[len(times)/2].Round(time.Microsecond), times[len(times)-1].Round(time.Microsecond)
 	if most > slowSync {

@@ -2,6 +2,7 @@ package doctor_test
 
 import (
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -14,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"go.etcd.io/bbolt"
 
 	"github.com/pannier/pannier/engine/access"
 	"github.com/pannier/pannier/engine/boltstore"
@@ -300,6 +303,58 @@ func TestLess(t *testing.T) {
 		has(t, all, doctor.Warn, "user", "", "is not seen")
 		has(t, all, doctor.Fail, "state", "state", "")
 	}
+}
+
+// TestFormats: the store of an older version is a warning, that of a newer one fails.
+func TestFormats(t *testing.T) {
+	w := newWard(t)
+	path := node.StorePath(w.state)
+	s, err := boltstore.Open(boltstore.Config{Path: path})
+	w.must(err, s.Close())
+	_, now, err := boltstore.Formats(path)
+	w.must(err)
+	for _, tc := range []struct {
+		format uint32
+		want   doctor.Outcome
+	}{{now - 1, doctor.Warn}, {now + 1, doctor.Fail}, {now, doctor.OK}} {
+		db, err := bbolt.Open(path, 0o600, nil)
+		w.must(err)
+		w.must(db.Update(func(tx *bbolt.Tx) error {
+			return tx.Bucket([]byte("meta")).Put([]byte("format"), binary.BigEndian.AppendUint32(nil, tc.format))
+		}), db.Close())
+		has(t, w.look(), tc.want, "store", "store.db", fmt.Sprintf("format %d", tc.format))
+	}
+}
+
+// TestClocks: a partner whose clock is another one than this host's is a warning, and is
+// reached all the same.
+func TestClocks(t *testing.T) {
+	w, far := newWard(t), newWard(t)
+	key := func(w *ward) string {
+		id, err := carrier.LoadIdentity(w.state)
+		w.must(err)
+		return id.Key()
+	}
+	far.node = `listen = ["tls://127.0.0.1:0"]`
+	far.rest = fmt.Sprintf("[[partner]]\nname = \"n\"\nkey = %q\n", key(w))
+	cfg, err := config.Parse("p.toml", []byte(strings.Replace(far.text(), `name = "n"`, `name = "far"`, 1)))
+	w.must(err)
+	n, err := node.Open(t.Context(), cfg, node.Options{Log: slog.New(slog.DiscardHandler)})
+	w.must(err)
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() { ended <- n.Run(ctx) }()
+	defer func() { stop(); w.must(<-ended) }()
+	w.rest = fmt.Sprintf("[[partner]]\nname = \"far\"\naddress = %q\nkey = %q\n", n.Addresses()[0], key(far))
+	all := w.look()
+	has(t, all, doctor.OK, "partner", "far", "round trip")
+	for _, f := range all {
+		if f.Check == "partner" && f.Outcome != doctor.OK {
+			t.Errorf("%+v", f)
+		}
+	}
+	w.now = func() time.Time { return time.Now().Add(time.Hour) }
+	has(t, w.look(), doctor.Warn, "partner", "far", "differs from this one's by -")
 }
 
 // TestDaemon: with a daemon, it is that one whose store, key and limits are looked at.
