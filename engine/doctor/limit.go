@@ -76,17 +76,18 @@ func (e *exam) watches() {
 		e.skip("inotify", "the limits are not known: %v", err)
 		return
 	}
-	if n := uint64(len(e.Config.Folders)); n > instances {
-		e.warn("inotify instances", fmt.Sprintf("sysctl fs.inotify.max_user_instances=%d", 2*n), "a user may have %d, and there are %d folders: some see files only every interval", instances, n)
-	} else {
-		e.ok("inotify instances", "a user may have %d, and there are %d folders", instances, n)
-	}
-	dirs := e.watched()
-	if dirs > watches {
-		e.warn("inotify watches", fmt.Sprintf("sysctl fs.inotify.max_user_watches=%d", 2*dirs), "a user may have %d, and folders have %d directories: in some, files are seen only every interval", watches, dirs)
+	e.enough("inotify instances", instances, uint64(len(e.Config.Folders)), "there are %d folders", "fs.inotify.max_user_instances")
+	e.enough("inotify watches", watches, e.watched(), "folders have %d directories", "fs.inotify.max_user_watches")
+}
+
+// enough compares what a user may have with what folders need; key is what raises it.
+func (e *exam) enough(what string, may, need uint64, needs, key string) {
+	text := fmt.Sprintf("a user may have %d, and "+needs, may, need)
+	if need > may {
+		e.warn(what, fmt.Sprintf("sysctl %s=%d", key, 2*need), "%s: of some, files are seen only every interval", text)
 		return
 	}
-	e.ok("inotify watches", "a user may have %d, and folders have %d directories", watches, dirs)
+	e.ok(what, "%s", text)
 }
 
 // watched is how many directories folders look into.
