@@ -31,10 +31,10 @@ func TestNeeds(t *testing.T) {
 	if err := os.MkdirAll(filepath.Join(root, "a", "b"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	cfg := &config.Config{Folders: map[string]folder.Folder{"flat": {Root: root}, "deep": {Root: root, Recursive: true}}}
+	cfg := &config.Config{Folders: map[string]folder.Folder{"flat": {Root: root}, "other": {Root: root}, "deep": {Root: root, Recursive: true}}}
 	e := &exam{Host: Host{Config: cfg}, ctx: t.Context()}
-	if got := e.watched(); got != 1+3 {
-		t.Errorf("%d directories, want 4", got)
+	if got := e.watched(); got != 1+1+3 {
+		t.Errorf("%d directories, want 5", got)
 	}
 	cfg.Node.Concurrent, cfg.Node.Serving = 2, 3
 	cfg.Relays = map[string]relay.Relay{"in": {Limits: relay.Limits{Conns: 10}}, "out": {At: relay.There, Limits: relay.Limits{Conns: 1000}}}
