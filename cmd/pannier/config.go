@@ -60,12 +60,7 @@ func checkConfig(path string, out, messages io.Writer) error {
 			fmt.Fprintf(messages, "warning: rule %s: there is no directory %s on this host; its requests will fail until there is\n", name, root)
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(cfg.Relays)) {
-		if r := cfg.Relays[name]; r.At == relay.Here && len(r.From) == 0 && slices.ContainsFunc(r.Accept, exposed) {
-			fmt.Fprintf(messages, "warning: relay %s: whoever reaches this host can use it; say who may with from, or accept at 127.0.0.1\n", name)
-		}
-	}
-	for _, text := range append(folderWarnings(cfg), foreign(cfg)...) {
+	for _, text := range configWarnings(cfg) {
 		fmt.Fprintln(messages, "warning: "+text)
 	}
 	bridges, relays, folders := "", "", ""
@@ -86,6 +81,17 @@ func checkConfig(path string, out, messages io.Writer) error {
 	}
 	_, err = fmt.Fprintf(out, "%s: node %s, %d partners, %d rules%s%s%s\n", path, cfg.Node.Name, partners, rules, folders, bridges, relays)
 	return fault.Wrap("write result", "", err)
+}
+
+// configWarnings are what the text of a configuration, and the files that it names, say that may
+// be meant otherwise.
+func configWarnings(cfg *config.Config) (all []string) {
+	for _, name := range slices.Sorted(maps.Keys(cfg.Relays)) {
+		if r := cfg.Relays[name]; r.At == relay.Here && len(r.From) == 0 && slices.ContainsFunc(r.Accept, exposed) {
+			all = append(all, fmt.Sprintf("relay %s: whoever reaches this host can use it; say who may with from, or accept at 127.0.0.1", name))
+		}
+	}
+	return append(append(all, folderWarnings(cfg)...), foreign(cfg)...)
 }
 
 // exposed reports whether an endpoint is reached from other hosts.

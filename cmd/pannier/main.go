@@ -42,7 +42,7 @@ Transfers are requests to the daemon of this host, which sees them through.`,
 		serveCommand(&c.config), stdioCommand(&c.config), demoCommand(), c.statusCommand(),
 		c.partnerCommand(), c.ruleCommand(), c.folderCommand(), c.scheduleCommand(), c.poolCommand(), c.expectCommand(), c.relayCommand(), c.listenerCommand(),
 		c.applyCommand(), c.exportCommand(), c.tokenCommand(), pluginCommand(), passwordCommand(), receiptCommand(),
-		c.checkCommand(), c.backupCommand(), restoreCommand(&c.config), migrateCommand(&c.config), c.purgeCommand(), c.reloadCommand(),
+		c.checkCommand(), c.doctorCommand(), c.backupCommand(), restoreCommand(&c.config), migrateCommand(&c.config), c.purgeCommand(), c.reloadCommand(),
 		auditCommand(&c.config), c.historyCommand(), configCommand(&c.config), idCommand(&c.config))
 	c.register(root)
 	command.Root(root, benchCommand(), genCommand())

@@ -198,17 +198,24 @@ func (b *bridges) retire(plugin *host.Plugin, servers []*server, most time.Durat
 	}
 }
 
-// pluginConfig is how the plugin of a bridge is run.
-func (n *Node) pluginConfig(is config.Bridge) (host.Config, error) {
+// PluginConfig is how the plugin of a bridge is run by a program that has those bundled.
+func PluginConfig(is config.Bridge, bundled []string) (host.Config, error) {
 	c := host.Config{Name: filepath.Base(is.Plugin), Path: is.Plugin, Args: is.Args}
 	if !filepath.IsAbs(is.Plugin) {
-		if !slices.Contains(n.o.Bundled, is.Plugin) {
-			return c, fault.New("find plugin", fault.NotFound, "%q: no plugin %q is part of this program, which has %s: write the whole path of its own", is.Name, is.Plugin, strings.Join(n.o.Bundled, ", "))
+		if !slices.Contains(bundled, is.Plugin) {
+			return c, fault.New("find plugin", fault.NotFound, "%q: no plugin %q is part of this program, which has %s: write the whole path of its own", is.Name, is.Plugin, strings.Join(bundled, ", "))
 		}
 		c = host.Bundled(is.Plugin)
 	}
-	c.SHA256, c.Memory, c.Files, c.Log, c.Crashed = is.SHA256, is.Memory, is.Files, n.log, n.metrics.Crashed
+	c.SHA256, c.Memory, c.Files = is.SHA256, is.Memory, is.Files
 	return c, nil
+}
+
+// pluginConfig is PluginConfig in this node.
+func (n *Node) pluginConfig(is config.Bridge) (host.Config, error) {
+	c, err := PluginConfig(is, n.o.Bundled)
+	c.Log, c.Crashed = n.log, n.metrics.Crashed
+	return c, err
 }
 
 func (b *bridges) close() error {

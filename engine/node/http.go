@@ -15,9 +15,12 @@ import (
 // tokensFile has the node's tokens, in the state directory.
 const tokensFile = "tokens.json"
 
+// TokensPath is their file in a state directory.
+func TokensPath(state string) string { return filepath.Join(state, tokensFile) }
+
 // newTokens reads the node's tokens.
 func (n *Node) newTokens() (err error) {
-	n.tokens, err = access.OpenTokens(filepath.Join(n.fixed.State, tokensFile), n.log)
+	n.tokens, err = access.OpenTokens(TokensPath(n.fixed.State), n.log)
 	return err
 }
 

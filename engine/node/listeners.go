@@ -66,8 +66,11 @@ func (l *listeners) list() (all []admin.Door) {
 }
 
 // program is what the plugin is run by.
-func (d *door) program() config.Bridge {
-	return config.Bridge{Name: d.is.Address, Plugin: d.is.Plugin, Args: d.is.Args, SHA256: d.is.SHA256, Memory: d.is.Memory, Files: d.is.Files}
+func (d *door) program() config.Bridge { return Program(d.is) }
+
+// Program is the plugin of a listener, as PluginConfig takes it.
+func Program(is config.Listener) config.Bridge {
+	return config.Bridge{Name: is.Address, Plugin: is.Plugin, Args: is.Args, SHA256: is.SHA256, Memory: is.Memory, Files: is.Files}
 }
 
 // give is the socket, for the door that takes this one's place: who connects while clients of

@@ -216,7 +216,7 @@ func (p *Pusher) send(batch []lifecycle.Record) error {
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("User-Agent", "pannier")
 	if p.cfg.Secret != "" {
-		token, err := secret(p.cfg.Secret)
+		token, err := ReadToken(p.cfg.Secret)
 		if err != nil {
 			return err
 		}
@@ -234,8 +234,8 @@ func (p *Pusher) send(batch []lifecycle.Record) error {
 	return nil
 }
 
-// secret reads the bearer token. Permission: others may read it.
-func secret(path string) (string, error) {
+// ReadToken reads the bearer token. Permission: others may read it.
+func ReadToken(path string) (string, error) {
 	const op = "read token of push endpoint"
 	f, err := os.Open(path)
 	if err != nil {

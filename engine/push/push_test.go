@@ -220,7 +220,7 @@ func TestToken(t *testing.T) {
 	if err := os.Chmod(h.cfg.Secret, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := secret(h.cfg.Secret); err == nil || !strings.Contains(err.Error(), "chmod 0600") {
+	if _, err := ReadToken(h.cfg.Secret); err == nil || !strings.Contains(err.Error(), "chmod 0600") {
 		t.Errorf("%v", err)
 	}
 }

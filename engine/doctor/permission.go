@@ -1,0 +1,252 @@
+package doctor
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"os/user"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"syscall"
+
+	"github.com/pannier/pannier/engine"
+	"github.com/pannier/pannier/engine/backup"
+	"github.com/pannier/pannier/engine/folder"
+	"github.com/pannier/pannier/engine/push"
+	"github.com/pannier/pannier/flow/carrier"
+	"github.com/pannier/pannier/spec/fault"
+)
+
+// What the node's user may read and write.
+
+// user compares who runs this with whose the state directory is: what one may do, another
+// need not.
+func (e *exam) user() {
+	state := e.Config.Node.State
+	fi, err := os.Stat(state)
+	if err != nil {
+		e.ok("", "this is looked at as %s", userName(os.Getuid()))
+		return
+	}
+	s, ok := fi.Sys().(*syscall.Stat_t)
+	if owner := int(s.Uid); ok && owner != os.Getuid() {
+		e.warn("", fmt.Sprintf("run this as %s", userName(owner)), "%s looks, and the state directory is that of %s: what that user may read and write is not seen", userName(os.Getuid()), userName(owner))
+		return
+	}
+	e.ok("", "%s looks, whose the state directory is", userName(os.Getuid()))
+}
+
+func userName(uid int) string {
+	id := strconv.Itoa(uid)
+	if u, err := user.LookupId(id); err == nil {
+		return "user " + u.Username
+	}
+	return "user " + id
+}
+
+// state is the state directory, its key, and whether a restore was left half done.
+func (e *exam) state() {
+	dir := e.Config.Node.State
+	fi, err := os.Stat(dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		e.absent(dir)
+		return
+	case err != nil:
+		e.fail(dir, "let the node's user enter it", "%s", fault.Plain(err))
+		return
+	case !fi.IsDir():
+		e.fail(dir, "set node.state to a directory", "it is no directory")
+		return
+	case fi.Mode().Perm()&0o022 != 0:
+		e.fail(dir, "chmod 0700 it", "others may write it: it has mode %04o", fi.Mode().Perm())
+	default:
+		e.writable(dir, "nothing can be remembered")
+	}
+	if err := backup.Interrupted(dir); err != nil {
+		e.fail(dir, "run pannier restore again with the same backup", "a restore has not come to its end: the node does not start")
+	}
+	id, err := carrier.LoadIdentity(dir)
+	key := filepath.Join(dir, "identity.pem")
+	switch {
+	case errors.Is(err, fault.NotFound):
+		e.ok(key, "there is no key yet: the node makes one when it starts")
+	case err != nil:
+		e.fail(key, "chmod 0600 it, and chown it to the node's user", "%s", fault.Plain(err))
+	case e.Daemon != nil && id.Key() != e.Daemon.Key:
+		e.fail(key, "restart the daemon, or put its key back", "the daemon has another key, %s: partners would refuse this one", e.Daemon.Key)
+	default:
+		e.ok(key, "the key is %s", id.Key())
+	}
+}
+
+// absent is a state directory that the node would have to make.
+func (e *exam) absent(dir string) {
+	up := dir
+	for {
+		up = filepath.Dir(up)
+		if _, err := os.Stat(up); err == nil || up == "/" {
+			break
+		}
+	}
+	made, err := os.MkdirTemp(up, trial)
+	if err == nil {
+		err = os.Remove(made)
+	}
+	if err != nil {
+		e.fail(dir, "make it for the node's user, with mode 0700", "it is not there, and %s cannot make it in %s: %s", userName(os.Getuid()), up, reason(err))
+		return
+	}
+	e.ok(dir, "it is not there yet: the node makes it when it starts")
+}
+
+func (e *exam) writable(dir, meaning string) {
+	if err := tryWrite(dir); err != nil {
+		e.fail(dir, "let the node's user write it", "%s: %s", meaning, fault.Plain(err))
+		return
+	}
+	e.ok(dir, "it can be written")
+}
+
+// roots are the directories of rules: what is asked for here has to be read where the rule
+// sends, and written where it receives. The other way round it is partners that ask.
+func (e *exam) roots() {
+	rules := e.Config.Book.Rules
+	for _, name := range slices.Sorted(maps.Keys(rules)) {
+		if rules[name].Root != "" {
+			e.root(name, rules[name])
+		}
+	}
+}
+
+func (e *exam) root(name string, r *engine.Rule) {
+	fi, err := os.Stat(r.Root)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		e.fail("rule "+name, "mkdir -p "+r.Root+", for the node's user", "there is no directory %s: its requests fail", r.Root)
+		return
+	case err != nil:
+		e.fail("rule "+name, "let the node's user enter it", "%s: its requests fail", fault.Plain(err))
+		return
+	case !fi.IsDir():
+		e.fail("rule "+name, "set root to a directory", "%s is no directory: its requests fail", r.Root)
+		return
+	}
+	read, write := tryRead(r.Root), tryWrite(r.Root)
+	const letRead, letWrite = "let the node's user read it", "let the node's user write it"
+	sends := r.Direction == engine.Send
+	switch {
+	case read != nil && sends:
+		e.fail("rule "+name, letRead, "nothing can be sent from %s: %s", r.Root, reason(read))
+	case write != nil && !sends:
+		e.fail("rule "+name, letWrite, "nothing can be received in %s: %s", r.Root, reason(write))
+	case read != nil:
+		e.warn("rule "+name, letRead+", unless partners fetch nothing", "partners can fetch nothing from %s: %s", r.Root, reason(read))
+	case write != nil:
+		e.warn("rule "+name, letWrite+", unless partners send nothing", "partners can send nothing to %s: %s", r.Root, reason(write))
+	default:
+		e.ok("rule "+name, "%s can be read and written, and files in it renamed", r.Root)
+	}
+}
+
+// reason is what the system says, without the path, which the message has already.
+func reason(err error) string {
+	var p *fs.PathError
+	if errors.As(err, &p) {
+		err = p.Err
+	}
+	return err.Error()
+}
+
+// folders have to be read, and written where files are moved or deleted.
+func (e *exam) folders() {
+	for _, name := range slices.Sorted(maps.Keys(e.Config.Folders)) {
+		f := e.Config.Folders[name]
+		dir, subject := filepath.Join(f.Root, f.Dir.String()), "folder "+name
+		if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+			continue // the configuration's warnings say so
+		}
+		if err := tryRead(dir); err != nil {
+			e.fail(subject, "let the node's user read it", "nothing is found in %s: %s", dir, reason(err))
+			continue
+		}
+		if err := e.disposes(&f, dir); err != "" {
+			e.fail(subject, "let the node's user write both, on one file system", "%s", err)
+			continue
+		}
+		e.ok(subject, "%s can be looked at", dir)
+	}
+}
+
+// disposes says why files cannot be dealt with after they were sent; "": they can.
+func (e *exam) disposes(f *folder.Folder, dir string) string {
+	if f.After == folder.Keep && f.Failed == folder.Keep {
+		return ""
+	}
+	if err := tryWrite(dir); err != nil {
+		return fmt.Sprintf("what was sent cannot be taken away from %s: %s", dir, reason(err))
+	}
+	for _, m := range []struct {
+		does folder.Action
+		to   string
+	}{{f.After, f.To.String()}, {f.Failed, f.FailedTo.String()}} {
+		if m.does != folder.Move {
+			continue
+		}
+		to := filepath.Join(f.Root, m.to)
+		if same, err := sameVolume(dir, to); err == nil && !same {
+			return fmt.Sprintf("%s is on another file system than %s: files cannot be renamed into it", to, dir)
+		}
+	}
+	return ""
+}
+
+// secrets are files that the node's user has to read. That one is missing, or has a mode that
+// it must not have, the warnings of the configuration say of most.
+func (e *exam) secrets() {
+	files := map[string]string{}
+	add := func(path, whose string) {
+		if path != "" {
+			files[path] = whose
+		}
+	}
+	for name, b := range e.Config.Bridges {
+		add(b.Credentials, "bridge "+name)
+	}
+	for _, l := range e.Config.Listeners {
+		for _, u := range l.Users {
+			add(u.Keys, "listener "+l.Address)
+			add(u.Password, "listener "+l.Address)
+		}
+	}
+	for name, r := range e.Config.Book.Rules {
+		for _, side := range []engine.Lists{r.Sender, r.Receiver} {
+			for _, step := range slices.Concat(side.Pre, side.Post, side.Error) {
+				for _, path := range slices.Concat(step.Files, step.Secrets) {
+					add(path, "rule "+name)
+				}
+			}
+		}
+	}
+	for _, path := range slices.Sorted(maps.Keys(files)) {
+		f, err := os.Open(path)
+		switch {
+		case errors.Is(err, fs.ErrNotExist): // of the configuration's warnings
+		case err != nil:
+			e.fail(path, "let the node's user read it", "%s cannot use it: %s", files[path], reason(err))
+		default:
+			_ = f.Close()
+			e.ok(path, "%s can read it", files[path])
+		}
+	}
+	if path := e.Config.Push.Secret; path != "" {
+		if _, err := push.ReadToken(path); err != nil {
+			e.fail(path, "give it the endpoint's token, with mode 0600, for the node's user", "no finished record is pushed: %s", fault.Plain(err))
+			return
+		}
+		e.ok(path, "the push can read it")
+	}
+}
