@@ -214,10 +214,17 @@ const batchSize = 1000
 func (s *Store) Find(ctx context.Context, q store.Query) iter.Seq2[lifecycle.Record, error] {
 	return func(yield func(lifecycle.Record, error) bool) {
 		left := q.Limit
+		seen := map[store.Ref]bool{} // those that were not DONE, and may be by the time that it is their turn
 		for _, read := range []func(*store.Query, []byte) ([]lifecycle.Record, []byte, error){s.active, s.ended} {
 			for from := []byte(nil); ; {
 				records, next, err := read(&q, from)
 				for _, r := range records {
+					ref := store.RefOf(&r)
+					if r.State != lifecycle.Done {
+						seen[ref] = true
+					} else if seen[ref] {
+						continue
+					}
 					if left--; !yield(r, nil) || left == 0 {
 						return
 					}

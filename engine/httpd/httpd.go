@@ -17,6 +17,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -46,6 +47,7 @@ type Config struct {
 	Local  func(uid int) bool // whether that user of this host may run the node; required
 	Admin  http.Handler       // gRPC calls; nil: none
 	Home   string             // where /login leads to; default "/"
+	Style  string             // path of a style sheet for /login; "": none
 	Log    *slog.Logger       // default: none
 	Now    func() time.Time   // default: time.Now
 }
@@ -170,7 +172,7 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
 		w.Header().Set("WWW-Authenticate", `Bearer realm="pannier"`)
 		w.Header().Set("Connection", "close") // who proves nothing keeps no place
 		if r.Method == http.MethodGet && strings.Contains(r.Header.Get("Accept"), "text/html") {
-			http.Redirect(w, r, "/login", http.StatusSeeOther)
+			http.Redirect(w, r, "/login?next="+url.QueryEscape(r.URL.RequestURI()), http.StatusSeeOther)
 			return
 		}
 	}

@@ -228,12 +228,39 @@ func (s *served) cookie(t *testing.T, token string) string {
 	return c.Name + "=" + c.Value
 }
 
+// TestNext: who logs in goes on to the page that was asked for, and nowhere else.
+func TestNext(t *testing.T) {
+	s := serve(t)
+	token := s.token(t, "b", access.Read)
+	for next, want := range map[string]string{
+		"": "/", "/read": "/read", "/transfers?q=a&x=%2F#top": "/transfers?q=a&x=%2F#top",
+		"https://elsewhere.test/": "/", "//elsewhere.test/": "/", "/\\elsewhere.test": "/", "\\\\elsewhere.test": "/", "/%2F/elsewhere.test": "/", "javascript:alert(1)": "/", "read": "/",
+		"/\t/elsewhere.test": "/", "///elsewhere.test": "/", "/" + strings.Repeat("x", mostNext): "/", "/%zz": "/",
+	} {
+		a, err := s.https.PostForm("https://"+s.address+"/login", url.Values{"token": {token}, "next": {next}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.Body.Close()
+		if got := a.Header.Get("Location"); a.StatusCode != http.StatusSeeOther || got != want {
+			t.Errorf("%.50q leads to %.50q, want %q", next, got, want)
+		}
+		_, form := s.ask(t, "GET", "/login?next="+url.QueryEscape(next))
+		if has := strings.Contains(form, `name="next"`); has != (want != "/") {
+			t.Errorf("%.50q is in the form: %v", next, has)
+		}
+	}
+	if _, form := s.ask(t, "GET", "/login?next="+url.QueryEscape(`/"><script>`)); strings.Contains(form, "<script") {
+		t.Error(form)
+	}
+}
+
 // TestSession: a browser logs in with a token, and is out when it says so, and when the
 // token is deleted; one that knows none is led to the form.
 func TestSession(t *testing.T) {
 	s := serve(t)
 	a, _ := s.ask(t, "GET", "/read", "Accept", "text/html")
-	if a.StatusCode != http.StatusSeeOther || a.Header.Get("Location") != "/login" {
+	if a.StatusCode != http.StatusSeeOther || a.Header.Get("Location") != "/login?next=%2Fread" {
 		t.Errorf("%d to %s", a.StatusCode, a.Header.Get("Location"))
 	}
 	wrong, err := s.https.PostForm("https://"+s.address+"/login", url.Values{"token": {"<script>"}})

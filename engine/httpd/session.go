@@ -1,11 +1,13 @@
 package httpd
 
 import (
+	"cmp"
 	"crypto/rand"
 	"crypto/sha256"
-	"fmt"
-	"html"
+	"html/template"
 	"net/http"
+	"net/url"
+	"strings"
 	"sync"
 	"time"
 
@@ -69,34 +71,49 @@ func (s *sessions) end(cookie string) {
 	delete(s.all, sha256.Sum256([]byte(cookie)))
 }
 
-const loginPage = `<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>pannier: log in</title></head>
-<body><main><h1>Log in to this node</h1>%s
-<form method="post" action="/login"><p><label for="token">Token, as pannier token create has printed it</label></p>
+var loginPage = template.Must(template.New("login").Parse(`<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light dark"><title>pannier: log in</title>{{with .Style}}
+<link rel="stylesheet" href="{{.}}">{{end}}</head>
+<body><main class="wide"><h1>Log in to this node</h1>{{with .Problem}}<p role="alert">{{.}}</p>{{end}}
+<form method="post" action="/login">{{with .Next}}<input type="hidden" name="next" value="{{.}}">{{end}}
+<p><label for="token">Token, as pannier token create has printed it</label></p>
 <p><input id="token" name="token" type="password" autocomplete="current-password" required autofocus></p>
 <p><button>Log in</button></p></form></main></body></html>
-`
+`))
 
-func (s *Server) loginForm(w http.ResponseWriter, _ *http.Request) { page(w, http.StatusOK, "") }
+func (s *Server) loginForm(w http.ResponseWriter, r *http.Request) {
+	s.loginPage(w, http.StatusOK, "", r.URL.Query().Get("next"))
+}
 
-func page(w http.ResponseWriter, status int, problem string) {
-	if problem != "" {
-		problem = `<p role="alert">` + html.EscapeString(problem) + `</p>`
-	}
+func (s *Server) loginPage(w http.ResponseWriter, status int, problem, next string) {
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.WriteHeader(status)
-	fmt.Fprintf(w, loginPage, problem)
+	_ = loginPage.Execute(w, struct{ Style, Problem, Next string }{s.cfg.Style, problem, local(next)}) // who has gone does not read it
 }
+
+// local is a path of this server that somebody says to go on to; "" for what leads
+// elsewhere.
+func local(next string) string {
+	u, err := url.Parse(next)
+	if err != nil || u.IsAbs() || u.Host != "" || u.User != nil || u.Opaque != "" || len(next) > mostNext ||
+		!strings.HasPrefix(next, "/") || strings.HasPrefix(next, "//") || strings.HasPrefix(u.Path, "//") || strings.ContainsAny(next, "\\\t\r\n") {
+		return ""
+	}
+	return next
+}
+
+const mostNext = 4096 // bytes
 
 func (s *Server) login(w http.ResponseWriter, r *http.Request) {
 	if err := r.ParseForm(); err != nil {
 		WriteError(w, fault.New("log in", fault.Invalid, "this is no form: %v", err))
 		return
 	}
+	next := r.PostForm.Get("next")
 	caller, err := s.cfg.Tokens.Whose(r.PostForm.Get("token"))
 	if err != nil {
 		s.cfg.Log.Warn("log in refused", "from", r.RemoteAddr)
-		page(w, http.StatusUnauthorized, "This token is unknown or has expired.")
+		s.loginPage(w, http.StatusUnauthorized, "This token is unknown or has expired.", next)
 		return
 	}
 	http.SetCookie(w, &http.Cookie{
@@ -104,7 +121,7 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) {
 		Secure: true, HttpOnly: true, SameSite: http.SameSiteStrictMode,
 	})
 	s.cfg.Log.Info("logged in", "caller", caller.Name, "from", r.RemoteAddr)
-	http.Redirect(w, r, s.cfg.Home, http.StatusSeeOther)
+	http.Redirect(w, r, cmp.Or(local(next), s.cfg.Home), http.StatusSeeOther)
 }
 
 func (s *Server) logout(w http.ResponseWriter, r *http.Request) {

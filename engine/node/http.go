@@ -9,6 +9,7 @@ import (
 	"github.com/pannier/pannier/engine/config"
 	"github.com/pannier/pannier/engine/httpd"
 	"github.com/pannier/pannier/engine/rest"
+	"github.com/pannier/pannier/engine/web"
 	"github.com/pannier/pannier/flow/carrier"
 )
 
@@ -38,7 +39,7 @@ func (n *Node) listenHTTP(cfg *config.HTTP, id *carrier.Identity) error {
 			return err
 		}
 	}
-	if n.http, err = httpd.New(httpd.Config{Tokens: n.tokens, Local: admin.Access{}.Allows, Admin: n.admin.HTTP(), Log: n.log}); err != nil {
+	if n.http, err = httpd.New(httpd.Config{Tokens: n.tokens, Local: admin.Access{}.Allows, Admin: n.admin.HTTP(), Style: web.Style(), Log: n.log}); err != nil {
 		return err
 	}
 	n.undone(func() error {

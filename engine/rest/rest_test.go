@@ -3,6 +3,7 @@ package rest
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -11,7 +12,10 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"testing"
+	"time"
 
 	"google.golang.org/genproto/googleapis/api/annotations"
 	"google.golang.org/grpc"
@@ -30,6 +34,8 @@ type service struct {
 	list *adminpb.ListRequest
 	all  int   // requests of a list
 	bad  error // at its end
+
+	watchers atomic.Int64
 }
 
 func (s *service) TestRule(_ context.Context, in *adminpb.TestRuleRequest, _ ...grpc.CallOption) (*adminpb.TestRuleReply, error) {
@@ -59,8 +65,33 @@ func (s *stream) Recv() (*adminpb.Request, error) {
 	return nil, io.EOF
 }
 
+// Watch is changes without end.
+func (s *service) Watch(ctx context.Context, _ *adminpb.WatchRequest, _ ...grpc.CallOption) (grpc.ServerStreamingClient[adminpb.Change], error) {
+	s.watchers.Add(1)
+	context.AfterFunc(ctx, func() { s.watchers.Add(-1) })
+	return &changes{ctx: ctx}, nil
+}
+
+type changes struct {
+	grpc.ClientStream
+	ctx context.Context
+}
+
+func (c *changes) Recv() (*adminpb.Change, error) {
+	if err := c.ctx.Err(); err != nil {
+		return nil, err
+	}
+	return &adminpb.Change{Request: &adminpb.Request{Id: "x", Info: strings.Repeat("y", 10_000)}}, nil
+}
+
 // served is a client of the twin of a service, on a unix socket.
 func served(t *testing.T, s *service) (do func(method, target, body string, headers ...string) (status int, text string)) {
+	t.Helper()
+	do, _ = servedWith(t, s, Options{})
+	return do
+}
+
+func servedWith(t *testing.T, s *service, o Options) (do func(method, target, body string, headers ...string) (status int, text string), socket string) {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "pn")
 	if err != nil {
@@ -75,10 +106,10 @@ func served(t *testing.T, s *service) (do func(method, target, body string, head
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := Mount(server, s, Options{}); err != nil {
+	if err := Mount(server, s, o); err != nil {
 		t.Fatal(err)
 	}
-	socket := filepath.Join(dir, "s")
+	socket = filepath.Join(dir, "s")
 	if err := server.Listen("unix://"+socket, nil); err != nil {
 		t.Fatal(err)
 	}
@@ -113,7 +144,7 @@ func served(t *testing.T, s *service) (do func(method, target, body string, head
 			t.Fatal(err)
 		}
 		return a.StatusCode, string(text)
-	}
+	}, socket
 }
 
 // TestParametersOfAll: each call of admin.proto refuses a parameter that it does not have, before
@@ -212,5 +243,43 @@ func TestLists(t *testing.T) {
 		if status != c.status || n != c.json || problem != c.problem {
 			t.Errorf("%+v: %d %q", c, status, text)
 		}
+	}
+}
+
+// TestDeafWatcher: a client that does not read what it asked for is let go, and its place is
+// another's; the service is not kept from telling.
+func TestDeafWatcher(t *testing.T) {
+	s := &service{}
+	do, socket := servedWith(t, s, Options{Slow: 50 * time.Millisecond, Each: 2})
+	for round := range 2 {
+		var all []net.Conn
+		for range 2 {
+			c, err := net.Dial("unix", socket)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			if _, err := io.WriteString(c, "GET /v1/watch HTTP/1.1\r\nHost: localhost\r\n\r\n"); err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, c)
+		}
+		for began := time.Now(); s.watchers.Load() < 2 && time.Since(began) < 20*time.Millisecond; { // or they were let go already
+			time.Sleep(time.Millisecond)
+		}
+		for began := time.Now(); s.watchers.Load() > 0; time.Sleep(time.Millisecond) {
+			if time.Since(began) > time.Minute {
+				t.Fatalf("round %d: %d are told still", round, s.watchers.Load())
+			}
+		}
+		for _, c := range all { // what it has got ends
+			_ = c.SetReadDeadline(time.Now().Add(time.Minute))
+			if _, err := io.Copy(io.Discard, c); err != nil && !errors.Is(err, syscall.ECONNRESET) {
+				t.Errorf("round %d: %v", round, err)
+			}
+		}
+	}
+	if status, text := do("GET", "/v1/requests", ""); status != http.StatusOK {
+		t.Errorf("%d %s", status, text)
 	}
 }

@@ -44,7 +44,7 @@ type Store interface {
 
 	// Find yields the records that match: those that are not DONE in no order,
 	// then the others, finished last first. It stops at the first error. What
-	// changes meanwhile may or may not be seen.
+	// changes meanwhile may or may not be seen, and is not seen twice.
 	Find(ctx context.Context, q Query) iter.Seq2[lifecycle.Record, error]
 
 	// Events are what happened to a request, oldest first; at most MaxEvents,

@@ -49,6 +49,9 @@ var assets = sync.OnceValue(func() map[string]asset {
 	return all
 })
 
+// Style is the path of the style sheet, for pages that are not of this package.
+func Style() string { return assetPath("page.css") }
+
 // assetPath is where a file is, in the version that the binary has.
 func assetPath(name string) string { return "/assets/" + name + "?v=" + assets()[name].tag }
 

@@ -24,7 +24,7 @@ type Reopener func(t *testing.T, s store.Store) store.Store
 // for a store that forgets.
 func Run(t *testing.T, open func(t *testing.T) store.Store, reopen Reopener) {
 	for name, test := range map[string]func(*testing.T, store.Store){
-		"Register": register, "Apply": apply, "Refused": refused, "Fencing": fencing, "Find": find, "Order": order,
+		"Register": register, "Apply": apply, "Refused": refused, "Fencing": fencing, "Find": find, "Meanwhile": meanwhile, "Order": order,
 		"Purge": purge, "Drop": drop, "Events": events, "Epochs": epochs, "Together": together, "Canceled": canceled,
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -209,6 +209,28 @@ func find(t *testing.T, s store.Store) {
 	}
 	if got := list(t, s, store.Query{Limit: 2}); len(got) != 2 {
 		t.Errorf("limit 2: %v", got)
+	}
+}
+
+// meanwhile: a record that ends while records are found is not found twice.
+func meanwhile(t *testing.T, s store.Store) {
+	const n = 30
+	for i := range n {
+		added(t, s, i)
+	}
+	found := map[lifecycle.ID]int{}
+	for r, err := range s.Find(t.Context(), store.Query{}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if found[r.Key.ID]++; r.State != lifecycle.Done {
+			finish(t, s, r, start.Add(time.Hour))
+		}
+	}
+	for i := range n {
+		if got := found[Request(i).Key.ID]; got != 1 {
+			t.Errorf("request %d was found %d times", i, got)
+		}
 	}
 }
 
