@@ -84,7 +84,7 @@ func serve(ctx context.Context, path string, messages io.Writer) error {
 	if every := watchdogEvery(); every > 0 {
 		go watchdog(collecting, every, n.Pulse)
 	}
-	stopping := context.AfterFunc(ctx, func() { notify("STOPPING=1") })
+	stopping := context.AfterFunc(ctx, func() { notify(stoppingNote(cfg.Node.Drain)) })
 	defer stopping()
 	err = n.Run(ctx)
 	close(ended)

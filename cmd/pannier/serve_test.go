@@ -133,7 +133,7 @@ func TestServe(t *testing.T) {
 	}
 
 	stop()
-	hears("STOPPING=1")
+	hears("STOPPING=1\nEXTEND_TIMEOUT_USEC=50000000") // the default of node.drain, and more
 	if got := <-code; got != command.Done {
 		t.Errorf("exit code %d\n%s", got, said)
 	}

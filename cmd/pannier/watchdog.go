@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"os"
 	"strconv"
@@ -20,6 +21,14 @@ func watchdogEvery() time.Duration {
 	}
 	return time.Duration(usec) * time.Microsecond / 2
 }
+
+// stoppingNote says that the node goes down, and how long it may take: longer than it gives what
+// runs.
+func stoppingNote(drain time.Duration) string {
+	return fmt.Sprintf("STOPPING=1\nEXTEND_TIMEOUT_USEC=%d", (drain + stoppingMargin).Microseconds())
+}
+
+const stoppingMargin = 20 * time.Second
 
 // watchdog tells the service manager that the node lives, for as long as it does: that its engine
 // answers, and its store. One that hangs is then ended and started again, which loses nothing.
