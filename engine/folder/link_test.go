@@ -9,8 +9,7 @@ import (
 
 // TestLinkedDirectory: who may write to the folder puts a link in the place of a directory in
 // which something is known. What the link leads to, elsewhere below the rule's root, is
-// neither sent nor removed, and not even looked at: not when a file is due, nor by an event,
-// nor by a scan.
+// neither sent nor removed: not when a file is due, nor after an event, nor by a scan.
 func TestLinkedDirectory(t *testing.T) {
 	for name, after := range map[string]Action{"kept": Keep, "deleted": Delete} {
 		t.Run(name, func(t *testing.T) {
@@ -46,6 +45,12 @@ func TestLinkedDirectory(t *testing.T) {
 			b.write("in/moved/READY", "")
 			b.until("the bait is sent", func() bool { return len(b.got("in/moved/x")) == 1 })
 			b.settled()
+			b.cfg.Folder.walk(t.Context(), "in/sub", func(string) {}, func(part found) bool { // as a scan does that came before the link
+				if len(part.files)+len(part.odd) > 0 || part.err != nil {
+					t.Errorf("a scan: %+v", part)
+				}
+				return true
+			})
 			if rows := below(); len(rows) > 0 {
 				t.Errorf("known still: %+v", rows)
 			}

@@ -224,7 +224,7 @@ func (w *Watcher) hinted(name string) {
 		return
 	}
 	defer root.Close()
-	fi, err := w.f.lstat(root, name)
+	fi, err := root.Lstat(name)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	switch {
