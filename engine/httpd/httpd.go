@@ -135,6 +135,10 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if grpcCall(r) && s.cfg.Admin != nil {
+		if err := caller.Check(access.Any); err != nil { // or nobody could hold a stream, for which there are no deadlines
+			s.refuse(w, r, err)
+			return
+		}
 		s.cfg.Admin.ServeHTTP(w, r.WithContext(access.With(r.Context(), caller))) // asks each call's scope itself
 		return
 	}
