@@ -524,7 +524,9 @@ func (w *web) grpc(token string) (context.Context, adminpb.AdminClient) {
 		w.t.Fatal(err)
 	}
 	w.t.Cleanup(func() { c.Close() })
-	return metadata.AppendToOutgoingContext(w.t.Context(), "authorization", "Bearer "+token), adminpb.NewAdminClient(c)
+	ctx, cancel := context.WithTimeout(w.t.Context(), time.Minute)
+	w.t.Cleanup(cancel)
+	return metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+token), adminpb.NewAdminClient(c)
 }
 
 // TestRevoked: a token that is deleted ends what is told by it still, in HTTP and in gRPC, and
@@ -532,7 +534,8 @@ func (w *web) grpc(token string) (context.Context, adminpb.AdminClient) {
 func TestRevoked(t *testing.T) {
 	w := newWeb(t, "")
 	token := w.token("spy", `"read"`, "")
-	r, err := http.NewRequest("GET", "https://"+w.port+"/v1/watch", nil)
+	ctx, client := w.grpc(token)
+	r, err := http.NewRequestWithContext(ctx, "GET", "https://"+w.port+"/v1/watch", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -546,7 +549,6 @@ func TestRevoked(t *testing.T) {
 	if !events.Scan() {
 		t.Fatal(events.Err())
 	}
-	ctx, client := w.grpc(token)
 	changes, err := client.Watch(ctx, &adminpb.WatchRequest{})
 	if err != nil {
 		t.Fatal(err)
@@ -614,14 +616,18 @@ func TestWatchesOfToken(t *testing.T) {
 		t.Errorf("%d are told, %d refused", told, refused)
 	}
 	end()
-	for refused := codes.ResourceExhausted; refused == codes.ResourceExhausted; { // their places come back
-		short, stop := context.WithTimeout(ctx, 100*time.Millisecond)
-		one, err := client.Watch(short, &adminpb.WatchRequest{})
+	done := w.submit("a", "push", "x", "y")
+	w.done(done)
+	for begun := time.Now(); ; time.Sleep(10 * time.Millisecond) { // their places come back
+		one, err := client.Watch(ctx, &adminpb.WatchRequest{Refs: []*adminpb.Ref{{Id: done.Key.ID.String()}}})
 		if err == nil {
 			_, err = one.Recv()
 		}
-		refused = status.Code(err)
-		stop()
+		if err == nil {
+			break
+		} else if status.Code(err) != codes.ResourceExhausted || time.Since(begun) > 20*time.Second {
+			t.Fatal("no place comes back: ", err)
+		}
 	}
 	w.end()
 }
