@@ -119,6 +119,7 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) {
 	caller, err := s.cfg.Tokens.Whose(r.PostForm.Get("token"))
 	if err != nil {
 		s.cfg.Log.Warn("log in refused", "from", r.RemoteAddr)
+		s.cfg.Refused(stranger(r), err)
 		s.loginPage(w, http.StatusUnauthorized, "This token is unknown or has expired.", next)
 		return
 	}

@@ -146,3 +146,29 @@ func TestAuditLong(t *testing.T) {
 		t.Errorf("not recorded: %v", want)
 	}
 }
+
+// TestAuditTokens: wrong tokens, in HTTP and at the login page, and tokens of too little scope are
+// recorded.
+func TestAuditTokens(t *testing.T) {
+	w := newWeb(t, "[audit]\nenabled = true\n")
+	little := w.token("little", `"submit"`, "")
+	w.ask("wrong", "GET", "/v1/requests", "")
+	w.ask(little, "GET", "/v1/requests", "")
+	w.ask(little, "GET", "/v1/node", "")
+	w.ask(little, "POST", "/login", "token=other", "Content-Type", "application/x-www-form-urlencoded")
+	dir := node.AuditDir(w.dir + "/state")
+	w.end()
+	var got []string
+	for r, err := range audit.Read(dir) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.Do == "login refused" && r.Error != "" {
+			who, _, _ := strings.Cut(r.Who, " 127.")
+			got = append(got, who)
+		}
+	}
+	if want := []string{"somebody from", "token little", "token little", "somebody from"}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
