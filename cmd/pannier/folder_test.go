@@ -224,3 +224,41 @@ func TestFolderOverwritten(t *testing.T) {
 	f.Close()
 	c.until("the newer version has arrived", func() bool { return c.arrived("file", "second") })
 }
+
+// TestFolderLinked: what a link in the place of a directory leads to is neither sent nor
+// removed, with the engine's own ways of opening files.
+func TestFolderLinked(t *testing.T) {
+	c := folderPair(t, "stable = \"30ms\"\nafter = \"delete\"\ndone_file = \"READY\"\n")
+	private := filepath.Join(c.a.Root, "private")
+	if err := os.Mkdir(private, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"x", "READY"} {
+		if err := os.WriteFile(filepath.Join(private, name), []byte("private"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.drop("sub/x", "bait")
+	c.start(c.b, c.a)
+	c.until("the bait is known", func() bool { return strings.Contains(c.does("folder", "show", "box"), "box/sub/x") })
+	sub := filepath.Join(c.a.Root, "box/sub")
+	if err := os.Rename(sub, filepath.Join(c.a.Root, "box/moved")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("../private", sub); err != nil {
+		t.Fatal(err)
+	}
+	c.does("folder", "scan", "box")
+	c.drop("moved/READY", "")
+	c.until("the bait has arrived", func() bool { return c.arrived("moved/x", "bait") })
+	c.until("nothing is known below the link", func() bool {
+		c.does("folder", "scan", "box")
+		return c.ended()["box/sub/x"] > 0 || !strings.Contains(c.does("folder", "show", "box"), "box/sub/x")
+	})
+	if c.ended()["box/sub/x"] > 0 {
+		t.Error("it was sent")
+	}
+	if _, err := os.Stat(filepath.Join(private, "x")); err != nil {
+		t.Error("it was removed: ", err)
+	}
+}

@@ -1,6 +1,7 @@
 package access
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"os"
@@ -127,5 +128,46 @@ func TestTokens(t *testing.T) {
 	}
 	if _, err := OpenTokens(path, nil); !errors.Is(err, fault.Corrupt) {
 		t.Errorf("%v", err)
+	}
+}
+
+// TestUntil: what is done by a token ends when it is deleted, when it expires, and at once when
+// there is none; not when another is deleted.
+func TestUntil(t *testing.T) {
+	tokens, err := OpenTokens(filepath.Join(t.TempDir(), "t"), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	made := func(name string, expires time.Time) string {
+		_, one, err := tokens.Create(Token{Name: name, Scopes: []Scope{Read}, Expires: expires})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return one.ID
+	}
+	until := func(id string) context.Context {
+		ctx, cancel := tokens.Until(t.Context(), id)
+		t.Cleanup(cancel)
+		return ctx
+	}
+	stays, deleted := until(made("stays", time.Now().Add(time.Hour))), until(made("deleted", time.Time{}))
+	expires, none := until(made("expires", time.Now().Add(50*time.Millisecond))), until("none")
+	if deleted.Err() != nil {
+		t.Error("it ends too early")
+	}
+	if err := tokens.Delete("deleted"); err != nil {
+		t.Fatal(err)
+	}
+	for name, ctx := range map[string]context.Context{"deleted": deleted, "expires": expires, "none": none} {
+		select {
+		case <-ctx.Done():
+		case <-time.After(20 * time.Second):
+		}
+		if fault.KindOf(context.Cause(ctx)) != fault.Unauthenticated {
+			t.Errorf("%s: %v", name, context.Cause(ctx))
+		}
+	}
+	if stays.Err() != nil {
+		t.Errorf("another: %v", context.Cause(stays))
 	}
 }

@@ -1,6 +1,7 @@
 package access
 
 import (
+	"context"
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
@@ -34,10 +35,11 @@ type Token struct {
 	Scopes  []Scope  // at least one
 	Rules   []string // for Submit; none: all
 	Created time.Time
-	By      string    // who has made it
-	Expires time.Time // zero: never
-	Used    time.Time // about when last; zero: never
-	hash    []byte    // SHA-256 of the whole token
+	By      string        // who has made it
+	Expires time.Time     // zero: never
+	Used    time.Time     // about when last; zero: never
+	hash    []byte        // SHA-256 of the whole token
+	gone    chan struct{} // closed when it is deleted
 }
 
 // kept is a token in the file.
@@ -82,7 +84,7 @@ func OpenTokens(path string, log *slog.Logger) (*Tokens, error) {
 		if err != nil || len(hash) != sha256.Size {
 			return nil, fault.New("read tokens", fault.Corrupt, "%s: token %q has no digest", path, k.Name)
 		}
-		one := &Token{Name: k.Name, ID: k.ID, Rules: k.Rules, Created: k.Created, By: k.By, Expires: k.Expires, Used: k.Used, hash: hash}
+		one := &Token{Name: k.Name, ID: k.ID, Rules: k.Rules, Created: k.Created, By: k.By, Expires: k.Expires, Used: k.Used, hash: hash, gone: make(chan struct{})}
 		for _, text := range k.Scopes {
 			s, err := ParseScope(text)
 			if err != nil {
@@ -122,7 +124,7 @@ func (t *Tokens) Create(want Token) (text string, made Token, err error) {
 	id := strings.ToLower(rand.Text()[:idSize])
 	text = prefix + id + "_" + base64.RawURLEncoding.EncodeToString(secret)
 	sum := sha256.Sum256([]byte(text))
-	made = Token{Name: want.Name, ID: id, Scopes: slices.Clone(want.Scopes), Rules: slices.Clone(want.Rules), Created: t.now().UTC(), By: want.By, Expires: want.Expires, hash: sum[:]}
+	made = Token{Name: want.Name, ID: id, Scopes: slices.Clone(want.Scopes), Rules: slices.Clone(want.Rules), Created: t.now().UTC(), By: want.By, Expires: want.Expires, hash: sum[:], gone: make(chan struct{})}
 	one := made
 	t.all[id] = &one
 	if err := t.write(); err != nil {
@@ -145,7 +147,33 @@ func (t *Tokens) Delete(name string) error {
 		t.all[one.ID] = one
 		return err
 	}
+	close(one.gone)
 	return nil
+}
+
+// Until is ctx that ends when a token is deleted or expires, with Unauthenticated as its cause:
+// for calls that go on after the token was asked for.
+func (t *Tokens) Until(ctx context.Context, id string) (context.Context, context.CancelFunc) {
+	t.mu.Lock()
+	one := t.all[id]
+	t.mu.Unlock()
+	ctx, cancel := context.WithCancelCause(ctx)
+	if one == nil {
+		cancel(refused())
+		return ctx, func() {}
+	}
+	expires := func() {}
+	if !one.Expires.IsZero() {
+		ctx, expires = context.WithDeadlineCause(ctx, one.Expires, refused())
+	}
+	go func() {
+		select {
+		case <-one.gone:
+			cancel(refused())
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, func() { cancel(nil); expires() }
 }
 
 // List is all tokens, by name.

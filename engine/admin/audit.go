@@ -2,10 +2,13 @@ package admin
 
 import (
 	"context"
+	"fmt"
 	"path"
+	"strings"
 
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/pannier/pannier/engine/access"
 	"github.com/pannier/pannier/engine/audit"
@@ -60,8 +63,11 @@ func (s *Server) audited(ctx context.Context, method string, in, reply any, err 
 		return
 	}
 	e := audit.Entry{Who: Who(ctx), Do: what, On: on(in, reply)}
-	if m, ok := in.(proto.Message); ok && proto.Size(m) < audit.MaxText {
-		e.Detail = protojson.MarshalOptions{}.Format(m)
+	if m, ok := in.(proto.Message); ok {
+		e.Detail = detail(m)
+	}
+	if r, ok := reply.(*adminpb.ApplyReply); ok && err == nil {
+		e.Detail = changesOf(r) + "; " + e.Detail
 	}
 	if r, ok := reply.(*adminpb.ReloadReply); ok && err == nil {
 		e.Detail = protojson.MarshalOptions{}.Format(r)
@@ -89,4 +95,62 @@ func on(in, reply any) string {
 		return m.GetRef().GetId()
 	}
 	return ""
+}
+
+// Of a long message the beginnings of its texts and lists are recorded: who asks does not
+// decide by its length that nothing is.
+const (
+	mostText = 256 // bytes of a text
+	mostList = 8   // of a list
+)
+
+// changesOf says what an Apply has changed, or would have.
+func changesOf(r *adminpb.ApplyReply) string {
+	var all []string
+	for _, c := range r.GetChanges() {
+		if c.GetChange() != "same" {
+			all = append(all, c.GetKind()+" "+c.GetName()+" "+c.GetChange())
+		}
+	}
+	return fmt.Sprintf("%d changes: %s", len(all), strings.Join(all, ", "))
+}
+
+// detail is a message as it is recorded.
+func detail(m proto.Message) string {
+	if proto.Size(m) >= audit.MaxText/2 {
+		m = proto.Clone(m)
+		shorten(m.ProtoReflect())
+	}
+	return protojson.MarshalOptions{}.Format(m)
+}
+
+func shorten(m protoreflect.Message) {
+	cut := func(s string) string {
+		if len(s) <= mostText {
+			return s
+		}
+		return fmt.Sprintf("%s... (%d bytes)", strings.ToValidUTF8(s[:mostText], ""), len(s))
+	}
+	m.Range(func(f protoreflect.FieldDescriptor, v protoreflect.Value) bool {
+		switch {
+		case f.IsList():
+			list := v.List()
+			if list.Len() > mostList {
+				list.Truncate(mostList)
+			}
+			for i := range list.Len() {
+				if f.Kind() == protoreflect.StringKind {
+					list.Set(i, protoreflect.ValueOfString(cut(list.Get(i).String())))
+				} else if f.Message() != nil {
+					shorten(list.Get(i).Message())
+				}
+			}
+		case f.IsMap():
+		case f.Kind() == protoreflect.StringKind:
+			m.Set(f, protoreflect.ValueOfString(cut(v.String())))
+		case f.Message() != nil:
+			shorten(v.Message())
+		}
+		return true
+	})
 }

@@ -115,6 +115,9 @@ type Server struct {
 	quit    context.Context // ends with Close
 	close   context.CancelFunc
 	once    sync.Once
+
+	mu       sync.Mutex
+	watching map[string]int // calls of Watch, by the token's id
 }
 
 // closePatience is how long Close waits for calls to notice it.
@@ -128,7 +131,7 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Server{cfg: cfg, started: time.Now()}
+	s := &Server{cfg: cfg, started: time.Now(), watching: map[string]int{}}
 	s.quit, s.close = context.WithCancel(context.Background())
 	if err := scoped(); err != nil {
 		return nil, err
@@ -170,7 +173,7 @@ func (s *Server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo,
 	ctx, done := s.until(ctx)
 	defer done()
 	reply, err := next(ctx, req)
-	err = s.ended(err)
+	err = s.ended(ctx, err)
 	s.audited(ctx, info.FullMethod, req, reply, err)
 	return reply, asStatus(err)
 }
@@ -185,20 +188,27 @@ func (s *Server) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerIn
 	}
 	ctx, done := s.until(ctx)
 	defer done()
-	err = s.ended(next(srv, &stream{ss, ctx}))
+	err = s.ended(ctx, next(srv, &stream{ss, ctx}))
 	s.audited(ctx, info.FullMethod, nil, nil, err)
 	return asStatus(err)
 }
 
-// until is ctx that ends with the server, too.
+// until is ctx that ends with the server, and with the caller's token, too.
 func (s *Server) until(ctx context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	stop := context.AfterFunc(s.quit, cancel)
-	return ctx, func() { stop(); cancel() }
+	forget := func() {}
+	if c := access.CallerOf(ctx); c.ID != "" && s.cfg.Tokens != nil {
+		ctx, forget = s.cfg.Tokens.Until(ctx, c.ID)
+	}
+	return ctx, func() { forget(); stop(); cancel() }
 }
 
-// ended is err, or that the server is closed if that is why.
-func (s *Server) ended(err error) error {
+// ended is err, or that the server is closed or the caller's token is gone, if that is why.
+func (s *Server) ended(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); err != nil && fault.KindOf(cause) == fault.Unauthenticated {
+		return cause
+	}
 	if err != nil && s.quit.Err() != nil && fault.KindOf(err) == fault.Canceled {
 		return fault.New("call daemon", fault.Draining, "the daemon is going down; requests go on when it is back")
 	}

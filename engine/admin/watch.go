@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/pannier/pannier/engine"
+	"github.com/pannier/pannier/engine/access"
 	"github.com/pannier/pannier/engine/store"
 	"github.com/pannier/pannier/spec/adminpb"
 	"github.com/pannier/pannier/spec/fault"
@@ -22,6 +23,11 @@ func (s *Server) Watch(in *adminpb.WatchRequest, out grpc.ServerStreamingServer[
 	if err != nil {
 		return err
 	}
+	leave, err := s.watches(out.Context())
+	if err != nil {
+		return err
+	}
+	defer leave()
 	q.Limit = 0
 	if len(in.GetRefs()) == 0 {
 		for c, err := range s.cfg.Engine.Watch(out.Context(), q) {
@@ -39,6 +45,31 @@ func (s *Server) Watch(in *adminpb.WatchRequest, out grpc.ServerStreamingServer[
 		return err
 	}
 	return s.watchThese(out, q, refs)
+}
+
+// mostWatches is how many calls of Watch a token may have at a time, in HTTP and gRPC together.
+const mostWatches = 32
+
+// watches takes a place among the calls of Watch of the caller's token, which leave gives back. Users
+// of this host have no limit here.
+func (s *Server) watches(ctx context.Context) (leave func(), err error) {
+	c := access.CallerOf(ctx)
+	if c.ID == "" {
+		return func() {}, nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.watching[c.ID] >= mostWatches {
+		return nil, fault.New("watch", fault.Overloaded, "%s watches %d times: end one", c.Name, mostWatches)
+	}
+	s.watching[c.ID]++
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.watching[c.ID]--; s.watching[c.ID] == 0 {
+			delete(s.watching, c.ID)
+		}
+	}, nil
 }
 
 func (s *Server) resolveAll(ctx context.Context, all []*adminpb.Ref) (map[store.Ref]bool, error) {

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -280,7 +281,7 @@ func (l *Log) refuse() {
 // flush writes what waits, syncs it when that is due, and makes a checkpoint when one is.
 func (l *Log) flush(end bool) error {
 	l.mu.Lock()
-	batch, dropped := l.waiting, l.dropped
+	batch, dropped := slices.Clip(l.waiting), l.dropped // what comes meanwhile is behind it, and is not written over
 	l.mu.Unlock()
 	if dropped > 0 && len(batch) < mostWaiting {
 		batch = append(batch, waiting{entry: Entry{Who: "the node", Do: "dropped", Detail: fmt.Sprintf("%d records, because the log could not be written", dropped)}, at: time.Now()})

@@ -171,7 +171,7 @@ func (w *Watcher) missing() {
 			}
 			defer root.Close()
 		}
-		fi, err := root.Lstat(f.path)
+		fi, err := w.f.lstat(root, f.path)
 		switch {
 		case err == nil && fi.Mode().IsRegular() && w.f.reaches(f.path) && w.f.wants(f.path):
 			w.sighted(f.path, sideeffect.VersionOf(fi).WithoutDevice(), w.scan)
@@ -335,7 +335,15 @@ const (
 // examine tells whether the version that has been the same for so long is ready; v is the one that is
 // there. why says why it is not, and after when to look again: 0, when something tells.
 func (f *Folder) examine(root *os.Root, name string, seen sideeffect.Version, same time.Duration, tries uint16) (v sideeffect.Version, why string, after time.Duration) {
-	file, fi, err := openVersion(root, name)
+	in, err := f.openDir(root, path.Dir(name))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return v, "this node cannot open its directory: " + plain(err), 0
+	}
+	if err != nil {
+		return v, gone, 0
+	}
+	defer in.Close()
+	file, fi, err := openVersion(in, path.Base(name))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return v, gone, 0
@@ -360,7 +368,7 @@ func (f *Folder) examine(root *os.Root, name string, seen sideeffect.Version, sa
 	}
 	if f.DoneFile != "" {
 		done := doneName(f.DoneFile, path.Base(name))
-		if fi, err := root.Lstat(path.Join(path.Dir(name), done)); err != nil || !fi.Mode().IsRegular() {
+		if fi, err := in.Lstat(done); err != nil || !fi.Mode().IsRegular() {
 			return v, "its done file " + done + " is not there", 0
 		}
 	}

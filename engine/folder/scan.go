@@ -3,10 +3,12 @@ package folder
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path"
+	"strings"
 
 	"github.com/pannier/pannier/sideeffect"
 	"github.com/pannier/pannier/spec/fault"
@@ -71,7 +73,7 @@ func (f *Folder) list(root *os.Root, dir string, give func(found) bool) (more []
 		}
 		return more, give(found{dir: dir, err: fault.Wrap("list directory", dir, err)})
 	}
-	in, err := root.OpenRoot(dir)
+	in, err := f.openDir(root, dir)
 	if err != nil {
 		return fail(err)
 	}
@@ -106,6 +108,61 @@ func (f *Folder) list(root *os.Root, dir string, give func(found) bool) (more []
 			return fail(err)
 		}
 	}
+}
+
+// errNoDir is of what is a link, or no directory at all: for a folder nothing is below it.
+var errNoDir = fmt.Errorf("no directory has this name: %w", fs.ErrNotExist)
+
+// openDir opens a directory as a scan comes to it. The way to the folder itself may have links; below
+// it they are the writers', and would lead to what is not theirs.
+func (f *Folder) openDir(root *os.Root, dir string) (*os.Root, error) {
+	in, err := root.OpenRoot(at(f.Dir))
+	if err != nil || dir == at(f.Dir) {
+		return in, err
+	}
+	for name := range strings.SplitSeq(f.inside(dir), "/") {
+		next, err := openReal(in, name)
+		in.Close()
+		if err != nil {
+			return nil, err
+		}
+		in = next
+	}
+	return in, nil
+}
+
+// openReal opens a directory of that very name.
+func openReal(in *os.Root, name string) (*os.Root, error) {
+	fi, err := in.Lstat(name)
+	if err != nil {
+		return nil, err
+	}
+	if !fi.IsDir() {
+		return nil, errNoDir
+	}
+	dir, err := in.OpenRoot(name)
+	if err != nil {
+		return nil, err
+	}
+	opened, err := dir.Stat(".")
+	if err == nil && !os.SameFile(fi, opened) {
+		err = errNoDir // in this moment
+	}
+	if err != nil {
+		dir.Close()
+		return nil, err
+	}
+	return dir, nil
+}
+
+// lstat looks at a name as a scan comes to it.
+func (f *Folder) lstat(root *os.Root, name string) (fs.FileInfo, error) {
+	in, err := f.openDir(root, path.Dir(name))
+	if err != nil {
+		return nil, err
+	}
+	defer in.Close()
+	return in.Lstat(path.Base(name))
 }
 
 // at is a path as the system has it: "." for the root.

@@ -49,7 +49,9 @@ type Config struct {
 	Home   string             // where /login leads to; default "/"
 	Style  string             // path of a style sheet for /login; "": none
 	Log    *slog.Logger       // default: none
-	Now    func() time.Time   // default: time.Now
+	// Refused is told of callers who prove nothing that is known, or who may not. nil: nobody is.
+	Refused func(who string, err error)
+	Now     func() time.Time // default: time.Now
 }
 
 // Server is one. Mount and Listen come before Serve.
@@ -81,6 +83,9 @@ func New(cfg Config) (*Server, error) {
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Refused == nil {
+		cfg.Refused = func(string, error) {}
 	}
 	if cfg.Home == "" {
 		cfg.Home = "/"
@@ -131,10 +136,15 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	caller, err := s.caller(r)
 	if err != nil {
+		s.cfg.Refused(stranger(r), err)
 		s.refuse(w, r, err)
 		return
 	}
 	if grpcCall(r) && s.cfg.Admin != nil {
+		if err := caller.Check(access.Any); err != nil { // or nobody could hold a stream, for which there are no deadlines
+			s.refuse(w, r, err)
+			return
+		}
 		s.cfg.Admin.ServeHTTP(w, r.WithContext(access.With(r.Context(), caller))) // asks each call's scope itself
 		return
 	}
@@ -149,6 +159,9 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if err := caller.Check(m.scope); err != nil {
+		if caller.Name != "" { // who has no token yet is no news
+			s.cfg.Refused(caller.Name, err)
+		}
 		s.refuse(w, r, err)
 		return
 	}
@@ -182,6 +195,9 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	WriteError(w, err)
 }
+
+// stranger is somebody of whom no more is known than where the request comes from.
+func stranger(r *http.Request) string { return "somebody from " + r.RemoteAddr }
 
 // refused counts a refusal. At most one a second is logged, with how many were not since:
 // who floods fills no disk.

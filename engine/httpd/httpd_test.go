@@ -355,3 +355,45 @@ func TestSilentClients(t *testing.T) {
 		}
 	}
 }
+
+// TestNobodysCalls: a gRPC call of nobody is refused before its body comes, for which there is no
+// deadline: its connection's place is not held by it.
+func TestNobodysCalls(t *testing.T) {
+	s := serve(t)
+	s.cfg.Admin = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body) // as long as it takes
+	})
+	body, end := io.Pipe()
+	defer end.Close()
+	r := must(http.NewRequestWithContext(t.Context(), "POST", "https://"+s.address+"/pannier.admin.v1.Admin/Get", body))
+	r.Header.Set("Content-Type", "application/grpc")
+	late := time.AfterFunc(30*time.Second, func() { end.Close() })
+	a, err := s.https.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.Body.Close()
+	if !late.Stop() || a.Header.Get("Grpc-Status") != "16" {
+		t.Errorf("it was waited for: %v", a.Header)
+	}
+}
+
+// TestSessionsOfOthers: who logs in again and again with one token logs nobody else out.
+func TestSessionsOfOthers(t *testing.T) {
+	now := time.Now()
+	all := newSessions(func() time.Time { return now })
+	first := all.begin("operator")
+	var last string
+	for range 2 * maxSessions {
+		now = now.Add(time.Millisecond)
+		last = all.begin("attacker")
+	}
+	if len(all.all) != maxSessions {
+		t.Errorf("%d sessions", len(all.all))
+	}
+	for _, cookie := range []string{first, last} {
+		if _, ok := all.token(cookie); !ok {
+			t.Error("a session is gone")
+		}
+	}
+}

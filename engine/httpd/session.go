@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	cookieName  = "pannier_session"
+	cookieName  = "__Host-pannier_session" // by that name no other host and no page without TLS can set it
 	sessionTime = 12 * time.Hour
 )
 
@@ -36,21 +36,27 @@ func newSessions(now func() time.Time) *sessions {
 	return &sessions{now: now, all: map[[sha256.Size]byte]session{}}
 }
 
-// begin makes a session of a token and returns its cookie. At the limit the one that
-// ends first goes.
+// begin makes a session of a token and returns its cookie. At the limit one of the token that
+// has most goes, that which ends first: no token ends the sessions of the others.
 func (s *sessions) begin(token string) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var oldest [sha256.Size]byte
+	count, oldest := map[string]int{}, map[string][sha256.Size]byte{} // by token
+	most := ""
 	for key, one := range s.all {
 		if !s.now().Before(one.ends) {
 			delete(s.all, key)
-		} else if o, ok := s.all[oldest]; !ok || one.ends.Before(o.ends) {
-			oldest = key
+			continue
+		}
+		if first, ok := s.all[oldest[one.token]]; !ok || one.ends.Before(first.ends) {
+			oldest[one.token] = key
+		}
+		if count[one.token]++; count[one.token] > count[most] {
+			most = one.token
 		}
 	}
 	if len(s.all) >= maxSessions {
-		delete(s.all, oldest)
+		delete(s.all, oldest[most])
 	}
 	cookie := rand.Text() + rand.Text()
 	s.all[sha256.Sum256([]byte(cookie))] = session{token, s.now().Add(sessionTime)}
@@ -113,6 +119,7 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) {
 	caller, err := s.cfg.Tokens.Whose(r.PostForm.Get("token"))
 	if err != nil {
 		s.cfg.Log.Warn("log in refused", "from", r.RemoteAddr)
+		s.cfg.Refused(stranger(r), err)
 		s.loginPage(w, http.StatusUnauthorized, "This token is unknown or has expired.", next)
 		return
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -103,5 +104,71 @@ func TestAuditStrangers(t *testing.T) {
 	}
 	if n == 0 {
 		t.Error("no stranger is recorded")
+	}
+}
+
+// TestAuditLong: who makes an order long does not keep out of the log what it was.
+func TestAuditLong(t *testing.T) {
+	a := newHost(t, "a")
+	cfg := a.config("[audit]\nenabled = true\nsync = \"each\"\n")
+	a.start(cfg)
+	client, err := admin.Dial(cfg.Node.Admin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	ctx, padding := context.Background(), "# "+strings.Repeat("x", 2*audit.MaxText)+"\n"
+	text := "[[partner]]\nname = \"hidden\"\nkey = \"sha256:" + strings.Repeat("01", 32) + "\"\n"
+	if _, err := client.Apply(ctx, &adminpb.ApplyRequest{Text: padding + text}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := client.PutObject(ctx, &adminpb.PutObjectRequest{Kind: "partner", Name: "hidden", Text: text + padding}); err != nil {
+		t.Fatal(err)
+	}
+	rules := slices.Repeat([]string{"push"}, audit.MaxText)
+	if _, err := client.CreateToken(ctx, &adminpb.CreateTokenRequest{Name: "secret", Scopes: []string{"submit"}, Rules: rules}); err != nil {
+		t.Fatal(err)
+	}
+	a.end()
+	want := map[string]string{"Apply": "partner hidden new", "PutObject": "hidden", "CreateToken": "secret"}
+	for r, err := range audit.Read(node.AuditDir(cfg.Node.State)) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if what, is := want[r.Do]; is {
+			if !strings.Contains(r.Detail, what) {
+				t.Errorf("%s: %q", r.Do, r.Detail)
+			}
+			delete(want, r.Do)
+		}
+	}
+	if len(want) > 0 {
+		t.Errorf("not recorded: %v", want)
+	}
+}
+
+// TestAuditTokens: wrong tokens, in HTTP and at the login page, and tokens of too little scope are
+// recorded.
+func TestAuditTokens(t *testing.T) {
+	w := newWeb(t, "[audit]\nenabled = true\n")
+	little := w.token("little", `"submit"`, "")
+	w.ask("wrong", "GET", "/v1/requests", "")
+	w.ask(little, "GET", "/v1/requests", "")
+	w.ask(little, "GET", "/v1/node", "")
+	w.ask(little, "POST", "/login", "token=other", "Content-Type", "application/x-www-form-urlencoded")
+	dir := node.AuditDir(w.dir + "/state")
+	w.end()
+	var got []string
+	for r, err := range audit.Read(dir) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.Do == "login refused" && r.Error != "" {
+			who, _, _ := strings.Cut(r.Who, " 127.")
+			got = append(got, who)
+		}
+	}
+	if want := []string{"somebody from", "token little", "token little", "somebody from"}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
 	}
 }

@@ -39,7 +39,7 @@ func (n *Node) listenHTTP(cfg *config.HTTP, id *carrier.Identity) error {
 			return err
 		}
 	}
-	if n.http, err = httpd.New(httpd.Config{Tokens: n.tokens, Local: admin.Access{}.Allows, Admin: n.admin.HTTP(), Style: web.Style(), Log: n.log}); err != nil {
+	if n.http, err = httpd.New(httpd.Config{Tokens: n.tokens, Local: admin.Access{}.Allows, Admin: n.admin.HTTP(), Style: web.Style(), Log: n.log, Refused: n.refused}); err != nil {
 		return err
 	}
 	n.undone(func() error {

@@ -515,3 +515,119 @@ func TestClientsHoldNothingUp(t *testing.T) {
 	w.local.CloseIdleConnections()
 	w.end()
 }
+
+// grpc is the service as who is elsewhere calls it, with a token.
+func (w *web) grpc(token string) (context.Context, adminpb.AdminClient) {
+	w.t.Helper()
+	c, err := grpc.NewClient(w.port, grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{InsecureSkipVerify: true})))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() { c.Close() })
+	ctx, cancel := context.WithTimeout(w.t.Context(), time.Minute)
+	w.t.Cleanup(cancel)
+	return metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+token), adminpb.NewAdminClient(c)
+}
+
+// TestRevoked: a token that is deleted ends what is told by it still, in HTTP and in gRPC, and
+// who watched is told why.
+func TestRevoked(t *testing.T) {
+	w := newWeb(t, "")
+	token := w.token("spy", `"read"`, "")
+	ctx, client := w.grpc(token)
+	r, err := http.NewRequestWithContext(ctx, "GET", "https://"+w.port+"/v1/watch", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer "+token)
+	a, err := w.https.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Body.Close()
+	events := bufio.NewScanner(a.Body)
+	if !events.Scan() {
+		t.Fatal(events.Err())
+	}
+	changes, err := client.Watch(ctx, &adminpb.WatchRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.write("x", "hello")
+	w.done(w.submit("a", "push", "x", "y"))
+	if _, err := changes.Recv(); err != nil { // it is told
+		t.Fatal(err)
+	}
+	if code, _, body := w.ask("", "DELETE", "/v1/tokens/spy", ""); code != 200 {
+		t.Fatal(code, body)
+	}
+	for err == nil {
+		_, err = changes.Recv()
+	}
+	if status.Code(err) != codes.Unauthenticated {
+		t.Errorf("in gRPC: %v", err)
+	}
+	last := ""
+	for events.Scan() {
+		if events.Text() != "" {
+			last = events.Text()
+		}
+	}
+	if !strings.HasPrefix(last, "data: {\"error\":") || !strings.Contains(last, "not authenticated") {
+		t.Errorf("in HTTP: %q, %v", last, events.Err())
+	}
+	w.end()
+}
+
+// TestWatchesOfToken: a token has so many watches, however it calls, and a place that is left
+// is there again.
+func TestWatchesOfToken(t *testing.T) {
+	const most = 32
+	w := newWeb(t, "")
+	ctx, client := w.grpc(w.token("many", `"read"`, ""))
+	w.write("x", "hello")
+	some, end := context.WithCancel(ctx)
+	defer end()
+	over := make(chan error, most+5)
+	for range most + 5 {
+		one, err := client.Watch(some, &adminpb.WatchRequest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		go func() {
+			_, err := one.Recv()
+			over <- err
+		}()
+	}
+	told, refused := 0, 0
+	for told+refused < most+5 {
+		select {
+		case err := <-over:
+			if err == nil {
+				told++
+			} else if refused++; status.Code(err) != codes.ResourceExhausted {
+				t.Errorf("beyond the limit: %v", err)
+			}
+		case <-time.After(20 * time.Millisecond): // so that there is something to tell
+			w.done(w.submit("a", "push", "x", "y"))
+		}
+	}
+	if told != most || refused != 5 {
+		t.Errorf("%d are told, %d refused", told, refused)
+	}
+	end()
+	done := w.submit("a", "push", "x", "y")
+	w.done(done)
+	for begun := time.Now(); ; time.Sleep(10 * time.Millisecond) { // their places come back
+		one, err := client.Watch(ctx, &adminpb.WatchRequest{Refs: []*adminpb.Ref{{Id: done.Key.ID.String()}}})
+		if err == nil {
+			_, err = one.Recv()
+		}
+		if err == nil {
+			break
+		} else if status.Code(err) != codes.ResourceExhausted || time.Since(begun) > 20*time.Second {
+			t.Fatal("no place comes back: ", err)
+		}
+	}
+	w.end()
+}

@@ -44,6 +44,9 @@ func Read(path string) ([]byte, error) {
 // the old one may be, or the new. The file is its owner's alone.
 func Write(path string, data []byte) error {
 	const op = "write state"
+	if len(data) > most { // nobody could read it again
+		return fault.New(op, fault.TooLong, "%s would have %d bytes, more than %d", path, len(data), most)
+	}
 	f, err := os.CreateTemp(filepath.Dir(path), ".state-*")
 	if err != nil {
 		return fault.Wrap(op, path, err)

@@ -77,3 +77,17 @@ func TestReadRefuses(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestWriteTooMuch: what could not be read again is not written.
+func TestWriteTooMuch(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "x")
+	if err := Write(path, []byte("old")); err != nil {
+		t.Fatal(err)
+	}
+	if err := Write(path, make([]byte, most+1)); fault.KindOf(err) != fault.TooLong {
+		t.Errorf("too much: %v", err)
+	}
+	if b, err := Read(path); string(b) != "old" || err != nil {
+		t.Errorf("then: %q, %v", b[:min(len(b), 10)], err)
+	}
+}
