@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/pannier/pannier/spec/fault"
@@ -26,6 +27,35 @@ const (
 	verify   = 10               // looks between two questions who it is
 )
 
+// viewers counts those who follow a page, by caller.
+type viewers struct {
+	mu  sync.Mutex
+	all int
+	of  map[string]int
+}
+
+// enter takes a place, which leave gives back.
+func (v *viewers) enter(caller string) (leave func(), err error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.all >= mostViewers || v.of[caller] >= mostOfOne {
+		return nil, fault.New("follow page", fault.Overloaded, "%d pages are open, %d of them of %s, as many as may: close one", v.all, v.of[caller], caller)
+	}
+	if v.of == nil {
+		v.of = map[string]int{}
+	}
+	v.all++
+	v.of[caller]++
+	return func() {
+		v.mu.Lock()
+		defer v.mu.Unlock()
+		v.all--
+		if v.of[caller]--; v.of[caller] == 0 {
+			delete(v.of, caller)
+		}
+	}, nil
+}
+
 // stream is a viewer's.
 type stream struct {
 	*visit
@@ -38,11 +68,11 @@ type stream struct {
 
 // stream serves one viewer until it goes: look writes with tell what it has found.
 func (v *visit) stream(look func(s *stream) error) error {
-	if n := v.p.viewers.Add(1); n > mostViewers {
-		v.p.viewers.Add(-1)
-		return fault.New("follow page", fault.Overloaded, "%d pages are open, as many as may: close one", mostViewers)
+	leave, err := v.p.viewers.enter(v.caller.Name)
+	if err != nil {
+		return err
 	}
-	defer v.p.viewers.Add(-1)
+	defer leave()
 	s := &stream{visit: v, control: http.NewResponseController(v.w), sent: map[string]string{}, quiet: time.Now()}
 	if err := s.control.SetReadDeadline(time.Time{}); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return err // the server's own is for pages

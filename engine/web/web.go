@@ -14,7 +14,6 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
-	"sync/atomic"
 	"time"
 
 	"github.com/pannier/pannier/spec/adminpb"
@@ -47,14 +46,18 @@ type Page struct {
 	board   *board
 	graph   *graph
 	handler http.Handler
-	viewers atomic.Int32
+	viewers viewers
 	quit    context.Context // ends with Close
 	close   context.CancelFunc
 	ended   chan struct{} // the graph's goroutine has ended
 }
 
-// mostViewers is how many streams there may be at a time.
-const mostViewers = 200
+// How many streams there may be at a time, and of those, of one caller: who may only read keeps
+// nobody out.
+const (
+	mostViewers = 200
+	mostOfOne   = 32
+)
 
 // patience is how long the node may take to tell its requests.
 const patience = 30 * time.Second
