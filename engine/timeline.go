@@ -77,7 +77,7 @@ func (e *Engine) Timeline(ctx context.Context, ref store.Ref, wait bool) (Timeli
 		case <-asking:
 			wait = false
 		case <-ctx.Done():
-			return t, fault.Wrap("ask partner", t.Partner, context.Cause(ctx))
+			return t, fault.Wrap("call partner", t.Partner, context.Cause(ctx))
 		}
 	}
 }
@@ -111,7 +111,7 @@ func (x *told) good(here *Steps) time.Duration {
 
 // unasked is why the other end of a request is not asked; nil: it is. e.mu is held.
 func (e *Engine) unasked(r *lifecycle.Record, now time.Time) error {
-	const op = "ask partner"
+	const op = "call partner"
 	name := r.Spec.Partner
 	p, l, d := e.book.Partners[name], e.queue.line(name), e.tales.deaf[name]
 	stepper, _ := e.cfg.Line.(Stepper)
@@ -150,7 +150,7 @@ func (e *Engine) ask(r *lifecycle.Record, ref store.Ref, x *told) {
 		defer stop()
 		steps, err := line.Steps(ctx, partner, ref.Key, ref.Role.Other())
 		if err == nil && steps.Side != side.Other() {
-			err = fault.FromPeer("ask partner", fault.Protocol, "it tells of a record of the same side")
+			err = fault.FromPeer("call partner", fault.Protocol, "it tells of a record of the same side")
 		}
 		e.mu.Lock()
 		defer e.mu.Unlock()
@@ -159,7 +159,7 @@ func (e *Engine) ask(r *lifecycle.Record, ref store.Ref, x *told) {
 			x.steps, x.at = steps, now
 		}
 		if e.tales.heard(partner, err, now); e.ctx.Err() != nil {
-			x.trouble = fault.New("ask partner", fault.Draining, "this node goes down")
+			x.trouble = fault.New("call partner", fault.Draining, "this node goes down")
 		}
 		x.asking = nil
 		e.tales.asked--

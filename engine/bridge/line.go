@@ -115,7 +115,7 @@ func (l *Line) Commission(ctx context.Context, partner string, c engine.Commissi
 func (l *Line) Steps(ctx context.Context, partner string, key lifecycle.Key, role lifecycle.Role) (engine.Steps, error) {
 	next, ok := l.o.Next.(engine.Stepper)
 	if !ok || l.o.Servers.Has(partner) {
-		return engine.Steps{}, fault.New("ask partner", fault.Unsupported, "%q cannot be asked for its steps", partner)
+		return engine.Steps{}, fault.New("call partner", fault.Unsupported, "%q cannot be asked for its steps", partner)
 	}
 	return next.Steps(ctx, partner, key, role)
 }

@@ -19,7 +19,7 @@ func (l *Line) Steps(ctx context.Context, partner string, key lifecycle.Key, rol
 	reply := new(peerpb.StepsReply)
 	err := l.invoke(ctx, partner, peerpb.Peer_Steps_FullMethodName, writeStepsAsk(key, role), reply)
 	if err != nil && fault.KindOf(err) == fault.Unsupported {
-		return engine.Steps{}, fault.FromPeer("ask partner", fault.Unsupported, "it is of a version that does not tell its steps")
+		return engine.Steps{}, fault.FromPeer("call partner", fault.Unsupported, "it is of a version that does not tell its steps")
 	}
 	if err != nil {
 		return engine.Steps{}, err

@@ -224,7 +224,7 @@ func (s *site) sight() (running, broken string) {
 	}})
 	s.engine.SetExplanation(ref, engine.Explanation{Summary: "moving bytes", Cause: "held up by the bandwidth of the partner", Next: "it goes on", Do: []string{"watch " + movie.Key.ID.String()[:8], "pause " + movie.Key.ID.String()[:8]}})
 	broke := store.RefOf(&lost.Record)
-	s.engine.SetTimeline(broke, engine.Timeline{Told: now.Add(-8 * time.Minute), Trouble: fault.Concluded("ask partner", fault.Lost, "it cannot be reached: connection refused"), There: engine.Steps{
+	s.engine.SetTimeline(broke, engine.Timeline{Told: now.Add(-8 * time.Minute), Trouble: fault.Concluded("call partner", fault.Lost, "it cannot be reached: connection refused"), There: engine.Steps{
 		Side: lifecycle.Receiver, State: lifecycle.Interrupted, Phase: lifecycle.Ready, Reason: "awaiting the requester", Attempt: 1, Size: -1, All: [3]uint8{1, 0, 0}, Done: [3]uint8{1, 0, 0}, Clock: now.Add(-9 * time.Minute),
 		Reached: [...]time.Time{{}, now.Add(-13 * time.Minute), now.Add(-13 * time.Minute), now.Add(-13 * time.Minute), 9: {}},
 		Tasks:   []engine.TaskRun{{List: lifecycle.PreList, Number: 1, Began: now.Add(-13 * time.Minute), Ended: now.Add(-13*time.Minute + 40*time.Millisecond)}},
