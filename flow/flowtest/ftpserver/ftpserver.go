@@ -32,6 +32,7 @@ import (
 	"time"
 
 	"github.com/pannier/pannier/flow/flowtest"
+	"github.com/pannier/pannier/flow/flowtest/freeport"
 )
 
 // Env names the directory into which the packages are unpacked; fallback is where .ci/test
@@ -134,7 +135,7 @@ func Start(t testing.TB, kind string, options ...Option) *Server {
 		s.CA = r.certificate()
 	}
 	for try := 0; ; try++ { // the port is free now, and might not be any more in a moment
-		r.port = freePort(t, r.host)
+		r.port = freeport.Port(t, r.host)
 		s.Address = net.JoinHostPort(r.host, r.port)
 		err := r.start(s)
 		if err == nil {
@@ -360,15 +361,4 @@ func (r *run) end() {
 			r.t.Logf("%s says\n%s", r.kind, log)
 		}
 	}
-}
-
-func freePort(t testing.TB, host string) string {
-	t.Helper()
-	l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	return port
 }
