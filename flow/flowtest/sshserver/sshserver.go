@@ -118,9 +118,10 @@ func (s *Server) Client(program string) []string {
 
 // Kill ends the server and all its sessions without a word.
 func (s *Server) Kill() {
-	for _, pid := range flowtest.Family(s.cmd.Process.Pid) {
-		_ = syscall.Kill(pid, syscall.SIGKILL)
+	if s.cmd.ProcessState != nil { // its number may be another process's
+		return
 	}
+	flowtest.Kill(s.cmd.Process.Pid)
 	_ = s.cmd.Wait()
 }
 
