@@ -15,6 +15,7 @@ func TestWithoutAddresses(t *testing.T) {
 		"url = \"\"\"\nhttps://hooks\\\n   .example/a b c\"\"\" # x":  `url = "https://hooks.example/%hidden%" # x`,
 		`url = "https://hooks.example/a b"`:                           `url = "https://hooks.example/%hidden%"`,
 		`url = "https://u:p w@hooks.example"`:                         `url = "https://%hidden%"`,
+		`url = "https://u:p@hooks.example"`:                           `url = "https://hooks.example/%hidden%"`,
 		`url = "https://hooks.example?a"`:                             `url = "https://hooks.example/%hidden%"`,
 		`url = "https://hooks.example/#a"`:                            `url = "https://hooks.example/%hidden%"`,
 		`url = "https://hooks.example/?"`:                             `url = "https://hooks.example/%hidden%"`,
