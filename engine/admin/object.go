@@ -140,17 +140,23 @@ func (s *Server) DeleteObject(ctx context.Context, in *adminpb.DeleteObjectReque
 // IfMatch is the metadata that has the header If-Match of an HTTP request.
 const IfMatch = "if-match"
 
-// revisionOf is the revision that a call asks for: its own, or that of If-Match.
+// revisionOf is the revision that a call asks for: its own, or that of If-Match, which is the
+// same if it has both.
 func revisionOf(ctx context.Context, own uint64) (uint64, error) {
+	const op = "read If-Match"
 	md, _ := metadata.FromIncomingContext(ctx)
-	if tag := md.Get(IfMatch); own == AnyRevision && len(tag) > 0 && tag[0] != "*" {
-		n, err := strconv.ParseUint(strings.Trim(tag[0], `"`), 10, 64)
-		if err != nil || n == 0 {
-			return 0, fault.New("read If-Match", fault.Stale, "%s is no revision: send the ETag of the object", tag[0])
-		}
-		return n, nil
+	tag := md.Get(IfMatch)
+	if len(tag) == 0 || tag[0] == "*" {
+		return own, nil
 	}
-	return own, nil
+	n, err := strconv.ParseUint(strings.Trim(tag[0], `"`), 10, 64)
+	switch {
+	case err != nil || n == 0:
+		return 0, fault.New(op, fault.Stale, "%s is no revision: send the ETag of the object", tag[0])
+	case own != AnyRevision && own != n:
+		return 0, fault.New(op, fault.Invalid, "it is %s, and the revision of the request %d: send one of them", tag[0], own)
+	}
+	return n, nil
 }
 
 // shown is an object as its caller may see it.
