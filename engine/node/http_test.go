@@ -312,6 +312,22 @@ func TestObjects(t *testing.T) {
 	if code, _, body := put("partner", "branch", branch, "If-Match", tag); code != 412 || !strings.Contains(body, "has changed it") || !strings.Contains(body, "If-Match") {
 		t.Errorf("an older one: %d %s", code, body)
 	}
+	code, header, _ = w.ask("", "GET", "/v1/objects/partner/branch", "")
+	now := header.Get("ETag")
+	both, _ := json.Marshal(map[string]string{"text": branch, "revision": strings.Trim(tag, `"`)})
+	if code, _, body := w.ask("", "PUT", "/v1/objects/partner/branch", string(both), "If-Match", now); code != 400 || !strings.Contains(body, "send one of them") {
+		t.Errorf("two revisions: %d %s", code, body)
+	}
+	if code, _, body := w.ask("", "DELETE", "/v1/objects/partner/branch?revision="+strings.Trim(tag, `"`), "", "If-Match", now); code != 400 || !strings.Contains(body, "send one of them") {
+		t.Errorf("two revisions: %d %s", code, body)
+	}
+	both, _ = json.Marshal(map[string]string{"text": changed, "revision": strings.Trim(now, `"`)})
+	if code, _, body := w.ask("", "PUT", "/v1/objects/partner/branch", string(both), "If-Match", now); code != 200 {
+		t.Errorf("the same twice: %d %s", code, body)
+	}
+	if code, _, body := w.ask("", "GET", "/v1/objects/partner/branch", "", "If-None-Match", now); code != 304 || body != "" {
+		t.Errorf("known: %d %s", code, body)
+	}
 	if code, _, body := w.ask("", "DELETE", "/v1/objects/partner/branch", "", "If-Match", tag); code != 412 {
 		t.Errorf("an older one: %d %s", code, body)
 	}
