@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/pannier/pannier/engine/node/nodetest"
+	"github.com/pannier/pannier/flow/flowtest/freeport"
 )
 
 // TestAPIExamples runs the examples of spec/admin.md, as they stand there, beside a node.
@@ -39,7 +40,7 @@ func TestAPIExamples(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	port := "127.0.0.1:" + freePorts(t)
+	port := freeport.For(t, "127.0.0.1")
 	rules := fmt.Sprintf("[http]\nlisten = [\"unix://%s/http.sock\", \"tls://%s\"]\n[[rule]]\nname = \"out\"\ndirection = \"send\"\npartners = [\"*\"]\nroot = \"%%ROOT%%\"\n", n.State, port)
 	if err := n.Write(nil, nil, rules); err != nil {
 		t.Fatal(err)

@@ -147,9 +147,14 @@ func engineCommand() *cobra.Command {
 		Long: `Carry durable requests between two daemons: processes of their own, joined by TLS,
 each with its store on disk. Every file is synced, every step committed. Processor
 time is that of both daemons, memory that of the larger one. The cases disk-... write
-the same files durably from one process, without any transfer: what this disk can do.`,
+the same files durably from one process, without any transfer: what this disk can do.
+The cases observed-... let two daemons whose metrics are read each second and whose traces
+go to a collector take turns with two that nobody observes: a ratio is the median over the
+turns, of the processor time on a busy machine of more use than of the rate.`,
 		Example: `  # All cases but the long ones
   pannier bench engine
+  # What metrics and traces cost
+  pannier bench engine --cases observed-4kB-64,observed-250kB-64
   # Whether cost depends on how much is queued
   pannier bench engine --cases queued-100,queued-1000,queued-10000,queued-100000 --runs 1`,
 		Args: command.Arguments(0),

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/pannier/pannier/flow/flowtest/freeport"
 )
 
 // TestRelayDNS: the system's dig asks the system's dnsmasq over a relay of datagrams and one of
@@ -13,7 +15,7 @@ import (
 // have to be asked for again by TCP; hundreds of questions, none of which is lost.
 func TestRelayDNS(t *testing.T) {
 	dnsmasq, dig := systemProgram(t, "dnsmasq", "dnsmasq-base"), systemProgram(t, "dig", "bind9-dnsutils")
-	port, in := freePorts(t), freePorts(t)
+	port, in := freeport.Port(t, "127.0.0.1"), freeport.Port(t, "127.0.0.1")
 	argv := []string{dnsmasq, "--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--log-facility=-", "--pid-file=", "--bind-interfaces",
 		"--listen-address=127.0.0.1", "--port=" + port, "--edns-packet-max=4096", "--host-record=small.test,192.0.2.77"}
 	if os.Getuid() == 0 {

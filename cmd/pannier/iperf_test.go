@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/pannier/pannier/flow/flowtest/freeport"
 )
 
 // measured is what iperf3 says at the end of a test.
@@ -28,7 +30,7 @@ type counted struct {
 // each way and both at once, and datagrams with the connection that goes with them.
 func TestRelayIperf3(t *testing.T) {
 	iperf := systemProgram(t, "iperf3", "iperf3")
-	port, in := freePorts(t), freePorts(t)
+	port, in := freeport.Port(t, "127.0.0.1"), freeport.Port(t, "127.0.0.1")
 	server := service(t, iperf, "-s", "-B", "127.0.0.1", "-p", port, "--forceflush")
 	c := newConduit(t)
 	c.write(relaySection("udp", "udp://127.0.0.1:"+in, "here", "udp://127.0.0.1:"+port)+relaySection("tcp", "tcp://127.0.0.1:"+in, "here", "tcp://127.0.0.1:"+port),

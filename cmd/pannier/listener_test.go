@@ -10,19 +10,9 @@ import (
 	"testing"
 
 	"github.com/pannier/pannier/engine/guest"
+	"github.com/pannier/pannier/flow/flowtest/freeport"
 	"github.com/pannier/pannier/flow/flowtest/sshserver"
 )
-
-// freeAddress is one where nobody listens just now.
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
 
 // listens is a listener's section with one user, "acme" with the password "secret" and, of
 // sftp, a key.
@@ -65,7 +55,7 @@ func (c *conduit) reachable(address string) {
 // told so; it downloads what the partner has; and what fails at the partner fails for it.
 func TestListenerFTP(t *testing.T) {
 	c := newConduit(t)
-	address := freeAddress(t)
+	address := freeport.For(t, "127.0.0.1")
 	full := strings.Replace(bridgeRules, "name = \"out\"", "name = \"small\"\nquota = \"1MiB\"", 1)
 	full = strings.Replace(full, "name = \"in\"", "name = \"in2\"", 1)
 	c.write(bridgeRules+full+c.listens("ftp", address, `"tls=off"`, `partner = "hostb", rule = "out", get = "in"`), bridgeRules+full)
@@ -106,7 +96,7 @@ func TestListenerFTP(t *testing.T) {
 // TestListenerVerdict: the final reply is the partner's verdict.
 func TestListenerVerdict(t *testing.T) {
 	c := newConduit(t)
-	address := freeAddress(t)
+	address := freeport.For(t, "127.0.0.1")
 	rule := "[[rule]]\nname = \"out\"\ndirection = \"send\"\npartners = [\"*\"]\nroot = \"%ROOT%\"\nretry = { attempts = 1 }\n"
 	c.write(rule+c.listens("ftp", address, `"tls=off"`, `partner = "hostb", rule = "out"`), rule+"post = [ { task = \"check\", max_size = 10 } ]\n")
 	c.start(c.b, c.a)
@@ -125,7 +115,7 @@ func TestListenerVerdict(t *testing.T) {
 // a listener, two daemons and a bridge, and its reply says that the server has the file.
 func TestFTPtoSFTP(t *testing.T) {
 	c := newConduit(t)
-	address := freeAddress(t)
+	address := freeport.For(t, "127.0.0.1")
 	ssh, bank := sshserver.Start(t), t.TempDir()
 	out := "[[rule]]\nname = \"out\"\ndirection = \"send\"\npartners = [\"*\"]\nroot = \"%ROOT%\"\n"
 	c.write(out+c.listens("ftp", address, `"tls=off"`, `partner = "hostb", rule = "out"`),
@@ -148,7 +138,7 @@ func TestFTPtoSFTP(t *testing.T) {
 // served to as well: by a rule there whose root is the bridge.
 func TestListenerSFTP(t *testing.T) {
 	c := newConduit(t)
-	address := freeAddress(t)
+	address := freeport.For(t, "127.0.0.1")
 	box := t.TempDir()
 	dir := t.TempDir()
 	if out, err := c.foreign("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", filepath.Join(dir, "id")); err != nil {
@@ -178,7 +168,7 @@ func TestListenerSFTP(t *testing.T) {
 // and done, and the client is told so.
 func TestListenerDrained(t *testing.T) {
 	c := newConduit(t)
-	address := freeAddress(t)
+	address := freeport.For(t, "127.0.0.1")
 	rule := "[[rule]]\nname = \"out\"\ndirection = \"send\"\npartners = [\"*\"]\nroot = \"%ROOT%\"\n"
 	c.write(rule+c.listens("ftp", address, `"tls=off"`, `partner = "hostb", rule = "out"`), rule)
 	c.start(c.b, c.a)
@@ -215,7 +205,7 @@ func TestListenerDrained(t *testing.T) {
 // TestListenerReloaded: a listener that changes keeps its socket, and is served anew.
 func TestListenerReloaded(t *testing.T) {
 	c := newConduit(t)
-	address := freeAddress(t)
+	address := freeport.For(t, "127.0.0.1")
 	rule := "[[rule]]\nname = \"out\"\ndirection = \"send\"\npartners = [\"*\"]\nroot = \"%ROOT%\"\n"
 	user := `partner = "hostb", rule = "out"`
 	c.write(rule+c.listens("ftp", address, `"tls=off"`, user), rule)

@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/pannier/pannier/flow/flowtest/freeport"
 )
 
 // webServer is the system's nginx: a folder that is served and may be written to.
@@ -25,7 +27,7 @@ func newWebServer(t *testing.T) *webServer {
 	t.Helper()
 	nginx := systemProgram(t, "nginx", "nginx")
 	dir := t.TempDir()
-	w := &webServer{plain: "127.0.0.1:" + freePorts(t), told: "127.0.0.1:" + freePorts(t), socket: filepath.Join(dir, "s"), dir: filepath.Join(dir, "www"), log: filepath.Join(dir, "log")}
+	w := &webServer{plain: freeport.For(t, "127.0.0.1"), told: freeport.For(t, "127.0.0.1"), socket: filepath.Join(dir, "s"), dir: filepath.Join(dir, "www"), log: filepath.Join(dir, "log")}
 	if err := os.Mkdir(w.dir, 0o777); err != nil {
 		t.Fatal(err)
 	}

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pannier/pannier/flow/flowtest/freeport"
 	"github.com/pannier/pannier/flow/flowtest/sshserver"
 )
 
@@ -27,7 +28,7 @@ type sshServer struct {
 // newSSHServer starts one at a free port of the loopback device.
 func newSSHServer(t *testing.T) *sshServer {
 	t.Helper()
-	return newSSHServerAt(t, "127.0.0.1", freePorts(t))
+	return newSSHServerAt(t, "127.0.0.1", freeport.Port(t, "127.0.0.1"))
 }
 
 // newSSHServerAt starts one by a command that its own is appended to, or skips the test.

@@ -23,6 +23,7 @@ func receiptCommand() *cobra.Command {
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	var keys []string
+	var file string
 	verify := &cobra.Command{
 		Use:   "verify FILE",
 		Short: "Say whether a receipt is as it was signed, and by whom",
@@ -30,14 +31,21 @@ func receiptCommand() *cobra.Command {
 node is needed, and none is asked.
 
 A receipt has the key it is signed with, so that anybody can make one: with --key it
-has to be that of a node you know, as "pannier id" prints it there.`,
-		Example: `  pannier receipt verify 1f0e.receipt --key sha256:9f2c...`,
-		Args:    command.Arguments(1),
+has to be that of a node you know, as "pannier id" prints it there.
+
+With --file that file, under whatever name, has to be the one the receipt is about: it is
+read, and its size and SHA-256 compared. They are those of the receiver's file after the
+tasks before the receipt's: where one of these has changed it, as decrypt does, what was
+sent is another file.`,
+		Example: `  pannier receipt verify 1f0e.receipt --key sha256:9f2c...
+  pannier receipt verify 1f0e.receipt --key sha256:9f2c... --file orders.csv`,
+		Args: command.Arguments(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return verifyReceipt(args[0], keys, cmd.OutOrStdout())
+			return verifyReceipt(args[0], keys, file, cmd.OutOrStdout())
 		},
 	}
 	verify.Flags().StringArrayVar(&keys, "key", nil, "key of the receiver, sha256:...; can be repeated")
+	verify.Flags().StringVar(&file, "file", "", "a copy of the received file, which is compared with the receipt")
 	show := &cobra.Command{
 		Use:   "show FILE",
 		Short: "Print what a receipt says, if it is as it was signed",
@@ -78,7 +86,7 @@ func withoutPath(err error) error {
 	return err
 }
 
-func verifyReceipt(path string, keys []string, out io.Writer) error {
+func verifyReceipt(path string, keys []string, file string, out io.Writer) error {
 	s, key, err := readReceipt(path, keys...)
 	if err != nil {
 		return err
@@ -87,8 +95,26 @@ func verifyReceipt(path string, keys []string, out io.Writer) error {
 	if len(keys) == 0 {
 		whose = "whether that is its key, compare with what it prints as pannier id, or say --key"
 	}
-	_, err = io.WriteString(out, command.Printable(fmt.Sprintf("%s: signed by %s, as %q: %s\n%s received %q, %d bytes, %s, at %s\n", path, key, s.Receiver.Name, whose, s.Receiver.Name, s.File.Name, s.File.Size, s.File.Digest, s.Signed)))
+	text := fmt.Sprintf("%s: signed by %s, as %q: %s\n%s received %q, %d bytes, %s, at %s\n", path, key, s.Receiver.Name, whose, s.Receiver.Name, s.File.Name, s.File.Size, s.File.Digest, s.Signed)
+	if file != "" {
+		if err := compareFile(s.File, file); err != nil {
+			return err
+		}
+		text += fmt.Sprintf("%s is that file: its size and digest are these\n", file)
+	}
+	_, err = io.WriteString(out, command.Printable(text))
 	return fault.Wrap("write result", "", err)
+}
+
+// compareFile holds a file against what a receipt says of one.
+func compareFile(said crypt.File, path string) error {
+	const op = "compare with receipt"
+	f, err := os.Open(path)
+	if err != nil {
+		return fault.Wrap(op, path, withoutPath(err))
+	}
+	defer f.Close()
+	return fault.Wrap(op, path, withoutPath(said.Compare(f)))
 }
 
 func showReceipt(path string, out io.Writer) error {

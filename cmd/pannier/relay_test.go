@@ -16,6 +16,7 @@ import (
 
 	"github.com/pannier/pannier/engine/admin"
 	"github.com/pannier/pannier/engine/node/nodetest"
+	"github.com/pannier/pannier/flow/flowtest/freeport"
 	"github.com/pannier/pannier/spec/adminpb"
 )
 
@@ -278,12 +279,7 @@ func TestRelay(t *testing.T) {
 // destination's, and relay test finds the same.
 func TestRelayRefused(t *testing.T) {
 	c := newConduit(t)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	closed := l.Addr().String()
-	l.Close()
+	closed := freeport.For(t, "127.0.0.1")
 	c.write(relaySection("fine", freePort, "here", toEcho)+relaySection("forbidden", freePort, "here", "tcp://127.0.0.1:1")+
 		relaySection("closed", freePort, "here", "tcp://"+closed)+relaySection("back", freePort, "there", toEcho),
 		strings.Replace(allowEcho, "%ECHO%", closed+"\", \"tcp://%ECHO%", 1))
@@ -321,14 +317,7 @@ func TestRelayRefused(t *testing.T) {
 // was goes on untouched, listener and all; open connections go on in any case.
 func TestRelayReload(t *testing.T) {
 	c := newConduit(t)
-	port := func() string {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		return "tcp://" + l.Addr().String()
-	}
+	port := func() string { return "tcp://" + freeport.For(t, "127.0.0.1") }
 	gone, moves, moved := port(), port(), port()
 	kept := relaySection("kept", freePort, "here", toEcho)
 	c.write(kept+relaySection("gone", gone, "here", toEcho)+relaySection("moves", moves, "here", toEcho), allowEcho)

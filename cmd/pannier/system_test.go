@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"os/exec"
-	"strconv"
 	"syscall"
 	"testing"
 	"time"
@@ -88,23 +87,4 @@ func tries(t *testing.T, argv ...string) (string, error) {
 		err = fmt.Errorf("%q: %w: %s%s", argv, err, &complaint, &out)
 	}
 	return out.String(), err
-}
-
-// freePorts is a port of the loopback device that neither TCP nor UDP has.
-func freePorts(t *testing.T) string {
-	t.Helper()
-	for range 100 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		u, err := net.ListenPacket("udp", l.Addr().String())
-		l.Close()
-		if err == nil {
-			u.Close()
-			return strconv.Itoa(l.Addr().(*net.TCPAddr).Port)
-		}
-	}
-	t.Fatal("no port is free for both")
-	return ""
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/pannier/pannier/flow/flowtest/freeport"
 	"github.com/pannier/pannier/plugins/host"
 	"github.com/pannier/pannier/spec/adminpb"
 )
@@ -160,7 +161,7 @@ func TestBridgeUpgraded(t *testing.T) {
 func TestListenerUpgraded(t *testing.T) {
 	p := newProgram(t)
 	c := newConduit(t)
-	address := freeAddress(t)
+	address := freeport.For(t, "127.0.0.1")
 	section := strings.Replace(c.listens("ftp", address, `"tls=off", "drain=20s"`, `partner = "hostb", rule = "out"`),
 		`plugin = "ftp"`, fmt.Sprintf("plugin = %q\nargs = [%q, \"ftp\"]", p.path, host.EntryArgument), 1)
 	c.write(bridgeRules+section, bridgeRules)

@@ -2,7 +2,6 @@ package node_test
 
 import (
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"sync"
@@ -15,6 +14,7 @@ import (
 	"github.com/pannier/pannier/engine/lifecycle"
 	"github.com/pannier/pannier/engine/store"
 	"github.com/pannier/pannier/flow/carrier"
+	"github.com/pannier/pannier/flow/flowtest/freeport"
 	"github.com/pannier/pannier/spec/relpath"
 )
 
@@ -32,12 +32,7 @@ func benchRequests(b *testing.B, size, at int) {
 	ends := map[string]*host{"a": newHost(b, "a"), "b": newHost(b, "b")}
 	address, key := map[string]string{}, map[string]string{}
 	for name, h := range ends {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			b.Fatal(err)
-		}
-		l.Close()
-		address[name] = "tls://" + l.Addr().String()
+		address[name] = "tls://" + freeport.For(b, "127.0.0.1")
 		os.MkdirAll(h.dir+"/state", 0o700)
 		key[name] = must(carrier.LoadOrCreateIdentity(h.dir + "/state")).Key()
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math"
 	"os"
-	"os/exec"
 	"os/user"
 	"path/filepath"
 	"strings"
@@ -19,6 +18,7 @@ import (
 	"github.com/pannier/pannier/engine/node"
 	"github.com/pannier/pannier/engine/store"
 	"github.com/pannier/pannier/engine/web"
+	"github.com/pannier/pannier/engine/web/webtest"
 	"github.com/pannier/pannier/spec/adminpb"
 	"github.com/pannier/pannier/spec/fault"
 )
@@ -26,39 +26,7 @@ import (
 // browse runs a part of testdata/browser/page.mjs in Chromium against the page.
 func (s *site) browse(part string, env ...string) {
 	s.t.Helper()
-	chromium := lookAny("chromium", "chromium-browser", "google-chrome")
-	packages := os.Getenv("PANNIER_BROWSER")
-	if packages == "" {
-		packages = "/var/cache/pannier-test/browser"
-	}
-	if chromium == "" || lookAny("node") == "" {
-		s.t.Skip("no chromium or no node: install the packages chromium and nodejs")
-	}
-	if _, err := os.Stat(filepath.Join(packages, "node_modules")); err != nil {
-		s.t.Skipf("no playwright-core in %s: .ci/test installs it there", packages)
-	}
-	out := os.Getenv("PANNIER_SCREENSHOTS")
-	if out == "" {
-		out = s.t.TempDir()
-	}
-	ctx, cancel := context.WithTimeout(s.t.Context(), 4*time.Minute)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, "node", "testdata/browser/page.mjs", part, s.server.URL)
-	cmd.Env = append(append(os.Environ(), "PANNIER_BROWSER="+packages, "CHROMIUM="+chromium, "OUT="+out), env...)
-	said, err := cmd.CombinedOutput()
-	s.t.Logf("%s", said)
-	if err != nil {
-		s.t.Errorf("the browser: %v", err)
-	}
-}
-
-func lookAny(names ...string) string {
-	for _, n := range names {
-		if path, err := exec.LookPath(n); err == nil {
-			return path
-		}
-	}
-	return ""
+	webtest.Visit{Script: "testdata/browser/page.mjs", Args: []string{part, s.server.URL}, Env: env}.Run(s.t)
 }
 
 // start opens a node with its files in dir and runs it until the test is over.

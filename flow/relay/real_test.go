@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"golang.org/x/net/proxy"
+
+	"github.com/pannier/pannier/flow/flowtest/freeport"
 )
 
 // echo is a server of the system that sends back what it gets, by halves.
@@ -120,12 +122,12 @@ func TestPorts(t *testing.T) {
 }
 
 func freePort(t testing.TB) uint16 {
-	l, err := net.Listen("tcp", "127.0.0.3:0")
+	t.Helper()
+	port, err := strconv.ParseUint(freeport.Port(t, "127.0.0.3"), 10, 16)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return uint16(l.Addr().(*net.TCPAddr).Port)
+	return uint16(port)
 }
 
 // TestExec: a command has the socket as its fd 0 and 1, sees the end of input, and

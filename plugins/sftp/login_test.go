@@ -13,6 +13,7 @@ import (
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/knownhosts"
 
+	"github.com/pannier/pannier/flow/flowtest/freeport"
 	"github.com/pannier/pannier/plugins"
 	"github.com/pannier/pannier/spec/fault"
 )
@@ -223,12 +224,7 @@ func TestNoSFTP(t *testing.T) {
 		f.config = func(c *ssh.ServerConfig) { c.Ciphers = []string{ssh.InsecureCipherAES128CBC} }
 	})
 	f.opens("algorithms", "old")
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = l.Close()
-	f.address = l.Addr().String()
-	_, err = Driver{}.Open(t.Context(), f.endpoint())
+	f.address = freeport.For(t, "127.0.0.1")
+	_, err := Driver{}.Open(t.Context(), f.endpoint())
 	isKind(t, err, fault.Lost, f.address)
 }

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/pannier/pannier/engine/guest"
+	"github.com/pannier/pannier/flow/flowtest/freeport"
 	"github.com/pannier/pannier/plugins/host"
 	"github.com/pannier/pannier/spec/adminpb"
 	"github.com/pannier/pannier/spec/fault"
@@ -66,12 +67,10 @@ func (b *bridgesRun) word(what string) string {
 }
 
 func (b *bridgesRun) prepare() error {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
+	var err error
+	if b.address, err = freeport.Address("127.0.0.1"); err != nil {
 		return fault.Wrap("find port", "", err)
 	}
-	b.address = l.Addr().String()
-	_ = l.Close()
 	password := b.word("password")
 	b.typed = b.word("what a stranger types")
 	hash, err := guest.Hash(password)

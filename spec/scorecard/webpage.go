@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"html"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -18,6 +17,7 @@ import (
 
 	"github.com/pannier/pannier/engine/node/nodetest"
 	"github.com/pannier/pannier/engine/web"
+	"github.com/pannier/pannier/flow/flowtest/freeport"
 	"github.com/pannier/pannier/spec/adminpb"
 	"github.com/pannier/pannier/spec/fault"
 )
@@ -57,12 +57,10 @@ type webRun struct {
 }
 
 func runWebPage(ctx context.Context, j *job) (_ result, err error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	at, err := freeport.Address("127.0.0.1")
 	if err != nil {
 		return result{}, err
 	}
-	at := l.Addr().String()
-	l.Close()
 	d, err := newDuo(ctx, j.dir, duoSettings{})
 	if err != nil {
 		return result{}, err

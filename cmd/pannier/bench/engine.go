@@ -47,6 +47,9 @@ type EngineResult struct {
 	Start      float64 `json:"start_s,omitempty"`    // until the daemon answered
 	Against    string  `json:"against,omitempty"`    // another case
 	AgainstBy  float64 `json:"rate_ratio,omitempty"` // this rate by that one's
+	CPUBy      float64 `json:"cpu_ratio,omitempty"`  // this processor time by that one's
+	OtherRate  float64 `json:"against_transfers_per_s,omitempty"`
+	OtherCPU   float64 `json:"against_cpu_ms_per_transfer,omitempty"`
 	FileSystem string  `json:"file_system"`
 }
 
@@ -64,8 +67,9 @@ type engineCase struct {
 }
 
 // engineCases are all: files of a size, so many in flight; disk-..., the same files
-// written durably by one process; one large file beside a bare session; everything at
-// once; what was queued while the partner was away; a long history.
+// written durably by one process; observed-..., the same with metrics that are read and
+// traces that are told, beside daemons without; one large file beside a bare session;
+// everything at once; what was queued while the partner was away; a long history.
 func engineCases() []engineCase {
 	return []engineCase{
 		{name: "disk-250kB-64", bytes: 250_000, inFlight: 64, run: (*engineBench).disk},
@@ -74,6 +78,8 @@ func engineCases() []engineCase {
 		{name: "4kB-64", bytes: 4_000, inFlight: 64, against: "disk-4kB-64", run: (*engineBench).load},
 		{name: "disk-250kB-1", bytes: 250_000, count: 200, inFlight: 1, run: (*engineBench).disk},
 		{name: "250kB-1", bytes: 250_000, count: 200, inFlight: 1, against: "disk-250kB-1", run: (*engineBench).load},
+		{name: "observed-250kB-64", bytes: 250_000, inFlight: 64, run: (*engineBench).observed},
+		{name: "observed-4kB-64", bytes: 4_000, inFlight: 64, run: (*engineBench).observed},
 		{name: "large", count: 1, inFlight: 1, rule: `digest = "sha256"`, run: (*engineBench).large},
 		{name: "10000-in-flight", bytes: 4_000, count: 10_000, inFlight: 10_000,
 			settings: []string{"concurrent = 10000", "serving = 15000"}, partner: []string{"concurrent = 10000"}, run: (*engineBench).flood},
@@ -153,7 +159,8 @@ func engineMedian(runs []EngineResult) EngineResult {
 		&r.CPU: func(r EngineResult) float64 { return r.CPU }, &r.P50: func(r EngineResult) float64 { return r.P50 },
 		&r.P99: func(r EngineResult) float64 { return r.P99 }, &r.MaxRSS: func(r EngineResult) float64 { return r.MaxRSS },
 		&r.Submit: func(r EngineResult) float64 { return r.Submit }, &r.Start: func(r EngineResult) float64 { return r.Start },
-		&r.AgainstBy: func(r EngineResult) float64 { return r.AgainstBy },
+		&r.AgainstBy: func(r EngineResult) float64 { return r.AgainstBy }, &r.CPUBy: func(r EngineResult) float64 { return r.CPUBy },
+		&r.OtherRate: func(r EngineResult) float64 { return r.OtherRate }, &r.OtherCPU: func(r EngineResult) float64 { return r.OtherCPU },
 	} {
 		*figure = medianOf(runs, get)
 	}
@@ -184,25 +191,37 @@ func engineOnce(ctx context.Context, cfg EngineConfig, c engineCase) (r EngineRe
 	if c.count == 0 {
 		c.count = cfg.Count
 	}
-	e := &engineBench{ctx: ctx, cfg: cfg}
-	if e.a, e.b, err = nodetest.Pair(dir, cfg.Program...); err != nil {
+	e, err := newEngineBench(ctx, cfg, c, dir)
+	if err != nil {
 		return r, err
 	}
-	defer e.a.Close()
-	defer e.b.Close()
-	e.a.Log, e.b.Log = cfg.Progress, cfg.Progress
-	settings := append([]string{`log = "warn"`}, c.settings...)
-	rule := engineRule + c.rule + "\n"
-	if err := errors.Join(e.a.Write(settings, c.partner, rule, e.b), e.b.Write(settings, c.partner, rule, e.a)); err != nil {
-		return r, err
-	}
-	if e.at, err = e.a.Client(); err != nil {
-		return r, err
-	}
+	defer e.close()
 	r, err = c.run(e, c)
 	r.Case, r.Requests, r.Bytes, r.InFlight = c.name, c.count, max(r.Bytes, c.bytes), c.inFlight
 	r.FileSystem = fileSystem(dir)
 	return r, err
+}
+
+// newEngineBench makes both daemons, which are not started.
+func newEngineBench(ctx context.Context, cfg EngineConfig, c engineCase, dir string) (e *engineBench, err error) {
+	e = &engineBench{ctx: ctx, cfg: cfg}
+	if e.a, e.b, err = nodetest.Pair(dir, cfg.Program...); err != nil {
+		return nil, err
+	}
+	e.a.Log, e.b.Log = cfg.Progress, cfg.Progress
+	settings := append([]string{`log = "warn"`}, c.settings...)
+	rule := engineRule + c.rule + "\n"
+	if err := errors.Join(e.a.Write(settings, c.partner, rule, e.b), e.b.Write(settings, c.partner, rule, e.a)); err != nil {
+		return nil, err
+	}
+	e.at, err = e.a.Client()
+	return e, err
+}
+
+// close ends what is left of both daemons.
+func (e *engineBench) close() {
+	e.a.Close()
+	e.b.Close()
 }
 
 // start starts both daemons and lets a first transfer open the session.
@@ -216,7 +235,7 @@ func (e *engineBench) start(bytes int64) error {
 	if err := e.files(1, min(bytes, 1000), "warm"); err != nil {
 		return err
 	}
-	_, err := e.one("warm0")
+	_, err := e.one("warm0", "warm0")
 	return err
 }
 
@@ -251,9 +270,9 @@ func (e *engineBench) submit(source, target string) (*adminpb.Request, error) {
 
 // one carries a file over: from submit to DONE at both ends, because the
 // requester is DONE only when it has heard that the other is.
-func (e *engineBench) one(name string) (time.Duration, error) {
+func (e *engineBench) one(source, target string) (time.Duration, error) {
 	began := time.Now()
-	r, err := e.submit(name, name)
+	r, err := e.submit(source, target)
 	if err != nil {
 		return 0, err
 	}
@@ -293,11 +312,11 @@ func (e *engineBench) load(c engineCase) (EngineResult, error) {
 
 // timed carries the files of a prefix.
 func (e *engineBench) timed(c engineCase, prefix string) (EngineResult, error) {
-	return e.timedFrom(c, prefix, 0)
+	return e.timedTo(c, prefix, 0, "")
 }
 
-// timedFrom is timed for the files from number from on.
-func (e *engineBench) timedFrom(c engineCase, prefix string, from int) (r EngineResult, err error) {
+// timedTo is timed for the files from number from on, whose targets are below a directory.
+func (e *engineBench) timedTo(c engineCase, prefix string, from int, dir string) (r EngineResult, err error) {
 	before, _, err := e.usage()
 	if err != nil {
 		return r, err
@@ -305,7 +324,8 @@ func (e *engineBench) timedFrom(c engineCase, prefix string, from int) (r Engine
 	times := make([]time.Duration, c.count)
 	began := time.Now()
 	err = e.each(c.count, c.inFlight, func(i int) (err error) {
-		times[i], err = e.one(fmt.Sprintf("%s%d", prefix, from+i))
+		name := fmt.Sprintf("%s%d", prefix, from+i)
+		times[i], err = e.one(name, dir+name)
 		return err
 	})
 	took := time.Since(began)
@@ -316,7 +336,7 @@ func (e *engineBench) timedFrom(c engineCase, prefix string, from int) (r Engine
 	if err != nil {
 		return r, err
 	}
-	if err := e.check(from, c.count, c.bytes, prefix); err != nil {
+	if err := e.check(from, c.count, c.bytes, dir+prefix); err != nil {
 		return r, err
 	}
 	l := summarize(times)

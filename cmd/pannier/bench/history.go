@@ -38,7 +38,7 @@ func (e *engineBench) history(c engineCase) (r EngineResult, err error) {
 		return r, err
 	}
 	started := time.Since(began).Seconds()
-	if r, err = e.timedFrom(c, "f", c.count); err != nil {
+	if r, err = e.timedTo(c, "f", c.count, ""); err != nil {
 		return r, err
 	}
 	r.Start, r.Against, r.AgainstBy = started, "the same with an empty store", r.PerSecond/empty.PerSecond

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pannier/pannier/flow/flowtest/freeport"
 	"github.com/pannier/pannier/spec/fault"
 )
 
@@ -103,7 +104,7 @@ func TestRelayErrors(t *testing.T) {
 // TestLostConnectionsCount: connections that nobody answers, and those that end without
 // their byte, are lost.
 func TestLostConnectionsCount(t *testing.T) {
-	gone, err := freeAddress()
+	gone, err := freeport.Address("127.0.0.1")
 	if err != nil {
 		t.Fatal(err)
 	}

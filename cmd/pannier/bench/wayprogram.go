@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/pannier/pannier/engine/node/nodetest"
+	"github.com/pannier/pannier/flow/flowtest/freeport"
 	"github.com/pannier/pannier/spec/fault"
 )
 
@@ -67,22 +68,13 @@ func startProgram(ctx context.Context, addr string, argv ...string) (*post, erro
 	}
 }
 
-// freeAddress is one that nobody listens at.
-func freeAddress() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", fault.Wrap("find port", "", err)
-	}
-	return l.Addr().String(), l.Close()
-}
-
 func socatExit(ctx context.Context, job Job) (*post, error)  { return socat(ctx, job.To) }
 func socatEntry(ctx context.Context, job Job) (*post, error) { return socat(ctx, job.Addr) }
 
 // socat has a process for each connection. Its buffer is as large as ours, which makes
 // it faster than its default, and it waits for the other direction when one has ended.
 func socat(ctx context.Context, to string) (*post, error) {
-	addr, err := freeAddress()
+	addr, err := freeport.Address("127.0.0.1")
 	if err != nil {
 		return nil, err
 	}
@@ -113,7 +105,7 @@ func sshExit(ctx context.Context, job Job) (*post, error) {
 			return nil, fault.New("make keys", fault.Internal, "ssh-keygen: %w: %.200s", err, out)
 		}
 	}
-	addr, err := freeAddress()
+	addr, err := freeport.Address("127.0.0.1")
 	if err != nil {
 		return nil, err
 	}
@@ -132,7 +124,7 @@ func sshEntry(ctx context.Context, job Job) (*post, error) {
 	if err != nil {
 		return nil, fault.Wrap("start ssh", "", err)
 	}
-	addr, err := freeAddress()
+	addr, err := freeport.Address("127.0.0.1")
 	if err != nil {
 		return nil, err
 	}

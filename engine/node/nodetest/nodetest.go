@@ -8,7 +8,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,6 +17,7 @@ import (
 
 	"github.com/pannier/pannier/engine/admin"
 	"github.com/pannier/pannier/flow/carrier"
+	"github.com/pannier/pannier/flow/flowtest/freeport"
 	"github.com/pannier/pannier/spec/adminpb"
 	"github.com/pannier/pannier/spec/fault"
 )
@@ -49,12 +49,9 @@ func New(dir, name string, program ...string) (*Node, error) {
 	if err := n.Identify(); err != nil {
 		return nil, err
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return nil, err
-	}
-	n.Address = "tls://" + l.Addr().String()
-	return n, l.Close()
+	at, err := freeport.Address("127.0.0.1")
+	n.Address = "tls://" + at
+	return n, err
 }
 
 // Identify makes the directories and the identity where they are missing.

@@ -10,7 +10,10 @@ import (
 	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
+	"io"
 	"slices"
+	"strings"
 
 	"github.com/pannier/pannier/engine/task"
 	"github.com/pannier/pannier/spec/fault"
@@ -48,6 +51,28 @@ type File struct {
 	Name   string `json:"name"`
 	Size   int64  `json:"size"`
 	Digest string `json:"digest"` // "sha256:..."
+}
+
+// Compare reads a copy of the file, and returns Corrupt if it is another one.
+func (f File) Compare(with io.Reader) error {
+	const op = "compare file"
+	hex, ok := strings.CutPrefix(f.Digest, "sha256:")
+	if !ok {
+		return fault.New(op, fault.Unsupported, "the receipt has the digest %q; this version compares sha256 only", f.Digest)
+	}
+	h := sha256.New()
+	n, err := io.Copy(h, io.LimitReader(with, f.Size+1))
+	switch got := fmt.Sprintf("%x", h.Sum(nil)); {
+	case err != nil:
+		return fault.Wrap(op, "", err)
+	case n > f.Size:
+		return fault.New(op, fault.Corrupt, "it has more than the %d bytes of the receipt: it is another file, or was changed since", f.Size)
+	case n < f.Size:
+		return fault.New(op, fault.Corrupt, "it has %d bytes, the receipt says %d: it is another file, or was changed since", n, f.Size)
+	case got != hex:
+		return fault.New(op, fault.Corrupt, "its digest is sha256:%s, the receipt says %s: it is another file, or was changed since", got, f.Digest)
+	}
+	return nil
 }
 
 // receipt is a file's content.

@@ -22,6 +22,7 @@ import (
 
 	"github.com/pannier/pannier/engine/task"
 	"github.com/pannier/pannier/engine/task/tasktest"
+	"github.com/pannier/pannier/flow/flowtest/freeport"
 	"github.com/pannier/pannier/spec/fault"
 )
 
@@ -203,12 +204,7 @@ func TestReal(t *testing.T) {
 // startReal runs c-icap as a process of this test.
 func startReal(t *testing.T, program string) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := l.Addr().String()
-	l.Close()
+	address := freeport.For(t, "127.0.0.1")
 	dir := t.TempDir()
 	modules, err := filepath.Glob("/usr/lib/*/c_icap/srv_content_filtering.so")
 	if err != nil || len(modules) == 0 {

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -21,6 +20,7 @@ import (
 
 	"github.com/pannier/pannier/engine/task"
 	"github.com/pannier/pannier/engine/task/tasktest"
+	"github.com/pannier/pannier/flow/flowtest/freeport"
 	"github.com/pannier/pannier/spec/fault"
 )
 
@@ -156,12 +156,7 @@ func TestHTTPFails(t *testing.T) {
 // TestHTTPAway: nobody listens, and a name that is none; the address, in which there may be
 // a token, is in no error.
 func TestHTTPAway(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	l.Close()
-	for _, at := range []string{l.Addr().String(), "no.such.host.invalid"} {
+	for _, at := range []string{freeport.For(t, "127.0.0.1"), "no.such.host.invalid"} {
 		_, err := tasktest.Step(t, Tasks(), task.Table{Task: "http", URL: "http://" + at + "/token-canary", Required: true, Attempts: 1}).Run(t.Context(), tasktest.On(t, "a", "content"))
 		if err == nil || strings.Contains(err.Error(), "canary") || fault.KindOf(err) == fault.Internal {
 			t.Errorf("%s: %v", at, err)

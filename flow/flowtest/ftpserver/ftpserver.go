@@ -18,6 +18,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"math/big"
 	"net"
 	"os"
@@ -31,6 +32,7 @@ import (
 	"time"
 
 	"github.com/pannier/pannier/flow/flowtest"
+	"github.com/pannier/pannier/flow/flowtest/freeport"
 )
 
 // Env names the directory into which the packages are unpacked; fallback is where .ci/test
@@ -56,7 +58,6 @@ type Server struct {
 	CA       string // with TLS: file with the certificate, in PEM
 
 	run *run
-	pid int
 }
 
 // Option is how a server is run.
@@ -87,11 +88,7 @@ func TLS(r *run) { r.tls = true }
 func TLSReuse(r *run) { r.tls, r.reuse = true, true }
 
 // Kill ends the server and all its sessions without a word.
-func (s *Server) Kill() {
-	for _, pid := range flowtest.Family(s.pid) {
-		_ = syscall.Kill(pid, syscall.SIGKILL)
-	}
-}
+func (s *Server) Kill() { s.run.kill() }
 
 // Restart starts a server that was killed, with its files and at its address.
 func (s *Server) Restart() {
@@ -138,10 +135,11 @@ func Start(t testing.TB, kind string, options ...Option) *Server {
 		s.CA = r.certificate()
 	}
 	for try := 0; ; try++ { // the port is free now, and might not be any more in a moment
-		r.port = freePort(t, r.host)
+		r.port = freeport.Port(t, r.host)
 		s.Address = net.JoinHostPort(r.host, r.port)
 		err := r.start(s)
 		if err == nil {
+			t.Cleanup(r.end)
 			return s
 		}
 		if try == 3 {
@@ -160,6 +158,8 @@ type run struct {
 	slow                bool
 	who                 *user.User
 	work, data          string
+	pid                 int
+	over                chan struct{} // closed when the process is
 }
 
 // unprivileged is who the servers run as.
@@ -315,51 +315,50 @@ func (r *run) start(s *Server) error {
 		_ = cmd.Wait()
 		close(over)
 	}()
-	stop := func() {
-		_ = cmd.Process.Signal(syscall.SIGTERM) // proftpd and pure-ftpd end their sessions then
-		select {
-		case <-over:
-		case <-time.After(5 * time.Second):
-			_ = cmd.Process.Kill()
-			<-over
-		}
-	}
-	for range 500 {
-		if c, err := net.Dial("tcp", s.Address); err == nil {
-			hello := make([]byte, 3)
-			_ = c.SetDeadline(time.Now().Add(5 * time.Second))
-			_, err = c.Read(hello)
-			_ = c.Close()
-			if err == nil && string(hello) == "220" {
-				s.pid = cmd.Process.Pid
-				r.t.Cleanup(func() {
-					stop()
-					for _, name := range []string{"log", "tls.log"} {
-						if log, err := os.ReadFile(filepath.Join(r.work, name)); err == nil && r.t.Failed() {
-							r.t.Logf("%s says\n%s", s.Kind, log)
-						}
-					}
-				})
-				return nil
-			}
-		}
+	r.pid, r.over = cmd.Process.Pid, over
+	for began := time.Now(); time.Since(began) < 30*time.Second; {
 		select {
 		case <-over:
 			return fmt.Errorf("it has ended: %s", said.Bytes())
 		case <-time.After(20 * time.Millisecond):
 		}
+		if greets(s.Address) {
+			return nil
+		}
 	}
-	stop()
+	r.kill()
 	return fmt.Errorf("it does not answer: %s", said.Bytes())
 }
 
-func freePort(t testing.TB, host string) string {
-	t.Helper()
-	l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
+// greets says whether somebody listens there, and says 220.
+func greets(address string) bool {
+	c, err := net.Dial("tcp", address)
 	if err != nil {
-		t.Fatal(err)
+		return false
 	}
-	defer func() { _ = l.Close() }()
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	return port
+	defer func() { _ = c.Close() }()
+	hello := make([]byte, 3)
+	_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+	_, err = io.ReadFull(c, hello)
+	return err == nil && string(hello) == "220"
+}
+
+// kill ends the server, and returns when nothing of it is left: another may have its port.
+func (r *run) kill() {
+	select {
+	case <-r.over: // its number may be another process's
+	default:
+		flowtest.Kill(r.pid)
+		<-r.over
+	}
+}
+
+// end is kill after a test, with what the server has to say about one that failed.
+func (r *run) end() {
+	r.kill()
+	for _, name := range []string{"log", "tls.log"} {
+		if log, err := os.ReadFile(filepath.Join(r.work, name)); err == nil && r.t.Failed() {
+			r.t.Logf("%s says\n%s", r.kind, log)
+		}
+	}
 }

@@ -20,6 +20,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/pannier/pannier/flow/flowtest/freeport"
 )
 
 // Env names the program; fallback is where .ci/test builds it.
@@ -78,22 +80,12 @@ func Start(t testing.TB, secure bool) *Server {
 		scheme, s.CA = "s3://", s.certificate()
 		s.settings = []string{"--cert", s.CA, "--key", filepath.Join(work, "key.pem")}
 	}
-	for try := 0; ; try++ { // the port is free now, and might not be any more in a moment
-		l, err := net.Listen("tcp", "127.0.0.2:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		s.Address = l.Addr().String()
-		_ = l.Close()
-		s.URL = scheme + s.Address + "/" + Bucket
-		said, err := s.start()
-		if err == nil {
-			return s
-		}
-		if try == 3 {
-			t.Fatalf("the server does not start: %v: %s", err, said)
-		}
+	s.Address = freeport.For(t, "127.0.0.2")
+	s.URL = scheme + s.Address + "/" + Bucket
+	if said, err := s.start(); err != nil {
+		t.Fatalf("the server does not start: %v: %s", err, said)
 	}
+	return s
 }
 
 // start runs the server and waits until it answers. Metadata are beside the data: not

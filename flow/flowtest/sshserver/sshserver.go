@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/pannier/pannier/flow/flowtest"
+	"github.com/pannier/pannier/flow/flowtest/freeport"
 )
 
 // Server is one that runs until the end of the test.
@@ -84,7 +85,7 @@ func Start(t testing.TB, options ...Option) *Server {
 	free := s.Port == ""
 	for try := 0; ; try++ { // a port that is free now might not be any more in a moment
 		if free {
-			s.Port = freePort(t, s.Host)
+			s.Port = freeport.Port(t, s.Host)
 		}
 		text := fmt.Sprintf("Port %s\nListenAddress %s\n%s", s.Port, s.Host, config.String())
 		if err := os.WriteFile(s.Config, []byte(text), 0o600); err != nil {
@@ -117,9 +118,10 @@ func (s *Server) Client(program string) []string {
 
 // Kill ends the server and all its sessions without a word.
 func (s *Server) Kill() {
-	for _, pid := range flowtest.Family(s.cmd.Process.Pid) {
-		_ = syscall.Kill(pid, syscall.SIGKILL)
+	if s.cmd.ProcessState != nil { // its number may be another process's
+		return
 	}
+	flowtest.Kill(s.cmd.Process.Pid)
 	_ = s.cmd.Wait()
 }
 
@@ -184,17 +186,6 @@ func runs(t testing.TB, argv ...string) string {
 		t.Fatalf("%q: %v: %s", argv, err, out)
 	}
 	return string(out)
-}
-
-func freePort(t testing.TB, host string) string {
-	t.Helper()
-	l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	return port
 }
 
 // said is what a process prints, for several to look at.
