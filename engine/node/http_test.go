@@ -312,7 +312,7 @@ func TestObjects(t *testing.T) {
 	if code, _, body := put("partner", "branch", branch, "If-Match", tag); code != 412 || !strings.Contains(body, "has changed it") || !strings.Contains(body, "If-Match") {
 		t.Errorf("an older one: %d %s", code, body)
 	}
-	code, header, _ = w.ask("", "GET", "/v1/objects/partner/branch", "")
+	_, header, _ = w.ask("", "GET", "/v1/objects/partner/branch", "")
 	now := header.Get("ETag")
 	both, _ := json.Marshal(map[string]string{"text": branch, "revision": strings.Trim(tag, `"`)})
 	if code, _, body := w.ask("", "PUT", "/v1/objects/partner/branch", string(both), "If-Match", now); code != 400 || !strings.Contains(body, "send one of them") {
