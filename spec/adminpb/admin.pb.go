@@ -5470,7 +5470,8 @@ type Object struct {
 	Origin        string                 `protobuf:"bytes,4,opt,name=origin,proto3" json:"origin,omitempty"`      // "file": of the node's file, changed there only; "run time": applied
 	Revision      uint64                 `protobuf:"varint,5,opt,name=revision,proto3" json:"revision,omitempty"` // raised by each change; 0: of the file
 	Changed       *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=changed,proto3" json:"changed,omitempty"`
-	By            string                 `protobuf:"bytes,7,opt,name=by,proto3" json:"by,omitempty"` // who has changed it last, as "token ci"
+	By            string                 `protobuf:"bytes,7,opt,name=by,proto3" json:"by,omitempty"`          // who has changed it last, as "token ci"
+	Hidden        bool                   `protobuf:"varint,8,opt,name=hidden,proto3" json:"hidden,omitempty"` // what the caller may not see is left out of text: it cannot be applied
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -5552,6 +5553,13 @@ func (x *Object) GetBy() string {
 		return x.By
 	}
 	return ""
+}
+
+func (x *Object) GetHidden() bool {
+	if x != nil {
+		return x.Hidden
+	}
+	return false
 }
 
 type ListObjectsRequest struct {
@@ -8024,7 +8032,7 @@ const file_admin_proto_rawDesc = "" +
 	"\n" +
 	"ObjectName\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
-	"\x04name\x18\x02 \x01(\tR\x04name\"\xbe\x01\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\"\xd6\x01\n" +
 	"\x06Object\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
@@ -8032,7 +8040,8 @@ const file_admin_proto_rawDesc = "" +
 	"\x06origin\x18\x04 \x01(\tR\x06origin\x12\x1a\n" +
 	"\brevision\x18\x05 \x01(\x04R\brevision\x124\n" +
 	"\achanged\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\achanged\x12\x0e\n" +
-	"\x02by\x18\a \x01(\tR\x02by\"(\n" +
+	"\x02by\x18\a \x01(\tR\x02by\x12\x16\n" +
+	"\x06hidden\x18\b \x01(\bR\x06hidden\"(\n" +
 	"\x12ListObjectsRequest\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\"b\n" +
 	"\x10ListObjectsReply\x122\n" +
