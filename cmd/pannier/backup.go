@@ -152,7 +152,7 @@ func restore(path, name string, dry bool, in io.Reader, out, messages io.Writer)
 		return command.Suggest(fault.New("restore", fault.Invalid, "it is the backup of %q, and %s is the configuration of %q", a.Node, path, cfg.Node.Name),
 			"Its partners know the node by its name: restore it with the configuration that it had")
 	}
-	if err := a.Restore(cfg.Node.State); err != nil {
+	if err := errors.Join(a.Restore(cfg.Node.State), node.HandOver(cfg.Node.State)); err != nil {
 		return err
 	}
 	if id, err := carrier.LoadIdentity(cfg.Node.State); errors.Is(err, fault.NotFound) {
@@ -203,7 +203,8 @@ func migrateCommand(path *string) *cobra.Command {
 		Short: "Bring the store of an older version to this one's format, without starting the node",
 		Long: `Bring the store of an older version to this version's format, without starting the node.
 serve does the same when it starts; this says before what there is to do, and how it went.
-The work is done on a copy, and the file as it was stays beside it, so that the older
+It wants the daemon to be stopped, and it is the new version's to run: an older one does not
+know what is to come. The work is done on a copy, and the file as it was stays beside it, so that the older
 version can go on with it. A store of a newer version is refused, and not touched.`,
 		Example: `  pannier migrate --dry-run`,
 		Args:    command.Arguments(0),
@@ -212,7 +213,7 @@ version can go on with it. A store of a newer version is refused, and not touche
 			if err != nil {
 				return err
 			}
-			return migrate(node.StorePath(cfg.Node.State), dry, cmd.OutOrStdout())
+			return errors.Join(migrate(node.StorePath(cfg.Node.State), dry, cmd.OutOrStdout()), node.HandOver(cfg.Node.State))
 		},
 	}
 	cmd.Flags().BoolVar(&dry, "dry-run", false, "only say what there is to do")
@@ -221,6 +222,9 @@ version can go on with it. A store of a newer version is refused, and not touche
 
 func migrate(store string, dry bool, out io.Writer) error {
 	was, now, err := boltstore.Formats(store)
+	if errors.Is(err, fault.Exists) {
+		return command.Suggest(err, "A daemon has migrated it when it started, to the format of its own version. For another version stop it first.")
+	}
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 
@@ -16,7 +17,8 @@ func idCommand(path *string) *cobra.Command {
 		Use:   "id",
 		Short: "Print the node's key, which partners write into their configuration",
 		Long: `Print the node's key, which partners write into their configuration as key. It is
-made, with the state directory, if there is none: run this as the user of the node.`,
+made, with the state directory, if there is none. Run this as the user of the node; root may
+run it, too, in a state directory that is that user's: what root makes there is given to it.`,
 		Args: command.Arguments(0),
 		RunE: func(cmd *cobra.Command, _ []string) error { return id(*path, cmd.OutOrStdout()) },
 	}
@@ -29,7 +31,7 @@ func id(path string, out io.Writer) error {
 		return err
 	}
 	identity, err := node.Identity(cfg)
-	if err != nil {
+	if err = errors.Join(err, node.HandOver(cfg.Node.State)); err != nil {
 		return err
 	}
 	_, err = fmt.Fprintln(out, identity.Key())
