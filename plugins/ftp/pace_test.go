@@ -114,7 +114,7 @@ func TestCopyAddressRefusedLater(t *testing.T) {
 	a := newFake(t, func(_ *fakeConn, w, _ string) string {
 		if w == "EPRT" {
 			if asked++; asked == 2 {
-				return "500 Illegal PORT command"
+				return "550 Not there"
 			}
 		}
 		return ""
