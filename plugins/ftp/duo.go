@@ -269,17 +269,22 @@ func (p *duo) follow(ctx context.Context, src, dst *side) error {
 	go p.poll(polling, sizes)
 
 	patience := p.dst.timeout
-	stall := time.NewTimer(patience)
+	stall := time.NewTimer(0)
 	defer stall.Stop()
+	patient := func() {
+		if src.idle() && dst.final.good() || dst.idle() && src.final.good() {
+			stall.Reset(p.dst.grace())
+		} else {
+			stall.Reset(patience)
+		}
+	}
+	patient()
 	last := p.offset
 	for why == nil && (src.open() || dst.open()) {
 		select {
 		case m := <-replies:
 			m.side.note(m)
-			stall.Reset(patience)
-			if src.idle() && dst.final.good() || dst.idle() && src.final.good() {
-				stall.Reset(p.dst.grace())
-			}
+			patient()
 			if m.err != nil || (m.r.code >= 200 && !m.r.good()) {
 				why = errEnded
 			}
