@@ -8,6 +8,7 @@ import (
 
 	"github.com/pannier/pannier/engine"
 	"github.com/pannier/pannier/engine/lifecycle"
+	"github.com/pannier/pannier/engine/task"
 	"github.com/pannier/pannier/flow/carrier"
 )
 
@@ -24,6 +25,7 @@ type meaning struct {
 	keys     map[string]string // of partners: whose it is
 	users    map[string]string // of this host: which partner calls as it
 	own      func(state string) string
+	tasks    task.Catalogue // what it remembers of servers holds for all lists
 }
 
 func (m *meaning) config(root *value) *Config {

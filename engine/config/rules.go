@@ -125,15 +125,17 @@ func (m *meaning) list(tables []task.Table, v *value, name string) []task.Step {
 	if len(tables) == 0 || list.kind != unstable.Array {
 		return nil
 	}
-	all := catalogue.Tasks()
+	if m.tasks == nil {
+		m.tasks = catalogue.Tasks()
+	}
 	fine := true
 	for i := range tables {
-		fine = m.task(all, &tables[i], list.item(i), name) && fine
+		fine = m.task(m.tasks, &tables[i], list.item(i), name) && fine
 	}
 	if !fine {
 		return nil
 	}
-	steps, err := task.Make(all, tables)
+	steps, err := task.Make(m.tasks, tables)
 	if err != nil {
 		m.add(list.key, "", "%s", words(err))
 	}

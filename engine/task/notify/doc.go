@@ -1,6 +1,7 @@
 // Package notify has tasks that tell others of a request. They are no part of it: one
 // that is slow is left after a minute, and one that fails is a warning, unless the rule
-// says that the request needs it.
+// says that the request needs it. Those that follow do not wait for a server that has failed
+// one: see doubts.
 package notify
 
 import (
@@ -14,9 +15,10 @@ import (
 
 // Tasks are the tasks of this package.
 func Tasks() task.Catalogue {
+	d := &doubts{of: map[string]*doubt{}}
 	return task.Catalogue{
-		"http": {Make: newHTTP, Keys: []string{"url", "secret", "ca", "text", "attempts", "required"}, Limit: limit},
-		"mail": {Make: newMail, Keys: []string{"url", "from", "to", "subject", "text", "user", "secret", "ca", "attempts", "required"}, Limit: limit},
+		"http": {Make: func(t *task.Table) (task.Task, error) { return newHTTP(t, d) }, Keys: []string{"url", "secret", "ca", "text", "attempts", "required"}, Limit: limit},
+		"mail": {Make: func(t *task.Table) (task.Task, error) { return newMail(t, d) }, Keys: []string{"url", "from", "to", "subject", "text", "user", "secret", "ca", "attempts", "required"}, Limit: limit},
 	}
 }
 
@@ -34,12 +36,15 @@ type common struct {
 	url      string
 	secret   string // path; "": none
 	ca       string // path; "": the system's authorities
+	server   string // host and port, for doubts
 	attempts int
 	required bool
+	patient  bool // the rule wants all attempts, however the server has done before
+	doubts   *doubts
 }
 
-func newCommon(t *task.Table) (c common, err error) {
-	c = common{url: t.URL, attempts: t.Attempts, required: t.Required}
+func newCommon(t *task.Table, d *doubts) (c common, err error) {
+	c = common{url: t.URL, attempts: t.Attempts, required: t.Required, patient: t.Required || t.Attempts != 0, doubts: d}
 	if c.attempts == 0 {
 		c.attempts = attempts
 	}
@@ -66,30 +71,60 @@ func (c common) try(ctx context.Context, once func(context.Context) error) (task
 		within, cancel = context.WithDeadline(ctx, end.Add(-time.Until(end)/20))
 		defer cancel()
 	}
-	var err error
-	wait := first
-	for n := range c.attempts {
-		if n > 0 && !sleep(within, wait) {
-			break
-		}
-		wait *= 2
-		if err = c.attempt(within, once); err == nil {
-			return task.Result{}, nil
-		}
-		if _, ok := err.(permanent); ok {
-			break
+	most, each := c.attempts, each
+	if !c.patient {
+		switch in, probe := c.doubts.tries(c.server, time.Now()); {
+		case probe:
+			most, each = 1, probeTime
+		case in != nil:
+			return warning(in.gaveUp(c.server)), nil
 		}
 	}
+	err := c.tries(within, most, each, once)
+	_, answered := err.(permanent)
 	switch {
+	case err == nil:
+		c.doubts.taken(c.server)
+		return task.Result{}, nil
 	case errors.Is(ctx.Err(), context.Canceled): // the node is told to end: it is told again after the next start
 		return task.Result{}, ctx.Err()
-	case c.required:
+	case answered:
+		c.doubts.taken(c.server)
+	default:
+		c.doubts.given(c.server, time.Now())
+	}
+	if c.required {
 		return task.Result{}, err
 	}
-	return task.Result{Warning: true, Output: []byte(err.Error())}, nil
+	return warning(err.Error()), nil
 }
 
-func (c common) attempt(ctx context.Context, once func(context.Context) error) error {
+func warning(text string) task.Result {
+	return task.Result{Warning: true, Output: []byte(text)}
+}
+
+// tries calls until it succeeds, at most so often and each time so long. Between two it looks
+// whether others have given the server up.
+func (c common) tries(ctx context.Context, most int, each time.Duration, once func(context.Context) error) (err error) {
+	wait := first
+	for n := range most {
+		if n > 0 {
+			if !sleep(ctx, wait) || !c.patient && c.doubts.has(c.server) {
+				break
+			}
+			wait *= 2
+		}
+		if err = attempt(ctx, each, once); err == nil {
+			return nil
+		}
+		if _, ok := err.(permanent); ok {
+			return err
+		}
+	}
+	return err
+}
+
+func attempt(ctx context.Context, each time.Duration, once func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, each)
 	defer cancel()
 	return once(ctx)

@@ -28,8 +28,8 @@ type httpTask struct {
 	text task.Template
 }
 
-func newHTTP(t *task.Table) (task.Task, error) {
-	c, err := newCommon(t)
+func newHTTP(t *task.Table, d *doubts) (task.Task, error) {
+	c, err := newCommon(t, d)
 	if err != nil {
 		return nil, err
 	}
@@ -37,6 +37,7 @@ func newHTTP(t *task.Table) (task.Task, error) {
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil || u.Fragment != "" {
 		return nil, invalid("url is where to send to, without user and password, as \"https://hooks.example/pannier\"")
 	}
+	c.server = u.Host
 	text, err := task.ParseTemplate(t.Text)
 	return httpTask{c, u.Hostname(), text}, err
 }
@@ -91,7 +92,7 @@ func (c common) unusable(err error) (task.Result, error) {
 	if c.required {
 		return task.Result{}, err
 	}
-	return task.Result{Warning: true, Output: []byte(err.Error())}, nil
+	return warning(err.Error()), nil
 }
 
 // key is the secret that both ends know; nil: nothing is signed.

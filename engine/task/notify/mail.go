@@ -40,8 +40,8 @@ size      {size}
 error     {error.code} {error.text}
 `
 
-func newMail(t *task.Table) (task.Task, error) {
-	c, err := newCommon(t)
+func newMail(t *task.Table, d *doubts) (task.Task, error) {
+	c, err := newCommon(t, d)
 	if err != nil {
 		return nil, err
 	}
@@ -51,6 +51,7 @@ func newMail(t *task.Table) (task.Task, error) {
 		return nil, invalid("url is the mail server, without user and password, as \"smtp://mail.example:587\", or smtps:// for TLS from the first byte")
 	}
 	m.host, m.implicit = u.Hostname(), u.Scheme == "smtps"
+	m.server = u.Host
 	port := "587"
 	if m.implicit {
 		port = "465"
