@@ -450,7 +450,7 @@ var mortals = map[string]func(*victim) mortal{
 	},
 	"reschedule": func(v *victim) mortal {
 		return mortal{list: `{ task = "check", name = "another name" }`, in: "error", more: "error = [ { task = \"reschedule\", delay = \"1s\", attempts = 1 } ]\n", failed: true, holds: func(v *victim) {
-			if n := v.events("Retry"); n != 1 {
+			if n := strings.Count(v.events(), "Retry"); n != 1 {
 				v.t.Errorf("%s: made due again %d times", v.moment, n)
 			}
 		}}
@@ -530,16 +530,17 @@ func (v *victim) list(q *adminpb.ListRequest) (all []*adminpb.Request) {
 	return all
 }
 
-// events is how many of that name the requested end has.
-func (v *victim) events(name string) (n int) {
+// events are the names of those of the requested end, in one text.
+func (v *victim) events() string {
 	reply, err := v.client().Events(context.Background(), &adminpb.Ref{Id: v.id, Role: adminpb.Request_REQUESTED})
 	if err != nil {
 		v.t.Fatal(err)
 	}
+	var all []string
 	for _, e := range reply.GetEvents() {
-		n += strings.Count(e.GetEvent(), name)
+		all = append(all, e.GetEvent())
 	}
-	return n
+	return strings.Join(all, " ")
 }
 
 // TestKilledAtTasks kills a node, as kill -9 does, while each task of the catalogue runs, when it
@@ -589,7 +590,7 @@ func killed(t *testing.T, of func(*victim) mortal) {
 	if m.content == nil {
 		m.content = plenty
 	}
-	rule := "[[rule]]\nname = \"work\"\ndirection = \"send\"\npartners = [\"*\"]\nroot = \"%ROOT%\"\nretry = { delay = \"1s\" }\n[rule.receiver]\npost = [ " + m.list + " ]\n"
+	rule := "[[rule]]\nname = \"work\"\ndirection = \"send\"\npartners = [\"*\"]\nroot = \"%ROOT%\"\nretry = { delay = \"1s\" }\n[rule.receiver]\npost = [ " + m.list + ", { task = \"log\", text = \"the next task\" } ]\n"
 	if err := v.node.Write([]string{`log = "info"`}, nil, rule+m.more); err != nil {
 		t.Fatal(err)
 	}
@@ -656,8 +657,10 @@ func (v *victim) die(m *mortal) {
 		t.Errorf("%s: left behind: %q", v.moment, left)
 	}
 	runs := map[string]int{during: 2, before: 2, after: 1}[v.moment]
-	if n := v.events("BeginTask"); n != runs && !m.failed {
-		t.Errorf("%s: the task was begun %d times, want %d", v.moment, n, runs)
+	events := v.events()
+	first, _, _ := strings.Cut(events, "EndTask")
+	if n := strings.Count(first, "BeginTask"); !m.failed && (n != runs || strings.Count(events, "EndTask") != 2) {
+		t.Errorf("%s: it was begun %d times, want %d, and each of two tasks is ended once: %s", v.moment, n, runs, events)
 	}
 	if m.seen == nil {
 		return
