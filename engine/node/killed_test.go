@@ -46,9 +46,9 @@ type victim struct {
 	node   *nodetest.Node
 	log    *lockedBuffer
 	moment string
-	id     string // of the request
-	out    string // its target, below the root
-	hold   atomic.Bool
+	id     string      // of the request
+	out    string      // its target, below the root
+	hold   atomic.Bool // the next who asks a server gets no answer: its node dies meanwhile
 }
 
 // mortal is a task of the catalogue: a list in which it comes first, and what is true after its
@@ -97,7 +97,7 @@ func (v *victim) beside(name string) string { return filepath.Join(v.node.Dir, n
 // heldUp says that a task runs, if this is the first time that it does and its node is to die
 // then.
 func (v *victim) heldUp() bool {
-	if v.moment != during || !v.hold.CompareAndSwap(true, false) {
+	if !v.hold.CompareAndSwap(true, false) {
 		return false
 	}
 	_ = os.WriteFile(v.beside(running), nil, 0o600)
@@ -617,7 +617,7 @@ func (v *victim) die(m *mortal) {
 		sign = m.sign
 	}
 	v.out = "out-" + v.moment
-	v.hold.Store(true)
+	v.hold.Store(v.moment == during)
 	os.Remove(v.beside(running))
 	if m.ready != nil {
 		m.ready(v)
