@@ -2,6 +2,8 @@ module github.com/pannier/pannier
 
 go 1.26.0
 
+toolchain go1.26.11
+
 require (
 	charm.land/bubbletea/v2 v2.1.1
 	filippo.io/age v1.3.2

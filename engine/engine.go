@@ -100,6 +100,7 @@ type Engine struct {
 	serving  int              // calls
 	served   map[string]int   // the same, by partner
 	records  map[string]tally // of requests that partners have made, by partner
+	tales    tales
 	draining bool
 }
 

@@ -127,6 +127,9 @@ func (c *console) exportCommand() *cobra.Command {
 			fmt.Fprintf(&b, "# revision %d\n", reply.GetRevision())
 			for _, o := range reply.GetObjects() {
 				if o.GetOrigin() != "file" || all {
+					if o.GetHidden() {
+						return fault.New("export", fault.Permission, "%s %s has addresses that a token with scope read sees in part only, and nothing can be applied without them", o.GetKind(), o.GetName()).Advise("take a token with scope operate; --json prints what this one sees")
+					}
 					fmt.Fprintf(&b, "\n%s", o.GetText())
 				}
 			}

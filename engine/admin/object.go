@@ -39,11 +39,13 @@ type Objects interface {
 	// Apply makes or replaces those of texts, all or none. only, if it is not zero, is the
 	// one that the text has to have. Stale: the revision, of only or of all, is another.
 	Apply(texts []Text, by string, only Object, revision uint64, dry bool) (changes []ObjectChange, now uint64, notes []string, err error)
+	// Public is a text without what those who only read may not see.
+	Public(text string) string
 	// Delete removes one that was applied.
 	Delete(kind, name string, revision uint64) (notes []string, err error)
 }
 
-func (s *Server) ListObjects(_ context.Context, in *adminpb.ListObjectsRequest) (*adminpb.ListObjectsReply, error) {
+func (s *Server) ListObjects(ctx context.Context, in *adminpb.ListObjectsRequest) (*adminpb.ListObjectsReply, error) {
 	if s.cfg.Objects == nil {
 		return nil, unsupported("list objects", "this node has none")
 	}
@@ -54,13 +56,13 @@ func (s *Server) ListObjects(_ context.Context, in *adminpb.ListObjectsRequest) 
 	reply := &adminpb.ListObjectsReply{Revision: revision}
 	for i := range all {
 		if in.GetKind() == "" || in.GetKind() == all[i].Kind {
-			reply.Objects = append(reply.Objects, objectOf(&all[i]))
+			reply.Objects = append(reply.Objects, s.shown(ctx, &all[i]))
 		}
 	}
 	return reply, nil
 }
 
-func (s *Server) GetObject(_ context.Context, in *adminpb.ObjectName) (*adminpb.Object, error) {
+func (s *Server) GetObject(ctx context.Context, in *adminpb.ObjectName) (*adminpb.Object, error) {
 	if s.cfg.Objects == nil {
 		return nil, unsupported("get object", "this node has none")
 	}
@@ -70,7 +72,7 @@ func (s *Server) GetObject(_ context.Context, in *adminpb.ObjectName) (*adminpb.
 	}
 	for i := range all {
 		if all[i].Kind == in.GetKind() && all[i].Name == in.GetName() {
-			return objectOf(&all[i]), nil
+			return s.shown(ctx, &all[i]), nil
 		}
 	}
 	return nil, fault.New("get object", fault.NotFound, "there is no %s %q", in.GetKind(), in.GetName())
@@ -138,17 +140,34 @@ func (s *Server) DeleteObject(ctx context.Context, in *adminpb.DeleteObjectReque
 // IfMatch is the metadata that has the header If-Match of an HTTP request.
 const IfMatch = "if-match"
 
-// revisionOf is the revision that a call asks for: its own, or that of If-Match.
+// revisionOf is the revision that a call asks for: its own, or that of If-Match, which is the
+// same if it has both.
 func revisionOf(ctx context.Context, own uint64) (uint64, error) {
+	const op = "read If-Match"
 	md, _ := metadata.FromIncomingContext(ctx)
-	if tag := md.Get(IfMatch); own == AnyRevision && len(tag) > 0 && tag[0] != "*" {
-		n, err := strconv.ParseUint(strings.Trim(tag[0], `"`), 10, 64)
-		if err != nil || n == 0 {
-			return 0, fault.New("read If-Match", fault.Stale, "%s is no revision: send the ETag of the object", tag[0])
-		}
-		return n, nil
+	tag := md.Get(IfMatch)
+	if len(tag) == 0 || tag[0] == "*" {
+		return own, nil
 	}
-	return own, nil
+	n, err := strconv.ParseUint(strings.Trim(tag[0], `"`), 10, 64)
+	switch {
+	case err != nil || n == 0:
+		return 0, fault.New(op, fault.Stale, "%s is no revision: send the ETag of the object", tag[0])
+	case own != AnyRevision && own != n:
+		return 0, fault.New(op, fault.Invalid, "it is %s, and the revision of the request %d: send one of them", tag[0], own)
+	}
+	return n, nil
+}
+
+// shown is an object as its caller may see it.
+func (s *Server) shown(ctx context.Context, o *Object) *adminpb.Object {
+	m := objectOf(o)
+	if !access.CallerOf(ctx).May(access.Operate) {
+		whole := m.Text
+		m.Text = s.cfg.Objects.Public(whole)
+		m.Hidden = m.Text != whole
+	}
+	return m
 }
 
 func objectOf(o *Object) *adminpb.Object {

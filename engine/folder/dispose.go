@@ -10,6 +10,8 @@ import (
 	"path"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/pannier/pannier/sideeffect"
 	"github.com/pannier/pannier/spec/fault"
 	"github.com/pannier/pannier/spec/relpath"
@@ -20,9 +22,10 @@ import (
 
 // disposal is the removal of one version of a file.
 type disposal struct {
+	folder  *Folder
 	path    relpath.Path
 	version sideeffect.Version // without its device
-	to      relpath.Path       // where it is moved; zero: nowhere
+	to      relpath.Path       // below which it is moved; zero: nowhere
 	aside   string             // its name between, in its directory
 	done    string             // its done file there, which goes first: a later one is of a later version; "": none
 }
@@ -40,7 +43,7 @@ const mostNames = 10000
 // was done is not yet durable: the directories are.
 func (d *disposal) do(root *os.Root) (gone bool, dirs []string, err error) {
 	dir := at(d.path.Dir())
-	in, err := root.OpenRoot(dir)
+	in, err := d.folder.openDir(root, dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil, nil
 	}
@@ -57,10 +60,10 @@ func (d *disposal) do(root *os.Root) (gone bool, dirs []string, err error) {
 		return false, dirs, err
 	}
 	if !d.to.IsZero() {
-		if err := d.place(root); err != nil {
+		if err := d.place(root, in); err != nil {
 			return false, dirs, err
 		}
-		dirs = append(dirs, at(d.to.Dir()))
+		dirs = append(dirs, d.dir())
 		reached("placed")
 	}
 	return true, dirs, fault.Wrap("remove file", d.path.String(), in.Remove(d.aside))
@@ -131,26 +134,66 @@ func (d *disposal) takeAside(root, in *os.Root) (bool, error) {
 // Tests end it there.
 var reached = func(string) {}
 
+// below is the name of the file in the folder, which it keeps where it is moved.
+func (d *disposal) below() string { return d.folder.inside(d.path.String()) }
+
+// dir is the directory to which it is moved.
+func (d *disposal) dir() string { return path.Join(d.to.String(), path.Dir(d.below())) }
+
+// openTo opens the directory to move to, which is made. The way to d.to may have links, if it does not lead
+// through the folder; below either they are the writers', and would lead to what is not theirs.
+func (d *disposal) openTo(root *os.Root) (*os.Root, error) {
+	base, rest := d.to, path.Dir(d.below())
+	if dir := d.folder.Dir; below(dir, d.to.String()) {
+		base, rest = dir, d.folder.inside(d.dir())
+	}
+	if err := sideeffect.MakeDirs(root, base); err != nil {
+		return nil, err
+	}
+	in, err := root.OpenRoot(at(base))
+	if err != nil {
+		return nil, fault.Wrap("open directory", at(base), err)
+	}
+	if rest == "." {
+		return in, nil
+	}
+	return descend(in, rest, func(in *os.Root, name string) (*os.Root, error) {
+		one, err := relpath.Parse(name)
+		if err != nil {
+			return nil, err
+		}
+		if fi, err := in.Lstat(name); err == nil && fi.Mode()&fs.ModeSymlink != 0 {
+			return nil, fault.New("move file", fault.Refused, "%s of %s is a link: files are moved into directories only; remove it", name, d.dir())
+		}
+		if err := sideeffect.MakeDirs(in, one); err != nil {
+			return nil, err
+		}
+		return openReal(in, name)
+	})
+}
+
 // sameDevice makes the directory to move to, and refuses one where no link can lead.
 func (d *disposal) sameDevice(root *os.Root, fi fs.FileInfo) error {
-	if err := sideeffect.MakeDirs(root, d.to.Dir()); err != nil {
+	to, err := d.openTo(root)
+	if err != nil {
 		return err
 	}
-	there, err := root.Stat(at(d.to.Dir()))
+	defer to.Close()
+	there, err := to.Stat(".")
 	if err != nil {
-		return fault.Wrap("look at directory", at(d.to.Dir()), err)
+		return fault.Wrap("look at directory", d.to.String(), err)
 	}
 	a, okA := fi.Sys().(*syscall.Stat_t)
 	b, okB := there.Sys().(*syscall.Stat_t)
 	if okA && okB && a.Dev != b.Dev {
-		return fault.New("move file", fault.Unsupported, "%s is on another file system", d.to.Dir())
+		return fault.New("move file", fault.Unsupported, "%s is on another file system", d.dir())
 	}
 	return nil
 }
 
 // back gives what is aside its own name again, or one beside it.
 func (d *disposal) back(in *os.Root) error {
-	if _, err := link(in, d.aside, in, d.path.Base()); err != nil {
+	if err := link(in, d.aside, in, d.path.Base()); err != nil {
 		return err
 	}
 	reached("back")
@@ -158,30 +201,43 @@ func (d *disposal) back(in *os.Root) error {
 }
 
 // place makes a second name for what is aside, below to.
-func (d *disposal) place(root *os.Root) error {
-	if err := sideeffect.MakeDirs(root, d.to.Dir()); err != nil {
+func (d *disposal) place(root, in *os.Root) error {
+	to, err := d.openTo(root)
+	if err != nil {
 		return err
 	}
-	_, err := link(root, path.Join(at(d.path.Dir()), d.aside), root, d.to.String())
-	return err
+	defer to.Close()
+	return link(in, d.aside, to, d.path.Base())
 }
 
-// link gives a file a second name, or that with a number if it is taken by another file.
-func link(in *os.Root, from string, root *os.Root, to string) (name string, err error) {
+// link gives the file from a second name in another directory, or that with a number if it is taken by another file.
+func link(in *os.Root, from string, other *os.Root, to string) error {
+	a, err := in.Open(".")
+	if err != nil {
+		return fault.Wrap("open directory", in.Name(), err)
+	}
+	defer a.Close()
+	b, err := other.Open(".")
+	if err != nil {
+		return fault.Wrap("open directory", other.Name(), err)
+	}
+	defer b.Close()
 	for i := range mostNames {
-		if name = to; i > 0 {
+		name := to
+		if i > 0 {
 			name = fmt.Sprintf("%s.%d", to, i)
 		}
-		if err = in.Link(from, name); !errors.Is(err, fs.ErrExist) {
+		// A Root links within itself only, and these two may have been moved.
+		if err = unix.Linkat(int(a.Fd()), from, int(b.Fd()), name, 0); !errors.Is(err, fs.ErrExist) {
 			break
 		}
-		a, errA := in.Lstat(from)
-		b, errB := root.Lstat(name)
-		if errA == nil && errB == nil && os.SameFile(a, b) {
-			return name, nil // an earlier run has done it
+		one, errA := in.Lstat(from)
+		two, errB := other.Lstat(name)
+		if errA == nil && errB == nil && os.SameFile(one, two) {
+			return nil // an earlier run has done it
 		}
 	}
-	return name, fault.Wrap("give the file a name", to, err)
+	return fault.Wrap("give the file a name", to, err)
 }
 
 // errNoFile is of names of what is no regular file.

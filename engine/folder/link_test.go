@@ -3,6 +3,7 @@ package folder
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -62,6 +63,42 @@ func TestLinkedDirectory(t *testing.T) {
 					t.Errorf("%s was removed", name)
 				}
 			}
+		})
+	}
+}
+
+// TestMovedToLink: who may write below the place where files are moved puts a link into it. What was
+// delivered stays where it is, and that is said, until the link is gone; nothing comes where it leads.
+func TestMovedToLink(t *testing.T) {
+	for name, to := range map[string]string{"beside": "sent", "in the folder": "in/sent", "a link in the folder": "in/linked"} {
+		t.Run(name, func(t *testing.T) {
+			b := begin(t, func(f *Folder) { f.After, f.To, f.Interval = Move, pathOf(t, to), MinInterval })
+			b.write("private/x", "before")
+			link := filepath.Join(b.root, to, "sub")
+			if to == "in/linked" { // the place itself is the writers'
+				link = filepath.Join(b.root, to)
+				b.write("private/sub/x", "before")
+			}
+			if err := os.MkdirAll(filepath.Dir(link), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Symlink(filepath.Join(strings.Repeat("../", strings.Count(strings.TrimPrefix(filepath.Dir(link), b.root), "/")), "private"), link); err != nil {
+				t.Fatal(err)
+			}
+			b.write("in/sub/x", "moved")
+			b.until("that it stays is said", func() bool {
+				said := slices.ContainsFunc(b.watch.Status(2).Rows, func(r Row) bool { return strings.Contains(r.Why, "is a link: files are moved into directories only") })
+				return said || exists(filepath.Join(b.root, "private/x.1")) || exists(filepath.Join(b.root, "private/sub/x.1"))
+			})
+			if err := os.Remove(link); err != nil {
+				t.Fatal(err)
+			}
+			moved := filepath.Join(b.root, to, "sub/x")
+			b.until("it is moved", func() bool { return exists(moved) && !exists(filepath.Join(b.root, "in/sub/x")) })
+			if exists(filepath.Join(b.root, "private/x.1")) || exists(filepath.Join(b.root, "private/sub/x.1")) {
+				t.Error("a file came where the link leads")
+			}
+			b.settled()
 		})
 	}
 }

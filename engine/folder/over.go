@@ -228,7 +228,7 @@ func (w *Watcher) finish(files []*file) {
 	reached("forgotten")
 	for _, f := range done {
 		f.state, f.noted, f.newer, f.why = none, nothing, false, ""
-		fi, err := root.Lstat(f.path)
+		fi, err := w.f.lstat(root, f.path)
 		switch {
 		case err == nil && fi.Mode().IsRegular():
 			f.seen = sideeffect.Version{}
@@ -246,15 +246,16 @@ func (w *Watcher) dispose(root *os.Root, f *file) (went bool, dirs []string, err
 	if err != nil {
 		return false, nil, err
 	}
-	d := disposal{path: p, version: f.sent, aside: asideName(w.f.Name, f.path, f.sent)}
+	d := disposal{folder: w.f, path: p, version: f.sent, aside: asideName(w.f.Name, f.path, f.sent)}
 	action, place := w.f.After, w.f.To
 	if f.state == isFailed {
 		action, place = Move, w.f.FailedTo
 	}
 	if action == Move {
-		if d.to, err = place.Join(w.f.inside(f.path)); err != nil {
+		if _, err = place.Join(d.below()); err != nil { // it is too long, perhaps
 			return false, nil, err
 		}
+		d.to = place
 	}
 	if isOwnDone(w.f.DoneFile) {
 		d.done = doneName(w.f.DoneFile, p.Base())

@@ -120,8 +120,13 @@ func (f *Folder) openDir(root *os.Root, dir string) (*os.Root, error) {
 	if err != nil || dir == at(f.Dir) {
 		return in, err
 	}
-	for name := range strings.SplitSeq(f.inside(dir), "/") {
-		next, err := openReal(in, name)
+	return descend(in, f.inside(dir), openReal)
+}
+
+// descend opens a directory below in by its elements, one after the other. in is closed.
+func descend(in *os.Root, dir string, open func(in *os.Root, name string) (*os.Root, error)) (*os.Root, error) {
+	for name := range strings.SplitSeq(dir, "/") {
+		next, err := open(in, name)
 		in.Close()
 		if err != nil {
 			return nil, err

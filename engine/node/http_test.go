@@ -312,6 +312,22 @@ func TestObjects(t *testing.T) {
 	if code, _, body := put("partner", "branch", branch, "If-Match", tag); code != 412 || !strings.Contains(body, "has changed it") || !strings.Contains(body, "If-Match") {
 		t.Errorf("an older one: %d %s", code, body)
 	}
+	_, header, _ = w.ask("", "GET", "/v1/objects/partner/branch", "")
+	now := header.Get("ETag")
+	both, _ := json.Marshal(map[string]string{"text": branch, "revision": strings.Trim(tag, `"`)})
+	if code, _, body := w.ask("", "PUT", "/v1/objects/partner/branch", string(both), "If-Match", now); code != 400 || !strings.Contains(body, "send one of them") {
+		t.Errorf("two revisions: %d %s", code, body)
+	}
+	if code, _, body := w.ask("", "DELETE", "/v1/objects/partner/branch?revision="+strings.Trim(tag, `"`), "", "If-Match", now); code != 400 || !strings.Contains(body, "send one of them") {
+		t.Errorf("two revisions: %d %s", code, body)
+	}
+	both, _ = json.Marshal(map[string]string{"text": changed, "revision": strings.Trim(now, `"`)})
+	if code, _, body := w.ask("", "PUT", "/v1/objects/partner/branch", string(both), "If-Match", now); code != 200 {
+		t.Errorf("the same twice: %d %s", code, body)
+	}
+	if code, _, body := w.ask("", "GET", "/v1/objects/partner/branch", "", "If-None-Match", now); code != 304 || body != "" {
+		t.Errorf("known: %d %s", code, body)
+	}
 	if code, _, body := w.ask("", "DELETE", "/v1/objects/partner/branch", "", "If-Match", tag); code != 412 {
 		t.Errorf("an older one: %d %s", code, body)
 	}
@@ -345,6 +361,52 @@ func TestObjects(t *testing.T) {
 	w.https.CloseIdleConnections()
 	w.local.CloseIdleConnections()
 	h.end()
+}
+
+// TestAddressesStaySecret: what of an address may be a secret is not for those who only read,
+// in no form; those who operate have it whole, and what they export can be applied.
+func TestAddressesStaySecret(t *testing.T) {
+	w := newWeb(t, fmt.Sprintf(`
+[[rule]]
+name = "told"
+direction = "send"
+partners = ["*"]
+root = %q
+post = [{ task = "http", url = "https://hooks.example/canary?canary" }]
+`, t.TempDir()))
+	applied := "[[rule]] # https://hooks.example/canary\nname = \"later\"\ndirection = \"send\"\npartners = [\"*\"]\nroot = \"" + w.dir + "/files\"\nerror = [{ task = \"exec\", argv = [\"/usr/bin/curl\", \"https://me:canary@hooks.example\"] }]\n"
+	body, _ := json.Marshal(map[string]string{"text": applied})
+	if code, _, reply := w.ask("", "PUT", "/v1/objects/rule/later", string(body)); code != 200 || !strings.Contains(reply, "me:canary") {
+		t.Fatal(code, reply)
+	}
+	for scope, whole := range map[string]bool{`"read"`: false, `"read","submit"`: false, `"operate"`: true, `"administer"`: true} {
+		token := w.token("t", scope, "")
+		for _, path := range []string{"/v1/objects", "/v1/objects?kind=rule", "/v1/objects/rule/told", "/v1/objects/rule/later"} {
+			code, _, reply := w.ask(token, "GET", path, "")
+			if code != 200 || strings.Contains(reply, "canary") != whole || strings.Contains(reply, `"hidden":true`) == whole || !strings.Contains(reply, "https://hooks.example") {
+				t.Errorf("%s, %s: %d %s", scope, path, code, reply)
+			}
+		}
+		c, err := admin.DialWith("tls://"+w.port, admin.Proof{Token: token, Key: w.node.Key()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		list, err := c.ListObjects(t.Context(), &adminpb.ListObjectsRequest{Kind: "rule"})
+		one, err2 := c.GetObject(t.Context(), &adminpb.ObjectName{Kind: "rule", Name: "later"})
+		if err != nil || err2 != nil || strings.Contains(list.String()+one.String(), "canary") != whole || one.GetHidden() == whole || whole && one.GetText() != applied {
+			t.Errorf("%s in gRPC: %v %v, %v %v", scope, list, err, one, err2)
+		}
+		c.Close()
+		w.ask("", "DELETE", "/v1/tokens/t", "")
+	}
+	text := "[[rule]]\nname = \"back\"\ndirection = \"send\"\npartners = [\"*\"]\nroot = \"" + w.dir + "/files\"\npost = [{ task = \"http\", url = \"https://hooks.example/x\" }]\n"
+	body, _ = json.Marshal(map[string]string{"text": config.WithoutAddresses(text)})
+	if code, _, reply := w.ask("", "PUT", "/v1/objects/rule/back", string(body)); code != 400 || !strings.Contains(reply, "url is where to send to") {
+		t.Errorf("an address in part is applied: %d %s", code, reply)
+	}
+	w.https.CloseIdleConnections()
+	w.local.CloseIdleConnections()
+	w.end()
 }
 
 // TestTokenStaysSecret: however a token is used, its text is in no log and no file of the

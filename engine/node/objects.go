@@ -95,6 +95,9 @@ func (n runtimeObjects) Apply(texts []admin.Text, by string, only admin.Object, 
 	return changes, next.Revision, notes, err
 }
 
+// Public implements admin.Objects.
+func (n runtimeObjects) Public(text string) string { return config.WithoutAddresses(text) }
+
 // Delete implements admin.Objects.
 func (n runtimeObjects) Delete(kind, name string, revision uint64) (notes []string, err error) {
 	const op = "delete object"

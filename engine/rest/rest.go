@@ -67,20 +67,32 @@ func Mount(s *httpd.Server, client adminpb.AdminClient, o Options) error {
 	}
 	t := &twin{client: client, o: o, watching: map[string]int{}}
 	calls := callsOf(adminpb.File_admin_proto.Services().ByName("Admin"))
-	mount := func(pattern string, h http.Handler, scope access.Scope) { s.Mount(pattern, strict{h, calls}, scope) }
+	doc, err := document()
+	if err != nil {
+		return err
+	}
+	mount := func(pattern string, h http.Handler, scope access.Scope) {
+		s.Mount(pattern, conditional{strict{h, calls}}, scope)
+	}
 	mount(Prefix, mux, access.Any) // the service asks each call's scope
-	mount("GET /v1/requests", http.HandlerFunc(t.list), access.Read)
-	mount("GET /v1/watch", http.HandlerFunc(t.watch), access.Read)
-	mount("GET /v1/browse", http.HandlerFunc(t.browse), access.Operate)
+	mount("GET /v1/requests", streamed("application/json", t.list), access.Read)
+	mount("GET /v1/watch", streamed(events, t.watch), access.Read)
+	mount("GET /v1/browse", streamed("application/json", t.browse), access.Operate)
 	mount("POST /v1/check", http.HandlerFunc(t.check), access.Operate)
-	mount("GET /v1/backup", http.HandlerFunc(t.backup), access.Administer)
-	s.Mount("GET /v1/openapi.json", http.HandlerFunc(openAPI), access.Any)
+	mount("GET /v1/backup", streamed(archive, t.backup), access.Administer)
+	s.Mount("GET /v1/openapi.json", openAPI(doc), access.Any)
 	return nil
 }
 
-func openAPI(w http.ResponseWriter, _ *http.Request) {
-	w.Header().Set("Content-Type", "application/json")
-	_, _ = w.Write(adminpb.OpenAPI)
+// streamed is a handler of GET that does nothing for HEAD: nobody would take what it makes.
+func streamed(form string, h http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodHead {
+			w.Header().Set("Content-Type", form)
+			return
+		}
+		h(w, r)
+	}
 }
 
 func ifMatch(_ context.Context, r *http.Request) metadata.MD {
@@ -92,7 +104,11 @@ func ifMatch(_ context.Context, r *http.Request) metadata.MD {
 
 func etag(_ context.Context, w http.ResponseWriter, m proto.Message) error {
 	if o, ok := m.(*adminpb.Object); ok && o.GetRevision() > 0 {
-		w.Header().Set("ETag", `"`+strconv.FormatUint(o.GetRevision(), 10)+`"`)
+		tag := strconv.FormatUint(o.GetRevision(), 10)
+		if o.GetHidden() { // another text than that of who sees all
+			tag += "-hidden"
+		}
+		w.Header().Set("ETag", `"`+tag+`"`)
 	}
 	return nil
 }

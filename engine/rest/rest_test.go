@@ -35,6 +35,10 @@ type service struct {
 	all  int   // requests of a list
 	bad  error // at its end
 
+	object  *adminpb.Object
+	backups int
+	key     bool // of the last backup
+
 	watchers atomic.Int64
 }
 
@@ -46,6 +50,32 @@ func (s *service) TestRule(_ context.Context, in *adminpb.TestRuleRequest, _ ...
 func (s *service) List(_ context.Context, in *adminpb.ListRequest, _ ...grpc.CallOption) (grpc.ServerStreamingClient[adminpb.Request], error) {
 	s.list = in
 	return &stream{left: s.all, bad: s.bad}, nil
+}
+
+func (s *service) GetObject(context.Context, *adminpb.ObjectName, ...grpc.CallOption) (*adminpb.Object, error) {
+	if s.object == nil {
+		return nil, fault.New("get object", fault.NotFound, "none")
+	}
+	return s.object, nil
+}
+
+func (s *service) Backup(_ context.Context, in *adminpb.BackupRequest, _ ...grpc.CallOption) (grpc.ServerStreamingClient[adminpb.BackupChunk], error) {
+	s.backups++
+	s.key = in.GetWithKey()
+	return &chunks{}, nil
+}
+
+type chunks struct {
+	grpc.ClientStream
+	over bool
+}
+
+func (c *chunks) Recv() (*adminpb.BackupChunk, error) {
+	if c.over {
+		return nil, io.EOF
+	}
+	c.over = true
+	return &adminpb.BackupChunk{Data: []byte("PK")}, nil
 }
 
 type stream struct {
@@ -281,5 +311,114 @@ func TestDeafWatcher(t *testing.T) {
 	}
 	if status, text := do("GET", "/v1/requests", ""); status != http.StatusOK {
 		t.Errorf("%d %s", status, text)
+	}
+}
+
+// TestConditions: who has an object still is not sent it again; a condition that nothing looks at is refused.
+func TestConditions(t *testing.T) {
+	s := &service{object: &adminpb.Object{Kind: "rule", Name: "x", Revision: 7}}
+	do := served(t, s)
+	for _, c := range []struct {
+		method, target string
+		headers        []string
+		status         int
+	}{
+		{"GET", "/v1/objects/rule/x", nil, 200},
+		{"GET", "/v1/objects/rule/x", []string{"If-None-Match", `"7"`}, 304},
+		{"GET", "/v1/objects/rule/x", []string{"If-None-Match", `"6", W/"7"`}, 304},
+		{"GET", "/v1/objects/rule/x", []string{"If-None-Match", `*`}, 304},
+		{"GET", "/v1/objects/rule/x", []string{"If-None-Match", `"6","70"`}, 200},
+		{"GET", "/v1/requests", []string{"If-None-Match", `*`}, 200}, // has no ETag
+		{"PUT", "/v1/objects/rule/x", []string{"If-None-Match", `*`}, 501},
+		{"POST", "/v1/objects:apply", []string{"If-Match", `"7"`}, 501},
+		{"GET", "/v1/objects/rule/x", []string{"If-Match", `"7"`}, 501},
+	} {
+		if status, text := do(c.method, c.target, "", c.headers...); status != c.status || (status == 304) != (text == "") {
+			t.Errorf("%+v: %d %q", c, status, text)
+		}
+	}
+	s.object.Hidden = true
+	if status, _ := do("GET", "/v1/objects/rule/x", "", "If-None-Match", `"7"`); status != 200 {
+		t.Errorf("in part, where the whole is known: %d", status)
+	}
+	s.object = nil
+	if status, text := do("GET", "/v1/objects/rule/x", "", "If-None-Match", `*`); status != 404 || text == "" {
+		t.Errorf("none: %d %q", status, text)
+	}
+}
+
+// TestHead: HEAD of a stream makes none.
+func TestHead(t *testing.T) {
+	s := &service{}
+	do := served(t, s)
+	for _, path := range []string{"/v1/backup", "/v1/watch", "/v1/requests", "/v1/browse?partner=x&rule=y"} {
+		if status, _ := do("HEAD", path, ""); status != 200 {
+			t.Errorf("%s: %d", path, status)
+		}
+	}
+	if s.backups > 0 || s.list != nil || s.watchers.Load() > 0 {
+		t.Errorf("%d backups, list %v", s.backups, s.list)
+	}
+	if status, text := do("GET", "/v1/backup?withKey=true", ""); status != 200 || text != "PK" || s.backups != 1 || !s.key {
+		t.Errorf("%d %q, %d backups, with key: %t", status, text, s.backups, s.key)
+	}
+}
+
+// TestDocument: what the OpenAPI document says of the form of streams is what comes.
+func TestDocument(t *testing.T) {
+	s := &service{all: 2}
+	do := served(t, s)
+	status, text := do("GET", "/v1/openapi.json", "")
+	var doc struct {
+		Paths map[string]map[string]struct {
+			Produces  []string
+			Responses map[string]struct {
+				Schema struct {
+					Type, Format string
+					Properties   map[string]any
+				}
+			}
+		}
+		Definitions map[string]any
+	}
+	if err := json.Unmarshal([]byte(text), &doc); err != nil || status != 200 {
+		t.Fatal(status, err)
+	}
+	if strings.Contains(text, "Stream result") || strings.Contains(text, "streaming responses") {
+		t.Error("the gateway's form of streams is described")
+	}
+	for _, ref := range regexp.MustCompile(`#/definitions/(\w+)`).FindAllStringSubmatch(text, -1) {
+		if doc.Definitions[ref[1]] == nil {
+			t.Errorf("nothing is defined as %s", ref[1])
+		}
+	}
+	for path, want := range map[string]string{"/v1/watch": events, "/v1/backup": archive, "/v1/requests": "application/json " + ndjson, "/v1/browse": "application/json " + ndjson} {
+		if got := strings.Join(doc.Paths[path]["get"].Produces, " "); got != want {
+			t.Errorf("%s produces %q", path, got)
+		}
+	}
+	_, text = do("GET", "/v1/requests", "")
+	var list map[string]any
+	if err := json.Unmarshal([]byte(text), &list); err != nil || len(list) != 1 {
+		t.Fatal(text, err)
+	}
+	for name := range list {
+		if doc.Paths["/v1/requests"]["get"].Responses["200"].Schema.Properties[name] == nil {
+			t.Errorf("the answer has %q, the document has not", name)
+		}
+	}
+	_, text = do("GET", "/v1/objects/rule/x", "")
+	var problem map[string]any
+	if err := json.Unmarshal([]byte(text), &problem); err != nil {
+		t.Fatal(text, err)
+	}
+	said, _ := doc.Definitions["Problem"].(map[string]any)["properties"].(map[string]any)
+	for name := range problem {
+		if said[name] == nil {
+			t.Errorf("an error has %q, the document has not", name)
+		}
+	}
+	if len(said) != len(problem) {
+		t.Errorf("%v is described, %v is sent", said, problem)
 	}
 }

@@ -83,7 +83,12 @@ func (t *twin) check(w http.ResponseWriter, r *http.Request) {
 
 // backup is what the node remembers. One that breaks off breaks the connection.
 func (t *twin) backup(w http.ResponseWriter, r *http.Request) {
-	s, err := t.client.Backup(r.Context(), &adminpb.BackupRequest{})
+	in := &adminpb.BackupRequest{}
+	if err := query(r, in); err != nil {
+		httpd.WriteError(w, err)
+		return
+	}
+	s, err := t.client.Backup(r.Context(), in)
 	begun := false
 	for err == nil {
 		var c *adminpb.BackupChunk
@@ -92,7 +97,7 @@ func (t *twin) backup(w http.ResponseWriter, r *http.Request) {
 		}
 		if !begun {
 			begun = true
-			w.Header().Set("Content-Type", "application/octet-stream")
+			w.Header().Set("Content-Type", archive)
 			w.Header().Set("Content-Disposition", `attachment; filename="pannier-backup.zip"`)
 		}
 		t.patience(w)
@@ -215,7 +220,7 @@ func (t *twin) watch(w http.ResponseWriter, r *http.Request) {
 		httpd.WriteError(w, err)
 		return
 	}
-	e := &events{t: t, w: w, flush: http.NewResponseController(w)}
+	e := &told{t: t, w: w, flush: http.NewResponseController(w)}
 	if text := r.Header.Get("Last-Event-ID"); text != "" {
 		if e.id, err = strconv.ParseInt(text, 10, 64); err != nil {
 			httpd.WriteError(w, fault.New("read Last-Event-ID", fault.Invalid, "%q is no id of an event", text))
@@ -245,7 +250,7 @@ func (t *twin) watch(w http.ResponseWriter, r *http.Request) {
 		}
 	}()
 	_ = e.flush.SetReadDeadline(time.Time{}) // no more is read, but that the client has gone
-	w.Header().Set("Content-Type", "text/event-stream")
+	w.Header().Set("Content-Type", events)
 	w.Header().Set("X-Accel-Buffering", "no")
 	if e.send([]byte(": begun\n\n")) != nil || e.missed(r, in) != nil {
 		return
@@ -267,8 +272,8 @@ func (t *twin) watch(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// events are those of one client.
-type events struct {
+// told is what one client hears.
+type told struct {
 	t     *twin
 	w     http.ResponseWriter
 	flush *http.ResponseController
@@ -276,7 +281,7 @@ type events struct {
 }
 
 // send writes an event, or gives the client up.
-func (e *events) send(b []byte) error {
+func (e *told) send(b []byte) error {
 	e.t.patience(e.w)
 	if _, err := e.w.Write(b); err != nil {
 		return err
@@ -284,7 +289,7 @@ func (e *events) send(b []byte) error {
 	return e.flush.Flush()
 }
 
-func (e *events) change(c *adminpb.Change) error {
+func (e *told) change(c *adminpb.Change) error {
 	data, err := marshal.Marshal(c)
 	if err != nil {
 		return err
@@ -294,7 +299,7 @@ func (e *events) change(c *adminpb.Change) error {
 }
 
 // missed tells what has ended since the last event that the client has heard.
-func (e *events) missed(r *http.Request, in *adminpb.WatchRequest) error {
+func (e *told) missed(r *http.Request, in *adminpb.WatchRequest) error {
 	if e.id == 0 || len(in.GetRefs()) > 0 {
 		return nil // those that were named are told in any case
 	}
@@ -318,7 +323,7 @@ func (e *events) missed(r *http.Request, in *adminpb.WatchRequest) error {
 }
 
 // end tells how a stream ended that the client has not.
-func (e *events) end(err error) {
+func (e *told) end(err error) {
 	text := "{}"
 	if !errors.Is(err, io.EOF) {
 		text = fmt.Sprintf(`{"error":%s}`, quoted(fault.Plain(faultOf(err))))

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math"
 	"os"
-	"os/exec"
 	"os/user"
 	"path/filepath"
 	"strings"
@@ -19,6 +18,7 @@ import (
 	"github.com/pannier/pannier/engine/node"
 	"github.com/pannier/pannier/engine/store"
 	"github.com/pannier/pannier/engine/web"
+	"github.com/pannier/pannier/engine/web/webtest"
 	"github.com/pannier/pannier/spec/adminpb"
 	"github.com/pannier/pannier/spec/fault"
 )
@@ -26,39 +26,7 @@ import (
 // browse runs a part of testdata/browser/page.mjs in Chromium against the page.
 func (s *site) browse(part string, env ...string) {
 	s.t.Helper()
-	chromium := lookAny("chromium", "chromium-browser", "google-chrome")
-	packages := os.Getenv("PANNIER_BROWSER")
-	if packages == "" {
-		packages = "/var/cache/pannier-test/browser"
-	}
-	if chromium == "" || lookAny("node") == "" {
-		s.t.Skip("no chromium or no node: install the packages chromium and nodejs")
-	}
-	if _, err := os.Stat(filepath.Join(packages, "node_modules")); err != nil {
-		s.t.Skipf("no playwright-core in %s: .ci/test installs it there", packages)
-	}
-	out := os.Getenv("PANNIER_SCREENSHOTS")
-	if out == "" {
-		out = s.t.TempDir()
-	}
-	ctx, cancel := context.WithTimeout(s.t.Context(), 4*time.Minute)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, "node", "testdata/browser/page.mjs", part, s.server.URL)
-	cmd.Env = append(append(os.Environ(), "PANNIER_BROWSER="+packages, "CHROMIUM="+chromium, "OUT="+out), env...)
-	said, err := cmd.CombinedOutput()
-	s.t.Logf("%s", said)
-	if err != nil {
-		s.t.Errorf("the browser: %v", err)
-	}
-}
-
-func lookAny(names ...string) string {
-	for _, n := range names {
-		if path, err := exec.LookPath(n); err == nil {
-			return path
-		}
-	}
-	return ""
+	webtest.Visit{Script: "testdata/browser/page.mjs", Args: []string{part, s.server.URL}, Env: env}.Run(s.t)
 }
 
 // start opens a node with its files in dir and runs it until the test is over.
@@ -108,7 +76,8 @@ func TestBrowser(t *testing.T) {
 	rules := "[[rule]]\nname = \"push\"\ndirection = \"send\"\npartners = [\"*\"]\nroot = \"%ROOT%\"\ndigest = \"sha256\"\n"
 	gated := "[[rule]]\nname = \"gated\"\ndirection = \"send\"\npartners = [\"*\"]\nroot = \"%ROOT%\"\n"
 	pre := fmt.Sprintf("[rule.sender]\npre = [ { task = \"exec\", argv = [\"/usr/bin/test\", \"-e\", %q] } ]\n", gate)
-	start(t, filepath.Join(dir, "hostb"), "hostb", partner("hosta")+rules+gated)
+	post := "[rule.receiver]\npost = [ { task = \"exec\", argv = [\"/bin/true\", \"a-secret-of-hostb\"] } ]\n"
+	start(t, filepath.Join(dir, "hostb"), "hostb", partner("hosta")+rules+post+gated)
 	a := start(t, filepath.Join(dir, "hosta"), "hosta", partner("hostb")+"[[partner]]\nname = \"nowhere\"\naddress = \"tls://127.0.0.1:1\"\nkey = \"sha256:"+strings.Repeat("5a", 32)+"\"\n"+rules+gated+pre)
 	send := func(partner, rule, file string, size int) {
 		t.Helper()
@@ -216,8 +185,18 @@ func (s *site) sight() (running, broken string) {
 		at(3*time.Minute, 1, "Claim", lifecycle.Accepted, 0, lifecycle.Running, lifecycle.Failure{}), at(3*time.Minute, 2, "Advance", lifecycle.Pre, 0, lifecycle.Running, lifecycle.Failure{}),
 		at(178*time.Second, 3, "Advance", lifecycle.Ready, 0, lifecycle.Running, lifecycle.Failure{}), at(177*time.Second, 4, "Advance", lifecycle.Moving, 0, lifecycle.Running, lifecycle.Failure{}),
 		at(60*time.Second, 5, "Durable", lifecycle.Moving, 20<<30, lifecycle.Running, lifecycle.Failure{}), at(time.Second, 6, "Durable", lifecycle.Moving, 31<<30, lifecycle.Running, lifecycle.Failure{}))
+	s.engine.SetTimeline(ref, engine.Timeline{Told: now, There: engine.Steps{
+		Side: lifecycle.Receiver, State: lifecycle.Running, Phase: lifecycle.Moving, Attempt: 1, Rank: 31 << 30, Size: 48 << 30, All: [3]uint8{1, 2, 0}, Done: [3]uint8{1, 0, 0}, Clock: now,
+		Reached: [...]time.Time{{}, now.Add(-180 * time.Second), now.Add(-179 * time.Second), now.Add(-178 * time.Second), now.Add(-177 * time.Second), 9: {}},
+		Tasks:   []engine.TaskRun{{List: lifecycle.PreList, Number: 1, Began: now.Add(-179 * time.Second), Ended: now.Add(-178 * time.Second)}},
+	}})
 	s.engine.SetExplanation(ref, engine.Explanation{Summary: "moving bytes", Cause: "held up by the bandwidth of the partner", Next: "it goes on", Do: []string{"watch " + movie.Key.ID.String()[:8], "pause " + movie.Key.ID.String()[:8]}})
 	broke := store.RefOf(&lost.Record)
+	s.engine.SetTimeline(broke, engine.Timeline{Told: now.Add(-8 * time.Minute), Trouble: fault.Concluded("call partner", fault.Lost, "it cannot be reached: connection refused"), There: engine.Steps{
+		Side: lifecycle.Receiver, State: lifecycle.Interrupted, Phase: lifecycle.Ready, Reason: "awaiting the requester", Attempt: 1, Size: -1, All: [3]uint8{1, 0, 0}, Done: [3]uint8{1, 0, 0}, Clock: now.Add(-9 * time.Minute),
+		Reached: [...]time.Time{{}, now.Add(-13 * time.Minute), now.Add(-13 * time.Minute), now.Add(-13 * time.Minute), 9: {}},
+		Tasks:   []engine.TaskRun{{List: lifecycle.PreList, Number: 1, Began: now.Add(-13 * time.Minute), Ended: now.Add(-13*time.Minute + 40*time.Millisecond)}},
+	}})
 	s.engine.SetEvents(broke,
 		at(13*time.Minute, 1, "Claim", lifecycle.Accepted, 0, lifecycle.Running, lifecycle.Failure{}), at(13*time.Minute, 2, "Advance", lifecycle.Pre, 0, lifecycle.Running, lifecycle.Failure{}),
 		at(13*time.Minute, 3, "BeginTask", lifecycle.Pre, 0, lifecycle.Running, lifecycle.Failure{}), at(12*time.Minute, 4, "Fail", lifecycle.Pre, 0, lifecycle.InError, lost.Failure))

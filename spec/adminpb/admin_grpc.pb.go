@@ -40,6 +40,7 @@ const (
 	Admin_Get_FullMethodName            = "/pannier.admin.v1.Admin/Get"
 	Admin_List_FullMethodName           = "/pannier.admin.v1.Admin/List"
 	Admin_Events_FullMethodName         = "/pannier.admin.v1.Admin/Events"
+	Admin_Timeline_FullMethodName       = "/pannier.admin.v1.Admin/Timeline"
 	Admin_Watch_FullMethodName          = "/pannier.admin.v1.Admin/Watch"
 	Admin_Wait_FullMethodName           = "/pannier.admin.v1.Admin/Wait"
 	Admin_Explain_FullMethodName        = "/pannier.admin.v1.Admin/Explain"
@@ -101,6 +102,9 @@ type AdminClient interface {
 	// Events are what happened to a request at this node, oldest first; at most
 	// the last 200.
 	Events(ctx context.Context, in *Ref, opts ...grpc.CallOption) (*EventsReply, error)
+	// Timeline is how far both ends of a request are, and when they came there. The other end is
+	// asked for it, which may connect to it; what it has told last is told again when it does not answer.
+	Timeline(ctx context.Context, in *TimelineRequest, opts ...grpc.CallOption) (*TimelineReply, error)
 	// Watch is changes from now on, progress included. It begins with the
 	// requests that are not final, as they are. It ends when the caller ends it,
 	// or, with refs, when all of them are final; their last change is told also
@@ -261,6 +265,16 @@ func (c *adminClient) Events(ctx context.Context, in *Ref, opts ...grpc.CallOpti
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(EventsReply)
 	err := c.cc.Invoke(ctx, Admin_Events_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminClient) Timeline(ctx context.Context, in *TimelineRequest, opts ...grpc.CallOption) (*TimelineReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(TimelineReply)
+	err := c.cc.Invoke(ctx, Admin_Timeline_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -731,6 +745,9 @@ type AdminServer interface {
 	// Events are what happened to a request at this node, oldest first; at most
 	// the last 200.
 	Events(context.Context, *Ref) (*EventsReply, error)
+	// Timeline is how far both ends of a request are, and when they came there. The other end is
+	// asked for it, which may connect to it; what it has told last is told again when it does not answer.
+	Timeline(context.Context, *TimelineRequest) (*TimelineReply, error)
 	// Watch is changes from now on, progress included. It begins with the
 	// requests that are not final, as they are. It ends when the caller ends it,
 	// or, with refs, when all of them are final; their last change is told also
@@ -859,6 +876,9 @@ func (UnimplementedAdminServer) List(*ListRequest, grpc.ServerStreamingServer[Re
 }
 func (UnimplementedAdminServer) Events(context.Context, *Ref) (*EventsReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Events not implemented")
+}
+func (UnimplementedAdminServer) Timeline(context.Context, *TimelineRequest) (*TimelineReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Timeline not implemented")
 }
 func (UnimplementedAdminServer) Watch(*WatchRequest, grpc.ServerStreamingServer[Change]) error {
 	return status.Error(codes.Unimplemented, "method Watch not implemented")
@@ -1065,6 +1085,24 @@ func _Admin_Events_Handler(srv interface{}, ctx context.Context, dec func(interf
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(AdminServer).Events(ctx, req.(*Ref))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Admin_Timeline_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(TimelineRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).Timeline(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_Timeline_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).Timeline(ctx, req.(*TimelineRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -1797,6 +1835,10 @@ var Admin_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Events",
 			Handler:    _Admin_Events_Handler,
+		},
+		{
+			MethodName: "Timeline",
+			Handler:    _Admin_Timeline_Handler,
 		},
 		{
 			MethodName: "Wait",

@@ -23,7 +23,7 @@ func table() []check {
 	return []check{
 		killReceiver, damage, killSender, powerCut, powerAtEnd, partialDamaged, syncFails, diskFull,
 		quota, sourceChanges, sourceReplaced, askedOften, boundaries, phasePairs, clocks, replay, deadPeer, stuckStream,
-		stuckTask, pluginDies, orphans, poison, outage, slowDisk, fairness, capacity, descriptors, retention, oldStores, rot, surface, authentication, flood, uploads, paths, bombs, execArgs, hostileServers, webPage, canaries, auditTrail,
+		stuckTask, pluginDies, orphans, poison, outage, slowDisk, fairness, capacity, descriptors, retention, oldStores, rot, surface, authentication, flood, uploads, paths, bombs, execArgs, hostileServers, webPage, canaries, auditTrail, shipped,
 	}
 }
 

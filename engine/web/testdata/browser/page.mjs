@@ -1,31 +1,12 @@
 // What a browser makes of the page. Arguments: which part, the page's address. In the
-// environment: PANNIER_BROWSER, where the packages are; CHROMIUM; OUT, a directory for
-// pictures; WATCHED, a file that the movie waits for; GO, one that a failed transfer does.
-// Says "ok" and what it has seen; ends with 1 and why at the first thing that is wrong.
-import { createRequire } from "node:module";
-import { readFileSync, writeFileSync } from "node:fs";
+// environment, besides what browser.mjs takes: WATCHED, a file that the movie waits for; GO, one
+// that a failed transfer does; HOSTILE, a name.
+import { writeFileSync } from "node:fs";
+import { axe, desktop, must, open, run, wrong } from "../../webtest/browser.mjs";
 
-const require = createRequire(process.env.PANNIER_BROWSER + "/");
-const { chromium } = require("playwright-core");
-const axe = readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
 const [part, url] = process.argv.slice(2);
-
-const desktop = { viewport: { width: 1280, height: 800 } };
 const phone = { viewport: { width: 390, height: 844 }, isMobile: true, hasTouch: true, deviceScaleFactor: 1 };
-const wrong = [];
-const must = (what, yes) => { if (!yes) throw new Error(what); };
 
-const browser = await chromium.launch({ executablePath: process.env.CHROMIUM, args: ["--no-sandbox", "--disable-dev-shm-usage"] });
-
-async function open(options = desktop) {
-  const context = await browser.newContext(options);
-  const page = await context.newPage();
-  page.setDefaultTimeout(60_000);
-  page.on("console", (m) => { if (m.type() === "error" || m.type() === "warning") wrong.push(`console: ${m.text()}`); });
-  page.on("pageerror", (e) => wrong.push(`script: ${e.message}`));
-  page.on("dialog", (d) => d.accept());
-  return page;
-}
 const row = (page, name) => page.locator("#rows tr", { has: page.getByRole("link", { name, exact: true }) });
 const live = (page) => page.getByText("live", { exact: true }).waitFor();
 
@@ -48,6 +29,9 @@ const parts = {
       await page.locator(".head").getByText("Done").waitFor();
       await page.locator(".lanes li.over", { hasText: "Done" }).nth(1).waitFor();
       must("both ends are done", await page.locator(".lanes li.over").count() === 10);
+      await page.locator(".lane", { hasText: "As hostb says" }).getByText("task 1:").waitFor(); // which only hostb knows
+      await page.waitForFunction(() => document.querySelectorAll(".lanes .is time").length === 10); // each step of both has its time
+      must("a task's details stay where they are", !(await page.content()).includes("a-secret-of-hostb"));
       must("the digest is there", await page.getByText(/sha256:[0-9a-f]{64}/).count() === 1);
       must("nothing can be done with it", await page.locator(".actions button").count() === 0);
       await page.context().close();
@@ -207,18 +191,4 @@ for (const [size, options] of Object.entries({ desktop, phone })) {
     };
   }
 }
-try {
-  for (const [name, run] of Object.entries(parts[part])) {
-    try {
-      await run();
-      must(wrong.join("\n"), wrong.length === 0);
-    } catch (e) {
-      console.log(`FAIL ${name}: ${e.message}\n${wrong.join("\n")}`);
-      process.exitCode = 1;
-      break;
-    }
-    console.log(`ok ${name}`);
-  }
-} finally {
-  await browser.close();
-}
+await run(parts[part]);
