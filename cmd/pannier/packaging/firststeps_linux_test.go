@@ -105,7 +105,7 @@ func TestFirstSteps(t *testing.T) {
 		w.do(block)
 	}
 	tokens := []string{w.last["hosta"], w.last["hostb"]}
-	t.Run("sandbox", func(t *testing.T) { sandboxed(t, b) })
+	sandboxed(b)
 
 	say, err := json.Marshal(map[string]any{"words": w.bold, "task": w.italic, "tokens": tokens})
 	if err != nil {
@@ -145,12 +145,13 @@ func forge(h *host, keys map[string]string) {
 }
 
 // sandboxed: the node, its tasks and its plugins are where the unit's settings put them.
-func sandboxed(t *testing.T, h *host) {
+func sandboxed(h *host) {
+	h.t.Helper()
 	pid := h.unit("MainPID")
 	status := h.run("cat /proc/" + pid + "/status")
 	for _, want := range []string{"NoNewPrivs:\t1", "Seccomp:\t2", "CapEff:\t0000000000000000", "CapBnd:\t0000000000000000"} {
 		if !strings.Contains(status, want+"\n") {
-			t.Errorf("the node is not %q:\n%s", want, status)
+			h.t.Errorf("the node is not %q:\n%s", want, status)
 		}
 	}
 	// Root itself, in the mounts that the node has, can do nothing else.
@@ -160,7 +161,7 @@ func sandboxed(t *testing.T, h *host) {
 	}
 	h.refused(in+"ls /dev/full /dev/kmsg /dev/sda", "/dev/kmsg")
 	if home := h.run(in + "sh -c 'ls -A /home /root | grep -v : || true'"); strings.TrimSpace(home) != "" {
-		t.Errorf("it sees homes: %s", home)
+		h.t.Errorf("it sees homes: %s", home)
 	}
 	h.run(in + "touch /srv/invoices/x /var/lib/pannier/x /tmp/x && rm /srv/invoices/x /var/lib/pannier/x && [ ! -e /tmp/x ]")
 }

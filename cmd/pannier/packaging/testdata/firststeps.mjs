@@ -7,7 +7,7 @@ const { words: [logIn, done, failed, why, retry, ...more], task: [complaint], to
 must(`nobody looks for ${more}`, more.length === 0);
 const hosts = ["hosta", "hostb"];
 const pages = [];
-const row = (page, name) => page.locator("#rows tr", { has: page.getByRole("link", { name, exact: true }) });
+const row = (page, name) => page.locator("#rows tr", { has: page.getByRole("link", { name }) });
 
 await run({
   "they log in": async () => {
@@ -38,6 +38,7 @@ await run({
       await page.getByRole("heading", { name: "december.txt" }).waitFor();
       await page.getByRole("region", { name: why }).getByText("exec").first().waitFor();
     }
+    for (const page of pages) console.log(`   ${await page.getByRole("region", { name: why }).innerText()}`.replaceAll("\n", " "));
     await pages[0].locator(".lanes li.broken").first().waitFor();
     await pages[1].getByText(complaint).first().waitFor();
     must("the other host's output is its own", await pages[0].getByText(complaint).count() === 0);
