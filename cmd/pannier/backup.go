@@ -105,7 +105,8 @@ that of the configuration, and empty, but for the node's key: nothing is replace
 files are compared with their digests before the first one gets its place; when the
 command is interrupted the node does not start before it was run again. "-" is stdin.
 
-With --dry-run the backup is read and compared, and nothing is written.
+With --dry-run the backup is read and compared, and nothing is written. Run by root, it
+writes as the owner of the directory.
 
 A node that is restored knows nothing of what came after the backup. What was over at a
 partner by then stays so there; a request that has gone on since ends INERROR here when
@@ -152,7 +153,10 @@ func restore(path, name string, dry bool, in io.Reader, out, messages io.Writer)
 		return command.Suggest(fault.New("restore", fault.Invalid, "it is the backup of %q, and %s is the configuration of %q", a.Node, path, cfg.Node.Name),
 			"Its partners know the node by its name: restore it with the configuration that it had")
 	}
-	if err := errors.Join(a.Restore(cfg.Node.State), node.HandOver(cfg.Node.State)); err != nil {
+	if err := asOwner(cfg.Node.State); err != nil { // the backup is open
+		return err
+	}
+	if err := a.Restore(cfg.Node.State); err != nil {
 		return err
 	}
 	if id, err := carrier.LoadIdentity(cfg.Node.State); errors.Is(err, fault.NotFound) {
@@ -205,7 +209,8 @@ func migrateCommand(path *string) *cobra.Command {
 serve does the same when it starts; this says before what there is to do, and how it went.
 It wants the daemon to be stopped, and it is the new version's to run: an older one does not
 know what is to come. The work is done on a copy, and the file as it was stays beside it, so that the older
-version can go on with it. A store of a newer version is refused, and not touched.`,
+version can go on with it. A store of a newer version is refused, and not touched. Run by
+root, it works as the owner of the state directory.`,
 		Example: `  pannier migrate --dry-run`,
 		Args:    command.Arguments(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -213,7 +218,10 @@ version can go on with it. A store of a newer version is refused, and not touche
 			if err != nil {
 				return err
 			}
-			return errors.Join(migrate(node.StorePath(cfg.Node.State), dry, cmd.OutOrStdout()), node.HandOver(cfg.Node.State))
+			if err := asOwner(cfg.Node.State); err != nil {
+				return err
+			}
+			return migrate(node.StorePath(cfg.Node.State), dry, cmd.OutOrStdout())
 		},
 	}
 	cmd.Flags().BoolVar(&dry, "dry-run", false, "only say what there is to do")

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"io"
 
@@ -17,8 +16,8 @@ func idCommand(path *string) *cobra.Command {
 		Use:   "id",
 		Short: "Print the node's key, which partners write into their configuration",
 		Long: `Print the node's key, which partners write into their configuration as key. It is
-made, with the state directory, if there is none. Run this as the user of the node; root may
-run it, too, in a state directory that is that user's: what root makes there is given to it.`,
+made, with the state directory, if there is none. Run this as the user of the node, or as
+root: what it makes in a state directory is the owner's of that.`,
 		Args: command.Arguments(0),
 		RunE: func(cmd *cobra.Command, _ []string) error { return id(*path, cmd.OutOrStdout()) },
 	}
@@ -30,9 +29,12 @@ func id(path string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	identity, err := node.Identity(cfg)
-	if err = errors.Join(err, node.HandOver(cfg.Node.State)); err != nil {
+	if err := asOwner(cfg.Node.State); err != nil {
 		return err
+	}
+	identity, err := node.Identity(cfg)
+	if err != nil {
+		return whose(err, cfg.Node.State)
 	}
 	_, err = fmt.Fprintln(out, identity.Key())
 	return fault.Wrap("write key", "", err)

@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"encoding/binary"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -9,7 +11,8 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/pannier/pannier/cmd/internal/command"
+	"go.etcd.io/bbolt"
+
 	"github.com/pannier/pannier/engine/boltstore"
 	"github.com/pannier/pannier/engine/node"
 )
@@ -57,53 +60,55 @@ func owners(t *testing.T, state string) {
 	}
 }
 
-// TestRootHandsOver: what root makes in the state directory of another user is that user's,
+// TestRootWorksAsOwner: what root makes in the state directory of another user is that user's,
 // so that the node starts.
-func TestRootHandsOver(t *testing.T) {
+func TestRootWorksAsOwner(t *testing.T) {
 	state, config := others(t)
 	does := func(args ...string) {
 		t.Helper()
-		var out messages
-		if code := command.Run(t.Context(), rootCommand(), append(args, "--config", config), nil, &out, &out); code != 0 {
-			t.Fatalf("%q ends with %d: %s", args, code, &out)
+		if out, err := exec.CommandContext(t.Context(), "pannier", append(args, "--config", config)...).CombinedOutput(); err != nil {
+			t.Fatalf("%q: %v: %s", args, err, out)
 		}
 		owners(t, state)
 	}
 	does("id")
-	s, err := boltstore.Open(boltstore.Config{Path: node.StorePath(state)})
+	older(t, node.StorePath(state))
+	does("migrate", "--dry-run")
+	does("migrate")
+}
+
+// older makes a store of an earlier format, which is the user nobody's.
+func older(t *testing.T, path string) {
+	t.Helper()
+	s, err := boltstore.Open(boltstore.Config{Path: path})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	does("migrate")
-}
-
-// TestRootKeepsOthers: a file with a second name is not given away, whoever has linked it there,
-// and nothing is followed out of the directory.
-func TestRootKeepsOthers(t *testing.T) {
-	state, _ := others(t)
-	outside := filepath.Join(filepath.Dir(state), "outside")
-	second := filepath.Join(filepath.Dir(state), "second")
-	for _, err := range []error{
-		os.WriteFile(outside, nil, 0o600), os.WriteFile(second, nil, 0o600), os.Link(second, filepath.Join(state, "linked")), os.Symlink(outside, filepath.Join(state, "symbolic")),
-		node.HandOver(state),
-	} {
-		if err != nil {
-			t.Fatal(err)
-		}
+	db, err := bbolt.Open(path, 0o600, nil)
+	if err != nil {
+		t.Fatal(err)
 	}
-	for _, path := range []string{outside, second} {
-		fi, err := os.Stat(path)
-		if err != nil || fi.Sys().(*syscall.Stat_t).Uid != 0 {
-			t.Errorf("%s was given away: %v", path, err)
-		}
+	err = db.Update(func(tx *bbolt.Tx) error {
+		return tx.Bucket([]byte("meta")).Put([]byte("format"), binary.BigEndian.AppendUint32(nil, 2))
+	})
+	if err := errors.Join(err, db.Close(), os.Chown(path, nobody, nobody)); err != nil {
+		t.Fatal(err)
+	}
+	logs, err := filepath.Glob(path + ".log-*")
+	for _, log := range logs {
+		err = errors.Join(err, os.Remove(log))
+	}
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 
-// TestServeSaysWhose: a node that may not read its key says which command helps.
-func TestServeSaysWhose(t *testing.T) {
+// TestWhoseIsSaid: where the node may not read its key, because somebody else has made it, the
+// command that helps is said.
+func TestWhoseIsSaid(t *testing.T) {
 	state, config := others(t)
 	if err := os.WriteFile(filepath.Join(state, "identity.pem"), nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -112,11 +117,16 @@ func TestServeSaysWhose(t *testing.T) {
 	if out, err := exec.CommandContext(t.Context(), "cp", os.Args[0], program).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	cmd := exec.CommandContext(t.Context(), program, "serve", "--config", config)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
-	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &out
-	if err := cmd.Run(); err == nil || !strings.Contains(out.String(), "As root: chown -R 65534: "+state) || !strings.Contains(out.String(), "identity.pem") {
-		t.Errorf("%v, %s", err, &out)
+	for _, c := range []struct {
+		verb string
+		user uint32
+	}{{"serve", nobody}, {"id", nobody}, {"id", 0}} {
+		cmd := exec.CommandContext(t.Context(), program, c.verb, "--config", config)
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: c.user, Gid: c.user}}
+		var out bytes.Buffer
+		cmd.Stdout, cmd.Stderr = &out, &out
+		if err := cmd.Run(); err == nil || !strings.Contains(out.String(), "As root: chown -R 65534: "+state) || !strings.Contains(out.String(), "identity.pem") {
+			t.Errorf("%s as user %d: %v, %s", c.verb, c.user, err, &out)
+		}
 	}
 }
