@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/pannier/pannier/engine"
+	"github.com/pannier/pannier/engine/admin"
 	"github.com/pannier/pannier/engine/config"
 	"github.com/pannier/pannier/engine/lifecycle"
 	"github.com/pannier/pannier/engine/node"
@@ -97,7 +98,12 @@ func TestBrowser(t *testing.T) {
 	}
 	send("hostb", "gated", "broken.bin", 1000)
 	s := &site{t: t, caller: &operator}
-	s.serve(serveAdmin(t, a.Engine()))
+	client, err := admin.Dial("unix://" + filepath.Join(dir, "hosta", "state", "admin.sock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { client.Close() })
+	s.serve(client)
 	watched := filepath.Join(dir, "watched")
 	over := make(chan struct{})
 	go func() { // somebody has to look before it begins
@@ -118,7 +124,7 @@ func TestBrowser(t *testing.T) {
 // Everything there is to see, for people who see little, or nothing; and pictures.
 func TestLooks(t *testing.T) {
 	s := newSite(t, func(c adminpb.AdminClient) adminpb.AdminClient {
-		return timely{c, "statement-with-a-name-that-is-as-long-as-names-get-2026-11-28"}
+		return timely{logged{c}, "statement-with-a-name-that-is-as-long-as-names-get-2026-11-28"}
 	})
 	running, broken := s.sight()
 	web.Fill(s.page, func(i int) (in, out float64) {

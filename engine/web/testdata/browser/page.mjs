@@ -45,6 +45,7 @@ const parts = {
       await row(page, "broken.bin").getByRole("link").click();
       await page.locator(".explain").getByText("failed in the tasks before the bytes").waitFor();
       await page.locator(".lanes li.broken", { hasText: "Tasks before" }).waitFor();
+      await page.locator("table.log").getByText("exit status 1").first().waitFor(); // the node's log about it
       writeFileSync(process.env.GO, "");
       await page.getByRole("button", { name: "Retry" }).click();
       await page.getByText("1 transfer retried.").waitFor();
