@@ -52,6 +52,25 @@ const parts = {
       await page.locator(".head").getByText("Done").waitFor();
       await page.context().close();
     },
+    "a watched folder is watched": async () => {
+      const page = await open();
+      await page.goto(url);
+      await page.getByRole("link", { name: "Folders" }).click();
+      await page.locator(".partner", { hasText: "outbox" }).getByText("Watching").waitFor();
+      await page.getByRole("link", { name: "outbox" }).click();
+      await live(page);
+      await page.getByText("There are none.").waitFor();
+      writeFileSync(process.env.OUTBOX + "/<b>&.csv", "1,2,3\n");
+      const file = page.locator(".files li", { hasText: "<b>&.csv" });
+      await file.getByText("Waiting").waitFor();
+      await page.getByRole("button", { name: "Look through now: outbox" }).click();
+      await page.locator("#notice").getByText("looked through").waitFor();
+      await file.getByText("Kept").waitFor();
+      must("a name is text", await page.locator("main b").count() === 0);
+      await page.getByRole("link", { name: "Transfers" }).click();
+      await page.locator("#rows tr", { hasText: "<b>&.csv" }).getByText("Done").waitFor();
+      await page.context().close();
+    },
     "several are cancelled at once": async () => {
       const page = await open();
       await page.goto(url + "/transfers?partner=nowhere");
@@ -168,7 +187,7 @@ parts.looks["the first content is there in time"] = async () => {
   await page.context().close();
 };
 
-const views = { list: "/transfers", failed: "/transfers?state=failed", none: "/transfers?q=no+such+name", errors: "/errors", partners: "/partners", times: "/times", running: process.env.RUNNING, broken: process.env.BROKEN, "not here": "/nothing" };
+const views = { list: "/transfers", failed: "/transfers?state=failed", none: "/transfers?q=no+such+name", errors: "/errors", partners: "/partners", folders: "/folders", folder: "/folders/outbox", times: "/times", running: process.env.RUNNING, broken: process.env.BROKEN, "not here": "/nothing" };
 for (const [size, options] of Object.entries({ desktop, phone })) {
   for (const colorScheme of ["light", "dark"]) {
     parts.looks[`accessible, ${size}, ${colorScheme}`] = async () => {
