@@ -232,6 +232,13 @@ func set(s *engine.Status, name, value string) (err error) {
 		s.Failure.Kind, s.Failure.Side, s.Failure.At = fault.Kind(number()), fault.Peer, time.Now()
 	case "side":
 		s.Failure.Side = fault.Here
+	case "phase": // a task of it is left
+		for _, ph := range lifecycle.Phases() {
+			if ph.Name(s.Side) == value {
+				s.Phase = ph
+			}
+		}
+		s.Spec.Tasks = [3]uint8{1, 1, 0}
 	case "streak":
 		s.Streak = uint32(number())
 	case "attempt":

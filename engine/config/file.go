@@ -45,7 +45,7 @@ type nodeTable struct {
 	Admin      string        `toml:"admin"`
 	Concurrent int           `toml:"concurrent" default:"256"`
 	Serving    int           `toml:"serving" default:"1024"`
-	Bandwidth  rate          `toml:"bandwidth" default:"none"`
+	Bandwidth  rates         `toml:"bandwidth"`
 	Patience   task.Duration `toml:"patience" default:"7d"`
 	Retention  task.Duration `toml:"retention" default:"30d"`
 	Failed     task.Duration `toml:"failed_retention" default:"90d"`
