@@ -7304,6 +7304,7 @@ type AddExpectedRequest struct {
 	Zone          string                 `protobuf:"bytes,6,opt,name=zone,proto3" json:"zone,omitempty"`
 	At            string                 `protobuf:"bytes,7,opt,name=at,proto3" json:"at,omitempty"`         // as "2026-12-01 18:00"
 	Expire        string                 `protobuf:"bytes,8,opt,name=expire,proto3" json:"expire,omitempty"` // as "6h"; empty: a day
+	Early         string                 `protobuf:"bytes,9,opt,name=early,proto3" json:"early,omitempty"`   // as "4h"; empty: since the one before was due
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -7394,6 +7395,13 @@ func (x *AddExpectedRequest) GetExpire() string {
 	return ""
 }
 
+func (x *AddExpectedRequest) GetEarly() string {
+	if x != nil {
+		return x.Early
+	}
+	return ""
+}
+
 type RemoveExpectedRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -7474,6 +7482,58 @@ func (*RemoveExpectedReply) Descriptor() ([]byte, []int) {
 	return file_admin_proto_rawDescGZIP(), []int{102}
 }
 
+type AcknowledgeExpectedRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Due           *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=due,proto3" json:"due,omitempty"` // of the one; absent: all that are late
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AcknowledgeExpectedRequest) Reset() {
+	*x = AcknowledgeExpectedRequest{}
+	mi := &file_admin_proto_msgTypes[103]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AcknowledgeExpectedRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AcknowledgeExpectedRequest) ProtoMessage() {}
+
+func (x *AcknowledgeExpectedRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[103]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AcknowledgeExpectedRequest.ProtoReflect.Descriptor instead.
+func (*AcknowledgeExpectedRequest) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{103}
+}
+
+func (x *AcknowledgeExpectedRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *AcknowledgeExpectedRequest) GetDue() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Due
+	}
+	return nil
+}
+
 // Expected is files that are to come here, each by some time: spec/schedule.md.
 type Expected struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -7486,16 +7546,17 @@ type Expected struct {
 	Expire        string                 `protobuf:"bytes,7,opt,name=expire,proto3" json:"expire,omitempty"`
 	Since         *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=since,proto3" json:"since,omitempty"`
 	Next          *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=next,proto3" json:"next,omitempty"`    // when the next is due; absent: none is
-	State         string                 `protobuf:"bytes,10,opt,name=state,proto3" json:"state,omitempty"` // awaited, late; without a next one in time, came late or missing
+	State         string                 `protobuf:"bytes,10,opt,name=state,proto3" json:"state,omitempty"` // awaited, late; without a next one in time, came late, missing or acknowledged
 	Late          []*ExpectedFile        `protobuf:"bytes,11,rep,name=late,proto3" json:"late,omitempty"`   // those that are, the oldest first
 	Over          []*ExpectedFile        `protobuf:"bytes,12,rep,name=over,proto3" json:"over,omitempty"`   // the last ones that are not waited for any more, the latest first
+	Early         string                 `protobuf:"bytes,13,opt,name=early,proto3" json:"early,omitempty"` // empty: since the one before was due
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Expected) Reset() {
 	*x = Expected{}
-	mi := &file_admin_proto_msgTypes[103]
+	mi := &file_admin_proto_msgTypes[104]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7507,7 +7568,7 @@ func (x *Expected) String() string {
 func (*Expected) ProtoMessage() {}
 
 func (x *Expected) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[103]
+	mi := &file_admin_proto_msgTypes[104]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7520,7 +7581,7 @@ func (x *Expected) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Expected.ProtoReflect.Descriptor instead.
 func (*Expected) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{103}
+	return file_admin_proto_rawDescGZIP(), []int{104}
 }
 
 func (x *Expected) GetName() string {
@@ -7607,21 +7668,29 @@ func (x *Expected) GetOver() []*ExpectedFile {
 	return nil
 }
 
+func (x *Expected) GetEarly() string {
+	if x != nil {
+		return x.Early
+	}
+	return ""
+}
+
 // ExpectedFile is one file that is or was expected.
 type ExpectedFile struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Due           *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=due,proto3" json:"due,omitempty"`
-	State         string                 `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"`     // late, in time, came late or missing
-	At            *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=at,proto3" json:"at,omitempty"`           // when it has come, or was given up
+	State         string                 `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"`     // late, in time, came late, missing or acknowledged
+	At            *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=at,proto3" json:"at,omitempty"`           // when it has come, was given up or acknowledged
 	Request       string                 `protobuf:"bytes,4,opt,name=request,proto3" json:"request,omitempty"` // that has brought it
 	Requester     string                 `protobuf:"bytes,5,opt,name=requester,proto3" json:"requester,omitempty"`
+	By            string                 `protobuf:"bytes,6,opt,name=by,proto3" json:"by,omitempty"` // who has acknowledged it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ExpectedFile) Reset() {
 	*x = ExpectedFile{}
-	mi := &file_admin_proto_msgTypes[104]
+	mi := &file_admin_proto_msgTypes[105]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7633,7 +7702,7 @@ func (x *ExpectedFile) String() string {
 func (*ExpectedFile) ProtoMessage() {}
 
 func (x *ExpectedFile) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[104]
+	mi := &file_admin_proto_msgTypes[105]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7646,7 +7715,7 @@ func (x *ExpectedFile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExpectedFile.ProtoReflect.Descriptor instead.
 func (*ExpectedFile) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{104}
+	return file_admin_proto_rawDescGZIP(), []int{105}
 }
 
 func (x *ExpectedFile) GetDue() *timestamppb.Timestamp {
@@ -7680,6 +7749,13 @@ func (x *ExpectedFile) GetRequest() string {
 func (x *ExpectedFile) GetRequester() string {
 	if x != nil {
 		return x.Requester
+	}
+	return ""
+}
+
+func (x *ExpectedFile) GetBy() string {
+	if x != nil {
+		return x.By
 	}
 	return ""
 }
@@ -8262,7 +8338,7 @@ const file_admin_proto_rawDesc = "" +
 	"\x05moved\x18\t \x01(\x03R\x05moved\"\x15\n" +
 	"\x13ListExpectedRequest\"K\n" +
 	"\x11ListExpectedReply\x126\n" +
-	"\bexpected\x18\x01 \x03(\v2\x1a.pannier.admin.v1.ExpectedR\bexpected\"\xba\x01\n" +
+	"\bexpected\x18\x01 \x03(\v2\x1a.pannier.admin.v1.ExpectedR\bexpected\"\xd0\x01\n" +
 	"\x12AddExpectedRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04rule\x18\x02 \x01(\tR\x04rule\x12\x18\n" +
@@ -8271,10 +8347,14 @@ const file_admin_proto_rawDesc = "" +
 	"\x04cron\x18\x05 \x01(\tR\x04cron\x12\x12\n" +
 	"\x04zone\x18\x06 \x01(\tR\x04zone\x12\x0e\n" +
 	"\x02at\x18\a \x01(\tR\x02at\x12\x16\n" +
-	"\x06expire\x18\b \x01(\tR\x06expire\"+\n" +
+	"\x06expire\x18\b \x01(\tR\x06expire\x12\x14\n" +
+	"\x05early\x18\t \x01(\tR\x05early\"+\n" +
 	"\x15RemoveExpectedRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"\x15\n" +
-	"\x13RemoveExpectedReply\"\x80\x03\n" +
+	"\x13RemoveExpectedReply\"^\n" +
+	"\x1aAcknowledgeExpectedRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12,\n" +
+	"\x03due\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x03due\"\x96\x03\n" +
 	"\bExpected\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04rule\x18\x02 \x01(\tR\x04rule\x12\x18\n" +
@@ -8288,13 +8368,15 @@ const file_admin_proto_rawDesc = "" +
 	"\x05state\x18\n" +
 	" \x01(\tR\x05state\x122\n" +
 	"\x04late\x18\v \x03(\v2\x1e.pannier.admin.v1.ExpectedFileR\x04late\x122\n" +
-	"\x04over\x18\f \x03(\v2\x1e.pannier.admin.v1.ExpectedFileR\x04over\"\xb6\x01\n" +
+	"\x04over\x18\f \x03(\v2\x1e.pannier.admin.v1.ExpectedFileR\x04over\x12\x14\n" +
+	"\x05early\x18\r \x01(\tR\x05early\"\xc6\x01\n" +
 	"\fExpectedFile\x12,\n" +
 	"\x03due\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x03due\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\tR\x05state\x12*\n" +
 	"\x02at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x18\n" +
 	"\arequest\x18\x04 \x01(\tR\arequest\x12\x1c\n" +
-	"\trequester\x18\x05 \x01(\tR\trequester2\xcf&\n" +
+	"\trequester\x18\x05 \x01(\tR\trequester\x12\x0e\n" +
+	"\x02by\x18\x06 \x01(\tR\x02by2\xdd'\n" +
 	"\x05Admin\x12a\n" +
 	"\x06Submit\x12\x1f.pannier.admin.v1.SubmitRequest\x1a\x1d.pannier.admin.v1.SubmitReply\"\x17\x82\xd3\xe4\x93\x02\x11:\x01*\"\f/v1/requests\x12R\n" +
 	"\x03Get\x12\x15.pannier.admin.v1.Ref\x1a\x19.pannier.admin.v1.Request\"\x19\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/requests/{id}\x12X\n" +
@@ -8336,7 +8418,8 @@ const file_admin_proto_rawDesc = "" +
 	"\tListPools\x12\".pannier.admin.v1.ListPoolsRequest\x1a .pannier.admin.v1.ListPoolsReply\"\x11\x82\xd3\xe4\x93\x02\v\x12\t/v1/pools\x12p\n" +
 	"\fListExpected\x12%.pannier.admin.v1.ListExpectedRequest\x1a#.pannier.admin.v1.ListExpectedReply\"\x14\x82\xd3\xe4\x93\x02\x0e\x12\f/v1/expected\x12h\n" +
 	"\vAddExpected\x12$.pannier.admin.v1.AddExpectedRequest\x1a\x1a.pannier.admin.v1.Expected\"\x17\x82\xd3\xe4\x93\x02\x11:\x01*\"\f/v1/expected\x12}\n" +
-	"\x0eRemoveExpected\x12'.pannier.admin.v1.RemoveExpectedRequest\x1a%.pannier.admin.v1.RemoveExpectedReply\"\x1b\x82\xd3\xe4\x93\x02\x15*\x13/v1/expected/{name}\x12]\n" +
+	"\x0eRemoveExpected\x12'.pannier.admin.v1.RemoveExpectedRequest\x1a%.pannier.admin.v1.RemoveExpectedReply\"\x1b\x82\xd3\xe4\x93\x02\x15*\x13/v1/expected/{name}\x12\x8b\x01\n" +
+	"\x13AcknowledgeExpected\x12,.pannier.admin.v1.AcknowledgeExpectedRequest\x1a\x1a.pannier.admin.v1.Expected\"*\x82\xd3\xe4\x93\x02$:\x01*\"\x1f/v1/expected/{name}/acknowledge\x12]\n" +
 	"\x05Check\x12\x1e.pannier.admin.v1.CheckRequest\x1a\x1c.pannier.admin.v1.CheckReply\"\x14\x82\xd3\xe4\x93\x02\x0e:\x01*\"\t/v1/check0\x01\x12^\n" +
 	"\x06Backup\x12\x1f.pannier.admin.v1.BackupRequest\x1a\x1d.pannier.admin.v1.BackupChunk\"\x12\x82\xd3\xe4\x93\x02\f\x12\n" +
 	"/v1/backup0\x01\x12[\n" +
@@ -8370,127 +8453,128 @@ func file_admin_proto_rawDescGZIP() []byte {
 }
 
 var file_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
-var file_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 107)
+var file_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 108)
 var file_admin_proto_goTypes = []any{
-	(Request_State)(0),            // 0: pannier.admin.v1.Request.State
-	(Request_Role)(0),             // 1: pannier.admin.v1.Request.Role
-	(Request_Side)(0),             // 2: pannier.admin.v1.Request.Side
-	(Rule_Direction)(0),           // 3: pannier.admin.v1.Rule.Direction
-	(Finding_Severity)(0),         // 4: pannier.admin.v1.Finding.Severity
-	(Finding_Subject)(0),          // 5: pannier.admin.v1.Finding.Subject
-	(*Problem)(nil),               // 6: pannier.admin.v1.Problem
-	(*Ref)(nil),                   // 7: pannier.admin.v1.Ref
-	(*SubmitRequest)(nil),         // 8: pannier.admin.v1.SubmitRequest
-	(*SubmitReply)(nil),           // 9: pannier.admin.v1.SubmitReply
-	(*Request)(nil),               // 10: pannier.admin.v1.Request
-	(*TaskCount)(nil),             // 11: pannier.admin.v1.TaskCount
-	(*Failure)(nil),               // 12: pannier.admin.v1.Failure
-	(*Live)(nil),                  // 13: pannier.admin.v1.Live
-	(*ListRequest)(nil),           // 14: pannier.admin.v1.ListRequest
-	(*EventsReply)(nil),           // 15: pannier.admin.v1.EventsReply
-	(*Event)(nil),                 // 16: pannier.admin.v1.Event
-	(*LogReply)(nil),              // 17: pannier.admin.v1.LogReply
-	(*LogLine)(nil),               // 18: pannier.admin.v1.LogLine
-	(*TimelineRequest)(nil),       // 19: pannier.admin.v1.TimelineRequest
-	(*TimelineReply)(nil),         // 20: pannier.admin.v1.TimelineReply
-	(*Steps)(nil),                 // 21: pannier.admin.v1.Steps
-	(*Reached)(nil),               // 22: pannier.admin.v1.Reached
-	(*TaskRun)(nil),               // 23: pannier.admin.v1.TaskRun
-	(*WatchRequest)(nil),          // 24: pannier.admin.v1.WatchRequest
-	(*Change)(nil),                // 25: pannier.admin.v1.Change
-	(*WaitRequest)(nil),           // 26: pannier.admin.v1.WaitRequest
-	(*Explanation)(nil),           // 27: pannier.admin.v1.Explanation
-	(*CancelRequest)(nil),         // 28: pannier.admin.v1.CancelRequest
-	(*ListPartnersRequest)(nil),   // 29: pannier.admin.v1.ListPartnersRequest
-	(*ListPartnersReply)(nil),     // 30: pannier.admin.v1.ListPartnersReply
-	(*Partner)(nil),               // 31: pannier.admin.v1.Partner
-	(*TestPartnerRequest)(nil),    // 32: pannier.admin.v1.TestPartnerRequest
-	(*ListListenersRequest)(nil),  // 33: pannier.admin.v1.ListListenersRequest
-	(*ListListenersReply)(nil),    // 34: pannier.admin.v1.ListListenersReply
-	(*Listener)(nil),              // 35: pannier.admin.v1.Listener
-	(*ListRulesRequest)(nil),      // 36: pannier.admin.v1.ListRulesRequest
-	(*ListRulesReply)(nil),        // 37: pannier.admin.v1.ListRulesReply
-	(*Rule)(nil),                  // 38: pannier.admin.v1.Rule
-	(*TaskLists)(nil),             // 39: pannier.admin.v1.TaskLists
-	(*TestRuleRequest)(nil),       // 40: pannier.admin.v1.TestRuleRequest
-	(*TestRuleReply)(nil),         // 41: pannier.admin.v1.TestRuleReply
-	(*RuleTest)(nil),              // 42: pannier.admin.v1.RuleTest
-	(*BrowseRequest)(nil),         // 43: pannier.admin.v1.BrowseRequest
-	(*BrowseEntry)(nil),           // 44: pannier.admin.v1.BrowseEntry
-	(*ListRelaysRequest)(nil),     // 45: pannier.admin.v1.ListRelaysRequest
-	(*ListRelaysReply)(nil),       // 46: pannier.admin.v1.ListRelaysReply
-	(*Relay)(nil),                 // 47: pannier.admin.v1.Relay
-	(*RelayLimits)(nil),           // 48: pannier.admin.v1.RelayLimits
-	(*RelayCounts)(nil),           // 49: pannier.admin.v1.RelayCounts
-	(*RelayPolicy)(nil),           // 50: pannier.admin.v1.RelayPolicy
-	(*RelayConnection)(nil),       // 51: pannier.admin.v1.RelayConnection
-	(*TestRelayRequest)(nil),      // 52: pannier.admin.v1.TestRelayRequest
-	(*TestRelayReply)(nil),        // 53: pannier.admin.v1.TestRelayReply
-	(*RelayStep)(nil),             // 54: pannier.admin.v1.RelayStep
-	(*RemoveRelayRequest)(nil),    // 55: pannier.admin.v1.RemoveRelayRequest
-	(*RemoveRelayReply)(nil),      // 56: pannier.admin.v1.RemoveRelayReply
-	(*ListFoldersRequest)(nil),    // 57: pannier.admin.v1.ListFoldersRequest
-	(*ListFoldersReply)(nil),      // 58: pannier.admin.v1.ListFoldersReply
-	(*ShowFolderRequest)(nil),     // 59: pannier.admin.v1.ShowFolderRequest
-	(*ScanFolderRequest)(nil),     // 60: pannier.admin.v1.ScanFolderRequest
-	(*TestFolderRequest)(nil),     // 61: pannier.admin.v1.TestFolderRequest
-	(*TestFolderReply)(nil),       // 62: pannier.admin.v1.TestFolderReply
-	(*Folder)(nil),                // 63: pannier.admin.v1.Folder
-	(*FolderFile)(nil),            // 64: pannier.admin.v1.FolderFile
-	(*CheckRequest)(nil),          // 65: pannier.admin.v1.CheckRequest
-	(*CheckReply)(nil),            // 66: pannier.admin.v1.CheckReply
-	(*Finding)(nil),               // 67: pannier.admin.v1.Finding
-	(*CheckCounts)(nil),           // 68: pannier.admin.v1.CheckCounts
-	(*BackupRequest)(nil),         // 69: pannier.admin.v1.BackupRequest
-	(*BackupChunk)(nil),           // 70: pannier.admin.v1.BackupChunk
-	(*PurgeRequest)(nil),          // 71: pannier.admin.v1.PurgeRequest
-	(*PurgeReply)(nil),            // 72: pannier.admin.v1.PurgeReply
-	(*ReloadRequest)(nil),         // 73: pannier.admin.v1.ReloadRequest
-	(*ReloadReply)(nil),           // 74: pannier.admin.v1.ReloadReply
-	(*NodeInfoRequest)(nil),       // 75: pannier.admin.v1.NodeInfoRequest
-	(*Node)(nil),                  // 76: pannier.admin.v1.Node
-	(*ObjectName)(nil),            // 77: pannier.admin.v1.ObjectName
-	(*Object)(nil),                // 78: pannier.admin.v1.Object
-	(*ListObjectsRequest)(nil),    // 79: pannier.admin.v1.ListObjectsRequest
-	(*ListObjectsReply)(nil),      // 80: pannier.admin.v1.ListObjectsReply
-	(*ApplyRequest)(nil),          // 81: pannier.admin.v1.ApplyRequest
-	(*ApplyText)(nil),             // 82: pannier.admin.v1.ApplyText
-	(*ApplyReply)(nil),            // 83: pannier.admin.v1.ApplyReply
-	(*ObjectChange)(nil),          // 84: pannier.admin.v1.ObjectChange
-	(*PutObjectRequest)(nil),      // 85: pannier.admin.v1.PutObjectRequest
-	(*DeleteObjectRequest)(nil),   // 86: pannier.admin.v1.DeleteObjectRequest
-	(*DeleteObjectReply)(nil),     // 87: pannier.admin.v1.DeleteObjectReply
-	(*CreateTokenRequest)(nil),    // 88: pannier.admin.v1.CreateTokenRequest
-	(*CreateTokenReply)(nil),      // 89: pannier.admin.v1.CreateTokenReply
-	(*Token)(nil),                 // 90: pannier.admin.v1.Token
-	(*ListTokensRequest)(nil),     // 91: pannier.admin.v1.ListTokensRequest
-	(*ListTokensReply)(nil),       // 92: pannier.admin.v1.ListTokensReply
-	(*DeleteTokenRequest)(nil),    // 93: pannier.admin.v1.DeleteTokenRequest
-	(*DeleteTokenReply)(nil),      // 94: pannier.admin.v1.DeleteTokenReply
-	(*ListSchedulesRequest)(nil),  // 95: pannier.admin.v1.ListSchedulesRequest
-	(*ListSchedulesReply)(nil),    // 96: pannier.admin.v1.ListSchedulesReply
-	(*ShowScheduleRequest)(nil),   // 97: pannier.admin.v1.ShowScheduleRequest
-	(*RunScheduleRequest)(nil),    // 98: pannier.admin.v1.RunScheduleRequest
-	(*Schedule)(nil),              // 99: pannier.admin.v1.Schedule
-	(*ScheduleRun)(nil),           // 100: pannier.admin.v1.ScheduleRun
-	(*ListPoolsRequest)(nil),      // 101: pannier.admin.v1.ListPoolsRequest
-	(*ListPoolsReply)(nil),        // 102: pannier.admin.v1.ListPoolsReply
-	(*Pool)(nil),                  // 103: pannier.admin.v1.Pool
-	(*ListExpectedRequest)(nil),   // 104: pannier.admin.v1.ListExpectedRequest
-	(*ListExpectedReply)(nil),     // 105: pannier.admin.v1.ListExpectedReply
-	(*AddExpectedRequest)(nil),    // 106: pannier.admin.v1.AddExpectedRequest
-	(*RemoveExpectedRequest)(nil), // 107: pannier.admin.v1.RemoveExpectedRequest
-	(*RemoveExpectedReply)(nil),   // 108: pannier.admin.v1.RemoveExpectedReply
-	(*Expected)(nil),              // 109: pannier.admin.v1.Expected
-	(*ExpectedFile)(nil),          // 110: pannier.admin.v1.ExpectedFile
-	nil,                           // 111: pannier.admin.v1.Relay.PortsEntry
-	nil,                           // 112: pannier.admin.v1.TestFolderReply.CountsEntry
-	(*timestamppb.Timestamp)(nil), // 113: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 114: google.protobuf.Duration
+	(Request_State)(0),                 // 0: pannier.admin.v1.Request.State
+	(Request_Role)(0),                  // 1: pannier.admin.v1.Request.Role
+	(Request_Side)(0),                  // 2: pannier.admin.v1.Request.Side
+	(Rule_Direction)(0),                // 3: pannier.admin.v1.Rule.Direction
+	(Finding_Severity)(0),              // 4: pannier.admin.v1.Finding.Severity
+	(Finding_Subject)(0),               // 5: pannier.admin.v1.Finding.Subject
+	(*Problem)(nil),                    // 6: pannier.admin.v1.Problem
+	(*Ref)(nil),                        // 7: pannier.admin.v1.Ref
+	(*SubmitRequest)(nil),              // 8: pannier.admin.v1.SubmitRequest
+	(*SubmitReply)(nil),                // 9: pannier.admin.v1.SubmitReply
+	(*Request)(nil),                    // 10: pannier.admin.v1.Request
+	(*TaskCount)(nil),                  // 11: pannier.admin.v1.TaskCount
+	(*Failure)(nil),                    // 12: pannier.admin.v1.Failure
+	(*Live)(nil),                       // 13: pannier.admin.v1.Live
+	(*ListRequest)(nil),                // 14: pannier.admin.v1.ListRequest
+	(*EventsReply)(nil),                // 15: pannier.admin.v1.EventsReply
+	(*Event)(nil),                      // 16: pannier.admin.v1.Event
+	(*LogReply)(nil),                   // 17: pannier.admin.v1.LogReply
+	(*LogLine)(nil),                    // 18: pannier.admin.v1.LogLine
+	(*TimelineRequest)(nil),            // 19: pannier.admin.v1.TimelineRequest
+	(*TimelineReply)(nil),              // 20: pannier.admin.v1.TimelineReply
+	(*Steps)(nil),                      // 21: pannier.admin.v1.Steps
+	(*Reached)(nil),                    // 22: pannier.admin.v1.Reached
+	(*TaskRun)(nil),                    // 23: pannier.admin.v1.TaskRun
+	(*WatchRequest)(nil),               // 24: pannier.admin.v1.WatchRequest
+	(*Change)(nil),                     // 25: pannier.admin.v1.Change
+	(*WaitRequest)(nil),                // 26: pannier.admin.v1.WaitRequest
+	(*Explanation)(nil),                // 27: pannier.admin.v1.Explanation
+	(*CancelRequest)(nil),              // 28: pannier.admin.v1.CancelRequest
+	(*ListPartnersRequest)(nil),        // 29: pannier.admin.v1.ListPartnersRequest
+	(*ListPartnersReply)(nil),          // 30: pannier.admin.v1.ListPartnersReply
+	(*Partner)(nil),                    // 31: pannier.admin.v1.Partner
+	(*TestPartnerRequest)(nil),         // 32: pannier.admin.v1.TestPartnerRequest
+	(*ListListenersRequest)(nil),       // 33: pannier.admin.v1.ListListenersRequest
+	(*ListListenersReply)(nil),         // 34: pannier.admin.v1.ListListenersReply
+	(*Listener)(nil),                   // 35: pannier.admin.v1.Listener
+	(*ListRulesRequest)(nil),           // 36: pannier.admin.v1.ListRulesRequest
+	(*ListRulesReply)(nil),             // 37: pannier.admin.v1.ListRulesReply
+	(*Rule)(nil),                       // 38: pannier.admin.v1.Rule
+	(*TaskLists)(nil),                  // 39: pannier.admin.v1.TaskLists
+	(*TestRuleRequest)(nil),            // 40: pannier.admin.v1.TestRuleRequest
+	(*TestRuleReply)(nil),              // 41: pannier.admin.v1.TestRuleReply
+	(*RuleTest)(nil),                   // 42: pannier.admin.v1.RuleTest
+	(*BrowseRequest)(nil),              // 43: pannier.admin.v1.BrowseRequest
+	(*BrowseEntry)(nil),                // 44: pannier.admin.v1.BrowseEntry
+	(*ListRelaysRequest)(nil),          // 45: pannier.admin.v1.ListRelaysRequest
+	(*ListRelaysReply)(nil),            // 46: pannier.admin.v1.ListRelaysReply
+	(*Relay)(nil),                      // 47: pannier.admin.v1.Relay
+	(*RelayLimits)(nil),                // 48: pannier.admin.v1.RelayLimits
+	(*RelayCounts)(nil),                // 49: pannier.admin.v1.RelayCounts
+	(*RelayPolicy)(nil),                // 50: pannier.admin.v1.RelayPolicy
+	(*RelayConnection)(nil),            // 51: pannier.admin.v1.RelayConnection
+	(*TestRelayRequest)(nil),           // 52: pannier.admin.v1.TestRelayRequest
+	(*TestRelayReply)(nil),             // 53: pannier.admin.v1.TestRelayReply
+	(*RelayStep)(nil),                  // 54: pannier.admin.v1.RelayStep
+	(*RemoveRelayRequest)(nil),         // 55: pannier.admin.v1.RemoveRelayRequest
+	(*RemoveRelayReply)(nil),           // 56: pannier.admin.v1.RemoveRelayReply
+	(*ListFoldersRequest)(nil),         // 57: pannier.admin.v1.ListFoldersRequest
+	(*ListFoldersReply)(nil),           // 58: pannier.admin.v1.ListFoldersReply
+	(*ShowFolderRequest)(nil),          // 59: pannier.admin.v1.ShowFolderRequest
+	(*ScanFolderRequest)(nil),          // 60: pannier.admin.v1.ScanFolderRequest
+	(*TestFolderRequest)(nil),          // 61: pannier.admin.v1.TestFolderRequest
+	(*TestFolderReply)(nil),            // 62: pannier.admin.v1.TestFolderReply
+	(*Folder)(nil),                     // 63: pannier.admin.v1.Folder
+	(*FolderFile)(nil),                 // 64: pannier.admin.v1.FolderFile
+	(*CheckRequest)(nil),               // 65: pannier.admin.v1.CheckRequest
+	(*CheckReply)(nil),                 // 66: pannier.admin.v1.CheckReply
+	(*Finding)(nil),                    // 67: pannier.admin.v1.Finding
+	(*CheckCounts)(nil),                // 68: pannier.admin.v1.CheckCounts
+	(*BackupRequest)(nil),              // 69: pannier.admin.v1.BackupRequest
+	(*BackupChunk)(nil),                // 70: pannier.admin.v1.BackupChunk
+	(*PurgeRequest)(nil),               // 71: pannier.admin.v1.PurgeRequest
+	(*PurgeReply)(nil),                 // 72: pannier.admin.v1.PurgeReply
+	(*ReloadRequest)(nil),              // 73: pannier.admin.v1.ReloadRequest
+	(*ReloadReply)(nil),                // 74: pannier.admin.v1.ReloadReply
+	(*NodeInfoRequest)(nil),            // 75: pannier.admin.v1.NodeInfoRequest
+	(*Node)(nil),                       // 76: pannier.admin.v1.Node
+	(*ObjectName)(nil),                 // 77: pannier.admin.v1.ObjectName
+	(*Object)(nil),                     // 78: pannier.admin.v1.Object
+	(*ListObjectsRequest)(nil),         // 79: pannier.admin.v1.ListObjectsRequest
+	(*ListObjectsReply)(nil),           // 80: pannier.admin.v1.ListObjectsReply
+	(*ApplyRequest)(nil),               // 81: pannier.admin.v1.ApplyRequest
+	(*ApplyText)(nil),                  // 82: pannier.admin.v1.ApplyText
+	(*ApplyReply)(nil),                 // 83: pannier.admin.v1.ApplyReply
+	(*ObjectChange)(nil),               // 84: pannier.admin.v1.ObjectChange
+	(*PutObjectRequest)(nil),           // 85: pannier.admin.v1.PutObjectRequest
+	(*DeleteObjectRequest)(nil),        // 86: pannier.admin.v1.DeleteObjectRequest
+	(*DeleteObjectReply)(nil),          // 87: pannier.admin.v1.DeleteObjectReply
+	(*CreateTokenRequest)(nil),         // 88: pannier.admin.v1.CreateTokenRequest
+	(*CreateTokenReply)(nil),           // 89: pannier.admin.v1.CreateTokenReply
+	(*Token)(nil),                      // 90: pannier.admin.v1.Token
+	(*ListTokensRequest)(nil),          // 91: pannier.admin.v1.ListTokensRequest
+	(*ListTokensReply)(nil),            // 92: pannier.admin.v1.ListTokensReply
+	(*DeleteTokenRequest)(nil),         // 93: pannier.admin.v1.DeleteTokenRequest
+	(*DeleteTokenReply)(nil),           // 94: pannier.admin.v1.DeleteTokenReply
+	(*ListSchedulesRequest)(nil),       // 95: pannier.admin.v1.ListSchedulesRequest
+	(*ListSchedulesReply)(nil),         // 96: pannier.admin.v1.ListSchedulesReply
+	(*ShowScheduleRequest)(nil),        // 97: pannier.admin.v1.ShowScheduleRequest
+	(*RunScheduleRequest)(nil),         // 98: pannier.admin.v1.RunScheduleRequest
+	(*Schedule)(nil),                   // 99: pannier.admin.v1.Schedule
+	(*ScheduleRun)(nil),                // 100: pannier.admin.v1.ScheduleRun
+	(*ListPoolsRequest)(nil),           // 101: pannier.admin.v1.ListPoolsRequest
+	(*ListPoolsReply)(nil),             // 102: pannier.admin.v1.ListPoolsReply
+	(*Pool)(nil),                       // 103: pannier.admin.v1.Pool
+	(*ListExpectedRequest)(nil),        // 104: pannier.admin.v1.ListExpectedRequest
+	(*ListExpectedReply)(nil),          // 105: pannier.admin.v1.ListExpectedReply
+	(*AddExpectedRequest)(nil),         // 106: pannier.admin.v1.AddExpectedRequest
+	(*RemoveExpectedRequest)(nil),      // 107: pannier.admin.v1.RemoveExpectedRequest
+	(*RemoveExpectedReply)(nil),        // 108: pannier.admin.v1.RemoveExpectedReply
+	(*AcknowledgeExpectedRequest)(nil), // 109: pannier.admin.v1.AcknowledgeExpectedRequest
+	(*Expected)(nil),                   // 110: pannier.admin.v1.Expected
+	(*ExpectedFile)(nil),               // 111: pannier.admin.v1.ExpectedFile
+	nil,                                // 112: pannier.admin.v1.Relay.PortsEntry
+	nil,                                // 113: pannier.admin.v1.TestFolderReply.CountsEntry
+	(*timestamppb.Timestamp)(nil),      // 114: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),        // 115: google.protobuf.Duration
 }
 var file_admin_proto_depIdxs = []int32{
 	1,   // 0: pannier.admin.v1.Ref.role:type_name -> pannier.admin.v1.Request.Role
-	113, // 1: pannier.admin.v1.SubmitRequest.not_before:type_name -> google.protobuf.Timestamp
+	114, // 1: pannier.admin.v1.SubmitRequest.not_before:type_name -> google.protobuf.Timestamp
 	10,  // 2: pannier.admin.v1.SubmitReply.request:type_name -> pannier.admin.v1.Request
 	1,   // 3: pannier.admin.v1.Request.role:type_name -> pannier.admin.v1.Request.Role
 	2,   // 4: pannier.admin.v1.Request.side:type_name -> pannier.admin.v1.Request.Side
@@ -8498,48 +8582,48 @@ var file_admin_proto_depIdxs = []int32{
 	1,   // 6: pannier.admin.v1.Request.owner:type_name -> pannier.admin.v1.Request.Role
 	12,  // 7: pannier.admin.v1.Request.failure:type_name -> pannier.admin.v1.Failure
 	11,  // 8: pannier.admin.v1.Request.tasks:type_name -> pannier.admin.v1.TaskCount
-	113, // 9: pannier.admin.v1.Request.registered:type_name -> google.protobuf.Timestamp
-	113, // 10: pannier.admin.v1.Request.changed:type_name -> google.protobuf.Timestamp
-	113, // 11: pannier.admin.v1.Request.due:type_name -> google.protobuf.Timestamp
-	113, // 12: pannier.admin.v1.Request.not_before:type_name -> google.protobuf.Timestamp
+	114, // 9: pannier.admin.v1.Request.registered:type_name -> google.protobuf.Timestamp
+	114, // 10: pannier.admin.v1.Request.changed:type_name -> google.protobuf.Timestamp
+	114, // 11: pannier.admin.v1.Request.due:type_name -> google.protobuf.Timestamp
+	114, // 12: pannier.admin.v1.Request.not_before:type_name -> google.protobuf.Timestamp
 	13,  // 13: pannier.admin.v1.Request.live:type_name -> pannier.admin.v1.Live
-	113, // 14: pannier.admin.v1.Failure.at:type_name -> google.protobuf.Timestamp
-	113, // 15: pannier.admin.v1.Live.since:type_name -> google.protobuf.Timestamp
+	114, // 14: pannier.admin.v1.Failure.at:type_name -> google.protobuf.Timestamp
+	114, // 15: pannier.admin.v1.Live.since:type_name -> google.protobuf.Timestamp
 	0,   // 16: pannier.admin.v1.ListRequest.states:type_name -> pannier.admin.v1.Request.State
-	113, // 17: pannier.admin.v1.ListRequest.since:type_name -> google.protobuf.Timestamp
+	114, // 17: pannier.admin.v1.ListRequest.since:type_name -> google.protobuf.Timestamp
 	16,  // 18: pannier.admin.v1.EventsReply.events:type_name -> pannier.admin.v1.Event
-	113, // 19: pannier.admin.v1.Event.at:type_name -> google.protobuf.Timestamp
+	114, // 19: pannier.admin.v1.Event.at:type_name -> google.protobuf.Timestamp
 	0,   // 20: pannier.admin.v1.Event.state:type_name -> pannier.admin.v1.Request.State
 	12,  // 21: pannier.admin.v1.Event.failure:type_name -> pannier.admin.v1.Failure
 	18,  // 22: pannier.admin.v1.LogReply.lines:type_name -> pannier.admin.v1.LogLine
-	113, // 23: pannier.admin.v1.LogLine.at:type_name -> google.protobuf.Timestamp
+	114, // 23: pannier.admin.v1.LogLine.at:type_name -> google.protobuf.Timestamp
 	7,   // 24: pannier.admin.v1.TimelineRequest.ref:type_name -> pannier.admin.v1.Ref
 	21,  // 25: pannier.admin.v1.TimelineReply.here:type_name -> pannier.admin.v1.Steps
 	21,  // 26: pannier.admin.v1.TimelineReply.there:type_name -> pannier.admin.v1.Steps
-	113, // 27: pannier.admin.v1.TimelineReply.told:type_name -> google.protobuf.Timestamp
+	114, // 27: pannier.admin.v1.TimelineReply.told:type_name -> google.protobuf.Timestamp
 	2,   // 28: pannier.admin.v1.Steps.side:type_name -> pannier.admin.v1.Request.Side
 	0,   // 29: pannier.admin.v1.Steps.state:type_name -> pannier.admin.v1.Request.State
 	12,  // 30: pannier.admin.v1.Steps.failure:type_name -> pannier.admin.v1.Failure
 	11,  // 31: pannier.admin.v1.Steps.tasks:type_name -> pannier.admin.v1.TaskCount
 	22,  // 32: pannier.admin.v1.Steps.reached:type_name -> pannier.admin.v1.Reached
 	23,  // 33: pannier.admin.v1.Steps.runs:type_name -> pannier.admin.v1.TaskRun
-	113, // 34: pannier.admin.v1.Steps.clock:type_name -> google.protobuf.Timestamp
-	113, // 35: pannier.admin.v1.Reached.at:type_name -> google.protobuf.Timestamp
-	113, // 36: pannier.admin.v1.TaskRun.began:type_name -> google.protobuf.Timestamp
-	113, // 37: pannier.admin.v1.TaskRun.ended:type_name -> google.protobuf.Timestamp
+	114, // 34: pannier.admin.v1.Steps.clock:type_name -> google.protobuf.Timestamp
+	114, // 35: pannier.admin.v1.Reached.at:type_name -> google.protobuf.Timestamp
+	114, // 36: pannier.admin.v1.TaskRun.began:type_name -> google.protobuf.Timestamp
+	114, // 37: pannier.admin.v1.TaskRun.ended:type_name -> google.protobuf.Timestamp
 	14,  // 38: pannier.admin.v1.WatchRequest.query:type_name -> pannier.admin.v1.ListRequest
 	7,   // 39: pannier.admin.v1.WatchRequest.refs:type_name -> pannier.admin.v1.Ref
 	10,  // 40: pannier.admin.v1.Change.request:type_name -> pannier.admin.v1.Request
 	7,   // 41: pannier.admin.v1.WaitRequest.ref:type_name -> pannier.admin.v1.Ref
-	114, // 42: pannier.admin.v1.WaitRequest.timeout:type_name -> google.protobuf.Duration
+	115, // 42: pannier.admin.v1.WaitRequest.timeout:type_name -> google.protobuf.Duration
 	10,  // 43: pannier.admin.v1.Explanation.request:type_name -> pannier.admin.v1.Request
-	113, // 44: pannier.admin.v1.Explanation.at:type_name -> google.protobuf.Timestamp
+	114, // 44: pannier.admin.v1.Explanation.at:type_name -> google.protobuf.Timestamp
 	31,  // 45: pannier.admin.v1.Explanation.partner:type_name -> pannier.admin.v1.Partner
 	7,   // 46: pannier.admin.v1.CancelRequest.ref:type_name -> pannier.admin.v1.Ref
 	31,  // 47: pannier.admin.v1.ListPartnersReply.partners:type_name -> pannier.admin.v1.Partner
 	12,  // 48: pannier.admin.v1.Partner.failure:type_name -> pannier.admin.v1.Failure
-	113, // 49: pannier.admin.v1.Partner.retry_at:type_name -> google.protobuf.Timestamp
-	114, // 50: pannier.admin.v1.Partner.rtt:type_name -> google.protobuf.Duration
+	114, // 49: pannier.admin.v1.Partner.retry_at:type_name -> google.protobuf.Timestamp
+	115, // 50: pannier.admin.v1.Partner.rtt:type_name -> google.protobuf.Duration
 	35,  // 51: pannier.admin.v1.ListListenersReply.listeners:type_name -> pannier.admin.v1.Listener
 	38,  // 52: pannier.admin.v1.ListRulesReply.rules:type_name -> pannier.admin.v1.Rule
 	3,   // 53: pannier.admin.v1.Rule.direction:type_name -> pannier.admin.v1.Rule.Direction
@@ -8548,159 +8632,162 @@ var file_admin_proto_depIdxs = []int32{
 	3,   // 56: pannier.admin.v1.TestRuleRequest.direction:type_name -> pannier.admin.v1.Rule.Direction
 	42,  // 57: pannier.admin.v1.TestRuleReply.tests:type_name -> pannier.admin.v1.RuleTest
 	3,   // 58: pannier.admin.v1.RuleTest.direction:type_name -> pannier.admin.v1.Rule.Direction
-	113, // 59: pannier.admin.v1.BrowseEntry.modified:type_name -> google.protobuf.Timestamp
+	114, // 59: pannier.admin.v1.BrowseEntry.modified:type_name -> google.protobuf.Timestamp
 	47,  // 60: pannier.admin.v1.ListRelaysReply.relays:type_name -> pannier.admin.v1.Relay
 	50,  // 61: pannier.admin.v1.ListRelaysReply.policy:type_name -> pannier.admin.v1.RelayPolicy
 	51,  // 62: pannier.admin.v1.ListRelaysReply.connections:type_name -> pannier.admin.v1.RelayConnection
-	111, // 63: pannier.admin.v1.Relay.ports:type_name -> pannier.admin.v1.Relay.PortsEntry
+	112, // 63: pannier.admin.v1.Relay.ports:type_name -> pannier.admin.v1.Relay.PortsEntry
 	48,  // 64: pannier.admin.v1.Relay.limits:type_name -> pannier.admin.v1.RelayLimits
 	49,  // 65: pannier.admin.v1.Relay.counts:type_name -> pannier.admin.v1.RelayCounts
-	114, // 66: pannier.admin.v1.RelayLimits.life:type_name -> google.protobuf.Duration
-	114, // 67: pannier.admin.v1.RelayLimits.idle:type_name -> google.protobuf.Duration
-	114, // 68: pannier.admin.v1.RelayLimits.half:type_name -> google.protobuf.Duration
+	115, // 66: pannier.admin.v1.RelayLimits.life:type_name -> google.protobuf.Duration
+	115, // 67: pannier.admin.v1.RelayLimits.idle:type_name -> google.protobuf.Duration
+	115, // 68: pannier.admin.v1.RelayLimits.half:type_name -> google.protobuf.Duration
 	48,  // 69: pannier.admin.v1.RelayPolicy.limits:type_name -> pannier.admin.v1.RelayLimits
 	49,  // 70: pannier.admin.v1.RelayPolicy.counts:type_name -> pannier.admin.v1.RelayCounts
-	113, // 71: pannier.admin.v1.RelayConnection.since:type_name -> google.protobuf.Timestamp
+	114, // 71: pannier.admin.v1.RelayConnection.since:type_name -> google.protobuf.Timestamp
 	54,  // 72: pannier.admin.v1.TestRelayReply.steps:type_name -> pannier.admin.v1.RelayStep
 	12,  // 73: pannier.admin.v1.RelayStep.failure:type_name -> pannier.admin.v1.Failure
 	63,  // 74: pannier.admin.v1.ListFoldersReply.folders:type_name -> pannier.admin.v1.Folder
 	64,  // 75: pannier.admin.v1.TestFolderReply.files:type_name -> pannier.admin.v1.FolderFile
-	112, // 76: pannier.admin.v1.TestFolderReply.counts:type_name -> pannier.admin.v1.TestFolderReply.CountsEntry
-	113, // 77: pannier.admin.v1.Folder.scanned:type_name -> google.protobuf.Timestamp
-	114, // 78: pannier.admin.v1.Folder.took:type_name -> google.protobuf.Duration
+	113, // 76: pannier.admin.v1.TestFolderReply.counts:type_name -> pannier.admin.v1.TestFolderReply.CountsEntry
+	114, // 77: pannier.admin.v1.Folder.scanned:type_name -> google.protobuf.Timestamp
+	115, // 78: pannier.admin.v1.Folder.took:type_name -> google.protobuf.Duration
 	64,  // 79: pannier.admin.v1.Folder.files:type_name -> pannier.admin.v1.FolderFile
 	67,  // 80: pannier.admin.v1.CheckReply.finding:type_name -> pannier.admin.v1.Finding
 	68,  // 81: pannier.admin.v1.CheckReply.counts:type_name -> pannier.admin.v1.CheckCounts
 	4,   // 82: pannier.admin.v1.Finding.severity:type_name -> pannier.admin.v1.Finding.Severity
 	5,   // 83: pannier.admin.v1.Finding.subject:type_name -> pannier.admin.v1.Finding.Subject
-	113, // 84: pannier.admin.v1.PurgeRequest.before:type_name -> google.protobuf.Timestamp
-	113, // 85: pannier.admin.v1.Node.started:type_name -> google.protobuf.Timestamp
-	113, // 86: pannier.admin.v1.Object.changed:type_name -> google.protobuf.Timestamp
+	114, // 84: pannier.admin.v1.PurgeRequest.before:type_name -> google.protobuf.Timestamp
+	114, // 85: pannier.admin.v1.Node.started:type_name -> google.protobuf.Timestamp
+	114, // 86: pannier.admin.v1.Object.changed:type_name -> google.protobuf.Timestamp
 	78,  // 87: pannier.admin.v1.ListObjectsReply.objects:type_name -> pannier.admin.v1.Object
 	82,  // 88: pannier.admin.v1.ApplyRequest.more:type_name -> pannier.admin.v1.ApplyText
 	84,  // 89: pannier.admin.v1.ApplyReply.changes:type_name -> pannier.admin.v1.ObjectChange
-	113, // 90: pannier.admin.v1.CreateTokenRequest.expires:type_name -> google.protobuf.Timestamp
+	114, // 90: pannier.admin.v1.CreateTokenRequest.expires:type_name -> google.protobuf.Timestamp
 	90,  // 91: pannier.admin.v1.CreateTokenReply.token:type_name -> pannier.admin.v1.Token
-	113, // 92: pannier.admin.v1.Token.created:type_name -> google.protobuf.Timestamp
-	113, // 93: pannier.admin.v1.Token.expires:type_name -> google.protobuf.Timestamp
-	113, // 94: pannier.admin.v1.Token.used:type_name -> google.protobuf.Timestamp
+	114, // 92: pannier.admin.v1.Token.created:type_name -> google.protobuf.Timestamp
+	114, // 93: pannier.admin.v1.Token.expires:type_name -> google.protobuf.Timestamp
+	114, // 94: pannier.admin.v1.Token.used:type_name -> google.protobuf.Timestamp
 	90,  // 95: pannier.admin.v1.ListTokensReply.tokens:type_name -> pannier.admin.v1.Token
 	99,  // 96: pannier.admin.v1.ListSchedulesReply.schedules:type_name -> pannier.admin.v1.Schedule
-	113, // 97: pannier.admin.v1.Schedule.since:type_name -> google.protobuf.Timestamp
-	113, // 98: pannier.admin.v1.Schedule.next:type_name -> google.protobuf.Timestamp
-	113, // 99: pannier.admin.v1.Schedule.upcoming:type_name -> google.protobuf.Timestamp
+	114, // 97: pannier.admin.v1.Schedule.since:type_name -> google.protobuf.Timestamp
+	114, // 98: pannier.admin.v1.Schedule.next:type_name -> google.protobuf.Timestamp
+	114, // 99: pannier.admin.v1.Schedule.upcoming:type_name -> google.protobuf.Timestamp
 	100, // 100: pannier.admin.v1.Schedule.last:type_name -> pannier.admin.v1.ScheduleRun
 	100, // 101: pannier.admin.v1.Schedule.pending:type_name -> pannier.admin.v1.ScheduleRun
-	113, // 102: pannier.admin.v1.ScheduleRun.due:type_name -> google.protobuf.Timestamp
-	113, // 103: pannier.admin.v1.ScheduleRun.at:type_name -> google.protobuf.Timestamp
+	114, // 102: pannier.admin.v1.ScheduleRun.due:type_name -> google.protobuf.Timestamp
+	114, // 103: pannier.admin.v1.ScheduleRun.at:type_name -> google.protobuf.Timestamp
 	103, // 104: pannier.admin.v1.ListPoolsReply.pools:type_name -> pannier.admin.v1.Pool
-	113, // 105: pannier.admin.v1.Pool.next:type_name -> google.protobuf.Timestamp
-	109, // 106: pannier.admin.v1.ListExpectedReply.expected:type_name -> pannier.admin.v1.Expected
-	113, // 107: pannier.admin.v1.Expected.since:type_name -> google.protobuf.Timestamp
-	113, // 108: pannier.admin.v1.Expected.next:type_name -> google.protobuf.Timestamp
-	110, // 109: pannier.admin.v1.Expected.late:type_name -> pannier.admin.v1.ExpectedFile
-	110, // 110: pannier.admin.v1.Expected.over:type_name -> pannier.admin.v1.ExpectedFile
-	113, // 111: pannier.admin.v1.ExpectedFile.due:type_name -> google.protobuf.Timestamp
-	113, // 112: pannier.admin.v1.ExpectedFile.at:type_name -> google.protobuf.Timestamp
-	8,   // 113: pannier.admin.v1.Admin.Submit:input_type -> pannier.admin.v1.SubmitRequest
-	7,   // 114: pannier.admin.v1.Admin.Get:input_type -> pannier.admin.v1.Ref
-	14,  // 115: pannier.admin.v1.Admin.List:input_type -> pannier.admin.v1.ListRequest
-	7,   // 116: pannier.admin.v1.Admin.Events:input_type -> pannier.admin.v1.Ref
-	7,   // 117: pannier.admin.v1.Admin.Log:input_type -> pannier.admin.v1.Ref
-	19,  // 118: pannier.admin.v1.Admin.Timeline:input_type -> pannier.admin.v1.TimelineRequest
-	24,  // 119: pannier.admin.v1.Admin.Watch:input_type -> pannier.admin.v1.WatchRequest
-	26,  // 120: pannier.admin.v1.Admin.Wait:input_type -> pannier.admin.v1.WaitRequest
-	7,   // 121: pannier.admin.v1.Admin.Explain:input_type -> pannier.admin.v1.Ref
-	7,   // 122: pannier.admin.v1.Admin.Pause:input_type -> pannier.admin.v1.Ref
-	7,   // 123: pannier.admin.v1.Admin.Resume:input_type -> pannier.admin.v1.Ref
-	28,  // 124: pannier.admin.v1.Admin.Cancel:input_type -> pannier.admin.v1.CancelRequest
-	7,   // 125: pannier.admin.v1.Admin.Retry:input_type -> pannier.admin.v1.Ref
-	29,  // 126: pannier.admin.v1.Admin.ListPartners:input_type -> pannier.admin.v1.ListPartnersRequest
-	32,  // 127: pannier.admin.v1.Admin.TestPartner:input_type -> pannier.admin.v1.TestPartnerRequest
-	33,  // 128: pannier.admin.v1.Admin.ListListeners:input_type -> pannier.admin.v1.ListListenersRequest
-	36,  // 129: pannier.admin.v1.Admin.ListRules:input_type -> pannier.admin.v1.ListRulesRequest
-	40,  // 130: pannier.admin.v1.Admin.TestRule:input_type -> pannier.admin.v1.TestRuleRequest
-	43,  // 131: pannier.admin.v1.Admin.Browse:input_type -> pannier.admin.v1.BrowseRequest
-	45,  // 132: pannier.admin.v1.Admin.ListRelays:input_type -> pannier.admin.v1.ListRelaysRequest
-	52,  // 133: pannier.admin.v1.Admin.TestRelay:input_type -> pannier.admin.v1.TestRelayRequest
-	47,  // 134: pannier.admin.v1.Admin.AddRelay:input_type -> pannier.admin.v1.Relay
-	55,  // 135: pannier.admin.v1.Admin.RemoveRelay:input_type -> pannier.admin.v1.RemoveRelayRequest
-	57,  // 136: pannier.admin.v1.Admin.ListFolders:input_type -> pannier.admin.v1.ListFoldersRequest
-	59,  // 137: pannier.admin.v1.Admin.ShowFolder:input_type -> pannier.admin.v1.ShowFolderRequest
-	61,  // 138: pannier.admin.v1.Admin.TestFolder:input_type -> pannier.admin.v1.TestFolderRequest
-	60,  // 139: pannier.admin.v1.Admin.ScanFolder:input_type -> pannier.admin.v1.ScanFolderRequest
-	95,  // 140: pannier.admin.v1.Admin.ListSchedules:input_type -> pannier.admin.v1.ListSchedulesRequest
-	97,  // 141: pannier.admin.v1.Admin.ShowSchedule:input_type -> pannier.admin.v1.ShowScheduleRequest
-	98,  // 142: pannier.admin.v1.Admin.RunSchedule:input_type -> pannier.admin.v1.RunScheduleRequest
-	101, // 143: pannier.admin.v1.Admin.ListPools:input_type -> pannier.admin.v1.ListPoolsRequest
-	104, // 144: pannier.admin.v1.Admin.ListExpected:input_type -> pannier.admin.v1.ListExpectedRequest
-	106, // 145: pannier.admin.v1.Admin.AddExpected:input_type -> pannier.admin.v1.AddExpectedRequest
-	107, // 146: pannier.admin.v1.Admin.RemoveExpected:input_type -> pannier.admin.v1.RemoveExpectedRequest
-	65,  // 147: pannier.admin.v1.Admin.Check:input_type -> pannier.admin.v1.CheckRequest
-	69,  // 148: pannier.admin.v1.Admin.Backup:input_type -> pannier.admin.v1.BackupRequest
-	71,  // 149: pannier.admin.v1.Admin.Purge:input_type -> pannier.admin.v1.PurgeRequest
-	73,  // 150: pannier.admin.v1.Admin.Reload:input_type -> pannier.admin.v1.ReloadRequest
-	79,  // 151: pannier.admin.v1.Admin.ListObjects:input_type -> pannier.admin.v1.ListObjectsRequest
-	77,  // 152: pannier.admin.v1.Admin.GetObject:input_type -> pannier.admin.v1.ObjectName
-	81,  // 153: pannier.admin.v1.Admin.Apply:input_type -> pannier.admin.v1.ApplyRequest
-	85,  // 154: pannier.admin.v1.Admin.PutObject:input_type -> pannier.admin.v1.PutObjectRequest
-	86,  // 155: pannier.admin.v1.Admin.DeleteObject:input_type -> pannier.admin.v1.DeleteObjectRequest
-	88,  // 156: pannier.admin.v1.Admin.CreateToken:input_type -> pannier.admin.v1.CreateTokenRequest
-	91,  // 157: pannier.admin.v1.Admin.ListTokens:input_type -> pannier.admin.v1.ListTokensRequest
-	93,  // 158: pannier.admin.v1.Admin.DeleteToken:input_type -> pannier.admin.v1.DeleteTokenRequest
-	75,  // 159: pannier.admin.v1.Admin.NodeInfo:input_type -> pannier.admin.v1.NodeInfoRequest
-	9,   // 160: pannier.admin.v1.Admin.Submit:output_type -> pannier.admin.v1.SubmitReply
-	10,  // 161: pannier.admin.v1.Admin.Get:output_type -> pannier.admin.v1.Request
-	10,  // 162: pannier.admin.v1.Admin.List:output_type -> pannier.admin.v1.Request
-	15,  // 163: pannier.admin.v1.Admin.Events:output_type -> pannier.admin.v1.EventsReply
-	17,  // 164: pannier.admin.v1.Admin.Log:output_type -> pannier.admin.v1.LogReply
-	20,  // 165: pannier.admin.v1.Admin.Timeline:output_type -> pannier.admin.v1.TimelineReply
-	25,  // 166: pannier.admin.v1.Admin.Watch:output_type -> pannier.admin.v1.Change
-	10,  // 167: pannier.admin.v1.Admin.Wait:output_type -> pannier.admin.v1.Request
-	27,  // 168: pannier.admin.v1.Admin.Explain:output_type -> pannier.admin.v1.Explanation
-	10,  // 169: pannier.admin.v1.Admin.Pause:output_type -> pannier.admin.v1.Request
-	10,  // 170: pannier.admin.v1.Admin.Resume:output_type -> pannier.admin.v1.Request
-	10,  // 171: pannier.admin.v1.Admin.Cancel:output_type -> pannier.admin.v1.Request
-	10,  // 172: pannier.admin.v1.Admin.Retry:output_type -> pannier.admin.v1.Request
-	30,  // 173: pannier.admin.v1.Admin.ListPartners:output_type -> pannier.admin.v1.ListPartnersReply
-	31,  // 174: pannier.admin.v1.Admin.TestPartner:output_type -> pannier.admin.v1.Partner
-	34,  // 175: pannier.admin.v1.Admin.ListListeners:output_type -> pannier.admin.v1.ListListenersReply
-	37,  // 176: pannier.admin.v1.Admin.ListRules:output_type -> pannier.admin.v1.ListRulesReply
-	41,  // 177: pannier.admin.v1.Admin.TestRule:output_type -> pannier.admin.v1.TestRuleReply
-	44,  // 178: pannier.admin.v1.Admin.Browse:output_type -> pannier.admin.v1.BrowseEntry
-	46,  // 179: pannier.admin.v1.Admin.ListRelays:output_type -> pannier.admin.v1.ListRelaysReply
-	53,  // 180: pannier.admin.v1.Admin.TestRelay:output_type -> pannier.admin.v1.TestRelayReply
-	47,  // 181: pannier.admin.v1.Admin.AddRelay:output_type -> pannier.admin.v1.Relay
-	56,  // 182: pannier.admin.v1.Admin.RemoveRelay:output_type -> pannier.admin.v1.RemoveRelayReply
-	58,  // 183: pannier.admin.v1.Admin.ListFolders:output_type -> pannier.admin.v1.ListFoldersReply
-	63,  // 184: pannier.admin.v1.Admin.ShowFolder:output_type -> pannier.admin.v1.Folder
-	62,  // 185: pannier.admin.v1.Admin.TestFolder:output_type -> pannier.admin.v1.TestFolderReply
-	63,  // 186: pannier.admin.v1.Admin.ScanFolder:output_type -> pannier.admin.v1.Folder
-	96,  // 187: pannier.admin.v1.Admin.ListSchedules:output_type -> pannier.admin.v1.ListSchedulesReply
-	99,  // 188: pannier.admin.v1.Admin.ShowSchedule:output_type -> pannier.admin.v1.Schedule
-	100, // 189: pannier.admin.v1.Admin.RunSchedule:output_type -> pannier.admin.v1.ScheduleRun
-	102, // 190: pannier.admin.v1.Admin.ListPools:output_type -> pannier.admin.v1.ListPoolsReply
-	105, // 191: pannier.admin.v1.Admin.ListExpected:output_type -> pannier.admin.v1.ListExpectedReply
-	109, // 192: pannier.admin.v1.Admin.AddExpected:output_type -> pannier.admin.v1.Expected
-	108, // 193: pannier.admin.v1.Admin.RemoveExpected:output_type -> pannier.admin.v1.RemoveExpectedReply
-	66,  // 194: pannier.admin.v1.Admin.Check:output_type -> pannier.admin.v1.CheckReply
-	70,  // 195: pannier.admin.v1.Admin.Backup:output_type -> pannier.admin.v1.BackupChunk
-	72,  // 196: pannier.admin.v1.Admin.Purge:output_type -> pannier.admin.v1.PurgeReply
-	74,  // 197: pannier.admin.v1.Admin.Reload:output_type -> pannier.admin.v1.ReloadReply
-	80,  // 198: pannier.admin.v1.Admin.ListObjects:output_type -> pannier.admin.v1.ListObjectsReply
-	78,  // 199: pannier.admin.v1.Admin.GetObject:output_type -> pannier.admin.v1.Object
-	83,  // 200: pannier.admin.v1.Admin.Apply:output_type -> pannier.admin.v1.ApplyReply
-	78,  // 201: pannier.admin.v1.Admin.PutObject:output_type -> pannier.admin.v1.Object
-	87,  // 202: pannier.admin.v1.Admin.DeleteObject:output_type -> pannier.admin.v1.DeleteObjectReply
-	89,  // 203: pannier.admin.v1.Admin.CreateToken:output_type -> pannier.admin.v1.CreateTokenReply
-	92,  // 204: pannier.admin.v1.Admin.ListTokens:output_type -> pannier.admin.v1.ListTokensReply
-	94,  // 205: pannier.admin.v1.Admin.DeleteToken:output_type -> pannier.admin.v1.DeleteTokenReply
-	76,  // 206: pannier.admin.v1.Admin.NodeInfo:output_type -> pannier.admin.v1.Node
-	160, // [160:207] is the sub-list for method output_type
-	113, // [113:160] is the sub-list for method input_type
-	113, // [113:113] is the sub-list for extension type_name
-	113, // [113:113] is the sub-list for extension extendee
-	0,   // [0:113] is the sub-list for field type_name
+	114, // 105: pannier.admin.v1.Pool.next:type_name -> google.protobuf.Timestamp
+	110, // 106: pannier.admin.v1.ListExpectedReply.expected:type_name -> pannier.admin.v1.Expected
+	114, // 107: pannier.admin.v1.AcknowledgeExpectedRequest.due:type_name -> google.protobuf.Timestamp
+	114, // 108: pannier.admin.v1.Expected.since:type_name -> google.protobuf.Timestamp
+	114, // 109: pannier.admin.v1.Expected.next:type_name -> google.protobuf.Timestamp
+	111, // 110: pannier.admin.v1.Expected.late:type_name -> pannier.admin.v1.ExpectedFile
+	111, // 111: pannier.admin.v1.Expected.over:type_name -> pannier.admin.v1.ExpectedFile
+	114, // 112: pannier.admin.v1.ExpectedFile.due:type_name -> google.protobuf.Timestamp
+	114, // 113: pannier.admin.v1.ExpectedFile.at:type_name -> google.protobuf.Timestamp
+	8,   // 114: pannier.admin.v1.Admin.Submit:input_type -> pannier.admin.v1.SubmitRequest
+	7,   // 115: pannier.admin.v1.Admin.Get:input_type -> pannier.admin.v1.Ref
+	14,  // 116: pannier.admin.v1.Admin.List:input_type -> pannier.admin.v1.ListRequest
+	7,   // 117: pannier.admin.v1.Admin.Events:input_type -> pannier.admin.v1.Ref
+	7,   // 118: pannier.admin.v1.Admin.Log:input_type -> pannier.admin.v1.Ref
+	19,  // 119: pannier.admin.v1.Admin.Timeline:input_type -> pannier.admin.v1.TimelineRequest
+	24,  // 120: pannier.admin.v1.Admin.Watch:input_type -> pannier.admin.v1.WatchRequest
+	26,  // 121: pannier.admin.v1.Admin.Wait:input_type -> pannier.admin.v1.WaitRequest
+	7,   // 122: pannier.admin.v1.Admin.Explain:input_type -> pannier.admin.v1.Ref
+	7,   // 123: pannier.admin.v1.Admin.Pause:input_type -> pannier.admin.v1.Ref
+	7,   // 124: pannier.admin.v1.Admin.Resume:input_type -> pannier.admin.v1.Ref
+	28,  // 125: pannier.admin.v1.Admin.Cancel:input_type -> pannier.admin.v1.CancelRequest
+	7,   // 126: pannier.admin.v1.Admin.Retry:input_type -> pannier.admin.v1.Ref
+	29,  // 127: pannier.admin.v1.Admin.ListPartners:input_type -> pannier.admin.v1.ListPartnersRequest
+	32,  // 128: pannier.admin.v1.Admin.TestPartner:input_type -> pannier.admin.v1.TestPartnerRequest
+	33,  // 129: pannier.admin.v1.Admin.ListListeners:input_type -> pannier.admin.v1.ListListenersRequest
+	36,  // 130: pannier.admin.v1.Admin.ListRules:input_type -> pannier.admin.v1.ListRulesRequest
+	40,  // 131: pannier.admin.v1.Admin.TestRule:input_type -> pannier.admin.v1.TestRuleRequest
+	43,  // 132: pannier.admin.v1.Admin.Browse:input_type -> pannier.admin.v1.BrowseRequest
+	45,  // 133: pannier.admin.v1.Admin.ListRelays:input_type -> pannier.admin.v1.ListRelaysRequest
+	52,  // 134: pannier.admin.v1.Admin.TestRelay:input_type -> pannier.admin.v1.TestRelayRequest
+	47,  // 135: pannier.admin.v1.Admin.AddRelay:input_type -> pannier.admin.v1.Relay
+	55,  // 136: pannier.admin.v1.Admin.RemoveRelay:input_type -> pannier.admin.v1.RemoveRelayRequest
+	57,  // 137: pannier.admin.v1.Admin.ListFolders:input_type -> pannier.admin.v1.ListFoldersRequest
+	59,  // 138: pannier.admin.v1.Admin.ShowFolder:input_type -> pannier.admin.v1.ShowFolderRequest
+	61,  // 139: pannier.admin.v1.Admin.TestFolder:input_type -> pannier.admin.v1.TestFolderRequest
+	60,  // 140: pannier.admin.v1.Admin.ScanFolder:input_type -> pannier.admin.v1.ScanFolderRequest
+	95,  // 141: pannier.admin.v1.Admin.ListSchedules:input_type -> pannier.admin.v1.ListSchedulesRequest
+	97,  // 142: pannier.admin.v1.Admin.ShowSchedule:input_type -> pannier.admin.v1.ShowScheduleRequest
+	98,  // 143: pannier.admin.v1.Admin.RunSchedule:input_type -> pannier.admin.v1.RunScheduleRequest
+	101, // 144: pannier.admin.v1.Admin.ListPools:input_type -> pannier.admin.v1.ListPoolsRequest
+	104, // 145: pannier.admin.v1.Admin.ListExpected:input_type -> pannier.admin.v1.ListExpectedRequest
+	106, // 146: pannier.admin.v1.Admin.AddExpected:input_type -> pannier.admin.v1.AddExpectedRequest
+	107, // 147: pannier.admin.v1.Admin.RemoveExpected:input_type -> pannier.admin.v1.RemoveExpectedRequest
+	109, // 148: pannier.admin.v1.Admin.AcknowledgeExpected:input_type -> pannier.admin.v1.AcknowledgeExpectedRequest
+	65,  // 149: pannier.admin.v1.Admin.Check:input_type -> pannier.admin.v1.CheckRequest
+	69,  // 150: pannier.admin.v1.Admin.Backup:input_type -> pannier.admin.v1.BackupRequest
+	71,  // 151: pannier.admin.v1.Admin.Purge:input_type -> pannier.admin.v1.PurgeRequest
+	73,  // 152: pannier.admin.v1.Admin.Reload:input_type -> pannier.admin.v1.ReloadRequest
+	79,  // 153: pannier.admin.v1.Admin.ListObjects:input_type -> pannier.admin.v1.ListObjectsRequest
+	77,  // 154: pannier.admin.v1.Admin.GetObject:input_type -> pannier.admin.v1.ObjectName
+	81,  // 155: pannier.admin.v1.Admin.Apply:input_type -> pannier.admin.v1.ApplyRequest
+	85,  // 156: pannier.admin.v1.Admin.PutObject:input_type -> pannier.admin.v1.PutObjectRequest
+	86,  // 157: pannier.admin.v1.Admin.DeleteObject:input_type -> pannier.admin.v1.DeleteObjectRequest
+	88,  // 158: pannier.admin.v1.Admin.CreateToken:input_type -> pannier.admin.v1.CreateTokenRequest
+	91,  // 159: pannier.admin.v1.Admin.ListTokens:input_type -> pannier.admin.v1.ListTokensRequest
+	93,  // 160: pannier.admin.v1.Admin.DeleteToken:input_type -> pannier.admin.v1.DeleteTokenRequest
+	75,  // 161: pannier.admin.v1.Admin.NodeInfo:input_type -> pannier.admin.v1.NodeInfoRequest
+	9,   // 162: pannier.admin.v1.Admin.Submit:output_type -> pannier.admin.v1.SubmitReply
+	10,  // 163: pannier.admin.v1.Admin.Get:output_type -> pannier.admin.v1.Request
+	10,  // 164: pannier.admin.v1.Admin.List:output_type -> pannier.admin.v1.Request
+	15,  // 165: pannier.admin.v1.Admin.Events:output_type -> pannier.admin.v1.EventsReply
+	17,  // 166: pannier.admin.v1.Admin.Log:output_type -> pannier.admin.v1.LogReply
+	20,  // 167: pannier.admin.v1.Admin.Timeline:output_type -> pannier.admin.v1.TimelineReply
+	25,  // 168: pannier.admin.v1.Admin.Watch:output_type -> pannier.admin.v1.Change
+	10,  // 169: pannier.admin.v1.Admin.Wait:output_type -> pannier.admin.v1.Request
+	27,  // 170: pannier.admin.v1.Admin.Explain:output_type -> pannier.admin.v1.Explanation
+	10,  // 171: pannier.admin.v1.Admin.Pause:output_type -> pannier.admin.v1.Request
+	10,  // 172: pannier.admin.v1.Admin.Resume:output_type -> pannier.admin.v1.Request
+	10,  // 173: pannier.admin.v1.Admin.Cancel:output_type -> pannier.admin.v1.Request
+	10,  // 174: pannier.admin.v1.Admin.Retry:output_type -> pannier.admin.v1.Request
+	30,  // 175: pannier.admin.v1.Admin.ListPartners:output_type -> pannier.admin.v1.ListPartnersReply
+	31,  // 176: pannier.admin.v1.Admin.TestPartner:output_type -> pannier.admin.v1.Partner
+	34,  // 177: pannier.admin.v1.Admin.ListListeners:output_type -> pannier.admin.v1.ListListenersReply
+	37,  // 178: pannier.admin.v1.Admin.ListRules:output_type -> pannier.admin.v1.ListRulesReply
+	41,  // 179: pannier.admin.v1.Admin.TestRule:output_type -> pannier.admin.v1.TestRuleReply
+	44,  // 180: pannier.admin.v1.Admin.Browse:output_type -> pannier.admin.v1.BrowseEntry
+	46,  // 181: pannier.admin.v1.Admin.ListRelays:output_type -> pannier.admin.v1.ListRelaysReply
+	53,  // 182: pannier.admin.v1.Admin.TestRelay:output_type -> pannier.admin.v1.TestRelayReply
+	47,  // 183: pannier.admin.v1.Admin.AddRelay:output_type -> pannier.admin.v1.Relay
+	56,  // 184: pannier.admin.v1.Admin.RemoveRelay:output_type -> pannier.admin.v1.RemoveRelayReply
+	58,  // 185: pannier.admin.v1.Admin.ListFolders:output_type -> pannier.admin.v1.ListFoldersReply
+	63,  // 186: pannier.admin.v1.Admin.ShowFolder:output_type -> pannier.admin.v1.Folder
+	62,  // 187: pannier.admin.v1.Admin.TestFolder:output_type -> pannier.admin.v1.TestFolderReply
+	63,  // 188: pannier.admin.v1.Admin.ScanFolder:output_type -> pannier.admin.v1.Folder
+	96,  // 189: pannier.admin.v1.Admin.ListSchedules:output_type -> pannier.admin.v1.ListSchedulesReply
+	99,  // 190: pannier.admin.v1.Admin.ShowSchedule:output_type -> pannier.admin.v1.Schedule
+	100, // 191: pannier.admin.v1.Admin.RunSchedule:output_type -> pannier.admin.v1.ScheduleRun
+	102, // 192: pannier.admin.v1.Admin.ListPools:output_type -> pannier.admin.v1.ListPoolsReply
+	105, // 193: pannier.admin.v1.Admin.ListExpected:output_type -> pannier.admin.v1.ListExpectedReply
+	110, // 194: pannier.admin.v1.Admin.AddExpected:output_type -> pannier.admin.v1.Expected
+	108, // 195: pannier.admin.v1.Admin.RemoveExpected:output_type -> pannier.admin.v1.RemoveExpectedReply
+	110, // 196: pannier.admin.v1.Admin.AcknowledgeExpected:output_type -> pannier.admin.v1.Expected
+	66,  // 197: pannier.admin.v1.Admin.Check:output_type -> pannier.admin.v1.CheckReply
+	70,  // 198: pannier.admin.v1.Admin.Backup:output_type -> pannier.admin.v1.BackupChunk
+	72,  // 199: pannier.admin.v1.Admin.Purge:output_type -> pannier.admin.v1.PurgeReply
+	74,  // 200: pannier.admin.v1.Admin.Reload:output_type -> pannier.admin.v1.ReloadReply
+	80,  // 201: pannier.admin.v1.Admin.ListObjects:output_type -> pannier.admin.v1.ListObjectsReply
+	78,  // 202: pannier.admin.v1.Admin.GetObject:output_type -> pannier.admin.v1.Object
+	83,  // 203: pannier.admin.v1.Admin.Apply:output_type -> pannier.admin.v1.ApplyReply
+	78,  // 204: pannier.admin.v1.Admin.PutObject:output_type -> pannier.admin.v1.Object
+	87,  // 205: pannier.admin.v1.Admin.DeleteObject:output_type -> pannier.admin.v1.DeleteObjectReply
+	89,  // 206: pannier.admin.v1.Admin.CreateToken:output_type -> pannier.admin.v1.CreateTokenReply
+	92,  // 207: pannier.admin.v1.Admin.ListTokens:output_type -> pannier.admin.v1.ListTokensReply
+	94,  // 208: pannier.admin.v1.Admin.DeleteToken:output_type -> pannier.admin.v1.DeleteTokenReply
+	76,  // 209: pannier.admin.v1.Admin.NodeInfo:output_type -> pannier.admin.v1.Node
+	162, // [162:210] is the sub-list for method output_type
+	114, // [114:162] is the sub-list for method input_type
+	114, // [114:114] is the sub-list for extension type_name
+	114, // [114:114] is the sub-list for extension extendee
+	0,   // [0:114] is the sub-list for field type_name
 }
 
 func init() { file_admin_proto_init() }
@@ -8714,7 +8801,7 @@ func file_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_admin_proto_rawDesc), len(file_admin_proto_rawDesc)),
 			NumEnums:      6,
-			NumMessages:   107,
+			NumMessages:   108,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
