@@ -117,8 +117,11 @@ type Server struct {
 	close   context.CancelFunc
 	once    sync.Once
 
-	mu       sync.Mutex
-	watching map[string]int // calls of Watch, by the token's id
+	logged *access.Refusals // refused callers that are logged
+
+	mu      sync.Mutex
+	held    map[place]int               // calls that stay, of tokens
+	refused map[string]*access.Refusals // refused orders that are recorded, by who has given them
 }
 
 // closePatience is how long Close waits for calls to notice it.
@@ -132,7 +135,7 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Server{cfg: cfg, started: time.Now(), watching: map[string]int{}}
+	s := &Server{cfg: cfg, started: time.Now(), logged: access.NewRefusals(mostRefusals), held: map[place]int{}, refused: map[string]*access.Refusals{}}
 	s.quit, s.close = context.WithCancel(context.Background())
 	if err := scoped(); err != nil {
 		return nil, err

@@ -98,7 +98,7 @@ type Node struct {
 	audit     *audit.Log    // nil: none
 	traces    *trace.Tracer // nil: none
 	push      *push.Pusher  // nil: none
-	strangers strangers
+	strangers *access.Refusals
 
 	reload sync.Mutex // held by Reload
 	once   sync.Once
@@ -120,7 +120,7 @@ const leave = 2 * time.Second
 // Open makes a node, ready to be called by Run. What a process before has left
 // running goes on at once. Exists: another process has the state directory.
 func Open(ctx context.Context, cfg *config.Config, o Options) (*Node, error) {
-	n := &Node{o: o, fixed: cfg.Node}
+	n := &Node{o: o, fixed: cfg.Node, strangers: access.NewRefusals(mostStrangers)}
 	n.level.Set(cfg.Node.Log)
 	if n.log = o.Log; n.log == nil {
 		n.log = newLog(o.Output, cfg.Node, &n.level)
