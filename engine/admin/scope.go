@@ -50,8 +50,9 @@ var scopes = map[string]access.Scope{
 	adminpb.Admin_ScanFolder_FullMethodName:  access.Operate,
 	adminpb.Admin_RunSchedule_FullMethodName: access.Operate,
 
-	adminpb.Admin_AddExpected_FullMethodName:    access.Operate,
-	adminpb.Admin_RemoveExpected_FullMethodName: access.Operate,
+	adminpb.Admin_AddExpected_FullMethodName:         access.Operate,
+	adminpb.Admin_RemoveExpected_FullMethodName:      access.Operate,
+	adminpb.Admin_AcknowledgeExpected_FullMethodName: access.Operate,
 
 	adminpb.Admin_AddRelay_FullMethodName:     access.Administer,
 	adminpb.Admin_RemoveRelay_FullMethodName:  access.Administer,

@@ -223,6 +223,7 @@ type expectTable struct {
 	Zone    string        `toml:"zone"`
 	At      string        `toml:"at"`
 	Expire  task.Duration `toml:"expire" default:"24h"`
+	Early   task.Duration `toml:"early"`
 }
 
 type limitsTable struct {

@@ -7199,6 +7199,7 @@ type AddExpectedRequest struct {
 	Zone          string                 `protobuf:"bytes,6,opt,name=zone,proto3" json:"zone,omitempty"`
 	At            string                 `protobuf:"bytes,7,opt,name=at,proto3" json:"at,omitempty"`         // as "2026-12-01 18:00"
 	Expire        string                 `protobuf:"bytes,8,opt,name=expire,proto3" json:"expire,omitempty"` // as "6h"; empty: a day
+	Early         string                 `protobuf:"bytes,9,opt,name=early,proto3" json:"early,omitempty"`   // as "4h"; empty: since the one before was due
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -7289,6 +7290,13 @@ func (x *AddExpectedRequest) GetExpire() string {
 	return ""
 }
 
+func (x *AddExpectedRequest) GetEarly() string {
+	if x != nil {
+		return x.Early
+	}
+	return ""
+}
+
 type RemoveExpectedRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -7369,6 +7377,58 @@ func (*RemoveExpectedReply) Descriptor() ([]byte, []int) {
 	return file_admin_proto_rawDescGZIP(), []int{100}
 }
 
+type AcknowledgeExpectedRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Due           *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=due,proto3" json:"due,omitempty"` // of the one; absent: all that are late
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AcknowledgeExpectedRequest) Reset() {
+	*x = AcknowledgeExpectedRequest{}
+	mi := &file_admin_proto_msgTypes[101]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AcknowledgeExpectedRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AcknowledgeExpectedRequest) ProtoMessage() {}
+
+func (x *AcknowledgeExpectedRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[101]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AcknowledgeExpectedRequest.ProtoReflect.Descriptor instead.
+func (*AcknowledgeExpectedRequest) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{101}
+}
+
+func (x *AcknowledgeExpectedRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *AcknowledgeExpectedRequest) GetDue() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Due
+	}
+	return nil
+}
+
 // Expected is files that are to come here, each by some time: spec/schedule.md.
 type Expected struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -7381,16 +7441,17 @@ type Expected struct {
 	Expire        string                 `protobuf:"bytes,7,opt,name=expire,proto3" json:"expire,omitempty"`
 	Since         *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=since,proto3" json:"since,omitempty"`
 	Next          *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=next,proto3" json:"next,omitempty"`    // when the next is due; absent: none is
-	State         string                 `protobuf:"bytes,10,opt,name=state,proto3" json:"state,omitempty"` // awaited, late; without a next one in time, came late or missing
+	State         string                 `protobuf:"bytes,10,opt,name=state,proto3" json:"state,omitempty"` // awaited, late; without a next one in time, came late, missing or acknowledged
 	Late          []*ExpectedFile        `protobuf:"bytes,11,rep,name=late,proto3" json:"late,omitempty"`   // those that are, the oldest first
 	Over          []*ExpectedFile        `protobuf:"bytes,12,rep,name=over,proto3" json:"over,omitempty"`   // the last ones that are not waited for any more, the latest first
+	Early         string                 `protobuf:"bytes,13,opt,name=early,proto3" json:"early,omitempty"` // empty: since the one before was due
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Expected) Reset() {
 	*x = Expected{}
-	mi := &file_admin_proto_msgTypes[101]
+	mi := &file_admin_proto_msgTypes[102]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7402,7 +7463,7 @@ func (x *Expected) String() string {
 func (*Expected) ProtoMessage() {}
 
 func (x *Expected) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[101]
+	mi := &file_admin_proto_msgTypes[102]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7415,7 +7476,7 @@ func (x *Expected) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Expected.ProtoReflect.Descriptor instead.
 func (*Expected) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{101}
+	return file_admin_proto_rawDescGZIP(), []int{102}
 }
 
 func (x *Expected) GetName() string {
@@ -7502,21 +7563,29 @@ func (x *Expected) GetOver() []*ExpectedFile {
 	return nil
 }
 
+func (x *Expected) GetEarly() string {
+	if x != nil {
+		return x.Early
+	}
+	return ""
+}
+
 // ExpectedFile is one file that is or was expected.
 type ExpectedFile struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Due           *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=due,proto3" json:"due,omitempty"`
-	State         string                 `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"`     // late, in time, came late or missing
-	At            *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=at,proto3" json:"at,omitempty"`           // when it has come, or was given up
+	State         string                 `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"`     // late, in time, came late, missing or acknowledged
+	At            *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=at,proto3" json:"at,omitempty"`           // when it has come, was given up or acknowledged
 	Request       string                 `protobuf:"bytes,4,opt,name=request,proto3" json:"request,omitempty"` // that has brought it
 	Requester     string                 `protobuf:"bytes,5,opt,name=requester,proto3" json:"requester,omitempty"`
+	By            string                 `protobuf:"bytes,6,opt,name=by,proto3" json:"by,omitempty"` // who has acknowledged it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ExpectedFile) Reset() {
 	*x = ExpectedFile{}
-	mi := &file_admin_proto_msgTypes[102]
+	mi := &file_admin_proto_msgTypes[103]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7528,7 +7597,7 @@ func (x *ExpectedFile) String() string {
 func (*ExpectedFile) ProtoMessage() {}
 
 func (x *ExpectedFile) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[102]
+	mi := &file_admin_proto_msgTypes[103]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7541,7 +7610,7 @@ func (x *ExpectedFile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExpectedFile.ProtoReflect.Descriptor instead.
 func (*ExpectedFile) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{102}
+	return file_admin_proto_rawDescGZIP(), []int{103}
 }
 
 func (x *ExpectedFile) GetDue() *timestamppb.Timestamp {
@@ -7575,6 +7644,13 @@ func (x *ExpectedFile) GetRequest() string {
 func (x *ExpectedFile) GetRequester() string {
 	if x != nil {
 		return x.Requester
+	}
+	return ""
+}
+
+func (x *ExpectedFile) GetBy() string {
+	if x != nil {
+		return x.By
 	}
 	return ""
 }
@@ -8151,7 +8227,7 @@ const file_admin_proto_rawDesc = "" +
 	"\x05moved\x18\t \x01(\x03R\x05moved\"\x15\n" +
 	"\x13ListExpectedRequest\"K\n" +
 	"\x11ListExpectedReply\x126\n" +
-	"\bexpected\x18\x01 \x03(\v2\x1a.pannier.admin.v1.ExpectedR\bexpected\"\xba\x01\n" +
+	"\bexpected\x18\x01 \x03(\v2\x1a.pannier.admin.v1.ExpectedR\bexpected\"\xd0\x01\n" +
 	"\x12AddExpectedRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04rule\x18\x02 \x01(\tR\x04rule\x12\x18\n" +
@@ -8160,10 +8236,14 @@ const file_admin_proto_rawDesc = "" +
 	"\x04cron\x18\x05 \x01(\tR\x04cron\x12\x12\n" +
 	"\x04zone\x18\x06 \x01(\tR\x04zone\x12\x0e\n" +
 	"\x02at\x18\a \x01(\tR\x02at\x12\x16\n" +
-	"\x06expire\x18\b \x01(\tR\x06expire\"+\n" +
+	"\x06expire\x18\b \x01(\tR\x06expire\x12\x14\n" +
+	"\x05early\x18\t \x01(\tR\x05early\"+\n" +
 	"\x15RemoveExpectedRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"\x15\n" +
-	"\x13RemoveExpectedReply\"\x80\x03\n" +
+	"\x13RemoveExpectedReply\"^\n" +
+	"\x1aAcknowledgeExpectedRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12,\n" +
+	"\x03due\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x03due\"\x96\x03\n" +
 	"\bExpected\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04rule\x18\x02 \x01(\tR\x04rule\x12\x18\n" +
@@ -8177,13 +8257,15 @@ const file_admin_proto_rawDesc = "" +
 	"\x05state\x18\n" +
 	" \x01(\tR\x05state\x122\n" +
 	"\x04late\x18\v \x03(\v2\x1e.pannier.admin.v1.ExpectedFileR\x04late\x122\n" +
-	"\x04over\x18\f \x03(\v2\x1e.pannier.admin.v1.ExpectedFileR\x04over\"\xb6\x01\n" +
+	"\x04over\x18\f \x03(\v2\x1e.pannier.admin.v1.ExpectedFileR\x04over\x12\x14\n" +
+	"\x05early\x18\r \x01(\tR\x05early\"\xc6\x01\n" +
 	"\fExpectedFile\x12,\n" +
 	"\x03due\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x03due\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\tR\x05state\x12*\n" +
 	"\x02at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x18\n" +
 	"\arequest\x18\x04 \x01(\tR\arequest\x12\x1c\n" +
-	"\trequester\x18\x05 \x01(\tR\trequester2\xf6%\n" +
+	"\trequester\x18\x05 \x01(\tR\trequester\x12\x0e\n" +
+	"\x02by\x18\x06 \x01(\tR\x02by2\x84'\n" +
 	"\x05Admin\x12a\n" +
 	"\x06Submit\x12\x1f.pannier.admin.v1.SubmitRequest\x1a\x1d.pannier.admin.v1.SubmitReply\"\x17\x82\xd3\xe4\x93\x02\x11:\x01*\"\f/v1/requests\x12R\n" +
 	"\x03Get\x12\x15.pannier.admin.v1.Ref\x1a\x19.pannier.admin.v1.Request\"\x19\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/requests/{id}\x12X\n" +
@@ -8224,7 +8306,8 @@ const file_admin_proto_rawDesc = "" +
 	"\tListPools\x12\".pannier.admin.v1.ListPoolsRequest\x1a .pannier.admin.v1.ListPoolsReply\"\x11\x82\xd3\xe4\x93\x02\v\x12\t/v1/pools\x12p\n" +
 	"\fListExpected\x12%.pannier.admin.v1.ListExpectedRequest\x1a#.pannier.admin.v1.ListExpectedReply\"\x14\x82\xd3\xe4\x93\x02\x0e\x12\f/v1/expected\x12h\n" +
 	"\vAddExpected\x12$.pannier.admin.v1.AddExpectedRequest\x1a\x1a.pannier.admin.v1.Expected\"\x17\x82\xd3\xe4\x93\x02\x11:\x01*\"\f/v1/expected\x12}\n" +
-	"\x0eRemoveExpected\x12'.pannier.admin.v1.RemoveExpectedRequest\x1a%.pannier.admin.v1.RemoveExpectedReply\"\x1b\x82\xd3\xe4\x93\x02\x15*\x13/v1/expected/{name}\x12]\n" +
+	"\x0eRemoveExpected\x12'.pannier.admin.v1.RemoveExpectedRequest\x1a%.pannier.admin.v1.RemoveExpectedReply\"\x1b\x82\xd3\xe4\x93\x02\x15*\x13/v1/expected/{name}\x12\x8b\x01\n" +
+	"\x13AcknowledgeExpected\x12,.pannier.admin.v1.AcknowledgeExpectedRequest\x1a\x1a.pannier.admin.v1.Expected\"*\x82\xd3\xe4\x93\x02$:\x01*\"\x1f/v1/expected/{name}/acknowledge\x12]\n" +
 	"\x05Check\x12\x1e.pannier.admin.v1.CheckRequest\x1a\x1c.pannier.admin.v1.CheckReply\"\x14\x82\xd3\xe4\x93\x02\x0e:\x01*\"\t/v1/check0\x01\x12^\n" +
 	"\x06Backup\x12\x1f.pannier.admin.v1.BackupRequest\x1a\x1d.pannier.admin.v1.BackupChunk\"\x12\x82\xd3\xe4\x93\x02\f\x12\n" +
 	"/v1/backup0\x01\x12[\n" +
@@ -8258,125 +8341,126 @@ func file_admin_proto_rawDescGZIP() []byte {
 }
 
 var file_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
-var file_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 105)
+var file_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 106)
 var file_admin_proto_goTypes = []any{
-	(Request_State)(0),            // 0: pannier.admin.v1.Request.State
-	(Request_Role)(0),             // 1: pannier.admin.v1.Request.Role
-	(Request_Side)(0),             // 2: pannier.admin.v1.Request.Side
-	(Rule_Direction)(0),           // 3: pannier.admin.v1.Rule.Direction
-	(Finding_Severity)(0),         // 4: pannier.admin.v1.Finding.Severity
-	(Finding_Subject)(0),          // 5: pannier.admin.v1.Finding.Subject
-	(*Problem)(nil),               // 6: pannier.admin.v1.Problem
-	(*Ref)(nil),                   // 7: pannier.admin.v1.Ref
-	(*SubmitRequest)(nil),         // 8: pannier.admin.v1.SubmitRequest
-	(*SubmitReply)(nil),           // 9: pannier.admin.v1.SubmitReply
-	(*Request)(nil),               // 10: pannier.admin.v1.Request
-	(*TaskCount)(nil),             // 11: pannier.admin.v1.TaskCount
-	(*Failure)(nil),               // 12: pannier.admin.v1.Failure
-	(*Live)(nil),                  // 13: pannier.admin.v1.Live
-	(*ListRequest)(nil),           // 14: pannier.admin.v1.ListRequest
-	(*EventsReply)(nil),           // 15: pannier.admin.v1.EventsReply
-	(*Event)(nil),                 // 16: pannier.admin.v1.Event
-	(*TimelineRequest)(nil),       // 17: pannier.admin.v1.TimelineRequest
-	(*TimelineReply)(nil),         // 18: pannier.admin.v1.TimelineReply
-	(*Steps)(nil),                 // 19: pannier.admin.v1.Steps
-	(*Reached)(nil),               // 20: pannier.admin.v1.Reached
-	(*TaskRun)(nil),               // 21: pannier.admin.v1.TaskRun
-	(*WatchRequest)(nil),          // 22: pannier.admin.v1.WatchRequest
-	(*Change)(nil),                // 23: pannier.admin.v1.Change
-	(*WaitRequest)(nil),           // 24: pannier.admin.v1.WaitRequest
-	(*Explanation)(nil),           // 25: pannier.admin.v1.Explanation
-	(*CancelRequest)(nil),         // 26: pannier.admin.v1.CancelRequest
-	(*ListPartnersRequest)(nil),   // 27: pannier.admin.v1.ListPartnersRequest
-	(*ListPartnersReply)(nil),     // 28: pannier.admin.v1.ListPartnersReply
-	(*Partner)(nil),               // 29: pannier.admin.v1.Partner
-	(*TestPartnerRequest)(nil),    // 30: pannier.admin.v1.TestPartnerRequest
-	(*ListListenersRequest)(nil),  // 31: pannier.admin.v1.ListListenersRequest
-	(*ListListenersReply)(nil),    // 32: pannier.admin.v1.ListListenersReply
-	(*Listener)(nil),              // 33: pannier.admin.v1.Listener
-	(*ListRulesRequest)(nil),      // 34: pannier.admin.v1.ListRulesRequest
-	(*ListRulesReply)(nil),        // 35: pannier.admin.v1.ListRulesReply
-	(*Rule)(nil),                  // 36: pannier.admin.v1.Rule
-	(*TaskLists)(nil),             // 37: pannier.admin.v1.TaskLists
-	(*TestRuleRequest)(nil),       // 38: pannier.admin.v1.TestRuleRequest
-	(*TestRuleReply)(nil),         // 39: pannier.admin.v1.TestRuleReply
-	(*RuleTest)(nil),              // 40: pannier.admin.v1.RuleTest
-	(*BrowseRequest)(nil),         // 41: pannier.admin.v1.BrowseRequest
-	(*BrowseEntry)(nil),           // 42: pannier.admin.v1.BrowseEntry
-	(*ListRelaysRequest)(nil),     // 43: pannier.admin.v1.ListRelaysRequest
-	(*ListRelaysReply)(nil),       // 44: pannier.admin.v1.ListRelaysReply
-	(*Relay)(nil),                 // 45: pannier.admin.v1.Relay
-	(*RelayLimits)(nil),           // 46: pannier.admin.v1.RelayLimits
-	(*RelayCounts)(nil),           // 47: pannier.admin.v1.RelayCounts
-	(*RelayPolicy)(nil),           // 48: pannier.admin.v1.RelayPolicy
-	(*RelayConnection)(nil),       // 49: pannier.admin.v1.RelayConnection
-	(*TestRelayRequest)(nil),      // 50: pannier.admin.v1.TestRelayRequest
-	(*TestRelayReply)(nil),        // 51: pannier.admin.v1.TestRelayReply
-	(*RelayStep)(nil),             // 52: pannier.admin.v1.RelayStep
-	(*RemoveRelayRequest)(nil),    // 53: pannier.admin.v1.RemoveRelayRequest
-	(*RemoveRelayReply)(nil),      // 54: pannier.admin.v1.RemoveRelayReply
-	(*ListFoldersRequest)(nil),    // 55: pannier.admin.v1.ListFoldersRequest
-	(*ListFoldersReply)(nil),      // 56: pannier.admin.v1.ListFoldersReply
-	(*ShowFolderRequest)(nil),     // 57: pannier.admin.v1.ShowFolderRequest
-	(*ScanFolderRequest)(nil),     // 58: pannier.admin.v1.ScanFolderRequest
-	(*TestFolderRequest)(nil),     // 59: pannier.admin.v1.TestFolderRequest
-	(*TestFolderReply)(nil),       // 60: pannier.admin.v1.TestFolderReply
-	(*Folder)(nil),                // 61: pannier.admin.v1.Folder
-	(*FolderFile)(nil),            // 62: pannier.admin.v1.FolderFile
-	(*CheckRequest)(nil),          // 63: pannier.admin.v1.CheckRequest
-	(*CheckReply)(nil),            // 64: pannier.admin.v1.CheckReply
-	(*Finding)(nil),               // 65: pannier.admin.v1.Finding
-	(*CheckCounts)(nil),           // 66: pannier.admin.v1.CheckCounts
-	(*BackupRequest)(nil),         // 67: pannier.admin.v1.BackupRequest
-	(*BackupChunk)(nil),           // 68: pannier.admin.v1.BackupChunk
-	(*PurgeRequest)(nil),          // 69: pannier.admin.v1.PurgeRequest
-	(*PurgeReply)(nil),            // 70: pannier.admin.v1.PurgeReply
-	(*ReloadRequest)(nil),         // 71: pannier.admin.v1.ReloadRequest
-	(*ReloadReply)(nil),           // 72: pannier.admin.v1.ReloadReply
-	(*NodeInfoRequest)(nil),       // 73: pannier.admin.v1.NodeInfoRequest
-	(*Node)(nil),                  // 74: pannier.admin.v1.Node
-	(*ObjectName)(nil),            // 75: pannier.admin.v1.ObjectName
-	(*Object)(nil),                // 76: pannier.admin.v1.Object
-	(*ListObjectsRequest)(nil),    // 77: pannier.admin.v1.ListObjectsRequest
-	(*ListObjectsReply)(nil),      // 78: pannier.admin.v1.ListObjectsReply
-	(*ApplyRequest)(nil),          // 79: pannier.admin.v1.ApplyRequest
-	(*ApplyText)(nil),             // 80: pannier.admin.v1.ApplyText
-	(*ApplyReply)(nil),            // 81: pannier.admin.v1.ApplyReply
-	(*ObjectChange)(nil),          // 82: pannier.admin.v1.ObjectChange
-	(*PutObjectRequest)(nil),      // 83: pannier.admin.v1.PutObjectRequest
-	(*DeleteObjectRequest)(nil),   // 84: pannier.admin.v1.DeleteObjectRequest
-	(*DeleteObjectReply)(nil),     // 85: pannier.admin.v1.DeleteObjectReply
-	(*CreateTokenRequest)(nil),    // 86: pannier.admin.v1.CreateTokenRequest
-	(*CreateTokenReply)(nil),      // 87: pannier.admin.v1.CreateTokenReply
-	(*Token)(nil),                 // 88: pannier.admin.v1.Token
-	(*ListTokensRequest)(nil),     // 89: pannier.admin.v1.ListTokensRequest
-	(*ListTokensReply)(nil),       // 90: pannier.admin.v1.ListTokensReply
-	(*DeleteTokenRequest)(nil),    // 91: pannier.admin.v1.DeleteTokenRequest
-	(*DeleteTokenReply)(nil),      // 92: pannier.admin.v1.DeleteTokenReply
-	(*ListSchedulesRequest)(nil),  // 93: pannier.admin.v1.ListSchedulesRequest
-	(*ListSchedulesReply)(nil),    // 94: pannier.admin.v1.ListSchedulesReply
-	(*ShowScheduleRequest)(nil),   // 95: pannier.admin.v1.ShowScheduleRequest
-	(*RunScheduleRequest)(nil),    // 96: pannier.admin.v1.RunScheduleRequest
-	(*Schedule)(nil),              // 97: pannier.admin.v1.Schedule
-	(*ScheduleRun)(nil),           // 98: pannier.admin.v1.ScheduleRun
-	(*ListPoolsRequest)(nil),      // 99: pannier.admin.v1.ListPoolsRequest
-	(*ListPoolsReply)(nil),        // 100: pannier.admin.v1.ListPoolsReply
-	(*Pool)(nil),                  // 101: pannier.admin.v1.Pool
-	(*ListExpectedRequest)(nil),   // 102: pannier.admin.v1.ListExpectedRequest
-	(*ListExpectedReply)(nil),     // 103: pannier.admin.v1.ListExpectedReply
-	(*AddExpectedRequest)(nil),    // 104: pannier.admin.v1.AddExpectedRequest
-	(*RemoveExpectedRequest)(nil), // 105: pannier.admin.v1.RemoveExpectedRequest
-	(*RemoveExpectedReply)(nil),   // 106: pannier.admin.v1.RemoveExpectedReply
-	(*Expected)(nil),              // 107: pannier.admin.v1.Expected
-	(*ExpectedFile)(nil),          // 108: pannier.admin.v1.ExpectedFile
-	nil,                           // 109: pannier.admin.v1.Relay.PortsEntry
-	nil,                           // 110: pannier.admin.v1.TestFolderReply.CountsEntry
-	(*timestamppb.Timestamp)(nil), // 111: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 112: google.protobuf.Duration
+	(Request_State)(0),                 // 0: pannier.admin.v1.Request.State
+	(Request_Role)(0),                  // 1: pannier.admin.v1.Request.Role
+	(Request_Side)(0),                  // 2: pannier.admin.v1.Request.Side
+	(Rule_Direction)(0),                // 3: pannier.admin.v1.Rule.Direction
+	(Finding_Severity)(0),              // 4: pannier.admin.v1.Finding.Severity
+	(Finding_Subject)(0),               // 5: pannier.admin.v1.Finding.Subject
+	(*Problem)(nil),                    // 6: pannier.admin.v1.Problem
+	(*Ref)(nil),                        // 7: pannier.admin.v1.Ref
+	(*SubmitRequest)(nil),              // 8: pannier.admin.v1.SubmitRequest
+	(*SubmitReply)(nil),                // 9: pannier.admin.v1.SubmitReply
+	(*Request)(nil),                    // 10: pannier.admin.v1.Request
+	(*TaskCount)(nil),                  // 11: pannier.admin.v1.TaskCount
+	(*Failure)(nil),                    // 12: pannier.admin.v1.Failure
+	(*Live)(nil),                       // 13: pannier.admin.v1.Live
+	(*ListRequest)(nil),                // 14: pannier.admin.v1.ListRequest
+	(*EventsReply)(nil),                // 15: pannier.admin.v1.EventsReply
+	(*Event)(nil),                      // 16: pannier.admin.v1.Event
+	(*TimelineRequest)(nil),            // 17: pannier.admin.v1.TimelineRequest
+	(*TimelineReply)(nil),              // 18: pannier.admin.v1.TimelineReply
+	(*Steps)(nil),                      // 19: pannier.admin.v1.Steps
+	(*Reached)(nil),                    // 20: pannier.admin.v1.Reached
+	(*TaskRun)(nil),                    // 21: pannier.admin.v1.TaskRun
+	(*WatchRequest)(nil),               // 22: pannier.admin.v1.WatchRequest
+	(*Change)(nil),                     // 23: pannier.admin.v1.Change
+	(*WaitRequest)(nil),                // 24: pannier.admin.v1.WaitRequest
+	(*Explanation)(nil),                // 25: pannier.admin.v1.Explanation
+	(*CancelRequest)(nil),              // 26: pannier.admin.v1.CancelRequest
+	(*ListPartnersRequest)(nil),        // 27: pannier.admin.v1.ListPartnersRequest
+	(*ListPartnersReply)(nil),          // 28: pannier.admin.v1.ListPartnersReply
+	(*Partner)(nil),                    // 29: pannier.admin.v1.Partner
+	(*TestPartnerRequest)(nil),         // 30: pannier.admin.v1.TestPartnerRequest
+	(*ListListenersRequest)(nil),       // 31: pannier.admin.v1.ListListenersRequest
+	(*ListListenersReply)(nil),         // 32: pannier.admin.v1.ListListenersReply
+	(*Listener)(nil),                   // 33: pannier.admin.v1.Listener
+	(*ListRulesRequest)(nil),           // 34: pannier.admin.v1.ListRulesRequest
+	(*ListRulesReply)(nil),             // 35: pannier.admin.v1.ListRulesReply
+	(*Rule)(nil),                       // 36: pannier.admin.v1.Rule
+	(*TaskLists)(nil),                  // 37: pannier.admin.v1.TaskLists
+	(*TestRuleRequest)(nil),            // 38: pannier.admin.v1.TestRuleRequest
+	(*TestRuleReply)(nil),              // 39: pannier.admin.v1.TestRuleReply
+	(*RuleTest)(nil),                   // 40: pannier.admin.v1.RuleTest
+	(*BrowseRequest)(nil),              // 41: pannier.admin.v1.BrowseRequest
+	(*BrowseEntry)(nil),                // 42: pannier.admin.v1.BrowseEntry
+	(*ListRelaysRequest)(nil),          // 43: pannier.admin.v1.ListRelaysRequest
+	(*ListRelaysReply)(nil),            // 44: pannier.admin.v1.ListRelaysReply
+	(*Relay)(nil),                      // 45: pannier.admin.v1.Relay
+	(*RelayLimits)(nil),                // 46: pannier.admin.v1.RelayLimits
+	(*RelayCounts)(nil),                // 47: pannier.admin.v1.RelayCounts
+	(*RelayPolicy)(nil),                // 48: pannier.admin.v1.RelayPolicy
+	(*RelayConnection)(nil),            // 49: pannier.admin.v1.RelayConnection
+	(*TestRelayRequest)(nil),           // 50: pannier.admin.v1.TestRelayRequest
+	(*TestRelayReply)(nil),             // 51: pannier.admin.v1.TestRelayReply
+	(*RelayStep)(nil),                  // 52: pannier.admin.v1.RelayStep
+	(*RemoveRelayRequest)(nil),         // 53: pannier.admin.v1.RemoveRelayRequest
+	(*RemoveRelayReply)(nil),           // 54: pannier.admin.v1.RemoveRelayReply
+	(*ListFoldersRequest)(nil),         // 55: pannier.admin.v1.ListFoldersRequest
+	(*ListFoldersReply)(nil),           // 56: pannier.admin.v1.ListFoldersReply
+	(*ShowFolderRequest)(nil),          // 57: pannier.admin.v1.ShowFolderRequest
+	(*ScanFolderRequest)(nil),          // 58: pannier.admin.v1.ScanFolderRequest
+	(*TestFolderRequest)(nil),          // 59: pannier.admin.v1.TestFolderRequest
+	(*TestFolderReply)(nil),            // 60: pannier.admin.v1.TestFolderReply
+	(*Folder)(nil),                     // 61: pannier.admin.v1.Folder
+	(*FolderFile)(nil),                 // 62: pannier.admin.v1.FolderFile
+	(*CheckRequest)(nil),               // 63: pannier.admin.v1.CheckRequest
+	(*CheckReply)(nil),                 // 64: pannier.admin.v1.CheckReply
+	(*Finding)(nil),                    // 65: pannier.admin.v1.Finding
+	(*CheckCounts)(nil),                // 66: pannier.admin.v1.CheckCounts
+	(*BackupRequest)(nil),              // 67: pannier.admin.v1.BackupRequest
+	(*BackupChunk)(nil),                // 68: pannier.admin.v1.BackupChunk
+	(*PurgeRequest)(nil),               // 69: pannier.admin.v1.PurgeRequest
+	(*PurgeReply)(nil),                 // 70: pannier.admin.v1.PurgeReply
+	(*ReloadRequest)(nil),              // 71: pannier.admin.v1.ReloadRequest
+	(*ReloadReply)(nil),                // 72: pannier.admin.v1.ReloadReply
+	(*NodeInfoRequest)(nil),            // 73: pannier.admin.v1.NodeInfoRequest
+	(*Node)(nil),                       // 74: pannier.admin.v1.Node
+	(*ObjectName)(nil),                 // 75: pannier.admin.v1.ObjectName
+	(*Object)(nil),                     // 76: pannier.admin.v1.Object
+	(*ListObjectsRequest)(nil),         // 77: pannier.admin.v1.ListObjectsRequest
+	(*ListObjectsReply)(nil),           // 78: pannier.admin.v1.ListObjectsReply
+	(*ApplyRequest)(nil),               // 79: pannier.admin.v1.ApplyRequest
+	(*ApplyText)(nil),                  // 80: pannier.admin.v1.ApplyText
+	(*ApplyReply)(nil),                 // 81: pannier.admin.v1.ApplyReply
+	(*ObjectChange)(nil),               // 82: pannier.admin.v1.ObjectChange
+	(*PutObjectRequest)(nil),           // 83: pannier.admin.v1.PutObjectRequest
+	(*DeleteObjectRequest)(nil),        // 84: pannier.admin.v1.DeleteObjectRequest
+	(*DeleteObjectReply)(nil),          // 85: pannier.admin.v1.DeleteObjectReply
+	(*CreateTokenRequest)(nil),         // 86: pannier.admin.v1.CreateTokenRequest
+	(*CreateTokenReply)(nil),           // 87: pannier.admin.v1.CreateTokenReply
+	(*Token)(nil),                      // 88: pannier.admin.v1.Token
+	(*ListTokensRequest)(nil),          // 89: pannier.admin.v1.ListTokensRequest
+	(*ListTokensReply)(nil),            // 90: pannier.admin.v1.ListTokensReply
+	(*DeleteTokenRequest)(nil),         // 91: pannier.admin.v1.DeleteTokenRequest
+	(*DeleteTokenReply)(nil),           // 92: pannier.admin.v1.DeleteTokenReply
+	(*ListSchedulesRequest)(nil),       // 93: pannier.admin.v1.ListSchedulesRequest
+	(*ListSchedulesReply)(nil),         // 94: pannier.admin.v1.ListSchedulesReply
+	(*ShowScheduleRequest)(nil),        // 95: pannier.admin.v1.ShowScheduleRequest
+	(*RunScheduleRequest)(nil),         // 96: pannier.admin.v1.RunScheduleRequest
+	(*Schedule)(nil),                   // 97: pannier.admin.v1.Schedule
+	(*ScheduleRun)(nil),                // 98: pannier.admin.v1.ScheduleRun
+	(*ListPoolsRequest)(nil),           // 99: pannier.admin.v1.ListPoolsRequest
+	(*ListPoolsReply)(nil),             // 100: pannier.admin.v1.ListPoolsReply
+	(*Pool)(nil),                       // 101: pannier.admin.v1.Pool
+	(*ListExpectedRequest)(nil),        // 102: pannier.admin.v1.ListExpectedRequest
+	(*ListExpectedReply)(nil),          // 103: pannier.admin.v1.ListExpectedReply
+	(*AddExpectedRequest)(nil),         // 104: pannier.admin.v1.AddExpectedRequest
+	(*RemoveExpectedRequest)(nil),      // 105: pannier.admin.v1.RemoveExpectedRequest
+	(*RemoveExpectedReply)(nil),        // 106: pannier.admin.v1.RemoveExpectedReply
+	(*AcknowledgeExpectedRequest)(nil), // 107: pannier.admin.v1.AcknowledgeExpectedRequest
+	(*Expected)(nil),                   // 108: pannier.admin.v1.Expected
+	(*ExpectedFile)(nil),               // 109: pannier.admin.v1.ExpectedFile
+	nil,                                // 110: pannier.admin.v1.Relay.PortsEntry
+	nil,                                // 111: pannier.admin.v1.TestFolderReply.CountsEntry
+	(*timestamppb.Timestamp)(nil),      // 112: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),        // 113: google.protobuf.Duration
 }
 var file_admin_proto_depIdxs = []int32{
 	1,   // 0: pannier.admin.v1.Ref.role:type_name -> pannier.admin.v1.Request.Role
-	111, // 1: pannier.admin.v1.SubmitRequest.not_before:type_name -> google.protobuf.Timestamp
+	112, // 1: pannier.admin.v1.SubmitRequest.not_before:type_name -> google.protobuf.Timestamp
 	10,  // 2: pannier.admin.v1.SubmitReply.request:type_name -> pannier.admin.v1.Request
 	1,   // 3: pannier.admin.v1.Request.role:type_name -> pannier.admin.v1.Request.Role
 	2,   // 4: pannier.admin.v1.Request.side:type_name -> pannier.admin.v1.Request.Side
@@ -8384,46 +8468,46 @@ var file_admin_proto_depIdxs = []int32{
 	1,   // 6: pannier.admin.v1.Request.owner:type_name -> pannier.admin.v1.Request.Role
 	12,  // 7: pannier.admin.v1.Request.failure:type_name -> pannier.admin.v1.Failure
 	11,  // 8: pannier.admin.v1.Request.tasks:type_name -> pannier.admin.v1.TaskCount
-	111, // 9: pannier.admin.v1.Request.registered:type_name -> google.protobuf.Timestamp
-	111, // 10: pannier.admin.v1.Request.changed:type_name -> google.protobuf.Timestamp
-	111, // 11: pannier.admin.v1.Request.due:type_name -> google.protobuf.Timestamp
-	111, // 12: pannier.admin.v1.Request.not_before:type_name -> google.protobuf.Timestamp
+	112, // 9: pannier.admin.v1.Request.registered:type_name -> google.protobuf.Timestamp
+	112, // 10: pannier.admin.v1.Request.changed:type_name -> google.protobuf.Timestamp
+	112, // 11: pannier.admin.v1.Request.due:type_name -> google.protobuf.Timestamp
+	112, // 12: pannier.admin.v1.Request.not_before:type_name -> google.protobuf.Timestamp
 	13,  // 13: pannier.admin.v1.Request.live:type_name -> pannier.admin.v1.Live
-	111, // 14: pannier.admin.v1.Failure.at:type_name -> google.protobuf.Timestamp
-	111, // 15: pannier.admin.v1.Live.since:type_name -> google.protobuf.Timestamp
+	112, // 14: pannier.admin.v1.Failure.at:type_name -> google.protobuf.Timestamp
+	112, // 15: pannier.admin.v1.Live.since:type_name -> google.protobuf.Timestamp
 	0,   // 16: pannier.admin.v1.ListRequest.states:type_name -> pannier.admin.v1.Request.State
-	111, // 17: pannier.admin.v1.ListRequest.since:type_name -> google.protobuf.Timestamp
+	112, // 17: pannier.admin.v1.ListRequest.since:type_name -> google.protobuf.Timestamp
 	16,  // 18: pannier.admin.v1.EventsReply.events:type_name -> pannier.admin.v1.Event
-	111, // 19: pannier.admin.v1.Event.at:type_name -> google.protobuf.Timestamp
+	112, // 19: pannier.admin.v1.Event.at:type_name -> google.protobuf.Timestamp
 	0,   // 20: pannier.admin.v1.Event.state:type_name -> pannier.admin.v1.Request.State
 	12,  // 21: pannier.admin.v1.Event.failure:type_name -> pannier.admin.v1.Failure
 	7,   // 22: pannier.admin.v1.TimelineRequest.ref:type_name -> pannier.admin.v1.Ref
 	19,  // 23: pannier.admin.v1.TimelineReply.here:type_name -> pannier.admin.v1.Steps
 	19,  // 24: pannier.admin.v1.TimelineReply.there:type_name -> pannier.admin.v1.Steps
-	111, // 25: pannier.admin.v1.TimelineReply.told:type_name -> google.protobuf.Timestamp
+	112, // 25: pannier.admin.v1.TimelineReply.told:type_name -> google.protobuf.Timestamp
 	2,   // 26: pannier.admin.v1.Steps.side:type_name -> pannier.admin.v1.Request.Side
 	0,   // 27: pannier.admin.v1.Steps.state:type_name -> pannier.admin.v1.Request.State
 	12,  // 28: pannier.admin.v1.Steps.failure:type_name -> pannier.admin.v1.Failure
 	11,  // 29: pannier.admin.v1.Steps.tasks:type_name -> pannier.admin.v1.TaskCount
 	20,  // 30: pannier.admin.v1.Steps.reached:type_name -> pannier.admin.v1.Reached
 	21,  // 31: pannier.admin.v1.Steps.runs:type_name -> pannier.admin.v1.TaskRun
-	111, // 32: pannier.admin.v1.Steps.clock:type_name -> google.protobuf.Timestamp
-	111, // 33: pannier.admin.v1.Reached.at:type_name -> google.protobuf.Timestamp
-	111, // 34: pannier.admin.v1.TaskRun.began:type_name -> google.protobuf.Timestamp
-	111, // 35: pannier.admin.v1.TaskRun.ended:type_name -> google.protobuf.Timestamp
+	112, // 32: pannier.admin.v1.Steps.clock:type_name -> google.protobuf.Timestamp
+	112, // 33: pannier.admin.v1.Reached.at:type_name -> google.protobuf.Timestamp
+	112, // 34: pannier.admin.v1.TaskRun.began:type_name -> google.protobuf.Timestamp
+	112, // 35: pannier.admin.v1.TaskRun.ended:type_name -> google.protobuf.Timestamp
 	14,  // 36: pannier.admin.v1.WatchRequest.query:type_name -> pannier.admin.v1.ListRequest
 	7,   // 37: pannier.admin.v1.WatchRequest.refs:type_name -> pannier.admin.v1.Ref
 	10,  // 38: pannier.admin.v1.Change.request:type_name -> pannier.admin.v1.Request
 	7,   // 39: pannier.admin.v1.WaitRequest.ref:type_name -> pannier.admin.v1.Ref
-	112, // 40: pannier.admin.v1.WaitRequest.timeout:type_name -> google.protobuf.Duration
+	113, // 40: pannier.admin.v1.WaitRequest.timeout:type_name -> google.protobuf.Duration
 	10,  // 41: pannier.admin.v1.Explanation.request:type_name -> pannier.admin.v1.Request
-	111, // 42: pannier.admin.v1.Explanation.at:type_name -> google.protobuf.Timestamp
+	112, // 42: pannier.admin.v1.Explanation.at:type_name -> google.protobuf.Timestamp
 	29,  // 43: pannier.admin.v1.Explanation.partner:type_name -> pannier.admin.v1.Partner
 	7,   // 44: pannier.admin.v1.CancelRequest.ref:type_name -> pannier.admin.v1.Ref
 	29,  // 45: pannier.admin.v1.ListPartnersReply.partners:type_name -> pannier.admin.v1.Partner
 	12,  // 46: pannier.admin.v1.Partner.failure:type_name -> pannier.admin.v1.Failure
-	111, // 47: pannier.admin.v1.Partner.retry_at:type_name -> google.protobuf.Timestamp
-	112, // 48: pannier.admin.v1.Partner.rtt:type_name -> google.protobuf.Duration
+	112, // 47: pannier.admin.v1.Partner.retry_at:type_name -> google.protobuf.Timestamp
+	113, // 48: pannier.admin.v1.Partner.rtt:type_name -> google.protobuf.Duration
 	33,  // 49: pannier.admin.v1.ListListenersReply.listeners:type_name -> pannier.admin.v1.Listener
 	36,  // 50: pannier.admin.v1.ListRulesReply.rules:type_name -> pannier.admin.v1.Rule
 	3,   // 51: pannier.admin.v1.Rule.direction:type_name -> pannier.admin.v1.Rule.Direction
@@ -8432,157 +8516,160 @@ var file_admin_proto_depIdxs = []int32{
 	3,   // 54: pannier.admin.v1.TestRuleRequest.direction:type_name -> pannier.admin.v1.Rule.Direction
 	40,  // 55: pannier.admin.v1.TestRuleReply.tests:type_name -> pannier.admin.v1.RuleTest
 	3,   // 56: pannier.admin.v1.RuleTest.direction:type_name -> pannier.admin.v1.Rule.Direction
-	111, // 57: pannier.admin.v1.BrowseEntry.modified:type_name -> google.protobuf.Timestamp
+	112, // 57: pannier.admin.v1.BrowseEntry.modified:type_name -> google.protobuf.Timestamp
 	45,  // 58: pannier.admin.v1.ListRelaysReply.relays:type_name -> pannier.admin.v1.Relay
 	48,  // 59: pannier.admin.v1.ListRelaysReply.policy:type_name -> pannier.admin.v1.RelayPolicy
 	49,  // 60: pannier.admin.v1.ListRelaysReply.connections:type_name -> pannier.admin.v1.RelayConnection
-	109, // 61: pannier.admin.v1.Relay.ports:type_name -> pannier.admin.v1.Relay.PortsEntry
+	110, // 61: pannier.admin.v1.Relay.ports:type_name -> pannier.admin.v1.Relay.PortsEntry
 	46,  // 62: pannier.admin.v1.Relay.limits:type_name -> pannier.admin.v1.RelayLimits
 	47,  // 63: pannier.admin.v1.Relay.counts:type_name -> pannier.admin.v1.RelayCounts
-	112, // 64: pannier.admin.v1.RelayLimits.life:type_name -> google.protobuf.Duration
-	112, // 65: pannier.admin.v1.RelayLimits.idle:type_name -> google.protobuf.Duration
-	112, // 66: pannier.admin.v1.RelayLimits.half:type_name -> google.protobuf.Duration
+	113, // 64: pannier.admin.v1.RelayLimits.life:type_name -> google.protobuf.Duration
+	113, // 65: pannier.admin.v1.RelayLimits.idle:type_name -> google.protobuf.Duration
+	113, // 66: pannier.admin.v1.RelayLimits.half:type_name -> google.protobuf.Duration
 	46,  // 67: pannier.admin.v1.RelayPolicy.limits:type_name -> pannier.admin.v1.RelayLimits
 	47,  // 68: pannier.admin.v1.RelayPolicy.counts:type_name -> pannier.admin.v1.RelayCounts
-	111, // 69: pannier.admin.v1.RelayConnection.since:type_name -> google.protobuf.Timestamp
+	112, // 69: pannier.admin.v1.RelayConnection.since:type_name -> google.protobuf.Timestamp
 	52,  // 70: pannier.admin.v1.TestRelayReply.steps:type_name -> pannier.admin.v1.RelayStep
 	12,  // 71: pannier.admin.v1.RelayStep.failure:type_name -> pannier.admin.v1.Failure
 	61,  // 72: pannier.admin.v1.ListFoldersReply.folders:type_name -> pannier.admin.v1.Folder
 	62,  // 73: pannier.admin.v1.TestFolderReply.files:type_name -> pannier.admin.v1.FolderFile
-	110, // 74: pannier.admin.v1.TestFolderReply.counts:type_name -> pannier.admin.v1.TestFolderReply.CountsEntry
-	111, // 75: pannier.admin.v1.Folder.scanned:type_name -> google.protobuf.Timestamp
-	112, // 76: pannier.admin.v1.Folder.took:type_name -> google.protobuf.Duration
+	111, // 74: pannier.admin.v1.TestFolderReply.counts:type_name -> pannier.admin.v1.TestFolderReply.CountsEntry
+	112, // 75: pannier.admin.v1.Folder.scanned:type_name -> google.protobuf.Timestamp
+	113, // 76: pannier.admin.v1.Folder.took:type_name -> google.protobuf.Duration
 	62,  // 77: pannier.admin.v1.Folder.files:type_name -> pannier.admin.v1.FolderFile
 	65,  // 78: pannier.admin.v1.CheckReply.finding:type_name -> pannier.admin.v1.Finding
 	66,  // 79: pannier.admin.v1.CheckReply.counts:type_name -> pannier.admin.v1.CheckCounts
 	4,   // 80: pannier.admin.v1.Finding.severity:type_name -> pannier.admin.v1.Finding.Severity
 	5,   // 81: pannier.admin.v1.Finding.subject:type_name -> pannier.admin.v1.Finding.Subject
-	111, // 82: pannier.admin.v1.PurgeRequest.before:type_name -> google.protobuf.Timestamp
-	111, // 83: pannier.admin.v1.Node.started:type_name -> google.protobuf.Timestamp
-	111, // 84: pannier.admin.v1.Object.changed:type_name -> google.protobuf.Timestamp
+	112, // 82: pannier.admin.v1.PurgeRequest.before:type_name -> google.protobuf.Timestamp
+	112, // 83: pannier.admin.v1.Node.started:type_name -> google.protobuf.Timestamp
+	112, // 84: pannier.admin.v1.Object.changed:type_name -> google.protobuf.Timestamp
 	76,  // 85: pannier.admin.v1.ListObjectsReply.objects:type_name -> pannier.admin.v1.Object
 	80,  // 86: pannier.admin.v1.ApplyRequest.more:type_name -> pannier.admin.v1.ApplyText
 	82,  // 87: pannier.admin.v1.ApplyReply.changes:type_name -> pannier.admin.v1.ObjectChange
-	111, // 88: pannier.admin.v1.CreateTokenRequest.expires:type_name -> google.protobuf.Timestamp
+	112, // 88: pannier.admin.v1.CreateTokenRequest.expires:type_name -> google.protobuf.Timestamp
 	88,  // 89: pannier.admin.v1.CreateTokenReply.token:type_name -> pannier.admin.v1.Token
-	111, // 90: pannier.admin.v1.Token.created:type_name -> google.protobuf.Timestamp
-	111, // 91: pannier.admin.v1.Token.expires:type_name -> google.protobuf.Timestamp
-	111, // 92: pannier.admin.v1.Token.used:type_name -> google.protobuf.Timestamp
+	112, // 90: pannier.admin.v1.Token.created:type_name -> google.protobuf.Timestamp
+	112, // 91: pannier.admin.v1.Token.expires:type_name -> google.protobuf.Timestamp
+	112, // 92: pannier.admin.v1.Token.used:type_name -> google.protobuf.Timestamp
 	88,  // 93: pannier.admin.v1.ListTokensReply.tokens:type_name -> pannier.admin.v1.Token
 	97,  // 94: pannier.admin.v1.ListSchedulesReply.schedules:type_name -> pannier.admin.v1.Schedule
-	111, // 95: pannier.admin.v1.Schedule.since:type_name -> google.protobuf.Timestamp
-	111, // 96: pannier.admin.v1.Schedule.next:type_name -> google.protobuf.Timestamp
-	111, // 97: pannier.admin.v1.Schedule.upcoming:type_name -> google.protobuf.Timestamp
+	112, // 95: pannier.admin.v1.Schedule.since:type_name -> google.protobuf.Timestamp
+	112, // 96: pannier.admin.v1.Schedule.next:type_name -> google.protobuf.Timestamp
+	112, // 97: pannier.admin.v1.Schedule.upcoming:type_name -> google.protobuf.Timestamp
 	98,  // 98: pannier.admin.v1.Schedule.last:type_name -> pannier.admin.v1.ScheduleRun
 	98,  // 99: pannier.admin.v1.Schedule.pending:type_name -> pannier.admin.v1.ScheduleRun
-	111, // 100: pannier.admin.v1.ScheduleRun.due:type_name -> google.protobuf.Timestamp
-	111, // 101: pannier.admin.v1.ScheduleRun.at:type_name -> google.protobuf.Timestamp
+	112, // 100: pannier.admin.v1.ScheduleRun.due:type_name -> google.protobuf.Timestamp
+	112, // 101: pannier.admin.v1.ScheduleRun.at:type_name -> google.protobuf.Timestamp
 	101, // 102: pannier.admin.v1.ListPoolsReply.pools:type_name -> pannier.admin.v1.Pool
-	111, // 103: pannier.admin.v1.Pool.next:type_name -> google.protobuf.Timestamp
-	107, // 104: pannier.admin.v1.ListExpectedReply.expected:type_name -> pannier.admin.v1.Expected
-	111, // 105: pannier.admin.v1.Expected.since:type_name -> google.protobuf.Timestamp
-	111, // 106: pannier.admin.v1.Expected.next:type_name -> google.protobuf.Timestamp
-	108, // 107: pannier.admin.v1.Expected.late:type_name -> pannier.admin.v1.ExpectedFile
-	108, // 108: pannier.admin.v1.Expected.over:type_name -> pannier.admin.v1.ExpectedFile
-	111, // 109: pannier.admin.v1.ExpectedFile.due:type_name -> google.protobuf.Timestamp
-	111, // 110: pannier.admin.v1.ExpectedFile.at:type_name -> google.protobuf.Timestamp
-	8,   // 111: pannier.admin.v1.Admin.Submit:input_type -> pannier.admin.v1.SubmitRequest
-	7,   // 112: pannier.admin.v1.Admin.Get:input_type -> pannier.admin.v1.Ref
-	14,  // 113: pannier.admin.v1.Admin.List:input_type -> pannier.admin.v1.ListRequest
-	7,   // 114: pannier.admin.v1.Admin.Events:input_type -> pannier.admin.v1.Ref
-	17,  // 115: pannier.admin.v1.Admin.Timeline:input_type -> pannier.admin.v1.TimelineRequest
-	22,  // 116: pannier.admin.v1.Admin.Watch:input_type -> pannier.admin.v1.WatchRequest
-	24,  // 117: pannier.admin.v1.Admin.Wait:input_type -> pannier.admin.v1.WaitRequest
-	7,   // 118: pannier.admin.v1.Admin.Explain:input_type -> pannier.admin.v1.Ref
-	7,   // 119: pannier.admin.v1.Admin.Pause:input_type -> pannier.admin.v1.Ref
-	7,   // 120: pannier.admin.v1.Admin.Resume:input_type -> pannier.admin.v1.Ref
-	26,  // 121: pannier.admin.v1.Admin.Cancel:input_type -> pannier.admin.v1.CancelRequest
-	7,   // 122: pannier.admin.v1.Admin.Retry:input_type -> pannier.admin.v1.Ref
-	27,  // 123: pannier.admin.v1.Admin.ListPartners:input_type -> pannier.admin.v1.ListPartnersRequest
-	30,  // 124: pannier.admin.v1.Admin.TestPartner:input_type -> pannier.admin.v1.TestPartnerRequest
-	31,  // 125: pannier.admin.v1.Admin.ListListeners:input_type -> pannier.admin.v1.ListListenersRequest
-	34,  // 126: pannier.admin.v1.Admin.ListRules:input_type -> pannier.admin.v1.ListRulesRequest
-	38,  // 127: pannier.admin.v1.Admin.TestRule:input_type -> pannier.admin.v1.TestRuleRequest
-	41,  // 128: pannier.admin.v1.Admin.Browse:input_type -> pannier.admin.v1.BrowseRequest
-	43,  // 129: pannier.admin.v1.Admin.ListRelays:input_type -> pannier.admin.v1.ListRelaysRequest
-	50,  // 130: pannier.admin.v1.Admin.TestRelay:input_type -> pannier.admin.v1.TestRelayRequest
-	45,  // 131: pannier.admin.v1.Admin.AddRelay:input_type -> pannier.admin.v1.Relay
-	53,  // 132: pannier.admin.v1.Admin.RemoveRelay:input_type -> pannier.admin.v1.RemoveRelayRequest
-	55,  // 133: pannier.admin.v1.Admin.ListFolders:input_type -> pannier.admin.v1.ListFoldersRequest
-	57,  // 134: pannier.admin.v1.Admin.ShowFolder:input_type -> pannier.admin.v1.ShowFolderRequest
-	59,  // 135: pannier.admin.v1.Admin.TestFolder:input_type -> pannier.admin.v1.TestFolderRequest
-	58,  // 136: pannier.admin.v1.Admin.ScanFolder:input_type -> pannier.admin.v1.ScanFolderRequest
-	93,  // 137: pannier.admin.v1.Admin.ListSchedules:input_type -> pannier.admin.v1.ListSchedulesRequest
-	95,  // 138: pannier.admin.v1.Admin.ShowSchedule:input_type -> pannier.admin.v1.ShowScheduleRequest
-	96,  // 139: pannier.admin.v1.Admin.RunSchedule:input_type -> pannier.admin.v1.RunScheduleRequest
-	99,  // 140: pannier.admin.v1.Admin.ListPools:input_type -> pannier.admin.v1.ListPoolsRequest
-	102, // 141: pannier.admin.v1.Admin.ListExpected:input_type -> pannier.admin.v1.ListExpectedRequest
-	104, // 142: pannier.admin.v1.Admin.AddExpected:input_type -> pannier.admin.v1.AddExpectedRequest
-	105, // 143: pannier.admin.v1.Admin.RemoveExpected:input_type -> pannier.admin.v1.RemoveExpectedRequest
-	63,  // 144: pannier.admin.v1.Admin.Check:input_type -> pannier.admin.v1.CheckRequest
-	67,  // 145: pannier.admin.v1.Admin.Backup:input_type -> pannier.admin.v1.BackupRequest
-	69,  // 146: pannier.admin.v1.Admin.Purge:input_type -> pannier.admin.v1.PurgeRequest
-	71,  // 147: pannier.admin.v1.Admin.Reload:input_type -> pannier.admin.v1.ReloadRequest
-	77,  // 148: pannier.admin.v1.Admin.ListObjects:input_type -> pannier.admin.v1.ListObjectsRequest
-	75,  // 149: pannier.admin.v1.Admin.GetObject:input_type -> pannier.admin.v1.ObjectName
-	79,  // 150: pannier.admin.v1.Admin.Apply:input_type -> pannier.admin.v1.ApplyRequest
-	83,  // 151: pannier.admin.v1.Admin.PutObject:input_type -> pannier.admin.v1.PutObjectRequest
-	84,  // 152: pannier.admin.v1.Admin.DeleteObject:input_type -> pannier.admin.v1.DeleteObjectRequest
-	86,  // 153: pannier.admin.v1.Admin.CreateToken:input_type -> pannier.admin.v1.CreateTokenRequest
-	89,  // 154: pannier.admin.v1.Admin.ListTokens:input_type -> pannier.admin.v1.ListTokensRequest
-	91,  // 155: pannier.admin.v1.Admin.DeleteToken:input_type -> pannier.admin.v1.DeleteTokenRequest
-	73,  // 156: pannier.admin.v1.Admin.NodeInfo:input_type -> pannier.admin.v1.NodeInfoRequest
-	9,   // 157: pannier.admin.v1.Admin.Submit:output_type -> pannier.admin.v1.SubmitReply
-	10,  // 158: pannier.admin.v1.Admin.Get:output_type -> pannier.admin.v1.Request
-	10,  // 159: pannier.admin.v1.Admin.List:output_type -> pannier.admin.v1.Request
-	15,  // 160: pannier.admin.v1.Admin.Events:output_type -> pannier.admin.v1.EventsReply
-	18,  // 161: pannier.admin.v1.Admin.Timeline:output_type -> pannier.admin.v1.TimelineReply
-	23,  // 162: pannier.admin.v1.Admin.Watch:output_type -> pannier.admin.v1.Change
-	10,  // 163: pannier.admin.v1.Admin.Wait:output_type -> pannier.admin.v1.Request
-	25,  // 164: pannier.admin.v1.Admin.Explain:output_type -> pannier.admin.v1.Explanation
-	10,  // 165: pannier.admin.v1.Admin.Pause:output_type -> pannier.admin.v1.Request
-	10,  // 166: pannier.admin.v1.Admin.Resume:output_type -> pannier.admin.v1.Request
-	10,  // 167: pannier.admin.v1.Admin.Cancel:output_type -> pannier.admin.v1.Request
-	10,  // 168: pannier.admin.v1.Admin.Retry:output_type -> pannier.admin.v1.Request
-	28,  // 169: pannier.admin.v1.Admin.ListPartners:output_type -> pannier.admin.v1.ListPartnersReply
-	29,  // 170: pannier.admin.v1.Admin.TestPartner:output_type -> pannier.admin.v1.Partner
-	32,  // 171: pannier.admin.v1.Admin.ListListeners:output_type -> pannier.admin.v1.ListListenersReply
-	35,  // 172: pannier.admin.v1.Admin.ListRules:output_type -> pannier.admin.v1.ListRulesReply
-	39,  // 173: pannier.admin.v1.Admin.TestRule:output_type -> pannier.admin.v1.TestRuleReply
-	42,  // 174: pannier.admin.v1.Admin.Browse:output_type -> pannier.admin.v1.BrowseEntry
-	44,  // 175: pannier.admin.v1.Admin.ListRelays:output_type -> pannier.admin.v1.ListRelaysReply
-	51,  // 176: pannier.admin.v1.Admin.TestRelay:output_type -> pannier.admin.v1.TestRelayReply
-	45,  // 177: pannier.admin.v1.Admin.AddRelay:output_type -> pannier.admin.v1.Relay
-	54,  // 178: pannier.admin.v1.Admin.RemoveRelay:output_type -> pannier.admin.v1.RemoveRelayReply
-	56,  // 179: pannier.admin.v1.Admin.ListFolders:output_type -> pannier.admin.v1.ListFoldersReply
-	61,  // 180: pannier.admin.v1.Admin.ShowFolder:output_type -> pannier.admin.v1.Folder
-	60,  // 181: pannier.admin.v1.Admin.TestFolder:output_type -> pannier.admin.v1.TestFolderReply
-	61,  // 182: pannier.admin.v1.Admin.ScanFolder:output_type -> pannier.admin.v1.Folder
-	94,  // 183: pannier.admin.v1.Admin.ListSchedules:output_type -> pannier.admin.v1.ListSchedulesReply
-	97,  // 184: pannier.admin.v1.Admin.ShowSchedule:output_type -> pannier.admin.v1.Schedule
-	98,  // 185: pannier.admin.v1.Admin.RunSchedule:output_type -> pannier.admin.v1.ScheduleRun
-	100, // 186: pannier.admin.v1.Admin.ListPools:output_type -> pannier.admin.v1.ListPoolsReply
-	103, // 187: pannier.admin.v1.Admin.ListExpected:output_type -> pannier.admin.v1.ListExpectedReply
-	107, // 188: pannier.admin.v1.Admin.AddExpected:output_type -> pannier.admin.v1.Expected
-	106, // 189: pannier.admin.v1.Admin.RemoveExpected:output_type -> pannier.admin.v1.RemoveExpectedReply
-	64,  // 190: pannier.admin.v1.Admin.Check:output_type -> pannier.admin.v1.CheckReply
-	68,  // 191: pannier.admin.v1.Admin.Backup:output_type -> pannier.admin.v1.BackupChunk
-	70,  // 192: pannier.admin.v1.Admin.Purge:output_type -> pannier.admin.v1.PurgeReply
-	72,  // 193: pannier.admin.v1.Admin.Reload:output_type -> pannier.admin.v1.ReloadReply
-	78,  // 194: pannier.admin.v1.Admin.ListObjects:output_type -> pannier.admin.v1.ListObjectsReply
-	76,  // 195: pannier.admin.v1.Admin.GetObject:output_type -> pannier.admin.v1.Object
-	81,  // 196: pannier.admin.v1.Admin.Apply:output_type -> pannier.admin.v1.ApplyReply
-	76,  // 197: pannier.admin.v1.Admin.PutObject:output_type -> pannier.admin.v1.Object
-	85,  // 198: pannier.admin.v1.Admin.DeleteObject:output_type -> pannier.admin.v1.DeleteObjectReply
-	87,  // 199: pannier.admin.v1.Admin.CreateToken:output_type -> pannier.admin.v1.CreateTokenReply
-	90,  // 200: pannier.admin.v1.Admin.ListTokens:output_type -> pannier.admin.v1.ListTokensReply
-	92,  // 201: pannier.admin.v1.Admin.DeleteToken:output_type -> pannier.admin.v1.DeleteTokenReply
-	74,  // 202: pannier.admin.v1.Admin.NodeInfo:output_type -> pannier.admin.v1.Node
-	157, // [157:203] is the sub-list for method output_type
-	111, // [111:157] is the sub-list for method input_type
-	111, // [111:111] is the sub-list for extension type_name
-	111, // [111:111] is the sub-list for extension extendee
-	0,   // [0:111] is the sub-list for field type_name
+	112, // 103: pannier.admin.v1.Pool.next:type_name -> google.protobuf.Timestamp
+	108, // 104: pannier.admin.v1.ListExpectedReply.expected:type_name -> pannier.admin.v1.Expected
+	112, // 105: pannier.admin.v1.AcknowledgeExpectedRequest.due:type_name -> google.protobuf.Timestamp
+	112, // 106: pannier.admin.v1.Expected.since:type_name -> google.protobuf.Timestamp
+	112, // 107: pannier.admin.v1.Expected.next:type_name -> google.protobuf.Timestamp
+	109, // 108: pannier.admin.v1.Expected.late:type_name -> pannier.admin.v1.ExpectedFile
+	109, // 109: pannier.admin.v1.Expected.over:type_name -> pannier.admin.v1.ExpectedFile
+	112, // 110: pannier.admin.v1.ExpectedFile.due:type_name -> google.protobuf.Timestamp
+	112, // 111: pannier.admin.v1.ExpectedFile.at:type_name -> google.protobuf.Timestamp
+	8,   // 112: pannier.admin.v1.Admin.Submit:input_type -> pannier.admin.v1.SubmitRequest
+	7,   // 113: pannier.admin.v1.Admin.Get:input_type -> pannier.admin.v1.Ref
+	14,  // 114: pannier.admin.v1.Admin.List:input_type -> pannier.admin.v1.ListRequest
+	7,   // 115: pannier.admin.v1.Admin.Events:input_type -> pannier.admin.v1.Ref
+	17,  // 116: pannier.admin.v1.Admin.Timeline:input_type -> pannier.admin.v1.TimelineRequest
+	22,  // 117: pannier.admin.v1.Admin.Watch:input_type -> pannier.admin.v1.WatchRequest
+	24,  // 118: pannier.admin.v1.Admin.Wait:input_type -> pannier.admin.v1.WaitRequest
+	7,   // 119: pannier.admin.v1.Admin.Explain:input_type -> pannier.admin.v1.Ref
+	7,   // 120: pannier.admin.v1.Admin.Pause:input_type -> pannier.admin.v1.Ref
+	7,   // 121: pannier.admin.v1.Admin.Resume:input_type -> pannier.admin.v1.Ref
+	26,  // 122: pannier.admin.v1.Admin.Cancel:input_type -> pannier.admin.v1.CancelRequest
+	7,   // 123: pannier.admin.v1.Admin.Retry:input_type -> pannier.admin.v1.Ref
+	27,  // 124: pannier.admin.v1.Admin.ListPartners:input_type -> pannier.admin.v1.ListPartnersRequest
+	30,  // 125: pannier.admin.v1.Admin.TestPartner:input_type -> pannier.admin.v1.TestPartnerRequest
+	31,  // 126: pannier.admin.v1.Admin.ListListeners:input_type -> pannier.admin.v1.ListListenersRequest
+	34,  // 127: pannier.admin.v1.Admin.ListRules:input_type -> pannier.admin.v1.ListRulesRequest
+	38,  // 128: pannier.admin.v1.Admin.TestRule:input_type -> pannier.admin.v1.TestRuleRequest
+	41,  // 129: pannier.admin.v1.Admin.Browse:input_type -> pannier.admin.v1.BrowseRequest
+	43,  // 130: pannier.admin.v1.Admin.ListRelays:input_type -> pannier.admin.v1.ListRelaysRequest
+	50,  // 131: pannier.admin.v1.Admin.TestRelay:input_type -> pannier.admin.v1.TestRelayRequest
+	45,  // 132: pannier.admin.v1.Admin.AddRelay:input_type -> pannier.admin.v1.Relay
+	53,  // 133: pannier.admin.v1.Admin.RemoveRelay:input_type -> pannier.admin.v1.RemoveRelayRequest
+	55,  // 134: pannier.admin.v1.Admin.ListFolders:input_type -> pannier.admin.v1.ListFoldersRequest
+	57,  // 135: pannier.admin.v1.Admin.ShowFolder:input_type -> pannier.admin.v1.ShowFolderRequest
+	59,  // 136: pannier.admin.v1.Admin.TestFolder:input_type -> pannier.admin.v1.TestFolderRequest
+	58,  // 137: pannier.admin.v1.Admin.ScanFolder:input_type -> pannier.admin.v1.ScanFolderRequest
+	93,  // 138: pannier.admin.v1.Admin.ListSchedules:input_type -> pannier.admin.v1.ListSchedulesRequest
+	95,  // 139: pannier.admin.v1.Admin.ShowSchedule:input_type -> pannier.admin.v1.ShowScheduleRequest
+	96,  // 140: pannier.admin.v1.Admin.RunSchedule:input_type -> pannier.admin.v1.RunScheduleRequest
+	99,  // 141: pannier.admin.v1.Admin.ListPools:input_type -> pannier.admin.v1.ListPoolsRequest
+	102, // 142: pannier.admin.v1.Admin.ListExpected:input_type -> pannier.admin.v1.ListExpectedRequest
+	104, // 143: pannier.admin.v1.Admin.AddExpected:input_type -> pannier.admin.v1.AddExpectedRequest
+	105, // 144: pannier.admin.v1.Admin.RemoveExpected:input_type -> pannier.admin.v1.RemoveExpectedRequest
+	107, // 145: pannier.admin.v1.Admin.AcknowledgeExpected:input_type -> pannier.admin.v1.AcknowledgeExpectedRequest
+	63,  // 146: pannier.admin.v1.Admin.Check:input_type -> pannier.admin.v1.CheckRequest
+	67,  // 147: pannier.admin.v1.Admin.Backup:input_type -> pannier.admin.v1.BackupRequest
+	69,  // 148: pannier.admin.v1.Admin.Purge:input_type -> pannier.admin.v1.PurgeRequest
+	71,  // 149: pannier.admin.v1.Admin.Reload:input_type -> pannier.admin.v1.ReloadRequest
+	77,  // 150: pannier.admin.v1.Admin.ListObjects:input_type -> pannier.admin.v1.ListObjectsRequest
+	75,  // 151: pannier.admin.v1.Admin.GetObject:input_type -> pannier.admin.v1.ObjectName
+	79,  // 152: pannier.admin.v1.Admin.Apply:input_type -> pannier.admin.v1.ApplyRequest
+	83,  // 153: pannier.admin.v1.Admin.PutObject:input_type -> pannier.admin.v1.PutObjectRequest
+	84,  // 154: pannier.admin.v1.Admin.DeleteObject:input_type -> pannier.admin.v1.DeleteObjectRequest
+	86,  // 155: pannier.admin.v1.Admin.CreateToken:input_type -> pannier.admin.v1.CreateTokenRequest
+	89,  // 156: pannier.admin.v1.Admin.ListTokens:input_type -> pannier.admin.v1.ListTokensRequest
+	91,  // 157: pannier.admin.v1.Admin.DeleteToken:input_type -> pannier.admin.v1.DeleteTokenRequest
+	73,  // 158: pannier.admin.v1.Admin.NodeInfo:input_type -> pannier.admin.v1.NodeInfoRequest
+	9,   // 159: pannier.admin.v1.Admin.Submit:output_type -> pannier.admin.v1.SubmitReply
+	10,  // 160: pannier.admin.v1.Admin.Get:output_type -> pannier.admin.v1.Request
+	10,  // 161: pannier.admin.v1.Admin.List:output_type -> pannier.admin.v1.Request
+	15,  // 162: pannier.admin.v1.Admin.Events:output_type -> pannier.admin.v1.EventsReply
+	18,  // 163: pannier.admin.v1.Admin.Timeline:output_type -> pannier.admin.v1.TimelineReply
+	23,  // 164: pannier.admin.v1.Admin.Watch:output_type -> pannier.admin.v1.Change
+	10,  // 165: pannier.admin.v1.Admin.Wait:output_type -> pannier.admin.v1.Request
+	25,  // 166: pannier.admin.v1.Admin.Explain:output_type -> pannier.admin.v1.Explanation
+	10,  // 167: pannier.admin.v1.Admin.Pause:output_type -> pannier.admin.v1.Request
+	10,  // 168: pannier.admin.v1.Admin.Resume:output_type -> pannier.admin.v1.Request
+	10,  // 169: pannier.admin.v1.Admin.Cancel:output_type -> pannier.admin.v1.Request
+	10,  // 170: pannier.admin.v1.Admin.Retry:output_type -> pannier.admin.v1.Request
+	28,  // 171: pannier.admin.v1.Admin.ListPartners:output_type -> pannier.admin.v1.ListPartnersReply
+	29,  // 172: pannier.admin.v1.Admin.TestPartner:output_type -> pannier.admin.v1.Partner
+	32,  // 173: pannier.admin.v1.Admin.ListListeners:output_type -> pannier.admin.v1.ListListenersReply
+	35,  // 174: pannier.admin.v1.Admin.ListRules:output_type -> pannier.admin.v1.ListRulesReply
+	39,  // 175: pannier.admin.v1.Admin.TestRule:output_type -> pannier.admin.v1.TestRuleReply
+	42,  // 176: pannier.admin.v1.Admin.Browse:output_type -> pannier.admin.v1.BrowseEntry
+	44,  // 177: pannier.admin.v1.Admin.ListRelays:output_type -> pannier.admin.v1.ListRelaysReply
+	51,  // 178: pannier.admin.v1.Admin.TestRelay:output_type -> pannier.admin.v1.TestRelayReply
+	45,  // 179: pannier.admin.v1.Admin.AddRelay:output_type -> pannier.admin.v1.Relay
+	54,  // 180: pannier.admin.v1.Admin.RemoveRelay:output_type -> pannier.admin.v1.RemoveRelayReply
+	56,  // 181: pannier.admin.v1.Admin.ListFolders:output_type -> pannier.admin.v1.ListFoldersReply
+	61,  // 182: pannier.admin.v1.Admin.ShowFolder:output_type -> pannier.admin.v1.Folder
+	60,  // 183: pannier.admin.v1.Admin.TestFolder:output_type -> pannier.admin.v1.TestFolderReply
+	61,  // 184: pannier.admin.v1.Admin.ScanFolder:output_type -> pannier.admin.v1.Folder
+	94,  // 185: pannier.admin.v1.Admin.ListSchedules:output_type -> pannier.admin.v1.ListSchedulesReply
+	97,  // 186: pannier.admin.v1.Admin.ShowSchedule:output_type -> pannier.admin.v1.Schedule
+	98,  // 187: pannier.admin.v1.Admin.RunSchedule:output_type -> pannier.admin.v1.ScheduleRun
+	100, // 188: pannier.admin.v1.Admin.ListPools:output_type -> pannier.admin.v1.ListPoolsReply
+	103, // 189: pannier.admin.v1.Admin.ListExpected:output_type -> pannier.admin.v1.ListExpectedReply
+	108, // 190: pannier.admin.v1.Admin.AddExpected:output_type -> pannier.admin.v1.Expected
+	106, // 191: pannier.admin.v1.Admin.RemoveExpected:output_type -> pannier.admin.v1.RemoveExpectedReply
+	108, // 192: pannier.admin.v1.Admin.AcknowledgeExpected:output_type -> pannier.admin.v1.Expected
+	64,  // 193: pannier.admin.v1.Admin.Check:output_type -> pannier.admin.v1.CheckReply
+	68,  // 194: pannier.admin.v1.Admin.Backup:output_type -> pannier.admin.v1.BackupChunk
+	70,  // 195: pannier.admin.v1.Admin.Purge:output_type -> pannier.admin.v1.PurgeReply
+	72,  // 196: pannier.admin.v1.Admin.Reload:output_type -> pannier.admin.v1.ReloadReply
+	78,  // 197: pannier.admin.v1.Admin.ListObjects:output_type -> pannier.admin.v1.ListObjectsReply
+	76,  // 198: pannier.admin.v1.Admin.GetObject:output_type -> pannier.admin.v1.Object
+	81,  // 199: pannier.admin.v1.Admin.Apply:output_type -> pannier.admin.v1.ApplyReply
+	76,  // 200: pannier.admin.v1.Admin.PutObject:output_type -> pannier.admin.v1.Object
+	85,  // 201: pannier.admin.v1.Admin.DeleteObject:output_type -> pannier.admin.v1.DeleteObjectReply
+	87,  // 202: pannier.admin.v1.Admin.CreateToken:output_type -> pannier.admin.v1.CreateTokenReply
+	90,  // 203: pannier.admin.v1.Admin.ListTokens:output_type -> pannier.admin.v1.ListTokensReply
+	92,  // 204: pannier.admin.v1.Admin.DeleteToken:output_type -> pannier.admin.v1.DeleteTokenReply
+	74,  // 205: pannier.admin.v1.Admin.NodeInfo:output_type -> pannier.admin.v1.Node
+	159, // [159:206] is the sub-list for method output_type
+	112, // [112:159] is the sub-list for method input_type
+	112, // [112:112] is the sub-list for extension type_name
+	112, // [112:112] is the sub-list for extension extendee
+	0,   // [0:112] is the sub-list for field type_name
 }
 
 func init() { file_admin_proto_init() }
@@ -8596,7 +8683,7 @@ func file_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_admin_proto_rawDesc), len(file_admin_proto_rawDesc)),
 			NumEnums:      6,
-			NumMessages:   105,
+			NumMessages:   106,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
