@@ -47,7 +47,7 @@ func socketPair(t *testing.T) (client, local *net.TCPConn) {
 	return c.(*net.TCPConn), a.(*net.TCPConn)
 }
 
-func ended(t *testing.T, over chan error) error {
+func overNow(t *testing.T, over chan error) error {
 	t.Helper()
 	select {
 	case err := <-over:
@@ -103,7 +103,7 @@ func TestCollect(t *testing.T) {
 				local.Close()
 				c.Wake()
 			}
-			if err := ended(t, over); (err == nil) != (end == "at its end") {
+			if err := overNow(t, over); (err == nil) != (end == "at its end") {
 				t.Error(err)
 			}
 			c.Wake()
@@ -161,7 +161,7 @@ func TestCollectMany(t *testing.T) {
 		}()
 	}
 	for range n {
-		ended(t, over)
+		overNow(t, over)
 	}
 	rested(t, 0)
 	if len(over) > 0 {
