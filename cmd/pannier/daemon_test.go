@@ -131,6 +131,15 @@ func daemonCommands() map[string]func(*testscript.TestScript, bool, []string) {
 					Failure: lifecycle.Failure{Kind: fault.NoSpace, Cause: args[1]}})
 			}
 		},
+		"told": func(ts *testscript.TestScript, _ bool, args []string) { // by the other end of each, and why it says no more
+			now := time.Now()
+			for _, s := range of(ts).engine.Requests() {
+				of(ts).engine.SetTimeline(store.RefOf(&s.Record), engine.Timeline{Told: now, Trouble: fault.New("call partner", fault.Unsupported, "%s", args[0]), There: engine.Steps{
+					Side: s.Side.Other(), State: lifecycle.Interrupted, Phase: lifecycle.Post, Reason: "retrying", Size: -1, Clock: now,
+					Tasks: []engine.TaskRun{{List: lifecycle.PostList, Number: 1, Began: now, Ended: now.Add(1500 * time.Millisecond), Failed: true}},
+				}})
+			}
+		},
 		"stop": func(ts *testscript.TestScript, _ bool, _ []string) { of(ts).server.Close() },
 	})
 	return all
@@ -218,6 +227,13 @@ func set(s *engine.Status, name, value string) (err error) {
 		s.Failure.Kind, s.Failure.Side, s.Failure.At = fault.Kind(number()), fault.Peer, time.Now()
 	case "side":
 		s.Failure.Side = fault.Here
+	case "phase": // a task of it is left
+		for _, ph := range lifecycle.Phases() {
+			if ph.Name(s.Side) == value {
+				s.Phase = ph
+			}
+		}
+		s.Spec.Tasks = [3]uint8{1, 1, 0}
 	case "streak":
 		s.Streak = uint32(number())
 	case "attempt":

@@ -36,7 +36,7 @@ Transfers are requests to the daemon of this host, which sees them through.`,
 		}
 		root.AddCommand(all...)
 	}
-	grouped(daily, c.sendCommand(), c.getCommand(), c.copyCommand(), c.runCommand(), c.listCommand(), c.showCommand(), c.eventsCommand(), c.watchCommand(), c.topCommand(), c.waitCommand(), c.explainCommand())
+	grouped(daily, c.sendCommand(), c.getCommand(), c.copyCommand(), c.runCommand(), c.listCommand(), c.showCommand(), c.eventsCommand(), c.timelineCommand(), c.watchCommand(), c.topCommand(), c.waitCommand(), c.explainCommand())
 	grouped(words, c.pauseCommand(), c.resumeCommand(), c.cancelCommand(), c.retryCommand())
 	grouped(upkeep,
 		serveCommand(&c.config), stdioCommand(&c.config), demoCommand(), c.statusCommand(),

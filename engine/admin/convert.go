@@ -29,14 +29,10 @@ func requestOf(s *engine.Status) *adminpb.Request {
 		Size: r.Size, Durable: r.Rank, Digest: digestOf(r), Verified: r.Verified, Registered: timeOf(r.Registered), Changed: timeOf(r.Changed),
 		Due: timeOf(r.Due), NotBefore: timeOf(r.Spec.NotAt), Version: r.Version, Live: liveOf(s.Live),
 		Streak: r.Streak, Third: r.Spec.Third, Fetch: r.Spec.Fetch, By: r.Spec.By,
+		Tasks: tasksOf(r.Spec.Tasks, r.Tasks),
 	}
 	if r.Reason != lifecycle.NoReason {
 		q.Reason = r.Reason.String()
-	}
-	for l := lifecycle.PreList; l <= lifecycle.ErrorList; l++ {
-		if r.Spec.Tasks[l] > 0 {
-			q.Tasks = append(q.Tasks, &adminpb.TaskCount{List: l.String(), Done: uint32(r.Tasks[l]), All: uint32(r.Spec.Tasks[l])})
-		}
 	}
 	return q
 }

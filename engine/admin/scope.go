@@ -22,6 +22,7 @@ var scopes = map[string]access.Scope{
 	adminpb.Admin_Watch_FullMethodName:         access.Read,
 	adminpb.Admin_Wait_FullMethodName:          access.Read,
 	adminpb.Admin_Explain_FullMethodName:       access.Read,
+	adminpb.Admin_Timeline_FullMethodName:      access.Read, // asks the partner, of whom the engine takes care
 	adminpb.Admin_ListPartners_FullMethodName:  access.Read,
 	adminpb.Admin_ListRules_FullMethodName:     access.Read,
 	adminpb.Admin_TestRule_FullMethodName:      access.Read,
@@ -49,8 +50,9 @@ var scopes = map[string]access.Scope{
 	adminpb.Admin_ScanFolder_FullMethodName:  access.Operate,
 	adminpb.Admin_RunSchedule_FullMethodName: access.Operate,
 
-	adminpb.Admin_AddExpected_FullMethodName:    access.Operate,
-	adminpb.Admin_RemoveExpected_FullMethodName: access.Operate,
+	adminpb.Admin_AddExpected_FullMethodName:         access.Operate,
+	adminpb.Admin_RemoveExpected_FullMethodName:      access.Operate,
+	adminpb.Admin_AcknowledgeExpected_FullMethodName: access.Operate,
 
 	adminpb.Admin_AddRelay_FullMethodName:     access.Administer,
 	adminpb.Admin_RemoveRelay_FullMethodName:  access.Administer,

@@ -34,6 +34,7 @@ type Engine interface {
 	Find(ctx context.Context, q store.Query) iter.Seq2[engine.Status, error]
 	Events(ctx context.Context, ref store.Ref) ([]store.Entry, error)
 	Explain(ctx context.Context, ref store.Ref) (engine.Explanation, error)
+	Timeline(ctx context.Context, ref store.Ref, wait bool) (engine.Timeline, error)
 	Watch(ctx context.Context, q store.Query) iter.Seq2[engine.Change, error]
 	Wait(ctx context.Context, ref store.Ref) (lifecycle.Record, error)
 	Pause(ctx context.Context, ref store.Ref) (lifecycle.Record, error)

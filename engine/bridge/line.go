@@ -111,6 +111,15 @@ func (l *Line) Commission(ctx context.Context, partner string, c engine.Commissi
 	return next.Commission(ctx, partner, c)
 }
 
+// Steps implements engine.Stepper: bridges have none.
+func (l *Line) Steps(ctx context.Context, partner string, key lifecycle.Key, role lifecycle.Role) (engine.Steps, error) {
+	next, ok := l.o.Next.(engine.Stepper)
+	if !ok || l.o.Servers.Has(partner) {
+		return engine.Steps{}, fault.New("call partner", fault.Unsupported, "%q cannot be asked for its steps", partner)
+	}
+	return next.Steps(ctx, partner, key, role)
+}
+
 // call is one call that is answered.
 type call struct {
 	*Line

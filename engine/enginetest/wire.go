@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/pannier/pannier/engine"
+	"github.com/pannier/pannier/engine/lifecycle"
 	"github.com/pannier/pannier/sideeffect"
 	"github.com/pannier/pannier/spec/fault"
 )
@@ -118,6 +119,16 @@ func (n *end) Commission(ctx context.Context, partner string, c engine.Commissio
 		return engine.Commissioned{}, lost(partner)
 	}
 	return a, err
+}
+
+// Steps implements engine.Stepper.
+func (n *end) Steps(ctx context.Context, partner string, key lifecycle.Key, role lifecycle.Role) (engine.Steps, error) {
+	to := n.wire.node(partner)
+	if to == nil {
+		return engine.Steps{}, lost(partner)
+	}
+	x, err := to.Steps(ctx, n.from, key, role)
+	return x, told(err)
 }
 
 func (n *end) Call(ctx context.Context, partner string, a engine.Ask, d *sideeffect.Descriptor) (engine.Answer, error) {

@@ -45,7 +45,7 @@ func (v *service) Commission(ctx context.Context, m *peerpb.CommissionAsk) (*pee
 	}
 	leave, ok := v.s.o.Node.Enter(partner)
 	if !ok {
-		return nil, fault.New(opRead, fault.Overloaded, "this node serves as many calls as it may, or goes down: ask again later")
+		return nil, errFull()
 	}
 	defer leave()
 	a, err := v.s.o.Node.Commission(ctx, partner, c)

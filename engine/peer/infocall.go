@@ -47,7 +47,7 @@ func (v *service) info(ctx context.Context, partner string, m *peerpb.InfoAsk) (
 	}
 	leave, ok := v.s.o.Node.Enter(partner)
 	if !ok {
-		return nil, fault.New(opRead, fault.Overloaded, "this node serves as many calls as it may, or goes down: ask again later")
+		return nil, errFull()
 	}
 	defer leave()
 	var path relpath.Path

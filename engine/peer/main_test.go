@@ -27,6 +27,7 @@ type fake struct {
 	commissions  []engine.Commission
 	commissioned engine.Commissioned
 	refusal      error
+	steps        func(partner string, key lifecycle.Key, role lifecycle.Role) (engine.Steps, error)
 
 	mu    sync.Mutex
 	asks  []engine.Ask
@@ -42,6 +43,10 @@ func (f *fake) Commission(_ context.Context, partner string, c engine.Commission
 	defer f.mu.Unlock()
 	f.commissions = append(f.commissions, c)
 	return f.commissioned, f.refusal
+}
+
+func (f *fake) Steps(_ context.Context, partner string, key lifecycle.Key, role lifecycle.Role) (engine.Steps, error) {
+	return f.steps(partner, key, role)
 }
 
 func (f *fake) Enter(string) (leave func(), ok bool) {

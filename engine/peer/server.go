@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/tap"
 
 	"github.com/pannier/pannier/engine"
+	"github.com/pannier/pannier/engine/lifecycle"
 	"github.com/pannier/pannier/flow"
 	"github.com/pannier/pannier/flow/carrier"
 	"github.com/pannier/pannier/rpc"
@@ -33,7 +34,10 @@ type Node interface {
 	Serve(ctx context.Context, partner string, a engine.Ask, effect engine.Effect) (engine.Answer, error)
 	// Commission serves what a partner wants done with a third node.
 	Commission(ctx context.Context, partner string, c engine.Commission) (engine.Commissioned, error)
-	// Enter takes a place for a call about files, until leave; false: there is none.
+	// Steps is how far the node's record of a request is, for the other party of it; NotFound
+	// for any other.
+	Steps(ctx context.Context, partner string, key lifecycle.Key, role lifecycle.Role) (engine.Steps, error)
+	// Enter takes a place for a call beside those of requests, until leave; false: there is none.
 	Enter(partner string) (leave func(), ok bool)
 }
 

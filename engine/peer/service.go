@@ -70,6 +70,11 @@ func callerIn(ctx context.Context) (string, error) {
 	return "", errNobody()
 }
 
+// errFull is for calls beside a request's own when there is no place for one.
+func errFull() error {
+	return fault.New(opRead, fault.Overloaded, "this node serves as many calls as it may, or goes down: ask again later")
+}
+
 // self is what this node says of itself.
 func (s *Server) self() *peerpb.Node {
 	return &peerpb.Node{Name: s.o.Name, Version: s.o.Version, Time: time.Now().UnixNano(), Features: s.o.Features}

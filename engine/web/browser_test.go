@@ -76,7 +76,8 @@ func TestBrowser(t *testing.T) {
 	rules := "[[rule]]\nname = \"push\"\ndirection = \"send\"\npartners = [\"*\"]\nroot = \"%ROOT%\"\ndigest = \"sha256\"\n"
 	gated := "[[rule]]\nname = \"gated\"\ndirection = \"send\"\npartners = [\"*\"]\nroot = \"%ROOT%\"\n"
 	pre := fmt.Sprintf("[rule.sender]\npre = [ { task = \"exec\", argv = [\"/usr/bin/test\", \"-e\", %q] } ]\n", gate)
-	start(t, filepath.Join(dir, "hostb"), "hostb", partner("hosta")+rules+gated)
+	post := "[rule.receiver]\npost = [ { task = \"exec\", argv = [\"/bin/true\", \"a-secret-of-hostb\"] } ]\n"
+	start(t, filepath.Join(dir, "hostb"), "hostb", partner("hosta")+rules+post+gated)
 	a := start(t, filepath.Join(dir, "hosta"), "hosta", partner("hostb")+"[[partner]]\nname = \"nowhere\"\naddress = \"tls://127.0.0.1:1\"\nkey = \"sha256:"+strings.Repeat("5a", 32)+"\"\n"+rules+gated+pre)
 	send := func(partner, rule, file string, size int) {
 		t.Helper()
@@ -184,8 +185,18 @@ func (s *site) sight() (running, broken string) {
 		at(3*time.Minute, 1, "Claim", lifecycle.Accepted, 0, lifecycle.Running, lifecycle.Failure{}), at(3*time.Minute, 2, "Advance", lifecycle.Pre, 0, lifecycle.Running, lifecycle.Failure{}),
 		at(178*time.Second, 3, "Advance", lifecycle.Ready, 0, lifecycle.Running, lifecycle.Failure{}), at(177*time.Second, 4, "Advance", lifecycle.Moving, 0, lifecycle.Running, lifecycle.Failure{}),
 		at(60*time.Second, 5, "Durable", lifecycle.Moving, 20<<30, lifecycle.Running, lifecycle.Failure{}), at(time.Second, 6, "Durable", lifecycle.Moving, 31<<30, lifecycle.Running, lifecycle.Failure{}))
+	s.engine.SetTimeline(ref, engine.Timeline{Told: now, There: engine.Steps{
+		Side: lifecycle.Receiver, State: lifecycle.Running, Phase: lifecycle.Moving, Attempt: 1, Rank: 31 << 30, Size: 48 << 30, All: [3]uint8{1, 2, 0}, Done: [3]uint8{1, 0, 0}, Clock: now,
+		Reached: [...]time.Time{{}, now.Add(-180 * time.Second), now.Add(-179 * time.Second), now.Add(-178 * time.Second), now.Add(-177 * time.Second), 9: {}},
+		Tasks:   []engine.TaskRun{{List: lifecycle.PreList, Number: 1, Began: now.Add(-179 * time.Second), Ended: now.Add(-178 * time.Second)}},
+	}})
 	s.engine.SetExplanation(ref, engine.Explanation{Summary: "moving bytes", Cause: "held up by the bandwidth of the partner", Next: "it goes on", Do: []string{"watch " + movie.Key.ID.String()[:8], "pause " + movie.Key.ID.String()[:8]}})
 	broke := store.RefOf(&lost.Record)
+	s.engine.SetTimeline(broke, engine.Timeline{Told: now.Add(-8 * time.Minute), Trouble: fault.Concluded("call partner", fault.Lost, "it cannot be reached: connection refused"), There: engine.Steps{
+		Side: lifecycle.Receiver, State: lifecycle.Interrupted, Phase: lifecycle.Ready, Reason: "awaiting the requester", Attempt: 1, Size: -1, All: [3]uint8{1, 0, 0}, Done: [3]uint8{1, 0, 0}, Clock: now.Add(-9 * time.Minute),
+		Reached: [...]time.Time{{}, now.Add(-13 * time.Minute), now.Add(-13 * time.Minute), now.Add(-13 * time.Minute), 9: {}},
+		Tasks:   []engine.TaskRun{{List: lifecycle.PreList, Number: 1, Began: now.Add(-13 * time.Minute), Ended: now.Add(-13*time.Minute + 40*time.Millisecond)}},
+	}})
 	s.engine.SetEvents(broke,
 		at(13*time.Minute, 1, "Claim", lifecycle.Accepted, 0, lifecycle.Running, lifecycle.Failure{}), at(13*time.Minute, 2, "Advance", lifecycle.Pre, 0, lifecycle.Running, lifecycle.Failure{}),
 		at(13*time.Minute, 3, "BeginTask", lifecycle.Pre, 0, lifecycle.Running, lifecycle.Failure{}), at(12*time.Minute, 4, "Fail", lifecycle.Pre, 0, lifecycle.InError, lost.Failure))

@@ -1,6 +1,8 @@
 package web
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"net/http"
 	"slices"
 	"strings"
@@ -16,7 +18,6 @@ type detail struct {
 	row
 	Request  *adminpb.Request
 	Live     string // address of the stream
-	Print    string
 	Explain  *adminpb.Explanation
 	NextAt   string
 	Lanes    []lane
@@ -72,8 +73,21 @@ func (p *Page) transfer(v *visit) error {
 	if err != nil {
 		return err
 	}
+	d.Live = "/live" + d.Href + map[bool]string{true: "&", false: "?"}[strings.Contains(d.Href, "?")] + "have=" + d.print()
 	v.page(http.StatusOK, "transfer", d.Name, "transfers", d)
 	return nil
+}
+
+// parts are what changes by itself, each a template and the place where it is.
+var parts = []string{"head", "actions", "explain", "timeline", "attempts", "events", "facts", "output"}
+
+// print is short, and the same for pages whose parts are: a stream that finds the same says nothing at first.
+func (d *detail) print() string {
+	sum := sha256.New()
+	for _, part := range parts {
+		_ = templates.ExecuteTemplate(sum, "detail-"+part, d) // what fails is told by who shows it
+	}
+	return hex.EncodeToString(sum.Sum(nil)[:6])
 }
 
 // liveTransfer follows one transfer.
@@ -83,9 +97,9 @@ func (p *Page) liveTransfer(v *visit) error {
 		if err != nil {
 			return err
 		}
-		s.silent = len(s.sent) == 0 && v.r.URL.Query().Get("have") == d.Print
+		s.silent = len(s.sent) == 0 && v.r.URL.Query().Get("have") == d.print()
 		defer func() { s.silent = false }()
-		for _, part := range []string{"head", "actions", "explain", "timeline", "attempts", "events", "facts", "output"} {
+		for _, part := range parts {
 			if err := s.tell(part, "detail-"+part, d); err != nil {
 				return err
 			}
@@ -108,10 +122,14 @@ func (p *Page) detail(v *visit) (*detail, error) {
 	if err != nil {
 		return nil, err
 	}
+	timeline, err := p.cfg.Admin.Timeline(v.ctx(), &adminpb.TimelineRequest{Ref: refOf(r), Now: true})
+	if err != nil {
+		return nil, err
+	}
 	now := time.Now()
 	d := &detail{
 		row: rowOf(r, now), Request: r, Explain: e, Caller: v.caller, Facts: factsOf(e),
-		Lanes: lanesOf(r, reply.GetEvents()), Attempts: attemptsOf(reply.GetEvents()), Actions: actionsOf(r), Output: strings.TrimSpace(r.GetLive().GetOutput()),
+		Lanes: lanesOf(timeline, r.GetRole()), Attempts: attemptsOf(reply.GetEvents()), Actions: actionsOf(r), Output: strings.TrimSpace(r.GetLive().GetOutput()),
 	}
 	if e.GetAt() != nil {
 		d.NextAt = ago(e.GetAt().AsTime(), now)
@@ -119,8 +137,6 @@ func (p *Page) detail(v *visit) (*detail, error) {
 	for _, x := range slices.Backward(reply.GetEvents()) {
 		d.Events = append(d.Events, event{x.GetAt().AsTime(), x.GetEvent(), x.GetState().String(), x.GetPhase(), size(x.GetDurable()), x.GetAttempt(), admin.Problem(x.GetFailure())})
 	}
-	d.Print = printOf([]row{d.row}) + "-" + r.GetPhase()
-	d.Live = "/live" + d.Href + map[bool]string{true: "&", false: "?"}[strings.Contains(d.Href, "?")] + "have=" + d.Print
 	return d, nil
 }
 

@@ -247,7 +247,7 @@ func (x Rule_Direction) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Rule_Direction.Descriptor instead.
 func (Rule_Direction) EnumDescriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{25, 0}
+	return file_admin_proto_rawDescGZIP(), []int{30, 0}
 }
 
 type Finding_Severity int32
@@ -299,7 +299,7 @@ func (x Finding_Severity) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Finding_Severity.Descriptor instead.
 func (Finding_Severity) EnumDescriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{54, 0}
+	return file_admin_proto_rawDescGZIP(), []int{59, 0}
 }
 
 // Subject is what sort of thing was found.
@@ -361,7 +361,7 @@ func (x Finding_Subject) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Finding_Subject.Descriptor instead.
 func (Finding_Subject) EnumDescriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{54, 1}
+	return file_admin_proto_rawDescGZIP(), []int{59, 1}
 }
 
 // Problem is the fault behind a status.
@@ -1479,6 +1479,414 @@ func (x *Event) GetFailure() *Failure {
 	return nil
 }
 
+type TimelineRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Ref           *Ref                   `protobuf:"bytes,1,opt,name=ref,proto3" json:"ref,omitempty"`
+	Now           bool                   `protobuf:"varint,2,opt,name=now,proto3" json:"now,omitempty"` // do not wait for the other end, at most 10 s; it is asked meanwhile
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TimelineRequest) Reset() {
+	*x = TimelineRequest{}
+	mi := &file_admin_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TimelineRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TimelineRequest) ProtoMessage() {}
+
+func (x *TimelineRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TimelineRequest.ProtoReflect.Descriptor instead.
+func (*TimelineRequest) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *TimelineRequest) GetRef() *Ref {
+	if x != nil {
+		return x.Ref
+	}
+	return nil
+}
+
+func (x *TimelineRequest) GetNow() bool {
+	if x != nil {
+		return x.Now
+	}
+	return false
+}
+
+// TimelineReply is both ends of a request.
+type TimelineReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Here          *Steps                 `protobuf:"bytes,1,opt,name=here,proto3" json:"here,omitempty"`
+	There         *Steps                 `protobuf:"bytes,2,opt,name=there,proto3" json:"there,omitempty"`     // as it was told last; absent: never. No names of files and tasks are in it
+	Told          *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=told,proto3" json:"told,omitempty"`       // when that was, by this node's clock
+	Asking        bool                   `protobuf:"varint,4,opt,name=asking,proto3" json:"asking,omitempty"`  // it is being asked just now
+	Trouble       string                 `protobuf:"bytes,5,opt,name=trouble,proto3" json:"trouble,omitempty"` // why it tells nothing, or nothing new; empty: it does
+	Partner       string                 `protobuf:"bytes,6,opt,name=partner,proto3" json:"partner,omitempty"` // name of the other node
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TimelineReply) Reset() {
+	*x = TimelineReply{}
+	mi := &file_admin_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TimelineReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TimelineReply) ProtoMessage() {}
+
+func (x *TimelineReply) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TimelineReply.ProtoReflect.Descriptor instead.
+func (*TimelineReply) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *TimelineReply) GetHere() *Steps {
+	if x != nil {
+		return x.Here
+	}
+	return nil
+}
+
+func (x *TimelineReply) GetThere() *Steps {
+	if x != nil {
+		return x.There
+	}
+	return nil
+}
+
+func (x *TimelineReply) GetTold() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Told
+	}
+	return nil
+}
+
+func (x *TimelineReply) GetAsking() bool {
+	if x != nil {
+		return x.Asking
+	}
+	return false
+}
+
+func (x *TimelineReply) GetTrouble() string {
+	if x != nil {
+		return x.Trouble
+	}
+	return ""
+}
+
+func (x *TimelineReply) GetPartner() string {
+	if x != nil {
+		return x.Partner
+	}
+	return ""
+}
+
+// Steps is how far one end of a request is.
+type Steps struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Side          Request_Side           `protobuf:"varint,1,opt,name=side,proto3,enum=pannier.admin.v1.Request_Side" json:"side,omitempty"`
+	State         Request_State          `protobuf:"varint,2,opt,name=state,proto3,enum=pannier.admin.v1.Request_State" json:"state,omitempty"`
+	Phase         string                 `protobuf:"bytes,3,opt,name=phase,proto3" json:"phase,omitempty"`
+	Failing       bool                   `protobuf:"varint,4,opt,name=failing,proto3" json:"failing,omitempty"` // error tasks run, or have run
+	Reason        string                 `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`    // why it waits; empty: it does not
+	Attempt       uint32                 `protobuf:"varint,6,opt,name=attempt,proto3" json:"attempt,omitempty"`
+	Durable       int64                  `protobuf:"varint,7,opt,name=durable,proto3" json:"durable,omitempty"` // bytes that are safe at the receiver
+	Size          int64                  `protobuf:"varint,8,opt,name=size,proto3" json:"size,omitempty"`
+	Failure       *Failure               `protobuf:"bytes,9,opt,name=failure,proto3" json:"failure,omitempty"` // of the last thing that went wrong, as that end sees it
+	Tasks         []*TaskCount           `protobuf:"bytes,10,rep,name=tasks,proto3" json:"tasks,omitempty"`
+	Reached       []*Reached             `protobuf:"bytes,11,rep,name=reached,proto3" json:"reached,omitempty"` // phases that were reached and still hold, in order
+	Runs          []*TaskRun             `protobuf:"bytes,12,rep,name=runs,proto3" json:"runs,omitempty"`       // of tasks, as they began; at most 200
+	Clock         *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=clock,proto3" json:"clock,omitempty"`     // when it was told, by the clock of that end, as are all times here
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Steps) Reset() {
+	*x = Steps{}
+	mi := &file_admin_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Steps) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Steps) ProtoMessage() {}
+
+func (x *Steps) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Steps.ProtoReflect.Descriptor instead.
+func (*Steps) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *Steps) GetSide() Request_Side {
+	if x != nil {
+		return x.Side
+	}
+	return Request_SIDE_UNSPECIFIED
+}
+
+func (x *Steps) GetState() Request_State {
+	if x != nil {
+		return x.State
+	}
+	return Request_STATE_UNSPECIFIED
+}
+
+func (x *Steps) GetPhase() string {
+	if x != nil {
+		return x.Phase
+	}
+	return ""
+}
+
+func (x *Steps) GetFailing() bool {
+	if x != nil {
+		return x.Failing
+	}
+	return false
+}
+
+func (x *Steps) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Steps) GetAttempt() uint32 {
+	if x != nil {
+		return x.Attempt
+	}
+	return 0
+}
+
+func (x *Steps) GetDurable() int64 {
+	if x != nil {
+		return x.Durable
+	}
+	return 0
+}
+
+func (x *Steps) GetSize() int64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *Steps) GetFailure() *Failure {
+	if x != nil {
+		return x.Failure
+	}
+	return nil
+}
+
+func (x *Steps) GetTasks() []*TaskCount {
+	if x != nil {
+		return x.Tasks
+	}
+	return nil
+}
+
+func (x *Steps) GetReached() []*Reached {
+	if x != nil {
+		return x.Reached
+	}
+	return nil
+}
+
+func (x *Steps) GetRuns() []*TaskRun {
+	if x != nil {
+		return x.Runs
+	}
+	return nil
+}
+
+func (x *Steps) GetClock() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Clock
+	}
+	return nil
+}
+
+// Reached is when a phase was reached.
+type Reached struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Phase         string                 `protobuf:"bytes,1,opt,name=phase,proto3" json:"phase,omitempty"`
+	At            *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=at,proto3" json:"at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Reached) Reset() {
+	*x = Reached{}
+	mi := &file_admin_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Reached) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Reached) ProtoMessage() {}
+
+func (x *Reached) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Reached.ProtoReflect.Descriptor instead.
+func (*Reached) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *Reached) GetPhase() string {
+	if x != nil {
+		return x.Phase
+	}
+	return ""
+}
+
+func (x *Reached) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+// TaskRun is when a task ran last.
+type TaskRun struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	List          string                 `protobuf:"bytes,1,opt,name=list,proto3" json:"list,omitempty"`      // pre, post, error
+	Number        uint32                 `protobuf:"varint,2,opt,name=number,proto3" json:"number,omitempty"` // in its list, from 1
+	Began         *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=began,proto3" json:"began,omitempty"`
+	Ended         *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=ended,proto3" json:"ended,omitempty"`    // absent: it has not, or nobody knows
+	Failed        bool                   `protobuf:"varint,5,opt,name=failed,proto3" json:"failed,omitempty"` // and so has the request
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TaskRun) Reset() {
+	*x = TaskRun{}
+	mi := &file_admin_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TaskRun) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TaskRun) ProtoMessage() {}
+
+func (x *TaskRun) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TaskRun.ProtoReflect.Descriptor instead.
+func (*TaskRun) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *TaskRun) GetList() string {
+	if x != nil {
+		return x.List
+	}
+	return ""
+}
+
+func (x *TaskRun) GetNumber() uint32 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *TaskRun) GetBegan() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Began
+	}
+	return nil
+}
+
+func (x *TaskRun) GetEnded() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Ended
+	}
+	return nil
+}
+
+func (x *TaskRun) GetFailed() bool {
+	if x != nil {
+		return x.Failed
+	}
+	return false
+}
+
 // WatchRequest selects what is watched.
 type WatchRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1490,7 +1898,7 @@ type WatchRequest struct {
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_admin_proto_msgTypes[11]
+	mi := &file_admin_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1502,7 +1910,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[11]
+	mi := &file_admin_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1515,7 +1923,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{11}
+	return file_admin_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *WatchRequest) GetQuery() *ListRequest {
@@ -1542,7 +1950,7 @@ type Change struct {
 
 func (x *Change) Reset() {
 	*x = Change{}
-	mi := &file_admin_proto_msgTypes[12]
+	mi := &file_admin_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1554,7 +1962,7 @@ func (x *Change) String() string {
 func (*Change) ProtoMessage() {}
 
 func (x *Change) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[12]
+	mi := &file_admin_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1567,7 +1975,7 @@ func (x *Change) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Change.ProtoReflect.Descriptor instead.
 func (*Change) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{12}
+	return file_admin_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Change) GetRequest() *Request {
@@ -1594,7 +2002,7 @@ type WaitRequest struct {
 
 func (x *WaitRequest) Reset() {
 	*x = WaitRequest{}
-	mi := &file_admin_proto_msgTypes[13]
+	mi := &file_admin_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1606,7 +2014,7 @@ func (x *WaitRequest) String() string {
 func (*WaitRequest) ProtoMessage() {}
 
 func (x *WaitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[13]
+	mi := &file_admin_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1619,7 +2027,7 @@ func (x *WaitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitRequest.ProtoReflect.Descriptor instead.
 func (*WaitRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{13}
+	return file_admin_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *WaitRequest) GetRef() *Ref {
@@ -1653,7 +2061,7 @@ type Explanation struct {
 
 func (x *Explanation) Reset() {
 	*x = Explanation{}
-	mi := &file_admin_proto_msgTypes[14]
+	mi := &file_admin_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1665,7 +2073,7 @@ func (x *Explanation) String() string {
 func (*Explanation) ProtoMessage() {}
 
 func (x *Explanation) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[14]
+	mi := &file_admin_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1678,7 +2086,7 @@ func (x *Explanation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Explanation.ProtoReflect.Descriptor instead.
 func (*Explanation) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{14}
+	return file_admin_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Explanation) GetRequest() *Request {
@@ -1747,7 +2155,7 @@ type CancelRequest struct {
 
 func (x *CancelRequest) Reset() {
 	*x = CancelRequest{}
-	mi := &file_admin_proto_msgTypes[15]
+	mi := &file_admin_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1759,7 +2167,7 @@ func (x *CancelRequest) String() string {
 func (*CancelRequest) ProtoMessage() {}
 
 func (x *CancelRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[15]
+	mi := &file_admin_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1772,7 +2180,7 @@ func (x *CancelRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelRequest.ProtoReflect.Descriptor instead.
 func (*CancelRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{15}
+	return file_admin_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *CancelRequest) GetRef() *Ref {
@@ -1797,7 +2205,7 @@ type ListPartnersRequest struct {
 
 func (x *ListPartnersRequest) Reset() {
 	*x = ListPartnersRequest{}
-	mi := &file_admin_proto_msgTypes[16]
+	mi := &file_admin_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1809,7 +2217,7 @@ func (x *ListPartnersRequest) String() string {
 func (*ListPartnersRequest) ProtoMessage() {}
 
 func (x *ListPartnersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[16]
+	mi := &file_admin_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1822,7 +2230,7 @@ func (x *ListPartnersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPartnersRequest.ProtoReflect.Descriptor instead.
 func (*ListPartnersRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{16}
+	return file_admin_proto_rawDescGZIP(), []int{21}
 }
 
 type ListPartnersReply struct {
@@ -1834,7 +2242,7 @@ type ListPartnersReply struct {
 
 func (x *ListPartnersReply) Reset() {
 	*x = ListPartnersReply{}
-	mi := &file_admin_proto_msgTypes[17]
+	mi := &file_admin_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1846,7 +2254,7 @@ func (x *ListPartnersReply) String() string {
 func (*ListPartnersReply) ProtoMessage() {}
 
 func (x *ListPartnersReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[17]
+	mi := &file_admin_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1859,7 +2267,7 @@ func (x *ListPartnersReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPartnersReply.ProtoReflect.Descriptor instead.
 func (*ListPartnersReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{17}
+	return file_admin_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ListPartnersReply) GetPartners() []*Partner {
@@ -1888,7 +2296,7 @@ type Partner struct {
 
 func (x *Partner) Reset() {
 	*x = Partner{}
-	mi := &file_admin_proto_msgTypes[18]
+	mi := &file_admin_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1900,7 +2308,7 @@ func (x *Partner) String() string {
 func (*Partner) ProtoMessage() {}
 
 func (x *Partner) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[18]
+	mi := &file_admin_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1913,7 +2321,7 @@ func (x *Partner) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Partner.ProtoReflect.Descriptor instead.
 func (*Partner) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{18}
+	return file_admin_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Partner) GetName() string {
@@ -1996,7 +2404,7 @@ type TestPartnerRequest struct {
 
 func (x *TestPartnerRequest) Reset() {
 	*x = TestPartnerRequest{}
-	mi := &file_admin_proto_msgTypes[19]
+	mi := &file_admin_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2008,7 +2416,7 @@ func (x *TestPartnerRequest) String() string {
 func (*TestPartnerRequest) ProtoMessage() {}
 
 func (x *TestPartnerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[19]
+	mi := &file_admin_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2021,7 +2429,7 @@ func (x *TestPartnerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestPartnerRequest.ProtoReflect.Descriptor instead.
 func (*TestPartnerRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{19}
+	return file_admin_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *TestPartnerRequest) GetPartner() string {
@@ -2046,7 +2454,7 @@ type ListListenersRequest struct {
 
 func (x *ListListenersRequest) Reset() {
 	*x = ListListenersRequest{}
-	mi := &file_admin_proto_msgTypes[20]
+	mi := &file_admin_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2058,7 +2466,7 @@ func (x *ListListenersRequest) String() string {
 func (*ListListenersRequest) ProtoMessage() {}
 
 func (x *ListListenersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[20]
+	mi := &file_admin_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2071,7 +2479,7 @@ func (x *ListListenersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListListenersRequest.ProtoReflect.Descriptor instead.
 func (*ListListenersRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{20}
+	return file_admin_proto_rawDescGZIP(), []int{25}
 }
 
 type ListListenersReply struct {
@@ -2083,7 +2491,7 @@ type ListListenersReply struct {
 
 func (x *ListListenersReply) Reset() {
 	*x = ListListenersReply{}
-	mi := &file_admin_proto_msgTypes[21]
+	mi := &file_admin_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2095,7 +2503,7 @@ func (x *ListListenersReply) String() string {
 func (*ListListenersReply) ProtoMessage() {}
 
 func (x *ListListenersReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[21]
+	mi := &file_admin_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2108,7 +2516,7 @@ func (x *ListListenersReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListListenersReply.ProtoReflect.Descriptor instead.
 func (*ListListenersReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{21}
+	return file_admin_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ListListenersReply) GetListeners() []*Listener {
@@ -2133,7 +2541,7 @@ type Listener struct {
 
 func (x *Listener) Reset() {
 	*x = Listener{}
-	mi := &file_admin_proto_msgTypes[22]
+	mi := &file_admin_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2145,7 +2553,7 @@ func (x *Listener) String() string {
 func (*Listener) ProtoMessage() {}
 
 func (x *Listener) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[22]
+	mi := &file_admin_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2158,7 +2566,7 @@ func (x *Listener) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Listener.ProtoReflect.Descriptor instead.
 func (*Listener) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{22}
+	return file_admin_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Listener) GetAddress() string {
@@ -2211,7 +2619,7 @@ type ListRulesRequest struct {
 
 func (x *ListRulesRequest) Reset() {
 	*x = ListRulesRequest{}
-	mi := &file_admin_proto_msgTypes[23]
+	mi := &file_admin_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2223,7 +2631,7 @@ func (x *ListRulesRequest) String() string {
 func (*ListRulesRequest) ProtoMessage() {}
 
 func (x *ListRulesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[23]
+	mi := &file_admin_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2236,7 +2644,7 @@ func (x *ListRulesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRulesRequest.ProtoReflect.Descriptor instead.
 func (*ListRulesRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{23}
+	return file_admin_proto_rawDescGZIP(), []int{28}
 }
 
 type ListRulesReply struct {
@@ -2248,7 +2656,7 @@ type ListRulesReply struct {
 
 func (x *ListRulesReply) Reset() {
 	*x = ListRulesReply{}
-	mi := &file_admin_proto_msgTypes[24]
+	mi := &file_admin_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2260,7 +2668,7 @@ func (x *ListRulesReply) String() string {
 func (*ListRulesReply) ProtoMessage() {}
 
 func (x *ListRulesReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[24]
+	mi := &file_admin_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2273,7 +2681,7 @@ func (x *ListRulesReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRulesReply.ProtoReflect.Descriptor instead.
 func (*ListRulesReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{24}
+	return file_admin_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ListRulesReply) GetRules() []*Rule {
@@ -2303,7 +2711,7 @@ type Rule struct {
 
 func (x *Rule) Reset() {
 	*x = Rule{}
-	mi := &file_admin_proto_msgTypes[25]
+	mi := &file_admin_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2315,7 +2723,7 @@ func (x *Rule) String() string {
 func (*Rule) ProtoMessage() {}
 
 func (x *Rule) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[25]
+	mi := &file_admin_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2328,7 +2736,7 @@ func (x *Rule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rule.ProtoReflect.Descriptor instead.
 func (*Rule) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{25}
+	return file_admin_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Rule) GetName() string {
@@ -2420,7 +2828,7 @@ type TaskLists struct {
 
 func (x *TaskLists) Reset() {
 	*x = TaskLists{}
-	mi := &file_admin_proto_msgTypes[26]
+	mi := &file_admin_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2432,7 +2840,7 @@ func (x *TaskLists) String() string {
 func (*TaskLists) ProtoMessage() {}
 
 func (x *TaskLists) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[26]
+	mi := &file_admin_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2445,7 +2853,7 @@ func (x *TaskLists) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskLists.ProtoReflect.Descriptor instead.
 func (*TaskLists) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{26}
+	return file_admin_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *TaskLists) GetPre() uint32 {
@@ -2482,7 +2890,7 @@ type TestRuleRequest struct {
 
 func (x *TestRuleRequest) Reset() {
 	*x = TestRuleRequest{}
-	mi := &file_admin_proto_msgTypes[27]
+	mi := &file_admin_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2494,7 +2902,7 @@ func (x *TestRuleRequest) String() string {
 func (*TestRuleRequest) ProtoMessage() {}
 
 func (x *TestRuleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[27]
+	mi := &file_admin_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2507,7 +2915,7 @@ func (x *TestRuleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestRuleRequest.ProtoReflect.Descriptor instead.
 func (*TestRuleRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{27}
+	return file_admin_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *TestRuleRequest) GetDirection() Rule_Direction {
@@ -2549,7 +2957,7 @@ type TestRuleReply struct {
 
 func (x *TestRuleReply) Reset() {
 	*x = TestRuleReply{}
-	mi := &file_admin_proto_msgTypes[28]
+	mi := &file_admin_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2561,7 +2969,7 @@ func (x *TestRuleReply) String() string {
 func (*TestRuleReply) ProtoMessage() {}
 
 func (x *TestRuleReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[28]
+	mi := &file_admin_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2574,7 +2982,7 @@ func (x *TestRuleReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestRuleReply.ProtoReflect.Descriptor instead.
 func (*TestRuleReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{28}
+	return file_admin_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *TestRuleReply) GetTests() []*RuleTest {
@@ -2605,7 +3013,7 @@ type RuleTest struct {
 
 func (x *RuleTest) Reset() {
 	*x = RuleTest{}
-	mi := &file_admin_proto_msgTypes[29]
+	mi := &file_admin_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2617,7 +3025,7 @@ func (x *RuleTest) String() string {
 func (*RuleTest) ProtoMessage() {}
 
 func (x *RuleTest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[29]
+	mi := &file_admin_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2630,7 +3038,7 @@ func (x *RuleTest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuleTest.ProtoReflect.Descriptor instead.
 func (*RuleTest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{29}
+	return file_admin_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *RuleTest) GetRule() string {
@@ -2728,7 +3136,7 @@ type BrowseRequest struct {
 
 func (x *BrowseRequest) Reset() {
 	*x = BrowseRequest{}
-	mi := &file_admin_proto_msgTypes[30]
+	mi := &file_admin_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2740,7 +3148,7 @@ func (x *BrowseRequest) String() string {
 func (*BrowseRequest) ProtoMessage() {}
 
 func (x *BrowseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[30]
+	mi := &file_admin_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2753,7 +3161,7 @@ func (x *BrowseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BrowseRequest.ProtoReflect.Descriptor instead.
 func (*BrowseRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{30}
+	return file_admin_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *BrowseRequest) GetPartner() string {
@@ -2789,7 +3197,7 @@ type BrowseEntry struct {
 
 func (x *BrowseEntry) Reset() {
 	*x = BrowseEntry{}
-	mi := &file_admin_proto_msgTypes[31]
+	mi := &file_admin_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2801,7 +3209,7 @@ func (x *BrowseEntry) String() string {
 func (*BrowseEntry) ProtoMessage() {}
 
 func (x *BrowseEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[31]
+	mi := &file_admin_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2814,7 +3222,7 @@ func (x *BrowseEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BrowseEntry.ProtoReflect.Descriptor instead.
 func (*BrowseEntry) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{31}
+	return file_admin_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *BrowseEntry) GetName() string {
@@ -2854,7 +3262,7 @@ type ListRelaysRequest struct {
 
 func (x *ListRelaysRequest) Reset() {
 	*x = ListRelaysRequest{}
-	mi := &file_admin_proto_msgTypes[32]
+	mi := &file_admin_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2866,7 +3274,7 @@ func (x *ListRelaysRequest) String() string {
 func (*ListRelaysRequest) ProtoMessage() {}
 
 func (x *ListRelaysRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[32]
+	mi := &file_admin_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2879,7 +3287,7 @@ func (x *ListRelaysRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRelaysRequest.ProtoReflect.Descriptor instead.
 func (*ListRelaysRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{32}
+	return file_admin_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ListRelaysRequest) GetConnections() bool {
@@ -2900,7 +3308,7 @@ type ListRelaysReply struct {
 
 func (x *ListRelaysReply) Reset() {
 	*x = ListRelaysReply{}
-	mi := &file_admin_proto_msgTypes[33]
+	mi := &file_admin_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2912,7 +3320,7 @@ func (x *ListRelaysReply) String() string {
 func (*ListRelaysReply) ProtoMessage() {}
 
 func (x *ListRelaysReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[33]
+	mi := &file_admin_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2925,7 +3333,7 @@ func (x *ListRelaysReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRelaysReply.ProtoReflect.Descriptor instead.
 func (*ListRelaysReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{33}
+	return file_admin_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ListRelaysReply) GetRelays() []*Relay {
@@ -2974,7 +3382,7 @@ type Relay struct {
 
 func (x *Relay) Reset() {
 	*x = Relay{}
-	mi := &file_admin_proto_msgTypes[34]
+	mi := &file_admin_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2986,7 +3394,7 @@ func (x *Relay) String() string {
 func (*Relay) ProtoMessage() {}
 
 func (x *Relay) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[34]
+	mi := &file_admin_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2999,7 +3407,7 @@ func (x *Relay) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Relay.ProtoReflect.Descriptor instead.
 func (*Relay) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{34}
+	return file_admin_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Relay) GetName() string {
@@ -3134,7 +3542,7 @@ type RelayLimits struct {
 
 func (x *RelayLimits) Reset() {
 	*x = RelayLimits{}
-	mi := &file_admin_proto_msgTypes[35]
+	mi := &file_admin_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3146,7 +3554,7 @@ func (x *RelayLimits) String() string {
 func (*RelayLimits) ProtoMessage() {}
 
 func (x *RelayLimits) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[35]
+	mi := &file_admin_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3159,7 +3567,7 @@ func (x *RelayLimits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RelayLimits.ProtoReflect.Descriptor instead.
 func (*RelayLimits) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{35}
+	return file_admin_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *RelayLimits) GetConns() int32 {
@@ -3256,7 +3664,7 @@ type RelayCounts struct {
 
 func (x *RelayCounts) Reset() {
 	*x = RelayCounts{}
-	mi := &file_admin_proto_msgTypes[36]
+	mi := &file_admin_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3268,7 +3676,7 @@ func (x *RelayCounts) String() string {
 func (*RelayCounts) ProtoMessage() {}
 
 func (x *RelayCounts) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[36]
+	mi := &file_admin_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3281,7 +3689,7 @@ func (x *RelayCounts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RelayCounts.ProtoReflect.Descriptor instead.
 func (*RelayCounts) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{36}
+	return file_admin_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *RelayCounts) GetOpen() int32 {
@@ -3356,7 +3764,7 @@ type RelayPolicy struct {
 
 func (x *RelayPolicy) Reset() {
 	*x = RelayPolicy{}
-	mi := &file_admin_proto_msgTypes[37]
+	mi := &file_admin_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3368,7 +3776,7 @@ func (x *RelayPolicy) String() string {
 func (*RelayPolicy) ProtoMessage() {}
 
 func (x *RelayPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[37]
+	mi := &file_admin_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3381,7 +3789,7 @@ func (x *RelayPolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RelayPolicy.ProtoReflect.Descriptor instead.
 func (*RelayPolicy) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{37}
+	return file_admin_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *RelayPolicy) GetPartner() string {
@@ -3451,7 +3859,7 @@ type RelayConnection struct {
 
 func (x *RelayConnection) Reset() {
 	*x = RelayConnection{}
-	mi := &file_admin_proto_msgTypes[38]
+	mi := &file_admin_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3463,7 +3871,7 @@ func (x *RelayConnection) String() string {
 func (*RelayConnection) ProtoMessage() {}
 
 func (x *RelayConnection) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[38]
+	mi := &file_admin_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3476,7 +3884,7 @@ func (x *RelayConnection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RelayConnection.ProtoReflect.Descriptor instead.
 func (*RelayConnection) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{38}
+	return file_admin_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *RelayConnection) GetId() uint64 {
@@ -3552,7 +3960,7 @@ type TestRelayRequest struct {
 
 func (x *TestRelayRequest) Reset() {
 	*x = TestRelayRequest{}
-	mi := &file_admin_proto_msgTypes[39]
+	mi := &file_admin_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3564,7 +3972,7 @@ func (x *TestRelayRequest) String() string {
 func (*TestRelayRequest) ProtoMessage() {}
 
 func (x *TestRelayRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[39]
+	mi := &file_admin_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3577,7 +3985,7 @@ func (x *TestRelayRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestRelayRequest.ProtoReflect.Descriptor instead.
 func (*TestRelayRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{39}
+	return file_admin_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *TestRelayRequest) GetName() string {
@@ -3603,7 +4011,7 @@ type TestRelayReply struct {
 
 func (x *TestRelayReply) Reset() {
 	*x = TestRelayReply{}
-	mi := &file_admin_proto_msgTypes[40]
+	mi := &file_admin_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3615,7 +4023,7 @@ func (x *TestRelayReply) String() string {
 func (*TestRelayReply) ProtoMessage() {}
 
 func (x *TestRelayReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[40]
+	mi := &file_admin_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3628,7 +4036,7 @@ func (x *TestRelayReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestRelayReply.ProtoReflect.Descriptor instead.
 func (*TestRelayReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{40}
+	return file_admin_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *TestRelayReply) GetSteps() []*RelayStep {
@@ -3650,7 +4058,7 @@ type RelayStep struct {
 
 func (x *RelayStep) Reset() {
 	*x = RelayStep{}
-	mi := &file_admin_proto_msgTypes[41]
+	mi := &file_admin_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3662,7 +4070,7 @@ func (x *RelayStep) String() string {
 func (*RelayStep) ProtoMessage() {}
 
 func (x *RelayStep) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[41]
+	mi := &file_admin_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3675,7 +4083,7 @@ func (x *RelayStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RelayStep.ProtoReflect.Descriptor instead.
 func (*RelayStep) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{41}
+	return file_admin_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *RelayStep) GetStep() string {
@@ -3708,7 +4116,7 @@ type RemoveRelayRequest struct {
 
 func (x *RemoveRelayRequest) Reset() {
 	*x = RemoveRelayRequest{}
-	mi := &file_admin_proto_msgTypes[42]
+	mi := &file_admin_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3720,7 +4128,7 @@ func (x *RemoveRelayRequest) String() string {
 func (*RemoveRelayRequest) ProtoMessage() {}
 
 func (x *RemoveRelayRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[42]
+	mi := &file_admin_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3733,7 +4141,7 @@ func (x *RemoveRelayRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveRelayRequest.ProtoReflect.Descriptor instead.
 func (*RemoveRelayRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{42}
+	return file_admin_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *RemoveRelayRequest) GetName() string {
@@ -3752,7 +4160,7 @@ type RemoveRelayReply struct {
 
 func (x *RemoveRelayReply) Reset() {
 	*x = RemoveRelayReply{}
-	mi := &file_admin_proto_msgTypes[43]
+	mi := &file_admin_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3764,7 +4172,7 @@ func (x *RemoveRelayReply) String() string {
 func (*RemoveRelayReply) ProtoMessage() {}
 
 func (x *RemoveRelayReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[43]
+	mi := &file_admin_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3777,7 +4185,7 @@ func (x *RemoveRelayReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveRelayReply.ProtoReflect.Descriptor instead.
 func (*RemoveRelayReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{43}
+	return file_admin_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *RemoveRelayReply) GetAdded() bool {
@@ -3795,7 +4203,7 @@ type ListFoldersRequest struct {
 
 func (x *ListFoldersRequest) Reset() {
 	*x = ListFoldersRequest{}
-	mi := &file_admin_proto_msgTypes[44]
+	mi := &file_admin_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3807,7 +4215,7 @@ func (x *ListFoldersRequest) String() string {
 func (*ListFoldersRequest) ProtoMessage() {}
 
 func (x *ListFoldersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[44]
+	mi := &file_admin_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3820,7 +4228,7 @@ func (x *ListFoldersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListFoldersRequest.ProtoReflect.Descriptor instead.
 func (*ListFoldersRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{44}
+	return file_admin_proto_rawDescGZIP(), []int{49}
 }
 
 type ListFoldersReply struct {
@@ -3832,7 +4240,7 @@ type ListFoldersReply struct {
 
 func (x *ListFoldersReply) Reset() {
 	*x = ListFoldersReply{}
-	mi := &file_admin_proto_msgTypes[45]
+	mi := &file_admin_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3844,7 +4252,7 @@ func (x *ListFoldersReply) String() string {
 func (*ListFoldersReply) ProtoMessage() {}
 
 func (x *ListFoldersReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[45]
+	mi := &file_admin_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3857,7 +4265,7 @@ func (x *ListFoldersReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListFoldersReply.ProtoReflect.Descriptor instead.
 func (*ListFoldersReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{45}
+	return file_admin_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *ListFoldersReply) GetFolders() []*Folder {
@@ -3876,7 +4284,7 @@ type ShowFolderRequest struct {
 
 func (x *ShowFolderRequest) Reset() {
 	*x = ShowFolderRequest{}
-	mi := &file_admin_proto_msgTypes[46]
+	mi := &file_admin_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3888,7 +4296,7 @@ func (x *ShowFolderRequest) String() string {
 func (*ShowFolderRequest) ProtoMessage() {}
 
 func (x *ShowFolderRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[46]
+	mi := &file_admin_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3901,7 +4309,7 @@ func (x *ShowFolderRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShowFolderRequest.ProtoReflect.Descriptor instead.
 func (*ShowFolderRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{46}
+	return file_admin_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *ShowFolderRequest) GetName() string {
@@ -3920,7 +4328,7 @@ type ScanFolderRequest struct {
 
 func (x *ScanFolderRequest) Reset() {
 	*x = ScanFolderRequest{}
-	mi := &file_admin_proto_msgTypes[47]
+	mi := &file_admin_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3932,7 +4340,7 @@ func (x *ScanFolderRequest) String() string {
 func (*ScanFolderRequest) ProtoMessage() {}
 
 func (x *ScanFolderRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[47]
+	mi := &file_admin_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3945,7 +4353,7 @@ func (x *ScanFolderRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScanFolderRequest.ProtoReflect.Descriptor instead.
 func (*ScanFolderRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{47}
+	return file_admin_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *ScanFolderRequest) GetName() string {
@@ -3964,7 +4372,7 @@ type TestFolderRequest struct {
 
 func (x *TestFolderRequest) Reset() {
 	*x = TestFolderRequest{}
-	mi := &file_admin_proto_msgTypes[48]
+	mi := &file_admin_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3976,7 +4384,7 @@ func (x *TestFolderRequest) String() string {
 func (*TestFolderRequest) ProtoMessage() {}
 
 func (x *TestFolderRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[48]
+	mi := &file_admin_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3989,7 +4397,7 @@ func (x *TestFolderRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestFolderRequest.ProtoReflect.Descriptor instead.
 func (*TestFolderRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{48}
+	return file_admin_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *TestFolderRequest) GetName() string {
@@ -4010,7 +4418,7 @@ type TestFolderReply struct {
 
 func (x *TestFolderReply) Reset() {
 	*x = TestFolderReply{}
-	mi := &file_admin_proto_msgTypes[49]
+	mi := &file_admin_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4022,7 +4430,7 @@ func (x *TestFolderReply) String() string {
 func (*TestFolderReply) ProtoMessage() {}
 
 func (x *TestFolderReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[49]
+	mi := &file_admin_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4035,7 +4443,7 @@ func (x *TestFolderReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestFolderReply.ProtoReflect.Descriptor instead.
 func (*TestFolderReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{49}
+	return file_admin_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *TestFolderReply) GetFiles() []*FolderFile {
@@ -4089,7 +4497,7 @@ type Folder struct {
 
 func (x *Folder) Reset() {
 	*x = Folder{}
-	mi := &file_admin_proto_msgTypes[50]
+	mi := &file_admin_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4101,7 +4509,7 @@ func (x *Folder) String() string {
 func (*Folder) ProtoMessage() {}
 
 func (x *Folder) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[50]
+	mi := &file_admin_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4114,7 +4522,7 @@ func (x *Folder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Folder.ProtoReflect.Descriptor instead.
 func (*Folder) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{50}
+	return file_admin_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *Folder) GetName() string {
@@ -4278,7 +4686,7 @@ type FolderFile struct {
 
 func (x *FolderFile) Reset() {
 	*x = FolderFile{}
-	mi := &file_admin_proto_msgTypes[51]
+	mi := &file_admin_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4290,7 +4698,7 @@ func (x *FolderFile) String() string {
 func (*FolderFile) ProtoMessage() {}
 
 func (x *FolderFile) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[51]
+	mi := &file_admin_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4303,7 +4711,7 @@ func (x *FolderFile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FolderFile.ProtoReflect.Descriptor instead.
 func (*FolderFile) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{51}
+	return file_admin_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *FolderFile) GetPath() string {
@@ -4350,7 +4758,7 @@ type CheckRequest struct {
 
 func (x *CheckRequest) Reset() {
 	*x = CheckRequest{}
-	mi := &file_admin_proto_msgTypes[52]
+	mi := &file_admin_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4362,7 +4770,7 @@ func (x *CheckRequest) String() string {
 func (*CheckRequest) ProtoMessage() {}
 
 func (x *CheckRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[52]
+	mi := &file_admin_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4375,7 +4783,7 @@ func (x *CheckRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckRequest.ProtoReflect.Descriptor instead.
 func (*CheckRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{52}
+	return file_admin_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *CheckRequest) GetReadData() bool {
@@ -4396,7 +4804,7 @@ type CheckReply struct {
 
 func (x *CheckReply) Reset() {
 	*x = CheckReply{}
-	mi := &file_admin_proto_msgTypes[53]
+	mi := &file_admin_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4408,7 +4816,7 @@ func (x *CheckReply) String() string {
 func (*CheckReply) ProtoMessage() {}
 
 func (x *CheckReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[53]
+	mi := &file_admin_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4421,7 +4829,7 @@ func (x *CheckReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckReply.ProtoReflect.Descriptor instead.
 func (*CheckReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{53}
+	return file_admin_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *CheckReply) GetFinding() *Finding {
@@ -4453,7 +4861,7 @@ type Finding struct {
 
 func (x *Finding) Reset() {
 	*x = Finding{}
-	mi := &file_admin_proto_msgTypes[54]
+	mi := &file_admin_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4465,7 +4873,7 @@ func (x *Finding) String() string {
 func (*Finding) ProtoMessage() {}
 
 func (x *Finding) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[54]
+	mi := &file_admin_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4478,7 +4886,7 @@ func (x *Finding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Finding.ProtoReflect.Descriptor instead.
 func (*Finding) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{54}
+	return file_admin_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *Finding) GetSeverity() Finding_Severity {
@@ -4538,7 +4946,7 @@ type CheckCounts struct {
 
 func (x *CheckCounts) Reset() {
 	*x = CheckCounts{}
-	mi := &file_admin_proto_msgTypes[55]
+	mi := &file_admin_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4550,7 +4958,7 @@ func (x *CheckCounts) String() string {
 func (*CheckCounts) ProtoMessage() {}
 
 func (x *CheckCounts) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[55]
+	mi := &file_admin_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4563,7 +4971,7 @@ func (x *CheckCounts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckCounts.ProtoReflect.Descriptor instead.
 func (*CheckCounts) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{55}
+	return file_admin_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *CheckCounts) GetRecords() int64 {
@@ -4624,7 +5032,7 @@ type BackupRequest struct {
 
 func (x *BackupRequest) Reset() {
 	*x = BackupRequest{}
-	mi := &file_admin_proto_msgTypes[56]
+	mi := &file_admin_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4636,7 +5044,7 @@ func (x *BackupRequest) String() string {
 func (*BackupRequest) ProtoMessage() {}
 
 func (x *BackupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[56]
+	mi := &file_admin_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4649,7 +5057,7 @@ func (x *BackupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupRequest.ProtoReflect.Descriptor instead.
 func (*BackupRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{56}
+	return file_admin_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *BackupRequest) GetWithKey() bool {
@@ -4668,7 +5076,7 @@ type BackupChunk struct {
 
 func (x *BackupChunk) Reset() {
 	*x = BackupChunk{}
-	mi := &file_admin_proto_msgTypes[57]
+	mi := &file_admin_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4680,7 +5088,7 @@ func (x *BackupChunk) String() string {
 func (*BackupChunk) ProtoMessage() {}
 
 func (x *BackupChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[57]
+	mi := &file_admin_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4693,7 +5101,7 @@ func (x *BackupChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupChunk.ProtoReflect.Descriptor instead.
 func (*BackupChunk) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{57}
+	return file_admin_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *BackupChunk) GetData() []byte {
@@ -4713,7 +5121,7 @@ type PurgeRequest struct {
 
 func (x *PurgeRequest) Reset() {
 	*x = PurgeRequest{}
-	mi := &file_admin_proto_msgTypes[58]
+	mi := &file_admin_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4725,7 +5133,7 @@ func (x *PurgeRequest) String() string {
 func (*PurgeRequest) ProtoMessage() {}
 
 func (x *PurgeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[58]
+	mi := &file_admin_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4738,7 +5146,7 @@ func (x *PurgeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PurgeRequest.ProtoReflect.Descriptor instead.
 func (*PurgeRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{58}
+	return file_admin_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *PurgeRequest) GetBefore() *timestamppb.Timestamp {
@@ -4764,7 +5172,7 @@ type PurgeReply struct {
 
 func (x *PurgeReply) Reset() {
 	*x = PurgeReply{}
-	mi := &file_admin_proto_msgTypes[59]
+	mi := &file_admin_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4776,7 +5184,7 @@ func (x *PurgeReply) String() string {
 func (*PurgeReply) ProtoMessage() {}
 
 func (x *PurgeReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[59]
+	mi := &file_admin_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4789,7 +5197,7 @@ func (x *PurgeReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PurgeReply.ProtoReflect.Descriptor instead.
 func (*PurgeReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{59}
+	return file_admin_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *PurgeReply) GetPurged() int64 {
@@ -4807,7 +5215,7 @@ type ReloadRequest struct {
 
 func (x *ReloadRequest) Reset() {
 	*x = ReloadRequest{}
-	mi := &file_admin_proto_msgTypes[60]
+	mi := &file_admin_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4819,7 +5227,7 @@ func (x *ReloadRequest) String() string {
 func (*ReloadRequest) ProtoMessage() {}
 
 func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[60]
+	mi := &file_admin_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4832,7 +5240,7 @@ func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadRequest.ProtoReflect.Descriptor instead.
 func (*ReloadRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{60}
+	return file_admin_proto_rawDescGZIP(), []int{65}
 }
 
 type ReloadReply struct {
@@ -4844,7 +5252,7 @@ type ReloadReply struct {
 
 func (x *ReloadReply) Reset() {
 	*x = ReloadReply{}
-	mi := &file_admin_proto_msgTypes[61]
+	mi := &file_admin_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4856,7 +5264,7 @@ func (x *ReloadReply) String() string {
 func (*ReloadReply) ProtoMessage() {}
 
 func (x *ReloadReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[61]
+	mi := &file_admin_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4869,7 +5277,7 @@ func (x *ReloadReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadReply.ProtoReflect.Descriptor instead.
 func (*ReloadReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{61}
+	return file_admin_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *ReloadReply) GetNotes() []string {
@@ -4887,7 +5295,7 @@ type NodeInfoRequest struct {
 
 func (x *NodeInfoRequest) Reset() {
 	*x = NodeInfoRequest{}
-	mi := &file_admin_proto_msgTypes[62]
+	mi := &file_admin_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4899,7 +5307,7 @@ func (x *NodeInfoRequest) String() string {
 func (*NodeInfoRequest) ProtoMessage() {}
 
 func (x *NodeInfoRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[62]
+	mi := &file_admin_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4912,7 +5320,7 @@ func (x *NodeInfoRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeInfoRequest.ProtoReflect.Descriptor instead.
 func (*NodeInfoRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{62}
+	return file_admin_proto_rawDescGZIP(), []int{67}
 }
 
 // Node is who a node is.
@@ -4930,7 +5338,7 @@ type Node struct {
 
 func (x *Node) Reset() {
 	*x = Node{}
-	mi := &file_admin_proto_msgTypes[63]
+	mi := &file_admin_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4942,7 +5350,7 @@ func (x *Node) String() string {
 func (*Node) ProtoMessage() {}
 
 func (x *Node) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[63]
+	mi := &file_admin_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4955,7 +5363,7 @@ func (x *Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Node.ProtoReflect.Descriptor instead.
 func (*Node) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{63}
+	return file_admin_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *Node) GetName() string {
@@ -5011,7 +5419,7 @@ type ObjectName struct {
 
 func (x *ObjectName) Reset() {
 	*x = ObjectName{}
-	mi := &file_admin_proto_msgTypes[64]
+	mi := &file_admin_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5023,7 +5431,7 @@ func (x *ObjectName) String() string {
 func (*ObjectName) ProtoMessage() {}
 
 func (x *ObjectName) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[64]
+	mi := &file_admin_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5036,7 +5444,7 @@ func (x *ObjectName) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ObjectName.ProtoReflect.Descriptor instead.
 func (*ObjectName) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{64}
+	return file_admin_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *ObjectName) GetKind() string {
@@ -5070,7 +5478,7 @@ type Object struct {
 
 func (x *Object) Reset() {
 	*x = Object{}
-	mi := &file_admin_proto_msgTypes[65]
+	mi := &file_admin_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5082,7 +5490,7 @@ func (x *Object) String() string {
 func (*Object) ProtoMessage() {}
 
 func (x *Object) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[65]
+	mi := &file_admin_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5095,7 +5503,7 @@ func (x *Object) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Object.ProtoReflect.Descriptor instead.
 func (*Object) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{65}
+	return file_admin_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *Object) GetKind() string {
@@ -5163,7 +5571,7 @@ type ListObjectsRequest struct {
 
 func (x *ListObjectsRequest) Reset() {
 	*x = ListObjectsRequest{}
-	mi := &file_admin_proto_msgTypes[66]
+	mi := &file_admin_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5175,7 +5583,7 @@ func (x *ListObjectsRequest) String() string {
 func (*ListObjectsRequest) ProtoMessage() {}
 
 func (x *ListObjectsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[66]
+	mi := &file_admin_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5188,7 +5596,7 @@ func (x *ListObjectsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListObjectsRequest.ProtoReflect.Descriptor instead.
 func (*ListObjectsRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{66}
+	return file_admin_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *ListObjectsRequest) GetKind() string {
@@ -5208,7 +5616,7 @@ type ListObjectsReply struct {
 
 func (x *ListObjectsReply) Reset() {
 	*x = ListObjectsReply{}
-	mi := &file_admin_proto_msgTypes[67]
+	mi := &file_admin_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5220,7 +5628,7 @@ func (x *ListObjectsReply) String() string {
 func (*ListObjectsReply) ProtoMessage() {}
 
 func (x *ListObjectsReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[67]
+	mi := &file_admin_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5233,7 +5641,7 @@ func (x *ListObjectsReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListObjectsReply.ProtoReflect.Descriptor instead.
 func (*ListObjectsReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{67}
+	return file_admin_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *ListObjectsReply) GetObjects() []*Object {
@@ -5263,7 +5671,7 @@ type ApplyRequest struct {
 
 func (x *ApplyRequest) Reset() {
 	*x = ApplyRequest{}
-	mi := &file_admin_proto_msgTypes[68]
+	mi := &file_admin_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5275,7 +5683,7 @@ func (x *ApplyRequest) String() string {
 func (*ApplyRequest) ProtoMessage() {}
 
 func (x *ApplyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[68]
+	mi := &file_admin_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5288,7 +5696,7 @@ func (x *ApplyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyRequest.ProtoReflect.Descriptor instead.
 func (*ApplyRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{68}
+	return file_admin_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *ApplyRequest) GetText() string {
@@ -5337,7 +5745,7 @@ type ApplyText struct {
 
 func (x *ApplyText) Reset() {
 	*x = ApplyText{}
-	mi := &file_admin_proto_msgTypes[69]
+	mi := &file_admin_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5349,7 +5757,7 @@ func (x *ApplyText) String() string {
 func (*ApplyText) ProtoMessage() {}
 
 func (x *ApplyText) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[69]
+	mi := &file_admin_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5362,7 +5770,7 @@ func (x *ApplyText) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyText.ProtoReflect.Descriptor instead.
 func (*ApplyText) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{69}
+	return file_admin_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *ApplyText) GetFile() string {
@@ -5390,7 +5798,7 @@ type ApplyReply struct {
 
 func (x *ApplyReply) Reset() {
 	*x = ApplyReply{}
-	mi := &file_admin_proto_msgTypes[70]
+	mi := &file_admin_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5402,7 +5810,7 @@ func (x *ApplyReply) String() string {
 func (*ApplyReply) ProtoMessage() {}
 
 func (x *ApplyReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[70]
+	mi := &file_admin_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5415,7 +5823,7 @@ func (x *ApplyReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyReply.ProtoReflect.Descriptor instead.
 func (*ApplyReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{70}
+	return file_admin_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *ApplyReply) GetChanges() []*ObjectChange {
@@ -5453,7 +5861,7 @@ type ObjectChange struct {
 
 func (x *ObjectChange) Reset() {
 	*x = ObjectChange{}
-	mi := &file_admin_proto_msgTypes[71]
+	mi := &file_admin_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5465,7 +5873,7 @@ func (x *ObjectChange) String() string {
 func (*ObjectChange) ProtoMessage() {}
 
 func (x *ObjectChange) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[71]
+	mi := &file_admin_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5478,7 +5886,7 @@ func (x *ObjectChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ObjectChange.ProtoReflect.Descriptor instead.
 func (*ObjectChange) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{71}
+	return file_admin_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *ObjectChange) GetKind() string {
@@ -5528,7 +5936,7 @@ type PutObjectRequest struct {
 
 func (x *PutObjectRequest) Reset() {
 	*x = PutObjectRequest{}
-	mi := &file_admin_proto_msgTypes[72]
+	mi := &file_admin_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5540,7 +5948,7 @@ func (x *PutObjectRequest) String() string {
 func (*PutObjectRequest) ProtoMessage() {}
 
 func (x *PutObjectRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[72]
+	mi := &file_admin_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5553,7 +5961,7 @@ func (x *PutObjectRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutObjectRequest.ProtoReflect.Descriptor instead.
 func (*PutObjectRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{72}
+	return file_admin_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *PutObjectRequest) GetKind() string {
@@ -5595,7 +6003,7 @@ type DeleteObjectRequest struct {
 
 func (x *DeleteObjectRequest) Reset() {
 	*x = DeleteObjectRequest{}
-	mi := &file_admin_proto_msgTypes[73]
+	mi := &file_admin_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5607,7 +6015,7 @@ func (x *DeleteObjectRequest) String() string {
 func (*DeleteObjectRequest) ProtoMessage() {}
 
 func (x *DeleteObjectRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[73]
+	mi := &file_admin_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5620,7 +6028,7 @@ func (x *DeleteObjectRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteObjectRequest.ProtoReflect.Descriptor instead.
 func (*DeleteObjectRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{73}
+	return file_admin_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *DeleteObjectRequest) GetKind() string {
@@ -5653,7 +6061,7 @@ type DeleteObjectReply struct {
 
 func (x *DeleteObjectReply) Reset() {
 	*x = DeleteObjectReply{}
-	mi := &file_admin_proto_msgTypes[74]
+	mi := &file_admin_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5665,7 +6073,7 @@ func (x *DeleteObjectReply) String() string {
 func (*DeleteObjectReply) ProtoMessage() {}
 
 func (x *DeleteObjectReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[74]
+	mi := &file_admin_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5678,7 +6086,7 @@ func (x *DeleteObjectReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteObjectReply.ProtoReflect.Descriptor instead.
 func (*DeleteObjectReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{74}
+	return file_admin_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *DeleteObjectReply) GetNotes() []string {
@@ -5700,7 +6108,7 @@ type CreateTokenRequest struct {
 
 func (x *CreateTokenRequest) Reset() {
 	*x = CreateTokenRequest{}
-	mi := &file_admin_proto_msgTypes[75]
+	mi := &file_admin_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5712,7 +6120,7 @@ func (x *CreateTokenRequest) String() string {
 func (*CreateTokenRequest) ProtoMessage() {}
 
 func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[75]
+	mi := &file_admin_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5725,7 +6133,7 @@ func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenRequest.ProtoReflect.Descriptor instead.
 func (*CreateTokenRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{75}
+	return file_admin_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *CreateTokenRequest) GetName() string {
@@ -5766,7 +6174,7 @@ type CreateTokenReply struct {
 
 func (x *CreateTokenReply) Reset() {
 	*x = CreateTokenReply{}
-	mi := &file_admin_proto_msgTypes[76]
+	mi := &file_admin_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5778,7 +6186,7 @@ func (x *CreateTokenReply) String() string {
 func (*CreateTokenReply) ProtoMessage() {}
 
 func (x *CreateTokenReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[76]
+	mi := &file_admin_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5791,7 +6199,7 @@ func (x *CreateTokenReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenReply.ProtoReflect.Descriptor instead.
 func (*CreateTokenReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{76}
+	return file_admin_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *CreateTokenReply) GetText() string {
@@ -5825,7 +6233,7 @@ type Token struct {
 
 func (x *Token) Reset() {
 	*x = Token{}
-	mi := &file_admin_proto_msgTypes[77]
+	mi := &file_admin_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5837,7 +6245,7 @@ func (x *Token) String() string {
 func (*Token) ProtoMessage() {}
 
 func (x *Token) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[77]
+	mi := &file_admin_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5850,7 +6258,7 @@ func (x *Token) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Token.ProtoReflect.Descriptor instead.
 func (*Token) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{77}
+	return file_admin_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *Token) GetName() string {
@@ -5917,7 +6325,7 @@ type ListTokensRequest struct {
 
 func (x *ListTokensRequest) Reset() {
 	*x = ListTokensRequest{}
-	mi := &file_admin_proto_msgTypes[78]
+	mi := &file_admin_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5929,7 +6337,7 @@ func (x *ListTokensRequest) String() string {
 func (*ListTokensRequest) ProtoMessage() {}
 
 func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[78]
+	mi := &file_admin_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5942,7 +6350,7 @@ func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensRequest.ProtoReflect.Descriptor instead.
 func (*ListTokensRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{78}
+	return file_admin_proto_rawDescGZIP(), []int{83}
 }
 
 type ListTokensReply struct {
@@ -5954,7 +6362,7 @@ type ListTokensReply struct {
 
 func (x *ListTokensReply) Reset() {
 	*x = ListTokensReply{}
-	mi := &file_admin_proto_msgTypes[79]
+	mi := &file_admin_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5966,7 +6374,7 @@ func (x *ListTokensReply) String() string {
 func (*ListTokensReply) ProtoMessage() {}
 
 func (x *ListTokensReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[79]
+	mi := &file_admin_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5979,7 +6387,7 @@ func (x *ListTokensReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensReply.ProtoReflect.Descriptor instead.
 func (*ListTokensReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{79}
+	return file_admin_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *ListTokensReply) GetTokens() []*Token {
@@ -5998,7 +6406,7 @@ type DeleteTokenRequest struct {
 
 func (x *DeleteTokenRequest) Reset() {
 	*x = DeleteTokenRequest{}
-	mi := &file_admin_proto_msgTypes[80]
+	mi := &file_admin_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6010,7 +6418,7 @@ func (x *DeleteTokenRequest) String() string {
 func (*DeleteTokenRequest) ProtoMessage() {}
 
 func (x *DeleteTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[80]
+	mi := &file_admin_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6023,7 +6431,7 @@ func (x *DeleteTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteTokenRequest.ProtoReflect.Descriptor instead.
 func (*DeleteTokenRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{80}
+	return file_admin_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *DeleteTokenRequest) GetName() string {
@@ -6041,7 +6449,7 @@ type DeleteTokenReply struct {
 
 func (x *DeleteTokenReply) Reset() {
 	*x = DeleteTokenReply{}
-	mi := &file_admin_proto_msgTypes[81]
+	mi := &file_admin_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6053,7 +6461,7 @@ func (x *DeleteTokenReply) String() string {
 func (*DeleteTokenReply) ProtoMessage() {}
 
 func (x *DeleteTokenReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[81]
+	mi := &file_admin_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6066,7 +6474,7 @@ func (x *DeleteTokenReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteTokenReply.ProtoReflect.Descriptor instead.
 func (*DeleteTokenReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{81}
+	return file_admin_proto_rawDescGZIP(), []int{86}
 }
 
 type ListSchedulesRequest struct {
@@ -6077,7 +6485,7 @@ type ListSchedulesRequest struct {
 
 func (x *ListSchedulesRequest) Reset() {
 	*x = ListSchedulesRequest{}
-	mi := &file_admin_proto_msgTypes[82]
+	mi := &file_admin_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6089,7 +6497,7 @@ func (x *ListSchedulesRequest) String() string {
 func (*ListSchedulesRequest) ProtoMessage() {}
 
 func (x *ListSchedulesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[82]
+	mi := &file_admin_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6102,7 +6510,7 @@ func (x *ListSchedulesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSchedulesRequest.ProtoReflect.Descriptor instead.
 func (*ListSchedulesRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{82}
+	return file_admin_proto_rawDescGZIP(), []int{87}
 }
 
 type ListSchedulesReply struct {
@@ -6114,7 +6522,7 @@ type ListSchedulesReply struct {
 
 func (x *ListSchedulesReply) Reset() {
 	*x = ListSchedulesReply{}
-	mi := &file_admin_proto_msgTypes[83]
+	mi := &file_admin_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6126,7 +6534,7 @@ func (x *ListSchedulesReply) String() string {
 func (*ListSchedulesReply) ProtoMessage() {}
 
 func (x *ListSchedulesReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[83]
+	mi := &file_admin_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6139,7 +6547,7 @@ func (x *ListSchedulesReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSchedulesReply.ProtoReflect.Descriptor instead.
 func (*ListSchedulesReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{83}
+	return file_admin_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *ListSchedulesReply) GetSchedules() []*Schedule {
@@ -6158,7 +6566,7 @@ type ShowScheduleRequest struct {
 
 func (x *ShowScheduleRequest) Reset() {
 	*x = ShowScheduleRequest{}
-	mi := &file_admin_proto_msgTypes[84]
+	mi := &file_admin_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6170,7 +6578,7 @@ func (x *ShowScheduleRequest) String() string {
 func (*ShowScheduleRequest) ProtoMessage() {}
 
 func (x *ShowScheduleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[84]
+	mi := &file_admin_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6183,7 +6591,7 @@ func (x *ShowScheduleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShowScheduleRequest.ProtoReflect.Descriptor instead.
 func (*ShowScheduleRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{84}
+	return file_admin_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *ShowScheduleRequest) GetName() string {
@@ -6202,7 +6610,7 @@ type RunScheduleRequest struct {
 
 func (x *RunScheduleRequest) Reset() {
 	*x = RunScheduleRequest{}
-	mi := &file_admin_proto_msgTypes[85]
+	mi := &file_admin_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6214,7 +6622,7 @@ func (x *RunScheduleRequest) String() string {
 func (*RunScheduleRequest) ProtoMessage() {}
 
 func (x *RunScheduleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[85]
+	mi := &file_admin_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6227,7 +6635,7 @@ func (x *RunScheduleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunScheduleRequest.ProtoReflect.Descriptor instead.
 func (*RunScheduleRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{85}
+	return file_admin_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *RunScheduleRequest) GetName() string {
@@ -6263,7 +6671,7 @@ type Schedule struct {
 
 func (x *Schedule) Reset() {
 	*x = Schedule{}
-	mi := &file_admin_proto_msgTypes[86]
+	mi := &file_admin_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6275,7 +6683,7 @@ func (x *Schedule) String() string {
 func (*Schedule) ProtoMessage() {}
 
 func (x *Schedule) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[86]
+	mi := &file_admin_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6288,7 +6696,7 @@ func (x *Schedule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Schedule.ProtoReflect.Descriptor instead.
 func (*Schedule) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{86}
+	return file_admin_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *Schedule) GetName() string {
@@ -6427,7 +6835,7 @@ type ScheduleRun struct {
 
 func (x *ScheduleRun) Reset() {
 	*x = ScheduleRun{}
-	mi := &file_admin_proto_msgTypes[87]
+	mi := &file_admin_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6439,7 +6847,7 @@ func (x *ScheduleRun) String() string {
 func (*ScheduleRun) ProtoMessage() {}
 
 func (x *ScheduleRun) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[87]
+	mi := &file_admin_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6452,7 +6860,7 @@ func (x *ScheduleRun) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScheduleRun.ProtoReflect.Descriptor instead.
 func (*ScheduleRun) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{87}
+	return file_admin_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *ScheduleRun) GetDue() *timestamppb.Timestamp {
@@ -6519,7 +6927,7 @@ type ListPoolsRequest struct {
 
 func (x *ListPoolsRequest) Reset() {
 	*x = ListPoolsRequest{}
-	mi := &file_admin_proto_msgTypes[88]
+	mi := &file_admin_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6531,7 +6939,7 @@ func (x *ListPoolsRequest) String() string {
 func (*ListPoolsRequest) ProtoMessage() {}
 
 func (x *ListPoolsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[88]
+	mi := &file_admin_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6544,7 +6952,7 @@ func (x *ListPoolsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPoolsRequest.ProtoReflect.Descriptor instead.
 func (*ListPoolsRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{88}
+	return file_admin_proto_rawDescGZIP(), []int{93}
 }
 
 type ListPoolsReply struct {
@@ -6556,7 +6964,7 @@ type ListPoolsReply struct {
 
 func (x *ListPoolsReply) Reset() {
 	*x = ListPoolsReply{}
-	mi := &file_admin_proto_msgTypes[89]
+	mi := &file_admin_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6568,7 +6976,7 @@ func (x *ListPoolsReply) String() string {
 func (*ListPoolsReply) ProtoMessage() {}
 
 func (x *ListPoolsReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[89]
+	mi := &file_admin_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6581,7 +6989,7 @@ func (x *ListPoolsReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPoolsReply.ProtoReflect.Descriptor instead.
 func (*ListPoolsReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{89}
+	return file_admin_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *ListPoolsReply) GetPools() []*Pool {
@@ -6609,7 +7017,7 @@ type Pool struct {
 
 func (x *Pool) Reset() {
 	*x = Pool{}
-	mi := &file_admin_proto_msgTypes[90]
+	mi := &file_admin_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6621,7 +7029,7 @@ func (x *Pool) String() string {
 func (*Pool) ProtoMessage() {}
 
 func (x *Pool) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[90]
+	mi := &file_admin_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6634,7 +7042,7 @@ func (x *Pool) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pool.ProtoReflect.Descriptor instead.
 func (*Pool) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{90}
+	return file_admin_proto_rawDescGZIP(), []int{95}
 }
 
 func (x *Pool) GetName() string {
@@ -6708,7 +7116,7 @@ type ListExpectedRequest struct {
 
 func (x *ListExpectedRequest) Reset() {
 	*x = ListExpectedRequest{}
-	mi := &file_admin_proto_msgTypes[91]
+	mi := &file_admin_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6720,7 +7128,7 @@ func (x *ListExpectedRequest) String() string {
 func (*ListExpectedRequest) ProtoMessage() {}
 
 func (x *ListExpectedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[91]
+	mi := &file_admin_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6733,7 +7141,7 @@ func (x *ListExpectedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListExpectedRequest.ProtoReflect.Descriptor instead.
 func (*ListExpectedRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{91}
+	return file_admin_proto_rawDescGZIP(), []int{96}
 }
 
 type ListExpectedReply struct {
@@ -6745,7 +7153,7 @@ type ListExpectedReply struct {
 
 func (x *ListExpectedReply) Reset() {
 	*x = ListExpectedReply{}
-	mi := &file_admin_proto_msgTypes[92]
+	mi := &file_admin_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6757,7 +7165,7 @@ func (x *ListExpectedReply) String() string {
 func (*ListExpectedReply) ProtoMessage() {}
 
 func (x *ListExpectedReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[92]
+	mi := &file_admin_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6770,7 +7178,7 @@ func (x *ListExpectedReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListExpectedReply.ProtoReflect.Descriptor instead.
 func (*ListExpectedReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{92}
+	return file_admin_proto_rawDescGZIP(), []int{97}
 }
 
 func (x *ListExpectedReply) GetExpected() []*Expected {
@@ -6791,13 +7199,14 @@ type AddExpectedRequest struct {
 	Zone          string                 `protobuf:"bytes,6,opt,name=zone,proto3" json:"zone,omitempty"`
 	At            string                 `protobuf:"bytes,7,opt,name=at,proto3" json:"at,omitempty"`         // as "2026-12-01 18:00"
 	Expire        string                 `protobuf:"bytes,8,opt,name=expire,proto3" json:"expire,omitempty"` // as "6h"; empty: a day
+	Early         string                 `protobuf:"bytes,9,opt,name=early,proto3" json:"early,omitempty"`   // as "4h"; empty: since the one before was due
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *AddExpectedRequest) Reset() {
 	*x = AddExpectedRequest{}
-	mi := &file_admin_proto_msgTypes[93]
+	mi := &file_admin_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6809,7 +7218,7 @@ func (x *AddExpectedRequest) String() string {
 func (*AddExpectedRequest) ProtoMessage() {}
 
 func (x *AddExpectedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[93]
+	mi := &file_admin_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6822,7 +7231,7 @@ func (x *AddExpectedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddExpectedRequest.ProtoReflect.Descriptor instead.
 func (*AddExpectedRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{93}
+	return file_admin_proto_rawDescGZIP(), []int{98}
 }
 
 func (x *AddExpectedRequest) GetName() string {
@@ -6881,6 +7290,13 @@ func (x *AddExpectedRequest) GetExpire() string {
 	return ""
 }
 
+func (x *AddExpectedRequest) GetEarly() string {
+	if x != nil {
+		return x.Early
+	}
+	return ""
+}
+
 type RemoveExpectedRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -6890,7 +7306,7 @@ type RemoveExpectedRequest struct {
 
 func (x *RemoveExpectedRequest) Reset() {
 	*x = RemoveExpectedRequest{}
-	mi := &file_admin_proto_msgTypes[94]
+	mi := &file_admin_proto_msgTypes[99]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6902,7 +7318,7 @@ func (x *RemoveExpectedRequest) String() string {
 func (*RemoveExpectedRequest) ProtoMessage() {}
 
 func (x *RemoveExpectedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[94]
+	mi := &file_admin_proto_msgTypes[99]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6915,7 +7331,7 @@ func (x *RemoveExpectedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveExpectedRequest.ProtoReflect.Descriptor instead.
 func (*RemoveExpectedRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{94}
+	return file_admin_proto_rawDescGZIP(), []int{99}
 }
 
 func (x *RemoveExpectedRequest) GetName() string {
@@ -6933,7 +7349,7 @@ type RemoveExpectedReply struct {
 
 func (x *RemoveExpectedReply) Reset() {
 	*x = RemoveExpectedReply{}
-	mi := &file_admin_proto_msgTypes[95]
+	mi := &file_admin_proto_msgTypes[100]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6945,7 +7361,7 @@ func (x *RemoveExpectedReply) String() string {
 func (*RemoveExpectedReply) ProtoMessage() {}
 
 func (x *RemoveExpectedReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[95]
+	mi := &file_admin_proto_msgTypes[100]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6958,7 +7374,59 @@ func (x *RemoveExpectedReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveExpectedReply.ProtoReflect.Descriptor instead.
 func (*RemoveExpectedReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{95}
+	return file_admin_proto_rawDescGZIP(), []int{100}
+}
+
+type AcknowledgeExpectedRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Due           *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=due,proto3" json:"due,omitempty"` // of the one; absent: all that are late
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AcknowledgeExpectedRequest) Reset() {
+	*x = AcknowledgeExpectedRequest{}
+	mi := &file_admin_proto_msgTypes[101]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AcknowledgeExpectedRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AcknowledgeExpectedRequest) ProtoMessage() {}
+
+func (x *AcknowledgeExpectedRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[101]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AcknowledgeExpectedRequest.ProtoReflect.Descriptor instead.
+func (*AcknowledgeExpectedRequest) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{101}
+}
+
+func (x *AcknowledgeExpectedRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *AcknowledgeExpectedRequest) GetDue() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Due
+	}
+	return nil
 }
 
 // Expected is files that are to come here, each by some time: spec/schedule.md.
@@ -6973,16 +7441,17 @@ type Expected struct {
 	Expire        string                 `protobuf:"bytes,7,opt,name=expire,proto3" json:"expire,omitempty"`
 	Since         *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=since,proto3" json:"since,omitempty"`
 	Next          *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=next,proto3" json:"next,omitempty"`    // when the next is due; absent: none is
-	State         string                 `protobuf:"bytes,10,opt,name=state,proto3" json:"state,omitempty"` // awaited, late; without a next one in time, came late or missing
+	State         string                 `protobuf:"bytes,10,opt,name=state,proto3" json:"state,omitempty"` // awaited, late; without a next one in time, came late, missing or acknowledged
 	Late          []*ExpectedFile        `protobuf:"bytes,11,rep,name=late,proto3" json:"late,omitempty"`   // those that are, the oldest first
 	Over          []*ExpectedFile        `protobuf:"bytes,12,rep,name=over,proto3" json:"over,omitempty"`   // the last ones that are not waited for any more, the latest first
+	Early         string                 `protobuf:"bytes,13,opt,name=early,proto3" json:"early,omitempty"` // empty: since the one before was due
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Expected) Reset() {
 	*x = Expected{}
-	mi := &file_admin_proto_msgTypes[96]
+	mi := &file_admin_proto_msgTypes[102]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6994,7 +7463,7 @@ func (x *Expected) String() string {
 func (*Expected) ProtoMessage() {}
 
 func (x *Expected) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[96]
+	mi := &file_admin_proto_msgTypes[102]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7007,7 +7476,7 @@ func (x *Expected) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Expected.ProtoReflect.Descriptor instead.
 func (*Expected) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{96}
+	return file_admin_proto_rawDescGZIP(), []int{102}
 }
 
 func (x *Expected) GetName() string {
@@ -7094,21 +7563,29 @@ func (x *Expected) GetOver() []*ExpectedFile {
 	return nil
 }
 
+func (x *Expected) GetEarly() string {
+	if x != nil {
+		return x.Early
+	}
+	return ""
+}
+
 // ExpectedFile is one file that is or was expected.
 type ExpectedFile struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Due           *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=due,proto3" json:"due,omitempty"`
-	State         string                 `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"`     // late, in time, came late or missing
-	At            *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=at,proto3" json:"at,omitempty"`           // when it has come, or was given up
+	State         string                 `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"`     // late, in time, came late, missing or acknowledged
+	At            *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=at,proto3" json:"at,omitempty"`           // when it has come, was given up or acknowledged
 	Request       string                 `protobuf:"bytes,4,opt,name=request,proto3" json:"request,omitempty"` // that has brought it
 	Requester     string                 `protobuf:"bytes,5,opt,name=requester,proto3" json:"requester,omitempty"`
+	By            string                 `protobuf:"bytes,6,opt,name=by,proto3" json:"by,omitempty"` // who has acknowledged it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ExpectedFile) Reset() {
 	*x = ExpectedFile{}
-	mi := &file_admin_proto_msgTypes[97]
+	mi := &file_admin_proto_msgTypes[103]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7120,7 +7597,7 @@ func (x *ExpectedFile) String() string {
 func (*ExpectedFile) ProtoMessage() {}
 
 func (x *ExpectedFile) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[97]
+	mi := &file_admin_proto_msgTypes[103]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7133,7 +7610,7 @@ func (x *ExpectedFile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExpectedFile.ProtoReflect.Descriptor instead.
 func (*ExpectedFile) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{97}
+	return file_admin_proto_rawDescGZIP(), []int{103}
 }
 
 func (x *ExpectedFile) GetDue() *timestamppb.Timestamp {
@@ -7167,6 +7644,13 @@ func (x *ExpectedFile) GetRequest() string {
 func (x *ExpectedFile) GetRequester() string {
 	if x != nil {
 		return x.Requester
+	}
+	return ""
+}
+
+func (x *ExpectedFile) GetBy() string {
+	if x != nil {
+		return x.By
 	}
 	return ""
 }
@@ -7297,7 +7781,41 @@ const file_admin_proto_rawDesc = "" +
 	"\x05phase\x18\x05 \x01(\tR\x05phase\x12\x18\n" +
 	"\adurable\x18\x06 \x01(\x03R\adurable\x12\x18\n" +
 	"\aattempt\x18\a \x01(\rR\aattempt\x123\n" +
-	"\afailure\x18\b \x01(\v2\x19.pannier.admin.v1.FailureR\afailure\"n\n" +
+	"\afailure\x18\b \x01(\v2\x19.pannier.admin.v1.FailureR\afailure\"L\n" +
+	"\x0fTimelineRequest\x12'\n" +
+	"\x03ref\x18\x01 \x01(\v2\x15.pannier.admin.v1.RefR\x03ref\x12\x10\n" +
+	"\x03now\x18\x02 \x01(\bR\x03now\"\xe7\x01\n" +
+	"\rTimelineReply\x12+\n" +
+	"\x04here\x18\x01 \x01(\v2\x17.pannier.admin.v1.StepsR\x04here\x12-\n" +
+	"\x05there\x18\x02 \x01(\v2\x17.pannier.admin.v1.StepsR\x05there\x12.\n" +
+	"\x04told\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x04told\x12\x16\n" +
+	"\x06asking\x18\x04 \x01(\bR\x06asking\x12\x18\n" +
+	"\atrouble\x18\x05 \x01(\tR\atrouble\x12\x18\n" +
+	"\apartner\x18\x06 \x01(\tR\apartner\"\x80\x04\n" +
+	"\x05Steps\x122\n" +
+	"\x04side\x18\x01 \x01(\x0e2\x1e.pannier.admin.v1.Request.SideR\x04side\x125\n" +
+	"\x05state\x18\x02 \x01(\x0e2\x1f.pannier.admin.v1.Request.StateR\x05state\x12\x14\n" +
+	"\x05phase\x18\x03 \x01(\tR\x05phase\x12\x18\n" +
+	"\afailing\x18\x04 \x01(\bR\afailing\x12\x16\n" +
+	"\x06reason\x18\x05 \x01(\tR\x06reason\x12\x18\n" +
+	"\aattempt\x18\x06 \x01(\rR\aattempt\x12\x18\n" +
+	"\adurable\x18\a \x01(\x03R\adurable\x12\x12\n" +
+	"\x04size\x18\b \x01(\x03R\x04size\x123\n" +
+	"\afailure\x18\t \x01(\v2\x19.pannier.admin.v1.FailureR\afailure\x121\n" +
+	"\x05tasks\x18\n" +
+	" \x03(\v2\x1b.pannier.admin.v1.TaskCountR\x05tasks\x123\n" +
+	"\areached\x18\v \x03(\v2\x19.pannier.admin.v1.ReachedR\areached\x12-\n" +
+	"\x04runs\x18\f \x03(\v2\x19.pannier.admin.v1.TaskRunR\x04runs\x120\n" +
+	"\x05clock\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\x05clock\"K\n" +
+	"\aReached\x12\x14\n" +
+	"\x05phase\x18\x01 \x01(\tR\x05phase\x12*\n" +
+	"\x02at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\"\xb1\x01\n" +
+	"\aTaskRun\x12\x12\n" +
+	"\x04list\x18\x01 \x01(\tR\x04list\x12\x16\n" +
+	"\x06number\x18\x02 \x01(\rR\x06number\x120\n" +
+	"\x05began\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05began\x120\n" +
+	"\x05ended\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x05ended\x12\x16\n" +
+	"\x06failed\x18\x05 \x01(\bR\x06failed\"n\n" +
 	"\fWatchRequest\x123\n" +
 	"\x05query\x18\x01 \x01(\v2\x1d.pannier.admin.v1.ListRequestR\x05query\x12)\n" +
 	"\x04refs\x18\x02 \x03(\v2\x15.pannier.admin.v1.RefR\x04refs\"Q\n" +
@@ -7709,7 +8227,7 @@ const file_admin_proto_rawDesc = "" +
 	"\x05moved\x18\t \x01(\x03R\x05moved\"\x15\n" +
 	"\x13ListExpectedRequest\"K\n" +
 	"\x11ListExpectedReply\x126\n" +
-	"\bexpected\x18\x01 \x03(\v2\x1a.pannier.admin.v1.ExpectedR\bexpected\"\xba\x01\n" +
+	"\bexpected\x18\x01 \x03(\v2\x1a.pannier.admin.v1.ExpectedR\bexpected\"\xd0\x01\n" +
 	"\x12AddExpectedRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04rule\x18\x02 \x01(\tR\x04rule\x12\x18\n" +
@@ -7718,10 +8236,14 @@ const file_admin_proto_rawDesc = "" +
 	"\x04cron\x18\x05 \x01(\tR\x04cron\x12\x12\n" +
 	"\x04zone\x18\x06 \x01(\tR\x04zone\x12\x0e\n" +
 	"\x02at\x18\a \x01(\tR\x02at\x12\x16\n" +
-	"\x06expire\x18\b \x01(\tR\x06expire\"+\n" +
+	"\x06expire\x18\b \x01(\tR\x06expire\x12\x14\n" +
+	"\x05early\x18\t \x01(\tR\x05early\"+\n" +
 	"\x15RemoveExpectedRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"\x15\n" +
-	"\x13RemoveExpectedReply\"\x80\x03\n" +
+	"\x13RemoveExpectedReply\"^\n" +
+	"\x1aAcknowledgeExpectedRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12,\n" +
+	"\x03due\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x03due\"\x96\x03\n" +
 	"\bExpected\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04rule\x18\x02 \x01(\tR\x04rule\x12\x18\n" +
@@ -7735,18 +8257,21 @@ const file_admin_proto_rawDesc = "" +
 	"\x05state\x18\n" +
 	" \x01(\tR\x05state\x122\n" +
 	"\x04late\x18\v \x03(\v2\x1e.pannier.admin.v1.ExpectedFileR\x04late\x122\n" +
-	"\x04over\x18\f \x03(\v2\x1e.pannier.admin.v1.ExpectedFileR\x04over\"\xb6\x01\n" +
+	"\x04over\x18\f \x03(\v2\x1e.pannier.admin.v1.ExpectedFileR\x04over\x12\x14\n" +
+	"\x05early\x18\r \x01(\tR\x05early\"\xc6\x01\n" +
 	"\fExpectedFile\x12,\n" +
 	"\x03due\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x03due\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\tR\x05state\x12*\n" +
 	"\x02at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x18\n" +
 	"\arequest\x18\x04 \x01(\tR\arequest\x12\x1c\n" +
-	"\trequester\x18\x05 \x01(\tR\trequester2\xfe$\n" +
+	"\trequester\x18\x05 \x01(\tR\trequester\x12\x0e\n" +
+	"\x02by\x18\x06 \x01(\tR\x02by2\x84'\n" +
 	"\x05Admin\x12a\n" +
 	"\x06Submit\x12\x1f.pannier.admin.v1.SubmitRequest\x1a\x1d.pannier.admin.v1.SubmitReply\"\x17\x82\xd3\xe4\x93\x02\x11:\x01*\"\f/v1/requests\x12R\n" +
 	"\x03Get\x12\x15.pannier.admin.v1.Ref\x1a\x19.pannier.admin.v1.Request\"\x19\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/requests/{id}\x12X\n" +
 	"\x04List\x12\x1d.pannier.admin.v1.ListRequest\x1a\x19.pannier.admin.v1.Request\"\x14\x82\xd3\xe4\x93\x02\x0e\x12\f/v1/requests0\x01\x12`\n" +
-	"\x06Events\x12\x15.pannier.admin.v1.Ref\x1a\x1d.pannier.admin.v1.EventsReply\" \x82\xd3\xe4\x93\x02\x1a\x12\x18/v1/requests/{id}/events\x12V\n" +
+	"\x06Events\x12\x15.pannier.admin.v1.Ref\x1a\x1d.pannier.admin.v1.EventsReply\" \x82\xd3\xe4\x93\x02\x1a\x12\x18/v1/requests/{id}/events\x12v\n" +
+	"\bTimeline\x12!.pannier.admin.v1.TimelineRequest\x1a\x1f.pannier.admin.v1.TimelineReply\"&\x82\xd3\xe4\x93\x02 \x12\x1e/v1/requests/{ref.id}/timeline\x12V\n" +
 	"\x05Watch\x12\x1e.pannier.admin.v1.WatchRequest\x1a\x18.pannier.admin.v1.Change\"\x11\x82\xd3\xe4\x93\x02\v\x12\t/v1/watch0\x01\x12d\n" +
 	"\x04Wait\x12\x1d.pannier.admin.v1.WaitRequest\x1a\x19.pannier.admin.v1.Request\"\"\x82\xd3\xe4\x93\x02\x1c\x12\x1a/v1/requests/{ref.id}/wait\x12b\n" +
 	"\aExplain\x12\x15.pannier.admin.v1.Ref\x1a\x1d.pannier.admin.v1.Explanation\"!\x82\xd3\xe4\x93\x02\x1b\x12\x19/v1/requests/{id}/explain\x12Z\n" +
@@ -7781,7 +8306,8 @@ const file_admin_proto_rawDesc = "" +
 	"\tListPools\x12\".pannier.admin.v1.ListPoolsRequest\x1a .pannier.admin.v1.ListPoolsReply\"\x11\x82\xd3\xe4\x93\x02\v\x12\t/v1/pools\x12p\n" +
 	"\fListExpected\x12%.pannier.admin.v1.ListExpectedRequest\x1a#.pannier.admin.v1.ListExpectedReply\"\x14\x82\xd3\xe4\x93\x02\x0e\x12\f/v1/expected\x12h\n" +
 	"\vAddExpected\x12$.pannier.admin.v1.AddExpectedRequest\x1a\x1a.pannier.admin.v1.Expected\"\x17\x82\xd3\xe4\x93\x02\x11:\x01*\"\f/v1/expected\x12}\n" +
-	"\x0eRemoveExpected\x12'.pannier.admin.v1.RemoveExpectedRequest\x1a%.pannier.admin.v1.RemoveExpectedReply\"\x1b\x82\xd3\xe4\x93\x02\x15*\x13/v1/expected/{name}\x12]\n" +
+	"\x0eRemoveExpected\x12'.pannier.admin.v1.RemoveExpectedRequest\x1a%.pannier.admin.v1.RemoveExpectedReply\"\x1b\x82\xd3\xe4\x93\x02\x15*\x13/v1/expected/{name}\x12\x8b\x01\n" +
+	"\x13AcknowledgeExpected\x12,.pannier.admin.v1.AcknowledgeExpectedRequest\x1a\x1a.pannier.admin.v1.Expected\"*\x82\xd3\xe4\x93\x02$:\x01*\"\x1f/v1/expected/{name}/acknowledge\x12]\n" +
 	"\x05Check\x12\x1e.pannier.admin.v1.CheckRequest\x1a\x1c.pannier.admin.v1.CheckReply\"\x14\x82\xd3\xe4\x93\x02\x0e:\x01*\"\t/v1/check0\x01\x12^\n" +
 	"\x06Backup\x12\x1f.pannier.admin.v1.BackupRequest\x1a\x1d.pannier.admin.v1.BackupChunk\"\x12\x82\xd3\xe4\x93\x02\f\x12\n" +
 	"/v1/backup0\x01\x12[\n" +
@@ -7815,120 +8341,126 @@ func file_admin_proto_rawDescGZIP() []byte {
 }
 
 var file_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
-var file_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 100)
+var file_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 106)
 var file_admin_proto_goTypes = []any{
-	(Request_State)(0),            // 0: pannier.admin.v1.Request.State
-	(Request_Role)(0),             // 1: pannier.admin.v1.Request.Role
-	(Request_Side)(0),             // 2: pannier.admin.v1.Request.Side
-	(Rule_Direction)(0),           // 3: pannier.admin.v1.Rule.Direction
-	(Finding_Severity)(0),         // 4: pannier.admin.v1.Finding.Severity
-	(Finding_Subject)(0),          // 5: pannier.admin.v1.Finding.Subject
-	(*Problem)(nil),               // 6: pannier.admin.v1.Problem
-	(*Ref)(nil),                   // 7: pannier.admin.v1.Ref
-	(*SubmitRequest)(nil),         // 8: pannier.admin.v1.SubmitRequest
-	(*SubmitReply)(nil),           // 9: pannier.admin.v1.SubmitReply
-	(*Request)(nil),               // 10: pannier.admin.v1.Request
-	(*TaskCount)(nil),             // 11: pannier.admin.v1.TaskCount
-	(*Failure)(nil),               // 12: pannier.admin.v1.Failure
-	(*Live)(nil),                  // 13: pannier.admin.v1.Live
-	(*ListRequest)(nil),           // 14: pannier.admin.v1.ListRequest
-	(*EventsReply)(nil),           // 15: pannier.admin.v1.EventsReply
-	(*Event)(nil),                 // 16: pannier.admin.v1.Event
-	(*WatchRequest)(nil),          // 17: pannier.admin.v1.WatchRequest
-	(*Change)(nil),                // 18: pannier.admin.v1.Change
-	(*WaitRequest)(nil),           // 19: pannier.admin.v1.WaitRequest
-	(*Explanation)(nil),           // 20: pannier.admin.v1.Explanation
-	(*CancelRequest)(nil),         // 21: pannier.admin.v1.CancelRequest
-	(*ListPartnersRequest)(nil),   // 22: pannier.admin.v1.ListPartnersRequest
-	(*ListPartnersReply)(nil),     // 23: pannier.admin.v1.ListPartnersReply
-	(*Partner)(nil),               // 24: pannier.admin.v1.Partner
-	(*TestPartnerRequest)(nil),    // 25: pannier.admin.v1.TestPartnerRequest
-	(*ListListenersRequest)(nil),  // 26: pannier.admin.v1.ListListenersRequest
-	(*ListListenersReply)(nil),    // 27: pannier.admin.v1.ListListenersReply
-	(*Listener)(nil),              // 28: pannier.admin.v1.Listener
-	(*ListRulesRequest)(nil),      // 29: pannier.admin.v1.ListRulesRequest
-	(*ListRulesReply)(nil),        // 30: pannier.admin.v1.ListRulesReply
-	(*Rule)(nil),                  // 31: pannier.admin.v1.Rule
-	(*TaskLists)(nil),             // 32: pannier.admin.v1.TaskLists
-	(*TestRuleRequest)(nil),       // 33: pannier.admin.v1.TestRuleRequest
-	(*TestRuleReply)(nil),         // 34: pannier.admin.v1.TestRuleReply
-	(*RuleTest)(nil),              // 35: pannier.admin.v1.RuleTest
-	(*BrowseRequest)(nil),         // 36: pannier.admin.v1.BrowseRequest
-	(*BrowseEntry)(nil),           // 37: pannier.admin.v1.BrowseEntry
-	(*ListRelaysRequest)(nil),     // 38: pannier.admin.v1.ListRelaysRequest
-	(*ListRelaysReply)(nil),       // 39: pannier.admin.v1.ListRelaysReply
-	(*Relay)(nil),                 // 40: pannier.admin.v1.Relay
-	(*RelayLimits)(nil),           // 41: pannier.admin.v1.RelayLimits
-	(*RelayCounts)(nil),           // 42: pannier.admin.v1.RelayCounts
-	(*RelayPolicy)(nil),           // 43: pannier.admin.v1.RelayPolicy
-	(*RelayConnection)(nil),       // 44: pannier.admin.v1.RelayConnection
-	(*TestRelayRequest)(nil),      // 45: pannier.admin.v1.TestRelayRequest
-	(*TestRelayReply)(nil),        // 46: pannier.admin.v1.TestRelayReply
-	(*RelayStep)(nil),             // 47: pannier.admin.v1.RelayStep
-	(*RemoveRelayRequest)(nil),    // 48: pannier.admin.v1.RemoveRelayRequest
-	(*RemoveRelayReply)(nil),      // 49: pannier.admin.v1.RemoveRelayReply
-	(*ListFoldersRequest)(nil),    // 50: pannier.admin.v1.ListFoldersRequest
-	(*ListFoldersReply)(nil),      // 51: pannier.admin.v1.ListFoldersReply
-	(*ShowFolderRequest)(nil),     // 52: pannier.admin.v1.ShowFolderRequest
-	(*ScanFolderRequest)(nil),     // 53: pannier.admin.v1.ScanFolderRequest
-	(*TestFolderRequest)(nil),     // 54: pannier.admin.v1.TestFolderRequest
-	(*TestFolderReply)(nil),       // 55: pannier.admin.v1.TestFolderReply
-	(*Folder)(nil),                // 56: pannier.admin.v1.Folder
-	(*FolderFile)(nil),            // 57: pannier.admin.v1.FolderFile
-	(*CheckRequest)(nil),          // 58: pannier.admin.v1.CheckRequest
-	(*CheckReply)(nil),            // 59: pannier.admin.v1.CheckReply
-	(*Finding)(nil),               // 60: pannier.admin.v1.Finding
-	(*CheckCounts)(nil),           // 61: pannier.admin.v1.CheckCounts
-	(*BackupRequest)(nil),         // 62: pannier.admin.v1.BackupRequest
-	(*BackupChunk)(nil),           // 63: pannier.admin.v1.BackupChunk
-	(*PurgeRequest)(nil),          // 64: pannier.admin.v1.PurgeRequest
-	(*PurgeReply)(nil),            // 65: pannier.admin.v1.PurgeReply
-	(*ReloadRequest)(nil),         // 66: pannier.admin.v1.ReloadRequest
-	(*ReloadReply)(nil),           // 67: pannier.admin.v1.ReloadReply
-	(*NodeInfoRequest)(nil),       // 68: pannier.admin.v1.NodeInfoRequest
-	(*Node)(nil),                  // 69: pannier.admin.v1.Node
-	(*ObjectName)(nil),            // 70: pannier.admin.v1.ObjectName
-	(*Object)(nil),                // 71: pannier.admin.v1.Object
-	(*ListObjectsRequest)(nil),    // 72: pannier.admin.v1.ListObjectsRequest
-	(*ListObjectsReply)(nil),      // 73: pannier.admin.v1.ListObjectsReply
-	(*ApplyRequest)(nil),          // 74: pannier.admin.v1.ApplyRequest
-	(*ApplyText)(nil),             // 75: pannier.admin.v1.ApplyText
-	(*ApplyReply)(nil),            // 76: pannier.admin.v1.ApplyReply
-	(*ObjectChange)(nil),          // 77: pannier.admin.v1.ObjectChange
-	(*PutObjectRequest)(nil),      // 78: pannier.admin.v1.PutObjectRequest
-	(*DeleteObjectRequest)(nil),   // 79: pannier.admin.v1.DeleteObjectRequest
-	(*DeleteObjectReply)(nil),     // 80: pannier.admin.v1.DeleteObjectReply
-	(*CreateTokenRequest)(nil),    // 81: pannier.admin.v1.CreateTokenRequest
-	(*CreateTokenReply)(nil),      // 82: pannier.admin.v1.CreateTokenReply
-	(*Token)(nil),                 // 83: pannier.admin.v1.Token
-	(*ListTokensRequest)(nil),     // 84: pannier.admin.v1.ListTokensRequest
-	(*ListTokensReply)(nil),       // 85: pannier.admin.v1.ListTokensReply
-	(*DeleteTokenRequest)(nil),    // 86: pannier.admin.v1.DeleteTokenRequest
-	(*DeleteTokenReply)(nil),      // 87: pannier.admin.v1.DeleteTokenReply
-	(*ListSchedulesRequest)(nil),  // 88: pannier.admin.v1.ListSchedulesRequest
-	(*ListSchedulesReply)(nil),    // 89: pannier.admin.v1.ListSchedulesReply
-	(*ShowScheduleRequest)(nil),   // 90: pannier.admin.v1.ShowScheduleRequest
-	(*RunScheduleRequest)(nil),    // 91: pannier.admin.v1.RunScheduleRequest
-	(*Schedule)(nil),              // 92: pannier.admin.v1.Schedule
-	(*ScheduleRun)(nil),           // 93: pannier.admin.v1.ScheduleRun
-	(*ListPoolsRequest)(nil),      // 94: pannier.admin.v1.ListPoolsRequest
-	(*ListPoolsReply)(nil),        // 95: pannier.admin.v1.ListPoolsReply
-	(*Pool)(nil),                  // 96: pannier.admin.v1.Pool
-	(*ListExpectedRequest)(nil),   // 97: pannier.admin.v1.ListExpectedRequest
-	(*ListExpectedReply)(nil),     // 98: pannier.admin.v1.ListExpectedReply
-	(*AddExpectedRequest)(nil),    // 99: pannier.admin.v1.AddExpectedRequest
-	(*RemoveExpectedRequest)(nil), // 100: pannier.admin.v1.RemoveExpectedRequest
-	(*RemoveExpectedReply)(nil),   // 101: pannier.admin.v1.RemoveExpectedReply
-	(*Expected)(nil),              // 102: pannier.admin.v1.Expected
-	(*ExpectedFile)(nil),          // 103: pannier.admin.v1.ExpectedFile
-	nil,                           // 104: pannier.admin.v1.Relay.PortsEntry
-	nil,                           // 105: pannier.admin.v1.TestFolderReply.CountsEntry
-	(*timestamppb.Timestamp)(nil), // 106: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 107: google.protobuf.Duration
+	(Request_State)(0),                 // 0: pannier.admin.v1.Request.State
+	(Request_Role)(0),                  // 1: pannier.admin.v1.Request.Role
+	(Request_Side)(0),                  // 2: pannier.admin.v1.Request.Side
+	(Rule_Direction)(0),                // 3: pannier.admin.v1.Rule.Direction
+	(Finding_Severity)(0),              // 4: pannier.admin.v1.Finding.Severity
+	(Finding_Subject)(0),               // 5: pannier.admin.v1.Finding.Subject
+	(*Problem)(nil),                    // 6: pannier.admin.v1.Problem
+	(*Ref)(nil),                        // 7: pannier.admin.v1.Ref
+	(*SubmitRequest)(nil),              // 8: pannier.admin.v1.SubmitRequest
+	(*SubmitReply)(nil),                // 9: pannier.admin.v1.SubmitReply
+	(*Request)(nil),                    // 10: pannier.admin.v1.Request
+	(*TaskCount)(nil),                  // 11: pannier.admin.v1.TaskCount
+	(*Failure)(nil),                    // 12: pannier.admin.v1.Failure
+	(*Live)(nil),                       // 13: pannier.admin.v1.Live
+	(*ListRequest)(nil),                // 14: pannier.admin.v1.ListRequest
+	(*EventsReply)(nil),                // 15: pannier.admin.v1.EventsReply
+	(*Event)(nil),                      // 16: pannier.admin.v1.Event
+	(*TimelineRequest)(nil),            // 17: pannier.admin.v1.TimelineRequest
+	(*TimelineReply)(nil),              // 18: pannier.admin.v1.TimelineReply
+	(*Steps)(nil),                      // 19: pannier.admin.v1.Steps
+	(*Reached)(nil),                    // 20: pannier.admin.v1.Reached
+	(*TaskRun)(nil),                    // 21: pannier.admin.v1.TaskRun
+	(*WatchRequest)(nil),               // 22: pannier.admin.v1.WatchRequest
+	(*Change)(nil),                     // 23: pannier.admin.v1.Change
+	(*WaitRequest)(nil),                // 24: pannier.admin.v1.WaitRequest
+	(*Explanation)(nil),                // 25: pannier.admin.v1.Explanation
+	(*CancelRequest)(nil),              // 26: pannier.admin.v1.CancelRequest
+	(*ListPartnersRequest)(nil),        // 27: pannier.admin.v1.ListPartnersRequest
+	(*ListPartnersReply)(nil),          // 28: pannier.admin.v1.ListPartnersReply
+	(*Partner)(nil),                    // 29: pannier.admin.v1.Partner
+	(*TestPartnerRequest)(nil),         // 30: pannier.admin.v1.TestPartnerRequest
+	(*ListListenersRequest)(nil),       // 31: pannier.admin.v1.ListListenersRequest
+	(*ListListenersReply)(nil),         // 32: pannier.admin.v1.ListListenersReply
+	(*Listener)(nil),                   // 33: pannier.admin.v1.Listener
+	(*ListRulesRequest)(nil),           // 34: pannier.admin.v1.ListRulesRequest
+	(*ListRulesReply)(nil),             // 35: pannier.admin.v1.ListRulesReply
+	(*Rule)(nil),                       // 36: pannier.admin.v1.Rule
+	(*TaskLists)(nil),                  // 37: pannier.admin.v1.TaskLists
+	(*TestRuleRequest)(nil),            // 38: pannier.admin.v1.TestRuleRequest
+	(*TestRuleReply)(nil),              // 39: pannier.admin.v1.TestRuleReply
+	(*RuleTest)(nil),                   // 40: pannier.admin.v1.RuleTest
+	(*BrowseRequest)(nil),              // 41: pannier.admin.v1.BrowseRequest
+	(*BrowseEntry)(nil),                // 42: pannier.admin.v1.BrowseEntry
+	(*ListRelaysRequest)(nil),          // 43: pannier.admin.v1.ListRelaysRequest
+	(*ListRelaysReply)(nil),            // 44: pannier.admin.v1.ListRelaysReply
+	(*Relay)(nil),                      // 45: pannier.admin.v1.Relay
+	(*RelayLimits)(nil),                // 46: pannier.admin.v1.RelayLimits
+	(*RelayCounts)(nil),                // 47: pannier.admin.v1.RelayCounts
+	(*RelayPolicy)(nil),                // 48: pannier.admin.v1.RelayPolicy
+	(*RelayConnection)(nil),            // 49: pannier.admin.v1.RelayConnection
+	(*TestRelayRequest)(nil),           // 50: pannier.admin.v1.TestRelayRequest
+	(*TestRelayReply)(nil),             // 51: pannier.admin.v1.TestRelayReply
+	(*RelayStep)(nil),                  // 52: pannier.admin.v1.RelayStep
+	(*RemoveRelayRequest)(nil),         // 53: pannier.admin.v1.RemoveRelayRequest
+	(*RemoveRelayReply)(nil),           // 54: pannier.admin.v1.RemoveRelayReply
+	(*ListFoldersRequest)(nil),         // 55: pannier.admin.v1.ListFoldersRequest
+	(*ListFoldersReply)(nil),           // 56: pannier.admin.v1.ListFoldersReply
+	(*ShowFolderRequest)(nil),          // 57: pannier.admin.v1.ShowFolderRequest
+	(*ScanFolderRequest)(nil),          // 58: pannier.admin.v1.ScanFolderRequest
+	(*TestFolderRequest)(nil),          // 59: pannier.admin.v1.TestFolderRequest
+	(*TestFolderReply)(nil),            // 60: pannier.admin.v1.TestFolderReply
+	(*Folder)(nil),                     // 61: pannier.admin.v1.Folder
+	(*FolderFile)(nil),                 // 62: pannier.admin.v1.FolderFile
+	(*CheckRequest)(nil),               // 63: pannier.admin.v1.CheckRequest
+	(*CheckReply)(nil),                 // 64: pannier.admin.v1.CheckReply
+	(*Finding)(nil),                    // 65: pannier.admin.v1.Finding
+	(*CheckCounts)(nil),                // 66: pannier.admin.v1.CheckCounts
+	(*BackupRequest)(nil),              // 67: pannier.admin.v1.BackupRequest
+	(*BackupChunk)(nil),                // 68: pannier.admin.v1.BackupChunk
+	(*PurgeRequest)(nil),               // 69: pannier.admin.v1.PurgeRequest
+	(*PurgeReply)(nil),                 // 70: pannier.admin.v1.PurgeReply
+	(*ReloadRequest)(nil),              // 71: pannier.admin.v1.ReloadRequest
+	(*ReloadReply)(nil),                // 72: pannier.admin.v1.ReloadReply
+	(*NodeInfoRequest)(nil),            // 73: pannier.admin.v1.NodeInfoRequest
+	(*Node)(nil),                       // 74: pannier.admin.v1.Node
+	(*ObjectName)(nil),                 // 75: pannier.admin.v1.ObjectName
+	(*Object)(nil),                     // 76: pannier.admin.v1.Object
+	(*ListObjectsRequest)(nil),         // 77: pannier.admin.v1.ListObjectsRequest
+	(*ListObjectsReply)(nil),           // 78: pannier.admin.v1.ListObjectsReply
+	(*ApplyRequest)(nil),               // 79: pannier.admin.v1.ApplyRequest
+	(*ApplyText)(nil),                  // 80: pannier.admin.v1.ApplyText
+	(*ApplyReply)(nil),                 // 81: pannier.admin.v1.ApplyReply
+	(*ObjectChange)(nil),               // 82: pannier.admin.v1.ObjectChange
+	(*PutObjectRequest)(nil),           // 83: pannier.admin.v1.PutObjectRequest
+	(*DeleteObjectRequest)(nil),        // 84: pannier.admin.v1.DeleteObjectRequest
+	(*DeleteObjectReply)(nil),          // 85: pannier.admin.v1.DeleteObjectReply
+	(*CreateTokenRequest)(nil),         // 86: pannier.admin.v1.CreateTokenRequest
+	(*CreateTokenReply)(nil),           // 87: pannier.admin.v1.CreateTokenReply
+	(*Token)(nil),                      // 88: pannier.admin.v1.Token
+	(*ListTokensRequest)(nil),          // 89: pannier.admin.v1.ListTokensRequest
+	(*ListTokensReply)(nil),            // 90: pannier.admin.v1.ListTokensReply
+	(*DeleteTokenRequest)(nil),         // 91: pannier.admin.v1.DeleteTokenRequest
+	(*DeleteTokenReply)(nil),           // 92: pannier.admin.v1.DeleteTokenReply
+	(*ListSchedulesRequest)(nil),       // 93: pannier.admin.v1.ListSchedulesRequest
+	(*ListSchedulesReply)(nil),         // 94: pannier.admin.v1.ListSchedulesReply
+	(*ShowScheduleRequest)(nil),        // 95: pannier.admin.v1.ShowScheduleRequest
+	(*RunScheduleRequest)(nil),         // 96: pannier.admin.v1.RunScheduleRequest
+	(*Schedule)(nil),                   // 97: pannier.admin.v1.Schedule
+	(*ScheduleRun)(nil),                // 98: pannier.admin.v1.ScheduleRun
+	(*ListPoolsRequest)(nil),           // 99: pannier.admin.v1.ListPoolsRequest
+	(*ListPoolsReply)(nil),             // 100: pannier.admin.v1.ListPoolsReply
+	(*Pool)(nil),                       // 101: pannier.admin.v1.Pool
+	(*ListExpectedRequest)(nil),        // 102: pannier.admin.v1.ListExpectedRequest
+	(*ListExpectedReply)(nil),          // 103: pannier.admin.v1.ListExpectedReply
+	(*AddExpectedRequest)(nil),         // 104: pannier.admin.v1.AddExpectedRequest
+	(*RemoveExpectedRequest)(nil),      // 105: pannier.admin.v1.RemoveExpectedRequest
+	(*RemoveExpectedReply)(nil),        // 106: pannier.admin.v1.RemoveExpectedReply
+	(*AcknowledgeExpectedRequest)(nil), // 107: pannier.admin.v1.AcknowledgeExpectedRequest
+	(*Expected)(nil),                   // 108: pannier.admin.v1.Expected
+	(*ExpectedFile)(nil),               // 109: pannier.admin.v1.ExpectedFile
+	nil,                                // 110: pannier.admin.v1.Relay.PortsEntry
+	nil,                                // 111: pannier.admin.v1.TestFolderReply.CountsEntry
+	(*timestamppb.Timestamp)(nil),      // 112: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),        // 113: google.protobuf.Duration
 }
 var file_admin_proto_depIdxs = []int32{
 	1,   // 0: pannier.admin.v1.Ref.role:type_name -> pannier.admin.v1.Request.Role
-	106, // 1: pannier.admin.v1.SubmitRequest.not_before:type_name -> google.protobuf.Timestamp
+	112, // 1: pannier.admin.v1.SubmitRequest.not_before:type_name -> google.protobuf.Timestamp
 	10,  // 2: pannier.admin.v1.SubmitReply.request:type_name -> pannier.admin.v1.Request
 	1,   // 3: pannier.admin.v1.Request.role:type_name -> pannier.admin.v1.Request.Role
 	2,   // 4: pannier.admin.v1.Request.side:type_name -> pannier.admin.v1.Request.Side
@@ -7936,189 +8468,208 @@ var file_admin_proto_depIdxs = []int32{
 	1,   // 6: pannier.admin.v1.Request.owner:type_name -> pannier.admin.v1.Request.Role
 	12,  // 7: pannier.admin.v1.Request.failure:type_name -> pannier.admin.v1.Failure
 	11,  // 8: pannier.admin.v1.Request.tasks:type_name -> pannier.admin.v1.TaskCount
-	106, // 9: pannier.admin.v1.Request.registered:type_name -> google.protobuf.Timestamp
-	106, // 10: pannier.admin.v1.Request.changed:type_name -> google.protobuf.Timestamp
-	106, // 11: pannier.admin.v1.Request.due:type_name -> google.protobuf.Timestamp
-	106, // 12: pannier.admin.v1.Request.not_before:type_name -> google.protobuf.Timestamp
+	112, // 9: pannier.admin.v1.Request.registered:type_name -> google.protobuf.Timestamp
+	112, // 10: pannier.admin.v1.Request.changed:type_name -> google.protobuf.Timestamp
+	112, // 11: pannier.admin.v1.Request.due:type_name -> google.protobuf.Timestamp
+	112, // 12: pannier.admin.v1.Request.not_before:type_name -> google.protobuf.Timestamp
 	13,  // 13: pannier.admin.v1.Request.live:type_name -> pannier.admin.v1.Live
-	106, // 14: pannier.admin.v1.Failure.at:type_name -> google.protobuf.Timestamp
-	106, // 15: pannier.admin.v1.Live.since:type_name -> google.protobuf.Timestamp
+	112, // 14: pannier.admin.v1.Failure.at:type_name -> google.protobuf.Timestamp
+	112, // 15: pannier.admin.v1.Live.since:type_name -> google.protobuf.Timestamp
 	0,   // 16: pannier.admin.v1.ListRequest.states:type_name -> pannier.admin.v1.Request.State
-	106, // 17: pannier.admin.v1.ListRequest.since:type_name -> google.protobuf.Timestamp
+	112, // 17: pannier.admin.v1.ListRequest.since:type_name -> google.protobuf.Timestamp
 	16,  // 18: pannier.admin.v1.EventsReply.events:type_name -> pannier.admin.v1.Event
-	106, // 19: pannier.admin.v1.Event.at:type_name -> google.protobuf.Timestamp
+	112, // 19: pannier.admin.v1.Event.at:type_name -> google.protobuf.Timestamp
 	0,   // 20: pannier.admin.v1.Event.state:type_name -> pannier.admin.v1.Request.State
 	12,  // 21: pannier.admin.v1.Event.failure:type_name -> pannier.admin.v1.Failure
-	14,  // 22: pannier.admin.v1.WatchRequest.query:type_name -> pannier.admin.v1.ListRequest
-	7,   // 23: pannier.admin.v1.WatchRequest.refs:type_name -> pannier.admin.v1.Ref
-	10,  // 24: pannier.admin.v1.Change.request:type_name -> pannier.admin.v1.Request
-	7,   // 25: pannier.admin.v1.WaitRequest.ref:type_name -> pannier.admin.v1.Ref
-	107, // 26: pannier.admin.v1.WaitRequest.timeout:type_name -> google.protobuf.Duration
-	10,  // 27: pannier.admin.v1.Explanation.request:type_name -> pannier.admin.v1.Request
-	106, // 28: pannier.admin.v1.Explanation.at:type_name -> google.protobuf.Timestamp
-	24,  // 29: pannier.admin.v1.Explanation.partner:type_name -> pannier.admin.v1.Partner
-	7,   // 30: pannier.admin.v1.CancelRequest.ref:type_name -> pannier.admin.v1.Ref
-	24,  // 31: pannier.admin.v1.ListPartnersReply.partners:type_name -> pannier.admin.v1.Partner
-	12,  // 32: pannier.admin.v1.Partner.failure:type_name -> pannier.admin.v1.Failure
-	106, // 33: pannier.admin.v1.Partner.retry_at:type_name -> google.protobuf.Timestamp
-	107, // 34: pannier.admin.v1.Partner.rtt:type_name -> google.protobuf.Duration
-	28,  // 35: pannier.admin.v1.ListListenersReply.listeners:type_name -> pannier.admin.v1.Listener
-	31,  // 36: pannier.admin.v1.ListRulesReply.rules:type_name -> pannier.admin.v1.Rule
-	3,   // 37: pannier.admin.v1.Rule.direction:type_name -> pannier.admin.v1.Rule.Direction
-	32,  // 38: pannier.admin.v1.Rule.sender:type_name -> pannier.admin.v1.TaskLists
-	32,  // 39: pannier.admin.v1.Rule.receiver:type_name -> pannier.admin.v1.TaskLists
-	3,   // 40: pannier.admin.v1.TestRuleRequest.direction:type_name -> pannier.admin.v1.Rule.Direction
-	35,  // 41: pannier.admin.v1.TestRuleReply.tests:type_name -> pannier.admin.v1.RuleTest
-	3,   // 42: pannier.admin.v1.RuleTest.direction:type_name -> pannier.admin.v1.Rule.Direction
-	106, // 43: pannier.admin.v1.BrowseEntry.modified:type_name -> google.protobuf.Timestamp
-	40,  // 44: pannier.admin.v1.ListRelaysReply.relays:type_name -> pannier.admin.v1.Relay
-	43,  // 45: pannier.admin.v1.ListRelaysReply.policy:type_name -> pannier.admin.v1.RelayPolicy
-	44,  // 46: pannier.admin.v1.ListRelaysReply.connections:type_name -> pannier.admin.v1.RelayConnection
-	104, // 47: pannier.admin.v1.Relay.ports:type_name -> pannier.admin.v1.Relay.PortsEntry
-	41,  // 48: pannier.admin.v1.Relay.limits:type_name -> pannier.admin.v1.RelayLimits
-	42,  // 49: pannier.admin.v1.Relay.counts:type_name -> pannier.admin.v1.RelayCounts
-	107, // 50: pannier.admin.v1.RelayLimits.life:type_name -> google.protobuf.Duration
-	107, // 51: pannier.admin.v1.RelayLimits.idle:type_name -> google.protobuf.Duration
-	107, // 52: pannier.admin.v1.RelayLimits.half:type_name -> google.protobuf.Duration
-	41,  // 53: pannier.admin.v1.RelayPolicy.limits:type_name -> pannier.admin.v1.RelayLimits
-	42,  // 54: pannier.admin.v1.RelayPolicy.counts:type_name -> pannier.admin.v1.RelayCounts
-	106, // 55: pannier.admin.v1.RelayConnection.since:type_name -> google.protobuf.Timestamp
-	47,  // 56: pannier.admin.v1.TestRelayReply.steps:type_name -> pannier.admin.v1.RelayStep
-	12,  // 57: pannier.admin.v1.RelayStep.failure:type_name -> pannier.admin.v1.Failure
-	56,  // 58: pannier.admin.v1.ListFoldersReply.folders:type_name -> pannier.admin.v1.Folder
-	57,  // 59: pannier.admin.v1.TestFolderReply.files:type_name -> pannier.admin.v1.FolderFile
-	105, // 60: pannier.admin.v1.TestFolderReply.counts:type_name -> pannier.admin.v1.TestFolderReply.CountsEntry
-	106, // 61: pannier.admin.v1.Folder.scanned:type_name -> google.protobuf.Timestamp
-	107, // 62: pannier.admin.v1.Folder.took:type_name -> google.protobuf.Duration
-	57,  // 63: pannier.admin.v1.Folder.files:type_name -> pannier.admin.v1.FolderFile
-	60,  // 64: pannier.admin.v1.CheckReply.finding:type_name -> pannier.admin.v1.Finding
-	61,  // 65: pannier.admin.v1.CheckReply.counts:type_name -> pannier.admin.v1.CheckCounts
-	4,   // 66: pannier.admin.v1.Finding.severity:type_name -> pannier.admin.v1.Finding.Severity
-	5,   // 67: pannier.admin.v1.Finding.subject:type_name -> pannier.admin.v1.Finding.Subject
-	106, // 68: pannier.admin.v1.PurgeRequest.before:type_name -> google.protobuf.Timestamp
-	106, // 69: pannier.admin.v1.Node.started:type_name -> google.protobuf.Timestamp
-	106, // 70: pannier.admin.v1.Object.changed:type_name -> google.protobuf.Timestamp
-	71,  // 71: pannier.admin.v1.ListObjectsReply.objects:type_name -> pannier.admin.v1.Object
-	75,  // 72: pannier.admin.v1.ApplyRequest.more:type_name -> pannier.admin.v1.ApplyText
-	77,  // 73: pannier.admin.v1.ApplyReply.changes:type_name -> pannier.admin.v1.ObjectChange
-	106, // 74: pannier.admin.v1.CreateTokenRequest.expires:type_name -> google.protobuf.Timestamp
-	83,  // 75: pannier.admin.v1.CreateTokenReply.token:type_name -> pannier.admin.v1.Token
-	106, // 76: pannier.admin.v1.Token.created:type_name -> google.protobuf.Timestamp
-	106, // 77: pannier.admin.v1.Token.expires:type_name -> google.protobuf.Timestamp
-	106, // 78: pannier.admin.v1.Token.used:type_name -> google.protobuf.Timestamp
-	83,  // 79: pannier.admin.v1.ListTokensReply.tokens:type_name -> pannier.admin.v1.Token
-	92,  // 80: pannier.admin.v1.ListSchedulesReply.schedules:type_name -> pannier.admin.v1.Schedule
-	106, // 81: pannier.admin.v1.Schedule.since:type_name -> google.protobuf.Timestamp
-	106, // 82: pannier.admin.v1.Schedule.next:type_name -> google.protobuf.Timestamp
-	106, // 83: pannier.admin.v1.Schedule.upcoming:type_name -> google.protobuf.Timestamp
-	93,  // 84: pannier.admin.v1.Schedule.last:type_name -> pannier.admin.v1.ScheduleRun
-	93,  // 85: pannier.admin.v1.Schedule.pending:type_name -> pannier.admin.v1.ScheduleRun
-	106, // 86: pannier.admin.v1.ScheduleRun.due:type_name -> google.protobuf.Timestamp
-	106, // 87: pannier.admin.v1.ScheduleRun.at:type_name -> google.protobuf.Timestamp
-	96,  // 88: pannier.admin.v1.ListPoolsReply.pools:type_name -> pannier.admin.v1.Pool
-	106, // 89: pannier.admin.v1.Pool.next:type_name -> google.protobuf.Timestamp
-	102, // 90: pannier.admin.v1.ListExpectedReply.expected:type_name -> pannier.admin.v1.Expected
-	106, // 91: pannier.admin.v1.Expected.since:type_name -> google.protobuf.Timestamp
-	106, // 92: pannier.admin.v1.Expected.next:type_name -> google.protobuf.Timestamp
-	103, // 93: pannier.admin.v1.Expected.late:type_name -> pannier.admin.v1.ExpectedFile
-	103, // 94: pannier.admin.v1.Expected.over:type_name -> pannier.admin.v1.ExpectedFile
-	106, // 95: pannier.admin.v1.ExpectedFile.due:type_name -> google.protobuf.Timestamp
-	106, // 96: pannier.admin.v1.ExpectedFile.at:type_name -> google.protobuf.Timestamp
-	8,   // 97: pannier.admin.v1.Admin.Submit:input_type -> pannier.admin.v1.SubmitRequest
-	7,   // 98: pannier.admin.v1.Admin.Get:input_type -> pannier.admin.v1.Ref
-	14,  // 99: pannier.admin.v1.Admin.List:input_type -> pannier.admin.v1.ListRequest
-	7,   // 100: pannier.admin.v1.Admin.Events:input_type -> pannier.admin.v1.Ref
-	17,  // 101: pannier.admin.v1.Admin.Watch:input_type -> pannier.admin.v1.WatchRequest
-	19,  // 102: pannier.admin.v1.Admin.Wait:input_type -> pannier.admin.v1.WaitRequest
-	7,   // 103: pannier.admin.v1.Admin.Explain:input_type -> pannier.admin.v1.Ref
-	7,   // 104: pannier.admin.v1.Admin.Pause:input_type -> pannier.admin.v1.Ref
-	7,   // 105: pannier.admin.v1.Admin.Resume:input_type -> pannier.admin.v1.Ref
-	21,  // 106: pannier.admin.v1.Admin.Cancel:input_type -> pannier.admin.v1.CancelRequest
-	7,   // 107: pannier.admin.v1.Admin.Retry:input_type -> pannier.admin.v1.Ref
-	22,  // 108: pannier.admin.v1.Admin.ListPartners:input_type -> pannier.admin.v1.ListPartnersRequest
-	25,  // 109: pannier.admin.v1.Admin.TestPartner:input_type -> pannier.admin.v1.TestPartnerRequest
-	26,  // 110: pannier.admin.v1.Admin.ListListeners:input_type -> pannier.admin.v1.ListListenersRequest
-	29,  // 111: pannier.admin.v1.Admin.ListRules:input_type -> pannier.admin.v1.ListRulesRequest
-	33,  // 112: pannier.admin.v1.Admin.TestRule:input_type -> pannier.admin.v1.TestRuleRequest
-	36,  // 113: pannier.admin.v1.Admin.Browse:input_type -> pannier.admin.v1.BrowseRequest
-	38,  // 114: pannier.admin.v1.Admin.ListRelays:input_type -> pannier.admin.v1.ListRelaysRequest
-	45,  // 115: pannier.admin.v1.Admin.TestRelay:input_type -> pannier.admin.v1.TestRelayRequest
-	40,  // 116: pannier.admin.v1.Admin.AddRelay:input_type -> pannier.admin.v1.Relay
-	48,  // 117: pannier.admin.v1.Admin.RemoveRelay:input_type -> pannier.admin.v1.RemoveRelayRequest
-	50,  // 118: pannier.admin.v1.Admin.ListFolders:input_type -> pannier.admin.v1.ListFoldersRequest
-	52,  // 119: pannier.admin.v1.Admin.ShowFolder:input_type -> pannier.admin.v1.ShowFolderRequest
-	54,  // 120: pannier.admin.v1.Admin.TestFolder:input_type -> pannier.admin.v1.TestFolderRequest
-	53,  // 121: pannier.admin.v1.Admin.ScanFolder:input_type -> pannier.admin.v1.ScanFolderRequest
-	88,  // 122: pannier.admin.v1.Admin.ListSchedules:input_type -> pannier.admin.v1.ListSchedulesRequest
-	90,  // 123: pannier.admin.v1.Admin.ShowSchedule:input_type -> pannier.admin.v1.ShowScheduleRequest
-	91,  // 124: pannier.admin.v1.Admin.RunSchedule:input_type -> pannier.admin.v1.RunScheduleRequest
-	94,  // 125: pannier.admin.v1.Admin.ListPools:input_type -> pannier.admin.v1.ListPoolsRequest
-	97,  // 126: pannier.admin.v1.Admin.ListExpected:input_type -> pannier.admin.v1.ListExpectedRequest
-	99,  // 127: pannier.admin.v1.Admin.AddExpected:input_type -> pannier.admin.v1.AddExpectedRequest
-	100, // 128: pannier.admin.v1.Admin.RemoveExpected:input_type -> pannier.admin.v1.RemoveExpectedRequest
-	58,  // 129: pannier.admin.v1.Admin.Check:input_type -> pannier.admin.v1.CheckRequest
-	62,  // 130: pannier.admin.v1.Admin.Backup:input_type -> pannier.admin.v1.BackupRequest
-	64,  // 131: pannier.admin.v1.Admin.Purge:input_type -> pannier.admin.v1.PurgeRequest
-	66,  // 132: pannier.admin.v1.Admin.Reload:input_type -> pannier.admin.v1.ReloadRequest
-	72,  // 133: pannier.admin.v1.Admin.ListObjects:input_type -> pannier.admin.v1.ListObjectsRequest
-	70,  // 134: pannier.admin.v1.Admin.GetObject:input_type -> pannier.admin.v1.ObjectName
-	74,  // 135: pannier.admin.v1.Admin.Apply:input_type -> pannier.admin.v1.ApplyRequest
-	78,  // 136: pannier.admin.v1.Admin.PutObject:input_type -> pannier.admin.v1.PutObjectRequest
-	79,  // 137: pannier.admin.v1.Admin.DeleteObject:input_type -> pannier.admin.v1.DeleteObjectRequest
-	81,  // 138: pannier.admin.v1.Admin.CreateToken:input_type -> pannier.admin.v1.CreateTokenRequest
-	84,  // 139: pannier.admin.v1.Admin.ListTokens:input_type -> pannier.admin.v1.ListTokensRequest
-	86,  // 140: pannier.admin.v1.Admin.DeleteToken:input_type -> pannier.admin.v1.DeleteTokenRequest
-	68,  // 141: pannier.admin.v1.Admin.NodeInfo:input_type -> pannier.admin.v1.NodeInfoRequest
-	9,   // 142: pannier.admin.v1.Admin.Submit:output_type -> pannier.admin.v1.SubmitReply
-	10,  // 143: pannier.admin.v1.Admin.Get:output_type -> pannier.admin.v1.Request
-	10,  // 144: pannier.admin.v1.Admin.List:output_type -> pannier.admin.v1.Request
-	15,  // 145: pannier.admin.v1.Admin.Events:output_type -> pannier.admin.v1.EventsReply
-	18,  // 146: pannier.admin.v1.Admin.Watch:output_type -> pannier.admin.v1.Change
-	10,  // 147: pannier.admin.v1.Admin.Wait:output_type -> pannier.admin.v1.Request
-	20,  // 148: pannier.admin.v1.Admin.Explain:output_type -> pannier.admin.v1.Explanation
-	10,  // 149: pannier.admin.v1.Admin.Pause:output_type -> pannier.admin.v1.Request
-	10,  // 150: pannier.admin.v1.Admin.Resume:output_type -> pannier.admin.v1.Request
-	10,  // 151: pannier.admin.v1.Admin.Cancel:output_type -> pannier.admin.v1.Request
-	10,  // 152: pannier.admin.v1.Admin.Retry:output_type -> pannier.admin.v1.Request
-	23,  // 153: pannier.admin.v1.Admin.ListPartners:output_type -> pannier.admin.v1.ListPartnersReply
-	24,  // 154: pannier.admin.v1.Admin.TestPartner:output_type -> pannier.admin.v1.Partner
-	27,  // 155: pannier.admin.v1.Admin.ListListeners:output_type -> pannier.admin.v1.ListListenersReply
-	30,  // 156: pannier.admin.v1.Admin.ListRules:output_type -> pannier.admin.v1.ListRulesReply
-	34,  // 157: pannier.admin.v1.Admin.TestRule:output_type -> pannier.admin.v1.TestRuleReply
-	37,  // 158: pannier.admin.v1.Admin.Browse:output_type -> pannier.admin.v1.BrowseEntry
-	39,  // 159: pannier.admin.v1.Admin.ListRelays:output_type -> pannier.admin.v1.ListRelaysReply
-	46,  // 160: pannier.admin.v1.Admin.TestRelay:output_type -> pannier.admin.v1.TestRelayReply
-	40,  // 161: pannier.admin.v1.Admin.AddRelay:output_type -> pannier.admin.v1.Relay
-	49,  // 162: pannier.admin.v1.Admin.RemoveRelay:output_type -> pannier.admin.v1.RemoveRelayReply
-	51,  // 163: pannier.admin.v1.Admin.ListFolders:output_type -> pannier.admin.v1.ListFoldersReply
-	56,  // 164: pannier.admin.v1.Admin.ShowFolder:output_type -> pannier.admin.v1.Folder
-	55,  // 165: pannier.admin.v1.Admin.TestFolder:output_type -> pannier.admin.v1.TestFolderReply
-	56,  // 166: pannier.admin.v1.Admin.ScanFolder:output_type -> pannier.admin.v1.Folder
-	89,  // 167: pannier.admin.v1.Admin.ListSchedules:output_type -> pannier.admin.v1.ListSchedulesReply
-	92,  // 168: pannier.admin.v1.Admin.ShowSchedule:output_type -> pannier.admin.v1.Schedule
-	93,  // 169: pannier.admin.v1.Admin.RunSchedule:output_type -> pannier.admin.v1.ScheduleRun
-	95,  // 170: pannier.admin.v1.Admin.ListPools:output_type -> pannier.admin.v1.ListPoolsReply
-	98,  // 171: pannier.admin.v1.Admin.ListExpected:output_type -> pannier.admin.v1.ListExpectedReply
-	102, // 172: pannier.admin.v1.Admin.AddExpected:output_type -> pannier.admin.v1.Expected
-	101, // 173: pannier.admin.v1.Admin.RemoveExpected:output_type -> pannier.admin.v1.RemoveExpectedReply
-	59,  // 174: pannier.admin.v1.Admin.Check:output_type -> pannier.admin.v1.CheckReply
-	63,  // 175: pannier.admin.v1.Admin.Backup:output_type -> pannier.admin.v1.BackupChunk
-	65,  // 176: pannier.admin.v1.Admin.Purge:output_type -> pannier.admin.v1.PurgeReply
-	67,  // 177: pannier.admin.v1.Admin.Reload:output_type -> pannier.admin.v1.ReloadReply
-	73,  // 178: pannier.admin.v1.Admin.ListObjects:output_type -> pannier.admin.v1.ListObjectsReply
-	71,  // 179: pannier.admin.v1.Admin.GetObject:output_type -> pannier.admin.v1.Object
-	76,  // 180: pannier.admin.v1.Admin.Apply:output_type -> pannier.admin.v1.ApplyReply
-	71,  // 181: pannier.admin.v1.Admin.PutObject:output_type -> pannier.admin.v1.Object
-	80,  // 182: pannier.admin.v1.Admin.DeleteObject:output_type -> pannier.admin.v1.DeleteObjectReply
-	82,  // 183: pannier.admin.v1.Admin.CreateToken:output_type -> pannier.admin.v1.CreateTokenReply
-	85,  // 184: pannier.admin.v1.Admin.ListTokens:output_type -> pannier.admin.v1.ListTokensReply
-	87,  // 185: pannier.admin.v1.Admin.DeleteToken:output_type -> pannier.admin.v1.DeleteTokenReply
-	69,  // 186: pannier.admin.v1.Admin.NodeInfo:output_type -> pannier.admin.v1.Node
-	142, // [142:187] is the sub-list for method output_type
-	97,  // [97:142] is the sub-list for method input_type
-	97,  // [97:97] is the sub-list for extension type_name
-	97,  // [97:97] is the sub-list for extension extendee
-	0,   // [0:97] is the sub-list for field type_name
+	7,   // 22: pannier.admin.v1.TimelineRequest.ref:type_name -> pannier.admin.v1.Ref
+	19,  // 23: pannier.admin.v1.TimelineReply.here:type_name -> pannier.admin.v1.Steps
+	19,  // 24: pannier.admin.v1.TimelineReply.there:type_name -> pannier.admin.v1.Steps
+	112, // 25: pannier.admin.v1.TimelineReply.told:type_name -> google.protobuf.Timestamp
+	2,   // 26: pannier.admin.v1.Steps.side:type_name -> pannier.admin.v1.Request.Side
+	0,   // 27: pannier.admin.v1.Steps.state:type_name -> pannier.admin.v1.Request.State
+	12,  // 28: pannier.admin.v1.Steps.failure:type_name -> pannier.admin.v1.Failure
+	11,  // 29: pannier.admin.v1.Steps.tasks:type_name -> pannier.admin.v1.TaskCount
+	20,  // 30: pannier.admin.v1.Steps.reached:type_name -> pannier.admin.v1.Reached
+	21,  // 31: pannier.admin.v1.Steps.runs:type_name -> pannier.admin.v1.TaskRun
+	112, // 32: pannier.admin.v1.Steps.clock:type_name -> google.protobuf.Timestamp
+	112, // 33: pannier.admin.v1.Reached.at:type_name -> google.protobuf.Timestamp
+	112, // 34: pannier.admin.v1.TaskRun.began:type_name -> google.protobuf.Timestamp
+	112, // 35: pannier.admin.v1.TaskRun.ended:type_name -> google.protobuf.Timestamp
+	14,  // 36: pannier.admin.v1.WatchRequest.query:type_name -> pannier.admin.v1.ListRequest
+	7,   // 37: pannier.admin.v1.WatchRequest.refs:type_name -> pannier.admin.v1.Ref
+	10,  // 38: pannier.admin.v1.Change.request:type_name -> pannier.admin.v1.Request
+	7,   // 39: pannier.admin.v1.WaitRequest.ref:type_name -> pannier.admin.v1.Ref
+	113, // 40: pannier.admin.v1.WaitRequest.timeout:type_name -> google.protobuf.Duration
+	10,  // 41: pannier.admin.v1.Explanation.request:type_name -> pannier.admin.v1.Request
+	112, // 42: pannier.admin.v1.Explanation.at:type_name -> google.protobuf.Timestamp
+	29,  // 43: pannier.admin.v1.Explanation.partner:type_name -> pannier.admin.v1.Partner
+	7,   // 44: pannier.admin.v1.CancelRequest.ref:type_name -> pannier.admin.v1.Ref
+	29,  // 45: pannier.admin.v1.ListPartnersReply.partners:type_name -> pannier.admin.v1.Partner
+	12,  // 46: pannier.admin.v1.Partner.failure:type_name -> pannier.admin.v1.Failure
+	112, // 47: pannier.admin.v1.Partner.retry_at:type_name -> google.protobuf.Timestamp
+	113, // 48: pannier.admin.v1.Partner.rtt:type_name -> google.protobuf.Duration
+	33,  // 49: pannier.admin.v1.ListListenersReply.listeners:type_name -> pannier.admin.v1.Listener
+	36,  // 50: pannier.admin.v1.ListRulesReply.rules:type_name -> pannier.admin.v1.Rule
+	3,   // 51: pannier.admin.v1.Rule.direction:type_name -> pannier.admin.v1.Rule.Direction
+	37,  // 52: pannier.admin.v1.Rule.sender:type_name -> pannier.admin.v1.TaskLists
+	37,  // 53: pannier.admin.v1.Rule.receiver:type_name -> pannier.admin.v1.TaskLists
+	3,   // 54: pannier.admin.v1.TestRuleRequest.direction:type_name -> pannier.admin.v1.Rule.Direction
+	40,  // 55: pannier.admin.v1.TestRuleReply.tests:type_name -> pannier.admin.v1.RuleTest
+	3,   // 56: pannier.admin.v1.RuleTest.direction:type_name -> pannier.admin.v1.Rule.Direction
+	112, // 57: pannier.admin.v1.BrowseEntry.modified:type_name -> google.protobuf.Timestamp
+	45,  // 58: pannier.admin.v1.ListRelaysReply.relays:type_name -> pannier.admin.v1.Relay
+	48,  // 59: pannier.admin.v1.ListRelaysReply.policy:type_name -> pannier.admin.v1.RelayPolicy
+	49,  // 60: pannier.admin.v1.ListRelaysReply.connections:type_name -> pannier.admin.v1.RelayConnection
+	110, // 61: pannier.admin.v1.Relay.ports:type_name -> pannier.admin.v1.Relay.PortsEntry
+	46,  // 62: pannier.admin.v1.Relay.limits:type_name -> pannier.admin.v1.RelayLimits
+	47,  // 63: pannier.admin.v1.Relay.counts:type_name -> pannier.admin.v1.RelayCounts
+	113, // 64: pannier.admin.v1.RelayLimits.life:type_name -> google.protobuf.Duration
+	113, // 65: pannier.admin.v1.RelayLimits.idle:type_name -> google.protobuf.Duration
+	113, // 66: pannier.admin.v1.RelayLimits.half:type_name -> google.protobuf.Duration
+	46,  // 67: pannier.admin.v1.RelayPolicy.limits:type_name -> pannier.admin.v1.RelayLimits
+	47,  // 68: pannier.admin.v1.RelayPolicy.counts:type_name -> pannier.admin.v1.RelayCounts
+	112, // 69: pannier.admin.v1.RelayConnection.since:type_name -> google.protobuf.Timestamp
+	52,  // 70: pannier.admin.v1.TestRelayReply.steps:type_name -> pannier.admin.v1.RelayStep
+	12,  // 71: pannier.admin.v1.RelayStep.failure:type_name -> pannier.admin.v1.Failure
+	61,  // 72: pannier.admin.v1.ListFoldersReply.folders:type_name -> pannier.admin.v1.Folder
+	62,  // 73: pannier.admin.v1.TestFolderReply.files:type_name -> pannier.admin.v1.FolderFile
+	111, // 74: pannier.admin.v1.TestFolderReply.counts:type_name -> pannier.admin.v1.TestFolderReply.CountsEntry
+	112, // 75: pannier.admin.v1.Folder.scanned:type_name -> google.protobuf.Timestamp
+	113, // 76: pannier.admin.v1.Folder.took:type_name -> google.protobuf.Duration
+	62,  // 77: pannier.admin.v1.Folder.files:type_name -> pannier.admin.v1.FolderFile
+	65,  // 78: pannier.admin.v1.CheckReply.finding:type_name -> pannier.admin.v1.Finding
+	66,  // 79: pannier.admin.v1.CheckReply.counts:type_name -> pannier.admin.v1.CheckCounts
+	4,   // 80: pannier.admin.v1.Finding.severity:type_name -> pannier.admin.v1.Finding.Severity
+	5,   // 81: pannier.admin.v1.Finding.subject:type_name -> pannier.admin.v1.Finding.Subject
+	112, // 82: pannier.admin.v1.PurgeRequest.before:type_name -> google.protobuf.Timestamp
+	112, // 83: pannier.admin.v1.Node.started:type_name -> google.protobuf.Timestamp
+	112, // 84: pannier.admin.v1.Object.changed:type_name -> google.protobuf.Timestamp
+	76,  // 85: pannier.admin.v1.ListObjectsReply.objects:type_name -> pannier.admin.v1.Object
+	80,  // 86: pannier.admin.v1.ApplyRequest.more:type_name -> pannier.admin.v1.ApplyText
+	82,  // 87: pannier.admin.v1.ApplyReply.changes:type_name -> pannier.admin.v1.ObjectChange
+	112, // 88: pannier.admin.v1.CreateTokenRequest.expires:type_name -> google.protobuf.Timestamp
+	88,  // 89: pannier.admin.v1.CreateTokenReply.token:type_name -> pannier.admin.v1.Token
+	112, // 90: pannier.admin.v1.Token.created:type_name -> google.protobuf.Timestamp
+	112, // 91: pannier.admin.v1.Token.expires:type_name -> google.protobuf.Timestamp
+	112, // 92: pannier.admin.v1.Token.used:type_name -> google.protobuf.Timestamp
+	88,  // 93: pannier.admin.v1.ListTokensReply.tokens:type_name -> pannier.admin.v1.Token
+	97,  // 94: pannier.admin.v1.ListSchedulesReply.schedules:type_name -> pannier.admin.v1.Schedule
+	112, // 95: pannier.admin.v1.Schedule.since:type_name -> google.protobuf.Timestamp
+	112, // 96: pannier.admin.v1.Schedule.next:type_name -> google.protobuf.Timestamp
+	112, // 97: pannier.admin.v1.Schedule.upcoming:type_name -> google.protobuf.Timestamp
+	98,  // 98: pannier.admin.v1.Schedule.last:type_name -> pannier.admin.v1.ScheduleRun
+	98,  // 99: pannier.admin.v1.Schedule.pending:type_name -> pannier.admin.v1.ScheduleRun
+	112, // 100: pannier.admin.v1.ScheduleRun.due:type_name -> google.protobuf.Timestamp
+	112, // 101: pannier.admin.v1.ScheduleRun.at:type_name -> google.protobuf.Timestamp
+	101, // 102: pannier.admin.v1.ListPoolsReply.pools:type_name -> pannier.admin.v1.Pool
+	112, // 103: pannier.admin.v1.Pool.next:type_name -> google.protobuf.Timestamp
+	108, // 104: pannier.admin.v1.ListExpectedReply.expected:type_name -> pannier.admin.v1.Expected
+	112, // 105: pannier.admin.v1.AcknowledgeExpectedRequest.due:type_name -> google.protobuf.Timestamp
+	112, // 106: pannier.admin.v1.Expected.since:type_name -> google.protobuf.Timestamp
+	112, // 107: pannier.admin.v1.Expected.next:type_name -> google.protobuf.Timestamp
+	109, // 108: pannier.admin.v1.Expected.late:type_name -> pannier.admin.v1.ExpectedFile
+	109, // 109: pannier.admin.v1.Expected.over:type_name -> pannier.admin.v1.ExpectedFile
+	112, // 110: pannier.admin.v1.ExpectedFile.due:type_name -> google.protobuf.Timestamp
+	112, // 111: pannier.admin.v1.ExpectedFile.at:type_name -> google.protobuf.Timestamp
+	8,   // 112: pannier.admin.v1.Admin.Submit:input_type -> pannier.admin.v1.SubmitRequest
+	7,   // 113: pannier.admin.v1.Admin.Get:input_type -> pannier.admin.v1.Ref
+	14,  // 114: pannier.admin.v1.Admin.List:input_type -> pannier.admin.v1.ListRequest
+	7,   // 115: pannier.admin.v1.Admin.Events:input_type -> pannier.admin.v1.Ref
+	17,  // 116: pannier.admin.v1.Admin.Timeline:input_type -> pannier.admin.v1.TimelineRequest
+	22,  // 117: pannier.admin.v1.Admin.Watch:input_type -> pannier.admin.v1.WatchRequest
+	24,  // 118: pannier.admin.v1.Admin.Wait:input_type -> pannier.admin.v1.WaitRequest
+	7,   // 119: pannier.admin.v1.Admin.Explain:input_type -> pannier.admin.v1.Ref
+	7,   // 120: pannier.admin.v1.Admin.Pause:input_type -> pannier.admin.v1.Ref
+	7,   // 121: pannier.admin.v1.Admin.Resume:input_type -> pannier.admin.v1.Ref
+	26,  // 122: pannier.admin.v1.Admin.Cancel:input_type -> pannier.admin.v1.CancelRequest
+	7,   // 123: pannier.admin.v1.Admin.Retry:input_type -> pannier.admin.v1.Ref
+	27,  // 124: pannier.admin.v1.Admin.ListPartners:input_type -> pannier.admin.v1.ListPartnersRequest
+	30,  // 125: pannier.admin.v1.Admin.TestPartner:input_type -> pannier.admin.v1.TestPartnerRequest
+	31,  // 126: pannier.admin.v1.Admin.ListListeners:input_type -> pannier.admin.v1.ListListenersRequest
+	34,  // 127: pannier.admin.v1.Admin.ListRules:input_type -> pannier.admin.v1.ListRulesRequest
+	38,  // 128: pannier.admin.v1.Admin.TestRule:input_type -> pannier.admin.v1.TestRuleRequest
+	41,  // 129: pannier.admin.v1.Admin.Browse:input_type -> pannier.admin.v1.BrowseRequest
+	43,  // 130: pannier.admin.v1.Admin.ListRelays:input_type -> pannier.admin.v1.ListRelaysRequest
+	50,  // 131: pannier.admin.v1.Admin.TestRelay:input_type -> pannier.admin.v1.TestRelayRequest
+	45,  // 132: pannier.admin.v1.Admin.AddRelay:input_type -> pannier.admin.v1.Relay
+	53,  // 133: pannier.admin.v1.Admin.RemoveRelay:input_type -> pannier.admin.v1.RemoveRelayRequest
+	55,  // 134: pannier.admin.v1.Admin.ListFolders:input_type -> pannier.admin.v1.ListFoldersRequest
+	57,  // 135: pannier.admin.v1.Admin.ShowFolder:input_type -> pannier.admin.v1.ShowFolderRequest
+	59,  // 136: pannier.admin.v1.Admin.TestFolder:input_type -> pannier.admin.v1.TestFolderRequest
+	58,  // 137: pannier.admin.v1.Admin.ScanFolder:input_type -> pannier.admin.v1.ScanFolderRequest
+	93,  // 138: pannier.admin.v1.Admin.ListSchedules:input_type -> pannier.admin.v1.ListSchedulesRequest
+	95,  // 139: pannier.admin.v1.Admin.ShowSchedule:input_type -> pannier.admin.v1.ShowScheduleRequest
+	96,  // 140: pannier.admin.v1.Admin.RunSchedule:input_type -> pannier.admin.v1.RunScheduleRequest
+	99,  // 141: pannier.admin.v1.Admin.ListPools:input_type -> pannier.admin.v1.ListPoolsRequest
+	102, // 142: pannier.admin.v1.Admin.ListExpected:input_type -> pannier.admin.v1.ListExpectedRequest
+	104, // 143: pannier.admin.v1.Admin.AddExpected:input_type -> pannier.admin.v1.AddExpectedRequest
+	105, // 144: pannier.admin.v1.Admin.RemoveExpected:input_type -> pannier.admin.v1.RemoveExpectedRequest
+	107, // 145: pannier.admin.v1.Admin.AcknowledgeExpected:input_type -> pannier.admin.v1.AcknowledgeExpectedRequest
+	63,  // 146: pannier.admin.v1.Admin.Check:input_type -> pannier.admin.v1.CheckRequest
+	67,  // 147: pannier.admin.v1.Admin.Backup:input_type -> pannier.admin.v1.BackupRequest
+	69,  // 148: pannier.admin.v1.Admin.Purge:input_type -> pannier.admin.v1.PurgeRequest
+	71,  // 149: pannier.admin.v1.Admin.Reload:input_type -> pannier.admin.v1.ReloadRequest
+	77,  // 150: pannier.admin.v1.Admin.ListObjects:input_type -> pannier.admin.v1.ListObjectsRequest
+	75,  // 151: pannier.admin.v1.Admin.GetObject:input_type -> pannier.admin.v1.ObjectName
+	79,  // 152: pannier.admin.v1.Admin.Apply:input_type -> pannier.admin.v1.ApplyRequest
+	83,  // 153: pannier.admin.v1.Admin.PutObject:input_type -> pannier.admin.v1.PutObjectRequest
+	84,  // 154: pannier.admin.v1.Admin.DeleteObject:input_type -> pannier.admin.v1.DeleteObjectRequest
+	86,  // 155: pannier.admin.v1.Admin.CreateToken:input_type -> pannier.admin.v1.CreateTokenRequest
+	89,  // 156: pannier.admin.v1.Admin.ListTokens:input_type -> pannier.admin.v1.ListTokensRequest
+	91,  // 157: pannier.admin.v1.Admin.DeleteToken:input_type -> pannier.admin.v1.DeleteTokenRequest
+	73,  // 158: pannier.admin.v1.Admin.NodeInfo:input_type -> pannier.admin.v1.NodeInfoRequest
+	9,   // 159: pannier.admin.v1.Admin.Submit:output_type -> pannier.admin.v1.SubmitReply
+	10,  // 160: pannier.admin.v1.Admin.Get:output_type -> pannier.admin.v1.Request
+	10,  // 161: pannier.admin.v1.Admin.List:output_type -> pannier.admin.v1.Request
+	15,  // 162: pannier.admin.v1.Admin.Events:output_type -> pannier.admin.v1.EventsReply
+	18,  // 163: pannier.admin.v1.Admin.Timeline:output_type -> pannier.admin.v1.TimelineReply
+	23,  // 164: pannier.admin.v1.Admin.Watch:output_type -> pannier.admin.v1.Change
+	10,  // 165: pannier.admin.v1.Admin.Wait:output_type -> pannier.admin.v1.Request
+	25,  // 166: pannier.admin.v1.Admin.Explain:output_type -> pannier.admin.v1.Explanation
+	10,  // 167: pannier.admin.v1.Admin.Pause:output_type -> pannier.admin.v1.Request
+	10,  // 168: pannier.admin.v1.Admin.Resume:output_type -> pannier.admin.v1.Request
+	10,  // 169: pannier.admin.v1.Admin.Cancel:output_type -> pannier.admin.v1.Request
+	10,  // 170: pannier.admin.v1.Admin.Retry:output_type -> pannier.admin.v1.Request
+	28,  // 171: pannier.admin.v1.Admin.ListPartners:output_type -> pannier.admin.v1.ListPartnersReply
+	29,  // 172: pannier.admin.v1.Admin.TestPartner:output_type -> pannier.admin.v1.Partner
+	32,  // 173: pannier.admin.v1.Admin.ListListeners:output_type -> pannier.admin.v1.ListListenersReply
+	35,  // 174: pannier.admin.v1.Admin.ListRules:output_type -> pannier.admin.v1.ListRulesReply
+	39,  // 175: pannier.admin.v1.Admin.TestRule:output_type -> pannier.admin.v1.TestRuleReply
+	42,  // 176: pannier.admin.v1.Admin.Browse:output_type -> pannier.admin.v1.BrowseEntry
+	44,  // 177: pannier.admin.v1.Admin.ListRelays:output_type -> pannier.admin.v1.ListRelaysReply
+	51,  // 178: pannier.admin.v1.Admin.TestRelay:output_type -> pannier.admin.v1.TestRelayReply
+	45,  // 179: pannier.admin.v1.Admin.AddRelay:output_type -> pannier.admin.v1.Relay
+	54,  // 180: pannier.admin.v1.Admin.RemoveRelay:output_type -> pannier.admin.v1.RemoveRelayReply
+	56,  // 181: pannier.admin.v1.Admin.ListFolders:output_type -> pannier.admin.v1.ListFoldersReply
+	61,  // 182: pannier.admin.v1.Admin.ShowFolder:output_type -> pannier.admin.v1.Folder
+	60,  // 183: pannier.admin.v1.Admin.TestFolder:output_type -> pannier.admin.v1.TestFolderReply
+	61,  // 184: pannier.admin.v1.Admin.ScanFolder:output_type -> pannier.admin.v1.Folder
+	94,  // 185: pannier.admin.v1.Admin.ListSchedules:output_type -> pannier.admin.v1.ListSchedulesReply
+	97,  // 186: pannier.admin.v1.Admin.ShowSchedule:output_type -> pannier.admin.v1.Schedule
+	98,  // 187: pannier.admin.v1.Admin.RunSchedule:output_type -> pannier.admin.v1.ScheduleRun
+	100, // 188: pannier.admin.v1.Admin.ListPools:output_type -> pannier.admin.v1.ListPoolsReply
+	103, // 189: pannier.admin.v1.Admin.ListExpected:output_type -> pannier.admin.v1.ListExpectedReply
+	108, // 190: pannier.admin.v1.Admin.AddExpected:output_type -> pannier.admin.v1.Expected
+	106, // 191: pannier.admin.v1.Admin.RemoveExpected:output_type -> pannier.admin.v1.RemoveExpectedReply
+	108, // 192: pannier.admin.v1.Admin.AcknowledgeExpected:output_type -> pannier.admin.v1.Expected
+	64,  // 193: pannier.admin.v1.Admin.Check:output_type -> pannier.admin.v1.CheckReply
+	68,  // 194: pannier.admin.v1.Admin.Backup:output_type -> pannier.admin.v1.BackupChunk
+	70,  // 195: pannier.admin.v1.Admin.Purge:output_type -> pannier.admin.v1.PurgeReply
+	72,  // 196: pannier.admin.v1.Admin.Reload:output_type -> pannier.admin.v1.ReloadReply
+	78,  // 197: pannier.admin.v1.Admin.ListObjects:output_type -> pannier.admin.v1.ListObjectsReply
+	76,  // 198: pannier.admin.v1.Admin.GetObject:output_type -> pannier.admin.v1.Object
+	81,  // 199: pannier.admin.v1.Admin.Apply:output_type -> pannier.admin.v1.ApplyReply
+	76,  // 200: pannier.admin.v1.Admin.PutObject:output_type -> pannier.admin.v1.Object
+	85,  // 201: pannier.admin.v1.Admin.DeleteObject:output_type -> pannier.admin.v1.DeleteObjectReply
+	87,  // 202: pannier.admin.v1.Admin.CreateToken:output_type -> pannier.admin.v1.CreateTokenReply
+	90,  // 203: pannier.admin.v1.Admin.ListTokens:output_type -> pannier.admin.v1.ListTokensReply
+	92,  // 204: pannier.admin.v1.Admin.DeleteToken:output_type -> pannier.admin.v1.DeleteTokenReply
+	74,  // 205: pannier.admin.v1.Admin.NodeInfo:output_type -> pannier.admin.v1.Node
+	159, // [159:206] is the sub-list for method output_type
+	112, // [112:159] is the sub-list for method input_type
+	112, // [112:112] is the sub-list for extension type_name
+	112, // [112:112] is the sub-list for extension extendee
+	0,   // [0:112] is the sub-list for field type_name
 }
 
 func init() { file_admin_proto_init() }
@@ -8132,7 +8683,7 @@ func file_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_admin_proto_rawDesc), len(file_admin_proto_rawDesc)),
 			NumEnums:      6,
-			NumMessages:   100,
+			NumMessages:   106,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

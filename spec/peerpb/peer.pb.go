@@ -378,6 +378,109 @@ func (State) EnumDescriptor() ([]byte, []int) {
 	return file_peer_proto_rawDescGZIP(), []int{5}
 }
 
+// Role is which end of a request a node is, as lifecycle.Role.
+type Role int32
+
+const (
+	Role_ROLE_UNSPECIFIED Role = 0
+	Role_ROLE_REQUESTER   Role = 1
+	Role_ROLE_REQUESTED   Role = 2
+)
+
+// Enum value maps for Role.
+var (
+	Role_name = map[int32]string{
+		0: "ROLE_UNSPECIFIED",
+		1: "ROLE_REQUESTER",
+		2: "ROLE_REQUESTED",
+	}
+	Role_value = map[string]int32{
+		"ROLE_UNSPECIFIED": 0,
+		"ROLE_REQUESTER":   1,
+		"ROLE_REQUESTED":   2,
+	}
+)
+
+func (x Role) Enum() *Role {
+	p := new(Role)
+	*p = x
+	return p
+}
+
+func (x Role) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Role) Descriptor() protoreflect.EnumDescriptor {
+	return file_peer_proto_enumTypes[6].Descriptor()
+}
+
+func (Role) Type() protoreflect.EnumType {
+	return &file_peer_proto_enumTypes[6]
+}
+
+func (x Role) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Role.Descriptor instead.
+func (Role) EnumDescriptor() ([]byte, []int) {
+	return file_peer_proto_rawDescGZIP(), []int{6}
+}
+
+// TaskList is one of an end's, + 1, as lifecycle.List.
+type TaskList int32
+
+const (
+	TaskList_TASK_LIST_UNSPECIFIED TaskList = 0
+	TaskList_TASK_LIST_PRE         TaskList = 1
+	TaskList_TASK_LIST_POST        TaskList = 2
+	TaskList_TASK_LIST_ERROR       TaskList = 3
+)
+
+// Enum value maps for TaskList.
+var (
+	TaskList_name = map[int32]string{
+		0: "TASK_LIST_UNSPECIFIED",
+		1: "TASK_LIST_PRE",
+		2: "TASK_LIST_POST",
+		3: "TASK_LIST_ERROR",
+	}
+	TaskList_value = map[string]int32{
+		"TASK_LIST_UNSPECIFIED": 0,
+		"TASK_LIST_PRE":         1,
+		"TASK_LIST_POST":        2,
+		"TASK_LIST_ERROR":       3,
+	}
+)
+
+func (x TaskList) Enum() *TaskList {
+	p := new(TaskList)
+	*p = x
+	return p
+}
+
+func (x TaskList) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (TaskList) Descriptor() protoreflect.EnumDescriptor {
+	return file_peer_proto_enumTypes[7].Descriptor()
+}
+
+func (TaskList) Type() protoreflect.EnumType {
+	return &file_peer_proto_enumTypes[7]
+}
+
+func (x TaskList) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use TaskList.Descriptor instead.
+func (TaskList) EnumDescriptor() ([]byte, []int) {
+	return file_peer_proto_rawDescGZIP(), []int{7}
+}
+
 // Call is what each call says of its request and of the requester's record.
 type Call struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1530,6 +1633,344 @@ func (x *CommissionAnswer) GetFailure() *Failure {
 	return nil
 }
 
+type StepsAsk struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Requester     string                 `protobuf:"bytes,1,opt,name=requester,proto3" json:"requester,omitempty"`                  // of the request; 1 to 64 bytes
+	Id            []byte                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`                                // of the request, 16 bytes
+	Role          Role                   `protobuf:"varint,3,opt,name=role,proto3,enum=pannier.peer.v1.Role" json:"role,omitempty"` // of the record, which is the node's that is asked
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StepsAsk) Reset() {
+	*x = StepsAsk{}
+	mi := &file_peer_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StepsAsk) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StepsAsk) ProtoMessage() {}
+
+func (x *StepsAsk) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StepsAsk.ProtoReflect.Descriptor instead.
+func (*StepsAsk) Descriptor() ([]byte, []int) {
+	return file_peer_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *StepsAsk) GetRequester() string {
+	if x != nil {
+		return x.Requester
+	}
+	return ""
+}
+
+func (x *StepsAsk) GetId() []byte {
+	if x != nil {
+		return x.Id
+	}
+	return nil
+}
+
+func (x *StepsAsk) GetRole() Role {
+	if x != nil {
+		return x.Role
+	}
+	return Role_ROLE_UNSPECIFIED
+}
+
+type StepsReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Side          Side                   `protobuf:"varint,1,opt,name=side,proto3,enum=pannier.peer.v1.Side" json:"side,omitempty"` // of the node, as all that follows
+	State         State                  `protobuf:"varint,2,opt,name=state,proto3,enum=pannier.peer.v1.State" json:"state,omitempty"`
+	Phase         Phase                  `protobuf:"varint,3,opt,name=phase,proto3,enum=pannier.peer.v1.Phase" json:"phase,omitempty"` // from ACCEPTED
+	Failing       bool                   `protobuf:"varint,4,opt,name=failing,proto3" json:"failing,omitempty"`                        // error tasks run, or have run
+	Reason        string                 `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`                           // why it waits; at most 64 bytes
+	Attempt       uint32                 `protobuf:"varint,6,opt,name=attempt,proto3" json:"attempt,omitempty"`
+	Rank          int64                  `protobuf:"varint,7,opt,name=rank,proto3" json:"rank,omitempty"`       // bytes that are safe at the receiver
+	Size          int64                  `protobuf:"varint,8,opt,name=size,proto3" json:"size,omitempty"`       // of the whole, + 1; 0: unknown
+	Failure       *Failure               `protobuf:"bytes,9,opt,name=failure,proto3" json:"failure,omitempty"`  // of the last thing that went wrong; none: nothing
+	All           []byte                 `protobuf:"bytes,10,opt,name=all,proto3" json:"all,omitempty"`         // how many pre, post and error tasks it has: 3 bytes
+	Done          []byte                 `protobuf:"bytes,11,opt,name=done,proto3" json:"done,omitempty"`       // and how many of them are done: 3 bytes, none above its number in all
+	Reached       []*Reached             `protobuf:"bytes,12,rep,name=reached,proto3" json:"reached,omitempty"` // each phase once, rising
+	Tasks         []*TaskRun             `protobuf:"bytes,13,rep,name=tasks,proto3" json:"tasks,omitempty"`     // as they began; at most 200
+	Time          int64                  `protobuf:"varint,14,opt,name=time,proto3" json:"time,omitempty"`      // its clock, in nanoseconds since 1970
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StepsReply) Reset() {
+	*x = StepsReply{}
+	mi := &file_peer_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StepsReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StepsReply) ProtoMessage() {}
+
+func (x *StepsReply) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StepsReply.ProtoReflect.Descriptor instead.
+func (*StepsReply) Descriptor() ([]byte, []int) {
+	return file_peer_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *StepsReply) GetSide() Side {
+	if x != nil {
+		return x.Side
+	}
+	return Side_SIDE_UNSPECIFIED
+}
+
+func (x *StepsReply) GetState() State {
+	if x != nil {
+		return x.State
+	}
+	return State_STATE_UNSPECIFIED
+}
+
+func (x *StepsReply) GetPhase() Phase {
+	if x != nil {
+		return x.Phase
+	}
+	return Phase_PHASE_UNKNOWN
+}
+
+func (x *StepsReply) GetFailing() bool {
+	if x != nil {
+		return x.Failing
+	}
+	return false
+}
+
+func (x *StepsReply) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *StepsReply) GetAttempt() uint32 {
+	if x != nil {
+		return x.Attempt
+	}
+	return 0
+}
+
+func (x *StepsReply) GetRank() int64 {
+	if x != nil {
+		return x.Rank
+	}
+	return 0
+}
+
+func (x *StepsReply) GetSize() int64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *StepsReply) GetFailure() *Failure {
+	if x != nil {
+		return x.Failure
+	}
+	return nil
+}
+
+func (x *StepsReply) GetAll() []byte {
+	if x != nil {
+		return x.All
+	}
+	return nil
+}
+
+func (x *StepsReply) GetDone() []byte {
+	if x != nil {
+		return x.Done
+	}
+	return nil
+}
+
+func (x *StepsReply) GetReached() []*Reached {
+	if x != nil {
+		return x.Reached
+	}
+	return nil
+}
+
+func (x *StepsReply) GetTasks() []*TaskRun {
+	if x != nil {
+		return x.Tasks
+	}
+	return nil
+}
+
+func (x *StepsReply) GetTime() int64 {
+	if x != nil {
+		return x.Time
+	}
+	return 0
+}
+
+// Reached is when a phase was reached that still holds.
+type Reached struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Phase         Phase                  `protobuf:"varint,1,opt,name=phase,proto3,enum=pannier.peer.v1.Phase" json:"phase,omitempty"` // from ACCEPTED up to that of the reply
+	At            int64                  `protobuf:"varint,2,opt,name=at,proto3" json:"at,omitempty"`                                  // in nanoseconds since 1970
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Reached) Reset() {
+	*x = Reached{}
+	mi := &file_peer_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Reached) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Reached) ProtoMessage() {}
+
+func (x *Reached) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Reached.ProtoReflect.Descriptor instead.
+func (*Reached) Descriptor() ([]byte, []int) {
+	return file_peer_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *Reached) GetPhase() Phase {
+	if x != nil {
+		return x.Phase
+	}
+	return Phase_PHASE_UNKNOWN
+}
+
+func (x *Reached) GetAt() int64 {
+	if x != nil {
+		return x.At
+	}
+	return 0
+}
+
+// TaskRun is when a task ran last. What task it is stays with the node.
+type TaskRun struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	List          TaskList               `protobuf:"varint,1,opt,name=list,proto3,enum=pannier.peer.v1.TaskList" json:"list,omitempty"`
+	Number        uint32                 `protobuf:"varint,2,opt,name=number,proto3" json:"number,omitempty"` // in its list, from 1 to 255
+	Began         int64                  `protobuf:"varint,3,opt,name=began,proto3" json:"began,omitempty"`   // in nanoseconds since 1970
+	Ended         int64                  `protobuf:"varint,4,opt,name=ended,proto3" json:"ended,omitempty"`   // likewise; 0: it has not, or nobody knows
+	Failed        bool                   `protobuf:"varint,5,opt,name=failed,proto3" json:"failed,omitempty"` // and so has the request
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TaskRun) Reset() {
+	*x = TaskRun{}
+	mi := &file_peer_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TaskRun) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TaskRun) ProtoMessage() {}
+
+func (x *TaskRun) ProtoReflect() protoreflect.Message {
+	mi := &file_peer_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TaskRun.ProtoReflect.Descriptor instead.
+func (*TaskRun) Descriptor() ([]byte, []int) {
+	return file_peer_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *TaskRun) GetList() TaskList {
+	if x != nil {
+		return x.List
+	}
+	return TaskList_TASK_LIST_UNSPECIFIED
+}
+
+func (x *TaskRun) GetNumber() uint32 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *TaskRun) GetBegan() int64 {
+	if x != nil {
+		return x.Began
+	}
+	return 0
+}
+
+func (x *TaskRun) GetEnded() int64 {
+	if x != nil {
+		return x.Ended
+	}
+	return 0
+}
+
+func (x *TaskRun) GetFailed() bool {
+	if x != nil {
+		return x.Failed
+	}
+	return false
+}
+
 var File_peer_proto protoreflect.FileDescriptor
 
 const file_peer_proto_rawDesc = "" +
@@ -1629,7 +2070,37 @@ const file_peer_proto_rawDesc = "" +
 	"\x06digest\x18\b \x01(\tR\x06digest\x12\x1a\n" +
 	"\bverified\x18\t \x01(\tR\bverified\x122\n" +
 	"\afailure\x18\n" +
-	" \x01(\v2\x18.pannier.peer.v1.FailureR\afailure*@\n" +
+	" \x01(\v2\x18.pannier.peer.v1.FailureR\afailure\"c\n" +
+	"\bStepsAsk\x12\x1c\n" +
+	"\trequester\x18\x01 \x01(\tR\trequester\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\fR\x02id\x12)\n" +
+	"\x04role\x18\x03 \x01(\x0e2\x15.pannier.peer.v1.RoleR\x04role\"\xd9\x03\n" +
+	"\n" +
+	"StepsReply\x12)\n" +
+	"\x04side\x18\x01 \x01(\x0e2\x15.pannier.peer.v1.SideR\x04side\x12,\n" +
+	"\x05state\x18\x02 \x01(\x0e2\x16.pannier.peer.v1.StateR\x05state\x12,\n" +
+	"\x05phase\x18\x03 \x01(\x0e2\x16.pannier.peer.v1.PhaseR\x05phase\x12\x18\n" +
+	"\afailing\x18\x04 \x01(\bR\afailing\x12\x16\n" +
+	"\x06reason\x18\x05 \x01(\tR\x06reason\x12\x18\n" +
+	"\aattempt\x18\x06 \x01(\rR\aattempt\x12\x12\n" +
+	"\x04rank\x18\a \x01(\x03R\x04rank\x12\x12\n" +
+	"\x04size\x18\b \x01(\x03R\x04size\x122\n" +
+	"\afailure\x18\t \x01(\v2\x18.pannier.peer.v1.FailureR\afailure\x12\x10\n" +
+	"\x03all\x18\n" +
+	" \x01(\fR\x03all\x12\x12\n" +
+	"\x04done\x18\v \x01(\fR\x04done\x122\n" +
+	"\areached\x18\f \x03(\v2\x18.pannier.peer.v1.ReachedR\areached\x12.\n" +
+	"\x05tasks\x18\r \x03(\v2\x18.pannier.peer.v1.TaskRunR\x05tasks\x12\x12\n" +
+	"\x04time\x18\x0e \x01(\x03R\x04time\"G\n" +
+	"\aReached\x12,\n" +
+	"\x05phase\x18\x01 \x01(\x0e2\x16.pannier.peer.v1.PhaseR\x05phase\x12\x0e\n" +
+	"\x02at\x18\x02 \x01(\x03R\x02at\"\x94\x01\n" +
+	"\aTaskRun\x12-\n" +
+	"\x04list\x18\x01 \x01(\x0e2\x19.pannier.peer.v1.TaskListR\x04list\x12\x16\n" +
+	"\x06number\x18\x02 \x01(\rR\x06number\x12\x14\n" +
+	"\x05began\x18\x03 \x01(\x03R\x05began\x12\x14\n" +
+	"\x05ended\x18\x04 \x01(\x03R\x05ended\x12\x16\n" +
+	"\x06failed\x18\x05 \x01(\bR\x06failed*@\n" +
 	"\x04Side\x12\x14\n" +
 	"\x10SIDE_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vSIDE_SENDER\x10\x01\x12\x11\n" +
@@ -1670,7 +2141,16 @@ const file_peer_proto_rawDesc = "" +
 	"\x11STATE_INTERRUPTED\x10\x03\x12\x11\n" +
 	"\rSTATE_INERROR\x10\x04\x12\x0e\n" +
 	"\n" +
-	"STATE_DONE\x10\x052\xe4\x03\n" +
+	"STATE_DONE\x10\x05*D\n" +
+	"\x04Role\x12\x14\n" +
+	"\x10ROLE_UNSPECIFIED\x10\x00\x12\x12\n" +
+	"\x0eROLE_REQUESTER\x10\x01\x12\x12\n" +
+	"\x0eROLE_REQUESTED\x10\x02*a\n" +
+	"\bTaskList\x12\x19\n" +
+	"\x15TASK_LIST_UNSPECIFIED\x10\x00\x12\x11\n" +
+	"\rTASK_LIST_PRE\x10\x01\x12\x12\n" +
+	"\x0eTASK_LIST_POST\x10\x02\x12\x13\n" +
+	"\x0fTASK_LIST_ERROR\x10\x032\xa5\x04\n" +
 	"\x04Peer\x12?\n" +
 	"\aRequest\x12\x1b.pannier.peer.v1.RequestAsk\x1a\x17.pannier.peer.v1.Answer\x12A\n" +
 	"\bTransfer\x12\x1c.pannier.peer.v1.TransferAsk\x1a\x17.pannier.peer.v1.Answer\x12G\n" +
@@ -1680,7 +2160,8 @@ const file_peer_proto_rawDesc = "" +
 	"\x04Stop\x12\x18.pannier.peer.v1.StopAsk\x1a\x17.pannier.peer.v1.Answer\x12<\n" +
 	"\x04Info\x12\x18.pannier.peer.v1.InfoAsk\x1a\x1a.pannier.peer.v1.InfoReply\x12O\n" +
 	"\n" +
-	"Commission\x12\x1e.pannier.peer.v1.CommissionAsk\x1a!.pannier.peer.v1.CommissionAnswerB(Z&github.com/pannier/pannier/spec/peerpbb\x06proto3"
+	"Commission\x12\x1e.pannier.peer.v1.CommissionAsk\x1a!.pannier.peer.v1.CommissionAnswer\x12?\n" +
+	"\x05Steps\x12\x19.pannier.peer.v1.StepsAsk\x1a\x1b.pannier.peer.v1.StepsReplyB(Z&github.com/pannier/pannier/spec/peerpbb\x06proto3"
 
 var (
 	file_peer_proto_rawDescOnce sync.Once
@@ -1694,8 +2175,8 @@ func file_peer_proto_rawDescGZIP() []byte {
 	return file_peer_proto_rawDescData
 }
 
-var file_peer_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
-var file_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_peer_proto_enumTypes = make([]protoimpl.EnumInfo, 8)
+var file_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_peer_proto_goTypes = []any{
 	(Side)(0),                // 0: pannier.peer.v1.Side
 	(Phase)(0),               // 1: pannier.peer.v1.Phase
@@ -1703,61 +2184,78 @@ var file_peer_proto_goTypes = []any{
 	(What)(0),                // 3: pannier.peer.v1.What
 	(EntryKind)(0),           // 4: pannier.peer.v1.EntryKind
 	(State)(0),               // 5: pannier.peer.v1.State
-	(*Call)(nil),             // 6: pannier.peer.v1.Call
-	(*RequestAsk)(nil),       // 7: pannier.peer.v1.RequestAsk
-	(*TransferAsk)(nil),      // 8: pannier.peer.v1.TransferAsk
-	(*EndTransferAsk)(nil),   // 9: pannier.peer.v1.EndTransferAsk
-	(*EndRequestAsk)(nil),    // 10: pannier.peer.v1.EndRequestAsk
-	(*StopAsk)(nil),          // 11: pannier.peer.v1.StopAsk
-	(*Failure)(nil),          // 12: pannier.peer.v1.Failure
-	(*Answer)(nil),           // 13: pannier.peer.v1.Answer
-	(*InfoAsk)(nil),          // 14: pannier.peer.v1.InfoAsk
-	(*InfoReply)(nil),        // 15: pannier.peer.v1.InfoReply
-	(*Node)(nil),             // 16: pannier.peer.v1.Node
-	(*Page)(nil),             // 17: pannier.peer.v1.Page
-	(*Entry)(nil),            // 18: pannier.peer.v1.Entry
-	(*CommissionAsk)(nil),    // 19: pannier.peer.v1.CommissionAsk
-	(*CommissionAnswer)(nil), // 20: pannier.peer.v1.CommissionAnswer
+	(Role)(0),                // 6: pannier.peer.v1.Role
+	(TaskList)(0),            // 7: pannier.peer.v1.TaskList
+	(*Call)(nil),             // 8: pannier.peer.v1.Call
+	(*RequestAsk)(nil),       // 9: pannier.peer.v1.RequestAsk
+	(*TransferAsk)(nil),      // 10: pannier.peer.v1.TransferAsk
+	(*EndTransferAsk)(nil),   // 11: pannier.peer.v1.EndTransferAsk
+	(*EndRequestAsk)(nil),    // 12: pannier.peer.v1.EndRequestAsk
+	(*StopAsk)(nil),          // 13: pannier.peer.v1.StopAsk
+	(*Failure)(nil),          // 14: pannier.peer.v1.Failure
+	(*Answer)(nil),           // 15: pannier.peer.v1.Answer
+	(*InfoAsk)(nil),          // 16: pannier.peer.v1.InfoAsk
+	(*InfoReply)(nil),        // 17: pannier.peer.v1.InfoReply
+	(*Node)(nil),             // 18: pannier.peer.v1.Node
+	(*Page)(nil),             // 19: pannier.peer.v1.Page
+	(*Entry)(nil),            // 20: pannier.peer.v1.Entry
+	(*CommissionAsk)(nil),    // 21: pannier.peer.v1.CommissionAsk
+	(*CommissionAnswer)(nil), // 22: pannier.peer.v1.CommissionAnswer
+	(*StepsAsk)(nil),         // 23: pannier.peer.v1.StepsAsk
+	(*StepsReply)(nil),       // 24: pannier.peer.v1.StepsReply
+	(*Reached)(nil),          // 25: pannier.peer.v1.Reached
+	(*TaskRun)(nil),          // 26: pannier.peer.v1.TaskRun
 }
 var file_peer_proto_depIdxs = []int32{
 	0,  // 0: pannier.peer.v1.Call.side:type_name -> pannier.peer.v1.Side
 	1,  // 1: pannier.peer.v1.Call.phase:type_name -> pannier.peer.v1.Phase
-	6,  // 2: pannier.peer.v1.RequestAsk.call:type_name -> pannier.peer.v1.Call
-	6,  // 3: pannier.peer.v1.TransferAsk.call:type_name -> pannier.peer.v1.Call
-	6,  // 4: pannier.peer.v1.EndTransferAsk.call:type_name -> pannier.peer.v1.Call
-	6,  // 5: pannier.peer.v1.EndRequestAsk.call:type_name -> pannier.peer.v1.Call
-	6,  // 6: pannier.peer.v1.StopAsk.call:type_name -> pannier.peer.v1.Call
-	12, // 7: pannier.peer.v1.StopAsk.why:type_name -> pannier.peer.v1.Failure
+	8,  // 2: pannier.peer.v1.RequestAsk.call:type_name -> pannier.peer.v1.Call
+	8,  // 3: pannier.peer.v1.TransferAsk.call:type_name -> pannier.peer.v1.Call
+	8,  // 4: pannier.peer.v1.EndTransferAsk.call:type_name -> pannier.peer.v1.Call
+	8,  // 5: pannier.peer.v1.EndRequestAsk.call:type_name -> pannier.peer.v1.Call
+	8,  // 6: pannier.peer.v1.StopAsk.call:type_name -> pannier.peer.v1.Call
+	14, // 7: pannier.peer.v1.StopAsk.why:type_name -> pannier.peer.v1.Failure
 	2,  // 8: pannier.peer.v1.Answer.outcome:type_name -> pannier.peer.v1.Outcome
 	1,  // 9: pannier.peer.v1.Answer.phase:type_name -> pannier.peer.v1.Phase
-	12, // 10: pannier.peer.v1.Answer.failure:type_name -> pannier.peer.v1.Failure
+	14, // 10: pannier.peer.v1.Answer.failure:type_name -> pannier.peer.v1.Failure
 	3,  // 11: pannier.peer.v1.InfoAsk.what:type_name -> pannier.peer.v1.What
-	16, // 12: pannier.peer.v1.InfoReply.node:type_name -> pannier.peer.v1.Node
-	17, // 13: pannier.peer.v1.InfoReply.page:type_name -> pannier.peer.v1.Page
-	18, // 14: pannier.peer.v1.InfoReply.entry:type_name -> pannier.peer.v1.Entry
-	18, // 15: pannier.peer.v1.Page.entries:type_name -> pannier.peer.v1.Entry
+	18, // 12: pannier.peer.v1.InfoReply.node:type_name -> pannier.peer.v1.Node
+	19, // 13: pannier.peer.v1.InfoReply.page:type_name -> pannier.peer.v1.Page
+	20, // 14: pannier.peer.v1.InfoReply.entry:type_name -> pannier.peer.v1.Entry
+	20, // 15: pannier.peer.v1.Page.entries:type_name -> pannier.peer.v1.Entry
 	4,  // 16: pannier.peer.v1.Entry.kind:type_name -> pannier.peer.v1.EntryKind
 	5,  // 17: pannier.peer.v1.CommissionAnswer.state:type_name -> pannier.peer.v1.State
-	12, // 18: pannier.peer.v1.CommissionAnswer.failure:type_name -> pannier.peer.v1.Failure
-	7,  // 19: pannier.peer.v1.Peer.Request:input_type -> pannier.peer.v1.RequestAsk
-	8,  // 20: pannier.peer.v1.Peer.Transfer:input_type -> pannier.peer.v1.TransferAsk
-	9,  // 21: pannier.peer.v1.Peer.EndTransfer:input_type -> pannier.peer.v1.EndTransferAsk
-	10, // 22: pannier.peer.v1.Peer.EndRequest:input_type -> pannier.peer.v1.EndRequestAsk
-	11, // 23: pannier.peer.v1.Peer.Stop:input_type -> pannier.peer.v1.StopAsk
-	14, // 24: pannier.peer.v1.Peer.Info:input_type -> pannier.peer.v1.InfoAsk
-	19, // 25: pannier.peer.v1.Peer.Commission:input_type -> pannier.peer.v1.CommissionAsk
-	13, // 26: pannier.peer.v1.Peer.Request:output_type -> pannier.peer.v1.Answer
-	13, // 27: pannier.peer.v1.Peer.Transfer:output_type -> pannier.peer.v1.Answer
-	13, // 28: pannier.peer.v1.Peer.EndTransfer:output_type -> pannier.peer.v1.Answer
-	13, // 29: pannier.peer.v1.Peer.EndRequest:output_type -> pannier.peer.v1.Answer
-	13, // 30: pannier.peer.v1.Peer.Stop:output_type -> pannier.peer.v1.Answer
-	15, // 31: pannier.peer.v1.Peer.Info:output_type -> pannier.peer.v1.InfoReply
-	20, // 32: pannier.peer.v1.Peer.Commission:output_type -> pannier.peer.v1.CommissionAnswer
-	26, // [26:33] is the sub-list for method output_type
-	19, // [19:26] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	14, // 18: pannier.peer.v1.CommissionAnswer.failure:type_name -> pannier.peer.v1.Failure
+	6,  // 19: pannier.peer.v1.StepsAsk.role:type_name -> pannier.peer.v1.Role
+	0,  // 20: pannier.peer.v1.StepsReply.side:type_name -> pannier.peer.v1.Side
+	5,  // 21: pannier.peer.v1.StepsReply.state:type_name -> pannier.peer.v1.State
+	1,  // 22: pannier.peer.v1.StepsReply.phase:type_name -> pannier.peer.v1.Phase
+	14, // 23: pannier.peer.v1.StepsReply.failure:type_name -> pannier.peer.v1.Failure
+	25, // 24: pannier.peer.v1.StepsReply.reached:type_name -> pannier.peer.v1.Reached
+	26, // 25: pannier.peer.v1.StepsReply.tasks:type_name -> pannier.peer.v1.TaskRun
+	1,  // 26: pannier.peer.v1.Reached.phase:type_name -> pannier.peer.v1.Phase
+	7,  // 27: pannier.peer.v1.TaskRun.list:type_name -> pannier.peer.v1.TaskList
+	9,  // 28: pannier.peer.v1.Peer.Request:input_type -> pannier.peer.v1.RequestAsk
+	10, // 29: pannier.peer.v1.Peer.Transfer:input_type -> pannier.peer.v1.TransferAsk
+	11, // 30: pannier.peer.v1.Peer.EndTransfer:input_type -> pannier.peer.v1.EndTransferAsk
+	12, // 31: pannier.peer.v1.Peer.EndRequest:input_type -> pannier.peer.v1.EndRequestAsk
+	13, // 32: pannier.peer.v1.Peer.Stop:input_type -> pannier.peer.v1.StopAsk
+	16, // 33: pannier.peer.v1.Peer.Info:input_type -> pannier.peer.v1.InfoAsk
+	21, // 34: pannier.peer.v1.Peer.Commission:input_type -> pannier.peer.v1.CommissionAsk
+	23, // 35: pannier.peer.v1.Peer.Steps:input_type -> pannier.peer.v1.StepsAsk
+	15, // 36: pannier.peer.v1.Peer.Request:output_type -> pannier.peer.v1.Answer
+	15, // 37: pannier.peer.v1.Peer.Transfer:output_type -> pannier.peer.v1.Answer
+	15, // 38: pannier.peer.v1.Peer.EndTransfer:output_type -> pannier.peer.v1.Answer
+	15, // 39: pannier.peer.v1.Peer.EndRequest:output_type -> pannier.peer.v1.Answer
+	15, // 40: pannier.peer.v1.Peer.Stop:output_type -> pannier.peer.v1.Answer
+	17, // 41: pannier.peer.v1.Peer.Info:output_type -> pannier.peer.v1.InfoReply
+	22, // 42: pannier.peer.v1.Peer.Commission:output_type -> pannier.peer.v1.CommissionAnswer
+	24, // 43: pannier.peer.v1.Peer.Steps:output_type -> pannier.peer.v1.StepsReply
+	36, // [36:44] is the sub-list for method output_type
+	28, // [28:36] is the sub-list for method input_type
+	28, // [28:28] is the sub-list for extension type_name
+	28, // [28:28] is the sub-list for extension extendee
+	0,  // [0:28] is the sub-list for field type_name
 }
 
 func init() { file_peer_proto_init() }
@@ -1770,8 +2268,8 @@ func file_peer_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_peer_proto_rawDesc), len(file_peer_proto_rawDesc)),
-			NumEnums:      6,
-			NumMessages:   15,
+			NumEnums:      8,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

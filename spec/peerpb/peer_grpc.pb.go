@@ -38,6 +38,7 @@ const (
 	Peer_Stop_FullMethodName        = "/pannier.peer.v1.Peer/Stop"
 	Peer_Info_FullMethodName        = "/pannier.peer.v1.Peer/Info"
 	Peer_Commission_FullMethodName  = "/pannier.peer.v1.Peer/Commission"
+	Peer_Steps_FullMethodName       = "/pannier.peer.v1.Peer/Steps"
 )
 
 // PeerClient is the client API for Peer service.
@@ -76,6 +77,11 @@ type PeerClient interface {
 	// rule for that; not found, when it was made and is not known any more. A node from before
 	// it has it answers as gRPC does for a method that is not there.
 	Commission(ctx context.Context, in *CommissionAsk, opts ...grpc.CallOption) (*CommissionAnswer, error)
+	// Steps tells the other party of a request how far this node's record of it is, and when it
+	// came there. It changes nothing, and nothing depends on it. Errors: not found, for a
+	// request that is not known, or is not between the two; overloaded, without a place of
+	// those for calls. A node from before it has it answers as with Commission.
+	Steps(ctx context.Context, in *StepsAsk, opts ...grpc.CallOption) (*StepsReply, error)
 }
 
 type peerClient struct {
@@ -156,6 +162,16 @@ func (c *peerClient) Commission(ctx context.Context, in *CommissionAsk, opts ...
 	return out, nil
 }
 
+func (c *peerClient) Steps(ctx context.Context, in *StepsAsk, opts ...grpc.CallOption) (*StepsReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(StepsReply)
+	err := c.cc.Invoke(ctx, Peer_Steps_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // PeerServer is the server API for Peer service.
 // All implementations must embed UnimplementedPeerServer
 // for forward compatibility.
@@ -192,6 +208,11 @@ type PeerServer interface {
 	// rule for that; not found, when it was made and is not known any more. A node from before
 	// it has it answers as gRPC does for a method that is not there.
 	Commission(context.Context, *CommissionAsk) (*CommissionAnswer, error)
+	// Steps tells the other party of a request how far this node's record of it is, and when it
+	// came there. It changes nothing, and nothing depends on it. Errors: not found, for a
+	// request that is not known, or is not between the two; overloaded, without a place of
+	// those for calls. A node from before it has it answers as with Commission.
+	Steps(context.Context, *StepsAsk) (*StepsReply, error)
 	mustEmbedUnimplementedPeerServer()
 }
 
@@ -222,6 +243,9 @@ func (UnimplementedPeerServer) Info(context.Context, *InfoAsk) (*InfoReply, erro
 }
 func (UnimplementedPeerServer) Commission(context.Context, *CommissionAsk) (*CommissionAnswer, error) {
 	return nil, status.Error(codes.Unimplemented, "method Commission not implemented")
+}
+func (UnimplementedPeerServer) Steps(context.Context, *StepsAsk) (*StepsReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Steps not implemented")
 }
 func (UnimplementedPeerServer) mustEmbedUnimplementedPeerServer() {}
 func (UnimplementedPeerServer) testEmbeddedByValue()              {}
@@ -370,6 +394,24 @@ func _Peer_Commission_Handler(srv interface{}, ctx context.Context, dec func(int
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Peer_Steps_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(StepsAsk)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PeerServer).Steps(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Peer_Steps_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PeerServer).Steps(ctx, req.(*StepsAsk))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Peer_ServiceDesc is the grpc.ServiceDesc for Peer service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -404,6 +446,10 @@ var Peer_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Commission",
 			Handler:    _Peer_Commission_Handler,
+		},
+		{
+			MethodName: "Steps",
+			Handler:    _Peer_Steps_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

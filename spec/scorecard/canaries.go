@@ -321,7 +321,9 @@ func (r *canaryRun) operators(ctx context.Context, i int) error {
 		answer("Events", events, err)
 		why, err := c.Explain(ctx, ref)
 		answer("Explain", why, err)
-		for _, args := range [][]string{{"show", id}, {"show", "--json", id}, {"events", id}, {"events", "--json", id}, {"explain", id}, {"explain", "--json", id}} {
+		steps, err := c.Timeline(ctx, &adminpb.TimelineRequest{Ref: ref})
+		answer("Timeline", steps, err)
+		for _, args := range [][]string{{"show", id}, {"show", "--json", id}, {"events", id}, {"events", "--json", id}, {"explain", id}, {"timeline", id}, {"explain", "--json", id}} {
 			r.command(ctx, i, args...)
 		}
 	}

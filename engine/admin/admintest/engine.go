@@ -27,6 +27,7 @@ type Engine struct {
 	requests map[store.Ref]engine.Status
 	events   map[store.Ref][]store.Entry
 	explain  map[store.Ref]engine.Explanation
+	there    map[store.Ref]engine.Timeline
 	partners map[string]engine.PartnerStatus
 	reach    map[string]error
 	changed  chan struct{} // closed and replaced by each change
@@ -38,7 +39,7 @@ type Engine struct {
 func New(node string, book engine.Book) *Engine {
 	e := &Engine{
 		Node: node, book: book, requests: map[store.Ref]engine.Status{}, events: map[store.Ref][]store.Entry{},
-		explain: map[store.Ref]engine.Explanation{}, partners: map[string]engine.PartnerStatus{}, reach: map[string]error{}, changed: make(chan struct{}),
+		explain: map[store.Ref]engine.Explanation{}, there: map[store.Ref]engine.Timeline{}, partners: map[string]engine.PartnerStatus{}, reach: map[string]error{}, changed: make(chan struct{}),
 	}
 	for name, p := range book.Partners {
 		e.partners[name] = engine.PartnerStatus{Name: name, Address: p.Address}
@@ -75,6 +76,13 @@ func (e *Engine) SetExplanation(ref store.Ref, x engine.Explanation) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.explain[ref] = x
+}
+
+// SetTimeline says what Timeline answers of the other end.
+func (e *Engine) SetTimeline(ref store.Ref, t engine.Timeline) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.there[ref] = t
 }
 
 // SetPartner says how a partner is doing, and how Reach ends.
@@ -183,6 +191,15 @@ func (e *Engine) Explain(ctx context.Context, ref store.Ref) (engine.Explanation
 	x := e.explain[ref]
 	x.Status = s
 	return x, err
+}
+
+func (e *Engine) Timeline(ctx context.Context, ref store.Ref, _ bool) (engine.Timeline, error) {
+	s, err := e.Get(ctx, ref)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	t := e.there[ref]
+	t.Partner, t.Here = s.Spec.Partner, engine.StepsOf(&s, e.events[ref], time.Now())
+	return t, err
 }
 
 func (e *Engine) Watch(ctx context.Context, q store.Query) iter.Seq2[engine.Change, error] {

@@ -29,6 +29,9 @@ const parts = {
       await page.locator(".head").getByText("Done").waitFor();
       await page.locator(".lanes li.over", { hasText: "Done" }).nth(1).waitFor();
       must("both ends are done", await page.locator(".lanes li.over").count() === 10);
+      await page.locator(".lane", { hasText: "As hostb says" }).getByText("task 1:").waitFor(); // which only hostb knows
+      await page.waitForFunction(() => document.querySelectorAll(".lanes .is time").length === 10); // each step of both has its time
+      must("a task's details stay where they are", !(await page.content()).includes("a-secret-of-hostb"));
       must("the digest is there", await page.getByText(/sha256:[0-9a-f]{64}/).count() === 1);
       must("nothing can be done with it", await page.locator(".actions button").count() === 0);
       await page.context().close();
