@@ -23,6 +23,7 @@ var scopes = map[string]access.Scope{
 	adminpb.Admin_Watch_FullMethodName:         access.Read,
 	adminpb.Admin_Wait_FullMethodName:          access.Read,
 	adminpb.Admin_Explain_FullMethodName:       access.Read,
+	adminpb.Admin_Log_FullMethodName:           access.Read,
 	adminpb.Admin_Timeline_FullMethodName:      access.Read, // asks the partner, of whom the engine takes care
 	adminpb.Admin_ListPartners_FullMethodName:  access.Read,
 	adminpb.Admin_ListRules_FullMethodName:     access.Read,

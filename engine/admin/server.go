@@ -22,6 +22,7 @@ import (
 	"github.com/pannier/pannier/engine"
 	"github.com/pannier/pannier/engine/access"
 	"github.com/pannier/pannier/engine/lifecycle"
+	"github.com/pannier/pannier/engine/logs"
 	"github.com/pannier/pannier/engine/store"
 	"github.com/pannier/pannier/spec/adminpb"
 	"github.com/pannier/pannier/spec/fault"
@@ -73,6 +74,8 @@ type Config struct {
 	Backup func(w io.Writer, withKey bool) error
 	// Verify looks at everything in the store; Corrupt: what is wrong first.
 	Verify func() error
+	// Lines are those of the node's log that are kept of a request with a partner.
+	Lines func(id, partner string) []logs.Line
 	// Reload reads partners and rules again, and says what changed.
 	Reload func(ctx context.Context) (notes []string, err error)
 	// Browse yields what is in a directory below the root that the partner's rule
