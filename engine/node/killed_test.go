@@ -399,8 +399,10 @@ var mortals = map[string]func(*victim) mortal{
 		address := v.tcp(nil, func(w io.Writer, r *bufio.Reader) {
 			readHead(r) // OPTIONS
 			_, _ = io.WriteString(w, "ICAP/1.0 200 OK\r\nMethods: RESPMOD\r\nAllow: 204\r\nEncapsulated: null-body=0\r\n\r\n")
-			if readHead(r) == "" || readHead(r) == "" || readHead(r) == "" { // ICAP's, and those of the request and the answer in it
-				return
+			for range 3 { // ICAP's, and those of the request and the answer in it
+				if readHead(r) == "" {
+					return
+				}
 			}
 			if n, err := io.Copy(io.Discard, httputil.NewChunkedReader(r)); err == nil && n == int64(len(plenty)) {
 				c.add("scan")

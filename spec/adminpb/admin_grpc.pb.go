@@ -40,6 +40,7 @@ const (
 	Admin_Get_FullMethodName                 = "/pannier.admin.v1.Admin/Get"
 	Admin_List_FullMethodName                = "/pannier.admin.v1.Admin/List"
 	Admin_Events_FullMethodName              = "/pannier.admin.v1.Admin/Events"
+	Admin_Log_FullMethodName                 = "/pannier.admin.v1.Admin/Log"
 	Admin_Timeline_FullMethodName            = "/pannier.admin.v1.Admin/Timeline"
 	Admin_Watch_FullMethodName               = "/pannier.admin.v1.Admin/Watch"
 	Admin_Wait_FullMethodName                = "/pannier.admin.v1.Admin/Wait"
@@ -103,6 +104,9 @@ type AdminClient interface {
 	// Events are what happened to a request at this node, oldest first; at most
 	// the last 200.
 	Events(ctx context.Context, in *Ref, opts ...grpc.CallOption) (*EventsReply, error)
+	// Log is the lines of the node's log that have the request's id, oldest first: the last 100
+	// that were written since the process began, or fewer if the node has much else to say.
+	Log(ctx context.Context, in *Ref, opts ...grpc.CallOption) (*LogReply, error)
 	// Timeline is how far both ends of a request are, and when they came there. The other end is
 	// asked for it, which may connect to it; what it has told last is told again when it does not answer.
 	Timeline(ctx context.Context, in *TimelineRequest, opts ...grpc.CallOption) (*TimelineReply, error)
@@ -269,6 +273,16 @@ func (c *adminClient) Events(ctx context.Context, in *Ref, opts ...grpc.CallOpti
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(EventsReply)
 	err := c.cc.Invoke(ctx, Admin_Events_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminClient) Log(ctx context.Context, in *Ref, opts ...grpc.CallOption) (*LogReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(LogReply)
+	err := c.cc.Invoke(ctx, Admin_Log_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -759,6 +773,9 @@ type AdminServer interface {
 	// Events are what happened to a request at this node, oldest first; at most
 	// the last 200.
 	Events(context.Context, *Ref) (*EventsReply, error)
+	// Log is the lines of the node's log that have the request's id, oldest first: the last 100
+	// that were written since the process began, or fewer if the node has much else to say.
+	Log(context.Context, *Ref) (*LogReply, error)
 	// Timeline is how far both ends of a request are, and when they came there. The other end is
 	// asked for it, which may connect to it; what it has told last is told again when it does not answer.
 	Timeline(context.Context, *TimelineRequest) (*TimelineReply, error)
@@ -893,6 +910,9 @@ func (UnimplementedAdminServer) List(*ListRequest, grpc.ServerStreamingServer[Re
 }
 func (UnimplementedAdminServer) Events(context.Context, *Ref) (*EventsReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Events not implemented")
+}
+func (UnimplementedAdminServer) Log(context.Context, *Ref) (*LogReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Log not implemented")
 }
 func (UnimplementedAdminServer) Timeline(context.Context, *TimelineRequest) (*TimelineReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Timeline not implemented")
@@ -1105,6 +1125,24 @@ func _Admin_Events_Handler(srv interface{}, ctx context.Context, dec func(interf
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(AdminServer).Events(ctx, req.(*Ref))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Admin_Log_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(Ref)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).Log(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_Log_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).Log(ctx, req.(*Ref))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -1873,6 +1911,10 @@ var Admin_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Events",
 			Handler:    _Admin_Events_Handler,
+		},
+		{
+			MethodName: "Log",
+			Handler:    _Admin_Log_Handler,
 		},
 		{
 			MethodName: "Timeline",
