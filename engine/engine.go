@@ -15,7 +15,6 @@ import (
 	"github.com/pannier/pannier/engine/task"
 	"github.com/pannier/pannier/sideeffect"
 	"github.com/pannier/pannier/spec/fault"
-	"github.com/pannier/pannier/spec/quantity"
 	"github.com/pannier/pannier/spec/relpath"
 )
 
@@ -34,7 +33,7 @@ type Config struct {
 
 	Concurrent int              // requests that run at a time; default 256
 	Serving    int              // requests that are served at a time; default 1024
-	Bandwidth  int64            // bytes a second of all transfers together; 0: no limit
+	Bandwidth  Timetable        // of all transfers together; none: no limit
 	Patience   time.Duration    // how long the requested end waits for the requester before it gives up; default 7 days
 	Retention  time.Duration    // of records that are DONE; default 30 days, at least lifecycle.MinRetention
 	Failed     time.Duration    // the same of records that are INERROR; default 90 days
@@ -135,7 +134,7 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 	e := &Engine{cfg: cfg, log: cfg.Log, opened: time.Now(), served: map[string]int{}, records: map[string]tally{}, runs: map[store.Ref]*run{}, kicks: make(chan struct{}, 1), broken: make(chan struct{})}
 	e.ahead.Store(math.MaxInt64)
 	e.queue.init()
-	e.all = newShare(quantity.Always(cfg.Bandwidth), cfg.Clock)
+	e.all = newShare(cfg.Bandwidth, cfg.Clock)
 	e.shared = sideeffect.NewSharing(cfg.Shared)
 	e.watch.init()
 	if err := e.SetBook(cfg.Book); err != nil {

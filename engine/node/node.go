@@ -21,6 +21,7 @@ import (
 	"github.com/pannier/pannier/engine/config"
 	"github.com/pannier/pannier/engine/httpd"
 	"github.com/pannier/pannier/engine/lifecycle"
+	"github.com/pannier/pannier/engine/logs"
 	"github.com/pannier/pannier/engine/metrics"
 	"github.com/pannier/pannier/engine/peer"
 	"github.com/pannier/pannier/engine/push"
@@ -74,6 +75,7 @@ type Node struct {
 	key       string
 	level     slog.LevelVar
 	log       *slog.Logger
+	logs      *logs.Logs // lines of it
 	engine    *engine.Engine
 	doors     []*peer.Server // where partners call
 	line      *peer.Line     // nil: Options.Line
@@ -98,7 +100,7 @@ type Node struct {
 	audit     *audit.Log    // nil: none
 	traces    *trace.Tracer // nil: none
 	push      *push.Pusher  // nil: none
-	strangers strangers
+	strangers *access.Refusals
 
 	reload sync.Mutex // held by Reload
 	once   sync.Once
@@ -120,11 +122,12 @@ const leave = 2 * time.Second
 // Open makes a node, ready to be called by Run. What a process before has left
 // running goes on at once. Exists: another process has the state directory.
 func Open(ctx context.Context, cfg *config.Config, o Options) (*Node, error) {
-	n := &Node{o: o, fixed: cfg.Node}
+	n := &Node{o: o, fixed: cfg.Node, logs: logs.New(), strangers: access.NewRefusals(mostStrangers)}
 	n.level.Set(cfg.Node.Log)
 	if n.log = o.Log; n.log == nil {
 		n.log = newLog(o.Output, cfg.Node, &n.level)
 	}
+	n.log = slog.New(n.logs.Handler(n.log.Handler()))
 	if err := n.begin(ctx, cfg); err != nil {
 		return nil, errors.Join(fault.Wrap("open node", cfg.Node.Name, err), n.Close())
 	}
