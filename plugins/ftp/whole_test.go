@@ -52,7 +52,9 @@ func TestWriteWhole(t *testing.T) {
 	})
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if slices.ContainsFunc(f.heard, func(l string) bool { return strings.Contains(l, ".part") || strings.HasPrefix(l, "DELE") || strings.HasPrefix(l, "RN") }) {
+	if slices.ContainsFunc(f.heard, func(l string) bool {
+		return strings.Contains(l, ".part") || strings.HasPrefix(l, "DELE") || strings.HasPrefix(l, "RN")
+	}) {
 		t.Errorf("it was told %q", f.heard)
 	}
 }
