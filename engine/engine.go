@@ -42,6 +42,7 @@ type Config struct {
 	Shared     int64            // bytes of sources that are kept for requests which send the same at the same time; default DefaultShared
 	Layer      sideeffect.Layer // nil: the operating system's
 	Clock      func() time.Time // what records, start times and windows go by; nil: time.Now. How long anything waits does not depend on it
+	Arrivals   string           // file of where small files come, of which a killed process leaves some; "": none, they stay
 	Log        *slog.Logger     // nil: nowhere
 	Observer   Observer         // nil: nobody
 }
@@ -101,6 +102,8 @@ type Engine struct {
 	records  map[string]tally // of requests that partners have made, by partner
 	tales    tales
 	draining bool
+
+	arrivals arrivals
 }
 
 // Open makes an engine and starts it: what a process before has left running is
@@ -137,6 +140,9 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 	e.all = newShare(cfg.Bandwidth, cfg.Clock)
 	e.shared = sideeffect.NewSharing(cfg.Shared)
 	e.watch.init()
+	if err := e.arrivals.open(cfg.Arrivals); err != nil {
+		return nil, err
+	}
 	if err := e.SetBook(cfg.Book); err != nil {
 		return nil, err
 	}
@@ -146,13 +152,14 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 	}
 	e.epoch = epoch
 	e.ctx, e.stop = context.WithCancelCause(context.Background())
-	ended, err := e.recover(ctx)
+	ended, known, err := e.recover(ctx)
 	if err != nil {
 		e.stop(err)
 		return nil, err
 	}
-	e.work.Add(3)
+	e.work.Add(4)
 	go e.command()
+	go e.tidy(known)
 	go e.retain()
 	go e.sweep(ended)
 	return e, nil
@@ -186,13 +193,17 @@ func setDefault[T int | int64 | time.Duration](v *T, d T) {
 }
 
 // recover interrupts what a process before has left running, and queues all that waits.
-// ended is what may have left bytes.
-func (e *Engine) recover(ctx context.Context) (ended []store.Ref, _ error) {
+// ended is what may have left bytes, known the names of what is kept of others.
+func (e *Engine) recover(ctx context.Context) (ended []store.Ref, known map[string]bool, _ error) {
+	known = map[string]bool{}
 	open := store.Query{States: []lifecycle.State{lifecycle.ToSubmit, lifecycle.Running, lifecycle.Interrupted, lifecycle.InError}}
 	var left []store.Ref
 	for r, err := range e.cfg.Store.Find(ctx, open) {
 		if err != nil {
-			return nil, err
+			return nil, nil, err
+		}
+		if name := partialOf(&r); name != "" && len(e.arrivals.old) > 0 {
+			known[name] = true
 		}
 		e.mu.Lock()
 		e.count(r.Spec.Partner, classNone, classOf(&r))
@@ -206,7 +217,7 @@ func (e *Engine) recover(ctx context.Context) (ended []store.Ref, _ error) {
 			e.noted(&r)
 		}
 	}
-	return ended, inParallel(left, func(ref store.Ref) error {
+	return ended, known, inParallel(left, func(ref store.Ref) error {
 		r, err := e.cfg.Store.Get(ctx, ref)
 		if err == nil {
 			r, err = e.recovered(ctx, &r)

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/pannier/pannier/cmd/internal/command"
+	"github.com/pannier/pannier/cmd/internal/heap"
 	"github.com/pannier/pannier/engine/config"
 	"github.com/pannier/pannier/engine/node"
 	"github.com/pannier/pannier/spec/fault"
@@ -61,7 +62,7 @@ func serve(ctx context.Context, path string, messages io.Writer) error {
 	}
 	collecting, enough := context.WithCancel(ctx)
 	defer enough()
-	go collect(collecting)
+	go heap.Keep(collecting)
 	read := func() (*config.Config, error) { return config.Load(path) }
 	n, err := node.Open(ctx, cfg, node.Options{Version: command.Version(), Read: read, Output: messages, Bundled: slices.Sorted(maps.Keys(bundled))})
 	if err != nil {

@@ -194,7 +194,7 @@ func (n *Node) begin(ctx context.Context, cfg *config.Config) error {
 	n.engine, err = engine.Open(ctx, engine.Config{
 		Node: cfg.Node.Name, Store: n.observed(memory), Observer: n.observer(), Line: line, Book: p.book, Signer: id, Bridges: n.bridges, Expect: n.folders.notes.Expect,
 		Concurrent: cfg.Node.Concurrent, Serving: cfg.Node.Serving, Bandwidth: cfg.Node.Bandwidth,
-		Patience: cfg.Node.Patience, Retention: cfg.Node.Retention, Failed: cfg.Node.Failed, Hops: cfg.Node.Hops, Layer: n.o.Layer, SyncEvery: n.o.SyncEvery, Clock: n.o.Clock, Log: n.log,
+		Patience: cfg.Node.Patience, Retention: cfg.Node.Retention, Failed: cfg.Node.Failed, Hops: cfg.Node.Hops, Arrivals: filepath.Join(cfg.Node.State, arrivalsFile), Layer: n.o.Layer, SyncEvery: n.o.SyncEvery, Clock: n.o.Clock, Log: n.log,
 	})
 	if err != nil {
 		return err
