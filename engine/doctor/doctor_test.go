@@ -305,6 +305,25 @@ func TestLess(t *testing.T) {
 	}
 }
 
+// TestForeign: a file in the state directory that is another user's than the directory fails,
+// whoever looks.
+func TestForeign(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("not root: nothing can be of another user")
+	}
+	w := newWard(t)
+	w.must(os.Chown(w.state, nobody, nobody))
+	all := w.look()
+	has(t, all, doctor.Fail, "state", "identity.pem", "whose the directory is")
+	for _, f := range all {
+		if f.Check == "state" && f.Outcome == doctor.Fail && !strings.Contains(f.Do, "chown") {
+			t.Errorf("%+v", f)
+		}
+	}
+	w.must(os.Chown(filepath.Join(w.state, "identity.pem"), nobody, nobody))
+	has(t, w.look(), doctor.OK, "state", "identity.pem", "the key is")
+}
+
 // TestFormats: the store of an older version is a warning, that of a newer one fails.
 func TestFormats(t *testing.T) {
 	w := newWard(t)
