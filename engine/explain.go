@@ -42,9 +42,9 @@ func (e *Engine) Explain(ctx context.Context, ref store.Ref) (Explanation, error
 		x.Summary = "done at this end: " + done(&s.Record)
 		x.Next = "nothing; the record is kept for a while and then purged"
 	case lifecycle.InError:
-		x.Summary = fmt.Sprintf("failed %s (phase %s)", s.Phase.Words(), s.Phase.Name(s.Side))
+		x.Summary = fmt.Sprintf("failed %s (phase %s)", s.When(), s.Phase.Name(s.Side))
 		if s.Failure.Kind == fault.Canceled {
-			x.Summary = fmt.Sprintf("cancelled %s (phase %s)", s.Phase.Words(), s.Phase.Name(s.Side))
+			x.Summary = fmt.Sprintf("cancelled %s (phase %s)", s.When(), s.Phase.Name(s.Side))
 		}
 		x.Next = "nothing, until an operator retries it. A retry goes on from this phase: what is recorded done is not done again"
 		x.Do = []string{"events " + id, "retry " + id}

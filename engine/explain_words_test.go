@@ -30,6 +30,10 @@ func TestFailuresAreReadable(t *testing.T) {
 	if err != nil || x.Summary != "failed in the tasks after the bytes (phase POST)" || !strings.HasPrefix(x.Cause, "refused, here: task exec") {
 		t.Errorf("%q, %q, %v", x.Summary, x.Cause, err)
 	}
+	x, err = p.nodes["a"].engine.Explain(t.Context(), ref)
+	if err != nil || x.Summary != "failed before its first call was through, which has the bytes with it if they are few (phase ACCEPTED)" {
+		t.Errorf("%q, %v; the partner has had all bytes", x.Summary, err)
+	}
 	ref = p.submit("pull", "absent", "z")
 	a, _ = p.end(ref, lifecycle.InError)
 	if want := "open source: no such file or directory"; a.Failure.Cause != want || a.Failure.Kind != fault.NotFound {

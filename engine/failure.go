@@ -46,6 +46,7 @@ func (x *run) failed(err error) (done bool, _ error) {
 	var ended endedError
 	switch {
 	case errors.As(err, &ended):
+		x.said = true
 		if f.Kind == fault.Canceled && x.r.Phase < lifecycle.Committed {
 			named, err := x.named()
 			if err != nil {

@@ -433,6 +433,35 @@ func TestAttemptsEnd(t *testing.T) {
 	})
 }
 
+// TestGivenUp wants the other end to hear at once that the requester has given up, whosever failure it was.
+func TestGivenUp(t *testing.T) {
+	for rule, sender := range map[string]string{"push": "a", "pull": "b"} {
+		for _, why := range []error{
+			fault.FromPeer("write", fault.NoSpace, "the disk is full"),
+			fault.Concluded("write", fault.Lost, "the connection was cut"),
+			fault.New("write", fault.IO, "/srv/private: %w", os.ErrInvalid),
+		} {
+			synctest.Test(t, func(t *testing.T) {
+				p := newPair(t, func(n *node) { n.rules[rule].Retry = engine.Retry{Attempts: 2, Delay: time.Second} })
+				p.file(sender, "x", crashSize)
+				p.wire.Fault = func(where enginetest.Place, _ enginetest.Call) error {
+					if where == enginetest.Block {
+						return why
+					}
+					return nil
+				}
+				a, b := p.end(p.submit(rule, "x", "y"), lifecycle.InError)
+				if a.Failure.Side != fault.Peer || b.Failure.Side != fault.Peer || b.Failure.Kind != fault.KindOf(why) || a.Failure.Kind != b.Failure.Kind {
+					t.Errorf("%s, %v: %+v, and there %+v", rule, why, a.Failure, b.Failure)
+				}
+				if want := "given up, because the last attempt has failed at b: " + a.Failure.Cause; b.Failure.Cause != want || strings.Contains(want, "private") {
+					t.Errorf("%s, %v: there %q, want %q", rule, why, b.Failure.Cause, want)
+				}
+			})
+		}
+	}
+}
+
 // TestNobodyCalls wants a requested end to give up a requester that is gone.
 func TestNobodyCalls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

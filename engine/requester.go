@@ -226,7 +226,7 @@ func (e *Engine) after(x *run) {
 	if x.r.State == lifecycle.Interrupted && cutOff(f) {
 		e.lost(x.r.Spec.Partner)
 	}
-	if x.r.State == lifecycle.InError && (f.Side == fault.Here || f.Kind == fault.Canceled) {
+	if x.r.State == lifecycle.InError && (!x.said || f.Kind == fault.Canceled) {
 		e.tell(x)
 	}
 }
@@ -236,6 +236,9 @@ func (e *Engine) after(x *run) {
 func (e *Engine) tell(x *run) {
 	a := x.ask(lifecycle.Mismatch)
 	a.Why = toTell(x.r.Failure)
+	if f := x.r.Failure; f.Side == fault.Peer && f.Kind != fault.Canceled {
+		a.Why.Cause = "given up, because the last attempt has failed at " + x.r.Spec.Partner + ": " + f.Cause // its own words
+	}
 	if x.r.Attempt == 0 || e.cfg.Line == nil || e.ctx.Err() != nil {
 		return
 	}

@@ -48,6 +48,7 @@ type run struct {
 	suspect bool          // it may end the process
 	brief   bool          // requested end: what may take long is not begun, see errLong
 	made    uint8         // requester: bits of the moves it has called for
+	said    bool          // requester: the other end has said that the request has ended there
 	acts    acts          // what it is at, for the Observer
 	effect  Effect        // requested end: the bytes of the call
 	sent    sent          // sender: what it has sent

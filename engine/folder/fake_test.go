@@ -34,6 +34,7 @@ type fake struct {
 	fails     string              // of what is carried out
 	failsFor  string              // a partner: all of it
 	submits   int
+	together  []int // of each
 }
 
 func newFake(t *testing.T, root string, notes *Notes) *fake {
@@ -52,6 +53,7 @@ func (e *fake) Submit(_ context.Context, o engine.Order) (lifecycle.Record, bool
 		return *r, false, nil
 	}
 	e.submits++
+	e.together = append(e.together, o.Together)
 	r := &lifecycle.Record{Key: lifecycle.Key{Requester: "here", ID: o.ID}, State: lifecycle.ToSubmit, Spec: lifecycle.Spec{Partner: o.Partner, Rule: o.Rule, Source: o.Source}}
 	e.records[o.ID] = r
 	if !e.hold {

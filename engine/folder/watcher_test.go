@@ -310,6 +310,9 @@ func TestPartly(t *testing.T) {
 	if len(b.got("in/a")) != 1 || !exists(filepath.Join(b.root, "in/a")) {
 		t.Fatalf("%+v", b.watch.Status(10))
 	}
+	if !slices.Equal(b.together, []int{2, 2}) {
+		t.Errorf("submitted together: %v", b.together)
+	}
 }
 
 // TestPurged: a request that was forgotten before the folder has seen its end is not made again.

@@ -53,6 +53,14 @@ func (p Phase) Name(s Side) string {
 	return nameOf(phaseNames[:], uint8(p))
 }
 
+// When says when something happens that happens to the record as it is.
+func (r *Record) When() string {
+	if r.Attempt > 0 && r.MayOffer() { // the other may have all bytes, and its answer was lost or none
+		return "before its first call was through, which has the bytes with it if they are few"
+	}
+	return r.Phase.Words()
+}
+
 // Words say when something happens that happens in this phase.
 func (p Phase) Words() string {
 	switch {

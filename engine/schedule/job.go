@@ -97,7 +97,7 @@ func (j *job) submit(ctx context.Context, run *Run, files []relpath.Path, at tim
 				if err == nil {
 					_, _, err = j.runner.cfg.Engine.Submit(ctx, engine.Order{
 						ID: idOf(of, partner, file), Partner: partner, Rule: j.is.Rule, Source: file, Target: target,
-						Priority: j.is.Priority, Follow: of, Info: j.is.info(),
+						Priority: j.is.Priority, Follow: of, Info: j.is.info(), Together: len(j.is.Partners),
 					})
 				}
 				reached("one")

@@ -27,12 +27,13 @@ import (
 
 // fake is an engine that keeps what is registered.
 type fake struct {
-	mu     sync.Mutex
-	orders map[lifecycle.ID]engine.Order
-	made   []string // sources, in order, once for each request
-	refuse error    // of Submit
-	open   bool     // what is registered stays open
-	dead   bool     // the process has been killed: nothing is registered any more
+	mu       sync.Mutex
+	orders   map[lifecycle.ID]engine.Order
+	made     []string // sources, in order, once for each request
+	refuse   error    // of Submit
+	together []int    // of each
+	open     bool     // what is registered stays open
+	dead     bool     // the process has been killed: nothing is registered any more
 }
 
 func (f *fake) Submit(_ context.Context, o engine.Order) (lifecycle.Record, bool, error) {
@@ -48,6 +49,7 @@ func (f *fake) Submit(_ context.Context, o engine.Order) (lifecycle.Record, bool
 		return lifecycle.Record{}, false, nil
 	}
 	f.orders[o.ID] = o
+	f.together = append(f.together, o.Together)
 	f.made = append(f.made, o.Source.String()+">"+o.Partner)
 	return lifecycle.Record{}, true, nil
 }
@@ -232,6 +234,20 @@ func TestMissed(t *testing.T) {
 				t.Errorf("%v: %v made, %d passed over", s.Missed, b.got(), b.count(Passed))
 			}
 			b.stop()
+		}
+	})
+}
+
+// TestTogether: the requests of a file are known to read it at the same time.
+func TestTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := minutely(t)
+		s.Partners = []string{"b1", "b2", "b3"}
+		b := begin(t, s)
+		pass(61 * time.Second)
+		b.stop()
+		if !slices.Equal(b.together, []int{3, 3, 3}) {
+			t.Errorf("submitted together: %v", b.together)
 		}
 	})
 }
