@@ -177,11 +177,15 @@ func failureOf(err error) lifecycle.Failure {
 	if errors.As(err, &e) {
 		f.Side = e.Side
 	}
+	var ended endedError
+	if errors.As(err, &ended) {
+		f.Phase = ended.phase
+	}
 	return f
 }
 
 // toTell is a failure as the other end may read it.
 func toTell(f lifecycle.Failure) lifecycle.Failure {
-	f.Cause, f.Told = f.Told, ""
+	f.Cause, f.Told, f.Phase = f.Told, "", lifecycle.Unknown
 	return f
 }

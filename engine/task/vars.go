@@ -62,7 +62,7 @@ func VarsOf(r *lifecycle.Record, node string, file relpath.Path, size int64) Var
 		v["size"] = strconv.FormatInt(size, 10)
 	}
 	v["error.code"], v["error.text"] = "", ""
-	if r.Failure.Kind != 0 {
+	if r.Failing {
 		v["error.code"], v["error.text"] = r.Failure.Kind.String(), r.Failure.Cause
 	}
 	return v

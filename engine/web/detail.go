@@ -135,9 +135,17 @@ func (p *Page) detail(v *visit) (*detail, error) {
 		d.NextAt = ago(e.GetAt().AsTime(), now)
 	}
 	for _, x := range slices.Backward(reply.GetEvents()) {
-		d.Events = append(d.Events, event{x.GetAt().AsTime(), x.GetEvent(), x.GetState().String(), x.GetPhase(), size(x.GetDurable()), x.GetAttempt(), admin.Problem(x.GetFailure())})
+		d.Events = append(d.Events, event{x.GetAt().AsTime(), x.GetEvent(), x.GetState().String(), x.GetPhase(), size(x.GetDurable()), x.GetAttempt(), problemOf(x)})
 	}
 	return d, nil
+}
+
+// problemOf is what an event tells of a failure or a warning.
+func problemOf(e *adminpb.Event) string {
+	if e.GetWarning() != "" {
+		return "warning: " + e.GetWarning()
+	}
+	return admin.Problem(e.GetFailure())
 }
 
 func actionsOf(r *adminpb.Request) (a actions) {
@@ -178,6 +186,7 @@ func factsOf(e *adminpb.Explanation) (all []fact) {
 	add("Digest", r.GetDigest())
 	add("Compared", r.GetVerified())
 	add("Rule", r.GetRule())
+	add("Warning", r.GetWarning())
 	add("State", r.GetState().String()+", "+r.GetPhase()+", "+r.GetStep())
 	add("Role", strings.ToLower(r.GetRole().String())+", "+strings.ToLower(r.GetSide().String()))
 	add("Requester", r.GetRequester())

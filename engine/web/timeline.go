@@ -37,6 +37,7 @@ type taskRun struct {
 	At     time.Time
 	Took   string // empty: it has not ended
 	Failed bool
+	Warned bool // done, but somebody should look
 }
 
 // status of a step.
@@ -89,7 +90,7 @@ func stepsOf(side adminpb.Request_Side) []rungStep {
 func lanesOf(t *adminpb.TimelineReply, role adminpb.Request_Role) []lane {
 	here := laneOf(t.GetHere(), 0)
 	here.Name, here.Here, here.Problem = "This node", true, "" // which is told above
-	heard := partnersRung(t.GetHere().GetSide(), role, rungs[t.GetHere().GetPhase()])
+	heard := max(partnersRung(t.GetHere().GetSide(), role, rungs[t.GetHere().GetPhase()]), rungs[t.GetHere().GetFailure().GetPhase()])
 	var there lane
 	if t.GetThere() != nil {
 		there = laneOf(t.GetThere(), heard)
@@ -231,7 +232,7 @@ func runsOf(x *adminpb.Steps, list string) (all []taskRun) {
 		if r.GetList() != list {
 			continue
 		}
-		t := taskRun{Name: fmt.Sprintf("task %d", r.GetNumber()), At: r.GetBegan().AsTime(), Failed: r.GetFailed()}
+		t := taskRun{Name: fmt.Sprintf("task %d", r.GetNumber()), At: r.GetBegan().AsTime(), Failed: r.GetFailed(), Warned: r.GetWarned()}
 		if list == "error" {
 			t.Name = "error " + t.Name
 		}
