@@ -86,6 +86,25 @@ func TestTimetable(t *testing.T) {
 	})
 }
 
+// TestTimetableOfNode: the rate of all transfers together may change with the time, too.
+func TestTimetableOfNode(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newGroup(t, func(n *node) {
+			n.limits.Clock = func() time.Time { return time.Now().UTC() }
+			if n.name == "a" {
+				n.limits.Bandwidth = tableOf(t, "00:00-00:10 64KiB/s", "640KiB/s")
+			}
+		}, "a", "b")
+		p.wire.Block = fairSmall
+		p.hole("x", 75<<20) // a mebibyte, then 37.5 MiB in ten minutes, then 640 KiB/s
+		began := time.Now()
+		p.endWithin(p.send("b", "x", "x"), lifecycle.Done, time.Hour)
+		if took, want := time.Since(began), 10*time.Minute+58*time.Second; took < want-4*time.Second || took > want+4*time.Second {
+			t.Errorf("it took %v, want about %v", took, want)
+		}
+	})
+}
+
 // TestPool: partners, and a rule, that name a pool share it fairly, however many transfers
 // each has; and another rate holds at once.
 func TestPool(t *testing.T) {

@@ -15,7 +15,6 @@ import (
 	"github.com/pannier/pannier/engine/task"
 	"github.com/pannier/pannier/sideeffect"
 	"github.com/pannier/pannier/spec/fault"
-	"github.com/pannier/pannier/spec/quantity"
 	"github.com/pannier/pannier/spec/relpath"
 )
 
@@ -34,7 +33,7 @@ type Config struct {
 
 	Concurrent int              // requests that run at a time; default 256
 	Serving    int              // requests that are served at a time; default 1024
-	Bandwidth  int64            // bytes a second of all transfers together; 0: no limit
+	Bandwidth  Timetable        // of all transfers together; none: no limit
 	Patience   time.Duration    // how long the requested end waits for the requester before it gives up; default 7 days
 	Retention  time.Duration    // of records that are DONE; default 30 days, at least lifecycle.MinRetention
 	Failed     time.Duration    // the same of records that are INERROR; default 90 days
@@ -43,6 +42,7 @@ type Config struct {
 	Shared     int64            // bytes of sources that are kept for requests which send the same at the same time; default DefaultShared
 	Layer      sideeffect.Layer // nil: the operating system's
 	Clock      func() time.Time // what records, start times and windows go by; nil: time.Now. How long anything waits does not depend on it
+	Arrivals   string           // file of where small files come, of which a killed process leaves some; "": none, they stay
 	Log        *slog.Logger     // nil: nowhere
 	Observer   Observer         // nil: nobody
 }
@@ -102,6 +102,8 @@ type Engine struct {
 	records  map[string]tally // of requests that partners have made, by partner
 	tales    tales
 	draining bool
+
+	arrivals arrivals
 }
 
 // Open makes an engine and starts it: what a process before has left running is
@@ -135,9 +137,12 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 	e := &Engine{cfg: cfg, log: cfg.Log, opened: time.Now(), served: map[string]int{}, records: map[string]tally{}, runs: map[store.Ref]*run{}, kicks: make(chan struct{}, 1), broken: make(chan struct{})}
 	e.ahead.Store(math.MaxInt64)
 	e.queue.init()
-	e.all = newShare(quantity.Always(cfg.Bandwidth), cfg.Clock)
+	e.all = newShare(cfg.Bandwidth, cfg.Clock)
 	e.shared = sideeffect.NewSharing(cfg.Shared)
 	e.watch.init()
+	if err := e.arrivals.open(cfg.Arrivals); err != nil {
+		return nil, err
+	}
 	if err := e.SetBook(cfg.Book); err != nil {
 		return nil, err
 	}
@@ -147,13 +152,14 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 	}
 	e.epoch = epoch
 	e.ctx, e.stop = context.WithCancelCause(context.Background())
-	ended, err := e.recover(ctx)
+	ended, known, err := e.recover(ctx)
 	if err != nil {
 		e.stop(err)
 		return nil, err
 	}
-	e.work.Add(3)
+	e.work.Add(4)
 	go e.command()
+	go e.tidy(known)
 	go e.retain()
 	go e.sweep(ended)
 	return e, nil
@@ -187,13 +193,17 @@ func setDefault[T int | int64 | time.Duration](v *T, d T) {
 }
 
 // recover interrupts what a process before has left running, and queues all that waits.
-// ended is what may have left bytes.
-func (e *Engine) recover(ctx context.Context) (ended []store.Ref, _ error) {
+// ended is what may have left bytes, known the names of what is kept of others.
+func (e *Engine) recover(ctx context.Context) (ended []store.Ref, known map[string]bool, _ error) {
+	known = map[string]bool{}
 	open := store.Query{States: []lifecycle.State{lifecycle.ToSubmit, lifecycle.Running, lifecycle.Interrupted, lifecycle.InError}}
 	var left []store.Ref
 	for r, err := range e.cfg.Store.Find(ctx, open) {
 		if err != nil {
-			return nil, err
+			return nil, nil, err
+		}
+		if name := partialOf(&r); name != "" && len(e.arrivals.old) > 0 {
+			known[name] = true
 		}
 		e.mu.Lock()
 		e.count(r.Spec.Partner, classNone, classOf(&r))
@@ -207,7 +217,7 @@ func (e *Engine) recover(ctx context.Context) (ended []store.Ref, _ error) {
 			e.noted(&r)
 		}
 	}
-	return ended, inParallel(left, func(ref store.Ref) error {
+	return ended, known, inParallel(left, func(ref store.Ref) error {
 		r, err := e.cfg.Store.Get(ctx, ref)
 		if err == nil {
 			r, err = e.recovered(ctx, &r)

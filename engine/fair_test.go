@@ -15,6 +15,7 @@ import (
 	"github.com/pannier/pannier/engine/enginetest"
 	"github.com/pannier/pannier/engine/lifecycle"
 	"github.com/pannier/pannier/engine/store"
+	"github.com/pannier/pannier/spec/quantity"
 	"github.com/pannier/pannier/spec/scorecard/score"
 )
 
@@ -28,7 +29,7 @@ const (
 func fairNode(t *testing.T, partners ...string) *pair {
 	p := newGroup(t, func(n *node) {
 		if n.name == "a" {
-			n.limits.Bandwidth = fairRate
+			n.limits.Bandwidth = quantity.Always(fairRate)
 		}
 	}, append([]string{"a"}, partners...)...)
 	p.wire.Block = fairSmall

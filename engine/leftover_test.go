@@ -363,6 +363,9 @@ func errorEnd(t *testing.T, rule, why string) {
 	cut.Store(true)
 	var first atomic.Int64 // block that was sent
 	p.wire.Fault = func(where enginetest.Place, c enginetest.Call) error {
+		if where == enginetest.Asking && c.Move == lifecycle.Mismatch && why == "overdue" {
+			return fault.Concluded("call", fault.Lost, "the connection was cut") // the receiver is not told that the requester has given up
+		}
 		if where != enginetest.Block {
 			return nil
 		}

@@ -18,6 +18,7 @@ import (
 	"github.com/pannier/pannier/engine/store"
 	"github.com/pannier/pannier/engine/task"
 	"github.com/pannier/pannier/spec/fault"
+	"github.com/pannier/pannier/spec/quantity"
 )
 
 // gateOn holds the first block of a transfer until open is closed.
@@ -554,7 +555,7 @@ func TestBandwidth(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPair(t, func(n *node) {
 			if n.name == "a" {
-				n.limits.Bandwidth = 10 << 20
+				n.limits.Bandwidth = quantity.Always(10 << 20)
 			}
 		})
 		p.file("a", "x", 101<<20)

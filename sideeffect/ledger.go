@@ -238,6 +238,26 @@ func (k Kept) Discard() error {
 	return errors.Join(fault.Wrap(op, k.Name.String(), s.discardUnused()), s.dir.Close())
 }
 
+// DiscardUnknown removes, from the directory that dir is, a partial file of that name (IsPartial) of which
+// its caller knows that no run of its own goes on with it. gone is false if another has it, or may go on with it, because
+// it has noted how far it came.
+func DiscardUnknown(dir *os.Root, name string) (gone bool, _ error) {
+	d, err := osLayer{}.Dir(dir, relpath.Path{})
+	if err != nil {
+		return false, err
+	}
+	s := &staged{dir: d, temp: name}
+	defer d.Close()
+	if _, err := d.Lstat(stateName(name)); !errors.Is(err, fs.ErrNotExist) {
+		return false, err
+	}
+	err = s.discardUnused()
+	if fault.KindOf(err) == fault.Overloaded {
+		return false, nil
+	}
+	return err == nil, fault.Wrap("discard partial file", name, err)
+}
+
 // discardUnused removes partial and state under the partial file's lock.
 func (s *staged) discardUnused() error {
 	f, err := openRegular(s.dir, s.temp, os.O_RDONLY)

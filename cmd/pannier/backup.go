@@ -105,7 +105,8 @@ that of the configuration, and empty, but for the node's key: nothing is replace
 files are compared with their digests before the first one gets its place; when the
 command is interrupted the node does not start before it was run again. "-" is stdin.
 
-With --dry-run the backup is read and compared, and nothing is written.
+With --dry-run the backup is read and compared, and nothing is written. Run by root, it
+writes as the owner of the directory.
 
 A node that is restored knows nothing of what came after the backup. What was over at a
 partner by then stays so there; a request that has gone on since ends INERROR here when
@@ -151,6 +152,9 @@ func restore(path, name string, dry bool, in io.Reader, out, messages io.Writer)
 	if cfg.Node.Name != a.Node {
 		return command.Suggest(fault.New("restore", fault.Invalid, "it is the backup of %q, and %s is the configuration of %q", a.Node, path, cfg.Node.Name),
 			"Its partners know the node by its name: restore it with the configuration that it had")
+	}
+	if err := asOwner(cfg.Node.State); err != nil { // the backup is open
+		return err
 	}
 	if err := a.Restore(cfg.Node.State); err != nil {
 		return err
@@ -204,12 +208,16 @@ func migrateCommand(path *string) *cobra.Command {
 		Long: `Bring the store of an older version to this version's format, without starting the node.
 serve does the same when it starts; this says before what there is to do, and how it went.
 The work is done on a copy, and the file as it was stays beside it, so that the older
-version can go on with it. A store of a newer version is refused, and not touched.`,
+version can go on with it. A store of a newer version is refused, and not touched. Run by
+root, it works as the owner of the state directory.`,
 		Example: `  pannier migrate --dry-run`,
 		Args:    command.Arguments(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := load(*path)
 			if err != nil {
+				return err
+			}
+			if err := asOwner(cfg.Node.State); err != nil {
 				return err
 			}
 			return migrate(node.StorePath(cfg.Node.State), dry, cmd.OutOrStdout())

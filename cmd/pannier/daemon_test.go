@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/hex"
 	"io"
+	"log/slog"
 	"maps"
 	"os"
 	"path/filepath"
@@ -17,6 +18,7 @@ import (
 	"github.com/pannier/pannier/engine/admin"
 	"github.com/pannier/pannier/engine/admin/admintest"
 	"github.com/pannier/pannier/engine/lifecycle"
+	"github.com/pannier/pannier/engine/logs"
 	"github.com/pannier/pannier/engine/store"
 	"github.com/pannier/pannier/sideeffect"
 	"github.com/pannier/pannier/spec/fault"
@@ -63,6 +65,9 @@ func startDaemon(env *testscript.Env) error {
 	}
 	d.server, err = admin.New(admin.Config{
 		Engine: d.engine, Node: "here", Key: "sha256:1234", Version: "v9.9.9", Addresses: func() []string { return []string{"tls://here:6610"} },
+		Lines: func(id, partner string) []logs.Line {
+			return []logs.Line{{At: time.Now(), Level: slog.LevelWarn, Text: "interrupted \x1b[31m id=" + id + " partner=" + partner}}
+		},
 		Backup: func(w io.Writer, _ bool) error {
 			_, err := io.WriteString(w, strings.Repeat("store", 50000))
 			return err
@@ -227,6 +232,13 @@ func set(s *engine.Status, name, value string) (err error) {
 		s.Failure.Kind, s.Failure.Side, s.Failure.At = fault.Kind(number()), fault.Peer, time.Now()
 	case "side":
 		s.Failure.Side = fault.Here
+	case "phase": // a task of it is left
+		for _, ph := range lifecycle.Phases() {
+			if ph.Name(s.Side) == value {
+				s.Phase = ph
+			}
+		}
+		s.Spec.Tasks = [3]uint8{1, 1, 0}
 	case "streak":
 		s.Streak = uint32(number())
 	case "attempt":

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/spf13/cobra"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/pannier/pannier/cmd/internal/command"
 	"github.com/pannier/pannier/engine/admin"
@@ -13,7 +14,7 @@ import (
 
 func (c *console) expectCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "expect", Short: "Expected files: what is to come here, and is late", Args: command.Arguments(0), RunE: command.Help}
-	cmd.AddCommand(c.expectListCommand(), c.expectAddCommand(), c.expectRemoveCommand())
+	cmd.AddCommand(c.expectListCommand(), c.expectAddCommand(), c.expectAcknowledgeCommand(), c.expectRemoveCommand())
 	return cmd
 }
 
@@ -92,11 +93,50 @@ of kind expect, which pannier export prints and pannier expect remove removes.`,
 	f.StringVar(&in.Cron, "cron", "", "when one is due each time, as '0 18 * * Mon-Fri'")
 	f.StringVar(&in.Zone, "zone", "", "whose clocks count, as Europe/Berlin; default: the node's")
 	f.StringVar(&in.Expire, "expire", "", "so long after it was due it is not waited for any more; default: 1d")
+	f.StringVar(&in.Early, "early", "", "so long before it is due it may come; default: since the one before was due")
 	for _, name := range []string{"rule", "partner", "file"} {
 		_ = cmd.MarkFlagRequired(name) // fails only for unknown flags
 	}
 	cmd.MarkFlagsOneRequired("at", "cron")
 	cmd.MarkFlagsMutuallyExclusive("at", "cron")
+	jsonFlag(cmd, &asJSON)
+	return cmd
+}
+
+func (c *console) expectAcknowledgeCommand() *cobra.Command {
+	var due string
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:     "acknowledge NAME [--due TIME]",
+		Aliases: []string{"ack"},
+		Short:   "Wait no longer for what is late: it is known",
+		Long: `Wait no longer for what is late, because it is known: all of NAME that is, or the one that was due at
+TIME. It is not at the head of pannier expect list any more, and what comes counts for the next time.
+Who has done that is in the list's JSON and the audit log.`,
+		Example: `  pannier expect acknowledge statements
+  pannier expect acknowledge statements --due '2026-12-01 18:00'`,
+		Args:              command.Arguments(1),
+		ValidArgsFunction: c.completeArgs(expectNames),
+		RunE: c.run(func(ctx context.Context, cmd *cobra.Command, client *admin.Client, args []string) error {
+			in := &adminpb.AcknowledgeExpectedRequest{Name: args[0]}
+			if due != "" {
+				at, err := moment(due, "2026-12-01 18:00")
+				if err != nil {
+					return err
+				}
+				in.Due = timestamppb.New(at)
+			}
+			e, err := client.AcknowledgeExpected(ctx, in)
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return writeJSON(cmd.OutOrStdout(), e)
+			}
+			return expectTable(c.view(cmd.OutOrStdout()), []*adminpb.Expected{e}).Write(cmd.OutOrStdout())
+		}),
+	}
+	cmd.Flags().StringVar(&due, "due", "", "only the one that was due at that `TIME`")
 	jsonFlag(cmd, &asJSON)
 	return cmd
 }

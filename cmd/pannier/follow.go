@@ -133,9 +133,15 @@ func lasted(d time.Duration) string {
 	return span(d)
 }
 
+// inTask reports whether a request has ended in one of this node's tasks.
+func inTask(r *adminpb.Request) bool {
+	list := map[string]string{"PRE": "pre", "POST": "post"}[r.GetPhase()]
+	return slices.ContainsFunc(r.GetTasks(), func(t *adminpb.TaskCount) bool { return t.GetList() == list && t.GetDone() < t.GetAll() })
+}
+
 // failureOf is why a request has failed, as an error of its failure's kind; nil if it
 // has not. One that somebody has cancelled is not an interrupted command, and one that
-// an own task has refused was not refused by the partner.
+// an own task has refused, or not ended in time, was not refused by the partner.
 func failureOf(r *adminpb.Request) error {
 	if r.GetState() != adminpb.Request_INERROR {
 		return nil
@@ -154,7 +160,9 @@ func failureOf(r *adminpb.Request) error {
 	switch {
 	case kind == fault.Canceled:
 		return command.Suggest(command.WithCode(command.Cancelled, err), "%s", more)
-	case kind == fault.Refused && f.GetSide() == fault.Here.String(): // nothing else of a node refuses its own request
+	case f.GetSide() != fault.Here.String():
+	case kind == fault.Refused, // nothing else of a node refuses its own request
+		kind == fault.Deadline && inTask(r): // and nothing else of it has a limit then
 		return command.Suggest(command.WithCode(command.TaskFailed, err), "%s", more)
 	}
 	return command.Suggest(err, "%s", more)

@@ -16,7 +16,8 @@ func idCommand(path *string) *cobra.Command {
 		Use:   "id",
 		Short: "Print the node's key, which partners write into their configuration",
 		Long: `Print the node's key, which partners write into their configuration as key. It is
-made, with the state directory, if there is none: run this as the user of the node.`,
+made, with the state directory, if there is none. Run this as the user of the node, or as
+root: what it makes in a state directory is the owner's of that.`,
 		Args: command.Arguments(0),
 		RunE: func(cmd *cobra.Command, _ []string) error { return id(*path, cmd.OutOrStdout()) },
 	}
@@ -26,6 +27,9 @@ made, with the state directory, if there is none: run this as the user of the no
 func id(path string, out io.Writer) error {
 	cfg, err := load(path)
 	if err != nil {
+		return err
+	}
+	if err := asOwner(cfg.Node.State); err != nil {
 		return err
 	}
 	identity, err := node.Identity(cfg)

@@ -178,15 +178,26 @@ func ownName(r *adminpb.Request) string {
 }
 
 func (c *console) showCommand() *cobra.Command {
-	var asJSON bool
+	var asJSON, log bool
 	cmd := &cobra.Command{
 		Use:   "show ID",
 		Short: "Show all that is known of a request",
 		Example: `  pannier show 3f2a
-  pannier show 3f2a --json`,
+  pannier show 3f2a --json
+  pannier show 3f2a --log`,
 		Args:              command.Arguments(1),
 		ValidArgsFunction: c.completeArgs(requestIDs),
 		RunE: c.run(func(ctx context.Context, cmd *cobra.Command, client *admin.Client, args []string) error {
+			if log {
+				reply, err := client.Log(ctx, refOf(args[0]))
+				if err != nil {
+					return err
+				}
+				if asJSON {
+					return writeJSON(cmd.OutOrStdout(), reply.GetLines()...)
+				}
+				return logTable(c.view(cmd.OutOrStdout()), reply.GetLines()).Write(cmd.OutOrStdout())
+			}
 			if asJSON {
 				r, err := client.Get(ctx, refOf(args[0]))
 				if err != nil {
@@ -202,7 +213,16 @@ func (c *console) showCommand() *cobra.Command {
 		}),
 	}
 	jsonFlag(cmd, &asJSON)
+	cmd.Flags().BoolVar(&log, "log", false, "the last lines of the node's log about it, since the node was started")
 	return cmd
+}
+
+func logTable(v view, lines []*adminpb.LogLine) command.Table {
+	t := command.Table{Header: []string{"TIME", "LEVEL", "LINE"}, Align: "lll"}
+	for _, l := range lines {
+		t.Rows = append(t.Rows, []string{v.time(l.GetAt()), l.GetLevel(), l.GetText()})
+	}
+	return t
 }
 
 func requestFields(v view, e *adminpb.Explanation) (f fields) {

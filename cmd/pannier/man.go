@@ -1,28 +1,82 @@
 package main
 
 import (
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
 	"github.com/spf13/cobra"
-	"github.com/spf13/cobra/doc"
 
 	"github.com/pannier/pannier/cmd/internal/command"
+	"github.com/pannier/pannier/cmd/pannier/man"
 	"github.com/pannier/pannier/spec/fault"
 )
 
 // genCommand makes what packages ship beside the program.
 func genCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "gen", Short: "Make what packages ship beside the program", Args: command.Arguments(0), RunE: command.Help}
-	cmd.AddCommand(&cobra.Command{
+	var document string
+	pages := &cobra.Command{
 		Use:   "man DIR",
 		Short: "Write man pages, one for each command",
-		Long:  "Write man pages, one for each command, into a folder. SOURCE_DATE_EPOCH is their date.",
-		Args:  command.Arguments(1),
+		Long: `Write man pages, one for each command, into the folder man1 of a folder; and with
+--config the one of pannier.toml, made of the document spec/config.md of the sources, into
+man5. SOURCE_DATE_EPOCH is their date.`,
+		Args: command.Arguments(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			root := cmd.Root()
-			root.DisableAutoGenTag = true
-			return fault.Wrap("write man pages", args[0], doc.GenManTree(root, &doc.GenManHeader{Section: "1", Source: "Pannier"}, args[0]))
+			return fault.Wrap("write man pages", args[0], manPages(cmd.Root(), document, args[0]))
 		},
-	})
+	}
+	pages.Flags().StringVar(&document, "config", "", "the `FILE` spec/config.md")
+	cmd.AddCommand(pages)
 	return cmd
+}
+
+func manPages(root *cobra.Command, document, dir string) error {
+	date := time.Now()
+	if epoch := os.Getenv("SOURCE_DATE_EPOCH"); epoch != "" {
+		n, err := strconv.ParseInt(epoch, 10, 64)
+		if err != nil {
+			return fault.New("read date", fault.Invalid, "SOURCE_DATE_EPOCH is %q: it is a number of seconds", epoch)
+		}
+		date = time.Unix(n, 0)
+	}
+	if document != "" {
+		text, err := os.ReadFile(document)
+		if err != nil {
+			return err
+		}
+		see := []string{"pannier(1)", "pannier-config-check(1)", "pannier-config-example(1)"}
+		if err := manPage(dir, "man5", "pannier.toml.5", man.Document("pannier.toml", "the configuration of a node", string(text), see, date)); err != nil {
+			return err
+		}
+	}
+	return commandPages(root, dir, date)
+}
+
+// commandPages are those of a command and of all below it.
+func commandPages(cmd *cobra.Command, dir string, date time.Time) error {
+	if err := manPage(dir, "man1", man.Name(cmd)+".1", man.Command(cmd, date)); err != nil {
+		return err
+	}
+	for _, c := range cmd.Commands() {
+		if !c.IsAvailableCommand() || c.IsAdditionalHelpTopicCommand() {
+			continue
+		}
+		if err := commandPages(c, dir, date); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func manPage(dir, section, name string, text []byte) error {
+	dir = filepath.Join(dir, section)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, name), text, 0o644)
 }
 
 // formatting is the topic of how results look.

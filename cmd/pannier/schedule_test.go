@@ -235,7 +235,7 @@ func TestExpect(t *testing.T) {
 	if out := c.does("expect", "list"); strings.Contains(out, "x\t") {
 		t.Errorf("list says\n%s", out)
 	}
-	for name, at := range map[string]string{"old": "2020-01-01 00:00", "new": time.Now().Add(48 * time.Hour).Format("2006-01-02 15:04")} {
+	for name, at := range map[string]string{"known": "2019-01-01 00:00", "old": "2020-01-01 00:00", "new": time.Now().Add(48 * time.Hour).Format("2006-01-02 15:04")} {
 		if _, said, err := add(name, "--rule", "out", "--partner", "hostb", "--file", name+"-*.csv", "--at", at, "--expire", "9999d"); err != nil {
 			t.Error(said)
 		}
@@ -243,13 +243,22 @@ func TestExpect(t *testing.T) {
 	if _, said, err := add("old", "--rule", "out", "--partner", "hostb", "--file", "x", "--at", "2020-01-01 00:00"); err == nil || !strings.Contains(said, "already") {
 		t.Errorf("%v, %s", err, said)
 	}
-	c.until("it is late", func() bool { return strings.Contains(c.does("expect", "list"), "\nold\tlate\t20") })
+	c.until("they are late", func() bool { return strings.Contains(c.does("expect", "list"), "\nold\tlate\t20") })
+	if _, said, err := c.pannier("expect", "acknowledge", "known", "--due", "2018-01-01 00:00"); err == nil || !strings.Contains(said, "the oldest was due at 2019") {
+		t.Errorf("%v, %s", err, said)
+	}
+	if out := c.does("expect", "acknowledge", "known", "--due", "2019-01-01 00:00"); !strings.Contains(out, "\nknown\tacknowledged\t-\t") {
+		t.Errorf("it says\n%s", out)
+	}
+	if _, said, err := c.pannier("expect", "acknowledge", "known"); err == nil || !strings.Contains(said, "none is late") {
+		t.Errorf("%v, %s", err, said)
+	}
 	c.a.Kill()
 	c.start(c.a)
 	if out := c.does("expect", "list"); !strings.Contains(out, "REQUEST\nold\tlate\t20") || !strings.Contains(out, "\nnew\tawaited\t-\t20") {
 		t.Errorf("after a start list says\n%s", out)
 	}
-	if out := c.does("--config", c.a.Config(), "audit", "show"); strings.Count(out, "expected file late") != 1 {
+	if out := c.does("--config", c.a.Config(), "audit", "show"); strings.Count(out, "expected file late") != 2 || strings.Count(out, "AcknowledgeExpected") != 3 {
 		t.Errorf("audit has\n%s", out)
 	}
 	for _, name := range []string{"old", "new"} {
@@ -264,7 +273,7 @@ func TestExpect(t *testing.T) {
 		out := c.does("expect", "list")
 		return strings.Contains(out, "old\tcame late\t") && strings.Contains(out, "new\tin time\t")
 	})
-	for _, name := range []string{"old", "new"} {
+	for _, name := range []string{"known", "old", "new"} {
 		c.does("expect", "remove", name)
 	}
 	if _, said, err := c.pannier("expect", "remove", "old"); err == nil || !strings.Contains(said, `no expect "old"`) {

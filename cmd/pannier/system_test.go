@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// Programs of the system with which relays are tested. .ci/test installs them where it can, and
+// Programs of the system with which relays and others are tested. .ci/test installs them where it can, and
 // tells what was skipped where it could not.
 
 // systemProgram is the path of a program, or skips the test.
@@ -20,7 +20,7 @@ func systemProgram(t *testing.T, name, pkg string) string {
 	path, err := exec.LookPath(name)
 	if err != nil {
 		if path, err = exec.LookPath("/usr/sbin/" + name); err != nil {
-			t.Skipf("there is no %s: relays are not tested with it; apt-get install %s", name, pkg)
+			t.Skipf("there is no %s, so nothing is tested with it; apt-get install %s", name, pkg)
 		}
 	}
 	return path

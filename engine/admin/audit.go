@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path"
 	"strings"
+	"time"
 
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
@@ -73,11 +74,36 @@ func (s *Server) audited(ctx context.Context, method string, in, reply any, err 
 		e.Detail = protojson.MarshalOptions{}.Format(r)
 	}
 	if err != nil {
+		more, ok := s.tells(e.Who, err)
+		if !ok {
+			return
+		}
+		if more > 0 {
+			e.Detail = fmt.Sprintf("%d refused orders before were not recorded one by one; %s", more, e.Detail)
+		}
 		e.Error = fault.Text(err)
 	}
 	if err := s.cfg.Audit.Record(context.WithoutCancel(ctx), e); err != nil {
 		s.cfg.Log.Error("an order is done and not yet in the audit log", "word", what, "error", err)
 	}
+}
+
+// tells reports whether an order that was refused is recorded, and how many of the caller's
+// before it were not. Whatever may have been begun is recorded.
+func (s *Server) tells(who string, err error) (more int, ok bool) {
+	switch fault.KindOf(err) {
+	case fault.Permission, fault.Invalid, fault.NotFound, fault.Refused, fault.Unsupported, fault.TooLong, fault.Overloaded, fault.Exists:
+	default:
+		return 0, true
+	}
+	s.mu.Lock()
+	r := s.refused[who] // callers are tokens and users that may call: there are not many
+	if r == nil {
+		r = access.NewRefusals(mostRefusals)
+		s.refused[who] = r
+	}
+	s.mu.Unlock()
+	return r.Tell(time.Now())
 }
 
 // on is which request a call was about; empty: none.

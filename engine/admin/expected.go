@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/pannier/pannier/engine/access"
 	"github.com/pannier/pannier/engine/schedule"
@@ -14,6 +15,8 @@ import (
 // Expecting is the files that are to come to a node; *schedule.Awaiter is one.
 type Expecting interface {
 	List() ([]schedule.Expectation, error) // late ones first
+	// Acknowledge waits no longer for what is late; at zero, for all of it.
+	Acknowledge(name, by string, due time.Time) error
 }
 
 // expectKind is what an expected file is among objects: adding and removing one is applying and
@@ -42,7 +45,7 @@ func (s *Server) AddExpected(ctx context.Context, in *adminpb.AddExpectedRequest
 	var b strings.Builder
 	b.WriteString("[[" + expectKind + "]]\n")
 	for _, f := range [][2]string{
-		{"name", in.GetName()}, {"rule", in.GetRule()}, {"partner", in.GetPartner()}, {"file", in.GetFile()}, {"cron", in.GetCron()}, {"zone", in.GetZone()}, {"at", in.GetAt()}, {"expire", in.GetExpire()},
+		{"name", in.GetName()}, {"rule", in.GetRule()}, {"partner", in.GetPartner()}, {"file", in.GetFile()}, {"cron", in.GetCron()}, {"zone", in.GetZone()}, {"at", in.GetAt()}, {"expire", in.GetExpire()}, {"early", in.GetEarly()},
 	} {
 		if f[1] == "" {
 			continue
@@ -65,11 +68,19 @@ func (s *Server) AddExpected(ctx context.Context, in *adminpb.AddExpectedRequest
 	if _, _, _, err := s.cfg.Objects.Apply([]Text{{"the order", b.String()}}, access.CallerOf(ctx).Name, Object{Kind: expectKind, Name: in.GetName()}, AnyRevision, false); err != nil {
 		return nil, err
 	}
+	return s.expectedFile(in.GetName())
+}
+
+// expectedFile is how one is doing.
+func (s *Server) expectedFile(name string) (*adminpb.Expected, error) {
 	list, err := s.cfg.Expecting.List()
 	for i := range list {
-		if list[i].Expected.Name == in.GetName() {
+		if list[i].Expected.Name == name {
 			return expectedOf(&list[i]), nil
 		}
+	}
+	if err == nil {
+		err = fault.New("find expected file", fault.NotFound, "no file %q is expected any more", name)
 	}
 	return nil, err
 }
@@ -91,6 +102,21 @@ func (s *Server) RemoveExpected(_ context.Context, in *adminpb.RemoveExpectedReq
 	return &adminpb.RemoveExpectedReply{}, err
 }
 
+// AcknowledgeExpected implements adminpb.AdminServer.
+func (s *Server) AcknowledgeExpected(ctx context.Context, in *adminpb.AcknowledgeExpectedRequest) (*adminpb.Expected, error) {
+	if s.cfg.Expecting == nil {
+		return nil, unsupported("acknowledge expected file", "this node has none")
+	}
+	due, err := readTime("due", in.GetDue())
+	if err != nil {
+		return nil, err
+	}
+	if err := s.cfg.Expecting.Acknowledge(in.GetName(), Who(ctx), due); err != nil {
+		return nil, err
+	}
+	return s.expectedFile(in.GetName())
+}
+
 func expectedOf(x *schedule.Expectation) *adminpb.Expected {
 	e := &x.Expected
 	m := &adminpb.Expected{
@@ -98,6 +124,9 @@ func expectedOf(x *schedule.Expectation) *adminpb.Expected {
 	}
 	if e.At.IsZero() {
 		m.Cron, m.Zone = e.Times.Cron.String(), e.Times.ZoneName()
+	}
+	if e.Early > 0 {
+		m.Early = e.Early.String()
 	}
 	for i := range x.Late {
 		m.Late = append(m.Late, awaitsOf(&x.Late[i]))
@@ -109,7 +138,7 @@ func expectedOf(x *schedule.Expectation) *adminpb.Expected {
 }
 
 func awaitsOf(a *schedule.Awaits) *adminpb.ExpectedFile {
-	m := &adminpb.ExpectedFile{Due: timeOf(a.Due), State: string(a.State), At: timeOf(a.At)}
+	m := &adminpb.ExpectedFile{Due: timeOf(a.Due), State: string(a.State), At: timeOf(a.At), By: a.By}
 	if a.Request.Requester != "" {
 		m.Request, m.Requester = a.Request.ID.String(), a.Request.Requester
 	}

@@ -85,7 +85,7 @@ func TestUsers(t *testing.T) {
 			}
 			conn.Close()
 		}
-		if refused := strings.Contains(log.String(), "user=65534"); refused != (users == nil) {
+		if refused := strings.Contains(log.String(), `caller="user 65534"`); refused != (users == nil) {
 			t.Errorf("users %v: log %q", users, log.String())
 		}
 		s.Close()

@@ -136,6 +136,25 @@ func (s *Server) Events(ctx context.Context, in *adminpb.Ref) (*adminpb.EventsRe
 	return reply, nil
 }
 
+func (s *Server) Log(ctx context.Context, in *adminpb.Ref) (*adminpb.LogReply, error) {
+	if s.cfg.Lines == nil {
+		return nil, unsupported("log", "this node keeps no lines of its log")
+	}
+	ref, err := s.resolve(ctx, in)
+	if err != nil {
+		return nil, err
+	}
+	st, err := s.cfg.Engine.Get(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	reply := &adminpb.LogReply{}
+	for _, l := range s.cfg.Lines(ref.Key.ID.String(), st.Spec.Partner) {
+		reply.Lines = append(reply.Lines, &adminpb.LogLine{At: timeOf(l.At), Level: l.Level.String(), Text: valid(l.Text)})
+	}
+	return reply, nil
+}
+
 func (s *Server) Explain(ctx context.Context, in *adminpb.Ref) (*adminpb.Explanation, error) {
 	ref, err := s.resolve(ctx, in)
 	if err != nil {

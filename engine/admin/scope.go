@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"google.golang.org/grpc/peer"
 
@@ -22,6 +23,7 @@ var scopes = map[string]access.Scope{
 	adminpb.Admin_Watch_FullMethodName:         access.Read,
 	adminpb.Admin_Wait_FullMethodName:          access.Read,
 	adminpb.Admin_Explain_FullMethodName:       access.Read,
+	adminpb.Admin_Log_FullMethodName:           access.Read,
 	adminpb.Admin_Timeline_FullMethodName:      access.Read, // asks the partner, of whom the engine takes care
 	adminpb.Admin_ListPartners_FullMethodName:  access.Read,
 	adminpb.Admin_ListRules_FullMethodName:     access.Read,
@@ -50,8 +52,9 @@ var scopes = map[string]access.Scope{
 	adminpb.Admin_ScanFolder_FullMethodName:  access.Operate,
 	adminpb.Admin_RunSchedule_FullMethodName: access.Operate,
 
-	adminpb.Admin_AddExpected_FullMethodName:    access.Operate,
-	adminpb.Admin_RemoveExpected_FullMethodName: access.Operate,
+	adminpb.Admin_AddExpected_FullMethodName:         access.Operate,
+	adminpb.Admin_RemoveExpected_FullMethodName:      access.Operate,
+	adminpb.Admin_AcknowledgeExpected_FullMethodName: access.Operate,
 
 	adminpb.Admin_AddRelay_FullMethodName:     access.Administer,
 	adminpb.Admin_RemoveRelay_FullMethodName:  access.Administer,
@@ -98,16 +101,14 @@ func (s *Server) mayCall(ctx context.Context, method string) (context.Context, e
 		}
 		u, ok := p.AuthInfo.(user)
 		if ok && !u.allowed {
-			s.cfg.Log.Warn("admin call refused", "user", u.uid, "method", method)
-			return ctx, s.refused(fmt.Sprintf("user %d", u.uid), fault.New("admin service", fault.Permission, "user %d may not run this node", u.uid))
+			return ctx, s.refuses(fmt.Sprintf("user %d", u.uid), method, fault.New("admin service", fault.Permission, "user %d may not run this node", u.uid))
 		}
 		if ok {
 			caller = access.Local(u.uid)
 		}
 	}
 	if err := caller.Check(scopes[method]); err != nil {
-		s.cfg.Log.Warn("admin call refused", "caller", caller.Name, "method", method)
-		return ctx, s.refused(caller.Name, err)
+		return ctx, s.refuses(caller.Name, method, err)
 	}
 	if scopes[method] != access.Read {
 		s.cfg.Log.Info("admin call", "caller", caller.Name, "method", method)
@@ -115,8 +116,15 @@ func (s *Server) mayCall(ctx context.Context, method string) (context.Context, e
 	return access.With(ctx, caller), nil
 }
 
-// refused tells who keeps account of it that a caller was refused, and is why.
-func (s *Server) refused(who string, err error) error {
+// mostRefusals is how many refused calls a second are logged, and how many refused orders of one
+// caller are recorded.
+const mostRefusals = 10
+
+// refuses tells who keeps account of it that a caller was refused, and is why.
+func (s *Server) refuses(who, method string, err error) error {
+	if more, ok := s.logged.Tell(time.Now()); ok {
+		s.cfg.Log.Warn("admin call refused", "caller", who, "method", method, "unlogged", more)
+	}
 	if s.cfg.Refused != nil {
 		s.cfg.Refused(who, err)
 	}

@@ -22,6 +22,7 @@ import (
 	"github.com/pannier/pannier/engine"
 	"github.com/pannier/pannier/engine/access"
 	"github.com/pannier/pannier/engine/lifecycle"
+	"github.com/pannier/pannier/engine/logs"
 	"github.com/pannier/pannier/engine/store"
 	"github.com/pannier/pannier/spec/adminpb"
 	"github.com/pannier/pannier/spec/fault"
@@ -73,6 +74,8 @@ type Config struct {
 	Backup func(w io.Writer, withKey bool) error
 	// Verify looks at everything in the store; Corrupt: what is wrong first.
 	Verify func() error
+	// Lines are those of the node's log that are kept of a request with a partner.
+	Lines func(id, partner string) []logs.Line
 	// Reload reads partners and rules again, and says what changed.
 	Reload func(ctx context.Context) (notes []string, err error)
 	// Browse yields what is in a directory below the root that the partner's rule
@@ -117,8 +120,11 @@ type Server struct {
 	close   context.CancelFunc
 	once    sync.Once
 
-	mu       sync.Mutex
-	watching map[string]int // calls of Watch, by the token's id
+	logged *access.Refusals // refused callers that are logged
+
+	mu      sync.Mutex
+	held    map[place]int               // calls that stay, of tokens
+	refused map[string]*access.Refusals // refused orders that are recorded, by who has given them
 }
 
 // closePatience is how long Close waits for calls to notice it.
@@ -132,7 +138,7 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Server{cfg: cfg, started: time.Now(), watching: map[string]int{}}
+	s := &Server{cfg: cfg, started: time.Now(), logged: access.NewRefusals(mostRefusals), held: map[place]int{}, refused: map[string]*access.Refusals{}}
 	s.quit, s.close = context.WithCancel(context.Background())
 	if err := scoped(); err != nil {
 		return nil, err

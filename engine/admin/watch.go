@@ -23,7 +23,7 @@ func (s *Server) Watch(in *adminpb.WatchRequest, out grpc.ServerStreamingServer[
 	if err != nil {
 		return err
 	}
-	leave, err := s.watches(out.Context())
+	leave, err := s.hold(out.Context(), "watch", mostWatches)
 	if err != nil {
 		return err
 	}
@@ -47,27 +47,34 @@ func (s *Server) Watch(in *adminpb.WatchRequest, out grpc.ServerStreamingServer[
 	return s.watchThese(out, q, refs)
 }
 
-// mostWatches is how many calls of Watch a token may have at a time, in HTTP and gRPC together.
-const mostWatches = 32
+// How many calls that stay a token may have at a time, in HTTP and gRPC together. Users of this
+// host have no limit here.
+const (
+	mostWatches = 32
+	mostWaits   = 128
+)
 
-// watches takes a place among the calls of Watch of the caller's token, which leave gives back. Users
-// of this host have no limit here.
-func (s *Server) watches(ctx context.Context) (leave func(), err error) {
+// place is what a token's calls that stay are counted by.
+type place struct{ token, what string }
+
+// hold takes a place among the calls of the caller's token, which leave gives back.
+func (s *Server) hold(ctx context.Context, what string, most int) (leave func(), err error) {
 	c := access.CallerOf(ctx)
 	if c.ID == "" {
 		return func() {}, nil
 	}
+	at := place{c.ID, what}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.watching[c.ID] >= mostWatches {
-		return nil, fault.New("watch", fault.Overloaded, "%s watches %d times: end one", c.Name, mostWatches)
+	if s.held[at] >= most {
+		return nil, fault.New(what, fault.Overloaded, "%s has %d calls of %s: end one", c.Name, most, what)
 	}
-	s.watching[c.ID]++
+	s.held[at]++
 	return func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		if s.watching[c.ID]--; s.watching[c.ID] == 0 {
-			delete(s.watching, c.ID)
+		if s.held[at]--; s.held[at] == 0 {
+			delete(s.held, at)
 		}
 	}, nil
 }
@@ -186,6 +193,11 @@ func (s *Server) Wait(ctx context.Context, in *adminpb.WaitRequest) (*adminpb.Re
 	if err != nil {
 		return nil, err
 	}
+	leave, err := s.hold(ctx, "wait", mostWaits)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
 	limited := ctx
 	if t := in.GetTimeout(); t != nil {
 		d := t.AsDuration()

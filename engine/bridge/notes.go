@@ -2,14 +2,13 @@ package bridge
 
 import (
 	"encoding/json"
-	"errors"
 	"io"
 	"time"
 
 	"go.etcd.io/bbolt"
-	bolterrors "go.etcd.io/bbolt/errors"
 
 	"github.com/pannier/pannier/engine/lifecycle"
+	"github.com/pannier/pannier/engine/notefile"
 	"github.com/pannier/pannier/spec/fault"
 )
 
@@ -37,36 +36,20 @@ const commitWait = 2 * time.Millisecond
 
 var bucket = []byte("pushes")
 
-type notes struct{ db *bbolt.DB }
+type notes struct{ db notefile.File }
 
 func openNotes(path string) (*notes, error) {
-	const op = "open the notes of bridges"
-	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: time.Second})
-	if errors.Is(err, bolterrors.ErrTimeout) {
-		return nil, fault.Wrap(op, path, fault.New(op, fault.Exists, "another process has it"))
-	}
+	db, err := notefile.Open(path, "bridges", bucket)
 	if err != nil {
-		return nil, fault.Wrap(op, path, err)
+		return nil, err
 	}
 	db.MaxBatchDelay = commitWait
-	err = db.Update(func(tx *bbolt.Tx) error {
-		_, err := tx.CreateBucketIfNotExists(bucket)
-		return err
-	})
-	if err != nil {
-		return nil, errors.Join(fault.Wrap(op, path, err), db.Close())
-	}
 	return &notes{db}, nil
 }
 
-func (n *notes) backup(w io.Writer) error {
-	return fault.Wrap("back up", n.db.Path(), n.db.View(func(tx *bbolt.Tx) error {
-		_, err := tx.WriteTo(w)
-		return err
-	}))
-}
+func (n *notes) backup(w io.Writer) error { return n.db.Backup(w) }
 
-func (n *notes) close() error { return fault.Wrap("close the notes of bridges", "", n.db.Close()) }
+func (n *notes) close() error { return n.db.Close() }
 
 func noteKey(k lifecycle.Key) []byte { return append(append([]byte(k.Requester), 0), k.ID[:]...) }
 

@@ -83,17 +83,17 @@ type Bridge struct {
 // for Drain and Log.
 type Node struct {
 	Name       string
-	State      string        // absolute directory
-	Listen     []string      // addresses
-	Admin      string        // "unix:///path"
-	Concurrent int           // requests that run at a time
-	Serving    int           // requests that are served at a time
-	Bandwidth  int64         // bytes a second; 0: no limit
-	Patience   time.Duration // of the requested end
-	Retention  time.Duration // of records that are DONE
-	Failed     time.Duration // of records that are INERROR
-	Hops       int           // requests before one in a chain
-	Drain      time.Duration // for what runs when the node is told to end
+	State      string           // absolute directory
+	Listen     []string         // addresses
+	Admin      string           // "unix:///path"
+	Concurrent int              // requests that run at a time
+	Serving    int              // requests that are served at a time
+	Bandwidth  engine.Timetable // of all transfers together
+	Patience   time.Duration    // of the requested end
+	Retention  time.Duration    // of records that are DONE
+	Failed     time.Duration    // of records that are INERROR
+	Hops       int              // requests before one in a chain
+	Drain      time.Duration    // for what runs when the node is told to end
 	Log        slog.Level
 	LogFormat  string // "text" or "json"
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/pannier/pannier/engine/lifecycle"
 	"github.com/pannier/pannier/sideeffect"
 	"github.com/pannier/pannier/spec/fault"
+	"github.com/pannier/pannier/spec/quantity"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -28,7 +29,7 @@ func TestExample(t *testing.T) {
 	}
 	want := Node{
 		Name: "hosta", State: "/var/lib/pannier", Listen: []string{"tls://0.0.0.0:6610"}, Admin: "unix:///var/lib/pannier/admin.sock",
-		Concurrent: 256, Serving: 1024, Bandwidth: 1e9, Patience: 7 * 24 * time.Hour, Retention: 30 * 24 * time.Hour, Failed: engine.DefaultFailed, Hops: engine.DefaultHops, Drain: 30 * time.Second,
+		Concurrent: 256, Serving: 1024, Bandwidth: quantity.Always(1e9), Patience: 7 * 24 * time.Hour, Retention: 30 * 24 * time.Hour, Failed: engine.DefaultFailed, Hops: engine.DefaultHops, Drain: 30 * time.Second,
 		Log: slog.LevelInfo, LogFormat: "text",
 	}
 	if !reflect.DeepEqual(cfg.Node, want) {
@@ -64,7 +65,7 @@ func TestDefaults(t *testing.T) {
 	if !reflect.DeepEqual(r.Retry, want) || r.Quota != sideeffect.NoQuota || r.Digest != sideeffect.None || r.Compress != sideeffect.CompressOff || r.Exists != engine.Overwrite {
 		t.Errorf("%+v", r)
 	}
-	if n := cfg.Node; n.Bandwidth != 0 || n.Concurrent != 256 || n.Listen != nil || n.State != "/var/lib/pannier" {
+	if n := cfg.Node; n.Bandwidth != nil || n.Concurrent != 256 || n.Listen != nil || n.State != "/var/lib/pannier" {
 		t.Errorf("%+v", n)
 	}
 }

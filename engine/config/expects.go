@@ -14,7 +14,7 @@ func (m *meaning) expects(list *value) map[string]schedule.Expected {
 	all, taken := map[string]schedule.Expected{}, map[string]*schedule.Expected{}
 	for i := range m.file.Expect {
 		t, v := &m.file.Expect[i], list.item(i)
-		e := &schedule.Expected{Name: t.Name, Rule: t.Rule, Partner: t.Partner, File: t.File, Expire: time.Duration(t.Expire)}
+		e := &schedule.Expected{Name: t.Name, Rule: t.Rule, Partner: t.Partner, File: t.File, Expire: time.Duration(t.Expire), Early: time.Duration(t.Early)}
 		register(m, taken, e, t.Name, "preregistered file", v)
 		before := len(m.problems.list)
 		e.Times = m.times(t.Cron, t.Zone, nil, v)
@@ -55,4 +55,5 @@ func (m *meaning) expect(e *schedule.Expected, t *expectTable, v *value) {
 		}
 	}
 	atLeast(m, v, "expire", int64(t.Expire), int64(schedule.MinExpire), "1m")
+	atLeast(m, v, "early", int64(t.Early), int64(schedule.MinExpire), "1m")
 }

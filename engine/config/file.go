@@ -45,7 +45,7 @@ type nodeTable struct {
 	Admin      string        `toml:"admin"`
 	Concurrent int           `toml:"concurrent" default:"256"`
 	Serving    int           `toml:"serving" default:"1024"`
-	Bandwidth  rate          `toml:"bandwidth" default:"none"`
+	Bandwidth  rates         `toml:"bandwidth"`
 	Patience   task.Duration `toml:"patience" default:"7d"`
 	Retention  task.Duration `toml:"retention" default:"30d"`
 	Failed     task.Duration `toml:"failed_retention" default:"90d"`
@@ -223,6 +223,7 @@ type expectTable struct {
 	Zone    string        `toml:"zone"`
 	At      string        `toml:"at"`
 	Expire  task.Duration `toml:"expire" default:"24h"`
+	Early   task.Duration `toml:"early"`
 }
 
 type limitsTable struct {

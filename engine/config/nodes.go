@@ -30,7 +30,7 @@ func (m *meaning) node(t *nodeTable, v *value) Node {
 	}
 	return Node{
 		Name: t.Name, State: t.State, Listen: t.Listen, Admin: t.Admin, Concurrent: t.Concurrent, Serving: t.Serving,
-		Bandwidth: int64(t.Bandwidth), Patience: time.Duration(t.Patience), Retention: time.Duration(t.Retention),
+		Bandwidth: m.timetable(t.Bandwidth, v), Patience: time.Duration(t.Patience), Retention: time.Duration(t.Retention),
 		Failed: time.Duration(t.Failed), Hops: t.Hops,
 		Drain: time.Duration(t.Drain), Log: slog.Level(t.Log), LogFormat: string(t.LogFormat),
 	}

@@ -155,7 +155,7 @@ func (e *exam) certificate() {
 		e.fail(cfg.Certificate, "give http.certificate and http.key files that belong together, for the node's user", "the node does not start: %s", fault.Plain(err))
 		return
 	}
-	c, err := get()
+	c, err := get(nil)
 	if err != nil || c.Leaf == nil {
 		e.fail(cfg.Certificate, "look at http.certificate", "it cannot be read: %v", err)
 		return

@@ -5,16 +5,15 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"slices"
 	"time"
 
 	"go.etcd.io/bbolt"
-	bolterrors "go.etcd.io/bbolt/errors"
 
 	"github.com/pannier/pannier/engine/lifecycle"
+	"github.com/pannier/pannier/engine/notefile"
 	"github.com/pannier/pannier/sideeffect"
 	"github.com/pannier/pannier/spec/fault"
 )
@@ -81,42 +80,23 @@ func idOf(folder, partner, path string, v sideeffect.Version) (id lifecycle.ID) 
 
 // Notes are what the folders of a node remember. All methods may be called at the same
 // time. Errors are *fault.Error.
-type Notes struct{ db *bbolt.DB }
+type Notes struct{ db notefile.File }
 
 // OpenNotes opens the file at path, which is made if there is none. Exists: another process
 // has it.
 func OpenNotes(path string) (*Notes, error) {
-	const op = "open the notes of folders"
-	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: time.Second, FreelistType: bbolt.FreelistMapType})
-	if errors.Is(err, bolterrors.ErrTimeout) {
-		return nil, fault.Wrap(op, path, fault.New(op, fault.Exists, "another process has it"))
-	}
+	db, err := notefile.Open(path, "folders", noteBucket, versionBucket)
 	if err != nil {
-		return nil, fault.Wrap(op, path, err)
-	}
-	err = db.Update(func(tx *bbolt.Tx) error {
-		_, err := tx.CreateBucketIfNotExists(noteBucket)
-		if err == nil {
-			_, err = tx.CreateBucketIfNotExists(versionBucket)
-		}
-		return err
-	})
-	if err != nil {
-		return nil, errors.Join(fault.Wrap(op, path, err), db.Close())
+		return nil, err
 	}
 	return &Notes{db}, nil
 }
 
 // Backup writes the file as it is at one moment.
-func (n *Notes) Backup(w io.Writer) error {
-	return fault.Wrap("back up", n.db.Path(), n.db.View(func(tx *bbolt.Tx) error {
-		_, err := tx.WriteTo(w)
-		return err
-	}))
-}
+func (n *Notes) Backup(w io.Writer) error { return n.db.Backup(w) }
 
 // Close ends the use. Nothing may be called after it.
-func (n *Notes) Close() error { return fault.Wrap("close the notes of folders", "", n.db.Close()) }
+func (n *Notes) Close() error { return n.db.Close() }
 
 // Expect is the version that a request may send, if it is a folder's: engine.Config.Expect.
 func (n *Notes) Expect(id lifecycle.ID) (v sideeffect.Version, only bool, err error) {

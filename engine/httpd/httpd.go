@@ -63,12 +63,14 @@ type Server struct {
 	guard    *http.CrossOriginProtection
 	sessions *sessions
 
+	refusals  *access.Refusals // that are logged
 	mu        sync.Mutex
 	listeners []net.Listener
-	logged    time.Time // when a refusal was last logged
-	unlogged  int       // refusals since
 	once      sync.Once
 }
+
+// mostLogged is how many refusals a second are logged.
+const mostLogged = 1
 
 // Route is one entry of the mount table.
 type Route struct {
@@ -93,7 +95,7 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	s := &Server{cfg: cfg, mux: http.NewServeMux(), guard: http.NewCrossOriginProtection(), sessions: newSessions(cfg.Now)}
+	s := &Server{cfg: cfg, mux: http.NewServeMux(), guard: http.NewCrossOriginProtection(), sessions: newSessions(cfg.Now), refusals: access.NewRefusals(mostLogged)}
 	s.http = &http.Server{
 		Handler: http.HandlerFunc(s.serve), MaxHeaderBytes: maxHeader, ReadHeaderTimeout: headerTime, IdleTimeout: idleTime,
 		ConnContext: withUser, ErrorLog: log.New(io.Discard, "", 0), // clients that break off are no news
@@ -178,7 +180,7 @@ func grpcCall(r *http.Request) bool {
 
 // refuse answers who may not. A browser that asks for a page is led to /login.
 func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
-	if more, ok := s.refused(); ok {
+	if more, ok := s.refusals.Tell(s.cfg.Now()); ok {
 		s.cfg.Log.Warn("HTTP request refused", "from", r.RemoteAddr, "path", r.URL.Path, "cause", fault.Plain(err), "unlogged", more)
 	}
 	if fault.KindOf(err) == fault.Unauthenticated {
@@ -198,19 +200,6 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
 
 // stranger is somebody of whom no more is known than where the request comes from.
 func stranger(r *http.Request) string { return "somebody from " + r.RemoteAddr }
-
-// refused counts a refusal. At most one a second is logged, with how many were not since:
-// who floods fills no disk.
-func (s *Server) refused() (unlogged int, log bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if now := s.cfg.Now(); now.Sub(s.logged) >= time.Second {
-		unlogged, s.unlogged, s.logged = s.unlogged, 0, now
-		return unlogged, true
-	}
-	s.unlogged++
-	return 0, false
-}
 
 // header sets what every answer has.
 func header(h http.Header) {

@@ -58,7 +58,7 @@ func serve(t *testing.T) *served {
 	cert := id.Certificate()
 	socket := filepath.Join(dir, "s")
 	for _, address := range []string{"unix://" + socket, "tls://127.0.0.1:0"} {
-		if err := s.Listen(address, func() (*tls.Certificate, error) { return &cert, nil }); err != nil {
+		if err := s.Listen(address, func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &cert, nil }); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -14,7 +14,7 @@ import (
 
 // Certificate is what the server proves itself with at tls addresses. It is asked at
 // each connection.
-type Certificate func() (*tls.Certificate, error)
+type Certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
 
 // Listen opens "unix:///path" or "tls://host:port". Anything else is fault.Invalid:
 // tokens would travel in the clear.
@@ -33,7 +33,7 @@ func (s *Server) Listen(address string, cert Certificate) error {
 		if l, err = net.Listen("tcp", net.JoinHostPort(at.Host, at.Port)); err == nil {
 			l = tls.NewListener(newBounded(l, maxConns), &tls.Config{
 				MinVersion: tls.VersionTLS13, NextProtos: []string{"h2", "http/1.1"},
-				GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return cert() },
+				GetCertificate: cert,
 			})
 		}
 	default:
@@ -105,7 +105,7 @@ func (p *placed) Close() error {
 // after a renewal. Files that cannot be read then leave the certificate as it was.
 func Files(cert, key string) (Certificate, error) {
 	f := &files{cert: cert, key: key}
-	if _, err := f.get(); err != nil {
+	if _, err := f.get(nil); err != nil {
 		return nil, err
 	}
 	return f.get, nil
@@ -119,7 +119,7 @@ type files struct {
 	stamps [2]time.Time
 }
 
-func (f *files) get() (*tls.Certificate, error) {
+func (f *files) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	stamps := [2]time.Time{changed(f.cert), changed(f.key)}

@@ -118,7 +118,9 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) {
 	next := r.PostForm.Get("next")
 	caller, err := s.cfg.Tokens.Whose(r.PostForm.Get("token"))
 	if err != nil {
-		s.cfg.Log.Warn("log in refused", "from", r.RemoteAddr)
+		if more, ok := s.refusals.Tell(s.cfg.Now()); ok {
+			s.cfg.Log.Warn("log in refused", "from", r.RemoteAddr, "unlogged", more)
+		}
 		s.cfg.Refused(stranger(r), err)
 		s.loginPage(w, http.StatusUnauthorized, "This token is unknown or has expired.", next)
 		return

@@ -141,7 +141,8 @@ func (m *Metrics) Scheduled(rule, direction, status string) {
 	m.scheduled.WithLabelValues(rule, direction, status).Inc()
 }
 
-// Expected counts expected files; status is in time, late, came late or missing.
+// Expected counts expected files; status is in time, late, came late, missing or
+// acknowledged.
 func (m *Metrics) Expected(partner, rule, status string) {
 	m.expected.WithLabelValues(partner, rule, "receive", status).Inc()
 }

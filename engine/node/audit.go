@@ -6,7 +6,6 @@ import (
 	"math"
 	"path/filepath"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/pannier/pannier/engine/admin"
@@ -78,14 +77,6 @@ func (n *Node) reloaded(notes []string, err error) {
 	n.audited(e)
 }
 
-// strangers bounds what those make of the audit log who are not let in.
-type strangers struct {
-	mu     sync.Mutex
-	second time.Time
-	said   int
-	more   int // that were not said
-}
-
 // mostStrangers is how many refusals a second are recorded; the others are counted.
 const mostStrangers = 10
 
@@ -94,21 +85,13 @@ func (n *Node) refused(who string, err error) {
 	if n.audit == nil {
 		return
 	}
-	s := &n.strangers
-	s.mu.Lock()
-	if now := time.Now(); now.Sub(s.second) >= time.Second {
-		s.second, s.said = now, 0
-	}
-	if s.said++; s.said > mostStrangers {
-		s.more++
-		s.mu.Unlock()
+	more, ok := n.strangers.Tell(time.Now())
+	if !ok {
 		return
 	}
 	detail := ""
-	if s.more > 0 {
-		detail = fmt.Sprintf("%d others before were not recorded one by one", s.more)
+	if more > 0 {
+		detail = fmt.Sprintf("%d others before were not recorded one by one", more)
 	}
-	s.more = 0
-	s.mu.Unlock()
 	n.audit.Note(audit.Entry{Who: who, Do: "login refused", Detail: detail, Error: fault.Text(err)})
 }

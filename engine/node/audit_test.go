@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/pannier/pannier/engine"
 	"github.com/pannier/pannier/engine/admin"
@@ -170,5 +171,71 @@ func TestAuditTokens(t *testing.T) {
 	}
 	if want := []string{"somebody from", "token little", "token little", "somebody from"}; !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+// TestAuditFlood: who has a token and gives orders that are refused, or calls what it may not,
+// fills neither the audit log nor the log, and keeps nobody else's orders out; how many were left
+// out is said.
+func TestAuditFlood(t *testing.T) {
+	w := newWeb(t, "[audit]\nenabled = true\n")
+	flooder := w.token("flooder", `"submit"`, `,"rules":["push"]`)
+	other := w.token("other", `"submit"`, `,"rules":["push"]`)
+	w.write("x", "content")
+	const times = 200
+	began := time.Now()
+	order := func(token, rule string) int {
+		code, _, _ := w.ask(token, "POST", "/v1/requests", `{"partner":"a","rule":"`+rule+`","source":"x"}`)
+		return code
+	}
+	for range times {
+		if code := order(flooder, "pull"); code != 403 {
+			t.Fatal(code)
+		}
+	}
+	if code := order(other, "pull"); code != 403 {
+		t.Fatal(code)
+	}
+	if code := order(other, "push"); code != 200 {
+		t.Fatal(code)
+	}
+	ctx, client := w.grpc(flooder)
+	for range times {
+		if _, err := client.Cancel(ctx, &adminpb.CancelRequest{Ref: &adminpb.Ref{Id: "1234"}}); err == nil {
+			t.Fatal("it may cancel")
+		}
+	}
+	most := 10 * (2 + int(time.Since(began)/time.Second))
+	time.Sleep(time.Second) // so that there is room for the next
+	if code := order(flooder, "pull"); code != 403 {
+		t.Fatal(code)
+	}
+	dir, log := node.AuditDir(w.dir+"/state"), w.log.String()
+	w.end()
+	orders, others, logins, said := 0, 0, 0, 0
+	for r, err := range audit.Read(dir) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch {
+		case r.Do == "Submit" && r.Who == "token flooder":
+			orders++
+			if n := 0; strings.Contains(r.Detail, "were not recorded one by one") {
+				if _, err := fmt.Sscanf(r.Detail, "%d refused orders before", &n); err != nil {
+					t.Errorf("%q", r.Detail)
+				}
+				said += n
+			}
+		case r.Do == "Submit" && r.Who == "token other":
+			others++
+		case r.Do == "login refused":
+			logins++
+		}
+	}
+	if orders > most+1 || orders+said != times+1 || others != 2 {
+		t.Errorf("of %d orders %d are recorded, at most %d may be, and %d are told of; of another's two %d", times+1, orders, most, said, others)
+	}
+	if logged := strings.Count(log, "admin call refused"); logins > most || logged > most || logged == 0 {
+		t.Errorf("of %d calls %d are recorded and %d logged, at most %d may be", times, logins, logged, most)
 	}
 }

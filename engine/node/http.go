@@ -1,8 +1,9 @@
 package node
 
 import (
-	"crypto/tls"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/pannier/pannier/engine/access"
 	"github.com/pannier/pannier/engine/admin"
@@ -15,6 +16,9 @@ import (
 
 // tokensFile has the node's tokens, in the state directory.
 const tokensFile = "tokens.json"
+
+// certificateFile has the node's own certificate for browsers, in the state directory.
+const certificateFile = "http.pem"
 
 // TokensPath is their file in a state directory.
 func TokensPath(state string) string { return filepath.Join(state, tokensFile) }
@@ -31,13 +35,9 @@ func (n *Node) listenHTTP(cfg *config.HTTP, id *carrier.Identity) error {
 	if len(cfg.Listen) == 0 {
 		return nil
 	}
-	own := id.Certificate()
-	cert := func() (*tls.Certificate, error) { return &own, nil }
-	var err error
-	if cfg.Certificate != "" {
-		if cert, err = httpd.Files(cfg.Certificate, cfg.Key); err != nil {
-			return err
-		}
+	cert, err := n.certificate(cfg, id)
+	if err != nil {
+		return err
 	}
 	if n.http, err = httpd.New(httpd.Config{Tokens: n.tokens, Local: admin.Access{}.Allows, Admin: n.admin.HTTP(), Style: web.Style(), Log: n.log, Refused: n.refused}); err != nil {
 		return err
@@ -66,6 +66,21 @@ func (n *Node) listenHTTP(cfg *config.HTTP, id *carrier.Identity) error {
 		}
 	}
 	return nil
+}
+
+// certificate is what the node proves itself with to who speaks HTTP over TLS.
+func (n *Node) certificate(cfg *config.HTTP, id *carrier.Identity) (httpd.Certificate, error) {
+	switch {
+	case cfg.Certificate != "":
+		return httpd.Files(cfg.Certificate, cfg.Key)
+	case !slices.ContainsFunc(cfg.Listen, func(address string) bool { return strings.HasPrefix(address, "tls://") }):
+		return nil, nil
+	}
+	cert, print, err := httpd.Own(id.Certificate(), filepath.Join(n.fixed.State, certificateFile))
+	if err == nil {
+		n.log.Info("browsers are shown a certificate of this node's own", "fingerprint", print)
+	}
+	return cert, err
 }
 
 // HTTP is the node's server of HTTP, for those who mount something there before Run; nil:

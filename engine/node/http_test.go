@@ -693,3 +693,54 @@ func TestWatchesOfToken(t *testing.T) {
 	}
 	w.end()
 }
+
+// TestWaitsOfToken: a token has so many calls that wait, however it calls, and a place that is
+// left is there again.
+func TestWaitsOfToken(t *testing.T) {
+	const most, more = 128, 5
+	w := newWeb(t, newHost(t, "b").partner()) // which is away
+	token := w.token("many", `"read"`, "")
+	ctx, client := w.grpc(token)
+	w.write("x", "hello")
+	never := w.submit("b", "push", "x", "y").Key.ID.String()
+	some, end := context.WithCancel(ctx)
+	defer end()
+	over := make(chan error, most+more)
+	for range most + more {
+		go func() {
+			_, err := client.Wait(some, &adminpb.WaitRequest{Ref: &adminpb.Ref{Id: never}})
+			over <- err
+		}()
+	}
+	for range more {
+		if err := <-over; status.Code(err) != codes.ResourceExhausted {
+			t.Errorf("beyond the limit: %v", err)
+		}
+	}
+	if code, _, body := w.ask(token, "GET", "/v1/requests/"+never+"/wait", ""); code != 429 || !strings.Contains(body, "128 calls of wait") {
+		t.Errorf("beyond the limit, in HTTP: %d %s", code, body)
+	}
+	if code, _, body := w.ask("", "GET", "/v1/requests/"+never+"/wait?timeout=0.001s", ""); code != 200 {
+		t.Errorf("a user of this host: %d %s", code, body)
+	}
+	select {
+	case err := <-over:
+		t.Errorf("a call within the limit has ended: %v", err)
+	default:
+	}
+	end()
+	for begun := time.Now(); ; time.Sleep(10 * time.Millisecond) { // their places come back
+		code, _, body := w.ask(token, "GET", "/v1/requests/"+never+"/wait?timeout=0.001s", "")
+		if code == 200 {
+			break
+		} else if code != 429 || time.Since(begun) > time.Minute {
+			t.Fatal("no place comes back: ", code, body)
+		}
+	}
+	for range most {
+		if err := <-over; status.Code(err) != codes.Canceled {
+			t.Error(err)
+		}
+	}
+	w.end()
+}

@@ -21,6 +21,7 @@ import (
 	"github.com/pannier/pannier/engine/config"
 	"github.com/pannier/pannier/engine/httpd"
 	"github.com/pannier/pannier/engine/lifecycle"
+	"github.com/pannier/pannier/engine/logs"
 	"github.com/pannier/pannier/engine/metrics"
 	"github.com/pannier/pannier/engine/peer"
 	"github.com/pannier/pannier/engine/push"
@@ -74,6 +75,7 @@ type Node struct {
 	key       string
 	level     slog.LevelVar
 	log       *slog.Logger
+	logs      *logs.Logs // lines of it
 	engine    *engine.Engine
 	doors     []*peer.Server // where partners call
 	line      *peer.Line     // nil: Options.Line
@@ -98,7 +100,7 @@ type Node struct {
 	audit     *audit.Log    // nil: none
 	traces    *trace.Tracer // nil: none
 	push      *push.Pusher  // nil: none
-	strangers strangers
+	strangers *access.Refusals
 
 	reload sync.Mutex // held by Reload
 	once   sync.Once
@@ -120,11 +122,12 @@ const leave = 2 * time.Second
 // Open makes a node, ready to be called by Run. What a process before has left
 // running goes on at once. Exists: another process has the state directory.
 func Open(ctx context.Context, cfg *config.Config, o Options) (*Node, error) {
-	n := &Node{o: o, fixed: cfg.Node}
+	n := &Node{o: o, fixed: cfg.Node, logs: logs.New(), strangers: access.NewRefusals(mostStrangers)}
 	n.level.Set(cfg.Node.Log)
 	if n.log = o.Log; n.log == nil {
 		n.log = newLog(o.Output, cfg.Node, &n.level)
 	}
+	n.log = slog.New(n.logs.Handler(n.log.Handler()))
 	if err := n.begin(ctx, cfg); err != nil {
 		return nil, errors.Join(fault.Wrap("open node", cfg.Node.Name, err), n.Close())
 	}
@@ -191,7 +194,7 @@ func (n *Node) begin(ctx context.Context, cfg *config.Config) error {
 	n.engine, err = engine.Open(ctx, engine.Config{
 		Node: cfg.Node.Name, Store: n.observed(memory), Observer: n.observer(), Line: line, Book: p.book, Signer: id, Bridges: n.bridges, Expect: n.folders.notes.Expect,
 		Concurrent: cfg.Node.Concurrent, Serving: cfg.Node.Serving, Bandwidth: cfg.Node.Bandwidth,
-		Patience: cfg.Node.Patience, Retention: cfg.Node.Retention, Failed: cfg.Node.Failed, Hops: cfg.Node.Hops, Layer: n.o.Layer, SyncEvery: n.o.SyncEvery, Clock: n.o.Clock, Log: n.log,
+		Patience: cfg.Node.Patience, Retention: cfg.Node.Retention, Failed: cfg.Node.Failed, Hops: cfg.Node.Hops, Arrivals: filepath.Join(cfg.Node.State, arrivalsFile), Layer: n.o.Layer, SyncEvery: n.o.SyncEvery, Clock: n.o.Clock, Log: n.log,
 	})
 	if err != nil {
 		return err

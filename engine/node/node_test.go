@@ -19,8 +19,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/pannier/pannier/engine"
 	"github.com/pannier/pannier/engine/admin"
 	"github.com/pannier/pannier/engine/boltstore"
@@ -34,8 +32,6 @@ import (
 	"github.com/pannier/pannier/spec/fault"
 	"github.com/pannier/pannier/spec/relpath"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // host is a node with its directories.
 type host struct {

@@ -16,6 +16,7 @@ func (n *Node) listenAdmin() error {
 	cfg := admin.Config{
 		Engine: n.engine, Node: n.fixed.Name, Key: n.key, Version: n.o.Version, Addresses: n.Addresses, Draining: n.draining.Load, Log: n.log, Audit: n.auditor(), Refused: n.refused,
 	}
+	cfg.Lines = n.logs.Of
 	if s, ok := n.o.Store.(interface{ Backup(io.Writer) error }); ok {
 		cfg.Backup = func(w io.Writer, withKey bool) error { return n.backup(s.Backup, w, withKey) }
 	}

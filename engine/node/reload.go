@@ -114,7 +114,7 @@ func unlike(a, b *config.Node) (keys []string) {
 		same bool
 	}{
 		{"name", a.Name == b.Name}, {"state", a.State == b.State}, {"listen", slices.Equal(a.Listen, b.Listen)}, {"admin", a.Admin == b.Admin},
-		{"concurrent", a.Concurrent == b.Concurrent}, {"serving", a.Serving == b.Serving}, {"bandwidth", a.Bandwidth == b.Bandwidth},
+		{"concurrent", a.Concurrent == b.Concurrent}, {"serving", a.Serving == b.Serving}, {"bandwidth", slices.Equal(a.Bandwidth, b.Bandwidth)},
 		{"patience", a.Patience == b.Patience}, {"retention", a.Retention == b.Retention}, {"failed_retention", a.Failed == b.Failed}, {"hops", a.Hops == b.Hops},
 		{"log_format", a.LogFormat == b.LogFormat},
 	} {

@@ -14,6 +14,9 @@ import (
 // storeFile is the store in the state directory.
 const storeFile = "store.db"
 
+// arrivalsFile is the engine's Arrivals there.
+const arrivalsFile = "arrivals.json"
+
 // StorePath is the store in a state directory.
 func StorePath(state string) string { return filepath.Join(state, storeFile) }
 

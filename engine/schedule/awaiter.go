@@ -3,6 +3,7 @@ package schedule
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"iter"
 	"log/slog"
 	"maps"
@@ -24,18 +25,20 @@ type State string
 
 // The states.
 const (
-	Awaited  State = "awaited"   // it is not due yet
-	Late     State = "late"      // it was due, and has not come
-	InTime   State = "in time"   // it has come before it was due
-	CameLate State = "came late" // it has come after that
-	Missing  State = "missing"   // it has not come, and is not waited for any more
+	Awaited  State = "awaited"      // it is not due yet
+	Late     State = "late"         // it was due, and has not come
+	InTime   State = "in time"      // it has come before it was due
+	CameLate State = "came late"    // it has come after that
+	Missing  State = "missing"      // it has not come, and is not waited for any more
+	Known    State = "acknowledged" // it has not come, and somebody has said not to wait for it
 )
 
 // Awaits is one file that is expected.
 type Awaits struct {
 	Due     time.Time     `json:"due"`
 	State   State         `json:"state"`
-	At      time.Time     `json:"at,omitzero"`      // when it has come, or was given up
+	At      time.Time     `json:"at,omitzero"`      // when it has come, was given up or acknowledged
+	By      string        `json:"by,omitempty"`     // who has acknowledged it
 	Request lifecycle.Key `json:"request,omitzero"` // that has brought it
 }
 
@@ -277,8 +280,8 @@ func (w *Awaiter) arrived(r *lifecycle.Record) {
 	}
 }
 
-// take counts a request: for the file that is late longest, else for the next one, if it was
-// not due before the last.
+// take counts a request: for the next file, if it is about its time, else for the one that has
+// been late for the shortest time.
 func (w *Awaiter) take(it *expecting, r *lifecycle.Record) {
 	n, at := &it.note, r.Changed
 	if at.Before(n.Since) || slices.ContainsFunc(n.Taken, func(t taken) bool { return t.Key == r.Key }) {
@@ -286,14 +289,14 @@ func (w *Awaiter) take(it *expecting, r *lifecycle.Record) {
 	}
 	w.pass(it.is.Name, it, at)
 	came := Awaits{At: at, Request: r.Key}
-	next := it.is.next(n.Last)
-	switch {
-	case len(n.Late) > 0:
-		came.Due, came.State = n.Late[0].Due, CameLate
-		n.Late = slices.Clone(n.Late[1:])
-	case !next.IsZero() && !at.Before(n.Last):
+	last := len(n.Late) - 1
+	switch next := it.next(at); {
+	case !next.IsZero():
 		came.Due, came.State = next, InTime
 		n.Last = next
+	case last >= 0:
+		came.Due, came.State = n.Late[last].Due, CameLate
+		n.Late = slices.Clone(n.Late[:last])
 	default:
 		return // more than was expected
 	}
@@ -302,6 +305,22 @@ func (w *Awaiter) take(it *expecting, r *lifecycle.Record) {
 	}
 	n.Taken = append(slices.DeleteFunc(slices.Clone(n.Taken), func(t taken) bool { return t.At.Before(n.Seen.Add(-2 * overlapping)) }), taken{r.Key, at})
 	w.over(it, came)
+}
+
+// next is when the next file is due that what comes at that time may be; zero: it is none. It is
+// none before the last one was due, so that a second file of a day is not that of tomorrow; and
+// while one is late, what comes in the first half of the time between two is that one.
+func (it *expecting) next(at time.Time) time.Time {
+	n := &it.note
+	next := it.is.next(n.Last)
+	early := it.is.Early
+	if early == 0 && len(n.Late) > 0 {
+		early = next.Sub(n.Last) / 2
+	}
+	if at.Before(n.Last) || early > 0 && at.Before(next.Add(-early)) {
+		return time.Time{}
+	}
+	return next
 }
 
 // over notes that a file is not waited for any more.
@@ -352,6 +371,45 @@ func (w *Awaiter) keep() {
 		return
 	}
 	clear(w.dirty)
+}
+
+// Acknowledge takes note that what is late is known, and waits for it no longer: for the one
+// that was due then, or, at zero, for all. NotFound: none is late.
+func (w *Awaiter) Acknowledge(name, by string, due time.Time) (err error) {
+	const op = "acknowledge expected file"
+	e := w.ask(func() {
+		it := w.all[name]
+		if it == nil {
+			err = fault.New(op, fault.NotFound, "no file %q is expected", name)
+			return
+		}
+		now := w.cfg.Clock().Round(0)
+		w.pass(name, it, now)
+		late := it.note.Late
+		it.note.Late = slices.DeleteFunc(slices.Clone(late), func(a Awaits) bool { return due.IsZero() || a.Due.Equal(due) })
+		if len(it.note.Late) == len(late) {
+			err = fault.New(op, fault.NotFound, "expected file %q: %s", name, noneLate(late, due))
+			return
+		}
+		for _, a := range late {
+			if due.IsZero() || a.Due.Equal(due) {
+				w.log.Info("an expected file that is late is known, and not waited for any more", "expected", name, "due", a.Due, "by", by)
+				w.over(it, Awaits{Due: a.Due, State: Known, At: now, By: by})
+			}
+		}
+		if err = keep(w.cfg.Notes, expectBucket, map[string]*await{name: &it.note}); err == nil {
+			delete(w.dirty, name)
+		}
+	})
+	return cmp.Or(e, err)
+}
+
+// noneLate says why there is nothing to acknowledge.
+func noneLate(late []Awaits, due time.Time) string {
+	if len(late) == 0 {
+		return "none is late"
+	}
+	return fmt.Sprintf("none that was due at %s is late; the oldest was due at %s", due.Format(time.RFC3339), late[0].Due.Format(time.RFC3339))
 }
 
 // Expectation is how an Expected is doing.

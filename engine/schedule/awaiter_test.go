@@ -153,9 +153,9 @@ func TestExpected(t *testing.T) {
 		pass(time.Hour)
 		x.says("e 01 03:00 late")
 		x.come("c.csv", true, nil)
-		x.says("e 01 02:00 came late")
+		x.says("e 01 03:00 came late")
 		pass(90 * time.Minute)
-		x.says("e 01 04:00 late", "e 01 03:00 missing")
+		x.says("e 01 02:00 missing", "e 01 04:00 late")
 		all, err := x.w.List()
 		if err != nil || len(all) != 1 || len(all[0].Late) != 1 || all[0].Late[0].Due.Hour() != 4 || all[0].Next.Hour() != 5 || len(all[0].Over) != 3 || all[0].Over[1].Request.ID != (lifecycle.ID{8}) {
 			t.Errorf("%+v, %v", all, err)
@@ -208,6 +208,108 @@ func TestExpectedOnce(t *testing.T) {
 		x.says("e 01 01:00 in time")
 		pass(48 * time.Hour)
 		x.says("past 31 23:00 missing")
+		x.stop()
+	})
+}
+
+// daily is a file at each 18:00, for two days after it.
+func daily(t testing.TB) Expected {
+	e := hourly(t)
+	e.Times.Cron, e.Expire = mustCron(t, "0 18 * * *"), 48*time.Hour
+	return e
+}
+
+// until lets time pass up to that hour of that day.
+func (x *waiting) until(day, hour int) {
+	pass(time.Date(2000, 1, day, hour, 0, 0, 0, time.UTC).Sub(x.now()))
+	synctest.Wait()
+}
+
+// TestExpectedAfterMissed: a file that was missed once is late once; what comes about the next
+// time is that one, and no alarm.
+func TestExpectedAfterMissed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := expectAll(t, daily(t))
+		x.until(1, 19)
+		x.says("e 01 18:00 late")
+		for day := 2; day <= 3; day++ { // as ever, an hour before
+			x.until(day, 17)
+			x.come("a.csv", true, nil)
+			x.says(fmt.Sprintf("e %02d 18:00 in time", day))
+		}
+		x.until(3, 20)
+		x.says("e 01 18:00 missing")
+		x.until(4, 19)
+		x.says("e 04 18:00 late")
+		x.until(5, 3) // at night: it is nearer to that of yesterday
+		x.come("b.csv", true, nil)
+		x.says("e 04 18:00 came late")
+		x.until(5, 17)
+		x.come("c.csv", true, nil)
+		x.says("e 05 18:00 in time")
+		x.until(7, 19)
+		x.says("e 06 18:00 late", "e 07 18:00 late")
+		x.come("d.csv", true, nil)
+		x.come("e.csv", true, nil) // the partner has found both
+		x.says("e 07 18:00 came late", "e 06 18:00 came late")
+		x.stop()
+	})
+}
+
+// TestExpectedEarly: with early, what comes before is that of yesterday, or none.
+func TestExpectedEarly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := daily(t)
+		e.Early = 14 * time.Hour
+		x := expectAll(t, e)
+		x.until(1, 19)
+		x.says("e 01 18:00 late")
+		x.until(2, 5) // 13 hours before
+		x.come("a.csv", true, nil)
+		x.says("e 02 18:00 in time")
+		x.until(3, 3) // 15 hours before
+		x.come("b.csv", true, nil)
+		x.says("e 01 18:00 came late")
+		x.come("c.csv", true, nil)
+		x.says()
+		x.stop()
+	})
+}
+
+// TestAcknowledge: what is known is not late any more, survives a restart, and comes no more;
+// the next file is the next one.
+func TestAcknowledge(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := expectAll(t, daily(t))
+		none := func(name string, due time.Time) {
+			t.Helper()
+			if err := x.w.Acknowledge(name, "user 0", due); !errors.Is(err, fault.NotFound) {
+				t.Error(err)
+			}
+		}
+		none("other", time.Time{})
+		none("e", time.Time{})
+		x.until(2, 19)
+		x.says("e 01 18:00 late", "e 02 18:00 late")
+		none("e", x.now())
+		if err := x.w.Acknowledge("e", "user 0", time.Date(2000, 1, 2, 18, 0, 0, 0, time.UTC)); err != nil {
+			t.Fatal(err)
+		}
+		x.says("e 02 18:00 acknowledged")
+		if err := x.w.Acknowledge("e", "user 0", time.Time{}); err != nil {
+			t.Fatal(err)
+		}
+		x.says("e 01 18:00 acknowledged")
+		none("e", time.Time{})
+		x.stop()
+		x.start()
+		all, err := x.w.List()
+		if err != nil || all[0].State() != Awaited || all[0].Over[0].State != Known || all[0].Over[0].By != "user 0" {
+			t.Errorf("%+v, %v", all, err)
+		}
+		x.until(3, 3)
+		x.come("a.csv", true, nil)
+		x.says("e 03 18:00 in time")
 		x.stop()
 	})
 }
@@ -288,6 +390,7 @@ func TestExpectedChecked(t *testing.T) {
 		"its name":   func(e *Expected) { e.Name = "" },
 		"the one":    func(e *Expected) { e.At = time.Now() },
 		"a rule":     func(e *Expected) { e.Partner = "" },
+		"negative":   func(e *Expected) { e.Early = -1 },
 		"expire":     func(e *Expected) { e.Expire = time.Second },
 		"which file": func(e *Expected) { e.File = "" },
 		"no pattern": func(e *Expected) { e.File = "[a" },

@@ -26,6 +26,7 @@ type Expected struct {
 	Times   Times         // when each is due
 	At      time.Time     // or, without an expression, when the one is
 	Expire  time.Duration // so long after it was due it is not waited for any more
+	Early   time.Duration // so long before it is due it may come; 0: since the one before was due
 	Rule    string
 	Partner string
 	File    string // pattern of the name below this node's root; without a slash, of its last element
@@ -45,6 +46,8 @@ func (e *Expected) Check() error {
 		return bad("expected file %q: a rule and a partner", e.Name)
 	case e.Expire < MinExpire:
 		return bad("expected file %q: expire is at least %v", e.Name, MinExpire)
+	case e.Early < 0:
+		return bad("expected file %q: early is no negative time", e.Name)
 	}
 	return e.CheckFile()
 }

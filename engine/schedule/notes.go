@@ -2,19 +2,18 @@ package schedule
 
 import (
 	"encoding/json"
-	"errors"
 	"io"
 	"time"
 
 	"go.etcd.io/bbolt"
-	bolterrors "go.etcd.io/bbolt/errors"
 
+	"github.com/pannier/pannier/engine/notefile"
 	"github.com/pannier/pannier/spec/fault"
 )
 
 // Notes are what the schedules of a node remember. All methods may be called at the same
 // time. Errors are *fault.Error.
-type Notes struct{ db *bbolt.DB }
+type Notes struct{ db notefile.File }
 
 var runBucket = []byte("schedules")
 
@@ -43,37 +42,18 @@ type Run struct {
 // OpenNotes opens the file at path, which is made if there is none. Exists: another process
 // has it.
 func OpenNotes(path string) (*Notes, error) {
-	const op = "open the notes of schedules"
-	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: time.Second, FreelistType: bbolt.FreelistMapType})
-	if errors.Is(err, bolterrors.ErrTimeout) {
-		return nil, fault.New(op, fault.Exists, "%s: another process has it", path)
-	}
+	db, err := notefile.Open(path, "schedules", runBucket, expectBucket)
 	if err != nil {
-		return nil, fault.Wrap(op, path, err)
-	}
-	err = db.Update(func(tx *bbolt.Tx) error {
-		_, err := tx.CreateBucketIfNotExists(runBucket)
-		if err == nil {
-			_, err = tx.CreateBucketIfNotExists(expectBucket)
-		}
-		return err
-	})
-	if err != nil {
-		return nil, errors.Join(fault.Wrap(op, path, err), db.Close())
+		return nil, err
 	}
 	return &Notes{db}, nil
 }
 
 // Backup writes the file as it is at one moment.
-func (n *Notes) Backup(w io.Writer) error {
-	return fault.Wrap("back up", n.db.Path(), n.db.View(func(tx *bbolt.Tx) error {
-		_, err := tx.WriteTo(w)
-		return err
-	}))
-}
+func (n *Notes) Backup(w io.Writer) error { return n.db.Backup(w) }
 
 // Close ends the use. Nothing may be called after it.
-func (n *Notes) Close() error { return fault.Wrap("close the notes of schedules", "", n.db.Close()) }
+func (n *Notes) Close() error { return n.db.Close() }
 
 // read calls for each note of a bucket. One that cannot be read is an error: what it stands
 // for would be made again.

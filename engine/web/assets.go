@@ -125,7 +125,7 @@ var templates = func() *template.Template {
 		"row": func(r row, caller Caller) rowIn { return rowIn{r, caller} },
 	})
 	t = template.Must(t.ParseFS(templateFiles, "templates/*.html"))
-	for _, name := range []string{"transfers", "transfer", "errors", "partners", "times", "failed", "answer"} {
+	for _, name := range []string{"transfers", "transfer", "errors", "partners", "folders", "folder", "times", "failed", "answer"} {
 		template.Must(t.New("page-" + name).Parse(`{{template "top" .}}{{template "` + name + `" .}}{{template "bottom" .}}`))
 	}
 	return t

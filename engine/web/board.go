@@ -6,18 +6,14 @@ import (
 	"errors"
 	"io"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/pannier/pannier/spec/adminpb"
 )
 
-// Bounds of what is read of the node.
 const (
-	freshFor   = 900 * time.Millisecond // what was read is good for so long, or longer
-	share      = 40                     // reading takes at most one part in so many of the time
-	mostDone   = 5000                   // requests that are DONE and are shown
-	forgetDone = 10 * time.Minute       // how long one may be shown that was purged
+	mostDone   = 5000             // requests that are DONE and are shown
+	forgetDone = 10 * time.Minute // how long one may be shown that was purged
 )
 
 // item is a request, and what lists need of it.
@@ -29,49 +25,29 @@ type item struct {
 	cause      string // of a failure: which group of failures it is in
 }
 
-// board is the requests of the node at one moment, for all who look. It reads them when
-// somebody looks, as rarely as freshFor and share say, whoever many they are; nobody
-// looks: it does nothing.
+// board is the requests of the node at one moment, registered last first; nobody looks: it does
+// nothing.
 type board struct {
-	admin adminpb.AdminClient
-	now   func() time.Time
-
-	mu      sync.Mutex // held while reading: those who look together share it
-	items   []item     // registered last first
-	read    time.Time
-	took    time.Duration
-	done    []*adminpb.Request // finished last first
+	shared[[]item]
+	admin   adminpb.AdminClient
+	done    []*adminpb.Request // finished last first; this and the next guarded by shared.mu
 	doneAll time.Time          // when done was read whole
 }
 
-// look is all requests, registered last first. They must not be changed.
+// look is all requests.
 func (b *board) look(ctx context.Context) ([]item, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	now := b.now()
-	if !b.read.IsZero() && now.Sub(b.read) < max(freshFor, b.took*share) {
-		return b.items, nil
-	}
-	ctx, stop := context.WithTimeout(ctx, patience)
-	defer stop()
-	active, err := b.active(ctx)
-	if err == nil {
-		err = b.finished(ctx)
-	}
-	if err != nil {
-		return nil, err
-	}
-	b.items = merged(active, b.done)
-	b.read = b.now()
-	b.took = b.read.Sub(now)
-	return b.items, nil
-}
-
-// stale says that something was changed by somebody who wants to see it.
-func (b *board) stale() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.read = time.Time{}
+	return b.shared.look(func() ([]item, error) {
+		ctx, stop := context.WithTimeout(ctx, patience)
+		defer stop()
+		active, err := b.active(ctx)
+		if err == nil {
+			err = b.finished(ctx)
+		}
+		if err != nil {
+			return nil, err
+		}
+		return merged(active, b.done), nil
+	})
 }
 
 func (b *board) active(ctx context.Context) (all []*adminpb.Request, err error) {
@@ -84,7 +60,7 @@ func (b *board) active(ctx context.Context) (all []*adminpb.Request, err error) 
 // finished brings done up to date. The last come first, so it ends at what is known.
 func (b *board) finished(ctx context.Context) error {
 	known := b.done
-	if b.now().Sub(b.doneAll) > forgetDone {
+	if time.Since(b.doneAll) > forgetDone {
 		known = nil
 	}
 	done, err := newlyDone(ctx, b.admin, known, mostDone)
@@ -92,7 +68,7 @@ func (b *board) finished(ctx context.Context) error {
 		return err
 	}
 	if known == nil {
-		b.doneAll = b.now()
+		b.doneAll = time.Now()
 	}
 	b.done = done
 	return nil

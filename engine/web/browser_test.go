@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/pannier/pannier/engine"
+	"github.com/pannier/pannier/engine/admin"
 	"github.com/pannier/pannier/engine/config"
 	"github.com/pannier/pannier/engine/lifecycle"
 	"github.com/pannier/pannier/engine/node"
@@ -72,13 +73,18 @@ func TestBrowser(t *testing.T) {
 	partner := func(name string) string {
 		return fmt.Sprintf("[[partner]]\nname = %q\naddress = \"unix://%s/peer\"\nuser = %q\n", name, filepath.Join(dir, name), u.Uid)
 	}
+	outbox := filepath.Join(dir, "hosta", "files", "outbox")
+	if err := os.MkdirAll(outbox, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	folder := "[[folder]]\nname = \"outbox\"\nrule = \"push\"\npartner = \"hostb\"\ndir = \"outbox\"\nafter = \"keep\"\nstable = \"1s\"\n"
 	gate := filepath.Join(dir, "go")
 	rules := "[[rule]]\nname = \"push\"\ndirection = \"send\"\npartners = [\"*\"]\nroot = \"%ROOT%\"\ndigest = \"sha256\"\n"
 	gated := "[[rule]]\nname = \"gated\"\ndirection = \"send\"\npartners = [\"*\"]\nroot = \"%ROOT%\"\n"
 	pre := fmt.Sprintf("[rule.sender]\npre = [ { task = \"exec\", argv = [\"/usr/bin/test\", \"-e\", %q] } ]\n", gate)
 	post := "[rule.receiver]\npost = [ { task = \"exec\", argv = [\"/bin/true\", \"a-secret-of-hostb\"] } ]\n"
 	start(t, filepath.Join(dir, "hostb"), "hostb", partner("hosta")+rules+post+gated)
-	a := start(t, filepath.Join(dir, "hosta"), "hosta", partner("hostb")+"[[partner]]\nname = \"nowhere\"\naddress = \"tls://127.0.0.1:1\"\nkey = \"sha256:"+strings.Repeat("5a", 32)+"\"\n"+rules+gated+pre)
+	a := start(t, filepath.Join(dir, "hosta"), "hosta", partner("hostb")+folder+"[[partner]]\nname = \"nowhere\"\naddress = \"tls://127.0.0.1:1\"\nkey = \"sha256:"+strings.Repeat("5a", 32)+"\"\n"+rules+gated+pre)
 	send := func(partner, rule, file string, size int) {
 		t.Helper()
 		b := make([]byte, size)
@@ -97,7 +103,12 @@ func TestBrowser(t *testing.T) {
 	}
 	send("hostb", "gated", "broken.bin", 1000)
 	s := &site{t: t, caller: &operator}
-	s.serve(serveAdmin(t, a.Engine()))
+	client, err := admin.Dial("unix://" + filepath.Join(dir, "hosta", "state", "admin.sock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { client.Close() })
+	s.serve(client)
 	watched := filepath.Join(dir, "watched")
 	over := make(chan struct{})
 	go func() { // somebody has to look before it begins
@@ -110,7 +121,7 @@ func TestBrowser(t *testing.T) {
 			time.Sleep(50 * time.Millisecond)
 		}
 	}()
-	s.browse("nodes", "GO="+gate, "WATCHED="+watched, "HOSTILE="+image)
+	s.browse("nodes", "GO="+gate, "WATCHED="+watched, "HOSTILE="+image, "OUTBOX="+outbox)
 	_ = os.WriteFile(watched, nil, 0o600) // if the browser never came so far
 	<-over
 }
@@ -118,7 +129,8 @@ func TestBrowser(t *testing.T) {
 // Everything there is to see, for people who see little, or nothing; and pictures.
 func TestLooks(t *testing.T) {
 	s := newSite(t, func(c adminpb.AdminClient) adminpb.AdminClient {
-		return timely{c, "statement-with-a-name-that-is-as-long-as-names-get-2026-11-28"}
+		const long = "statement-with-a-name-that-is-as-long-as-names-get-2026-11-28"
+		return timely{&watching{AdminClient: logged{c}, name: long + ".csv", files: 30}, long}
 	})
 	running, broken := s.sight()
 	web.Fill(s.page, func(i int) (in, out float64) {

@@ -25,6 +25,8 @@ type detail struct {
 	Events   []event
 	Facts    []fact
 	Output   string // of the last task
+	Log      []line
+	Mute     bool // the node keeps no lines
 	Actions  actions
 	Caller   Caller
 }
@@ -42,6 +44,12 @@ type event struct {
 	Safe               string
 	Attempt            uint32
 	Problem            string
+}
+
+// line is one of the node's log.
+type line struct {
+	At          time.Time
+	Level, Text string
 }
 
 // attempt is one of the requester's, as far as this end has seen it.
@@ -79,7 +87,7 @@ func (p *Page) transfer(v *visit) error {
 }
 
 // parts are what changes by itself, each a template and the place where it is.
-var parts = []string{"head", "actions", "explain", "timeline", "attempts", "events", "facts", "output"}
+var parts = []string{"head", "actions", "explain", "timeline", "attempts", "events", "log", "facts", "output"}
 
 // print is short, and the same for pages whose parts are: a stream that finds the same says nothing at first.
 func (d *detail) print() string {
@@ -126,10 +134,19 @@ func (p *Page) detail(v *visit) (*detail, error) {
 	if err != nil {
 		return nil, err
 	}
+	log, err := p.cfg.Admin.Log(v.ctx(), refOf(r))
+	mute := err != nil && fault.KindOf(admin.FromStatus(err)) == fault.Unsupported
+	if err != nil && !mute {
+		return nil, err
+	}
 	now := time.Now()
 	d := &detail{
 		row: rowOf(r, now), Request: r, Explain: e, Caller: v.caller, Facts: factsOf(e),
 		Lanes: lanesOf(timeline, r.GetRole()), Attempts: attemptsOf(reply.GetEvents()), Actions: actionsOf(r), Output: strings.TrimSpace(r.GetLive().GetOutput()),
+	}
+	d.Mute = mute
+	for _, l := range slices.Backward(log.GetLines()) {
+		d.Log = append(d.Log, line{l.GetAt().AsTime(), l.GetLevel(), l.GetText()})
 	}
 	if e.GetAt() != nil {
 		d.NextAt = ago(e.GetAt().AsTime(), now)

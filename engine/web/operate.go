@@ -39,12 +39,17 @@ func (p *Page) words(v *visit) error {
 	if err != nil {
 		return err
 	}
-	ctx, stop := context.WithTimeout(v.ctx(), wordLimit)
+	ctx, stop := wordContext(v)
 	defer stop()
 	n := said(ctx, refs, say, past)
 	p.board.stale()
 	p.cfg.Log.Info("operator at the web page", "who", v.caller.Name, "word", name, "requests", len(refs), "outcome", n.Text)
 	return v.answer(n)
+}
+
+// wordContext is that of what an operator has ordered.
+func wordContext(v *visit) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(v.ctx(), wordLimit)
 }
 
 // answer tells what has become of a word: a part for htmx, else a page.
@@ -162,7 +167,7 @@ func said(ctx context.Context, refs []*adminpb.Ref, say func(context.Context, *a
 
 // testPartner connects to a partner now.
 func (p *Page) testPartner(v *visit) error {
-	ctx, stop := context.WithTimeout(v.ctx(), wordLimit)
+	ctx, stop := wordContext(v)
 	defer stop()
 	name := v.r.PathValue("name")
 	began := time.Now()

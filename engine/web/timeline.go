@@ -90,7 +90,10 @@ func stepsOf(side adminpb.Request_Side) []rungStep {
 func lanesOf(t *adminpb.TimelineReply, role adminpb.Request_Role) []lane {
 	here := laneOf(t.GetHere(), 0)
 	here.Name, here.Here, here.Problem = "This node", true, "" // which is told above
-	heard := max(partnersRung(t.GetHere().GetSide(), role, rungs[t.GetHere().GetPhase()]), rungs[t.GetHere().GetFailure().GetPhase()])
+	heard := partnersRung(t.GetHere().GetSide(), role, rungs[t.GetHere().GetPhase()])
+	if t.GetHere().GetState() == adminpb.Request_INERROR { // how far it was when it failed
+		heard = max(heard, rungs[t.GetHere().GetFailure().GetPhase()])
+	}
 	var there lane
 	if t.GetThere() != nil {
 		there = laneOf(t.GetThere(), heard)

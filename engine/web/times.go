@@ -45,7 +45,7 @@ func (p *Page) times(v *visit) error {
 }
 
 // lamps are how the states of expected files look.
-var lamps = map[string]string{"late": "down", "missing": "down", "came late": "idle", "in time": "up", "awaited": "idle"}
+var lamps = map[string]string{"late": "down", "missing": "down", "acknowledged": "idle", "came late": "idle", "in time": "up", "awaited": "idle"}
 
 func expectedOf(e *adminpb.Expected, now time.Time) timed {
 	x := timed{Name: e.GetName(), Status: lamps[e.GetState()], Word: capital(e.GetState()), What: e.GetFile() + " from " + e.GetPartner() + " by " + e.GetRule()}

@@ -115,7 +115,7 @@ type layout struct {
 // entry is a page in the navigation.
 type entry struct{ At, Path, Name string }
 
-var entries = []entry{{"transfers", "/transfers", "Transfers"}, {"errors", "/errors", "Errors"}, {"partners", "/partners", "Partners"}, {"times", "/times", "Times"}}
+var entries = []entry{{"transfers", "/transfers", "Transfers"}, {"errors", "/errors", "Errors"}, {"partners", "/partners", "Partners"}, {"folders", "/folders", "Folders"}, {"times", "/times", "Times"}}
 
 // page answers with a whole page, whose middle is the template name.
 func (v *visit) page(code int, name, title, at string, data any) {

@@ -45,6 +45,7 @@ type Page struct {
 	cfg     Config
 	board   *board
 	graph   *graph
+	folders folders
 	handler http.Handler
 	viewers viewers
 	quit    context.Context // ends with Close
@@ -70,7 +71,7 @@ func New(cfg Config) (*Page, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	p := &Page{cfg: cfg, board: &board{admin: cfg.Admin, now: time.Now}, graph: newGraph(cfg.Admin), ended: make(chan struct{})}
+	p := &Page{cfg: cfg, board: &board{admin: cfg.Admin}, graph: newGraph(cfg.Admin), ended: make(chan struct{})}
 	if cfg.Self == nil {
 		cfg.Self = context.Background()
 	}
@@ -109,13 +110,18 @@ func Routes() []Route {
 		{"GET /transfers/{id}", see, (*Page).transfer},
 		{"GET /errors", see, (*Page).errors},
 		{"GET /partners", see, (*Page).partners},
+		{"GET /folders", see, (*Page).listFolders},
+		{"GET /folders/{name}", see, (*Page).folder},
 		{"GET /times", see, (*Page).times},
 		{"GET /live/transfers", see, (*Page).liveTransfers},
 		{"GET /live/transfers/{id}", see, (*Page).liveTransfer},
 		{"GET /live/partners", see, (*Page).livePartners},
 		{"GET /live/errors", see, (*Page).liveErrors},
+		{"GET /live/folders", see, (*Page).liveFolders},
+		{"GET /live/folders/{name}", see, (*Page).liveFolder},
 		{"POST /words", say, (*Page).words},
 		{"POST /partners/{name}/test", say, (*Page).testPartner},
+		{"POST /folders/{name}/scan", say, (*Page).scanFolder},
 	}
 }
 

@@ -22,7 +22,7 @@ import (
 )
 
 // pages are all that show something.
-var pages = []string{"/transfers", "/transfers?q=a&state=failed&page=2", "/errors", "/partners", "/times", "/transfers/00000100000000000000000000000001", "/nothing"}
+var pages = []string{"/transfers", "/transfers?q=a&state=failed&page=2", "/errors", "/partners", "/folders", "/times", "/transfers/00000100000000000000000000000001", "/nothing"}
 
 // Beside check 39 of the scorecard, which asks a daemon: from here to TestNoInline: what another site, a name or a
 // stranger may try.

@@ -3,6 +3,7 @@ package flowtest
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -13,10 +14,13 @@ import (
 // ends a server ends. Elsewhere than on Linux it is the process alone.
 func Family(pid int) []int {
 	all := []int{pid}
-	children, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
-	for _, c := range strings.Fields(string(children)) {
-		if n, err := strconv.Atoi(c); err == nil {
-			all = append(all, Family(n)...)
+	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid)) // each has its own
+	for _, t := range threads {
+		children, _ := os.ReadFile(t)
+		for _, c := range strings.Fields(string(children)) {
+			if n, err := strconv.Atoi(c); err == nil {
+				all = append(all, Family(n)...)
+			}
 		}
 	}
 	return all

@@ -358,8 +358,21 @@ func (s *session) software() string {
 	return ""
 }
 
+// other is why the destination has another size than the source had before.
+func (p *duo) other(ctx context.Context, have int64) error {
+	now, err := p.a.size(ctx, p.from)
+	switch {
+	case err != nil:
+		return err
+	case now != p.size:
+		return p.a.said(fault.SourceChanged, "RETR", p.from, "the source has %d bytes, and had %d", now, p.size)
+	}
+	return p.b.said(fault.Corrupt, "STOR", p.to, "both servers have confirmed, and the destination has %d bytes of %d", have, p.size)
+}
+
 // verify compares what the two servers have, as far as both can. If that is by size, the
-// server has been told what is to be renamed, too.
+// server has been told what is to be renamed, too. A source that grows is found by what
+// it has sent.
 func (p *duo) verify(ctx context.Context) (string, error) {
 	if err := p.renew(ctx); err != nil {
 		return "", err
@@ -370,24 +383,18 @@ func (p *duo) verify(ctx context.Context) (string, error) {
 	if !hash {
 		ask = append(ask, "RNFR "+p.part)
 	}
-	fromA, fromB, err := p.ask(ctx, []string{"SIZE " + p.from}, ask)
+	_, said, err := p.ask(ctx, nil, ask)
 	if err != nil {
 		return "", err
 	}
-	now, err := p.a.sizeOf(p.from, fromA[0])
-	if err != nil {
-		return "", err
-	}
-	have, err := p.b.sizeOf(p.part, fromB[0])
+	have, err := p.b.sizeOf(p.part, said[0])
 	switch {
 	case err != nil:
 		return "", err
-	case now != p.size:
-		return "", p.a.said(fault.SourceChanged, "RETR", p.from, "the source has %d bytes, and had %d", now, p.size)
 	case have != p.size:
-		return "", p.b.said(fault.Corrupt, "STOR", p.to, "both servers have confirmed, and the destination has %d bytes of %d", have, p.size)
+		return "", p.other(ctx, have)
 	case !hash:
-		p.ready = fromB[1].code == 350
+		p.ready = said[1].code == 350
 		return "size", nil
 	}
 	var x, y []byte

@@ -109,16 +109,19 @@ func (p *duo) run(ctx context.Context, w way) error {
 		}
 		p.offset = n
 	}
-	err := p.both(func() error { return p.a.prepare(ctx, w.clear, w.client == 's') },
-		func() error { return p.b.prepare(ctx, w.clear, w.client == 'd') })
-	if err != nil {
-		return p.maybe(err)
+	if !p.a.prepared(w.clear, w.client == 's') || !p.b.prepared(w.clear, w.client == 'd') {
+		err := p.both(func() error { return p.a.prepare(ctx, w.clear, w.client == 's') },
+			func() error { return p.b.prepare(ctx, w.clear, w.client == 'd') })
+		if err != nil {
+			return p.maybe(err)
+		}
 	}
 	get, put := "RETR "+p.from, "STOR "+p.part
 	listens, connects, purpose := p.b, p.a, put
 	if w.reversed {
 		listens, connects, purpose = p.a, p.b, get
 	}
+	var err error
 	at := p.at
 	p.at = netip.AddrPort{}
 	switch {
@@ -135,7 +138,12 @@ func (p *duo) run(ctx context.Context, w way) error {
 	if w.reversed {
 		first, second = put, get
 	}
-	fast, err := connects.connect(ctx, at, first, p.offset)
+	from, to := &side{c: p.a, word: "RETR", path: p.from}, &side{c: p.b, word: "STOR", path: p.to}
+	caller := from
+	if w.reversed {
+		caller = to
+	}
+	fast, err := caller.connect(ctx, at, first, p.offset)
 	if err != nil {
 		return err
 	}
@@ -164,10 +172,13 @@ func (p *duo) run(ctx context.Context, w way) error {
 		connects.kill()
 		return err
 	}
-	err = p.follow(ctx)
+	err = p.follow(ctx, from, to)
 	var no *refusal
 	if errors.As(err, &no) {
 		no.odd = no.odd && fast
+	}
+	if fast {
+		connects.s.reaches(at.Addr(), err == nil)
 	}
 	return err
 }
@@ -175,13 +186,19 @@ func (p *duo) run(ctx context.Context, w way) error {
 // connect has a server connect to an address, and begin, with two commands at once. It has
 // done nothing if it returns false. Not from an offset: a server that refuses REST would
 // begin at another. Nor while the server listens: one that refuses the address would wait
-// for somebody to come.
-func (c *conn) connect(ctx context.Context, to netip.AddrPort, line string, offset int64) (bool, error) {
+// for somebody to come. One that has connected to the host before will again: then the
+// reply to EPRT is not waited for either.
+func (s *side) connect(ctx context.Context, to netip.AddrPort, line string, offset int64) (bool, error) {
+	c := s.c
 	if offset > 0 || c.listens || !c.s.pipelines() {
 		return false, nil
 	}
 	if err := c.send(ctx, eprt(to), line); err != nil {
 		return false, err
+	}
+	if c.s.reached(to.Addr()) {
+		s.port = true
+		return true, nil
 	}
 	r, err := c.answer(ctx, "EPRT", c.s.timeout)
 	if err != nil || r.good() {
@@ -213,6 +230,7 @@ type side struct {
 	c     *conn
 	word  string
 	path  string
+	port  bool  // it will first say whether it takes the address
 	began bool  // it has said 1xx
 	final reply // code 0: not yet
 	err   error // of the connection
@@ -228,9 +246,7 @@ type said struct {
 // follow waits until both servers have said how it ended. That takes as long as the
 // destination's size grows; once it does not for the timeout, or one of them has failed,
 // the other is interrupted, and its connection given up.
-func (p *duo) follow(ctx context.Context) error {
-	src := &side{c: p.a, word: "RETR", path: p.from}
-	dst := &side{c: p.b, word: "STOR", path: p.to}
+func (p *duo) follow(ctx context.Context, src, dst *side) error {
 	if p.size < resumable && p.swift(ctx, src, dst) {
 		return p.outcome(ctx, src, dst)
 	}
@@ -242,7 +258,7 @@ func (p *duo) follow(ctx context.Context) error {
 		switch {
 		case s.open():
 			_ = s.c.raw.SetReadDeadline(time.Time{})
-			go s.listen(replies, done)
+			go s.listen(s.port, replies, done)
 		case !s.final.good():
 			why = errEnded
 		}
@@ -253,17 +269,22 @@ func (p *duo) follow(ctx context.Context) error {
 	go p.poll(polling, sizes)
 
 	patience := p.dst.timeout
-	stall := time.NewTimer(patience)
+	stall := time.NewTimer(0)
 	defer stall.Stop()
+	patient := func() {
+		if src.idle() && dst.final.good() || dst.idle() && src.final.good() {
+			stall.Reset(p.dst.grace())
+		} else {
+			stall.Reset(patience)
+		}
+	}
+	patient()
 	last := p.offset
 	for why == nil && (src.open() || dst.open()) {
 		select {
 		case m := <-replies:
 			m.side.note(m)
-			stall.Reset(patience)
-			if src.idle() && dst.final.good() || dst.idle() && src.final.good() {
-				stall.Reset(p.dst.grace())
-			}
+			patient()
 			if m.err != nil || (m.r.code >= 200 && !m.r.good()) {
 				why = errEnded
 			}
@@ -295,11 +316,12 @@ func (p *duo) follow(ctx context.Context) error {
 }
 
 // swift is follow for as long as most small files take, without anybody else: for them,
-// going from one goroutine to the next would take longer than the transfer. It returns
-// whether both have said that it ended well.
+// going from one goroutine to the next would take longer than the transfer. The
+// destination ends last: when it has, the source's replies are there. It returns whether
+// both have said that it ended well.
 func (p *duo) swift(ctx context.Context, src, dst *side) bool {
 	until := time.Now().Add(200 * time.Millisecond)
-	for _, s := range []*side{src, dst} {
+	for _, s := range []*side{dst, src} {
 		for s.open() {
 			if ctx.Err() != nil || !s.c.whole(ctx, time.Until(until)) {
 				return false
@@ -345,9 +367,11 @@ func (s *side) note(m said) {
 		s.c.kill()
 	case m.r.code < 200:
 		s.began = true
+	case s.port && m.r.good():
+		s.port = false
 	default:
 		s.final = m.r
-		if m.r.code == 421 {
+		if m.r.code == 421 || s.port { // one more reply would come
 			s.c.kill()
 		}
 	}
@@ -355,7 +379,7 @@ func (s *side) note(m said) {
 
 // listen reads replies until the final one. When nobody wants them any more, the
 // connection is of no use either.
-func (s *side) listen(to chan<- said, done <-chan struct{}) {
+func (s *side) listen(port bool, to chan<- said, done <-chan struct{}) {
 	for n := 0; ; n++ {
 		r, err := readReply(s.c.r)
 		if err == nil && n > 100 {
@@ -367,9 +391,10 @@ func (s *side) listen(to chan<- said, done <-chan struct{}) {
 			s.c.kill()
 			return
 		}
-		if err != nil || r.code >= 200 {
+		if err != nil || r.code >= 200 && !(port && r.good()) {
 			return
 		}
+		port = port && r.code < 200
 	}
 }
 
@@ -475,8 +500,8 @@ func (p *duo) outcome(ctx context.Context, src, dst *side) error {
 		return nil
 	}
 	for _, s := range []*side{dst, src} { // who refuses a connection of the other says 425, or nothing but 500
-		if c := s.final.code; c == 425 || c == 522 || (c >= 500 && c <= 504 && !s.began) {
-			return &refusal{s.c.refused(s.word, s.path, s.final), c >= 500 && c <= 504}
+		if c := s.final.code; s.port && c != 0 || c == 425 || c == 522 || (c >= 500 && c <= 504 && !s.began) {
+			return &refusal{s.c.refused(s.word, s.path, s.final), s.port || c >= 500 && c <= 504}
 		}
 	}
 	var lost error

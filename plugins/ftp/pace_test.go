@@ -81,6 +81,50 @@ func TestCopyOddAnswer(t *testing.T) {
 	}
 }
 
+// A source that has connected to the destination before is told all at once: its answer to
+// the address is not waited for.
+func TestCopyKnownAddress(t *testing.T) {
+	stored := make(chan struct{}, 1)
+	b := newFake(t, func(_ *fakeConn, w, _ string) string {
+		if w == "STOR" {
+			stored <- struct{}{}
+		}
+		return ""
+	})
+	known := false
+	a := newFake(t, func(_ *fakeConn, w, _ string) string {
+		switch {
+		case w == "RETR" && !known:
+			known = true
+			<-stored
+		case w == "EPRT" && known: // says nothing before the destination was told
+			select {
+			case <-stored:
+			case <-t.Context().Done():
+			}
+		}
+		return ""
+	})
+	soon(t, func() { copies(t, a, b, 3) })
+}
+
+// One that does not take the address any more is asked for it, and told one thing at a time.
+func TestCopyAddressRefusedLater(t *testing.T) {
+	var asked int
+	a := newFake(t, func(_ *fakeConn, w, _ string) string {
+		if w == "EPRT" {
+			if asked++; asked == 2 {
+				return "550 Not there"
+			}
+		}
+		return ""
+	})
+	soon(t, func() { copies(t, a, newFake(t, nil), 3) })
+	if asked != 4 {
+		t.Errorf("EPRT came %d times", asked)
+	}
+}
+
 // What does not say that a part is gone, does not make it so: it is kept, and gone on with
 // when the server says how much of it there is.
 func TestPartUnknown(t *testing.T) {

@@ -2,6 +2,7 @@ package ftp
 
 import (
 	"context"
+	"net/netip"
 	"path"
 	"strconv"
 	"strings"
@@ -34,7 +35,8 @@ type session struct {
 	pair    chan struct{} // who takes two connections holds it
 	paces   atomic.Int32  // pace: what is known of pipelining
 
-	dirs map[string]bool // directories that were there; s.mu
+	dirs  map[string]bool     // directories that were there; s.mu
+	calls map[netip.Addr]bool // hosts that the server has connected to, for a copy; s.mu
 }
 
 var sessions atomic.Uint64
@@ -363,6 +365,23 @@ func (s *session) there(dir string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.dirs[dir]
+}
+
+// reached says whether the server has connected to the host before, when it was told to.
+func (s *session) reached(host netip.Addr) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.calls[host]
+}
+
+// reaches notes whether it has.
+func (s *session) reaches(host netip.Addr, yes bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.calls) >= mostDirs || s.calls == nil {
+		s.calls = map[netip.Addr]bool{}
+	}
+	s.calls[host] = yes
 }
 
 // placed notes what a server says to CWD. A directory that is not there is an error, which

@@ -247,7 +247,7 @@ func (x Rule_Direction) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Rule_Direction.Descriptor instead.
 func (Rule_Direction) EnumDescriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{30, 0}
+	return file_admin_proto_rawDescGZIP(), []int{32, 0}
 }
 
 type Finding_Severity int32
@@ -299,7 +299,7 @@ func (x Finding_Severity) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Finding_Severity.Descriptor instead.
 func (Finding_Severity) EnumDescriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{59, 0}
+	return file_admin_proto_rawDescGZIP(), []int{61, 0}
 }
 
 // Subject is what sort of thing was found.
@@ -361,7 +361,7 @@ func (x Finding_Subject) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Finding_Subject.Descriptor instead.
 func (Finding_Subject) EnumDescriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{59, 1}
+	return file_admin_proto_rawDescGZIP(), []int{61, 1}
 }
 
 // Problem is the fault behind a status.
@@ -1511,6 +1511,111 @@ func (x *Event) GetWarning() string {
 	return ""
 }
 
+type LogReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Lines         []*LogLine             `protobuf:"bytes,1,rep,name=lines,proto3" json:"lines,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LogReply) Reset() {
+	*x = LogReply{}
+	mi := &file_admin_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LogReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LogReply) ProtoMessage() {}
+
+func (x *LogReply) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LogReply.ProtoReflect.Descriptor instead.
+func (*LogReply) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *LogReply) GetLines() []*LogLine {
+	if x != nil {
+		return x.Lines
+	}
+	return nil
+}
+
+// LogLine is one line of the node's log.
+type LogLine struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	At            *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=at,proto3" json:"at,omitempty"`
+	Level         string                 `protobuf:"bytes,2,opt,name=level,proto3" json:"level,omitempty"` // DEBUG, INFO, WARN, ERROR
+	Text          string                 `protobuf:"bytes,3,opt,name=text,proto3" json:"text,omitempty"`   // message and attributes, but for those that name the request; at most 1028 bytes
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LogLine) Reset() {
+	*x = LogLine{}
+	mi := &file_admin_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LogLine) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LogLine) ProtoMessage() {}
+
+func (x *LogLine) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LogLine.ProtoReflect.Descriptor instead.
+func (*LogLine) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *LogLine) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+func (x *LogLine) GetLevel() string {
+	if x != nil {
+		return x.Level
+	}
+	return ""
+}
+
+func (x *LogLine) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
 type TimelineRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Ref           *Ref                   `protobuf:"bytes,1,opt,name=ref,proto3" json:"ref,omitempty"`
@@ -1521,7 +1626,7 @@ type TimelineRequest struct {
 
 func (x *TimelineRequest) Reset() {
 	*x = TimelineRequest{}
-	mi := &file_admin_proto_msgTypes[11]
+	mi := &file_admin_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1533,7 +1638,7 @@ func (x *TimelineRequest) String() string {
 func (*TimelineRequest) ProtoMessage() {}
 
 func (x *TimelineRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[11]
+	mi := &file_admin_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1546,7 +1651,7 @@ func (x *TimelineRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TimelineRequest.ProtoReflect.Descriptor instead.
 func (*TimelineRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{11}
+	return file_admin_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *TimelineRequest) GetRef() *Ref {
@@ -1578,7 +1683,7 @@ type TimelineReply struct {
 
 func (x *TimelineReply) Reset() {
 	*x = TimelineReply{}
-	mi := &file_admin_proto_msgTypes[12]
+	mi := &file_admin_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1590,7 +1695,7 @@ func (x *TimelineReply) String() string {
 func (*TimelineReply) ProtoMessage() {}
 
 func (x *TimelineReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[12]
+	mi := &file_admin_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1603,7 +1708,7 @@ func (x *TimelineReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TimelineReply.ProtoReflect.Descriptor instead.
 func (*TimelineReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{12}
+	return file_admin_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *TimelineReply) GetHere() *Steps {
@@ -1670,7 +1775,7 @@ type Steps struct {
 
 func (x *Steps) Reset() {
 	*x = Steps{}
-	mi := &file_admin_proto_msgTypes[13]
+	mi := &file_admin_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1682,7 +1787,7 @@ func (x *Steps) String() string {
 func (*Steps) ProtoMessage() {}
 
 func (x *Steps) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[13]
+	mi := &file_admin_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1695,7 +1800,7 @@ func (x *Steps) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Steps.ProtoReflect.Descriptor instead.
 func (*Steps) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{13}
+	return file_admin_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Steps) GetSide() Request_Side {
@@ -1800,7 +1905,7 @@ type Reached struct {
 
 func (x *Reached) Reset() {
 	*x = Reached{}
-	mi := &file_admin_proto_msgTypes[14]
+	mi := &file_admin_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1812,7 +1917,7 @@ func (x *Reached) String() string {
 func (*Reached) ProtoMessage() {}
 
 func (x *Reached) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[14]
+	mi := &file_admin_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1825,7 +1930,7 @@ func (x *Reached) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reached.ProtoReflect.Descriptor instead.
 func (*Reached) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{14}
+	return file_admin_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Reached) GetPhase() string {
@@ -1857,7 +1962,7 @@ type TaskRun struct {
 
 func (x *TaskRun) Reset() {
 	*x = TaskRun{}
-	mi := &file_admin_proto_msgTypes[15]
+	mi := &file_admin_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1869,7 +1974,7 @@ func (x *TaskRun) String() string {
 func (*TaskRun) ProtoMessage() {}
 
 func (x *TaskRun) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[15]
+	mi := &file_admin_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1882,7 +1987,7 @@ func (x *TaskRun) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskRun.ProtoReflect.Descriptor instead.
 func (*TaskRun) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{15}
+	return file_admin_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *TaskRun) GetList() string {
@@ -1938,7 +2043,7 @@ type WatchRequest struct {
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_admin_proto_msgTypes[16]
+	mi := &file_admin_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1950,7 +2055,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[16]
+	mi := &file_admin_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1963,7 +2068,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{16}
+	return file_admin_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *WatchRequest) GetQuery() *ListRequest {
@@ -1990,7 +2095,7 @@ type Change struct {
 
 func (x *Change) Reset() {
 	*x = Change{}
-	mi := &file_admin_proto_msgTypes[17]
+	mi := &file_admin_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2002,7 +2107,7 @@ func (x *Change) String() string {
 func (*Change) ProtoMessage() {}
 
 func (x *Change) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[17]
+	mi := &file_admin_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2015,7 +2120,7 @@ func (x *Change) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Change.ProtoReflect.Descriptor instead.
 func (*Change) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{17}
+	return file_admin_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Change) GetRequest() *Request {
@@ -2042,7 +2147,7 @@ type WaitRequest struct {
 
 func (x *WaitRequest) Reset() {
 	*x = WaitRequest{}
-	mi := &file_admin_proto_msgTypes[18]
+	mi := &file_admin_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2054,7 +2159,7 @@ func (x *WaitRequest) String() string {
 func (*WaitRequest) ProtoMessage() {}
 
 func (x *WaitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[18]
+	mi := &file_admin_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2067,7 +2172,7 @@ func (x *WaitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitRequest.ProtoReflect.Descriptor instead.
 func (*WaitRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{18}
+	return file_admin_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *WaitRequest) GetRef() *Ref {
@@ -2101,7 +2206,7 @@ type Explanation struct {
 
 func (x *Explanation) Reset() {
 	*x = Explanation{}
-	mi := &file_admin_proto_msgTypes[19]
+	mi := &file_admin_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2113,7 +2218,7 @@ func (x *Explanation) String() string {
 func (*Explanation) ProtoMessage() {}
 
 func (x *Explanation) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[19]
+	mi := &file_admin_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2126,7 +2231,7 @@ func (x *Explanation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Explanation.ProtoReflect.Descriptor instead.
 func (*Explanation) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{19}
+	return file_admin_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Explanation) GetRequest() *Request {
@@ -2195,7 +2300,7 @@ type CancelRequest struct {
 
 func (x *CancelRequest) Reset() {
 	*x = CancelRequest{}
-	mi := &file_admin_proto_msgTypes[20]
+	mi := &file_admin_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2207,7 +2312,7 @@ func (x *CancelRequest) String() string {
 func (*CancelRequest) ProtoMessage() {}
 
 func (x *CancelRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[20]
+	mi := &file_admin_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2220,7 +2325,7 @@ func (x *CancelRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelRequest.ProtoReflect.Descriptor instead.
 func (*CancelRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{20}
+	return file_admin_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *CancelRequest) GetRef() *Ref {
@@ -2245,7 +2350,7 @@ type ListPartnersRequest struct {
 
 func (x *ListPartnersRequest) Reset() {
 	*x = ListPartnersRequest{}
-	mi := &file_admin_proto_msgTypes[21]
+	mi := &file_admin_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2257,7 +2362,7 @@ func (x *ListPartnersRequest) String() string {
 func (*ListPartnersRequest) ProtoMessage() {}
 
 func (x *ListPartnersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[21]
+	mi := &file_admin_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2270,7 +2375,7 @@ func (x *ListPartnersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPartnersRequest.ProtoReflect.Descriptor instead.
 func (*ListPartnersRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{21}
+	return file_admin_proto_rawDescGZIP(), []int{23}
 }
 
 type ListPartnersReply struct {
@@ -2282,7 +2387,7 @@ type ListPartnersReply struct {
 
 func (x *ListPartnersReply) Reset() {
 	*x = ListPartnersReply{}
-	mi := &file_admin_proto_msgTypes[22]
+	mi := &file_admin_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2294,7 +2399,7 @@ func (x *ListPartnersReply) String() string {
 func (*ListPartnersReply) ProtoMessage() {}
 
 func (x *ListPartnersReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[22]
+	mi := &file_admin_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2307,7 +2412,7 @@ func (x *ListPartnersReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPartnersReply.ProtoReflect.Descriptor instead.
 func (*ListPartnersReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{22}
+	return file_admin_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ListPartnersReply) GetPartners() []*Partner {
@@ -2336,7 +2441,7 @@ type Partner struct {
 
 func (x *Partner) Reset() {
 	*x = Partner{}
-	mi := &file_admin_proto_msgTypes[23]
+	mi := &file_admin_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2348,7 +2453,7 @@ func (x *Partner) String() string {
 func (*Partner) ProtoMessage() {}
 
 func (x *Partner) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[23]
+	mi := &file_admin_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2361,7 +2466,7 @@ func (x *Partner) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Partner.ProtoReflect.Descriptor instead.
 func (*Partner) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{23}
+	return file_admin_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Partner) GetName() string {
@@ -2444,7 +2549,7 @@ type TestPartnerRequest struct {
 
 func (x *TestPartnerRequest) Reset() {
 	*x = TestPartnerRequest{}
-	mi := &file_admin_proto_msgTypes[24]
+	mi := &file_admin_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2456,7 +2561,7 @@ func (x *TestPartnerRequest) String() string {
 func (*TestPartnerRequest) ProtoMessage() {}
 
 func (x *TestPartnerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[24]
+	mi := &file_admin_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2469,7 +2574,7 @@ func (x *TestPartnerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestPartnerRequest.ProtoReflect.Descriptor instead.
 func (*TestPartnerRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{24}
+	return file_admin_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *TestPartnerRequest) GetPartner() string {
@@ -2494,7 +2599,7 @@ type ListListenersRequest struct {
 
 func (x *ListListenersRequest) Reset() {
 	*x = ListListenersRequest{}
-	mi := &file_admin_proto_msgTypes[25]
+	mi := &file_admin_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2506,7 +2611,7 @@ func (x *ListListenersRequest) String() string {
 func (*ListListenersRequest) ProtoMessage() {}
 
 func (x *ListListenersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[25]
+	mi := &file_admin_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2519,7 +2624,7 @@ func (x *ListListenersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListListenersRequest.ProtoReflect.Descriptor instead.
 func (*ListListenersRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{25}
+	return file_admin_proto_rawDescGZIP(), []int{27}
 }
 
 type ListListenersReply struct {
@@ -2531,7 +2636,7 @@ type ListListenersReply struct {
 
 func (x *ListListenersReply) Reset() {
 	*x = ListListenersReply{}
-	mi := &file_admin_proto_msgTypes[26]
+	mi := &file_admin_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2543,7 +2648,7 @@ func (x *ListListenersReply) String() string {
 func (*ListListenersReply) ProtoMessage() {}
 
 func (x *ListListenersReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[26]
+	mi := &file_admin_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2556,7 +2661,7 @@ func (x *ListListenersReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListListenersReply.ProtoReflect.Descriptor instead.
 func (*ListListenersReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{26}
+	return file_admin_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ListListenersReply) GetListeners() []*Listener {
@@ -2581,7 +2686,7 @@ type Listener struct {
 
 func (x *Listener) Reset() {
 	*x = Listener{}
-	mi := &file_admin_proto_msgTypes[27]
+	mi := &file_admin_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2593,7 +2698,7 @@ func (x *Listener) String() string {
 func (*Listener) ProtoMessage() {}
 
 func (x *Listener) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[27]
+	mi := &file_admin_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2606,7 +2711,7 @@ func (x *Listener) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Listener.ProtoReflect.Descriptor instead.
 func (*Listener) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{27}
+	return file_admin_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Listener) GetAddress() string {
@@ -2659,7 +2764,7 @@ type ListRulesRequest struct {
 
 func (x *ListRulesRequest) Reset() {
 	*x = ListRulesRequest{}
-	mi := &file_admin_proto_msgTypes[28]
+	mi := &file_admin_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2671,7 +2776,7 @@ func (x *ListRulesRequest) String() string {
 func (*ListRulesRequest) ProtoMessage() {}
 
 func (x *ListRulesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[28]
+	mi := &file_admin_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2684,7 +2789,7 @@ func (x *ListRulesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRulesRequest.ProtoReflect.Descriptor instead.
 func (*ListRulesRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{28}
+	return file_admin_proto_rawDescGZIP(), []int{30}
 }
 
 type ListRulesReply struct {
@@ -2696,7 +2801,7 @@ type ListRulesReply struct {
 
 func (x *ListRulesReply) Reset() {
 	*x = ListRulesReply{}
-	mi := &file_admin_proto_msgTypes[29]
+	mi := &file_admin_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2708,7 +2813,7 @@ func (x *ListRulesReply) String() string {
 func (*ListRulesReply) ProtoMessage() {}
 
 func (x *ListRulesReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[29]
+	mi := &file_admin_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2721,7 +2826,7 @@ func (x *ListRulesReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRulesReply.ProtoReflect.Descriptor instead.
 func (*ListRulesReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{29}
+	return file_admin_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ListRulesReply) GetRules() []*Rule {
@@ -2751,7 +2856,7 @@ type Rule struct {
 
 func (x *Rule) Reset() {
 	*x = Rule{}
-	mi := &file_admin_proto_msgTypes[30]
+	mi := &file_admin_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2763,7 +2868,7 @@ func (x *Rule) String() string {
 func (*Rule) ProtoMessage() {}
 
 func (x *Rule) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[30]
+	mi := &file_admin_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2776,7 +2881,7 @@ func (x *Rule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rule.ProtoReflect.Descriptor instead.
 func (*Rule) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{30}
+	return file_admin_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Rule) GetName() string {
@@ -2868,7 +2973,7 @@ type TaskLists struct {
 
 func (x *TaskLists) Reset() {
 	*x = TaskLists{}
-	mi := &file_admin_proto_msgTypes[31]
+	mi := &file_admin_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2880,7 +2985,7 @@ func (x *TaskLists) String() string {
 func (*TaskLists) ProtoMessage() {}
 
 func (x *TaskLists) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[31]
+	mi := &file_admin_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2893,7 +2998,7 @@ func (x *TaskLists) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskLists.ProtoReflect.Descriptor instead.
 func (*TaskLists) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{31}
+	return file_admin_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *TaskLists) GetPre() uint32 {
@@ -2930,7 +3035,7 @@ type TestRuleRequest struct {
 
 func (x *TestRuleRequest) Reset() {
 	*x = TestRuleRequest{}
-	mi := &file_admin_proto_msgTypes[32]
+	mi := &file_admin_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2942,7 +3047,7 @@ func (x *TestRuleRequest) String() string {
 func (*TestRuleRequest) ProtoMessage() {}
 
 func (x *TestRuleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[32]
+	mi := &file_admin_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2955,7 +3060,7 @@ func (x *TestRuleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestRuleRequest.ProtoReflect.Descriptor instead.
 func (*TestRuleRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{32}
+	return file_admin_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *TestRuleRequest) GetDirection() Rule_Direction {
@@ -2997,7 +3102,7 @@ type TestRuleReply struct {
 
 func (x *TestRuleReply) Reset() {
 	*x = TestRuleReply{}
-	mi := &file_admin_proto_msgTypes[33]
+	mi := &file_admin_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3009,7 +3114,7 @@ func (x *TestRuleReply) String() string {
 func (*TestRuleReply) ProtoMessage() {}
 
 func (x *TestRuleReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[33]
+	mi := &file_admin_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3022,7 +3127,7 @@ func (x *TestRuleReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestRuleReply.ProtoReflect.Descriptor instead.
 func (*TestRuleReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{33}
+	return file_admin_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *TestRuleReply) GetTests() []*RuleTest {
@@ -3053,7 +3158,7 @@ type RuleTest struct {
 
 func (x *RuleTest) Reset() {
 	*x = RuleTest{}
-	mi := &file_admin_proto_msgTypes[34]
+	mi := &file_admin_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3065,7 +3170,7 @@ func (x *RuleTest) String() string {
 func (*RuleTest) ProtoMessage() {}
 
 func (x *RuleTest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[34]
+	mi := &file_admin_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3078,7 +3183,7 @@ func (x *RuleTest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuleTest.ProtoReflect.Descriptor instead.
 func (*RuleTest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{34}
+	return file_admin_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *RuleTest) GetRule() string {
@@ -3176,7 +3281,7 @@ type BrowseRequest struct {
 
 func (x *BrowseRequest) Reset() {
 	*x = BrowseRequest{}
-	mi := &file_admin_proto_msgTypes[35]
+	mi := &file_admin_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3188,7 +3293,7 @@ func (x *BrowseRequest) String() string {
 func (*BrowseRequest) ProtoMessage() {}
 
 func (x *BrowseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[35]
+	mi := &file_admin_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3201,7 +3306,7 @@ func (x *BrowseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BrowseRequest.ProtoReflect.Descriptor instead.
 func (*BrowseRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{35}
+	return file_admin_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *BrowseRequest) GetPartner() string {
@@ -3237,7 +3342,7 @@ type BrowseEntry struct {
 
 func (x *BrowseEntry) Reset() {
 	*x = BrowseEntry{}
-	mi := &file_admin_proto_msgTypes[36]
+	mi := &file_admin_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3249,7 +3354,7 @@ func (x *BrowseEntry) String() string {
 func (*BrowseEntry) ProtoMessage() {}
 
 func (x *BrowseEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[36]
+	mi := &file_admin_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3262,7 +3367,7 @@ func (x *BrowseEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BrowseEntry.ProtoReflect.Descriptor instead.
 func (*BrowseEntry) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{36}
+	return file_admin_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *BrowseEntry) GetName() string {
@@ -3302,7 +3407,7 @@ type ListRelaysRequest struct {
 
 func (x *ListRelaysRequest) Reset() {
 	*x = ListRelaysRequest{}
-	mi := &file_admin_proto_msgTypes[37]
+	mi := &file_admin_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3314,7 +3419,7 @@ func (x *ListRelaysRequest) String() string {
 func (*ListRelaysRequest) ProtoMessage() {}
 
 func (x *ListRelaysRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[37]
+	mi := &file_admin_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3327,7 +3432,7 @@ func (x *ListRelaysRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRelaysRequest.ProtoReflect.Descriptor instead.
 func (*ListRelaysRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{37}
+	return file_admin_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ListRelaysRequest) GetConnections() bool {
@@ -3348,7 +3453,7 @@ type ListRelaysReply struct {
 
 func (x *ListRelaysReply) Reset() {
 	*x = ListRelaysReply{}
-	mi := &file_admin_proto_msgTypes[38]
+	mi := &file_admin_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3360,7 +3465,7 @@ func (x *ListRelaysReply) String() string {
 func (*ListRelaysReply) ProtoMessage() {}
 
 func (x *ListRelaysReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[38]
+	mi := &file_admin_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3373,7 +3478,7 @@ func (x *ListRelaysReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRelaysReply.ProtoReflect.Descriptor instead.
 func (*ListRelaysReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{38}
+	return file_admin_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ListRelaysReply) GetRelays() []*Relay {
@@ -3422,7 +3527,7 @@ type Relay struct {
 
 func (x *Relay) Reset() {
 	*x = Relay{}
-	mi := &file_admin_proto_msgTypes[39]
+	mi := &file_admin_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3434,7 +3539,7 @@ func (x *Relay) String() string {
 func (*Relay) ProtoMessage() {}
 
 func (x *Relay) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[39]
+	mi := &file_admin_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3447,7 +3552,7 @@ func (x *Relay) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Relay.ProtoReflect.Descriptor instead.
 func (*Relay) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{39}
+	return file_admin_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Relay) GetName() string {
@@ -3582,7 +3687,7 @@ type RelayLimits struct {
 
 func (x *RelayLimits) Reset() {
 	*x = RelayLimits{}
-	mi := &file_admin_proto_msgTypes[40]
+	mi := &file_admin_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3594,7 +3699,7 @@ func (x *RelayLimits) String() string {
 func (*RelayLimits) ProtoMessage() {}
 
 func (x *RelayLimits) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[40]
+	mi := &file_admin_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3607,7 +3712,7 @@ func (x *RelayLimits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RelayLimits.ProtoReflect.Descriptor instead.
 func (*RelayLimits) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{40}
+	return file_admin_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *RelayLimits) GetConns() int32 {
@@ -3704,7 +3809,7 @@ type RelayCounts struct {
 
 func (x *RelayCounts) Reset() {
 	*x = RelayCounts{}
-	mi := &file_admin_proto_msgTypes[41]
+	mi := &file_admin_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3716,7 +3821,7 @@ func (x *RelayCounts) String() string {
 func (*RelayCounts) ProtoMessage() {}
 
 func (x *RelayCounts) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[41]
+	mi := &file_admin_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3729,7 +3834,7 @@ func (x *RelayCounts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RelayCounts.ProtoReflect.Descriptor instead.
 func (*RelayCounts) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{41}
+	return file_admin_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *RelayCounts) GetOpen() int32 {
@@ -3804,7 +3909,7 @@ type RelayPolicy struct {
 
 func (x *RelayPolicy) Reset() {
 	*x = RelayPolicy{}
-	mi := &file_admin_proto_msgTypes[42]
+	mi := &file_admin_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3816,7 +3921,7 @@ func (x *RelayPolicy) String() string {
 func (*RelayPolicy) ProtoMessage() {}
 
 func (x *RelayPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[42]
+	mi := &file_admin_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3829,7 +3934,7 @@ func (x *RelayPolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RelayPolicy.ProtoReflect.Descriptor instead.
 func (*RelayPolicy) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{42}
+	return file_admin_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *RelayPolicy) GetPartner() string {
@@ -3899,7 +4004,7 @@ type RelayConnection struct {
 
 func (x *RelayConnection) Reset() {
 	*x = RelayConnection{}
-	mi := &file_admin_proto_msgTypes[43]
+	mi := &file_admin_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3911,7 +4016,7 @@ func (x *RelayConnection) String() string {
 func (*RelayConnection) ProtoMessage() {}
 
 func (x *RelayConnection) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[43]
+	mi := &file_admin_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3924,7 +4029,7 @@ func (x *RelayConnection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RelayConnection.ProtoReflect.Descriptor instead.
 func (*RelayConnection) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{43}
+	return file_admin_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *RelayConnection) GetId() uint64 {
@@ -4000,7 +4105,7 @@ type TestRelayRequest struct {
 
 func (x *TestRelayRequest) Reset() {
 	*x = TestRelayRequest{}
-	mi := &file_admin_proto_msgTypes[44]
+	mi := &file_admin_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4012,7 +4117,7 @@ func (x *TestRelayRequest) String() string {
 func (*TestRelayRequest) ProtoMessage() {}
 
 func (x *TestRelayRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[44]
+	mi := &file_admin_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4025,7 +4130,7 @@ func (x *TestRelayRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestRelayRequest.ProtoReflect.Descriptor instead.
 func (*TestRelayRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{44}
+	return file_admin_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *TestRelayRequest) GetName() string {
@@ -4051,7 +4156,7 @@ type TestRelayReply struct {
 
 func (x *TestRelayReply) Reset() {
 	*x = TestRelayReply{}
-	mi := &file_admin_proto_msgTypes[45]
+	mi := &file_admin_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4063,7 +4168,7 @@ func (x *TestRelayReply) String() string {
 func (*TestRelayReply) ProtoMessage() {}
 
 func (x *TestRelayReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[45]
+	mi := &file_admin_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4076,7 +4181,7 @@ func (x *TestRelayReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestRelayReply.ProtoReflect.Descriptor instead.
 func (*TestRelayReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{45}
+	return file_admin_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *TestRelayReply) GetSteps() []*RelayStep {
@@ -4098,7 +4203,7 @@ type RelayStep struct {
 
 func (x *RelayStep) Reset() {
 	*x = RelayStep{}
-	mi := &file_admin_proto_msgTypes[46]
+	mi := &file_admin_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4110,7 +4215,7 @@ func (x *RelayStep) String() string {
 func (*RelayStep) ProtoMessage() {}
 
 func (x *RelayStep) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[46]
+	mi := &file_admin_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4123,7 +4228,7 @@ func (x *RelayStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RelayStep.ProtoReflect.Descriptor instead.
 func (*RelayStep) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{46}
+	return file_admin_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *RelayStep) GetStep() string {
@@ -4156,7 +4261,7 @@ type RemoveRelayRequest struct {
 
 func (x *RemoveRelayRequest) Reset() {
 	*x = RemoveRelayRequest{}
-	mi := &file_admin_proto_msgTypes[47]
+	mi := &file_admin_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4168,7 +4273,7 @@ func (x *RemoveRelayRequest) String() string {
 func (*RemoveRelayRequest) ProtoMessage() {}
 
 func (x *RemoveRelayRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[47]
+	mi := &file_admin_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4181,7 +4286,7 @@ func (x *RemoveRelayRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveRelayRequest.ProtoReflect.Descriptor instead.
 func (*RemoveRelayRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{47}
+	return file_admin_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *RemoveRelayRequest) GetName() string {
@@ -4200,7 +4305,7 @@ type RemoveRelayReply struct {
 
 func (x *RemoveRelayReply) Reset() {
 	*x = RemoveRelayReply{}
-	mi := &file_admin_proto_msgTypes[48]
+	mi := &file_admin_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4212,7 +4317,7 @@ func (x *RemoveRelayReply) String() string {
 func (*RemoveRelayReply) ProtoMessage() {}
 
 func (x *RemoveRelayReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[48]
+	mi := &file_admin_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4225,7 +4330,7 @@ func (x *RemoveRelayReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveRelayReply.ProtoReflect.Descriptor instead.
 func (*RemoveRelayReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{48}
+	return file_admin_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *RemoveRelayReply) GetAdded() bool {
@@ -4243,7 +4348,7 @@ type ListFoldersRequest struct {
 
 func (x *ListFoldersRequest) Reset() {
 	*x = ListFoldersRequest{}
-	mi := &file_admin_proto_msgTypes[49]
+	mi := &file_admin_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4255,7 +4360,7 @@ func (x *ListFoldersRequest) String() string {
 func (*ListFoldersRequest) ProtoMessage() {}
 
 func (x *ListFoldersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[49]
+	mi := &file_admin_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4268,7 +4373,7 @@ func (x *ListFoldersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListFoldersRequest.ProtoReflect.Descriptor instead.
 func (*ListFoldersRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{49}
+	return file_admin_proto_rawDescGZIP(), []int{51}
 }
 
 type ListFoldersReply struct {
@@ -4280,7 +4385,7 @@ type ListFoldersReply struct {
 
 func (x *ListFoldersReply) Reset() {
 	*x = ListFoldersReply{}
-	mi := &file_admin_proto_msgTypes[50]
+	mi := &file_admin_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4292,7 +4397,7 @@ func (x *ListFoldersReply) String() string {
 func (*ListFoldersReply) ProtoMessage() {}
 
 func (x *ListFoldersReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[50]
+	mi := &file_admin_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4305,7 +4410,7 @@ func (x *ListFoldersReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListFoldersReply.ProtoReflect.Descriptor instead.
 func (*ListFoldersReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{50}
+	return file_admin_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *ListFoldersReply) GetFolders() []*Folder {
@@ -4324,7 +4429,7 @@ type ShowFolderRequest struct {
 
 func (x *ShowFolderRequest) Reset() {
 	*x = ShowFolderRequest{}
-	mi := &file_admin_proto_msgTypes[51]
+	mi := &file_admin_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4336,7 +4441,7 @@ func (x *ShowFolderRequest) String() string {
 func (*ShowFolderRequest) ProtoMessage() {}
 
 func (x *ShowFolderRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[51]
+	mi := &file_admin_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4349,7 +4454,7 @@ func (x *ShowFolderRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShowFolderRequest.ProtoReflect.Descriptor instead.
 func (*ShowFolderRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{51}
+	return file_admin_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *ShowFolderRequest) GetName() string {
@@ -4368,7 +4473,7 @@ type ScanFolderRequest struct {
 
 func (x *ScanFolderRequest) Reset() {
 	*x = ScanFolderRequest{}
-	mi := &file_admin_proto_msgTypes[52]
+	mi := &file_admin_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4380,7 +4485,7 @@ func (x *ScanFolderRequest) String() string {
 func (*ScanFolderRequest) ProtoMessage() {}
 
 func (x *ScanFolderRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[52]
+	mi := &file_admin_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4393,7 +4498,7 @@ func (x *ScanFolderRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScanFolderRequest.ProtoReflect.Descriptor instead.
 func (*ScanFolderRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{52}
+	return file_admin_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *ScanFolderRequest) GetName() string {
@@ -4412,7 +4517,7 @@ type TestFolderRequest struct {
 
 func (x *TestFolderRequest) Reset() {
 	*x = TestFolderRequest{}
-	mi := &file_admin_proto_msgTypes[53]
+	mi := &file_admin_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4424,7 +4529,7 @@ func (x *TestFolderRequest) String() string {
 func (*TestFolderRequest) ProtoMessage() {}
 
 func (x *TestFolderRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[53]
+	mi := &file_admin_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4437,7 +4542,7 @@ func (x *TestFolderRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestFolderRequest.ProtoReflect.Descriptor instead.
 func (*TestFolderRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{53}
+	return file_admin_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *TestFolderRequest) GetName() string {
@@ -4458,7 +4563,7 @@ type TestFolderReply struct {
 
 func (x *TestFolderReply) Reset() {
 	*x = TestFolderReply{}
-	mi := &file_admin_proto_msgTypes[54]
+	mi := &file_admin_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4470,7 +4575,7 @@ func (x *TestFolderReply) String() string {
 func (*TestFolderReply) ProtoMessage() {}
 
 func (x *TestFolderReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[54]
+	mi := &file_admin_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4483,7 +4588,7 @@ func (x *TestFolderReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestFolderReply.ProtoReflect.Descriptor instead.
 func (*TestFolderReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{54}
+	return file_admin_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *TestFolderReply) GetFiles() []*FolderFile {
@@ -4537,7 +4642,7 @@ type Folder struct {
 
 func (x *Folder) Reset() {
 	*x = Folder{}
-	mi := &file_admin_proto_msgTypes[55]
+	mi := &file_admin_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4549,7 +4654,7 @@ func (x *Folder) String() string {
 func (*Folder) ProtoMessage() {}
 
 func (x *Folder) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[55]
+	mi := &file_admin_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4562,7 +4667,7 @@ func (x *Folder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Folder.ProtoReflect.Descriptor instead.
 func (*Folder) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{55}
+	return file_admin_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *Folder) GetName() string {
@@ -4726,7 +4831,7 @@ type FolderFile struct {
 
 func (x *FolderFile) Reset() {
 	*x = FolderFile{}
-	mi := &file_admin_proto_msgTypes[56]
+	mi := &file_admin_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4738,7 +4843,7 @@ func (x *FolderFile) String() string {
 func (*FolderFile) ProtoMessage() {}
 
 func (x *FolderFile) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[56]
+	mi := &file_admin_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4751,7 +4856,7 @@ func (x *FolderFile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FolderFile.ProtoReflect.Descriptor instead.
 func (*FolderFile) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{56}
+	return file_admin_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *FolderFile) GetPath() string {
@@ -4798,7 +4903,7 @@ type CheckRequest struct {
 
 func (x *CheckRequest) Reset() {
 	*x = CheckRequest{}
-	mi := &file_admin_proto_msgTypes[57]
+	mi := &file_admin_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4810,7 +4915,7 @@ func (x *CheckRequest) String() string {
 func (*CheckRequest) ProtoMessage() {}
 
 func (x *CheckRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[57]
+	mi := &file_admin_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4823,7 +4928,7 @@ func (x *CheckRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckRequest.ProtoReflect.Descriptor instead.
 func (*CheckRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{57}
+	return file_admin_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *CheckRequest) GetReadData() bool {
@@ -4844,7 +4949,7 @@ type CheckReply struct {
 
 func (x *CheckReply) Reset() {
 	*x = CheckReply{}
-	mi := &file_admin_proto_msgTypes[58]
+	mi := &file_admin_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4856,7 +4961,7 @@ func (x *CheckReply) String() string {
 func (*CheckReply) ProtoMessage() {}
 
 func (x *CheckReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[58]
+	mi := &file_admin_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4869,7 +4974,7 @@ func (x *CheckReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckReply.ProtoReflect.Descriptor instead.
 func (*CheckReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{58}
+	return file_admin_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *CheckReply) GetFinding() *Finding {
@@ -4901,7 +5006,7 @@ type Finding struct {
 
 func (x *Finding) Reset() {
 	*x = Finding{}
-	mi := &file_admin_proto_msgTypes[59]
+	mi := &file_admin_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4913,7 +5018,7 @@ func (x *Finding) String() string {
 func (*Finding) ProtoMessage() {}
 
 func (x *Finding) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[59]
+	mi := &file_admin_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4926,7 +5031,7 @@ func (x *Finding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Finding.ProtoReflect.Descriptor instead.
 func (*Finding) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{59}
+	return file_admin_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *Finding) GetSeverity() Finding_Severity {
@@ -4986,7 +5091,7 @@ type CheckCounts struct {
 
 func (x *CheckCounts) Reset() {
 	*x = CheckCounts{}
-	mi := &file_admin_proto_msgTypes[60]
+	mi := &file_admin_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4998,7 +5103,7 @@ func (x *CheckCounts) String() string {
 func (*CheckCounts) ProtoMessage() {}
 
 func (x *CheckCounts) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[60]
+	mi := &file_admin_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5011,7 +5116,7 @@ func (x *CheckCounts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckCounts.ProtoReflect.Descriptor instead.
 func (*CheckCounts) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{60}
+	return file_admin_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *CheckCounts) GetRecords() int64 {
@@ -5072,7 +5177,7 @@ type BackupRequest struct {
 
 func (x *BackupRequest) Reset() {
 	*x = BackupRequest{}
-	mi := &file_admin_proto_msgTypes[61]
+	mi := &file_admin_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5084,7 +5189,7 @@ func (x *BackupRequest) String() string {
 func (*BackupRequest) ProtoMessage() {}
 
 func (x *BackupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[61]
+	mi := &file_admin_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5097,7 +5202,7 @@ func (x *BackupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupRequest.ProtoReflect.Descriptor instead.
 func (*BackupRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{61}
+	return file_admin_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *BackupRequest) GetWithKey() bool {
@@ -5116,7 +5221,7 @@ type BackupChunk struct {
 
 func (x *BackupChunk) Reset() {
 	*x = BackupChunk{}
-	mi := &file_admin_proto_msgTypes[62]
+	mi := &file_admin_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5128,7 +5233,7 @@ func (x *BackupChunk) String() string {
 func (*BackupChunk) ProtoMessage() {}
 
 func (x *BackupChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[62]
+	mi := &file_admin_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5141,7 +5246,7 @@ func (x *BackupChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupChunk.ProtoReflect.Descriptor instead.
 func (*BackupChunk) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{62}
+	return file_admin_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *BackupChunk) GetData() []byte {
@@ -5161,7 +5266,7 @@ type PurgeRequest struct {
 
 func (x *PurgeRequest) Reset() {
 	*x = PurgeRequest{}
-	mi := &file_admin_proto_msgTypes[63]
+	mi := &file_admin_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5173,7 +5278,7 @@ func (x *PurgeRequest) String() string {
 func (*PurgeRequest) ProtoMessage() {}
 
 func (x *PurgeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[63]
+	mi := &file_admin_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5186,7 +5291,7 @@ func (x *PurgeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PurgeRequest.ProtoReflect.Descriptor instead.
 func (*PurgeRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{63}
+	return file_admin_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *PurgeRequest) GetBefore() *timestamppb.Timestamp {
@@ -5212,7 +5317,7 @@ type PurgeReply struct {
 
 func (x *PurgeReply) Reset() {
 	*x = PurgeReply{}
-	mi := &file_admin_proto_msgTypes[64]
+	mi := &file_admin_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5224,7 +5329,7 @@ func (x *PurgeReply) String() string {
 func (*PurgeReply) ProtoMessage() {}
 
 func (x *PurgeReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[64]
+	mi := &file_admin_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5237,7 +5342,7 @@ func (x *PurgeReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PurgeReply.ProtoReflect.Descriptor instead.
 func (*PurgeReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{64}
+	return file_admin_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *PurgeReply) GetPurged() int64 {
@@ -5255,7 +5360,7 @@ type ReloadRequest struct {
 
 func (x *ReloadRequest) Reset() {
 	*x = ReloadRequest{}
-	mi := &file_admin_proto_msgTypes[65]
+	mi := &file_admin_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5267,7 +5372,7 @@ func (x *ReloadRequest) String() string {
 func (*ReloadRequest) ProtoMessage() {}
 
 func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[65]
+	mi := &file_admin_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5280,7 +5385,7 @@ func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadRequest.ProtoReflect.Descriptor instead.
 func (*ReloadRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{65}
+	return file_admin_proto_rawDescGZIP(), []int{67}
 }
 
 type ReloadReply struct {
@@ -5292,7 +5397,7 @@ type ReloadReply struct {
 
 func (x *ReloadReply) Reset() {
 	*x = ReloadReply{}
-	mi := &file_admin_proto_msgTypes[66]
+	mi := &file_admin_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5304,7 +5409,7 @@ func (x *ReloadReply) String() string {
 func (*ReloadReply) ProtoMessage() {}
 
 func (x *ReloadReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[66]
+	mi := &file_admin_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5317,7 +5422,7 @@ func (x *ReloadReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadReply.ProtoReflect.Descriptor instead.
 func (*ReloadReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{66}
+	return file_admin_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *ReloadReply) GetNotes() []string {
@@ -5335,7 +5440,7 @@ type NodeInfoRequest struct {
 
 func (x *NodeInfoRequest) Reset() {
 	*x = NodeInfoRequest{}
-	mi := &file_admin_proto_msgTypes[67]
+	mi := &file_admin_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5347,7 +5452,7 @@ func (x *NodeInfoRequest) String() string {
 func (*NodeInfoRequest) ProtoMessage() {}
 
 func (x *NodeInfoRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[67]
+	mi := &file_admin_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5360,7 +5465,7 @@ func (x *NodeInfoRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeInfoRequest.ProtoReflect.Descriptor instead.
 func (*NodeInfoRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{67}
+	return file_admin_proto_rawDescGZIP(), []int{69}
 }
 
 // Node is who a node is.
@@ -5378,7 +5483,7 @@ type Node struct {
 
 func (x *Node) Reset() {
 	*x = Node{}
-	mi := &file_admin_proto_msgTypes[68]
+	mi := &file_admin_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5390,7 +5495,7 @@ func (x *Node) String() string {
 func (*Node) ProtoMessage() {}
 
 func (x *Node) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[68]
+	mi := &file_admin_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5403,7 +5508,7 @@ func (x *Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Node.ProtoReflect.Descriptor instead.
 func (*Node) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{68}
+	return file_admin_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *Node) GetName() string {
@@ -5459,7 +5564,7 @@ type ObjectName struct {
 
 func (x *ObjectName) Reset() {
 	*x = ObjectName{}
-	mi := &file_admin_proto_msgTypes[69]
+	mi := &file_admin_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5471,7 +5576,7 @@ func (x *ObjectName) String() string {
 func (*ObjectName) ProtoMessage() {}
 
 func (x *ObjectName) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[69]
+	mi := &file_admin_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5484,7 +5589,7 @@ func (x *ObjectName) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ObjectName.ProtoReflect.Descriptor instead.
 func (*ObjectName) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{69}
+	return file_admin_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *ObjectName) GetKind() string {
@@ -5518,7 +5623,7 @@ type Object struct {
 
 func (x *Object) Reset() {
 	*x = Object{}
-	mi := &file_admin_proto_msgTypes[70]
+	mi := &file_admin_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5530,7 +5635,7 @@ func (x *Object) String() string {
 func (*Object) ProtoMessage() {}
 
 func (x *Object) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[70]
+	mi := &file_admin_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5543,7 +5648,7 @@ func (x *Object) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Object.ProtoReflect.Descriptor instead.
 func (*Object) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{70}
+	return file_admin_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *Object) GetKind() string {
@@ -5611,7 +5716,7 @@ type ListObjectsRequest struct {
 
 func (x *ListObjectsRequest) Reset() {
 	*x = ListObjectsRequest{}
-	mi := &file_admin_proto_msgTypes[71]
+	mi := &file_admin_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5623,7 +5728,7 @@ func (x *ListObjectsRequest) String() string {
 func (*ListObjectsRequest) ProtoMessage() {}
 
 func (x *ListObjectsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[71]
+	mi := &file_admin_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5636,7 +5741,7 @@ func (x *ListObjectsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListObjectsRequest.ProtoReflect.Descriptor instead.
 func (*ListObjectsRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{71}
+	return file_admin_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *ListObjectsRequest) GetKind() string {
@@ -5656,7 +5761,7 @@ type ListObjectsReply struct {
 
 func (x *ListObjectsReply) Reset() {
 	*x = ListObjectsReply{}
-	mi := &file_admin_proto_msgTypes[72]
+	mi := &file_admin_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5668,7 +5773,7 @@ func (x *ListObjectsReply) String() string {
 func (*ListObjectsReply) ProtoMessage() {}
 
 func (x *ListObjectsReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[72]
+	mi := &file_admin_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5681,7 +5786,7 @@ func (x *ListObjectsReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListObjectsReply.ProtoReflect.Descriptor instead.
 func (*ListObjectsReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{72}
+	return file_admin_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *ListObjectsReply) GetObjects() []*Object {
@@ -5711,7 +5816,7 @@ type ApplyRequest struct {
 
 func (x *ApplyRequest) Reset() {
 	*x = ApplyRequest{}
-	mi := &file_admin_proto_msgTypes[73]
+	mi := &file_admin_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5723,7 +5828,7 @@ func (x *ApplyRequest) String() string {
 func (*ApplyRequest) ProtoMessage() {}
 
 func (x *ApplyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[73]
+	mi := &file_admin_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5736,7 +5841,7 @@ func (x *ApplyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyRequest.ProtoReflect.Descriptor instead.
 func (*ApplyRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{73}
+	return file_admin_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *ApplyRequest) GetText() string {
@@ -5785,7 +5890,7 @@ type ApplyText struct {
 
 func (x *ApplyText) Reset() {
 	*x = ApplyText{}
-	mi := &file_admin_proto_msgTypes[74]
+	mi := &file_admin_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5797,7 +5902,7 @@ func (x *ApplyText) String() string {
 func (*ApplyText) ProtoMessage() {}
 
 func (x *ApplyText) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[74]
+	mi := &file_admin_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5810,7 +5915,7 @@ func (x *ApplyText) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyText.ProtoReflect.Descriptor instead.
 func (*ApplyText) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{74}
+	return file_admin_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *ApplyText) GetFile() string {
@@ -5838,7 +5943,7 @@ type ApplyReply struct {
 
 func (x *ApplyReply) Reset() {
 	*x = ApplyReply{}
-	mi := &file_admin_proto_msgTypes[75]
+	mi := &file_admin_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5850,7 +5955,7 @@ func (x *ApplyReply) String() string {
 func (*ApplyReply) ProtoMessage() {}
 
 func (x *ApplyReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[75]
+	mi := &file_admin_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5863,7 +5968,7 @@ func (x *ApplyReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyReply.ProtoReflect.Descriptor instead.
 func (*ApplyReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{75}
+	return file_admin_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *ApplyReply) GetChanges() []*ObjectChange {
@@ -5901,7 +6006,7 @@ type ObjectChange struct {
 
 func (x *ObjectChange) Reset() {
 	*x = ObjectChange{}
-	mi := &file_admin_proto_msgTypes[76]
+	mi := &file_admin_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5913,7 +6018,7 @@ func (x *ObjectChange) String() string {
 func (*ObjectChange) ProtoMessage() {}
 
 func (x *ObjectChange) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[76]
+	mi := &file_admin_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5926,7 +6031,7 @@ func (x *ObjectChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ObjectChange.ProtoReflect.Descriptor instead.
 func (*ObjectChange) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{76}
+	return file_admin_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *ObjectChange) GetKind() string {
@@ -5976,7 +6081,7 @@ type PutObjectRequest struct {
 
 func (x *PutObjectRequest) Reset() {
 	*x = PutObjectRequest{}
-	mi := &file_admin_proto_msgTypes[77]
+	mi := &file_admin_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5988,7 +6093,7 @@ func (x *PutObjectRequest) String() string {
 func (*PutObjectRequest) ProtoMessage() {}
 
 func (x *PutObjectRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[77]
+	mi := &file_admin_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6001,7 +6106,7 @@ func (x *PutObjectRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutObjectRequest.ProtoReflect.Descriptor instead.
 func (*PutObjectRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{77}
+	return file_admin_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *PutObjectRequest) GetKind() string {
@@ -6043,7 +6148,7 @@ type DeleteObjectRequest struct {
 
 func (x *DeleteObjectRequest) Reset() {
 	*x = DeleteObjectRequest{}
-	mi := &file_admin_proto_msgTypes[78]
+	mi := &file_admin_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6055,7 +6160,7 @@ func (x *DeleteObjectRequest) String() string {
 func (*DeleteObjectRequest) ProtoMessage() {}
 
 func (x *DeleteObjectRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[78]
+	mi := &file_admin_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6068,7 +6173,7 @@ func (x *DeleteObjectRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteObjectRequest.ProtoReflect.Descriptor instead.
 func (*DeleteObjectRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{78}
+	return file_admin_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *DeleteObjectRequest) GetKind() string {
@@ -6101,7 +6206,7 @@ type DeleteObjectReply struct {
 
 func (x *DeleteObjectReply) Reset() {
 	*x = DeleteObjectReply{}
-	mi := &file_admin_proto_msgTypes[79]
+	mi := &file_admin_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6113,7 +6218,7 @@ func (x *DeleteObjectReply) String() string {
 func (*DeleteObjectReply) ProtoMessage() {}
 
 func (x *DeleteObjectReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[79]
+	mi := &file_admin_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6126,7 +6231,7 @@ func (x *DeleteObjectReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteObjectReply.ProtoReflect.Descriptor instead.
 func (*DeleteObjectReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{79}
+	return file_admin_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *DeleteObjectReply) GetNotes() []string {
@@ -6148,7 +6253,7 @@ type CreateTokenRequest struct {
 
 func (x *CreateTokenRequest) Reset() {
 	*x = CreateTokenRequest{}
-	mi := &file_admin_proto_msgTypes[80]
+	mi := &file_admin_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6160,7 +6265,7 @@ func (x *CreateTokenRequest) String() string {
 func (*CreateTokenRequest) ProtoMessage() {}
 
 func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[80]
+	mi := &file_admin_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6173,7 +6278,7 @@ func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenRequest.ProtoReflect.Descriptor instead.
 func (*CreateTokenRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{80}
+	return file_admin_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *CreateTokenRequest) GetName() string {
@@ -6214,7 +6319,7 @@ type CreateTokenReply struct {
 
 func (x *CreateTokenReply) Reset() {
 	*x = CreateTokenReply{}
-	mi := &file_admin_proto_msgTypes[81]
+	mi := &file_admin_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6226,7 +6331,7 @@ func (x *CreateTokenReply) String() string {
 func (*CreateTokenReply) ProtoMessage() {}
 
 func (x *CreateTokenReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[81]
+	mi := &file_admin_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6239,7 +6344,7 @@ func (x *CreateTokenReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenReply.ProtoReflect.Descriptor instead.
 func (*CreateTokenReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{81}
+	return file_admin_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *CreateTokenReply) GetText() string {
@@ -6273,7 +6378,7 @@ type Token struct {
 
 func (x *Token) Reset() {
 	*x = Token{}
-	mi := &file_admin_proto_msgTypes[82]
+	mi := &file_admin_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6285,7 +6390,7 @@ func (x *Token) String() string {
 func (*Token) ProtoMessage() {}
 
 func (x *Token) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[82]
+	mi := &file_admin_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6298,7 +6403,7 @@ func (x *Token) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Token.ProtoReflect.Descriptor instead.
 func (*Token) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{82}
+	return file_admin_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *Token) GetName() string {
@@ -6365,7 +6470,7 @@ type ListTokensRequest struct {
 
 func (x *ListTokensRequest) Reset() {
 	*x = ListTokensRequest{}
-	mi := &file_admin_proto_msgTypes[83]
+	mi := &file_admin_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6377,7 +6482,7 @@ func (x *ListTokensRequest) String() string {
 func (*ListTokensRequest) ProtoMessage() {}
 
 func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[83]
+	mi := &file_admin_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6390,7 +6495,7 @@ func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensRequest.ProtoReflect.Descriptor instead.
 func (*ListTokensRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{83}
+	return file_admin_proto_rawDescGZIP(), []int{85}
 }
 
 type ListTokensReply struct {
@@ -6402,7 +6507,7 @@ type ListTokensReply struct {
 
 func (x *ListTokensReply) Reset() {
 	*x = ListTokensReply{}
-	mi := &file_admin_proto_msgTypes[84]
+	mi := &file_admin_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6414,7 +6519,7 @@ func (x *ListTokensReply) String() string {
 func (*ListTokensReply) ProtoMessage() {}
 
 func (x *ListTokensReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[84]
+	mi := &file_admin_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6427,7 +6532,7 @@ func (x *ListTokensReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensReply.ProtoReflect.Descriptor instead.
 func (*ListTokensReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{84}
+	return file_admin_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *ListTokensReply) GetTokens() []*Token {
@@ -6446,7 +6551,7 @@ type DeleteTokenRequest struct {
 
 func (x *DeleteTokenRequest) Reset() {
 	*x = DeleteTokenRequest{}
-	mi := &file_admin_proto_msgTypes[85]
+	mi := &file_admin_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6458,7 +6563,7 @@ func (x *DeleteTokenRequest) String() string {
 func (*DeleteTokenRequest) ProtoMessage() {}
 
 func (x *DeleteTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[85]
+	mi := &file_admin_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6471,7 +6576,7 @@ func (x *DeleteTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteTokenRequest.ProtoReflect.Descriptor instead.
 func (*DeleteTokenRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{85}
+	return file_admin_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *DeleteTokenRequest) GetName() string {
@@ -6489,7 +6594,7 @@ type DeleteTokenReply struct {
 
 func (x *DeleteTokenReply) Reset() {
 	*x = DeleteTokenReply{}
-	mi := &file_admin_proto_msgTypes[86]
+	mi := &file_admin_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6501,7 +6606,7 @@ func (x *DeleteTokenReply) String() string {
 func (*DeleteTokenReply) ProtoMessage() {}
 
 func (x *DeleteTokenReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[86]
+	mi := &file_admin_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6514,7 +6619,7 @@ func (x *DeleteTokenReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteTokenReply.ProtoReflect.Descriptor instead.
 func (*DeleteTokenReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{86}
+	return file_admin_proto_rawDescGZIP(), []int{88}
 }
 
 type ListSchedulesRequest struct {
@@ -6525,7 +6630,7 @@ type ListSchedulesRequest struct {
 
 func (x *ListSchedulesRequest) Reset() {
 	*x = ListSchedulesRequest{}
-	mi := &file_admin_proto_msgTypes[87]
+	mi := &file_admin_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6537,7 +6642,7 @@ func (x *ListSchedulesRequest) String() string {
 func (*ListSchedulesRequest) ProtoMessage() {}
 
 func (x *ListSchedulesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[87]
+	mi := &file_admin_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6550,7 +6655,7 @@ func (x *ListSchedulesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSchedulesRequest.ProtoReflect.Descriptor instead.
 func (*ListSchedulesRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{87}
+	return file_admin_proto_rawDescGZIP(), []int{89}
 }
 
 type ListSchedulesReply struct {
@@ -6562,7 +6667,7 @@ type ListSchedulesReply struct {
 
 func (x *ListSchedulesReply) Reset() {
 	*x = ListSchedulesReply{}
-	mi := &file_admin_proto_msgTypes[88]
+	mi := &file_admin_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6574,7 +6679,7 @@ func (x *ListSchedulesReply) String() string {
 func (*ListSchedulesReply) ProtoMessage() {}
 
 func (x *ListSchedulesReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[88]
+	mi := &file_admin_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6587,7 +6692,7 @@ func (x *ListSchedulesReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSchedulesReply.ProtoReflect.Descriptor instead.
 func (*ListSchedulesReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{88}
+	return file_admin_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *ListSchedulesReply) GetSchedules() []*Schedule {
@@ -6606,7 +6711,7 @@ type ShowScheduleRequest struct {
 
 func (x *ShowScheduleRequest) Reset() {
 	*x = ShowScheduleRequest{}
-	mi := &file_admin_proto_msgTypes[89]
+	mi := &file_admin_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6618,7 +6723,7 @@ func (x *ShowScheduleRequest) String() string {
 func (*ShowScheduleRequest) ProtoMessage() {}
 
 func (x *ShowScheduleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[89]
+	mi := &file_admin_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6631,7 +6736,7 @@ func (x *ShowScheduleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShowScheduleRequest.ProtoReflect.Descriptor instead.
 func (*ShowScheduleRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{89}
+	return file_admin_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *ShowScheduleRequest) GetName() string {
@@ -6650,7 +6755,7 @@ type RunScheduleRequest struct {
 
 func (x *RunScheduleRequest) Reset() {
 	*x = RunScheduleRequest{}
-	mi := &file_admin_proto_msgTypes[90]
+	mi := &file_admin_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6662,7 +6767,7 @@ func (x *RunScheduleRequest) String() string {
 func (*RunScheduleRequest) ProtoMessage() {}
 
 func (x *RunScheduleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[90]
+	mi := &file_admin_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6675,7 +6780,7 @@ func (x *RunScheduleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunScheduleRequest.ProtoReflect.Descriptor instead.
 func (*RunScheduleRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{90}
+	return file_admin_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *RunScheduleRequest) GetName() string {
@@ -6711,7 +6816,7 @@ type Schedule struct {
 
 func (x *Schedule) Reset() {
 	*x = Schedule{}
-	mi := &file_admin_proto_msgTypes[91]
+	mi := &file_admin_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6723,7 +6828,7 @@ func (x *Schedule) String() string {
 func (*Schedule) ProtoMessage() {}
 
 func (x *Schedule) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[91]
+	mi := &file_admin_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6736,7 +6841,7 @@ func (x *Schedule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Schedule.ProtoReflect.Descriptor instead.
 func (*Schedule) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{91}
+	return file_admin_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *Schedule) GetName() string {
@@ -6875,7 +6980,7 @@ type ScheduleRun struct {
 
 func (x *ScheduleRun) Reset() {
 	*x = ScheduleRun{}
-	mi := &file_admin_proto_msgTypes[92]
+	mi := &file_admin_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6887,7 +6992,7 @@ func (x *ScheduleRun) String() string {
 func (*ScheduleRun) ProtoMessage() {}
 
 func (x *ScheduleRun) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[92]
+	mi := &file_admin_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6900,7 +7005,7 @@ func (x *ScheduleRun) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScheduleRun.ProtoReflect.Descriptor instead.
 func (*ScheduleRun) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{92}
+	return file_admin_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *ScheduleRun) GetDue() *timestamppb.Timestamp {
@@ -6967,7 +7072,7 @@ type ListPoolsRequest struct {
 
 func (x *ListPoolsRequest) Reset() {
 	*x = ListPoolsRequest{}
-	mi := &file_admin_proto_msgTypes[93]
+	mi := &file_admin_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6979,7 +7084,7 @@ func (x *ListPoolsRequest) String() string {
 func (*ListPoolsRequest) ProtoMessage() {}
 
 func (x *ListPoolsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[93]
+	mi := &file_admin_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6992,7 +7097,7 @@ func (x *ListPoolsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPoolsRequest.ProtoReflect.Descriptor instead.
 func (*ListPoolsRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{93}
+	return file_admin_proto_rawDescGZIP(), []int{95}
 }
 
 type ListPoolsReply struct {
@@ -7004,7 +7109,7 @@ type ListPoolsReply struct {
 
 func (x *ListPoolsReply) Reset() {
 	*x = ListPoolsReply{}
-	mi := &file_admin_proto_msgTypes[94]
+	mi := &file_admin_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7016,7 +7121,7 @@ func (x *ListPoolsReply) String() string {
 func (*ListPoolsReply) ProtoMessage() {}
 
 func (x *ListPoolsReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[94]
+	mi := &file_admin_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7029,7 +7134,7 @@ func (x *ListPoolsReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPoolsReply.ProtoReflect.Descriptor instead.
 func (*ListPoolsReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{94}
+	return file_admin_proto_rawDescGZIP(), []int{96}
 }
 
 func (x *ListPoolsReply) GetPools() []*Pool {
@@ -7057,7 +7162,7 @@ type Pool struct {
 
 func (x *Pool) Reset() {
 	*x = Pool{}
-	mi := &file_admin_proto_msgTypes[95]
+	mi := &file_admin_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7069,7 +7174,7 @@ func (x *Pool) String() string {
 func (*Pool) ProtoMessage() {}
 
 func (x *Pool) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[95]
+	mi := &file_admin_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7082,7 +7187,7 @@ func (x *Pool) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pool.ProtoReflect.Descriptor instead.
 func (*Pool) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{95}
+	return file_admin_proto_rawDescGZIP(), []int{97}
 }
 
 func (x *Pool) GetName() string {
@@ -7156,7 +7261,7 @@ type ListExpectedRequest struct {
 
 func (x *ListExpectedRequest) Reset() {
 	*x = ListExpectedRequest{}
-	mi := &file_admin_proto_msgTypes[96]
+	mi := &file_admin_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7168,7 +7273,7 @@ func (x *ListExpectedRequest) String() string {
 func (*ListExpectedRequest) ProtoMessage() {}
 
 func (x *ListExpectedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[96]
+	mi := &file_admin_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7181,7 +7286,7 @@ func (x *ListExpectedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListExpectedRequest.ProtoReflect.Descriptor instead.
 func (*ListExpectedRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{96}
+	return file_admin_proto_rawDescGZIP(), []int{98}
 }
 
 type ListExpectedReply struct {
@@ -7193,7 +7298,7 @@ type ListExpectedReply struct {
 
 func (x *ListExpectedReply) Reset() {
 	*x = ListExpectedReply{}
-	mi := &file_admin_proto_msgTypes[97]
+	mi := &file_admin_proto_msgTypes[99]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7205,7 +7310,7 @@ func (x *ListExpectedReply) String() string {
 func (*ListExpectedReply) ProtoMessage() {}
 
 func (x *ListExpectedReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[97]
+	mi := &file_admin_proto_msgTypes[99]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7218,7 +7323,7 @@ func (x *ListExpectedReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListExpectedReply.ProtoReflect.Descriptor instead.
 func (*ListExpectedReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{97}
+	return file_admin_proto_rawDescGZIP(), []int{99}
 }
 
 func (x *ListExpectedReply) GetExpected() []*Expected {
@@ -7239,13 +7344,14 @@ type AddExpectedRequest struct {
 	Zone          string                 `protobuf:"bytes,6,opt,name=zone,proto3" json:"zone,omitempty"`
 	At            string                 `protobuf:"bytes,7,opt,name=at,proto3" json:"at,omitempty"`         // as "2026-12-01 18:00"
 	Expire        string                 `protobuf:"bytes,8,opt,name=expire,proto3" json:"expire,omitempty"` // as "6h"; empty: a day
+	Early         string                 `protobuf:"bytes,9,opt,name=early,proto3" json:"early,omitempty"`   // as "4h"; empty: since the one before was due
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *AddExpectedRequest) Reset() {
 	*x = AddExpectedRequest{}
-	mi := &file_admin_proto_msgTypes[98]
+	mi := &file_admin_proto_msgTypes[100]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7257,7 +7363,7 @@ func (x *AddExpectedRequest) String() string {
 func (*AddExpectedRequest) ProtoMessage() {}
 
 func (x *AddExpectedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[98]
+	mi := &file_admin_proto_msgTypes[100]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7270,7 +7376,7 @@ func (x *AddExpectedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddExpectedRequest.ProtoReflect.Descriptor instead.
 func (*AddExpectedRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{98}
+	return file_admin_proto_rawDescGZIP(), []int{100}
 }
 
 func (x *AddExpectedRequest) GetName() string {
@@ -7329,6 +7435,13 @@ func (x *AddExpectedRequest) GetExpire() string {
 	return ""
 }
 
+func (x *AddExpectedRequest) GetEarly() string {
+	if x != nil {
+		return x.Early
+	}
+	return ""
+}
+
 type RemoveExpectedRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -7338,7 +7451,7 @@ type RemoveExpectedRequest struct {
 
 func (x *RemoveExpectedRequest) Reset() {
 	*x = RemoveExpectedRequest{}
-	mi := &file_admin_proto_msgTypes[99]
+	mi := &file_admin_proto_msgTypes[101]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7350,7 +7463,7 @@ func (x *RemoveExpectedRequest) String() string {
 func (*RemoveExpectedRequest) ProtoMessage() {}
 
 func (x *RemoveExpectedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[99]
+	mi := &file_admin_proto_msgTypes[101]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7363,7 +7476,7 @@ func (x *RemoveExpectedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveExpectedRequest.ProtoReflect.Descriptor instead.
 func (*RemoveExpectedRequest) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{99}
+	return file_admin_proto_rawDescGZIP(), []int{101}
 }
 
 func (x *RemoveExpectedRequest) GetName() string {
@@ -7381,7 +7494,7 @@ type RemoveExpectedReply struct {
 
 func (x *RemoveExpectedReply) Reset() {
 	*x = RemoveExpectedReply{}
-	mi := &file_admin_proto_msgTypes[100]
+	mi := &file_admin_proto_msgTypes[102]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7393,7 +7506,7 @@ func (x *RemoveExpectedReply) String() string {
 func (*RemoveExpectedReply) ProtoMessage() {}
 
 func (x *RemoveExpectedReply) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[100]
+	mi := &file_admin_proto_msgTypes[102]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7406,7 +7519,59 @@ func (x *RemoveExpectedReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveExpectedReply.ProtoReflect.Descriptor instead.
 func (*RemoveExpectedReply) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{100}
+	return file_admin_proto_rawDescGZIP(), []int{102}
+}
+
+type AcknowledgeExpectedRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Due           *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=due,proto3" json:"due,omitempty"` // of the one; absent: all that are late
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AcknowledgeExpectedRequest) Reset() {
+	*x = AcknowledgeExpectedRequest{}
+	mi := &file_admin_proto_msgTypes[103]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AcknowledgeExpectedRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AcknowledgeExpectedRequest) ProtoMessage() {}
+
+func (x *AcknowledgeExpectedRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_admin_proto_msgTypes[103]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AcknowledgeExpectedRequest.ProtoReflect.Descriptor instead.
+func (*AcknowledgeExpectedRequest) Descriptor() ([]byte, []int) {
+	return file_admin_proto_rawDescGZIP(), []int{103}
+}
+
+func (x *AcknowledgeExpectedRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *AcknowledgeExpectedRequest) GetDue() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Due
+	}
+	return nil
 }
 
 // Expected is files that are to come here, each by some time: spec/schedule.md.
@@ -7421,16 +7586,17 @@ type Expected struct {
 	Expire        string                 `protobuf:"bytes,7,opt,name=expire,proto3" json:"expire,omitempty"`
 	Since         *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=since,proto3" json:"since,omitempty"`
 	Next          *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=next,proto3" json:"next,omitempty"`    // when the next is due; absent: none is
-	State         string                 `protobuf:"bytes,10,opt,name=state,proto3" json:"state,omitempty"` // awaited, late; without a next one in time, came late or missing
+	State         string                 `protobuf:"bytes,10,opt,name=state,proto3" json:"state,omitempty"` // awaited, late; without a next one in time, came late, missing or acknowledged
 	Late          []*ExpectedFile        `protobuf:"bytes,11,rep,name=late,proto3" json:"late,omitempty"`   // those that are, the oldest first
 	Over          []*ExpectedFile        `protobuf:"bytes,12,rep,name=over,proto3" json:"over,omitempty"`   // the last ones that are not waited for any more, the latest first
+	Early         string                 `protobuf:"bytes,13,opt,name=early,proto3" json:"early,omitempty"` // empty: since the one before was due
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Expected) Reset() {
 	*x = Expected{}
-	mi := &file_admin_proto_msgTypes[101]
+	mi := &file_admin_proto_msgTypes[104]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7442,7 +7608,7 @@ func (x *Expected) String() string {
 func (*Expected) ProtoMessage() {}
 
 func (x *Expected) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[101]
+	mi := &file_admin_proto_msgTypes[104]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7455,7 +7621,7 @@ func (x *Expected) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Expected.ProtoReflect.Descriptor instead.
 func (*Expected) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{101}
+	return file_admin_proto_rawDescGZIP(), []int{104}
 }
 
 func (x *Expected) GetName() string {
@@ -7542,21 +7708,29 @@ func (x *Expected) GetOver() []*ExpectedFile {
 	return nil
 }
 
+func (x *Expected) GetEarly() string {
+	if x != nil {
+		return x.Early
+	}
+	return ""
+}
+
 // ExpectedFile is one file that is or was expected.
 type ExpectedFile struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Due           *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=due,proto3" json:"due,omitempty"`
-	State         string                 `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"`     // late, in time, came late or missing
-	At            *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=at,proto3" json:"at,omitempty"`           // when it has come, or was given up
+	State         string                 `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"`     // late, in time, came late, missing or acknowledged
+	At            *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=at,proto3" json:"at,omitempty"`           // when it has come, was given up or acknowledged
 	Request       string                 `protobuf:"bytes,4,opt,name=request,proto3" json:"request,omitempty"` // that has brought it
 	Requester     string                 `protobuf:"bytes,5,opt,name=requester,proto3" json:"requester,omitempty"`
+	By            string                 `protobuf:"bytes,6,opt,name=by,proto3" json:"by,omitempty"` // who has acknowledged it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ExpectedFile) Reset() {
 	*x = ExpectedFile{}
-	mi := &file_admin_proto_msgTypes[102]
+	mi := &file_admin_proto_msgTypes[105]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7568,7 +7742,7 @@ func (x *ExpectedFile) String() string {
 func (*ExpectedFile) ProtoMessage() {}
 
 func (x *ExpectedFile) ProtoReflect() protoreflect.Message {
-	mi := &file_admin_proto_msgTypes[102]
+	mi := &file_admin_proto_msgTypes[105]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7581,7 +7755,7 @@ func (x *ExpectedFile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExpectedFile.ProtoReflect.Descriptor instead.
 func (*ExpectedFile) Descriptor() ([]byte, []int) {
-	return file_admin_proto_rawDescGZIP(), []int{102}
+	return file_admin_proto_rawDescGZIP(), []int{105}
 }
 
 func (x *ExpectedFile) GetDue() *timestamppb.Timestamp {
@@ -7615,6 +7789,13 @@ func (x *ExpectedFile) GetRequest() string {
 func (x *ExpectedFile) GetRequester() string {
 	if x != nil {
 		return x.Requester
+	}
+	return ""
+}
+
+func (x *ExpectedFile) GetBy() string {
+	if x != nil {
+		return x.By
 	}
 	return ""
 }
@@ -7748,7 +7929,13 @@ const file_admin_proto_rawDesc = "" +
 	"\adurable\x18\x06 \x01(\x03R\adurable\x12\x18\n" +
 	"\aattempt\x18\a \x01(\rR\aattempt\x123\n" +
 	"\afailure\x18\b \x01(\v2\x19.pannier.admin.v1.FailureR\afailure\x12\x18\n" +
-	"\awarning\x18\t \x01(\tR\awarning\"L\n" +
+	"\awarning\x18\t \x01(\tR\awarning\";\n" +
+	"\bLogReply\x12/\n" +
+	"\x05lines\x18\x01 \x03(\v2\x19.pannier.admin.v1.LogLineR\x05lines\"_\n" +
+	"\aLogLine\x12*\n" +
+	"\x02at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x14\n" +
+	"\x05level\x18\x02 \x01(\tR\x05level\x12\x12\n" +
+	"\x04text\x18\x03 \x01(\tR\x04text\"L\n" +
 	"\x0fTimelineRequest\x12'\n" +
 	"\x03ref\x18\x01 \x01(\v2\x15.pannier.admin.v1.RefR\x03ref\x12\x10\n" +
 	"\x03now\x18\x02 \x01(\bR\x03now\"\xe7\x01\n" +
@@ -8195,7 +8382,7 @@ const file_admin_proto_rawDesc = "" +
 	"\x05moved\x18\t \x01(\x03R\x05moved\"\x15\n" +
 	"\x13ListExpectedRequest\"K\n" +
 	"\x11ListExpectedReply\x126\n" +
-	"\bexpected\x18\x01 \x03(\v2\x1a.pannier.admin.v1.ExpectedR\bexpected\"\xba\x01\n" +
+	"\bexpected\x18\x01 \x03(\v2\x1a.pannier.admin.v1.ExpectedR\bexpected\"\xd0\x01\n" +
 	"\x12AddExpectedRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04rule\x18\x02 \x01(\tR\x04rule\x12\x18\n" +
@@ -8204,10 +8391,14 @@ const file_admin_proto_rawDesc = "" +
 	"\x04cron\x18\x05 \x01(\tR\x04cron\x12\x12\n" +
 	"\x04zone\x18\x06 \x01(\tR\x04zone\x12\x0e\n" +
 	"\x02at\x18\a \x01(\tR\x02at\x12\x16\n" +
-	"\x06expire\x18\b \x01(\tR\x06expire\"+\n" +
+	"\x06expire\x18\b \x01(\tR\x06expire\x12\x14\n" +
+	"\x05early\x18\t \x01(\tR\x05early\"+\n" +
 	"\x15RemoveExpectedRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"\x15\n" +
-	"\x13RemoveExpectedReply\"\x80\x03\n" +
+	"\x13RemoveExpectedReply\"^\n" +
+	"\x1aAcknowledgeExpectedRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12,\n" +
+	"\x03due\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x03due\"\x96\x03\n" +
 	"\bExpected\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04rule\x18\x02 \x01(\tR\x04rule\x12\x18\n" +
@@ -8221,18 +8412,21 @@ const file_admin_proto_rawDesc = "" +
 	"\x05state\x18\n" +
 	" \x01(\tR\x05state\x122\n" +
 	"\x04late\x18\v \x03(\v2\x1e.pannier.admin.v1.ExpectedFileR\x04late\x122\n" +
-	"\x04over\x18\f \x03(\v2\x1e.pannier.admin.v1.ExpectedFileR\x04over\"\xb6\x01\n" +
+	"\x04over\x18\f \x03(\v2\x1e.pannier.admin.v1.ExpectedFileR\x04over\x12\x14\n" +
+	"\x05early\x18\r \x01(\tR\x05early\"\xc6\x01\n" +
 	"\fExpectedFile\x12,\n" +
 	"\x03due\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x03due\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\tR\x05state\x12*\n" +
 	"\x02at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x18\n" +
 	"\arequest\x18\x04 \x01(\tR\arequest\x12\x1c\n" +
-	"\trequester\x18\x05 \x01(\tR\trequester2\xf6%\n" +
+	"\trequester\x18\x05 \x01(\tR\trequester\x12\x0e\n" +
+	"\x02by\x18\x06 \x01(\tR\x02by2\xdd'\n" +
 	"\x05Admin\x12a\n" +
 	"\x06Submit\x12\x1f.pannier.admin.v1.SubmitRequest\x1a\x1d.pannier.admin.v1.SubmitReply\"\x17\x82\xd3\xe4\x93\x02\x11:\x01*\"\f/v1/requests\x12R\n" +
 	"\x03Get\x12\x15.pannier.admin.v1.Ref\x1a\x19.pannier.admin.v1.Request\"\x19\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/requests/{id}\x12X\n" +
 	"\x04List\x12\x1d.pannier.admin.v1.ListRequest\x1a\x19.pannier.admin.v1.Request\"\x14\x82\xd3\xe4\x93\x02\x0e\x12\f/v1/requests0\x01\x12`\n" +
-	"\x06Events\x12\x15.pannier.admin.v1.Ref\x1a\x1d.pannier.admin.v1.EventsReply\" \x82\xd3\xe4\x93\x02\x1a\x12\x18/v1/requests/{id}/events\x12v\n" +
+	"\x06Events\x12\x15.pannier.admin.v1.Ref\x1a\x1d.pannier.admin.v1.EventsReply\" \x82\xd3\xe4\x93\x02\x1a\x12\x18/v1/requests/{id}/events\x12W\n" +
+	"\x03Log\x12\x15.pannier.admin.v1.Ref\x1a\x1a.pannier.admin.v1.LogReply\"\x1d\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/requests/{id}/log\x12v\n" +
 	"\bTimeline\x12!.pannier.admin.v1.TimelineRequest\x1a\x1f.pannier.admin.v1.TimelineReply\"&\x82\xd3\xe4\x93\x02 \x12\x1e/v1/requests/{ref.id}/timeline\x12V\n" +
 	"\x05Watch\x12\x1e.pannier.admin.v1.WatchRequest\x1a\x18.pannier.admin.v1.Change\"\x11\x82\xd3\xe4\x93\x02\v\x12\t/v1/watch0\x01\x12d\n" +
 	"\x04Wait\x12\x1d.pannier.admin.v1.WaitRequest\x1a\x19.pannier.admin.v1.Request\"\"\x82\xd3\xe4\x93\x02\x1c\x12\x1a/v1/requests/{ref.id}/wait\x12b\n" +
@@ -8268,7 +8462,8 @@ const file_admin_proto_rawDesc = "" +
 	"\tListPools\x12\".pannier.admin.v1.ListPoolsRequest\x1a .pannier.admin.v1.ListPoolsReply\"\x11\x82\xd3\xe4\x93\x02\v\x12\t/v1/pools\x12p\n" +
 	"\fListExpected\x12%.pannier.admin.v1.ListExpectedRequest\x1a#.pannier.admin.v1.ListExpectedReply\"\x14\x82\xd3\xe4\x93\x02\x0e\x12\f/v1/expected\x12h\n" +
 	"\vAddExpected\x12$.pannier.admin.v1.AddExpectedRequest\x1a\x1a.pannier.admin.v1.Expected\"\x17\x82\xd3\xe4\x93\x02\x11:\x01*\"\f/v1/expected\x12}\n" +
-	"\x0eRemoveExpected\x12'.pannier.admin.v1.RemoveExpectedRequest\x1a%.pannier.admin.v1.RemoveExpectedReply\"\x1b\x82\xd3\xe4\x93\x02\x15*\x13/v1/expected/{name}\x12]\n" +
+	"\x0eRemoveExpected\x12'.pannier.admin.v1.RemoveExpectedRequest\x1a%.pannier.admin.v1.RemoveExpectedReply\"\x1b\x82\xd3\xe4\x93\x02\x15*\x13/v1/expected/{name}\x12\x8b\x01\n" +
+	"\x13AcknowledgeExpected\x12,.pannier.admin.v1.AcknowledgeExpectedRequest\x1a\x1a.pannier.admin.v1.Expected\"*\x82\xd3\xe4\x93\x02$:\x01*\"\x1f/v1/expected/{name}/acknowledge\x12]\n" +
 	"\x05Check\x12\x1e.pannier.admin.v1.CheckRequest\x1a\x1c.pannier.admin.v1.CheckReply\"\x14\x82\xd3\xe4\x93\x02\x0e:\x01*\"\t/v1/check0\x01\x12^\n" +
 	"\x06Backup\x12\x1f.pannier.admin.v1.BackupRequest\x1a\x1d.pannier.admin.v1.BackupChunk\"\x12\x82\xd3\xe4\x93\x02\f\x12\n" +
 	"/v1/backup0\x01\x12[\n" +
@@ -8302,125 +8497,128 @@ func file_admin_proto_rawDescGZIP() []byte {
 }
 
 var file_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
-var file_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 105)
+var file_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 108)
 var file_admin_proto_goTypes = []any{
-	(Request_State)(0),            // 0: pannier.admin.v1.Request.State
-	(Request_Role)(0),             // 1: pannier.admin.v1.Request.Role
-	(Request_Side)(0),             // 2: pannier.admin.v1.Request.Side
-	(Rule_Direction)(0),           // 3: pannier.admin.v1.Rule.Direction
-	(Finding_Severity)(0),         // 4: pannier.admin.v1.Finding.Severity
-	(Finding_Subject)(0),          // 5: pannier.admin.v1.Finding.Subject
-	(*Problem)(nil),               // 6: pannier.admin.v1.Problem
-	(*Ref)(nil),                   // 7: pannier.admin.v1.Ref
-	(*SubmitRequest)(nil),         // 8: pannier.admin.v1.SubmitRequest
-	(*SubmitReply)(nil),           // 9: pannier.admin.v1.SubmitReply
-	(*Request)(nil),               // 10: pannier.admin.v1.Request
-	(*TaskCount)(nil),             // 11: pannier.admin.v1.TaskCount
-	(*Failure)(nil),               // 12: pannier.admin.v1.Failure
-	(*Live)(nil),                  // 13: pannier.admin.v1.Live
-	(*ListRequest)(nil),           // 14: pannier.admin.v1.ListRequest
-	(*EventsReply)(nil),           // 15: pannier.admin.v1.EventsReply
-	(*Event)(nil),                 // 16: pannier.admin.v1.Event
-	(*TimelineRequest)(nil),       // 17: pannier.admin.v1.TimelineRequest
-	(*TimelineReply)(nil),         // 18: pannier.admin.v1.TimelineReply
-	(*Steps)(nil),                 // 19: pannier.admin.v1.Steps
-	(*Reached)(nil),               // 20: pannier.admin.v1.Reached
-	(*TaskRun)(nil),               // 21: pannier.admin.v1.TaskRun
-	(*WatchRequest)(nil),          // 22: pannier.admin.v1.WatchRequest
-	(*Change)(nil),                // 23: pannier.admin.v1.Change
-	(*WaitRequest)(nil),           // 24: pannier.admin.v1.WaitRequest
-	(*Explanation)(nil),           // 25: pannier.admin.v1.Explanation
-	(*CancelRequest)(nil),         // 26: pannier.admin.v1.CancelRequest
-	(*ListPartnersRequest)(nil),   // 27: pannier.admin.v1.ListPartnersRequest
-	(*ListPartnersReply)(nil),     // 28: pannier.admin.v1.ListPartnersReply
-	(*Partner)(nil),               // 29: pannier.admin.v1.Partner
-	(*TestPartnerRequest)(nil),    // 30: pannier.admin.v1.TestPartnerRequest
-	(*ListListenersRequest)(nil),  // 31: pannier.admin.v1.ListListenersRequest
-	(*ListListenersReply)(nil),    // 32: pannier.admin.v1.ListListenersReply
-	(*Listener)(nil),              // 33: pannier.admin.v1.Listener
-	(*ListRulesRequest)(nil),      // 34: pannier.admin.v1.ListRulesRequest
-	(*ListRulesReply)(nil),        // 35: pannier.admin.v1.ListRulesReply
-	(*Rule)(nil),                  // 36: pannier.admin.v1.Rule
-	(*TaskLists)(nil),             // 37: pannier.admin.v1.TaskLists
-	(*TestRuleRequest)(nil),       // 38: pannier.admin.v1.TestRuleRequest
-	(*TestRuleReply)(nil),         // 39: pannier.admin.v1.TestRuleReply
-	(*RuleTest)(nil),              // 40: pannier.admin.v1.RuleTest
-	(*BrowseRequest)(nil),         // 41: pannier.admin.v1.BrowseRequest
-	(*BrowseEntry)(nil),           // 42: pannier.admin.v1.BrowseEntry
-	(*ListRelaysRequest)(nil),     // 43: pannier.admin.v1.ListRelaysRequest
-	(*ListRelaysReply)(nil),       // 44: pannier.admin.v1.ListRelaysReply
-	(*Relay)(nil),                 // 45: pannier.admin.v1.Relay
-	(*RelayLimits)(nil),           // 46: pannier.admin.v1.RelayLimits
-	(*RelayCounts)(nil),           // 47: pannier.admin.v1.RelayCounts
-	(*RelayPolicy)(nil),           // 48: pannier.admin.v1.RelayPolicy
-	(*RelayConnection)(nil),       // 49: pannier.admin.v1.RelayConnection
-	(*TestRelayRequest)(nil),      // 50: pannier.admin.v1.TestRelayRequest
-	(*TestRelayReply)(nil),        // 51: pannier.admin.v1.TestRelayReply
-	(*RelayStep)(nil),             // 52: pannier.admin.v1.RelayStep
-	(*RemoveRelayRequest)(nil),    // 53: pannier.admin.v1.RemoveRelayRequest
-	(*RemoveRelayReply)(nil),      // 54: pannier.admin.v1.RemoveRelayReply
-	(*ListFoldersRequest)(nil),    // 55: pannier.admin.v1.ListFoldersRequest
-	(*ListFoldersReply)(nil),      // 56: pannier.admin.v1.ListFoldersReply
-	(*ShowFolderRequest)(nil),     // 57: pannier.admin.v1.ShowFolderRequest
-	(*ScanFolderRequest)(nil),     // 58: pannier.admin.v1.ScanFolderRequest
-	(*TestFolderRequest)(nil),     // 59: pannier.admin.v1.TestFolderRequest
-	(*TestFolderReply)(nil),       // 60: pannier.admin.v1.TestFolderReply
-	(*Folder)(nil),                // 61: pannier.admin.v1.Folder
-	(*FolderFile)(nil),            // 62: pannier.admin.v1.FolderFile
-	(*CheckRequest)(nil),          // 63: pannier.admin.v1.CheckRequest
-	(*CheckReply)(nil),            // 64: pannier.admin.v1.CheckReply
-	(*Finding)(nil),               // 65: pannier.admin.v1.Finding
-	(*CheckCounts)(nil),           // 66: pannier.admin.v1.CheckCounts
-	(*BackupRequest)(nil),         // 67: pannier.admin.v1.BackupRequest
-	(*BackupChunk)(nil),           // 68: pannier.admin.v1.BackupChunk
-	(*PurgeRequest)(nil),          // 69: pannier.admin.v1.PurgeRequest
-	(*PurgeReply)(nil),            // 70: pannier.admin.v1.PurgeReply
-	(*ReloadRequest)(nil),         // 71: pannier.admin.v1.ReloadRequest
-	(*ReloadReply)(nil),           // 72: pannier.admin.v1.ReloadReply
-	(*NodeInfoRequest)(nil),       // 73: pannier.admin.v1.NodeInfoRequest
-	(*Node)(nil),                  // 74: pannier.admin.v1.Node
-	(*ObjectName)(nil),            // 75: pannier.admin.v1.ObjectName
-	(*Object)(nil),                // 76: pannier.admin.v1.Object
-	(*ListObjectsRequest)(nil),    // 77: pannier.admin.v1.ListObjectsRequest
-	(*ListObjectsReply)(nil),      // 78: pannier.admin.v1.ListObjectsReply
-	(*ApplyRequest)(nil),          // 79: pannier.admin.v1.ApplyRequest
-	(*ApplyText)(nil),             // 80: pannier.admin.v1.ApplyText
-	(*ApplyReply)(nil),            // 81: pannier.admin.v1.ApplyReply
-	(*ObjectChange)(nil),          // 82: pannier.admin.v1.ObjectChange
-	(*PutObjectRequest)(nil),      // 83: pannier.admin.v1.PutObjectRequest
-	(*DeleteObjectRequest)(nil),   // 84: pannier.admin.v1.DeleteObjectRequest
-	(*DeleteObjectReply)(nil),     // 85: pannier.admin.v1.DeleteObjectReply
-	(*CreateTokenRequest)(nil),    // 86: pannier.admin.v1.CreateTokenRequest
-	(*CreateTokenReply)(nil),      // 87: pannier.admin.v1.CreateTokenReply
-	(*Token)(nil),                 // 88: pannier.admin.v1.Token
-	(*ListTokensRequest)(nil),     // 89: pannier.admin.v1.ListTokensRequest
-	(*ListTokensReply)(nil),       // 90: pannier.admin.v1.ListTokensReply
-	(*DeleteTokenRequest)(nil),    // 91: pannier.admin.v1.DeleteTokenRequest
-	(*DeleteTokenReply)(nil),      // 92: pannier.admin.v1.DeleteTokenReply
-	(*ListSchedulesRequest)(nil),  // 93: pannier.admin.v1.ListSchedulesRequest
-	(*ListSchedulesReply)(nil),    // 94: pannier.admin.v1.ListSchedulesReply
-	(*ShowScheduleRequest)(nil),   // 95: pannier.admin.v1.ShowScheduleRequest
-	(*RunScheduleRequest)(nil),    // 96: pannier.admin.v1.RunScheduleRequest
-	(*Schedule)(nil),              // 97: pannier.admin.v1.Schedule
-	(*ScheduleRun)(nil),           // 98: pannier.admin.v1.ScheduleRun
-	(*ListPoolsRequest)(nil),      // 99: pannier.admin.v1.ListPoolsRequest
-	(*ListPoolsReply)(nil),        // 100: pannier.admin.v1.ListPoolsReply
-	(*Pool)(nil),                  // 101: pannier.admin.v1.Pool
-	(*ListExpectedRequest)(nil),   // 102: pannier.admin.v1.ListExpectedRequest
-	(*ListExpectedReply)(nil),     // 103: pannier.admin.v1.ListExpectedReply
-	(*AddExpectedRequest)(nil),    // 104: pannier.admin.v1.AddExpectedRequest
-	(*RemoveExpectedRequest)(nil), // 105: pannier.admin.v1.RemoveExpectedRequest
-	(*RemoveExpectedReply)(nil),   // 106: pannier.admin.v1.RemoveExpectedReply
-	(*Expected)(nil),              // 107: pannier.admin.v1.Expected
-	(*ExpectedFile)(nil),          // 108: pannier.admin.v1.ExpectedFile
-	nil,                           // 109: pannier.admin.v1.Relay.PortsEntry
-	nil,                           // 110: pannier.admin.v1.TestFolderReply.CountsEntry
-	(*timestamppb.Timestamp)(nil), // 111: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 112: google.protobuf.Duration
+	(Request_State)(0),                 // 0: pannier.admin.v1.Request.State
+	(Request_Role)(0),                  // 1: pannier.admin.v1.Request.Role
+	(Request_Side)(0),                  // 2: pannier.admin.v1.Request.Side
+	(Rule_Direction)(0),                // 3: pannier.admin.v1.Rule.Direction
+	(Finding_Severity)(0),              // 4: pannier.admin.v1.Finding.Severity
+	(Finding_Subject)(0),               // 5: pannier.admin.v1.Finding.Subject
+	(*Problem)(nil),                    // 6: pannier.admin.v1.Problem
+	(*Ref)(nil),                        // 7: pannier.admin.v1.Ref
+	(*SubmitRequest)(nil),              // 8: pannier.admin.v1.SubmitRequest
+	(*SubmitReply)(nil),                // 9: pannier.admin.v1.SubmitReply
+	(*Request)(nil),                    // 10: pannier.admin.v1.Request
+	(*TaskCount)(nil),                  // 11: pannier.admin.v1.TaskCount
+	(*Failure)(nil),                    // 12: pannier.admin.v1.Failure
+	(*Live)(nil),                       // 13: pannier.admin.v1.Live
+	(*ListRequest)(nil),                // 14: pannier.admin.v1.ListRequest
+	(*EventsReply)(nil),                // 15: pannier.admin.v1.EventsReply
+	(*Event)(nil),                      // 16: pannier.admin.v1.Event
+	(*LogReply)(nil),                   // 17: pannier.admin.v1.LogReply
+	(*LogLine)(nil),                    // 18: pannier.admin.v1.LogLine
+	(*TimelineRequest)(nil),            // 19: pannier.admin.v1.TimelineRequest
+	(*TimelineReply)(nil),              // 20: pannier.admin.v1.TimelineReply
+	(*Steps)(nil),                      // 21: pannier.admin.v1.Steps
+	(*Reached)(nil),                    // 22: pannier.admin.v1.Reached
+	(*TaskRun)(nil),                    // 23: pannier.admin.v1.TaskRun
+	(*WatchRequest)(nil),               // 24: pannier.admin.v1.WatchRequest
+	(*Change)(nil),                     // 25: pannier.admin.v1.Change
+	(*WaitRequest)(nil),                // 26: pannier.admin.v1.WaitRequest
+	(*Explanation)(nil),                // 27: pannier.admin.v1.Explanation
+	(*CancelRequest)(nil),              // 28: pannier.admin.v1.CancelRequest
+	(*ListPartnersRequest)(nil),        // 29: pannier.admin.v1.ListPartnersRequest
+	(*ListPartnersReply)(nil),          // 30: pannier.admin.v1.ListPartnersReply
+	(*Partner)(nil),                    // 31: pannier.admin.v1.Partner
+	(*TestPartnerRequest)(nil),         // 32: pannier.admin.v1.TestPartnerRequest
+	(*ListListenersRequest)(nil),       // 33: pannier.admin.v1.ListListenersRequest
+	(*ListListenersReply)(nil),         // 34: pannier.admin.v1.ListListenersReply
+	(*Listener)(nil),                   // 35: pannier.admin.v1.Listener
+	(*ListRulesRequest)(nil),           // 36: pannier.admin.v1.ListRulesRequest
+	(*ListRulesReply)(nil),             // 37: pannier.admin.v1.ListRulesReply
+	(*Rule)(nil),                       // 38: pannier.admin.v1.Rule
+	(*TaskLists)(nil),                  // 39: pannier.admin.v1.TaskLists
+	(*TestRuleRequest)(nil),            // 40: pannier.admin.v1.TestRuleRequest
+	(*TestRuleReply)(nil),              // 41: pannier.admin.v1.TestRuleReply
+	(*RuleTest)(nil),                   // 42: pannier.admin.v1.RuleTest
+	(*BrowseRequest)(nil),              // 43: pannier.admin.v1.BrowseRequest
+	(*BrowseEntry)(nil),                // 44: pannier.admin.v1.BrowseEntry
+	(*ListRelaysRequest)(nil),          // 45: pannier.admin.v1.ListRelaysRequest
+	(*ListRelaysReply)(nil),            // 46: pannier.admin.v1.ListRelaysReply
+	(*Relay)(nil),                      // 47: pannier.admin.v1.Relay
+	(*RelayLimits)(nil),                // 48: pannier.admin.v1.RelayLimits
+	(*RelayCounts)(nil),                // 49: pannier.admin.v1.RelayCounts
+	(*RelayPolicy)(nil),                // 50: pannier.admin.v1.RelayPolicy
+	(*RelayConnection)(nil),            // 51: pannier.admin.v1.RelayConnection
+	(*TestRelayRequest)(nil),           // 52: pannier.admin.v1.TestRelayRequest
+	(*TestRelayReply)(nil),             // 53: pannier.admin.v1.TestRelayReply
+	(*RelayStep)(nil),                  // 54: pannier.admin.v1.RelayStep
+	(*RemoveRelayRequest)(nil),         // 55: pannier.admin.v1.RemoveRelayRequest
+	(*RemoveRelayReply)(nil),           // 56: pannier.admin.v1.RemoveRelayReply
+	(*ListFoldersRequest)(nil),         // 57: pannier.admin.v1.ListFoldersRequest
+	(*ListFoldersReply)(nil),           // 58: pannier.admin.v1.ListFoldersReply
+	(*ShowFolderRequest)(nil),          // 59: pannier.admin.v1.ShowFolderRequest
+	(*ScanFolderRequest)(nil),          // 60: pannier.admin.v1.ScanFolderRequest
+	(*TestFolderRequest)(nil),          // 61: pannier.admin.v1.TestFolderRequest
+	(*TestFolderReply)(nil),            // 62: pannier.admin.v1.TestFolderReply
+	(*Folder)(nil),                     // 63: pannier.admin.v1.Folder
+	(*FolderFile)(nil),                 // 64: pannier.admin.v1.FolderFile
+	(*CheckRequest)(nil),               // 65: pannier.admin.v1.CheckRequest
+	(*CheckReply)(nil),                 // 66: pannier.admin.v1.CheckReply
+	(*Finding)(nil),                    // 67: pannier.admin.v1.Finding
+	(*CheckCounts)(nil),                // 68: pannier.admin.v1.CheckCounts
+	(*BackupRequest)(nil),              // 69: pannier.admin.v1.BackupRequest
+	(*BackupChunk)(nil),                // 70: pannier.admin.v1.BackupChunk
+	(*PurgeRequest)(nil),               // 71: pannier.admin.v1.PurgeRequest
+	(*PurgeReply)(nil),                 // 72: pannier.admin.v1.PurgeReply
+	(*ReloadRequest)(nil),              // 73: pannier.admin.v1.ReloadRequest
+	(*ReloadReply)(nil),                // 74: pannier.admin.v1.ReloadReply
+	(*NodeInfoRequest)(nil),            // 75: pannier.admin.v1.NodeInfoRequest
+	(*Node)(nil),                       // 76: pannier.admin.v1.Node
+	(*ObjectName)(nil),                 // 77: pannier.admin.v1.ObjectName
+	(*Object)(nil),                     // 78: pannier.admin.v1.Object
+	(*ListObjectsRequest)(nil),         // 79: pannier.admin.v1.ListObjectsRequest
+	(*ListObjectsReply)(nil),           // 80: pannier.admin.v1.ListObjectsReply
+	(*ApplyRequest)(nil),               // 81: pannier.admin.v1.ApplyRequest
+	(*ApplyText)(nil),                  // 82: pannier.admin.v1.ApplyText
+	(*ApplyReply)(nil),                 // 83: pannier.admin.v1.ApplyReply
+	(*ObjectChange)(nil),               // 84: pannier.admin.v1.ObjectChange
+	(*PutObjectRequest)(nil),           // 85: pannier.admin.v1.PutObjectRequest
+	(*DeleteObjectRequest)(nil),        // 86: pannier.admin.v1.DeleteObjectRequest
+	(*DeleteObjectReply)(nil),          // 87: pannier.admin.v1.DeleteObjectReply
+	(*CreateTokenRequest)(nil),         // 88: pannier.admin.v1.CreateTokenRequest
+	(*CreateTokenReply)(nil),           // 89: pannier.admin.v1.CreateTokenReply
+	(*Token)(nil),                      // 90: pannier.admin.v1.Token
+	(*ListTokensRequest)(nil),          // 91: pannier.admin.v1.ListTokensRequest
+	(*ListTokensReply)(nil),            // 92: pannier.admin.v1.ListTokensReply
+	(*DeleteTokenRequest)(nil),         // 93: pannier.admin.v1.DeleteTokenRequest
+	(*DeleteTokenReply)(nil),           // 94: pannier.admin.v1.DeleteTokenReply
+	(*ListSchedulesRequest)(nil),       // 95: pannier.admin.v1.ListSchedulesRequest
+	(*ListSchedulesReply)(nil),         // 96: pannier.admin.v1.ListSchedulesReply
+	(*ShowScheduleRequest)(nil),        // 97: pannier.admin.v1.ShowScheduleRequest
+	(*RunScheduleRequest)(nil),         // 98: pannier.admin.v1.RunScheduleRequest
+	(*Schedule)(nil),                   // 99: pannier.admin.v1.Schedule
+	(*ScheduleRun)(nil),                // 100: pannier.admin.v1.ScheduleRun
+	(*ListPoolsRequest)(nil),           // 101: pannier.admin.v1.ListPoolsRequest
+	(*ListPoolsReply)(nil),             // 102: pannier.admin.v1.ListPoolsReply
+	(*Pool)(nil),                       // 103: pannier.admin.v1.Pool
+	(*ListExpectedRequest)(nil),        // 104: pannier.admin.v1.ListExpectedRequest
+	(*ListExpectedReply)(nil),          // 105: pannier.admin.v1.ListExpectedReply
+	(*AddExpectedRequest)(nil),         // 106: pannier.admin.v1.AddExpectedRequest
+	(*RemoveExpectedRequest)(nil),      // 107: pannier.admin.v1.RemoveExpectedRequest
+	(*RemoveExpectedReply)(nil),        // 108: pannier.admin.v1.RemoveExpectedReply
+	(*AcknowledgeExpectedRequest)(nil), // 109: pannier.admin.v1.AcknowledgeExpectedRequest
+	(*Expected)(nil),                   // 110: pannier.admin.v1.Expected
+	(*ExpectedFile)(nil),               // 111: pannier.admin.v1.ExpectedFile
+	nil,                                // 112: pannier.admin.v1.Relay.PortsEntry
+	nil,                                // 113: pannier.admin.v1.TestFolderReply.CountsEntry
+	(*timestamppb.Timestamp)(nil),      // 114: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),        // 115: google.protobuf.Duration
 }
 var file_admin_proto_depIdxs = []int32{
 	1,   // 0: pannier.admin.v1.Ref.role:type_name -> pannier.admin.v1.Request.Role
-	111, // 1: pannier.admin.v1.SubmitRequest.not_before:type_name -> google.protobuf.Timestamp
+	114, // 1: pannier.admin.v1.SubmitRequest.not_before:type_name -> google.protobuf.Timestamp
 	10,  // 2: pannier.admin.v1.SubmitReply.request:type_name -> pannier.admin.v1.Request
 	1,   // 3: pannier.admin.v1.Request.role:type_name -> pannier.admin.v1.Request.Role
 	2,   // 4: pannier.admin.v1.Request.side:type_name -> pannier.admin.v1.Request.Side
@@ -8428,205 +8626,212 @@ var file_admin_proto_depIdxs = []int32{
 	1,   // 6: pannier.admin.v1.Request.owner:type_name -> pannier.admin.v1.Request.Role
 	12,  // 7: pannier.admin.v1.Request.failure:type_name -> pannier.admin.v1.Failure
 	11,  // 8: pannier.admin.v1.Request.tasks:type_name -> pannier.admin.v1.TaskCount
-	111, // 9: pannier.admin.v1.Request.registered:type_name -> google.protobuf.Timestamp
-	111, // 10: pannier.admin.v1.Request.changed:type_name -> google.protobuf.Timestamp
-	111, // 11: pannier.admin.v1.Request.due:type_name -> google.protobuf.Timestamp
-	111, // 12: pannier.admin.v1.Request.not_before:type_name -> google.protobuf.Timestamp
+	114, // 9: pannier.admin.v1.Request.registered:type_name -> google.protobuf.Timestamp
+	114, // 10: pannier.admin.v1.Request.changed:type_name -> google.protobuf.Timestamp
+	114, // 11: pannier.admin.v1.Request.due:type_name -> google.protobuf.Timestamp
+	114, // 12: pannier.admin.v1.Request.not_before:type_name -> google.protobuf.Timestamp
 	13,  // 13: pannier.admin.v1.Request.live:type_name -> pannier.admin.v1.Live
-	111, // 14: pannier.admin.v1.Failure.at:type_name -> google.protobuf.Timestamp
-	111, // 15: pannier.admin.v1.Live.since:type_name -> google.protobuf.Timestamp
+	114, // 14: pannier.admin.v1.Failure.at:type_name -> google.protobuf.Timestamp
+	114, // 15: pannier.admin.v1.Live.since:type_name -> google.protobuf.Timestamp
 	0,   // 16: pannier.admin.v1.ListRequest.states:type_name -> pannier.admin.v1.Request.State
-	111, // 17: pannier.admin.v1.ListRequest.since:type_name -> google.protobuf.Timestamp
+	114, // 17: pannier.admin.v1.ListRequest.since:type_name -> google.protobuf.Timestamp
 	16,  // 18: pannier.admin.v1.EventsReply.events:type_name -> pannier.admin.v1.Event
-	111, // 19: pannier.admin.v1.Event.at:type_name -> google.protobuf.Timestamp
+	114, // 19: pannier.admin.v1.Event.at:type_name -> google.protobuf.Timestamp
 	0,   // 20: pannier.admin.v1.Event.state:type_name -> pannier.admin.v1.Request.State
 	12,  // 21: pannier.admin.v1.Event.failure:type_name -> pannier.admin.v1.Failure
-	7,   // 22: pannier.admin.v1.TimelineRequest.ref:type_name -> pannier.admin.v1.Ref
-	19,  // 23: pannier.admin.v1.TimelineReply.here:type_name -> pannier.admin.v1.Steps
-	19,  // 24: pannier.admin.v1.TimelineReply.there:type_name -> pannier.admin.v1.Steps
-	111, // 25: pannier.admin.v1.TimelineReply.told:type_name -> google.protobuf.Timestamp
-	2,   // 26: pannier.admin.v1.Steps.side:type_name -> pannier.admin.v1.Request.Side
-	0,   // 27: pannier.admin.v1.Steps.state:type_name -> pannier.admin.v1.Request.State
-	12,  // 28: pannier.admin.v1.Steps.failure:type_name -> pannier.admin.v1.Failure
-	11,  // 29: pannier.admin.v1.Steps.tasks:type_name -> pannier.admin.v1.TaskCount
-	20,  // 30: pannier.admin.v1.Steps.reached:type_name -> pannier.admin.v1.Reached
-	21,  // 31: pannier.admin.v1.Steps.runs:type_name -> pannier.admin.v1.TaskRun
-	111, // 32: pannier.admin.v1.Steps.clock:type_name -> google.protobuf.Timestamp
-	111, // 33: pannier.admin.v1.Reached.at:type_name -> google.protobuf.Timestamp
-	111, // 34: pannier.admin.v1.TaskRun.began:type_name -> google.protobuf.Timestamp
-	111, // 35: pannier.admin.v1.TaskRun.ended:type_name -> google.protobuf.Timestamp
-	14,  // 36: pannier.admin.v1.WatchRequest.query:type_name -> pannier.admin.v1.ListRequest
-	7,   // 37: pannier.admin.v1.WatchRequest.refs:type_name -> pannier.admin.v1.Ref
-	10,  // 38: pannier.admin.v1.Change.request:type_name -> pannier.admin.v1.Request
-	7,   // 39: pannier.admin.v1.WaitRequest.ref:type_name -> pannier.admin.v1.Ref
-	112, // 40: pannier.admin.v1.WaitRequest.timeout:type_name -> google.protobuf.Duration
-	10,  // 41: pannier.admin.v1.Explanation.request:type_name -> pannier.admin.v1.Request
-	111, // 42: pannier.admin.v1.Explanation.at:type_name -> google.protobuf.Timestamp
-	29,  // 43: pannier.admin.v1.Explanation.partner:type_name -> pannier.admin.v1.Partner
-	7,   // 44: pannier.admin.v1.CancelRequest.ref:type_name -> pannier.admin.v1.Ref
-	29,  // 45: pannier.admin.v1.ListPartnersReply.partners:type_name -> pannier.admin.v1.Partner
-	12,  // 46: pannier.admin.v1.Partner.failure:type_name -> pannier.admin.v1.Failure
-	111, // 47: pannier.admin.v1.Partner.retry_at:type_name -> google.protobuf.Timestamp
-	112, // 48: pannier.admin.v1.Partner.rtt:type_name -> google.protobuf.Duration
-	33,  // 49: pannier.admin.v1.ListListenersReply.listeners:type_name -> pannier.admin.v1.Listener
-	36,  // 50: pannier.admin.v1.ListRulesReply.rules:type_name -> pannier.admin.v1.Rule
-	3,   // 51: pannier.admin.v1.Rule.direction:type_name -> pannier.admin.v1.Rule.Direction
-	37,  // 52: pannier.admin.v1.Rule.sender:type_name -> pannier.admin.v1.TaskLists
-	37,  // 53: pannier.admin.v1.Rule.receiver:type_name -> pannier.admin.v1.TaskLists
-	3,   // 54: pannier.admin.v1.TestRuleRequest.direction:type_name -> pannier.admin.v1.Rule.Direction
-	40,  // 55: pannier.admin.v1.TestRuleReply.tests:type_name -> pannier.admin.v1.RuleTest
-	3,   // 56: pannier.admin.v1.RuleTest.direction:type_name -> pannier.admin.v1.Rule.Direction
-	111, // 57: pannier.admin.v1.BrowseEntry.modified:type_name -> google.protobuf.Timestamp
-	45,  // 58: pannier.admin.v1.ListRelaysReply.relays:type_name -> pannier.admin.v1.Relay
-	48,  // 59: pannier.admin.v1.ListRelaysReply.policy:type_name -> pannier.admin.v1.RelayPolicy
-	49,  // 60: pannier.admin.v1.ListRelaysReply.connections:type_name -> pannier.admin.v1.RelayConnection
-	109, // 61: pannier.admin.v1.Relay.ports:type_name -> pannier.admin.v1.Relay.PortsEntry
-	46,  // 62: pannier.admin.v1.Relay.limits:type_name -> pannier.admin.v1.RelayLimits
-	47,  // 63: pannier.admin.v1.Relay.counts:type_name -> pannier.admin.v1.RelayCounts
-	112, // 64: pannier.admin.v1.RelayLimits.life:type_name -> google.protobuf.Duration
-	112, // 65: pannier.admin.v1.RelayLimits.idle:type_name -> google.protobuf.Duration
-	112, // 66: pannier.admin.v1.RelayLimits.half:type_name -> google.protobuf.Duration
-	46,  // 67: pannier.admin.v1.RelayPolicy.limits:type_name -> pannier.admin.v1.RelayLimits
-	47,  // 68: pannier.admin.v1.RelayPolicy.counts:type_name -> pannier.admin.v1.RelayCounts
-	111, // 69: pannier.admin.v1.RelayConnection.since:type_name -> google.protobuf.Timestamp
-	52,  // 70: pannier.admin.v1.TestRelayReply.steps:type_name -> pannier.admin.v1.RelayStep
-	12,  // 71: pannier.admin.v1.RelayStep.failure:type_name -> pannier.admin.v1.Failure
-	61,  // 72: pannier.admin.v1.ListFoldersReply.folders:type_name -> pannier.admin.v1.Folder
-	62,  // 73: pannier.admin.v1.TestFolderReply.files:type_name -> pannier.admin.v1.FolderFile
-	110, // 74: pannier.admin.v1.TestFolderReply.counts:type_name -> pannier.admin.v1.TestFolderReply.CountsEntry
-	111, // 75: pannier.admin.v1.Folder.scanned:type_name -> google.protobuf.Timestamp
-	112, // 76: pannier.admin.v1.Folder.took:type_name -> google.protobuf.Duration
-	62,  // 77: pannier.admin.v1.Folder.files:type_name -> pannier.admin.v1.FolderFile
-	65,  // 78: pannier.admin.v1.CheckReply.finding:type_name -> pannier.admin.v1.Finding
-	66,  // 79: pannier.admin.v1.CheckReply.counts:type_name -> pannier.admin.v1.CheckCounts
-	4,   // 80: pannier.admin.v1.Finding.severity:type_name -> pannier.admin.v1.Finding.Severity
-	5,   // 81: pannier.admin.v1.Finding.subject:type_name -> pannier.admin.v1.Finding.Subject
-	111, // 82: pannier.admin.v1.PurgeRequest.before:type_name -> google.protobuf.Timestamp
-	111, // 83: pannier.admin.v1.Node.started:type_name -> google.protobuf.Timestamp
-	111, // 84: pannier.admin.v1.Object.changed:type_name -> google.protobuf.Timestamp
-	76,  // 85: pannier.admin.v1.ListObjectsReply.objects:type_name -> pannier.admin.v1.Object
-	80,  // 86: pannier.admin.v1.ApplyRequest.more:type_name -> pannier.admin.v1.ApplyText
-	82,  // 87: pannier.admin.v1.ApplyReply.changes:type_name -> pannier.admin.v1.ObjectChange
-	111, // 88: pannier.admin.v1.CreateTokenRequest.expires:type_name -> google.protobuf.Timestamp
-	88,  // 89: pannier.admin.v1.CreateTokenReply.token:type_name -> pannier.admin.v1.Token
-	111, // 90: pannier.admin.v1.Token.created:type_name -> google.protobuf.Timestamp
-	111, // 91: pannier.admin.v1.Token.expires:type_name -> google.protobuf.Timestamp
-	111, // 92: pannier.admin.v1.Token.used:type_name -> google.protobuf.Timestamp
-	88,  // 93: pannier.admin.v1.ListTokensReply.tokens:type_name -> pannier.admin.v1.Token
-	97,  // 94: pannier.admin.v1.ListSchedulesReply.schedules:type_name -> pannier.admin.v1.Schedule
-	111, // 95: pannier.admin.v1.Schedule.since:type_name -> google.protobuf.Timestamp
-	111, // 96: pannier.admin.v1.Schedule.next:type_name -> google.protobuf.Timestamp
-	111, // 97: pannier.admin.v1.Schedule.upcoming:type_name -> google.protobuf.Timestamp
-	98,  // 98: pannier.admin.v1.Schedule.last:type_name -> pannier.admin.v1.ScheduleRun
-	98,  // 99: pannier.admin.v1.Schedule.pending:type_name -> pannier.admin.v1.ScheduleRun
-	111, // 100: pannier.admin.v1.ScheduleRun.due:type_name -> google.protobuf.Timestamp
-	111, // 101: pannier.admin.v1.ScheduleRun.at:type_name -> google.protobuf.Timestamp
-	101, // 102: pannier.admin.v1.ListPoolsReply.pools:type_name -> pannier.admin.v1.Pool
-	111, // 103: pannier.admin.v1.Pool.next:type_name -> google.protobuf.Timestamp
-	107, // 104: pannier.admin.v1.ListExpectedReply.expected:type_name -> pannier.admin.v1.Expected
-	111, // 105: pannier.admin.v1.Expected.since:type_name -> google.protobuf.Timestamp
-	111, // 106: pannier.admin.v1.Expected.next:type_name -> google.protobuf.Timestamp
-	108, // 107: pannier.admin.v1.Expected.late:type_name -> pannier.admin.v1.ExpectedFile
-	108, // 108: pannier.admin.v1.Expected.over:type_name -> pannier.admin.v1.ExpectedFile
-	111, // 109: pannier.admin.v1.ExpectedFile.due:type_name -> google.protobuf.Timestamp
-	111, // 110: pannier.admin.v1.ExpectedFile.at:type_name -> google.protobuf.Timestamp
-	8,   // 111: pannier.admin.v1.Admin.Submit:input_type -> pannier.admin.v1.SubmitRequest
-	7,   // 112: pannier.admin.v1.Admin.Get:input_type -> pannier.admin.v1.Ref
-	14,  // 113: pannier.admin.v1.Admin.List:input_type -> pannier.admin.v1.ListRequest
-	7,   // 114: pannier.admin.v1.Admin.Events:input_type -> pannier.admin.v1.Ref
-	17,  // 115: pannier.admin.v1.Admin.Timeline:input_type -> pannier.admin.v1.TimelineRequest
-	22,  // 116: pannier.admin.v1.Admin.Watch:input_type -> pannier.admin.v1.WatchRequest
-	24,  // 117: pannier.admin.v1.Admin.Wait:input_type -> pannier.admin.v1.WaitRequest
-	7,   // 118: pannier.admin.v1.Admin.Explain:input_type -> pannier.admin.v1.Ref
-	7,   // 119: pannier.admin.v1.Admin.Pause:input_type -> pannier.admin.v1.Ref
-	7,   // 120: pannier.admin.v1.Admin.Resume:input_type -> pannier.admin.v1.Ref
-	26,  // 121: pannier.admin.v1.Admin.Cancel:input_type -> pannier.admin.v1.CancelRequest
-	7,   // 122: pannier.admin.v1.Admin.Retry:input_type -> pannier.admin.v1.Ref
-	27,  // 123: pannier.admin.v1.Admin.ListPartners:input_type -> pannier.admin.v1.ListPartnersRequest
-	30,  // 124: pannier.admin.v1.Admin.TestPartner:input_type -> pannier.admin.v1.TestPartnerRequest
-	31,  // 125: pannier.admin.v1.Admin.ListListeners:input_type -> pannier.admin.v1.ListListenersRequest
-	34,  // 126: pannier.admin.v1.Admin.ListRules:input_type -> pannier.admin.v1.ListRulesRequest
-	38,  // 127: pannier.admin.v1.Admin.TestRule:input_type -> pannier.admin.v1.TestRuleRequest
-	41,  // 128: pannier.admin.v1.Admin.Browse:input_type -> pannier.admin.v1.BrowseRequest
-	43,  // 129: pannier.admin.v1.Admin.ListRelays:input_type -> pannier.admin.v1.ListRelaysRequest
-	50,  // 130: pannier.admin.v1.Admin.TestRelay:input_type -> pannier.admin.v1.TestRelayRequest
-	45,  // 131: pannier.admin.v1.Admin.AddRelay:input_type -> pannier.admin.v1.Relay
-	53,  // 132: pannier.admin.v1.Admin.RemoveRelay:input_type -> pannier.admin.v1.RemoveRelayRequest
-	55,  // 133: pannier.admin.v1.Admin.ListFolders:input_type -> pannier.admin.v1.ListFoldersRequest
-	57,  // 134: pannier.admin.v1.Admin.ShowFolder:input_type -> pannier.admin.v1.ShowFolderRequest
-	59,  // 135: pannier.admin.v1.Admin.TestFolder:input_type -> pannier.admin.v1.TestFolderRequest
-	58,  // 136: pannier.admin.v1.Admin.ScanFolder:input_type -> pannier.admin.v1.ScanFolderRequest
-	93,  // 137: pannier.admin.v1.Admin.ListSchedules:input_type -> pannier.admin.v1.ListSchedulesRequest
-	95,  // 138: pannier.admin.v1.Admin.ShowSchedule:input_type -> pannier.admin.v1.ShowScheduleRequest
-	96,  // 139: pannier.admin.v1.Admin.RunSchedule:input_type -> pannier.admin.v1.RunScheduleRequest
-	99,  // 140: pannier.admin.v1.Admin.ListPools:input_type -> pannier.admin.v1.ListPoolsRequest
-	102, // 141: pannier.admin.v1.Admin.ListExpected:input_type -> pannier.admin.v1.ListExpectedRequest
-	104, // 142: pannier.admin.v1.Admin.AddExpected:input_type -> pannier.admin.v1.AddExpectedRequest
-	105, // 143: pannier.admin.v1.Admin.RemoveExpected:input_type -> pannier.admin.v1.RemoveExpectedRequest
-	63,  // 144: pannier.admin.v1.Admin.Check:input_type -> pannier.admin.v1.CheckRequest
-	67,  // 145: pannier.admin.v1.Admin.Backup:input_type -> pannier.admin.v1.BackupRequest
-	69,  // 146: pannier.admin.v1.Admin.Purge:input_type -> pannier.admin.v1.PurgeRequest
-	71,  // 147: pannier.admin.v1.Admin.Reload:input_type -> pannier.admin.v1.ReloadRequest
-	77,  // 148: pannier.admin.v1.Admin.ListObjects:input_type -> pannier.admin.v1.ListObjectsRequest
-	75,  // 149: pannier.admin.v1.Admin.GetObject:input_type -> pannier.admin.v1.ObjectName
-	79,  // 150: pannier.admin.v1.Admin.Apply:input_type -> pannier.admin.v1.ApplyRequest
-	83,  // 151: pannier.admin.v1.Admin.PutObject:input_type -> pannier.admin.v1.PutObjectRequest
-	84,  // 152: pannier.admin.v1.Admin.DeleteObject:input_type -> pannier.admin.v1.DeleteObjectRequest
-	86,  // 153: pannier.admin.v1.Admin.CreateToken:input_type -> pannier.admin.v1.CreateTokenRequest
-	89,  // 154: pannier.admin.v1.Admin.ListTokens:input_type -> pannier.admin.v1.ListTokensRequest
-	91,  // 155: pannier.admin.v1.Admin.DeleteToken:input_type -> pannier.admin.v1.DeleteTokenRequest
-	73,  // 156: pannier.admin.v1.Admin.NodeInfo:input_type -> pannier.admin.v1.NodeInfoRequest
-	9,   // 157: pannier.admin.v1.Admin.Submit:output_type -> pannier.admin.v1.SubmitReply
-	10,  // 158: pannier.admin.v1.Admin.Get:output_type -> pannier.admin.v1.Request
-	10,  // 159: pannier.admin.v1.Admin.List:output_type -> pannier.admin.v1.Request
-	15,  // 160: pannier.admin.v1.Admin.Events:output_type -> pannier.admin.v1.EventsReply
-	18,  // 161: pannier.admin.v1.Admin.Timeline:output_type -> pannier.admin.v1.TimelineReply
-	23,  // 162: pannier.admin.v1.Admin.Watch:output_type -> pannier.admin.v1.Change
-	10,  // 163: pannier.admin.v1.Admin.Wait:output_type -> pannier.admin.v1.Request
-	25,  // 164: pannier.admin.v1.Admin.Explain:output_type -> pannier.admin.v1.Explanation
-	10,  // 165: pannier.admin.v1.Admin.Pause:output_type -> pannier.admin.v1.Request
-	10,  // 166: pannier.admin.v1.Admin.Resume:output_type -> pannier.admin.v1.Request
-	10,  // 167: pannier.admin.v1.Admin.Cancel:output_type -> pannier.admin.v1.Request
-	10,  // 168: pannier.admin.v1.Admin.Retry:output_type -> pannier.admin.v1.Request
-	28,  // 169: pannier.admin.v1.Admin.ListPartners:output_type -> pannier.admin.v1.ListPartnersReply
-	29,  // 170: pannier.admin.v1.Admin.TestPartner:output_type -> pannier.admin.v1.Partner
-	32,  // 171: pannier.admin.v1.Admin.ListListeners:output_type -> pannier.admin.v1.ListListenersReply
-	35,  // 172: pannier.admin.v1.Admin.ListRules:output_type -> pannier.admin.v1.ListRulesReply
-	39,  // 173: pannier.admin.v1.Admin.TestRule:output_type -> pannier.admin.v1.TestRuleReply
-	42,  // 174: pannier.admin.v1.Admin.Browse:output_type -> pannier.admin.v1.BrowseEntry
-	44,  // 175: pannier.admin.v1.Admin.ListRelays:output_type -> pannier.admin.v1.ListRelaysReply
-	51,  // 176: pannier.admin.v1.Admin.TestRelay:output_type -> pannier.admin.v1.TestRelayReply
-	45,  // 177: pannier.admin.v1.Admin.AddRelay:output_type -> pannier.admin.v1.Relay
-	54,  // 178: pannier.admin.v1.Admin.RemoveRelay:output_type -> pannier.admin.v1.RemoveRelayReply
-	56,  // 179: pannier.admin.v1.Admin.ListFolders:output_type -> pannier.admin.v1.ListFoldersReply
-	61,  // 180: pannier.admin.v1.Admin.ShowFolder:output_type -> pannier.admin.v1.Folder
-	60,  // 181: pannier.admin.v1.Admin.TestFolder:output_type -> pannier.admin.v1.TestFolderReply
-	61,  // 182: pannier.admin.v1.Admin.ScanFolder:output_type -> pannier.admin.v1.Folder
-	94,  // 183: pannier.admin.v1.Admin.ListSchedules:output_type -> pannier.admin.v1.ListSchedulesReply
-	97,  // 184: pannier.admin.v1.Admin.ShowSchedule:output_type -> pannier.admin.v1.Schedule
-	98,  // 185: pannier.admin.v1.Admin.RunSchedule:output_type -> pannier.admin.v1.ScheduleRun
-	100, // 186: pannier.admin.v1.Admin.ListPools:output_type -> pannier.admin.v1.ListPoolsReply
-	103, // 187: pannier.admin.v1.Admin.ListExpected:output_type -> pannier.admin.v1.ListExpectedReply
-	107, // 188: pannier.admin.v1.Admin.AddExpected:output_type -> pannier.admin.v1.Expected
-	106, // 189: pannier.admin.v1.Admin.RemoveExpected:output_type -> pannier.admin.v1.RemoveExpectedReply
-	64,  // 190: pannier.admin.v1.Admin.Check:output_type -> pannier.admin.v1.CheckReply
-	68,  // 191: pannier.admin.v1.Admin.Backup:output_type -> pannier.admin.v1.BackupChunk
-	70,  // 192: pannier.admin.v1.Admin.Purge:output_type -> pannier.admin.v1.PurgeReply
-	72,  // 193: pannier.admin.v1.Admin.Reload:output_type -> pannier.admin.v1.ReloadReply
-	78,  // 194: pannier.admin.v1.Admin.ListObjects:output_type -> pannier.admin.v1.ListObjectsReply
-	76,  // 195: pannier.admin.v1.Admin.GetObject:output_type -> pannier.admin.v1.Object
-	81,  // 196: pannier.admin.v1.Admin.Apply:output_type -> pannier.admin.v1.ApplyReply
-	76,  // 197: pannier.admin.v1.Admin.PutObject:output_type -> pannier.admin.v1.Object
-	85,  // 198: pannier.admin.v1.Admin.DeleteObject:output_type -> pannier.admin.v1.DeleteObjectReply
-	87,  // 199: pannier.admin.v1.Admin.CreateToken:output_type -> pannier.admin.v1.CreateTokenReply
-	90,  // 200: pannier.admin.v1.Admin.ListTokens:output_type -> pannier.admin.v1.ListTokensReply
-	92,  // 201: pannier.admin.v1.Admin.DeleteToken:output_type -> pannier.admin.v1.DeleteTokenReply
-	74,  // 202: pannier.admin.v1.Admin.NodeInfo:output_type -> pannier.admin.v1.Node
-	157, // [157:203] is the sub-list for method output_type
-	111, // [111:157] is the sub-list for method input_type
-	111, // [111:111] is the sub-list for extension type_name
-	111, // [111:111] is the sub-list for extension extendee
-	0,   // [0:111] is the sub-list for field type_name
+	18,  // 22: pannier.admin.v1.LogReply.lines:type_name -> pannier.admin.v1.LogLine
+	114, // 23: pannier.admin.v1.LogLine.at:type_name -> google.protobuf.Timestamp
+	7,   // 24: pannier.admin.v1.TimelineRequest.ref:type_name -> pannier.admin.v1.Ref
+	21,  // 25: pannier.admin.v1.TimelineReply.here:type_name -> pannier.admin.v1.Steps
+	21,  // 26: pannier.admin.v1.TimelineReply.there:type_name -> pannier.admin.v1.Steps
+	114, // 27: pannier.admin.v1.TimelineReply.told:type_name -> google.protobuf.Timestamp
+	2,   // 28: pannier.admin.v1.Steps.side:type_name -> pannier.admin.v1.Request.Side
+	0,   // 29: pannier.admin.v1.Steps.state:type_name -> pannier.admin.v1.Request.State
+	12,  // 30: pannier.admin.v1.Steps.failure:type_name -> pannier.admin.v1.Failure
+	11,  // 31: pannier.admin.v1.Steps.tasks:type_name -> pannier.admin.v1.TaskCount
+	22,  // 32: pannier.admin.v1.Steps.reached:type_name -> pannier.admin.v1.Reached
+	23,  // 33: pannier.admin.v1.Steps.runs:type_name -> pannier.admin.v1.TaskRun
+	114, // 34: pannier.admin.v1.Steps.clock:type_name -> google.protobuf.Timestamp
+	114, // 35: pannier.admin.v1.Reached.at:type_name -> google.protobuf.Timestamp
+	114, // 36: pannier.admin.v1.TaskRun.began:type_name -> google.protobuf.Timestamp
+	114, // 37: pannier.admin.v1.TaskRun.ended:type_name -> google.protobuf.Timestamp
+	14,  // 38: pannier.admin.v1.WatchRequest.query:type_name -> pannier.admin.v1.ListRequest
+	7,   // 39: pannier.admin.v1.WatchRequest.refs:type_name -> pannier.admin.v1.Ref
+	10,  // 40: pannier.admin.v1.Change.request:type_name -> pannier.admin.v1.Request
+	7,   // 41: pannier.admin.v1.WaitRequest.ref:type_name -> pannier.admin.v1.Ref
+	115, // 42: pannier.admin.v1.WaitRequest.timeout:type_name -> google.protobuf.Duration
+	10,  // 43: pannier.admin.v1.Explanation.request:type_name -> pannier.admin.v1.Request
+	114, // 44: pannier.admin.v1.Explanation.at:type_name -> google.protobuf.Timestamp
+	31,  // 45: pannier.admin.v1.Explanation.partner:type_name -> pannier.admin.v1.Partner
+	7,   // 46: pannier.admin.v1.CancelRequest.ref:type_name -> pannier.admin.v1.Ref
+	31,  // 47: pannier.admin.v1.ListPartnersReply.partners:type_name -> pannier.admin.v1.Partner
+	12,  // 48: pannier.admin.v1.Partner.failure:type_name -> pannier.admin.v1.Failure
+	114, // 49: pannier.admin.v1.Partner.retry_at:type_name -> google.protobuf.Timestamp
+	115, // 50: pannier.admin.v1.Partner.rtt:type_name -> google.protobuf.Duration
+	35,  // 51: pannier.admin.v1.ListListenersReply.listeners:type_name -> pannier.admin.v1.Listener
+	38,  // 52: pannier.admin.v1.ListRulesReply.rules:type_name -> pannier.admin.v1.Rule
+	3,   // 53: pannier.admin.v1.Rule.direction:type_name -> pannier.admin.v1.Rule.Direction
+	39,  // 54: pannier.admin.v1.Rule.sender:type_name -> pannier.admin.v1.TaskLists
+	39,  // 55: pannier.admin.v1.Rule.receiver:type_name -> pannier.admin.v1.TaskLists
+	3,   // 56: pannier.admin.v1.TestRuleRequest.direction:type_name -> pannier.admin.v1.Rule.Direction
+	42,  // 57: pannier.admin.v1.TestRuleReply.tests:type_name -> pannier.admin.v1.RuleTest
+	3,   // 58: pannier.admin.v1.RuleTest.direction:type_name -> pannier.admin.v1.Rule.Direction
+	114, // 59: pannier.admin.v1.BrowseEntry.modified:type_name -> google.protobuf.Timestamp
+	47,  // 60: pannier.admin.v1.ListRelaysReply.relays:type_name -> pannier.admin.v1.Relay
+	50,  // 61: pannier.admin.v1.ListRelaysReply.policy:type_name -> pannier.admin.v1.RelayPolicy
+	51,  // 62: pannier.admin.v1.ListRelaysReply.connections:type_name -> pannier.admin.v1.RelayConnection
+	112, // 63: pannier.admin.v1.Relay.ports:type_name -> pannier.admin.v1.Relay.PortsEntry
+	48,  // 64: pannier.admin.v1.Relay.limits:type_name -> pannier.admin.v1.RelayLimits
+	49,  // 65: pannier.admin.v1.Relay.counts:type_name -> pannier.admin.v1.RelayCounts
+	115, // 66: pannier.admin.v1.RelayLimits.life:type_name -> google.protobuf.Duration
+	115, // 67: pannier.admin.v1.RelayLimits.idle:type_name -> google.protobuf.Duration
+	115, // 68: pannier.admin.v1.RelayLimits.half:type_name -> google.protobuf.Duration
+	48,  // 69: pannier.admin.v1.RelayPolicy.limits:type_name -> pannier.admin.v1.RelayLimits
+	49,  // 70: pannier.admin.v1.RelayPolicy.counts:type_name -> pannier.admin.v1.RelayCounts
+	114, // 71: pannier.admin.v1.RelayConnection.since:type_name -> google.protobuf.Timestamp
+	54,  // 72: pannier.admin.v1.TestRelayReply.steps:type_name -> pannier.admin.v1.RelayStep
+	12,  // 73: pannier.admin.v1.RelayStep.failure:type_name -> pannier.admin.v1.Failure
+	63,  // 74: pannier.admin.v1.ListFoldersReply.folders:type_name -> pannier.admin.v1.Folder
+	64,  // 75: pannier.admin.v1.TestFolderReply.files:type_name -> pannier.admin.v1.FolderFile
+	113, // 76: pannier.admin.v1.TestFolderReply.counts:type_name -> pannier.admin.v1.TestFolderReply.CountsEntry
+	114, // 77: pannier.admin.v1.Folder.scanned:type_name -> google.protobuf.Timestamp
+	115, // 78: pannier.admin.v1.Folder.took:type_name -> google.protobuf.Duration
+	64,  // 79: pannier.admin.v1.Folder.files:type_name -> pannier.admin.v1.FolderFile
+	67,  // 80: pannier.admin.v1.CheckReply.finding:type_name -> pannier.admin.v1.Finding
+	68,  // 81: pannier.admin.v1.CheckReply.counts:type_name -> pannier.admin.v1.CheckCounts
+	4,   // 82: pannier.admin.v1.Finding.severity:type_name -> pannier.admin.v1.Finding.Severity
+	5,   // 83: pannier.admin.v1.Finding.subject:type_name -> pannier.admin.v1.Finding.Subject
+	114, // 84: pannier.admin.v1.PurgeRequest.before:type_name -> google.protobuf.Timestamp
+	114, // 85: pannier.admin.v1.Node.started:type_name -> google.protobuf.Timestamp
+	114, // 86: pannier.admin.v1.Object.changed:type_name -> google.protobuf.Timestamp
+	78,  // 87: pannier.admin.v1.ListObjectsReply.objects:type_name -> pannier.admin.v1.Object
+	82,  // 88: pannier.admin.v1.ApplyRequest.more:type_name -> pannier.admin.v1.ApplyText
+	84,  // 89: pannier.admin.v1.ApplyReply.changes:type_name -> pannier.admin.v1.ObjectChange
+	114, // 90: pannier.admin.v1.CreateTokenRequest.expires:type_name -> google.protobuf.Timestamp
+	90,  // 91: pannier.admin.v1.CreateTokenReply.token:type_name -> pannier.admin.v1.Token
+	114, // 92: pannier.admin.v1.Token.created:type_name -> google.protobuf.Timestamp
+	114, // 93: pannier.admin.v1.Token.expires:type_name -> google.protobuf.Timestamp
+	114, // 94: pannier.admin.v1.Token.used:type_name -> google.protobuf.Timestamp
+	90,  // 95: pannier.admin.v1.ListTokensReply.tokens:type_name -> pannier.admin.v1.Token
+	99,  // 96: pannier.admin.v1.ListSchedulesReply.schedules:type_name -> pannier.admin.v1.Schedule
+	114, // 97: pannier.admin.v1.Schedule.since:type_name -> google.protobuf.Timestamp
+	114, // 98: pannier.admin.v1.Schedule.next:type_name -> google.protobuf.Timestamp
+	114, // 99: pannier.admin.v1.Schedule.upcoming:type_name -> google.protobuf.Timestamp
+	100, // 100: pannier.admin.v1.Schedule.last:type_name -> pannier.admin.v1.ScheduleRun
+	100, // 101: pannier.admin.v1.Schedule.pending:type_name -> pannier.admin.v1.ScheduleRun
+	114, // 102: pannier.admin.v1.ScheduleRun.due:type_name -> google.protobuf.Timestamp
+	114, // 103: pannier.admin.v1.ScheduleRun.at:type_name -> google.protobuf.Timestamp
+	103, // 104: pannier.admin.v1.ListPoolsReply.pools:type_name -> pannier.admin.v1.Pool
+	114, // 105: pannier.admin.v1.Pool.next:type_name -> google.protobuf.Timestamp
+	110, // 106: pannier.admin.v1.ListExpectedReply.expected:type_name -> pannier.admin.v1.Expected
+	114, // 107: pannier.admin.v1.AcknowledgeExpectedRequest.due:type_name -> google.protobuf.Timestamp
+	114, // 108: pannier.admin.v1.Expected.since:type_name -> google.protobuf.Timestamp
+	114, // 109: pannier.admin.v1.Expected.next:type_name -> google.protobuf.Timestamp
+	111, // 110: pannier.admin.v1.Expected.late:type_name -> pannier.admin.v1.ExpectedFile
+	111, // 111: pannier.admin.v1.Expected.over:type_name -> pannier.admin.v1.ExpectedFile
+	114, // 112: pannier.admin.v1.ExpectedFile.due:type_name -> google.protobuf.Timestamp
+	114, // 113: pannier.admin.v1.ExpectedFile.at:type_name -> google.protobuf.Timestamp
+	8,   // 114: pannier.admin.v1.Admin.Submit:input_type -> pannier.admin.v1.SubmitRequest
+	7,   // 115: pannier.admin.v1.Admin.Get:input_type -> pannier.admin.v1.Ref
+	14,  // 116: pannier.admin.v1.Admin.List:input_type -> pannier.admin.v1.ListRequest
+	7,   // 117: pannier.admin.v1.Admin.Events:input_type -> pannier.admin.v1.Ref
+	7,   // 118: pannier.admin.v1.Admin.Log:input_type -> pannier.admin.v1.Ref
+	19,  // 119: pannier.admin.v1.Admin.Timeline:input_type -> pannier.admin.v1.TimelineRequest
+	24,  // 120: pannier.admin.v1.Admin.Watch:input_type -> pannier.admin.v1.WatchRequest
+	26,  // 121: pannier.admin.v1.Admin.Wait:input_type -> pannier.admin.v1.WaitRequest
+	7,   // 122: pannier.admin.v1.Admin.Explain:input_type -> pannier.admin.v1.Ref
+	7,   // 123: pannier.admin.v1.Admin.Pause:input_type -> pannier.admin.v1.Ref
+	7,   // 124: pannier.admin.v1.Admin.Resume:input_type -> pannier.admin.v1.Ref
+	28,  // 125: pannier.admin.v1.Admin.Cancel:input_type -> pannier.admin.v1.CancelRequest
+	7,   // 126: pannier.admin.v1.Admin.Retry:input_type -> pannier.admin.v1.Ref
+	29,  // 127: pannier.admin.v1.Admin.ListPartners:input_type -> pannier.admin.v1.ListPartnersRequest
+	32,  // 128: pannier.admin.v1.Admin.TestPartner:input_type -> pannier.admin.v1.TestPartnerRequest
+	33,  // 129: pannier.admin.v1.Admin.ListListeners:input_type -> pannier.admin.v1.ListListenersRequest
+	36,  // 130: pannier.admin.v1.Admin.ListRules:input_type -> pannier.admin.v1.ListRulesRequest
+	40,  // 131: pannier.admin.v1.Admin.TestRule:input_type -> pannier.admin.v1.TestRuleRequest
+	43,  // 132: pannier.admin.v1.Admin.Browse:input_type -> pannier.admin.v1.BrowseRequest
+	45,  // 133: pannier.admin.v1.Admin.ListRelays:input_type -> pannier.admin.v1.ListRelaysRequest
+	52,  // 134: pannier.admin.v1.Admin.TestRelay:input_type -> pannier.admin.v1.TestRelayRequest
+	47,  // 135: pannier.admin.v1.Admin.AddRelay:input_type -> pannier.admin.v1.Relay
+	55,  // 136: pannier.admin.v1.Admin.RemoveRelay:input_type -> pannier.admin.v1.RemoveRelayRequest
+	57,  // 137: pannier.admin.v1.Admin.ListFolders:input_type -> pannier.admin.v1.ListFoldersRequest
+	59,  // 138: pannier.admin.v1.Admin.ShowFolder:input_type -> pannier.admin.v1.ShowFolderRequest
+	61,  // 139: pannier.admin.v1.Admin.TestFolder:input_type -> pannier.admin.v1.TestFolderRequest
+	60,  // 140: pannier.admin.v1.Admin.ScanFolder:input_type -> pannier.admin.v1.ScanFolderRequest
+	95,  // 141: pannier.admin.v1.Admin.ListSchedules:input_type -> pannier.admin.v1.ListSchedulesRequest
+	97,  // 142: pannier.admin.v1.Admin.ShowSchedule:input_type -> pannier.admin.v1.ShowScheduleRequest
+	98,  // 143: pannier.admin.v1.Admin.RunSchedule:input_type -> pannier.admin.v1.RunScheduleRequest
+	101, // 144: pannier.admin.v1.Admin.ListPools:input_type -> pannier.admin.v1.ListPoolsRequest
+	104, // 145: pannier.admin.v1.Admin.ListExpected:input_type -> pannier.admin.v1.ListExpectedRequest
+	106, // 146: pannier.admin.v1.Admin.AddExpected:input_type -> pannier.admin.v1.AddExpectedRequest
+	107, // 147: pannier.admin.v1.Admin.RemoveExpected:input_type -> pannier.admin.v1.RemoveExpectedRequest
+	109, // 148: pannier.admin.v1.Admin.AcknowledgeExpected:input_type -> pannier.admin.v1.AcknowledgeExpectedRequest
+	65,  // 149: pannier.admin.v1.Admin.Check:input_type -> pannier.admin.v1.CheckRequest
+	69,  // 150: pannier.admin.v1.Admin.Backup:input_type -> pannier.admin.v1.BackupRequest
+	71,  // 151: pannier.admin.v1.Admin.Purge:input_type -> pannier.admin.v1.PurgeRequest
+	73,  // 152: pannier.admin.v1.Admin.Reload:input_type -> pannier.admin.v1.ReloadRequest
+	79,  // 153: pannier.admin.v1.Admin.ListObjects:input_type -> pannier.admin.v1.ListObjectsRequest
+	77,  // 154: pannier.admin.v1.Admin.GetObject:input_type -> pannier.admin.v1.ObjectName
+	81,  // 155: pannier.admin.v1.Admin.Apply:input_type -> pannier.admin.v1.ApplyRequest
+	85,  // 156: pannier.admin.v1.Admin.PutObject:input_type -> pannier.admin.v1.PutObjectRequest
+	86,  // 157: pannier.admin.v1.Admin.DeleteObject:input_type -> pannier.admin.v1.DeleteObjectRequest
+	88,  // 158: pannier.admin.v1.Admin.CreateToken:input_type -> pannier.admin.v1.CreateTokenRequest
+	91,  // 159: pannier.admin.v1.Admin.ListTokens:input_type -> pannier.admin.v1.ListTokensRequest
+	93,  // 160: pannier.admin.v1.Admin.DeleteToken:input_type -> pannier.admin.v1.DeleteTokenRequest
+	75,  // 161: pannier.admin.v1.Admin.NodeInfo:input_type -> pannier.admin.v1.NodeInfoRequest
+	9,   // 162: pannier.admin.v1.Admin.Submit:output_type -> pannier.admin.v1.SubmitReply
+	10,  // 163: pannier.admin.v1.Admin.Get:output_type -> pannier.admin.v1.Request
+	10,  // 164: pannier.admin.v1.Admin.List:output_type -> pannier.admin.v1.Request
+	15,  // 165: pannier.admin.v1.Admin.Events:output_type -> pannier.admin.v1.EventsReply
+	17,  // 166: pannier.admin.v1.Admin.Log:output_type -> pannier.admin.v1.LogReply
+	20,  // 167: pannier.admin.v1.Admin.Timeline:output_type -> pannier.admin.v1.TimelineReply
+	25,  // 168: pannier.admin.v1.Admin.Watch:output_type -> pannier.admin.v1.Change
+	10,  // 169: pannier.admin.v1.Admin.Wait:output_type -> pannier.admin.v1.Request
+	27,  // 170: pannier.admin.v1.Admin.Explain:output_type -> pannier.admin.v1.Explanation
+	10,  // 171: pannier.admin.v1.Admin.Pause:output_type -> pannier.admin.v1.Request
+	10,  // 172: pannier.admin.v1.Admin.Resume:output_type -> pannier.admin.v1.Request
+	10,  // 173: pannier.admin.v1.Admin.Cancel:output_type -> pannier.admin.v1.Request
+	10,  // 174: pannier.admin.v1.Admin.Retry:output_type -> pannier.admin.v1.Request
+	30,  // 175: pannier.admin.v1.Admin.ListPartners:output_type -> pannier.admin.v1.ListPartnersReply
+	31,  // 176: pannier.admin.v1.Admin.TestPartner:output_type -> pannier.admin.v1.Partner
+	34,  // 177: pannier.admin.v1.Admin.ListListeners:output_type -> pannier.admin.v1.ListListenersReply
+	37,  // 178: pannier.admin.v1.Admin.ListRules:output_type -> pannier.admin.v1.ListRulesReply
+	41,  // 179: pannier.admin.v1.Admin.TestRule:output_type -> pannier.admin.v1.TestRuleReply
+	44,  // 180: pannier.admin.v1.Admin.Browse:output_type -> pannier.admin.v1.BrowseEntry
+	46,  // 181: pannier.admin.v1.Admin.ListRelays:output_type -> pannier.admin.v1.ListRelaysReply
+	53,  // 182: pannier.admin.v1.Admin.TestRelay:output_type -> pannier.admin.v1.TestRelayReply
+	47,  // 183: pannier.admin.v1.Admin.AddRelay:output_type -> pannier.admin.v1.Relay
+	56,  // 184: pannier.admin.v1.Admin.RemoveRelay:output_type -> pannier.admin.v1.RemoveRelayReply
+	58,  // 185: pannier.admin.v1.Admin.ListFolders:output_type -> pannier.admin.v1.ListFoldersReply
+	63,  // 186: pannier.admin.v1.Admin.ShowFolder:output_type -> pannier.admin.v1.Folder
+	62,  // 187: pannier.admin.v1.Admin.TestFolder:output_type -> pannier.admin.v1.TestFolderReply
+	63,  // 188: pannier.admin.v1.Admin.ScanFolder:output_type -> pannier.admin.v1.Folder
+	96,  // 189: pannier.admin.v1.Admin.ListSchedules:output_type -> pannier.admin.v1.ListSchedulesReply
+	99,  // 190: pannier.admin.v1.Admin.ShowSchedule:output_type -> pannier.admin.v1.Schedule
+	100, // 191: pannier.admin.v1.Admin.RunSchedule:output_type -> pannier.admin.v1.ScheduleRun
+	102, // 192: pannier.admin.v1.Admin.ListPools:output_type -> pannier.admin.v1.ListPoolsReply
+	105, // 193: pannier.admin.v1.Admin.ListExpected:output_type -> pannier.admin.v1.ListExpectedReply
+	110, // 194: pannier.admin.v1.Admin.AddExpected:output_type -> pannier.admin.v1.Expected
+	108, // 195: pannier.admin.v1.Admin.RemoveExpected:output_type -> pannier.admin.v1.RemoveExpectedReply
+	110, // 196: pannier.admin.v1.Admin.AcknowledgeExpected:output_type -> pannier.admin.v1.Expected
+	66,  // 197: pannier.admin.v1.Admin.Check:output_type -> pannier.admin.v1.CheckReply
+	70,  // 198: pannier.admin.v1.Admin.Backup:output_type -> pannier.admin.v1.BackupChunk
+	72,  // 199: pannier.admin.v1.Admin.Purge:output_type -> pannier.admin.v1.PurgeReply
+	74,  // 200: pannier.admin.v1.Admin.Reload:output_type -> pannier.admin.v1.ReloadReply
+	80,  // 201: pannier.admin.v1.Admin.ListObjects:output_type -> pannier.admin.v1.ListObjectsReply
+	78,  // 202: pannier.admin.v1.Admin.GetObject:output_type -> pannier.admin.v1.Object
+	83,  // 203: pannier.admin.v1.Admin.Apply:output_type -> pannier.admin.v1.ApplyReply
+	78,  // 204: pannier.admin.v1.Admin.PutObject:output_type -> pannier.admin.v1.Object
+	87,  // 205: pannier.admin.v1.Admin.DeleteObject:output_type -> pannier.admin.v1.DeleteObjectReply
+	89,  // 206: pannier.admin.v1.Admin.CreateToken:output_type -> pannier.admin.v1.CreateTokenReply
+	92,  // 207: pannier.admin.v1.Admin.ListTokens:output_type -> pannier.admin.v1.ListTokensReply
+	94,  // 208: pannier.admin.v1.Admin.DeleteToken:output_type -> pannier.admin.v1.DeleteTokenReply
+	76,  // 209: pannier.admin.v1.Admin.NodeInfo:output_type -> pannier.admin.v1.Node
+	162, // [162:210] is the sub-list for method output_type
+	114, // [114:162] is the sub-list for method input_type
+	114, // [114:114] is the sub-list for extension type_name
+	114, // [114:114] is the sub-list for extension extendee
+	0,   // [0:114] is the sub-list for field type_name
 }
 
 func init() { file_admin_proto_init() }
@@ -8640,7 +8845,7 @@ func file_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_admin_proto_rawDesc), len(file_admin_proto_rawDesc)),
 			NumEnums:      6,
-			NumMessages:   105,
+			NumMessages:   108,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -196,6 +196,59 @@ func local_request_Admin_Events_0(ctx context.Context, marshaler runtime.Marshal
 	return msg, metadata, err
 }
 
+var filter_Admin_Log_0 = &utilities.DoubleArray{Encoding: map[string]int{"id": 0}, Base: []int{1, 1, 0}, Check: []int{0, 1, 2}}
+
+func request_Admin_Log_0(ctx context.Context, marshaler runtime.Marshaler, client AdminClient, req *http.Request, pathParams map[string]string) (proto.Message, runtime.ServerMetadata, error) {
+	var (
+		protoReq Ref
+		metadata runtime.ServerMetadata
+		err      error
+	)
+	val, ok := pathParams["id"]
+	if !ok {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "missing parameter %s", "id")
+	}
+	protoReq.Id, err = runtime.String(val)
+	if err != nil {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "type mismatch, parameter: %s, error: %v", "id", err)
+	}
+	if err := req.ParseForm(); err != nil {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "%v", err)
+	}
+	if err := runtime.PopulateQueryParameters(&protoReq, req.Form, filter_Admin_Log_0); err != nil {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "%v", err)
+	}
+	if req.Body != nil {
+		_, _ = io.Copy(io.Discard, req.Body)
+	}
+	msg, err := client.Log(ctx, &protoReq, grpc.Header(&metadata.HeaderMD), grpc.Trailer(&metadata.TrailerMD))
+	return msg, metadata, err
+}
+
+func local_request_Admin_Log_0(ctx context.Context, marshaler runtime.Marshaler, server AdminServer, req *http.Request, pathParams map[string]string) (proto.Message, runtime.ServerMetadata, error) {
+	var (
+		protoReq Ref
+		metadata runtime.ServerMetadata
+		err      error
+	)
+	val, ok := pathParams["id"]
+	if !ok {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "missing parameter %s", "id")
+	}
+	protoReq.Id, err = runtime.String(val)
+	if err != nil {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "type mismatch, parameter: %s, error: %v", "id", err)
+	}
+	if err := req.ParseForm(); err != nil {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "%v", err)
+	}
+	if err := runtime.PopulateQueryParameters(&protoReq, req.Form, filter_Admin_Log_0); err != nil {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "%v", err)
+	}
+	msg, err := server.Log(ctx, &protoReq)
+	return msg, metadata, err
+}
+
 var filter_Admin_Timeline_0 = &utilities.DoubleArray{Encoding: map[string]int{"ref": 0, "id": 1}, Base: []int{1, 1, 1, 0}, Check: []int{0, 1, 2, 3}}
 
 func request_Admin_Timeline_0(ctx context.Context, marshaler runtime.Marshaler, client AdminClient, req *http.Request, pathParams map[string]string) (proto.Message, runtime.ServerMetadata, error) {
@@ -1249,6 +1302,51 @@ func local_request_Admin_RemoveExpected_0(ctx context.Context, marshaler runtime
 	return msg, metadata, err
 }
 
+func request_Admin_AcknowledgeExpected_0(ctx context.Context, marshaler runtime.Marshaler, client AdminClient, req *http.Request, pathParams map[string]string) (proto.Message, runtime.ServerMetadata, error) {
+	var (
+		protoReq AcknowledgeExpectedRequest
+		metadata runtime.ServerMetadata
+		err      error
+	)
+	if err := marshaler.NewDecoder(req.Body).Decode(&protoReq); err != nil && !errors.Is(err, io.EOF) {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "%v", err)
+	}
+	val, ok := pathParams["name"]
+	if !ok {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "missing parameter %s", "name")
+	}
+	protoReq.Name, err = runtime.String(val)
+	if err != nil {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "type mismatch, parameter: %s, error: %v", "name", err)
+	}
+	if req.Body != nil {
+		_, _ = io.Copy(io.Discard, req.Body)
+	}
+	msg, err := client.AcknowledgeExpected(ctx, &protoReq, grpc.Header(&metadata.HeaderMD), grpc.Trailer(&metadata.TrailerMD))
+	return msg, metadata, err
+}
+
+func local_request_Admin_AcknowledgeExpected_0(ctx context.Context, marshaler runtime.Marshaler, server AdminServer, req *http.Request, pathParams map[string]string) (proto.Message, runtime.ServerMetadata, error) {
+	var (
+		protoReq AcknowledgeExpectedRequest
+		metadata runtime.ServerMetadata
+		err      error
+	)
+	if err := marshaler.NewDecoder(req.Body).Decode(&protoReq); err != nil && !errors.Is(err, io.EOF) {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "%v", err)
+	}
+	val, ok := pathParams["name"]
+	if !ok {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "missing parameter %s", "name")
+	}
+	protoReq.Name, err = runtime.String(val)
+	if err != nil {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "type mismatch, parameter: %s, error: %v", "name", err)
+	}
+	msg, err := server.AcknowledgeExpected(ctx, &protoReq)
+	return msg, metadata, err
+}
+
 func request_Admin_Check_0(ctx context.Context, marshaler runtime.Marshaler, client AdminClient, req *http.Request, pathParams map[string]string) (Admin_CheckClient, runtime.ServerMetadata, error) {
 	var (
 		protoReq CheckRequest
@@ -1775,6 +1873,26 @@ func RegisterAdminHandlerServer(ctx context.Context, mux *runtime.ServeMux, serv
 			return
 		}
 		forward_Admin_Events_0(annotatedContext, mux, outboundMarshaler, w, req, resp, mux.GetForwardResponseOptions()...)
+	})
+	mux.Handle(http.MethodGet, pattern_Admin_Log_0, func(w http.ResponseWriter, req *http.Request, pathParams map[string]string) {
+		ctx, cancel := context.WithCancel(req.Context())
+		defer cancel()
+		var stream runtime.ServerTransportStream
+		ctx = grpc.NewContextWithServerTransportStream(ctx, &stream)
+		inboundMarshaler, outboundMarshaler := runtime.MarshalerForRequest(mux, req)
+		annotatedContext, err := runtime.AnnotateIncomingContext(ctx, mux, req, "/pannier.admin.v1.Admin/Log", runtime.WithHTTPPathPattern("/v1/requests/{id}/log"))
+		if err != nil {
+			runtime.HTTPError(ctx, mux, outboundMarshaler, w, req, err)
+			return
+		}
+		resp, md, err := local_request_Admin_Log_0(annotatedContext, inboundMarshaler, server, req, pathParams)
+		md.HeaderMD, md.TrailerMD = metadata.Join(md.HeaderMD, stream.Header()), metadata.Join(md.TrailerMD, stream.Trailer())
+		annotatedContext = runtime.NewServerMetadataContext(annotatedContext, md)
+		if err != nil {
+			runtime.HTTPError(annotatedContext, mux, outboundMarshaler, w, req, err)
+			return
+		}
+		forward_Admin_Log_0(annotatedContext, mux, outboundMarshaler, w, req, resp, mux.GetForwardResponseOptions()...)
 	})
 	mux.Handle(http.MethodGet, pattern_Admin_Timeline_0, func(w http.ResponseWriter, req *http.Request, pathParams map[string]string) {
 		ctx, cancel := context.WithCancel(req.Context())
@@ -2330,6 +2448,26 @@ func RegisterAdminHandlerServer(ctx context.Context, mux *runtime.ServeMux, serv
 		}
 		forward_Admin_RemoveExpected_0(annotatedContext, mux, outboundMarshaler, w, req, resp, mux.GetForwardResponseOptions()...)
 	})
+	mux.Handle(http.MethodPost, pattern_Admin_AcknowledgeExpected_0, func(w http.ResponseWriter, req *http.Request, pathParams map[string]string) {
+		ctx, cancel := context.WithCancel(req.Context())
+		defer cancel()
+		var stream runtime.ServerTransportStream
+		ctx = grpc.NewContextWithServerTransportStream(ctx, &stream)
+		inboundMarshaler, outboundMarshaler := runtime.MarshalerForRequest(mux, req)
+		annotatedContext, err := runtime.AnnotateIncomingContext(ctx, mux, req, "/pannier.admin.v1.Admin/AcknowledgeExpected", runtime.WithHTTPPathPattern("/v1/expected/{name}/acknowledge"))
+		if err != nil {
+			runtime.HTTPError(ctx, mux, outboundMarshaler, w, req, err)
+			return
+		}
+		resp, md, err := local_request_Admin_AcknowledgeExpected_0(annotatedContext, inboundMarshaler, server, req, pathParams)
+		md.HeaderMD, md.TrailerMD = metadata.Join(md.HeaderMD, stream.Header()), metadata.Join(md.TrailerMD, stream.Trailer())
+		annotatedContext = runtime.NewServerMetadataContext(annotatedContext, md)
+		if err != nil {
+			runtime.HTTPError(annotatedContext, mux, outboundMarshaler, w, req, err)
+			return
+		}
+		forward_Admin_AcknowledgeExpected_0(annotatedContext, mux, outboundMarshaler, w, req, resp, mux.GetForwardResponseOptions()...)
+	})
 
 	mux.Handle(http.MethodPost, pattern_Admin_Check_0, func(w http.ResponseWriter, req *http.Request, pathParams map[string]string) {
 		err := status.Error(codes.Unimplemented, "streaming calls are not yet supported in the in-process transport")
@@ -2671,6 +2809,23 @@ func RegisterAdminHandlerClient(ctx context.Context, mux *runtime.ServeMux, clie
 			return
 		}
 		forward_Admin_Events_0(annotatedContext, mux, outboundMarshaler, w, req, resp, mux.GetForwardResponseOptions()...)
+	})
+	mux.Handle(http.MethodGet, pattern_Admin_Log_0, func(w http.ResponseWriter, req *http.Request, pathParams map[string]string) {
+		ctx, cancel := context.WithCancel(req.Context())
+		defer cancel()
+		inboundMarshaler, outboundMarshaler := runtime.MarshalerForRequest(mux, req)
+		annotatedContext, err := runtime.AnnotateContext(ctx, mux, req, "/pannier.admin.v1.Admin/Log", runtime.WithHTTPPathPattern("/v1/requests/{id}/log"))
+		if err != nil {
+			runtime.HTTPError(ctx, mux, outboundMarshaler, w, req, err)
+			return
+		}
+		resp, md, err := request_Admin_Log_0(annotatedContext, inboundMarshaler, client, req, pathParams)
+		annotatedContext = runtime.NewServerMetadataContext(annotatedContext, md)
+		if err != nil {
+			runtime.HTTPError(annotatedContext, mux, outboundMarshaler, w, req, err)
+			return
+		}
+		forward_Admin_Log_0(annotatedContext, mux, outboundMarshaler, w, req, resp, mux.GetForwardResponseOptions()...)
 	})
 	mux.Handle(http.MethodGet, pattern_Admin_Timeline_0, func(w http.ResponseWriter, req *http.Request, pathParams map[string]string) {
 		ctx, cancel := context.WithCancel(req.Context())
@@ -3165,6 +3320,23 @@ func RegisterAdminHandlerClient(ctx context.Context, mux *runtime.ServeMux, clie
 		}
 		forward_Admin_RemoveExpected_0(annotatedContext, mux, outboundMarshaler, w, req, resp, mux.GetForwardResponseOptions()...)
 	})
+	mux.Handle(http.MethodPost, pattern_Admin_AcknowledgeExpected_0, func(w http.ResponseWriter, req *http.Request, pathParams map[string]string) {
+		ctx, cancel := context.WithCancel(req.Context())
+		defer cancel()
+		inboundMarshaler, outboundMarshaler := runtime.MarshalerForRequest(mux, req)
+		annotatedContext, err := runtime.AnnotateContext(ctx, mux, req, "/pannier.admin.v1.Admin/AcknowledgeExpected", runtime.WithHTTPPathPattern("/v1/expected/{name}/acknowledge"))
+		if err != nil {
+			runtime.HTTPError(ctx, mux, outboundMarshaler, w, req, err)
+			return
+		}
+		resp, md, err := request_Admin_AcknowledgeExpected_0(annotatedContext, inboundMarshaler, client, req, pathParams)
+		annotatedContext = runtime.NewServerMetadataContext(annotatedContext, md)
+		if err != nil {
+			runtime.HTTPError(annotatedContext, mux, outboundMarshaler, w, req, err)
+			return
+		}
+		forward_Admin_AcknowledgeExpected_0(annotatedContext, mux, outboundMarshaler, w, req, resp, mux.GetForwardResponseOptions()...)
+	})
 	mux.Handle(http.MethodPost, pattern_Admin_Check_0, func(w http.ResponseWriter, req *http.Request, pathParams map[string]string) {
 		ctx, cancel := context.WithCancel(req.Context())
 		defer cancel()
@@ -3390,99 +3562,103 @@ func RegisterAdminHandlerClient(ctx context.Context, mux *runtime.ServeMux, clie
 }
 
 var (
-	pattern_Admin_Submit_0         = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "requests"}, ""))
-	pattern_Admin_Get_0            = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2}, []string{"v1", "requests", "id"}, ""))
-	pattern_Admin_List_0           = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "requests"}, ""))
-	pattern_Admin_Events_0         = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2, 2, 3}, []string{"v1", "requests", "id", "events"}, ""))
-	pattern_Admin_Timeline_0       = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2, 2, 3}, []string{"v1", "requests", "ref.id", "timeline"}, ""))
-	pattern_Admin_Watch_0          = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "watch"}, ""))
-	pattern_Admin_Wait_0           = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2, 2, 3}, []string{"v1", "requests", "ref.id", "wait"}, ""))
-	pattern_Admin_Explain_0        = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2, 2, 3}, []string{"v1", "requests", "id", "explain"}, ""))
-	pattern_Admin_Pause_0          = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2, 2, 3}, []string{"v1", "requests", "id", "pause"}, ""))
-	pattern_Admin_Resume_0         = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2, 2, 3}, []string{"v1", "requests", "id", "resume"}, ""))
-	pattern_Admin_Cancel_0         = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2, 2, 3}, []string{"v1", "requests", "ref.id", "cancel"}, ""))
-	pattern_Admin_Retry_0          = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2, 2, 3}, []string{"v1", "requests", "id", "retry"}, ""))
-	pattern_Admin_ListPartners_0   = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "partners"}, ""))
-	pattern_Admin_TestPartner_0    = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2, 2, 3}, []string{"v1", "partners", "partner", "test"}, ""))
-	pattern_Admin_ListListeners_0  = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "listeners"}, ""))
-	pattern_Admin_ListRules_0      = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "rules"}, ""))
-	pattern_Admin_TestRule_0       = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "rules"}, "test"))
-	pattern_Admin_Browse_0         = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "browse"}, ""))
-	pattern_Admin_ListRelays_0     = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "relays"}, ""))
-	pattern_Admin_TestRelay_0      = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2, 2, 3}, []string{"v1", "relays", "name", "test"}, ""))
-	pattern_Admin_AddRelay_0       = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "relays"}, ""))
-	pattern_Admin_RemoveRelay_0    = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2}, []string{"v1", "relays", "name"}, ""))
-	pattern_Admin_ListFolders_0    = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "folders"}, ""))
-	pattern_Admin_ShowFolder_0     = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2}, []string{"v1", "folders", "name"}, ""))
-	pattern_Admin_TestFolder_0     = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2, 2, 3}, []string{"v1", "folders", "name", "test"}, ""))
-	pattern_Admin_ScanFolder_0     = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2, 2, 3}, []string{"v1", "folders", "name", "scan"}, ""))
-	pattern_Admin_ListSchedules_0  = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "schedules"}, ""))
-	pattern_Admin_ShowSchedule_0   = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2}, []string{"v1", "schedules", "name"}, ""))
-	pattern_Admin_RunSchedule_0    = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2, 2, 3}, []string{"v1", "schedules", "name", "run"}, ""))
-	pattern_Admin_ListPools_0      = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "pools"}, ""))
-	pattern_Admin_ListExpected_0   = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "expected"}, ""))
-	pattern_Admin_AddExpected_0    = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "expected"}, ""))
-	pattern_Admin_RemoveExpected_0 = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2}, []string{"v1", "expected", "name"}, ""))
-	pattern_Admin_Check_0          = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "check"}, ""))
-	pattern_Admin_Backup_0         = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "backup"}, ""))
-	pattern_Admin_Purge_0          = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "purge"}, ""))
-	pattern_Admin_Reload_0         = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "reload"}, ""))
-	pattern_Admin_ListObjects_0    = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "objects"}, ""))
-	pattern_Admin_GetObject_0      = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2, 1, 0, 4, 1, 5, 3}, []string{"v1", "objects", "kind", "name"}, ""))
-	pattern_Admin_Apply_0          = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "objects"}, "apply"))
-	pattern_Admin_PutObject_0      = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2, 1, 0, 4, 1, 5, 3}, []string{"v1", "objects", "kind", "name"}, ""))
-	pattern_Admin_DeleteObject_0   = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2, 1, 0, 4, 1, 5, 3}, []string{"v1", "objects", "kind", "name"}, ""))
-	pattern_Admin_CreateToken_0    = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "tokens"}, ""))
-	pattern_Admin_ListTokens_0     = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "tokens"}, ""))
-	pattern_Admin_DeleteToken_0    = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2}, []string{"v1", "tokens", "name"}, ""))
-	pattern_Admin_NodeInfo_0       = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "node"}, ""))
+	pattern_Admin_Submit_0              = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "requests"}, ""))
+	pattern_Admin_Get_0                 = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2}, []string{"v1", "requests", "id"}, ""))
+	pattern_Admin_List_0                = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "requests"}, ""))
+	pattern_Admin_Events_0              = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2, 2, 3}, []string{"v1", "requests", "id", "events"}, ""))
+	pattern_Admin_Log_0                 = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2, 2, 3}, []string{"v1", "requests", "id", "log"}, ""))
+	pattern_Admin_Timeline_0            = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2, 2, 3}, []string{"v1", "requests", "ref.id", "timeline"}, ""))
+	pattern_Admin_Watch_0               = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "watch"}, ""))
+	pattern_Admin_Wait_0                = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2, 2, 3}, []string{"v1", "requests", "ref.id", "wait"}, ""))
+	pattern_Admin_Explain_0             = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2, 2, 3}, []string{"v1", "requests", "id", "explain"}, ""))
+	pattern_Admin_Pause_0               = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2, 2, 3}, []string{"v1", "requests", "id", "pause"}, ""))
+	pattern_Admin_Resume_0              = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2, 2, 3}, []string{"v1", "requests", "id", "resume"}, ""))
+	pattern_Admin_Cancel_0              = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2, 2, 3}, []string{"v1", "requests", "ref.id", "cancel"}, ""))
+	pattern_Admin_Retry_0               = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2, 2, 3}, []string{"v1", "requests", "id", "retry"}, ""))
+	pattern_Admin_ListPartners_0        = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "partners"}, ""))
+	pattern_Admin_TestPartner_0         = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2, 2, 3}, []string{"v1", "partners", "partner", "test"}, ""))
+	pattern_Admin_ListListeners_0       = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "listeners"}, ""))
+	pattern_Admin_ListRules_0           = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "rules"}, ""))
+	pattern_Admin_TestRule_0            = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "rules"}, "test"))
+	pattern_Admin_Browse_0              = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "browse"}, ""))
+	pattern_Admin_ListRelays_0          = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "relays"}, ""))
+	pattern_Admin_TestRelay_0           = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2, 2, 3}, []string{"v1", "relays", "name", "test"}, ""))
+	pattern_Admin_AddRelay_0            = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "relays"}, ""))
+	pattern_Admin_RemoveRelay_0         = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2}, []string{"v1", "relays", "name"}, ""))
+	pattern_Admin_ListFolders_0         = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "folders"}, ""))
+	pattern_Admin_ShowFolder_0          = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2}, []string{"v1", "folders", "name"}, ""))
+	pattern_Admin_TestFolder_0          = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2, 2, 3}, []string{"v1", "folders", "name", "test"}, ""))
+	pattern_Admin_ScanFolder_0          = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2, 2, 3}, []string{"v1", "folders", "name", "scan"}, ""))
+	pattern_Admin_ListSchedules_0       = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "schedules"}, ""))
+	pattern_Admin_ShowSchedule_0        = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2}, []string{"v1", "schedules", "name"}, ""))
+	pattern_Admin_RunSchedule_0         = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2, 2, 3}, []string{"v1", "schedules", "name", "run"}, ""))
+	pattern_Admin_ListPools_0           = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "pools"}, ""))
+	pattern_Admin_ListExpected_0        = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "expected"}, ""))
+	pattern_Admin_AddExpected_0         = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "expected"}, ""))
+	pattern_Admin_RemoveExpected_0      = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2}, []string{"v1", "expected", "name"}, ""))
+	pattern_Admin_AcknowledgeExpected_0 = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2, 2, 3}, []string{"v1", "expected", "name", "acknowledge"}, ""))
+	pattern_Admin_Check_0               = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "check"}, ""))
+	pattern_Admin_Backup_0              = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "backup"}, ""))
+	pattern_Admin_Purge_0               = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "purge"}, ""))
+	pattern_Admin_Reload_0              = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "reload"}, ""))
+	pattern_Admin_ListObjects_0         = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "objects"}, ""))
+	pattern_Admin_GetObject_0           = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2, 1, 0, 4, 1, 5, 3}, []string{"v1", "objects", "kind", "name"}, ""))
+	pattern_Admin_Apply_0               = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "objects"}, "apply"))
+	pattern_Admin_PutObject_0           = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2, 1, 0, 4, 1, 5, 3}, []string{"v1", "objects", "kind", "name"}, ""))
+	pattern_Admin_DeleteObject_0        = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2, 1, 0, 4, 1, 5, 3}, []string{"v1", "objects", "kind", "name"}, ""))
+	pattern_Admin_CreateToken_0         = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "tokens"}, ""))
+	pattern_Admin_ListTokens_0          = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "tokens"}, ""))
+	pattern_Admin_DeleteToken_0         = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 1, 0, 4, 1, 5, 2}, []string{"v1", "tokens", "name"}, ""))
+	pattern_Admin_NodeInfo_0            = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1}, []string{"v1", "node"}, ""))
 )
 
 var (
-	forward_Admin_Submit_0         = runtime.ForwardResponseMessage
-	forward_Admin_Get_0            = runtime.ForwardResponseMessage
-	forward_Admin_List_0           = runtime.ForwardResponseStream
-	forward_Admin_Events_0         = runtime.ForwardResponseMessage
-	forward_Admin_Timeline_0       = runtime.ForwardResponseMessage
-	forward_Admin_Watch_0          = runtime.ForwardResponseStream
-	forward_Admin_Wait_0           = runtime.ForwardResponseMessage
-	forward_Admin_Explain_0        = runtime.ForwardResponseMessage
-	forward_Admin_Pause_0          = runtime.ForwardResponseMessage
-	forward_Admin_Resume_0         = runtime.ForwardResponseMessage
-	forward_Admin_Cancel_0         = runtime.ForwardResponseMessage
-	forward_Admin_Retry_0          = runtime.ForwardResponseMessage
-	forward_Admin_ListPartners_0   = runtime.ForwardResponseMessage
-	forward_Admin_TestPartner_0    = runtime.ForwardResponseMessage
-	forward_Admin_ListListeners_0  = runtime.ForwardResponseMessage
-	forward_Admin_ListRules_0      = runtime.ForwardResponseMessage
-	forward_Admin_TestRule_0       = runtime.ForwardResponseMessage
-	forward_Admin_Browse_0         = runtime.ForwardResponseStream
-	forward_Admin_ListRelays_0     = runtime.ForwardResponseMessage
-	forward_Admin_TestRelay_0      = runtime.ForwardResponseMessage
-	forward_Admin_AddRelay_0       = runtime.ForwardResponseMessage
-	forward_Admin_RemoveRelay_0    = runtime.ForwardResponseMessage
-	forward_Admin_ListFolders_0    = runtime.ForwardResponseMessage
-	forward_Admin_ShowFolder_0     = runtime.ForwardResponseMessage
-	forward_Admin_TestFolder_0     = runtime.ForwardResponseMessage
-	forward_Admin_ScanFolder_0     = runtime.ForwardResponseMessage
-	forward_Admin_ListSchedules_0  = runtime.ForwardResponseMessage
-	forward_Admin_ShowSchedule_0   = runtime.ForwardResponseMessage
-	forward_Admin_RunSchedule_0    = runtime.ForwardResponseMessage
-	forward_Admin_ListPools_0      = runtime.ForwardResponseMessage
-	forward_Admin_ListExpected_0   = runtime.ForwardResponseMessage
-	forward_Admin_AddExpected_0    = runtime.ForwardResponseMessage
-	forward_Admin_RemoveExpected_0 = runtime.ForwardResponseMessage
-	forward_Admin_Check_0          = runtime.ForwardResponseStream
-	forward_Admin_Backup_0         = runtime.ForwardResponseStream
-	forward_Admin_Purge_0          = runtime.ForwardResponseMessage
-	forward_Admin_Reload_0         = runtime.ForwardResponseMessage
-	forward_Admin_ListObjects_0    = runtime.ForwardResponseMessage
-	forward_Admin_GetObject_0      = runtime.ForwardResponseMessage
-	forward_Admin_Apply_0          = runtime.ForwardResponseMessage
-	forward_Admin_PutObject_0      = runtime.ForwardResponseMessage
-	forward_Admin_DeleteObject_0   = runtime.ForwardResponseMessage
-	forward_Admin_CreateToken_0    = runtime.ForwardResponseMessage
-	forward_Admin_ListTokens_0     = runtime.ForwardResponseMessage
-	forward_Admin_DeleteToken_0    = runtime.ForwardResponseMessage
-	forward_Admin_NodeInfo_0       = runtime.ForwardResponseMessage
+	forward_Admin_Submit_0              = runtime.ForwardResponseMessage
+	forward_Admin_Get_0                 = runtime.ForwardResponseMessage
+	forward_Admin_List_0                = runtime.ForwardResponseStream
+	forward_Admin_Events_0              = runtime.ForwardResponseMessage
+	forward_Admin_Log_0                 = runtime.ForwardResponseMessage
+	forward_Admin_Timeline_0            = runtime.ForwardResponseMessage
+	forward_Admin_Watch_0               = runtime.ForwardResponseStream
+	forward_Admin_Wait_0                = runtime.ForwardResponseMessage
+	forward_Admin_Explain_0             = runtime.ForwardResponseMessage
+	forward_Admin_Pause_0               = runtime.ForwardResponseMessage
+	forward_Admin_Resume_0              = runtime.ForwardResponseMessage
+	forward_Admin_Cancel_0              = runtime.ForwardResponseMessage
+	forward_Admin_Retry_0               = runtime.ForwardResponseMessage
+	forward_Admin_ListPartners_0        = runtime.ForwardResponseMessage
+	forward_Admin_TestPartner_0         = runtime.ForwardResponseMessage
+	forward_Admin_ListListeners_0       = runtime.ForwardResponseMessage
+	forward_Admin_ListRules_0           = runtime.ForwardResponseMessage
+	forward_Admin_TestRule_0            = runtime.ForwardResponseMessage
+	forward_Admin_Browse_0              = runtime.ForwardResponseStream
+	forward_Admin_ListRelays_0          = runtime.ForwardResponseMessage
+	forward_Admin_TestRelay_0           = runtime.ForwardResponseMessage
+	forward_Admin_AddRelay_0            = runtime.ForwardResponseMessage
+	forward_Admin_RemoveRelay_0         = runtime.ForwardResponseMessage
+	forward_Admin_ListFolders_0         = runtime.ForwardResponseMessage
+	forward_Admin_ShowFolder_0          = runtime.ForwardResponseMessage
+	forward_Admin_TestFolder_0          = runtime.ForwardResponseMessage
+	forward_Admin_ScanFolder_0          = runtime.ForwardResponseMessage
+	forward_Admin_ListSchedules_0       = runtime.ForwardResponseMessage
+	forward_Admin_ShowSchedule_0        = runtime.ForwardResponseMessage
+	forward_Admin_RunSchedule_0         = runtime.ForwardResponseMessage
+	forward_Admin_ListPools_0           = runtime.ForwardResponseMessage
+	forward_Admin_ListExpected_0        = runtime.ForwardResponseMessage
+	forward_Admin_AddExpected_0         = runtime.ForwardResponseMessage
+	forward_Admin_RemoveExpected_0      = runtime.ForwardResponseMessage
+	forward_Admin_AcknowledgeExpected_0 = runtime.ForwardResponseMessage
+	forward_Admin_Check_0               = runtime.ForwardResponseStream
+	forward_Admin_Backup_0              = runtime.ForwardResponseStream
+	forward_Admin_Purge_0               = runtime.ForwardResponseMessage
+	forward_Admin_Reload_0              = runtime.ForwardResponseMessage
+	forward_Admin_ListObjects_0         = runtime.ForwardResponseMessage
+	forward_Admin_GetObject_0           = runtime.ForwardResponseMessage
+	forward_Admin_Apply_0               = runtime.ForwardResponseMessage
+	forward_Admin_PutObject_0           = runtime.ForwardResponseMessage
+	forward_Admin_DeleteObject_0        = runtime.ForwardResponseMessage
+	forward_Admin_CreateToken_0         = runtime.ForwardResponseMessage
+	forward_Admin_ListTokens_0          = runtime.ForwardResponseMessage
+	forward_Admin_DeleteToken_0         = runtime.ForwardResponseMessage
+	forward_Admin_NodeInfo_0            = runtime.ForwardResponseMessage
 )

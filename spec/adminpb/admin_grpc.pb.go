@@ -36,52 +36,54 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	Admin_Submit_FullMethodName         = "/pannier.admin.v1.Admin/Submit"
-	Admin_Get_FullMethodName            = "/pannier.admin.v1.Admin/Get"
-	Admin_List_FullMethodName           = "/pannier.admin.v1.Admin/List"
-	Admin_Events_FullMethodName         = "/pannier.admin.v1.Admin/Events"
-	Admin_Timeline_FullMethodName       = "/pannier.admin.v1.Admin/Timeline"
-	Admin_Watch_FullMethodName          = "/pannier.admin.v1.Admin/Watch"
-	Admin_Wait_FullMethodName           = "/pannier.admin.v1.Admin/Wait"
-	Admin_Explain_FullMethodName        = "/pannier.admin.v1.Admin/Explain"
-	Admin_Pause_FullMethodName          = "/pannier.admin.v1.Admin/Pause"
-	Admin_Resume_FullMethodName         = "/pannier.admin.v1.Admin/Resume"
-	Admin_Cancel_FullMethodName         = "/pannier.admin.v1.Admin/Cancel"
-	Admin_Retry_FullMethodName          = "/pannier.admin.v1.Admin/Retry"
-	Admin_ListPartners_FullMethodName   = "/pannier.admin.v1.Admin/ListPartners"
-	Admin_TestPartner_FullMethodName    = "/pannier.admin.v1.Admin/TestPartner"
-	Admin_ListListeners_FullMethodName  = "/pannier.admin.v1.Admin/ListListeners"
-	Admin_ListRules_FullMethodName      = "/pannier.admin.v1.Admin/ListRules"
-	Admin_TestRule_FullMethodName       = "/pannier.admin.v1.Admin/TestRule"
-	Admin_Browse_FullMethodName         = "/pannier.admin.v1.Admin/Browse"
-	Admin_ListRelays_FullMethodName     = "/pannier.admin.v1.Admin/ListRelays"
-	Admin_TestRelay_FullMethodName      = "/pannier.admin.v1.Admin/TestRelay"
-	Admin_AddRelay_FullMethodName       = "/pannier.admin.v1.Admin/AddRelay"
-	Admin_RemoveRelay_FullMethodName    = "/pannier.admin.v1.Admin/RemoveRelay"
-	Admin_ListFolders_FullMethodName    = "/pannier.admin.v1.Admin/ListFolders"
-	Admin_ShowFolder_FullMethodName     = "/pannier.admin.v1.Admin/ShowFolder"
-	Admin_TestFolder_FullMethodName     = "/pannier.admin.v1.Admin/TestFolder"
-	Admin_ScanFolder_FullMethodName     = "/pannier.admin.v1.Admin/ScanFolder"
-	Admin_ListSchedules_FullMethodName  = "/pannier.admin.v1.Admin/ListSchedules"
-	Admin_ShowSchedule_FullMethodName   = "/pannier.admin.v1.Admin/ShowSchedule"
-	Admin_RunSchedule_FullMethodName    = "/pannier.admin.v1.Admin/RunSchedule"
-	Admin_ListPools_FullMethodName      = "/pannier.admin.v1.Admin/ListPools"
-	Admin_ListExpected_FullMethodName   = "/pannier.admin.v1.Admin/ListExpected"
-	Admin_AddExpected_FullMethodName    = "/pannier.admin.v1.Admin/AddExpected"
-	Admin_RemoveExpected_FullMethodName = "/pannier.admin.v1.Admin/RemoveExpected"
-	Admin_Check_FullMethodName          = "/pannier.admin.v1.Admin/Check"
-	Admin_Backup_FullMethodName         = "/pannier.admin.v1.Admin/Backup"
-	Admin_Purge_FullMethodName          = "/pannier.admin.v1.Admin/Purge"
-	Admin_Reload_FullMethodName         = "/pannier.admin.v1.Admin/Reload"
-	Admin_ListObjects_FullMethodName    = "/pannier.admin.v1.Admin/ListObjects"
-	Admin_GetObject_FullMethodName      = "/pannier.admin.v1.Admin/GetObject"
-	Admin_Apply_FullMethodName          = "/pannier.admin.v1.Admin/Apply"
-	Admin_PutObject_FullMethodName      = "/pannier.admin.v1.Admin/PutObject"
-	Admin_DeleteObject_FullMethodName   = "/pannier.admin.v1.Admin/DeleteObject"
-	Admin_CreateToken_FullMethodName    = "/pannier.admin.v1.Admin/CreateToken"
-	Admin_ListTokens_FullMethodName     = "/pannier.admin.v1.Admin/ListTokens"
-	Admin_DeleteToken_FullMethodName    = "/pannier.admin.v1.Admin/DeleteToken"
-	Admin_NodeInfo_FullMethodName       = "/pannier.admin.v1.Admin/NodeInfo"
+	Admin_Submit_FullMethodName              = "/pannier.admin.v1.Admin/Submit"
+	Admin_Get_FullMethodName                 = "/pannier.admin.v1.Admin/Get"
+	Admin_List_FullMethodName                = "/pannier.admin.v1.Admin/List"
+	Admin_Events_FullMethodName              = "/pannier.admin.v1.Admin/Events"
+	Admin_Log_FullMethodName                 = "/pannier.admin.v1.Admin/Log"
+	Admin_Timeline_FullMethodName            = "/pannier.admin.v1.Admin/Timeline"
+	Admin_Watch_FullMethodName               = "/pannier.admin.v1.Admin/Watch"
+	Admin_Wait_FullMethodName                = "/pannier.admin.v1.Admin/Wait"
+	Admin_Explain_FullMethodName             = "/pannier.admin.v1.Admin/Explain"
+	Admin_Pause_FullMethodName               = "/pannier.admin.v1.Admin/Pause"
+	Admin_Resume_FullMethodName              = "/pannier.admin.v1.Admin/Resume"
+	Admin_Cancel_FullMethodName              = "/pannier.admin.v1.Admin/Cancel"
+	Admin_Retry_FullMethodName               = "/pannier.admin.v1.Admin/Retry"
+	Admin_ListPartners_FullMethodName        = "/pannier.admin.v1.Admin/ListPartners"
+	Admin_TestPartner_FullMethodName         = "/pannier.admin.v1.Admin/TestPartner"
+	Admin_ListListeners_FullMethodName       = "/pannier.admin.v1.Admin/ListListeners"
+	Admin_ListRules_FullMethodName           = "/pannier.admin.v1.Admin/ListRules"
+	Admin_TestRule_FullMethodName            = "/pannier.admin.v1.Admin/TestRule"
+	Admin_Browse_FullMethodName              = "/pannier.admin.v1.Admin/Browse"
+	Admin_ListRelays_FullMethodName          = "/pannier.admin.v1.Admin/ListRelays"
+	Admin_TestRelay_FullMethodName           = "/pannier.admin.v1.Admin/TestRelay"
+	Admin_AddRelay_FullMethodName            = "/pannier.admin.v1.Admin/AddRelay"
+	Admin_RemoveRelay_FullMethodName         = "/pannier.admin.v1.Admin/RemoveRelay"
+	Admin_ListFolders_FullMethodName         = "/pannier.admin.v1.Admin/ListFolders"
+	Admin_ShowFolder_FullMethodName          = "/pannier.admin.v1.Admin/ShowFolder"
+	Admin_TestFolder_FullMethodName          = "/pannier.admin.v1.Admin/TestFolder"
+	Admin_ScanFolder_FullMethodName          = "/pannier.admin.v1.Admin/ScanFolder"
+	Admin_ListSchedules_FullMethodName       = "/pannier.admin.v1.Admin/ListSchedules"
+	Admin_ShowSchedule_FullMethodName        = "/pannier.admin.v1.Admin/ShowSchedule"
+	Admin_RunSchedule_FullMethodName         = "/pannier.admin.v1.Admin/RunSchedule"
+	Admin_ListPools_FullMethodName           = "/pannier.admin.v1.Admin/ListPools"
+	Admin_ListExpected_FullMethodName        = "/pannier.admin.v1.Admin/ListExpected"
+	Admin_AddExpected_FullMethodName         = "/pannier.admin.v1.Admin/AddExpected"
+	Admin_RemoveExpected_FullMethodName      = "/pannier.admin.v1.Admin/RemoveExpected"
+	Admin_AcknowledgeExpected_FullMethodName = "/pannier.admin.v1.Admin/AcknowledgeExpected"
+	Admin_Check_FullMethodName               = "/pannier.admin.v1.Admin/Check"
+	Admin_Backup_FullMethodName              = "/pannier.admin.v1.Admin/Backup"
+	Admin_Purge_FullMethodName               = "/pannier.admin.v1.Admin/Purge"
+	Admin_Reload_FullMethodName              = "/pannier.admin.v1.Admin/Reload"
+	Admin_ListObjects_FullMethodName         = "/pannier.admin.v1.Admin/ListObjects"
+	Admin_GetObject_FullMethodName           = "/pannier.admin.v1.Admin/GetObject"
+	Admin_Apply_FullMethodName               = "/pannier.admin.v1.Admin/Apply"
+	Admin_PutObject_FullMethodName           = "/pannier.admin.v1.Admin/PutObject"
+	Admin_DeleteObject_FullMethodName        = "/pannier.admin.v1.Admin/DeleteObject"
+	Admin_CreateToken_FullMethodName         = "/pannier.admin.v1.Admin/CreateToken"
+	Admin_ListTokens_FullMethodName          = "/pannier.admin.v1.Admin/ListTokens"
+	Admin_DeleteToken_FullMethodName         = "/pannier.admin.v1.Admin/DeleteToken"
+	Admin_NodeInfo_FullMethodName            = "/pannier.admin.v1.Admin/NodeInfo"
 )
 
 // AdminClient is the client API for Admin service.
@@ -102,6 +104,9 @@ type AdminClient interface {
 	// Events are what happened to a request at this node, oldest first; at most
 	// the last 200.
 	Events(ctx context.Context, in *Ref, opts ...grpc.CallOption) (*EventsReply, error)
+	// Log is the lines of the node's log that have the request's id, oldest first: the last 100
+	// that were written since the process began, or fewer if the node has much else to say.
+	Log(ctx context.Context, in *Ref, opts ...grpc.CallOption) (*LogReply, error)
 	// Timeline is how far both ends of a request are, and when they came there. The other end is
 	// asked for it, which may connect to it; what it has told last is told again when it does not answer.
 	Timeline(ctx context.Context, in *TimelineRequest, opts ...grpc.CallOption) (*TimelineReply, error)
@@ -178,6 +183,9 @@ type AdminClient interface {
 	AddExpected(ctx context.Context, in *AddExpectedRequest, opts ...grpc.CallOption) (*Expected, error)
 	// RemoveExpected is DeleteObject of one.
 	RemoveExpected(ctx context.Context, in *RemoveExpectedRequest, opts ...grpc.CallOption) (*RemoveExpectedReply, error)
+	// AcknowledgeExpected takes note that files that are late are known: they are waited for no longer, and
+	// what comes is the next one. NOT_FOUND: none is late.
+	AcknowledgeExpected(ctx context.Context, in *AcknowledgeExpectedRequest, opts ...grpc.CallOption) (*Expected, error)
 	// Check compares what the node remembers with what is on its disk. It only
 	// reads. Findings come as they are made; the last message has the counts.
 	Check(ctx context.Context, in *CheckRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[CheckReply], error)
@@ -265,6 +273,16 @@ func (c *adminClient) Events(ctx context.Context, in *Ref, opts ...grpc.CallOpti
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(EventsReply)
 	err := c.cc.Invoke(ctx, Admin_Events_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminClient) Log(ctx context.Context, in *Ref, opts ...grpc.CallOption) (*LogReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(LogReply)
+	err := c.cc.Invoke(ctx, Admin_Log_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -579,6 +597,16 @@ func (c *adminClient) RemoveExpected(ctx context.Context, in *RemoveExpectedRequ
 	return out, nil
 }
 
+func (c *adminClient) AcknowledgeExpected(ctx context.Context, in *AcknowledgeExpectedRequest, opts ...grpc.CallOption) (*Expected, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Expected)
+	err := c.cc.Invoke(ctx, Admin_AcknowledgeExpected_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *adminClient) Check(ctx context.Context, in *CheckRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[CheckReply], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	stream, err := c.cc.NewStream(ctx, &Admin_ServiceDesc.Streams[3], Admin_Check_FullMethodName, cOpts...)
@@ -745,6 +773,9 @@ type AdminServer interface {
 	// Events are what happened to a request at this node, oldest first; at most
 	// the last 200.
 	Events(context.Context, *Ref) (*EventsReply, error)
+	// Log is the lines of the node's log that have the request's id, oldest first: the last 100
+	// that were written since the process began, or fewer if the node has much else to say.
+	Log(context.Context, *Ref) (*LogReply, error)
 	// Timeline is how far both ends of a request are, and when they came there. The other end is
 	// asked for it, which may connect to it; what it has told last is told again when it does not answer.
 	Timeline(context.Context, *TimelineRequest) (*TimelineReply, error)
@@ -821,6 +852,9 @@ type AdminServer interface {
 	AddExpected(context.Context, *AddExpectedRequest) (*Expected, error)
 	// RemoveExpected is DeleteObject of one.
 	RemoveExpected(context.Context, *RemoveExpectedRequest) (*RemoveExpectedReply, error)
+	// AcknowledgeExpected takes note that files that are late are known: they are waited for no longer, and
+	// what comes is the next one. NOT_FOUND: none is late.
+	AcknowledgeExpected(context.Context, *AcknowledgeExpectedRequest) (*Expected, error)
 	// Check compares what the node remembers with what is on its disk. It only
 	// reads. Findings come as they are made; the last message has the counts.
 	Check(*CheckRequest, grpc.ServerStreamingServer[CheckReply]) error
@@ -876,6 +910,9 @@ func (UnimplementedAdminServer) List(*ListRequest, grpc.ServerStreamingServer[Re
 }
 func (UnimplementedAdminServer) Events(context.Context, *Ref) (*EventsReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Events not implemented")
+}
+func (UnimplementedAdminServer) Log(context.Context, *Ref) (*LogReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Log not implemented")
 }
 func (UnimplementedAdminServer) Timeline(context.Context, *TimelineRequest) (*TimelineReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Timeline not implemented")
@@ -963,6 +1000,9 @@ func (UnimplementedAdminServer) AddExpected(context.Context, *AddExpectedRequest
 }
 func (UnimplementedAdminServer) RemoveExpected(context.Context, *RemoveExpectedRequest) (*RemoveExpectedReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method RemoveExpected not implemented")
+}
+func (UnimplementedAdminServer) AcknowledgeExpected(context.Context, *AcknowledgeExpectedRequest) (*Expected, error) {
+	return nil, status.Error(codes.Unimplemented, "method AcknowledgeExpected not implemented")
 }
 func (UnimplementedAdminServer) Check(*CheckRequest, grpc.ServerStreamingServer[CheckReply]) error {
 	return status.Error(codes.Unimplemented, "method Check not implemented")
@@ -1085,6 +1125,24 @@ func _Admin_Events_Handler(srv interface{}, ctx context.Context, dec func(interf
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(AdminServer).Events(ctx, req.(*Ref))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Admin_Log_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(Ref)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).Log(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_Log_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).Log(ctx, req.(*Ref))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -1597,6 +1655,24 @@ func _Admin_RemoveExpected_Handler(srv interface{}, ctx context.Context, dec fun
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Admin_AcknowledgeExpected_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AcknowledgeExpectedRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).AcknowledgeExpected(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_AcknowledgeExpected_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).AcknowledgeExpected(ctx, req.(*AcknowledgeExpectedRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Admin_Check_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(CheckRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -1837,6 +1913,10 @@ var Admin_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _Admin_Events_Handler,
 		},
 		{
+			MethodName: "Log",
+			Handler:    _Admin_Log_Handler,
+		},
+		{
 			MethodName: "Timeline",
 			Handler:    _Admin_Timeline_Handler,
 		},
@@ -1943,6 +2023,10 @@ var Admin_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "RemoveExpected",
 			Handler:    _Admin_RemoveExpected_Handler,
+		},
+		{
+			MethodName: "AcknowledgeExpected",
+			Handler:    _Admin_AcknowledgeExpected_Handler,
 		},
 		{
 			MethodName: "Purge",

@@ -323,7 +323,9 @@ func (r *canaryRun) operators(ctx context.Context, i int) error {
 		answer("Explain", why, err)
 		steps, err := c.Timeline(ctx, &adminpb.TimelineRequest{Ref: ref})
 		answer("Timeline", steps, err)
-		for _, args := range [][]string{{"show", id}, {"show", "--json", id}, {"events", id}, {"events", "--json", id}, {"explain", id}, {"timeline", id}, {"explain", "--json", id}} {
+		log, err := c.Log(ctx, ref)
+		answer("Log", log, err)
+		for _, args := range [][]string{{"show", id}, {"show", "--json", id}, {"events", id}, {"events", "--json", id}, {"explain", id}, {"timeline", id}, {"show", "--log", id}, {"explain", "--json", id}} {
 			r.command(ctx, i, args...)
 		}
 	}

@@ -53,7 +53,7 @@ var exits = []struct {
 	{NoSpace, "no space, or a quota is used up", []fault.Kind{fault.NoSpace, fault.QuotaExceeded}},
 	{Refused, "the peer refused", []fault.Kind{fault.Refused}},
 	{NoDaemon, "the daemon of this host does not answer", nil},
-	{TaskFailed, "a task of this node has refused the file: a command's exit code, a check", nil},
+	{TaskFailed, "a task of this node has refused the file, or run into its time limit", nil},
 	{Cancelled, "an operator of either node has cancelled the request", nil},
 	{Interrupted, "interrupted", []fault.Kind{fault.Canceled}},
 }

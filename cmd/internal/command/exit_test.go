@@ -91,7 +91,7 @@ func TestExitCodesAreDocumented(t *testing.T) {
 10   no space, or a quota is used up
 11   the peer refused
 12   the daemon of this host does not answer
-13   a task of this node has refused the file: a command's exit code, a check
+13   a task of this node has refused the file, or run into its time limit
 14   an operator of either node has cancelled the request
 130  interrupted
 

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 
 	"go.yaml.in/yaml/v3"
@@ -19,7 +20,7 @@ import (
 )
 
 // needs skips where a program is missing; .ci/test says which may be.
-func needs(t *testing.T, programs ...string) {
+func needs(t testing.TB, programs ...string) {
 	t.Helper()
 	for _, p := range programs {
 		if _, err := exec.LookPath(p); err != nil {
@@ -28,7 +29,7 @@ func needs(t *testing.T, programs ...string) {
 	}
 }
 
-func run(t *testing.T, dir, name string, args ...string) string {
+func run(t testing.TB, dir, name string, args ...string) string {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), name, args...)
 	cmd.Dir = dir
@@ -39,14 +40,49 @@ func run(t *testing.T, dir, name string, args ...string) string {
 	return string(out)
 }
 
-// packaged makes the deb of the present commit in a clone of its own, and returns where.
-func packaged(t *testing.T) string {
+// packaged makes the deb of the present commit in a clone of its own below dir, and returns where.
+func packaged(t *testing.T, dir string) string {
 	t.Helper()
 	root := strings.TrimSpace(run(t, ".", "git", "rev-parse", "--show-toplevel"))
-	dir := t.TempDir()
 	run(t, dir, "git", "-c", "safe.directory=*", "clone", "-q", root, "src")
 	run(t, filepath.Join(dir, "src"), ".ci/package", filepath.Join(dir, "out"))
 	return filepath.Join(dir, "out")
+}
+
+// built is where the deb is that the tests have in common.
+var built struct {
+	sync.Mutex
+	dir string
+}
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	_ = os.RemoveAll(built.dir)
+	os.Exit(code)
+}
+
+// builtDeb is the deb of the present commit, made once for all tests.
+func builtDeb(t *testing.T) string {
+	t.Helper()
+	needs(t, "git", "gzip")
+	if dir := os.Getenv("PANNIER_NFPM"); dir != "" {
+		needs(t, filepath.Join(dir, "nfpm"))
+	}
+	built.Lock()
+	defer built.Unlock()
+	if built.dir == "" {
+		dir, err := os.MkdirTemp("", "pannier-deb-")
+		if err != nil {
+			t.Fatal(err)
+		}
+		built.dir = dir
+		packaged(t, dir)
+	}
+	found, err := filepath.Glob(filepath.Join(built.dir, "out", "pannier_*.deb"))
+	if err != nil || len(found) != 1 {
+		t.Fatalf("%q, %v", found, err)
+	}
+	return found[0]
 }
 
 func digest(t *testing.T, path string) string {
@@ -63,20 +99,11 @@ func digest(t *testing.T, path string) string {
 // deb is installed, the node runs as it comes, an edited file survives an upgrade, and what the
 // node remembers survives a purge.
 func TestPackage(t *testing.T) {
-	needs(t, "git", "gzip")
-	if dir := os.Getenv("PANNIER_NFPM"); dir != "" {
-		needs(t, filepath.Join(dir, "nfpm"))
-	}
-	one, other := packaged(t), packaged(t)
-	deb := ""
-	for _, pattern := range []string{"pannier", "pannier_*.deb"} {
-		found, err := filepath.Glob(filepath.Join(one, pattern))
-		if err != nil || len(found) != 1 {
-			t.Fatalf("%s: %q, %v", pattern, found, err)
-		}
-		deb = found[0]
-		if a, b := digest(t, deb), digest(t, filepath.Join(other, filepath.Base(deb))); a != b {
-			t.Errorf("%s is %s in one place and %s in another", filepath.Base(deb), a, b)
+	deb := builtDeb(t)
+	other := packaged(t, t.TempDir())
+	for _, one := range []string{filepath.Join(filepath.Dir(deb), "pannier"), deb} {
+		if a, b := digest(t, one), digest(t, filepath.Join(other, filepath.Base(one))); a != b {
+			t.Errorf("%s is %s in one place and %s in another", filepath.Base(one), a, b)
 		}
 	}
 	t.Run("installed", func(t *testing.T) {

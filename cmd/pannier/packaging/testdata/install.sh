@@ -16,7 +16,7 @@ dpkg -i /root/pannier.deb >/root/said
 grep "edit /etc/pannier/pannier.toml" /root/said
 [ "$(stat -c "%U:%G %a" /etc/pannier/pannier.toml)" = "root:pannier 640" ]
 [ "$(stat -c "%U:%G %a" /var/lib/pannier)" = "pannier:pannier 700" ]
-[ -x /usr/bin/pannier ] && [ -e /lib/systemd/system/pannier.service ] && [ -e /usr/share/man/man1/pannier-send.1.gz ]
+[ -x /usr/bin/pannier ] && [ -e /lib/systemd/system/pannier.service ] && [ -e /usr/share/man/man1/pannier-send.1.gz ] && [ -e /usr/share/man/man5/pannier.toml.5.gz ]
 grep -q pannier /usr/share/bash-completion/completions/pannier
 pannier version | grep -q "^pannier 0~[0-9]*\.[0-9a-f]* "
 pannier config check

@@ -45,10 +45,30 @@ const parts = {
       await row(page, "broken.bin").getByRole("link").click();
       await page.locator(".explain").getByText("failed in the tasks before the bytes").waitFor();
       await page.locator(".lanes li.broken", { hasText: "Tasks before" }).waitFor();
+      await page.locator("table.log").getByText("exit status 1").first().waitFor(); // the node's log about it
       writeFileSync(process.env.GO, "");
       await page.getByRole("button", { name: "Retry" }).click();
       await page.getByText("1 transfer retried.").waitFor();
       await page.locator(".head").getByText("Done").waitFor();
+      await page.context().close();
+    },
+    "a watched folder is watched": async () => {
+      const page = await open();
+      await page.goto(url);
+      await page.getByRole("link", { name: "Folders" }).click();
+      await page.locator(".partner", { hasText: "outbox" }).getByText("Watching").waitFor();
+      await page.getByRole("link", { name: "outbox" }).click();
+      await live(page);
+      await page.getByText("There are none.").waitFor();
+      writeFileSync(process.env.OUTBOX + "/<b>&.csv", "1,2,3\n");
+      const file = page.locator(".files li", { hasText: "<b>&.csv" });
+      await file.getByText("Waiting").waitFor();
+      await page.getByRole("button", { name: "Look through now: outbox" }).click();
+      await page.locator("#notice").getByText("looked through").waitFor();
+      await file.getByText("Kept").waitFor();
+      must("a name is text", await page.locator("main b").count() === 0);
+      await page.getByRole("link", { name: "Transfers" }).click();
+      await page.locator("#rows tr", { hasText: "<b>&.csv" }).getByText("Done").waitFor();
       await page.context().close();
     },
     "several are cancelled at once": async () => {
@@ -167,7 +187,7 @@ parts.looks["the first content is there in time"] = async () => {
   await page.context().close();
 };
 
-const views = { list: "/transfers", failed: "/transfers?state=failed", none: "/transfers?q=no+such+name", errors: "/errors", partners: "/partners", times: "/times", running: process.env.RUNNING, broken: process.env.BROKEN, "not here": "/nothing" };
+const views = { list: "/transfers", failed: "/transfers?state=failed", none: "/transfers?q=no+such+name", errors: "/errors", partners: "/partners", folders: "/folders", folder: "/folders/outbox", times: "/times", running: process.env.RUNNING, broken: process.env.BROKEN, "not here": "/nothing" };
 for (const [size, options] of Object.entries({ desktop, phone })) {
   for (const colorScheme of ["light", "dark"]) {
     parts.looks[`accessible, ${size}, ${colorScheme}`] = async () => {

@@ -1,0 +1,56 @@
+// Package notefile keeps what a part of a node remembers beside the store: a bbolt file
+// of its own.
+package notefile
+
+import (
+	"errors"
+	"io"
+	"time"
+
+	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
+
+	"github.com/pannier/pannier/spec/fault"
+)
+
+// File is one of them. All methods may be called at the same time.
+type File struct {
+	*bbolt.DB
+	of string // whose notes they are, as messages call it
+}
+
+// Open opens the file at path, which is made if there is none, with those buckets. Exists:
+// another process has it.
+func Open(path, of string, buckets ...[]byte) (File, error) {
+	op := "open the notes of " + of
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: time.Second, FreelistType: bbolt.FreelistMapType})
+	if errors.Is(err, bolterrors.ErrTimeout) {
+		err = fault.New(op, fault.Exists, "another process has it")
+	}
+	if err != nil {
+		return File{}, fault.Wrap(op, path, err)
+	}
+	err = db.Update(func(tx *bbolt.Tx) error {
+		for _, name := range buckets {
+			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return File{}, errors.Join(fault.Wrap(op, path, err), db.Close())
+	}
+	return File{db, of}, nil
+}
+
+// Backup writes the file as it is at one moment.
+func (f File) Backup(w io.Writer) error {
+	return fault.Wrap("back up", f.Path(), f.View(func(tx *bbolt.Tx) error {
+		_, err := tx.WriteTo(w)
+		return err
+	}))
+}
+
+// Close ends the use. Nothing may be called after it.
+func (f File) Close() error { return fault.Wrap("close the notes of "+f.of, "", f.DB.Close()) }
