@@ -59,7 +59,7 @@ type run struct {
 
 	mu    sync.Mutex // guards what follows, for who looks at the run from outside
 	live  Live
-	seen  time.Time // the last progress
+	meter meter     // of the bytes that move
 	rose  time.Time // when bytes last moved
 	paced int       // waits for a limit of this node's
 	wish  wish
