@@ -13,33 +13,48 @@ import (
 // net or a file has nothing to read, no buffer is held. Write and CloseWrite
 // wait until it returns. Who wants it to end sooner ends r or the stream.
 func (b *ByteStream) ReadFrom(r io.Reader) (total int64, err error) {
+	if err := b.beginWriting(); err != nil {
+		return 0, err
+	}
+	defer b.endWriting()
+	err = b.carry(b.reader(r), &total)
+	return total, err
+}
+
+// beginWriting waits until nobody else writes, or the stream is over.
+func (b *ByteStream) beginWriting() error {
 	select {
 	case b.writes <- struct{}{}:
-		defer func() { <-b.writes }()
+		return nil
 	case <-b.done:
-		return 0, b.failure()
+		return b.failure()
 	}
-	read := b.reader(r)
+}
+
+func (b *ByteStream) endWriting() { <-b.writes }
+
+// carry sends what read gets until io.EOF, and counts it.
+func (b *ByteStream) carry(read func(room int) (*buffer, int, error), total *int64) error {
 	for {
 		room, err := b.reserve(frameFast)
 		if err != nil {
-			return total, err
+			return err
 		}
 		buf, n, err := read(room)
 		if n > 0 {
 			if err := b.sendData(buf, n, 0); err != nil {
-				return total, err
+				return err
 			}
-			total += int64(n)
+			*total += int64(n)
 		} else {
 			b.s.cfg.Pool.put(buf)
 		}
 		switch err {
 		case nil:
 		case io.EOF:
-			return total, nil
+			return nil
 		default:
-			return total, err
+			return err
 		}
 	}
 }

@@ -128,7 +128,8 @@ func (c *console) exportCommand() *cobra.Command {
 			for _, o := range reply.GetObjects() {
 				if o.GetOrigin() != "file" || all {
 					if o.GetHidden() {
-						return fault.New("export", fault.Permission, "%s %s has addresses that a token with scope read sees in part only, and nothing can be applied without them", o.GetKind(), o.GetName()).Advise("take a token with scope operate; --json prints what this one sees")
+						err := fault.New("export", fault.Permission, "%s %s has addresses that a token with scope read sees in part only, and nothing can be applied without them", o.GetKind(), o.GetName())
+						return command.Suggest(err, "Take a token with scope operate; --json prints what this one sees")
 					}
 					fmt.Fprintf(&b, "\n%s", o.GetText())
 				}

@@ -207,7 +207,8 @@ func migrateCommand(path *string) *cobra.Command {
 		Short: "Bring the store of an older version to this one's format, without starting the node",
 		Long: `Bring the store of an older version to this version's format, without starting the node.
 serve does the same when it starts; this says before what there is to do, and how it went.
-The work is done on a copy, and the file as it was stays beside it, so that the older
+It wants the daemon to be stopped, and it is the new version's to run: an older one does not
+know what is to come. The work is done on a copy, and the file as it was stays beside it, so that the older
 version can go on with it. A store of a newer version is refused, and not touched. Run by
 root, it works as the owner of the state directory.`,
 		Example: `  pannier migrate --dry-run`,
@@ -229,6 +230,9 @@ root, it works as the owner of the state directory.`,
 
 func migrate(store string, dry bool, out io.Writer) error {
 	was, now, err := boltstore.Formats(store)
+	if errors.Is(err, fault.Exists) {
+		return command.Suggest(err, "A daemon has migrated it when it started, to the format of its own version. For another version stop it first.")
+	}
 	if err != nil {
 		return err
 	}

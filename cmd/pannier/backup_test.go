@@ -15,6 +15,7 @@ import (
 // backupParts is a configuration with all that a node remembers something of.
 const backupParts = `
 [http]
+listen = ["tls://127.0.0.1:0"]
 [audit]
 enabled = true
 [[folder]]
@@ -33,8 +34,9 @@ source = "x"
 
 // notInBackup are files of a state directory that a backup need not have, and why.
 var notInBackup = map[string]string{
-	"identity.pem": "a key, which is asked for", "audit/audit.key": "a key, which is asked for",
-	"store.db.log-0": "folded into the store", "store.db.log-1": "folded into the store",
+	"identity.pem": "a key, which is asked for", "http.pem": "a key, which is asked for",
+	"audit/audit.key": "a key, which is asked for",
+	"store.db.log-0":  "folded into the store", "store.db.log-1": "folded into the store",
 	"admin.sock": "a socket", "http.sock": "a socket",
 }
 

@@ -179,7 +179,7 @@ turns, of the processor time on a busy machine of more use than of the rate.`,
 }
 
 func benchRelayCommand() *cobra.Command {
-	cfg := bench.RelayConfig{Size: 1 << 30, Settle: 2 * time.Second}
+	cfg := bench.RelayConfig{Size: 1 << 30, Settle: 2 * time.Second, Rest: 8 * time.Second}
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "relay",

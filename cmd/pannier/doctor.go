@@ -142,7 +142,17 @@ func daemonOf(ctx context.Context, client *admin.Client, path string) (*doctor.D
 	if err != nil {
 		return nil, err
 	}
-	return &doctor.Daemon{PID: doctor.PIDOf(path), Version: is.GetVersion(), Key: is.GetKey(), Draining: is.GetDraining(), Check: func(ctx context.Context) (problems, warnings int64, err error) {
+	folders, err := client.ListFolders(ctx, &adminpb.ListFoldersRequest{})
+	if err != nil {
+		return nil, err
+	}
+	hints := map[string]string{}
+	for _, f := range folders.GetFolders() {
+		if f.GetHints() != "" {
+			hints[f.GetName()] = f.GetHints()
+		}
+	}
+	return &doctor.Daemon{PID: doctor.PIDOf(path), Hints: hints, Version: is.GetVersion(), Key: is.GetKey(), Draining: is.GetDraining(), Check: func(ctx context.Context) (problems, warnings int64, err error) {
 		s, err := client.Check(ctx, &adminpb.CheckRequest{})
 		err = each(s, err, func(r *adminpb.CheckReply) error {
 			if n := r.GetCounts(); n != nil {

@@ -45,15 +45,23 @@ func (c *console) folderListCommand() *cobra.Command {
 }
 
 func folderTable(v view, all []*adminpb.Folder) command.Table {
-	t := command.Table{Header: []string{"NAME", "DIRECTORY", "PARTNERS", "RULE", "AFTER", "WAITING", "OPEN", "KEPT", "FAILED", "SKIPPED", "SCANNED", "ERROR"}, Align: "lcccl" + "rrrrrrc"}
+	t := command.Table{Header: []string{"NAME", "DIRECTORY", "PARTNERS", "RULE", "AFTER", "WAITING", "OPEN", "KEPT", "FAILED", "SKIPPED", "SEEN BY", "SCANNED", "ERROR"}, Align: "lcccl" + "rrrrr" + "lrc"}
 	count := func(n int64) string { return strconv.FormatInt(n, 10) }
 	for _, f := range all {
 		t.Rows = append(t.Rows, []string{
 			f.GetName(), v.file(path.Join(f.GetRoot(), f.GetDir())), strings.Join(f.GetPartners(), ","), f.GetRule(), f.GetAfter(), count(f.GetWaiting() + f.GetHeld()),
-			count(f.GetOpen()), count(f.GetKept()), count(f.GetFailed()), count(f.GetSkipped()), v.time(f.GetScanned()), orDash(command.Printable(f.GetTrouble())),
+			count(f.GetOpen()), count(f.GetKept()), count(f.GetFailed()), count(f.GetSkipped()), seenBy(f), v.time(f.GetScanned()), orDash(command.Printable(f.GetTrouble())),
 		})
 	}
 	return t
+}
+
+// seenBy is how changes of a folder are seen.
+func seenBy(f *adminpb.Folder) string {
+	if f.GetHints() != "" {
+		return "rescans"
+	}
+	return "events"
 }
 
 // folderFileTable is files of a folder.

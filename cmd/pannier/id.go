@@ -34,7 +34,7 @@ func id(path string, out io.Writer) error {
 	}
 	identity, err := node.Identity(cfg)
 	if err != nil {
-		return err
+		return whose(err, cfg.Node.State)
 	}
 	_, err = fmt.Fprintln(out, identity.Key())
 	return fault.Wrap("write key", "", err)

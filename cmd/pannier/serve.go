@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"io/fs"
 	"maps"
 	"os"
 	"os/signal"
@@ -13,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/pannier/pannier/cmd/internal/command"
+	"github.com/pannier/pannier/cmd/internal/heap"
 	"github.com/pannier/pannier/engine/config"
 	"github.com/pannier/pannier/engine/node"
 	"github.com/pannier/pannier/spec/fault"
@@ -50,6 +52,23 @@ func load(path string) (*config.Config, error) {
 	return cfg, err
 }
 
+// whose says what to do where a node may not use its own files, because somebody else has
+// made them.
+func whose(err error, state string) error {
+	if !errors.Is(err, fault.Permission) && !errors.Is(err, fs.ErrPermission) {
+		return err
+	}
+	names, looked := node.Foreign(state)
+	if looked != nil || len(names) == 0 {
+		return err
+	}
+	owner, looked := node.OwnerOf(state)
+	if looked != nil {
+		return err
+	}
+	return command.Suggest(err, "In %s there are files that are not of the user whose it is, as %s.\nAs root: chown -R %d: %[1]s", state, names[0], owner)
+}
+
 // serve runs the node of a file until ctx ends. Its log goes to messages.
 func serve(ctx context.Context, path string, messages io.Writer) error {
 	hups := make(chan os.Signal, 1)
@@ -61,11 +80,11 @@ func serve(ctx context.Context, path string, messages io.Writer) error {
 	}
 	collecting, enough := context.WithCancel(ctx)
 	defer enough()
-	go collect(collecting)
+	go heap.Keep(collecting)
 	read := func() (*config.Config, error) { return config.Load(path) }
 	n, err := node.Open(ctx, cfg, node.Options{Version: command.Version(), Read: read, Output: messages, Bundled: slices.Sorted(maps.Keys(bundled))})
 	if err != nil {
-		return err
+		return whose(err, cfg.Node.State)
 	}
 	ended := make(chan struct{})
 	reloading := make(chan struct{})

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 
 	"go.etcd.io/bbolt"
+	berrors "go.etcd.io/bbolt/errors"
 
 	"github.com/pannier/pannier/engine/lifecycle"
 	"github.com/pannier/pannier/spec/fault"
@@ -30,7 +31,7 @@ func migrate(path string) error {
 	const op = "migrate store"
 	old, err := formatOf(path)
 	if err != nil || old == 0 || old >= format {
-		return err // new, present or newer: Open looks at it
+		return nil // not to be read, new, present or newer: Open looks at it, and says what is wrong
 	}
 	kept, fresh := fmt.Sprintf("%s.format-%d", path, old), path+".migrating"
 	if err := copyFile(path, fresh); err != nil {
@@ -65,6 +66,7 @@ func migrate(path string) error {
 }
 
 // Formats are that of a store that nobody has open, 0 where there is none yet, and this version's.
+// Exists: a process has it open. Corrupt: it is no store.
 func Formats(path string) (is, now uint32, err error) {
 	is, err = formatOf(path)
 	return is, format, err
@@ -73,12 +75,24 @@ func Formats(path string) (is, now uint32, err error) {
 // formatOf reads the format of a file that nobody has open; 0: there is no file,
 // or nothing is in it yet.
 func formatOf(path string) (f uint32, err error) {
-	if fi, err := os.Stat(path); err != nil || fi.Size() == 0 {
+	const op = "look at store"
+	switch fi, err := os.Stat(path); {
+	case errors.Is(err, os.ErrNotExist):
+		return 0, nil
+	case err != nil:
+		return 0, fault.Wrap(op, path, err)
+	case fi.Size() == 0:
 		return 0, nil
 	}
 	db, err := bbolt.Open(path, 0o600, &bbolt.Options{ReadOnly: true, Timeout: lockWait, FreelistType: bbolt.FreelistMapType})
+	if errors.Is(err, berrors.ErrTimeout) {
+		return 0, inUse(path)
+	}
+	if err != nil && fault.KindOf(err) == fault.Internal { // package bbolt says no kinds
+		err = fault.New(op, fault.Corrupt, "%w", err)
+	}
 	if err != nil {
-		return 0, nil // Open says what is wrong
+		return 0, fault.Wrap(op, path, err)
 	}
 	err = db.View(func(tx *bbolt.Tx) error {
 		if meta := tx.Bucket(buckets[inMeta]); meta != nil {

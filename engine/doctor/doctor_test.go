@@ -305,6 +305,25 @@ func TestLess(t *testing.T) {
 	}
 }
 
+// TestForeign: a file in the state directory that is another user's than the directory fails,
+// whoever looks.
+func TestForeign(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("not root: nothing can be of another user")
+	}
+	w := newWard(t)
+	w.must(os.Chown(w.state, nobody, nobody))
+	all := w.look()
+	has(t, all, doctor.Fail, "state", "identity.pem", "whose the directory is")
+	for _, f := range all {
+		if f.Check == "state" && f.Outcome == doctor.Fail && !strings.Contains(f.Do, "chown") {
+			t.Errorf("%+v", f)
+		}
+	}
+	w.must(os.Chown(filepath.Join(w.state, "identity.pem"), nobody, nobody))
+	has(t, w.look(), doctor.OK, "state", "identity.pem", "the key is")
+}
+
 // TestFormats: the store of an older version is a warning, that of a newer one fails.
 func TestFormats(t *testing.T) {
 	w := newWard(t)
@@ -367,12 +386,13 @@ func TestDaemon(t *testing.T) {
 		want               doctor.Outcome
 	}{{0, 0, doctor.OK}, {0, 1, doctor.Warn}, {1, 0, doctor.Fail}} {
 		h := patient(cfg)
-		h.Daemon = &doctor.Daemon{PID: os.Getpid(), Key: "sha256:1234", Draining: true, Check: func(context.Context) (int64, int64, error) { return tc.problems, tc.warnings, nil }}
+		h.Daemon = &doctor.Daemon{PID: os.Getpid(), Key: "sha256:1234", Draining: true, Hints: map[string]string{"box": "raise it"}, Check: func(context.Context) (int64, int64, error) { return tc.problems, tc.warnings, nil }}
 		var all []doctor.Finding
 		doctor.Look(t.Context(), h, func(f doctor.Finding) { all = append(all, f) })
 		has(t, all, tc.want, "store", "store.db", "")
 		has(t, all, doctor.Fail, "state", "identity.pem", "another key")
 		has(t, all, doctor.Warn, "daemon", "", "draining")
+		has(t, all, doctor.Warn, "limit", "folder box", "raise it")
 		has(t, all, doctor.Skipped, "address", "node.admin", "the daemon has it")
 		has(t, all, doctor.OK, "limit", "open files", fmt.Sprintf("process %d may have", os.Getpid()))
 	}

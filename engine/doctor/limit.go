@@ -3,7 +3,9 @@ package doctor
 import (
 	"fmt"
 	"io/fs"
+	"maps"
 	"path/filepath"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -24,6 +26,11 @@ func (e *exam) limits() {
 	e.openFiles()
 	if len(e.Config.Folders) > 0 {
 		e.watches()
+	}
+	if e.Daemon != nil {
+		for _, name := range slices.Sorted(maps.Keys(e.Daemon.Hints)) {
+			e.warn("folder "+name, "do what it says; each rescan tries again", "files are seen only every interval: %s", e.Daemon.Hints[name])
+		}
 	}
 }
 

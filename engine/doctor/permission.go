@@ -15,6 +15,7 @@ import (
 	"github.com/pannier/pannier/engine"
 	"github.com/pannier/pannier/engine/backup"
 	"github.com/pannier/pannier/engine/folder"
+	"github.com/pannier/pannier/engine/node"
 	"github.com/pannier/pannier/engine/push"
 	"github.com/pannier/pannier/flow/carrier"
 	"github.com/pannier/pannier/spec/fault"
@@ -69,6 +70,7 @@ func (e *exam) state() {
 	if err := backup.Interrupted(dir); err != nil {
 		e.fail(dir, "run pannier restore again with the same backup", "a restore has not come to its end: the node does not start")
 	}
+	e.foreign(dir)
 	id, err := carrier.LoadIdentity(dir)
 	key := filepath.Join(dir, "identity.pem")
 	switch {
@@ -80,6 +82,22 @@ func (e *exam) state() {
 		e.fail(key, "restart the daemon, or put its key back", "the daemon has another key, %s: partners would refuse this one", e.Daemon.Key)
 	default:
 		e.ok(key, "the key is %s", id.Key())
+	}
+}
+
+// foreign are files in the state directory that the node's user may not read, as those that
+// root has made there.
+func (e *exam) foreign(dir string) {
+	names, err := node.Foreign(dir)
+	if err != nil || len(names) == 0 {
+		return // whether it can be read was looked at before
+	}
+	owner, err := node.OwnerOf(dir)
+	if err != nil {
+		return
+	}
+	for _, name := range names {
+		e.fail(filepath.Join(dir, name), fmt.Sprintf("as root: chown -R %d: %s", owner, dir), "it is not of %s, whose the directory is: the node may not use it", userName(owner))
 	}
 }
 

@@ -1,6 +1,7 @@
 package folder
 
 import (
+	"cmp"
 	"errors"
 	"path/filepath"
 	"sync"
@@ -15,26 +16,46 @@ const hintBacklog = 4096
 // hints are what the kernel says has changed. They may be missing.
 type hints struct {
 	root   string
+	open   func() (*fsnotify.Watcher, error)
 	events chan string   // paths below the rule's root, as the system has them
 	lost   chan struct{} // some were: look at everything
-	watch  *fsnotify.Watcher
-	done   chan struct{}
+	work   sync.WaitGroup
 
-	mu  sync.Mutex
-	why string // there are none, or not of all directories
+	mu    sync.Mutex        // guards what follows
+	watch *fsnotify.Watcher // nil: the kernel has given none
+	why   string            // there are none, or not of all directories, as of the last scan
+	found string            // what the scan that runs has found of that
 }
 
-func newHints(root string) *hints {
-	h := &hints{root: root, events: make(chan string, hintBacklog), lost: make(chan struct{}, 1), done: make(chan struct{})}
-	w, err := fsnotify.NewWatcher()
+func newHints(root string, open func() (*fsnotify.Watcher, error)) *hints {
+	h := &hints{root: root, open: open, events: make(chan string, hintBacklog), lost: make(chan struct{}, 1)}
+	h.begin()
+	return h
+}
+
+// begin is called before everything is looked through: it tries again what the kernel refused.
+func (h *hints) begin() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.found = ""
+	if h.watch != nil {
+		return
+	}
+	w, err := h.open()
 	if err != nil {
-		h.why = trouble(err)
-		close(h.done)
-		return h
+		h.found = trouble(err)
+		return
 	}
 	h.watch = w
-	go h.pass()
-	return h
+	h.work.Go(func() { h.pass(w) })
+}
+
+// over is called after it: what is so now, and whether it was otherwise before.
+func (h *hints) over() (why string, changed bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	changed, h.why = h.why != h.found, h.found
+	return h.why, changed
 }
 
 // trouble says what to do about a kernel that gives no hints.
@@ -50,14 +71,14 @@ func trouble(err error) string {
 
 // enter watches a directory from now on.
 func (h *hints) enter(dir string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	if h.watch == nil {
 		return
 	}
 	err := h.watch.Add(filepath.Join(h.root, dir)) // the same again is nothing new
 	if err != nil && !errors.Is(err, syscall.ENOENT) {
-		h.mu.Lock()
-		defer h.mu.Unlock()
-		h.why = trouble(err)
+		h.found = trouble(err)
 	}
 }
 
@@ -65,14 +86,13 @@ func (h *hints) enter(dir string) {
 func (h *hints) state() string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.why
+	return cmp.Or(h.why, h.found)
 }
 
-func (h *hints) pass() {
-	defer close(h.done)
+func (h *hints) pass(w *fsnotify.Watcher) {
 	for {
 		select {
-		case e, ok := <-h.watch.Events:
+		case e, ok := <-w.Events:
 			if !ok {
 				return
 			}
@@ -85,7 +105,7 @@ func (h *hints) pass() {
 			default:
 				h.lose()
 			}
-		case _, ok := <-h.watch.Errors:
+		case _, ok := <-w.Errors:
 			if !ok {
 				return
 			}
@@ -101,9 +121,13 @@ func (h *hints) lose() {
 	}
 }
 
+// close ends it; nothing is looked through any more.
 func (h *hints) close() {
-	if h.watch != nil {
-		_ = h.watch.Close()
+	h.mu.Lock()
+	w := h.watch
+	h.mu.Unlock()
+	if w != nil {
+		_ = w.Close()
 	}
-	<-h.done
+	h.work.Wait()
 }

@@ -23,6 +23,7 @@ func (w *Watcher) beginScan() {
 	}
 	w.scanning, w.again, w.scanErr, w.scanFrom = true, false, nil, time.Now()
 	w.scan++
+	w.hints.begin()
 	w.walk(at(w.f.Dir), w.scan, true)
 }
 
@@ -134,6 +135,12 @@ func (w *Watcher) quiet() time.Duration {
 // scanned ends a scan of everything.
 func (w *Watcher) scanned(dirs int) {
 	w.scanning = false
+	switch why, changed := w.hints.over(); {
+	case changed && why != "":
+		w.log.Warn("files are only seen when everything is looked through", "interval", w.f.Interval, "reason", why)
+	case changed:
+		w.log.Info("the kernel tells of changes again")
+	}
 	w.status.Scanned, w.status.Took, w.status.Dirs = time.Now(), time.Since(w.scanFrom), dirs
 	if w.scanErr == nil {
 		w.status.Trouble = ""

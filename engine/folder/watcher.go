@@ -7,6 +7,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/fsnotify/fsnotify"
+
 	"github.com/pannier/pannier/engine"
 	"github.com/pannier/pannier/engine/lifecycle"
 	"github.com/pannier/pannier/engine/store"
@@ -30,6 +32,8 @@ type Config struct {
 	Engine Engine
 	Notes  *Notes
 	Log    *slog.Logger // nil: nowhere
+
+	watcher func() (*fsnotify.Watcher, error) // nil: fsnotify.NewWatcher
 }
 
 // Watcher is a folder at work. Its methods may be called at the same time.
@@ -142,8 +146,11 @@ func Watch(cfg Config) (*Watcher, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
+	if cfg.watcher == nil {
+		cfg.watcher = fsnotify.NewWatcher
+	}
 	w := &Watcher{
-		cfg: cfg, f: &cfg.Folder, log: cfg.Log.With("folder", cfg.Folder.Name), began: time.Now(), hints: newHints(cfg.Folder.Root),
+		cfg: cfg, f: &cfg.Folder, log: cfg.Log.With("folder", cfg.Folder.Name), began: time.Now(), hints: newHints(cfg.Folder.Root, cfg.watcher),
 		founds: make(chan found), ended: make(chan ending, mostNoted), asked: make(chan chan struct{}), files: map[string]*file{}, odd: map[string]oddAt{},
 	}
 	w.ctx, w.cancel = context.WithCancel(context.Background())

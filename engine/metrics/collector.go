@@ -1,6 +1,8 @@
 package metrics
 
 import (
+	"time"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/pannier/pannier/engine"
@@ -13,6 +15,7 @@ type Sources struct {
 	Keys     func() map[string]int // pinned keys of each partner
 	Sessions func() (dialled, accepted int)
 	Relays   func() []Relay
+	Folders  func() []Folder
 	Backlog  func() int // finished records that wait to be pushed
 }
 
@@ -22,6 +25,15 @@ type Relay struct {
 	Open                    int
 	Opened, Refused, Failed int64
 	ToPeer, FromPeer        int64
+}
+
+// Folder is how a watch folder is doing.
+type Folder struct {
+	Name                                       string
+	Waiting, Held, Open, Kept, Failed, Skipped int       // files
+	Events                                     bool      // the kernel tells of all changes
+	Trouble                                    bool      // it cannot be looked through
+	Scanned                                    time.Time // when the last scan has ended; zero: none has
 }
 
 type collector struct{ from Sources }
@@ -43,11 +55,15 @@ var (
 	relayConns  = desc("pannier_relay_connections", "Relayed connections that are open.", "partner")
 	relayOpened = desc("pannier_relay_connections_total", "Relayed connections.", "partner", "status")
 	relayBytes  = desc("pannier_relay_bytes_total", "Bytes of relayed connections.", "partner", "direction")
+	folderFiles = desc("pannier_folder_files", "Files in watch folders.", "folder", "status")
+	folderUp    = desc("pannier_folder_up", "1 if the watch folder can be looked through.", "folder")
+	folderHints = desc("pannier_folder_events", "1 if the kernel tells of changes in the watch folder.", "folder")
+	folderScan  = desc("pannier_folder_scanned_timestamp_seconds", "When the last scan of the watch folder has ended; 0: none has.", "folder")
 	pushBacklog = desc("pannier_push_backlog", "Finished records that wait to be pushed.")
 )
 
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{queueDepth, queueOldest, running, draining, partnerUp, partnerRTT, partnerRun, partnerKeys, sessions, relayConns, relayOpened, relayBytes, pushBacklog} {
+	for _, d := range []*prometheus.Desc{queueDepth, queueOldest, running, draining, partnerUp, partnerRTT, partnerRun, partnerKeys, sessions, relayConns, relayOpened, relayBytes, folderFiles, folderUp, folderHints, folderScan, pushBacklog} {
 		ch <- d
 	}
 }
@@ -95,9 +111,27 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 			counter(relayBytes, r.FromPeer, r.Partner, "receive")
 		}
 	}
+	if c.from.Folders != nil {
+		for _, f := range c.from.Folders() {
+			for status, n := range map[string]int{"waiting": f.Waiting, "held": f.Held, "open": f.Open, "kept": f.Kept, "failed": f.Failed, "skipped": f.Skipped} {
+				gauge(folderFiles, float64(n), f.Name, status)
+			}
+			gauge(folderUp, flag(!f.Trouble), f.Name)
+			gauge(folderHints, flag(f.Events), f.Name)
+			gauge(folderScan, seconds(f.Scanned), f.Name)
+		}
+	}
 	if c.from.Backlog != nil {
 		gauge(pushBacklog, float64(c.from.Backlog()))
 	}
+}
+
+// seconds is a time as Prometheus has it.
+func seconds(t time.Time) float64 {
+	if t.IsZero() {
+		return 0
+	}
+	return float64(t.UnixMilli()) / 1000
 }
 
 func flag(v bool) float64 {

@@ -48,7 +48,10 @@ func used(t *testing.T) *Metrics {
 		Keys:     func() map[string]int { return map[string]int{"hostb": 2} },
 		Sessions: func() (int, int) { return 1, 2 },
 		Relays:   func() []Relay { return []Relay{total} },
-		Backlog:  func() int { return 1 },
+		Folders: func() []Folder {
+			return []Folder{{Name: "outbox", Waiting: 3, Failed: 1, Events: true, Scanned: time.Unix(1700000000, 0)}}
+		},
+		Backlog: func() int { return 1 },
 	})
 	return m
 }

@@ -3,6 +3,8 @@ package metrics
 import (
 	"encoding/json"
 	"os"
+	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 
@@ -11,7 +13,7 @@ import (
 )
 
 // TestMonitor: every expression of the rules and the dashboard can be read, and names only
-// metrics that there are.
+// metrics that there are, labels that these have, and statuses that spec/metrics.md gives them.
 func TestMonitor(t *testing.T) {
 	families, err := used(t).registry.Gather()
 	if err != nil {
@@ -35,6 +37,7 @@ func TestMonitor(t *testing.T) {
 			t.Errorf("%s: %v", expr, err)
 			continue
 		}
+		labelled(t, expr, e, known)
 		metricsql.VisitAll(e, func(e metricsql.Expr) {
 			m, ok := e.(*metricsql.MetricExpr)
 			if !ok {
@@ -47,6 +50,78 @@ func TestMonitor(t *testing.T) {
 			}
 		})
 	}
+}
+
+// labelled wants every label of an expression to be one of a metric in it, and every value that a
+// label is compared with to stand in the metric's line of spec/metrics.md. What a rule has recorded,
+// and metrics of the process, have no line.
+func labelled(t *testing.T, text string, e metricsql.Expr, known map[string]bool) {
+	t.Helper()
+	doc, err := os.ReadFile("../../spec/metrics.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines, list := strings.Split(string(doc), "\n"), listed(t)
+	has := map[string]bool{"instance": true, "le": true}
+	metricsql.VisitAll(e, func(e metricsql.Expr) {
+		m, ok := e.(*metricsql.MetricExpr)
+		if !ok || len(m.LabelFilterss) == 0 {
+			return
+		}
+		for _, filters := range m.LabelFilterss {
+			name := strings.TrimSuffix(filters[0].Value, "_bucket")
+			_, labels, _ := strings.Cut(list[name], " ")
+			for _, l := range strings.Split(labels, ", ") {
+				has[l] = true
+			}
+			for _, f := range filters[1:] {
+				if f.Label == "instance" || !strings.HasPrefix(name, "pannier_") {
+					continue
+				}
+				if !strings.Contains(", "+labels+",", ", "+f.Label+",") {
+					t.Errorf("%s: %s has no label %s", text, name, f.Label)
+				}
+				line := lines[slices.IndexFunc(lines, func(l string) bool { return strings.HasPrefix(l, "| `"+name+"`") })]
+				for _, value := range strings.Split(f.Value, "|") {
+					if !strings.Contains(line, "`"+value+"`") {
+						t.Errorf("%s: the list gives %s no %s %q", text, name, f.Label, value)
+					}
+				}
+			}
+		}
+	})
+	metricsql.VisitAll(e, func(e metricsql.Expr) {
+		a, ok := e.(*metricsql.AggrFuncExpr)
+		if !ok {
+			return
+		}
+		for _, label := range a.Modifier.Args {
+			if !has[label] {
+				t.Errorf("%s: nothing in it has a label %s", text, label)
+			}
+		}
+	})
+}
+
+// TestPromtool: Prometheus's own program takes the rules, their tests hold, and it finds nothing
+// wrong with what is served. PANNIER_PROMTOOL is where it is.
+func TestPromtool(t *testing.T) {
+	program := os.Getenv("PANNIER_PROMTOOL")
+	if _, err := os.Stat(program); err != nil {
+		t.Skip("no promtool at PANNIER_PROMTOOL; .ci/test gets it")
+	}
+	run := func(in string, args ...string) {
+		t.Helper()
+		cmd := exec.CommandContext(t.Context(), program, args...)
+		cmd.Dir, cmd.Stdin = "../../spec/monitor", strings.NewReader(in)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("promtool %v: %v\n%s", args, err, out)
+		}
+	}
+	run("", "check", "rules", "rules.yml")
+	run("", "test", "rules", "rules_test.yml")
+	_, text := get(used(t).Handler())
+	run(text, "check", "metrics")
 }
 
 func rulesOf(t *testing.T) (exprs, recorded []string) {

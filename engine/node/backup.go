@@ -29,7 +29,7 @@ func (n *Node) backup(store func(io.Writer) error, w io.Writer, withKey bool) er
 	parts = append(parts, n.notes...)
 	names := []string{objects.File, tokensFile, pushFile}
 	if withKey {
-		names = append(names, backup.Identity)
+		names = append(names, backup.Identity, certificateFile)
 	}
 	trail, err := audit.Files(AuditDir(n.fixed.State), withKey)
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 	"github.com/pannier/pannier/engine/config"
 	"github.com/pannier/pannier/engine/folder"
 	"github.com/pannier/pannier/engine/lifecycle"
+	"github.com/pannier/pannier/engine/metrics"
 	"github.com/pannier/pannier/spec/fault"
 )
 
@@ -95,6 +96,17 @@ func (f *folders) List() (all []folder.Status) {
 	defer f.mu.Unlock()
 	for _, name := range slices.Sorted(maps.Keys(f.all)) {
 		all = append(all, f.all[name].status(0))
+	}
+	return all
+}
+
+// measured is for the metrics.
+func (f *folders) measured() (all []metrics.Folder) {
+	for _, s := range f.List() {
+		all = append(all, metrics.Folder{
+			Name: s.Folder.Name, Waiting: s.Waiting, Held: s.Held, Open: s.Open, Kept: s.Kept, Failed: s.Failed, Skipped: s.Skipped,
+			Events: s.Hints == "" && s.Trouble == "", Trouble: s.Trouble != "", Scanned: s.Scanned,
+		})
 	}
 	return all
 }

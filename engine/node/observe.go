@@ -97,6 +97,7 @@ func (n *Node) sources() metrics.Sources {
 		},
 		Sessions: n.sessions,
 		Relays:   n.relays.measured,
+		Folders:  n.folders.measured,
 		Backlog:  n.backlog,
 	}
 }

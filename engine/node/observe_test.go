@@ -5,7 +5,9 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -77,6 +79,61 @@ func TestMetrics(t *testing.T) {
 	}, func() string { return "something is still active" })
 	if a.metric(`pannier_store_commit_seconds_count`) < 6 || a.metric(`pannier_step_seconds_count{step="TRANSFERTASK"}`) < 1 {
 		t.Error("commits and steps are not counted")
+	}
+}
+
+// TestScrape: what a node serves that has sent, failed and expected is in the list of
+// spec/metrics.md, with the same kind and the same labels.
+func TestScrape(t *testing.T) {
+	doc, err := os.ReadFile("../../spec/metrics.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	kinds, labels := map[string]string{}, map[string][]string{}
+	for _, line := range strings.Split(string(doc), "\n") {
+		if cells := strings.Split(line, "|"); len(cells) > 4 && strings.HasPrefix(line, "| `pannier_") {
+			name := strings.Trim(cells[1], " `")
+			kinds[name] = strings.TrimSpace(cells[2])
+			labels[name] = strings.FieldsFunc(cells[3], func(r rune) bool { return r == ' ' || r == ',' })
+			slices.Sort(labels[name])
+		}
+	}
+	a, b := newHost(t, "a"), newHost(t, "b")
+	a.start(a.config(b.partner() + "[audit]\nenabled = true\n[[expect]]\nname = \"late\"\npartner = \"b\"\nrule = \"push\"\nfile = \"never\"\ncron = \"* * * * *\"\n"))
+	b.start(b.config(a.partner()))
+	a.write("x", "from a")
+	a.done(a.submit("b", "push", "x", "x2"))
+	if _, err := a.node.Engine().Wait(t.Context(), a.submit("b", "push", "none", "n2")); err != nil {
+		t.Fatal(err)
+	}
+	_, text := a.ask("/metrics")
+	series := regexp.MustCompile(`^(pannier_[a-z_]+?)(?:_bucket|_sum|_count)?(?:\{(.*)\})? \S+$`)
+	seen := map[string]bool{}
+	for _, line := range strings.Split(text, "\n") {
+		if rest, ok := strings.CutPrefix(line, "# TYPE pannier_"); ok {
+			name, kind, _ := strings.Cut("pannier_"+rest, " ")
+			if seen[name] = true; kinds[name] != kind {
+				t.Errorf("%s is a %s; the list says %q", name, kind, kinds[name])
+			}
+		}
+		m := series.FindStringSubmatch(line)
+		if m == nil {
+			continue
+		}
+		var got []string
+		for _, l := range regexp.MustCompile(`([a-z_]+)="`).FindAllStringSubmatch(m[2], -1) {
+			if l[1] != "le" {
+				got = append(got, l[1])
+			}
+		}
+		if slices.Sort(got); !slices.Equal(got, labels[m[1]]) && !slices.Equal(labels[m[1]], nil) || len(got) != len(labels[m[1]]) {
+			t.Errorf("%s has %v; the list says %v", m[1], got, labels[m[1]])
+		}
+	}
+	for _, name := range []string{"pannier_transfers_total", "pannier_step_seconds", "pannier_partner_up", "pannier_audit_records_total", "pannier_build_info"} {
+		if !seen[name] {
+			t.Errorf("%s is not served", name)
+		}
 	}
 }
 

@@ -21,7 +21,7 @@ type halfCloser interface {
 }
 
 // conn is one relayed connection: a socket of this node and a byte stream. Idle it
-// has one goroutine, which waits for the socket, and no buffers.
+// has one goroutine, which waits for the socket with a small stack, and no buffers.
 type conn struct {
 	hub     *Hub
 	id      uint64
@@ -37,6 +37,9 @@ type conn struct {
 	after   func() // called when both directions are over; may be nil
 	ftp     *ftp   // if it is a control connection of FTP
 
+	carried atomic.Int32     // directions that are over
+	socket  *flow.Collection // of what the socket has; nil: ftp reads it
+
 	ctx    context.Context // ends with the connection; nil where nothing waits for that
 	cancel context.CancelFunc
 	once   sync.Once
@@ -48,52 +51,46 @@ type conn struct {
 	seenAt time.Time
 }
 
-// run carries the connection until it is over. It has its place in c.use, and
-// gives it back.
+// run begins to carry the connection, which gives back its place in c.use at its end. Called
+// in a goroutine of the hub's, which waits for that end, too.
 func (c *conn) run() {
-	defer c.use.leave()
+	c.hub.wg.Add(1)
 	if c.ftp != nil || c.use.limits.metered() {
 		c.ctx, c.cancel = context.WithCancel(c.hub.ctx)
-		defer c.cancel()
 	}
 	c.began = time.Now()
 	c.seenAt = c.began
+	begin := c.into()
 	if !c.hub.register(c) {
 		c.end(errStopping)
 	}
 	c.use.counter.opened.Add(1)
 	c.st.SetShare(c.use.share)
-	back := make(chan struct{})
-	c.outOf(func() { close(back) })
-	c.into()
-	<-back
-	c.end(nil)
-	c.hub.forget(c)
-	if c.after != nil {
-		c.after()
-	}
+	c.outOf()
+	begin()
 }
 
-// into carries from the socket into the session.
-func (c *conn) into() {
+// into makes what begins to carry from the socket into the session.
+func (c *conn) into() (begin func()) {
 	var r io.Reader = c.local
 	if l := c.use.limits; l.metered() {
 		r = meteredReader{r, l.meter(), c.ctx}
 	}
-	var err error
+	done := func(err error) {
+		if err == nil {
+			err = c.st.CloseWrite()
+		}
+		c.closed(err)
+	}
 	if c.ftp != nil {
-		err = c.ftp.into(r)
-	} else {
-		_, err = c.st.ReadFrom(r)
+		return func() { go func() { done(c.ftp.into(r)) }() }
 	}
-	if err == nil {
-		err = c.st.CloseWrite()
-	}
-	c.closed(err)
+	c.socket = c.st.Collect(r, done)
+	return c.socket.Begin
 }
 
-// outOf begins to carry out of the session to the socket, and calls over at the end.
-func (c *conn) outOf(over func()) {
+// outOf begins to carry out of the session to the socket.
+func (c *conn) outOf() {
 	var w io.Writer = c.local
 	if l := c.use.limits; l.metered() {
 		w = meteredWriter{w, l.meter(), c.ctx}
@@ -104,7 +101,6 @@ func (c *conn) outOf(over func()) {
 			err = c.local.CloseWrite()
 		}
 		c.closed(err)
-		over()
 	}
 	if c.ftp != nil {
 		go func() { done(c.ftp.outOf(w)) }()
@@ -113,12 +109,22 @@ func (c *conn) outOf(over func()) {
 	c.st.Deliver(w, done)
 }
 
-// closed is told that one direction is over.
+// closed is told that one direction is over. With the second the connection is.
 func (c *conn) closed(err error) {
 	c.half.CompareAndSwap(0, time.Now().UnixNano())
 	if err != nil {
 		c.end(fault.Wrap("relay", "", err))
 	}
+	if c.carried.Add(1) < 2 {
+		return
+	}
+	c.end(nil)
+	c.hub.forget(c)
+	if c.after != nil {
+		c.after()
+	}
+	c.use.leave()
+	c.hub.wg.Done()
 }
 
 // end ends both directions; the first reason counts. With an error both ends'
@@ -132,10 +138,13 @@ func (c *conn) end(err error) {
 		if err != nil {
 			c.st.Reset(err)
 			abort(c.local)
-			return
+		} else {
+			_ = c.st.Close()
+			_ = c.local.Close()
 		}
-		_ = c.st.Close()
-		_ = c.local.Close()
+		if c.socket != nil {
+			c.socket.Wake()
+		}
 	})
 }
 

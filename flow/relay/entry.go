@@ -214,9 +214,7 @@ func (e *entrance) serve(c net.Conn, a Endpoint, port uint16) {
 		refuse(to, err)
 		return
 	}
-	if !e.hub.spawn(r.run) { // a goroutine with a small stack, for as long as it lasts
-		r.run()
-	}
+	r.run()
 }
 
 // destination is where an accepted connection is to be led: the relay's, or the

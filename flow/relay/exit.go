@@ -56,9 +56,7 @@ func (h *Hub) exitConn(name string, _ *flow.Session, in *flow.Incoming) {
 		h.turnDown(in, x, err)
 		return
 	}
-	if !h.spawn(c.run) { // a goroutine with a small stack, for as long as it lasts
-		c.run()
-	}
+	c.run()
 }
 
 // wish is what a partner has asked for and may have.

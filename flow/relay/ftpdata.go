@@ -297,8 +297,6 @@ func (f *ftp) join(use *usage, in *flow.Incoming, to netip.AddrPort, from string
 	}
 	d.between(to.String(), from)
 	f.live.Add(1)
-	if !h.spawn(d.run) { // a goroutine with a small stack, for as long as it lasts
-		d.run()
-	}
+	d.run()
 	return nil
 }

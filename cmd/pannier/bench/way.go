@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/pannier/pannier/cmd/internal/heap"
 	"github.com/pannier/pannier/flow/carrier"
 	"github.com/pannier/pannier/spec/fault"
 )
@@ -94,6 +95,9 @@ func wayEnd(ctx context.Context, job Job, lines lineReader, out io.Writer) error
 	if err != nil {
 		return writeLine(out, failure(err))
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go heap.Keep(ctx) // as a node does
 	err = writeLine(out, reply{Addr: p.addr, AddrUDP: p.udp})
 	if err == nil {
 		err = answer(lines, out, func(o order) reply {

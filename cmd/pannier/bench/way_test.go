@@ -36,7 +36,7 @@ func smallRelay(t *testing.T) (RelayConfig, *notes) {
 		t.Fatal(err)
 	}
 	said := &notes{}
-	return RelayConfig{Runs: 1, Size: 3<<20 + 17, Calls: 20, Idle: 40, Churn: 50, Datagrams: 500, Busy: 10, Settle: 100 * time.Millisecond, Program: self, Progress: said}, said
+	return RelayConfig{Runs: 1, Size: 3<<20 + 17, Calls: 20, Idle: 40, Churn: 50, Datagrams: 500, Busy: 10, Settle: 100 * time.Millisecond, Rest: 100 * time.Millisecond, Program: self, Progress: said}, said
 }
 
 // TestRelay takes every figure of every way whose program is there.

@@ -24,7 +24,8 @@ type RelayConfig struct {
 	Churn     int           // connections opened and closed, 1000 of them a second
 	Datagrams int           // 50,000 of them a second
 	Busy      int           // connections beside a ping; 0: 100
-	Settle    time.Duration // until idle processes have given back what they can, and busy ones are under way
+	Settle    time.Duration // until busy processes are under way
+	Rest      time.Duration // until idle ones have given back what they can
 	Program   Program
 	Progress  io.Writer
 }

@@ -83,7 +83,7 @@ func measureIdle(ctx context.Context, cfg RelayConfig, r *wayRun, out *RelayResu
 	if err != nil {
 		return err
 	}
-	if err := pause(ctx, cfg.Settle); err != nil {
+	if err := pause(ctx, cfg.Rest); err != nil {
 		return err
 	}
 	entry, err := r.entry.usage()

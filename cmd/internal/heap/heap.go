@@ -1,0 +1,81 @@
+// Package heap sets how much a daemon's heap grows before it is collected, and gives back
+// to the system what a burst has left.
+package heap
+
+import (
+	"context"
+	"os"
+	"runtime/debug"
+	"runtime/metrics"
+	"time"
+)
+
+// How much a heap may grow before it is collected, in percent of what lives: much while
+// that is little, because collecting costs more than the room; half of Go's default when
+// it is a lot, because then the room is what is short.
+const (
+	mostGrowth  = 400
+	leastGrowth = 50
+	smallHeap   = 24 << 20
+)
+
+// A burst is over when little was allocated for a while. Go itself would not collect what
+// it has left for two minutes, and would keep most of that for long after.
+const (
+	burst     = 16 << 20 // bytes allocated since memory was given back
+	little    = 1 << 20  // a second
+	quietTime = 3        // seconds
+)
+
+// Keep does both once a second until ctx ends. Where GOGC is set, it only gives back.
+func Keep(ctx context.Context) {
+	samples := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/gc/heap/allocs:bytes"}}
+	decided := os.Getenv("GOGC") != ""
+	last := 0
+	var q quiet
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		metrics.Read(samples)
+		if g := growth(samples[0].Value.Uint64()); g != last && !decided {
+			debug.SetGCPercent(g)
+			last = g
+		}
+		if q.over(samples[1].Value.Uint64()) {
+			debug.FreeOSMemory()
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// growth is the percentage for a heap of which so many bytes live.
+func growth(live uint64) int {
+	if live <= smallHeap {
+		return mostGrowth
+	}
+	return max(leastGrowth, int(mostGrowth*smallHeap/live))
+}
+
+// quiet watches for the end of a burst, in bytes that have ever been allocated.
+type quiet struct {
+	before  uint64 // a second ago
+	given   uint64 // when memory was given back
+	seconds int
+}
+
+// over is asked once a second.
+func (q *quiet) over(allocated uint64) bool {
+	if q.seconds++; allocated-q.before > little {
+		q.seconds = 0
+	}
+	q.before = allocated
+	if q.seconds < quietTime || allocated-q.given < burst {
+		return false
+	}
+	q.given = allocated
+	return true
+}

@@ -1,0 +1,132 @@
+package main
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/pannier/pannier/engine/boltstore"
+	"github.com/pannier/pannier/engine/node"
+)
+
+const nobody = 65534
+
+// others is a state directory that is the user nobody's, and its configuration.
+func others(t *testing.T) (state, config string) {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("not root: nothing can be of another user")
+	}
+	dir, err := os.MkdirTemp("", "own") // short: sockets are in it
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	state, config = filepath.Join(dir, "state"), filepath.Join(dir, "p.toml")
+	for _, err := range []error{
+		os.Chmod(dir, 0o755), os.Mkdir(state, 0o700), os.Chown(state, nobody, nobody),
+		os.WriteFile(config, []byte("[node]\nname = \"n\"\nstate = \""+state+"\"\n"), 0o644),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return state, config
+}
+
+// owners wants each file of a directory to be the user nobody's.
+func owners(t *testing.T, state string) {
+	t.Helper()
+	err := filepath.WalkDir(state, func(path string, d os.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		fi, err := d.Info()
+		if err == nil && fi.Sys().(*syscall.Stat_t).Uid != nobody {
+			t.Errorf("%s is of user %d", path, fi.Sys().(*syscall.Stat_t).Uid)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestRootWorksAsOwner: what root makes in the state directory of another user is that user's,
+// so that the node starts.
+func TestRootWorksAsOwner(t *testing.T) {
+	state, config := others(t)
+	does := func(args ...string) {
+		t.Helper()
+		if out, err := exec.CommandContext(t.Context(), "pannier", append(args, "--config", config)...).CombinedOutput(); err != nil {
+			t.Fatalf("%q: %v: %s", args, err, out)
+		}
+		owners(t, state)
+	}
+	does("id")
+	older(t, node.StorePath(state))
+	does("migrate", "--dry-run")
+	does("migrate")
+}
+
+// older makes a store of an earlier format, which is the user nobody's.
+func older(t *testing.T, path string) {
+	t.Helper()
+	s, err := boltstore.Open(boltstore.Config{Path: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	db, err := bbolt.Open(path, 0o600, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = db.Update(func(tx *bbolt.Tx) error {
+		return tx.Bucket([]byte("meta")).Put([]byte("format"), binary.BigEndian.AppendUint32(nil, 2))
+	})
+	if err := errors.Join(err, db.Close(), os.Chown(path, nobody, nobody)); err != nil {
+		t.Fatal(err)
+	}
+	logs, err := filepath.Glob(path + ".log-*")
+	for _, log := range logs {
+		err = errors.Join(err, os.Remove(log))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestWhoseIsSaid: where the node may not read its key, because somebody else has made it, the
+// command that helps is said.
+func TestWhoseIsSaid(t *testing.T) {
+	state, config := others(t)
+	if err := os.WriteFile(filepath.Join(state, "identity.pem"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	program := filepath.Join(filepath.Dir(state), "pannier")
+	if out, err := exec.CommandContext(t.Context(), "cp", os.Args[0], program).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	for _, c := range []struct {
+		verb string
+		user uint32
+	}{{"serve", nobody}, {"id", nobody}, {"id", 0}} {
+		cmd := exec.CommandContext(t.Context(), program, c.verb, "--config", config)
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: c.user, Gid: c.user}}
+		var out bytes.Buffer
+		cmd.Stdout, cmd.Stderr = &out, &out
+		if err := cmd.Run(); err == nil || !strings.Contains(out.String(), "As root: chown -R 65534: "+state) || !strings.Contains(out.String(), "identity.pem") {
+			t.Errorf("%s as user %d: %v, %s", c.verb, c.user, err, &out)
+		}
+	}
+}
