@@ -207,19 +207,20 @@ func (x *run) progressed() {
 	e.kick()
 }
 
-// open reports whether requests for the partner may start. One that is down is
+// open reports whether requests for the partner may start: also where a bridge's server lets
+// nobody in, which each of them is then told. One that is down is
 // tried by one goroutine at a time, and only when its back-off is over.
 func (e *Engine) open(l *line, now time.Time, next *time.Time) bool {
 	switch {
 	case l.up:
 		return true
 	case l.reaching || e.cfg.Line == nil:
-		return false
+		return l.refused
 	case l.retryAt.After(now):
 		if l.retryAt.Before(*next) {
 			*next = l.retryAt
 		}
-		return false
+		return l.refused
 	}
 	l.reaching = true
 	e.work.Add(1)
@@ -227,7 +228,7 @@ func (e *Engine) open(l *line, now time.Time, next *time.Time) bool {
 		defer e.work.Done()
 		_ = e.reach(e.ctx, l)
 	}()
-	return false
+	return l.refused
 }
 
 // reach connects to the partner and notes how that went.
@@ -239,9 +240,11 @@ func (e *Engine) reach(ctx context.Context, l *line) error {
 	l.reaching = false
 	switch {
 	case err == nil:
-		l.up, l.tries, l.failure, l.retryAt, l.rtt = true, 0, lifecycle.Failure{}, time.Time{}, rtt
+		l.up, l.refused, l.tries, l.failure, l.retryAt, l.rtt = true, false, 0, lifecycle.Failure{}, time.Time{}, rtt
 	case ctx.Err() == nil:
 		l.down(err)
+		p := e.book.Partners[l.name]
+		l.refused = p != nil && p.Bridge && !retryable(l.failure.Kind)
 	}
 	e.mu.Unlock()
 	if err != nil && ctx.Err() == nil {

@@ -42,7 +42,7 @@ func (x *run) failed(err error) (done bool, _ error) {
 	case errors.As(err, &paused):
 		return true, x.wait(lifecycle.Stopped, lifecycle.Requested, now.Add(spread(paused.wait)), lifecycle.Failure{})
 	}
-	f := failureOf(err)
+	f := x.failureOf(err)
 	var ended endedError
 	switch {
 	case errors.As(err, &ended):
@@ -180,6 +180,17 @@ func failureOf(err error) lifecycle.Failure {
 	var ended endedError
 	if errors.As(err, &ended) {
 		f.Phase = ended.phase
+	}
+	return f
+}
+
+// failureOf is failureOf with what to do about it, where a server behind a bridge is
+// concerned: nobody is there who would know.
+func (x *run) failureOf(err error) lifecycle.Failure {
+	f := failureOf(err)
+	p := x.engine.Book().Partners[x.r.Spec.Partner]
+	if p != nil && p.Bridge || x.rule != nil && x.rule.Bridge != "" {
+		f.Cause = fault.Help(err)
 	}
 	return f
 }

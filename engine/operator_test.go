@@ -2,6 +2,7 @@ package engine_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -357,6 +358,36 @@ func TestPartnerAway(t *testing.T) {
 			p.endWithin(ref, lifecycle.Done, 10*time.Minute)
 		}
 	})
+}
+
+// TestPartnerRefuses has requests for a partner that lets this node in no more. That of a
+// bridge is told to each of them, which ends; a node is waited for.
+func TestPartnerRefuses(t *testing.T) {
+	for _, bridge := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			p := newPair(t, nil)
+			p.file("a", "x", 100)
+			p.rebook(func(b *engine.Book) { b.Partners["b"].Bridge = bridge })
+			var wrong atomic.Bool
+			wrong.Store(true)
+			p.wire.Fault = func(_ enginetest.Place, c enginetest.Call) error {
+				if wrong.Load() && c.To == "b" {
+					return &fault.Error{Op: "log in", Kind: fault.Refused, Side: fault.Peer, Err: errors.New("530 wrong password")}
+				}
+				return nil
+			}
+			refs := []store.Ref{p.submit("push", "x", "y"), p.submit("push", "x", "z")}
+			time.Sleep(time.Minute)
+			for _, ref := range refs {
+				r, err := p.nodes["a"].engine.Get(t.Context(), ref)
+				if err != nil || bridge != (r.State == lifecycle.InError) || bridge != (r.Failure.Kind == fault.Refused) || bridge != strings.Contains(r.Failure.Cause, "530") {
+					t.Errorf("of a bridge: %v: %+v %v", bridge, r, err)
+				}
+			}
+			wrong.Store(false)
+			p.endWithin(p.submit("push", "x", "right"), lifecycle.Done, 10*time.Minute)
+		})
+	}
 }
 
 // TestPoison has a request whose run ends the process each time.

@@ -58,6 +58,7 @@ type line struct {
 	running  int
 	most     int  // requests at a time
 	up       bool // there was a session when last heard
+	refused  bool // a bridge whose server lets nobody in: its requests hear that, each for itself
 	reaching bool
 	tries    int       // failed ones in a row
 	retryAt  time.Time // not before

@@ -96,7 +96,7 @@ func (x *run) giveUp(why string, events ...lifecycle.Event) error {
 
 // fail ends the request with an error; error tasks, if there are any, come next.
 func (x *run) fail(err error) error {
-	f := failureOf(err)
+	f := x.failureOf(err)
 	if forgone(f.Kind) {
 		if err := x.rewound(); err != nil {
 			return err

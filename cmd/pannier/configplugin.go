@@ -13,6 +13,7 @@ import (
 
 	"github.com/pannier/pannier/engine"
 	"github.com/pannier/pannier/engine/config"
+	"github.com/pannier/pannier/engine/task"
 	"github.com/pannier/pannier/plugins"
 )
 
@@ -54,7 +55,19 @@ func foreign(cfg *config.Config) (warnings []string) {
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(cfg.Book.Rules)) {
+		warnings = append(warnings, ofRule(cfg.Node.Name, cfg.Book.Rules[name])...)
 		warnings = append(warnings, ofTasks(name, cfg.Book.Rules[name])...)
+	}
+	return warnings
+}
+
+// ofRule are warnings about a rule that works, and may be meant otherwise.
+func ofRule(node string, r *engine.Rule) (warnings []string) {
+	if slices.Equal(r.Partners, []string{node}) {
+		warnings = append(warnings, fmt.Sprintf("rule %s: this node itself is its only partner; on this host partners names the other nodes", r.Name))
+	}
+	if slices.ContainsFunc(r.Sender.Post, func(s task.Step) bool { return s.Name == "receipt" }) {
+		warnings = append(warnings, fmt.Sprintf("rule %s, task receipt: what this node sends by the rule fails with it, since only the receiver writes one; put it into receiver.post", r.Name))
 	}
 	return warnings
 }
@@ -68,6 +81,7 @@ func ofTasks(rule string, r *engine.Rule) (warnings []string) {
 					warnings = append(warnings, text)
 				}
 			}
+			canRun(step.Program, say)
 			for _, path := range step.Files {
 				looked(path, 0o022, "others can write to it; say chmod go-w", say)
 			}
@@ -88,13 +102,21 @@ func driver(plugin string, say func(string, ...any)) plugins.Driver {
 		}
 		return bundled[plugin]
 	}
-	switch fi, err := os.Stat(plugin); {
-	case errors.Is(err, fs.ErrNotExist):
-		say("there is no program %s on this host", plugin)
-	case err == nil && (!fi.Mode().IsRegular() || fi.Mode()&0o111 == 0):
-		say("%s is no program that can be run; a script is an argument of its interpreter", plugin)
-	}
+	canRun(plugin, say)
 	return nil
+}
+
+// canRun says what is wrong with a program.
+func canRun(path string, say func(string, ...any)) {
+	if path == "" {
+		return
+	}
+	switch fi, err := os.Stat(path); {
+	case errors.Is(err, fs.ErrNotExist):
+		say("there is no program %s on this host", path)
+	case err == nil && (!fi.Mode().IsRegular() || fi.Mode()&0o111 == 0):
+		say("%s is no program that can be run; a script is an argument of its interpreter", path)
+	}
 }
 
 // known says which options a plugin does not have.

@@ -16,6 +16,7 @@ import (
 var (
 	textType  = reflect.TypeFor[encoding.TextUnmarshaler]()
 	oneOfType = reflect.TypeFor[oneOf]()
+	bytesType = reflect.TypeFor[task.Size]()
 	ratesType = reflect.TypeFor[rates]()
 )
 
@@ -23,6 +24,7 @@ var (
 var shapes = map[reflect.Type]string{
 	reflect.TypeFor[rate]():            `rate, as "200MB/s"`,
 	reflect.TypeFor[size]():            `size, as "10GB"`,
+	bytesType:                          `whole number or size, as "10GB"`,
 	reflect.TypeFor[task.Duration]():   `duration, as "30s"`,
 	reflect.TypeFor[period]():          `duration, as "30s"`,
 	reflect.TypeFor[place]():           "here or there",
@@ -81,6 +83,10 @@ func (p *problems) fill(to reflect.Value, v *value) {
 	case t == ratesType && v.kind == unstable.String:
 		to.Set(reflect.MakeSlice(t, 1, 1))
 		p.fill(to.Index(0), v)
+	case t == bytesType && v.kind == unstable.Integer:
+		if !scalar(to, v) {
+			p.misfit(t, v)
+		}
 	case to.CanAddr() && reflect.PointerTo(t).Implements(textType):
 		if v.kind != unstable.String {
 			p.misfit(t, v)

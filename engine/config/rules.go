@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"path"
 	"path/filepath"
 	"reflect"
@@ -14,6 +15,7 @@ import (
 	"github.com/pannier/pannier/engine/task"
 	"github.com/pannier/pannier/engine/task/catalogue"
 	"github.com/pannier/pannier/sideeffect"
+	"github.com/pannier/pannier/spec/quantity"
 )
 
 // What the sections about rules mean.
@@ -114,9 +116,20 @@ func (m *meaning) side(lists engine.Lists, t *listsTable, v *value, name string)
 	}{{"pre", t.Pre, &lists.Pre}, {"post", t.Post, &lists.Post}, {"error", t.Error, &lists.Error}} {
 		if own.has(l.name) {
 			*l.list = m.list(l.tables, own, l.name)
+			m.receipts(l.tables, own, l.name, name)
 		}
 	}
 	return lists
+}
+
+// receipts notes those in a list of the sender's.
+func (m *meaning) receipts(tables []task.Table, v *value, list, side string) {
+	for i := range tables {
+		at := v.field(list).item(i)
+		if side == "sender" && list != "pre" && tables[i].Task == "receipt" && at.has("task") && !m.noted(at.field("task")) {
+			m.add(at.field("task").place, "", "a receipt is the receiver's: put it into receiver.post")
+		}
+	}
 }
 
 // list makes the tasks of v's list of that name.
@@ -159,10 +172,17 @@ func (m *meaning) task(all task.Catalogue, t *task.Table, v *value, list string)
 	}
 	fine := m.settings(t.Task, kind.Keys, v)
 	if _, err := kind.Make(t); err != nil && fine {
-		m.add(at.place, "", "%s: %s", t.Task, words(err))
+		m.add(m.culprit(kind, t, v, err), "", "%s: %s", t.Task, words(err))
+		fine = false
+	}
+	if v.has("timeout") && t.Timeout <= 0 && !m.noted(v.field("timeout")) {
+		m.add(v.field("timeout").place, "", "no task is done in no time; without timeout it may take %s", quantity.FormatDuration(cmp.Or(kind.Limit, task.DefaultTimeout)))
 		fine = false
 	}
 	switch {
+	case t.Task == "receipt" && list == "pre":
+		m.add(at.place, "", "a receipt is of a file that has its name: put it into receiver.post")
+		fine = false
 	case t.Task == "reschedule" && list != "error":
 		m.add(at.place, "", "reschedule is for lists of error tasks")
 		fine = false
@@ -176,6 +196,33 @@ func (m *meaning) task(all task.Catalogue, t *task.Table, v *value, list string)
 		}
 	}
 	return fine
+}
+
+// culprit is where the setting is that a task is refused for: the one that the reason begins with;
+// else the first without which it is not refused, or for another reason; else the task's name.
+func (m *meaning) culprit(kind task.Kind, t *task.Table, v *value, why error) span {
+	place := v.field("task").place
+	better, text := 0, words(why)
+	for i, key := range taskKeys {
+		if key == "task" || !v.has(key) {
+			continue
+		}
+		without := *t
+		reflect.ValueOf(&without).Elem().Field(i).SetZero()
+		good := 0
+		switch _, err := kind.Make(&without); {
+		case strings.HasPrefix(text, key+" ") || strings.HasPrefix(text, key+"["):
+			good = 3
+		case err == nil:
+			good = 2
+		case words(err) != text:
+			good = 1
+		}
+		if good > better {
+			better, place = good, v.field(key).place
+		}
+	}
+	return place
 }
 
 // taskKeys are the keys of all tasks; others have been noted.

@@ -17,11 +17,11 @@ const nonBlocking = syscall.O_NONBLOCK
 
 // checkTask fails a request whose file, or place, is not as expected.
 type checkTask struct {
-	min, max *int64
+	min, max *Size
 	name     string   // pattern of path.Match for the last element; empty: any
 	paths    []string // patterns of matchPath, of which one has to fit; none: any
 	age      time.Duration
-	free     int64
+	free     Size
 	digest   Template
 	digested bool
 }
@@ -54,7 +54,7 @@ func (c checkTask) Run(ctx context.Context, on *On) (Result, error) {
 		if err != nil {
 			return Result{}, err
 		}
-		if free < c.free {
+		if free < int64(c.free) {
 			return Result{}, fault.New("check free space", fault.NoSpace, "%d bytes are free, %d are wanted", free, c.free)
 		}
 	}
@@ -79,9 +79,9 @@ func (c checkTask) Run(ctx context.Context, on *On) (Result, error) {
 	switch {
 	case err != nil:
 		return Result{}, err
-	case c.min != nil && fi.Size() < *c.min:
+	case c.min != nil && fi.Size() < int64(*c.min):
 		return Result{}, fault.New(op, fault.Refused, "it has %d bytes, at least %d are wanted", fi.Size(), *c.min)
-	case c.max != nil && fi.Size() > *c.max:
+	case c.max != nil && fi.Size() > int64(*c.max):
 		return Result{}, fault.New(op, fault.Refused, "it has %d bytes, at most %d are wanted", fi.Size(), *c.max)
 	case c.age > 0 && time.Since(fi.ModTime()) < c.age:
 		return Result{}, fault.New(op, fault.Refused, "it was written to %v ago: somebody may still do; %v are wanted", time.Since(fi.ModTime()).Round(time.Millisecond), c.age)

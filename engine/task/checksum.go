@@ -30,7 +30,7 @@ func newChecksum(t *Table) (Task, error) {
 	if c.algorithm, err = algorithmOf(t); err != nil {
 		return nil, err
 	}
-	c.to, err = ParseTemplate(cmp.Or(t.To, "{path}."+c.algorithm))
+	c.to, err = ParseName(cmp.Or(t.To, "{path}."+c.algorithm))
 	return c, err
 }
 
@@ -96,7 +96,7 @@ func newVerify(t *Table) (Task, error) {
 	if v.algorithm, err = algorithmOf(t); err != nil {
 		return nil, err
 	}
-	v.path, err = ParseTemplate(cmp.Or(t.Path, "{path}."+v.algorithm))
+	v.path, err = ParseName(cmp.Or(t.Path, "{path}."+v.algorithm))
 	return v, err
 }
 

@@ -26,7 +26,7 @@ func newTo(t *Table) (toTask, error) {
 	if t.To == "" {
 		return toTask{}, invalid("set to, a name below the rule's root, as \"archive/{date}/{name}\"")
 	}
-	to, err := ParseTemplate(t.To)
+	to, err := ParseName(t.To)
 	return toTask{to}, err
 }
 
@@ -159,8 +159,11 @@ type pathTask struct {
 }
 
 func newPath(t *Table) (pathTask, error) {
-	p, err := ParseTemplate(t.Path)
-	return pathTask{path: p, own: t.Path == ""}, err
+	if t.Path == "" {
+		return pathTask{own: true}, nil
+	}
+	p, err := ParseName(t.Path)
+	return pathTask{path: p}, err
 }
 
 type deleteTask struct{ pathTask }

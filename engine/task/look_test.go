@@ -182,7 +182,7 @@ func TestChecksum(t *testing.T) {
 			t.Errorf("%.20q: %v", text, err)
 		}
 	}
-	for _, to := range []string{"../x", "{path}", ".x.pannier-r0123456789abcdef"} {
+	for _, to := range []string{"{error.text}/x", "{dir}/{stem}{ext}"} {
 		if _, err := step(t, Table{Task: "checksum", To: to}).Run(t.Context(), o); fault.KindOf(err) != fault.Invalid {
 			t.Errorf("%s: %v", to, err)
 		}
@@ -279,7 +279,7 @@ func TestSecretFiles(t *testing.T) {
 // begin with what the first has made; and a source that a first run has removed is no error.
 func TestProductIsAnother(t *testing.T) {
 	o := on(t, "content")
-	p, err := NewProduct(&Table{To: "{path}"}, "")
+	p, err := NewProduct(&Table{To: "{dir}/{stem}{ext}"}, "")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -29,8 +29,11 @@ func NewProduct(t *Table, byDefault string) (Product, error) {
 	if name == "" {
 		name = byDefault
 	}
-	to, err := ParseTemplate(name)
-	return Product{to: to, named: name != "", remove: t.Remove}, err
+	if name == "" {
+		return Product{remove: t.Remove}, nil
+	}
+	to, err := ParseOther(name)
+	return Product{to: to, named: true, remove: t.Remove}, err
 }
 
 // Named reports whether there is a name to make; without one, it is the caller's to

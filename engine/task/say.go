@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"log/slog"
 	"math"
+	"strings"
 	"time"
 
 	"github.com/pannier/pannier/engine/lifecycle"
@@ -102,10 +103,19 @@ func newReschedule(t *Table) (Task, error) {
 	}
 	for _, code := range t.Codes {
 		if !isKind(code) {
-			return nil, invalid("%q is no kind of failure", code)
+			return nil, invalid("codes has %q, which is no kind of failure: %s", code, kindNames())
 		}
 	}
 	return rescheduleTask{delay: time.Duration(t.Delay), windows: t.Windows, codes: t.Codes, attempts: uint32(t.Attempts)}, nil
+}
+
+// kindNames are all kinds of failure, for people.
+func kindNames() string {
+	var names []string
+	for _, k := range fault.Kinds() {
+		names = append(names, k.String())
+	}
+	return strings.Join(names, ", ")
 }
 
 func isKind(name string) bool {

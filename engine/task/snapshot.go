@@ -16,7 +16,7 @@ import (
 type snapshotTask struct{ to Template }
 
 func newSnapshot(t *Table) (Task, error) {
-	to, err := ParseTemplate(cmp.Or(t.To, "{path}.json"))
+	to, err := ParseOther(cmp.Or(t.To, "{path}.json"))
 	return snapshotTask{to}, err
 }
 

@@ -91,8 +91,8 @@ type Table struct {
 	Path       string            `toml:"path"`    // the name of what is worked on, with variables; default: the request's file
 	Text       string            `toml:"text"`    // log, http, mail: with variables
 	Level      string            `toml:"level"`   // log: debug, info, warn, error
-	MinSize    *int64            `toml:"min_size"`
-	MaxSize    *int64            `toml:"max_size"` // check: bytes of the file; others: of what is made
+	MinSize    *Size             `toml:"min_size"`
+	MaxSize    *Size             `toml:"max_size"` // check: bytes of the file; others: of what is made
 	Name       string            `toml:"name"`     // check: a pattern of path.Match
 	Digest     string            `toml:"digest"`   // check: "sha256:..." with variables; checksum, verify: an algorithm
 	Partner    string            `toml:"partner"`
@@ -105,7 +105,7 @@ type Table struct {
 	Windows    []quantity.Window `toml:"windows"`  // reschedule: when the request may be due
 	Mode       string            `toml:"mode"`     // chmod: octal
 	MinAge     Duration          `toml:"min_age"`  // check, wait: since it was last written to
-	FreeSpace  int64             `toml:"free_space"`
+	FreeSpace  Size              `toml:"free_space"`
 	Paths      []string          `toml:"paths"`  // check: patterns of whole names
 	Remove     bool              `toml:"remove"` // what the result was made of
 	Format     string            `toml:"format"` // of archives and compressed files
@@ -147,6 +147,16 @@ func (d *Duration) UnmarshalText(b []byte) error {
 // MarshalText implements encoding.TextMarshaler.
 func (d Duration) MarshalText() ([]byte, error) {
 	return []byte(quantity.FormatDuration(time.Duration(d))), nil
+}
+
+// Size is a number of bytes, as text, "10GB", or as the number itself.
+type Size int64
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (s *Size) UnmarshalText(b []byte) error {
+	v, err := quantity.Size.Parse(string(b))
+	*s = Size(v)
+	return err
 }
 
 // Kind is a kind of task.
@@ -195,6 +205,7 @@ type Step struct {
 	Timeout time.Duration
 	Files   []string // of this host that it reads
 	Secrets []string // the same, which nobody else may read
+	Program string   // of this host that it runs; "": none
 }
 
 // Make makes the steps of a list. The error names the first that is wrong.
@@ -214,8 +225,12 @@ func Make(all Catalogue, tables []Table) ([]Step, error) {
 		if err != nil {
 			return nil, fault.New(op, fault.Invalid, "task %d, %s: %w", i+1, t.Task, err)
 		}
+		program := ""
+		if len(t.Argv) > 0 {
+			program = t.Argv[0]
+		}
 		limit := cmp.Or(time.Duration(t.Timeout), kind.Limit, DefaultTimeout)
-		steps = append(steps, Step{Name: t.Task, Task: made, Timeout: limit, Files: files(t.Recipients, t.CA), Secrets: files(t.Identities, t.Secret)})
+		steps = append(steps, Step{Name: t.Task, Task: made, Timeout: limit, Files: files(t.Recipients, t.CA), Secrets: files(t.Identities, t.Secret), Program: program})
 	}
 	return steps, nil
 }

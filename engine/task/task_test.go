@@ -95,12 +95,17 @@ func TestMakeRefuses(t *testing.T) {
 		{Table{Task: "move"}, "set to"},
 		{Table{Task: "move", To: "archive/{date"}, "brace"},
 		{Table{Task: "mkdir"}, "set path"},
+		{Table{Task: "mkdir", Path: "../x"}, "no name below the rule's root"},
+		{Table{Task: "delete", Path: "/etc/{name}"}, "no name below the rule's root"},
+		{Table{Task: "move", To: "a//{name}"}, "no name below the rule's root"},
+		{Table{Task: "snapshot", To: "{path}"}, "the file itself"},
+		{Table{Task: "copy", To: ".b.pannier-r/a"}, "for unfinished files"},
 		{Table{Task: "check"}, "set what to check"},
 		{Table{Task: "check", Name: "["}, "not a pattern"},
 		{Table{Task: "log", Level: "loud"}, "debug, info, warn or error"},
 		{Table{Task: "transfer", Partner: "hostc"}, "partner and rule"},
 		{Table{Task: "reschedule"}, "set delay"},
-		{Table{Task: "reschedule", Delay: 1, Codes: []string{"bad luck"}}, "no kind of failure"},
+		{Table{Task: "reschedule", Delay: 1, Codes: []string{"bad luck"}}, "no kind of failure: internal, invalid argument, "},
 	} {
 		_, err := Make(Standard(), []Table{{Task: "log"}, c.table})
 		if err == nil || fault.KindOf(err) != fault.Invalid || !strings.Contains(err.Error(), c.says) || !strings.Contains(err.Error(), "task 2") {
@@ -158,7 +163,7 @@ func TestFileTasksFail(t *testing.T) {
 		prep  func(*On)
 		kind  fault.Kind
 	}{
-		{Table{Task: "move", To: "../{name}"}, nil, fault.Invalid},
+		{Table{Task: "move", To: "{error.text}/{name}"}, nil, fault.Invalid},
 		{Table{Task: "move", To: "in"}, nil, fault.Exists},
 		{Table{Task: "rename", To: "{dir}/b"}, nil, fault.Invalid},
 		{Table{Task: "link", To: "in/b"}, func(o *On) { o.Root.WriteFile("in/b", nil, 0o666) }, fault.Exists},
@@ -166,9 +171,9 @@ func TestFileTasksFail(t *testing.T) {
 		{Table{Task: "copy", To: "{info}/b"}, func(o *On) { o.Vars["info"] = "../x" }, fault.Invalid},
 		{Table{Task: "move", To: "b"}, func(o *On) { o.File = relpath.Path{} }, fault.NotFound},
 		{Table{Task: "move", To: "in/{info}"}, func(o *On) { o.Vars["info"] = ".b.pannier-r0123456789abcdef" }, fault.Invalid},
-		{Table{Task: "rename", To: ".b.pannier-r0123456789abcdef.state"}, nil, fault.Invalid},
-		{Table{Task: "copy", To: ".b.pannier-r/a"}, nil, fault.Invalid},
-		{Table{Task: "link", To: ".b.pannier-r"}, nil, fault.Invalid},
+		{Table{Task: "rename", To: "{info}"}, func(o *On) { o.Vars["info"] = ".b.pannier-r0123456789abcdef.state" }, fault.Invalid},
+		{Table{Task: "copy", To: "{info}/a"}, func(o *On) { o.Vars["info"] = ".b.pannier-r0123456789abcdef.state" }, fault.Invalid},
+		{Table{Task: "link", To: "{info}"}, func(o *On) { o.Vars["info"] = ".b.pannier-r0123456789abcdef.state" }, fault.Invalid},
 		{Table{Task: "delete", Path: "in/{info}"}, func(o *On) { o.Vars["info"] = ".b.pannier-r0123456789abcdef" }, fault.Invalid},
 		{Table{Task: "mkdir", Path: "in/a.dat/x"}, nil, 0},
 	} {
@@ -216,7 +221,7 @@ func TestCopyName(t *testing.T) {
 }
 
 func TestCheck(t *testing.T) {
-	three, ten := int64(3), int64(10)
+	three, ten := Size(3), Size(10)
 	for _, c := range []struct {
 		table Table
 		kind  fault.Kind // 0: fine

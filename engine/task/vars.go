@@ -1,6 +1,7 @@
 package task
 
 import (
+	"errors"
 	"path"
 	"strconv"
 	"strings"
@@ -121,6 +122,37 @@ func (t Template) Fill(v Vars) string {
 		}
 	}
 	return b.String()
+}
+
+// ParseName is ParseTemplate of a name below a rule's root. What no file could make a name of is
+// refused.
+func ParseName(s string) (Template, error) {
+	t, err := ParseTemplate(s)
+	if err != nil {
+		return t, err
+	}
+	some := Vars{}
+	for name := range variables {
+		some[name] = "x"
+	}
+	if _, err := t.Path(some); err != nil {
+		if e, ok := errors.AsType[*fault.Error](err); ok && e.Err != nil {
+			err = e.Err
+		}
+		return t, fault.New("read variables", fault.Invalid, "%q is no name below the rule's root: %v", s, err)
+	}
+	return t, nil
+}
+
+// IsFile reports whether a text means the request's file itself.
+func IsFile(s string) bool { return s == "{path}" || s == "{dir}/{name}" }
+
+// ParseOther is ParseName of a name that is not the file's own.
+func ParseOther(s string) (Template, error) {
+	if IsFile(s) {
+		return Template{}, invalid("to is the file itself: write another name, as \"{path}.new\"")
+	}
+	return ParseName(s)
 }
 
 // Path is Fill as a name below a root, and of none of transfers' own files.

@@ -105,7 +105,7 @@ func (p *Page) liveTransfer(v *visit) error {
 		if err != nil {
 			return err
 		}
-		s.silent = len(s.sent) == 0 && v.r.URL.Query().Get("have") == d.print()
+		s.silent = len(s.sent) == 0 && v.have() == d.print()
 		defer func() { s.silent = false }()
 		for _, part := range parts {
 			if err := s.tell(part, "detail-"+part, d); err != nil {

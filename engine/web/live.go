@@ -81,7 +81,7 @@ func (v *visit) stream(look func(s *stream) error) error {
 	h.Set("Content-Type", "text/event-stream")
 	h.Set("X-Accel-Buffering", "no") // a proxy would hold it back
 	v.w.WriteHeader(http.StatusOK)
-	s.out.WriteString(": \n\n") // the browser sees that it is open
+	s.out.WriteString("id: 1\n: \n\n") // the browser sees that it is open, and says the id when it comes back
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for n := 1; ; n++ {
@@ -120,6 +120,15 @@ func (s *stream) tell(event, name string, data any) error {
 	return nil
 }
 
+// have is the print of what the viewer has got with its page; empty: it has been told more since,
+// in a stream that has broken off.
+func (v *visit) have() string {
+	if v.r.Header.Get("Last-Event-ID") != "" {
+		return ""
+	}
+	return v.r.URL.Query().Get("have")
+}
+
 // say writes an event. Lines end with whatever a browser takes for an end, so that no
 // data can begin a field of its own.
 func (s *stream) say(event, data string) {
@@ -151,11 +160,9 @@ func (s *stream) flush() error {
 	return s.control.Flush()
 }
 
-// liveTransfers follows a list. have is the print of what the viewer has got with the
-// page.
+// liveTransfers follows a list.
 func (p *Page) liveTransfers(v *visit) error {
-	q := v.r.URL.Query()
-	f, have := readFilter(q), q.Get("have")
+	f, have := readFilter(v.r.URL.Query()), v.have()
 	var shown []row
 	return v.stream(func(s *stream) error {
 		t, err := p.find(v, f)

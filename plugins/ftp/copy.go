@@ -29,6 +29,9 @@ func (s *session) Copy(ctx context.Context, name string, to plugins.Session, toN
 	if err != nil {
 		return res, err
 	}
+	if s.whole() || d.whole() {
+		return res, fault.New("ftp copy", fault.Unsupported, "a server that judges files before it confirms them exchanges none with others directly")
+	}
 	if err := errors.Join(s.allows(d), d.allows(s)); err != nil {
 		return res, err
 	}

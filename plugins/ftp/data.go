@@ -82,6 +82,9 @@ type data struct {
 	net.Conn
 	stop func() bool // of the context's end
 	ctx  context.Context
+
+	patience time.Duration // for the final reply
+	said     string        // by it
 }
 
 // transfer begins RETR, STOR, APPE, MLSD or LIST. When it returns, the server is ready for
@@ -103,7 +106,7 @@ func (c *conn) transfer(ctx context.Context, word, path string, rest int64) (*da
 	if err != nil {
 		return nil, c.lost(ctx, word, err)
 	}
-	t := &data{c: c, word: word, path: path, raw: nc.(*net.TCPConn), Conn: nc, ctx: ctx}
+	t := &data{c: c, word: word, path: path, raw: nc.(*net.TCPConn), Conn: nc, ctx: ctx, patience: c.s.timeout}
 	if err := t.begin(line, rest); err != nil {
 		_ = nc.Close()
 		return nil, err
@@ -248,7 +251,7 @@ func (t *data) finish() error {
 	if t.word != "STOR" && t.word != "APPE" {
 		_ = t.Conn.Close()
 	}
-	r, err := t.c.receive(t.ctx, t.word, t.c.s.timeout)
+	r, err := t.c.receive(t.ctx, t.word, t.patience)
 	t.close()
 	if err != nil {
 		return err
@@ -259,7 +262,7 @@ func (t *data) finish() error {
 		}
 		return t.c.refused(t.word, t.path, r)
 	}
-	t.c.listens = false
+	t.c.listens, t.said = false, r.text()
 	return nil
 }
 

@@ -179,6 +179,10 @@ func (s *session) learn(ctx context.Context, c *conn) error {
 	return nil
 }
 
+// whole says whether the server names a file once it has all of it, and judges it then, as
+// package ftpd does. There is no part to be renamed, compared or gone on with.
+func (s *session) whole() bool { return s.feat.has("ATOMIC") }
+
 // features are the lines of FEAT: the word, and what follows.
 type features map[string]string
 
@@ -202,6 +206,10 @@ func (s *session) capabilities(c *conn) plugins.Capabilities {
 		Checksums: s.feat.checksums(), Copy: len(s.config.fxp) > 0,
 	}
 	note := func(format string) { k.Notes = append(k.Notes, format) }
+	if s.whole() {
+		k.Resume, k.Atomic = false, true
+		note("the server names a file once it has all of it: what is cut off begins anew")
+	}
 	if !s.feat.has("MLSD") && !s.feat.has("MLST") {
 		note("the server has no MLSD: times of List have minutes or days, and their zone is not known")
 	}

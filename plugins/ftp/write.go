@@ -9,8 +9,10 @@ import (
 	"hash"
 	"io"
 	"path"
+	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/pannier/pannier/plugins"
 	"github.com/pannier/pannier/spec/fault"
@@ -106,7 +108,10 @@ func (s *session) Write(ctx context.Context, name string, w plugins.WriteRequest
 		return nil, err
 	}
 	st := &staged{s: s, path: target, part: tok.part(target), token: tok, size: w.Size}
-	if err := st.begin(ctx, c, w.Resume != nil); err != nil {
+	if s.whole() {
+		st.part = target
+	}
+	if err := st.begin(ctx, c, w.Resume != nil && !s.whole()); err != nil {
 		s.give(c)
 		return nil, err
 	}
@@ -214,8 +219,14 @@ func (st *staged) commit(ctx context.Context) (a plugins.Attr, err error) {
 		c.kill()
 		return a, c.said(fault.Corrupt, "STOR", st.path, "%d bytes were written of a file of %d", st.sent, st.size)
 	}
+	if st.s.whole() {
+		st.t.patience = verdict
+	}
 	if err := st.ended(); err != nil {
 		return a, err
+	}
+	if st.s.whole() {
+		return st.taken()
 	}
 	n, err := c.size(ctx, st.part)
 	if err != nil {
@@ -242,6 +253,32 @@ func (st *staged) commit(ctx context.Context) (a plugins.Attr, err error) {
 		verified = st.alg.name
 	}
 	return plugins.Attr{Name: st.named(), Size: n, Modified: t, Verified: verified}, nil
+}
+
+// verdict is how long a server may take that does all there is to do with a file before it
+// confirms it. The context of Commit ends it earlier.
+const verdict = 10 * time.Minute
+
+// taken is what a server has confirmed that has named the file by that. It says how many
+// bytes it has: SIZE might not find what went on from there.
+func (st *staged) taken() (plugins.Attr, error) {
+	a := plugins.Attr{Name: st.named(), Size: st.sent, Verified: "end"}
+	if n, ok := countOf(st.t.said); ok {
+		if a.Verified = "size"; n != st.sent {
+			return plugins.Attr{}, st.t.c.said(fault.Corrupt, "STOR", st.path, "%d bytes were sent, and the server has taken %d", st.sent, n)
+		}
+	}
+	return a, nil
+}
+
+// countOf is N of "... N bytes...".
+func countOf(text string) (n int64, ok bool) {
+	before, _, ok := strings.Cut(text, " bytes")
+	if !ok {
+		return 0, false
+	}
+	n, err := strconv.ParseInt(before[strings.LastIndexByte(before, ' ')+1:], 10, 64)
+	return n, err == nil && n >= 0
 }
 
 // named is the path below the base, as the caller has it.
@@ -327,10 +364,13 @@ func (st *staged) Abort(ctx context.Context, keep bool) ([]byte, error) {
 	if st.kept != nil || st.gone != nil {
 		return st.kept, st.gone
 	}
-	if !keep {
+	if !keep || st.s.whole() {
 		if !st.closed {
 			st.t.c.kill()
 			st.release()
+		}
+		if st.s.whole() { // it has taken nothing, and what has the name is another file
+			return nil, nil
 		}
 		return nil, st.s.discard(ctx, st.part)
 	}

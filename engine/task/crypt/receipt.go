@@ -18,7 +18,7 @@ import (
 type receiptTask struct{ to task.Template }
 
 func newReceipt(t *task.Table) (task.Task, error) {
-	to, err := task.ParseTemplate(cmp.Or(t.To, "{path}.receipt"))
+	to, err := task.ParseOther(cmp.Or(t.To, "{path}.receipt"))
 	return receiptTask{to}, err
 }
 

@@ -24,7 +24,7 @@ type bounds struct {
 func newBounds(t *task.Table) (bounds, error) {
 	b := bounds{DefaultMaxSize, DefaultMaxRatio, DefaultMaxFiles}
 	if t.MaxSize != nil {
-		b.size = *t.MaxSize
+		b.size = int64(*t.MaxSize)
 	}
 	if t.MaxRatio != 0 {
 		b.ratio = int64(t.MaxRatio)

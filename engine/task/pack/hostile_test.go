@@ -171,7 +171,7 @@ func TestExtractModes(t *testing.T) {
 // TestExtractBombs: bytes, files and the ratio are bounded, and so is the memory.
 func TestExtractBombs(t *testing.T) {
 	large := strings.Repeat("\x00", 64<<20)
-	size := int64(100)
+	size := task.Size(100)
 	var many, deep []entry
 	for i := range 1_100 {
 		many = append(many, entry{name: fmt.Sprint("d/", i)})

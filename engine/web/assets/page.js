@@ -10,7 +10,12 @@ const link = (on) => {
   e.textContent = on ? "live" : "not connected";
   e.className = "link " + (on ? "on" : "off");
 };
-document.addEventListener("htmx:sseOpen", () => link(true));
+document.addEventListener("htmx:sseOpen", (event) => {
+  link(true);
+  // From now on it shows more than it came with: a stream that is begun anew has to tell all.
+  const from = event.target.getAttribute("sse-connect");
+  event.target.setAttribute("sse-connect", from.replace(/[?&]have=[^&]*$/, ""));
+});
 document.addEventListener("htmx:sseError", () => link(false));
 
 // Whoever points at a row, is in one with the keyboard or has chosen some finds the rows

@@ -105,7 +105,7 @@ func (c *client) helpCommand(string) reply {
 }
 
 func (c *client) featCommand(string) reply {
-	lines := []string{"Extensions:", "EPRT", "EPSV", "MDTM", "MLST " + c.factsLine(), "REST STREAM", "SIZE", "TVFS", "UTF8"}
+	lines := []string{"Extensions:", "ATOMIC", "EPRT", "EPSV", "MDTM", "MLST " + c.factsLine(), "REST STREAM", "SIZE", "TVFS", "UTF8"}
 	if c.s.security != nil {
 		lines = append(lines, "PBSZ", "PROT")
 		if c.s.tls != "implicit" {

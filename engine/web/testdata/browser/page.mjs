@@ -167,6 +167,31 @@ const parts = {
     },
   },
 
+  // A node whose streams break off: GET /break ends all, and refuses new ones until /mend; /run
+  // and /end begin and end a transfer.
+  broken: Object.fromEntries([["the connection is gone", "?only=1"], ["the node answers with errors", ""]].flatMap(([how, query]) => ["/transfers?state=running", "/transfers"].map((path, i) => [`${how}: ${path}`, async () => {
+    const said = async (order) => {
+      for (let i = 0; i < 5; i++) try { return must(order, (await fetch(url + order)).ok); } catch { /* the connection was broken, too */ }
+      must(order, false);
+    };
+    const page = await open();
+    const before = wrong.length;
+    const r = row(page, `file-0000${(query ? 1 : 3) + i}.bin`);
+    await page.goto(url + path);
+    await live(page);
+    await said("/run");
+    await r.getByText("Running").waitFor();
+    await said("/break" + query);
+    await page.getByText("not connected").waitFor();
+    await said("/end");
+    await said("/mend");
+    await live(page);
+    if (path === "/transfers") await r.getByText("Done").waitFor();
+    else await page.locator("#rows tr.none").waitFor(); // as when the page came: it is told all the same
+    wrong.splice(before, Infinity, ...wrong.slice(before).filter((w) => !/Failed to load resource|ERR_|\[object Event\]/.test(w))); // the browser tells of what broke
+    await page.context().close();
+  }]))),
+
   // A node with everything there is to see.
   looks: {},
 };
