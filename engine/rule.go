@@ -240,3 +240,14 @@ func (b *Book) Rule(name string) (*Rule, error) {
 	}
 	return nil, fault.New("find rule", fault.NotFound, "no rule is called %q", name)
 }
+
+// Keeps reports whether the file of a record that is DONE still has to be what was moved: no
+// task of the receiver's came after the bytes that may have given it another content. Where
+// the rule has another number of tasks now nobody knows which they were.
+func (r *Rule) Keeps(rec *lifecycle.Record) bool {
+	n, now := int(rec.Spec.Tasks[lifecycle.PostList]), r.Receiver.Post
+	if n != len(now) {
+		return n == 0
+	}
+	return !slices.ContainsFunc(now, func(s task.Step) bool { return s.Other })
+}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/dustin/go-humanize"
@@ -72,7 +73,7 @@ or go, too. If the configuration has a fault, all stays as it was, and the fault
 }
 
 func (c *console) checkCommand() *cobra.Command {
-	var asJSON, data bool
+	var asJSON, data, notes bool
 	cmd := &cobra.Command{
 		Use:   "check",
 		Short: "Compare what the node remembers with what is on its disk",
@@ -81,8 +82,15 @@ missing or have another size, partial files that no request knows, requests that
 have gone on. With --read-data also whether files still have the content that arrived.
 Nothing is changed.
 
-Exit code 0: nothing is wrong; there may be warnings. 6: a file has another size or
-content than what arrived. 1: something else is wrong.`,
+ERROR is what this node is answerable for: a file that nobody has written to since it
+arrived, with another size or content. WARNING is what somebody should look at. A NOTE is
+what others have done with a file since, as an application that consumes its inbox: it was
+taken away or written to. Notes are counted, and printed with --all and --json. Files
+that tasks after the bytes may have exchanged, and names that a later request has, are not
+compared.
+
+Exit code 0: nothing is wrong; there may be warnings and notes. 6: a file has another size
+or content than what arrived. 1: something else is wrong.`,
 		Args: command.Arguments(0),
 		RunE: c.run(func(ctx context.Context, cmd *cobra.Command, client *admin.Client, _ []string) error {
 			s, err := client.Check(ctx, &adminpb.CheckRequest{ReadData: data})
@@ -102,16 +110,22 @@ content than what arrived. 1: something else is wrong.`,
 			if err != nil {
 				return err
 			}
-			if !asJSON && len(all) > 0 {
-				if err := findingTable(c.view(cmd.OutOrStdout()), all).Write(cmd.OutOrStdout()); err != nil {
+			shown := slices.DeleteFunc(slices.Clone(all), func(f *adminpb.Finding) bool { return !notes && f.GetSeverity() == adminpb.Finding_NOTE })
+			if !asJSON && len(shown) > 0 {
+				if err := findingTable(c.view(cmd.OutOrStdout()), shown).Write(cmd.OutOrStdout()); err != nil {
 					return err
 				}
 			}
-			fmt.Fprintln(cmd.ErrOrStderr(), countsLine(counts))
+			line := countsLine(counts)
+			if n := len(all) - len(shown); n > 0 {
+				line += fmt.Sprintf(", %s notes (--all)", humanize.Comma(int64(n)))
+			}
+			fmt.Fprintln(cmd.ErrOrStderr(), line)
 			return command.Exit(checkCode(all))
 		}),
 	}
 	cmd.Flags().BoolVar(&data, "read-data", false, "read every file and compare its digest, too")
+	cmd.Flags().BoolVar(&notes, "all", false, "print notes, too: files that were taken away or written to since")
 	jsonFlag(cmd, &asJSON)
 	return cmd
 }

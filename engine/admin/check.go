@@ -136,7 +136,7 @@ func (c *checker) received(rule *engine.Rule, r *lifecycle.Record) error {
 	switch {
 	case r.State != lifecycle.Done:
 		return nil
-	case before || r.File.IsZero():
+	case before || r.File.IsZero() || !rule.Keeps(r):
 		c.counts.Skipped++
 		return nil
 	}
@@ -162,13 +162,15 @@ func (c *checker) open(rule *engine.Rule) (*os.Root, error) {
 	return root, nil
 }
 
-// file compares what was received with what is there.
+// file compares what was received with what is there. The request is answerable for the
+// content as long as nobody else has written to it: a file that is gone, or was written to
+// since, is what whoever gets the files has done with it, and worth a note.
 func (c *checker) file(root *os.Root, r *lifecycle.Record) error {
-	const bad = adminpb.Finding_ERROR
+	bad := adminpb.Finding_ERROR
 	f, err := root.OpenFile(r.File.String(), os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return c.about(r, bad, adminpb.Finding_MISSING, r.File, "received %s, and is not there", when(r))
+		return c.about(r, adminpb.Finding_NOTE, adminpb.Finding_MISSING, r.File, "received %s, and taken away since", when(r))
 	case err != nil:
 		return c.about(r, adminpb.Finding_WARNING, adminpb.Finding_UNREADABLE, r.File, "cannot be opened: %s", reason(err))
 	}
@@ -178,21 +180,23 @@ func (c *checker) file(root *os.Root, r *lifecycle.Record) error {
 	case err != nil:
 		return c.about(r, adminpb.Finding_WARNING, adminpb.Finding_UNREADABLE, r.File, "cannot be looked at: %s", reason(err))
 	case !fi.Mode().IsRegular():
-		return c.about(r, bad, adminpb.Finding_MISSING, r.File, "received %s, and is no file any more", when(r))
+		return c.about(r, adminpb.Finding_NOTE, adminpb.Finding_MISSING, r.File, "received %s, and is no file any more", when(r))
+	case fi.ModTime().After(r.Changed):
+		bad = adminpb.Finding_NOTE
 	}
 	c.counts.Files++
 	if r.Size >= 0 && fi.Size() != r.Size {
 		return c.about(r, bad, adminpb.Finding_SIZE, r.File, "has %d bytes, received were %d, %s", fi.Size(), r.Size, when(r))
 	}
 	if c.read {
-		return c.digest(f, r)
+		return c.digest(f, r, bad)
 	}
 	return nil
 }
 
 // digest compares the content with what the record says of it: the root that every
 // transfer has, and the digest that a rule may ask for.
-func (c *checker) digest(f *os.File, r *lifecycle.Record) error {
+func (c *checker) digest(f *os.File, r *lifecycle.Record, bad adminpb.Finding_Severity) error {
 	w, err := sideeffect.ParseWhole(r.Size, r.Proof)
 	if err != nil {
 		return nil // it was received by a version that kept none
@@ -215,7 +219,7 @@ func (c *checker) digest(f *os.File, r *lifecycle.Record) error {
 		if !w.Digest.IsZero() {
 			text = fmt.Sprintf("its digest is %v, received was %v, %s", got, w.Digest, when(r))
 		}
-		return c.about(r, adminpb.Finding_ERROR, adminpb.Finding_DIGEST, r.File, "%s", text)
+		return c.about(r, bad, adminpb.Finding_DIGEST, r.File, "%s", text)
 	}
 	return nil
 }

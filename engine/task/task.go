@@ -164,6 +164,7 @@ type Kind struct {
 	Make  Maker
 	Keys  []string      // of its table that it looks at, beside task and timeout
 	Limit time.Duration // unless the table says; 0: DefaultTimeout
+	Other bool          // after it the request's file may have another content
 }
 
 // Maker makes a task from its table, or says what is wrong with that.
@@ -176,7 +177,7 @@ type Catalogue map[string]Kind
 func Standard() Catalogue {
 	return Catalogue{
 		"log":        {Make: newLog, Keys: []string{"text", "level"}},
-		"exec":       {Make: newExec, Keys: []string{"argv", "warning"}},
+		"exec":       {Make: newExec, Keys: []string{"argv", "warning"}, Other: true},
 		"move":       {Make: newMove, Keys: []string{"to"}},
 		"rename":     {Make: newRename, Keys: []string{"to"}},
 		"copy":       {Make: newCopy, Keys: []string{"to"}},
@@ -189,7 +190,7 @@ func Standard() Catalogue {
 		"checksum":   {Make: newChecksum, Keys: []string{"to", "digest"}},
 		"verify":     {Make: newVerify, Keys: []string{"path", "digest"}},
 		"snapshot":   {Make: newSnapshot, Keys: []string{"to"}},
-		"bridge":     {Make: newBridge, Keys: []string{"to", "from"}},
+		"bridge":     {Make: newBridge, Keys: []string{"to", "from"}, Other: true},
 		"transfer":   {Make: newTransfer, Keys: []string{"partner", "rule", "info", "wait"}},
 		"reschedule": {Make: newReschedule, Keys: []string{"delay", "windows", "codes", "attempts"}},
 	}
@@ -205,6 +206,7 @@ type Step struct {
 	Timeout time.Duration
 	Files   []string // of this host that it reads
 	Secrets []string // the same, which nobody else may read
+	Other   bool     // after it the request's file may have another content
 	Program string   // of this host that it runs; "": none
 }
 
@@ -230,7 +232,7 @@ func Make(all Catalogue, tables []Table) ([]Step, error) {
 			program = t.Argv[0]
 		}
 		limit := cmp.Or(time.Duration(t.Timeout), kind.Limit, DefaultTimeout)
-		steps = append(steps, Step{Name: t.Task, Task: made, Timeout: limit, Files: files(t.Recipients, t.CA), Secrets: files(t.Identities, t.Secret), Program: program})
+		steps = append(steps, Step{Name: t.Task, Task: made, Timeout: limit, Files: files(t.Recipients, t.CA), Secrets: files(t.Identities, t.Secret), Program: program, Other: kind.Other})
 	}
 	return steps, nil
 }

@@ -7,8 +7,8 @@ import "github.com/pannier/pannier/engine/task"
 // Tasks are the tasks of this package.
 func Tasks() task.Catalogue {
 	return task.Catalogue{
-		"encrypt": {Make: newEncrypt, Keys: []string{"to", "recipients", "remove"}},
-		"decrypt": {Make: newDecrypt, Keys: []string{"to", "identities", "remove"}},
+		"encrypt": {Make: newEncrypt, Keys: []string{"to", "recipients", "remove"}, Other: true},
+		"decrypt": {Make: newDecrypt, Keys: []string{"to", "identities", "remove"}, Other: true},
 		"receipt": {Make: newReceipt, Keys: []string{"to"}},
 	}
 }

@@ -12,10 +12,10 @@ import "github.com/pannier/pannier/engine/task"
 // Tasks are the tasks of this package.
 func Tasks() task.Catalogue {
 	return task.Catalogue{
-		"archive":    {Make: newArchive, Keys: []string{"to", "path", "format", "remove"}},
-		"extract":    {Make: newExtract, Keys: []string{"to", "format", "remove", "max_size", "max_files", "max_ratio"}},
-		"compress":   {Make: newCompress, Keys: []string{"to", "format", "remove"}},
-		"decompress": {Make: newDecompress, Keys: []string{"to", "format", "remove", "max_size", "max_ratio"}},
-		"transcode":  {Make: newTranscode, Keys: []string{"to", "decode", "encode", "newline", "remove"}},
+		"archive":    {Make: newArchive, Keys: []string{"to", "path", "format", "remove"}, Other: true},
+		"extract":    {Make: newExtract, Keys: []string{"to", "format", "remove", "max_size", "max_files", "max_ratio"}, Other: true},
+		"compress":   {Make: newCompress, Keys: []string{"to", "format", "remove"}, Other: true},
+		"decompress": {Make: newDecompress, Keys: []string{"to", "format", "remove", "max_size", "max_ratio"}, Other: true},
+		"transcode":  {Make: newTranscode, Keys: []string{"to", "decode", "encode", "newline", "remove"}, Other: true},
 	}
 }
