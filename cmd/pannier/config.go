@@ -91,7 +91,7 @@ func configWarnings(cfg *config.Config) (all []string) {
 			all = append(all, fmt.Sprintf("relay %s: whoever reaches this host can use it; say who may with from, or accept at 127.0.0.1", name))
 		}
 	}
-	return append(append(all, folderWarnings(cfg)...), foreign(cfg)...)
+	return slices.Concat(all, folderWarnings(cfg), scheduleWarnings(cfg), foreign(cfg))
 }
 
 // exposed reports whether an endpoint is reached from other hosts.

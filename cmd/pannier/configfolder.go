@@ -4,10 +4,12 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
 
+	"github.com/pannier/pannier/engine"
 	"github.com/pannier/pannier/engine/config"
 	"github.com/pannier/pannier/engine/folder"
 )
@@ -26,6 +28,21 @@ func folderWarnings(cfg *config.Config) (all []string) {
 			if overlap(f, cfg.Folders[other]) {
 				all = append(all, fmt.Sprintf("folders %s and %s look in the same directory: each sends what both find, and one may remove what the other has not sent", name, other))
 			}
+		}
+	}
+	return all
+}
+
+// scheduleWarnings are what it says of schedules whose files are in a directory that is not there.
+func scheduleWarnings(cfg *config.Config) (all []string) {
+	for _, name := range slices.Sorted(maps.Keys(cfg.Schedules)) {
+		s := cfg.Schedules[name]
+		if s.Root == "" || s.Direction() != engine.Send || strings.ContainsAny(path.Dir(s.Source), "*?[{\\") {
+			continue // elsewhere, or known when its time has come
+		}
+		dir := filepath.Join(s.Root, path.Dir(s.Source))
+		if fi, err := os.Stat(dir); err != nil || !fi.IsDir() {
+			all = append(all, fmt.Sprintf("schedule %s: there is no directory %s on this host; nothing is found until there is", name, dir))
 		}
 	}
 	return all

@@ -92,7 +92,8 @@ func (c *console) waitCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "wait ID...",
 		Short: "Wait until requests are over",
-		Long: `Wait until requests are over, and print what they are then.
+		Long: `Wait until requests are over, and print what they are then. What one waits for itself, as a
+window or its partner, is said on stderr first.
 
 Exit code 0: all are DONE. 8: one still runs when --timeout is over. Otherwise that of
 the failure; 3 if some are done and some have failed.`,
@@ -107,6 +108,9 @@ the failure; 3 if some are done and some have failed.`,
 				in := &adminpb.WaitRequest{Ref: ref}
 				if timeout > 0 {
 					in.Timeout = durationpb.New(max(until.Sub(c.now()), 0))
+				}
+				if err := sayWhatFor(ctx, cmd, client, ref, c.view(cmd.ErrOrStderr())); err != nil {
+					return err
 				}
 				r, err := client.Wait(ctx, in)
 				if err != nil {
@@ -123,6 +127,28 @@ the failure; 3 if some are done and some have failed.`,
 	cmd.Flags().Var(age{&timeout}, "timeout", "wait no longer than this, as 10m (default: as long as it takes)")
 	jsonFlag(cmd, &asJSON)
 	return cmd
+}
+
+// sayWhatFor says on stderr what a request waits for, as a window that opens on Monday, or a partner.
+func sayWhatFor(ctx context.Context, cmd *cobra.Command, client *admin.Client, ref *adminpb.Ref, v view) error {
+	x, err := client.Explain(ctx, ref)
+	if err != nil {
+		return err
+	}
+	switch x.GetRequest().GetState() {
+	case adminpb.Request_TOSUBMIT, adminpb.Request_INTERRUPTED:
+		if x.GetSummary() == "" {
+			return nil
+		}
+	default:
+		return nil
+	}
+	text := v.id(x.GetRequest().GetId()) + " " + command.Printable(x.GetSummary())
+	if x.GetAt() != nil {
+		text += "; due " + v.time(x.GetAt())
+	}
+	_, err = fmt.Fprintln(cmd.ErrOrStderr(), text)
+	return err
 }
 
 // ended is the error of requests that were waited for.

@@ -59,6 +59,23 @@ func TestHintsAgain(t *testing.T) {
 	b.until("it is sent", func() bool { return len(b.got("in/a")) == 1 })
 }
 
+// TestFlat: what is in a directory of a folder that is not recursive is not sent, and that is said;
+// not of directories that are the folder's own, or excluded.
+func TestFlat(t *testing.T) {
+	b := begin(t, func(f *Folder) {
+		f.Recursive, f.After, f.To, f.Exclude = false, Move, pathOf(t, "in/sent"), []string{"old"}
+	})
+	for _, name := range []string{"in/a", "in/sub/b", "in/old/c"} {
+		b.write(name, "x")
+	}
+	if s := b.settled(); s.Skipped != 1 || len(b.got("in/a")) != 1 || len(b.got("in/sub/b")) != 0 {
+		t.Fatalf("%+v", s)
+	}
+	if s := b.settled(); len(s.Rows) != 1 || s.Rows[0].Path != "in/sub" || !strings.Contains(s.Rows[0].Why, "not recursive") {
+		t.Errorf("%+v", s.Rows)
+	}
+}
+
 // TestHintsPartly: a directory that the kernel does not watch is said until a scan has found that
 // it does.
 func TestHintsPartly(t *testing.T) {

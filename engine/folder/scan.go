@@ -96,6 +96,8 @@ func (f *Folder) list(root *os.Root, dir string, give func(found) bool) (more []
 				part.odd = append(part.odd, oddity{name, why})
 			case e.IsDir() && f.Recursive && f.enters(name):
 				more = append(more, name)
+			case e.IsDir() && !f.Recursive && f.enters(name):
+				part.odd = append(part.odd, oddity{name, "a directory, and the folder is not recursive"})
 			}
 		}
 		if len(part.files)+len(part.odd) > 0 && !give(part) {
