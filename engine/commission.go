@@ -124,7 +124,7 @@ func (e *Engine) consent(partner string, c *Commission) (string, error) {
 		want = Receive
 	}
 	if _, err := book.Partner(c.Third); err != nil {
-		return "", fault.New(op, fault.Permission, "%s may make no request to %s for %s", fault.Shown(e.cfg.Node), fault.Shown(c.Third), fault.Shown(partner))
+		return "", e.makesNone(op, want, c.Third, partner)
 	}
 	var fit []string
 	for _, name := range p.ThirdParty {
@@ -134,11 +134,17 @@ func (e *Engine) consent(partner string, c *Commission) (string, error) {
 	}
 	switch {
 	case len(fit) == 0:
-		return "", fault.New(op, fault.Permission, "%s may make no request to %s for %s", fault.Shown(e.cfg.Node), fault.Shown(c.Third), fault.Shown(partner))
+		return "", e.makesNone(op, want, c.Third, partner)
 	case len(fit) > 1:
 		return "", fault.New(op, fault.Invalid, "%d rules of %s fit: name one of %s", len(fit), fault.Shown(e.cfg.Node), fault.Shown(strings.Join(fit, ", ")))
 	}
 	return fit[0], nil
+}
+
+// makesNone is the same whatever is missing: who asks does not learn what partners there are.
+func (e *Engine) makesNone(op string, want Direction, third, partner string) error {
+	return fault.New(op, fault.Permission, "%s may make no request to %s for %s: its operator has to list a rule of direction %v that allows %s in third_party of partner %s",
+		fault.Shown(e.cfg.Node), fault.Shown(third), fault.Shown(partner), fault.Shown(want.String()), fault.Shown(third), fault.Shown(partner))
 }
 
 // commission makes the request.

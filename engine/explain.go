@@ -30,7 +30,7 @@ func (e *Engine) Explain(ctx context.Context, ref store.Ref) (Explanation, error
 		l = e.queue.line(w.partner)
 	}
 	crowded, alone := l.running >= l.most, e.queue.alone(time.Now()) || ready && w.suspect
-	rule := e.book.Rules[s.Spec.Rule]
+	rule, _ := e.book.Rule(s.Spec.Rule)
 	e.mu.Unlock()
 	if rule != nil {
 		x.Attempts = rule.Retry.filled().Attempts
@@ -39,13 +39,10 @@ func (e *Engine) Explain(ctx context.Context, ref store.Ref) (Explanation, error
 	id := s.Key.ID.String()
 	switch s.State {
 	case lifecycle.Done:
-		x.Summary = "done at this end: " + done(&s.Record)
+		x.Summary, x.Cause = "done at this end: "+done(&s.Record), s.Warning
 		x.Next = "nothing; the record is kept for a while and then purged"
 	case lifecycle.InError:
-		x.Summary = fmt.Sprintf("failed %s (phase %s)", s.When(), s.Phase.Name(s.Side))
-		if s.Failure.Kind == fault.Canceled {
-			x.Summary = fmt.Sprintf("cancelled %s (phase %s)", s.When(), s.Phase.Name(s.Side))
-		}
+		x.Summary = failedWhen(&s.Record)
 		x.Next = "nothing, until an operator retries it. A retry goes on from this phase: what is recorded done is not done again"
 		x.Do = []string{"events " + id, "retry " + id}
 		switch {
@@ -56,7 +53,7 @@ func (e *Engine) Explain(ctx context.Context, ref store.Ref) (Explanation, error
 			x.Next = "nothing: an operator at " + s.Spec.Partner + " has to retry it there first, and then one here"
 		}
 		if rule == nil {
-			x.Next += ". Rule " + s.Spec.Rule + " is not configured any more"
+			x.Next += ". Rule " + RuleShown(s.Spec.Rule) + " is not configured any more"
 		}
 	case lifecycle.Running:
 		x.Summary = "runs"
@@ -124,6 +121,29 @@ func (x *Explanation) waits(now time.Time, full, crowded, alone, ready bool) {
 	}
 }
 
+// failedWhen says at which end a request has failed, and how far it was. Where the other end has
+// said how far it was, this end's phase says little: its failure may have come with the answer to
+// the first call.
+func failedWhen(r *lifecycle.Record) string {
+	here := r.Phase.Name(r.Side)
+	switch f := &r.Failure; {
+	case f.Kind == fault.Canceled:
+		return fmt.Sprintf("cancelled %s (phase %s)", r.When(), here)
+	case f.Side == fault.Here || f.Phase == lifecycle.Unknown:
+		return fmt.Sprintf("failed %s (phase %s)", r.When(), here)
+	}
+	there := r.Side.Other()
+	text := fmt.Sprintf("failed at %s, %s (phase %s there, %s here)", r.Spec.Partner, r.Failure.Phase.Words(), r.Failure.Phase.Name(there), here)
+	switch {
+	case there == lifecycle.Sender:
+	case r.Failure.Phase >= lifecycle.Committed:
+		text += ". The file is there, under its name"
+	case r.Failure.Phase == lifecycle.Whole:
+		text += ". All bytes are there, but the file has no name"
+	}
+	return text
+}
+
 // cause is a record's failure as people read it.
 func cause(r *lifecycle.Record) string {
 	if r.Failure.Kind == 0 {
@@ -138,8 +158,17 @@ func cause(r *lifecycle.Record) string {
 
 func done(r *lifecycle.Record) string {
 	what := "received and stored"
-	if r.Side == lifecycle.Sender {
+	if from, to, ok := Between(&r.Spec); ok {
+		what = "sent by " + from + ", stored and verified at " + to
+	} else if r.Side == lifecycle.Sender {
 		what = "sent, stored and verified at " + r.Spec.Partner
 	}
-	return fmt.Sprintf("%d bytes %s, all tasks run", r.Size, what)
+	text := fmt.Sprintf("%d bytes %s, all tasks run", r.Size, what)
+	switch {
+	case r.Warnings == 1:
+		text += ", one with a warning"
+	case r.Warnings > 1:
+		text += fmt.Sprintf(", %d with warnings, of which the last is", r.Warnings)
+	}
+	return text
 }

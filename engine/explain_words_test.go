@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/pannier/pannier/engine"
 	"github.com/pannier/pannier/engine/lifecycle"
 	"github.com/pannier/pannier/engine/task"
 	"github.com/pannier/pannier/spec/fault"
@@ -31,8 +32,8 @@ func TestFailuresAreReadable(t *testing.T) {
 		t.Errorf("%q, %q, %v", x.Summary, x.Cause, err)
 	}
 	x, err = p.nodes["a"].engine.Explain(t.Context(), ref)
-	if err != nil || x.Summary != "failed before its first call was through, which has the bytes with it if they are few (phase ACCEPTED)" {
-		t.Errorf("%q, %v; the partner has had all bytes", x.Summary, err)
+	if err != nil || x.Summary != "failed at b, in the tasks after the bytes (phase POST there, MOVING here). The file is there, under its name" || x.Size != 10 || x.Rank != 10 {
+		t.Errorf("%q, %d of %d bytes, %v", x.Summary, x.Rank, x.Size, err)
 	}
 	ref = p.submit("pull", "absent", "z")
 	a, _ = p.end(ref, lifecycle.InError)
@@ -43,5 +44,90 @@ func TestFailuresAreReadable(t *testing.T) {
 	var f *fault.Error
 	if !errors.As(err, &f) || !strings.HasSuffix(err.Error(), "the request is INERROR (phase MOVING): only what waits or was paused can be resumed") {
 		t.Errorf("resume: %v", err)
+	}
+}
+
+// TestFailedThere: each end tells how far the other was that has failed.
+func TestFailedThere(t *testing.T) {
+	fails := task.Table{Task: "exec", Argv: []string{"/bin/false"}}
+	for what, c := range map[string]struct {
+		at, rule string
+		set      func(t *testing.T, r *engine.Rule)
+		size     int
+		want     string // at the other end
+	}{
+		"before the bytes": {"b", "push", func(t *testing.T, r *engine.Rule) { r.Receiver.Pre = tasks(t, fails) }, 2 << 20,
+			"failed at b, in the tasks before the bytes (phase PRE there, ACCEPTED here)"},
+		"after many bytes": {"b", "push", func(t *testing.T, r *engine.Rule) { r.Receiver.Post = tasks(t, fails) }, 2 << 20,
+			"failed at b, in the tasks after the bytes (phase POST there, MOVING here). The file is there, under its name"},
+		"a sender that is asked": {"b", "pull", func(t *testing.T, r *engine.Rule) { r.Sender.Pre = tasks(t, fails) }, 10,
+			"failed at b, in the tasks before the bytes (phase PRE there, ACCEPTED here)"},
+		"the requester": {"a", "push", func(t *testing.T, r *engine.Rule) { r.Sender.Post = tasks(t, fails) }, 10,
+			"failed at a, in the tasks after the bytes (phase POST there, POSTED here)"},
+	} {
+		t.Run(what, func(t *testing.T) {
+			p := newPair(t, func(n *node) { c.set(t, n.rules[c.rule]) })
+			p.file(map[string]string{"push": "a", "pull": "b"}[c.rule], "x", c.size)
+			ref := p.submit(c.rule, "x", "y")
+			p.end(ref, lifecycle.InError)
+			n, of := p.nodes["a"], ref
+			if c.at == "a" {
+				n, of = p.nodes["b"], other(ref)
+			}
+			x, err := n.engine.Explain(t.Context(), of)
+			if err != nil || x.Summary != c.want {
+				t.Errorf("%q, %v\nwant %q", x.Summary, err, c.want)
+			}
+		})
+	}
+}
+
+// TestWarned: a task that is done with a warning is told of, and of several which.
+func TestWarned(t *testing.T) {
+	p := newPair(t, func(n *node) {
+		n.rules["push"].Sender.Post = tasks(t, task.Table{Task: "log", Text: "x"},
+			task.Table{Task: "exec", Argv: []string{"/bin/sh", "-c", "echo look at me; exit 3"}, Warning: []int{3}})
+	})
+	p.file("a", "x", 10)
+	ref := p.submit("push", "x", "y")
+	a, b := p.end(ref, lifecycle.Done)
+	const want = "post task 2, exec: look at me"
+	if a.Warnings != 1 || a.Warning != want || b.Warnings != 0 {
+		t.Errorf("%d %q, there %d", a.Warnings, a.Warning, b.Warnings)
+	}
+	e := p.nodes["a"].engine
+	x, err := e.Explain(t.Context(), ref)
+	if err != nil || !strings.HasSuffix(x.Summary, "all tasks run, one with a warning") || x.Cause != want {
+		t.Errorf("%q, %q, %v", x.Summary, x.Cause, err)
+	}
+	var said []string
+	events, err := e.Events(t.Context(), ref)
+	for _, v := range events {
+		if v.Warning != "" {
+			said = append(said, v.Event+": "+v.Warning)
+		}
+	}
+	if err != nil || len(said) != 1 || !strings.Contains(said[0], "EndTask") || !strings.HasSuffix(said[0], want) {
+		t.Errorf("%q, %v", said, err)
+	}
+	steps, err := p.nodes["a"].engine.Timeline(t.Context(), ref, false)
+	if err != nil || len(steps.Here.Tasks) != 2 || steps.Here.Tasks[0].Warned || !steps.Here.Tasks[1].Warned {
+		t.Errorf("%+v, %v", steps.Here.Tasks, err)
+	}
+}
+
+// TestWhichTask: of several tasks the one that has failed is named by its place.
+func TestWhichTask(t *testing.T) {
+	p := newPair(t, func(n *node) {
+		n.rules["push"].Receiver.Post = tasks(t, task.Table{Task: "exec", Argv: []string{"/bin/true"}},
+			task.Table{Task: "exec", Argv: []string{"/bin/sh", "-c", "echo no; exit 3"}})
+	})
+	p.file("a", "x", 10)
+	a, b := p.end(p.submit("push", "x", "y"), lifecycle.InError)
+	if want := `post task 2, exec "y": run command "/bin/sh": exit status 3: no`; b.Failure.Cause != want {
+		t.Errorf("%q, want %q", b.Failure.Cause, want)
+	}
+	if want := "post task 2, exec: run command: the log there says more"; a.Failure.Cause != want {
+		t.Errorf("%q, want %q", a.Failure.Cause, want)
 	}
 }

@@ -177,6 +177,10 @@ func failureOf(err error) lifecycle.Failure {
 	if errors.As(err, &e) {
 		f.Side = e.Side
 	}
+	var ended endedError
+	if errors.As(err, &ended) {
+		f.Phase = ended.phase
+	}
 	return f
 }
 
@@ -193,6 +197,6 @@ func (x *run) failureOf(err error) lifecycle.Failure {
 
 // toTell is a failure as the other end may read it.
 func toTell(f lifecycle.Failure) lifecycle.Failure {
-	f.Cause, f.Told = f.Told, ""
+	f.Cause, f.Told, f.Phase = f.Told, "", lifecycle.Unknown
 	return f
 }

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/pannier/pannier/engine/lifecycle"
@@ -20,11 +21,56 @@ func (x *run) moving() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.rose = time.Now()
+	x.meter = meter{}
+	x.meter.read(x.rose, x.r.Rank)
 	x.live = Live{Doing: "moving bytes", Since: x.rose, Durable: x.r.Rank, Received: x.r.Rank, Total: x.r.Size, From: x.r.Rank, Output: x.live.Output}
 }
 
-// rateWindow is over how long a rate is smoothed.
-const rateWindow = 3 * time.Second
+// A rate is that of the last rateWindow, and unknown before rateLeast.
+const (
+	rateWindow = 3 * time.Second
+	rateLeast  = 200 * time.Millisecond
+	rateStep   = 100 * time.Millisecond // between two readings that are kept
+)
+
+// meter is how many bytes there were when: the readings of rateWindow, and the last before it.
+type meter struct{ readings []reading }
+
+type reading struct {
+	at    time.Time
+	bytes int64
+}
+
+// read takes a reading.
+func (m *meter) read(now time.Time, bytes int64) {
+	if n := len(m.readings); n > 0 && now.Sub(m.readings[n-1].at) < rateStep {
+		return
+	}
+	m.readings = append(m.readings, reading{now, bytes})
+	old := 0
+	for old+1 < len(m.readings) && now.Sub(m.readings[old+1].at) >= rateWindow {
+		old++
+	}
+	m.readings = slices.Delete(m.readings, 0, old)
+}
+
+// rate is how many bytes a second there were of late, up to so many now; 0: nobody knows.
+func (m *meter) rate(now time.Time, bytes int64) float64 {
+	if len(m.readings) == 0 {
+		return 0
+	}
+	from := m.readings[0]
+	for _, r := range m.readings[1:] {
+		if now.Sub(r.at) < rateWindow {
+			break
+		}
+		from = r
+	}
+	if took := now.Sub(from.at); took >= rateLeast {
+		return float64(max(bytes-from.bytes, 0)) / took.Seconds()
+	}
+	return 0
+}
 
 // progress is the pump's.
 func (x *run) progress(p sideeffect.Progress) {
@@ -34,22 +80,12 @@ func (x *run) progress(p sideeffect.Progress) {
 	if p.Received > l.Received || p.Durable > l.Durable {
 		x.rose = now
 	}
-	if since := now.Sub(x.seen); x.seen.IsZero() || since > 0 {
-		if !x.seen.IsZero() && p.Received > l.Received {
-			fresh := float64(p.Received-l.Received) / since.Seconds()
-			weight := min(1, since.Seconds()/rateWindow.Seconds())
-			if l.Rate == 0 {
-				weight = 1
-			}
-			l.Rate += (fresh - l.Rate) * weight
-		}
-		x.seen = now
-	}
 	l.Durable, l.Received, l.Total = max(l.Durable, p.Durable), max(l.Received, p.Received), p.Total
 	if x.r.Side == lifecycle.Sender {
 		l.Durable = max(l.Durable, min(p.Durable, l.Received))
 	}
 	received := l.Received
+	x.meter.read(now, received)
 	x.mu.Unlock()
 	x.came(received)
 	if x.engine.watch.wanted() {
@@ -68,5 +104,6 @@ func (x *run) report() *Live {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	l := x.live
+	l.Rate = x.meter.rate(time.Now(), l.Received)
 	return &l
 }

@@ -193,8 +193,10 @@ func (x *run) hear(a Answer) error {
 		}
 		return nil
 	case Failed:
-		e := fault.FromPeer(op, a.Failure.Kind, a.Failure.Cause)
-		return endedError{e}
+		if err := x.overtaken(&a); err != nil {
+			return err
+		}
+		return endedError{fault.FromPeer(op, a.Failure.Kind, a.Failure.Cause), a.Phase}
 	case Paused:
 		if a.Wait <= 0 {
 			a.Wait = askAgain
@@ -211,8 +213,25 @@ func (x *run) hear(a Answer) error {
 	return fault.New(op, fault.Protocol, "an answer of outcome %d", a.Outcome)
 }
 
+// overtaken notes how far the bytes of an offer had come when the receiver failed.
+func (x *run) overtaken(a *Answer) error {
+	if a.Phase < lifecycle.Moving || a.Failure.Kind == fault.Canceled || !x.r.MayOffer() {
+		return nil
+	}
+	if err := x.catchUp(); err != nil {
+		return err
+	}
+	if a.Rank <= x.r.Rank || a.Rank > x.r.Size {
+		return nil
+	}
+	return x.do(lifecycle.Durable{Epoch: x.epoch, Rank: a.Rank})
+}
+
 // endedError says that the request has ended at the other end: no attempt helps.
-type endedError struct{ why *fault.Error }
+type endedError struct {
+	why   *fault.Error
+	phase lifecycle.Phase // how far that end has come
+}
 
 func (e endedError) Error() string { return e.why.Error() }
 func (e endedError) Unwrap() error { return e.why }

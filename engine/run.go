@@ -3,8 +3,10 @@ package engine
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -57,7 +59,7 @@ type run struct {
 
 	mu    sync.Mutex // guards what follows, for who looks at the run from outside
 	live  Live
-	seen  time.Time // the last progress
+	meter meter     // of the bytes that move
 	rose  time.Time // when bytes last moved
 	paced int       // waits for a limit of this node's
 	wish  wish
@@ -374,9 +376,9 @@ func (x *run) task() error {
 	x.log.Log(x.ctx, level, "task", "list", key.List.String(), "task", int(key.Index)+1, "name", step.Name,
 		"took", time.Since(began).Round(time.Microsecond), "warning", res.Warning, "output", shown(res.Output), "error", err)
 	if err != nil {
-		return err
+		return numbered(err, key, len(list))
 	}
-	done := lifecycle.EndTask{Epoch: x.epoch}
+	done := lifecycle.EndTask{Epoch: x.epoch, Warning: warningOf(key, step.Name, &res)}
 	if x.r.Side == lifecycle.Sender || x.r.Phase >= lifecycle.Committed {
 		done.Moved, done.File = res.Moved, res.File
 	}
@@ -435,6 +437,29 @@ type forwarder struct {
 
 func (f forwarder) Forward(ctx context.Context, o task.Forward) (lifecycle.ID, error) {
 	return f.e.forward(ctx, Order{ID: o.ID, Partner: o.Partner, Rule: o.Rule, Source: o.File, Follow: o.Follow, Info: o.Info, Hops: o.Hops, Trace: f.trace}, o.Wait)
+}
+
+// numbered says in which list and place a task is that has failed, if there are several.
+func numbered(err error, key lifecycle.TaskKey, tasks int) error {
+	e, ok := err.(*fault.Error)
+	if !ok || tasks < 2 {
+		return err
+	}
+	n := *e
+	n.Op = fmt.Sprintf("%v task %d, %s", key.List, key.Index+1, strings.TrimPrefix(e.Op, "task "))
+	return &n
+}
+
+// warningOf is what a task that is done warns of.
+func warningOf(key lifecycle.TaskKey, name string, res *task.Result) string {
+	if !res.Warning {
+		return ""
+	}
+	text := fmt.Sprintf("%v task %d, %s", key.List, key.Index+1, name)
+	if said := strings.TrimSpace(shown(res.Output)); said != "" {
+		text += ": " + said
+	}
+	return text
 }
 
 // shown is the end of a task's output as a log line has it.

@@ -44,6 +44,7 @@ type TaskRun struct {
 	Began  time.Time
 	Ended  time.Time // zero: it has not, or nobody knows
 	Failed bool      // and so has the request
+	Warned bool      // it is done, but somebody should look
 }
 
 // StepsOf is what a record and its events tell at that time.
@@ -87,7 +88,7 @@ func runsOf(r *lifecycle.Record, events []store.Entry) (all []TaskRun) {
 				all = append(all, t)
 			case "EndTask":
 				if open >= 0 { // else its beginning is forgotten
-					all[open].Ended = e.At
+					all[open].Ended, all[open].Warned = e.At, e.Warning != ""
 					ended[all[open].List]++
 				}
 				open = -1

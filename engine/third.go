@@ -21,6 +21,18 @@ func ThirdRule(rule string) string { return thirdPrefix + rule }
 
 const thirdPrefix = "@@"
 
+// RuleShown is a rule's name as people see it: of a third-party copy that of its partner's, empty
+// where none was named.
+func RuleShown(rule string) string { return strings.TrimPrefix(rule, thirdPrefix) }
+
+// Between is between which nodes the bytes of a third-party copy go; ok is false for what is none.
+func Between(s *lifecycle.Spec) (from, to string, ok bool) {
+	if s.Fetch {
+		return s.Third, s.Partner, s.Third != ""
+	}
+	return s.Partner, s.Third, s.Third != ""
+}
+
 // thirdRule is the rule of that name, which nobody has written.
 func thirdRule(name string) *Rule {
 	return &Rule{

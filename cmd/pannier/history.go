@@ -87,7 +87,7 @@ type export struct {
 }
 
 var exportHeader = []string{"id", "requester", "role", "side", "partner", "rule", "source", "target", "state", "size", "durable", "attempts", "round",
-	"registered", "finished", "seconds", "digest", "verified", "error", "error_side", "cause", "follow", "info"}
+	"registered", "finished", "seconds", "digest", "verified", "error", "error_side", "cause", "follow", "info", "third", "fetch", "warnings", "warning"}
 
 func newExport(w io.Writer, format string) *export {
 	e := &export{out: bufio.NewWriter(w)}
@@ -106,7 +106,8 @@ func (e *export) add(r *adminpb.Request) error {
 	row := []string{r.GetId(), r.GetRequester(), strings.ToLower(r.GetRole().String()), strings.ToLower(r.GetSide().String()), r.GetPartner(), r.GetRule(), r.GetSource(), r.GetTarget(), r.GetState().String(),
 		strconv.FormatInt(r.GetSize(), 10), strconv.FormatInt(r.GetDurable(), 10), fmt.Sprint(r.GetAttempt()), fmt.Sprint(r.GetRound()),
 		utc(r.GetRegistered()), utc(r.GetChanged()), strconv.FormatFloat(took.Seconds(), 'f', 3, 64), r.GetDigest(), r.GetVerified(),
-		r.GetFailure().GetName(), r.GetFailure().GetSide(), r.GetFailure().GetCause(), r.GetFollow(), r.GetInfo()}
+		r.GetFailure().GetName(), r.GetFailure().GetSide(), r.GetFailure().GetCause(), r.GetFollow(), r.GetInfo(),
+		r.GetThird(), cmpOr(r.GetThird() != "", strconv.FormatBool(r.GetFetch()), ""), fmt.Sprint(r.GetWarnings()), r.GetWarning()}
 	for i, cell := range row {
 		row[i] = harmless(cell)
 	}

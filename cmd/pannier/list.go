@@ -162,7 +162,7 @@ func requestTable(v view, all []*adminpb.Request) command.Table {
 	}
 	for _, r := range all {
 		t.Rows = append(t.Rows, []string{
-			v.id(r.GetId()), v.way(r.GetSide()), r.GetPartner(), r.GetRule(), v.file(ownName(r)), v.bytes(r.GetSize()), percent(r), r.GetState().String(),
+			v.id(r.GetId()), v.way(r), admin.Partner(r), orDash(r.GetRule()), v.file(ownName(r)), v.bytes(r.GetSize()), percent(r), r.GetState().String(),
 			r.GetStep(), strconv.Itoa(int(r.GetAttempt())), v.time(r.GetChanged()), admin.Problem(r.GetFailure()),
 		})
 	}
@@ -258,6 +258,8 @@ func requestFields(v view, e *adminpb.Explanation) (f fields) {
 	}
 	f.add("failure", admin.Problem(r.GetFailure()))
 	f.add("failed", v.time(r.GetFailure().GetAt()))
+	f.add("warning", r.GetWarning())
+	f.add("warnings", cmpOr(r.GetWarnings() > 1, strconv.Itoa(int(r.GetWarnings()))+", that was the last", ""))
 	f.add("priority", strconv.Itoa(int(r.GetPriority())))
 	f.add("follows", cmpOr(r.GetFollow() == r.GetId(), "", r.GetFollow()))
 	f.add("info", r.GetInfo())
@@ -322,7 +324,7 @@ func eventTable(v view, all []*adminpb.Event) command.Table {
 	for _, e := range all {
 		t.Rows = append(t.Rows, []string{
 			strconv.FormatUint(e.GetSeq(), 10), v.time(e.GetAt()), e.GetEvent(), e.GetState().String(), e.GetPhase(), v.bytes(e.GetDurable()),
-			strconv.Itoa(int(e.GetAttempt())), admin.Problem(e.GetFailure()),
+			strconv.Itoa(int(e.GetAttempt())), admin.Problem(e.GetFailure()) + cmpOr(e.GetWarning() != "", "warning: "+e.GetWarning(), ""),
 		})
 	}
 	return t

@@ -206,12 +206,8 @@ func (c *console) said(cmd *cobra.Command, asJSON bool, reply *adminpb.SubmitRep
 	} else if r.GetTarget() != r.GetSource() {
 		line = fmt.Sprintf("%s to %s as %s, rule %s", v.file(r.GetSource()), r.GetPartner(), v.file(r.GetTarget()), r.GetRule())
 	}
-	if third := r.GetThird(); third != "" {
-		from, to := r.GetPartner(), third
-		if r.GetFetch() {
-			from, to = to, from
-		}
-		line = fmt.Sprintf("%s from %s to %s as %s, by a request of %s; no bytes come here", v.file(r.GetSource()), from, to, v.file(r.GetTarget()), r.GetPartner())
+	if r.GetThird() != "" {
+		line = fmt.Sprintf("%s from %s as %s, by a request of %s; no bytes come here", v.file(r.GetSource()), admin.Partner(r), v.file(r.GetTarget()), r.GetPartner())
 	}
 	if !reply.GetMade() {
 		line += "; the request was there before: it is " + r.GetState().String()

@@ -72,7 +72,7 @@ func stepRows(v view, end string, x *adminpb.Steps) (rows [][]string) {
 		all = append(all, row{r.GetAt(), []string{end, r.GetPhase(), v.time(r.GetAt()), "", ""}})
 	}
 	for _, r := range x.GetRuns() {
-		took, failed := "", cmpOr(r.GetFailed(), "failed", "")
+		took, failed := "", cmpOr(r.GetFailed(), "failed", cmpOr(r.GetWarned(), "warning", ""))
 		if r.GetEnded() != nil {
 			took = strconv.FormatFloat(r.GetEnded().AsTime().Sub(r.GetBegan().AsTime()).Seconds(), 'f', 3, 64) + " s"
 		}

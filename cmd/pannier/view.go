@@ -113,9 +113,14 @@ func percent(r *adminpb.Request) string {
 	return strconv.Itoa(min(int(float64(durable)/float64(total)*100), 99)) + "%"
 }
 
-// way is which way the bytes go, seen from the node.
-func (v view) way(s adminpb.Request_Side) string {
+// way is which way the bytes go, seen from the node; "between" two others in a third-party copy.
+func (v view) way(r *adminpb.Request) string {
+	s := r.GetSide()
 	switch {
+	case r.GetThird() != "" && v.people:
+		return "⇢"
+	case r.GetThird() != "":
+		return "between"
 	case s == adminpb.Request_SENDER && v.people:
 		return "→"
 	case s == adminpb.Request_RECEIVER && v.people:

@@ -73,7 +73,7 @@ func (c *console) printChange(cmd *cobra.Command, change *adminpb.Change) error 
 	}
 	r := change.GetRequest()
 	v := c.view(cmd.OutOrStdout())
-	cells := []string{v.id(r.GetId()), v.way(r.GetSide()), r.GetPartner(), v.file(ownName(r)), r.GetState().String(), r.GetPhase(), percent(r), admin.Problem(r.GetFailure())}
+	cells := []string{v.id(r.GetId()), v.way(r), admin.Partner(r), v.file(ownName(r)), r.GetState().String(), r.GetPhase(), percent(r), admin.Problem(r.GetFailure())}
 	for i := range cells {
 		cells[i] = strings.ReplaceAll(command.Printable(cells[i]), "\n", `\n`)
 	}

@@ -22,14 +22,14 @@ func requestOf(s *engine.Status) *adminpb.Request {
 	r := &s.Record
 	q := &adminpb.Request{
 		Id: r.Key.ID.String(), Requester: r.Key.Requester, Role: adminpb.Request_Role(r.Role), Side: adminpb.Request_Side(r.Side),
-		Partner: r.Spec.Partner, Rule: r.Spec.Rule, Source: r.Spec.Source.String(), Target: r.Spec.Target.String(),
+		Partner: r.Spec.Partner, Rule: engine.RuleShown(r.Spec.Rule), Source: r.Spec.Source.String(), Target: r.Spec.Target.String(),
 		File: r.File.String(), Info: r.Spec.Info, Priority: int32(r.Spec.Priority), Follow: r.Spec.Follow.String(),
 		State: adminpb.Request_State(r.State), Phase: r.Phase.Name(r.Side), Step: r.Step().String(), Failing: r.Failing,
-		Owner: adminpb.Request_Role(r.Owner), Attempt: r.Attempt, Round: r.Round, Failure: failureOf(&r.Failure),
+		Owner: adminpb.Request_Role(r.Owner), Attempt: r.Attempt, Round: r.Round, Failure: failureOf(&r.Failure, r.Side.Other()),
 		Size: r.Size, Durable: r.Rank, Digest: digestOf(r), Verified: r.Verified, Registered: timeOf(r.Registered), Changed: timeOf(r.Changed),
 		Due: timeOf(r.Due), NotBefore: timeOf(r.Spec.NotAt), Version: r.Version, Live: liveOf(s.Live),
 		Streak: r.Streak, Third: r.Spec.Third, Fetch: r.Spec.Fetch, By: r.Spec.By,
-		Tasks: tasksOf(r.Spec.Tasks, r.Tasks),
+		Tasks: tasksOf(r.Spec.Tasks, r.Tasks), Warnings: r.Warnings, Warning: valid(r.Warning),
 	}
 	if r.Reason != lifecycle.NoReason {
 		q.Reason = r.Reason.String()
@@ -66,23 +66,28 @@ func liveOf(l *engine.Live) *adminpb.Live {
 	}
 }
 
-func failureOf(f *lifecycle.Failure) *adminpb.Failure {
+// failureOf is a failure, the other end being on that side of the bytes.
+func failureOf(f *lifecycle.Failure, other lifecycle.Side) *adminpb.Failure {
 	if f.Kind == 0 {
 		return nil
 	}
-	return &adminpb.Failure{Kind: uint32(f.Kind), Name: f.Kind.String(), Side: f.Side.String(), Cause: valid(f.Cause), At: timeOf(f.At)}
+	phase := ""
+	if f.Phase != lifecycle.Unknown {
+		phase = f.Phase.Name(other)
+	}
+	return &adminpb.Failure{Phase: phase, Kind: uint32(f.Kind), Name: f.Kind.String(), Side: f.Side.String(), Cause: valid(f.Cause), At: timeOf(f.At)}
 }
 
 func eventOf(e *store.Entry, side lifecycle.Side) *adminpb.Event {
 	return &adminpb.Event{
 		Seq: e.Seq, At: timeOf(e.At), Event: e.Event, State: adminpb.Request_State(e.State), Phase: e.Phase.Name(side),
-		Durable: e.Rank, Attempt: e.Attempt, Failure: failureOf(&e.Failure),
+		Durable: e.Rank, Attempt: e.Attempt, Failure: failureOf(&e.Failure, side.Other()), Warning: valid(e.Warning),
 	}
 }
 
 func partnerOf(p *engine.PartnerStatus) *adminpb.Partner {
 	q := &adminpb.Partner{
-		Name: p.Name, Address: p.Address, Connected: p.Connected, Failure: failureOf(&p.Failure), RetryAt: timeOf(p.RetryAt),
+		Name: p.Name, Address: p.Address, Connected: p.Connected, Failure: failureOf(&p.Failure, 0), RetryAt: timeOf(p.RetryAt),
 		Running: int32(p.Running), Queued: int32(p.Queued), Bridge: p.Bridge,
 	}
 	if p.RTT > 0 {

@@ -143,7 +143,7 @@ func problemOf(err error) *adminpb.Failure {
 	if errors.As(err, &known) {
 		f.Side = known.Side
 	}
-	return failureOf(&f)
+	return failureOf(&f, 0)
 }
 
 func relayOf(r *Relay) *adminpb.Relay {

@@ -66,6 +66,13 @@ type third struct {
 	By    string
 }
 
+// later is what few records have, stored behind third for them only.
+type later struct {
+	FailurePhase uint8
+	Warnings     uint32
+	Warning      string
+}
+
 // entry is one event of a request; a value of the events bucket is a sequence of
 // them, each with its own check.
 type entry struct {
@@ -78,6 +85,12 @@ type entry struct {
 	FailureKind  uint16
 	FailureSide  uint8
 	FailureCause string
+}
+
+// entryLater is what few events have, stored behind entry for them only.
+type entryLater struct {
+	FailurePhase uint8
+	Warning      string
 }
 
 // nanos is t as stored: ns since 1970, 0 for the zero time.
@@ -107,8 +120,12 @@ func encodeRecord(r *lifecycle.Record) ([]byte, error) {
 		Reason: uint8(r.Reason), Owner: uint8(r.Owner), Due: nanos(r.Due), Epoch: r.Epoch, Version: r.Version,
 		Registered: nanos(r.Registered), Changed: nanos(r.Changed),
 	}, &more{Hops: r.Spec.Hops, Delays: r.Delays, Verified: r.Verified, Trace: r.Trace}}
-	if t := (third{r.Spec.Third, r.Spec.Fetch, r.Spec.By}); t != (third{}) {
+	t, l := third{r.Spec.Third, r.Spec.Fetch, r.Spec.By}, later{uint8(r.Failure.Phase), r.Warnings, r.Warning}
+	if t != (third{}) || l != (later{}) {
 		values = append(values, &t)
+	}
+	if l != (later{}) {
+		values = append(values, &l)
 	}
 	return seal(values...)
 }
@@ -117,7 +134,8 @@ func decodeRecord(b []byte) (r lifecycle.Record, err error) {
 	var w row
 	var m more
 	var t third
-	if err := open(b, &w, &m, &t); err != nil {
+	var l later
+	if err := open(b, &w, &m, &t, &l); err != nil {
 		return r, err
 	}
 	if len(w.ID) != len(r.Key.ID) || len(w.Follow) != len(r.Spec.Follow) || len(w.Planned) != len(r.Spec.Tasks) || len(w.Tasks) != len(r.Tasks) {
@@ -132,8 +150,9 @@ func decodeRecord(b []byte) (r lifecycle.Record, err error) {
 		},
 		Tasks: [3]uint8(w.Tasks), Begun: w.Begun, Failing: w.Failing,
 		Proof: w.Proof, Verified: m.Verified, Size: w.Size, Rank: w.Rank, Peak: w.Peak, Attempt: w.Attempt, Round: w.Round, Streak: w.Streak, Delays: m.Delays,
-		Failure: lifecycle.Failure{Kind: fault.Kind(w.FailureKind), Side: fault.Side(w.FailureSide), Cause: w.FailureCause, Told: w.FailureTold, At: timeOf(w.FailureAt)},
-		Reason:  lifecycle.Reason(w.Reason), Owner: lifecycle.Role(w.Owner), Due: timeOf(w.Due), Epoch: w.Epoch, Version: w.Version,
+		Failure:  lifecycle.Failure{Kind: fault.Kind(w.FailureKind), Side: fault.Side(w.FailureSide), Phase: lifecycle.Phase(l.FailurePhase), Cause: w.FailureCause, Told: w.FailureTold, At: timeOf(w.FailureAt)},
+		Warnings: l.Warnings, Warning: l.Warning,
+		Reason: lifecycle.Reason(w.Reason), Owner: lifecycle.Role(w.Owner), Due: timeOf(w.Due), Epoch: w.Epoch, Version: w.Version,
 		Registered: timeOf(w.Registered), Changed: timeOf(w.Changed), Trace: m.Trace,
 	}
 	if r.Spec.Source, err = pathOf(w.Source); err != nil {
@@ -159,18 +178,23 @@ func pathOf(s string) (relpath.Path, error) {
 }
 
 func encodeEntry(e *store.Entry) ([]byte, error) {
-	return seal(&entry{
+	values := []any{&entry{
 		Seq: e.Seq, At: nanos(e.At), Event: e.Event, State: uint8(e.State), Phase: uint8(e.Phase), Rank: e.Rank, Attempt: e.Attempt,
 		FailureKind: uint16(e.Failure.Kind), FailureSide: uint8(e.Failure.Side), FailureCause: e.Failure.Cause,
-	})
+	}}
+	if l := (entryLater{uint8(e.Failure.Phase), e.Warning}); l != (entryLater{}) {
+		values = append(values, &l)
+	}
+	return seal(values...)
 }
 
 func decodeEntry(b []byte) (store.Entry, error) {
 	var w entry
-	err := open(b, &w)
+	var l entryLater
+	err := open(b, &w, &l)
 	return store.Entry{
 		Seq: w.Seq, At: timeOf(w.At), Event: w.Event, State: lifecycle.State(w.State), Phase: lifecycle.Phase(w.Phase), Rank: w.Rank, Attempt: w.Attempt,
-		Failure: lifecycle.Failure{Kind: fault.Kind(w.FailureKind), Side: fault.Side(w.FailureSide), Cause: w.FailureCause},
+		Failure: lifecycle.Failure{Kind: fault.Kind(w.FailureKind), Side: fault.Side(w.FailureSide), Phase: lifecycle.Phase(l.FailurePhase), Cause: w.FailureCause}, Warning: l.Warning,
 	}, err
 }
 

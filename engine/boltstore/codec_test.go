@@ -30,6 +30,16 @@ func TestRecordFromBefore(t *testing.T) {
 	if got, err := decodeRecord(longer); err != nil || got.Spec != r.Spec {
 		t.Errorf("%+v, %v", got, err)
 	}
+	r.Warnings, r.Warning, r.Failure.Phase = 2, "look", lifecycle.Post
+	for _, third := range []string{"c", ""} { // what is behind it is found with and without it
+		r.Spec.Third = third
+		if longer, err = encodeRecord(&r); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := decodeRecord(longer); err != nil || got.Spec != r.Spec || got.Warnings != 2 || got.Warning != "look" || got.Failure.Phase != lifecycle.Post {
+			t.Errorf("%+v, %v", got, err)
+		}
+	}
 	var w row
 	var m more
 	if err := open(longer, &w, &m); err != nil || m.Hops != 3 {

@@ -121,6 +121,9 @@ func (s *Store) put(c *change, key []byte, old, r *lifecycle.Record, event strin
 		if r.Failure.At.Equal(now) {
 			e.Failure = r.Failure
 		}
+		if old != nil && r.Warnings != old.Warnings {
+			e.Warning = r.Warning
+		}
 		entry, err := encodeEntry(&e)
 		if err != nil {
 			return err

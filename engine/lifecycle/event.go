@@ -100,6 +100,8 @@ type EndTask struct {
 	Epoch uint64
 	Moved bool         // File is the file's name from now on
 	File  relpath.Path // zero: the file is gone
+	// Warning is why somebody should look, although it is done; empty: nobody has to. At most MaxText bytes are kept.
+	Warning string
 }
 
 func (e EndTask) on() (row, uint64) { return endTask, e.Epoch }
@@ -111,6 +113,9 @@ func (e EndTask) apply(r *Record) error {
 	}
 	r.Tasks[l]++
 	r.Begun = 0
+	if e.Warning != "" {
+		r.Warnings, r.Warning = r.Warnings+1, clip(e.Warning)
+	}
 	if e.Moved {
 		r.File = e.File
 	}

@@ -103,6 +103,7 @@ func (l List) String() string { return nameOf([]string{"pre", "post", "error"}, 
 type Failure struct {
 	Kind  fault.Kind // 0: nothing
 	Side  fault.Side // where
+	Phase Phase      // how far the other end had come, where Side is not Here; Unknown: it has not said
 	Cause string     // at most MaxText bytes
 	Told  string     // what of it the other end may read; at most MaxText bytes
 	At    time.Time
@@ -153,12 +154,14 @@ type Record struct {
 	Streak   uint32       // claims in a row that brought no progress and did not end in order; error tasks have one of their own
 	Delays   uint32       // how often an error task has made it due again since an operator's last word
 
-	Failure Failure
-	Reason  Reason    // why it waits
-	Owner   Role      // Interrupted: the end that moves it on
-	Due     time.Time // when Owner does; else this end's commander asks again or gives up
-	Epoch   uint64    // of the last claim; it holds while Running. Only ever raised
-	Version uint64    // raised by each Apply: what the store compares
+	Failure  Failure
+	Warnings uint32    // how many tasks of this end are done, but somebody should look
+	Warning  string    // what the last of them says; at most MaxText bytes
+	Reason   Reason    // why it waits
+	Owner    Role      // Interrupted: the end that moves it on
+	Due      time.Time // when Owner does; else this end's commander asks again or gives up
+	Epoch    uint64    // of the last claim; it holds while Running. Only ever raised
+	Version  uint64    // raised by each Apply: what the store compares
 
 	Registered, Changed time.Time
 

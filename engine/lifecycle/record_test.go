@@ -302,3 +302,13 @@ func TestSenderIsNotAhead(t *testing.T) {
 		}
 	}
 }
+
+// TestWhen: a failure before the first answer may come after all bytes have gone.
+func TestWhen(t *testing.T) {
+	for attempt, want := range []string{"before anything was done", "before its first call was through, which has the bytes with it if they are few"} {
+		r := Record{Role: Requester, Side: Sender, Phase: Accepted, Attempt: uint32(attempt)}
+		if got := r.When(); got != want {
+			t.Errorf("attempt %d: %q", attempt, got)
+		}
+	}
+}

@@ -80,7 +80,7 @@ func writeSteps(x *engine.Steps) *peerpb.StepsReply {
 		}
 	}
 	for _, t := range x.Tasks {
-		m.Tasks = append(m.Tasks, &peerpb.TaskRun{List: peerpb.TaskList(t.List) + 1, Number: uint32(t.Number), Began: nanoseconds(t.Began), Ended: nanoseconds(t.Ended), Failed: t.Failed})
+		m.Tasks = append(m.Tasks, &peerpb.TaskRun{List: peerpb.TaskList(t.List) + 1, Number: uint32(t.Number), Began: nanoseconds(t.Began), Ended: nanoseconds(t.Ended), Failed: t.Failed, Warned: t.Warned})
 	}
 	return m
 }
@@ -130,7 +130,7 @@ func readSteps(m *peerpb.StepsReply) (x engine.Steps, err error) {
 		if t.GetList() < peerpb.TaskList_TASK_LIST_PRE || t.GetList() > peerpb.TaskList_TASK_LIST_ERROR || t.GetNumber() == 0 || t.GetNumber() > math.MaxUint8 {
 			return x, badAnswer("a task of number %d in list %d", t.GetNumber(), int32(t.GetList()))
 		}
-		x.Tasks = append(x.Tasks, engine.TaskRun{List: lifecycle.List(t.GetList() - 1), Number: uint8(t.GetNumber()), Began: instant(t.GetBegan()), Ended: instant(t.GetEnded()), Failed: t.GetFailed()})
+		x.Tasks = append(x.Tasks, engine.TaskRun{List: lifecycle.List(t.GetList() - 1), Number: uint8(t.GetNumber()), Began: instant(t.GetBegan()), Ended: instant(t.GetEnded()), Failed: t.GetFailed(), Warned: t.GetWarned()})
 	}
 	return x, nil
 }

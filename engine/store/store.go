@@ -106,4 +106,5 @@ type Entry struct {
 	Rank    int64
 	Attempt uint32
 	Failure lifecycle.Failure // of Interrupt and Fail
+	Warning string            // of EndTask: why somebody should look; empty: nobody has to
 }

@@ -1,6 +1,7 @@
 package task
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"os/exec"
@@ -85,6 +86,9 @@ func (e *execTask) Run(ctx context.Context, on *On) (Result, error) {
 		return res, nil
 	case errors.As(err, &exit) && exit.Exited() && slices.Contains(e.warning, exit.ExitCode()):
 		res.Warning = true
+		if len(bytes.TrimSpace(res.Output)) == 0 {
+			res.Output = []byte(exit.Error())
+		}
 		return res, nil
 	case errors.As(err, &exit):
 		failed := fault.New("run command", fault.Refused, "%v: %s", exit, lastLine(res.Output))

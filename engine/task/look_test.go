@@ -192,10 +192,20 @@ func TestChecksum(t *testing.T) {
 	}
 }
 
-// TestSnapshot: the record is JSON in a file, the failure too.
+// TestSnapshot: the record is JSON in a file, the failure too; but not one of an attempt before that did not end it.
 func TestSnapshot(t *testing.T) {
 	o := on(t, "content")
 	o.Record.Failure = lifecycle.Failure{Kind: fault.NoSpace, Cause: "the disk is \"full\"\n"}
+	if past := Tell(o); past.Failure != nil {
+		t.Errorf("a task of an attempt that has not failed: %+v", past.Failure)
+	}
+	if v := VarsOf(o.Record, "hosta", o.File, 7); v["error.code"] != "" || v["error.text"] != "" {
+		t.Errorf("and its variables: %q, %q", v["error.code"], v["error.text"])
+	}
+	o.Record.Failing = true
+	if v := VarsOf(o.Record, "hosta", o.File, 7); v["error.code"] != "no space" {
+		t.Errorf("an error task's: %q", v["error.code"])
+	}
 	for range 2 {
 		if _, err := step(t, Table{Task: "snapshot", To: "log/{id}.json"}).Run(t.Context(), o); err != nil {
 			t.Fatal(err)

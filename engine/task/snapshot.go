@@ -85,7 +85,7 @@ func Tell(on *On) Told {
 	if r.Spec.Follow != (lifecycle.ID{}) {
 		t.Follow = r.Spec.Follow.String()
 	}
-	if r.Failure.Kind != 0 {
+	if r.Failing {
 		t.Failure = &Failure{Kind: r.Failure.Kind.String(), Cause: r.Failure.Cause, At: stamp(r.Failure.At)}
 	}
 	return t

@@ -38,8 +38,8 @@ var variables = map[string]string{
 	"date":       "day when the request was registered, 2026-01-31, UTC",
 	"time":       "time when the request was registered, 150405, UTC",
 	"task":       "key of this task: the same each time it runs for this request",
-	"error.code": "kind of the failure, as \"no space\"; empty without one",
-	"error.text": "cause of the failure; empty without one",
+	"error.code": "in an error task the kind of the failure, as \"no space\"; elsewhere empty, also after an attempt that has failed",
+	"error.text": "likewise its cause",
 }
 
 // VarsOf are the values for a record's next task. size is -1 when unknown.
@@ -63,7 +63,7 @@ func VarsOf(r *lifecycle.Record, node string, file relpath.Path, size int64) Var
 		v["size"] = strconv.FormatInt(size, 10)
 	}
 	v["error.code"], v["error.text"] = "", ""
-	if r.Failure.Kind != 0 {
+	if r.Failing {
 		v["error.code"], v["error.text"] = r.Failure.Kind.String(), r.Failure.Cause
 	}
 	return v

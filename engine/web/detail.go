@@ -142,7 +142,7 @@ func (p *Page) detail(v *visit) (*detail, error) {
 	now := time.Now()
 	d := &detail{
 		row: rowOf(r, now), Request: r, Explain: e, Caller: v.caller, Facts: factsOf(e),
-		Lanes: lanesOf(timeline, r.GetRole()), Attempts: attemptsOf(reply.GetEvents()), Actions: actionsOf(r), Output: strings.TrimSpace(r.GetLive().GetOutput()),
+		Lanes: lanesOf(timeline, r.GetRole()), Attempts: attemptsOf(r, reply.GetEvents(), now), Actions: actionsOf(r), Output: strings.TrimSpace(r.GetLive().GetOutput()),
 	}
 	d.Mute = mute
 	for _, l := range slices.Backward(log.GetLines()) {
@@ -152,9 +152,17 @@ func (p *Page) detail(v *visit) (*detail, error) {
 		d.NextAt = ago(e.GetAt().AsTime(), now)
 	}
 	for _, x := range slices.Backward(reply.GetEvents()) {
-		d.Events = append(d.Events, event{x.GetAt().AsTime(), x.GetEvent(), x.GetState().String(), x.GetPhase(), size(x.GetDurable()), x.GetAttempt(), admin.Problem(x.GetFailure())})
+		d.Events = append(d.Events, event{x.GetAt().AsTime(), x.GetEvent(), x.GetState().String(), x.GetPhase(), size(x.GetDurable()), x.GetAttempt(), problemOf(x)})
 	}
 	return d, nil
+}
+
+// problemOf is what an event tells of a failure or a warning.
+func problemOf(e *adminpb.Event) string {
+	if e.GetWarning() != "" {
+		return "warning: " + e.GetWarning()
+	}
+	return admin.Problem(e.GetFailure())
 }
 
 func actionsOf(r *adminpb.Request) (a actions) {
@@ -195,6 +203,7 @@ func factsOf(e *adminpb.Explanation) (all []fact) {
 	add("Digest", r.GetDigest())
 	add("Compared", r.GetVerified())
 	add("Rule", r.GetRule())
+	add("Warning", r.GetWarning())
 	add("State", r.GetState().String()+", "+r.GetPhase()+", "+r.GetStep())
 	add("Role", strings.ToLower(r.GetRole().String())+", "+strings.ToLower(r.GetSide().String()))
 	add("Requester", r.GetRequester())
@@ -209,9 +218,11 @@ func factsOf(e *adminpb.Explanation) (all []fact) {
 	return all
 }
 
-// attemptsOf sums events up by attempt, the last first.
-func attemptsOf(events []*adminpb.Event) (all []attempt) {
+// attemptsOf sums events up by attempt, the last first. What has happened between attempts, such as
+// an operator's word, belongs to none.
+func attemptsOf(r *adminpb.Request, events []*adminpb.Event, now time.Time) (all []attempt) {
 	var low, high int64
+	var was adminpb.Request_State
 	for _, e := range events {
 		if e.GetAttempt() == 0 {
 			continue
@@ -219,7 +230,11 @@ func attemptsOf(events []*adminpb.Event) (all []attempt) {
 		if len(all) == 0 || all[len(all)-1].Number != e.GetAttempt() {
 			all = append(all, attempt{Number: e.GetAttempt(), From: e.GetAt().AsTime()})
 			low, high = e.GetDurable(), e.GetDurable()
+		} else if was != adminpb.Request_RUNNING {
+			was = e.GetState()
+			continue
 		}
+		was = e.GetState()
 		a := &all[len(all)-1]
 		a.Until = e.GetAt().AsTime()
 		high = max(high, e.GetDurable())
@@ -228,13 +243,21 @@ func attemptsOf(events []*adminpb.Event) (all []attempt) {
 			a.Problem = admin.Problem(e.GetFailure())
 		}
 	}
+	if len(all) > 0 && r.GetState() == adminpb.Request_RUNNING && all[len(all)-1].Number == r.GetAttempt() {
+		safe, _ := safeOf(r)
+		a := &all[len(all)-1]
+		a.Took, a.Moved = lasted(now.Sub(a.From))+" so far", size(max(safe-low, 0))
+	}
 	slices.Reverse(all)
 	return all
 }
 
 // lasted is a duration that is over: in milliseconds below a second.
 func lasted(d time.Duration) string {
-	if d < time.Second {
+	switch {
+	case d < time.Millisecond:
+		return "under 1ms"
+	case d < time.Second:
 		return d.Round(time.Millisecond).String()
 	}
 	return left(d)

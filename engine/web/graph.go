@@ -3,6 +3,7 @@ package web
 import (
 	"context"
 	"fmt"
+	"math"
 	"strings"
 	"sync"
 	"time"
@@ -176,7 +177,7 @@ func (g *graph) draw() picture {
 	return p
 }
 
-func rate(perSecond float64) string { return humanize.IBytes(uint64(perSecond)) + "/s" }
+func rate(perSecond float64) string { return humanize.IBytes(uint64(math.Ceil(perSecond))) + "/s" }
 
 // trace is an SVG path from left to right along the values. A point between two of the
 // same height is left out.

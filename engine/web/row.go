@@ -21,6 +21,7 @@ type row struct {
 	Name, Partner, Rule string
 	Dir, Base           string // of Name, so that what tells files apart is seen
 	In                  bool   // to here
+	Between             bool   // neither: a third-party copy
 	state
 	progress
 	why
@@ -85,7 +86,7 @@ func rowOf(r *adminpb.Request, now time.Time) row {
 	name := fileName(ownName(r))
 	base := strings.LastIndexByte(name, '/') + 1
 	return row{
-		Dir: name[:base], Base: name[base:], Key: keyOf(r), Ref: refText(r), Href: hrefOf(r), Name: name, Partner: r.GetPartner(), Rule: r.GetRule(),
+		Dir: name[:base], Base: name[base:], Key: keyOf(r), Ref: refText(r), Href: hrefOf(r), Name: name, Partner: admin.Partner(r), Between: r.GetThird() != "", Rule: r.GetRule(),
 		In: r.GetSide() == adminpb.Request_RECEIVER, state: stateOf(r, now), progress: progressOf(r), why: whyOf(r, now),
 	}
 }
@@ -153,7 +154,10 @@ func whyOf(r *adminpb.Request, now time.Time) (w why) {
 	case adminpb.Request_INERROR:
 		w.Why, w.Bad = admin.Problem(r.GetFailure()), groupOf(r) == failed
 	case adminpb.Request_DONE:
-		if r.GetVerified() != "" {
+		switch {
+		case r.GetWarning() != "":
+			w.Why, w.Bad = "warning: "+r.GetWarning(), true
+		case r.GetVerified() != "":
 			w.Why = "verified"
 		}
 	}

@@ -37,6 +37,7 @@ type taskRun struct {
 	At     time.Time
 	Took   string // empty: it has not ended
 	Failed bool
+	Warned bool // done, but somebody should look
 }
 
 // status of a step.
@@ -90,6 +91,9 @@ func lanesOf(t *adminpb.TimelineReply, role adminpb.Request_Role) []lane {
 	here := laneOf(t.GetHere(), 0)
 	here.Name, here.Here, here.Problem = "This node", true, "" // which is told above
 	heard := partnersRung(t.GetHere().GetSide(), role, rungs[t.GetHere().GetPhase()])
+	if t.GetHere().GetState() == adminpb.Request_INERROR { // how far it was when it failed
+		heard = max(heard, rungs[t.GetHere().GetFailure().GetPhase()])
+	}
 	var there lane
 	if t.GetThere() != nil {
 		there = laneOf(t.GetThere(), heard)
@@ -231,7 +235,7 @@ func runsOf(x *adminpb.Steps, list string) (all []taskRun) {
 		if r.GetList() != list {
 			continue
 		}
-		t := taskRun{Name: fmt.Sprintf("task %d", r.GetNumber()), At: r.GetBegan().AsTime(), Failed: r.GetFailed()}
+		t := taskRun{Name: fmt.Sprintf("task %d", r.GetNumber()), At: r.GetBegan().AsTime(), Failed: r.GetFailed(), Warned: r.GetWarned()}
 		if list == "error" {
 			t.Name = "error " + t.Name
 		}

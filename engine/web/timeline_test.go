@@ -110,3 +110,19 @@ func TestTold(t *testing.T) {
 		t.Errorf("what has failed here is shown as failed there: %+v", s)
 	}
 }
+
+// An end that has failed and does not answer is known by how far it said it was.
+func TestFailedThere(t *testing.T) {
+	for phase, broke := range map[string]int{"PRE": 1, "MOVING": 2, "POST": 3} {
+		x := &adminpb.TimelineReply{Partner: "there", Trouble: "it cannot be reached", Here: &adminpb.Steps{
+			Side: adminpb.Request_SENDER, Phase: "ACCEPTED", State: adminpb.Request_INERROR, Failure: &adminpb.Failure{Kind: uint32(fault.Refused), Side: "peer", Phase: phase},
+		}}
+		for _, l := range lanesOf(x, adminpb.Request_REQUESTER) {
+			for i, s := range l.Steps {
+				if (s.Status == broken) != (!l.Here && i == broke) || !l.Here && i < broke && s.Status != over {
+					t.Errorf("failed there in %s: step %q of %s is %q", phase, s.Word, l.Name, s.Status)
+				}
+			}
+		}
+	}
+}

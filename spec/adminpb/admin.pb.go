@@ -709,13 +709,15 @@ type Request struct {
 	Changed       *timestamppb.Timestamp `protobuf:"bytes,27,opt,name=changed,proto3" json:"changed,omitempty"`
 	Due           *timestamppb.Timestamp `protobuf:"bytes,28,opt,name=due,proto3" json:"due,omitempty"` // when owner moves it on
 	NotBefore     *timestamppb.Timestamp `protobuf:"bytes,29,opt,name=not_before,json=notBefore,proto3" json:"not_before,omitempty"`
-	Version       uint64                 `protobuf:"varint,30,opt,name=version,proto3" json:"version,omitempty"`  // raised by each change of the record
-	Live          *Live                  `protobuf:"bytes,31,opt,name=live,proto3" json:"live,omitempty"`         // absent: nothing works on it just now
-	Streak        uint32                 `protobuf:"varint,32,opt,name=streak,proto3" json:"streak,omitempty"`    // attempts in a row that brought no progress
-	Third         string                 `protobuf:"bytes,34,opt,name=third,proto3" json:"third,omitempty"`       // a third-party copy: the node to which partner makes the request; empty: it is none
-	Fetch         bool                   `protobuf:"varint,35,opt,name=fetch,proto3" json:"fetch,omitempty"`      // a third-party copy: the file goes to partner, else it comes from there
-	By            string                 `protobuf:"bytes,36,opt,name=by,proto3" json:"by,omitempty"`             // the partner that wants it, as its third-party copy; empty: this node does
-	Verified      string                 `protobuf:"bytes,33,opt,name=verified,proto3" json:"verified,omitempty"` // what was compared of the two ends, as "blocks+root+sha256" or "size"; empty before all was moved
+	Version       uint64                 `protobuf:"varint,30,opt,name=version,proto3" json:"version,omitempty"`   // raised by each change of the record
+	Live          *Live                  `protobuf:"bytes,31,opt,name=live,proto3" json:"live,omitempty"`          // absent: nothing works on it just now
+	Streak        uint32                 `protobuf:"varint,32,opt,name=streak,proto3" json:"streak,omitempty"`     // attempts in a row that brought no progress
+	Third         string                 `protobuf:"bytes,34,opt,name=third,proto3" json:"third,omitempty"`        // a third-party copy: the node to which partner makes the request; empty: it is none
+	Fetch         bool                   `protobuf:"varint,35,opt,name=fetch,proto3" json:"fetch,omitempty"`       // a third-party copy: the file goes to partner, else it comes from there
+	By            string                 `protobuf:"bytes,36,opt,name=by,proto3" json:"by,omitempty"`              // the partner that wants it, as its third-party copy; empty: this node does
+	Verified      string                 `protobuf:"bytes,33,opt,name=verified,proto3" json:"verified,omitempty"`  // what was compared of the two ends, as "blocks+root+sha256" or "size"; empty before all was moved
+	Warnings      uint32                 `protobuf:"varint,37,opt,name=warnings,proto3" json:"warnings,omitempty"` // how many tasks of this end are done, but somebody should look
+	Warning       string                 `protobuf:"bytes,38,opt,name=warning,proto3" json:"warning,omitempty"`    // what the last of them says, at most 1024 bytes
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1002,6 +1004,20 @@ func (x *Request) GetVerified() string {
 	return ""
 }
 
+func (x *Request) GetWarnings() uint32 {
+	if x != nil {
+		return x.Warnings
+	}
+	return 0
+}
+
+func (x *Request) GetWarning() string {
+	if x != nil {
+		return x.Warning
+	}
+	return ""
+}
+
 // TaskCount is how far one task list is.
 type TaskCount struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1071,6 +1087,7 @@ type Failure struct {
 	Side          string                 `protobuf:"bytes,3,opt,name=side,proto3" json:"side,omitempty"`   // here, peer, inferred
 	Cause         string                 `protobuf:"bytes,4,opt,name=cause,proto3" json:"cause,omitempty"` // at most 1024 bytes
 	At            *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=at,proto3" json:"at,omitempty"`
+	Phase         string                 `protobuf:"bytes,6,opt,name=phase,proto3" json:"phase,omitempty"` // how far the other end had come, when it was that which failed, by its own name of it; empty: this one failed, or it has not said
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1138,6 +1155,13 @@ func (x *Failure) GetAt() *timestamppb.Timestamp {
 		return x.At
 	}
 	return nil
+}
+
+func (x *Failure) GetPhase() string {
+	if x != nil {
+		return x.Phase
+	}
+	return ""
 }
 
 // Live is what works on a request says of itself. None of it is kept.
@@ -1389,6 +1413,7 @@ type Event struct {
 	Durable       int64                  `protobuf:"varint,6,opt,name=durable,proto3" json:"durable,omitempty"`
 	Attempt       uint32                 `protobuf:"varint,7,opt,name=attempt,proto3" json:"attempt,omitempty"`
 	Failure       *Failure               `protobuf:"bytes,8,opt,name=failure,proto3" json:"failure,omitempty"` // of Interrupt and Fail
+	Warning       string                 `protobuf:"bytes,9,opt,name=warning,proto3" json:"warning,omitempty"` // of EndTask: why somebody should look, although the task is done; empty: nobody has to
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1477,6 +1502,13 @@ func (x *Event) GetFailure() *Failure {
 		return x.Failure
 	}
 	return nil
+}
+
+func (x *Event) GetWarning() string {
+	if x != nil {
+		return x.Warning
+	}
+	return ""
 }
 
 type LogReply struct {
@@ -1923,6 +1955,7 @@ type TaskRun struct {
 	Began         *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=began,proto3" json:"began,omitempty"`
 	Ended         *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=ended,proto3" json:"ended,omitempty"`    // absent: it has not, or nobody knows
 	Failed        bool                   `protobuf:"varint,5,opt,name=failed,proto3" json:"failed,omitempty"` // and so has the request
+	Warned        bool                   `protobuf:"varint,6,opt,name=warned,proto3" json:"warned,omitempty"` // it is done, but somebody should look
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1988,6 +2021,13 @@ func (x *TaskRun) GetEnded() *timestamppb.Timestamp {
 func (x *TaskRun) GetFailed() bool {
 	if x != nil {
 		return x.Failed
+	}
+	return false
+}
+
+func (x *TaskRun) GetWarned() bool {
+	if x != nil {
+		return x.Warned
 	}
 	return false
 }
@@ -7790,8 +7830,7 @@ const file_admin_proto_rawDesc = "" +
 	"\acopy_by\x18\f \x01(\tR\x06copyBy\"V\n" +
 	"\vSubmitReply\x123\n" +
 	"\arequest\x18\x01 \x01(\v2\x19.pannier.admin.v1.RequestR\arequest\x12\x12\n" +
-	"\x04made\x18\x02 \x01(\bR\x04made\"\xe8\n" +
-	"\n" +
+	"\x04made\x18\x02 \x01(\bR\x04made\"\x9e\v\n" +
 	"\aRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1c\n" +
 	"\trequester\x18\x02 \x01(\tR\trequester\x122\n" +
@@ -7832,7 +7871,9 @@ const file_admin_proto_rawDesc = "" +
 	"\x05third\x18\" \x01(\tR\x05third\x12\x14\n" +
 	"\x05fetch\x18# \x01(\bR\x05fetch\x12\x0e\n" +
 	"\x02by\x18$ \x01(\tR\x02by\x12\x1a\n" +
-	"\bverified\x18! \x01(\tR\bverified\"a\n" +
+	"\bverified\x18! \x01(\tR\bverified\x12\x1a\n" +
+	"\bwarnings\x18% \x01(\rR\bwarnings\x12\x18\n" +
+	"\awarning\x18& \x01(\tR\awarning\"a\n" +
 	"\x05State\x12\x15\n" +
 	"\x11STATE_UNSPECIFIED\x10\x00\x12\f\n" +
 	"\bTOSUBMIT\x10\x01\x12\v\n" +
@@ -7852,13 +7893,14 @@ const file_admin_proto_rawDesc = "" +
 	"\tTaskCount\x12\x12\n" +
 	"\x04list\x18\x01 \x01(\tR\x04list\x12\x12\n" +
 	"\x04done\x18\x02 \x01(\rR\x04done\x12\x10\n" +
-	"\x03all\x18\x03 \x01(\rR\x03all\"\x87\x01\n" +
+	"\x03all\x18\x03 \x01(\rR\x03all\"\x9d\x01\n" +
 	"\aFailure\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\rR\x04kind\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
 	"\x04side\x18\x03 \x01(\tR\x04side\x12\x14\n" +
 	"\x05cause\x18\x04 \x01(\tR\x05cause\x12*\n" +
-	"\x02at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\"\xf0\x01\n" +
+	"\x02at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x14\n" +
+	"\x05phase\x18\x06 \x01(\tR\x05phase\"\xf0\x01\n" +
 	"\x04Live\x12\x14\n" +
 	"\x05doing\x18\x01 \x01(\tR\x05doing\x120\n" +
 	"\x05since\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x18\n" +
@@ -7877,7 +7919,7 @@ const file_admin_proto_rawDesc = "" +
 	"\x05since\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x14\n" +
 	"\x05limit\x18\x06 \x01(\x05R\x05limit\">\n" +
 	"\vEventsReply\x12/\n" +
-	"\x06events\x18\x01 \x03(\v2\x17.pannier.admin.v1.EventR\x06events\"\x91\x02\n" +
+	"\x06events\x18\x01 \x03(\v2\x17.pannier.admin.v1.EventR\x06events\"\xab\x02\n" +
 	"\x05Event\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12*\n" +
 	"\x02at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x14\n" +
@@ -7886,7 +7928,8 @@ const file_admin_proto_rawDesc = "" +
 	"\x05phase\x18\x05 \x01(\tR\x05phase\x12\x18\n" +
 	"\adurable\x18\x06 \x01(\x03R\adurable\x12\x18\n" +
 	"\aattempt\x18\a \x01(\rR\aattempt\x123\n" +
-	"\afailure\x18\b \x01(\v2\x19.pannier.admin.v1.FailureR\afailure\";\n" +
+	"\afailure\x18\b \x01(\v2\x19.pannier.admin.v1.FailureR\afailure\x12\x18\n" +
+	"\awarning\x18\t \x01(\tR\awarning\";\n" +
 	"\bLogReply\x12/\n" +
 	"\x05lines\x18\x01 \x03(\v2\x19.pannier.admin.v1.LogLineR\x05lines\"_\n" +
 	"\aLogLine\x12*\n" +
@@ -7920,13 +7963,14 @@ const file_admin_proto_rawDesc = "" +
 	"\x05clock\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\x05clock\"K\n" +
 	"\aReached\x12\x14\n" +
 	"\x05phase\x18\x01 \x01(\tR\x05phase\x12*\n" +
-	"\x02at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\"\xb1\x01\n" +
+	"\x02at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\"\xc9\x01\n" +
 	"\aTaskRun\x12\x12\n" +
 	"\x04list\x18\x01 \x01(\tR\x04list\x12\x16\n" +
 	"\x06number\x18\x02 \x01(\rR\x06number\x120\n" +
 	"\x05began\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05began\x120\n" +
 	"\x05ended\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x05ended\x12\x16\n" +
-	"\x06failed\x18\x05 \x01(\bR\x06failed\"n\n" +
+	"\x06failed\x18\x05 \x01(\bR\x06failed\x12\x16\n" +
+	"\x06warned\x18\x06 \x01(\bR\x06warned\"n\n" +
 	"\fWatchRequest\x123\n" +
 	"\x05query\x18\x01 \x01(\v2\x1d.pannier.admin.v1.ListRequestR\x05query\x12)\n" +
 	"\x04refs\x18\x02 \x03(\v2\x15.pannier.admin.v1.RefR\x04refs\"Q\n" +

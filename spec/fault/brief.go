@@ -37,7 +37,7 @@ func Brief(err error) string {
 			done = append(done, e.Op)
 		}
 	}
-	if n := len(done); n > 1 && !strings.HasPrefix(done[0], "task ") {
+	if n := len(done); n > 1 && !isTask.MatchString(done[0]) {
 		done = done[n-1:]
 	}
 	if err != nil {
@@ -54,6 +54,9 @@ func Brief(err error) string {
 func Help(err error) string {
 	return strings.Join(append([]string{Brief(err)}, advices(err)...), "; ")
 }
+
+// isTask is an operation that says which task it was.
+var isTask = regexp.MustCompile(`^((pre|post|error) )?task `)
 
 // passedOn are operations that say where an error has come along and not what was
 // done.

@@ -1902,6 +1902,7 @@ type TaskRun struct {
 	Began         int64                  `protobuf:"varint,3,opt,name=began,proto3" json:"began,omitempty"`   // in nanoseconds since 1970
 	Ended         int64                  `protobuf:"varint,4,opt,name=ended,proto3" json:"ended,omitempty"`   // likewise; 0: it has not, or nobody knows
 	Failed        bool                   `protobuf:"varint,5,opt,name=failed,proto3" json:"failed,omitempty"` // and so has the request
+	Warned        bool                   `protobuf:"varint,6,opt,name=warned,proto3" json:"warned,omitempty"` // it is done, but somebody should look
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1967,6 +1968,13 @@ func (x *TaskRun) GetEnded() int64 {
 func (x *TaskRun) GetFailed() bool {
 	if x != nil {
 		return x.Failed
+	}
+	return false
+}
+
+func (x *TaskRun) GetWarned() bool {
+	if x != nil {
+		return x.Warned
 	}
 	return false
 }
@@ -2094,13 +2102,14 @@ const file_peer_proto_rawDesc = "" +
 	"\x04time\x18\x0e \x01(\x03R\x04time\"G\n" +
 	"\aReached\x12,\n" +
 	"\x05phase\x18\x01 \x01(\x0e2\x16.pannier.peer.v1.PhaseR\x05phase\x12\x0e\n" +
-	"\x02at\x18\x02 \x01(\x03R\x02at\"\x94\x01\n" +
+	"\x02at\x18\x02 \x01(\x03R\x02at\"\xac\x01\n" +
 	"\aTaskRun\x12-\n" +
 	"\x04list\x18\x01 \x01(\x0e2\x19.pannier.peer.v1.TaskListR\x04list\x12\x16\n" +
 	"\x06number\x18\x02 \x01(\rR\x06number\x12\x14\n" +
 	"\x05began\x18\x03 \x01(\x03R\x05began\x12\x14\n" +
 	"\x05ended\x18\x04 \x01(\x03R\x05ended\x12\x16\n" +
-	"\x06failed\x18\x05 \x01(\bR\x06failed*@\n" +
+	"\x06failed\x18\x05 \x01(\bR\x06failed\x12\x16\n" +
+	"\x06warned\x18\x06 \x01(\bR\x06warned*@\n" +
 	"\x04Side\x12\x14\n" +
 	"\x10SIDE_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vSIDE_SENDER\x10\x01\x12\x11\n" +

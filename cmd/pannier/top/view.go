@@ -12,6 +12,7 @@ import (
 	"github.com/dustin/go-humanize"
 
 	"github.com/pannier/pannier/cmd/internal/command"
+	"github.com/pannier/pannier/engine/admin"
 	"github.com/pannier/pannier/spec/adminpb"
 	"github.com/pannier/pannier/spec/fault"
 )
@@ -134,7 +135,7 @@ func (m *model) row(r *adminpb.Request, chosen bool) string {
 	if r.GetSize() >= 0 {
 		size = humanize.IBytes(uint64(r.GetSize()))
 	}
-	return mark + pad(short(r.GetId()), 9) + pad(way, 2) + pad(quoted(r.GetPartner()), partner+1) + pad(quoted(name), file+1) + left(size, 9) + " " +
+	return mark + pad(short(r.GetId()), 9) + pad(way, 2) + pad(quoted(admin.Partner(r)), partner+1) + pad(quoted(name), file+1) + left(size, 9) + " " +
 		left(percent(r), 4) + " " + left(rate, 11) + "  " + m.state(r)
 }
 

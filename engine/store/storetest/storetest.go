@@ -313,13 +313,13 @@ func events(t *testing.T, s store.Store) {
 	must[lifecycle.Record](t)(s.Apply(t.Context(), ref, start.Add(time.Second), lifecycle.Claim{Epoch: 1}))
 	must[lifecycle.Record](t)(s.Apply(t.Context(), ref, start.Add(2*time.Second), lifecycle.Interrupt{
 		Epoch: 1, Reason: lifecycle.Retrying, Owner: lifecycle.Requester, Due: start.Add(time.Hour),
-		Failure: lifecycle.Failure{Kind: fault.Lost, Side: fault.Inferred, Cause: "the wire"},
+		Failure: lifecycle.Failure{Kind: fault.Lost, Side: fault.Inferred, Phase: lifecycle.Post, Cause: "the wire"},
 	}))
 	got := must[[]store.Entry](t)(s.Events(t.Context(), ref))
 	if len(got) != 3 || got[0].Event != "Register" || got[1].Event != "Claim" || got[2].Event != "Interrupt" {
 		t.Fatalf("%+v", got)
 	}
-	if e := got[2]; e.State != lifecycle.Interrupted || e.Failure.Kind != fault.Lost || e.Failure.Cause != "the wire" || !e.At.Equal(start.Add(2*time.Second)) || got[1].Failure.Kind != 0 {
+	if e := got[2]; e.State != lifecycle.Interrupted || e.Failure.Kind != fault.Lost || e.Failure.Cause != "the wire" || e.Failure.Phase != lifecycle.Post || !e.At.Equal(start.Add(2*time.Second)) || got[1].Failure.Kind != 0 {
 		t.Fatalf("%+v", e)
 	}
 	for range store.MaxEvents {
