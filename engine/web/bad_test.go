@@ -84,7 +84,7 @@ func transfers(t *testing.T, a *node.Node, n *int) time.Duration {
 }
 
 // badClients are ten that follow a page and take nothing, ten that send a byte now and then, and four that ask for
-// a page twice a second, and are gone before it has come. end ends them.
+// a page twenty times a second, and are gone before it has come. end ends them.
 func badClients(t *testing.T, socket string) (end func()) {
 	over := make(chan struct{})
 	var all sync.WaitGroup
@@ -112,7 +112,7 @@ func badClients(t *testing.T, socket string) (end func()) {
 					wait = 100 * time.Millisecond
 				default:
 					fmt.Fprint(c, "GET /transfers HTTP/1.1\r\nHost: x\r\n\r\n")
-					wait = 500 * time.Millisecond
+					wait = 50 * time.Millisecond
 				}
 				select {
 				case <-over:

@@ -3,8 +3,10 @@ package web
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"net/http"
 	"net/url"
+	"strings"
 
 	"github.com/pannier/pannier/engine/admin"
 	"github.com/pannier/pannier/spec/adminpb"
@@ -37,6 +39,11 @@ func (p *Page) visited(need Caller, serve func(*Page, *visit) error) http.Handle
 		v.caller = caller
 		if need.Read && !caller.Read || need.Operate && !caller.Operate {
 			v.failed(fault.New("look at node", fault.Permission, "%s may not do this: it takes the scope %s", caller.Name, map[bool]string{true: "operate", false: "read"}[need.Operate]))
+			return
+		}
+		if r.Method == http.MethodGet && !strings.HasPrefix(r.URL.Path, "/live/") && !p.paces.lets(caller.Name) {
+			w.Header().Set("Retry-After", "1")
+			http.Error(w, fmt.Sprintf("%s asks for more than %d pages a second: wait a second", caller.Name, pagesPerSecond), http.StatusTooManyRequests)
 			return
 		}
 		ctx, cancel := context.WithCancel(r.Context())

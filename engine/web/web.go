@@ -48,6 +48,7 @@ type Page struct {
 	folders folders
 	handler http.Handler
 	viewers viewers
+	paces   paces
 	quit    context.Context // ends with Close
 	close   context.CancelFunc
 	ended   chan struct{} // the graph's goroutine has ended
