@@ -159,6 +159,7 @@ func restore(path, name string, dry bool, in io.Reader, out, messages io.Writer)
 	if err := a.Restore(cfg.Node.State); err != nil {
 		return err
 	}
+	fmt.Fprintf(messages, "restored to %s\n", cfg.Node.State)
 	if id, err := carrier.LoadIdentity(cfg.Node.State); errors.Is(err, fault.NotFound) {
 		fmt.Fprintln(messages, "The key is not in it: the node makes a new one, which its partners have to be told (pannier id)")
 	} else if err != nil {

@@ -165,7 +165,7 @@ func TestBackupRestored(t *testing.T) {
 	if out, err := exec.CommandContext(t.Context(), "pannier", "serve", "--config", c.a.Config()).CombinedOutput(); err == nil || !strings.Contains(string(out), "pannier restore") {
 		t.Errorf("serve beside a restore that was interrupted: %v: %s", err, out)
 	}
-	if out, err := restore(file); err != nil {
+	if out, err := restore(file); err != nil || !strings.Contains(out, "restored to "+c.a.State) {
 		t.Fatalf("%v: %s", err, out)
 	}
 	c.start(c.a)

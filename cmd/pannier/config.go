@@ -73,6 +73,14 @@ func checkConfig(path string, out, messages io.Writer) error {
 	if len(cfg.Relays)+len(cfg.Policy) > 0 {
 		relays = fmt.Sprintf(", %d relays, %d entries of policy", len(cfg.Relays), len(cfg.Policy))
 	}
+	for _, n := range []struct {
+		count int
+		what  string
+	}{{len(cfg.Book.Pools), "pools"}, {len(cfg.Schedules), "schedules"}, {len(cfg.Expects), "expected files"}} {
+		if n.count > 0 {
+			folders += fmt.Sprintf(", %d %s", n.count, n.what)
+		}
+	}
 	partners, rules := len(cfg.Book.Partners)-len(cfg.Bridges), len(cfg.Book.Rules)
 	for name := range cfg.Bridges { // each has a rule that nobody has written
 		if _, is := cfg.Book.Rules[engine.CopyRule(name)]; is {

@@ -14,6 +14,7 @@ import (
 	"github.com/pannier/pannier/cmd/internal/command"
 	"github.com/pannier/pannier/engine/admin"
 	"github.com/pannier/pannier/engine/config"
+	"github.com/pannier/pannier/flow/carrier"
 	"github.com/pannier/pannier/spec/fault"
 )
 
@@ -114,6 +115,10 @@ func (c *console) advise(err error) error {
 	var gone *admin.Unreachable
 	var f *fault.Error
 	switch {
+	case errors.As(err, &gone) && strings.HasPrefix(c.admin, carrier.TLS+"://"):
+		return command.Suggest(command.WithCode(command.NoDaemon, err), `Is it running, and is this one of the addresses of http.listen there?
+If it proves itself with another certificate than this host trusts: --server-key or PANNIER_SERVER_KEY
+say its key, as pannier id prints it at the node, or that of the certificate in http.certificate.`)
 	case errors.As(err, &gone):
 		return command.Suggest(command.WithCode(command.NoDaemon, err), `Is it running? It is started with: pannier serve
 Where it listens is node.admin in %s; --admin or PANNIER_ADMIN say another address.
