@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -95,9 +96,12 @@ func (d doom) write(dir string) error {
 type dying struct {
 	store.Store
 	dir string
+	mu  sync.Mutex // whoever dies keeps it: nothing is recorded between the doom's end and the process's
 }
 
 func (d *dying) doom() (doom, bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	text, err := os.ReadFile(doomFile(d.dir))
 	parts := strings.Split(string(text), "\n")
 	if err != nil || len(parts) != 3 {
@@ -157,6 +161,7 @@ func (d *dying) dieAt(sign string) {
 
 // die kills this process; nothing of it goes on.
 func (d *dying) die() {
+	d.mu.Lock()
 	_ = os.Remove(doomFile(d.dir))
 	_ = syscall.Kill(syscall.Getpid(), syscall.SIGKILL)
 	select {}
