@@ -12,7 +12,7 @@ import (
 // mountPage serves the web page where the node speaks HTTP.
 func (n *Node) mountPage() error {
 	page, err := web.New(web.Config{
-		Admin: n.admin.Local(), Caller: n.visitor, Login: "/login", Log: n.log,
+		Admin: n.admin.Local(), Caller: n.visitor, Login: "/login", Logout: "/logout", Log: n.log,
 		Self: access.With(context.Background(), access.Local(os.Getuid())),
 	})
 	if err != nil {

@@ -64,7 +64,7 @@ func newSite(t testing.TB, wrap ...func(adminpb.AdminClient) adminpb.AdminClient
 func (s *site) serve(client adminpb.AdminClient) {
 	s.t.Helper()
 	var err error
-	s.page, err = web.New(web.Config{Admin: client, Caller: s.who})
+	s.page, err = web.New(web.Config{Admin: client, Caller: s.who, Logout: "/logout"})
 	if err != nil {
 		s.t.Fatal(err)
 	}

@@ -34,6 +34,8 @@ type Config struct {
 	Caller func(*http.Request) (Caller, bool)
 	// Login is the path where a browser can become somebody; empty: there is none.
 	Login string
+	// Logout is the path that a browser posts to for being nobody again; empty: there is none.
+	Logout string
 	// Self is the context of calls that nobody has asked for, for the graph. Default: the
 	// background.
 	Self context.Context

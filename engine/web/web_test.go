@@ -200,6 +200,9 @@ func TestNoInline(t *testing.T) {
 
 func TestLogin(t *testing.T) {
 	s := newSite(t)
+	if _, body := s.do(http.MethodGet, "/transfers", ""); !strings.Contains(body, `<form method="post" action="/logout">`) {
+		t.Error("nobody can log out")
+	}
 	page, err := web.New(web.Config{Admin: s.client, Caller: func(*http.Request) (web.Caller, bool) { return web.Caller{}, false }, Login: "/login"})
 	if err != nil {
 		t.Fatal(err)
