@@ -1,11 +1,11 @@
 package main
 
 import (
-	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -123,7 +123,7 @@ func showAudit(out io.Writer, dir string, asJSON bool, wanted func(*audit.Record
 		case asJSON:
 			err = json.NewEncoder(out).Encode(r)
 		default:
-			_, err = fmt.Fprintf(out, "%s\t%s\t%s\t%s\t%s\t%s\n", strconv.FormatUint(r.Seq, 10), r.Time.Format(time.RFC3339), command.Printable(r.Who), command.Printable(r.Do), orDash(command.Printable(r.On)), orDash(command.Printable(cmp.Or(r.Error, r.Detail))))
+			_, err = fmt.Fprintf(out, "%s\t%s\t%s\t%s\t%s\t%s\n", strconv.FormatUint(r.Seq, 10), r.Time.Format(time.RFC3339), command.Printable(r.Who), command.Printable(r.Do), orDash(command.Printable(r.On)), orDash(command.Printable(strings.Trim(r.Error+"; "+r.Detail, "; "))))
 		}
 		if err != nil {
 			return fault.Wrap("write result", "", err)

@@ -33,6 +33,8 @@ func document() ([]byte, error) {
 		return nil, fault.Wrap(op, "", err)
 	}
 	doc["info"] = object{"title": "The API of a Pannier node", "version": strings.Trim(Prefix, "/")}
+	doc["securityDefinitions"] = object{"token": object{"type": "apiKey", "in": "header", "name": "Authorization", "description": "\"Bearer TOKEN\" over TLS; on the unix socket the user is known"}}
+	doc["security"] = []object{{"token": []string{}}}
 	doc["definitions"].(object)["Problem"] = object{
 		"type": "object", "description": "what every answer has whose status is no success",
 		"properties": object{"error": object{"type": "string"}, "kind": object{"type": "string"}, "number": object{"type": "integer", "format": "int32"}, "advice": object{"type": "string"}},

@@ -384,6 +384,9 @@ func TestDocument(t *testing.T) {
 	if err := json.Unmarshal([]byte(text), &doc); err != nil || status != 200 {
 		t.Fatal(status, err)
 	}
+	if !strings.Contains(text, `"securityDefinitions"`) {
+		t.Error("nothing says how a caller is known")
+	}
 	if strings.Contains(text, "Stream result") || strings.Contains(text, "streaming responses") {
 		t.Error("the gateway's form of streams is described")
 	}
