@@ -69,7 +69,9 @@ func (s *staged) lookAtTarget() error {
 	case err != nil:
 		return err
 	case s.create:
-		return &fault.Error{Op: "open sink", Kind: fault.Exists, Subject: s.base}
+		e := fault.New("open sink", fault.Exists, "a file has that name, and none is to be replaced")
+		e.Subject = s.base
+		return e
 	}
 	s.old, s.perm = true, fi.Mode().Perm()
 	return mustBeRegular("replace file", s.base, fi)
