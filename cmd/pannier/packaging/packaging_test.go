@@ -106,6 +106,23 @@ func TestPackage(t *testing.T) {
 			t.Errorf("%s is %s in one place and %s in another", filepath.Base(one), a, b)
 		}
 	}
+	t.Run("documents", func(t *testing.T) {
+		texts, err := filepath.Glob(filepath.Join(other, "doc", "*.md"))
+		if err != nil || len(texts) < 10 {
+			t.Fatal(texts, err)
+		}
+		for _, at := range texts {
+			text, err := os.ReadFile(at)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, link := range link.FindAllStringSubmatch(string(text), -1) {
+				if _, err := os.Stat(filepath.Join(other, "doc", link[1])); err != nil {
+					t.Errorf("%s leads to %s, which is not there", filepath.Base(at), link[1])
+				}
+			}
+		}
+	})
 	t.Run("installed", func(t *testing.T) {
 		needs(t, "dpkg", "unshare", "runuser", "chroot")
 		if os.Getuid() != 0 {
@@ -132,6 +149,9 @@ func TestPackage(t *testing.T) {
 		}
 	})
 }
+
+// link is one to a file.
+var link = regexp.MustCompile(`\]\(([^)#:]+)[)#]`)
 
 // knownTags are what lintian calls errors and we do not.
 var knownTags = map[string]bool{
