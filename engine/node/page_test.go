@@ -41,7 +41,7 @@ func TestPage(t *testing.T) {
 	if a.StatusCode != http.StatusConflict {
 		t.Errorf("a word on nothing: %s", a.Status)
 	}
-	stream := get("/live/transfers", ":")
+	stream := get("/live/transfers", "id: ")
 	defer stream.Body.Close()
 	if err := h.end(); err != nil {
 		t.Error(err)

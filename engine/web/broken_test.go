@@ -2,6 +2,7 @@ package web_test
 
 import (
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -14,7 +15,6 @@ func TestBroken(t *testing.T) {
 	var broken atomic.Bool
 	var n atomic.Int32 // of the transfer
 	refused := make(chan struct{}, 1)
-	page := s.server.Config.Handler
 	orders := map[string]func(*http.Request){
 		"/run": func(*http.Request) { s.engine.Set(request(int(n.Add(1)), runs(1000))) },
 		"/end": func(*http.Request) { s.engine.Set(request(int(n.Load()), ends)) },
@@ -33,7 +33,8 @@ func TestBroken(t *testing.T) {
 			broken.Store(false)
 		},
 	}
-	s.server.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	s.server.Close()
+	s.server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch order := orders[r.URL.Path]; {
 		case order != nil:
 			order(r)
@@ -44,8 +45,8 @@ func TestBroken(t *testing.T) {
 			default:
 			}
 		default:
-			page.ServeHTTP(w, r)
+			s.page.ServeHTTP(w, r)
 		}
-	})
+	}))
 	s.browse("broken")
 }
