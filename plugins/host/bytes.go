@@ -289,6 +289,9 @@ func (t *staged) Write(p []byte) (n int, err error) {
 	if t.ended {
 		return 0, fault.New("write", fault.Invalid, "the file was committed or aborted")
 	}
+	if t.ctx.Err() != nil { // what ends the channel then may not have run yet
+		return 0, fault.Wrap("write", "", t.ctx.Err())
+	}
 	if t.conn != nil {
 		n, err = t.conn.Write(p)
 	} else {
