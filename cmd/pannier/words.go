@@ -29,6 +29,8 @@ func (c *console) resumeCommand() *cobra.Command {
 	return c.wordCommand(&cobra.Command{
 		Use:   "resume ID...",
 		Short: "Go on with requests that wait or were paused, now",
+		Long: `Go on with requests that wait or were paused, now: also with one whose start time
+(--at) or window has not come, once it is paused.`,
 	}, func(ctx context.Context, client *admin.Client, ref *adminpb.Ref) (*adminpb.Request, error) {
 		return client.Resume(ctx, ref)
 	})
