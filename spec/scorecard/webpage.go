@@ -70,7 +70,7 @@ func runWebPage(ctx context.Context, j *job) (_ result, err error) {
 			err = ended
 		}
 	}()
-	if err := speaksHTTP(ctx, d.a, at); err != nil {
+	if err := speaksHTTP(ctx, d.a, d.b, at); err != nil {
 		return result{}, err
 	}
 	r := &webRun{duo: d, base: "https://" + at, client: &http.Client{
@@ -91,11 +91,18 @@ func runWebPage(ctx context.Context, j *job) (_ result, err error) {
 	return r.result(float64(r.n), "%d tried, %d responses, %d hostile names", r.tried, r.responses, len(webNames)), nil
 }
 
-// speaksHTTP starts a node again with an address for HTTP.
-func speaksHTTP(ctx context.Context, n *nodetest.Node, at string) error {
+// webFolder is a watched folder with nothing in it.
+const webFolder = "box"
+
+// speaksHTTP starts a node again with an address for HTTP, and a folder to look at.
+func speaksHTTP(ctx context.Context, n, partner *nodetest.Node, at string) error {
 	text, err := os.ReadFile(n.Config())
 	if err == nil {
-		err = os.WriteFile(n.Config(), append(text, fmt.Sprintf("\n[http]\nlisten = [%q]\n", "tls://"+at)...), 0o600)
+		err = os.Mkdir(filepath.Join(n.Root, webFolder), 0o755)
+	}
+	if err == nil {
+		more := fmt.Sprintf("\n[http]\nlisten = [%q]\n[[folder]]\nname = %q\nrule = \"push\"\npartner = %q\ndir = %[2]q\n", "tls://"+at, webFolder, partner.Name)
+		err = os.WriteFile(n.Config(), append(text, more...), 0o600)
 	}
 	if err != nil {
 		return fault.Wrap("write configuration", n.Config(), err)
@@ -164,7 +171,7 @@ func (r *webRun) ask(ctx context.Context, method, path, token, form string, head
 		}
 	}
 	if a.Header.Get("Content-Type") == "text/event-stream" {
-		text = beginning(a.Body)
+		text = beginning(a.Body, cancel)
 	} else {
 		var b []byte
 		b, err = io.ReadAll(a.Body)
@@ -173,16 +180,20 @@ func (r *webRun) ask(ctx context.Context, method, path, token, form string, head
 	return a.StatusCode, text, fault.Wrap("read answer", path, err)
 }
 
+// patience is how long a stream is listened to, if it does not say before that it has told all.
+const patience = 5 * time.Second
+
 // beginning is what a stream says until it has told all there is, or ends.
-func beginning(stream io.Reader) string {
+func beginning(stream io.Reader, stop func()) string {
 	var b strings.Builder
 	last := ""
+	defer time.AfterFunc(patience, stop).Stop()
 	for lines := bufio.NewScanner(stream); lines.Scan(); {
 		b.WriteString(lines.Text() + "\n")
 		if name, ok := strings.CutPrefix(lines.Text(), "event: "); ok {
 			last = name
 		}
-		if lines.Text() == "" && (last == "graph" || last == "output" || last == "causes" || strings.HasPrefix(last, "p")) {
+		if lines.Text() == "" && (last == "graph" || last == "output" || last == "causes" || strings.HasPrefix(last, "p") || strings.HasPrefix(last, "f")) {
 			break
 		}
 	}
@@ -195,6 +206,9 @@ func (r *webRun) pathOf(pattern string) (method, path string) {
 	path = strings.ReplaceAll(path, "{$}", "")
 	if strings.HasPrefix(path, "/partners/") {
 		path = strings.ReplaceAll(path, "{name}", r.b.Name)
+	}
+	if strings.Contains(path, "/folders/") {
+		path = strings.ReplaceAll(path, "{name}", webFolder)
 	}
 	return method, strings.NewReplacer("{id}", r.ids[0], "{name}", "page.css").Replace(path)
 }
