@@ -34,7 +34,7 @@ func TestBroken(t *testing.T) {
 		},
 	}
 	s.server.Close()
-	s.server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	s.server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch order := orders[r.URL.Path]; {
 		case order != nil:
 			order(r)
@@ -48,5 +48,6 @@ func TestBroken(t *testing.T) {
 			s.page.ServeHTTP(w, r)
 		}
 	}))
+	s.server.Start()
 	s.browse("broken")
 }
