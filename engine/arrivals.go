@@ -6,7 +6,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"sync"
 
 	"github.com/pannier/pannier/engine/lifecycle"
@@ -21,22 +20,27 @@ import (
 // So the directories are written down in which that can be, each once in the life of a process, and looked
 // through after the next start.
 
-// mostArrivals is how many directories are written down; in others the record comes first.
-const mostArrivals = 10_000
+// mostArrivals is how many directories are written down; in others the record comes first. The
+// file is written whole for each of them.
+const mostArrivals = 256
+
+// arrival is one of them. The way from the root down has no links when it is looked through:
+// whoever may write there would say by one where files are removed.
+type arrival struct{ Root, Dir string }
 
 // arrivals are those directories.
 type arrivals struct {
 	path string // of the file; "": nothing is written down
 
 	mu   sync.Mutex // guards what follows, and the file, which is written once for a directory
-	now  []string   // of this process, absolute
-	know map[string]bool
-	old  []string // of those before
+	now  []arrival  // of this process
+	know map[arrival]bool
+	old  []arrival // of those before
 }
 
 // open reads what processes before have written down.
 func (a *arrivals) open(path string) error {
-	a.path, a.know = path, map[string]bool{}
+	a.path, a.know = path, map[arrival]bool{}
 	if path == "" {
 		return nil
 	}
@@ -56,16 +60,16 @@ func (a *arrivals) note(root string, dir relpath.Path) bool {
 	if a.path == "" {
 		return true
 	}
-	name := filepath.Join(root, dir.String())
+	in := arrival{root, dir.String()}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.know[name] {
+	if a.know[in] {
 		return true
 	}
-	if len(a.now) >= mostArrivals || a.write(append(a.now, name)) != nil {
+	if len(a.now) >= mostArrivals || a.write(append(a.now, in)) != nil {
 		return false
 	}
-	a.now, a.know[name] = append(a.now, name), true
+	a.now, a.know[in] = append(a.now, in), true
 	return true
 }
 
@@ -77,8 +81,8 @@ func (a *arrivals) settled() error {
 	return a.write(a.now)
 }
 
-func (a *arrivals) write(now []string) error {
-	data, err := json.Marshal(append(append([]string{}, a.old...), now...))
+func (a *arrivals) write(now []arrival) error {
+	data, err := json.Marshal(append(append([]arrival{}, a.old...), now...))
 	if err != nil {
 		return err
 	}
@@ -98,7 +102,7 @@ func (e *Engine) tidy(known map[string]bool) {
 			return
 		}
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			e.log.Warn("what a process before may have left in a directory stays; pannier check finds it", "directory", dir, "error", err)
+			e.log.Warn("what a process before may have left in a directory stays; pannier check finds it", "root", dir.Root, "directory", dir.Dir, "error", err)
 		}
 	}
 	if err := e.arrivals.settled(); err != nil {
@@ -106,8 +110,11 @@ func (e *Engine) tidy(known map[string]bool) {
 	}
 }
 
-func (e *Engine) tidyDir(dir string, known map[string]bool) error {
-	root, err := os.OpenRoot(dir)
+func (e *Engine) tidyDir(dir arrival, known map[string]bool) error {
+	root, err := os.OpenRoot(dir.Root)
+	if err == nil && dir.Dir != "" && dir.Dir != "." {
+		root, err = sideeffect.Descend(root, dir.Dir, sideeffect.OpenReal)
+	}
 	if err != nil {
 		return err
 	}
@@ -130,7 +137,7 @@ func (e *Engine) tidyDir(dir string, known map[string]bool) error {
 			}
 			gone, err := sideeffect.DiscardUnknown(root, name)
 			if gone || err != nil {
-				e.log.Info("a small file that a killed process has begun is removed", "directory", dir, "file", name, "removed", gone, "error", err)
+				e.log.Info("a small file that a killed process has begun is removed", "root", dir.Root, "directory", dir.Dir, "file", name, "removed", gone, "error", err)
 			}
 		}
 		if errors.Is(err, io.EOF) {

@@ -1,6 +1,7 @@
 package engine_test
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -22,6 +23,7 @@ func TestArrivals(t *testing.T) {
 		p.file("a", "x", 10_000)
 		p.end(p.submit("push", "x", "sub/y"), lifecycle.Done)
 		p.end(p.submit("push", "x", "sub/z"), lifecycle.Done)
+		p.end(p.submit("push", "x", "linked/y"), lifecycle.Done)
 		noted := func() string {
 			data, err := os.ReadFile(b.limits.Arrivals)
 			if err != nil {
@@ -29,7 +31,7 @@ func TestArrivals(t *testing.T) {
 			}
 			return string(data)
 		}
-		if got := noted(); strings.Count(got, filepath.Join(b.root, "sub")) != 1 {
+		if got := noted(); strings.Count(got, `"Dir":"sub"`) != 1 {
 			t.Errorf("written down is %s", got)
 		}
 		p.stop("b")
@@ -73,12 +75,28 @@ func TestArrivals(t *testing.T) {
 		leave("sub/noted", 4, 100, true, true, false)       // has noted how far it came
 		leave("sub/new", 5, 100, true, false, true)         // came since
 		leave("other/killed", 6, 100, true, false, false)   // where no small file was announced
+		outside := t.TempDir()
+		for name := range left { // a directory that has become a link to another, with the same files
+			if err := os.WriteFile(filepath.Join(outside, filepath.Base(name)), make([]byte, 100), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			when := time.Now().Add(-time.Hour)
+			if err := os.Chtimes(filepath.Join(outside, filepath.Base(name)), when, when); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := errors.Join(os.Remove(filepath.Join(b.root, "linked", "y")), os.Remove(filepath.Join(b.root, "linked")), os.Symlink(outside, filepath.Join(b.root, "linked"))); err != nil {
+			t.Fatal(err)
+		}
 		p.start("b")
 		synctest.Wait()
 		for full, stays := range left {
 			if _, err := os.Lstat(full); (err == nil) != stays {
 				t.Errorf("%s: stays: %t, want %t", filepath.Base(full), err == nil, stays)
 			}
+		}
+		if there, err := os.ReadDir(outside); err != nil || len(there) != len(left) {
+			t.Errorf("outside of the root are %d files of %d: %v", len(there), len(left), err)
 		}
 		for _, name := range []string{"sub/y", "sub/z"} {
 			if _, err := os.Lstat(filepath.Join(b.root, name)); err != nil {
@@ -89,7 +107,7 @@ func TestArrivals(t *testing.T) {
 			t.Errorf("written down still is %s", got)
 		}
 		p.end(p.submit("push", "x", "sub/y2"), lifecycle.Done)
-		if got := noted(); strings.Count(got, filepath.Join(b.root, "sub")) != 1 {
+		if got := noted(); strings.Count(got, `"Dir":"sub"`) != 1 {
 			t.Errorf("written down is %s", got)
 		}
 	})

@@ -157,7 +157,7 @@ func (d *disposal) openTo(root *os.Root) (*os.Root, error) {
 	if rest == "." {
 		return in, nil
 	}
-	return descend(in, rest, func(in *os.Root, name string) (*os.Root, error) {
+	return sideeffect.Descend(in, rest, func(in *os.Root, name string) (*os.Root, error) {
 		one, err := relpath.Parse(name)
 		if err != nil {
 			return nil, err
@@ -168,7 +168,7 @@ func (d *disposal) openTo(root *os.Root) (*os.Root, error) {
 		if err := sideeffect.MakeDirs(in, one); err != nil {
 			return nil, err
 		}
-		return openReal(in, name)
+		return sideeffect.OpenReal(in, name)
 	})
 }
 

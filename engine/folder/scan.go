@@ -3,12 +3,10 @@ package folder
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path"
-	"strings"
 
 	"github.com/pannier/pannier/sideeffect"
 	"github.com/pannier/pannier/spec/fault"
@@ -112,9 +110,6 @@ func (f *Folder) list(root *os.Root, dir string, give func(found) bool) (more []
 	}
 }
 
-// errNoDir is of what is a link, or no directory at all: for a folder nothing is below it.
-var errNoDir = fmt.Errorf("no directory has this name: %w", fs.ErrNotExist)
-
 // openDir opens a directory as a scan comes to it. The way to the folder itself may have links; below
 // it they are the writers', and would lead to what is not theirs.
 func (f *Folder) openDir(root *os.Root, dir string) (*os.Root, error) {
@@ -122,44 +117,7 @@ func (f *Folder) openDir(root *os.Root, dir string) (*os.Root, error) {
 	if err != nil || dir == at(f.Dir) {
 		return in, err
 	}
-	return descend(in, f.inside(dir), openReal)
-}
-
-// descend opens a directory below in by its elements, one after the other. in is closed.
-func descend(in *os.Root, dir string, open func(in *os.Root, name string) (*os.Root, error)) (*os.Root, error) {
-	for name := range strings.SplitSeq(dir, "/") {
-		next, err := open(in, name)
-		in.Close()
-		if err != nil {
-			return nil, err
-		}
-		in = next
-	}
-	return in, nil
-}
-
-// openReal opens a directory of that very name.
-func openReal(in *os.Root, name string) (*os.Root, error) {
-	fi, err := in.Lstat(name)
-	if err != nil {
-		return nil, err
-	}
-	if !fi.IsDir() {
-		return nil, errNoDir
-	}
-	dir, err := in.OpenRoot(name)
-	if err != nil {
-		return nil, err
-	}
-	opened, err := dir.Stat(".")
-	if err == nil && !os.SameFile(fi, opened) {
-		err = errNoDir // in this moment
-	}
-	if err != nil {
-		dir.Close()
-		return nil, err
-	}
-	return dir, nil
+	return sideeffect.Descend(in, f.inside(dir), sideeffect.OpenReal)
 }
 
 // lstat looks at a name as a scan comes to it.
