@@ -142,6 +142,11 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, err)
 		return
 	}
+	if one, ok := s.session(r); ok { // what goes on for long ends with it
+		ctx, stop := one.during(r.Context(), s.cfg.Now())
+		defer stop()
+		r = r.WithContext(ctx)
+	}
 	if grpcCall(r) && s.cfg.Admin != nil {
 		if err := caller.Check(access.Any); err != nil { // or nobody could hold a stream, for which there are no deadlines
 			s.refuse(w, r, err)
@@ -223,6 +228,15 @@ func withUser(ctx context.Context, c net.Conn) context.Context {
 	return ctx
 }
 
+// session is that of a request which proves nothing else.
+func (s *Server) session(r *http.Request) (session, bool) {
+	c, err := r.Cookie(cookieName)
+	if _, user := r.Context().Value(userKey{}).(int); err != nil || user || r.Header.Get("Authorization") != "" {
+		return session{}, false
+	}
+	return s.sessions.of(c.Value)
+}
+
 // caller is who sends a request; nobody if it proves nothing. What it proves wrongly is
 // an error: a mistyped token is told, and not taken for a stranger's.
 func (s *Server) caller(r *http.Request) (access.Caller, error) {
@@ -239,11 +253,9 @@ func (s *Server) caller(r *http.Request) (access.Caller, error) {
 		}
 		return access.Local(uid), nil
 	}
-	if c, err := r.Cookie(cookieName); err == nil {
-		if id, ok := s.sessions.token(c.Value); ok {
-			if caller, err := s.cfg.Tokens.ByID(id); err == nil {
-				return caller, nil
-			}
+	if one, ok := s.session(r); ok {
+		if caller, err := s.cfg.Tokens.ByID(one.token); err == nil {
+			return caller, nil
 		}
 	}
 	return access.Caller{}, nil

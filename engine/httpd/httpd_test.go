@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/pannier/pannier/engine/access"
@@ -47,6 +48,10 @@ func serve(t *testing.T) *served {
 			if _, err := io.Copy(io.Discard, r.Body); err != nil {
 				http.Error(w, err.Error(), http.StatusRequestEntityTooLarge)
 				return
+			}
+			if r.URL.Query().Has("wait") {
+				_ = http.NewResponseController(w).Flush()
+				<-r.Context().Done()
 			}
 			fmt.Fprint(w, CallerOf(r.Context()).Name)
 		}), scope)
@@ -378,6 +383,57 @@ func TestNobodysCalls(t *testing.T) {
 	}
 }
 
+// TestSessionEnds: what a browser follows ends when it logs out, and what another one with the
+// same token follows does not.
+func TestSessionEnds(t *testing.T) {
+	s := serve(t)
+	token := s.token(t, "b", access.Read)
+	first, second := s.cookie(t, token), s.cookie(t, token)
+	over := make(chan string, 2)
+	for _, cookie := range []string{first, second} {
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		r := must(http.NewRequestWithContext(ctx, "GET", "https://"+s.address+"/read?wait", nil))
+		r.Header.Set("Cookie", cookie)
+		a, err := s.https.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		go func() {
+			defer a.Body.Close()
+			text, _ := io.ReadAll(a.Body)
+			over <- string(text)
+		}()
+	}
+	s.ask(t, "POST", "/logout", "Cookie", first)
+	if text := <-over; text != "token b" {
+		t.Errorf("it went on after the log out: %q", text)
+	}
+	if len(over) > 0 {
+		t.Error("another session's is over, too")
+	}
+	s.ask(t, "POST", "/logout", "Cookie", second)
+	<-over
+}
+
+// TestSessionTime: what a session has asked for ends when its time does.
+func TestSessionTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		all := newSessions(time.Now)
+		one, ok := all.of(all.begin("token"))
+		if !ok {
+			t.Fatal("no session")
+		}
+		ctx, stop := one.during(t.Context(), time.Now())
+		defer stop()
+		began := time.Now()
+		<-ctx.Done()
+		if took := time.Since(began); took != sessionTime {
+			t.Errorf("it ends after %v", took)
+		}
+	})
+}
+
 // TestSessionsOfOthers: who logs in again and again with one token logs nobody else out.
 func TestSessionsOfOthers(t *testing.T) {
 	now := time.Now()
@@ -392,7 +448,7 @@ func TestSessionsOfOthers(t *testing.T) {
 		t.Errorf("%d sessions", len(all.all))
 	}
 	for _, cookie := range []string{first, last} {
-		if _, ok := all.token(cookie); !ok {
+		if _, ok := all.of(cookie); !ok {
 			t.Error("a session is gone")
 		}
 	}

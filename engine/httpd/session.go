@@ -2,6 +2,7 @@ package httpd
 
 import (
 	"cmp"
+	"context"
 	"crypto/rand"
 	"crypto/sha256"
 	"html/template"
@@ -30,6 +31,8 @@ type sessions struct {
 type session struct {
 	token string // its id
 	ends  time.Time
+	ctx   context.Context // of what it has asked for; ends with it
+	over  func()
 }
 
 func newSessions(now func() time.Time) *sessions {
@@ -45,7 +48,7 @@ func (s *sessions) begin(token string) string {
 	most := ""
 	for key, one := range s.all {
 		if !s.now().Before(one.ends) {
-			delete(s.all, key)
+			s.remove(key)
 			continue
 		}
 		if first, ok := s.all[oldest[one.token]]; !ok || one.ends.Before(first.ends) {
@@ -56,25 +59,41 @@ func (s *sessions) begin(token string) string {
 		}
 	}
 	if len(s.all) >= maxSessions {
-		delete(s.all, oldest[most])
+		s.remove(oldest[most])
 	}
 	cookie := rand.Text() + rand.Text()
-	s.all[sha256.Sum256([]byte(cookie))] = session{token, s.now().Add(sessionTime)}
+	ctx, over := context.WithCancel(context.Background())
+	s.all[sha256.Sum256([]byte(cookie))] = session{token, s.now().Add(sessionTime), ctx, over}
 	return cookie
 }
 
-// token is the token's id of a session.
-func (s *sessions) token(cookie string) (string, bool) {
+// of is the session of a cookie, if there is one.
+func (s *sessions) of(cookie string) (session, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	one, ok := s.all[sha256.Sum256([]byte(cookie))]
-	return one.token, ok && s.now().Before(one.ends)
+	return one, ok && s.now().Before(one.ends)
 }
 
 func (s *sessions) end(cookie string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.all, sha256.Sum256([]byte(cookie)))
+	s.remove(sha256.Sum256([]byte(cookie)))
+}
+
+// remove ends a session and what it has asked for. mu is held.
+func (s *sessions) remove(key [sha256.Size]byte) {
+	if one, ok := s.all[key]; ok {
+		one.over()
+		delete(s.all, key)
+	}
+}
+
+// during is ctx until the session is over, by whichever end. Call stop when done.
+func (one session) during(ctx context.Context, now time.Time) (_ context.Context, stop func()) {
+	ctx, cancel := context.WithTimeout(ctx, one.ends.Sub(now))
+	left := context.AfterFunc(one.ctx, cancel)
+	return ctx, func() { left(); cancel() }
 }
 
 var loginPage = template.Must(template.New("login").Parse(`<!DOCTYPE html>

@@ -7,7 +7,7 @@ import (
 )
 
 // How many pages a second a caller gets, and how many at once before that: more than a
-// person can read, and few beside what the node has to do.
+// person can read, and few beside what the node has to do. Streams are opened no faster.
 const (
 	pagesPerSecond = 10
 	pagesAtOnce    = 50

@@ -10,7 +10,7 @@ import (
 )
 
 // TestPace: who asks for more pages than a person can read gets a short refusal in place of
-// most of them, and the others get theirs; streams and orders have limits of their own.
+// most of them, and the others get theirs; streams are opened no faster, and orders have limits of their own.
 func TestPace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		made := 0
@@ -38,12 +38,19 @@ func TestPace(t *testing.T) {
 			method, path, name string
 			code               int
 		}{
-			{"GET", "/transfers", "flood", http.StatusTooManyRequests}, {"GET", "/transfers", "other", http.StatusOK},
+			{"GET", "/transfers", "flood", http.StatusTooManyRequests}, {"HEAD", "/transfers", "flood", http.StatusTooManyRequests}, {"GET", "/transfers", "other", http.StatusOK},
 			{"GET", "/live/transfers", "flood", http.StatusOK}, {"POST", "/words", "flood", http.StatusOK},
 		} {
 			if got := ask(c.method, c.path, c.name); got != c.code {
 				t.Errorf("%s %s by %s: %d", c.method, c.path, c.name, got)
 			}
+		}
+		made = 0
+		for range 10 * pagesAtOnce {
+			ask("GET", "/live/transfers", "flood")
+		}
+		if made != pagesAtOnce-1 {
+			t.Errorf("%d streams were opened for a flood, want %d", made, pagesAtOnce-1)
 		}
 		made = 0
 		time.Sleep(time.Second)
@@ -56,7 +63,7 @@ func TestPace(t *testing.T) {
 		for i := range 2 * mostPaced {
 			ask("GET", "/", fmt.Sprint("caller ", i))
 		}
-		if n := len(p.paces.of); n > mostPaced {
+		if n := len(p.pages.of); n > mostPaced {
 			t.Errorf("%d callers are remembered", n)
 		}
 	})

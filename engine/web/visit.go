@@ -41,7 +41,11 @@ func (p *Page) visited(need Caller, serve func(*Page, *visit) error) http.Handle
 			v.failed(fault.New("look at node", fault.Permission, "%s may not do this: it takes the scope %s", caller.Name, map[bool]string{true: "operate", false: "read"}[need.Operate]))
 			return
 		}
-		if r.Method == http.MethodGet && !strings.HasPrefix(r.URL.Path, "/live/") && !p.paces.lets(caller.Name) {
+		pace := &p.pages
+		if strings.HasPrefix(r.URL.Path, "/live/") {
+			pace = &p.openings
+		}
+		if r.Method != http.MethodPost && !pace.lets(caller.Name) {
 			w.Header().Set("Retry-After", "1")
 			http.Error(w, fmt.Sprintf("%s asks for more than %d pages a second: wait a second", caller.Name, pagesPerSecond), http.StatusTooManyRequests)
 			return

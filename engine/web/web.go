@@ -44,16 +44,17 @@ type Config struct {
 
 // Page is the handler of Routes. Anything else is a page that says that there is none.
 type Page struct {
-	cfg     Config
-	board   *board
-	graph   *graph
-	folders folders
-	handler http.Handler
-	viewers viewers
-	paces   paces
-	quit    context.Context // ends with Close
-	close   context.CancelFunc
-	ended   chan struct{} // the graph's goroutine has ended
+	cfg      Config
+	board    *board
+	graph    *graph
+	folders  folders
+	handler  http.Handler
+	viewers  viewers
+	pages    paces           // that are asked for
+	openings paces           // of streams
+	quit     context.Context // ends with Close
+	close    context.CancelFunc
+	ended    chan struct{} // the graph's goroutine has ended
 }
 
 // How many streams there may be at a time, and of those, of one caller: who may only read keeps
