@@ -15,6 +15,7 @@ import (
 	"math/big"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/pannier/pannier/engine/statefile"
@@ -35,7 +36,8 @@ func Own(node tls.Certificate, path string) (Certificate, string, error) {
 		return nil, "", err
 	}
 	if text == nil {
-		if text, err = newCertificate(); err != nil {
+		host, _ := os.Hostname() // one without a name does without
+		if text, err = newCertificate(host); err != nil {
 			return nil, "", fault.Wrap("make certificate", path, err)
 		}
 		if err := statefile.Write(path, text); err != nil {
@@ -60,8 +62,9 @@ func fingerprint(c tls.Certificate) string {
 }
 
 // newCertificate is a key and a certificate for it, in PEM. It has the host's name, for who makes
-// an authority of it, and no end that anybody would have to think of.
-func newCertificate() ([]byte, error) {
+// an authority of it, if a certificate can have that name, and no end that anybody would have to
+// think of.
+func newCertificate(host string) ([]byte, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, err
@@ -70,12 +73,12 @@ func newCertificate() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	host, err := os.Hostname()
-	if err != nil {
-		return nil, err
+	names := []string{"localhost"}
+	if host != "" && !strings.ContainsFunc(host, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		names = append(names, host)
 	}
 	template := &x509.Certificate{
-		SerialNumber: serial, Subject: pkix.Name{CommonName: "pannier"}, DNSNames: []string{host, "localhost"},
+		SerialNumber: serial, Subject: pkix.Name{CommonName: "pannier"}, DNSNames: names,
 		NotBefore: time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC), NotAfter: time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC),
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	}

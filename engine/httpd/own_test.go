@@ -59,9 +59,24 @@ func TestOwn(t *testing.T) {
 	}
 }
 
+// TestOwnNames: there is a certificate whatever the host is called.
+func TestOwnNames(t *testing.T) {
+	for host, names := range map[string]int{"hosta.example": 2, "": 1, "é": 1, "a b": 1, "(none)": 2, "a\nb": 1} {
+		text, err := newCertificate(host)
+		if err != nil {
+			t.Errorf("%q: %v", host, err)
+			continue
+		}
+		pair, err := tls.X509KeyPair(text, text)
+		if err != nil || len(pair.Leaf.DNSNames) != names {
+			t.Errorf("%q: %v", host, err)
+		}
+	}
+}
+
 // TestOwnTaken: a node with a key that browsers take has one certificate, and no file of another.
 func TestOwnTaken(t *testing.T) {
-	text, err := newCertificate()
+	text, err := newCertificate("hosta.example")
 	if err != nil {
 		t.Fatal(err)
 	}
