@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -185,9 +186,28 @@ func (p *Pusher) next() ([]lifecycle.Record, error) {
 			return nil, err
 		}
 	}
+	return p.first(), nil
+}
+
+// first is the first of what waits. A record the store had before it was told of is there
+// twice, or was taken before: only one is sent.
+func (p *Pusher) first() []lifecycle.Record {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return append([]lifecycle.Record(nil), p.waiting[:min(len(p.waiting), p.cfg.Batch)]...), nil
+	var batch []lifecycle.Record
+	names := map[string]bool{}
+	n := 0
+	for ; n < len(p.waiting) && len(batch) < p.cfg.Batch; n++ {
+		id := name(&p.waiting[n])
+		if _, taken := p.recent[id]; !taken && !names[id] {
+			names[id] = true
+			batch = append(batch, p.waiting[n])
+		}
+	}
+	if len(batch) < n {
+		p.waiting = append(slices.Clone(batch), p.waiting[n:]...)
+	}
+	return batch
 }
 
 // send makes one request. Whatever is not 2xx is an error.

@@ -153,6 +153,32 @@ func TestPush(t *testing.T) {
 	}
 }
 
+// TestToldLate: what the pusher found in the store before it was told of it comes once, whether
+// it waits still or was taken.
+func TestToldLate(t *testing.T) {
+	h := newHub(t)
+	h.status.Store(503)
+	h.finish(nil, 20)
+	p := h.open()
+	for p.Backlog() < 20 {
+		time.Sleep(time.Millisecond)
+	}
+	tell := func() {
+		for i := range h.records {
+			p.Committed(&h.records[i])
+		}
+	}
+	tell()
+	h.status.Store(200)
+	h.all()
+	tell()
+	h.finish(p, 1)
+	if twice := h.all(); twice > 0 {
+		t.Errorf("%d came twice", twice)
+	}
+	h.rising()
+}
+
 // TestOverflow: more than can wait in memory, while the endpoint is dead, is found in the
 // store; who tells the pusher never waits.
 func TestOverflow(t *testing.T) {
