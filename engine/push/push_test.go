@@ -158,20 +158,21 @@ func TestPush(t *testing.T) {
 func TestToldLate(t *testing.T) {
 	h := newHub(t)
 	h.status.Store(503)
-	h.finish(nil, 20)
+	h.cfg.Batch = 2
+	h.finish(nil, 5) // within seconds, as what is told late is
 	p := h.open()
-	for p.Backlog() < 20 {
+	for p.Backlog() < 5 {
 		time.Sleep(time.Millisecond)
 	}
-	tell := func(from int) {
-		for i := range h.records[from:] {
-			p.Committed(&h.records[from+i])
+	tell := func() {
+		for i := range h.records {
+			p.Committed(&h.records[i])
 		}
 	}
-	tell(0)
+	tell()
 	h.status.Store(200)
 	h.all()
-	tell(17) // those of the last seconds
+	tell()
 	h.finish(p, 1)
 	if twice := h.all(); twice > 0 {
 		t.Errorf("%d came twice", twice)
