@@ -35,9 +35,10 @@ type seat struct {
 // group is a share in one fair.
 type group struct {
 	weight  int64
-	now     int64 // the group's time: the start of its frame that was granted last
-	start   int64 // of its next frame, while some wait
-	due     int64 // when, in the fair's time, what was sent is over
+	now     int64  // the group's time: the start of its frame that was granted last
+	start   int64  // of its next frame, while some wait
+	due     int64  // when, in the fair's time, what was sent is over
+	came    uint64 // when that frame was the next: of equal starts, the first to come goes first
 	waiting turnHeap
 	index   int // in fair.waiting
 	era     int // of the fair, in which due is meant
@@ -47,6 +48,7 @@ type group struct {
 type fair struct {
 	now     int64 // the start of the group that was granted last
 	groups  map[*Share]*group
+	came    uint64    // frames that have begun to wait, and groups that have
 	waiting groupHeap // those with frames that wait, the earliest start first
 	era     int       // how often its time has begun anew
 }
@@ -127,10 +129,11 @@ func (f *fair) beginAnew() {
 // push lets a frame wait.
 func (f *fair) push(w *turn) {
 	g := f.enter(w.seat)
-	w.start = max(g.now, w.seat.due)
+	f.came++
+	w.start, w.came = max(g.now, w.seat.due), f.came
 	heap.Push(&g.waiting, w)
 	if len(g.waiting) == 1 {
-		g.start = max(f.now, g.due)
+		g.start, g.came = max(f.now, g.due), f.came
 		heap.Push(&f.waiting, g)
 	}
 }
@@ -143,7 +146,8 @@ func (f *fair) pop() *turn {
 	if len(g.waiting) == 0 {
 		heap.Pop(&f.waiting)
 	} else {
-		g.start = g.due
+		f.came++
+		g.start, g.came = g.due, f.came
 		heap.Fix(&f.waiting, 0)
 	}
 	return w
@@ -158,11 +162,17 @@ func (f *fair) remove(w *turn) {
 	}
 }
 
+// before is the order of both heaps. Without the second part a frame could wait as long as new
+// streams come, which begin at the same time as it: the time passes when its turn has come.
+func before(start, other int64, came, otherCame uint64) bool {
+	return start < other || start == other && came < otherCame
+}
+
 // turnHeap and groupHeap are heaps by start.
 type turnHeap []*turn
 
 func (h turnHeap) Len() int           { return len(h) }
-func (h turnHeap) Less(i, j int) bool { return h[i].start < h[j].start }
+func (h turnHeap) Less(i, j int) bool { return before(h[i].start, h[j].start, h[i].came, h[j].came) }
 func (h turnHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i]; h[i].index, h[j].index = i, j }
 func (h *turnHeap) Push(x any)        { w := x.(*turn); w.index = len(*h); *h = append(*h, w) }
 func (h *turnHeap) Pop() any {
@@ -180,7 +190,7 @@ const gone = -1
 type groupHeap []*group
 
 func (h groupHeap) Len() int           { return len(h) }
-func (h groupHeap) Less(i, j int) bool { return h[i].start < h[j].start }
+func (h groupHeap) Less(i, j int) bool { return before(h[i].start, h[j].start, h[i].came, h[j].came) }
 func (h groupHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i]; h[i].index, h[j].index = i, j }
 func (h *groupHeap) Push(x any)        { g := x.(*group); g.index = len(*h); *h = append(*h, g) }
 func (h *groupHeap) Pop() any {

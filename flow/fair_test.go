@@ -274,6 +274,29 @@ func TestFramesOfByteStreams(t *testing.T) {
 	}
 }
 
+// TestNewcomersWait: streams of one frame, each followed by a new one, as of many small files: no
+// frame waits longer than for those that were there before it, with shares and without.
+func TestNewcomersWait(t *testing.T) {
+	for _, share := range []*Share{nil, NewShare(3)} {
+		var f fair
+		pushed := map[*turn]int{}
+		for i := range 64 {
+			w := &turn{seat: &seat{share: share}, cost: 1000}
+			f.push(w)
+			pushed[w] = i
+		}
+		for n := range 1000 {
+			w := f.pop()
+			if waited := n + 64 - pushed[w]; waited > 64 {
+				t.Fatalf("share %v: frame %d has waited for %d, where 64 wait at a time", share, pushed[w], waited)
+			}
+			next := &turn{seat: &seat{share: share}, cost: 1000}
+			f.push(next)
+			pushed[next] = n + 64
+		}
+	}
+}
+
 // TestFairTimeBeginsAnew: shares stay what they are when so much has gone over a session
 // that its virtual time is at its end, whether they wait for their turn then or not.
 func TestFairTimeBeginsAnew(t *testing.T) {

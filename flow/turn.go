@@ -35,6 +35,7 @@ type turn struct {
 	ready chan *lane // gets the lane, or nil when the epoch is over; capacity 1
 
 	cost, start int64 // fair's; cost is in bytes
+	came        uint64
 	index       int
 }
 
