@@ -102,9 +102,11 @@ func (strayOption) Name() string                         { return encproto.Name 
 // rawName is the content-subtype of Effects/Carry.
 const rawName = "pannier-raw"
 
-// Sizes of the messages of a carried session. A message never exceeds the
-// larger; writes up to the smaller do not occupy a large buffer.
+// Sizes of memory for messages. Those of a carried session never exceed the largest; writes
+// up to the one before do not occupy a large buffer, nor do many small contents, each in a
+// call that waits, hold much.
 const (
+	carryLeast = 8 << 10
 	carrySmall = 32 << 10
 	carryLarge = 264 << 10 // a block of the default size with its headers, in one message
 )
@@ -141,31 +143,32 @@ func (rawCodec) Unmarshal(data mem.BufferSlice, v any) error {
 	return nil
 }
 
-// carryPool keeps buffers of two sizes and, unlike gRPC's, does not clear
+// carryPool keeps buffers of a few sizes and, unlike gRPC's, does not clear
 // them: their content is overwritten before they are used.
-type carryPool struct{ small, large sync.Pool }
+type carryPool [3]sync.Pool
 
-func newCarryPool() *carryPool {
-	return &carryPool{
-		small: sync.Pool{New: func() any { b := make([]byte, carrySmall); return &b }},
-		large: sync.Pool{New: func() any { b := make([]byte, carryLarge); return &b }},
-	}
-}
+var carrySizes = [len(carryPool{})]int{carryLeast, carrySmall, carryLarge}
+
+func newCarryPool() *carryPool { return new(carryPool) }
 
 // Get implements mem.BufferPool for n <= carryLarge.
 func (p *carryPool) Get(n int) *[]byte {
-	pool := &p.small
-	if n > carrySmall {
-		pool = &p.large
+	i := 0
+	for n > carrySizes[i] {
+		i++
 	}
-	b := pool.Get().(*[]byte)
+	b, ok := p[i].Get().(*[]byte)
+	if !ok {
+		b = new([]byte)
+		*b = make([]byte, carrySizes[i])
+	}
 	*b = (*b)[:n]
 	return b
 }
 
 // put gives back memory that Get has handed out, unless there is none.
 func (p *carryPool) put(b []byte) {
-	if cap(b) >= carrySmall {
+	if cap(b) > 0 {
 		p.Put(&b)
 	}
 }
@@ -173,9 +176,7 @@ func (p *carryPool) put(b []byte) {
 // Put implements mem.BufferPool.
 func (p *carryPool) Put(b *[]byte) {
 	*b = (*b)[:cap(*b)]
-	if cap(*b) > carrySmall {
-		p.large.Put(b)
-	} else {
-		p.small.Put(b)
+	if i := slices.Index(carrySizes[:], cap(*b)); i >= 0 {
+		p[i].Put(b)
 	}
 }

@@ -275,7 +275,7 @@ func TestCargoIsCopied(t *testing.T) {
 	codec.free() // the call is over
 	copy(data, "changed")
 	for range 10 {
-		copy(*pool.Get(carrySmall), "overwritten by the next call")
+		copy(*pool.Get(carryLeast), "overwritten by the next call")
 	}
 	if got := out.Materialize(); !bytes.Equal(got, before) || !bytes.Contains(got, []byte("content")) {
 		t.Fatalf("%q became %q", before, got)

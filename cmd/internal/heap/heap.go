@@ -5,6 +5,7 @@ package heap
 import (
 	"context"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
 	"time"
@@ -27,30 +28,57 @@ const (
 	quietTime = 3        // seconds
 )
 
-// Keep does both once a second until ctx ends. Where GOGC is set, it only gives back.
+// Keep does both until ctx ends: the first after each collection, because a burst outgrows
+// any interval, and the second once a second. Where GOGC is set, it only gives back.
 func Keep(ctx context.Context) {
-	samples := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/gc/heap/allocs:bytes"}}
-	decided := os.Getenv("GOGC") != ""
-	last := 0
-	var q quiet
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
+	keep(ctx, tick.C)
+}
+
+func keep(ctx context.Context, tick <-chan time.Time) {
+	samples := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/gc/heap/allocs:bytes"}}
+	decided := os.Getenv("GOGC") != ""
+	collected := make(chan struct{}, 1)
+	if !decided {
+		afterEach(ctx, collected)
+	}
+	last := 0
+	var q quiet
 	for {
 		metrics.Read(samples)
 		if g := growth(samples[0].Value.Uint64()); g != last && !decided {
 			debug.SetGCPercent(g)
 			last = g
 		}
-		if q.over(samples[1].Value.Uint64()) {
-			debug.FreeOSMemory()
-		}
 		select {
-		case <-tick.C:
+		case <-collected:
+		case <-tick:
+			if q.over(samples[1].Value.Uint64()) {
+				debug.FreeOSMemory()
+			}
 		case <-ctx.Done():
 			return
 		}
 	}
 }
+
+// afterEach tells of each collection, by something that each one finds unused.
+func afterEach(ctx context.Context, collected chan<- struct{}) {
+	runtime.AddCleanup(&sentinel{}, func(struct{}) {
+		if ctx.Err() != nil {
+			return
+		}
+		select {
+		case collected <- struct{}{}:
+		default:
+		}
+		afterEach(ctx, collected)
+	}, struct{}{})
+}
+
+// sentinel has a pointer, so that it is not allocated together with others.
+type sentinel struct{ _ *byte }
 
 // growth is the percentage for a heap of which so many bytes live.
 func growth(live uint64) int {
