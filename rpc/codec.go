@@ -102,9 +102,9 @@ func (strayOption) Name() string                         { return encproto.Name 
 // rawName is the content-subtype of Effects/Carry.
 const rawName = "pannier-raw"
 
-// Sizes of memory for messages. Those of a carried session never exceed the largest; writes
-// up to the one before do not occupy a large buffer, nor do many small contents, each in a
-// call that waits, hold much.
+// Sizes of memory for messages. Those of a carried session never exceed the larger; writes
+// up to the smaller do not occupy a large buffer. Thousands of calls may wait with a content
+// of a few KiB each: up to carryLeast memory is as large as the content, and not kept.
 const (
 	carryLeast = 8 << 10
 	carrySmall = 32 << 10
@@ -143,32 +143,35 @@ func (rawCodec) Unmarshal(data mem.BufferSlice, v any) error {
 	return nil
 }
 
-// carryPool keeps buffers of a few sizes and, unlike gRPC's, does not clear
+// carryPool keeps buffers of two sizes and, unlike gRPC's, does not clear
 // them: their content is overwritten before they are used.
-type carryPool [3]sync.Pool
+type carryPool struct{ small, large sync.Pool }
 
-var carrySizes = [len(carryPool{})]int{carryLeast, carrySmall, carryLarge}
-
-func newCarryPool() *carryPool { return new(carryPool) }
+func newCarryPool() *carryPool {
+	return &carryPool{
+		small: sync.Pool{New: func() any { b := make([]byte, carrySmall); return &b }},
+		large: sync.Pool{New: func() any { b := make([]byte, carryLarge); return &b }},
+	}
+}
 
 // Get implements mem.BufferPool for n <= carryLarge.
 func (p *carryPool) Get(n int) *[]byte {
-	i := 0
-	for n > carrySizes[i] {
-		i++
+	if n <= carryLeast {
+		b := make([]byte, n)
+		return &b
 	}
-	b, ok := p[i].Get().(*[]byte)
-	if !ok {
-		b = new([]byte)
-		*b = make([]byte, carrySizes[i])
+	pool := &p.small
+	if n > carrySmall {
+		pool = &p.large
 	}
+	b := pool.Get().(*[]byte)
 	*b = (*b)[:n]
 	return b
 }
 
 // put gives back memory that Get has handed out, unless there is none.
 func (p *carryPool) put(b []byte) {
-	if cap(b) > 0 {
+	if cap(b) >= carrySmall {
 		p.Put(&b)
 	}
 }
@@ -176,7 +179,10 @@ func (p *carryPool) put(b []byte) {
 // Put implements mem.BufferPool.
 func (p *carryPool) Put(b *[]byte) {
 	*b = (*b)[:cap(*b)]
-	if i := slices.Index(carrySizes[:], cap(*b)); i >= 0 {
-		p[i].Put(b)
+	switch cap(*b) {
+	case carrySmall:
+		p.small.Put(b)
+	case carryLarge:
+		p.large.Put(b)
 	}
 }
