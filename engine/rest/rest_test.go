@@ -41,6 +41,7 @@ type service struct {
 
 	watchers atomic.Int64
 	watch    atomic.Pointer[adminpb.WatchRequest] // the last
+	silent   bool                                 // nothing changes
 }
 
 func (s *service) TestRule(_ context.Context, in *adminpb.TestRuleRequest, _ ...grpc.CallOption) (*adminpb.TestRuleReply, error) {
@@ -96,12 +97,12 @@ func (s *stream) Recv() (*adminpb.Request, error) {
 	return nil, io.EOF
 }
 
-// Watch is changes without end, of some requests none.
+// Watch is changes without end, or none.
 func (s *service) Watch(ctx context.Context, in *adminpb.WatchRequest, _ ...grpc.CallOption) (grpc.ServerStreamingClient[adminpb.Change], error) {
 	s.watch.Store(in)
 	s.watchers.Add(1)
 	context.AfterFunc(ctx, func() { s.watchers.Add(-1) })
-	return &changes{ctx: ctx, over: len(in.GetRefs()) > 0}, nil
+	return &changes{ctx: ctx, over: s.silent}, nil
 }
 
 type changes struct {
@@ -284,7 +285,7 @@ func TestLists(t *testing.T) {
 
 // TestWatchThese: requests can be watched by their ids, with what else a query says.
 func TestWatchThese(t *testing.T) {
-	s := &service{}
+	s := &service{silent: true}
 	do := served(t, s)
 	if status, text := do("GET", "/v1/watch?refs.id=a&query.partner=p&refs.id=b", ""); status != 200 || !strings.Contains(text, "event: end") {
 		t.Errorf("%d %s", status, text)
