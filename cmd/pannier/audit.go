@@ -68,11 +68,7 @@ cannot change is what was kept elsewhere: the key (audit.pub), and checkpoints.`
 			case r.Finding != nil:
 				return fault.New("verify audit log", fault.Corrupt, "%w", r.Finding)
 			}
-			signed := "no checkpoint has been signed yet"
-			if r.Checkpoint.Seq > 0 {
-				signed = fmt.Sprintf("signed up to %d, %s", r.Checkpoint.Seq, r.Checkpoint.Time.Format(time.RFC3339))
-			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "records %d to %d are as they were written; %s\n", r.First, r.Last, signed)
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "records %d to %d are as they were written; signed up to %d, %s\n", r.First, r.Last, r.Checkpoint.Seq, r.Checkpoint.Time.Format(time.RFC3339))
 			return fault.Wrap("write result", "", err)
 		},
 	}

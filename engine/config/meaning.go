@@ -20,6 +20,7 @@ type meaning struct {
 	file     file
 	partners map[string]*engine.Partner
 	rules    map[string]*engine.Rule
+	files    string // root of the rule whose tasks are read
 	bridges  map[string]*Bridge
 	pools    map[string]*engine.Pool
 	keys     map[string]string // of partners: whose it is
@@ -52,7 +53,7 @@ func (m *meaning) config(root *value) *Config {
 	made := make([]engine.Rule, len(m.file.Rule))
 	for i := range m.file.Rule { // all names first: tasks name rules
 		t := &m.file.Rule[i]
-		made[i] = engine.Rule{Name: t.Name, Direction: engine.Direction(t.Direction), Partners: t.Partners}
+		made[i] = engine.Rule{Name: t.Name, Direction: engine.Direction(t.Direction), Partners: t.Partners, Root: t.Root}
 		register(m, m.rules, &made[i], t.Name, "rule", root.field("rule").item(i))
 	}
 	for i := range m.file.Rule {
