@@ -153,7 +153,11 @@ func cause(r *lifecycle.Record) string {
 	if r.Failure.Side != 0 {
 		where = "at " + r.Spec.Partner
 	}
-	return fmt.Sprintf("%v, %s: %s", r.Failure.Kind, where, r.Failure.Cause)
+	text := fmt.Sprintf("%v, %s", r.Failure.Kind, where)
+	if r.Failure.Cause != "" {
+		text += ": " + r.Failure.Cause
+	}
+	return text
 }
 
 func done(r *lifecycle.Record) string {

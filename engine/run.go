@@ -447,9 +447,18 @@ func warningOf(key lifecycle.TaskKey, name string, res *task.Result) string {
 	}
 	text := fmt.Sprintf("%v task %d, %s", key.List, key.Index+1, name)
 	if said := strings.TrimSpace(shown(res.Output)); said != "" {
-		text += ": " + said
+		text += warns + said
 	}
 	return text
+}
+
+// warns is between a task that warns and what it has said. It is in no name of a task.
+const warns = ": "
+
+// warner is which task it is that warns, without what it has said.
+func warner(warning string) string {
+	task, _, _ := strings.Cut(warning, warns)
+	return task
 }
 
 // shown is the end of a task's output as a log line has it.

@@ -33,7 +33,7 @@ func looks(method string) bool {
 		return true
 	case access.Operate:
 		switch path.Base(method) {
-		case "TestPartner", "Browse", "TestRelay", "Check":
+		case "TestPartner", "Browse", "TestRelay", "Check", "Log":
 			return true
 		}
 	}

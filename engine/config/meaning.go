@@ -71,6 +71,7 @@ func (m *meaning) config(root *value) *Config {
 	cfg.Expects = m.expects(root.field("expect"))
 	cfg.Audit, cfg.Push = m.audit(root.field("audit")), m.push(root.field("push"))
 	cfg.Book = m.withBridges()
+	m.leftOut(root)
 	return cfg
 }
 

@@ -45,9 +45,8 @@ type Config struct {
 // Page is the handler of Routes. Anything else is a page that says that there is none.
 type Page struct {
 	cfg      Config
-	board    *board
+	seen     map[bool]*seen // by those who may operate the node, and by others
 	graph    *graph
-	folders  folders
 	handler  http.Handler
 	viewers  viewers
 	pages    paces           // that are asked for
@@ -75,7 +74,10 @@ func New(cfg Config) (*Page, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	p := &Page{cfg: cfg, board: &board{admin: cfg.Admin}, graph: newGraph(cfg.Admin), ended: make(chan struct{})}
+	p := &Page{cfg: cfg, seen: map[bool]*seen{}, graph: newGraph(cfg.Admin), ended: make(chan struct{})}
+	for _, operate := range []bool{true, false} {
+		p.seen[operate] = &seen{board: &board{admin: cfg.Admin}}
+	}
 	if cfg.Self == nil {
 		cfg.Self = context.Background()
 	}
