@@ -13,6 +13,7 @@ import (
 	"github.com/pannier/pannier/cmd/internal/command"
 	"github.com/pannier/pannier/engine"
 	"github.com/pannier/pannier/engine/config"
+	"github.com/pannier/pannier/engine/httpd"
 	"github.com/pannier/pannier/flow/relay"
 	"github.com/pannier/pannier/spec/fault"
 )
@@ -97,6 +98,11 @@ func configWarnings(cfg *config.Config) (all []string) {
 	for _, name := range slices.Sorted(maps.Keys(cfg.Relays)) {
 		if r := cfg.Relays[name]; r.At == relay.Here && len(r.From) == 0 && slices.ContainsFunc(r.Accept, exposed) {
 			all = append(all, fmt.Sprintf("relay %s: whoever reaches this host can use it; say who may with from, or accept at 127.0.0.1", name))
+		}
+	}
+	if h := cfg.HTTP; h.Certificate != "" && h.Key != "" {
+		if _, err := httpd.Files(h.Certificate, h.Key); err != nil {
+			all = append(all, "http: the node does not start with these files: "+command.Cause(err))
 		}
 	}
 	return slices.Concat(all, folderWarnings(cfg), scheduleWarnings(cfg), foreign(cfg))
