@@ -7,6 +7,7 @@ import (
 
 	"github.com/pannier/pannier/engine"
 	"github.com/pannier/pannier/engine/lifecycle"
+	"github.com/pannier/pannier/engine/store"
 	"github.com/pannier/pannier/engine/task"
 	"github.com/pannier/pannier/spec/fault"
 )
@@ -39,6 +40,11 @@ func TestFailuresAreReadable(t *testing.T) {
 	a, _ = p.end(ref, lifecycle.InError)
 	if want := "open source: no such file or directory"; a.Failure.Cause != want || a.Failure.Kind != fault.NotFound {
 		t.Errorf("at the requester: %q, want %q", a.Failure.Cause, want)
+	}
+	for node, ref := range map[string]store.Ref{"a": ref, "b": other(ref)} {
+		if x, err := p.nodes[node].engine.Explain(t.Context(), ref); err != nil || !strings.Contains(x.Summary, "before the bytes moved") {
+			t.Errorf("a file that is not there, at %s: %q, %v", node, x.Summary, err)
+		}
 	}
 	_, err = p.nodes["a"].engine.Resume(t.Context(), ref)
 	var f *fault.Error
@@ -129,5 +135,33 @@ func TestWhichTask(t *testing.T) {
 	}
 	if want := "post task 2, exec: run command: the log there says more"; a.Failure.Cause != want {
 		t.Errorf("%q, want %q", a.Failure.Cause, want)
+	}
+}
+
+// TestUnknownNames: who misspells a partner or a rule is told which is near.
+func TestUnknownNames(t *testing.T) {
+	p := newPair(t, func(*node) {})
+	book := p.nodes["a"].engine.Book()
+	if _, err := book.Rule("psuh"); err == nil || !strings.Contains(err.Error(), `no rule is called "psuh"; did you mean "push"?`) {
+		t.Error(err)
+	}
+	if _, err := book.Partner("zzzzzz"); err == nil || strings.Contains(err.Error(), "did you mean") {
+		t.Error(err)
+	}
+}
+
+// TestQuotaOfThePartner: a quota that the partner's rule has is not said to be here.
+func TestQuotaOfThePartner(t *testing.T) {
+	p := newPair(t, func(n *node) {
+		if n.name == "b" {
+			n.rules["push"].Quota = 10
+		}
+	})
+	p.file("a", "x", 1000)
+	ref := p.submit("push", "x", "y")
+	p.end(ref, lifecycle.InError)
+	x, err := p.nodes["a"].engine.Explain(t.Context(), ref)
+	if err != nil || strings.Contains(x.Cause, "here") || !strings.HasPrefix(x.Cause, "quota exceeded, the quota of b's rule: ") && !strings.HasPrefix(x.Cause, "quota exceeded, at b: ") {
+		t.Errorf("%q, %v", x.Cause, err)
 	}
 }

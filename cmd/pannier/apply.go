@@ -147,9 +147,10 @@ func (c *console) exportCommand() *cobra.Command {
 func (c *console) deleteCommand(kind string) *cobra.Command {
 	var revision uint64
 	cmd := &cobra.Command{
-		Use:   "delete NAME",
-		Short: "Remove a " + kind + " that was applied while the node ran",
-		Args:  command.Arguments(1),
+		Use:               "delete NAME",
+		Short:             "Remove a " + kind + " that was applied while the node ran",
+		Args:              command.Arguments(1),
+		ValidArgsFunction: c.completeArgs(appliedNames(kind)),
 		RunE: c.run(func(ctx context.Context, cmd *cobra.Command, client *admin.Client, args []string) error {
 			_, err := client.DeleteObject(ctx, &adminpb.DeleteObjectRequest{Kind: kind, Name: args[0], Revision: revision})
 			return err
