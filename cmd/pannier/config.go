@@ -52,16 +52,7 @@ func checkConfig(path string, out, messages io.Writer) error {
 	if err != nil {
 		return err
 	}
-	for _, name := range slices.Sorted(maps.Keys(cfg.Book.Rules)) {
-		root := cfg.Book.Rules[name].Root
-		if cfg.Book.Rules[name].Bridge != "" {
-			continue
-		}
-		if fi, err := os.Stat(root); err != nil || !fi.IsDir() {
-			fmt.Fprintf(messages, "warning: rule %s: there is no directory %s on this host; its requests will fail until there is\n", name, root)
-		}
-	}
-	for _, text := range configWarnings(cfg) {
+	for _, text := range append(rootWarnings(cfg), configWarnings(cfg)...) {
 		fmt.Fprintln(messages, "warning: "+text)
 	}
 	bridges, relays, folders := "", "", ""
@@ -90,6 +81,20 @@ func checkConfig(path string, out, messages io.Writer) error {
 	}
 	_, err = fmt.Fprintf(out, "%s: node %s, %d partners, %d rules%s%s%s\n", path, cfg.Node.Name, partners, rules, folders, bridges, relays)
 	return fault.Wrap("write result", "", err)
+}
+
+// rootWarnings are of roots that are not there.
+func rootWarnings(cfg *config.Config) (all []string) {
+	for _, name := range slices.Sorted(maps.Keys(cfg.Book.Rules)) {
+		root := cfg.Book.Rules[name].Root
+		if cfg.Book.Rules[name].Bridge != "" {
+			continue
+		}
+		if fi, err := os.Stat(root); err != nil || !fi.IsDir() {
+			all = append(all, fmt.Sprintf("rule %s: there is no directory %s on this host; its requests will fail until there is", name, root))
+		}
+	}
+	return all
 }
 
 // configWarnings are what the text of a configuration, and the files that it names, say that may
