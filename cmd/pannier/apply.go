@@ -33,7 +33,12 @@ which is changed there only. What config check would warn of is told where the n
 this host, and its configuration may be read.`,
 		Example: `  pannier apply -f partners/ --dry-run
   pannier export | pannier --admin tls://other:8443 --token-file t apply -f -`,
-		Args: command.Arguments(0),
+		Args: func(cmd *cobra.Command, args []string) error {
+			if file == "" {
+				return command.Suggest(fault.New("read flags", fault.Invalid, "nothing is said that is to be applied"), "Write: pannier apply -f FILE, -f DIR, or -f - for stdin")
+			}
+			return command.Arguments(0)(cmd, args)
+		},
 		RunE: c.run(func(ctx context.Context, cmd *cobra.Command, client *admin.Client, _ []string) error {
 			texts, err := applyTexts(file, cmd.InOrStdin())
 			if err != nil {
@@ -58,7 +63,6 @@ this host, and its configuration may be read.`,
 	cmd.Flags().StringVarP(&file, "file", "f", "", "what to apply; -: stdin")
 	cmd.Flags().BoolVar(&dry, "dry-run", false, "print what would change, and change nothing")
 	cmd.Flags().Uint64Var(&revision, "revision", 0, "only if the objects are at this revision, as export has printed it")
-	_ = cmd.MarkFlagRequired("file") // fails only for unknown flags
 	jsonFlag(cmd, &asJSON)
 	return cmd
 }
