@@ -75,7 +75,15 @@ type Capabilities struct {
 	Checksums []string // that Checksummer can ask for: "sha256", "sha1", "md5", "crc32", "sha512"
 	Copy      bool     // Copier, to a session of the same driver at another server
 	Notes     []string // what a user should know, as "the server has no MLSD: times of LIST have minutes"
+	// Kept, of a node to its Server: what an Abort has kept is remembered for this user and
+	// name, since a client that comes again has no token: ResumeKept goes on with it.
+	Kept bool
 }
+
+// ResumeKept is the WriteRequest.Resume of sessions with Capabilities.Kept: where an earlier
+// upload of this user to that name has ended. fault.NotFound: there is none, or a file has the
+// name.
+var ResumeKept = []byte("kept")
 
 // Session is a login at one server. Its methods may be called at the same time; a
 // driver whose protocol does one thing at a time makes further connections or has
