@@ -82,6 +82,9 @@ func (u *upload) serve(r *request) message {
 		}
 		return status(r.id, u.resize(size))
 	case fxExtended:
+		if r.ext == extWhole {
+			return status(r.id, u.without(&r.f))
+		}
 		return status(r.id, u.sync())
 	}
 	return status(r.id, unsupported("request", "the file is open for writing"))
@@ -173,6 +176,18 @@ func (u *upload) sync() error {
 	}
 	_, err := c.Checkpoint(u.s.g.hard)
 	return err
+}
+
+// without is a client that gives up its file, and stays.
+func (u *upload) without(f *fields) error {
+	keep := f.number()
+	if f.bad || keep > 1 {
+		return errMalformed
+	}
+	if u.err == nil {
+		_ = u.giveUp(fault.New("close", fault.Canceled, "the client has given the file up"), keep == 1)
+	}
+	return nil
 }
 
 // fail gives the file up, and returns why.
