@@ -85,6 +85,25 @@ type Capabilities struct {
 // name.
 var ResumeKept = []byte("kept")
 
+// MaxMark is the most bytes of a mark.
+const MaxMark = 64
+
+// ResumeMarked is the same for a program that tells its uploads apart by marks of its own: goes on
+// with what was begun with the same mark, and begins if there is none.
+func ResumeMarked(mark string) []byte { return []byte(string(ResumeKept) + " " + mark) }
+
+// Marked is what a WriteRequest.Resume of such a session means.
+func Marked(resume []byte) (mark string, err error) {
+	rest, ok := strings.CutPrefix(string(resume), string(ResumeKept))
+	if ok && rest == "" {
+		return "", nil
+	}
+	if mark, ok = strings.CutPrefix(rest, " "); !ok || mark == "" || len(mark) > MaxMark {
+		return "", fault.New("resume", fault.Invalid, "what is to be gone on with is not what this node has told")
+	}
+	return mark, nil
+}
+
 // Session is a login at one server. Its methods may be called at the same time; a
 // driver whose protocol does one thing at a time makes further connections or has
 // the callers wait. Names are those of CheckName.

@@ -44,19 +44,16 @@ type syncing struct {
 
 // remain is what the node notes of this upload.
 func (u *upload) remain() remain {
-	return remain{Root: u.rule.Root, Name: u.path.String(), Key: u.s.keptKey()}
+	return remain{Root: u.rule.Root, Name: u.path.String(), Key: u.key}
 }
-
-// keptKey is whose partial files are.
-func (s *session) keptKey() string { return "guest\x00" + s.node.Listener + "\x00" + s.user.Name }
 
 // open opens the sink: anew, or where an earlier upload has ended.
 func (u *upload) open(d *sideeffect.Descriptor, size int64, resume bool) error {
-	d.Resume, d.ResumeKey, d.Params.ResumeCheck = u.s.node.Remains != nil, u.s.keptKey(), sideeffect.CheckLast
+	d.Resume, d.ResumeKey, d.Params.ResumeCheck = u.s.node.Remains != nil, u.key, sideeffect.CheckLast
 	var from sideeffect.ResumePoint
 	if resume {
 		var err error
-		if from, err = u.left(d); err != nil {
+		if from, err = u.left(d); err != nil && (!u.marked || fault.KindOf(err) != fault.NotFound) {
 			return err
 		}
 	}
@@ -70,7 +67,7 @@ func (u *upload) open(d *sideeffect.Descriptor, size int64, resume bool) error {
 	}
 	u.sink = sink
 	if k, ok := sink.(sideeffect.Keeper); ok && d.Resume {
-		u.keep = &keeping{sink: k, stored: from.Offset, kept: from.Offset, root: from.Root, noted: resume}
+		u.keep = &keeping{sink: k, stored: from.Offset, kept: from.Offset, root: from.Root, noted: from.Offset > 0}
 		u.n, u.offset = from.Offset, from.Offset
 	}
 	return nil
@@ -79,14 +76,14 @@ func (u *upload) open(d *sideeffect.Descriptor, size int64, resume bool) error {
 // left is where an earlier upload has ended. Where a file has the name, nothing is gone on with:
 // whoever asks for its size is told that of the file.
 func (u *upload) left(d *sideeffect.Descriptor) (sideeffect.ResumePoint, error) {
-	if !u.free() {
+	if !u.marked && !u.free() {
 		return sideeffect.ResumePoint{}, fault.New("upload", fault.NotFound, "a file has that name")
 	}
 	ctx, cancel := context.WithTimeout(u.ctx, resumeTime)
 	defer cancel()
 	p := d.ResumePoint(ctx)
 	if p.Offset == 0 || p.BlockSize != keptBlock || p.Hash != sideeffect.None {
-		return p, fault.New("upload", fault.NotFound, "nothing is left of an earlier upload")
+		return sideeffect.ResumePoint{}, fault.New("upload", fault.NotFound, "nothing is left of an earlier upload")
 	}
 	return p, nil
 }
@@ -221,7 +218,7 @@ func (u *upload) whole() error {
 // from a file there.
 func (u *upload) brokeOff() bool {
 	k := u.keep
-	if k == nil || k.stored == 0 || !u.free() || u.settle() != nil {
+	if k == nil || k.stored == 0 || !u.marked && !u.free() || u.settle() != nil {
 		return false
 	}
 	if durable, err := k.sink.Sync(); err != nil || durable != k.stored {
@@ -252,15 +249,20 @@ func (u *upload) giveUp() {
 // keeps tells whether this user's uploads are gone on with.
 func (s *session) keeps() bool { return s.user.Send != "" && s.node.Remains != nil }
 
-// resumes tells what a WriteRequest wants.
-func (s *session) resumes(w plugins.WriteRequest) (bool, error) {
-	switch {
-	case w.Resume == nil:
-		return false, nil
-	case string(w.Resume) != string(plugins.ResumeKept):
-		return false, fault.New("upload", fault.Invalid, "what is to be gone on with is not what this node has told")
-	case !s.keeps():
-		return false, fault.New("upload", fault.Unsupported, "an upload begins anew")
+// resumes tells what a WriteRequest wants, and whose partial file it is.
+func (s *session) resumes(w plugins.WriteRequest) (resume bool, key string, err error) {
+	key = "guest\x00" + s.node.Listener + "\x00" + s.user.Name
+	if w.Resume == nil {
+		return false, key, nil
 	}
-	return true, nil
+	mark, err := plugins.Marked(w.Resume)
+	switch {
+	case err != nil:
+		return false, "", err
+	case !s.keeps():
+		return false, "", fault.New("upload", fault.Unsupported, "an upload begins anew")
+	case mark != "":
+		key += "\x00" + mark
+	}
+	return true, key, nil
 }

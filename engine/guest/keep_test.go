@@ -181,6 +181,44 @@ func TestNotKept(t *testing.T) {
 	}
 }
 
+// TestMarked: uploads with marks do not go on with each other, nor does one without, and they replace
+// what has the name.
+func TestMarked(t *testing.T) {
+	d, n := newDesk(t)
+	n.keepIn(t, filepath.Join(t.TempDir(), "uploads.json"))
+	s := d.guest(n, User{Send: "send"})
+	if _, err := uploaded(s, "/x", []byte("older")); err != nil {
+		t.Fatal(err)
+	}
+	want := random(3 * keptBlock)
+	one, other := plugins.WriteRequest{Size: -1, Resume: plugins.ResumeMarked("one")}, plugins.WriteRequest{Size: -1, Resume: plugins.ResumeMarked("other")}
+	if _, err := begun(t, s, "/x", one, want[:2*keptBlock]).Abort(t.Context(), true); err != nil {
+		t.Fatal(err)
+	}
+	st := begun(t, s, "/x", other, nil)
+	if st.Offset() != 0 {
+		t.Errorf("another goes on at %d", st.Offset())
+	}
+	if _, err := st.Abort(t.Context(), false); err != nil {
+		t.Fatal(err)
+	}
+	if st = begun(t, s, "/x", one, nil); st.Offset() != 2*keptBlock {
+		t.Fatalf("it goes on at %d", st.Offset())
+	}
+	if _, err := s.(plugins.Writer).Write(t.Context(), "/x", one); fault.KindOf(err) != fault.Overloaded {
+		t.Error("twice at once:", err)
+	}
+	if _, err := st.Write(want[st.Offset():]); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := st.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := os.ReadFile(filepath.Join(d.send, "x")); !bytes.Equal(got, want) {
+		t.Errorf("the file has %d bytes, and is another: %v", len(got), err)
+	}
+}
+
 // TestTwoUploads: who begins anew while an earlier upload to that name still runs, as after a
 // connection of whose end nobody knows, is not turned away, and who goes on waits no longer than
 // it has to.

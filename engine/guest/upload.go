@@ -29,7 +29,7 @@ func (s *session) Write(ctx context.Context, name string, w plugins.WriteRequest
 	case p.IsZero():
 		return nil, fault.New(op, fault.Invalid, "/ is a directory")
 	}
-	resume, err := s.resumes(w)
+	resume, key, err := s.resumes(w)
 	if err != nil {
 		return nil, err
 	}
@@ -42,7 +42,7 @@ func (s *session) Write(ctx context.Context, name string, w plugins.WriteRequest
 		_ = root.Close()
 		return nil, err
 	}
-	u := &upload{s: s, rule: rule, root: root, path: p, name: name, ctx: ctx, give: give}
+	u := &upload{s: s, rule: rule, root: root, path: p, name: name, ctx: ctx, give: give, key: key, marked: len(w.Resume) > len(plugins.ResumeKept)}
 	if err := u.begin(w.Size, resume); err != nil {
 		give()
 		_ = root.Close()
@@ -63,6 +63,9 @@ type upload struct {
 	sink sideeffect.Sink
 	keep *keeping // nil: it cannot be gone on with
 
+	key    string // whose the partial file is
+	marked bool   // it has a mark: who comes again asks for that, and not for the name
+
 	offset int64 // where it goes on
 	n      int64 // bytes there are, with those before offset
 
@@ -73,7 +76,7 @@ type upload struct {
 }
 
 func (u *upload) begin(size int64, resume bool) error {
-	if !resume { // else they are there, or nothing is
+	if !resume || u.marked { // else they are there, or nothing is
 		if err := sideeffect.MakeDirs(u.root, u.path.Dir()); err != nil {
 			return err
 		}

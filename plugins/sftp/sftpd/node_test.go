@@ -40,7 +40,7 @@ type node struct {
 
 	mu                            sync.Mutex // of hooks, once it is in use
 	asked                         []plugins.Endpoint
-	kept                          map[string][]byte // by name: what Abort has returned
+	kept                          map[string][]byte // by name and mark: what Abort has returned
 	sessions, commits, aborts     atomic.Int64
 	committing, reading, writings atomic.Int64
 	took                          atomic.Int64 // bytes
@@ -155,20 +155,24 @@ func (s *session) Read(ctx context.Context, name string, offset int64) (io.ReadC
 }
 
 func (s *session) Write(ctx context.Context, name string, w plugins.WriteRequest) (plugins.Staged, error) {
-	if string(w.Resume) == string(plugins.ResumeKept) {
+	whose := name
+	if mark, err := plugins.Marked(w.Resume); err == nil {
+		whose += " " + mark
 		s.n.mu.Lock()
-		w.Resume = s.n.kept[name]
+		w.Resume = s.n.kept[whose]
 		s.n.mu.Unlock()
-		if w.Resume == nil {
+		if w.Resume == nil && mark == "" {
 			return nil, fault.New("write", fault.NotFound, "nothing is left of it")
 		}
+	} else {
+		whose += " "
 	}
 	t, err := s.everything.Write(ctx, name, w)
 	if err != nil {
 		return nil, err
 	}
 	s.n.writings.Add(1)
-	return &staged{t.(plugins.Checkpointer), s.n, ctx, name}, nil
+	return &staged{t.(plugins.Checkpointer), s.n, ctx, whose}, nil
 }
 
 func (s *session) List(ctx context.Context, dir string) iter.Seq2[plugins.Attr, error] {
@@ -193,9 +197,9 @@ func (s stuck) Read([]byte) (int, error) {
 
 type staged struct {
 	plugins.Checkpointer
-	n    *node
-	ctx  context.Context
-	name string
+	n     *node
+	ctx   context.Context
+	whose string
 }
 
 func (t *staged) Write(b []byte) (int, error) {
@@ -221,9 +225,9 @@ func (t *staged) Abort(ctx context.Context, keep bool) ([]byte, error) {
 	resume, err := t.Checkpointer.Abort(ctx, keep)
 	t.n.mu.Lock()
 	defer t.n.mu.Unlock()
-	delete(t.n.kept, t.name)
+	delete(t.n.kept, t.whose)
 	if resume != nil {
-		t.n.kept[t.name] = resume
+		t.n.kept[t.whose] = resume
 	}
 	return resume, err
 }

@@ -91,6 +91,30 @@ func (s *subsystem) openForWriting(ctx context.Context, name string, flags uint3
 	return u, nil
 }
 
+// openWhole is whole-file@pannier: a file is written that has a mark.
+func (s *subsystem) openWhole(r *request) {
+	given, mark := r.f.text(), r.f.text()
+	s.opening(r, given, func(ctx context.Context, name string) (file, bool, error) {
+		w, err := optional[plugins.Writer](s.g, "write", s.g.can.Write)
+		if err != nil {
+			return nil, false, err
+		}
+		resume := plugins.ResumeMarked(mark)
+		if _, err := plugins.Marked(resume); err != nil {
+			return nil, false, fault.New("open", fault.Invalid, "a mark has 1 to %d bytes", plugins.MaxMark)
+		}
+		if !s.g.can.Kept {
+			resume = nil
+		}
+		u := s.newUpload(w, name)
+		if err := u.begin(ctx, resume); err != nil {
+			u.stop()
+			return nil, false, err
+		}
+		return u, true, nil
+	})
+}
+
 // kept is how much of a file has come that has no name yet, which is what a client asks for
 // before it goes on.
 func (s *subsystem) kept(ctx context.Context, name string) int64 {

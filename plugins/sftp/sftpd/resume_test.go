@@ -120,10 +120,10 @@ func TestWithoutClose(t *testing.T) {
 	for keep, want := range map[int]int64{0: -1, 1: 7} {
 		h := r.open("/f", anew)
 		r.write(h, 0, []byte("content"))
-		r.want(statusBadMessage, fxExtended, extWhole, h)
+		r.want(statusBadMessage, fxExtended, extGiveUp, h)
 		h = r.open("/f", anew)
 		r.write(h, 0, []byte("content"))
-		r.want(statusOK, fxExtended, extWhole, h, keep)
+		r.want(statusOK, fxExtended, extGiveUp, h, keep)
 		if code, _ := r.status(fxClose, h); code == statusOK {
 			t.Error("CLOSE publishes it")
 		}
@@ -131,10 +131,40 @@ func TestWithoutClose(t *testing.T) {
 			t.Errorf("with %d: %d bytes are there", keep, got)
 		}
 	}
-	r.want(statusUnsupported, fxExtended, extWhole, r.handle(fxOpendir, "/"), 1)
+	r.want(statusUnsupported, fxExtended, extGiveUp, r.handle(fxOpendir, "/"), 1)
 	if n.commits.Load() != 0 {
 		t.Errorf("%d commits", n.commits.Load())
 	}
+}
+
+// TestMarked: a program that tells its uploads apart goes on with its own, and begins where there
+// is none.
+func TestMarked(t *testing.T) {
+	n := newKeeper(t)
+	brokenOff(t, n, []byte("of somebody without a mark"))
+	r := newRaw(t, n)
+	for _, mark := range []string{"", strings.Repeat("x", plugins.MaxMark+1)} {
+		r.want(statusFailure, fxExtended, extWhole, "/f", mark)
+	}
+	open := func(mark string, want int64) string {
+		t.Helper()
+		h := r.handle(fxExtended, extWhole, "/f", mark)
+		if _, f := r.do(fxFstat, h); f.size() != want {
+			t.Errorf("with %q it begins elsewhere", mark)
+		}
+		return h
+	}
+	h := open("one", 0)
+	r.write(h, 0, []byte("first "))
+	r.want(statusOK, fxExtended, extGiveUp, h, 1)
+	r.want(statusFailure, fxClose, h)
+	h = open("other", 0)
+	r.want(statusOK, fxExtended, extGiveUp, h, 0)
+	r.want(statusFailure, fxClose, h)
+	h = open("one", 6)
+	r.write(h, 6, []byte("second"))
+	r.want(statusOK, fxClose, h)
+	n.has(t, "f", []byte("first second"))
 }
 
 // TestOpenSSHGoesOn: reput and put -a of OpenSSH go on with what a lost connection has left.

@@ -161,7 +161,7 @@ func (s *subsystem) read() error {
 func (s *subsystem) version() message {
 	m := newMessage(fxVersion, 3, 128).text(extSync).text("1").text(extLimits).text("1")
 	if s.g.can.Write {
-		m = m.text(extWhole).text("1")
+		m = m.text(extWhole).text("1").text(extGiveUp).text("1")
 	}
 	if s.g.can.Rename {
 		m = m.text(extRename).text("1")
@@ -187,7 +187,9 @@ func (s *subsystem) dispatch(r *request) {
 
 func (s *subsystem) extended(r *request) {
 	switch name := r.f.text(); name {
-	case extSync, extWhole:
+	case extWhole:
+		s.openWhole(r)
+	case extSync, extGiveUp:
 		r.ext = name
 		s.ofHandle(r, r.f.text())
 	case extRename:

@@ -82,7 +82,7 @@ func (u *upload) serve(r *request) message {
 		}
 		return status(r.id, u.resize(size))
 	case fxExtended:
-		if r.ext == extWhole {
+		if r.ext == extGiveUp {
 			return status(r.id, u.without(&r.f))
 		}
 		return status(r.id, u.sync())
