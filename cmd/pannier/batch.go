@@ -20,6 +20,7 @@ import (
 	"github.com/pannier/pannier/engine/admin"
 	"github.com/pannier/pannier/spec/adminpb"
 	"github.com/pannier/pannier/spec/fault"
+	"github.com/pannier/pannier/spec/shellword"
 )
 
 // Limits of a batch.
@@ -264,7 +265,7 @@ func (b *batch) line(ctx context.Context, text string) ([]batchItem, error) {
 
 // again is how often these words were a line before.
 func (b *batch) again(words []string) int {
-	line := quotedAll(words...)
+	line := shellword.Line(words...)
 	b.seen[line]++
 	return b.seen[line] - 1
 }
@@ -411,13 +412,13 @@ func (b *batch) print(ctx context.Context) error {
 			if err != nil {
 				return fault.Wrap("write result", "", err)
 			}
-			line = "printf '%s' " + quoted(string(text)) + " | pannier run -"
+			line = "printf '%s' " + shellword.Quote(string(text)) + " | pannier run -"
 			if _, err := fmt.Fprintln(b.cmd.OutOrStdout(), line); err != nil {
 				return err
 			}
 			continue
 		}
-		if _, err := fmt.Fprintln(b.cmd.OutOrStdout(), quotedAll(runnable(it, roots)...)); err != nil {
+		if _, err := fmt.Fprintln(b.cmd.OutOrStdout(), shellword.Line(runnable(it, roots)...)); err != nil {
 			return fault.Wrap("write result", "", err)
 		}
 	}
