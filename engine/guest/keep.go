@@ -49,7 +49,10 @@ func (u *upload) remain() remain {
 
 // open opens the sink: anew, or where an earlier upload has ended.
 func (u *upload) open(d *sideeffect.Descriptor, size int64, resume bool) error {
-	d.Resume, d.ResumeKey, d.Params.ResumeCheck = u.s.node.Remains != nil, u.key, sideeffect.CheckLast
+	d.Resume, d.ResumeKey = u.s.node.Remains != nil, u.key
+	if !u.marked { // it is asked for its size, too, which has to be quick
+		d.Params.ResumeCheck = sideeffect.CheckLast
+	}
 	var from sideeffect.ResumePoint
 	if resume {
 		var err error
@@ -79,8 +82,12 @@ func (u *upload) left(d *sideeffect.Descriptor) (sideeffect.ResumePoint, error) 
 	if !u.marked && !u.free() {
 		return sideeffect.ResumePoint{}, fault.New("upload", fault.NotFound, "a file has that name")
 	}
-	ctx, cancel := context.WithTimeout(u.ctx, resumeTime)
-	defer cancel()
+	ctx := u.ctx
+	if !u.marked {
+		soon, cancel := context.WithTimeout(ctx, resumeTime)
+		defer cancel()
+		ctx = soon
+	}
 	p := d.ResumePoint(ctx)
 	if p.Offset == 0 || p.BlockSize != keptBlock || p.Hash != sideeffect.None {
 		return sideeffect.ResumePoint{}, fault.New("upload", fault.NotFound, "nothing is left of an earlier upload")

@@ -2,6 +2,8 @@ package guest
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"log/slog"
 	"math/rand/v2"
 	"os"
@@ -205,7 +207,9 @@ func TestMarked(t *testing.T) {
 	if st = begun(t, s, "/x", one, nil); st.Offset() != 2*keptBlock {
 		t.Fatalf("it goes on at %d", st.Offset())
 	}
-	if _, err := s.(plugins.Writer).Write(t.Context(), "/x", one); fault.KindOf(err) != fault.Overloaded {
+	impatient, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := s.(plugins.Writer).Write(impatient, "/x", one); fault.KindOf(err) != fault.Overloaded {
 		t.Error("twice at once:", err)
 	}
 	if _, err := st.Write(want[st.Offset():]); err != nil {
@@ -216,6 +220,27 @@ func TestMarked(t *testing.T) {
 	}
 	if got, err := os.ReadFile(filepath.Join(d.send, "x")); !bytes.Equal(got, want) {
 		t.Errorf("the file has %d bytes, and is another: %v", len(got), err)
+	}
+
+	if _, err := begun(t, s, "/x", one, want).Abort(t.Context(), true); err != nil {
+		t.Fatal(err)
+	}
+	parts, err := filepath.Glob(filepath.Join(d.send, ".x.pannier-r"+strings.Repeat("?", 32)))
+	if err != nil || len(parts) != 1 {
+		t.Fatalf("%v, %v", parts, err)
+	}
+	f, err := os.OpenFile(parts[0], os.O_WRONLY, 0)
+	if err == nil {
+		_, err = f.WriteAt([]byte{want[0] + 1}, 0)
+	}
+	if err := errors.Join(err, f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if st = begun(t, s, "/x", one, nil); st.Offset() != 0 {
+		t.Errorf("what somebody has changed is gone on with at %d", st.Offset())
+	}
+	if _, err := st.Abort(t.Context(), false); err != nil {
+		t.Error(err)
 	}
 }
 
