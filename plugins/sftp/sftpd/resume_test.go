@@ -183,7 +183,11 @@ func TestOpenSSHGoesOn(t *testing.T) {
 			t.Fatal(err)
 		}
 		_ = c.Close() // and no CLOSE
-		until(t, "the upload to be given up", func() bool { return n.aborts.Load() == 1 })
+		until(t, "the upload to be kept", func() bool {
+			n.mu.Lock()
+			defer n.mu.Unlock()
+			return len(n.kept) == 1
+		})
 		if _, err := os.Stat(filepath.Join(n.root, "big")); err == nil {
 			t.Error("it has its name")
 		}
