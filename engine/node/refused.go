@@ -35,7 +35,7 @@ func (s *server) heldBack(to plugins.Endpoint, now time.Time) error {
 	}
 	held := &fault.Error{Op: "log in", Kind: fault.Unauthenticated, Side: fault.Peer, Subject: s.Name,
 		Err: fmt.Errorf("the server has refused this login, and is not asked again until %s, so that it does not lock the account: %w", r.again.UTC().Format(time.RFC3339), r.err)}
-	held.Advice = "correct the credentials, which counts at once; if the server was changed instead, pannier partner test " + s.Name
+	held.Advice = "correct the credentials, which counts at once; if the server was changed instead, pannier partner test " + s.Name + " tries it"
 	return held
 }
 
