@@ -652,6 +652,55 @@ func TestForward(t *testing.T) {
 	}
 }
 
+// TestForwardFindsTheFile: a transfer task sends the very file of its request, whatever the
+// root of the rule it names: never one that has the same name there.
+func TestForwardFindsTheFile(t *testing.T) {
+	other := t.TempDir()
+	for name, tc := range map[string]struct {
+		root func(n *node) string
+		end  lifecycle.State
+	}{
+		"above":     {func(n *node) string { return n.dir }, lifecycle.Done},
+		"below":     {func(n *node) string { return filepath.Join(n.root, "sub") }, lifecycle.Done},
+		"beside":    {func(n *node) string { return filepath.Join(n.root, "else") }, lifecycle.InError},
+		"elsewhere": {func(*node) string { return other }, lifecycle.InError},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newPair(t, func(n *node) {
+				root := tc.root(n)
+				for _, dir := range []string{root, filepath.Join(n.root, "sub"), filepath.Join(root, "sub")} {
+					if err := os.MkdirAll(dir, 0o755); err != nil {
+						t.Fatal(err)
+					}
+				}
+				for _, decoy := range []string{"back", "sub/back"} { // where another file must not be taken for it
+					if err := os.WriteFile(filepath.Join(root, decoy), []byte("another file"), 0o644); err != nil {
+						t.Fatal(err)
+					}
+				}
+				n.rules["on"] = &engine.Rule{Name: "on", Direction: engine.Send, Partners: []string{"*"}, Root: root, Quota: -1}
+				if n.name == "b" {
+					n.rules["push"].Receiver.Post = tasks(t, task.Table{Task: "transfer", Partner: "a", Rule: "on", Wait: true})
+				}
+			})
+			content := p.file("a", "x", 1000)
+			ref := p.submit("push", "x", "sub/back")
+			p.end(ref, tc.end)
+			if tc.end == lifecycle.Done {
+				p.has("a", "sub/back", content)
+				return
+			}
+			r, err := p.nodes["b"].store.Get(t.Context(), store.Ref{Key: ref.Key, Role: lifecycle.Requested})
+			if err != nil || r.Failure.Kind != fault.Invalid || !strings.Contains(r.Failure.Cause, "name a rule of that root") {
+				t.Errorf("%v, %+v", err, r.Failure)
+			}
+			for _, err := range p.nodes["a"].engine.Find(t.Context(), store.Query{Rule: "on"}) {
+				t.Error("a request was made", err)
+			}
+		})
+	}
+}
+
 // TestWatch sees a request from its registration to its end. The bytes of a small file
 // come with the first call.
 func TestWatch(t *testing.T) {

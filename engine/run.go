@@ -360,7 +360,7 @@ func (x *run) task() error {
 	x.doing("%v task %d, %s", key.List, key.Index+1, step.Name)
 	record := x.r
 	_, over := x.within(ActTask, step.Name)
-	on := &task.On{Record: &record, Signer: x.engine.cfg.Signer, PartnerKeys: x.engine.keysOf(x.r.Spec.Partner), Key: key, Follow: x.r.Spec.Follow, Hops: x.r.Spec.Hops, Delays: x.r.Delays, Root: x.root, File: x.r.File, Log: x.log, Next: forwarder{x.engine, x.acts.inner}, Bridges: x.engine.cfg.Bridges,
+	on := &task.On{Record: &record, Signer: x.engine.cfg.Signer, PartnerKeys: x.engine.keysOf(x.r.Spec.Partner), Key: key, Follow: x.r.Spec.Follow, Hops: x.r.Spec.Hops, Delays: x.r.Delays, Root: x.root, File: x.r.File, Log: x.log, Next: forwarder{x}, Bridges: x.engine.cfg.Bridges,
 		Vars: task.VarsOf(&x.r, x.engine.cfg.Node, x.r.File, x.size())}
 	began := time.Now()
 	res, err := step.Run(x.ctx, on)
@@ -429,16 +429,6 @@ var errRescheduled = errors.New("an error task has made the request due again")
 // settle ends a failing request.
 func (x *run) settle() error { return x.now(lifecycle.Settle{Epoch: x.epoch}) }
 
-// forwarder registers what tasks of kind transfer ask for.
-type forwarder struct {
-	e     *Engine
-	trace string
-}
-
-func (f forwarder) Forward(ctx context.Context, o task.Forward) (lifecycle.ID, error) {
-	return f.e.forward(ctx, Order{ID: o.ID, Partner: o.Partner, Rule: o.Rule, Source: o.File, Follow: o.Follow, Info: o.Info, Hops: o.Hops, Trace: f.trace}, o.Wait)
-}
-
 // numbered says in which list and place a task is that has failed, if there are several.
 func numbered(err error, key lifecycle.TaskKey, tasks int) error {
 	e, ok := err.(*fault.Error)
@@ -457,9 +447,18 @@ func warningOf(key lifecycle.TaskKey, name string, res *task.Result) string {
 	}
 	text := fmt.Sprintf("%v task %d, %s", key.List, key.Index+1, name)
 	if said := strings.TrimSpace(shown(res.Output)); said != "" {
-		text += ": " + said
+		text += warns + said
 	}
 	return text
+}
+
+// warns is between a task that warns and what it has said. It is in no name of a task.
+const warns = ": "
+
+// warner is which task it is that warns, without what it has said.
+func warner(warning string) string {
+	task, _, _ := strings.Cut(warning, warns)
+	return task
 }
 
 // shown is the end of a task's output as a log line has it.

@@ -4,12 +4,26 @@ import (
 	"time"
 
 	"github.com/pannier/pannier/engine/lifecycle"
+	"github.com/pannier/pannier/engine/store"
+	"github.com/pannier/pannier/spec/fault"
 )
 
 // Status is a request as people see it: its record, and what it does just now.
 type Status struct {
 	lifecycle.Record
 	Live *Live // nil: no runner is on it
+}
+
+// Public is a request as those see it who may look and not operate this node: nothing that a task
+// has printed is in it.
+func (s Status) Public() Status {
+	s.Failure, s.Warning = s.Failure.Public(), warner(s.Warning)
+	if s.Live != nil {
+		live := *s.Live
+		live.Output = ""
+		s.Live = &live
+	}
+	return s
 }
 
 // Live is what a runner says of itself; none of it is kept.
@@ -37,6 +51,29 @@ type Explanation struct {
 	// Attempts is how many without progress in a row the rule allows; 0: there is
 	// no rule any more.
 	Attempts int
+}
+
+// Public is as Status.Public.
+func (x Explanation) Public() Explanation {
+	was := cause(&x.Record)
+	x.Status = x.Status.Public()
+	switch {
+	case x.State == lifecycle.Done:
+		x.Cause = x.Warning
+	case x.Cause == was:
+		x.Cause = cause(&x.Record)
+	}
+	return x
+}
+
+// PublicEntry is an event as those see it: the texts of failures are not kept in two forms, so that its
+// kind alone is told.
+func PublicEntry(e store.Entry) store.Entry {
+	if e.Failure.Side == fault.Here {
+		e.Failure.Cause = ""
+	}
+	e.Warning = warner(e.Warning)
+	return e
 }
 
 // PartnerStatus is how a partner is doing.

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -75,14 +76,14 @@ func StepsOf(s *Status, events []store.Entry, now time.Time) Steps {
 // runsOf is when tasks ran. An entry has the names of all events of its commit; a task ends in
 // a later commit than it begins in.
 func runsOf(r *lifecycle.Record, events []store.Entry) (all []TaskRun) {
-	var ended [3]uint8
+	var ended [3]int
 	failing, open := false, -1
 	for _, e := range events {
 		for name := range strings.SplitSeq(e.Event, "+") {
 			switch name {
 			case "BeginTask":
 				t := TaskRun{List: listAt(e.Phase, failing), Began: e.At}
-				t.Number = ended[t.List] + 1
+				t.Number = numberOf(ended[t.List] + 1)
 				all = slices.DeleteFunc(all, t.same) // it runs again
 				open = len(all)
 				all = append(all, t)
@@ -104,11 +105,15 @@ func runsOf(r *lifecycle.Record, events []store.Entry) (all []TaskRun) {
 			}
 		}
 	}
-	for i := range all { // those that are forgotten come before
-		all[i].Number += r.Tasks[all[i].List] - ended[all[i].List]
+	for i := range all { // those that are forgotten come before; none are where the record is older than the events
+		t := &all[i]
+		t.Number = numberOf(int(t.Number) + max(int(r.Tasks[t.List])-ended[t.List], 0))
 	}
 	return all
 }
+
+// numberOf is the number of a task in its list, within what a list can have.
+func numberOf(n int) uint8 { return uint8(min(n, math.MaxUint8)) }
 
 // same reports whether both are the same task.
 func (t TaskRun) same(o TaskRun) bool { return t.List == o.List && t.Number == o.Number }

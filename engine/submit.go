@@ -137,16 +137,3 @@ func (e *Engine) registerRunning(x *run, l *line, r lifecycle.Record) (lifecycle
 	}()
 	return kept, true, nil
 }
-
-// Forward implements task.Forwarder.
-func (e *Engine) forward(ctx context.Context, o Order, wait bool) (lifecycle.ID, error) {
-	r, _, err := e.Submit(ctx, o)
-	if err != nil || !wait {
-		return r.Key.ID, err
-	}
-	end, err := e.Wait(ctx, store.RefOf(&r))
-	if err == nil && end.State != lifecycle.Done {
-		err = fault.New("forward", end.Failure.Kind, "request %v ended %v: %s", r.Key.ID, end.State, end.Failure.Cause)
-	}
-	return r.Key.ID, err
-}

@@ -35,7 +35,8 @@ const (
 	deafFor   = 30 * time.Second // a partner that could not be asked is left alone for so long
 	askLimit  = 10 * time.Second // for one answer
 	mostTold  = 1000             // answers that are remembered
-	mostAsked = 16               // questions at a time
+	mostAsked = 256              // questions at a time,
+	mostOfOne = 4                // and to one partner: one that does not answer leaves the others theirs
 )
 
 // told is what the other end of a request has said.
@@ -52,6 +53,7 @@ type tales struct {
 	of    map[store.Ref]*told
 	deaf  map[string]deafness // partners that could not be asked
 	asked int                 // questions under way
+	each  map[string]int      // and those to each partner; none is 0
 }
 
 // deafness is why a partner could not be asked, and until when it is not asked again.
@@ -128,8 +130,10 @@ func (e *Engine) unasked(r *lifecycle.Record, now time.Time) error {
 		return fault.New(op, fault.Lost, "it cannot be reached: %s", l.failure.Cause)
 	case d.until.After(now):
 		return d.why
+	case e.tales.each[name] >= mostOfOne:
+		return fault.New(op, fault.Overloaded, "it has %d questions to answer, as many as may be: look again", mostOfOne)
 	case e.tales.asked >= mostAsked:
-		return fault.New(op, fault.Overloaded, "%d questions are under way, as many as may: look again", mostAsked)
+		return fault.New(op, fault.Overloaded, "%d questions are under way, as many as may be: look again", mostAsked)
 	case e.draining:
 		return fault.New(op, fault.Draining, "this node goes down")
 	}
@@ -139,7 +143,7 @@ func (e *Engine) unasked(r *lifecycle.Record, now time.Time) error {
 // ask asks, in a goroutine of its own. e.mu is held.
 func (e *Engine) ask(r *lifecycle.Record, ref store.Ref, x *told) {
 	e.tales.keep(ref, x)
-	e.tales.asked++
+	e.tales.begin(r.Spec.Partner)
 	over := make(chan struct{})
 	x.asking = over
 	partner, side, line := r.Spec.Partner, r.Side, e.cfg.Line.(Stepper)
@@ -162,15 +166,28 @@ func (e *Engine) ask(r *lifecycle.Record, ref store.Ref, x *told) {
 			x.trouble = fault.New("call partner", fault.Draining, "this node goes down")
 		}
 		x.asking = nil
-		e.tales.asked--
+		e.tales.end(partner)
 		close(over)
 	}()
+}
+
+// begin counts a question, and end one that is over.
+func (t *tales) begin(partner string) {
+	t.asked++
+	t.each[partner]++
+}
+
+func (t *tales) end(partner string) {
+	t.asked--
+	if t.each[partner]--; t.each[partner] == 0 {
+		delete(t.each, partner)
+	}
 }
 
 // keep remembers x, and forgets one that nobody has asked for of late if there are too many.
 func (t *tales) keep(ref store.Ref, x *told) {
 	if t.of == nil {
-		t.of, t.deaf = map[store.Ref]*told{}, map[string]deafness{}
+		t.of, t.deaf, t.each = map[store.Ref]*told{}, map[string]deafness{}, map[string]int{}
 	}
 	if t.of[ref] == nil && len(t.of) >= mostTold {
 		var oldest store.Ref

@@ -51,6 +51,12 @@ func TestStepsOf(t *testing.T) {
 			entries("Register+Claim+Advance+BeginTask", lifecycle.Pre, "Fail+BeginTask", lifecycle.Pre, "EndTask+Settle", lifecycle.Pre, "Retry+Claim+BeginTask", lifecycle.Pre,
 				"EndTask+BeginTask", lifecycle.Pre, "Fail+BeginTask", lifecycle.Pre, "EndTask+Settle", lifecycle.Pre),
 			map[lifecycle.Phase]int{lifecycle.Accepted: 0, lifecycle.Pre: 0}, "pre 1: 3 to 4, pre 2: 4 to 5 failed, error 1: 5 to 6"},
+		"the events are newer than the record": {lifecycle.Pre, [3]uint8{},
+			entries("Register+Claim+Advance+BeginTask", lifecycle.Pre, "EndTask+BeginTask", lifecycle.Pre, "EndTask+BeginTask", lifecycle.Pre),
+			map[lifecycle.Phase]int{lifecycle.Accepted: 0, lifecycle.Pre: 0}, "pre 1: 0 to 1, pre 2: 1 to 2, pre 3: 2"},
+		"more tasks than a list can have": {lifecycle.Pre, [3]uint8{},
+			entries("BeginTask"+strings.Repeat("+EndTask+BeginTask", 300), lifecycle.Pre),
+			map[lifecycle.Phase]int{lifecycle.Accepted: 0, lifecycle.Pre: 0}, numbered(254) + "pre 255: 0"},
 		"the first events are forgotten": {lifecycle.Post, [3]uint8{3, 5, 0}, long, map[lifecycle.Phase]int{}, "post 5: 0 to 1, post 6: 1"},
 	} {
 		s := engine.Status{}
@@ -77,6 +83,15 @@ func TestStepsOf(t *testing.T) {
 			t.Errorf("%s: tasks %q, want %q", what, got, c.tasks)
 		}
 	}
+}
+
+// numbered is the first n tasks of a list, each of which has begun and ended at once.
+func numbered(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, "pre %d: 0 to 0, ", i+1)
+	}
+	return b.String()
 }
 
 // TestTimeline: each end sees what the other has done, and who is no party to a request hears nothing of it.
@@ -232,38 +247,51 @@ func TestTimelineAsks(t *testing.T) {
 	})
 }
 
-// TestTimelineMany: no more questions are under way than may be, no more answers kept, and the end of the node
-// ends them.
+// TestTimelineMany: no more questions to a partner are under way than may be, whatever it does others are
+// asked, no more answers are kept, and the end of the node ends them.
 func TestTimelineMany(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		line := &questioned{answer: func(ctx context.Context) (engine.Steps, error) {
 			<-ctx.Done()
 			return engine.Steps{}, fault.Wrap("ask", "b", ctx.Err())
 		}}
-		p := newPair(t, func(n *node) {
+		p := newGroup(t, func(n *node) {
 			if n.name == "a" {
 				n.line = func(l engine.Line) engine.Line { line.Line = l; return line }
 			}
-		})
+		}, "a", "b", "c")
 		p.file("a", "x", 10)
-		refs := make([]store.Ref, 40)
-		for i := range refs {
-			refs[i] = p.submit("push", "x", fmt.Sprint("x", i))
-			p.end(refs[i], lifecycle.Done)
-		}
-		full := 0
-		for _, ref := range refs {
-			x, err := p.nodes["a"].engine.Timeline(t.Context(), ref, false)
-			if err != nil {
-				t.Fatal(err)
+		ask := func(partner string, n int) (full int) {
+			for i := range n {
+				r, _, err := p.nodes["a"].engine.Submit(t.Context(), engine.Order{Partner: partner, Rule: "push", Source: path(t, "x"), Target: path(t, fmt.Sprint("x", i))})
+				if err != nil {
+					t.Fatal(err)
+				}
+				ref := store.RefOf(&r)
+				if r, err = p.nodes["a"].engine.Wait(t.Context(), ref); err != nil || r.State != lifecycle.Done {
+					t.Fatal(r.State, err)
+				}
+				x, err := p.nodes["a"].engine.Timeline(t.Context(), ref, false)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if fault.KindOf(x.Trouble) == fault.Overloaded && x.Trouble != nil {
+					full++
+				}
 			}
-			if fault.KindOf(x.Trouble) == fault.Overloaded && x.Trouble != nil {
-				full++
+			return full
+		}
+		for _, partner := range []string{"b", "c"} {
+			before := line.n.Load()
+			full := ask(partner, 10)
+			synctest.Wait()
+			if n := line.n.Load() - before; n != 4 || full != 6 {
+				t.Errorf("%s: %d questions, %d times there was no room for one", partner, n, full)
 			}
 		}
-		synctest.Wait()
-		if n := line.n.Load(); n != 16 || full != len(refs)-16 {
-			t.Errorf("%d questions, %d times there was no room for one", n, full)
+		time.Sleep(time.Minute) // all are over, and nobody is deaf any more
+		if full := ask("b", 5); full != 1 {
+			t.Errorf("later there is no room for %d of 5", full)
 		}
 		began := time.Now()
 		p.stop("a")

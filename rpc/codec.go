@@ -102,9 +102,11 @@ func (strayOption) Name() string                         { return encproto.Name 
 // rawName is the content-subtype of Effects/Carry.
 const rawName = "pannier-raw"
 
-// Sizes of the messages of a carried session. A message never exceeds the
-// larger; writes up to the smaller do not occupy a large buffer.
+// Sizes of memory for messages. Those of a carried session never exceed the larger; writes
+// up to the smaller do not occupy a large buffer. Thousands of calls may wait with a content
+// of a few KiB each: up to carryLeast memory is as large as the content, and not kept.
 const (
+	carryLeast = 8 << 10
 	carrySmall = 32 << 10
 	carryLarge = 264 << 10 // a block of the default size with its headers, in one message
 )
@@ -154,6 +156,10 @@ func newCarryPool() *carryPool {
 
 // Get implements mem.BufferPool for n <= carryLarge.
 func (p *carryPool) Get(n int) *[]byte {
+	if n <= carryLeast {
+		b := make([]byte, n)
+		return &b
+	}
 	pool := &p.small
 	if n > carrySmall {
 		pool = &p.large
@@ -173,9 +179,10 @@ func (p *carryPool) put(b []byte) {
 // Put implements mem.BufferPool.
 func (p *carryPool) Put(b *[]byte) {
 	*b = (*b)[:cap(*b)]
-	if cap(*b) > carrySmall {
-		p.large.Put(b)
-	} else {
+	switch cap(*b) {
+	case carrySmall:
 		p.small.Put(b)
+	case carryLarge:
+		p.large.Put(b)
 	}
 }

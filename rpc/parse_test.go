@@ -251,10 +251,38 @@ func TestEnvelopes(t *testing.T) {
 	})
 }
 
+// TestCarryPool: memory that many waiting calls hold is as large as their contents; what is
+// larger comes back.
+func TestCarryPool(t *testing.T) {
+	p := newCarryPool()
+	for _, n := range []int{0, 1, 4001, carryLeast} {
+		if b := *p.Get(n); len(b) != n || cap(b) > n+n/4+16 {
+			t.Errorf("%d bytes take %d", n, cap(b))
+		}
+	}
+	for n, want := range map[int]int{carryLeast + 1: carrySmall, carrySmall: carrySmall, carrySmall + 1: carryLarge, carryLarge: carryLarge} {
+		b := p.Get(n)
+		if len(*b) != n || cap(*b) != want {
+			t.Errorf("%d bytes are %d of %d, want of %d", n, len(*b), cap(*b), want)
+		}
+		p.Put(b)
+	}
+	for range 100 { // what is not of the pool is not kept
+		p.put(make([]byte, carryLeast))
+		p.put(make([]byte, carrySmall+1))
+	}
+	if b := *p.Get(carrySmall); len(b) != carrySmall {
+		t.Errorf("%d bytes, want %d", len(b), carrySmall)
+	}
+	if b := *p.Get(carryLarge); len(b) != carryLarge {
+		t.Errorf("%d bytes, want %d", len(b), carryLarge)
+	}
+}
+
 // TestCargoIsCopied: what gRPC still sends after a cancelled call does not share
 // memory with the source, nor with what the pool has handed out since.
 func TestCargoIsCopied(t *testing.T) {
-	data, pool := []byte("content"), newCarryPool()
+	data, pool := bytes.Repeat([]byte("content"), 2000), newCarryPool() // more than carryLeast
 	d := sideeffect.Descriptor{Direction: sideeffect.ClientToServer, Local: sideeffect.Memory(data), Quota: sideeffect.NoQuota}
 	c := newCall(t.Context(), []*sideeffect.Descriptor{&d})
 	if err := c.openSources(); err != nil {

@@ -30,7 +30,12 @@ with one, none. The node keeps them in its state directory, beside what its own 
 which is changed there only.`,
 		Example: `  pannier apply -f partners/ --dry-run
   pannier export | pannier --admin tls://other:8443 --token-file t apply -f -`,
-		Args: command.Arguments(0),
+		Args: func(cmd *cobra.Command, args []string) error {
+			if file == "" {
+				return command.Suggest(fault.New("read flags", fault.Invalid, "nothing is said that is to be applied"), "Write: pannier apply -f FILE, -f DIR, or -f - for stdin")
+			}
+			return command.Arguments(0)(cmd, args)
+		},
 		RunE: c.run(func(ctx context.Context, cmd *cobra.Command, client *admin.Client, _ []string) error {
 			texts, err := applyTexts(file, cmd.InOrStdin())
 			if err != nil {
@@ -49,7 +54,6 @@ which is changed there only.`,
 	cmd.Flags().StringVarP(&file, "file", "f", "", "what to apply; -: stdin")
 	cmd.Flags().BoolVar(&dry, "dry-run", false, "print what would change, and change nothing")
 	cmd.Flags().Uint64Var(&revision, "revision", 0, "only if the objects are at this revision, as export has printed it")
-	_ = cmd.MarkFlagRequired("file") // fails only for unknown flags
 	jsonFlag(cmd, &asJSON)
 	return cmd
 }
@@ -147,9 +151,10 @@ func (c *console) exportCommand() *cobra.Command {
 func (c *console) deleteCommand(kind string) *cobra.Command {
 	var revision uint64
 	cmd := &cobra.Command{
-		Use:   "delete NAME",
-		Short: "Remove a " + kind + " that was applied while the node ran",
-		Args:  command.Arguments(1),
+		Use:               "delete NAME",
+		Short:             "Remove a " + kind + " that was applied while the node ran",
+		Args:              command.Arguments(1),
+		ValidArgsFunction: c.completeArgs(appliedNames(kind)),
 		RunE: c.run(func(ctx context.Context, cmd *cobra.Command, client *admin.Client, args []string) error {
 			_, err := client.DeleteObject(ctx, &adminpb.DeleteObjectRequest{Kind: kind, Name: args[0], Revision: revision})
 			return err

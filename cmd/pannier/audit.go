@@ -68,11 +68,7 @@ cannot change is what was kept elsewhere: the key (audit.pub), and checkpoints.`
 			case r.Finding != nil:
 				return fault.New("verify audit log", fault.Corrupt, "%w", r.Finding)
 			}
-			signed := "no checkpoint has been signed yet"
-			if r.Checkpoint.Seq > 0 {
-				signed = fmt.Sprintf("signed up to %d, %s", r.Checkpoint.Seq, r.Checkpoint.Time.Format(time.RFC3339))
-			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "records %d to %d are as they were written; %s\n", r.First, r.Last, signed)
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "records %d to %d are as they were written; signed up to %d, %s\n", r.First, r.Last, r.Checkpoint.Seq, r.Checkpoint.Time.Format(time.RFC3339))
 			return fault.Wrap("write result", "", err)
 		},
 	}
@@ -107,7 +103,7 @@ func auditShowCommand(at func() (string, error)) *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&since, "since", "", "only what was recorded since a `TIME` or an age, as 2h")
-	cmd.Flags().StringVar(&on, "on", "", "only what was about this, as the beginning of a request's ID")
+	cmd.Flags().StringVar(&on, "on", "", "only what was about this, as the beginning of a request's `ID`, or of the name of a folder or an expected file")
 	jsonFlag(cmd, &asJSON)
 	return cmd
 }

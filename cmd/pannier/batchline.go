@@ -74,24 +74,3 @@ func wordsOf(line string) (words []batchWord, err error) {
 	}
 	return words, nil
 }
-
-// quoted is a word as a shell, and wordsOf, read it back.
-func quoted(word string) string {
-	plain := word != "" && word[0] != '#'
-	for _, c := range word {
-		plain = plain && (c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.ContainsRune("/._-:@%+=,#", c))
-	}
-	if plain {
-		return word
-	}
-	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
-}
-
-// quotedAll is a line of words.
-func quotedAll(words ...string) string {
-	all := make([]string, len(words))
-	for i, w := range words {
-		all[i] = quoted(w)
-	}
-	return strings.Join(all, " ")
-}

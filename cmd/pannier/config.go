@@ -35,9 +35,9 @@ func configCheckCommand(path *string) *cobra.Command {
 		Long: `Say what is wrong with a node's configuration: all of it, with places and
 suggestions, on stderr, and exit code 2. What it names is looked at, too: roots of
 rules, watch folders, plugins and their options, files of credentials, keys, passwords and
-of tasks. What is missing there is a warning, and so is a relay that everyone can use, or a
-directory that two folders watch. No plugin is run, no partner called, and the node that
-runs is not asked.`,
+of tasks. What is missing there is a warning, and so is a relay that everyone can use, a
+directory that two folders watch, or a folder that finds what it has sent. No plugin is
+run, no partner called, and the node that runs is not asked.`,
 		Args: command.Arguments(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return checkConfig(*path, cmd.OutOrStdout(), cmd.ErrOrStderr())

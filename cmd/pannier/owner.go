@@ -4,29 +4,102 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
 	"syscall"
 
+	"github.com/pannier/pannier/cmd/internal/command"
 	"github.com/pannier/pannier/spec/fault"
 )
 
 // asOwner has the rest of a command that writes into a state directory, run as root, be done as
 // the directory's owner: what root makes there the node could not read. It is nobody else from
-// then on. A directory that is not there, or root's, changes nothing.
+// then on, and has none of the groups of root. A directory that is root's changes nothing; of one
+// that is not there the nearest above it decides.
 func asOwner(state string) error {
 	const op = "become the owner of the state directory"
 	if os.Geteuid() != 0 {
 		return nil
 	}
-	fi, err := os.Stat(state)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	} else if err != nil {
+	uid, gid, err := whoOwns(state)
+	if err != nil {
 		return fault.Wrap(op, state, withoutPath(err))
 	}
-	owner, ok := fi.Sys().(*syscall.Stat_t)
-	if !ok || owner.Uid == 0 {
+	if uid == 0 {
 		return nil
 	}
-	groups := []int{int(owner.Gid)}
-	return fault.Wrap(op, state, errors.Join(syscall.Setgroups(groups), syscall.Setgid(groups[0]), syscall.Setuid(int(owner.Uid))))
+	group := groupOf(uid, gid)
+	return fault.Wrap(op, state, errors.Join(syscall.Setgroups([]int{group}), syscall.Setgid(group), syscall.Setuid(uid)))
+}
+
+// mostLinks is how many links a path may go through, as in the kernel.
+const mostLinks = 40
+
+// whoOwns is the user and group of a directory, or of the nearest above it that is there. A link on
+// the way is one of root's, or of the user to whose directory it leads: any other would have
+// root work where somebody else wants it to.
+func whoOwns(dir string) (uid, gid int, err error) {
+	dir, err = filepath.Abs(dir)
+	if err != nil {
+		return 0, 0, err
+	}
+	at, rest, through := "/", dir, 0
+	links := map[int]string{} // by who has made them, but for root
+	for rest != "" {
+		var name string
+		name, rest, _ = strings.Cut(strings.TrimLeft(rest, "/"), "/")
+		next := filepath.Join(at, name)
+		there, err := os.Lstat(next)
+		if errors.Is(err, fs.ErrNotExist) {
+			break
+		} else if err != nil {
+			return 0, 0, err
+		}
+		if there.Mode()&fs.ModeSymlink == 0 {
+			at = next
+			continue
+		}
+		if through++; through > mostLinks {
+			return 0, 0, syscall.ELOOP
+		}
+		if by := int(there.Sys().(*syscall.Stat_t).Uid); by != 0 {
+			links[by] = next
+		}
+		to, err := os.Readlink(next)
+		if err != nil {
+			return 0, 0, err
+		}
+		if filepath.IsAbs(to) {
+			at = "/"
+		}
+		rest = to + "/" + rest
+	}
+	fi, err := os.Lstat(at)
+	if err != nil {
+		return 0, 0, err
+	}
+	is := fi.Sys().(*syscall.Stat_t)
+	for by, link := range links {
+		if by != int(is.Uid) {
+			return 0, 0, command.Suggest(fault.New("follow link", fault.Permission, "%s is a link that user %d has made, and leads to %s, which is user %d's", link, by, at, is.Uid),
+				"Write the directory itself as node.state, or run this as the node's user.")
+		}
+	}
+	return int(is.Uid), int(is.Gid), nil
+}
+
+// groupOf is the group in which a user works: their own. Of a user without a name it is the directory's,
+// if that is not root's.
+func groupOf(uid, gid int) int {
+	if u, err := user.LookupId(strconv.Itoa(uid)); err == nil {
+		if own, err := strconv.Atoi(u.Gid); err == nil {
+			return own
+		}
+	}
+	if gid == 0 {
+		return uid
+	}
+	return gid
 }

@@ -106,6 +106,69 @@ func older(t *testing.T, path string) {
 	}
 }
 
+// TestWhoOwns: a directory is its owner's, one that is not there is whose it would be made in, and a link
+// that somebody has made leads to nothing but their own.
+func TestWhoOwns(t *testing.T) {
+	state, _ := others(t) // in a directory of root's
+	dir := filepath.Dir(state)
+	theirs, roots := filepath.Join(dir, "theirs"), filepath.Join(dir, "roots")
+	must := func(errs ...error) {
+		t.Helper()
+		if err := errors.Join(errs...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(os.Mkdir(theirs, 0o755), os.Chown(theirs, nobody, 0), os.Mkdir(roots, 0o755), os.Mkdir(filepath.Join(roots, "state"), 0o755), os.Mkdir(filepath.Join(theirs, "own"), 0o700), os.Mkdir(filepath.Join(theirs, "left"), 0o700),
+		os.Chown(filepath.Join(theirs, "own"), nobody, 0), os.Symlink(state, filepath.Join(roots, "link")), os.Symlink("loop", filepath.Join(roots, "loop")))
+	for name, to := range map[string]string{"trap": roots, "far": filepath.Join(roots, "not", "there"), "up": "../roots", "mine": state, "near": "own/x"} {
+		must(os.Symlink(to, filepath.Join(theirs, name)), os.Lchown(filepath.Join(theirs, name), nobody, nobody))
+	}
+	for path, want := range map[string]int{
+		state: nobody, roots: 0, roots + "/state": 0, roots + "/link": nobody, dir + "/no/such": 0, theirs: nobody, theirs + "/new/state": nobody, theirs + "/own": nobody,
+		theirs + "/mine": nobody, theirs + "/near": nobody, theirs + "/left": 0, roots + "/../theirs/own/": nobody,
+		theirs + "/trap": -1, theirs + "/trap/state": -1, theirs + "/far": -1, theirs + "/up": -1, roots + "/loop": -1,
+	} {
+		uid, _, err := whoOwns(path)
+		if err != nil {
+			uid = -1
+		}
+		if uid != want {
+			t.Errorf("%s is of user %d, want %d (%v)", path, uid, want, err)
+		}
+	}
+}
+
+// TestRootFollowsNoTrap: a link that its user has put in the place of the state directory has root make
+// nothing elsewhere, and what is made for a user has no group of root's.
+func TestRootFollowsNoTrap(t *testing.T) {
+	state, config := others(t)
+	id := func() (string, error) {
+		out, err := exec.CommandContext(t.Context(), "pannier", "id", "--config", config).CombinedOutput()
+		return string(out), err
+	}
+	if err := os.Chown(state, nobody, 0); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := id(); err != nil {
+		t.Fatal(err, out)
+	}
+	fi, err := os.Stat(filepath.Join(state, "identity.pem"))
+	if err != nil || fi.Sys().(*syscall.Stat_t).Gid == 0 {
+		t.Errorf("%v, of group root: %v", err, err == nil)
+	}
+	trap := filepath.Join(filepath.Dir(state), "trap")
+	if err := errors.Join(os.Mkdir(trap, 0o755), os.RemoveAll(state), os.Symlink(trap, state), os.Lchown(state, nobody, nobody)); err != nil {
+		t.Fatal(err)
+	}
+	out, err := id()
+	if err == nil || !strings.Contains(out, "is a link that user 65534 has made, and leads to "+trap) || !strings.Contains(out, "Write the directory itself") {
+		t.Errorf("%v: %s", err, out)
+	}
+	if made, err := os.ReadDir(trap); err != nil || len(made) > 0 {
+		t.Errorf("made there: %v, %v", made, err)
+	}
+}
+
 // TestWhoseIsSaid: where the node may not read its key, because somebody else has made it, the
 // command that helps is said.
 func TestWhoseIsSaid(t *testing.T) {
@@ -125,7 +188,7 @@ func TestWhoseIsSaid(t *testing.T) {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: c.user, Gid: c.user}}
 		var out bytes.Buffer
 		cmd.Stdout, cmd.Stderr = &out, &out
-		if err := cmd.Run(); err == nil || !strings.Contains(out.String(), "As root: chown -R 65534: "+state) || !strings.Contains(out.String(), "identity.pem") {
+		if err := cmd.Run(); err == nil || !strings.Contains(out.String(), "As root: find "+state+" -xdev ! -user 65534 ") || !strings.Contains(out.String(), "identity.pem") {
 			t.Errorf("%s as user %d: %v, %s", c.verb, c.user, err, &out)
 		}
 	}

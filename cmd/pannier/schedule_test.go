@@ -261,6 +261,9 @@ func TestExpect(t *testing.T) {
 	if out := c.does("--config", c.a.Config(), "audit", "show"); strings.Count(out, "expected file late") != 2 || strings.Count(out, "AcknowledgeExpected") != 3 {
 		t.Errorf("audit has\n%s", out)
 	}
+	if out := c.does("--config", c.a.Config(), "audit", "show", "--on", "known"); !strings.Contains(out, "\tAcknowledgeExpected\tknown\t") || strings.Contains(out, "\told\t") {
+		t.Errorf("about known audit has\n%s", out)
+	}
 	for _, name := range []string{"old", "new"} {
 		if err := os.WriteFile(filepath.Join(c.b.Root, name+"-1.csv"), nil, 0o644); err != nil {
 			t.Fatal(err)

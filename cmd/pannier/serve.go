@@ -62,11 +62,11 @@ func whose(err error, state string) error {
 	if looked != nil || len(names) == 0 {
 		return err
 	}
-	owner, looked := node.OwnerOf(state)
+	reclaim, looked := node.Reclaim(state)
 	if looked != nil {
 		return err
 	}
-	return command.Suggest(err, "In %s there are files that are not of the user whose it is, as %s.\nAs root: chown -R %d: %[1]s", state, names[0], owner)
+	return command.Suggest(err, "In %s there are files that are not of the user whose it is, as %s.\nAs root: %s", state, names[0], reclaim)
 }
 
 // serve runs the node of a file until ctx ends. Its log goes to messages.

@@ -49,13 +49,6 @@ func digestOf(r *lifecycle.Record) string {
 	return w.Digest.String()
 }
 
-func recordOf(r lifecycle.Record, err error) (*adminpb.Request, error) {
-	if err != nil {
-		return nil, err
-	}
-	return requestOf(&engine.Status{Record: r}), nil
-}
-
 func liveOf(l *engine.Live) *adminpb.Live {
 	if l == nil {
 		return nil

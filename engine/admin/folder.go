@@ -38,11 +38,11 @@ func (s *Server) ListFolders(context.Context, *adminpb.ListFoldersRequest) (*adm
 }
 
 // ShowFolder implements adminpb.AdminServer.
-func (s *Server) ShowFolder(_ context.Context, in *adminpb.ShowFolderRequest) (*adminpb.Folder, error) {
-	return s.showFolder(in.GetName())
+func (s *Server) ShowFolder(ctx context.Context, in *adminpb.ShowFolderRequest) (*adminpb.Folder, error) {
+	return s.showFolder(ctx, in.GetName())
 }
 
-func (s *Server) showFolder(name string) (*adminpb.Folder, error) {
+func (s *Server) showFolder(ctx context.Context, name string) (*adminpb.Folder, error) {
 	all, err := s.folders()
 	if err != nil {
 		return nil, err
@@ -51,7 +51,7 @@ func (s *Server) showFolder(name string) (*adminpb.Folder, error) {
 	if err != nil {
 		return nil, err
 	}
-	return folderOf(&st), nil
+	return shownFiles(ctx, folderOf(&st)), nil
 }
 
 // ScanFolder implements adminpb.AdminServer.
@@ -63,7 +63,7 @@ func (s *Server) ScanFolder(ctx context.Context, in *adminpb.ScanFolderRequest) 
 	if err := w.Scan(ctx); err != nil {
 		return nil, err
 	}
-	return s.showFolder(in.GetName())
+	return s.showFolder(ctx, in.GetName())
 }
 
 func (s *Server) folder(name string) (*folder.Watcher, error) {

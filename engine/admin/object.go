@@ -162,10 +162,10 @@ func revisionOf(ctx context.Context, own uint64) (uint64, error) {
 // shown is an object as its caller may see it.
 func (s *Server) shown(ctx context.Context, o *Object) *adminpb.Object {
 	m := objectOf(o)
-	if !access.CallerOf(ctx).May(access.Operate) {
-		whole := m.Text
-		m.Text = s.cfg.Objects.Public(whole)
-		m.Hidden = m.Text != whole
+	if !whole(ctx) {
+		all := m.Text
+		m.Text = s.cfg.Objects.Public(all)
+		m.Hidden = m.Text != all
 	}
 	return m
 }

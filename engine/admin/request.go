@@ -31,7 +31,7 @@ func (s *Server) Submit(ctx context.Context, in *adminpb.SubmitRequest) (*adminp
 		return nil, err
 	}
 	s.cfg.Log.Info("request submitted", "id", r.Key.ID.String(), "partner", o.Partner, "rule", o.Rule, "made", made)
-	q, err := recordOf(r, nil)
+	q, err := shownRecord(ctx, r, nil)
 	return &adminpb.SubmitReply{Request: q, Made: made}, err
 }
 
@@ -79,7 +79,7 @@ func (s *Server) Get(ctx context.Context, in *adminpb.Ref) (*adminpb.Request, er
 	if err != nil {
 		return nil, err
 	}
-	return requestOf(&st), nil
+	return shownRequest(ctx, st), nil
 }
 
 func (s *Server) List(in *adminpb.ListRequest, out grpc.ServerStreamingServer[adminpb.Request]) error {
@@ -91,7 +91,7 @@ func (s *Server) List(in *adminpb.ListRequest, out grpc.ServerStreamingServer[ad
 		if err != nil {
 			return err
 		}
-		if err := out.Send(requestOf(&st)); err != nil {
+		if err := out.Send(shownRequest(out.Context(), st)); err != nil {
 			return err
 		}
 	}
@@ -131,7 +131,7 @@ func (s *Server) Events(ctx context.Context, in *adminpb.Ref) (*adminpb.EventsRe
 	}
 	reply := &adminpb.EventsReply{Events: make([]*adminpb.Event, len(all))}
 	for i := range all {
-		reply.Events[i] = eventOf(&all[i], st.Side)
+		reply.Events[i] = shownEvent(ctx, all[i], st.Side)
 	}
 	return reply, nil
 }
@@ -164,7 +164,7 @@ func (s *Server) Explain(ctx context.Context, in *adminpb.Ref) (*adminpb.Explana
 	if err != nil {
 		return nil, err
 	}
-	return explanationOf(&e), nil
+	return shownExplanation(ctx, e), nil
 }
 
 func (s *Server) Pause(ctx context.Context, in *adminpb.Ref) (*adminpb.Request, error) {
@@ -193,7 +193,7 @@ func (s *Server) word(ctx context.Context, what string, in *adminpb.Ref, say fun
 	}
 	r, err := say(ctx, ref)
 	s.cfg.Log.Info("operator", "word", what, "id", ref.Key.ID.String(), "error", err)
-	return recordOf(r, err)
+	return shownRecord(ctx, r, err)
 }
 
 func (s *Server) Purge(ctx context.Context, in *adminpb.PurgeRequest) (*adminpb.PurgeReply, error) {

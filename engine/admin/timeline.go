@@ -19,7 +19,7 @@ func (s *Server) Timeline(ctx context.Context, in *adminpb.TimelineRequest) (*ad
 	if err != nil {
 		return nil, err
 	}
-	reply := &adminpb.TimelineReply{Here: stepsOf(&t.Here), Told: timeOf(t.Told), Asking: t.Asking, Partner: t.Partner}
+	reply := &adminpb.TimelineReply{Here: shownSteps(ctx, t.Here), Told: timeOf(t.Told), Asking: t.Asking, Partner: t.Partner}
 	if !t.Told.IsZero() {
 		reply.There = stepsOf(&t.There)
 	}

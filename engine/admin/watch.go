@@ -34,7 +34,7 @@ func (s *Server) Watch(in *adminpb.WatchRequest, out grpc.ServerStreamingServer[
 			if err != nil {
 				return err
 			}
-			if err := out.Send(changeOf(&c)); err != nil {
+			if err := out.Send(changeOf(out.Context(), &c)); err != nil {
 				return err
 			}
 		}
@@ -176,7 +176,7 @@ func (f *feed) tell(out grpc.ServerStreamingServer[adminpb.Change], left int) er
 					left--
 				}
 			}
-			if err := out.Send(changeOf(&c)); err != nil {
+			if err := out.Send(changeOf(out.Context(), &c)); err != nil {
 				return err
 			}
 		}
@@ -184,8 +184,8 @@ func (f *feed) tell(out grpc.ServerStreamingServer[adminpb.Change], left int) er
 	return nil
 }
 
-func changeOf(c *engine.Change) *adminpb.Change {
-	return &adminpb.Change{Request: requestOf(&c.Status), Lost: int32(c.Lost)}
+func changeOf(ctx context.Context, c *engine.Change) *adminpb.Change {
+	return &adminpb.Change{Request: shownRequest(ctx, c.Status), Lost: int32(c.Lost)}
 }
 
 func (s *Server) Wait(ctx context.Context, in *adminpb.WaitRequest) (*adminpb.Request, error) {
@@ -212,5 +212,5 @@ func (s *Server) Wait(ctx context.Context, in *adminpb.WaitRequest) (*adminpb.Re
 	if err != nil && errors.Is(limited.Err(), context.DeadlineExceeded) && ctx.Err() == nil {
 		return s.Get(ctx, &adminpb.Ref{Id: ref.Key.ID.String(), Requester: ref.Key.Requester, Role: adminpb.Request_Role(ref.Role)})
 	}
-	return recordOf(r, err)
+	return shownRecord(ctx, r, err)
 }

@@ -135,11 +135,67 @@ func TestKeptElsewhere(t *testing.T) {
 	if err := os.Remove(filepath.Join(dir, checkpointFile)); err != nil {
 		t.Fatal(err)
 	}
-	if r := verified(t, dir); r.Finding != nil {
-		t.Errorf("%+v", r.Finding)
+	if r := verified(t, dir); r.Finding == nil || r.Finding.Seq != 8 {
+		t.Errorf("without any checkpoint: %+v", r.Finding)
+	}
+	if _, err := Verify(dir, "", kept+".none"); fault.KindOf(err) != fault.NotFound {
+		t.Errorf("a checkpoint that is not there: %v", err)
 	}
 	if r, err := Verify(dir, "", kept); err != nil || r.Finding == nil || r.Finding.Seq != 8 {
 		t.Errorf("%+v, %v", r.Finding, err)
+	}
+}
+
+// TestNotHidden: the next process signs a log again that was cut, with its checkpoint or
+// without, and says in it what was missing.
+func TestNotHidden(t *testing.T) {
+	for _, remove := range []bool{false, true} {
+		dir := written(t, Config{}, 10)
+		path := filepath.Join(dir, fileName(1))
+		b, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all := bytes.SplitAfter(b, []byte("\n"))
+		if err := os.WriteFile(path, bytes.Join(all[:7], nil), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if remove {
+			if err := os.Remove(filepath.Join(dir, checkpointFile)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		written(t, Config{Dir: dir}, 2)
+		r := verified(t, dir)
+		var missing []string
+		for rec, err := range Read(dir) {
+			if err == nil && rec.Do == "missing" {
+				missing = append(missing, fmt.Sprint(rec.Seq, " ", rec.Detail))
+			}
+		}
+		want := "8 the checkpoint knows of 10 records, and there were 7"
+		if remove {
+			want = "8 records up to 7 had no checkpoint of this log's key"
+		}
+		if r.Finding != nil || r.Last != 10 || r.Checkpoint.Seq != 10 || len(missing) != 1 || missing[0] != want {
+			t.Errorf("%+v, %q", r, missing)
+		}
+	}
+}
+
+// TestFirstIsSigned: a log has a checkpoint as soon as it has a record.
+func TestFirstIsSigned(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "audit")
+	l, err := Open(Config{Dir: dir, Node: "hosta", Each: true, Checkpoint: 1000})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if err := l.Record(t.Context(), Entry{Who: "the node", Do: "start"}); err != nil {
+		t.Fatal(err)
+	}
+	if r := verified(t, dir); r.Finding != nil || r.Checkpoint.Seq != 1 {
+		t.Errorf("%+v", r)
 	}
 }
 

@@ -102,6 +102,11 @@ func Open(cfg Config) (*Log, error) {
 	if cut > 0 {
 		l.queue(Entry{Who: "the node", Do: "recover", Detail: fmt.Sprintf("%d bytes at the end were no whole record, and have been cut off", cut)}, nil)
 	}
+	if why := l.unproven(); why != "" {
+		cfg.Log.Warn("somebody may have changed the audit log", "found", why)
+		l.queue(Entry{Who: "the node", Do: "missing", Detail: why}, nil)
+		l.covered = 0
+	}
 	go l.write()
 	return l, nil
 }
@@ -153,6 +158,18 @@ func (l *Log) resume() (cut int64, err error) {
 		l.open = time.Now()
 	}
 	return cut, l.reopen()
+}
+
+// unproven says what a log that is resumed lacks, which no crash takes away: a new checkpoint
+// must not hide it.
+func (l *Log) unproven() string {
+	switch {
+	case l.last.Seq > 0 && l.covered == 0:
+		return fmt.Sprintf("records up to %d had no checkpoint of this log's key", l.last.Seq)
+	case l.last.Seq < l.covered:
+		return fmt.Sprintf("the checkpoint knows of %d records, and there were %d", l.covered, l.last.Seq)
+	}
+	return ""
 }
 
 // reopen opens the present file, and cuts off what is no good of it.
@@ -299,7 +316,7 @@ func (l *Log) flush(end bool) error {
 	if !l.unsure.IsZero() && (l.cfg.Each || end || time.Since(l.unsure) >= syncAfter) {
 		err = l.sync()
 	}
-	if err == nil && l.last.Seq > l.covered && (end || l.last.Seq-l.covered >= uint64(l.cfg.Checkpoint) || time.Since(l.open) >= checkpointAfter) {
+	if err == nil && l.last.Seq > l.covered && (end || l.covered == 0 || l.last.Seq-l.covered >= uint64(l.cfg.Checkpoint) || time.Since(l.open) >= checkpointAfter) {
 		err = l.checkpoint()
 	}
 	l.settle(batch, dropped, err)

@@ -40,17 +40,21 @@ func Verify(dir, key, checkpoint string) (r Report, err error) {
 	const op = "verify audit log"
 	if key == "" {
 		b, err := os.ReadFile(filepath.Join(dir, publicFile))
+		if os.IsNotExist(err) {
+			return r, fault.New(op, fault.NotFound, "%s has no audit log: [audit] in the configuration switches it on", dir)
+		}
 		if err != nil {
 			return r, fault.Wrap(op, dir, err)
 		}
 		key = string(b)
 	}
-	if checkpoint == "" {
+	own := checkpoint == ""
+	if own {
 		checkpoint = filepath.Join(dir, checkpointFile)
 	}
 	signed, err := os.ReadFile(checkpoint)
 	switch {
-	case os.IsNotExist(err): // of a log that is younger than a minute
+	case own && os.IsNotExist(err): // walk says it
 	case err != nil:
 		return r, fault.Wrap(op, checkpoint, err)
 	default:
@@ -104,7 +108,9 @@ func (r *Report) walk(dir string) error {
 		}
 		r.Last, prev, before = rec.Seq, rec.Hash, a
 	}
-	if r.Last < r.Checkpoint.Seq {
+	if r.Checkpoint.Seq == 0 {
+		r.Finding = &Finding{Seq: r.Last + 1, What: "it may have been cut off: there is no checkpoint, and one is signed with the first record"}
+	} else if r.Last < r.Checkpoint.Seq {
 		r.Finding = &Finding{Seq: r.Last + 1, What: fmt.Sprintf("the log ends before it; the checkpoint knows of %d", r.Checkpoint.Seq)}
 	}
 	return nil

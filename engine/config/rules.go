@@ -39,6 +39,7 @@ func (m *meaning) rule(r *engine.Rule, t *ruleTable, v *value) {
 	if m.text(v, "root", "the directory of its files, as \"/srv/"+t.Name+"\"") {
 		m.root(r, v)
 	}
+	m.files = r.Root
 	common := engine.Lists{Pre: m.list(t.Pre, v, "pre"), Post: m.list(t.Post, v, "post"), Error: m.list(t.Error, v, "error")}
 	r.Sender = m.side(common, &t.Sender, v, "sender")
 	r.Receiver = m.side(common, &t.Receiver, v, "receiver")
@@ -258,6 +259,8 @@ func (m *meaning) forward(t *task.Table, v *value) bool {
 		m.add(at, "", "a transfer sends, and the direction of rule %q is receive", t.Rule)
 	case !r.Allows(t.Partner):
 		m.add(at, "partners of the rule: "+listed(r.Partners), "rule %q is not for partner %q", t.Rule, t.Partner)
+	case m.files != "" && r.Root != "" && (task.BridgeOf(r.Root) != "" || !engine.Related(m.files, r.Root)):
+		m.add(at, "", "rule %q sends what is in %s, and the file is in %s: name a rule of that root, or of a directory above it", t.Rule, r.Root, m.files)
 	default:
 		return true
 	}

@@ -320,6 +320,12 @@ func TestForeign(t *testing.T) {
 			t.Errorf("%+v", f)
 		}
 	}
+	w.must(os.Link(filepath.Join(w.state, "identity.pem"), filepath.Join(t.TempDir(), "other")))
+	for _, f := range w.look() {
+		if f.Check == "state" && f.Outcome == doctor.Fail && (strings.Contains(f.Do, "chown") || !strings.Contains(f.Do, "find / -xdev -samefile /")) {
+			t.Errorf("of a file with two names: %+v", f)
+		}
+	}
 	w.must(os.Chown(filepath.Join(w.state, "identity.pem"), nobody, nobody))
 	has(t, w.look(), doctor.OK, "state", "identity.pem", "the key is")
 }

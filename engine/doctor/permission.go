@@ -19,6 +19,7 @@ import (
 	"github.com/pannier/pannier/engine/push"
 	"github.com/pannier/pannier/flow/carrier"
 	"github.com/pannier/pannier/spec/fault"
+	"github.com/pannier/pannier/spec/shellword"
 )
 
 // What the node's user may read and write.
@@ -96,8 +97,16 @@ func (e *exam) foreign(dir string) {
 	if err != nil {
 		return
 	}
+	command, err := node.Reclaim(dir)
+	if err != nil {
+		return
+	}
 	for _, name := range names {
-		e.fail(filepath.Join(dir, name), fmt.Sprintf("as root: chown -R %d: %s", owner, dir), "it is not of %s, whose the directory is: the node may not use it", userName(owner))
+		path, do := filepath.Join(dir, name), "as root: "+command
+		if fi, err := os.Lstat(path); err == nil && !fi.IsDir() && fi.Sys().(*syscall.Stat_t).Nlink > 1 {
+			do = "see what it is, as root: find / -xdev -samefile " + shellword.Quote(path) + ": whoever is given it has its other name, too; then remove it here"
+		}
+		e.fail(path, do, "it is not of %s, whose the directory is: the node may not use it", userName(owner))
 	}
 }
 
@@ -144,7 +153,7 @@ func (e *exam) root(name string, r *engine.Rule) {
 	fi, err := os.Stat(r.Root)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		e.fail("rule "+name, "mkdir -p "+r.Root+", for the node's user", "there is no directory %s: its requests fail", r.Root)
+		e.fail("rule "+name, shellword.Line("mkdir", "-p", r.Root)+", for the node's user", "there is no directory %s: its requests fail", r.Root)
 		return
 	case err != nil:
 		e.fail("rule "+name, "let the node's user enter it", "%s: its requests fail", fault.Plain(err))

@@ -109,6 +109,15 @@ type Failure struct {
 	At    time.Time
 }
 
+// Public is a failure in words that those may read who do not operate this node, as the other end may:
+// without what a task has printed, or the system said of names.
+func (f Failure) Public() Failure {
+	if f.Side == fault.Here {
+		f.Cause = fault.Brief(fault.FromPeer("", f.Kind, f.Told)) // without what passes on
+	}
+	return f
+}
+
 // clipped is f with its texts cut to MaxText bytes of UTF-8.
 func (f Failure) clipped() Failure {
 	f.Cause, f.Told = clip(f.Cause), clip(f.Told)

@@ -383,7 +383,7 @@ post = [{ task = "http", url = "https://hooks.example/canary?canary" }]
 		token := w.token("t", scope, "")
 		for _, path := range []string{"/v1/objects", "/v1/objects?kind=rule", "/v1/objects/rule/told", "/v1/objects/rule/later"} {
 			code, _, reply := w.ask(token, "GET", path, "")
-			if code != 200 || strings.Contains(reply, "canary") != whole || strings.Contains(reply, `"hidden":true`) == whole || !strings.Contains(reply, "https://hooks.example") {
+			if code != 200 || strings.Contains(reply, "canary") != whole || strings.Contains(reply, `"hidden":true`) == whole || !strings.Contains(reply, "https://hooks.example") && !strings.HasSuffix(path, "later") || whole && !strings.Contains(reply, "hooks.example") {
 				t.Errorf("%s, %s: %d %s", scope, path, code, reply)
 			}
 		}

@@ -2,11 +2,15 @@ package node
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
+	"strconv"
 	"syscall"
 
 	"github.com/pannier/pannier/spec/fault"
+	"github.com/pannier/pannier/spec/shellword"
 )
 
 // Whose the files of a state directory are. A file that root has made there is closed to
@@ -50,6 +54,22 @@ func OwnerOf(dir string) (uid int, err error) {
 		return -1, fault.Wrap("look at directory", dir, err)
 	}
 	return ownerOf(fi), nil
+}
+
+// Reclaim is the command by which root gives the files of a state directory that are not its owner's
+// to that user. Who owns the directory may have put there what leads elsewhere: links are not followed, in no
+// place of a name, and what has a second name, which may be that of a file elsewhere, stays as it is.
+func Reclaim(state string) (command string, err error) {
+	state, err = filepath.EvalSymlinks(state) // whoever may change a link has no say after this
+	if err != nil {
+		return "", fault.Wrap("look at directory", state, err)
+	}
+	fi, err := os.Lstat(state)
+	if err != nil {
+		return "", fault.Wrap("look at directory", state, err)
+	}
+	to := strconv.Itoa(ownerOf(fi))
+	return fmt.Sprintf(`find %s -xdev ! -user %s \( -type d -o -type f -links 1 \) -execdir chown -h %[2]s {} +`, shellword.Quote(state), to), nil
 }
 
 func ownerOf(fi fs.FileInfo) int {

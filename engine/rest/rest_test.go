@@ -40,6 +40,8 @@ type service struct {
 	key     bool // of the last backup
 
 	watchers atomic.Int64
+	watch    atomic.Pointer[adminpb.WatchRequest] // the last
+	silent   bool                                 // nothing changes
 }
 
 func (s *service) TestRule(_ context.Context, in *adminpb.TestRuleRequest, _ ...grpc.CallOption) (*adminpb.TestRuleReply, error) {
@@ -95,19 +97,24 @@ func (s *stream) Recv() (*adminpb.Request, error) {
 	return nil, io.EOF
 }
 
-// Watch is changes without end.
-func (s *service) Watch(ctx context.Context, _ *adminpb.WatchRequest, _ ...grpc.CallOption) (grpc.ServerStreamingClient[adminpb.Change], error) {
+// Watch is changes without end, or none.
+func (s *service) Watch(ctx context.Context, in *adminpb.WatchRequest, _ ...grpc.CallOption) (grpc.ServerStreamingClient[adminpb.Change], error) {
+	s.watch.Store(in)
 	s.watchers.Add(1)
 	context.AfterFunc(ctx, func() { s.watchers.Add(-1) })
-	return &changes{ctx: ctx}, nil
+	return &changes{ctx: ctx, over: s.silent}, nil
 }
 
 type changes struct {
 	grpc.ClientStream
-	ctx context.Context
+	ctx  context.Context
+	over bool
 }
 
 func (c *changes) Recv() (*adminpb.Change, error) {
+	if c.over {
+		return nil, io.EOF
+	}
 	if err := c.ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -215,7 +222,10 @@ func TestParameters(t *testing.T) {
 		{"GET", "/v1/rules:test?rule.x=1", "", `no parameter is called \"rule.x\"`},
 		{"GET", "/v1/requests/x/wait?ref.id=y", "", `there are: ref.requester, ref.role, timeout`},
 		{"POST", "/v1/folders/x/scan?name=y", "", "it has none"},
-		{"GET", "/v1/requests?limit=many", "", "limit"},
+		{"GET", "/v1/requests?limit=many", "", `limit is \"many\": write a whole number, as 100`},
+		{"GET", "/v1/requests?limit=99999999999", "", "write a whole number"},
+		{"GET", "/v1/requests?states=FOO", "", `states is \"FOO\": write TOSUBMIT, RUNNING`},
+		{"GET", "/v1/requests?since=yesterday", "", "write a time, as 2026-01-31T20:00:00Z"},
 		{"GET", "/v1/requests?states=SLEEPING", "", "SLEEPING"},
 		{"GET", "/v1/requests?partner=%zz", "", "invalid URL escape"},
 		{"GET", "/v1/watch?query.nonsense=1", "", `query.nonsense`},
@@ -273,6 +283,18 @@ func TestLists(t *testing.T) {
 		if status != c.status || n != c.json || problem != c.problem {
 			t.Errorf("%+v: %d %q", c, status, text)
 		}
+	}
+}
+
+// TestWatchThese: requests can be watched by their ids, with what else a query says.
+func TestWatchThese(t *testing.T) {
+	s := &service{silent: true}
+	do := served(t, s)
+	if status, text := do("GET", "/v1/watch?refs.id=a&query.partner=p&refs.id=b", ""); status != 200 || !strings.Contains(text, "event: end") {
+		t.Errorf("%d %s", status, text)
+	}
+	if in := s.watch.Load(); len(in.GetRefs()) != 2 || in.GetRefs()[0].GetId() != "a" || in.GetRefs()[1].GetId() != "b" || in.GetQuery().GetPartner() != "p" {
+		t.Errorf("it watches %v", in)
 	}
 }
 

@@ -216,6 +216,12 @@ func (t *twin) watch(w http.ResponseWriter, r *http.Request) {
 	}
 	defer leave()
 	in := &adminpb.WatchRequest{}
+	if err = r.ParseForm(); err == nil {
+		for _, id := range r.Form["refs.id"] { // of a list the gateway reads nothing
+			in.Refs = append(in.Refs, &adminpb.Ref{Id: id})
+		}
+		r.Form.Del("refs.id")
+	}
 	if err := query(r, in); err != nil {
 		httpd.WriteError(w, err)
 		return

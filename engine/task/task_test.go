@@ -310,6 +310,12 @@ func TestVariables(t *testing.T) {
 			t.Errorf("%q: %q, %v; want %q", in, tmpl.Fill(v), err, want)
 		}
 	}
+	for dir, want := range map[string]string{"": "x.ready in ,/ .", "a/b": "a/b/x.ready in a/b,/ a/b."} {
+		tmpl, err := ParseTemplate("{dir}/{stem}.ready in {dir},/ {dir}.")
+		if got := tmpl.Fill(Vars{"dir": dir, "stem": "x"}); err != nil || got != want {
+			t.Errorf("in %q: %q, %v; want %q", dir, got, err, want)
+		}
+	}
 	for _, in := range []string{"{", "}", "{no}", "{path", "path}", "{}", "{PATH}"} {
 		if _, err := ParseTemplate(in); fault.KindOf(err) != fault.Invalid {
 			t.Errorf("%q: %v", in, err)

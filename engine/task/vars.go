@@ -21,7 +21,7 @@ type Vars map[string]string
 var variables = map[string]string{
 	"path":       "name of the file below the rule's root",
 	"name":       "last element of path",
-	"dir":        "path without its last element; empty at the root",
+	"dir":        "path without its last element; empty at the root, where a slash behind it goes too",
 	"stem":       "name without its extension",
 	"ext":        "extension with its dot; empty without one",
 	"size":       "bytes of the whole; empty while nobody knows it, as in the receiver's pre tasks",
@@ -111,15 +111,20 @@ func ParseTemplate(s string) (Template, error) {
 }
 
 // Fill puts the values in, from left to right, once: what a value contains is
-// never looked at.
+// never looked at. The slash behind a {dir} that is empty goes with it: {dir}/x is beside the
+// file wherever that is, and never at the root of the host.
 func (t Template) Fill(v Vars) string {
 	var b strings.Builder
+	atRoot := false
 	for _, p := range t.parts {
 		if p.variable {
 			b.WriteString(v[p.text])
+		} else if atRoot {
+			b.WriteString(strings.TrimPrefix(p.text, "/"))
 		} else {
 			b.WriteString(p.text)
 		}
+		atRoot = p.variable && p.text == "dir" && v["dir"] == ""
 	}
 	return b.String()
 }

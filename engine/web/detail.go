@@ -26,7 +26,7 @@ type detail struct {
 	Facts    []fact
 	Output   string // of the last task
 	Log      []line
-	Mute     bool // the node keeps no lines
+	Mute     bool // the node keeps no lines, or not for this visitor
 	Actions  actions
 	Caller   Caller
 }
@@ -134,9 +134,8 @@ func (p *Page) detail(v *visit) (*detail, error) {
 	if err != nil {
 		return nil, err
 	}
-	log, err := p.cfg.Admin.Log(v.ctx(), refOf(r))
-	mute := err != nil && fault.KindOf(admin.FromStatus(err)) == fault.Unsupported
-	if err != nil && !mute {
+	log, err := p.log(v, r)
+	if err != nil {
 		return nil, err
 	}
 	now := time.Now()
@@ -144,7 +143,7 @@ func (p *Page) detail(v *visit) (*detail, error) {
 		row: rowOf(r, now), Request: r, Explain: e, Caller: v.caller, Facts: factsOf(e),
 		Lanes: lanesOf(timeline, r.GetRole()), Attempts: attemptsOf(r, reply.GetEvents(), now), Actions: actionsOf(r), Output: strings.TrimSpace(r.GetLive().GetOutput()),
 	}
-	d.Mute = mute
+	d.Mute = log == nil
 	for _, l := range slices.Backward(log.GetLines()) {
 		d.Log = append(d.Log, line{l.GetAt().AsTime(), l.GetLevel(), l.GetText()})
 	}
@@ -155,6 +154,18 @@ func (p *Page) detail(v *visit) (*detail, error) {
 		d.Events = append(d.Events, event{x.GetAt().AsTime(), x.GetEvent(), x.GetState().String(), x.GetPhase(), size(x.GetDurable()), x.GetAttempt(), problemOf(x)})
 	}
 	return d, nil
+}
+
+// log is the node's lines of a request; nil: it keeps none, or they are not for this visitor.
+func (p *Page) log(v *visit, r *adminpb.Request) (*adminpb.LogReply, error) {
+	if !v.caller.Operate {
+		return nil, nil
+	}
+	log, err := p.cfg.Admin.Log(v.ctx(), refOf(r))
+	if err != nil && fault.KindOf(admin.FromStatus(err)) == fault.Unsupported {
+		return nil, nil
+	}
+	return log, err
 }
 
 // problemOf is what an event tells of a failure or a warning.

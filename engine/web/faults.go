@@ -74,7 +74,7 @@ func (p *Page) liveErrors(v *visit) error {
 
 // causes are the groups, the largest first.
 func (p *Page) causes(v *visit) (c causes, err error) {
-	all, err := p.board.look(v.ctx())
+	all, err := v.seen().board.look(v.ctx())
 	if err != nil {
 		return c, err
 	}

@@ -132,7 +132,7 @@ func (p *Page) liveFolders(v *visit) error {
 
 // allFolders are without their files. A node that watches none has none.
 func (p *Page) allFolders(v *visit) (all []folder, err error) {
-	list, err := p.folders.all.look(func() ([]*adminpb.Folder, error) {
+	list, err := v.seen().folders.all.look(func() ([]*adminpb.Folder, error) {
 		reply, err := p.cfg.Admin.ListFolders(v.ctx(), &adminpb.ListFoldersRequest{})
 		if err != nil && fault.KindOf(admin.FromStatus(err)) == fault.Unsupported {
 			return nil, nil
@@ -170,7 +170,7 @@ func (p *Page) liveFolder(v *visit) error {
 
 // oneFolder is the one of the address, with its files.
 func (p *Page) oneFolder(v *visit) (folder, error) {
-	name, d := v.r.PathValue("name"), &p.folders
+	name, d := v.r.PathValue("name"), &v.seen().folders
 	d.mu.Lock()
 	one := d.one[name]
 	d.mu.Unlock()

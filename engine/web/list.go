@@ -53,7 +53,7 @@ func (p *Page) transfers(v *visit) error {
 
 // find is the table of a filter, its running rows as they are now.
 func (p *Page) find(v *visit, f filter) (table, error) {
-	all, err := p.board.look(v.ctx())
+	all, err := v.seen().board.look(v.ctx())
 	if err != nil {
 		return table{}, err
 	}

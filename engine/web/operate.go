@@ -42,7 +42,7 @@ func (p *Page) words(v *visit) error {
 	ctx, stop := wordContext(v)
 	defer stop()
 	n := said(ctx, refs, say, past)
-	p.board.stale()
+	p.stale()
 	p.cfg.Log.Info("operator at the web page", "who", v.caller.Name, "word", name, "requests", len(refs), "outcome", n.Text)
 	return v.answer(n)
 }
@@ -107,8 +107,8 @@ func (p *Page) meant(v *visit, word string) (refs []*adminpb.Ref, err error) {
 		}
 		return refs, nil
 	}
-	p.board.stale()
-	all, err := p.board.look(v.ctx())
+	p.stale()
+	all, err := v.seen().board.look(v.ctx())
 	if err != nil {
 		return nil, err
 	}

@@ -11,6 +11,22 @@ const (
 	share    = 40                     // reading takes at most one part in so many of the time
 )
 
+// seen is what is read for all who see the same; the node tells those who may only read less.
+type seen struct {
+	board   *board
+	folders folders
+}
+
+// seen is what those see who see what the visitor does.
+func (v *visit) seen() *seen { return v.p.seen[v.caller.Operate] }
+
+// stale says that somebody wants to see what they have changed.
+func (p *Page) stale() {
+	for _, s := range p.seen {
+		s.board.stale()
+	}
+}
+
 // shared is what is read for all who look, when somebody does, as rarely as freshFor and share
 // say, whoever many they are.
 type shared[T any] struct {

@@ -24,6 +24,7 @@ import (
 type Caller struct {
 	Name                              string // for the log and for people
 	Read, Submit, Operate, Administer bool
+	LoggedIn                          bool // by Config.Login, and so can log out
 }
 
 // Config is what a page is made of.
@@ -34,7 +35,8 @@ type Config struct {
 	Caller func(*http.Request) (Caller, bool)
 	// Login is the path where a browser can become somebody; empty: there is none.
 	Login string
-	// Logout is the path that a browser posts to for being nobody again; empty: there is none.
+	// Logout is the path that a browser posts to for being nobody again; empty: there is none. It is
+	// offered to callers who have logged in.
 	Logout string
 	// Self is the context of calls that nobody has asked for, for the graph. Default: the
 	// background.
@@ -45,9 +47,8 @@ type Config struct {
 // Page is the handler of Routes. Anything else is a page that says that there is none.
 type Page struct {
 	cfg      Config
-	board    *board
+	seen     map[bool]*seen // by those who may operate the node, and by others
 	graph    *graph
-	folders  folders
 	handler  http.Handler
 	viewers  viewers
 	pages    paces           // that are asked for
@@ -75,7 +76,10 @@ func New(cfg Config) (*Page, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	p := &Page{cfg: cfg, board: &board{admin: cfg.Admin}, graph: newGraph(cfg.Admin), ended: make(chan struct{})}
+	p := &Page{cfg: cfg, seen: map[bool]*seen{}, graph: newGraph(cfg.Admin), ended: make(chan struct{})}
+	for _, operate := range []bool{true, false} {
+		p.seen[operate] = &seen{board: &board{admin: cfg.Admin}}
+	}
 	if cfg.Self == nil {
 		cfg.Self = context.Background()
 	}

@@ -5,17 +5,18 @@ package heap
 import (
 	"context"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
 	"time"
 )
 
 // How much a heap may grow before it is collected, in percent of what lives: much while
-// that is little, because collecting costs more than the room; half of Go's default when
+// that is little, because collecting costs more than the room; a third of Go's default when
 // it is a lot, because then the room is what is short.
 const (
 	mostGrowth  = 400
-	leastGrowth = 50
+	leastGrowth = 30
 	smallHeap   = 24 << 20
 )
 
@@ -27,30 +28,85 @@ const (
 	quietTime = 3        // seconds
 )
 
-// Keep does both once a second until ctx ends. Where GOGC is set, it only gives back.
+// idle is how much the process may hold beyond what the heap may grow to.
+const idle = 32 << 20
+
+// Keep does both until ctx ends: the first after each collection, because a burst outgrows
+// any interval, and the second once a second. Where GOGC is set, it only gives back; where
+// GOMEMLIMIT is, what is idle is left to Go.
 func Keep(ctx context.Context) {
-	samples := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/gc/heap/allocs:bytes"}}
-	decided := os.Getenv("GOGC") != ""
-	last := 0
-	var q quiet
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
+	keep(ctx, tick.C)
+}
+
+func keep(ctx context.Context, tick <-chan time.Time) {
+	decided := os.Getenv("GOGC") != ""
+	collected := make(chan struct{}, 1)
+	if !decided {
+		afterEach(ctx, collected)
+	}
+	last := 0
+	var q quiet
 	for {
-		metrics.Read(samples)
-		if g := growth(samples[0].Value.Uint64()); g != last && !decided {
+		now := look()
+		if g := growth(now.live); g != last && !decided {
 			debug.SetGCPercent(g)
 			last = g
+			now = look()
 		}
-		if q.over(samples[1].Value.Uint64()) {
-			debug.FreeOSMemory()
+		if !decided && os.Getenv("GOMEMLIMIT") == "" {
+			debug.SetMemoryLimit(int64(now.goal + now.goal/16 + now.beside + idle))
 		}
 		select {
-		case <-tick.C:
+		case <-collected:
+		case <-tick:
+			if q.over(now.allocated) {
+				debug.FreeOSMemory()
+			}
 		case <-ctx.Done():
 			return
 		}
 	}
 }
+
+// memory is what the process has, in bytes.
+type memory struct {
+	live      uint64 // on the heap, as of the last collection
+	goal      uint64 // to which the heap may grow until the next
+	allocated uint64 // ever
+	beside    uint64 // the heap: stacks, and what Go needs itself
+}
+
+func look() memory {
+	s := []metrics.Sample{
+		{Name: "/gc/heap/live:bytes"}, {Name: "/gc/heap/goal:bytes"}, {Name: "/gc/heap/allocs:bytes"}, {Name: "/memory/classes/total:bytes"},
+		{Name: "/memory/classes/heap/objects:bytes"}, {Name: "/memory/classes/heap/unused:bytes"}, {Name: "/memory/classes/heap/free:bytes"}, {Name: "/memory/classes/heap/released:bytes"},
+	}
+	metrics.Read(s)
+	m := memory{live: s[0].Value.Uint64(), goal: s[1].Value.Uint64(), allocated: s[2].Value.Uint64(), beside: s[3].Value.Uint64()}
+	for _, heap := range s[4:] {
+		m.beside -= heap.Value.Uint64()
+	}
+	return m
+}
+
+// afterEach tells of each collection, by something that each one finds unused.
+func afterEach(ctx context.Context, collected chan<- struct{}) {
+	runtime.AddCleanup(&sentinel{}, func(struct{}) {
+		if ctx.Err() != nil {
+			return
+		}
+		select {
+		case collected <- struct{}{}:
+		default:
+		}
+		afterEach(ctx, collected)
+	}, struct{}{})
+}
+
+// sentinel has a pointer, so that it is not allocated together with others.
+type sentinel struct{ _ *byte }
 
 // growth is the percentage for a heap of which so many bytes live.
 func growth(live uint64) int {

@@ -1,9 +1,59 @@
 package heap
 
-import "testing"
+import (
+	"context"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"runtime/metrics"
+	"testing"
+	"time"
+)
+
+// TestBurst: a heap that grows faster than anybody looks at a clock may not grow by four times
+// what lives in it: what is allowed follows each collection.
+func TestBurst(t *testing.T) {
+	if os.Getenv("GOGC") != "" {
+		t.Skip("GOGC is set, which then decides")
+	}
+	defer debug.SetGCPercent(debug.SetGCPercent(100))
+	defer debug.SetMemoryLimit(debug.SetMemoryLimit(-1))
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() { defer close(ended); keep(ctx, nil) }()
+	defer func() { cancel(); <-ended }()
+	var kept [][]byte
+	samples := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/gc/heap/goal:bytes"}}
+	for range 100 {
+		kept = append(kept, make([]byte, 2<<20))
+	}
+	for tries := 0; ; tries++ {
+		runtime.GC() // each is told of
+		metrics.Read(samples)
+		live, goal := samples[0].Value.Uint64(), samples[1].Value.Uint64()
+		if goal < 2*live {
+			break
+		}
+		if tries == 3000 {
+			t.Fatalf("%d MiB live, and the heap may grow to %d MiB", live>>20, goal>>20)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	limited := os.Getenv("GOMEMLIMIT") == ""
+	for tries := 0; limited; tries++ { // and what is idle is given back
+		now := look()
+		if limit := uint64(debug.SetMemoryLimit(-1)); limit > now.goal && limit < now.goal+now.goal/8+now.beside+2*idle {
+			break
+		} else if tries == 3000 {
+			t.Fatalf("the limit is %d MiB, the heap may grow to %d, %d are beside it", limit>>20, now.goal>>20, now.beside>>20)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	runtime.KeepAlive(kept)
+}
 
 func TestGrowth(t *testing.T) {
-	for live, want := range map[uint64]int{0: 400, 24 << 20: 400, 48 << 20: 200, 96 << 20: 100, 1 << 30: 50} {
+	for live, want := range map[uint64]int{0: 400, 24 << 20: 400, 48 << 20: 200, 96 << 20: 100, 1 << 30: 30} {
 		if got := growth(live); got != want {
 			t.Errorf("%d bytes: %d %%, want %d", live, got, want)
 		}

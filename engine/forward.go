@@ -1,0 +1,99 @@
+package engine
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/pannier/pannier/engine/lifecycle"
+	"github.com/pannier/pannier/engine/store"
+	"github.com/pannier/pannier/engine/task"
+	"github.com/pannier/pannier/spec/fault"
+	"github.com/pannier/pannier/spec/relpath"
+)
+
+// Requests that tasks of kind transfer make. Such a task belongs to one rule and sends by
+// another: the file's name below the root of the one is not its name below the root of the
+// other.
+
+// forwarder registers what the tasks of a run ask for.
+type forwarder struct{ x *run }
+
+func (f forwarder) Forward(ctx context.Context, o task.Forward) (lifecycle.ID, error) {
+	const op = "forward"
+	e := f.x.engine
+	book := e.Book()
+	rule, err := book.Rule(o.Rule)
+	if err != nil {
+		return lifecycle.ID{}, err
+	}
+	name, err := rule.nameOf(f.x.rule, o.File)
+	if err != nil {
+		return lifecycle.ID{}, fault.Wrap(op, o.File.String(), err)
+	}
+	if err := f.sameFile(o.File, rule, name); err != nil {
+		return lifecycle.ID{}, fault.Wrap(op, o.File.String(), err)
+	}
+	r, _, err := e.Submit(ctx, Order{ID: o.ID, Partner: o.Partner, Rule: o.Rule, Source: name, Follow: o.Follow, Info: o.Info, Hops: o.Hops, Trace: f.x.acts.inner})
+	if err != nil || !o.Wait {
+		return r.Key.ID, err
+	}
+	end, err := e.Wait(ctx, store.RefOf(&r))
+	if err == nil && end.State != lifecycle.Done {
+		err = fault.New(op, end.Failure.Kind, "request %v ended %v: %s", r.Key.ID, end.State, end.Failure.Cause)
+	}
+	return r.Key.ID, err
+}
+
+// sameFile refuses to send another file than the task's: a link may lead elsewhere, and roots
+// may have been mounted over.
+func (f forwarder) sameFile(file relpath.Path, rule *Rule, name relpath.Path) error {
+	mine, err := f.x.root.Stat(file.String())
+	if err != nil {
+		return err
+	}
+	root, err := os.OpenRoot(rule.Root)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	theirs, err := root.Stat(name.String())
+	if err == nil && !os.SameFile(mine, theirs) {
+		err = fault.New("look for the file", fault.Stale, "what is %s below the root of rule %q is another file", name, rule.Name)
+	}
+	return err
+}
+
+// nameOf is what a file of another rule is called below the root of r.
+func (r *Rule) nameOf(from *Rule, file relpath.Path) (relpath.Path, error) {
+	if r.Bridge == "" && from.Root != "" {
+		if name, ok := below(real(r.Root), filepath.Join(real(from.Root), file.String())); ok {
+			return relpath.Parse(name)
+		}
+	}
+	return relpath.Path{}, fault.New("name file", fault.Invalid, "rule %q sends what is in %s, and the file is in %s: name a rule of that root, or of a directory above it", fault.Shown(r.Name), r.Root+r.Bridge, from.Root)
+}
+
+// Related tells whether one of two directories is the other, or below it: files of a rule with
+// the one root may then be among those of a rule with the other.
+func Related(dir, other string) bool {
+	dir, other = real(dir), real(other)
+	_, down := below(dir, other)
+	_, up := below(other, dir)
+	return down || up
+}
+
+// below is the name of path below dir, if it is there.
+func below(dir, path string) (string, bool) {
+	name, err := filepath.Rel(dir, path)
+	return name, err == nil && name != ".." && !strings.HasPrefix(name, "../")
+}
+
+// real is a directory without links, if it is there.
+func real(dir string) string {
+	if found, err := filepath.EvalSymlinks(dir); err == nil {
+		return found
+	}
+	return filepath.Clean(dir)
+}
