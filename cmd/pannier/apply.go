@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/rogpeppe/go-internal/diff"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/pannier/pannier/cmd/internal/command"
 	"github.com/pannier/pannier/engine/admin"
+	"github.com/pannier/pannier/engine/config"
 	"github.com/pannier/pannier/spec/adminpb"
 	"github.com/pannier/pannier/spec/fault"
 )
@@ -27,7 +29,8 @@ func (c *console) applyCommand() *cobra.Command {
 		Long: `Make or replace partners, rules, pools, folders, schedules and expected files while the
 node runs, as sections of a TOML file, of all *.toml files of a directory, or of stdin (-f -). All of them, or, if something is wrong
 with one, none. The node keeps them in its state directory, beside what its own file has,
-which is changed there only.`,
+which is changed there only. What config check would warn of is told where the node is of
+this host, and its configuration may be read.`,
 		Example: `  pannier apply -f partners/ --dry-run
   pannier export | pannier --admin tls://other:8443 --token-file t apply -f -`,
 		Args: func(cmd *cobra.Command, args []string) error {
@@ -41,9 +44,15 @@ which is changed there only.`,
 			if err != nil {
 				return err
 			}
+			before := c.ownWarnings()
 			reply, err := client.Apply(ctx, &adminpb.ApplyRequest{Text: texts[0].GetText(), File: texts[0].GetFile(), More: texts[1:], DryRun: dry, Revision: revision})
 			if err != nil {
 				return err
+			}
+			for _, text := range c.ownWarnings() {
+				if !slices.Contains(before, text) {
+					fmt.Fprintln(cmd.ErrOrStderr(), "warning: "+text)
+				}
 			}
 			if asJSON {
 				return writeJSON(cmd.OutOrStdout(), reply)
@@ -56,6 +65,19 @@ which is changed there only.`,
 	cmd.Flags().Uint64Var(&revision, "revision", 0, "only if the objects are at this revision, as export has printed it")
 	jsonFlag(cmd, &asJSON)
 	return cmd
+}
+
+// ownWarnings are what config check would warn of now, of the daemon of this host's
+// configuration; none where that cannot be read.
+func (c *console) ownWarnings() []string {
+	if c.admin != "" {
+		return nil
+	}
+	cfg, err := config.Load(c.config)
+	if err != nil {
+		return nil
+	}
+	return append(rootWarnings(cfg), configWarnings(cfg)...)
 }
 
 // applyTexts are those of a file, of the TOML files of a directory, or of stdin.
