@@ -4,6 +4,8 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/pannier/pannier/engine"
 	"github.com/pannier/pannier/engine/lifecycle"
@@ -130,4 +132,21 @@ func TestWhichTask(t *testing.T) {
 	if want := "post task 2, exec: run command: the log there says more"; a.Failure.Cause != want {
 		t.Errorf("%q, want %q", a.Failure.Cause, want)
 	}
+}
+
+// TestLimitThere: who waits is told that it was in a task of the partner's that time ran out.
+func TestLimitThere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPair(t, func(n *node) {
+			n.rules["push"].Receiver.Post = tasks(t, task.Table{Task: "wait", Path: "never", Timeout: task.Duration(time.Minute)})
+		})
+		p.file("a", "x", 10)
+		a, b := p.endWithin(p.submit("push", "x", "y"), lifecycle.InError, time.Hour)
+		if f := a.Failure; f.Kind != fault.Deadline || f.Side != fault.Peer || f.Phase != lifecycle.Post {
+			t.Errorf("%+v", f)
+		}
+		if f := b.Failure; f.Kind != fault.Deadline || f.Side != fault.Here {
+			t.Errorf("%+v", f)
+		}
+	})
 }
