@@ -560,7 +560,7 @@ func TestCutAnywhere(t *testing.T) {
 		whole, nothing := 0, 0
 		end := int64(108_000)
 		if direction == flowtest.FromAcceptor {
-			end = 3000
+			end = 3400
 		}
 		for at := int64(0); at < end; at += end / 40 {
 			n := newNode(t)
