@@ -305,7 +305,7 @@ func serveOn(t testing.TB, l net.Listener, n plugins.Driver, options ...string) 
 // until waits for what comes true without anybody saying so.
 func until(t testing.TB, what string, is func() bool) {
 	t.Helper()
-	for late := time.Now().Add(20 * time.Second); !is(); time.Sleep(2 * time.Millisecond) {
+	for late := time.Now().Add(time.Minute); !is(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(late) {
 			t.Fatal("in vain: " + what)
 		}
