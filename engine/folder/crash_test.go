@@ -52,8 +52,7 @@ func TestCrash(t *testing.T) {
 						}
 						return crashed.Load()
 					})
-					b.watch.cancel()
-					b.watch.work.Wait()
+					b.dies()
 					reached = func(string) {}
 					b.start()
 					b.settled()
@@ -73,6 +72,13 @@ func TestCrash(t *testing.T) {
 			}
 		}
 	}
+}
+
+// dies waits until all has ended where it was. The kernel takes back what gave hints, of which each user has few.
+func (b *bench) dies() {
+	b.watch.cancel()
+	b.watch.work.Wait()
+	b.watch.hints.close()
 }
 
 // quiet: nothing is under way, as far as can be seen.
@@ -105,8 +111,7 @@ func TestDisposeLooksTwice(t *testing.T) {
 			b.until("the newer file has come", came.Load)
 			if then != "" {
 				b.until("it has ended there", crashed.Load)
-				b.watch.cancel()
-				b.watch.work.Wait()
+				b.dies()
 				b.start()
 			}
 			b.until("both were sent", func() bool { return slices.Equal(b.got("in/a"), []string{"one", "two"}) })

@@ -336,10 +336,11 @@ func TestSilence(t *testing.T) {
 	for _, op := range []string{"HeadObject", "GetObject", "ListObjectsV2", "PutObject", "UploadPart", "CreateMultipartUpload", "CompleteMultipartUpload", "DeleteObject", "CopyObject"} {
 		for _, patient := range []bool{true, false} {
 			t.Run(fmt.Sprint(op, patient), func(t *testing.T) {
+				t.Parallel() // it waits
 				f := newFake(t)
 				f.puts("a", []byte("x"))
 				few := 200 * time.Millisecond
-				if op == "CompleteMultipartUpload" { // parts have to be there before
+				if op == "UploadPart" || op == "CompleteMultipartUpload" || op == "CopyObject" { // others have to be answered before
 					few = 3 * time.Second
 				}
 				limit := map[bool]string{true: few.String(), false: "1h"}[patient]
