@@ -90,6 +90,7 @@ type noted struct {
 	sent sideeffect.Version // zero: there is no note
 	reqs []outcome          // nil once they do not matter any more
 	gone int64              // unix s: since when the file has been missed
+	left string             // why it could not be moved or removed, for people; not noted
 }
 
 // nothing is that of files without a note. Nobody writes to it.
@@ -201,7 +202,10 @@ func (w *Watcher) loop() {
 		case part := <-w.founds:
 			w.merge(part)
 			if part.over {
-				w.retry()
+				w.retry() // before the next scan: it gives files other versions
+				if w.again {
+					w.beginScan()
+				}
 				w.submit()
 				w.tell()
 				next.Reset(w.f.Interval)
