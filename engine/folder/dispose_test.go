@@ -13,6 +13,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -267,13 +268,18 @@ func (b *bench) forget() {
 
 // TestStrayTold: a stray is told of; one of another folder, or of what is no file, is left alone.
 func TestStrayTold(t *testing.T) {
-	b := begin(t, func(f *Folder) { f.After, f.To = Move, pathOf(t, "sent") })
-	b.hold = true
+	dir := t.TempDir()
 	mine, others, old := asideName("f", "in/a", sideeffect.Version{}), asideName("g", "in/a", sideeffect.Version{}), ".0123456789abcdef.pannier-w"
-	b.write("in/"+mine, "one")
-	b.write("in/"+others, "two")
-	b.write("in/"+old, "three")
-	b.scans(1)
+	if err := os.MkdirAll(filepath.Join(dir, "root/in"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{mine, others, old} {
+		if err := os.WriteFile(filepath.Join(dir, "root/in", name), []byte(name), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b := beginIn(t, dir, func(f *Folder) { f.After, f.To, f.Stable = Move, pathOf(t, "sent"), time.Hour })
+	b.until("it is looked through", func() bool { return b.watch.Status(0).Scans == 1 })
 	var rows string
 	for _, r := range b.watch.Status(10).Rows {
 		rows += r.Path + " " + r.State + ": " + r.Why + "\n"

@@ -121,3 +121,19 @@ func (p place) aside(name, aside string, linked bool) error {
 	}
 	return p.Rename(name, aside)
 }
+
+// TryMove moves a file from one directory of this host to another as a folder does. errors.ErrUnsupported: it would be
+// given a second name there, and lose its first.
+func TryMove(from, to, name string) error {
+	a, err := openPlace(os.OpenRoot(from))
+	if err != nil {
+		return err
+	}
+	defer a.Close()
+	b, err := openPlace(os.OpenRoot(to))
+	if err != nil {
+		return err
+	}
+	defer b.Close()
+	return renameNew(a.dir, name, b.dir, name)
+}
