@@ -89,8 +89,8 @@ func (x *Explanation) waits(now time.Time, full, crowded, alone, ready bool) {
 		x.Summary = "has failed, and has error tasks left"
 		x.Next = "they run"
 	case stoppedHere(r):
-		x.Summary = "stopped by this node's operator"
-		x.Next = "nothing until it is resumed; given up when it is due"
+		x.Summary, x.Cause = "paused by this node's operator", "" // what went wrong before is not why
+		x.Next, x.At = "nothing until it is resumed; if nobody does, it is given up then", r.Due
 	case r.Reason == lifecycle.Stopped:
 		x.Summary = "stopped by the other node's operator"
 		x.Next = "this node asks again when it is due"

@@ -4,8 +4,11 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/pannier/pannier/engine"
+	"github.com/pannier/pannier/engine/enginetest"
 	"github.com/pannier/pannier/engine/lifecycle"
 	"github.com/pannier/pannier/engine/store"
 	"github.com/pannier/pannier/engine/task"
@@ -138,6 +141,48 @@ func TestWhichTask(t *testing.T) {
 	}
 }
 
+// TestLimitThere: who waits is told that it was in a task of the partner's that time ran out.
+func TestLimitThere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPair(t, func(n *node) {
+			n.rules["push"].Receiver.Post = tasks(t, task.Table{Task: "wait", Path: "never", Timeout: task.Duration(time.Minute)})
+		})
+		p.file("a", "x", 10)
+		a, b := p.endWithin(p.submit("push", "x", "y"), lifecycle.InError, time.Hour)
+		if f := a.Failure; f.Kind != fault.Deadline || f.Side != fault.Peer || f.Phase != lifecycle.Post {
+			t.Errorf("%+v", f)
+		}
+		if f := b.Failure; f.Kind != fault.Deadline || f.Side != fault.Here {
+			t.Errorf("%+v", f)
+		}
+	})
+}
+
+// TestPausedIsExplained: of a paused request it is said that it is paused, what ends that, and when it
+// is given up; not what went wrong before.
+func TestPausedIsExplained(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPair(t, func(n *node) { n.rules["push"].Retry = engine.Retry{Attempts: 4, Delay: time.Minute} })
+		p.file("a", "x", 10)
+		p.wire.Fault = func(where enginetest.Place, _ enginetest.Call) error {
+			if where != enginetest.Asking {
+				return nil
+			}
+			return fault.FromPeer("call", fault.NoSpace, "the disk is full")
+		}
+		ref := p.submit("push", "x", "y")
+		time.Sleep(time.Second)
+		r, err := p.nodes["a"].engine.Pause(t.Context(), ref)
+		if err != nil || r.Failure.Kind != fault.NoSpace {
+			t.Fatal(r.Failure, err)
+		}
+		x, err := p.nodes["a"].engine.Explain(t.Context(), ref)
+		if err != nil || x.Summary != "paused by this node's operator" || x.Cause != "" || !x.At.Equal(r.Due) || x.Do[0] != "resume "+ref.Key.ID.String() {
+			t.Errorf("%+v, %v", x, err)
+		}
+	})
+}
+
 // TestUnknownNames: who misspells a partner or a rule is told which is near.
 func TestUnknownNames(t *testing.T) {
 	p := newPair(t, func(*node) {})
@@ -147,21 +192,5 @@ func TestUnknownNames(t *testing.T) {
 	}
 	if _, err := book.Partner("zzzzzz"); err == nil || strings.Contains(err.Error(), "did you mean") {
 		t.Error(err)
-	}
-}
-
-// TestQuotaOfThePartner: a quota that the partner's rule has is not said to be here.
-func TestQuotaOfThePartner(t *testing.T) {
-	p := newPair(t, func(n *node) {
-		if n.name == "b" {
-			n.rules["push"].Quota = 10
-		}
-	})
-	p.file("a", "x", 1000)
-	ref := p.submit("push", "x", "y")
-	p.end(ref, lifecycle.InError)
-	x, err := p.nodes["a"].engine.Explain(t.Context(), ref)
-	if err != nil || strings.Contains(x.Cause, "here") || !strings.HasPrefix(x.Cause, "quota exceeded, the quota of b's rule: ") && !strings.HasPrefix(x.Cause, "quota exceeded, at b: ") {
-		t.Errorf("%q, %v", x.Cause, err)
 	}
 }

@@ -94,7 +94,7 @@ func TestNameGivenBack(t *testing.T) {
 					set := faults(t)
 					set(map[string]error{step: why})
 					b := begin(t, func(f *Folder) { end.change(t, f) })
-					b.fails = end.fails
+					b.set(func() { b.fails = end.fails })
 					b.write("in/sub/a", "one")
 					b.until("that it stays is told", func() bool { return b.watch.Status(0).Staying == 1 })
 					for _, after := range []func(){func() {}, func() { b.scans(2) }, func() { b.restart(); b.scans(1) }} {
@@ -136,7 +136,7 @@ func told(err error) string {
 func TestRetriedAfterGivenBack(t *testing.T) {
 	faults(t)(map[string]error{"place": unix.ENOSPC})
 	b := begin(t, func(f *Folder) { f.Failed, f.FailedTo = Move, pathOf(t, "bad") })
-	b.fails = "no room there"
+	b.set(func() { b.fails = "no room there" })
 	b.write("in/a", "one")
 	b.until("it stays", func() bool { return b.watch.Status(0).Staying == 1 })
 	b.mu.Lock()
@@ -164,7 +164,7 @@ func TestNoNameBack(t *testing.T) {
 				set := faults(t)
 				set(map[string]error{last: unix.EIO, "back": unix.EIO})
 				b := begin(t, func(f *Folder) { end.change(t, f); f.Partners = f.Partners[:1] })
-				b.fails = end.fails
+				b.set(func() { b.fails = end.fails })
 				b.write("in/sub/a", "one")
 				b.until("where it lies is told", func() bool {
 					s := b.watch.Status(10)
@@ -227,15 +227,14 @@ func TestStray(t *testing.T) {
 			ended := atPoint(t, "aside", 1, runtime.Goexit)
 			end := ends[c.end]
 			b := begin(t, func(f *Folder) { end.change(t, f) })
-			b.fails = end.fails
+			b.set(func() { b.fails = end.fails })
 			file := c.file
 			if file == "" {
 				file = "a"
 			}
 			b.write("in/sub/"+file, "one")
 			b.until("it has ended there", ended.Load)
-			b.watch.cancel()
-			b.watch.work.Wait()
+			b.dies()
 			reached = func(string) {}
 			if got := b.names("in"); len(got) != 1 || !strings.Contains(got[0], asideMark) {
 				t.Fatalf("there is %q", got)
@@ -310,8 +309,7 @@ func TestLinked(t *testing.T) {
 			b.write("in/sub/a", "one")
 			if point != "" {
 				b.until("it has ended there", ended.Load)
-				b.watch.cancel()
-				b.watch.work.Wait()
+				b.dies()
 				b.start()
 			}
 			b.until("it is moved", func() bool { b.scans(1); return len(b.names("in")) == 0 && b.quiet() })
@@ -369,7 +367,7 @@ func othersFiles(t *testing.T, dir string) {
 		os.Remove(filepath.Join(dir, "root/linked"))
 	}
 	b := beginIn(t, dir, func(f *Folder) { end.change(t, f) })
-	b.fails = end.fails // before it can have become ready
+	b.set(func() { b.fails = end.fails }) // before it can have become ready
 	b.until("it is taken away", func() bool { b.scans(1); return len(b.names("in")) == 0 && b.quiet() })
 	if got := b.names("."); !slices.Equal(got, slices.DeleteFunc([]string{end.to}, func(s string) bool { return s == "" })) || b.submits != 1 {
 		t.Errorf("there is %q, %d were submitted", got, b.submits)

@@ -71,6 +71,20 @@ func TestFits(t *testing.T) {
 	}
 }
 
+// TestColumns: names take no more room than they need, so that the reason of a failure is read on a
+// terminal of 130 columns; and all that is safe is 100 %.
+func TestColumns(t *testing.T) {
+	m := shown(&adminpb.Request{
+		Id: strings.Repeat("1", 32), Partner: "hostb", Source: "a.mov", Side: adminpb.Request_SENDER, State: adminpb.Request_INERROR, Size: 10, Durable: 10,
+		Failure: &adminpb.Failure{Name: "refused", Cause: "task exec: run command: the log there says more"},
+	})
+	m.Update(tea.WindowSizeMsg{Width: 130, Height: 10})
+	lines := strings.Join(m.lines(), "\n")
+	if !strings.Contains(lines, "INERROR refused: task exec: run command: the log there says more") || !strings.Contains(lines, " 100% ") || !strings.Contains(lines, "PARTNER") {
+		t.Error(lines)
+	}
+}
+
 // TestHostile: names and causes give the terminal no orders.
 func TestHostile(t *testing.T) {
 	bad := "\x1b[2J\x1b]0;x\x07\u202egnp\n\r\t\u009b31m"

@@ -32,6 +32,7 @@ func (m *model) View() tea.View {
 // lines are the screen: never more than its height, none wider than it. On one that is
 // too low for all the requests stay longest.
 func (m *model) lines() []string {
+	m.longest = longestOf(m.rows)
 	var all []string
 	add := func(least int, text string) {
 		if m.height >= least {
@@ -103,11 +104,31 @@ func (m *model) partners() string {
 	return "partners: " + cmp.Or(strings.Join(append(down, up...), "  "), "none")
 }
 
-// widths of the columns partner and file: what the others leave.
+// widths of the columns partner and file: what the others leave, and no more than their names
+// need, so that the state has the rest.
 func (m *model) widths() (partner, file int) {
 	left := m.width - 2 - 9 - 2 - 10 - 5 - 12 - 12
 	partner = min(max(left/4, 6), 20)
-	return partner, max(min(left-partner-2, 60), 8)
+	file = max(min(left-partner-2, 60), 8)
+	return min(partner, max(m.longest.partner, 7)), min(file, max(m.longest.file, 8)) // at least as their headers
+}
+
+// longest are the widest names of the columns partner and file.
+type longest struct{ partner, file int }
+
+func longestOf(rows []*adminpb.Request) (l longest) {
+	for _, r := range rows {
+		l.partner, l.file = max(l.partner, ansi.StringWidth(quoted(admin.Partner(r)))), max(l.file, ansi.StringWidth(quoted(ownName(r))))
+	}
+	return l
+}
+
+// ownName is the file's name at this end.
+func ownName(r *adminpb.Request) string {
+	if r.GetSide() == adminpb.Request_RECEIVER {
+		return r.GetTarget()
+	}
+	return r.GetSource()
 }
 
 func header(partner, file int) string {
@@ -123,10 +144,6 @@ func (m *model) row(r *adminpb.Request, chosen bool) string {
 	if r.GetSide() == adminpb.Request_RECEIVER {
 		way = "←"
 	}
-	name := r.GetSource()
-	if r.GetSide() == adminpb.Request_RECEIVER {
-		name = r.GetTarget()
-	}
 	rate := ""
 	if v := r.GetLive().GetRate(); v > 0 {
 		rate = humanize.IBytes(uint64(v)) + "/s"
@@ -135,7 +152,7 @@ func (m *model) row(r *adminpb.Request, chosen bool) string {
 	if r.GetSize() >= 0 {
 		size = humanize.IBytes(uint64(r.GetSize()))
 	}
-	return mark + pad(short(r.GetId()), 9) + pad(way, 2) + pad(quoted(admin.Partner(r)), partner+1) + pad(quoted(name), file+1) + left(size, 9) + " " +
+	return mark + pad(short(r.GetId()), 9) + pad(way, 2) + pad(quoted(admin.Partner(r)), partner+1) + pad(quoted(ownName(r)), file+1) + left(size, 9) + " " +
 		left(percent(r), 4) + " " + left(rate, 11) + "  " + m.state(r)
 }
 
@@ -185,6 +202,8 @@ func percent(r *adminpb.Request) string {
 		return "-"
 	case total == 0:
 		return "0%"
+	case durable >= total:
+		return "100%"
 	}
 	return strconv.Itoa(min(int(float64(durable)/float64(total)*100), 99)) + "%"
 }
