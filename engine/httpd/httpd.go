@@ -172,9 +172,13 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, err)
 		return
 	}
-	inTime := func() { _ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTime)) }
+	c := http.NewResponseController(w) // what cannot have a deadline is no network
+	if r.ContentLength != 0 {          // or the deadline would end the request: the client's end is listened for
+		_ = c.SetReadDeadline(time.Now().Add(bodyTime))
+	}
+	inTime := func() { _ = c.SetWriteDeadline(time.Now().Add(writeTime)) }
 	inTime()
-	r.Body = http.MaxBytesReader(w, newTimely(w, r, bodyTime), maxBody)
+	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 	s.mux.ServeHTTP(w, r.WithContext(access.With(r.Context(), caller)))
 	inTime() // for what is written still
 }

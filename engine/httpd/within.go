@@ -2,7 +2,6 @@ package httpd
 
 import (
 	"errors"
-	"io"
 	"net/http"
 	"time"
 )
@@ -32,29 +31,4 @@ func limited(err error) error {
 		return nil
 	}
 	return err
-}
-
-// timely is a body that has to come in time. When it has, there is no deadline any more: the one
-// of HTTP/1 would end the request, since its end is listened for.
-type timely struct {
-	io.ReadCloser
-	control *http.ResponseController
-}
-
-// newTimely sets the deadline, if there is a body.
-func newTimely(w http.ResponseWriter, r *http.Request, d time.Duration) io.ReadCloser {
-	if r.ContentLength == 0 {
-		return r.Body
-	}
-	t := &timely{r.Body, http.NewResponseController(w)}
-	_ = t.control.SetReadDeadline(time.Now().Add(d)) // what cannot have one is no network
-	return t
-}
-
-func (t *timely) Read(p []byte) (int, error) {
-	n, err := t.ReadCloser.Read(p)
-	if errors.Is(err, io.EOF) {
-		_ = t.control.SetReadDeadline(time.Time{})
-	}
-	return n, err
 }
