@@ -71,6 +71,31 @@ func TestFits(t *testing.T) {
 	}
 }
 
+// TestWhy: why a request has failed is seen at the width of an ordinary screen, whole where it is chosen;
+// names get no more room than they need, and long ones leave the state some.
+func TestWhy(t *testing.T) {
+	cause := "post task 1 has failed: exec /usr/local/bin/scan has ended with code 3, see its log"
+	r := &adminpb.Request{Id: strings.Repeat("ab", 16), Partner: "hostb", Source: "report.csv", Side: adminpb.Request_SENDER, State: adminpb.Request_INERROR, Size: 21, Durable: 21,
+		Failure: &adminpb.Failure{Name: "refused", Cause: cause}, Live: &adminpb.Live{Total: -1}}
+	m := shown(r)
+	m.width = 130
+	lines := m.lines()
+	if row := lines[3]; !strings.Contains(row, " report.csv ") || !strings.Contains(row, "INERROR refused: post task 1 has failed: exec") || !strings.Contains(row, " 100%") {
+		t.Errorf("%q", row)
+	}
+	if at := lines[len(lines)-2]; at != "abababab: INERROR refused: "+cause {
+		t.Errorf("%q", at)
+	}
+	r.Source = strings.Repeat("long/", 30) + "name"
+	row := m.lines()[3]
+	if i := strings.Index(row, "INERROR refused: post"); i < 0 || !strings.Contains(row, " long/long/long/long/") {
+		t.Errorf("%q", row)
+	}
+	if r.Durable--; !strings.Contains(m.lines()[3], " 95%") {
+		t.Errorf("not all is safe: %q", m.lines()[3])
+	}
+}
+
 // TestHostile: names and causes give the terminal no orders.
 func TestHostile(t *testing.T) {
 	bad := "\x1b[2J\x1b]0;x\x07\u202egnp\n\r\t\u009b31m"

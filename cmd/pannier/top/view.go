@@ -17,8 +17,9 @@ import (
 	"github.com/pannier/pannier/spec/fault"
 )
 
-// What takes lines beside the requests: the node, the partners, the header, the keys.
-const frame = 4
+// What takes lines beside the requests: the node, the partners, the header, the state of who is
+// chosen, the keys.
+const frame = 5
 
 // page is how many requests fit.
 func (m *model) page() int { return max(m.height-frame, 1) }
@@ -40,10 +41,13 @@ func (m *model) lines() []string {
 	}
 	add(3, m.head())
 	add(5, m.partners())
-	add(4, header(m.widths()))
+	partner, file := m.widths()
+	add(4, header(partner, file))
 	room := max(m.height-len(all), 1)
-	if m.height >= 2 {
-		room = max(room-1, 1) // for the last line
+	for _, least := range []int{2, 6} { // of the last lines
+		if m.height >= least {
+			room = max(room-1, 1)
+		}
 	}
 	i := max(m.index(), 0)
 	m.top = min(max(m.top, i-room+1), i)
@@ -51,10 +55,11 @@ func (m *model) lines() []string {
 	for n := range room {
 		text := ""
 		if at := m.top + n; at < len(m.rows) {
-			text = m.row(m.rows[at], at == i)
+			text = m.row(m.rows[at], at == i, partner, file)
 		}
 		all = append(all, m.cut(text))
 	}
+	add(6, m.chosen())
 	add(2, m.foot())
 	return all
 }
@@ -103,29 +108,44 @@ func (m *model) partners() string {
 	return "partners: " + cmp.Or(strings.Join(append(down, up...), "  "), "none")
 }
 
-// widths of the columns partner and file: what the others leave.
+// leastState is how much of the line is for the state when names are long.
+const leastState = 12
+
+// widths of the columns partner and file: as wide as what is in them, as far as the others leave
+// room. The rest is for the state.
 func (m *model) widths() (partner, file int) {
-	left := m.width - 2 - 9 - 2 - 10 - 5 - 12 - 12
-	partner = min(max(left/4, 6), 20)
-	return partner, max(min(left-partner-2, 60), 8)
+	for _, r := range m.rows {
+		partner, file = max(partner, ansi.StringWidth(quoted(admin.Partner(r)))), max(file, ansi.StringWidth(quoted(nameOf(r))))
+	}
+	left := m.width - 2 - 9 - 2 - 10 - 5 - 12 - leastState
+	why := 0 // more room for the state is taken from long names
+	for _, r := range m.rows {
+		why = max(why, ansi.StringWidth(m.state(r))-leastState)
+	}
+	partner = min(max(partner, len("PARTNER")), max(left/4, 6), 20)
+	most := max(min(left-partner-2, 60), 8)
+	return partner, min(max(file, len("FILE")), max(most-why, most/2, 8), most)
+}
+
+// nameOf is the file's name at this node.
+func nameOf(r *adminpb.Request) string {
+	if r.GetSide() == adminpb.Request_RECEIVER {
+		return r.GetTarget()
+	}
+	return r.GetSource()
 }
 
 func header(partner, file int) string {
 	return "  " + pad("ID", 9) + pad("", 2) + pad("PARTNER", partner+1) + pad("FILE", file+1) + left("SIZE", 9) + " " + left("DONE", 4) + " " + left("RATE", 11) + "  STATE"
 }
 
-func (m *model) row(r *adminpb.Request, chosen bool) string {
-	partner, file := m.widths()
+func (m *model) row(r *adminpb.Request, chosen bool, partner, file int) string {
 	mark, way := "  ", "→"
 	if chosen {
 		mark = "> "
 	}
 	if r.GetSide() == adminpb.Request_RECEIVER {
 		way = "←"
-	}
-	name := r.GetSource()
-	if r.GetSide() == adminpb.Request_RECEIVER {
-		name = r.GetTarget()
 	}
 	rate := ""
 	if v := r.GetLive().GetRate(); v > 0 {
@@ -135,7 +155,7 @@ func (m *model) row(r *adminpb.Request, chosen bool) string {
 	if r.GetSize() >= 0 {
 		size = humanize.IBytes(uint64(r.GetSize()))
 	}
-	return mark + pad(short(r.GetId()), 9) + pad(way, 2) + pad(quoted(admin.Partner(r)), partner+1) + pad(quoted(name), file+1) + left(size, 9) + " " +
+	return mark + pad(short(r.GetId()), 9) + pad(way, 2) + pad(quoted(admin.Partner(r)), partner+1) + pad(quoted(nameOf(r)), file+1) + left(size, 9) + " " +
 		left(percent(r), 4) + " " + left(rate, 11) + "  " + m.state(r)
 }
 
@@ -159,6 +179,15 @@ func (m *model) state(r *adminpb.Request) string {
 		}
 	}
 	return text
+}
+
+// chosen is the state of who is chosen, which has the whole line here.
+func (m *model) chosen() string {
+	i := m.index()
+	if i < 0 {
+		return ""
+	}
+	return short(m.rows[i].GetId()) + ": " + m.state(m.rows[i])
 }
 
 func (m *model) foot() string {
@@ -185,6 +214,8 @@ func percent(r *adminpb.Request) string {
 		return "-"
 	case total == 0:
 		return "0%"
+	case durable >= total:
+		return "100%"
 	}
 	return strconv.Itoa(min(int(float64(durable)/float64(total)*100), 99)) + "%"
 }
