@@ -89,8 +89,8 @@ func (x *Explanation) waits(now time.Time, full, crowded, alone, ready bool) {
 		x.Summary = "has failed, and has error tasks left"
 		x.Next = "they run"
 	case stoppedHere(r):
-		x.Summary = "stopped by this node's operator"
-		x.Next = "nothing until it is resumed; given up when it is due"
+		x.Summary, x.Cause = "paused by this node's operator", "" // what went wrong before is not why
+		x.Next, x.At = "nothing until it is resumed; if nobody does, it is given up then", r.Due
 	case r.Reason == lifecycle.Stopped:
 		x.Summary = "stopped by the other node's operator"
 		x.Next = "this node asks again when it is due"
@@ -100,7 +100,10 @@ func (x *Explanation) waits(now time.Time, full, crowded, alone, ready bool) {
 	case x.At.After(now) && r.Reason == lifecycle.Scheduled:
 		x.Summary, x.Next = "waits for its start time", "it starts when it is due"
 	case x.At.After(now) && r.Reason == lifecycle.Retrying:
-		x.Summary = fmt.Sprintf("waits for another attempt; %d of %d have made no progress", r.Streak, x.Attempts)
+		x.Summary = fmt.Sprintf("waits for another attempt; of the %d in a row that may make no progress %d have", x.Attempts, r.Streak)
+		if r.Streak == 0 {
+			x.Summary = fmt.Sprintf("waits for another attempt; the last one has got further, which is not counted: %d in a row may make no progress", x.Attempts)
+		}
 		x.Next = "it is tried again when it is due"
 	case x.At.After(now):
 		x.Summary, x.Next = "waits for the rule's time window", "it starts when that opens"
@@ -133,7 +136,7 @@ func failedWhen(r *lifecycle.Record) string {
 		return fmt.Sprintf("failed %s (phase %s)", r.When(), here)
 	}
 	there := r.Side.Other()
-	text := fmt.Sprintf("failed at %s, %s (phase %s there, %s here)", r.Spec.Partner, r.Failure.Phase.Words(), r.Failure.Phase.Name(there), here)
+	text := fmt.Sprintf("failed at %s, %s (phase %s there, %s here)", r.Spec.Partner, r.WhenIn(r.Failure.Phase), r.Failure.Phase.Name(there), here)
 	switch {
 	case there == lifecycle.Sender:
 	case r.Failure.Phase >= lifecycle.Committed:
@@ -150,8 +153,11 @@ func cause(r *lifecycle.Record) string {
 		return ""
 	}
 	where := "here"
-	if r.Failure.Side != 0 {
+	switch {
+	case r.Failure.Side != 0:
 		where = "at " + r.Spec.Partner
+	case r.Failure.Kind == fault.QuotaExceeded && r.Side == lifecycle.Sender: // which has none of its own
+		where = "the quota of " + r.Spec.Partner + "'s rule"
 	}
 	text := fmt.Sprintf("%v, %s", r.Failure.Kind, where)
 	if r.Failure.Cause != "" {

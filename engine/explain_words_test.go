@@ -4,9 +4,13 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/pannier/pannier/engine"
+	"github.com/pannier/pannier/engine/enginetest"
 	"github.com/pannier/pannier/engine/lifecycle"
+	"github.com/pannier/pannier/engine/store"
 	"github.com/pannier/pannier/engine/task"
 	"github.com/pannier/pannier/spec/fault"
 )
@@ -39,6 +43,11 @@ func TestFailuresAreReadable(t *testing.T) {
 	a, _ = p.end(ref, lifecycle.InError)
 	if want := "open source: no such file or directory"; a.Failure.Cause != want || a.Failure.Kind != fault.NotFound {
 		t.Errorf("at the requester: %q, want %q", a.Failure.Cause, want)
+	}
+	for node, ref := range map[string]store.Ref{"a": ref, "b": other(ref)} {
+		if x, err := p.nodes[node].engine.Explain(t.Context(), ref); err != nil || !strings.Contains(x.Summary, "before the bytes moved") {
+			t.Errorf("a file that is not there, at %s: %q, %v", node, x.Summary, err)
+		}
 	}
 	_, err = p.nodes["a"].engine.Resume(t.Context(), ref)
 	var f *fault.Error
@@ -129,5 +138,42 @@ func TestWhichTask(t *testing.T) {
 	}
 	if want := "post task 2, exec: run command: the log there says more"; a.Failure.Cause != want {
 		t.Errorf("%q, want %q", a.Failure.Cause, want)
+	}
+}
+
+// TestPausedIsExplained: of a paused request it is said that it is paused, what ends that, and when it
+// is given up; not what went wrong before.
+func TestPausedIsExplained(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPair(t, func(n *node) { n.rules["push"].Retry = engine.Retry{Attempts: 4, Delay: time.Minute} })
+		p.file("a", "x", 10)
+		p.wire.Fault = func(where enginetest.Place, _ enginetest.Call) error {
+			if where != enginetest.Asking {
+				return nil
+			}
+			return fault.FromPeer("call", fault.NoSpace, "the disk is full")
+		}
+		ref := p.submit("push", "x", "y")
+		time.Sleep(time.Second)
+		r, err := p.nodes["a"].engine.Pause(t.Context(), ref)
+		if err != nil || r.Failure.Kind != fault.NoSpace {
+			t.Fatal(r.Failure, err)
+		}
+		x, err := p.nodes["a"].engine.Explain(t.Context(), ref)
+		if err != nil || x.Summary != "paused by this node's operator" || x.Cause != "" || !x.At.Equal(r.Due) || x.Do[0] != "resume "+ref.Key.ID.String() {
+			t.Errorf("%+v, %v", x, err)
+		}
+	})
+}
+
+// TestUnknownNames: who misspells a partner or a rule is told which is near.
+func TestUnknownNames(t *testing.T) {
+	p := newPair(t, func(*node) {})
+	book := p.nodes["a"].engine.Book()
+	if _, err := book.Rule("psuh"); err == nil || !strings.Contains(err.Error(), `no rule is called "psuh"; did you mean "push"?`) {
+		t.Error(err)
+	}
+	if _, err := book.Partner("zzzzzz"); err == nil || strings.Contains(err.Error(), "did you mean") {
+		t.Error(err)
 	}
 }

@@ -16,6 +16,13 @@ func (x *run) doing(format string, args ...any) {
 	x.live.Doing, x.live.Since, x.live.Limit = fmt.Sprintf(format, args...), time.Now(), ""
 }
 
+// What a run does while its own end sends or takes bytes, and what comes then at a sender: the
+// partner's tasks, and the file's name.
+const (
+	movingBytes = "moving bytes"
+	allSent     = "waiting for the partner's answer: all bytes are sent"
+)
+
 // moving is doing for bytes.
 func (x *run) moving() {
 	x.mu.Lock()
@@ -23,7 +30,7 @@ func (x *run) moving() {
 	x.rose = time.Now()
 	x.meter = meter{}
 	x.meter.read(x.rose, x.r.Rank)
-	x.live = Live{Doing: "moving bytes", Since: x.rose, Durable: x.r.Rank, Received: x.r.Rank, Total: x.r.Size, From: x.r.Rank, Output: x.live.Output}
+	x.live = Live{Doing: movingBytes, Since: x.rose, Durable: x.r.Rank, Received: x.r.Rank, Total: x.r.Size, From: x.r.Rank, Output: x.live.Output}
 }
 
 // A rate is that of the last rateWindow, and unknown before rateLeast.
@@ -83,6 +90,13 @@ func (x *run) progress(p sideeffect.Progress) {
 	l.Durable, l.Received, l.Total = max(l.Durable, p.Durable), max(l.Received, p.Received), p.Total
 	if x.r.Side == lifecycle.Sender {
 		l.Durable = max(l.Durable, min(p.Durable, l.Received))
+		was, is := movingBytes, allSent
+		if p.Total < 0 || p.Moved < p.Total { // a lost connection may have taken it back
+			was, is = is, was
+		}
+		if l.Doing == was {
+			l.Doing, l.Since = is, now
+		}
 	}
 	received := l.Received
 	x.meter.read(now, received)

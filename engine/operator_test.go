@@ -628,6 +628,30 @@ func TestDrain(t *testing.T) {
 	})
 }
 
+// TestWaitsForTheirTasks: a sender whose partner has all bytes does not say that they move, as
+// long as the partner's tasks may take.
+func TestWaitsForTheirTasks(t *testing.T) {
+	for _, size := range []int{1000, 3 << 20} { // the bytes of a small file come with the first call
+		synctest.Test(t, func(t *testing.T) {
+			p := newPair(t, func(n *node) {
+				n.rules["push"].Receiver.Post = tasks(t, task.Table{Task: "wait", Path: "ready"})
+			})
+			p.file("a", "x", size)
+			ref := p.submit("push", "x", "y")
+			time.Sleep(10 * time.Second)
+			x, err := p.nodes["a"].engine.Explain(t.Context(), ref)
+			if err != nil || x.Summary != "waiting for the partner's answer: all bytes are sent" {
+				t.Errorf("%d bytes: %q, %v", size, x.Summary, err)
+			}
+			p.file("b", "ready", 1)
+			if err := os.Chtimes(filepath.Join(p.nodes["b"].root, "ready"), time.Time{}, time.Now().Add(-time.Hour)); err != nil { // its clock is another
+				t.Fatal(err)
+			}
+			p.endWithin(ref, lifecycle.Done, time.Hour)
+		})
+	}
+}
+
 // TestForward sends on what has arrived, and waits for that.
 func TestForward(t *testing.T) {
 	p := newPair(t, func(n *node) {

@@ -9,6 +9,7 @@ import (
 	"github.com/pannier/pannier/engine/task"
 	"github.com/pannier/pannier/sideeffect"
 	"github.com/pannier/pannier/spec/fault"
+	"github.com/pannier/pannier/spec/nearest"
 	"github.com/pannier/pannier/spec/quantity"
 )
 
@@ -227,7 +228,7 @@ func (b *Book) Partner(name string) (*Partner, error) {
 	if p := b.Partners[name]; p != nil {
 		return p, nil
 	}
-	return nil, fault.New("find partner", fault.NotFound, "no partner is called %q", name)
+	return nil, fault.New("find partner", fault.NotFound, "no partner is called %q%s", name, nearest.MeantOf(name, b.Partners))
 }
 
 // Rule finds a rule; NotFound without one.
@@ -238,7 +239,7 @@ func (b *Book) Rule(name string) (*Rule, error) {
 	if strings.HasPrefix(name, thirdPrefix) {
 		return thirdRule(name), nil
 	}
-	return nil, fault.New("find rule", fault.NotFound, "no rule is called %q", name)
+	return nil, fault.New("find rule", fault.NotFound, "no rule is called %q%s", name, nearest.MeantOf(name, b.Rules))
 }
 
 // Keeps reports whether the file of a record that is DONE still has to be what was moved: no

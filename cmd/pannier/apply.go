@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/rogpeppe/go-internal/diff"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/pannier/pannier/cmd/internal/command"
 	"github.com/pannier/pannier/engine/admin"
+	"github.com/pannier/pannier/engine/config"
 	"github.com/pannier/pannier/spec/adminpb"
 	"github.com/pannier/pannier/spec/fault"
 )
@@ -27,18 +29,30 @@ func (c *console) applyCommand() *cobra.Command {
 		Long: `Make or replace partners, rules, pools, folders, schedules and expected files while the
 node runs, as sections of a TOML file, of all *.toml files of a directory, or of stdin (-f -). All of them, or, if something is wrong
 with one, none. The node keeps them in its state directory, beside what its own file has,
-which is changed there only.`,
+which is changed there only. What config check would warn of is told where the node is of
+this host, and its configuration may be read.`,
 		Example: `  pannier apply -f partners/ --dry-run
   pannier export | pannier --admin tls://other:8443 --token-file t apply -f -`,
-		Args: command.Arguments(0),
+		Args: func(cmd *cobra.Command, args []string) error {
+			if file == "" {
+				return command.Suggest(fault.New("read flags", fault.Invalid, "nothing is said that is to be applied"), "Write: pannier apply -f FILE, -f DIR, or -f - for stdin")
+			}
+			return command.Arguments(0)(cmd, args)
+		},
 		RunE: c.run(func(ctx context.Context, cmd *cobra.Command, client *admin.Client, _ []string) error {
 			texts, err := applyTexts(file, cmd.InOrStdin())
 			if err != nil {
 				return err
 			}
+			before := c.ownWarnings()
 			reply, err := client.Apply(ctx, &adminpb.ApplyRequest{Text: texts[0].GetText(), File: texts[0].GetFile(), More: texts[1:], DryRun: dry, Revision: revision})
 			if err != nil {
 				return err
+			}
+			for _, text := range c.ownWarnings() {
+				if !slices.Contains(before, text) {
+					fmt.Fprintln(cmd.ErrOrStderr(), "warning: "+text)
+				}
 			}
 			if asJSON {
 				return writeJSON(cmd.OutOrStdout(), reply)
@@ -49,9 +63,21 @@ which is changed there only.`,
 	cmd.Flags().StringVarP(&file, "file", "f", "", "what to apply; -: stdin")
 	cmd.Flags().BoolVar(&dry, "dry-run", false, "print what would change, and change nothing")
 	cmd.Flags().Uint64Var(&revision, "revision", 0, "only if the objects are at this revision, as export has printed it")
-	_ = cmd.MarkFlagRequired("file") // fails only for unknown flags
 	jsonFlag(cmd, &asJSON)
 	return cmd
+}
+
+// ownWarnings are what config check would warn of now, of the daemon of this host's
+// configuration; none where that cannot be read.
+func (c *console) ownWarnings() []string {
+	if c.admin != "" {
+		return nil
+	}
+	cfg, err := config.Load(c.config)
+	if err != nil {
+		return nil
+	}
+	return append(rootWarnings(cfg), configWarnings(cfg)...)
 }
 
 // applyTexts are those of a file, of the TOML files of a directory, or of stdin.
@@ -147,9 +173,10 @@ func (c *console) exportCommand() *cobra.Command {
 func (c *console) deleteCommand(kind string) *cobra.Command {
 	var revision uint64
 	cmd := &cobra.Command{
-		Use:   "delete NAME",
-		Short: "Remove a " + kind + " that was applied while the node ran",
-		Args:  command.Arguments(1),
+		Use:               "delete NAME",
+		Short:             "Remove a " + kind + " that was applied while the node ran",
+		Args:              command.Arguments(1),
+		ValidArgsFunction: c.completeArgs(appliedNames(kind)),
 		RunE: c.run(func(ctx context.Context, cmd *cobra.Command, client *admin.Client, args []string) error {
 			_, err := client.DeleteObject(ctx, &adminpb.DeleteObjectRequest{Kind: kind, Name: args[0], Revision: revision})
 			return err

@@ -103,7 +103,7 @@ func auditShowCommand(at func() (string, error)) *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&since, "since", "", "only what was recorded since a `TIME` or an age, as 2h")
-	cmd.Flags().StringVar(&on, "on", "", "only what was about this, as the beginning of a request's ID")
+	cmd.Flags().StringVar(&on, "on", "", "only what was about this, as the beginning of a request's `ID`, or of the name of a folder or an expected file")
 	jsonFlag(cmd, &asJSON)
 	return cmd
 }

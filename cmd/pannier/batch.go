@@ -41,7 +41,7 @@ func (c *console) runCommand() *cobra.Command {
 		Use:   "run [FILE|-]",
 		Short: "Make the requests of a batch, a line for each",
 		Long: `Make the requests of a batch, a line for each, from a file or from stdin. A line has the
-words of send, get or copy, with their flags but --wait and --json:
+words of send, get or copy, with their flags but --wait, --json and --dry-run:
 
   send /srv/out/a.mov hostb hostc:/in/ --priority 5
   get hostb:exports/list.csv list.csv --rule inbox
@@ -58,7 +58,7 @@ and how often that line came before. The batch's is made of its content, or it i
 that, lines can be added or mended, and the others stay what they are.
 
 --dry-run registers nothing, and prints a line for each request, which a shell can run, and so
-can run. The exit code is the highest of those its requests would have had alone, or of its lines.`,
+can run; with --json, each as a request that run takes. The exit code is the highest of those its requests would have had alone, or of its lines.`,
 		Example: `  # All or nothing, and see it through
   pannier run nightly.txt --id "nightly $(date +%F)" --wait
   # What would it do?
@@ -142,7 +142,7 @@ func (b *batch) run(ctx context.Context, text string) error {
 		}
 		return problems
 	case b.f.dry:
-		return b.print(ctx)
+		return b.c.dryRun(ctx, b.cmd.OutOrStdout(), b.client, b.items, b.f.asJSON)
 	}
 	return b.submit(ctx)
 }
@@ -206,6 +206,13 @@ func (b *batch) line(ctx context.Context, text string) ([]batchItem, error) {
 	if strings.HasPrefix(strings.TrimSpace(text), "{") {
 		return b.jsonLine(text)
 	}
+	if rest, ok := strings.CutPrefix(text, jsonBefore); ok && strings.HasSuffix(rest, jsonAfter) { // as --dry-run prints it
+		words, err := wordsOf(strings.TrimSuffix(rest, jsonAfter))
+		if err != nil || len(words) != 1 || !strings.HasPrefix(words[0].text, "{") {
+			return nil, batchError{1 + len(jsonBefore), fault.New("read line", fault.Invalid, "between printf '%%s' and the | is one request as JSON, in '")}
+		}
+		return b.jsonLine(words[0].text)
+	}
 	words, err := wordsOf(text)
 	if err != nil || len(words) == 0 {
 		return nil, err
@@ -236,7 +243,7 @@ func (b *batch) line(ctx context.Context, text string) ([]batchItem, error) {
 		args = cmd.Flags().Args()
 		err = cmd.ValidateArgs(args)
 	}
-	for _, name := range []string{"wait", "json"} {
+	for _, name := range []string{"wait", "json", "dry-run"} {
 		if flag := cmd.Flags().Lookup(name); err == nil && flag.Changed {
 			err = fault.New("read line", fault.Invalid, "--%s is for the whole batch: give it to run", name)
 		}
@@ -395,9 +402,16 @@ func (b *batch) register(ctx context.Context, it batchItem) (r *adminpb.Request,
 	return reply.GetRequest(), reply.GetMade(), err
 }
 
-// print says what would be, in lines that can be run.
-func (b *batch) print(ctx context.Context) error {
-	rules, err := b.client.ListRules(ctx, &adminpb.ListRulesRequest{})
+// Around the JSON of a request in a line that a shell can run: run reads it back, too.
+const (
+	jsonBefore = "printf '%s' "
+	jsonAfter  = " | pannier run -"
+)
+
+// dryRun says what would be, in lines that a shell and run can run; with asJSON, in requests as run
+// takes them.
+func (c *console) dryRun(ctx context.Context, out io.Writer, client *admin.Client, items []batchItem, asJSON bool) error {
+	rules, err := client.ListRules(ctx, &adminpb.ListRulesRequest{})
 	if err != nil {
 		return err
 	}
@@ -405,20 +419,20 @@ func (b *batch) print(ctx context.Context) error {
 	for _, r := range rules.GetRules() {
 		roots[r.GetName()] = r.GetRoot()
 	}
-	for _, it := range b.items {
+	for _, it := range items {
 		line := ""
-		if it.kind == "" {
+		if it.kind == "" || asJSON {
 			text, err := protojson.MarshalOptions{UseProtoNames: true}.Marshal(it.order)
 			if err != nil {
 				return fault.Wrap("write result", "", err)
 			}
-			line = "printf '%s' " + shellword.Quote(string(text)) + " | pannier run -"
-			if _, err := fmt.Fprintln(b.cmd.OutOrStdout(), line); err != nil {
-				return err
+			if line = string(text); !asJSON {
+				line = jsonBefore + shellword.Quote(line) + jsonAfter
 			}
-			continue
+		} else {
+			line = shellword.Line(runnable(it, roots)...)
 		}
-		if _, err := fmt.Fprintln(b.cmd.OutOrStdout(), shellword.Line(runnable(it, roots)...)); err != nil {
+		if _, err := fmt.Fprintln(out, line); err != nil {
 			return fault.Wrap("write result", "", err)
 		}
 	}
@@ -459,5 +473,8 @@ func runnable(it batchItem, roots map[string]string) []string {
 	if o.Info != "" {
 		words = append(words, "--info="+o.Info)
 	}
-	return append(words, "--id", o.Id)
+	if o.Id != "" {
+		words = append(words, "--id", o.Id)
+	}
+	return words
 }

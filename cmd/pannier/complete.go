@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -86,6 +87,40 @@ func ruleNames(d adminpb.Rule_Direction) lister {
 			}
 		}
 		return names, err
+	}
+}
+
+// appliedNames are those of objects of a kind that were applied, and so can be deleted.
+func appliedNames(kind string) lister {
+	return func(ctx context.Context, client *admin.Client) (names []string, err error) {
+		reply, err := client.ListObjects(ctx, &adminpb.ListObjectsRequest{Kind: kind})
+		for _, o := range reply.GetObjects() {
+			if o.GetOrigin() != "file" {
+				names = append(names, o.GetName()+"\tapplied by "+o.GetBy())
+			}
+		}
+		return names, err
+	}
+}
+
+func tokenNames(ctx context.Context, client *admin.Client) (names []string, err error) {
+	reply, err := client.ListTokens(ctx, &adminpb.ListTokensRequest{})
+	for _, t := range reply.GetTokens() {
+		names = append(names, t.GetName()+"\t"+strings.Join(t.GetScopes(), ", "))
+	}
+	return names, err
+}
+
+// takesFiles are words of a usage line that stand for files of this host.
+var takesFiles = regexp.MustCompile(`FILE|PATH|DIR|PROGRAM|COMMAND`)
+
+// noFiles has shells offer no files where a command takes none and completes nothing itself.
+func noFiles(cmd *cobra.Command) {
+	for _, sub := range cmd.Commands() {
+		noFiles(sub)
+	}
+	if cmd.ValidArgsFunction == nil && len(cmd.ValidArgs) == 0 && !takesFiles.MatchString(cmd.Use) {
+		cmd.ValidArgsFunction = cobra.NoFileCompletions
 	}
 }
 

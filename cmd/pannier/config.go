@@ -13,6 +13,7 @@ import (
 	"github.com/pannier/pannier/cmd/internal/command"
 	"github.com/pannier/pannier/engine"
 	"github.com/pannier/pannier/engine/config"
+	"github.com/pannier/pannier/engine/httpd"
 	"github.com/pannier/pannier/flow/relay"
 	"github.com/pannier/pannier/spec/fault"
 )
@@ -35,9 +36,9 @@ func configCheckCommand(path *string) *cobra.Command {
 		Long: `Say what is wrong with a node's configuration: all of it, with places and
 suggestions, on stderr, and exit code 2. What it names is looked at, too: roots of
 rules, watch folders, plugins and their options, files of credentials, keys, passwords and
-of tasks. What is missing there is a warning, and so is a relay that everyone can use, or a
-directory that two folders watch. No plugin is run, no partner called, and the node that
-runs is not asked.`,
+of tasks. What is missing there is a warning, and so is a relay that everyone can use, a
+directory that two folders watch, or a folder that finds what it has sent. No plugin is
+run, no partner called, and the node that runs is not asked.`,
 		Args: command.Arguments(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return checkConfig(*path, cmd.OutOrStdout(), cmd.ErrOrStderr())
@@ -51,16 +52,7 @@ func checkConfig(path string, out, messages io.Writer) error {
 	if err != nil {
 		return err
 	}
-	for _, name := range slices.Sorted(maps.Keys(cfg.Book.Rules)) {
-		root := cfg.Book.Rules[name].Root
-		if cfg.Book.Rules[name].Bridge != "" {
-			continue
-		}
-		if fi, err := os.Stat(root); err != nil || !fi.IsDir() {
-			fmt.Fprintf(messages, "warning: rule %s: there is no directory %s on this host; its requests will fail until there is\n", name, root)
-		}
-	}
-	for _, text := range configWarnings(cfg) {
+	for _, text := range append(rootWarnings(cfg), configWarnings(cfg)...) {
 		fmt.Fprintln(messages, "warning: "+text)
 	}
 	bridges, relays, folders := "", "", ""
@@ -91,12 +83,31 @@ func checkConfig(path string, out, messages io.Writer) error {
 	return fault.Wrap("write result", "", err)
 }
 
+// rootWarnings are of roots that are not there.
+func rootWarnings(cfg *config.Config) (all []string) {
+	for _, name := range slices.Sorted(maps.Keys(cfg.Book.Rules)) {
+		root := cfg.Book.Rules[name].Root
+		if cfg.Book.Rules[name].Bridge != "" {
+			continue
+		}
+		if fi, err := os.Stat(root); err != nil || !fi.IsDir() {
+			all = append(all, fmt.Sprintf("rule %s: there is no directory %s on this host; its requests will fail until there is", name, root))
+		}
+	}
+	return all
+}
+
 // configWarnings are what the text of a configuration, and the files that it names, say that may
 // be meant otherwise.
 func configWarnings(cfg *config.Config) (all []string) {
 	for _, name := range slices.Sorted(maps.Keys(cfg.Relays)) {
 		if r := cfg.Relays[name]; r.At == relay.Here && len(r.From) == 0 && slices.ContainsFunc(r.Accept, exposed) {
 			all = append(all, fmt.Sprintf("relay %s: whoever reaches this host can use it; say who may with from, or accept at 127.0.0.1", name))
+		}
+	}
+	if h := cfg.HTTP; h.Certificate != "" && h.Key != "" {
+		if _, err := httpd.Files(h.Certificate, h.Key); err != nil {
+			all = append(all, "http: the node does not start with these files: "+command.Cause(err))
 		}
 	}
 	return slices.Concat(all, folderWarnings(cfg), scheduleWarnings(cfg), foreign(cfg))

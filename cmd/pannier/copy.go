@@ -12,6 +12,7 @@ import (
 	"github.com/pannier/pannier/engine/admin"
 	"github.com/pannier/pannier/spec/adminpb"
 	"github.com/pannier/pannier/spec/fault"
+	"github.com/pannier/pannier/spec/nearest"
 )
 
 func (c *console) copyCommand() *cobra.Command { return c.ordering(c.copyOrder()) }
@@ -96,7 +97,7 @@ func (f *orderFlags) copies(ctx context.Context, c *console, client *admin.Clien
 		tree := name == "" || strings.HasSuffix(name, "/")
 		switch {
 		case !known:
-			return nil, fault.New("read arguments", fault.NotFound, "no partner is called %q", from)
+			return nil, fault.New("read arguments", fault.NotFound, "no partner is called %q%s", from, nearest.MeantOf(from, bridges))
 		case is && by != "":
 			return nil, fault.New("read flags", fault.Invalid, "--by %s: %q is a bridge, and makes no requests", by, from)
 		case tree && (!is || !bridges[to]):

@@ -130,13 +130,16 @@ func (c *console) folderScanCommand() *cobra.Command {
 		Use:   "scan NAME",
 		Short: "Look through a watch folder now",
 		Long: `Look through a watch folder now, and show it then. Files that have to stay the same for
-a while are sent when that is over.`,
+a while are sent when that is over. Exit code 1: a directory could not be listed.`,
 	}, func(ctx context.Context, cmd *cobra.Command, client *admin.Client, name string, asJSON bool) error {
 		f, err := client.ScanFolder(ctx, &adminpb.ScanFolderRequest{Name: name})
 		if err != nil {
 			return err
 		}
-		return c.printFolder(cmd, f, asJSON)
+		if err := c.printFolder(cmd, f, asJSON); err != nil || f.GetTrouble() == "" {
+			return err
+		}
+		return fault.New("scan folder", fault.IO, "%s", f.GetTrouble())
 	})
 }
 

@@ -48,5 +48,6 @@ Transfers are requests to the daemon of this host, which sees them through.`,
 	command.Root(root, benchCommand(), genCommand())
 	root.AddCommand(command.Topic("formatting", "How results look", formatting))
 	command.Environment(root)
+	noFiles(root)
 	return root
 }

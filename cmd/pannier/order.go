@@ -21,7 +21,7 @@ import (
 type orderFlags struct {
 	rule, key, at, info string
 	priority            int32
-	wait, json          bool
+	wait, json, dry     bool
 }
 
 func (f *orderFlags) register(c *console, cmd *cobra.Command, d adminpb.Rule_Direction) {
@@ -32,6 +32,7 @@ func (f *orderFlags) register(c *console, cmd *cobra.Command, d adminpb.Rule_Dir
 	flags.Int32Var(&f.priority, "priority", 0, "higher goes first, -128 to 127 (default: the rule's)")
 	flags.StringVar(&f.info, "info", "", "text for tasks and people at both nodes")
 	flags.BoolVar(&f.wait, "wait", false, "show progress until it is over; Ctrl-C only detaches, a second one cancels")
+	flags.BoolVar(&f.dry, "dry-run", false, "register nothing; print what would be, a line for each request, which a shell and run can run")
 	jsonFlag(cmd, &f.json)
 	complete(cmd, "rule", ruleNames(d), c)
 }
@@ -135,6 +136,9 @@ func unfit(given string, in *adminpb.TestRuleRequest, tests []*adminpb.RuleTest)
 		}
 		return say("rule %q, root %s: %s", near[0].GetRule(), near[0].GetRoot(), near[0].GetProblem())
 	}
+	if in.GetPath() != given {
+		given += ", which is " + in.GetPath() + " here"
+	}
 	return command.Suggest(say("no rule takes it"), "%s", "The rules and their roots:\n"+strings.Join(lines, "\n"))
 }
 
@@ -151,6 +155,13 @@ func (c *console) ordering(cmd *cobra.Command, f *orderFlags, orders orderer) *c
 		if len(all) == 0 {
 			_, err := fmt.Fprintln(cmd.ErrOrStderr(), "nothing is new")
 			return err
+		}
+		if f.dry {
+			items := make([]batchItem, len(all))
+			for i, o := range all {
+				items[i] = batchItem{kind: cmd.Name(), order: o}
+			}
+			return c.dryRun(ctx, cmd.OutOrStdout(), client, items, f.json)
 		}
 		return c.submit(ctx, cmd, client, f, all)
 	})

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -150,7 +152,11 @@ func TestTimedObjects(t *testing.T) {
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		return c.pannier("apply", "-f", file)
+		cmd := exec.CommandContext(t.Context(), "pannier", "apply", "-f", file, "--config", c.a.Config())
+		var out, said bytes.Buffer
+		cmd.Stdout, cmd.Stderr = &out, &said
+		err := cmd.Run()
+		return out.String(), said.String(), err
 	}
 	const objects = `[[pool]]
 name      = "wan"
@@ -183,7 +189,10 @@ dir     = "box"
 	if out := c.does("schedule", "list") + c.does("pool", "list"); strings.Contains(out, "nightly") || strings.Contains(out, "wan") {
 		t.Errorf("a bad text has changed something:\n%s", out)
 	}
-	if out, said, err := apply(text); err != nil || strings.Count(out, ": new\n") != 4 {
+	if out, said, err := apply(text); err != nil || strings.Count(out, ": new\n") != 4 || !strings.Contains(said, "warning: folder box: ") {
+		t.Errorf("%v: %s%s", err, out, said)
+	}
+	if out, said, err := apply(text); err != nil || strings.Count(out, ": same\n") != 4 || said != "" { // of what is new only
 		t.Errorf("%v: %s%s", err, out, said)
 	}
 	if out := c.does("pool", "list"); !strings.Contains(out, "wan\t5MB/s\t20") && !strings.Contains(out, "wan\t20MB/s\t20") || !strings.Contains(out, "\tpooled\t0\t0") {
@@ -260,6 +269,9 @@ func TestExpect(t *testing.T) {
 	}
 	if out := c.does("--config", c.a.Config(), "audit", "show"); strings.Count(out, "expected file late") != 2 || strings.Count(out, "AcknowledgeExpected") != 3 {
 		t.Errorf("audit has\n%s", out)
+	}
+	if out := c.does("--config", c.a.Config(), "audit", "show", "--on", "known"); !strings.Contains(out, "\tAcknowledgeExpected\tknown\t") || strings.Contains(out, "\told\t") {
+		t.Errorf("about known audit has\n%s", out)
 	}
 	for _, name := range []string{"old", "new"} {
 		if err := os.WriteFile(filepath.Join(c.b.Root, name+"-1.csv"), nil, 0o644); err != nil {

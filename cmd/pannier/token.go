@@ -105,9 +105,10 @@ func timeOrNever(v view, at *timestamppb.Timestamp) string {
 
 func (c *console) tokenDeleteCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "delete NAME",
-		Short: "End a token, and sessions that were begun with it",
-		Args:  command.Arguments(1),
+		Use:               "delete NAME",
+		Short:             "End a token, and sessions that were begun with it",
+		Args:              command.Arguments(1),
+		ValidArgsFunction: c.completeArgs(tokenNames),
 		RunE: c.run(func(ctx context.Context, _ *cobra.Command, client *admin.Client, args []string) error {
 			_, err := client.DeleteToken(ctx, &adminpb.DeleteTokenRequest{Name: args[0]})
 			return err

@@ -62,8 +62,14 @@ or go, too. If the configuration has a fault, all stays as it was, and the fault
 			if asJSON {
 				return writeJSON(cmd.OutOrStdout(), reply)
 			}
-			for _, note := range reply.GetNotes() {
-				fmt.Fprintln(cmd.OutOrStdout(), command.Printable(note))
+			notes := reply.GetNotes()
+			if len(notes) == 0 {
+				notes = []string{"nothing has changed"}
+			}
+			for _, note := range notes {
+				if _, err := fmt.Fprintln(cmd.OutOrStdout(), command.Printable(note)); err != nil {
+					return fault.Wrap("write changes", "", err)
+				}
 			}
 			return nil
 		}),

@@ -59,10 +59,20 @@ func (v view) time(t *timestamppb.Timestamp) string {
 		return t.AsTime().Format("2006-01-02T15:04:05.000Z")
 	}
 	if d := v.now.Sub(t.AsTime()); d < 0 {
-		return "in " + short(-d)
+		return "in " + short(nearly(-d))
 	} else {
 		return short(d) + " ago"
 	}
+}
+
+// nearly is a time to come to the nearest of its largest unit: what begins in 1h59m59s begins in 2h.
+func nearly(d time.Duration) time.Duration {
+	for _, unit := range []time.Duration{time.Second, time.Minute, time.Hour, 24 * time.Hour} {
+		if d = d.Round(unit); d < 60*unit && unit < time.Hour || d < 48*unit {
+			break
+		}
+	}
+	return d
 }
 
 // short is a duration in its largest unit, as "4m".

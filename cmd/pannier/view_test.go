@@ -82,7 +82,7 @@ func TestTablesElsewhere(t *testing.T) {
 func TestShown(t *testing.T) {
 	for _, c := range []struct{ got, want string }{
 		{people.bytes(-1), "-"}, {people.bytes(2048), "2.0 KiB"}, {programs.bytes(2048), "2048"},
-		{people.time(nil), "-"}, {people.time(ago(-90 * time.Second)), "in 1m"}, {people.time(ago(0)), "0s ago"}, {people.time(ago(47 * time.Hour)), "47h ago"},
+		{people.time(nil), "-"}, {people.time(ago(-90 * time.Second)), "in 2m"}, {people.time(ago(0)), "0s ago"}, {people.time(ago(47 * time.Hour)), "47h ago"},
 		{people.id("0123456789"), "01234567"}, {programs.id("0123456789"), "0123456789"}, {people.id("0123"), "0123"},
 		{people.file("a b"), "a b"}, {people.file(" a"), `" a"`}, {people.file(""), "-"}, {people.file("-"), `"-"`}, {people.file("a\tb"), `"a\tb"`},
 		{people.file(`a"b`), `"a\"b"`}, {people.file("ä→"), "ä→"}, {people.file("\xff"), `"\xff"`}, {people.file(`a\b`), `"a\\b"`},
@@ -145,5 +145,18 @@ func TestFields(t *testing.T) {
 	var b strings.Builder
 	if err := f.write(&b); err != nil || b.String() != "a\t1\nlong name\tx\\ny\\x1b\n" {
 		t.Errorf("%v %q", err, b.String())
+	}
+}
+
+// TestNearly: a time to come is rounded, not cut.
+func TestNearly(t *testing.T) {
+	now := time.Now()
+	for d, want := range map[time.Duration]string{
+		2*time.Hour - time.Second: "in 2h", time.Minute - 100*time.Millisecond: "in 1m", time.Hour - 20*time.Second: "in 1h", 90 * time.Minute: "in 2h", 80 * time.Minute: "in 1h",
+		48*time.Hour - time.Minute: "in 2d", 10 * time.Second: "in 10s", 47 * time.Hour: "in 47h", 10 * time.Millisecond: "in 0s",
+	} {
+		if got := (view{people: true, now: now}).time(timestamppb.New(now.Add(d))); got != want {
+			t.Errorf("%v: %s, want %s", d, got, want)
+		}
 	}
 }

@@ -106,7 +106,7 @@ func (s *Server) tells(who string, err error) (more int, ok bool) {
 	return r.Tell(time.Now())
 }
 
-// on is which request a call was about; empty: none.
+// on is what a call was about: the id of a request, or the name of what it named; empty: neither.
 func on(in, reply any) string {
 	switch r := reply.(type) {
 	case *adminpb.Request:
@@ -119,6 +119,8 @@ func on(in, reply any) string {
 		return m.GetId()
 	case *adminpb.CancelRequest:
 		return m.GetRef().GetId()
+	case interface{ GetName() string }:
+		return m.GetName()
 	}
 	return ""
 }

@@ -183,6 +183,6 @@ func parseFor(name string, data []byte, own func(state string) string, extra fun
 	if err := p.err(); err != nil {
 		return nil, err
 	}
-	cfg.file, cfg.own = Source{name, data}, own
+	cfg.file, cfg.own = Source{Name: name, Text: data}, own
 	return cfg, nil
 }

@@ -214,14 +214,3 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
-
-func TestDistance(t *testing.T) {
-	for _, tc := range []struct {
-		a, b string
-		want int
-	}{{"", "", 0}, {"adress", "address", 1}, {"nmae", "name", 1}, {"a", "", 1}, {"hosta", "hostb", 1}, {"send", "receive", 6}, {"abc", "ca", 3}} {
-		if got := distance(tc.a, tc.b); got != tc.want {
-			t.Errorf("from %q to %q: %d, want %d", tc.a, tc.b, got, tc.want)
-		}
-	}
-}

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"path/filepath"
 	"strings"
 
@@ -10,6 +11,7 @@ import (
 	"github.com/pannier/pannier/engine/lifecycle"
 	"github.com/pannier/pannier/engine/task"
 	"github.com/pannier/pannier/flow/carrier"
+	"github.com/pannier/pannier/spec/fault"
 )
 
 // meaning makes a Config of a file whose shape is filled, and notes what makes
@@ -26,6 +28,7 @@ type meaning struct {
 	keys     map[string]string // of partners: whose it is
 	users    map[string]string // of this host: which partner calls as it
 	own      func(state string) string
+	first    map[string]int // where the name of a section is that came first, by kind and name
 	tasks    task.Catalogue // what it remembers of servers holds for all lists
 }
 
@@ -109,15 +112,25 @@ func register[T any](m *meaning, all map[string]*T, item *T, name, what string, 
 	if !m.text(v, "name", "what the "+what+" is called") || !m.name(name, v.field("name")) {
 		return
 	}
-	if all[name] != nil {
-		hint := ""
-		if _, begins := m.source(v.field("name").place.offset); begins > 0 {
-			hint = "the other one is in " + m.problems.file + ", or in the same text"
+	at := v.field("name").place
+	id := what + " " + name
+	if all[name] == nil {
+		all[name] = item
+		if m.first == nil {
+			m.first = map[string]int{}
 		}
-		m.add(v.field("name").place, hint, "there is a %s %q already", what, name)
+		m.first[id] = at.offset
 		return
 	}
-	all[name] = item
+	switch here, there := m.source(at.offset), m.source(m.first[id]); {
+	case here.applying && there.start == 0:
+		m.add(at, "change it there, then pannier reload", "%s is in the node's file, %s:%d", id, there.name, m.row(m.first[id]))
+		m.problems.list[len(m.problems.list)-1].kind = fault.Refused
+	case here.start > 0:
+		m.add(at, fmt.Sprintf("the other one is at %s:%d", there.name, m.row(m.first[id])), "there is a %s %q already", what, name)
+	default:
+		m.add(at, "", "there is a %s %q already", what, name)
+	}
 }
 
 // atLeast notes a number or duration below its least value.

@@ -23,13 +23,14 @@ var Kinds = []string{"partner", "rule", "pool", "folder", "schedule", "expect"}
 
 // Source is a text with sections, and what messages call it.
 type Source struct {
-	Name string
-	Text []byte
+	Name     string
+	Text     []byte
+	applying bool // it is to be applied, and was not before
 }
 
 // SourceOf is an object that was applied before.
 func SourceOf(o *objects.Object) Source {
-	return Source{fmt.Sprintf("%s %s, applied at run time", o.Kind, o.Name), []byte(o.Text)}
+	return Source{Name: fmt.Sprintf("%s %s, applied at run time", o.Kind, o.Name), Text: []byte(o.Text)}
 }
 
 // With is the configuration that the file of c, as it was read then, has with other
@@ -47,43 +48,49 @@ func (c *Config) Objects() []objects.Object {
 	return slices.DeleteFunc(all, func(o objects.Object) bool { return o.Name == "" })
 }
 
-// Sections are the objects in a text that is to be applied; name is what messages call it.
-// Invalid: it has something else, or something without a name.
-func Sections(name string, data []byte) ([]objects.Object, error) {
-	p := &problems{file: name, data: data}
-	root, wrong := parse(data)
-	if wrong != nil {
-		p.list = append(p.list, *wrong)
-		return nil, p.err()
+// Apply is the configuration that c would be with the objects of texts, in the place of those of
+// the same kind and name among old. Invalid: all that is wrong with them, each with its place;
+// Refused: nothing but that the file has some of them.
+func (c *Config) Apply(old objects.Set, texts ...Source) (wanted []objects.Object, _ *Config, err error) {
+	for i := range texts {
+		texts[i].applying = true
+		all, _ := split(texts[i].Text) // what is wrong with it is noted below
+		for _, o := range all {
+			old = old.Without(o.Kind, o.Name)
+		}
+		wanted = append(wanted, all...)
 	}
+	var before []Source
+	for i := range old.Objects {
+		before = append(before, SourceOf(&old.Objects[i]))
+	}
+	next, err := c.With(append(before, texts...)...)
+	return wanted, next, err
+}
+
+// sections notes what is in a text that is to be applied and cannot be. root is its tree.
+func (p *problems) sections(root *value, text []byte, base int) {
+	whole := true
 	for _, key := range root.names {
-		at := root.fields[key].key
+		f := root.fields[key]
 		switch one := fmt.Sprintf("write [[%s]]", key); {
 		case !slices.Contains(Kinds, key):
-			p.add(at, "sections here: "+strings.Join(Kinds, ", "), "%q cannot be applied while a node runs%s: it is for the node's file", key, meant(key, Kinds))
-		case root.fields[key].kind != unstable.Array:
-			p.add(at, one, "a %s is a section of its own", key)
+			p.add(f.key, "sections here: "+strings.Join(Kinds, ", "), "%q cannot be applied while a node runs%s: it is for the node's file", key, meant(key, Kinds))
+			whole = false
+		case f.kind != unstable.Array:
+			p.add(f.key, one, "a %s is a section of its own", key)
+			whole = false
 		}
-	}
-	all, err := split(data)
-	if err != nil && len(p.list) == 0 {
-		return nil, err
 	}
 	want := 0
 	for _, kind := range Kinds {
 		if list := root.fields[kind]; list != nil && list.kind == unstable.Array {
 			want += len(list.items)
-			for _, item := range list.items {
-				if !item.isText("name") {
-					p.add(item.place, "", "name is missing: what the %s is called", kind)
-				}
-			}
 		}
 	}
-	if want != len(all) && len(p.list) == 0 {
-		p.add(span{}, "as [[partner]], in lines of their own", "each object is a section of its own")
+	if all, _ := split(text); whole && want != len(all) {
+		p.add(span{offset: base}, "as [[partner]], in lines of their own", "each object is a section of its own")
 	}
-	return all, p.err()
 }
 
 // split cuts a text into its sections, each with the comments that stand right above it.
@@ -152,7 +159,7 @@ func (p *problems) include(root *value, extra []Source) {
 	for _, s := range extra {
 		base := len(p.data) + 1
 		p.data = append(append(slices.Clip(p.data), '\n'), s.Text...)
-		p.parts = append(p.parts, part{s.Name, base})
+		p.parts = append(p.parts, part{s.Name, base, s.applying})
 		more, wrong := parse(s.Text)
 		if wrong != nil {
 			wrong.at.offset += base
@@ -160,6 +167,9 @@ func (p *problems) include(root *value, extra []Source) {
 			continue
 		}
 		more.shift(base)
+		if s.applying {
+			p.sections(more, s.Text, base)
+		}
 		for _, kind := range Kinds {
 			list := more.fields[kind]
 			if list == nil || list.kind != unstable.Array {

@@ -16,7 +16,8 @@ import (
 type problem struct {
 	at   span
 	text string
-	hint string // what is allowed there; may be empty
+	hint string     // what is allowed there; may be empty
+	kind fault.Kind // if there is nothing else; 0: Invalid
 }
 
 // problems are all that is wrong with a file. It is an error.
@@ -30,8 +31,9 @@ type problems struct {
 
 // part is a text that comes with a file.
 type part struct {
-	name  string
-	start int // in problems.data
+	name     string
+	start    int  // in problems.data
+	applying bool // as Source
 }
 
 const (
@@ -58,7 +60,13 @@ func (p *problems) err() error {
 	}
 	slices.SortStableFunc(p.list, func(a, b problem) int { return a.at.offset - b.at.offset })
 	p.list = slices.CompactFunc(p.list, func(a, b problem) bool { return a == b })
-	return &fault.Error{Op: "read configuration", Kind: fault.Invalid, Err: p}
+	kind := p.list[0].kind
+	for i := range p.list {
+		if p.list[i].kind != kind || kind == 0 {
+			kind = fault.Invalid
+		}
+	}
+	return &fault.Error{Op: "read configuration", Kind: kind, Err: p}
 }
 
 // Lines are what is wrong with a file, each in a line of its own, if err is of
@@ -99,25 +107,24 @@ func (p *problems) Error() string {
 func (p *problems) head(one *problem) (text string, start int, before []rune) {
 	start = bytes.LastIndexByte(p.data[:one.at.offset], '\n') + 1
 	before = printable(p.data[start:one.at.offset])
-	name, _ := p.source(start)
+	name := p.source(start).name
 	return fmt.Sprintf("%s:%d:%d: %s", name, p.row(start), len(before)+1, one.text), start, before
 }
 
-// source is which text an offset is in, and where that begins.
-func (p *problems) source(offset int) (name string, begins int) {
-	name = p.file
+// source is the text that an offset is in.
+func (p *problems) source(offset int) part {
+	in := part{name: p.file}
 	for _, s := range p.parts {
 		if s.start <= offset {
-			name, begins = s.name, s.start
+			in = s
 		}
 	}
-	return name, begins
+	return in
 }
 
 // row is the number of a line in its text.
 func (p *problems) row(start int) int {
-	_, begins := p.source(start)
-	return bytes.Count(p.data[begins:start], []byte("\n")) + 1
+	return bytes.Count(p.data[p.source(start).start:start], []byte("\n")) + 1
 }
 
 func (p *problems) write(b *strings.Builder, one *problem) {

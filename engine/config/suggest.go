@@ -4,50 +4,12 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/pannier/pannier/spec/nearest"
 )
 
-// meant is "; did you mean ...?" with the name that is nearest to the one that
-// was written; "" if none is near.
-func meant(written string, names []string) string {
-	best, least := "", 1+max(1, len(written)/3)
-	for _, name := range names {
-		d := distance(strings.ToLower(written), strings.ToLower(name))
-		if d < least {
-			best, least = name, d
-		}
-	}
-	if best == "" {
-		return ""
-	}
-	return fmt.Sprintf("; did you mean %q?", best)
-}
-
-// distance is how many characters are to be put in, taken out, changed, or
-// exchanged with their neighbour to get from a to b.
-func distance(a, b string) int {
-	const longest = 64 // bytes that are looked at
-	a, b = a[:min(len(a), longest)], b[:min(len(b), longest)]
-	rows := [3][]int{make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)}
-	for j := range rows[1] {
-		rows[1][j] = j
-	}
-	for i := 1; i <= len(a); i++ {
-		before, above, row := rows[0], rows[1], rows[2]
-		row[0] = i
-		for j := 1; j <= len(b); j++ {
-			cost := 1
-			if a[i-1] == b[j-1] {
-				cost = 0
-			}
-			row[j] = min(above[j]+1, row[j-1]+1, above[j-1]+cost)
-			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
-				row[j] = min(row[j], before[j-2]+1)
-			}
-		}
-		rows = [3][]int{above, row, before}
-	}
-	return rows[1][len(b)]
-}
+// meant is what was probably meant by a name that is not known, as nearest.Meant.
+func meant(written string, names []string) string { return nearest.Meant(written, names) }
 
 const mostNames = 20 // that a hint lists
 

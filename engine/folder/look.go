@@ -147,8 +147,9 @@ func (w *Watcher) scanned(dirs int) {
 		w.status.Scans++
 		w.missing()
 	}
+	gone := fault.KindOf(w.scanErr) == fault.NotFound // the folder itself is: a directory in it that goes meanwhile is no error
 	for name, o := range w.odd {
-		if w.scanErr == nil && o.scan < w.scan {
+		if gone || w.scanErr == nil && o.scan < w.scan {
 			delete(w.odd, name)
 		}
 	}

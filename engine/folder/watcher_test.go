@@ -222,6 +222,31 @@ func TestUnlisted(t *testing.T) {
 	}
 }
 
+// TestVanished: of a folder that is gone nothing is said to be skipped any more; that it is gone is
+// said.
+func TestVanished(t *testing.T) {
+	b := begin(t, nil)
+	in := filepath.Join(b.root, "in")
+	if err := os.Symlink("nowhere", filepath.Join(in, "link")); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.watch.Scan(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if s := b.watch.Status(10); s.Skipped != 1 || s.Trouble != "" {
+		t.Fatalf("%+v", s)
+	}
+	if err := os.RemoveAll(in); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.watch.Scan(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if s := b.watch.Status(10); s.Skipped != 0 || len(s.Rows) != 0 || !strings.Contains(s.Trouble, "in") {
+		t.Fatalf("%+v", s)
+	}
+}
+
 // TestOpenLimit: no more requests are open than may be, and all come through.
 func TestOpenLimit(t *testing.T) {
 	b := begin(t, func(f *Folder) { f.Open, f.Partners = 6, []string{"there", "far"} })

@@ -162,6 +162,12 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 			s.refuse(w, r, err)
 			return
 		}
+		if pattern := ""; browses(r) {
+			if _, pattern = s.mux.Handler(r); pattern == "" {
+				s.plainPage(w, r, http.StatusNotFound, "Not here", "There is no page "+r.URL.Path+".")
+				return
+			}
+		}
 		s.mux.ServeHTTP(w, r)
 		return
 	}
@@ -195,16 +201,25 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	if fault.KindOf(err) == fault.Unauthenticated {
 		w.Header().Set("WWW-Authenticate", `Bearer realm="pannier"`)
 		w.Header().Set("Connection", "close") // who proves nothing keeps no place
-		if r.Method == http.MethodGet && strings.Contains(r.Header.Get("Accept"), "text/html") {
+		if browses(r) {
 			http.Redirect(w, r, "/login?next="+url.QueryEscape(r.URL.RequestURI()), http.StatusSeeOther)
 			return
 		}
 	}
-	if grpcCall(r) {
+	switch {
+	case grpcCall(r):
 		grpcError(w, err)
-		return
+	case browses(r):
+		p := ProblemOf(err)
+		s.plainPage(w, r, Status(fault.KindOf(err)), "Not allowed", p.Error+". To go on: "+p.Advice+".")
+	default:
+		WriteError(w, err)
 	}
-	WriteError(w, err)
+}
+
+// browses reports whether a browser asks for a page that is to be shown.
+func browses(r *http.Request) bool {
+	return r.Method == http.MethodGet && strings.Contains(r.Header.Get("Accept"), "text/html")
 }
 
 // stranger is somebody of whom no more is known than where the request comes from.

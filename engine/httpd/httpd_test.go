@@ -295,6 +295,28 @@ func TestSession(t *testing.T) {
 	}
 }
 
+// TestPlainPages: a browser is told on a page what it may not see and what is not there, with a way
+// on; a program gets JSON, or a status.
+func TestPlainPages(t *testing.T) {
+	s := serve(t)
+	html := []string{"Accept", "text/html,*/*", "Cookie", s.cookie(t, s.token(t, "little", access.Submit))}
+	a, body := s.ask(t, "GET", "/read", html...)
+	if a.StatusCode != 403 || !strings.HasPrefix(a.Header.Get("Content-Type"), "text/html") || !strings.Contains(body, "<h1>Not allowed</h1>") || !strings.Contains(body, `action="/logout"`) || strings.Contains(body, `{"error"`) {
+		t.Errorf("a token of submit: %d %s", a.StatusCode, body)
+	}
+	a, body = s.ask(t, "GET", "/nowhere%3Cscript%3E", html...)
+	if a.StatusCode != 404 || !strings.Contains(body, "There is no page /nowhere&lt;script&gt;.") || !strings.Contains(body, `href="/"`) {
+		t.Errorf("no page: %d %s", a.StatusCode, body)
+	}
+	little := s.token(t, "program", access.Submit)
+	if a, body := s.ask(t, "GET", "/read", "Authorization", "Bearer "+little); a.StatusCode != 403 || !strings.Contains(body, `"kind":"permission denied"`) {
+		t.Errorf("a program: %d %s", a.StatusCode, body)
+	}
+	if _, body := s.ask(t, "GET", "/read", "Accept", "text/html", "Authorization", "Bearer "+little); strings.Contains(body, "/logout") {
+		t.Errorf("who has not logged in: %s", body)
+	}
+}
+
 // TestBounds: a header and a body beyond the limit are refused, and a place is for one
 // connection.
 func TestBounds(t *testing.T) {

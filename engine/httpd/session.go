@@ -106,6 +106,24 @@ var loginPage = template.Must(template.New("login").Parse(`<!DOCTYPE html>
 <p><button>Log in</button></p></form></main></body></html>
 `))
 
+var plainPage = template.Must(template.New("plain").Parse(`<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light dark"><title>pannier: {{.Title}}</title>{{with .Style}}
+<link rel="stylesheet" href="{{.}}">{{end}}</head>
+<body><main class="wide"><section class="empty"><h1>{{.Title}}</h1><p>{{.Text}}</p><p><a class="button" href="{{.Home}}">To the first page</a></p>{{if .Session}}
+<form method="post" action="/logout"><p><button>Log out, and log in with another token</button></p></form>{{end}}</section></main></body></html>
+`))
+
+// plainPage tells a browser's user why there is no page, and what else there is.
+func (s *Server) plainPage(w http.ResponseWriter, r *http.Request, status int, title, text string) {
+	_, session := s.session(r)
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.WriteHeader(status)
+	_ = plainPage.Execute(w, struct {
+		Style, Title, Text, Home string
+		Session                  bool
+	}{s.cfg.Style, title, text, s.cfg.Home, session}) // who has gone does not read it
+}
+
 func (s *Server) loginForm(w http.ResponseWriter, r *http.Request) {
 	s.loginPage(w, http.StatusOK, "", r.URL.Query().Get("next"))
 }

@@ -58,7 +58,18 @@ func (r *Record) When() string {
 	if r.Attempt > 0 && r.MayOffer() { // the other may have all bytes, and its answer was lost or none
 		return "before its first call was through, which has the bytes with it if they are few"
 	}
-	return r.Phase.Words()
+	return r.WhenIn(r.Phase)
+}
+
+// WhenIn says when something happens to the request that happens in that phase of an end.
+func (r *Record) WhenIn(p Phase) string {
+	switch {
+	case p == Moving && r.Spec.Third != "":
+		return "while " + r.Spec.Partner + " saw to the copy"
+	case p == Moving && r.Rank == 0 && r.Size < 0: // nobody has said how many there are: the file was not opened
+		return Ready.Words()
+	}
+	return p.Words()
 }
 
 // Words say when something happens that happens in this phase.

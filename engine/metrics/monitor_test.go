@@ -118,6 +118,7 @@ func TestPromtool(t *testing.T) {
 			t.Errorf("promtool %v: %v\n%s", args, err, out)
 		}
 	}
+	run("", "check", "config", "--syntax-only", "scrape.yml")
 	run("", "check", "rules", "rules.yml")
 	run("", "test", "rules", "rules_test.yml")
 	_, text := get(used(t).Handler())

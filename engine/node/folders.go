@@ -13,6 +13,7 @@ import (
 	"github.com/pannier/pannier/engine/lifecycle"
 	"github.com/pannier/pannier/engine/metrics"
 	"github.com/pannier/pannier/spec/fault"
+	"github.com/pannier/pannier/spec/nearest"
 )
 
 // folderFile is what watch folders remember, in the state directory.
@@ -124,13 +125,14 @@ func (f *folders) Show(name string) (folder.Status, error) {
 	defer f.mu.Unlock()
 	w := f.all[name]
 	if w == nil {
-		return folder.Status{}, noFolder(name)
+		return folder.Status{}, f.noFolder(name)
 	}
 	return w.status(folder.MostRows), nil
 }
 
-func noFolder(name string) error {
-	return fault.New("find folder", fault.NotFound, "no folder is called %q", name)
+// noFolder is the error of a name that none has. f.mu is held.
+func (f *folders) noFolder(name string) error {
+	return fault.New("find folder", fault.NotFound, "no folder is called %q%s", name, nearest.MeantOf(name, f.all))
 }
 
 // Find implements admin.Folders.
@@ -139,7 +141,7 @@ func (f *folders) Find(name string) (*folder.Watcher, error) {
 	defer f.mu.Unlock()
 	w := f.all[name]
 	if w == nil {
-		return nil, noFolder(name)
+		return nil, f.noFolder(name)
 	}
 	return w.watch, w.err
 }

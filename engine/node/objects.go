@@ -37,31 +37,27 @@ func (n runtimeObjects) Apply(texts []admin.Text, by string, only admin.Object, 
 	const op = "apply"
 	n.reload.Lock()
 	defer n.reload.Unlock()
-	var wanted []objects.Object
-	var read []config.Source
-	for _, text := range texts {
-		some, err := config.Sections(text.Name, []byte(text.Text))
-		if err != nil {
-			return nil, 0, nil, err
-		}
-		wanted = append(wanted, some...)
-		read = append(read, config.Source{Name: text.Name, Text: []byte(text.Text)})
-	}
-	if only.Kind != "" && (len(wanted) != 1 || wanted[0].Kind != only.Kind || wanted[0].Name != only.Name) {
-		return nil, 0, nil, fault.New(op, fault.Invalid, "the text has to have one section, [[%s]] with name = %q, and nothing else", only.Kind, only.Name)
-	}
 	set, err := objects.Read(n.fixed.State)
 	if err != nil {
 		return nil, 0, nil, err
+	}
+	var read []config.Source
+	for _, text := range texts {
+		read = append(read, config.Source{Name: text.Name, Text: []byte(text.Text)})
+	}
+	// The texts are read as they are, so that their problems have their lines.
+	wanted, cfg, err := n.present.Load().cfg.Apply(set, read...)
+	if err != nil {
+		return nil, 0, nil, err
+	}
+	if only.Kind != "" && (len(wanted) != 1 || wanted[0].Kind != only.Kind || wanted[0].Name != only.Name) {
+		return nil, 0, nil, fault.New(op, fault.Invalid, "the text has to have one section, [[%s]] with name = %q, and nothing else", only.Kind, only.Name)
 	}
 	if err := n.expect(set, only.Kind, only.Name, revision); err != nil {
 		return nil, 0, nil, err
 	}
 	next, changed := set, false
 	for _, o := range wanted {
-		if n.inFile(o.Kind, o.Name) {
-			return nil, 0, nil, inFile(op, o.Kind, o.Name)
-		}
 		c := admin.ObjectChange{Kind: o.Kind, Name: o.Name, Change: "new", After: o.Text}
 		if old := set.Find(o.Kind, o.Name); old != nil {
 			if c.Before, c.Change = old.Text, "changed"; old.Text == o.Text {
@@ -75,15 +71,6 @@ func (n runtimeObjects) Apply(texts []admin.Text, by string, only admin.Object, 
 			o.Revision, o.Changed, o.By = next.Revision, time.Now().UTC(), by
 			next = next.With(o)
 		}
-	}
-	others := set
-	for _, o := range wanted {
-		others = others.Without(o.Kind, o.Name)
-	}
-	// The texts are read as they are, so that their problems have their lines.
-	cfg, err := n.present.Load().cfg.With(append(sources(others), read...)...)
-	if err != nil {
-		return nil, 0, nil, err
 	}
 	if _, err := n.prepare(cfg); err != nil {
 		return nil, 0, nil, fault.Wrap(op, "", err)

@@ -40,5 +40,6 @@ func (n *Node) visitor(r *http.Request) (web.Caller, bool) {
 			return web.Caller{}, false // it was taken back
 		}
 	}
-	return web.Caller{Name: c.Name, Read: c.May(access.Read), Submit: c.May(access.Submit), Operate: c.May(access.Operate), Administer: c.May(access.Administer)}, c.Name != ""
+	return web.Caller{Name: c.Name, Read: c.May(access.Read), Submit: c.May(access.Submit), Operate: c.May(access.Operate), Administer: c.May(access.Administer),
+		LoggedIn: c.ID != "" && r.Header.Get("Authorization") == ""}, c.Name != ""
 }

@@ -118,6 +118,7 @@ func readSteps(m *peerpb.StepsReply) (x engine.Steps, err error) {
 		return x, badAnswer("%v", err)
 	}
 	last := lifecycle.Unknown
+	x.Failure.Cause = fault.Relayed(x.Failure.Cause)
 	for _, r := range m.GetReached() {
 		p := r.GetPhase()
 		if p <= peerpb.Phase(last) || p > phase {

@@ -63,6 +63,14 @@ func TestSteps(t *testing.T) {
 	}
 }
 
+// TestFailureOfSteps: of what the other end kept for itself is told where it is.
+func TestFailureOfSteps(t *testing.T) {
+	m := writeSteps(&engine.Steps{Side: lifecycle.Receiver, State: lifecycle.InError, Phase: lifecycle.Post, Size: 1, Failure: lifecycle.Failure{Kind: fault.Refused, Cause: "refused: ...: ..."}})
+	if x, err := readSteps(m); err != nil || x.Failure.Cause != "the log there says more" {
+		t.Errorf("%q, %v", x.Failure.Cause, err)
+	}
+}
+
 // TestHostileSteps: everything out of bounds is refused, in questions as Invalid, in answers as Protocol.
 func TestHostileSteps(t *testing.T) {
 	long := func(n int) string { return strings.Repeat("x", n) }

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"google.golang.org/genproto/googleapis/api/annotations"
 	"google.golang.org/protobuf/proto"
@@ -85,11 +86,16 @@ func (p *parameters) check(r *http.Request) error {
 	if err != nil {
 		return fault.New(op, fault.Invalid, "%v", err)
 	}
-	for name := range values {
+	for name, given := range values {
 		if p.inBody {
 			return fault.New(op, fault.Invalid, "no parameter %q is read from the URL here: put it into the JSON of the body", name)
 		}
-		if p.has(name) {
+		if f := p.field(name); f != nil {
+			for _, value := range given {
+				if allowed := unread(f, value); allowed != "" {
+					return fault.New(op, fault.Invalid, "%s is %.100q: write %s", name, value, allowed)
+				}
+			}
 			continue
 		}
 		there := "it has none"
@@ -101,23 +107,78 @@ func (p *parameters) check(r *http.Request) error {
 	return nil
 }
 
-// has reports whether a field has that name, of JSON or of the .proto file.
-func (p *parameters) has(name string) bool {
+// unread is what may be written for a field in the place of a value that is none of its kind; "": it
+// is one. What the gateway says of it is about Go.
+func unread(f protoreflect.FieldDescriptor, value string) string {
+	var err error
+	switch f.Kind() {
+	case protoreflect.Int32Kind, protoreflect.Sint32Kind, protoreflect.Sfixed32Kind:
+		_, err = strconv.ParseInt(value, 10, 32)
+		return orNone(err, "a whole number, as 100")
+	case protoreflect.Int64Kind, protoreflect.Sint64Kind, protoreflect.Sfixed64Kind:
+		_, err = strconv.ParseInt(value, 10, 64)
+		return orNone(err, "a whole number, as 100")
+	case protoreflect.Uint32Kind, protoreflect.Fixed32Kind:
+		_, err = strconv.ParseUint(value, 10, 32)
+		return orNone(err, "a whole number that is not negative, as 100")
+	case protoreflect.Uint64Kind, protoreflect.Fixed64Kind:
+		_, err = strconv.ParseUint(value, 10, 64)
+		return orNone(err, "a whole number that is not negative, as 100")
+	case protoreflect.BoolKind:
+		_, err = strconv.ParseBool(value)
+		return orNone(err, "true or false")
+	case protoreflect.EnumKind:
+		return notOf(f.Enum().Values(), value)
+	case protoreflect.MessageKind:
+		if f.Message().FullName() == "google.protobuf.Timestamp" {
+			_, err = time.Parse(time.RFC3339Nano, strings.Trim(value, `"`))
+			return orNone(err, "a time, as 2026-01-31T20:00:00Z")
+		}
+	}
+	return ""
+}
+
+func orNone(err error, allowed string) string {
+	if err == nil {
+		return ""
+	}
+	return allowed
+}
+
+// notOf is the names of an enumeration, but for its zero, if the value is neither one nor a number.
+func notOf(values protoreflect.EnumValueDescriptors, value string) string {
+	if _, err := strconv.ParseInt(value, 10, 32); err == nil || values.ByName(protoreflect.Name(value)) != nil {
+		return ""
+	}
+	var names []string
+	for i := range values.Len() {
+		if v := values.Get(i); v.Number() != 0 {
+			names = append(names, string(v.Name()))
+		}
+	}
+	return strings.Join(names, ", ")
+}
+
+// field is the one that has that name, of JSON or of the .proto file; nil without one.
+func (p *parameters) field(name string) (f protoreflect.FieldDescriptor) {
 	m := p.in
 	for part := range strings.SplitSeq(name, ".") {
 		if m == nil {
-			return false
+			return nil
 		}
-		f := m.Fields().ByJSONName(part)
+		f = m.Fields().ByJSONName(part)
 		if f == nil {
 			f = m.Fields().ByTextName(part)
 		}
 		if f == nil {
-			return false
+			return nil
 		}
 		m = f.Message()
 	}
-	return !slices.Contains(p.inPath, name)
+	if slices.Contains(p.inPath, name) {
+		return nil
+	}
+	return f
 }
 
 // names are all of them, in the order of the .proto file.

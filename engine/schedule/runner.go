@@ -15,6 +15,7 @@ import (
 	"github.com/pannier/pannier/engine/lifecycle"
 	"github.com/pannier/pannier/engine/store"
 	"github.com/pannier/pannier/spec/fault"
+	"github.com/pannier/pannier/spec/nearest"
 )
 
 // Engine is where a schedule has its requests; *engine.Engine is one.
@@ -396,7 +397,7 @@ func (r *Runner) Show(name string) (s Status, err error) {
 		if it := r.all[name]; it != nil {
 			s = it.status()
 		} else {
-			err = notFound(name)
+			err = notFound(name, r.all)
 		}
 	})
 	if e != nil {
@@ -405,8 +406,8 @@ func (r *Runner) Show(name string) (s Status, err error) {
 	return s, err
 }
 
-func notFound(name string) error {
-	return fault.New("find schedule", fault.NotFound, "no schedule is called %q", name)
+func notFound(name string, all map[string]*item) error {
+	return fault.New("find schedule", fault.NotFound, "no schedule is called %q%s", name, nearest.MeantOf(name, all))
 }
 
 // Run makes a run now, by somebody's order, and returns when its requests are registered.
@@ -417,7 +418,7 @@ func (r *Runner) Run(ctx context.Context, name, by string) (s Status, run Run, e
 		it := r.all[name]
 		switch {
 		case it == nil:
-			err = notFound(name)
+			err = notFound(name, r.all)
 		case len(it.note.Pending) > 0:
 			err = fault.New("run schedule", fault.Exists, "a run of schedule %q is under way", name)
 		default:

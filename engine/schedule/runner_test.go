@@ -431,6 +431,22 @@ func TestPattern(t *testing.T) {
 	})
 }
 
+// TestNoDirectory: a pattern in a directory that is not there makes a run fail, which says so; one
+// that fits no file of a directory makes none.
+func TestNoDirectory(t *testing.T) {
+	s := minutely(t)
+	s.Root, s.Source = t.TempDir(), "nodir/*.txt"
+	if _, _, err := s.files(t.Context(), time.Now(), 10); !errors.Is(err, fault.NotFound) || !strings.Contains(err.Error(), "there is no directory "+s.Root+"/nodir:") {
+		t.Error(err)
+	}
+	for _, source := range []string{"*.txt", "no*/*.txt", "{a,b}/x"} {
+		s.Source = source
+		if all, odd, err := s.files(t.Context(), time.Now(), 10); len(all)+len(odd) > 0 || err != nil {
+			t.Errorf("%s: %v, %v, %v", source, all, odd, err)
+		}
+	}
+}
+
 // TestTooMany: more files than a run may have are an error, and none is sent.
 func TestTooMany(t *testing.T) {
 	s := minutely(t)

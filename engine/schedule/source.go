@@ -2,6 +2,7 @@ package schedule
 
 import (
 	"context"
+	"errors"
 	"io/fs"
 	"maps"
 	"os"
@@ -97,6 +98,9 @@ func (s *Schedule) files(ctx context.Context, at time.Time, most int) (all []rel
 		return nil, nil, fault.Wrap(op, s.Root, err)
 	}
 	defer root.Close()
+	if err := isDir(root, text); err != nil {
+		return nil, nil, err
+	}
 	err = doublestar.GlobWalk(root.FS(), text, func(name string, d fs.DirEntry) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
@@ -116,6 +120,21 @@ func (s *Schedule) files(ctx context.Context, at time.Time, most int) (all []rel
 	}, doublestar.WithNoFollow(), doublestar.WithFailOnIOErrors())
 	slices.SortFunc(all, func(a, b relpath.Path) int { return strings.Compare(a.String(), b.String()) })
 	return all, odd, fault.Wrap(op, s.Root, err)
+}
+
+// isDir refuses, as NotFound, a pattern of files in a directory that is not there: no file fits it,
+// which nobody would notice.
+func isDir(root *os.Root, pattern string) error {
+	base, _ := doublestar.SplitPattern(pattern)
+	fi, err := root.Stat(base)
+	whole := path.Join(root.Name(), base)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) || err == nil && !fi.IsDir():
+		return fault.New("look for files", fault.NotFound, "there is no directory %s: make it, or mend the schedule's source", whole)
+	case err != nil:
+		return fault.Wrap("look for files", whole, err)
+	}
+	return nil
 }
 
 // target is the name at the receiver of a file.

@@ -39,7 +39,7 @@ type site struct {
 	caller *web.Caller // nil: nobody
 }
 
-var operator = web.Caller{Name: "olga", Read: true, Submit: true, Operate: true}
+var operator = web.Caller{Name: "olga", Read: true, Submit: true, Operate: true, LoggedIn: true}
 
 // newSite serves the page of a node "here" with the partners "there" and "far".
 func newSite(t testing.TB, wrap ...func(adminpb.AdminClient) adminpb.AdminClient) *site {

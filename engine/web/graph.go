@@ -17,6 +17,7 @@ import (
 
 const (
 	sampleEvery = 5 * time.Second
+	quick       = time.Second // between looks while nothing moves, so that the rate is shown soon when something does
 	samples     = 720
 	bucket      = 4 // samples that are one point of the picture
 	graphWidth  = samples / bucket * 4
@@ -33,7 +34,16 @@ type graph struct {
 	mu    sync.Mutex
 	ring  [samples]sample
 	next  int
+	now   sample // the last rate that is known
+	part  spell  // of the sample that is not over
+	began time.Time
 	shown picture
+}
+
+// spell is bytes in a time.
+type spell struct {
+	in, out int64
+	took    time.Duration
 }
 
 // counter is what a sampler remembers.
@@ -44,28 +54,30 @@ type counter struct {
 }
 
 func newGraph(client adminpb.AdminClient) *graph {
-	g := &graph{admin: client}
+	g := &graph{admin: client, began: time.Now()}
 	g.shown = g.draw()
 	return g
 }
 
 func (g *graph) run(ctx context.Context) {
-	tick := time.NewTicker(sampleEvery)
-	defer tick.Stop()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
 	var c counter
 	for {
-		in, out, err := c.count(ctx, g.admin)
-		if seconds := time.Since(c.at).Seconds(); err == nil && !c.at.IsZero() && seconds > 0 {
-			g.add(sample{float64(in) / seconds, float64(out) / seconds})
-		}
-		if err == nil {
-			c.at = time.Now()
-		}
 		select {
-		case <-tick.C:
+		case <-timer.C:
 		case <-ctx.Done():
 			return
 		}
+		wait := quick
+		if in, out, err := c.count(ctx, g.admin); err == nil {
+			now := time.Now()
+			if !c.at.IsZero() {
+				wait = g.moved(spell{in, out, now.Sub(c.at)})
+			}
+			c.at = now
+		}
+		timer.Reset(wait)
 	}
 }
 
@@ -122,18 +134,48 @@ func (c *counter) count(ctx context.Context, client adminpb.AdminClient) (in, ou
 	return in, out, nil
 }
 
+// moved takes what has become safe since it was called last, and says when to look again.
+func (g *graph) moved(s spell) time.Duration {
+	rateOf := func(s spell) sample {
+		seconds := max(s.took, time.Millisecond).Seconds()
+		return sample{float64(s.in) / seconds, float64(s.out) / seconds}
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.now = rateOf(s)
+	g.part.in, g.part.out, g.part.took = g.part.in+s.in, g.part.out+s.out, g.part.took+s.took
+	left := sampleEvery - g.part.took
+	if left <= quick/2 {
+		g.put(rateOf(g.part))
+		g.part, left = spell{}, sampleEvery
+	}
+	g.shown = g.draw()
+	if s.in == 0 && s.out == 0 {
+		return quick
+	}
+	return max(left, quick)
+}
+
+// add takes a sample.
 func (g *graph) add(s sample) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.now = s
+	g.put(s)
+	g.shown = g.draw()
+}
+
+// put puts a sample into the ring. g.mu is held.
+func (g *graph) put(s sample) {
 	g.ring[g.next%samples] = s
 	g.next++
-	g.shown = g.draw()
 }
 
 // picture is the graph as a page shows it.
 type picture struct {
 	Width, Height int
 	In, Out       string // paths
+	Span          string // of which time it is
 	Most          string // at the upper edge
 	NowIn, NowOut string
 	Empty         bool
@@ -165,13 +207,13 @@ func (g *graph) draw() picture {
 		}
 		most = max(most, points[i].in, points[i].out)
 	}
-	p := picture{Width: graphWidth, Height: graphHeight, Empty: most == 0, Most: rate(most)}
-	var last sample
-	if g.next > 0 {
-		last = g.ring[(g.next-1)%samples]
+	most = max(most, g.now.in, g.now.out)
+	p := picture{Width: graphWidth, Height: graphHeight, Empty: most == 0, Most: rate(most), Span: "last hour"}
+	if g.next < samples { // what an earlier process has moved is not known here
+		p.Span = "since the start at " + clock(g.began)
 	}
-	p.NowIn, p.NowOut = rate(last.in), rate(last.out)
-	p.Words = fmt.Sprintf("Throughput of the last hour: at most %s; now %s in, %s out", p.Most, p.NowIn, p.NowOut)
+	p.NowIn, p.NowOut = rate(g.now.in), rate(g.now.out)
+	p.Words = fmt.Sprintf("Throughput, %s: at most %s; now %s in, %s out", p.Span, p.Most, p.NowIn, p.NowOut)
 	p.In = trace(points, most, func(s sample) float64 { return s.in })
 	p.Out = trace(points, most, func(s sample) float64 { return s.out })
 	return p

@@ -48,6 +48,7 @@ const (
 	under   status = "under way"
 	broken  status = "failed"
 	ahead   status = "to come"
+	undone  status = "not done" // and no more to come, as the end has failed
 	unknown status = "not known"
 )
 
@@ -110,6 +111,9 @@ func lanesOf(t *adminpb.TimelineReply, role adminpb.Request_Role) []lane {
 // laneOf is an end as it tells of itself; it is on that rung at least, whenever that was said.
 func laneOf(x *adminpb.Steps, least int) (l lane) {
 	rung := max(rungs[x.GetPhase()], least)
+	if x.GetSide() == adminpb.Request_SENDER && x.GetSize() > 0 && x.GetDurable() >= x.GetSize() {
+		rung = max(rung, rungs["ENDED"]) // the receiver has all, also where that has failed since
+	}
 	reached := map[int]time.Time{}
 	for _, r := range x.GetReached() {
 		reached[rungs[r.GetPhase()]] = r.GetAt().AsTime()
@@ -129,7 +133,19 @@ func laneOf(x *adminpb.Steps, least int) (l lane) {
 	if broke {
 		l.Problem = admin.Problem(f)
 	}
+	if x.GetState() == adminpb.Request_INERROR {
+		l.end()
+	}
 	return l
+}
+
+// end says of what is to come that it is not done.
+func (l *lane) end() {
+	for i := range l.Steps {
+		if l.Steps[i].Status == ahead {
+			l.Steps[i].Status = undone
+		}
+	}
 }
 
 // guessed is the other end, of which nothing is known but that it is on that rung at least; 0:
@@ -147,6 +163,9 @@ func guessed(here *adminpb.Steps, rung int) (l lane) {
 	}
 	begins(l.Steps, here.GetState() == adminpb.Request_INERROR && here.GetFailure().GetSide() == "peer" && fault.Kind(here.GetFailure().GetKind()) != fault.Canceled,
 		here.GetState() == adminpb.Request_RUNNING && rung > 0)
+	if here.GetState() == adminpb.Request_INERROR {
+		l.end()
+	}
 	return l
 }
 

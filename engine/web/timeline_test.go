@@ -74,7 +74,7 @@ func TestTold(t *testing.T) {
 			words = append(words, r.Name+" "+r.Took+map[bool]string{true: " failed"}[r.Failed])
 		}
 	}
-	want := "Registered: done |Tasks before: done 1 of 1|task 1 1 s|Bytes stored: done 2.0 KiB of 2.0 KiB|Tasks after: failed 0 of 2|task 1 1 s failed|error task 1 |Done: to come "
+	want := "Registered: done |Tasks before: done 1 of 1|task 1 1 s|Bytes stored: done 2.0 KiB of 2.0 KiB|Tasks after: failed 0 of 2|task 1 1 s failed|error task 1 |Done: not done "
 	if got := strings.Join(words, "|"); got != want {
 		t.Errorf("shown is\n%s, want\n%s", got, want)
 	}
@@ -102,12 +102,35 @@ func TestTold(t *testing.T) {
 	cancelled := reply(func(x *adminpb.TimelineReply) {
 		x.There.Failure = &adminpb.Failure{Kind: uint32(fault.Canceled), Side: "here"}
 	})[1]
-	if s := cancelled.Steps[3]; s.Status != ahead || cancelled.Problem != "" {
+	if s := cancelled.Steps[3]; s.Status != undone || cancelled.Problem != "" {
 		t.Errorf("a cancelled one: %+v", s)
 	}
 	mine := reply(func(x *adminpb.TimelineReply) { x.There.Failure.Side = "peer" })[1]
 	if s := mine.Steps[3]; s.Status == broken {
 		t.Errorf("what has failed here is shown as failed there: %+v", s)
+	}
+}
+
+// TestBytesOver: of a request that has failed after the bytes, no end says that bytes are to come
+// which the receiver has, nor that anything is.
+func TestBytesOver(t *testing.T) {
+	failure := &adminpb.Failure{Kind: 2, Name: "refused", Side: "peer", Phase: "POST"}
+	sender := &adminpb.Steps{Side: adminpb.Request_SENDER, State: adminpb.Request_INERROR, Phase: "ACCEPTED", Size: 12, Durable: 12, Failure: failure}
+	receiver := &adminpb.Steps{Side: adminpb.Request_RECEIVER, State: adminpb.Request_INERROR, Phase: "POST", Size: 12, Durable: 12, Failure: &adminpb.Failure{Kind: 2, Name: "refused", Side: "here"}}
+	for what, x := range map[string]*adminpb.TimelineReply{
+		"both tell": {Partner: "there", Here: sender, There: receiver}, "the sender alone": {Partner: "there", Here: sender}, "seen from the receiver": {Partner: "there", Here: receiver, There: sender},
+	} {
+		for _, l := range lanesOf(x, adminpb.Request_REQUESTER) {
+			for _, s := range l.Steps {
+				if s.Status == ahead || strings.HasPrefix(s.Word, "Bytes") && s.Status != over {
+					t.Errorf("%s, %s: %s is %q", what, l.Name, s.Word, s.Status)
+				}
+			}
+		}
+	}
+	half := &adminpb.Steps{Side: adminpb.Request_SENDER, State: adminpb.Request_RUNNING, Phase: "MOVING", Size: 12, Durable: 6}
+	if s := laneOf(half, 0).Steps[2]; s.Status != under {
+		t.Errorf("half of the bytes: %q", s.Status)
 	}
 }
 

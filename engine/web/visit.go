@@ -119,7 +119,7 @@ type layout struct {
 	At     string // of the pages in the navigation: which one this is
 	Pages  []entry
 	Caller Caller
-	Logout string        // Config.Logout
+	Logout string        // Config.Logout, for who can
 	Node   *adminpb.Node // nil: it does not answer
 	Main   any
 }
@@ -131,7 +131,10 @@ var entries = []entry{{"transfers", "/transfers", "Transfers"}, {"errors", "/err
 
 // page answers with a whole page, whose middle is the template name.
 func (v *visit) page(code int, name, title, at string, data any) {
-	l := layout{Title: title, At: at, Pages: entries, Caller: v.caller, Logout: v.p.cfg.Logout, Main: data}
+	l := layout{Title: title, At: at, Pages: entries, Caller: v.caller, Main: data}
+	if v.caller.LoggedIn {
+		l.Logout = v.p.cfg.Logout
+	}
 	l.Node, _ = v.p.cfg.Admin.NodeInfo(v.ctx(), &adminpb.NodeInfoRequest{})
 	v.show(code, "page-"+name, l)
 }

@@ -24,6 +24,7 @@ import (
 type Caller struct {
 	Name                              string // for the log and for people
 	Read, Submit, Operate, Administer bool
+	LoggedIn                          bool // by Config.Login, and so can log out
 }
 
 // Config is what a page is made of.
@@ -34,7 +35,8 @@ type Config struct {
 	Caller func(*http.Request) (Caller, bool)
 	// Login is the path where a browser can become somebody; empty: there is none.
 	Login string
-	// Logout is the path that a browser posts to for being nobody again; empty: there is none.
+	// Logout is the path that a browser posts to for being nobody again; empty: there is none. It is
+	// offered to callers who have logged in.
 	Logout string
 	// Self is the context of calls that nobody has asked for, for the graph. Default: the
 	// background.

@@ -203,6 +203,10 @@ func TestLogin(t *testing.T) {
 	if _, body := s.do(http.MethodGet, "/transfers", ""); !strings.Contains(body, `<form method="post" action="/logout">`) {
 		t.Error("nobody can log out")
 	}
+	s.as(&web.Caller{Name: "user 0", Read: true})
+	if _, body := s.do(http.MethodGet, "/transfers", ""); strings.Contains(body, "Log out") {
+		t.Error("who comes by a unix socket can log out")
+	}
 	page, err := web.New(web.Config{Admin: s.client, Caller: func(*http.Request) (web.Caller, bool) { return web.Caller{}, false }, Login: "/login"})
 	if err != nil {
 		t.Fatal(err)

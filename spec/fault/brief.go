@@ -43,7 +43,7 @@ func Brief(err error) string {
 	if err != nil {
 		said := Plain(err)
 		if t, ok := err.(told); ok {
-			said = relayed(string(t))
+			said = Relayed(string(t))
 		}
 		done = append(done, said)
 	}
@@ -65,9 +65,9 @@ var passedOn = []string{
 	"session", "stream", "connect", "dial", "call daemon",
 }
 
-// relayed is what a peer has reported without what it is known by: the kinds, who
+// Relayed is what a peer has reported, for people: without what it is known by: the kinds, who
 // reports, what has passed it on.
-func relayed(text string) string {
+func Relayed(text string) string {
 	parts := strings.Split(text, ": ")
 	for i, p := range slices.Backward(parts) {
 		if p == "peer reports" {

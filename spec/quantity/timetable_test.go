@@ -11,7 +11,7 @@ import (
 
 func TestTimetable(t *testing.T) {
 	var table Timetable
-	for _, text := range []string{"Mon-Fri 08:00-18:00 5MB/s", "Fri 22:00-02:00 none", "20MB/s"} {
+	for _, text := range []string{"Mon-Fri 08:00-18:00 5MB/s", "Fri 22:00-02:00 none", "Sun 1MB/s", "20MB/s"} {
 		s, err := ParseSlot(text)
 		if err != nil {
 			t.Fatal(err)
@@ -26,7 +26,8 @@ func TestTimetable(t *testing.T) {
 		next string
 	}{
 		"2026-11-27T07:59": {20e6, "2026-11-27T08:00"}, "2026-11-27T08:00": {5e6, "2026-11-27T18:00"}, "2026-11-27T18:00": {20e6, "2026-11-27T22:00"},
-		"2026-11-27T23:00": {0, "2026-11-28T02:00"}, "2026-11-28T01:59": {0, "2026-11-28T02:00"}, "2026-11-28T02:00": {20e6, "2026-11-30T08:00"},
+		"2026-11-27T23:00": {0, "2026-11-28T02:00"}, "2026-11-28T01:59": {0, "2026-11-28T02:00"}, "2026-11-28T02:00": {20e6, "2026-11-29T00:00"},
+		"2026-11-29T12:00": {1e6, "2026-11-30T00:00"}, "2026-11-30T00:00": {20e6, "2026-11-30T08:00"},
 	} {
 		now, err := time.Parse("2006-01-02T15:04", at)
 		if err != nil {
@@ -42,7 +43,7 @@ func TestTimetable(t *testing.T) {
 	if !table.Varies() || Always(5).Varies() || Always(0).Varies() || Always(5).At(time.Now()) != 5 || !Always(5).Next(time.Now()).IsZero() {
 		t.Error("one rate varies")
 	}
-	for _, text := range []string{"", "5MB", "Mon 5MB/s", "08:00-18:00", "Mon-Fri 08:00 5MB/s", "0B/s", "5MB/s Mon-Fri 08:00-18:00", strings.Repeat("x", 300)} {
+	for _, text := range []string{"", "5MB", "Mox 5MB/s", "08:00-18:00", "Mon-Fri 08:00 5MB/s", "0B/s", "5MB/s Mon-Fri 08:00-18:00", strings.Repeat("x", 300)} {
 		if _, err := ParseSlot(text); !errors.Is(err, fault.Invalid) {
 			t.Errorf("%q: %v", text, err)
 		}

@@ -20,14 +20,19 @@ type Windows []Window
 
 var dayNames = [7]string{"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"}
 
-// ParseWindow reads "Mon-Fri 20:00-06:00", "Sat,Sun 00:00-24:00" or "08:00-18:00", which is every day.
+// ParseWindow reads "Mon-Fri 20:00-06:00", "Sat,Sun", which is all of these days, or "08:00-18:00",
+// which is every day.
 func ParseWindow(s string) (Window, error) {
 	const op = "read window"
-	bad := fault.New(op, fault.Invalid, "%q: write days and times, as \"Mon-Fri 20:00-06:00\"", s)
+	bad := fault.New(op, fault.Invalid, "%q: write days, times or both, as \"Mon-Fri 20:00-06:00\" or \"Sat,Sun\"", s)
 	var w Window
 	fields := strings.Fields(s)
 	switch len(fields) {
 	case 1:
+		if w.parseDays(fields[0]) {
+			w.End = 24 * time.Hour
+			return w, nil
+		}
 		for i := range w.Days {
 			w.Days[i] = true
 		}

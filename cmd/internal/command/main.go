@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/pannier/pannier/spec/fault"
+	"github.com/pannier/pannier/spec/nearest"
 )
 
 // Main runs a command and ends the process with its exit code. The first SIGINT
@@ -67,13 +68,27 @@ func Arguments(n int) cobra.PositionalArgs {
 		const op = "read arguments"
 		switch {
 		case len(args) > n:
-			err := fault.New(op, fault.Invalid, "%q is one too many or not known here", args[n])
+			near := ""
+			if n == 0 {
+				near = nearest.Meant(args[n], subcommands(cmd))
+			}
+			err := fault.New(op, fault.Invalid, "%q is one too many or not known here%s", args[n], near)
 			return Suggest(err, "See: %s --help", cmd.CommandPath())
 		case len(args) < n:
 			return Suggest(fault.New(op, fault.Invalid, "%d of %d arguments", len(args), n), "Write: %s", cmd.UseLine())
 		}
 		return nil
 	}
+}
+
+// subcommands are the names of what is below a command.
+func subcommands(cmd *cobra.Command) (names []string) {
+	for _, sub := range cmd.Commands() {
+		if sub.IsAvailableCommand() {
+			names = append(names, sub.Name())
+		}
+	}
+	return names
 }
 
 // AtLeast refuses fewer arguments as a usage error.

@@ -23,6 +23,7 @@ func TestRun(t *testing.T) {
 		{"completion fish", Done, ""},
 		{"__complete co", Done, "Completion ended with directive: ShellCompDirectiveNoFileComp\n"},
 		{"fly", Usage, "tool: read arguments: invalid argument: \"fly\" is one too many or not known here\n  See: tool --help\n"},
+		{"copi", Usage, "tool: read arguments: invalid argument: \"copi\" is one too many or not known here; did you mean \"copy\"?\n  See: tool --help\n"},
 		{"version now", Usage, "tool: read arguments: invalid argument: \"now\" is one too many or not known here\n  See: tool version --help\n"},
 		{"copy a", Usage, "tool: read arguments: invalid argument: 1 of 2 arguments\n  Write: tool copy FROM TO [flags]\n"},
 		{"--colour", Usage, "tool: read flags: invalid argument: unknown flag: --colour\n  See: tool --help\n"},

@@ -52,6 +52,7 @@ type model struct {
 	rows    []*adminpb.Request // what is shown of the snapshot, in order
 	at      string             // who is chosen
 	top     int                // first row on the screen
+	longest longest            // names of rows
 	sort    int                // index in orders
 	filter  string
 	typing  bool             // the filter is typed

@@ -33,6 +33,7 @@ func (m *model) View() tea.View {
 // lines are the screen: never more than its height, none wider than it. On one that is
 // too low for all the requests stay longest.
 func (m *model) lines() []string {
+	m.longest = longestOf(m.rows)
 	var all []string
 	add := func(least int, text string) {
 		if m.height >= least {
@@ -41,8 +42,7 @@ func (m *model) lines() []string {
 	}
 	add(3, m.head())
 	add(5, m.partners())
-	partner, file := m.widths()
-	add(4, header(partner, file))
+	add(4, header(m.widths()))
 	room := max(m.height-len(all), 1)
 	for _, least := range []int{2, 6} { // of the last lines
 		if m.height >= least {
@@ -55,10 +55,11 @@ func (m *model) lines() []string {
 	for n := range room {
 		text := ""
 		if at := m.top + n; at < len(m.rows) {
-			text = m.row(m.rows[at], at == i, partner, file)
+			text = m.row(m.rows[at], at == i)
 		}
 		all = append(all, m.cut(text))
 	}
+
 	add(6, m.chosen())
 	add(2, m.foot())
 	return all
@@ -108,27 +109,27 @@ func (m *model) partners() string {
 	return "partners: " + cmp.Or(strings.Join(append(down, up...), "  "), "none")
 }
 
-// leastState is how much of the line is for the state when names are long.
-const leastState = 12
-
-// widths of the columns partner and file: as wide as what is in them, as far as the others leave
-// room. The rest is for the state.
+// widths of the columns partner and file: what the others leave, and no more than their names
+// need, so that the state has the rest.
 func (m *model) widths() (partner, file int) {
-	for _, r := range m.rows {
-		partner, file = max(partner, ansi.StringWidth(quoted(admin.Partner(r)))), max(file, ansi.StringWidth(quoted(nameOf(r))))
-	}
-	left := m.width - 2 - 9 - 2 - 10 - 5 - 12 - leastState
-	why := 0 // more room for the state is taken from long names
-	for _, r := range m.rows {
-		why = max(why, ansi.StringWidth(m.state(r))-leastState)
-	}
-	partner = min(max(partner, len("PARTNER")), max(left/4, 6), 20)
-	most := max(min(left-partner-2, 60), 8)
-	return partner, min(max(file, len("FILE")), max(most-why, most/2, 8), most)
+	left := m.width - 2 - 9 - 2 - 10 - 5 - 12 - 12
+	partner = min(max(left/4, 6), 20)
+	file = max(min(left-partner-2, 60), 8)
+	return min(partner, max(m.longest.partner, 7)), min(file, max(m.longest.file, 8)) // at least as their headers
 }
 
-// nameOf is the file's name at this node.
-func nameOf(r *adminpb.Request) string {
+// longest are the widest names of the columns partner and file.
+type longest struct{ partner, file int }
+
+func longestOf(rows []*adminpb.Request) (l longest) {
+	for _, r := range rows {
+		l.partner, l.file = max(l.partner, ansi.StringWidth(quoted(admin.Partner(r)))), max(l.file, ansi.StringWidth(quoted(ownName(r))))
+	}
+	return l
+}
+
+// ownName is the file's name at this end.
+func ownName(r *adminpb.Request) string {
 	if r.GetSide() == adminpb.Request_RECEIVER {
 		return r.GetTarget()
 	}
@@ -139,7 +140,8 @@ func header(partner, file int) string {
 	return "  " + pad("ID", 9) + pad("", 2) + pad("PARTNER", partner+1) + pad("FILE", file+1) + left("SIZE", 9) + " " + left("DONE", 4) + " " + left("RATE", 11) + "  STATE"
 }
 
-func (m *model) row(r *adminpb.Request, chosen bool, partner, file int) string {
+func (m *model) row(r *adminpb.Request, chosen bool) string {
+	partner, file := m.widths()
 	mark, way := "  ", "→"
 	if chosen {
 		mark = "> "
@@ -155,7 +157,7 @@ func (m *model) row(r *adminpb.Request, chosen bool, partner, file int) string {
 	if r.GetSize() >= 0 {
 		size = humanize.IBytes(uint64(r.GetSize()))
 	}
-	return mark + pad(short(r.GetId()), 9) + pad(way, 2) + pad(quoted(admin.Partner(r)), partner+1) + pad(quoted(nameOf(r)), file+1) + left(size, 9) + " " +
+	return mark + pad(short(r.GetId()), 9) + pad(way, 2) + pad(quoted(admin.Partner(r)), partner+1) + pad(quoted(ownName(r)), file+1) + left(size, 9) + " " +
 		left(percent(r), 4) + " " + left(rate, 11) + "  " + m.state(r)
 }
 

@@ -119,19 +119,24 @@ func shown(s string) string {
 	}, s[:min(len(s), 200)]), "?")
 }
 
-// options asks for the methods of a service.
-func (c *conn) options(service, host string) (string, error) {
+// options asks for the methods of a service. over: the server closes the connection after the answer.
+func (c *conn) options(service, host string) (methods string, over bool, err error) {
 	if _, err := fmt.Fprintf(c, "OPTIONS %s ICAP/1.0\r\nHost: %s\r\nUser-Agent: pannier\r\nEncapsulated: null-body=0\r\n\r\n", service, host); err != nil {
-		return "", err
+		return "", false, err
 	}
 	a, err := c.answer()
 	if err != nil {
-		return "", err
+		return "", false, err
 	}
 	if a.code != 200 {
-		return "", a.refusal()
+		return "", false, a.refusal()
 	}
-	return a.header.Get("Methods"), nil
+	for _, v := range a.header.Values("Connection") {
+		for token := range strings.SplitSeq(v, ",") {
+			over = over || strings.EqualFold(strings.TrimSpace(token), "close")
+		}
+	}
+	return a.header.Get("Methods"), over, nil
 }
 
 // refusal is what an answer means that is no verdict.

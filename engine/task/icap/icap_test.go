@@ -104,6 +104,41 @@ const (
 	no      = "HTTP/1.1 403 Forbidden\r\n\r\n"
 )
 
+// TestClosedAfterOptions: a server that answers OPTIONS with Connection: close, and closes, is asked
+// over another connection.
+func TestClosedAfterOptions(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var over sync.WaitGroup
+	t.Cleanup(func() { l.Close(); over.Wait() })
+	over.Go(func() {
+		for i := 0; ; i++ {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			r := bufio.NewReader(c)
+			if request := head(r); i%2 == 0 {
+				_, _ = io.WriteString(c, "ICAP/1.0 200 OK\r\nMethods: RESPMOD\r\nconnection: Keep-Alive, Close\r\nEncapsulated: null-body=0\r\n\r\n")
+			} else if strings.HasPrefix(request, "RESPMOD") {
+				_, parts, _ := strings.Cut(request, "-body=")
+				n, _ := strconv.Atoi(strings.Split(parts, "\r\n")[0])
+				_, _ = io.CopyN(io.Discard, r, int64(n))
+				_, _ = io.Copy(io.Discard, httputil.NewChunkedReader(r))
+				_, _ = io.WriteString(c, "ICAP/1.0 204 No modifications\r\n\r\n")
+			}
+			c.Close()
+		}
+	})
+	for range 2 {
+		if res, err := scan(t, "icap://"+l.Addr().String()+"/scan", "content"); err != nil || !strings.Contains(string(res.Output), "found nothing") {
+			t.Errorf("%q, %v", res.Output, err)
+		}
+	}
+}
+
 // TestVerdicts: what answers of servers mean, good and hostile ones.
 func TestVerdicts(t *testing.T) {
 	gives := func(httpHead, body string) string {

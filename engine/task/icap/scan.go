@@ -41,10 +41,18 @@ func (s scanTask) Run(ctx context.Context, on *task.On) (task.Result, error) {
 	if err != nil {
 		return task.Result{}, fault.Wrap("scan", s.host, err)
 	}
-	defer c.close()
-	methods, err := c.options(s.service, s.host)
+	defer func() { c.close() }()
+	methods, over, err := c.options(s.service, s.host)
 	if err != nil {
 		return task.Result{}, c.failed(ctx, s.host, err)
+	}
+	if over {
+		next, err := dial(ctx, s.address)
+		if err != nil {
+			return task.Result{}, fault.Wrap("scan", s.host, err)
+		}
+		c.close()
+		c = next
 	}
 	v, err := c.modify(s.service, s.host, methods, on.File.Base(), f, fi.Size())
 	if err != nil {

@@ -228,6 +228,25 @@ func TestTranscode(t *testing.T) {
 	}
 }
 
+// TestTranscodeSaysWhere: what cannot be transcoded is told with its line, and what it is.
+func TestTranscodeSaysWhere(t *testing.T) {
+	long := strings.Repeat("a line of some text\n", 2000)
+	for from, c := range map[string]struct {
+		table task.Table
+		want  string
+	}{
+		long + "x \u20ac":   {task.Table{Encode: "iso-8859-1"}, `line 2001 has '\u20ac' (U+20AC), which the character set of encode has not`},
+		"a\nb\xffc":         {task.Table{Newline: "crlf"}, "line 2 has a byte, 0xff, that is not UTF-8"},
+		long + "\n\x81 z\n": {task.Table{Decode: "windows-1252"}, "line 2002 has bytes that are no character of decode"},
+	} {
+		o := tasktest.On(t, "a", from)
+		c.table.Task, c.table.To = "transcode", "b"
+		if _, err := step(t, c.table).Run(t.Context(), o); fault.KindOf(err) != fault.Invalid || !strings.Contains(err.Error(), strings.ReplaceAll(c.want, `\u20ac`, "\u20ac")) {
+			t.Errorf("%v, want %s", err, c.want)
+		}
+	}
+}
+
 // TestArchive: what is packed, tar reads, and extract; directories
 // with all that is in them, but for unfinished files of transfers.
 func TestArchive(t *testing.T) {

@@ -3,8 +3,10 @@ package pack
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"os"
+	"unicode/utf8"
 
 	"golang.org/x/text/encoding"
 	"golang.org/x/text/encoding/ianaindex"
@@ -66,15 +68,15 @@ func charset(key, name string) (encoding.Encoding, error) {
 // is an error: no character is lost in silence.
 func (c transcodeTask) Run(ctx context.Context, on *task.On) (task.Result, error) {
 	return c.Make(ctx, on, "", func(w io.Writer, src *os.File) error {
-		steps := []transform.Transformer{encoding.UTF8Validator}
+		steps := []transform.Transformer{&placed{is: encoding.UTF8Validator, say: notUTF8}}
 		if c.decode != nil {
-			steps = []transform.Transformer{c.decode.NewDecoder(), &noReplacement{}}
+			steps = []transform.Transformer{c.decode.NewDecoder(), &placed{is: noReplacement{}, say: notDecoded}}
 		}
 		if c.newline != "" {
 			steps = append(steps, &lineEnds{to: []byte(c.newline)})
 		}
 		if c.encode != nil {
-			steps = append(steps, c.encode.NewEncoder())
+			steps = append(steps, &placed{is: c.encode.NewEncoder(), say: notEncoded})
 		}
 		_, err := io.Copy(w, transform.NewReader(src, transform.Chain(steps...)))
 		if err != nil && ctx.Err() == nil && fault.KindOf(err) == fault.Internal {
@@ -84,6 +86,44 @@ func (c transcodeTask) Run(ctx context.Context, on *task.On) (task.Result, error
 	})
 }
 
+// placed is a step whose error says in which line it is, and what is there.
+type placed struct {
+	is   transform.Transformer
+	line int // that are over
+	say  func(line int, rest []byte) error
+}
+
+// Reset implements transform.Transformer.
+func (p *placed) Reset() {
+	p.is.Reset()
+	p.line = 0
+}
+
+// Transform implements transform.Transformer.
+func (p *placed) Transform(dst, src []byte, atEOF bool) (nDst, nSrc int, err error) {
+	nDst, nSrc, err = p.is.Transform(dst, src, atEOF)
+	p.line += bytes.Count(src[:nSrc], []byte("\n"))
+	if err != nil && err != transform.ErrShortDst && err != transform.ErrShortSrc {
+		err = p.say(p.line+1, src[nSrc:])
+	}
+	return nDst, nSrc, err
+}
+
+func notUTF8(line int, rest []byte) error {
+	return fault.New("transcode", fault.Invalid, "line %d has a byte, %#02x, that is not UTF-8: say with decode what the file is in", line, rest[0])
+}
+
+func notDecoded(line int, _ []byte) error {
+	return fault.New("transcode", fault.Invalid, "line %d has bytes that are no character of decode", line)
+}
+
+func notEncoded(line int, rest []byte) error {
+	r, _ := utf8.DecodeRune(rest)
+	return fault.New("transcode", fault.Invalid, "line %d has %q (U+%04X), which the character set of encode has not", line, r, r)
+}
+
+var errReplaced = errors.New("a character could not be read")
+
 // noReplacement refuses the character that decoders put for what they cannot read.
 type noReplacement struct{ transform.NopResetter }
 
@@ -91,10 +131,14 @@ var replacement = []byte("\uFFFD")
 
 // Transform implements transform.Transformer.
 func (noReplacement) Transform(dst, src []byte, atEOF bool) (nDst, nSrc int, err error) {
-	n := len(src)
-	if i := bytes.Index(src, replacement); i >= 0 {
-		return 0, 0, fault.New("transcode", fault.Invalid, "the file has bytes that are no character of decode")
+	switch i := bytes.Index(src, replacement); {
+	case i == 0:
+		return 0, 0, errReplaced
+	case i > 0: // first what is before it, so that its line is known
+		n := copy(dst, src[:i])
+		return n, n, transform.ErrShortDst
 	}
+	n := len(src)
 	if !atEOF { // half of the character may be at the end
 		for k := min(2, n); k > 0; k-- {
 			if bytes.HasPrefix(replacement, src[n-k:]) {
