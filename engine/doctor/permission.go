@@ -130,9 +130,17 @@ func (e *exam) absent(dir string) {
 	e.ok(dir, "it is not there yet: the node makes it when it starts")
 }
 
+// toWrite is what is to be done about a directory that could not be written.
+func toWrite(err error) string {
+	if fault.KindOf(err) == fault.NoSpace {
+		return "make room on its file system"
+	}
+	return "let the node's user write it"
+}
+
 func (e *exam) writable(dir, meaning string) {
 	if err := tryWrite(dir); err != nil {
-		e.fail(dir, "let the node's user write it", "%s: %s", meaning, fault.Plain(err))
+		e.fail(dir, toWrite(err), "%s: %s", meaning, fault.Plain(err))
 		return
 	}
 	e.ok(dir, "it can be written")
