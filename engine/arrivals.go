@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"sync"
+	"syscall"
+	"time"
 
 	"github.com/pannier/pannier/engine/lifecycle"
 	"github.com/pannier/pannier/engine/statefile"
@@ -26,21 +28,27 @@ const mostArrivals = 256
 
 // arrival is one of them. The way from the root down has no links when it is looked through:
 // whoever may write there would say by one where files are removed.
-type arrival struct{ Root, Dir string }
+type arrival struct {
+	Root, Dir string
+	Since     time.Time // what is older is no file of the process that has written this down
+}
+
+// slack is by how much the clock of a file system may be behind.
+const slack = time.Minute
 
 // arrivals are those directories.
 type arrivals struct {
 	path string // of the file; "": nothing is written down
 
-	mu   sync.Mutex // guards what follows, and the file, which is written once for a directory
-	now  []arrival  // of this process
-	know map[arrival]bool
-	old  []arrival // of those before
+	mu   sync.Mutex         // guards what follows, and the file, which is written once for a directory
+	now  []arrival          // of this process
+	know map[[2]string]bool // root and directory
+	old  []arrival          // of those before
 }
 
 // open reads what processes before have written down.
 func (a *arrivals) open(path string) error {
-	a.path, a.know = path, map[arrival]bool{}
+	a.path, a.know = path, map[[2]string]bool{}
 	if path == "" {
 		return nil
 	}
@@ -56,20 +64,20 @@ func (a *arrivals) open(path string) error {
 
 // note writes down, durably, that a small file is about to come into a directory. false: its
 // record has to come first.
-func (a *arrivals) note(root string, dir relpath.Path) bool {
+func (a *arrivals) note(root string, dir relpath.Path, now time.Time) bool {
 	if a.path == "" {
 		return true
 	}
-	in := arrival{root, dir.String()}
+	in := arrival{root, dir.String(), now}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.know[in] {
+	if a.know[[2]string{in.Root, in.Dir}] {
 		return true
 	}
 	if len(a.now) >= mostArrivals || a.write(append(a.now, in)) != nil {
 		return false
 	}
-	a.now, a.know[in] = append(a.now, in), true
+	a.now, a.know[[2]string{in.Root, in.Dir}] = append(a.now, in), true
 	return true
 }
 
@@ -128,11 +136,11 @@ func (e *Engine) tidyDir(dir arrival, known map[string]bool) error {
 		entries, err := d.ReadDir(1000)
 		for _, entry := range entries {
 			name := entry.Name()
-			if !sideeffect.IsPartial(name) || known[name] {
+			if !sideeffect.IsKeyed(name) || known[name] {
 				continue
 			}
 			fi, err := entry.Info()
-			if err != nil || !fi.Mode().IsRegular() || !comesAtOnce(fi.Size()) || !fi.ModTime().Before(e.opened) {
+			if err != nil || !fi.Mode().IsRegular() || !comesAtOnce(fi.Size()) || !fi.ModTime().Before(e.opened) || fi.ModTime().Before(dir.Since.Add(-slack)) || !isOurs(fi) {
 				continue // it is gone, or another's
 			}
 			gone, err := sideeffect.DiscardUnknown(root, name)
@@ -148,6 +156,12 @@ func (e *Engine) tidyDir(dir arrival, known map[string]bool) error {
 		}
 	}
 	return nil
+}
+
+// isOurs reports whether a file is of the user that this process is.
+func isOurs(fi fs.FileInfo) bool {
+	is, ok := fi.Sys().(*syscall.Stat_t)
+	return !ok || int(is.Uid) == os.Geteuid()
 }
 
 // partialOf is the name, in its directory, of what a request of ours keeps; "" for a sender.

@@ -35,6 +35,7 @@ func TestArrivals(t *testing.T) {
 			t.Errorf("written down is %s", got)
 		}
 		p.stop("b")
+		time.Sleep(2 * time.Hour)
 		key := lifecycle.Key{Requester: "a", ID: lifecycle.ID{7}}
 		r, err := lifecycle.Accept(key, lifecycle.Receiver, lifecycle.Spec{Partner: "a", Rule: "push", Source: path(t, "x"), Target: path(t, "sub/kept"), Follow: key.ID}, time.Now(), time.Now().Add(time.Hour))
 		if err != nil {
@@ -45,6 +46,24 @@ func TestArrivals(t *testing.T) {
 			t.Fatal(err)
 		}
 		left := map[string]bool{}
+		mine := func(base string, ago time.Duration, uid int) { // a file of somebody's own, which stays
+			full := filepath.Join(b.root, "sub", base)
+			when := time.Now().Add(-ago)
+			if err := errors.Join(os.WriteFile(full, make([]byte, 100), 0o600), os.Chtimes(full, when, when)); err != nil {
+				t.Fatal(err)
+			}
+			if uid >= 0 {
+				if err := os.Chown(full, uid, uid); err != nil {
+					t.Fatal(err)
+				}
+			}
+			left[full] = true
+		}
+		mine(".old.pannier-r00112233445566778899aabbccddeeff", 24*time.Hour, -1) // it was there before small files came
+		mine(".short.pannier-r0011223344556677", time.Hour, -1)                  // such a name has no request's
+		if os.Getuid() == 0 {
+			mine(".other.pannier-r00112233445566778899aabbccddeeff", time.Hour, 65534)
+		}
 		leave := func(target string, id byte, size int, stays, state, late bool) {
 			name, err := sideeffect.PartialName(path(t, target), engine.PartialKey(lifecycle.Key{Requester: "a", ID: lifecycle.ID{id}}))
 			if err != nil {

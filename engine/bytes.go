@@ -46,7 +46,7 @@ func (x *run) bytes(move lifecycle.Move) error {
 	// A requested receiver shows nobody that it is MOVING before its first durable
 	// bytes, or the whole, and these are committed with it. But its operator has to
 	// find a new request whose bytes take a while.
-	if x.r.Role == lifecycle.Requester || x.r.Side == lifecycle.Sender || x.fresh && !(comesAtOnce(x.effect.Size()) && x.engine.arrivals.note(x.rule.Root, x.r.Spec.Target.Dir())) {
+	if x.r.Role == lifecycle.Requester || x.r.Side == lifecycle.Sender || x.fresh && !(comesAtOnce(x.effect.Size()) && x.engine.arrivals.note(x.rule.Root, x.r.Spec.Target.Dir(), time.Now())) {
 		if err := x.commit(); err != nil {
 			return err
 		}

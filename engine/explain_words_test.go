@@ -141,6 +141,23 @@ func TestWhichTask(t *testing.T) {
 	}
 }
 
+// TestLimitThere: who waits is told that it was in a task of the partner's that time ran out.
+func TestLimitThere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPair(t, func(n *node) {
+			n.rules["push"].Receiver.Post = tasks(t, task.Table{Task: "wait", Path: "never", Timeout: task.Duration(time.Minute)})
+		})
+		p.file("a", "x", 10)
+		a, b := p.endWithin(p.submit("push", "x", "y"), lifecycle.InError, time.Hour)
+		if f := a.Failure; f.Kind != fault.Deadline || f.Side != fault.Peer || f.Phase != lifecycle.Post {
+			t.Errorf("%+v", f)
+		}
+		if f := b.Failure; f.Kind != fault.Deadline || f.Side != fault.Here {
+			t.Errorf("%+v", f)
+		}
+	})
+}
+
 // TestPausedIsExplained: of a paused request it is said that it is paused, what ends that, and when it
 // is given up; not what went wrong before.
 func TestPausedIsExplained(t *testing.T) {

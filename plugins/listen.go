@@ -150,7 +150,8 @@ func (s *Service) listener(ctx context.Context, number uint64) (net.Listener, er
 	return l, fault.Wrap("listen", "", err)
 }
 
-// End closes all sessions and aborts what is written in them: the other end is gone.
+// End closes all sessions and aborts what is written in them, or keeps it where the session
+// remembers that: the other end is gone.
 func (s *Service) End() {
 	s.mu.Lock()
 	s.draining = true
@@ -160,6 +161,6 @@ func (s *Service) End() {
 	}
 	s.mu.Unlock()
 	for _, number := range all {
-		_, _ = s.Close(context.Background(), &bridgepb.CloseRequest{Session: number})
+		_ = s.close(context.Background(), number, true)
 	}
 }

@@ -75,6 +75,33 @@ type Capabilities struct {
 	Checksums []string // that Checksummer can ask for: "sha256", "sha1", "md5", "crc32", "sha512"
 	Copy      bool     // Copier, to a session of the same driver at another server
 	Notes     []string // what a user should know, as "the server has no MLSD: times of LIST have minutes"
+	// Kept, of a node to its Server: what an Abort has kept is remembered for this user and
+	// name, since a client that comes again has no token: ResumeKept goes on with it.
+	Kept bool
+}
+
+// ResumeKept is the WriteRequest.Resume of sessions with Capabilities.Kept: where an earlier
+// upload of this user to that name has ended. fault.NotFound: there is none, or a file has the
+// name.
+var ResumeKept = []byte("kept")
+
+// MaxMark is the most bytes of a mark.
+const MaxMark = 64
+
+// ResumeMarked is the same for a program that tells its uploads apart by marks of its own: goes on
+// with what was begun with the same mark, and begins if there is none.
+func ResumeMarked(mark string) []byte { return []byte(string(ResumeKept) + " " + mark) }
+
+// Marked is what a WriteRequest.Resume of such a session means.
+func Marked(resume []byte) (mark string, err error) {
+	rest, ok := strings.CutPrefix(string(resume), string(ResumeKept))
+	if ok && rest == "" {
+		return "", nil
+	}
+	if mark, ok = strings.CutPrefix(rest, " "); !ok || mark == "" || len(mark) > MaxMark {
+		return "", fault.New("resume", fault.Invalid, "what is to be gone on with is not what this node has told")
+	}
+	return mark, nil
 }
 
 // Session is a login at one server. Its methods may be called at the same time; a

@@ -127,9 +127,14 @@ func (s *Service) Open(ctx context.Context, r *bridgepb.OpenRequest) (*bridgepb.
 
 // Close implements bridgepb.BridgeServer. A session that is closed already is no error.
 func (s *Service) Close(ctx context.Context, r *bridgepb.CloseRequest) (*bridgepb.CloseReply, error) {
+	return &bridgepb.CloseReply{}, s.close(ctx, r.GetSession(), false)
+}
+
+// close closes a session. With keep, what is written in it is kept if the session remembers that.
+func (s *Service) close(ctx context.Context, number uint64, keep bool) error {
 	s.mu.Lock()
-	o := s.sessions[r.GetSession()]
-	delete(s.sessions, r.GetSession())
+	o := s.sessions[number]
+	delete(s.sessions, number)
 	var left []*write
 	for id, w := range s.writes {
 		if w.session == o {
@@ -139,17 +144,17 @@ func (s *Service) Close(ctx context.Context, r *bridgepb.CloseRequest) (*bridgep
 	}
 	s.mu.Unlock()
 	if o == nil {
-		return &bridgepb.CloseReply{}, nil
+		return nil
 	}
 	for _, w := range left {
-		_, _ = w.abort(ctx, false)
+		_, _ = w.abort(ctx, keep && o.can.Kept)
 	}
 	o.end()
 	err := guarded("close", o.Session.Close)
 	s.mu.Lock()
 	s.less()
 	s.mu.Unlock()
-	return &bridgepb.CloseReply{}, err
+	return err
 }
 
 // less tells Drain that one has ended. s.mu is held.

@@ -74,14 +74,23 @@ func PartialName(target relpath.Path, key string) (relpath.Path, error) {
 
 // IsPartial reports whether a file of that name, without its directory, is kept
 // between runs.
-func IsPartial(base string) bool {
+func IsPartial(base string) bool { n := partialDigits(base); return n == sharedDigits || n == keyedDigits }
+
+// IsKeyed reports whether it is kept for one Descriptor.ResumeKey.
+func IsKeyed(base string) bool { return partialDigits(base) == keyedDigits }
+
+// partialDigits is how many digits there are behind the mark of a partial file, if nothing else is.
+func partialDigits(base string) int {
 	const mark = tempMark + "r"
 	i := strings.LastIndex(base, mark)
 	if i < 1 || base[0] != '.' {
-		return false
+		return 0
 	}
 	digits := base[i+len(mark):]
-	return (len(digits) == sharedDigits || len(digits) == keyedDigits) && strings.Trim(digits, "0123456789abcdef") == ""
+	if strings.Trim(digits, "0123456789abcdef") != "" {
+		return 0
+	}
+	return len(digits)
 }
 
 // stateName is the name of the state file beside a partial file.

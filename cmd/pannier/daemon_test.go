@@ -239,6 +239,12 @@ func set(s *engine.Status, name, value string) (err error) {
 			}
 		}
 		s.Spec.Tasks = [3]uint8{1, 1, 0}
+	case "there": // how far the other end was when it failed
+		for _, ph := range lifecycle.Phases() {
+			if ph.Name(s.Side.Other()) == value {
+				s.Failure.Phase = ph
+			}
+		}
 	case "streak":
 		s.Streak = uint32(number())
 	case "attempt":

@@ -133,15 +133,19 @@ func lasted(d time.Duration) string {
 	return span(d)
 }
 
+// taskList is the list whose tasks run in a phase, at either end.
+var taskList = map[string]string{"PRE": "pre", "POST": "post"}
+
 // inTask reports whether a request has ended in one of this node's tasks.
 func inTask(r *adminpb.Request) bool {
-	list := map[string]string{"PRE": "pre", "POST": "post"}[r.GetPhase()]
+	list := taskList[r.GetPhase()]
 	return slices.ContainsFunc(r.GetTasks(), func(t *adminpb.TaskCount) bool { return t.GetList() == list && t.GetDone() < t.GetAll() })
 }
 
 // failureOf is why a request has failed, as an error of its failure's kind; nil if it
 // has not. One that somebody has cancelled is not an interrupted command, and one that
-// an own task has refused, or not ended in time, was not refused by the partner.
+// an own task has refused, or not ended in time, was not refused by the partner. Whose task has not
+// ended in time there was, and can be reached.
 func failureOf(r *adminpb.Request) error {
 	if r.GetState() != adminpb.Request_INERROR {
 		return nil
@@ -160,6 +164,8 @@ func failureOf(r *adminpb.Request) error {
 	switch {
 	case kind == fault.Canceled:
 		return command.Suggest(command.WithCode(command.Cancelled, err), "%s", more)
+	case kind == fault.Deadline && f.GetSide() == fault.Peer.String() && taskList[f.GetPhase()] != "": // its tasks have the only limits there
+		return command.Suggest(command.WithCode(command.Refused, err), "%s", more)
 	case f.GetSide() != fault.Here.String():
 	case kind == fault.Refused, // nothing else of a node refuses its own request
 		kind == fault.Deadline && inTask(r): // and nothing else of it has a limit then

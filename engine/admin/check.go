@@ -30,7 +30,7 @@ import (
 func (s *Server) Check(in *adminpb.CheckRequest, out grpc.ServerStreamingServer[adminpb.CheckReply]) error {
 	c := &checker{
 		ctx: out.Context(), began: time.Now(), book: s.cfg.Engine.Book(), read: in.GetReadData(), counts: &adminpb.CheckCounts{},
-		roots: map[string]*os.Root{}, taken: map[string]bool{}, partial: map[string]bool{},
+		roots: map[string]*os.Root{}, taken: map[string]bool{}, partial: map[string]bool{}, kept: s.cfg.Kept,
 		tell: func(f *adminpb.Finding) error { return out.Send(&adminpb.CheckReply{Finding: f}) },
 	}
 	defer c.close()
@@ -74,6 +74,7 @@ type checker struct {
 	roots   map[string]*os.Root // by directory; nil: cannot be opened, which was told
 	taken   map[string]bool     // paths whose content a later request is answerable for
 	partial map[string]bool     // paths of partial files that a request knows
+	kept    func(root, name string) bool
 }
 
 func (c *checker) close() {
@@ -250,7 +251,7 @@ func (c *checker) partials() error {
 			case d.IsDir():
 				seen[full] = true
 				return nil
-			case !sideeffect.IsPartial(d.Name()) || c.partial[full]:
+			case !sideeffect.IsPartial(d.Name()) || c.partial[full] || c.kept != nil && c.kept(rule.Root, path):
 				return nil
 			}
 			return c.orphan(rule, path, d)

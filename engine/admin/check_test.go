@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/pannier/pannier/engine"
+	"github.com/pannier/pannier/engine/admin"
 	"github.com/pannier/pannier/engine/lifecycle"
 	"github.com/pannier/pannier/engine/task"
 	"github.com/pannier/pannier/engine/task/catalogue"
@@ -174,7 +175,8 @@ func TestCheckKnowsSuccessors(t *testing.T) {
 
 // TestCheckPartials: partial files that no request will go on with.
 func TestCheckPartials(t *testing.T) {
-	n := newNode(t)
+	var kept func(root, name string) bool
+	n := newNode(t, func(c *admin.Config) { c.Kept = func(root, name string) bool { return kept(root, name) } })
 	old := time.Now().Add(-time.Hour)
 	known := received(1, "known", "x", 1)
 	partial := func(target string, key string, at time.Time) string {
@@ -196,6 +198,8 @@ func TestCheckPartials(t *testing.T) {
 	write(t, filepath.Join(n.in, ".hidden"), "")
 	known.State, known.Phase, known.Failure.Kind = lifecycle.InError, lifecycle.Moving, 16
 	n.engine.Set(known)
+	foreign := partial("foreign", "of a foreign client", old)
+	kept = func(root, name string) bool { return root == n.in && name == foreign }
 	found, _ := check(t, n, false)
 	slices.Sort(found)
 	for i := range orphans {

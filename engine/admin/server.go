@@ -91,6 +91,9 @@ type Config struct {
 	Refused func(who string, err error)
 	// Listeners are where foreign clients connect, by address.
 	Listeners func() []Door
+	// Kept tells whether a partial file, by a rule's root and its name below, waits for a foreign
+	// client to go on with it. nil: none does.
+	Kept func(root, name string) bool
 
 	// Relays are the node's.
 	Relays Relays

@@ -2,12 +2,16 @@ package folder
 
 import (
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
+
+	"github.com/pannier/pannier/sideeffect"
 )
 
 // atPoint does something when the work has come to a point for the n-th time.
@@ -52,8 +56,7 @@ func TestCrash(t *testing.T) {
 						}
 						return crashed.Load()
 					})
-					b.watch.cancel()
-					b.watch.work.Wait()
+					b.dies()
 					reached = func(string) {}
 					b.start()
 					b.settled()
@@ -73,6 +76,13 @@ func TestCrash(t *testing.T) {
 			}
 		}
 	}
+}
+
+// dies waits until all has ended where it was. The kernel takes back what gave hints, of which each user has few.
+func (b *bench) dies() {
+	b.watch.cancel()
+	b.watch.work.Wait()
+	b.watch.hints.close()
 }
 
 // quiet: nothing is under way, as far as can be seen.
@@ -105,8 +115,7 @@ func TestDisposeLooksTwice(t *testing.T) {
 			b.until("the newer file has come", came.Load)
 			if then != "" {
 				b.until("it has ended there", crashed.Load)
-				b.watch.cancel()
-				b.watch.work.Wait()
+				b.dies()
 				b.start()
 			}
 			b.until("both were sent", func() bool { return slices.Equal(b.got("in/a"), []string{"one", "two"}) })
@@ -115,6 +124,57 @@ func TestDisposeLooksTwice(t *testing.T) {
 				left, _ := os.ReadDir(filepath.Join(b.root, "in"))
 				return len(left) == 0
 			})
+		})
+	}
+}
+
+// TestPlanted: a directory that somebody has put under the name that a file gets for a moment is said, once, and stays; the
+// file does, too, and goes when the directory is gone.
+func TestPlanted(t *testing.T) {
+	for _, fails := range []string{"", "no"} {
+		t.Run(fails, func(t *testing.T) {
+			var log said
+			b := begin(t, func(f *Folder) { f.After, f.Failed, f.FailedTo = Delete, Move, pathOf(t, "bad") })
+			b.cfg.Log = slog.New(slog.NewTextHandler(&log, nil))
+			b.restart()
+			b.mu.Lock()
+			b.hold, b.fails = true, fails
+			b.mu.Unlock()
+			b.write("in/a", "one")
+			b.until("it is under way", func() bool { return b.watch.Status(0).Open == 1 })
+			fi, err := os.Lstat(filepath.Join(b.root, "in/a"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			name := asideName("f", "in/a", sideeffect.VersionOf(fi).WithoutDevice())
+			planted := filepath.Join(b.root, "in", name)
+			if err := os.Mkdir(planted, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			b.release()
+			b.until("that is said", func() bool { return log.count("is a directory") > 0 })
+			for range 3 {
+				b.watch.Scan(t.Context())
+			}
+			if n := log.count("is a directory"); n != 1 || log.count(name+" is a directory, and the file needs that name for a moment: remove it") != 1 {
+				t.Errorf("said %d times: %s", n, &log.text)
+			}
+			if s := b.watch.Status(10); fails == "" && (len(s.Rows) != 1 || !strings.Contains(s.Rows[0].Why, "is a directory")) {
+				t.Errorf("%+v", s)
+			}
+			if !exists(planted) || !exists(filepath.Join(b.root, "in/a")) {
+				t.Error("something of it is gone")
+			}
+			if err := os.Remove(planted); err != nil {
+				t.Fatal(err)
+			}
+			b.until("it goes", func() bool {
+				b.watch.Scan(t.Context())
+				return !exists(filepath.Join(b.root, "in/a"))
+			})
+			if exists(filepath.Join(b.root, "bad/a")) != (fails != "") {
+				t.Error("it is not where it belongs")
+			}
 		})
 	}
 }

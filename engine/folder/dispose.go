@@ -80,6 +80,8 @@ func (d *disposal) isAside(in *os.Root) (bool, error) {
 		return false, fault.Wrap("look for file", d.path.String(), err)
 	case d.is(fi):
 		return true, nil
+	case fi.IsDir():
+		return false, fault.New("rename file", fault.Exists, "%s is a directory, and the file needs that name for a moment: remove it", path.Join(at(d.path.Dir()), d.aside))
 	}
 	return false, d.back(in)
 }

@@ -78,6 +78,8 @@ func (w *Watcher) retry() {
 		case isFailed:
 			if w.revived(f) {
 				ended = append(ended, f)
+			} else if w.f.Failed == Move {
+				left = append(left, f)
 			}
 		case isOpen:
 			if !slices.ContainsFunc(f.reqs, func(r outcome) bool { return !r.Registered && !r.over }) {
@@ -205,12 +207,17 @@ func (w *Watcher) finish(files []*file) {
 			dirs[dir] = true
 		}
 		if err != nil {
-			if text := "delivered, but it stays: " + fault.Plain(err); f.state == isDelivered && f.why != text {
-				f.why = text
-				w.log.Warn("a delivered file stays, and that is tried again", "file", f.path, "error", err)
+			text := fault.Plain(err)
+			if w.staying[f.path] != text {
+				w.staying[f.path] = text
+				w.log.Warn("a "+map[stateCode]string{isDelivered: "delivered", isFailed: "failed"}[f.state]+" file stays, and that is tried again", "file", f.path, "error", err)
+			}
+			if f.state == isDelivered {
+				f.why = "delivered, but it stays: " + text
 			}
 			continue
 		}
+		delete(w.staying, f.path)
 		if went {
 			w.log.Info(map[stateCode]string{isDelivered: w.f.After.String() + "d", isFailed: "moved away"}[f.state], "file", f.path)
 		}

@@ -50,11 +50,12 @@ type Watcher struct {
 	ended  chan ending
 	asked  chan chan struct{} // for a scan; the channel is closed when it is over
 
-	mu     sync.Mutex // guards what follows; only the loop changes it
-	files  map[string]*file
-	odd    map[string]oddAt
-	status Status
-	open   int // requests
+	mu      sync.Mutex // guards what follows; only the loop changes it
+	files   map[string]*file
+	odd     map[string]oddAt
+	staying map[string]string // files that cannot be dealt with, and why, as was logged
+	status  Status
+	open    int // requests
 
 	// Of the loop alone.
 	due      dueHeap
@@ -151,7 +152,7 @@ func Watch(cfg Config) (*Watcher, error) {
 	}
 	w := &Watcher{
 		cfg: cfg, f: &cfg.Folder, log: cfg.Log.With("folder", cfg.Folder.Name), began: time.Now(), hints: newHints(cfg.Folder.Root, cfg.watcher),
-		founds: make(chan found), ended: make(chan ending, mostNoted), asked: make(chan chan struct{}), files: map[string]*file{}, odd: map[string]oddAt{},
+		founds: make(chan found), ended: make(chan ending, mostNoted), asked: make(chan chan struct{}), files: map[string]*file{}, odd: map[string]oddAt{}, staying: map[string]string{},
 	}
 	w.ctx, w.cancel = context.WithCancel(context.Background())
 	w.status.Folder = cfg.Folder

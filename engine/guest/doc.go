@@ -7,6 +7,8 @@
 //	secret.go    passwords and keys
 //	session.go   what is there
 //	upload.go    a file that comes
+//	keep.go      what is left of one that has broken off, and going on with it
+//	remains.go   all that is left, and its end
 //	download.go  a file that goes
 //	limits.go    how much at a time
 package guest

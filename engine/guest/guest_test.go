@@ -480,9 +480,8 @@ func TestDownload(t *testing.T) {
 	if a, err := s.Stat(t.Context(), "/x"); err != nil || a.Size != 5 || a.Name != "/x" {
 		t.Errorf("%+v, %v", a, err)
 	}
-	d.end = func(*lifecycle.Record) error { return errors.New("wait") }
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
-	defer cancel()
+	ctx, cancel := context.WithCancel(t.Context())
+	d.end = func(*lifecycle.Record) error { cancel(); return errors.New("wait") }
 	if _, err := s.Read(ctx, "/x", 0); err == nil || len(d.cancelled) != 1 {
 		t.Errorf("%v, %v", err, d.cancelled)
 	}
@@ -521,9 +520,8 @@ func TestDownloadLeft(t *testing.T) {
 		t.Error(err)
 	}
 	left("deleted")
-	d.end = func(r *lifecycle.Record) error { made(r); return errors.New("wait") }
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
-	defer cancel()
+	ctx, cancel := context.WithCancel(t.Context())
+	d.end = func(r *lifecycle.Record) error { made(r); cancel(); return errors.New("wait") }
 	if _, err := s.Read(ctx, "/x", 0); err == nil {
 		t.Error("it has come")
 	}

@@ -58,6 +58,9 @@ type Node struct {
 	Far      Far
 	Layer    sideeffect.Layer // nil: the operating system
 	Log      *slog.Logger
+	// Remains is where what uploads leave that break off is noted, of all listeners of the
+	// node. nil: they leave nothing.
+	Remains *Remains
 	// Refused is told of clients that were not let in. nil: nobody is.
 	Refused func(who string, err error)
 

@@ -28,7 +28,8 @@ func (n *Node) session(u User, from string) plugins.Session { return &session{n,
 
 // Capabilities implements plugins.Session.
 func (s *session) Capabilities() plugins.Capabilities {
-	return plugins.Capabilities{Offsets: true, List: true, Write: s.user.Send != "", Atomic: true, Mkdir: s.user.Send != ""}
+	return plugins.Capabilities{Offsets: true, List: true, Write: s.user.Send != "", Atomic: true, Mkdir: s.user.Send != "",
+		Resume: s.keeps(), Kept: s.keeps()}
 }
 
 // Close implements plugins.Session.

@@ -3,7 +3,6 @@ package guest
 import (
 	"context"
 	"errors"
-	"io/fs"
 	"os"
 	"sync"
 	"time"
@@ -29,8 +28,10 @@ func (s *session) Write(ctx context.Context, name string, w plugins.WriteRequest
 		return nil, fault.New(op, fault.Permission, "this user may not upload")
 	case p.IsZero():
 		return nil, fault.New(op, fault.Invalid, "/ is a directory")
-	case w.Resume != nil:
-		return nil, fault.New(op, fault.Unsupported, "an upload begins anew")
+	}
+	resume, key, err := s.resumes(w)
+	if err != nil {
+		return nil, err
 	}
 	rule, root, err := s.root()
 	if err != nil {
@@ -41,8 +42,8 @@ func (s *session) Write(ctx context.Context, name string, w plugins.WriteRequest
 		_ = root.Close()
 		return nil, err
 	}
-	u := &upload{s: s, rule: rule, root: root, path: p, name: name, ctx: ctx, give: give}
-	if err := u.begin(w.Size); err != nil {
+	u := &upload{s: s, rule: rule, root: root, path: p, name: name, ctx: ctx, give: give, key: key, marked: len(w.Resume) > len(plugins.ResumeKept)}
+	if err := u.begin(w.Size, resume); err != nil {
 		give()
 		_ = root.Close()
 		return nil, fault.Wrap(op, name, reason(err))
@@ -60,7 +61,13 @@ type upload struct {
 	ctx  context.Context
 	give func() // its place
 	sink sideeffect.Sink
-	n    int64
+	keep *keeping // nil: it cannot be gone on with
+
+	key    string // whose the partial file is
+	marked bool   // it has a mark: who comes again asks for that, and not for the name
+
+	offset int64 // where it goes on
+	n      int64 // bytes there are, with those before offset
 
 	mu   sync.Mutex // of Commit and Abort
 	over bool
@@ -68,25 +75,25 @@ type upload struct {
 	err  error
 }
 
-func (u *upload) begin(size int64) error {
-	if err := sideeffect.MakeDirs(u.root, u.path.Dir()); err != nil {
-		return err
+func (u *upload) begin(size int64, resume bool) error {
+	if !resume || u.marked { // else they are there, or nothing is
+		if err := sideeffect.MakeDirs(u.root, u.path.Dir()); err != nil {
+			return err
+		}
 	}
 	local := sideeffect.File(u.root, u.path.String())
 	if u.s.node.Layer != nil {
 		local = sideeffect.FileOn(u.s.node.Layer, u.root, u.path.String())
 	}
-	d := sideeffect.Descriptor{Direction: sideeffect.ServerToClient, Local: local, Quota: u.rule.Quota}
+	d := &sideeffect.Descriptor{Direction: sideeffect.ServerToClient, Local: local, Quota: u.rule.Quota}
 	if u.rule.Exists == engine.Refuse {
 		d.Mode = sideeffect.CreateNew
 	}
-	var err error
-	u.sink, err = d.OpenSink(size, sideeffect.ResumePoint{})
-	return err
+	return u.open(d, size, resume)
 }
 
 // Offset implements plugins.Staged.
-func (u *upload) Offset() int64 { return 0 }
+func (u *upload) Offset() int64 { return u.offset }
 
 // Write implements plugins.Staged.
 func (u *upload) Write(p []byte) (int, error) {
@@ -96,7 +103,7 @@ func (u *upload) Write(p []byte) (int, error) {
 	if q := u.rule.Quota; q >= 0 && u.n+int64(len(p)) > q {
 		return 0, fault.New("upload", fault.QuotaExceeded, "a file may have %d bytes", q)
 	}
-	if err := u.sink.WriteBlock(p, u.n); err != nil {
+	if err := u.put(p); err != nil {
 		return 0, fault.Wrap("upload", u.name, reason(err))
 	}
 	u.n += int64(len(p))
@@ -142,14 +149,19 @@ func (u *upload) commit(ctx context.Context) (a plugins.Attr, err error) {
 func (u *upload) request(ctx context.Context) (r lifecycle.Record, err error) {
 	if !u.rule.Sender.None() {
 		defer naming.lock(u.rule.Root + "\x00" + u.path.String())()
-		err = u.free(ctx)
+		err = u.unused(ctx)
+	}
+	if err == nil {
+		err = u.whole()
 	}
 	if err == nil {
 		err = u.sink.Commit()
 	}
+	u.giveUp()
 	if closed := u.sink.Close(); err == nil {
 		err = closed
 	}
+	u.forgotten()
 	if err != nil {
 		return r, err
 	}
@@ -162,10 +174,10 @@ func (u *upload) request(ctx context.Context) (r lifecycle.Record, err error) {
 	return r, err
 }
 
-// free refuses a name whose file is still an open request's: the tasks of that one would move or
+// unused refuses a name whose file is still an open request's: the tasks of that one would move or
 // delete the new file.
-func (u *upload) free(ctx context.Context) error {
-	if _, err := u.root.Lstat(u.path.String()); errors.Is(err, fs.ErrNotExist) {
+func (u *upload) unused(ctx context.Context) error {
+	if u.free() {
 		return nil
 	}
 	book := u.s.node.Engine.Book()
@@ -210,7 +222,7 @@ func heard(f lifecycle.Failure) string {
 }
 
 // Abort implements plugins.Staged.
-func (u *upload) Abort(context.Context, bool) ([]byte, error) {
+func (u *upload) Abort(_ context.Context, keep bool) (resume []byte, err error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.over {
@@ -222,6 +234,14 @@ func (u *upload) Abort(context.Context, bool) ([]byte, error) {
 	u.over = true
 	u.err = fault.New("upload", fault.Stale, "it was aborted")
 	u.give()
-	err := errors.Join(u.sink.Abort(false), u.sink.Close(), u.root.Close())
-	return nil, fault.Wrap("abort", u.name, reason(err))
+	if keep = keep && u.brokeOff(); keep {
+		resume = plugins.ResumeKept
+	} else {
+		u.giveUp()
+	}
+	err = errors.Join(u.sink.Abort(keep), u.sink.Close())
+	if !keep {
+		u.forgotten()
+	}
+	return resume, fault.Wrap("abort", u.name, reason(errors.Join(err, u.root.Close())))
 }

@@ -59,6 +59,7 @@ type server struct {
 	mu      sync.Mutex
 	login   *login   // nil: nobody has needed one, or the last is over
 	attempt *attempt // nil: nobody logs in just now
+	refused *refusal // nil: the last login was not refused
 	gone    bool     // nobody uses it any more
 	users   sync.WaitGroup
 }
@@ -325,9 +326,18 @@ func (s *server) logIn(ctx context.Context, a *attempt) {
 	to, err := s.endpoint(ctx)
 	var session plugins.Session
 	if err == nil {
+		s.mu.Lock()
+		err = s.heldBack(to, time.Now())
+		s.mu.Unlock()
+	}
+	asked := err == nil
+	if asked {
 		session, err = s.plugin.Open(ctx, to)
 	}
 	s.mu.Lock()
+	if asked {
+		s.heard(to, err, time.Now())
+	}
 	s.attempt, a.err, a.left = nil, err, ctx.Err() != nil
 	late := err == nil && s.gone
 	if err == nil && !late {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"net"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"sync"
@@ -25,6 +26,7 @@ type listeners struct {
 	node     *Node
 	patience context.Context // ends when clients have no time any more
 	hurry    context.CancelFunc
+	remains  *guest.Remains
 
 	mu  sync.Mutex
 	all map[string]*door // by address
@@ -97,14 +99,26 @@ func (n *Node) beginListeners(cfg *config.Config) error {
 		n.listeners.close()
 		return nil
 	})
+	var err error
+	if n.listeners.remains, err = guest.OpenRemains(filepath.Join(n.fixed.State, uploadsFile), n.o.Layer, n.log); err != nil {
+		return err
+	}
 	n.listeners.leftover(cfg)
 	return n.listeners.change(cfg, nil)
 }
 
-// leftover removes what an earlier life of the node has left of downloads.
+// leftover removes what an earlier life of the node has left of downloads, and what uploads have
+// left that nobody goes on with.
 func (l *listeners) leftover(cfg *config.Config) {
 	ctx, cancel := context.WithCancel(context.Background())
-	l.node.undone(func() error { cancel(); return nil })
+	var sweeping sync.WaitGroup
+	l.node.undone(func() error { cancel(); sweeping.Wait(); return nil })
+	sweeping.Go(func() {
+		for ctx.Err() == nil {
+			l.remains.Sweep(time.Now())
+			sleep(ctx, sweepEvery)
+		}
+	})
 	seen := map[string]bool{}
 	for _, is := range cfg.Listeners {
 		g := l.guests(is.Address)
@@ -124,7 +138,7 @@ func (l *listeners) leftover(cfg *config.Config) {
 }
 
 func (l *listeners) guests(address string) *guest.Node {
-	return &guest.Node{Listener: address, Engine: l.node.engine, Far: far{l.node}, Layer: l.node.o.Layer, Log: l.node.log, Refused: l.node.refused}
+	return &guest.Node{Listener: address, Engine: l.node.engine, Far: far{l.node}, Layer: l.node.o.Layer, Remains: l.remains, Log: l.node.log, Refused: l.node.refused}
 }
 
 // change makes the listeners those of a configuration. One that stays as it is but for its

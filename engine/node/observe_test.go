@@ -139,7 +139,7 @@ func TestScrape(t *testing.T) {
 
 func eventually(t *testing.T, holds func() bool, otherwise func() string) {
 	t.Helper()
-	for range 500 {
+	for range 6000 {
 		if holds() {
 			return
 		}

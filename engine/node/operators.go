@@ -29,6 +29,7 @@ func (n *Node) listenAdmin() error {
 	cfg.Relays, cfg.Folders, cfg.Tokens, cfg.Objects = n.relays, n.folders, n.tokens, runtimeObjects{n}
 	cfg.Schedules, cfg.Expecting = n.schedules, n.expecting
 	cfg.Browse, cfg.Probe, cfg.Listeners = n.browse, n.bridges.Probe, n.listeners.list
+	cfg.Kept = n.listeners.remains.Has
 	var err error
 	if n.admin, err = admin.New(cfg); err != nil {
 		return err

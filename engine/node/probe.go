@@ -67,6 +67,9 @@ func (b *bridges) Probe(ctx context.Context, name string, write bool) (found []s
 		return nil, err
 	}
 	session, err := s.plugin.Open(ctx, to)
+	s.mu.Lock()
+	s.heard(to, err, time.Now())
+	s.mu.Unlock()
 	if err != nil {
 		return nil, err
 	}

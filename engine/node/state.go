@@ -17,6 +17,9 @@ const storeFile = "store.db"
 // arrivalsFile is the engine's Arrivals there.
 const arrivalsFile = "arrivals.json"
 
+// uploadsFile is what foreign clients have begun to upload, and may go on with.
+const uploadsFile = "uploads.json"
+
 // StorePath is the store in a state directory.
 func StorePath(state string) string { return filepath.Join(state, storeFile) }
 

@@ -17,7 +17,7 @@ import (
 // attempt at a time, share how it went, and nothing goes on dialling after.
 func TestSingleFlight(t *testing.T) {
 	l := must(net.Listen("tcp", "127.0.0.1:0"))
-	var now, most, all atomic.Int32
+	var now, most, all, begun atomic.Int32
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		for {
@@ -28,6 +28,9 @@ func TestSingleFlight(t *testing.T) {
 			all.Add(1)
 			most.Store(max(most.Load(), now.Add(1)))
 			wg.Go(func() {
+				for begun.Load() < 200 { // all share the first
+					time.Sleep(time.Millisecond)
+				}
 				time.Sleep(50 * time.Millisecond)
 				now.Add(-1)
 				c.Close()
@@ -38,6 +41,7 @@ func TestSingleFlight(t *testing.T) {
 	errs := make(chan error, 200)
 	for range cap(errs) {
 		go func() {
+			begun.Add(1)
 			_, err := p.line.Call(within(t), "paris", ask(lifecycle.Prepare), nil)
 			errs <- err
 		}()

@@ -147,9 +147,9 @@ func TestTransferAnswers(t *testing.T) {
 func TestCancel(t *testing.T) {
 	on(t, func(t *testing.T, scheme string) {
 		p := start(t, scheme)
-		entered, left := make(chan struct{}), make(chan error, 1)
+		entered, left := make(chan struct{}, 20), make(chan error, 20)
 		p.fake.serve = func(ctx context.Context, _ engine.Ask, _ engine.Effect) (engine.Answer, error) {
-			close(entered)
+			entered <- struct{}{}
 			<-ctx.Done()
 			left <- context.Cause(ctx)
 			return engine.Answer{}, ctx.Err()
@@ -160,11 +160,12 @@ func TestCancel(t *testing.T) {
 		wantKind(t, err, fault.Canceled)
 		<-left
 
-		entered = make(chan struct{})
-		ctx, cancel = context.WithTimeout(within(t), 50*time.Millisecond)
-		defer cancel()
-		_, err = p.line.Call(ctx, "paris", ask(lifecycle.Prepare), nil)
-		wantKind(t, err, fault.Deadline)
+		for limit := 50 * time.Millisecond; len(entered) == 0; limit *= 2 { // until one comes so far before its time is over
+			ctx, cancel = context.WithTimeout(within(t), limit)
+			_, err = p.line.Call(ctx, "paris", ask(lifecycle.Prepare), nil)
+			cancel()
+			wantKind(t, err, fault.Deadline)
+		}
 		<-left
 		p.fake.serve = nil
 		if _, err := p.line.Call(within(t), "paris", ask(lifecycle.Prepare), nil); err != nil {

@@ -29,11 +29,11 @@ func (p *Pusher) look() (found []lifecycle.Record, more bool, _ error) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for i := range p.waiting { // it has finished while this was looking
-		came := name(&p.waiting[i])
-		oldest = slices.DeleteFunc(oldest, func(r lifecycle.Record) bool { return name(&r) == came })
+	came := make(map[string]bool, len(p.waiting)) // while this was looking; who tells of more waits meanwhile
+	for i := range p.waiting {
+		came[name(&p.waiting[i])] = true
 	}
-	found = oldest
+	found = slices.DeleteFunc(oldest, func(r lifecycle.Record) bool { return came[name(&r)] })
 	slices.SortStableFunc(found, func(a, b lifecycle.Record) int { return a.Changed.Compare(b.Changed) })
 	return found, more, nil
 }

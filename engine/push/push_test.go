@@ -278,3 +278,19 @@ func TestRedirect(t *testing.T) {
 		t.Error("it was followed")
 	}
 }
+
+// TestLookIsCheap: to look takes work for each record that waits or is found, not for each pair of them: who tells of
+// what has finished, for whom a transfer waits, would wait for that.
+func TestLookIsCheap(t *testing.T) {
+	h := newHub(t)
+	h.finish(nil, mostWaiting)
+	p := &Pusher{cfg: h.cfg, ctx: t.Context(), recent: map[string]time.Time{}, waiting: slices.Clone(h.records)}
+	some := testing.AllocsPerRun(1, func() {
+		if found, _, err := p.look(); err != nil || len(found) > 0 {
+			t.Fatal(len(found), err)
+		}
+	})
+	if most := float64(50 * mostWaiting); some > most {
+		t.Errorf("%v allocations, at most %v", some, most)
+	}
+}

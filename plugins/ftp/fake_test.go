@@ -168,7 +168,7 @@ func (c *fakeConn) connect() net.Conn {
 	if c.data == nil {
 		return nil
 	}
-	_ = c.data.(*net.TCPListener).SetDeadline(time.Now().Add(5 * time.Second))
+	_ = c.data.(*net.TCPListener).SetDeadline(time.Now().Add(time.Minute))
 	d, err := c.data.Accept()
 	if err != nil {
 		return nil
@@ -1043,7 +1043,7 @@ func TestCopyStalls(t *testing.T) {
 		isKind(t, err, fault.DeadPeer, "RETR")
 		select {
 		case <-stalled:
-		case <-time.After(5 * time.Second):
+		case <-time.After(30 * time.Second):
 			t.Error("the source was not told to stop")
 		}
 	})

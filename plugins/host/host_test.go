@@ -271,7 +271,7 @@ func TestErrors(t *testing.T) {
 	kindOf(t, err, fault.NotFound)
 	_, err = s.Stat(t.Context(), "/a\r\nDELE b")
 	kindOf(t, err, fault.Invalid)
-	within(t, 10*time.Second, func() { _, err = p.Open(t.Context(), plugins.Endpoint{URL: "odd:flood"}) }) // 320 KiB without an end of line
+	within(t, time.Minute, func() { _, err = p.Open(t.Context(), plugins.Endpoint{URL: "odd:flood"}) }) // 320 KiB without an end of line
 	kindOf(t, err, fault.Unauthenticated)
 	if n, ok := errors.AsType[plugins.Native](err); !ok || n.Code != "530" || err.Error() != `log in "odd:flood": peer reports: not authenticated: 530 Login incorrect.` {
 		t.Errorf("%#v: %v", n, err)
@@ -426,7 +426,7 @@ func TestHung(t *testing.T) {
 		if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
 			t.Fatal(err)
 		}
-		within(t, 20*time.Second, func() {
+		within(t, time.Minute, func() {
 			if err := p.Close(t.Context()); err != nil {
 				t.Error(err)
 			}
@@ -435,7 +435,7 @@ func TestHung(t *testing.T) {
 	})
 	t.Run("one call", func(t *testing.T) {
 		cfg, _ := config(t)
-		cfg.Call = 200 * time.Millisecond
+		cfg.Call = 2 * time.Second
 		p := run(t, cfg)
 		_, err := p.Open(t.Context(), plugins.Endpoint{URL: "odd:block"})
 		kindOf(t, err, fault.DeadPeer)
@@ -449,7 +449,7 @@ func TestHung(t *testing.T) {
 	})
 	t.Run("reading and writing", func(t *testing.T) {
 		cfg, said := config(t)
-		cfg.Answer = 300 * time.Millisecond
+		cfg.Answer = 2 * time.Second
 		p := run(t, cfg)
 		s := open(t, p, t.TempDir())
 		put(t, s, "/a", make([]byte, 4<<20))
@@ -464,7 +464,7 @@ func TestHung(t *testing.T) {
 		if err := syscall.Kill(describe(t, p).PID, syscall.SIGSTOP); err != nil {
 			t.Fatal(err)
 		}
-		within(t, 20*time.Second, func() {
+		within(t, time.Minute, func() {
 			_, err := io.Copy(io.Discard, r)
 			kindOf(t, err, fault.Lost)
 			for err = nil; err == nil; {
@@ -495,7 +495,7 @@ func TestCanceled(t *testing.T) {
 		t.Fatal(err)
 	}
 	cancel()
-	within(t, 20*time.Second, func() {
+	within(t, time.Minute, func() {
 		_, err := io.Copy(io.Discard, r)
 		kindOf(t, err, fault.Canceled)
 		_, err = w.Write(make([]byte, 8<<20))
@@ -584,7 +584,7 @@ func gone(t *testing.T, pid int) {
 
 func eventually(t *testing.T, holds func() bool) {
 	t.Helper()
-	for end := time.Now().Add(20 * time.Second); !holds(); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); !holds(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("it does not come true")
 		}

@@ -57,7 +57,7 @@ func newFake(t testing.TB) *fake {
 
 // endpoint is the fake; options are name, value, name, value.
 func (f *fake) endpoint(options ...string) plugins.Endpoint {
-	e := plugins.Endpoint{URL: "s3+" + f.URL + "/bucket", User: "key", Password: "secret", Options: map[string]string{"timeout": "2s"}}
+	e := plugins.Endpoint{URL: "s3+" + f.URL + "/bucket", User: "key", Password: "secret", Options: map[string]string{"timeout": "1m"}}
 	for i := 0; i < len(options); i += 2 {
 		e.Options[options[i]] = options[i+1]
 	}

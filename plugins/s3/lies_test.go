@@ -96,7 +96,11 @@ func TestLyingRead(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			f := newFake(t)
 			f.puts("a", b)
-			s := opens(t, f.endpoint("timeout", "500ms"))
+			timeout := "1m"
+			if c.kind == fault.DeadPeer {
+				timeout = "500ms"
+			}
+			s := opens(t, f.endpoint("timeout", timeout))
 			f.at("GetObject", func(w http.ResponseWriter, r *http.Request) {
 				w.Header().Set("ETag", `"`+newObject(b).etag+`"`)
 				w.Header().Set("Last-Modified", time.Now().UTC().Format(http.TimeFormat))
@@ -110,9 +114,10 @@ func TestLyingRead(t *testing.T) {
 
 // TestSlowReader: a caller that takes its time is not a server that is silent.
 func TestSlowReader(t *testing.T) {
+	t.Parallel()
 	f := newFake(t)
 	f.puts("a", randomBytes(8<<20))
-	s := opens(t, f.endpoint("timeout", "1s"))
+	s := opens(t, f.endpoint("timeout", "3s"))
 	r, err := s.Read(t.Context(), "/a", 0)
 	if err != nil {
 		t.Fatal(err)
@@ -120,7 +125,7 @@ func TestSlowReader(t *testing.T) {
 	if _, err := io.ReadFull(r, make([]byte, 1000)); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(2 * time.Second)
+	time.Sleep(4 * time.Second)
 	if n, err := io.Copy(io.Discard, r); n != 8<<20-1000 || err != nil || r.Close() != nil {
 		t.Errorf("%d bytes, %v", n, err)
 	}
@@ -331,10 +336,11 @@ func TestSilence(t *testing.T) {
 	for _, op := range []string{"HeadObject", "GetObject", "ListObjectsV2", "PutObject", "UploadPart", "CreateMultipartUpload", "CompleteMultipartUpload", "DeleteObject", "CopyObject"} {
 		for _, patient := range []bool{true, false} {
 			t.Run(fmt.Sprint(op, patient), func(t *testing.T) {
+				t.Parallel() // it waits
 				f := newFake(t)
 				f.puts("a", []byte("x"))
 				few := 200 * time.Millisecond
-				if op == "CompleteMultipartUpload" { // parts have to be there before
+				if op == "UploadPart" || op == "CompleteMultipartUpload" || op == "CopyObject" { // others have to be answered before
 					few = 3 * time.Second
 				}
 				limit := map[bool]string{true: few.String(), false: "1h"}[patient]

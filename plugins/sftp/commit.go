@@ -29,6 +29,9 @@ func (st *staged) commit(ctx context.Context) (a plugins.Attr, err error) {
 	if st.err != nil {
 		return a, st.err
 	}
+	if st.direct {
+		return st.commitWhole(ctx)
+	}
 	if err := st.drain(ctx); err != nil {
 		return a, err
 	}
@@ -109,7 +112,13 @@ func (st *staged) release() {
 		st.c.leave(&k.call)
 	}
 	st.flight = nil
-	if st.handle != "" {
+	switch {
+	case st.handle == "":
+	case st.direct:
+		ctx, cancel := context.WithTimeout(context.Background(), st.s.timeout)
+		st.leave(ctx, true)
+		cancel()
+	default:
 		st.c.close(st.handle, st.part)
 	}
 	st.s.give(st.c)
@@ -164,9 +173,13 @@ func (st *staged) Abort(ctx context.Context, keep bool) ([]byte, error) {
 		return st.kept, nil
 	}
 	if keep && !st.closed && st.err == nil && !st.over {
-		if st.drain(ctx) == nil {
+		if st.drain(ctx) == nil && !st.direct {
 			_ = st.sync(ctx)
 		}
+	}
+	if !keep && st.direct && st.handle != "" && !st.closed {
+		st.leave(ctx, false)
+		st.gone = !st.c.dead()
 	}
 	st.over = true
 	if st.result == nil {
@@ -177,7 +190,10 @@ func (st *staged) Abort(ctx context.Context, keep bool) ([]byte, error) {
 		st.kept = st.keep()
 		return st.kept, nil
 	}
-	if err := st.s.discard(ctx, st.part); err != nil {
+	if st.gone {
+		return nil, nil
+	}
+	if err := st.discard(ctx); err != nil {
 		return nil, err
 	}
 	st.gone = true
@@ -199,6 +215,14 @@ func (st *staged) keep() []byte {
 
 // Checkpoint implements plugins.Checkpointer: what the server has confirmed by now.
 func (st *staged) Checkpoint(context.Context) ([]byte, error) { return st.keep(), nil }
+
+// discard removes what the server has, if it has anything.
+func (st *staged) discard(ctx context.Context) error {
+	if st.direct {
+		return st.discardWhole(ctx)
+	}
+	return st.s.discard(ctx, st.part)
+}
 
 // discard removes a part, which need not be there.
 func (s *session) discard(ctx context.Context, part string) error {

@@ -171,6 +171,10 @@ func (c *conn) unwanted(k *call) {
 	if k.closes && k.typ == fxHandle {
 		f := fields{b: k.body}
 		if h := f.text(); !f.bad {
+			if k.op == extWhole {
+				go c.giveUp(h, k.path, true)
+				return
+			}
 			c.close(h, k.path)
 		}
 	}

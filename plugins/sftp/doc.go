@@ -6,5 +6,5 @@
 // Files: driver.go options; hostkey.go whom to trust; login.go the way to a subsystem;
 // line.go the TCP connection; message.go the messages; conn.go requests and replies;
 // session.go connections; names.go the simple calls; list.go, read.go, write.go, token.go,
-// commit.go, sum.go; fail.go what replies mean.
+// commit.go, sum.go; whole.go servers that name files themselves; fail.go what replies mean.
 package sftp

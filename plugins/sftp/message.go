@@ -48,6 +48,8 @@ const (
 	extLimits = "limits@openssh.com"
 	extSpace  = "statvfs@openssh.com"
 	extSum    = "check-file"
+	extWhole  = "whole-file@pannier" // these two: see whole.go
+	extGiveUp = "give-up@pannier"
 )
 
 const (

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -22,21 +23,74 @@ import (
 	"github.com/pannier/pannier/spec/fault"
 )
 
-// directory is a node of one user, whose files are in a directory.
+// directory is a node of one user, whose files are in a directory, and which keeps what breaks
+// off.
 type directory struct {
 	dir.Driver
-	at string
+	at   string
+	kept *sync.Map // by name and mark: what Abort has returned
 }
 
 func (d directory) Open(ctx context.Context, e plugins.Endpoint) (plugins.Session, error) {
 	if e.User != "me" || e.Password != "secret" {
 		return nil, fault.New("log in", fault.Unauthenticated, "it is not me")
 	}
-	return d.Driver.Open(ctx, plugins.Endpoint{URL: (&url.URL{Scheme: "dir", Path: d.at}).String()})
+	s, err := d.Driver.Open(ctx, plugins.Endpoint{URL: (&url.URL{Scheme: "dir", Path: d.at}).String()})
+	if err != nil {
+		return nil, err
+	}
+	return keeping{s.(everything), d.kept}, nil
+}
+
+type everything interface {
+	plugins.Session
+	plugins.Writer
+	plugins.Lister
+	plugins.Renamer
+	plugins.Remover
+	plugins.Maker
+}
+
+type keeping struct {
+	everything
+	kept *sync.Map
+}
+
+func (k keeping) Capabilities() plugins.Capabilities {
+	c := k.everything.Capabilities()
+	c.Kept = true
+	return c
+}
+
+func (k keeping) Write(ctx context.Context, name string, w plugins.WriteRequest) (plugins.Staged, error) {
+	whose := name
+	if mark, err := plugins.Marked(w.Resume); err == nil {
+		whose, w.Resume = name+" "+mark, nil
+		if old, ok := k.kept.Load(whose); ok {
+			w.Resume = old.([]byte)
+		}
+	}
+	st, err := k.everything.Write(ctx, name, w)
+	return remembered{st, whose, k.kept}, err
+}
+
+type remembered struct {
+	plugins.Staged
+	whose string
+	kept  *sync.Map
+}
+
+func (r remembered) Abort(ctx context.Context, keep bool) ([]byte, error) {
+	resume, err := r.Staged.Abort(ctx, keep)
+	r.kept.Delete(r.whose)
+	if resume != nil {
+		r.kept.Store(r.whose, resume)
+	}
+	return resume, err
 }
 
 // TestOwnServer holds the driver against the contract of bridges, with the server of
-// package sftpd, in which a file is gone on with only from its beginning.
+// package sftpd, which names files when they are whole.
 func TestOwnServer(t *testing.T) {
 	at, key := t.TempDir(), filepath.Join(t.TempDir(), "hostkey")
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -47,7 +101,7 @@ func TestOwnServer(t *testing.T) {
 	ctx, end := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() {
-		done <- sftpd.Serve(ctx, l, map[string]string{"hostkey": key, "drain": "0s", "connections-per-address": "200"}, directory{at: at})
+		done <- sftpd.Serve(ctx, l, map[string]string{"hostkey": key, "drain": "0s", "connections-per-address": "200"}, directory{at: at, kept: new(sync.Map)})
 	}()
 	defer func() {
 		end()
@@ -69,7 +123,7 @@ func TestOwnServer(t *testing.T) {
 	p := host.InProcess(host.Config{Name: "sftp", Drain: time.Second}, Driver{})
 	defer func() { _ = p.Close(context.Background()) }()
 	plugintest.Run(t, plugintest.Harness{
-		Levels: []string{plugintest.Core, plugintest.Write},
+		Levels: []string{plugintest.Core, plugintest.Write, plugintest.Resume},
 		Open: func(ctx context.Context) (plugins.Session, error) {
 			return p.Open(ctx, plugins.Endpoint{
 				URL: "sftp://" + l.Addr().String(), User: "me", Password: "secret",

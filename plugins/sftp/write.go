@@ -23,6 +23,7 @@ type staged struct {
 	ctx     context.Context
 	path    string
 	part    string
+	direct  bool // the server names it when it is whole: part is path
 	handle  string
 	token   token
 	size    int64      // that was promised; -1: none
@@ -89,7 +90,13 @@ func (s *session) Write(ctx context.Context, name string, w plugins.WriteRequest
 		return nil, err
 	}
 	st := &staged{s: s, c: c, ctx: ctx, path: target, part: tok.part(target), token: tok, size: w.Size, window: 2}
-	if err := st.begin(ctx, w.Resume != nil); err != nil {
+	if c.has(extWhole) && c.has(extGiveUp) {
+		st.part, st.direct = st.path, true
+		err = st.beginWhole(ctx)
+	} else {
+		err = st.begin(ctx, w.Resume != nil)
+	}
+	if err != nil {
 		s.give(c)
 		return nil, err
 	}

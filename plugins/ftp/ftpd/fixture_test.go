@@ -430,7 +430,7 @@ func randomBytes(n int) []byte {
 // eventually waits until something is so.
 func eventually(t testing.TB, what string, so func() bool) {
 	t.Helper()
-	for range 2000 {
+	for range 6000 {
 		if so() {
 			return
 		}

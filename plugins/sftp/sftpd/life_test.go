@@ -427,6 +427,7 @@ func TestThousand(t *testing.T) {
 	before := runtime.NumGoroutine()
 	away := 0
 	var all []net.Conn
+	began := time.Now()
 	for range 1000 {
 		c := dial(t, r)
 		all = append(all, c)
@@ -436,8 +437,8 @@ func TestThousand(t *testing.T) {
 			away++
 		}
 	}
-	if away < 500 {
-		t.Errorf("only %d are turned away", away)
+	if took := time.Since(began); 1000-away > 200*(2+int(took/(2*time.Second))) { // each place is free again after two seconds
+		t.Errorf("only %d are turned away in %v", away, took)
 	}
 	if got := runtime.NumGoroutine() - before; got > 200*8 {
 		t.Errorf("%d goroutines", got)
@@ -560,7 +561,7 @@ func TestCutAnywhere(t *testing.T) {
 		whole, nothing := 0, 0
 		end := int64(108_000)
 		if direction == flowtest.FromAcceptor {
-			end = 3000
+			end = 3400
 		}
 		for at := int64(0); at < end; at += end / 40 {
 			n := newNode(t)

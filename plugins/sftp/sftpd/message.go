@@ -53,6 +53,14 @@ const (
 	extRename = "posix-rename@openssh.com"
 	extSync   = "fsync@openssh.com"
 	extLimits = "limits@openssh.com"
+	// extWhole and extGiveUp are ours. A server that has them gives a file its name when CLOSE
+	// has succeeded, so that nobody needs another name for it before. extWhole has a name and a
+	// mark of the client's: it opens the file for writing, where what was begun with the same
+	// mark has ended, as FSTAT says. extGiveUp has a handle and a number, and gives up the file
+	// that is open for writing, without CLOSE, which would publish it: with 1 as if the client
+	// had gone, so that it may be gone on with; with 0 nothing of it stays.
+	extWhole  = "whole-file@pannier"
+	extGiveUp = "give-up@pannier"
 )
 
 const (

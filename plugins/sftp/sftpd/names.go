@@ -95,6 +95,11 @@ func (s *subsystem) ofName(r *request) {
 
 func (s *subsystem) stat(ctx context.Context, id uint32, name string) message {
 	a, err := s.g.session.Stat(ctx, name)
+	if errors.Is(err, fault.NotFound) {
+		if n := s.kept(ctx, name); n > 0 {
+			a, err = plugins.Attr{Size: n}, nil
+		}
+	}
 	if err != nil {
 		return status(id, err)
 	}

@@ -40,8 +40,10 @@ type node struct {
 
 	mu                            sync.Mutex // of hooks, once it is in use
 	asked                         []plugins.Endpoint
+	kept                          map[string][]byte // by name and mark: what Abort has returned
 	sessions, commits, aborts     atomic.Int64
 	committing, reading, writings atomic.Int64
+	took                          atomic.Int64 // bytes
 }
 
 // hooks are how a node behaves.
@@ -75,7 +77,9 @@ const (
 	password = "correct horse"
 )
 
-func newNode(t testing.TB) *node { return &node{root: t.TempDir(), hooks: hooks{password: password}} }
+func newNode(t testing.TB) *node {
+	return &node{root: t.TempDir(), kept: map[string][]byte{}, hooks: hooks{password: password}}
+}
 
 func (n *node) Describe() plugins.Description { return dir.Driver{}.Describe() }
 
@@ -151,12 +155,24 @@ func (s *session) Read(ctx context.Context, name string, offset int64) (io.ReadC
 }
 
 func (s *session) Write(ctx context.Context, name string, w plugins.WriteRequest) (plugins.Staged, error) {
+	whose := name
+	if mark, err := plugins.Marked(w.Resume); err == nil {
+		whose += " " + mark
+		s.n.mu.Lock()
+		w.Resume = s.n.kept[whose]
+		s.n.mu.Unlock()
+		if w.Resume == nil && mark == "" {
+			return nil, fault.New("write", fault.NotFound, "nothing is left of it")
+		}
+	} else {
+		whose += " "
+	}
 	t, err := s.everything.Write(ctx, name, w)
 	if err != nil {
 		return nil, err
 	}
 	s.n.writings.Add(1)
-	return &staged{t.(plugins.Checkpointer), s.n, ctx}, nil
+	return &staged{t.(plugins.Checkpointer), s.n, ctx, whose}, nil
 }
 
 func (s *session) List(ctx context.Context, dir string) iter.Seq2[plugins.Attr, error] {
@@ -181,14 +197,16 @@ func (s stuck) Read([]byte) (int, error) {
 
 type staged struct {
 	plugins.Checkpointer
-	n   *node
-	ctx context.Context
+	n     *node
+	ctx   context.Context
+	whose string
 }
 
 func (t *staged) Write(b []byte) (int, error) {
 	if t.n.now().stuck {
 		return stuck{t.ctx}.Read(nil)
 	}
+	t.n.took.Add(int64(len(b)))
 	return t.Checkpointer.Write(b)
 }
 
@@ -204,7 +222,14 @@ func (t *staged) Commit(ctx context.Context) (plugins.Attr, error) {
 
 func (t *staged) Abort(ctx context.Context, keep bool) ([]byte, error) {
 	t.n.aborts.Add(1)
-	return t.Checkpointer.Abort(ctx, keep)
+	resume, err := t.Checkpointer.Abort(ctx, keep)
+	t.n.mu.Lock()
+	defer t.n.mu.Unlock()
+	delete(t.n.kept, t.whose)
+	if resume != nil {
+		t.n.kept[t.whose] = resume
+	}
+	return resume, err
 }
 
 // files are those that are there, unfinished ones too.
@@ -280,7 +305,7 @@ func serveOn(t testing.TB, l net.Listener, n plugins.Driver, options ...string) 
 // until waits for what comes true without anybody saying so.
 func until(t testing.TB, what string, is func() bool) {
 	t.Helper()
-	for late := time.Now().Add(20 * time.Second); !is(); time.Sleep(2 * time.Millisecond) {
+	for late := time.Now().Add(time.Minute); !is(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(late) {
 			t.Fatal("in vain: " + what)
 		}

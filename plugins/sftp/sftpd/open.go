@@ -72,16 +72,69 @@ func (s *subsystem) openForWriting(ctx context.Context, name string, flags uint3
 	if err != nil {
 		return nil, err
 	}
+	u := s.newUpload(w, name)
 	if flags&(create|truncate) != create|truncate || flags&exclusive != 0 {
-		if err := s.fits(ctx, name, flags); err != nil {
+		err := s.fits(ctx, name, flags)
+		goesOn := s.g.can.Kept && flags&(truncate|exclusive) == 0 && (err == nil || errors.Is(err, fault.NotFound))
+		if goesOn && u.begin(ctx, plugins.ResumeKept) == nil {
+			return u, nil
+		}
+		if err != nil {
+			u.stop()
 			return nil, err
 		}
 	}
-	return s.newUpload(ctx, w, name)
+	if err := u.begin(ctx, nil); err != nil {
+		u.stop()
+		return nil, err
+	}
+	return u, nil
 }
 
-// fits says whether writing the whole file anew is what these flags mean for what is
-// there.
+// openWhole is whole-file@pannier: a file is written that has a mark.
+func (s *subsystem) openWhole(r *request) {
+	given, mark := r.f.text(), r.f.text()
+	s.opening(r, given, func(ctx context.Context, name string) (file, bool, error) {
+		w, err := optional[plugins.Writer](s.g, "write", s.g.can.Write)
+		if err != nil {
+			return nil, false, err
+		}
+		resume := plugins.ResumeMarked(mark)
+		if _, err := plugins.Marked(resume); err != nil {
+			return nil, false, fault.New("open", fault.Invalid, "a mark has 1 to %d bytes", plugins.MaxMark)
+		}
+		if !s.g.can.Kept {
+			resume = nil
+		}
+		u := s.newUpload(w, name)
+		if err := u.begin(ctx, resume); err != nil {
+			u.stop()
+			return nil, false, err
+		}
+		return u, true, nil
+	})
+}
+
+// kept is how much of a file has come that has no name yet, which is what a client asks for
+// before it goes on.
+func (s *subsystem) kept(ctx context.Context, name string) int64 {
+	w, ok := s.g.session.(plugins.Writer)
+	if !ok || !s.g.can.Kept {
+		return 0
+	}
+	staged, err := w.Write(ctx, name, plugins.WriteRequest{Size: -1, Resume: plugins.ResumeKept})
+	if err != nil {
+		return 0
+	}
+	n := staged.Offset()
+	if _, err := staged.Abort(ctx, true); err != nil {
+		return 0
+	}
+	return n
+}
+
+// fits says whether writing the whole file anew, or what is missing of one that has no name
+// yet, is what these flags mean for what is there.
 func (s *subsystem) fits(ctx context.Context, name string, flags uint32) error {
 	a, err := s.g.session.Stat(ctx, name)
 	there := err == nil
@@ -96,7 +149,7 @@ func (s *subsystem) fits(ctx context.Context, name string, flags uint32) error {
 	case !there && flags&create == 0:
 		return err
 	case there && flags&truncate == 0 && a.Size != 0:
-		return unsupported("open", "a file that is there is not appended to, gone on with or changed in part: upload the whole file, replacing it")
+		return unsupported("open", "a file that is there is not appended to or changed in part: upload the whole file, replacing it")
 	}
 	return nil
 }

@@ -21,6 +21,7 @@ const readdirBytes = 48 << 10
 // request is one of a client, from its reading to the writing of its reply.
 type request struct {
 	typ   byte
+	ext   string // of EXTENDED
 	id    uint32
 	f     fields
 	cost  int // bytes, of the gate
@@ -159,6 +160,9 @@ func (s *subsystem) read() error {
 // version is the reply to INIT.
 func (s *subsystem) version() message {
 	m := newMessage(fxVersion, 3, 128).text(extSync).text("1").text(extLimits).text("1")
+	if s.g.can.Write {
+		m = m.text(extWhole).text("1").text(extGiveUp).text("1")
+	}
 	if s.g.can.Rename {
 		m = m.text(extRename).text("1")
 	}
@@ -183,7 +187,10 @@ func (s *subsystem) dispatch(r *request) {
 
 func (s *subsystem) extended(r *request) {
 	switch name := r.f.text(); name {
-	case extSync:
+	case extWhole:
+		s.openWhole(r)
+	case extSync, extGiveUp:
+		r.ext = name
 		s.ofHandle(r, r.f.text())
 	case extRename:
 		s.rename(r, true)

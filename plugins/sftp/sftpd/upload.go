@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"sync/atomic"
 	"time"
 
 	"github.com/pannier/pannier/plugins"
@@ -13,31 +14,53 @@ import (
 // abortTime is how long giving up a file may take.
 const abortTime = 30 * time.Second
 
+// errGone is why a file was given up whose client is gone.
+var errGone = fault.New("close", fault.Lost, "the client has gone without closing the file")
+
 // upload is a file that a client writes. Its bytes go to the node in order; what comes
 // early waits.
 type upload struct {
 	s      *subsystem
-	stop   context.CancelFunc // of the bytes
+	w      plugins.Writer
+	name   string
+	whole  context.Context // of the bytes
+	stop   context.CancelFunc
 	staged plugins.Staged
-	at     int64 // what the node has
-	least  int64 // how long the client said that the file is
+	left   atomic.Bool // the client has gone
+	at     int64       // what the node has
+	least  int64       // how long the client said that the file is
 	early  pieces
 	err    error // why it was given up
 }
 
-func (s *subsystem) newUpload(ctx context.Context, w plugins.Writer, name string) (file, error) {
-	whole, stop := context.WithCancel(s.g.hard)
-	enough := context.AfterFunc(ctx, stop) // the client is gone before it has the handle
-	staged, err := w.Write(whole, name, plugins.WriteRequest{Size: -1})
-	if err != nil {
-		stop()
-		return nil, err
-	}
-	enough()
-	return &upload{s: s, stop: stop, staged: staged, early: pieces{budget: s.g.early}}, nil
+func (s *subsystem) newUpload(w plugins.Writer, name string) *upload {
+	u := &upload{s: s, w: w, name: name, early: pieces{budget: s.g.early}}
+	u.whole, u.stop = context.WithCancel(s.g.hard)
+	return u
 }
 
-func (u *upload) hurry() { u.stop() }
+// begin opens the file at the node: anew, or with plugins.ResumeKept where an earlier upload
+// has ended.
+func (u *upload) begin(ctx context.Context, resume []byte) error {
+	enough := context.AfterFunc(ctx, u.stop) // the client is gone before it has the handle
+	defer enough()
+	staged, err := u.w.Write(u.whole, u.name, plugins.WriteRequest{Size: -1, Resume: resume})
+	if err == nil {
+		u.staged, u.at = staged, staged.Offset()
+	}
+	return err
+}
+
+// again begins anew what was to be gone on with: the client writes from the beginning.
+func (u *upload) again() error {
+	u.abort(false)
+	return u.begin(u.s.here, nil)
+}
+
+func (u *upload) hurry() {
+	u.left.Store(true)
+	u.stop()
+}
 
 func (u *upload) serve(r *request) message {
 	switch r.typ {
@@ -59,6 +82,9 @@ func (u *upload) serve(r *request) message {
 		}
 		return status(r.id, u.resize(size))
 	case fxExtended:
+		if r.ext == extGiveUp {
+			return status(r.id, u.without(&r.f))
+		}
 		return status(r.id, u.sync())
 	}
 	return status(r.id, unsupported("request", "the file is open for writing"))
@@ -72,6 +98,12 @@ func (u *upload) write(offset uint64, data []byte) error {
 		return u.err
 	case len(data) == 0:
 		return nil
+	case u.left.Load():
+		return errGone
+	case offset == 0 && u.at > 0 && u.at == u.staged.Offset():
+		if err := u.again(); err != nil {
+			return u.fail(err)
+		}
 	case offset < uint64(u.at):
 		return u.fail(unsupported("write", "the bytes from %d on were written before, up to %d, and cannot be changed: write the file in order", offset, u.at))
 	case offset > uint64(u.at):
@@ -84,7 +116,7 @@ func (u *upload) write(offset uint64, data []byte) error {
 		return nil
 	}
 	if err := u.put(data); err != nil {
-		return u.fail(err)
+		return u.bad(err)
 	}
 	for {
 		p, ok := u.early.first(u.at)
@@ -95,9 +127,18 @@ func (u *upload) write(offset uint64, data []byte) error {
 			return u.fail(unsupported("write", "the bytes from %d on came twice: write the file in order", p.at))
 		}
 		if err := u.put(p.data); err != nil {
-			return u.fail(err)
+			return u.bad(err)
 		}
 	}
+}
+
+// bad is what became of bytes that the node has not taken: nothing is wrong with those before
+// when the client has gone.
+func (u *upload) bad(err error) error {
+	if u.left.Load() {
+		return errGone
+	}
+	return u.fail(err)
 }
 
 func (u *upload) put(data []byte) error {
@@ -137,19 +178,38 @@ func (u *upload) sync() error {
 	return err
 }
 
+// without is a client that gives up its file, and stays.
+func (u *upload) without(f *fields) error {
+	keep := f.number()
+	if f.bad || keep > 1 {
+		return errMalformed
+	}
+	if u.err == nil {
+		_ = u.giveUp(fault.New("close", fault.Canceled, "the client has given the file up"), keep == 1)
+	}
+	return nil
+}
+
 // fail gives the file up, and returns why.
-func (u *upload) fail(why error) error {
+func (u *upload) fail(why error) error { return u.giveUp(why, false) }
+
+// giveUp is fail; with keep what has come in order stays, if the node keeps such.
+func (u *upload) giveUp(why error, keep bool) error {
 	if u.err == nil {
 		u.err = why
 		u.early.clear()
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(u.s.g.hard), abortTime)
-		defer cancel()
-		if _, err := u.staged.Abort(ctx, false); err != nil {
-			u.s.g.log().Warn("a file that was given up may have left something", "error", err)
-		}
+		u.abort(keep && u.s.g.can.Kept)
 		u.stop()
 	}
 	return u.err
+}
+
+func (u *upload) abort(keep bool) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(u.s.g.hard), abortTime)
+	defer cancel()
+	if _, err := u.staged.Abort(ctx, keep); err != nil {
+		u.s.g.log().Warn("a file that was given up may have left something", "error", err)
+	}
 }
 
 // close is the answer to the whole upload: nil once the node has the file as its own. It
@@ -171,6 +231,4 @@ func (u *upload) close() error {
 	return nil
 }
 
-func (u *upload) gone() {
-	_ = u.fail(fault.New("close", fault.Lost, "the client has gone without closing the file"))
-}
+func (u *upload) gone() { _ = u.giveUp(errGone, true) }
