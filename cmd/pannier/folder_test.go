@@ -92,7 +92,7 @@ func TestFolder(t *testing.T) {
 	if out := c.does("folder", "test", "box"); !strings.Contains(out, "box/no.tmp\t1\texcluded\t-\texclude has *.tmp") {
 		t.Errorf("test says\n%s", out)
 	}
-	if _, said, err := c.pannier("folder", "show", "bix"); err == nil || !strings.Contains(said, `no folder is called "bix"`) {
+	if _, said, err := c.pannier("folder", "show", "bix"); err == nil || !strings.Contains(said, `no folder is called "bix"; did you mean "box"?`) {
 		t.Errorf("%v, %s", err, said)
 	}
 
@@ -117,11 +117,20 @@ func TestFolder(t *testing.T) {
 		t.Error("a folder that is gone sends")
 	}
 	reload(string(text))
+	if out := reload(string(text)); out != "nothing has changed\n" {
+		t.Errorf("reload of the same says %q", out)
+	}
 	c.until("it is back", func() bool { return c.arrived("gone", "three") })
 	c.until("each was sent once", func() bool {
 		n := c.ended()
 		return len(n) == 3 && n["box/before"] == 1 && n["box/sub/dir/later"] == 1
 	})
+	if err := os.Rename(filepath.Join(c.a.Root, "box"), filepath.Join(c.a.Root, "away")); err != nil {
+		t.Fatal(err)
+	}
+	if out, said, err := c.pannier("folder", "scan", "box"); err == nil || !strings.Contains(said, "scan folder") || !strings.Contains(out, "box") {
+		t.Errorf("a folder that is not there: %v, %s%s", err, out, said)
+	}
 }
 
 // TestFolderKilled: the node is killed again and again while files come, are renamed in and overwritten. Each

@@ -27,6 +27,13 @@ rule    = "out"
 partner = "hostb"
 source  = "*.csv"
 target  = "in/{name}"
+[[schedule]]
+name    = "nowhere"
+cron    = "30 2 * * *"
+zone    = "Europe/Berlin"
+rule    = "out"
+partner = "hostb"
+source  = "nodir/*.csv"
 `, folderRule)
 	for _, name := range []string{"a.csv", "b.csv", "c.txt"} {
 		if err := os.WriteFile(filepath.Join(c.a.Root, name), []byte(name), 0o644); err != nil {
@@ -35,6 +42,12 @@ target  = "in/{name}"
 	}
 	c.start(c.b, c.a)
 	if out := c.does("schedule", "list"); !strings.Contains(out, "nightly\t30 2 * * *\tEurope/Berlin\t20") || !strings.Contains(out, "\t-\t-\t0\tout\thostb\t*.csv\t-\n") {
+		t.Errorf("list says\n%s", out)
+	}
+	if _, said, err := c.pannier("schedule", "run", "nowhere"); err == nil || !strings.Contains(said, "there is no directory "+c.a.Root+"/nodir") {
+		t.Errorf("a directory that is not there: %v, %s", err, said)
+	}
+	if out := c.does("schedule", "list"); !strings.Contains(out, "\tfailed\t0\t") {
 		t.Errorf("list says\n%s", out)
 	}
 	out := c.does("schedule", "run", "nightly")

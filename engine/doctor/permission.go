@@ -133,9 +133,17 @@ func (e *exam) absent(dir string) {
 	e.ok(dir, "it is not there yet: the node makes it when it starts")
 }
 
+// toWrite is what is to be done about a directory that could not be written.
+func toWrite(err error) string {
+	if fault.KindOf(err) == fault.NoSpace {
+		return "make room on its file system"
+	}
+	return letWrite
+}
+
 func (e *exam) writable(dir, meaning string) {
 	if err := tryWrite(dir); err != nil {
-		e.fail(dir, letWrite, "%s: %s", meaning, fault.Plain(err))
+		e.fail(dir, toWrite(err), "%s: %s", meaning, fault.Plain(err))
 		return
 	}
 	e.ok(dir, "it can be written")
@@ -230,7 +238,7 @@ func disposes(ctx context.Context, f *folder.Folder, dir string) (problem, do st
 		return "", ""
 	}
 	if err := tryWrite(dir); err != nil {
-		return fmt.Sprintf("what was sent cannot be taken away from %s: %s", dir, reason(err)), letWrite
+		return fmt.Sprintf("what was sent cannot be taken away from %s: %s", dir, reason(err)), toWrite(err)
 	}
 	for _, m := range []struct {
 		does folder.Action
@@ -259,7 +267,7 @@ func moves(from, to string) (problem, do string) {
 	case errors.Is(err, errors.ErrUnsupported) && protectsLinks():
 		return fmt.Sprintf("the file system of %s has no renames that replace nothing, and the kernel allows no second name for what others own: their files stay", from), "let the node's user own the files, or set sysctl fs.protected_hardlinks=0"
 	case err != nil && !errors.Is(err, errors.ErrUnsupported):
-		return fmt.Sprintf("files cannot be moved to %s: %s", to, reason(err)), letWrite
+		return fmt.Sprintf("files cannot be moved to %s: %s", to, reason(err)), toWrite(err)
 	}
 	return "", ""
 }

@@ -3,6 +3,8 @@ package s3
 import (
 	"context"
 	"crypto/x509"
+	"maps"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -59,11 +61,11 @@ type config struct {
 	copyPart   int64 // bytes that a server copies at a time
 }
 
-func badOption(name, format string, args ...any) error {
+func badOption(name, format string, args ...any) *fault.Error {
 	return fault.New("s3 option "+name, fault.Invalid, format, args...)
 }
 
-func badEndpoint(format string, args ...any) error {
+func badEndpoint(format string, args ...any) *fault.Error {
 	return fault.New("s3 endpoint", fault.Invalid, format, args...)
 }
 
@@ -88,20 +90,41 @@ func configure(to plugins.Endpoint) (*config, error) {
 		}
 		c.base = base + "/"
 	}
+	options := (Driver{}).Describe().Options
+	if err := plugins.ReadOptions("s3", options, to.Options).Err(); err != nil {
+		return nil, err
+	}
 	known := map[string]string{}
-	for _, o := range (Driver{}).Describe().Options {
+	for _, o := range options {
 		known[o.Name] = o.Default
 	}
-	for name, value := range to.Options {
-		if _, ok := known[name]; !ok {
-			return nil, badOption(name, "there is no such option")
-		}
-		known[name] = value
+	maps.Copy(known, to.Options)
+	if err := contradiction(u, to, known); err != nil {
+		return nil, err
 	}
 	if amazon := s3utils.GetRegionFromURL(url.URL{Host: u.Host}); amazon != "" && to.Options["region"] == "" {
 		known["region"] = amazon
 	}
 	return c, c.options(known)
+}
+
+// contradiction is what says two things, of which one would not be heeded.
+func contradiction(u *url.URL, to plugins.Endpoint, o map[string]string) error {
+	for _, name := range []string{"ca", "pin"} {
+		if o[name] != "" && u.Scheme != "s3" {
+			return badOption(name, "%s has no TLS, and so no certificate", fault.Shown(u.Scheme+"://")).Advise("write s3:// in the endpoint, or leave the option out")
+		}
+	}
+	if o["path-style"] == "off" && net.ParseIP(u.Hostname()) != nil {
+		return badOption("path-style", "off puts the bucket before the host's name, and %s is an address", fault.Shown(u.Hostname())).Advise("write path-style=on")
+	}
+	if amazon := s3utils.GetRegionFromURL(url.URL{Host: u.Host}); amazon != "" && to.Options["region"] != "" && to.Options["region"] != amazon {
+		return badOption("region", "the endpoint's host is of %s", fault.Shown(amazon)).Advise("leave the option out, or name the host of the other region")
+	}
+	if to.User == "" && (to.Password != "" || to.Secrets["token"] != "") {
+		return badEndpoint("the credentials have a password or a token, and no user: requests would not be signed").Advise("write the access key as user")
+	}
+	return nil
 }
 
 func (c *config) options(o map[string]string) error {
