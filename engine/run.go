@@ -118,6 +118,9 @@ func (x *run) commit() error {
 		x.known, x.full = false, fault.KindOf(err) == fault.NoSpace
 		return storeError{x.engine.storeFailed(err)}
 	}
+	if x.fresh {
+		x.log.Info("accepted", "side", x.r.Side.String())
+	}
 	x.fresh, x.known = false, true
 	x.counted()
 	if x.suspect && x.r.Streak == 0 {

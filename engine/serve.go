@@ -173,7 +173,6 @@ func (x *run) accept(a Ask, now, due time.Time) (busy Answer, ok bool, _ error) 
 	r.Trace = x.engine.cfg.Observer.Trace(a.Trace)
 	x.r, x.first, x.fresh = r, r, true
 	x.begin()
-	x.log.Info("accepted", "side", side.String())
 	return busy, true, nil
 }
 

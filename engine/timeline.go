@@ -46,6 +46,13 @@ type told struct {
 	trouble error         // of the last question
 	tried   time.Time     // when that was answered
 	asking  chan struct{} // closed when the question under way is over; nil: none is
+	mark    mark          // of this end, when it was asked last
+}
+
+// mark is what of this end makes the other end's steps others, too: it has gone on, or ended.
+type mark struct {
+	round, attempt uint32
+	final          bool
 }
 
 // tales are what partners have said of requests. Guarded by Engine.mu.
@@ -94,8 +101,13 @@ func (e *Engine) hear(r *lifecycle.Record, t *Timeline) (asking <-chan struct{})
 	if x == nil {
 		x = &told{}
 	}
-	if x.asking == nil && now.Sub(x.tried) >= x.good(&t.Here) {
+	m := mark{r.Round, r.Attempt, r.State.Final()}
+	if x.steps.State == lifecycle.InError && x.mark.round != m.round { // that end was retried
+		x.steps, x.at = Steps{}, time.Time{}
+	}
+	if x.asking == nil && (x.mark != m || now.Sub(x.tried) >= x.good(&t.Here)) {
 		if x.trouble = e.unasked(r, now); x.trouble == nil {
+			x.mark = m
 			e.ask(r, ref, x)
 		}
 	}

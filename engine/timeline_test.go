@@ -247,6 +247,59 @@ func TestTimelineAsks(t *testing.T) {
 	})
 }
 
+// TestTimelineAgain: the other end is asked again at once when this end goes on and when it ends, and what
+// it had failed with before a retry is told no more.
+func TestTimelineAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		line := &questioned{}
+		p := newPair(t, func(n *node) {
+			if n.name == "a" {
+				n.line = func(l engine.Line) engine.Line { line.Line = l; return line }
+			}
+		})
+		steps := engine.Steps{Side: lifecycle.Receiver, State: lifecycle.InError, Phase: lifecycle.Post, Size: -1}
+		line.answer = func(context.Context) (engine.Steps, error) { return steps, nil }
+		ref := p.submit("push", "x", "x") // which is not there
+		p.end(ref, lifecycle.InError)
+		a := p.nodes["a"].engine
+		look := func(wait bool) engine.Timeline {
+			t.Helper()
+			x, err := a.Timeline(t.Context(), ref, wait)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return x
+		}
+		for range 10 {
+			if x := look(true); x.There.State != lifecycle.InError || line.n.Load() != 1 {
+				t.Errorf("asked %d times: %+v", line.n.Load(), x)
+			}
+		}
+		p.file("a", "x", 10)
+		if _, err := a.Retry(t.Context(), ref); err != nil {
+			t.Fatal(err)
+		}
+		steps.State = lifecycle.Running
+		if x := look(false); !x.Told.IsZero() || !x.Asking {
+			t.Errorf("it goes on, and the other end is as it was: %+v", x)
+		}
+		if x := look(true); x.There.State != lifecycle.Running {
+			t.Errorf("it goes on: %+v", x)
+		}
+		p.end(ref, lifecycle.Done)
+		synctest.Wait()
+		steps.State, steps.Phase = lifecycle.Done, lifecycle.Finished
+		if x := look(true); x.There.State != lifecycle.Done {
+			t.Errorf("it has ended: %+v", x)
+		}
+		asked := line.n.Load()
+		time.Sleep(10 * time.Second)
+		if look(true); line.n.Load() != asked {
+			t.Error("both have come to an end, and it is asked still")
+		}
+	})
+}
+
 // TestTimelineMany: no more questions to a partner are under way than may be, whatever it does others are
 // asked, no more answers are kept, and the end of the node ends them.
 func TestTimelineMany(t *testing.T) {

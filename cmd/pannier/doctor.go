@@ -29,8 +29,8 @@ func (c *console) doctorCommand() *cobra.Command {
 		Short: "Look at this host and the configuration, and say what is wrong before it hurts",
 		Long: `Look at this host and the configuration, and say what is wrong before it hurts: clock,
 disks, permissions, limits, addresses, certificates, the store, plugins, partners. It is for
-a host with a daemon and for one without; --all says which this is. Run it as the daemon's
-user: what that one may not do is seen by nobody else.
+a host with a daemon and for one without; --all says which this is. What the node's user may
+do only that user sees: run as root, it becomes the owner of the state directory.
 
 A line is an outcome, ok, warn, fail or skipped, what was looked at, what it means, and what
 to do. Only warn and fail are printed, and a summary on stderr; --all prints the others, too.
@@ -103,6 +103,9 @@ func (c *console) patient(ctx context.Context) (h doctor.Host, closed func(), er
 	if c.admin != "" {
 		cfg.Node.Admin = c.admin
 	}
+	if err := asOwner(cfg.Node.State); err != nil {
+		return h, nil, err
+	}
 	names := slices.Sorted(maps.Keys(bundled))
 	h = doctor.Host{Config: cfg, Warnings: configWarnings(cfg), Now: c.now,
 		Plugin: func(is config.Bridge) (host.Config, error) { return node.PluginConfig(is, names) }}
@@ -146,13 +149,16 @@ func daemonOf(ctx context.Context, client *admin.Client, path string) (*doctor.D
 	if err != nil {
 		return nil, err
 	}
-	hints := map[string]string{}
+	hints, stays := map[string]string{}, map[string]string{}
 	for _, f := range folders.GetFolders() {
 		if f.GetHints() != "" {
 			hints[f.GetName()] = f.GetHints()
 		}
+		if f.GetStaying() > 0 {
+			stays[f.GetName()] = folderError(&adminpb.Folder{Staying: f.GetStaying(), Stays: f.GetStays()})
+		}
 	}
-	return &doctor.Daemon{PID: doctor.PIDOf(path), Hints: hints, Version: is.GetVersion(), Key: is.GetKey(), Draining: is.GetDraining(), Check: func(ctx context.Context) (problems, warnings int64, err error) {
+	return &doctor.Daemon{PID: doctor.PIDOf(path), Hints: hints, Stays: stays, Version: is.GetVersion(), Key: is.GetKey(), Draining: is.GetDraining(), Check: func(ctx context.Context) (problems, warnings int64, err error) {
 		s, err := client.Check(ctx, &adminpb.CheckRequest{})
 		err = each(s, err, func(r *adminpb.CheckReply) error {
 			if n := r.GetCounts(); n != nil {

@@ -28,7 +28,10 @@ func (c *console) folderListCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List watch folders",
-		Args:  command.Arguments(0),
+		Long: `List watch folders, and how many files of each are in what state: see folder show. STAYING
+are those that were delivered, or have failed, and could not be moved or removed as the
+folder has it: the failed ones of them count as FAILED, too. Each scan tries again.`,
+		Args: command.Arguments(0),
 		RunE: c.run(func(ctx context.Context, cmd *cobra.Command, client *admin.Client, _ []string) error {
 			reply, err := client.ListFolders(ctx, &adminpb.ListFoldersRequest{})
 			if err != nil {
@@ -45,15 +48,23 @@ func (c *console) folderListCommand() *cobra.Command {
 }
 
 func folderTable(v view, all []*adminpb.Folder) command.Table {
-	t := command.Table{Header: []string{"NAME", "DIRECTORY", "PARTNERS", "RULE", "AFTER", "WAITING", "OPEN", "KEPT", "FAILED", "SKIPPED", "SEEN BY", "SCANNED", "ERROR"}, Align: "lcccl" + "rrrrr" + "lrc"}
+	t := command.Table{Header: []string{"NAME", "DIRECTORY", "PARTNERS", "RULE", "AFTER", "WAITING", "OPEN", "KEPT", "FAILED", "STAYING", "SKIPPED", "SEEN BY", "SCANNED", "ERROR"}, Align: "lcccl" + "rrrrrr" + "lrc"}
 	count := func(n int64) string { return strconv.FormatInt(n, 10) }
 	for _, f := range all {
 		t.Rows = append(t.Rows, []string{
 			f.GetName(), v.file(path.Join(f.GetRoot(), f.GetDir())), strings.Join(f.GetPartners(), ","), f.GetRule(), f.GetAfter(), count(f.GetWaiting() + f.GetHeld()),
-			count(f.GetOpen()), count(f.GetKept()), count(f.GetFailed()), count(f.GetSkipped()), seenBy(f), v.time(f.GetScanned()), orDash(command.Printable(f.GetTrouble())),
+			count(f.GetOpen()), count(f.GetKept()), count(f.GetFailed()), count(f.GetStaying()), count(f.GetSkipped()), seenBy(f), v.time(f.GetScanned()), orDash(command.Printable(folderError(f))),
 		})
 	}
 	return t
+}
+
+// folderError is what is wrong with a folder; "": nothing is.
+func folderError(f *adminpb.Folder) string {
+	if f.GetTrouble() == "" && f.GetStaying() > 0 {
+		return fmt.Sprintf("%d to be moved or removed, and cannot be: %s", f.GetStaying(), f.GetStays())
+	}
+	return f.GetTrouble()
 }
 
 // seenBy is how changes of a folder are seen.
@@ -96,7 +107,7 @@ func (c *console) folderShowCommand() *cobra.Command {
 those that wait and why, those under way, and what was sent and is kept. At most 1,000.
 
 waiting  it is not ready, or was changed since     held       it is ready, and others go first
-open     its requests are under way                delivered  all partners have it, and it stays
+open     its requests are under way                delivered  all partners have it, and it is to go; if it stays, WHY says why
 kept     all partners have it                      failed     pannier retry ID, or change the file
 skipped  it never can be sent`,
 	}, func(ctx context.Context, cmd *cobra.Command, client *admin.Client, name string, asJSON bool) error {

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pannier/pannier/engine/doctor"
 	"github.com/pannier/pannier/spec/adminpb"
 )
 
@@ -85,7 +86,7 @@ func TestFolder(t *testing.T) {
 	if out := c.does("folder", "scan", "box"); !strings.Contains(out, "box/pipe\t-\tskipped\t-\tit is a FIFO") {
 		t.Errorf("scan says\n%s", out)
 	}
-	if out := c.does("folder", "list"); !strings.Contains(out, "box\t"+c.a.Root+"/box\thostb\tout\tmove\t0\t0\t0\t0\t1\t") {
+	if out := c.does("folder", "list"); !strings.Contains(out, "box\t"+c.a.Root+"/box\thostb\tout\tmove\t0\t0\t0\t0\t0\t1\t") {
 		t.Errorf("list says\n%s", out)
 	}
 	if out := c.does("folder", "test", "box"); !strings.Contains(out, "box/no.tmp\t1\texcluded\t-\texclude has *.tmp") {
@@ -269,5 +270,36 @@ func TestFolderLinked(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(private, "x")); err != nil {
 		t.Error("it was removed: ", err)
+	}
+}
+
+// TestFolderStays: what cannot be moved is seen by who looks from afar: in the list, in the file's row, by doctor.
+func TestFolderStays(t *testing.T) {
+	c := folderPair(t, "stable = \"30ms\"\nafter = \"move\"\nto = \"sent\"\n")
+	if err := os.WriteFile(filepath.Join(c.a.Root, "sent"), nil, 0o644); err != nil { // no directory can be made there
+		t.Fatal(err)
+	}
+	c.drop("one", "one")
+	c.start(c.b, c.a)
+	c.until("it is told", func() bool {
+		return strings.Contains(c.does("folder", "list"), "\thostb\tout\tmove\t0\t0\t0\t0\t1\t0\t")
+	})
+	if out := c.does("folder", "list"); !strings.Contains(out, "1 to be moved or removed, and cannot be: ") {
+		t.Errorf("list says\n%s", out)
+	}
+	if out := c.does("folder", "show", "box"); !strings.Contains(out, "\tdelivered, but it stays: ") {
+		t.Errorf("show says\n%s", out)
+	}
+	all, _ := c.finds()
+	c.found(all, doctor.Fail, "folder", "1 to be moved or removed, and cannot be: ")
+	if err := os.Remove(filepath.Join(c.a.Root, "sent")); err != nil {
+		t.Fatal(err)
+	}
+	c.does("folder", "scan", "box")
+	if out := c.does("folder", "list"); !strings.Contains(out, "\thostb\tout\tmove\t0\t0\t0\t0\t0\t0\t") || strings.Contains(out, "cannot be") {
+		t.Errorf("list says\n%s", out)
+	}
+	if _, err := os.Stat(filepath.Join(c.a.Root, "sent/one")); err != nil {
+		t.Error(err)
 	}
 }

@@ -193,3 +193,38 @@ func TestWhoseIsSaid(t *testing.T) {
 		}
 	}
 }
+
+// TestDoctorAsOwner: root sees what the node's user may not do.
+func TestDoctorAsOwner(t *testing.T) {
+	state, config := others(t)
+	root := filepath.Join(filepath.Dir(state), "root")
+	text := "[node]\nname = \"n\"\nstate = \"" + state + "\"\n" + strings.ReplaceAll(folderRule, "%ROOT%", root) +
+		"[[folder]]\nname = \"box\"\nrule = \"out\"\npartner = \"n\"\ndir = \"box\"\nafter = \"move\"\nto = \"sent\"\n"
+	for _, err := range []error{
+		os.MkdirAll(filepath.Join(root, "box"), 0o755), os.Mkdir(filepath.Join(root, "sent"), 0o755), os.Chown(filepath.Join(root, "sent"), nobody, nobody),
+		os.Chmod(filepath.Join(root, "box"), 0o777|os.ModeSticky), os.WriteFile(config, []byte(text), 0o644),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	says := func() string {
+		out, _ := exec.CommandContext(t.Context(), "pannier", "doctor", "--all", "--config", config).CombinedOutput()
+		return string(out)
+	}
+	if out := says(); !strings.Contains(out, "fail     folder folder box: files of others stay in "+root+"/box: it is sticky") || !strings.Contains(out, "user nobody looks, whose the state directory is") {
+		t.Errorf("doctor says\n%s", out)
+	}
+	if err := os.Chmod(filepath.Join(root, "box"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if out := says(); !strings.Contains(out, "fail     folder folder box: what was sent cannot be taken away from "+root+"/box: permission denied") {
+		t.Errorf("doctor says\n%s", out)
+	}
+	if err := os.Chown(filepath.Join(root, "box"), nobody, nobody); err != nil {
+		t.Fatal(err)
+	}
+	if out := says(); !strings.Contains(out, "ok       folder folder box: ") {
+		t.Errorf("doctor says\n%s", out)
+	}
+}

@@ -187,20 +187,3 @@ func tryRead(dir string) error {
 	}
 	return nil
 }
-
-// sameVolume reports whether a file can be moved from one directory to another in one step.
-// One that is not there yet is made below the nearest that is.
-func sameVolume(from, to string) (bool, error) {
-	a, err := deviceOf(from)
-	if err != nil {
-		return false, err
-	}
-	for {
-		b, err := deviceOf(to)
-		if up := filepath.Dir(to); errors.Is(err, fs.ErrNotExist) && up != to {
-			to = up
-			continue
-		}
-		return a == b, err
-	}
-}

@@ -50,6 +50,8 @@ type Daemon struct {
 	Draining bool
 	// Hints is why the kernel does not tell of changes, by the names of folders of which it does not.
 	Hints map[string]string
+	// Stays is why files could not be moved or removed, by the names of folders of which they stay.
+	Stays map[string]string
 	// Check compares its records with its disk, and says how many errors and warnings there are.
 	Check func(context.Context) (problems, warnings int64, err error)
 }

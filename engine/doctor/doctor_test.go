@@ -193,6 +193,10 @@ func TestBroken(t *testing.T) {
 			w.t.Cleanup(func() { os.RemoveAll(at) })
 			w.rest = "[[partner]]\nname = \"p\"\naddress = \"tls://127.0.0.1:1\"\nkey = \"sha256:" + strings.Repeat("0", 64) + "\"\n[[folder]]\nname = \"f\"\nrule = \"out\"\npartner = \"p\"\ndir = \"box\"\nafter = \"move\"\nto = \"away/sent\"\n"
 		}, doctor.Fail, "folder", "folder f", "another file system"},
+		"folder moves to no directory": {func(w *ward) {
+			w.must(os.Mkdir(filepath.Join(w.root, "box"), 0o755), os.WriteFile(filepath.Join(w.root, "sent"), nil, 0o644))
+			w.rest = "[[partner]]\nname = \"p\"\naddress = \"tls://127.0.0.1:1\"\nkey = \"sha256:" + strings.Repeat("0", 64) + "\"\n[[folder]]\nname = \"f\"\nrule = \"out\"\npartner = \"p\"\ndir = \"box\"\nfailed = \"move\"\nfailed_to = \"sent\"\n"
+		}, doctor.Fail, "folder", "folder f", "files cannot be moved to "},
 		"port in use": {func(w *ward) {
 			l, err := net.Listen("tcp", "127.0.0.1:0")
 			w.must(err)

@@ -37,11 +37,10 @@ func volumeOf(dir string) (v volume, err error) {
 	return volume{free: s.Bavail * uint64(s.Bsize), size: s.Blocks * uint64(s.Bsize), files: s.Files, freeFiles: s.Ffree, kind: kinds[int64(s.Type)]}, nil
 }
 
-// deviceOf tells file systems apart.
-func deviceOf(path string) (uint64, error) {
-	var s unix.Stat_t
-	err := unix.Stat(path, &s)
-	return s.Dev, err
+// protectsLinks reports whether the kernel refuses users a second name for the files of others.
+func protectsLinks() bool {
+	text, err := os.ReadFile("/proc/sys/fs/protected_hardlinks")
+	return err == nil && strings.TrimSpace(string(text)) == "1"
 }
 
 // openFilesOf is how many descriptors a process may have; 0: this one.

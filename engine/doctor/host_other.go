@@ -11,7 +11,7 @@ import (
 
 func kernelClock() (time.Duration, bool, error) { return 0, false, errors.ErrUnsupported }
 func volumeOf(string) (volume, error)           { return volume{}, errors.ErrUnsupported }
-func deviceOf(string) (uint64, error)           { return 0, errors.ErrUnsupported }
+func protectsLinks() bool                       { return false }
 func openFilesOf(int) (uint64, error)           { return 0, errors.ErrUnsupported }
 func watchLimits() (uint64, uint64, error)      { return 0, 0, errors.ErrUnsupported }
 

@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -11,6 +12,8 @@ import (
 	"slices"
 	"strconv"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/pannier/pannier/engine"
 	"github.com/pannier/pannier/engine/backup"
@@ -130,9 +133,17 @@ func (e *exam) absent(dir string) {
 	e.ok(dir, "it is not there yet: the node makes it when it starts")
 }
 
+// toWrite is what is to be done about a directory that could not be written.
+func toWrite(err error) string {
+	if fault.KindOf(err) == fault.NoSpace {
+		return "make room on its file system"
+	}
+	return letWrite
+}
+
 func (e *exam) writable(dir, meaning string) {
 	if err := tryWrite(dir); err != nil {
-		e.fail(dir, "let the node's user write it", "%s: %s", meaning, fault.Plain(err))
+		e.fail(dir, toWrite(err), "%s: %s", meaning, fault.Plain(err))
 		return
 	}
 	e.ok(dir, "it can be written")
@@ -163,7 +174,7 @@ func (e *exam) root(name string, r *engine.Rule) {
 		return
 	}
 	read, write := tryRead(r.Root), tryWrite(r.Root)
-	const letRead, letWrite = "let the node's user read it", "let the node's user write it"
+	const letRead = "let the node's user read it"
 	sends := r.Direction == engine.Send
 	switch {
 	case read != nil && sends:
@@ -200,21 +211,34 @@ func (e *exam) folders() {
 			e.fail(subject, "let the node's user read it", "nothing is found in %s: %s", dir, reason(err))
 			continue
 		}
-		if err := e.disposes(&f, dir); err != "" {
-			e.fail(subject, "let the node's user write both, on one file system", "%s", err)
+		if why := e.stays(name); why != "" {
+			e.fail(subject, "let the node's user do it; each rescan tries again", "%s", why)
+		}
+		if problem, do := disposes(e.ctx, &f, dir); problem != "" {
+			e.fail(subject, do, "%s", problem)
 			continue
 		}
 		e.ok(subject, "%s can be looked at", dir)
 	}
 }
 
-// disposes says why files cannot be dealt with after they were sent; "": they can.
-func (e *exam) disposes(f *folder.Folder, dir string) string {
-	if f.After == folder.Keep && f.Failed == folder.Keep {
+// stays is what the daemon says of files of a folder that are to go; "": nothing.
+func (e *exam) stays(name string) string {
+	if e.Daemon == nil {
 		return ""
 	}
+	return e.Daemon.Stays[name]
+}
+
+const letWrite = "let the node's user write it"
+
+// disposes says why files cannot be dealt with after they were sent, and what to do; "": they can.
+func disposes(ctx context.Context, f *folder.Folder, dir string) (problem, do string) {
+	if f.After == folder.Keep && f.Failed == folder.Keep {
+		return "", ""
+	}
 	if err := tryWrite(dir); err != nil {
-		return fmt.Sprintf("what was sent cannot be taken away from %s: %s", dir, reason(err))
+		return fmt.Sprintf("what was sent cannot be taken away from %s: %s", dir, reason(err)), toWrite(err)
 	}
 	for _, m := range []struct {
 		does folder.Action
@@ -223,12 +247,71 @@ func (e *exam) disposes(f *folder.Folder, dir string) string {
 		if m.does != folder.Move {
 			continue
 		}
-		to := filepath.Join(f.Root, m.to)
-		if same, err := sameVolume(dir, to); err == nil && !same {
-			return fmt.Sprintf("%s is on another file system than %s: files cannot be renamed into it", to, dir)
+		if problem, do = moves(dir, filepath.Join(f.Root, m.to)); problem != "" {
+			return problem, do
 		}
 	}
-	return ""
+	return takes(ctx, f, dir)
+}
+
+// moves tries to move a file from one directory to another. One that is not there yet is made below the nearest that is.
+func moves(from, to string) (problem, do string) {
+	into := to
+	for _, err := os.Stat(into); errors.Is(err, fs.ErrNotExist) && into != "/"; _, err = os.Stat(into) {
+		into = filepath.Dir(into)
+	}
+	err := tryMove(from, into)
+	switch {
+	case errors.Is(err, syscall.EXDEV):
+		return fmt.Sprintf("%s is on another file system than %s: files cannot be renamed into it", to, from), "let both be on one file system"
+	case errors.Is(err, errors.ErrUnsupported) && protectsLinks():
+		return fmt.Sprintf("the file system of %s has no renames that replace nothing, and the kernel allows no second name for what others own: their files stay", from), "let the node's user own the files, or set sysctl fs.protected_hardlinks=0"
+	case err != nil && !errors.Is(err, errors.ErrUnsupported):
+		return fmt.Sprintf("files cannot be moved to %s: %s", to, reason(err)), toWrite(err)
+	}
+	return "", ""
+}
+
+// tryMove makes a file, moves it, and removes it.
+func tryMove(from, to string) error {
+	f, err := os.CreateTemp(from, trial)
+	if err != nil {
+		return err
+	}
+	at := f.Name()
+	if err = f.Close(); err == nil {
+		if err = folder.TryMove(from, to, filepath.Base(at)); err == nil {
+			at = filepath.Join(to, filepath.Base(at))
+		}
+	}
+	return errors.Join(err, os.Remove(at))
+}
+
+// takes looks for directories out of which the node's user takes no files: not its own, or not those of others.
+func takes(ctx context.Context, f *folder.Folder, dir string) (problem, do string) {
+	n := 0
+	_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if n++; n > mostDirs || ctx.Err() != nil || problem != "" {
+			return fs.SkipAll
+		}
+		if err != nil || !d.IsDir() {
+			return nil // what cannot be looked at is not found either
+		}
+		if path != dir && !f.Recursive {
+			return fs.SkipDir
+		}
+		fi, err := d.Info()
+		if err != nil {
+			return nil
+		}
+		if err := unix.Access(path, unix.W_OK|unix.X_OK); err != nil {
+			problem, do = fmt.Sprintf("what was sent cannot be taken away from %s: %s", path, reason(err)), letWrite
+		} else if s, ok := fi.Sys().(*syscall.Stat_t); ok && fi.Mode()&fs.ModeSticky != 0 && os.Geteuid() != 0 && int(s.Uid) != os.Geteuid() {
+			problem, do = fmt.Sprintf("files of others stay in %s: it is sticky, and not the node's user's", path), shellword.Line("chmod", "-t", path)+", or give it to the node's user"
+		}
+		return nil
+	})
+	return problem, do
 }
 
 // secrets are files that the node's user has to read. That one is missing, or has a mode that

@@ -94,8 +94,9 @@ func (b *bench) quiet() bool {
 // TestDisposeLooksTwice: a file that comes under the name in the moment before the rename stays, also when
 // the process ends then.
 func TestDisposeLooksTwice(t *testing.T) {
-	for _, then := range []string{"", "aside", "back"} {
-		t.Run(then, func(t *testing.T) {
+	for i, then := range []string{"", "aside", "back", "", "aside", "back"} {
+		after := []Action{Delete, Move}[i/3]
+		t.Run(after.String()+"/"+then, func(t *testing.T) {
 			var came, crashed atomic.Bool
 			var at atomic.Value // the file's name
 			reached = func(p string) {
@@ -109,7 +110,7 @@ func TestDisposeLooksTwice(t *testing.T) {
 				}
 			}
 			t.Cleanup(func() { reached = func(string) {} })
-			b := begin(t, func(f *Folder) { f.After, f.Include = Delete, []string{"a"} })
+			b := begin(t, func(f *Folder) { f.After, f.To, f.Include = after, pathOf(t, "sent"), []string{"a"} })
 			at.Store(filepath.Join(b.root, "in/a"))
 			b.write("in/a", "one")
 			b.until("the newer file has come", came.Load)
@@ -124,6 +125,9 @@ func TestDisposeLooksTwice(t *testing.T) {
 				left, _ := os.ReadDir(filepath.Join(b.root, "in"))
 				return len(left) == 0
 			})
+			if after == Move && !slices.Equal(b.names("sent"), []string{"sent/a"}) {
+				t.Errorf("moved are %q", b.names("sent"))
+			}
 		})
 	}
 }

@@ -1,16 +1,12 @@
 package folder
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path"
 	"syscall"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/pannier/pannier/sideeffect"
 	"github.com/pannier/pannier/spec/fault"
@@ -28,22 +24,16 @@ type disposal struct {
 	to      relpath.Path       // below which it is moved; zero: nowhere
 	aside   string             // its name between, in its directory
 	done    string             // its done file there, which goes first: a later one is of a later version; "": none
+	failed  bool               // it was not delivered: it gets a name whatever has its own
+
+	now sideeffect.Version // as what it has its name still, if renames have made it another; zero: they have not
 }
 
-// asideName is the same for the same version of a name.
-func asideName(folder, name string, v sideeffect.Version) string {
-	sum := sha256.Sum256(append([]byte(folder+"\x00"+name+"\x00"), v.Encode()...))
-	return "." + hex.EncodeToString(sum[:8]) + ".pannier-w"
-}
-
-// mostNames is how many names are tried for a file whose own is taken.
-const mostNames = 10000
-
-// do removes or moves the version, if it is what has the name. With an error it is to be done again later. What
-// was done is not yet durable: the directories are.
+// do removes or moves the version, if it is what has the name. With an error it has its name, or the error says where
+// it is, and it is to be done again later. What was done is not yet durable: the directories are.
 func (d *disposal) do(root *os.Root) (gone bool, dirs []string, err error) {
 	dir := at(d.path.Dir())
-	in, err := d.folder.openDir(root, dir)
+	in, err := openPlace(d.folder.openDir(root, dir))
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil, nil
 	}
@@ -59,19 +49,18 @@ func (d *disposal) do(root *os.Root) (gone bool, dirs []string, err error) {
 	if err != nil || !there {
 		return false, dirs, err
 	}
-	if !d.to.IsZero() {
-		if err := d.place(root, in); err != nil {
-			return false, dirs, err
-		}
-		dirs = append(dirs, d.dir())
-		reached("placed")
+	if err := d.end(root, in); err != nil {
+		return false, dirs, d.giveBack(in, err)
 	}
-	return true, dirs, fault.Wrap("remove file", d.path.String(), in.Remove(d.aside))
+	if !d.to.IsZero() {
+		dirs = append(dirs, d.dir())
+	}
+	return true, dirs, nil
 }
 
 // isAside reports whether an earlier run has given the version its name between. What else it has put
 // there gets its own name back.
-func (d *disposal) isAside(in *os.Root) (bool, error) {
+func (d *disposal) isAside(in place) (bool, error) {
 	fi, err := in.Lstat(d.aside)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -93,9 +82,9 @@ func (d *disposal) is(fi fs.FileInfo) bool {
 
 // takeAside renames the file, if it is the version, and looks again what it has renamed: a
 // newer file may have come under the name in between.
-func (d *disposal) takeAside(root, in *os.Root) (bool, error) {
+func (d *disposal) takeAside(root *os.Root, in place) (bool, error) {
 	name := d.path.Base()
-	f, fi, err := openVersion(in, name)
+	f, fi, err := openVersion(in.Root, name)
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errNoFile) {
 			err = nil // it is not what was delivered
@@ -110,7 +99,7 @@ func (d *disposal) takeAside(root, in *os.Root) (bool, error) {
 		return false, fault.New("remove file", fault.Overloaded, "a process has it open for writing")
 	}
 	if !d.to.IsZero() {
-		if err := d.sameDevice(root, fi); err != nil {
+		if err := d.reach(root, in); err != nil {
 			return false, err
 		}
 	}
@@ -118,13 +107,14 @@ func (d *disposal) takeAside(root, in *os.Root) (bool, error) {
 		_ = in.Remove(d.done) // one that stays does no harm
 	}
 	reached("looked")
-	if err := in.Rename(name, d.aside); err != nil {
+	if err := in.aside(name, d.aside, !d.to.IsZero()); err != nil {
+		d.stays(in)
 		return false, fault.Wrap("rename file", d.path.String(), err)
 	}
 	reached("aside")
 	now, err := in.Lstat(d.aside)
 	if err != nil {
-		return false, fault.Wrap("look at file", d.path.String(), err)
+		return false, d.giveBack(in, fault.Wrap("look at file", d.path.String(), err))
 	}
 	if !os.SameFile(fi, now) || !d.is(now) {
 		return false, d.back(in)
@@ -174,72 +164,95 @@ func (d *disposal) openTo(root *os.Root) (*os.Root, error) {
 	})
 }
 
-// sameDevice makes the directory to move to, and refuses one where no link can lead.
-func (d *disposal) sameDevice(root *os.Root, fi fs.FileInfo) error {
-	to, err := d.openTo(root)
+// reach makes the directory to move to, and refuses one that no file can be renamed into.
+func (d *disposal) reach(root *os.Root, in place) error {
+	to, err := openPlace(d.openTo(root))
 	if err != nil {
 		return err
 	}
 	defer to.Close()
-	there, err := to.Stat(".")
-	if err != nil {
-		return fault.Wrap("look at directory", d.to.String(), err)
-	}
-	a, okA := fi.Sys().(*syscall.Stat_t)
-	b, okB := there.Sys().(*syscall.Stat_t)
-	if okA && okB && a.Dev != b.Dev {
+	return d.moved(in.reaches(to))
+}
+
+// moved says why a file cannot be moved.
+func (d *disposal) moved(err error) error {
+	if errors.Is(err, syscall.EXDEV) {
 		return fault.New("move file", fault.Unsupported, "%s is on another file system", d.dir())
 	}
+	return fault.Wrap("move file to", d.dir(), bare(err))
+}
+
+// bare is what the system said, without a name that is said already.
+func bare(err error) error {
+	var p *fs.PathError
+	if errors.As(err, &p) {
+		return p.Err
+	}
+	return err
+}
+
+// end removes what is aside, or gives it its place below to.
+func (d *disposal) end(root *os.Root, in place) error {
+	if d.to.IsZero() {
+		err := faulty("remove")
+		if err == nil {
+			err = in.Remove(d.aside)
+		}
+		return fault.Wrap("remove file", d.path.String(), bare(err))
+	}
+	to, err := openPlace(d.openTo(root))
+	if err != nil {
+		return err
+	}
+	defer to.Close()
+	if _, err := in.giveFree("place", d.aside, to, d.path.Base()); err != nil {
+		return d.moved(err)
+	}
+	reached("placed")
 	return nil
 }
 
-// back gives what is aside its own name again, or one beside it.
-func (d *disposal) back(in *os.Root) error {
-	if err := link(in, d.aside, in, d.path.Base()); err != nil {
-		return err
+// back gives what is aside, and is not the version, its own name again, or one beside it.
+func (d *disposal) back(in place) error {
+	if _, err := in.giveFree("back", d.aside, in, d.path.Base()); err != nil {
+		return d.lies(err)
 	}
 	reached("back")
-	return fault.Wrap("rename file", d.path.String(), in.Remove(d.aside))
+	return nil
 }
 
-// place makes a second name for what is aside, below to.
-func (d *disposal) place(root, in *os.Root) error {
-	to, err := d.openTo(root)
-	if err != nil {
-		return err
+// giveBack gives the version its own name again, because of what has failed.
+func (d *disposal) giveBack(in place, why error) error {
+	name, err := d.path.Base(), error(nil)
+	if d.failed {
+		name, err = in.giveFree("back", d.aside, in, name)
+	} else { // beside its name it would be a file that nobody has sent
+		err = in.give("back", d.aside, in, name)
 	}
-	defer to.Close()
-	return link(in, d.aside, to, d.path.Base())
+	if err != nil {
+		return fmt.Errorf("%w; %w", why, d.lies(err))
+	}
+	reached("given back")
+	if name != d.path.Base() {
+		return fmt.Errorf("%w; another file has its name, and it is %s now", why, path.Join(path.Dir(d.path.String()), name))
+	}
+	d.stays(in)
+	return why
 }
 
-// link gives the file from a second name in another directory, or that with a number if it is taken by another file.
-func link(in *os.Root, from string, other *os.Root, to string) error {
-	a, err := in.Open(".")
-	if err != nil {
-		return fault.Wrap("open directory", in.Name(), err)
+// lies says where a file is whose name cannot be given back.
+func (d *disposal) lies(err error) error {
+	if errors.Is(err, fs.ErrExist) {
+		err = errors.New("another file has its name")
 	}
-	defer a.Close()
-	b, err := other.Open(".")
-	if err != nil {
-		return fault.Wrap("open directory", other.Name(), err)
+	return fault.New("give file its name back", fault.IO, "it lies as %s: %w", path.Join(path.Dir(d.path.String()), d.aside), bare(err))
+}
+
+// stays looks as what the version has its name, after renames.
+func (d *disposal) stays(in place) {
+	if fi, err := in.Lstat(d.path.Base()); err == nil && d.is(fi) {
+		d.now = sideeffect.VersionOf(fi).WithoutDevice()
 	}
-	defer b.Close()
-	for i := range mostNames {
-		name := to
-		if i > 0 {
-			name = fmt.Sprintf("%s.%d", to, i)
-		}
-		// A Root links within itself only, and these two may have been moved.
-		if err = unix.Linkat(int(a.Fd()), from, int(b.Fd()), name, 0); !errors.Is(err, fs.ErrExist) {
-			break
-		}
-		one, errA := in.Lstat(from)
-		two, errB := other.Lstat(name)
-		if errA == nil && errB == nil && os.SameFile(one, two) {
-			return nil // an earlier run has done it
-		}
-	}
-	return fault.Wrap("give the file a name", to, err)
 }
 
 // errNoFile is of names of what is no regular file.

@@ -183,7 +183,13 @@ func pathOf(t testing.TB, s string) relpath.Path {
 // begin starts a folder in directories of its own, changed as change says.
 func begin(t *testing.T, change func(*Folder)) *bench {
 	t.Helper()
-	b := &bench{t: t, dir: t.TempDir()}
+	return beginIn(t, t.TempDir(), change)
+}
+
+// beginIn is begin in a directory that is there; the rule's root is "root" in it, the folder's "in" in that.
+func beginIn(t *testing.T, dir string, change func(*Folder)) *bench {
+	t.Helper()
+	b := &bench{t: t, dir: dir}
 	root := filepath.Join(b.dir, "root")
 	if err := os.MkdirAll(filepath.Join(root, "in"), 0o755); err != nil {
 		t.Fatal(err)

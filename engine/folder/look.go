@@ -72,6 +72,7 @@ func (w *Watcher) merge(part found) {
 	for _, o := range part.odd {
 		w.strange(o, part.scan)
 	}
+	w.strays(part.aside, part.scan)
 	if part.over {
 		w.scanned(part.dirs)
 	}
@@ -115,6 +116,9 @@ func (w *Watcher) sighted(name string, v sideeffect.Version, scan uint64) {
 	f.seen, f.since, f.tries = v, w.now(), 0
 	if f.state != none && f.sent == v {
 		w.unschedule(f)
+		if why := failures(f); f.state == isFailed && why != "" { // a sight in between has had another reason
+			f.why = why
+		}
 		return
 	}
 	if f.why == "" || f.state != none {
@@ -159,9 +163,6 @@ func (w *Watcher) scanned(dirs int) {
 		}
 	}
 	w.lookAgain()
-	if w.again {
-		w.beginScan()
-	}
 }
 
 // missing looks at what a scan without an error has not come to.

@@ -167,7 +167,7 @@ func (n *Notes) keep(folder string, changes []change) error {
 				err = notes.Put(key, b)
 			}
 			for _, r := range c.now.Requests {
-				if err == nil && (c.old == nil || !slices.ContainsFunc(c.old.Requests, func(q request) bool { return q.ID == r.ID })) {
+				if err == nil && (c.old == nil || !bytes.Equal(c.old.Version, c.now.Version) || !slices.ContainsFunc(c.old.Requests, func(q request) bool { return q.ID == r.ID })) {
 					err = versions.Put(r.ID[:], c.now.Version)
 				}
 			}

@@ -70,7 +70,7 @@ func (w *Watcher) admit() {
 // not.
 func (w *Watcher) retry() {
 	w.mu.Lock()
-	var ended, left, missing []*file
+	var ended, left, failed, missing []*file
 	for _, f := range w.files {
 		switch f.state {
 		case isDelivered:
@@ -78,8 +78,8 @@ func (w *Watcher) retry() {
 		case isFailed:
 			if w.revived(f) {
 				ended = append(ended, f)
-			} else if w.f.Failed == Move {
-				left = append(left, f)
+			} else if w.f.Failed == Move && f.seen == f.sent {
+				failed = append(failed, f)
 			}
 		case isOpen:
 			if !slices.ContainsFunc(f.reqs, func(r outcome) bool { return !r.Registered && !r.over }) {
@@ -93,7 +93,7 @@ func (w *Watcher) retry() {
 		}
 	}
 	w.settle(ended)
-	w.finish(left)
+	w.finish(append(left, failed...))
 	w.mu.Unlock()
 	w.register(missing)
 	w.mu.Lock()
@@ -123,7 +123,7 @@ func (w *Watcher) revived(f *file) (any bool) {
 			r.over, r.failed = true, cause(&s.Record)
 		default:
 			r.over, r.failed, any = false, "", true
-			f.state, f.why = isOpen, ""
+			f.state, f.why, f.left = isOpen, "", ""
 			w.await(f, r.ID)
 		}
 	}
@@ -141,7 +141,7 @@ func (w *Watcher) settle(files []*file) {
 		old := w.note(f)
 		switch why := failures(f); {
 		case why == "":
-			f.state, f.why = isDelivered, ""
+			f.state, f.why, f.left = isDelivered, "", ""
 			delivered = append(delivered, f)
 			w.status.Delivered++
 			w.log.Info("delivered", "file", f.path, "ids", ids(f))
@@ -202,22 +202,18 @@ func (w *Watcher) finish(files []*file) {
 			}
 			continue
 		}
-		went, at, err := w.dispose(root, f)
+		went, at, now, err := w.dispose(root, f)
 		for _, dir := range at {
 			dirs[dir] = true
 		}
 		if err != nil {
-			text := fault.Plain(err)
-			if w.staying[f.path] != text {
-				w.staying[f.path] = text
-				w.log.Warn("a "+map[stateCode]string{isDelivered: "delivered", isFailed: "failed"}[f.state]+" file stays, and that is tried again", "file", f.path, "error", err)
+			if text := fault.Plain(err); f.left != text {
+				f.left = text
+				w.log.Warn("a file stays that is to be moved or removed; that is tried again", "file", f.path, "state", states[f.state], "error", err)
 			}
-			if f.state == isDelivered {
-				f.why = "delivered, but it stays: " + text
-			}
+			w.renamed(f, now)
 			continue
 		}
-		delete(w.staying, f.path)
 		if went {
 			w.log.Info(map[stateCode]string{isDelivered: w.f.After.String() + "d", isFailed: "moved away"}[f.state], "file", f.path)
 		}
@@ -247,25 +243,27 @@ func (w *Watcher) finish(files []*file) {
 	}
 }
 
-// dispose removes or moves a file, and its done file.
-func (w *Watcher) dispose(root *os.Root, f *file) (went bool, dirs []string, err error) {
+// dispose removes or moves a file, and its done file. now is the version that has its name still, if that is
+// another by renames alone.
+func (w *Watcher) dispose(root *os.Root, f *file) (went bool, dirs []string, now sideeffect.Version, err error) {
 	p, err := relpath.Parse(f.path)
 	if err != nil {
-		return false, nil, err
+		return false, nil, now, err
 	}
-	d := disposal{folder: w.f, path: p, version: f.sent, aside: asideName(w.f.Name, f.path, f.sent)}
+	d := disposal{folder: w.f, path: p, version: f.sent, aside: asideName(w.f.Name, f.path, f.sent), failed: f.state == isFailed}
 	action, place := w.f.After, w.f.To
 	if f.state == isFailed {
 		action, place = Move, w.f.FailedTo
 	}
 	if action == Move {
 		if _, err = place.Join(d.below()); err != nil { // it is too long, perhaps
-			return false, nil, err
+			return false, nil, now, err
 		}
 		d.to = place
 	}
 	if isOwnDone(w.f.DoneFile) {
 		d.done = doneName(w.f.DoneFile, p.Base())
 	}
-	return d.do(root)
+	went, dirs, err = d.do(root)
+	return went, dirs, d.now, err
 }

@@ -30,6 +30,7 @@ type found struct {
 	scan  uint64 // number of the scan
 	files []sight
 	odd   []oddity
+	aside []string // files under names between
 	dir   string
 	err   error
 	over  bool // the last one of the scan
@@ -92,13 +93,15 @@ func (f *Folder) list(root *os.Root, dir string, give func(found) bool) (more []
 				part.files = append(part.files, sight{name, v})
 			case why != "":
 				part.odd = append(part.odd, oddity{name, why})
+			case !e.IsDir() && (ofAside(f.Name, e.Name()) != "" || nameless(e.Name())):
+				part.aside = append(part.aside, name)
 			case e.IsDir() && f.Recursive && f.enters(name):
 				more = append(more, name)
 			case e.IsDir() && !f.Recursive && f.enters(name):
 				part.odd = append(part.odd, oddity{name, "a directory, and the folder is not recursive"})
 			}
 		}
-		if len(part.files)+len(part.odd) > 0 && !give(part) {
+		if len(part.files)+len(part.odd)+len(part.aside) > 0 && !give(part) {
 			return nil, false
 		}
 		if err == io.EOF {

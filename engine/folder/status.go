@@ -26,6 +26,9 @@ type Status struct {
 	Failed  int
 	Skipped int
 
+	Staying int    // files that were delivered, or have failed, and could not be moved or removed; each scan tries again
+	Stays   string // why the first of them could not; empty: there is none
+
 	Scanned time.Time // when the last scan ended; zero: none has
 	Took    time.Duration
 	Dirs    int // that it has listed
@@ -51,10 +54,20 @@ func (w *Watcher) Status(rows int) Status {
 	defer w.mu.Unlock()
 	s := w.status
 	s.Hints, s.Skipped = w.hints.state(), len(w.odd)
+	first := ""
 	for _, f := range w.files {
 		r := w.row(f)
+		if f.left != "" {
+			if s.Staying++; first == "" || f.path < first {
+				first, s.Stays = f.path, f.left
+			}
+		}
 		switch r.State {
-		case "open", "delivered":
+		case "delivered":
+			if f.left == "" { // it is about to be
+				s.Open++
+			}
+		case "open":
 			s.Open++
 		case "kept":
 			s.Kept++
@@ -100,6 +113,13 @@ func (w *Watcher) row(f *file) Row {
 		r.State = string(states[f.state])
 	case f.held:
 		r.State = "held"
+	}
+	switch {
+	case f.left == "":
+	case r.State == string(Delivered):
+		r.Why = "delivered, but it stays: " + f.left
+	case r.State == string(Failed):
+		r.Why += "; and it stays: " + f.left
 	}
 	return r
 }

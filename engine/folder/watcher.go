@@ -50,12 +50,11 @@ type Watcher struct {
 	ended  chan ending
 	asked  chan chan struct{} // for a scan; the channel is closed when it is over
 
-	mu      sync.Mutex // guards what follows; only the loop changes it
-	files   map[string]*file
-	odd     map[string]oddAt
-	staying map[string]string // files that cannot be dealt with, and why, as was logged
-	status  Status
-	open    int // requests
+	mu     sync.Mutex // guards what follows; only the loop changes it
+	files  map[string]*file
+	odd    map[string]oddAt
+	status Status
+	open   int // requests
 
 	// Of the loop alone.
 	due      dueHeap
@@ -91,6 +90,7 @@ type noted struct {
 	sent sideeffect.Version // zero: there is no note
 	reqs []outcome          // nil once they do not matter any more
 	gone int64              // unix s: since when the file has been missed
+	left string             // why it could not be moved or removed, for people; not noted
 }
 
 // nothing is that of files without a note. Nobody writes to it.
@@ -152,7 +152,7 @@ func Watch(cfg Config) (*Watcher, error) {
 	}
 	w := &Watcher{
 		cfg: cfg, f: &cfg.Folder, log: cfg.Log.With("folder", cfg.Folder.Name), began: time.Now(), hints: newHints(cfg.Folder.Root, cfg.watcher),
-		founds: make(chan found), ended: make(chan ending, mostNoted), asked: make(chan chan struct{}), files: map[string]*file{}, odd: map[string]oddAt{}, staying: map[string]string{},
+		founds: make(chan found), ended: make(chan ending, mostNoted), asked: make(chan chan struct{}), files: map[string]*file{}, odd: map[string]oddAt{},
 	}
 	w.ctx, w.cancel = context.WithCancel(context.Background())
 	w.status.Folder = cfg.Folder
@@ -202,7 +202,10 @@ func (w *Watcher) loop() {
 		case part := <-w.founds:
 			w.merge(part)
 			if part.over {
-				w.retry()
+				w.retry() // before the next scan: it gives files other versions
+				if w.again {
+					w.beginScan()
+				}
 				w.submit()
 				w.tell()
 				next.Reset(w.f.Interval)

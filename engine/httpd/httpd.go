@@ -34,7 +34,7 @@ const (
 	maxBody     = 4 << 20  // bytes of a request, but for gRPC, which has its own limit
 	headerTime  = 10 * time.Second
 	bodyTime    = 30 * time.Second
-	writeTime   = time.Minute // for one answer; handlers that stream set their own
+	writeTime   = time.Minute // for one answer; handlers that stream set their own: Within
 	idleTime    = 2 * time.Minute
 	maxConns    = 512 // at one address
 	leaveTime   = time.Second
@@ -178,11 +178,15 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, err)
 		return
 	}
-	c := http.NewResponseController(w)
-	_ = c.SetReadDeadline(time.Now().Add(bodyTime)) // what cannot have a deadline is no network
-	_ = c.SetWriteDeadline(time.Now().Add(writeTime))
+	c := http.NewResponseController(w) // what cannot have a deadline is no network
+	if r.ContentLength != 0 {          // or the deadline would end the request: the client's end is listened for
+		_ = c.SetReadDeadline(time.Now().Add(bodyTime))
+	}
+	inTime := func() { _ = c.SetWriteDeadline(time.Now().Add(writeTime)) }
+	inTime()
 	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 	s.mux.ServeHTTP(w, r.WithContext(access.With(r.Context(), caller)))
+	inTime() // for what is written still
 }
 
 func grpcCall(r *http.Request) bool {
@@ -274,6 +278,13 @@ func (s *Server) caller(r *http.Request) (access.Caller, error) {
 		}
 	}
 	return access.Caller{}, nil
+}
+
+// Add serves at a listener of the caller's, too. Who connects there has proved nothing.
+func (s *Server) Add(l net.Listener) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.listeners = append(s.listeners, l)
 }
 
 // Serve answers at all addresses until Close. An error means that one of them has

@@ -42,9 +42,7 @@ func (s *Server) Listen(address string, cert Certificate) error {
 	if err != nil {
 		return fault.Wrap("listen", address, err)
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.listeners = append(s.listeners, l)
+	s.Add(l)
 	return nil
 }
 

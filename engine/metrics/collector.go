@@ -31,6 +31,7 @@ type Relay struct {
 type Folder struct {
 	Name                                       string
 	Waiting, Held, Open, Kept, Failed, Skipped int       // files
+	Staying                                    int       // that were delivered or have failed, and could not be moved or removed
 	Events                                     bool      // the kernel tells of all changes
 	Trouble                                    bool      // it cannot be looked through
 	Scanned                                    time.Time // when the last scan has ended; zero: none has
@@ -113,7 +114,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	if c.from.Folders != nil {
 		for _, f := range c.from.Folders() {
-			for status, n := range map[string]int{"waiting": f.Waiting, "held": f.Held, "open": f.Open, "kept": f.Kept, "failed": f.Failed, "skipped": f.Skipped} {
+			for status, n := range map[string]int{"waiting": f.Waiting, "held": f.Held, "open": f.Open, "kept": f.Kept, "failed": f.Failed, "skipped": f.Skipped, "staying": f.Staying} {
 				gauge(folderFiles, float64(n), f.Name, status)
 			}
 			gauge(folderUp, flag(!f.Trouble), f.Name)

@@ -2,6 +2,7 @@ package metrics
 
 import (
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/pannier/pannier/engine"
 	"github.com/pannier/pannier/engine/lifecycle"
+	"github.com/pannier/pannier/spec/fault"
 )
 
 // Other is what names stand as that are not in the configuration.
@@ -26,6 +28,7 @@ type Metrics struct {
 	steps, tasks                               *prometheus.HistogramVec
 	commit                                     prometheus.Histogram
 	crashes                                    prometheus.Counter
+	uncommitted                                *prometheus.CounterVec
 	pushed, audited, scheduled, expected       *prometheus.CounterVec
 }
 
@@ -54,6 +57,7 @@ func New(version string, book func() engine.Book) *Metrics {
 	m.tasks = histograms("pannier_task_seconds", "Time that a task has taken.", prometheus.ExponentialBuckets(0.001, 4, 10), "status")
 	commit := histograms("pannier_store_commit_seconds", "Time from a change of a record until it is durable.", prometheus.ExponentialBuckets(0.0001, 2.5, 12))
 	m.commit = commit.WithLabelValues().(prometheus.Histogram)
+	m.uncommitted = counters("pannier_store_failures_total", "Changes of records that could not be made durable.", "cause")
 	m.crashes = counters("pannier_plugin_crashes_total", "Plugins that have ended and should not have.").WithLabelValues()
 	m.pushed = counters("pannier_push_records_total", "Finished records that were brought to the push endpoint, or were not.", "status")
 	m.audited = counters("pannier_audit_records_total", "Records of the audit log.", "status")
@@ -62,6 +66,9 @@ func New(version string, book func() engine.Book) *Metrics {
 	info := prometheus.NewGauge(prometheus.GaugeOpts{Name: "pannier_build_info", Help: "1, with the version of the program.", ConstLabels: prometheus.Labels{"version": version}})
 	info.Set(1)
 	m.registry.MustRegister(m.active, info, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	for _, kind := range storeFailures {
+		m.uncommitted.WithLabelValues(kind.String())
+	}
 	for _, status := range []string{"done", "failed"} { // there from the start, so that an increase is seen
 		m.pushed.WithLabelValues(status)
 		m.audited.WithLabelValues(status)
@@ -119,6 +126,16 @@ func (m *Metrics) Committed(r *lifecycle.Record, events []lifecycle.Event, _ boo
 				m.retries.WithLabelValues(e.Failure.Kind.String()).Inc()
 			}
 		}
+	}
+}
+
+// storeFailures are the kinds of failure that are the store's own.
+var storeFailures = []fault.Kind{fault.NoSpace, fault.IO, fault.Corrupt}
+
+// Uncommitted is for store.Seen. What the store has refused in order is not counted.
+func (m *Metrics) Uncommitted(err error) {
+	if kind := fault.KindOf(err); slices.Contains(storeFailures, kind) {
+		m.uncommitted.WithLabelValues(kind.String()).Inc()
 	}
 }
 

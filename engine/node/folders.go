@@ -105,7 +105,7 @@ func (f *folders) List() (all []folder.Status) {
 func (f *folders) measured() (all []metrics.Folder) {
 	for _, s := range f.List() {
 		all = append(all, metrics.Folder{
-			Name: s.Folder.Name, Waiting: s.Waiting, Held: s.Held, Open: s.Open, Kept: s.Kept, Failed: s.Failed, Skipped: s.Skipped,
+			Name: s.Folder.Name, Waiting: s.Waiting, Held: s.Held, Open: s.Open, Kept: s.Kept, Failed: s.Failed, Skipped: s.Skipped, Staying: s.Staying,
 			Events: s.Hints == "" && s.Trouble == "", Trouble: s.Trouble != "", Scanned: s.Scanned,
 		})
 	}

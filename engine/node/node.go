@@ -97,6 +97,7 @@ type Node struct {
 	draining  atomic.Bool
 	serving   atomic.Bool // Run answers partners and operators
 	metrics   *metrics.Metrics
+	room      *room
 	audit     *audit.Log    // nil: none
 	traces    *trace.Tracer // nil: none
 	push      *push.Pusher  // nil: none

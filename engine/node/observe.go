@@ -22,6 +22,7 @@ import (
 // observed is the store, told of to who counts.
 func (n *Node) observed(s store.Store) store.Store {
 	return &store.Seen{Store: s, Told: func(r *lifecycle.Record, events []lifecycle.Event, made bool, took time.Duration) {
+		n.room.found()
 		n.metrics.Committed(r, events, made, took)
 		if n.traces != nil {
 			n.traces.Committed(r, events, made, took)
@@ -30,12 +31,16 @@ func (n *Node) observed(s store.Store) store.Store {
 			n.push.Committed(r)
 		}
 		n.hasCome(r)
+	}, Failed: func(err error) {
+		n.room.failing(err)
+		n.metrics.Uncommitted(err)
 	}}
 }
 
 // newMetrics makes the counters; what is asked for when somebody reads them comes with
 // sources.
 func (n *Node) newMetrics() {
+	n.room = &room{log: n.log, now: time.Now}
 	n.metrics = metrics.New(n.o.Version, func() engine.Book { return n.present.Load().book })
 }
 
@@ -160,7 +165,7 @@ func (n *Node) conditions() []metrics.Condition {
 			if n.engine.Cause() != nil {
 				return errors.New("it has failed, and the process ends: see the log")
 			}
-			return nil
+			return n.room.met()
 		}},
 		{Name: "listeners", Met: func() error {
 			if !n.serving.Load() {

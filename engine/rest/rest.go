@@ -78,7 +78,7 @@ func Mount(s *httpd.Server, client adminpb.AdminClient, o Options) error {
 	mount("GET /v1/requests", streamed("application/json", t.list), access.Read)
 	mount("GET /v1/watch", streamed(events, t.watch), access.Read)
 	mount("GET /v1/browse", streamed("application/json", t.browse), access.Operate)
-	mount("POST /v1/check", http.HandlerFunc(t.check), access.Operate)
+	mount("POST /v1/check", unhurried(t.check), access.Operate)
 	mount("GET /v1/backup", streamed(archive, t.backup), access.Administer)
 	s.Mount("GET /v1/openapi.json", openAPI(doc), access.Any)
 	return nil
@@ -91,7 +91,16 @@ func streamed(form string, h http.HandlerFunc) http.HandlerFunc {
 			w.Header().Set("Content-Type", form)
 			return
 		}
-		h(w, r)
+		unhurried(h)(w, r)
+	}
+}
+
+// unhurried is a handler that writes with twin.write: the service may be long between the pieces.
+func unhurried(h http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if httpd.Unhurried(w) == nil { // or there is no connection any more
+			h(w, r)
+		}
 	}
 }
 

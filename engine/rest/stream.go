@@ -100,8 +100,7 @@ func (t *twin) backup(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Type", archive)
 			w.Header().Set("Content-Disposition", `attachment; filename="pannier-backup.zip"`)
 		}
-		t.patience(w)
-		if _, err := w.Write(c.GetData()); err != nil {
+		if err := t.write(w, c.GetData()); err != nil {
 			return
 		}
 	}
@@ -114,9 +113,9 @@ func (t *twin) backup(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// patience is how long the client may take for what is written next.
-func (t *twin) patience(w http.ResponseWriter) {
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(t.o.Slow))
+// write writes a piece of an answer, or gives the client up.
+func (t *twin) write(w http.ResponseWriter, data []byte) error {
+	return httpd.Within(w, t.o.Slow, func() error { _, err := w.Write(data); return err })
 }
 
 // answer writes a stream as one JSON object with a list of that name, or, if that was
@@ -141,7 +140,7 @@ func answer[M any, P interface {
 		before, between, after = "", "\n", "\n"
 		w.Header().Set("Content-Type", ndjson)
 	}
-	if _, err := io.WriteString(w, before); err != nil {
+	if err := t.write(w, []byte(before)); err != nil {
 		return
 	}
 	some := false
@@ -155,28 +154,25 @@ func answer[M any, P interface {
 			data = append([]byte(between), data...)
 		}
 		some = true
-		t.patience(w)
-		if _, err := w.Write(data); err != nil {
+		if err := t.write(w, data); err != nil {
 			return // and the call ends with the request
 		}
 	}
-	switch {
-	case lines && some:
-		_, _ = io.WriteString(w, after)
-	case !lines:
-		_, _ = io.WriteString(w, after)
+	var last bytes.Buffer
+	if some || !lines {
+		last.WriteString(after)
 	}
 	if !errors.Is(err, io.EOF) {
-		text := quoted(fault.Plain(faultOf(err)))
+		form := ",\"problem\":%s"
 		if lines {
-			fmt.Fprintf(w, "{\"problem\":%s}\n", text)
-			return
+			form = "{\"problem\":%s}\n"
 		}
-		fmt.Fprintf(w, ",\"problem\":%s", text)
+		fmt.Fprintf(&last, form, quoted(fault.Plain(faultOf(err))))
 	}
 	if !lines {
-		_, _ = io.WriteString(w, "}\n")
+		last.WriteString("}\n")
 	}
+	_ = t.write(w, last.Bytes()) // it is the last word in any case
 }
 
 // quoted is a text in JSON.
@@ -255,7 +251,6 @@ func (t *twin) watch(w http.ResponseWriter, r *http.Request) {
 			}
 		}
 	}()
-	_ = e.flush.SetReadDeadline(time.Time{}) // no more is read, but that the client has gone
 	w.Header().Set("Content-Type", events)
 	w.Header().Set("X-Accel-Buffering", "no")
 	if e.send([]byte(": begun\n\n")) != nil || e.missed(r, in) != nil {
@@ -288,11 +283,12 @@ type told struct {
 
 // send writes an event, or gives the client up.
 func (e *told) send(b []byte) error {
-	e.t.patience(e.w)
-	if _, err := e.w.Write(b); err != nil {
-		return err
-	}
-	return e.flush.Flush()
+	return httpd.Within(e.w, e.t.o.Slow, func() error {
+		if _, err := e.w.Write(b); err != nil {
+			return err
+		}
+		return e.flush.Flush()
+	})
 }
 
 func (e *told) change(c *adminpb.Change) error {

@@ -15,6 +15,14 @@ type Seen struct {
 	// Told gets the record as it is, what has changed it, and how long the commit took.
 	// A record that was there already when it was registered is not told.
 	Told func(r *lifecycle.Record, events []lifecycle.Event, made bool, took time.Duration)
+	// Failed gets the error of a commit that did not succeed, with the same promise; nil: nobody asks.
+	Failed func(error)
+}
+
+func (s *Seen) failed(err error) {
+	if err != nil && s.Failed != nil {
+		s.Failed(err)
+	}
 }
 
 // Register implements Store.
@@ -24,6 +32,7 @@ func (s *Seen) Register(ctx context.Context, r lifecycle.Record, events ...lifec
 	if err == nil && made {
 		s.Told(&r, events, true, time.Since(began))
 	}
+	s.failed(err)
 	return r, made, err
 }
 
@@ -34,5 +43,6 @@ func (s *Seen) Apply(ctx context.Context, ref Ref, now time.Time, events ...life
 	if err == nil {
 		s.Told(&r, events, false, time.Since(began))
 	}
+	s.failed(err)
 	return r, err
 }

@@ -97,9 +97,9 @@ func (f filter) apply(all []item) selection {
 	s := selection{filter: f}
 	counts := map[group]int{}
 	everything := 0
-	first, text := (f.Page-1)*perPage, strings.ToLower(f.Text)
+	first, words := (f.Page-1)*perPage, strings.Fields(strings.ToLower(f.Text))
 	for i := range all {
-		if !f.matches(&all[i], text) {
+		if !f.matches(&all[i], words) {
 			continue
 		}
 		counts[all[i].group]++
@@ -123,16 +123,22 @@ func (f filter) apply(all []item) selection {
 	return s
 }
 
-// matches looks at all but the group. text is Text in small letters.
-func (f *filter) matches(i *item, text string) bool {
+// matches looks at all but the group. words are those of Text in small letters: each is to be found
+// somewhere.
+func (f *filter) matches(i *item, words []string) bool {
 	switch {
 	case f.Partner != "" && i.GetPartner() != f.Partner, f.Rule != "" && i.GetRule() != f.Rule, f.Cause != "" && i.cause != f.Cause:
 		return false
 	case f.Way == "in" && i.GetSide() != adminpb.Request_RECEIVER, f.Way == "out" && i.GetSide() != adminpb.Request_SENDER:
 		return false
 	}
-	return text == "" || contains(i.GetSource(), text) || contains(i.GetTarget(), text) || strings.HasPrefix(i.GetId(), text) ||
-		contains(i.GetInfo(), text) || contains(i.GetPartner(), text) || contains(i.GetFailure().GetCause(), text)
+	return !slices.ContainsFunc(words, func(word string) bool { return !i.has(word) })
+}
+
+// has reports whether a word is in what people look for.
+func (i *item) has(word string) bool {
+	return contains(i.GetSource(), word) || contains(i.GetTarget(), word) || strings.HasPrefix(i.GetId(), word) ||
+		contains(i.GetInfo(), word) || contains(i.GetPartner(), word) || contains(i.GetFailure().GetCause(), word)
 }
 
 func contains(s, lower string) bool {

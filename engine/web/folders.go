@@ -74,7 +74,7 @@ func folderOf(f *adminpb.Folder, caller Caller, now time.Time) folder {
 		n    int64
 		what string
 		bad  bool
-	}{{f.GetFailed(), "failed", true}, {f.GetWaiting(), "waiting", false}, {f.GetHeld(), "held", false}, {f.GetOpen(), "under way", false}, {f.GetKept(), "kept", false}, {f.GetSkipped(), "skipped", false}} {
+	}{{f.GetFailed(), "failed", true}, {f.GetStaying(), "not taken away", true}, {f.GetWaiting(), "waiting", false}, {f.GetHeld(), "held", false}, {f.GetOpen(), "under way", false}, {f.GetKept(), "kept", false}, {f.GetSkipped(), "skipped", false}} {
 		if c.n > 0 {
 			x.Counts = append(x.Counts, tally{int(c.n), c.what, c.bad})
 		}
@@ -89,6 +89,9 @@ func folderOf(f *adminpb.Folder, caller Caller, now time.Time) folder {
 	switch {
 	case f.GetTrouble() != "":
 		x.Status, x.Word = "down", "Trouble"
+	case f.GetStaying() > 0:
+		x.Status, x.Word = "down", "Files stay"
+		x.Problem = "what is to be moved or removed stays, and that is tried again: " + f.GetStays()
 	case f.GetFailed() > 0:
 		x.Status, x.Word = "down", "Failures"
 	case f.GetScanned() == nil:
@@ -98,7 +101,10 @@ func folderOf(f *adminpb.Folder, caller Caller, now time.Time) folder {
 	}
 	for _, file := range f.GetFiles()[:min(len(f.GetFiles()), mostFiles)] {
 		y := folderFile{Group: looks[file.GetState()], State: capital(file.GetState()), Name: fileName(file.GetPath()), Size: size(file.GetSize()), Why: file.GetWhy(), IDs: file.GetIds()}
-		if y.Group == "" {
+		switch {
+		case y.State == "Delivered" && y.Why != "": // it stays
+			y.Group = failed
+		case y.Group == "":
 			y.Group = done
 		}
 		x.Files = append(x.Files, y)

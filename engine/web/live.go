@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -12,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pannier/pannier/engine/httpd"
 	"github.com/pannier/pannier/spec/fault"
 )
 
@@ -74,9 +74,6 @@ func (v *visit) stream(look func(s *stream) error) error {
 	}
 	defer leave()
 	s := &stream{visit: v, control: http.NewResponseController(v.w), sent: map[string]string{}, quiet: time.Now()}
-	if err := s.control.SetReadDeadline(time.Time{}); err != nil && !errors.Is(err, http.ErrNotSupported) {
-		return err // the server's own is for pages
-	}
 	h := v.w.Header()
 	h.Set("Content-Type", "text/event-stream")
 	h.Set("X-Accel-Buffering", "no") // a proxy would hold it back
@@ -150,14 +147,13 @@ func (s *stream) flush() error {
 		s.out.WriteString(": \n\n")
 	}
 	s.quiet = now
-	if err := s.control.SetWriteDeadline(now.Add(tolerate)); err != nil && !errors.Is(err, http.ErrNotSupported) {
-		return err
-	}
-	if _, err := s.out.WriteTo(s.w); err != nil {
-		return err
-	}
-	s.out.Reset()
-	return s.control.Flush()
+	return httpd.Within(s.w, tolerate, func() error {
+		if _, err := s.out.WriteTo(s.w); err != nil {
+			return err
+		}
+		s.out.Reset()
+		return s.control.Flush()
+	})
 }
 
 // liveTransfers follows a list.

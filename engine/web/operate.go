@@ -113,7 +113,7 @@ func (p *Page) meant(v *visit, word string) (refs []*adminpb.Ref, err error) {
 		return nil, err
 	}
 	f := readFilter(v.r.PostForm)
-	text := strings.ToLower(f.Text)
+	text := strings.Fields(strings.ToLower(f.Text))
 	for i := range all {
 		a := actionsOf(all[i].Request)
 		can := map[string]bool{"retry": a.Retry, "pause": a.Pause, "resume": a.Resume, "cancel": a.Cancel}[word]

@@ -248,6 +248,9 @@ func TestFilter(t *testing.T) {
 		"?q=movie":                {"c9"},
 		"?q=0000cb":               {"cb"},
 		"?q=DISK+full":            {"cb", "ca"},
+		"?q=full+writing":         {"cb", "ca"},
+		"?q=disk+far":             {"cb"}, // a cause and a partner
+		"?q=disk+movie":           nil,
 		"?state=failed":           {"cb", "ca"},
 		"?state=cancelled":        {"cc"},
 		"?state=paused":           {"cd"},

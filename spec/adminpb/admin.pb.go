@@ -4636,6 +4636,8 @@ type Folder struct {
 	Submitted     int64                  `protobuf:"varint,19,opt,name=submitted,proto3" json:"submitted,omitempty"` // requests, since the daemon began or the folder was changed
 	Delivered     int64                  `protobuf:"varint,20,opt,name=delivered,proto3" json:"delivered,omitempty"` // files, to all partners; since then
 	Files         []*FolderFile          `protobuf:"bytes,21,rep,name=files,proto3" json:"files,omitempty"`          // at most 1000
+	Staying       int64                  `protobuf:"varint,22,opt,name=staying,proto3" json:"staying,omitempty"`     // that were delivered, or have failed, and could not be moved or removed; each scan tries again
+	Stays         string                 `protobuf:"bytes,23,opt,name=stays,proto3" json:"stays,omitempty"`          // why the first of them could not; empty: there is none
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4815,6 +4817,20 @@ func (x *Folder) GetFiles() []*FolderFile {
 		return x.Files
 	}
 	return nil
+}
+
+func (x *Folder) GetStaying() int64 {
+	if x != nil {
+		return x.Staying
+	}
+	return 0
+}
+
+func (x *Folder) GetStays() string {
+	if x != nil {
+		return x.Stays
+	}
+	return ""
 }
 
 // FolderFile is a file of a folder.
@@ -8172,7 +8188,7 @@ const file_admin_proto_rawDesc = "" +
 	"\atrouble\x18\x03 \x01(\tR\atrouble\x1a9\n" +
 	"\vCountsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"\xc7\x04\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"\xf7\x04\n" +
 	"\x06Folder\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04rule\x18\x02 \x01(\tR\x04rule\x12\x1a\n" +
@@ -8195,7 +8211,9 @@ const file_admin_proto_rawDesc = "" +
 	"\x04dirs\x18\x12 \x01(\x03R\x04dirs\x12\x1c\n" +
 	"\tsubmitted\x18\x13 \x01(\x03R\tsubmitted\x12\x1c\n" +
 	"\tdelivered\x18\x14 \x01(\x03R\tdelivered\x122\n" +
-	"\x05files\x18\x15 \x03(\v2\x1c.pannier.admin.v1.FolderFileR\x05files\"n\n" +
+	"\x05files\x18\x15 \x03(\v2\x1c.pannier.admin.v1.FolderFileR\x05files\x12\x18\n" +
+	"\astaying\x18\x16 \x01(\x03R\astaying\x12\x14\n" +
+	"\x05stays\x18\x17 \x01(\tR\x05stays\"n\n" +
 	"\n" +
 	"FolderFile\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x14\n" +

@@ -85,6 +85,18 @@ func TestColumns(t *testing.T) {
 	}
 }
 
+// TestWhy: of who is chosen the state is seen as far as the whole line goes, however long the names are.
+func TestWhy(t *testing.T) {
+	cause := "post task 1 has failed: exec /usr/local/bin/scan has ended with code 3, see its log"
+	m := shown(&adminpb.Request{Id: strings.Repeat("ab", 16), Partner: "hostb", Source: strings.Repeat("long/", 30) + "name", Side: adminpb.Request_SENDER,
+		State: adminpb.Request_INERROR, Failure: &adminpb.Failure{Name: "refused", Cause: cause}})
+	m.width = 130
+	lines := m.lines()
+	if at := lines[len(lines)-2]; at != "abababab: INERROR refused: "+cause {
+		t.Errorf("%q", at)
+	}
+}
+
 // TestHostile: names and causes give the terminal no orders.
 func TestHostile(t *testing.T) {
 	bad := "\x1b[2J\x1b]0;x\x07\u202egnp\n\r\t\u009b31m"

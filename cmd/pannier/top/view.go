@@ -17,8 +17,9 @@ import (
 	"github.com/pannier/pannier/spec/fault"
 )
 
-// What takes lines beside the requests: the node, the partners, the header, the keys.
-const frame = 4
+// What takes lines beside the requests: the node, the partners, the header, the state of who is
+// chosen, the keys.
+const frame = 5
 
 // page is how many requests fit.
 func (m *model) page() int { return max(m.height-frame, 1) }
@@ -43,8 +44,10 @@ func (m *model) lines() []string {
 	add(5, m.partners())
 	add(4, header(m.widths()))
 	room := max(m.height-len(all), 1)
-	if m.height >= 2 {
-		room = max(room-1, 1) // for the last line
+	for _, least := range []int{2, 6} { // of the last lines
+		if m.height >= least {
+			room = max(room-1, 1)
+		}
 	}
 	i := max(m.index(), 0)
 	m.top = min(max(m.top, i-room+1), i)
@@ -56,6 +59,8 @@ func (m *model) lines() []string {
 		}
 		all = append(all, m.cut(text))
 	}
+
+	add(6, m.chosen())
 	add(2, m.foot())
 	return all
 }
@@ -176,6 +181,15 @@ func (m *model) state(r *adminpb.Request) string {
 		}
 	}
 	return text
+}
+
+// chosen is the state of who is chosen, which has the whole line here.
+func (m *model) chosen() string {
+	i := m.index()
+	if i < 0 {
+		return ""
+	}
+	return short(m.rows[i].GetId()) + ": " + m.state(m.rows[i])
 }
 
 func (m *model) foot() string {
