@@ -74,7 +74,10 @@ func PartialName(target relpath.Path, key string) (relpath.Path, error) {
 
 // IsPartial reports whether a file of that name, without its directory, is kept
 // between runs.
-func IsPartial(base string) bool { n := partialDigits(base); return n == sharedDigits || n == keyedDigits }
+func IsPartial(base string) bool {
+	n := partialDigits(base)
+	return n == sharedDigits || n == keyedDigits
+}
 
 // IsKeyed reports whether it is kept for one Descriptor.ResumeKey.
 func IsKeyed(base string) bool { return partialDigits(base) == keyedDigits }
