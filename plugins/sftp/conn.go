@@ -35,7 +35,8 @@ type conn struct {
 	waiting map[uint32]*call
 	why     error // it is dead
 
-	moved atomic.Int64 // Unix ns: when bytes of SFTP came or went last
+	began time.Time
+	moved atomic.Int64 // ns since began: when bytes of SFTP came or went last
 }
 
 // call is a request, and then its reply.
@@ -64,7 +65,7 @@ type outgoing struct {
 }
 
 func newConn(s *session, ch io.ReadWriteCloser) *conn {
-	return &conn{s: s, ch: ch, read: plainData, write: plainData, out: make(chan outgoing, 16), over: make(chan struct{}), waiting: map[uint32]*call{}}
+	return &conn{s: s, ch: ch, began: time.Now(), read: plainData, write: plainData, out: make(chan outgoing, 16), over: make(chan struct{}), waiting: map[uint32]*call{}}
 }
 
 // run begins to send and receive.
@@ -75,7 +76,8 @@ func (c *conn) run() {
 	go c.watch()
 }
 
-func (c *conn) stamp() { c.moved.Store(time.Now().UnixNano()) }
+// stamp does not mind what is done to the clock of the machine.
+func (c *conn) stamp() { c.moved.Store(int64(time.Since(c.began))) }
 
 // kill ends the connection: err is what those hear who wait.
 func (c *conn) kill(err error) {
@@ -352,7 +354,7 @@ func (c *conn) watch() {
 			return
 		case <-t.C:
 		}
-		quiet := time.Since(time.Unix(0, c.moved.Load()))
+		quiet := time.Since(c.began) - time.Duration(c.moved.Load())
 		c.mu.Lock()
 		owed, most, op := len(c.waiting), c.s.timeout, ""
 		for _, k := range c.waiting {

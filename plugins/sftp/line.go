@@ -30,7 +30,7 @@ const (
 	lineIn  = 128 << 10 // bytes read at once, at most
 	lineOut = 128 << 10 // bytes that wait to be written, about
 
-	loginBytes = 1 << 20 // that a server may say until the user is logged in
+	loginBytes = 256 << 10 // that a server may say until the user is logged in
 )
 
 func newLine(c net.Conn) *line {

@@ -8,7 +8,10 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/knownhosts"
@@ -145,6 +148,44 @@ func TestLogin(t *testing.T) {
 	isKind(t, login("key", "no key"), fault.Invalid, "ssh-keygen")
 	isKind(t, login("kye", "x"), fault.Invalid, "kye")
 	isKind(t, login(), fault.Invalid, "neither a password nor a key")
+}
+
+// TestRefusedOnce: a session whose connections have broken, and whose user is not let in any more,
+// asks once, however many transfers there are.
+func TestRefusedOnce(t *testing.T) {
+	var no atomic.Bool
+	f := fakes(t, func(f *fake) {
+		f.config = func(c *ssh.ServerConfig) {
+			let := c.PasswordCallback
+			c.PasswordCallback = func(m ssh.ConnMetadata, p []byte) (*ssh.Permissions, error) {
+				perms, err := let(m, p)
+				if no.Load() {
+					time.Sleep(50 * time.Millisecond) // so that all of them wait
+					return nil, io.EOF
+				}
+				return perms, err
+			}
+		}
+	})
+	s := f.opens("connections", "4")
+	no.Store(true)
+	f.tried.Store(0)
+	c := s.all[0]
+	f.cut()
+	<-c.over
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			_, err := s.Stat(t.Context(), "/")
+			isKind(t, err, fault.Unauthenticated, "credentials")
+		})
+	}
+	all.Wait()
+	_, err := s.Stat(t.Context(), "/")
+	isKind(t, err, fault.Unauthenticated, "credentials")
+	if n := f.tried.Load(); n != 1 {
+		t.Errorf("a password that is refused was told %d times", n)
+	}
 }
 
 // TestEndpoint: what cannot be one is said before anybody is reached.

@@ -2,6 +2,7 @@ package sftp
 
 import (
 	"context"
+	"errors"
 	"path"
 	"slices"
 	"strings"
@@ -24,6 +25,7 @@ type session struct {
 	limit   int           // of open; falls when the server lets no more in
 	changed chan struct{} // closed and replaced when one has been made, or could not be
 	closed  bool
+	refused error // the login: nobody tries again with this session
 
 	life   context.Context // until Close
 	end    context.CancelFunc
@@ -90,13 +92,16 @@ func (s *session) try() (*conn, <-chan struct{}, error) {
 		}
 	}
 	if best == nil {
+		if s.refused != nil {
+			return nil, nil, s.refused
+		}
 		if s.open > 0 {
 			return nil, s.changed, nil
 		}
 		s.open++
 		return nil, nil, nil
 	}
-	if best.users++; best.users > 1 && s.open < s.limit {
+	if best.users++; best.users > 1 && s.open < s.limit && s.refused == nil {
 		s.open++
 		s.making.Go(func() {
 			c, err := s.dial(s.life)
@@ -117,7 +122,8 @@ func (s *session) sweep() {
 	s.open -= n - len(s.all)
 }
 
-// made notes that a connection was made, or could not be.
+// made notes that a connection was made, or could not be. A login that was refused would be
+// again: once for each transfer that waits, until the server locks the account.
 func (s *session) made(c *conn, err error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -127,6 +133,9 @@ func (s *session) made(c *conn, err error) error {
 	}
 	if err != nil {
 		s.open--
+		if errors.Is(err, fault.Unauthenticated) {
+			s.refused = err
+		}
 	} else {
 		s.all = append(s.all, c)
 	}

@@ -31,7 +31,7 @@ type guest struct {
 	hard    context.Context // of what may go on after the client has gone
 	early   *budget
 
-	asked   atomic.Int64 // when a request was read, or a reply written, last: ns
+	asked   atomic.Int64 // when a request was read, or a reply written, last: of line.clock
 	working atomic.Int64 // calls of the node that run
 
 	mu       sync.Mutex
@@ -42,9 +42,7 @@ type guest struct {
 
 // receive serves a connection from its beginning to its end.
 func (v *server) receive(conn net.Conn, from netip.Prefix) {
-	l := &line{Conn: conn}
-	l.heard.Store(time.Now().UnixNano())
-	g := &guest{v: v, from: from, line: l, hard: v.hard, early: &budget{left: maxEarly}}
+	g := &guest{v: v, from: from, line: newLine(conn, v.cfg.strangerBytes()), hard: v.hard, early: &budget{left: maxEarly}}
 	defer conn.Close()
 	chans, requests, err := g.login()
 	v.limits.known()
@@ -128,7 +126,7 @@ func (g *guest) channel(ch ssh.Channel, requests <-chan *ssh.Request) {
 }
 
 // active says that the client has asked for something, or has taken a reply.
-func (g *guest) active() { g.asked.Store(time.Now().UnixNano()) }
+func (g *guest) active() { g.asked.Store(g.line.clock()) }
 
 // busy calls what calls the node.
 func (g *guest) busy(call func()) {

@@ -217,26 +217,43 @@ func TestUnread(t *testing.T) {
 		n.put(t, "f", content(1<<20))
 		ours, theirs := net.Pipe()
 		g := guestOf(t, n, theirs)
-		done := make(chan error)
+		done := make(chan error, 1)
 		go func() { done <- g.speak(theirs) }()
 		b := make([]byte, 1000)
 		_, _ = ours.Write([]byte{0, 0, 0, 5, fxInit, 0, 0, 0, 3})
 		_, _ = ours.Read(b)
 		_, _ = ours.Write(newMessage(fxOpen, 1, 64).text("/f").number(forReading).number(0).seal())
 		_, _ = io.ReadFull(ours, b[:14])
-		_ = ours.SetWriteDeadline(time.Now().Add(time.Second))
-		for id := uint32(0); id < 10_000; id++ {
-			if _, err := ours.Write(c.request(id)); err != nil {
-				break
+		written := make(chan error, 1)
+		go func() {
+			for id := uint32(0); id < 10_000; id++ {
+				if _, err := ours.Write(c.request(id)); err != nil {
+					written <- err
+					return
+				}
 			}
+			written <- nil
+		}()
+		left := func() int { // without the handle
+			g.mu.Lock()
+			defer g.mu.Unlock()
+			return g.left - 1
 		}
-		g.mu.Lock()
-		if left := g.left - 1; left < c.most/2 || left > c.most { // without the handle
+		for late := time.Now().Add(20 * time.Second); left() < c.most/2 && time.Now().Before(late); time.Sleep(2 * time.Millisecond) {
+		}
+		time.Sleep(100 * time.Millisecond) // in which more would be taken
+		if left := left(); left < c.most/2 || left > c.most {
 			t.Errorf("%s: %d requests are under way, and %d may be", name, left, c.most)
 		}
-		g.mu.Unlock()
 		_ = ours.Close()
-		<-done
+		if <-written == nil {
+			t.Errorf("%s: all requests are taken", name)
+		}
+		select {
+		case <-done:
+		case <-time.After(20 * time.Second):
+			t.Fatalf("%s: the server goes on without a client", name)
+		}
 		_ = g.session.Close()
 	}
 }

@@ -27,6 +27,10 @@ const (
 	proofStep = time.Second
 )
 
+// strangerBytes is how much a client may say before it is let in: the exchange of keys, and
+// as many tries as there are, each with the offer of a key and its proof.
+func (c *config) strangerBytes() int64 { return 32<<10 + int64(c.tries)*4<<10 }
+
 // errRefused is all that a client, and the log of x/crypto, are told.
 var errRefused = errors.New("refused")
 
@@ -38,6 +42,7 @@ func (g *guest) login() (<-chan ssh.NewChannel, <-chan *ssh.Request, error) {
 	stop := context.AfterFunc(ctx, func() { _ = g.line.Close() })
 	ending := context.AfterFunc(g.v.ctx, func() { _ = g.line.Close() })
 	conn, chans, requests, err := ssh.NewServerConn(g.line, g.config(ctx))
+	g.line.in.Store(err == nil)
 	if g.conn = conn; err == nil && (!ending() || !stop()) {
 		err = ctx.Err()
 		if err == nil {

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -325,6 +326,88 @@ func TestLoginTime(t *testing.T) {
 			_ = conn.Close()
 		})
 	}
+}
+
+// counting is a listener that knows how much was read from those who came.
+type counting struct {
+	net.Listener
+	read atomic.Int64
+}
+
+type counted struct {
+	net.Conn
+	l *counting
+}
+
+func (c *counting) Accept() (net.Conn, error) {
+	conn, err := c.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return counted{conn, c}, nil
+}
+
+func (c counted) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	c.l.read.Add(int64(n))
+	return n, err
+}
+
+// TestStrangerSaysMuch: before the login little is taken from a client, and after it as much as
+// it sends.
+func TestStrangerSaysMuch(t *testing.T) {
+	tcp, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, n := &counting{Listener: tcp}, newNode(t)
+	r := serveOn(t, l, n)
+	r.address = tcp.Addr().String()
+	cfg, err := configure(map[string]string{"hostkey": "none"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, bytes := range []int{100_000, 240_000} {
+		l.read.Store(0)
+		conn := dial(t, r)
+		if _, err := login(conn, user, ssh.Password(strings.Repeat("x", bytes))); err == nil {
+			t.Fatal("a wrong password")
+		}
+		if got := l.read.Load(); got > cfg.strangerBytes() {
+			t.Errorf("%d bytes were read of a client that is not let in, and %d may be", got, cfg.strangerBytes())
+		}
+	}
+	want := content(1 << 20)
+	if err := sendFile(dial(t, r), want); err != nil {
+		t.Fatal(err)
+	}
+	n.has(t, "f", want)
+}
+
+// TestManyTries: who uses all tries with the largest keys there may be says no more than may be said.
+func TestManyTries(t *testing.T) {
+	n := newNode(t)
+	key, err := rsa.GenerateKey(rand.Reader, 4096)
+	if err != nil {
+		t.Fatal(err)
+	}
+	large, err := ssh.NewSignerFromKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.set(func(h *hooks) { h.key = strings.TrimSpace(string(ssh.MarshalAuthorizedKey(large.PublicKey()))) })
+	apart(t, n, []string{"login-tries", "20", "login-time", "5m"}, func(t *testing.T, dial func() net.Conn) {
+		var keys []ssh.Signer
+		for range 19 {
+			other, _, _ := newKey(t)
+			keys = append(keys, unproved{other, large.PublicKey()})
+		}
+		c, err := login(dial(), user, ssh.PublicKeys(append(keys, large)...))
+		if err != nil {
+			t.Fatalf("the right key, after 19: %v", err)
+		}
+		_ = c.Close()
+	})
 }
 
 // TestAlgorithms: who has only old ones does not get in.

@@ -294,8 +294,13 @@ func serveOn(t testing.TB, l net.Listener, n plugins.Driver, options ...string) 
 	go func() { r.done <- Serve(ctx, l, o, n) }()
 	r.stop = sync.OnceFunc(func() {
 		end()
-		if err := <-r.done; err != nil {
-			t.Error(err)
+		select {
+		case err := <-r.done:
+			if err != nil {
+				t.Error(err)
+			}
+		case <-time.After(2 * time.Minute): // longer than drain is in any test
+			t.Error("the server does not end")
 		}
 	})
 	t.Cleanup(r.stop)

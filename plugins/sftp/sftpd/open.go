@@ -77,6 +77,7 @@ func (s *subsystem) openForWriting(ctx context.Context, name string, flags uint3
 		err := s.fits(ctx, name, flags)
 		goesOn := s.g.can.Kept && flags&(truncate|exclusive) == 0 && (err == nil || errors.Is(err, fault.NotFound))
 		if goesOn && u.begin(ctx, plugins.ResumeKept) == nil {
+			u.kept = u.at
 			return u, nil
 		}
 		if err != nil {

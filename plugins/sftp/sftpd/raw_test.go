@@ -34,7 +34,7 @@ func guestOf(t testing.TB, n *node, conn net.Conn) *guest {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &guest{v: v, line: &line{Conn: conn}, session: s, can: s.Capabilities(), hard: context.Background(), early: &budget{left: maxEarly}}
+	return &guest{v: v, line: newLine(conn, 0), session: s, can: s.Capabilities(), hard: context.Background(), early: &budget{left: maxEarly}}
 }
 
 // newRaw says hello.

@@ -59,15 +59,25 @@ func (p *partner) file(name, text string) string {
 	return at
 }
 
-// sftp runs commands; what it prints, and whether it has ended well.
-func (p *partner) sftp(commands string, more ...string) (string, error) {
+// run is a program of somebody at home: what it prints, and whether it has ended well. It has a
+// minute, and its children do not hold it up then.
+func (p *partner) run(commands, name string, args ...string) (string, error) {
 	p.t.Helper()
 	ctx, cancel := context.WithTimeout(p.t.Context(), time.Minute)
 	defer cancel()
-	c := exec.CommandContext(ctx, program(p.t, "sftp"), append(append([]string{"-b", "-"}, append(p.args, more...)...), user+"@127.0.0.1")...)
-	c.Stdin, c.Dir = strings.NewReader(commands), p.home
+	c := exec.CommandContext(ctx, program(p.t, name), args...)
+	c.Stdin, c.Dir, c.Env, c.WaitDelay = strings.NewReader(commands), p.home, append(os.Environ(), "HOME="+p.home), 10*time.Second
 	out, err := c.CombinedOutput()
+	if ctx.Err() != nil {
+		p.t.Errorf("%q does not end: %s", c.Args, out)
+	}
 	return string(out), err
+}
+
+// sftp runs commands.
+func (p *partner) sftp(commands string, more ...string) (string, error) {
+	p.t.Helper()
+	return p.run(commands, "sftp", append(append([]string{"-b", "-"}, append(p.args, more...)...), user+"@127.0.0.1")...)
 }
 
 func (p *partner) must(commands string, more ...string) string {
@@ -114,8 +124,7 @@ func TestOpenSSH(t *testing.T) {
 	if got := n.files(t); len(got) != 4 {
 		t.Errorf("there is %q", got)
 	}
-	scp := exec.CommandContext(t.Context(), program(t, "scp"), append(p.args, "-s", filepath.Join(p.home, "big"), user+"@127.0.0.1:/scp")...)
-	if out, err := scp.CombinedOutput(); err != nil {
+	if out, err := p.run("", "scp", append(p.args, "-s", filepath.Join(p.home, "big"), user+"@127.0.0.1:/scp")...); err != nil {
 		t.Errorf("scp: %v %s", err, out)
 	}
 	n.has(t, "scp", big)
@@ -150,8 +159,7 @@ func TestOpenSSHFails(t *testing.T) {
 	if out, err := p.sftp("put f"); err == nil || !strings.Contains(strings.ToLower(out), "failure") {
 		t.Errorf("a commit that fails: %v %s", err, out)
 	}
-	scp := exec.CommandContext(t.Context(), program(t, "scp"), append(p.args, "-s", filepath.Join(p.home, "f"), user+"@127.0.0.1:/f")...)
-	if out, err := scp.CombinedOutput(); err == nil {
+	if out, err := p.run("", "scp", append(p.args, "-s", filepath.Join(p.home, "f"), user+"@127.0.0.1:/f")...); err == nil {
 		t.Errorf("a commit that fails, of scp: %s", out)
 	}
 	if got := n.files(t); len(got) != 0 {
@@ -163,16 +171,9 @@ func TestOpenSSHFails(t *testing.T) {
 func TestNoShell(t *testing.T) {
 	n := newNode(t)
 	p := started(t, n)
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-	defer cancel()
-	ssh := program(t, "ssh")
 	args := append([]string{"-p", p.args[3]}, append(p.args[:2:2], p.args[4:]...)...)
 	for _, more := range [][]string{{"-T", "true"}, {"-tt", ""}, {"-s", "netconf"}} {
-		c := exec.CommandContext(ctx, ssh, append(append(args, user+"@127.0.0.1"), more...)...)
-		if more[0][0] == '-' {
-			c = exec.CommandContext(ctx, ssh, append(append(args, more[0], user+"@127.0.0.1"), more[1:]...)...)
-		}
-		if out, err := c.CombinedOutput(); err == nil {
+		if out, err := p.run("", "ssh", append(append(args, more[0], user+"@127.0.0.1"), more[1:]...)...); err == nil {
 			t.Errorf("%q succeeds: %s", more, out)
 		}
 	}
@@ -181,18 +182,12 @@ func TestNoShell(t *testing.T) {
 func TestLftp(t *testing.T) {
 	n := newNode(t)
 	p := started(t, n)
-	lftp := program(t, "lftp")
 	big := content(3<<20 + 1)
 	p.file("big", string(big))
-	program := fmt.Sprintf("set sftp:connect-program \"ssh -a -x -F none -o StrictHostKeyChecking=yes -o UserKnownHostsFile=%s -o IdentitiesOnly=yes -o BatchMode=yes -i %s\"; set net:max-retries 1; set cmd:fail-exit yes; ",
+	settings := fmt.Sprintf("set sftp:connect-program \"ssh -a -x -F none -o StrictHostKeyChecking=yes -o UserKnownHostsFile=%s -o IdentitiesOnly=yes -o BatchMode=yes -i %s\"; set net:max-retries 1; set cmd:fail-exit yes; ",
 		filepath.Join(p.home, "known"), filepath.Join(p.home, "id"))
 	run := func(commands string) (string, error) {
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-		defer cancel()
-		c := exec.CommandContext(ctx, lftp, "-c", program+"open -u "+user+", sftp://"+p.r.address+"; "+commands)
-		c.Dir, c.Env = p.home, append(os.Environ(), "HOME="+p.home)
-		out, err := c.CombinedOutput()
-		return string(out), err
+		return p.run("", "lftp", "-c", settings+"open -u "+user+", sftp://"+p.r.address+"; "+commands)
 	}
 	out, err := run("put big; mkdir d; put big -o d/x; mv d/x d/y; cls -l; get big -o back; rm d/y; rmdir d; bye")
 	if err != nil {
@@ -214,18 +209,12 @@ func TestLftp(t *testing.T) {
 func TestRclone(t *testing.T) {
 	n := newNode(t)
 	p := started(t, n)
-	rclone := program(t, "rclone")
 	big := content(9<<20 + 5)
 	p.file("big", string(big))
 	name, port, _ := strings.Cut(p.r.address, ":")
 	remote := fmt.Sprintf(":sftp,host=%s,port=%s,user=%s,key_file=%s,known_hosts_file=%s,shell_type=none:", name, port, user, filepath.Join(p.home, "id"), filepath.Join(p.home, "known"))
 	run := func(args ...string) (string, error) {
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-		defer cancel()
-		c := exec.CommandContext(ctx, rclone, append(args, "--retries", "1", "--low-level-retries", "1", "--config", "/dev/null")...)
-		c.Dir, c.Env = p.home, append(os.Environ(), "HOME="+p.home)
-		out, err := c.CombinedOutput()
-		return string(out), err
+		return p.run("", "rclone", append(args, "--retries", "1", "--low-level-retries", "1", "--config", "/dev/null")...)
 	}
 	for _, args := range [][]string{
 		{"copyto", "big", remote + "d/big"}, {"copyto", "big", remote + "d/big2"}, {"lsl", remote + "d"}, {"copyto", remote + "d/big", "back"},
@@ -259,12 +248,7 @@ func TestCurl(t *testing.T) {
 	big := content(3<<20 + 1)
 	p.file("big", string(big))
 	run := func(args ...string) (string, error) {
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-		defer cancel()
-		c := exec.CommandContext(ctx, curl, append([]string{"-q", "-sS", "-k", "--user", user + ":" + password}, args...)...)
-		c.Dir, c.Env = p.home, append(os.Environ(), "HOME="+p.home)
-		out, err := c.CombinedOutput()
-		return string(out), err
+		return p.run("", "curl", append([]string{"-q", "-sS", "-k", "--user", user + ":" + password}, args...)...)
 	}
 	at := "sftp://" + p.r.address
 	for _, args := range [][]string{

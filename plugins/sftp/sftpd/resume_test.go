@@ -100,6 +100,34 @@ func TestBeginsAnew(t *testing.T) {
 	r.want(statusNotFound, fxOpen, "/f", forWriting, 0)
 }
 
+// TestNothingMore: who opens what has broken off, writes nothing and closes it has not said that it
+// is whole. The beginning stays, and is gone on with.
+func TestNothingMore(t *testing.T) {
+	want := content(1000)
+	n := newKeeper(t)
+	brokenOff(t, n, want[:600])
+	r := newRaw(t, n)
+	for _, flags := range []int{forWriting | create, forWriting | create | appending, forWriting} {
+		if text := r.want(statusFailure, fxClose, r.open("/f", flags)); !strings.Contains(text, "600 bytes") {
+			t.Error(text)
+		}
+		if got := r.size("/f"); got != 600 || n.commits.Load() != 0 {
+			t.Fatalf("then there are %d bytes of it, after %d commits", got, n.commits.Load())
+		}
+	}
+	h := r.open("/f", forWriting)
+	r.write(h, 600, want[600:])
+	r.want(statusOK, fxClose, h)
+	n.has(t, "f", want)
+
+	h = r.handle(fxExtended, extWhole, "/g", "mark")
+	r.write(h, 0, want)
+	r.want(statusOK, fxExtended, extGiveUp, h, 1)
+	r.want(statusFailure, fxClose, h)
+	r.want(statusOK, fxClose, r.handle(fxExtended, extWhole, "/g", "mark")) // who has a mark knows what has come
+	n.has(t, "g", want)
+}
+
 // TestNoPartBesideAFile: what has the name is what a client is told of, and is not appended to.
 func TestNoPartBesideAFile(t *testing.T) {
 	n := newKeeper(t)

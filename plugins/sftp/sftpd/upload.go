@@ -28,6 +28,7 @@ type upload struct {
 	staged plugins.Staged
 	left   atomic.Bool // the client has gone
 	at     int64       // what the node has
+	kept   int64       // of these: what an earlier upload has left, and this one was told of
 	least  int64       // how long the client said that the file is
 	early  pieces
 	err    error // why it was given up
@@ -54,6 +55,7 @@ func (u *upload) begin(ctx context.Context, resume []byte) error {
 // again begins anew what was to be gone on with: the client writes from the beginning.
 func (u *upload) again() error {
 	u.abort(false)
+	u.kept = 0
 	return u.begin(u.s.here, nil)
 }
 
@@ -223,6 +225,9 @@ func (u *upload) close() error {
 	}
 	if u.at < u.least {
 		return u.fail(fault.New("close", fault.Corrupt, "%d bytes have come of %d", u.at, u.least))
+	}
+	if u.kept > 0 && u.at == u.kept {
+		return u.giveUp(fault.New("close", fault.Corrupt, "nothing was written behind the %d bytes that an earlier upload has left, and these may not be all: write the rest, or the whole file", u.kept), true)
 	}
 	if _, err := u.staged.Commit(u.s.g.hard); err != nil {
 		return u.fail(err)

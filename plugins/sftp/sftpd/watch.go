@@ -4,22 +4,48 @@ import (
 	"net"
 	"sync/atomic"
 	"time"
+
+	"github.com/pannier/pannier/spec/fault"
 )
 
 // takeTime is how long a client may take to make room for what is sent to it.
 const takeTime = time.Minute
 
-// line is a connection that knows when it was heard of, and does not wait for ever for
-// who reads nothing.
+// line is a connection that knows when it was heard of, takes little from a stranger, and
+// does not wait for ever for who reads nothing.
 type line struct {
 	net.Conn
-	heard atomic.Int64 // ns
+	began time.Time
+	heard atomic.Int64 // of clock
+	in    atomic.Bool  // the client is let in, and may say as much as it likes
+	left  int64        // bytes that it may say before; of Read
 }
 
+func newLine(c net.Conn, stranger int64) *line {
+	return &line{Conn: c, began: time.Now(), left: stranger}
+}
+
+// clock is the time in ns since the connection has begun, whatever is done to the clock of
+// the machine meanwhile.
+func (l *line) clock() int64 { return int64(time.Since(l.began)) }
+
+// Read ends the connection of a stranger who says too much. Package ssh holds for ever what
+// has come behind the packet for which it refuses a client, up to 4 MiB: see strangerBytes.
 func (l *line) Read(b []byte) (int, error) {
+	stranger := !l.in.Load()
+	if stranger {
+		if l.left <= 0 {
+			_ = l.Conn.Close()
+			return 0, fault.New("login", fault.Protocol, "the client says more than a login needs, and nobody is logged in")
+		}
+		b = b[:min(int64(len(b)), l.left)]
+	}
 	n, err := l.Conn.Read(b)
 	if n > 0 {
-		l.heard.Store(time.Now().UnixNano())
+		l.heard.Store(l.clock())
+	}
+	if stranger {
+		l.left -= int64(n)
 	}
 	return n, err
 }
@@ -61,7 +87,7 @@ func (g *guest) watch(over <-chan struct{}) {
 			return
 		case <-tick.C:
 		}
-		now := time.Now().UnixNano()
+		now := g.line.clock()
 		silent := time.Duration(now - g.line.heard.Load())
 		switch {
 		case g.working.Load() == 0 && time.Duration(now-g.asked.Load()) >= cfg.idle:
