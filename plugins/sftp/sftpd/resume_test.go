@@ -87,9 +87,17 @@ func TestBeginsAnew(t *testing.T) {
 		})
 	}
 	n := newKeeper(t)
-	brokenOff(t, n, want[:600])
+	brokenOff(t, n, []byte(strings.Repeat("x", 600)))
 	r := newRaw(t, n)
 	h := r.open("/f", forWriting|create)
+	r.write(h, 0, want[:600]) // as long as what there was
+	r.want(statusOK, fxClose, h)
+	n.has(t, "f", want[:600])
+
+	n = newKeeper(t)
+	brokenOff(t, n, want[:600])
+	r = newRaw(t, n)
+	h = r.open("/f", forWriting|create)
 	if code, _ := r.write(h, 300, want[300:]); code != statusUnsupported {
 		t.Errorf("in the middle: %d", code)
 	}
