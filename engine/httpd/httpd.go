@@ -133,7 +133,7 @@ func CallerOf(ctx context.Context) access.Caller { return access.CallerOf(ctx) }
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	header(w.Header())
 	if err := s.guard.Check(r); err != nil {
-		WriteError(w, fault.New("check origin", fault.Permission, "a page of another site has sent this; nothing was done"))
+		WriteError(w, fault.New("check origin", fault.Permission, "a page of another site has sent this; nothing was done").Advise("open the node's own page, and do it there"))
 		return
 	}
 	caller, err := s.caller(r)
@@ -184,6 +184,10 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	inTime := func() { _ = c.SetWriteDeadline(time.Now().Add(writeTime)) }
 	inTime()
+	if r.ContentLength > maxBody {
+		WriteError(w, fault.New("read request", fault.TooLong, "its body has %d bytes, the limit is %d", r.ContentLength, maxBody))
+		return
+	}
 	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 	s.mux.ServeHTTP(w, r.WithContext(access.With(r.Context(), caller)))
 	inTime() // for what is written still
