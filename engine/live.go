@@ -103,7 +103,7 @@ func (x *run) progress(p sideeffect.Progress) {
 	x.mu.Unlock()
 	x.came(received)
 	if x.engine.watch.wanted() {
-		x.engine.watch.publish(Status{Record: x.r, Live: x.report()})
+		x.tell()
 	}
 }
 

@@ -104,17 +104,7 @@ func (x *run) commit() error {
 	ctx := context.WithoutCancel(x.ctx)
 	events := x.pending
 	x.pending = nil
-	var err error
-	if x.fresh {
-		var made bool
-		x.r, made, err = x.engine.cfg.Store.Register(ctx, x.first, events...)
-		if err == nil && !made {
-			err = fault.New("accept request", fault.Stale, "another call was faster")
-		}
-	} else {
-		x.r, err = x.engine.cfg.Store.Apply(ctx, x.ref, x.engine.now(), events...)
-	}
-	if err != nil {
+	if err := x.write(ctx, events); err != nil {
 		x.known, x.full = false, fault.KindOf(err) == fault.NoSpace
 		return storeError{x.engine.storeFailed(err)}
 	}
@@ -126,8 +116,39 @@ func (x *run) commit() error {
 	if x.suspect && x.r.Streak == 0 {
 		x.progressed()
 	}
-	x.engine.watch.publish(Status{Record: x.r, Live: x.report()})
+	x.tell()
 	return nil
+}
+
+// The parts of commit that hold whole records have functions of their own: thousands of runs
+// wait on stacks that have once been as deep as all of them together.
+
+// write makes events durable, with the record if it is new.
+func (x *run) write(ctx context.Context, events []lifecycle.Event) error {
+	if x.fresh {
+		return x.register(ctx, events)
+	}
+	var err error
+	x.r, err = x.engine.cfg.Store.Apply(ctx, x.ref, x.engine.now(), events...)
+	return err
+}
+
+//go:noinline
+func (x *run) register(ctx context.Context, events []lifecycle.Event) error {
+	var made bool
+	var err error
+	x.r, made, err = x.engine.cfg.Store.Register(ctx, x.first, events...)
+	if err == nil && !made {
+		err = fault.New("accept request", fault.Stale, "another call was faster")
+	}
+	return err
+}
+
+// tell tells those who watch or wait.
+//
+//go:noinline
+func (x *run) tell() {
+	x.engine.watch.publish(Status{Record: x.r, Live: x.report()})
 }
 
 // read takes the record as it is in the store.

@@ -29,8 +29,8 @@ func (c *console) applyCommand() *cobra.Command {
 		Long: `Make or replace partners, rules, pools, folders, schedules and expected files while the
 node runs, as sections of a TOML file, of all *.toml files of a directory, or of stdin (-f -). All of them, or, if something is wrong
 with one, none. The node keeps them in its state directory, beside what its own file has,
-which is changed there only. What config check would warn of is told where the node is of
-this host, and its configuration may be read.`,
+which is changed there only. Once it is applied, what config check would warn of is told
+where the node is of this host, and its configuration may be read.`,
 		Example: `  pannier apply -f partners/ --dry-run
   pannier export | pannier --admin tls://other:8443 --token-file t apply -f -`,
 		Args: func(cmd *cobra.Command, args []string) error {

@@ -7,9 +7,11 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/spf13/cobra"
@@ -421,16 +423,17 @@ func (c *console) dryRun(ctx context.Context, out io.Writer, client *admin.Clien
 	}
 	for _, it := range items {
 		line := ""
-		if it.kind == "" || asJSON {
+		if it.kind != "" {
+			line = shellword.Line(runnable(it, roots)...)
+		}
+		if line == "" || asJSON || strings.ContainsFunc(line, unicode.IsControl) { // what a terminal takes for orders, and lines that are two
 			text, err := protojson.MarshalOptions{UseProtoNames: true}.Marshal(it.order)
 			if err != nil {
 				return fault.Wrap("write result", "", err)
 			}
-			if line = string(text); !asJSON {
+			if line = escaped(string(text)); !asJSON {
 				line = jsonBefore + shellword.Quote(line) + jsonAfter
 			}
-		} else {
-			line = shellword.Line(runnable(it, roots)...)
 		}
 		if _, err := fmt.Fprintln(out, line); err != nil {
 			return fault.Wrap("write result", "", err)
@@ -439,29 +442,43 @@ func (c *console) dryRun(ctx context.Context, out io.Writer, client *admin.Clien
 	return nil
 }
 
+// escaped is JSON without the control characters that JSON allows.
+func escaped(text string) string {
+	var b strings.Builder
+	for _, r := range text {
+		if unicode.IsControl(r) {
+			fmt.Fprintf(&b, `\u%04x`, r)
+		} else {
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
+}
+
 // runnable is the words of a command line for a request.
 func runnable(it batchItem, roots map[string]string) []string {
 	o := it.order
-	words := []string{"pannier", it.kind}
+	words, names := []string{"pannier", it.kind}, []string(nil)
 	switch it.kind {
 	case "send":
-		words = append(words, filepath.Join(roots[o.Rule], o.Source), o.Partner+":"+o.Rule)
+		names = append(names, filepath.Join(roots[o.Rule], o.Source), o.Partner+":"+o.Rule)
 		if o.Target != "" && o.Target != o.Source {
-			words = append(words, "--as", o.Target)
+			words = append(words, "--as="+o.Target)
 		}
 	case "get":
-		words = append(words, o.Partner+":"+o.Source, o.Target, "--rule", o.Rule)
+		names = append(names, o.Partner+":"+o.Source, o.Target)
+		words = append(words, "--rule="+o.Rule)
 	case "copy":
 		from, rule := o.CopyFrom, o.Rule
 		if from == "" {
 			from, rule = strings.TrimPrefix(o.Rule, engine.CopyRule("")), ""
 		}
-		words = append(words, from+":/"+o.Source, o.Partner+":/"+o.Target)
+		names = append(names, from+":/"+o.Source, o.Partner+":/"+o.Target)
 		if rule != "" {
-			words = append(words, "--rule", rule)
+			words = append(words, "--rule="+rule)
 		}
 		if o.CopyBy != "" {
-			words = append(words, "--by", o.CopyBy)
+			words = append(words, "--by="+o.CopyBy)
 		}
 	}
 	if o.Priority != 0 {
@@ -474,7 +491,10 @@ func runnable(it batchItem, roots map[string]string) []string {
 		words = append(words, "--info="+o.Info)
 	}
 	if o.Id != "" {
-		words = append(words, "--id", o.Id)
+		words = append(words, "--id="+o.Id)
 	}
-	return words
+	if slices.ContainsFunc(names, func(name string) bool { return strings.HasPrefix(name, "-") }) {
+		return append(append(words, "--"), names...)
+	}
+	return slices.Insert(words, 2, names...)
 }

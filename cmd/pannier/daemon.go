@@ -116,9 +116,10 @@ func (c *console) advise(err error) error {
 	var f *fault.Error
 	switch {
 	case errors.As(err, &gone) && strings.HasPrefix(c.admin, carrier.TLS+"://"):
-		return command.Suggest(command.WithCode(command.NoDaemon, err), `Is it running, and is this one of the addresses of http.listen there?
-If it proves itself with another certificate than this host trusts: --server-key or PANNIER_SERVER_KEY
-say its key, as pannier id prints it at the node, or that of the certificate in http.certificate.`)
+		return command.Suggest(command.WithCode(command.NoDaemon, err), "Is it running, and is this one of the addresses of http.listen there?")
+	case errors.As(err, &f) && f.Op == "prove daemon":
+		return command.Suggest(err, `--server-key or PANNIER_SERVER_KEY say the key by which it proves itself: what pannier id prints
+at the node, or that of the certificate in http.certificate. Nothing was sent to it.`)
 	case errors.As(err, &gone):
 		return command.Suggest(command.WithCode(command.NoDaemon, err), `Is it running? It is started with: pannier serve
 Where it listens is node.admin in %s; --admin or PANNIER_ADMIN say another address.

@@ -81,6 +81,16 @@ func TestExportByToken(t *testing.T) {
 	if code != command.Permission || out != "" || !strings.Contains(messages, "Take a token with scope operate") {
 		t.Errorf("read: %d %s%s", code, out, messages)
 	}
+	file := filepath.Join(dir, "token")
+	if err := os.WriteFile(file, []byte(strings.Repeat("x", 40)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, other := range [][]string{nil, {"--server-key", "sha256:" + strings.Repeat("0", 64)}} { // no authority has signed it, and another key
+		out, messages, code = run("", append([]string{"--admin", "tls://" + port, "--token-file", file, "export"}, other...)...)
+		if code != command.Permission || out != "" || !strings.Contains(messages, "Nothing was sent to it") {
+			t.Errorf("another daemon, %v: %d %s%s", other, code, out, messages)
+		}
+	}
 	out, messages, code = by("read", "export", "--json")
 	if code != command.Done || strings.Contains(out, "canary") || !strings.Contains(out, `hooks.example`) {
 		t.Errorf("read, as JSON: %d %s%s", code, out, messages)

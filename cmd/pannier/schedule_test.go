@@ -244,11 +244,12 @@ func TestExpect(t *testing.T) {
 		return c.pannier(append([]string{"expect", "add"}, args...)...)
 	}
 	for want, args := range map[string][]string{
-		`no rule is called "oot"; did you mean "out"?`: {"x", "--rule", "oot", "--partner", "hostb", "--file", "*.csv", "--at", "2020-01-01 00:00"},
-		`no partner is called "hostd"`:                 {"x", "--rule", "out", "--partner", "hostd", "--file", "*.csv", "--at", "2020-01-01 00:00"},
+		`no rule is called "oot"; did you mean "out"?`: {"x", "--rule", "oot", "--partner", "hostb", "--file", "*.csv", "--at", "2999-01-01 00:00"},
+		`no partner is called "hostd"`:                 {"x", "--rule", "out", "--partner", "hostd", "--file", "*.csv", "--at", "2999-01-01 00:00"},
 		`is no time`:                                   {"x", "--rule", "out", "--partner", "hostb", "--file", "*.csv", "--at", "soon"},
-		`is no pattern`:                                {"x", "--rule", "out", "--partner", "hostb", "--file", "[\"\\", "--at", "2020-01-01 00:00"},
-		`control characters`:                           {"x", "--rule", "out", "--partner", "hostb", "--file", "a\n[[rule]]", "--at", "2020-01-01 00:00"},
+		`is no pattern`:                                {"x", "--rule", "out", "--partner", "hostb", "--file", "[\"\\", "--at", "2999-01-01 00:00"},
+		`missing at once`:                              {"x", "--rule", "out", "--partner", "hostb", "--file", "*.csv", "--at", "2020-01-01 00:00"},
+		`control characters`:                           {"x", "--rule", "out", "--partner", "hostb", "--file", "a\n[[rule]]", "--at", "2999-01-01 00:00"},
 	} {
 		if _, said, err := add(args...); err == nil || !strings.Contains(said, want) {
 			t.Errorf("%v: %v, %s", args, err, said)
@@ -262,7 +263,7 @@ func TestExpect(t *testing.T) {
 			t.Error(said)
 		}
 	}
-	if _, said, err := add("old", "--rule", "out", "--partner", "hostb", "--file", "x", "--at", "2020-01-01 00:00"); err == nil || !strings.Contains(said, "already") {
+	if _, said, err := add("old", "--rule", "out", "--partner", "hostb", "--file", "x", "--at", "2999-01-01 00:00"); err == nil || !strings.Contains(said, "already") {
 		t.Errorf("%v, %s", err, said)
 	}
 	c.until("they are late", func() bool { return strings.Contains(c.does("expect", "list"), "\nold\tlate\t20") })

@@ -66,7 +66,7 @@ func whose(err error, state string) error {
 	if looked != nil {
 		return err
 	}
-	return command.Suggest(err, "In %s there are files that are not of the user whose it is, as %s.\nAs root: %s", state, names[0], reclaim)
+	return command.Suggest(err, "In %s there are files that are not of the user whose it is, as %q.\nAs root: %s", state, names[0], reclaim)
 }
 
 // serve runs the node of a file until ctx ends. Its log goes to messages.

@@ -27,6 +27,7 @@ type Client struct {
 	address string
 	conn    *grpc.ClientConn
 	failed  atomic.Pointer[error] // of the last try to connect
+	another atomic.Pointer[error] // why the last that answered is not the daemon that was meant; nil: it is
 }
 
 // again is when a daemon that has gone is looked for again: it is on this host, and
@@ -65,7 +66,7 @@ func DialWith(address string, p Proof) (*Client, error) {
 		if err != nil {
 			return nil, err
 		}
-		options = []grpc.DialOption{grpc.WithTransportCredentials(credentials.NewTLS(secure)), grpc.WithPerRPCCredentials(bearer(p.Token)),
+		options = []grpc.DialOption{grpc.WithTransportCredentials(&proving{credentials.NewTLS(secure), &c.another}), grpc.WithPerRPCCredentials(bearer(p.Token)),
 			grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
 				return c.dial(ctx, "tcp", net.JoinHostPort(at.Host, at.Port))
 			})}
@@ -103,6 +104,27 @@ func tlsOf(host, key string) (*tls.Config, error) {
 	return c, nil
 }
 
+// proving notes why a daemon could not prove itself: gRPC tells it as text only.
+type proving struct {
+	credentials.TransportCredentials
+	another *atomic.Pointer[error]
+}
+
+func (p *proving) ClientHandshake(ctx context.Context, authority string, conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	secure, info, err := p.TransportCredentials.ClientHandshake(ctx, authority, conn)
+	var untrusted *tls.CertificateVerificationError
+	if err != nil && (errors.As(err, &untrusted) || errors.Is(err, fault.Unauthenticated)) {
+		p.another.Store(&err)
+	} else {
+		p.another.Store(nil)
+	}
+	return secure, info, err
+}
+
+func (p *proving) Clone() credentials.TransportCredentials {
+	return &proving{p.TransportCredentials.Clone(), p.another}
+}
+
 // bearer is the token of each call. It travels over TLS only.
 type bearer string
 
@@ -127,7 +149,8 @@ func (c *Client) dial(ctx context.Context, network, to string) (net.Conn, error)
 }
 
 // fault is FromStatus, with what the system said when nobody could be reached.
-// A socket of somebody else is Permission.
+// A socket of somebody else is Permission, a daemon that is not the one that was meant
+// Unauthenticated.
 func (c *Client) fault(err error) error {
 	err = FromStatus(err)
 	var u *Unreachable
@@ -135,6 +158,11 @@ func (c *Client) fault(err error) error {
 		return err
 	}
 	u.Fault.Subject = c.address
+	if p := c.another.Load(); p != nil {
+		e := fault.New("prove daemon", fault.Unauthenticated, "%w", *p)
+		e.Subject = c.address
+		return e
+	}
 	if p := c.failed.Load(); p != nil {
 		var op *net.OpError
 		if errors.As(*p, &op) {

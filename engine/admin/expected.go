@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"github.com/pannier/pannier/engine/schedule"
 	"github.com/pannier/pannier/spec/adminpb"
 	"github.com/pannier/pannier/spec/fault"
+	"github.com/pannier/pannier/spec/quantity"
 )
 
 // Expecting is the files that are to come to a node; *schedule.Awaiter is one.
@@ -56,6 +58,9 @@ func (s *Server) AddExpected(ctx context.Context, in *adminpb.AddExpectedRequest
 		}
 		fmt.Fprintf(&b, "%s = %s\n", f[0], text)
 	}
+	if err := stillToCome(in, time.Now()); err != nil {
+		return nil, err
+	}
 	all, _, err := s.cfg.Objects.List()
 	if err != nil {
 		return nil, err
@@ -69,6 +74,24 @@ func (s *Server) AddExpected(ctx context.Context, in *adminpb.AddExpectedRequest
 		return nil, err
 	}
 	return s.expectedFile(in.GetName())
+}
+
+// stillToCome refuses a file that nobody would wait for: a wrong year is soon typed. What cannot
+// be read is refused when it is applied.
+func stillToCome(in *adminpb.AddExpectedRequest, now time.Time) error {
+	zone, err := time.LoadLocation(cmp.Or(in.GetZone(), "Local"))
+	if err != nil {
+		return nil
+	}
+	at, err := schedule.ParseAt(in.GetAt(), zone)
+	if err != nil {
+		return nil
+	}
+	wait, err := quantity.ParseDuration(cmp.Or(in.GetExpire(), "1d"))
+	if err == nil && at.Add(wait).Before(now) {
+		return fault.New("add expected file", fault.Invalid, "at is %s, and %s after that it is not waited for any more, which is over: it would be missing at once", in.GetAt(), quantity.FormatDuration(wait))
+	}
+	return nil
 }
 
 // expectedFile is how one is doing.

@@ -183,6 +183,49 @@ func TestNotHidden(t *testing.T) {
 	}
 }
 
+// TestForgedBehind: a log that begins behind the checkpoint, and that nothing signed leads to, is
+// found, with the checkpoint of its own or one that was kept.
+func TestForgedBehind(t *testing.T) {
+	dir, other := written(t, Config{}, 10), written(t, Config{}, 30)
+	lines, err := os.ReadFile(filepath.Join(other, fileName(1)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := bytes.SplitAfter(lines, []byte("\n"))
+	for from, found := range map[int]bool{10: true, 12: true} { // records from the next one on, and from later
+		if err := os.RemoveAll(filepath.Join(dir, fileName(1))); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, fileName(2)), bytes.Join(all[from:], nil), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if r := verified(t, dir); (r.Finding != nil) != found || found && r.Finding.Seq > uint64(from+1) {
+			t.Errorf("from record %d on: %+v", from+1, r)
+		}
+	}
+}
+
+// TestRewrittenWhileDown: the next process says that the record which was signed is another, in
+// whichever file it was.
+func TestRewrittenWhileDown(t *testing.T) {
+	for _, rotate := range []int64{0, 1500} {
+		dir, other := written(t, Config{Rotate: rotate}, 20), written(t, Config{Rotate: rotate}, 25)
+		for _, copied := range []string{checkpointFile, publicFile, keyFile} {
+			copyFile(t, filepath.Join(dir, copied), filepath.Join(other, copied))
+		}
+		written(t, Config{Dir: other, Rotate: rotate}, 1)
+		said := 0
+		for rec, err := range Read(other) {
+			if err == nil && rec.Do == "missing" && strings.Contains(rec.Detail, "record 20 was not the one that had been signed") {
+				said++
+			}
+		}
+		if said != 1 {
+			t.Errorf("rotate %d: it is said %d times", rotate, said)
+		}
+	}
+}
+
 // TestFirstIsSigned: a log has a checkpoint as soon as it has a record.
 func TestFirstIsSigned(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "audit")

@@ -61,6 +61,8 @@ type Log struct {
 	broken  error     // a sync has failed
 	unsure  time.Time // since when records are not synced; zero: all are
 	covered uint64    // Seq of the last checkpoint
+	signed  string    // hash of that record, as a checkpoint says that was here before
+	other   bool      // the record has another
 	open    time.Time // since when there are records that no checkpoint covers
 }
 
@@ -119,6 +121,13 @@ func (l *Log) resume() (cut int64, err error) {
 		return 0, fault.Wrap(op, l.cfg.Dir, err)
 	}
 	l.last.Hash, l.number = zeros, 1
+	if c, err := os.ReadFile(filepath.Join(l.cfg.Dir, checkpointFile)); err == nil {
+		if key, err := os.ReadFile(filepath.Join(l.cfg.Dir, publicFile)); err == nil {
+			if c, err := readCheckpoint(c, string(key)); err == nil {
+				l.covered, l.signed = c.Seq, c.Hash
+			}
+		}
+	}
 	for i := len(files) - 1; i >= 0 && l.last.Seq == 0; i-- { // the last may be empty
 		good := int64(0)
 		var bad error
@@ -147,17 +156,34 @@ func (l *Log) resume() (cut int64, err error) {
 			}
 		}
 	}
-	if c, err := os.ReadFile(filepath.Join(l.cfg.Dir, checkpointFile)); err == nil {
-		if key, err := os.ReadFile(filepath.Join(l.cfg.Dir, publicFile)); err == nil {
-			if c, err := readCheckpoint(c, string(key)); err == nil {
-				l.covered = c.Seq
-			}
-		}
-	}
+	l.compare(files)
 	if l.last.Seq > l.covered {
 		l.open = time.Now()
 	}
 	return cut, l.reopen()
+}
+
+// compare looks for the record that the checkpoint has signed, from the last file on.
+func (l *Log) compare(files []string) {
+	for i := len(files) - 1; i >= 0 && l.covered > 0; i-- {
+		first, found := uint64(0), false
+		linesOf(files[i], func(a at, err error) bool {
+			r, why := parse(a.text)
+			if err != nil || why != "" {
+				return err == nil
+			}
+			if first == 0 {
+				first = r.Seq
+			}
+			if r.Seq == l.covered {
+				found, l.other = true, r.Hash != l.signed
+			}
+			return r.Seq < l.covered
+		})
+		if found || first > 0 && first <= l.covered {
+			return
+		}
+	}
 }
 
 // unproven says what a log that is resumed lacks, which no crash takes away: a new checkpoint
@@ -166,6 +192,8 @@ func (l *Log) unproven() string {
 	switch {
 	case l.last.Seq > 0 && l.covered == 0:
 		return fmt.Sprintf("records up to %d had no checkpoint of this log's key", l.last.Seq)
+	case l.other:
+		return fmt.Sprintf("record %d was not the one that had been signed", l.covered)
 	case l.last.Seq < l.covered:
 		return fmt.Sprintf("the checkpoint knows of %d records, and there were %d", l.covered, l.last.Seq)
 	}

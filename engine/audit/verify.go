@@ -91,6 +91,8 @@ func (r *Report) walk(dir string) error {
 			found(want, a, "it is cut off")
 		case why != "":
 			found(want, a, why)
+		case r.Last == 0 && r.Checkpoint.Seq > 0 && rec.Seq > r.Checkpoint.Seq && (rec.Seq != r.Checkpoint.Seq+1 || rec.Prev != r.Checkpoint.Hash):
+			found(want, a, fmt.Sprintf("it is the first that is here, and the checkpoint is of record %d: nothing that was signed leads to it", r.Checkpoint.Seq))
 		case rec.Seq != want:
 			found(want, a, fmt.Sprintf("record %d stands in its place", rec.Seq))
 		case rec.Prev != prev && r.Last == 0:

@@ -132,8 +132,14 @@ func CallerOf(ctx context.Context) access.Caller { return access.CallerOf(ctx) }
 // serve is around each request.
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	header(w.Header())
+	c := http.NewResponseController(w) // what cannot have a deadline is no network
+	if r.ContentLength != 0 {          // also of who is refused: the server reads what is left of a body. Without one, the client's end is listened for
+		_ = c.SetReadDeadline(time.Now().Add(bodyTime))
+	}
+	inTime := func() { _ = c.SetWriteDeadline(time.Now().Add(writeTime)) }
+	inTime()
 	if err := s.guard.Check(r); err != nil {
-		WriteError(w, fault.New("check origin", fault.Permission, "a page of another site has sent this; nothing was done"))
+		WriteError(w, fault.New("check origin", fault.Permission, "a page of another site has sent this; nothing was done").Advise("open the node's own page, and do it there"))
 		return
 	}
 	caller, err := s.caller(r)
@@ -152,6 +158,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 			s.refuse(w, r, err)
 			return
 		}
+		_, _ = c.SetReadDeadline(time.Time{}), c.SetWriteDeadline(time.Time{})
 		s.cfg.Admin.ServeHTTP(w, r.WithContext(access.With(r.Context(), caller))) // asks each call's scope itself
 		return
 	}
@@ -178,12 +185,10 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, err)
 		return
 	}
-	c := http.NewResponseController(w) // what cannot have a deadline is no network
-	if r.ContentLength != 0 {          // or the deadline would end the request: the client's end is listened for
-		_ = c.SetReadDeadline(time.Now().Add(bodyTime))
+	if r.ContentLength > maxBody {
+		WriteError(w, fault.New("read request", fault.TooLong, "its body has %d bytes, the limit is %d", r.ContentLength, maxBody))
+		return
 	}
-	inTime := func() { _ = c.SetWriteDeadline(time.Now().Add(writeTime)) }
-	inTime()
 	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 	s.mux.ServeHTTP(w, r.WithContext(access.With(r.Context(), caller)))
 	inTime() // for what is written still

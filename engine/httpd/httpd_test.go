@@ -206,7 +206,7 @@ func TestCrossOrigin(t *testing.T) {
 	s := serve(t)
 	cookie := s.cookie(t, s.token(t, "b", access.Administer))
 	for _, foreign := range [][]string{{"Sec-Fetch-Site", "cross-site"}, {"Sec-Fetch-Site", "same-site"}, {"Origin", "https://evil.example"}} {
-		if a, body := s.ask(t, "POST", "/administer", append(foreign, "Cookie", cookie)...); a.StatusCode != 403 || !strings.Contains(body, "another site") {
+		if a, body := s.ask(t, "POST", "/administer", append(foreign, "Cookie", cookie)...); a.StatusCode != 403 || !strings.Contains(body, "another site") || !strings.Contains(body, "own page") {
 			t.Errorf("%v: %d %s", foreign, a.StatusCode, body)
 		}
 	}
@@ -331,8 +331,8 @@ func TestBounds(t *testing.T) {
 	r := must(http.NewRequest("POST", "https://"+s.address+"/administer", strings.NewReader(strings.Repeat("x", maxBody+1))))
 	r.Header.Set("Authorization", token)
 	if a, err := s.https.Do(r); err == nil {
-		a.Body.Close()
-		if a.StatusCode != http.StatusRequestEntityTooLarge {
+		defer a.Body.Close()
+		if said, err := io.ReadAll(a.Body); a.StatusCode != http.StatusRequestEntityTooLarge || err != nil || !strings.Contains(string(said), "the limit is 4194304") {
 			t.Errorf("a long body: %d", a.StatusCode)
 		}
 	}

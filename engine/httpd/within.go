@@ -25,6 +25,26 @@ func Unhurried(w http.ResponseWriter) error {
 	return limited(http.NewResponseController(w).SetWriteDeadline(time.Time{}))
 }
 
+// Patient is a handler that may be long in making its answer; the client has writeTime for each
+// piece of it. Handlers that call Within do not need it.
+func Patient(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if Unhurried(w) == nil { // or there is no connection any more
+			h.ServeHTTP(pieces{w}, r)
+		}
+	})
+}
+
+// pieces are an answer each of whose pieces has its time.
+type pieces struct{ http.ResponseWriter }
+
+func (p pieces) Unwrap() http.ResponseWriter { return p.ResponseWriter }
+
+func (p pieces) Write(b []byte) (n int, err error) {
+	err = Within(p.ResponseWriter, writeTime, func() error { n, err = p.ResponseWriter.Write(b); return err })
+	return n, err
+}
+
 // limited is an error of setting a deadline. What cannot have one is no network.
 func limited(err error) error {
 	if errors.Is(err, http.ErrNotSupported) {

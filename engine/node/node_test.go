@@ -448,9 +448,9 @@ func TestReload(t *testing.T) {
 	next = a.config(b.partner())
 	delete(next.Book.Rules, "pull")
 	next.Book.Rules["push"].Priority = 3
-	next.Node.Log = slog.LevelError
+	next.Node.Log, next.Node.Drain = slog.LevelError, next.Node.Drain+time.Second
 	notes, err := a.node.Reload(next)
-	if want := []string{"partner b is new", "rule push has changed", "rule pull is gone"}; err != nil || !slices.Equal(notes, want) {
+	if want := []string{"partner b is new", "rule push has changed", "rule pull is gone", "node.log has changed", "node.drain has changed"}; err != nil || !slices.Equal(notes, want) {
 		t.Errorf("%q, %v; want %q", notes, err, want)
 	}
 	said := a.log.String()

@@ -22,7 +22,9 @@ import (
 // observed is the store, told of to who counts.
 func (n *Node) observed(s store.Store) store.Store {
 	return &store.Seen{Store: s, Told: func(r *lifecycle.Record, events []lifecycle.Event, made bool, took time.Duration) {
-		n.room.found()
+		if made {
+			n.room.found()
+		}
 		n.metrics.Committed(r, events, made, took)
 		if n.traces != nil {
 			n.traces.Committed(r, events, made, took)

@@ -59,6 +59,12 @@ func (n *Node) change(cfg *config.Config) (notes []string, err error) {
 	}
 	n.level.Set(cfg.Node.Log)
 	notes = append(changes("partner", old.book.Partners, p.book.Partners), changes("rule", old.book.Rules, p.book.Rules)...)
+	if old.cfg.Node.Log != cfg.Node.Log {
+		notes = append(notes, "node.log has changed")
+	}
+	if old.cfg.Node.Drain != cfg.Node.Drain {
+		notes = append(notes, "node.drain has changed")
+	}
 	notes = append(notes, changes("pool", old.book.Pools, p.book.Pools)...)
 	notes = append(notes, changes("bridge", pointers(old.cfg.Bridges), pointers(cfg.Bridges))...)
 	notes = append(notes, changes("relay", pointers(old.cfg.Relays), pointers(cfg.Relays))...)

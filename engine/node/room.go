@@ -19,6 +19,7 @@ type room struct {
 	failed time.Time // when there was none last; zero: there has been since
 	told   time.Time // when the log was
 	more   int       // failures that it was not told of
+	full   bool      // its last word is that there is none
 }
 
 const (
@@ -40,15 +41,17 @@ func (r *room) failing(err error) {
 		return
 	}
 	r.log.Error("there is no room to write requests down: new ones are refused until there is; make room on the file system of the state directory", "error", err, "unlogged", r.more)
-	r.told, r.more = now, 0
+	r.told, r.more, r.full = now, 0, true
 }
 
-// found hears that something was written down.
+// found hears that a new request was written down: changes of old ones may need no more room than
+// there is.
 func (r *room) found() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !r.failed.IsZero() {
-		r.failed = time.Time{}
+	r.failed = time.Time{}
+	if r.full { // or one line follows each failure
+		r.full = false
 		r.log.Info("there is room again to write requests down")
 	}
 }

@@ -36,6 +36,14 @@ func TestRoom(t *testing.T) {
 	if r.found(); r.met() != nil || strings.Count(log.String(), "room again") != 1 {
 		t.Errorf("%v\n%s", r.met(), log.String())
 	}
+	log.Reset()
+	for range 300 { // on a full disk some are written down still
+		r.failing(full)
+		r.found()
+	}
+	if n := strings.Count(log.String(), "\n"); n > 2 {
+		t.Errorf("%d lines:\n%s", n, log.String())
+	}
 	r.failing(full)
 	now = now.Add(fullFor)
 	if r.met() != nil {

@@ -46,6 +46,15 @@ func (late) Backup(ctx context.Context, _ *adminpb.BackupRequest, _ ...grpc.Call
 	return &pieces[adminpb.BackupChunk]{ctx: ctx}, nil
 }
 
+func (late) Wait(ctx context.Context, _ *adminpb.WaitRequest, _ ...grpc.CallOption) (*adminpb.Request, error) {
+	select {
+	case <-time.After(2 * long):
+		return &adminpb.Request{}, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
 // pieces are two, each after a long time.
 type pieces[M any] struct {
 	grpc.ClientStream
@@ -77,6 +86,7 @@ func TestIdle(t *testing.T) {
 			{"GET", "/v1/browse", "", "]}\n"},
 			{"POST", "/v1/check", "{}", "]}\n"},
 			{"GET", "/v1/backup", "", ""},
+			{"GET", "/v1/requests/0000/wait", "", "}"},
 		} {
 			t.Run(name+c.path, func(t *testing.T) {
 				tokens, err := access.OpenTokens(filepath.Join(dir, "t"), slog.New(slog.DiscardHandler))

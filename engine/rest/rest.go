@@ -74,7 +74,7 @@ func Mount(s *httpd.Server, client adminpb.AdminClient, o Options) error {
 	mount := func(pattern string, h http.Handler, scope access.Scope) {
 		s.Mount(pattern, conditional{strict{h, calls}}, scope)
 	}
-	mount(Prefix, mux, access.Any) // the service asks each call's scope
+	mount(Prefix, httpd.Patient(mux), access.Any) // the service asks each call's scope
 	mount("GET /v1/requests", streamed("application/json", t.list), access.Read)
 	mount("GET /v1/watch", streamed(events, t.watch), access.Read)
 	mount("GET /v1/browse", streamed("application/json", t.browse), access.Operate)

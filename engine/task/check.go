@@ -2,6 +2,7 @@ package task
 
 import (
 	"context"
+	"encoding/hex"
 	"io"
 	"os"
 	"path"
@@ -42,9 +43,24 @@ func newCheck(t *Table) (Task, error) {
 	if c.min == nil && c.max == nil && c.name == "" && len(c.paths) == 0 && c.age == 0 && c.free == 0 && !c.digested {
 		return nil, invalid("set what to check: min_size, max_size, name, paths, digest, min_age or free_space")
 	}
+	if c.min != nil && c.max != nil && *c.min > *c.max {
+		return nil, invalid("min_size is %d and max_size %d: no file has both", *c.min, *c.max)
+	}
 	var err error
-	c.digest, err = ParseTemplate(t.Digest)
+	if c.digest, err = ParseTemplate(t.Digest); err == nil && c.digested && !strings.ContainsAny(t.Digest, "{}") {
+		err = checkDigest(t.Digest)
+	}
 	return c, err
+}
+
+// checkDigest refuses a text that no file's digest is.
+func checkDigest(s string) error {
+	name, digits, _ := strings.Cut(s, ":")
+	size := map[string]int{"sha256": 32, "sha512": 64, "blake3": 32}[name]
+	if b, err := hex.DecodeString(digits); err != nil || size == 0 || len(b) != size {
+		return invalid("digest is %q: write sha256: and 64 hexadecimal digits, sha512: and 128, or blake3: and 64", s)
+	}
+	return nil
 }
 
 func (c checkTask) Run(ctx context.Context, on *On) (Result, error) {

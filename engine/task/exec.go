@@ -33,6 +33,11 @@ func newExec(t *Table) (Task, error) {
 	if !filepath.IsAbs(t.Argv[0]) || strings.ContainsAny(t.Argv[0], "{}") {
 		return nil, invalid("argv[0] is %q: write the program's whole path, without variables", t.Argv[0])
 	}
+	for _, code := range t.Warning {
+		if code < 1 || code > 255 {
+			return nil, invalid("warning has %d: exit codes that fail are 1 to 255", code)
+		}
+	}
 	e := &execTask{warning: t.Warning}
 	for _, a := range t.Argv {
 		filled, err := ParseTemplate(a)

@@ -83,6 +83,7 @@ func content(t testing.TB, o *On, file string) string {
 // TestMakeRefuses: a table that cannot work is refused when it is read, with a
 // word on what to change.
 func TestMakeRefuses(t *testing.T) {
+	three, ten := Size(3), Size(10)
 	for _, c := range []struct {
 		table Table
 		says  string
@@ -102,6 +103,12 @@ func TestMakeRefuses(t *testing.T) {
 		{Table{Task: "copy", To: ".b.pannier-r/a"}, "for unfinished files"},
 		{Table{Task: "check"}, "set what to check"},
 		{Table{Task: "check", Name: "["}, "not a pattern"},
+		{Table{Task: "check", MinSize: &ten, MaxSize: &three}, "no file has both"},
+		{Table{Task: "check", Digest: "sha256:zz"}, "64 hexadecimal digits"},
+		{Table{Task: "check", Digest: "md5:" + strings.Repeat("0", 32)}, "64 hexadecimal digits"},
+		{Table{Task: "check", Digest: "blake3:" + strings.Repeat("0", 62)}, "64 hexadecimal digits"},
+		{Table{Task: "exec", Argv: []string{"/bin/echo"}, Warning: []int{0}}, "1 to 255"},
+		{Table{Task: "exec", Argv: []string{"/bin/echo"}, Warning: []int{4, 300}}, "1 to 255"},
 		{Table{Task: "log", Level: "loud"}, "debug, info, warn or error"},
 		{Table{Task: "transfer", Partner: "hostc"}, "partner and rule"},
 		{Table{Task: "reschedule"}, "set delay"},
@@ -232,7 +239,7 @@ func TestCheck(t *testing.T) {
 		{Table{Name: "*.xml"}, fault.Refused},
 		{Table{Digest: "sha256:ed7002b439e9ac845f22357d822bac1444730fbdb6016d3ec9432297b9ec9f73"}, 0},
 		{Table{Digest: "sha256:ED7002B439E9AC845F22357D822BAC1444730FBDB6016D3EC9432297B9EC9F73"}, 0},
-		{Table{Digest: "sha256:00"}, fault.Corrupt},
+		{Table{Digest: "sha256:" + strings.Repeat("00", 32)}, fault.Corrupt},
 		{Table{Digest: "{info}"}, fault.Invalid},
 	} {
 		c.table.Task = "check"

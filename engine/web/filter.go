@@ -123,10 +123,16 @@ func (f filter) apply(all []item) selection {
 	return s
 }
 
+// mostSearched is how many words a search may have: each is looked for in each transfer. One with
+// more finds nothing, rather than what it does not ask for: orders go to all that it finds.
+const mostSearched = 16
+
 // matches looks at all but the group. words are those of Text in small letters: each is to be found
 // somewhere.
 func (f *filter) matches(i *item, words []string) bool {
 	switch {
+	case len(words) > mostSearched:
+		return false
 	case f.Partner != "" && i.GetPartner() != f.Partner, f.Rule != "" && i.GetRule() != f.Rule, f.Cause != "" && i.cause != f.Cause:
 		return false
 	case f.Way == "in" && i.GetSide() != adminpb.Request_RECEIVER, f.Way == "out" && i.GetSide() != adminpb.Request_SENDER:

@@ -241,16 +241,18 @@ func TestFilter(t *testing.T) {
 	}))
 	rows := regexp.MustCompile(`<tr id="r0000([0-9a-f]{2})`)
 	for query, want := range map[string][]string{
-		"":                        {"ce", "cd", "cc", "cb", "ca", "c9", "78", "77"},
-		"?page=3":                 {"1a", "19"},
-		"?page=99":                {"1a", "19"}, // the last there is
-		"?page=x&state=whatever":  {"ce", "cd"},
-		"?q=movie":                {"c9"},
-		"?q=0000cb":               {"cb"},
-		"?q=DISK+full":            {"cb", "ca"},
-		"?q=full+writing":         {"cb", "ca"},
-		"?q=disk+far":             {"cb"}, // a cause and a partner
-		"?q=disk+movie":           nil,
+		"":                                  {"ce", "cd", "cc", "cb", "ca", "c9", "78", "77"},
+		"?page=3":                           {"1a", "19"},
+		"?page=99":                          {"1a", "19"}, // the last there is
+		"?page=x&state=whatever":            {"ce", "cd"},
+		"?q=movie":                          {"c9"},
+		"?q=0000cb":                         {"cb"},
+		"?q=DISK+full":                      {"cb", "ca"},
+		"?q=full+writing":                   {"cb", "ca"},
+		"?q=disk+far":                       {"cb"}, // a cause and a partner
+		"?q=disk+movie":                     nil,
+		"?q=" + strings.Repeat("disk+", 16): {"cb", "ca"},
+		"?q=" + strings.Repeat("disk+", 16) + "full": nil,
 		"?state=failed":           {"cb", "ca"},
 		"?state=cancelled":        {"cc"},
 		"?state=paused":           {"cd"},

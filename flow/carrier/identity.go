@@ -157,7 +157,7 @@ func parseIdentity(text []byte) (*Identity, error) {
 	}
 	cert, err := tls.X509KeyPair(text, text)
 	if err != nil {
-		return nil, fault.New("parse identity", fault.Corrupt, "%s: %w", identityFile, err)
+		return nil, fault.New("parse identity", fault.Corrupt, "%s: %w", identityFile, err).Advise("restore it from a backup, or move it away: then a new key is made, which the partners have to be told")
 	}
 	return IdentityOf(cert)
 }

@@ -120,10 +120,16 @@ func TestOwnServer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := host.InProcess(host.Config{Name: "sftp", Drain: time.Second}, Driver{})
+	start := func() *host.Plugin { return host.InProcess(host.Config{Name: "sftp", Drain: time.Second}, Driver{}) }
+	p := start()
 	defer func() { _ = p.Close(context.Background()) }()
 	plugintest.Run(t, plugintest.Harness{
 		Levels: []string{plugintest.Core, plugintest.Write, plugintest.Resume},
+		Restart: func(ctx context.Context) error {
+			old := p
+			p = start()
+			return old.Close(ctx)
+		},
 		Open: func(ctx context.Context) (plugins.Session, error) {
 			return p.Open(ctx, plugins.Endpoint{
 				URL: "sftp://" + l.Addr().String(), User: "me", Password: "secret",

@@ -11,7 +11,7 @@ import (
 // Meant is "; did you mean ...?" with the name that is nearest to the one that
 // was written; "" if none is near.
 func Meant(written string, names []string) string {
-	best, least := "", 1+max(1, len(written)/3)
+	best, least := "", 1+max(1, min(len(written), longest)/3)
 	for _, name := range names {
 		d := distance(strings.ToLower(written), strings.ToLower(name))
 		if d < least {
@@ -24,10 +24,12 @@ func Meant(written string, names []string) string {
 	return fmt.Sprintf("; did you mean %q?", best)
 }
 
+// longest is how many bytes of a name are looked at.
+const longest = 64
+
 // distance is how many characters are to be put in, taken out, changed, or
 // exchanged with their neighbour to get from a to b.
 func distance(a, b string) int {
-	const longest = 64 // bytes that are looked at
 	a, b = a[:min(len(a), longest)], b[:min(len(b), longest)]
 	rows := [3][]int{make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)}
 	for j := range rows[1] {

@@ -1,6 +1,9 @@
 package nearest
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
 
 func TestMeant(t *testing.T) {
 	table := map[string]int{"hostb": 1, "hosta": 2, "inbox": 3}
@@ -10,6 +13,9 @@ func TestMeant(t *testing.T) {
 		if got := MeantOf(written, table); got != want {
 			t.Errorf("%q: %q, want %q", written, got, want)
 		}
+	}
+	if got := Meant(strings.Repeat("z", 1000), []string{"hostb"}); got != "" {
+		t.Errorf("of a long one: %q", got)
 	}
 	if got := Meant("x", nil); got != "" {
 		t.Errorf("of nothing: %q", got)

@@ -16,8 +16,27 @@ import (
 // command PROGRAM_COMMAND_FLAG: so a variable that is meant for one command, or
 // for a script that runs it, is not taken for another's.
 func Environment(root *cobra.Command) {
-	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return FromEnvironment(cmd) }
+	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
+		err := FromEnvironment(cmd)
+		if err == nil { // cobra looks after this, and calls nothing what it then finds
+			err = flagsTogether(cmd)
+		}
+		return err
+	}
 	root.AddCommand(Topic("environment", "Which environment variables there are", environmentText(root)))
+}
+
+// flagsTogether refuses flags that are missing, and those of which only one is allowed, as
+// usage errors.
+func flagsTogether(cmd *cobra.Command) error {
+	err := cmd.ValidateRequiredFlags()
+	if err == nil {
+		err = cmd.ValidateFlagGroups()
+	}
+	if err == nil {
+		return nil
+	}
+	return Suggest(fault.New("read flags", fault.Invalid, "%w", err), "See: %s --help", cmd.CommandPath())
 }
 
 // FromEnvironment sets the flags of cmd that were not given, for those who read flags where no

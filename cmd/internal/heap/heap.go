@@ -56,7 +56,7 @@ func keep(ctx context.Context, tick <-chan time.Time) {
 			now = look()
 		}
 		if !decided && os.Getenv("GOMEMLIMIT") == "" {
-			debug.SetMemoryLimit(int64(now.goal + now.goal/16 + now.beside + idle))
+			debug.SetMemoryLimit(int64(now.limit(last)))
 		}
 		select {
 		case <-collected:
@@ -75,7 +75,17 @@ type memory struct {
 	live      uint64 // on the heap, as of the last collection
 	goal      uint64 // to which the heap may grow until the next
 	allocated uint64 // ever
+	unused    uint64 // in spans that have something
 	beside    uint64 // the heap: stacks, and what Go needs itself
+}
+
+// limit is what the process may have. A limit that was set before lowers the goal, which is
+// therefore taken from what lives; and Go counts as taken what the spans of the heap do not use,
+// which, where the heap will not grow into it, would have it collect without end.
+func (m memory) limit(percent int) uint64 {
+	goal := max(m.goal, m.live+m.live/100*uint64(percent))
+	slack := m.unused - min(m.unused, goal-m.live)
+	return goal + goal/16 + slack + m.beside + idle
 }
 
 func look() memory {
@@ -84,7 +94,7 @@ func look() memory {
 		{Name: "/memory/classes/heap/objects:bytes"}, {Name: "/memory/classes/heap/unused:bytes"}, {Name: "/memory/classes/heap/free:bytes"}, {Name: "/memory/classes/heap/released:bytes"},
 	}
 	metrics.Read(s)
-	m := memory{live: s[0].Value.Uint64(), goal: s[1].Value.Uint64(), allocated: s[2].Value.Uint64(), beside: s[3].Value.Uint64()}
+	m := memory{live: s[0].Value.Uint64(), goal: s[1].Value.Uint64(), allocated: s[2].Value.Uint64(), beside: s[3].Value.Uint64(), unused: s[5].Value.Uint64()}
 	for _, heap := range s[4:] {
 		m.beside -= heap.Value.Uint64()
 	}

@@ -52,6 +52,68 @@ func TestBurst(t *testing.T) {
 	runtime.KeepAlive(kept)
 }
 
+// TestFragmented: what the spans of a heap do not use, and large objects cannot, is no reason to
+// collect again and again.
+func TestFragmented(t *testing.T) {
+	if os.Getenv("GOGC") != "" || os.Getenv("GOMEMLIMIT") != "" {
+		t.Skip("GOGC or GOMEMLIMIT is set, which then decides")
+	}
+	defer debug.SetGCPercent(debug.SetGCPercent(100))
+	defer debug.SetMemoryLimit(debug.SetMemoryLimit(-1))
+	kept := make([]*[128]byte, 1600<<10)
+	for i := range kept {
+		kept[i] = new([128]byte)
+	}
+	for i := range kept {
+		if i%8 > 0 {
+			kept[i] = nil
+		}
+	}
+	runtime.GC()
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	tick := make(chan time.Time)
+	go func() { defer close(ended); keep(ctx, tick) }()
+	defer func() { cancel(); <-ended }()
+	runtime.GC()
+	tick <- time.Now()
+	tick <- time.Now() // what the first has set holds
+	if m := look(); m.unused < 100<<20 {
+		t.Fatalf("only %d MiB are unused", m.unused>>20)
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	for range 400 << 20 / (64 << 10) {
+		garbage = make([]byte, 64<<10)
+	}
+	runtime.ReadMemStats(&after)
+	if n := after.NumGC - before.NumGC; n > 40 {
+		t.Errorf("%d collections for 400 MiB", n)
+	}
+	runtime.KeepAlive(kept)
+}
+
+var garbage []byte
+
+// TestLimit: it has room for the goal, for what lies idle, and for what the heap cannot use.
+func TestLimit(t *testing.T) {
+	const m = 1 << 20
+	for _, tc := range []struct {
+		memory
+		percent int
+		want    uint64
+	}{
+		{memory{live: 100 * m, goal: 200 * m, beside: 10 * m}, 100, 200*m + 200*m/16 + 10*m + idle},
+		{memory{live: 100 * m, goal: 110 * m, beside: 10 * m}, 100, 200*m + 200*m/16 + 10*m + idle}, // an earlier limit has lowered it
+		{memory{live: 100 * m, goal: 200 * m, unused: 90 * m}, 100, 200*m + 200*m/16 + idle},
+		{memory{live: 100 * m, goal: 200 * m, unused: 250 * m}, 100, 200*m + 200*m/16 + 150*m + idle},
+	} {
+		if got := tc.limit(tc.percent); got+m < tc.want || got > tc.want+m {
+			t.Errorf("%+v: %d, want %d", tc, got, tc.want)
+		}
+	}
+}
+
 func TestGrowth(t *testing.T) {
 	for live, want := range map[uint64]int{0: 400, 24 << 20: 400, 48 << 20: 200, 96 << 20: 100, 1 << 30: 30} {
 		if got := growth(live); got != want {
