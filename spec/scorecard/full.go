@@ -70,7 +70,7 @@ func fullDisks(ctx context.Context, j *job, n int, w *note) (done int, slowest t
 // full is one transfer to b, whose disk is full until it has said so. It returns
 // how long the transfer took from then on.
 func (d *duo) full(ctx context.Context, j *job, i int, ballast string, w *note) (time.Duration, error) {
-	size := []int{failSize, 768 * flow.KiB}[i%2] // room for the larger one is reserved before the first byte
+	size := []int{failSize, 768 * flow.KiB}[i%2]       // room for the larger one is reserved before the first byte
 	free := j.rnd.IntN(size - fullSlack - 64*flow.KiB) // never enough for all of it
 	bytes := content(j.rnd, size)
 	name := fmt.Sprint("file", i)
