@@ -16,12 +16,12 @@ const lockTries = 3
 func (s *staged) openPartial(spec SinkSpec) error {
 	s.temp = partialName(s.base, spec.Key)
 	for range lockTries {
-		f, err := openRegular(s.dir, s.temp, os.O_RDWR)
-		fresh := errors.Is(err, fs.ErrNotExist)
-		if fresh {
-			f, err = createNew(s.dir, s.temp, os.O_RDWR, s.filePerm())
+		f, err := createNew(s.dir, s.temp, os.O_RDWR, s.filePerm()) // first, because mostly there is none
+		fresh := !errors.Is(err, fs.ErrExist)
+		if !fresh {
+			f, err = openRegular(s.dir, s.temp, os.O_RDWR)
 		}
-		if errors.Is(err, fs.ErrExist) { // another transfer was faster, or it is a link to nothing
+		if !fresh && errors.Is(err, fs.ErrNotExist) { // it has just got its final name, or it is a link to nothing
 			continue
 		}
 		if err != nil {

@@ -79,7 +79,7 @@ func (d osDir) OpenFile(name string, flag int, perm fs.FileMode) (LayerFile, err
 }
 
 func (d osDir) Sync() error {
-	f, err := d.Root.Open(".")
+	f, err := d.Root.OpenFile(".", os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return err
 	}

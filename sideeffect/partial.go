@@ -127,7 +127,7 @@ func writeState(dir Dir, partial string, s state) error {
 // createNew makes a file of dir, and never opens one that is there, nor what a
 // link leads to.
 func createNew(dir Dir, name string, flag int, perm os.FileMode) (LayerFile, error) {
-	return dir.OpenFile(name, flag|os.O_CREATE|os.O_EXCL, perm)
+	return dir.OpenFile(name, flag|os.O_CREATE|os.O_EXCL|unix.O_NONBLOCK, perm) // which spares trying whether it can be polled
 }
 
 // openRegular opens a file of dir without waiting for anything, and refuses

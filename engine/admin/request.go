@@ -26,12 +26,32 @@ func (s *Server) Submit(ctx context.Context, in *adminpb.SubmitRequest) (*adminp
 	if c := access.CallerOf(ctx); !c.MaySubmit(o.Rule) {
 		return nil, fault.New("submit", fault.Permission, "%s may submit by other rules only: %s", c.Name, strings.Join(c.Rules, ", "))
 	}
+	if in.GetWait() != nil {
+		waiting, leave, err := s.waiting(ctx, in.GetWait())
+		if err != nil {
+			return nil, err
+		}
+		defer leave()
+		return s.submit(ctx, o, waiting)
+	}
+	return s.submit(ctx, o, nil)
+}
+
+// submit registers a request, and waits for it as long as waiting does, if it is not nil. From
+// when it is registered nothing is an error: who got one would take it for not submitted.
+func (s *Server) submit(ctx context.Context, o engine.Order, waiting context.Context) (*adminpb.SubmitReply, error) {
 	r, made, err := s.cfg.Engine.Submit(ctx, o)
 	if err != nil {
 		return nil, err
 	}
 	s.cfg.Log.Info("request submitted", "id", r.Key.ID.String(), "partner", o.Partner, "rule", o.Rule, "made", made)
-	q, err := shownRecord(ctx, r, nil)
+	var q *adminpb.Request
+	if waiting != nil {
+		q, _ = s.await(ctx, store.RefOf(&r), waiting)
+	}
+	if q == nil {
+		q, err = shownRecord(ctx, r, nil)
+	}
 	return &adminpb.SubmitReply{Request: q, Made: made}, err
 }
 

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/pannier/pannier/engine"
@@ -39,6 +40,34 @@ func TestSubmit(t *testing.T) {
 	in.Info = "else"
 	_, err = n.Submit(t.Context(), in)
 	wantKind(t, err, fault.Exists)
+}
+
+// TestSubmitWaits: the answer waits until the request is final, or as long as was said; from when
+// it is registered no answer is an error.
+func TestSubmitWaits(t *testing.T) {
+	n := newNode(t)
+	in := &adminpb.SubmitRequest{Id: someID, Partner: "there", Rule: "out", Source: "a", Wait: durationpb.New(time.Millisecond)}
+	reply, err := n.Submit(t.Context(), in)
+	if err != nil || !reply.GetMade() || reply.GetRequest().GetState() != adminpb.Request_TOSUBMIT {
+		t.Fatal(reply, err)
+	}
+	in.Wait = durationpb.New(time.Hour)
+	ended := time.AfterFunc(20*time.Millisecond, func() {
+		r := n.engine.Requests()[0]
+		done(&r)
+		n.engine.Set(r)
+	})
+	defer ended.Stop()
+	reply, err = n.Submit(t.Context(), in)
+	if err != nil || reply.GetMade() || reply.GetRequest().GetState() != adminpb.Request_DONE {
+		t.Error(reply, err)
+	}
+	in.Id, in.Wait = strings.Repeat("cd", 16), durationpb.New(-1)
+	_, err = n.Submit(t.Context(), in)
+	wantKind(t, err, fault.Invalid)
+	if len(n.engine.Requests()) != 1 {
+		t.Error("registered, and refused")
+	}
 }
 
 func TestSubmitRefuses(t *testing.T) {

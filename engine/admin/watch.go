@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/pannier/pannier/engine"
 	"github.com/pannier/pannier/engine/access"
@@ -193,23 +194,32 @@ func (s *Server) Wait(ctx context.Context, in *adminpb.WaitRequest) (*adminpb.Re
 	if err != nil {
 		return nil, err
 	}
-	leave, err := s.hold(ctx, "wait", mostWaits)
+	waiting, leave, err := s.waiting(ctx, in.GetTimeout())
 	if err != nil {
 		return nil, err
 	}
 	defer leave()
-	limited := ctx
-	if t := in.GetTimeout(); t != nil {
-		d := t.AsDuration()
-		if t.CheckValid() != nil || d < 0 {
-			return nil, fault.New("wait", fault.Invalid, "a timeout of %s", d)
-		}
-		var cancel context.CancelFunc
-		limited, cancel = context.WithTimeout(ctx, max(d, time.Nanosecond))
-		defer cancel()
+	return s.await(ctx, ref, waiting)
+}
+
+// waiting is a context of a caller who waits for a request, until limit, if there is one, is over,
+// and what to call when it has waited.
+func (s *Server) waiting(ctx context.Context, limit *durationpb.Duration) (context.Context, func(), error) {
+	if limit != nil && (limit.CheckValid() != nil || limit.AsDuration() < 0) {
+		return nil, nil, fault.New("wait", fault.Invalid, "a timeout of %s", limit.AsDuration())
 	}
-	r, err := s.cfg.Engine.Wait(limited, ref)
-	if err != nil && errors.Is(limited.Err(), context.DeadlineExceeded) && ctx.Err() == nil {
+	leave, err := s.hold(ctx, "wait", mostWaits)
+	if err != nil || limit == nil {
+		return ctx, leave, err
+	}
+	limited, cancel := context.WithTimeout(ctx, max(limit.AsDuration(), time.Nanosecond))
+	return limited, func() { cancel(); leave() }, nil
+}
+
+// await is the request when it is final, or when waiting is over.
+func (s *Server) await(ctx context.Context, ref store.Ref, waiting context.Context) (*adminpb.Request, error) {
+	r, err := s.cfg.Engine.Wait(waiting, ref)
+	if err != nil && errors.Is(waiting.Err(), context.DeadlineExceeded) && ctx.Err() == nil {
 		return s.Get(ctx, &adminpb.Ref{Id: ref.Key.ID.String(), Requester: ref.Key.Requester, Role: adminpb.Request_Role(ref.Role)})
 	}
 	return shownRecord(ctx, r, err)

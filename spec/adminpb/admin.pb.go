@@ -505,8 +505,11 @@ type SubmitRequest struct {
 	// A third-party copy, spec/copy.md: the file is at copy_from, and one of the two nodes
 	// makes the request to the other, by rule, which may be empty. Copy_by is which;
 	// empty: whichever consents.
-	CopyFrom      string `protobuf:"bytes,11,opt,name=copy_from,json=copyFrom,proto3" json:"copy_from,omitempty"`
-	CopyBy        string `protobuf:"bytes,12,opt,name=copy_by,json=copyBy,proto3" json:"copy_by,omitempty"`
+	CopyFrom string `protobuf:"bytes,11,opt,name=copy_from,json=copyFrom,proto3" json:"copy_from,omitempty"`
+	CopyBy   string `protobuf:"bytes,12,opt,name=copy_by,json=copyBy,proto3" json:"copy_by,omitempty"`
+	// How long the answer waits for the request to be final, from when it is durable; empty:
+	// not at all. What the wait comes to is no error: Request.state says it.
+	Wait          *durationpb.Duration `protobuf:"bytes,13,opt,name=wait,proto3" json:"wait,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -623,6 +626,13 @@ func (x *SubmitRequest) GetCopyBy() string {
 		return x.CopyBy
 	}
 	return ""
+}
+
+func (x *SubmitRequest) GetWait() *durationpb.Duration {
+	if x != nil {
+		return x.Wait
+	}
+	return nil
 }
 
 type SubmitReply struct {
@@ -7828,7 +7838,7 @@ const file_admin_proto_rawDesc = "" +
 	"\x03Ref\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1c\n" +
 	"\trequester\x18\x02 \x01(\tR\trequester\x122\n" +
-	"\x04role\x18\x03 \x01(\x0e2\x1e.pannier.admin.v1.Request.RoleR\x04role\"\xd2\x02\n" +
+	"\x04role\x18\x03 \x01(\x0e2\x1e.pannier.admin.v1.Request.RoleR\x04role\"\x81\x03\n" +
 	"\rSubmitRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
 	"\apartner\x18\x02 \x01(\tR\apartner\x12\x12\n" +
@@ -7843,7 +7853,8 @@ const file_admin_proto_rawDesc = "" +
 	"\btogether\x18\n" +
 	" \x01(\x05R\btogether\x12\x1b\n" +
 	"\tcopy_from\x18\v \x01(\tR\bcopyFrom\x12\x17\n" +
-	"\acopy_by\x18\f \x01(\tR\x06copyBy\"V\n" +
+	"\acopy_by\x18\f \x01(\tR\x06copyBy\x12-\n" +
+	"\x04wait\x18\r \x01(\v2\x19.google.protobuf.DurationR\x04wait\"V\n" +
 	"\vSubmitReply\x123\n" +
 	"\arequest\x18\x01 \x01(\v2\x19.pannier.admin.v1.RequestR\arequest\x12\x12\n" +
 	"\x04made\x18\x02 \x01(\bR\x04made\"\x9e\v\n" +
@@ -8637,219 +8648,220 @@ var file_admin_proto_goTypes = []any{
 var file_admin_proto_depIdxs = []int32{
 	1,   // 0: pannier.admin.v1.Ref.role:type_name -> pannier.admin.v1.Request.Role
 	114, // 1: pannier.admin.v1.SubmitRequest.not_before:type_name -> google.protobuf.Timestamp
-	10,  // 2: pannier.admin.v1.SubmitReply.request:type_name -> pannier.admin.v1.Request
-	1,   // 3: pannier.admin.v1.Request.role:type_name -> pannier.admin.v1.Request.Role
-	2,   // 4: pannier.admin.v1.Request.side:type_name -> pannier.admin.v1.Request.Side
-	0,   // 5: pannier.admin.v1.Request.state:type_name -> pannier.admin.v1.Request.State
-	1,   // 6: pannier.admin.v1.Request.owner:type_name -> pannier.admin.v1.Request.Role
-	12,  // 7: pannier.admin.v1.Request.failure:type_name -> pannier.admin.v1.Failure
-	11,  // 8: pannier.admin.v1.Request.tasks:type_name -> pannier.admin.v1.TaskCount
-	114, // 9: pannier.admin.v1.Request.registered:type_name -> google.protobuf.Timestamp
-	114, // 10: pannier.admin.v1.Request.changed:type_name -> google.protobuf.Timestamp
-	114, // 11: pannier.admin.v1.Request.due:type_name -> google.protobuf.Timestamp
-	114, // 12: pannier.admin.v1.Request.not_before:type_name -> google.protobuf.Timestamp
-	13,  // 13: pannier.admin.v1.Request.live:type_name -> pannier.admin.v1.Live
-	114, // 14: pannier.admin.v1.Failure.at:type_name -> google.protobuf.Timestamp
-	114, // 15: pannier.admin.v1.Live.since:type_name -> google.protobuf.Timestamp
-	0,   // 16: pannier.admin.v1.ListRequest.states:type_name -> pannier.admin.v1.Request.State
-	114, // 17: pannier.admin.v1.ListRequest.since:type_name -> google.protobuf.Timestamp
-	16,  // 18: pannier.admin.v1.EventsReply.events:type_name -> pannier.admin.v1.Event
-	114, // 19: pannier.admin.v1.Event.at:type_name -> google.protobuf.Timestamp
-	0,   // 20: pannier.admin.v1.Event.state:type_name -> pannier.admin.v1.Request.State
-	12,  // 21: pannier.admin.v1.Event.failure:type_name -> pannier.admin.v1.Failure
-	18,  // 22: pannier.admin.v1.LogReply.lines:type_name -> pannier.admin.v1.LogLine
-	114, // 23: pannier.admin.v1.LogLine.at:type_name -> google.protobuf.Timestamp
-	7,   // 24: pannier.admin.v1.TimelineRequest.ref:type_name -> pannier.admin.v1.Ref
-	21,  // 25: pannier.admin.v1.TimelineReply.here:type_name -> pannier.admin.v1.Steps
-	21,  // 26: pannier.admin.v1.TimelineReply.there:type_name -> pannier.admin.v1.Steps
-	114, // 27: pannier.admin.v1.TimelineReply.told:type_name -> google.protobuf.Timestamp
-	2,   // 28: pannier.admin.v1.Steps.side:type_name -> pannier.admin.v1.Request.Side
-	0,   // 29: pannier.admin.v1.Steps.state:type_name -> pannier.admin.v1.Request.State
-	12,  // 30: pannier.admin.v1.Steps.failure:type_name -> pannier.admin.v1.Failure
-	11,  // 31: pannier.admin.v1.Steps.tasks:type_name -> pannier.admin.v1.TaskCount
-	22,  // 32: pannier.admin.v1.Steps.reached:type_name -> pannier.admin.v1.Reached
-	23,  // 33: pannier.admin.v1.Steps.runs:type_name -> pannier.admin.v1.TaskRun
-	114, // 34: pannier.admin.v1.Steps.clock:type_name -> google.protobuf.Timestamp
-	114, // 35: pannier.admin.v1.Reached.at:type_name -> google.protobuf.Timestamp
-	114, // 36: pannier.admin.v1.TaskRun.began:type_name -> google.protobuf.Timestamp
-	114, // 37: pannier.admin.v1.TaskRun.ended:type_name -> google.protobuf.Timestamp
-	14,  // 38: pannier.admin.v1.WatchRequest.query:type_name -> pannier.admin.v1.ListRequest
-	7,   // 39: pannier.admin.v1.WatchRequest.refs:type_name -> pannier.admin.v1.Ref
-	10,  // 40: pannier.admin.v1.Change.request:type_name -> pannier.admin.v1.Request
-	7,   // 41: pannier.admin.v1.WaitRequest.ref:type_name -> pannier.admin.v1.Ref
-	115, // 42: pannier.admin.v1.WaitRequest.timeout:type_name -> google.protobuf.Duration
-	10,  // 43: pannier.admin.v1.Explanation.request:type_name -> pannier.admin.v1.Request
-	114, // 44: pannier.admin.v1.Explanation.at:type_name -> google.protobuf.Timestamp
-	31,  // 45: pannier.admin.v1.Explanation.partner:type_name -> pannier.admin.v1.Partner
-	7,   // 46: pannier.admin.v1.CancelRequest.ref:type_name -> pannier.admin.v1.Ref
-	31,  // 47: pannier.admin.v1.ListPartnersReply.partners:type_name -> pannier.admin.v1.Partner
-	12,  // 48: pannier.admin.v1.Partner.failure:type_name -> pannier.admin.v1.Failure
-	114, // 49: pannier.admin.v1.Partner.retry_at:type_name -> google.protobuf.Timestamp
-	115, // 50: pannier.admin.v1.Partner.rtt:type_name -> google.protobuf.Duration
-	35,  // 51: pannier.admin.v1.ListListenersReply.listeners:type_name -> pannier.admin.v1.Listener
-	38,  // 52: pannier.admin.v1.ListRulesReply.rules:type_name -> pannier.admin.v1.Rule
-	3,   // 53: pannier.admin.v1.Rule.direction:type_name -> pannier.admin.v1.Rule.Direction
-	39,  // 54: pannier.admin.v1.Rule.sender:type_name -> pannier.admin.v1.TaskLists
-	39,  // 55: pannier.admin.v1.Rule.receiver:type_name -> pannier.admin.v1.TaskLists
-	3,   // 56: pannier.admin.v1.TestRuleRequest.direction:type_name -> pannier.admin.v1.Rule.Direction
-	42,  // 57: pannier.admin.v1.TestRuleReply.tests:type_name -> pannier.admin.v1.RuleTest
-	3,   // 58: pannier.admin.v1.RuleTest.direction:type_name -> pannier.admin.v1.Rule.Direction
-	114, // 59: pannier.admin.v1.BrowseEntry.modified:type_name -> google.protobuf.Timestamp
-	47,  // 60: pannier.admin.v1.ListRelaysReply.relays:type_name -> pannier.admin.v1.Relay
-	50,  // 61: pannier.admin.v1.ListRelaysReply.policy:type_name -> pannier.admin.v1.RelayPolicy
-	51,  // 62: pannier.admin.v1.ListRelaysReply.connections:type_name -> pannier.admin.v1.RelayConnection
-	112, // 63: pannier.admin.v1.Relay.ports:type_name -> pannier.admin.v1.Relay.PortsEntry
-	48,  // 64: pannier.admin.v1.Relay.limits:type_name -> pannier.admin.v1.RelayLimits
-	49,  // 65: pannier.admin.v1.Relay.counts:type_name -> pannier.admin.v1.RelayCounts
-	115, // 66: pannier.admin.v1.RelayLimits.life:type_name -> google.protobuf.Duration
-	115, // 67: pannier.admin.v1.RelayLimits.idle:type_name -> google.protobuf.Duration
-	115, // 68: pannier.admin.v1.RelayLimits.half:type_name -> google.protobuf.Duration
-	48,  // 69: pannier.admin.v1.RelayPolicy.limits:type_name -> pannier.admin.v1.RelayLimits
-	49,  // 70: pannier.admin.v1.RelayPolicy.counts:type_name -> pannier.admin.v1.RelayCounts
-	114, // 71: pannier.admin.v1.RelayConnection.since:type_name -> google.protobuf.Timestamp
-	54,  // 72: pannier.admin.v1.TestRelayReply.steps:type_name -> pannier.admin.v1.RelayStep
-	12,  // 73: pannier.admin.v1.RelayStep.failure:type_name -> pannier.admin.v1.Failure
-	63,  // 74: pannier.admin.v1.ListFoldersReply.folders:type_name -> pannier.admin.v1.Folder
-	64,  // 75: pannier.admin.v1.TestFolderReply.files:type_name -> pannier.admin.v1.FolderFile
-	113, // 76: pannier.admin.v1.TestFolderReply.counts:type_name -> pannier.admin.v1.TestFolderReply.CountsEntry
-	114, // 77: pannier.admin.v1.Folder.scanned:type_name -> google.protobuf.Timestamp
-	115, // 78: pannier.admin.v1.Folder.took:type_name -> google.protobuf.Duration
-	64,  // 79: pannier.admin.v1.Folder.files:type_name -> pannier.admin.v1.FolderFile
-	67,  // 80: pannier.admin.v1.CheckReply.finding:type_name -> pannier.admin.v1.Finding
-	68,  // 81: pannier.admin.v1.CheckReply.counts:type_name -> pannier.admin.v1.CheckCounts
-	4,   // 82: pannier.admin.v1.Finding.severity:type_name -> pannier.admin.v1.Finding.Severity
-	5,   // 83: pannier.admin.v1.Finding.subject:type_name -> pannier.admin.v1.Finding.Subject
-	114, // 84: pannier.admin.v1.PurgeRequest.before:type_name -> google.protobuf.Timestamp
-	114, // 85: pannier.admin.v1.Node.started:type_name -> google.protobuf.Timestamp
-	114, // 86: pannier.admin.v1.Object.changed:type_name -> google.protobuf.Timestamp
-	78,  // 87: pannier.admin.v1.ListObjectsReply.objects:type_name -> pannier.admin.v1.Object
-	82,  // 88: pannier.admin.v1.ApplyRequest.more:type_name -> pannier.admin.v1.ApplyText
-	84,  // 89: pannier.admin.v1.ApplyReply.changes:type_name -> pannier.admin.v1.ObjectChange
-	114, // 90: pannier.admin.v1.CreateTokenRequest.expires:type_name -> google.protobuf.Timestamp
-	90,  // 91: pannier.admin.v1.CreateTokenReply.token:type_name -> pannier.admin.v1.Token
-	114, // 92: pannier.admin.v1.Token.created:type_name -> google.protobuf.Timestamp
-	114, // 93: pannier.admin.v1.Token.expires:type_name -> google.protobuf.Timestamp
-	114, // 94: pannier.admin.v1.Token.used:type_name -> google.protobuf.Timestamp
-	90,  // 95: pannier.admin.v1.ListTokensReply.tokens:type_name -> pannier.admin.v1.Token
-	99,  // 96: pannier.admin.v1.ListSchedulesReply.schedules:type_name -> pannier.admin.v1.Schedule
-	114, // 97: pannier.admin.v1.Schedule.since:type_name -> google.protobuf.Timestamp
-	114, // 98: pannier.admin.v1.Schedule.next:type_name -> google.protobuf.Timestamp
-	114, // 99: pannier.admin.v1.Schedule.upcoming:type_name -> google.protobuf.Timestamp
-	100, // 100: pannier.admin.v1.Schedule.last:type_name -> pannier.admin.v1.ScheduleRun
-	100, // 101: pannier.admin.v1.Schedule.pending:type_name -> pannier.admin.v1.ScheduleRun
-	114, // 102: pannier.admin.v1.ScheduleRun.due:type_name -> google.protobuf.Timestamp
-	114, // 103: pannier.admin.v1.ScheduleRun.at:type_name -> google.protobuf.Timestamp
-	103, // 104: pannier.admin.v1.ListPoolsReply.pools:type_name -> pannier.admin.v1.Pool
-	114, // 105: pannier.admin.v1.Pool.next:type_name -> google.protobuf.Timestamp
-	110, // 106: pannier.admin.v1.ListExpectedReply.expected:type_name -> pannier.admin.v1.Expected
-	114, // 107: pannier.admin.v1.AcknowledgeExpectedRequest.due:type_name -> google.protobuf.Timestamp
-	114, // 108: pannier.admin.v1.Expected.since:type_name -> google.protobuf.Timestamp
-	114, // 109: pannier.admin.v1.Expected.next:type_name -> google.protobuf.Timestamp
-	111, // 110: pannier.admin.v1.Expected.late:type_name -> pannier.admin.v1.ExpectedFile
-	111, // 111: pannier.admin.v1.Expected.over:type_name -> pannier.admin.v1.ExpectedFile
-	114, // 112: pannier.admin.v1.ExpectedFile.due:type_name -> google.protobuf.Timestamp
-	114, // 113: pannier.admin.v1.ExpectedFile.at:type_name -> google.protobuf.Timestamp
-	8,   // 114: pannier.admin.v1.Admin.Submit:input_type -> pannier.admin.v1.SubmitRequest
-	7,   // 115: pannier.admin.v1.Admin.Get:input_type -> pannier.admin.v1.Ref
-	14,  // 116: pannier.admin.v1.Admin.List:input_type -> pannier.admin.v1.ListRequest
-	7,   // 117: pannier.admin.v1.Admin.Events:input_type -> pannier.admin.v1.Ref
-	7,   // 118: pannier.admin.v1.Admin.Log:input_type -> pannier.admin.v1.Ref
-	19,  // 119: pannier.admin.v1.Admin.Timeline:input_type -> pannier.admin.v1.TimelineRequest
-	24,  // 120: pannier.admin.v1.Admin.Watch:input_type -> pannier.admin.v1.WatchRequest
-	26,  // 121: pannier.admin.v1.Admin.Wait:input_type -> pannier.admin.v1.WaitRequest
-	7,   // 122: pannier.admin.v1.Admin.Explain:input_type -> pannier.admin.v1.Ref
-	7,   // 123: pannier.admin.v1.Admin.Pause:input_type -> pannier.admin.v1.Ref
-	7,   // 124: pannier.admin.v1.Admin.Resume:input_type -> pannier.admin.v1.Ref
-	28,  // 125: pannier.admin.v1.Admin.Cancel:input_type -> pannier.admin.v1.CancelRequest
-	7,   // 126: pannier.admin.v1.Admin.Retry:input_type -> pannier.admin.v1.Ref
-	29,  // 127: pannier.admin.v1.Admin.ListPartners:input_type -> pannier.admin.v1.ListPartnersRequest
-	32,  // 128: pannier.admin.v1.Admin.TestPartner:input_type -> pannier.admin.v1.TestPartnerRequest
-	33,  // 129: pannier.admin.v1.Admin.ListListeners:input_type -> pannier.admin.v1.ListListenersRequest
-	36,  // 130: pannier.admin.v1.Admin.ListRules:input_type -> pannier.admin.v1.ListRulesRequest
-	40,  // 131: pannier.admin.v1.Admin.TestRule:input_type -> pannier.admin.v1.TestRuleRequest
-	43,  // 132: pannier.admin.v1.Admin.Browse:input_type -> pannier.admin.v1.BrowseRequest
-	45,  // 133: pannier.admin.v1.Admin.ListRelays:input_type -> pannier.admin.v1.ListRelaysRequest
-	52,  // 134: pannier.admin.v1.Admin.TestRelay:input_type -> pannier.admin.v1.TestRelayRequest
-	47,  // 135: pannier.admin.v1.Admin.AddRelay:input_type -> pannier.admin.v1.Relay
-	55,  // 136: pannier.admin.v1.Admin.RemoveRelay:input_type -> pannier.admin.v1.RemoveRelayRequest
-	57,  // 137: pannier.admin.v1.Admin.ListFolders:input_type -> pannier.admin.v1.ListFoldersRequest
-	59,  // 138: pannier.admin.v1.Admin.ShowFolder:input_type -> pannier.admin.v1.ShowFolderRequest
-	61,  // 139: pannier.admin.v1.Admin.TestFolder:input_type -> pannier.admin.v1.TestFolderRequest
-	60,  // 140: pannier.admin.v1.Admin.ScanFolder:input_type -> pannier.admin.v1.ScanFolderRequest
-	95,  // 141: pannier.admin.v1.Admin.ListSchedules:input_type -> pannier.admin.v1.ListSchedulesRequest
-	97,  // 142: pannier.admin.v1.Admin.ShowSchedule:input_type -> pannier.admin.v1.ShowScheduleRequest
-	98,  // 143: pannier.admin.v1.Admin.RunSchedule:input_type -> pannier.admin.v1.RunScheduleRequest
-	101, // 144: pannier.admin.v1.Admin.ListPools:input_type -> pannier.admin.v1.ListPoolsRequest
-	104, // 145: pannier.admin.v1.Admin.ListExpected:input_type -> pannier.admin.v1.ListExpectedRequest
-	106, // 146: pannier.admin.v1.Admin.AddExpected:input_type -> pannier.admin.v1.AddExpectedRequest
-	107, // 147: pannier.admin.v1.Admin.RemoveExpected:input_type -> pannier.admin.v1.RemoveExpectedRequest
-	109, // 148: pannier.admin.v1.Admin.AcknowledgeExpected:input_type -> pannier.admin.v1.AcknowledgeExpectedRequest
-	65,  // 149: pannier.admin.v1.Admin.Check:input_type -> pannier.admin.v1.CheckRequest
-	69,  // 150: pannier.admin.v1.Admin.Backup:input_type -> pannier.admin.v1.BackupRequest
-	71,  // 151: pannier.admin.v1.Admin.Purge:input_type -> pannier.admin.v1.PurgeRequest
-	73,  // 152: pannier.admin.v1.Admin.Reload:input_type -> pannier.admin.v1.ReloadRequest
-	79,  // 153: pannier.admin.v1.Admin.ListObjects:input_type -> pannier.admin.v1.ListObjectsRequest
-	77,  // 154: pannier.admin.v1.Admin.GetObject:input_type -> pannier.admin.v1.ObjectName
-	81,  // 155: pannier.admin.v1.Admin.Apply:input_type -> pannier.admin.v1.ApplyRequest
-	85,  // 156: pannier.admin.v1.Admin.PutObject:input_type -> pannier.admin.v1.PutObjectRequest
-	86,  // 157: pannier.admin.v1.Admin.DeleteObject:input_type -> pannier.admin.v1.DeleteObjectRequest
-	88,  // 158: pannier.admin.v1.Admin.CreateToken:input_type -> pannier.admin.v1.CreateTokenRequest
-	91,  // 159: pannier.admin.v1.Admin.ListTokens:input_type -> pannier.admin.v1.ListTokensRequest
-	93,  // 160: pannier.admin.v1.Admin.DeleteToken:input_type -> pannier.admin.v1.DeleteTokenRequest
-	75,  // 161: pannier.admin.v1.Admin.NodeInfo:input_type -> pannier.admin.v1.NodeInfoRequest
-	9,   // 162: pannier.admin.v1.Admin.Submit:output_type -> pannier.admin.v1.SubmitReply
-	10,  // 163: pannier.admin.v1.Admin.Get:output_type -> pannier.admin.v1.Request
-	10,  // 164: pannier.admin.v1.Admin.List:output_type -> pannier.admin.v1.Request
-	15,  // 165: pannier.admin.v1.Admin.Events:output_type -> pannier.admin.v1.EventsReply
-	17,  // 166: pannier.admin.v1.Admin.Log:output_type -> pannier.admin.v1.LogReply
-	20,  // 167: pannier.admin.v1.Admin.Timeline:output_type -> pannier.admin.v1.TimelineReply
-	25,  // 168: pannier.admin.v1.Admin.Watch:output_type -> pannier.admin.v1.Change
-	10,  // 169: pannier.admin.v1.Admin.Wait:output_type -> pannier.admin.v1.Request
-	27,  // 170: pannier.admin.v1.Admin.Explain:output_type -> pannier.admin.v1.Explanation
-	10,  // 171: pannier.admin.v1.Admin.Pause:output_type -> pannier.admin.v1.Request
-	10,  // 172: pannier.admin.v1.Admin.Resume:output_type -> pannier.admin.v1.Request
-	10,  // 173: pannier.admin.v1.Admin.Cancel:output_type -> pannier.admin.v1.Request
-	10,  // 174: pannier.admin.v1.Admin.Retry:output_type -> pannier.admin.v1.Request
-	30,  // 175: pannier.admin.v1.Admin.ListPartners:output_type -> pannier.admin.v1.ListPartnersReply
-	31,  // 176: pannier.admin.v1.Admin.TestPartner:output_type -> pannier.admin.v1.Partner
-	34,  // 177: pannier.admin.v1.Admin.ListListeners:output_type -> pannier.admin.v1.ListListenersReply
-	37,  // 178: pannier.admin.v1.Admin.ListRules:output_type -> pannier.admin.v1.ListRulesReply
-	41,  // 179: pannier.admin.v1.Admin.TestRule:output_type -> pannier.admin.v1.TestRuleReply
-	44,  // 180: pannier.admin.v1.Admin.Browse:output_type -> pannier.admin.v1.BrowseEntry
-	46,  // 181: pannier.admin.v1.Admin.ListRelays:output_type -> pannier.admin.v1.ListRelaysReply
-	53,  // 182: pannier.admin.v1.Admin.TestRelay:output_type -> pannier.admin.v1.TestRelayReply
-	47,  // 183: pannier.admin.v1.Admin.AddRelay:output_type -> pannier.admin.v1.Relay
-	56,  // 184: pannier.admin.v1.Admin.RemoveRelay:output_type -> pannier.admin.v1.RemoveRelayReply
-	58,  // 185: pannier.admin.v1.Admin.ListFolders:output_type -> pannier.admin.v1.ListFoldersReply
-	63,  // 186: pannier.admin.v1.Admin.ShowFolder:output_type -> pannier.admin.v1.Folder
-	62,  // 187: pannier.admin.v1.Admin.TestFolder:output_type -> pannier.admin.v1.TestFolderReply
-	63,  // 188: pannier.admin.v1.Admin.ScanFolder:output_type -> pannier.admin.v1.Folder
-	96,  // 189: pannier.admin.v1.Admin.ListSchedules:output_type -> pannier.admin.v1.ListSchedulesReply
-	99,  // 190: pannier.admin.v1.Admin.ShowSchedule:output_type -> pannier.admin.v1.Schedule
-	100, // 191: pannier.admin.v1.Admin.RunSchedule:output_type -> pannier.admin.v1.ScheduleRun
-	102, // 192: pannier.admin.v1.Admin.ListPools:output_type -> pannier.admin.v1.ListPoolsReply
-	105, // 193: pannier.admin.v1.Admin.ListExpected:output_type -> pannier.admin.v1.ListExpectedReply
-	110, // 194: pannier.admin.v1.Admin.AddExpected:output_type -> pannier.admin.v1.Expected
-	108, // 195: pannier.admin.v1.Admin.RemoveExpected:output_type -> pannier.admin.v1.RemoveExpectedReply
-	110, // 196: pannier.admin.v1.Admin.AcknowledgeExpected:output_type -> pannier.admin.v1.Expected
-	66,  // 197: pannier.admin.v1.Admin.Check:output_type -> pannier.admin.v1.CheckReply
-	70,  // 198: pannier.admin.v1.Admin.Backup:output_type -> pannier.admin.v1.BackupChunk
-	72,  // 199: pannier.admin.v1.Admin.Purge:output_type -> pannier.admin.v1.PurgeReply
-	74,  // 200: pannier.admin.v1.Admin.Reload:output_type -> pannier.admin.v1.ReloadReply
-	80,  // 201: pannier.admin.v1.Admin.ListObjects:output_type -> pannier.admin.v1.ListObjectsReply
-	78,  // 202: pannier.admin.v1.Admin.GetObject:output_type -> pannier.admin.v1.Object
-	83,  // 203: pannier.admin.v1.Admin.Apply:output_type -> pannier.admin.v1.ApplyReply
-	78,  // 204: pannier.admin.v1.Admin.PutObject:output_type -> pannier.admin.v1.Object
-	87,  // 205: pannier.admin.v1.Admin.DeleteObject:output_type -> pannier.admin.v1.DeleteObjectReply
-	89,  // 206: pannier.admin.v1.Admin.CreateToken:output_type -> pannier.admin.v1.CreateTokenReply
-	92,  // 207: pannier.admin.v1.Admin.ListTokens:output_type -> pannier.admin.v1.ListTokensReply
-	94,  // 208: pannier.admin.v1.Admin.DeleteToken:output_type -> pannier.admin.v1.DeleteTokenReply
-	76,  // 209: pannier.admin.v1.Admin.NodeInfo:output_type -> pannier.admin.v1.Node
-	162, // [162:210] is the sub-list for method output_type
-	114, // [114:162] is the sub-list for method input_type
-	114, // [114:114] is the sub-list for extension type_name
-	114, // [114:114] is the sub-list for extension extendee
-	0,   // [0:114] is the sub-list for field type_name
+	115, // 2: pannier.admin.v1.SubmitRequest.wait:type_name -> google.protobuf.Duration
+	10,  // 3: pannier.admin.v1.SubmitReply.request:type_name -> pannier.admin.v1.Request
+	1,   // 4: pannier.admin.v1.Request.role:type_name -> pannier.admin.v1.Request.Role
+	2,   // 5: pannier.admin.v1.Request.side:type_name -> pannier.admin.v1.Request.Side
+	0,   // 6: pannier.admin.v1.Request.state:type_name -> pannier.admin.v1.Request.State
+	1,   // 7: pannier.admin.v1.Request.owner:type_name -> pannier.admin.v1.Request.Role
+	12,  // 8: pannier.admin.v1.Request.failure:type_name -> pannier.admin.v1.Failure
+	11,  // 9: pannier.admin.v1.Request.tasks:type_name -> pannier.admin.v1.TaskCount
+	114, // 10: pannier.admin.v1.Request.registered:type_name -> google.protobuf.Timestamp
+	114, // 11: pannier.admin.v1.Request.changed:type_name -> google.protobuf.Timestamp
+	114, // 12: pannier.admin.v1.Request.due:type_name -> google.protobuf.Timestamp
+	114, // 13: pannier.admin.v1.Request.not_before:type_name -> google.protobuf.Timestamp
+	13,  // 14: pannier.admin.v1.Request.live:type_name -> pannier.admin.v1.Live
+	114, // 15: pannier.admin.v1.Failure.at:type_name -> google.protobuf.Timestamp
+	114, // 16: pannier.admin.v1.Live.since:type_name -> google.protobuf.Timestamp
+	0,   // 17: pannier.admin.v1.ListRequest.states:type_name -> pannier.admin.v1.Request.State
+	114, // 18: pannier.admin.v1.ListRequest.since:type_name -> google.protobuf.Timestamp
+	16,  // 19: pannier.admin.v1.EventsReply.events:type_name -> pannier.admin.v1.Event
+	114, // 20: pannier.admin.v1.Event.at:type_name -> google.protobuf.Timestamp
+	0,   // 21: pannier.admin.v1.Event.state:type_name -> pannier.admin.v1.Request.State
+	12,  // 22: pannier.admin.v1.Event.failure:type_name -> pannier.admin.v1.Failure
+	18,  // 23: pannier.admin.v1.LogReply.lines:type_name -> pannier.admin.v1.LogLine
+	114, // 24: pannier.admin.v1.LogLine.at:type_name -> google.protobuf.Timestamp
+	7,   // 25: pannier.admin.v1.TimelineRequest.ref:type_name -> pannier.admin.v1.Ref
+	21,  // 26: pannier.admin.v1.TimelineReply.here:type_name -> pannier.admin.v1.Steps
+	21,  // 27: pannier.admin.v1.TimelineReply.there:type_name -> pannier.admin.v1.Steps
+	114, // 28: pannier.admin.v1.TimelineReply.told:type_name -> google.protobuf.Timestamp
+	2,   // 29: pannier.admin.v1.Steps.side:type_name -> pannier.admin.v1.Request.Side
+	0,   // 30: pannier.admin.v1.Steps.state:type_name -> pannier.admin.v1.Request.State
+	12,  // 31: pannier.admin.v1.Steps.failure:type_name -> pannier.admin.v1.Failure
+	11,  // 32: pannier.admin.v1.Steps.tasks:type_name -> pannier.admin.v1.TaskCount
+	22,  // 33: pannier.admin.v1.Steps.reached:type_name -> pannier.admin.v1.Reached
+	23,  // 34: pannier.admin.v1.Steps.runs:type_name -> pannier.admin.v1.TaskRun
+	114, // 35: pannier.admin.v1.Steps.clock:type_name -> google.protobuf.Timestamp
+	114, // 36: pannier.admin.v1.Reached.at:type_name -> google.protobuf.Timestamp
+	114, // 37: pannier.admin.v1.TaskRun.began:type_name -> google.protobuf.Timestamp
+	114, // 38: pannier.admin.v1.TaskRun.ended:type_name -> google.protobuf.Timestamp
+	14,  // 39: pannier.admin.v1.WatchRequest.query:type_name -> pannier.admin.v1.ListRequest
+	7,   // 40: pannier.admin.v1.WatchRequest.refs:type_name -> pannier.admin.v1.Ref
+	10,  // 41: pannier.admin.v1.Change.request:type_name -> pannier.admin.v1.Request
+	7,   // 42: pannier.admin.v1.WaitRequest.ref:type_name -> pannier.admin.v1.Ref
+	115, // 43: pannier.admin.v1.WaitRequest.timeout:type_name -> google.protobuf.Duration
+	10,  // 44: pannier.admin.v1.Explanation.request:type_name -> pannier.admin.v1.Request
+	114, // 45: pannier.admin.v1.Explanation.at:type_name -> google.protobuf.Timestamp
+	31,  // 46: pannier.admin.v1.Explanation.partner:type_name -> pannier.admin.v1.Partner
+	7,   // 47: pannier.admin.v1.CancelRequest.ref:type_name -> pannier.admin.v1.Ref
+	31,  // 48: pannier.admin.v1.ListPartnersReply.partners:type_name -> pannier.admin.v1.Partner
+	12,  // 49: pannier.admin.v1.Partner.failure:type_name -> pannier.admin.v1.Failure
+	114, // 50: pannier.admin.v1.Partner.retry_at:type_name -> google.protobuf.Timestamp
+	115, // 51: pannier.admin.v1.Partner.rtt:type_name -> google.protobuf.Duration
+	35,  // 52: pannier.admin.v1.ListListenersReply.listeners:type_name -> pannier.admin.v1.Listener
+	38,  // 53: pannier.admin.v1.ListRulesReply.rules:type_name -> pannier.admin.v1.Rule
+	3,   // 54: pannier.admin.v1.Rule.direction:type_name -> pannier.admin.v1.Rule.Direction
+	39,  // 55: pannier.admin.v1.Rule.sender:type_name -> pannier.admin.v1.TaskLists
+	39,  // 56: pannier.admin.v1.Rule.receiver:type_name -> pannier.admin.v1.TaskLists
+	3,   // 57: pannier.admin.v1.TestRuleRequest.direction:type_name -> pannier.admin.v1.Rule.Direction
+	42,  // 58: pannier.admin.v1.TestRuleReply.tests:type_name -> pannier.admin.v1.RuleTest
+	3,   // 59: pannier.admin.v1.RuleTest.direction:type_name -> pannier.admin.v1.Rule.Direction
+	114, // 60: pannier.admin.v1.BrowseEntry.modified:type_name -> google.protobuf.Timestamp
+	47,  // 61: pannier.admin.v1.ListRelaysReply.relays:type_name -> pannier.admin.v1.Relay
+	50,  // 62: pannier.admin.v1.ListRelaysReply.policy:type_name -> pannier.admin.v1.RelayPolicy
+	51,  // 63: pannier.admin.v1.ListRelaysReply.connections:type_name -> pannier.admin.v1.RelayConnection
+	112, // 64: pannier.admin.v1.Relay.ports:type_name -> pannier.admin.v1.Relay.PortsEntry
+	48,  // 65: pannier.admin.v1.Relay.limits:type_name -> pannier.admin.v1.RelayLimits
+	49,  // 66: pannier.admin.v1.Relay.counts:type_name -> pannier.admin.v1.RelayCounts
+	115, // 67: pannier.admin.v1.RelayLimits.life:type_name -> google.protobuf.Duration
+	115, // 68: pannier.admin.v1.RelayLimits.idle:type_name -> google.protobuf.Duration
+	115, // 69: pannier.admin.v1.RelayLimits.half:type_name -> google.protobuf.Duration
+	48,  // 70: pannier.admin.v1.RelayPolicy.limits:type_name -> pannier.admin.v1.RelayLimits
+	49,  // 71: pannier.admin.v1.RelayPolicy.counts:type_name -> pannier.admin.v1.RelayCounts
+	114, // 72: pannier.admin.v1.RelayConnection.since:type_name -> google.protobuf.Timestamp
+	54,  // 73: pannier.admin.v1.TestRelayReply.steps:type_name -> pannier.admin.v1.RelayStep
+	12,  // 74: pannier.admin.v1.RelayStep.failure:type_name -> pannier.admin.v1.Failure
+	63,  // 75: pannier.admin.v1.ListFoldersReply.folders:type_name -> pannier.admin.v1.Folder
+	64,  // 76: pannier.admin.v1.TestFolderReply.files:type_name -> pannier.admin.v1.FolderFile
+	113, // 77: pannier.admin.v1.TestFolderReply.counts:type_name -> pannier.admin.v1.TestFolderReply.CountsEntry
+	114, // 78: pannier.admin.v1.Folder.scanned:type_name -> google.protobuf.Timestamp
+	115, // 79: pannier.admin.v1.Folder.took:type_name -> google.protobuf.Duration
+	64,  // 80: pannier.admin.v1.Folder.files:type_name -> pannier.admin.v1.FolderFile
+	67,  // 81: pannier.admin.v1.CheckReply.finding:type_name -> pannier.admin.v1.Finding
+	68,  // 82: pannier.admin.v1.CheckReply.counts:type_name -> pannier.admin.v1.CheckCounts
+	4,   // 83: pannier.admin.v1.Finding.severity:type_name -> pannier.admin.v1.Finding.Severity
+	5,   // 84: pannier.admin.v1.Finding.subject:type_name -> pannier.admin.v1.Finding.Subject
+	114, // 85: pannier.admin.v1.PurgeRequest.before:type_name -> google.protobuf.Timestamp
+	114, // 86: pannier.admin.v1.Node.started:type_name -> google.protobuf.Timestamp
+	114, // 87: pannier.admin.v1.Object.changed:type_name -> google.protobuf.Timestamp
+	78,  // 88: pannier.admin.v1.ListObjectsReply.objects:type_name -> pannier.admin.v1.Object
+	82,  // 89: pannier.admin.v1.ApplyRequest.more:type_name -> pannier.admin.v1.ApplyText
+	84,  // 90: pannier.admin.v1.ApplyReply.changes:type_name -> pannier.admin.v1.ObjectChange
+	114, // 91: pannier.admin.v1.CreateTokenRequest.expires:type_name -> google.protobuf.Timestamp
+	90,  // 92: pannier.admin.v1.CreateTokenReply.token:type_name -> pannier.admin.v1.Token
+	114, // 93: pannier.admin.v1.Token.created:type_name -> google.protobuf.Timestamp
+	114, // 94: pannier.admin.v1.Token.expires:type_name -> google.protobuf.Timestamp
+	114, // 95: pannier.admin.v1.Token.used:type_name -> google.protobuf.Timestamp
+	90,  // 96: pannier.admin.v1.ListTokensReply.tokens:type_name -> pannier.admin.v1.Token
+	99,  // 97: pannier.admin.v1.ListSchedulesReply.schedules:type_name -> pannier.admin.v1.Schedule
+	114, // 98: pannier.admin.v1.Schedule.since:type_name -> google.protobuf.Timestamp
+	114, // 99: pannier.admin.v1.Schedule.next:type_name -> google.protobuf.Timestamp
+	114, // 100: pannier.admin.v1.Schedule.upcoming:type_name -> google.protobuf.Timestamp
+	100, // 101: pannier.admin.v1.Schedule.last:type_name -> pannier.admin.v1.ScheduleRun
+	100, // 102: pannier.admin.v1.Schedule.pending:type_name -> pannier.admin.v1.ScheduleRun
+	114, // 103: pannier.admin.v1.ScheduleRun.due:type_name -> google.protobuf.Timestamp
+	114, // 104: pannier.admin.v1.ScheduleRun.at:type_name -> google.protobuf.Timestamp
+	103, // 105: pannier.admin.v1.ListPoolsReply.pools:type_name -> pannier.admin.v1.Pool
+	114, // 106: pannier.admin.v1.Pool.next:type_name -> google.protobuf.Timestamp
+	110, // 107: pannier.admin.v1.ListExpectedReply.expected:type_name -> pannier.admin.v1.Expected
+	114, // 108: pannier.admin.v1.AcknowledgeExpectedRequest.due:type_name -> google.protobuf.Timestamp
+	114, // 109: pannier.admin.v1.Expected.since:type_name -> google.protobuf.Timestamp
+	114, // 110: pannier.admin.v1.Expected.next:type_name -> google.protobuf.Timestamp
+	111, // 111: pannier.admin.v1.Expected.late:type_name -> pannier.admin.v1.ExpectedFile
+	111, // 112: pannier.admin.v1.Expected.over:type_name -> pannier.admin.v1.ExpectedFile
+	114, // 113: pannier.admin.v1.ExpectedFile.due:type_name -> google.protobuf.Timestamp
+	114, // 114: pannier.admin.v1.ExpectedFile.at:type_name -> google.protobuf.Timestamp
+	8,   // 115: pannier.admin.v1.Admin.Submit:input_type -> pannier.admin.v1.SubmitRequest
+	7,   // 116: pannier.admin.v1.Admin.Get:input_type -> pannier.admin.v1.Ref
+	14,  // 117: pannier.admin.v1.Admin.List:input_type -> pannier.admin.v1.ListRequest
+	7,   // 118: pannier.admin.v1.Admin.Events:input_type -> pannier.admin.v1.Ref
+	7,   // 119: pannier.admin.v1.Admin.Log:input_type -> pannier.admin.v1.Ref
+	19,  // 120: pannier.admin.v1.Admin.Timeline:input_type -> pannier.admin.v1.TimelineRequest
+	24,  // 121: pannier.admin.v1.Admin.Watch:input_type -> pannier.admin.v1.WatchRequest
+	26,  // 122: pannier.admin.v1.Admin.Wait:input_type -> pannier.admin.v1.WaitRequest
+	7,   // 123: pannier.admin.v1.Admin.Explain:input_type -> pannier.admin.v1.Ref
+	7,   // 124: pannier.admin.v1.Admin.Pause:input_type -> pannier.admin.v1.Ref
+	7,   // 125: pannier.admin.v1.Admin.Resume:input_type -> pannier.admin.v1.Ref
+	28,  // 126: pannier.admin.v1.Admin.Cancel:input_type -> pannier.admin.v1.CancelRequest
+	7,   // 127: pannier.admin.v1.Admin.Retry:input_type -> pannier.admin.v1.Ref
+	29,  // 128: pannier.admin.v1.Admin.ListPartners:input_type -> pannier.admin.v1.ListPartnersRequest
+	32,  // 129: pannier.admin.v1.Admin.TestPartner:input_type -> pannier.admin.v1.TestPartnerRequest
+	33,  // 130: pannier.admin.v1.Admin.ListListeners:input_type -> pannier.admin.v1.ListListenersRequest
+	36,  // 131: pannier.admin.v1.Admin.ListRules:input_type -> pannier.admin.v1.ListRulesRequest
+	40,  // 132: pannier.admin.v1.Admin.TestRule:input_type -> pannier.admin.v1.TestRuleRequest
+	43,  // 133: pannier.admin.v1.Admin.Browse:input_type -> pannier.admin.v1.BrowseRequest
+	45,  // 134: pannier.admin.v1.Admin.ListRelays:input_type -> pannier.admin.v1.ListRelaysRequest
+	52,  // 135: pannier.admin.v1.Admin.TestRelay:input_type -> pannier.admin.v1.TestRelayRequest
+	47,  // 136: pannier.admin.v1.Admin.AddRelay:input_type -> pannier.admin.v1.Relay
+	55,  // 137: pannier.admin.v1.Admin.RemoveRelay:input_type -> pannier.admin.v1.RemoveRelayRequest
+	57,  // 138: pannier.admin.v1.Admin.ListFolders:input_type -> pannier.admin.v1.ListFoldersRequest
+	59,  // 139: pannier.admin.v1.Admin.ShowFolder:input_type -> pannier.admin.v1.ShowFolderRequest
+	61,  // 140: pannier.admin.v1.Admin.TestFolder:input_type -> pannier.admin.v1.TestFolderRequest
+	60,  // 141: pannier.admin.v1.Admin.ScanFolder:input_type -> pannier.admin.v1.ScanFolderRequest
+	95,  // 142: pannier.admin.v1.Admin.ListSchedules:input_type -> pannier.admin.v1.ListSchedulesRequest
+	97,  // 143: pannier.admin.v1.Admin.ShowSchedule:input_type -> pannier.admin.v1.ShowScheduleRequest
+	98,  // 144: pannier.admin.v1.Admin.RunSchedule:input_type -> pannier.admin.v1.RunScheduleRequest
+	101, // 145: pannier.admin.v1.Admin.ListPools:input_type -> pannier.admin.v1.ListPoolsRequest
+	104, // 146: pannier.admin.v1.Admin.ListExpected:input_type -> pannier.admin.v1.ListExpectedRequest
+	106, // 147: pannier.admin.v1.Admin.AddExpected:input_type -> pannier.admin.v1.AddExpectedRequest
+	107, // 148: pannier.admin.v1.Admin.RemoveExpected:input_type -> pannier.admin.v1.RemoveExpectedRequest
+	109, // 149: pannier.admin.v1.Admin.AcknowledgeExpected:input_type -> pannier.admin.v1.AcknowledgeExpectedRequest
+	65,  // 150: pannier.admin.v1.Admin.Check:input_type -> pannier.admin.v1.CheckRequest
+	69,  // 151: pannier.admin.v1.Admin.Backup:input_type -> pannier.admin.v1.BackupRequest
+	71,  // 152: pannier.admin.v1.Admin.Purge:input_type -> pannier.admin.v1.PurgeRequest
+	73,  // 153: pannier.admin.v1.Admin.Reload:input_type -> pannier.admin.v1.ReloadRequest
+	79,  // 154: pannier.admin.v1.Admin.ListObjects:input_type -> pannier.admin.v1.ListObjectsRequest
+	77,  // 155: pannier.admin.v1.Admin.GetObject:input_type -> pannier.admin.v1.ObjectName
+	81,  // 156: pannier.admin.v1.Admin.Apply:input_type -> pannier.admin.v1.ApplyRequest
+	85,  // 157: pannier.admin.v1.Admin.PutObject:input_type -> pannier.admin.v1.PutObjectRequest
+	86,  // 158: pannier.admin.v1.Admin.DeleteObject:input_type -> pannier.admin.v1.DeleteObjectRequest
+	88,  // 159: pannier.admin.v1.Admin.CreateToken:input_type -> pannier.admin.v1.CreateTokenRequest
+	91,  // 160: pannier.admin.v1.Admin.ListTokens:input_type -> pannier.admin.v1.ListTokensRequest
+	93,  // 161: pannier.admin.v1.Admin.DeleteToken:input_type -> pannier.admin.v1.DeleteTokenRequest
+	75,  // 162: pannier.admin.v1.Admin.NodeInfo:input_type -> pannier.admin.v1.NodeInfoRequest
+	9,   // 163: pannier.admin.v1.Admin.Submit:output_type -> pannier.admin.v1.SubmitReply
+	10,  // 164: pannier.admin.v1.Admin.Get:output_type -> pannier.admin.v1.Request
+	10,  // 165: pannier.admin.v1.Admin.List:output_type -> pannier.admin.v1.Request
+	15,  // 166: pannier.admin.v1.Admin.Events:output_type -> pannier.admin.v1.EventsReply
+	17,  // 167: pannier.admin.v1.Admin.Log:output_type -> pannier.admin.v1.LogReply
+	20,  // 168: pannier.admin.v1.Admin.Timeline:output_type -> pannier.admin.v1.TimelineReply
+	25,  // 169: pannier.admin.v1.Admin.Watch:output_type -> pannier.admin.v1.Change
+	10,  // 170: pannier.admin.v1.Admin.Wait:output_type -> pannier.admin.v1.Request
+	27,  // 171: pannier.admin.v1.Admin.Explain:output_type -> pannier.admin.v1.Explanation
+	10,  // 172: pannier.admin.v1.Admin.Pause:output_type -> pannier.admin.v1.Request
+	10,  // 173: pannier.admin.v1.Admin.Resume:output_type -> pannier.admin.v1.Request
+	10,  // 174: pannier.admin.v1.Admin.Cancel:output_type -> pannier.admin.v1.Request
+	10,  // 175: pannier.admin.v1.Admin.Retry:output_type -> pannier.admin.v1.Request
+	30,  // 176: pannier.admin.v1.Admin.ListPartners:output_type -> pannier.admin.v1.ListPartnersReply
+	31,  // 177: pannier.admin.v1.Admin.TestPartner:output_type -> pannier.admin.v1.Partner
+	34,  // 178: pannier.admin.v1.Admin.ListListeners:output_type -> pannier.admin.v1.ListListenersReply
+	37,  // 179: pannier.admin.v1.Admin.ListRules:output_type -> pannier.admin.v1.ListRulesReply
+	41,  // 180: pannier.admin.v1.Admin.TestRule:output_type -> pannier.admin.v1.TestRuleReply
+	44,  // 181: pannier.admin.v1.Admin.Browse:output_type -> pannier.admin.v1.BrowseEntry
+	46,  // 182: pannier.admin.v1.Admin.ListRelays:output_type -> pannier.admin.v1.ListRelaysReply
+	53,  // 183: pannier.admin.v1.Admin.TestRelay:output_type -> pannier.admin.v1.TestRelayReply
+	47,  // 184: pannier.admin.v1.Admin.AddRelay:output_type -> pannier.admin.v1.Relay
+	56,  // 185: pannier.admin.v1.Admin.RemoveRelay:output_type -> pannier.admin.v1.RemoveRelayReply
+	58,  // 186: pannier.admin.v1.Admin.ListFolders:output_type -> pannier.admin.v1.ListFoldersReply
+	63,  // 187: pannier.admin.v1.Admin.ShowFolder:output_type -> pannier.admin.v1.Folder
+	62,  // 188: pannier.admin.v1.Admin.TestFolder:output_type -> pannier.admin.v1.TestFolderReply
+	63,  // 189: pannier.admin.v1.Admin.ScanFolder:output_type -> pannier.admin.v1.Folder
+	96,  // 190: pannier.admin.v1.Admin.ListSchedules:output_type -> pannier.admin.v1.ListSchedulesReply
+	99,  // 191: pannier.admin.v1.Admin.ShowSchedule:output_type -> pannier.admin.v1.Schedule
+	100, // 192: pannier.admin.v1.Admin.RunSchedule:output_type -> pannier.admin.v1.ScheduleRun
+	102, // 193: pannier.admin.v1.Admin.ListPools:output_type -> pannier.admin.v1.ListPoolsReply
+	105, // 194: pannier.admin.v1.Admin.ListExpected:output_type -> pannier.admin.v1.ListExpectedReply
+	110, // 195: pannier.admin.v1.Admin.AddExpected:output_type -> pannier.admin.v1.Expected
+	108, // 196: pannier.admin.v1.Admin.RemoveExpected:output_type -> pannier.admin.v1.RemoveExpectedReply
+	110, // 197: pannier.admin.v1.Admin.AcknowledgeExpected:output_type -> pannier.admin.v1.Expected
+	66,  // 198: pannier.admin.v1.Admin.Check:output_type -> pannier.admin.v1.CheckReply
+	70,  // 199: pannier.admin.v1.Admin.Backup:output_type -> pannier.admin.v1.BackupChunk
+	72,  // 200: pannier.admin.v1.Admin.Purge:output_type -> pannier.admin.v1.PurgeReply
+	74,  // 201: pannier.admin.v1.Admin.Reload:output_type -> pannier.admin.v1.ReloadReply
+	80,  // 202: pannier.admin.v1.Admin.ListObjects:output_type -> pannier.admin.v1.ListObjectsReply
+	78,  // 203: pannier.admin.v1.Admin.GetObject:output_type -> pannier.admin.v1.Object
+	83,  // 204: pannier.admin.v1.Admin.Apply:output_type -> pannier.admin.v1.ApplyReply
+	78,  // 205: pannier.admin.v1.Admin.PutObject:output_type -> pannier.admin.v1.Object
+	87,  // 206: pannier.admin.v1.Admin.DeleteObject:output_type -> pannier.admin.v1.DeleteObjectReply
+	89,  // 207: pannier.admin.v1.Admin.CreateToken:output_type -> pannier.admin.v1.CreateTokenReply
+	92,  // 208: pannier.admin.v1.Admin.ListTokens:output_type -> pannier.admin.v1.ListTokensReply
+	94,  // 209: pannier.admin.v1.Admin.DeleteToken:output_type -> pannier.admin.v1.DeleteTokenReply
+	76,  // 210: pannier.admin.v1.Admin.NodeInfo:output_type -> pannier.admin.v1.Node
+	163, // [163:211] is the sub-list for method output_type
+	115, // [115:163] is the sub-list for method input_type
+	115, // [115:115] is the sub-list for extension type_name
+	115, // [115:115] is the sub-list for extension extendee
+	0,   // [0:115] is the sub-list for field type_name
 }
 
 func init() { file_admin_proto_init() }

@@ -14,6 +14,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"google.golang.org/protobuf/types/known/durationpb"
+
 	"github.com/pannier/pannier/engine/admin"
 	"github.com/pannier/pannier/engine/node/nodetest"
 	"github.com/pannier/pannier/spec/adminpb"
@@ -272,14 +274,11 @@ func (e *engineBench) submit(source, target string) (*adminpb.Request, error) {
 // requester is DONE only when it has heard that the other is.
 func (e *engineBench) one(source, target string) (time.Duration, error) {
 	began := time.Now()
-	r, err := e.submit(source, target)
+	reply, err := e.at.Submit(e.ctx, &adminpb.SubmitRequest{Partner: e.b.Name, Rule: "bench", Source: source, Target: target, Wait: durationpb.New(time.Hour)})
 	if err != nil {
 		return 0, err
 	}
-	r, err = e.at.Wait(e.ctx, &adminpb.WaitRequest{Ref: &adminpb.Ref{Id: r.Id}})
-	if err != nil {
-		return 0, err
-	}
+	r := reply.Request
 	if r.State != adminpb.Request_DONE {
 		return 0, fault.New("transfer", fault.Internal, "request %s is %v: %v", r.Id, r.State, r.Failure)
 	}
