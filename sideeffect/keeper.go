@@ -38,6 +38,9 @@ func (s *staged) openPartial(spec SinkSpec) error {
 		if err == nil && same {
 			return nil
 		}
+		if same && fresh { // nobody has use for it
+			_ = s.dir.Remove(s.temp)
+		}
 		f.Close()
 		if err != nil {
 			return err

@@ -226,7 +226,11 @@ func (s *staged) is(ctx context.Context, w Whole) bool {
 
 // Discard removes it; nothing is no error. The file of that name itself stays. What
 // a transfer is writing to just now is that transfer's: fault.Overloaded.
-func (k Kept) Discard() error {
+func (k Kept) Discard() error { return k.DiscardIf(func() bool { return true }) }
+
+// DiscardIf is Discard if that is still wanted when no transfer can take the file over any more:
+// otherwise it is a transfer's, too.
+func (k Kept) DiscardIf(wanted func() bool) error {
 	const op = "discard partial file"
 	s, err := k.open(op)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -235,7 +239,7 @@ func (k Kept) Discard() error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(fault.Wrap(op, k.Name.String(), s.discardUnused()), s.dir.Close())
+	return errors.Join(fault.Wrap(op, k.Name.String(), s.discardUnused(wanted)), s.dir.Close())
 }
 
 // DiscardUnknown removes, from the directory that dir is, a partial file of that name (IsPartial) of which
@@ -251,20 +255,23 @@ func DiscardUnknown(dir *os.Root, name string) (gone bool, _ error) {
 	if _, err := d.Lstat(stateName(name)); !errors.Is(err, fs.ErrNotExist) {
 		return false, err
 	}
-	err = s.discardUnused()
+	err = s.discardUnused(func() bool { return true })
 	if fault.KindOf(err) == fault.Overloaded {
 		return false, nil
 	}
 	return err == nil, fault.Wrap("discard partial file", name, err)
 }
 
-// discardUnused removes partial and state under the partial file's lock.
-func (s *staged) discardUnused() error {
+// discardUnused removes partial and state under the partial file's lock, if wanted says so then.
+func (s *staged) discardUnused(wanted func() bool) error {
 	f, err := openRegular(s.dir, s.temp, os.O_RDONLY)
 	if err == nil {
 		defer f.Close()
 		if same, err := lockNamed(s.dir, s.temp, f); err != nil || !same { // else it has its name by now
 			return err
+		}
+		if !wanted() {
+			return fault.New("discard partial file", fault.Overloaded, "a transfer has taken it over")
 		}
 	}
 	s.dropState()

@@ -3,6 +3,7 @@ package sideeffect
 import (
 	"bytes"
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -187,6 +188,10 @@ func TestStaleResumePoint(t *testing.T) {
 	_, err := e.OpenSink(-1, p)
 	wantKind(t, err, fault.Stale)
 	wantFiles(t, dir, "src", nil, partialName("dst", ""), nil, stateName(partialName("dst", "")), nil)
+	noError(t, errors.Join(root.Remove(partialName("dst", "")), root.Remove(stateName(partialName("dst", "")))))
+	_, err = e.OpenSink(-1, p)
+	wantKind(t, err, fault.Stale)
+	wantFiles(t, dir, "src", nil) // what was opened for it is gone, too
 }
 
 // Keep takes only what Sync has returned.

@@ -24,15 +24,18 @@ const (
 // keeping is the part of an upload that is about going on with it. Bytes come to the disk in
 // whole blocks.
 //
-//	kept <= stored <= n; stored is a multiple of keptBlock until Commit
+//	kept <= tried <= stored <= n; stored is a multiple of keptBlock until Commit
 type keeping struct {
 	sink   sideeffect.Keeper
 	block  []byte // what is not a block yet
 	stored int64
 	kept   int64 // what the state beside the file says
+	tried  int64 // what it was to say last
 	root   [sideeffect.RootSize]byte
 	ahead  *syncing // nil: none
-	noted  bool     // in the node's remains
+	note   remain   // in the node's remains
+	noted  bool     // it is
+	fresh  bool     // it is of this upload
 }
 
 // syncing is a sync beside the writing.
@@ -70,7 +73,8 @@ func (u *upload) open(d *sideeffect.Descriptor, size int64, resume bool) error {
 	}
 	u.sink = sink
 	if k, ok := sink.(sideeffect.Keeper); ok && d.Resume {
-		u.keep = &keeping{sink: k, stored: from.Offset, kept: from.Offset, root: from.Root, noted: from.Offset > 0}
+		u.keep = &keeping{sink: k, stored: from.Offset, kept: from.Offset, tried: from.Offset, root: from.Root}
+		u.keep.note, u.keep.noted = u.s.node.Remains.claim(u.remain())
 		u.n, u.offset = from.Offset, from.Offset
 	}
 	return nil
@@ -154,7 +158,7 @@ func (u *upload) keepUp() error {
 		return u.settle()
 	}
 	s, ok := k.sink.(sideeffect.AheadSyncer)
-	if !ok || k.stored-k.kept < u.s.node.Remains.every {
+	if !ok || k.stored-k.tried < u.s.node.Remains.every {
 		return nil
 	}
 	k.ahead = &syncing{point: k.point()}
@@ -185,20 +189,31 @@ func (u *upload) settle() error {
 }
 
 // write writes down how far the file is on disk. The node's note comes first: without it nobody
-// would ever remove the file.
+// would ever remove the file. If there can be none, the upload goes on without.
 func (u *upload) write(p sideeffect.ResumePoint) error {
 	k := u.keep
-	if !k.noted {
-		if err := u.s.node.Remains.add(u.remain()); err != nil {
-			return err
+	k.tried = p.Offset
+	if !k.noted || !k.fresh && u.n != u.offset { // it waits anew from now on, if something came
+		if u.noteDown(); !k.noted {
+			return nil
 		}
-		k.noted = true
 	}
 	if err := k.sink.Keep(p); err != nil {
 		return err
 	}
 	k.kept = p.Offset
 	return nil
+}
+
+// noteDown notes the upload. If there is no room for that, the log says so once.
+func (u *upload) noteDown() {
+	k, r := u.keep, u.s.node.Remains
+	note, err := r.add(u.remain())
+	if err != nil {
+		r.unkept(note, err)
+		return
+	}
+	k.note, k.noted, k.fresh = note, true, true
 }
 
 // whole stores the rest. What was kept is of no use any more.
@@ -231,8 +246,8 @@ func (u *upload) brokeOff() bool {
 	if durable, err := k.sink.Sync(); err != nil || durable != k.stored {
 		return false
 	}
-	k.noted = k.noted && u.n == u.offset // it waits anew from now on, if something came
-	return u.write(k.point()) == nil
+	k.fresh = false
+	return u.write(k.point()) == nil && k.kept == k.stored
 }
 
 // forgotten is what was noted, once the file has its name or is gone.
@@ -240,7 +255,7 @@ func (u *upload) forgotten() {
 	if u.keep == nil || !u.keep.noted {
 		return
 	}
-	if err := u.s.node.Remains.drop(u.remain()); err != nil {
+	if err := u.s.node.Remains.drop(u.keep.note); err != nil {
 		u.s.node.Log.Warn("an upload that is over is still noted", "error", err)
 	}
 }
@@ -258,9 +273,8 @@ func (s *session) keeps() bool { return s.user.Send != "" && s.node.Remains != n
 
 // resumes tells what a WriteRequest wants, and whose partial file it is.
 func (s *session) resumes(w plugins.WriteRequest) (resume bool, key string, err error) {
-	key = "guest\x00" + s.node.Listener + "\x00" + s.user.Name
 	if w.Resume == nil {
-		return false, key, nil
+		return false, remainKey(s.node.Listener, s.user.Name, ""), nil
 	}
 	mark, err := plugins.Marked(w.Resume)
 	switch {
@@ -268,8 +282,6 @@ func (s *session) resumes(w plugins.WriteRequest) (resume bool, key string, err 
 		return false, "", err
 	case !s.keeps():
 		return false, "", fault.New("upload", fault.Unsupported, "an upload begins anew")
-	case mark != "":
-		key += "\x00" + mark
 	}
-	return true, key, nil
+	return true, remainKey(s.node.Listener, s.user.Name, mark), nil
 }

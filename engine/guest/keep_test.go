@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"os"
@@ -297,5 +298,138 @@ func TestSweep(t *testing.T) {
 	}
 	if files() != 1 || len(n.Remains.all) != 0 {
 		t.Errorf("%d files, %v", files(), n.Remains.all)
+	}
+}
+
+// TestNoRoomToKeep: an upload that cannot be noted goes on, and is not kept if it breaks off. The log
+// says so once. One user leaves room for the others, and what is noted already can be gone on with.
+func TestNoRoomToKeep(t *testing.T) {
+	d, n := newDesk(t)
+	d.book.Rules["send"].Quota = sideeffect.NoQuota
+	n.keepIn(t, filepath.Join(t.TempDir(), "uploads.json"))
+	n.Remains.every = keptBlock
+	var log bytes.Buffer
+	n.Remains.log = slog.New(slog.NewTextHandler(&log, nil))
+	greedy, modest := User{Name: "greedy", Partner: "b", Send: "send"}, User{Name: "modest", Partner: "b", Send: "send"}
+	n.SetUsers([]User{greedy, modest})
+	s, other := n.session(greedy, ""), n.session(modest, "")
+	if _, err := begun(t, s, "/mine", anew, random(2*keptBlock)).Abort(t.Context(), true); err != nil {
+		t.Fatal(err)
+	}
+	noted := n.Remains.all[0]
+	for i := range 1000 { // with marks, which are no other users
+		n.Remains.all = append(n.Remains.all, remain{Root: d.send, Name: fmt.Sprint("old", i), Key: noted.Key + "\x00mark", When: time.Now()})
+	}
+	want := random(4*keptBlock + 5)
+	for i := range 3 {
+		if _, err := begun(t, s, fmt.Sprint("/whole", i), anew, want).Commit(t.Context()); err != nil {
+			t.Error("an upload that cannot be noted:", err)
+		}
+	}
+	if resume, err := begun(t, s, "/broken", anew, want).Abort(t.Context(), true); err != nil || resume != nil {
+		t.Errorf("%q, %v", resume, err)
+	}
+	if parts, _ := filepath.Glob(filepath.Join(d.send, ".broken*")); len(parts) > 0 {
+		t.Errorf("what nobody has noted stays: %v", parts)
+	}
+	if k := strings.Count(log.String(), "begin anew if it broke off"); k != 1 {
+		t.Errorf("the log has %d lines: %s", k, &log)
+	}
+	for _, c := range []struct {
+		s    plugins.Session
+		name string
+		w    plugins.WriteRequest
+	}{{other, "/its", anew}, {s, "/mine", goesOn}} {
+		st := begun(t, c.s, c.name, c.w, nil)
+		if _, err := st.Write(want[st.Offset():]); err != nil {
+			t.Fatal(c.name, err)
+		}
+		if resume, err := st.Abort(t.Context(), true); err != nil || resume == nil {
+			t.Errorf("%s is not kept: %v", c.name, err)
+		}
+	}
+}
+
+// TestFewAreAlwaysKept: when all places are taken each user has a few, and no more.
+func TestFewAreAlwaysKept(t *testing.T) {
+	r, err := OpenRemains(filepath.Join(t.TempDir(), "uploads.json"), nil, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range mostKept {
+		r.all = append(r.all, remain{Name: "x", Key: remainKey("l", fmt.Sprint("user", i), "")})
+	}
+	for i := range fewKept + 1 {
+		_, err := r.add(remain{Name: fmt.Sprint(i), Key: remainKey("l", "late", "")})
+		if full := i == fewKept; full != (fault.KindOf(err) == fault.Overloaded) || !full && err != nil {
+			t.Errorf("the %dth: %v", i+1, err)
+		}
+	}
+	r.all = nil
+	for i := range mostOfUser + 1 {
+		_, err := r.add(remain{Name: fmt.Sprint(i), Key: remainKey("l", "u", fmt.Sprint(i))})
+		if full := i == mostOfUser; full != (fault.KindOf(err) == fault.Overloaded) || !full && err != nil {
+			t.Errorf("the %dth: %v", i+1, err)
+		}
+	}
+	if _, err := r.add(remain{Name: "0", Key: remainKey("l", "u", "0")}); err != nil {
+		t.Error("what is noted cannot be noted again:", err)
+	}
+}
+
+// TestBegunAnew: what was noted of an upload goes with the one that takes its place, however that ends.
+func TestBegunAnew(t *testing.T) {
+	for name, end := range map[string]func(st plugins.Staged) error{
+		"commit":  func(st plugins.Staged) error { _, err := st.Commit(t.Context()); return err },
+		"abort":   func(st plugins.Staged) error { _, err := st.Abort(t.Context(), false); return err },
+		"nothing": func(st plugins.Staged) error { _, err := st.Abort(t.Context(), true); return err },
+	} {
+		d, n := newDesk(t)
+		notes := filepath.Join(t.TempDir(), "uploads.json")
+		n.keepIn(t, notes)
+		s := d.guest(n, User{Send: "send"})
+		if _, err := begun(t, s, "/x", anew, random(2*keptBlock)).Abort(t.Context(), true); err != nil {
+			t.Fatal(err)
+		}
+		if len(n.Remains.all) != 1 {
+			t.Fatalf("%v", n.Remains.all)
+		}
+		if err := end(begun(t, s, "/x", anew, []byte("small"))); err != nil {
+			t.Fatal(err)
+		}
+		if text, err := os.ReadFile(notes); err != nil || strings.Contains(string(text), `"x"`) {
+			t.Errorf("%s: it is noted still: %s, %v", name, text, err)
+		}
+	}
+}
+
+// TestSweepOfTakenOver: what an upload has taken over since the sweep began is that upload's, while it
+// runs and when it has broken off again; and its note is not the earlier one's to drop.
+func TestSweepOfTakenOver(t *testing.T) {
+	for _, w := range []plugins.WriteRequest{anew, goesOn} {
+		d, n := newDesk(t)
+		n.keepIn(t, filepath.Join(t.TempDir(), "uploads.json"))
+		s := d.guest(n, User{Send: "send"})
+		if _, err := begun(t, s, "/x", anew, random(keptBlock)).Abort(t.Context(), true); err != nil {
+			t.Fatal(err)
+		}
+		old := n.Remains.all[0] // the sweep has come as far as this
+		if _, err := begun(t, s, "/x", w, random(2*keptBlock)).Abort(t.Context(), true); err != nil {
+			t.Fatal(err)
+		}
+		if err := n.Remains.remove(old); fault.KindOf(err) != fault.Overloaded {
+			t.Error("the sweep:", err)
+		}
+		if err := n.Remains.drop(old); err != nil || len(n.Remains.all) != 1 {
+			t.Errorf("notes: %v, %v", n.Remains.all, err)
+		}
+		if st := begun(t, s, "/x", goesOn, nil); st.Offset() == 0 {
+			t.Error("nothing is left of it")
+		} else if _, err := st.Commit(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if len(n.Remains.all) != 0 {
+			t.Errorf("notes: %v", n.Remains.all)
+		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -25,6 +26,19 @@ var words = []struct {
 	{fault.Exists, []string{"already exists", "file exists"}},
 	{fault.Invalid, []string{"is a directory", "not a directory", "not a regular file", "not a plain file", "only retrieve regular files", "not empty"}},
 	{fault.Overloaded, []string{"too many", "busy", "try again", "in use", "maximum number"}},
+}
+
+// A server that is full says so to a login, too, and one that has counted wrong passwords has
+// words that are much like those.
+var (
+	isFull    = regexp.MustCompile(`too many|busy|try again|in use|\bmax(imum)?\b|\blimit\b|\bis full\b`)
+	isRefused = regexp.MustCompile(`attempt|fail|incorrect|invalid|wrong|password|passwd|lock|disabled|denied|unknown|banned`)
+)
+
+// notNow says whether a login was not let in because the server is full.
+func (r reply) notNow() bool {
+	text := strings.ToLower(r.text())
+	return isFull.MatchString(text) && !isRefused.MatchString(text)
 }
 
 // kindOf is what sort of failure a reply is to a command.
@@ -56,10 +70,10 @@ func kindOf(command string, r reply) fault.Kind {
 	case 425, 426:
 		return fault.Lost
 	case 430, 530, 332, 532:
-		if k, ok := said(fault.Overloaded); ok {
-			return k
-		}
-		if command != "USER" && command != "PASS" {
+		switch {
+		case r.notNow():
+			return fault.Overloaded
+		case command != "USER" && command != "PASS":
 			return fault.Permission
 		}
 		return fault.Unauthenticated

@@ -406,6 +406,43 @@ func TestLogin(t *testing.T) {
 	}
 }
 
+// TestNotNow: what servers say to a login when they are full, and when it is wrong, which is not to be
+// tried again and again: the account might be locked.
+func TestNotNow(t *testing.T) {
+	for text, kind := range map[string]fault.Kind{
+		"Sorry, the maximum number of allowed clients (10) are already connected.": fault.Overloaded,
+		"Sorry, the maximum number of clients (1) for this user already connected": fault.Overloaded,
+		"Too many users, try later":                         fault.Overloaded,
+		"Maximum connections reached":                       fault.Overloaded,
+		"Connection limit of 10 reached":                    fault.Overloaded,
+		"max users":                                         fault.Overloaded,
+		"The server is full":                                fault.Overloaded,
+		"Login incorrect.":                                  fault.Unauthenticated,
+		"Login authentication failed":                       fault.Unauthenticated,
+		"Login incorrect, try again":                        fault.Unauthenticated,
+		"Too many failed logins, account locked":            fault.Unauthenticated,
+		"Maximum login attempts (3) exceeded":               fault.Unauthenticated,
+		"Login unsuccessful":                                fault.Unauthenticated,
+		"Logins are limited to local users":                 fault.Unauthenticated,
+		"User anonymous unknown; try again with a username": fault.Unauthenticated,
+	} {
+		if k := kindOf("PASS", reply{530, []string{text}}); k != kind {
+			t.Errorf("530 %s is %v", text, k)
+		}
+	}
+	for text, kind := range map[string]fault.Kind{
+		"There are too many connected users, please try later.":     fault.Overloaded,
+		"10 users (the maximum) are already logged in, sorry":       fault.Draining,
+		"Closing for the night":                                     fault.Draining,
+		"Too many connections (8) from this IP":                     fault.Overloaded,
+		"Service not available, remote server has closed the lines": fault.Draining,
+	} {
+		if k := kindOf("connect", reply{421, []string{text}}); k != kind {
+			t.Errorf("421 %s is %v", text, k)
+		}
+	}
+}
+
 func TestReadLies(t *testing.T) {
 	content := randomBytes(100_000)
 	for _, c := range []struct {

@@ -290,6 +290,28 @@ func TestRealWrongPassword(t *testing.T) {
 	}
 }
 
+// TestRealFull: a server that lets nobody more in is asked again; the password is not wrong.
+func TestRealFull(t *testing.T) {
+	for _, kind := range ftpserver.Kinds {
+		f := ftpserver.Start(t, kind, ftpserver.One)
+		open := func() (plugins.Session, error) { return Driver{}.Open(t.Context(), endpoint(f)) }
+		var first plugins.Session
+		for began := time.Now(); first == nil; { // the server may not have noticed yet that who has waited for it is gone
+			var err error
+			if first, err = open(); err != nil && time.Since(began) > time.Minute {
+				t.Fatal(kind, err)
+			}
+		}
+		_, err := open()
+		if k := fault.KindOf(err); k != fault.Overloaded && k != fault.Draining {
+			t.Errorf("%s: %v", kind, err)
+		}
+		if err := first.Close(); err != nil {
+			t.Error(kind, err)
+		}
+	}
+}
+
 func TestRealReadOnly(t *testing.T) {
 	for _, kind := range ftpserver.Kinds {
 		f := ftpserver.Start(t, kind)

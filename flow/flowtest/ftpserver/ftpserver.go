@@ -79,6 +79,9 @@ func FXP(r *run) {
 // Slow has a file take a second for each 50 MiB, at vsftpd and proftpd.
 func Slow(r *run) { r.slow = true }
 
+// One has the servers let one client in at a time.
+func One(r *run) { r.one = true }
+
 // TLS has the servers answer AUTH TLS. Data connections need not continue the session of
 // the control connection.
 func TLS(r *run) { r.tls = true }
@@ -155,7 +158,7 @@ type run struct {
 	root, program, host string
 	port                string
 	fxp, tls, reuse     bool
-	slow                bool
+	slow, one           bool
 	who                 *user.User
 	work, data          string
 	pid                 int
@@ -213,6 +216,9 @@ func (r *run) write(name, text string) string {
 func (r *run) extra(name string) (files []string) {
 	if r.slow {
 		files = append(files, name+".slow")
+	}
+	if r.one {
+		files = append(files, name+".one")
 	}
 	if r.fxp {
 		files = append(files, name+".fxp")
@@ -293,6 +299,9 @@ func (r *run) start(s *Server) error {
 		}
 		cmd = exec.Command(r.program, "-4", "-S", r.host+","+r.port, "-E", "-l", "puredb:"+users, "-u", "1", "-H", "-j", "-U", "022:022", "-c", "50", "-C", "50", "-I", "5",
 			"-g", filepath.Join(r.work, "pid"))
+		if r.one {
+			cmd.Args = append(cmd.Args, "-c", "1")
+		}
 		if r.fxp {
 			cmd.Args = append(cmd.Args, "-w")
 		}
