@@ -2,6 +2,7 @@ package plugins
 
 import (
 	"context"
+	"errors"
 	"io"
 	"iter"
 	"net"
@@ -262,6 +263,14 @@ func Failure(op string, kind fault.Kind, subject, code, text string) error {
 		said = code + " " + text
 	}
 	return &fault.Error{Op: op, Kind: kind, Side: fault.Peer, Subject: subject, Err: Native{Code: code, Text: string(fault.Shown(said))}}
+}
+
+// RefusedLogin says whether a server has refused a user. Another one of the same user and password
+// may be counted there, and lock the account; but not one of a driver that has told the server
+// nothing, because it does not trust that: such an error is fault.Inferred.
+func RefusedLogin(err error) bool {
+	e, ok := errors.AsType[*fault.Error](err)
+	return ok && fault.KindOf(err) == fault.Unauthenticated && e.Side != fault.Inferred
 }
 
 // Native is what a server said, in the words of its protocol.
