@@ -1111,7 +1111,7 @@ func TestCopyResume(t *testing.T) {
 	content := randomBytes(2 << 20)
 	a, b := newFake(t, nil), newFake(t, nil)
 	a.put("/f", content)
-	tok := newToken()
+	tok := newToken("")
 	tok.Size, tok.Modified = int64(len(content)), time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC).Unix()
 	b.put(tok.part("/g"), content[:1_000_000])
 	s, d := a.mustOpen("fxp", "any"), b.mustOpen("fxp", "any")
