@@ -216,3 +216,25 @@ func TestShut(t *testing.T) {
 		t.Error("it is not forgotten")
 	}
 }
+
+// TestReadToTheEnd: nothing stays of who has been heard to the end, nor of who has said next to nothing.
+func TestReadToTheEnd(t *testing.T) {
+	for name, c := range map[string]struct {
+		says  int
+		reads bool // SSH does, to the end
+	}{"much, and heard": {leastStuck, true}, "little": {leastStuck - 1, false}} {
+		ours, theirs := net.Pipe()
+		l := newLine(theirs, 10_000)
+		go func() { _, _ = ours.Write(make([]byte, c.says)) }()
+		if _, err := io.ReadFull(l, make([]byte, c.says)); err != nil {
+			t.Fatal(err)
+		}
+		if c.reads {
+			go func() { _, _ = l.Read(make([]byte, 1)) }()
+		}
+		if l.stuck(10_000) {
+			t.Errorf("%s: something stays", name)
+		}
+		_ = ours.Close()
+	}
+}
