@@ -1,11 +1,13 @@
 package boltstore
 
 import (
+	"errors"
 	"path/filepath"
 	"testing"
 
 	"github.com/pannier/pannier/engine/lifecycle"
 	"github.com/pannier/pannier/engine/store"
+	"github.com/pannier/pannier/spec/fault"
 )
 
 // filled opens a store with so many requests.
@@ -53,23 +55,44 @@ func TestBackupHoldsNothing(t *testing.T) {
 func TestVerifyInBatches(t *testing.T) {
 	const n = 2*batchSize + 1
 	s := filled(t, n)
-	before := s.db.Stats().TxN
-	if err := s.Verify(); err != nil {
-		t.Fatal(err)
+	before, looked := s.db.Stats().TxN, 0
+	if err := s.Verify(func(n int) error { looked += n; return nil }); err != nil || looked != 2*n {
+		t.Fatal(looked, err)
 	}
 	if got := s.db.Stats().TxN - before; got < 3+1+3 {
 		t.Errorf("%d transactions for %d requests and their events", got, n)
+	}
+	enough := fault.New("test", fault.Canceled, "enough")
+	if err := s.Verify(func(int) error { return enough }); !errors.Is(err, enough) {
+		t.Error(err)
 	}
 	last := refKey(store.Ref{Key: lifecycle.Key{Requester: "hosta", ID: nth(n - 1)}, Role: lifecycle.Requester})
 	for bucket, key := range map[int][]byte{inEvents: append([]byte{0xff}, last...), inActive: last} {
 		if err := s.write(t.Context(), func(c *change) error { c.put(bucket, key, []byte("x")); return nil }); err != nil {
 			t.Fatal(err)
 		}
-		if err := s.Verify(); err == nil {
+		if err := s.Verify(func(int) error { return nil }); err == nil {
 			t.Errorf("what is wrong in bucket %d is not found", bucket)
 		}
 		if err := s.write(t.Context(), func(c *change) error { c.delete(bucket, key); return nil }); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// TestNamedLooksAtFew: to find out that there is no request of an id costs as much with many requests as with few.
+func TestNamedLooksAtFew(t *testing.T) {
+	cost := func(n int) float64 {
+		s := filled(t, n)
+		return testing.AllocsPerRun(10, func() {
+			for _, digits := range []string{lifecycle.ID{0xee, 0xee}.String(), "eeee"} {
+				if found, err := s.Named(t.Context(), store.Name{Digits: digits}, 5); err != nil || len(found) > 0 {
+					t.Fatal(found, err)
+				}
+			}
+		})
+	}
+	if few, many := cost(10), cost(5000); many > 3*few {
+		t.Errorf("%v allocations among 10 requests, %v among 5000", few, many)
 	}
 }

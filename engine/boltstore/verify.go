@@ -292,26 +292,26 @@ func Verify(path string) error {
 		if err != nil {
 			return err
 		}
-		return verifyValues(func(do func(view) error) error { return do(view{tx: tx, over: over}) })
+		return verifyValues(func(do func(view) error) error { return do(view{tx: tx, over: over}) }, func(int) error { return nil })
 	})
 	return fault.Wrap(op, path, errors.Join(err, db.Close()))
 }
 
 // Verify does what the function does, while the store is in use; the structure of its file was
 // looked at by Open. It reads in batches, each at one moment: what is written meanwhile may or may
-// not be looked at.
-func (s *Store) Verify() error {
-	return fault.Wrap("verify store", s.db.Path(), verifyValues(s.view))
+// not be looked at. looked is told of each, as Query.Looked is.
+func (s *Store) Verify(looked func(n int) error) error {
+	return fault.Wrap("verify store", s.db.Path(), verifyValues(s.view, looked))
 }
 
 // verifyValues decodes everything, and compares what belongs together. at lets it read.
-func verifyValues(at func(func(view) error) error) error {
+func verifyValues(at func(func(view) error) error, looked func(int) error) error {
 	for _, bucket := range []int{inActive, inDone} {
-		if err := inBatches(at, bucket, verifyRecord); err != nil {
+		if err := inBatches(at, looked, bucket, verifyRecord); err != nil {
 			return err
 		}
 	}
-	return inBatches(at, inEvents, func(now view, k, _ []byte) error {
+	return inBatches(at, looked, inEvents, func(now view, k, _ []byte) error {
 		if now.get(inActive, k) == nil && now.get(inDone, k) == nil {
 			return damaged("there are events of a request that is not there")
 		}
@@ -335,22 +335,25 @@ func verifyRecord(now view, k, v []byte) error {
 }
 
 // inBatches lets do look at all of a bucket, so many at a time.
-func inBatches(at func(func(view) error) error, bucket int, do func(now view, k, v []byte) error) error {
+func inBatches(at func(func(view) error) error, looked func(int) error, bucket int, do func(now view, k, v []byte) error) error {
 	for from := []byte(nil); ; {
-		next := []byte(nil)
+		next, seen := []byte(nil), 0
 		err := at(func(now view) error {
-			seen := 0
 			for k, v := range now.up(bucket, from) {
-				if seen++; seen > batchSize {
+				if seen == batchSize {
 					next = bytes.Clone(k)
 					return nil
 				}
+				seen++
 				if err := do(now, k, v); err != nil {
 					return err
 				}
 			}
 			return nil
 		})
+		if err == nil {
+			err = looked(seen)
+		}
 		if from = next; err != nil || next == nil {
 			return err
 		}
