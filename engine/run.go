@@ -33,6 +33,8 @@ type run struct {
 	missed  *waiter // the record came due meanwhile
 	attempt uint32  // of the call that is served; 0: it is no call's
 	waiters int     // calls that wait for the run to be over
+	line    *line   // of which it has a place; nil: it has none
+	guest   bool    // line is that of its partner, and its place is lent by the run that waits for it
 
 	// Of the run's own goroutine, or of the pump while that waits for it.
 	log     *slog.Logger
