@@ -100,7 +100,7 @@ func TestWarned(t *testing.T) {
 	p.file("a", "x", 10)
 	ref := p.submit("push", "x", "y")
 	a, b := p.end(ref, lifecycle.Done)
-	const want = "post task 2, exec: look at me"
+	const want = "post task 2, exec: exit status 3: look at me"
 	if a.Warnings != 1 || a.Warning != want || b.Warnings != 0 {
 		t.Errorf("%d %q, there %d", a.Warnings, a.Warning, b.Warnings)
 	}

@@ -396,11 +396,11 @@ func (x *run) task() error {
 		x.again = res.Again
 	}
 	level := slog.LevelInfo
-	if err != nil || res.Warning {
+	if err != nil || res.Warning != "" {
 		level = slog.LevelWarn
 	}
 	x.log.Log(x.ctx, level, "task", "list", key.List.String(), "task", int(key.Index)+1, "name", step.Name,
-		"took", time.Since(began).Round(time.Microsecond), "warning", res.Warning, "output", shown(res.Output), "error", err)
+		"took", time.Since(began).Round(time.Microsecond), "warning", res.Warning != "", "output", shown(res.Output), "error", err)
 	if err != nil {
 		return numbered(err, key, len(list))
 	}
@@ -468,14 +468,10 @@ func numbered(err error, key lifecycle.TaskKey, tasks int) error {
 
 // warningOf is what a task that is done warns of.
 func warningOf(key lifecycle.TaskKey, name string, res *task.Result) string {
-	if !res.Warning {
+	if res.Warning == "" {
 		return ""
 	}
-	text := fmt.Sprintf("%v task %d, %s", key.List, key.Index+1, name)
-	if said := strings.TrimSpace(shown(res.Output)); said != "" {
-		text += warns + said
-	}
-	return text
+	return fmt.Sprintf("%v task %d, %s", key.List, key.Index+1, name) + warns + res.Warning
 }
 
 // warns is between a task that warns and what it has said. It is in no name of a task.

@@ -27,6 +27,7 @@ daemon is not asked. [audit] in the configuration switches it on.`,
 	}
 	var dir string
 	cmd.PersistentFlags().StringVar(&dir, "dir", "", "the log's `directory` (default: audit in the node's state directory)")
+	_ = cmd.MarkPersistentFlagDirname("dir") // fails only for unknown flags
 	at := func() (string, error) {
 		if dir != "" {
 			return dir, nil

@@ -8,18 +8,18 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/pannier/pannier/cmd/internal/command"
 	"github.com/pannier/pannier/engine/admin"
 	"github.com/pannier/pannier/spec/adminpb"
 )
 
-// completeWithin is how long a shell waits for the daemon's names, and
-// mostCompleted how many of them it is offered.
-const (
-	completeWithin = 300 * time.Millisecond
-	mostCompleted  = 200
-)
+// completeWithin is how long a shell waits for the daemon's names; tests wait longer.
+var completeWithin = 300 * time.Millisecond
+
+// mostCompleted is how many names a shell is offered.
+const mostCompleted = 200
 
 // lister is names from the daemon; what follows a tab is for people.
 type lister func(context.Context, *admin.Client) ([]string, error)
@@ -53,10 +53,40 @@ func (c *console) completeArgs(list lister) cobra.CompletionFunc {
 	}
 }
 
-// complete completes a flag.
+// complete completes a flag with names from the daemon.
 func complete(cmd *cobra.Command, flag string, list lister, c *console) {
+	values(cmd, flag, func(cmd *cobra.Command, given []string, prefix string) []string {
+		found, _ := c.names(cmd, list, given, prefix)
+		return found
+	})
+}
+
+// choices completes a flag that takes one of some words, or several of them.
+func choices(cmd *cobra.Command, flag string, words ...string) {
+	values(cmd, flag, func(_ *cobra.Command, given []string, prefix string) (found []string) {
+		for _, w := range words {
+			if strings.HasPrefix(w, prefix) && !slices.Contains(given, w) {
+				found = append(found, w)
+			}
+		}
+		return found
+	})
+}
+
+// values completes a flag, and one that takes a list behind each comma. find has the
+// words that are given already, and how the next one begins.
+func values(cmd *cobra.Command, flag string, find func(cmd *cobra.Command, given []string, prefix string) []string) {
+	list := cmd.Flag(flag).Value.Type() == "stringSlice"
 	_ = cmd.RegisterFlagCompletionFunc(flag, func(cmd *cobra.Command, _ []string, prefix string) ([]string, cobra.ShellCompDirective) {
-		return c.names(cmd, list, nil, prefix)
+		before := ""
+		if list {
+			before = prefix[:strings.LastIndexByte(prefix, ',')+1]
+		}
+		found := find(cmd, strings.Split(before, ","), prefix[len(before):])
+		for i := range found {
+			found[i] = before + found[i]
+		}
+		return found, cobra.ShellCompDirectiveNoFileComp
 	}) // fails only for unknown flags
 }
 
@@ -111,10 +141,14 @@ func tokenNames(ctx context.Context, client *admin.Client) (names []string, err 
 	return names, err
 }
 
-// takesFiles are words of a usage line that stand for files of this host.
-var takesFiles = regexp.MustCompile(`FILE|PATH|DIR|PROGRAM|COMMAND`)
+// takesFiles are words of a usage line that stand for files of this host, and fileFlags the flags
+// whose values are files or directories of it.
+var (
+	takesFiles = regexp.MustCompile(`FILE|PATH|DIR|PROGRAM|COMMAND`)
+	fileFlags  = []string{"file", "config", "token-file", "dir", "checkpoint", "credentials", "copy-credentials", "source", "identity"}
+)
 
-// noFiles has shells offer no files where a command takes none and completes nothing itself.
+// noFiles has shells offer no files where a command or a flag takes none and completes nothing itself.
 func noFiles(cmd *cobra.Command) {
 	for _, sub := range cmd.Commands() {
 		noFiles(sub)
@@ -122,14 +156,32 @@ func noFiles(cmd *cobra.Command) {
 	if cmd.ValidArgsFunction == nil && len(cmd.ValidArgs) == 0 && !takesFiles.MatchString(cmd.Use) {
 		cmd.ValidArgsFunction = cobra.NoFileCompletions
 	}
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		if _, completed := cmd.GetFlagCompletionFunc(f.Name); !completed && f.NoOptDefVal == "" && !slices.Contains(fileFlags, f.Name) {
+			_ = cmd.RegisterFlagCompletionFunc(f.Name, cobra.NoFileCompletions) // fails only for unknown flags
+		}
+	})
 }
 
-// fileOrPartner completes what send takes: files, then a partner. Shells complete files
-// themselves when nothing else fits.
+// fileOrPartner completes what send takes: files, then a partner, or a partner and a rule. Shells
+// complete files themselves when nothing else fits.
 func (c *console) fileOrPartner(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
 	if len(args) == 0 {
 		return nil, cobra.ShellCompDirectiveDefault
 	}
-	found, _ := c.names(cmd, partnerNames, nil, prefix)
+	list := lister(partnerNames)
+	if partner, rule, colon := strings.Cut(prefix, ":"); colon {
+		if strings.HasPrefix(rule, "/") { // a name there
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		list = func(ctx context.Context, client *admin.Client) (names []string, err error) {
+			rules, err := ruleNames(adminpb.Rule_SEND)(ctx, client)
+			for _, r := range rules {
+				names = append(names, partner+":"+r)
+			}
+			return names, err
+		}
+	}
+	found, _ := c.names(cmd, list, nil, prefix)
 	return found, cobra.ShellCompDirectiveDefault
 }

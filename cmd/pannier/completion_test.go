@@ -8,12 +8,23 @@ import (
 )
 
 // TestCompletions: the scripts that packages ship, in the shells they are for: what is typed, and
-// what the key Tab makes of it.
+// what the key Tab makes of it, with the names of a daemon.
 func TestCompletions(t *testing.T) {
+	_, address, end, err := newDaemon(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer end()
+	t.Setenv("PANNIER_ADMIN", address)
 	typed := map[string]string{
 		"pannier sen":                 "pannier send",
 		"pannier receipt ver":         "pannier receipt verify",
 		"pannier receipt verify --fi": "pannier receipt verify --file",
+		"pannier ls --state INE":      "pannier ls --state INERROR",
+		"pannier ls --partner th":     "pannier ls --partner there",
+		"pannier ls --rule clo":       "pannier ls --rule closed",
+		"pannier partner test fa":     "pannier partner test far",
+		"pannier send x --rule oth":   "pannier send x --rule other",
 	}
 	for shell, in := range map[string]struct{ file, script string }{
 		"bash": {"pannier", bashTab},

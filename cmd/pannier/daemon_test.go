@@ -38,8 +38,20 @@ type daemon struct {
 
 // startDaemon gives a script a daemon and its address.
 func startDaemon(env *testscript.Env) error {
+	d, address, end, err := newDaemon(env.WorkDir)
+	if err != nil {
+		return err
+	}
+	env.Defer(end)
+	env.Values[daemon{}] = d
+	env.Setenv("PANNIER_ADMIN", address)
+	return nil
+}
+
+// newDaemon is a daemon with its files in a directory, its address, and what ends it.
+func newDaemon(files string) (_ *daemon, address string, end func(), _ error) {
 	rule := func(name string, d engine.Direction, partners ...string) *engine.Rule {
-		return &engine.Rule{Name: name, Direction: d, Partners: partners, Root: filepath.Join(env.WorkDir, name), Quota: sideeffect.NoQuota, Digest: sideeffect.SHA256}
+		return &engine.Rule{Name: name, Direction: d, Partners: partners, Root: filepath.Join(files, name), Quota: sideeffect.NoQuota, Digest: sideeffect.SHA256}
 	}
 	book := engine.Book{
 		Partners: map[string]*engine.Partner{"there": {Name: "there", Address: "tls://there:6610"}, "far": {Name: "far"}},
@@ -50,18 +62,18 @@ func startDaemon(env *testscript.Env) error {
 	}
 	for _, r := range book.Rules {
 		if err := os.MkdirAll(r.Root, 0o755); err != nil {
-			return err
+			return nil, "", nil, err
 		}
 	}
 	d := &daemon{engine: admintest.New("here", book), served: make(chan error, 1)}
 	dir, err := os.MkdirTemp("", "pn") // short, for a socket's name
 	if err != nil {
-		return err
+		return nil, "", nil, err
 	}
-	address := "unix://" + filepath.Join(dir, "s")
+	address = "unix://" + filepath.Join(dir, "s")
 	l, err := admin.Listen(address, admin.Access{})
 	if err != nil {
-		return err
+		return nil, "", nil, err
 	}
 	d.server, err = admin.New(admin.Config{
 		Engine: d.engine, Node: "here", Key: "sha256:1234", Version: "v9.9.9", Addresses: func() []string { return []string{"tls://here:6610"} },
@@ -75,13 +87,10 @@ func startDaemon(env *testscript.Env) error {
 		Reload: func(context.Context) ([]string, error) { return []string{"rule out: other root"}, nil },
 	})
 	if err != nil {
-		return err
+		return nil, "", nil, err
 	}
 	go func() { d.served <- d.server.Serve(l) }()
-	env.Defer(func() { d.server.Close(); <-d.served; os.RemoveAll(dir) })
-	env.Values[daemon{}] = d
-	env.Setenv("PANNIER_ADMIN", address)
-	return nil
+	return d, address, func() { d.server.Close(); <-d.served; os.RemoveAll(dir) }, nil
 }
 
 // daemonCommands play the engine:

@@ -94,6 +94,9 @@ of kind expect, which pannier export prints and pannier expect remove removes.`,
 	f.StringVar(&in.Zone, "zone", "", "whose clocks count, as Europe/Berlin; default: the node's")
 	f.StringVar(&in.Expire, "expire", "", "so long after it was due it is not waited for any more; default: 1d")
 	f.StringVar(&in.Early, "early", "", "so long before it is due it may come; default: since the one before was due")
+	complete(cmd, "rule", ruleNames(adminpb.Rule_DIRECTION_UNSPECIFIED), c)
+	complete(cmd, "partner", partnerNames, c)
+	_ = cmd.RegisterFlagCompletionFunc("file", cobra.NoFileCompletions) // a pattern; fails only for unknown flags
 	for _, name := range []string{"rule", "partner", "file"} {
 		_ = cmd.MarkFlagRequired(name) // fails only for unknown flags
 	}

@@ -76,7 +76,7 @@ formula has a ' before it. As JSON lines a request is as "pannier show --json" h
 	f.register(c, cmd)
 	cmd.Flags().StringVar(&format, "format", "csv", "csv or jsonl")
 	cmd.Flags().StringVar(&until, "until", "", "only what has changed before a `TIME` or an age, as 2h")
-	complete(cmd, "format", func(context.Context, *admin.Client) ([]string, error) { return []string{"csv", "jsonl"}, nil }, c)
+	choices(cmd, "format", "csv", "jsonl")
 	return cmd
 }
 

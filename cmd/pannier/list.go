@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"slices"
 	"strconv"
@@ -35,7 +34,7 @@ func (f *queryFlags) register(c *console, cmd *cobra.Command) {
 	flags.StringVar(&f.Rule, "rule", "", "only requests by this rule")
 	flags.StringVar(&f.follow, "follow", "", "only the chain of requests, or the run of a schedule, to which this `ID` belongs")
 	flags.StringVar(&f.since, "since", "", "only what has changed since a `TIME` or an age, as 2h")
-	complete(cmd, "state", func(context.Context, *admin.Client) ([]string, error) { return stateNames(), nil }, c)
+	choices(cmd, "state", stateNames()...)
 	complete(cmd, "partner", partnerNames, c)
 	complete(cmd, "rule", ruleNames(adminpb.Rule_DIRECTION_UNSPECIFIED), c)
 	complete(cmd, "follow", requestIDs, c)
@@ -252,7 +251,7 @@ func requestFields(v view, e *adminpb.Explanation) (f fields) {
 	f.add("safe", v.bytes(safeOf(r)))
 	f.add("digest", r.GetDigest())
 	f.add("compared", r.GetVerified())
-	f.add("attempt", attemptOf(r, e.GetAttempts()))
+	f.add("attempt", admin.Attempt(r, e.GetAttempts()))
 	for _, t := range r.GetTasks() {
 		f.add(t.GetList()+" tasks", strconv.Itoa(int(t.GetDone()))+" of "+strconv.Itoa(int(t.GetAll())))
 	}
@@ -278,15 +277,6 @@ func requestFields(v view, e *adminpb.Explanation) (f fields) {
 // safeOf is how many bytes are safe at the receiver: as last heard while they move,
 // which is ahead of the record.
 func safeOf(r *adminpb.Request) int64 { return max(r.GetDurable(), r.GetLive().GetDurable()) }
-
-// attemptOf is which attempt it is, and how near the end of the rule's patience.
-func attemptOf(r *adminpb.Request, most uint32) string {
-	text := strconv.Itoa(int(r.GetAttempt()))
-	if s := r.GetStreak(); s > 0 && most > 0 && r.GetState() != adminpb.Request_DONE {
-		text += fmt.Sprintf("; %d of %d in a row without progress", s, most)
-	}
-	return text
-}
 
 // cmpOr is a if on, else b.
 func cmpOr(on bool, a, b string) string {
@@ -357,6 +347,7 @@ func explanation(v view, e *adminpb.Explanation) (f fields) {
 	f.add("request", r.GetId())
 	f.add("is", e.GetSummary())
 	f.add("cause", e.GetCause())
+	f.add("attempt", admin.Attempt(r, e.GetAttempts()))
 	f.add("next", e.GetNext())
 	f.add("when", v.time(e.GetAt()))
 	if p.GetName() != "" {

@@ -17,7 +17,10 @@ import (
 
 func TestMain(m *testing.M) {
 	bePlugin(os.Args)
-	testscript.Main(m, map[string]func(){"pannier": main})
+	testscript.Main(m, map[string]func(){"pannier": func() {
+		completeWithin = time.Minute
+		main()
+	}})
 }
 
 // TestScripts runs what the commands do as a shell does: those of testdata/script

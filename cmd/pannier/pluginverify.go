@@ -65,6 +65,8 @@ codes: nothing could be checked.`,
 	cmd.Flags().IntVar(&v.entries, "entries", 1000, "how many files to make for a long listing")
 	cmd.Flags().StringSliceVar(&v.levels, "level", nil, "only checks of that level, of "+strings.Join(plugintest.AllLevels(), ", ")+"; may be repeated")
 	cmd.Flags().StringVar(&v.report, "report", "text", "text or json")
+	choices(cmd, "level", plugintest.AllLevels()...)
+	choices(cmd, "report", "text", "json")
 	return cmd
 }
 

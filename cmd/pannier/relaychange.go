@@ -108,6 +108,7 @@ configuration.`,
 	}
 	f.register(cmd)
 	complete(cmd, "session", partnerNames, c)
+	choices(cmd, "at", "here", "there")
 	jsonFlag(cmd, &asJSON)
 	return cmd
 }

@@ -40,6 +40,7 @@ func (f *onceFlags) register(cmd *cobra.Command) {
 	flags.StringArrayVar(&f.keys, "key", nil, "key that the node must have, as pannier id prints it there (default: as the configuration says)")
 	flags.StringVar(&f.identity, "identity", "", "directory of the key that this end has (default: that of the node of the configuration)")
 	flags.StringVar(&f.name, "name", "command", "what the relay is called in the policy and the records of the node")
+	choices(cmd, "at", "here", "there")
 	_ = cmd.MarkFlagDirname("identity") // fails only for unknown flags
 }
 

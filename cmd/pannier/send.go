@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -11,6 +12,7 @@ import (
 	"github.com/pannier/pannier/engine/admin"
 	"github.com/pannier/pannier/spec/adminpb"
 	"github.com/pannier/pannier/spec/fault"
+	"github.com/pannier/pannier/spec/nearest"
 )
 
 func (c *console) sendCommand() *cobra.Command { return c.ordering(c.sendOrder()) }
@@ -29,7 +31,7 @@ and partner.
 Each PATH is a file of this host and lies in the root of a rule: which one, the daemon
 finds out, if only one fits. PARTNER:/NAME is short for --as NAME. From the end on, what
 names a partner is one, but never the first argument: write ./NAME for a file that is
-called like a partner.
+called like a partner. RULE is one of this node's, of direction send.
 
 A file that goes to several partners at the same time is read once. Each partner has a
 request of its own, and none waits for another. With --wait there is one verdict for
@@ -71,7 +73,7 @@ func (f *orderFlags) sends(ctx context.Context, c *console, client *admin.Client
 		for _, d := range to {
 			o, err := f.send(ctx, c, client, p, d, as, len(paths))
 			if err != nil {
-				return nil, err
+				return nil, meant(ctx, client, err, paths, p, d)
 			}
 			o.Together = int32(len(to))
 			switch {
@@ -89,31 +91,81 @@ func (f *orderFlags) sends(ctx context.Context, c *console, client *admin.Client
 // addressees tells the paths of send from what follows them: from the end on, all that
 // name a partner, but not the first argument.
 func addressees(ctx context.Context, client *admin.Client, args []string) (paths, to []string, err error) {
+	const op = "read arguments"
 	if len(args) == 2 {
 		return args[:1], args[1:], nil
 	}
-	reply, err := client.ListPartners(ctx, &adminpb.ListPartnersRequest{})
+	partners, err := partnersOf(ctx, client)
 	if err != nil {
 		return nil, nil, err
 	}
-	known := map[string]bool{}
-	for _, p := range reply.GetPartners() {
-		known[p.GetName()] = true
-	}
+	known := func(arg string) bool { return slices.Contains(partners, partnerIn(arg)) }
 	first := len(args) - 1
-	for name := ""; first > 1; first-- {
-		if name, _, _ = strings.Cut(args[first-1], ":"); !known[name] {
-			break
+	for first > 1 && known(args[first-1]) {
+		first--
+	}
+	if last := args[len(args)-1]; !known(last) {
+		return nil, nil, command.Suggest(fault.New(op, fault.NotFound, "no partner is called %.200q%s", partnerIn(last), nearest.Meant(partnerIn(last), partners)), "%s\n%s", sendForm, thereAre(partners))
+	}
+	// Files come first: what stands behind a partner and names none is not taken for one.
+	for _, a := range args[1:max(1, first-1)] {
+		if behind := args[first-1]; known(a) {
+			return nil, nil, command.Suggest(fault.New(op, fault.NotFound, "%.200q names a partner, and %.200q behind it none%s", a, behind, nearest.Meant(partnerIn(behind), partners)),
+				"%s\nA file that is called like a partner: ./%s", sendForm, command.Printable(a))
 		}
 	}
 	seen := map[string]bool{}
 	for _, d := range args[first:] {
 		if seen[d] {
-			return nil, nil, fault.New("read arguments", fault.Invalid, "%.200q is there twice", d)
+			return nil, nil, fault.New(op, fault.Invalid, "%.200q is there twice", d)
 		}
 		seen[d] = true
 	}
 	return args[:first], args[first:], nil
+}
+
+// sendForm is what the arguments of send are.
+const sendForm = "Write: pannier send PATH... PARTNER[:RULE|:/NAME]..."
+
+// partnerIn is the partner of an argument PARTNER[:REST].
+func partnerIn(arg string) string {
+	name, _, _ := strings.Cut(arg, ":")
+	return name
+}
+
+// partnersOf are the names of all partners.
+func partnersOf(ctx context.Context, client *admin.Client) (names []string, err error) {
+	reply, err := client.ListPartners(ctx, &adminpb.ListPartnersRequest{})
+	for _, p := range reply.GetPartners() {
+		names = append(names, p.GetName())
+	}
+	return names, err
+}
+
+// meant adds to the error of a file and a destination what the arguments are, if one of
+// them is no partner and may have been meant for one.
+func meant(ctx context.Context, client *admin.Client, err error, paths []string, file, to string) error {
+	partners, problem := partnersOf(ctx, client)
+	if problem != nil {
+		return err
+	}
+	if !slices.Contains(partners, partnerIn(to)) {
+		return command.Suggest(err, "%s\n%s", sendForm, thereAre(partners))
+	}
+	if near := nearest.Meant(partnerIn(file), partners); near != "" && slices.Index(paths, file) > 0 {
+		return command.Suggest(err, "%s was read as a file, because no partner is called so%s\n%s", command.Printable(file), near, sendForm)
+	}
+	return err
+}
+
+// thereAre is the first partners, in words.
+func thereAre(partners []string) string {
+	const most = 10
+	text := command.Printable(strings.Join(partners[:min(most, len(partners))], ", "))
+	if len(partners) > most {
+		text += ", ..."
+	}
+	return "Partners: " + text + " (pannier partner list)"
 }
 
 // send is the request to send a file, one of several, to a destination.

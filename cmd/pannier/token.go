@@ -65,6 +65,9 @@ Scopes are read (requests, partners, rules, figures), submit (requests by the ru
 	cmd.Flags().StringSliceVar(&scopes, "scope", nil, "what it may: read, submit, operate, administer")
 	cmd.Flags().StringSliceVar(&rules, "rule", nil, "by which rules it may submit (default: all)")
 	cmd.Flags().StringVar(&expires, "expires", "90d", "when it ends, from now, or never")
+	choices(cmd, "scope", "read", "submit", "operate", "administer")
+	complete(cmd, "rule", ruleNames(adminpb.Rule_DIRECTION_UNSPECIFIED), c)
+	choices(cmd, "expires", "never")
 	jsonFlag(cmd, &asJSON)
 	return cmd
 }

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"github.com/pannier/pannier/engine/access"
 	"github.com/pannier/pannier/spec/adminpb"
 	"github.com/pannier/pannier/spec/fault"
+	"github.com/pannier/pannier/spec/nearest"
 )
 
 // Object is a partner or rule as it is written.
@@ -34,6 +36,8 @@ const AnyRevision = 0
 
 // Objects are the partners and rules of a node as they are written.
 type Objects interface {
+	// Kinds are what an object can be.
+	Kinds() []string
 	// List is all of them, by kind and name, and the revision of those that were applied.
 	List() (all []Object, revision uint64, err error)
 	// Apply makes or replaces those of texts, all or none. only, if it is not zero, is the
@@ -48,6 +52,11 @@ type Objects interface {
 func (s *Server) ListObjects(ctx context.Context, in *adminpb.ListObjectsRequest) (*adminpb.ListObjectsReply, error) {
 	if s.cfg.Objects == nil {
 		return nil, unsupported("list objects", "this node has none")
+	}
+	if in.GetKind() != "" {
+		if err := s.kind("list objects", in.GetKind()); err != nil {
+			return nil, err
+		}
 	}
 	all, revision, err := s.cfg.Objects.List()
 	if err != nil {
@@ -66,6 +75,10 @@ func (s *Server) GetObject(ctx context.Context, in *adminpb.ObjectName) (*adminp
 	if s.cfg.Objects == nil {
 		return nil, unsupported("get object", "this node has none")
 	}
+	const op = "get object"
+	if err := s.kind(op, in.GetKind()); err != nil {
+		return nil, err
+	}
 	all, _, err := s.cfg.Objects.List()
 	if err != nil {
 		return nil, err
@@ -75,7 +88,7 @@ func (s *Server) GetObject(ctx context.Context, in *adminpb.ObjectName) (*adminp
 			return s.shown(ctx, &all[i]), nil
 		}
 	}
-	return nil, fault.New("get object", fault.NotFound, "there is no %s %q", in.GetKind(), in.GetName())
+	return nil, fault.New(op, fault.NotFound, "there is no %s %q", in.GetKind(), in.GetName())
 }
 
 func (s *Server) Apply(ctx context.Context, in *adminpb.ApplyRequest) (*adminpb.ApplyReply, error) {
@@ -109,6 +122,9 @@ func (s *Server) PutObject(ctx context.Context, in *adminpb.PutObjectRequest) (*
 	if s.cfg.Objects == nil {
 		return nil, unsupported("put object", "this node has no objects")
 	}
+	if err := s.kind("put object", in.GetKind()); err != nil {
+		return nil, err
+	}
 	revision, err := revisionOf(ctx, in.GetRevision())
 	if err != nil {
 		return nil, err
@@ -125,6 +141,9 @@ func (s *Server) DeleteObject(ctx context.Context, in *adminpb.DeleteObjectReque
 	if s.cfg.Objects == nil {
 		return nil, unsupported("delete object", "this node has no objects")
 	}
+	if err := s.kind("delete object", in.GetKind()); err != nil {
+		return nil, err
+	}
 	revision, err := revisionOf(ctx, in.GetRevision())
 	if err != nil {
 		return nil, err
@@ -135,6 +154,15 @@ func (s *Server) DeleteObject(ctx context.Context, in *adminpb.DeleteObjectReque
 	}
 	s.cfg.Log.Info("object deleted", "kind", in.GetKind(), "name", in.GetName(), "by", access.CallerOf(ctx).Name)
 	return &adminpb.DeleteObjectReply{Notes: notes}, nil
+}
+
+// kind refuses what is no kind of object, which nothing could be found of.
+func (s *Server) kind(op, kind string) error {
+	kinds := s.cfg.Objects.Kinds()
+	if slices.Contains(kinds, kind) {
+		return nil
+	}
+	return fault.New(op, fault.Invalid, "no object is a %.100q%s; there are: %s", kind, nearest.Meant(kind, kinds), strings.Join(kinds, ", "))
 }
 
 // IfMatch is the metadata that has the header If-Match of an HTTP request.

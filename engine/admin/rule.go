@@ -1,7 +1,9 @@
 package admin
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -69,10 +71,11 @@ func testRule(r *engine.Rule, partner, path string, want engine.Direction) *admi
 			t.Name = name.String()
 		}
 	}
+	unsendable := ""
 	if t.RootExists && (t.Name != "" || rel == ".") {
-		look(t, r.Root)
+		unsendable = look(t, r.Root)
 	}
-	t.Problem = problem(r, t, partner, want, badName)
+	t.Problem = problem(r, t, partner, want, badName, unsendable)
 	return t
 }
 
@@ -106,11 +109,12 @@ func cutRoot(root, path string) (string, bool) {
 	return rel, true
 }
 
-// look says what is at the path, without leaving the root.
-func look(t *adminpb.RuleTest, root string) {
+// look says what is at the path, without leaving the root, and why it cannot be sent; "" if it can.
+func look(t *adminpb.RuleTest, root string) (unsendable string) {
+	const none = "there is no such file that this node can see"
 	in, err := os.OpenRoot(root)
 	if err != nil {
-		return
+		return none
 	}
 	defer in.Close()
 	name := t.Name
@@ -119,16 +123,47 @@ func look(t *adminpb.RuleTest, root string) {
 	}
 	fi, err := in.Stat(name)
 	if err != nil {
-		return
+		return cmp.Or(brokenLink(in, name), none)
 	}
 	t.PathExists, t.PathDirectory = true, fi.IsDir()
-	if fi.Mode().Type() == fs.FileMode(0) {
+	switch mode := fi.Mode(); {
+	case mode.IsRegular():
 		t.Size = fi.Size()
+	case mode.IsDir():
+		return "it is a directory: name the files in it"
+	default:
+		return fmt.Sprintf("it is no regular file (mode %v), and only those are sent", mode)
 	}
+	return ""
+}
+
+// brokenLink is what is wrong with the symbolic link that keeps a name from being seen; "" if none does.
+func brokenLink(in *os.Root, name string) string {
+	for i := range len(name) + 1 {
+		if i < len(name) && name[i] != '/' {
+			continue
+		}
+		part := name[:i]
+		fi, err := in.Lstat(part)
+		if err != nil {
+			return ""
+		}
+		if fi.Mode()&fs.ModeSymlink == 0 {
+			continue
+		}
+		switch _, err := in.Stat(part); {
+		case err == nil:
+		case errors.Is(err, fs.ErrNotExist):
+			return fmt.Sprintf("%q is a symbolic link to what is not there: put back what it leads to", part)
+		default:
+			return fmt.Sprintf("%q is a symbolic link, and it is not followed: one has to be relative and to stay below the rule's root. Send the file itself, by a rule whose root it is in", part)
+		}
+	}
+	return ""
 }
 
 // problem is why a request could not be made; "" if it could.
-func problem(r *engine.Rule, t *adminpb.RuleTest, partner string, want engine.Direction, badName error) string {
+func problem(r *engine.Rule, t *adminpb.RuleTest, partner string, want engine.Direction, badName error, unsendable string) string {
 	switch {
 	case want != 0 && r.Direction != want:
 		return fmt.Sprintf("its direction is %v", r.Direction)
@@ -142,10 +177,8 @@ func problem(r *engine.Rule, t *adminpb.RuleTest, partner string, want engine.Di
 		return fault.Plain(badName)
 	case t.Name == "":
 		return "the path is the root itself, not a file in it"
-	case r.Direction == engine.Send && !t.PathExists:
-		return "there is no such file that this node can see"
-	case r.Direction == engine.Send && t.PathDirectory:
-		return "it is a directory: name the files in it"
+	case r.Direction == engine.Send && unsendable != "":
+		return unsendable
 	case r.Direction == engine.Receive && t.PathDirectory:
 		return "a directory has the name"
 	case r.Direction == engine.Receive && !t.RootWritable:

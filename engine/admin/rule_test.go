@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/pannier/pannier/engine"
 	"github.com/pannier/pannier/engine/lifecycle"
 	"github.com/pannier/pannier/spec/adminpb"
@@ -38,6 +40,14 @@ func TestTestRule(t *testing.T) {
 	if err := os.Symlink("/etc/passwd", filepath.Join(n.out, "leak")); err != nil {
 		t.Fatal(err)
 	}
+	for name, to := range map[string]string{"dangling": "nothing", "within": "a/b.txt", "absolute": filepath.Join(n.out, "a/b.txt"), "away": t.TempDir()} {
+		if err := os.Symlink(to, filepath.Join(n.out, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := unix.Mkfifo(filepath.Join(n.out, "pipe"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	const send, receive = adminpb.Rule_SEND, adminpb.Rule_RECEIVE
 	for _, c := range []struct {
 		rule, partner, path string
@@ -54,7 +64,13 @@ func TestTestRule(t *testing.T) {
 		{"out", "there", n.out + "x/a", send, "", "outside"},
 		{"out", "there", "../x", send, "", "outside"},
 		{"out", "there", "none", send, "none", "no such file"},
-		{"out", "there", "leak", send, "leak", "no such file"},
+		{"out", "there", "leak", send, "leak", `"leak" is a symbolic link, and it is not followed`},
+		{"out", "there", "absolute", send, "absolute", "has to be relative"},
+		{"out", "there", "away/x", send, "away/x", `"away" is a symbolic link, and it is not followed`},
+		{"out", "there", "dangling", send, "dangling", "link to what is not there"},
+		{"out", "there", "within", send, "within", ""},
+		{"out", "there", "within/none", send, "within/none", "no such file"},
+		{"out", "there", "pipe", send, "pipe", "no regular file"},
 		{"out", "there", "a\x01b", send, "", "invalid"},
 		{"out", "there", "x", receive, "x", "direction is send"},
 		{"closed", "there", "a/b.txt", 0, "a/b.txt", "may not use it"},

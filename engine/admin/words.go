@@ -1,6 +1,10 @@
 package admin
 
-import "github.com/pannier/pannier/spec/adminpb"
+import (
+	"fmt"
+
+	"github.com/pannier/pannier/spec/adminpb"
+)
 
 // Words that the commands and the web page have in common.
 
@@ -31,4 +35,23 @@ func Problem(f *adminpb.Failure) string {
 		text += ": " + f.GetCause()
 	}
 	return text
+}
+
+// Attempt is which attempt of how many a request is at. most is how many in a row may bring no
+// progress, which is what a rule's attempts counts; 0: nobody knows.
+func Attempt(r *adminpb.Request, most uint32) string {
+	n, streak := r.GetAttempt(), r.GetStreak()
+	switch {
+	case n == 0:
+		return "none has begun"
+	case most == 0 || r.GetState() == adminpb.Request_DONE || r.GetRole() != adminpb.Request_REQUESTER:
+		return fmt.Sprint(n)
+	case streak == n:
+		return fmt.Sprintf("%d of %d", n, most)
+	case streak > 0:
+		return fmt.Sprintf("%d; %d of %d in a row without progress", n, streak, most)
+	case r.GetState() == adminpb.Request_INERROR:
+		return fmt.Sprint(n)
+	}
+	return fmt.Sprintf("%d; it has got further, and %d in a row may bring no progress", n, most)
 }

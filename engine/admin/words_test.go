@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"strconv"
 	"testing"
 
 	"github.com/pannier/pannier/engine"
@@ -30,5 +31,32 @@ func TestWords(t *testing.T) {
 	}
 	if got := Problem(&adminpb.Failure{Name: "refused", Side: "here", Cause: "no"}); got != "refused: no" {
 		t.Error(got)
+	}
+}
+
+// TestAttempt: which attempt of how many it is, where that can be said.
+func TestAttempt(t *testing.T) {
+	for _, c := range []struct {
+		attempt, streak, most uint32
+		state                 adminpb.Request_State
+		want                  string
+	}{
+		{0, 0, 5, adminpb.Request_TOSUBMIT, "none has begun"},
+		{1, 1, 5, adminpb.Request_RUNNING, "1 of 5"},
+		{2, 2, 5, adminpb.Request_INTERRUPTED, "2 of 5"},
+		{5, 5, 5, adminpb.Request_INERROR, "5 of 5"},
+		{7, 2, 5, adminpb.Request_INTERRUPTED, "7; 2 of 5 in a row without progress"},
+		{7, 0, 5, adminpb.Request_INTERRUPTED, "7; it has got further, and 5 in a row may bring no progress"},
+		{7, 0, 5, adminpb.Request_INERROR, "7"},
+		{3, 3, 0, adminpb.Request_RUNNING, "3"}, // its rule is gone
+		{1, 1, 5, adminpb.Request_DONE, "1"},
+	} {
+		r := &adminpb.Request{Role: adminpb.Request_REQUESTER, Attempt: c.attempt, Streak: c.streak, State: c.state}
+		if got := Attempt(r, c.most); got != c.want {
+			t.Errorf("%+v: %q", c, got)
+		}
+		if r.Role = adminpb.Request_REQUESTED; c.attempt > 0 && Attempt(r, c.most) != strconv.Itoa(int(c.attempt)) { // the requester decides
+			t.Errorf("requested: %q", Attempt(r, c.most))
+		}
 	}
 }

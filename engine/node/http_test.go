@@ -355,6 +355,11 @@ func TestObjects(t *testing.T) {
 	if code, _, body := w.ask("", "DELETE", "/v1/objects/rule/push", ""); code != 409 || !strings.Contains(body, "pannier reload") {
 		t.Errorf("the file's: %d %s", code, body)
 	}
+	for _, c := range [][2]string{{"GET", "/v1/objects?kind=rul"}, {"GET", "/v1/objects/rul/push"}, {"PUT", "/v1/objects/rul/push"}, {"DELETE", "/v1/objects/rul/push"}} {
+		if code, _, body := w.ask("", c[0], c[1], ""); code != 400 || !strings.Contains(body, `did you mean \"rule\"?; there are: partner, rule, pool, folder, schedule, expect`) {
+			t.Errorf("%s %s, a kind that is misspelt: %d %s", c[0], c[1], code, body)
+		}
+	}
 	if h.node.Engine().Book().Partners["branch"] != nil {
 		t.Error("it is gone, and there")
 	}

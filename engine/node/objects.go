@@ -17,6 +17,9 @@ type runtimeObjects struct{ *Node }
 
 var _ admin.Objects = runtimeObjects{}
 
+// Kinds implements admin.Objects.
+func (runtimeObjects) Kinds() []string { return config.Kinds }
+
 // List implements admin.Objects.
 func (n runtimeObjects) List() (all []admin.Object, revision uint64, err error) {
 	n.reload.Lock()

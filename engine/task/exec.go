@@ -90,13 +90,10 @@ func (e *execTask) Run(ctx context.Context, on *On) (Result, error) {
 	case err == nil, errors.Is(err, exec.ErrWaitDelay) && ctx.Err() == nil:
 		return res, nil
 	case errors.As(err, &exit) && exit.Exited() && slices.Contains(e.warning, exit.ExitCode()):
-		res.Warning = true
-		if len(bytes.TrimSpace(res.Output)) == 0 {
-			res.Output = []byte(exit.Error())
-		}
+		res.Warning = ended(exit, res.Output)
 		return res, nil
 	case errors.As(err, &exit):
-		failed := fault.New("run command", fault.Refused, "%v: %s", exit, lastLine(res.Output))
+		failed := fault.New("run command", fault.Refused, "%s", ended(exit, res.Output))
 		failed.Subject = argv[0]
 		return res, failed
 	}
@@ -132,8 +129,19 @@ func (t *tail) Write(p []byte) (int, error) {
 
 func (t *tail) bytes() []byte { return t.kept[max(0, len(t.kept)-t.limit):] }
 
-// lastLine is what a command said last.
-func lastLine(out []byte) string {
-	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
-	return strings.ToValidUTF8(lines[len(lines)-1], "?")
+// maxLine is how much of a command's last line is told.
+const maxLine = 300
+
+// ended is how a command has ended, and the line that it said last.
+func ended(exit *exec.ExitError, out []byte) string {
+	line := bytes.TrimSpace(out)
+	line = bytes.TrimSpace(line[bytes.LastIndexByte(line, '\n')+1:])
+	if len(line) == 0 {
+		return exit.Error()
+	}
+	text := strings.ToValidUTF8(string(line[:min(len(line), maxLine)]), "?")
+	if len(line) > maxLine {
+		text += "..."
+	}
+	return exit.Error() + ": " + text
 }

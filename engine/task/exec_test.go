@@ -79,11 +79,24 @@ func TestExitCodes(t *testing.T) {
 	}{{0, nil, false, false}, {1, nil, false, true}, {2, nil, false, true}, {1, []int{1}, true, false}, {3, []int{2, 3}, true, false}} {
 		o := on(t, "content")
 		res, err := step(t, Table{Task: "exec", Argv: []string{script(t, "echo said this; exit "+strconv.Itoa(c.code))}, Warning: c.warning}).Run(t.Context(), o)
-		if (err != nil) != c.fails || res.Warning != c.warns {
+		if (err != nil) != c.fails || (res.Warning != "") != c.warns {
 			t.Errorf("%+v: %+v, %v", c, res, err)
 		}
-		if err != nil && !strings.Contains(err.Error(), "said this") {
-			t.Errorf("what the command said is missing: %v", err)
+		want := "exit status " + strconv.Itoa(c.code) + ": said this"
+		if err != nil && !strings.HasSuffix(err.Error(), want) || c.warns && res.Warning != want {
+			t.Errorf("how it ended and what it said is missing: %v, %q", err, res.Warning)
+		}
+	}
+	for says, want := range map[string]string{
+		"":                                    "exit status 3",
+		"echo; echo ' '":                      "exit status 3",
+		"seq 1 3000; echo ' the last '; echo": "exit status 3: the last",
+		"printf %01000d 0":                    "exit status 3: " + strings.Repeat("0", maxLine) + "...",
+		"seq 1 3; printf 'a\\377b'":           "exit status 3: a?b",
+	} {
+		res, err := step(t, Table{Task: "exec", Argv: []string{script(t, says+"\nexit 3")}, Warning: []int{3}}).Run(t.Context(), on(t, "content"))
+		if err != nil || res.Warning != want {
+			t.Errorf("%s: %q, want %q; %v", says, res.Warning, want, err)
 		}
 	}
 	if _, err := step(t, Table{Task: "exec", Argv: []string{"/no/such/program"}}).Run(t.Context(), on(t, "")); fault.KindOf(err) != fault.NotFound {

@@ -72,7 +72,7 @@ type Result struct {
 	Moved   bool          // File is the file's name from now on
 	File    relpath.Path  // zero: the file is gone
 	Output  []byte        // of a command, or what a check found; at most MaxOutput bytes
-	Warning bool          // done, but somebody should look
+	Warning string        // done, but somebody should look: why, in a line; empty: nobody has to
 	Again   time.Duration // not failed: the request is interrupted and due again after this; > 0
 }
 

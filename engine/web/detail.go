@@ -217,6 +217,7 @@ func factsOf(e *adminpb.Explanation) (all []fact) {
 	add("Warning", r.GetWarning())
 	add("State", r.GetState().String()+", "+r.GetPhase()+", "+r.GetStep())
 	add("Role", strings.ToLower(r.GetRole().String())+", "+strings.ToLower(r.GetSide().String()))
+	add("Attempt", admin.Attempt(r, e.GetAttempts()))
 	add("Requester", r.GetRequester())
 	add("Information", r.GetInfo())
 	if r.GetFollow() != r.GetId() {

@@ -100,7 +100,7 @@ func (c common) try(ctx context.Context, once func(context.Context) error) (task
 }
 
 func warning(text string) task.Result {
-	return task.Result{Warning: true, Output: []byte(text)}
+	return task.Result{Warning: text, Output: []byte(text)}
 }
 
 // tries calls until it succeeds, at most so often and each time so long. Between two it looks

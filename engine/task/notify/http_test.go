@@ -65,7 +65,7 @@ func TestHTTP(t *testing.T) {
 	o := tasktest.On(t, "in/a.dat", "content")
 	step := tasktest.Step(t, Tasks(), task.Table{Task: "http", URL: s.URL + "/x", Secret: "file:" + secret, CA: "file:" + ca, Text: `a "file": {path}`, Required: true})
 	for range 2 {
-		if res, err := step.Run(t.Context(), o); err != nil || res.Warning {
+		if res, err := step.Run(t.Context(), o); err != nil || res.Warning != "" {
 			t.Errorf("%+v, %v", res, err)
 		}
 	}
@@ -142,7 +142,7 @@ func TestHTTPFails(t *testing.T) {
 					table.Timeout = task.Duration(time.Second)
 				}
 				res, err := tasktest.Step(t, Tasks(), table).Run(t.Context(), tasktest.On(t, "a", "content"))
-				if (err != nil) != (c.fails && required) || res.Warning != (c.fails && !required) || calls.Load() != c.calls {
+				if (err != nil) != (c.fails && required) || (res.Warning != "") != (c.fails && !required) || calls.Load() != c.calls {
 					t.Errorf("required %v: %+v, %v after %d calls", required, res, err, calls.Load())
 				}
 				if c.fails && !required && len(res.Output) == 0 {
@@ -177,7 +177,7 @@ func TestHTTPEnds(t *testing.T) {
 	ctx, cancel := contextWith(t)
 	go func() { <-came; cancel() }()
 	res, err := tasktest.Step(t, Tasks(), task.Table{Task: "http", URL: s.URL}).Run(ctx, tasktest.On(t, "a", "content"))
-	if fault.KindOf(err) != fault.Canceled || res.Warning {
+	if fault.KindOf(err) != fault.Canceled || res.Warning != "" {
 		t.Errorf("%+v, %v", res, err)
 	}
 }
@@ -194,7 +194,7 @@ func TestSecretIsRead(t *testing.T) {
 	for what, path := range map[string]string{"not there": filepath.Join(t.TempDir(), "none"), "open": open, "no secret": file(t, "canary"), "too short": file(t, "whsec_YWJj")} {
 		for _, required := range []bool{false, true} {
 			res, err := tasktest.Step(t, Tasks(), task.Table{Task: "http", URL: s.URL, Secret: "file:" + path, Required: required}).Run(t.Context(), tasktest.On(t, "a", "content"))
-			if (err != nil) != required || res.Warning == required || err != nil && strings.Contains(err.Error(), "canary") {
+			if (err != nil) != required || (res.Warning != "") == required || err != nil && strings.Contains(err.Error(), "canary") {
 				t.Errorf("%s: %+v, %v", what, res, err)
 			}
 		}

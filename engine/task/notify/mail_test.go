@@ -182,7 +182,7 @@ func TestMail(t *testing.T) {
 		table := p.table()
 		table.Text = "information: {info}\n"
 		for range 2 {
-			if res, err := tasktest.Step(t, Tasks(), table).Run(t.Context(), o); err != nil || res.Warning {
+			if res, err := tasktest.Step(t, Tasks(), table).Run(t.Context(), o); err != nil || res.Warning != "" {
 				t.Fatalf("%s, %v, %q", res.Output, err, p.got)
 			}
 		}
@@ -244,7 +244,7 @@ func TestMailFails(t *testing.T) {
 					c.table(&table)
 				}
 				res, err := tasktest.Step(t, Tasks(), table).Run(t.Context(), tasktest.On(t, "a", "content"))
-				if (err != nil) != required || res.Warning == required {
+				if (err != nil) != required || (res.Warning != "") == required {
 					t.Errorf("required %v: %s, %v", required, res.Output, err)
 				}
 				if text := fmt.Sprint(err, string(res.Output)); strings.Contains(text, "canary") || strings.Contains(text, "pass word") {
