@@ -7,18 +7,18 @@ import (
 	"github.com/pannier/pannier/spec/fault"
 )
 
-// TestDoneFile: a template has one variable or none, and any name of a done file is of the file
+// TestDoneNames: a template has one variable or none, and any name of a done file is of the file
 // that it says.
-func TestDoneFile(t *testing.T) {
+func TestDoneNames(t *testing.T) {
 	for template, why := range map[string]string{
 		"": "", "READY": "", "{name}.done": "", "{stem}.ok": "", ".{name}": "", "done-{stem}-x": "",
-		"{name}":              "the file itself",
-		"{name}.{stem}.done":  "more than one variable",
-		"{stem}{stem}":        "more than one variable",
-		"{name}{name}.done":   "more than one variable",
+		"{name}":              "fits any file",
+		"{name}.{stem}.done":  "fits any file",
+		"{stem}{stem}":        "fits any file",
+		"{name}{name}.done":   "fits any file",
 		"{what}.done":         "no name of a file beside it",
 		"done/{name}":         "no name of a file beside it",
-		"{name}.{other}.done": "no name of a file beside it",
+		"{name}.{other}.done": "fits any file",
 	} {
 		switch err := CheckDoneFile(template); {
 		case why == "" && err != nil:
