@@ -121,6 +121,9 @@ func (c *console) verdict(cmd *cobra.Command, all []*adminpb.Request) error {
 		done++
 		took := r.GetChanged().AsTime().Sub(r.GetRegistered().AsTime())
 		fmt.Fprintf(cmd.ErrOrStderr(), "%s  %s  DONE  %s in %s\n", nameOf(r), command.Printable(file), v.bytes(r.GetSize()), lasted(took))
+		if n := r.GetWarnings(); n > 0 {
+			fmt.Fprintf(cmd.ErrOrStderr(), "  Warnings of tasks here: %d, the last: %s\n  See: pannier explain %s\n", n, command.Printable(r.GetWarning()), nameOf(r))
+		}
 	}
 	return some(done, errs)
 }

@@ -119,14 +119,18 @@ func Exit(code int) error {
 func Code(ctx context.Context, err error) int {
 	var part partial
 	var own coded
+	some, coded := errors.As(err, &part), errors.As(err, &own)
+	if some && coded && !errors.As(own.error, &part) {
+		coded = false // it is the code of the part
+	}
 	switch {
 	case err == nil:
 		return Done
-	case errors.As(err, &own):
+	case coded:
 		return own.code
 	case ctx.Err() != nil:
 		return Interrupted
-	case errors.As(err, &part):
+	case some:
 		return Some
 	}
 	k := KindOf(err)

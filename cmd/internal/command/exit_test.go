@@ -53,6 +53,8 @@ func TestCode(t *testing.T) {
 		{Suggest(fault.New("x", fault.NotFound, "x"), "look elsewhere"), NotFound},
 		{Partial(fault.New("x", fault.NotFound, "x")), Some},
 		{Partial(nil), Done},
+		{Partial(errors.Join(WithCode(TaskFailed, errors.New("x")))), Some},
+		{WithCode(Running, Partial(WithCode(TaskFailed, errors.New("x")))), Running},
 		{WithCode(TaskFailed, fault.New("x", fault.Refused, "x")), 13},
 		{WithCode(Cancelled, fault.New("x", fault.Canceled, "x")), 14},
 		{WithCode(NoDaemon, fault.New("x", fault.Lost, "x")), NoDaemon},
