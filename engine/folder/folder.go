@@ -125,8 +125,8 @@ func CheckDoneFile(t string) error {
 	bad := func(why string) error {
 		return fault.New("read done_file", fault.Invalid, "%q %s: as \"{name}.done\", \"{stem}.ok\" or \"READY\"", t, why)
 	}
-	if t == "{name}" {
-		return bad("is the file itself")
+	if rest := strings.NewReplacer("{name}", "", "{stem}", "").Replace(t); rest == "" || strings.Count(t, "{") > 1 {
+		return bad("fits any file: one of {name} and {stem}, and something around it")
 	}
 	if p, err := relpath.Parse(doneName(t, "x.y")); err != nil || p.Base() != p.String() || strings.ContainsAny(doneName(t, "x"), "{}") {
 		return bad("is no name of a file beside it")
