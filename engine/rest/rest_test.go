@@ -350,8 +350,12 @@ func TestConditions(t *testing.T) {
 		{"GET", "/v1/objects/rule/x", []string{"If-None-Match", `"6", W/"7"`}, 304},
 		{"GET", "/v1/objects/rule/x", []string{"If-None-Match", `*`}, 304},
 		{"GET", "/v1/objects/rule/x", []string{"If-None-Match", `"6","70"`}, 200},
-		{"GET", "/v1/requests", []string{"If-None-Match", `*`}, 200}, // has no ETag
-		{"PUT", "/v1/objects/rule/x", []string{"If-None-Match", `*`}, 501},
+		{"GET", "/v1/requests", []string{"If-None-Match", `*`}, 200},       // has no ETag
+		{"PUT", "/v1/objects/rule/x", []string{"If-None-Match", `*`}, 200}, // the service looks
+		{"PUT", "/v1/objects/rule/x", []string{"If-None-Match", `"7"`}, 501},
+		{"PUT", "/v1/objects/rule/x", []string{"If-None-Match", `*`, "If-Match", `"7"`}, 400},
+		{"DELETE", "/v1/objects/rule/x", []string{"If-None-Match", `*`}, 501},
+		{"POST", "/v1/objects:apply", []string{"If-None-Match", `*`}, 501},
 		{"POST", "/v1/objects:apply", []string{"If-Match", `"7"`}, 501},
 		{"GET", "/v1/objects/rule/x", []string{"If-Match", `"7"`}, 501},
 	} {
