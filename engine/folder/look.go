@@ -286,7 +286,9 @@ func (w *Watcher) wake(dir, done string) {
 		}
 	}
 	if before, after, ok := strings.Cut(w.f.DoneFile, "{name}"); ok {
-		wake(w.files[path.Join(dir, done[len(before):len(done)-len(after)])])
+		if name, ok := between(before, after, done); ok {
+			wake(w.files[path.Join(dir, name)])
+		}
 		return
 	}
 	for _, f := range w.files {
