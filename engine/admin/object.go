@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -33,6 +34,9 @@ type Text struct{ Name, Text string }
 
 // AnyRevision is whatever revision there is.
 const AnyRevision = 0
+
+// NoRevision is that of an object that is not there.
+const NoRevision = math.MaxUint64
 
 // Objects are the partners and rules of a node as they are written.
 type Objects interface {

@@ -145,6 +145,9 @@ func (n runtimeObjects) expect(set objects.Set, kind, name string, revision uint
 		return nil
 	}
 	switch o := set.Find(kind, name); {
+	case revision == admin.NoRevision && (o != nil || n.inFile(kind, name)):
+		return fault.New(op, fault.Exists, "there is %s %q already", kind, name)
+	case revision == admin.NoRevision:
 	case o == nil:
 		return fault.New(op, fault.Stale, "there is no %s %q any more", kind, name)
 	case o.Revision != revision:
