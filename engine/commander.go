@@ -119,6 +119,7 @@ func (e *Engine) dispatch(now, date time.Time) time.Time {
 		return next
 	}
 	e.startSuspect(now, date, &next)
+	e.startLent(now, date, &next)
 	for idle := 0; idle < len(q.order) && q.running < e.cfg.Concurrent && !q.alone(now); {
 		l := q.order[q.turn%len(q.order)]
 		q.turn++
@@ -127,13 +128,7 @@ func (e *Engine) dispatch(now, date time.Time) time.Time {
 			continue
 		}
 		idle = 0
-		w := q.take(l)
-		if e.window(w, date).After(date) { // it has shut meanwhile
-			e.bedtime(w, date)
-			q.put(w)
-			continue
-		}
-		e.start(w, l)
+		e.startIn(q.take(l), l, date)
 	}
 	if q.alone(now) && q.aloneUntil.Before(next) {
 		next = q.aloneUntil
@@ -149,18 +144,29 @@ func (e *Engine) dispatch(now, date time.Time) time.Time {
 	return next
 }
 
+// startIn starts what was taken from the queue, unless its window has shut meanwhile.
+// e.mu is held.
+func (e *Engine) startIn(w *waiter, l *line, date time.Time) {
+	if e.window(w, date).After(date) {
+		e.bedtime(w, date)
+		e.queue.put(w)
+		return
+	}
+	e.start(w, l)
+}
+
 // startSuspect starts one that is suspected to end the process: beside nothing, so
 // that innocent ones are told apart, or after suspectPatience beside what runs; what
 // dies with it has made progress by then, or is suspected itself and not started.
 // e.mu is held.
 func (e *Engine) startSuspect(now, date time.Time, next *time.Time) {
 	q := &e.queue
-	if q.suspected || q.running >= e.cfg.Concurrent {
+	if q.suspected {
 		return
 	}
 	for i, w := range q.suspects {
 		l := q.line(w.partner)
-		if l.running >= l.most || !e.open(l, now, next) {
+		if full := q.running >= e.cfg.Concurrent || l.running >= l.most; full && !q.lent[w.ref] || !e.open(l, now, next) {
 			continue
 		}
 		if until := w.since.Add(suspectPatience); q.running > 0 && until.After(now) {
@@ -307,26 +313,19 @@ func (e *Engine) start(w *waiter, l *line) {
 		return
 	}
 	x.suspect = w.suspect
-	e.occupy(l)
+	e.occupy(x, l)
 	e.work.Add(1)
 	go func() {
 		defer e.work.Done()
 		e.run(x, w.version)
-		e.finish(x, l)
+		e.finish(x)
 	}()
 }
 
-// occupy takes a place for a run. e.mu is held.
-func (e *Engine) occupy(l *line) {
-	l.running++
-	e.queue.running++
-}
-
 // finish gives a run's place and its record back.
-func (e *Engine) finish(x *run, l *line) {
+func (e *Engine) finish(x *run) {
 	e.mu.Lock()
-	l.running--
-	e.queue.running--
+	e.vacate(x)
 	if x.suspect {
 		e.queue.cleared()
 	}
@@ -338,24 +337,24 @@ func (e *Engine) finish(x *run, l *line) {
 // seize takes a place for a request that is about to be registered, when it
 // could start at once and overtakes nobody; nil otherwise. So its registration
 // and its first claim are one commit. Whoever gets a run owes a Done of e.work.
-func (e *Engine) seize(ref store.Ref, rule *Rule, o *Order) (*run, *line) {
+func (e *Engine) seize(ref store.Ref, rule *Rule, o *Order) *run {
 	now := e.now()
 	if o.NotAt.After(now) || rule.Retry.Windows.Next(now).After(now) {
-		return nil, nil
+		return nil
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	l, q := e.queue.line(o.Partner), &e.queue
 	if e.draining || !l.up || len(l.ready) > 0 || l.running >= l.most || q.running >= e.cfg.Concurrent || q.alone(time.Now()) {
-		return nil, nil
+		return nil
 	}
 	x := e.hold(ref)
 	if x == nil {
-		return nil, nil
+		return nil
 	}
-	e.occupy(l)
+	e.occupy(x, l)
 	e.work.Add(1)
-	return x, l
+	return x
 }
 
 // hold reserves a record for one run; nil when another has it. e.mu is held.

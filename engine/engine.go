@@ -334,6 +334,11 @@ func (e *Engine) Find(ctx context.Context, q store.Query) iter.Seq2[Status, erro
 	}
 }
 
+// Named are requests by what is known of their names, as store.Store.Named.
+func (e *Engine) Named(ctx context.Context, n store.Name, most int) ([]store.Ref, error) {
+	return e.cfg.Store.Named(ctx, n, most)
+}
+
 // Events are what happened to a request at this node.
 func (e *Engine) Events(ctx context.Context, ref store.Ref) ([]store.Entry, error) {
 	return e.cfg.Store.Events(ctx, ref)

@@ -9,6 +9,7 @@ import (
 	"github.com/pannier/pannier/engine/lifecycle"
 	"github.com/pannier/pannier/engine/store"
 	"github.com/pannier/pannier/engine/task"
+	"github.com/pannier/pannier/sideeffect"
 	"github.com/pannier/pannier/spec/fault"
 	"github.com/pannier/pannier/spec/relpath"
 )
@@ -32,13 +33,15 @@ func (f forwarder) Forward(ctx context.Context, o task.Forward) (lifecycle.ID, e
 	if err != nil {
 		return lifecycle.ID{}, fault.Wrap(op, o.File.String(), err)
 	}
-	if err := f.sameFile(o.File, rule, name); err != nil {
+	version, err := f.sameFile(o.File, rule, name)
+	if err != nil {
 		return lifecycle.ID{}, fault.Wrap(op, o.File.String(), err)
 	}
-	r, _, err := e.Submit(ctx, Order{ID: o.ID, Partner: o.Partner, Rule: o.Rule, Source: name, Follow: o.Follow, Info: o.Info, Hops: o.Hops, Trace: f.x.acts.inner})
+	r, _, err := e.Submit(ctx, Order{ID: o.ID, Partner: o.Partner, Rule: o.Rule, Source: name, Follow: o.Follow, Info: o.Info, Hops: o.Hops, Trace: f.x.acts.inner, Version: version})
 	if err != nil || !o.Wait {
 		return r.Key.ID, err
 	}
+	defer f.x.lend(store.RefOf(&r))()
 	end, err := e.Wait(ctx, store.RefOf(&r))
 	if err == nil && end.State != lifecycle.Done {
 		err = fault.New(op, end.Failure.Kind, "request %v ended %v: %s", r.Key.ID, end.State, end.Failure.Cause)
@@ -46,23 +49,23 @@ func (f forwarder) Forward(ctx context.Context, o task.Forward) (lifecycle.ID, e
 	return r.Key.ID, err
 }
 
-// sameFile refuses to send another file than the task's: a link may lead elsewhere, and roots
-// may have been mounted over.
-func (f forwarder) sameFile(file relpath.Path, rule *Rule, name relpath.Path) error {
+// sameFile is the version of the task's file, and refuses to send another: a link may lead
+// elsewhere, and roots may have been mounted over.
+func (f forwarder) sameFile(file relpath.Path, rule *Rule, name relpath.Path) (v sideeffect.Version, err error) {
 	mine, err := f.x.root.Stat(file.String())
 	if err != nil {
-		return err
+		return v, err
 	}
 	root, err := os.OpenRoot(rule.Root)
 	if err != nil {
-		return err
+		return v, err
 	}
 	defer root.Close()
 	theirs, err := root.Stat(name.String())
 	if err == nil && !os.SameFile(mine, theirs) {
 		err = fault.New("look for the file", fault.Stale, "what is %s below the root of rule %q is another file", name, rule.Name)
 	}
-	return err
+	return sideeffect.VersionOf(mine), err
 }
 
 // nameOf is what a file of another rule is called below the root of r.

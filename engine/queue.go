@@ -27,6 +27,8 @@ type queue struct {
 	running  int // runs that the commander has started
 	arrivals uint64
 
+	lent map[store.Ref]bool // requests that runs wait for, which lend them their places
+
 	suspects   []*waiter // ready, and suspected to end the process, in the order of arrival
 	suspected  bool      // one of them runs, and no other
 	aloneUntil time.Time // until then nothing else is started beside it
@@ -67,7 +69,7 @@ type line struct {
 }
 
 func (q *queue) init() {
-	q.all, q.lines = map[store.Ref]*waiter{}, map[string]*line{}
+	q.all, q.lines, q.lent = map[store.Ref]*waiter{}, map[string]*line{}, map[store.Ref]bool{}
 	q.line("").up = true // of what needs no partner: what is overdue or has error tasks left
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -33,6 +34,8 @@ type run struct {
 	missed  *waiter // the record came due meanwhile
 	attempt uint32  // of the call that is served; 0: it is no call's
 	waiters int     // calls that wait for the run to be over
+	line    *line   // of which it has a place; nil: it has none
+	guest   bool    // line is that of its partner, and its place is lent by the run that waits for it
 
 	// Of the run's own goroutine, or of the pump while that waits for it.
 	log     *slog.Logger
@@ -385,7 +388,8 @@ func (x *run) task() error {
 	record := x.r
 	_, over := x.within(ActTask, step.Name)
 	on := &task.On{Record: &record, Signer: x.engine.cfg.Signer, PartnerKeys: x.engine.keysOf(x.r.Spec.Partner), Key: key, Follow: x.r.Spec.Follow, Hops: x.r.Spec.Hops, Delays: x.r.Delays, Root: x.root, File: x.r.File, Log: x.log, Next: forwarder{x}, Bridges: x.engine.cfg.Bridges,
-		Vars: task.VarsOf(&x.r, x.engine.cfg.Node, x.r.File, x.size())}
+		Moved: key.List == lifecycle.PostList && !slices.ContainsFunc(list[:key.Index], func(s task.Step) bool { return s.Other }),
+		Vars:  task.VarsOf(&x.r, x.engine.cfg.Node, x.r.File, x.size())}
 	began := time.Now()
 	res, err := step.Run(x.ctx, on)
 	over(err)

@@ -8,6 +8,7 @@ import (
 	"github.com/pannier/pannier/engine/lifecycle"
 	"github.com/pannier/pannier/engine/store"
 	"github.com/pannier/pannier/engine/task"
+	"github.com/pannier/pannier/sideeffect"
 	"github.com/pannier/pannier/spec/fault"
 	"github.com/pannier/pannier/spec/relpath"
 )
@@ -26,6 +27,8 @@ type Order struct {
 	Hops     uint8  // requests before it in its chain
 	Trace    string // W3C traceparent of what it is part of; empty: of nothing
 	By       string // the partner that wants it; empty: this node does
+
+	Version sideeffect.Version // of the source, if no other is to be sent; zero: any is. Its device and its change time do not count
 
 	// From makes it a third-party copy: from that node to Partner, by one of the two. Asked is
 	// which; empty: whichever consents. Rule is a ThirdRule.
@@ -88,6 +91,9 @@ func (e *Engine) Submit(ctx context.Context, o Order) (_ lifecycle.Record, made 
 		Follow: o.Follow, Info: o.Info, Tasks: rule.Lists(side).counts(), Hops: o.Hops,
 		Third: o.Third, Fetch: o.Fetch, By: o.By,
 	}
+	if o.Version != (sideeffect.Version{}) {
+		spec.Version = string(o.Version.WithoutDevice().Encode())
+	}
 	if err := refuseOwn(op, &spec); err != nil {
 		return lifecycle.Record{}, false, err
 	}
@@ -97,8 +103,8 @@ func (e *Engine) Submit(ctx context.Context, o Order) (_ lifecycle.Record, made 
 	}
 	r.Trace = e.cfg.Observer.Trace(o.Trace)
 	e.fans.note(o.ID, o.Together)
-	if x, l := e.seize(store.RefOf(&r), rule, &o); x != nil {
-		return e.registerRunning(x, l, r)
+	if x := e.seize(store.RefOf(&r), rule, &o); x != nil {
+		return e.registerRunning(x, r)
 	}
 	r, made, err = e.cfg.Store.Register(ctx, r)
 	if err != nil {
@@ -117,14 +123,14 @@ func (e *Engine) tooFar(op string) error {
 }
 
 // registerRunning registers a request with its first claim, and runs it.
-func (e *Engine) registerRunning(x *run, l *line, r lifecycle.Record) (lifecycle.Record, bool, error) {
+func (e *Engine) registerRunning(x *run, r lifecycle.Record) (lifecycle.Record, bool, error) {
 	x.r = r
 	x.begin()
 	claim := lifecycle.Claim{Epoch: x.epoch}
 	kept, made, err := e.cfg.Store.Register(context.WithoutCancel(x.ctx), r, claim)
 	if err != nil || !made {
 		defer e.work.Done()
-		e.finish(x, l)
+		e.finish(x)
 		return kept, false, e.storeFailed(err)
 	}
 	x.r, x.known, x.peer = kept, true, lifecycle.Unheard
@@ -133,7 +139,7 @@ func (e *Engine) registerRunning(x *run, l *line, r lifecycle.Record) (lifecycle
 	go func() {
 		defer e.work.Done()
 		e.carryOut(x, nil)
-		e.finish(x, l)
+		e.finish(x)
 	}()
 	return kept, true, nil
 }

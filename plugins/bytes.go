@@ -171,7 +171,7 @@ func (s *Service) Write(ctx context.Context, r *bridgepb.WriteRequest) (*bridgep
 	w.ctx, w.cancel = context.WithCancel(o.over)
 	stop := context.AfterFunc(ctx, w.cancel) // until the file is begun the call's end is its end
 	err = guarded("write", func() (err error) {
-		w.staged, err = as.Write(w.ctx, r.GetName(), WriteRequest{Size: r.GetSize(), Resume: r.GetResume()})
+		w.staged, err = as.Write(w.ctx, r.GetName(), WriteRequest{Size: r.GetSize(), Resume: r.GetResume(), ID: r.GetId(), Again: r.GetAgain()})
 		return err
 	})
 	if err == nil && !stop() {

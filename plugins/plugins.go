@@ -2,6 +2,10 @@ package plugins
 
 import (
 	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
 	"io"
 	"iter"
 	"net"
@@ -141,6 +145,25 @@ type Writer interface {
 type WriteRequest struct {
 	Size   int64  // of the whole file, bytes; -1: not known
 	Resume []byte // what Abort has returned for this file; nil: from the beginning
+	// ID is of what the file is sent for; "": of nothing. A driver can call by it what is beside
+	// the name until Commit (PartID), so that a later Write finds it after a crash.
+	ID string
+	// Again, without Resume: an earlier Write of this name and ID may have left something there.
+	// It is of no use, and this one sees to it that it goes.
+	Again bool
+}
+
+// MaxID is how many bytes a WriteRequest.ID may have.
+const MaxID = 128
+
+// PartID is a name for what is beside a file until it is whole, 12 digits: of an ID always the same,
+// without one a random one.
+func PartID(id string) string {
+	sum := sha256.Sum256([]byte(id))
+	if id == "" {
+		_, _ = rand.Read(sum[:])
+	}
+	return hex.EncodeToString(sum[:6])
 }
 
 // Staged is a file that is being written. Write, then Commit or Abort.
@@ -262,6 +285,14 @@ func Failure(op string, kind fault.Kind, subject, code, text string) error {
 		said = code + " " + text
 	}
 	return &fault.Error{Op: op, Kind: kind, Side: fault.Peer, Subject: subject, Err: Native{Code: code, Text: string(fault.Shown(said))}}
+}
+
+// RefusedLogin says whether a server has refused a user. Another one of the same user and password
+// may be counted there, and lock the account; but not one of a driver that has told the server
+// nothing, because it does not trust that: such an error is fault.Inferred.
+func RefusedLogin(err error) bool {
+	e, ok := errors.AsType[*fault.Error](err)
+	return ok && fault.KindOf(err) == fault.Unauthenticated && e.Side != fault.Inferred
 }
 
 // Native is what a server said, in the words of its protocol.

@@ -14,9 +14,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/pannier/pannier/cmd/internal/command"
-	"github.com/pannier/pannier/cmd/internal/heap"
 	"github.com/pannier/pannier/engine/config"
 	"github.com/pannier/pannier/engine/node"
+	"github.com/pannier/pannier/engine/node/heap"
 	"github.com/pannier/pannier/spec/fault"
 )
 

@@ -34,7 +34,8 @@ func (s *Server) Check(in *adminpb.CheckRequest, out grpc.ServerStreamingServer[
 		tell: func(f *adminpb.Finding) error { return out.Send(&adminpb.CheckReply{Finding: f}) },
 	}
 	defer c.close()
-	for st, err := range s.cfg.Engine.Find(c.ctx, store.Query{}) {
+	looked := s.looked(c.ctx)
+	for st, err := range s.cfg.Engine.Find(c.ctx, store.Query{Looked: looked}) {
 		if err == nil {
 			err = c.record(&st.Record)
 		}
@@ -50,7 +51,11 @@ func (s *Server) Check(in *adminpb.CheckRequest, out grpc.ServerStreamingServer[
 		return err
 	}
 	if s.cfg.Verify != nil {
-		if err := s.cfg.Verify(); err != nil {
+		err := s.cfg.Verify(looked)
+		if c.ctx.Err() != nil {
+			return fault.Wrap("check", "", context.Cause(c.ctx))
+		}
+		if err != nil {
 			if err := c.say(&adminpb.Finding{Severity: adminpb.Finding_ERROR, Subject: adminpb.Finding_UNREADABLE}, "the store: %s", fault.Plain(err)); err != nil {
 				return err
 			}

@@ -81,8 +81,8 @@ func (s *Server) Browse(in *adminpb.BrowseRequest, out grpc.ServerStreamingServe
 // chunk is the most bytes of a BackupChunk.
 const chunk = 64 << 10
 
-// Backup holds what is written until the caller takes it: a caller that does not
-// read holds a transaction of the store, until its connection ends.
+// Backup sends as fast as the caller takes it. One that does not read holds up nobody: what is sent
+// is a copy (package notefile).
 func (s *Server) Backup(in *adminpb.BackupRequest, out grpc.ServerStreamingServer[adminpb.BackupChunk]) error {
 	if s.cfg.Backup == nil {
 		return unsupported("backup", "this node's store has none")

@@ -110,6 +110,7 @@ func (s *Server) List(in *adminpb.ListRequest, out grpc.ServerStreamingServer[ad
 	if err != nil {
 		return err
 	}
+	q.Looked = s.looked(out.Context())
 	for st, err := range s.cfg.Engine.Find(out.Context(), q) {
 		if err != nil {
 			return err

@@ -17,6 +17,7 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/time/rate"
 	"google.golang.org/grpc"
 
 	"github.com/pannier/pannier/engine"
@@ -32,6 +33,7 @@ import (
 type Engine interface {
 	Submit(ctx context.Context, o engine.Order) (_ lifecycle.Record, made bool, err error)
 	Get(ctx context.Context, ref store.Ref) (engine.Status, error)
+	Named(ctx context.Context, n store.Name, most int) ([]store.Ref, error)
 	Find(ctx context.Context, q store.Query) iter.Seq2[engine.Status, error]
 	Events(ctx context.Context, ref store.Ref) ([]store.Entry, error)
 	Explain(ctx context.Context, ref store.Ref) (engine.Explanation, error)
@@ -72,8 +74,9 @@ type Config struct {
 
 	// Backup writes all that the node remembers, with its keys if asked to: package backup.
 	Backup func(w io.Writer, withKey bool) error
-	// Verify looks at everything in the store; Corrupt: what is wrong first.
-	Verify func() error
+	// Verify looks at everything in the store; Corrupt: what is wrong first. looked is told of its progress, as
+	// store.Query.Looked is.
+	Verify func(looked func(n int) error) error
 	// Lines are those of the node's log that are kept of a request with a partner.
 	Lines func(id, partner string) []logs.Line
 	// Reload reads partners and rules again, and says what changed.
@@ -126,7 +129,8 @@ type Server struct {
 	logged *access.Refusals // refused callers that are logged
 
 	mu      sync.Mutex
-	held    map[place]int               // calls that stay, of tokens
+	held    map[place]int               // calls that are counted, of tokens
+	paces   map[string]*rate.Limiter    // how fast a token's calls look at records
 	refused map[string]*access.Refusals // refused orders that are recorded, by who has given them
 }
 
@@ -141,7 +145,7 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Server{cfg: cfg, started: time.Now(), logged: access.NewRefusals(mostRefusals), held: map[place]int{}, refused: map[string]*access.Refusals{}}
+	s := &Server{cfg: cfg, started: time.Now(), logged: access.NewRefusals(mostRefusals), held: map[place]int{}, paces: map[string]*rate.Limiter{}, refused: map[string]*access.Refusals{}}
 	s.quit, s.close = context.WithCancel(context.Background())
 	if err := scoped(); err != nil {
 		return nil, err
@@ -182,7 +186,12 @@ func (s *Server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo,
 	}
 	ctx, done := s.until(ctx)
 	defer done()
-	reply, err := next(ctx, req)
+	var reply any
+	leave, err := s.enter(ctx, info.FullMethod)
+	if err == nil {
+		reply, err = next(ctx, req)
+		leave()
+	}
 	err = s.ended(ctx, err)
 	s.audited(ctx, info.FullMethod, req, reply, err)
 	return reply, asStatus(err)
@@ -198,7 +207,12 @@ func (s *Server) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerIn
 	}
 	ctx, done := s.until(ctx)
 	defer done()
-	err = s.ended(ctx, next(srv, &stream{ss, ctx}))
+	leave, err := s.enter(ctx, info.FullMethod)
+	if err == nil {
+		err = next(srv, &stream{ss, ctx})
+		leave()
+	}
+	err = s.ended(ctx, err)
 	s.audited(ctx, info.FullMethod, nil, nil, err)
 	return asStatus(err)
 }

@@ -10,14 +10,13 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/pannier/pannier/engine"
-	"github.com/pannier/pannier/engine/access"
 	"github.com/pannier/pannier/engine/store"
 	"github.com/pannier/pannier/spec/adminpb"
 	"github.com/pannier/pannier/spec/fault"
 )
 
-// maxRefs is how many requests one call may watch by their ids.
-const maxRefs = 1000
+// MaxRefs is how many requests one call may watch by their ids.
+const MaxRefs = 1000
 
 func (s *Server) Watch(in *adminpb.WatchRequest, out grpc.ServerStreamingServer[adminpb.Change]) error {
 	q, err := queryOf(in.GetQuery())
@@ -29,7 +28,7 @@ func (s *Server) Watch(in *adminpb.WatchRequest, out grpc.ServerStreamingServer[
 		return err
 	}
 	defer leave()
-	q.Limit = 0
+	q.Limit, q.Looked = 0, s.looked(out.Context())
 	if len(in.GetRefs()) == 0 {
 		for c, err := range s.cfg.Engine.Watch(out.Context(), q) {
 			if err != nil {
@@ -48,41 +47,9 @@ func (s *Server) Watch(in *adminpb.WatchRequest, out grpc.ServerStreamingServer[
 	return s.watchThese(out, q, refs)
 }
 
-// How many calls that stay a token may have at a time, in HTTP and gRPC together. Users of this
-// host have no limit here.
-const (
-	mostWatches = 32
-	mostWaits   = 128
-)
-
-// place is what a token's calls that stay are counted by.
-type place struct{ token, what string }
-
-// hold takes a place among the calls of the caller's token, which leave gives back.
-func (s *Server) hold(ctx context.Context, what string, most int) (leave func(), err error) {
-	c := access.CallerOf(ctx)
-	if c.ID == "" {
-		return func() {}, nil
-	}
-	at := place{c.ID, what}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.held[at] >= most {
-		return nil, fault.New(what, fault.Overloaded, "%s has %d calls of %s: end one", c.Name, most, what)
-	}
-	s.held[at]++
-	return func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if s.held[at]--; s.held[at] == 0 {
-			delete(s.held, at)
-		}
-	}, nil
-}
-
 func (s *Server) resolveAll(ctx context.Context, all []*adminpb.Ref) (map[store.Ref]bool, error) {
-	if len(all) > maxRefs {
-		return nil, fault.New("watch", fault.TooLong, "%d requests; at most %d at a time", len(all), maxRefs)
+	if len(all) > MaxRefs {
+		return nil, fault.New("watch", fault.TooLong, "%d requests; at most %d at a time", len(all), MaxRefs)
 	}
 	refs := make(map[store.Ref]bool, len(all))
 	for _, r := range all {

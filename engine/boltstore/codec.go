@@ -73,6 +73,9 @@ type later struct {
 	Warning      string
 }
 
+// pinned is what requests of transfer tasks have, stored behind later for them only.
+type pinned struct{ Version string }
+
 // entry is one event of a request; a value of the events bucket is a sequence of
 // them, each with its own check.
 type entry struct {
@@ -121,11 +124,15 @@ func encodeRecord(r *lifecycle.Record) ([]byte, error) {
 		Registered: nanos(r.Registered), Changed: nanos(r.Changed),
 	}, &more{Hops: r.Spec.Hops, Delays: r.Delays, Verified: r.Verified, Trace: r.Trace}}
 	t, l := third{r.Spec.Third, r.Spec.Fetch, r.Spec.By}, later{uint8(r.Failure.Phase), r.Warnings, r.Warning}
-	if t != (third{}) || l != (later{}) {
+	p := pinned{r.Spec.Version}
+	if t != (third{}) || l != (later{}) || p != (pinned{}) {
 		values = append(values, &t)
 	}
-	if l != (later{}) {
+	if l != (later{}) || p != (pinned{}) {
 		values = append(values, &l)
+	}
+	if p != (pinned{}) {
+		values = append(values, &p)
 	}
 	return seal(values...)
 }
@@ -135,7 +142,8 @@ func decodeRecord(b []byte) (r lifecycle.Record, err error) {
 	var m more
 	var t third
 	var l later
-	if err := open(b, &w, &m, &t, &l); err != nil {
+	var p pinned
+	if err := open(b, &w, &m, &t, &l, &p); err != nil {
 		return r, err
 	}
 	if len(w.ID) != len(r.Key.ID) || len(w.Follow) != len(r.Spec.Follow) || len(w.Planned) != len(r.Spec.Tasks) || len(w.Tasks) != len(r.Tasks) {
@@ -146,7 +154,7 @@ func decodeRecord(b []byte) (r lifecycle.Record, err error) {
 		State: lifecycle.State(w.State), Phase: lifecycle.Phase(w.Phase),
 		Spec: lifecycle.Spec{
 			Partner: w.Partner, Rule: w.Rule, Priority: w.Priority, NotAt: timeOf(w.NotAt),
-			Follow: lifecycle.ID(w.Follow), Info: w.Info, Tasks: [3]uint8(w.Planned), Hops: m.Hops, Third: t.Third, Fetch: t.Fetch, By: t.By,
+			Follow: lifecycle.ID(w.Follow), Info: w.Info, Tasks: [3]uint8(w.Planned), Hops: m.Hops, Third: t.Third, Fetch: t.Fetch, By: t.By, Version: p.Version,
 		},
 		Tasks: [3]uint8(w.Tasks), Begun: w.Begun, Failing: w.Failing,
 		Proof: w.Proof, Verified: m.Verified, Size: w.Size, Rank: w.Rank, Peak: w.Peak, Attempt: w.Attempt, Round: w.Round, Streak: w.Streak, Delays: m.Delays,

@@ -40,6 +40,17 @@ func TestRecordFromBefore(t *testing.T) {
 			t.Errorf("%+v, %v", got, err)
 		}
 	}
+	r.Warnings, r.Warning, r.Failure.Phase = 0, "", 0
+	for _, third := range []string{"c", ""} {
+		r.Spec.Third, r.Spec.Version = third, "\x01version"
+		pinned, err := encodeRecord(&r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := decodeRecord(pinned); err != nil || got.Spec != r.Spec || got.Warnings != 0 {
+			t.Errorf("%+v, %v", got, err)
+		}
+	}
 	var w row
 	var m more
 	if err := open(longer, &w, &m); err != nil || m.Hops != 3 {

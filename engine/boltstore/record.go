@@ -218,10 +218,13 @@ func (s *Store) Find(ctx context.Context, q store.Query) iter.Seq2[lifecycle.Rec
 	return func(yield func(lifecycle.Record, error) bool) {
 		left := q.Limit
 		seen := map[store.Ref]bool{} // those that were not DONE, and may be by the time that it is their turn
-		for _, read := range []func(*store.Query, []byte) ([]lifecycle.Record, []byte, error){s.active, s.ended} {
+		for _, read := range []func(*store.Query, []byte) (batch, error){s.active, s.ended} {
 			for from := []byte(nil); ; {
-				records, next, err := read(&q, from)
-				for _, r := range records {
+				part, err := read(&q, from)
+				if err == nil && q.Looked != nil && part.looked > 0 {
+					err = q.Looked(part.looked)
+				}
+				for _, r := range part.found {
 					ref := store.RefOf(&r)
 					if r.State != lifecycle.Done {
 						seen[ref] = true
@@ -239,7 +242,7 @@ func (s *Store) Find(ctx context.Context, q store.Query) iter.Seq2[lifecycle.Rec
 					yield(lifecycle.Record{}, err)
 					return
 				}
-				if from = next; next == nil {
+				if from = part.next; from == nil {
 					break
 				}
 			}
@@ -247,36 +250,42 @@ func (s *Store) Find(ctx context.Context, q store.Query) iter.Seq2[lifecycle.Rec
 	}
 }
 
-// active reads matching records that are not DONE, from a key on; next is
-// where to go on, nil at the end.
-func (s *Store) active(q *store.Query, from []byte) (found []lifecycle.Record, next []byte, err error) {
+// batch is what one read transaction has found.
+type batch struct {
+	found  []lifecycle.Record
+	looked int    // records it has looked at
+	next   []byte // where to go on; nil: at the end
+}
+
+// active reads matching records that are not DONE, from a key on.
+func (s *Store) active(q *store.Query, from []byte) (b batch, err error) {
 	if len(q.States) == 1 && q.States[0] == lifecycle.Done {
-		return nil, nil, nil
+		return b, nil
 	}
 	err = s.view(func(now view) error {
-		seen := 0
 		for k, v := range now.up(inActive, from) {
-			if seen++; seen > batchSize {
-				next = bytes.Clone(k)
+			if b.looked == batchSize {
+				b.next = bytes.Clone(k)
 				return nil
 			}
+			b.looked++
 			r, err := recordAt(k, v)
 			if err != nil {
 				return err
 			}
 			if q.Matches(&r) {
-				found = append(found, r)
+				b.found = append(b.found, r)
 			}
 		}
 		return nil
 	})
-	return found, next, err
+	return b, err
 }
 
 // ended does the same for DONE records, those that finished last first.
-func (s *Store) ended(q *store.Query, from []byte) (found []lifecycle.Record, next []byte, err error) {
+func (s *Store) ended(q *store.Query, from []byte) (b batch, err error) {
 	if !q.Wants(lifecycle.Done) {
-		return nil, nil, nil
+		return b, nil
 	}
 	err = s.view(func(now view) error {
 		bucket, prefix := inEnded, []byte(nil)
@@ -286,7 +295,6 @@ func (s *Store) ended(q *store.Query, from []byte) (found []lifecycle.Record, ne
 				from = append(bytes.Clone(prefix), bytes.Repeat([]byte{0xff}, 9)...)
 			}
 		}
-		seen := 0
 		for k := range now.down(bucket, from) {
 			if !bytes.HasPrefix(k, prefix) {
 				return nil
@@ -298,10 +306,11 @@ func (s *Store) ended(q *store.Query, from []byte) (found []lifecycle.Record, ne
 			if int64(binary.BigEndian.Uint64(at)) < nanos(q.Since) {
 				return nil
 			}
-			if seen++; seen > batchSize {
-				next = bytes.Clone(k)
+			if b.looked == batchSize {
+				b.next = bytes.Clone(k)
 				return nil
 			}
+			b.looked++
 			v := now.get(inDone, at[8:])
 			if v == nil && prefix != nil {
 				continue
@@ -311,12 +320,12 @@ func (s *Store) ended(q *store.Query, from []byte) (found []lifecycle.Record, ne
 				return err
 			}
 			if q.Matches(&r) {
-				found = append(found, r)
+				b.found = append(b.found, r)
 			}
 		}
 		return nil
 	})
-	return found, next, err
+	return b, err
 }
 
 // Purge implements store.Store.

@@ -22,6 +22,7 @@ import (
 	berrors "go.etcd.io/bbolt/errors"
 
 	"github.com/pannier/pannier/engine/lifecycle"
+	"github.com/pannier/pannier/engine/notefile"
 	"github.com/pannier/pannier/engine/store"
 	"github.com/pannier/pannier/spec/fault"
 )
@@ -419,10 +420,7 @@ func (s *Store) Backup(w io.Writer) error {
 	if err != nil {
 		return err
 	}
-	return fault.Wrap("back up", s.db.Path(), s.db.View(func(tx *bbolt.Tx) error {
-		_, err := tx.WriteTo(w)
-		return err
-	}))
+	return fault.Wrap("back up", s.db.Path(), notefile.Still(s.db, w))
 }
 
 // NewEpoch implements store.Store.

@@ -292,41 +292,70 @@ func Verify(path string) error {
 		if err != nil {
 			return err
 		}
-		return verifyValues(view{tx: tx, over: over})
+		return verifyValues(func(do func(view) error) error { return do(view{tx: tx, over: over}) }, func(int) error { return nil })
 	})
 	return fault.Wrap(op, path, errors.Join(err, db.Close()))
 }
 
-// Verify does what the function does with what the store has at one moment, while it is in
-// use; the structure of its file was looked at by Open.
-func (s *Store) Verify() error {
-	return fault.Wrap("verify store", s.db.Path(), s.view(verifyValues))
+// Verify does what the function does, while the store is in use; the structure of its file was
+// looked at by Open. It reads in batches, each at one moment: what is written meanwhile may or may
+// not be looked at. looked is told of each, as Query.Looked is.
+func (s *Store) Verify(looked func(n int) error) error {
+	return fault.Wrap("verify store", s.db.Path(), verifyValues(s.view, looked))
 }
 
-// verifyValues decodes everything, and compares what belongs together.
-func verifyValues(all view) error {
-	records := 0
+// verifyValues decodes everything, and compares what belongs together. at lets it read.
+func verifyValues(at func(func(view) error) error, looked func(int) error) error {
 	for _, bucket := range []int{inActive, inDone} {
-		for k, v := range all.up(bucket, nil) {
-			records++
-			r, err := recordAt(k, v)
-			switch {
-			case err != nil:
-				return err
-			case r.State == lifecycle.Done && all.get(inEnded, endedKey(&r, k)) == nil:
-				return damaged("it has no place in time")
-			case r.State == lifecycle.Done && all.get(inPartners, partnerKey(&r, k)) == nil:
-				return damaged("it has no place among its partner's")
-			}
-			if _, err := entriesOf(all.get(inEvents, k)); err != nil {
-				return err
-			}
+		if err := inBatches(at, looked, bucket, verifyRecord); err != nil {
+			return err
 		}
 	}
-	for range all.up(inEvents, nil) {
-		if records--; records < 0 {
+	return inBatches(at, looked, inEvents, func(now view, k, _ []byte) error {
+		if now.get(inActive, k) == nil && now.get(inDone, k) == nil {
 			return damaged("there are events of a request that is not there")
 		}
+		return nil
+	})
+}
+
+// verifyRecord looks at one record, and at what belongs to it.
+func verifyRecord(now view, k, v []byte) error {
+	r, err := recordAt(k, v)
+	switch {
+	case err != nil:
+		return err
+	case r.State == lifecycle.Done && now.get(inEnded, endedKey(&r, k)) == nil:
+		return damaged("it has no place in time")
+	case r.State == lifecycle.Done && now.get(inPartners, partnerKey(&r, k)) == nil:
+		return damaged("it has no place among its partner's")
 	}
-	return nil
+	_, err = entriesOf(now.get(inEvents, k))
+	return err
+}
+
+// inBatches lets do look at all of a bucket, so many at a time.
+func inBatches(at func(func(view) error) error, looked func(int) error, bucket int, do func(now view, k, v []byte) error) error {
+	for from := []byte(nil); ; {
+		next, seen := []byte(nil), 0
+		err := at(func(now view) error {
+			for k, v := range now.up(bucket, from) {
+				if seen == batchSize {
+					next = bytes.Clone(k)
+					return nil
+				}
+				seen++
+				if err := do(now, k, v); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err == nil {
+			err = looked(seen)
+		}
+		if from = next; err != nil || next == nil {
+			return err
+		}
+	}
 }

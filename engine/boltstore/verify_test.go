@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -23,17 +24,7 @@ func grown(t *testing.T, n int) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	name, _ := relpath.Parse("in/a")
-	for i := range n {
-		key := lifecycle.Key{Requester: "hosta", ID: lifecycle.ID{byte(i), byte(i >> 8)}}
-		r, err := lifecycle.Register(key, lifecycle.Sender, lifecycle.Spec{Partner: "hostb", Rule: "r", Source: name, Target: name, Follow: key.ID}, time.Now())
-		if err == nil {
-			_, _, err = s.Register(t.Context(), r)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
+	fill(t, s, n)
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -46,6 +37,34 @@ func grown(t *testing.T, n int) []byte {
 		t.Fatal(err)
 	}
 	return b[:int64(m.pages)*size] // what follows was never used
+}
+
+// nth is the id of a request of fill.
+func nth(i int) lifecycle.ID { return lifecycle.ID{byte(i), byte(i >> 8)} }
+
+// fill registers so many requests.
+func fill(t *testing.T, s *Store, n int) {
+	t.Helper()
+	name, _ := relpath.Parse("in/a")
+	var all sync.WaitGroup
+	errs := make(chan error, n)
+	for i := range n {
+		key := lifecycle.Key{Requester: "hosta", ID: nth(i)}
+		r, err := lifecycle.Register(key, lifecycle.Sender, lifecycle.Spec{Partner: "hostb", Rule: "r", Source: name, Target: name, Follow: key.ID}, time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		all.Go(func() {
+			_, _, err := s.Register(t.Context(), r)
+			errs <- err
+		})
+	}
+	all.Wait()
+	for range n {
+		if err := <-errs; err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // TestDamagedFile: whatever is wrong with a file, opening it, verifying it and

@@ -40,6 +40,7 @@ type server struct {
 	breakAt  int64                       // bytes of a write after which the connection is lost, once; 0: never
 	lose     string                      // "commit": its answer is lost, once. "before": it is not done. "gone": neither, and what was sent is gone
 	always   bool                        // and not once
+	dies     atomic.Int32                // so many writes are the last that a plugin does: nobody gives up the file
 	hang     chan struct{}               // logins but the first say so, and take for ever
 	logins   atomic.Int32
 	cutRead  func() // a reading is cut off after 2 MiB, once, when this was called
@@ -166,6 +167,7 @@ type staged struct {
 	plugins.Staged
 	session *session
 	n       int64
+	dead    bool // the process that was writing
 }
 
 func (st *staged) Write(p []byte) (int, error) {
@@ -180,11 +182,22 @@ func (st *staged) Write(p []byte) (int, error) {
 		return 0, fault.FromPeer("write", fault.Lost, "the server is gone")
 	}
 	n, err := st.Staged.Write(p)
+	if err == nil && s.dies.Add(-1) >= 0 {
+		st.dead = true
+		return n, fault.FromPeer("write", fault.Lost, "the plugin has died")
+	}
 	st.n += int64(n)
 	s.mu.Lock()
 	s.written += int64(n)
 	s.mu.Unlock()
 	return n, err
+}
+
+func (st *staged) Abort(ctx context.Context, keep bool) ([]byte, error) {
+	if st.dead {
+		return nil, fault.FromPeer("abort", fault.Lost, "the plugin has died")
+	}
+	return st.Staged.Abort(ctx, keep)
 }
 
 func (st *staged) Commit(ctx context.Context) (plugins.Attr, error) {
@@ -595,6 +608,67 @@ func TestSweep(t *testing.T) {
 	}
 	if left() != 0 {
 		t.Error("it is still there")
+	}
+}
+
+// TestSmallLeft: what a plugin that has died has left of a small file, of which there is no note, goes with
+// the next attempt, or when the request ends without one: also in another process than it was begun in.
+func TestSmallLeft(t *testing.T) {
+	const ever = 1 << 20
+	for name, end := range map[string]func(w *world, s *server, ref store.Ref, b []byte){
+		"next attempt": func(w *world, s *server, ref store.Ref, b []byte) {
+			s.dies.Store(0)
+			w.ends(ref, lifecycle.Done)
+			w.is(s.root, "in/x", b)
+		},
+		"next process": func(w *world, s *server, ref store.Ref, b []byte) {
+			w.stop()
+			s.dies.Store(0)
+			w.start(0, false)
+			w.ends(ref, lifecycle.Done)
+			w.is(s.root, "in/x", b)
+		},
+		"cancel": func(w *world, s *server, ref store.Ref, _ []byte) {
+			if _, err := w.engine.Cancel(w.t.Context(), ref, ""); err != nil {
+				w.t.Error(err)
+			}
+			w.ends(ref, lifecycle.InError)
+		},
+		"no source in the next process": func(w *world, s *server, ref store.Ref, _ []byte) {
+			w.stop()
+			if err := os.Remove(filepath.Join(w.root, "x")); err != nil {
+				w.t.Error(err)
+			}
+			w.start(0, false)
+			w.ends(ref, lifecycle.InError)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, "one")
+			s := w.servers["one"]
+			s.dies.Store(ever)
+			w.start(0, false)
+			b := w.put(w.root, "x", 300_000)
+			ref := w.submit("push", "one", "x", "in/x")
+			left := func() int {
+				all, _ := filepath.Glob(filepath.Join(s.root, "in/.pannier-*"))
+				return len(all)
+			}
+			for began := time.Now(); s.dies.Load() > ever-2; time.Sleep(time.Millisecond) {
+				if time.Since(began) > 30*time.Second {
+					t.Fatal("nobody tries")
+				}
+			}
+			if left() > 1 {
+				t.Errorf("two attempts have left %d files", left())
+			}
+			end(w, s, ref, b)
+			for began := time.Now(); left() > 0 && time.Since(began) < 30*time.Second; time.Sleep(time.Millisecond) {
+			}
+			if left() > 0 {
+				t.Errorf("%d files are left", left())
+			}
+		})
 	}
 }
 

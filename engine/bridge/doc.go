@@ -7,6 +7,7 @@
 //	pull.go    a file comes from it
 //	copy.go    one server sends to another
 //	file.go    a file at a server, as what a descriptor names
+//	parts.go   what a push leaves when a process dies, and its end
 //	notes.go   what has to be remembered of a push over a crash
 //
 // A server keeps no record, so nearly all that this end answers follows from the phase

@@ -39,6 +39,7 @@ type Options struct {
 type Line struct {
 	o     Options
 	notes *notes
+	parts parts
 	ctx   context.Context // ends with Close
 	end   context.CancelFunc
 	wg    sync.WaitGroup // what tidies up at servers
@@ -56,7 +57,7 @@ func NewLine(o Options) (*Line, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Line{o: o, notes: n}
+	l := &Line{o: o, notes: n, parts: parts{all: map[lifecycle.Key]part{}}}
 	l.ctx, l.end = context.WithCancel(context.Background())
 	return l, nil
 }
@@ -168,6 +169,7 @@ func (x *call) receives() (engine.Answer, error) {
 	switch {
 	case p == lifecycle.Finished, x.ask.Move >= lifecycle.EndRequest:
 		x.notes.drop(x.ask.Key)
+		x.parts.over(x.ask.Key)
 		return served(lifecycle.Finished, 0, -1), nil
 	case p >= lifecycle.Ended:
 		return served(lifecycle.Posted, 0, -1), nil

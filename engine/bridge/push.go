@@ -42,6 +42,9 @@ type push struct {
 // push has the requester's half send its file.
 func (x *call) push() (engine.Answer, error) {
 	began := time.Now()
+	if err := x.parts.begin(x.ctx, x.ask.Key, x.ask.Call.Attempt); err != nil {
+		return engine.Answer{}, err
+	}
 	s, over, err := x.o.Servers.Login(x.ctx, x.partner)
 	if err != nil {
 		return engine.Answer{}, err
@@ -89,6 +92,7 @@ func (p *push) run() (o sideeffect.Outcome, err error) {
 		return o, err
 	}
 	o.Verified = p.attr.Verified
+	p.parts.over(p.ask.Key)
 	return o, nil
 }
 
@@ -127,10 +131,11 @@ func (p *push) begin(w plugins.Writer, src sideeffect.Source) error {
 		return err
 	}
 	p.note, p.noted = fresh, ok
-	request := plugins.WriteRequest{Size: src.Size()}
+	request := plugins.WriteRequest{Size: src.Size(), ID: partID(p.ask.Key), Again: ok || p.ask.Call.Attempt > 1}
 	if ok && p.can.Resume && !old.Copy && old.Partner == p.partner && old.Name == p.name && fresh.From != "" && old.From == fresh.From {
 		request.Resume = old.Resume
 	}
+	p.parts.left(p.ask.Key, true)
 	p.staged, err = p.write(w, request)
 	if request.Resume != nil && stale(kindOf(err)) {
 		p.log.Info("what the server had is gone: the file is sent anew", "name", p.name, "error", err)
@@ -138,6 +143,7 @@ func (p *push) begin(w plugins.Writer, src sideeffect.Source) error {
 		p.staged, err = p.write(w, request)
 	}
 	if err != nil {
+		p.parts.left(p.ask.Key, trusted(kindOf(err)))
 		return err
 	}
 	switch start := p.staged.Offset(); {
@@ -226,6 +232,7 @@ func (p *push) failed(err error) {
 	defer cancel()
 	keep := p.can.Resume && p.note.From != "" && p.at >= least && trusted(kindOf(err))
 	resume, aborted := p.staged.Abort(ctx, keep)
+	p.parts.left(p.ask.Key, keep || aborted != nil)
 	switch {
 	case keep && aborted == nil && len(resume) > 0:
 		p.note.Resume = resume // Naming stays: who has lost the answer does not know
@@ -408,45 +415,30 @@ func (x *call) isNamed(s plugins.Session, n note) (bool, error) {
 // operator's retry may go on with it.
 func (x *call) stopped() {
 	n, ok, err := x.notes.get(x.ask.Key)
-	if err != nil || !ok || x.ask.Why.Kind != fault.Canceled && trusted(x.ask.Why.Kind) {
-		return
+	switch {
+	case err != nil:
+	case !ok && x.ask.Side == lifecycle.Sender:
+		x.discard()
+	case ok && (x.ask.Why.Kind == fault.Canceled || !trusted(x.ask.Why.Kind)):
+		x.wg.Go(func() { x.forget(x.ask.Key, n) })
 	}
-	x.wg.Go(func() { x.forget(x.ask.Key, n) })
 }
 
 // forget removes an unfinished file of a server, and the note about it.
 func (l *Line) forget(key lifecycle.Key, n note) {
 	ctx, cancel := context.WithTimeout(l.ctx, tidyTime)
 	defer cancel()
-	if err := l.remove(ctx, n); err != nil {
+	var err error
+	if len(n.Resume) > 0 {
+		err = l.remove(ctx, n.Partner, n.Name, plugins.WriteRequest{Size: -1, Resume: n.Resume})
+	}
+	if err != nil {
 		l.o.Log.Warn("an unfinished file stays at a bridge", "id", key.ID.String(), "partner", n.Partner, "name", n.Name, "error", err)
 	}
 	if ctx.Err() == nil {
 		l.notes.drop(key)
+		l.parts.over(key)
 	}
-}
-
-func (l *Line) remove(ctx context.Context, n note) (err error) {
-	if len(n.Resume) == 0 || !l.o.Servers.Has(n.Partner) {
-		return nil
-	}
-	s, over, err := l.o.Servers.Login(ctx, n.Partner)
-	if err != nil {
-		return err
-	}
-	defer func() { over(err) }()
-	w, ok := s.(plugins.Writer)
-	if !ok {
-		return nil
-	}
-	staged, err := w.Write(ctx, n.Name, plugins.WriteRequest{Size: -1, Resume: n.Resume})
-	switch kindOf(err) {
-	case 0:
-		_, err = staged.Abort(ctx, false)
-	case fault.NotFound, fault.Stale, fault.Invalid:
-		err = nil
-	}
-	return err
 }
 
 // Sweep removes what requests have left that do not exist any more, or have ended

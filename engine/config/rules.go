@@ -181,8 +181,11 @@ func (m *meaning) task(all task.Catalogue, t *task.Table, v *value, list string)
 		fine = false
 	}
 	switch {
-	case t.Task == "receipt" && list == "pre":
-		m.add(at.place, "", "a receipt is of a file that has its name: put it into receiver.post")
+	case t.Task == "receipt" && list != "post":
+		m.add(at.place, "", "%s", map[string]string{
+			"pre":   "a receipt is of a file that has its name: put it into receiver.post",
+			"error": "a receipt is of a request that has not failed: put it into receiver.post",
+		}[list])
 		fine = false
 	case t.Task == "reschedule" && list != "error":
 		m.add(at.place, "", "reschedule is for lists of error tasks")

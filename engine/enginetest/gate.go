@@ -155,6 +155,14 @@ func (g *Gate) Find(ctx context.Context, q store.Query) iter.Seq2[lifecycle.Reco
 	return g.Store.Find(ctx, q)
 }
 
+// Named implements store.Store.
+func (g *Gate) Named(ctx context.Context, n store.Name, most int) ([]store.Ref, error) {
+	if g.isShut() {
+		return nil, errShut
+	}
+	return g.Store.Named(ctx, n, most)
+}
+
 func (g *Gate) isShut() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -61,51 +61,63 @@ func nameless(name string) bool {
 	return ok && len(digits) == 1+16 && digits[0] == '.' && strings.Trim(digits[1:], "0123456789abcdef") == ""
 }
 
-// stray takes a file that a scan has seen under a name between. One that was delivered is dealt with by what comes
-// after; w.mu is held.
-func (w *Watcher) stray(root *os.Root, aside string, scan uint64) {
+// stray gives a name back to a file that a scan has seen under one between; f is whose it is, nil: nobody knows.
+func (w *Watcher) stray(root *os.Root, aside string, f *file, scan uint64) (changes []change) {
 	base := path.Base(aside)
-	if nameless(base) {
-		w.strange(oddity{aside, "a watch folder was to move or remove it, and was ended: what it was called is not known; give it a name"}, scan)
-		return
-	}
 	name := path.Join(path.Dir(aside), ofAside(w.f.Name, base))
-	f := w.whose(name, base)
-	if f != nil && f.state == isDelivered && w.f.After != Keep {
-		return
-	}
 	d := disposal{folder: w.f, aside: base, failed: true}
 	var err error
 	if f != nil {
 		name, d.version = f.path, f.sent
 	}
 	if d.path, err = relpath.Parse(name); err != nil {
-		return // nobody has set it aside
+		return nil // nobody has set it aside
 	}
 	in, err := openPlace(w.f.openDir(root, at(d.path.Dir())))
 	if err != nil {
-		return // the scan says so
+		return nil // the scan says so
 	}
 	defer in.Close()
 	fi, err := in.Lstat(base)
 	if err != nil || !fi.Mode().IsRegular() {
-		return // it is over meanwhile
+		return nil // it is over meanwhile
 	}
 	given, err := in.giveFree("back", base, in, d.path.Base())
 	if err != nil {
 		w.strange(oddity{aside, fault.Plain(d.lies(err))}, scan)
-		return
+		return nil
 	}
 	given = path.Join(path.Dir(aside), given)
 	w.log.Warn("a file that was to be moved or removed has its name again", "was", aside, "file", given)
 	w.odd[aside] = oddAt{"it was to be moved or removed, which came to no end; it is " + given + " again", scan}
-	if given == name && f != nil {
-		d.stays(in)
-		w.renamed(f, d.now)
+	if fi, err = in.Lstat(path.Base(given)); err != nil {
+		return nil
 	}
-	if fi, err = in.Lstat(path.Base(given)); err == nil && w.f.wants(given) {
-		w.sighted(given, sideeffect.VersionOf(fi).WithoutDevice(), scan)
+	now := sideeffect.VersionOf(fi).WithoutDevice()
+	switch {
+	case f == nil || !d.is(fi):
+	case given == name:
+		changes = w.renamed(f, now)
+	case f.state == isKept:
+		changes = w.known(given, now)
 	}
+	if w.f.wants(given) {
+		w.sighted(given, now, scan)
+	}
+	return changes
+}
+
+// known takes what was delivered, and has got another name, as delivered under that.
+func (w *Watcher) known(name string, v sideeffect.Version) []change {
+	f := w.files[name]
+	if f == nil {
+		f = &file{path: name, noted: nothing}
+		w.files[name] = f
+	}
+	old := w.note(f)
+	w.unschedule(f)
+	f.state, f.noted, f.seen, f.newer, f.why = isKept, &noted{sent: v}, v, false, ""
+	return []change{{path: name, old: old, now: w.note(f)}}
 }
 
 // whose is the file with a note whose version was set aside under that name.
@@ -127,20 +139,68 @@ func (w *Watcher) whose(name, aside string) *file {
 	return nil
 }
 
-// renamed notes that a version is another by its name's coming and going alone.
-func (w *Watcher) renamed(f *file, now sideeffect.Version) {
-	if now == (sideeffect.Version{}) || now == f.sent {
-		return
+// aside reports whether a file that has the name between of a file's version is there.
+func (w *Watcher) aside(root *os.Root, f *file) (bool, error) {
+	_, err := w.f.lstat(root, path.Join(path.Dir(f.path), asideName(w.f.Name, f.path, f.sent)))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// renamed takes what a version is now by its name's coming and going alone.
+func (w *Watcher) renamed(f *file, now sideeffect.Version) []change {
+	if now.IsZero() || now == f.sent && !f.renaming {
+		return nil
 	}
 	old := w.note(f)
 	if f.seen == f.sent {
 		f.seen = now
 	}
-	f.sent = now
-	w.keep([]change{{path: f.path, old: old, now: w.note(f)}})
+	f.sent, f.renaming = now, false
+	return []change{{path: f.path, old: old, now: w.note(f)}}
 }
 
-// strays takes all of a part of a scan.
+// expectRenames notes that renames may make files other versions: who finds them after a process that has ended in
+// between knows them.
+func (w *Watcher) expectRenames(files []*file) bool {
+	var changes []change
+	var new []*file
+	for _, f := range files {
+		if old := w.note(f); !f.renaming {
+			f.renaming = true
+			changes, new = append(changes, change{path: f.path, old: old, now: w.note(f)}), append(new, f)
+		}
+	}
+	ok := w.keep(changes)
+	for _, f := range new {
+		f.renaming = ok
+	}
+	return ok
+}
+
+// regain knows files whose names came and went when an earlier process has ended.
+func (w *Watcher) regain(files []*file) {
+	root, err := os.OpenRoot(w.f.Root)
+	if err != nil || len(files) == 0 {
+		return // what comes first says so
+	}
+	defer root.Close()
+	var changes []change
+	for _, f := range files {
+		if aside, err := w.aside(root, f); aside || err != nil {
+			continue
+		}
+		if fi, err := w.f.lstat(root, f.path); err == nil && fi.Mode().IsRegular() {
+			if now := sideeffect.VersionOf(fi).WithoutDevice(); now.Touched(f.sent) {
+				changes = append(changes, w.renamed(f, now)...)
+			}
+		}
+	}
+	w.keep(changes)
+}
+
+// strays takes all of a part of a scan. What was delivered is dealt with by what comes after.
 func (w *Watcher) strays(asides []string, scan uint64) {
 	if len(asides) == 0 {
 		return
@@ -153,7 +213,27 @@ func (w *Watcher) strays(asides []string, scan uint64) {
 		return
 	}
 	defer root.Close()
-	for _, name := range asides {
-		w.stray(root, name, scan)
+	of, known := map[string]*file{}, []*file(nil)
+	for _, aside := range asides {
+		base := path.Base(aside)
+		if nameless(base) {
+			w.strange(oddity{aside, "a watch folder was to move or remove it, and was ended: what it was called is not known; give it a name"}, scan)
+			continue
+		}
+		f := w.whose(path.Join(path.Dir(aside), ofAside(w.f.Name, base)), base)
+		if f != nil && f.state == isDelivered && w.f.After != Keep {
+			continue
+		}
+		if of[aside] = f; f != nil {
+			known = append(known, f)
+		}
 	}
+	if !w.expectRenames(known) {
+		return
+	}
+	var changes []change
+	for aside, f := range of {
+		changes = append(changes, w.stray(root, aside, f, scan)...)
+	}
+	w.keep(changes)
 }

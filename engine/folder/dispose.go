@@ -25,9 +25,14 @@ type disposal struct {
 	aside   string             // its name between, in its directory
 	done    string             // its done file there, which goes first: a later one is of a later version; "": none
 	failed  bool               // it was not delivered: it gets a name whatever has its own
+	noted   bool               // that renames may make it another version: they make none before that
 
-	now sideeffect.Version // as what it has its name still, if renames have made it another; zero: they have not
+	now     sideeffect.Version // as what it has its name still; zero: it has not, or was not renamed
+	missing bool               // nothing has its name
 }
+
+// errUnnoted is of what is to be done again when it is noted that the version may change.
+var errUnnoted = errors.New("not noted yet")
 
 // do removes or moves the version, if it is what has the name. With an error it has its name, or the error says where
 // it is, and it is to be done again later. What was done is not yet durable: the directories are.
@@ -35,6 +40,7 @@ func (d *disposal) do(root *os.Root) (gone bool, dirs []string, err error) {
 	dir := at(d.path.Dir())
 	in, err := openPlace(d.folder.openDir(root, dir))
 	if errors.Is(err, fs.ErrNotExist) {
+		d.missing = true
 		return false, nil, nil
 	}
 	if err != nil {
@@ -68,11 +74,29 @@ func (d *disposal) isAside(in place) (bool, error) {
 	case err != nil:
 		return false, fault.Wrap("look for file", d.path.String(), err)
 	case d.is(fi):
-		return true, nil
+		return d.onlyAside(in, fi)
 	case fi.IsDir():
 		return false, fault.New("rename file", fault.Exists, "%s is a directory, and the file needs that name for a moment: remove it", path.Join(at(d.path.Dir()), d.aside))
 	}
 	return false, d.back(in)
+}
+
+// onlyAside has it in the one place, if an earlier run was to give it a name by a second one.
+func (d *disposal) onlyAside(in place, aside fs.FileInfo) (bool, error) {
+	fi, err := in.Lstat(d.path.Base())
+	if err != nil || !os.SameFile(fi, aside) {
+		return true, nil // another file has its name, or none
+	}
+	if !d.noted {
+		return false, errUnnoted
+	}
+	if err := in.Remove(d.aside); err != nil {
+		return false, fault.Wrap("remove second name", d.aside, bare(err))
+	}
+	if d.stays(in); !d.now.IsZero() {
+		d.version = d.now
+	}
+	return false, nil
 }
 
 // is reports whether fi is of the version, renamed perhaps.
@@ -86,7 +110,7 @@ func (d *disposal) takeAside(root *os.Root, in place) (bool, error) {
 	name := d.path.Base()
 	f, fi, err := openVersion(in.Root, name)
 	if err != nil {
-		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errNoFile) {
+		if d.missing = errors.Is(err, fs.ErrNotExist); d.missing || errors.Is(err, errNoFile) {
 			err = nil // it is not what was delivered
 		}
 		return false, fault.Wrap("open file", d.path.String(), err)
@@ -107,7 +131,7 @@ func (d *disposal) takeAside(root *os.Root, in place) (bool, error) {
 		_ = in.Remove(d.done) // one that stays does no harm
 	}
 	reached("looked")
-	if err := in.aside(name, d.aside, !d.to.IsZero()); err != nil {
+	if err := in.aside(name, d.aside, !d.to.IsZero(), d.noted); err != nil {
 		d.stays(in)
 		return false, fault.Wrap("rename file", d.path.String(), err)
 	}
@@ -223,6 +247,9 @@ func (d *disposal) back(in place) error {
 
 // giveBack gives the version its own name again, because of what has failed.
 func (d *disposal) giveBack(in place, why error) error {
+	if !d.noted {
+		return errUnnoted
+	}
 	name, err := d.path.Base(), error(nil)
 	if d.failed {
 		name, err = in.giveFree("back", d.aside, in, name)

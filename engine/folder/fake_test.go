@@ -31,6 +31,7 @@ type fake struct {
 	versions  map[string]int      // how often each version of a path was
 	hold      bool                // nothing is carried out
 	refuse    error               // of Submit
+	refuseFor string              // a partner: Submit refuses it
 	fails     string              // of what is carried out
 	failsFor  string              // a partner: all of it
 	submits   int
@@ -48,6 +49,9 @@ func (e *fake) Submit(_ context.Context, o engine.Order) (lifecycle.Record, bool
 	defer e.mu.Unlock()
 	if e.refuse != nil {
 		return lifecycle.Record{}, false, e.refuse
+	}
+	if o.Partner == e.refuseFor {
+		return lifecycle.Record{}, false, fault.New("submit", fault.Permission, "rule does not list partner %q", o.Partner)
 	}
 	if r := e.records[o.ID]; r != nil {
 		return *r, false, nil

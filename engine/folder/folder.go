@@ -117,7 +117,8 @@ func Matches(patterns []string, path string) (which string, ok bool) {
 	return "", false
 }
 
-// CheckDoneFile refuses, as fault.Invalid, a template that is no name of one element.
+// CheckDoneFile refuses, as fault.Invalid, a template that is no name of one element, or has more
+// than one variable: of a done file's name it could not be told whose it is.
 func CheckDoneFile(t string) error {
 	if t == "" {
 		return nil
@@ -125,8 +126,8 @@ func CheckDoneFile(t string) error {
 	bad := func(why string) error {
 		return fault.New("read done_file", fault.Invalid, "%q %s: as \"{name}.done\", \"{stem}.ok\" or \"READY\"", t, why)
 	}
-	if t == "{name}" {
-		return bad("is the file itself")
+	if rest := strings.NewReplacer("{name}", "", "{stem}", "").Replace(t); rest == "" || strings.Count(t, "{") > 1 {
+		return bad("fits any file: one of {name} and {stem}, and something around it")
 	}
 	if p, err := relpath.Parse(doneName(t, "x.y")); err != nil || p.Base() != p.String() || strings.ContainsAny(doneName(t, "x"), "{}") {
 		return bad("is no name of a file beside it")
@@ -148,13 +149,20 @@ func isDone(template, name string) bool {
 	if template == "" {
 		return false
 	}
-	before, after := template, ""
-	if i := strings.IndexByte(template, '{'); i >= 0 {
-		before, after = template[:i], template[strings.LastIndexByte(template, '}')+1:]
-	} else {
+	before, rest, ok := strings.Cut(template, "{")
+	if !ok {
 		return name == template
 	}
-	return len(name) > len(before)+len(after) && strings.HasPrefix(name, before) && strings.HasSuffix(name, after)
+	_, after, _ := strings.Cut(rest, "}")
+	_, ok = between(before, after, name)
+	return ok
+}
+
+// between is what a name has between its beginning and its end, and whether it has both and something in between.
+func between(before, after, name string) (string, bool) {
+	name, begins := strings.CutPrefix(name, before)
+	name, ends := strings.CutSuffix(name, after)
+	return name, begins && ends && name != ""
 }
 
 // isOwnDone reports whether a done file is of one file only, and goes with it.

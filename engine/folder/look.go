@@ -108,7 +108,7 @@ func (w *Watcher) sighted(name string, v sideeffect.Version, scan uint64) {
 	}
 	f.scan = max(f.scan, scan)
 	if f.gone != 0 {
-		f.gone = 0
+		w.back = append(w.back, f)
 	}
 	if f.seen == v {
 		return
@@ -191,6 +191,20 @@ func (w *Watcher) missing() {
 	w.keep(changes)
 }
 
+// regained notes of what was missed that it is there.
+func (w *Watcher) regained() {
+	var changes []change
+	for _, f := range w.back {
+		if f.gone != 0 && w.files[f.path] == f {
+			old := w.note(f)
+			f.gone = 0
+			changes = append(changes, change{path: f.path, old: old, now: w.note(f)})
+		}
+	}
+	w.back = nil
+	w.keep(changes)
+}
+
 // vanished forgets a file that is not there, or notes since when it is not.
 func (w *Watcher) vanished(f *file) []change {
 	f.seen = sideeffect.Version{}
@@ -202,16 +216,22 @@ func (w *Watcher) vanished(f *file) []change {
 		delete(w.files, f.path)
 		return []change{{path: f.path, old: w.note(f)}}
 	case isKept:
-		now := time.Now().Unix()
-		if f.gone == 0 {
-			old := w.note(f)
-			f.gone = now
-			return []change{{path: f.path, old: old, now: w.note(f)}}
-		}
-		if time.Duration(now-f.gone)*time.Second > forgetAfter {
-			delete(w.files, f.path)
-			return []change{{path: f.path, old: w.note(f)}}
-		}
+		return w.missed(f)
+	}
+	return nil
+}
+
+// missed notes since when a file that was delivered is not there, and forgets it after a while: its file system may
+// be back until then.
+func (w *Watcher) missed(f *file) []change {
+	old, now := w.note(f), time.Now().Unix()
+	if f.gone == 0 {
+		f.gone = now
+		return []change{{path: f.path, old: old, now: w.note(f)}}
+	}
+	if time.Duration(now-f.gone)*time.Second > forgetAfter && w.now() > int64(w.cfg.young) {
+		delete(w.files, f.path)
+		return []change{{path: f.path, old: old}}
 	}
 	return nil
 }
@@ -266,7 +286,9 @@ func (w *Watcher) wake(dir, done string) {
 		}
 	}
 	if before, after, ok := strings.Cut(w.f.DoneFile, "{name}"); ok {
-		wake(w.files[path.Join(dir, done[len(before):len(done)-len(after)])])
+		if name, ok := between(before, after, done); ok {
+			wake(w.files[path.Join(dir, name)])
+		}
 		return
 	}
 	for _, f := range w.files {
@@ -324,6 +346,11 @@ func (w *Watcher) look(root *os.Root, f *file) {
 		}
 	case f.state == isOpen:
 		w.supersede(f)
+	case w.owes(root, f):
+		f.why = "its earlier version was delivered, and is to be moved or removed first"
+		if f.left != "" {
+			f.why += ": " + f.left
+		}
 	case w.open+len(w.ready)*len(w.f.Partners) >= w.f.Open:
 		f.why = "as many of the folder's requests as may are open"
 		if !f.held {
@@ -333,6 +360,15 @@ func (w *Watcher) look(root *os.Root, f *file) {
 	default:
 		w.ready = append(w.ready, f)
 	}
+}
+
+// owes reports whether what was delivered has its name between still: the note says what is to be done with it.
+func (w *Watcher) owes(root *os.Root, f *file) bool {
+	if f.state != isDelivered && f.state != isKept {
+		return false
+	}
+	aside, err := w.aside(root, f)
+	return aside || err != nil
 }
 
 // Reasons that are looked at.

@@ -38,8 +38,9 @@ type note struct {
 	Version  []byte    `json:"version"` // sideeffect.Version without its device
 	State    State     `json:"state"`
 	Requests []request `json:"requests"`
-	Why      string    `json:"why,omitempty"` // of failed
-	Gone     time.Time `json:"gone,omitzero"` // since when the file is missed
+	Why      string    `json:"why,omitempty"`      // of failed
+	Gone     time.Time `json:"gone,omitzero"`      // since when the file is missed
+	Renaming bool      `json:"renaming,omitempty"` // its name comes and goes: it may be another version by that alone
 }
 
 // request is one of a file.

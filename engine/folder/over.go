@@ -53,7 +53,8 @@ func (w *Watcher) over(e ending) {
 
 // admit looks again at as many of those that wait for others as there is room for.
 func (w *Watcher) admit() {
-	room := (w.f.Open-w.open)/len(w.f.Partners) - len(w.ready)
+	each := len(w.f.Partners)
+	room := (w.f.Open-w.open+each-1)/each - len(w.ready) // the last may be more than there is room for, as in look
 	for range min(len(w.held), room, mostNoted) {
 		f := w.held[0]
 		w.held[0] = nil
@@ -93,7 +94,7 @@ func (w *Watcher) retry() {
 		}
 	}
 	w.settle(ended)
-	w.finish(append(left, failed...))
+	w.finishAll(append(left, failed...))
 	w.mu.Unlock()
 	w.register(missing)
 	w.mu.Lock()
@@ -177,6 +178,23 @@ func ids(f *file) (all []string) {
 	return all
 }
 
+// finishAll is finish, of as many as there are.
+func (w *Watcher) finishAll(files []*file) {
+	for some := range slices.Chunk(files, mostNoted) {
+		w.finish(some)
+	}
+}
+
+// finishing is one run of finish.
+type finishing struct {
+	*Watcher
+	root    *os.Root
+	dirs    map[string]bool // to be synced
+	changes []change
+	done    []*file // of which the notes go
+	later   []*file // whose names are to be changed in a way that has to be noted first
+}
+
 // finish does what comes after, then forgets the notes of what is gone.
 func (w *Watcher) finish(files []*file) {
 	if len(files) == 0 {
@@ -188,82 +206,105 @@ func (w *Watcher) finish(files []*file) {
 		return // the next scan begins it again
 	}
 	defer root.Close()
-	dirs := map[string]bool{}
-	var changes []change
-	var done []*file
+	run := finishing{Watcher: w, root: root, dirs: map[string]bool{}}
 	for _, f := range files {
-		old := w.note(f)
-		if f.state == isDelivered && w.f.After == Keep {
-			f.state, f.reqs = isKept, nil
-			changes = append(changes, change{path: f.path, old: old, now: w.note(f)})
-			if f.newer || f.seen != f.sent && f.seen != (sideeffect.Version{}) {
-				f.newer = false
-				w.schedule(f, 0)
-			}
-			continue
+		run.end(f)
+	}
+	if later := run.later; w.expectRenames(later) {
+		for _, f := range later {
+			run.end(f)
 		}
-		went, at, now, err := w.dispose(root, f)
-		for _, dir := range at {
-			dirs[dir] = true
-		}
-		if err != nil {
-			if text := fault.Plain(err); f.left != text {
-				f.left = text
-				w.log.Warn("a file stays that is to be moved or removed; that is tried again", "file", f.path, "state", states[f.state], "error", err)
-			}
-			w.renamed(f, now)
-			continue
-		}
-		if went {
-			w.log.Info(map[stateCode]string{isDelivered: w.f.After.String() + "d", isFailed: "moved away"}[f.state], "file", f.path)
-		}
-		changes = append(changes, change{path: f.path, old: old})
-		done = append(done, f)
 	}
 	reached("removed")
-	if err := syncDirs(root, dirs); err != nil {
+	if err := syncDirs(root, run.dirs); err != nil {
 		w.trouble(err)
 		return
 	}
-	if !w.keep(changes) {
+	if !w.keep(run.changes) {
 		return
 	}
 	reached("forgotten")
-	for _, f := range done {
-		f.state, f.noted, f.newer, f.why = none, nothing, false, ""
-		fi, err := w.f.lstat(root, f.path)
-		switch {
-		case err == nil && fi.Mode().IsRegular():
-			f.seen = sideeffect.Version{}
-			w.sighted(f.path, sideeffect.VersionOf(fi).WithoutDevice(), f.scan)
-		case errors.Is(err, fs.ErrNotExist):
-			w.unschedule(f)
-			delete(w.files, f.path)
-		}
+	for _, f := range run.done {
+		w.forgotten(root, f)
 	}
 }
 
-// dispose removes or moves a file, and its done file. now is the version that has its name still, if that is
-// another by renames alone.
-func (w *Watcher) dispose(root *os.Root, f *file) (went bool, dirs []string, now sideeffect.Version, err error) {
+// end ends one file as far as it can be.
+func (w *finishing) end(f *file) {
+	old := w.note(f)
+	if f.state == isDelivered && w.f.After == Keep {
+		f.state, f.reqs = isKept, nil
+		w.changes = append(w.changes, change{path: f.path, old: old, now: w.note(f)})
+		if f.newer || f.seen != f.sent && f.seen != (sideeffect.Version{}) {
+			f.newer = false
+			w.schedule(f, 0)
+		}
+		return
+	}
+	d, err := w.disposal(f)
+	var went bool
+	if err == nil {
+		var dirs []string
+		went, dirs, err = d.do(w.root)
+		for _, dir := range dirs {
+			w.dirs[dir] = true
+		}
+	}
+	switch {
+	case errors.Is(err, errUnnoted):
+		w.later = append(w.later, f)
+	case err != nil:
+		if text := fault.Plain(err); f.left != text {
+			f.left = text
+			w.log.Warn("a file stays that is to be moved or removed; that is tried again", "file", f.path, "state", states[f.state], "error", err)
+		}
+		w.changes = append(w.changes, w.renamed(f, d.now)...)
+	case d.missing && f.state == isDelivered:
+		f.left, f.seen, f.newer = "", sideeffect.Version{}, false
+		w.unschedule(f)
+		w.changes = append(w.changes, w.missed(f)...)
+	default:
+		if went {
+			w.log.Info(map[stateCode]string{isDelivered: w.f.After.String() + "d", isFailed: "moved away"}[f.state], "file", f.path)
+		}
+		w.changes = append(w.changes, change{path: f.path, old: old})
+		w.done = append(w.done, f)
+	}
+}
+
+// forgotten goes on with a name whose file is gone: with what has it now.
+func (w *Watcher) forgotten(root *os.Root, f *file) {
+	f.state, f.noted, f.newer, f.why = none, nothing, false, ""
+	fi, err := w.f.lstat(root, f.path)
+	switch {
+	case err == nil && fi.Mode().IsRegular():
+		f.seen = sideeffect.Version{}
+		w.sighted(f.path, sideeffect.VersionOf(fi).WithoutDevice(), f.scan)
+	case errors.Is(err, fs.ErrNotExist):
+		w.unschedule(f)
+		delete(w.files, f.path)
+	}
+}
+
+// disposal is what is to be done with a file, and its done file.
+func (w *Watcher) disposal(f *file) (d disposal, err error) {
 	p, err := relpath.Parse(f.path)
 	if err != nil {
-		return false, nil, now, err
+		return d, err
 	}
-	d := disposal{folder: w.f, path: p, version: f.sent, aside: asideName(w.f.Name, f.path, f.sent), failed: f.state == isFailed}
+	d = disposal{folder: w.f, path: p, version: f.sent, aside: asideName(w.f.Name, f.path, f.sent), failed: f.state == isFailed, noted: f.renaming}
 	action, place := w.f.After, w.f.To
 	if f.state == isFailed {
 		action, place = Move, w.f.FailedTo
 	}
 	if action == Move {
 		if _, err = place.Join(d.below()); err != nil { // it is too long, perhaps
-			return false, nil, now, err
+			return d, err
 		}
 		d.to = place
 	}
 	if isOwnDone(w.f.DoneFile) {
 		d.done = doneName(w.f.DoneFile, p.Base())
 	}
-	went, dirs, err = d.do(root)
-	return went, dirs, d.now, err
+	return d, nil
 }

@@ -103,7 +103,8 @@ func (p place) reaches(to place) error {
 
 // aside gives a file a name in its directory that is not taken. With linked, where a rename would replace what has
 // come under a name, it refuses a file that can have no second one: its own could not be given back without that danger.
-func (p place) aside(name, aside string, linked bool) error {
+// That makes it another version, which is to be noted before.
+func (p place) aside(name, aside string, linked, noted bool) error {
 	err := faulty("aside")
 	if err == nil {
 		err = renameNew(p.dir, name, p.dir, aside)
@@ -111,13 +112,18 @@ func (p place) aside(name, aside string, linked bool) error {
 	if !errors.Is(err, errors.ErrUnsupported) {
 		return err
 	}
+	if linked && !noted {
+		return errUnnoted
+	}
 	if linked {
 		if err := unix.Linkat(int(p.dir.Fd()), name, int(p.dir.Fd()), aside, 0); err != nil {
 			return fmt.Errorf("it can have no second name: %w", err)
 		}
+		reached("second name")
 		if err := p.Remove(aside); err != nil {
 			return err
 		}
+		reached("one name")
 	}
 	return p.Rename(name, aside)
 }

@@ -56,6 +56,9 @@ func (w *Watcher) Status(rows int) Status {
 	s.Hints, s.Skipped = w.hints.state(), len(w.odd)
 	first := ""
 	for _, f := range w.files {
+		if f.state == isDelivered && f.gone != 0 {
+			continue // nothing is left of it but the note
+		}
 		r := w.row(f)
 		if f.left != "" {
 			if s.Staying++; first == "" || f.path < first {

@@ -23,7 +23,7 @@ func (w *Watcher) note(f *file) *note {
 	if f.state == none {
 		return nil
 	}
-	n := &note{Version: f.sent.Encode(), State: states[f.state], Gone: timeOf(f.gone)}
+	n := &note{Version: f.sent.Encode(), State: states[f.state], Gone: timeOf(f.gone), Renaming: f.renaming}
 	for _, r := range f.reqs {
 		n.Requests = append(n.Requests, r.request)
 	}
@@ -33,20 +33,26 @@ func (w *Watcher) note(f *file) *note {
 	return n
 }
 
-// keep makes notes durable. What cannot be noted is as if it had not been done: it is done
-// again.
+// keep makes notes durable, mostNoted at a time. If one cannot be noted, all are as if they had not been done: they
+// are done again.
 func (w *Watcher) keep(changes []change) bool {
-	if err := w.cfg.Notes.keep(w.f.Name, changes); err != nil {
-		w.trouble(err)
-		return false
+	for some := range slices.Chunk(changes, mostNoted) {
+		if err := w.cfg.Notes.keep(w.f.Name, some); err != nil {
+			w.trouble(err)
+			return false
+		}
 	}
 	return true
 }
 
-// load takes up what the notes have.
+// load takes up what the notes have. Those of another directory, which the folder had before, rest until it is
+// the folder's again.
 func (w *Watcher) load() error {
 	return w.cfg.Notes.all(w.f.Name, func(path string, n *note) {
-		f := &file{noted: &noted{sent: n.version()}, path: path, why: n.Why}
+		if !below(w.f.Dir, path) {
+			return
+		}
+		f := &file{noted: &noted{sent: n.version(), renaming: n.Renaming}, path: path, why: n.Why}
 		for i, s := range states {
 			if s == n.State {
 				f.state = stateCode(i)
@@ -66,7 +72,7 @@ func (w *Watcher) load() error {
 func (w *Watcher) resume() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	var left []*file
+	var left, renaming []*file
 	for _, f := range w.files {
 		switch f.state {
 		case isOpen:
@@ -74,8 +80,12 @@ func (w *Watcher) resume() {
 		case isDelivered:
 			left = append(left, f)
 		}
+		if f.renaming {
+			renaming = append(renaming, f)
+		}
 	}
-	w.finish(left)
+	w.regain(renaming)
+	w.finishAll(left)
 }
 
 // follow waits for what is registered of a file, and registers the rest if the file is still
@@ -109,8 +119,8 @@ func (w *Watcher) follow(f *file) {
 // ready of it is noted and registered again, under the same ids if it is the same version.
 // Those that are registered and of a version that is gone are given up.
 func (w *Watcher) retract(f *file) {
-	if slices.ContainsFunc(f.reqs, func(r outcome) bool { return r.Registered && !r.over }) {
-		return // submitAgain has the others
+	if slices.ContainsFunc(f.reqs, func(r outcome) bool { return r.Registered }) {
+		return // retry has the others
 	}
 	old := w.note(f)
 	f.state, f.noted = none, nothing
@@ -150,6 +160,7 @@ func cause(r *lifecycle.Record) string {
 // submit notes and registers what is ready.
 func (w *Watcher) submit() {
 	w.mu.Lock()
+	w.regained()
 	ready := w.ready
 	w.ready = nil
 	var changes []change

@@ -34,6 +34,7 @@ type Config struct {
 	Log    *slog.Logger // nil: nowhere
 
 	watcher func() (*fsnotify.Watcher, error) // nil: fsnotify.NewWatcher
+	young   time.Duration                     // for so long nothing that is missed is forgotten; 0: forgetNothing
 }
 
 // Watcher is a folder at work. Its methods may be called at the same time.
@@ -64,7 +65,8 @@ type Watcher struct {
 	scanning bool
 	again    bool // a scan is to follow the one that runs
 	waiting  []chan struct{}
-	partial  int // scans of single directories that run
+	back     []*file // that were missed and are there again, which is to be noted
+	partial  int     // scans of single directories that run
 	scanErr  error
 	scanFrom time.Time
 }
@@ -87,10 +89,11 @@ type file struct {
 
 // noted is what is in a file's note.
 type noted struct {
-	sent sideeffect.Version // zero: there is no note
-	reqs []outcome          // nil once they do not matter any more
-	gone int64              // unix s: since when the file has been missed
-	left string             // why it could not be moved or removed, for people; not noted
+	sent     sideeffect.Version // zero: there is no note
+	reqs     []outcome          // nil once they do not matter any more
+	gone     int64              // unix s: since when the file has been missed
+	left     string             // why it could not be moved or removed, for people; not noted
+	renaming bool               // renames alone may make it another version than sent
 }
 
 // nothing is that of files without a note. Nobody writes to it.
@@ -131,12 +134,13 @@ type ending struct {
 
 // Limits of a folder's work.
 const (
-	mostOdd     = 1000 // that are remembered
-	mostNoted   = 512  // files of one commit
-	mostPartial = 16   // scans of single directories at a time
-	writerFirst = 25 * time.Millisecond
-	writerMost  = time.Second
-	forgetAfter = 7 * 24 * time.Hour
+	mostOdd       = 1000 // that are remembered
+	mostNoted     = 512  // files of one commit
+	mostPartial   = 16   // scans of single directories at a time
+	writerFirst   = 25 * time.Millisecond
+	writerMost    = time.Second
+	forgetAfter   = 7 * 24 * time.Hour
+	forgetNothing = time.Hour // of a process: its clock may be set yet, and file systems be mounted
 )
 
 // Watch begins a folder. It goes on with what the notes have.
@@ -149,6 +153,9 @@ func Watch(cfg Config) (*Watcher, error) {
 	}
 	if cfg.watcher == nil {
 		cfg.watcher = fsnotify.NewWatcher
+	}
+	if cfg.young == 0 {
+		cfg.young = forgetNothing
 	}
 	w := &Watcher{
 		cfg: cfg, f: &cfg.Folder, log: cfg.Log.With("folder", cfg.Folder.Name), began: time.Now(), hints: newHints(cfg.Folder.Root, cfg.watcher),

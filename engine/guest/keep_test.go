@@ -414,7 +414,11 @@ func TestSweepOfTakenOver(t *testing.T) {
 			t.Fatal(err)
 		}
 		old := n.Remains.all[0] // the sweep has come as far as this
-		if _, err := begun(t, s, "/x", w, random(2*keptBlock)).Abort(t.Context(), true); err != nil {
+		st := begun(t, s, "/x", w, random(2*keptBlock))
+		if err := n.Remains.drop(old); err != nil || len(n.Remains.all) != 1 {
+			t.Errorf("notes while it runs: %v, %v", n.Remains.all, err)
+		}
+		if _, err := st.Abort(t.Context(), true); err != nil {
 			t.Fatal(err)
 		}
 		if err := n.Remains.remove(old); fault.KindOf(err) != fault.Overloaded {

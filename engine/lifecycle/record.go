@@ -53,6 +53,7 @@ type Spec struct {
 	Third    string       // a third-party copy: the node to which Partner makes the request; empty: it is none. At most MaxName bytes
 	Fetch    bool         // a third-party copy: the file goes to Partner; else it comes from there
 	By       string       // the partner that wants it, as its third-party copy; empty: this node does. At most MaxName bytes
+	Version  string       // of its source, as sideeffect.Version.Encode has it without a device, if no other is to be sent; empty: any is
 }
 
 // file is the name at the end of that side.
@@ -64,10 +65,11 @@ func (s *Spec) file(side Side) relpath.Path {
 }
 
 // Same reports whether both ask for the same. How many tasks this end has is not
-// asked for: a rule may have been edited since. Nor is how long the chain is.
+// asked for: a rule may have been edited since. Nor is how long the chain is, nor the
+// version: a task that runs twice finds its request though the file is another by now.
 func (s Spec) Same(o Spec) bool {
 	at := s.NotAt.Equal(o.NotAt)
-	s.Tasks, s.NotAt, s.Hops = o.Tasks, o.NotAt, o.Hops
+	s.Tasks, s.NotAt, s.Hops, s.Version = o.Tasks, o.NotAt, o.Hops, o.Version
 	return at && s == o
 }
 

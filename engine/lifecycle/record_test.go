@@ -83,9 +83,9 @@ func TestRegister(t *testing.T) {
 func TestSame(t *testing.T) {
 	s := Spec{Partner: "b", Rule: "r", NotAt: testTime, Tasks: [3]uint8{1, 2, 3}}
 	o := s
-	o.NotAt, o.Tasks = testTime.In(time.FixedZone("", 3600)), [3]uint8{}
+	o.NotAt, o.Tasks, o.Version = testTime.In(time.FixedZone("", 3600)), [3]uint8{}, "v"
 	if !s.Same(o) {
-		t.Error("another time zone and an edited rule make another request")
+		t.Error("another time zone, an edited rule and a changed file make another request")
 	}
 	for _, change := range []func(*Spec){
 		func(s *Spec) { s.Rule = "q" }, func(s *Spec) { s.NotAt = s.NotAt.Add(1) }, func(s *Spec) { s.Priority = 1 }, func(s *Spec) { s.Follow[0] = 1 },

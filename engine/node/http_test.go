@@ -16,6 +16,8 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -747,5 +749,46 @@ func TestWaitsOfToken(t *testing.T) {
 			t.Error(err)
 		}
 	}
+	w.end()
+}
+
+// TestTokenAsksMuch: beside a token that asks without a pause for what there is not, and for lists, transfers come to
+// their end, and each answer is one.
+func TestTokenAsksMuch(t *testing.T) {
+	w := newWeb(t, "")
+	token := w.token("greedy", `"read"`, "")
+	over := make(chan struct{})
+	var all sync.WaitGroup
+	var answers [3]atomic.Int64
+	for i := range 24 {
+		all.Go(func() {
+			path := []string{"/v1/requests/" + strings.Repeat("e", 32), "/v1/requests/eeee", "/v1/requests?states=DONE"}[i%3]
+			for {
+				select {
+				case <-over:
+					return
+				default:
+				}
+				code, _, body := w.ask(token, "GET", path, "")
+				if answers[i%3].Add(1); code != 429 && (i%3 < 2 && code != 404 || i%3 == 2 && code != 200) {
+					t.Errorf("%s: %d %s", path, code, body)
+					return
+				}
+			}
+		})
+	}
+	w.write("x", "hello")
+	for i := range 40 {
+		w.done(w.submit("a", "push", "x", fmt.Sprint("y", i%4)))
+	}
+	close(over)
+	all.Wait()
+	for i := range answers {
+		if answers[i].Load() == 0 {
+			t.Errorf("none of sort %d was asked for", i)
+		}
+	}
+	w.https.CloseIdleConnections()
+	w.local.CloseIdleConnections()
 	w.end()
 }

@@ -20,7 +20,7 @@ func (n *Node) listenAdmin() error {
 	if s, ok := n.o.Store.(interface{ Backup(io.Writer) error }); ok {
 		cfg.Backup = func(w io.Writer, withKey bool) error { return n.backup(s.Backup, w, withKey) }
 	}
-	if s, ok := n.o.Store.(interface{ Verify() error }); ok {
+	if s, ok := n.o.Store.(interface{ Verify(func(int) error) error }); ok {
 		cfg.Verify = s.Verify
 	}
 	if n.o.Read != nil {

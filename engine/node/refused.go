@@ -1,7 +1,6 @@
 package node
 
 import (
-	"errors"
 	"fmt"
 	"reflect"
 	"time"
@@ -41,7 +40,7 @@ func (s *server) heldBack(to plugins.Endpoint, now time.Time) error {
 
 // heard notes what a server has said to a login. s.mu is held.
 func (s *server) heard(to plugins.Endpoint, err error, now time.Time) {
-	if !errors.Is(err, fault.Unauthenticated) {
+	if !plugins.RefusedLogin(err) {
 		if err == nil {
 			s.refused = nil
 		}

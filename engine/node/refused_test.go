@@ -1,6 +1,7 @@
 package node
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -95,16 +96,18 @@ func TestRefusedLogin(t *testing.T) {
 	attempts(7)
 }
 
-// TestOtherFailuresAreTriedAgain: only a refusal holds logins back.
+// TestOtherFailuresAreTriedAgain: only a refusal of the server's holds logins back, and not that a driver
+// does not trust its key or certificate: once that is put right there, the next one is let in.
 func TestOtherFailuresAreTriedAgain(t *testing.T) {
 	g, b := newGate(t)
-	for range 3 {
-		go func() { <-g.came; g.let <- fault.New("connect", fault.DeadPeer, "nobody answers") }()
-		if _, _, err := b.Login(t.Context(), "one"); fault.KindOf(err) != fault.DeadPeer {
+	untrusted := &fault.Error{Op: "host key", Kind: fault.Unauthenticated, Side: fault.Inferred, Err: errors.New("the server's key is another")}
+	for i, answer := range []error{fault.New("connect", fault.DeadPeer, "nobody answers"), fault.New("PASS", fault.Overloaded, "530 too many users"), untrusted, untrusted} {
+		go func() { <-g.came; g.let <- answer }()
+		if _, _, err := b.Login(t.Context(), "one"); fault.KindOf(err) != fault.KindOf(answer) {
 			t.Error(err)
 		}
-	}
-	if n := g.all.Load(); n != 3 {
-		t.Errorf("%d attempts", n)
+		if n := g.all.Load(); int(n) != i+1 {
+			t.Fatalf("%d attempts, not %d", n, i+1)
+		}
 	}
 }

@@ -46,10 +46,7 @@ func Open(path, of string, buckets ...[]byte) (File, error) {
 
 // Backup writes the file as it is at one moment.
 func (f File) Backup(w io.Writer) error {
-	return fault.Wrap("back up", f.Path(), f.View(func(tx *bbolt.Tx) error {
-		_, err := tx.WriteTo(w)
-		return err
-	}))
+	return fault.Wrap("back up", f.Path(), Still(f.DB, w))
 }
 
 // Close ends the use. Nothing may be called after it.

@@ -51,6 +51,7 @@ type await struct {
 	Over  []Awaits  `json:"over,omitempty"` // the last ones, the oldest first
 	Seen  time.Time `json:"seen"`           // up to when what has come was looked at
 	Taken []taken   `json:"taken,omitempty"`
+	Clock time.Time `json:"clock,omitzero"` // what it has shown when this was noted
 }
 
 // taken is a request that was counted, not long before Seen.
@@ -115,6 +116,7 @@ func Expect(cfg AwaiterConfig, all map[string]Expected) (*Awaiter, error) {
 	}
 	for name, n := range notes {
 		w.all[name] = &expecting{note: *n}
+		w.latest = later(w.latest, n.Clock)
 	}
 	if err := w.change(all); err != nil {
 		return nil, err
@@ -171,7 +173,7 @@ func (w *Awaiter) change(all map[string]Expected) error {
 	for name, e := range all {
 		it := w.all[name]
 		if it == nil || it.note.Times != e.times() {
-			it = &expecting{note: await{Times: e.times(), Since: now, Last: now, Seen: now}}
+			it = &expecting{note: await{Times: e.times(), Since: now, Last: now, Seen: now, Clock: now}}
 			if !e.At.IsZero() && !e.At.After(now) {
 				it.note.Last = e.At.Add(-1) // it is late at once
 			}
@@ -194,14 +196,14 @@ func (w *Awaiter) loop() {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for w.ctx.Err() == nil {
-		if len(w.all) > 0 && w.lost.Swap(false) {
-			w.catchUp()
-		}
 		now := w.cfg.Clock().Round(0)
 		if now.Before(w.latest.Add(-setBack)) {
 			w.anew(now)
 		}
 		w.latest = now
+		if len(w.all) > 0 && w.lost.Swap(false) {
+			w.catchUp(now)
+		}
 		for name, it := range w.all {
 			w.pass(name, it, now)
 		}
@@ -226,10 +228,10 @@ func (w *Awaiter) loop() {
 func (w *Awaiter) anew(now time.Time) {
 	w.log.Warn("the clock was set back: what is expected begins anew", "now", now, "was", w.latest)
 	for name, it := range w.all {
-		if it.note.Last.After(now) || len(it.note.Late) > 0 {
+		if it.note.Since.After(now) || it.note.Last.After(now) || len(it.note.Late) > 0 {
 			it.note = await{Times: it.note.Times, Since: now, Last: now, Seen: now, Over: it.note.Over}
-			w.dirty[name] = true
 		}
+		w.dirty[name] = true // by the clock that is
 	}
 }
 
@@ -247,8 +249,16 @@ func (w *Awaiter) wait(now time.Time) (least time.Duration, ok bool) {
 	return max(least, 0), len(w.all) > 0
 }
 
-// catchUp looks in the store for what has come and was not told.
-func (w *Awaiter) catchUp() {
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// catchUp looks in the store for what has come and was not told. What has come by a clock that was
+// far ahead is none of it: its date says nothing.
+func (w *Awaiter) catchUp(now time.Time) {
 	for _, it := range w.all {
 		q := store.Query{States: []lifecycle.State{lifecycle.Done}, Partner: it.is.Partner, Rule: it.is.Rule, Since: it.note.Seen.Add(-overlapping)}
 		var all []lifecycle.Record
@@ -260,7 +270,7 @@ func (w *Awaiter) catchUp() {
 				w.lost.Store(true)
 				return
 			}
-			if it.is.is(&s.Record) {
+			if it.is.is(&s.Record) && !s.Record.Changed.After(now.Add(setBack)) {
 				all = append(all, s.Record)
 			}
 		}
@@ -362,6 +372,7 @@ func (w *Awaiter) keep() {
 	changes := map[string]*await{}
 	for name := range w.dirty {
 		if it := w.all[name]; it != nil {
+			it.note.Clock = w.latest
 			changes[name] = &it.note
 		}
 	}
@@ -384,6 +395,7 @@ func (w *Awaiter) Acknowledge(name, by string, due time.Time) (err error) {
 			return
 		}
 		now := w.cfg.Clock().Round(0)
+		it.note.Clock = now
 		w.pass(name, it, now)
 		late := it.note.Late
 		it.note.Late = slices.DeleteFunc(slices.Clone(late), func(a Awaits) bool { return due.IsZero() || a.Due.Equal(due) })

@@ -77,7 +77,21 @@ type item struct {
 	failed  bool      // the last try to make its run, or to note it
 	retryAt time.Time // then: not before
 	trouble string
-	waiting []chan Run // those who wait for the run that is ordered
+	waiting []chan<- ordered // those who wait for the run that is ordered
+}
+
+// ordered is what became of a run that somebody has ordered.
+type ordered struct {
+	run Run
+	err error
+}
+
+// answer tells those who wait for the run that is ordered.
+func (it *item) answer(o ordered) {
+	for _, waits := range it.waiting {
+		waits <- o
+	}
+	it.waiting = nil
 }
 
 // ending is what became of the first pending run of an item.
@@ -160,6 +174,11 @@ func (r *Runner) change(all map[string]Schedule) error {
 	if err := keep(r.cfg.Notes, runBucket, notes); err != nil {
 		return err
 	}
+	for name, it := range r.all {
+		if items[name] != it && !it.making { // else it is made, and its end told
+			it.answer(ordered{err: fault.New("run schedule", fault.Canceled, "schedule %q was removed, or is due at other times now, before the run was begun: run it again", name)})
+		}
+	}
 	for name, it := range items {
 		it.is = all[name]
 		it.next = it.is.Times.Next(it.note.Last)
@@ -197,8 +216,8 @@ func (r *Runner) wait(now time.Time) (least time.Duration, ok bool) {
 	least = nap
 	for _, it := range r.all {
 		switch {
-		case it.making:
-			continue
+		case it.making || len(it.note.Pending) > 0 && r.making == atOnce && !it.tooSoon():
+			continue // what is being made is told
 		case it.failed:
 			least = min(least, time.Until(it.retryAt))
 		case !it.next.IsZero():
@@ -313,6 +332,7 @@ func (r *Runner) over(e ending) {
 		e.of.making = false
 		switch name := e.of.is.Name; {
 		case r.all[name] != e.of: // it is gone
+			e.of.answer(ordered{e.run, e.err})
 		case e.err != nil:
 			e.of.fail(e.err)
 			r.log.Error("a run of a schedule is not made, and tried again", "schedule", name, "due", e.run.Due, "error", e.err)
@@ -356,10 +376,7 @@ func (r *Runner) tell(e ending) {
 	}
 	r.cfg.Told(&e.of.is, e.run.What)
 	if e.run.By != "" {
-		for _, waits := range e.of.waiting {
-			waits <- e.run
-		}
-		e.of.waiting = nil
+		e.of.answer(ordered{run: e.run})
 	}
 }
 
@@ -413,7 +430,7 @@ func notFound(name string, all map[string]*item) error {
 // Run makes a run now, by somebody's order, and returns when its requests are registered.
 // What the clock makes is not changed by it. Exists: one is under way.
 func (r *Runner) Run(ctx context.Context, name, by string) (s Status, run Run, err error) {
-	waits := make(chan Run, 1)
+	waits := make(chan ordered, 1)
 	e := r.ask(func() {
 		it := r.all[name]
 		switch {
@@ -434,8 +451,8 @@ func (r *Runner) Run(ctx context.Context, name, by string) (s Status, run Run, e
 		return s, run, err
 	}
 	select {
-	case run = <-waits:
-		return s, run, nil
+	case o := <-waits:
+		return s, o.run, o.err
 	case <-ctx.Done():
 		return s, run, fault.Wrap("run schedule", name, context.Cause(ctx))
 	case <-r.ctx.Done():

@@ -47,6 +47,10 @@ type Store interface {
 	// changes meanwhile may or may not be seen, and is not seen twice.
 	Find(ctx context.Context, q Query) iter.Seq2[lifecycle.Record, error]
 
+	// Named are at most so many records whose ids begin with the digits, in no order. It
+	// looks at few others, however many there are.
+	Named(ctx context.Context, n Name, most int) ([]Ref, error)
+
 	// Events are what happened to a request, oldest first; at most MaxEvents,
 	// the last ones.
 	Events(ctx context.Context, ref Ref) ([]Entry, error)
@@ -77,6 +81,17 @@ type Query struct {
 	Follow  lifecycle.ID
 	Since   time.Time // changed at or after
 	Limit   int       // most records; 0: all
+
+	// Looked is told now and then how many records were looked at since, by a Find that holds nothing
+	// meanwhile: it may take its time. Its error ends the Find. nil: nobody is told.
+	Looked func(n int) error
+}
+
+// Name is what is known of a record's Ref; zero fields are not.
+type Name struct {
+	Digits    string // the first of the id, hexadecimal, small
+	Requester string
+	Role      lifecycle.Role
 }
 
 // Matches reports whether r is selected, Limit apart.

@@ -29,6 +29,7 @@ type On struct {
 	Delays uint32            // how often the request was made due again since an operator's last word
 	Root   *os.Root          // of the rule
 	File   relpath.Path      // the request's file now, below Root; zero: there is none (any more)
+	Moved  bool              // File has to be what was moved: no task before this one may have given it another content
 	Vars   Vars
 	Log    *slog.Logger
 	Next   Forwarder // for transfer; may be nil

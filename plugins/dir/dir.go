@@ -5,7 +5,6 @@ package dir
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/sha256"
 	"errors"
 	"io"
@@ -143,7 +142,7 @@ func (s session) Checksum(_ context.Context, name, _ string, length int64) ([]by
 const unfinished = ".pannier-"
 
 func (s session) Write(_ context.Context, name string, w plugins.WriteRequest) (plugins.Staged, error) {
-	t := &staged{s: s, name: name, part: path.Join(path.Dir(at(name)), unfinished+rand.Text())}
+	t := &staged{s: s, name: name, part: path.Join(path.Dir(at(name)), unfinished+plugins.PartID(w.ID))}
 	flags := os.O_WRONLY | os.O_CREATE | os.O_EXCL
 	if w.Resume != nil {
 		part, whole, _ := strings.Cut(string(w.Resume), "\n")
@@ -152,6 +151,9 @@ func (s session) Write(_ context.Context, name string, w plugins.WriteRequest) (
 		if t.offset, err = strconv.ParseInt(whole, 10, 64); err != nil || t.offset < 0 || !strings.HasPrefix(path.Base(t.part), unfinished) || path.Dir(t.part) != path.Dir(at(name)) {
 			return nil, fault.Wrap("write", name, fault.New("resume", fault.Invalid, "this is not of the file").Advise("begin the file anew"))
 		}
+	}
+	if w.Again && w.Resume == nil {
+		_ = s.root.Remove(t.part) // mostly there is none
 	}
 	f, err := s.root.OpenFile(t.part, flags, 0o666)
 	if err != nil {

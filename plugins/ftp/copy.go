@@ -35,7 +35,7 @@ func (s *session) Copy(ctx context.Context, name string, to plugins.Session, toN
 	if err := errors.Join(s.allows(d), d.allows(s)); err != nil {
 		return res, err
 	}
-	tok, err := parseToken(req.Resume)
+	tok, err := parseToken(req.Resume, "")
 	if err != nil {
 		return res, err
 	}

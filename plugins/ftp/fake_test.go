@@ -443,6 +443,61 @@ func TestNotNow(t *testing.T) {
 	}
 }
 
+// TestLeftWhereNothingIsOverwritten: a part that an earlier process has left is removed first; but at a server
+// that has no parts nothing is.
+func TestLeftWhereNothingIsOverwritten(t *testing.T) {
+	f := newFake(t, nil)
+	f.say = func(_ *fakeConn, word, arg string) string {
+		if _, there := f.file(arg); word == "STOR" && there {
+			return "550 File exists"
+		}
+		return ""
+	}
+	part := newToken("one").part("/x")
+	f.files[part] = []byte("what was left")
+	w := plugins.WriteRequest{Size: 3, ID: "one"}
+	_, err := f.mustOpen().Write(t.Context(), "/x", w)
+	isKind(t, err, fault.Exists, "STOR")
+	w.Again = true
+	s, err := f.open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	st, err := s.(plugins.Writer).Write(t.Context(), "/x", w)
+	if err == nil {
+		_, err = st.Write([]byte("new"))
+	}
+	if err == nil {
+		_, err = st.Commit(t.Context())
+	}
+	if b, _ := f.file("/x"); err != nil || string(b) != "new" {
+		t.Errorf("%q, %v", b, err)
+	}
+	if _, there := f.file(part); there {
+		t.Error("it is left still")
+	}
+
+	f = newFake(t, nil)
+	f.feat += " ATOMIC\r\n"
+	f.files["/x"] = []byte("published")
+	if s, err = f.open(); err != nil {
+		t.Fatal(err)
+	}
+	if st, err = s.(plugins.Writer).Write(t.Context(), "/x", w); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := st.Abort(t.Context(), false); err != nil {
+		t.Error(err)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, c := range f.heard {
+		if strings.HasPrefix(c, "DELE") {
+			t.Error("a published file is deleted:", c)
+		}
+	}
+}
+
 func TestReadLies(t *testing.T) {
 	content := randomBytes(100_000)
 	for _, c := range []struct {
@@ -1111,7 +1166,7 @@ func TestCopyResume(t *testing.T) {
 	content := randomBytes(2 << 20)
 	a, b := newFake(t, nil), newFake(t, nil)
 	a.put("/f", content)
-	tok := newToken()
+	tok := newToken("")
 	tok.Size, tok.Modified = int64(len(content)), time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC).Unix()
 	b.put(tok.part("/g"), content[:1_000_000])
 	s, d := a.mustOpen("fxp", "any"), b.mustOpen("fxp", "any")

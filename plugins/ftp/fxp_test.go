@@ -73,7 +73,7 @@ func TestFXPHash(t *testing.T) {
 	}
 	holds(t, b, "g", big)
 	// What an earlier copy has left is another file's, of the same length.
-	tok := newToken()
+	tok := newToken("")
 	info, err := os.Stat(filepath.Join(a.Data, "f"))
 	if err != nil {
 		t.Fatal(err)
@@ -217,7 +217,7 @@ func TestFXPSourceChanged(t *testing.T) {
 	s, d := opens(t, a, "fxp", "any"), opens(t, b, "fxp", "any")
 	big := randomBytes(2 << 20)
 	puts(t, a, "f", big)
-	tok := newToken()
+	tok := newToken("")
 	tok.Size, tok.Modified = int64(len(big)), 1 // the time is another
 	puts(t, b, filepath.Base(tok.part("/g")), make([]byte, 1000))
 	if _, err := s.Copy(t.Context(), "/f", d, "/g", plugins.CopyRequest{Resume: tok.bytes()}); err != nil {

@@ -143,7 +143,7 @@ func TestPartUnknown(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tok := newToken()
+	tok := newToken("")
 	tok.Size, tok.Modified = f.Size, time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC).Unix() // as it says to MDTM
 	b.put(tok.part("/g"), content[:1_000_000])
 	soon(t, func() {

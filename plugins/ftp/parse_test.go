@@ -39,10 +39,10 @@ func TestParseList(t *testing.T) {
 
 func TestPart(t *testing.T) {
 	for _, target := range []string{"/f", "/d/f.csv", "/" + strings.Repeat("x", 255), "/d/" + strings.Repeat("é", 127), "/" + strings.Repeat("x", 199) + "é"} {
-		tok := newToken()
+		tok := newToken("")
 		part := tok.part(target)
 		base := part[strings.LastIndex(part, "/")+1:]
-		if plugins.CheckName(part) != nil || len(base) > 255 || !strings.HasSuffix(base, tok.ID+".part") || part == newToken().part(target) {
+		if plugins.CheckName(part) != nil || len(base) > 255 || !strings.HasSuffix(base, tok.ID+".part") || part == newToken("").part(target) {
 			t.Errorf("%q of %q", part, target)
 		}
 	}

@@ -277,6 +277,58 @@ func TestRealResume(t *testing.T) {
 	}
 }
 
+// TestRealLeft: what a Write has left whose process was killed goes with the next one of its ID, also where
+// that is given up, or is of another file; what has another ID stays.
+func TestRealLeft(t *testing.T) {
+	b := randomBytes(300_000)
+	for _, kind := range ftpserver.Kinds {
+		f := ftpserver.Start(t, kind)
+		killed := func(id string) {
+			s := opens(t, f)
+			st, err := s.Write(t.Context(), "/file", plugins.WriteRequest{Size: int64(len(b)), ID: id})
+			if err == nil {
+				_, err = st.Write(b[:200_000])
+			}
+			if err := errors.Join(err, s.Close()); err != nil { // which ends its connections, and nothing else
+				t.Fatal(kind, err)
+			}
+		}
+		parts := func(want int) {
+			t.Helper()
+			if all, _ := filepath.Glob(filepath.Join(f.Data, "*.part")); len(all) != want {
+				t.Errorf("%s: there are %q, not %d", kind, all, want)
+			}
+		}
+		killed("other")
+		killed("one")
+		parts(2)
+		again := plugins.WriteRequest{Size: int64(len(b)), ID: "one", Again: true}
+		s := opens(t, f)
+		st, err := s.Write(t.Context(), "/file", again)
+		if err == nil {
+			_, err = st.Write(b)
+		}
+		if err == nil {
+			_, err = st.Commit(t.Context())
+		}
+		if err != nil {
+			t.Fatal(kind, err)
+		}
+		holds(t, f, "file", b)
+		parts(1)
+		for range 2 { // there need be nothing
+			if st, err = s.Write(t.Context(), "/file", plugins.WriteRequest{Size: -1, ID: "other", Again: true}); err != nil {
+				t.Fatal(kind, err)
+			}
+			if _, err := st.Abort(t.Context(), false); err != nil {
+				t.Error(kind, err)
+			}
+			onlyFiles(t, f, "file")
+		}
+		holds(t, f, "file", b)
+	}
+}
+
 func TestRealWrongPassword(t *testing.T) {
 	for _, kind := range []string{"proftpd", "pure-ftpd"} {
 		f := ftpserver.Start(t, kind)

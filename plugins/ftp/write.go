@@ -2,7 +2,6 @@ package ftp
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding"
 	"encoding/hex"
 	"encoding/json"
@@ -31,21 +30,19 @@ type token struct {
 	Modified int64 `json:"mod,omitempty"` // Unix seconds; 0: the server does not say
 }
 
-func newToken() token {
-	var b [6]byte
-	_, _ = rand.Read(b[:])
-	return token{ID: hex.EncodeToString(b[:])}
-}
+// newToken is of that WriteRequest.ID.
+func newToken(id string) token { return token{ID: plugins.PartID(id)} }
 
-func parseToken(b []byte) (t token, err error) {
-	if b == nil {
-		return newToken(), nil
+// parseToken is a new one without resume.
+func parseToken(resume []byte, id string) (t token, err error) {
+	if resume == nil {
+		return newToken(id), nil
 	}
-	id, bad := []byte(nil), json.Unmarshal(b, &t)
+	digits, bad := []byte(nil), json.Unmarshal(resume, &t)
 	if bad == nil {
-		id, bad = hex.DecodeString(t.ID)
+		digits, bad = hex.DecodeString(t.ID)
 	}
-	if bad != nil || len(id) != 6 || t.At < 0 || t.Size < 0 {
+	if bad != nil || len(digits) != 6 || t.At < 0 || t.Size < 0 {
 		return t, fault.New("ftp resume", fault.Invalid, "what is to be gone on with is not what an earlier Abort or Copy has returned")
 	}
 	return t, nil
@@ -99,7 +96,7 @@ func (s *session) Write(ctx context.Context, name string, w plugins.WriteRequest
 	if name == "/" {
 		return nil, fault.New("ftp write", fault.Invalid, "/ is a directory")
 	}
-	tok, err := parseToken(w.Resume)
+	tok, err := parseToken(w.Resume, w.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -111,11 +108,24 @@ func (s *session) Write(ctx context.Context, name string, w plugins.WriteRequest
 	if s.whole() {
 		st.part = target
 	}
-	if err := st.begin(ctx, c, w.Resume != nil && !s.whole()); err != nil {
+	err = st.clear(ctx, c, w)
+	if err == nil {
+		err = st.begin(ctx, c, w.Resume != nil && !s.whole())
+	}
+	if err != nil {
 		s.give(c)
 		return nil, err
 	}
 	return st, nil
+}
+
+// clear removes what an earlier Write may have left: not all servers let a file be written over.
+func (st *staged) clear(ctx context.Context, c *conn, w plugins.WriteRequest) error {
+	if !w.Again || w.Resume != nil || st.s.whole() {
+		return nil
+	}
+	_, err := c.command(ctx, "DELE "+st.part) // mostly there is none
+	return err
 }
 
 func (st *staged) begin(ctx context.Context, c *conn, resume bool) error {

@@ -238,7 +238,10 @@ func (w writer) Write(ctx context.Context, name string, r plugins.WriteRequest) 
 	if len(r.Resume) > plugins.MaxResume {
 		return nil, fault.New("write", fault.TooLong, "what is to be resumed has %d bytes, the limit is %d", len(r.Resume), plugins.MaxResume)
 	}
-	request := &bridgepb.WriteRequest{Session: s.number, Name: name, Size: r.Size, Resume: r.Resume}
+	if len(r.ID) > plugins.MaxID {
+		return nil, fault.New("write", fault.TooLong, "the id of what is written has %d bytes, the limit is %d", len(r.ID), plugins.MaxID)
+	}
+	request := &bridgepb.WriteRequest{Session: s.number, Name: name, Size: r.Size, Resume: r.Resume, Id: r.ID, Again: r.Again}
 	t := &staged{s: s, ctx: ctx}
 	if s.p.channels() {
 		var err error

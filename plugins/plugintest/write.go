@@ -283,6 +283,36 @@ var write = []check{
 		}
 		return t.resume(func() error { return errors.Join(t.s.Close(), t.h.Restart(t.ctx), t.login()) })
 	}},
+	{Resume, "anew, after an upload of the same ID that came to no end", func(t *try) error {
+		w, err := t.writer()
+		if err != nil {
+			return err
+		}
+		name, b := t.name("a"), content(2<<20+3, 9)
+		s, err := w.Write(t.ctx, name, plugins.WriteRequest{Size: int64(len(b)), ID: "of a test"})
+		if err != nil {
+			return err
+		}
+		if _, err := s.Write(b[:1<<20]); err != nil {
+			return err
+		}
+		if err := errors.Join(t.s.Close(), t.login()); err != nil {
+			return err
+		}
+		if w, err = t.writer(); err != nil {
+			return err
+		}
+		if s, err = w.Write(t.ctx, name, plugins.WriteRequest{Size: int64(len(b)), ID: "of a test", Again: true}); err != nil {
+			return err
+		}
+		if s.Offset() != 0 {
+			return fmt.Errorf("what is to begin anew begins at %d", s.Offset())
+		}
+		if _, err = s.Write(b); err == nil {
+			_, err = s.Commit(t.ctx)
+		}
+		return errors.Join(err, t.same(name, b))
+	}},
 	{Resume, "with what is none", func(t *try) error {
 		w, err := t.writer()
 		if err != nil {

@@ -188,6 +188,43 @@ func TestRefusedOnce(t *testing.T) {
 	}
 }
 
+// TestOtherKeyForAWhile: that a server has shown another key to a further connection is forgotten when it
+// has the right one again.
+func TestOtherKeyForAWhile(t *testing.T) {
+	var wrong atomic.Bool
+	other := newKey(t, "ed25519")
+	f := fakes(t, func(f *fake) {
+		f.config = func(c *ssh.ServerConfig) {
+			if wrong.Load() {
+				c.AddHostKey(other) // in the place of its own
+			}
+		}
+	})
+	s := f.opens("connections", "2")
+	wrong.Store(true)
+	s.mu.Lock()
+	made := s.changed
+	s.mu.Unlock()
+	var first *conn
+	for range 2 { // the second has another connection made
+		c, err := s.take(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.give(c)
+		first = c
+	}
+	<-made
+	f.cut()
+	<-first.over
+	_, err := s.Stat(t.Context(), "/")
+	isKind(t, err, fault.Unauthenticated, "hostkey")
+	wrong.Store(false)
+	if _, err := s.Stat(t.Context(), "/"); err != nil {
+		t.Error("with the right key:", err)
+	}
+}
+
 // TestEndpoint: what cannot be one is said before anybody is reached.
 func TestEndpoint(t *testing.T) {
 	ok := plugins.Endpoint{URL: "sftp://host", User: "me", Password: "x"}

@@ -3,6 +3,7 @@ package sftp
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -67,6 +68,54 @@ func TestReal(t *testing.T) {
 		if d := opens(t, e); d.base != filepath.Join(home, "below") {
 			t.Errorf("names begin at %s", d.base)
 		}
+	}
+}
+
+// TestRealLeft: what a Write has left whose process was killed goes with the next one of its ID, also where
+// that is given up; what has another ID stays.
+func TestRealLeft(t *testing.T) {
+	s, dir, b := sshserver.Start(t), t.TempDir(), randomBytes(300_000)
+	killed := func(id string) {
+		d := opens(t, endpoint(t, s, dir))
+		st, err := d.Write(t.Context(), "/file", plugins.WriteRequest{Size: int64(len(b)), ID: id})
+		if err == nil {
+			_, err = st.Write(b[:200_000])
+		}
+		if err := errors.Join(err, d.Close()); err != nil { // which ends its connections, and nothing else
+			t.Fatal(err)
+		}
+	}
+	parts := func(want int) {
+		t.Helper()
+		if all, _ := filepath.Glob(dir + "/*.part"); len(all) != want {
+			t.Errorf("there are %q, not %d", all, want)
+		}
+	}
+	killed("other")
+	killed("one")
+	parts(2)
+	d := opens(t, endpoint(t, s, dir))
+	_, err := d.Write(t.Context(), "/file", plugins.WriteRequest{Size: -1, ID: "one"})
+	isKind(t, err, fault.IO, "OPEN") // it is not written to unasked
+	st, err := d.Write(t.Context(), "/file", plugins.WriteRequest{Size: int64(len(b)), ID: "one", Again: true})
+	if err == nil {
+		_, err = st.Write(b)
+	}
+	if err == nil {
+		_, err = st.Commit(t.Context())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	parts(1)
+	for range 2 { // there need be nothing
+		if st, err = d.Write(t.Context(), "/file", plugins.WriteRequest{Size: -1, ID: "other", Again: true}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := st.Abort(t.Context(), false); err != nil {
+			t.Error(err)
+		}
+		holds(t, dir, "file", string(b))
 	}
 }
 

@@ -2,7 +2,6 @@ package sftp
 
 import (
 	"context"
-	"errors"
 	"path"
 	"slices"
 	"strings"
@@ -133,7 +132,7 @@ func (s *session) made(c *conn, err error) error {
 	}
 	if err != nil {
 		s.open--
-		if errors.Is(err, fault.Unauthenticated) {
+		if plugins.RefusedLogin(err) {
 			s.refused = err
 		}
 	} else {

@@ -1,12 +1,12 @@
 package sftp
 
 import (
-	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
 	"path"
 	"strings"
 
+	"github.com/pannier/pannier/plugins"
 	"github.com/pannier/pannier/spec/fault"
 )
 
@@ -19,21 +19,19 @@ type token struct {
 	State     []byte `json:"state,omitempty"`
 }
 
-func newToken() token {
-	var b [6]byte
-	_, _ = rand.Read(b[:])
-	return token{ID: hex.EncodeToString(b[:])}
-}
+// newToken is of that WriteRequest.ID.
+func newToken(id string) token { return token{ID: plugins.PartID(id)} }
 
-func parseToken(b []byte) (t token, err error) {
-	if b == nil {
-		return newToken(), nil
+// parseToken is a new one without resume.
+func parseToken(resume []byte, id string) (t token, err error) {
+	if resume == nil {
+		return newToken(id), nil
 	}
-	id, bad := []byte(nil), json.Unmarshal(b, &t)
+	digits, bad := []byte(nil), json.Unmarshal(resume, &t)
 	if bad == nil {
-		id, bad = hex.DecodeString(t.ID)
+		digits, bad = hex.DecodeString(t.ID)
 	}
-	if bad != nil || len(id) != 6 || t.At < 0 {
+	if bad != nil || len(digits) != 6 || t.At < 0 {
 		return t, fault.New("sftp resume", fault.Invalid, "what is to be gone on with is not what an earlier Abort has returned")
 	}
 	return t, nil

@@ -17,7 +17,7 @@ import (
 const verdictTime = 10 * time.Minute
 
 // beginWhole opens the file at such a server.
-func (st *staged) beginWhole(ctx context.Context) (err error) {
+func (st *staged) beginWhole(ctx context.Context, w plugins.WriteRequest) (err error) {
 	for range 2 {
 		if st.handle, err = st.c.handle(ctx, ask(fxExtended, extWhole, st.path, st.token.ID), &call{op: extWhole, path: st.path}); err != nil {
 			return err
@@ -28,10 +28,10 @@ func (st *staged) beginWhole(ctx context.Context) (err error) {
 			return err
 		}
 		st.offset = a.size
-		if st.size < 0 || st.offset <= st.size {
+		if (w.Resume != nil || st.offset == 0) && (st.size < 0 || st.offset <= st.size) {
 			break
 		}
-		st.leave(ctx, false) // it is of another file
+		st.leave(ctx, false) // it is of another file, or not to be gone on with
 	}
 	st.sent, st.settled = st.offset, st.offset
 	return nil

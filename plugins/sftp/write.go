@@ -81,7 +81,7 @@ func (s *session) Write(ctx context.Context, name string, w plugins.WriteRequest
 	if name == "/" {
 		return nil, fault.New("sftp write", fault.Invalid, "/ is a directory")
 	}
-	tok, err := parseToken(w.Resume)
+	tok, err := parseToken(w.Resume, w.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -92,9 +92,9 @@ func (s *session) Write(ctx context.Context, name string, w plugins.WriteRequest
 	st := &staged{s: s, c: c, ctx: ctx, path: target, part: tok.part(target), token: tok, size: w.Size, window: 2}
 	if c.has(extWhole) && c.has(extGiveUp) {
 		st.part, st.direct = st.path, true
-		err = st.beginWhole(ctx)
+		err = st.beginWhole(ctx, w)
 	} else {
-		err = st.begin(ctx, w.Resume != nil)
+		err = st.begin(ctx, w)
 	}
 	if err != nil {
 		s.give(c)
@@ -103,7 +103,8 @@ func (s *session) Write(ctx context.Context, name string, w plugins.WriteRequest
 	return st, nil
 }
 
-func (st *staged) begin(ctx context.Context, resume bool) (err error) {
+func (st *staged) begin(ctx context.Context, w plugins.WriteRequest) (err error) {
+	resume := w.Resume != nil
 	target := &call{op: "STAT", path: st.path}
 	if err := st.c.start(ctx, ask(fxStat, st.path), target); err != nil {
 		return err
@@ -118,7 +119,14 @@ func (st *staged) begin(ctx context.Context, resume bool) (err error) {
 		if resume { // an earlier part is there, or is not
 			flags = forWriting | create | truncate
 		}
-		if st.handle, err = st.begun(ctx, flags); err != nil {
+		st.handle, err = st.begun(ctx, flags)
+		if err != nil && w.Again && !resume && !is(err, codeNoFile) && !st.c.dead() { // an earlier one may be there
+			if bad := st.c.simple(ctx, "REMOVE", ask(fxRemove, st.part), st.part); bad != nil {
+				return err
+			}
+			st.handle, err = st.begun(ctx, flags)
+		}
+		if err != nil {
 			return err
 		}
 	}

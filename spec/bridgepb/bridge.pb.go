@@ -990,6 +990,8 @@ type WriteRequest struct {
 	Size          int64                  `protobuf:"varint,3,opt,name=size,proto3" json:"size,omitempty"` // of the whole file; -1: not known
 	Resume        []byte                 `protobuf:"bytes,4,opt,name=resume,proto3" json:"resume,omitempty"`
 	Channel       uint64                 `protobuf:"varint,5,opt,name=channel,proto3" json:"channel,omitempty"` // 0: bytes come by WriteStream
+	Id            string                 `protobuf:"bytes,6,opt,name=id,proto3" json:"id,omitempty"`            // of what the file is sent for; empty: of nothing. What is beside the name until Commit may be called by it
+	Again         bool                   `protobuf:"varint,7,opt,name=again,proto3" json:"again,omitempty"`     // without resume: an earlier Write of that name and id may have left something there, which is to be gone
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1057,6 +1059,20 @@ func (x *WriteRequest) GetChannel() uint64 {
 		return x.Channel
 	}
 	return 0
+}
+
+func (x *WriteRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *WriteRequest) GetAgain() bool {
+	if x != nil {
+		return x.Again
+	}
+	return false
 }
 
 type WriteReply struct {
@@ -2253,13 +2269,15 @@ const file_bridge_proto_rawDesc = "" +
 	"\x05quota\x18\x04 \x01(\x03R\x05quota\x12\x18\n" +
 	"\achannel\x18\x05 \x01(\x04R\achannel\"!\n" +
 	"\tReadReply\x12\x14\n" +
-	"\x05bytes\x18\x01 \x01(\x03R\x05bytes\"\x82\x01\n" +
+	"\x05bytes\x18\x01 \x01(\x03R\x05bytes\"\xa8\x01\n" +
 	"\fWriteRequest\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x04R\asession\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
 	"\x04size\x18\x03 \x01(\x03R\x04size\x12\x16\n" +
 	"\x06resume\x18\x04 \x01(\fR\x06resume\x12\x18\n" +
-	"\achannel\x18\x05 \x01(\x04R\achannel\":\n" +
+	"\achannel\x18\x05 \x01(\x04R\achannel\x12\x0e\n" +
+	"\x02id\x18\x06 \x01(\tR\x02id\x12\x14\n" +
+	"\x05again\x18\a \x01(\bR\x05again\":\n" +
 	"\n" +
 	"WriteReply\x12\x14\n" +
 	"\x05write\x18\x01 \x01(\x04R\x05write\x12\x16\n" +

@@ -15,6 +15,7 @@ import (
 
 	"github.com/pannier/pannier/engine/config"
 	"github.com/pannier/pannier/engine/node"
+	"github.com/pannier/pannier/engine/node/heap"
 	"github.com/pannier/pannier/engine/node/nodetest"
 	"github.com/pannier/pannier/flow"
 	"github.com/pannier/pannier/spec/adminpb"
@@ -53,6 +54,7 @@ func nodeRole(args []string) error {
 	if err != nil {
 		return err
 	}
+	go heap.Keep(ctx) // as pannier serve does
 	if at := os.Getenv(envGauge); at != "" {
 		go gauge(at)
 	}

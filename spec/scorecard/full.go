@@ -35,7 +35,10 @@ func runDiskFull(ctx context.Context, j *job) (result, error) {
 	return w.result(float64(w.n), "EDQUOT at %d writes %v; a full disk %d times, after which it took at most %.1f s to finish", tried, hits, full, slowest.Seconds()), nil
 }
 
-const smallDisk = 8 * mib
+const (
+	smallDisk = 8 * mib
+	fullSlack = 128 * flow.KiB // that is left for what else lies there
+)
 
 // fullDisks has a receiver's root on a disk that others have filled, n times, and
 // then not any more.
@@ -67,14 +70,14 @@ func fullDisks(ctx context.Context, j *job, n int, w *note) (done int, slowest t
 // full is one transfer to b, whose disk is full until it has said so. It returns
 // how long the transfer took from then on.
 func (d *duo) full(ctx context.Context, j *job, i int, ballast string, w *note) (time.Duration, error) {
-	size := []int{failSize, 768 * flow.KiB}[i%2] // room for the larger one is reserved before the first byte
-	free := j.rnd.IntN(size - 64*flow.KiB)
+	size := []int{failSize, 768 * flow.KiB}[i%2]       // room for the larger one is reserved before the first byte
+	free := j.rnd.IntN(size - fullSlack - 64*flow.KiB) // never enough for all of it
 	bytes := content(j.rnd, size)
 	name := fmt.Sprint("file", i)
 	source, target := filepath.Join(d.a.Root, name), filepath.Join(d.b.Root, name)
 	beside := filepath.Join(d.b.Root, "beside")
 	err := errors.Join(os.WriteFile(source, bytes, 0o644), os.WriteFile(beside, bytes[:flow.KiB], 0o644),
-		os.WriteFile(ballast, make([]byte, smallDisk-free-128*flow.KiB), 0o644))
+		os.WriteFile(ballast, make([]byte, smallDisk-free-fullSlack), 0o644))
 	if err != nil {
 		return 0, fault.Wrap("fill disk", "", err)
 	}

@@ -8,7 +8,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/pannier/pannier/cmd/internal/heap"
+	"github.com/pannier/pannier/engine/node/heap"
 	"github.com/pannier/pannier/flow/carrier"
 	"github.com/pannier/pannier/spec/fault"
 )

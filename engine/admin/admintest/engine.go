@@ -9,6 +9,7 @@ import (
 	"iter"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -146,10 +147,26 @@ func (e *Engine) Get(_ context.Context, ref store.Ref) (engine.Status, error) {
 	return s, nil
 }
 
+func (e *Engine) Named(_ context.Context, n store.Name, most int) (found []store.Ref, _ error) {
+	for _, s := range e.Requests() {
+		at := store.RefOf(&s.Record)
+		if len(found) < most && strings.HasPrefix(at.Key.ID.String(), n.Digits) && (n.Requester == "" || n.Requester == at.Key.Requester) && (n.Role == 0 || n.Role == at.Role) {
+			found = append(found, at)
+		}
+	}
+	return found, nil
+}
+
 func (e *Engine) Find(_ context.Context, q store.Query) iter.Seq2[engine.Status, error] {
 	return func(yield func(engine.Status, error) bool) {
 		n := 0
 		for _, s := range e.ordered() {
+			if q.Looked != nil {
+				if err := q.Looked(1); err != nil {
+					yield(engine.Status{}, err)
+					return
+				}
+			}
 			if !q.Matches(&s.Record) {
 				continue
 			}

@@ -4,6 +4,7 @@ package storetest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -24,7 +25,7 @@ type Reopener func(t *testing.T, s store.Store) store.Store
 // for a store that forgets.
 func Run(t *testing.T, open func(t *testing.T) store.Store, reopen Reopener) {
 	for name, test := range map[string]func(*testing.T, store.Store){
-		"Register": register, "Apply": apply, "Refused": refused, "Fencing": fencing, "Find": find, "Meanwhile": meanwhile, "Order": order,
+		"Register": register, "Apply": apply, "Refused": refused, "Fencing": fencing, "Find": find, "Named": named, "Meanwhile": meanwhile, "Order": order,
 		"Purge": purge, "Drop": drop, "Events": events, "Epochs": epochs, "Together": together, "Canceled": canceled,
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -209,6 +210,19 @@ func find(t *testing.T, s store.Store) {
 	}
 	if got := list(t, s, store.Query{Limit: 2}); len(got) != 2 {
 		t.Errorf("limit 2: %v", got)
+	}
+	looked := 0
+	if list(t, s, store.Query{Rule: "none of it", Looked: func(n int) error { looked += n; return nil }}); looked != 6 {
+		t.Errorf("%d of 6 records are said to be looked at", looked)
+	}
+	enough := fault.New("test", fault.Overloaded, "enough")
+	for _, err := range s.Find(t.Context(), store.Query{Rule: "none of it", Looked: func(int) error { return enough }}) {
+		if looked = 0; !errors.Is(err, enough) {
+			t.Error(err)
+		}
+	}
+	if looked != 0 {
+		t.Error("a Find that was told to end has not said so")
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/pannier/pannier/engine/task"
 	"github.com/pannier/pannier/engine/task/tasktest"
 	"github.com/pannier/pannier/flow/carrier"
+	"github.com/pannier/pannier/sideeffect"
 	"github.com/pannier/pannier/spec/fault"
 	"github.com/pannier/pannier/spec/relpath"
 )
@@ -237,6 +238,7 @@ func TestReceiptRefuses(t *testing.T) {
 	for what, change := range map[string]func(*task.On){
 		"a sender":         func(o *task.On) { o.Record.Side = lifecycle.Sender },
 		"before the bytes": func(o *task.On) { o.Record.Phase = lifecycle.Pre },
+		"a failed request": func(o *task.On) { o.Record.Failing = true },
 		"no key":           func(o *task.On) { o.Signer = nil },
 		"no file":          func(o *task.On) { o.File = relpath.Path{} },
 		"a missing file":   func(o *task.On) { o.File = tasktest.Name(t, "missing") },
@@ -253,6 +255,30 @@ func TestReceiptRefuses(t *testing.T) {
 	for _, to := range []string{"a", "{error.text}/r"} {
 		if err := run(t, o, task.Table{Task: "receipt", To: to}); fault.KindOf(err) != fault.Invalid || tasktest.Content(t, o, "a") != "content" {
 			t.Errorf("%s: %v", to, err)
+		}
+	}
+}
+
+// TestReceiptOfWhatWasMoved: where no task may have changed the file, a receipt is of the content
+// that was verified, and of no other.
+func TestReceiptOfWhatWasMoved(t *testing.T) {
+	for content, want := range map[string]fault.Kind{"content": 0, "c0ntent": fault.Corrupt, "conten": fault.Corrupt, "content2": fault.Corrupt, "": fault.Corrupt} {
+		o := tasktest.On(t, "a", content)
+		o.Signer, o.Moved = identity(t), true
+		root, err := sideeffect.RootOf(t.Context(), strings.NewReader("content"), 7, 4, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.Record.Size, o.Record.Proof = 7, sideeffect.Whole{BlockSize: 4, Root: root}.String()
+		switch err := run(t, o, task.Table{Task: "receipt", To: "r"}); {
+		case err == nil && want != 0 || err != nil && fault.KindOf(err) != want:
+			t.Errorf("%q: %v", content, err)
+		case want == 0:
+			if s, _, err := Verify([]byte(tasktest.Content(t, o, "r")), o.Signer.Key()); err != nil || s.File.Size != 7 || s.File.Digest != "sha256:ed7002b439e9ac845f22357d822bac1444730fbdb6016d3ec9432297b9ec9f73" {
+				t.Errorf("%+v, %v", s, err)
+			}
+		case tasktest.Content(t, o, "r") != "no file":
+			t.Errorf("%q: there is a receipt", content)
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"io"
+	"io/fs"
 	"time"
 
 	"github.com/pannier/pannier/engine/lifecycle"
@@ -30,6 +31,9 @@ func (r receiptTask) Run(ctx context.Context, on *task.On) (task.Result, error) 
 	}
 	if on.Record.Side != lifecycle.Receiver || on.Record.Phase < lifecycle.Committed {
 		return task.Result{}, fault.New(op, fault.Invalid, "a receipt is the receiver's, of a file that has its name: put the task into receiver.post")
+	}
+	if on.Record.Failing {
+		return task.Result{}, fault.New(op, fault.Invalid, "the request has failed, and a receipt says that it has not: put the task into receiver.post")
 	}
 	to, err := r.to.Path(on.Vars)
 	if err != nil {
@@ -65,12 +69,22 @@ func state(ctx context.Context, on *task.On) (Statement, error) {
 		return Statement{}, err
 	}
 	defer f.Close()
-	h := sha256.New()
-	n, err := io.Copy(h, task.While(ctx, f))
+	r, h := on.Record, sha256.New()
+	in := io.TeeReader(task.While(ctx, f), h)
+	n := int64(0)
+	if on.Moved {
+		if err := moved(ctx, r, f, in); err != nil {
+			return Statement{}, err
+		}
+		n = r.Size
+	}
+	more, err := io.Copy(io.Discard, in)
 	if err != nil {
 		return Statement{}, err
 	}
-	r := on.Record
+	if n += more; on.Moved && more > 0 {
+		return Statement{}, another(r)
+	}
 	return Statement{
 		ID: r.Key.ID.String(), Requester: r.Key.Requester, Rule: r.Spec.Rule, Info: r.Spec.Info,
 		Sender:   Party{Name: r.Spec.Partner, Keys: append([]string{}, on.PartnerKeys...)},
@@ -79,6 +93,27 @@ func state(ctx context.Context, on *task.On) (Statement, error) {
 		File:       File{Name: on.File.String(), Size: n, Digest: "sha256:" + hex.EncodeToString(h.Sum(nil))},
 		Registered: stamp(r.Registered), Signed: stamp(time.Now()),
 	}, nil
+}
+
+// moved refuses to state of another content that it was delivered.
+func moved(ctx context.Context, r *lifecycle.Record, f fs.File, in io.Reader) error {
+	whole, err := sideeffect.ParseWhole(r.Size, r.Proof)
+	if err != nil {
+		return err
+	}
+	fi, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	is, err := whole.Is(ctx, in, fi.Size())
+	if err == nil && !is || fault.KindOf(err) == fault.SourceChanged {
+		return another(r)
+	}
+	return err
+}
+
+func another(r *lifecycle.Record) error {
+	return fault.New("write receipt", fault.Corrupt, "the file is not the one any more whose %d bytes were verified: something else has changed it since, or has its name", r.Size)
 }
 
 func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }

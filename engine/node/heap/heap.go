@@ -17,7 +17,7 @@ import (
 const (
 	mostGrowth  = 400
 	leastGrowth = 30
-	smallHeap   = 24 << 20
+	smallHeap   = 12 << 20
 )
 
 // A burst is over when little was allocated for a while. Go itself would not collect what
@@ -29,7 +29,7 @@ const (
 )
 
 // idle is how much the process may hold beyond what the heap may grow to.
-const idle = 32 << 20
+const idle = 16 << 20
 
 // Keep does both until ctx ends: the first after each collection, because a burst outgrows
 // any interval, and the second once a second. Where GOGC is set, it only gives back; where
@@ -50,7 +50,7 @@ func keep(ctx context.Context, tick <-chan time.Time) {
 	var q quiet
 	for {
 		now := look()
-		if g := growth(now.live); g != last && !decided {
+		if g := now.growth(); g != last && !decided {
 			debug.SetGCPercent(g)
 			last = g
 			now = look()
@@ -73,6 +73,7 @@ func keep(ctx context.Context, tick <-chan time.Time) {
 // memory is what the process has, in bytes.
 type memory struct {
 	live      uint64 // on the heap, as of the last collection
+	stacks    uint64 // that it has looked through
 	goal      uint64 // to which the heap may grow until the next
 	allocated uint64 // ever
 	unused    uint64 // in spans that have something
@@ -83,7 +84,7 @@ type memory struct {
 // therefore taken from what lives; and Go counts as taken what the spans of the heap do not use,
 // which, where the heap will not grow into it, would have it collect without end.
 func (m memory) limit(percent int) uint64 {
-	goal := max(m.goal, m.live+m.live/100*uint64(percent))
+	goal := max(m.goal, m.live+(m.live+m.stacks)/100*uint64(percent))
 	slack := m.unused - min(m.unused, goal-m.live)
 	return goal + goal/16 + slack + m.beside + idle
 }
@@ -92,10 +93,11 @@ func look() memory {
 	s := []metrics.Sample{
 		{Name: "/gc/heap/live:bytes"}, {Name: "/gc/heap/goal:bytes"}, {Name: "/gc/heap/allocs:bytes"}, {Name: "/memory/classes/total:bytes"},
 		{Name: "/memory/classes/heap/objects:bytes"}, {Name: "/memory/classes/heap/unused:bytes"}, {Name: "/memory/classes/heap/free:bytes"}, {Name: "/memory/classes/heap/released:bytes"},
+		{Name: "/gc/scan/stack:bytes"},
 	}
 	metrics.Read(s)
-	m := memory{live: s[0].Value.Uint64(), goal: s[1].Value.Uint64(), allocated: s[2].Value.Uint64(), beside: s[3].Value.Uint64(), unused: s[5].Value.Uint64()}
-	for _, heap := range s[4:] {
+	m := memory{live: s[0].Value.Uint64(), goal: s[1].Value.Uint64(), allocated: s[2].Value.Uint64(), beside: s[3].Value.Uint64(), unused: s[5].Value.Uint64(), stacks: s[8].Value.Uint64()}
+	for _, heap := range s[4:8] {
 		m.beside -= heap.Value.Uint64()
 	}
 	return m
@@ -118,12 +120,14 @@ func afterEach(ctx context.Context, collected chan<- struct{}) {
 // sentinel has a pointer, so that it is not allocated together with others.
 type sentinel struct{ _ *byte }
 
-// growth is the percentage for a heap of which so many bytes live.
-func growth(live uint64) int {
-	if live <= smallHeap {
-		return mostGrowth
+// growth is the percentage for a heap of which so many bytes live. Go lets it grow by that of the
+// stacks, too, of which a daemon with many transfers has more than of anything else.
+func (m memory) growth() int {
+	percent := uint64(mostGrowth)
+	if m.live > smallHeap {
+		percent = max(leastGrowth, mostGrowth*smallHeap/m.live)
 	}
-	return max(leastGrowth, int(mostGrowth*smallHeap/live))
+	return int(percent - percent*m.stacks/max(m.live+m.stacks, 1))
 }
 
 // quiet watches for the end of a burst, in bytes that have ever been allocated.

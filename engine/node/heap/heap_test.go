@@ -115,9 +115,16 @@ func TestLimit(t *testing.T) {
 }
 
 func TestGrowth(t *testing.T) {
-	for live, want := range map[uint64]int{0: 400, 24 << 20: 400, 48 << 20: 200, 96 << 20: 100, 1 << 30: 30} {
-		if got := growth(live); got != want {
-			t.Errorf("%d bytes: %d %%, want %d", live, got, want)
+	const m = 1 << 20
+	for _, tc := range []struct {
+		live, stacks uint64
+		want         int
+	}{
+		{1, 0, 400}, {12 * m, 0, 400}, {24 * m, 0, 200}, {48 * m, 0, 100}, {1 << 30, 0, 30},
+		{24 * m, 24 * m, 100}, {12 * m, 36 * m, 100}, {1 << 30, 1 << 30, 15}, {0, 0, 400},
+	} {
+		if got := (memory{live: tc.live, stacks: tc.stacks}).growth(); got != tc.want {
+			t.Errorf("%d bytes, %d of stacks: %d %%, want %d", tc.live, tc.stacks, got, tc.want)
 		}
 	}
 }

@@ -1,0 +1,162 @@
+package engine_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/pannier/pannier/engine"
+	"github.com/pannier/pannier/engine/lifecycle"
+	"github.com/pannier/pannier/engine/store"
+	"github.com/pannier/pannier/engine/task"
+	"github.com/pannier/pannier/sideeffect"
+	"github.com/pannier/pannier/spec/fault"
+)
+
+// TestForwardInItsPlace: a request whose task waits for another one lends it its place, so that
+// one place is enough for both, and for those behind them.
+func TestForwardInItsPlace(t *testing.T) {
+	for name, limit := range map[string]func(n *node){
+		"of the partner": func(n *node) { n.concurrent = 1 },
+		"of the node":    func(n *node) { n.limits.Concurrent = 1 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := newPair(t, func(n *node) {
+					limit(n)
+					n.rules["on"] = &engine.Rule{Name: "on", Direction: engine.Send, Partners: []string{"*"}, Root: n.root, Quota: sideeffect.NoQuota}
+					n.rules["push"].Sender.Post = tasks(t, task.Table{Task: "transfer", Partner: "b", Rule: "on", Wait: true, Timeout: task.Duration(time.Minute)})
+				})
+				content := map[string][]byte{}
+				var all []store.Ref
+				for i := range 4 {
+					source := fmt.Sprint("x", i)
+					content[source] = p.file("a", source, 1000)
+					all = append(all, p.submit("push", source, fmt.Sprint("y", i)))
+				}
+				for _, ref := range all {
+					p.endWithin(ref, lifecycle.Done, time.Minute)
+				}
+				for source, want := range content {
+					p.has("b", source, want)
+				}
+				for _, s := range p.nodes["a"].engine.Partners() {
+					if s.Running != 0 {
+						t.Errorf("%d places of %s are not given back", s.Running, s.Name)
+					}
+				}
+			})
+		})
+	}
+}
+
+// TestForwardLeft: a request whose task has waited for long enough takes its place back, and the
+// other one, which goes on, has a place of its own from then on.
+func TestForwardLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPair(t, func(n *node) {
+			n.concurrent = 1
+			n.rules["on"] = &engine.Rule{Name: "on", Direction: engine.Send, Partners: []string{"*"}, Root: n.root, Quota: sideeffect.NoQuota}
+			if n.name == "a" {
+				n.rules["push"].Sender.Post = tasks(t, task.Table{Task: "transfer", Partner: "b", Rule: "on", Wait: true, Timeout: task.Duration(30 * time.Second)})
+			} else { // the other one takes long
+				n.rules["on"].Receiver.Post = tasks(t, task.Table{Task: "wait", Path: "go"})
+			}
+		})
+		content := p.file("a", "x", 1000)
+		ref := p.submit("push", "x", "y")
+		a := p.nodes["a"]
+		r, err := a.engine.Wait(t.Context(), ref)
+		if err != nil || r.State != lifecycle.InError || r.Failure.Kind != fault.Deadline {
+			t.Fatalf("%v, %+v", err, r)
+		}
+		running := func() (n int) {
+			for _, s := range a.engine.Partners() {
+				n += s.Running
+			}
+			return n
+		}
+		time.Sleep(time.Second)
+		if n := running(); n != 1 {
+			t.Errorf("%d places are taken, for the one that goes on", n)
+		}
+		p.file("b", "go", 1)
+		if err := os.Chtimes(filepath.Join(p.nodes["b"].root, "go"), time.Time{}, time.Now().Add(-time.Hour)); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Hour)
+		p.has("b", "x", content)
+		if n := running(); n != 0 {
+			t.Errorf("%d places are not given back", n)
+		}
+	})
+}
+
+// TestForwardVersion: what a transfer task has asked for is the file as it was then, also if the
+// request comes to it later; a mode or a link more makes no other file of it.
+func TestForwardVersion(t *testing.T) {
+	for name, tc := range map[string]struct {
+		change func(file string) error
+		end    lifecycle.State
+	}{
+		"replaced": {func(file string) error {
+			if err := os.WriteFile(file+".new", []byte("another"), 0o644); err != nil {
+				return err
+			}
+			return os.Rename(file+".new", file)
+		}, lifecycle.InError},
+		"written to": {func(file string) error { return os.WriteFile(file, []byte("another"), 0o644) }, lifecycle.InError},
+		"touched": {func(file string) error {
+			return os.Link(file, file+".link")
+		}, lifecycle.Done},
+		"untouched": {func(string) error { return nil }, lifecycle.Done},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := newGroup(t, func(n *node) {
+					n.rules["on"] = &engine.Rule{Name: "on", Direction: engine.Send, Partners: []string{"*"}, Root: n.root, Quota: sideeffect.NoQuota}
+					if n.name == "b" {
+						n.rules["push"].Receiver.Post = tasks(t, task.Table{Task: "transfer", Partner: "c", Rule: "on"})
+					}
+				}, "a", "b", "c")
+				p.stop("c")
+				content := p.file("a", "x", 1000)
+				ref := p.submit("push", "x", "y")
+				p.endWithin(ref, lifecycle.Done, time.Minute)
+				b := p.nodes["b"]
+				if err := tc.change(filepath.Join(b.root, "y")); err != nil {
+					t.Fatal(err)
+				}
+				p.stop("b") // it is remembered
+				p.start("b")
+				p.start("c")
+				n := 0
+				for s, err := range p.nodes["b"].engine.Find(t.Context(), store.Query{Rule: "on"}) {
+					if err != nil {
+						t.Fatal(err)
+					}
+					n++
+					r, err := p.nodes["b"].engine.Wait(t.Context(), store.RefOf(&s.Record))
+					if err != nil || r.State != tc.end {
+						t.Errorf("%v, %v: %s", err, r.State, r.Failure.Cause)
+					}
+					if tc.end == lifecycle.InError && (r.Failure.Kind != fault.NotFound || !strings.Contains(r.Failure.Cause, "was changed after it was submitted")) {
+						t.Errorf("%v: %s", r.Failure.Kind, r.Failure.Cause)
+					}
+				}
+				if n != 1 {
+					t.Errorf("%d requests", n)
+				}
+				if tc.end == lifecycle.Done {
+					p.has("c", "y", content)
+				} else if _, err := os.Lstat(filepath.Join(p.nodes["c"].root, "y")); err == nil {
+					t.Error("another file is there")
+				}
+			})
+		})
+	}
+}
