@@ -314,6 +314,18 @@ func TestObjects(t *testing.T) {
 	if code, _, body := put("partner", "branch", branch, "If-Match", tag); code != 412 || !strings.Contains(body, "has changed it") || !strings.Contains(body, "If-Match") {
 		t.Errorf("an older one: %d %s", code, body)
 	}
+	if code, _, body := put("partner", "branch", branch, "If-None-Match", "*"); code != 412 || !strings.Contains(body, "already") {
+		t.Errorf("a new one of that name: %d %s", code, body)
+	}
+	fresh := strings.NewReplacer("\"branch\"", "\"fresh\"", "0011", "1100").Replace(branch)
+	for i, want := range []int{200, 412} {
+		if code, _, body := put("partner", "fresh", fresh, "If-None-Match", "*"); code != want {
+			t.Errorf("a new one, time %d: %d %s, want %d", i+1, code, body, want)
+		}
+	}
+	if code, _, body := w.ask("", "DELETE", "/v1/objects/partner/fresh", ""); code != 200 {
+		t.Errorf("%d %s", code, body)
+	}
 	_, header, _ = w.ask("", "GET", "/v1/objects/partner/branch", "")
 	now := header.Get("ETag")
 	both, _ := json.Marshal(map[string]string{"text": branch, "revision": strings.Trim(tag, `"`)})
