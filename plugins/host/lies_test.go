@@ -80,7 +80,7 @@ func TestBounds(t *testing.T) {
 	if n := len(err.Error()); n > 50<<10 {
 		t.Errorf("an error has %d bytes", n)
 	}
-	for by, want := range map[string]string{"size": "size", "sha256": "sha256", long: "", "a b": "", "a\n": ""} {
+	for by, want := range map[string]string{"size": "size", "sha256": "sha256", strings.Repeat("x", mostVerified): strings.Repeat("x", mostVerified), strings.Repeat("x", mostVerified+1): "", "a b": "", "a\n": ""} {
 		if got := attr(&bridgepb.Attr{Verified: by}).Verified; got != want {
 			t.Errorf("%.20q is %.20q", by, got)
 		}
