@@ -20,6 +20,7 @@ import (
 	"github.com/pannier/pannier/cmd/internal/command"
 	"github.com/pannier/pannier/engine"
 	"github.com/pannier/pannier/engine/admin"
+	"github.com/pannier/pannier/engine/config"
 	"github.com/pannier/pannier/spec/adminpb"
 	"github.com/pannier/pannier/spec/fault"
 	"github.com/pannier/pannier/spec/shellword"
@@ -153,8 +154,11 @@ func (b *batch) run(ctx context.Context, text string) error {
 
 // plan reads all lines and asks the daemon what they mean. An error is of no line.
 func (b *batch) plan(ctx context.Context, text string) error {
+	if config.IsUTF16([]byte(text)) {
+		return fault.New("read batch", fault.Invalid, "%s: %s", b.name, config.NotUTF16)
+	}
 	lines := 0
-	for i, line := range strings.Split(text, "\n") {
+	for i, line := range strings.Split(string(config.Unmarked([]byte(text))), "\n") {
 		items, err := b.line(ctx, line)
 		if ctx.Err() != nil {
 			return fault.Wrap("read batch", b.name, context.Cause(ctx))
