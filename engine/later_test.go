@@ -14,6 +14,7 @@ import (
 	"github.com/pannier/pannier/engine/store"
 	"github.com/pannier/pannier/engine/task"
 	"github.com/pannier/pannier/spec/fault"
+	"github.com/pannier/pannier/spec/quantity"
 )
 
 // What waits comes when it is due, not before, and not all at once.
@@ -30,6 +31,57 @@ func (f *failing) Run(context.Context, *task.On) (task.Result, error) {
 		return task.Result{}, nil
 	}
 	return task.Result{}, fault.New("x", fault.Refused, "no")
+}
+
+// TestRescheduleWindows: what an error task makes due again in a window is called for when that opens,
+// and neither before nor, if it fails there too, outside of the next one.
+func TestRescheduleWindows(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		window, err := quantity.ParseWindow("22:00-23:00")
+		if err != nil {
+			t.Fatal(err)
+		}
+		f := &failing{}
+		p := newPair(t, func(n *node) {
+			if n.name == "a" {
+				n.rules["push"].Sender = engine.Lists{
+					Pre:   []task.Step{{Name: "failing", Task: f, Timeout: time.Minute}},
+					Error: tasks(t, task.Table{Task: "reschedule", Delay: task.Duration(10 * time.Minute), Windows: []quantity.Window{window}}),
+				}
+			}
+		})
+		content := p.file("a", "x", 10)
+		midnight := time.Now().Truncate(24 * time.Hour).In(time.Local)
+		midnight = time.Date(midnight.Year(), midnight.Month(), midnight.Day(), 0, 0, 0, 0, time.Local)
+		at := func(days, hour, minute int) {
+			time.Sleep(time.Until(midnight.AddDate(0, 0, days).Add(time.Duration(hour)*time.Hour + time.Duration(minute)*time.Minute)))
+		}
+		at(1, 12, 0)
+		ref := p.submit("push", "x", "y")
+		at(1, 21, 59)
+		if n := f.runs.Load(); n != 1 {
+			t.Errorf("%d runs before the window", n)
+		}
+		if r, err := p.nodes["a"].engine.Get(t.Context(), ref); err != nil || r.State != lifecycle.ToSubmit && r.State != lifecycle.Interrupted || r.Due.In(time.Local).Hour() != 22 {
+			t.Errorf("%v, due %v, %v", r.State, r.Due, err)
+		}
+		at(1, 22, 5)
+		if n := f.runs.Load(); n != 2 {
+			t.Errorf("%d runs when the window has opened", n)
+		}
+		at(2, 21, 59)
+		night := f.runs.Load()
+		if night < 5 || night > 7 { // each ten minutes, while it was open
+			t.Errorf("%d runs after the first night", night)
+		}
+		f.good.Store(true)
+		at(2, 22, 5)
+		p.end(ref, lifecycle.Done)
+		p.has("b", "y", content)
+		if n := f.runs.Load(); n != night+1 {
+			t.Errorf("%d runs in all, %d after the first night", n, night)
+		}
+	})
 }
 
 // TestRescheduleThere: what an error task of the requested end makes due again is

@@ -18,7 +18,7 @@ func attrMessage(a Attr) *bridgepb.Attr {
 
 func capabilitiesMessage(c Capabilities) *bridgepb.Capabilities {
 	return &bridgepb.Capabilities{Offsets: c.Offsets, Write: c.Write, Resume: c.Resume, Atomic: c.Atomic, List: c.List, Rename: c.Rename,
-		Remove: c.Remove, Mkdir: c.Mkdir, Checksums: c.Checksums, Copy: c.Copy, Notes: c.Notes, Kept: c.Kept}
+		Remove: c.Remove, Mkdir: c.Mkdir, Checksums: c.Checksums, Copy: c.Copy, Notes: c.Notes, Kept: c.Kept, Single: c.Single}
 }
 
 func descriptionMessage(d Description, channels, server bool) *bridgepb.DescribeReply {

@@ -82,6 +82,9 @@ type Capabilities struct {
 	// Kept, of a node to its Server: what an Abort has kept is remembered for this user and
 	// name, since a client that comes again has no token: ResumeKept goes on with it.
 	Kept bool
+	// Single, of a driver: between Write and Commit or Abort, nothing else can be done in the
+	// session. Who tries waits.
+	Single bool
 }
 
 // ResumeKept is the WriteRequest.Resume of sessions with Capabilities.Kept: where an earlier

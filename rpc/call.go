@@ -67,7 +67,7 @@ func (c *call) openSources() error {
 		if e.d.Direction != sideeffect.ClientToServer || isPipe(e.d.Kind) {
 			continue
 		}
-		src, err := openSource(e.d)
+		src, err := openSource(&c.life, e.d)
 		if err != nil {
 			err = fault.Wrap("open side effect", e.d.Local.String(), err)
 			e.state, e.ended = done, ended{err: err}

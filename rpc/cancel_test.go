@@ -219,3 +219,48 @@ func TestShutdown(t *testing.T) {
 		wantSuccess(t, d, 300<<10)
 	})
 }
+
+// slow is a source that takes as long to open as it is let.
+type slow struct{ sideeffect.Identity }
+
+func (s slow) OpenSource(spec sideeffect.SourceSpec) (sideeffect.Source, error) {
+	<-spec.Opening.Done()
+	return nil, fault.Wrap("open source", "slow", spec.Opening.Err())
+}
+
+// TestOpeningEnds: a source that takes a time to open is not waited for by who has gone: a client
+// with its own, and one whose server opens one.
+func TestOpeningEnds(t *testing.T) {
+	onSessions(t, func(t *testing.T, p *pair, ctx context.Context) {
+		opening := slow{sideeffect.Memory([]byte("x"))}
+		limited, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
+		_, err := p.stub.Call(limited, &storepb.Item{}, rpc.With(up(opening)))
+		cancel()
+		wantKind(t, err, fault.Deadline)
+		ended := make(chan error, 1)
+		p.store.call = func(ctx context.Context, _ *storepb.Item) (*storepb.Receipt, error) {
+			se, err := rpc.SideEffect(ctx)
+			if err == nil {
+				err = se.Run(ctx, down(opening), sideeffect.AwaitRemote)
+			}
+			ended <- err
+			return nil, err
+		}
+		limited, cancel = context.WithTimeout(ctx, 50*time.Millisecond)
+		_, err = p.stub.Call(limited, &storepb.Item{}, rpc.With(down(sideeffect.Writer(io.Discard))))
+		cancel()
+		if err == nil {
+			t.Error("the call has succeeded")
+		}
+		select {
+		case err := <-ended:
+			if err == nil {
+				t.Error("the handler's effect has succeeded")
+			}
+		case <-ctx.Done():
+			t.Error("the handler waits")
+		}
+		p.store.call = nil
+		p.works(ctx)
+	})
+}

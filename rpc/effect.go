@@ -160,7 +160,7 @@ func (e *Effect) init(ctx context.Context, d *sideeffect.Descriptor, inline bool
 	if err != nil { // AfterFunc would come too late for contents that are here already
 		err = cause("open side effect", ctx)
 	} else {
-		j, err = e.open(d, inline)
+		j, err = e.open(ctx, d, inline)
 	}
 	stop()
 	e.call.mu.Lock()

@@ -37,8 +37,8 @@ func (e ended) fill(d *sideeffect.Descriptor) {
 
 // openSource opens what d sends. More than its own quota is refused here, before
 // the other end opens, and perhaps empties, its sink.
-func openSource(d *sideeffect.Descriptor) (sideeffect.Source, error) {
-	src, err := d.OpenSource()
+func openSource(ctx context.Context, d *sideeffect.Descriptor) (sideeffect.Source, error) {
+	src, err := d.OpenSource(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -10,7 +10,7 @@ import (
 )
 
 // open makes the server's half ready, on the road that fits both ends' wishes.
-func (e *Effect) open(d *sideeffect.Descriptor, inline bool) (job, error) {
+func (e *Effect) open(ctx context.Context, d *sideeffect.Descriptor, inline bool) (job, error) {
 	switch {
 	case e.inlined():
 		return e.openRequest(d)
@@ -22,7 +22,7 @@ func (e *Effect) open(d *sideeffect.Descriptor, inline bool) (job, error) {
 		}
 		return e.openSink(d)
 	}
-	src, err := openSource(d)
+	src, err := openSource(ctx, d)
 	if err != nil {
 		return job{}, err
 	}

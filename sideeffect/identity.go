@@ -19,7 +19,8 @@ type Identity interface {
 
 // SourceSpec says how a source is opened.
 type SourceSpec struct {
-	Offset int64 // position in the identity of the transfer's first byte
+	Offset  int64           // position in the identity of the transfer's first byte
+	Opening context.Context // ends the waiting of one that takes a time to open; nil: nothing does
 }
 
 // SinkSpec says how a sink is opened.
@@ -44,12 +45,12 @@ type Resumer interface {
 }
 
 // OpenSource validates the descriptor and opens its Local for reading from
-// Offset. The caller closes the source.
-func (d *Descriptor) OpenSource() (Source, error) {
+// Offset, until ctx ends. The caller closes the source, which ctx does not bound.
+func (d *Descriptor) OpenSource(ctx context.Context) (Source, error) {
 	if err := d.Validate(); err != nil {
 		return nil, err
 	}
-	return d.Local.OpenSource(SourceSpec{Offset: d.Offset})
+	return d.Local.OpenSource(SourceSpec{Offset: d.Offset, Opening: ctx})
 }
 
 // OpenSink validates the descriptor and opens its Local for writing. Call it

@@ -50,7 +50,7 @@ func TestOwnNames(t *testing.T) {
 			write(t, dir, name, []byte("unfinished"))
 		}
 		d := descriptor(File(root, name))
-		_, err := d.OpenSource()
+		_, err := d.OpenSource(t.Context())
 		wantKind(t, err, fault.Invalid)
 		if err == nil || !strings.Contains(fault.Text(err), "use another name") || strings.Contains(fault.Text(err), name) {
 			t.Errorf("%s: what the other end reads of it is %q", name, fault.Text(err))

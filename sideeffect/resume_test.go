@@ -216,7 +216,7 @@ func TestUntrustedFailuresKeepNothing(t *testing.T) {
 		root, dir := newRoot(t)
 		d, e := descriptor(Memory(content(9*testBlock))), descriptor(File(root, "dst"))
 		e.Resume, e.Params.SyncEvery = true, testBlock
-		src, _ := d.OpenSource()
+		src, _ := d.OpenSource(t.Context())
 		sink, err := e.OpenSink(-1, ResumePoint{})
 		noError(t, err)
 		l := newLink(0, [16]byte{}, testBlock)

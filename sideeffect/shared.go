@@ -16,13 +16,13 @@ type SharedIdentity struct {
 	read atomic.Int64
 
 	mu     sync.Mutex
-	groups map[SourceSpec]*sharedGroup // opened and not all closed
+	groups map[int64]*sharedGroup // by offset: opened and not all closed
 }
 
 // sharedGroup is the sources that read the same bytes.
 type sharedGroup struct {
 	window *window
-	spec   SourceSpec
+	offset int64
 	src    Source
 }
 
@@ -36,7 +36,7 @@ func Shared(id Identity, cacheBytes int64) *SharedIdentity {
 	return &SharedIdentity{
 		of:     id,
 		most:   int(max(minSharedPieces, cacheBytes/pieceSize)),
-		groups: make(map[SourceSpec]*sharedGroup),
+		groups: make(map[int64]*sharedGroup),
 	}
 }
 
@@ -54,7 +54,7 @@ func (s *SharedIdentity) OpenSink(SinkSpec) (Sink, error) {
 func (s *SharedIdentity) OpenSource(spec SourceSpec) (Source, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	g := s.groups[spec]
+	g := s.groups[spec.Offset]
 	if g == nil {
 		src, err := s.of.OpenSource(spec)
 		if err != nil {
@@ -62,8 +62,8 @@ func (s *SharedIdentity) OpenSource(spec SourceSpec) (Source, error) {
 		}
 		// Each piece that is copied from while it leaves the window needs room, too.
 		room := newPieces(int64(s.most) * 2)
-		g = &sharedGroup{window: newWindow(s.most, room, src.Rewindable(), false, &s.read), spec: spec, src: src}
-		s.groups[spec] = g
+		g = &sharedGroup{window: newWindow(s.most, room, src.Rewindable(), false, &s.read), offset: spec.Offset, src: src}
+		s.groups[spec.Offset] = g
 	}
 	return &sharedSource{shared: s, group: g, member: g.window.join(g.src)}, nil
 }
@@ -92,7 +92,7 @@ func (m *sharedSource) Close() error {
 	m.shared.mu.Lock()
 	last := m.w.leave(m.member)
 	if last {
-		delete(m.shared.groups, m.group.spec)
+		delete(m.shared.groups, m.group.offset)
 	}
 	m.shared.mu.Unlock()
 	if last {

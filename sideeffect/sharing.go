@@ -28,7 +28,7 @@ type Sharing struct {
 // sharedFile is what sources have in common that share.
 type sharedFile struct {
 	version Version
-	spec    SourceSpec
+	offset  int64
 }
 
 // NewSharing is one whose windows have that much memory together, and at least 1 MiB. It takes
@@ -57,7 +57,7 @@ func (i sharing) OpenSource(spec SourceSpec) (Source, error) {
 	if err != nil || src.Version().IsZero() || !src.Rewindable() || src.Size() < leastShared {
 		return src, err
 	}
-	s, file := i.shared, sharedFile{src.Version(), spec}
+	s, file := i.shared, sharedFile{src.Version(), spec.Offset}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	w := s.files[file]

@@ -26,7 +26,7 @@ func transfer(t testing.TB, from, to *Descriptor, change func(*link)) ran {
 
 func transferCtx(ctx context.Context, t testing.TB, from, to *Descriptor, change func(*link)) ran {
 	t.Helper()
-	src, err := from.OpenSource()
+	src, err := from.OpenSource(ctx)
 	noError(t, err)
 	point := to.ResumePoint(ctx)
 	prefix, same, err := VerifyPrefix(ctx, src, point, from.Hash)

@@ -122,6 +122,8 @@ type batch struct {
 	seen   map[string]int // how often a line has come, by its words
 	items  []batchItem
 	errs   []error
+	more   int // lines whose problems are not among errs
+	code   int // the highest exit code of those
 }
 
 // batchItem is a request of a line.
@@ -174,6 +176,8 @@ func (b *batch) plan(ctx context.Context, text string) error {
 			}
 			if len(b.errs) < mostProblems {
 				b.errs = append(b.errs, fmt.Errorf("%s:%d:%d: %w", b.name, i+1, column, err))
+			} else {
+				b.more, b.code = b.more+1, max(b.code, command.Code(ctx, err))
 			}
 			continue
 		}
@@ -190,6 +194,9 @@ func (b *batch) plan(ctx context.Context, text string) error {
 	}
 	if len(b.items) == 0 && len(b.errs) == 0 {
 		return fault.New("read batch", fault.Invalid, "%s has no line that says anything", b.name)
+	}
+	if b.more > 0 {
+		b.errs = append(b.errs, fmt.Errorf("%s: problems in other lines: %d", b.name, b.more))
 	}
 	b.together()
 	return nil
@@ -328,7 +335,7 @@ func (b *batch) jsonLine(text string) ([]batchItem, error) {
 
 // worst is all errors as one, with the exit code that is the highest of theirs.
 func (b *batch) worst(ctx context.Context) error {
-	code := 0
+	code := b.code
 	for _, err := range b.errs {
 		code = max(code, command.Code(ctx, err))
 	}
@@ -380,19 +387,12 @@ func (b *batch) submit(ctx context.Context) error {
 // follow waits until all are over, and has their verdicts. An error says that only the
 // following has ended.
 func (b *batch) follow(ctx context.Context, all []*adminpb.Request) error {
-	err := b.c.follow(ctx, b.cmd, b.client, all, true, false)
-	if ctx.Err() != nil {
-		return err
+	followed := b.c.follow(ctx, b.cmd, b.client, all, true, false)
+	if ctx.Err() != nil || len(open(all)) > 0 {
+		return followed
 	}
-	for i, r := range all {
-		now, err := b.client.Get(ctx, exactly(r))
-		if err != nil {
-			return err
-		}
-		if all[i] = now; !final(now) {
-			return err
-		}
-		if err := failureOf(now); err != nil {
+	for _, r := range all {
+		if err := failureOf(r); err != nil {
 			b.errs = append(b.errs, err)
 		}
 	}

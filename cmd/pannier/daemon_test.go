@@ -96,6 +96,7 @@ func newDaemon(files string) (_ *daemon, address string, end func(), _ error) {
 // daemonCommands play the engine:
 //
 //	request ID FIELD=VALUE...   makes or changes a request, whose id begins so
+//	every FIELD=VALUE...        changes all requests there are
 //	watched N                   waits until N are waited for
 //	partner NAME FIELD=VALUE...
 //	explain SUMMARY CAUSE       says the same of all requests there are
@@ -106,6 +107,11 @@ func daemonCommands() map[string]func(*testscript.TestScript, bool, []string) {
 	maps.Copy(all, map[string]func(*testscript.TestScript, bool, []string){
 		"request": func(ts *testscript.TestScript, _ bool, args []string) {
 			ts.Check(of(ts).request(args[0], args[1:]))
+		},
+		"every": func(ts *testscript.TestScript, _ bool, args []string) {
+			for _, s := range of(ts).engine.Requests() {
+				ts.Check(of(ts).request(s.Key.ID.String(), args))
+			}
 		},
 		"partner": func(ts *testscript.TestScript, _ bool, args []string) {
 			p := engine.PartnerStatus{Name: args[0], Address: "tls://there:6610"}

@@ -28,12 +28,11 @@ const (
 
 // goesOn says that the requests do not end with the command.
 func goesOn(cmd *cobra.Command, all []*adminpb.Request) {
-	ids := unfinished(all)
 	what := "The transfer goes"
-	if len(ids) > 1 {
+	if len(unfinished(all)) > 1 {
 		what = "The transfers go"
 	}
-	fmt.Fprintf(cmd.ErrOrStderr(), "%s on in the daemon. Follow: pannier watch %s\n", what, strings.Join(ids, " "))
+	fmt.Fprintf(cmd.ErrOrStderr(), "%s on in the daemon. Follow: %s\n", what, following(all))
 }
 
 // again is what a command does that was told to end: it waits whether it is told
@@ -56,10 +55,7 @@ func again(cmd *cobra.Command, all []*adminpb.Request, interrupts <-chan os.Sign
 	case <-interrupts:
 	}
 	var errs []error
-	for _, r := range all {
-		if r.GetState() == adminpb.Request_DONE || r.GetState() == adminpb.Request_INERROR {
-			continue
-		}
+	for _, r := range open(all) {
 		if err := cancel(r); err != nil {
 			errs = append(errs, err)
 			continue
@@ -87,12 +83,33 @@ func exactly(r *adminpb.Request) *adminpb.Ref {
 	return &adminpb.Ref{Id: r.GetId(), Requester: r.GetRequester(), Role: r.GetRole()}
 }
 
+// mostNames is how many requests a line names.
+const mostNames = 20
+
+// following is the command that follows what is not final: by names, or all there is where
+// those would be too many for a line.
+func following(all []*adminpb.Request) string {
+	ids := unfinished(all)
+	if len(ids) > mostNames {
+		ids = nil
+	}
+	return strings.Join(append([]string{"pannier watch"}, ids...), " ")
+}
+
 // unfinished are the names of the requests that are not final.
 func unfinished(all []*adminpb.Request) (names []string) {
-	for _, r := range all {
-		if s := r.GetState(); s != adminpb.Request_DONE && s != adminpb.Request_INERROR {
-			names = append(names, nameOf(r))
-		}
+	for _, r := range open(all) {
+		names = append(names, nameOf(r))
 	}
 	return names
+}
+
+// open are the requests that are not final.
+func open(all []*adminpb.Request) (left []*adminpb.Request) {
+	for _, r := range all {
+		if !final(r) {
+			left = append(left, r)
+		}
+	}
+	return left
 }

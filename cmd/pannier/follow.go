@@ -8,11 +8,10 @@ import (
 	"os"
 	"os/signal"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
-	"google.golang.org/grpc"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/pannier/pannier/cmd/internal/command"
 	"github.com/pannier/pannier/engine/admin"
@@ -30,15 +29,7 @@ func (c *console) follow(ctx context.Context, cmd *cobra.Command, client *admin.
 
 	within, cancel := context.WithCancel(ctx)
 	defer cancel()
-	in := &adminpb.WatchRequest{}
-	for _, r := range all {
-		in.Refs = append(in.Refs, exactly(r))
-	}
-	s, err := client.Watch(within, in)
-	if err != nil {
-		return err
-	}
-	changes := received(within, s)
+	changes := changesOf(within, client, all)
 	m := newMeter(cmd.ErrOrStderr(), all)
 	tick := time.NewTicker(m.every())
 	defer tick.Stop()
@@ -56,12 +47,16 @@ func (c *console) follow(ctx context.Context, cmd *cobra.Command, client *admin.
 		case got := <-changes:
 			switch {
 			case errors.Is(got.err, io.EOF):
+				if left := open(m.requests); len(left) > 0 { // one that had failed is tried again
+					changes = changesOf(within, client, left)
+					continue
+				}
 				m.clear()
 				return c.verdict(cmd, m.requests)
 			case ctx.Err() != nil: // the error is the signal's
 			case got.err != nil:
 				m.clear()
-				return command.Suggest(got.err, "What is registered goes on when the daemon does. Follow: pannier watch %s", strings.Join(unfinished(m.requests), " "))
+				return command.Suggest(got.err, "What is registered goes on when the daemon does. Follow: %s", following(m.requests))
 			default:
 				m.note(got.change.GetRequest())
 				if asJSON {
@@ -80,21 +75,39 @@ type news struct {
 	err    error
 }
 
-// received reads a stream beside its user. It ends with the stream or ctx.
-func received(ctx context.Context, s grpc.ServerStreamingClient[adminpb.Change]) <-chan news {
+// mostCalls is how many calls of one command watch at a time. A token has few of them.
+const mostCalls = 4
+
+// changesOf brings how requests are doing until all are final, or one call fails, each call
+// with as many as it may name. It ends with ctx, too.
+func changesOf(ctx context.Context, client *admin.Client, all []*adminpb.Request) <-chan news {
+	refs := make([]*adminpb.Ref, len(all))
+	for i, r := range all {
+		refs[i] = exactly(r)
+	}
 	out := make(chan news)
-	go func() {
-		for {
-			change, err := s.Recv()
-			select {
-			case out <- news{change, err}:
-			case <-ctx.Done():
-				return
-			}
-			if err != nil {
-				return
-			}
+	say := func(n news) error {
+		select {
+		case out <- n:
+			return nil
+		case <-ctx.Done():
+			return context.Cause(ctx)
 		}
+	}
+	go func() {
+		calls, within := errgroup.WithContext(ctx)
+		calls.SetLimit(mostCalls)
+		for part := range slices.Chunk(refs, admin.MaxRefs) {
+			calls.Go(func() error {
+				s, err := client.Watch(within, &adminpb.WatchRequest{Refs: part})
+				return each(s, err, func(change *adminpb.Change) error { return say(news{change: change}) })
+			})
+		}
+		err := calls.Wait()
+		if err == nil {
+			err = io.EOF
+		}
+		_ = say(news{err: err}) // unless nobody listens any more
 	}()
 	return out
 }

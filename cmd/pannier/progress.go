@@ -27,11 +27,17 @@ type meter struct {
 	terminal bool
 	width    int // of a line; 0: any
 	requests []*adminpb.Request
+	at       map[string][]int // where a request is in requests
 	shown    string
 }
 
 func newMeter(w io.Writer, all []*adminpb.Request) *meter {
-	return &meter{w: w, terminal: command.Terminal(w), width: command.Width(w), requests: all}
+	m := &meter{w: w, terminal: command.Terminal(w), width: command.Width(w), requests: all, at: map[string][]int{}}
+	for i, r := range all {
+		key := exactly(r).String()
+		m.at[key] = append(m.at[key], i)
+	}
+	return m
 }
 
 // every is how often draw is to be called.
@@ -44,10 +50,8 @@ func (m *meter) every() time.Duration {
 
 // note takes news of a request.
 func (m *meter) note(r *adminpb.Request) {
-	for i, old := range m.requests {
-		if old.GetId() == r.GetId() && old.GetRequester() == r.GetRequester() && old.GetRole() == r.GetRole() {
-			m.requests[i] = r
-		}
+	for _, i := range m.at[exactly(r).String()] {
+		m.requests[i] = r
 	}
 }
 

@@ -66,7 +66,7 @@ func TestProgressOfSeveral(t *testing.T) {
 func TestMeter(t *testing.T) {
 	var b strings.Builder
 	r := moving(func(*adminpb.Live) {})
-	m := &meter{w: &b, requests: []*adminpb.Request{r}}
+	m := newMeter(&b, []*adminpb.Request{r})
 	m.draw(noon)
 	m.draw(noon)
 	m.note(moving(func(l *adminpb.Live) { l.Durable = 600 << 20 }))

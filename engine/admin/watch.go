@@ -15,8 +15,8 @@ import (
 	"github.com/pannier/pannier/spec/fault"
 )
 
-// maxRefs is how many requests one call may watch by their ids.
-const maxRefs = 1000
+// MaxRefs is how many requests one call may watch by their ids.
+const MaxRefs = 1000
 
 func (s *Server) Watch(in *adminpb.WatchRequest, out grpc.ServerStreamingServer[adminpb.Change]) error {
 	q, err := queryOf(in.GetQuery())
@@ -48,8 +48,8 @@ func (s *Server) Watch(in *adminpb.WatchRequest, out grpc.ServerStreamingServer[
 }
 
 func (s *Server) resolveAll(ctx context.Context, all []*adminpb.Ref) (map[store.Ref]bool, error) {
-	if len(all) > maxRefs {
-		return nil, fault.New("watch", fault.TooLong, "%d requests; at most %d at a time", len(all), maxRefs)
+	if len(all) > MaxRefs {
+		return nil, fault.New("watch", fault.TooLong, "%d requests; at most %d at a time", len(all), MaxRefs)
 	}
 	refs := make(map[store.Ref]bool, len(all))
 	for _, r := range all {

@@ -45,6 +45,7 @@ type server struct {
 	logins   atomic.Int32
 	cutRead  func() // a reading is cut off after 2 MiB, once, when this was called
 	timeless bool   // it says no times
+	sumless  bool   // its checksums are of something else
 	less     int64  // Copy says that it has copied so many bytes less
 	commits  int
 	written  int64
@@ -106,6 +107,19 @@ func (s *session) Read(ctx context.Context, name string, offset int64) (io.ReadC
 		})), r}, nil
 	}
 	return r, err
+}
+
+func (s *session) Checksum(ctx context.Context, name, algorithm string, length int64) ([]byte, error) {
+	h := plugins.NewChecksum(algorithm)
+	if h == nil || length != -1 {
+		return nil, fault.New("checksum", fault.Unsupported, "%s of %d bytes", algorithm, length)
+	}
+	b, err := os.ReadFile(filepath.Join(s.server.root, name))
+	h.Write(b)
+	if s.server.sumless {
+		h.Write([]byte("and more"))
+	}
+	return h.Sum(nil), err
 }
 
 type cutOff struct {
@@ -434,6 +448,47 @@ func TestPullAlone(t *testing.T) {
 	}
 }
 
+// TestPullOtherDigest: where the rule has no digest, or one that the server does not compute, what
+// came is held against the best that it does.
+func TestPullOtherDigest(t *testing.T) {
+	for _, c := range []struct {
+		rule sideeffect.Algorithm
+		can  []string
+		want string
+	}{
+		{sideeffect.None, []string{"md5", "sha256"}, "size+sha256"},
+		{sideeffect.None, []string{"md5"}, "size+md5"},
+		{sideeffect.SHA512, []string{"sha256"}, "size+sha256"},
+		{sideeffect.SHA256, []string{"sha512", "sha256"}, "size+sha256"},
+		{sideeffect.None, []string{"whirlpool"}, "size"},
+	} {
+		w := newWorld(t, "one")
+		s := w.servers["one"]
+		s.can = func(k *plugins.Capabilities) { k.Checksums = c.can }
+		w.rules["pull"].Digest = c.rule
+		w.rules["pull"].Retry.Attempts = 1
+		w.start(0, false)
+		for _, size := range sizes {
+			name := fmt.Sprint("f", size)
+			b := w.put(s.root, name, size)
+			r := w.ends(w.submit("pull", "one", name, name), lifecycle.Done)
+			w.is(w.root, name, b)
+			if r.Verified != c.want {
+				t.Errorf("%v, %q, %d bytes: compared %q, not %q", c.rule, c.can, size, r.Verified, c.want)
+			}
+		}
+		if s.sumless = true; c.want != "size" {
+			if r := w.ends(w.submit("pull", "one", "f1", "other"), lifecycle.InError); r.Failure.Kind != fault.Corrupt {
+				t.Errorf("%v, %q: %+v", c.rule, c.can, r.Failure)
+			}
+			if _, err := os.Stat(filepath.Join(w.root, "other")); err == nil {
+				t.Errorf("%v, %q: it has its name", c.rule, c.can)
+			}
+		}
+		w.stop()
+	}
+}
+
 func TestCopy(t *testing.T) {
 	for _, direct := range []bool{false, true} {
 		w := newWorld(t, "one", "two")
@@ -691,6 +746,38 @@ func TestCancelInLogin(t *testing.T) {
 	}
 }
 
+// TestOpeningEnds: who waits for a file of a server that says nothing need not wait for the login.
+func TestOpeningEnds(t *testing.T) {
+	w := newWorld(t, "one")
+	s := w.servers["one"]
+	w.put(s.root, "x", 10)
+	s.hang = make(chan struct{}, 1)
+	f := w.File("one", "", path(t, "x"))
+	src, err := f.OpenSource(sideeffect.SourceSpec{Opening: t.Context()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = src.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		<-s.hang
+		cancel()
+	}()
+	ended := make(chan error, 1)
+	go func() {
+		_, err := f.OpenSource(sideeffect.SourceSpec{Opening: ctx})
+		ended <- err
+	}()
+	select {
+	case err := <-ended:
+		if fault.KindOf(err) != fault.Canceled {
+			t.Error(err)
+		}
+	case <-time.After(30 * time.Second):
+		t.Error("it waits for the login")
+	}
+}
+
 // TestCrash: the node dies at each commit of its store, before or behind it. The file gets
 // its name once, and hardly anything is sent twice.
 func TestCrash(t *testing.T) {
@@ -725,6 +812,61 @@ func TestCrash(t *testing.T) {
 				w.is(s.root, "x", b)
 				if s.commits != 1 || s.written > size {
 					t.Errorf("%d commits, %d bytes", s.commits, s.written)
+				}
+			})
+		}
+	}
+}
+
+// TestCrashRefuse: the node dies at each commit of its store, and the rule replaces no file: not its
+// own either, but the request that has delivered it has succeeded.
+func TestCrashRefuse(t *testing.T) {
+	for _, c := range []struct {
+		rule, partner string
+		size          int
+		commits       int // at most: what leaves no trace that it was delivered is delivered again
+	}{{"push", "one", 10, 2}, {"push", "one", 2 << 20, 1}, {"copy", "two", 10, 2}, {"copy", "two", 2 << 20, 1}} {
+		for at := 2; at < 24; at++ {
+			t.Run(fmt.Sprint(c.rule, c.size, " ", at), func(t *testing.T) {
+				w := newWorld(t, "one", "two")
+				w.direct = nil
+				for _, s := range w.servers {
+					s.can = func(k *plugins.Capabilities) { k.Checksums, k.Copy = nil, true }
+				}
+				w.plugins["two"] = w.plugins["one"]
+				w.rules[c.rule].Exists = engine.Refuse
+				to, from := w.servers[c.partner].root, w.root
+				if c.rule == "copy" {
+					from = w.servers["one"].root
+				}
+				b := w.put(from, "x", c.size)
+				w.start(at/2, at%2 == 1)
+				o := engine.Order{ID: lifecycle.ID{1}, Rule: c.rule, Partner: c.partner, Source: path(t, "x"), Target: path(t, "y")}
+				if _, _, err := w.engine.Submit(t.Context(), o); err == nil {
+					done := make(chan struct{})
+					go func() {
+						_, _ = w.engine.Wait(t.Context(), store.Ref{Key: lifecycle.Key{Requester: "a", ID: o.ID}, Role: lifecycle.Requester})
+						close(done)
+					}()
+					select {
+					case <-done:
+					case <-w.gate.Dead:
+					}
+				}
+				w.stop()
+				w.start(0, false)
+				r, _, err := w.engine.Submit(t.Context(), o)
+				if err != nil {
+					t.Fatal(err)
+				}
+				w.ends(store.RefOf(&r), lifecycle.Done)
+				w.is(to, "y", b)
+				n := 0
+				for _, s := range w.servers {
+					n += max(s.commits, s.copies)
+				}
+				if n > c.commits {
+					t.Errorf("it was delivered %d times", n)
 				}
 			})
 		}

@@ -38,6 +38,14 @@ func (p *push) direct(f *file) (o sideeffect.Outcome, done bool, err error) {
 	if !noted || version.IsZero() || n.Partner != p.partner || n.Name != p.name || n.From != from {
 		n = note{Partner: p.partner, Name: p.name, From: from, Copy: true}
 	}
+	if a.Size >= 0 && p.willNote(a.Size) { // the servers name it, before this node can say so
+		n.Naming, n.Size, n.Before = true, a.Size, p.before(p.ctx)
+		if p.refuse {
+			if err := p.notes.put(p.ask.Key, n); err != nil {
+				return o, true, err
+			}
+		}
+	}
 	first := true
 	progress := func(offset int64, resume []byte) {
 		if first { // a driver tells where it begins
@@ -73,12 +81,13 @@ func (p *push) direct(f *file) (o sideeffect.Outcome, done bool, err error) {
 			if noting := p.notes.put(p.ask.Key, n); noting != nil {
 				p.log.Warn("the next attempt cannot go on where this one ended", "error", noting)
 			}
-		} else if kindOf(err) != fault.Lost { // a plugin that has died says nothing of it
+		} else if kindOf(err) != fault.Lost && !p.refuse { // a plugin that has died says nothing of it, and the file may have its name
 			p.notes.drop(p.ask.Key)
 		}
 		return o, true, err
 	}
 	if a.Size >= 0 && result.Bytes != a.Size {
+		p.notes.drop(p.ask.Key) // what has the name is not the file
 		return o, true, fault.New("copy", fault.SourceChanged, "the file had %d bytes, and %d were copied", a.Size, result.Bytes)
 	}
 	o.Bytes, o.Durable, o.Verified = result.Bytes, result.Bytes, "direct"

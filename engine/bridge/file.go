@@ -37,7 +37,10 @@ func (f *file) OpenSource(spec sideeffect.SourceSpec) (sideeffect.Source, error)
 	if spec.Offset != 0 {
 		return nil, fault.NewLocal("open source", fault.Invalid, "a file at a bridge is read from its beginning").Advise("set Offset to 0")
 	}
-	return f.open(context.Background())
+	if spec.Opening == nil {
+		spec.Opening = context.Background()
+	}
+	return f.open(spec.Opening)
 }
 
 // open logs in and asks for the file, until opening ends.

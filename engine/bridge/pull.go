@@ -1,7 +1,9 @@
 package bridge
 
 import (
+	"bytes"
 	"context"
+	"hash"
 	"io"
 	"slices"
 	"time"
@@ -47,7 +49,12 @@ func (x *call) pull() (engine.Answer, error) {
 		plan.Stream = bySize
 	}
 	in := &intake{src: src, at: point.Offset, root: point.Root, hash: x.d.Hash, data: make([]byte, blockSize)}
+	in.begin()
+	if plan.Ledger != nil {
+		plan.Ledger = ledger{plan.Ledger, in}
+	}
 	o, err := sideeffect.ReceiveAll(x.ctx, in, sink, plan)
+	o.Verified += in.compared
 	x.fill(o, began, err)
 	if err != nil {
 		return engine.Answer{}, err
@@ -72,9 +79,55 @@ type intake struct {
 	at   int64
 	root [sideeffect.RootSize]byte
 	hash sideeffect.Algorithm
-	data []byte
-	over bool
-	end  sideeffect.End
+	// Where the server computes no digests of hash, but others: the best of them. Of a file that is
+	// gone on with there is none, since its beginning was read before.
+	other    string
+	sum      hash.Hash // nil: there is no other
+	compared string    // "+" and other, when both ends have the same
+	data     []byte
+	over     bool
+	end      sideeffect.End
+}
+
+// begin finds what the server and this end can both compute.
+func (i *intake) begin() {
+	can := i.src.s.Capabilities().Checksums
+	if _, ok := i.src.s.(plugins.Checksummer); !ok || i.at > 0 || slices.Contains(can, i.hash.String()) {
+		return
+	}
+	i.other = plugins.BestChecksum(can)
+	i.sum = plugins.NewChecksum(i.other)
+}
+
+// compare holds the other digest against the server's.
+func (i *intake) compare() error {
+	if i.sum == nil {
+		return nil
+	}
+	sum, err := checksum(i.src.ctx, i.src.s, i.src.name, i.other)
+	if trusted(kindOf(err)) {
+		return AsEnd(i.src.server, err)
+	}
+	if sum == nil || err != nil { // it computes none of this file
+		return nil
+	}
+	if is := i.sum.Sum(nil); !bytes.Equal(sum, is) {
+		return AsEnd(i.src.server, fault.New("compare", fault.Corrupt, "the server says that the file has %s %x, and what came has %x", i.other, sum, is))
+	}
+	i.compared = "+" + i.other
+	return nil
+}
+
+// ledger has the request say what was compared beside what the receiver compares.
+type ledger struct {
+	sideeffect.Ledger
+	in *intake
+}
+
+// Whole implements sideeffect.Ledger.
+func (l ledger) Whole(w sideeffect.Whole) error {
+	w.Verified += l.in.compared
+	return l.Ledger.Whole(w)
 }
 
 // Recv implements sideeffect.Incoming.
@@ -99,6 +152,9 @@ func (i *intake) Recv(context.Context) (sideeffect.Block, error) {
 	b := sideeffect.Block{Offset: i.at, Data: room[:n]}
 	i.root = sideeffect.FoldRoot(i.root, b.Offset, b.Data)
 	i.at += int64(n)
+	if i.sum != nil {
+		_, _ = i.sum.Write(b.Data)
+	}
 	return b, nil
 }
 
@@ -109,21 +165,24 @@ func (i *intake) ended() error {
 		return err
 	}
 	i.end = sideeffect.End{Total: i.at}
-	if sum, err := checksum(i.src.ctx, i.src.s, i.src.name, i.hash); err != nil {
+	if sum, err := checksum(i.src.ctx, i.src.s, i.src.name, i.hash.String()); err != nil {
 		return AsEnd(i.src.server, err)
 	} else if sum != nil {
 		i.end.Hash = sideeffect.Sum{Algorithm: i.hash, Bytes: sum}
+	}
+	if err := i.compare(); err != nil {
+		return err
 	}
 	return io.EOF
 }
 
 // checksum is what the server says of the whole file; nil if it does not.
-func checksum(ctx context.Context, s plugins.Session, name string, a sideeffect.Algorithm) ([]byte, error) {
+func checksum(ctx context.Context, s plugins.Session, name, algorithm string) ([]byte, error) {
 	c, ok := s.(plugins.Checksummer)
-	if !ok || a == sideeffect.None || !slices.Contains(s.Capabilities().Checksums, a.String()) {
+	if !ok || !slices.Contains(s.Capabilities().Checksums, algorithm) {
 		return nil, nil
 	}
-	sum, err := c.Checksum(ctx, name, a.String(), -1)
+	sum, err := c.Checksum(ctx, name, algorithm, -1)
 	if kindOf(err) == fault.Unsupported {
 		return nil, nil
 	}

@@ -2,8 +2,10 @@ package bridge
 
 import (
 	"context"
+	"encoding/hex"
 	"fmt"
 	"path"
+	"strings"
 	"time"
 
 	"github.com/pannier/pannier/engine"
@@ -28,6 +30,7 @@ type push struct {
 	s      plugins.Session
 	can    plugins.Capabilities
 	name   string
+	refuse bool // the rule replaces no file
 	note   note
 	noted  bool // there is a note
 	staged plugins.Staged
@@ -67,15 +70,17 @@ func (p *push) run() (o sideeffect.Outcome, err error) {
 	if err := p.free(); err != nil {
 		return o, err
 	}
-	open := p.d.OpenSource
 	if f, ok := p.d.Local.(*file); ok {
 		o, done, err := p.direct(f)
 		if done || err != nil {
 			return o, err
 		}
-		open = func() (sideeffect.Source, error) { return f.open(p.ctx) }
+		if f.server == p.partner && p.can.Single {
+			return o, fault.New("copy", fault.Unsupported, "a file cannot come from %q and go there at the same time: it has one connection", p.partner).
+				Advise("allow it more connections, in the options of the bridge")
+		}
 	}
-	src, err := open()
+	src, err := p.d.OpenSource(p.ctx)
 	if err != nil {
 		return o, err
 	}
@@ -102,6 +107,7 @@ func (p *push) free() error {
 	if err != nil || rule.Exists != engine.Refuse {
 		return err
 	}
+	p.refuse = true
 	n, ok, err := p.notes.get(p.ask.Key)
 	if err != nil {
 		return err
@@ -131,6 +137,9 @@ func (p *push) begin(w plugins.Writer, src sideeffect.Source) error {
 		return err
 	}
 	p.note, p.noted = fresh, ok
+	if p.willNote(src.Size()) { // now, since a session may be able to do nothing else while it writes
+		p.note.Before = p.before(p.ctx)
+	}
 	request := plugins.WriteRequest{Size: src.Size(), ID: partID(p.ask.Key), Again: ok || p.ask.Call.Attempt > 1}
 	if ok && p.can.Resume && !old.Copy && old.Partner == p.partner && old.Name == p.name && fresh.From != "" && old.From == fresh.From {
 		request.Resume = old.Resume
@@ -158,6 +167,10 @@ func (p *push) begin(w plugins.Writer, src sideeffect.Source) error {
 	}
 	return p.checkpoint()
 }
+
+// willNote says whether the name of a file of that size is noted before it gets it: of a smaller one
+// only if it is not to be replaced, by itself neither.
+func (p *push) willNote(size int64) bool { return p.refuse || size < 0 || size >= least }
 
 // stale tells whether an error of that kind may be about what was to be gone on with.
 func stale(k fault.Kind) bool {
@@ -287,13 +300,13 @@ func (p *push) Durable() int64 { return p.note.Rank }
 
 // Verdict implements sideeffect.Outgoing: the server has the file under its name.
 func (p *push) Verdict(ctx context.Context) (v sideeffect.Verdict, err error) {
-	if p.end.Total >= least {
+	if p.willNote(p.end.Total) {
 		if c, ok := p.staged.(plugins.Checkpointer); ok && p.can.Resume {
 			if resume, err := c.Checkpoint(ctx); err == nil && len(resume) > 0 {
 				p.note.Resume = resume
 			}
 		}
-		p.note.Naming, p.note.Size, p.note.Digest, p.note.Before = true, p.end.Total, p.end.Hash.String(), p.before(ctx)
+		p.note.Naming, p.note.Size, p.note.Digest = true, p.end.Total, p.end.Hash.String()
 		if err := p.notes.put(p.ask.Key, p.note); err != nil {
 			return v, err
 		}
@@ -337,7 +350,7 @@ func (p *push) compare(ctx context.Context) (string, error) {
 	if p.attr.Verified != "" && p.attr.Verified != bySize {
 		return p.attr.Verified, nil
 	}
-	sum, err := checksum(ctx, p.s, p.name, p.end.Hash.Algorithm)
+	sum, err := checksum(ctx, p.s, p.name, p.end.Hash.Algorithm.String())
 	switch {
 	case err != nil:
 		return "", err
@@ -386,8 +399,11 @@ func (x *call) isNamed(s plugins.Session, n note) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	if sum, err := checksum(x.ctx, s, n.Name, sideeffect.SHA256); err != nil || sum != nil && n.Digest != "" {
-		return err == nil && sideeffect.Sum{Algorithm: sideeffect.SHA256, Bytes: sum}.String() == n.Digest, err
+	if algorithm, digest, ok := strings.Cut(n.Digest, ":"); ok {
+		sum, err := checksum(x.ctx, s, n.Name, algorithm)
+		if err != nil || sum != nil {
+			return err == nil && hex.EncodeToString(sum) == digest, err
+		}
 	}
 	if look := lookOf(a); n.Before != nothing && (n.Before == "" || look == "" || look == n.Before) {
 		return false, nil // it may be an older one
@@ -397,11 +413,12 @@ func (x *call) isNamed(s plugins.Session, n note) (bool, error) {
 		return false, nil
 	}
 	staged, err := w.Write(x.ctx, n.Name, plugins.WriteRequest{Size: n.Size, Resume: n.Resume})
-	switch kindOf(err) {
-	case fault.NotFound, fault.Stale:
+	switch kind := kindOf(err); {
+	case kind == fault.NotFound, kind == fault.Stale:
 		return true, nil
-	}
-	if err != nil {
+	case n.Copy && kind == fault.Invalid: // what goes on with a copy is not what goes on with a Write
+		return false, nil
+	case err != nil:
 		return false, err
 	}
 	there := staged.Offset() > 0

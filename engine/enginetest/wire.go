@@ -223,7 +223,7 @@ func (x *effect) Size() int64 {
 	if x.client.Direction == sideeffect.ServerToClient {
 		return -1
 	}
-	src, err := x.client.OpenSource()
+	src, err := x.client.OpenSource(context.Background())
 	if err != nil {
 		return -1
 	}
@@ -260,7 +260,7 @@ func (x *effect) Run(ctx context.Context, d *sideeffect.Descriptor, _ sideeffect
 	} else {
 		to.Hash = from.Hash
 	}
-	src, err := from.OpenSource()
+	src, err := from.OpenSource(ctx)
 	if err != nil {
 		return x.both(from, to, err)
 	}

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/pannier/pannier/engine/lifecycle"
 	"github.com/pannier/pannier/sideeffect"
 )
 
@@ -48,9 +47,16 @@ type Row struct {
 	Size  int64    // -1: not known
 }
 
-// Status is the folder as it is now, with at most that many rows.
+// busyFor is how long a folder may be at its files before its Status says so.
+const busyFor = 5 * time.Second
+
+// Status is the folder as it is now, with at most that many rows. While its file system does not
+// answer it is as it was when it was last asked for.
 func (w *Watcher) Status(rows int) Status {
-	w.mu.Lock()
+	since, ok := w.mu.tryLock()
+	if !ok {
+		return w.before(rows, since)
+	}
 	defer w.mu.Unlock()
 	s := w.status
 	s.Hints, s.Skipped = w.hints.state(), len(w.odd)
@@ -59,7 +65,7 @@ func (w *Watcher) Status(rows int) Status {
 		if f.state == isDelivered && f.gone != 0 {
 			continue // nothing is left of it but the note
 		}
-		r := w.row(f)
+		r := f.row()
 		if f.left != "" {
 			if s.Staying++; first == "" || f.path < first {
 				first, s.Stays = f.path, f.left
@@ -82,7 +88,9 @@ func (w *Watcher) Status(rows int) Status {
 			s.Waiting++
 		}
 		if rows > 0 {
-			s.Rows = append(s.Rows, r)
+			if s.Rows = append(s.Rows, r); len(s.Rows) >= 4*rows+1000 {
+				s.Rows = firstRows(s.Rows, rows)
+			}
 		}
 	}
 	if rows > 0 {
@@ -90,6 +98,29 @@ func (w *Watcher) Status(rows int) Status {
 			s.Rows = append(s.Rows, Row{Path: name, State: "skipped", Why: o.why, Size: -1})
 		}
 		s.Rows = firstRows(s.Rows, rows)
+		for i := range s.Rows {
+			if f := w.files[s.Rows[i].Path]; f != nil && s.Rows[i].State != "skipped" {
+				s.Rows[i].IDs = ids(f)
+			}
+		}
+	}
+	kept := s
+	if old := w.told.Load(); rows == 0 && old != nil {
+		kept.Rows = old.Rows
+	}
+	w.told.Store(&kept)
+	return s
+}
+
+// before is the last Status that was made, and since when there is none after it.
+func (w *Watcher) before(rows int, since time.Time) Status {
+	s := Status{Folder: w.cfg.Folder}
+	if old := w.told.Load(); old != nil {
+		s = *old
+	}
+	s.Rows = s.Rows[:min(rows, len(s.Rows))]
+	if time.Since(since) > busyFor {
+		s.Trouble = "its file system has not answered since " + since.Format(time.RFC3339) + "; what is said here is from before"
 	}
 	return s
 }
@@ -104,11 +135,9 @@ func firstRows(all []Row, most int) []Row {
 	return all[:min(len(all), most)]
 }
 
-func (w *Watcher) row(f *file) Row {
+// row is what is to be said of a file, without the ids of its requests.
+func (f *file) row() Row {
 	r := Row{Path: f.path, Why: f.why, State: "waiting", Size: f.seen.Size()}
-	for _, q := range f.reqs {
-		r.IDs = append(r.IDs, lifecycle.ID(q.ID).String())
-	}
 	switch {
 	case f.seen == (sideeffect.Version{}) && f.state != none:
 		r.State, r.Size = string(states[f.state]), f.sent.Size()
@@ -196,7 +225,9 @@ func (w *Watcher) verdict(root *os.Root, s sight) Row {
 	f, same := w.files[s.path], time.Duration(0)
 	if f != nil && f.state != none && f.sent == s.version {
 		defer w.mu.Unlock()
-		return w.row(f)
+		r := f.row()
+		r.IDs = ids(f)
+		return r
 	}
 	held := f != nil && f.held
 	if f != nil && f.seen == s.version {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -51,7 +52,8 @@ type Watcher struct {
 	ended  chan ending
 	asked  chan chan struct{} // for a scan; the channel is closed when it is over
 
-	mu     sync.Mutex // guards what follows; only the loop changes it
+	told   atomic.Pointer[Status] // the last Status that was made
+	mu     guard                  // guards what follows; only the loop changes it
 	files  map[string]*file
 	odd    map[string]oddAt
 	status Status
@@ -172,7 +174,8 @@ func Watch(cfg Config) (*Watcher, error) {
 	return w, nil
 }
 
-// Stop ends it. What it has begun goes on with the next Watch.
+// Stop ends it. What it has begun goes on with the next Watch. It waits for what the file system is
+// asked for, which may be for ever.
 func (w *Watcher) Stop() {
 	w.cancel()
 	w.work.Wait()

@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/pannier/pannier/engine/admin"
 	"github.com/pannier/pannier/engine/config"
@@ -24,15 +25,22 @@ type folders struct {
 	node  *Node
 	notes *folder.Notes
 
-	mu  sync.Mutex
-	all map[string]*watched
+	changing sync.Mutex // one change after the other
+	mu       sync.Mutex // guards what follows; nothing is waited for under it
+	all      map[string]*watched
+	stuck    map[string]*watched // that are to end, and wait for their file system
 }
+
+// stopLimit is how long a change waits for a folder to end.
+const stopLimit = 5 * time.Second
 
 // watched is one of them.
 type watched struct {
 	is    folder.Folder
 	watch *folder.Watcher // nil: it could not begin
 	err   error           // why
+	stop  func()          // of watch; it may wait for a file system that does not answer
+	over  chan struct{}   // closed when stop has returned
 }
 
 var _ admin.Folders = (*folders)(nil)
@@ -43,7 +51,7 @@ func (n *Node) openFolders() error {
 	if err != nil {
 		return err
 	}
-	n.folders = &folders{node: n, notes: notes, all: map[string]*watched{}}
+	n.folders = &folders{node: n, notes: notes, all: map[string]*watched{}, stuck: map[string]*watched{}}
 	n.undone(notes.Close)
 	n.notes = append(n.notes, part{folderFile, notes.Backup})
 	return nil
@@ -60,32 +68,102 @@ func (n *Node) beginFolders(cfg *config.Config) error {
 	return nil
 }
 
-// change makes the folders those of a file. Those that stay as they are go on untouched.
+// change makes the folders those of a file. Those that stay as they are go on untouched. One whose file
+// system does not answer is left to itself; another of its name begins when it has ended.
 func (f *folders) change(cfg *config.Config) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	var stopping sync.WaitGroup
-	for name, w := range f.all {
-		if now, ok := cfg.Folders[name]; ok && reflect.DeepEqual(w.is, now) && w.err == nil {
-			continue
-		}
-		delete(f.all, name)
-		if w.watch != nil {
-			stopping.Go(w.watch.Stop)
-		}
-	}
-	stopping.Wait() // before one of the same name begins
+	f.changing.Lock()
+	defer f.changing.Unlock()
+	f.stop(func(name string, w *watched) bool {
+		now, ok := cfg.Folders[name]
+		return !ok || !reflect.DeepEqual(w.is, now) || w.err != nil
+	})
 	for name, is := range cfg.Folders {
-		if f.all[name] != nil {
+		f.mu.Lock()
+		old, stuck := f.all[name], f.stuck[name]
+		f.mu.Unlock()
+		if old != nil {
 			continue
 		}
 		w := &watched{is: is}
-		w.watch, w.err = folder.Watch(folder.Config{Folder: is, Node: f.node.fixed.Name, Engine: f.node.engine, Notes: f.notes, Log: f.node.log})
+		if stuck != nil {
+			w.err = fault.New("begin folder", fault.Overloaded, "the folder of that name that was before has not ended: the file system of %s does not answer. It begins when that does", stuck.is.Root)
+			go f.beginAfter(stuck, w)
+		} else {
+			w = f.watch(is)
+		}
 		if w.err != nil {
 			f.node.log.Error("the folder does not work", "folder", name, "error", w.err)
 		}
+		f.mu.Lock()
 		f.all[name] = w
+		f.mu.Unlock()
 	}
+}
+
+// stop ends those that are to end, as long as they take, and at most stopLimit.
+func (f *folders) stop(ends func(name string, w *watched) bool) {
+	f.mu.Lock()
+	stopping := map[string]*watched{}
+	for name, w := range f.all {
+		if ends(name, w) {
+			delete(f.all, name)
+			if w.stop != nil {
+				stopping[name], f.stuck[name] = w, w
+			}
+		}
+	}
+	f.mu.Unlock()
+	for name, w := range stopping {
+		go func() {
+			w.stop()
+			f.mu.Lock()
+			delete(f.stuck, name)
+			f.mu.Unlock()
+			close(w.over)
+		}()
+	}
+	limit := time.After(stopLimit)
+	for name, w := range stopping {
+		select {
+		case <-w.over:
+			continue
+		default:
+		}
+		select {
+		case <-w.over:
+		case <-limit:
+			f.node.log.Error("the folder does not end, and is left: its file system does not answer", "folder", name, "root", w.is.Root)
+			limit = time.After(0) // nor is another waited for
+		}
+	}
+}
+
+// watch begins one.
+func (f *folders) watch(is folder.Folder) *watched {
+	w := &watched{is: is, over: make(chan struct{})}
+	w.watch, w.err = folder.Watch(folder.Config{Folder: is, Node: f.node.fixed.Name, Engine: f.node.engine, Notes: f.notes, Log: f.node.log})
+	if w.err == nil {
+		w.stop = w.watch.Stop
+	}
+	return w
+}
+
+// beginAfter begins a folder when the one before has ended, unless it is another by then.
+func (f *folders) beginAfter(before, w *watched) {
+	<-before.over
+	f.changing.Lock()
+	defer f.changing.Unlock()
+	f.mu.Lock()
+	is := f.all[w.is.Name] == w
+	f.mu.Unlock()
+	if !is {
+		return
+	}
+	began := f.watch(w.is)
+	f.node.log.Info("the folder begins: the one of its name that was before has ended", "folder", w.is.Name, "error", began.err)
+	f.mu.Lock()
+	f.all[w.is.Name] = began
+	f.mu.Unlock()
 }
 
 // end stops all of them. What they have begun goes on after the next start.
@@ -94,9 +172,10 @@ func (f *folders) end() { f.change(&config.Config{}) }
 // List implements admin.Folders.
 func (f *folders) List() (all []folder.Status) {
 	f.mu.Lock()
-	defer f.mu.Unlock()
-	for _, name := range slices.Sorted(maps.Keys(f.all)) {
-		all = append(all, f.all[name].status(0))
+	watched := maps.Clone(f.all)
+	f.mu.Unlock()
+	for _, name := range slices.Sorted(maps.Keys(watched)) {
+		all = append(all, watched[name].status(0))
 	}
 	return all
 }
@@ -121,27 +200,28 @@ func (w *watched) status(rows int) folder.Status {
 
 // Show implements admin.Folders.
 func (f *folders) Show(name string) (folder.Status, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	w := f.all[name]
-	if w == nil {
-		return folder.Status{}, f.noFolder(name)
+	w, err := f.find(name)
+	if err != nil {
+		return folder.Status{}, err
 	}
 	return w.status(folder.MostRows), nil
 }
 
-// noFolder is the error of a name that none has. f.mu is held.
-func (f *folders) noFolder(name string) error {
-	return fault.New("find folder", fault.NotFound, "no folder is called %q%s", name, nearest.MeantOf(name, f.all))
+// find is the folder of a name; NotFound without one.
+func (f *folders) find(name string) (*watched, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if w := f.all[name]; w != nil {
+		return w, nil
+	}
+	return nil, fault.New("find folder", fault.NotFound, "no folder is called %q%s", name, nearest.MeantOf(name, f.all))
 }
 
 // Find implements admin.Folders.
 func (f *folders) Find(name string) (*folder.Watcher, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	w := f.all[name]
-	if w == nil {
-		return nil, f.noFolder(name)
+	w, err := f.find(name)
+	if err != nil {
+		return nil, err
 	}
 	return w.watch, w.err
 }

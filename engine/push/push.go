@@ -61,6 +61,7 @@ type Pusher struct {
 	// The sender's alone.
 	cursor cursor
 	seq    uint64               // of the last record sent
+	passed int                  // records since the start that the endpoint would not take
 	recent map[string]time.Time // what was taken, and when it had finished, within the margin
 }
 
@@ -133,14 +134,17 @@ func (p *Pusher) run() {
 			continue
 		}
 		if err == nil {
-			err = p.send(batch)
+			var h handed
+			h.err = p.send(batch, &h)
+			p.handled(batch, &h)
+			if err = h.err; len(h.taken) > 0 {
+				failures = 0
+			}
 		}
 		if p.ctx.Err() != nil {
 			return
 		}
 		if err == nil {
-			failures = 0
-			p.took(batch)
 			continue
 		}
 		if failures++; failures == 1 {
@@ -210,8 +214,8 @@ func (p *Pusher) first() []lifecycle.Record {
 	return batch
 }
 
-// send makes one request. Whatever is not 2xx is an error.
-func (p *Pusher) send(batch []lifecycle.Record) error {
+// post makes one request. Whatever is not 2xx is an error.
+func (p *Pusher) post(batch []lifecycle.Record) error {
 	const op = "push finished records"
 	if last := p.seq + uint64(len(batch)); last > p.cursor.Reserved {
 		p.cursor.Reserved = last + reserve
@@ -248,6 +252,10 @@ func (p *Pusher) send(batch []lifecycle.Record) error {
 	}
 	defer reply.Body.Close()
 	_, _ = io.Copy(io.Discard, io.LimitReader(reply.Body, mostReply))
+	switch reply.StatusCode {
+	case http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnprocessableEntity:
+		return fault.New(op, fault.Refused, "%w", &unfit{reply.Status})
+	}
 	if reply.StatusCode/100 != 2 {
 		return fault.New(op, fault.Refused, "the endpoint answers %s", reply.Status)
 	}
@@ -273,10 +281,8 @@ func ReadToken(path string) (string, error) {
 	return token, fault.Wrap(op, path, err)
 }
 
-// took notes that a batch has been taken.
+// took notes that nothing is left to do for a batch.
 func (p *Pusher) took(batch []lifecycle.Record) {
-	p.cfg.Pushed(len(batch), nil)
-	p.seq += uint64(len(batch))
 	p.mu.Lock()
 	p.waiting = p.waiting[len(batch):]
 	if len(p.waiting) == 0 {

@@ -32,6 +32,7 @@ type hub struct {
 	t      *testing.T
 	began  time.Time // each record has finished a second after the one before
 	status atomic.Int32
+	unfit  atomic.Int32 // what it answers when there is a record among others whose number is odd; 0: it takes them
 	cfg    Config
 
 	mu      sync.Mutex
@@ -62,8 +63,17 @@ func (h *hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(code)
 		return
 	}
+	for _, r := range m.Records {
+		if code := int(h.unfit.Load()); code != 0 && odd(r.ID) {
+			w.WriteHeader(code)
+			return
+		}
+	}
 	h.got = append(h.got, m.Records...)
 }
+
+// odd reports whether a record has an odd number.
+func odd(id string) bool { return (id[3]-'0')%2 == 1 }
 
 func (h *hub) find(_ context.Context, q store.Query) iter.Seq2[lifecycle.Record, error] {
 	return func(yield func(lifecycle.Record, error) bool) {

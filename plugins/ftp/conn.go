@@ -25,9 +25,11 @@ type conn struct {
 	r        *bufio.Reader
 	tlsState *tls.Config // of data connections; nil: no TLS
 	tickets  tickets
-	peer     netip.Addr  // of the server, as connected to
-	dead     atomic.Bool // set by kill
-	idle     time.Time   // when it was last given back
+	peer     netip.Addr   // of the server, as connected to
+	dead     atomic.Bool  // set by kill
+	idle     time.Time    // when it was last given back
+	writes   bool         // it is one of session.writing; s.mu
+	fed      atomic.Int64 // of a file that is written: when bytes came last, in Unix nanoseconds; 0: it waits for nobody here
 
 	banner    string
 	clearOnly bool // PROT P was refused, and need not be

@@ -88,22 +88,12 @@ func (p *duo) progress(offset int64) {
 }
 
 // take takes a connection at each server. All who do take first at the older session, so
-// that no two wait for one another.
+// that no two wait for one another. At one server, the one that is to be written with is a
+// writer's, of which there are never so many that none is left for the other.
 func (p *duo) take(ctx context.Context) (err error) {
-	if p.src == p.dst {
-		if p.src.connections < 2 {
-			return badOption("connections", "a copy at one server needs two")
-		}
-		select {
-		case p.src.pair <- struct{}{}:
-			defer func() { <-p.src.pair }()
-		case <-ctx.Done():
-			return failed(ctx, "connection", p.src.where, ctx.Err())
-		}
-	}
 	first, second := &p.a, &p.b
 	s1, s2 := p.src, p.dst
-	if s2.number < s1.number {
+	if s2.number <= s1.number {
 		first, second, s1, s2 = second, first, s2, s1
 	}
 	if *second != nil && *first == nil { // in the order, or not at all
@@ -111,12 +101,20 @@ func (p *duo) take(ctx context.Context) (err error) {
 		*second = nil
 	}
 	if *first == nil {
-		if *first, err = s1.take(ctx); err != nil {
+		if *first, err = s1.takeTo(ctx, s1 == s2); err != nil {
 			return err
 		}
 	}
-	if *second == nil {
-		*second, err = s2.take(ctx)
+	if *second != nil {
+		return nil
+	}
+	if s1 == s2 {
+		(*first).fed.Store(1) // it gets nothing before the other is there
+	}
+	if *second, err = s2.take(ctx); err != nil && s1 == s2 && s1.single() {
+		e := &fault.Error{Op: "ftp copy", Kind: fault.Unsupported, Side: fault.Here, Subject: s1.where,
+			Err: fault.New("connection", fault.Unsupported, "a copy at one server needs two connections, and there can be one")}
+		return e.Advise("allow more connections here (connections), or at the server")
 	}
 	return err
 }

@@ -26,7 +26,7 @@ func (Driver) Describe() plugins.Description {
 			{Name: "tls", Help: "Of ftp://: off; explicit, commands are encrypted, and files where the server can; require, both or nothing.", Default: "off"},
 			{Name: "ca", Help: "File with the certificates (PEM) of the authorities to trust, instead of the system's."},
 			{Name: "pin", Help: "SHA-256 of the server's certificate in hexadecimal, or several with commas; no other is trusted, and no authority."},
-			{Name: "connections", Help: "How many connections there may be at a time, 1 to 64.", Default: "4"},
+			{Name: "connections", Help: "How many connections there may be at a time, 1 to 64; where it is two or more, one is never used to write.", Default: "5"},
 			{Name: "timeout", Help: "How long the server may be silent.", Default: "30s"},
 			{Name: "keepalive", Help: "After how long an unused connection is asked for a sign of life; 0s never.", Default: "30s"},
 			{Name: "fxp", Help: "Hosts, separated by commas, with whose servers this one may exchange files directly, or any; both endpoints have to say so."},
@@ -203,7 +203,7 @@ func (f features) has(word string) bool {
 func (s *session) capabilities(c *conn) plugins.Capabilities {
 	k := plugins.Capabilities{
 		Offsets: true, Write: true, Resume: true, Atomic: !s.config.deleteFirst, List: true, Rename: true, Remove: true, Mkdir: true,
-		Checksums: s.feat.checksums(), Copy: len(s.config.fxp) > 0,
+		Checksums: s.feat.checksums(), Copy: len(s.config.fxp) > 0, Single: s.connections == 1,
 	}
 	note := func(format string) { k.Notes = append(k.Notes, format) }
 	if s.whole() {

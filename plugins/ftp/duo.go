@@ -441,15 +441,15 @@ func (p *duo) poll(ctx context.Context, sizes chan<- int64) {
 
 // spare is an unused or new connection, or nothing, if it would have to be waited for.
 func (s *session) spare(ctx context.Context) (*conn, error) {
-	c, wait, err := s.try()
+	c, wait, err := s.try(false)
 	if c != nil || err != nil || wait != nil {
 		return c, err
 	}
 	if c, err = s.dial(ctx); err != nil {
-		s.failed(err)
+		s.failed(err, false)
 		return nil, err
 	}
-	return s.made(c)
+	return s.made(c, false)
 }
 
 // stop ends what still runs. After a failure of one server the other mostly ends by itself.

@@ -44,6 +44,8 @@ type fake struct {
 	size  map[string]int // of files whose size it lies about
 	feat  string
 	drops bool // what comes together with a command is lost
+	most  int  // connections that it lets in at a time; 0: any
+	now   int  // connections that are there
 }
 
 const (
@@ -105,7 +107,18 @@ func newFake(t *testing.T, say func(c *fakeConn, word, arg string) string) *fake
 func (f *fake) serve(c *fakeConn) {
 	f.mu.Lock()
 	implicit := f.implicit
+	full := f.most > 0 && f.now >= f.most
+	f.now++
 	f.mu.Unlock()
+	defer func() {
+		f.mu.Lock()
+		f.now--
+		f.mu.Unlock()
+	}()
+	if full {
+		c.say("421 Too many connections")
+		return
+	}
 	if implicit {
 		c.c = tls.Server(c.c, f.cert)
 	}

@@ -27,13 +27,15 @@ type session struct {
 	idle    []*conn
 	all     map[*conn]bool
 	open    int           // connections there are, or are being made
+	writing int           // of open: those from Write to Commit, which may wait for a reader
 	limit   int           // of open; falls when the server says that it is too many
+	fell    time.Time     // when limit did
+	pause   time.Duration // after that, until one more is tried
 	changed chan struct{} // closed and replaced when a connection comes back
 	closed  bool
 	over    chan struct{}
 	keeping sync.WaitGroup
-	pair    chan struct{} // who takes two connections holds it
-	paces   atomic.Int32  // pace: what is known of pipelining
+	paces   atomic.Int32 // pace: what is known of pipelining
 
 	dirs  map[string]bool     // directories that were there; s.mu
 	calls map[netip.Addr]bool // hosts that the server has connected to, for a copy; s.mu
@@ -43,7 +45,7 @@ var sessions atomic.Uint64
 
 func newSession(c *config) *session {
 	return &session{config: c, number: sessions.Add(1), all: map[*conn]bool{}, limit: c.connections,
-		changed: make(chan struct{}), over: make(chan struct{}), pair: make(chan struct{}, 1)}
+		changed: make(chan struct{}), over: make(chan struct{})}
 }
 
 // grace is how long is waited for a reply that may well not come.
@@ -73,54 +75,144 @@ func (s *session) shut() error {
 }
 
 // take is an unused connection, or a new one.
-func (s *session) take(ctx context.Context) (*conn, error) {
+func (s *session) take(ctx context.Context) (*conn, error) { return s.takeTo(ctx, false) }
+
+// takeTo is take. Who writes may wait, with the connection, for somebody to read at this session,
+// as when a file goes from one name to another through the node. So not all connections are for
+// writers: where there are two or more, one is left for all others, who finish without them.
+func (s *session) takeTo(ctx context.Context, write bool) (*conn, error) {
 	for {
-		c, w, err := s.try()
+		c, w, err := s.try(write)
 		if c != nil || err != nil {
 			return c, err
 		}
 		if w == nil {
 			if c, err = s.dial(ctx); err == nil {
-				return s.made(c)
+				return s.made(c, write)
 			}
-			if others := s.failed(err); !others {
+			if others := s.failed(err, write); !others {
 				return nil, err
 			}
 			continue
 		}
-		select {
-		case <-w:
-		case <-ctx.Done():
-			return nil, failed(ctx, "connection", s.where, ctx.Err())
+		if err := s.wait(ctx, w, write); err != nil {
+			return nil, err
 		}
 	}
 }
 
+// wait waits until a connection comes back. Writers that wait themselves, and have every connection,
+// are not waited for: what they wait for may be this.
+func (s *session) wait(ctx context.Context, back <-chan struct{}, write bool) error {
+	var stuck <-chan time.Time
+	if !write {
+		t := time.NewTicker(max(s.timeout/4, time.Millisecond))
+		defer t.Stop()
+		stuck = t.C
+	}
+	for {
+		if n := s.stuck(); n > 0 && !write {
+			e := &fault.Error{Op: "ftp connection", Kind: fault.Overloaded, Side: fault.Here, Subject: s.where,
+				Err: fault.New("connection", fault.Overloaded, "on all connections, %d, files are being written that have got nothing for %v", n, s.timeout)}
+			return e.Advise("allow more connections here (connections), or at the server, or fewer transfers at a time")
+		}
+		select {
+		case <-back:
+			return nil
+		case <-ctx.Done():
+			return failed(ctx, "connection", s.where, ctx.Err())
+		case <-stuck:
+		}
+	}
+}
+
+// single says whether there is no more than one connection.
+func (s *session) single() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.limit == 1
+}
+
+// stuck is how many connections there are, if all are of writers that get no bytes.
+func (s *session) stuck() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.writing < s.open {
+		return 0
+	}
+	before := time.Now().Add(-s.timeout).UnixNano()
+	for c := range s.all {
+		if fed := c.fed.Load(); !c.writes || fed == 0 || fed > before {
+			return 0
+		}
+	}
+	return len(s.all)
+}
+
 // try is an unused connection; or nothing with what to wait for; or nothing at all, when
 // the caller is to make one.
-func (s *session) try() (*conn, <-chan struct{}, error) {
+func (s *session) try(write bool) (*conn, <-chan struct{}, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
 		return nil, nil, s.shut()
 	}
+	s.grow()
+	if write && s.writing >= max(s.limit-1, 1) {
+		return nil, s.changed, nil
+	}
 	for len(s.idle) > 0 {
 		c := s.idle[len(s.idle)-1]
 		s.idle = s.idle[:len(s.idle)-1]
 		if c.alive() {
+			s.lend(c, write)
 			return c, nil, nil
 		}
 		s.drop(c)
 	}
 	if s.open < s.limit {
-		s.open++
+		if s.open++; write {
+			s.writing++
+		}
 		return nil, nil, nil
 	}
 	return nil, s.changed, nil
 }
 
+// lend notes what a connection is for that is taken. s.mu is held.
+func (s *session) lend(c *conn, write bool) {
+	if c.writes = write; write {
+		s.writing++
+		c.fed.Store(time.Now().UnixNano())
+	}
+}
+
+// back is the end of lend. s.mu is held.
+func (s *session) back(c *conn) {
+	if c.writes {
+		c.writes = false
+		s.writing--
+	}
+	c.fed.Store(0)
+}
+
+const (
+	leastPause = time.Minute
+	mostPause  = 15 * time.Minute
+)
+
+// grow tries one connection more, a while after the server had said that so many are too many: it
+// may have been others who had them, or a server that was about to go down. s.mu is held.
+func (s *session) grow() {
+	if s.open < s.limit || s.limit >= s.connections || time.Since(s.fell) < s.pause {
+		return
+	}
+	s.limit++
+	s.fell, s.pause = time.Now(), min(2*s.pause, mostPause)
+}
+
 // made notes a connection that was made.
-func (s *session) made(c *conn) (*conn, error) {
+func (s *session) made(c *conn, write bool) (*conn, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
@@ -128,26 +220,32 @@ func (s *session) made(c *conn) (*conn, error) {
 		return nil, s.shut()
 	}
 	s.all[c] = true
+	if c.writes = write; write {
+		c.fed.Store(time.Now().UnixNano())
+	}
 	return c, nil
 }
 
 // failed notes that none could be made. True: it was one too many for the server, and the
 // caller waits for one of the others.
-func (s *session) failed(err error) bool {
+func (s *session) failed(err error, write bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.open--
+	if s.open--; write {
+		s.writing--
+	}
 	s.signal()
 	if k := fault.KindOf(err); (k != fault.Overloaded && k != fault.Draining) || s.open == 0 {
 		return false
 	}
-	s.limit = s.open
+	s.limit, s.fell, s.pause = s.open, time.Now(), max(s.pause, leastPause)
 	return true
 }
 
 // drop forgets a connection. s.mu is held.
 func (s *session) drop(c *conn) {
 	c.kill()
+	s.back(c)
 	if s.all[c] {
 		delete(s.all, c)
 		s.open--
@@ -168,6 +266,7 @@ func (s *session) give(c *conn) {
 		s.drop(c)
 		return
 	}
+	s.back(c)
 	c.idle = time.Now()
 	s.idle = append(s.idle, c)
 	s.signal()

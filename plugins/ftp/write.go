@@ -100,7 +100,7 @@ func (s *session) Write(ctx context.Context, name string, w plugins.WriteRequest
 	if err != nil {
 		return nil, err
 	}
-	c, err := s.take(ctx)
+	c, err := s.takeTo(ctx, true)
 	if err != nil {
 		return nil, err
 	}
@@ -185,6 +185,7 @@ func (st *staged) Write(p []byte) (int, error) {
 		return 0, err
 	}
 	n, err := st.t.Write(p)
+	st.t.c.fed.Store(time.Now().UnixNano())
 	if st.sum != nil {
 		_, _ = st.sum.Write(p[:n])
 	}
@@ -214,6 +215,7 @@ func (st *staged) Commit(ctx context.Context) (plugins.Attr, error) {
 	defer st.mu.Unlock()
 	if !st.over {
 		st.over, st.t.ctx = true, ctx
+		st.t.c.fed.Store(0)
 		st.attr, st.result = st.commit(ctx)
 	}
 	return st.attr, st.result
@@ -332,7 +334,7 @@ func (s *session) publish(ctx context.Context, c *conn, part, target string, siz
 		return nil
 	}
 	if c.dead.Load() { // it may have been done
-		return s.published(ctx, part, target, size, err)
+		return s.published(ctx, c, part, target, size, err)
 	}
 	a, err2 := c.stat(ctx, target)
 	if err2 != nil {
@@ -351,8 +353,12 @@ func (s *session) publish(ctx context.Context, c *conn, part, target string, siz
 	return c.rename(ctx, part, target)
 }
 
-// published asks on another connection whether a rename was done whose reply did not come.
-func (s *session) published(ctx context.Context, part, target string, size int64, cause error) error {
+// published asks on another connection whether a rename was done whose reply did not come. The
+// dead one is not counted any more: it may be the only one that there can be.
+func (s *session) published(ctx context.Context, dead *conn, part, target string, size int64, cause error) error {
+	s.mu.Lock()
+	s.drop(dead)
+	s.mu.Unlock()
 	return s.with(ctx, func(c *conn) error {
 		if _, err := c.size(ctx, part); err == nil || c.dead.Load() || fault.KindOf(err) != fault.NotFound {
 			return cause

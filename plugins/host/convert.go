@@ -19,7 +19,7 @@ func attr(m *bridgepb.Attr) plugins.Attr {
 
 func capabilities(m *bridgepb.Capabilities) plugins.Capabilities {
 	return plugins.Capabilities{Offsets: m.GetOffsets(), Write: m.GetWrite(), Resume: m.GetResume(), Atomic: m.GetAtomic(), List: m.GetList(),
-		Rename: m.GetRename(), Remove: m.GetRemove(), Mkdir: m.GetMkdir(), Checksums: m.GetChecksums(), Copy: m.GetCopy(), Notes: m.GetNotes(), Kept: m.GetKept()}
+		Rename: m.GetRename(), Remove: m.GetRemove(), Mkdir: m.GetMkdir(), Checksums: m.GetChecksums(), Copy: m.GetCopy(), Notes: m.GetNotes(), Kept: m.GetKept(), Single: m.GetSingle()}
 }
 
 func description(m *bridgepb.DescribeReply) plugins.Description {

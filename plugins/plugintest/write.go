@@ -2,13 +2,8 @@ package plugintest
 
 import (
 	"bytes"
-	"crypto/md5"
-	"crypto/sha1"
-	"crypto/sha256"
-	"crypto/sha512"
 	"errors"
 	"fmt"
-	"hash"
 	"strings"
 	"sync"
 
@@ -235,13 +230,12 @@ var write = []check{
 		if err := t.put(name, b); err != nil {
 			return err
 		}
-		known := map[string]func() hash.Hash{"sha256": sha256.New, "sha1": sha1.New, "md5": md5.New, "sha512": sha512.New}
 		for _, algorithm := range t.can.Checksums {
-			if known[algorithm] == nil {
+			if plugins.NewChecksum(algorithm) == nil {
 				continue
 			}
 			for _, length := range []int64{-1, 5000} {
-				h := known[algorithm]()
+				h := plugins.NewChecksum(algorithm)
 				h.Write(b[:min(uint64(length), uint64(len(b)))])
 				sum, err := c.Checksum(t.ctx, name, algorithm, length)
 				if length >= 0 && errors.Is(err, fault.Unsupported) {

@@ -440,7 +440,8 @@ type Capabilities struct {
 	Checksums     []string               `protobuf:"bytes,9,rep,name=checksums,proto3" json:"checksums,omitempty"`
 	Copy          bool                   `protobuf:"varint,10,opt,name=copy,proto3" json:"copy,omitempty"`
 	Notes         []string               `protobuf:"bytes,11,rep,name=notes,proto3" json:"notes,omitempty"`
-	Kept          bool                   `protobuf:"varint,12,opt,name=kept,proto3" json:"kept,omitempty"` // of a host: what an upload that broke off has left is remembered for this user, and "kept" in WriteRequest.resume goes on with it
+	Kept          bool                   `protobuf:"varint,12,opt,name=kept,proto3" json:"kept,omitempty"`     // of a host: what an upload that broke off has left is remembered for this user, and "kept" in WriteRequest.resume goes on with it
+	Single        bool                   `protobuf:"varint,13,opt,name=single,proto3" json:"single,omitempty"` // of a plugin: between Write and Commit or Abort, nothing else can be done in the session
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -555,6 +556,13 @@ func (x *Capabilities) GetNotes() []string {
 func (x *Capabilities) GetKept() bool {
 	if x != nil {
 		return x.Kept
+	}
+	return false
+}
+
+func (x *Capabilities) GetSingle() bool {
+	if x != nil {
+		return x.Single
 	}
 	return false
 }
@@ -2229,7 +2237,7 @@ const file_bridge_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"j\n" +
 	"\tOpenReply\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x04R\asession\x12C\n" +
-	"\fcapabilities\x18\x02 \x01(\v2\x1f.pannier.bridge.v1.CapabilitiesR\fcapabilities\"\xa4\x02\n" +
+	"\fcapabilities\x18\x02 \x01(\v2\x1f.pannier.bridge.v1.CapabilitiesR\fcapabilities\"\xbc\x02\n" +
 	"\fCapabilities\x12\x18\n" +
 	"\aoffsets\x18\x01 \x01(\bR\aoffsets\x12\x14\n" +
 	"\x05write\x18\x02 \x01(\bR\x05write\x12\x16\n" +
@@ -2243,7 +2251,8 @@ const file_bridge_proto_rawDesc = "" +
 	"\x04copy\x18\n" +
 	" \x01(\bR\x04copy\x12\x14\n" +
 	"\x05notes\x18\v \x03(\tR\x05notes\x12\x12\n" +
-	"\x04kept\x18\f \x01(\bR\x04kept\"(\n" +
+	"\x04kept\x18\f \x01(\bR\x04kept\x12\x16\n" +
+	"\x06single\x18\r \x01(\bR\x06single\"(\n" +
 	"\fCloseRequest\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x04R\asession\"\f\n" +
 	"\n" +

@@ -114,7 +114,7 @@ func (m mailTask) Run(ctx context.Context, on *task.On) (task.Result, error) {
 		}
 		err = client.DialAndSendWithContext(ctx, msg)
 		var sent *gomail.SendError
-		if errors.As(err, &sent) && !sent.IsTemp() {
+		if errors.As(err, &sent) && sent.ErrorCode() >= 500 { // the server's word; a connection that is lost has none
 			return permanent{fault.New("send mail", fault.Refused, "%s: %w", m.host, err)}
 		}
 		return unreached("send mail", m.host, err)

@@ -39,6 +39,7 @@ type postOffice struct {
 	implicit bool
 	answers  map[string]string // by command, instead of the usual one; "hang": none
 	noTLS    bool              // STARTTLS is not offered
+	lost     int               // so many mails are taken and not answered: the connection is lost
 
 	mu   sync.Mutex
 	got  []string // commands
@@ -149,7 +150,11 @@ func (p *postOffice) serve(c net.Conn) {
 			}
 			p.mu.Lock()
 			p.mail = append(p.mail, b.String())
+			lost := len(p.mail) <= p.lost
 			p.mu.Unlock()
+			if lost {
+				return
+			}
 			say("250 taken")
 		case "QUIT":
 			say("221 bye")
@@ -215,6 +220,40 @@ func TestMail(t *testing.T) {
 				t.Errorf("a command: %q", line)
 			}
 		}
+	}
+}
+
+// TestMailLost: a mail that the server has taken, and whose answer is lost, is sent again, with the same
+// Message-ID; where no attempt is left nobody knows whether it was taken, and it counts as not told.
+func TestMailLost(t *testing.T) {
+	for _, c := range []struct {
+		lost, attempts, mails int
+		required, told        bool
+	}{
+		{lost: 1, attempts: 3, mails: 2, required: true, told: true},
+		{lost: 9, attempts: 2, mails: 2, required: true},
+		{lost: 9, attempts: 2, mails: 2},
+	} {
+		p := newPostOffice(t, func(p *postOffice) { p.lost = c.lost })
+		table := p.table()
+		table.Attempts, table.Required = c.attempts, c.required
+		res, err := tasktest.Step(t, Tasks(), table).Run(t.Context(), tasktest.On(t, "a", "content"))
+		if told := err == nil && res.Warning == ""; told != c.told || (err != nil) != (c.required && !c.told) {
+			t.Errorf("%+v: %+v, %v", c, res, err)
+		}
+		p.mu.Lock()
+		ids := map[string]bool{}
+		for _, text := range p.mail {
+			m, err := mail.ReadMessage(strings.NewReader(text))
+			if err != nil {
+				t.Fatal(err)
+			}
+			ids[m.Header.Get("Message-Id")] = true
+		}
+		if len(p.mail) != c.mails || len(ids) != 1 {
+			t.Errorf("%+v: %d mails with %d ids", c, len(p.mail), len(ids))
+		}
+		p.mu.Unlock()
 	}
 }
 

@@ -1,0 +1,72 @@
+package push
+
+import (
+	"bytes"
+	"log/slog"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// TestUnfit: records that the endpoint never takes are named and passed over, and what comes behind
+// them comes. Nothing is passed over while it takes nothing.
+func TestUnfit(t *testing.T) {
+	for _, code := range []int32{400, 413, 422} {
+		h := newHub(t)
+		var log bytes.Buffer
+		h.cfg.Log = slog.New(slog.NewTextHandler(&log, nil))
+		var failed atomic.Int32
+		h.cfg.Pushed = func(n int, err error) {
+			if err != nil {
+				failed.Add(int32(n))
+			}
+		}
+		h.status.Store(code)
+		h.finish(nil, 10)
+		p := h.open()
+		for failed.Load() == 0 { // as from an endpoint that is set up wrongly
+			time.Sleep(time.Millisecond)
+		}
+		h.unfit.Store(code)
+		h.status.Store(200)
+		for range 3000 {
+			if h.mu.Lock(); len(h.got) >= 5 && p.Backlog() == 0 {
+				h.mu.Unlock()
+				break
+			}
+			h.mu.Unlock()
+			time.Sleep(10 * time.Millisecond)
+		}
+		p.Close()
+		h.rising()
+		for _, r := range h.got {
+			if odd(r.ID) {
+				t.Errorf("%d: %s came", code, r.ID)
+			}
+		}
+		if len(h.got) != 5 || p.Backlog() != 0 {
+			t.Errorf("%d: %d records have come, %d wait", code, len(h.got), p.Backlog())
+		}
+		for _, id := range []string{"0001", "0003", "0005", "0007", "0009"} {
+			if n := strings.Count(log.String(), "id="+id+strings.Repeat("0", 28)+" "); n != 1 {
+				t.Errorf("%d: %s was named %d times:\n%s", code, id, n, log.String())
+			}
+		}
+	}
+}
+
+// TestNotUnfit: what is not an answer about a record passes over none.
+func TestNotUnfit(t *testing.T) {
+	h := newHub(t)
+	h.unfit.Store(404)
+	h.finish(nil, 10)
+	failed := make(chan error, 100)
+	h.cfg.Pushed = func(_ int, err error) { failed <- err }
+	h.open()
+	if err := <-failed; err == nil {
+		t.Error("a batch with a record that is not taken was taken")
+	}
+	h.unfit.Store(0)
+	h.all()
+}

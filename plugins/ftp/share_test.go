@@ -1,0 +1,139 @@
+package ftp
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"testing"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/pannier/pannier/plugins"
+	"github.com/pannier/pannier/spec/fault"
+)
+
+// relay takes a file from one session to another, as the node does: the writing begins first.
+func relay(ctx context.Context, from *session, name string, to *session, target string) error {
+	st, err := to.Write(ctx, target, plugins.WriteRequest{Size: -1})
+	if err != nil {
+		return err
+	}
+	r, err := from.Read(ctx, name, 0)
+	if err == nil {
+		_, err = io.Copy(st, r)
+	}
+	if err == nil {
+		err = r.Close()
+	}
+	if err == nil {
+		_, err = from.Stat(ctx, name)
+	}
+	if err == nil {
+		_, err = st.Commit(ctx)
+	}
+	if err != nil {
+		_, _ = st.Abort(ctx, false)
+	}
+	return err
+}
+
+// TestRelays: files that come from a session and go to one, the same or others, do not wait for one
+// another's connections, and neither does a direct copy beside them.
+func TestRelays(t *testing.T) {
+	for _, limit := range []string{"2", "4"} {
+		a, b := newFake(t, nil), newFake(t, nil)
+		s, d := a.mustOpen("connections", limit, "fxp", "any"), b.mustOpen("connections", limit, "fxp", "any")
+		content := randomBytes(2 << 20)
+		a.put("/f", content)
+		b.put("/f", content)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		g, ctx := errgroup.WithContext(ctx)
+		for i := range 6 {
+			g.Go(func() error { return relay(ctx, s, "/f", s, fmt.Sprint("/same", i)) })
+			g.Go(func() error { return relay(ctx, s, "/f", d, fmt.Sprint("/there", i)) })
+			g.Go(func() error { return relay(ctx, d, "/f", s, fmt.Sprint("/back", i)) })
+			g.Go(func() error {
+				_, err := s.Copy(ctx, "/f", s, fmt.Sprint("/direct", i), plugins.CopyRequest{})
+				return err
+			})
+		}
+		if err := g.Wait(); err != nil {
+			t.Errorf("%s connections: %v", limit, err)
+		}
+		cancel()
+		for i := range 6 {
+			for name, f := range map[string]*fake{"/same": a, "/there": b, "/back": a, "/direct": a} {
+				if got, _ := f.file(fmt.Sprint(name, i)); string(got) != string(content) {
+					t.Errorf("%s connections: %s%d has %d bytes", limit, name, i, len(got))
+				}
+			}
+		}
+	}
+}
+
+// TestOneConnection: where there is only one, who would wait for ever is told so, whether it is the
+// option or the server that allows no more.
+func TestOneConnection(t *testing.T) {
+	for _, allowed := range []string{"1", "5"} {
+		f := newFake(t, nil)
+		f.most = 1
+		f.put("/f", randomBytes(100))
+		s := f.mustOpen("connections", allowed, "fxp", "any", "timeout", "1s")
+		soon(t, func() {
+			_, err := s.Copy(t.Context(), "/f", s, "/g", plugins.CopyRequest{})
+			isKind(t, err, fault.Unsupported, "two connections")
+			isKind(t, relay(t.Context(), s, "/f", s, "/g"), fault.Overloaded, "files are being written")
+			if b, err := reads(t.Context(), s, "/f", 0); err != nil || len(b) != 100 {
+				t.Errorf("afterwards: %d bytes, %v", len(b), err)
+			}
+		})
+	}
+}
+
+// TestRenameConfirmedAlone: the connection whose reply is missing is not in the way of the one that
+// asks, where there can only be one.
+func TestRenameConfirmedAlone(t *testing.T) {
+	f := newFake(t, func(c *fakeConn, w, arg string) string {
+		if w == "RNTO" {
+			c.f.honest(c, w, arg)
+			return hangUp
+		}
+		return ""
+	})
+	s := f.mustOpen("connections", "1")
+	soon(t, func() {
+		if _, err := write(t.Context(), s, "/f", []byte("12345")); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestLimitRises: a server that had let in no more may do so later.
+func TestLimitRises(t *testing.T) {
+	f := newFake(t, nil)
+	f.most = 1
+	s := f.mustOpen("connections", "3")
+	held, err := s.take(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c, err := s.spare(t.Context()); c != nil || fault.KindOf(err) != fault.Overloaded {
+		t.Fatalf("%v, %v", c, err)
+	}
+	f.mu.Lock()
+	f.most = 0
+	f.mu.Unlock()
+	if c, err := s.spare(t.Context()); c != nil || err != nil {
+		t.Errorf("it is asked again at once: %v", err)
+	}
+	s.mu.Lock()
+	s.fell = s.fell.Add(-2 * leastPause)
+	s.mu.Unlock()
+	c, err := s.spare(t.Context())
+	if c == nil || err != nil {
+		t.Fatalf("it is not asked again: %v", err)
+	}
+	s.give(c)
+	s.give(held)
+}
