@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -18,6 +19,7 @@ import (
 	"github.com/pannier/pannier/engine/lifecycle"
 	"github.com/pannier/pannier/engine/store"
 	"github.com/pannier/pannier/engine/task"
+	"github.com/pannier/pannier/engine/task/catalogue"
 	"github.com/pannier/pannier/spec/fault"
 )
 
@@ -162,6 +164,63 @@ func (p *pair) crash(v *node, order engine.Order, ref store.Ref, both bool, dead
 		p.t.Fatal(err)
 	}
 	return true
+}
+
+// TestSenderCrashAtTasks ends the sender at each of its commits, before and after it is kept, while tasks
+// that move, make or remove files are in its pre or post list: the file arrives once, and what the tasks make is there.
+func TestSenderCrashAtTasks(t *testing.T) {
+	for name, lists := range map[string][2][]task.Table{
+		"move":     {{{Task: "move", To: "busy/{id}"}}, {{Task: "move", To: "sent/{id}"}}},
+		"rename":   {{{Task: "rename", To: "x.busy"}}, {{Task: "rename", To: "x.sent"}}},
+		"copy":     {{{Task: "copy", To: "copies/{id}"}}, {{Task: "delete"}}},
+		"link":     {{{Task: "link", To: "second"}}, {{Task: "delete"}}},
+		"compress": {{{Task: "compress", To: "packed.gz"}, {Task: "decompress", To: "unpacked", Remove: true}}, {{Task: "archive", To: "all.tar", Remove: true}}},
+		"moves":    {{{Task: "move", To: "one/{id}"}, {Task: "move", To: "two/{id}"}}, {{Task: "move", To: "three/{id}"}, {Task: "snapshot", To: "snap"}}},
+	} {
+		wants := map[string][]string{
+			"move": {"sent/{id}"}, "rename": {"x.sent"}, "copy": {"copies/{id}"}, "link": {"second"}, "compress": {"all.tar", "x"}, "moves": {"three/{id}", "snap"},
+		}[name]
+		for _, after := range []bool{false, true} {
+			for at, more := 1, true; more && at < 100; at++ {
+				t.Run(fmt.Sprintf("%s/%d/kept=%v", name, at, after), func(t *testing.T) {
+					synctest.Test(t, func(t *testing.T) {
+						p := newPair(t, func(n *node) {
+							for side, list := range map[int]*[]task.Step{0: &n.rules["push"].Sender.Pre, 1: &n.rules["push"].Sender.Post} {
+								steps, err := task.Make(catalogue.Tasks(), lists[side])
+								if err != nil {
+									t.Fatal(err)
+								}
+								*list = steps
+							}
+						})
+						p.stop("a")
+						a := p.nodes["a"]
+						a.shutAt, a.after = at, after
+						p.start("a")
+						content := p.file("a", "x", 10_000)
+						order := engine.Order{ID: lifecycle.ID{9}, Partner: "b", Rule: "push", Source: path(t, "x"), Target: path(t, "y")}
+						ref := store.Ref{Key: lifecycle.Key{Requester: "a", ID: order.ID}, Role: lifecycle.Requester}
+						more = p.crash(a, order, ref, false, func() {})
+						p.end(ref, lifecycle.Done)
+						p.has("b", "y", content)
+						var there []string
+						err := filepath.WalkDir(a.root, func(file string, d fs.DirEntry, err error) error {
+							if err == nil && !d.IsDir() {
+								name, _ := filepath.Rel(a.root, file)
+								there = append(there, strings.ReplaceAll(name, order.ID.String(), "{id}"))
+							}
+							return err
+						})
+						slices.Sort(there)
+						slices.Sort(wants)
+						if err != nil || !slices.Equal(there, wants) {
+							t.Errorf("the sender has %q, want %q, %v", there, wants, err)
+						}
+					})
+				})
+			}
+		}
+	}
 }
 
 // TestLossOfEveryMessage loses each call, each answer and each block once.

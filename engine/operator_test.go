@@ -761,6 +761,34 @@ func watchOf(t *testing.T, size int, want string) {
 	})
 }
 
+// TestWatchTellsOfTasks: who watches hears of an own task while it runs.
+func TestWatchTellsOfTasks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		nap := &gated{open: make(chan struct{})}
+		p := newPair(t, func(n *node) {
+			n.rules["push"].Sender.Post = []task.Step{{Name: "nap", Task: nap, Timeout: time.Hour}}
+		})
+		p.file("a", "x", 300_000)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		heard := make(chan time.Time, 100)
+		go func() {
+			for c, err := range p.nodes["a"].engine.Watch(ctx, store.Query{}) {
+				if err == nil && c.Live != nil && strings.HasSuffix(c.Live.Doing, "task 1, nap") {
+					heard <- time.Now()
+				}
+			}
+		}()
+		synctest.Wait()
+		time.AfterFunc(time.Minute, func() { close(nap.open) })
+		ref := p.submit("push", "x", "y")
+		p.endWithin(ref, lifecycle.Done, time.Hour)
+		if ended := time.Now(); len(heard) == 0 || ended.Sub(<-heard) < 50*time.Second {
+			t.Error("it was not told while it ran")
+		}
+	})
+}
+
 // TestCancelSaysWhy: both ends have the operator's words, and only the end that has
 // cancelled can go back on it; a second cancel changes nothing.
 func TestCancelSaysWhy(t *testing.T) {

@@ -385,6 +385,9 @@ func (x *run) task() error {
 		return err
 	}
 	x.doing("%v task %d, %s", key.List, key.Index+1, step.Name)
+	if x.engine.watch.wanted() { // the record does not change until it is done
+		x.tell()
+	}
 	record := x.r
 	_, over := x.within(ActTask, step.Name)
 	on := &task.On{Record: &record, Signer: x.engine.cfg.Signer, PartnerKeys: x.engine.keysOf(x.r.Spec.Partner), Key: key, Follow: x.r.Spec.Follow, Hops: x.r.Spec.Hops, Delays: x.r.Delays, Root: x.root, File: x.r.File, Log: x.log, Next: forwarder{x}, Bridges: x.engine.cfg.Bridges,

@@ -27,7 +27,7 @@ func (e *Endpoint) ReadCredentials(path string) error {
 	case err != nil:
 		return fault.Wrap(op, path, err)
 	case fi.Mode()&0o077 != 0:
-		return &fault.Error{Op: op, Kind: fault.Permission, Subject: path, Err: errors.New("others can read it"), Advice: "say chmod 600 " + path}
+		return &fault.Error{Op: op, Kind: fault.Permission, Subject: path, Err: errors.New("others can read it, or its group can"), Advice: "make it the node's user's alone: say chmod 600 " + path + ", and chown it to that user if it is not"}
 	}
 	var c struct {
 		User, Password string

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -8,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/rogpeppe/go-internal/diff"
 	"github.com/spf13/cobra"
@@ -108,7 +110,8 @@ func applyTexts(path string, in io.Reader) (all []*adminpb.ApplyText, err error)
 	const op = "read objects"
 	if path == "-" {
 		data, err := io.ReadAll(in)
-		return []*adminpb.ApplyText{{File: "stdin", Text: string(data)}}, fault.Wrap(op, "stdin", err)
+		all = []*adminpb.ApplyText{{File: "stdin", Text: string(data)}}
+		return all, cmp.Or(fault.Wrap(op, "stdin", err), encoded(all))
 	}
 	fi, err := os.Stat(path)
 	if err != nil {
@@ -131,7 +134,20 @@ func applyTexts(path string, in io.Reader) (all []*adminpb.ApplyText, err error)
 		}
 		all = append(all, &adminpb.ApplyText{File: f, Text: string(data)})
 	}
-	return all, nil
+	return all, encoded(all)
+}
+
+// encoded refuses texts that are no UTF-8.
+func encoded(all []*adminpb.ApplyText) error {
+	const op = "read objects"
+	for _, t := range all {
+		if text := t.GetText(); config.IsUTF16([]byte(text)) {
+			return fault.New(op, fault.Invalid, "%s: %s", t.GetFile(), config.NotUTF16)
+		} else if !utf8.ValidString(text) {
+			return fault.New(op, fault.Invalid, "%s is not UTF-8: save it as that", t.GetFile())
+		}
+	}
+	return nil
 }
 
 // writeChanges prints the difference that each object makes.

@@ -22,6 +22,7 @@ import (
 	"github.com/pannier/pannier/cmd/internal/command"
 	"github.com/pannier/pannier/engine"
 	"github.com/pannier/pannier/engine/admin"
+	"github.com/pannier/pannier/engine/config"
 	"github.com/pannier/pannier/spec/adminpb"
 	"github.com/pannier/pannier/spec/fault"
 	"github.com/pannier/pannier/spec/shellword"
@@ -156,7 +157,10 @@ func (b *batch) run(ctx context.Context, text string) error {
 
 // plan reads all lines and asks the daemon what they mean. An error is of no line.
 func (b *batch) plan(ctx context.Context, text string) error {
-	lines, texts := 0, strings.Split(text, "\n")
+	if config.IsUTF16([]byte(text)) {
+		return fault.New("read batch", fault.Invalid, "%s: %s", b.name, config.NotUTF16)
+	}
+	lines, texts := 0, strings.Split(string(config.Unmarked([]byte(text))), "\n")
 	shown := newTally(b.cmd.ErrOrStderr(), "read", len(texts))
 	defer shown.clear()
 	for i, line := range texts {

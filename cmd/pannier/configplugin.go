@@ -33,7 +33,7 @@ func foreign(cfg *config.Config) (warnings []string) {
 			}
 			known(b.Options, is.Options, b.Plugin, say)
 		}
-		looked(b.Credentials, 0o077, "others can read it; say chmod 600", say)
+		looked(b.Credentials, 0o077, "others can read it, or its group can: make it the node's user's alone (chown), and say chmod 600", say)
 	}
 	for _, l := range cfg.Listeners {
 		who := "listener " + l.Address
@@ -86,7 +86,7 @@ func ofTasks(rule string, r *engine.Rule) (warnings []string) {
 				looked(path, 0o022, "others can write to it; say chmod go-w", say)
 			}
 			for _, path := range step.Secrets {
-				looked(path, 0o077, "others can read it; say chmod 600", say)
+				looked(path, 0o077, "others can read it, or its group can: make it the node's user's alone (chown), and say chmod 600", say)
 			}
 		}
 	}

@@ -243,6 +243,8 @@ func set(s *engine.Status, name, value string) (err error) {
 		s.Spec.Partner = value
 	case "cause":
 		s.Failure.Cause = value
+	case "warning":
+		s.Warnings, s.Warning = s.Warnings+1, value
 	case "kind":
 		s.Failure.Kind, s.Failure.Side, s.Failure.At = fault.Kind(number()), fault.Peer, time.Now()
 	case "side":

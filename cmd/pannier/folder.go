@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -174,7 +175,7 @@ could not be listed.`,
 			for _, state := range slices.Sorted(maps.Keys(reply.GetCounts())) {
 				counts = append(counts, fmt.Sprintf("%d %s", reply.GetCounts()[state], state))
 			}
-			_, err = fmt.Fprintln(cmd.ErrOrStderr(), orDash(strings.Join(counts, ", ")))
+			_, err = fmt.Fprintln(cmd.ErrOrStderr(), cmp.Or(strings.Join(counts, ", "), "no file is there"))
 		}
 		if err == nil && reply.GetTrouble() != "" {
 			err = fault.New("test folder", fault.IO, "%s", reply.GetTrouble())

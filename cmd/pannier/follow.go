@@ -134,6 +134,9 @@ func (c *console) verdict(cmd *cobra.Command, all []*adminpb.Request) error {
 		done++
 		took := r.GetChanged().AsTime().Sub(r.GetRegistered().AsTime())
 		fmt.Fprintf(cmd.ErrOrStderr(), "%s  %s  DONE  %s in %s\n", nameOf(r), command.Printable(file), v.bytes(r.GetSize()), lasted(took))
+		if n := r.GetWarnings(); n > 0 {
+			fmt.Fprintf(cmd.ErrOrStderr(), "  Warnings of tasks here: %d, the last: %s\n  See: pannier explain %s\n", n, command.Printable(r.GetWarning()), nameOf(r))
+		}
 	}
 	return some(done, errs)
 }
@@ -158,7 +161,8 @@ func inTask(r *adminpb.Request) bool {
 // failureOf is why a request has failed, as an error of its failure's kind; nil if it
 // has not. One that somebody has cancelled is not an interrupted command, and one that
 // an own task has refused, or not ended in time, was not refused by the partner. Whose task has not
-// ended in time there was, and can be reached.
+// ended in time there was, and can be reached. What is wrong with a file or with a task's
+// settings is no wrong use of the command.
 func failureOf(r *adminpb.Request) error {
 	if r.GetState() != adminpb.Request_INERROR {
 		return nil
@@ -174,15 +178,20 @@ func failureOf(r *adminpb.Request) error {
 		err.Side = fault.Peer
 	}
 	more := "See: pannier explain " + nameOf(r)
+	wrong := kind == fault.Invalid || kind == fault.TooLong
 	switch {
 	case kind == fault.Canceled:
 		return command.Suggest(command.WithCode(command.Cancelled, err), "%s", more)
-	case kind == fault.Deadline && f.GetSide() == fault.Peer.String() && taskList[f.GetPhase()] != "": // its tasks have the only limits there
+	case wrong && f.GetSide() != fault.Here.String(),
+		kind == fault.Deadline && f.GetSide() == fault.Peer.String() && taskList[f.GetPhase()] != "": // its tasks have the only limits there
 		return command.Suggest(command.WithCode(command.Refused, err), "%s", more)
 	case f.GetSide() != fault.Here.String():
 	case kind == fault.Refused, // nothing else of a node refuses its own request
+		wrong && inTask(r),
 		kind == fault.Deadline && inTask(r): // and nothing else of it has a limit then
 		return command.Suggest(command.WithCode(command.TaskFailed, err), "%s", more)
+	case wrong:
+		return command.Suggest(command.WithCode(command.Failed, err), "%s", more)
 	}
 	return command.Suggest(err, "%s", more)
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/pannier/pannier/cmd/internal/command"
 	"github.com/pannier/pannier/engine/admin"
@@ -53,6 +54,12 @@ each, and the exit code is 3 if only some have it.`,
 	}
 	f.register(c, cmd, adminpb.Rule_SEND)
 	cmd.Flags().StringVar(&as, "as", "", "`NAME` below the rule's root at the partner; one that ends in / is a folder (default: as here)")
+	cmd.Flags().SetNormalizeFunc(func(_ *pflag.FlagSet, name string) pflag.NormalizedName {
+		if name == "target" { // as JSON and the page call it
+			name = "as"
+		}
+		return pflag.NormalizedName(name)
+	})
 	return cmd, f, func(ctx context.Context, client *admin.Client, args []string) ([]*adminpb.SubmitRequest, error) {
 		return f.sends(ctx, c, client, args, as)
 	}

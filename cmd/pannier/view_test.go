@@ -117,8 +117,11 @@ func TestEveryKindOfFailure(t *testing.T) {
 		r := &adminpb.Request{Id: "aabbccdd00", State: adminpb.Request_INERROR, Failure: &adminpb.Failure{Kind: uint32(k), Side: "peer", Cause: "why"}}
 		err := failureOf(r)
 		want := command.Code(t.Context(), fault.New("x", k, "y"))
-		if k == fault.Canceled {
+		switch k {
+		case fault.Canceled:
 			want = command.Cancelled
+		case fault.Invalid, fault.TooLong: // which is no wrong use of the command
+			want = command.Refused
 		}
 		if got := command.Code(t.Context(), err); got != want || !strings.Contains(command.Suggestions(err), "pannier explain aabbccdd") {
 			t.Errorf("%v: %d, want %d: %v", k, got, want, err)
@@ -127,6 +130,12 @@ func TestEveryKindOfFailure(t *testing.T) {
 	own := &adminpb.Request{State: adminpb.Request_INERROR, Failure: &adminpb.Failure{Kind: uint32(fault.Refused), Side: "here", Cause: "why"}}
 	if got := command.Code(t.Context(), failureOf(own)); got != command.TaskFailed {
 		t.Errorf("an own task's refusal: %d", got)
+	}
+	for want, phase := range map[int]string{command.TaskFailed: "PRE", command.Failed: "MOVING"} {
+		own.Failure.Kind, own.Phase, own.Tasks = uint32(fault.Invalid), phase, []*adminpb.TaskCount{{List: "pre", All: 1}}
+		if got := command.Code(t.Context(), failureOf(own)); got != want {
+			t.Errorf("what is wrong in %s: %d, want %d", phase, got, want)
+		}
 	}
 	for s := range adminpb.Request_State_name {
 		if adminpb.Request_State(s) != adminpb.Request_INERROR {

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -33,6 +34,9 @@ type Text struct{ Name, Text string }
 
 // AnyRevision is whatever revision there is.
 const AnyRevision = 0
+
+// NoRevision is that of an object which is not there yet.
+const NoRevision = math.MaxUint64
 
 // Objects are the partners and rules of a node as they are written.
 type Objects interface {
@@ -168,11 +172,20 @@ func (s *Server) kind(op, kind string) error {
 // IfMatch is the metadata that has the header If-Match of an HTTP request.
 const IfMatch = "if-match"
 
+// IfNone is that of If-None-Match, of a PutObject that has it: the object is not there yet.
+const IfNone = "if-none-match"
+
 // revisionOf is the revision that a call asks for: its own, or that of If-Match, which is the
 // same if it has both.
 func revisionOf(ctx context.Context, own uint64) (uint64, error) {
 	const op = "read If-Match"
 	md, _ := metadata.FromIncomingContext(ctx)
+	if len(md.Get(IfNone)) > 0 {
+		if own != AnyRevision {
+			return 0, fault.New("read If-None-Match", fault.Invalid, "the object is to be new, and the revision of the request is %d: send one of them", own)
+		}
+		return NoRevision, nil
+	}
 	tag := md.Get(IfMatch)
 	if len(tag) == 0 || tag[0] == "*" {
 		return own, nil

@@ -20,9 +20,10 @@ import (
 const (
 	DefaultRotate     = 64 << 20
 	DefaultCheckpoint = 1000
-	checkpointAfter   = time.Minute // of the first record that no checkpoint covers
-	syncAfter         = time.Second // of a record, unless Config.Each
-	mostWaiting       = 10_000      // records that wait for the disk; more are dropped, and counted in one
+	checkpointAfter   = time.Minute      // of the first record that no checkpoint covers
+	syncAfter         = time.Second      // of a record, unless Config.Each
+	mostWait          = 30 * time.Second // of Record for the disk, which is said not to answer then
+	mostWaiting       = 10_000           // records that wait for the disk; more are dropped, and counted in one
 	dirMode           = 0o700
 )
 
@@ -46,12 +47,14 @@ type Log struct {
 	quit   chan struct{}
 	over   chan struct{}
 	kick   chan struct{}
+	copies *copies // nil: there is no second place
 
 	mu      sync.Mutex
 	waiting []waiting
 	dropped int
 	failed  error // of the last write; nil: it was good
 	closed  bool
+	begun   time.Time // of what the writer does; zero: it waits
 
 	// The writer's alone.
 	f       *os.File
@@ -108,6 +111,9 @@ func Open(cfg Config) (*Log, error) {
 		cfg.Log.Warn("somebody may have changed the audit log", "found", why)
 		l.queue(Entry{Who: "the node", Do: "missing", Detail: why}, nil)
 		l.covered = 0
+	}
+	if cfg.Copy != "" {
+		l.copies = newCopies(cfg.Copy, cfg.Log)
 	}
 	go l.write()
 	return l, nil
@@ -226,10 +232,20 @@ func (l *Log) reopen() error {
 func (l *Log) Ready() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if !l.begun.IsZero() && time.Since(l.begun) >= mostWait {
+		return fault.New("write audit log", fault.IO, "the disk has not answered since %s", l.begun.UTC().Format(time.RFC3339))
+	}
 	return l.failed
 }
 
-// Record notes an entry. With Config.Each it waits until it is durable, or ctx ends; else it
+// busy notes when the writer began what it does; zero: it has ended.
+func (l *Log) busy(since time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.begun = since
+}
+
+// Record notes an entry. With Config.Each it waits until it is durable, mostWait is over, or ctx ends; else it
 // waits for nothing.
 func (l *Log) Record(ctx context.Context, e Entry) error {
 	if !l.cfg.Each {
@@ -238,9 +254,13 @@ func (l *Log) Record(ctx context.Context, e Entry) error {
 	}
 	done := make(chan error, 1)
 	l.queue(e, done)
+	late := time.NewTimer(mostWait)
+	defer late.Stop()
 	select {
 	case err := <-done:
 		return err
+	case <-late.C:
+		return fault.New("write audit log", fault.Deadline, "the disk has not answered for %v; the record waits for it", mostWait)
 	case <-ctx.Done():
 		return fault.Wrap("write audit log", "", context.Cause(ctx))
 	}
@@ -304,6 +324,9 @@ func (l *Log) write() {
 			if l.f != nil {
 				_ = l.f.Close()
 			}
+			if l.copies != nil {
+				l.copies.close()
+			}
 			return
 		}
 		_ = l.flush(false)
@@ -325,6 +348,8 @@ func (l *Log) refuse() {
 
 // flush writes what waits, syncs it when that is due, and makes a checkpoint when one is.
 func (l *Log) flush(end bool) error {
+	l.busy(time.Now())
+	defer l.busy(time.Time{})
 	l.mu.Lock()
 	batch, dropped := slices.Clip(l.waiting), l.dropped // what comes meanwhile is behind it, and is not written over
 	l.mu.Unlock()
@@ -456,10 +481,8 @@ func (l *Log) checkpoint() error {
 	if err := replace(filepath.Join(l.cfg.Dir, checkpointFile), msg, 0o644); err != nil {
 		return err
 	}
-	if l.cfg.Copy != "" {
-		if err := replace(l.cfg.Copy, msg, 0o644); err != nil { // the log itself is good
-			l.cfg.Log.Warn("the checkpoint could not be copied", "to", l.cfg.Copy, "error", err)
-		}
+	if l.copies != nil {
+		l.copies.put(msg)
 	}
 	l.covered, l.open = c.Seq, time.Time{}
 	return nil

@@ -40,6 +40,8 @@ type Host struct {
 	// Plugin is how the plugin of a bridge is run.
 	Plugin func(config.Bridge) (host.Config, error)
 	Now    func() time.Time
+	// Patience is how long one partner or plugin is waited for; default 10 s.
+	Patience time.Duration
 }
 
 // Daemon is the node's, which runs.

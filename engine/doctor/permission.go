@@ -67,7 +67,7 @@ func (e *exam) state() {
 		e.fail(dir, "set node.state to a directory", "it is no directory")
 		return
 	case fi.Mode().Perm()&0o022 != 0:
-		e.fail(dir, "chmod 0700 it", "others may write it: it has mode %04o", fi.Mode().Perm())
+		e.fail(dir, "chmod 0700 it, or set node.state to a directory below it, which the node makes", "others may write it: it has mode %04o", fi.Mode().Perm())
 	default:
 		e.writable(dir, "nothing can be remembered")
 	}

@@ -62,7 +62,7 @@ func nameless(name string) bool {
 }
 
 // stray gives a name back to a file that a scan has seen under one between; f is whose it is, nil: nobody knows.
-func (w *Watcher) stray(root *os.Root, aside string, f *file, scan uint64) (changes []change) {
+func (w *Watcher) stray(root *os.Root, aside string, f *file, scan uint32) (changes []change) {
 	base := path.Base(aside)
 	name := path.Join(path.Dir(aside), ofAside(w.f.Name, base))
 	d := disposal{folder: w.f, aside: base, failed: true}
@@ -201,7 +201,7 @@ func (w *Watcher) regain(files []*file) {
 }
 
 // strays takes all of a part of a scan. What was delivered is dealt with by what comes after.
-func (w *Watcher) strays(asides []string, scan uint64) {
+func (w *Watcher) strays(asides []string, scan uint32) {
 	if len(asides) == 0 {
 		return
 	}

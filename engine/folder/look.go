@@ -28,7 +28,7 @@ func (w *Watcher) beginScan() {
 }
 
 // walk passes what is below a directory on to the loop.
-func (w *Watcher) walk(dir string, scan uint64, whole bool) {
+func (w *Watcher) walk(dir string, scan uint32, whole bool) {
 	w.work.Go(func() {
 		give := func(part found) bool {
 			part.scan = scan
@@ -88,7 +88,7 @@ func (w *Watcher) trouble(err error) {
 }
 
 // strange notes what cannot be sent, and says it once.
-func (w *Watcher) strange(o oddity, scan uint64) {
+func (w *Watcher) strange(o oddity, scan uint32) {
 	old, known := w.odd[o.path]
 	if !known && len(w.odd) >= mostOdd {
 		return
@@ -100,7 +100,7 @@ func (w *Watcher) strange(o oddity, scan uint64) {
 }
 
 // sighted takes what a scan or a look has seen.
-func (w *Watcher) sighted(name string, v sideeffect.Version, scan uint64) {
+func (w *Watcher) sighted(name string, v sideeffect.Version, scan uint32) {
 	f := w.files[name]
 	if f == nil {
 		f = &file{noted: nothing, path: name}

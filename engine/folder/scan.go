@@ -27,7 +27,7 @@ type oddity struct{ path, why string }
 
 // found is a part of a directory, or that it cannot be listed.
 type found struct {
-	scan  uint64 // number of the scan
+	scan  uint32 // number of the scan
 	files []sight
 	odd   []oddity
 	aside []string // files under names between
@@ -84,7 +84,7 @@ func (f *Folder) list(root *os.Root, dir string, give func(found) bool) (more []
 	defer d.Close()
 	for {
 		entries, err := d.ReadDir(perRead)
-		part := found{dir: dir}
+		part := found{dir: dir, files: make([]sight, 0, len(entries))}
 		for _, e := range entries {
 			name := path.Join(dir, e.Name())
 			v, why := f.entry(in, e, name)

@@ -63,7 +63,7 @@ type Watcher struct {
 	due      dueHeap
 	held     []*file // ready, but too many requests are open
 	ready    []*file // to be submitted now
-	scan     uint64  // number of the last scan that was begun
+	scan     uint32  // number of the last scan that was begun
 	scanning bool
 	again    bool // a scan is to follow the one that runs
 	waiting  []chan struct{}
@@ -73,7 +73,7 @@ type Watcher struct {
 	scanFrom time.Time
 }
 
-// file is what is known of a name. It is small: there are many.
+// file is what is known of a name. It is small, which a test holds on to: there are many.
 type file struct {
 	*noted
 	path  string
@@ -81,7 +81,7 @@ type file struct {
 	why   string             // it waits, or has failed; for people
 	since int64              // ns of Watcher.began: when seen was first
 	at    int64              // when it is looked at again
-	scan  uint64             // that has seen it last
+	scan  uint32             // that has seen it last
 	heap  int32              // place in Watcher.due, from 1; 0: none
 	tries uint16             // looks that found it open for writing, in a row
 	state stateCode
@@ -124,7 +124,7 @@ type outcome struct {
 // oddAt is what cannot be sent, and the scan that has seen it last.
 type oddAt struct {
 	why  string
-	scan uint64
+	scan uint32
 }
 
 // ending is the end of a request.

@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"testing"
 	"time"
+	"unsafe"
 
 	"go.etcd.io/bbolt"
 
@@ -365,5 +366,12 @@ func TestNotesLost(t *testing.T) {
 	b.start()
 	if s := b.settled(); b.submits != 1 || s.Kept != 1 {
 		t.Fatalf("%d submitted, %+v", b.submits, s)
+	}
+}
+
+// TestFileSize: a hundred thousand files are known in little memory.
+func TestFileSize(t *testing.T) {
+	if size := unsafe.Sizeof(file{}); size > 112 { // the next that is allocated is 128
+		t.Errorf("a file takes %d bytes", size)
 	}
 }

@@ -314,6 +314,18 @@ func TestObjects(t *testing.T) {
 	if code, _, body := put("partner", "branch", branch, "If-Match", tag); code != 412 || !strings.Contains(body, "has changed it") || !strings.Contains(body, "If-Match") {
 		t.Errorf("an older one: %d %s", code, body)
 	}
+	if code, _, body := put("partner", "branch", branch, "If-None-Match", "*"); code != 412 || !strings.Contains(body, "already") {
+		t.Errorf("a new one of that name: %d %s", code, body)
+	}
+	fresh := strings.NewReplacer("\"branch\"", "\"fresh\"", "0011", "1100").Replace(branch)
+	for i, want := range []int{200, 412} {
+		if code, _, body := put("partner", "fresh", fresh, "If-None-Match", "*"); code != want {
+			t.Errorf("a new one, time %d: %d %s, want %d", i+1, code, body, want)
+		}
+	}
+	if code, _, body := w.ask("", "DELETE", "/v1/objects/partner/fresh", ""); code != 200 {
+		t.Errorf("%d %s", code, body)
+	}
 	_, header, _ = w.ask("", "GET", "/v1/objects/partner/branch", "")
 	now := header.Get("ETag")
 	both, _ := json.Marshal(map[string]string{"text": branch, "revision": strings.Trim(tag, `"`)})
@@ -379,9 +391,9 @@ name = "told"
 direction = "send"
 partners = ["*"]
 root = %q
-post = [{ task = "http", url = "https://hooks.example/canary?canary" }]
+post = [{ task = "http", url = "https://hooks.example/canary?canary", text = "token canary" }]
 `, t.TempDir()))
-	applied := "[[rule]] # https://hooks.example/canary\nname = \"later\"\ndirection = \"send\"\npartners = [\"*\"]\nroot = \"" + w.dir + "/files\"\nerror = [{ task = \"exec\", argv = [\"/usr/bin/curl\", \"https://me:canary@hooks.example\"] }]\n"
+	applied := "[[rule]] # https://hooks.example/canary\nname = \"later\"\ndirection = \"send\"\npartners = [\"*\"]\nroot = \"" + w.dir + "/files\"\nerror = [{ task = \"exec\", argv = [\"/usr/bin/curl\", \"https://me:canary@hooks.example\"] }, { task = \"mail\", url = \"smtp://m\", from = \"a@b\", to = \"a@b\", subject = \"canary\", text = \"canary\" }]\n"
 	body, _ := json.Marshal(map[string]string{"text": applied})
 	if code, _, reply := w.ask("", "PUT", "/v1/objects/rule/later", string(body)); code != 200 || !strings.Contains(reply, "me:canary") {
 		t.Fatal(code, reply)

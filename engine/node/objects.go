@@ -145,6 +145,10 @@ func (n runtimeObjects) expect(set objects.Set, kind, name string, revision uint
 		return nil
 	}
 	switch o := set.Find(kind, name); {
+	case revision == admin.NoRevision && o == nil:
+		return nil
+	case revision == admin.NoRevision:
+		return fault.New(op, fault.Stale, "there is a %s %q already, at revision %d: choose another name, or send If-Match with its ETag to change it", kind, name, o.Revision)
 	case o == nil:
 		return fault.New(op, fault.Stale, "there is no %s %q any more", kind, name)
 	case o.Revision != revision:

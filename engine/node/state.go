@@ -37,7 +37,7 @@ func Identity(cfg *config.Config) (*carrier.Identity, error) {
 		return nil, fault.Wrap(op, dir, err)
 	}
 	if mode := fi.Mode().Perm(); mode&0o022 != 0 {
-		return nil, fault.New(op, fault.Permission, "others may write %s, which has mode %04o: chmod 0700 it", dir, mode)
+		return nil, fault.New(op, fault.Permission, "others may write %s, which has mode %04o: chmod 0700 it, or, where it is not the node's (a volume that is mounted there), set node.state to a directory below it, which the node makes", dir, mode)
 	}
 	return carrier.LoadOrCreateIdentity(dir)
 }

@@ -16,14 +16,18 @@ func (c conditional) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	const op = "read conditions"
 	reads := r.Method == http.MethodGet || r.Method == http.MethodHead
 	known := strings.Join(r.Header.Values("If-None-Match"), ",")
+	makes := r.Method == http.MethodPut && strings.HasPrefix(r.URL.Path, objectPrefix) && known == "*" // only what is not there yet
 	switch {
-	case known != "" && !reads:
-		httpd.WriteError(w, fault.New(op, fault.Unsupported, "If-None-Match is for GET: what changes something takes If-Match"))
+	case makes && r.Header.Get("If-Match") != "":
+		httpd.WriteError(w, fault.New(op, fault.Invalid, "If-Match asks for an object that is there, If-None-Match for none: send one of them"))
+		return
+	case known != "" && !reads && !makes:
+		httpd.WriteError(w, fault.New(op, fault.Unsupported, "If-None-Match is for GET, and with * for PUT of an object that is not there yet: what changes one takes If-Match"))
 		return
 	case r.Header.Get("If-Match") != "" && (reads || !strings.HasPrefix(r.URL.Path, objectPrefix)):
 		httpd.WriteError(w, fault.New(op, fault.Unsupported, "If-Match is for PUT and DELETE of an object; POST %sobjects:apply has the field revision", Prefix))
 		return
-	case known != "":
+	case known != "" && reads:
 		w = &unless{ResponseWriter: w, known: known}
 	}
 	c.Handler.ServeHTTP(w, r)

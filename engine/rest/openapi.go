@@ -76,6 +76,9 @@ func document() ([]byte, error) {
 			call["parameters"] = append(call["parameters"].([]any), header("If-None-Match", "ETags that are known"))
 		case name == "PutObject", name == "DeleteObject":
 			call["parameters"] = append(call["parameters"].([]any), header("If-Match", "ETag that the object has to have now"))
+			if name == "PutObject" {
+				call["parameters"] = append(call["parameters"].([]any), header("If-None-Match", "*: there has to be no such object yet"))
+			}
 		}
 	}
 	return json.Marshal(doc)

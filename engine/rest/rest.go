@@ -56,7 +56,7 @@ func Mount(s *httpd.Server, client adminpb.AdminClient, o Options) error {
 	mux := runtime.NewServeMux(
 		runtime.WithMarshalerOption(runtime.MIMEWildcard, &runtime.JSONPb{MarshalOptions: marshal}),
 		runtime.WithIncomingHeaderMatcher(func(string) (string, bool) { return "", false }),
-		runtime.WithMetadata(ifMatch), runtime.WithForwardResponseOption(etag),
+		runtime.WithMetadata(conditions), runtime.WithForwardResponseOption(etag),
 		runtime.WithErrorHandler(func(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, _ *http.Request, err error) {
 			writeError(w, err)
 		}),
@@ -104,7 +104,11 @@ func unhurried(h http.HandlerFunc) http.HandlerFunc {
 	}
 }
 
-func ifMatch(_ context.Context, r *http.Request) metadata.MD {
+// conditions are those that the service carries out.
+func conditions(_ context.Context, r *http.Request) metadata.MD {
+	if r.Method == http.MethodPut && r.Header.Get("If-None-Match") != "" { // "*", or it would have been refused
+		return metadata.Pairs(admin.IfNone, "*")
+	}
 	if tag := r.Header.Get("If-Match"); tag != "" {
 		return metadata.Pairs(admin.IfMatch, tag)
 	}

@@ -19,9 +19,11 @@ import (
 
 	"google.golang.org/genproto/googleapis/api/annotations"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/pannier/pannier/engine/access"
+	"github.com/pannier/pannier/engine/admin"
 	"github.com/pannier/pannier/engine/httpd"
 	"github.com/pannier/pannier/spec/adminpb"
 	"github.com/pannier/pannier/spec/fault"
@@ -36,6 +38,7 @@ type service struct {
 	bad  error // at its end
 
 	object  *adminpb.Object
+	ifNone  bool // the last PutObject was for one that is not there
 	backups int
 	key     bool // of the last backup
 
@@ -58,6 +61,12 @@ func (s *service) GetObject(context.Context, *adminpb.ObjectName, ...grpc.CallOp
 	if s.object == nil {
 		return nil, fault.New("get object", fault.NotFound, "none")
 	}
+	return s.object, nil
+}
+
+func (s *service) PutObject(ctx context.Context, _ *adminpb.PutObjectRequest, _ ...grpc.CallOption) (*adminpb.Object, error) {
+	md, _ := metadata.FromOutgoingContext(ctx)
+	s.ifNone = len(md.Get(admin.IfNone)) > 0
 	return s.object, nil
 }
 
@@ -298,6 +307,16 @@ func TestWatchThese(t *testing.T) {
 	}
 }
 
+// TestWatchFails: who watches is told that what was missed could not be told.
+func TestWatchFails(t *testing.T) {
+	s := &service{silent: true, all: 1, bad: fault.New("list", fault.Corrupt, "a record")}
+	do := served(t, s)
+	status, text := do("GET", "/v1/watch", "", "Last-Event-ID", "1")
+	if status != 200 || strings.Count(text, "event: change") != 1 || !strings.Contains(text, "event: end\ndata: {\"error\":") || !strings.Contains(text, "a record") {
+		t.Errorf("%d %s", status, text)
+	}
+}
+
 // TestDeafWatcher: a client that does not read what it asked for is let go, and its place is
 // another's; the service is not kept from telling.
 func TestDeafWatcher(t *testing.T) {
@@ -350,13 +369,26 @@ func TestConditions(t *testing.T) {
 		{"GET", "/v1/objects/rule/x", []string{"If-None-Match", `"6", W/"7"`}, 304},
 		{"GET", "/v1/objects/rule/x", []string{"If-None-Match", `*`}, 304},
 		{"GET", "/v1/objects/rule/x", []string{"If-None-Match", `"6","70"`}, 200},
-		{"GET", "/v1/requests", []string{"If-None-Match", `*`}, 200}, // has no ETag
-		{"PUT", "/v1/objects/rule/x", []string{"If-None-Match", `*`}, 501},
+		{"GET", "/v1/requests", []string{"If-None-Match", `*`}, 200},       // has no ETag
+		{"PUT", "/v1/objects/rule/x", []string{"If-None-Match", `*`}, 200}, // the service looks
+		{"PUT", "/v1/objects/rule/x", []string{"If-None-Match", `"7"`}, 501},
+		{"PUT", "/v1/objects/rule/x", []string{"If-None-Match", `*`, "If-Match", `"7"`}, 400},
+		{"DELETE", "/v1/objects/rule/x", []string{"If-None-Match", `*`}, 501},
+		{"POST", "/v1/objects:apply", []string{"If-None-Match", `*`}, 501},
 		{"POST", "/v1/objects:apply", []string{"If-Match", `"7"`}, 501},
 		{"GET", "/v1/objects/rule/x", []string{"If-Match", `"7"`}, 501},
 	} {
 		if status, text := do(c.method, c.target, "", c.headers...); status != c.status || (status == 304) != (text == "") {
 			t.Errorf("%+v: %d %q", c, status, text)
+		}
+	}
+	for _, none := range []bool{true, false} {
+		var headers []string
+		if none {
+			headers = []string{"If-None-Match", "*"}
+		}
+		if status, text := do("PUT", "/v1/objects/rule/x", "{}", headers...); status != 200 || s.ifNone != none {
+			t.Errorf("%v: %d %q, and the service is asked for one that is not there: %v", headers, status, text, s.ifNone)
 		}
 	}
 	s.object.Hidden = true

@@ -50,7 +50,7 @@ func readFile(path string, secret bool) ([]byte, error) {
 	case !fi.Mode().IsRegular():
 		return nil, &fault.Error{Op: op, Kind: fault.Invalid, Subject: path, Err: errors.New("it is not a regular file")}
 	case secret && fi.Mode()&0o077 != 0:
-		return nil, &fault.Error{Op: op, Kind: fault.Permission, Subject: path, Err: errors.New("others can read it"), Advice: "say " + shellword.Line("chmod", "600", path)}
+		return nil, &fault.Error{Op: op, Kind: fault.Permission, Subject: path, Err: errors.New("others can read it, or its group can"), Advice: "make it the node's user's alone: say " + shellword.Line("chmod", "600", path) + ", and chown it to that user if it is not"}
 	}
 	b, err := io.ReadAll(io.LimitReader(f, mostFile+1))
 	if len(b) > mostFile {

@@ -137,3 +137,23 @@ func TestLimitRises(t *testing.T) {
 	s.give(c)
 	s.give(held)
 }
+
+// TestQuotedName: a name that cannot be said in the command for a checksum is compared by size, and
+// the file is written.
+func TestQuotedName(t *testing.T) {
+	f := newFake(t, func(_ *fakeConn, w, arg string) string {
+		switch w {
+		case "FEAT":
+			return "211-x\r\n XSHA256\r\n MLST size*;\r\n REST STREAM\r\n211 End"
+		case "XSHA256":
+			return "550 No such file: " + arg
+		}
+		return ""
+	})
+	for name, want := range map[string]string{`/a "b" c`: "size"} {
+		a, err := write(t.Context(), f.mustOpen(), name, []byte("12345"))
+		if err != nil || a.Verified != want {
+			t.Errorf("%s: compared %q, %v", name, a.Verified, err)
+		}
+	}
+}

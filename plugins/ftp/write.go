@@ -249,7 +249,11 @@ func (st *staged) commit(ctx context.Context) (a plugins.Attr, err error) {
 		return a, c.said(fault.Corrupt, "STOR", st.path, "the server has confirmed %d bytes, and says that it has %d", st.sent, n).Advise("write again; if it happens again, the server cuts files off")
 	}
 	if st.sum != nil {
-		if err := c.compare(ctx, st.part, st.alg, st.sum.Sum(nil)); err != nil {
+		err := c.compare(ctx, st.part, st.alg, st.sum.Sum(nil))
+		switch {
+		case fault.KindOf(err) == fault.Unsupported && err != nil: // of this name
+			st.sum = nil
+		case err != nil:
 			if fault.KindOf(err) == fault.Corrupt {
 				_, _ = c.command(ctx, "DELE "+st.part)
 			}

@@ -336,7 +336,7 @@ func (t *staged) ReadFrom(r io.Reader) (n int64, err error) {
 
 // why asks the plugin why it takes no more.
 func (t *staged) why() error {
-	t.end()
+	t.end(t.ctx)
 	ctx, done := limit(context.WithoutCancel(t.ctx), t.s.p.cfg.Call)
 	defer done()
 	if _, err := t.s.p.bridge.Commit(ctx, &bridgepb.CommitRequest{Write: t.id, Bytes: -1}); err != nil {
@@ -346,13 +346,16 @@ func (t *staged) why() error {
 }
 
 // end says that no more bytes come.
-func (t *staged) end() {
+// A plugin that takes messages is waited for until ctx ends.
+func (t *staged) end(ctx context.Context) {
 	if t.ended {
 		return
 	}
 	t.ended = true
 	if t.stream != nil {
+		waited := context.AfterFunc(ctx, func() { t.stop() })
 		_, _ = t.stream.CloseAndRecv() // Commit says whether it was well
+		waited()
 	}
 	t.stop()
 	t.closeChannel()
@@ -366,7 +369,7 @@ func (t *staged) closeChannel() {
 
 // Commit implements plugins.Staged.
 func (t *staged) Commit(ctx context.Context) (plugins.Attr, error) {
-	t.end()
+	t.end(ctx)
 	m, err := call(ctx, t.s, commitTimes*t.s.p.cfg.Call, t.s.p.bridge.Commit, &bridgepb.CommitRequest{Write: t.id, Bytes: t.n})
 	return attr(m), err
 }
@@ -378,7 +381,10 @@ func (t *staged) Checkpoint(ctx context.Context) ([]byte, error) {
 	if fault.KindOf(err) == fault.Unsupported {
 		err = nil
 	}
-	return m.GetResume(), err
+	if err != nil {
+		return nil, err
+	}
+	return resume(m.GetResume())
 }
 
 // Abort implements plugins.Staged.
@@ -386,7 +392,10 @@ func (t *staged) Abort(ctx context.Context, keep bool) ([]byte, error) {
 	if !keep && t.stream != nil {
 		t.stop()
 	}
-	t.end()
+	t.end(ctx)
 	m, err := call(ctx, t.s, t.s.p.cfg.Call, t.s.p.bridge.Abort, &bridgepb.AbortRequest{Write: t.id, Keep: keep})
-	return m.GetResume(), err
+	if err != nil {
+		return nil, err
+	}
+	return resume(m.GetResume())
 }

@@ -66,14 +66,15 @@ type stays struct{ error }
 
 // failure is the error that a driver made.
 func (p *process) failure(f *bridgepb.Failure) error {
-	e := fault.FromPeer(f.GetOp(), fault.Kind(f.GetKind()), f.GetText())
+	said := text(f.GetText())
+	e := fault.FromPeer(text(f.GetOp()), fault.Kind(f.GetKind()), said)
 	if !p.tells {
 		e.Err = stays{e.Err}
 	}
-	e.Side, e.Subject, e.Advice = min(fault.Side(f.GetSide()), fault.Inferred), f.GetSubject(), f.GetAdvice()
+	e.Side, e.Subject, e.Advice = min(fault.Side(f.GetSide()), fault.Inferred), text(f.GetSubject()), text(f.GetAdvice())
 	switch {
 	case f.GetCode() != "":
-		e.Err = plugins.Native{Code: f.GetCode(), Text: f.GetText()}
+		e.Err = plugins.Native{Code: text(f.GetCode()), Text: said}
 	case f.GetText() == "":
 		e.Err = nil
 	}

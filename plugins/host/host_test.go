@@ -50,6 +50,15 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
+// huge is a session that says more of itself than fits into a message.
+type huge struct{ plugins.Session }
+
+func (huge) Capabilities() plugins.Capabilities {
+	return plugins.Capabilities{Notes: []string{strings.Repeat("x", 5<<20)}}
+}
+
+func (huge) Close() error { return nil }
+
 // odd is the driver dir with names at which it behaves as none should.
 type odd struct{ dir.Driver }
 
@@ -108,6 +117,8 @@ func (odd) Open(ctx context.Context, to plugins.Endpoint) (plugins.Session, erro
 		select {}
 	case "odd:exit":
 		os.Exit(4)
+	case "odd:huge":
+		return huge{}, nil
 	case "odd:child":
 		c := exec.Command("sleep", "1000")
 		if err := c.Start(); err != nil {
@@ -315,6 +326,13 @@ func TestEnvironment(t *testing.T) {
 	if strings.Contains(err.Error(), "s3cret") || !strings.Contains(err.Error(), "CONFIGURED=yes") || !strings.Contains(err.Error(), "PATH=") {
 		t.Errorf("the environment: %v", err)
 	}
+}
+
+// TestHugeMessage: the host does not take a message of any size.
+func TestHugeMessage(t *testing.T) {
+	cfg, _ := config(t)
+	_, err := run(t, cfg).Open(t.Context(), plugins.Endpoint{URL: "odd:huge"})
+	kindOf(t, err, fault.TooLong)
 }
 
 // TestCertificate: the host's is of the one kind that the gRPC of every language verifies.

@@ -5,11 +5,14 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 
+	"github.com/pannier/pannier/plugins"
 	"github.com/pannier/pannier/spec/bridgepb"
 	"github.com/pannier/pannier/spec/fault"
 )
@@ -70,10 +73,61 @@ func (l *listing) Recv() (*bridgepb.ListReply, error) {
 	return m, nil
 }
 
+// TestBounds: what a plugin says is of a length that the node has room for.
+func TestBounds(t *testing.T) {
+	long := strings.Repeat("\u00e4", 1<<20)
+	err := (&process{}).failure(&bridgepb.Failure{Kind: uint32(fault.IO), Op: long, Subject: long, Text: long, Advice: long, Code: long})
+	if n := len(err.Error()); n > 50<<10 {
+		t.Errorf("an error has %d bytes", n)
+	}
+	for by, want := range map[string]string{"size": "size", "sha256": "sha256", strings.Repeat("x", mostVerified): strings.Repeat("x", mostVerified), strings.Repeat("x", mostVerified+1): "", "a b": "", "a\n": ""} {
+		if got := attr(&bridgepb.Attr{Verified: by}).Verified; got != want {
+			t.Errorf("%.20q is %.20q", by, got)
+		}
+	}
+	if b, err := resume(make([]byte, plugins.MaxResume)); err != nil || len(b) != plugins.MaxResume {
+		t.Error(err)
+	}
+	if _, err := resume(make([]byte, plugins.MaxResume+1)); !errors.Is(err, fault.Protocol) {
+		t.Error(err)
+	}
+}
+
+// deaf is a stream whose other end never answers.
+type deaf struct {
+	grpc.ClientStreamingClient[bridgepb.Chunk, bridgepb.WriteStreamReply]
+	ctx context.Context
+}
+
+func (d deaf) CloseAndRecv() (*bridgepb.WriteStreamReply, error) {
+	<-d.ctx.Done()
+	return nil, d.ctx.Err()
+}
+
+// TestEndOfStream: a Commit waits for the end of the messages no longer than its context lets it.
+func TestEndOfStream(t *testing.T) {
+	streamed, cancel := context.WithCancel(t.Context())
+	st := &staged{stream: deaf{ctx: streamed}, stop: func() bool { cancel(); return true }}
+	ctx, give := context.WithCancel(t.Context())
+	give()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		st.end(ctx)
+	}()
+	select {
+	case <-ended:
+	case <-time.After(30 * time.Second):
+		cancel()
+		t.Error("it waits")
+	}
+}
+
 // TestEntries: names that lead elsewhere are not handed on.
 func TestEntries(t *testing.T) {
 	l := &listing{names: []string{"..", "a", "../b", "/c", "", ".", "d\r\nDELE e", "f/g", "h"}}
-	s := lister{&session{p: &process{bridge: l, cfg: Config{Log: slog.New(slog.DiscardHandler)}}}}
+	var log strings.Builder
+	s := lister{&session{p: &process{bridge: l, cfg: Config{Log: slog.New(slog.NewTextHandler(&log, nil))}}}}
 	var got []string
 	for a, err := range s.List(t.Context(), "/") {
 		if err != nil || a.Size != -1 {
@@ -83,6 +137,9 @@ func TestEntries(t *testing.T) {
 	}
 	if len(got) != 2 || got[0] != "a" || got[1] != "h" {
 		t.Errorf("entries are %q", got)
+	}
+	if said := log.String(); strings.Count(said, "\n") != 1 || !strings.Contains(said, "entries=7") {
+		t.Errorf("the log has %q", said)
 	}
 	for _, err := range s.List(t.Context(), "/../etc") {
 		if !errors.Is(err, fault.Invalid) {

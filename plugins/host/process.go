@@ -85,6 +85,7 @@ func start(cfg Config) (*process, error) {
 		AllowedProtocols: []plugin.Protocol{plugin.ProtocolGRPC},
 		TLSConfig:        ours,
 		SkipHostEnv:      true,
+		GRPCDialOptions:  []grpc.DialOption{grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage))},
 		StartTimeout:     cfg.Start,
 		UnixSocketConfig: &plugin.UnixSocketConfig{TempDir: dir},
 		Logger:           hclog.NewNullLogger(),
@@ -160,6 +161,10 @@ func waited(r *runner) <-chan struct{} {
 	}()
 	return done
 }
+
+// maxMessage is the most bytes of a message of a plugin, whose own are far smaller: go-plugin's
+// limit is 2 GiB.
+const maxMessage = 4 << 20
 
 // describe asks what the plugin is, and whether it can be spoken with.
 func (p *process) describe() error {

@@ -65,6 +65,12 @@ func (l lister) List(ctx context.Context, dir string) iter.Seq2[plugins.Attr, er
 		}
 		ctx, done := context.WithCancel(ctx)
 		defer done()
+		left, first := 0, ""
+		defer func() {
+			if left > 0 { // one line, however many there are
+				l.s.p.cfg.Log.Warn("entries left out, their names cannot be used", "entries", left, "first", first, "in", dir)
+			}
+		}()
 		stream, err := l.s.p.bridge.List(ctx, &bridgepb.ListRequest{Session: l.s.number, Name: dir})
 		for err == nil {
 			var m *bridgepb.ListReply
@@ -73,7 +79,9 @@ func (l lister) List(ctx context.Context, dir string) iter.Seq2[plugins.Attr, er
 			}
 			for _, e := range m.GetEntries() {
 				if bad := plugins.CheckName("/" + e.GetName()); bad != nil || e.GetName() == "" || strings.ContainsRune(e.GetName(), '/') {
-					l.s.p.cfg.Log.Warn("entry left out, its name cannot be used", "name", e.GetName(), "in", dir)
+					if left++; left == 1 {
+						first = e.GetName()
+					}
 					continue
 				}
 				if !yield(attr(e), nil) {
@@ -146,16 +154,21 @@ func (c copier) Copy(ctx context.Context, name string, to plugins.Session, toNam
 		}
 		result.Bytes = m.GetBytes()
 		if !m.GetDone() {
+			from, err := resume(m.GetResume())
+			if err != nil {
+				return result, err
+			}
 			if r.Progress != nil {
-				r.Progress(m.GetBytes(), m.GetResume())
+				r.Progress(m.GetBytes(), from)
 			}
 			continue
 		}
-		result.Verified, result.Resume = m.GetVerified(), m.GetResume()
+		result.Verified = verified(m.GetVerified())
+		result.Resume, err = resume(m.GetResume())
 		if m.GetFailure() != nil {
 			return result, c.s.p.failure(m.GetFailure())
 		}
-		return result, nil
+		return result, err
 	}
 	if errors.Is(err, io.EOF) {
 		return result, fault.New("copy", fault.Protocol, "the plugin %s has not said how it ended", c.s.p.cfg.Name)

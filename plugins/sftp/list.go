@@ -59,9 +59,14 @@ type listing struct {
 	yield        func(plugins.Attr) bool
 	calls        []*call // under way, in order
 	n            int     // entries that came
+	left         int     // of those, whose names cannot be used
+	first        string  // of those
 }
 
 func (l *listing) leave() {
+	if l.left > 0 { // one line, however many there are
+		slog.Warn("entries left out, their names cannot be used", "entries", l.left, "first", l.first, "in", l.c.at(l.path))
+	}
 	for _, k := range l.calls {
 		l.c.leave(k)
 	}
@@ -109,7 +114,9 @@ func (l *listing) more(ctx context.Context) (over bool, err error) {
 		case name == "" || strings.ContainsAny(name, "/\x00"):
 			return false, l.c.broken(k, "an entry has a name that no file can have: %s", fault.Shown(name))
 		case plugins.CheckName("/"+name) != nil:
-			slog.Warn("entry left out, its name cannot be used", "name", name, "in", l.c.at(l.path))
+			if l.left++; l.left == 1 {
+				l.first = name
+			}
 		case !l.yield(attr(name, a)):
 			return true, nil
 		}

@@ -45,6 +45,10 @@ const couldNotRun = "could not run: "
 func main() {
 	if len(os.Args) > 1 && os.Args[1] == "--control" {
 		nodetest.Tied()
+	} else if len(os.Args) < 2 || roles()[os.Args[1]] == nil {
+		if code, ran := alone(); ran {
+			os.Exit(code)
+		}
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)

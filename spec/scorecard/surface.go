@@ -17,10 +17,18 @@ import (
 )
 
 var surface = check{
-	id: 31, title: "every frame type in every place, every gRPC method with no key, another key and a path without a slash: refused unless the tables say otherwise; a frame type without a row fails",
+	id: 31, title: "every frame type in every place, every method of a server, of partners and of operators, in gRPC and HTTP, and every route of a node, with no key or token, a wrong one and a path without a slash: refused unless the tables say otherwise; a frame type without a row fails",
 	unit: "endpoints open", n: counts{reduced: 1, full: 1},
-	mutant: "methods of ordinary gRPC clients need no certificate",
-	run:    runSurface,
+	mutant:  "methods of ordinary gRPC clients need no certificate; any key is a partner's; one method of the operators' needs no token; one route does not",
+	several: []string{"anonymous", "partners", "method", "route"},
+	edits: []edit{
+		{"rpc/listen.go", "	case s.cfg.AnonymousHTTP2 && s.cfg.ClientCAs != nil:\n", "	case mutant(\"31 anonymous\"):\n		s.cfg.AnonymousHTTP2 = true\n	}\n	switch {\n	case s.cfg.AnonymousHTTP2 && s.cfg.ClientCAs != nil:\n"},
+		{"engine/peer/server.go", "	if name, ok := s.book.Load().owners[key]; ok {\n", "	for name := range s.book.Load().Partners {\n		if mutant(\"31 partners\") {\n			return name, nil\n		}\n	}\n	if name, ok := s.book.Load().owners[key]; ok {\n"},
+		{"engine/httpd/httpd.go", "		if err := caller.Check(access.Any); err != nil { // or nobody", "		if err := caller.Check(access.Any); err != nil && !mutant(\"31 method\") { // or nobody"},
+		{"engine/admin/scope.go", "	if err := caller.Check(scopes[method]); err != nil {\n", "	if err := caller.Check(scopes[method]); err != nil && !(mutant(\"31 method\") && method == adminpb.Admin_ListPools_FullMethodName) {\n"},
+		{"engine/httpd/httpd.go", "	s.mux.Handle(pattern, mounted{h, scope})\n", "	if mutant(\"31 route\") && pattern == \"GET /metrics\" {\n		scope = access.Public\n	}\n	s.mux.Handle(pattern, mounted{h, scope})\n"},
+	},
+	run: runSurface,
 }
 
 // unimplemented is gRPC's status for what a server does not know.
@@ -107,7 +115,7 @@ func runSurface(ctx context.Context, j *job) (result, error) {
 		}
 	}
 	nothing := func(context.Context, string) error { return nil }
-	s, err := serving(rpc.ServerConfig{Identity: id, Pins: carrier.Pins{good.Key()}, AnonymousHTTP2: j.broken}, "tls://127.0.0.1:0", nothing)
+	s, err := serving(rpc.ServerConfig{Identity: id, Pins: carrier.Pins{good.Key()}}, "tls://127.0.0.1:0", nothing)
 	if err != nil {
 		return result{}, err
 	}
@@ -117,7 +125,11 @@ func runSurface(ctx context.Context, j *job) (result, error) {
 		return result{}, err
 	}
 	methods := r.methods(ctx, good, other)
-	return r.note.result(float64(r.open), "%d tried: %d frame types in %d places, %d methods", r.tried, r.types, places, methods), nil
+	e, err := r.endpoints(ctx, j.dir, good, other)
+	if err != nil {
+		return result{}, err
+	}
+	return r.note.result(float64(r.open), "%d tried: %d frame types in %d places, %d methods of a server, %d of a node, %d routes", r.tried, r.types, places, methods, e.methods, e.routes), nil
 }
 
 // frames sends every type, known or not, to every place.
@@ -213,26 +225,20 @@ func (r *surfaceRun) methods(ctx context.Context, good, other *carrier.Identity)
 				{"nobody, no slash", nil, path, false}, {"another key, no slash", other, path, false},
 				{"the right key, no slash", good, path, false}, {"the right key", good, "/" + path, true},
 			} {
-				r.tried++
-				reached := r.reaches(ctx, c.key, c.path)
-				if reached && !c.may {
-					r.open++
-				}
-				if reached != c.may {
-					r.note.add("%s called by %s: reached %v", c.path, c.who, reached)
-				}
+				status, answered := called(ctx, r.server.address, c.key, c.path)
+				r.may(c.path, c.who, answered && status != unimplemented, c.may)
 			}
 		}
 	}
 	return n
 }
 
-// reaches calls a method and reports whether the server knows it: any status
-// but UNIMPLEMENTED.
-func (r *surfaceRun) reaches(ctx context.Context, key *carrier.Identity, path string) bool {
-	c, err := rawDial(ctx, r.server.address, nil, clientTLS(key, carrier.ProtocolHTTP2))
+// called calls a method of a server at an address and is its status, empty if there is an answer before that; or
+// there is no answer.
+func called(ctx context.Context, address string, key *carrier.Identity, path string) (_ string, answered bool) {
+	c, err := rawDial(ctx, address, nil, clientTLS(key, carrier.ProtocolHTTP2))
 	if err != nil {
-		return false
+		return "", false
 	}
 	defer c.Close()
 	_ = c.SetDeadline(time.Now().Add(rawTimeout))
@@ -244,12 +250,12 @@ func (r *surfaceRun) reaches(ctx context.Context, key *carrier.Identity, path st
 	_ = f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: headers(path), EndHeaders: true})
 	_ = f.WriteData(1, true, make([]byte, 5)) // one empty message
 	if _, err := c.Write(b.Bytes()); err != nil {
-		return false
+		return "", false
 	}
 	for {
 		got, err := f.ReadFrame()
 		if err != nil {
-			return false
+			return "", false
 		}
 		h, ok := got.(*http2.MetaHeadersFrame)
 		if ok && h.StreamID == 1 {
@@ -263,15 +269,15 @@ func (r *surfaceRun) reaches(ctx context.Context, key *carrier.Identity, path st
 				}
 			}
 			if status != "" || http != "200" {
-				return http != "400" && status != unimplemented
+				return status, http != "400"
 			}
-			return true // headers of a reply before its end
+			return "", true // headers of a reply before its end
 		}
 		if r, ok := got.(*http2.RSTStreamFrame); ok && r.StreamID == 1 {
-			return false
+			return "", false
 		}
 		if _, ok := got.(*http2.GoAwayFrame); ok {
-			return false
+			return "", false
 		}
 	}
 }

@@ -51,9 +51,9 @@ var exits = []struct {
 		[]fault.Kind{fault.Lost, fault.DeadPeer, fault.Deadline, fault.Draining}},
 	{Running, "what was waited for is still running", nil},
 	{NoSpace, "no space, or a quota is used up", []fault.Kind{fault.NoSpace, fault.QuotaExceeded}},
-	{Refused, "the peer refused, or a task of its has run into its time limit", []fault.Kind{fault.Refused}},
+	{Refused, "the peer refused, or a task of its could not be done or has run into its time limit", []fault.Kind{fault.Refused}},
 	{NoDaemon, "the daemon of this host does not answer", nil},
-	{TaskFailed, "a task of this node has refused the file, or run into its time limit", nil},
+	{TaskFailed, "a task of this node has refused the file, could not be done, or has run into its time limit", nil},
 	{Cancelled, "an operator of either node has cancelled the request", nil},
 	{Interrupted, "interrupted", []fault.Kind{fault.Canceled}},
 }
@@ -119,14 +119,18 @@ func Exit(code int) error {
 func Code(ctx context.Context, err error) int {
 	var part partial
 	var own coded
+	some, coded := errors.As(err, &part), errors.As(err, &own)
+	if some && coded && !errors.As(own.error, &part) {
+		coded = false // it is the code of the part
+	}
 	switch {
 	case err == nil:
 		return Done
-	case errors.As(err, &own):
+	case coded:
 		return own.code
 	case ctx.Err() != nil:
 		return Interrupted
-	case errors.As(err, &part):
+	case some:
 		return Some
 	}
 	k := KindOf(err)

@@ -53,6 +53,8 @@ func TestCode(t *testing.T) {
 		{Suggest(fault.New("x", fault.NotFound, "x"), "look elsewhere"), NotFound},
 		{Partial(fault.New("x", fault.NotFound, "x")), Some},
 		{Partial(nil), Done},
+		{Partial(errors.Join(WithCode(TaskFailed, errors.New("x")))), Some},
+		{WithCode(Running, Partial(WithCode(TaskFailed, errors.New("x")))), Running},
 		{WithCode(TaskFailed, fault.New("x", fault.Refused, "x")), 13},
 		{WithCode(Cancelled, fault.New("x", fault.Canceled, "x")), 14},
 		{WithCode(NoDaemon, fault.New("x", fault.Lost, "x")), NoDaemon},
@@ -89,9 +91,9 @@ func TestExitCodesAreDocumented(t *testing.T) {
 7    the peer is unreachable or stopped answering; try again later
 8    what was waited for is still running
 10   no space, or a quota is used up
-11   the peer refused, or a task of its has run into its time limit
+11   the peer refused, or a task of its could not be done or has run into its time limit
 12   the daemon of this host does not answer
-13   a task of this node has refused the file, or run into its time limit
+13   a task of this node has refused the file, could not be done, or has run into its time limit
 14   an operator of either node has cancelled the request
 130  interrupted
 

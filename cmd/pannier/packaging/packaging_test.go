@@ -6,10 +6,12 @@ import (
 	"encoding/hex"
 	"errors"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -208,15 +210,21 @@ func TestConfigurations(t *testing.T) {
 // sidecar is what is read of kubernetes.yaml, strictly: a misspelled key of a container is an error.
 type (
 	sidecar struct {
-		APIVersion string         `yaml:"apiVersion"`
-		Kind       string         `yaml:"kind"`
-		Metadata   map[string]any `yaml:"metadata"`
+		APIVersion string                `yaml:"apiVersion"`
+		Kind       string                `yaml:"kind"`
+		Metadata   struct{ Name string } `yaml:"metadata"`
 		Data       map[string]string
 		Spec       struct {
 			ServiceName string `yaml:"serviceName"`
-			Replicas    int
-			Selector    map[string]any
-			Template    struct {
+			ClusterIP   string `yaml:"clusterIP"`
+			NotReady    bool   `yaml:"publishNotReadyAddresses"`
+			Ports       []struct {
+				Name string
+				Port int
+			}
+			Replicas int
+			Selector map[string]any
+			Template struct {
 				Metadata map[string]any
 				Spec     struct {
 					Grace           int            `yaml:"terminationGracePeriodSeconds"`
@@ -226,7 +234,10 @@ type (
 					Volumes         []map[string]any
 				}
 			}
-			Claims []map[string]any `yaml:"volumeClaimTemplates"`
+			Claims []struct {
+				Metadata struct{ Name string }
+				Spec     map[string]any
+			} `yaml:"volumeClaimTemplates"`
 		}
 	}
 	container struct {
@@ -243,12 +254,13 @@ type (
 		Liveness        probe `yaml:"livenessProbe"`
 		Resources       map[string]any
 		SecurityContext map[string]any `yaml:"securityContext"`
-		Mounts          []struct {
-			Name      string
-			MountPath string `yaml:"mountPath"`
-			SubPath   string `yaml:"subPath"`
-			ReadOnly  bool   `yaml:"readOnly"`
-		} `yaml:"volumeMounts"`
+		Mounts          []mount        `yaml:"volumeMounts"`
+	}
+	mount struct {
+		Name      string
+		MountPath string `yaml:"mountPath"`
+		SubPath   string `yaml:"subPath"`
+		ReadOnly  bool   `yaml:"readOnly"`
 	}
 	probe struct {
 		Get struct {
@@ -289,12 +301,27 @@ func TestKubernetes(t *testing.T) {
 	if drain := cfg.Node.Drain.Seconds(); float64(pod.Grace) <= drain {
 		t.Errorf("the pod ends after %d s, the node may take %v", pod.Grace, drain)
 	}
-	mounted := map[string]bool{}
-	for _, m := range c.Mounts {
-		mounted[m.MountPath] = true
+	claims := map[string]bool{}
+	for _, claim := range kinds["StatefulSet"].Spec.Claims {
+		claims[claim.Metadata.Name] = true
 	}
-	if !mounted[cfg.Node.State] || !mounted["/etc/pannier"] {
-		t.Errorf("mounted: %v", mounted)
+	// The state is below a volume and not one, because the volume's group may write the volume
+	// itself; what is on a claim moves with the pod.
+	kept := func(dir string) bool {
+		return slices.ContainsFunc(c.Mounts, func(m mount) bool {
+			return m.SubPath == "" && claims[m.Name] && strings.HasPrefix(dir, m.MountPath+"/")
+		})
+	}
+	if !kept(cfg.Node.State) || !kept(cfg.Book.Rules["files"].Root+"/") {
+		t.Errorf("mounted: %v, claims %v", c.Mounts, claims)
+	}
+	if !slices.ContainsFunc(c.Mounts, func(m mount) bool { return m.MountPath == "/etc/pannier" && m.ReadOnly }) {
+		t.Errorf("mounted: %v", c.Mounts)
+	}
+	service := kinds["Service"]
+	if set := kinds["StatefulSet"].Spec; service.Metadata.Name != set.ServiceName || !maps.Equal(service.Spec.Selector, map[string]any{"app": "orders"}) ||
+		len(service.Spec.Ports) != 1 || service.Spec.Ports[0].Port != c.Ports[0].Port {
+		t.Errorf("the service is %+v", service)
 	}
 	for name, p := range map[string]probe{"readyz": c.Startup, "/readyz": c.Readiness, "/livez": c.Liveness} {
 		if p.Get.Path != "/"+strings.Trim(name, "/") || p.Get.Port != "http" || p.Get.Scheme != "HTTPS" || p.Period == 0 {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"net"
 	"net/url"
+	"strconv"
 	"strings"
 
 	"github.com/pannier/pannier/engine/task"
@@ -19,6 +20,11 @@ func newScan(t *task.Table) (task.Task, error) {
 	u, err := url.Parse(t.URL)
 	if err != nil || u.Scheme != "icap" || u.Hostname() == "" || u.User != nil || strings.Trim(u.Path, "/") == "" || strings.ContainsAny(t.URL, " \r\n") {
 		return nil, fault.New("check table", fault.Invalid, "url is the service of a server that looks at files, as \"icap://scanner.example:1344/avscan\"")
+	}
+	if p := u.Port(); p != "" {
+		if n, err := strconv.ParseUint(p, 10, 16); err != nil || n == 0 {
+			return nil, fault.New("check table", fault.Invalid, "url has the port %s: write 1 to 65535", p)
+		}
 	}
 	return scanTask{net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), "1344")), t.URL, u.Host}, nil
 }
