@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/pannier/pannier/cmd/internal/command"
+	"github.com/pannier/pannier/engine"
 	"github.com/pannier/pannier/engine/admin"
 	"github.com/pannier/pannier/engine/config"
 	"github.com/pannier/pannier/spec/adminpb"
@@ -56,6 +57,11 @@ where the node is of this host, and its configuration may be read.`,
 					fmt.Fprintln(cmd.ErrOrStderr(), "warning: "+text)
 				}
 			}
+			if !dry {
+				if err := warnOfRoots(ctx, cmd.ErrOrStderr(), client, reply); err != nil {
+					return err
+				}
+			}
 			if asJSON {
 				return writeJSON(cmd.OutOrStdout(), reply)
 			}
@@ -80,6 +86,23 @@ func (c *console) ownWarnings() []string {
 		return nil
 	}
 	return append(rootWarnings(cfg), configWarnings(cfg)...)
+}
+
+// warnOfRoots says which roots of rules that were applied the node cannot write: the sandbox of its
+// unit is seen from there only.
+func warnOfRoots(ctx context.Context, w io.Writer, client *admin.Client, reply *adminpb.ApplyReply) error {
+	applied := func(rule string) bool {
+		return slices.ContainsFunc(reply.GetChanges(), func(c *adminpb.ObjectChange) bool {
+			return c.GetKind() == "rule" && c.GetName() == rule && (c.GetChange() == "new" || c.GetChange() == "changed")
+		})
+	}
+	rules, err := client.ListRules(ctx, &adminpb.ListRulesRequest{Roots: true})
+	for _, r := range rules.GetRules() {
+		if r.GetUnwritable() != "" && applied(r.GetName()) {
+			fmt.Fprintf(w, "warning: %s\n", command.Printable(fmt.Sprintf("rule %s: the node cannot write its root %s: %s; %s", r.GetName(), r.GetRoot(), r.GetUnwritable(), engine.Unseal)))
+		}
+	}
+	return err
 }
 
 // applyTexts are those of a file, of the TOML files of a directory, or of stdin.

@@ -419,13 +419,15 @@ func TestDaemon(t *testing.T) {
 		want               doctor.Outcome
 	}{{0, 0, doctor.OK}, {0, 1, doctor.Warn}, {1, 0, doctor.Fail}} {
 		h := patient(cfg)
-		h.Daemon = &doctor.Daemon{PID: os.Getpid(), Key: "sha256:1234", Draining: true, Hints: map[string]string{"box": "raise it"}, Check: func(context.Context) (int64, int64, error) { return tc.problems, tc.warnings, nil }}
+		h.Daemon = &doctor.Daemon{PID: os.Getpid(), Key: "sha256:1234", Draining: true, Unwritable: map[string]string{"in": "read-only file system", "out": "read-only file system"}, Hints: map[string]string{"box": "raise it"}, Check: func(context.Context) (int64, int64, error) { return tc.problems, tc.warnings, nil }}
 		var all []doctor.Finding
 		doctor.Look(t.Context(), h, func(f doctor.Finding) { all = append(all, f) })
 		has(t, all, tc.want, "store", "store.db", "")
 		has(t, all, doctor.Fail, "state", "identity.pem", "another key")
 		has(t, all, doctor.Warn, "daemon", "", "draining")
 		has(t, all, doctor.Warn, "limit", "folder box", "raise it")
+		has(t, all, doctor.Fail, "root", "rule in", "but not by the daemon: read-only file system")
+		has(t, all, doctor.Warn, "root", "rule out", "but not by the daemon: read-only file system")
 		has(t, all, doctor.Skipped, "address", "node.admin", "the daemon has it")
 		has(t, all, doctor.OK, "limit", "open files", fmt.Sprintf("process %d may have", os.Getpid()))
 	}
