@@ -93,5 +93,9 @@ func TestDiskHangs(t *testing.T) {
 		if err := l.Admits(); err != nil {
 			t.Error(err)
 		}
+		l.quit, l.over = make(chan struct{}), make(chan struct{})
+		if begun = time.Now(); fault.KindOf(l.Close()) != fault.Deadline || time.Since(begun) != mostWait {
+			t.Errorf("closed after %v", time.Since(begun))
+		}
 	})
 }

@@ -293,7 +293,8 @@ func (l *Log) queue(e Entry, done chan error) {
 	}
 }
 
-// Close writes what waits and a last checkpoint.
+// Close writes what waits and a last checkpoint. Deadline: the disk has not answered for mostWait;
+// what waits then is not there.
 func (l *Log) Close() error {
 	l.mu.Lock()
 	first := !l.closed
@@ -302,8 +303,14 @@ func (l *Log) Close() error {
 	if first {
 		close(l.quit)
 	}
-	<-l.over
-	return l.Ready()
+	late := time.NewTimer(mostWait)
+	defer late.Stop()
+	select {
+	case <-l.over:
+		return l.Ready()
+	case <-late.C:
+		return fault.New("close audit log", fault.Deadline, "the disk has not answered for %v", mostWait)
+	}
 }
 
 // write is the one goroutine that writes; Open starts it, Close ends it.
