@@ -13,8 +13,8 @@ import (
 	"github.com/pannier/pannier/spec/fault"
 )
 
-// spare is what has to be free beyond a copy: the node goes on noting meanwhile.
-const spare = 64 << 20
+// spare is what has to be free beyond a copy of so many bytes: the node goes on noting meanwhile.
+func spare(size int64) int64 { return min(64<<20, 1<<20+4*size) }
 
 // Still writes a database as it is at one moment. It is copied first, to a file beside it that has no
 // name any more, and sent from there: as long as a transaction reads, the file cannot be mapped anew, and
@@ -35,7 +35,7 @@ func still(db *bbolt.DB, w io.Writer, free func(dir string) (int64, error)) erro
 	err = db.View(func(tx *bbolt.Tx) error {
 		if has, err := free(dir); err != nil {
 			return err
-		} else if has < tx.Size()+spare {
+		} else if has < tx.Size()+spare(tx.Size()) {
 			return noRoom(dir, tx.Size(), has)
 		}
 		_, err := tx.WriteTo(f)
@@ -55,7 +55,7 @@ func still(db *bbolt.DB, w io.Writer, free func(dir string) (int64, error)) erro
 
 func noRoom(dir string, size, has int64) error {
 	return fault.New("copy", fault.NoSpace, "a backup needs %s for a copy in %s, and %s to go on with, and %s are free: make room there",
-		humanize.IBytes(uint64(size)), dir, humanize.IBytes(spare), humanize.IBytes(uint64(has)))
+		humanize.IBytes(uint64(size)), dir, humanize.IBytes(uint64(spare(size))), humanize.IBytes(uint64(has)))
 }
 
 // freeSpace is what this process may still write in a directory, in bytes.

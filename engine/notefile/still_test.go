@@ -75,11 +75,11 @@ func TestStillWithoutRoom(t *testing.T) {
 	}
 	defer f.Close()
 	var asked string
-	err = still(f.DB, io.Discard, func(dir string) (int64, error) { asked = dir; return spare + 100, nil })
+	err = still(f.DB, io.Discard, func(dir string) (int64, error) { asked = dir; return 1<<20 + 100, nil })
 	if fault.KindOf(err) != fault.NoSpace || !strings.Contains(err.Error(), "make room") || asked != filepath.Dir(f.Path()) {
 		t.Errorf("%v; asked about %q", err, asked)
 	}
-	if err := still(f.DB, io.Discard, func(string) (int64, error) { return spare + 1<<20, nil }); err != nil {
+	if err := still(f.DB, io.Discard, func(string) (int64, error) { return 64<<20 + 1<<20, nil }); err != nil {
 		t.Error(err)
 	}
 	wrong := errors.New("wrong")
