@@ -24,6 +24,7 @@ import (
 
 	"github.com/pannier/pannier/engine/admin"
 	"github.com/pannier/pannier/engine/node/nodetest"
+	"github.com/pannier/pannier/engine/objects"
 	"github.com/pannier/pannier/flow/carrier"
 	"github.com/pannier/pannier/rpc"
 	"github.com/pannier/pannier/spec/adminpb"
@@ -70,6 +71,9 @@ func runCanaries(ctx context.Context, j *job) (result, error) {
 			return result{}, err
 		}
 		if err := r.runBridges(ctx, filepath.Join(j.dir, fmt.Sprint("bridges", i))); err != nil {
+			return result{}, err
+		}
+		if err := r.runServices(ctx, filepath.Join(j.dir, fmt.Sprint("services", i))); err != nil {
 			return result{}, err
 		}
 		places, secrets = places+r.places, secrets+len(r.secrets)
@@ -123,11 +127,14 @@ func (r *canaryRun) run(ctx context.Context, dir string) (err error) {
 }
 
 // Where a canary may be, of the node it belongs to: in what that node tells its own
-// operators, who may read it anyway; in its files; in the arguments of its commands.
+// operators, who may read it anyway; in its files; in the arguments of its commands; where objects
+// are told and kept as they were written, and tokens as their digests.
 const (
 	toOperators = 1 << iota
 	inFiles
 	inArguments
+	inObjects
+	inTokens
 )
 
 // canary is one secret.
@@ -139,8 +146,22 @@ type canary struct {
 	seen  bool     // where it may be, so that the search is not blind
 }
 
-// places that a search can look at.
-var placeAllows = map[string]int{"operators": toOperators, "store": toOperators, "files": inFiles, "arguments": inArguments}
+// places that a search can look at. What callers may only read, and what is on the wire, has none.
+var placeAllows = map[string]int{"operators": toOperators, "store": toOperators, "files": inFiles, "arguments": inArguments, "objects": inObjects, "tokens": inTokens}
+
+// placeOf is the place that a file of the state directory is, live or in a backup.
+func placeOf(path string) string {
+	switch filepath.Base(path) {
+	case objects.File:
+		return "objects"
+	case "tokens.json":
+		return "tokens"
+	}
+	return "store"
+}
+
+// ownKeys are the files of a state directory that hold its private keys.
+var ownKeys = []string{"identity.pem", "http.pem", "audit/audit.key"}
 
 // prepare makes secrets, and nodes that have them.
 func (r *canaryRun) prepare() error {
@@ -326,12 +347,12 @@ func (r *canaryRun) operators(ctx context.Context, i int) error {
 		log, err := c.Log(ctx, ref)
 		answer("Log", log, err)
 		for _, args := range [][]string{{"show", id}, {"show", "--json", id}, {"events", id}, {"events", "--json", id}, {"explain", id}, {"timeline", id}, {"show", "--log", id}, {"explain", "--json", id}} {
-			r.command(ctx, i, args...)
+			_, _ = r.command(ctx, i, args...) // many are to fail
 		}
 	}
 	for _, args := range [][]string{{"ls"}, {"ls", "--json"}, {"status"}, {"status", "--json"}, {"partner", "list"}, {"rule", "list"}, {"check"}, {"id"}, {"config", "check"},
 		{"get", "n1:absent", filepath.Join(n.Root, "x"), "--rule", "pull", "--wait"}} {
-		r.command(ctx, i, args...)
+		_, _ = r.command(ctx, i, args...)
 	}
 	var b bytes.Buffer
 	if err := backupTo(ctx, c, &b); err != nil {
@@ -355,19 +376,28 @@ func (r *canaryRun) unpacked(b []byte, i int) error {
 		if err = errors.Join(err, in.Close()); err != nil {
 			return fault.Wrap("read backup", f.Name, err)
 		}
-		r.search("a backup's "+f.Name, "store", i, text)
+		if slices.Contains(ownKeys, f.Name) {
+			r.add("a backup without keys has %s", f.Name)
+		}
+		r.search("a backup's "+f.Name, placeOf(f.Name), i, text)
 	}
 	return nil
 }
 
 // command looks at what one prints.
-func (r *canaryRun) command(ctx context.Context, i int, args ...string) {
+func (r *canaryRun) command(ctx context.Context, i int, args ...string) (out []byte, err error) {
+	out, err = r.output(ctx, i, args...)
+	r.search("pannier "+strings.Join(args, " "), "operators", i, out)
+	return out, err
+}
+
+// output is what a command prints.
+func (r *canaryRun) output(ctx context.Context, i int, args ...string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, r.program, append(args, "--admin", r.all[i].Admin(), "--config", r.all[i].Config())...)
 	cmd.Env = append(os.Environ(), r.all[i].Env[1]) // an operator's shell may have it, too
-	out, _ := cmd.CombinedOutput()                  // many are to fail
-	r.search("pannier "+strings.Join(args, " "), "operators", i, out)
+	return cmd.CombinedOutput()
 }
 
 func backupTo(ctx context.Context, c *admin.Client, w io.Writer) error {
@@ -406,14 +436,17 @@ func (r *canaryRun) crash() {
 func (r *canaryRun) files() {
 	for i, n := range r.all {
 		_ = filepath.WalkDir(n.Dir, func(path string, d fs.DirEntry, err error) error {
-			if err != nil || !d.Type().IsRegular() || path == filepath.Join(n.State, "identity.pem") || path == n.Config() || d.Name() == "log" {
+			if err != nil || !d.Type().IsRegular() || path == n.Config() || d.Name() == "log" {
 				return err
+			}
+			if slices.ContainsFunc(ownKeys, func(name string) bool { return path == filepath.Join(n.State, name) }) {
+				return nil
 			}
 			text, err := os.ReadFile(path)
 			if err != nil {
 				r.add("%v", err)
 			}
-			place := "store"
+			place := placeOf(path)
 			if strings.HasPrefix(path, n.Root) {
 				place = "files"
 			}
