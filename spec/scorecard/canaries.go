@@ -32,16 +32,18 @@ import (
 )
 
 var canaries = check{
-	id: 40, title: "canaries in the node's key, its environment, its paths, literal arguments, file content and what commands print, in what bridges log in with and foreign clients are known by: none is in a log, an answer to operators, an error or a store at the partner, a backup, a command's or a plugin's environment, a crash's trace or on the wire, but where the documents say so",
+	id: 40, title: "canaries in the node's key, its environment, its paths, literal arguments, file content and what commands print, in what bridges log in with and foreign clients are known by, in tokens, sessions, keys the node has made, and what it proves itself with to webhooks, mail, push and traces: none is in a log, an answer to operators, an error or a store at the partner, a backup, a command's or a plugin's environment, a crash's trace or on the wire, but where the documents say so",
 	unit: "hits", n: counts{reduced: 1, full: 10},
-	mutant:  "commands get the daemon's environment; the partner reads an error as the operator does; the environment is logged; so is what a bridge logs in with, and what a client types",
-	several: []string{"environment", "told", "log", "login", "guest"},
+	mutant:  "commands get the daemon's environment; the partner reads an error as the operator does; the environment is logged; so is what a bridge logs in with, what a client types and what proves who pushes; the audit log has orders as they came",
+	several: []string{"environment", "told", "log", "login", "guest", "header", "audit"},
 	edits: []edit{
 		{"engine/task/exec.go", "	slices.Sort(env)\n	return env\n", "	if mutant(\"40 environment\") {\n		env = append(env, syscall.Environ()...)\n	}\n	slices.Sort(env)\n	return env\n"},
 		{"spec/fault/text.go", "	s := public(err)\n", "	s := public(err)\n	if mutant(\"40 told\") {\n		s = Plain(err)\n	}\n"},
 		{"engine/node/node.go", "	n.key = id.Key()\n", "	n.key = id.Key()\n	if mutant(\"40 log\") {\n		n.log.Debug(\"environment\", \"all\", os.Environ())\n	}\n"},
 		{"plugins/host/plugin.go", "	limited, done := limit(ctx, run.cfg.Call)\n	defer done()\n	r, err := run.bridge.Open(", "	limited, done := limit(ctx, run.cfg.Call)\n	defer done()\n	if mutant(\"40 login\") {\n		run.cfg.Log.Debug(\"log in\", \"to\", to)\n	}\n	r, err := run.bridge.Open("},
 		{"engine/guest/node.go", "\"from\", fault.Shown(from), \"why\", err)\n", "\"from\", fault.Shown(from), \"why\", err, \"with\", map[bool]string{true: who.Password}[mutant(\"40 guest\")])\n"},
+		{"engine/push/push.go", "	reply, err := p.cfg.Client.Do(req)\n", "	if mutant(\"40 header\") {\n		p.cfg.Log.Debug(\"push\", \"header\", req.Header)\n	}\n	reply, err := p.cfg.Client.Do(req)\n"},
+		{"engine/admin/audit.go", "detail(s.recorded(m))\n", "detail(s.recorded(m))\n		if mutant(\"40 audit\") {\n			e.Detail = detail(m)\n		}\n"},
 	},
 	run: runCanaries,
 }

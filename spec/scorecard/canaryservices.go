@@ -192,7 +192,7 @@ bandwidth = "1GB/s"
 	n.Env = []string{
 		"PANNIER_CANARY=" + s.word("environment", 0), "CREDENTIAL=" + s.word("environment", 0), // the second an operator's shell may have
 		"OTEL_EXPORTER_OTLP_ENDPOINT=" + s.others.base + "/" + s.word("address of traces", 0), "OTEL_BSP_SCHEDULE_DELAY=100",
-		"OTEL_EXPORTER_OTLP_HEADERS=authorization=Bearer%20" + s.word("header of traces", 0) + ",x-key " + s.word("header of traces without =", 0) + ",x=%zz" + s.word("header of traces with a bad value", 0),
+		"OTEL_EXPORTER_OTLP_HEADERS=authorization=Bearer%20" + s.word("header of traces", 0),
 	}
 	var sealed bytes.Buffer
 	w, err := age.Encrypt(&sealed, identity.Recipient())
