@@ -102,14 +102,21 @@ func (x *run) transfer(ctx context.Context, move lifecycle.Move, d *sideeffect.D
 	return x.hear(a) // what the other end says of the request comes before what became of the bytes
 }
 
-// short notes how far the bytes came before err, at the sender: what the
-// receiver has told to be safe.
+// short notes how far the bytes came before err, at the sender: what the receiver has told to be
+// safe, and, where that is all of them, what they were compared by.
 func (x *run) short(err error) error {
 	x.mu.Lock()
 	told := x.live.Durable
 	x.mu.Unlock()
-	if x.r.Side == lifecycle.Sender && x.r.Phase == lifecycle.Moving && x.r.State == lifecycle.Running && told > x.r.Rank {
-		_ = x.do(lifecycle.Durable{Epoch: x.epoch, Rank: told})
+	if x.r.Side != lifecycle.Sender || x.r.Phase != lifecycle.Moving || x.r.State != lifecycle.Running {
+		return err
+	}
+	e := lifecycle.Durable{Epoch: x.epoch, Rank: max(told, x.r.Rank)}
+	if x.sent.known && told == x.sent.size {
+		e.Proof, e.Verified = x.sent.proof, x.sent.verified
+	}
+	if e.Rank > x.r.Rank || e.Verified != "" && e.Verified != x.r.Verified {
+		_ = x.do(e)
 	}
 	return err
 }

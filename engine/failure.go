@@ -192,6 +192,9 @@ func (x *run) failureOf(err error) lifecycle.Failure {
 	if p != nil && p.Bridge || x.rule != nil && x.rule.Bridge != "" {
 		f.Cause = fault.Help(err)
 	}
+	if sealed(err) {
+		f.Cause += "; " + Unseal
+	}
 	return f
 }
 

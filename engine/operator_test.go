@@ -168,7 +168,9 @@ func TestTaskFails(t *testing.T) {
 			if _, err := p.nodes["a"].engine.Retry(t.Context(), ref); err != nil {
 				t.Fatal(err)
 			}
-			p.endWithin(ref, lifecycle.Done, time.Hour)
+			if a, b = p.endWithin(ref, lifecycle.Done, time.Hour); a.Verified == "" || a.Verified != b.Verified {
+				t.Errorf("%s failed: the sender says it was compared by %q, the receiver by %q", where, a.Verified, b.Verified)
+			}
 			p.has("b", "y", content)
 			lines, _ = os.ReadFile(log)
 			for _, name := range []string{"sender pre", "receiver pre", "receiver post", "sender post"} {

@@ -325,7 +325,7 @@ func (x *run) rung(to lifecycle.Phase) error {
 	case to == lifecycle.Ended && x.r.Side == lifecycle.Sender:
 		up.Rank, up.Proof, up.Verified = x.sent.size, x.sent.proof, x.sent.verified
 		if !x.sent.known { // in an earlier attempt
-			up.Rank = max(x.r.Rank, x.r.Size, x.whole)
+			up.Rank, up.Proof, up.Verified = max(x.r.Rank, x.r.Size, x.whole), x.r.Proof, x.r.Verified
 		}
 		if up.Rank < x.r.Rank {
 			if err := x.do(lifecycle.Rewind{Epoch: x.epoch, Rank: up.Rank, Size: up.Rank}); err != nil {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -8,11 +9,13 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/rogpeppe/go-internal/diff"
 	"github.com/spf13/cobra"
 
 	"github.com/pannier/pannier/cmd/internal/command"
+	"github.com/pannier/pannier/engine"
 	"github.com/pannier/pannier/engine/admin"
 	"github.com/pannier/pannier/engine/config"
 	"github.com/pannier/pannier/spec/adminpb"
@@ -54,6 +57,11 @@ where the node is of this host, and its configuration may be read.`,
 					fmt.Fprintln(cmd.ErrOrStderr(), "warning: "+text)
 				}
 			}
+			if !dry {
+				if err := warnOfRoots(ctx, cmd.ErrOrStderr(), client, reply); err != nil {
+					return err
+				}
+			}
 			if asJSON {
 				return writeJSON(cmd.OutOrStdout(), reply)
 			}
@@ -80,12 +88,30 @@ func (c *console) ownWarnings() []string {
 	return append(rootWarnings(cfg), configWarnings(cfg)...)
 }
 
+// warnOfRoots says which roots of rules that were applied the node cannot write: the sandbox of its
+// unit is seen from there only.
+func warnOfRoots(ctx context.Context, w io.Writer, client *admin.Client, reply *adminpb.ApplyReply) error {
+	applied := func(rule string) bool {
+		return slices.ContainsFunc(reply.GetChanges(), func(c *adminpb.ObjectChange) bool {
+			return c.GetKind() == "rule" && c.GetName() == rule && (c.GetChange() == "new" || c.GetChange() == "changed")
+		})
+	}
+	rules, err := client.ListRules(ctx, &adminpb.ListRulesRequest{Roots: true})
+	for _, r := range rules.GetRules() {
+		if r.GetUnwritable() != "" && applied(r.GetName()) {
+			fmt.Fprintf(w, "warning: %s\n", command.Printable(fmt.Sprintf("rule %s: the node cannot write its root %s: %s; %s", r.GetName(), r.GetRoot(), r.GetUnwritable(), engine.Unseal)))
+		}
+	}
+	return err
+}
+
 // applyTexts are those of a file, of the TOML files of a directory, or of stdin.
 func applyTexts(path string, in io.Reader) (all []*adminpb.ApplyText, err error) {
 	const op = "read objects"
 	if path == "-" {
 		data, err := io.ReadAll(in)
-		return []*adminpb.ApplyText{{File: "stdin", Text: string(data)}}, fault.Wrap(op, "stdin", err)
+		all = []*adminpb.ApplyText{{File: "stdin", Text: string(data)}}
+		return all, cmp.Or(fault.Wrap(op, "stdin", err), encoded(all))
 	}
 	fi, err := os.Stat(path)
 	if err != nil {
@@ -108,7 +134,20 @@ func applyTexts(path string, in io.Reader) (all []*adminpb.ApplyText, err error)
 		}
 		all = append(all, &adminpb.ApplyText{File: f, Text: string(data)})
 	}
-	return all, nil
+	return all, encoded(all)
+}
+
+// encoded refuses texts that are no UTF-8.
+func encoded(all []*adminpb.ApplyText) error {
+	const op = "read objects"
+	for _, t := range all {
+		if text := t.GetText(); config.IsUTF16([]byte(text)) {
+			return fault.New(op, fault.Invalid, "%s: %s", t.GetFile(), config.NotUTF16)
+		} else if !utf8.ValidString(text) {
+			return fault.New(op, fault.Invalid, "%s is not UTF-8: save it as that", t.GetFile())
+		}
+	}
+	return nil
 }
 
 // writeChanges prints the difference that each object makes.

@@ -14,6 +14,7 @@ import (
 	"github.com/pannier/pannier/engine/audit"
 	"github.com/pannier/pannier/engine/node"
 	"github.com/pannier/pannier/spec/fault"
+	"github.com/pannier/pannier/spec/shellword"
 )
 
 func auditCommand(config *string) *cobra.Command {
@@ -42,6 +43,14 @@ daemon is not asked. [audit] in the configuration switches it on.`,
 	return cmd
 }
 
+// noDirectory refuses arguments, and says how a directory is given.
+func noDirectory(cmd *cobra.Command, args []string) error {
+	if len(args) == 1 {
+		return command.Suggest(fault.New("read arguments", fault.Invalid, "%.200q is one too many: the log's directory is a flag", args[0]), "Write: %s --dir %s", cmd.CommandPath(), shellword.Quote(args[0]))
+	}
+	return command.Arguments(0)(cmd, args)
+}
+
 func auditVerifyCommand(at func() (string, error)) *cobra.Command {
 	var key, checkpoint string
 	cmd := &cobra.Command{
@@ -56,7 +65,7 @@ cannot change is what was kept elsewhere: the key (audit.pub), and checkpoints.`
 		Example: `  pannier audit verify
   # With what was kept on another machine
   pannier audit verify --key "$(cat hosta.pub)" --checkpoint /mnt/hosta.checkpoint`,
-		Args: command.Arguments(0),
+		Args: noDirectory,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			dir, err := at()
 			if err != nil {
@@ -86,7 +95,7 @@ func auditShowCommand(at func() (string, error)) *cobra.Command {
 		Short: "Print the audit log",
 		Example: `  pannier audit show --since 24h
   pannier audit show --on 3f2a --json`,
-		Args: command.Arguments(0),
+		Args: noDirectory,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			dir, err := at()
 			if err != nil {

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -20,6 +22,7 @@ import (
 	"github.com/pannier/pannier/cmd/internal/command"
 	"github.com/pannier/pannier/engine"
 	"github.com/pannier/pannier/engine/admin"
+	"github.com/pannier/pannier/engine/config"
 	"github.com/pannier/pannier/spec/adminpb"
 	"github.com/pannier/pannier/spec/fault"
 	"github.com/pannier/pannier/spec/shellword"
@@ -29,6 +32,7 @@ import (
 const (
 	mostBatch      = 64 << 20 // bytes
 	mostBatchLines = 100_000  // that are not empty
+	atOnce         = 16       // are registered at a time
 )
 
 // batchFlags are those of run.
@@ -153,8 +157,14 @@ func (b *batch) run(ctx context.Context, text string) error {
 
 // plan reads all lines and asks the daemon what they mean. An error is of no line.
 func (b *batch) plan(ctx context.Context, text string) error {
-	lines := 0
-	for i, line := range strings.Split(text, "\n") {
+	if config.IsUTF16([]byte(text)) {
+		return fault.New("read batch", fault.Invalid, "%s: %s", b.name, config.NotUTF16)
+	}
+	lines, texts := 0, strings.Split(string(config.Unmarked([]byte(text))), "\n")
+	shown := newTally(b.cmd.ErrOrStderr(), "read", len(texts))
+	defer shown.clear()
+	for i, line := range texts {
+		shown.add()
 		items, err := b.line(ctx, line)
 		if ctx.Err() != nil {
 			return fault.Wrap("read batch", b.name, context.Cause(ctx))
@@ -338,25 +348,31 @@ func (b *batch) worst(ctx context.Context) error {
 
 // submit registers the requests that are not there, and sees them through with --wait.
 func (b *batch) submit(ctx context.Context) error {
+	results := b.registerAll(ctx)
 	var all []*adminpb.Request
-	before := 0
+	before, left, lost := 0, 0, false
 	for i, it := range b.items {
-		r, made, err := b.register(ctx, it)
-		if ctx.Err() != nil {
-			return command.Suggest(fault.Wrap("run batch", b.name, context.Cause(ctx)), "%d of %d requests are registered, and go on. Run the batch again: those are not made twice.", len(all), len(b.items))
-		}
-		if err != nil {
-			b.errs = append(b.errs, fmt.Errorf("%s:%d: %w", b.name, it.line, err))
-			if fault.KindOf(err) == fault.Lost {
-				b.errs = append(b.errs, fmt.Errorf("%d of %d lines were not looked at", len(b.items)-i-1, len(b.items)))
-				break
+		switch r := results[i]; {
+		case r.err == nil && r.request == nil:
+			left++
+		case r.err != nil && ctx.Err() != nil:
+		case r.err != nil && fault.KindOf(r.err) == fault.Lost && lost:
+			left++ // the first says it
+		case r.err != nil:
+			lost = fault.KindOf(r.err) == fault.Lost
+			b.errs = append(b.errs, fmt.Errorf("%s:%d: %w", b.name, it.line, r.err))
+		default:
+			if !r.made {
+				before++
 			}
-			continue
+			all = append(all, r.request)
 		}
-		if !made {
-			before++
-		}
-		all = append(all, r)
+	}
+	if ctx.Err() != nil {
+		return command.Suggest(fault.Wrap("run batch", b.name, context.Cause(ctx)), "%d of %d requests are registered, and go on. Run the batch again: those are not made twice.", len(all), len(b.items))
+	}
+	if left > 0 {
+		b.errs = append(b.errs, fmt.Errorf("%d of %d lines were not looked at", left, len(b.items)))
 	}
 	if before > 0 {
 		fmt.Fprintf(b.cmd.ErrOrStderr(), "%d of %d requests were there before: they are the same. For new ones, give the batch another --id\n", before, len(b.items))
@@ -390,6 +406,42 @@ func (b *batch) follow(ctx context.Context, all []*adminpb.Request) error {
 // final reports whether nothing is left to do for a request.
 func final(r *adminpb.Request) bool {
 	return r.GetState() == adminpb.Request_DONE || r.GetState() == adminpb.Request_INERROR
+}
+
+// registered is what became of an item; the zero value: it was not come to.
+type registered struct {
+	request *adminpb.Request
+	made    bool
+	err     error
+}
+
+// registerAll registers the items, atOnce of them at a time and in about their order: the node commits
+// together what comes together. Once the daemon is lost, or ctx ends, no other is begun.
+func (b *batch) registerAll(ctx context.Context) []registered {
+	results := make([]registered, len(b.items))
+	shown := newTally(b.cmd.ErrOrStderr(), "registered", len(b.items))
+	defer shown.clear()
+	var next atomic.Int64
+	var lost atomic.Bool
+	var all sync.WaitGroup
+	for range min(atOnce, len(b.items)) {
+		all.Go(func() {
+			for ctx.Err() == nil && !lost.Load() {
+				i := int(next.Add(1)) - 1
+				if i >= len(b.items) {
+					return
+				}
+				r := &results[i]
+				r.request, r.made, r.err = b.register(ctx, b.items[i])
+				if fault.KindOf(r.err) == fault.Lost {
+					lost.Store(true)
+				}
+				shown.add()
+			}
+		})
+	}
+	all.Wait()
+	return results
 }
 
 // register makes a request, or finds it.

@@ -110,6 +110,11 @@ func configWarnings(cfg *config.Config) (all []string) {
 			all = append(all, "http: the node does not start with these files: "+command.Cause(err))
 		}
 	}
+	for _, name := range slices.Sorted(maps.Keys(cfg.Book.Rules)) {
+		if len(cfg.Book.Rules[name].Partners) == 0 {
+			all = append(all, fmt.Sprintf("rule %s: partners is empty, so nobody may use it; name them, or write [\"*\"] for every partner", name))
+		}
+	}
 	return slices.Concat(all, folderWarnings(cfg), scheduleWarnings(cfg), foreign(cfg))
 }
 

@@ -37,7 +37,7 @@ func (c *console) register(root *cobra.Command) {
 	flags := root.PersistentFlags()
 	flags.StringVar(&c.admin, "admin", "", "address of the daemon, as unix:///run/pannier.sock or tls://host:8443 (default: as the configuration says)")
 	flags.StringVar(&c.token, "token-file", "", "file with the token for a daemon at tls://host:port, which only you can read")
-	flags.StringVar(&c.key, "server-key", "", "key of that daemon, as its pannier id prints it (default: an authority has signed its certificate)")
+	flags.StringVar(&c.key, "server-key", "", "key of that daemon, as its pannier id --http prints it (default: an authority has signed its certificate)")
 	flags.StringVar(&c.config, "config", config.DefaultPath, "the node's configuration")
 	_ = root.MarkPersistentFlagFilename("config", "toml") // fails only for unknown flags
 }
@@ -118,8 +118,8 @@ func (c *console) advise(err error) error {
 	case errors.As(err, &gone) && strings.HasPrefix(c.admin, carrier.TLS+"://"):
 		return command.Suggest(command.WithCode(command.NoDaemon, err), "Is it running, and is this one of the addresses of http.listen there?")
 	case errors.As(err, &f) && f.Op == "prove daemon":
-		return command.Suggest(err, `--server-key or PANNIER_SERVER_KEY say the key by which it proves itself: what pannier id prints
-at the node, or that of the certificate in http.certificate. Nothing was sent to it.`)
+		return command.Suggest(err, `--server-key or PANNIER_SERVER_KEY say the key by which it proves itself: what pannier id --http
+prints at the node. Nothing was sent to it.`)
 	case errors.As(err, &gone):
 		return command.Suggest(command.WithCode(command.NoDaemon, err), `Is it running? It is started with: pannier serve
 Where it listens is node.admin in %s; --admin or PANNIER_ADMIN say another address.

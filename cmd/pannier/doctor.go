@@ -149,6 +149,16 @@ func daemonOf(ctx context.Context, client *admin.Client, path string) (*doctor.D
 	if err != nil {
 		return nil, err
 	}
+	rules, err := client.ListRules(ctx, &adminpb.ListRulesRequest{Roots: true})
+	if err != nil {
+		return nil, err
+	}
+	unwritable := map[string]string{}
+	for _, r := range rules.GetRules() {
+		if r.GetUnwritable() != "" {
+			unwritable[r.GetName()] = r.GetUnwritable()
+		}
+	}
 	hints, stays := map[string]string{}, map[string]string{}
 	for _, f := range folders.GetFolders() {
 		if f.GetHints() != "" {
@@ -158,7 +168,7 @@ func daemonOf(ctx context.Context, client *admin.Client, path string) (*doctor.D
 			stays[f.GetName()] = folderError(&adminpb.Folder{Staying: f.GetStaying(), Stays: f.GetStays()})
 		}
 	}
-	return &doctor.Daemon{PID: doctor.PIDOf(path), Hints: hints, Stays: stays, Version: is.GetVersion(), Key: is.GetKey(), Draining: is.GetDraining(), Check: func(ctx context.Context) (problems, warnings int64, err error) {
+	return &doctor.Daemon{PID: doctor.PIDOf(path), Hints: hints, Stays: stays, Unwritable: unwritable, Version: is.GetVersion(), Key: is.GetKey(), Draining: is.GetDraining(), Check: func(ctx context.Context) (problems, warnings int64, err error) {
 		s, err := client.Check(ctx, &adminpb.CheckRequest{})
 		err = each(s, err, func(r *adminpb.CheckReply) error {
 			if n := r.GetCounts(); n != nil {

@@ -54,7 +54,7 @@ func TestExportByToken(t *testing.T) {
 	if _, messages, code := run(text, append(local, "apply", "-f", "-")...); code != command.Done {
 		t.Fatal(messages)
 	}
-	key, messages, code := run("", append(local, "id")...)
+	key, messages, code := run("", append(local, "id", "--http")...)
 	if code != command.Done {
 		t.Fatal(messages)
 	}

@@ -50,8 +50,8 @@ func (c *console) reloadCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "reload",
 		Short: "Have the daemon read its configuration again",
-		Long: `Have the daemon read its configuration again: partners, rules, bridges, listeners and
-relays. Relays that stay as they are go on untouched; connections of those that change
+		Long: `Have the daemon read its configuration again: partners, rules, bridges, listeners, folders,
+schedules, pools, expected files and relays. Relays that stay as they are go on untouched; connections of those that change
 or go, too. If the configuration has a fault, all stays as it was, and the fault is told.`,
 		Args: command.Arguments(0),
 		RunE: c.run(func(ctx context.Context, cmd *cobra.Command, client *admin.Client, _ []string) error {

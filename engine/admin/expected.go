@@ -25,6 +25,9 @@ type Expecting interface {
 // deleting it.
 const expectKind = "expect"
 
+// mostExpected is how many there may be when one is added. A file of objects has its own limit.
+const mostExpected = 10_000
+
 // ListExpected implements adminpb.AdminServer.
 func (s *Server) ListExpected(context.Context, *adminpb.ListExpectedRequest) (*adminpb.ListExpectedReply, error) {
 	if s.cfg.Expecting == nil {
@@ -65,12 +68,20 @@ func (s *Server) AddExpected(ctx context.Context, in *adminpb.AddExpectedRequest
 	if err != nil {
 		return nil, err
 	}
+	others := 0
 	for _, o := range all {
-		if o.Kind == expectKind && o.Name == in.GetName() {
+		switch {
+		case o.Kind != expectKind:
+		case o.Name == in.GetName():
 			return nil, fault.New(op, fault.Exists, "there is an expected file %q already", in.GetName())
+		default:
+			others++
 		}
 	}
-	if _, _, _, err := s.cfg.Objects.Apply([]Text{{"the order", b.String()}}, access.CallerOf(ctx).Name, Object{Kind: expectKind, Name: in.GetName()}, AnyRevision, false); err != nil {
+	if others >= mostExpected {
+		return nil, fault.New(op, fault.Overloaded, "%d files are expected, and that is how many may be: remove some (pannier expect remove NAME)", others)
+	}
+	if _, _, _, err := s.cfg.Objects.Apply([]Text{{"the order", b.String()}}, access.CallerOf(ctx).Name, Object{Kind: expectKind, Name: in.GetName()}, NoRevision, false); err != nil {
 		return nil, err
 	}
 	return s.expectedFile(in.GetName())

@@ -1,9 +1,11 @@
 package admin
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
+	"github.com/pannier/pannier/engine/schedule"
 	"github.com/pannier/pannier/spec/adminpb"
 	"github.com/pannier/pannier/spec/fault"
 )
@@ -23,6 +25,30 @@ func TestStillToCome(t *testing.T) {
 		err := stillToCome(&adminpb.AddExpectedRequest{At: tc.at, Zone: tc.zone, Expire: tc.expire}, now)
 		if (err != nil) != tc.refused || err != nil && fault.KindOf(err) != fault.Invalid {
 			t.Errorf("%+v: %v", tc, err)
+		}
+	}
+}
+
+// full is a node that expects as many files as it may.
+type full struct{ Objects }
+
+func (full) List() (all []Object, revision uint64, err error) {
+	for i := range mostExpected {
+		all = append(all, Object{Kind: expectKind, Name: fmt.Sprint(i)})
+	}
+	return all, 0, nil
+}
+
+type none struct{ Expecting }
+
+func (none) List() ([]schedule.Expectation, error) { return nil, nil }
+
+// TestExpectedLimit: there are only so many, and a name is not there twice.
+func TestExpectedLimit(t *testing.T) {
+	s := &Server{cfg: Config{Objects: full{}, Expecting: none{}}}
+	for name, want := range map[string]fault.Kind{"x": fault.Overloaded, "7": fault.Exists} {
+		if _, err := s.AddExpected(t.Context(), &adminpb.AddExpectedRequest{Name: name}); fault.KindOf(err) != want {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }

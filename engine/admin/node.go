@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/pannier/pannier/engine"
 	"github.com/pannier/pannier/spec/adminpb"
 	"github.com/pannier/pannier/spec/fault"
 	"github.com/pannier/pannier/spec/relpath"
@@ -49,11 +50,17 @@ func (s *Server) TestPartner(ctx context.Context, in *adminpb.TestPartnerRequest
 	return reply, nil
 }
 
-func (s *Server) ListRules(context.Context, *adminpb.ListRulesRequest) (*adminpb.ListRulesReply, error) {
+func (s *Server) ListRules(_ context.Context, in *adminpb.ListRulesRequest) (*adminpb.ListRulesReply, error) {
 	rules := s.cfg.Engine.Book().Rules
 	reply := &adminpb.ListRulesReply{}
 	for _, name := range slices.Sorted(maps.Keys(rules)) {
-		reply.Rules = append(reply.Rules, ruleOf(rules[name]))
+		r := ruleOf(rules[name])
+		if in.GetRoots() && rules[name].Root != "" {
+			if err := engine.Unwritable(rules[name].Root); err != nil {
+				r.Unwritable = valid(err.Error())
+			}
+		}
+		reply.Rules = append(reply.Rules, r)
 	}
 	return reply, nil
 }

@@ -41,6 +41,9 @@ func (s *Server) Submit(ctx context.Context, in *adminpb.SubmitRequest) (*adminp
 // when it is registered nothing is an error: who got one would take it for not submitted.
 func (s *Server) submit(ctx context.Context, o engine.Order, waiting context.Context) (*adminpb.SubmitReply, error) {
 	r, made, err := s.cfg.Engine.Submit(ctx, o)
+	if fault.KindOf(err) == fault.NoSpace {
+		return nil, fault.New("submit", fault.NoSpace, "the node has no room to write the request down, and does not have it: make room on the file system of its state directory, and submit it again (%w)", err)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -137,6 +137,15 @@ func TestLists(t *testing.T) {
 		rules.Rules[2].Root != n.out || rules.Rules[1].Direction != adminpb.Rule_RECEIVE || rules.Rules[1].Exists != "replace" {
 		t.Error(rules, err)
 	}
+	if err := os.RemoveAll(n.out); err != nil {
+		t.Fatal(err)
+	}
+	for _, look := range []bool{false, true} {
+		rules, err = n.ListRules(t.Context(), &adminpb.ListRulesRequest{Roots: look})
+		if err != nil || (rules.Rules[2].Unwritable != "") != look {
+			t.Errorf("roots %v: %v, %v", look, rules, err)
+		}
+	}
 	_, err = n.TestPartner(t.Context(), &adminpb.TestPartnerRequest{Partner: "nobody"})
 	wantKind(t, err, fault.NotFound)
 }

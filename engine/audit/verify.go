@@ -1,10 +1,12 @@
 package audit
 
 import (
+	"errors"
 	"fmt"
 	"iter"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"github.com/pannier/pannier/spec/fault"
 )
@@ -40,6 +42,9 @@ func Verify(dir, key, checkpoint string) (r Report, err error) {
 	const op = "verify audit log"
 	if key == "" {
 		b, err := os.ReadFile(filepath.Join(dir, publicFile))
+		if errors.Is(err, syscall.ENOTDIR) {
+			return r, fault.New(op, fault.Invalid, "%s is a file: the directory that it is in has the log, with its key, %s", dir, publicFile)
+		}
 		if os.IsNotExist(err) {
 			return r, fault.New(op, fault.NotFound, "%s has no audit log: [audit] in the configuration switches it on", dir)
 		}

@@ -164,6 +164,7 @@ func Parse(name string, data []byte) (*Config, error) {
 // parseFor is Parse; own is the key that a state directory has, extra what was applied to
 // the node that has it.
 func parseFor(name string, data []byte, own func(state string) string, extra func(state string) ([]Source, error)) (*Config, error) {
+	data = Unmarked(data)
 	p := &problems{file: name, data: data}
 	root, wrong := parse(data)
 	if wrong != nil {

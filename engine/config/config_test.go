@@ -1,6 +1,7 @@
 package config
 
 import (
+	"encoding/binary"
 	"errors"
 	"flag"
 	"io/fs"
@@ -12,9 +13,11 @@ import (
 	"syscall"
 	"testing"
 	"time"
+	"unicode/utf16"
 
 	"github.com/pannier/pannier/engine"
 	"github.com/pannier/pannier/engine/lifecycle"
+	"github.com/pannier/pannier/engine/objects"
 	"github.com/pannier/pannier/sideeffect"
 	"github.com/pannier/pannier/spec/fault"
 	"github.com/pannier/pannier/spec/quantity"
@@ -140,6 +143,33 @@ func TestProblems(t *testing.T) {
 				t.Errorf("it says\n%s\nwant\n%s", err, want)
 			}
 		})
+	}
+}
+
+// TestEncodings: what editors put in front of UTF-8 is passed over, and places are right; UTF-16 is called that.
+func TestEncodings(t *testing.T) {
+	const text = "[node]\nname = \"n\"\nstate = \"/s\"\n"
+	cfg, err := Parse("x", []byte("\ufeff"+text))
+	if err != nil || cfg.Node.Name != "n" {
+		t.Fatal(err)
+	}
+	const pool = "\ufeff[[pool]]\nname = \"p\"\nbandwidth = \"1MB/s\"\n"
+	if all, _, err := cfg.Apply(objects.Set{}, Source{Name: "o", Text: []byte(pool)}); err != nil || len(all) != 1 || all[0].Name != "p" {
+		t.Errorf("%+v, %v", all, err)
+	}
+	if _, err := Parse("x", []byte("\ufeffnode = 1\n"+text)); err == nil || !strings.Contains(err.Error(), "x:2:") {
+		t.Error(err)
+	}
+	for name, order := range map[string]binary.AppendByteOrder{"little": binary.LittleEndian, "big": binary.BigEndian} {
+		for _, mark := range []string{"\ufeff", ""} {
+			var wide []byte
+			for _, c := range utf16.Encode([]rune(mark + text)) {
+				wide = order.AppendUint16(wide, c)
+			}
+			if _, err := Parse("x", wide); err == nil || !strings.Contains(err.Error(), NotUTF16) {
+				t.Errorf("%s endian, mark %q: %v", name, mark, err)
+			}
+		}
 	}
 }
 

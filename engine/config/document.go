@@ -44,8 +44,27 @@ func (v *value) item(i int) *value {
 // has reports whether the table v has that key.
 func (v *value) has(name string) bool { return v.fields[name] != nil }
 
+// Unmarked is a text without the byte order mark that some editors put in front of UTF-8.
+func Unmarked(text []byte) []byte { return bytes.TrimPrefix(text, []byte("\ufeff")) }
+
+// IsUTF16 reports whether a text is UTF-16, which some editors call Unicode: its mark is in front, or
+// every other byte of its beginning is 0.
+func IsUTF16(text []byte) bool {
+	if len(text) < 2 {
+		return false
+	}
+	mark := [2]byte(text)
+	return mark == [2]byte{0xff, 0xfe} || mark == [2]byte{0xfe, 0xff} || (mark[0] == 0) != (mark[1] == 0)
+}
+
+// NotUTF16 is what to say of such a text.
+const NotUTF16 = "this is UTF-16, which some editors call Unicode: save it as UTF-8"
+
 // parse reads a document, or says where it is none.
 func parse(data []byte) (*value, *problem) {
+	if IsUTF16(data) {
+		return nil, &problem{text: NotUTF16}
+	}
 	var all map[string]any
 	if err := toml.Unmarshal(data, &all); err != nil { // checks what spans several lines, too
 		return nil, syntax(data, err)

@@ -31,7 +31,9 @@ func TestWithoutAddresses(t *testing.T) {
 		`text = "see https://a/b, and ftp://c/d"`:                              `text = "%hidden%"`,
 		`text = "see tls://a,https://u:p@b/c"`:                                 `text = "%hidden%"`,
 		`text = "see unix:///run/x https://b/c"`:                               `text = "%hidden%"`,
-		`text = "{path} has come # 1"`:                                         `text = "{path} has come # 1"`,
+		`text = "{path} has come, token 1"`:                                    `text = "%hidden%"`,
+		"subject = 'token 1' # x":                                              `subject = "%hidden%"`,
+		`to = "{path} # 1"`:                                                    `to = "{path} # 1"`,
 		`# was https://hooks.example/old` + "\n" + `a = "# https:/"`:           "\n" + `a = "# https:/"`,
 		`address = "tls://hostb:6610"`:                                         `address = "tls://hostb:6610"`,
 		`address = "unix:///run/b.sock"`:                                       `address = "unix:///run/b.sock"`,
@@ -56,7 +58,7 @@ func TestWithoutAddresses(t *testing.T) {
 // says the same of all else.
 func FuzzWithoutAddresses(f *testing.F) {
 	for form := range uint8(3) {
-		for place := range uint8(7) {
+		for place := range uint8(9) {
 			f.Add(`a" b'#/@:?`, form, place)
 		}
 	}
@@ -81,7 +83,8 @@ func FuzzWithoutAddresses(f *testing.F) {
 			"url = " + write("https://h.example/"+basic), "url = " + write("https://u:"+basic+"@h.example"), "url = " + write(basic),
 			"argv = [" + write("/bin/x") + ", " + write(basic) + "]", "argv = [\n'/bin/x', # " + secret + "\n" + write("-k"+basic) + ",]",
 			"text = " + write("see tls://a,https://"+basic), "n = 1 # " + secret,
-		}[int(place)%7]
+			"text = " + write(basic), "subject = " + write(basic),
+		}[int(place)%9]
 		text := "[[rule]] # " + secret + "\nname = 'r'\npost = [{ " + value + "\n }]\n"
 		if strings.HasPrefix(value, "n = 1") {
 			text = "[[rule]]\nname = 'r'\n" + value + "\n"

@@ -101,6 +101,8 @@ func (m *meaning) name(name string, at *value) bool {
 		m.add(at.place, "", "%q means every partner and cannot be a name", name)
 	case strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r == 0x7f }):
 		m.add(at.place, "", "a name has no spaces and no control characters")
+	case strings.ContainsAny(name, "/?#%\\") || name == "." || name == "..":
+		m.add(at.place, "write - or _ instead", "a name is a part of addresses, as /v1/partners/NAME: it has none of / ? # %% \\, and is not . or ..")
 	default:
 		return true
 	}

@@ -53,7 +53,7 @@ func (c *Config) Objects() []objects.Object {
 // Refused: nothing but that the file has some of them.
 func (c *Config) Apply(old objects.Set, texts ...Source) (wanted []objects.Object, _ *Config, err error) {
 	for i := range texts {
-		texts[i].applying = true
+		texts[i].applying, texts[i].Text = true, Unmarked(texts[i].Text)
 		all, _ := split(texts[i].Text) // what is wrong with it is noted below
 		for _, o := range all {
 			old = old.Without(o.Kind, o.Name)

@@ -40,6 +40,8 @@ type Host struct {
 	// Plugin is how the plugin of a bridge is run.
 	Plugin func(config.Bridge) (host.Config, error)
 	Now    func() time.Time
+	// Patience is how long one partner or plugin is waited for; default 10 s.
+	Patience time.Duration
 }
 
 // Daemon is the node's, which runs.
@@ -52,6 +54,8 @@ type Daemon struct {
 	Hints map[string]string
 	// Stays is why files could not be moved or removed, by the names of folders of which they stay.
 	Stays map[string]string
+	// Unwritable is why it cannot write the root of a rule, by the names of rules whose root it cannot.
+	Unwritable map[string]string
 	// Check compares its records with its disk, and says how many errors and warnings there are.
 	Check func(context.Context) (problems, warnings int64, err error)
 }

@@ -82,6 +82,7 @@ type ward struct {
 	state, root string
 	node, rest  string // of the configuration
 	now         func() time.Time
+	patience    time.Duration
 }
 
 func newWard(t *testing.T) *ward {
@@ -113,7 +114,7 @@ func (w *ward) look() (all []doctor.Finding) {
 	cfg, err := config.Parse("p.toml", []byte(w.text()))
 	w.must(err)
 	h := patient(cfg)
-	h.Now = w.now
+	h.Now, h.Patience = w.now, w.patience
 	doctor.Look(w.t.Context(), h, func(f doctor.Finding) { all = append(all, f) })
 	names, last := doctor.Checks(), 0
 	for _, f := range all {
@@ -281,6 +282,28 @@ func TestEnds(t *testing.T) {
 	has(t, all, doctor.OK, "token", "token ci", "")
 }
 
+// TestSilent: of a partner that takes connections and says nothing, or that nothing is heard of, it is
+// told what was tried, how long, and where to look.
+func TestSilent(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	w := newWard(t)
+	w.patience = time.Second
+	w.rest = fmt.Sprintf("[[partner]]\nname = \"p\"\naddress = \"tls://%s\"\nkey = \"sha256:%s\"\n", l.Addr(), strings.Repeat("0", 64)) +
+		fmt.Sprintf("[[partner]]\nname = \"q\"\naddress = 'exec:[\"/bin/sleep\",\"60\"]'\nkey = \"sha256:%s\"\n", strings.Repeat("1", 64))
+	all := w.look()
+	has(t, all, doctor.Fail, "partner", "p", fmt.Sprintf("tls://%s was called for 1s: something takes connections there, and then says nothing", l.Addr()))
+	has(t, all, doctor.Fail, "partner", "q", "was called for 1s, and does not answer")
+	for _, f := range all {
+		if f.Check == "partner" && !strings.Contains(f.Do, "look") {
+			t.Errorf("%+v", f)
+		}
+	}
+}
+
 // TestLess looks as a user that may do little, with few descriptors.
 func TestLess(t *testing.T) {
 	w := newWard(t)
@@ -396,13 +419,15 @@ func TestDaemon(t *testing.T) {
 		want               doctor.Outcome
 	}{{0, 0, doctor.OK}, {0, 1, doctor.Warn}, {1, 0, doctor.Fail}} {
 		h := patient(cfg)
-		h.Daemon = &doctor.Daemon{PID: os.Getpid(), Key: "sha256:1234", Draining: true, Hints: map[string]string{"box": "raise it"}, Check: func(context.Context) (int64, int64, error) { return tc.problems, tc.warnings, nil }}
+		h.Daemon = &doctor.Daemon{PID: os.Getpid(), Key: "sha256:1234", Draining: true, Unwritable: map[string]string{"in": "read-only file system", "out": "read-only file system"}, Hints: map[string]string{"box": "raise it"}, Check: func(context.Context) (int64, int64, error) { return tc.problems, tc.warnings, nil }}
 		var all []doctor.Finding
 		doctor.Look(t.Context(), h, func(f doctor.Finding) { all = append(all, f) })
 		has(t, all, tc.want, "store", "store.db", "")
 		has(t, all, doctor.Fail, "state", "identity.pem", "another key")
 		has(t, all, doctor.Warn, "daemon", "", "draining")
 		has(t, all, doctor.Warn, "limit", "folder box", "raise it")
+		has(t, all, doctor.Fail, "root", "rule in", "but not by the daemon: read-only file system")
+		has(t, all, doctor.Warn, "root", "rule out", "but not by the daemon: read-only file system")
 		has(t, all, doctor.Skipped, "address", "node.admin", "the daemon has it")
 		has(t, all, doctor.OK, "limit", "open files", fmt.Sprintf("process %d may have", os.Getpid()))
 	}

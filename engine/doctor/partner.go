@@ -1,11 +1,13 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
+	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -23,11 +25,15 @@ import (
 
 // Who the node works with: each is called, whether a daemon runs or not, with the node's key.
 
-// patience is how long one partner or plugin is waited for; atATime how many are.
+// defaultPatience is Host.Patience, atATime how many are waited for together, and knocking how long
+// a connection may take to somebody who has not answered.
 const (
-	patience = 10 * time.Second
-	atATime  = 16
+	defaultPatience = 10 * time.Second
+	atATime         = 16
+	knocking        = 2 * time.Second
 )
+
+func (e *exam) patience() time.Duration { return cmp.Or(e.Patience, defaultPatience) }
 
 // each calls look for all names at a time, and tells what it finds in their order.
 func (e *exam) each(names []string, look func(e *exam, name string)) {
@@ -37,7 +43,7 @@ func (e *exam) each(names []string, look func(e *exam, name string)) {
 	for i, name := range names {
 		room <- struct{}{}
 		all.Go(func() {
-			ctx, cancel := context.WithTimeout(e.ctx, patience)
+			ctx, cancel := context.WithTimeout(e.ctx, e.patience())
 			defer cancel()
 			look(&exam{Host: e.Host, ctx: ctx, check: e.check, tell: func(f Finding) { found[i] = append(found[i], f) }}, name)
 			<-room
@@ -98,6 +104,10 @@ func (e *exam) partner(line *peer.Line, name string) {
 		is, err = line.Node(e.ctx, name)
 	}
 	after := e.Now()
+	if err != nil && errors.Is(e.ctx.Err(), context.DeadlineExceeded) {
+		e.silent(name)
+		return
+	}
 	if err != nil {
 		e.fail(name, helpOr(err, ""), "%s", fault.Brief(err))
 		return
@@ -106,6 +116,26 @@ func (e *exam) partner(line *peer.Line, name string) {
 	if by := skew(is.Time, before, after); by.Abs() > farClock {
 		e.warn(name, "synchronise both clocks", "its clock differs from this one's by %v", by.Round(time.Millisecond))
 	}
+}
+
+// silent says what is known of a partner that has not answered in time: whether anything takes
+// connections where it should be.
+func (e *exam) silent(name string) {
+	address := e.Config.Book.Partners[name].Address
+	tried := fmt.Sprintf("%s was called for %v", address, e.patience())
+	a, err := carrier.ParseAddress(address)
+	if err != nil || a.Scheme != carrier.TCP && a.Scheme != carrier.TLS {
+		e.fail(name, "look whether it runs, and whether what the address names leads to it", "%s, and does not answer", tried)
+		return
+	}
+	conn, err := net.DialTimeout("tcp", net.JoinHostPort(a.Host, a.Port), knocking)
+	if err != nil {
+		e.fail(name, "look whether that host is up, and which firewall on the way lets nothing through to the port", "%s, and not even a connection was made: %s", tried, fault.Plain(err))
+		return
+	}
+	_ = conn.Close()
+	e.fail(name, "look there with ss -ltnp what listens on the port; if it is a node, its log says what keeps it; else the address is another's, or a proxy or firewall on the way takes connections and lets nothing through",
+		"%s: something takes connections there, and then says nothing", tried)
 }
 
 // helpOr is what an error advises, or that. Some have their advice in their text.
@@ -162,7 +192,12 @@ func (e *exam) plugin(subject, name string, config func() (host.Config, error), 
 		e.fail(subject, helpOr(err, fmt.Sprintf("pannier plugin describe %s", name)), "plugin %s does not start: %s", name, fault.Brief(err))
 		return
 	}
-	if err := use(p, is); err != nil {
+	err = use(p, is)
+	if err != nil && errors.Is(e.ctx.Err(), context.DeadlineExceeded) {
+		e.fail(subject, "look whether the server that it works with is up and can be reached from here; pannier plugin verify shows more", "plugin %s starts, but after %v there was no answer to what it was asked", name, e.patience())
+		return
+	}
+	if err != nil {
 		e.fail(subject, helpOr(err, "pannier plugin verify shows more"), "plugin %s starts, but: %s", name, fault.Brief(err))
 		return
 	}

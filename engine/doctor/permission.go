@@ -161,6 +161,10 @@ func (e *exam) roots() {
 }
 
 func (e *exam) root(name string, r *engine.Rule) {
+	sealed := ""
+	if e.Daemon != nil {
+		sealed = e.Daemon.Unwritable[name]
+	}
 	fi, err := os.Stat(r.Root)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -185,6 +189,10 @@ func (e *exam) root(name string, r *engine.Rule) {
 		e.warn("rule "+name, letRead+", unless partners fetch nothing", "partners can fetch nothing from %s: %s", r.Root, reason(read))
 	case write != nil:
 		e.warn("rule "+name, letWrite+", unless partners send nothing", "partners can send nothing to %s: %s", r.Root, reason(write))
+	case sealed != "" && !sends: // from where the daemon is it looks otherwise
+		e.fail("rule "+name, engine.Unseal, "nothing can be received in %s: it can be written from here, but not by the daemon: %s", r.Root, sealed)
+	case sealed != "":
+		e.warn("rule "+name, "unless partners send nothing: "+engine.Unseal, "partners can send nothing to %s: it can be written from here, but not by the daemon: %s", r.Root, sealed)
 	default:
 		e.ok("rule "+name, "%s can be read and written, and files in it renamed", r.Root)
 	}

@@ -406,7 +406,11 @@ func (f *Folder) examine(root *os.Root, name string, seen sideeffect.Version, sa
 	case is:
 		return v, busy, min(writerFirst<<min(tries/2, 8), writerMost)
 	case (!f.Closed || !known) && same < f.Stable:
-		return v, "it has to stay the same for " + f.Stable.String(), f.Stable - same
+		why = "it has to stay the same for " + f.Stable.String()
+		if f.Closed && foreign(fi) {
+			why += ": whether it is closed the kernel does not tell this node, as it is another user's (CAP_LEASE, see packaging.md)"
+		}
+		return v, why, f.Stable - same
 	}
 	if age := max(same, time.Since(fi.ModTime())); age < f.MinAge {
 		return v, "it has to be " + f.MinAge.String() + " old", f.MinAge - age

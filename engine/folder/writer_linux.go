@@ -2,7 +2,9 @@ package folder
 
 import (
 	"errors"
+	"io/fs"
 	"os"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -17,4 +19,11 @@ func writing(f *os.File) (is, known bool) {
 		return false, true
 	}
 	return errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EAGAIN)
+}
+
+// foreign reports whether a file is another user's than this process: of those the kernel tells
+// only who has CAP_LEASE.
+func foreign(fi fs.FileInfo) bool {
+	s, ok := fi.Sys().(*syscall.Stat_t)
+	return ok && int(s.Uid) != os.Geteuid()
 }

@@ -98,7 +98,7 @@ func New(cfg Config) (*Server, error) {
 	s := &Server{cfg: cfg, mux: http.NewServeMux(), guard: http.NewCrossOriginProtection(), sessions: newSessions(cfg.Now), refusals: access.NewRefusals(mostLogged)}
 	s.http = &http.Server{
 		Handler: http.HandlerFunc(s.serve), MaxHeaderBytes: maxHeader, ReadHeaderTimeout: headerTime, IdleTimeout: idleTime,
-		ConnContext: withUser, ErrorLog: log.New(io.Discard, "", 0), // clients that break off are no news
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context { return withPlace(withUser(ctx, c), c) }, ErrorLog: log.New(io.Discard, "", 0), // clients that break off are no news
 	}
 	s.Mount("GET /login", http.HandlerFunc(s.loginForm), access.Public)
 	s.Mount("POST /login", http.HandlerFunc(s.login), access.Public)
@@ -147,6 +147,9 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		s.cfg.Refused(stranger(r), err)
 		s.refuse(w, r, err)
 		return
+	}
+	if caller.Check(access.Any) == nil {
+		keepPlace(r.Context())
 	}
 	if one, ok := s.session(r); ok { // what goes on for long ends with it
 		ctx, stop := one.during(r.Context(), s.cfg.Now())

@@ -62,43 +62,6 @@ type unixConn struct {
 	uid int
 }
 
-// bounded lets in as many connections at a time; the others are closed at once, so that
-// who floods waits, and not the kernel's queue.
-type bounded struct {
-	net.Listener
-	places chan struct{}
-}
-
-func newBounded(l net.Listener, most int) *bounded {
-	return &bounded{l, make(chan struct{}, most)}
-}
-
-func (b *bounded) Accept() (net.Conn, error) {
-	for {
-		c, err := b.Listener.Accept()
-		if err != nil {
-			return nil, err
-		}
-		select {
-		case b.places <- struct{}{}:
-			return &placed{Conn: c, leave: sync.OnceFunc(func() { <-b.places })}, nil
-		default:
-			c.Close()
-		}
-	}
-}
-
-// placed is a connection that has a place until it is closed.
-type placed struct {
-	net.Conn
-	leave func()
-}
-
-func (p *placed) Close() error {
-	defer p.leave()
-	return p.Conn.Close()
-}
-
 // Files is the certificate of two PEM files, read again when one of them has changed, as
 // after a renewal. Files that cannot be read then leave the certificate as it was.
 func Files(cert, key string) (Certificate, error) {

@@ -115,7 +115,7 @@ func anyEvent(r *Record, pick func(n int) int) Event {
 	case 4:
 		return EndTask{Epoch: epoch}
 	case 5:
-		return Durable{epoch, rank}
+		return Durable{Epoch: epoch, Rank: rank}
 	case 6:
 		return Rewind{Epoch: epoch, Rank: rank, Size: -1}
 	case 7:

@@ -127,6 +127,8 @@ func (e EndTask) apply(r *Record) error {
 type Durable struct {
 	Epoch uint64
 	Rank  int64
+	// Of a sender that has sent all, and has no answer yet: as with Whole. Empty: nothing is known.
+	Proof, Verified string
 }
 
 func (e Durable) on() (row, uint64) { return durable, e.Epoch }
@@ -134,6 +136,12 @@ func (e Durable) on() (row, uint64) { return durable, e.Epoch }
 func (e Durable) apply(r *Record) error {
 	if r.Phase != Moving || e.Rank < r.Rank {
 		return fault.New("record offset", fault.Invalid, "%d in %v, %d were safe before", e.Rank, r.Phase.Name(r.Side), r.Rank)
+	}
+	if len(e.Proof) > MaxProof || len(e.Verified) > MaxName {
+		return fault.New("record offset", fault.TooLong, "a proof of %d bytes, verified of %d", len(e.Proof), len(e.Verified))
+	}
+	if e.Proof != "" || e.Verified != "" {
+		r.Proof, r.Verified = e.Proof, e.Verified
 	}
 	r.Rank = e.Rank
 	return nil

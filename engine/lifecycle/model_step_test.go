@@ -215,7 +215,7 @@ func (m *model) receiveBytes(w world, i int, emit func(string, world)) {
 	try("write", d.cached < s.sent, func(w *world) { w.disk.cached++ })
 	try("sync", d.synced < d.cached, func(w *world) { w.disk.synced = w.disk.cached })
 	safe := m.safe(d)
-	try("durable", safe > e.rank, func(w *world) { m.apply(w, i, Durable{modelEpoch, int64(safe)}) })
+	try("durable", safe > e.rank, func(w *world) { m.apply(w, i, Durable{Epoch: modelEpoch, Rank: int64(safe)}) })
 	try("climb: whole", s.ended && d.synced == m.units, func(w *world) {
 		m.apply(w, i, Advance{Epoch: modelEpoch, To: Whole, Rank: int64(m.units)})
 		w.run[i].bytes, w.run[i].peer = false, Ended

@@ -156,8 +156,8 @@ type Record struct {
 	Failing  bool         // Failure has ended it: error tasks run, or have run
 	File     relpath.Path // the file's name now, below this end's root: tasks may move it. Zero: it is gone
 	Size     int64        // of the whole; -1 while nobody has said it
-	Proof    string       // receiver, from WHOLE on: what the whole was checked against, so that it can be found again after a crash; sender, from ENDED on: its digest, for people
-	Verified string       // from WHOLE (ENDED) on: what was compared and equal, as "blocks+root+sha256" or "size", for people
+	Proof    string       // receiver, from WHOLE on: what the whole was checked against, so that it can be found again after a crash; sender, when it has sent all: its digest, for people
+	Verified string       // from WHOLE on, or when all is sent: what was compared and equal, as "blocks+root+sha256" or "size", for people
 	Rank     int64        // durable offset. receiver: bytes synced on its disk; sender: what it was told of that
 	Peak     int64        // highest Rank since an operator's last word; less is no progress
 	Attempt  uint32       // the requester's count of its claims; requested: the highest it was told

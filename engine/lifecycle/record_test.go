@@ -130,18 +130,18 @@ func TestStreak(t *testing.T) {
 	want(1, "a task that did not end")
 	fails(BeginTask{r.Epoch + 1}, EndTask{Epoch: r.Epoch + 1})
 	want(0, "a task")
-	fails(Advance{Epoch: r.Epoch + 1, To: Ready, Rank: 0}, Advance{Epoch: r.Epoch + 1, To: Moving, Rank: 0}, Durable{r.Epoch + 1, 5})
+	fails(Advance{Epoch: r.Epoch + 1, To: Ready, Rank: 0}, Advance{Epoch: r.Epoch + 1, To: Moving, Rank: 0}, Durable{Epoch: r.Epoch + 1, Rank: 5})
 	want(0, "bytes")
 	for n := range uint32(3) {
-		fails(Rewind{Epoch: r.Epoch + 1, Rank: 0, Size: -1}, Durable{r.Epoch + 1, 5})
+		fails(Rewind{Epoch: r.Epoch + 1, Rank: 0, Size: -1}, Durable{Epoch: r.Epoch + 1, Rank: 5})
 		want(n+1, "the same bytes again")
 	}
-	fails(Durable{r.Epoch + 1, 6})
+	fails(Durable{Epoch: r.Epoch + 1, Rank: 6})
 	want(0, "more bytes than ever")
 	fails(Rewind{Epoch: r.Epoch + 1, Rank: 0, Size: -1})
 	want(1, "none left")
 	do(t, &r, Resume{testTime})
-	fails(Durable{r.Epoch + 1, 5})
+	fails(Durable{Epoch: r.Epoch + 1, Rank: 5})
 	want(0, "bytes after an operator's word")
 	if r.Attempt != r.attempts() {
 		t.Errorf("attempt %d, epoch %d", r.Attempt, r.Epoch)

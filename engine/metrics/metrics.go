@@ -59,7 +59,7 @@ func New(version string, book func() engine.Book) *Metrics {
 	m.commit = commit.WithLabelValues().(prometheus.Histogram)
 	m.uncommitted = counters("pannier_store_failures_total", "Changes of records that could not be made durable.", "cause")
 	m.crashes = counters("pannier_plugin_crashes_total", "Plugins that have ended and should not have.").WithLabelValues()
-	m.pushed = counters("pannier_push_records_total", "Finished records that were brought to the push endpoint, or were not.", "status")
+	m.pushed = counters("pannier_push_records_total", "Finished records that were brought to the push endpoint, and that failed to be, counted again with each try.", "status")
 	m.audited = counters("pannier_audit_records_total", "Records of the audit log.", "status")
 	m.scheduled = counters("pannier_schedule_runs_total", "Runs of schedules whose time has come.", "rule", "direction", "status")
 	m.expected = counters("pannier_expected_files_total", "Files that were expected, by what has become of them.", append(of, "status")...)

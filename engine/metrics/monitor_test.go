@@ -103,6 +103,50 @@ func labelled(t *testing.T, text string, e metricsql.Expr, known map[string]bool
 	})
 }
 
+// TestAlertsAreTested: each alert has a case in which it is there, and one in which it is not.
+func TestAlertsAreTested(t *testing.T) {
+	var rules struct {
+		Groups []struct{ Rules []struct{ Alert string } }
+	}
+	var tests struct {
+		Tests []struct {
+			Cases []struct {
+				Name string `yaml:"alertname"`
+				Want []any  `yaml:"exp_alerts"`
+			} `yaml:"alert_rule_test"`
+		}
+	}
+	for path, to := range map[string]any{"rules.yml": &rules, "rules_test.yml": &tests} {
+		text, err := os.ReadFile("../../spec/monitor/" + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := yaml.Unmarshal(text, to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	there, silent, alerts := map[string]bool{}, map[string]bool{}, 0
+	for _, one := range tests.Tests {
+		for _, c := range one.Cases {
+			there[c.Name] = there[c.Name] || len(c.Want) > 0
+			silent[c.Name] = silent[c.Name] || len(c.Want) == 0
+		}
+	}
+	for _, g := range rules.Groups {
+		for _, r := range g.Rules {
+			if r.Alert == "" {
+				continue
+			}
+			if alerts++; !there[r.Alert] || !silent[r.Alert] {
+				t.Errorf("%s: rules_test.yml has to have a time at which it is there, and one at which it is not", r.Alert)
+			}
+		}
+	}
+	if alerts == 0 {
+		t.Error("no alerts are found")
+	}
+}
+
 // TestPromtool: Prometheus's own program takes the rules, their tests hold, and it finds nothing
 // wrong with what is served. PANNIER_PROMTOOL is where it is.
 func TestPromtool(t *testing.T) {

@@ -17,13 +17,13 @@ import (
 	"github.com/pannier/pannier/spec/adminpb"
 )
 
-// smallDisk mounts a disk of 64 KiB at a directory, until the test is over.
-func smallDisk(t *testing.T, at string) {
+// smallDisk mounts a disk of a size, as "64k", at a directory, until the test is over.
+func smallDisk(t *testing.T, at, size string) {
 	t.Helper()
 	if err := os.MkdirAll(at, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := unix.Mount("small", at, "tmpfs", 0, "size=64k,mode=0700"); err != nil {
+	if err := unix.Mount("small", at, "tmpfs", 0, "size="+size+",mode=0700"); err != nil {
 		t.Skip("no tmpfs can be mounted:", err)
 	}
 	t.Cleanup(func() {
@@ -59,7 +59,7 @@ func TestAuditDiskFull(t *testing.T) {
 			a := newHost(t, "a")
 			cfg := a.config("[audit]\nenabled = true\nsync = \"" + sync + "\"\n")
 			dir := node.AuditDir(cfg.Node.State)
-			smallDisk(t, dir)
+			smallDisk(t, dir, "64k")
 			a.start(cfg)
 			client, err := admin.Dial(cfg.Node.Admin)
 			if err != nil {

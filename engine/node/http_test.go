@@ -391,9 +391,9 @@ name = "told"
 direction = "send"
 partners = ["*"]
 root = %q
-post = [{ task = "http", url = "https://hooks.example/canary?canary" }]
+post = [{ task = "http", url = "https://hooks.example/canary?canary", text = "token canary" }]
 `, t.TempDir()))
-	applied := "[[rule]] # https://hooks.example/canary\nname = \"later\"\ndirection = \"send\"\npartners = [\"*\"]\nroot = \"" + w.dir + "/files\"\nerror = [{ task = \"exec\", argv = [\"/usr/bin/curl\", \"https://me:canary@hooks.example\"] }]\n"
+	applied := "[[rule]] # https://hooks.example/canary\nname = \"later\"\ndirection = \"send\"\npartners = [\"*\"]\nroot = \"" + w.dir + "/files\"\nerror = [{ task = \"exec\", argv = [\"/usr/bin/curl\", \"https://me:canary@hooks.example\"] }, { task = \"mail\", url = \"smtp://m\", from = \"a@b\", to = \"a@b\", subject = \"canary\", text = \"canary\" }]\n"
 	body, _ := json.Marshal(map[string]string{"text": applied})
 	if code, _, reply := w.ask("", "PUT", "/v1/objects/rule/later", string(body)); code != 200 || !strings.Contains(reply, "me:canary") {
 		t.Fatal(code, reply)

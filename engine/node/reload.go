@@ -65,6 +65,15 @@ func (n *Node) change(cfg *config.Config) (notes []string, err error) {
 	if old.cfg.Node.Drain != cfg.Node.Drain {
 		notes = append(notes, "node.drain has changed")
 	}
+	for _, name := range slices.Sorted(maps.Keys(p.book.Rules)) {
+		r, was := p.book.Rules[name], old.book.Rules[name]
+		if was != nil && was.Root == r.Root {
+			continue
+		}
+		if problem := engine.UnwritableRoot(r); problem != "" {
+			notes = append(notes, problem)
+		}
+	}
 	notes = append(notes, changes("pool", old.book.Pools, p.book.Pools)...)
 	notes = append(notes, changes("bridge", pointers(old.cfg.Bridges), pointers(cfg.Bridges))...)
 	notes = append(notes, changes("relay", pointers(old.cfg.Relays), pointers(cfg.Relays))...)

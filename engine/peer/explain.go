@@ -26,7 +26,7 @@ func explainConnect(node string, p engine.Partner, err error) error {
 		return err // has said it all
 	case kind == fault.Unauthenticated && side != fault.Peer:
 		return fault.New(op, kind, "the node at %s did not prove a key of partner %q: %s", p.Address, p.Name, words).
-			Advise("`pannier id` at the partner prints its key; if it is not in the book, add it, else somebody else answers there")
+			Advise("`pannier id` at the partner prints its key; if the configuration here has another for it, change key there, else somebody else answers at that address")
 	case (kind == fault.Unauthenticated || kind == fault.Refused || kind == fault.Permission) && side == fault.Peer:
 		return fault.New(op, fault.Unauthenticated, "the node at %s does not let this one in: %s", p.Address, words).
 			Advise("`pannier id` here prints the key that it has to know of partner %q", node)

@@ -307,6 +307,16 @@ func TestWatchThese(t *testing.T) {
 	}
 }
 
+// TestWatchFails: who watches is told that what was missed could not be told.
+func TestWatchFails(t *testing.T) {
+	s := &service{silent: true, all: 1, bad: fault.New("list", fault.Corrupt, "a record")}
+	do := served(t, s)
+	status, text := do("GET", "/v1/watch", "", "Last-Event-ID", "1")
+	if status != 200 || strings.Count(text, "event: change") != 1 || !strings.Contains(text, "event: end\ndata: {\"error\":") || !strings.Contains(text, "a record") {
+		t.Errorf("%d %s", status, text)
+	}
+}
+
 // TestDeafWatcher: a client that does not read what it asked for is let go, and its place is
 // another's; the service is not kept from telling.
 func TestDeafWatcher(t *testing.T) {

@@ -253,12 +253,16 @@ func (t *twin) watch(w http.ResponseWriter, r *http.Request) {
 	}()
 	w.Header().Set("Content-Type", events)
 	w.Header().Set("X-Accel-Buffering", "no")
-	if e.send([]byte(": begun\n\n")) != nil || e.missed(r, in) != nil {
+	if e.send([]byte(": begun\n\n")) != nil {
+		return
+	}
+	if err := e.missed(r, in); err != nil {
+		e.end(err)
 		return
 	}
 	beat := time.NewTicker(t.o.Heartbeat)
 	defer beat.Stop()
-	for err == nil {
+	for {
 		select {
 		case <-beat.C:
 			err = e.send([]byte(": heartbeat\n\n"))
@@ -266,8 +270,10 @@ func (t *twin) watch(w http.ResponseWriter, r *http.Request) {
 			err = e.change(c)
 		case <-r.Context().Done():
 			return
-		case ended := <-over:
-			e.end(ended)
+		case err = <-over:
+		}
+		if err != nil {
+			e.end(err)
 			return
 		}
 	}
@@ -324,7 +330,7 @@ func (e *told) missed(r *http.Request, in *adminpb.WatchRequest) error {
 	return err
 }
 
-// end tells how a stream ended that the client has not.
+// end tells how a stream ended that the client has not. To a client that is let go it cannot.
 func (e *told) end(err error) {
 	text := "{}"
 	if !errors.Is(err, io.EOF) {

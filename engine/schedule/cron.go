@@ -2,6 +2,8 @@ package schedule
 
 import (
 	"fmt"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -47,19 +49,77 @@ func ParseCron(text string) (Cron, error) {
 			return bad("%q has a comma without a number on each side", f)
 		}
 		five[i] = strings.ReplaceAll(f, "?", "*")
+		if i == 4 {
+			five[i] = sunday(five[i])
+		}
+		if p := &parts[i]; !p.takes(five[i]) {
+			return bad("the %s is %q: write %s, several as 1,5, a range as 1-5, steps as */10", p.name, f, p.allowed)
+		}
 	}
-	if five[4] = sunday(five[4]); isStepped(five[2]) && five[4] != "*" || isStepped(five[4]) && five[2] != "*" {
+	if isStepped(five[2]) && five[4] != "*" || isStepped(five[4]) && five[2] != "*" {
 		return bad("programs differ on what a day of the month and one of the week mean together when one begins with *: write the days out, as 1,15")
 	}
 	s, err := fields.Parse(strings.Join(five, " "))
-	if err != nil {
-		return bad("%v", err)
+	if err != nil { // takes lets nothing through that it does not read
+		return Cron{}, fault.New("read cron expression", fault.Internal, "%.60q: %v", text, err)
 	}
 	c := Cron{text: text, spec: s.(*cron.SpecSchedule), hourly: strings.HasPrefix(five[1], "*")}
 	if c.Next(time.Unix(0, 0).UTC()).IsZero() {
 		return bad("there is no such day in any year")
 	}
 	return c, nil
+}
+
+// part is what one of the five fields may have. The library's parser takes no less, and says in
+// its own words what it does not take.
+type part struct {
+	name, allowed string
+	least, most   int
+	words         []string // for numbers, of which the first is least
+}
+
+var parts = [5]part{
+	{"minute", "0 to 59", 0, 59, nil},
+	{"hour", "0 to 23", 0, 23, nil},
+	{"day of the month", "1 to 31", 1, 31, nil},
+	{"month", "1 to 12, or Jan to Dec", 1, 12, []string{"jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"}},
+	{"day of the week", "0 to 7, where both are Sunday, or Sun to Sat", 0, 6, []string{"sun", "mon", "tue", "wed", "thu", "fri", "sat"}},
+}
+
+// takes reports whether a field can be read.
+func (p *part) takes(field string) bool {
+	for one := range strings.SplitSeq(field, ",") {
+		rng, step, stepped := strings.Cut(one, "/")
+		if stepped && number(step) < 1 {
+			return false
+		}
+		from, to, isRange := strings.Cut(rng, "-")
+		if from == "*" && !isRange {
+			continue
+		}
+		first := p.value(from)
+		if first < p.least || first > p.most || isRange && (p.value(to) < first || p.value(to) > p.most) {
+			return false
+		}
+	}
+	return true
+}
+
+// value is that of a number or word; -1 for another text.
+func (p *part) value(text string) int {
+	if i := slices.Index(p.words, strings.ToLower(text)); i >= 0 {
+		return p.least + i
+	}
+	return number(text)
+}
+
+// number is that of a text of few digits; -1 for another.
+func number(text string) int {
+	n, err := strconv.ParseUint(text, 10, 16)
+	if err != nil {
+		return -1
+	}
+	return int(n)
 }
 
 func isStepped(field string) bool { return field != "*" && strings.HasPrefix(field, "*") }

@@ -35,8 +35,10 @@ func mustZone(t testing.TB, name string) *time.Location {
 func TestRefused(t *testing.T) {
 	for text, want := range map[string]string{
 		"": "five fields", "* * * *": "five fields", "0 0 0 * * *": "five fields", "TZ=UTC": "five fields", "CRON_TZ=UTC 0 0 * * *": "five fields",
-		"60 * * * *": "above maximum", "* 24 * * *": "above maximum", "* * 0 * *": "below minimum", "* * * 13 *": "above maximum", "* * * * 8": "above maximum",
-		"x * * * *": "parse int", "*/0 * * * *": "positive", "5-1 * * * *": "beyond end", ",5 * * * *": "comma", "1,,2 * * * *": "comma", "* * 30 2 *": "no such day",
+		"60 * * * *": `the minute is "60": write 0 to 59, several as`, "* 24 * * *": `the hour is "24": write 0 to 23`, "* * 0 * *": `the day of the month is "0": write 1 to 31`,
+		"* * * 13 *": `the month is "13": write 1 to 12, or Jan to Dec`, "* * * Foo *": `the month is "Foo"`, "* * * * 8": `the day of the week is "8": write 0 to 7`, "* * * * 1-7/2": `is "1-7/2"`,
+		"*-5 * * * *": "the minute", "/5 * * * *": "the minute", "1-x * * * *": "the minute", "5- * * * *": "the minute", "+5 * * * *": "the minute", "*/5/5 * * * *": "the minute", "* */0 * * *": "steps as",
+		"x * * * *": "the minute", "*/0 * * * *": "the minute", "5-1 * * * *": "the minute", ",5 * * * *": "comma", "1,,2 * * * *": "comma", "* * 30 2 *": "no such day",
 		"@reboot": "the names are", "@every 1h": "the names are", "0 0 */2 * Mon": "write the days out", "0 0 1 * */2": "write the days out",
 		strings.Repeat("9", 500): "five fields",
 	} {

@@ -35,13 +35,16 @@ func (p *Page) words(v *visit) error {
 	if say == nil {
 		return fault.New("read form", fault.Invalid, "%.40q is no word: retry, pause, resume or cancel", name)
 	}
-	refs, err := p.meant(v, name)
+	refs, left, err := p.meant(v, name)
 	if err != nil {
 		return err
 	}
 	ctx, stop := wordContext(v)
 	defer stop()
 	n := said(ctx, refs, say, past)
+	if left > 0 {
+		n.Text += fmt.Sprintf(" %d more match, which is too many for one word: say it again.", left)
+	}
 	p.stale()
 	p.cfg.Log.Info("operator at the web page", "who", v.caller.Name, "word", name, "requests", len(refs), "outcome", n.Text)
 	return v.answer(n)
@@ -89,42 +92,46 @@ func (p *Page) word(v *visit, name string) (say func(context.Context, *adminpb.R
 }
 
 // meant are the requests that a form names, or those of its filter that the word
-// could do something about.
-func (p *Page) meant(v *visit, word string) (refs []*adminpb.Ref, err error) {
+// could do something about; left are those of them that are too many.
+func (p *Page) meant(v *visit, word string) (refs []*adminpb.Ref, left int, err error) {
 	if v.r.PostForm.Get("all") == "" {
 		for _, text := range v.r.PostForm["id"] {
 			ref, err := readRef(text)
 			if err != nil {
-				return nil, err
+				return nil, 0, err
 			}
 			refs = append(refs, ref)
 		}
 		if len(refs) == 0 {
-			return nil, fault.New("read form", fault.Invalid, "choose transfers first")
+			return nil, 0, fault.New("read form", fault.Invalid, "choose transfers first")
 		}
 		if len(refs) > mostWords {
-			return nil, fault.New("read form", fault.TooLong, "%d transfers; at most %d at a time", len(refs), mostWords)
+			return nil, 0, fault.New("read form", fault.TooLong, "%d transfers; at most %d at a time", len(refs), mostWords)
 		}
-		return refs, nil
+		return refs, 0, nil
 	}
 	p.stale()
 	all, err := v.seen().board.look(v.ctx())
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	f := readFilter(v.r.PostForm)
 	text := strings.Fields(strings.ToLower(f.Text))
 	for i := range all {
 		a := actionsOf(all[i].Request)
 		can := map[string]bool{"retry": a.Retry, "pause": a.Pause, "resume": a.Resume, "cancel": a.Cancel}[word]
-		if can && f.matches(&all[i], text) && (f.Group == "" || all[i].group == f.Group) && len(refs) < mostWords {
+		switch {
+		case !can || !f.matches(&all[i], text) || f.Group != "" && all[i].group != f.Group:
+		case len(refs) < mostWords:
 			refs = append(refs, refOf(all[i].Request))
+		default:
+			left++
 		}
 	}
 	if len(refs) == 0 {
-		return nil, fault.New("read form", fault.NotFound, "there is nothing any more that this could be done with")
+		return nil, 0, fault.New("read form", fault.NotFound, "there is nothing any more that this could be done with")
 	}
-	return refs, nil
+	return refs, left, nil
 }
 
 // said says a word on each, several at a time, and sums up.

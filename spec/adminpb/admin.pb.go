@@ -2768,6 +2768,7 @@ func (x *Listener) GetUsers() []string {
 
 type ListRulesRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
+	Roots         bool                   `protobuf:"varint,1,opt,name=roots,proto3" json:"roots,omitempty"` // also look at each root as the node's process sees it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2800,6 +2801,13 @@ func (x *ListRulesRequest) ProtoReflect() protoreflect.Message {
 // Deprecated: Use ListRulesRequest.ProtoReflect.Descriptor instead.
 func (*ListRulesRequest) Descriptor() ([]byte, []int) {
 	return file_admin_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *ListRulesRequest) GetRoots() bool {
+	if x != nil {
+		return x.Roots
+	}
+	return false
 }
 
 type ListRulesReply struct {
@@ -2860,6 +2868,7 @@ type Rule struct {
 	Priority      int32                  `protobuf:"varint,9,opt,name=priority,proto3" json:"priority,omitempty"`
 	Sender        *TaskLists             `protobuf:"bytes,10,opt,name=sender,proto3" json:"sender,omitempty"` // what is done when this node is the sender
 	Receiver      *TaskLists             `protobuf:"bytes,11,opt,name=receiver,proto3" json:"receiver,omitempty"`
+	Unwritable    string                 `protobuf:"bytes,12,opt,name=unwritable,proto3" json:"unwritable,omitempty"` // why the node's process cannot write its root; empty: it can, or was not asked
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2969,6 +2978,13 @@ func (x *Rule) GetReceiver() *TaskLists {
 		return x.Receiver
 	}
 	return nil
+}
+
+func (x *Rule) GetUnwritable() string {
+	if x != nil {
+		return x.Unwritable
+	}
+	return ""
 }
 
 // TaskLists is how many tasks the lists of one side have.
@@ -8046,10 +8062,11 @@ const file_admin_proto_rawDesc = "" +
 	"\x03pid\x18\x03 \x01(\x05R\x03pid\x12\x18\n" +
 	"\aserving\x18\x04 \x01(\bR\aserving\x12\x18\n" +
 	"\aproblem\x18\x05 \x01(\tR\aproblem\x12\x14\n" +
-	"\x05users\x18\x06 \x03(\tR\x05users\"\x12\n" +
-	"\x10ListRulesRequest\">\n" +
+	"\x05users\x18\x06 \x03(\tR\x05users\"(\n" +
+	"\x10ListRulesRequest\x12\x14\n" +
+	"\x05roots\x18\x01 \x01(\bR\x05roots\">\n" +
 	"\x0eListRulesReply\x12,\n" +
-	"\x05rules\x18\x01 \x03(\v2\x16.pannier.admin.v1.RuleR\x05rules\"\xb5\x03\n" +
+	"\x05rules\x18\x01 \x03(\v2\x16.pannier.admin.v1.RuleR\x05rules\"\xd5\x03\n" +
 	"\x04Rule\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12>\n" +
 	"\tdirection\x18\x02 \x01(\x0e2 .pannier.admin.v1.Rule.DirectionR\tdirection\x12\x1a\n" +
@@ -8062,7 +8079,10 @@ const file_admin_proto_rawDesc = "" +
 	"\bpriority\x18\t \x01(\x05R\bpriority\x123\n" +
 	"\x06sender\x18\n" +
 	" \x01(\v2\x1b.pannier.admin.v1.TaskListsR\x06sender\x127\n" +
-	"\breceiver\x18\v \x01(\v2\x1b.pannier.admin.v1.TaskListsR\breceiver\"=\n" +
+	"\breceiver\x18\v \x01(\v2\x1b.pannier.admin.v1.TaskListsR\breceiver\x12\x1e\n" +
+	"\n" +
+	"unwritable\x18\f \x01(\tR\n" +
+	"unwritable\"=\n" +
 	"\tDirection\x12\x19\n" +
 	"\x15DIRECTION_UNSPECIFIED\x10\x00\x12\b\n" +
 	"\x04SEND\x10\x01\x12\v\n" +

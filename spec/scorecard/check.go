@@ -75,8 +75,11 @@ type row struct {
 // cannot is the error of a check that this host has not what it needs for.
 type cannot struct{ error }
 
-// maxCheck bounds one run of a check, so that what hangs is a failure.
-const maxCheck = 20 * time.Minute
+// maxCheck and maxFull bound one run of a check, so that what hangs is a failure.
+const (
+	maxCheck = 20 * time.Minute
+	maxFull  = time.Hour
+)
 
 // perform runs a check once. A check that could not run has failed.
 func perform(ctx context.Context, c check, j job) (row, error) {
@@ -87,7 +90,11 @@ func perform(ctx context.Context, c check, j job) (row, error) {
 		return r, fault.Wrap("make scratch folder", "", err)
 	}
 	j.dir = dir
-	ctx, cancel := context.WithTimeout(ctx, maxCheck)
+	limit := maxCheck
+	if j.full {
+		limit = maxFull
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	began := time.Now()
 	res, err := c.run(ctx, &j)
