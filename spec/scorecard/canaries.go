@@ -69,14 +69,16 @@ func runCanaries(ctx context.Context, j *job) (result, error) {
 	places, secrets := 0, 0
 	for i := range j.n {
 		r := &canaryRun{note: &w, j: j, program: program}
-		if err := r.run(ctx, filepath.Join(j.dir, fmt.Sprint(i))); err != nil {
-			return result{}, err
-		}
-		if err := r.runBridges(ctx, filepath.Join(j.dir, fmt.Sprint("bridges", i))); err != nil {
-			return result{}, err
-		}
-		if err := r.runServices(ctx, filepath.Join(j.dir, fmt.Sprint("services", i))); err != nil {
-			return result{}, err
+		for _, part := range []struct {
+			dir string
+			run func(context.Context, string) error
+		}{{"", r.run}, {"bridges", r.runBridges}, {"services", r.runServices}} {
+			if j.broken && w.n > 0 {
+				break // it is found
+			}
+			if err := part.run(ctx, filepath.Join(j.dir, part.dir+fmt.Sprint(i))); err != nil {
+				return result{}, err
+			}
 		}
 		places, secrets = places+r.places, secrets+len(r.secrets)
 	}
