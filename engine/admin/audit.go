@@ -65,7 +65,7 @@ func (s *Server) audited(ctx context.Context, method string, in, reply any, err 
 	}
 	e := audit.Entry{Who: Who(ctx), Do: what, On: on(in, reply)}
 	if m, ok := in.(proto.Message); ok {
-		e.Detail = detail(m)
+		e.Detail = detail(s.recorded(m))
 	}
 	if r, ok := reply.(*adminpb.ApplyReply); ok && err == nil {
 		e.Detail = changesOf(r) + "; " + e.Detail
@@ -131,6 +131,30 @@ const (
 	mostText = 256 // bytes of a text
 	mostList = 8   // of a list
 )
+
+// recorded is an order as it may be kept: objects are as those see them who only read.
+func (s *Server) recorded(m proto.Message) proto.Message {
+	switch m := m.(type) {
+	case *adminpb.ApplyRequest:
+		if s.cfg.Objects == nil {
+			break
+		}
+		c := proto.CloneOf(m)
+		c.Text = s.cfg.Objects.Public(c.Text)
+		for _, more := range c.GetMore() {
+			more.Text = s.cfg.Objects.Public(more.Text)
+		}
+		return c
+	case *adminpb.PutObjectRequest:
+		if s.cfg.Objects == nil {
+			break
+		}
+		c := proto.CloneOf(m)
+		c.Text = s.cfg.Objects.Public(c.Text)
+		return c
+	}
+	return m
+}
 
 // changesOf says what an Apply has changed, or would have.
 func changesOf(r *adminpb.ApplyReply) string {

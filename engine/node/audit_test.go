@@ -77,6 +77,51 @@ func TestAudit(t *testing.T) {
 	}
 }
 
+// TestAuditObjects: of an object that is applied, put or refused the log has no more of an address
+// than who only reads sees.
+func TestAuditObjects(t *testing.T) {
+	a := newHost(t, "a")
+	cfg := a.config("[audit]\nenabled = true\nsync = \"each\"\n")
+	a.start(cfg)
+	client, err := admin.Dial(cfg.Node.Admin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	ctx := context.Background()
+	rule := func(name, address string) string {
+		return fmt.Sprintf("# a canary\n[[rule]]\nname = %q\ndirection = \"send\"\npartners = [\"*\"]\nroot = %q\npost = [{ task = \"http\", url = %q }]\n", name, a.dir+"/files", address)
+	}
+	if _, err := client.Apply(ctx, &adminpb.ApplyRequest{Text: rule("one", "https://hooks.example/canary"), More: []*adminpb.ApplyText{{Text: rule("two", "https://hooks.example/?k=canary")}}}); err != nil {
+		t.Error(err)
+	}
+	if _, err := client.PutObject(ctx, &adminpb.PutObjectRequest{Kind: "rule", Name: "three", Text: rule("three", "https://hooks.example/canary")}); err != nil {
+		t.Error(err)
+	}
+	for _, text := range []string{rule("four", "https://me:canary@hooks.example/"), "[[rule]\nname = \"canary\""} {
+		if _, err := client.Apply(ctx, &adminpb.ApplyRequest{Text: text}); err == nil {
+			t.Errorf("applied: %s", text)
+		}
+	}
+	a.end()
+	n := 0
+	for r, err := range audit.Read(node.AuditDir(cfg.Node.State)) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.Do != "Apply" && r.Do != "PutObject" {
+			continue
+		}
+		n++
+		if strings.Contains(fmt.Sprint(r), "canary") || r.Error == "" && !strings.Contains(r.Detail, "hooks.example") {
+			t.Errorf("%+v", r)
+		}
+	}
+	if n != 4 {
+		t.Errorf("%d orders are recorded", n)
+	}
+}
+
 // TestAuditStrangers: a key of nobody is recorded, and a flood of them bounded.
 func TestAuditStrangers(t *testing.T) {
 	a, b := newHost(t, "a"), newHost(t, "b")

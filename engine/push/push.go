@@ -248,16 +248,17 @@ func (p *Pusher) post(batch []lifecycle.Record) error {
 	}
 	reply, err := p.cfg.Client.Do(req)
 	if err != nil {
-		return fault.New(op, fault.Lost, "%w", err)
+		return fault.New(op, fault.Lost, "%w", fault.WithoutAddress(err))
 	}
 	defer reply.Body.Close()
 	_, _ = io.Copy(io.Discard, io.LimitReader(reply.Body, mostReply))
+	status := fmt.Sprintf("%d %s", reply.StatusCode, http.StatusText(reply.StatusCode)) // its own words may be what it was told
 	switch reply.StatusCode {
 	case http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnprocessableEntity:
-		return fault.New(op, fault.Refused, "%w", &unfit{reply.Status})
+		return fault.New(op, fault.Refused, "%w", &unfit{status})
 	}
 	if reply.StatusCode/100 != 2 {
-		return fault.New(op, fault.Refused, "the endpoint answers %s", reply.Status)
+		return fault.New(op, fault.Refused, "the endpoint answers %s", status)
 	}
 	return nil
 }

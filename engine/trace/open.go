@@ -40,6 +40,9 @@ func Open(node, version string, log *slog.Logger) (*Tracer, error) {
 	if !Enabled(os.Getenv) {
 		return nil, nil
 	}
+	if err := checkEnvironment(os.Getenv); err != nil {
+		return nil, err
+	}
 	ctx := context.Background()
 	var exporter sdk.SpanExporter
 	var err error
@@ -80,7 +83,7 @@ func protocolOf(getenv func(string) string) string {
 // newTracer makes a Tracer; now is the sampler's clock, nil: the environment has a sampler.
 func newTracer(exporter sdk.SpanExporter, about *resource.Resource, log *slog.Logger, now func() time.Time) *Tracer {
 	t := &Tracer{exporter: exporter}
-	options := []sdk.TracerProviderOption{sdk.WithBatcher(&quiet{SpanExporter: exporter, log: log}), sdk.WithResource(about), sdk.WithIDGenerator(ids{})}
+	options := []sdk.TracerProviderOption{sdk.WithBatcher(&quiet{SpanExporter: exporter, log: log, hide: hider(os.Getenv)}), sdk.WithResource(about), sdk.WithIDGenerator(ids{})}
 	if now != nil {
 		options = append(options, sdk.WithSampler(newSampler(now)))
 	}
@@ -110,7 +113,8 @@ func (t *Tracer) Close() error {
 // SDK would write each to standard error.
 type quiet struct {
 	sdk.SpanExporter
-	log *slog.Logger
+	log  *slog.Logger
+	hide *strings.Replacer
 
 	mu   sync.Mutex
 	said time.Time
@@ -125,7 +129,7 @@ func (q *quiet) ExportSpans(ctx context.Context, spans []sdk.ReadOnlySpan) error
 	defer q.mu.Unlock()
 	if time.Since(q.said) >= time.Minute {
 		q.said = time.Now()
-		q.log.Warn("traces are not taken; transfers do not mind", "spans", len(spans), "error", err)
+		q.log.Warn("traces are not taken; transfers do not mind", "spans", len(spans), "error", q.hide.Replace(err.Error()))
 	}
 	return nil
 }

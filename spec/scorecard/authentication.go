@@ -11,6 +11,7 @@ import (
 	"crypto/x509/pkix"
 	"io"
 	"math/big"
+	"net"
 	"sync/atomic"
 	"time"
 
@@ -132,13 +133,13 @@ func attempts(good, other, server *carrier.Identity, j *job) ([]attempt, error) 
 	return all, nil
 }
 
-// certificate is one that ends at a time.
-func certificate(end time.Time) (tls.Certificate, error) {
+// certificate is one that ends at a time, of those addresses.
+func certificate(end time.Time, of ...net.IP) (tls.Certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return tls.Certificate{}, fault.Wrap("make certificate", "", err)
 	}
-	t := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "pannier"}, NotBefore: end.Add(-time.Hour), NotAfter: end}
+	t := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "pannier"}, NotBefore: end.Add(-time.Hour), NotAfter: end, IPAddresses: of}
 	der, err := x509.CreateCertificate(rand.Reader, t, t, &key.PublicKey, key)
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, fault.Wrap("make certificate", "", err)
 }

@@ -24,6 +24,7 @@ import (
 
 	"github.com/pannier/pannier/engine/admin"
 	"github.com/pannier/pannier/engine/node/nodetest"
+	"github.com/pannier/pannier/engine/objects"
 	"github.com/pannier/pannier/flow/carrier"
 	"github.com/pannier/pannier/rpc"
 	"github.com/pannier/pannier/spec/adminpb"
@@ -31,16 +32,18 @@ import (
 )
 
 var canaries = check{
-	id: 40, title: "canaries in the node's key, its environment, its paths, literal arguments, file content and what commands print, in what bridges log in with and foreign clients are known by: none is in a log, an answer to operators, an error or a store at the partner, a backup, a command's or a plugin's environment, a crash's trace or on the wire, but where the documents say so",
+	id: 40, title: "canaries in the node's key, its environment, its paths, literal arguments, file content and what commands print, in what bridges log in with and foreign clients are known by, in tokens, sessions, keys the node has made, and what it proves itself with to webhooks, mail, push and traces: none is in a log, an answer to operators, an error or a store at the partner, a backup, a command's or a plugin's environment, a crash's trace or on the wire, but where the documents say so",
 	unit: "hits", n: counts{reduced: 1, full: 10},
-	mutant:  "commands get the daemon's environment; the partner reads an error as the operator does; the environment is logged; so is what a bridge logs in with, and what a client types",
-	several: []string{"environment", "told", "log", "login", "guest"},
+	mutant:  "commands get the daemon's environment; the partner reads an error as the operator does; the environment is logged; so is what a bridge logs in with, what a client types and what proves who pushes; the audit log has orders as they came",
+	several: []string{"environment", "told", "log", "login", "guest", "header", "audit"},
 	edits: []edit{
 		{"engine/task/exec.go", "	slices.Sort(env)\n	return env\n", "	if mutant(\"40 environment\") {\n		env = append(env, syscall.Environ()...)\n	}\n	slices.Sort(env)\n	return env\n"},
 		{"spec/fault/text.go", "	s := public(err)\n", "	s := public(err)\n	if mutant(\"40 told\") {\n		s = Plain(err)\n	}\n"},
 		{"engine/node/node.go", "	n.key = id.Key()\n", "	n.key = id.Key()\n	if mutant(\"40 log\") {\n		n.log.Debug(\"environment\", \"all\", os.Environ())\n	}\n"},
 		{"plugins/host/plugin.go", "	limited, done := limit(ctx, run.cfg.Call)\n	defer done()\n	r, err := run.bridge.Open(", "	limited, done := limit(ctx, run.cfg.Call)\n	defer done()\n	if mutant(\"40 login\") {\n		run.cfg.Log.Debug(\"log in\", \"to\", to)\n	}\n	r, err := run.bridge.Open("},
 		{"engine/guest/node.go", "\"from\", fault.Shown(from), \"why\", err)\n", "\"from\", fault.Shown(from), \"why\", err, \"with\", map[bool]string{true: who.Password}[mutant(\"40 guest\")])\n"},
+		{"engine/push/push.go", "	reply, err := p.cfg.Client.Do(req)\n", "	if mutant(\"40 header\") {\n		p.cfg.Log.Debug(\"push\", \"header\", req.Header)\n	}\n	reply, err := p.cfg.Client.Do(req)\n"},
+		{"engine/admin/audit.go", "detail(s.recorded(m))\n", "detail(s.recorded(m))\n		if mutant(\"40 audit\") {\n			e.Detail = detail(m)\n		}\n"},
 	},
 	run: runCanaries,
 }
@@ -66,11 +69,16 @@ func runCanaries(ctx context.Context, j *job) (result, error) {
 	places, secrets := 0, 0
 	for i := range j.n {
 		r := &canaryRun{note: &w, j: j, program: program}
-		if err := r.run(ctx, filepath.Join(j.dir, fmt.Sprint(i))); err != nil {
-			return result{}, err
-		}
-		if err := r.runBridges(ctx, filepath.Join(j.dir, fmt.Sprint("bridges", i))); err != nil {
-			return result{}, err
+		for _, part := range []struct {
+			dir string
+			run func(context.Context, string) error
+		}{{"", r.run}, {"bridges", r.runBridges}, {"services", r.runServices}} {
+			if j.broken && w.n > 0 {
+				break // it is found
+			}
+			if err := part.run(ctx, filepath.Join(j.dir, part.dir+fmt.Sprint(i))); err != nil {
+				return result{}, err
+			}
 		}
 		places, secrets = places+r.places, secrets+len(r.secrets)
 	}
@@ -123,11 +131,14 @@ func (r *canaryRun) run(ctx context.Context, dir string) (err error) {
 }
 
 // Where a canary may be, of the node it belongs to: in what that node tells its own
-// operators, who may read it anyway; in its files; in the arguments of its commands.
+// operators, who may read it anyway; in its files; in the arguments of its commands; where objects
+// are told and kept as they were written, and tokens as their digests.
 const (
 	toOperators = 1 << iota
 	inFiles
 	inArguments
+	inObjects
+	inTokens
 )
 
 // canary is one secret.
@@ -139,8 +150,22 @@ type canary struct {
 	seen  bool     // where it may be, so that the search is not blind
 }
 
-// places that a search can look at.
-var placeAllows = map[string]int{"operators": toOperators, "store": toOperators, "files": inFiles, "arguments": inArguments}
+// places that a search can look at. What callers may only read, and what is on the wire, has none.
+var placeAllows = map[string]int{"operators": toOperators, "store": toOperators, "files": inFiles, "arguments": inArguments, "objects": inObjects, "tokens": inTokens}
+
+// placeOf is the place that a file of the state directory is, live or in a backup.
+func placeOf(path string) string {
+	switch filepath.Base(path) {
+	case objects.File:
+		return "objects"
+	case "tokens.json":
+		return "tokens"
+	}
+	return "store"
+}
+
+// ownKeys are the files of a state directory that hold its private keys.
+var ownKeys = []string{"identity.pem", "http.pem", "audit/audit.key"}
 
 // prepare makes secrets, and nodes that have them.
 func (r *canaryRun) prepare() error {
@@ -326,12 +351,12 @@ func (r *canaryRun) operators(ctx context.Context, i int) error {
 		log, err := c.Log(ctx, ref)
 		answer("Log", log, err)
 		for _, args := range [][]string{{"show", id}, {"show", "--json", id}, {"events", id}, {"events", "--json", id}, {"explain", id}, {"timeline", id}, {"show", "--log", id}, {"explain", "--json", id}} {
-			r.command(ctx, i, args...)
+			_, _ = r.command(ctx, i, args...) // many are to fail
 		}
 	}
 	for _, args := range [][]string{{"ls"}, {"ls", "--json"}, {"status"}, {"status", "--json"}, {"partner", "list"}, {"rule", "list"}, {"check"}, {"id"}, {"config", "check"},
 		{"get", "n1:absent", filepath.Join(n.Root, "x"), "--rule", "pull", "--wait"}} {
-		r.command(ctx, i, args...)
+		_, _ = r.command(ctx, i, args...)
 	}
 	var b bytes.Buffer
 	if err := backupTo(ctx, c, &b); err != nil {
@@ -355,19 +380,28 @@ func (r *canaryRun) unpacked(b []byte, i int) error {
 		if err = errors.Join(err, in.Close()); err != nil {
 			return fault.Wrap("read backup", f.Name, err)
 		}
-		r.search("a backup's "+f.Name, "store", i, text)
+		if slices.Contains(ownKeys, f.Name) {
+			r.add("a backup without keys has %s", f.Name)
+		}
+		r.search("a backup's "+f.Name, placeOf(f.Name), i, text)
 	}
 	return nil
 }
 
 // command looks at what one prints.
-func (r *canaryRun) command(ctx context.Context, i int, args ...string) {
+func (r *canaryRun) command(ctx context.Context, i int, args ...string) (out []byte, err error) {
+	out, err = r.output(ctx, i, args...)
+	r.search("pannier "+strings.Join(args, " "), "operators", i, out)
+	return out, err
+}
+
+// output is what a command prints.
+func (r *canaryRun) output(ctx context.Context, i int, args ...string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, r.program, append(args, "--admin", r.all[i].Admin(), "--config", r.all[i].Config())...)
 	cmd.Env = append(os.Environ(), r.all[i].Env[1]) // an operator's shell may have it, too
-	out, _ := cmd.CombinedOutput()                  // many are to fail
-	r.search("pannier "+strings.Join(args, " "), "operators", i, out)
+	return cmd.CombinedOutput()
 }
 
 func backupTo(ctx context.Context, c *admin.Client, w io.Writer) error {
@@ -406,14 +440,17 @@ func (r *canaryRun) crash() {
 func (r *canaryRun) files() {
 	for i, n := range r.all {
 		_ = filepath.WalkDir(n.Dir, func(path string, d fs.DirEntry, err error) error {
-			if err != nil || !d.Type().IsRegular() || path == filepath.Join(n.State, "identity.pem") || path == n.Config() || d.Name() == "log" {
+			if err != nil || !d.Type().IsRegular() || path == n.Config() || d.Name() == "log" {
 				return err
+			}
+			if slices.ContainsFunc(ownKeys, func(name string) bool { return path == filepath.Join(n.State, name) }) {
+				return nil
 			}
 			text, err := os.ReadFile(path)
 			if err != nil {
 				r.add("%v", err)
 			}
-			place := "store"
+			place := placeOf(path)
 			if strings.HasPrefix(path, n.Root) {
 				place = "files"
 			}

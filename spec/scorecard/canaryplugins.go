@@ -156,8 +156,8 @@ func (b *bridgesRun) use(ctx context.Context) error {
 	for _, name := range []string{"loop", "wrong", "nowhere", "strange", "unknown", "bucket", "broken"} {
 		p, err := c.TestPartner(ctx, &adminpb.TestPartnerRequest{Partner: name, Write: true})
 		b.search("test of "+name, "operators", 0, fmt.Appendf(nil, "%v %v", p, err))
-		b.command(ctx, 0, "partner", "test", name)
-		b.command(ctx, 0, "ls", name+":/")
+		_, _ = b.command(ctx, 0, "partner", "test", name) // most are to fail
+		_, _ = b.command(ctx, 0, "ls", name+":/")
 		r, err := c.Submit(ctx, &adminpb.SubmitRequest{Partner: name, Rule: "push", Source: "file", Target: name})
 		if err != nil {
 			return err

@@ -184,8 +184,14 @@ func (e *endpoints) operators(ctx context.Context) {
 	}
 }
 
-// twinOf is a method as it is in HTTP.
+// twinOf is a method as it is in HTTP, of some object.
 func twinOf(m protoreflect.MethodDescriptor) (verb, path string) {
+	verb, path = routeOf(m)
+	return verb, variable.ReplaceAllString(path, "abcdef")
+}
+
+// routeOf is a method as it is in HTTP, with the variables of its path.
+func routeOf(m protoreflect.MethodDescriptor) (verb, path string) {
 	rule, _ := proto.GetExtension(m.Options().(*descriptorpb.MethodOptions), annotations.E_Http).(*annotations.HttpRule)
 	switch p := rule.GetPattern().(type) {
 	case *annotations.HttpRule_Get:
@@ -197,7 +203,7 @@ func twinOf(m protoreflect.MethodDescriptor) (verb, path string) {
 	case *annotations.HttpRule_Delete:
 		verb, path = http.MethodDelete, p.Delete
 	}
-	return verb, variable.ReplaceAllString(path, "abcdef")
+	return verb, path
 }
 
 // variable is a part of a route's path that is any.

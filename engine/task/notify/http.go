@@ -79,7 +79,7 @@ func (h httpTask) Run(ctx context.Context, on *task.On) (task.Result, error) {
 		sign(r.Header, secret, id, time.Now(), body)
 		answer, err := client.Do(r)
 		if err != nil {
-			return unreached("notify", h.host, hidden(err))
+			return unreached("notify", h.host, fault.WithoutAddress(err))
 		}
 		_, _ = io.Copy(io.Discard, io.LimitReader(answer.Body, 64<<10))
 		answer.Body.Close()
@@ -130,14 +130,6 @@ func sign(h http.Header, secret []byte, id string, at time.Time, body []byte) {
 	mac.Write([]byte(id + "." + stamp + "."))
 	mac.Write(body)
 	h.Set("Webhook-Signature", "v1,"+base64.StdEncoding.EncodeToString(mac.Sum(nil)))
-}
-
-// hidden is an error without the address, which may have a token in it.
-func hidden(err error) error {
-	if u, ok := errors.AsType[*url.Error](err); ok {
-		return u.Err
-	}
-	return err
 }
 
 // said is what a status means.
