@@ -503,6 +503,8 @@ func TestPullDigestFails(t *testing.T) {
 	w := newWorld(t, "one")
 	s := w.servers["one"]
 	s.sumFails = fault.FromPeer("checksum", fault.DeadPeer, "no reply")
+	s.timeless = true // another attempt would begin anew
+	s.can = func(c *plugins.Capabilities) { c.Checksums = []string{"md5"} }
 	w.rules["pull"].Digest = sideeffect.None
 	w.rules["pull"].Retry.Attempts = 1
 	w.start(0, false)
@@ -511,6 +513,35 @@ func TestPullDigestFails(t *testing.T) {
 		t.Errorf("compared %q", r.Verified)
 	}
 	w.is(w.root, "x", b)
+}
+
+// oneServer are bridge.Servers of one session, whose Stat ends the opening and yet succeeds.
+type oneServer struct {
+	plugins.Session
+	end  context.CancelFunc
+	over int
+}
+
+func (*oneServer) Has(string) bool              { return true }
+func (*oneServer) Direct(string, string) error { return nil }
+
+func (o *oneServer) Login(context.Context, string) (plugins.Session, func(error), error) {
+	return o, func(error) { o.over++ }, nil
+}
+
+func (o *oneServer) Stat(context.Context, string) (plugins.Attr, error) {
+	o.end()
+	return plugins.Attr{Size: 1}, nil
+}
+
+// TestOpeningEndsLate: a source whose context is over is not returned as one that is open.
+func TestOpeningEndsLate(t *testing.T) {
+	opening, end := context.WithCancel(t.Context())
+	o := &oneServer{end: end}
+	_, err := bridge.File(o, "one", "", path(t, "x")).OpenSource(sideeffect.SourceSpec{Opening: opening})
+	if fault.KindOf(err) != fault.Canceled || o.over != 1 {
+		t.Errorf("%v; the session was given back %d times", err, o.over)
+	}
 }
 
 // TestNotBegunNotOurs: a copy that has not begun leaves nothing by which a file of somebody else, as
