@@ -522,7 +522,7 @@ type oneServer struct {
 	over int
 }
 
-func (*oneServer) Has(string) bool              { return true }
+func (*oneServer) Has(string) bool             { return true }
 func (*oneServer) Direct(string, string) error { return nil }
 
 func (o *oneServer) Login(context.Context, string) (plugins.Session, func(error), error) {
