@@ -220,10 +220,14 @@ func TestShutdown(t *testing.T) {
 	})
 }
 
-// slow is a source that takes as long to open as it is let.
-type slow struct{ sideeffect.Identity }
+// slow is a source that takes as long to open as it is let, and says when that has begun.
+type slow struct {
+	sideeffect.Identity
+	entered func()
+}
 
 func (s slow) OpenSource(spec sideeffect.SourceSpec) (sideeffect.Source, error) {
+	s.entered()
 	<-spec.Opening.Done()
 	return nil, fault.Wrap("open source", "slow", spec.Opening.Err())
 }
@@ -232,11 +236,12 @@ func (s slow) OpenSource(spec sideeffect.SourceSpec) (sideeffect.Source, error) 
 // with its own, and one whose server opens one.
 func TestOpeningEnds(t *testing.T) {
 	onSessions(t, func(t *testing.T, p *pair, ctx context.Context) {
-		opening := slow{sideeffect.Memory([]byte("x"))}
-		limited, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
+		limited, cancel := context.WithCancel(ctx)
+		opening := slow{sideeffect.Memory([]byte("x")), func() { cancel() }}
 		_, err := p.stub.Call(limited, &storepb.Item{}, rpc.With(up(opening)))
-		cancel()
-		wantKind(t, err, fault.Deadline)
+		wantKind(t, err, fault.Canceled)
+		limited, cancel = context.WithCancel(ctx)
+		defer cancel()
 		ended := make(chan error, 1)
 		p.store.call = func(ctx context.Context, _ *storepb.Item) (*storepb.Receipt, error) {
 			se, err := rpc.SideEffect(ctx)
@@ -246,9 +251,7 @@ func TestOpeningEnds(t *testing.T) {
 			ended <- err
 			return nil, err
 		}
-		limited, cancel = context.WithTimeout(ctx, 50*time.Millisecond)
 		_, err = p.stub.Call(limited, &storepb.Item{}, rpc.With(down(sideeffect.Writer(io.Discard))))
-		cancel()
 		if err == nil {
 			t.Error("the call has succeeded")
 		}

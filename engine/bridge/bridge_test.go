@@ -45,8 +45,10 @@ type server struct {
 	logins   atomic.Int32
 	cutRead  func() // a reading is cut off after 2 MiB, once, when this was called
 	timeless bool   // it says no times
-	sumless  bool   // its checksums are of something else
-	less     int64  // Copy says that it has copied so many bytes less
+	sumFails error
+	busy     func() error // instead of the first copy
+	sumless  bool         // its checksums are of something else
+	less     int64        // Copy says that it has copied so many bytes less
 	commits  int
 	written  int64
 	copies   int
@@ -110,6 +112,9 @@ func (s *session) Read(ctx context.Context, name string, offset int64) (io.ReadC
 }
 
 func (s *session) Checksum(ctx context.Context, name, algorithm string, length int64) ([]byte, error) {
+	if err := s.server.sumFails; err != nil {
+		return nil, err
+	}
 	h := plugins.NewChecksum(algorithm)
 	if h == nil || length != -1 {
 		return nil, fault.New("checksum", fault.Unsupported, "%s of %d bytes", algorithm, length)
@@ -143,7 +148,11 @@ func (s *session) Write(ctx context.Context, name string, r plugins.WriteRequest
 func (s *session) Copy(ctx context.Context, name string, to plugins.Session, toName string, r plugins.CopyRequest) (plugins.CopyResult, error) {
 	s.server.mu.Lock()
 	s.server.copies++
+	first := s.server.copies == 1
 	s.server.mu.Unlock()
+	if busy := s.server.busy; first && busy != nil {
+		return plugins.CopyResult{}, busy()
+	}
 	a, err := s.Stat(ctx, name)
 	if err != nil {
 		return plugins.CopyResult{}, err
@@ -487,6 +496,76 @@ func TestPullOtherDigest(t *testing.T) {
 		}
 		w.stop()
 	}
+}
+
+// TestPullDigestFails: a digest that nobody has asked for, and that does not come, fails nothing.
+func TestPullDigestFails(t *testing.T) {
+	w := newWorld(t, "one")
+	s := w.servers["one"]
+	s.sumFails = fault.FromPeer("checksum", fault.DeadPeer, "no reply")
+	s.timeless = true // another attempt would begin anew
+	s.can = func(c *plugins.Capabilities) { c.Checksums = []string{"md5"} }
+	w.rules["pull"].Digest = sideeffect.None
+	w.rules["pull"].Retry.Attempts = 1
+	w.start(0, false)
+	b := w.put(s.root, "x", 2<<20)
+	if r := w.ends(w.submit("pull", "one", "x", "x"), lifecycle.Done); r.Verified != "size" {
+		t.Errorf("compared %q", r.Verified)
+	}
+	w.is(w.root, "x", b)
+}
+
+// oneServer are bridge.Servers of one session, whose Stat ends the opening and yet succeeds.
+type oneServer struct {
+	plugins.Session
+	end  context.CancelFunc
+	over int
+}
+
+func (*oneServer) Has(string) bool             { return true }
+func (*oneServer) Direct(string, string) error { return nil }
+
+func (o *oneServer) Login(context.Context, string) (plugins.Session, func(error), error) {
+	return o, func(error) { o.over++ }, nil
+}
+
+func (o *oneServer) Stat(context.Context, string) (plugins.Attr, error) {
+	o.end()
+	return plugins.Attr{Size: 1}, nil
+}
+
+// TestOpeningEndsLate: a source whose context is over is not returned as one that is open.
+func TestOpeningEndsLate(t *testing.T) {
+	opening, end := context.WithCancel(t.Context())
+	o := &oneServer{end: end}
+	_, err := bridge.File(o, "one", "", path(t, "x")).OpenSource(sideeffect.SourceSpec{Opening: opening})
+	if fault.KindOf(err) != fault.Canceled || o.over != 1 {
+		t.Errorf("%v; the session was given back %d times", err, o.over)
+	}
+}
+
+// TestNotBegunNotOurs: a copy that has not begun leaves nothing by which a file of somebody else, as
+// large as it, is taken for it.
+func TestNotBegunNotOurs(t *testing.T) {
+	w := newWorld(t, "one", "two")
+	w.direct = nil
+	w.rules["copy"].Exists = engine.Refuse
+	s := w.servers["one"]
+	s.can = func(c *plugins.Capabilities) { c.Copy = true }
+	w.plugins["two"] = w.plugins["one"]
+	w.put(s.root, "x", 1000)
+	theirs := bytes.Repeat([]byte("t"), 1000)
+	s.busy = func() error {
+		if err := os.WriteFile(filepath.Join(w.servers["two"].root, "y"), theirs, 0o644); err != nil {
+			t.Error(err)
+		}
+		return fault.FromPeer("copy", fault.Overloaded, "come again")
+	}
+	w.start(0, false)
+	if r := w.ends(w.submit("copy", "two", "x", "y"), lifecycle.InError); r.Failure.Kind != fault.Exists {
+		t.Errorf("%+v", r.Failure)
+	}
+	w.is(w.servers["two"].root, "y", theirs)
 }
 
 func TestCopy(t *testing.T) {

@@ -81,7 +81,9 @@ func (p *push) direct(f *file) (o sideeffect.Outcome, done bool, err error) {
 			if noting := p.notes.put(p.ask.Key, n); noting != nil {
 				p.log.Warn("the next attempt cannot go on where this one ended", "error", noting)
 			}
-		} else if kindOf(err) != fault.Lost && !p.refuse { // a plugin that has died says nothing of it, and the file may have its name
+		} else if p.refuse && !noted && (!trusted(kind) || kind == fault.Overloaded && result.Bytes == 0) {
+			p.notes.drop(p.ask.Key) // no attempt can have named it: what has the name next is not this file
+		} else if kind != fault.Lost && !p.refuse { // a plugin that has died says nothing of it, and the file may have its name
 			p.notes.drop(p.ask.Key)
 		}
 		return o, true, err

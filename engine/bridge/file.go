@@ -46,7 +46,8 @@ func (f *file) OpenSource(spec sideeffect.SourceSpec) (sideeffect.Source, error)
 // open logs in and asks for the file, until opening ends.
 func (f *file) open(opening context.Context) (*remoteSource, error) {
 	ctx, cancel := context.WithCancel(context.Background())
-	defer context.AfterFunc(opening, cancel)()
+	stop := context.AfterFunc(opening, cancel)
+	defer stop()
 	s, over, err := f.servers.Login(ctx, f.server)
 	if err != nil {
 		cancel()
@@ -57,6 +58,11 @@ func (f *file) open(opening context.Context) (*remoteSource, error) {
 		over(err)
 		cancel()
 		return nil, AsEnd(f.server, err)
+	}
+	if !stop() { // its context is over, or will be
+		over(nil)
+		cancel()
+		return nil, fault.NewLocal("open source", fault.Canceled, "%v: the opening has ended: %w", f, context.Cause(opening))
 	}
 	return r, nil
 }

@@ -220,6 +220,9 @@ func (s *session) made(c *conn, write bool) (*conn, error) {
 		return nil, s.shut()
 	}
 	s.all[c] = true
+	if s.limit == s.connections { // as many are let in again as there may be
+		s.pause = 0
+	}
 	if c.writes = write; write {
 		c.fed.Store(time.Now().UnixNano())
 	}

@@ -44,7 +44,7 @@ func TestRelays(t *testing.T) {
 	for _, limit := range []string{"2", "4"} {
 		a, b := newFake(t, nil), newFake(t, nil)
 		s, d := a.mustOpen("connections", limit, "fxp", "any"), b.mustOpen("connections", limit, "fxp", "any")
-		content := randomBytes(2 << 20)
+		content := randomBytes(256 << 10)
 		a.put("/f", content)
 		b.put("/f", content)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -79,11 +79,23 @@ func TestOneConnection(t *testing.T) {
 		f := newFake(t, nil)
 		f.most = 1
 		f.put("/f", randomBytes(100))
-		s := f.mustOpen("connections", allowed, "fxp", "any", "timeout", "1s")
+		s := f.mustOpen("connections", allowed, "fxp", "any")
 		soon(t, func() {
 			_, err := s.Copy(t.Context(), "/f", s, "/g", plugins.CopyRequest{})
 			isKind(t, err, fault.Unsupported, "two connections")
-			isKind(t, relay(t.Context(), s, "/f", s, "/g"), fault.Overloaded, "files are being written")
+			st, err := s.Write(t.Context(), "/g", plugins.WriteRequest{Size: -1})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			s.mu.Lock()
+			for c := range s.all {
+				c.fed.Store(1) // long ago
+			}
+			s.mu.Unlock()
+			_, err = s.Read(t.Context(), "/f", 0)
+			isKind(t, err, fault.Overloaded, "files are being written")
+			_, _ = st.Abort(t.Context(), false)
 			if b, err := reads(t.Context(), s, "/f", 0); err != nil || len(b) != 100 {
 				t.Errorf("afterwards: %d bytes, %v", len(b), err)
 			}
@@ -134,6 +146,20 @@ func TestLimitRises(t *testing.T) {
 	if c == nil || err != nil {
 		t.Fatalf("it is not asked again: %v", err)
 	}
+	s.mu.Lock()
+	if s.pause != 2*leastPause {
+		t.Errorf("one of two more is let in, and the pause is %v", s.pause)
+	}
+	s.fell = s.fell.Add(-3 * leastPause)
+	s.mu.Unlock()
+	last, err := s.spare(t.Context())
+	if last == nil || err != nil {
+		t.Fatalf("it is not asked for the last: %v", err)
+	}
+	if s.pause != 0 {
+		t.Errorf("all are let in again, and the pause is %v", s.pause)
+	}
+	s.give(last)
 	s.give(c)
 	s.give(held)
 }
