@@ -136,7 +136,7 @@ func daemonCommands() map[string]func(*testscript.TestScript, bool, []string) {
 			n, err := strconv.Atoi(args[0])
 			ts.Check(err)
 			for began := time.Now(); of(ts).engine.Waiting() != n; time.Sleep(5 * time.Millisecond) {
-				if time.Since(began) > 20*time.Second {
+				if time.Since(began) > 3*time.Minute {
 					ts.Fatalf("%d are waited for, want %d", of(ts).engine.Waiting(), n)
 				}
 			}

@@ -77,7 +77,9 @@ func TestRelays(t *testing.T) {
 func TestOneConnection(t *testing.T) {
 	for _, allowed := range []string{"1", "5"} {
 		f := newFake(t, nil)
+		f.mu.Lock()
 		f.most = 1
+		f.mu.Unlock()
 		f.put("/f", randomBytes(100))
 		s := f.mustOpen("connections", allowed, "fxp", "any")
 		soon(t, func() {
@@ -124,7 +126,9 @@ func TestRenameConfirmedAlone(t *testing.T) {
 // TestLimitRises: a server that had let in no more may do so later.
 func TestLimitRises(t *testing.T) {
 	f := newFake(t, nil)
+	f.mu.Lock()
 	f.most = 1
+	f.mu.Unlock()
 	s := f.mustOpen("connections", "3")
 	held, err := s.take(t.Context())
 	if err != nil {
