@@ -27,12 +27,17 @@ import (
 	pluginhost "github.com/pannier/pannier/plugins/host"
 )
 
-// TestMain makes the test binary a node too, one that kills itself where it is told, and a
-// plugin of such nodes.
+// TestMain makes the test binary a node too, one that kills itself where it is told, and
+// the plugins of nodes.
 func TestMain(m *testing.M) {
 	switch {
 	case len(os.Args) == 3 && os.Args[1] == pluginhost.EntryArgument:
-		plugins.Serve(dir.Driver{})
+		switch os.Args[2] {
+		case "dir":
+			plugins.Serve(dir.Driver{})
+		case "deaf":
+			plugins.Serve(deaf{}, pluginhost.Node)
+		}
 		os.Exit(0)
 	case len(os.Args) == 4 && os.Args[1] == "serve":
 		if err := serveDying(os.Args[3]); err != nil {

@@ -137,7 +137,7 @@ func TestScrape(t *testing.T) {
 	}
 }
 
-func eventually(t *testing.T, holds func() bool, otherwise func() string) {
+func eventually(t testing.TB, holds func() bool, otherwise func() string) {
 	t.Helper()
 	for range 6000 {
 		if holds() {

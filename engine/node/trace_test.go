@@ -3,7 +3,11 @@ package node_test
 import (
 	"context"
 	"encoding/hex"
+	"errors"
+	"io"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -11,6 +15,7 @@ import (
 	collector "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	v1 "go.opentelemetry.io/proto/otlp/trace/v1"
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/pannier/pannier/engine/lifecycle"
 )
@@ -52,20 +57,54 @@ func (r *receiver) Export(_ context.Context, in *collector.ExportTraceServiceReq
 	return &collector.ExportTraceServiceResponse{}, nil
 }
 
-// receive starts a collector, and has the environment name it.
-func receive(t *testing.T) *receiver {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+// ServeHTTP takes spans over http/protobuf: https://opentelemetry.io/docs/specs/otlp/#otlphttp.
+func (r *receiver) ServeHTTP(w http.ResponseWriter, q *http.Request) {
+	if q.Method != http.MethodPost || q.URL.Path != "/v1/traces" || q.Header.Get("Content-Type") != "application/x-protobuf" {
+		http.Error(w, "no spans in protobuf are sent here", http.StatusBadRequest)
+		return
 	}
-	r, s := &receiver{spans: map[string]*span{}}, grpc.NewServer()
-	collector.RegisterTraceServiceServer(s, r)
-	served := make(chan struct{})
-	go func() { defer close(served); _ = s.Serve(l) }()
-	t.Cleanup(func() { s.Stop(); <-served })
-	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://"+l.Addr().String())
-	t.Setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")
+	body, err := io.ReadAll(q.Body)
+	in := &collector.ExportTraceServiceRequest{}
+	if err := errors.Join(err, proto.Unmarshal(body, in)); err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	out, err := r.Export(q.Context(), in)
+	if err == nil {
+		body, err = proto.Marshal(out)
+	}
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/x-protobuf")
+	_, _ = w.Write(body)
+}
+
+// receive starts a collector that takes the protocol, and no other, and has the environment
+// name both. An empty protocol is the default one, http/protobuf.
+func receive(t *testing.T, protocol string) *receiver {
+	t.Helper()
+	r := &receiver{spans: map[string]*span{}}
+	endpoint := ""
+	if protocol == "grpc" {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := grpc.NewServer()
+		collector.RegisterTraceServiceServer(s, r)
+		served := make(chan struct{})
+		go func() { defer close(served); _ = s.Serve(l) }()
+		t.Cleanup(func() { s.Stop(); <-served })
+		endpoint = "http://" + l.Addr().String()
+	} else {
+		s := httptest.NewServer(r)
+		t.Cleanup(s.Close)
+		endpoint = s.URL
+	}
+	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
+	t.Setenv("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
 	return r
 }
 
@@ -118,9 +157,15 @@ pre = [ { task = "log", text = "before" } ]
 post = [ { task = "log", text = "after" } ]
 `
 
-// TestTrace: a collector sees one trace over both nodes, each span below what has caused it.
+// TestTrace: a collector sees one trace over both nodes, each span below what has caused it,
+// by each protocol.
 func TestTrace(t *testing.T) {
-	r := receive(t)
+	for name, protocol := range map[string]string{"grpc": "grpc", "http": "http/protobuf", "default": ""} {
+		t.Run(name, func(t *testing.T) { testTrace(t, receive(t, protocol)) })
+	}
+}
+
+func testTrace(t *testing.T, r *receiver) {
 	a, b := newHost(t, "a"), newHost(t, "b")
 	a.start(a.config(b.partner() + strings.ReplaceAll(traced, "%ROOT%", a.dir+"/files")))
 	b.start(b.config(a.partner() + strings.ReplaceAll(traced, "%ROOT%", b.dir+"/files")))
@@ -159,7 +204,7 @@ func TestTrace(t *testing.T) {
 // TestTraceGoesOn: a request that is carried on by another process is one trace still, and
 // its span is told once, when it has ended.
 func TestTraceGoesOn(t *testing.T) {
-	r := receive(t)
+	r := receive(t, "grpc")
 	a, b := newHost(t, "a"), newHost(t, "b")
 	cfg := a.config(b.partner() + strings.ReplaceAll(traced, "%ROOT%", a.dir+"/files"))
 	a.start(cfg)
