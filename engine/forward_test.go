@@ -197,18 +197,20 @@ func TestForwardVersion(t *testing.T) {
 	for name, tc := range map[string]struct {
 		change func(file string) error
 		end    lifecycle.State
+		writes bool // a pre task of the onward rule may write to the file
 	}{
 		"replaced": {func(file string) error {
 			if err := os.WriteFile(file+".new", []byte("another"), 0o644); err != nil {
 				return err
 			}
 			return os.Rename(file+".new", file)
-		}, lifecycle.InError},
-		"written to": {func(file string) error { return os.WriteFile(file, []byte("another"), 0o644) }, lifecycle.InError},
+		}, lifecycle.InError, false},
+		"written to":           {func(file string) error { return os.WriteFile(file, []byte("another"), 0o644) }, lifecycle.InError, false},
+		"written to by a task": {func(file string) error { return os.WriteFile(file, []byte("another"), 0o644) }, lifecycle.Done, true},
 		"touched": {func(file string) error {
 			return os.Link(file, file+".link")
-		}, lifecycle.Done},
-		"untouched": {func(string) error { return nil }, lifecycle.Done},
+		}, lifecycle.Done, false},
+		"untouched": {func(string) error { return nil }, lifecycle.Done, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -216,6 +218,10 @@ func TestForwardVersion(t *testing.T) {
 					n.rules["on"] = &engine.Rule{Name: "on", Direction: engine.Send, Partners: []string{"*"}, Root: n.root, Quota: sideeffect.NoQuota}
 					if n.name == "b" {
 						n.rules["push"].Receiver.Post = tasks(t, task.Table{Task: "transfer", Partner: "c", Rule: "on"})
+						if tc.writes {
+							n.rules["on"].Sender.Pre = tasks(t, task.Table{Task: "check", Name: "*"})
+							n.rules["on"].Sender.Pre[0].Other = true
+						}
 					}
 				}, "a", "b", "c")
 				p.stop("c")
@@ -245,6 +251,9 @@ func TestForwardVersion(t *testing.T) {
 				}
 				if n != 1 {
 					t.Errorf("%d requests", n)
+				}
+				if tc.writes {
+					content = []byte("another")
 				}
 				if tc.end == lifecycle.Done {
 					p.has("c", "y", content)
