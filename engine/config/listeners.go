@@ -53,7 +53,7 @@ func (m *meaning) listeners(list *value) (all []Listener) {
 func (m *meaning) guest(t *userTable, v *value) guest.User {
 	u := guest.User{Name: t.Name, Partner: t.Partner}
 	if m.text(v, "name", "who it is") {
-		m.name(t.Name, v.field("name"))
+		m.word(t.Name, v.field("name")) // whatever foreign clients call themselves, as DOMAIN\user
 	}
 	u.Keys, u.Password = m.secret(t.Keys, v, "keys"), m.secret(t.Password, v, "password")
 	if !v.has("keys") && !v.has("password") {

@@ -92,8 +92,20 @@ func (v *value) isText(name string) bool {
 	return v.has(name) && v.fields[name].kind == unstable.String
 }
 
-// name notes a name that nodes, partners and rules cannot have.
+// name notes a name that nodes, partners, rules and other objects cannot have.
 func (m *meaning) name(name string, at *value) bool {
+	if !m.word(name, at) {
+		return false
+	}
+	if strings.ContainsAny(name, "/?#%\\") || name == "." || name == ".." {
+		m.add(at.place, "write - or _ instead", "a name is a part of addresses, as /v1/partners/NAME: it has none of / ? # %% \\, and is not . or ..")
+		return false
+	}
+	return true
+}
+
+// word notes a name that nobody can have.
+func (m *meaning) word(name string, at *value) bool {
 	switch {
 	case name == "" || len(name) > lifecycle.MaxName:
 		m.add(at.place, "", "a name has 1 to %d bytes, this one %d", lifecycle.MaxName, len(name))
@@ -101,8 +113,6 @@ func (m *meaning) name(name string, at *value) bool {
 		m.add(at.place, "", "%q means every partner and cannot be a name", name)
 	case strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r == 0x7f }):
 		m.add(at.place, "", "a name has no spaces and no control characters")
-	case strings.ContainsAny(name, "/?#%\\") || name == "." || name == "..":
-		m.add(at.place, "write - or _ instead", "a name is a part of addresses, as /v1/partners/NAME: it has none of / ? # %% \\, and is not . or ..")
 	default:
 		return true
 	}

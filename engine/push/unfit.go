@@ -10,6 +10,9 @@ import (
 // refused for what it says is halved, down to the record that is at fault, which is passed over.
 // But an endpoint that takes nothing at all is at fault itself: then everything waits.
 
+// mostUnfit is how many records in a row are asked after while none was taken.
+const mostUnfit = 16
+
 // unfit is the answer that what was sent is bad, or too much.
 type unfit struct{ status string }
 
@@ -38,6 +41,9 @@ func (p *Pusher) send(batch []lifecycle.Record, h *handed) error {
 		return err
 	case len(batch) == 1:
 		h.unfit, h.reason = append(h.unfit, &batch[0]), err
+		if len(h.taken) == 0 && len(h.unfit) == mostUnfit {
+			return err
+		}
 	default:
 		half := len(batch) / 2
 		if err := p.send(batch[:half], h); err != nil {

@@ -25,8 +25,10 @@ func TestUnfit(t *testing.T) {
 		h.status.Store(code)
 		h.finish(nil, 10)
 		p := h.open()
-		for failed.Load() == 0 { // as from an endpoint that is set up wrongly
-			time.Sleep(time.Millisecond)
+		for range 30_000 { // as from an endpoint that is set up wrongly
+			if time.Sleep(time.Millisecond); failed.Load() > 0 {
+				break
+			}
 		}
 		h.unfit.Store(code)
 		h.status.Store(200)
@@ -53,6 +55,26 @@ func TestUnfit(t *testing.T) {
 				t.Errorf("%d: %s was named %d times:\n%s", code, id, n, log.String())
 			}
 		}
+	}
+}
+
+// TestTakesNothing: an endpoint that takes nothing is not asked for each record.
+func TestTakesNothing(t *testing.T) {
+	h := newHub(t)
+	h.cfg.Batch, h.cfg.Every = 500, time.Hour
+	failed := make(chan error, 1000)
+	h.cfg.Pushed = func(_ int, err error) { failed <- err }
+	h.status.Store(400)
+	h.finish(nil, 500)
+	p := h.open()
+	defer p.Close()
+	if err := <-failed; err == nil {
+		t.Fatal("it was taken")
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if n := len(h.tokens); n > 64 {
+		t.Errorf("it was asked %d times for a batch", n)
 	}
 }
 

@@ -51,10 +51,6 @@ func (v *server) receive(conn net.Conn, from netip.Prefix) {
 	}
 	if err != nil {
 		g.log().Info("a client was not let in", "error", err)
-		if g.line.stuck(v.cfg.strangerBytes()) {
-			v.limits.shut(from)
-			g.log().Warn("a client has said much more than it was asked, which stays in memory: its address is not served for a while", "while", shutTime)
-		}
 		return
 	}
 	g.log().Info("a client is here", "client", string(g.conn.ClientVersion()))

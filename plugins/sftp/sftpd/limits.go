@@ -10,7 +10,6 @@ import (
 const (
 	maxAddresses = 10_000           // whose failures are remembered
 	forgiven     = 30 * time.Second // after which one failure is forgotten
-	shutTime     = 10 * time.Minute // how long nobody comes from an address that has cost memory for ever
 )
 
 // limits counts connections, in all and of each address, and failed logins.
@@ -28,7 +27,6 @@ type address struct {
 	connections int
 	failures    int
 	last        time.Time // failure, or forgiveness
-	shut        time.Time // until then nobody is let in from there
 }
 
 // prefix is whom a limit is for: an address, or what one customer has of IPv6.
@@ -51,7 +49,7 @@ func (l *limits) enter(p netip.Prefix) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	a := l.of[p]
-	if l.all >= l.cfg.connections || l.strangers >= l.cfg.logins || a != nil && (a.connections >= l.cfg.perAddress || time.Now().Before(a.shut)) {
+	if l.all >= l.cfg.connections || l.strangers >= l.cfg.logins || a != nil && a.connections >= l.cfg.perAddress {
 		return false
 	}
 	if a == nil {
@@ -90,16 +88,9 @@ func (l *limits) leave(p netip.Prefix) {
 	defer l.mu.Unlock()
 	l.all--
 	a := l.of[p]
-	if a.connections--; a.connections == 0 && a.forgive(time.Now()) == 0 && !time.Now().Before(a.shut) {
+	if a.connections--; a.connections == 0 && a.forgive(time.Now()) == 0 {
 		delete(l.of, p)
 	}
-}
-
-// shut lets nobody in from an address for a while. It has a connection.
-func (l *limits) shut(p netip.Prefix) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.of[p].shut = time.Now().Add(shutTime)
 }
 
 // failed counts a failed login. The client's answer is due after that time at the

@@ -432,6 +432,29 @@ func TestAlgorithms(t *testing.T) {
 	}
 }
 
+// TestRefusedComesAgain: who could not agree on algorithms, or has been refused, is a stranger like
+// any other when it comes again, and keeps no place.
+func TestRefusedComesAgain(t *testing.T) {
+	r := serve(t, newNode(t), "connections-per-address", "1")
+	old := ssh.Config{KeyExchanges: []string{ssh.InsecureKeyExchangeDH14SHA1}}
+	if _, _, _, err := ssh.NewClientConn(dial(t, r), "", &ssh.ClientConfig{Config: old, User: user, HostKeyCallback: ssh.InsecureIgnoreHostKey()}); err == nil {
+		t.Fatal("there is no common algorithm")
+	}
+	again := func() bool {
+		c, err := login(dial(t, r), user, ssh.Password(password))
+		if err == nil {
+			_ = c.Close()
+		}
+		return err == nil
+	}
+	until(t, "who had no algorithm comes again", again)
+	until(t, "the wrong password is refused", func() bool {
+		_, err := login(dial(t, r), user, ssh.Password("x"))
+		return err != nil && strings.Contains(err.Error(), "unable to authenticate")
+	})
+	until(t, "who was refused comes again", again)
+}
+
 func TestOptions(t *testing.T) {
 	for _, o := range []map[string]string{
 		{}, {"hostkey": ""}, {"hostkey": "x", "unknown": "1"}, {"hostkey": "x", "login": ""}, {"hostkey": "x", "login": "key,none"}, {"hostkey": "x", "login-tries": "0"},

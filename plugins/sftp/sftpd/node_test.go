@@ -6,7 +6,6 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"encoding/pem"
-	"fmt"
 	"io"
 	"io/fs"
 	"iter"
@@ -29,17 +28,9 @@ import (
 	"github.com/pannier/pannier/spec/fault"
 )
 
-// forever are the goroutines of package ssh that a test had it hold.
-var forever []goleak.Option
-
 func TestMain(m *testing.M) {
 	slog.SetDefault(slog.New(slog.NewTextHandler(io.Discard, nil)))
-	code := m.Run()
-	if err := goleak.Find(forever...); code == 0 && err != nil {
-		fmt.Fprintln(os.Stderr, "goroutines are left:", err)
-		code = 1
-	}
-	os.Exit(code)
+	goleak.VerifyTestMain(m)
 }
 
 // node is a directory whose users have passwords and keys, and which notes what was done.

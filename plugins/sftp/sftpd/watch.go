@@ -2,7 +2,6 @@ package sftpd
 
 import (
 	"net"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -19,16 +18,11 @@ type line struct {
 	began time.Time
 	heard atomic.Int64 // of clock
 	in    atomic.Bool  // the client is let in, and may say as much as it likes
-	left  atomic.Int64 // bytes that it may say before
-	read  func()       // says that SSH has read to the end
-	ended <-chan struct{}
+	left  int64        // bytes that it may say before; of Read
 }
 
 func newLine(c net.Conn, stranger int64) *line {
-	ended := make(chan struct{})
-	l := &line{Conn: c, began: time.Now(), read: sync.OnceFunc(func() { close(ended) }), ended: ended}
-	l.left.Store(stranger)
-	return l
+	return &line{Conn: c, began: time.Now(), left: stranger}
 }
 
 // clock is the time in ns since the connection has begun, whatever is done to the clock of
@@ -40,49 +34,20 @@ func (l *line) clock() int64 { return int64(time.Since(l.began)) }
 func (l *line) Read(b []byte) (int, error) {
 	stranger := !l.in.Load()
 	if stranger {
-		if l.left.Load() <= 0 {
+		if l.left <= 0 {
 			_ = l.Conn.Close()
-			l.read()
 			return 0, fault.New("login", fault.Protocol, "the client says more than a login needs, and nobody is logged in")
 		}
-		b = b[:min(int64(len(b)), l.left.Load())]
+		b = b[:min(int64(len(b)), l.left)]
 	}
 	n, err := l.Conn.Read(b)
 	if n > 0 {
 		l.heard.Store(l.clock())
 	}
 	if stranger {
-		l.left.Add(-int64(n))
-	}
-	if err != nil {
-		l.read()
+		l.left -= int64(n)
 	}
 	return n, err
-}
-
-const (
-	// leastStuck is more than a client can say before SSH reads in a goroutine of its own, bytes.
-	leastStuck = 512
-	// stuckTime is how long that goroutine may take to see that the connection is closed.
-	stuckTime = 5 * time.Second
-)
-
-// stuck closes the connection of a client that was refused, and says whether package ssh goes on to
-// hold what it has said, and two goroutines, for ever: that is so if it has said more than 16
-// messages ahead, for which nobody waits any more.
-func (l *line) stuck(stranger int64) bool {
-	_ = l.Conn.Close()
-	if stranger-l.left.Load() < leastStuck {
-		return false
-	}
-	t := time.NewTimer(stuckTime)
-	defer t.Stop()
-	select {
-	case <-l.ended:
-		return false
-	case <-t.C:
-		return true
-	}
 }
 
 func (l *line) Write(b []byte) (int, error) {
