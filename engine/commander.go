@@ -166,7 +166,7 @@ func (e *Engine) startSuspect(now, date time.Time, next *time.Time) {
 	}
 	for i, w := range q.suspects {
 		l := q.line(w.partner)
-		if full := q.running >= e.cfg.Concurrent || l.running >= l.most; full && !q.lent[w.ref] || !e.open(l, now, next) {
+		if !e.room(w.ref, l) || !e.open(l, now, next) {
 			continue
 		}
 		if until := w.since.Add(suspectPatience); q.running > 0 && until.After(now) {
@@ -345,7 +345,7 @@ func (e *Engine) seize(ref store.Ref, rule *Rule, o *Order) *run {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	l, q := e.queue.line(o.Partner), &e.queue
-	if e.draining || !l.up || len(l.ready) > 0 || l.running >= l.most || q.running >= e.cfg.Concurrent || q.alone(time.Now()) {
+	if e.draining || !l.up || len(l.ready) > 0 || !e.room(ref, l) || q.alone(time.Now()) {
 		return nil
 	}
 	x := e.hold(ref)

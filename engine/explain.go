@@ -24,12 +24,12 @@ func (e *Engine) Explain(ctx context.Context, ref store.Ref) (Explanation, error
 	if w != nil {
 		x.At, ready = w.due, w.sleep < 0
 	}
-	full := e.queue.running >= e.cfg.Concurrent
 	l := e.queue.line(s.Spec.Partner)
 	if w != nil {
 		l = e.queue.line(w.partner)
 	}
-	crowded, alone := l.running >= l.most, e.queue.alone(time.Now()) || ready && w.suspect
+	full, crowded := e.full(ref, l)
+	alone := e.queue.alone(time.Now()) || ready && w.suspect
 	rule, _ := e.book.Rule(s.Spec.Rule)
 	e.mu.Unlock()
 	if rule != nil {

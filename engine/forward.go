@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/pannier/pannier/engine/lifecycle"
@@ -50,7 +51,8 @@ func (f forwarder) Forward(ctx context.Context, o task.Forward) (lifecycle.ID, e
 }
 
 // sameFile is the version of the task's file, and refuses to send another: a link may lead
-// elsewhere, and roots may have been mounted over.
+// elsewhere, and roots may have been mounted over. It is none where a pre task of the rule may give
+// the file another content.
 func (f forwarder) sameFile(file relpath.Path, rule *Rule, name relpath.Path) (v sideeffect.Version, err error) {
 	mine, err := f.x.root.Stat(file.String())
 	if err != nil {
@@ -64,6 +66,9 @@ func (f forwarder) sameFile(file relpath.Path, rule *Rule, name relpath.Path) (v
 	theirs, err := root.Stat(name.String())
 	if err == nil && !os.SameFile(mine, theirs) {
 		err = fault.New("look for the file", fault.Stale, "what is %s below the root of rule %q is another file", name, rule.Name)
+	}
+	if slices.ContainsFunc(rule.Sender.Pre, func(s task.Step) bool { return s.Other }) {
+		return v, err // what it changes in place is sent, also by the next attempt
 	}
 	return sideeffect.VersionOf(mine), err
 }

@@ -2,6 +2,7 @@ package engine_test
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -54,6 +55,100 @@ func TestForwardInItsPlace(t *testing.T) {
 	}
 }
 
+// TestForwardCrowded: a place that is lent is one at the node. The partner of who has it lent gets no
+// more requests at a time than it may have, and those that wait for others do not count there.
+func TestForwardCrowded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newGroup(t, func(n *node) {
+			n.concurrent = 4
+			n.rules["on"] = &engine.Rule{Name: "on", Direction: engine.Send, Partners: []string{"*"}, Root: n.root, Quota: sideeffect.NoQuota}
+			if n.name == "a" {
+				n.rules["push"].Sender.Post = tasks(t, task.Table{Task: "transfer", Partner: "c", Rule: "on", Wait: true})
+			} else {
+				n.rules["on"].Receiver.Post = tasks(t, task.Table{Task: "wait", Path: "go"})
+			}
+		}, "a", "b", "c")
+		a, c := p.nodes["a"], p.nodes["c"]
+		book := a.engine.Book()
+		few := *book.Partners["c"]
+		few.Concurrent = 1
+		book.Partners = maps.Clone(book.Partners)
+		book.Partners["c"] = &few
+		if err := a.engine.SetBook(book); err != nil {
+			t.Fatal(err)
+		}
+		var all []store.Ref
+		for i := range 4 {
+			source := fmt.Sprint("x", i)
+			p.file("a", source, 1000)
+			all = append(all, p.submit("push", source, fmt.Sprint("y", i)))
+		}
+		time.Sleep(time.Minute)
+		n := 0
+		for _, err := range c.engine.Find(t.Context(), store.Query{Rule: "on"}) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			n++
+		}
+		if n != 1 {
+			t.Errorf("%d requests at a time with a partner that has one", n)
+		}
+		p.file("c", "go", 1)
+		if err := os.Chtimes(filepath.Join(c.root, "go"), time.Time{}, time.Now().Add(-time.Hour)); err != nil {
+			t.Fatal(err)
+		}
+		for _, ref := range all {
+			p.endWithin(ref, lifecycle.Done, time.Minute)
+		}
+		for _, s := range a.engine.Partners() {
+			if s.Running != 0 {
+				t.Errorf("%d places of %s are not given back", s.Running, s.Name)
+			}
+		}
+	})
+}
+
+// TestForwardCrosswise: requests of two partners that wait for requests with the other one get ahead
+// although all places of both are theirs.
+func TestForwardCrosswise(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newGroup(t, func(n *node) {
+			n.concurrent = 1
+			for _, rule := range []string{"on", "cross"} {
+				n.rules[rule] = &engine.Rule{Name: rule, Direction: engine.Send, Partners: []string{"*"}, Root: n.root, Quota: sideeffect.NoQuota}
+			}
+			if n.name == "a" {
+				limit := task.Duration(time.Minute)
+				n.rules["push"].Sender.Post = tasks(t, task.Table{Task: "transfer", Partner: "c", Rule: "on", Wait: true, Timeout: limit})
+				n.rules["cross"].Sender.Post = tasks(t, task.Table{Task: "transfer", Partner: "b", Rule: "on", Wait: true, Timeout: limit})
+			}
+		}, "a", "b", "c")
+		p.file("a", "x", 1000)
+		p.file("a", "z", 1000)
+		a := p.nodes["a"]
+		for _, o := range []engine.Order{{Partner: "b", Rule: "push", Source: path(t, "x")}, {Partner: "c", Rule: "cross", Source: path(t, "z")}} {
+			if _, _, err := a.engine.Submit(t.Context(), o); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(10 * time.Second)
+		n := 0
+		for s, err := range a.engine.Find(t.Context(), store.Query{}) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			n++
+			if s.State != lifecycle.Done {
+				t.Errorf("%s: %v", s.Spec.Rule, s.State)
+			}
+		}
+		if n != 4 {
+			t.Errorf("%d requests, want 4", n)
+		}
+	})
+}
+
 // TestForwardLeft: a request whose task has waited for long enough takes its place back, and the
 // other one, which goes on, has a place of its own from then on.
 func TestForwardLeft(t *testing.T) {
@@ -102,18 +197,20 @@ func TestForwardVersion(t *testing.T) {
 	for name, tc := range map[string]struct {
 		change func(file string) error
 		end    lifecycle.State
+		writes bool // a pre task of the onward rule may write to the file
 	}{
 		"replaced": {func(file string) error {
 			if err := os.WriteFile(file+".new", []byte("another"), 0o644); err != nil {
 				return err
 			}
 			return os.Rename(file+".new", file)
-		}, lifecycle.InError},
-		"written to": {func(file string) error { return os.WriteFile(file, []byte("another"), 0o644) }, lifecycle.InError},
+		}, lifecycle.InError, false},
+		"written to":           {func(file string) error { return os.WriteFile(file, []byte("another"), 0o644) }, lifecycle.InError, false},
+		"written to by a task": {func(file string) error { return os.WriteFile(file, []byte("another"), 0o644) }, lifecycle.Done, true},
 		"touched": {func(file string) error {
 			return os.Link(file, file+".link")
-		}, lifecycle.Done},
-		"untouched": {func(string) error { return nil }, lifecycle.Done},
+		}, lifecycle.Done, false},
+		"untouched": {func(string) error { return nil }, lifecycle.Done, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -121,6 +218,10 @@ func TestForwardVersion(t *testing.T) {
 					n.rules["on"] = &engine.Rule{Name: "on", Direction: engine.Send, Partners: []string{"*"}, Root: n.root, Quota: sideeffect.NoQuota}
 					if n.name == "b" {
 						n.rules["push"].Receiver.Post = tasks(t, task.Table{Task: "transfer", Partner: "c", Rule: "on"})
+						if tc.writes {
+							n.rules["on"].Sender.Pre = tasks(t, task.Table{Task: "check", Name: "*"})
+							n.rules["on"].Sender.Pre[0].Other = true
+						}
 					}
 				}, "a", "b", "c")
 				p.stop("c")
@@ -150,6 +251,9 @@ func TestForwardVersion(t *testing.T) {
 				}
 				if n != 1 {
 					t.Errorf("%d requests", n)
+				}
+				if tc.writes {
+					content = []byte("another")
 				}
 				if tc.end == lifecycle.Done {
 					p.has("c", "y", content)

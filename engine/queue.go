@@ -58,6 +58,7 @@ type line struct {
 	name     string
 	ready    readies
 	running  int
+	lending  int  // of those, how many wait for another request
 	most     int  // requests at a time
 	up       bool // there was a session when last heard
 	refused  bool // a bridge whose server lets nobody in: its requests hear that, each for itself

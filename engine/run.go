@@ -35,7 +35,7 @@ type run struct {
 	attempt uint32  // of the call that is served; 0: it is no call's
 	waiters int     // calls that wait for the run to be over
 	line    *line   // of which it has a place; nil: it has none
-	guest   bool    // line is that of its partner, and its place is lent by the run that waits for it
+	guest   bool    // its place at the node is lent by the run that waits for it
 
 	// Of the run's own goroutine, or of the pump while that waits for it.
 	log     *slog.Logger

@@ -58,9 +58,7 @@ where the node is of this host, and its configuration may be read.`,
 				}
 			}
 			if !dry {
-				if err := warnOfRoots(ctx, cmd.ErrOrStderr(), client, reply); err != nil {
-					return err
-				}
+				warnOfRoots(ctx, cmd.ErrOrStderr(), client, reply)
 			}
 			if asJSON {
 				return writeJSON(cmd.OutOrStdout(), reply)
@@ -89,20 +87,22 @@ func (c *console) ownWarnings() []string {
 }
 
 // warnOfRoots says which roots of rules that were applied the node cannot write: the sandbox of its
-// unit is seen from there only.
-func warnOfRoots(ctx context.Context, w io.Writer, client *admin.Client, reply *adminpb.ApplyReply) error {
+// unit is seen from there only. That it cannot be asked is a warning, too.
+func warnOfRoots(ctx context.Context, w io.Writer, client *admin.Client, reply *adminpb.ApplyReply) {
 	applied := func(rule string) bool {
 		return slices.ContainsFunc(reply.GetChanges(), func(c *adminpb.ObjectChange) bool {
 			return c.GetKind() == "rule" && c.GetName() == rule && (c.GetChange() == "new" || c.GetChange() == "changed")
 		})
 	}
 	rules, err := client.ListRules(ctx, &adminpb.ListRulesRequest{Roots: true})
+	if err != nil { // it is applied all the same
+		fmt.Fprintf(w, "warning: whether the node can write the roots is not known: %s\n", command.Printable(fault.Plain(err)))
+	}
 	for _, r := range rules.GetRules() {
 		if r.GetUnwritable() != "" && applied(r.GetName()) {
 			fmt.Fprintf(w, "warning: %s\n", command.Printable(fmt.Sprintf("rule %s: the node cannot write its root %s: %s; %s", r.GetName(), r.GetRoot(), r.GetUnwritable(), engine.Unseal)))
 		}
 	}
-	return err
 }
 
 // applyTexts are those of a file, of the TOML files of a directory, or of stdin.

@@ -359,7 +359,7 @@ func (b *batch) submit(ctx context.Context) error {
 		case r.err != nil && fault.KindOf(r.err) == fault.Lost && lost:
 			left++ // the first says it
 		case r.err != nil:
-			lost = fault.KindOf(r.err) == fault.Lost
+			lost = lost || fault.KindOf(r.err) == fault.Lost
 			b.errs = append(b.errs, fmt.Errorf("%s:%d: %w", b.name, it.line, r.err))
 		default:
 			if !r.made {
@@ -415,33 +415,63 @@ type registered struct {
 	err     error
 }
 
-// registerAll registers the items, atOnce of them at a time and in about their order: the node commits
-// together what comes together. Once the daemon is lost, or ctx ends, no other is begun.
+// registerAll registers the items, atOnce of them at a time: the node commits together what comes
+// together. Those of one partner and rule, and those of one id, come one after another, in their
+// order. Once the daemon is lost, or ctx ends, no other is begun.
 func (b *batch) registerAll(ctx context.Context) []registered {
 	results := make([]registered, len(b.items))
 	shown := newTally(b.cmd.ErrOrStderr(), "registered", len(b.items))
 	defer shown.clear()
-	var next atomic.Int64
 	var lost atomic.Bool
 	var all sync.WaitGroup
-	for range min(atOnce, len(b.items)) {
+	places := make(chan struct{}, atOnce)
+	over := make([]chan struct{}, len(b.items))
+	for i := range over {
+		over[i] = make(chan struct{})
+	}
+	rows, earlier := rowsOf(b.items)
+	for _, row := range rows {
 		all.Go(func() {
-			for ctx.Err() == nil && !lost.Load() {
-				i := int(next.Add(1)) - 1
-				if i >= len(b.items) {
-					return
+			for _, i := range row {
+				if e := earlier[i]; e >= 0 {
+					<-over[e] // it is of an earlier line, so they do not wait for each other
 				}
-				r := &results[i]
-				r.request, r.made, r.err = b.register(ctx, b.items[i])
-				if fault.KindOf(r.err) == fault.Lost {
-					lost.Store(true)
+				places <- struct{}{}
+				if r := &results[i]; ctx.Err() == nil && !lost.Load() {
+					r.request, r.made, r.err = b.register(ctx, b.items[i])
+					if fault.KindOf(r.err) == fault.Lost {
+						lost.Store(true)
+					}
+					shown.add()
 				}
-				shown.add()
+				<-places
+				close(over[i])
 			}
 		})
 	}
 	all.Wait()
 	return results
+}
+
+// rowsOf are the items of each partner and rule, in their order, and for each item the one before it
+// that has its id; -1: none has.
+func rowsOf(items []batchItem) (rows [][]int, earlier []int) {
+	rowOf, idOf := map[[2]string]int{}, map[string]int{}
+	earlier = make([]int, len(items))
+	for i, it := range items {
+		key := [2]string{it.order.Partner, it.order.Rule}
+		if _, ok := rowOf[key]; !ok {
+			rowOf[key] = len(rows)
+			rows = append(rows, nil)
+		}
+		rows[rowOf[key]] = append(rows[rowOf[key]], i)
+		earlier[i] = -1
+		if e, ok := idOf[it.order.Id]; ok {
+			earlier[i] = e
+		}
+		idOf[it.order.Id] = i
+	}
+	return rows, earlier
 }
 
 // register makes a request, or finds it.
