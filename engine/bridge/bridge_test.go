@@ -870,24 +870,7 @@ func TestCrash(t *testing.T) {
 				b := w.put(w.root, "x", size)
 				w.start(at, after)
 				o := engine.Order{ID: lifecycle.ID{1}, Rule: "push", Partner: "one", Source: path(t, "x")}
-				if _, _, err := w.engine.Submit(t.Context(), o); err == nil {
-					done := make(chan struct{})
-					go func() {
-						_, _ = w.engine.Wait(t.Context(), store.Ref{Key: lifecycle.Key{Requester: "a", ID: o.ID}, Role: lifecycle.Requester})
-						close(done)
-					}()
-					select {
-					case <-done:
-					case <-w.gate.Dead:
-					}
-				}
-				w.stop()
-				w.start(0, false)
-				r, _, err := w.engine.Submit(t.Context(), o)
-				if err != nil {
-					t.Fatal(err)
-				}
-				w.ends(store.RefOf(&r), lifecycle.Done)
+				w.survives(o)
 				w.is(s.root, "x", b)
 				if s.commits != 1 || s.written > size {
 					t.Errorf("%d commits, %d bytes", s.commits, s.written)
@@ -895,6 +878,30 @@ func TestCrash(t *testing.T) {
 			})
 		}
 	}
+}
+
+// survives submits an order to a node that dies at the commit it was started for, or not at all, and
+// once more to the one that comes after it, where it has to end DONE.
+func (w *world) survives(o engine.Order) {
+	w.t.Helper()
+	if _, _, err := w.engine.Submit(w.t.Context(), o); err == nil {
+		done := make(chan struct{})
+		go func() {
+			_, _ = w.engine.Wait(w.t.Context(), store.Ref{Key: lifecycle.Key{Requester: "a", ID: o.ID}, Role: lifecycle.Requester})
+			close(done)
+		}()
+		select {
+		case <-done:
+		case <-w.gate.Dead:
+		}
+	}
+	w.stop()
+	w.start(0, false)
+	r, _, err := w.engine.Submit(w.t.Context(), o)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.ends(store.RefOf(&r), lifecycle.Done)
 }
 
 // TestCrashRefuse: the node dies at each commit of its store, and the rule replaces no file: not its
@@ -921,24 +928,7 @@ func TestCrashRefuse(t *testing.T) {
 				b := w.put(from, "x", c.size)
 				w.start(at/2, at%2 == 1)
 				o := engine.Order{ID: lifecycle.ID{1}, Rule: c.rule, Partner: c.partner, Source: path(t, "x"), Target: path(t, "y")}
-				if _, _, err := w.engine.Submit(t.Context(), o); err == nil {
-					done := make(chan struct{})
-					go func() {
-						_, _ = w.engine.Wait(t.Context(), store.Ref{Key: lifecycle.Key{Requester: "a", ID: o.ID}, Role: lifecycle.Requester})
-						close(done)
-					}()
-					select {
-					case <-done:
-					case <-w.gate.Dead:
-					}
-				}
-				w.stop()
-				w.start(0, false)
-				r, _, err := w.engine.Submit(t.Context(), o)
-				if err != nil {
-					t.Fatal(err)
-				}
-				w.ends(store.RefOf(&r), lifecycle.Done)
+				w.survives(o)
 				w.is(to, "y", b)
 				n := 0
 				for _, s := range w.servers {
