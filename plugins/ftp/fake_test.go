@@ -459,15 +459,14 @@ func TestNotNow(t *testing.T) {
 // TestLeftWhereNothingIsOverwritten: a part that an earlier process has left is removed first; but at a server
 // that has no parts nothing is.
 func TestLeftWhereNothingIsOverwritten(t *testing.T) {
-	f := newFake(t, nil)
-	f.say = func(_ *fakeConn, word, arg string) string {
-		if _, there := f.file(arg); word == "STOR" && there {
+	f := newFake(t, func(c *fakeConn, word, arg string) string {
+		if _, there := c.f.file(arg); word == "STOR" && there {
 			return "550 File exists"
 		}
 		return ""
-	}
+	})
 	part := newToken("one").part("/x")
-	f.files[part] = []byte("what was left")
+	f.put(part, []byte("what was left"))
 	w := plugins.WriteRequest{Size: 3, ID: "one"}
 	_, err := f.mustOpen().Write(t.Context(), "/x", w)
 	isKind(t, err, fault.Exists, "STOR")
@@ -491,8 +490,10 @@ func TestLeftWhereNothingIsOverwritten(t *testing.T) {
 	}
 
 	f = newFake(t, nil)
+	f.mu.Lock()
 	f.feat += " ATOMIC\r\n"
-	f.files["/x"] = []byte("published")
+	f.mu.Unlock()
+	f.put("/x", []byte("published"))
 	if s, err = f.open(); err != nil {
 		t.Fatal(err)
 	}

@@ -22,7 +22,9 @@ func TestWriteWhole(t *testing.T) {
 		b, _ := c.f.file(arg)
 		return fmt.Sprintf("226 The file is taken: %d bytes, compared by sha256.", len(b)-lie)
 	})
+	f.mu.Lock()
 	f.feat = " ATOMIC\r\n SIZE\r\n EPSV\r\n"
+	f.mu.Unlock()
 	s := f.mustOpen()
 	if can := s.Capabilities(); can.Resume || !can.Atomic {
 		t.Errorf("%+v", can)
