@@ -26,7 +26,7 @@ const (
 	retentionWorse  = 1.5             // times the young one's
 	retentionUp     = 2 * time.Second // to open, or as long as the young one, where that takes longer
 	retentionBatch  = 1000            // requests that are timed at one of them, before it is the other's turn
-	retentionRounds = 10
+	retentionRounds = 40
 )
 
 var retention = check{
