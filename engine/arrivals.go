@@ -119,7 +119,7 @@ func (e *Engine) tidy(known map[string]bool) {
 }
 
 func (e *Engine) tidyDir(dir arrival, known map[string]bool) error {
-	root, err := os.OpenRoot(dir.Root)
+	root, err := openRoot(dir.Root)
 	if err == nil && dir.Dir != "" && dir.Dir != "." {
 		root, err = sideeffect.Descend(root, dir.Dir, sideeffect.OpenReal)
 	}

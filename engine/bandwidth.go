@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/pannier/pannier/engine/lifecycle"
 	"github.com/pannier/pannier/spec/quantity"
 )
 
@@ -75,10 +76,54 @@ func reshare(old *share, table Timetable, clock func() time.Time) *share {
 	return old
 }
 
-// pace holds the bytes to the limits of the partner, of pools, and of the node, as they
-// are when each block is about to move.
+// most is how many bytes a second of a request can move here, of what is the same at any time, and
+// whose limit that is; 0: there is none.
+func (e *Engine) most(r *lifecycle.Record) (rate int64, of string) {
+	l := e.limits.Load()
+	partner, rule := l.partner[r.Spec.Partner], l.rule[r.Spec.Rule]
+	rate, of = r.Spec.Bandwidth, ofRequest
+	for _, limit := range []struct {
+		share *share
+		of    string
+	}{{l.partners[r.Spec.Partner], ofPartner}, {l.pools[partner], ofPool(partner)}, {l.pools[rule], ofPool(rule)}, {e.all, ofNode}} {
+		if steady := limit.share.steady(); steady > 0 && (rate == 0 || steady < rate) {
+			rate, of = steady, limit.of
+		}
+	}
+	return rate, of
+}
+
+// Whose a bandwidth is, in words.
+const (
+	ofRequest = "the request"
+	ofPartner = "the partner"
+	ofNode    = "the node"
+)
+
+func ofPool(name string) string { return "pool " + name }
+
+// own is the rate of the request itself, and whose it is: its own, or what the other end has granted,
+// if that is less. For a requester it holds until the next attempt.
+func (x *run) own() (rate int64, of string) {
+	if g := x.granted; g > 0 && (x.r.Spec.Bandwidth == 0 || g < x.r.Spec.Bandwidth) {
+		return g, x.r.Spec.Partner + ", which grants " + quantity.Rate.Format(g)
+	}
+	return x.r.Spec.Bandwidth, ofRequest
+}
+
+// pace holds the bytes to the limits of the request, of the partner, of pools, and of the node, as
+// those are when each block is about to move.
 func (x *run) pace() func(context.Context, int) error {
 	partner, rule, all := x.r.Spec.Partner, x.r.Spec.Rule, x.engine.all
+	rate, whose := x.own()
+	mine := newShare(quantity.Always(rate), x.engine.cfg.Clock)
+	most, least := x.engine.most(&x.r)
+	if rate > 0 && rate < most || most == 0 {
+		most, least = rate, whose
+	}
+	x.mu.Lock()
+	x.most, x.least = most, least
+	x.mu.Unlock()
 	return func(ctx context.Context, n int) error {
 		l := x.engine.limits.Load()
 		pool, other := l.partner[partner], l.rule[rule]
@@ -86,14 +131,15 @@ func (x *run) pace() func(context.Context, int) error {
 			other = ""
 		}
 		own, shared, ruled := l.partners[partner], l.pools[pool], l.pools[other]
-		if own == nil && shared == nil && ruled == nil && all == nil {
+		if mine == nil && own == nil && shared == nil && ruled == nil && all == nil {
 			return nil
 		}
 		defer x.held(time.Now())
 		x.pacing(1)
 		defer x.pacing(-1)
 		return cmp.Or(
-			x.hold(ctx, own, n, "the partner"), x.hold(ctx, shared, n, "pool "+pool), x.hold(ctx, ruled, n, "pool "+other), x.hold(ctx, all, n, "the node"),
+			x.hold(ctx, mine, n, whose), x.hold(ctx, own, n, ofPartner), x.hold(ctx, shared, n, ofPool(pool)), x.hold(ctx, ruled, n, ofPool(other)),
+			x.hold(ctx, all, n, ofNode),
 		)
 	}
 }
@@ -103,12 +149,23 @@ func (x *run) hold(ctx context.Context, s *share, n int, of string) error {
 	if s == nil || ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	return s.wait(ctx, x.r.Spec.Partner, n, func() {
+	held := false
+	err := s.wait(ctx, x.r.Spec.Partner, n, func() {
+		held = true
 		x.mu.Lock()
 		defer x.mu.Unlock()
-		x.live.Limit = "bandwidth of " + of
+		x.live.Limit, x.holding = bandwidthOf+of, true
 	})
+	if held {
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		x.holding, x.letGo = false, time.Now()
+	}
+	return err
 }
+
+// bandwidthOf is what is before whose limit it is in Live.Limit.
+const bandwidthOf = "bandwidth of "
 
 // PoolStatus is how a pool is doing.
 type PoolStatus struct {

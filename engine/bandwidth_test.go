@@ -33,7 +33,12 @@ func tableOf(t testing.TB, slots ...string) (table engine.Timetable) {
 // rebook gives a another book.
 func (p *pair) rebook(change func(b *engine.Book)) {
 	p.t.Helper()
-	b := p.nodes["a"].engine.Book()
+	p.rebookOf("a", change)
+}
+
+func (p *pair) rebookOf(node string, change func(b *engine.Book)) {
+	p.t.Helper()
+	b := p.nodes[node].engine.Book()
 	b.Partners, b.Rules = maps.Clone(b.Partners), maps.Clone(b.Rules)
 	for name, partner := range b.Partners {
 		other := *partner
@@ -44,7 +49,7 @@ func (p *pair) rebook(change func(b *engine.Book)) {
 		b.Rules[name] = &other
 	}
 	change(&b)
-	if err := p.nodes["a"].engine.SetBook(b); err != nil {
+	if err := p.nodes[node].engine.SetBook(b); err != nil {
 		p.t.Fatal(err)
 	}
 }

@@ -11,9 +11,11 @@ import (
 )
 
 // offers reports whether the first call has the bytes: for a small file it is not worth
-// while to ask first. A longer one would be MOVING here without a record of that.
+// while to ask first. A longer one would be MOVING here without a record of that. An attempt
+// before this one may have brought them, and nobody looks at the source then, which may be
+// another by now, or gone.
 func (x *run) offers() bool {
-	if x.r.Spec.Third != "" || !x.r.MayOffer() || x.prepare() != nil {
+	if x.r.Attempt > 1 || x.r.Spec.Third != "" || !x.r.MayOffer() || x.prepare() != nil {
 		return false
 	}
 	size := x.size()
@@ -62,7 +64,8 @@ func (x *run) bytes(move lifecycle.Move) error {
 	over(d, err)
 	if err == nil && d.LocalStatus != sideeffect.Success {
 		if move == lifecycle.Prepare {
-			return nil // the answer says what comes first
+			x.sent = sent{} // made ready for the call, and taken by nobody
+			return nil      // the answer says what comes first
 		}
 		err = fault.New("move bytes", fault.NotStarted, "the other end has not moved them")
 	}
@@ -85,19 +88,27 @@ func (x *run) bytes(move lifecycle.Move) error {
 // comesAtOnce: so few bytes come with the call itself.
 func comesAtOnce(size int64) bool { return size >= 0 && size <= 16<<10 }
 
-// moved logs how far one attempt has brought the bytes.
+// moved logs how far one attempt has brought the bytes, if it has come to that. What a run says
+// of itself begins with what was safe before, which is no merit of this attempt.
 func (x *run) moved(d *sideeffect.Descriptor) {
+	if d.Stats.Started.IsZero() {
+		return
+	}
 	x.mu.Lock()
 	l := x.live
 	x.mu.Unlock()
-	x.log.Info("bytes have moved", "side", x.r.Side.String(), "from", d.ResumedFrom, "to", l.Received, "durable", l.Durable, "wire", d.Stats.WireBytes, "took", d.Stats.Took().Round(time.Millisecond))
+	to := l.Received
+	if x.r.Side == lifecycle.Receiver || to <= l.From {
+		to = d.BytesTransferred
+	}
+	x.log.Info("bytes have moved", "side", x.r.Side.String(), "from", d.ResumedFrom, "to", to, "durable", min(l.Durable, to), "wire", d.Stats.WireBytes, "took", d.Stats.Took().Round(time.Millisecond))
 }
 
 // transfer is the call that carries the bytes.
 func (x *run) transfer(ctx context.Context, move lifecycle.Move, d *sideeffect.Descriptor) error {
 	a, err := x.engine.cfg.Line.Call(ctx, x.r.Spec.Partner, x.ask(move), d)
 	if err != nil && (a.Outcome == 0 || a.Outcome == Served) {
-		return err
+		return x.uncalled(err)
 	}
 	return x.hear(a) // what the other end says of the request comes before what became of the bytes
 }
@@ -212,13 +223,31 @@ func (l ledger) Named() error {
 	return l.x.do(lifecycle.Advance{Epoch: l.x.epoch, To: lifecycle.Committed})
 }
 
-// Ended is what the record says when the receiver has said that it is WHOLE.
+// Ended is what the record says when the receiver has said that it is WHOLE. The receiver is not
+// before END, so a record that speaks of another content is put right first: nobody may come to do it later.
 func (l ledger) Ended(size int64, digest sideeffect.Sum) error {
-	l.x.sent = sent{known: true, size: size}
+	x := l.x
+	x.sent = sent{known: true, size: size}
 	if !digest.IsZero() {
-		l.x.sent.proof = digest.String()
+		x.sent.proof = digest.String()
 	}
-	return nil
+	if !x.saysOther() {
+		return nil
+	}
+	return x.now(lifecycle.Rewind{Epoch: x.epoch, Rank: min(x.r.Rank, size), Size: size})
+}
+
+// saysOther reports whether a later run would end the record with another size, or another digest, than
+// what was sent has: it is of an attempt before this one, and the receiver has lost what that had sent.
+func (x *run) saysOther() bool {
+	switch {
+	case x.r.Phase < lifecycle.Moving: // an offer, whose size the receiver says
+		return false
+	case x.r.Proof != "" && x.r.Proof != x.sent.proof:
+		return true
+	}
+	// A requester in MOVING hears the size with the next answer.
+	return x.r.Size != x.sent.size && (x.r.Role == lifecycle.Requested || x.r.Phase == lifecycle.Ended)
 }
 
 // sent is what a sender has sent to the end.

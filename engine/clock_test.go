@@ -176,3 +176,71 @@ func clockCase(t *testing.T, fault1 int, victim string, rnd *rand.Rand) {
 	}
 	t.Logf("%d attempts in %v", len(attempts), time.Since(began))
 }
+
+// TestClockAtStart: a node that starts with a wrong clock, which is set right a little later, keeps nothing waiting
+// for as long as the clock was wrong, whatever it waits for; only what has a start time has it.
+func TestClockAtStart(t *testing.T) {
+	for _, off := range []time.Duration{-400 * day, 400 * day} {
+		for _, written := range []bool{false, true} { // whether the clock is wrong when dates are written, or when they are read
+			t.Run(fmt.Sprint(off, written), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					clock := new(wrongClock)
+					p := newPair(t, func(n *node) {
+						n.limits = engine.Config{Patience: 48 * time.Hour}
+						if n.name == "a" {
+							n.limits.Clock = clock.now
+						}
+					})
+					if written {
+						clock.set(off)
+					}
+					p.stop("b")
+					p.file("a", "x", 10)
+					p.file("a", "z", 10)
+					p.file("b", "w", 1<<20+crashSize)
+					waits := p.submit("push", "x", "y")
+					late, _, err := p.nodes["a"].engine.Submit(t.Context(), engine.Order{Partner: "b", Rule: "push", Source: path(t, "z"), NotAt: time.Now().Add(10 * day)})
+					if err != nil {
+						t.Fatal(err)
+					}
+					synctest.Wait()
+					p.stop("a")
+					clock.set(0)
+					if !written {
+						clock.set(off)
+					}
+					p.start("a")
+					p.start("b")
+					time.Sleep(time.Minute)
+					clock.set(0)
+					p.endWithin(waits, lifecycle.Done, time.Hour)
+					p.endWithin(store.RefOf(&late), lifecycle.Done, 11*day)
+				})
+			})
+		}
+	}
+}
+
+// TestDownPatience: a node that was down for longer than its patience gives nobody up who had no chance to call.
+func TestDownPatience(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPair(t, func(n *node) { n.limits.Patience = 2 * time.Hour })
+		p.file("a", "x", crashSize)
+		reached, open := gateOn(p)
+		ref := p.submit("push", "x", "y")
+		<-reached
+		p.nodes["a"].gate.Shut()
+		close(open)
+		synctest.Wait()
+		p.stop("a")
+		if r, _ := p.nodes["b"].engine.Get(t.Context(), other(ref)); r.State != lifecycle.Interrupted {
+			t.Fatal(r.State)
+		}
+		p.stop("b")
+		time.Sleep(5 * time.Hour)
+		p.start("b")
+		time.Sleep(10 * time.Minute)
+		p.start("a")
+		p.endWithin(ref, lifecycle.Done, time.Hour)
+	})
+}

@@ -20,9 +20,9 @@ const (
 	reachLimit   = 30 * time.Second
 )
 
-// poisonStreak is how many processes may die with a request running, without
+// poisonDeaths is how many processes may die with a request running, without
 // progress of it, before it is taken for the reason.
-const poisonStreak = 3
+const poisonDeaths = 3
 
 // noted keeps the queue in step with a record that was committed.
 func (e *Engine) noted(r *lifecycle.Record) {
@@ -68,11 +68,11 @@ func waiterOf(r *lifecycle.Record) *waiter {
 	if r.State != lifecycle.ToSubmit && r.State != lifecycle.Interrupted {
 		return nil
 	}
-	w := &waiter{ref: store.RefOf(r), version: r.Version, rule: r.Spec.Rule, asked: r.Due, start: r.Reason == lifecycle.Scheduled, priority: r.Spec.Priority}
+	w := &waiter{ref: store.RefOf(r), version: r.Version, rule: r.Spec.Rule, follow: r.Spec.Follow, asked: r.Due, start: r.Reason == lifecycle.Scheduled, priority: r.Spec.Priority}
 	if r.Role == lifecycle.Requester && !r.Failing && !stoppedHere(r) {
 		w.partner = r.Spec.Partner
 	}
-	w.suspect = r.Reason == lifecycle.Restarted && r.Streak > 1
+	w.suspect = r.Deaths > 1
 	return w
 }
 
@@ -220,6 +220,8 @@ func (e *Engine) open(l *line, now time.Time, next *time.Time) bool {
 	switch {
 	case l.up:
 		return true
+	case !e.book.calls(l.name):
+		return false
 	case l.reaching || e.cfg.Line == nil:
 		return l.refused
 	case l.retryAt.After(now):
@@ -245,6 +247,7 @@ func (e *Engine) reach(ctx context.Context, l *line) error {
 	e.mu.Lock()
 	l.reaching = false
 	switch {
+	case err == nil && !e.book.calls(l.name): // it was taken out meanwhile
 	case err == nil:
 		l.up, l.refused, l.tries, l.failure, l.retryAt, l.rtt = true, false, 0, lifecycle.Failure{}, time.Time{}, rtt
 	case ctx.Err() == nil:
@@ -283,11 +286,14 @@ func (e *Engine) busy(partner string, wait time.Duration, why lifecycle.Failure)
 }
 
 // spread is about the time that a partner has asked for, so that not all come back
-// at once; never none.
+// at once; never none. Of a long one it is soon after: what is called for may be a window.
 func spread(wait time.Duration) time.Duration {
 	wait = min(max(wait, againWait), mostWait)
-	return wait + rand.N(wait/2)
+	return wait + rand.N(min(wait/2, mostSpread))
 }
+
+// mostSpread is how much later than asked for a request is called for again.
+const mostSpread = 30 * time.Second
 
 // mostWait is the longest time that a partner may ask for.
 const mostWait = 24 * time.Hour
@@ -317,7 +323,7 @@ func (e *Engine) start(w *waiter, l *line) {
 	e.work.Add(1)
 	go func() {
 		defer e.work.Done()
-		e.run(x, w.version)
+		e.run(x, w)
 		e.finish(x)
 	}()
 }
@@ -386,7 +392,7 @@ func (e *Engine) release(x *run) {
 	}
 	if x.full {
 		e.work.Add(1) // by a run, which is work itself
-		go e.regain(x.ref)
+		go e.regain(x.ref, x.r.Spec.Follow)
 	}
 	close(x.over)
 }
@@ -396,17 +402,18 @@ func (e *Engine) Partners() []PartnerStatus {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	var all []PartnerStatus
+	queued := e.queue.waiting()
 	for name := range e.book.Partners {
-		all = append(all, e.partner(name))
+		all = append(all, e.partner(name, queued[name]))
 	}
 	sortPartners(all)
 	return all
 }
 
-// partner is the status of one. e.mu is held.
-func (e *Engine) partner(name string) PartnerStatus {
+// partner is the status of one, for which so many requests wait. e.mu is held.
+func (e *Engine) partner(name string, queued int) PartnerStatus {
 	l := e.queue.line(name)
-	s := PartnerStatus{Name: name, Connected: l.up, Failure: l.failure, RTT: l.rtt, Running: l.running, Queued: e.queue.waiting(name)}
+	s := PartnerStatus{Name: name, Connected: l.up, Failure: l.failure, RTT: l.rtt, Running: l.running, Queued: queued}
 	if !l.up {
 		s.RetryAt = l.retryAt
 	}
@@ -431,7 +438,7 @@ func (e *Engine) Reach(ctx context.Context, partner string) (PartnerStatus, erro
 	err := e.reach(ctx, l)
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.partner(partner), err
+	return e.partner(partner, e.queue.waiting()[partner]), err
 }
 
 func later(a, b time.Time) time.Time {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -29,6 +28,7 @@ type Commission struct {
 	Follow         lifecycle.ID
 	Info           string
 	Hops           uint8
+	Bandwidth      int64
 
 	Probe  bool   // only to say whether it would
 	Known  bool   // it was answered before: what is not there any more is not made again
@@ -49,6 +49,8 @@ type Commissioned struct {
 	Digest   string
 	Verified string
 	Failure  lifecycle.Failure
+
+	Bandwidth int64 // it has, or would have: a node from before requests had one says 0
 }
 
 // commissionHold is how long the answer to a commission waits for news, and commissionLook how
@@ -57,10 +59,6 @@ const (
 	commissionHold = 15 * time.Second
 	commissionLook = time.Second
 )
-
-// mostCommissions is how many open requests one partner may have had this node make, unless
-// its Open says otherwise.
-const mostCommissions = DefaultOpen
 
 // Commission serves a commission of a partner. Permission: this partner may have no such
 // request made. NotFound: it was made, and is not known any more.
@@ -75,7 +73,7 @@ func (e *Engine) Commission(ctx context.Context, partner string, c Commission) (
 	case err != nil || c.Probe:
 		rule, err := e.consent(partner, &c)
 		if err != nil || c.Probe {
-			return Commissioned{Rule: rule, Size: -1}, err
+			return Commissioned{Rule: rule, Size: -1, Bandwidth: c.Bandwidth}, err
 		}
 		if c.Cancel != "" {
 			return Commissioned{}, fault.New("commission", fault.Canceled, "it is cancelled before it was made")
@@ -91,8 +89,8 @@ func (e *Engine) Commission(ctx context.Context, partner string, c Commission) (
 		if r, err := e.Cancel(ctx, ref, "by "+partner+": "+c.Cancel); err == nil {
 			st.Record = r
 		} // else it is too late: what becomes of it is told
-	case r.State == lifecycle.InError && c.Round > r.Round:
-		if st.Record, err = e.Retry(ctx, ref); err != nil {
+	case r.State == lifecycle.InError && c.Round > r.ByRound:
+		if st.Record, err = e.recommission(ctx, partner, r, c.Round); err != nil {
 			return Commissioned{}, err
 		}
 	}
@@ -149,42 +147,77 @@ func (e *Engine) makesNone(op string, want Direction, third, partner string) err
 
 // commission makes the request.
 func (e *Engine) commission(ctx context.Context, partner, rule string, id lifecycle.ID, c *Commission) (lifecycle.Record, error) {
-	if err := e.roomFor(ctx, partner, id); err != nil {
+	if err := e.roomFor(partner); err != nil {
 		return lifecycle.Record{}, err
 	}
 	r, made, err := e.Submit(ctx, Order{ID: id, Partner: c.Third, Rule: rule, Source: c.Source, Target: c.Target, Priority: c.Priority,
-		Follow: c.Follow, Info: c.Info, Hops: c.Hops, By: partner})
-	if err == nil && made {
+		Follow: c.Follow, Info: c.Info, Hops: c.Hops, By: partner, ByRound: c.Round, Bandwidth: c.Bandwidth})
+	if err != nil || !made {
+		e.unreserve(partner)
+	} else {
 		e.log.Info("made for a partner", "id", r.Key.ID.String(), "follow", r.Spec.Follow.String(), "by", partner, "partner", c.Third, "rule", rule)
 	}
 	return r, err
 }
 
-// roomFor refuses what would be one too many of a partner's commissions.
-func (e *Engine) roomFor(ctx context.Context, partner string, id lifecycle.ID) error {
-	most := mostCommissions
-	book := e.Book()
-	if p := book.Partners[partner]; p != nil && p.Open > 0 {
-		most = p.Open
+// recommission goes on with what has failed, by the word of the partner's operator: if this node would still make
+// it for that partner.
+func (e *Engine) recommission(ctx context.Context, partner string, r *lifecycle.Record, round uint32) (lifecycle.Record, error) {
+	is := Commission{Third: r.Spec.Partner, Fetch: r.Side == lifecycle.Receiver, Rule: r.Spec.Rule}
+	if _, err := e.consent(partner, &is); err != nil {
+		return *r, err
 	}
-	e.commissions.Lock()
-	defer e.commissions.Unlock()
-	all := e.commissions.of[partner]
-	if len(all) >= most {
-		all = slices.DeleteFunc(all, func(id lifecycle.ID) bool {
-			st, err := e.Get(ctx, store.Ref{Key: lifecycle.Key{Requester: e.cfg.Node, ID: id}, Role: lifecycle.Requester})
-			return err != nil || st.State.Final()
-		})
+	if err := e.roomAgainFor(partner); err != nil {
+		return *r, err
 	}
-	if len(all) >= most {
-		e.commissions.of[partner] = all
-		return fault.New("commission", fault.Overloaded, "%d requests that were made for this partner are open here, as many as may: those have to end first", len(all))
+	defer e.unreserve(partner)
+	ref := store.RefOf(r)
+	again, err := e.idle(ctx, ref, lifecycle.Retry{Due: e.dueOf(ref), By: round})
+	if err != nil && fault.KindOf(err) == fault.Stale { // the same word by another connection
+		return e.cfg.Store.Get(ctx, ref)
 	}
-	if e.commissions.of == nil {
-		e.commissions.of = map[string][]lifecycle.ID{}
+	return again, err
+}
+
+// roomFor reserves a record for a partner's commission, or refuses what would be one too many.
+func (e *Engine) roomFor(partner string) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if err := e.mayMake(partner); err != nil {
+		return err
 	}
-	e.commissions.of[partner] = append(all, id)
+	if failed := e.records[partner][classMadeFailed]; failed >= failedToOpen*e.mostOpen(partner) {
+		return fault.New("commission", fault.Overloaded, "%d requests that were made for this partner have failed here, as many as are kept: an operator has to retry or purge them first", failed)
+	}
+	e.count(partner, classNone, classMade)
 	return nil
+}
+
+// roomAgainFor reserves a place among the open ones for a request that was made for the partner and has
+// failed, until it is open or is not, or refuses what would be one too many.
+func (e *Engine) roomAgainFor(partner string) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	err := e.mayMake(partner)
+	if err == nil {
+		e.count(partner, classNone, classMade)
+	}
+	return err
+}
+
+// mayMake refuses one more open request that is made for the partner. e.mu is held.
+func (e *Engine) mayMake(partner string) error {
+	if open := e.records[partner][classMade]; open >= e.mostOpen(partner) {
+		return fault.New("commission", fault.Overloaded, "%d requests that were made for this partner are open here, as many as may: those have to end first", open)
+	}
+	return nil
+}
+
+// unreserve gives up what roomFor or roomAgainFor has reserved.
+func (e *Engine) unreserve(partner string) {
+	e.mu.Lock()
+	e.count(partner, classMade, classNone)
+	e.mu.Unlock()
 }
 
 // news answers when the request is over, or is another than the caller has heard of, or
@@ -205,7 +238,7 @@ func (e *Engine) news(ctx context.Context, ref store.Ref, st Status, seen uint64
 	r := &st.Record
 	return Commissioned{
 		ID: r.Key.ID, Rule: r.Spec.Rule, State: r.State, Reason: reasonOf(r), Version: r.Version, Rank: safe(&st), Size: sizeOf(&st),
-		Digest: digestOf(r), Verified: r.Verified, Failure: toTell(r.Failure),
+		Digest: digestOf(r), Verified: r.Verified, Failure: toTell(r.Failure), Bandwidth: r.Spec.Bandwidth,
 	}, nil
 }
 

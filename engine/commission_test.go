@@ -1,6 +1,12 @@
 package engine_test
 
 import (
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -78,8 +84,8 @@ func TestCommissionConsent(t *testing.T) {
 	}
 	p.allow("a", "push")
 	ask := commission(t, 1)
-	ask.Probe = true
-	if a, err := p.nodes["a"].engine.Commission(t.Context(), "c", ask); err != nil || a.Rule != "push" {
+	ask.Probe, ask.Bandwidth = true, 5e6
+	if a, err := p.nodes["a"].engine.Commission(t.Context(), "c", ask); err != nil || a.Rule != "push" || a.Bandwidth != 5e6 {
 		t.Errorf("%+v, %v", a, err)
 	}
 }
@@ -95,7 +101,7 @@ func TestCommissionOnce(t *testing.T) {
 		if _, err := p.nodes["a"].engine.Commission(t.Context(), "c", ask); fault.KindOf(err) != fault.NotFound {
 			t.Errorf("what is not there any more: %v", err)
 		}
-		ask.Known = false
+		ask.Known, ask.Bandwidth = false, 5e6
 		first, err := p.nodes["a"].engine.Commission(t.Context(), "c", ask)
 		if err != nil {
 			t.Fatal(err)
@@ -109,7 +115,10 @@ func TestCommissionOnce(t *testing.T) {
 		if other, err := p.nodes["a"].engine.Commission(t.Context(), "b", mine); err != nil || other.ID == first.ID {
 			t.Errorf("of another partner: %v, %v", other.ID, err)
 		}
-		p.nodes["a"].engine.Wait(t.Context(), store.Ref{Key: lifecycle.Key{Requester: "a", ID: first.ID}, Role: lifecycle.Requester})
+		r, err := p.nodes["a"].engine.Wait(t.Context(), store.Ref{Key: lifecycle.Key{Requester: "a", ID: first.ID}, Role: lifecycle.Requester})
+		if err != nil || r.Spec.Bandwidth != 5e6 || first.Bandwidth != 5e6 {
+			t.Errorf("a bandwidth of %d, told as %d, %v", r.Spec.Bandwidth, first.Bandwidth, err)
+		}
 		n := 0
 		for range p.nodes["a"].engine.Find(t.Context(), store.Query{}) {
 			n++
@@ -120,18 +129,196 @@ func TestCommissionOnce(t *testing.T) {
 	})
 }
 
-// TestCommissionRoom: no more are under way for a partner than it may have open.
+// TestCommissionRetry: each retry of the caller's is one at the maker, whatever its operator has retried, and only
+// while that lists the rule for the caller.
+func TestCommissionRetry(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newGroup(t, func(n *node) {
+			other := *n.rules["push"]
+			other.Name = "other"
+			n.rules["other"] = &other
+		}, "a", "b", "c")
+		p.allow("a", "push")
+		e := p.nodes["a"].engine
+		said := func(id byte, round uint32) (engine.Commissioned, error) {
+			ask := commission(t, id)
+			ask.Round = round
+			return e.Commission(t.Context(), "c", ask)
+		}
+		first, err := said(1, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ref := store.Ref{Key: lifecycle.Key{Requester: "a", ID: first.ID}, Role: lifecycle.Requester}
+		is := func(what string, round, by uint32) {
+			t.Helper()
+			if r, err := e.Wait(t.Context(), ref); err != nil || r.State != lifecycle.InError || r.Round != round || r.ByRound != by {
+				t.Errorf("%s: %v, round %d, the caller's %d, %v; want %d and %d", what, r.State, r.Round, r.ByRound, err, round, by)
+			}
+		}
+		again := func(what string, to, round, by uint32) {
+			t.Helper()
+			if _, err := said(1, to); err != nil {
+				t.Errorf("%s: %v", what, err)
+			}
+			is(what, round, by)
+		}
+		is("no such file", 0, 0)
+		if _, err := e.Retry(t.Context(), ref); err != nil {
+			t.Fatal(err)
+		}
+		is("the maker's operator", 1, 0)
+		again("the caller's first retry", 1, 2, 1)
+		again("the same, asked again", 1, 2, 1)
+		again("a large one", 1000, 3, 1000)
+		again("the same large one", 1000, 3, 1000)
+		again("a smaller one", 999, 3, 1000)
+		for _, listed := range [][]string{nil, {"other"}} {
+			p.allow("a", listed...)
+			if _, err := said(1, 1001); fault.KindOf(err) != fault.Permission {
+				t.Errorf("the maker's operator lists %q for the caller: %v", listed, err)
+			}
+			is("refused", 3, 1000)
+		}
+		if st, err := said(1, 1000); err != nil || st.State != lifecycle.InError {
+			t.Errorf("what became of it is not told: %v, %v", st.State, err)
+		}
+		p.allow("a", "other", "push")
+		p.file("a", "x", 10)
+		if _, err := said(1, 1001); err != nil {
+			t.Error(err)
+		}
+		if r, err := e.Wait(t.Context(), ref); err != nil || r.State != lifecycle.Done || r.Spec.Rule != "push" {
+			t.Errorf("with the file: %v by %q, %v", r.State, r.Spec.Rule, err)
+		}
+
+		p.allow("a", "push")
+		if err := os.Remove(filepath.Join(p.nodes["a"].root, "x")); err != nil {
+			t.Fatal(err)
+		}
+		if first, err = said(2, 5); err != nil {
+			t.Fatal(err)
+		}
+		ref.Key.ID = first.ID
+		is("made when the caller had retried", 0, 5)
+		if _, err := said(2, 5); err != nil {
+			t.Error(err)
+		}
+		is("the round it was made in is no retry", 0, 5)
+	})
+}
+
+// TestCommissionRoom: no more are under way for a partner than it may have open, and ten times as many have failed,
+// after a restart, too; what is over or was refused takes no room.
 func TestCommissionRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newGroup(t, func(n *node) { n.open = 2 }, "a", "b", "c")
 		p.allow("a", "push")
-		p.stop("b")
 		p.file("a", "x", 10)
-		for i := byte(1); i < 4; i++ {
-			_, err := p.nodes["a"].engine.Commission(t.Context(), "c", commission(t, i))
-			if want := i == 3; (fault.KindOf(err) == fault.Overloaded && err != nil) != want {
-				t.Errorf("number %d: %v", i, err)
+		for i := range byte(5) { // one after the other, each of which runs at once
+			c, err := p.nodes["a"].engine.Commission(t.Context(), "c", commission(t, 60+i))
+			if err != nil {
+				t.Fatal(err)
 			}
+			ref := store.Ref{Key: lifecycle.Key{Requester: "a", ID: c.ID}, Role: lifecycle.Requester}
+			if r, err := p.nodes["a"].engine.Wait(t.Context(), ref); err != nil || r.State != lifecycle.Done {
+				t.Fatalf("%v, %v", r.State, err)
+			}
+		}
+		p.stop("b")
+		restart := func() {
+			p.stop("a")
+			p.start("a")
+			p.allow("a", "push")
+		}
+		ask := func(id byte, change func(*engine.Commission)) error {
+			c := commission(t, id)
+			if change != nil {
+				change(&c)
+			}
+			_, err := p.nodes["a"].engine.Commission(t.Context(), "c", c)
+			return err
+		}
+		full := func(what, want string) {
+			t.Helper()
+			if err := ask(100, nil); fault.KindOf(err) != fault.Overloaded || !strings.Contains(err.Error(), want) {
+				t.Errorf("%s: %v", what, err)
+			}
+		}
+		cancel := func(c *engine.Commission) { c.Cancel = "not wanted" }
+		for range 3 {
+			if err := ask(9, func(c *engine.Commission) { c.Hops = 255 }); fault.KindOf(err) != fault.Refused {
+				t.Error(err)
+			}
+		}
+		for i := range byte(2) {
+			if err := ask(i+1, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		full("two are open", "2 requests that were made for this partner are open")
+		restart()
+		full("after a restart", "2 requests that were made for this partner are open")
+		if err := ask(1, nil); err != nil {
+			t.Errorf("one that was made: %v", err)
+		}
+		for i := range byte(20) { // as many as may have failed
+			if err := errors.Join(ask(i+1, nil), ask(i+1, cancel)); err != nil {
+				t.Fatal(i, err)
+			}
+		}
+		full("20 have failed", "requests that were made for this partner have failed")
+		restart()
+		full("after a restart", "requests that were made for this partner have failed")
+		retry := func(c *engine.Commission) { c.Round = 1 }
+		busy := func(what string, err error) {
+			t.Helper()
+			if fault.KindOf(err) != fault.Overloaded || !strings.Contains(err.Error(), "2 requests that were made for this partner are open") {
+				t.Errorf("%s: %v", what, err)
+			}
+		}
+		all := make([]error, 20)
+		var asking sync.WaitGroup
+		for i := range byte(20) { // all at once
+			asking.Go(func() { all[i] = ask(i+1, retry) })
+		}
+		asking.Wait()
+		var open []byte
+		for i, err := range all {
+			if err == nil {
+				open = append(open, byte(i)+1)
+			} else {
+				busy("one of 20 that are tried again at once", err)
+			}
+		}
+		if len(open) > 2 {
+			t.Errorf("%d are open", len(open))
+		}
+		for i := range byte(20) {
+			if len(open) < 2 && !slices.Contains(open, i+1) && ask(i+1, retry) == nil {
+				open = append(open, i+1)
+			}
+		}
+		if len(open) != 2 {
+			t.Fatalf("%d are open", len(open))
+		}
+		another := byte(1)
+		for slices.Contains(open, another) {
+			another++
+		}
+		busy("a third", ask(another, retry))
+		if err := errors.Join(ask(open[0], cancel), ask(another, retry)); err != nil {
+			t.Errorf("one has ended: %v", err)
+		}
+		if err := errors.Join(ask(open[1], cancel), ask(another, cancel)); err != nil {
+			t.Error(err)
+		}
+		time.Sleep(2 * lifecycle.MinRetention)
+		if n, err := p.nodes["a"].engine.PurgeFailed(t.Context(), time.Now()); err != nil || n < 20 {
+			t.Errorf("%d are purged, %v", n, err)
+		}
+		if err := ask(100, nil); err != nil {
+			t.Errorf("they are purged: %v", err)
 		}
 	})
 }

@@ -152,10 +152,10 @@ func (p *pair) crash(v *node, order engine.Order, ref store.Ref, both bool, dead
 			n.gate.Shut()
 		}
 	}
-	dead()
 	for _, name := range ended {
 		p.stop(name)
 	}
+	dead() // behind the last commit, which may be kept
 	v.shutAt = 0
 	for _, name := range ended {
 		p.start(name)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"iter"
 	"log/slog"
+	"maps"
 	"math"
 	"slices"
 	"sync"
@@ -77,18 +78,14 @@ type Engine struct {
 	stop context.CancelCauseFunc
 	work sync.WaitGroup // commander, runners, and what they leave behind
 
-	kicks       chan struct{} // to the commander
-	watch       hub
-	opened      time.Time    // when this process took it up
-	ahead       atomic.Int64 // by how many nanoseconds the clock was ahead of what the process counts since, at the least
-	all         *share       // nil: no limit
-	limits      atomic.Pointer[limits]
-	shared      *sideeffect.Sharing
-	fans        together
-	commissions struct {
-		sync.Mutex
-		of map[string][]lifecycle.ID // requests that were made for a partner since the start, and may be over
-	}
+	kicks  chan struct{} // to the commander
+	watch  hub
+	opened time.Time    // when this process took it up
+	ahead  atomic.Int64 // by how many nanoseconds the clock was ahead of what the process counts since, at the least
+	all    *share       // nil: no limit
+	limits atomic.Pointer[limits]
+	shared *sideeffect.Sharing
+	fans   together
 	broken chan struct{} // closed when the store has failed
 	once   sync.Once
 	cause  error // why, once broken is closed
@@ -99,7 +96,7 @@ type Engine struct {
 	queue    queue
 	serving  int              // calls
 	served   map[string]int   // the same, by partner
-	records  map[string]tally // of requests that partners have made, by partner
+	records  map[string]tally // of requests that partners have made, or had made, by partner
 	tales    tales
 	draining bool
 
@@ -206,7 +203,7 @@ func (e *Engine) recover(ctx context.Context) (ended []store.Ref, known map[stri
 			known[name] = true
 		}
 		e.mu.Lock()
-		e.count(r.Spec.Partner, classNone, classOf(&r))
+		e.count(countsFor(&r), classNone, classOf(&r))
 		e.mu.Unlock()
 		switch {
 		case r.State == lifecycle.Running:
@@ -214,6 +211,7 @@ func (e *Engine) recover(ctx context.Context) (ended []store.Ref, known map[stri
 		case leftover(&r):
 			ended = append(ended, store.RefOf(&r))
 		default:
+			r.Due = e.dueAtStart(&r)
 			e.noted(&r)
 		}
 	}
@@ -229,6 +227,41 @@ func (e *Engine) recover(ctx context.Context) (ended []store.Ref, known map[stri
 		e.noted(&r)
 		return nil
 	})
+}
+
+// dueAtStart is when a record that waits is due for a process that has just started. The date in it was written by
+// another one, whose clock may have been wrong, or this one's may be: no wait is longer than it can have been meant.
+// Nor is a requester given up that had no chance to call while this node was down.
+func (e *Engine) dueAtStart(r *lifecycle.Record) time.Time {
+	now := e.now()
+	most := now
+	switch {
+	case r.Reason == lifecycle.Scheduled || r.Failing:
+		return r.Due
+	case stoppedHere(r):
+		most = now.Add(e.cfg.Patience)
+	case r.Role == lifecycle.Requested:
+		from := later(r.After, now) // an error task may have put it off
+		return later(earlier(r.Due, from.Add(e.cfg.Patience)), from.Add(min(e.cfg.Patience, time.Hour)))
+	case r.Delays > 0:
+		return r.Due
+	case r.State == lifecycle.Interrupted && r.Reason != lifecycle.Restarted:
+		wait := mostWait
+		e.mu.Lock()
+		if rule := e.book.Rules[r.Spec.Rule]; rule != nil {
+			wait = max(wait, rule.Retry.Most)
+		}
+		e.mu.Unlock()
+		most = now.Add(wait + wait/4) // delays are spread
+	}
+	return earlier(r.Due, most)
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
 }
 
 // recovered interrupts a record that nobody runs any more.
@@ -301,6 +334,10 @@ func (e *Engine) SetBook(b Book) error {
 	for name := range e.book.Partners {
 		if b.Partners[name] == nil {
 			moved = append(moved, name)
+		}
+		if !b.calls(name) { // its requests wait until it is there again
+			l := e.queue.line(name)
+			l.up, l.refused = false, false
 		}
 	}
 	e.book = b
@@ -421,10 +458,53 @@ func (e *Engine) Drain(ctx context.Context) error {
 		}
 		break
 	}
+	e.mu.Lock() // after what more has let begin
 	e.stop(fault.New("run", fault.Draining, "the node goes down"))
-	e.work.Wait()
+	e.mu.Unlock()
+	e.settled()
 	e.watch.close()
 	return nil
+}
+
+// leaveAfter is for how many seconds what was told to end is waited for: what is in a system call to a file system
+// that does not answer cannot be told, and the next process finds its requests as one that is killed leaves them.
+// They are counted one by one: a machine that stands still meanwhile is no reason.
+var leaveAfter = 25
+
+// settled waits until nothing runs any more.
+func (e *Engine) settled() {
+	over := make(chan struct{})
+	go func() {
+		e.work.Wait()
+		close(over)
+	}()
+	second := time.NewTicker(time.Second)
+	defer second.Stop()
+	for range leaveAfter {
+		select {
+		case <-over:
+			return
+		case <-second.C:
+		}
+	}
+	e.mu.Lock()
+	left := slices.Collect(maps.Keys(e.runs))
+	e.mu.Unlock()
+	for _, ref := range left {
+		e.log.Error("the node ends, and this request does not: a file system does not answer", e.named(ref)...)
+	}
+	if len(left) == 0 {
+		e.log.Error("the node ends, and work of it does not: a file system does not answer")
+	}
+}
+
+// named is what the log says of a request of which there is only the name: its chain is in its record.
+func (e *Engine) named(ref store.Ref) []any {
+	about := []any{"id", ref.Key.ID.String(), "role", ref.Role.String()}
+	if r, err := e.cfg.Store.Get(context.Background(), ref); err == nil {
+		about = append(about, "follow", r.Spec.Follow.String(), "partner", r.Spec.Partner)
+	}
+	return about
 }
 
 func (e *Engine) anyRun() *run {

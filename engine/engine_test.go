@@ -96,7 +96,7 @@ func (p *pair) start(name string) {
 	for name := range p.nodes {
 		cfg.Book.Partners[name] = &engine.Partner{Name: name, Address: "wire:" + name, Concurrent: n.concurrent, Open: n.open}
 	}
-	if testing.Verbose() && score.N(0) == 0 {
+	if cfg.Log == nil && testing.Verbose() && score.N(0) == 0 {
 		cfg.Log = slog.New(slog.NewTextHandler(p.t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})).With("node", name)
 	}
 	var err error

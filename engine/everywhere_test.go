@@ -36,9 +36,9 @@ type everyTask struct {
 
 // elsewhere are tasks that need a server, and whole requests of which are in other tests.
 var elsewhere = map[string]string{
-	"bridge": "TestTaskBridge and others of engine/node, with a plugin",
-	"icap":   "TestKilledAtTasks of engine/node, with a scripted server",
-	"mail":   "TestKilledAtTasks of engine/node, with a server",
+	"bridge": "TestKilledAtTasks of engine/node, in each list, with a plugin",
+	"icap":   "TestKilledAtTasks of engine/node, in each list, with a scripted server",
+	"mail":   "TestKilledAtTasks of engine/node, in each list, with a server",
 }
 
 func everyTaskOf(t *testing.T) map[string]everyTask {

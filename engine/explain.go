@@ -18,7 +18,7 @@ func (e *Engine) Explain(ctx context.Context, ref store.Ref) (Explanation, error
 	}
 	x := Explanation{Status: s}
 	e.mu.Lock()
-	x.Partner = e.partner(s.Spec.Partner)
+	x.Partner = e.partner(s.Spec.Partner, e.queue.waiting()[s.Spec.Partner])
 	w := e.queue.all[ref]
 	ready := false
 	if w != nil {
@@ -94,19 +94,35 @@ func (x *Explanation) waits(now time.Time, full, crowded, alone, ready bool) {
 	case r.Reason == lifecycle.Stopped:
 		x.Summary = "stopped by the other node's operator"
 		x.Next = "this node asks again when it is due"
+	case r.Role == lifecycle.Requested && r.After.After(now):
+		x.Summary, x.Next, x.At = "waits, because an error task has made it due again later", "the requester calls; before that time in vain", r.After
+	case r.Role == lifecycle.Requested && awaitsRoot(r):
+		x.Summary = "waits for the file system of its rule's root, which does not answer"
+		x.Next = "the requester, which was told so, calls again; given up when it is due"
 	case r.Role == lifecycle.Requested:
 		x.Summary = "waits for the requester to call"
 		x.Next = "the requester calls; given up when it is due"
 	case x.At.After(now) && r.Reason == lifecycle.Scheduled:
 		x.Summary, x.Next = "waits for its start time", "it starts when it is due"
+	case x.At.After(now) && awaitsRoot(r):
+		x.Summary = "waits for the file system of its rule's root, which does not answer"
+		if r.Failure.Side != fault.Here {
+			x.Summary = "waits for the file system of " + r.Spec.Partner + "'s root of its rule, which does not answer"
+		}
+		x.Next = "it is tried again when it is due, which counts as no attempt, until it answers or is unmounted"
 	case x.At.After(now) && r.Reason == lifecycle.Retrying:
 		x.Summary = fmt.Sprintf("waits for another attempt; of the %d in a row that may make no progress %d have", x.Attempts, r.Streak)
 		if r.Streak == 0 {
 			x.Summary = fmt.Sprintf("waits for another attempt; the last one has got further, which is not counted: %d in a row may make no progress", x.Attempts)
 		}
 		x.Next = "it is tried again when it is due"
+	case x.At.After(now) && r.Delays > 0 && r.Due.After(now):
+		x.Summary, x.Next = "waits, because an error task has made it due again later", "it starts when it is due"
 	case x.At.After(now):
 		x.Summary, x.Next = "waits for the rule's time window", "it starts when that opens"
+	case !p.Connected && p.Address == "":
+		x.Summary = "waits for the partner, of which the configuration has no address any more"
+		x.Cause, x.Next, x.At = "", "it starts when the partner is in the configuration again, with an address", time.Time{}
 	case !p.Connected && p.Failure.Kind != 0:
 		x.Summary = "waits for the partner, which cannot be reached"
 		x.Cause, x.Next, x.At = p.Failure.Cause, "the partner is tried again; the request starts when it answers", p.RetryAt

@@ -39,7 +39,12 @@ func fairNode(t *testing.T, partners ...string) *pair {
 // hole is a file without content at a.
 func (p *pair) hole(name string, size int64) {
 	p.t.Helper()
-	at := filepath.Join(p.nodes["a"].root, name)
+	p.holeAt("a", name, size)
+}
+
+func (p *pair) holeAt(node, name string, size int64) {
+	p.t.Helper()
+	at := filepath.Join(p.nodes[node].root, name)
 	if err := os.WriteFile(at, nil, 0o600); err != nil {
 		p.t.Fatal(err)
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/pannier/pannier/engine/lifecycle"
@@ -58,7 +57,7 @@ func (f forwarder) sameFile(file relpath.Path, rule *Rule, name relpath.Path) (v
 	if err != nil {
 		return v, err
 	}
-	root, err := os.OpenRoot(rule.Root)
+	root, err := rule.openRoot()
 	if err != nil {
 		return v, err
 	}
@@ -67,8 +66,8 @@ func (f forwarder) sameFile(file relpath.Path, rule *Rule, name relpath.Path) (v
 	if err == nil && !os.SameFile(mine, theirs) {
 		err = fault.New("look for the file", fault.Stale, "what is %s below the root of rule %q is another file", name, rule.Name)
 	}
-	if slices.ContainsFunc(rule.Sender.Pre, func(s task.Step) bool { return s.Other }) {
-		return v, err // what it changes in place is sent, also by the next attempt
+	if rule.Rewrites() {
+		return v, err
 	}
 	return sideeffect.VersionOf(mine), err
 }

@@ -45,6 +45,7 @@ func TestForwardInItsPlace(t *testing.T) {
 				for source, want := range content {
 					p.has("b", source, want)
 				}
+				synctest.Wait() // a place is given back after the end is known
 				for _, s := range p.nodes["a"].engine.Partners() {
 					if s.Running != 0 {
 						t.Errorf("%d places of %s are not given back", s.Running, s.Name)

@@ -3,6 +3,8 @@ package engine_test
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -445,4 +447,41 @@ func (l *busyOnce) Call(ctx context.Context, partner string, a engine.Ask, d *si
 		return answer, nil
 	}
 	return l.Line.Call(ctx, partner, a, d)
+}
+
+// TestOpenAgain: a request that has failed and is tried again by the requester's operator counts as open
+// then, and waits like a new one while there are as many as there may be.
+func TestOpenAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		gate := &gated{open: make(chan struct{})}
+		p := newPair(t, func(n *node) {
+			if n.name == "b" {
+				n.open = 1
+				n.rules["push"].Receiver.Post = []task.Step{{Name: "gated", Task: gate, Timeout: 5 * time.Hour}}
+			}
+		})
+		content := p.file("b", "far", 10)
+		failed := p.submit("pull", "none", "near")
+		p.end(failed, lifecycle.InError)
+		p.file("a", "x", 10)
+		open := p.submit("push", "x", "y")
+		time.Sleep(time.Minute)
+		if err := os.Rename(filepath.Join(p.nodes["b"].root, "far"), filepath.Join(p.nodes["b"].root, "none")); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := p.nodes["a"].engine.Retry(t.Context(), failed); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Minute)
+		if r, err := p.nodes["b"].engine.Get(t.Context(), other(failed)); err != nil || r.State != lifecycle.InError {
+			t.Errorf("one is open, and another is %v again, %v", r.State, err)
+		}
+		if r, err := p.nodes["a"].engine.Get(t.Context(), failed); err != nil || !strings.Contains(r.Failure.Cause, "are open here") {
+			t.Errorf("%v %q, %v", r.State, r.Failure.Cause, err)
+		}
+		close(gate.open)
+		p.endWithin(open, lifecycle.Done, 6*time.Hour)
+		p.endWithin(failed, lifecycle.Done, 6*time.Hour)
+		p.has("a", "near", content)
+	})
 }

@@ -2,7 +2,9 @@ package engine_test
 
 import (
 	"context"
+	"fmt"
 	"os"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -36,51 +38,122 @@ func (f *failing) Run(context.Context, *task.On) (task.Result, error) {
 // TestRescheduleWindows: what an error task makes due again in a window is called for when that opens,
 // and neither before nor, if it fails there too, outside of the next one.
 func TestRescheduleWindows(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		window, err := quantity.ParseWindow("22:00-23:00")
+	for _, end := range []string{"a", "b"} { // sender, receiver
+		t.Run(end, func(t *testing.T) { synctest.Test(t, func(t *testing.T) { rescheduleWindows(t, end) }) })
+	}
+}
+
+func rescheduleWindows(t *testing.T, end string) {
+	window, err := quantity.ParseWindow("22:00-23:00")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &failing{}
+	p := newPair(t, func(n *node) {
+		failing := []task.Step{{Name: "failing", Task: f, Timeout: time.Minute}}
+		later := tasks(t, task.Table{Task: "reschedule", Delay: task.Duration(10 * time.Minute), Windows: []quantity.Window{window}})
+		switch {
+		case n.name != end:
+		case end == "a":
+			n.rules["push"].Sender = engine.Lists{Pre: failing, Error: later}
+		default:
+			n.rules["push"].Receiver = engine.Lists{Post: failing, Error: later}
+		}
+	})
+	content := p.file("a", "x", 10)
+	midnight := time.Now().Truncate(24 * time.Hour).In(time.Local)
+	midnight = time.Date(midnight.Year(), midnight.Month(), midnight.Day(), 0, 0, 0, 0, time.Local)
+	at := func(days, hour, minute int) {
+		time.Sleep(time.Until(midnight.AddDate(0, 0, days).Add(time.Duration(hour)*time.Hour + time.Duration(minute)*time.Minute)))
+	}
+	at(1, 12, 0)
+	ref := p.submit("push", "x", "y")
+	at(1, 21, 59)
+	if n := f.runs.Load(); n != 1 {
+		t.Errorf("%d runs before the window", n)
+	}
+	if r, err := p.nodes["a"].engine.Get(t.Context(), ref); err != nil || r.State != lifecycle.ToSubmit && r.State != lifecycle.Interrupted || r.Due.In(time.Local).Hour() != 22 {
+		t.Errorf("%v, due %v, %v", r.State, r.Due, err)
+	}
+	if x, err := p.nodes["a"].engine.Explain(t.Context(), ref); end == "a" && (err != nil || !strings.Contains(x.Summary, "an error task")) {
+		t.Errorf("it is said that it %q, %v", x.Summary, err)
+	}
+	at(1, 22, 5)
+	if n := f.runs.Load(); n != 2 {
+		t.Errorf("%d runs when the window has opened", n)
+	}
+	at(2, 21, 59)
+	night := f.runs.Load()
+	if night < 5 || night > 7 { // each ten minutes, while it was open
+		t.Errorf("%d runs after the first night", night)
+	}
+	f.good.Store(true)
+	at(2, 22, 5)
+	p.end(ref, lifecycle.Done)
+	p.has("b", "y", content)
+	if n := f.runs.Load(); n != night+1 {
+		t.Errorf("%d runs in all, %d after the first night", n, night)
+	}
+}
+
+// TestRescheduleFar: what an error task of the requested end has put off by days, longer than a requester waits and than
+// that end waits for one, is not run before its time: not when the requester calls each day, not when its operator
+// resumes, and not after a restart. Its own operator's resume goes on at once.
+func TestRescheduleFar(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) { // time begins on a Saturday, 2000-01-01 00:00 UTC
+		window, err := quantity.ParseWindow("Thu 02:00-23:00")
 		if err != nil {
 			t.Fatal(err)
 		}
 		f := &failing{}
 		p := newPair(t, func(n *node) {
-			if n.name == "a" {
-				n.rules["push"].Sender = engine.Lists{
-					Pre:   []task.Step{{Name: "failing", Task: f, Timeout: time.Minute}},
+			n.limits = engine.Config{Patience: time.Hour}
+			if n.name == "b" {
+				n.rules["push"].Receiver = engine.Lists{
+					Post:  []task.Step{{Name: "failing", Task: f, Timeout: time.Minute}},
 					Error: tasks(t, task.Table{Task: "reschedule", Delay: task.Duration(10 * time.Minute), Windows: []quantity.Window{window}}),
 				}
 			}
 		})
-		content := p.file("a", "x", 10)
-		midnight := time.Now().Truncate(24 * time.Hour).In(time.Local)
-		midnight = time.Date(midnight.Year(), midnight.Month(), midnight.Day(), 0, 0, 0, 0, time.Local)
-		at := func(days, hour, minute int) {
-			time.Sleep(time.Until(midnight.AddDate(0, 0, days).Add(time.Duration(hour)*time.Hour + time.Duration(minute)*time.Minute)))
+		content, opens := p.file("a", "x", 10), time.Date(2000, 1, 6, 2, 0, 0, 0, time.Local)
+		ref, early := p.submit("push", "x", "y"), p.submit("push", "x", "early")
+		time.Sleep(time.Minute)
+		calls := len(p.wire.Calls())
+		for i := range 4 {
+			if i == 2 {
+				p.stop("b")
+				time.Sleep(time.Minute)
+				p.start("b")
+			}
+			if _, err := p.nodes["a"].engine.Resume(t.Context(), ref); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(22 * time.Hour)
+			x, err := p.nodes["b"].engine.Explain(t.Context(), other(ref))
+			if err != nil || !x.At.Equal(opens) || !strings.Contains(x.Summary, "error task") || x.State != lifecycle.Interrupted || x.Delays != 1 {
+				t.Errorf("day %d: %q at %v, %v, %d delays, %v", i+1, x.Summary, x.At, x.State, x.Delays, err)
+			}
 		}
-		at(1, 12, 0)
-		ref := p.submit("push", "x", "y")
-		at(1, 21, 59)
-		if n := f.runs.Load(); n != 1 {
-			t.Errorf("%d runs before the window", n)
-		}
-		if r, err := p.nodes["a"].engine.Get(t.Context(), ref); err != nil || r.State != lifecycle.ToSubmit && r.State != lifecycle.Interrupted || r.Due.In(time.Local).Hour() != 22 {
-			t.Errorf("%v, due %v, %v", r.State, r.Due, err)
-		}
-		at(1, 22, 5)
 		if n := f.runs.Load(); n != 2 {
-			t.Errorf("%d runs when the window has opened", n)
+			t.Errorf("%d runs of two requests' task before the window", n)
 		}
-		at(2, 21, 59)
-		night := f.runs.Load()
-		if night < 5 || night > 7 { // each ten minutes, while it was open
-			t.Errorf("%d runs after the first night", night)
+		if n := len(p.wire.Calls()) - calls; n < 7 || n > 100 {
+			t.Errorf("%d calls in four days", n)
 		}
 		f.good.Store(true)
-		at(2, 22, 5)
-		p.end(ref, lifecycle.Done)
-		p.has("b", "y", content)
-		if n := f.runs.Load(); n != night+1 {
-			t.Errorf("%d runs in all, %d after the first night", n, night)
+		if _, err := p.nodes["b"].engine.Resume(t.Context(), other(early)); err != nil {
+			t.Fatal(err)
 		}
+		if _, err := p.nodes["a"].engine.Resume(t.Context(), early); err != nil {
+			t.Fatal(err)
+		}
+		p.endWithin(early, lifecycle.Done, time.Minute)
+		time.Sleep(time.Until(opens))
+		if n := f.runs.Load(); n != 3 {
+			t.Errorf("%d runs when the window opens", n)
+		}
+		p.endWithin(ref, lifecycle.Done, time.Minute)
+		p.has("b", "y", content)
 	})
 }
 
@@ -195,8 +268,8 @@ func TestLongTask(t *testing.T) {
 	})
 }
 
-// TestOverdueInTurn: requests that are overdue at a start are given up within the
-// limits of what runs.
+// TestOverdueInTurn: requests that were overdue at a start, and for which nobody calls after it, are given up within
+// the limits of what runs.
 func TestOverdueInTurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		gate := &gated{open: make(chan struct{})}
@@ -213,7 +286,7 @@ func TestOverdueInTurn(t *testing.T) {
 		p.stop("b")
 		time.Sleep(3 * time.Hour)
 		p.start("b")
-		time.Sleep(time.Minute)
+		time.Sleep(time.Hour + time.Minute)
 		if n := gate.most.Load(); n != 3 {
 			t.Errorf("%d run at a time, 3 may", n)
 		}
@@ -330,7 +403,7 @@ func TestPoisonousErrorTask(t *testing.T) {
 			}
 		}
 		r, err := p.nodes["a"].engine.Get(t.Context(), ref)
-		if err != nil || r.State != lifecycle.InError || deaths != 4 || r.Failure.Kind != fault.Refused {
+		if err != nil || r.State != lifecycle.InError || deaths != 3 || r.Failure.Kind != fault.Refused {
 			t.Errorf("after %d deaths: %v %v %v", deaths, r.State, r.Failure, err)
 		}
 	})
@@ -378,6 +451,80 @@ func TestPurgeFailedBytes(t *testing.T) {
 		time.Sleep(2 * time.Hour)
 		if n, err := p.nodes["b"].engine.PurgeFailed(t.Context(), time.Now()); n != 1 || err != nil || kept() != 0 {
 			t.Errorf("%d purged, %d files left, %v", n, kept(), err)
+		}
+	})
+}
+
+// TestFailuresAreNoPoison: attempts that fail are no processes that die: not when the next one is drained, nor when
+// a process dies once with it.
+func TestFailuresAreNoPoison(t *testing.T) {
+	for _, dies := range []bool{false, true} {
+		t.Run(fmt.Sprint(dies), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := newPair(t, func(n *node) { n.rules["push"].Retry = engine.Retry{Attempts: 10, Delay: time.Second, Factor: 1} })
+				p.file("a", "x", 10)
+				var calls atomic.Int64
+				fourth, goOn := make(chan bool), make(chan bool)
+				p.wire.Fault = func(where enginetest.Place, c enginetest.Call) error {
+					if where != enginetest.Asking || c.Move == lifecycle.Mismatch {
+						return nil
+					}
+					switch n := calls.Add(1); {
+					case n < 4:
+						return fault.FromPeer("call", fault.NoSpace, "the disk is full")
+					case n == 4:
+						if dies {
+							p.nodes["a"].gate.Shut()
+						}
+						close(fourth)
+						<-goOn
+						return fault.Concluded("call", fault.Canceled, "the call was ended")
+					}
+					return nil
+				}
+				ref := p.submit("push", "x", "y")
+				<-fourth
+				stopped := make(chan bool)
+				go func() { p.stop("a"); close(stopped) }()
+				synctest.Wait()
+				close(goOn)
+				<-stopped
+				p.start("a")
+				p.endWithin(ref, lifecycle.Done, time.Hour)
+			})
+		})
+	}
+}
+
+// TestPoisonThere: a request whose task ends the process of the requested end is poison there, and both ends say so.
+func TestPoisonThere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		kill := &killing{}
+		p := newPair(t, func(n *node) {
+			n.rules["push"].Retry = engine.Retry{Attempts: 1000, Delay: time.Second, Factor: 1}
+			if n.name == "b" {
+				n.rules["push"].Receiver = engine.Lists{Pre: []task.Step{{Name: "killing", Task: kill, Timeout: time.Minute}}}
+			}
+		})
+		kill.gate = func() *enginetest.Gate { return p.nodes["b"].gate }
+		p.file("a", "x", 10)
+		ref := p.submit("push", "x", "y")
+		deaths := 0
+		for over := false; !over && deaths < 10; {
+			select {
+			case <-p.nodes["b"].gate.Dead:
+				deaths++
+				p.stop("b")
+				p.start("b")
+			case <-time.After(time.Hour):
+				over = true
+			}
+		}
+		for name, ref := range map[string]store.Ref{"a": ref, "b": other(ref)} {
+			r, err := p.nodes[name].engine.Get(t.Context(), ref)
+			if err != nil || r.State != lifecycle.InError || deaths > 4 || !strings.Contains(r.Failure.Cause, "the process has ended 3 times") {
+				t.Errorf("%s, after %d deaths: %v %+v %v", name, deaths, r.State, r.Failure, err)
+			}
 		}
 	})
 }

@@ -29,9 +29,9 @@ func (x *run) withKept(do func(sideeffect.Kept) error) error {
 	if err != nil {
 		return err
 	}
-	root, err := os.OpenRoot(rule.Root)
+	root, err := rule.openRoot()
 	if err != nil {
-		return fault.Wrap("open the rule's root", rule.Root, err)
+		return err
 	}
 	defer root.Close()
 	return do(x.keptIn(root))

@@ -44,6 +44,8 @@ type Ask struct {
 	Info     string
 	Hops     uint8
 
+	Bandwidth int64 // bytes a second that the requester holds the request to; 0: no limit
+
 	// Trace is the W3C traceparent of what the call is part of at the requester; empty:
 	// of nothing. It travels with each call, and changes nothing.
 	Trace string
@@ -74,6 +76,10 @@ type Answer struct {
 	Failure lifecycle.Failure // with Busy: why; its Cause is the Told of the other end
 	Wait    time.Duration
 	All     bool // Busy: it goes for every call of this node, not for this request alone
+
+	// Bandwidth, before the bytes are whole, is how many bytes a second that end grants the request; 0: no limit,
+	// or it has not said.
+	Bandwidth int64
 }
 
 // Effect is the requested end's half of the bytes of a call:

@@ -119,5 +119,11 @@ func (x *run) report() *Live {
 	defer x.mu.Unlock()
 	l := x.live
 	l.Rate = x.meter.rate(time.Now(), l.Received)
+	if !x.holding && time.Since(x.letGo) > rateWindow {
+		l.Limit = "" // by now it is something else
+	}
+	if l.Limit == "" && l.Doing == movingBytes && x.most > 0 && l.Rate > 0.9*float64(x.most) {
+		l.Limit = bandwidthOf + x.least // the other end has held it to that
+	}
 	return &l
 }

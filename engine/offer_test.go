@@ -2,9 +2,11 @@ package engine_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -15,6 +17,7 @@ import (
 	"github.com/pannier/pannier/engine/lifecycle"
 	"github.com/pannier/pannier/engine/store"
 	"github.com/pannier/pannier/engine/task"
+	"github.com/pannier/pannier/sideeffect"
 	"github.com/pannier/pannier/spec/fault"
 )
 
@@ -130,6 +133,105 @@ func TestLossOfOffer(t *testing.T) {
 					})
 				})
 			}
+		}
+	}
+}
+
+// opening is a line that opens what is sent before it calls, as that of package peer does.
+type opening struct{ engine.Line }
+
+func (l opening) Call(ctx context.Context, partner string, a engine.Ask, d *sideeffect.Descriptor) (engine.Answer, error) {
+	if d != nil && d.Direction == sideeffect.ClientToServer {
+		s, err := d.Local.OpenSource(sideeffect.SourceSpec{})
+		if err != nil {
+			return engine.Answer{}, err
+		}
+		_ = s.Close()
+	}
+	return l.Line.Call(ctx, partner, a, d)
+}
+
+// TestOfferReplaced: a request that may send one version of its source only, whose file has arrived and
+// whose answer is lost, asks before it looks at the source again, which is another by then.
+func TestOfferReplaced(t *testing.T) {
+	for _, size := range offered {
+		synctest.Test(t, func(t *testing.T) {
+			p := newPair(t, func(n *node) { n.line = func(l engine.Line) engine.Line { return opening{l} } })
+			content := p.file("a", "x", size)
+			source := filepath.Join(p.nodes["a"].root, "x")
+			fi, err := os.Stat(source)
+			if err != nil {
+				t.Fatal(err)
+			}
+			lost := false
+			p.wire.Fault = func(where enginetest.Place, _ enginetest.Call) error {
+				if where != enginetest.Answering || lost {
+					return nil
+				}
+				lost = true
+				if err := errors.Join(os.WriteFile(source+".new", make([]byte, size), 0o644), os.Rename(source+".new", source)); err != nil {
+					t.Error(err)
+				}
+				return fault.Concluded("call", fault.Lost, "the connection was cut")
+			}
+			r, _, err := p.nodes["a"].engine.Submit(t.Context(), engine.Order{Partner: "b", Rule: "push", Source: path(t, "x"), Target: path(t, "y"), Version: sideeffect.VersionOf(fi)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			p.end(store.RefOf(&r), lifecycle.Done)
+			p.has("b", "y", content)
+			if !lost {
+				t.Error("no answer was lost")
+			}
+		})
+	}
+}
+
+// packing is a line that has read a small source before it calls, as the real one does.
+type packing struct {
+	engine.Line
+	file string
+}
+
+func (l packing) Call(ctx context.Context, partner string, a engine.Ask, d *sideeffect.Descriptor) (engine.Answer, error) {
+	if d != nil && a.Move == lifecycle.Prepare {
+		fi, err := os.Stat(l.file)
+		if err == nil {
+			err = d.Ledger.Ended(fi.Size(), sideeffect.Sum{})
+		}
+		if err != nil {
+			return engine.Answer{}, err
+		}
+	}
+	return l.Line.Call(ctx, partner, a, d)
+}
+
+// TestOfferOverwritten: the answer to a small file is lost, and the file is overwritten before the
+// next attempt. Both ends end with the size of what has arrived, and neither speaks of what was not sent.
+func TestOfferOverwritten(t *testing.T) {
+	for _, size := range offered {
+		for _, then := range []int{0, size / 2, size + 1000} {
+			t.Run(fmt.Sprintf("%d, then %d", size, then), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					p := newPair(t, func(n *node) {
+						n.line = func(l engine.Line) engine.Line { return packing{l, filepath.Join(n.root, "x")} }
+					})
+					var lost atomic.Bool
+					content := p.file("a", "x", size)
+					p.wire.Fault = func(where enginetest.Place, c enginetest.Call) error {
+						if where != enginetest.Answering || !lost.CompareAndSwap(false, true) {
+							return nil
+						}
+						p.file("a", "x", then)
+						return fault.Concluded("call", fault.Lost, "the connection was cut: %v", c)
+					}
+					a, b := p.end(p.submit("push", "x", "y"), lifecycle.Done)
+					p.has("b", "y", content)
+					if !lost.Load() || b.Size != int64(size) || a.Size != b.Size || a.Rank != b.Rank || a.Proof != "" && !strings.Contains(b.Proof, a.Proof) {
+						t.Errorf("sent %d bytes, proof %q; received %d, proof %q", a.Size, a.Proof, b.Size, b.Proof)
+					}
+				})
+			})
 		}
 	}
 }

@@ -37,15 +37,16 @@ type queue struct {
 // waiter is a request that waits.
 type waiter struct {
 	ref      store.Ref
-	version  uint64    // of its record: an older word does not take the place of a newer one
-	partner  string    // empty: it needs none
-	rule     string    // its windows count if there is a partner
-	asked    time.Time // when the record is due, on the engine's clock
-	start    bool      // that is a date: its start time
-	wake     time.Time // not a start time: asked, on the process's
-	due      time.Time // asked, or when a window opens
-	dated    bool      // due is a date
-	since    time.Time // a suspect: since when it is ready
+	version  uint64       // of its record: an older word does not take the place of a newer one
+	partner  string       // empty: it needs none
+	rule     string       // its windows count if there is a partner
+	follow   lifecycle.ID // for the log, should the record not be readable
+	asked    time.Time    // when the record is due, on the engine's clock
+	start    bool         // that is a date: its start time
+	wake     time.Time    // not a start time: asked, on the process's
+	due      time.Time    // asked, or when a window opens
+	dated    bool         // due is a date
+	since    time.Time    // a suspect: since when it is ready
 	priority int8
 	number   uint64 // order of arrival among equals
 	suspect  bool   // it ran when processes died, more than once: it runs alone if that can be
@@ -181,19 +182,16 @@ func (q *queue) take(l *line) *waiter {
 	return w
 }
 
-// waiting is how many requests wait for the partner or their time.
-func (q *queue) waiting(partner string) (n int) {
-	n = len(q.line(partner).ready)
-	for _, w := range q.suspects {
-		if w.partner == partner {
-			n++
-		}
+// waiting is how many requests wait for each partner, or for their time: counted in one go, since
+// nothing goes on meanwhile.
+func (q *queue) waiting() map[string]int {
+	n := map[string]int{}
+	for name, l := range q.lines {
+		n[name] = len(l.ready)
 	}
-	for _, bed := range []sleepers{q.sleeping, q.dated} {
-		for _, w := range bed {
-			if w.partner == partner {
-				n++
-			}
+	for _, waiters := range [][]*waiter{q.suspects, q.sleeping, q.dated} {
+		for _, w := range waiters {
+			n[w.partner]++
 		}
 	}
 	return n

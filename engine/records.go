@@ -21,23 +21,37 @@ const failedToOpen = 10
 type class uint8
 
 const (
-	classNone   class = iota // the requester's own, or DONE: retention bounds it
-	classOpen                // it is not over
-	classFailed              // INERROR
+	classNone       class = iota // this node's own, or DONE: retention bounds it
+	classOpen                    // it is not over
+	classFailed                  // INERROR
+	classMade                    // made for the partner, and not over
+	classMadeFailed              // made for the partner, and INERROR
 )
 
 func classOf(r *lifecycle.Record) class {
 	switch {
-	case r.Role != lifecycle.Requested || r.State == lifecycle.Done:
+	case r.Role != lifecycle.Requested && r.Spec.By == "" || r.State == lifecycle.Done:
 		return classNone
+	case r.Role != lifecycle.Requested && r.State == lifecycle.InError:
+		return classMadeFailed
+	case r.Role != lifecycle.Requested:
+		return classMade
 	case r.State == lifecycle.InError:
 		return classFailed
 	}
 	return classOpen
 }
 
-// tally is how many records of a partner's requests there are, by what they count as.
-type tally [3]int
+// countsFor is the partner for whose sake there is the record.
+func countsFor(r *lifecycle.Record) string {
+	if r.Role == lifecycle.Requested {
+		return r.Spec.Partner
+	}
+	return r.Spec.By
+}
+
+// tally is how many records there are for a partner's sake, by what they count as.
+type tally [5]int
 
 // count notes that a record of the partner's counts as another thing now. e.mu is held.
 func (e *Engine) count(partner string, from, to class) {
@@ -47,7 +61,8 @@ func (e *Engine) count(partner string, from, to class) {
 	t := e.records[partner]
 	t[from]--
 	t[to]++
-	if e.records[partner] = t; t[classOpen] <= 0 && t[classFailed] <= 0 {
+	t[classNone] = 0
+	if e.records[partner] = t; t == (tally{}) {
 		delete(e.records, partner)
 	}
 }
@@ -56,7 +71,7 @@ func (e *Engine) count(partner string, from, to class) {
 func (x *run) counted() {
 	to := classOf(&x.r)
 	x.engine.mu.Lock()
-	x.engine.count(x.r.Spec.Partner, x.class, to)
+	x.engine.count(countsFor(&x.r), x.class, to)
 	x.engine.mu.Unlock()
 	x.class = to
 }
@@ -66,19 +81,38 @@ func (x *run) room(partner string) (_ Answer, ok bool) {
 	e := x.engine
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	most := DefaultOpen
-	if p := e.book.Partners[partner]; p != nil && p.Open > 0 {
-		most = p.Open
+	if busy, ok := e.mayOpen(partner); !ok {
+		return busy, false
 	}
-	switch t := e.records[partner]; {
-	case t[classOpen] >= most:
-		return busyFor(crowdedWait, false, "%d requests of this partner are open here, as many as may: those have to end first", t[classOpen]), false
-	case t[classFailed] >= failedToOpen*most:
-		return busyFor(crowdedWait, false, "%d requests of this partner have failed here, as many as are kept: an operator has to retry or purge them first", t[classFailed]), false
+	if failed := e.records[partner][classFailed]; failed >= failedToOpen*e.mostOpen(partner) {
+		return busyFor(crowdedWait, false, "%d requests of this partner have failed here, as many as are kept: an operator has to retry or purge them first", failed), false
 	}
 	e.count(partner, classNone, classOpen)
 	x.class = classOpen
 	return Answer{}, true
+}
+
+// roomAgain reports whether a request of the partner's that has failed may be open again, or has the answer.
+func (x *run) roomAgain(partner string) (_ Answer, ok bool) {
+	x.engine.mu.Lock()
+	defer x.engine.mu.Unlock()
+	return x.engine.mayOpen(partner)
+}
+
+// mayOpen reports whether one more request of the partner's may be open. e.mu is held.
+func (e *Engine) mayOpen(partner string) (_ Answer, ok bool) {
+	if open := e.records[partner][classOpen]; open >= e.mostOpen(partner) {
+		return busyFor(crowdedWait, false, "%d requests of this partner are open here, as many as may: those have to end first", open), false
+	}
+	return Answer{}, true
+}
+
+// mostOpen is how many requests of the partner's may be open, and as many again that are made for it. e.mu is held.
+func (e *Engine) mostOpen(partner string) int {
+	if p := e.book.Partners[partner]; p != nil && p.Open > 0 {
+		return p.Open
+	}
+	return DefaultOpen
 }
 
 // PurgeFailed forgets requests that are INERROR, failed or cancelled, and were changed
@@ -122,7 +156,7 @@ func (e *Engine) drop(ctx context.Context, ref store.Ref, before time.Time) (boo
 	if err != nil {
 		return false, err
 	}
-	dropped, err := e.cfg.Store.Drop(ctx, ref, before)
+	dropped, err := e.cfg.Store.Drop(context.WithoutCancel(ctx), ref, before) // what depends on it has to follow
 	if err != nil || !dropped {
 		return false, e.storeFailed(err)
 	}
@@ -130,7 +164,7 @@ func (e *Engine) drop(ctx context.Context, ref store.Ref, before time.Time) (boo
 	x.begin()
 	x.discard()
 	e.mu.Lock()
-	e.count(r.Spec.Partner, classOf(&r), classNone)
+	e.count(countsFor(&r), classOf(&r), classNone)
 	e.mu.Unlock()
 	return true, nil
 }

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"time"
 
 	"github.com/pannier/pannier/engine/lifecycle"
@@ -16,8 +17,8 @@ const (
 )
 
 // regain takes up a record that a run of this process has left RUNNING, as a
-// start takes up what a process before has left.
-func (e *Engine) regain(ref store.Ref) {
+// start takes up what a process before has left. follow is for the log.
+func (e *Engine) regain(ref store.Ref, follow lifecycle.ID) {
 	defer e.work.Done()
 	for wait := firstRegain; ; wait = min(2*wait, mostRegain) {
 		timer := time.NewTimer(wait)
@@ -30,7 +31,7 @@ func (e *Engine) regain(ref store.Ref) {
 		if done, err := e.regained(ref); done {
 			return
 		} else if err != nil {
-			e.log.Warn("there is no room to write down how far a request has come", "id", ref.Key.ID.String(), "error", err)
+			e.log.Warn("there is no room to write down how far a request has come", "id", ref.Key.ID.String(), "follow", follow.String(), "error", err)
 		}
 	}
 }
@@ -44,9 +45,10 @@ func (e *Engine) regained(ref store.Ref) (done bool, _ error) {
 		return false, nil
 	}
 	defer e.release(x)
-	r, err := e.cfg.Store.Get(x.ctx, ref)
+	ctx := context.WithoutCancel(x.ctx) // an operator's word stops no commit
+	r, err := e.cfg.Store.Get(ctx, ref)
 	if err == nil && r.State == lifecycle.Running {
-		r, err = e.recovered(x.ctx, &r)
+		r, err = e.recovered(ctx, &r)
 	}
 	switch fault.KindOf(err) {
 	case fault.NoSpace:

@@ -1,12 +1,20 @@
 package engine_test
 
 import (
+	"context"
+	"encoding/json"
 	"fmt"
+	"log/slog"
 	"path/filepath"
+	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/pannier/pannier/engine/lifecycle"
+	"github.com/pannier/pannier/engine/store"
+	"github.com/pannier/pannier/spec/fault"
 )
 
 // TestFullAtEveryCommit has no room for one commit of either node, each in turn:
@@ -24,6 +32,72 @@ func TestFullAtEveryCommit(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestFullLog: what is said of a request whose commit found no room, and the next one none either, says
+// which chain it is of.
+func TestFullLog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log syncedBuffer
+		p := newPair(t, nil)
+		p.stop("a")
+		a := p.nodes["a"]
+		a.limits.Log = slog.New(slog.NewJSONHandler(&log, nil))
+		a.wrap = func(s store.Store) store.Store { return &noRoom{Store: s, from: 2, to: 4} }
+		p.start("a")
+		p.file("a", "x", crashSize)
+		p.end(p.submit("push", "x", "y"), lifecycle.Done)
+		said := 0
+		for line := range strings.Lines(log.String()) {
+			var l struct{ Msg, ID, Follow string }
+			if err := json.Unmarshal([]byte(line), &l); err != nil || l.ID != l.Follow {
+				t.Errorf("%v: %s", err, line)
+			}
+			if strings.HasPrefix(l.Msg, "there is no room") {
+				said++
+			}
+		}
+		if said == 0 {
+			t.Errorf("it is not said that there is no room:\n%s", log.String())
+		}
+	})
+}
+
+// noRoom is a store that has no room for some commits.
+type noRoom struct {
+	store.Store
+	mu       sync.Mutex
+	n        int
+	from, to int
+}
+
+func (s *noRoom) Apply(ctx context.Context, ref store.Ref, now time.Time, events ...lifecycle.Event) (lifecycle.Record, error) {
+	s.mu.Lock()
+	s.n++
+	full := s.n >= s.from && s.n < s.to
+	s.mu.Unlock()
+	if full {
+		return lifecycle.Record{}, fault.New("commit", fault.NoSpace, "there is no room")
+	}
+	return s.Store.Apply(ctx, ref, now, events...)
+}
+
+// syncedBuffer is a buffer that many write to.
+type syncedBuffer struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (b *syncedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *syncedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
 }
 
 // fullAt reports false when the request was over before the victim's at-th commit.

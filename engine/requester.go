@@ -18,19 +18,19 @@ const (
 )
 
 // run takes one request of the commander's: one that this node has registered, or
-// one that needs no partner, because it is overdue or has error tasks left. version
-// is the record's that is due: another one has to wait for its own time.
-func (e *Engine) run(x *run, version uint64) {
+// one that needs no partner, because it is overdue or has error tasks left. due is
+// what is: another version of the record has to wait for its own time.
+func (e *Engine) run(x *run, due *waiter) {
 	r, err := e.cfg.Store.Get(x.ctx, x.ref)
 	if err != nil {
 		if e.ctx.Err() == nil && fault.KindOf(err) != fault.NotFound {
-			e.log.Error("read record", "id", x.ref.Key.ID.String(), "error", e.storeFailed(err))
+			e.log.Error("read record", "id", x.ref.Key.ID.String(), "follow", due.follow.String(), "error", e.storeFailed(err))
 		}
 		return
 	}
 	x.read(r)
 	x.peer = lifecycle.Unheard
-	if waiterOf(&r) == nil || r.Version != version {
+	if waiterOf(&r) == nil || r.Version != due.version {
 		return // an operator, or a call, was faster
 	}
 	x.begin()
@@ -70,17 +70,22 @@ func (x *run) claim() error {
 	case r.Role == lifecycle.Requested:
 		return x.giveUp("the requester has not called in time", take)
 	case poisonous(r):
-		if err := x.do(take); err != nil {
-			return err
-		}
-		return x.fail(fault.New("claim", fault.Internal, "the process has ended %d times with this request running and no progress of it: look for the reason before you retry it", r.Streak-1))
+		return x.poisoned(take)
 	}
 	return x.do(take)
 }
 
+// poisoned claims and fails what is poisonous.
+func (x *run) poisoned(take lifecycle.Claim) error {
+	if err := x.do(take); err != nil {
+		return err
+	}
+	return x.fail(fault.New("claim", fault.Internal, "the process has ended %d times with this request running and no progress of it: look for the reason before you retry it", x.r.Deaths))
+}
+
 // poisonous: too many processes have ended with it running, without progress of it.
 func poisonous(r *lifecycle.Record) bool {
-	return r.Reason == lifecycle.Restarted && r.Streak >= poisonStreak
+	return r.Deaths >= poisonDeaths
 }
 
 // giveUp claims and fails what is overdue.
@@ -113,7 +118,7 @@ func (x *run) ask(m lifecycle.Move) Ask {
 		Call: lifecycle.Call{Attempt: x.r.Attempt, Round: x.r.Round, Phase: x.r.Phase},
 	}
 	s := &x.r.Spec
-	a.Source, a.Target, a.Priority, a.Follow, a.Info, a.Hops = s.Source, s.Target, s.Priority, s.Follow, s.Info, s.Hops
+	a.Source, a.Target, a.Priority, a.Follow, a.Info, a.Hops, a.Bandwidth = s.Source, s.Target, s.Priority, s.Follow, s.Info, s.Hops, s.Bandwidth
 	return a
 }
 
@@ -139,6 +144,7 @@ func (x *run) call(m lifecycle.Move) error {
 	} else {
 		a, err = x.engine.cfg.Line.Call(ctx, x.r.Spec.Partner, x.ask(m), nil)
 	}
+	err = x.uncalled(err)
 	over(err)
 	if err != nil && context.Cause(ctx) == error(errUnanswered) {
 		err = errUnanswered
@@ -147,6 +153,16 @@ func (x *run) call(m lifecycle.Move) error {
 		return err
 	}
 	return x.hear(a)
+}
+
+// uncalled is why a call has failed: if the book does not have the partner any more, or no address
+// of it, this is a lost connection, whatever the line says.
+func (x *run) uncalled(err error) error {
+	name, book := x.r.Spec.Partner, x.engine.Book()
+	if err == nil || book.calls(name) {
+		return err
+	}
+	return fault.Concluded("call the partner", fault.Lost, "the configuration has no partner %s any more, or no address of it", fault.Shown(name))
 }
 
 // errUnanswered ends a call that nobody answers on a session that lives.
@@ -184,7 +200,10 @@ func (x *run) hear(a Answer) error {
 	const op = "call the partner"
 	switch a.Outcome {
 	case Served:
-		x.peer = a.Phase
+		x.peer, x.granted = a.Phase, a.Bandwidth
+		if x.granted > 0 {
+			x.granted = max(x.granted, lifecycle.MinBandwidth) // with less this end would take long pauses for progress
+		}
 		if a.Phase >= lifecycle.Whole {
 			x.whole = a.Rank
 		}
@@ -258,11 +277,10 @@ func (e *Engine) tell(x *run) {
 	if f := x.r.Failure; f.Side == fault.Peer && f.Kind != fault.Canceled {
 		a.Why.Cause = "given up, because the last attempt has failed at " + x.r.Spec.Partner + ": " + f.Cause // its own words
 	}
-	if x.r.Attempt == 0 || e.cfg.Line == nil || e.ctx.Err() != nil {
+	if x.r.Attempt == 0 || e.cfg.Line == nil || !e.more() {
 		return
 	}
 	partner, c := x.r.Spec.Partner, x.commission(0)
-	e.work.Add(1)
 	go func() {
 		defer e.work.Done()
 		ctx, cancel := context.WithTimeout(e.ctx, tellLimit)
@@ -274,9 +292,20 @@ func (e *Engine) tell(x *run) {
 			err = e.cancelThird(ctx, c, partner, a.Why.Cause)
 		}
 		if err != nil {
-			e.log.Info("the partner could not be told", "id", a.Key.ID.String(), "partner", partner, "error", err)
+			e.log.Info("the partner could not be told", "id", a.Key.ID.String(), "follow", a.Follow.String(), "partner", partner, "error", err)
 		}
 	}()
+}
+
+// more begins a piece of work, for who is none, like an operator's word; false: the node has ended.
+func (e *Engine) more() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.ctx.Err() != nil { // Drain waits, or has
+		return false
+	}
+	e.work.Add(1)
+	return true
 }
 
 // backOff is how long to wait after the streak-th attempt without progress: the

@@ -76,6 +76,12 @@ type Rule struct {
 // CopyRule is the name of the rule by which files of a bridge are sent to other bridges.
 func CopyRule(bridge string) string { return "@" + bridge }
 
+// Rewrites tells whether a pre task may give a sender's file another content: that is sent then, also
+// by the next attempt.
+func (r *Rule) Rewrites() bool {
+	return slices.ContainsFunc(r.Sender.Pre, func(s task.Step) bool { return s.Other })
+}
+
 // Lists are the tasks of one side.
 type Lists struct{ Pre, Post, Error []task.Step }
 
@@ -229,6 +235,13 @@ func (b *Book) Partner(name string) (*Partner, error) {
 		return p, nil
 	}
 	return nil, fault.New("find partner", fault.NotFound, "no partner is called %q%s", name, nearest.MeantOf(name, b.Partners))
+}
+
+// calls reports whether the partner is there and has an address. One that has lost either, by a
+// new book, is waited for like one that is down.
+func (b *Book) calls(name string) bool {
+	p := b.Partners[name]
+	return p != nil && p.Address != ""
 }
 
 // Rule finds a rule; NotFound without one.

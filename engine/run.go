@@ -58,14 +58,20 @@ type run struct {
 	effect  Effect        // requested end: the bytes of the call
 	sent    sent          // sender: what it has sent
 	whole   int64         // sender: what the receiver has said to have, which is WHOLE
+	granted int64         // requester: bytes a second that the other end grants; 0: no limit
 	again   time.Duration // a task has asked for another attempt after this
+	silent  bool          // requested end: the file system of the rule's root does not answer
 
-	mu    sync.Mutex // guards what follows, for who looks at the run from outside
-	live  Live
-	meter meter     // of the bytes that move
-	rose  time.Time // when bytes last moved
-	paced int       // waits for a limit of this node's
-	wish  wish
+	mu      sync.Mutex // guards what follows, for who looks at the run from outside
+	live    Live
+	meter   meter     // of the bytes that move
+	rose    time.Time // when bytes last moved
+	paced   int       // waits for a limit of this node's
+	most    int64     // bytes a second that it can get; 0: no limit
+	least   string    // whose limit that is
+	letGo   time.Time // when a limit last let bytes go that had waited
+	holding bool      // they wait
+	wish    wish
 }
 
 // wish is what an operator wants of a record that runs.
@@ -109,6 +115,7 @@ func (x *run) commit() error {
 	x.pending = nil
 	if err := x.write(ctx, events); err != nil {
 		x.known, x.full = false, fault.KindOf(err) == fault.NoSpace
+		x.r = lifecycle.Record{Key: x.r.Key, Role: x.r.Role, Side: x.r.Side, Spec: x.r.Spec} // nobody knows how far it has come
 		return storeError{x.engine.storeFailed(err)}
 	}
 	if x.fresh {
@@ -116,7 +123,7 @@ func (x *run) commit() error {
 	}
 	x.fresh, x.known = false, true
 	x.counted()
-	if x.suspect && x.r.Streak == 0 {
+	if x.suspect && x.r.Deaths == 0 {
 		x.progressed()
 	}
 	x.tell()
@@ -131,20 +138,24 @@ func (x *run) write(ctx context.Context, events []lifecycle.Event) error {
 	if x.fresh {
 		return x.register(ctx, events)
 	}
-	var err error
-	x.r, err = x.engine.cfg.Store.Apply(ctx, x.ref, x.engine.now(), events...)
+	kept, err := x.engine.cfg.Store.Apply(ctx, x.ref, x.engine.now(), events...)
+	if err == nil {
+		x.r = kept
+	}
 	return err
 }
 
 //go:noinline
 func (x *run) register(ctx context.Context, events []lifecycle.Event) error {
-	var made bool
-	var err error
-	x.r, made, err = x.engine.cfg.Store.Register(ctx, x.first, events...)
-	if err == nil && !made {
-		err = fault.New("accept request", fault.Stale, "another call was faster")
+	kept, made, err := x.engine.cfg.Store.Register(ctx, x.first, events...)
+	switch {
+	case err != nil:
+		return err
+	case !made:
+		return fault.New("accept request", fault.Stale, "another call was faster")
 	}
-	return err
+	x.r = kept
+	return nil
 }
 
 // tell tells those who watch or wait.
@@ -197,16 +208,12 @@ func (x *run) prepare() error {
 		x.rule = rule
 		return nil
 	}
+	x.rule = rule // whose retries count, if there is no root
 	if rule.Third {
-		x.rule = rule
 		return nil
 	}
-	root, err := os.OpenRoot(rule.Root)
-	if err != nil {
-		return fault.Wrap("open the rule's root", rule.Root, err)
-	}
-	x.rule, x.root = rule, root
-	return nil
+	x.root, err = rule.openRoot()
+	return err
 }
 
 // end closes what prepare has opened, and removes what nobody wants any more.
@@ -320,12 +327,20 @@ func (x *run) catchUp() error {
 func (x *run) rung(to lifecycle.Phase) error {
 	up := lifecycle.Advance{Epoch: x.epoch, To: to}
 	switch {
+	case to == lifecycle.Moving && x.arrived():
+		up.Size = x.whole
 	case to == lifecycle.Moving:
 		up.Size = x.size()
 	case to == lifecycle.Ended && x.r.Side == lifecycle.Sender:
 		up.Rank, up.Proof, up.Verified = x.sent.size, x.sent.proof, x.sent.verified
-		if !x.sent.known { // in an earlier attempt
-			up.Rank, up.Proof, up.Verified = max(x.r.Rank, x.r.Size, x.whole), x.r.Proof, x.r.Verified
+		switch { // in an earlier attempt
+		case x.arrived():
+			up.Rank = x.whole
+			if x.r.Rank == x.whole { // noted when all of it was safe there
+				up.Proof, up.Verified = x.r.Proof, x.r.Verified
+			}
+		case !x.sent.known:
+			up.Rank, up.Proof, up.Verified = max(x.r.Rank, x.r.Size), x.r.Proof, x.r.Verified
 		}
 		if up.Rank < x.r.Rank {
 			if err := x.do(lifecycle.Rewind{Epoch: x.epoch, Rank: up.Rank, Size: up.Rank}); err != nil {
@@ -334,6 +349,13 @@ func (x *run) rung(to lifecycle.Phase) error {
 		}
 	}
 	return x.do(up)
+}
+
+// arrived: the receiver has said that it has the whole, and this attempt has sent none of it. The
+// source may be another by now, of which the record must not speak.
+func (x *run) arrived() bool {
+	return x.r.Role == lifecycle.Requester && x.r.Side == lifecycle.Sender && x.r.Spec.Third == "" &&
+		!x.sent.known && x.peer >= lifecycle.Whole && x.whole >= 0
 }
 
 // looksThrough: the next rung gives a file its name that another run has received; the
@@ -381,6 +403,7 @@ func (x *run) task() error {
 		return fault.New("run task", fault.Invalid, "the rule has only %d %s tasks now, and had %d when the request was registered", len(list), fault.Shown(key.List.String()), x.r.Spec.Tasks[key.List])
 	}
 	step := list[key.Index]
+	again := x.r.Begun != 0 || x.r.Attempt > 1 // a failure, or a retry, forgets that it had begun
 	if err := x.now(lifecycle.BeginTask{Epoch: x.epoch}); err != nil {
 		return err
 	}
@@ -390,7 +413,7 @@ func (x *run) task() error {
 	}
 	record := x.r
 	_, over := x.within(ActTask, step.Name)
-	on := &task.On{Record: &record, Signer: x.engine.cfg.Signer, PartnerKeys: x.engine.keysOf(x.r.Spec.Partner), Key: key, Follow: x.r.Spec.Follow, Hops: x.r.Spec.Hops, Delays: x.r.Delays, Root: x.root, File: x.r.File, Log: x.log, Next: forwarder{x}, Bridges: x.engine.cfg.Bridges,
+	on := &task.On{Record: &record, Signer: x.engine.cfg.Signer, PartnerKeys: x.engine.keysOf(x.r.Spec.Partner), Key: key, Again: again, Follow: x.r.Spec.Follow, Hops: x.r.Spec.Hops, Delays: x.r.Delays, Root: x.root, File: x.r.File, Log: x.log, Next: forwarder{x}, Bridges: x.engine.cfg.Bridges,
 		Moved: key.List == lifecycle.PostList && !slices.ContainsFunc(list[:key.Index], func(s task.Step) bool { return s.Other }),
 		Vars:  task.VarsOf(&x.r, x.engine.cfg.Node, x.r.File, x.size())}
 	began := time.Now()
@@ -444,11 +467,11 @@ func (x *run) size() int64 {
 
 // reschedule ends a failing request and makes it due again, in one commit.
 func (x *run) reschedule() error {
-	due := x.engine.now().Add(x.again)
-	if x.r.Role == lifecycle.Requested {
-		due = x.engine.now().Add(x.engine.cfg.Patience)
+	retry := lifecycle.Retry{Due: x.engine.now().Add(x.again), Task: true}
+	if x.r.Role == lifecycle.Requested { // who is called, and before that time in vain
+		retry.After, retry.Due = retry.Due, retry.Due.Add(x.engine.cfg.Patience)
 	}
-	if err := x.now(lifecycle.Settle{Epoch: x.epoch}, lifecycle.Retry{Due: due, Task: true}); err != nil {
+	if err := x.now(lifecycle.Settle{Epoch: x.epoch}, retry); err != nil {
 		return err
 	}
 	return errRescheduled

@@ -101,7 +101,7 @@ func (x *run) admit(a Ask) (_ Answer, admitted bool, err error) {
 	default:
 		x.read(r)
 	}
-	if a.Move == lifecycle.Prepare && present != nil && (r.Side != a.Side.Other() || !r.Spec.Same(asked(a))) {
+	if a.Move == lifecycle.Prepare && present != nil && (r.Side != a.Side.Other() || !same(&r, a)) {
 		return Answer{}, false, fault.New("accept request", fault.Exists, "this node has another request of that id: a new one needs a new id")
 	}
 	if a.Move == lifecycle.Mismatch {
@@ -119,10 +119,19 @@ func (x *run) admit(a Ask) (_ Answer, admitted bool, err error) {
 		claim.Epoch = x.epoch
 		return Answer{}, true, x.do(claim)
 	case lifecycle.AdmitServe:
+		if wait := r.After.Sub(now); wait > 0 && a.Call.Round <= r.Round { // no operator's word since
+			return x.later(wait), false, nil
+		}
 		x.begin()
 		claim.Epoch = x.epoch
+		if !r.Failing && poisonous(&r) {
+			return Answer{}, true, x.poisoned(claim)
+		}
 		return Answer{}, true, x.do(claim)
 	case lifecycle.AdmitRevive:
+		if busy, ok := x.roomAgain(a.Key.Requester); !ok {
+			return busy, false, nil
+		}
 		x.begin()
 		claim.Epoch = x.epoch
 		x.log.Info("the requester tries again what had failed")
@@ -178,7 +187,15 @@ func (x *run) accept(a Ask, now, due time.Time) (busy Answer, ok bool, _ error) 
 
 // asked is what a Request asks for.
 func asked(a Ask) lifecycle.Spec {
-	return lifecycle.Spec{Partner: a.Key.Requester, Rule: a.Rule, Source: a.Source, Target: a.Target, Priority: a.Priority, Follow: a.Follow, Info: a.Info, Hops: a.Hops}
+	return lifecycle.Spec{Partner: a.Key.Requester, Rule: a.Rule, Source: a.Source, Target: a.Target, Priority: a.Priority, Follow: a.Follow, Info: a.Info, Hops: a.Hops, Bandwidth: a.Bandwidth}
+}
+
+// same reports whether the record is of what a Request asks for. A node from before requests had
+// a bandwidth has passed over it, and is of another version now.
+func same(r *lifecycle.Record, a Ask) bool {
+	spec := asked(a)
+	spec.Bandwidth = r.Spec.Bandwidth
+	return r.Spec.Same(spec)
 }
 
 // answer is what the caller is told when this end has come as far as it can.
@@ -197,6 +214,9 @@ func (x *run) answer(err error) (Answer, error) {
 	if x.r.Side == lifecycle.Sender {
 		a.Size = x.r.Size
 	}
+	if x.r.Phase <= lifecycle.Moving {
+		a.Bandwidth, _ = x.engine.most(&x.r)
+	}
 	switch {
 	case x.r.State == lifecycle.Done:
 		a.Phase = lifecycle.Finished
@@ -205,9 +225,16 @@ func (x *run) answer(err error) (Answer, error) {
 	case stoppedHere(&x.r):
 		a.Outcome, a.Wait = Paused, pausedWait(x.engine.now().Sub(x.r.Changed))
 	case x.again > 0:
-		return busyFor(x.again, false, "%s; an error task has made it due again", fault.Shown(x.r.Failure.Told)), nil
+		return x.later(x.again), nil
+	case x.silent:
+		return silentAnswer(), nil
 	}
 	return a, nil
+}
+
+// later is the answer to a call for what an error task has made due again.
+func (x *run) later(wait time.Duration) Answer {
+	return busyFor(wait, false, "%s; an error task has made it due again", fault.Shown(x.r.Failure.Told))
 }
 
 // pausedWait is when a requester asks again after an operator's pause that is so old:

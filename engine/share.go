@@ -56,6 +56,19 @@ func newShare(table Timetable, clock func() time.Time) *share {
 	return s
 }
 
+// steady is the rate, if it is the same at any time; 0: it is not, or there is none.
+func (s *share) steady() int64 {
+	if s == nil {
+		return 0
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.table.Varies() {
+		return 0
+	}
+	return s.table.At(s.clock())
+}
+
 // set makes the rate that of another timetable, for those who wait, too. nil: whoever waits
 // may go.
 func (s *share) set(table Timetable) {

@@ -59,7 +59,21 @@ func (x *run) stalls(move func(context.Context) error) error {
 	return err
 }
 
-// pacing notes that a wait for a limit of this node's begins (1) or ends (-1).
+// Judging is what a Ledger of this engine also is: for those who wait, in place of the engine, for the
+// verdict of what lies behind the other end, and see to it that this is there.
+type Judging interface {
+	// Judged runs f, which moves no bytes and takes its time.
+	Judged(f func() error) error
+}
+
+// Judged implements Judging.
+func (l ledger) Judged(f func() error) error {
+	l.x.pacing(1)
+	defer l.x.pacing(-1)
+	return f()
+}
+
+// pacing notes that a wait for a limit of this node's, or for a verdict, begins (1) or ends (-1).
 func (x *run) pacing(n int) {
 	x.mu.Lock()
 	defer x.mu.Unlock()

@@ -36,3 +36,29 @@ func TestStalls(t *testing.T) {
 		})
 	}
 }
+
+// TestJudged: nobody says of bytes that have all gone that they stand still, while somebody else sees to it
+// that the other end is there.
+func TestJudged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := &run{ctx: t.Context(), live: Live{Received: 10, Total: 10}}
+		began := time.Now()
+		err := x.stalls(func(ctx context.Context) error {
+			x.mu.Lock()
+			x.rose = time.Now()
+			x.mu.Unlock()
+			var j Judging = ledger{x}
+			if err := j.Judged(func() error {
+				time.Sleep(10 * time.Hour)
+				return ctx.Err()
+			}); err != nil {
+				t.Errorf("the verdict: %v", err)
+			}
+			<-ctx.Done()
+			return ctx.Err()
+		})
+		if took := time.Since(began); err != error(errStalled) || took < 10*time.Hour+stallLimit || took > 10*time.Hour+2*stallLimit {
+			t.Errorf("afterwards: %v after %v", err, took)
+		}
+	})
+}

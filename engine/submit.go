@@ -27,6 +27,9 @@ type Order struct {
 	Hops     uint8  // requests before it in its chain
 	Trace    string // W3C traceparent of what it is part of; empty: of nothing
 	By       string // the partner that wants it; empty: this node does
+	ByRound  uint32 // retries of that partner's operator until now
+
+	Bandwidth int64 // bytes a second that it may move at most, at either end; 0: no limit of its own
 
 	Version sideeffect.Version // of the source, if no other is to be sent; zero: any is. Its device and its change time do not count
 
@@ -89,7 +92,7 @@ func (e *Engine) Submit(ctx context.Context, o Order) (_ lifecycle.Record, made 
 	spec := lifecycle.Spec{
 		Partner: o.Partner, Rule: o.Rule, Source: o.Source, Target: o.Target, Priority: o.Priority, NotAt: o.NotAt,
 		Follow: o.Follow, Info: o.Info, Tasks: rule.Lists(side).counts(), Hops: o.Hops,
-		Third: o.Third, Fetch: o.Fetch, By: o.By,
+		Third: o.Third, Fetch: o.Fetch, By: o.By, Bandwidth: o.Bandwidth,
 	}
 	if o.Version != (sideeffect.Version{}) {
 		spec.Version = string(o.Version.WithoutDevice().Encode())
@@ -101,12 +104,14 @@ func (e *Engine) Submit(ctx context.Context, o Order) (_ lifecycle.Record, made 
 	if err != nil {
 		return r, false, err
 	}
+	r.ByRound = o.ByRound
 	r.Trace = e.cfg.Observer.Trace(o.Trace)
 	e.fans.note(o.ID, o.Together)
 	if x := e.seize(store.RefOf(&r), rule, &o); x != nil {
 		return e.registerRunning(x, r)
 	}
-	r, made, err = e.cfg.Store.Register(ctx, r)
+	// Whoever goes away meanwhile stops no commit, and what is kept has to be in the queue.
+	r, made, err = e.cfg.Store.Register(context.WithoutCancel(ctx), r)
 	if err != nil {
 		return r, false, e.storeFailed(err)
 	}
@@ -133,7 +138,8 @@ func (e *Engine) registerRunning(x *run, r lifecycle.Record) (lifecycle.Record, 
 		e.finish(x)
 		return kept, false, e.storeFailed(err)
 	}
-	x.r, x.known, x.peer = kept, true, lifecycle.Unheard
+	x.read(kept)
+	x.peer = lifecycle.Unheard
 	e.log.Info("registered", about(&kept)...)
 	e.watch.publish(Status{Record: kept})
 	go func() {

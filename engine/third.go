@@ -137,8 +137,11 @@ func (e *Engine) probe(ctx context.Context, o *Order) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, probeLimit)
 	defer cancel()
-	_, err = c.Commission(ctx, o.Partner, Commission{ID: lifecycle.ID{1}, Probe: true, Third: o.Third, Fetch: o.Fetch,
-		Rule: strings.TrimPrefix(o.Rule, thirdPrefix), Source: o.Source, Target: o.Target, Follow: lifecycle.ID{1}})
+	a, err := c.Commission(ctx, o.Partner, Commission{ID: lifecycle.ID{1}, Probe: true, Third: o.Third, Fetch: o.Fetch,
+		Rule: strings.TrimPrefix(o.Rule, thirdPrefix), Source: o.Source, Target: o.Target, Follow: lifecycle.ID{1}, Bandwidth: o.Bandwidth})
+	if err == nil && a.Bandwidth != o.Bandwidth {
+		return fault.New("commission", fault.Unsupported, "%s is of a version that holds no copy to a bandwidth", fault.Shown(o.Partner))
+	}
 	return err
 }
 
@@ -148,14 +151,15 @@ func (x *run) commissions(ctx context.Context, seen uint64) (Commissioned, error
 	if err != nil {
 		return Commissioned{}, err
 	}
-	return line.Commission(ctx, x.r.Spec.Partner, x.commission(seen))
+	c, err := line.Commission(ctx, x.r.Spec.Partner, x.commission(seen))
+	return c, x.uncalled(err)
 }
 
 func (x *run) commission(seen uint64) Commission {
 	s := &x.r.Spec
 	return Commission{
 		ID: x.r.Key.ID, Third: s.Third, Fetch: s.Fetch, Rule: strings.TrimPrefix(s.Rule, thirdPrefix), Source: s.Source, Target: s.Target,
-		Priority: s.Priority, Follow: s.Follow, Info: s.Info, Hops: s.Hops + 1, Round: x.r.Round, Known: x.r.Phase >= lifecycle.Moving, Seen: seen,
+		Priority: s.Priority, Follow: s.Follow, Info: s.Info, Hops: s.Hops + 1, Round: x.r.Round, Known: x.r.Phase >= lifecycle.Moving, Seen: seen, Bandwidth: s.Bandwidth,
 	}
 }
 

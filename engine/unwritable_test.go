@@ -2,10 +2,14 @@ package engine
 
 import (
 	"io/fs"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
+	"time"
 
+	"github.com/pannier/pannier/engine/answers"
 	"github.com/pannier/pannier/engine/lifecycle"
 	"github.com/pannier/pannier/spec/fault"
 )
@@ -17,22 +21,53 @@ func TestSealed(t *testing.T) {
 	for _, c := range []struct {
 		invocation string
 		errno      syscall.Errno
+		kind       fault.Kind
 		want       bool
-	}{{"1", syscall.EROFS, true}, {"", syscall.EROFS, false}, {"1", syscall.EACCES, false}} {
+	}{{"1", syscall.EROFS, fault.IO, true}, {"", syscall.EROFS, fault.IO, false}, {"1", syscall.EACCES, fault.Permission, false}} {
 		t.Setenv("INVOCATION_ID", c.invocation)
 		f := x.failureOf(fault.Wrap("place file", "a", &fs.PathError{Op: "open", Path: "a", Err: c.errno}))
-		if has := strings.Contains(f.Cause, Unseal); has != c.want || f.Kind != fault.Permission || strings.Contains(toTell(f).Cause, Unseal) {
+		if has := strings.Contains(f.Cause, Unseal); has != c.want || f.Kind != c.kind || strings.Contains(toTell(f).Cause, Unseal) {
 			t.Errorf("%+v: %+v", c, f)
 		}
 	}
 }
 
-// TestUnwritableRoot: what a node sees of a root is said with its rule.
-func TestUnwritableRoot(t *testing.T) {
+// TestUnwritableRoots: what a node sees of a root is said with its rule.
+func TestUnwritableRoots(t *testing.T) {
 	dir := t.TempDir()
-	for root, want := range map[string]string{"": "", dir: "", dir + "/none": "rule r: the node sees no directory " + dir + "/none"} {
-		if got := UnwritableRoot(&Rule{Name: "r", Root: root}); got != want {
+	for root, want := range map[string][]string{"": nil, dir: nil, dir + "/none": {"rule r: the node sees no directory " + dir + "/none"}} {
+		if got := UnwritableRoots(&Rule{Name: "r", Root: root}); !slices.Equal(got, want) {
 			t.Errorf("%q: %q, want %q", root, got, want)
 		}
 	}
+}
+
+// TestHungRoots: a root whose file system does not answer holds up nobody for longer than
+// answers.Patience, and what is said of it is not that it cannot be written; others are told of.
+func TestHungRoots(t *testing.T) {
+	defer func(was func(string) error) { access = was }(access)
+	synctest.Test(t, func(t *testing.T) {
+		goOn := make(chan struct{})
+		access = func(dir string) error {
+			if dir == "/hung" {
+				<-goOn
+			}
+			return map[string]error{"/sealed": syscall.EROFS, "/sent": syscall.EROFS}[dir]
+		}
+		rules := []*Rule{{Name: "a", Root: "/sealed", Direction: Receive}, {Name: "b", Root: "/hung"}, {Name: "c", Root: "/good"}, {Name: "d"}, {Name: "e", Root: "/sent", Direction: Send}}
+		want := []string{
+			"rule a: the node cannot write its root /sealed: read-only file system; " + Unseal,
+			"rule b: whether the node can write its root /hung is not known: its file system does not answer",
+			"rule e: the node cannot write its root /sent: read-only file system; unless partners send nothing by it: " + Unseal,
+		}
+		began := time.Now()
+		if got := UnwritableRoots(rules...); !slices.Equal(got, want) || time.Since(began) != answers.Patience {
+			t.Errorf("after %v: %q, want %q", time.Since(began), got, want)
+		}
+		close(goOn)
+		synctest.Wait()
+		if got := UnwritableRoots(rules...); !slices.Equal(got, slices.Delete(want, 1, 2)) {
+			t.Errorf("%q", got)
+		}
+	})
 }

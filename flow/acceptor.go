@@ -124,7 +124,7 @@ func (a *Acceptor) admit(conn net.Conn, h *wire.Hello, lift func()) error {
 
 func (a *Acceptor) newSession(conn net.Conn, h *wire.Hello, lift func()) error {
 	s := newSession(a.cfg)
-	s.home, s.single = a, h.Single
+	s.home, s.single, s.small = a, h.Single, h.Single && !divides(conn)
 	s.id, s.token = random16(), random16()
 	peer := peerOf(conn, h.Name, h.Features)
 	s.peer = peer
@@ -150,9 +150,11 @@ func (a *Acceptor) newSession(conn net.Conn, h *wire.Hello, lift func()) error {
 		return nil
 	}
 	lift()
-	if !s.attach(conn, 1, peer, h.Node, limitsOfHello(h)) {
+	if !s.attach(conn, 1, peer, h.Node, limitsOfHello(h)) { // it is over, or the peer has come back faster than we were here
 		conn.Close()
-		return nil
+		if s.Err() != nil {
+			return nil
+		}
 	}
 	select {
 	case a.sessions <- s:

@@ -214,6 +214,16 @@ type resumable interface {
 	resumed(e wire.ResumeStream, epoch uint32) ([]byte, error)
 }
 
+// goesOver is st as a stream that goes on, if it is one: a byte stream without a
+// keeper ends with its connections.
+func goesOver(st stream) (resumable, bool) {
+	if b, ok := st.(*ByteStream); ok && b.keeper == nil {
+		return nil, false
+	}
+	r, ok := st.(resumable)
+	return r, ok
+}
+
 // postResume says what this side has of every stream that goes on. Session.mu is held
 // and the control lane is new: nothing else has been queued on it.
 func (s *Session) postResume() {
@@ -227,7 +237,7 @@ func (s *Session) postResume() {
 	}
 	s.control.enqueue(frame)
 	for _, st := range s.streams {
-		if b, ok := st.(resumable); ok {
+		if b, ok := goesOver(st); ok {
 			s.control.enqueue(b.revive(s.epoch))
 		}
 	}
@@ -242,7 +252,7 @@ const maxResumed = 1985
 func (s *Session) resumeFrame(most int) ([]byte, error) {
 	r := wire.Resume{Epoch: s.epoch}
 	for _, id := range slices.Sorted(maps.Keys(s.streams)) {
-		b, ok := s.streams[id].(resumable)
+		b, ok := goesOver(s.streams[id])
 		if !ok {
 			continue
 		}
@@ -292,9 +302,9 @@ func (s *Session) bookResume(l *lane, r *wire.Resume) error {
 			return broken("read", "RESUME lists stream %d twice", e.ID)
 		}
 		listed[e.ID] = true
-		b, ok := s.streams[e.ID].(resumable)
+		b, ok := goesOver(s.streams[e.ID])
 		if !ok {
-			frames = append(frames, resetFrame(e.ID, fault.New("resume stream", fault.Stale, "this end has forgotten it"))...)
+			frames = append(frames, resetFrame(e.ID, fault.New("resume stream", fault.Lost, "this end has forgotten it"))...)
 			continue
 		}
 		again, err := b.resumed(e, s.epoch)
@@ -304,7 +314,7 @@ func (s *Session) bookResume(l *lane, r *wire.Resume) error {
 		frames = append(frames, again...)
 	}
 	for id, st := range s.streams {
-		if _, ok := st.(resumable); ok && !listed[id] {
+		if _, ok := goesOver(st); ok && !listed[id] {
 			st.end(&fault.Error{Op: "resume stream", Kind: fault.Lost, Side: fault.Inferred, Err: errForgotten})
 			s.forget(id, st)
 		}

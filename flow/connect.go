@@ -26,6 +26,7 @@ func Connect(ctx context.Context, d Dialer, cfg Config) (*Session, error) {
 		s.cancel()
 		return nil, err
 	}
+	s.small = s.single && !divides(conn)
 	s.id, s.token = ID(ack.Session), Token(ack.Token)
 	s.measured(rtt)
 	peer := peerOf(conn, ack.Name, ack.Features)

@@ -58,7 +58,7 @@ func (l *lane) own(h wire.Header) error {
 		l.post(wire.AppendPong(nil, n), false)
 	case wire.TypePong:
 		if at := l.pinged.Swap(0); at != 0 && uint64(at) == n {
-			l.s.measured(now.Sub(time.Unix(0, at)))
+			l.s.measured(time.Duration(l.s.ticks() - at))
 		}
 	default:
 		if !l.turns.acked(l, n, l.s.RTT(), now) {
@@ -70,7 +70,7 @@ func (l *lane) own(h wire.Header) error {
 
 // ping asks for a sign of life; one question at a time.
 func (l *lane) ping() {
-	now := time.Now().UnixNano()
+	now := l.s.ticks()
 	if l.pinged.CompareAndSwap(0, now) {
 		l.post(wire.AppendPing(nil, uint64(now)), false)
 	}

@@ -25,18 +25,19 @@ func (s *Session) keepalive() {
 			lanes := append([]*lane(nil), s.lanes...)
 			s.mu.Unlock()
 			for _, l := range lanes {
-				s.check(l, now)
+				s.check(l)
 			}
 			s.growLanes(&g, now)
 		}
 	}
 }
 
-func (s *Session) check(l *lane, now time.Time) {
-	silent := now.Sub(time.Unix(0, l.heard.Load()))
+func (s *Session) check(l *lane) {
+	now := s.ticks()
+	silent := time.Duration(now - l.heard.Load())
 	asked := l.pinged.Load()
 	switch {
-	case asked != 0 && now.Sub(time.Unix(0, asked)) > s.cfg.KeepaliveTimeout && silent > s.cfg.KeepaliveTimeout:
+	case asked != 0 && time.Duration(now-asked) > s.cfg.KeepaliveTimeout && silent > s.cfg.KeepaliveTimeout:
 		l.fail(&fault.Error{Op: "keepalive", Kind: fault.DeadPeer, Side: fault.Inferred, Subject: s.Peer().Address,
 			Err: fault.New("ping", fault.DeadPeer, "nothing heard for %v", silent.Round(time.Millisecond))})
 	case asked == 0 && silent > s.cfg.KeepaliveIdle:
@@ -55,16 +56,20 @@ func (s *Session) AwaitIdle(ctx context.Context) (err error) {
 	return err
 }
 
+// goAway says that no more streams are taken. Session.mu is held.
+func (s *Session) goAway() ([]byte, error) {
+	return wire.AppendControl(nil, wire.TypeGoAway, 0, &wire.GoAway{Last: s.lastPeer, Kind: uint16(fault.Draining)})
+}
+
 // Drain asks the peer to open nothing new, opens nothing new itself, waits
 // until the streams there are have ended, and closes the session. If ctx ends
 // first the session is closed with streams on it and Drain returns an error.
 func (s *Session) Drain(ctx context.Context) error {
 	s.mu.Lock()
 	s.draining = true
-	last := s.lastPeer
+	frame, err := s.goAway()
 	s.broadcast()
 	s.mu.Unlock()
-	frame, err := wire.AppendControl(nil, wire.TypeGoAway, 0, &wire.GoAway{Last: last, Kind: uint16(fault.Draining)})
 	if err == nil {
 		s.post(frame, true)
 	}

@@ -40,12 +40,13 @@ type lane struct {
 	cause   atomic.Pointer[error] // why fail was called
 	unsent  atomic.Pointer[error] // why a write failed
 
-	heard  atomic.Int64 // when the last byte arrived, unix ns
-	pinged atomic.Int64 // when the open PING was posted, unix ns; 0 = none open
+	heard  atomic.Int64 // when the last byte arrived, in ticks of the session
+	pinged atomic.Int64 // when the open PING was posted, in ticks; 0 = none open
 
 	// Owned by the reader, but for the timer.
 	head     [wire.MaxHead]byte // of the frame it is at, and the body of the shortest frames
 	came     uint32             // number of that frame on this connection
+	agreed   bool               // RESUME has come, or none will
 	taken    atomic.Uint64      // payload frames' bytes taken off the connection
 	reported atomic.Uint64      // of them, acknowledged; reported <= taken
 	timer    *time.Timer
@@ -67,13 +68,13 @@ func newLane(s *Session, t *turns, conn net.Conn, purpose wire.Purpose, epoch ui
 		s: s, turns: t, conn: conn, purpose: purpose, epoch: epoch,
 		wake: make(chan struct{}, 1), parcels: make(chan parcel), gone: make(chan struct{}), said: make(chan struct{}),
 		came: handshakeFrames, sent: handshakeFrames,
-		pipe: newPipe(&s.cfg),
+		pipe: newPipe(&s.cfg), agreed: epoch == 1 || purpose != wire.Control,
 	}
 	l.in = bufio.NewReaderSize(ears{l}, readBuffer)
 	if a := conn.RemoteAddr(); a != nil {
 		l.where = a.String()
 	}
-	l.heard.Store(time.Now().UnixNano())
+	l.heard.Store(s.ticks())
 	return l
 }
 
@@ -274,7 +275,7 @@ type ears struct{ l *lane }
 func (e ears) Read(p []byte) (int, error) {
 	n, err := e.l.conn.Read(p)
 	if n > 0 {
-		e.l.heard.Store(time.Now().UnixNano())
+		e.l.heard.Store(e.l.s.ticks())
 	}
 	return n, err
 }
@@ -332,10 +333,20 @@ func (l *lane) words(h wire.Header) []byte {
 }
 
 // verify holds the frame the reader is at against its check. Nothing may be done
-// about a frame before.
+// about a frame before, nor, on a resumed control lane, about any of a stream before RESUME: until
+// then the ends do not agree where their streams are.
 func (l *lane) verify(h wire.Header, payload []byte) error {
 	if err := h.Verify(l.came, l.head[:wire.HeaderSize+8*int(h.Ext)], payload); err != nil {
 		return damaged(l.where, err)
+	}
+	switch h.Type {
+	case wire.TypePing, wire.TypePong, wire.TypePipeAck, wire.TypeClose:
+	case wire.TypeResume:
+		l.agreed = true
+	default:
+		if !l.agreed {
+			return broken("read", "%v before RESUME", h.Type)
+		}
 	}
 	return nil
 }

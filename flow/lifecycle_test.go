@@ -166,3 +166,26 @@ func TestSendIsInOrder(t *testing.T) {
 		b.Reset(nil)
 	})
 }
+
+// TestDrainBetweenConnections: a peer that was cut off when it was told of the drain hears of it when it is back.
+func TestDrainBetweenConnections(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far, l, stop := emulated(t, flowtest.LinkConfig{RTT: 10 * time.Millisecond}, Config{})
+		defer stop()
+		bytePairOf(t, near, far, Open{Class: wire.ClassRelay, Resume: true}) // keeps the session
+		var wg sync.WaitGroup
+		l.Refuse(true)
+		l.Cut()
+		settle()
+		ctx, cancel := context.WithCancel(t.Context())
+		wg.Go(func() { _ = far.Drain(ctx) })
+		settle()
+		l.Refuse(false)
+		time.Sleep(10 * time.Second)
+		if near.Err() != nil || !near.Draining() {
+			t.Errorf("the peer is draining: %v; it has ended with %v", near.Draining(), near.Err())
+		}
+		cancel()
+		wg.Wait()
+	})
+}

@@ -3,6 +3,7 @@ package flow
 import (
 	"context"
 	"math"
+	"net"
 	"sync"
 	"time"
 
@@ -34,11 +35,12 @@ const minBlock = 4 * KiB
 
 // chooseBlock proposes a block size: the configured one, halved until four
 // blocks for every stream fit the session's budget, but at least 16 KiB.
-// Where all share one connection, small calls should not wait for a big block.
+// Where all share one connection that nothing passes on, small calls should not
+// wait for a big block.
 func (s *Session) chooseBlock(wish int) int {
 	if wish == 0 {
 		wish = s.cfg.BlockSize
-		if s.single {
+		if s.small {
 			wish = min(wish, 64*KiB)
 		}
 	}
@@ -50,6 +52,13 @@ func (s *Session) chooseBlock(wish int) int {
 		wish = min(wish, s.limits.frame)
 	}
 	return max(wish, minBlock)
+}
+
+// divides reports whether a connection says that it cuts what is written to it,
+// and lets others pass between the pieces, as HTTP/2 does with its streams.
+func divides(conn net.Conn) bool {
+	d, ok := conn.(interface{ Divides() bool })
+	return ok && d.Divides()
 }
 
 // chooseWindow is what a new sink grants: at least four blocks if the budget

@@ -99,7 +99,7 @@ func TestUnknownStreamInResume(t *testing.T) {
 		settle()
 		r := d.got(wire.TypeReset)
 		var m wire.Reset
-		if len(r) != 1 || r[0].Stream != 77 || wire.Decode(r[0].body, &m) != nil || fault.Kind(m.Kind) != fault.Stale {
+		if len(r) != 1 || r[0].Stream != 77 || wire.Decode(r[0].body, &m) != nil || fault.Kind(m.Kind) != fault.Lost {
 			t.Errorf("answers: %v", r)
 		}
 	})

@@ -54,6 +54,7 @@ type Session struct {
 	id      ID
 	token   Token
 	single  bool
+	small   bool   // blocks are, because others wait behind each
 	share   string // accepting side: whose share of the acceptor's sessions it takes
 	created time.Time
 
@@ -128,6 +129,10 @@ func newSession(cfg Config) *Session {
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s
 }
+
+// ticks is how long the session lives, in ns, and more than 0: a clock of its own, that whoever
+// sets the machine's does not change.
+func (s *Session) ticks() int64 { return max(1, int64(time.Since(s.created))) }
 
 // ID is the session's name, the same at both ends.
 func (s *Session) ID() ID { return s.id }
@@ -209,7 +214,7 @@ func (s *Session) attach(conn net.Conn, epoch uint32, peer Peer, node [16]byte, 
 		return false
 	}
 	s.loseLocked(fault.New("session", fault.Lost, "replaced by a newer connection"))
-	resumed := s.epoch != 0
+	resumed := epoch > 1 // also where this end has not come to the first
 	s.state, s.epoch, s.peer, s.node, s.limits = up, epoch, peer, node, lim
 	s.since = time.Now()
 	s.turns = &turns{}
@@ -219,6 +224,9 @@ func (s *Session) attach(conn net.Conn, epoch uint32, peer Peer, node [16]byte, 
 	s.turns.add(s.control)
 	if resumed {
 		s.postResume()
+		if frame, err := s.goAway(); s.draining && err == nil { // the peer may not have heard it
+			s.control.enqueue(frame)
+		}
 		s.log("session resumed", "epoch", epoch)
 	} else {
 		s.log("session made", "address", peer.Address)

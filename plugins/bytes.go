@@ -171,7 +171,8 @@ func (s *Service) Write(ctx context.Context, r *bridgepb.WriteRequest) (*bridgep
 	w.ctx, w.cancel = context.WithCancel(o.over)
 	stop := context.AfterFunc(ctx, w.cancel) // until the file is begun the call's end is its end
 	err = guarded("write", func() (err error) {
-		w.staged, err = as.Write(w.ctx, r.GetName(), WriteRequest{Size: r.GetSize(), Resume: r.GetResume(), ID: r.GetId(), Again: r.GetAgain()})
+		w.staged, err = as.Write(w.ctx, r.GetName(), WriteRequest{Size: r.GetSize(), Resume: r.GetResume(), ID: r.GetId(), Again: r.GetAgain(),
+			Modified: TimeOf(r.GetModified())})
 		return err
 	})
 	if err == nil && !stop() {

@@ -9,16 +9,28 @@ import (
 // What a driver says, as messages of spec/bridgepb.
 
 func attrMessage(a Attr) *bridgepb.Attr {
-	m := &bridgepb.Attr{Name: a.Name, Size: a.Size, Dir: a.Dir, Verified: a.Verified}
-	if !a.Modified.IsZero() && a.Modified.Year() > 1678 && a.Modified.Year() < 2262 { // what nanoseconds can say
-		m.Modified = a.Modified.UnixNano()
+	return &bridgepb.Attr{Name: a.Name, Size: a.Size, Modified: Nanoseconds(a.Modified), Dir: a.Dir, Verified: a.Verified}
+}
+
+// Nanoseconds is a time as messages have it, since 1970; 0: none, or one that they cannot say.
+func Nanoseconds(t time.Time) int64 {
+	if t.IsZero() || t.Year() <= 1678 || t.Year() >= 2262 {
+		return 0
 	}
-	return m
+	return t.UnixNano()
+}
+
+// TimeOf is the time that Nanoseconds has made of.
+func TimeOf(n int64) (t time.Time) {
+	if n != 0 {
+		t = time.Unix(0, n)
+	}
+	return t
 }
 
 func capabilitiesMessage(c Capabilities) *bridgepb.Capabilities {
 	return &bridgepb.Capabilities{Offsets: c.Offsets, Write: c.Write, Resume: c.Resume, Atomic: c.Atomic, List: c.List, Rename: c.Rename,
-		Remove: c.Remove, Mkdir: c.Mkdir, Checksums: c.Checksums, Copy: c.Copy, Notes: c.Notes, Kept: c.Kept, Single: c.Single}
+		Remove: c.Remove, Mkdir: c.Mkdir, Checksums: c.Checksums, Copy: c.Copy, Notes: c.Notes, Kept: c.Kept, Single: c.Single, Times: c.Times, Verdict: c.Verdict}
 }
 
 func descriptionMessage(d Description, channels, server bool) *bridgepb.DescribeReply {

@@ -85,7 +85,18 @@ type Capabilities struct {
 	// Single, of a driver: between Write and Commit or Abort, nothing else can be done in the
 	// session. Who tries waits.
 	Single bool
+	// Times: what is written gets the time of WriteRequest.Modified, to the second, and what Copy
+	// has copied that of its source.
+	Times bool
+	// Verdict, of a driver: the server confirms a file when what lies behind it has, as a listener
+	// of another node. Commit takes as long as that, up to MaxVerdict: the driver does not limit it,
+	// but sees to it that the server is there meanwhile.
+	Verdict bool
 }
+
+// MaxVerdict is the most that the end of a file may take whose verdict is that of what lies behind
+// the other side.
+const MaxVerdict = 24 * time.Hour
 
 // ResumeKept is the WriteRequest.Resume of sessions with Capabilities.Kept: where an earlier
 // upload of this user to that name has ended. fault.NotFound: there is none, or a file has the
@@ -154,6 +165,9 @@ type WriteRequest struct {
 	// Again, without Resume: an earlier Write of this name and ID may have left something there.
 	// It is of no use, and this one sees to it that it goes.
 	Again bool
+	// Modified is the time that the file is to have, at servers with Capabilities.Times; zero: when
+	// it is written. That it could not be set is no failure of the file.
+	Modified time.Time
 }
 
 // MaxID is how many bytes a WriteRequest.ID may have.

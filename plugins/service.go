@@ -29,8 +29,9 @@ type Service struct {
 	sessions map[uint64]*opened
 	writes   map[uint64]*write
 	draining bool
-	listens  map[*opened]bool // calls of Listen; only over and end are set
-	fewer    chan struct{}    // closed, and made anew, when a session or a Listen ends
+	listens  map[*opened]bool         // calls of Listen; only over and end are set
+	copies   map[target]chan struct{} // that are under way; each is closed when it is over
+	fewer    chan struct{}            // closed, and made anew, when a session or a Listen ends
 }
 
 // opened is a session of the driver.
@@ -46,7 +47,7 @@ type opened struct {
 // NewService makes the service. Descriptors come over from, a SOCK_SEQPACKET socket;
 // nil for none.
 func NewService(d Driver, from *net.UnixConn) *Service {
-	s := &Service{driver: d, sessions: map[uint64]*opened{}, listens: map[*opened]bool{}, writes: map[uint64]*write{}, fewer: make(chan struct{})}
+	s := &Service{driver: d, sessions: map[uint64]*opened{}, listens: map[*opened]bool{}, copies: map[target]chan struct{}{}, writes: map[uint64]*write{}, fewer: make(chan struct{})}
 	if from != nil {
 		s.channels = &channels{waiting: map[uint64]net.Conn{}, wanted: map[uint64]chan net.Conn{}}
 		go s.channels.receive(from)
@@ -338,15 +339,20 @@ func (s *Service) Copy(r *bridgepb.CopyRequest, stream grpc.ServerStreamingServe
 	if err != nil {
 		return err
 	}
+	over, err := s.alone(ctx, target{to, r.GetToName()})
+	if err != nil {
+		return err
+	}
+	defer over()
 	var turn sync.Mutex // a driver may tell of progress from where it likes, but Send is for one
-	over := false
+	told := false
 	tell := func(m *bridgepb.CopyReply) error {
 		turn.Lock()
 		defer turn.Unlock()
-		if over {
+		if told {
 			return nil
 		}
-		over = m.GetDone()
+		told = m.GetDone()
 		return stream.Send(m)
 	}
 	result, err := as.Copy(ctx, r.GetName(), to.Session, r.GetToName(), CopyRequest{
@@ -366,4 +372,36 @@ func (s *Service) Copy(r *bridgepb.CopyRequest, stream grpc.ServerStreamingServe
 		m.Failure = asFailure(err)
 	}
 	return tell(m)
+}
+
+// target is where a copy goes to.
+type target struct {
+	to   *opened
+	name string
+}
+
+// alone waits until no other copy goes there: one that was given up may still be ending what its
+// servers do, and this one may be to go on with what it leaves.
+func (s *Service) alone(ctx context.Context, t target) (over func(), err error) {
+	for {
+		s.mu.Lock()
+		other := s.copies[t]
+		if other == nil {
+			mine := make(chan struct{})
+			s.copies[t] = mine
+			s.mu.Unlock()
+			return func() {
+				s.mu.Lock()
+				delete(s.copies, t)
+				s.mu.Unlock()
+				close(mine)
+			}, nil
+		}
+		s.mu.Unlock()
+		select {
+		case <-other:
+		case <-ctx.Done():
+			return nil, fault.Wrap("copy", t.name, ctx.Err())
+		}
+	}
 }

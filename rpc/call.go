@@ -215,7 +215,9 @@ func (c *call) download(ctx context.Context, e *clientEffect, in *flow.Incoming,
 	}
 	var from sideeffect.ResumePoint
 	if !o.fresh {
-		from = offered(ctx, &d, o.source.version, o.source.size)
+		if from, err = offered(ctx, &d, o.source.version, o.source.size); err != nil {
+			return c.refuse(in, err)
+		}
 	}
 	sink, from, err := openSink(&d, o.source.size, from)
 	if err != nil {

@@ -85,6 +85,10 @@ func dialCarry(ctx context.Context, cc grpc.ClientConnInterface) (*carryConn, er
 	return newCarryConn(st, cancel, st.CloseSend), nil
 }
 
+// Divides tells package flow that a large write holds no call up: gRPC sends it in
+// frames of 16 KiB, in turn with those of other streams.
+func (c *carryConn) Divides() bool { return true }
+
 // Read implements net.Conn.
 func (c *carryConn) Read(p []byte) (int, error) {
 	select {

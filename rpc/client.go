@@ -127,6 +127,7 @@ func newClientConn(d flow.Dialer, scheme, authority string, cfg ClientConfig) (*
 	defaults := []grpc.DialOption{
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: leastPing, Timeout: pingPatience}),
 		grpc.WithStaticStreamWindowSize(callWindow), grpc.WithStaticConnWindowSize(connWindow),
+		grpc.WithWriteBufferSize(writeBuffer),
 	}
 	options := append(append(defaults, cfg.DialOptions...),
 		grpc.WithTransportCredentials(passThrough{scheme: scheme}),

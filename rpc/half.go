@@ -187,12 +187,12 @@ func commonHash(a, b sideeffect.Algorithm) (sideeffect.Algorithm, error) {
 
 // offered is the resume point a sink may offer for content of this version:
 // zero unless its own state is about exactly that.
-func offered(ctx context.Context, d *sideeffect.Descriptor, version sideeffect.Version, size int64) sideeffect.ResumePoint {
-	p := d.ResumePoint(ctx)
-	if p.Offset <= 0 || version.IsZero() || p.Version != version || size >= 0 && p.Offset > size {
-		return sideeffect.ResumePoint{}
+func offered(ctx context.Context, d *sideeffect.Descriptor, version sideeffect.Version, size int64) (sideeffect.ResumePoint, error) {
+	p, err := d.ResumePoint(ctx)
+	if err != nil || p.Offset <= 0 || version.IsZero() || p.Version != version || size >= 0 && p.Offset > size {
+		return sideeffect.ResumePoint{}, err
 	}
-	return p
+	return p, nil
 }
 
 // holds asks the source whether a sink's resume point is about the content it

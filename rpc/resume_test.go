@@ -13,6 +13,7 @@ import (
 	"github.com/pannier/pannier/flow/carrier"
 	"github.com/pannier/pannier/rpc"
 	"github.com/pannier/pannier/rpc/internal/storepb"
+	"github.com/pannier/pannier/rpc/rpctest"
 	"github.com/pannier/pannier/sideeffect"
 )
 
@@ -102,6 +103,8 @@ type resumed struct {
 	from, to     *os.Root
 	fromDir, dir string
 	source       *watched
+	disk         func(op string) error // asked before each operation on the sink's file; may be nil
+	over         func()                // when the client's call is over, and perhaps not the server's; may be nil
 	want         []byte
 }
 
@@ -126,6 +129,9 @@ func (r *resumed) write() {
 // call makes the call and returns both ends' descriptors.
 func (r *resumed) call(ctx context.Context) (source, sink *sideeffect.Descriptor, err error) {
 	source, sink = up(r.source), up(sideeffect.File(r.to, "f"))
+	if r.disk != nil {
+		sink.Local = sideeffect.FileOn(rpctest.Disk{Fail: r.disk}, r.to, "f")
+	}
 	sink.Resume, sink.Params.SyncEvery = true, 64<<10
 	sink.Hash = sideeffect.SHA256
 	mine, theirs := source, sink
@@ -139,6 +145,9 @@ func (r *resumed) call(ctx context.Context) (source, sink *sideeffect.Descriptor
 		return run(func() *sideeffect.Descriptor { return theirs }, sideeffect.AwaitRemote)(ctx, i)
 	}
 	_, err = r.p.stub.Call(ctx, &storepb.Item{}, rpc.With(mine))
+	if r.over != nil {
+		r.over()
+	}
 	<-returned // a cancelled call is over earlier at the client
 	return source, sink, err
 }

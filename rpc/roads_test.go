@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"testing"
@@ -90,6 +91,23 @@ func testPut(t *testing.T, p *pair, road sideeffect.Road, n int) {
 	}
 	if d.Verified != "blocks+root+sha256" || theirs.Verified != d.Verified {
 		t.Fatalf("verified %q and %q", d.Verified, theirs.Verified)
+	}
+}
+
+// TestBlocks: where nothing else waits behind a block it is of 256 KiB, on the stream road too, whose
+// messages HTTP/2 cuts into frames.
+func TestBlocks(t *testing.T) {
+	p := start(t, "tcp", setup{})
+	for _, road := range []sideeffect.Road{sideeffect.RoadSession, sideeffect.RoadStream} {
+		p.store.call = run(func() *sideeffect.Descriptor { return up(sideeffect.Writer(io.Discard)) }, sideeffect.AwaitRemote)
+		d := up(sideeffect.Memory(content(1 << 20)))
+		d.Road = road
+		if _, err := p.stub.Call(within(t), &storepb.Item{Name: "x"}, rpc.With(d)); err != nil {
+			t.Fatal(err)
+		}
+		if n := d.Stats.Blocks; n != 4 {
+			t.Errorf("%v: 1 MiB came in %d blocks", road, n)
+		}
 	}
 }
 

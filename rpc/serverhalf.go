@@ -162,7 +162,10 @@ func (e *Effect) openSink(given *sideeffect.Descriptor) (job, error) {
 	if d.Hash, err = commonHash(given.Hash, e.offer.hash); err != nil {
 		return job{}, err
 	}
-	from := d.ResumePoint(&e.life)
+	from, err := d.ResumePoint(&e.life)
+	if err != nil {
+		return job{}, err
+	}
 	for fresh := false; ; fresh, from = true, (sideeffect.ResumePoint{}) {
 		half := &sinkHalf{limit: d.Quota, policy: d.OverQuota, hash: d.Hash, compress: d.Compress, resume: from}
 		o := flow.Open{Kind: streamKind, BlockSize: blockSize(&d, from), Window: d.Params.Window}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 
 	"golang.org/x/sys/unix"
 
@@ -108,21 +109,31 @@ func (f fileIdentity) refused(op string, err error) error {
 	return fault.Wrap(op, f.name, err)
 }
 
-func (f fileIdentity) ResumePoint(ctx context.Context, spec SinkSpec) ResumePoint {
-	p, err := f.path("read resume state")
+func (f fileIdentity) ResumePoint(ctx context.Context, spec SinkSpec) (ResumePoint, error) {
+	const op = "read resume state"
+	p, err := f.path(op)
 	if err != nil {
-		return ResumePoint{}
+		return ResumePoint{}, nil
 	}
+	partial := partialName(p.Base(), spec.Key)
+	if _, err := f.root.Lstat(path.Join(p.Dir().String(), partial)); errors.Is(err, fs.ErrNotExist) { // mostly, and that is soon said
+		return ResumePoint{}, nil
+	}
+	var point ResumePoint
 	dir, err := f.layer.Dir(f.root, p.Dir())
-	if err != nil {
-		return ResumePoint{}
+	if err == nil {
+		defer dir.Close()
+		point, err = loadPoint(ctx, dir, partial, spec.Check)
 	}
-	defer dir.Close()
-	point, err := loadPoint(ctx, dir, partialName(p.Base(), spec.Key), spec.Check)
-	if err != nil {
-		return ResumePoint{}
+	switch {
+	case err == nil:
+		return point, nil
+	case ctx.Err() != nil:
+		return ResumePoint{}, fault.Wrap(op, f.name, context.Cause(ctx))
+	case fault.KindOf(err) == fault.Overloaded:
+		return ResumePoint{}, fault.Wrap(op, f.name, err)
 	}
-	return point
+	return ResumePoint{}, nil
 }
 
 // checkSinkSpec refuses what no file sink can do.

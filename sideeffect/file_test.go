@@ -99,7 +99,7 @@ func TestFaultsLeaveNothing(t *testing.T) {
 	}{
 		{"create", unix.ENOSPC, fault.NoSpace}, {"allocate", unix.ENOSPC, fault.NoSpace}, {"write", unix.ENOSPC, fault.NoSpace},
 		{"write", unix.EDQUOT, fault.NoSpace}, {"write", unix.EFBIG, fault.NoSpace}, {"write", unix.EIO, fault.IO},
-		{"sync", unix.EIO, fault.IO}, {"rename", unix.EIO, fault.IO}, {"rename", unix.EROFS, fault.Permission},
+		{"sync", unix.EIO, fault.IO}, {"rename", unix.EIO, fault.IO}, {"rename", unix.EROFS, fault.IO},
 		{"shortwrite", nil, fault.IO}, {"link", unix.EIO, fault.IO},
 	} {
 		for nth := 1; nth <= 3; nth++ {

@@ -40,8 +40,10 @@ type Resumer interface {
 	// ResumePoint reads what an earlier resumable sink has left, creating and
 	// changing nothing. Nothing usable, damaged or mismatching state is the
 	// zero ResumePoint: start from the first byte. With CheckAll it reads the
-	// whole partial file, until ctx ends.
-	ResumePoint(context.Context, SinkSpec) ResumePoint
+	// whole partial file. An error says that nobody could tell now, because ctx has
+	// ended, another run has the file, or there are no descriptors: who started from
+	// the first byte for that would throw away what is good.
+	ResumePoint(context.Context, SinkSpec) (ResumePoint, error)
 }
 
 // OpenSource validates the descriptor and opens its Local for reading from
@@ -86,17 +88,18 @@ func (d *Descriptor) OpenSink(size int64, from ResumePoint) (Sink, error) {
 // ResumePoint is what an earlier run of this descriptor has left on disk, to be
 // offered to the source; the zero value without Resume or when there is
 // nothing usable. It creates and changes nothing, but reads the kept bytes to check
-// them, unless Params.ResumeCheck is CheckLast.
-func (d *Descriptor) ResumePoint(ctx context.Context) ResumePoint {
+// them, unless Params.ResumeCheck is CheckLast. After an error the sink must not
+// be opened: what is kept may be good.
+func (d *Descriptor) ResumePoint(ctx context.Context) (ResumePoint, error) {
 	r, ok := d.Local.(Resumer)
 	if !ok || !d.Resume || d.Validate() != nil {
-		return ResumePoint{}
+		return ResumePoint{}, nil
 	}
-	p := r.ResumePoint(ctx, d.sinkSpec())
-	if p.Hash != d.Hash || (d.Quota >= 0 && p.Offset > d.Quota) {
-		return ResumePoint{}
+	p, err := r.ResumePoint(ctx, d.sinkSpec())
+	if err != nil || p.Hash != d.Hash || (d.Quota >= 0 && p.Offset > d.Quota) {
+		return ResumePoint{}, err
 	}
-	return p
+	return p, nil
 }
 
 func (d *Descriptor) sinkSpec() SinkSpec {

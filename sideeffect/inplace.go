@@ -100,11 +100,27 @@ func (s *inPlace) undo() error {
 	s.over = true
 	switch {
 	case s.created:
+		if same, err := s.stillNamed(); err != nil || !same { // another has put its own file there
+			return err
+		}
 		return fault.Wrap("remove file", s.name, s.dir.Remove(s.base))
 	case s.append && s.end+s.writtenPast() > 0:
 		return fault.Wrap("undo append", s.name, s.file.Truncate(s.start))
 	}
 	return nil
+}
+
+// stillNamed reports whether the name is still that of the open file.
+func (s *inPlace) stillNamed() (bool, error) {
+	mine, err := s.file.Stat()
+	if err != nil {
+		return false, fault.Wrap("look at file", s.name, err)
+	}
+	there, err := s.dir.Lstat(s.base)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil && os.SameFile(mine, there), fault.Wrap("look at file", s.name, err)
 }
 
 // writtenPast is 1 when a failed write may have left bytes behind end.

@@ -78,6 +78,9 @@ func (s *staged) takeOver(from ResumePoint, fresh bool) error {
 		return s.file.Truncate(0)
 	}
 	st, err := readState(s.dir, s.temp)
+	if err != nil && fault.KindOf(err) == fault.Overloaded { // it may be what was offered: no descriptors to look
+		return err
+	}
 	if err != nil || !st.same(from) {
 		return fault.New("resume file", fault.Stale, "the state of %q is no longer what was offered; start again", s.base)
 	}
@@ -124,6 +127,9 @@ func (s *staged) Keep(p ResumePoint) error {
 // dropState removes the state file first, so that it never outlives its
 // partial file. What cannot be removed is found not to match later.
 func (s *staged) dropState() {
+	if _, err := s.dir.Lstat(stateName(s.temp)); errors.Is(err, fs.ErrNotExist) && !s.stated {
+		return // a look is cheaper than a try to remove it, which waits for all who make files beside it
+	}
 	if err := s.dir.Remove(stateName(s.temp)); errors.Is(err, fs.ErrNotExist) && !s.stated {
 		return // then there is no new one beside it
 	}

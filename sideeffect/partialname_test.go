@@ -90,16 +90,16 @@ func TestKeyedPartials(t *testing.T) {
 		wantKind(t, r.storeErr, fault.Lost)
 	}
 	for i, e := range es {
-		if p := e.ResumePoint(t.Context()); p.Offset != 7*testBlock {
+		if p := pointOf(t, e); p.Offset != 7*testBlock {
 			t.Errorf("%d: offered from %d", i, p.Offset)
 		}
 		other := *e
 		other.ResumeKey = "of nobody"
-		if p := other.ResumePoint(t.Context()); p.Offset != 0 {
+		if p := pointOf(t, &other); p.Offset != 0 {
 			t.Errorf("%d: %d bytes are offered to another key", i, p.Offset)
 		}
 	}
-	first, err := es[0].OpenSink(-1, es[0].ResumePoint(t.Context()))
+	first, err := es[0].OpenSink(-1, pointOf(t, es[0]))
 	noError(t, err)
 	r := transfer(t, ds[1], es[1], nil)
 	noError(t, r.storeErr)

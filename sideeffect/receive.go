@@ -348,7 +348,7 @@ func (r *receiver) fail(err error) error {
 		r.ahead = nil
 		_, _ = a.finish()
 	}
-	keep := r.keeper != nil && trusted(fault.KindOf(err))
+	keep := r.keeper != nil && trusted(err)
 	if keep && r.stored > r.outcome.Durable {
 		// Best effort: without it the next run starts further back.
 		_ = r.checkpoint()
@@ -359,9 +359,15 @@ func (r *receiver) fail(err error) error {
 	return err
 }
 
-// trusted tells whether bytes stored before a failure of this kind may be part
-// of a later success.
-func trusted(k fault.Kind) bool {
+// trusted tells whether bytes stored before a failure may be part of a later
+// success. What has ended the whole session, as that a peer that was restarted
+// does not know it, says nothing of them, but for damage and nonsense.
+func trusted(err error) bool {
+	k := fault.KindOf(err)
+	var e *fault.Error
+	if errors.As(err, &e) && e.Session {
+		return k != fault.Corrupt && k != fault.Protocol
+	}
 	switch k {
 	case fault.Lost, fault.DeadPeer, fault.Canceled, fault.Deadline, fault.NoSpace, fault.IO,
 		fault.Draining, fault.Overloaded, fault.Internal:

@@ -26,6 +26,16 @@ func broken(t testing.TB, root *os.Root, dir string, b []byte, at int64, a Algor
 	return d, e
 }
 
+// pointOf is what a sink offers.
+func pointOf(t testing.TB, d *Descriptor) ResumePoint {
+	t.Helper()
+	p, err := d.ResumePoint(context.Background())
+	if err != nil {
+		t.Errorf("resume point: %v", err)
+	}
+	return p
+}
+
 func TestResume(t *testing.T) {
 	t.Parallel()
 	b := content(20*testBlock + 99)
@@ -34,7 +44,7 @@ func TestResume(t *testing.T) {
 			root, dir := newRoot(t)
 			d, e := broken(t, root, dir, b, at, a)
 			// What arrived whole is what the next run starts from.
-			point := e.ResumePoint(context.Background())
+			point := pointOf(t, e)
 			if point.Offset != at/testBlock*testBlock {
 				t.Fatalf("cut at %d: resume point %d", at, point.Offset)
 			}
@@ -66,7 +76,7 @@ func TestResumeAfterFullDisk(t *testing.T) {
 		r := transfer(t, d, e, nil)
 		wantKind(t, r.storeErr, fault.NoSpace)
 		e.Local = File(root, "dst")
-		point := e.ResumePoint(context.Background())
+		point := pointOf(t, e)
 		if r.stored.Durable != point.Offset || r.sent.Durable > point.Offset {
 			t.Fatalf("write %d: durable %d, told %d, can resume at %d", nth, r.stored.Durable, r.sent.Durable, point.Offset)
 		}
@@ -138,7 +148,7 @@ func TestPrefixDecidesBesideVersion(t *testing.T) {
 	src, err := File(root, "src").OpenSource(SourceSpec{})
 	noError(t, err)
 	defer src.Close()
-	p := e.ResumePoint(context.Background())
+	p := pointOf(t, e)
 	if _, same, err := VerifyPrefix(context.Background(), src, p, None); !same || err != nil {
 		t.Fatalf("the same source: %v, %v", same, err)
 	}
@@ -183,7 +193,7 @@ func TestStaleResumePoint(t *testing.T) {
 	t.Parallel()
 	root, dir := newRoot(t)
 	_, e := broken(t, root, dir, content(20*testBlock), 9*testBlock, SHA256)
-	p := e.ResumePoint(context.Background())
+	p := pointOf(t, e)
 	p.Root[0] ^= 1
 	_, err := e.OpenSink(-1, p)
 	wantKind(t, err, fault.Stale)
@@ -225,11 +235,11 @@ func TestUntrustedFailuresKeepNothing(t *testing.T) {
 		if r.storeErr == nil {
 			t.Fatalf("%v: no error", k)
 		}
-		kept := e.ResumePoint(context.Background()).Offset > 0
-		if kept && !trusted(k) {
+		kept := pointOf(t, e).Offset > 0
+		if kept && !trusted(r.storeErr) {
 			t.Errorf("%v: the partial file was kept", k)
 		}
-		if !trusted(k) {
+		if !trusted(r.storeErr) {
 			wantFiles(t, dir)
 		}
 	}
@@ -300,7 +310,7 @@ func TestResumeAfterOneFailedWrite(t *testing.T) {
 		r := transfer(t, d, e, nil)
 		wantKind(t, r.storeErr, fault.IO)
 		e.Local = File(root, "dst")
-		if p := e.ResumePoint(context.Background()); p.Offset != int64(nth-1)*testBlock {
+		if p := pointOf(t, e); p.Offset != int64(nth-1)*testBlock {
 			t.Fatalf("write %d failed, resume point %d", nth, p.Offset)
 		}
 		r = transfer(t, d, e, nil)
@@ -342,7 +352,7 @@ func TestResumePointWaitsForTheRunBefore(t *testing.T) {
 	noError(t, err)
 	noError(t, unix.Flock(int(f.Fd()), unix.LOCK_EX))
 	found := make(chan ResumePoint)
-	go func() { found <- e.ResumePoint(context.Background()) }()
+	go func() { found <- pointOf(t, e) }()
 	select {
 	case p := <-found:
 		t.Fatalf("%d bytes were offered while another run had the file", p.Offset)
@@ -352,10 +362,76 @@ func TestResumePointWaitsForTheRunBefore(t *testing.T) {
 	if p := <-found; p.Offset != 7*testBlock {
 		t.Fatalf("resume point %d", p.Offset)
 	}
-	gaveUp, cancel := context.WithCancel(context.Background())
-	cancel()
-	if p := e.ResumePoint(gaveUp); p.Offset != 0 && p.Offset != 7*testBlock {
-		t.Fatalf("resume point %d", p.Offset)
+}
+
+// TestResumePointThatNobodyCanTell: who had to give up looking at what is kept is told so, and
+// not to begin anew, which would throw it away.
+func TestResumePointThatNobodyCanTell(t *testing.T) {
+	t.Parallel()
+	root, dir := newRoot(t)
+	_, e := broken(t, root, dir, content(20*testBlock), 7*testBlock, None)
+	gone := fault.New("call", fault.Lost, "the other end has gone")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(gone)
+	if p, err := e.ResumePoint(ctx); !errors.Is(err, gone) || p.Offset != 0 {
+		t.Errorf("of a call that is over: %d, %v", p.Offset, err)
+	}
+	f, err := os.OpenFile(filepath.Join(dir, partialName("dst", "")), os.O_RDWR, 0)
+	noError(t, err)
+	noError(t, unix.Flock(int(f.Fd()), unix.LOCK_EX))
+	soon, cancel2 := context.WithTimeout(t.Context(), 10*lockPause)
+	defer cancel2()
+	if p, err := e.ResumePoint(soon); fault.KindOf(err) != fault.Deadline || p.Offset != 0 {
+		t.Errorf("while another run has the file: %d, %v", p.Offset, err)
+	}
+	noError(t, f.Close())
+	full := &faulty{op: "open", nth: 1, err: unix.EMFILE}
+	e.Local = FileOn(full, root, "dst")
+	p, err := e.ResumePoint(t.Context())
+	wantKind(t, err, fault.Overloaded)
+	if p.Offset != 0 {
+		t.Errorf("without descriptors: %d", p.Offset)
+	}
+	p = pointOf(t, e)
+	if p.Offset != 7*testBlock {
+		t.Errorf("afterwards %d are offered", p.Offset)
+	}
+	e.Local = FileOn(&faulty{op: "open", nth: 2, err: unix.EMFILE}, root, "dst") // the partial file is there, its state cannot be read
+	_, err = e.OpenSink(-1, p)
+	wantKind(t, err, fault.Overloaded)
+}
+
+// TestEndOfSessionKeeps: whatever a session has ended for, as that its peer was restarted and does not
+// know it, says nothing of the bytes that came over it; only damage and nonsense do.
+func TestEndOfSessionKeeps(t *testing.T) {
+	t.Parallel()
+	for _, k := range fault.Kinds() {
+		root, dir := newRoot(t)
+		write(t, dir, "src", content(9*testBlock))
+		d, e := descriptor(File(root, "src")), descriptor(File(root, "dst"))
+		e.Resume, e.Params.SyncEvery = true, testBlock
+		src, err := d.OpenSource(t.Context())
+		noError(t, err)
+		sink, err := e.OpenSink(-1, ResumePoint{})
+		noError(t, err)
+		l := newLink(0, [16]byte{}, testBlock)
+		over := fault.FromPeer("handshake", k, "injected")
+		over.Session = true
+		failing := &meddler{Source: src, at: 5, do: func() { l.kill(over) }}
+		r := run(context.Background(), l, failing, d.SendPlan(NoQuota, Fail), sink, e.ReceivePlan(-1, src.Version(), testBlock))
+		if r.storeErr == nil {
+			t.Fatalf("%v: no error", k)
+		}
+		kept, want := pointOf(t, e).Offset, r.stored.Bytes
+		if want < 5*testBlock { // what was sent before is delivered, and perhaps what was being sent
+			t.Fatalf("%v: only %d bytes had come", k, want)
+		}
+		if k == fault.Corrupt || k == fault.Protocol {
+			want = 0
+		}
+		if kept != want {
+			t.Errorf("%v: %d of %d bytes are kept", k, kept, want)
+		}
 	}
 }
 

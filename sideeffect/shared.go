@@ -1,6 +1,7 @@
 package sideeffect
 
 import (
+	"context"
 	"sync"
 	"sync/atomic"
 
@@ -16,13 +17,14 @@ type SharedIdentity struct {
 	read atomic.Int64
 
 	mu     sync.Mutex
-	groups map[int64]*sharedGroup // by offset: opened and not all closed
+	groups map[int64]*sharedGroup // by offset: not all closed
 }
 
 // sharedGroup is the sources that read the same bytes.
 type sharedGroup struct {
-	window *window
 	offset int64
+	opened chan struct{} // closed when the first has opened, or could not
+	window *window       // these once opened is closed
 	src    Source
 }
 
@@ -50,22 +52,64 @@ func (s *SharedIdentity) OpenSink(SinkSpec) (Sink, error) {
 	return nil, fault.NewLocal("open sink", fault.Invalid, "a shared identity is only for sources")
 }
 
-// OpenSource joins the sources that read from the same offset, or is the first.
+// OpenSource joins the sources that read from the same offset, or is the first. The others wait for
+// that one, each for as long as its own opening may take.
 func (s *SharedIdentity) OpenSource(spec SourceSpec) (Source, error) {
+	var ended <-chan struct{}
+	if spec.Opening != nil {
+		ended = spec.Opening.Done()
+	}
+	for {
+		g, first := s.group(spec.Offset)
+		if first {
+			return s.open(g, spec)
+		}
+		select {
+		case <-g.opened:
+		case <-ended:
+			return nil, fault.NewLocal("open source", fault.Canceled, "%v: the opening has ended: %w", s, context.Cause(spec.Opening))
+		}
+		if src := s.join(g); src != nil {
+			return src, nil
+		}
+	}
+}
+
+// group is that of an offset. first: it is new, and the caller opens it.
+func (s *SharedIdentity) group(offset int64) (g *sharedGroup, first bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	g := s.groups[spec.Offset]
-	if g == nil {
-		src, err := s.of.OpenSource(spec)
-		if err != nil {
-			return nil, err
-		}
-		// Each piece that is copied from while it leaves the window needs room, too.
-		room := newPieces(int64(s.most) * 2)
-		g = &sharedGroup{window: newWindow(s.most, room, src.Rewindable(), false, &s.read), offset: spec.Offset, src: src}
-		s.groups[spec.Offset] = g
+	if g = s.groups[offset]; g == nil {
+		g, first = &sharedGroup{offset: offset, opened: make(chan struct{})}, true
+		s.groups[offset] = g
 	}
-	return &sharedSource{shared: s, group: g, member: g.window.join(g.src)}, nil
+	return g, first
+}
+
+// open opens a group for its first member. Who waits for it tries it by itself if that fails.
+func (s *SharedIdentity) open(g *sharedGroup, spec SourceSpec) (Source, error) {
+	src, err := s.of.OpenSource(spec)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	defer close(g.opened)
+	if err != nil {
+		delete(s.groups, g.offset)
+		return nil, err
+	}
+	// Each piece that is copied from while it leaves the window needs room, too.
+	room := newPieces(int64(s.most) * 2)
+	g.window, g.src = newWindow(s.most, room, src.Rewindable(), false, &s.read), src
+	return &sharedSource{shared: s, group: g, member: g.window.join(src)}, nil
+}
+
+// join is another member of a group; nil: there is none to join any more.
+func (s *SharedIdentity) join(g *sharedGroup) Source {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.groups[g.offset] != g {
+		return nil
+	}
+	return &sharedSource{shared: s, group: g, member: g.window.join(g.src)}
 }
 
 // sharedSource is one member's view.

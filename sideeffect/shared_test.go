@@ -206,3 +206,61 @@ func (s *offsetSink) Keep(ResumePoint) error             { return nil }
 func (s *offsetSink) Resumed() ResumePoint {
 	return ResumePoint{Offset: s.start}
 }
+
+// slowOpening opens when it is told, once for each.
+type slowOpening struct {
+	Identity
+	opens chan error
+}
+
+func (i slowOpening) OpenSource(spec SourceSpec) (Source, error) {
+	if err := <-i.opens; err != nil {
+		return nil, err
+	}
+	return i.Identity.OpenSource(spec)
+}
+
+// TestSharedOpening: who waits for the first to open does so as long as its own opening may take, and
+// opens by itself if the first could not.
+func TestSharedOpening(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		id := slowOpening{Memory(content(10)), make(chan error)}
+		shared := Shared(id, 0)
+		type opened struct {
+			Source
+			error
+		}
+		open := func(ctx context.Context) chan opened {
+			c := make(chan opened, 1)
+			go func() {
+				s, err := shared.OpenSource(SourceSpec{Opening: ctx})
+				c <- opened{s, err}
+			}()
+			synctest.Wait()
+			return c
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		first, hasty, patient, fourth := open(nil), open(ctx), open(nil), open(t.Context())
+		cancel()
+		if o := <-hasty; fault.KindOf(o.error) != fault.Canceled {
+			t.Errorf("who waits no longer has %v, %v", o.Source, o.error)
+		}
+		broken := fault.New("open", fault.NotFound, "it is not there")
+		id.opens <- broken
+		if o := <-first; o.error != broken {
+			t.Errorf("the first has %v, %v", o.Source, o.error)
+		}
+		id.opens <- nil // one of the others
+		for _, c := range []chan opened{patient, fourth} {
+			o := <-c
+			if o.error != nil {
+				t.Fatal(o.error)
+			}
+			if got, err := readAll(o.Source, 3); err != nil || !bytes.Equal(got, content(10)) {
+				t.Errorf("%s, %v", short(got), err)
+			}
+			defer o.Close()
+		}
+	})
+}

@@ -45,3 +45,12 @@ type Keeper interface {
 	// Resumed is the point this sink continues from; zero = from the first byte.
 	Resumed() ResumePoint
 }
+
+// A Namer is a sink that tells of its file before that has its name.
+type Namer interface {
+	Sink
+	// CommitNoted is Commit, but note is told the version of the file when all of it is on disk, and
+	// the file gets its name only when note has returned without an error. That changes nothing
+	// of the version but the change time.
+	CommitNoted(note func(Version) error) error
+}

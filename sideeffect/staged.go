@@ -86,7 +86,10 @@ func (s *staged) filePerm() fs.FileMode {
 	return 0o666
 }
 
-func (s *staged) Commit() error {
+func (s *staged) Commit() error { return s.CommitNoted(nil) }
+
+// CommitNoted implements Namer. note may be nil.
+func (s *staged) CommitNoted(note func(Version) error) error {
 	if s.over {
 		return fault.NewLocal("commit file", fault.Internal, "%q is committed or aborted already", s.base)
 	}
@@ -102,6 +105,15 @@ func (s *staged) Commit() error {
 	}
 	if err := s.syncAll(); err != nil {
 		return err
+	}
+	if note != nil {
+		fi, err := s.file.Stat()
+		if err == nil {
+			err = note(VersionOf(fi))
+		}
+		if err != nil {
+			return fault.Wrap("commit file", s.base, err)
+		}
 	}
 	if err := s.publish(); err != nil {
 		return fault.Wrap("commit file", s.base, err)

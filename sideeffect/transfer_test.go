@@ -28,7 +28,8 @@ func transferCtx(ctx context.Context, t testing.TB, from, to *Descriptor, change
 	t.Helper()
 	src, err := from.OpenSource(ctx)
 	noError(t, err)
-	point := to.ResumePoint(ctx)
+	point, err := to.ResumePoint(ctx)
+	noError(t, err)
 	prefix, same, err := VerifyPrefix(ctx, src, point, from.Hash)
 	noError(t, err)
 	if !same {

@@ -44,6 +44,14 @@ func (v Version) IsZero() bool { return v == Version{} }
 // Size is the size of the file, in bytes.
 func (v Version) Size() int64 { return v.size }
 
+// Modified is the time of modification; zero if v has none.
+func (v Version) Modified() (t time.Time) {
+	if v.mtime != 0 {
+		t = time.Unix(0, v.mtime)
+	}
+	return t
+}
+
 // Encode writes v in VersionSize bytes: format (1), then device, inode, size,
 // modification and change time in ns, each 8 bytes big endian.
 func (v Version) Encode() []byte {

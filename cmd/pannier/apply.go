@@ -16,6 +16,7 @@ import (
 
 	"github.com/pannier/pannier/cmd/internal/command"
 	"github.com/pannier/pannier/engine"
+	"github.com/pannier/pannier/engine/access"
 	"github.com/pannier/pannier/engine/admin"
 	"github.com/pannier/pannier/engine/config"
 	"github.com/pannier/pannier/spec/adminpb"
@@ -29,7 +30,7 @@ func (c *console) applyCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "apply -f FILE|DIR",
 		Short: "Make or replace partners, rules and other objects while the node runs",
-		Long: `Make or replace partners, rules, pools, folders, schedules and expected files while the
+		Long: `Make or replace partners, rules, pools, folders, schedules, expected files and tokens while the
 node runs, as sections of a TOML file, of all *.toml files of a directory, or of stdin (-f -). All of them, or, if something is wrong
 with one, none. The node keeps them in its state directory, beside what its own file has,
 which is changed there only. Once it is applied, what config check would warn of is told
@@ -100,7 +101,7 @@ func warnOfRoots(ctx context.Context, w io.Writer, client *admin.Client, reply *
 	}
 	for _, r := range rules.GetRules() {
 		if r.GetUnwritable() != "" && applied(r.GetName()) {
-			fmt.Fprintf(w, "warning: %s\n", command.Printable(fmt.Sprintf("rule %s: the node cannot write its root %s: %s; %s", r.GetName(), r.GetRoot(), r.GetUnwritable(), engine.Unseal)))
+			fmt.Fprintf(w, "warning: %s\n", command.Printable(engine.RootTrouble(r.GetName(), r.GetRoot(), r.GetUnwritable(), false)))
 		}
 	}
 }
@@ -175,23 +176,39 @@ func printableLines(text string) string {
 }
 
 func (c *console) exportCommand() *cobra.Command {
-	var all, asJSON bool
+	var all, tokens, asJSON bool
 	cmd := &cobra.Command{
 		Use:   "export",
 		Short: "Print what was applied, as apply takes them",
-		Args:  command.Arguments(0),
+		Long: `Print what was applied, as apply takes them. Tokens are left out unless --tokens is said, which
+takes scope administer: what is printed then has the digests of their texts. Nobody can call with
+a digest, but a node where it is applied lets in whoever has the token.`,
+		Args: command.Arguments(0),
 		RunE: c.run(func(ctx context.Context, cmd *cobra.Command, client *admin.Client, _ []string) error {
+			if tokens { // who may not see them is told so, and gets no export without them
+				if _, err := client.ListObjects(ctx, &adminpb.ListObjectsRequest{Kind: access.Kind}); err != nil {
+					return err
+				}
+			}
 			reply, err := client.ListObjects(ctx, &adminpb.ListObjectsRequest{})
 			if err != nil {
 				return err
 			}
 			if asJSON {
+				if !tokens {
+					reply.Objects = slices.DeleteFunc(reply.Objects, func(o *adminpb.Object) bool { return o.GetKind() == access.Kind })
+				}
 				return writeJSON(cmd.OutOrStdout(), reply)
 			}
 			var b strings.Builder
 			fmt.Fprintf(&b, "# revision %d\n", reply.GetRevision())
+			left := 0
 			for _, o := range reply.GetObjects() {
 				if o.GetOrigin() != "file" || all {
+					if o.GetKind() == access.Kind && !tokens {
+						left++
+						continue
+					}
 					if o.GetHidden() {
 						err := fault.New("export", fault.Permission, "%s %s has addresses that a token with scope read sees in part only, and nothing can be applied without them", o.GetKind(), o.GetName())
 						return command.Suggest(err, "Take a token with scope operate; --json prints what this one sees")
@@ -199,11 +216,15 @@ func (c *console) exportCommand() *cobra.Command {
 					fmt.Fprintf(&b, "\n%s", o.GetText())
 				}
 			}
+			if left > 0 {
+				fmt.Fprintf(cmd.ErrOrStderr(), "tokens that are left out: %d; --tokens prints them, with digests in place of what proves them\n", left)
+			}
 			_, err = io.WriteString(cmd.OutOrStdout(), b.String())
 			return fault.Wrap("write objects", "", err)
 		}),
 	}
 	cmd.Flags().BoolVar(&all, "all", false, "those of the node's own file, too")
+	cmd.Flags().BoolVar(&tokens, "tokens", false, "tokens, too, as their digests")
 	jsonFlag(cmd, &asJSON)
 	return cmd
 }

@@ -25,6 +25,7 @@ import (
 	"github.com/pannier/pannier/engine/config"
 	"github.com/pannier/pannier/spec/adminpb"
 	"github.com/pannier/pannier/spec/fault"
+	"github.com/pannier/pannier/spec/quantity"
 	"github.com/pannier/pannier/spec/shellword"
 )
 
@@ -565,6 +566,9 @@ func runnable(it batchItem, roots map[string]string) []string {
 	}
 	if o.Priority != 0 {
 		words = append(words, "--priority="+strconv.Itoa(int(o.Priority)))
+	}
+	if o.Bandwidth != 0 {
+		words = append(words, "--bandwidth="+quantity.Rate.Format(o.Bandwidth))
 	}
 	if o.NotBefore != nil {
 		words = append(words, "--at", o.NotBefore.AsTime().Format(time.RFC3339))

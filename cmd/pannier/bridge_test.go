@@ -9,11 +9,13 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/pannier/pannier/engine/node/nodetest"
 	"github.com/pannier/pannier/flow/flowtest/ftpserver"
 	"github.com/pannier/pannier/flow/flowtest/s3server"
 	"github.com/pannier/pannier/flow/flowtest/sshserver"
 	"github.com/pannier/pannier/plugins/host"
 	"github.com/pannier/pannier/spec/adminpb"
+	"github.com/pannier/pannier/spec/fault"
 )
 
 // bridgeTo has hostb send what it receives to a bridge, whose section is given, and
@@ -72,6 +74,74 @@ func TestBridge(t *testing.T) {
 	if r.GetState() != adminpb.Request_INERROR || !strings.Contains(said.String(), `send to box \"/in/lost\": not found`) {
 		t.Errorf("%v", r)
 	}
+}
+
+// TestBridgeLists: the task in the other lists, at either end. Before the bytes move it takes a file
+// from a server, which the sender then has and sends; after a failure it brings what there is to one,
+// and the failure stays the one that it was.
+func TestBridgeLists(t *testing.T) {
+	c := newConduit(t)
+	box := t.TempDir()
+	rule := func(name, direction, lists string) string {
+		return fmt.Sprintf("[[rule]]\nname = %q\ndirection = %q\npartners = [\"*\"]\nroot = \"%%ROOT%%\"\nretry = { attempts = 1 }\n%s\n", name, direction, lists)
+	}
+	take := `pre = [ { task = "bridge", from = "box:/out/{name}" } ]`
+	bring := func(end string) string {
+		return fmt.Sprintf(`error = [ { task = "bridge", to = "box:/failed/{name}-%s" }, { task = "log", text = "told of {name}" } ]`, end)
+	}
+	c.write(rule("taken", "send", take)+rule("fetched", "receive", "")+rule("bad", "send", bring("sender"))+dirBridge("box", box),
+		rule("taken", "send", "")+rule("fetched", "receive", take)+rule("bad", "send", bring("receiver")+"\npost = [ { task = \"check\", max_size = 10 } ]")+dirBridge("box", box))
+	c.start(c.b, c.a)
+	client := c.client(c.a)
+	end := func(rule, name string) *adminpb.Request {
+		t.Helper()
+		r, err := client.Submit(t.Context(), &adminpb.SubmitRequest{Partner: "hostb", Rule: rule, Source: name, Target: name})
+		if err != nil {
+			t.Fatal(err)
+		}
+		end, err := client.Wait(t.Context(), &adminpb.WaitRequest{Ref: &adminpb.Ref{Id: r.GetRequest().GetId()}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return end
+	}
+	b := noise(3 << 20)
+	for _, dir := range []string{"out", "failed"} {
+		if err := os.Mkdir(filepath.Join(box, dir), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"taken", "fetched"} {
+		c.wrote(filepath.Join(box, "out", name), b)
+		if r := end(name, name); r.GetState() != adminpb.Request_DONE {
+			t.Errorf("%s: %v", name, r)
+		}
+		for _, n := range []*nodetest.Node{c.a, c.b} {
+			c.has(filepath.Join(n.Root, name), b)
+			if all, err := os.ReadDir(n.Root); err != nil || len(all) != map[string]int{"taken": 1, "fetched": 2}[name] {
+				t.Errorf("%s: %s has %v, %v", name, n.Name, all, err)
+			}
+		}
+		if r := end(name, "none"); r.GetState() != adminpb.Request_INERROR || fault.Kind(r.GetFailure().GetKind()) != fault.NotFound || !strings.Contains(r.GetFailure().GetCause(), "take from box") {
+			t.Errorf("%s: what the server does not have: %v", name, r)
+		}
+	}
+
+	failed := func(what string) {
+		t.Helper()
+		if r := end("bad", "large"); r.GetState() != adminpb.Request_INERROR || fault.Kind(r.GetFailure().GetKind()) != fault.Refused || !strings.Contains(r.GetFailure().GetCause(), "at most 10 are wanted") {
+			t.Errorf("%s: %v", what, r)
+		}
+	}
+	c.wrote(filepath.Join(c.a.Root, "large"), b)
+	failed("refused")
+	c.until("both ends have brought it", func() bool { return strings.Contains(c.logB.String(), "told of large") })
+	c.has(filepath.Join(box, "failed/large-sender"), b)
+	c.has(filepath.Join(box, "failed/large-receiver"), b)
+	if err := os.RemoveAll(box); err != nil {
+		t.Fatal(err)
+	}
+	failed("and the server is gone")
 }
 
 // TestBridgeArguments: a plugin that is a program with arguments, as an interpreter with

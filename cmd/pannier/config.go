@@ -5,7 +5,6 @@ import (
 	"io"
 	"maps"
 	"net/netip"
-	"os"
 	"slices"
 
 	"github.com/spf13/cobra"
@@ -85,13 +84,16 @@ func checkConfig(path string, out, messages io.Writer) error {
 
 // rootWarnings are of roots that are not there.
 func rootWarnings(cfg *config.Config) (all []string) {
-	for _, name := range slices.Sorted(maps.Keys(cfg.Book.Rules)) {
-		root := cfg.Book.Rules[name].Root
-		if cfg.Book.Rules[name].Bridge != "" {
-			continue
+	roots := map[string]string{} // by the names of rules
+	for name, r := range cfg.Book.Rules {
+		if r.Bridge == "" {
+			roots[name] = r.Root
 		}
-		if fi, err := os.Stat(root); err != nil || !fi.IsDir() {
-			all = append(all, fmt.Sprintf("rule %s: there is no directory %s on this host; its requests will fail until there is", name, root))
+	}
+	missing := absent(maps.Values(roots))
+	for _, name := range slices.Sorted(maps.Keys(roots)) {
+		if a, ok := missing[roots[name]]; ok {
+			all = append(all, fmt.Sprintf("rule %s: %s; its requests will fail until %s", name, a.what, a.until))
 		}
 	}
 	return all

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"maps"
 	"net/url"
-	"os"
 	"path"
 	"path/filepath"
 	"slices"
@@ -19,12 +18,16 @@ import (
 // folderWarnings are what config check says of watch folders: directories that are not there,
 // those in which two folders look for files, and folders that find what they have sent.
 func folderWarnings(cfg *config.Config) (all []string) {
-	names := slices.Sorted(maps.Keys(cfg.Folders))
+	dirs := map[string]string{} // by the names of folders
+	for name, f := range cfg.Folders {
+		dirs[name] = filepath.Join(f.Root, f.Dir.String())
+	}
+	missing := absent(maps.Values(dirs))
+	names := slices.Sorted(maps.Keys(dirs))
 	for i, name := range names {
-		f := cfg.Folders[name]
-		dir := filepath.Join(f.Root, f.Dir.String())
-		if fi, err := os.Stat(dir); err != nil || !fi.IsDir() {
-			all = append(all, fmt.Sprintf("folder %s: there is no directory %s on this host; nothing is found until there is", name, dir))
+		f, dir := cfg.Folders[name], dirs[name]
+		if a, ok := missing[dir]; ok {
+			all = append(all, fmt.Sprintf("folder %s: %s; nothing is found until %s", name, a.what, a.until))
 		}
 		for _, other := range names[i+1:] {
 			if overlap(f, cfg.Folders[other]) {
@@ -72,14 +75,17 @@ func feeds(a, b folder.Folder) bool {
 
 // scheduleWarnings are what it says of schedules whose files are in a directory that is not there.
 func scheduleWarnings(cfg *config.Config) (all []string) {
-	for _, name := range slices.Sorted(maps.Keys(cfg.Schedules)) {
-		s := cfg.Schedules[name]
+	dirs := map[string]string{} // by the names of schedules
+	for name, s := range cfg.Schedules {
 		if s.Root == "" || s.Direction() != engine.Send || strings.ContainsAny(path.Dir(s.Source), "*?[{\\") {
 			continue // elsewhere, or known when its time has come
 		}
-		dir := filepath.Join(s.Root, path.Dir(s.Source))
-		if fi, err := os.Stat(dir); err != nil || !fi.IsDir() {
-			all = append(all, fmt.Sprintf("schedule %s: there is no directory %s on this host; nothing is found until there is", name, dir))
+		dirs[name] = filepath.Join(s.Root, path.Dir(s.Source))
+	}
+	missing := absent(maps.Values(dirs))
+	for _, name := range slices.Sorted(maps.Keys(dirs)) {
+		if a, ok := missing[dirs[name]]; ok {
+			all = append(all, fmt.Sprintf("schedule %s: %s; nothing is found until %s", name, a.what, a.until))
 		}
 	}
 	return all

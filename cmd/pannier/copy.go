@@ -36,13 +36,16 @@ The request here says how the one there is, and has its verdict.
 Where both are bridges that name each other in fxp, and their servers can, one server
 sends to the other; otherwise the bytes come through this daemon.
 
-The request's "compared" begins with "third-party" or "direct" if no bytes came here. A
-PATH that ends in / keeps the files' names.
+With --wait it is said at the end which way the bytes went; later, "compared" of show
+begins with "third-party" or "direct" if none came here. A PATH that ends in / keeps the
+files' names.
 
 A FILE that ends in / is a directory of a bridge: all files below it are copied, each by a
 request of its own, to the same place below PATH, whose directories are made; empty ones
 are not. Patterns are as in watch folders, of the path below the directory: one without a
-slash is of the last element. An excluded directory is not looked into.`,
+slash is of the last element. An excluded directory is not looked into. What the
+destination has is looked at before anything is copied; a rule with exists = "refuse"
+holds, whatever comes there meanwhile.`,
 		Example: `  # From one node to another, and see it through
   pannier copy hosta:/exports/movie.mov hostb:/in/ --wait
   # By the rule "mirror" of the destination
@@ -50,7 +53,9 @@ slash is of the last element. An excluded directory is not looked into.`,
   # From bridge to bridge, also between different protocols
   pannier copy ftp-a:/out/x.csv bucket:/2026/january.csv
   # A directory, and again tomorrow what is new or has changed
-  pannier copy ftp-a:/out/ ftp-b:/in/ --include '*.csv' --exclude tmp --update`,
+  pannier copy ftp-a:/out/ ftp-b:/in/ --include '*.csv' --exclude tmp --update
+  # What is not there at all
+  pannier copy ftp-a:/out/ ftp-b:/in/ --existing skip`,
 		Args: command.AtLeast(2),
 	}
 	f.register(c, cmd, adminpb.Rule_SEND)
@@ -107,7 +112,7 @@ func (f *orderFlags) copies(ctx context.Context, c *console, client *admin.Clien
 		case tree && from == to && within(at, name):
 			return nil, fault.New("read arguments", fault.Invalid, "%.200q lies in %.200q, and would be copied into itself", dest, file)
 		case !tree && which.given():
-			return nil, fault.New("read flags", fault.Invalid, "--include, --exclude and --update are of directories: write BRIDGE:/PATH/, with / at its end")
+			return nil, fault.New("read flags", fault.Invalid, "--include, --exclude, --existing and --update are of directories: write BRIDGE:/PATH/, with / at its end")
 		}
 		targets := map[string]string{name: at}
 		names := []string{name}
@@ -147,6 +152,20 @@ func (f *orderFlags) copies(ctx context.Context, c *console, client *admin.Clien
 		}
 	}
 	return orders, nil
+}
+
+// wayOf is the way that the bytes of a copy went; "" for what is no copy between others.
+func wayOf(r *adminpb.Request) string {
+	how, _, _ := strings.Cut(r.GetVerified(), "+")
+	switch {
+	case how == "direct":
+		return ", directly from server to server"
+	case how == "third-party":
+		return ", directly from node to node"
+	case strings.HasPrefix(r.GetRule(), engine.CopyRule("")):
+		return ", through this node"
+	}
+	return ""
 }
 
 // within says whether a directory is another one, or lies in it.

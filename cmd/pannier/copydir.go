@@ -18,7 +18,8 @@ import (
 // choice is which files of a directory are copied.
 type choice struct {
 	include, exclude []string // patterns of paths below it, as folder.Matches has them
-	update           bool     // only what the destination has not, or has older or otherwise
+	existing         string   // what becomes of files that the destination has: replace, skip or newer
+	update           bool     // existing = newer
 }
 
 // partNames are names of files that bridges have not finished.
@@ -31,13 +32,32 @@ func (s *choice) register(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringArrayVar(&s.include, "include", nil, "of a directory only files that fit this `PATTERN`, or another one")
 	flags.StringArrayVar(&s.exclude, "exclude", nil, "of a directory no files and directories that fit this `PATTERN`")
-	flags.BoolVar(&s.update, "update", false, "of a directory only files that the destination has not, with another size, or older")
+	flags.StringVar(&s.existing, "existing", replaceAll, "of a directory, `WHICH` files that the destination has by their name are replaced: replace, all; newer, those that are older there or have another size; skip, none")
+	flags.BoolVar(&s.update, "update", false, "the same as --existing newer")
+	choices(cmd, "existing", replaceAll, replaceOlder, replaceNone)
 }
 
+// What becomes of files that the destination has.
+const (
+	replaceAll   = "replace"
+	replaceOlder = "newer"
+	replaceNone  = "skip"
+)
+
 // given says whether any of it was asked for.
-func (s *choice) given() bool { return s.update || len(s.include)+len(s.exclude) > 0 }
+func (s *choice) given() bool {
+	return s.update || s.existing != replaceAll || len(s.include)+len(s.exclude) > 0
+}
 
 func (s *choice) check() error {
+	switch {
+	case s.existing != replaceAll && s.existing != replaceOlder && s.existing != replaceNone:
+		return fault.New("read flags", fault.Invalid, "--existing %.100q: it is %s, %s or %s", s.existing, replaceAll, replaceOlder, replaceNone)
+	case s.update && s.existing == replaceNone:
+		return fault.New("read flags", fault.Invalid, "--update is --existing %s, and --existing %s was said, too", replaceOlder, replaceNone)
+	case s.update:
+		s.existing = replaceOlder
+	}
 	for _, p := range slices.Concat(s.include, s.exclude) {
 		if err := folder.CheckPattern(p); err != nil {
 			return err
@@ -63,7 +83,12 @@ type tree struct {
 	choice   *choice
 	files    []string // below the directory
 	left     int      // files that are left out, since they are there
+	seen     int      // entries
 }
+
+// mostSeen is how many entries a directory, with all below it, may have: each is kept in memory
+// until all are known.
+var mostSeen = 1_000_000
 
 // walk lists a directory and those below it. depth is how far that is below the first.
 func (t *tree) walk(ctx context.Context, below string, depth int) error {
@@ -72,7 +97,7 @@ func (t *tree) walk(ctx context.Context, below string, depth int) error {
 		return fault.New("list", fault.Invalid, "%s:/%s: %d directories in one another: exclude the link that leads back", t.from, where, depth)
 	}
 	there := map[string]*adminpb.BrowseEntry{}
-	if t.choice.update {
+	if t.choice.existing != replaceAll {
 		at := path.Join(t.into, below)
 		s, err := t.client.Browse(ctx, &adminpb.BrowseRequest{Partner: t.to, Path: at})
 		err = each(s, err, func(e *adminpb.BrowseEntry) error { there[e.GetName()] = e; return nil })
@@ -84,11 +109,14 @@ func (t *tree) walk(ctx context.Context, below string, depth int) error {
 	s, err := t.client.Browse(ctx, &adminpb.BrowseRequest{Partner: t.from, Path: where})
 	err = each(s, err, func(e *adminpb.BrowseEntry) error {
 		name := path.Join(below, e.GetName())
+		if t.seen++; t.seen > mostSeen {
+			return fault.New("list", fault.TooLong, "there are more than %d files and directories: copy some of its directories at a time, or --exclude them", mostSeen)
+		}
 		switch _, no := folder.Matches(t.choice.exclude, name); {
 		case e.GetDirectory() && !no:
 			dirs = append(dirs, name)
 		case e.GetDirectory() || !t.choice.takes(name):
-		case t.choice.update && same(e, there[e.GetName()]):
+		case t.choice.keeps(e, there[e.GetName()]):
 			t.left++
 		default:
 			t.files = append(t.files, name)
@@ -104,6 +132,11 @@ func (t *tree) walk(ctx context.Context, below string, depth int) error {
 		}
 	}
 	return nil
+}
+
+// keeps says whether the destination keeps what it has by the name of a file; nil: it has none.
+func (s *choice) keeps(from, to *adminpb.BrowseEntry) bool {
+	return s.existing == replaceNone && to != nil || s.existing == replaceOlder && same(from, to)
 }
 
 // same says whether the destination's file need not be replaced: it has the size, and is not

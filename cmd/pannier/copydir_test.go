@@ -91,9 +91,38 @@ func TestCopyDirectory(t *testing.T) {
 		t.Errorf("updated: %q", got)
 	}
 
+	// More than can be kept in memory.
+	defer func(most int) { mostSeen = most }(mostSeen)
+	for most, fits := range map[int]bool{8: false, 9: true} { // six files; tmp, deep and deep/er
+		mostSeen = most
+		_, err := (&choice{existing: replaceAll}).below(t.Context(), c.client(c.a), "box", "out", "other", "x")
+		if fits != (err == nil) || !fits && fault.KindOf(err) != fault.TooLong {
+			t.Errorf("with %d entries at most: %v", most, err)
+		}
+	}
+
+	// Only what is not there at all.
+	places(t, filepath.Join(box, "out"), "deep/newer")
+	if err := os.WriteFile(into("all/b.txt"), []byte("it stays"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(c.does("copy", "box:/out/", "other:/all/", "--existing", "skip", "--wait"), "\n"); n != 1 {
+		t.Errorf("%d requests for the one that is not there", n)
+	}
+	if b, err := os.ReadFile(into("all/b.txt")); err != nil || string(b) != "it stays" {
+		t.Errorf("skipped: %q, %v", b, err)
+	}
+	if out, said, err := c.pannier("copy", "box:/out/", "other:/all/", "--existing", "skip"); err != nil || out != "" || !strings.Contains(said, "nothing is new") {
+		t.Errorf("skipped again: %v, %s%s", err, out, said)
+	}
+	places(t, into("all"), "b.txt")
+	if got := tells(t, into("all")); len(got) != 6 {
+		t.Errorf("skipped: %q", got)
+	}
+
 	// The same order twice is the same requests.
 	first, again := c.does("copy", "box:/out/", "other:/keyed/", "--id", "monday"), c.does("copy", "box:/out/", "other:/keyed/", "--id", "monday")
-	if first != again || strings.Count(first, "\n") != 5 {
+	if first != again || strings.Count(first, "\n") != 6 {
 		t.Errorf("first %q, again %q", first, again)
 	}
 
@@ -108,6 +137,9 @@ func TestCopyDirectory(t *testing.T) {
 		{[]string{"copy", "box:/out/", "other:/x/", "--include", "*.pdf"}, "no file that is to be copied"},
 		{[]string{"copy", "box:/out/", "other:/x/", "--include", "["}, "is no pattern"},
 		{[]string{"copy", "box:/out/a.csv", "other:/x/", "--update"}, "of directories"},
+		{[]string{"copy", "box:/out/a.csv", "other:/x/", "--existing", "skip"}, "of directories"},
+		{[]string{"copy", "box:/out/", "other:/x/", "--existing", "older"}, "it is replace, newer or skip"},
+		{[]string{"copy", "box:/out/", "other:/x/", "--existing", "skip", "--update"}, "--update is --existing newer"},
 	} {
 		if out, said, err := c.pannier(bad.args...); err == nil || out != "" || !strings.Contains(said, bad.say) {
 			t.Errorf("%q: %v, %s%s", bad.args, err, out, said)
@@ -183,6 +215,9 @@ func TestFXPDirectoryKilled(t *testing.T) {
 	}
 	if got := tells(t, filepath.Join(to.Data, "in")); !slices.Equal(got, names) {
 		t.Errorf("%q have arrived", got)
+	}
+	if _, said, err := c.pannier("copy", "one:/out/"+names[0], "two:/once", "--wait"); err != nil || !strings.Contains(said, ", directly from server to server\n") {
+		t.Errorf("copy says %v\n%s", err, said)
 	}
 }
 

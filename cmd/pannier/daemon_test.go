@@ -84,7 +84,9 @@ func newDaemon(files string) (_ *daemon, address string, end func(), _ error) {
 			_, err := io.WriteString(w, strings.Repeat("store", 50000))
 			return err
 		},
-		Reload: func(context.Context) ([]string, error) { return []string{"rule out: other root"}, nil },
+		Reload: func(context.Context) (admin.Reloaded, error) {
+			return admin.Reloaded{Notes: []string{"rule out: other root"}, Problems: []string{"relay r does not listen"}}, nil
+		},
 	})
 	if err != nil {
 		return nil, "", nil, err

@@ -30,7 +30,7 @@ func TestRelayDNS(t *testing.T) {
 		argv = append(argv, fmt.Sprintf("--host-record=h%d.test,192.0.2.%d", i, i%250))
 	}
 	service(t, argv...)
-	answers(t, "127.0.0.1:"+port)
+	listens(t, "127.0.0.1:"+port)
 	c := newConduit(t)
 	c.write(relaySection("udp", "udp://127.0.0.1:"+in, "here", "udp://127.0.0.1:"+port)+relaySection("tcp", "tcp://127.0.0.1:"+in, "here", "tcp://127.0.0.1:"+port),
 		fmt.Sprintf("[[relay_policy]]\npartner = \"hosta\"\ndial = [\"udp://127.0.0.1:%s\", \"tcp://127.0.0.1:%[1]s\"]\n", port))

@@ -161,8 +161,8 @@ func daemonOf(ctx context.Context, client *admin.Client, path string) (*doctor.D
 	}
 	hints, stays := map[string]string{}, map[string]string{}
 	for _, f := range folders.GetFolders() {
-		if f.GetHints() != "" {
-			hints[f.GetName()] = f.GetHints()
+		if text := admin.Unheard(f); text != "" {
+			hints[f.GetName()] = text
 		}
 		if f.GetStaying() > 0 {
 			stays[f.GetName()] = folderError(&adminpb.Folder{Staying: f.GetStaying(), Stays: f.GetStays()})

@@ -77,6 +77,35 @@ func TestExportByToken(t *testing.T) {
 	if out, messages, code := run(whole, append(local, "apply", "-f", "-")...); code != command.Done || out != "rule told: same\n" {
 		t.Errorf("what was exported is applied: %d %s%s", code, out, messages)
 	}
+	ci, messages, code := run("", append(local, "token", "create", "ci", "--scope", "read")...)
+	if code != command.Done {
+		t.Fatal(messages)
+	}
+	if out, messages, code := by("administer", "export"); code != command.Done || strings.Contains(out, "[[token]]") || !strings.Contains(messages, "left out: 2; --tokens") {
+		t.Errorf("without tokens: %d %s%s", code, out, messages)
+	}
+	all, messages, code := run("", append(local, "export", "--tokens")...)
+	if code != command.Done || !strings.Contains(all, "[[token]]\nname = \"ci\"") || strings.Contains(all, strings.TrimSpace(ci)) {
+		t.Errorf("with tokens: %d %s%s", code, all, messages)
+	}
+	for _, scope := range []string{"read", "operate"} {
+		if out, messages, code := by(scope, "export", "--tokens"); code == command.Done || out != "" || !strings.Contains(messages, "administer") {
+			t.Errorf("tokens, by scope %s: %d %s%s", scope, code, out, messages)
+		}
+	}
+	if _, messages, code := run("", append(local, "token", "delete", "ci")...); code != command.Done {
+		t.Error(messages)
+	}
+	if out, messages, code := run(all, append(local, "apply", "-f", "-")...); code != command.Done || !strings.Contains(out, "token ci: new") {
+		t.Errorf("applied again: %d %s%s", code, out, messages)
+	}
+	other := filepath.Join(dir, "ci")
+	if err := os.WriteFile(other, []byte(ci), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, messages, code := run("", "--admin", "tls://"+port, "--token-file", other, "--server-key", strings.TrimSpace(key), "ls"); code != command.Done {
+		t.Errorf("the token, after that: %d %s", code, messages)
+	}
 	out, messages, code := by("read", "export")
 	if code != command.Permission || out != "" || !strings.Contains(messages, "Take a token with scope operate") {
 		t.Errorf("read: %d %s%s", code, out, messages)

@@ -70,7 +70,10 @@ func folderError(f *adminpb.Folder) string {
 
 // seenBy is how changes of a folder are seen.
 func seenBy(f *adminpb.Folder) string {
-	if f.GetHints() != "" {
+	switch {
+	case f.GetPartly():
+		return "events, rescans"
+	case f.GetHints() != "":
 		return "rescans"
 	}
 	return "events"
@@ -94,7 +97,7 @@ func (c *console) folderCall(cmd *cobra.Command, call func(context.Context, *cob
 	var asJSON bool
 	cmd.Args, cmd.ValidArgsFunction = command.Arguments(1), c.completeArgs(folderNames)
 	cmd.RunE = c.run(func(ctx context.Context, cmd *cobra.Command, client *admin.Client, args []string) error {
-		return call(ctx, cmd, client, args[0], asJSON)
+		return unknown(ctx, client, call(ctx, cmd, client, args[0], asJSON), "folder", args[0], folderNames)
 	})
 	jsonFlag(cmd, &asJSON)
 	return cmd
@@ -131,8 +134,8 @@ func (c *console) printFolder(cmd *cobra.Command, f *adminpb.Folder, asJSON bool
 			err = folderFileTable(v, f.GetFiles()).Write(out)
 		}
 	}
-	if err == nil && f.GetHints() != "" {
-		_, err = fmt.Fprintln(cmd.ErrOrStderr(), "changes are only found by looking through everything: "+command.Printable(f.GetHints()))
+	if text := admin.Unheard(f); err == nil && text != "" {
+		_, err = fmt.Fprintln(cmd.ErrOrStderr(), command.Printable(text))
 	}
 	return err
 }

@@ -95,6 +95,9 @@ func TestFolder(t *testing.T) {
 	if _, said, err := c.pannier("folder", "show", "bix"); err == nil || !strings.Contains(said, `no folder is called "bix"; did you mean "box"?`) {
 		t.Errorf("%v, %s", err, said)
 	}
+	if _, said, err := c.pannier("folder", "scan", "nope"); err == nil || !strings.Contains(said, "Folders: box (pannier folder list)") {
+		t.Errorf("%v: %s", err, said)
+	}
 
 	text, err := os.ReadFile(c.a.Config())
 	if err != nil {

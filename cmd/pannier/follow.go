@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/pannier/pannier/cmd/internal/command"
 	"github.com/pannier/pannier/engine/admin"
@@ -21,7 +20,7 @@ import (
 
 // follow shows how requests are doing until all are final, and returns what
 // went wrong. A signal ends only the following; of own ones, which this command has
-// made, a second Ctrl-C cancels.
+// made, a second Ctrl-C cancels. Of others it prints what changes, where nobody looks on.
 func (c *console) follow(ctx context.Context, cmd *cobra.Command, client *admin.Client, all []*adminpb.Request, own, asJSON bool) error {
 	interrupts := make(chan os.Signal, 2)
 	signal.Notify(interrupts, os.Interrupt)
@@ -29,8 +28,10 @@ func (c *console) follow(ctx context.Context, cmd *cobra.Command, client *admin.
 
 	within, cancel := context.WithCancel(ctx)
 	defer cancel()
-	changes := changesOf(within, client, all)
+	changes := changesOf(within, watcherOf(client), all)
 	m := newMeter(cmd.ErrOrStderr(), all)
+	lines := !own && !asJSON && !command.Terminal(cmd.OutOrStdout())
+	told := map[string]string{} // the last line of each
 	tick := time.NewTicker(m.every())
 	defer tick.Stop()
 	for {
@@ -43,12 +44,14 @@ func (c *console) follow(ctx context.Context, cmd *cobra.Command, client *admin.
 			}
 			return again(cmd, m.requests, interrupts, canceller(client))
 		case <-tick.C:
-			m.draw(c.now())
+			if m.terminal || !lines {
+				m.draw(c.now())
+			}
 		case got := <-changes:
 			switch {
 			case errors.Is(got.err, io.EOF):
 				if left := open(m.requests); len(left) > 0 { // one that had failed is tried again
-					changes = changesOf(within, client, left)
+					changes = changesOf(within, watcherOf(client), left)
 					continue
 				}
 				m.clear()
@@ -59,57 +62,23 @@ func (c *console) follow(ctx context.Context, cmd *cobra.Command, client *admin.
 				return command.Suggest(got.err, "What is registered goes on when the daemon does. Follow: %s", following(m.requests))
 			default:
 				m.note(got.change.GetRequest())
-				if asJSON {
-					if err := writeJSON(cmd.OutOrStdout(), got.change); err != nil {
-						return err
+				var err error
+				switch {
+				case asJSON:
+					err = writeJSON(cmd.OutOrStdout(), got.change)
+				case lines:
+					key, line := exactly(got.change.GetRequest()).String(), c.changeLine(cmd, got.change)
+					if told[key] != line {
+						told[key] = line
+						err = c.printChange(cmd, got.change)
 					}
+				}
+				if err != nil {
+					return err
 				}
 			}
 		}
 	}
-}
-
-// news is what a stream brings: a change, or its end.
-type news struct {
-	change *adminpb.Change
-	err    error
-}
-
-// mostCalls is how many calls of one command watch at a time. A token has few of them.
-const mostCalls = 4
-
-// changesOf brings how requests are doing until all are final, or one call fails, each call
-// with as many as it may name. It ends with ctx, too.
-func changesOf(ctx context.Context, client *admin.Client, all []*adminpb.Request) <-chan news {
-	refs := make([]*adminpb.Ref, len(all))
-	for i, r := range all {
-		refs[i] = exactly(r)
-	}
-	out := make(chan news)
-	say := func(n news) error {
-		select {
-		case out <- n:
-			return nil
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
-	go func() {
-		calls, within := errgroup.WithContext(ctx)
-		calls.SetLimit(mostCalls)
-		for part := range slices.Chunk(refs, admin.MaxRefs) {
-			calls.Go(func() error {
-				s, err := client.Watch(within, &adminpb.WatchRequest{Refs: part})
-				return each(s, err, func(change *adminpb.Change) error { return say(news{change: change}) })
-			})
-		}
-		err := calls.Wait()
-		if err == nil {
-			err = io.EOF
-		}
-		_ = say(news{err: err}) // unless nobody listens any more
-	}()
-	return out
 }
 
 // verdict says how each request has ended, and returns the errors of those that
@@ -133,7 +102,7 @@ func (c *console) verdict(cmd *cobra.Command, all []*adminpb.Request) error {
 		}
 		done++
 		took := r.GetChanged().AsTime().Sub(r.GetRegistered().AsTime())
-		fmt.Fprintf(cmd.ErrOrStderr(), "%s  %s  DONE  %s in %s\n", nameOf(r), command.Printable(file), v.bytes(r.GetSize()), lasted(took))
+		fmt.Fprintf(cmd.ErrOrStderr(), "%s  %s  DONE  %s in %s%s\n", nameOf(r), command.Printable(file), v.bytes(r.GetSize()), lasted(took), wayOf(r))
 		if n := r.GetWarnings(); n > 0 {
 			fmt.Fprintf(cmd.ErrOrStderr(), "  Warnings of tasks here: %d, the last: %s\n  See: pannier explain %s\n", n, command.Printable(r.GetWarning()), nameOf(r))
 		}

@@ -17,6 +17,7 @@ import (
 	"github.com/pannier/pannier/engine/admin"
 	"github.com/pannier/pannier/spec/adminpb"
 	"github.com/pannier/pannier/spec/fault"
+	"github.com/pannier/pannier/spec/quantity"
 )
 
 // queryFlags select requests.
@@ -91,8 +92,9 @@ func (c *console) listCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "ls [PARTNER:PATH]",
 		Short: "List requests, or files of a partner",
-		Long: `List requests of this node, those it has made and those of partners. First what is not
-done, then what is, finished last first.
+		Long: `List requests of this node, those it has made and those of partners: what has changed
+last first, so that what was just sent is at the top. With --json, unless there is a --limit, each
+is printed as it comes: first what is not done, in no order, then what is, finished last first.
 
 With PARTNER:PATH: the files in a directory there, of a bridge, or of a node below the root
 that the rule (--rule) has at it. "PARTNER:/" is the root itself.`,
@@ -116,13 +118,16 @@ that the rule (--rule) has at it. "PARTNER:/" is the root itself.`,
 			if err != nil {
 				return err
 			}
-			s, err := client.List(ctx, q)
-			if asJSON {
+			if asJSON && q.Limit == 0 {
+				s, err := client.List(ctx, q)
 				return each(s, err, func(r *adminpb.Request) error { return writeJSON(cmd.OutOrStdout(), r) })
 			}
-			var rows []*adminpb.Request
-			if err := each(s, err, func(r *adminpb.Request) error { rows = append(rows, r); return nil }); err != nil {
+			rows, err := latest(ctx, client, q)
+			if err != nil {
 				return err
+			}
+			if asJSON {
+				return writeJSON(cmd.OutOrStdout(), rows...)
 			}
 			if asCSV {
 				file := struct{ io.Writer }{cmd.OutOrStdout()} // no terminal, whatever it is
@@ -133,10 +138,34 @@ that the rule (--rule) has at it. "PARTNER:/" is the root itself.`,
 	}
 	cmd.Flags().BoolVar(&asCSV, "csv", false, "results as CSV, with a header")
 	f.register(c, cmd)
-	cmd.Flags().Int32Var(&f.Limit, "limit", 0, "at most so many (default: all)")
+	cmd.Flags().Int32Var(&f.Limit, "limit", 0, "at most so many, those that have changed last (default: all)")
 	jsonFlag(cmd, &asJSON)
 	cmd.MarkFlagsMutuallyExclusive("json", "csv")
 	return cmd
+}
+
+// latest is what matches, changed last first.
+func latest(ctx context.Context, client *admin.Client, q *adminpb.ListRequest) (rows []*adminpb.Request, err error) {
+	ctx, enough := context.WithCancel(ctx)
+	defer enough()
+	most, done := int(q.Limit), 0
+	q.Limit = 0 // the service does not begin with the latest
+	s, err := client.List(ctx, q)
+	err = each(s, err, func(r *adminpb.Request) error {
+		rows = append(rows, r)
+		if r.GetState() == adminpb.Request_DONE {
+			done++
+		}
+		if done == most && most > 0 { // all others have finished before
+			return io.EOF
+		}
+		return nil
+	})
+	slices.SortStableFunc(rows, func(a, b *adminpb.Request) int { return b.GetChanged().AsTime().Compare(a.GetChanged().AsTime()) })
+	if most > 0 && len(rows) > most {
+		rows = rows[:most]
+	}
+	return rows, err
 }
 
 // each hands on what a stream brings, to its end.
@@ -260,6 +289,7 @@ func requestFields(v view, e *adminpb.Explanation) (f fields) {
 	f.add("warning", r.GetWarning())
 	f.add("warnings", cmpOr(r.GetWarnings() > 1, strconv.Itoa(int(r.GetWarnings()))+", that was the last", ""))
 	f.add("priority", strconv.Itoa(int(r.GetPriority())))
+	f.add("bandwidth", cmpOr(r.GetBandwidth() > 0, quantity.Rate.Format(r.GetBandwidth()), ""))
 	f.add("follows", cmpOr(r.GetFollow() == r.GetId(), "", r.GetFollow()))
 	f.add("info", r.GetInfo())
 	f.add("not before", v.time(r.GetNotBefore()))

@@ -60,7 +60,7 @@ http {
 		t.Fatal(err)
 	}
 	service(t, nginx, "-e", "stderr", "-c", config)
-	answers(t, w.plain)
+	listens(t, w.plain)
 	return w
 }
 

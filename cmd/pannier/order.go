@@ -13,13 +13,16 @@ import (
 
 	"github.com/pannier/pannier/cmd/internal/command"
 	"github.com/pannier/pannier/engine/admin"
+	"github.com/pannier/pannier/engine/lifecycle"
 	"github.com/pannier/pannier/spec/adminpb"
 	"github.com/pannier/pannier/spec/fault"
+	"github.com/pannier/pannier/spec/quantity"
 )
 
 // orderFlags are what send and get have in common.
 type orderFlags struct {
 	rule, key, at, info string
+	bandwidth           string
 	priority            int32
 	wait, json, dry     bool
 }
@@ -30,6 +33,7 @@ func (f *orderFlags) register(c *console, cmd *cobra.Command, d adminpb.Rule_Dir
 	flags.StringVar(&f.key, "id", "", "`KEY` of the request, any text: the same again is the same request")
 	flags.StringVar(&f.at, "at", "", "do not begin before this `TIME`, as 20:00, +2h or 2026-01-31 20:00")
 	flags.Int32Var(&f.priority, "priority", 0, "higher goes first, -128 to 127 (default: the rule's)")
+	flags.StringVar(&f.bandwidth, "bandwidth", "", "the most it may move, at either end, as `RATE` 5MB/s (default: what partner, pools and node allow)")
 	flags.StringVar(&f.info, "info", "", "text for tasks and people at both nodes")
 	flags.BoolVar(&f.wait, "wait", false, "show progress until it is over; Ctrl-C only detaches, a second one cancels")
 	flags.BoolVar(&f.dry, "dry-run", false, "register nothing; print what would be, a line for each request, which a shell and run can run")
@@ -42,6 +46,16 @@ func (f *orderFlags) order(c *console) (*adminpb.SubmitRequest, error) {
 	o := &adminpb.SubmitRequest{Priority: f.priority, Info: f.info}
 	if f.priority < math.MinInt8 || f.priority > math.MaxInt8 {
 		return nil, fault.New("read flags", fault.Invalid, "--priority %d: -128 to 127 are allowed", f.priority)
+	}
+	if f.bandwidth != "" {
+		rate, err := quantity.Rate.Parse(f.bandwidth)
+		if err == nil && rate < lifecycle.MinBandwidth {
+			err = fault.New("read flags", fault.Invalid, "--bandwidth %s: at least %s is allowed", f.bandwidth, quantity.Rate.Format(lifecycle.MinBandwidth))
+		}
+		if err != nil {
+			return nil, err
+		}
+		o.Bandwidth = rate
 	}
 	if f.at != "" {
 		t, err := future(f.at, c.now())

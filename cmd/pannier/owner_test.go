@@ -212,19 +212,19 @@ func TestDoctorAsOwner(t *testing.T) {
 		out, _ := exec.CommandContext(t.Context(), "pannier", "doctor", "--all", "--config", config).CombinedOutput()
 		return string(out)
 	}
-	if out := says(); !strings.Contains(out, "fail     folder folder box: files of others stay in "+root+"/box: it is sticky") || !strings.Contains(out, "user nobody looks, whose the state directory is") {
+	if out := says(); !strings.Contains(out, "fail     folder box: files of others stay in "+root+"/box: it is sticky") || !strings.Contains(out, "user nobody looks, whose the state directory is") {
 		t.Errorf("doctor says\n%s", out)
 	}
 	if err := os.Chmod(filepath.Join(root, "box"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if out := says(); !strings.Contains(out, "fail     folder folder box: what was sent cannot be taken away from "+root+"/box: permission denied") {
+	if out := says(); !strings.Contains(out, "fail     folder box: what was sent cannot be taken away from "+root+"/box: permission denied") {
 		t.Errorf("doctor says\n%s", out)
 	}
 	if err := os.Chown(filepath.Join(root, "box"), nobody, nobody); err != nil {
 		t.Fatal(err)
 	}
-	if out := says(); !strings.Contains(out, "ok       folder folder box: ") {
+	if out := says(); !strings.Contains(out, "ok       folder box: ") {
 		t.Errorf("doctor says\n%s", out)
 	}
 }

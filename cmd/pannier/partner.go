@@ -101,7 +101,7 @@ does not accept this node's.`,
 		RunE: c.run(func(ctx context.Context, cmd *cobra.Command, client *admin.Client, args []string) error {
 			p, err := client.TestPartner(ctx, &adminpb.TestPartnerRequest{Partner: args[0], Write: write})
 			if err != nil {
-				return err
+				return unknown(ctx, client, err, "partner", args[0], partnerNames)
 			}
 			if asJSON {
 				return writeJSON(cmd.OutOrStdout(), p)

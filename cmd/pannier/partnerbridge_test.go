@@ -118,7 +118,9 @@ func TestBridgePartner(t *testing.T) {
 		t.Errorf("show says\n%s", shown)
 	}
 	c.has(filepath.Join(c.a.Root, "back"), b)
-	c.does("copy", "box:/in/x", "other:/deep/y", "--wait")
+	if _, said, err := c.pannier("copy", "box:/in/x", "other:/deep/y", "--wait"); err != nil || !strings.Contains(said, ", through this node\n") {
+		t.Errorf("copy says %v\n%s", err, said)
+	}
 	c.has(filepath.Join(other, "deep/y"), b)
 	c.does("copy", "box:/in/x", "other:/deep/", "--wait")
 	c.has(filepath.Join(other, "deep/x"), b)
@@ -203,14 +205,7 @@ func TestFXPKilled(t *testing.T) {
 	b := noise(size)
 	c.wrote(filepath.Join(from.Data, "big"), b)
 	id := strings.TrimSpace(c.does("copy", "one:/big", "two:/big"))
-	client := c.client(c.a)
-	c.until("bytes move", func() bool {
-		r, err := client.Get(t.Context(), &adminpb.Ref{Id: id})
-		if err == nil && r.GetState() == adminpb.Request_DONE {
-			t.Fatal("too quick for a kill")
-		}
-		return err == nil && r.GetLive().GetReceived() > 1<<20
-	})
+	c.moves(id)
 	c.a.Kill()
 	c.start(c.a)
 	c.does("wait", id)
@@ -220,6 +215,27 @@ func TestFXPKilled(t *testing.T) {
 	}
 	if !regexp.MustCompile(`bytes have moved.* from=[1-9]`).MatchString(c.logA.String()) {
 		t.Error("it began anew")
+	}
+}
+
+// TestProbeFXP: partner test tries direct copies with each server that it may have them with, says of
+// which they work, and in the servers' words why others do not, and leaves nothing.
+func TestProbeFXP(t *testing.T) {
+	one, two, strict := ftpserver.Start(t, "proftpd", ftpserver.FXP), ftpserver.Start(t, "vsftpd", ftpserver.FXP), ftpserver.Start(t, "pure-ftpd", ftpserver.Apart)
+	c := newConduit(t)
+	c.write(bridgeRules+strings.Replace(ftpBridge(t, "one", "two", one), `fxp = ["two"]`, `fxp = ["two", "strict"]`, 1)+
+		ftpBridge(t, "two", "one", two)+ftpBridge(t, "strict", "one", strict), bridgeRules)
+	c.start(c.a)
+	_, said, err := c.pannier("partner", "test", "one", "--write")
+	for _, want := range []string{`(?m)it can: .*copy to another server`, `(?m)direct copy to two works$`, `(?m)direct copy to strict failed: .*` + regexp.QuoteMeta(strict.Address)} {
+		if err != nil || !regexp.MustCompile(want).MatchString(said) {
+			t.Errorf("partner test says not %s: %v\n%s", want, err, said)
+		}
+	}
+	for _, f := range []*ftpserver.Server{one, two, strict} {
+		if left, _ := os.ReadDir(f.Data); len(left) > 0 {
+			t.Errorf("left at %s: %v", f.Kind, left)
+		}
 	}
 }
 

@@ -1,9 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"syscall"
@@ -21,8 +24,10 @@ import (
 // verification is what "plugin verify" is asked.
 type verification struct {
 	endpoint, credentials, report, sample string
+	other, otherCredentials               string
 	options                               map[string]string
 	entries                               int
+	large                                 bool
 	levels                                []string
 }
 
@@ -31,9 +36,16 @@ func pluginVerifyCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "verify NAME|PATH [ARGUMENT...] --endpoint URL",
 		Short: "Hold a plugin against the contract, at a server",
-		Long: `Hold a plugin against the contract, at a server: reading, writing, going on, and what
-happens when the plugin's process is killed or stops. What is written begins with
-pannier- and is removed if the server can.
+		Long: `Hold a plugin against the contract, at a server: reading, writing, going on, what happens
+when its connections break, when a host does what it should not, and when the plugin's
+process is killed or stops. What is written begins with pannier- and is removed if the
+server can.
+
+Level fxp, of servers that send to each other, needs a second one: --other. What is tried
+of more than 4 GiB needs --large, the room for it at the server, and 4 MiB a second at the
+least. Connections are broken
+on Linux alone, and are those of the plugin's own process. Not tried: that the plugin's
+process ends with its host, which is a promise of the host's too.
 
 The file of credentials is JSON, for nobody else to read:
 {"user": "me", "password": "secret", "secrets": {"key": "..."}}
@@ -60,7 +72,10 @@ codes: nothing could be checked.`,
 	}
 	cmd.Flags().StringVar(&v.endpoint, "endpoint", "", "the server, as the plugin's schemes are written")
 	cmd.Flags().StringVar(&v.credentials, "credentials", "", "file with user and password, as JSON")
-	cmd.Flags().StringToStringVar(&v.options, "option", nil, "of the plugin, as NAME=VALUE")
+	cmd.Flags().StringToStringVar(&v.options, "option", nil, "of the plugin, as NAME=VALUE; for both servers")
+	cmd.Flags().StringVar(&v.other, "other", "", "a second server, as `URL`, to which the first may copy directly")
+	cmd.Flags().StringVar(&v.otherCredentials, "other-credentials", "", "file with user and password of the second server; those of the first if it is not given")
+	cmd.Flags().BoolVar(&v.large, "large", false, "write a file of more than 4 GiB, too")
 	cmd.Flags().StringVar(&v.sample, "sample", "", "a file that is there, for a server that cannot be written to")
 	cmd.Flags().IntVar(&v.entries, "entries", 1000, "how many files to make for a long listing")
 	cmd.Flags().StringSliceVar(&v.levels, "level", nil, "only checks of that level, of "+strings.Join(plugintest.AllLevels(), ", ")+"; may be repeated")
@@ -70,10 +85,14 @@ codes: nothing could be checked.`,
 	return cmd
 }
 
-// to is the endpoint with the credentials.
-func (v verification) to() (to plugins.Endpoint, err error) {
+// to are the endpoints with their credentials; other is empty if there is none.
+func (v verification) to() (to, other plugins.Endpoint, err error) {
 	to = plugins.Endpoint{URL: v.endpoint, Options: v.options}
-	return to, to.ReadCredentials(v.credentials)
+	if err = to.ReadCredentials(v.credentials); err != nil || v.other == "" {
+		return to, other, err
+	}
+	other = plugins.Endpoint{URL: v.other, Options: v.options}
+	return to, other, other.ReadCredentials(cmp.Or(v.otherCredentials, v.credentials))
 }
 
 func (v verification) run(cmd *cobra.Command, words []string) error {
@@ -81,7 +100,7 @@ func (v verification) run(cmd *cobra.Command, words []string) error {
 	if err != nil {
 		return err
 	}
-	to, err := v.to()
+	to, other, err := v.to()
 	if err != nil {
 		return advised(err)
 	}
@@ -101,6 +120,7 @@ func (v verification) run(cmd *cobra.Command, words []string) error {
 	h := plugintest.Harness{
 		Open:    func(ctx context.Context) (plugins.Session, error) { return p.Open(ctx, to) },
 		Entries: v.entries,
+		Large:   v.large,
 		Levels:  v.levels,
 		Sample:  v.sample,
 		Restart: func(ctx context.Context) error {
@@ -117,6 +137,16 @@ func (v verification) run(cmd *cobra.Command, words []string) error {
 	_ = first.Close()
 	h.Kill = func() error { return signalPlugin(ctx, p, syscall.SIGKILL) }
 	h.Hang = func() error { return signalPlugin(ctx, p, syscall.SIGSTOP) }
+	h.Cut = func() error {
+		status, err := p.Describe(ctx)
+		if err != nil {
+			return err
+		}
+		return cutConnections(status.PID)
+	}
+	if v.other != "" {
+		h.Other = func(ctx context.Context) (plugins.Session, error) { return p.Open(ctx, other) }
+	}
 	var results []plugintest.Result
 	plugintest.Verify(ctx, h, func(r plugintest.Result) { results = append(results, r) })
 	if ctx.Err() != nil {
@@ -125,22 +155,21 @@ func (v verification) run(cmd *cobra.Command, words []string) error {
 	return v.show(cmd, facts(s), can, results)
 }
 
+// mostSample is the most bytes of --sample, which is in memory.
+const mostSample = 64 << 20
+
 // content is a file of the server, read once for comparing.
 func content(ctx context.Context, s plugins.Session, name string) ([]byte, error) {
 	r, err := s.Read(ctx, name, 0)
 	if err != nil {
 		return nil, err
 	}
-	b := make([]byte, 0, 1<<20)
-	for err == nil {
-		if len(b) == cap(b) {
-			b = append(b, 0)[:len(b)]
-		}
-		var n int
-		n, err = r.Read(b[len(b):cap(b)])
-		b = b[:len(b)+n]
+	b, err := io.ReadAll(io.LimitReader(r, mostSample+1))
+	if err == nil && len(b) > mostSample {
+		_ = r.Close()
+		return nil, fault.New("read sample", fault.TooLong, "%s has more than %d MiB", fault.Shown(name), mostSample>>20).Advise("name a smaller file with --sample")
 	}
-	return b, r.Close()
+	return b, errors.Join(err, r.Close())
 }
 
 func signalPlugin(ctx context.Context, p *host.Plugin, s syscall.Signal) error {

@@ -91,7 +91,7 @@ func (m *meter) line(now time.Time, bar bool) string {
 	if len(m.requests) == 1 {
 		return requestLine(m.requests[0], now, bar)
 	}
-	over, failed := 0, 0
+	over, failed, unknown := 0, 0, false
 	var sum adminpb.Live
 	for _, r := range m.requests {
 		switch r.GetState() {
@@ -102,9 +102,11 @@ func (m *meter) line(now time.Time, bar bool) string {
 		}
 		p := progressOf(r)
 		sum.Durable, sum.Received, sum.Rate = sum.Durable+p.Durable, sum.Received+p.Received, sum.Rate+p.Rate
-		if sum.Total += p.Total; p.Total < 0 || sum.Total < 0 {
-			sum.Total = -1
-		}
+		sum.Total += p.Total
+		unknown = unknown || p.Total < 0
+	}
+	if unknown {
+		sum.Total = -1
 	}
 	line := fmt.Sprintf("%d of %d done", over, len(m.requests))
 	if failed > 0 {

@@ -187,7 +187,7 @@ when the destination refuses.`,
 			}
 			reply, err := client.TestRelay(ctx, in)
 			if err != nil {
-				return err
+				return unknown(ctx, client, err, "relay", args[0], relayNames)
 			}
 			if asJSON {
 				err = writeJSON(cmd.OutOrStdout(), reply.GetSteps()...)

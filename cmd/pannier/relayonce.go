@@ -59,6 +59,8 @@ func (f *onceFlags) run(ctx context.Context, path string, out, messages io.Write
 		return err
 	}
 	o := &once{dialer: d, cfg: flow.Config{Name: "pannier relay", MaxStreams: 1 << 16, Logger: log}, partner: r.Partner}
+	o.life, o.end = context.WithCancel(context.Background())
+	defer o.end()
 	if o.hub, err = relay.New(relay.Config{Reach: o.reach, Logger: log, Network: relay.Network{Listen: node.Listen}}); err != nil {
 		return err
 	}
@@ -177,12 +179,17 @@ type once struct {
 	partner string
 	hub     *relay.Hub
 	serving sync.WaitGroup
+	life    context.Context // ends with close
+	end     context.CancelFunc
 
 	mu      sync.Mutex
 	session *flow.Session
 }
 
-// reach makes a session; the one before is over.
+// retireTime is how long a session that the node is draining may go on with the connections it has.
+const retireTime = 10 * time.Minute
+
+// reach makes a session; the one before is over, or the node drains it: then its connections go on.
 func (o *once) reach(ctx context.Context, _ string) error {
 	s, err := flow.Connect(ctx, o.dialer, o.cfg)
 	if err != nil {
@@ -193,7 +200,11 @@ func (o *once) reach(ctx context.Context, _ string) error {
 	o.session = s
 	o.mu.Unlock()
 	if old != nil {
-		_ = old.Close()
+		o.serving.Go(func() {
+			ctx, cancel := context.WithTimeout(o.life, retireTime)
+			defer cancel()
+			_ = old.Drain(ctx)
+		})
 	}
 	o.hub.Attach(o.partner, s)
 	o.serving.Go(func() { _ = o.hub.Accept(o.partner, s) })
@@ -202,8 +213,12 @@ func (o *once) reach(ctx context.Context, _ string) error {
 
 func (o *once) close() {
 	_ = o.hub.Close()
-	if o.session != nil {
-		_ = o.session.Close()
+	o.end()
+	o.mu.Lock()
+	s := o.session
+	o.mu.Unlock()
+	if s != nil {
+		_ = s.Close()
 	}
 	o.serving.Wait()
 }

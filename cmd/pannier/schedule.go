@@ -69,7 +69,7 @@ become, pannier ls --follow says with the id that is shown.`,
 		RunE: c.run(func(ctx context.Context, cmd *cobra.Command, client *admin.Client, args []string) error {
 			s, err := client.ShowSchedule(ctx, &adminpb.ShowScheduleRequest{Name: args[0]})
 			if err != nil {
-				return err
+				return unknown(ctx, client, err, "schedule", args[0], scheduleNames)
 			}
 			if asJSON {
 				return writeJSON(cmd.OutOrStdout(), s)
@@ -138,7 +138,7 @@ registered.`,
 		RunE: c.run(func(ctx context.Context, cmd *cobra.Command, client *admin.Client, args []string) error {
 			run, err := client.RunSchedule(ctx, &adminpb.RunScheduleRequest{Name: args[0]})
 			if err != nil {
-				return err
+				return unknown(ctx, client, err, "schedule", args[0], scheduleNames)
 			}
 			if asJSON {
 				err = writeJSON(cmd.OutOrStdout(), run)

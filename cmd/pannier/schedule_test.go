@@ -202,7 +202,13 @@ dir     = "box"
 	if out := c.does("schedule", "list") + c.does("pool", "list"); strings.Contains(out, "nightly") || strings.Contains(out, "wan") {
 		t.Errorf("a bad text has changed something:\n%s", out)
 	}
-	if out, said, err := apply(text); err != nil || strings.Count(out, ": new\n") != 4 || !strings.Contains(said, "warning: folder box: ") {
+	if _, said, err := apply(text); err == nil || !strings.Contains(said, "folder box: there is no directory") {
+		t.Errorf("a folder without a directory: %v: %s", err, said)
+	}
+	if err := os.Mkdir(filepath.Join(c.a.Root, "box"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if out, said, err := apply(text); err != nil || strings.Count(out, ": new\n") != 4 {
 		t.Errorf("%v: %s%s", err, out, said)
 	}
 	if out, said, err := apply(text); err != nil || strings.Count(out, ": same\n") != 4 || said != "" { // of what is new only

@@ -166,14 +166,7 @@ func meant(ctx context.Context, client *admin.Client, err error, paths []string,
 }
 
 // thereAre is the first partners, in words.
-func thereAre(partners []string) string {
-	const most = 10
-	text := command.Printable(strings.Join(partners[:min(most, len(partners))], ", "))
-	if len(partners) > most {
-		text += ", ..."
-	}
-	return "Partners: " + text + " (pannier partner list)"
-}
+func thereAre(partners []string) string { return firstOf("partner", partners) }
 
 // send is the request to send a file, one of several, to a destination.
 func (f *orderFlags) send(ctx context.Context, c *console, client *admin.Client, file, to, as string, of int) (*adminpb.SubmitRequest, error) {

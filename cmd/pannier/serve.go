@@ -28,8 +28,9 @@ func serveCommand(path *string) *cobra.Command {
 the rest is interrupted and goes on after the next start. A second signal ends the
 process at once.
 
-SIGHUP reads the file again: partners, rules, folders, relays, node.log and node.drain hold
-from then on. A file with a problem changes nothing, and the log says what it is.`,
+SIGHUP reads the file again, as pannier reload does: all but [audit], [http], [push] and
+most of [node] holds from then on. A file with a problem, or that asks for what this host
+does not have, changes nothing, and the log says what it is.`,
 		Example: `  # A file to begin with
   pannier config example > pannier.toml
   # What is wrong with it

@@ -49,8 +49,8 @@ func service(t *testing.T, argv ...string) *messages {
 	return said
 }
 
-// answers waits until something listens at an address.
-func answers(t *testing.T, address string) {
+// listens waits until something listens at an address.
+func listens(t *testing.T, address string) {
 	t.Helper()
 	for began := time.Now(); ; time.Sleep(5 * time.Millisecond) {
 		c, err := net.Dial("tcp", address)

@@ -45,10 +45,10 @@ func callTable(results []bench.CallResult) command.Table {
 }
 
 func engineTable(results []bench.EngineResult) command.Table {
-	header := []string{"case", "transfers/s", "MiB/s", "CPU ms", "p50 ms", "p99 ms", "RSS MiB", "submits/s", "start s", "against", "rate ratio", "CPU ratio"}
+	header := []string{"case", "transfers/s", "MiB/s", "CPU ms", "p50 ms", "p99 ms", "RSS MiB", "submits/s", "submits ratio", "start s", "against", "rate ratio", "CPU ratio"}
 	rows := make([][]string, len(results))
 	for i, r := range results {
-		rows[i] = []string{r.Case, figure(r.PerSecond), figure(r.Rate), figure(r.CPU), figure(r.P50), figure(r.P99), whole(r.MaxRSS), figure(r.Submit), figure(r.Start), orDash(r.Against), figure(r.AgainstBy), figure(r.CPUBy)}
+		rows[i] = []string{r.Case, figure(r.PerSecond), figure(r.Rate), figure(r.CPU), figure(r.P50), figure(r.P99), whole(r.MaxRSS), figure(r.Submit), figure(r.SubmitBy), figure(r.Start), orDash(r.Against), figure(r.AgainstBy), figure(r.CPUBy)}
 	}
 	return command.Table{Header: header, Rows: rows}
 }

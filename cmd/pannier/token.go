@@ -107,14 +107,17 @@ func timeOrNever(v view, at *timestamppb.Timestamp) string {
 }
 
 func (c *console) tokenDeleteCommand() *cobra.Command {
-	return &cobra.Command{
+	var revision uint64
+	cmd := &cobra.Command{
 		Use:               "delete NAME",
 		Short:             "End a token, and sessions that were begun with it",
 		Args:              command.Arguments(1),
 		ValidArgsFunction: c.completeArgs(tokenNames),
 		RunE: c.run(func(ctx context.Context, _ *cobra.Command, client *admin.Client, args []string) error {
-			_, err := client.DeleteToken(ctx, &adminpb.DeleteTokenRequest{Name: args[0]})
+			_, err := client.DeleteToken(ctx, &adminpb.DeleteTokenRequest{Name: args[0], Revision: revision})
 			return err
 		}),
 	}
+	cmd.Flags().Uint64Var(&revision, "revision", 0, "only if it is at this revision")
+	return cmd
 }

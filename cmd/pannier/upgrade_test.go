@@ -8,8 +8,11 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
+	"github.com/pannier/pannier/cmd/internal/command"
 	"github.com/pannier/pannier/flow/flowtest/freeport"
 	"github.com/pannier/pannier/plugins/host"
 	"github.com/pannier/pannier/spec/adminpb"
@@ -135,7 +138,7 @@ func TestBridgeUpgraded(t *testing.T) {
 	c.does("ls", "box:/")
 	good := c.pids()
 	p.replace(t, []byte("this is no program"))
-	if out := c.does("reload"); !strings.Contains(out, "the process of before goes on") {
+	if out := c.reloads(command.Some); !strings.Contains(out, "the process of before goes on") {
 		t.Errorf("reload with a broken one says %q", out)
 	}
 	c.does("ls", "box:/")
@@ -162,23 +165,37 @@ func TestListenerUpgraded(t *testing.T) {
 	p := newProgram(t)
 	c := newConduit(t)
 	address := freeport.For(t, "127.0.0.1")
-	section := strings.Replace(c.listens("ftp", address, `"tls=off", "drain=20s"`, `partner = "hostb", rule = "out"`),
+	section := strings.Replace(c.listens("ftp", address, `"tls=off", "drain=60s"`, `partner = "hostb", rule = "out"`),
 		`plugin = "ftp"`, fmt.Sprintf("plugin = %q\nargs = [%q, \"ftp\"]", p.path, host.EntryArgument), 1)
 	c.write(bridgeRules+section, bridgeRules)
 	c.start(c.b, c.a)
 	c.reachable(address)
 	old := c.pids()[0]
 	b := noise(4 << 20)
-	local := filepath.Join(t.TempDir(), "x")
-	c.wrote(local, b)
+	local := filepath.Join(t.TempDir(), "x") // the client reads what it is given
+	if err := syscall.Mkfifo(local, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	done := make(chan error, 1)
 	go func() {
-		out, err := c.foreign("curl", "-sSv", "--limit-rate", "600k", "-T", local, "ftp://acme:secret@"+address+"/x")
+		out, err := c.foreign("curl", "-sSv", "-T", local, "ftp://acme:secret@"+address+"/x")
 		if err == nil && !strings.Contains(out, "226") {
 			err = fmt.Errorf("%s", out)
 		}
 		done <- err
 	}()
+	source, err := os.OpenFile(local, os.O_RDWR, 0) // so that it waits for no client that may never come
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer source.Close()
+	if err := source.SetWriteDeadline(time.Now().Add(5 * time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	const first = 2 << 20
+	if _, err := source.Write(b[:first]); err != nil {
+		t.Fatal(err)
+	}
 	c.until("bytes come", func() bool {
 		all, _ := filepath.Glob(filepath.Join(c.a.Root, ".*"))
 		for _, path := range all {
@@ -199,10 +216,14 @@ func TestListenerUpgraded(t *testing.T) {
 		if out, err := c.foreign("curl", "-sS", fmt.Sprintf("ftp://acme:secret@%s/", address)); err != nil {
 			t.Errorf("client %d: %v: %s", i, err, out)
 		}
-		if i == 0 && !alive(old) {
-			t.Error("the old process has ended before its client")
-		}
 	}
+	if !alive(old) {
+		t.Error("the old process has ended before its client")
+	}
+	if _, err := source.Write(b[first:]); err != nil {
+		t.Error(err)
+	}
+	source.Close()
 	if err := <-done; err != nil {
 		t.Error(err)
 	}

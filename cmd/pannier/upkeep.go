@@ -50,17 +50,30 @@ func (c *console) reloadCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "reload",
 		Short: "Have the daemon read its configuration again",
-		Long: `Have the daemon read its configuration again: partners, rules, bridges, listeners, folders,
-schedules, pools, expected files and relays. Relays that stay as they are go on untouched; connections of those that change
-or go, too. If the configuration has a fault, all stays as it was, and the fault is told.`,
+		Long: `Have the daemon read its configuration again. What it asks of the host is tried first: new
+plugins are started, new addresses of listeners taken, directories of new folders looked
+for. If something of that fails, or the configuration has a fault, all stays as it was,
+the fault is told with its line, and the exit code is 2. Relays that stay as they are go on
+untouched; connections of those that change or go, too.
+
+Exit code 3: the configuration holds, and something of it does not work, as a relay whose
+port is taken, or a folder whose directory has gone. What does not is on stderr.`,
 		Args: command.Arguments(0),
 		RunE: c.run(func(ctx context.Context, cmd *cobra.Command, client *admin.Client, _ []string) error {
 			reply, err := client.Reload(ctx, &adminpb.ReloadRequest{})
 			if err != nil {
 				return err
 			}
+			code := command.Done
+			for _, problem := range reply.GetProblems() {
+				fmt.Fprintln(cmd.ErrOrStderr(), "warning: "+command.Printable(problem))
+				code = command.Some
+			}
 			if asJSON {
-				return writeJSON(cmd.OutOrStdout(), reply)
+				if err := writeJSON(cmd.OutOrStdout(), reply); err != nil {
+					return err
+				}
+				return command.Exit(code)
 			}
 			notes := reply.GetNotes()
 			if len(notes) == 0 {
@@ -71,7 +84,7 @@ or go, too. If the configuration has a fault, all stays as it was, and the fault
 					return fault.Wrap("write changes", "", err)
 				}
 			}
-			return nil
+			return command.Exit(code)
 		}),
 	}
 	jsonFlag(cmd, &asJSON)

@@ -22,8 +22,8 @@ func (c *console) watchCommand() *cobra.Command {
 		Short: "Follow requests as they change",
 		Long: `Follow requests as they change.
 
-With ids: how they are doing, until all are over; the exit code is that of what
-failed. Without: a line for each change of every request that the flags select, first
+With ids: how they are doing, until all are over; into a pipe or a file a line for each
+change that shows. The exit code is that of what failed. Without: a line for each change of every request that the flags select, first
 of those that are not over, until Ctrl-C.`,
 		Example: `  pannier watch 3f2a
   pannier watch --partner hostb --json`,
@@ -71,19 +71,23 @@ func (c *console) printChange(cmd *cobra.Command, change *adminpb.Change) error 
 	if change.GetLost() > 0 {
 		fmt.Fprintf(cmd.ErrOrStderr(), "%d changes were lost: they came too fast\n", change.GetLost())
 	}
+	at := c.now().Format("15:04:05")
+	if !command.Terminal(cmd.OutOrStdout()) {
+		at = c.now().UTC().Format("2006-01-02T15:04:05.000Z")
+	}
+	_, err := fmt.Fprintln(cmd.OutOrStdout(), at+c.changeLine(cmd, change))
+	return err
+}
+
+// changeLine is a change in a line, without its time.
+func (c *console) changeLine(cmd *cobra.Command, change *adminpb.Change) string {
 	r := change.GetRequest()
 	v := c.view(cmd.OutOrStdout())
-	cells := []string{v.id(r.GetId()), v.way(r), admin.Partner(r), v.file(ownName(r)), r.GetState().String(), r.GetPhase(), percent(r), admin.Problem(r.GetFailure())}
+	cells := []string{"", v.id(r.GetId()), v.way(r), admin.Partner(r), v.file(ownName(r)), r.GetState().String(), r.GetPhase(), percent(r), admin.Problem(r.GetFailure())}
 	for i := range cells {
 		cells[i] = strings.ReplaceAll(command.Printable(cells[i]), "\n", `\n`)
 	}
-	at := c.now().Format("15:04:05")
-	if !v.people {
-		at = c.now().UTC().Format("2006-01-02T15:04:05.000Z")
-	}
-	separator := map[bool]string{true: "  ", false: "\t"}[v.people]
-	_, err := fmt.Fprintln(cmd.OutOrStdout(), at+separator+strings.TrimRight(strings.Join(cells, separator), " \t"))
-	return err
+	return strings.TrimRight(strings.Join(cells, map[bool]string{true: "  ", false: "\t"}[v.people]), " \t")
 }
 
 func (c *console) waitCommand() *cobra.Command {

@@ -59,7 +59,7 @@ func ParseScope(text string) (Scope, error) {
 type Caller struct {
 	Name   string   // as "user 0" or "token ci", for logs and people; empty: nobody
 	Token  string   // name of the token; empty: a user of this host
-	ID     string   // of the token, for Tokens.ByID
+	ID     string   // of the token and its text, for Tokens.ByID; not for others' eyes
 	Scopes []Scope  // what it may
 	Rules  []string // for Submit: by which rules; none: all
 }

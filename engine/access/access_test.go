@@ -2,10 +2,12 @@ package access
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -49,32 +51,21 @@ func TestScopes(t *testing.T) {
 }
 
 // TestTokens: a token proves its caller, over a restart too, until it is deleted or has
-// expired; a text that differs in anything proves nothing; the file has no secret.
+// expired; a text that differs in anything proves nothing; the file has no secret, and no digest.
 func TestTokens(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "tokens.json")
 	open := func() *Tokens {
-		s, err := OpenTokens(path, slog.New(slog.DiscardHandler))
-		if err != nil {
-			t.Fatal(err)
+		s, before, err := OpenTokens(path, slog.New(slog.DiscardHandler))
+		if err != nil || before != nil {
+			t.Fatal(before, err)
 		}
 		return s
 	}
 	s := open()
 	now := time.Now()
 	s.now = func() time.Time { return now }
-	text, made, err := s.Create(Token{Name: "ci", Scopes: []Scope{Submit}, Rules: []string{"r"}, Expires: now.Add(time.Hour)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, _, err := s.Create(Token{Name: "ci", Scopes: []Scope{Read}}); !errors.Is(err, fault.Exists) {
-		t.Errorf("twice: %v", err)
-	}
-	for _, bad := range []Token{{Name: "", Scopes: []Scope{Read}}, {Name: "a b", Scopes: []Scope{Read}}, {Name: "x"}, {Name: "x", Scopes: []Scope{Read}, Rules: []string{"r"}},
-		{Name: "x", Scopes: []Scope{Read}, Expires: now}} {
-		if _, _, err := s.Create(bad); !errors.Is(err, fault.Invalid) {
-			t.Errorf("%+v: %v", bad, err)
-		}
-	}
+	text, made := NewToken(Token{Name: "ci", Scopes: []Scope{Submit}, Rules: []string{"r"}, Expires: now.Add(time.Hour)})
+	s.Set([]Token{made})
 	if c, err := s.Whose(text); err != nil || c.Name != "token ci" || !c.MaySubmit("r") || c.MaySubmit("q") || c.May(Read) {
 		t.Errorf("%+v, %v", c, err)
 	}
@@ -91,59 +82,102 @@ func TestTokens(t *testing.T) {
 		}
 	}
 	data, err := os.ReadFile(path)
-	if _, secret, _ := strings.Cut(strings.TrimPrefix(text, prefix), "_"); err != nil || strings.Contains(string(data), secret) {
-		t.Errorf("the file has the secret, %v: %s", err, data)
+	if _, secret, _ := strings.Cut(strings.TrimPrefix(text, prefix), "_"); err != nil || strings.Contains(string(data), secret) || strings.Contains(string(data), made.key()) {
+		t.Errorf("the file has what is not for it, %v: %s", err, data)
 	}
 	if fi, err := os.Stat(path); err != nil || fi.Mode().Perm() != 0o600 {
 		t.Errorf("%v, %v", fi.Mode(), err)
 	}
 	again := open()
-	if c, err := again.Whose(text); err != nil || c.Token != "ci" {
-		t.Errorf("after a restart: %+v, %v", c, err)
-	}
-	if again.List()[0].Used.IsZero() {
+	again.Set([]Token{made})
+	if used := again.List()[0].Used; used.IsZero() {
 		t.Error("its use is not noted")
+	}
+	c, err := again.Whose(text)
+	if err != nil || c.Token != "ci" {
+		t.Errorf("after a restart: %+v, %v", c, err)
 	}
 	now = now.Add(time.Hour)
 	if _, err := s.Whose(text); !errors.Is(err, fault.Unauthenticated) {
 		t.Errorf("expired: %v", err)
 	}
-	if _, err := s.ByID(made.ID); !errors.Is(err, fault.Unauthenticated) {
+	if _, err := s.ByID(c.ID); !errors.Is(err, fault.Unauthenticated) {
 		t.Errorf("expired session: %v", err)
 	}
-	if err := again.Delete("ci"); err != nil {
-		t.Fatal(err)
-	}
+	again.Set(nil)
 	if _, err := again.Whose(text); !errors.Is(err, fault.Unauthenticated) {
 		t.Errorf("deleted: %v", err)
 	}
-	if err := again.Delete("ci"); !errors.Is(err, fault.NotFound) {
-		t.Errorf("twice: %v", err)
+	for text, kind := range map[string]fault.Kind{"{": fault.Corrupt, `{"format":3}`: fault.Unsupported, `[{"name":"x","sha256":"00"}]`: fault.Corrupt, "[": fault.Corrupt} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := OpenTokens(path, nil); !errors.Is(err, kind) {
+			t.Errorf("%s: %v", text, err)
+		}
 	}
-	if len(open().List()) != 0 {
-		t.Error("deleted, and back after a restart")
-	}
-	if err := os.WriteFile(path, []byte("{"), 0o600); err != nil {
+}
+
+// TestWords: a digest that somebody has written by hand makes no token of a word.
+func TestWords(t *testing.T) {
+	s, _, err := OpenTokens(filepath.Join(t.TempDir(), "t"), slog.New(slog.DiscardHandler))
+	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := OpenTokens(path, nil); !errors.Is(err, fault.Corrupt) {
-		t.Errorf("%v", err)
+	for _, word := range []string{"secret", "pannier_secret", "pannier_abcdefgh_secret", "pannier__" + strings.Repeat("a", 43)} {
+		s.Set([]Token{{Name: "x", Scopes: []Scope{Administer}, Digest: sha256.Sum256([]byte(word))}})
+		if _, err := s.Whose(word); !errors.Is(err, fault.Unauthenticated) {
+			t.Errorf("%q is a token: %v", word, err)
+		}
+	}
+}
+
+// TestSet: who is proved by the same text and may the same goes on; of a token that has changed,
+// what was begun by it ends, and what it may is what it may now; another text is another token.
+func TestSet(t *testing.T) {
+	s, _, err := OpenTokens(filepath.Join(t.TempDir(), "t"), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, one := NewToken(Token{Name: "one", Scopes: []Scope{Read}})
+	s.Set([]Token{one})
+	c, err := s.Whose(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	goesOn, cancel := s.Until(t.Context(), c.ID)
+	defer cancel()
+	_, other := NewToken(Token{Name: "other", Scopes: []Scope{Read}})
+	s.Set([]Token{other, one})
+	if goesOn.Err() != nil {
+		t.Error("another token ends it")
+	}
+	less := one
+	less.Scopes = []Scope{Submit}
+	s.Set([]Token{less})
+	<-goesOn.Done()
+	if c, err := s.ByID(c.ID); err != nil || c.May(Read) || !c.May(Submit) {
+		t.Errorf("a session, after it was changed: %+v, %v", c, err)
+	}
+	_, rotated := NewToken(less)
+	rotated.ID = one.ID
+	s.Set([]Token{rotated})
+	if _, err := s.ByID(c.ID); !errors.Is(err, fault.Unauthenticated) {
+		t.Errorf("a session outlives its token's text: %v", err)
 	}
 }
 
 // TestUntil: what is done by a token ends when it is deleted, when it expires, and at once when
 // there is none; not when another is deleted.
 func TestUntil(t *testing.T) {
-	tokens, err := OpenTokens(filepath.Join(t.TempDir(), "t"), slog.New(slog.DiscardHandler))
+	tokens, _, err := OpenTokens(filepath.Join(t.TempDir(), "t"), slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
 	made := func(name string, expires time.Time) string {
-		_, one, err := tokens.Create(Token{Name: name, Scopes: []Scope{Read}, Expires: expires})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return one.ID
+		_, one := NewToken(Token{Name: name, Scopes: []Scope{Read}, Expires: expires})
+		tokens.Set(append(tokens.List(), one))
+		return one.key()
 	}
 	until := func(id string) context.Context {
 		ctx, cancel := tokens.Until(t.Context(), id)
@@ -155,9 +189,7 @@ func TestUntil(t *testing.T) {
 	if deleted.Err() != nil {
 		t.Error("it ends too early")
 	}
-	if err := tokens.Delete("deleted"); err != nil {
-		t.Fatal(err)
-	}
+	tokens.Set(slices.DeleteFunc(tokens.List(), func(one Token) bool { return one.Name == "deleted" }))
 	for name, ctx := range map[string]context.Context{"deleted": deleted, "expires": expires, "none": none} {
 		select {
 		case <-ctx.Done():

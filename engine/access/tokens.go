@@ -1,14 +1,15 @@
 package access
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
-	"crypto/subtle"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -22,137 +23,179 @@ const (
 	prefix     = "pannier_" // of each token, so that scanners for secrets find one
 	secretSize = 32         // bytes from the system's random numbers
 	idSize     = 8          // letters and digits
-	maxTokens  = 1000
-	maxName    = 64
 	// noteEvery is how often the last use of a token is written down.
 	noteEvery = time.Minute
+	// format is that of the file of uses. Before it had a number the file was a list of the tokens.
+	format = 2
 )
 
-// Token is what the node keeps of a token: not the token itself.
+// MaxTokens is how many a node may have.
+const MaxTokens = 1000
+
+// Token is what a node keeps of a token: a digest, and not the token itself.
 type Token struct {
 	Name    string
-	ID      string   // its public part
-	Scopes  []Scope  // at least one
-	Rules   []string // for Submit; none: all
+	ID      string            // its public part; may be empty
+	Digest  [sha256.Size]byte // SHA-256 of the whole text
+	Scopes  []Scope           // at least one
+	Rules   []string          // for Submit; none: all
+	Expires time.Time         // zero: never
+	Used    time.Time         // about when last; zero: never. Of Tokens.List
+	gone    chan struct{}     // closed when it is deleted or another
+}
+
+// NewToken gives a token a text, which nobody can have again, and its digest.
+func NewToken(want Token) (text string, made Token) {
+	secret := make([]byte, secretSize)
+	rand.Read(secret) // never fails
+	want.ID = strings.ToLower(rand.Text()[:idSize])
+	text = prefix + want.ID + "_" + base64.RawURLEncoding.EncodeToString(secret)
+	want.Digest = sha256.Sum256([]byte(text))
+	return text, want
+}
+
+// isText reports whether a text has the form of those of NewToken: whoever writes a digest by
+// hand cannot make a token of a word that can be guessed.
+func isText(text string) bool {
+	rest, ok := strings.CutPrefix(text, prefix)
+	id, secret, split := strings.Cut(rest, "_")
+	return ok && split && len(id) == idSize && len(secret) == base64.RawURLEncoding.EncodedLen(secretSize)
+}
+
+// same reports whether two tokens are proved by the same text and may the same.
+func (t *Token) same(o *Token) bool {
+	return t.Name == o.Name && t.ID == o.ID && t.Digest == o.Digest && slices.Equal(t.Scopes, o.Scopes) && slices.Equal(t.Rules, o.Rules) && t.Expires.Equal(o.Expires)
+}
+
+// key names a token for as long as it is proved by the same text.
+func (t *Token) key() string { return hex.EncodeToString(t.Digest[:]) }
+
+// Before is a token of a version whose file had them all.
+type Before struct {
+	Token
 	Created time.Time
-	By      string        // who has made it
-	Expires time.Time     // zero: never
-	Used    time.Time     // about when last; zero: never
-	hash    []byte        // SHA-256 of the whole token
-	gone    chan struct{} // closed when it is deleted
+	By      string // who has made it
 }
 
-// kept is a token in the file.
-type kept struct {
-	Name    string    `json:"name"`
-	ID      string    `json:"id"`
-	Hash    string    `json:"sha256"`
-	Scopes  []string  `json:"scopes"`
-	Rules   []string  `json:"rules,omitempty"`
-	Created time.Time `json:"created"`
-	By      string    `json:"by,omitempty"`
-	Expires time.Time `json:"expires,omitzero"`
-	Used    time.Time `json:"used,omitzero"`
-}
-
-// Tokens are a node's, in a file of its state directory. All methods may be called
-// at the same time.
+// Tokens are those of a node, which Set gives, and when they were used, in a file of its state
+// directory. All methods may be called at the same time.
 type Tokens struct {
 	path string
 	log  *slog.Logger
 	now  func() time.Time
 
 	mu    sync.Mutex
-	all   map[string]*Token // by id
-	noted time.Time         // when uses were last written down
+	all   map[string]*Token    // by key
+	used  map[string]time.Time // by useOf
+	noted time.Time            // when uses were last written down
 }
 
-// OpenTokens reads the tokens in a file; one that is not there has none. Corrupt: it
-// is no such file.
-func OpenTokens(path string, log *slog.Logger) (*Tokens, error) {
-	t := &Tokens{path: path, log: log, now: time.Now, all: map[string]*Token{}}
+// useOf is what the file calls a token. It has no digest.
+func useOf(t *Token) string {
+	sum := sha256.Sum256(t.Digest[:])
+	return hex.EncodeToString(sum[:idSize])
+}
+
+// OpenTokens reads when tokens were used from a file; without one none was. before are the tokens
+// that an older version has in it: who takes them over calls Forget. Corrupt: it is no such file.
+func OpenTokens(path string, log *slog.Logger) (t *Tokens, before []Before, err error) {
+	const op = "read tokens"
+	t = &Tokens{path: path, log: log, now: time.Now, all: map[string]*Token{}, used: map[string]time.Time{}}
 	data, err := statefile.Read(path)
 	if err != nil || data == nil {
-		return t, err
+		return t, nil, err
 	}
-	var list []kept
+	if data = bytes.TrimSpace(data); len(data) > 0 && data[0] == '[' {
+		before, err = t.before(data)
+		return t, before, err
+	}
+	var kept uses
+	if err := json.Unmarshal(data, &kept); err != nil {
+		return nil, nil, fault.New(op, fault.Corrupt, "%s: %v; put back a copy, or remove it, which forgets only when tokens were used", path, err)
+	}
+	if kept.Format != format {
+		return nil, nil, fault.New(op, fault.Unsupported, "%s has format %d, this version knows %d: run the version that has written it", path, kept.Format, format)
+	}
+	if kept.Used != nil {
+		t.used = kept.Used
+	}
+	return t, nil, nil
+}
+
+// uses is the file.
+type uses struct {
+	Format int                  `json:"format"`
+	Used   map[string]time.Time `json:"used"`
+}
+
+// before reads the list of an older version.
+func (t *Tokens) before(data []byte) (all []Before, err error) {
+	const op = "read tokens"
+	var list []struct {
+		Name    string    `json:"name"`
+		ID      string    `json:"id"`
+		Hash    string    `json:"sha256"`
+		Scopes  []string  `json:"scopes"`
+		Rules   []string  `json:"rules"`
+		Created time.Time `json:"created"`
+		By      string    `json:"by"`
+		Expires time.Time `json:"expires"`
+		Used    time.Time `json:"used"`
+	}
 	if err := json.Unmarshal(data, &list); err != nil {
-		return nil, fault.New("read tokens", fault.Corrupt, "%s: %v; put back a copy, or remove it and make new tokens", path, err)
+		return nil, fault.New(op, fault.Corrupt, "%s: %v; put back a copy, or remove it and make new tokens", t.path, err)
 	}
 	for _, k := range list {
-		hash, err := hex.DecodeString(k.Hash)
-		if err != nil || len(hash) != sha256.Size {
-			return nil, fault.New("read tokens", fault.Corrupt, "%s: token %q has no digest", path, k.Name)
+		one := Before{Token{Name: k.Name, ID: k.ID, Rules: k.Rules, Expires: k.Expires}, k.Created, k.By}
+		if n, err := hex.Decode(one.Digest[:], []byte(k.Hash)); err != nil || n != sha256.Size {
+			return nil, fault.New(op, fault.Corrupt, "%s: token %q has no digest", t.path, k.Name)
 		}
-		one := &Token{Name: k.Name, ID: k.ID, Rules: k.Rules, Created: k.Created, By: k.By, Expires: k.Expires, Used: k.Used, hash: hash, gone: make(chan struct{})}
 		for _, text := range k.Scopes {
 			s, err := ParseScope(text)
 			if err != nil {
-				return nil, fault.New("read tokens", fault.Corrupt, "%s: token %q: %w", path, k.Name, err)
+				return nil, fault.New(op, fault.Corrupt, "%s: token %q: %w", t.path, k.Name, err)
 			}
 			one.Scopes = append(one.Scopes, s)
 		}
-		t.all[one.ID] = one
+		if !k.Used.IsZero() {
+			t.used[useOf(&one.Token)] = k.Used
+		}
+		all = append(all, one)
 	}
-	return t, nil
+	return all, nil
 }
 
-// Create makes a token of that name, scopes, rules and end, and returns its text, which
-// nobody can have again. Exists: there is one of that name.
-func (t *Tokens) Create(want Token) (text string, made Token, err error) {
-	const op = "create token"
-	switch {
-	case want.Name == "" || len(want.Name) > maxName || strings.ContainsFunc(want.Name, func(r rune) bool { return r <= ' ' || r == 0x7f }):
-		return "", made, fault.New(op, fault.Invalid, "a name has 1 to %d bytes, without spaces and control characters", maxName)
-	case len(want.Scopes) == 0:
-		return "", made, fault.New(op, fault.Invalid, "say what it may: read, submit, operate, administer")
-	case len(want.Rules) > 0 && !slices.Contains(want.Scopes, Submit):
-		return "", made, fault.New(op, fault.Invalid, "rules are for scope submit, which the token has not")
-	case !want.Expires.IsZero() && !want.Expires.After(t.now()):
-		return "", made, fault.New(op, fault.Invalid, "it would have expired at %s already", want.Expires.UTC().Format(time.RFC3339))
-	}
+// Forget writes the file without the tokens that an older version had in it.
+func (t *Tokens) Forget() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if len(t.all) >= maxTokens {
-		return "", made, fault.New(op, fault.Overloaded, "there are %d tokens: delete some", maxTokens)
-	}
-	if t.named(want.Name) != nil {
-		return "", made, fault.New(op, fault.Exists, "there is a token %q already", want.Name)
-	}
-	secret := make([]byte, secretSize)
-	rand.Read(secret) // never fails
-	id := strings.ToLower(rand.Text()[:idSize])
-	text = prefix + id + "_" + base64.RawURLEncoding.EncodeToString(secret)
-	sum := sha256.Sum256([]byte(text))
-	made = Token{Name: want.Name, ID: id, Scopes: slices.Clone(want.Scopes), Rules: slices.Clone(want.Rules), Created: t.now().UTC(), By: want.By, Expires: want.Expires, hash: sum[:], gone: make(chan struct{})}
-	one := made
-	t.all[id] = &one
-	if err := t.write(); err != nil {
-		delete(t.all, id)
-		return "", Token{}, err
-	}
-	return text, made, nil
+	return t.write()
 }
 
-// Delete ends a token. NotFound: there is none of that name.
-func (t *Tokens) Delete(name string) error {
+// Set says which tokens there are. What is done by one that is none any more, or may
+// something else now, ends.
+func (t *Tokens) Set(all []Token) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	one := t.named(name)
-	if one == nil {
-		return fault.New("delete token", fault.NotFound, "there is no token %q: pannier token list prints them", name)
+	next := make(map[string]*Token, len(all))
+	for _, one := range all {
+		if old := t.all[one.key()]; old != nil && old.same(&one) {
+			next[one.key()] = old
+			continue
+		}
+		one.gone = make(chan struct{})
+		next[one.key()] = &one
 	}
-	delete(t.all, one.ID)
-	if err := t.write(); err != nil {
-		t.all[one.ID] = one
-		return err
+	for key, old := range t.all {
+		if next[key] != old {
+			close(old.gone)
+		}
 	}
-	close(one.gone)
-	return nil
+	t.all = next
 }
 
-// Until is ctx that ends when a token is deleted or expires, with Unauthenticated as its cause:
-// for calls that go on after the token was asked for.
+// Until is ctx that ends when a token is deleted, changed or expires, with Unauthenticated as its
+// cause: for calls that go on after the token was asked for. id is that of its Caller.
 func (t *Tokens) Until(ctx context.Context, id string) (context.Context, context.CancelFunc) {
 	t.mu.Lock()
 	one := t.all[id]
@@ -181,7 +224,9 @@ func (t *Tokens) List() (all []Token) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, one := range t.all {
-		all = append(all, *one)
+		c := *one
+		c.Used = t.used[useOf(one)]
+		all = append(all, c)
 	}
 	slices.SortFunc(all, func(a, b Token) int { return strings.Compare(a.Name, b.Name) })
 	return all
@@ -192,11 +237,9 @@ func (t *Tokens) List() (all []Token) {
 func (t *Tokens) Whose(text string) (Caller, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	rest, ok := strings.CutPrefix(text, prefix)
-	id, _, split := strings.Cut(rest, "_")
-	one := t.all[id]
-	sum := sha256.Sum256([]byte(text))
-	if !ok || !split || one == nil || subtle.ConstantTimeCompare(sum[:], one.hash) != 1 {
+	sum := sha256.Sum256([]byte(text)) // how long it takes to look for that tells nothing of a text
+	one := t.all[hex.EncodeToString(sum[:])]
+	if one == nil || !isText(text) {
 		return Caller{}, refused()
 	}
 	return t.caller(one)
@@ -223,38 +266,26 @@ func (t *Tokens) caller(one *Token) (Caller, error) {
 	if !one.Expires.IsZero() && !now.Before(one.Expires) {
 		return Caller{}, refused()
 	}
-	one.Used = now.UTC()
+	t.used[useOf(one)] = now.UTC()
 	if now.Sub(t.noted) >= noteEvery {
 		t.noted = now
 		if err := t.write(); err != nil {
 			t.log.Warn("when tokens were used is not written down", "error", err)
 		}
 	}
-	return Caller{Name: "token " + one.Name, Token: one.Name, ID: one.ID, Scopes: one.Scopes, Rules: one.Rules}, nil
-}
-
-// named is the token of a name. t.mu is held.
-func (t *Tokens) named(name string) *Token {
-	for _, one := range t.all {
-		if one.Name == name {
-			return one
-		}
-	}
-	return nil
+	return Caller{Name: "token " + one.Name, Token: one.Name, ID: one.key(), Scopes: one.Scopes, Rules: one.Rules}, nil
 }
 
 // write writes the file anew. t.mu is held.
 func (t *Tokens) write() error {
-	list := make([]kept, 0, len(t.all))
+	kept := uses{Format: format, Used: map[string]time.Time{}}
 	for _, one := range t.all {
-		k := kept{Name: one.Name, ID: one.ID, Hash: hex.EncodeToString(one.hash), Rules: one.Rules, Created: one.Created, By: one.By, Expires: one.Expires, Used: one.Used}
-		for _, s := range one.Scopes {
-			k.Scopes = append(k.Scopes, s.String())
+		if at, ok := t.used[useOf(one)]; ok {
+			kept.Used[useOf(one)] = at
 		}
-		list = append(list, k)
 	}
-	slices.SortFunc(list, func(a, b kept) int { return strings.Compare(a.Name, b.Name) })
-	data, err := json.MarshalIndent(list, "", "  ")
+	t.used = maps.Clone(kept.Used)
+	data, err := json.MarshalIndent(kept, "", "  ")
 	if err != nil {
 		return fault.Wrap("write tokens", t.path, err)
 	}

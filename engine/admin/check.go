@@ -163,7 +163,7 @@ func (c *checker) open(rule *engine.Rule) (*os.Root, error) {
 	if err != nil {
 		c.roots[rule.Root] = nil
 		return nil, c.say(&adminpb.Finding{Severity: adminpb.Finding_ERROR, Subject: adminpb.Finding_UNREADABLE, Rule: rule.Name},
-			"the root %s cannot be opened: %s", rule.Root, reason(err))
+			"the root %s cannot be opened: %s", rule.Root, fault.WithoutPath(err))
 	}
 	return root, nil
 }
@@ -178,13 +178,13 @@ func (c *checker) file(root *os.Root, r *lifecycle.Record) error {
 	case errors.Is(err, fs.ErrNotExist):
 		return c.about(r, adminpb.Finding_NOTE, adminpb.Finding_MISSING, r.File, "received %s, and taken away since", when(r))
 	case err != nil:
-		return c.about(r, adminpb.Finding_WARNING, adminpb.Finding_UNREADABLE, r.File, "cannot be opened: %s", reason(err))
+		return c.about(r, adminpb.Finding_WARNING, adminpb.Finding_UNREADABLE, r.File, "cannot be opened: %s", fault.WithoutPath(err))
 	}
 	defer f.Close()
 	fi, err := f.Stat()
 	switch {
 	case err != nil:
-		return c.about(r, adminpb.Finding_WARNING, adminpb.Finding_UNREADABLE, r.File, "cannot be looked at: %s", reason(err))
+		return c.about(r, adminpb.Finding_WARNING, adminpb.Finding_UNREADABLE, r.File, "cannot be looked at: %s", fault.WithoutPath(err))
 	case !fi.Mode().IsRegular():
 		return c.about(r, adminpb.Finding_NOTE, adminpb.Finding_MISSING, r.File, "received %s, and is no file any more", when(r))
 	case fi.ModTime().After(r.Changed):
@@ -216,7 +216,7 @@ func (c *checker) digest(f *os.File, r *lifecycle.Record, bad adminpb.Finding_Se
 	case c.ctx.Err() != nil:
 		return fault.Wrap("check", "", context.Cause(c.ctx))
 	case err != nil:
-		return c.about(r, adminpb.Finding_ERROR, adminpb.Finding_UNREADABLE, r.File, "cannot be read: %s", reason(err))
+		return c.about(r, adminpb.Finding_ERROR, adminpb.Finding_UNREADABLE, r.File, "cannot be read: %s", fault.WithoutPath(err))
 	}
 	c.counts.Digests++
 	c.counts.Bytes += w.Size
@@ -250,7 +250,7 @@ func (c *checker) partials() error {
 				return fault.Wrap("check", "", context.Cause(c.ctx))
 			case err != nil:
 				return c.say(&adminpb.Finding{Severity: adminpb.Finding_WARNING, Subject: adminpb.Finding_UNREADABLE, Rule: rule.Name, File: valid(path)},
-					"cannot be looked at: %s", reason(err))
+					"cannot be looked at: %s", fault.WithoutPath(err))
 			case d.IsDir() && seen[full]:
 				return fs.SkipDir
 			case d.IsDir():
@@ -295,12 +295,3 @@ func (c *checker) say(f *adminpb.Finding, format string, args ...any) error {
 
 // when is when the request was last changed, for a finding's text.
 func when(r *lifecycle.Record) string { return "on " + r.Changed.UTC().Format(time.RFC3339) }
-
-// reason is what the system said, without the path again.
-func reason(err error) string {
-	var p *fs.PathError
-	if errors.As(err, &p) {
-		return p.Err.Error()
-	}
-	return err.Error()
-}

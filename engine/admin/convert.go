@@ -28,12 +28,13 @@ func requestOf(s *engine.Status) *adminpb.Request {
 		Owner: adminpb.Request_Role(r.Owner), Attempt: r.Attempt, Round: r.Round, Failure: failureOf(&r.Failure, r.Side.Other()),
 		Size: r.Size, Durable: r.Rank, Digest: digestOf(r), Verified: r.Verified, Registered: timeOf(r.Registered), Changed: timeOf(r.Changed),
 		Due: timeOf(r.Due), NotBefore: timeOf(r.Spec.NotAt), Version: r.Version, Live: liveOf(s.Live),
-		Streak: r.Streak, Third: r.Spec.Third, Fetch: r.Spec.Fetch, By: r.Spec.By,
+		Streak: r.Streak, Third: r.Spec.Third, Fetch: r.Spec.Fetch, By: r.Spec.By, Bandwidth: r.Spec.Bandwidth,
 		Tasks: tasksOf(r.Spec.Tasks, r.Tasks), Warnings: r.Warnings, Warning: valid(r.Warning),
 	}
 	if r.Reason != lifecycle.NoReason {
 		q.Reason = r.Reason.String()
 	}
+	q.Durable = max(q.Durable, q.Live.GetDurable()) // which is recorded now and then only
 	return q
 }
 

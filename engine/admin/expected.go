@@ -81,10 +81,16 @@ func (s *Server) AddExpected(ctx context.Context, in *adminpb.AddExpectedRequest
 	if others >= mostExpected {
 		return nil, fault.New(op, fault.Overloaded, "%d files are expected, and that is how many may be: remove some (pannier expect remove NAME)", others)
 	}
-	if _, _, _, err := s.cfg.Objects.Apply([]Text{{"the order", b.String()}}, access.CallerOf(ctx).Name, Object{Kind: expectKind, Name: in.GetName()}, NoRevision, false); err != nil {
+	is, err := s.cfg.Objects.Apply([]Text{{"the order", b.String()}}, access.CallerOf(ctx).Name, Object{Kind: expectKind, Name: in.GetName()}, NoRevision, false)
+	if err != nil {
 		return nil, err
 	}
-	return s.expectedFile(in.GetName())
+	m, err := s.expectedFile(in.GetName())
+	if err != nil { // it was added, whatever has become of it since
+		m = &adminpb.Expected{Name: in.GetName(), Rule: in.GetRule(), Partner: in.GetPartner(), File: in.GetFile(), Cron: in.GetCron(), Zone: in.GetZone(), Expire: in.GetExpire(), Early: in.GetEarly()}
+	}
+	m.Notes = is.Notes
+	return m, nil
 }
 
 // stillToCome refuses a file that nobody would wait for: a wrong year is soon typed. What cannot

@@ -41,8 +41,8 @@ func asStatus(err error) error {
 	return st.Err()
 }
 
-// advising is an error of a bridge, whose advice is for operators: what to change in the
-// file.
+// advising is an error of reaching a partner, whose advice is for operators: what to change in the
+// file, or to look at.
 type advising struct{ error }
 
 func (a advising) Unwrap() error { return a.error }

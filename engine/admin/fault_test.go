@@ -1,8 +1,10 @@
 package admin_test
 
 import (
+	"context"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"google.golang.org/grpc/codes"
@@ -15,25 +17,32 @@ import (
 )
 
 // TestFaultsTravel: kind, side and all words arrive; advice, which is for callers
-// of a Go API, does not.
+// of a Go API, does not, but that of reaching a partner, which is for operators.
 func TestFaultsTravel(t *testing.T) {
-	n := newNode(t)
+	var said atomic.Pointer[fault.Error]
+	n := newNode(t, func(c *admin.Config) {
+		c.Reload = func(context.Context) (admin.Reloaded, error) { return admin.Reloaded{}, said.Load() }
+	})
 	for _, k := range append(fault.Kinds(), 999) {
 		for _, side := range []fault.Side{fault.Here, fault.Peer, fault.Inferred} {
-			said := fault.New("reach", k, "name %q \xff", "secret").Advise("set X")
-			said.Side = side
-			n.engine.SetPartner(engine.PartnerStatus{Name: "there"}, said)
-			_, err := n.TestPartner(t.Context(), &adminpb.TestPartnerRequest{Partner: "there"})
-			var f *fault.Error
-			if !errors.As(err, &f) || f.Kind != k || f.Side != side {
-				t.Fatalf("%v at %v: %v", k, side, err)
-			}
-			if want := strings.ToValidUTF8(fault.Plain(said), "?"); err.Error() != want {
-				t.Errorf("%q, want %q", err, want)
-			}
-			var u *admin.Unreachable
-			if errors.As(err, &u) {
-				t.Errorf("%v: what a reachable daemon says is not that there is none", err)
+			e := fault.New("reach", k, "name %q \xff", "secret").Advise("set X")
+			e.Side = side
+			said.Store(e)
+			n.engine.SetPartner(engine.PartnerStatus{Name: "there"}, e)
+			_, plain := n.Reload(t.Context(), &adminpb.ReloadRequest{})
+			_, advised := n.TestPartner(t.Context(), &adminpb.TestPartnerRequest{Partner: "there"})
+			for want, err := range map[string]error{fault.Plain(e): plain, e.Error(): advised} {
+				var f *fault.Error
+				if !errors.As(err, &f) || f.Kind != k || f.Side != side {
+					t.Fatalf("%v at %v: %v", k, side, err)
+				}
+				if want := strings.ToValidUTF8(want, "?"); err.Error() != want {
+					t.Errorf("%q, want %q", err, want)
+				}
+				var u *admin.Unreachable
+				if errors.As(err, &u) {
+					t.Errorf("%v: what a reachable daemon says is not that there is none", err)
+				}
 			}
 		}
 	}

@@ -98,7 +98,7 @@ func folderOf(s *folder.Status) *adminpb.Folder {
 	f := &s.Folder
 	q := &adminpb.Folder{
 		Name: f.Name, Rule: f.Rule, Partners: f.Partners, Root: f.Root, Dir: f.Dir.String(), Recursive: f.Recursive, After: f.After.String(),
-		Trouble: clipped(s.Trouble), Hints: clipped(s.Hints), Waiting: int64(s.Waiting), Held: int64(s.Held), Open: int64(s.Open), Kept: int64(s.Kept), Failed: int64(s.Failed), Skipped: int64(s.Skipped),
+		Trouble: clipped(s.Trouble), Hints: clipped(s.Hints), Partly: s.Partly, Waiting: int64(s.Waiting), Held: int64(s.Held), Open: int64(s.Open), Kept: int64(s.Kept), Failed: int64(s.Failed), Skipped: int64(s.Skipped),
 		Scanned: timeOf(s.Scanned), Dirs: int64(s.Dirs), Submitted: s.Submitted, Delivered: s.Delivered, Files: folderFiles(s.Rows),
 		Staying: int64(s.Staying), Stays: clipped(s.Stays),
 	}

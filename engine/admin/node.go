@@ -26,16 +26,12 @@ func (s *Server) ListPartners(context.Context, *adminpb.ListPartnersRequest) (*a
 
 func (s *Server) TestPartner(ctx context.Context, in *adminpb.TestPartnerRequest) (*adminpb.Partner, error) {
 	book := s.cfg.Engine.Book()
-	is, err := book.Partner(in.GetPartner())
-	if err != nil {
+	if _, err := book.Partner(in.GetPartner()); err != nil {
 		return nil, err
 	}
 	p, err := s.cfg.Engine.Reach(ctx, in.GetPartner())
-	if err != nil && is.Bridge {
-		err = advising{err}
-	}
 	if err != nil {
-		return nil, err
+		return nil, advising{err}
 	}
 	reply := partnerOf(&p)
 	if p.Bridge && s.cfg.Probe != nil {
@@ -53,12 +49,18 @@ func (s *Server) TestPartner(ctx context.Context, in *adminpb.TestPartnerRequest
 func (s *Server) ListRules(_ context.Context, in *adminpb.ListRulesRequest) (*adminpb.ListRulesReply, error) {
 	rules := s.cfg.Engine.Book().Rules
 	reply := &adminpb.ListRulesReply{}
+	var why map[string]error
+	if in.GetRoots() {
+		var roots []string
+		for _, r := range rules {
+			roots = append(roots, r.Root)
+		}
+		why = engine.Unwritable(roots...)
+	}
 	for _, name := range slices.Sorted(maps.Keys(rules)) {
 		r := ruleOf(rules[name])
-		if in.GetRoots() && rules[name].Root != "" {
-			if err := engine.Unwritable(rules[name].Root); err != nil {
-				r.Unwritable = valid(err.Error())
-			}
+		if err := why[rules[name].Root]; err != nil {
+			r.Unwritable = valid(err.Error())
 		}
 		reply.Rules = append(reply.Rules, r)
 	}
@@ -114,16 +116,22 @@ func (w backupWriter) Write(p []byte) (n int, err error) {
 	return n, nil
 }
 
+// Reloaded is what a node has of a configuration that it has taken over.
+type Reloaded struct {
+	Notes    []string // what is different
+	Problems []string // what does not work all the same
+}
+
 func (s *Server) Reload(ctx context.Context, _ *adminpb.ReloadRequest) (*adminpb.ReloadReply, error) {
 	if s.cfg.Reload == nil {
 		return nil, unsupported("reload", "this node has no configuration file")
 	}
-	notes, err := s.cfg.Reload(ctx)
+	is, err := s.cfg.Reload(ctx)
 	if err != nil {
 		return nil, err
 	}
-	s.cfg.Log.Info("configuration reloaded", "notes", notes)
-	return &adminpb.ReloadReply{Notes: notes}, nil
+	s.cfg.Log.Info("configuration reloaded", "notes", is.Notes)
+	return &adminpb.ReloadReply{Notes: is.Notes, Problems: is.Problems}, nil
 }
 
 func (s *Server) NodeInfo(context.Context, *adminpb.NodeInfoRequest) (*adminpb.Node, error) {

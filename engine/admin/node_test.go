@@ -74,9 +74,11 @@ func TestBackup(t *testing.T) {
 
 func TestReload(t *testing.T) {
 	n := newNode(t, func(c *admin.Config) {
-		c.Reload = func(context.Context) ([]string, error) { return []string{"rule out: root"}, nil }
+		c.Reload = func(context.Context) (admin.Reloaded, error) {
+			return admin.Reloaded{Notes: []string{"rule out: root"}, Problems: []string{"relay r does not listen"}}, nil
+		}
 	})
-	if r, err := n.Reload(t.Context(), &adminpb.ReloadRequest{}); err != nil || len(r.Notes) != 1 || r.Notes[0] != "rule out: root" {
+	if r, err := n.Reload(t.Context(), &adminpb.ReloadRequest{}); err != nil || len(r.Notes) != 1 || r.Notes[0] != "rule out: root" || len(r.Problems) != 1 || r.Problems[0] != "relay r does not listen" {
 		t.Error(r, err)
 	}
 }

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"cmp"
 	"context"
 	"math"
 	"slices"
@@ -16,7 +17,7 @@ import (
 	"github.com/pannier/pannier/spec/nearest"
 )
 
-// Object is a partner or rule as it is written.
+// Object is a partner, rule or another section as it is written.
 type Object struct {
 	Kind, Name, Text string
 	Revision         uint64 // 0: it is in the node's file
@@ -27,6 +28,14 @@ type Object struct {
 // ObjectChange is what becomes of an object by Objects.Apply.
 type ObjectChange struct {
 	Kind, Name, Change, Before, After string
+}
+
+// Applied is what has become of objects.
+type Applied struct {
+	Changes  []ObjectChange // as they stand in the texts
+	Objects  []Object       // as they are now, in that order
+	Revision uint64         // of all
+	Notes    []string       // what is different for the node
 }
 
 // Text is what is applied, and what messages call it.
@@ -46,7 +55,7 @@ type Objects interface {
 	List() (all []Object, revision uint64, err error)
 	// Apply makes or replaces those of texts, all or none. only, if it is not zero, is the
 	// one that the text has to have. Stale: the revision, of only or of all, is another.
-	Apply(texts []Text, by string, only Object, revision uint64, dry bool) (changes []ObjectChange, now uint64, notes []string, err error)
+	Apply(texts []Text, by string, only Object, revision uint64, dry bool) (Applied, error)
 	// Public is a text without what those who only read may not see.
 	Public(text string) string
 	// Delete removes one that was applied.
@@ -62,13 +71,16 @@ func (s *Server) ListObjects(ctx context.Context, in *adminpb.ListObjectsRequest
 			return nil, err
 		}
 	}
+	if err := mayKnow(ctx, in.GetKind()); err != nil {
+		return nil, err
+	}
 	all, revision, err := s.cfg.Objects.List()
 	if err != nil {
 		return nil, err
 	}
 	reply := &adminpb.ListObjectsReply{Revision: revision}
 	for i := range all {
-		if in.GetKind() == "" || in.GetKind() == all[i].Kind {
+		if (in.GetKind() == "" || in.GetKind() == all[i].Kind) && mayKnow(ctx, all[i].Kind) == nil {
 			reply.Objects = append(reply.Objects, s.shown(ctx, &all[i]))
 		}
 	}
@@ -80,7 +92,7 @@ func (s *Server) GetObject(ctx context.Context, in *adminpb.ObjectName) (*adminp
 		return nil, unsupported("get object", "this node has none")
 	}
 	const op = "get object"
-	if err := s.kind(op, in.GetKind()); err != nil {
+	if err := cmp.Or(s.kind(op, in.GetKind()), mayKnow(ctx, in.GetKind())); err != nil {
 		return nil, err
 	}
 	all, _, err := s.cfg.Objects.List()
@@ -108,12 +120,12 @@ func (s *Server) Apply(ctx context.Context, in *adminpb.ApplyRequest) (*adminpb.
 			texts[i].Name = "objects"
 		}
 	}
-	changes, now, notes, err := s.cfg.Objects.Apply(texts, access.CallerOf(ctx).Name, Object{}, in.GetRevision(), in.GetDryRun())
+	is, err := s.cfg.Objects.Apply(texts, access.CallerOf(ctx).Name, Object{}, in.GetRevision(), in.GetDryRun())
 	if err != nil {
 		return nil, err
 	}
-	reply := &adminpb.ApplyReply{Revision: now, Notes: notes}
-	for _, c := range changes {
+	reply := &adminpb.ApplyReply{Revision: is.Revision, Notes: is.Notes}
+	for _, c := range is.Changes {
 		reply.Changes = append(reply.Changes, &adminpb.ObjectChange{Kind: c.Kind, Name: c.Name, Change: c.Change, Before: c.Before, After: c.After})
 		if !in.GetDryRun() && c.Change != "same" {
 			s.cfg.Log.Info("object applied", "kind", c.Kind, "name", c.Name, "change", c.Change, "by", access.CallerOf(ctx).Name)
@@ -134,11 +146,14 @@ func (s *Server) PutObject(ctx context.Context, in *adminpb.PutObjectRequest) (*
 		return nil, err
 	}
 	only := Object{Kind: in.GetKind(), Name: in.GetName()}
-	if _, _, _, err := s.cfg.Objects.Apply([]Text{{only.Kind + " " + only.Name, in.GetText()}}, access.CallerOf(ctx).Name, only, revision, false); err != nil {
+	is, err := s.cfg.Objects.Apply([]Text{{only.Kind + " " + only.Name, in.GetText()}}, access.CallerOf(ctx).Name, only, revision, false)
+	if err != nil {
 		return nil, err
 	}
 	s.cfg.Log.Info("object applied", "kind", only.Kind, "name", only.Name, "by", access.CallerOf(ctx).Name)
-	return s.GetObject(ctx, &adminpb.ObjectName{Kind: only.Kind, Name: only.Name})
+	m := s.shown(ctx, &is.Objects[0]) // what this call has made, whatever others do meanwhile
+	m.Notes = is.Notes
+	return m, nil
 }
 
 func (s *Server) DeleteObject(ctx context.Context, in *adminpb.DeleteObjectRequest) (*adminpb.DeleteObjectReply, error) {
@@ -158,6 +173,14 @@ func (s *Server) DeleteObject(ctx context.Context, in *adminpb.DeleteObjectReque
 	}
 	s.cfg.Log.Info("object deleted", "kind", in.GetKind(), "name", in.GetName(), "by", access.CallerOf(ctx).Name)
 	return &adminpb.DeleteObjectReply{Notes: notes}, nil
+}
+
+// mayKnow refuses objects that only those see who administer: tokens.
+func mayKnow(ctx context.Context, kind string) error {
+	if kind != access.Kind {
+		return nil
+	}
+	return access.CallerOf(ctx).Check(access.Administer)
 }
 
 // kind refuses what is no kind of object, which nothing could be found of.

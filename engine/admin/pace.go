@@ -31,6 +31,7 @@ var mostOf = map[string]int{
 	adminpb.Admin_Backup_FullMethodName:      1,
 	adminpb.Admin_TestFolder_FullMethodName:  2, // looks through a directory, as do the next two
 	adminpb.Admin_ScanFolder_FullMethodName:  2,
+	adminpb.Admin_ListRules_FullMethodName:   32, // may wait for file systems that do not answer
 	adminpb.Admin_TestRule_FullMethodName:    8,
 	adminpb.Admin_TestPartner_FullMethodName: 8,
 	adminpb.Admin_Timeline_FullMethodName:    32,
@@ -51,7 +52,7 @@ type place struct{ token, what string }
 // enter takes a call's place among those of the caller's token, which leave gives back, and waits until
 // it is its turn. Overloaded: the token has asked too much.
 func (s *Server) enter(ctx context.Context, method string) (leave func(), err error) {
-	leaveAll, err := s.hold(ctx, "all methods", mostCalls)
+	leaveAll, err := s.hold(ctx, "any method", mostCalls)
 	if err != nil {
 		return nil, err
 	}
@@ -81,7 +82,7 @@ func (s *Server) hold(ctx context.Context, what string, most int) (leave func(),
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.held[at] >= most {
-		return nil, fault.New(what, fault.Overloaded, "%s has %d calls of %s: end one", c.Name, most, what)
+		return nil, fault.New("call", fault.Overloaded, "%s has %d calls of %s at a time: end one", c.Name, most, what)
 	}
 	s.held[at]++
 	return func() {
@@ -101,8 +102,13 @@ func (s *Server) pace(ctx context.Context) *rate.Limiter {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	l := s.paces[id] // tokens that there are, or were: there are not many
+	l := s.paces[id]
 	if l == nil {
+		for other, l := range s.paces { // who may look at as much as a new one needs none
+			if l.Tokens() >= looksAtOnce {
+				delete(s.paces, other)
+			}
+		}
 		l = rate.NewLimiter(looksPerSecond, looksAtOnce)
 		s.paces[id] = l
 	}

@@ -157,3 +157,23 @@ func TestPaceOfToken(t *testing.T) {
 		time.Sleep(time.Minute)
 	})
 }
+
+// TestPacesForgotten: what tokens have looked at is remembered as long as it counts.
+func TestPacesForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, _ := paced(t)
+		for i := range 100 {
+			if err := s.turn(asToken(t, string(rune('a'+i)))); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if len(s.paces) != 100 {
+			t.Errorf("%d of 100 that have looked are remembered", len(s.paces))
+		}
+		time.Sleep(time.Second)
+		if err := s.turn(asToken(t, "new")); err != nil || len(s.paces) != 1 {
+			t.Errorf("%v; %d are remembered a second later", err, len(s.paces))
+		}
+		s.Close()
+	})
+}

@@ -47,7 +47,7 @@ func (s *Server) submit(ctx context.Context, o engine.Order, waiting context.Con
 	if err != nil {
 		return nil, err
 	}
-	s.cfg.Log.Info("request submitted", "id", r.Key.ID.String(), "partner", o.Partner, "rule", o.Rule, "made", made)
+	s.cfg.Log.Info("request submitted", "id", r.Key.ID.String(), "follow", r.Spec.Follow.String(), "partner", o.Partner, "rule", o.Rule, "made", made)
 	var q *adminpb.Request
 	if waiting != nil {
 		q, _ = s.await(ctx, store.RefOf(&r), waiting)
@@ -60,7 +60,7 @@ func (s *Server) submit(ctx context.Context, o engine.Order, waiting context.Con
 
 func orderOf(in *adminpb.SubmitRequest) (o engine.Order, err error) {
 	const op = "submit"
-	o = engine.Order{Partner: in.GetPartner(), Rule: in.GetRule(), Priority: int8(in.GetPriority()), Info: in.GetInfo()}
+	o = engine.Order{Partner: in.GetPartner(), Rule: in.GetRule(), Priority: int8(in.GetPriority()), Info: in.GetInfo(), Bandwidth: in.GetBandwidth()}
 	if in.GetPriority() < math.MinInt8 || in.GetPriority() > math.MaxInt8 {
 		return o, fault.New(op, fault.Invalid, "priority %d: -128 to 127 are allowed", in.GetPriority())
 	}
@@ -216,7 +216,11 @@ func (s *Server) word(ctx context.Context, what string, in *adminpb.Ref, say fun
 		return nil, err
 	}
 	r, err := say(ctx, ref)
-	s.cfg.Log.Info("operator", "word", what, "id", ref.Key.ID.String(), "error", err)
+	said := []any{"word", what, "id", ref.Key.ID.String()}
+	if err == nil {
+		said = append(said, "follow", r.Spec.Follow.String())
+	}
+	s.cfg.Log.Info("operator", append(said, "error", err)...)
 	return shownRecord(ctx, r, err)
 }
 

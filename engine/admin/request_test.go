@@ -22,14 +22,14 @@ const someID = "0123456789abcdef0123456789abcdef"
 func TestSubmit(t *testing.T) {
 	n := newNode(t)
 	in := &adminpb.SubmitRequest{Id: someID, Partner: "there", Rule: "out", Source: "a/b", Target: "c", Priority: -3,
-		NotBefore: timestamppb.New(time.Now().Add(time.Hour)), Follow: strings.Repeat("ab", 16), Info: "for you"}
+		NotBefore: timestamppb.New(time.Now().Add(time.Hour)), Follow: strings.Repeat("ab", 16), Info: "for you", Bandwidth: 5e6}
 	reply, err := n.Submit(t.Context(), in)
 	if err != nil || !reply.GetMade() {
 		t.Fatal(reply, err)
 	}
 	r := reply.GetRequest()
 	if r.Id != someID || r.Requester != "here" || r.Partner != "there" || r.Rule != "out" || r.Source != "a/b" || r.Target != "c" || r.Priority != -3 ||
-		r.Follow != in.Follow || r.Info != "for you" || r.State != adminpb.Request_TOSUBMIT || r.Side != adminpb.Request_SENDER ||
+		r.Follow != in.Follow || r.Info != "for you" || r.Bandwidth != 5e6 || r.State != adminpb.Request_TOSUBMIT || r.Side != adminpb.Request_SENDER ||
 		r.Role != adminpb.Request_REQUESTER || r.Phase != "ACCEPTED" || r.Step != "NOTASK" || r.Reason != "scheduled" || r.Size != -1 ||
 		!proto.Equal(r.NotBefore, in.NotBefore) || !proto.Equal(r.Due, in.NotBefore) {
 		t.Error(r)
@@ -135,7 +135,7 @@ func TestGet(t *testing.T) {
 		t.Fatal(err)
 	}
 	if r.Phase != "ACKED" || r.Step != "ERRORTASK" || r.Reason != "retrying" || r.Owner != adminpb.Request_REQUESTER || r.Attempt != 3 || r.Round != 2 ||
-		r.Size != 100 || r.Durable != 40 || len(r.Tasks) != 2 || r.Tasks[0].List != "pre" || r.Tasks[0].Done != 1 || r.Tasks[1].List != "error" {
+		r.Size != 100 || r.Durable != 41 || len(r.Tasks) != 2 || r.Tasks[0].List != "pre" || r.Tasks[0].Done != 1 || r.Tasks[1].List != "error" {
 		t.Error(r)
 	}
 	if f := r.Failure; f.Kind != uint32(fault.NoSpace) || f.Name != "no space" || f.Side != "peer" || f.Cause != "disk ?" || !f.At.AsTime().Equal(at) {

@@ -35,28 +35,56 @@ func (s *Server) TestRule(_ context.Context, in *adminpb.TestRuleRequest) (*admi
 	case in.GetRule() == "" && want != engine.Send && want != engine.Receive:
 		return nil, fault.New(op, fault.Invalid, "say which rule, or which direction")
 	}
-	names := slices.Sorted(maps.Keys(book.Rules))
+	var rules []*engine.Rule
 	if in.GetRule() != "" {
-		if _, err := book.Rule(in.GetRule()); err != nil {
+		r, err := book.Rule(in.GetRule())
+		if err != nil {
 			return nil, err
 		}
-		names = []string{in.GetRule()}
-	}
-	reply := &adminpb.TestRuleReply{}
-	for _, name := range names {
-		if r := book.Rules[name]; in.GetRule() != "" || r.Direction == want && r.Bridge == "" {
-			reply.Tests = append(reply.Tests, testRule(r, in.GetPartner(), in.GetPath(), want))
+		rules = append(rules, r)
+	} else {
+		for _, name := range slices.Sorted(maps.Keys(book.Rules)) {
+			if r := book.Rules[name]; r.Direction == want && r.Bridge == "" {
+				rules = append(rules, r)
+			}
 		}
+	}
+	reply, silent := &adminpb.TestRuleReply{}, silentDirs(rules, in.GetPath())
+	for _, r := range rules {
+		reply.Tests = append(reply.Tests, testRule(r, in.GetPartner(), in.GetPath(), want, silent))
 	}
 	return reply, nil
 }
 
-// testRule is one row; want is 0 for any direction.
-func testRule(r *engine.Rule, partner, path string, want engine.Direction) *adminpb.RuleTest {
+// silentDirs are those roots of rules, and the path's directory, whose file systems do not answer.
+func silentDirs(rules []*engine.Rule, path string) map[string]bool {
+	var dirs []string
+	for _, r := range rules {
+		if r.Root != "" {
+			dirs = append(dirs, r.Root)
+		}
+	}
+	if filepath.IsAbs(path) {
+		dirs = append(dirs, filepath.Dir(path))
+	}
+	return askDirs(dirs...)
+}
+
+// askDirs asks the file systems of directories.
+var askDirs = engine.SilentDirs
+
+// testRule is one row; want is 0 for any direction. What is in silent directories is not looked at.
+func testRule(r *engine.Rule, partner, path string, want engine.Direction, silent map[string]bool) *adminpb.RuleTest {
 	t := &adminpb.RuleTest{Rule: r.Name, Direction: adminpb.Rule_Direction(r.Direction), Root: rootOf(r), Allowed: r.Allows(partner)}
 	if r.Bridge != "" {
 		t.Problem = "its root is at a bridge: pannier copy sends files of one"
 		return t
+	}
+	for _, dir := range []string{r.Root, filepath.Dir(path)} {
+		if silent[dir] {
+			t.Problem = "what is in " + dir + " cannot be looked at: " + engine.SilentRoot
+			return t
+		}
 	}
 	if fi, err := os.Stat(r.Root); err == nil && fi.IsDir() {
 		t.RootExists = true

@@ -3,12 +3,14 @@ package admin_test
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/pannier/pannier/engine"
+	"github.com/pannier/pannier/engine/admin"
 	"github.com/pannier/pannier/engine/lifecycle"
 	"github.com/pannier/pannier/spec/adminpb"
 	"github.com/pannier/pannier/spec/fault"
@@ -101,6 +103,35 @@ func TestTestRule(t *testing.T) {
 	}
 	if out := reply.Tests[3]; out.Size != 5 || !out.PathExists || out.PathDirectory || !out.RootWritable || out.Root != n.out {
 		t.Error(out)
+	}
+}
+
+// TestTestRuleHung: a rule whose root is in a file system that does not answer is told of, and not looked into; the
+// others are. So is the directory of the path itself.
+func TestTestRuleHung(t *testing.T) {
+	n := newNode(t)
+	write(t, filepath.Join(n.out, "a/b.txt"), "12345")
+	hung := t.TempDir()
+	n.engine.Book().Rules["hung"] = &engine.Rule{Name: "hung", Direction: engine.Send, Partners: []string{"*"}, Root: hung}
+	for _, c := range []struct {
+		hung, path string
+		silent     []string
+	}{
+		{hung, filepath.Join(n.out, "a/b.txt"), []string{"hung"}},
+		{filepath.Join(n.out, "a"), filepath.Join(n.out, "a/b.txt"), []string{"closed", "hung", "out"}},
+	} {
+		answer := admin.Hang(c.hung)
+		reply, err := n.TestRule(t.Context(), &adminpb.TestRuleRequest{Partner: "there", Path: c.path, Direction: adminpb.Rule_SEND})
+		answer()
+		if err != nil || len(reply.Tests) != 3 {
+			t.Fatal(reply, err)
+		}
+		for _, row := range reply.Tests {
+			silent := strings.HasSuffix(row.Problem, engine.SilentRoot) && !row.RootExists && !row.PathExists
+			if silent != slices.Contains(c.silent, row.Rule) || !silent && row.Rule == "out" && row.Problem != "" {
+				t.Errorf("%s does not answer: %v", c.hung, row)
+			}
+		}
 	}
 }
 

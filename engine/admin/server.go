@@ -80,7 +80,7 @@ type Config struct {
 	// Lines are those of the node's log that are kept of a request with a partner.
 	Lines func(id, partner string) []logs.Line
 	// Reload reads partners and rules again, and says what changed.
-	Reload func(ctx context.Context) (notes []string, err error)
+	Reload func(ctx context.Context) (Reloaded, error)
 	// Browse yields what is in a directory below the root that the partner's rule
 	// has; dir is empty for the root.
 	Browse func(ctx context.Context, partner, rule, dir string) iter.Seq2[Entry, error]
@@ -207,13 +207,14 @@ func (s *Server) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerIn
 	}
 	ctx, done := s.until(ctx)
 	defer done()
+	with := &stream{ss, ctx, nil}
 	leave, err := s.enter(ctx, info.FullMethod)
 	if err == nil {
-		err = next(srv, &stream{ss, ctx})
+		err = next(srv, with)
 		leave()
 	}
 	err = s.ended(ctx, err)
-	s.audited(ctx, info.FullMethod, nil, nil, err)
+	s.audited(ctx, info.FullMethod, with.in, nil, err)
 	return asStatus(err)
 }
 
@@ -239,10 +240,20 @@ func (s *Server) ended(ctx context.Context, err error) error {
 	return err
 }
 
-// stream is a server's stream with another context.
+// stream is a server's stream with another context, and what was asked.
 type stream struct {
 	grpc.ServerStream
 	ctx context.Context
+	in  any
+}
+
+// RecvMsg keeps the message: a call has one.
+func (s *stream) RecvMsg(m any) error {
+	err := s.ServerStream.RecvMsg(m)
+	if err == nil {
+		s.in = m
+	}
+	return err
 }
 
 func (s *stream) Context() context.Context { return s.ctx }

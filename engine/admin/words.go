@@ -37,6 +37,18 @@ func Problem(f *adminpb.Failure) string {
 	return text
 }
 
+// Unheard is of which changes of a folder the kernel does not tell, and why; "": of none.
+func Unheard(f *adminpb.Folder) string {
+	const rescans = "are only found by looking through everything: "
+	switch {
+	case f.GetHints() == "":
+		return ""
+	case f.GetPartly():
+		return "changes of some directories " + rescans + f.GetHints()
+	}
+	return "changes " + rescans + f.GetHints()
+}
+
 // Attempt is which attempt of how many a request is at. most is how many in a row may bring no
 // progress, which is what a rule's attempts counts; 0: nobody knows.
 func Attempt(r *adminpb.Request, most uint32) string {

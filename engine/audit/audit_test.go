@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -143,6 +144,65 @@ func TestKeptElsewhere(t *testing.T) {
 	}
 	if r, err := Verify(dir, "", kept); err != nil || r.Finding == nil || r.Finding.Seq != 8 {
 		t.Errorf("%+v, %v", r.Finding, err)
+	}
+}
+
+// TestTakenAway: a log of which a part is gone, its key or its records or all but what was kept
+// elsewhere, is not as it was written; where there is nothing of one, there is none.
+func TestTakenAway(t *testing.T) {
+	for _, c := range []struct {
+		left       []string // of the directory
+		key, kept  bool     // elsewhere
+		says       string   // the finding; "": there is none
+		kind       fault.Kind
+		unfindable bool // the directory is gone, too
+	}{
+		{left: []string{fileName(1), checkpointFile, keyFile}, says: "the log's key has been taken away"},
+		{left: []string{fileName(1)}, says: "the log's key has been taken away"},
+		{left: []string{keyFile}, says: "the log's key has been taken away"},
+		{left: []string{fileName(1), checkpointFile}, key: true},
+		{left: []string{publicFile, checkpointFile}, says: "record 1: no record is there, and the checkpoint knows of 11"},
+		{left: []string{publicFile, keyFile}, says: "record 1: no record is there, and of a log there is more"},
+		{left: []string{keyFile}, key: true, says: "record 1: no record is there"},
+		{key: true, kept: true, says: "record 1: no record is there, and the checkpoint knows of 11"},
+		{key: true, kept: true, unfindable: true, says: "record 1: no record is there, and the checkpoint knows of 11"},
+		{kept: true, says: "the log's key has been taken away"},
+		{kind: fault.NotFound},
+		{key: true, kind: fault.NotFound},
+		{key: true, unfindable: true, kind: fault.NotFound},
+	} {
+		dir, key, kept := written(t, Config{}, 11), "", ""
+		if c.key {
+			b, err := os.ReadFile(filepath.Join(dir, publicFile))
+			if err != nil {
+				t.Fatal(err)
+			}
+			key = string(b)
+		}
+		if c.kept {
+			kept = filepath.Join(t.TempDir(), "kept")
+			copyFile(t, filepath.Join(dir, checkpointFile), kept)
+		}
+		for _, name := range []string{fileName(1), keyFile, publicFile, checkpointFile} {
+			if !slices.Contains(c.left, name) {
+				if err := os.Remove(filepath.Join(dir, name)); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		if c.unfindable {
+			if err := os.Remove(dir); err != nil {
+				t.Fatal(err)
+			}
+		}
+		r, err := Verify(dir, key, kept)
+		found := ""
+		if r.Finding != nil {
+			found = r.Finding.Error()
+		}
+		if err != nil && fault.KindOf(err) != c.kind || err == nil && c.kind != 0 || (c.says == "") != (found == "") || !strings.Contains(found, c.says) {
+			t.Errorf("%+v: %q, %v", c, found, err)
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package audit
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"iter"
 	"os"
 	"path/filepath"
@@ -15,11 +16,14 @@ import (
 type Finding struct {
 	File string
 	Line int    // from 1; 0: the log ends before it
-	Seq  uint64 // of the record that is not as it was written
+	Seq  uint64 // of the record that is not as it was written; 0: it is no record that is missing
 	What string
 }
 
 func (f *Finding) Error() string {
+	if f.Seq == 0 {
+		return f.File + ": " + f.What
+	}
 	where := fmt.Sprintf("record %d", f.Seq)
 	if f.Line > 0 {
 		where += fmt.Sprintf(" (%s, line %d)", f.File, f.Line)
@@ -40,13 +44,21 @@ type Report struct {
 // something could not be read.
 func Verify(dir, key, checkpoint string) (r Report, err error) {
 	const op = "verify audit log"
+	left, err := remains(dir)
+	switch {
+	case errors.Is(err, syscall.ENOTDIR):
+		return r, fault.New(op, fault.Invalid, "%s is a file: the directory that it is in has the log, with its key, %s", dir, publicFile)
+	case err != nil:
+		return r, fault.Wrap(op, dir, err)
+	case len(left) == 0 && checkpoint == "":
+		return r, fault.New(op, fault.NotFound, "%s has no audit log: [audit] in the configuration switches it on", dir)
+	}
 	if key == "" {
-		b, err := os.ReadFile(filepath.Join(dir, publicFile))
-		if errors.Is(err, syscall.ENOTDIR) {
-			return r, fault.New(op, fault.Invalid, "%s is a file: the directory that it is in has the log, with its key, %s", dir, publicFile)
-		}
-		if os.IsNotExist(err) {
-			return r, fault.New(op, fault.NotFound, "%s has no audit log: [audit] in the configuration switches it on", dir)
+		path := filepath.Join(dir, publicFile)
+		b, err := os.ReadFile(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			r.Finding = &Finding{File: path, What: "the log's key has been taken away, and without one nothing can be verified: give the one that was kept elsewhere"}
+			return r, nil
 		}
 		if err != nil {
 			return r, fault.Wrap(op, dir, err)
@@ -70,13 +82,36 @@ func Verify(dir, key, checkpoint string) (r Report, err error) {
 	return r, r.walk(dir)
 }
 
+// remains are the files of a log that a directory has, in the order of their names; none without
+// the directory.
+func remains(dir string) (names []string, err error) {
+	all, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	for _, e := range all {
+		name := e.Name()
+		if is, _ := filepath.Match(filePattern, name); is || name == keyFile || name == publicFile || name == checkpointFile {
+			names = append(names, name)
+		}
+	}
+	return names, err
+}
+
 // walk compares each record with the one before, and with the checkpoint.
 func (r *Report) walk(dir string) error {
 	files, err := filesOf(dir)
 	if err != nil {
 		return fault.Wrap("verify audit log", dir, err)
 	}
-	older := len(files) > 0 && numberOf(files[0]) > 1 // than these have been put away
+	if len(files) == 0 {
+		r.Finding = &Finding{Seq: 1, What: "no record is there, and of a log there is more"}
+		if r.Checkpoint.Seq > 0 {
+			r.Finding.What = fmt.Sprintf("no record is there, and the checkpoint knows of %d", r.Checkpoint.Seq)
+		}
+		return nil
+	}
+	older := numberOf(files[0]) > 1 // than these have been put away
 	prev, before := zeros, at{}
 	for a, err := range lines(dir) {
 		if err != nil {

@@ -76,6 +76,17 @@ type later struct {
 // pinned is what requests of transfer tasks have, stored behind later for them only.
 type pinned struct{ Version string }
 
+// slowed is what requests with a bandwidth of their own have, stored behind pinned for them only.
+type slowed struct{ Bandwidth int64 }
+
+// delayed is what requests have that an error task of a requested end has made due again, stored behind slowed for
+// them only, until then.
+type delayed struct{ After int64 }
+
+// retried is what requests have that a partner wants whose operator has retried them, or that processes have ended
+// with, stored behind delayed for them only.
+type retried struct{ ByRound, Deaths uint32 }
+
 // entry is one event of a request; a value of the events bucket is a sequence of
 // them, each with its own check.
 type entry struct {
@@ -124,16 +135,24 @@ func encodeRecord(r *lifecycle.Record) ([]byte, error) {
 		Registered: nanos(r.Registered), Changed: nanos(r.Changed),
 	}, &more{Hops: r.Spec.Hops, Delays: r.Delays, Verified: r.Verified, Trace: r.Trace}}
 	t, l := third{r.Spec.Third, r.Spec.Fetch, r.Spec.By}, later{uint8(r.Failure.Phase), r.Warnings, r.Warning}
-	p := pinned{r.Spec.Version}
-	if t != (third{}) || l != (later{}) || p != (pinned{}) {
-		values = append(values, &t)
+	p, s, d, a := pinned{r.Spec.Version}, slowed{r.Spec.Bandwidth}, delayed{nanos(r.After)}, retried{r.ByRound, r.Deaths}
+	behind := []any{&t, &l, &p, &s, &d, &a}
+	switch { // as many as there have to be: the last has something to say
+	case a != (retried{}):
+	case d != (delayed{}):
+		behind = behind[:5]
+	case s != (slowed{}):
+		behind = behind[:4]
+	case p != (pinned{}):
+		behind = behind[:3]
+	case l != (later{}):
+		behind = behind[:2]
+	case t != (third{}):
+		behind = behind[:1]
+	default:
+		behind = nil
 	}
-	if l != (later{}) || p != (pinned{}) {
-		values = append(values, &l)
-	}
-	if p != (pinned{}) {
-		values = append(values, &p)
-	}
+	values = append(values, behind...)
 	return seal(values...)
 }
 
@@ -143,7 +162,10 @@ func decodeRecord(b []byte) (r lifecycle.Record, err error) {
 	var t third
 	var l later
 	var p pinned
-	if err := open(b, &w, &m, &t, &l, &p); err != nil {
+	var s slowed
+	var d delayed
+	var a retried
+	if err := open(b, &w, &m, &t, &l, &p, &s, &d, &a); err != nil {
 		return r, err
 	}
 	if len(w.ID) != len(r.Key.ID) || len(w.Follow) != len(r.Spec.Follow) || len(w.Planned) != len(r.Spec.Tasks) || len(w.Tasks) != len(r.Tasks) {
@@ -154,10 +176,10 @@ func decodeRecord(b []byte) (r lifecycle.Record, err error) {
 		State: lifecycle.State(w.State), Phase: lifecycle.Phase(w.Phase),
 		Spec: lifecycle.Spec{
 			Partner: w.Partner, Rule: w.Rule, Priority: w.Priority, NotAt: timeOf(w.NotAt),
-			Follow: lifecycle.ID(w.Follow), Info: w.Info, Tasks: [3]uint8(w.Planned), Hops: m.Hops, Third: t.Third, Fetch: t.Fetch, By: t.By, Version: p.Version,
+			Follow: lifecycle.ID(w.Follow), Info: w.Info, Tasks: [3]uint8(w.Planned), Hops: m.Hops, Third: t.Third, Fetch: t.Fetch, By: t.By, Version: p.Version, Bandwidth: s.Bandwidth,
 		},
 		Tasks: [3]uint8(w.Tasks), Begun: w.Begun, Failing: w.Failing,
-		Proof: w.Proof, Verified: m.Verified, Size: w.Size, Rank: w.Rank, Peak: w.Peak, Attempt: w.Attempt, Round: w.Round, Streak: w.Streak, Delays: m.Delays,
+		Proof: w.Proof, Verified: m.Verified, Size: w.Size, Rank: w.Rank, Peak: w.Peak, Attempt: w.Attempt, Round: w.Round, ByRound: a.ByRound, Deaths: a.Deaths, Streak: w.Streak, Delays: m.Delays, After: timeOf(d.After),
 		Failure:  lifecycle.Failure{Kind: fault.Kind(w.FailureKind), Side: fault.Side(w.FailureSide), Phase: lifecycle.Phase(l.FailurePhase), Cause: w.FailureCause, Told: w.FailureTold, At: timeOf(w.FailureAt)},
 		Warnings: l.Warnings, Warning: l.Warning,
 		Reason: lifecycle.Reason(w.Reason), Owner: lifecycle.Role(w.Owner), Due: timeOf(w.Due), Epoch: w.Epoch, Version: w.Version,

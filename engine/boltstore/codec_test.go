@@ -2,6 +2,7 @@ package boltstore
 
 import (
 	"testing"
+	"time"
 
 	"github.com/pannier/pannier/engine/lifecycle"
 	"github.com/pannier/pannier/spec/relpath"
@@ -48,6 +49,44 @@ func TestRecordFromBefore(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got, err := decodeRecord(pinned); err != nil || got.Spec != r.Spec || got.Warnings != 0 {
+			t.Errorf("%+v, %v", got, err)
+		}
+	}
+	for _, version := range []string{"", "\x01version"} {
+		r.Spec.Version, r.Spec.Bandwidth = version, 5e6
+		slowed, err := encodeRecord(&r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := decodeRecord(slowed); err != nil || got.Spec != r.Spec {
+			t.Errorf("%+v, %v", got, err)
+		}
+		var w row
+		var m more
+		var th third
+		var l later
+		var p pinned
+		if err := open(slowed, &w, &m, &th, &l, &p); err != nil || p.Version != version {
+			t.Errorf("a program from before requests had a bandwidth: %+v, %v", p, err)
+		}
+	}
+	for _, bandwidth := range []int64{0, 5e6} {
+		r.Spec.Bandwidth, r.After = bandwidth, time.Unix(0, 77)
+		delayed, err := encodeRecord(&r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := decodeRecord(delayed); err != nil || got.Spec != r.Spec || !got.After.Equal(r.After) {
+			t.Errorf("%+v, %v", got, err)
+		}
+	}
+	for _, after := range []time.Time{{}, time.Unix(0, 77)} {
+		r.After, r.ByRound, r.Deaths = after, 6, 2
+		retried, err := encodeRecord(&r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := decodeRecord(retried); err != nil || got.Spec != r.Spec || !got.After.Equal(after) || got.ByRound != 6 || got.Deaths != 2 {
 			t.Errorf("%+v, %v", got, err)
 		}
 	}

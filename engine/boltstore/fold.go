@@ -88,7 +88,7 @@ func (s *Store) foldIfDue() {
 func (s *Store) foldNow(over *tree, upto uint64) error {
 	all := func(tx *bbolt.Tx) error { return fold(tx, over, upto) }
 	err := s.db.Update(all)
-	if err == nil || fault.KindOf(asNoSpace(err)) != fault.NoSpace {
+	if err == nil || !noRoom(err) {
 		return err
 	}
 	if again := foldGone(s.db, over); again != nil {
@@ -162,7 +162,7 @@ func (s *Store) foldLast() error {
 	switch {
 	case err == nil:
 		err = s.log.empty()
-	case fault.KindOf(asNoSpace(err)) == fault.NoSpace:
+	case noRoom(err):
 		err = nil // the log keeps it
 	}
 	s.waiting = serve(s.waiting, err)

@@ -35,6 +35,7 @@ const (
 // wal is the log of an open store; the committer's alone.
 type wal struct {
 	store uint64
+	sync  func(*os.File) error // makes what was written durable
 	files [2]*os.File
 	sizes [2]int64
 	now   int    // index of the file that is written
@@ -54,7 +55,7 @@ func logPath(path string, which int) string { return fmt.Sprintf("%s.log-%d", pa
 
 // openLog opens or makes the files.
 func openLog(path string, store uint64) (l *wal, err error) {
-	l = &wal{store: store}
+	l = &wal{store: store, sync: syncData}
 	for i := range l.files {
 		if l.files[i], err = os.OpenFile(logPath(path, i), os.O_RDWR|os.O_CREATE, 0o600); err != nil {
 			return nil, errors.Join(err, l.close())
@@ -76,7 +77,7 @@ func openLog(path string, store uint64) (l *wal, err error) {
 }
 
 // append makes a commit durable. After an error other than of sync, the next one
-// takes its place.
+// takes its place; after one of sync there is none.
 func (l *wal) append(changes []byte) error {
 	b := append(l.buf[:0], make([]byte, logHead)...)
 	b = append(b, changes...)
@@ -98,7 +99,7 @@ func (l *wal) append(changes []byte) error {
 	if _, err := f.WriteAt(b, l.end); err != nil {
 		return err
 	}
-	if err := syncData(f); err != nil {
+	if err := l.sync(f); err != nil {
 		return err
 	}
 	l.end += int64(len(b))

@@ -26,15 +26,21 @@ var migrations = [format]func(*bbolt.Tx) error{
 }
 
 // migrate brings an older file to the present format. The file as it was stays
-// beside it, named .format-N. A crash leaves either the old or the new one.
+// beside it, named .format-N, or with a further number. A crash leaves either the old or the new one.
+// Exists: another process has it, or is at the same.
 func migrate(path string) error {
 	const op = "migrate store"
 	old, err := formatOf(path)
 	if err != nil || old == 0 || old >= format {
 		return nil // not to be read, new, present or newer: Open looks at it, and says what is wrong
 	}
+	held, err := seize(path)
+	if err != nil {
+		return fault.Wrap(op, path, err)
+	}
+	defer held.Close()
 	kept, fresh := fmt.Sprintf("%s.format-%d", path, old), path+".migrating"
-	if err := copyFile(path, fresh); err != nil {
+	if err := copyFile(held, fresh); err != nil {
 		return fault.Wrap(op, path, err)
 	}
 	db, err := bbolt.Open(fresh, 0o600, &bbolt.Options{Timeout: lockWait, FreelistType: bbolt.FreelistMapType, NoFreelistSync: true})
@@ -52,7 +58,7 @@ func migrate(path string) error {
 	if err != nil {
 		return errors.Join(fault.Wrap(op, path, err), os.Remove(fresh))
 	}
-	if err := os.Link(path, kept); err != nil && !errors.Is(err, os.ErrExist) {
+	if err := keep(path, kept); err != nil {
 		return fault.Wrap(op, path, err)
 	}
 	if err := os.Rename(fresh, path); err != nil {
@@ -63,6 +69,25 @@ func migrate(path string) error {
 		return fault.Wrap(op, path, err)
 	}
 	return errors.Join(fault.Wrap(op, path, d.Sync()), d.Close())
+}
+
+// keep gives a file the name kept, too, or, where another file has that, one that is free: a store
+// may have been put back as it was, and be written to, before it is migrated again.
+func keep(path, kept string) error {
+	for n, name := 1, kept; ; n++ {
+		err := os.Link(path, name)
+		if !errors.Is(err, os.ErrExist) {
+			return err
+		}
+		is, err := os.Stat(path)
+		if err != nil {
+			return err
+		}
+		if there, err := os.Stat(name); err == nil && os.SameFile(is, there) { // of a migration that did not come to its end
+			return nil
+		}
+		name = fmt.Sprintf("%s.%d", kept, n)
+	}
 }
 
 // Formats are that of a store that nobody has open, 0 where there is none yet, and this version's.
@@ -105,18 +130,42 @@ func formatOf(path string) (f uint32, err error) {
 	return f, errors.Join(err, db.Close())
 }
 
-// copyFile makes a synced copy, in place of an earlier one.
-func copyFile(from, to string) error {
-	in, err := os.Open(from)
+// seize takes a file that nobody may have meanwhile: whoever writes to it, and whoever would migrate it, too.
+// It is let go of when the result is closed. Exists: somebody has it, or has just migrated it.
+func seize(path string) (*os.File, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	if err = lock(f, path); err == nil && !named(f, path) {
+		err = inUse(path)
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+// named reports whether it is f that has the name.
+func named(f *os.File, path string) bool {
+	a, err := f.Stat()
+	if err != nil {
+		return false
+	}
+	b, err := os.Stat(path)
+	return err == nil && os.SameFile(a, b)
+}
+
+// copyFile makes a synced copy, in place of what another migration has left.
+func copyFile(from *os.File, to string) error {
+	if err := os.Remove(to); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
-	defer in.Close()
-	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(out, in)
+	_, err = io.Copy(out, from)
 	return errors.Join(err, out.Sync(), out.Close())
 }
 

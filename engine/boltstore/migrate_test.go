@@ -2,9 +2,11 @@ package boltstore
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -113,6 +115,43 @@ func TestMigrate(t *testing.T) {
 	}
 }
 
+// TestMigrateAgain: a store that was put back as it was and written to is kept as well when it is migrated
+// once more, beside what was kept before; a migration that stopped behind that keeps it once.
+func TestMigrateAgain(t *testing.T) {
+	path := older(t, 9)
+	kept := path + ".format-1"
+	migrated := func() {
+		t.Helper()
+		s, err := Open(Config{Path: path})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Link(path, kept); err != nil { // as a crash leaves it
+		t.Fatal(err)
+	}
+	migrated()
+	if _, err := os.Stat(kept + ".1"); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("kept twice: %v", err)
+	}
+	was, err := os.ReadFile(kept)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := 1; n < 3; n++ {
+		if err := errors.Join(os.Remove(path), os.WriteFile(path, was, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		migrated()
+		if f, err := formatOf(fmt.Sprintf("%s.%d", kept, n)); f != 1 || err != nil {
+			t.Errorf("migrated %d times: format %d, %v", n+1, f, err)
+		}
+	}
+}
+
 // TestMigrateStops wants a migration that fails, or a crash before its end, to leave the
 // file as it was.
 func TestMigrateStops(t *testing.T) {
@@ -142,4 +181,86 @@ func TestMigrateStops(t *testing.T) {
 	if ids := of(t, s, "a"); len(ids) != 3 {
 		t.Error(ids)
 	}
+}
+
+// TestMigrateTogether: of those that open an older store at the same time one has it, with all that is in it, and the
+// others are told that it is in use; nothing is migrated that somebody has open.
+func TestMigrateTogether(t *testing.T) {
+	const records = 60
+	old, err := os.ReadFile(older(t, records))
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for range 4 {
+		path := filepath.Join(t.TempDir(), "store")
+		if err := os.WriteFile(path, old, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		var all sync.WaitGroup
+		opened := make(chan *Store, 4)
+		for range 4 {
+			all.Go(func() {
+				switch s, err := Open(Config{Path: path}); {
+				case err == nil:
+					opened <- s
+				case fault.KindOf(err) != fault.Exists:
+					t.Error(err)
+				}
+			})
+		}
+		all.Wait()
+		close(opened)
+		if len(opened) > 1 {
+			t.Error("two have the store")
+		}
+		for s := range opened {
+			n++
+			if got := len(of(t, s, "a")) + len(of(t, s, "ab")) + len(of(t, s, "b")); got != records {
+				t.Errorf("%d records of %d", got, records)
+			}
+			if err := s.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+		if err := Verify(path); err != nil {
+			t.Error(err)
+		}
+	}
+	if n == 0 { // each waits for the others a second only, and a machine may stand still
+		t.Error("nobody has ever had the store")
+	}
+}
+
+// TestSeize: who has the file open keeps it from being migrated; and a file that has another's name by now is not taken.
+func TestSeize(t *testing.T) {
+	path := older(t, 3)
+	db, err := bbolt.Open(path, 0o600, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f, err := seize(path); fault.KindOf(err) != fault.Exists {
+		t.Errorf("%v, %v", f, err)
+	}
+	release := time.AfterFunc(lockWait/4, func() { // as another that has migrated it does
+		b, err := os.ReadFile(path)
+		if err == nil {
+			err = os.WriteFile(path+".migrating", b, 0o600)
+		}
+		if err := errors.Join(err, os.Rename(path+".migrating", path), db.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+	defer release.Stop()
+	if f, err := seize(path); fault.KindOf(err) != fault.Exists {
+		t.Errorf("%v, %v", f, err)
+	}
+	f, err := seize(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := seize(path); fault.KindOf(err) != fault.Exists {
+		t.Errorf("a second one: %v", err)
+	}
+	f.Close()
 }

@@ -15,6 +15,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"os"
 	"sync"
 	"time"
 
@@ -49,8 +50,8 @@ var (
 const (
 	mostQueued = 4096 // writers waiting for a commit; more wait to wait
 	mostShared = 1024 // writers of one commit
-	crowded    = 4    // writers of a commit, from which on the next one waits a little for more
-	crowdWait  = 500 * time.Microsecond
+	crowded    = 2    // writers of a commit, from which on the next one waits a little for more
+	crowdWait  = 2 * time.Millisecond
 	lockWait   = time.Second // for another process to let go of the file
 	firstMap   = 64 << 20    // bytes mapped at once, so that a young store does not remap
 
@@ -110,11 +111,19 @@ func Open(cfg Config) (*Store, error) {
 	if err := migrate(cfg.Path); err != nil {
 		return nil, err
 	}
+	var file *os.File
 	db, err := bbolt.Open(cfg.Path, 0o600, &bbolt.Options{
 		Timeout: lockWait, FreelistType: bbolt.FreelistMapType, NoFreelistSync: true, InitialMmapSize: firstMap, MaxSize: cfg.MaxSize,
+		OpenFile: func(name string, flag int, mode fs.FileMode) (f *os.File, err error) {
+			file, err = os.OpenFile(name, flag, mode)
+			return file, err
+		},
 	})
 	if errors.Is(err, berrors.ErrTimeout) {
 		return nil, inUse(cfg.Path)
+	}
+	if err == nil && !named(file, cfg.Path) { // another process has migrated it meanwhile
+		err = errors.Join(inUse(cfg.Path), db.Close())
 	}
 	if err != nil {
 		return nil, fault.Wrap(op, cfg.Path, err)
@@ -199,7 +208,7 @@ func prepare(tx *bbolt.Tx) error {
 	case there == 0:
 		return errors.Join(meta.Put(formatKey, binary.BigEndian.AppendUint32(nil, format)), addLog(tx))
 	case there < len(buckets) || b == nil:
-		return broken(0, "%d of %d buckets are there", there, len(buckets))
+		return broken("%d of %d buckets are there", there, len(buckets))
 	case len(b) != 4 || binary.BigEndian.Uint32(b) != format:
 		return fault.New("check format", fault.Unsupported, "the store has format %x, this version reads %d: use the version that wrote it", b, format)
 	}
@@ -218,7 +227,7 @@ func addLog(tx *bbolt.Tx) error {
 func placeOf(tx *bbolt.Tx) (id, folded uint64, err error) {
 	meta := tx.Bucket(buckets[inMeta])
 	if meta == nil || len(meta.Get(storeKey)) != 8 || len(meta.Get(foldedKey)) != 8 {
-		return 0, 0, broken(0, "it does not say where its log goes on")
+		return 0, 0, broken("it does not say where its log goes on")
 	}
 	return binary.BigEndian.Uint64(meta.Get(storeKey)), binary.BigEndian.Uint64(meta.Get(foldedKey)), nil
 }
@@ -332,24 +341,30 @@ func (s *Store) together(all []*write) error {
 }
 
 // fail notes that a commit has failed. A full file or disk damages nothing:
-// nothing of it counts, and purging makes room. Anything else is final.
+// nothing of it counts, and purging makes room. Anything else is final, and whatever the
+// system calls it, an error of the store itself.
 func (s *Store) fail(err error) error {
-	err = fault.Wrap("commit", s.db.Path(), asNoSpace(err))
-	if fault.KindOf(err) == fault.NoSpace {
-		return err
+	if noRoom(err) {
+		return &fault.Error{Op: "commit", Subject: s.db.Path(), Kind: fault.NoSpace, Err: err}
+	}
+	kind := fault.IO
+	if fault.KindOf(err) == fault.Corrupt {
+		kind = fault.Corrupt
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.failed = err
-	return err
+	s.failed = &fault.Error{Op: "commit", Subject: s.db.Path(), Kind: kind, Err: err}
+	return s.failed
 }
 
-// asNoSpace is err; that the file may not grow is an error of the same kind as a full disk.
-func asNoSpace(err error) error {
+// noRoom reports whether a write has failed because the file may not grow, or the disk is full.
+// A sync that says so is none: nobody knows what of it is on disk.
+func noRoom(err error) bool {
 	if errors.Is(err, berrors.ErrMaxSizeReached) {
-		return &fault.Error{Op: "write", Kind: fault.NoSpace, Err: err}
+		return true
 	}
-	return err
+	var path *fs.PathError
+	return errors.As(err, &path) && path.Op == "write" && fault.KindOf(err) == fault.NoSpace
 }
 
 func (s *Store) broken() error {
@@ -357,9 +372,6 @@ func (s *Store) broken() error {
 	defer s.mu.RUnlock()
 	return s.failed
 }
-
-// Failed is why the store cannot be used any more; nil while it can.
-func (s *Store) Failed() error { return s.broken() }
 
 // write queues do for the next commit and waits for that. After an error do may
 // still be at work: what it sets must not be looked at.
@@ -372,16 +384,28 @@ func (s *Store) wait(ctx context.Context, w *write) error {
 	w.done = make(chan struct{})
 	select {
 	case s.queue <- w:
+	case <-s.over:
+		return errClosed
 	case <-ctx.Done():
 		return fault.Wrap("write", "", context.Cause(ctx))
 	}
 	select {
 	case <-w.done:
 		return w.err
+	case <-s.over: // of what came last it is not known
+		select {
+		case <-w.done:
+			return w.err
+		default:
+			return errClosed
+		}
 	case <-ctx.Done():
 		return fault.Wrap("write", "", context.Cause(ctx))
 	}
 }
+
+// errClosed is for whoever is left when a node ends, as a task that cannot be ended.
+var errClosed = fault.New("write", fault.Draining, "the store is closed")
 
 // peek lets do read single keys of what is committed. It must not take long: commits wait.
 func (s *Store) peek(do func(reader) error) error {

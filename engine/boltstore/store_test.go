@@ -138,8 +138,11 @@ func TestFull(t *testing.T) {
 		t.Fatalf("after %d records: %v", kept, err)
 	}
 	first := storetest.Request(0)
-	if _, err := s.Get(t.Context(), store.RefOf(&first)); err != nil || s.Failed() != nil {
-		t.Fatalf("%v, %v", err, s.Failed())
+	if _, err := s.Get(t.Context(), store.RefOf(&first)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Purge(t.Context(), time.Now(), 1); err != nil {
+		t.Fatal("nothing can be purged:", err)
 	}
 }
 
@@ -203,4 +206,18 @@ func BenchmarkApply(b *testing.B) {
 			}
 		}
 	})
+}
+
+// TestClosed: whoever writes to a store that is closed is told, and does not wait for ever.
+func TestClosed(t *testing.T) {
+	s, err := boltstore.Open(boltstore.Config{Path: filepath.Join(t.TempDir(), "store.db")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.NewEpoch(context.Background()); fault.KindOf(err) != fault.Draining {
+		t.Error(err)
+	}
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/pannier/pannier/engine/lifecycle"
+	"github.com/pannier/pannier/engine/notefile"
 	"github.com/pannier/pannier/engine/store"
 	"github.com/pannier/pannier/spec/fault"
 	"github.com/pannier/pannier/spec/relpath"
@@ -32,11 +33,11 @@ func grown(t *testing.T, n int) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, size, err := readMeta(bytes.NewReader(b), int64(len(b)))
+	used, err := notefile.Used(bytes.NewReader(b), int64(len(b)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return b[:int64(m.pages)*size] // what follows was never used
+	return b[:used]
 }
 
 // nth is the id of a request of fill.

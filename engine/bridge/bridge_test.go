@@ -21,6 +21,7 @@ import (
 	"github.com/pannier/pannier/engine/enginetest"
 	"github.com/pannier/pannier/engine/lifecycle"
 	"github.com/pannier/pannier/engine/store"
+	"github.com/pannier/pannier/engine/task"
 	"github.com/pannier/pannier/plugins"
 	"github.com/pannier/pannier/plugins/dir"
 	"github.com/pannier/pannier/plugins/host"
@@ -52,6 +53,7 @@ type server struct {
 	commits  int
 	written  int64
 	copies   int
+	copying  func(ctx context.Context, copies int, at int64) error // before each piece of a copy, and before it has its name; an error ends it, and what was written is kept
 }
 
 func (s *server) Open(ctx context.Context, to plugins.Endpoint) (plugins.Session, error) {
@@ -148,9 +150,9 @@ func (s *session) Write(ctx context.Context, name string, r plugins.WriteRequest
 func (s *session) Copy(ctx context.Context, name string, to plugins.Session, toName string, r plugins.CopyRequest) (plugins.CopyResult, error) {
 	s.server.mu.Lock()
 	s.server.copies++
-	first := s.server.copies == 1
+	copies := s.server.copies
 	s.server.mu.Unlock()
-	if busy := s.server.busy; first && busy != nil {
+	if busy := s.server.busy; copies == 1 && busy != nil {
 		return plugins.CopyResult{}, busy()
 	}
 	a, err := s.Stat(ctx, name)
@@ -169,11 +171,22 @@ func (s *session) Copy(ctx context.Context, name string, to plugins.Session, toN
 	at := w.Offset()
 	b := make([]byte, a.Size)
 	n, _ := from.Read(b)
+	hold := func() error { return nil }
+	if copying := s.server.copying; copying != nil {
+		hold = func() error { return copying(ctx, copies, at) }
+	}
+	stop := func(err error) (plugins.CopyResult, error) {
+		kept, _ := w.Abort(context.WithoutCancel(ctx), true)
+		return plugins.CopyResult{Bytes: at, Resume: kept}, err
+	}
+	r.Progress(at, nil)
 	for at < int64(n) {
+		if err := hold(); err != nil {
+			return stop(err)
+		}
 		m, err := w.Write(b[at:min(at+1<<20, int64(n))])
 		if err != nil {
-			kept, _ := w.Abort(ctx, true)
-			return plugins.CopyResult{Bytes: at, Resume: kept}, err
+			return stop(err)
 		}
 		at += int64(m)
 		kept, err := w.(plugins.Checkpointer).Checkpoint(ctx)
@@ -181,6 +194,9 @@ func (s *session) Copy(ctx context.Context, name string, to plugins.Session, toN
 			return plugins.CopyResult{}, err
 		}
 		r.Progress(at, kept)
+	}
+	if err := hold(); err != nil {
+		return stop(err)
 	}
 	_, err = w.Commit(ctx)
 	return plugins.CopyResult{Bytes: at - s.server.less, Verified: "size"}, err
@@ -285,7 +301,7 @@ func (w *world) File(server, dir string, p relpath.Path) sideeffect.Identity {
 	return bridge.File(w, server, dir, p)
 }
 
-func (w *world) Send(context.Context, string, string, io.Reader, int64) (string, error) {
+func (w *world) Send(context.Context, string, string, task.Outgoing) (string, error) {
 	return "", errors.New("no task does")
 }
 
@@ -422,8 +438,15 @@ func TestPush(t *testing.T) {
 	for _, size := range sizes {
 		name := fmt.Sprint("f", size)
 		b := w.put(w.root, name, size)
+		when := time.Date(2011, 12, 13, 14, 15, 16, 0, time.UTC)
+		if err := os.Chtimes(filepath.Join(w.root, name), when, when); err != nil {
+			t.Fatal(err)
+		}
 		r := w.ends(w.submit("push", "one", name, "deep/in/"+name), lifecycle.Done)
 		w.is(w.servers["one"].root, "deep/in/"+name, b)
+		if fi, err := os.Stat(filepath.Join(w.servers["one"].root, "deep/in", name)); err != nil || !fi.ModTime().Equal(when) {
+			t.Errorf("%d bytes: the server's file has not the time of its source: %v, %v", size, fi, err)
+		}
 		if r.Verified != "sha256" || r.Proof == "" || r.Size != int64(size) {
 			t.Errorf("%d bytes: compared %q, proof %q, size %d", size, r.Verified, r.Proof, r.Size)
 		}
@@ -591,6 +614,156 @@ func TestCopy(t *testing.T) {
 			t.Errorf("direct %v: %v", direct, got)
 		}
 		w.stop()
+	}
+}
+
+// newDirect is a world of two servers that send to each other. Their sessions are of one process, and
+// what is copied is counted at "one".
+func newDirect(t *testing.T) (w *world, one *server) {
+	w = newWorld(t, "one", "two")
+	w.direct, w.plugins["two"], one = nil, w.plugins["one"], w.servers["one"]
+	one.can = func(c *plugins.Capabilities) { c.Copy = true }
+	return w, one
+}
+
+// leaves waits until nothing unfinished is at the server.
+func (w *world) leaves(server string) {
+	w.t.Helper()
+	for began := time.Now(); ; time.Sleep(time.Millisecond) {
+		left, _ := filepath.Glob(filepath.Join(w.servers[server].root, ".pannier-*"))
+		if len(left) == 0 {
+			return
+		}
+		if time.Since(began) > 30*time.Second {
+			w.t.Fatalf("left over: %q", left)
+		}
+	}
+}
+
+// TestCopyStopped: a direct copy that ends with the node goes on in its next life, and of one that is
+// cancelled nothing stays. The driver can say nothing more in either case.
+func TestCopyStopped(t *testing.T) {
+	for _, canceled := range []bool{false, true} {
+		t.Run(fmt.Sprint("canceled ", canceled), func(t *testing.T) {
+			w, s := newDirect(t)
+			held := make(chan struct{})
+			s.copying = func(ctx context.Context, copies int, at int64) error {
+				if copies > 1 || at < 1<<20 {
+					return nil
+				}
+				close(held)
+				<-ctx.Done()
+				return ctx.Err()
+			}
+			w.start(0, false)
+			b := w.put(s.root, "x", 4<<20)
+			ref := w.submit("copy", "two", "x", "y")
+			<-held
+			for { // until the node has heard how to go on, which the driver has said before
+				is, err := w.engine.Get(t.Context(), ref)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if is.Live != nil && is.Live.Received >= 1<<20 {
+					break
+				}
+				time.Sleep(time.Millisecond)
+			}
+			if canceled {
+				if _, err := w.engine.Cancel(t.Context(), ref, "not wanted"); err != nil {
+					t.Fatal(err)
+				}
+				w.ends(ref, lifecycle.InError)
+				w.leaves("two")
+				return
+			}
+			w.stop()
+			w.start(0, false)
+			r := w.ends(ref, lifecycle.Done)
+			w.is(w.servers["two"].root, "y", b)
+			if s.written != 4<<20 || !strings.HasPrefix(r.Verified, "direct") {
+				t.Errorf("%d bytes were written, compared %q", s.written, r.Verified)
+			}
+		})
+	}
+}
+
+// TestCopyForbidden: servers that do not send to each other any more, or may not, leave nothing of
+// what they had copied when the file comes through this node; and what was copied and must not have
+// its name is not sent a second time.
+func TestCopyForbidden(t *testing.T) {
+	const size = 4 << 20
+	lost := fault.FromPeer("copy", fault.Lost, "the server is gone")
+	run := func(name string, want lifecycle.State, written int64, copying func(w *world, copies int, at int64) error) {
+		t.Run(name, func(t *testing.T) {
+			w, s := newDirect(t)
+			s.copying = func(_ context.Context, copies int, at int64) error { return copying(w, copies, at) }
+			w.start(0, false)
+			b := w.put(s.root, "x", size)
+			r := w.ends(w.submit("copy", "two", "x", "y"), want)
+			w.leaves("two")
+			if s.written != written {
+				t.Errorf("%d bytes were written, not %d", s.written, written)
+			}
+			switch {
+			case want == lifecycle.InError:
+				if r.Failure.Kind != fault.Permission {
+					t.Errorf("%+v", r.Failure)
+				}
+			case name == "another source":
+				b = w.put(t.TempDir(), "x", size+1)
+				fallthrough
+			default:
+				w.is(w.servers["two"].root, "y", b)
+			}
+		})
+	}
+	half := func(copies int, at int64) bool { return copies == 1 && at == 2<<20 }
+	run("afterwards", lifecycle.Done, size+2<<20, func(_ *world, copies int, at int64) error {
+		switch {
+		case half(copies, at):
+			return lost
+		case copies > 1:
+			return fault.FromPeer("copy", fault.Refused, "not to that address")
+		}
+		return nil
+	})
+	run("to name it", lifecycle.InError, size, func(_ *world, copies int, at int64) error {
+		if at == size {
+			return fault.FromPeer("copy", fault.Permission, "no renaming here")
+		}
+		return nil
+	})
+	run("by the configuration", lifecycle.Done, size+2<<20, func(w *world, copies int, at int64) error {
+		if half(copies, at) {
+			w.direct = fault.New("direct", fault.Permission, "they do not name each other any more")
+			return lost
+		}
+		return nil
+	})
+	run("another source", lifecycle.Done, size+1+2<<20, func(w *world, copies int, at int64) error {
+		if half(copies, at) {
+			w.put(w.servers["one"].root, "x", size+1)
+			return lost
+		}
+		return nil
+	})
+}
+
+// TestCopyOfNothing: of a source that has gone in the moment before the copy, the destination gets no
+// directories.
+func TestCopyOfNothing(t *testing.T) {
+	w, s := newDirect(t)
+	w.put(s.root, "x", 10)
+	s.busy = func() error {
+		return errors.Join(os.Remove(filepath.Join(s.root, "x")), fault.FromPeer("copy", fault.NotFound, "no such file"))
+	}
+	w.start(0, false)
+	if r := w.ends(w.submit("copy", "two", "x", "deep/y"), lifecycle.InError); r.Failure.Kind != fault.NotFound {
+		t.Errorf("%+v", r.Failure)
+	}
+	if all, _ := os.ReadDir(w.servers["two"].root); len(all) > 0 {
+		t.Errorf("the destination has %v", all)
 	}
 }
 
@@ -885,9 +1058,9 @@ func TestCrash(t *testing.T) {
 func (w *world) survives(o engine.Order) {
 	w.t.Helper()
 	if _, _, err := w.engine.Submit(w.t.Context(), o); err == nil {
-		done := make(chan struct{})
+		e, done := w.engine, make(chan struct{})
 		go func() {
-			_, _ = w.engine.Wait(w.t.Context(), store.Ref{Key: lifecycle.Key{Requester: "a", ID: o.ID}, Role: lifecycle.Requester})
+			_, _ = e.Wait(w.t.Context(), store.Ref{Key: lifecycle.Key{Requester: "a", ID: o.ID}, Role: lifecycle.Requester})
 			close(done)
 		}()
 		select {

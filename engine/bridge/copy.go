@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/pannier/pannier/plugins"
@@ -21,8 +22,16 @@ func (p *push) direct(f *file) (o sideeffect.Outcome, done bool, err error) {
 	if why == nil && !ok {
 		why = fault.New("copy", fault.Unsupported, "the server cannot send to another one for this user")
 	}
+	if why == nil && p.ask.Bandwidth > 0 {
+		why = fault.New("copy", fault.Unsupported, "the servers hold no bandwidth, and the request has one")
+	}
+	n, noted, err := p.notes.get(p.ask.Key)
+	if err != nil || noted && !n.Copy { // an earlier attempt has begun the other way
+		return o, false, err
+	}
 	if why != nil {
 		p.log.Info("the file comes through this node", "from", f.server, "to", p.partner, "why", why)
+		p.undo(n.Resume)
 		return o, false, nil
 	}
 	a, err := s.Stat(p.ctx, f.name)
@@ -31,12 +40,11 @@ func (p *push) direct(f *file) (o sideeffect.Outcome, done bool, err error) {
 	}
 	version := versionOf(f.server, f.name, a)
 	from := fmt.Sprintf("%v %x", f, version.Encode())
-	n, noted, err := p.notes.get(p.ask.Key)
-	if err != nil || noted && !n.Copy { // an earlier attempt has begun the other way
-		return o, false, err
-	}
 	if !noted || version.IsZero() || n.Partner != p.partner || n.Name != p.name || n.From != from {
-		n = note{Partner: p.partner, Name: p.name, From: from, Copy: true}
+		if noted && n.Partner == p.partner && n.Name == p.name {
+			p.undo(n.Resume) // of another version of the source
+		}
+		n = note{Partner: p.partner, Name: p.name, From: from, Copy: true, Follow: p.ask.Follow.String()}
 	}
 	if a.Size >= 0 && p.willNote(a.Size) { // the servers name it, before this node can say so
 		n.Naming, n.Size, n.Before = true, a.Size, p.before(p.ctx)
@@ -46,10 +54,11 @@ func (p *push) direct(f *file) (o sideeffect.Outcome, done bool, err error) {
 			}
 		}
 	}
-	first := true
+	var first bool  // nothing has been told yet
+	var begun int64 // what the server had when the copy began
 	progress := func(offset int64, resume []byte) {
 		if first { // a driver tells where it begins
-			first, o.ResumedFrom = false, offset
+			first, o.ResumedFrom, begun = false, offset, offset
 		}
 		n.Rank = offset
 		if len(resume) > 0 {
@@ -62,22 +71,32 @@ func (p *push) direct(f *file) (o sideeffect.Outcome, done bool, err error) {
 			p.d.Progress(sideeffect.Progress{Moved: offset, Received: offset, Acknowledged: offset, Durable: offset, Total: a.Size})
 		}
 	}
-	result, err := c.Copy(p.ctx, f.name, p.s, p.name, plugins.CopyRequest{Resume: n.Resume, Progress: progress})
+	copied := func(resume []byte) (plugins.CopyResult, error) {
+		first, begun = true, 0
+		return c.Copy(p.ctx, f.name, p.s, p.name, plugins.CopyRequest{Resume: resume, Progress: progress})
+	}
+	result, err := copied(n.Resume)
 	if n.Resume != nil && stale(kindOf(err)) { // also after a crash behind the end of a copy
 		p.log.Info("what the server had is gone: the file is copied anew", "name", p.name, "error", err)
 		n.Resume = nil
-		result, err = c.Copy(p.ctx, f.name, p.s, p.name, plugins.CopyRequest{Progress: progress})
+		result, err = copied(nil)
 	}
-	if kindOf(err) == fault.NotFound && makeDirs(p.ctx, p.s, p.name) {
-		result, err = c.Copy(p.ctx, f.name, p.s, p.name, plugins.CopyRequest{Progress: progress})
+	if kindOf(err) == fault.NotFound && isThere(p.ctx, s, f.name) && makeDirs(p.ctx, p.s, p.name) {
+		result, err = copied(nil)
 	}
 	switch kind := kindOf(err); {
-	case kind == fault.Unsupported, kind == fault.Refused, kind == fault.Permission:
+	case (kind == fault.Unsupported || kind == fault.Refused || kind == fault.Permission) && result.Bytes <= begun && (begun == 0 || begun != a.Size):
 		p.log.Warn("the servers do not send to each other: the file comes through this node", "from", f.server, "to", p.partner, "error", err)
-		p.notes.drop(p.ask.Key)
+		if len(result.Resume) > 0 {
+			n.Resume = result.Resume
+		}
+		p.undo(n.Resume)
 		return o, false, nil
 	case err != nil:
-		if n.Resume, n.Rank = result.Resume, result.Bytes; len(n.Resume) > 0 {
+		if len(result.Resume) > 0 || !trusted(kind) { // else, as after a cancel, what was noted is still there
+			n.Resume, n.Rank = result.Resume, result.Bytes
+		}
+		if len(n.Resume) > 0 {
 			if noting := p.notes.put(p.ask.Key, n); noting != nil {
 				p.log.Warn("the next attempt cannot go on where this one ended", "error", noting)
 			}
@@ -100,4 +119,23 @@ func (p *push) direct(f *file) (o sideeffect.Outcome, done bool, err error) {
 		err = p.d.Ledger.Ended(result.Bytes, sideeffect.Sum{})
 	}
 	return o, true, err
+}
+
+// undo removes what a direct copy has left at the destination, and its note: another way does not
+// go on with it.
+func (p *push) undo(resume []byte) {
+	if len(resume) > 0 {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(p.ctx), tidyTime)
+		defer cancel()
+		if err := removeAt(ctx, p.s, p.name, plugins.WriteRequest{Size: -1, Resume: resume}); err != nil {
+			p.log.Warn("an unfinished file stays at a bridge", "name", p.name, "error", err)
+		}
+	}
+	p.notes.drop(p.ask.Key)
+}
+
+// isThere says whether it is not the source that is missing.
+func isThere(ctx context.Context, s plugins.Session, name string) bool {
+	_, err := s.Stat(ctx, name)
+	return kindOf(err) != fault.NotFound
 }

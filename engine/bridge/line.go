@@ -98,7 +98,7 @@ func (l *Line) Call(ctx context.Context, partner string, a engine.Ask, d *sideef
 	if !l.o.Servers.Has(partner) {
 		return l.o.Next.Call(ctx, partner, a, d)
 	}
-	x := &call{Line: l, ctx: ctx, partner: partner, ask: a, d: d, log: l.o.Log.With("id", a.Key.ID.String(), "partner", partner)}
+	x := &call{Line: l, ctx: ctx, partner: partner, ask: a, d: d, log: l.o.Log.With("id", a.Key.ID.String(), "follow", a.Follow.String(), "partner", partner)}
 	answer, err := x.run()
 	return answer, AsEnd(partner, err)
 }

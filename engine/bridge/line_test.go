@@ -1,12 +1,44 @@
 package bridge
 
 import (
+	"context"
 	"path/filepath"
 	"testing"
 
 	"github.com/pannier/pannier/engine"
 	"github.com/pannier/pannier/engine/lifecycle"
+	"github.com/pannier/pannier/plugins"
+	"github.com/pannier/pannier/sideeffect"
 )
+
+// judge is the engine's ledger, and a file at a server, which say in which order they were asked.
+type judge struct {
+	sideeffect.Ledger
+	plugins.Staged
+	said string
+}
+
+func (j *judge) Judged(f func() error) error {
+	j.said += "["
+	defer func() { j.said += "]" }()
+	return f()
+}
+
+func (j *judge) Commit(context.Context) (plugins.Attr, error) {
+	j.said += "commit"
+	return plugins.Attr{Name: "/x"}, nil
+}
+
+// TestVerdictTakesItsTime: the engine does not take a server that answers for others for one that stands still.
+func TestVerdictTakesItsTime(t *testing.T) {
+	for verdict, want := range map[bool]string{false: "commit", true: "[commit]"} {
+		j := &judge{}
+		p := &push{call: &call{d: &sideeffect.Descriptor{Ledger: j}}, can: plugins.Capabilities{Verdict: verdict}, staged: j}
+		if a, err := p.commit(t.Context()); err != nil || a.Name != "/x" || j.said != want {
+			t.Errorf("%v: %q, %v, %v", verdict, j.said, a, err)
+		}
+	}
+}
 
 // TestPhases: from each phase that a requester may be in when it begins an attempt, what is
 // answered leads it to the end, without a mismatch and without the same call twice.

@@ -13,7 +13,7 @@ import (
 )
 
 // The file of notes is a bbolt database with one bucket, "pushes": the key is the
-// requester's name, a zero byte and the id, the value a note in JSON.
+// requester's name, a zero byte and the id, the value a sealed note in JSON.
 
 // note is what is remembered of a push that has not ended.
 type note struct {
@@ -29,6 +29,7 @@ type note struct {
 	Size   int64     `json:"size,omitempty"`
 	Digest string    `json:"digest,omitempty"` // "sha256:..."; empty: none was made
 	Begun  time.Time `json:"begun"`            // by this node's clock
+	Follow string    `json:"follow,omitempty"` // of the request's chain, for the log; empty: of a node from before that was noted
 }
 
 // commitWait is how long a commit waits for others to join it.
@@ -57,7 +58,8 @@ func noteKey(k lifecycle.Key) []byte { return append(append([]byte(k.Requester),
 func (n *notes) get(k lifecycle.Key) (v note, ok bool, err error) {
 	err = n.db.View(func(tx *bbolt.Tx) error {
 		if b := tx.Bucket(bucket).Get(noteKey(k)); b != nil {
-			ok = json.Unmarshal(b, &v) == nil
+			b, ok = notefile.Unseal(noteKey(k), b)
+			ok = ok && json.Unmarshal(b, &v) == nil
 		}
 		return nil
 	})
@@ -68,7 +70,7 @@ func (n *notes) get(k lifecycle.Key) (v note, ok bool, err error) {
 func (n *notes) put(k lifecycle.Key, v note) error {
 	b, err := json.Marshal(v)
 	if err == nil {
-		err = n.db.Batch(func(tx *bbolt.Tx) error { return tx.Bucket(bucket).Put(noteKey(k), b) })
+		err = n.db.Batch(func(tx *bbolt.Tx) error { return tx.Bucket(bucket).Put(noteKey(k), notefile.Seal(noteKey(k), b)) })
 	}
 	return fault.Wrap("write the notes of bridges", "", err)
 }

@@ -30,8 +30,11 @@ type parts struct {
 }
 
 // partID is the plugins.WriteRequest.ID of a request.
-func partID(k lifecycle.Key) string {
-	sum := sha256.Sum256(noteKey(k))
+func partID(k lifecycle.Key) string { return PartID(noteKey(k)) }
+
+// PartID is the plugins.WriteRequest.ID of what is sent for something that has a key.
+func PartID(key []byte) string {
+	sum := sha256.Sum256(key)
 	return hex.EncodeToString(sum[:16])
 }
 
@@ -117,6 +120,11 @@ func (l *Line) remove(ctx context.Context, partner, name string, r plugins.Write
 		return err
 	}
 	defer func() { over(err) }()
+	return removeAt(ctx, s, name, r)
+}
+
+// removeAt is remove in a session.
+func removeAt(ctx context.Context, s plugins.Session, name string, r plugins.WriteRequest) error {
 	w, ok := s.(plugins.Writer)
 	if !ok || !s.Capabilities().Resume { // nothing stays where nothing can be gone on with
 		return nil

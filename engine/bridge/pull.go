@@ -35,7 +35,10 @@ func (x *call) pull() (engine.Answer, error) {
 	}
 	defer src.Close()
 	defer context.AfterFunc(x.ctx, src.Interrupt)()
-	point := x.d.ResumePoint(x.ctx)
+	point, err := x.d.ResumePoint(x.ctx)
+	if err != nil {
+		return engine.Answer{}, err
+	}
 	if !src.Rewindable() || src.Version().IsZero() || point.Version != src.Version() || point.BlockSize != blockSize || point.Offset > src.Size() {
 		point = sideeffect.ResumePoint{}
 	}
@@ -105,7 +108,7 @@ func (i *intake) compare() error {
 	if i.sum == nil {
 		return nil
 	}
-	sum, err := checksum(i.src.ctx, i.src.s, i.src.name, i.other)
+	sum, err := Checksum(i.src.ctx, i.src.s, i.src.name, i.other)
 	switch {
 	case err != nil && i.src.ctx.Err() != nil:
 		return AsEnd(i.src.server, err)
@@ -172,7 +175,7 @@ func (i *intake) ended() error {
 		return err
 	}
 	i.end = sideeffect.End{Total: i.at}
-	if sum, err := checksum(i.src.ctx, i.src.s, i.src.name, i.hash.String()); err != nil {
+	if sum, err := Checksum(i.src.ctx, i.src.s, i.src.name, i.hash.String()); err != nil {
 		return AsEnd(i.src.server, err)
 	} else if sum != nil {
 		i.end.Hash = sideeffect.Sum{Algorithm: i.hash, Bytes: sum}
@@ -183,8 +186,8 @@ func (i *intake) ended() error {
 	return io.EOF
 }
 
-// checksum is what the server says of the whole file; nil if it does not.
-func checksum(ctx context.Context, s plugins.Session, name, algorithm string) ([]byte, error) {
+// Checksum is what the server says of the whole file; nil if it does not.
+func Checksum(ctx context.Context, s plugins.Session, name, algorithm string) ([]byte, error) {
 	c, ok := s.(plugins.Checksummer)
 	if !ok || !slices.Contains(s.Capabilities().Checksums, algorithm) {
 		return nil, nil

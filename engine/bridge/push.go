@@ -128,7 +128,7 @@ func (p *push) free() error {
 // begin goes on with what an earlier attempt has left at the server, if the file is
 // still the same, or begins.
 func (p *push) begin(w plugins.Writer, src sideeffect.Source) error {
-	fresh := note{Partner: p.partner, Name: p.name, Begun: time.Now()}
+	fresh := note{Partner: p.partner, Name: p.name, Begun: time.Now(), Follow: p.ask.Follow.String()}
 	if v := src.Version(); !v.IsZero() {
 		fresh.From = fmt.Sprintf("%v %x", p.d.Local, v.Encode())
 	}
@@ -140,7 +140,7 @@ func (p *push) begin(w plugins.Writer, src sideeffect.Source) error {
 	if p.willNote(src.Size()) { // now, since a session may be able to do nothing else while it writes
 		p.note.Before = p.before(p.ctx)
 	}
-	request := plugins.WriteRequest{Size: src.Size(), ID: partID(p.ask.Key), Again: ok || p.ask.Call.Attempt > 1}
+	request := plugins.WriteRequest{Size: src.Size(), ID: partID(p.ask.Key), Again: ok || p.ask.Call.Attempt > 1, Modified: src.Version().Modified()}
 	if ok && p.can.Resume && !old.Copy && old.Partner == p.partner && old.Name == p.name && fresh.From != "" && old.From == fresh.From {
 		request.Resume = old.Resume
 	}
@@ -312,13 +312,27 @@ func (p *push) Verdict(ctx context.Context) (v sideeffect.Verdict, err error) {
 		}
 		p.noted = true
 	}
-	if p.attr, err = p.staged.Commit(ctx); err == nil {
+	if p.attr, err = p.commit(ctx); err == nil {
 		p.attr.Verified, err = p.compare(ctx)
 	}
 	if err != nil {
 		return v, AsEnd(p.partner, err)
 	}
 	return sideeffect.Verdict{Bytes: p.end.Total, Durable: p.end.Total, Hash: p.end.Hash}, nil
+}
+
+// commit has the server name the file. Where it answers for what lies behind it, that takes its time.
+func (p *push) commit(ctx context.Context) (a plugins.Attr, err error) {
+	last := func() error {
+		a, err = p.staged.Commit(ctx)
+		return err
+	}
+	if l, ok := p.d.Ledger.(engine.Judging); ok && p.can.Verdict {
+		err = l.Judged(last)
+	} else {
+		err = last()
+	}
+	return a, err
 }
 
 // nothing is the lookOf a name that is free.
@@ -350,7 +364,7 @@ func (p *push) compare(ctx context.Context) (string, error) {
 	if p.attr.Verified != "" && p.attr.Verified != bySize {
 		return p.attr.Verified, nil
 	}
-	sum, err := checksum(ctx, p.s, p.name, p.end.Hash.Algorithm.String())
+	sum, err := Checksum(ctx, p.s, p.name, p.end.Hash.Algorithm.String())
 	switch {
 	case err != nil:
 		return "", err
@@ -400,7 +414,7 @@ func (x *call) isNamed(s plugins.Session, n note) (bool, error) {
 		return false, err
 	}
 	if algorithm, digest, ok := strings.Cut(n.Digest, ":"); ok {
-		sum, err := checksum(x.ctx, s, n.Name, algorithm)
+		sum, err := Checksum(x.ctx, s, n.Name, algorithm)
 		if err != nil || sum != nil {
 			return err == nil && hex.EncodeToString(sum) == digest, err
 		}
@@ -450,7 +464,7 @@ func (l *Line) forget(key lifecycle.Key, n note) {
 		err = l.remove(ctx, n.Partner, n.Name, plugins.WriteRequest{Size: -1, Resume: n.Resume})
 	}
 	if err != nil {
-		l.o.Log.Warn("an unfinished file stays at a bridge", "id", key.ID.String(), "partner", n.Partner, "name", n.Name, "error", err)
+		l.o.Log.Warn("an unfinished file stays at a bridge", "id", key.ID.String(), "follow", n.Follow, "partner", n.Partner, "name", n.Name, "error", err)
 	}
 	if ctx.Err() == nil {
 		l.notes.drop(key)

@@ -7,16 +7,21 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"os/user"
 	"reflect"
+	"strconv"
+	"syscall"
 	"time"
 
 	"github.com/pannier/pannier/engine"
+	"github.com/pannier/pannier/engine/access"
 	"github.com/pannier/pannier/engine/folder"
 	"github.com/pannier/pannier/engine/guest"
 	"github.com/pannier/pannier/engine/schedule"
 	"github.com/pannier/pannier/flow/carrier"
 	"github.com/pannier/pannier/flow/relay"
 	"github.com/pannier/pannier/spec/fault"
+	"github.com/pannier/pannier/spec/shellword"
 )
 
 // DefaultPath is where a node's file is unless somebody says otherwise.
@@ -44,9 +49,11 @@ type Config struct {
 	Folders   map[string]folder.Folder     // by name
 	Schedules map[string]schedule.Schedule // by name
 	Expects   map[string]schedule.Expected // by name
+	Tokens    []access.Token
 	Audit     Audit
 	Push      Push
 	file      Source // what it was read from
+	text      document
 	own       func(state string) string
 }
 
@@ -151,9 +158,47 @@ func once(op, path string, err error) error {
 		err = p.Err
 	}
 	if errors.Is(err, fs.ErrPermission) {
-		return &fault.Error{Op: op, Kind: fault.Permission, Subject: path, Err: errors.New("this user may not read it")}
+		return &fault.Error{Op: op, Kind: fault.Permission, Subject: path, Err: errors.New(unreadable(path, os.Geteuid()))}
 	}
 	return fault.Wrap(op, path, err)
+}
+
+// unreadable is why a user may not read a file, and what helps. Who reads that may be somebody else:
+// of a daemon it is its own user.
+func unreadable(path string, uid int) string {
+	name, group := strconv.Itoa(uid), ""
+	if u, err := user.LookupId(name); err == nil {
+		name, group = u.Username, u.Gid
+	}
+	text := "user " + name + " may not "
+	fi, err := os.Stat(path)
+	if err != nil {
+		return text + "enter a directory on the way to it"
+	}
+	text += fmt.Sprintf("read it; it has mode %04o", fi.Mode().Perm())
+	if s, ok := fi.Sys().(*syscall.Stat_t); ok {
+		text += ", and is of " + owners(s.Uid, s.Gid)
+	}
+	if group == "" {
+		return text
+	}
+	return text + ". If that is the node's user, as root: " + shellword.Line("chgrp", groupName(group), path) + " && " + shellword.Line("chmod", "0640", path)
+}
+
+// owners are a user and a group by their names, as chown has them.
+func owners(uid, gid uint32) string {
+	name := strconv.FormatUint(uint64(uid), 10)
+	if u, err := user.LookupId(name); err == nil {
+		name = u.Username
+	}
+	return name + ":" + groupName(strconv.FormatUint(uint64(gid), 10))
+}
+
+func groupName(gid string) string {
+	if g, err := user.LookupGroupId(gid); err == nil {
+		return g.Name
+	}
+	return gid
 }
 
 // Parse reads a text; name is what messages call it. It looks at nothing else.
@@ -184,6 +229,6 @@ func parseFor(name string, data []byte, own func(state string) string, extra fun
 	if err := p.err(); err != nil {
 		return nil, err
 	}
-	cfg.file, cfg.own = Source{Name: name, Text: data}, own
+	cfg.file, cfg.own, cfg.text = Source{Name: name, Text: data}, own, document{*p, root}
 	return cfg, nil
 }

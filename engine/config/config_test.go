@@ -4,11 +4,14 @@ import (
 	"encoding/binary"
 	"errors"
 	"flag"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
+	"os/user"
 	"path/filepath"
 	"reflect"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -203,12 +206,38 @@ func TestLoad(t *testing.T) {
 	}
 }
 
-// TestPermission: it is said once, and with the path.
+// TestPermission: it is said once, with the path, who may not read it and what helps.
 func TestPermission(t *testing.T) {
-	const want = `read configuration "/p.toml": permission denied: this user may not read it`
-	err := once("read configuration", "/p.toml", &fs.PathError{Op: "open", Path: "/p.toml", Err: syscall.EACCES})
-	if !errors.Is(err, fault.Permission) || err.Error() != want {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "p.toml")
+	if err := os.WriteFile(path, nil, 0o640); err != nil {
+		t.Fatal(err)
+	}
+	err := once("read configuration", path, &fs.PathError{Op: "open", Path: path, Err: syscall.EACCES})
+	if want := fmt.Sprintf("read configuration %q: permission denied: user ", path); !errors.Is(err, fault.Permission) || !strings.HasPrefix(err.Error(), want) {
 		t.Errorf("%v", err)
+	}
+	nobody, err := user.Lookup("nobody")
+	if err != nil {
+		t.Fatal(err)
+	}
+	uid, err := strconv.Atoi(nobody.Uid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	group, mine := groupName(nobody.Gid), owners(uint32(os.Getuid()), uint32(os.Getgid()))
+	for _, c := range []struct {
+		path string
+		uid  int
+		want string
+	}{
+		{path, uid, "user nobody may not read it; it has mode 0640, and is of " + mine + ". If that is the node's user, as root: chgrp " + group + " " + path + " && chmod 0640 " + path},
+		{path, 1 << 30, "user 1073741824 may not read it; it has mode 0640, and is of " + mine},
+		{filepath.Join(path, "x"), uid, "user nobody may not enter a directory on the way to it"},
+	} {
+		if got := unreadable(c.path, c.uid); got != c.want {
+			t.Errorf("%q, want %q", got, c.want)
+		}
 	}
 }
 

@@ -37,6 +37,7 @@ func TestDocumented(t *testing.T) {
 		"## `[node]`": reflect.TypeFor[nodeTable](), "## `[http]`": reflect.TypeFor[httpTable](), "## `[[partner]]`": reflect.TypeFor[partnerTable](), "## `[[rule]]`": reflect.TypeFor[ruleTable](),
 		"## `[[relay]]`": reflect.TypeFor[relayTable](), "### `ports`": reflect.TypeFor[portTable](), "## `[[relay_policy]]`": reflect.TypeFor[policyTable](),
 		"### `limits`": reflect.TypeFor[limitsTable](), "## `[[bridge]]`": reflect.TypeFor[bridgeTable](),
+		"## `[[token]]`":    reflect.TypeFor[tokenTable](),
 		"## `[[expect]]`":   reflect.TypeFor[expectTable](),
 		"## `[[pool]]`":     reflect.TypeFor[poolTable](),
 		"## `[[schedule]]`": reflect.TypeFor[scheduleTable](),

@@ -34,6 +34,7 @@ type file struct {
 	Folder   []folderTable   `toml:"folder"`
 	Schedule []scheduleTable `toml:"schedule"`
 	Expect   []expectTable   `toml:"expect"`
+	Token    []tokenTable    `toml:"token"`
 	Audit    auditTable      `toml:"audit"`
 	Push     pushTable       `toml:"push"`
 }
@@ -174,7 +175,7 @@ type userTable struct {
 	Partner  string `toml:"partner"`
 	Rule     string `toml:"rule"`
 	Get      string `toml:"get"`
-	Wait     period `toml:"wait" default:"10m"`
+	Wait     period `toml:"wait" default:"9m"`
 }
 
 type folderTable struct {
@@ -224,6 +225,15 @@ type expectTable struct {
 	At      string        `toml:"at"`
 	Expire  task.Duration `toml:"expire" default:"24h"`
 	Early   task.Duration `toml:"early"`
+}
+
+type tokenTable struct {
+	Name    string   `toml:"name"`
+	Scopes  []string `toml:"scopes"`
+	Rules   []string `toml:"rules"`
+	Expires expiry   `toml:"expires"`
+	ID      string   `toml:"id"`
+	SHA256  string   `toml:"sha256"`
 }
 
 type limitsTable struct {

@@ -41,6 +41,7 @@ var shapes = map[reflect.Type]string{
 	reflect.TypeFor[failed]():          "keep or move",
 	reflect.TypeFor[missed]():          "skip, once or all",
 	reflect.TypeFor[overlap]():         "allow or skip",
+	reflect.TypeFor[expiry]():          `time or never, as "2030-12-31T00:00:00Z"`,
 	oneOfType:                          "text or list of text",
 	ratesType:                          `rate or list of rates, as "200MB/s" or ["Mon-Fri 08:00-18:00 20MB/s", "200MB/s"]`,
 	reflect.TypeFor[quantity.Slot]():   `rate, as "Mon-Fri 08:00-18:00 20MB/s"`,

@@ -19,7 +19,7 @@ const hidden = "%hidden%"
 
 // WithoutAddresses is the text of an object as those may see it who only read: of a url no more
 // than scheme and host, of a command the program, of what a message says, and of another value
-// with an address in it, nothing, because the rest may be a secret; and no comment. Addresses of nodes have no secrets,
+// with an address in it, and the digest of a token, nothing, because the rest may be a secret; and no comment. Addresses of nodes have no secrets,
 // and stay. It goes by the values that the text has, however they are written.
 func WithoutAddresses(text string) string {
 	root, wrong := parse([]byte(text))
@@ -84,7 +84,7 @@ func (p placed) public() string {
 		return p.text
 	case p.name == "url":
 		return host(p.text)
-	case p.name == "argv" && p.item > 0, p.name == "text", p.name == "subject":
+	case p.name == "argv" && p.item > 0, p.name == "text", p.name == "subject", p.name == "sha256":
 		return hidden
 	case p.name == "address" && isNode(p.text), !strings.Contains(p.text, "://"):
 		return p.text

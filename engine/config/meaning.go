@@ -72,6 +72,7 @@ func (m *meaning) config(root *value) *Config {
 	cfg.Folders = m.folders(root.field("folder"))
 	cfg.Schedules = m.schedules(root.field("schedule"))
 	cfg.Expects = m.expects(root.field("expect"))
+	cfg.Tokens = m.tokens(root.field("token"))
 	cfg.Audit, cfg.Push = m.audit(root.field("audit")), m.push(root.field("push"))
 	cfg.Book = m.withBridges()
 	m.leftOut(root)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/pelletier/go-toml/v2/unstable"
 
+	"github.com/pannier/pannier/engine/access"
 	"github.com/pannier/pannier/engine/objects"
 	"github.com/pannier/pannier/spec/fault"
 )
@@ -19,7 +20,7 @@ import (
 // read with the same eyes, together with the file that the node has.
 
 // Kinds are the sections that can be applied while a node runs.
-var Kinds = []string{"partner", "rule", "pool", "folder", "schedule", "expect"}
+var Kinds = []string{"partner", "rule", "pool", "folder", "schedule", "expect", access.Kind}
 
 // Source is a text with sections, and what messages call it.
 type Source struct {

@@ -176,6 +176,7 @@ func (m *meaning) task(all task.Catalogue, t *task.Table, v *value, list string)
 		m.add(m.culprit(kind, t, v, err), "", "%s: %s", t.Task, words(err))
 		fine = false
 	}
+	fine = fine && m.some(v, "attempts", t.Attempts) && m.some(v, "max_files", t.MaxFiles) && m.some(v, "max_ratio", t.MaxRatio)
 	if v.has("timeout") && t.Timeout <= 0 && !m.noted(v.field("timeout")) {
 		m.add(v.field("timeout").place, "", "no task is done in no time; without timeout it may take %s", quantity.FormatDuration(cmp.Or(kind.Limit, task.DefaultTimeout)))
 		fine = false
@@ -200,6 +201,15 @@ func (m *meaning) task(all task.Catalogue, t *task.Table, v *value, list string)
 		}
 	}
 	return fine
+}
+
+// some notes a number of a task that is written down and 0, which would be its default.
+func (m *meaning) some(v *value, key string, n int) bool {
+	if !v.has(key) || n != 0 {
+		return true
+	}
+	m.add(v.field(key).place, "", "%s is 0: write 1 or more, or leave it out", key)
+	return false
 }
 
 // culprit is where the setting is that a task is refused for: the one that the reason begins with;

@@ -183,12 +183,16 @@ func (e *exam) ends(subject, do string, at time.Time) {
 // refused, as it should be.
 func (e *exam) tokens() {
 	path := node.TokensPath(e.Config.Node.State)
-	t, err := access.OpenTokens(path, slog.New(slog.DiscardHandler))
+	_, before, err := access.OpenTokens(path, slog.New(slog.DiscardHandler))
 	if err != nil {
-		e.fail(path, "restore it, or remove it and make new tokens", "the node does not start: %s", fault.Plain(err))
+		e.fail(path, "restore it, or remove it, which forgets when tokens were used", "the node does not start: %s", fault.Plain(err))
 		return
 	}
-	for _, one := range t.List() {
+	all := slices.Clone(e.Config.Tokens)
+	for _, one := range before {
+		all = append(all, one.Token)
+	}
+	for _, one := range all {
 		subject := "token " + one.Name
 		switch {
 		case one.Expires.IsZero():

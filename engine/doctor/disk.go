@@ -12,6 +12,7 @@ import (
 
 	"github.com/dustin/go-humanize"
 
+	"github.com/pannier/pannier/engine/answers"
 	"github.com/pannier/pannier/spec/fault"
 )
 
@@ -39,11 +40,33 @@ func (e *exam) disk() {
 		e.kind(state)
 		e.sync(state)
 	}
-	for _, root := range e.rootDirs() {
-		if root != state {
+	roots := e.rootDirs()
+	silent := e.hung(roots)
+	for _, root := range roots {
+		switch {
+		case silent[root]:
+			e.skip(root, "its file system does not answer")
+		case root != state:
 			e.room(root)
 		}
 	}
+}
+
+// there asks the file system of a directory.
+var there = answers.To(func(dir string) error {
+	_, err := volumeOf(dir)
+	return err
+})
+
+// hung are those of directories whose file systems do not answer: whoever looks at them waits for ever.
+func (e *exam) hung(dirs []string) map[string]bool {
+	said, silent := there.Within(answers.Patience, dirs...), map[string]bool{}
+	for _, dir := range dirs {
+		if _, answered := said[dir]; !answered {
+			silent[dir] = true
+		}
+	}
+	return silent
 }
 
 // rootDirs are the directories of all rules, each once.

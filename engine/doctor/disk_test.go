@@ -1,8 +1,14 @@
 package doctor
 
 import (
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/pannier/pannier/engine"
+	"github.com/pannier/pannier/engine/answers"
+	"github.com/pannier/pannier/engine/config"
+	"github.com/pannier/pannier/engine/folder"
 )
 
 // TestRoom: bytes and inodes are judged apart; a file system without a number of inodes has
@@ -38,6 +44,49 @@ func TestSynced(t *testing.T) {
 		e.synced("/x", []time.Duration{tc.slowest, 1, 2})
 		if len(got) != 1 || got[0].Outcome != tc.want {
 			t.Errorf("%v: %+v, want %s", tc.slowest, got, tc.want)
+		}
+	}
+}
+
+// TestHung: directories whose file systems do not answer are told of, and the others are looked at.
+func TestHung(t *testing.T) {
+	well := t.TempDir()
+	goOn := make(chan struct{})
+	defer func(was *answers.Answers[error]) { close(goOn); there = was }(there)
+	there = answers.To(func(dir string) error {
+		if strings.HasPrefix(dir, "/hung") {
+			<-goOn
+		}
+		return nil
+	})
+	cfg := &config.Config{
+		Book:    engine.Book{Rules: map[string]*engine.Rule{"a": {Root: "/hung"}, "b": {Root: well}, "c": {Root: "/hung2"}, "d": {}}},
+		Folders: map[string]folder.Folder{"f": {Root: "/hung"}, "g": {Root: well, After: folder.Keep, Failed: folder.Keep}},
+	}
+	cfg.Node.State = well
+	for check, want := range map[string]map[string]Outcome{
+		"disk":   {"/hung": Skipped, "/hung2": Skipped, well: OK},
+		"root":   {"rule a": Fail, "rule b": OK, "rule c": Fail},
+		"folder": {"f": Fail, "g": OK},
+	} {
+		for _, c := range checks {
+			if c.name != check {
+				continue
+			}
+			got := map[string]Outcome{}
+			c.look(&exam{Host: Host{Config: cfg}, ctx: t.Context(), check: check, tell: func(f Finding) {
+				if got[f.Subject] = f.Outcome; f.Outcome != Warn && (f.Outcome == OK) == strings.Contains(f.Text, "does not answer") {
+					t.Errorf("%+v", f)
+				}
+			}})
+			for subject, is := range want {
+				if o := got[subject]; o != is && (is != OK || o != Warn) { // of the disk of this host
+					t.Errorf("%s of %s: %q, want %s", check, subject, o, is)
+				}
+			}
+			if len(got) != len(want) {
+				t.Errorf("%s: %v, want %v", check, got, want)
+			}
 		}
 	}
 }

@@ -50,7 +50,7 @@ type Daemon struct {
 	Version  string
 	Key      string
 	Draining bool
-	// Hints is why the kernel does not tell of changes, by the names of folders of which it does not.
+	// Hints is of which changes the kernel does not tell, and why, by the names of folders of which it does not.
 	Hints map[string]string
 	// Stays is why files could not be moved or removed, by the names of folders of which they stay.
 	Stays map[string]string

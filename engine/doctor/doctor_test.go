@@ -24,6 +24,7 @@ import (
 	"github.com/pannier/pannier/engine/doctor"
 	"github.com/pannier/pannier/engine/node"
 	"github.com/pannier/pannier/flow/carrier"
+	"github.com/pannier/pannier/flow/flowtest/testcert"
 	"github.com/pannier/pannier/plugins"
 	"github.com/pannier/pannier/plugins/dir"
 	"github.com/pannier/pannier/plugins/host"
@@ -152,7 +153,7 @@ func TestHealthy(t *testing.T) {
 			t.Errorf("%+v", f)
 		}
 	}
-	for _, want := range [][2]string{{"plugin", "bridge b"}, {"folder", "folder f"}, {"root", "rule in"}, {"store", "store.db"}, {"address", "node.admin"}, {"state", "identity.pem"}, {"limit", "open files"}, {"limit", "inotify watches"}} {
+	for _, want := range [][2]string{{"plugin", "bridge b"}, {"folder", "f"}, {"root", "rule in"}, {"store", "store.db"}, {"address", "node.admin"}, {"state", "identity.pem"}, {"limit", "open files"}, {"limit", "inotify watches"}} {
 		has(t, all, doctor.OK, want[0], want[1], "")
 	}
 	for _, dir := range []string{w.state, w.root, filepath.Join(w.root, "box")} {
@@ -193,11 +194,11 @@ func TestBroken(t *testing.T) {
 			w.must(err, os.Mkdir(filepath.Join(w.root, "box"), 0o755), os.Symlink(at, filepath.Join(w.root, "away")))
 			w.t.Cleanup(func() { os.RemoveAll(at) })
 			w.rest = "[[partner]]\nname = \"p\"\naddress = \"tls://127.0.0.1:1\"\nkey = \"sha256:" + strings.Repeat("0", 64) + "\"\n[[folder]]\nname = \"f\"\nrule = \"out\"\npartner = \"p\"\ndir = \"box\"\nafter = \"move\"\nto = \"away/sent\"\n"
-		}, doctor.Fail, "folder", "folder f", "another file system"},
+		}, doctor.Fail, "folder", "f", "another file system"},
 		"folder moves to no directory": {func(w *ward) {
 			w.must(os.Mkdir(filepath.Join(w.root, "box"), 0o755), os.WriteFile(filepath.Join(w.root, "sent"), nil, 0o644))
 			w.rest = "[[partner]]\nname = \"p\"\naddress = \"tls://127.0.0.1:1\"\nkey = \"sha256:" + strings.Repeat("0", 64) + "\"\n[[folder]]\nname = \"f\"\nrule = \"out\"\npartner = \"p\"\ndir = \"box\"\nfailed = \"move\"\nfailed_to = \"sent\"\n"
-		}, doctor.Fail, "folder", "folder f", "files cannot be moved to "},
+		}, doctor.Fail, "folder", "f", "files cannot be moved to "},
 		"port in use": {func(w *ward) {
 			l, err := net.Listen("tcp", "127.0.0.1:0")
 			w.must(err)
@@ -263,12 +264,9 @@ func TestBroken(t *testing.T) {
 // TestEnds: what ends soon is a warning; a certificate that has ended fails, a token does not.
 func TestEnds(t *testing.T) {
 	w := newWard(t)
-	cert, key := certificate(t, w.state, time.Now().Add(10*24*time.Hour))
-	w.rest = fmt.Sprintf("[http]\nlisten = [\"tls://127.0.0.1:0\"]\ncertificate = %q\nkey = %q\n", cert, key)
-	tokens, err := access.OpenTokens(node.TokensPath(w.state), slog.New(slog.DiscardHandler))
-	w.must(err)
-	_, _, err = tokens.Create(access.Token{Name: "ci", Scopes: []access.Scope{access.Read}, Expires: time.Now().Add(10 * 24 * time.Hour)})
-	w.must(err)
+	cert := testcert.Until(t, w.state, time.Now().Add(10*24*time.Hour))
+	ci := access.Token{Name: "ci", Scopes: []access.Scope{access.Read}, Expires: time.Now().Add(10 * 24 * time.Hour)}
+	w.rest = fmt.Sprintf("[http]\nlisten = [\"tls://127.0.0.1:0\"]\ncertificate = %q\nkey = %q\n", cert.File, cert.Key) + ci.Section()
 	all := w.look()
 	has(t, all, doctor.Warn, "certificate", "cert", "it ends on")
 	has(t, all, doctor.Warn, "token", "token ci", "it ends on")
@@ -310,6 +308,17 @@ func TestLess(t *testing.T) {
 	secret := filepath.Join(filepath.Dir(w.root), "secret")
 	w.must(os.WriteFile(secret, []byte(`{"user": "u"}`), 0o000), os.Chmod(w.root, 0o555))
 	w.rest = fmt.Sprintf("[[bridge]]\nname = \"b\"\nplugin = \"dir\"\nendpoint = \"dir:///tmp\"\ncredentials = \"file:%s\"\n", secret)
+	for name, mode := range map[string]os.FileMode{"own": 0o755, "shared": 0o775, "mixed": 0o755} {
+		dir := filepath.Join(w.root, name)
+		w.must(os.Chmod(w.root, 0o755), os.Mkdir(dir, 0o755), os.Chmod(dir, mode), os.WriteFile(filepath.Join(dir, "a"), nil, 0o644), os.Chmod(w.root, 0o555))
+		if os.Getuid() == 0 {
+			w.must(os.Chown(dir, nobody, nobody))
+			if name != "mixed" {
+				w.must(os.Chown(filepath.Join(dir, "a"), nobody, nobody))
+			}
+		}
+		w.rest += fmt.Sprintf("[[folder]]\nname = %q\nrule = \"out\"\npartner = \"b\"\ndir = %[1]q\nclosed = true\n", name)
+	}
 	file := filepath.Join(filepath.Dir(w.root), "p.toml")
 	w.must(os.WriteFile(file, []byte(w.text()), 0o644))
 	cmd := exec.CommandContext(t.Context(), os.Args[0])
@@ -326,7 +335,10 @@ func TestLess(t *testing.T) {
 	has(t, all, doctor.Warn, "limit", "open files", "may have 200,")
 	has(t, all, doctor.Fail, "root", "rule in", "permission denied")
 	has(t, all, doctor.Fail, "secret", "secret", "permission denied")
+	has(t, all, doctor.OK, "folder", "own", "can be looked at")
+	has(t, all, doctor.Warn, "folder", "shared", "others may write in "+filepath.Join(w.root, "shared"))
 	if os.Getuid() == 0 {
+		has(t, all, doctor.Warn, "folder", "mixed", "closed = true is of no use for files of other users, of which the kernel tells the node nothing: they wait until they have stayed the same; "+filepath.Join(w.root, "mixed", "a")+" is of user root")
 		has(t, all, doctor.Warn, "user", "", "is not seen")
 		has(t, all, doctor.Fail, "state", "state", "")
 	}

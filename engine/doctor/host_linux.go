@@ -67,6 +67,34 @@ func openFilesOf(pid int) (uint64, error) {
 	return 0, fmt.Errorf("%s has no line of open files", f.Name())
 }
 
+// leaseOf is whose a process is, and whether the kernel tells it of other users' files, too, who has them
+// open. 0 is this process.
+func leaseOf(pid int) (uid int, others bool, err error) {
+	if pid == 0 {
+		pid = os.Getpid()
+	}
+	f, err := os.Open(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0, false, err
+	}
+	defer f.Close()
+	uid = -1
+	for lines := bufio.NewScanner(f); lines.Scan(); {
+		switch fields := strings.Fields(lines.Text()); {
+		case len(fields) > 2 && fields[0] == "Uid:":
+			uid, err = strconv.Atoi(fields[2]) // the effective one
+		case len(fields) > 1 && fields[0] == "CapEff:" && uid >= 0:
+			var caps uint64
+			caps, err = strconv.ParseUint(fields[1], 16, 64)
+			return uid, caps&(1<<unix.CAP_LEASE) != 0, err
+		}
+		if err != nil {
+			return 0, false, err
+		}
+	}
+	return 0, false, fmt.Errorf("%s does not say what it may do", f.Name())
+}
+
 // watchLimits are how many directories one user may watch, with how many instances.
 func watchLimits() (watches, instances uint64, err error) {
 	for _, l := range []struct {

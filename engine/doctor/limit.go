@@ -29,7 +29,7 @@ func (e *exam) limits() {
 	}
 	if e.Daemon != nil {
 		for _, name := range slices.Sorted(maps.Keys(e.Daemon.Hints)) {
-			e.warn("folder "+name, "do what it says; each rescan tries again", "files are seen only every interval: %s", e.Daemon.Hints[name])
+			e.warn("folder "+name, "each of these looks tries again", "%s", e.Daemon.Hints[name])
 		}
 	}
 }

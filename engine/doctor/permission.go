@@ -127,7 +127,7 @@ func (e *exam) absent(dir string) {
 		err = os.Remove(made)
 	}
 	if err != nil {
-		e.fail(dir, "make it for the node's user, with mode 0700", "it is not there, and %s cannot make it in %s: %s", userName(os.Getuid()), up, reason(err))
+		e.fail(dir, "make it for the node's user, with mode 0700", "it is not there, and %s cannot make it in %s: %s", userName(os.Getuid()), up, fault.WithoutPath(err))
 		return
 	}
 	e.ok(dir, "it is not there yet: the node makes it when it starts")
@@ -153,12 +153,18 @@ func (e *exam) writable(dir, meaning string) {
 // sends, and written where it receives. The other way round it is partners that ask.
 func (e *exam) roots() {
 	rules := e.Config.Book.Rules
+	silent := e.hung(e.rootDirs())
 	for _, name := range slices.Sorted(maps.Keys(rules)) {
-		if rules[name].Root != "" {
+		switch root := rules[name].Root; {
+		case silent[root]:
+			e.fail("rule "+name, reachServer, "the file system of %s does not answer: its requests wait for it", root)
+		case root != "":
 			e.root(name, rules[name])
 		}
 	}
 }
+
+const reachServer = "see why: if it is a network's, whether its server is reached"
 
 func (e *exam) root(name string, r *engine.Rule) {
 	sealed := ""
@@ -182,13 +188,15 @@ func (e *exam) root(name string, r *engine.Rule) {
 	sends := r.Direction == engine.Send
 	switch {
 	case read != nil && sends:
-		e.fail("rule "+name, letRead, "nothing can be sent from %s: %s", r.Root, reason(read))
+		e.fail("rule "+name, letRead, "nothing can be sent from %s: %s", r.Root, fault.WithoutPath(read))
 	case write != nil && !sends:
-		e.fail("rule "+name, letWrite, "nothing can be received in %s: %s", r.Root, reason(write))
+		e.fail("rule "+name, letWrite, "nothing can be received in %s: %s", r.Root, fault.WithoutPath(write))
 	case read != nil:
-		e.warn("rule "+name, letRead+", unless partners fetch nothing", "partners can fetch nothing from %s: %s", r.Root, reason(read))
+		e.warn("rule "+name, letRead+", unless partners fetch nothing", "partners can fetch nothing from %s: %s", r.Root, fault.WithoutPath(read))
 	case write != nil:
-		e.warn("rule "+name, letWrite+", unless partners send nothing", "partners can send nothing to %s: %s", r.Root, reason(write))
+		e.warn("rule "+name, letWrite+", unless partners send nothing", "partners can send nothing to %s: %s", r.Root, fault.WithoutPath(write))
+	case sealed == engine.SilentRoot:
+		e.warn("rule "+name, reachServer, "whether the daemon can write %s is not known: %s", r.Root, sealed)
 	case sealed != "" && !sends: // from where the daemon is it looks otherwise
 		e.fail("rule "+name, engine.Unseal, "nothing can be received in %s: it can be written from here, but not by the daemon: %s", r.Root, sealed)
 	case sealed != "":
@@ -198,25 +206,24 @@ func (e *exam) root(name string, r *engine.Rule) {
 	}
 }
 
-// reason is what the system says, without the path, which the message has already.
-func reason(err error) string {
-	var p *fs.PathError
-	if errors.As(err, &p) {
-		err = p.Err
-	}
-	return err.Error()
-}
-
 // folders have to be read, and written where files are moved or deleted.
 func (e *exam) folders() {
-	for _, name := range slices.Sorted(maps.Keys(e.Config.Folders)) {
-		f := e.Config.Folders[name]
-		dir, subject := filepath.Join(f.Root, f.Dir.String()), "folder "+name
+	dirs := map[string]string{} // by the names of folders
+	for name, f := range e.Config.Folders {
+		dirs[name] = filepath.Join(f.Root, f.Dir.String())
+	}
+	silent := e.hung(slices.Collect(maps.Values(dirs)))
+	for _, name := range slices.Sorted(maps.Keys(dirs)) {
+		f, dir, subject := e.Config.Folders[name], dirs[name], name
+		if silent[dir] {
+			e.fail(subject, reachServer, "nothing is found in %s: its file system does not answer", dir)
+			continue
+		}
 		if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
 			continue // the configuration's warnings say so
 		}
 		if err := tryRead(dir); err != nil {
-			e.fail(subject, "let the node's user read it", "nothing is found in %s: %s", dir, reason(err))
+			e.fail(subject, "let the node's user read it", "nothing is found in %s: %s", dir, fault.WithoutPath(err))
 			continue
 		}
 		if why := e.stays(name); why != "" {
@@ -226,8 +233,50 @@ func (e *exam) folders() {
 			e.fail(subject, do, "%s", problem)
 			continue
 		}
+		if by := e.unclosed(&f, dir); by != "" {
+			e.warn(subject, fmt.Sprintf("give the node CAP_LEASE, in its unit by systemctl edit (packaging.md), or lower stable, which is %v", f.Stable),
+				"closed = true is of no use for files of other users, of which the kernel tells the node nothing: they wait until they have stayed the same; %s", by)
+			continue
+		}
 		e.ok(subject, "%s can be looked at", dir)
 	}
+}
+
+// unclosed says that a folder has files of users of which the node is not told whether they are closed, or may have;
+// "": it has not.
+func (e *exam) unclosed(f *folder.Folder, dir string) (by string) {
+	pid := 0
+	if e.Daemon != nil {
+		pid = e.Daemon.PID
+	}
+	uid, others, err := leaseOf(pid)
+	if !f.Closed || others || err != nil {
+		return ""
+	}
+	n := 0
+	_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if n++; n > mostDirs || e.ctx.Err() != nil || by != "" {
+			return fs.SkipAll
+		}
+		if err != nil || !d.IsDir() && !d.Type().IsRegular() {
+			return nil
+		}
+		if d.IsDir() && path != dir && !f.Recursive {
+			return fs.SkipDir
+		}
+		fi, err := d.Info()
+		if err != nil {
+			return nil
+		}
+		switch s, ok := fi.Sys().(*syscall.Stat_t); {
+		case ok && int(s.Uid) != uid:
+			by = fmt.Sprintf("%s is of %s", path, userName(int(s.Uid)))
+		case d.IsDir() && fi.Mode().Perm()&0o022 != 0:
+			by = fmt.Sprintf("others may write in %s", path)
+		}
+		return nil
+	})
+	return by
 }
 
 // stays is what the daemon says of files of a folder that are to go; "": nothing.
@@ -246,7 +295,7 @@ func disposes(ctx context.Context, f *folder.Folder, dir string) (problem, do st
 		return "", ""
 	}
 	if err := tryWrite(dir); err != nil {
-		return fmt.Sprintf("what was sent cannot be taken away from %s: %s", dir, reason(err)), toWrite(err)
+		return fmt.Sprintf("what was sent cannot be taken away from %s: %s", dir, fault.WithoutPath(err)), toWrite(err)
 	}
 	for _, m := range []struct {
 		does folder.Action
@@ -275,7 +324,7 @@ func moves(from, to string) (problem, do string) {
 	case errors.Is(err, errors.ErrUnsupported) && protectsLinks():
 		return fmt.Sprintf("the file system of %s has no renames that replace nothing, and the kernel allows no second name for what others own: their files stay", from), "let the node's user own the files, or set sysctl fs.protected_hardlinks=0"
 	case err != nil && !errors.Is(err, errors.ErrUnsupported):
-		return fmt.Sprintf("files cannot be moved to %s: %s", to, reason(err)), toWrite(err)
+		return fmt.Sprintf("files cannot be moved to %s: %s", to, fault.WithoutPath(err)), toWrite(err)
 	}
 	return "", ""
 }
@@ -313,7 +362,7 @@ func takes(ctx context.Context, f *folder.Folder, dir string) (problem, do strin
 			return nil
 		}
 		if err := unix.Access(path, unix.W_OK|unix.X_OK); err != nil {
-			problem, do = fmt.Sprintf("what was sent cannot be taken away from %s: %s", path, reason(err)), letWrite
+			problem, do = fmt.Sprintf("what was sent cannot be taken away from %s: %s", path, fault.WithoutPath(err)), letWrite
 		} else if s, ok := fi.Sys().(*syscall.Stat_t); ok && fi.Mode()&fs.ModeSticky != 0 && os.Geteuid() != 0 && int(s.Uid) != os.Geteuid() {
 			problem, do = fmt.Sprintf("files of others stay in %s: it is sticky, and not the node's user's", path), shellword.Line("chmod", "-t", path)+", or give it to the node's user"
 		}
@@ -354,7 +403,7 @@ func (e *exam) secrets() {
 		switch {
 		case errors.Is(err, fs.ErrNotExist): // of the configuration's warnings
 		case err != nil:
-			e.fail(path, "let the node's user read it", "%s cannot use it: %s", files[path], reason(err))
+			e.fail(path, "let the node's user read it", "%s cannot use it: %s", files[path], fault.WithoutPath(err))
 		default:
 			_ = f.Close()
 			e.ok(path, "%s can read it", files[path])

@@ -265,7 +265,10 @@ func (x *effect) Run(ctx context.Context, d *sideeffect.Descriptor, _ sideeffect
 		return x.both(from, to, err)
 	}
 	defer src.Close()
-	point := to.ResumePoint(ctx)
+	point, err := to.ResumePoint(ctx)
+	if err != nil {
+		return x.both(from, to, err)
+	}
 	var prefix *sideeffect.Hasher
 	if point.Offset > 0 {
 		var same bool

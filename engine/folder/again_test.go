@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pannier/pannier/engine/lifecycle"
+	"github.com/pannier/pannier/engine/notefile"
 	"github.com/pannier/pannier/spec/fault"
 )
 
@@ -345,9 +346,9 @@ func (b *bench) age(t *testing.T, by time.Duration) {
 	err := b.notes.db.Update(func(tx *bbolt.Tx) error {
 		notes := tx.Bucket(noteBucket)
 		return notes.ForEach(func(k, v []byte) error {
-			var n note
-			if err := json.Unmarshal(v, &n); err != nil {
-				return err
+			n, ok := readNote(k, v)
+			if !ok {
+				t.Errorf("%q is damaged", k)
 			}
 			if n.Gone.IsZero() {
 				t.Errorf("%q is not missed", k)
@@ -357,7 +358,7 @@ func (b *bench) age(t *testing.T, by time.Duration) {
 			if err != nil {
 				return err
 			}
-			return notes.Put(k, v)
+			return notes.Put(k, notefile.Seal(k, v))
 		})
 	})
 	if err != nil {
@@ -386,6 +387,22 @@ func TestPurgedPartly(t *testing.T) {
 	}
 	if n != 1 || b.submits != 2 {
 		t.Errorf("%d are known, %d were submitted", n, b.submits)
+	}
+}
+
+// TestPartnerTakenOut: a file that one partner has, and that was registered for another no more when the
+// node was killed, waits for nobody who has been taken out of the folder since.
+func TestPartnerTakenOut(t *testing.T) {
+	b := begin(t, func(f *Folder) { f.After, f.Partners = Delete, []string{"there", "far"} })
+	b.set(func() { b.refuseFor = "far" })
+	b.write("in/a", "one")
+	b.until("one has it", func() bool { b.scans(1); return len(b.got("in/a")) == 1 })
+	b.watch.Stop()
+	b.cfg.Folder.Partners = []string{"there"}
+	b.start()
+	b.until("it is over", func() bool { b.scans(1); return b.watch.Status(0).Open == 0 && !exists(filepath.Join(b.root, "in/a")) })
+	if len(b.got("in/a")) != 1 {
+		t.Errorf("sent %d times", len(b.got("in/a")))
 	}
 }
 

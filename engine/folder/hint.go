@@ -3,6 +3,8 @@ package folder
 import (
 	"cmp"
 	"errors"
+	"fmt"
+	"io/fs"
 	"path/filepath"
 	"sync"
 	"syscall"
@@ -17,6 +19,7 @@ const hintBacklog = 4096
 type hints struct {
 	root   string
 	open   func() (*fsnotify.Watcher, error)
+	add    func(w *fsnotify.Watcher, dir string) error
 	events chan string   // paths below the rule's root, as the system has them
 	lost   chan struct{} // some were: look at everything
 	work   sync.WaitGroup
@@ -28,7 +31,7 @@ type hints struct {
 }
 
 func newHints(root string, open func() (*fsnotify.Watcher, error)) *hints {
-	h := &hints{root: root, open: open, events: make(chan string, hintBacklog), lost: make(chan struct{}, 1)}
+	h := &hints{root: root, open: open, add: (*fsnotify.Watcher).Add, events: make(chan string, hintBacklog), lost: make(chan struct{}, 1)}
 	h.begin()
 	return h
 }
@@ -43,7 +46,7 @@ func (h *hints) begin() {
 	}
 	w, err := h.open()
 	if err != nil {
-		h.found = trouble(err)
+		h.found = trouble("", err)
 		return
 	}
 	h.watch = w
@@ -58,13 +61,18 @@ func (h *hints) over() (why string, changed bool) {
 	return h.why, changed
 }
 
-// trouble says what to do about a kernel that gives no hints.
-func trouble(err error) string {
+// trouble says what to do about a kernel that gives no hints, or none of a directory.
+func trouble(dir string, err error) string {
 	switch {
+	case errors.Is(err, fs.ErrPermission) && dir != "":
+		return fmt.Sprintf("the node's user may not read %q: let it, or name the directory in exclude", dir)
 	case errors.Is(err, syscall.ENOSPC):
 		return "the kernel has no watches left: raise fs.inotify.max_user_watches"
 	case errors.Is(err, syscall.EMFILE):
 		return "the kernel gives this user no more: raise fs.inotify.max_user_instances"
+	}
+	if dir != "" {
+		return fmt.Sprintf("%q: %v", dir, err)
 	}
 	return err.Error()
 }
@@ -72,21 +80,25 @@ func trouble(err error) string {
 // enter watches a directory from now on.
 func (h *hints) enter(dir string) {
 	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.watch == nil {
+	w := h.watch
+	h.mu.Unlock()
+	if w == nil {
 		return
 	}
-	err := h.watch.Add(filepath.Join(h.root, dir)) // the same again is nothing new
+	err := h.add(w, filepath.Join(h.root, dir)) // the same again is nothing new; without the lock, because a file system may never answer
 	if err != nil && !errors.Is(err, syscall.ENOENT) {
-		h.found = trouble(err)
+		h.mu.Lock()
+		h.found = trouble(dir, err)
+		h.mu.Unlock()
 	}
 }
 
-// state is empty where all directories are watched, or says why not.
-func (h *hints) state() string {
+// state is empty where all directories are watched, or says why not, and whether others are.
+func (h *hints) state() (why string, partly bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return cmp.Or(h.why, h.found)
+	why = cmp.Or(h.why, h.found)
+	return why, why != "" && h.watch != nil
 }
 
 func (h *hints) pass(w *fsnotify.Watcher) {

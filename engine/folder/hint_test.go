@@ -47,7 +47,7 @@ func TestHintsAgain(t *testing.T) {
 	b.restart()
 	b.settled()
 	b.settled()
-	if why := b.watch.Status(0).Hints; !strings.Contains(why, "max_user_instances") || log.count("only seen when") != 1 {
+	if why := b.watch.Status(0).Hints; !strings.Contains(why, "max_user_instances") || b.watch.Status(0).Partly || log.count("only seen when") != 1 {
 		t.Fatalf("%q, %s", why, &log.text)
 	}
 	may.Store(true)
@@ -76,20 +76,30 @@ func TestFlat(t *testing.T) {
 	}
 }
 
-// TestHintsPartly: a directory that the kernel does not watch is said until a scan has found that
-// it does.
+// TestHintsPartly: a directory that the kernel does not watch is named, with what helps, and that others are watched is
+// said, too, until a scan has found that all are.
 func TestHintsPartly(t *testing.T) {
 	b := begin(t, nil)
 	b.settled()
-	h := b.watch.hints
-	h.mu.Lock()
-	h.why = trouble(syscall.ENOSPC) // as a scan has found
-	h.mu.Unlock()
-	if why := b.watch.Status(0).Hints; !strings.Contains(why, "max_user_watches") {
-		t.Error(why)
-	}
-	b.settled()
-	if why := b.watch.Status(0).Hints; why != "" {
-		t.Error(why)
+	for errno, want := range map[syscall.Errno]string{
+		syscall.ENOSPC: "raise fs.inotify.max_user_watches",
+		syscall.EACCES: `the node's user may not read "in/closed": let it, or name the directory in exclude`,
+		syscall.EIO:    `"in/closed": input/output error`,
+	} {
+		h := newHints(t.TempDir(), fsnotify.NewWatcher)
+		t.Cleanup(h.close)
+		h.add = func(*fsnotify.Watcher, string) error { return errno }
+		h.enter("in/closed")
+		h.over()
+		why, _ := h.state()
+		b.watch.hints.mu.Lock()
+		b.watch.hints.why = why // as its scan has found
+		b.watch.hints.mu.Unlock()
+		if s := b.watch.Status(0); !strings.Contains(s.Hints, want) || !s.Partly {
+			t.Errorf("%v: %q, of some only: %v", errno, s.Hints, s.Partly)
+		}
+		if s := b.settled(); s.Hints != "" || s.Partly {
+			t.Errorf("%v, after a scan: %q, of some only: %v", errno, s.Hints, s.Partly)
+		}
 	}
 }

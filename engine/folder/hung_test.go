@@ -2,11 +2,15 @@ package folder
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
+
+	"github.com/fsnotify/fsnotify"
 )
 
 // TestHung: while a file system does not answer, the folder says how it was, and that it does not; and
@@ -61,10 +65,47 @@ func TestStatusIsCheap(t *testing.T) {
 		b.watch.files[path] = &file{path: path, state: isKept, noted: &noted{reqs: make([]outcome, 3)}}
 	}
 	b.watch.mu.Unlock()
-	if n := testing.AllocsPerRun(3, func() { b.watch.Status(0) }); n > 1000 {
+	// Others of the process allocate, too, now and then: the least of some tries is what counts.
+	least := func(rows int) float64 {
+		n := math.Inf(1)
+		for range 10 {
+			n = min(n, testing.AllocsPerRun(1, func() { b.watch.Status(rows) }))
+		}
+		return n
+	}
+	if n := least(0); n > 1000 {
 		t.Errorf("%v allocations", n)
 	}
-	if n := testing.AllocsPerRun(3, func() { b.watch.Status(10) }); n > 2000 {
+	if n := least(10); n > 2000 {
 		t.Errorf("%v allocations for ten rows", n)
+	}
+}
+
+// TestHungHints: a directory that the kernel never says to watch holds up nobody who asks how it goes.
+func TestHungHints(t *testing.T) {
+	h := newHints(t.TempDir(), fsnotify.NewWatcher)
+	t.Cleanup(h.close)
+	let, hangs := make(chan struct{}), make(chan struct{})
+	h.add = func(*fsnotify.Watcher, string) error { close(hangs); <-let; return syscall.ENOSPC }
+	entered := make(chan struct{})
+	go func() { h.enter("."); close(entered) }()
+	<-hangs
+	said := make(chan string)
+	go func() {
+		why, _ := h.state()
+		said <- why
+	}()
+	select {
+	case why := <-said:
+		if why != "" {
+			t.Error(why)
+		}
+	case <-time.After(time.Minute):
+		t.Error("nobody hears how the folder is")
+	}
+	close(let)
+	<-entered
+	if why, partly := h.state(); why != trouble(".", syscall.ENOSPC) || !partly {
+		t.Errorf("%q, of some only: %v", why, partly)
 	}
 }

@@ -141,7 +141,11 @@ func (w *Watcher) scanned(dirs int) {
 	w.scanning = false
 	switch why, changed := w.hints.over(); {
 	case changed && why != "":
-		w.log.Warn("files are only seen when everything is looked through", "interval", w.f.Interval, "reason", why)
+		what := "files"
+		if _, partly := w.hints.state(); partly {
+			what = "files of some directories"
+		}
+		w.log.Warn(what+" are only seen when everything is looked through", "interval", w.f.Interval, "reason", why)
 	case changed:
 		w.log.Info("the kernel tells of changes again")
 	}
@@ -334,7 +338,10 @@ func (w *Watcher) look(root *os.Root, f *file) {
 	case v != f.seen && v != (sideeffect.Version{}):
 		f.why = "it changes"
 		w.sighted(f.path, v, f.scan)
-	case why == gone: // the scan forgets it
+	case why == gone && f.state == none: // as a temporary name that was renamed
+		f.seen = sideeffect.Version{}
+		delete(w.files, f.path)
+	case why == gone: // the scan forgets it, or notes that it is missed
 		f.seen, f.why = sideeffect.Version{}, gone
 	case why != "":
 		f.why = why

@@ -106,6 +106,10 @@ func (n *Notes) Expect(id lifecycle.ID) (v sideeffect.Version, only bool, err er
 		if only = b != nil; !only {
 			return nil
 		}
+		b, ok := notefile.Unseal(id[:], b)
+		if !ok {
+			return fault.New("read", fault.Corrupt, "the version of request %x is damaged", id)
+		}
 		var err error
 		v, err = sideeffect.ParseVersion(b)
 		return err
@@ -122,14 +126,19 @@ func (n *Notes) all(folder string, each func(path string, v *note)) error {
 	err := n.db.View(func(tx *bbolt.Tx) error {
 		c := tx.Bucket(noteBucket).Cursor()
 		for k, b := c.Seek(prefix); bytes.HasPrefix(k, prefix); k, b = c.Next() {
-			var v note
-			if json.Unmarshal(b, &v) == nil {
+			if v, ok := readNote(k, b); ok {
 				each(string(k[len(prefix):]), &v)
 			}
 		}
 		return nil
 	})
 	return fault.Wrap("read the notes of folders", "", err)
+}
+
+// readNote reads what is kept under a key; false: it is damaged.
+func readNote(k, b []byte) (v note, ok bool) {
+	b, ok = notefile.Unseal(k, b)
+	return v, ok && json.Unmarshal(b, &v) == nil
 }
 
 // change is what becomes of the note of a file.
@@ -165,11 +174,11 @@ func (n *Notes) keep(folder string, changes []change) error {
 			}
 			b, err := json.Marshal(c.now)
 			if err == nil {
-				err = notes.Put(key, b)
+				err = notes.Put(key, notefile.Seal(key, b))
 			}
 			for _, r := range c.now.Requests {
 				if err == nil && (c.old == nil || !bytes.Equal(c.old.Version, c.now.Version) || !slices.ContainsFunc(c.old.Requests, func(q request) bool { return q.ID == r.ID })) {
-					err = versions.Put(r.ID[:], c.now.Version)
+					err = versions.Put(r.ID[:], notefile.Seal(r.ID[:], c.now.Version))
 				}
 			}
 			if err != nil {
@@ -187,9 +196,8 @@ func (n *Notes) Sweep(ended func(lifecycle.ID) bool) error {
 	named := map[lifecycle.ID]bool{}
 	var left []lifecycle.ID
 	err := n.db.View(func(tx *bbolt.Tx) error {
-		err := tx.Bucket(noteBucket).ForEach(func(_, b []byte) error {
-			var v note
-			if json.Unmarshal(b, &v) == nil {
+		err := tx.Bucket(noteBucket).ForEach(func(k, b []byte) error {
+			if v, ok := readNote(k, b); ok {
 				for _, r := range v.Requests {
 					named[lifecycle.ID(r.ID)] = true
 				}

@@ -42,7 +42,7 @@ type found struct {
 func (f *Folder) walk(ctx context.Context, start string, enter func(dir string), give func(found) bool) (dirs int) {
 	root, err := os.OpenRoot(f.Root)
 	if err != nil {
-		give(found{dir: start, err: fault.Wrap("open the rule's root", f.Root, err)})
+		give(found{dir: start, err: fault.Wrap("open the rule's root", f.Root, fault.WithoutPath(err))})
 		return 0
 	}
 	defer root.Close()
@@ -70,7 +70,7 @@ func (f *Folder) list(root *os.Root, dir string, give func(found) bool) (more []
 		if errors.Is(err, fs.ErrNotExist) && dir != at(f.Dir) {
 			return more, true // it was removed meanwhile
 		}
-		return more, give(found{dir: dir, err: fault.Wrap("list directory", dir, err)})
+		return more, give(found{dir: dir, err: fault.Wrap("list directory", dir, fault.WithoutPath(err))})
 	}
 	in, err := f.openDir(root, dir)
 	if err != nil {

@@ -18,6 +18,7 @@ type Status struct {
 	Folder  Folder
 	Trouble string // why it cannot be looked through, or noted; empty: it can
 	Hints   string // why events of the kernel are missing; empty: they are not
+	Partly  bool   // they are of some directories only
 	Waiting int    // files that are not ready
 	Held    int    // that are ready, while as many requests as may are open
 	Open    int    // files under way
@@ -59,7 +60,8 @@ func (w *Watcher) Status(rows int) Status {
 	}
 	defer w.mu.Unlock()
 	s := w.status
-	s.Hints, s.Skipped = w.hints.state(), len(w.odd)
+	s.Hints, s.Partly = w.hints.state()
+	s.Skipped = len(w.odd)
 	first := ""
 	for _, f := range w.files {
 		if f.state == isDelivered && f.gone != 0 {

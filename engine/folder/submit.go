@@ -107,12 +107,26 @@ func (w *Watcher) follow(f *file) {
 			missing = true
 		}
 	}
+	if missing && w.leaveOut(f) {
+		missing = false
+	}
 	if !missing {
 		w.settle([]*file{f})
 		return
 	}
 	f.seen = sideeffect.Version{} // the scan says whether it is still the version
 	w.retract(f)
+}
+
+// leaveOut takes out of a file of which some requests are registered those that are not, and never will be,
+// because their partner is the folder's no more. It reports whether no other one is missing.
+func (w *Watcher) leaveOut(f *file) (all bool) {
+	registered := func(r outcome) bool { return r.Registered }
+	if !slices.ContainsFunc(f.reqs, registered) {
+		return false // what is ready of the file is noted anew
+	}
+	f.reqs = slices.DeleteFunc(f.reqs, func(r outcome) bool { return !r.Registered && !slices.Contains(w.f.Partners, r.Partner) })
+	return !slices.ContainsFunc(f.reqs, func(r outcome) bool { return !r.Registered })
 }
 
 // retract takes back the note of a file whose requests are not all registered: what is
@@ -225,7 +239,8 @@ func (w *Watcher) register(files []*file) {
 		}
 		r.f.reqs[r.i].Registered = true
 		w.status.Submitted++
-		w.log.Info("submitted", "file", r.f.path, "partner", r.f.reqs[r.i].Partner, "id", lifecycle.ID(r.f.reqs[r.i].ID).String())
+		id := lifecycle.ID(r.f.reqs[r.i].ID).String()
+		w.log.Info("submitted", "file", r.f.path, "partner", r.f.reqs[r.i].Partner, "id", id, "follow", id) // it follows none
 	}
 	var changes []change
 	for _, f := range files {

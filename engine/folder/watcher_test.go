@@ -203,7 +203,7 @@ func TestUnlisted(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.watch.Scan(t.Context())
-	if s := b.watch.Status(0); s.Trouble == "" || s.Kept != 1 {
+	if s := b.watch.Status(0); s.Trouble != `list directory "in": not found: no such file or directory` || s.Kept != 1 {
 		t.Fatalf("%+v", s)
 	}
 	if err := os.Mkdir(in, 0o755); err != nil { // as a mount point without its mount
@@ -246,6 +246,20 @@ func TestVanished(t *testing.T) {
 	}
 	if s := b.watch.Status(10); s.Skipped != 0 || len(s.Rows) != 0 || !strings.Contains(s.Trouble, "in") {
 		t.Fatalf("%+v", s)
+	}
+}
+
+// TestTemporaryName: a name that a file had before it was renamed is shown no more, without a scan.
+func TestTemporaryName(t *testing.T) {
+	b := begin(t, func(f *Folder) { f.Stable = 300 * time.Millisecond })
+	b.write("in/a.new", "one")
+	b.until("it is seen", func() bool { return b.watch.Status(0).Waiting == 1 })
+	if err := os.Rename(filepath.Join(b.root, "in/a.new"), filepath.Join(b.root, "in/a")); err != nil {
+		t.Fatal(err)
+	}
+	b.until("it is sent, and nothing else waits", func() bool { return len(b.got("in/a")) == 1 && b.watch.Status(0).Waiting == 0 })
+	if s := b.watch.Status(MostRows); len(s.Rows) != 1 || s.Scans != 1 {
+		t.Errorf("%+v", s)
 	}
 }
 

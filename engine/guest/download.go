@@ -3,12 +3,13 @@ package guest
 import (
 	"context"
 	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"io"
 	"io/fs"
 	"os"
 	"path"
+	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -26,8 +27,20 @@ const mostFetch = 24 * time.Hour
 // fetched begins the names of directories that downloads are in until they are over.
 const fetched = "guest-"
 
+// isFetched says whether a name of a rule's root is of such a directory, in which the download of
+// another user may be.
+func isFetched(name string) bool {
+	id, ok := strings.CutPrefix(name, fetched)
+	if ok {
+		_, err := parseID(id)
+		ok = err == nil
+	}
+	return ok
+}
+
 // Read implements plugins.Session: a request fetches the file into the root of the rule, from
-// where the client gets it, and where it is not needed any more then.
+// where the client gets it, and where it is not needed any more then. Who reads it in several
+// places at a time reads one version, which is fetched once.
 func (s *session) Read(ctx context.Context, name string, offset int64) (io.ReadCloser, error) {
 	const op = "download"
 	p, err := s.named(name)
@@ -41,39 +54,120 @@ func (s *session) Read(ctx context.Context, name string, offset int64) (io.ReadC
 	case offset < 0:
 		return nil, fault.New(op, fault.Invalid, "offset %d", offset)
 	}
-	rule, err := s.rule(s.user.Get, engine.Receive)
-	if err != nil {
-		return nil, err
-	}
-	var id lifecycle.ID
-	_, _ = rand.Read(id[:])
-	target, err := relpath.Parse(fetched + id.String() + "/" + path.Base(name))
-	if err != nil {
-		return nil, err
-	}
 	give, err := s.node.files.take(s.user.Name)
 	if err != nil {
 		return nil, err
 	}
-	r, _, err := s.node.Engine.Submit(ctx, engine.Order{ID: id, Partner: s.user.Partner, Rule: rule.Name, Source: p, Target: target, Info: s.user.Name + " from " + s.from})
+	f, err := s.fetched(ctx, p, name)
 	if err != nil {
-		give()
-		return nil, fault.Wrap(op, name, err)
-	}
-	end, err := s.await(ctx, &r, mostFetch)
-	if err != nil {
-		s.giveUp(ctx, &r, err)
-		if root, err := os.OpenRoot(rule.Root); err == nil {
-			s.node.over(&download{root: root, dir: target.Dir().String()})
-		}
 		give()
 		return nil, err
 	}
-	return s.open(rule, &end, name, offset, give)
+	return f.open(name, offset, give)
+}
+
+// fetch is a file that was fetched, or is being, for all who read it in a session.
+type fetch struct {
+	s     *session
+	name  string
+	ready chan struct{} // closed when it is there, or why not
+
+	// Then:
+	rule   *engine.Rule
+	target relpath.Path
+	end    lifecycle.Record
+	err    error
+	gone   bool // who fetched it had gone, and that is why
+
+	readers int // s.mu
+}
+
+// fetched has the file fetched, or waits for who does. What comes of it is left with leave.
+func (s *session) fetched(ctx context.Context, p relpath.Path, name string) (*fetch, error) {
+	for {
+		s.mu.Lock()
+		f, there := s.fetches[name]
+		if !there {
+			f = &fetch{s: s, name: name, ready: make(chan struct{})}
+			s.fetches[name] = f
+		}
+		f.readers++
+		s.mu.Unlock()
+		if !there {
+			if f.err = f.run(ctx, p); f.err != nil {
+				f.gone = ctx.Err() != nil
+				f.forget() // who waits for it begins anew, and does not find it again
+			}
+			close(f.ready)
+		}
+		select {
+		case <-f.ready:
+		case <-ctx.Done():
+			f.leave()
+			return nil, fault.Wrap("download", name, ctx.Err())
+		}
+		if f.err == nil {
+			return f, nil
+		}
+		f.leave()
+		if there && f.gone && ctx.Err() == nil { // not an operator's cancel: that is everybody's
+			continue
+		}
+		return nil, f.err
+	}
+}
+
+// run is the request. Without an error the file is in its directory.
+func (f *fetch) run(ctx context.Context, p relpath.Path) (err error) {
+	s := f.s
+	if f.rule, err = s.rule(s.user.Get, engine.Receive); err != nil {
+		return err
+	}
+	var id lifecycle.ID
+	_, _ = rand.Read(id[:])
+	target, err := relpath.Parse(fetched + id.String() + "/" + path.Base(f.name))
+	if err != nil {
+		return err
+	}
+	r, _, err := s.node.Engine.Submit(ctx, engine.Order{ID: id, Partner: s.user.Partner, Rule: f.rule.Name, Source: p, Target: target, Info: s.user.Name + " from " + s.from})
+	if err != nil {
+		return fault.Wrap("download", f.name, err)
+	}
+	f.target = target
+	if f.end, err = s.await(ctx, &r, mostFetch); err != nil {
+		s.giveUp(ctx, &r, err)
+	}
+	return err
+}
+
+// forget has the next reader fetch the file anew.
+func (f *fetch) forget() {
+	f.s.mu.Lock()
+	defer f.s.mu.Unlock()
+	delete(f.s.fetches, f.name)
+}
+
+// leave is the end of a use. The last removes what was fetched.
+func (f *fetch) leave() {
+	f.s.mu.Lock()
+	f.readers--
+	last := f.readers == 0
+	if last && f.s.fetches[f.name] == f {
+		delete(f.s.fetches, f.name)
+	}
+	f.s.mu.Unlock()
+	if !last || f.target.IsZero() {
+		return
+	}
+	if root, err := os.OpenRoot(f.rule.Root); err == nil {
+		f.s.node.over(&leftover{root: root, dir: f.target.Dir().String()})
+	} else {
+		f.s.node.Log.Warn("what was fetched for a foreign client stays", "directory", f.target.Dir().String(), "error", err)
+	}
 }
 
 // over ends a download, and says what stays of it.
-func (n *Node) over(d *download) {
+func (n *Node) over(d *leftover) {
 	if err := d.remove(); err != nil {
 		n.Log.Warn("what was fetched for a foreign client stays", "directory", d.dir, "error", err)
 	}
@@ -85,22 +179,21 @@ func (s *session) giveUp(ctx context.Context, r *lifecycle.Record, why error) {
 		return // it has ended by itself
 	}
 	if _, err := s.node.Engine.Cancel(context.WithoutCancel(ctx), store.RefOf(r), "the foreign client has gone"); err != nil {
-		s.node.Log.Info("a download that nobody waits for goes on", "id", r.Key.ID.String(), "why", err)
+		s.node.Log.Info("a download that nobody waits for goes on", "id", r.Key.ID.String(), "follow", r.Spec.Follow.String(), "why", err)
 	}
 }
 
 // open opens what was fetched. Tasks may have moved it: then it stays where it is.
-func (s *session) open(rule *engine.Rule, r *lifecycle.Record, name string, offset int64, give func()) (_ io.ReadCloser, err error) {
-	root, err := os.OpenRoot(rule.Root)
-	if err != nil {
-		give()
-		return nil, fault.Wrap("open the rule's root", rule.Name, reason(err))
-	}
-	d := &download{node: s.node, give: give, root: root, dir: r.Spec.Target.Dir().String()}
-	if r.File.IsZero() {
-		err = fault.New("download", fault.NotFound, "a task has deleted the file")
-	} else if d.File, err = root.Open(r.File.String()); err == nil {
-		err = d.seek(offset)
+func (f *fetch) open(name string, offset int64, give func()) (_ io.ReadCloser, err error) {
+	d := &download{fetch: f, give: give}
+	root, err := os.OpenRoot(f.rule.Root)
+	if err == nil {
+		defer root.Close()
+		if f.end.File.IsZero() {
+			err = fault.New("download", fault.NotFound, "a task has deleted the file")
+		} else if d.File, err = root.Open(f.end.File.String()); err == nil {
+			err = d.seek(offset)
+		}
 	}
 	if err != nil {
 		_ = d.Close()
@@ -112,10 +205,8 @@ func (s *session) open(rule *engine.Rule, r *lifecycle.Record, name string, offs
 // download is a file that goes.
 type download struct {
 	*os.File
-	node *Node
-	give func() // its place
-	root *os.Root
-	dir  string // removed with what is in it
+	fetch *fetch
+	give  func() // its place
 }
 
 func (d *download) seek(offset int64) error {
@@ -131,17 +222,27 @@ func (d *download) seek(offset int64) error {
 }
 
 // Close implements io.Closer.
-func (d *download) Close() error {
-	defer d.give()
-	defer d.node.over(d)
-	if d.File == nil {
-		return nil
+func (d *download) Close() (err error) {
+	if d.give == nil {
+		return os.ErrClosed
 	}
-	return d.File.Close()
+	defer d.give()
+	d.give = nil
+	if d.File != nil {
+		err = d.File.Close()
+	}
+	d.fetch.leave()
+	return err
+}
+
+// leftover is the directory of a download that is over.
+type leftover struct {
+	root *os.Root
+	dir  string // removed with what is in it
 }
 
 // remove removes the directory, with the files in it, and closes the root.
-func (d *download) remove() error {
+func (d *leftover) remove() error {
 	defer d.root.Close()
 	f, err := d.root.OpenFile(d.dir, os.O_RDONLY|syscall.O_DIRECTORY, 0)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -160,7 +261,7 @@ func (d *download) remove() error {
 
 // Leftover is what an earlier life of the node has left of downloads by a rule: nobody waits for
 // them any more. It is called before a listener serves; the function removes them, which takes
-// as long as cancelling a request does.
+// as long as cancelling a request does, or its end where that is too late.
 func (n *Node) Leftover(ctx context.Context, node, rule string) (remove func(), err error) {
 	book := n.Engine.Book()
 	r, err := book.Rule(rule)
@@ -188,8 +289,8 @@ func (n *Node) Leftover(ctx context.Context, node, rule string) (remove func(), 
 		return nil, errors.Join(err, root.Close())
 	}
 	for _, dir := range dirs {
-		var id lifecycle.ID
-		if b, err := hex.DecodeString(dir[len(fetched):]); err != nil || copy(id[:], b) != len(id) {
+		id, err := parseID(dir[len(fetched):])
+		if err != nil {
 			continue
 		}
 		if r, err := n.Engine.Get(ctx, store.Ref{Key: lifecycle.Key{Requester: node, ID: id}, Role: lifecycle.Requester}); err == nil {
@@ -198,13 +299,26 @@ func (n *Node) Leftover(ctx context.Context, node, rule string) (remove func(), 
 	}
 	return func() {
 		defer root.Close()
+		var ending sync.WaitGroup
 		for dir, ref := range left {
-			_, _ = n.Engine.Cancel(ctx, ref, "the foreign client has gone") // fails for what has ended
-			if again, err := root.OpenRoot("."); err == nil {
-				n.over(&download{root: again, dir: dir})
-			}
+			_, err := n.Engine.Cancel(ctx, ref, "the foreign client has gone")
+			ending.Go(func() {
+				if err != nil && !n.ended(ctx, ref) { // a file that has its name is not taken back, and would be fetched again
+					return
+				}
+				if again, err := root.OpenRoot("."); err == nil {
+					n.over(&leftover{root: again, dir: dir})
+				}
+			})
 		}
+		ending.Wait()
 	}, nil
+}
+
+// ended waits for the end of a request. false: the node ends before.
+func (n *Node) ended(ctx context.Context, ref store.Ref) bool {
+	_, err := n.Engine.Wait(ctx, ref)
+	return err == nil || fault.KindOf(err) == fault.NotFound
 }
 
 var (

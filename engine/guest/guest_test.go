@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -38,11 +39,16 @@ type desk struct {
 	end       func(r *lifecycle.Record) error
 	orders    []engine.Order
 	cancelled []store.Ref
-	refuse    error // of Submit
+	tooLate   bool   // to cancel
+	refuse    error  // of Submit
+	submits   func() // called by Submit before anything else; nil: nothing is
 	records   map[store.Ref]lifecycle.Record
 }
 
 func (d *desk) Submit(_ context.Context, o engine.Order) (lifecycle.Record, bool, error) {
+	if d.submits != nil {
+		d.submits()
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.orders = append(d.orders, o)
@@ -83,6 +89,9 @@ func (d *desk) Wait(ctx context.Context, ref store.Ref) (lifecycle.Record, error
 }
 
 func (d *desk) Cancel(_ context.Context, ref store.Ref, _ string) (lifecycle.Record, error) {
+	if d.tooLate {
+		return d.records[ref], fault.New("cancel", fault.Refused, "the file has its name")
+	}
 	d.cancelled = append(d.cancelled, ref)
 	return d.records[ref], nil
 }
@@ -293,7 +302,9 @@ func TestUpload(t *testing.T) {
 	}
 }
 
-// TestUploadOnItsWay: tasks of a request that is open would take a newer file of its name with them.
+// TestUploadOnItsWay: a request that is open would send a newer file of its name, and who has uploaded
+// the older one would be told that it has arrived. So nothing takes its place before it has ended, and
+// the request is for that file and no other.
 func TestUploadOnItsWay(t *testing.T) {
 	d, n := newDesk(t)
 	s := d.guest(n, User{Send: "send"})
@@ -303,29 +314,48 @@ func TestUploadOnItsWay(t *testing.T) {
 			t.Errorf("%s: %v", text, err)
 		}
 	}
-	open := func(state lifecycle.State) {
+	are := func(state lifecycle.State) {
 		for ref, r := range d.records {
 			r.State = state
 			d.records[ref] = r
 		}
 	}
-	up("/x", "without tasks", 0)
-	open(lifecycle.ToSubmit)
-	up("/x", "replaces", 0)
-	d.book.Rules["send"].Sender.Post = make([]task.Step, 1)
-	open(lifecycle.Interrupted)
-	up("/x", "taken", fault.Overloaded)
-	if b, _ := os.ReadFile(filepath.Join(d.send, "x")); string(b) != "replaces" {
-		t.Errorf("x has %q", b)
+	has := func(want string) {
+		t.Helper()
+		if b, err := os.ReadFile(filepath.Join(d.send, "x")); string(b) != want {
+			t.Errorf("x has %q, %v", b, err)
+		}
+	}
+	up("/x", "first", 0)
+	for _, state := range []lifecycle.State{lifecycle.ToSubmit, lifecycle.Running, lifecycle.Interrupted} {
+		are(state)
+		up("/x", "taken", fault.Overloaded)
+		has("first")
 	}
 	up("/y", "another", 0)
-	open(lifecycle.Done)
-	up("/x", "free", 0)
+	for _, state := range []lifecycle.State{lifecycle.Done, lifecycle.InError} {
+		are(state)
+		up("/x", "free "+state.String(), 0)
+		has("free " + state.String())
+	}
+	d.book.Rules["send"].Sender.Pre = []task.Step{{Other: true}}
+	up("/z", "may be written to", 0)
+	versions := map[string]bool{"x": true, "y": true, "z": false}
+	for _, o := range d.orders {
+		fi, err := os.Stat(filepath.Join(d.send, o.Source.String()))
+		if err != nil || versions[o.Source.String()] == o.Version.IsZero() {
+			t.Errorf("%v of version %v, %v", o.Source, o.Version, err)
+		}
+		if same := sideeffect.VersionOf(fi).Touched(o.Version); o.Source.String() == "y" && !same || o.Source.String() == "x" && same != (o.ID == d.orders[len(d.orders)-2].ID) {
+			t.Errorf("the order of %v is of another file: %v", o.Source, same)
+		}
+	}
 	d.book.Rules["send"].Exists = engine.Refuse
 	d.refuse = fault.New("submit", fault.Draining, "later")
-	up("/z", "cannot be requested", fault.Draining)
+	up("/w", "cannot be requested", fault.Draining)
 	d.refuse = nil
-	up("/z", "again", 0)
+	up("/w", "again", 0)
+	up("/w", "taken", fault.Exists)
 	if left, _ := filepath.Glob(filepath.Join(d.send, ".*")); len(left) > 0 || len(naming.now) > 0 || len(n.files.now) > 0 {
 		t.Errorf("left over: %q, %v, %v", left, naming.now, n.files.now)
 	}
@@ -490,6 +520,183 @@ func TestDownload(t *testing.T) {
 	}
 }
 
+// TestDownloadShared: who reads a file in several places at a time has it fetched once, and all are of
+// one version; it stays until the last is done, and then it is fetched anew.
+func TestDownloadShared(t *testing.T) {
+	d, n := newDesk(t)
+	far := filepath.Join(d.far, "x")
+	if err := os.WriteFile(far, []byte("hello"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	s := d.guest(n, User{Get: "get"})
+	var readers []io.ReadCloser
+	open := func(offset int64) {
+		t.Helper()
+		r, err := s.Read(t.Context(), "/x", offset)
+		if err != nil {
+			t.Fatal(err)
+		}
+		readers = append(readers, r)
+	}
+	open(0)
+	if err := errors.Join(os.Remove(far), os.WriteFile(far, []byte("WORLD"), 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	open(1)
+	open(4)
+	if len(d.orders) != 1 {
+		t.Errorf("it is fetched %d times", len(d.orders))
+	}
+	for i, want := range []string{"hello", "ello", "o"} {
+		b, err := io.ReadAll(readers[i])
+		if err != nil || string(b) != want {
+			t.Errorf("reader %d: %q, %v", i, b, err)
+		}
+		if all, _ := os.ReadDir(d.get); len(all) != 1 {
+			t.Errorf("before reader %d is closed there is %v", i, all)
+		}
+		if err := readers[i].Close(); err != nil {
+			t.Error(err)
+		}
+		if err := readers[i].Close(); err == nil {
+			t.Error("closed twice, it is given up twice")
+		}
+	}
+	if all, _ := os.ReadDir(d.get); len(all) > 0 || len(n.files.now) > 0 {
+		t.Errorf("left: %v, %v", all, n.files.now)
+	}
+	open(0)
+	if b, err := io.ReadAll(readers[3]); err != nil || string(b) != "WORLD" || len(d.orders) != 2 {
+		t.Errorf("then: %q, %v, fetched %d times", b, err, len(d.orders))
+	}
+	if err := readers[3].Close(); err != nil {
+		t.Error(err)
+	}
+
+	// Who waits for another's request, which is given up, makes one of its own.
+	ctx, cancel := context.WithCancel(t.Context())
+	var once sync.Once
+	begun := make(chan struct{})
+	d.end = func(*lifecycle.Record) (err error) {
+		once.Do(func() { close(begun); err = errors.New("wait") })
+		return err
+	}
+	first := make(chan error, 1)
+	go func() {
+		_, err := s.Read(ctx, "/x", 0)
+		first <- err
+	}()
+	<-begun
+	slow := func() *fetch { // of a third, who does not leave before the others
+		own := s.(*session)
+		own.mu.Lock()
+		defer own.mu.Unlock()
+		f := own.fetches["/x"]
+		f.readers++
+		return f
+	}()
+	second := make(chan error, 1)
+	go func() {
+		r, err := s.Read(t.Context(), "/x", 0)
+		if err == nil {
+			err = r.Close()
+		}
+		second <- err
+	}()
+	cancel()
+	if err := <-first; fault.KindOf(err) != fault.Canceled {
+		t.Error(err)
+	}
+	if own := s.(*session); func() bool { own.mu.Lock(); defer own.mu.Unlock(); return own.fetches["/x"] == slow }() {
+		t.Fatal("what was given up is found again, for ever")
+	}
+	if err := <-second; err != nil {
+		t.Error(err)
+	}
+	slow.leave()
+	if all, _ := os.ReadDir(d.get); len(all) > 0 || len(n.files.now) > 0 {
+		t.Errorf("left: %v, %v", all, n.files.now)
+	}
+}
+
+// TestDownloadCanceled: what an operator cancels is not fetched again for others who wait for it.
+func TestDownloadCanceled(t *testing.T) {
+	d, n := newDesk(t)
+	s := d.guest(n, User{Get: "get"})
+	begun, end := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	d.end = func(r *lifecycle.Record) error {
+		once.Do(func() { close(begun) })
+		<-end
+		r.State, r.Failure = lifecycle.InError, lifecycle.Failure{Kind: fault.Canceled, Told: "not wanted"}
+		return nil
+	}
+	ended := make(chan error, 2)
+	read := func() {
+		_, err := s.Read(t.Context(), "/x", 0)
+		ended <- err
+	}
+	go read()
+	<-begun
+	go read()
+	own := s.(*session)
+	waits := func() bool {
+		own.mu.Lock()
+		defer own.mu.Unlock()
+		return own.fetches["/x"].readers == 2
+	}
+	for !waits() {
+		time.Sleep(time.Millisecond)
+	}
+	close(end)
+	for range 2 {
+		if err := <-ended; fault.KindOf(err) != fault.Canceled {
+			t.Error(err)
+		}
+	}
+	if len(d.orders) != 1 || len(n.files.now) > 0 {
+		t.Errorf("%d requests, %v", len(d.orders), n.files.now)
+	}
+}
+
+// TestDownloadOfOthers: where downloads lie until they are over is nobody's, whatever rules have the
+// same root.
+func TestDownloadOfOthers(t *testing.T) {
+	d, n := newDesk(t)
+	dir := fetched + lifecycle.ID{7}.String()
+	at := filepath.Join(d.send, dir)
+	if err := errors.Join(os.Mkdir(at, 0o755), os.WriteFile(filepath.Join(at, "x"), []byte("theirs"), 0o644), os.Mkdir(filepath.Join(d.send, "guest-house"), 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	s := d.guest(n, User{Send: "send"})
+	var names []string
+	for a, err := range s.(plugins.Lister).List(t.Context(), "/") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		names = append(names, a.Name)
+	}
+	if len(names) != 1 || names[0] != "guest-house" {
+		t.Errorf("listed: %q", names)
+	}
+	_, stat := s.Stat(t.Context(), "/"+dir+"/x")
+	_, write := uploaded(s, "/"+dir+"/x", []byte("mine"))
+	var list error
+	for _, list = range s.(plugins.Lister).List(t.Context(), "/"+dir) {
+	}
+	for _, err := range []error{stat, write, list, s.(plugins.Maker).Mkdir(t.Context(), "/"+dir+"/d")} {
+		if fault.KindOf(err) != fault.NotFound {
+			t.Error(err)
+		}
+	}
+	if b, err := os.ReadFile(filepath.Join(at, "x")); err != nil || string(b) != "theirs" {
+		t.Errorf("%q, %v", b, err)
+	}
+	if _, err := uploaded(s, "/guest-house/x", nil); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestDownloadLeft: nothing stays of a download that failed, whose file tasks have moved or deleted,
 // or that nobody waits for since the node died.
 func TestDownloadLeft(t *testing.T) {
@@ -553,6 +760,27 @@ func TestDownloadLeft(t *testing.T) {
 	left("after a crash")
 	if len(d.cancelled) != 3 {
 		t.Errorf("cancelled: %v", d.cancelled)
+	}
+
+	for _, r := range d.records {
+		made(&r)
+	}
+	var waited atomic.Int32
+	d.tooLate, d.end = true, func(r *lifecycle.Record) error { // it is fetched again before it ends
+		waited.Add(1)
+		if _, err := os.Stat(filepath.Join(d.get, r.Spec.Target.Dir().String())); err != nil {
+			t.Errorf("%v: removed before the request has ended", r.Key.ID)
+		}
+		r.State = lifecycle.InError
+		return nil
+	}
+	if remove, err = n.Leftover(t.Context(), "a", "get"); err != nil {
+		t.Fatal(err)
+	}
+	remove()
+	left("too late to cancel")
+	if waited.Load() != 3 {
+		t.Errorf("the end of %d requests was waited for, of 3 that were too late to cancel", waited.Load())
 	}
 }
 

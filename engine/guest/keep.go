@@ -92,7 +92,13 @@ func (u *upload) left(d *sideeffect.Descriptor) (sideeffect.ResumePoint, error) 
 		defer cancel()
 		ctx = soon
 	}
-	p := d.ResumePoint(ctx)
+	p, err := d.ResumePoint(ctx)
+	switch {
+	case err != nil && !u.marked && u.ctx.Err() == nil:
+		return sideeffect.ResumePoint{}, fault.New("upload", fault.NotFound, "another upload to that name still runs: %w", err)
+	case err != nil:
+		return sideeffect.ResumePoint{}, err
+	}
 	if p.Offset == 0 || p.BlockSize != keptBlock || p.Hash != sideeffect.None {
 		return sideeffect.ResumePoint{}, fault.New("upload", fault.NotFound, "nothing is left of an earlier upload")
 	}

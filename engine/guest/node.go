@@ -61,6 +61,8 @@ type Node struct {
 	// Remains is where what uploads leave that break off is noted, of all listeners of the
 	// node. nil: they leave nothing.
 	Remains *Remains
+	// Namings is where it is noted which uploads are given their names. nil: nowhere.
+	Namings *Namings
 	// Refused is told of clients that were not let in. nil: nobody is.
 	Refused func(who string, err error)
 

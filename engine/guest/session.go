@@ -8,6 +8,7 @@ import (
 	"iter"
 	"os"
 	"strings"
+	"sync"
 	"syscall"
 
 	"github.com/pannier/pannier/engine"
@@ -22,9 +23,14 @@ type session struct {
 	node *Node
 	user User
 	from string
+
+	mu      sync.Mutex
+	fetches map[string]*fetch // by name, as long as somebody reads what was fetched
 }
 
-func (n *Node) session(u User, from string) plugins.Session { return &session{n, u, from} }
+func (n *Node) session(u User, from string) plugins.Session {
+	return &session{node: n, user: u, from: from, fetches: map[string]*fetch{}}
+}
 
 // Capabilities implements plugins.Session.
 func (s *session) Capabilities() plugins.Capabilities {
@@ -45,6 +51,9 @@ func named(name string) (p relpath.Path, err error) {
 	}
 	if p, err = relpath.Parse(name[1:]); err == nil {
 		err = sideeffect.RefuseOwn("find file", p)
+	}
+	if first, _, _ := strings.Cut(p.String(), "/"); err == nil && isFetched(first) {
+		err = fault.New("find file", fault.NotFound, "names like %s are this node's", fault.Shown(first))
 	}
 	return p, err
 }
@@ -109,7 +118,7 @@ func (s *session) Stat(ctx context.Context, name string) (plugins.Attr, error) {
 	defer root.Close()
 	fi, err := root.Stat(p.String())
 	if err != nil {
-		return plugins.Attr{}, fault.Wrap("stat", name, reason(err))
+		return plugins.Attr{}, plugins.FileError("stat", name, err)
 	}
 	return plugins.Attr{Name: name, Size: fi.Size(), Modified: fi.ModTime(), Dir: fi.IsDir()}, nil
 }
@@ -124,7 +133,7 @@ func (s *session) List(ctx context.Context, dir string) iter.Seq2[plugins.Attr, 
 			err = s.listHere(p, func(a plugins.Attr) bool { return yield(a, nil) })
 		}
 		if err != nil {
-			yield(plugins.Attr{}, fault.Wrap("list", dir, reason(err)))
+			yield(plugins.Attr{}, plugins.FileError("list", dir, err))
 		}
 	}
 }
@@ -150,7 +159,7 @@ func (s *session) listHere(dir relpath.Path, yield func(plugins.Attr) bool) erro
 	for {
 		some, err := f.Readdir(listedAtOnce)
 		for _, fi := range some {
-			if sideeffect.IsOwn(fi.Name()) || strings.ContainsAny(fi.Name(), "\r\n") {
+			if sideeffect.IsOwn(fi.Name()) || dir.IsZero() && isFetched(fi.Name()) || strings.ContainsAny(fi.Name(), "\r\n") {
 				continue
 			}
 			if !yield(plugins.Attr{Name: fi.Name(), Size: fi.Size(), Modified: fi.ModTime(), Dir: fi.IsDir()}) {
@@ -181,5 +190,5 @@ func (s *session) Mkdir(_ context.Context, name string) error {
 		return err
 	}
 	defer root.Close()
-	return fault.Wrap("make directory", name, reason(sideeffect.MakeDirs(root, p)))
+	return plugins.FileError("make directory", name, sideeffect.MakeDirs(root, p))
 }

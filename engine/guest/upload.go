@@ -2,6 +2,7 @@ package guest
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"os"
 	"sync"
@@ -46,7 +47,7 @@ func (s *session) Write(ctx context.Context, name string, w plugins.WriteRequest
 	if err := u.begin(w.Size, resume); err != nil {
 		give()
 		_ = root.Close()
-		return nil, fault.Wrap(op, name, reason(err))
+		return nil, plugins.FileError(op, name, err)
 	}
 	return u, nil
 }
@@ -145,37 +146,60 @@ func (u *upload) commit(ctx context.Context) (a plugins.Attr, err error) {
 	return a, err
 }
 
-// request gives the file its name and registers the request. If that fails, it is none.
+// request gives the file its name and registers the request, for that file and no other that may have
+// the name by then. If that fails, it is none.
 func (u *upload) request(ctx context.Context) (r lifecycle.Record, err error) {
-	if !u.rule.Sender.None() {
-		defer naming.lock(u.rule.Root + "\x00" + u.path.String())()
-		err = u.unused(ctx)
-	}
-	if err == nil {
+	defer naming.lock(u.rule.Root + "\x00" + u.path.String())()
+	if err = u.unused(ctx); err == nil {
 		err = u.whole()
 	}
+	var id lifecycle.ID
+	_, _ = rand.Read(id[:])
+	is, over := newName{Root: u.rule.Root, Name: u.path.String(), Request: id.String()}, func() {}
 	if err == nil {
-		err = u.sink.Commit()
+		over, err = u.publish(&is)
 	}
+	defer over()
 	u.giveUp()
 	if closed := u.sink.Close(); err == nil {
 		err = closed
 	}
 	u.forgotten()
-	if err != nil {
-		return r, err
+	if err == nil {
+		o := engine.Order{ID: id, Partner: u.s.user.Partner, Rule: u.s.user.Send, Source: u.path, Info: u.s.user.Name + " from " + u.s.from}
+		if !u.rule.Rewrites() {
+			o.Version = is.version
+		}
+		r, _, err = u.s.node.Engine.Submit(context.WithoutCancel(ctx), o)
 	}
-	r, _, err = u.s.node.Engine.Submit(context.WithoutCancel(ctx), engine.Order{
-		Partner: u.s.user.Partner, Rule: u.s.user.Send, Source: u.path, Info: u.s.user.Name + " from " + u.s.from,
-	})
 	if err != nil && u.rule.Exists == engine.Refuse { // it would be in the way of the next one
-		_ = u.root.Remove(u.path.String())
+		_, gone := is.remove()
+		err = errors.Join(err, reason(gone))
 	}
 	return r, err
 }
 
-// unused refuses a name whose file is still an open request's: the tasks of that one would move or
-// delete the new file.
+// publish gives the file its name. Where it would be in the way of others, that is written down before;
+// over is called when it has its request, or the name no more.
+func (u *upload) publish(is *newName) (over func(), err error) {
+	over = func() {}
+	s, ok := u.sink.(sideeffect.Namer)
+	if !ok {
+		return over, u.sink.Commit()
+	}
+	all := u.s.node.Namings
+	return over, s.CommitNoted(func(v sideeffect.Version) error {
+		is.version = v
+		if u.rule.Exists != engine.Refuse || all == nil {
+			return nil
+		}
+		over = func() { all.drop(*is) }
+		return all.add(*is)
+	})
+}
+
+// unused refuses a name whose file is still an open request's. That would send the new file, and whoever
+// has uploaded the old one would be told that it has arrived; its tasks would move or delete the new one.
 func (u *upload) unused(ctx context.Context) error {
 	if u.free() {
 		return nil

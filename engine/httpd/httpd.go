@@ -31,7 +31,7 @@ import (
 // What a client may cost.
 const (
 	maxHeader   = 64 << 10 // bytes
-	maxBody     = 4 << 20  // bytes of a request, but for gRPC, which has its own limit
+	maxUnread   = 64 << 10 // bytes of one connection that no handler has read
 	headerTime  = 10 * time.Second
 	bodyTime    = 30 * time.Second
 	writeTime   = time.Minute // for one answer; handlers that stream set their own: Within
@@ -48,9 +48,12 @@ type Config struct {
 	Admin  http.Handler       // gRPC calls; nil: none
 	Home   string             // where /login leads to; default "/"
 	Style  string             // path of a style sheet for /login; "": none
+	Icon   string             // path of an SVG for /login, or browsers ask for one that they may not have; "": none
 	Log    *slog.Logger       // default: none
 	// Refused is told of callers who prove nothing that is known, or who may not. nil: nobody is.
 	Refused func(who string, err error)
+	// Session is told when a browser has begun a session with a token, and when it has ended it. nil: nobody is.
+	Session func(who, from string, begun bool)
 	Now     func() time.Time // default: time.Now
 }
 
@@ -62,6 +65,8 @@ type Server struct {
 	http     *http.Server
 	guard    *http.CrossOriginProtection
 	sessions *sessions
+	bodies   bodies
+	conns    int // at one address, at most; set before Listen
 
 	refusals  *access.Refusals // that are logged
 	mu        sync.Mutex
@@ -89,15 +94,19 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Refused == nil {
 		cfg.Refused = func(string, error) {}
 	}
+	if cfg.Session == nil {
+		cfg.Session = func(string, string, bool) {}
+	}
 	if cfg.Home == "" {
 		cfg.Home = "/"
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	s := &Server{cfg: cfg, mux: http.NewServeMux(), guard: http.NewCrossOriginProtection(), sessions: newSessions(cfg.Now), refusals: access.NewRefusals(mostLogged)}
+	s := &Server{cfg: cfg, mux: http.NewServeMux(), guard: http.NewCrossOriginProtection(), sessions: newSessions(cfg.Now), bodies: bodies{held: map[string]int{}}, conns: maxConns, refusals: access.NewRefusals(mostLogged)}
 	s.http = &http.Server{
 		Handler: http.HandlerFunc(s.serve), MaxHeaderBytes: maxHeader, ReadHeaderTimeout: headerTime, IdleTimeout: idleTime,
+		HTTP2:       &http.HTTP2Config{MaxReceiveBufferPerConnection: maxUnread, MaxReceiveBufferPerStream: maxUnread},
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context { return withPlace(withUser(ctx, c), c) }, ErrorLog: log.New(io.Discard, "", 0), // clients that break off are no news
 	}
 	s.Mount("GET /login", http.HandlerFunc(s.loginForm), access.Public)
@@ -149,7 +158,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if caller.Check(access.Any) == nil {
-		keepPlace(r.Context())
+		keepPlace(r.Context(), caller.ID)
 	}
 	if one, ok := s.session(r); ok { // what goes on for long ends with it
 		ctx, stop := one.during(r.Context(), s.cfg.Now())
@@ -159,6 +168,15 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	if grpcCall(r) && s.cfg.Admin != nil {
 		if err := caller.Check(access.Any); err != nil { // or nobody could hold a stream, for which there are no deadlines
 			s.refuse(w, r, err)
+			return
+		}
+		body, err := s.bodies.enter(r, caller)
+		defer body.leave()
+		if err == nil {
+			r.Body, err = message(body)
+		}
+		if err != nil {
+			grpcError(w, err)
 			return
 		}
 		_, _ = c.SetReadDeadline(time.Time{}), c.SetWriteDeadline(time.Time{})
@@ -188,11 +206,23 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, err)
 		return
 	}
-	if r.ContentLength > maxBody {
-		WriteError(w, fault.New("read request", fault.TooLong, "its body has %d bytes, the limit is %d", r.ContentLength, maxBody))
+	most := int64(maxBody)
+	if m.scope == access.Public {
+		most = maxForm
+	}
+	if r.ContentLength > most {
+		WriteError(w, fault.New("read request", fault.TooLong, "its body has %d bytes, the limit is %d", r.ContentLength, most))
 		return
 	}
-	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+	if r.ContentLength != 0 {
+		body, err := s.bodies.enter(r, caller)
+		defer body.leave()
+		if err != nil {
+			WriteError(w, err)
+			return
+		}
+		r.Body = http.MaxBytesReader(w, body, most)
+	}
 	s.mux.ServeHTTP(w, r.WithContext(access.With(r.Context(), caller)))
 	inTime() // for what is written still
 }

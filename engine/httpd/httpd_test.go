@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -27,6 +28,18 @@ type served struct {
 	https, local *http.Client
 	address      string // host and port
 	allowed      bool   // users of this host
+
+	mu   sync.Mutex
+	told []string // of sessions
+}
+
+func (s *served) session(who, from string, begun bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if from == "" {
+		who += " from nowhere"
+	}
+	s.told = append(s.told, fmt.Sprint(who, " ", begun))
 }
 
 func serve(t *testing.T) *served {
@@ -37,12 +50,13 @@ func serve(t *testing.T) *served {
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	s := &served{allowed: true}
-	if s.tokens, err = access.OpenTokens(filepath.Join(dir, "t"), slog.New(slog.DiscardHandler)); err != nil {
+	if s.tokens, _, err = access.OpenTokens(filepath.Join(dir, "t"), slog.New(slog.DiscardHandler)); err != nil {
 		t.Fatal(err)
 	}
-	if s.Server, err = New(Config{Tokens: s.tokens, Local: func(int) bool { return s.allowed }}); err != nil {
+	if s.Server, err = New(Config{Tokens: s.tokens, Icon: "/icon.svg", Local: func(int) bool { return s.allowed }, Session: s.session}); err != nil {
 		t.Fatal(err)
 	}
+	s.conns = 32 // descriptors of one process are few
 	for scope := access.Public; scope <= access.Administer; scope++ {
 		s.Mount("/"+scope.String(), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if _, err := io.Copy(io.Discard, r.Body); err != nil {
@@ -116,10 +130,8 @@ func (s *served) ask(t *testing.T, method, path string, headers ...string) (*htt
 
 func (s *served) token(t *testing.T, name string, scopes ...access.Scope) string {
 	t.Helper()
-	text, _, err := s.tokens.Create(access.Token{Name: name, Scopes: scopes})
-	if err != nil {
-		t.Fatal(err)
-	}
+	text, made := access.NewToken(access.Token{Name: name, Scopes: scopes})
+	s.tokens.Set(append(s.tokens.List(), made))
 	return text
 }
 
@@ -268,6 +280,9 @@ func TestSession(t *testing.T) {
 	if a.StatusCode != http.StatusSeeOther || a.Header.Get("Location") != "/login?next=%2Fread" {
 		t.Errorf("%d to %s", a.StatusCode, a.Header.Get("Location"))
 	}
+	if a, _ := s.ask(t, "GET", "/read", "Accept", "application/json"); a.StatusCode != 401 {
+		t.Errorf("a program is told %d", a.StatusCode)
+	}
 	wrong, err := s.https.PostForm("https://"+s.address+"/login", url.Values{"token": {"<script>"}})
 	if err != nil {
 		t.Fatal(err)
@@ -287,9 +302,13 @@ func TestSession(t *testing.T) {
 			t.Errorf("%d, want %d", a.StatusCode, want)
 		}
 	}
-	if err := s.tokens.Delete("b"); err != nil {
-		t.Fatal(err)
+	s.ask(t, "POST", "/logout", "Cookie", first) // which is over, and told once
+	s.mu.Lock()
+	if got := strings.Join(s.told, ", "); got != "token b true, token b true, token b false" {
+		t.Errorf("told of sessions: %s", got)
 	}
+	s.mu.Unlock()
+	s.tokens.Set(nil)
 	if a, _ := s.ask(t, "GET", "/read", "Cookie", second); a.StatusCode != 401 {
 		t.Errorf("its token is gone: %d", a.StatusCode)
 	}
@@ -303,6 +322,11 @@ func TestPlainPages(t *testing.T) {
 	a, body := s.ask(t, "GET", "/read", html...)
 	if a.StatusCode != 403 || !strings.HasPrefix(a.Header.Get("Content-Type"), "text/html") || !strings.Contains(body, "<h1>Not allowed</h1>") || !strings.Contains(body, `action="/logout"`) || strings.Contains(body, `{"error"`) {
 		t.Errorf("a token of submit: %d %s", a.StatusCode, body)
+	}
+	for _, path := range []string{"/login", "/read"} { // or it asks for /favicon.ico, which is not to be had
+		if _, body := s.ask(t, "GET", path, html...); !strings.Contains(body, `<link rel="icon" href="/icon.svg"`) {
+			t.Errorf("%s names no icon: %s", path, body)
+		}
 	}
 	a, body = s.ask(t, "GET", "/nowhere%3Cscript%3E", html...)
 	if a.StatusCode != 404 || !strings.Contains(body, "There is no page /nowhere&lt;script&gt;.") || !strings.Contains(body, `href="/"`) {
@@ -351,7 +375,7 @@ func TestSilentClients(t *testing.T) {
 	s := serve(t)
 	token := s.token(t, "b", access.Read)
 	var silent []net.Conn
-	for range maxConns - 2 {
+	for range s.conns - 2 {
 		c, err := net.Dial("tcp", s.address)
 		if err != nil {
 			t.Fatal(err)

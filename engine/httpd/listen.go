@@ -31,7 +31,7 @@ func (s *Server) Listen(address string, cert Certificate) error {
 		}
 	case at.Scheme == carrier.TLS && cert != nil:
 		if l, err = net.Listen("tcp", net.JoinHostPort(at.Host, at.Port)); err == nil {
-			l = tls.NewListener(newBounded(l, maxConns), &tls.Config{
+			l = tls.NewListener(newBounded(l, s.conns), &tls.Config{
 				MinVersion: tls.VersionTLS13, NextProtos: []string{"h2", "http/1.1"},
 				GetCertificate: cert,
 			})

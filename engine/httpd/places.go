@@ -10,8 +10,9 @@ import (
 
 // bounded lets in as many connections at a time. With all places taken a newcomer gets that of a
 // stranger, who has proved nothing yet: of the address that has most of them, the first to come. So
-// strangers who connect and say nothing keep nobody out. When all have proved who they are,
-// newcomers are closed at once, so that who floods waits, and not the kernel's queue.
+// strangers who connect and say nothing keep nobody out. When all have proved who they are, the
+// token that has most of them gives its first, so that no token keeps others out; when each has but
+// one, newcomers are closed at once, so that who floods waits, and not the kernel's queue.
 type bounded struct {
 	net.Listener
 	most int
@@ -46,7 +47,9 @@ func (b *bounded) enter(p *placed) (gone *placed, ok bool) {
 	defer b.mu.Unlock()
 	if len(b.all) >= b.most {
 		if gone = b.stranger(); gone == nil {
-			return nil, false
+			if gone = b.crowd(); gone == nil {
+				return nil, false
+			}
 		}
 		b.remove(gone)
 	}
@@ -70,6 +73,22 @@ func (b *bounded) stranger() (first *placed) {
 	return first
 }
 
+// crowd is who gives way when all are known: the first of the token that has most; nil: nobody has
+// more than one. b.mu is held.
+func (b *bounded) crowd() (first *placed) {
+	count := map[string]int{}
+	for _, p := range b.all {
+		count[p.token]++
+	}
+	most := 1
+	for _, p := range b.all {
+		if n := count[p.token]; n > most {
+			first, most = p, n
+		}
+	}
+	return first
+}
+
 // remove takes a place back, once. b.mu is held.
 func (b *bounded) remove(p *placed) {
 	if i := slices.Index(b.all, p); i >= 0 {
@@ -82,7 +101,8 @@ type placed struct {
 	net.Conn
 	of    *bounded
 	from  string
-	known bool // a request on it has proved who sends it; guarded by of.mu
+	known bool   // a request on it has proved who sends it; guarded by of.mu, as is the next
+	token string // of the last who did
 }
 
 func (p *placed) Close() error {
@@ -105,12 +125,12 @@ func withPlace(ctx context.Context, c net.Conn) context.Context {
 	return ctx
 }
 
-// keepPlace notes that who sends a request of a connection is known.
-func keepPlace(ctx context.Context) {
+// keepPlace notes that who sends a request of a connection is known, and by which token.
+func keepPlace(ctx context.Context, token string) {
 	if p, ok := ctx.Value(placeKey{}).(*placed); ok {
 		p.of.mu.Lock()
 		defer p.of.mu.Unlock()
-		p.known = true
+		p.known, p.token = true, token
 	}
 }
 

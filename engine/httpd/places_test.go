@@ -1,6 +1,8 @@
 package httpd
 
 import (
+	"crypto/tls"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptrace"
@@ -31,7 +33,7 @@ func TestStrangersGiveWay(t *testing.T) {
 	}
 	flood := func() {
 		t.Helper()
-		for range maxConns + 50 {
+		for range s.conns + 20 {
 			c, err := net.Dial("tcp", s.address)
 			if err != nil {
 				t.Fatal(err)
@@ -48,7 +50,39 @@ func TestStrangersGiveWay(t *testing.T) {
 	}
 }
 
-// TestWhoGivesWay: of the address with most strangers the first; nobody who is known.
+// TestTokenCrowds: one token that has all places keeps neither another one out nor itself.
+func TestTokenCrowds(t *testing.T) {
+	s := serve(t)
+	many, other := s.token(t, "many", access.Read), s.token(t, "other", access.Read)
+	ask := func(token string) error {
+		c := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
+		t.Cleanup(c.CloseIdleConnections)
+		r := must(http.NewRequestWithContext(t.Context(), "GET", "https://"+s.address+"/read", nil))
+		r.Header.Set("Authorization", "Bearer "+token)
+		a, err := c.Do(r)
+		if err != nil {
+			return err
+		}
+		defer a.Body.Close()
+		if _, err = io.Copy(io.Discard, a.Body); a.StatusCode != http.StatusOK {
+			t.Errorf("%d", a.StatusCode)
+		}
+		return err
+	}
+	for range s.conns {
+		if err := ask(many); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, token := range []string{other, many} {
+		if err := ask(token); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestWhoGivesWay: of the address with most strangers the first; of those who are known the first of
+// the token with most, and nobody who has but one.
 func TestWhoGivesWay(t *testing.T) {
 	b := newBounded(nil, 4)
 	come := func(from string) (p, gone *placed, ok bool) {
@@ -69,8 +103,14 @@ func TestWhoGivesWay(t *testing.T) {
 	if _, gone, ok := come("four"); !ok || gone != one {
 		t.Errorf("%+v gave way", gone)
 	}
-	for _, p := range b.all {
-		p.known = true
+	for i, p := range b.all {
+		p.known, p.token = true, []string{"a", "b", "b", "c"}[i]
+	}
+	if _, gone, ok := come("known"); !ok || gone == nil || gone.token != "b" {
+		t.Errorf("%+v gave way", gone)
+	}
+	for i, p := range b.all {
+		p.known, p.token = true, []string{"a", "b", "c", "d"}[i]
 	}
 	if _, gone, ok := come("five"); ok || gone != nil {
 		t.Errorf("%+v gave way to a stranger", gone)

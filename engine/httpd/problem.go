@@ -85,8 +85,15 @@ func WriteError(w http.ResponseWriter, err error) {
 // grpcError answers a gRPC call that no service has seen.
 func grpcError(w http.ResponseWriter, err error) {
 	code := 7 // PERMISSION_DENIED
-	if fault.KindOf(err) == fault.Unauthenticated {
+	switch fault.KindOf(err) {
+	case fault.Unauthenticated:
 		code = 16
+	case fault.Overloaded:
+		code = 8 // RESOURCE_EXHAUSTED
+	case fault.Deadline:
+		code = 4 // DEADLINE_EXCEEDED
+	case fault.Lost, fault.Canceled:
+		code = 1 // CANCELLED
 	}
 	h := w.Header()
 	h.Set("Content-Type", "application/grpc")

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
+	"errors"
 	"html/template"
 	"net/http"
 	"net/url"
@@ -12,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pannier/pannier/engine/access"
 	"github.com/pannier/pannier/spec/fault"
 )
 
@@ -75,10 +77,14 @@ func (s *sessions) of(cookie string) (session, bool) {
 	return one, ok && s.now().Before(one.ends)
 }
 
-func (s *sessions) end(cookie string) {
+// end ends a session, and reports whether there was one.
+func (s *sessions) end(cookie string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.remove(sha256.Sum256([]byte(cookie)))
+	key := sha256.Sum256([]byte(cookie))
+	_, there := s.all[key]
+	s.remove(key)
+	return there
 }
 
 // remove ends a session and what it has asked for. mu is held.
@@ -96,32 +102,45 @@ func (one session) during(ctx context.Context, now time.Time) (_ context.Context
 	return ctx, func() { left(); cancel() }
 }
 
-var loginPage = template.Must(template.New("login").Parse(`<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light dark"><title>pannier: log in</title>{{with .Style}}
-<link rel="stylesheet" href="{{.}}">{{end}}</head>
-<body><main class="wide"><h1>Log in to this node</h1>{{with .Problem}}<p role="alert">{{.}}</p>{{end}}
+// pages are /login and what stands in for a page that is not to be seen.
+var pages = template.Must(template.New("").Parse(`{{define "top"}}<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light dark"><title>pannier: {{.Title}}</title>{{with .Icon}}
+<link rel="icon" href="{{.}}" type="image/svg+xml">{{end}}{{with .Style}}
+<link rel="stylesheet" href="{{.}}">{{end}}</head>{{end}}
+
+{{define "login"}}{{template "top" .}}
+<body><main class="wide"><h1>Log in to this node</h1>{{with .Text}}<p role="alert">{{.}}</p>{{end}}
 <form method="post" action="/login">{{with .Next}}<input type="hidden" name="next" value="{{.}}">{{end}}
 <p><label for="token">Token, as pannier token create has printed it</label></p>
 <p><input id="token" name="token" type="password" autocomplete="current-password" required autofocus></p>
 <p><button>Log in</button></p></form></main></body></html>
-`))
+{{end}}
 
-var plainPage = template.Must(template.New("plain").Parse(`<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light dark"><title>pannier: {{.Title}}</title>{{with .Style}}
-<link rel="stylesheet" href="{{.}}">{{end}}</head>
+{{define "plain"}}{{template "top" .}}
 <body><main class="wide"><section class="empty"><h1>{{.Title}}</h1><p>{{.Text}}</p><p><a class="button" href="{{.Home}}">To the first page</a></p>{{if .Session}}
 <form method="post" action="/logout"><p><button>Log out, and log in with another token</button></p></form>{{end}}</section></main></body></html>
-`))
+{{end}}`))
+
+// page is what is in one of them.
+type page struct {
+	Style, Icon, Title, Text string
+	Next                     string // of login
+	Home                     string // of plain
+	Session                  bool
+}
+
+// show answers with one of pages.
+func (s *Server) show(w http.ResponseWriter, status int, name string, p page) {
+	p.Style, p.Icon, p.Home = s.cfg.Style, s.cfg.Icon, s.cfg.Home
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.WriteHeader(status)
+	_ = pages.ExecuteTemplate(w, name, p) // who has gone does not read it
+}
 
 // plainPage tells a browser's user why there is no page, and what else there is.
 func (s *Server) plainPage(w http.ResponseWriter, r *http.Request, status int, title, text string) {
 	_, session := s.session(r)
-	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	w.WriteHeader(status)
-	_ = plainPage.Execute(w, struct {
-		Style, Title, Text, Home string
-		Session                  bool
-	}{s.cfg.Style, title, text, s.cfg.Home, session}) // who has gone does not read it
+	s.show(w, status, "plain", page{Title: title, Text: text, Session: session})
 }
 
 func (s *Server) loginForm(w http.ResponseWriter, r *http.Request) {
@@ -129,9 +148,7 @@ func (s *Server) loginForm(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) loginPage(w http.ResponseWriter, status int, problem, next string) {
-	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	w.WriteHeader(status)
-	_ = loginPage.Execute(w, struct{ Style, Problem, Next string }{s.cfg.Style, problem, local(next)}) // who has gone does not read it
+	s.show(w, status, "login", page{Title: "log in", Text: problem, Next: local(next)})
 }
 
 // local is a path of this server that somebody says to go on to; "" for what leads
@@ -149,6 +166,10 @@ const mostNext = 4096 // bytes
 
 func (s *Server) login(w http.ResponseWriter, r *http.Request) {
 	if err := r.ParseForm(); err != nil {
+		if long := (*http.MaxBytesError)(nil); errors.As(err, &long) {
+			WriteError(w, fault.New("log in", fault.TooLong, "the form has more than %d bytes", long.Limit))
+			return
+		}
 		WriteError(w, fault.New("log in", fault.Invalid, "this is no form: %v", err))
 		return
 	}
@@ -167,12 +188,17 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) {
 		Secure: true, HttpOnly: true, SameSite: http.SameSiteStrictMode,
 	})
 	s.cfg.Log.Info("logged in", "caller", caller.Name, "from", r.RemoteAddr)
+	s.cfg.Session(caller.Name, r.RemoteAddr, true)
 	http.Redirect(w, r, cmp.Or(local(next), s.cfg.Home), http.StatusSeeOther)
 }
 
 func (s *Server) logout(w http.ResponseWriter, r *http.Request) {
 	if c, err := r.Cookie(cookieName); err == nil {
-		s.sessions.end(c.Value)
+		if s.sessions.end(c.Value) {
+			who := access.CallerOf(r.Context()).Name
+			s.cfg.Log.Info("logged out", "caller", who, "from", r.RemoteAddr)
+			s.cfg.Session(who, r.RemoteAddr, false)
+		}
 	}
 	http.SetCookie(w, &http.Cookie{Name: cookieName, Path: "/", MaxAge: -1, Secure: true, HttpOnly: true, SameSite: http.SameSiteStrictMode})
 	http.Redirect(w, r, "/login", http.StatusSeeOther)

@@ -19,7 +19,7 @@ import (
 // TestStrangersEnd: who is refused, and never sends the body that was announced, does not keep a
 // connection: there are only so many places for them.
 func TestStrangersEnd(t *testing.T) {
-	tokens, err := access.OpenTokens(filepath.Join(t.TempDir(), "t"), slog.New(slog.DiscardHandler))
+	tokens, _, err := access.OpenTokens(filepath.Join(t.TempDir(), "t"), slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -38,7 +38,7 @@ func (r *Record) Apply(e Event, now time.Time) error {
 // note writes down what follows from every change alike.
 func (r *Record) note(old *Record, now time.Time) {
 	if r.Phase > old.Phase || r.Tasks != old.Tasks || r.Rank > old.Peak {
-		r.Streak = 0
+		r.Streak, r.Deaths = 0, 0
 	}
 	r.Peak = max(r.Peak, r.Rank)
 	if r.Failure.Kind != 0 && r.Failure.At.IsZero() {

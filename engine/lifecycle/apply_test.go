@@ -39,6 +39,8 @@ func invariant(r *Record) error {
 		{"bytes before MOVING", r.Phase < Moving && r.Rank > 0},
 		{"no such state or phase", r.State < ToSubmit || r.State > Done || r.Phase < Accepted || r.Phase > Finished},
 		{"long cause", len(r.Failure.Cause) > MaxText || !utf8.ValidString(r.Failure.Cause)},
+		{"put off, and no requested end that waits", !r.After.IsZero() && (r.State != Interrupted || r.Role != Requested)},
+		{"a partner's word, and no partner's request", r.ByRound > 0 && (r.Role != Requester || r.Spec.By == "")},
 		{"failure without a time", r.Failure.Kind != 0 && r.Failure.At.IsZero()},
 	}
 	for _, b := range bad {
@@ -76,16 +78,17 @@ func change(old, r *Record, e Event, err error) error {
 		{"version", r.Version != old.Version+1 || r.Changed != testTime},
 		{"done is not final", old.State == Done},
 		{"in error is not final", old.State == InError && !retries && !cancels},
-		{"phase went down", r.Phase < old.Phase && !(down && old.Side == Receiver && old.Phase == Whole && r.Phase == Moving)},
+		{"phase went down", r.Phase < old.Phase && !(down && old.Phase == Whole && r.Phase == Moving)},
 		{"phase skipped a rung", r.Phase > old.Phase+1},
 		{"rank went down", r.Rank < old.Rank && !down},
 		{"rank moved after the whole", r.Rank != old.Rank && old.Phase > Whole},
 		{"a task was forgotten", r.Tasks[PreList] < old.Tasks[PreList] || r.Tasks[PostList] < old.Tasks[PostList]},
 		{"an error changed the last good step", r.Failing != old.Failing && r.Phase != old.Phase && !cancels},
-		{"epoch, attempt or round went down", r.Epoch < old.Epoch || r.Attempt < old.Attempt || r.Round < old.Round},
+		{"epoch, attempt or round went down", r.Epoch < old.Epoch || r.Attempt < old.Attempt || r.Round < old.Round || r.ByRound < old.ByRound},
 		{"peak went down", r.Peak < old.Peak && !retries && !resumes},
 		{"the first failure was forgotten", old.Failing && r.Failing && r.Failure != old.Failure && !cancels},
 		{"spec or end changed", r.Spec != old.Spec || r.Key != old.Key || r.Role != old.Role || r.Side != old.Side || r.Registered != old.Registered},
+		{"put off in spite of an operator's word", !r.After.IsZero() && (resumes || retries && !e.(Retry).Task)},
 		{"a stop was passed", old.Reason == Stopped && old.Owner == old.Role && r.State == Running},
 	}
 	for _, b := range bad {
@@ -135,7 +138,7 @@ func anyEvent(r *Record, pick func(n int) int) Event {
 	case 14:
 		return Cancel{epoch, fault.Side(pick(2)), "c"}
 	}
-	return Retry{due, call, pick(2) == 1}
+	return Retry{due, call, pick(2) == 1, []uint32{0, 0, 0, r.ByRound, r.ByRound + 1}[pick(5)], due}
 }
 
 var longCause = strings.Repeat("é", MaxText)

@@ -181,24 +181,23 @@ func climbs(from, to Phase, side Side, left bool, size int64) bool {
 // one side which.
 func ledBack(p Phase) string {
 	var by []string
-	sides := map[Side]bool{}
 	for _, e := range []Event{Rewind{Epoch: 1}, Cancel{Epoch: 1}} {
-		back := false
+		var back []Side
 		for _, side := range []Side{Sender, Receiver} {
 			r := running(p, side, false)
 			if r.Apply(e, testTime) == nil && r.Rank == 0 && r.Phase == Moving && (p != Moving || r.State == Running) {
-				back, sides[side] = true, true
+				back = append(back, side)
 			}
 		}
-		if back {
-			by = append(by, strings.TrimPrefix(fmt.Sprintf("%T", e), "lifecycle."))
+		name := strings.TrimPrefix(fmt.Sprintf("%T", e), "lifecycle.")
+		switch len(back) {
+		case 1:
+			by = append(by, fmt.Sprintf("%s of a %v", name, back[0]))
+		case 2:
+			by = append(by, name)
 		}
 	}
-	s := strings.Join(by, ", ")
-	if len(sides) == 1 {
-		s += ": receiver"
-	}
-	return s
+	return strings.Join(by, ", ")
 }
 
 // TestMovesTable: letters, names and turns.

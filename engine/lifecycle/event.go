@@ -8,7 +8,7 @@ import (
 )
 
 // Claim gives the record to a runner. The claim is counted before anything is
-// done under it, so that a request that kills its node is known by its Streak.
+// done under it, so that a request that kills its node is known by its Deaths.
 // What an operator of this end has stopped is not claimed.
 type Claim struct {
 	Epoch uint64 // above every earlier one: it fences them off
@@ -29,7 +29,7 @@ func (e Claim) apply(r *Record) error {
 		return fault.New("claim", fault.Invalid, "an operator has stopped it")
 	}
 	r.State, r.Epoch = Running, e.Epoch
-	r.Reason, r.Owner, r.Due = NoReason, 0, time.Time{}
+	r.Reason, r.Owner, r.Due, r.After = NoReason, 0, time.Time{}, time.Time{}
 	if r.Role == Requester {
 		r.Attempt++
 	}
@@ -149,7 +149,8 @@ func (e Durable) apply(r *Record) error {
 
 // Rewind gives up the bytes from Rank on: the source is another now, the last
 // block is damaged, the partial file is gone. It is recorded before the file is
-// cut. A receiver in WHOLE goes back to MOVING: nobody was told more.
+// cut. A receiver in WHOLE goes back to MOVING: nobody was told more. So does a sender in
+// ENDED that sends another content, because the receiver has: that is recorded before its end is sent.
 type Rewind struct {
 	Epoch uint64
 	Rank  int64
@@ -159,7 +160,7 @@ type Rewind struct {
 func (e Rewind) on() (row, uint64) { return rewind, e.Epoch }
 
 func (e Rewind) apply(r *Record) error {
-	if (r.Phase != Moving && !r.unnamed()) || e.Rank < 0 || e.Rank > r.Rank {
+	if (r.Phase != Moving && r.Phase != Whole) || e.Rank < 0 || e.Rank > r.Rank {
 		return fault.New("rewind", fault.Invalid, "to %d of %d in %v", e.Rank, r.Rank, r.Phase.Name(r.Side))
 	}
 	r.Rank, r.Size, r.Proof, r.Verified, r.Phase = e.Rank, e.Size, "", "", Moving
@@ -230,7 +231,7 @@ func (e Fail) apply(r *Record) error {
 		r.fall()
 		return nil
 	}
-	r.Failing, r.Tasks[ErrorList], r.Begun, r.Streak = true, 0, 0, 0
+	r.Failing, r.Tasks[ErrorList], r.Begun, r.Streak, r.Deaths = true, 0, 0, 0, 0
 	return nil
 }
 
@@ -247,7 +248,7 @@ func (e Settle) apply(r *Record) error {
 
 // fall is the way into INERROR.
 func (r *Record) fall() {
-	r.State, r.Reason, r.Owner, r.Due = InError, NoReason, 0, time.Time{}
+	r.State, r.Reason, r.Owner, r.Due, r.After = InError, NoReason, 0, time.Time{}, time.Time{}
 }
 
 // Conclude ends a request that is FINISHED: the requested end at once, the
@@ -271,6 +272,7 @@ type Recover struct{ Due time.Time }
 func (e Recover) on() (row, uint64) { return recovered, 0 }
 
 func (e Recover) apply(r *Record) error {
+	r.Deaths++
 	owner := Requester
 	if r.Failing {
 		owner = r.Role

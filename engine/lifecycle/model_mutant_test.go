@@ -19,6 +19,7 @@ const (
 	hastyOffer            // bytes come with the first call though pre tasks are left
 	rankFirst             // the offset is recorded before the bytes are synced
 	splice                // bytes of another version are added to the partial file
+	unsaid                // a sender whose record is of another version does not write down what it sends
 )
 
 // mutants and what shows each of them, for push and for pull; fine where the
@@ -40,6 +41,7 @@ var mutants = [...]struct {
 	hastyOffer:   {"bytes offered before the pre tasks", bytesTooEarly, fine, 0},
 	rankFirst:    {"offset before sync", rankAhead, rankAhead, 0},
 	splice:       {"another version appended", spliced, spliced, 0},
+	unsaid:       {"another version sent, and not written down", disagree, disagree, 0},
 }
 
 // findMutants has the model find what it is there to find, and returns how many it did.
@@ -47,7 +49,7 @@ func findMutants(t *testing.T) (found int) {
 	for mu := earlyAck; int(mu) < len(mutants); mu++ {
 		found++
 		for _, push := range []bool{true, false} {
-			m := &model{push: push, tasks: 1, inFlight: 1 + mutants[mu].calls, units: 1, changes: mu == splice, mutant: mu}
+			m := &model{push: push, tasks: 1, inFlight: 1 + mutants[mu].calls, units: 1, changes: mu == splice || mu == unsaid, mutant: mu}
 			want := mutants[mu].pull
 			if push {
 				want = mutants[mu].push

@@ -86,13 +86,26 @@ func (m *model) network(w world, emit func(string, world)) {
 			emit("hear", next)
 		}
 		next := w
+		m.allTold(&next, requester)
 		m.wait(&next, requester, Retrying, Requester, fault.Lost)
 		emit("give up", next)
 	}
 	if run := &w.run[requested]; run.on && run.bytes {
+		m.allTold(&w, requested)
 		m.wait(&w, requested, Awaiting, Requester, fault.Lost)
 		emit("stream lost", w)
 	}
+}
+
+// allTold notes at a sender that hears no verdict, or answer, what it has sent, where the receiver has told
+// that all of it is safe.
+func (m *model) allTold(w *world, i int) {
+	run, s := &w.run[i], &w.stream
+	if r := &w.end[m.receiver()]; i != m.sender() || !run.bytes || run.sent == 0 || w.end[i].phase != Moving ||
+		w.disk.version != s.version || r.phase < Moving || r.rank != m.size(s.version) {
+		return
+	}
+	m.apply(w, i, Durable{Epoch: modelEpoch, Rank: int64(m.size(s.version)), Proof: m.proof(s.version)})
 }
 
 // deliver is what the requested end does with a call.
@@ -113,7 +126,7 @@ func (m *model) deliver(w *world, c call) bool {
 	case AdmitRevive:
 		m.claim(w, requested, c, Retry{Due: modelTime, Call: c.said()})
 	case AdmitAnswer:
-		m.reply(w, c, answer{how, w.end[requested].phase})
+		m.reply(w, c, answer{how, w.end[requested].phase, w.end[requested].rank})
 	default:
 		m.reply(w, c, answer{how: how})
 	}
@@ -125,10 +138,20 @@ func (m *model) deliver(w *world, c call) bool {
 func (m *model) hear(w *world) {
 	a, run := w.answer, &w.run[requester]
 	w.answer = answer{}
+	if run.bytes && !w.stream.verdict {
+		run.sent = 0 // nobody has taken it
+	}
 	run.call, run.bytes = call{}, false
 	switch a.how {
 	case AdmitAnswer:
 		run.peer = a.phase
+		e := &w.end[requester]
+		if m.push && a.phase >= Whole && a.phase <= Finished {
+			run.whole = a.rank + 1
+		}
+		if m.push && e.phase == Moving && a.rank < e.rank {
+			m.apply(w, requester, Rewind{Epoch: modelEpoch, Rank: int64(a.rank), Size: int64(e.size) - 1})
+		}
 	case RefuseStop:
 		m.wait(w, requester, Stopped, Requested, 0)
 	case RefuseFailed:

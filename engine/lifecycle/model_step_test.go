@@ -47,7 +47,7 @@ func (m *model) do(w *world, i int, act Act) {
 	case DoCall:
 		m.call(w, act.Move, false)
 	case DoAnswer:
-		said := answer{AdmitAnswer, m.reveal(i, e.phase)}
+		said := answer{AdmitAnswer, m.reveal(i, e.phase), e.rank}
 		c := run.call
 		m.wait(w, i, Awaiting, Requester, 0)
 		m.reply(w, c, said)
@@ -56,7 +56,7 @@ func (m *model) do(w *world, i int, act Act) {
 		m.apply(w, i, Conclude{modelEpoch})
 		c := run.call
 		w.letGo(i)
-		m.reply(w, c, answer{AdmitAnswer, e.phase})
+		m.reply(w, c, answer{AdmitAnswer, e.phase, e.rank})
 	case DoSettle:
 		m.apply(w, i, Settle{modelEpoch})
 		c := run.call
@@ -75,14 +75,33 @@ func (m *model) climb(w *world, i int) {
 		w.disk.named = true
 		return
 	}
-	m.apply(w, i, Advance{Epoch: modelEpoch, To: to, Rank: int64(m.units)}) // ENDED of a sender: what the receiver has
+	up := Advance{Epoch: modelEpoch, To: to, Size: m.known(w, i)}
+	if to == Ended {
+		up.Rank, up.Proof = m.ended(w, i)
+	}
+	m.apply(w, i, up)
+}
+
+// ended is what a sender that hears how far the receiver is knows of the whole: what it has sent in this
+// claim, what a requester hears with the answer, what the record has.
+func (m *model) ended(w *world, i int) (size int64, proof string) {
+	run, e, r := &w.run[i], &w.end[i], m.record(w, i)
+	switch {
+	case run.sent > 0:
+		return int64(m.size(run.sent - 1)), m.proof(run.sent - 1)
+	case run.whole == 0:
+		return max(r.Rank, r.Size), r.Proof
+	case e.rank == run.whole-1:
+		proof = r.Proof
+	}
+	return int64(run.whole) - 1, proof
 }
 
 // catchUp climbs to MOVING in one commit.
 func (m *model) catchUp(w *world, i int) {
 	var up []Event
 	for p := w.end[i].phase + 1; p <= Moving; p++ {
-		up = append(up, Advance{Epoch: modelEpoch, To: p})
+		up = append(up, Advance{Epoch: modelEpoch, To: p, Size: m.known(w, i)})
 	}
 	m.apply(w, i, up...)
 }
@@ -160,6 +179,9 @@ func (m *model) startBytes(w *world, i int, move Move) {
 	}
 	run.bytes = true
 	if i == m.sender() {
+		if w.stream.version != w.source && !w.stream.verdict { // of a call that comes once more
+			w.stream.sent, w.stream.ended = 0, false
+		}
 		w.stream.open, w.stream.version = true, w.source
 	} else {
 		w.disk.cached, w.disk.synced = w.end[i].rank, min(w.disk.synced, w.end[i].rank) // the partial file is cut to the offset
@@ -174,21 +196,37 @@ func (m *model) sendBytes(w world, i int, emit func(string, world)) {
 	switch {
 	case s.verdict && i == requested:
 		if w.end[i].phase == Moving {
-			m.apply(&w, i, Advance{Epoch: modelEpoch, To: Ended, Rank: int64(m.units)})
+			size, proof := m.ended(&w, i)
+			m.apply(&w, i, Advance{Epoch: modelEpoch, To: Ended, Rank: size, Proof: proof})
 		}
 		w.run[i].bytes, w.run[i].peer = false, Whole
 		emit("verdict", w)
-	case s.sent < m.units:
+	case s.sent < m.size(s.version):
 		s.sent++
 		emit("send", w)
 	case s.ended:
 	case changed:
 		m.wait(&w, i, Retrying, Requester, fault.SourceChanged)
 		emit("source changed", w)
+	case m.saysOther(&w, i):
+		m.apply(&w, i, Rewind{Epoch: modelEpoch, Rank: int64(min(w.end[i].rank, m.size(s.version))), Size: int64(m.size(s.version))})
+		emit("write down what is sent", w)
 	default:
-		s.ended = true
+		s.ended, w.run[i].sent = true, s.version+1
 		emit("send end", w)
 	}
+}
+
+// saysOther: the sender's record is of another version than its stream, and would stay so.
+func (m *model) saysOther(w *world, i int) bool {
+	e, size := &w.end[i], m.size(w.stream.version)
+	switch {
+	case e.phase < Moving || m.mutant == unsaid:
+		return false
+	case e.proof > 0 && e.proof != w.stream.version+1:
+		return true
+	}
+	return e.size != size+1 && (i == requested || e.phase == Ended)
 }
 
 // receiveBytes is the receiver's: write, sync, commit the offset; WHOLE after the end.
@@ -208,7 +246,7 @@ func (m *model) receiveBytes(w world, i int, emit func(string, world)) {
 		d.mixed, d.version = d.cached > 0, s.version
 	}
 	if d.version != s.version {
-		try("rewind", e.rank > 0, func(w *world) { m.apply(w, i, Rewind{Epoch: modelEpoch}) })
+		try("rewind", e.rank > 0, func(w *world) { m.apply(w, i, Rewind{Epoch: modelEpoch, Size: -1}) })
 		try("cut", e.rank == 0, func(w *world) { w.disk = disk{version: s.version} })
 		return
 	}
@@ -216,8 +254,8 @@ func (m *model) receiveBytes(w world, i int, emit func(string, world)) {
 	try("sync", d.synced < d.cached, func(w *world) { w.disk.synced = w.disk.cached })
 	safe := m.safe(d)
 	try("durable", safe > e.rank, func(w *world) { m.apply(w, i, Durable{Epoch: modelEpoch, Rank: int64(safe)}) })
-	try("climb: whole", s.ended && d.synced == m.units, func(w *world) {
-		m.apply(w, i, Advance{Epoch: modelEpoch, To: Whole, Rank: int64(m.units)})
+	try("climb: whole", s.ended && d.synced == m.size(s.version), func(w *world) {
+		m.apply(w, i, Advance{Epoch: modelEpoch, To: Whole, Rank: int64(d.synced), Proof: m.proof(s.version)})
 		w.run[i].bytes, w.run[i].peer = false, Ended
 		w.stream.verdict = true
 		if i == requester {

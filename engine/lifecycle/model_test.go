@@ -50,12 +50,13 @@ const (
 	finishedS          // (c) the sender is FINISHED before the receiver
 	rankAhead          // (g) the offset is ahead of the disk
 	spliced            // bytes of two versions under one name
+	disagree           // the ends speak of different contents
 	deadEnd            // (e) DONE/DONE is out of reach
 )
 
 func (f flaw) String() string {
 	return nameOf([]string{"", "event refused", "mismatch", "spins", "stale answer", "task ran twice", "bytes too early", "post task too early",
-		"receiver finished too early", "sender finished too early", "rank ahead of disk", "spliced", "dead end"}, uint8(f))
+		"receiver finished too early", "sender finished too early", "rank ahead of disk", "spliced", "disagree", "dead end"}, uint8(f))
 }
 
 // check looks at one world.
@@ -77,6 +78,8 @@ func (m *model) check(w *world) flaw {
 		return rankAhead
 	case r.phase >= Whole && w.disk.mixed:
 		return spliced
+	case s.phase >= Acked && r.known && s.known && (s.size != r.size || s.proof != 0 && s.proof != r.proof):
+		return disagree
 	}
 	return fine
 }

@@ -20,7 +20,7 @@ type world struct {
 	answer answer         // on its way to the requester's call
 	stream stream
 	disk   disk
-	source uint8 // version of the sender's file
+	source uint8 // version of the sender's file: 0, later 1
 
 	ran  [2][2]bool // ghost: end, pre or post: the task has run, and no crash excuses another run
 	flaw flaw       // ghost: what the step that led here did wrong
@@ -38,6 +38,8 @@ type end struct {
 	stopped        bool // by this end's operator
 	cancelled      bool // by this end's operator
 	rank           uint8
+	size           uint8 // of the whole, plus 1; 0: unknown
+	proof          uint8 // of which version its digest is, plus 1; 0: it has none
 	attempt, round uint8 // their order among all in the world, see normalise
 }
 
@@ -49,6 +51,8 @@ type runner struct {
 	bytes bool  // in DoBytes
 	call  call  // requester: the one it awaits; requested: the one it serves
 	made  uint8 // requester: the moves it has called for
+	sent  uint8 // sender: the version that it has sent to the end, plus 1; 0: none
+	whole uint8 // sender: the size that the receiver has said to have, plus 1; 0: it has not
 }
 
 type call struct {
@@ -65,6 +69,7 @@ func (c call) said() Call {
 type answer struct {
 	how   Admission
 	phase Phase
+	rank  uint8 // of a receiver
 }
 
 // stream carries the bytes of one Transfer, also when its sender is gone.
@@ -98,6 +103,31 @@ func (m *model) sender() int {
 
 func (m *model) receiver() int { return 1 - m.sender() }
 
+// size of a version of the source: of what is pulled, a later one is longer; of what is pushed, only the
+// digest tells them apart.
+func (m *model) size(version uint8) uint8 {
+	if m.push {
+		return m.units
+	}
+	return m.units + version
+}
+
+// known is the size that an end writes down when it is MOVING: a receiver has to be told.
+func (m *model) known(w *world, i int) int64 {
+	if i == m.receiver() {
+		return -1
+	}
+	return int64(m.size(w.source))
+}
+
+// proof is the digest of a version. Where the source does not change nobody looks at it.
+func (m *model) proof(version uint8) string {
+	if !m.changes {
+		return ""
+	}
+	return string('0' + rune(version))
+}
+
 var modelTime = time.Unix(1, 0)
 
 // modelEpoch is the last claim's of every unpacked record.
@@ -108,7 +138,10 @@ func (m *model) record(w *world, i int) Record {
 	e, r := w.end[i], m.blank[i]
 	r.State, r.Phase, r.Tasks, r.Failing = e.state, e.phase, e.tasks, e.failing
 	r.Epoch, r.Begun = modelEpoch, uint64(e.begun)
-	r.Rank, r.Peak = int64(e.rank), int64(e.rank)
+	r.Rank, r.Peak, r.Size = int64(e.rank), int64(e.rank), int64(e.size)-1
+	if e.proof > 0 {
+		r.Proof = m.proof(e.proof - 1)
+	}
 	r.Attempt, r.Round = uint32(e.attempt), uint32(e.round)
 	switch {
 	case e.state == ToSubmit:
@@ -128,10 +161,13 @@ func (m *model) record(w *world, i int) Record {
 
 func pack(r *Record) end {
 	e := end{
-		known: true, state: r.State, phase: r.Phase, tasks: r.Tasks, failing: r.Failing, rank: uint8(r.Rank),
+		known: true, state: r.State, phase: r.Phase, tasks: r.Tasks, failing: r.Failing, rank: uint8(r.Rank), size: uint8(r.Size + 1),
 		attempt: uint8(r.Attempt), round: uint8(r.Round),
 		stopped:   r.State == Interrupted && r.Reason == Stopped && r.Owner == r.Role,
 		cancelled: r.State == InError && r.cancelledHere(),
+	}
+	if r.Proof != "" {
+		e.proof = r.Proof[0] - '0' + 1
 	}
 	switch {
 	case r.Begun == r.Epoch && r.State == Running:

@@ -106,6 +106,36 @@ func TestRound(t *testing.T) {
 	}
 }
 
+// TestByRound: a partner's word retries the request that was made for it once, whatever an operator here has retried.
+func TestByRound(t *testing.T) {
+	q := registered(t, Sender, [3]uint8{})
+	failed := func(epoch uint64) []Event {
+		return []Event{Claim{Epoch: epoch}, Fail{epoch, Failure{Kind: fault.NoSpace}}}
+	}
+	do(t, &q, failed(1)...)
+	if err := q.Apply(Retry{Due: testTime, By: 1}, testTime); fault.KindOf(err) != fault.Invalid {
+		t.Errorf("no partner wants it: %v", err)
+	}
+	q.Spec.By = "c"
+	do(t, &q, append([]Event{Retry{Due: testTime}}, failed(2)...)...)
+	do(t, &q, append([]Event{Retry{Due: testTime, By: 1}}, failed(3)...)...)
+	do(t, &q, append([]Event{Retry{Due: testTime, By: 1000}}, failed(4)...)...)
+	for _, round := range []uint32{1, 999, 1000} {
+		if err := q.Apply(Retry{Due: testTime, By: round}, testTime); fault.KindOf(err) != fault.Stale {
+			t.Errorf("round %d after 1000: %v", round, err)
+		}
+	}
+	if q.Round != 3 || q.ByRound != 1000 {
+		t.Errorf("round %d, of the partner %d", q.Round, q.ByRound)
+	}
+	d := accepted(t, Receiver, [3]uint8{})
+	d.Spec.By = "c"
+	do(t, &d, Claim{1, Call{Attempt: 1, Phase: Accepted}}, Fail{1, Failure{Kind: fault.NoSpace}})
+	if err := d.Apply(Retry{Due: testTime, By: 1}, testTime); fault.KindOf(err) != fault.Invalid {
+		t.Errorf("a requested end: %v", err)
+	}
+}
+
 // TestNext: what the model does not get to see.
 func TestNext(t *testing.T) {
 	for _, tc := range []struct {

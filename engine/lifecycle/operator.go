@@ -30,7 +30,7 @@ func (e Resume) apply(r *Record) error { return r.submit(e.Due) }
 
 // submit is the way back from a pause or an error, by an operator's word.
 func (r *Record) submit(due time.Time) error {
-	r.Streak, r.Peak = 0, r.Rank
+	r.Streak, r.Deaths, r.Peak, r.After = 0, 0, r.Rank, time.Time{}
 	if r.Role == Requested {
 		return r.wait(Awaiting, Requester, due)
 	}
@@ -74,6 +74,10 @@ type Retry struct {
 	Due  time.Time // as for Resume
 	Call Call      // requested: the call that brings a higher Round; zero for an operator of this end
 	Task bool      // an error task's word, and no operator's: it is counted in Delays
+	// By, of a requester, is the Round of the partner that wants the request, whose word this is; 0: it is not.
+	By uint32
+	// After, of an error task of a requested end, is when calls are served again; they are answered busy before.
+	After time.Time
 }
 
 func (e Retry) on() (row, uint64) { return retry, 0 }
@@ -82,17 +86,25 @@ func (e Retry) apply(r *Record) error {
 	switch {
 	case r.Role == Requester && e.Call != Call{}:
 		return fault.New("retry", fault.Invalid, "a requester is not called")
+	case e.By != 0 && (r.Role != Requester || r.Spec.By == ""):
+		return fault.New("retry", fault.Invalid, "no partner wants it")
+	case e.By != 0 && e.By <= r.ByRound:
+		return fault.New("retry", fault.Stale, "a word of round %d after one of %d", e.By, r.ByRound)
 	case r.Role == Requester:
 		r.Round++
 	case e.Call != Call{} && e.Call.Round <= r.Round:
 		return fault.New("retry", fault.Stale, "a call of round %d after one of %d", e.Call.Round, r.Round)
 	}
-	r.Round = max(r.Round, e.Call.Round)
+	r.Round, r.ByRound = max(r.Round, e.Call.Round), max(r.ByRound, e.By)
 	r.Failing, r.Begun = false, 0
 	if e.Task {
 		r.Delays++
 	} else {
 		r.Delays = 0
 	}
-	return r.submit(e.Due)
+	err := r.submit(e.Due)
+	if e.Task && r.Role == Requested {
+		r.After = e.After
+	}
+	return err
 }

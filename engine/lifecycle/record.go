@@ -20,6 +20,10 @@ const (
 	MaxTrace = 72   // Record.Trace
 )
 
+// MinBandwidth is the least Spec.Bandwidth: a block comes within minutes with it, before its end is
+// taken for one where nothing moves.
+const MinBandwidth = 1000
+
 // MinRetention is how long a Done record is kept at least. No call lives as long:
 // one that came after its record was purged would be taken for a new request.
 const MinRetention = time.Hour
@@ -54,6 +58,8 @@ type Spec struct {
 	Fetch    bool         // a third-party copy: the file goes to Partner; else it comes from there
 	By       string       // the partner that wants it, as its third-party copy; empty: this node does. At most MaxName bytes
 	Version  string       // of its source, as sideeffect.Version.Encode has it without a device, if no other is to be sent; empty: any is
+
+	Bandwidth int64 // bytes a second that it may move at most, at either end; 0: as much as it gets. From MinBandwidth
 }
 
 // file is the name at the end of that side.
@@ -65,11 +71,12 @@ func (s *Spec) file(side Side) relpath.Path {
 }
 
 // Same reports whether both ask for the same. How many tasks this end has is not
-// asked for: a rule may have been edited since. Nor is how long the chain is, nor the
-// version: a task that runs twice finds its request though the file is another by now.
+// asked for, nor is the priority, which may be the rule's: that may have been edited since.
+// Nor is how long the chain is, nor the version: a task that runs twice finds its request
+// though the file is another by now.
 func (s Spec) Same(o Spec) bool {
 	at := s.NotAt.Equal(o.NotAt)
-	s.Tasks, s.NotAt, s.Hops, s.Version = o.Tasks, o.NotAt, o.Hops, o.Version
+	s.Tasks, s.Priority, s.NotAt, s.Hops, s.Version = o.Tasks, o.Priority, o.NotAt, o.Hops, o.Version
 	return at && s == o
 }
 
@@ -86,6 +93,9 @@ func (s Spec) Check(k Key) error {
 		if n := len(f.value); n < f.least || n > f.most || !utf8.ValidString(f.value) {
 			return fault.New("check request", fault.Invalid, "the %s has %d bytes; %d to %d of UTF-8 are allowed", f.what, n, f.least, f.most)
 		}
+	}
+	if s.Bandwidth != 0 && s.Bandwidth < MinBandwidth {
+		return fault.New("check request", fault.Invalid, "a bandwidth of %d bytes a second; at least %d are allowed, or 0 for no limit", s.Bandwidth, MinBandwidth)
 	}
 	return nil
 }
@@ -142,6 +152,7 @@ func clip(s string) string {
 //	State is Interrupted       =>  Reason, Owner, Due; while Failing this end's, not Stopped
 //	State is Done              =>  Phase == Finished
 //	Failing                    =>  State is Running, Interrupted or InError
+//	After set                  =>  State is Interrupted; it is the requested's
 //	0 <= Rank <= Peak,  Tasks <= Spec.Tasks,  Begun <= Epoch
 type Record struct {
 	Key  Key
@@ -162,8 +173,11 @@ type Record struct {
 	Peak     int64        // highest Rank since an operator's last word; less is no progress
 	Attempt  uint32       // the requester's count of its claims; requested: the highest it was told
 	Round    uint32       // the requester's count of its operator's retries; requested: the highest it was told
+	ByRound  uint32       // requester: the highest Round of Spec.By's own request that this end was told; 0 without one
+	Deaths   uint32       // processes that have ended with it running, since it made progress: poison is known by it
 	Streak   uint32       // claims in a row that brought no progress and did not end in order; error tasks have one of their own
 	Delays   uint32       // how often an error task has made it due again since an operator's last word
+	After    time.Time    // requested: an error task has made it due again then; no call is served before. Zero: any is
 
 	Failure  Failure
 	Warnings uint32    // how many tasks of this end are done, but somebody should look

@@ -67,6 +67,8 @@ func TestRegister(t *testing.T) {
 		{"no partner", func(_ *Key, s *Spec) { s.Partner = "" }},
 		{"no rule", func(_ *Key, s *Spec) { s.Rule = "" }},
 		{"rule is no UTF-8", func(_ *Key, s *Spec) { s.Rule = "\xff" }},
+		{"negative bandwidth", func(_ *Key, s *Spec) { s.Bandwidth = -1 }},
+		{"small bandwidth", func(_ *Key, s *Spec) { s.Bandwidth = MinBandwidth - 1 }},
 		{"long information", func(_ *Key, s *Spec) { s.Info = strings.Repeat("a", MaxInfo+1) }},
 	} {
 		k, s := Key{Requester: "a"}, s
@@ -83,12 +85,13 @@ func TestRegister(t *testing.T) {
 func TestSame(t *testing.T) {
 	s := Spec{Partner: "b", Rule: "r", NotAt: testTime, Tasks: [3]uint8{1, 2, 3}}
 	o := s
-	o.NotAt, o.Tasks, o.Version = testTime.In(time.FixedZone("", 3600)), [3]uint8{}, "v"
+	o.NotAt, o.Tasks, o.Priority, o.Version = testTime.In(time.FixedZone("", 3600)), [3]uint8{}, 7, "v"
 	if !s.Same(o) {
 		t.Error("another time zone, an edited rule and a changed file make another request")
 	}
 	for _, change := range []func(*Spec){
-		func(s *Spec) { s.Rule = "q" }, func(s *Spec) { s.NotAt = s.NotAt.Add(1) }, func(s *Spec) { s.Priority = 1 }, func(s *Spec) { s.Follow[0] = 1 },
+		func(s *Spec) { s.Rule = "q" }, func(s *Spec) { s.NotAt = s.NotAt.Add(1) }, func(s *Spec) { s.Follow[0] = 1 },
+		func(s *Spec) { s.Bandwidth = MinBandwidth },
 	} {
 		o := s
 		if change(&o); s.Same(o) {
@@ -107,6 +110,12 @@ func TestStreak(t *testing.T) {
 		do(t, &r, events...)
 		do(t, &r, Interrupt{r.Epoch, Retrying, Requester, testTime, Failure{Kind: fault.Lost}, false})
 	}
+	deaths := func(n uint32, what string) {
+		t.Helper()
+		if r.Deaths != n {
+			t.Fatalf("%d deaths after %s, want %d", r.Deaths, what, n)
+		}
+	}
 	want := func(streak uint32, what string) {
 		t.Helper()
 		if r.Streak != streak {
@@ -118,14 +127,19 @@ func TestStreak(t *testing.T) {
 	want(2, "two crashes")
 	fails()
 	want(3, "a failure")
+	deaths(2, "two crashes and a failure")
 	do(t, &r, Claim{Epoch: r.Epoch + 1}, Interrupt{r.Epoch + 1, Restarted, Requester, testTime, Failure{}, false})
 	want(3, "a drain")
+	deaths(2, "a drain")
 	do(t, &r, Claim{Epoch: r.Epoch + 1}, Stop{r.Epoch + 1, testTime})
 	want(3, "a stop")
 	do(t, &r, Resume{testTime})
 	want(0, "an operator's word")
+	deaths(0, "an operator's word")
+	crash()
 	fails(Advance{Epoch: r.Epoch + 1, To: Pre, Rank: 0}, BeginTask{r.Epoch + 1})
 	want(0, "a rung")
+	deaths(0, "a rung")
 	fails(BeginTask{r.Epoch + 1})
 	want(1, "a task that did not end")
 	fails(BeginTask{r.Epoch + 1}, EndTask{Epoch: r.Epoch + 1})
@@ -190,6 +204,43 @@ func TestFailing(t *testing.T) {
 	do(t, &r, Fail{4, Failure{Kind: fault.Refused}})
 	if key, ok := r.NextTask(); !ok || key.Index != 0 {
 		t.Errorf("the second failure starts its error tasks at %+v, %t", key, ok)
+	}
+}
+
+// TestPutOff: what an error task of the requested end has put off is put off until a call is served, an operator has
+// said a word, or it is over; an operator's pause leaves it. Of a requester it is the due time alone.
+func TestPutOff(t *testing.T) {
+	after := testTime.Add(24 * time.Hour)
+	off := func() Record {
+		r := accepted(t, Receiver, [3]uint8{0, 0, 1})
+		do(t, &r, Claim{1, Call{Attempt: 1, Phase: Accepted}}, Fail{1, Failure{Kind: fault.IO}}, BeginTask{1}, EndTask{Epoch: 1}, Settle{1},
+			Retry{Due: after.Add(time.Hour), Task: true, After: after})
+		if !r.After.Equal(after) || r.State != Interrupted || r.Delays != 1 {
+			t.Fatalf("put off: %+v", r)
+		}
+		return r
+	}
+	for what, events := range map[string][]Event{
+		"served": {Claim{2, Call{Attempt: 2, Phase: Accepted}}}, "resumed": {Resume{testTime}}, "cancelled": {Cancel{}},
+		"stopped and resumed":                      {Stop{Due: testTime}, Resume{testTime}},
+		"cancelled, and retried":                   {Cancel{}, Retry{Due: testTime}},
+		"cancelled, and retried with another time": {Cancel{}, Retry{Due: testTime, After: after}}, // which is no task's
+	} {
+		r := off()
+		if do(t, &r, events...); !r.After.IsZero() {
+			t.Errorf("%s: put off until %v", what, r.After)
+		}
+	}
+	r := off()
+	if do(t, &r, Stop{Due: testTime}); !r.After.Equal(after) {
+		t.Errorf("stopped: put off until %v", r.After)
+	}
+	q, err := Register(r.Key, Receiver, r.Spec, testTime)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if do(t, &q, Claim{Epoch: 1}, Fail{1, Failure{Kind: fault.IO}}, BeginTask{1}, EndTask{Epoch: 1}, Settle{1}, Retry{Due: after, Task: true, After: after}); !q.After.IsZero() || !q.Due.Equal(after) {
+		t.Errorf("a requester: %+v", q)
 	}
 }
 
@@ -310,5 +361,19 @@ func TestWhen(t *testing.T) {
 		if got := r.When(); got != want {
 			t.Errorf("attempt %d: %q", attempt, got)
 		}
+	}
+}
+
+// TestPublicFailure: who does not operate the node reads what the other end may, in words that begin with one.
+func TestPublicFailure(t *testing.T) {
+	f := Failure{Kind: fault.Canceled, Cause: "a newer version is sent instead", Told: "a newer version is sent instead"}
+	if got := f.Public().Cause; got != f.Told {
+		t.Errorf("%q, want %q", got, f.Told)
+	}
+	if got := (Failure{Kind: fault.IO, Cause: "open /secret", Told: "open file: input/output error"}).Public().Cause; got != "open file: input/output error" {
+		t.Errorf("%q", got)
+	}
+	if f := (Failure{Kind: fault.IO, Side: fault.Peer, Cause: "as it came"}); f.Public() != f {
+		t.Errorf("a partner's words were changed: %+v", f.Public())
 	}
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/pannier/pannier/spec/fault"
 )
 
-// Other is what names stand as that are not in the configuration.
+// Other is what names stand as that are not in the configuration, and kinds of failure that nobody here knows.
 const Other = "other"
 
 // Metrics is what one node counts. Its methods may be called at the same time, and
@@ -23,13 +23,13 @@ type Metrics struct {
 	registry *prometheus.Registry
 	book     func() engine.Book
 
-	transfers, bytes, retries, wasted, stalled *prometheus.CounterVec
-	active                                     *prometheus.GaugeVec
-	steps, tasks                               *prometheus.HistogramVec
-	commit                                     prometheus.Histogram
-	crashes                                    prometheus.Counter
-	uncommitted                                *prometheus.CounterVec
-	pushed, audited, scheduled, expected       *prometheus.CounterVec
+	transfers, bytes, retries, wasted    *prometheus.CounterVec
+	active                               *prometheus.GaugeVec
+	steps, tasks                         *prometheus.HistogramVec
+	commit                               prometheus.Histogram
+	crashes, stalled                     prometheus.Counter
+	uncommitted                          *prometheus.CounterVec
+	pushed, audited, scheduled, expected *prometheus.CounterVec
 }
 
 // New makes the metrics of a node whose names are those of the book. version is the
@@ -50,14 +50,14 @@ func New(version string, book func() engine.Book) *Metrics {
 	m.transfers = counters("pannier_transfers_total", "Requests that have ended at this node.", append(of, "status")...)
 	m.bytes = counters("pannier_transfer_bytes_total", "Bytes of content that have come through.", of...)
 	m.active = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "pannier_active_transfers", Help: "Requests that are worked on at this node."}, of)
-	m.retries = counters("pannier_retries_total", "Attempts of this node's requests that have failed and are followed by another.", "cause")
+	m.retries = counters("pannier_retries_total", "Attempts of this node's requests that have failed and are followed by another.", "status")
 	m.wasted = counters("pannier_wasted_bytes_total", "Bytes that had come through and are moved once more.", "direction")
-	m.stalled = counters("pannier_window_stall_seconds_total", "Time that transfers were held up.", "reason")
-	m.steps = histograms("pannier_step_seconds", "Time that a run has spent in a global step.", prometheus.ExponentialBuckets(0.001, 4, 10), "step")
+	m.stalled = counters("pannier_window_stall_seconds_total", "Time that transfers were held up by a limit of bandwidth.").WithLabelValues()
+	m.steps = histograms("pannier_step_seconds", "Time that a run has spent in a global step.", prometheus.ExponentialBuckets(0.001, 4, 10), "status")
 	m.tasks = histograms("pannier_task_seconds", "Time that a task has taken.", prometheus.ExponentialBuckets(0.001, 4, 10), "status")
 	commit := histograms("pannier_store_commit_seconds", "Time from a change of a record until it is durable.", prometheus.ExponentialBuckets(0.0001, 2.5, 12))
 	m.commit = commit.WithLabelValues().(prometheus.Histogram)
-	m.uncommitted = counters("pannier_store_failures_total", "Changes of records that could not be made durable.", "cause")
+	m.uncommitted = counters("pannier_store_failures_total", "Changes of records that could not be made durable.", "status")
 	m.crashes = counters("pannier_plugin_crashes_total", "Plugins that have ended and should not have.").WithLabelValues()
 	m.pushed = counters("pannier_push_records_total", "Finished records that were brought to the push endpoint, and that failed to be, counted again with each try.", "status")
 	m.audited = counters("pannier_audit_records_total", "Records of the audit log.", "status")
@@ -123,10 +123,18 @@ func (m *Metrics) Committed(r *lifecycle.Record, events []lifecycle.Event, _ boo
 			}
 		case lifecycle.Interrupt:
 			if e.Reason == lifecycle.Retrying && e.Failure.Kind != 0 && !e.InOrder {
-				m.retries.WithLabelValues(e.Failure.Kind.String()).Inc()
+				m.retries.WithLabelValues(kind(e.Failure.Kind)).Inc()
 			}
 		}
 	}
+}
+
+// kind is a kind of failure as a label: the other end may have sent any number.
+func kind(k fault.Kind) string {
+	if !slices.Contains(fault.Kinds(), k) {
+		return Other
+	}
+	return k.String()
 }
 
 // storeFailures are the kinds of failure that are the store's own.

@@ -126,17 +126,44 @@ func TestLint(t *testing.T) {
 	}
 }
 
-// TestStrangers: names that are not in the configuration make no series.
+// TestLabels: no metric has labels other than partner, rule, direction and status, but for those that
+// spec/metrics.md gives reasons for.
+func TestLabels(t *testing.T) {
+	families, err := used(t).registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			for _, l := range m.GetLabel() {
+				switch name, label := f.GetName(), l.GetName(); {
+				case !strings.HasPrefix(name, "pannier_"): // of the process
+				case slices.Contains([]string{"partner", "rule", "direction", "status"}, label):
+				case label == "folder" && strings.HasPrefix(name, "pannier_folder_"):
+				case label == "version" && name == "pannier_build_info":
+				default:
+					t.Errorf("%s has the label %s", name, label)
+				}
+			}
+		}
+	}
+}
+
+// TestStrangers: names that are not in the configuration, and kinds of failure that nobody here knows, make
+// no series.
 func TestStrangers(t *testing.T) {
 	m := used(t)
 	before := series(t, m)
 	for i := range 1000 {
 		r := &lifecycle.Record{Side: lifecycle.Receiver, State: lifecycle.InError, Spec: lifecycle.Spec{Partner: fmt.Sprint("p", i), Rule: fmt.Sprint("r\n", i)}}
 		m.Committed(r, []lifecycle.Event{lifecycle.Fail{}}, false, 0)
+		m.Committed(r, []lifecycle.Event{lifecycle.Interrupt{Reason: lifecycle.Retrying, Failure: lifecycle.Failure{Kind: fault.Kind(1000 + i)}}}, false, 0)
+		m.Uncommitted(fault.New("write", fault.Kind(1000+i), "x"))
+		m.Wasted(r, 1)
 		m.Begin(r, engine.ActBytes, "", "").Moved(1)
 		m.Begin(r, engine.ActAttempt, "", "").End(nil)
 	}
-	if made := series(t, m) - before; made > 4 { // transfers, bytes, stalls, active
+	if made := series(t, m) - before; made > 5 { // transfers, retries, wasted, bytes, active
 		t.Errorf("a thousand strangers have made %d series", made)
 	}
 	_, text := get(m.Handler())

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"os/exec"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -194,6 +195,9 @@ func rulesOf(t *testing.T) (exprs, recorded []string) {
 			if exprs = append(exprs, r.Expr); r.Record != "" {
 				recorded = append(recorded, r.Record)
 			}
+			for _, text := range r.Annotations {
+				shows(t, r.Expr, text)
+			}
 			if r.Alert != "" && r.Annotations["summary"] == "" || (r.Alert == "") == (r.Record == "") {
 				t.Errorf("%s%s is neither an alert with a summary nor a record", r.Alert, r.Record)
 			}
@@ -205,6 +209,27 @@ func rulesOf(t *testing.T) (exprs, recorded []string) {
 	return exprs, recorded
 }
 
+var (
+	shown  = regexp.MustCompile(`\{\{ *(?:\$labels\.)?(\w+) *\}\}`)
+	kept   = regexp.MustCompile(`\b(?:by|on) \(([^)]*)\)`)
+	metric = regexp.MustCompile(`^\w+`)
+)
+
+// shows wants every label that a text shows to be one of what its expression gives: those that it is summed by or
+// compared on, or else those of its metric.
+func shows(t *testing.T, expr, text string) {
+	t.Helper()
+	_, has, _ := strings.Cut(listed(t)[metric.FindString(expr)], " ")
+	for _, m := range kept.FindAllStringSubmatch(expr, -1) {
+		has = m[1]
+	}
+	for _, m := range shown.FindAllStringSubmatch(text, -1) {
+		if m[1] != "instance" && !slices.Contains(strings.Split(has, ", "), m[1]) {
+			t.Errorf("%q shows the label %s, and %s has %s", text, m[1], expr, has)
+		}
+	}
+}
+
 func dashboard(t *testing.T) (exprs []string) {
 	t.Helper()
 	data, err := os.ReadFile("../../spec/monitor/grafana.json")
@@ -214,7 +239,7 @@ func dashboard(t *testing.T) (exprs []string) {
 	var file struct {
 		Panels []struct {
 			Title   string
-			Targets []struct{ Expr string }
+			Targets []struct{ Expr, LegendFormat string }
 		}
 	}
 	if err := json.Unmarshal(data, &file); err != nil {
@@ -223,6 +248,7 @@ func dashboard(t *testing.T) (exprs []string) {
 	for _, p := range file.Panels {
 		for _, target := range p.Targets {
 			exprs = append(exprs, target.Expr)
+			shows(t, target.Expr, target.LegendFormat)
 		}
 	}
 	if len(exprs) < 10 {

@@ -31,7 +31,7 @@ func (m *Metrics) Begin(r *lifecycle.Record, kind engine.ActKind, name, _ string
 	case engine.ActTask:
 		return timed(func(d time.Duration, err error) { m.tasks.WithLabelValues(status(err)).Observe(d.Seconds()) })
 	case engine.ActBytes:
-		return act{moved: m.bytes.WithLabelValues(m.namesOf(r)...), held: m.stalled.WithLabelValues("bandwidth")}
+		return act{moved: m.bytes.WithLabelValues(m.namesOf(r)...), held: m.stalled}
 	}
 	return act{}
 }

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pannier/pannier/engine/config"
 	"github.com/pannier/pannier/plugins"
 	"github.com/pannier/pannier/plugins/dir"
 )
@@ -30,7 +31,7 @@ const answering = `
 [[partner]]
 name = "far"
 address = "unix://%[1]s/nobody"
-user = "0"
+user = "1"
 pool = "thin"
 [[pool]]
 name = "thin"
@@ -105,7 +106,8 @@ func (w *web) within(t *testing.T) *web {
 	return &is
 }
 
-// try makes a call, and returns its answer and what is wrong with that.
+// try makes a call, and returns its answer and what is wrong with that: it has what is wanted, and
+// is as the OpenAPI document says.
 func (w *web) try(c asked) (got map[string]any, wrong string) {
 	w.t.Helper()
 	code, _, body := w.ask("", c.method, c.path, c.body)
@@ -119,7 +121,11 @@ func (w *web) try(c asked) (got map[string]any, wrong string) {
 	if err := json.Unmarshal([]byte(body), &got); err != nil {
 		return nil, err.Error()
 	}
-	if wrong = differs("it", got, want); wrong != "" {
+	wrong = differs("it", got, want)
+	if err := w.as.saw(c.method, c.path, got); wrong == "" && err != nil {
+		wrong = err.Error()
+	}
+	if wrong != "" {
 		wrong += ": " + body
 	}
 	return got, wrong
@@ -149,9 +155,10 @@ func (w *web) soon(c asked) (got map[string]any) {
 	return got
 }
 
-// TestAnswers: what a node answers over HTTP when all is well, and that it has done it.
+// TestAnswers: what a node answers over HTTP when all is well, to each call that its OpenAPI document
+// has and in the form that this says, and that it has done it.
 func TestAnswers(t *testing.T) {
-	h := newHost(t, "a")
+	h, b := newHost(t, "a"), newHost(t, "b")
 	w := &web{host: h}
 	h.o.Bundled = []string{"deaf"}
 	if err := os.Mkdir(filepath.Join(h.dir, "files", "box"), 0o755); err != nil {
@@ -160,7 +167,15 @@ func TestAnswers(t *testing.T) {
 	h.write("x", "hello")
 	h.write("box/in.csv", "1;2")
 	h.write("box/in.txt", "")
-	cfg := h.config(fmt.Sprintf(overTLS, h.dir) + fmt.Sprintf(answering, h.dir))
+	b.write("theirs", "from b")
+	b.start(b.config(h.partner() + fmt.Sprintf("[[relay_policy]]\npartner = \"a\"\ndial = [\"unix://%s/peer\"]\n", b.dir)))
+	more := fmt.Sprintf(overTLS, h.dir) + fmt.Sprintf(answering, h.dir) + b.partner()
+	cfg := h.config(more)
+	changed := filepath.Join(h.dir, "a.toml")
+	if err := os.WriteFile(changed, []byte(strings.Replace(h.text(more), `log = "debug"`, `log = "info"`, 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	h.o.Read = func() (*config.Config, error) { return config.Load(changed) }
 	h.o.Clock = func() time.Time { return time.Now().Add(-5 * time.Hour) }
 	h.start(cfg)
 	ref := h.submit("a", "push", "x", "old")
@@ -171,6 +186,7 @@ func TestAnswers(t *testing.T) {
 	h.o.Clock = nil
 	h.start(cfg)
 	w.meet()
+	w.as = w.describedBy()
 	old := ref.Key.ID.String()
 	in := func(d time.Duration) string {
 		return time.Now().Add(d).UTC().Truncate(time.Minute).Format(time.RFC3339)
@@ -213,6 +229,9 @@ func TestAnswers(t *testing.T) {
 				"reached":` + reached("ACCEPTED", "PRE", "READY", "MOVING", "WHOLE", "COMMITTED", "POST", "POSTED", "FINISHED") + `}}`})
 	})
 
+	t.Run("progress", func(t *testing.T) { w.within(t).answersOfProgress(old) })
+	t.Run("check", func(t *testing.T) { w.within(t).answersOfCheck(old) })
+
 	t.Run("purge", func(t *testing.T) {
 		w := w.within(t)
 		w.all(
@@ -241,11 +260,13 @@ func TestAnswers(t *testing.T) {
 	t.Run("relays", func(t *testing.T) {
 		w := w.within(t)
 		lasting := `{"name":"lasting","session":"far","accept":["unix://` + h.dir + `/lasting"],"at":"here","to":"tcp://inside:22","added":false,"connected":false,"bound":["unix://` + h.dir + `/lasting"],"trouble":"","counts":{"open":0}}`
-		added := `{"name":"more","session":"far","accept":["unix://` + h.dir + `/more"],"at":"here","to":"tcp://inside:23","added":true,"bound":["unix://` + h.dir + `/more"],"trouble":""}`
+		more := `"name":"more","session":"b","accept":["unix://` + h.dir + `/more"],"to":"unix://` + b.dir + `/peer"`
+		added := `{` + more + `,"at":"here","added":true,"bound":["unix://` + h.dir + `/more"],"trouble":""}`
 		w.all(
 			asked{"GET", "/v1/relays", "", `{"relays":[` + lasting + `],"policy":[],"connections":[]}`},
-			asked{"POST", "/v1/relays", `{"name":"more","session":"far","accept":["unix://` + h.dir + `/more"],"to":"tcp://inside:23"}`, added},
+			asked{"POST", "/v1/relays", `{` + more + `}`, added},
 			asked{"GET", "/v1/relays", "", `{"relays":[` + lasting + `,` + added + `]}`},
+			asked{"POST", "/v1/relays/more/test", `{}`, `{"steps":[{"step":"session","failure":null},{"step":"listener","what":"listens at unix://` + h.dir + `/more","failure":null},{"step":"consent","failure":null},{"step":"destination","what":"unix://` + b.dir + `/peer: connected","failure":null}]}`},
 			asked{"DELETE", "/v1/relays/more", "", `{"added":true}`},
 			asked{"GET", "/v1/relays", "", `{"relays":[` + lasting + `]}`},
 		)
@@ -318,6 +339,14 @@ func TestAnswers(t *testing.T) {
 			asked{"GET", "/v1/expected", "", `{"expected":[` + known + `]}`},
 		)
 	})
+	t.Run("partners", func(t *testing.T) { w.within(t).answersOfPartners(b) })
+	t.Run("rules", func(t *testing.T) { w.within(t).answersOfRules() })
+	t.Run("objects", func(t *testing.T) { w.within(t).answersOfObjects() })
+	t.Run("tokens", func(t *testing.T) { w.within(t).answersOfTokens() })
+	t.Run("node", func(t *testing.T) { w.within(t).answersOfNode() })
+	w.as.missing(t)
+	w.local.CloseIdleConnections()
+	w.https.CloseIdleConnections()
 	if err := h.end(); err != nil {
 		t.Error(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -69,12 +70,23 @@ func (n *Node) auditor() admin.Audit {
 }
 
 // reloaded records what a new configuration has changed, or why it was refused.
-func (n *Node) reloaded(notes []string, err error) {
-	e := audit.Entry{Who: itself, Do: "reload", Detail: strings.Join(notes, "; ")}
+func (n *Node) reloaded(is admin.Reloaded, err error) {
+	e := audit.Entry{Who: itself, Do: "reload", Detail: strings.Join(slices.Concat(is.Notes, is.Problems), "; ")}
 	if err != nil {
 		e.Error = fault.Text(err)
 	}
 	n.audited(e)
+}
+
+// session records that a browser has begun or ended a session. Nobody waits for that.
+func (n *Node) session(who, from string, begun bool) {
+	what := "logout"
+	if begun {
+		what = "login"
+	}
+	if n.audit != nil {
+		n.audit.Note(audit.Entry{Who: who, Do: what, Detail: "from " + from})
+	}
 }
 
 // mostStrangers is how many refusals a second are recorded; the others are counted.

@@ -2,7 +2,9 @@ package node_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 	"strings"
@@ -49,6 +51,13 @@ func TestAudit(t *testing.T) {
 	if _, err := client.Reload(ctx, &adminpb.ReloadRequest{}); err != nil {
 		t.Error(err)
 	}
+	archive, err := client.Backup(ctx, &adminpb.BackupRequest{WithKey: true})
+	for err == nil {
+		_, err = archive.Recv()
+	}
+	if !errors.Is(err, io.EOF) {
+		t.Error(err)
+	}
 	a.end()
 	a.start(cfg)
 	a.end()
@@ -64,11 +73,11 @@ func TestAudit(t *testing.T) {
 			outcome = "refused"
 		}
 		got = append(got, strings.Join([]string{r.Who, r.Do, outcome}, " "))
-		if r.Do == "Cancel" && (r.On != id || !strings.Contains(r.Detail, "not wanted")) || r.Do == "reload" && !strings.Contains(r.Detail, "rule more is new") {
+		if r.Do == "Cancel" && (r.On != id || !strings.Contains(r.Detail, "not wanted")) || r.Do == "reload" && !strings.Contains(r.Detail, "rule more is new") || r.Do == "Backup" && !strings.Contains(r.Detail, "withKey") {
 			t.Errorf("%+v", r)
 		}
 	}
-	want := []string{"the node start done", who + " Submit done", who + " Submit refused", who + " Cancel done", "the node reload done", who + " Reload done", "the node stop done", "the node start done", "the node stop done"}
+	want := []string{"the node start done", who + " Submit done", who + " Submit refused", who + " Cancel done", "the node reload done", who + " Reload done", who + " Backup done", "the node stop done", "the node start done", "the node stop done"}
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("the log has\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}

@@ -20,13 +20,21 @@ type part struct {
 	write func(io.Writer) error
 }
 
-// backup writes all that the node remembers, while it works. The store comes first: what folders, schedules and bridges
-// note is noted before the store has it, so that after a restore it looks as after a crash in between, which they
-// know what to do about.
+// backup writes all that the node remembers, while it works. What folders and schedules note comes before the store: they
+// note that a request is registered when the store has it, and what is not noted they register again, by the same id. What
+// bridges note comes after it: they note what they are about to do before the store has it. So after a restore each looks as
+// after a crash in between, which they know what to do about.
 func (n *Node) backup(store func(io.Writer) error, w io.Writer, withKey bool) error {
 	b := backup.NewWriter(w, backup.Manifest{Node: n.fixed.Name, Key: n.key, Version: n.o.Version, Begun: time.Now().UTC().Truncate(time.Second)})
-	parts := []part{{storeFile, store}}
-	parts = append(parts, n.notes...)
+	var parts, after []part
+	for _, p := range n.notes {
+		if p.name == bridgeFile {
+			after = append(after, p)
+		} else {
+			parts = append(parts, p)
+		}
+	}
+	parts = append(append(parts, part{storeFile, store}), after...)
 	names := []string{objects.File, tokensFile, pushFile}
 	if withKey {
 		names = append(names, backup.Identity, certificateFile)

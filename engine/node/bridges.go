@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"hash"
 	"io"
 	"maps"
 	"path/filepath"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/pannier/pannier/engine/bridge"
 	"github.com/pannier/pannier/engine/config"
+	"github.com/pannier/pannier/engine/task"
 	"github.com/pannier/pannier/plugins"
 	"github.com/pannier/pannier/plugins/host"
 	"github.com/pannier/pannier/sideeffect"
@@ -90,13 +92,38 @@ func (n *Node) newBridges(cfg *config.Config) error {
 	return n.bridges.change(cfg, nil)
 }
 
+// bridgePlan is what a configuration makes of the bridges, before it is so.
+type bridgePlan struct {
+	next     map[string]*server
+	programs map[program]*host.Plugin
+	fresh    map[*host.Plugin]config.Bridge // not there before, with a bridge that has it
+	patience time.Duration
+}
+
 // change makes the bridges those of a configuration. Those that stay as they are, with
 // plugins whose programs do, keep their logins; the others' end when what uses them has,
 // and with the last of its bridges a plugin does. ready have taken the place of plugins whose programs do not.
 func (b *bridges) change(cfg *config.Config, ready upgrades) error {
+	p, err := b.plan(cfg, ready)
+	if err == nil {
+		b.become(p)
+	}
+	return err
+}
+
+// become makes the bridges those of a plan.
+func (b *bridges) become(p *bridgePlan) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	next, programs := map[string]*server{}, map[program]*host.Plugin{}
+	b.replace(p.next, p.programs, p.patience)
+}
+
+// plan is what change does. It starts no plugin.
+func (b *bridges) plan(cfg *config.Config, ready upgrades) (*bridgePlan, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	plan := &bridgePlan{next: map[string]*server{}, programs: map[program]*host.Plugin{}, fresh: map[*host.Plugin]config.Bridge{}, patience: b.node.drainTime(cfg)}
+	next, programs := plan.next, plan.programs
 	most := map[program]limits{}
 	for _, is := range cfg.Bridges {
 		p := programOf(is)
@@ -118,9 +145,10 @@ func (b *bridges) change(cfg *config.Config, ready upgrades) error {
 			if programs[p] == nil {
 				c, err := b.node.pluginConfig(is)
 				if err != nil {
-					return err
+					return nil, err
 				}
 				programs[p] = host.New(c)
+				plan.fresh[programs[p]] = is
 			}
 		}
 		next[name] = b.all[name]
@@ -128,8 +156,7 @@ func (b *bridges) change(cfg *config.Config, ready upgrades) error {
 			next[name] = &server{Bridge: is, plugin: programs[p]}
 		}
 	}
-	b.replace(next, programs, b.node.drainTime(cfg))
-	return nil
+	return plan, nil
 }
 
 // replace has others from now on. What has another process in its place ends within
@@ -418,7 +445,7 @@ func ofLogin(err error) bool {
 }
 
 // Send implements task.Bridges.
-func (b *bridges) Send(ctx context.Context, name, remote string, src io.Reader, size int64) (string, error) {
+func (b *bridges) Send(ctx context.Context, name, remote string, f task.Outgoing) (string, error) {
 	if err := plugins.CheckName(remote); err != nil {
 		return "", err
 	}
@@ -426,7 +453,7 @@ func (b *bridges) Send(ctx context.Context, name, remote string, src io.Reader, 
 	if err != nil {
 		return "", err
 	}
-	verified, err := send(ctx, s, remote, src, size)
+	verified, err := send(ctx, s, remote, f)
 	over(err)
 	return verified, err
 }
@@ -476,12 +503,8 @@ func fetch(ctx context.Context, s plugins.Session, name string, dst io.Writer) (
 	case is.Size >= 0 && is.Size != size:
 		return size, "", fault.New("compare", fault.SourceChanged, "it had %d bytes, and %d came", is.Size, size)
 	}
-	if c, ok := s.(plugins.Checksummer); ok && slices.Contains(s.Capabilities().Checksums, "sha256") {
-		sum, err := c.Checksum(ctx, name, "sha256", -1)
-		if err == nil && !slices.Equal(sum, digest.Sum(nil)) {
-			err = fault.New("compare", fault.Corrupt, "the server has a file of another sha256 under that name")
-		}
-		return size, "sha256", err
+	if sum, err := bridge.Checksum(ctx, s, name, "sha256"); err != nil || sum != nil {
+		return size, "sha256", same(err, sum, digest)
 	}
 	if is.Size >= 0 {
 		return size, "size", nil
@@ -489,20 +512,28 @@ func fetch(ctx context.Context, s plugins.Session, name string, dst io.Writer) (
 	return size, "", nil
 }
 
+// same is err, or that the server has another digest than what went or came.
+func same(err error, sum []byte, digest hash.Hash) error {
+	if err == nil && !slices.Equal(sum, digest.Sum(nil)) {
+		err = fault.New("compare", fault.Corrupt, "the server has a file of another sha256 under that name")
+	}
+	return err
+}
+
 // send writes a file and compares what the server has with what was read.
-func send(ctx context.Context, s plugins.Session, name string, src io.Reader, size int64) (verified string, err error) {
+func send(ctx context.Context, s plugins.Session, name string, f task.Outgoing) (verified string, err error) {
 	w, ok := s.(plugins.Writer)
 	if !ok {
 		return "", fault.New("write", fault.Unsupported, "the server takes no files from this user")
 	}
-	staged, err := bridge.Write(ctx, s, w, name, plugins.WriteRequest{Size: size})
+	staged, err := bridge.Write(ctx, s, w, name, plugins.WriteRequest{Size: f.Size, ID: bridge.PartID([]byte(f.ID)), Again: f.Again, Modified: f.Modified})
 	if err != nil {
 		return "", err
 	}
 	digest := sha256.New()
-	n, err := io.Copy(staged, io.TeeReader(src, digest))
-	if err == nil && n != size {
-		err = fault.New("read file", fault.SourceChanged, "it has %d bytes now, and had %d", n, size)
+	n, err := io.Copy(staged, io.TeeReader(f.Content, digest))
+	if err == nil && n != f.Size {
+		err = fault.New("read file", fault.SourceChanged, "it has %d bytes now, and had %d", n, f.Size)
 	}
 	var has plugins.Attr
 	if err == nil {
@@ -520,16 +551,12 @@ func send(ctx context.Context, s plugins.Session, name string, src io.Reader, si
 	if has.Verified != "" && has.Verified != "size" {
 		return has.Verified, nil
 	}
-	if c, ok := s.(plugins.Checksummer); ok && slices.Contains(s.Capabilities().Checksums, "sha256") {
-		sum, err := c.Checksum(ctx, name, "sha256", -1)
-		if err == nil && !slices.Equal(sum, digest.Sum(nil)) {
-			err = fault.New("compare", fault.Corrupt, "the server has a file of another sha256 under that name")
-		}
-		return "sha256", err
+	if sum, err := bridge.Checksum(ctx, s, name, "sha256"); err != nil || sum != nil {
+		return "sha256", same(err, sum, digest)
 	}
 	if has.Size >= 0 {
-		if has.Size != size {
-			return "", fault.New("compare", fault.Corrupt, "the server has %d bytes of %d", has.Size, size)
+		if has.Size != f.Size {
+			return "", fault.New("compare", fault.Corrupt, "the server has %d bytes of %d", has.Size, f.Size)
 		}
 		return "size", nil
 	}

@@ -4,13 +4,16 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/pannier/pannier/engine/config"
+	"github.com/pannier/pannier/engine/task"
 	"github.com/pannier/pannier/plugins"
+	"github.com/pannier/pannier/plugins/dir"
 	"github.com/pannier/pannier/plugins/host"
 	"github.com/pannier/pannier/spec/fault"
 )
@@ -80,10 +83,10 @@ func TestBridgesChange(t *testing.T) {
 	if err := b.change(is(one), nil); err != nil || b.all["one"] != first || len(b.all) != 1 {
 		t.Errorf("two is gone: %v, %v", b.all, err)
 	}
-	if _, err := b.Send(t.Context(), "two", "/x", nil, 0); fault.KindOf(err) != fault.NotFound {
+	if _, err := b.Send(t.Context(), "two", "/x", task.Outgoing{}); fault.KindOf(err) != fault.NotFound {
 		t.Errorf("to a bridge that is gone: %v", err)
 	}
-	if _, err := b.Send(t.Context(), "one", "/x\r\nDELE y", nil, 0); fault.KindOf(err) != fault.Invalid {
+	if _, err := b.Send(t.Context(), "one", "/x\r\nDELE y", task.Outgoing{}); fault.KindOf(err) != fault.Invalid {
 		t.Errorf("a name with a line end: %v", err)
 	}
 }
@@ -238,4 +241,94 @@ func (c *count) Write(p []byte) (int, error) {
 		return 0, io.ErrShortWrite
 	}
 	return len(p), nil
+}
+
+// unsaid is a server that computes a digest, and not of this name.
+type unsaid struct {
+	plugins.Session
+	plugins.Writer
+}
+
+func (unsaid) Checksum(context.Context, string, string, int64) ([]byte, error) {
+	return nil, fault.New("checksum", fault.Unsupported, "not of this name")
+}
+
+// TestTaskChecksumUnsaid: a file of which the server says no digest is there all the same.
+func TestTaskChecksumUnsaid(t *testing.T) {
+	s, err := dir.Driver{}.Open(t.Context(), plugins.Endpoint{URL: "dir://" + t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	u := unsaid{s, s.(plugins.Writer)}
+	if by, err := send(t.Context(), u, "x", task.Outgoing{Content: strings.NewReader("hello"), Size: 5, ID: "1"}); by != "size" || err != nil {
+		t.Errorf("sent: %q, %v", by, err)
+	}
+	if _, by, err := fetch(t.Context(), u, "x", io.Discard); by != "size" || err != nil {
+		t.Errorf("fetched: %q, %v", by, err)
+	}
+}
+
+// lossy is directories as servers that copy to each other, and lose the connection when they have.
+type lossy struct {
+	dir.Driver
+	keeps string // the endpoint of a server that removes nothing
+}
+
+type lossySession struct {
+	plugins.Session
+	plugins.Writer
+	plugins.Remover
+	removes bool
+}
+
+func (l *lossy) Open(ctx context.Context, to plugins.Endpoint) (plugins.Session, error) {
+	s, err := l.Driver.Open(ctx, to)
+	if err != nil {
+		return nil, err
+	}
+	return lossySession{s, s.(plugins.Writer), s.(plugins.Remover), to.URL != l.keeps}, nil
+}
+
+func (s lossySession) Capabilities() plugins.Capabilities {
+	return plugins.Capabilities{Write: true, Remove: s.removes, Copy: true}
+}
+
+func (s lossySession) Copy(ctx context.Context, _ string, to plugins.Session, toName string, _ plugins.CopyRequest) (plugins.CopyResult, error) {
+	st, err := to.(plugins.Writer).Write(ctx, toName, plugins.WriteRequest{Size: -1})
+	if err == nil {
+		_, err = st.Commit(ctx)
+	}
+	if err == nil {
+		err = fault.FromPeer("copy", fault.Lost, "the answer to the last command did not come")
+	}
+	return plugins.CopyResult{}, err
+}
+
+// TestProbeLeavesNothing: what partner test writes is removed at both servers whatever comes of the
+// direct copy; of what cannot be removed it says where it is.
+func TestProbeLeavesNothing(t *testing.T) {
+	for _, keeps := range []bool{false, true} {
+		at := map[string]string{"one": t.TempDir(), "two": t.TempDir()}
+		d := &lossy{}
+		if keeps {
+			d.keeps = "dir://" + at["two"]
+		}
+		p := host.InProcess(host.Config{Name: "lossy"}, d)
+		b := &bridges{node: &Node{log: slog.New(slog.DiscardHandler)}, all: map[string]*server{}}
+		for name, other := range map[string]string{"one": "two", "two": "one"} {
+			b.all[name] = &server{Bridge: config.Bridge{Name: name, Endpoint: "dir://" + at[name], FXP: []string{other}}, plugin: p}
+		}
+		found, err := b.Probe(t.Context(), "one", true)
+		said := strings.Join(found, "\n")
+		if err != nil || !strings.Contains(said, "direct copy to two failed: ") || !strings.Contains(said, "did not come") || strings.Contains(said, "may stay at two") != keeps || strings.Contains(said, "could not") {
+			t.Errorf("%s, %v", said, err)
+		}
+		for name, dir := range at {
+			if left, _ := os.ReadDir(dir); len(left) > 0 != (keeps && name == "two") {
+				t.Errorf("left at %s: %v", name, left)
+			}
+		}
+		_, _ = b.close(), p.Close(t.Context())
+	}
 }

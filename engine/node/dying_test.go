@@ -24,7 +24,9 @@ import (
 	"github.com/pannier/pannier/engine/store"
 	"github.com/pannier/pannier/plugins"
 	"github.com/pannier/pannier/plugins/dir"
+	"github.com/pannier/pannier/plugins/ftp"
 	pluginhost "github.com/pannier/pannier/plugins/host"
+	"github.com/pannier/pannier/plugins/sftp"
 )
 
 // TestMain makes the test binary a node too, one that kills itself where it is told, and
@@ -35,6 +37,10 @@ func TestMain(m *testing.M) {
 		switch os.Args[2] {
 		case "dir":
 			plugins.Serve(dir.Driver{})
+		case "ftp":
+			plugins.Serve(ftp.Driver{}, pluginhost.Node)
+		case "sftp":
+			plugins.Serve(sftp.Driver{}, pluginhost.Node)
 		case "deaf":
 			plugins.Serve(deaf{}, pluginhost.Node)
 		}
@@ -63,7 +69,7 @@ func serveDying(path string) error {
 		return err
 	}
 	defer s.Close()
-	n, err := node.Open(ctx, cfg, node.Options{Store: &dying{Store: s, dir: filepath.Dir(path)}, Output: os.Stderr, Bundled: []string{"dir"}})
+	n, err := node.Open(ctx, cfg, node.Options{Store: &dying{Store: &stopping{Store: s, dir: filepath.Dir(path)}, dir: filepath.Dir(path)}, Output: os.Stderr, Bundled: []string{"dir", "ftp", "sftp"}})
 	if err != nil {
 		return err
 	}
@@ -77,11 +83,11 @@ const (
 	after  = "after"  // it is recorded that it is done
 )
 
-// doom is when a dying node kills itself: at a moment of the first task of a list of the receiver
-// of rule work. It is a file beside the configuration, and is gone when it has come true.
+// doom is when a dying node kills itself: at a moment of the first task of a list of one end of a
+// request of rule work. It is a file beside the configuration, and is gone when it has come true.
 type doom struct {
-	moment, list string
-	sign         string // of during: what tells that the task runs
+	moment, side, list string
+	sign               string // of during: what tells that the task runs
 }
 
 // Signs that a task runs.
@@ -94,7 +100,7 @@ const (
 func doomFile(dir string) string { return filepath.Join(dir, "doom") }
 
 func (d doom) write(dir string) error {
-	return os.WriteFile(doomFile(dir), []byte(strings.Join([]string{d.moment, d.list, d.sign}, "\n")), 0o600)
+	return os.WriteFile(doomFile(dir), []byte(strings.Join([]string{d.moment, d.side, d.list, d.sign}, "\n")), 0o600)
 }
 
 // dying is a store that kills its process, as SIGKILL does.
@@ -109,16 +115,16 @@ func (d *dying) doom() (doom, bool) {
 	defer d.mu.Unlock()
 	text, err := os.ReadFile(doomFile(d.dir))
 	parts := strings.Split(string(text), "\n")
-	if err != nil || len(parts) != 3 {
+	if err != nil || len(parts) != 4 {
 		return doom{}, false
 	}
-	return doom{parts[0], parts[1], parts[2]}, true
+	return doom{parts[0], parts[1], parts[2], parts[3]}, true
 }
 
 // meant reports whether a record's next task is the one.
 func (d doom) meant(r *lifecycle.Record) bool {
 	key, ok := r.NextTask()
-	return ok && r.Spec.Rule == "work" && r.Side == lifecycle.Receiver && key.List.String() == d.list && key.Index == 0
+	return ok && r.Spec.Rule == "work" && r.Side.String() == d.side && key.List.String() == d.list && key.Index == 0
 }
 
 func (d *dying) Apply(ctx context.Context, ref store.Ref, now time.Time, events ...lifecycle.Event) (lifecycle.Record, error) {

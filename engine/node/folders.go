@@ -41,6 +41,7 @@ type watched struct {
 	err   error           // why
 	stop  func()          // of watch; it may wait for a file system that does not answer
 	over  chan struct{}   // closed when stop has returned
+	next  bool            // somebody waits for over, to begin another of the name; guarded by folders.mu
 }
 
 var _ admin.Folders = (*folders)(nil)
@@ -64,20 +65,23 @@ func (n *Node) beginFolders(cfg *config.Config) error {
 	if err := n.folders.notes.Sweep(ended); err != nil {
 		return err
 	}
-	n.folders.change(cfg)
+	for _, problem := range n.folders.change(cfg) {
+		n.log.Error(problem)
+	}
 	return nil
 }
 
 // change makes the folders those of a file. Those that stay as they are go on untouched. One whose file
-// system does not answer is left to itself; another of its name begins when it has ended.
-func (f *folders) change(cfg *config.Config) {
+// system does not answer is left to itself; another of its name begins when it has ended. problems are of those that do not work.
+func (f *folders) change(cfg *config.Config) (problems []string) {
 	f.changing.Lock()
 	defer f.changing.Unlock()
 	f.stop(func(name string, w *watched) bool {
 		now, ok := cfg.Folders[name]
 		return !ok || !reflect.DeepEqual(w.is, now) || w.err != nil
 	})
-	for name, is := range cfg.Folders {
+	for _, name := range slices.Sorted(maps.Keys(cfg.Folders)) {
+		is := cfg.Folders[name]
 		f.mu.Lock()
 		old, stuck := f.all[name], f.stuck[name]
 		f.mu.Unlock()
@@ -87,17 +91,18 @@ func (f *folders) change(cfg *config.Config) {
 		w := &watched{is: is}
 		if stuck != nil {
 			w.err = fault.New("begin folder", fault.Overloaded, "the folder of that name that was before has not ended: the file system of %s does not answer. It begins when that does", stuck.is.Root)
-			go f.beginAfter(stuck, w)
+			f.beginAfter(stuck)
 		} else {
 			w = f.watch(is)
 		}
 		if w.err != nil {
-			f.node.log.Error("the folder does not work", "folder", name, "error", w.err)
+			problems = append(problems, "folder "+name+" does not work: "+fault.Plain(w.err))
 		}
 		f.mu.Lock()
 		f.all[name] = w
 		f.mu.Unlock()
 	}
+	return problems
 }
 
 // stop ends those that are to end, as long as they take, and at most stopLimit.
@@ -148,22 +153,31 @@ func (f *folders) watch(is folder.Folder) *watched {
 	return w
 }
 
-// beginAfter begins a folder when the one before has ended, unless it is another by then.
-func (f *folders) beginAfter(before, w *watched) {
-	<-before.over
-	f.changing.Lock()
-	defer f.changing.Unlock()
+// beginAfter begins the folder that has the name of one before when that has ended.
+func (f *folders) beginAfter(before *watched) {
 	f.mu.Lock()
-	is := f.all[w.is.Name] == w
-	f.mu.Unlock()
-	if !is {
-		return
+	defer f.mu.Unlock()
+	if before.next {
+		return // it was asked for by an earlier change
 	}
-	began := f.watch(w.is)
-	f.node.log.Info("the folder begins: the one of its name that was before has ended", "folder", w.is.Name, "error", began.err)
-	f.mu.Lock()
-	f.all[w.is.Name] = began
-	f.mu.Unlock()
+	before.next = true
+	go func() {
+		<-before.over
+		f.changing.Lock()
+		defer f.changing.Unlock()
+		name := before.is.Name
+		f.mu.Lock()
+		w := f.all[name]
+		f.mu.Unlock()
+		if w == nil || w.stop != nil { // none is to begin any more, or it has begun
+			return
+		}
+		began := f.watch(w.is)
+		f.node.log.Info("the folder begins: the one of its name that was before has ended", "folder", name, "error", began.err)
+		f.mu.Lock()
+		f.all[name] = began
+		f.mu.Unlock()
+	}()
 }
 
 // end stops all of them. What they have begun goes on after the next start.

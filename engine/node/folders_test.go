@@ -3,10 +3,16 @@ package node
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/pannier/pannier/engine/answers"
 	"github.com/pannier/pannier/engine/config"
 	"github.com/pannier/pannier/engine/folder"
 	"github.com/pannier/pannier/spec/fault"
@@ -68,7 +74,15 @@ func TestFolderHung(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	soon("another change", func() { f.change(cfg) })
+	before := runtime.NumGoroutine()
+	soon("other changes", func() {
+		for range 50 {
+			f.change(cfg)
+		}
+	})
+	if n := runtime.NumGoroutine(); n > before+25 {
+		t.Errorf("%d goroutines wait after 50 changes, %d before", n, before)
+	}
 	close(let)
 	soon("its newer self", func() {
 		for s, _ := f.Show("hung"); s.Trouble != "" || s.Folder.Open != 2; s, _ = f.Show("hung") {
@@ -84,4 +98,33 @@ func TestFolderHung(t *testing.T) {
 	close(let2)
 	<-again.over
 	soon("the list at the end", func() { <-listed })
+}
+
+// TestReloadHung: a reload waits a while for directories whose file systems do not answer, all of them
+// together, and tells of their folders. It is no reason to keep the old configuration.
+func TestReloadHung(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		goOn := make(chan struct{})
+		n := &Node{missing: answers.To(func(dir string) string {
+			if strings.HasPrefix(dir, "/hung") {
+				<-goOn
+			}
+			return map[string]string{"/gone": "it has gone"}[dir]
+		})}
+		here := map[string]folder.Folder{"a": {Root: "/gone"}, "b": {Root: "/hung"}}
+		n.present.Store(&present{cfg: &config.Config{Folders: here}})
+		cfg := &config.Config{Folders: maps.Clone(here)}
+		cfg.Folders["c"], cfg.Folders["d"] = folder.Folder{Root: "/hung2"}, folder.Folder{Root: "/well"}
+		wrong, began := cfg.Wrong(), time.Now()
+		problems := n.tryFolders(cfg, wrong)
+		want := []string{
+			"folder a finds nothing: it has gone",
+			"folder b finds nothing: the file system of /hung does not answer",
+			"folder c finds nothing: the file system of /hung2 does not answer",
+		}
+		if !slices.Equal(problems, want) || wrong.Err() != nil || time.Since(began) != stopLimit {
+			t.Errorf("after %v: %q, %v; want %q", time.Since(began), problems, wrong.Err(), want)
+		}
+		close(goOn)
+	})
 }

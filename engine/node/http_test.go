@@ -16,8 +16,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -25,6 +23,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
@@ -32,11 +31,14 @@ import (
 	"google.golang.org/protobuf/types/descriptorpb"
 	"google.golang.org/protobuf/types/dynamicpb"
 
+	"github.com/pannier/pannier/engine"
 	"github.com/pannier/pannier/engine/access"
 	"github.com/pannier/pannier/engine/admin"
 	"github.com/pannier/pannier/engine/config"
+	"github.com/pannier/pannier/engine/lifecycle"
 	"github.com/pannier/pannier/spec/adminpb"
 	"github.com/pannier/pannier/spec/fault"
+	"github.com/pannier/pannier/spec/relpath"
 )
 
 // web is a node that speaks HTTP at a port and at its default socket.
@@ -45,6 +47,7 @@ type web struct {
 	port  string // host and port
 	https *http.Client
 	local *http.Client
+	as    *described // nil: nobody looks whether its answers are as it says
 }
 
 const overTLS = "[http]\nlisten = [\"unix://%s/state/http.sock\", \"tls://127.0.0.1:0\"]\n"
@@ -598,9 +601,9 @@ func TestClientsHoldNothingUp(t *testing.T) {
 }
 
 // grpc is the service as who is elsewhere calls it, with a token.
-func (w *web) grpc(token string) (context.Context, adminpb.AdminClient) {
+func (w *web) grpc(token string, more ...grpc.DialOption) (context.Context, adminpb.AdminClient) {
 	w.t.Helper()
-	c, err := grpc.NewClient(w.port, grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{InsecureSkipVerify: true})))
+	c, err := grpc.NewClient(w.port, append(more, grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{InsecureSkipVerify: true})))...)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -764,43 +767,75 @@ func TestWaitsOfToken(t *testing.T) {
 	w.end()
 }
 
-// TestTokenAsksMuch: beside a token that asks without a pause for what there is not, and for lists, transfers come to
-// their end, and each answer is one.
-func TestTokenAsksMuch(t *testing.T) {
-	w := newWeb(t, "")
+// TestListsOfToken: a token has so many lists under way, however slowly it takes them and however it calls; users of
+// this host have any number, and transfers come to their end beside all of them.
+func TestListsOfToken(t *testing.T) {
+	const most, local, records = 8, 30, 100
+	w := newWeb(t, newHost(t, "b").partner()) // which is away
 	token := w.token("greedy", `"read"`, "")
-	over := make(chan struct{})
-	var all sync.WaitGroup
-	var answers [3]atomic.Int64
-	for i := range 24 {
-		all.Go(func() {
-			path := []string{"/v1/requests/" + strings.Repeat("e", 32), "/v1/requests/eeee", "/v1/requests?states=DONE"}[i%3]
-			for {
-				select {
-				case <-over:
-					return
-				default:
-				}
-				code, _, body := w.ask(token, "GET", path, "")
-				if answers[i%3].Add(1); code != 429 && (i%3 < 2 && code != 404 || i%3 == 2 && code != 200) {
-					t.Errorf("%s: %d %s", path, code, body)
-					return
-				}
-			}
-		})
-	}
 	w.write("x", "hello")
-	for i := range 40 {
-		w.done(w.submit("a", "push", "x", fmt.Sprint("y", i%4)))
-	}
-	close(over)
-	all.Wait()
-	for i := range answers {
-		if answers[i].Load() == 0 {
-			t.Errorf("none of sort %d was asked for", i)
+	for i := range records { // more than is on its way to who does not read
+		if _, _, err := w.node.Engine().Submit(t.Context(), engine.Order{Partner: "b", Rule: "push", Source: must(relpath.Parse("x")), Target: must(relpath.Parse(fmt.Sprint("y", i))), Info: strings.Repeat("i", lifecycle.MaxInfo)}); err != nil {
+			t.Fatal(err)
 		}
 	}
-	w.https.CloseIdleConnections()
-	w.local.CloseIdleConnections()
+	window := grpc.WithInitialWindowSize(1 << 16) // and it does not grow
+	ctx, client := w.grpc(token, window)
+	here, err := grpc.NewClient(w.config("").Node.Admin, grpc.WithTransportCredentials(insecure.NewCredentials()), window)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { here.Close() })
+	var lists []grpc.ServerStreamingClient[adminpb.Request]
+	begin := func(ctx context.Context, client adminpb.AdminClient) error {
+		list, err := client.List(ctx, &adminpb.ListRequest{})
+		if err == nil {
+			_, err = list.Recv()
+		}
+		if err == nil {
+			lists = append(lists, list)
+		}
+		return err
+	}
+	for range most {
+		if err := begin(ctx, client); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 3 {
+		if err := begin(ctx, client); status.Code(err) != codes.ResourceExhausted {
+			t.Errorf("beyond the limit: %v", err)
+		}
+		if code, _, body := w.ask(token, "GET", "/v1/requests", ""); code != 429 || !strings.Contains(body, "8 calls of List") {
+			t.Errorf("beyond the limit, in HTTP: %d %.200s", code, body)
+		}
+	}
+	for range local {
+		if err := begin(t.Context(), adminpb.NewAdminClient(here)); err != nil {
+			t.Fatalf("a user of this host, who has %d: %v", len(lists)-most, err)
+		}
+	}
+	if code, _, body := w.ask("", "GET", "/v1/requests?states=TOSUBMIT", ""); code != 200 {
+		t.Errorf("a user of this host, in HTTP: %d %.200s", code, body)
+	}
+	for i := range 10 {
+		w.done(w.submit("a", "push", "x", fmt.Sprint("z", i)))
+	}
+	for i, list := range lists {
+		n, err := 1, error(nil)
+		for ; err == nil; n++ {
+			_, err = list.Recv()
+		}
+		if err != io.EOF || n <= records {
+			t.Errorf("list %d ended after %d: %v", i, n-1, err)
+		}
+	}
+	for begun := time.Now(); ; time.Sleep(10 * time.Millisecond) { // the places come back
+		if code, _, body := w.ask(token, "GET", "/v1/requests", ""); code == 200 {
+			break
+		} else if code != 429 || time.Since(begun) > time.Minute {
+			t.Fatalf("no place comes back: %d %.200s", code, body)
+		}
+	}
 	w.end()
 }

@@ -4,20 +4,15 @@ import (
 	"archive/tar"
 	"bufio"
 	"bytes"
+	"cmp"
 	"compress/gzip"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/sha256"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -37,6 +32,7 @@ import (
 	"github.com/pannier/pannier/engine/task"
 	"github.com/pannier/pannier/engine/task/catalogue"
 	"github.com/pannier/pannier/engine/task/crypt"
+	"github.com/pannier/pannier/flow/flowtest/testcert"
 	"github.com/pannier/pannier/spec/adminpb"
 )
 
@@ -45,25 +41,55 @@ type victim struct {
 	t      *testing.T
 	node   *nodetest.Node
 	log    *lockedBuffer
+	at     place
 	moment string
 	id     string      // of the request
-	out    string      // its target, below the root
+	out    string      // its file where the task runs, below the root: the source, or the target
 	hold   atomic.Bool // the next who asks a server gets no answer: its node dies meanwhile
 }
+
+// place is a list of one end of a request.
+type place struct{ side, list string }
+
+// places are those at whose tasks a node dies, with the moments.
+var places = map[place][]string{
+	{"receiver", "post"}:  moments,
+	{"sender", "pre"}:     {during, before},
+	{"sender", "post"}:    {before},
+	{"receiver", "pre"}:   {before},
+	{"sender", "error"}:   {before},
+	{"receiver", "error"}: {before},
+}
+
+var moments = []string{during, before, after}
 
 // mortal is a task of the catalogue: a list in which it comes first, and what is true after its
 // node has died at it and the request has ended.
 type mortal struct {
-	list    string // its text; default of the others: the receiver's post list
-	in      string // another list: "error"
-	more    string // of the configuration
-	content []byte // of the file; default: plenty
-	sign    string // that it runs; default: atOnce
+	list    string  // its text
+	noFile  bool    // it needs none
+	only    []place // at each moment; none: it may be everywhere
+	more    string  // of the configuration
+	content []byte  // of the file; default: plenty
+	sign    string  // that it runs; default: atOnce
 	ready   func(*victim)
 	died    func(*victim)     // between the death and the next start
 	holds   func(*victim)     // at last
 	seen    func(*victim) int // how often others have seen the task run; nil: nobody does
 	failed  bool              // the request is to fail
+	again   bool              // the list runs more than once, whoever dies
+}
+
+// at are the moments at a place; none: the task is not there. A receiver's pre tasks run before there
+// is a file.
+func (m *mortal) at(p place) []string {
+	switch {
+	case slices.Contains(m.only, p):
+		return moments
+	case m.only != nil, !m.noFile && p == place{"receiver", "pre"}:
+		return nil // TestTasksEverywhere of engine has what becomes of it
+	}
+	return places[p]
 }
 
 func (v *victim) path(name string) string { return filepath.Join(v.node.Root, name) }
@@ -165,24 +191,6 @@ func (v *victim) tcp(cfg *tls.Config, do func(io.Writer, *bufio.Reader)) (addres
 	return l.Addr().String()
 }
 
-// certificate is one for 127.0.0.1, and the file of whoever vouches for it.
-func (v *victim) certificate() (*tls.Config, string) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		v.t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		v.t.Fatal(err)
-	}
-	ca := v.beside("ca.pem")
-	if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600); err != nil {
-		v.t.Fatal(err)
-	}
-	return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}, ca
-}
-
 // plenty is content that takes tasks a moment: lines of text that are all different.
 var plenty = func() []byte {
 	var b bytes.Buffer
@@ -216,10 +224,10 @@ func tarred(name string, content []byte) []byte {
 // mortals are all tasks, each made for a victim.
 var mortals = map[string]func(*victim) mortal{
 	"log": func(v *victim) mortal {
-		return mortal{list: `{ task = "log", text = "told of {id}" }`, seen: func(v *victim) int { return strings.Count(v.log.String(), "told of "+v.id) }}
+		return mortal{noFile: true, list: `{ task = "log", text = "told of {id}" }`, seen: func(v *victim) int { return strings.Count(v.log.String(), "told of "+v.id) }}
 	},
 	"exec": func(v *victim) mortal {
-		return mortal{list: `{ task = "exec", argv = ["/bin/sh", "-c", "echo $PANNIER_TASK >> ../runs; touch ../running; sleep 0.2"] }`, sign: running,
+		return mortal{noFile: true, list: `{ task = "exec", argv = ["/bin/sh", "-c", "echo $PANNIER_TASK >> ../runs; touch ../running; sleep 0.2"] }`, sign: running,
 			seen: func(v *victim) int {
 				text, _ := os.ReadFile(v.beside("runs"))
 				os.Remove(v.beside("runs"))
@@ -249,10 +257,10 @@ var mortals = map[string]func(*victim) mortal{
 		}}
 	},
 	"delete": func(v *victim) mortal {
-		return mortal{list: `{ task = "delete" }`, holds: func(v *victim) { v.none(v.out) }}
+		return mortal{list: `{ task = "delete" }`, failed: v.at == place{"sender", "pre"}, holds: func(v *victim) { v.none(v.out) }}
 	},
 	"mkdir": func(v *victim) mortal {
-		return mortal{list: `{ task = "mkdir", path = "made/{id}/deep" }`, holds: func(v *victim) {
+		return mortal{noFile: true, list: `{ task = "mkdir", path = "made/{id}/deep" }`, holds: func(v *victim) {
 			if fi, err := os.Stat(v.path("made/" + v.id + "/deep")); err != nil || !fi.IsDir() {
 				v.t.Error(v.moment, err)
 			}
@@ -270,7 +278,7 @@ var mortals = map[string]func(*victim) mortal{
 	},
 	"wait": func(v *victim) mortal {
 		here := func(v *victim) { v.put("ready-"+v.out, "") }
-		return mortal{list: `{ task = "wait", path = "ready-{name}" }`, died: here, ready: func(v *victim) {
+		return mortal{noFile: true, list: `{ task = "wait", path = "ready-{name}" }`, died: here, ready: func(v *victim) {
 			if v.moment != during {
 				here(v)
 			}
@@ -285,16 +293,16 @@ var mortals = map[string]func(*victim) mortal{
 		return mortal{list: `{ task = "verify", path = "sums" }`, ready: func(v *victim) { v.put("sums", fmt.Sprintf("%x  %s\n", sha256.Sum256(plenty), v.out)) }}
 	},
 	"snapshot": func(v *victim) mortal {
-		return mortal{list: `{ task = "snapshot", to = "snaps/{id}.json" }`, holds: func(v *victim) {
+		return mortal{noFile: true, list: `{ task = "snapshot", to = "snaps/{id}.json" }`, holds: func(v *victim) {
 			var told task.Told
 			text, err := os.ReadFile(v.path("snaps/" + v.id + ".json"))
-			if err = errors.Join(err, json.Unmarshal(text, &told)); err != nil || told.ID != v.id || told.Phase != "POST" {
+			if err = errors.Join(err, json.Unmarshal(text, &told)); err != nil || told.ID != v.id || told.List != v.at.list {
 				v.t.Errorf("%s: %v, %s", v.moment, err, text)
 			}
 		}}
 	},
 	"receipt": func(v *victim) mortal {
-		return mortal{list: `{ task = "receipt", to = "receipts/{id}" }`, holds: func(v *victim) {
+		return mortal{only: []place{{"receiver", "post"}}, list: `{ task = "receipt", to = "receipts/{id}" }`, holds: func(v *victim) {
 			text, err := os.ReadFile(v.path("receipts/" + v.id))
 			if err == nil {
 				var s crypt.Statement
@@ -328,7 +336,7 @@ var mortals = map[string]func(*victim) mortal{
 		}}
 	},
 	"extract": func(v *victim) mortal {
-		return mortal{list: `{ task = "extract", format = "tar", to = "unpacked/{id}", remove = true }`, content: tarred("a", plenty), sign: unfinished, holds: func(v *victim) { v.is("unpacked/"+v.id+"/a", plenty); v.none(v.out) }}
+		return mortal{list: `{ task = "extract", format = "tar", to = "unpacked/{id}", remove = true }`, content: tarred("a", plenty), sign: unfinished, failed: v.at == place{"sender", "pre"}, holds: func(v *victim) { v.is("unpacked/"+v.id+"/a", plenty); v.none(v.out) }}
 	},
 	"compress": func(v *victim) mortal {
 		return mortal{list: `{ task = "compress", format = "gzip", remove = true }`, sign: unfinished, holds: func(v *victim) {
@@ -421,13 +429,13 @@ var mortals = map[string]func(*victim) mortal{
 			}
 		}))
 		v.t.Cleanup(s.Close)
-		return mortal{list: `{ task = "http", url = "` + s.URL + `", required = true }`, sign: running, seen: func(v *victim) int { return c.same(v.t) }}
+		return mortal{noFile: true, list: `{ task = "http", url = "` + s.URL + `", required = true }`, sign: running, seen: func(v *victim) int { return c.same(v.t) }}
 	},
 	"mail": func(v *victim) mortal {
 		c := &counter{}
-		cfg, ca := v.certificate()
-		address := v.tcp(cfg, func(w io.Writer, r *bufio.Reader) { c.postOffice(w, r) })
-		return mortal{list: `{ task = "mail", url = "smtps://` + address + `", ca = "file:` + ca + `", from = "a@example.org", to = "b@example.org", required = true }`, sign: running, seen: func(v *victim) int { return c.same(v.t) }}
+		cert := testcert.New(v.t, v.node.Dir, "127.0.0.1")
+		address := v.tcp(cert.Server, func(w io.Writer, r *bufio.Reader) { c.postOffice(w, r) })
+		return mortal{noFile: true, list: `{ task = "mail", url = "smtps://` + address + `", ca = "file:` + cert.File + `", from = "a@example.org", to = "b@example.org", required = true }`, sign: running, seen: func(v *victim) int { return c.same(v.t) }}
 	},
 	"bridge": func(v *victim) mortal {
 		box := v.beside("box")
@@ -451,7 +459,7 @@ var mortals = map[string]func(*victim) mortal{
 			}}
 	},
 	"reschedule": func(v *victim) mortal {
-		return mortal{list: `{ task = "check", name = "another name" }`, in: "error", more: "error = [ { task = \"reschedule\", delay = \"1s\", attempts = 1 } ]\n", failed: true, holds: func(v *victim) {
+		return mortal{list: `{ task = "reschedule", delay = "1s", attempts = 1 }`, only: []place{{"sender", "error"}, {"receiver", "error"}}, again: true, holds: func(v *victim) {
 			if n := strings.Count(v.events(), "Retry"); n != 1 {
 				v.t.Errorf("%s: made due again %d times", v.moment, n)
 			}
@@ -532,9 +540,10 @@ func (v *victim) list(q *adminpb.ListRequest) (all []*adminpb.Request) {
 	return all
 }
 
-// events are the names of those of the requested end, in one text.
+// events are the names of those of the end where the task is, in one text.
 func (v *victim) events() string {
-	reply, err := v.client().Events(context.Background(), &adminpb.Ref{Id: v.id, Role: adminpb.Request_REQUESTED})
+	role := map[string]adminpb.Request_Role{"sender": adminpb.Request_REQUESTER, "receiver": adminpb.Request_REQUESTED}[v.at.side]
+	reply, err := v.client().Events(context.Background(), &adminpb.Ref{Id: v.id, Role: role})
 	if err != nil {
 		v.t.Fatal(err)
 	}
@@ -546,9 +555,9 @@ func (v *victim) events() string {
 }
 
 // TestKilledAtTasks kills a node, as kill -9 does, while each task of the catalogue runs, when it
-// is done and that is not recorded, and when it is. Started again, the node brings the request to
-// its end; what spec/tasks.md says is true: nothing is lost or left behind, a task that was
-// recorded is not run again, and one that was not is run once more.
+// is done and that is not recorded, and when it is; in lists of both ends. Started again, the node
+// brings the request to its end; what spec/tasks.md says is true: nothing is lost or left behind, a
+// task that was recorded is not run again, and one that was not is run once more.
 func TestKilledAtTasks(t *testing.T) {
 	for name := range mortals {
 		if _, ok := catalogue.Tasks()[name]; !ok {
@@ -556,18 +565,21 @@ func TestKilledAtTasks(t *testing.T) {
 		}
 	}
 	for name := range catalogue.Tasks() {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			of := mortals[name]
-			if of == nil {
-				t.Fatalf("nobody kills a node while %s runs: write down in mortals what is true then", name)
-			}
-			killed(t, of)
-		})
+		of := mortals[name]
+		if of == nil {
+			t.Errorf("nobody kills a node while %s runs: write down in mortals what is true then", name)
+			continue
+		}
+		for at := range places {
+			t.Run(name+"/"+at.side+"."+at.list, func(t *testing.T) {
+				t.Parallel()
+				killed(t, of, at)
+			})
+		}
 	}
 }
 
-func killed(t *testing.T, of func(*victim) mortal) {
+func killed(t *testing.T, of func(*victim) mortal, at place) {
 	dir, err := os.MkdirTemp("", "kill")
 	if err != nil {
 		t.Fatal(err)
@@ -577,7 +589,7 @@ func killed(t *testing.T, of func(*victim) mortal) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	v := &victim{t: t, log: &lockedBuffer{}}
+	v := &victim{t: t, log: &lockedBuffer{}, at: at}
 	if v.node, err = nodetest.New(dir, "hosta", self); err != nil {
 		t.Fatal(err)
 	}
@@ -589,18 +601,25 @@ func killed(t *testing.T, of func(*victim) mortal) {
 		}
 	})
 	m := of(v)
+	moments := m.at(at)
+	if len(moments) == 0 {
+		return
+	}
 	if m.content == nil {
 		m.content = plenty
 	}
-	rule := "[[rule]]\nname = \"work\"\ndirection = \"send\"\npartners = [\"*\"]\nroot = \"%ROOT%\"\nretry = { delay = \"1s\" }\n[rule.receiver]\npost = [ " + m.list + ", { task = \"log\", text = \"the next task\" } ]\n"
+	rule := "[[rule]]\nname = \"work\"\ndirection = \"send\"\npartners = [\"*\"]\nroot = \"%ROOT%\"\nretry = { delay = \"1s\" }\n[rule." + at.side + "]\n"
+	if at.list == "error" {
+		rule += "post = [ { task = \"check\", name = \"another name\" } ]\n"
+	}
+	rule += at.list + " = [ " + m.list + ", { task = \"log\", text = \"the next task\" } ]\n"
 	if err := v.node.Write([]string{`log = "info"`}, nil, rule+m.more); err != nil {
 		t.Fatal(err)
 	}
-	v.put("in", string(m.content))
 	if err := v.node.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	for _, v.moment = range []string{during, before, after} {
+	for _, v.moment = range moments {
 		v.die(&m)
 		if t.Failed() {
 			return
@@ -611,23 +630,22 @@ func killed(t *testing.T, of func(*victim) mortal) {
 // die lets the node die at one moment of a request's task, starts it again, and looks at what
 // has become of the request.
 func (v *victim) die(m *mortal) {
-	t, in, sign := v.t, "post", atOnce
-	if m.in != "" {
-		in = m.in
-	}
-	if m.sign != "" {
-		sign = m.sign
-	}
+	t := v.t
 	v.out = "out-" + v.moment
+	source, target := "in", v.out
+	if v.at.side == "sender" {
+		source, target = v.out, "there-"+v.moment
+	}
+	v.put(source, string(m.content))
 	v.hold.Store(v.moment == during)
 	os.Remove(v.beside(running))
 	if m.ready != nil {
 		m.ready(v)
 	}
-	if err := (doom{v.moment, in, sign}).write(v.node.Dir); err != nil {
+	if err := (doom{v.moment, v.at.side, v.at.list, cmp.Or(m.sign, atOnce)}).write(v.node.Dir); err != nil {
 		t.Fatal(err)
 	}
-	reply, err := v.client().Submit(t.Context(), &adminpb.SubmitRequest{Partner: "hosta", Rule: "work", Source: "in", Target: v.out})
+	reply, err := v.client().Submit(t.Context(), &adminpb.SubmitRequest{Partner: "hosta", Rule: "work", Source: source, Target: target})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -644,14 +662,14 @@ func (v *victim) die(m *mortal) {
 		t.Fatal(err)
 	}
 	want := adminpb.Request_DONE
-	if m.failed {
+	if m.failed || v.at.list == "error" {
 		want = adminpb.Request_INERROR
 	}
 	r, err := v.client().Wait(t.Context(), &adminpb.WaitRequest{Ref: &adminpb.Ref{Id: v.id}})
 	if err != nil || r.GetState() != want {
 		t.Fatalf("%s: %v, %v: %v", v.moment, err, r.GetState(), r.GetFailure())
 	}
-	v.is("in", m.content)
+	v.arrived(m, r, target)
 	if m.holds != nil {
 		m.holds(v)
 	}
@@ -660,8 +678,11 @@ func (v *victim) die(m *mortal) {
 	}
 	runs := map[string]int{during: 2, before: 2, after: 1}[v.moment]
 	events := v.events()
+	if v.at.list == "error" { // behind the post task that has failed
+		_, events, _ = strings.Cut(events, "BeginTask")
+	}
 	first, _, _ := strings.Cut(events, "EndTask")
-	if n := strings.Count(first, "BeginTask"); !m.failed && (n != runs || strings.Count(events, "EndTask") != 2) {
+	if n := strings.Count(first, "BeginTask"); !m.again && (n != runs || strings.Count(events, "EndTask") != 2) {
 		t.Errorf("%s: it was begun %d times, want %d, and each of two tasks is ended once: %s", v.moment, n, runs, events)
 	}
 	if m.seen == nil {
@@ -669,5 +690,24 @@ func (v *victim) die(m *mortal) {
 	}
 	if n := m.seen(v); n != runs && !(v.moment == during && n == 1) { // killed before anybody saw it
 		t.Errorf("%s: it was seen %d times, want %d", v.moment, n, runs)
+	}
+}
+
+// arrived looks at what the other end has of the file, or the sender still.
+func (v *victim) arrived(m *mortal, r *adminpb.Request, target string) {
+	v.t.Helper()
+	switch {
+	case v.at.side == "receiver":
+		v.is("in", m.content)
+	case v.at.list != "pre":
+		v.is(target, m.content)
+	case m.failed:
+		v.none(target)
+	default: // what the pre tasks have made
+		sent, err := os.ReadFile(v.path(r.GetFile()))
+		if err != nil {
+			v.t.Fatal(v.moment, err)
+		}
+		v.is(target, sent)
 	}
 }

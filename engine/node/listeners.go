@@ -27,6 +27,7 @@ type listeners struct {
 	patience context.Context // ends when clients have no time any more
 	hurry    context.CancelFunc
 	remains  *guest.Remains
+	namings  *guest.Namings
 
 	mu  sync.Mutex
 	all map[string]*door // by address
@@ -45,6 +46,7 @@ type door struct {
 	socket *net.TCPListener // nil: not yet, or another door has it
 	open   bool             // clients are served
 	failed error            // why they were not, last
+	told   chan struct{}    // closed when it is known whether they are
 }
 
 // became says that clients are served, or why they are not. nil: neither, or not any more.
@@ -52,6 +54,11 @@ func (d *door) became(open bool, failed error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.open, d.failed = open, failed
+	select {
+	case <-d.told:
+	default:
+		close(d.told)
+	}
 }
 
 // list is what operators see.
@@ -103,6 +110,9 @@ func (n *Node) beginListeners(cfg *config.Config) error {
 	if n.listeners.remains, err = guest.OpenRemains(filepath.Join(n.fixed.State, uploadsFile), n.o.Layer, n.log); err != nil {
 		return err
 	}
+	if n.listeners.namings, err = guest.OpenNamings(filepath.Join(n.fixed.State, namingsFile), n.log); err != nil {
+		return err
+	}
 	n.listeners.leftover(cfg)
 	return n.listeners.change(cfg, nil)
 }
@@ -116,9 +126,11 @@ func (l *listeners) leftover(cfg *config.Config) {
 	sweeping.Go(func() {
 		for ctx.Err() == nil {
 			l.remains.Sweep(time.Now())
+			l.namings.Tidy()
 			sleep(ctx, sweepEvery)
 		}
 	})
+	l.namings.Settle(ctx, l.node.engine, l.node.fixed.Name)
 	seen := map[string]bool{}
 	for _, is := range cfg.Listeners {
 		g := l.guests(is.Address)
@@ -138,37 +150,93 @@ func (l *listeners) leftover(cfg *config.Config) {
 }
 
 func (l *listeners) guests(address string) *guest.Node {
-	return &guest.Node{Listener: address, Engine: l.node.engine, Far: far{l.node}, Layer: l.node.o.Layer, Remains: l.remains, Log: l.node.log, Refused: l.node.refused}
+	return &guest.Node{Listener: address, Engine: l.node.engine, Far: far{l.node}, Layer: l.node.o.Layer, Remains: l.remains, Namings: l.namings, Log: l.node.log, Refused: l.node.refused}
+}
+
+// doorPlan is what a configuration makes of the listeners, before it is so.
+type doorPlan struct {
+	next  map[string]*door
+	users map[string][]guest.User
+	fresh map[*host.Plugin]config.Bridge // as of bridgePlan
+	tried []*door                        // that have their sockets already
 }
 
 // change makes the listeners those of a configuration. One that stays as it is but for its
 // users, and its program, keeps its clients; ready are as of bridges.
 func (l *listeners) change(cfg *config.Config, ready upgrades) error {
+	p, err := l.plan(cfg, ready)
+	if err == nil {
+		l.become(p)
+	}
+	return err
+}
+
+// plan is what change does. It starts no plugin, and listens nowhere.
+func (l *listeners) plan(cfg *config.Config, ready upgrades) (*doorPlan, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	next, users := map[string]*door{}, map[string][]guest.User{}
+	p := &doorPlan{next: map[string]*door{}, users: map[string][]guest.User{}, fresh: map[*host.Plugin]config.Bridge{}}
 	for _, is := range cfg.Listeners {
-		users[is.Address], is.Users = is.Users, nil
+		p.users[is.Address], is.Users = is.Users, nil
 		d := l.all[is.Address]
 		switch {
 		case d == nil || !reflect.DeepEqual(d.is, is):
-			d = &door{is: is, guests: l.guests(is.Address)}
+			d = l.door(is)
 			c, err := l.node.pluginConfig(d.program())
 			if err != nil {
-				return err
+				return nil, err
 			}
 			c.Drain = l.node.drainTime(cfg)
 			d.plugin = host.New(c)
+			p.fresh[d.plugin] = d.program()
 		case ready[d.plugin] != nil:
-			d = &door{is: is, guests: l.guests(is.Address), plugin: ready[d.plugin]}
+			plugin := ready[d.plugin]
+			d = l.door(is)
+			d.plugin = plugin
 		}
-		next[is.Address] = d
+		p.next[is.Address] = d
 	}
-	for address, d := range next { // when nothing can fail any more
-		d.guests.SetUsers(users[address])
+	return p, nil
+}
+
+// become makes the listeners those of a plan.
+func (l *listeners) become(p *doorPlan) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for address, d := range p.next {
+		d.guests.SetUsers(p.users[address])
 	}
-	l.replace(next)
-	return nil
+	l.replace(p.next)
+}
+
+// door is one that serves nobody yet.
+func (l *listeners) door(is config.Listener) *door {
+	return &door{is: is, guests: l.guests(is.Address), told: make(chan struct{})}
+}
+
+// troubles are of listeners that serve nobody. Those that are to begin have stopLimit for it.
+func (l *listeners) troubles() (all []string) {
+	l.mu.Lock()
+	doors := maps.Clone(l.all)
+	l.mu.Unlock()
+	limit := time.After(stopLimit)
+	for _, address := range slices.Sorted(maps.Keys(doors)) {
+		d := doors[address]
+		select {
+		case <-d.told:
+		case <-limit:
+			limit = time.After(0)
+		}
+		d.mu.Lock()
+		switch {
+		case d.failed != nil:
+			all = append(all, "listener "+address+" serves nobody, and is tried again: "+fault.Plain(d.failed))
+		case !d.open:
+			all = append(all, "listener "+address+" serves nobody yet")
+		}
+		d.mu.Unlock()
+	}
+	return all
 }
 
 // drainTime is how long clients have to end when a listener does.

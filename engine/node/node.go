@@ -15,6 +15,7 @@ import (
 	"github.com/pannier/pannier/engine"
 	"github.com/pannier/pannier/engine/access"
 	"github.com/pannier/pannier/engine/admin"
+	"github.com/pannier/pannier/engine/answers"
 	"github.com/pannier/pannier/engine/audit"
 	"github.com/pannier/pannier/engine/backup"
 	"github.com/pannier/pannier/engine/bridge"
@@ -23,6 +24,7 @@ import (
 	"github.com/pannier/pannier/engine/lifecycle"
 	"github.com/pannier/pannier/engine/logs"
 	"github.com/pannier/pannier/engine/metrics"
+	"github.com/pannier/pannier/engine/objects"
 	"github.com/pannier/pannier/engine/peer"
 	"github.com/pannier/pannier/engine/push"
 	"github.com/pannier/pannier/engine/schedule"
@@ -94,6 +96,7 @@ type Node struct {
 
 	present   atomic.Pointer[present]
 	came      atomic.Pointer[schedule.Awaiter] // nil: nobody waits yet
+	applied   atomic.Pointer[objects.Set]      // that hold
 	draining  atomic.Bool
 	serving   atomic.Bool // Run answers partners and operators
 	metrics   *metrics.Metrics
@@ -102,6 +105,7 @@ type Node struct {
 	traces    *trace.Tracer // nil: none
 	push      *push.Pusher  // nil: none
 	strangers *access.Refusals
+	missing   *answers.Answers[string] // what is wrong with a directory; "": nothing
 
 	reload sync.Mutex // held by Reload
 	once   sync.Once
@@ -123,7 +127,7 @@ const leave = 2 * time.Second
 // Open makes a node, ready to be called by Run. What a process before has left
 // running goes on at once. Exists: another process has the state directory.
 func Open(ctx context.Context, cfg *config.Config, o Options) (*Node, error) {
-	n := &Node{o: o, fixed: cfg.Node, logs: logs.New(), strangers: access.NewRefusals(mostStrangers)}
+	n := &Node{o: o, fixed: cfg.Node, logs: logs.New(), strangers: access.NewRefusals(mostStrangers), missing: answers.To(missing)}
 	n.level.Set(cfg.Node.Log)
 	if n.log = o.Log; n.log == nil {
 		n.log = newLog(o.Output, cfg.Node, &n.level)

@@ -157,7 +157,12 @@ func (h *host) submit(partner, rule, source, target string) store.Ref {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	r, _, err := h.node.Engine().Submit(context.Background(), engine.Order{Partner: partner, Rule: rule, Source: from, Target: to})
+	return h.ordered(engine.Order{Partner: partner, Rule: rule, Source: from, Target: to})
+}
+
+func (h *host) ordered(o engine.Order) store.Ref {
+	h.t.Helper()
+	r, _, err := h.node.Engine().Submit(context.Background(), o)
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -341,6 +346,40 @@ func TestLog(t *testing.T) {
 	}
 }
 
+// TestLogOfRequests: each line about a request has its id and that of the first one of its chain.
+func TestLogOfRequests(t *testing.T) {
+	a, b := newHost(t, "a"), newHost(t, "b")
+	hosts := map[*host]*host{a: b, b: a}
+	for h, other := range hosts {
+		cfg := h.config(other.partner())
+		cfg.Node.LogFormat, cfg.Node.Log = "json", slog.LevelDebug
+		h.start(cfg)
+	}
+	a.write("x", "content")
+	a.done(a.submit("b", "push", "x", "x2"))
+	for h := range hosts {
+		if err := h.end(); err != nil {
+			t.Error(err)
+		}
+		lines := 0
+		for line := range strings.Lines(h.log.String()) {
+			var said struct{ ID, Follow string }
+			if err := json.Unmarshal([]byte(line), &said); err != nil {
+				t.Errorf("%v: %s", err, line)
+			}
+			if said.ID == "" {
+				continue
+			}
+			if lines++; said.Follow != said.ID {
+				t.Errorf("it does not say which chain it is of: %s", line)
+			}
+		}
+		if lines == 0 {
+			t.Errorf("%s says nothing of the request:\n%s", h.name, h.log.String())
+		}
+	}
+}
+
 // TestRestart: what has not been carried out when a node ends is carried out
 // after it has begun again.
 func TestRestart(t *testing.T) {
@@ -449,9 +488,9 @@ func TestReload(t *testing.T) {
 	delete(next.Book.Rules, "pull")
 	next.Book.Rules["push"].Priority = 3
 	next.Node.Log, next.Node.Drain = slog.LevelError, next.Node.Drain+time.Second
-	notes, err := a.node.Reload(next)
-	if want := []string{"partner b is new", "rule push has changed", "rule pull is gone", "node.log has changed", "node.drain has changed"}; err != nil || !slices.Equal(notes, want) {
-		t.Errorf("%q, %v; want %q", notes, err, want)
+	is, err := a.node.Reload(next)
+	if want := []string{"partner b is new", "rule push has changed", "rule pull is gone", "node.log has changed", "node.drain has changed"}; err != nil || !slices.Equal(is.Notes, want) || is.Problems != nil {
+		t.Errorf("%q, %v; want %q", is, err, want)
 	}
 	said := a.log.String()
 	a.done(a.submit("b", "push", "x", "x2"))

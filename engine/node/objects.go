@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pannier/pannier/engine/access"
 	"github.com/pannier/pannier/engine/admin"
 	"github.com/pannier/pannier/engine/config"
 	"github.com/pannier/pannier/engine/objects"
@@ -20,29 +21,28 @@ var _ admin.Objects = runtimeObjects{}
 // Kinds implements admin.Objects.
 func (runtimeObjects) Kinds() []string { return config.Kinds }
 
-// List implements admin.Objects.
+// List implements admin.Objects. It has what holds, and waits for no reload.
 func (n runtimeObjects) List() (all []admin.Object, revision uint64, err error) {
-	n.reload.Lock()
-	defer n.reload.Unlock()
-	set, err := objects.Read(n.fixed.State)
-	if err != nil {
-		return nil, 0, err
-	}
+	set := n.applied.Load()
 	for _, o := range append(n.present.Load().cfg.Objects(), set.Objects...) {
-		all = append(all, admin.Object{Kind: o.Kind, Name: o.Name, Text: o.Text, Revision: o.Revision, Changed: o.Changed, By: o.By})
+		all = append(all, shownObject(&o))
 	}
 	slices.SortStableFunc(all, func(a, b admin.Object) int { return strings.Compare(a.Kind+" "+a.Name, b.Kind+" "+b.Name) })
 	return all, set.Revision, nil
 }
 
+func shownObject(o *objects.Object) admin.Object {
+	return admin.Object{Kind: o.Kind, Name: o.Name, Text: o.Text, Revision: o.Revision, Changed: o.Changed, By: o.By}
+}
+
 // Apply implements admin.Objects.
-func (n runtimeObjects) Apply(texts []admin.Text, by string, only admin.Object, revision uint64, dry bool) (changes []admin.ObjectChange, now uint64, notes []string, err error) {
+func (n runtimeObjects) Apply(texts []admin.Text, by string, only admin.Object, revision uint64, dry bool) (is admin.Applied, err error) {
 	const op = "apply"
 	n.reload.Lock()
 	defer n.reload.Unlock()
 	set, err := objects.Read(n.fixed.State)
 	if err != nil {
-		return nil, 0, nil, err
+		return is, err
 	}
 	var read []config.Source
 	for _, text := range texts {
@@ -51,38 +51,43 @@ func (n runtimeObjects) Apply(texts []admin.Text, by string, only admin.Object, 
 	// The texts are read as they are, so that their problems have their lines.
 	wanted, cfg, err := n.present.Load().cfg.Apply(set, read...)
 	if err != nil {
-		return nil, 0, nil, err
+		return is, err
 	}
 	if only.Kind != "" && (len(wanted) != 1 || wanted[0].Kind != only.Kind || wanted[0].Name != only.Name) {
-		return nil, 0, nil, fault.New(op, fault.Invalid, "the text has to have one section, [[%s]] with name = %q, and nothing else", only.Kind, only.Name)
+		return is, fault.New(op, fault.Invalid, "the text has to have one section, [[%s]] with name = %q, and nothing else", only.Kind, only.Name)
 	}
 	if err := n.expect(set, only.Kind, only.Name, revision); err != nil {
-		return nil, 0, nil, err
+		return is, err
 	}
-	next, changed := set, false
+	next := set
+	var kinds []string // of what is new or has changed
 	for _, o := range wanted {
 		c := admin.ObjectChange{Kind: o.Kind, Name: o.Name, Change: "new", After: o.Text}
-		if old := set.Find(o.Kind, o.Name); old != nil {
+		old := set.Find(o.Kind, o.Name)
+		if old != nil {
 			if c.Before, c.Change = old.Text, "changed"; old.Text == o.Text {
 				c.Change = "same"
 			}
 		}
-		changes = append(changes, c)
-		if c.Change != "same" {
-			changed = true
-			next.Revision = set.Revision + 1
-			o.Revision, o.Changed, o.By = next.Revision, time.Now().UTC(), by
-			next = next.With(o)
+		is.Changes = append(is.Changes, c)
+		if c.Change == "same" {
+			is.Objects = append(is.Objects, shownObject(old))
+			continue
 		}
+		kinds = append(kinds, o.Kind)
+		next.Revision = set.Revision + 1
+		o.Revision, o.Changed, o.By = next.Revision, time.Now().UTC(), by
+		next = next.With(o)
+		is.Objects = append(is.Objects, shownObject(&o))
 	}
-	if _, err := n.prepare(cfg); err != nil {
-		return nil, 0, nil, fault.Wrap(op, "", err)
+	if is.Revision = next.Revision; dry {
+		is.Revision = set.Revision
 	}
-	if dry || !changed {
-		return changes, set.Revision, nil, nil
+	if dry || len(kinds) == 0 {
+		return is, fault.Wrap(op, "", n.would(cfg))
 	}
-	notes, err = n.become(cfg, set, next)
-	return changes, next.Revision, notes, err
+	is.Notes, err = n.become(cfg, set, next, kinds...)
+	return is, err
 }
 
 // Public implements admin.Objects.
@@ -113,22 +118,43 @@ func (n runtimeObjects) Delete(kind, name string, revision uint64) (notes []stri
 	if err != nil {
 		return nil, err
 	}
-	return n.become(cfg, set, next)
+	return n.become(cfg, set, next, kind)
 }
 
-// become writes a set down and goes on with it; with an error nothing has changed.
+// become writes a set down and goes on with it; with an error nothing has changed. kinds are those
+// of what is different: tokens ask nothing of this host, so that nothing of it keeps one from ending.
 // Node.reload is held.
-func (n runtimeObjects) become(cfg *config.Config, old, next objects.Set) (notes []string, err error) {
+func (n runtimeObjects) become(cfg *config.Config, old, next objects.Set, kinds ...string) (notes []string, err error) {
 	if err := next.Write(n.fixed.State); err != nil {
 		_ = old.Write(n.fixed.State) // the new one may be there
 		return nil, err
 	}
-	if notes, err = n.change(cfg); err != nil {
+	if !slices.ContainsFunc(kinds, func(kind string) bool { return kind != access.Kind }) {
+		was := n.present.Load()
+		n.present.Store(&present{cfg: cfg, book: was.book, users: was.users})
+		n.tokens.Set(cfg.Tokens)
+		n.applied.Store(&next)
+		return changesByName(access.Kind, was.cfg.Tokens, cfg.Tokens), nil
+	}
+	is, err := n.change(cfg)
+	if err != nil {
 		if back := old.Write(n.fixed.State); back != nil {
 			n.log.Error("objects that do not hold are written down: remove them before the next start", "error", back)
 		}
 	}
-	return notes, err
+	return slices.Concat(is.Notes, is.Problems), err
+}
+
+// would is why a configuration would not be taken over. Node.reload is held.
+func (n runtimeObjects) would(cfg *config.Config) error {
+	if _, err := n.prepare(cfg); err != nil {
+		return err
+	}
+	t, err := n.try(cfg, nil)
+	if err == nil {
+		t.drop()
+	}
+	return err
 }
 
 // expect is Stale if a revision is asked for, and another is there: of the object, or of

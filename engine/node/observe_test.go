@@ -77,7 +77,7 @@ func TestMetrics(t *testing.T) {
 	eventually(t, func() bool {
 		return a.metric(`pannier_active_transfers{direction="send",partner="b",rule="push"}`) == 0
 	}, func() string { return "something is still active" })
-	if a.metric(`pannier_store_commit_seconds_count`) < 6 || a.metric(`pannier_step_seconds_count{step="TRANSFERTASK"}`) < 1 {
+	if a.metric(`pannier_store_commit_seconds_count`) < 6 || a.metric(`pannier_step_seconds_count{status="TRANSFERTASK"}`) < 1 {
 		t.Error("commits and steps are not counted")
 	}
 }

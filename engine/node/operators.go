@@ -24,7 +24,7 @@ func (n *Node) listenAdmin() error {
 		cfg.Verify = s.Verify
 	}
 	if n.o.Read != nil {
-		cfg.Reload = func(context.Context) ([]string, error) { return n.ReadAgain() }
+		cfg.Reload = func(context.Context) (admin.Reloaded, error) { return n.ReadAgain() }
 	}
 	cfg.Relays, cfg.Folders, cfg.Tokens, cfg.Objects = n.relays, n.folders, n.tokens, runtimeObjects{n}
 	cfg.Schedules, cfg.Expecting = n.schedules, n.expecting

@@ -111,35 +111,59 @@ func abilities(c plugins.Capabilities) string {
 func (b *bridges) probeWrite(ctx context.Context, s *server, session plugins.Session) (found []string) {
 	say := func(format string, args ...any) { found = append(found, fmt.Sprintf(format, args...)) }
 	w, ok := session.(plugins.Writer)
-	r, removes := session.(plugins.Remover)
-	if !ok || !removes {
+	if _, removes := session.(plugins.Remover); !ok || !removes {
 		say("nothing was written: it does not both write and remove for this user")
 		return found
 	}
 	name := "/pannier-probe-" + strings.ToLower(rand.Text()[:8])
 	began := time.Now()
 	a, err := writeProbe(ctx, w, name)
+	defer func() { // also after an error, which may have come behind the name
+		if err := removeProbe(ctx, session, name); err != nil {
+			say("%s could not be removed: %s", name, fault.Plain(err))
+		}
+	}()
 	if err != nil {
 		say("writing %s failed: %s", name, fault.Plain(err))
 		return found
 	}
 	say("wrote %s in %v", name, time.Since(began).Round(time.Millisecond))
-	defer func() {
-		if err := r.Remove(ctx, name); err != nil {
-			say("%s could not be removed: %s", name, fault.Plain(err))
-		}
-	}()
 	if !a.Modified.IsZero() {
 		say("its clock differs from this node's by %v", a.Modified.Sub(began).Round(time.Second))
 	}
 	for _, other := range s.FXP {
-		if err := b.probeCopy(ctx, s, session, name, other); err != nil {
+		left, err := b.probeCopy(ctx, s, session, name, other)
+		if err != nil {
 			say("direct copy to %s failed: %s", other, fault.Plain(err))
-			continue
+		} else {
+			say("direct copy to %s works", other)
 		}
-		say("direct copy to %s works", other)
+		if left != nil {
+			say("%s may stay at %s: %s", name, other, fault.Plain(left))
+		}
 	}
 	return found
+}
+
+// probeTidy is how long the removal of what was written may take, also when the command has gone.
+const probeTidy = 10 * time.Second
+
+// removeProbe removes what was written, if it is there.
+func removeProbe(ctx context.Context, s plugins.Session, name string) error {
+	r, ok := s.(plugins.Remover)
+	if !ok {
+		return fault.New("remove", fault.Unsupported, "the server removes nothing for this user")
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), probeTidy)
+	defer cancel()
+	err := r.Remove(ctx, name)
+	if err == nil {
+		return nil
+	}
+	if _, gone := s.Stat(ctx, name); fault.KindOf(gone) == fault.NotFound {
+		return nil
+	}
+	return err
 }
 
 func writeProbe(ctx context.Context, w plugins.Writer, name string) (a plugins.Attr, err error) {
@@ -157,22 +181,22 @@ func writeProbe(ctx context.Context, w plugins.Writer, name string) (a plugins.A
 	return a, err
 }
 
-func (b *bridges) probeCopy(ctx context.Context, s *server, session plugins.Session, name, other string) error {
+// probeCopy has the file copied, and removes it there whatever has come of that; left is why it could
+// not.
+func (b *bridges) probeCopy(ctx context.Context, s *server, session plugins.Session, name, other string) (left, err error) {
 	if err := b.Direct(s.Name, other); err != nil {
-		return err
+		return nil, err
 	}
 	c, ok := session.(plugins.Copier)
 	if !ok {
-		return fault.New("copy", fault.Unsupported, "the server cannot send to another one for this user")
+		return nil, fault.New("copy", fault.Unsupported, "the server cannot send to another one for this user")
 	}
 	to, over, err := b.Login(ctx, other)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	_, err = c.Copy(ctx, name, to, name, plugins.CopyRequest{})
-	if r, ok := to.(plugins.Remover); ok && err == nil {
-		err = r.Remove(ctx, name)
-	}
+	left = removeProbe(ctx, to, name)
 	over(err)
-	return err
+	return left, err
 }

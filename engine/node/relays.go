@@ -91,13 +91,13 @@ func (n *Node) beginRelays(cfg *config.Config) {
 }
 
 // change makes the relays those of a file and those that operators have added, and the
-// policy that of the file. Those that stay as they are go on untouched. notes are what is
-// different.
-func (r *relays) change(cfg *config.Config) (notes []string) {
+// policy that of the file. Those that stay as they are go on untouched. problems are of those
+// that do not work.
+func (r *relays) change(cfg *config.Config) (problems []string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err := r.hub.SetPolicy(cfg.Policy); err != nil { // the file was read with the same eyes
-		r.log.Error("the relay policy stays as it was", "cause", err)
+		problems = append(problems, "the relay policy stays as it was: "+fault.Plain(err))
 	}
 	for _, name := range slices.Sorted(maps.Keys(r.all)) {
 		w := r.all[name]
@@ -115,10 +115,10 @@ func (r *relays) change(cfg *config.Config) (notes []string) {
 		}
 		w.added = false
 		if w.err != nil {
-			notes = append(notes, "relay "+name+" does not listen, and is tried again: "+w.err.Error())
+			problems = append(problems, "relay "+name+" does not listen, and is tried again: "+w.err.Error())
 		}
 	}
-	return notes
+	return problems
 }
 
 // begin gives a relay to the hub. r.mu is held.

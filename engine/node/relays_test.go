@@ -74,12 +74,12 @@ func TestReloadRelays(t *testing.T) {
 	a := newHost(t, "a")
 	relay := fmt.Sprintf("[[relay]]\nname = \"r\"\nsession = \"a\"\naccept = \"unix://%s/in\"\nto = \"tcp://x:1\"\nallow = [\"a\"]\n", a.dir)
 	a.start(a.config(relay))
-	notes, err := a.node.Reload(a.config(strings.Replace(relay, "x:1", "x:2", 1) + "[[relay_policy]]\npartner = \"*\"\ndial = [\"tcp://x:*\"]\n"))
-	if want := "relay r has changed, relay_policy has changed"; err != nil || strings.Join(notes, ", ") != want {
-		t.Errorf("notes are %q, %v; want %q", notes, err, want)
+	is, err := a.node.Reload(a.config(strings.Replace(relay, "x:1", "x:2", 1) + "[[relay_policy]]\npartner = \"*\"\ndial = [\"tcp://x:*\"]\n"))
+	if want := "relay r has changed, relay_policy has changed"; err != nil || strings.Join(is.Notes, ", ") != want {
+		t.Errorf("notes are %q, %v; want %q", is, err, want)
 	}
-	if notes, err := a.node.Reload(a.config("")); err != nil || strings.Join(notes, ", ") != "relay r is gone, relay_policy has changed" {
-		t.Errorf("notes are %q, %v", notes, err)
+	if is, err := a.node.Reload(a.config("")); err != nil || strings.Join(is.Notes, ", ") != "relay r is gone, relay_policy has changed" {
+		t.Errorf("notes are %q, %v", is, err)
 	}
 	if c, err := net.Dial("unix", a.dir+"/in"); err == nil {
 		c.Close()

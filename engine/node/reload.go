@@ -1,6 +1,7 @@
 package node
 
 import (
+	"errors"
 	"maps"
 	"os/user"
 	"reflect"
@@ -9,90 +10,117 @@ import (
 	"strings"
 
 	"github.com/pannier/pannier/engine"
+	"github.com/pannier/pannier/engine/access"
+	"github.com/pannier/pannier/engine/admin"
 	"github.com/pannier/pannier/engine/config"
+	"github.com/pannier/pannier/engine/objects"
+	"github.com/pannier/pannier/engine/schedule"
 	"github.com/pannier/pannier/flow/carrier"
 	"github.com/pannier/pannier/spec/fault"
 )
 
 // Reload replaces partners and rules for what begins from now on, and what of
-// [node] may change; notes say what is different. With an error, which is Invalid,
-// nothing is: the file asks for what a node that runs cannot become.
-func (n *Node) Reload(cfg *config.Config) (notes []string, err error) {
+// [node] may change. What the configuration asks of this host is tried before: with an error
+// nothing is different, either because the file asks for what a node that runs cannot become,
+// or because something of it does not work, which is Invalid and has all of that.
+func (n *Node) Reload(cfg *config.Config) (admin.Reloaded, error) {
 	n.reload.Lock()
 	defer n.reload.Unlock()
 	return n.change(cfg)
 }
 
 // change is Reload; n.reload is held.
-func (n *Node) change(cfg *config.Config) (notes []string, err error) {
+func (n *Node) change(cfg *config.Config) (is admin.Reloaded, err error) {
 	const op = "reload configuration"
-	keys := unlike(&n.fixed, &cfg.Node)
 	old := n.present.Load()
-	for _, section := range []struct {
-		name string
-		same bool
-	}{
-		{"audit", old.cfg.Audit == cfg.Audit}, {"http", reflect.DeepEqual(old.cfg.HTTP, cfg.HTTP)}, {"push", old.cfg.Push == cfg.Push},
-	} {
-		if !section.same {
-			keys = append(keys, section.name)
-		}
-	}
-	if len(keys) > 0 {
-		return nil, fault.New(op, fault.Invalid, "nothing was taken over: %s can only change when the node starts: restart it, or put the old value back and reload", strings.Join(keys, ", "))
+	if keys := n.unlike(old.cfg, cfg); len(keys) > 0 {
+		return is, fault.New(op, fault.Invalid, "nothing was taken over: %s can only change when the node starts: restart it, or put the old value back and reload", strings.Join(keys, ", "))
 	}
 	p, err := n.prepare(cfg)
 	if err != nil {
-		return nil, fault.Wrap(op, "", err)
+		return is, fault.Wrap(op, "", err)
 	}
-	ready, upgraded := n.upgrade(cfg)
+	ready, upgraded, problems := n.upgrade(cfg)
 	defer func() { ready.unused(n.bridges.running(), n.listeners.running()) }()
-	if err := n.bridges.change(cfg, ready); err != nil {
-		return nil, fault.Wrap(op, "", err)
+	t, err := n.try(cfg, ready)
+	if err != nil {
+		return is, fault.Wrap(op, "", err)
 	}
+	if n.draining.Load() {
+		t.drop()
+		return is, fault.New(op, fault.Draining, "the node is going down")
+	}
+	n.bridges.become(t.bridges)
 	n.present.Store(p) // first: who is forgotten is dialled as the new book says
-	if err := n.setBook(p.book); err != nil {
+	if err := n.takeOver(p, old); err != nil {
 		n.present.Store(old)
-		_ = n.bridges.change(old.cfg, nil)
-		_ = n.setBook(old.book) // it was good before
-		return nil, fault.Wrap(op, "", err)
+		_ = n.bridges.change(old.cfg, nil) // which ends the new plugins
+		t.bridges = nil
+		t.drop()
+		return is, fault.Wrap(op, "", err)
 	}
 	n.level.Set(cfg.Node.Log)
-	notes = append(changes("partner", old.book.Partners, p.book.Partners), changes("rule", old.book.Rules, p.book.Rules)...)
-	if old.cfg.Node.Log != cfg.Node.Log {
-		notes = append(notes, "node.log has changed")
+	n.tokens.Set(cfg.Tokens)
+	if set, err := objects.Read(n.fixed.State); err == nil { // which the configuration was read with
+		n.applied.Store(&set)
 	}
-	if old.cfg.Node.Drain != cfg.Node.Drain {
-		notes = append(notes, "node.drain has changed")
+	n.listeners.become(t.doors)
+	is.Problems = slices.Concat(problems, t.problems, n.relays.change(cfg), n.folders.change(cfg), n.listeners.troubles())
+	is.Notes = append(differences(old, p), upgraded...)
+	n.log.Info("configuration is loaded", "changes", is.Notes)
+	for _, problem := range is.Problems {
+		n.log.Error("the configuration is loaded, and this of it does not work", "problem", problem)
 	}
-	for _, name := range slices.Sorted(maps.Keys(p.book.Rules)) {
-		r, was := p.book.Rules[name], old.book.Rules[name]
-		if was != nil && was.Root == r.Root {
-			continue
+	return is, nil
+}
+
+// takeOver gives a book, schedules and what is expected to those who work with them; after an
+// error they have those of before.
+func (n *Node) takeOver(p, old *present) error {
+	err := n.setBook(p.book)
+	if err != nil {
+		_ = n.setBook(old.book) // it was good before
+		return err
+	}
+	if err = n.schedules.Change(p.cfg.Schedules); err == nil {
+		if err = n.expecting.Change(p.cfg.Expects); err == nil {
+			return nil
 		}
-		if problem := engine.UnwritableRoot(r); problem != "" {
-			notes = append(notes, problem)
+		err = errors.Join(fault.Wrap("change what is expected", "", err), fault.Wrap("put schedules back", "", n.schedules.Undo()))
+	} else {
+		err = fault.Wrap("change schedules", "", err)
+	}
+	return errors.Join(err, n.setBook(old.book))
+}
+
+// differences are between what the node was and what it is.
+func differences(old, now *present) (notes []string) {
+	notes = append(changes("partner", old.book.Partners, now.book.Partners), changes("rule", old.book.Rules, now.book.Rules)...)
+	say := func(same bool, note string) {
+		if !same {
+			notes = append(notes, note)
 		}
 	}
-	notes = append(notes, changes("pool", old.book.Pools, p.book.Pools)...)
-	notes = append(notes, changes("bridge", pointers(old.cfg.Bridges), pointers(cfg.Bridges))...)
-	notes = append(notes, changes("relay", pointers(old.cfg.Relays), pointers(cfg.Relays))...)
-	if !reflect.DeepEqual(old.cfg.Policy, cfg.Policy) {
-		notes = append(notes, "relay_policy has changed")
+	a, b := old.cfg, now.cfg
+	say(a.Node.Log == b.Node.Log, "node.log has changed")
+	say(a.Node.Drain == b.Node.Drain, "node.drain has changed")
+	var moved []*engine.Rule
+	for _, name := range slices.Sorted(maps.Keys(now.book.Rules)) {
+		r, was := now.book.Rules[name], old.book.Rules[name]
+		if was == nil || was.Root != r.Root {
+			moved = append(moved, r)
+		}
 	}
-	if err := n.listeners.change(cfg, ready); err != nil { // a plugin that there is not, which prepare has refused
-		notes = append(notes, "the listeners stay as they are: "+fault.Plain(err))
-	} else if !reflect.DeepEqual(old.cfg.Listeners, cfg.Listeners) {
-		notes = append(notes, "listeners have changed")
-	}
-	notes = append(notes, upgraded...)
-	notes = append(notes, n.relays.change(cfg)...)
-	notes = append(notes, changes("folder", pointers(old.cfg.Folders), pointers(cfg.Folders))...)
-	n.folders.change(cfg)
-	notes = append(notes, n.changeSchedules(old.cfg, cfg)...)
-	notes = append(notes, n.changeExpected(old.cfg, cfg)...)
-	n.log.Info("configuration is loaded", "changes", notes)
-	return notes, nil
+	notes = append(notes, engine.UnwritableRoots(moved...)...)
+	notes = append(notes, changes("pool", old.book.Pools, now.book.Pools)...)
+	notes = append(notes, changes("bridge", pointers(a.Bridges), pointers(b.Bridges))...)
+	notes = append(notes, changes("relay", pointers(a.Relays), pointers(b.Relays))...)
+	say(reflect.DeepEqual(a.Policy, b.Policy), "relay_policy has changed")
+	say(reflect.DeepEqual(a.Listeners, b.Listeners), "listeners have changed")
+	notes = append(notes, changes("folder", pointers(a.Folders), pointers(b.Folders))...)
+	notes = append(notes, changesBy("schedule", pointers(a.Schedules), pointers(b.Schedules), (*schedule.Schedule).Same)...)
+	notes = append(notes, changesBy("expect", pointers(a.Expects), pointers(b.Expects), (*schedule.Expected).Same)...)
+	return append(notes, changesByName(access.Kind, a.Tokens, b.Tokens)...)
 }
 
 // setBook gives everybody another book.
@@ -106,35 +134,37 @@ func (n *Node) setBook(b engine.Book) error {
 }
 
 // ReadAgain is Reload with what Options.Read gives. The log has its error, too.
-func (n *Node) ReadAgain() (notes []string, err error) {
+func (n *Node) ReadAgain() (is admin.Reloaded, err error) {
 	n.reload.Lock() // also while it is read: what is applied meanwhile would be lost
 	defer n.reload.Unlock()
 	cfg, err := n.o.Read()
 	if err == nil {
-		notes, err = n.change(cfg)
+		is, err = n.change(cfg)
 	}
-	n.reloaded(notes, err)
+	n.reloaded(is, err)
 	if err != nil {
 		for _, line := range config.Lines(err) {
 			n.log.Error("the configuration stays as it was", "problem", line)
 		}
 	}
-	return notes, err
+	return is, err
 }
 
-// unlike are the keys whose values differ and cannot change.
-func unlike(a, b *config.Node) (keys []string) {
+// unlike are the keys and sections whose values differ and cannot change.
+func (n *Node) unlike(old, cfg *config.Config) (keys []string) {
+	a, b := &n.fixed, &cfg.Node
 	for _, k := range []struct {
 		name string
 		same bool
 	}{
-		{"name", a.Name == b.Name}, {"state", a.State == b.State}, {"listen", slices.Equal(a.Listen, b.Listen)}, {"admin", a.Admin == b.Admin},
-		{"concurrent", a.Concurrent == b.Concurrent}, {"serving", a.Serving == b.Serving}, {"bandwidth", slices.Equal(a.Bandwidth, b.Bandwidth)},
-		{"patience", a.Patience == b.Patience}, {"retention", a.Retention == b.Retention}, {"failed_retention", a.Failed == b.Failed}, {"hops", a.Hops == b.Hops},
-		{"log_format", a.LogFormat == b.LogFormat},
+		{"node.name", a.Name == b.Name}, {"node.state", a.State == b.State}, {"node.listen", slices.Equal(a.Listen, b.Listen)}, {"node.admin", a.Admin == b.Admin},
+		{"node.concurrent", a.Concurrent == b.Concurrent}, {"node.serving", a.Serving == b.Serving}, {"node.bandwidth", slices.Equal(a.Bandwidth, b.Bandwidth)},
+		{"node.patience", a.Patience == b.Patience}, {"node.retention", a.Retention == b.Retention}, {"node.failed_retention", a.Failed == b.Failed}, {"node.hops", a.Hops == b.Hops},
+		{"node.log_format", a.LogFormat == b.LogFormat},
+		{"audit", old.Audit == cfg.Audit}, {"http", reflect.DeepEqual(old.HTTP, cfg.HTTP)}, {"push", old.Push == cfg.Push},
 	} {
 		if !k.same {
-			keys = append(keys, "node."+k.name)
+			keys = append(keys, k.name)
 		}
 	}
 	return keys
@@ -151,6 +181,18 @@ func pointers[T any](m map[string]T) map[string]*T {
 // changes says which names are new, gone or mean something else.
 func changes[T any](what string, old, now map[string]*T) (notes []string) {
 	return changesBy(what, old, now, func(a, b *T) bool { return reflect.DeepEqual(a, b) })
+}
+
+// changesByName is changes of tokens.
+func changesByName(what string, old, now []access.Token) []string {
+	byName := func(all []access.Token) map[string]*access.Token {
+		named := map[string]*access.Token{}
+		for i := range all {
+			named[all[i].Name] = &all[i]
+		}
+		return named
+	}
+	return changes(what, byName(old), byName(now))
 }
 
 func changesBy[T any](what string, old, now map[string]*T, same func(a, b *T) bool) (notes []string) {
@@ -171,11 +213,6 @@ func changesBy[T any](what string, old, now map[string]*T, same func(a, b *T) bo
 
 // prepare makes of a configuration what the node works with.
 func (n *Node) prepare(cfg *config.Config) (*present, error) {
-	for _, is := range cfg.Listeners {
-		if _, err := n.pluginConfig((&door{is: is}).program()); err != nil {
-			return nil, err
-		}
-	}
 	p := &present{cfg: cfg, users: map[int]string{}}
 	for name, partner := range cfg.Users {
 		uid, err := userID(name)

@@ -60,7 +60,7 @@ func TestStateDiskFull(t *testing.T) {
 	if code, _, text := w.ask("", "POST", "/v1/requests", `{"partner":"a","rule":"push","source":"x","target":"z","info":"`+strings.Repeat("i", 900)+`"}`); code != 507 || !strings.Contains(text, "make room") {
 		t.Errorf("over HTTP: %d %s", code, text)
 	}
-	if n := h.metric(`pannier_store_failures_total{cause="no space"}`); n < 1 {
+	if n := h.metric(`pannier_store_failures_total{status="no space"}`); n < 1 {
 		t.Errorf("%v failures are counted", n)
 	}
 	if !strings.Contains(h.log.String(), "there is no room to write requests down") {

@@ -9,7 +9,6 @@ import (
 	"github.com/pannier/pannier/engine/config"
 	"github.com/pannier/pannier/engine/lifecycle"
 	"github.com/pannier/pannier/engine/schedule"
-	"github.com/pannier/pannier/spec/fault"
 )
 
 // scheduleFile is what schedules remember, in the state directory.
@@ -45,8 +44,8 @@ func (n *Node) beginSchedules(cfg *config.Config) error {
 // expected is told of each file that is late, missing or has come.
 func (n *Node) expected(e *schedule.Expected, a schedule.Awaits) {
 	n.metrics.Expected(e.Partner, e.Rule, string(a.State))
-	if a.State == schedule.Late || a.State == schedule.Missing {
-		n.audited(audit.Entry{Who: itself, Do: "expected file " + string(a.State), On: e.Name, Detail: fmt.Sprintf("%q from %s by rule %s was due at %s", e.File, e.Partner, e.Rule, a.Due.UTC().Format(time.RFC3339))})
+	if n.audit != nil && (a.State == schedule.Late || a.State == schedule.Missing) { // noted: whoever asks the awaiter does not wait for the disk
+		n.audit.Note(audit.Entry{Who: itself, Do: "expected file " + string(a.State), On: e.Name, Detail: fmt.Sprintf("%q from %s by rule %s was due at %s", e.File, e.Partner, e.Rule, a.Due.UTC().Format(time.RFC3339))})
 	}
 }
 
@@ -55,22 +54,4 @@ func (n *Node) hasCome(r *lifecycle.Record) {
 	if w := n.came.Load(); w != nil {
 		w.Came(r)
 	}
-}
-
-// changeExpected makes what is expected that of a file, and says what is different.
-func (n *Node) changeExpected(old, now *config.Config) []string {
-	if err := n.expecting.Change(now.Expects); err != nil {
-		n.log.Error("what is expected stays as it is", "error", err)
-		return []string{"what is expected stays as it is: " + fault.Plain(err)}
-	}
-	return changesBy("expect", pointers(old.Expects), pointers(now.Expects), (*schedule.Expected).Same)
-}
-
-// changeSchedules makes the schedules those of a file, and says what is different.
-func (n *Node) changeSchedules(old, now *config.Config) []string {
-	if err := n.schedules.Change(now.Schedules); err != nil {
-		n.log.Error("the schedules stay as they are", "error", err)
-		return []string{"the schedules stay as they are: " + fault.Plain(err)}
-	}
-	return changesBy("schedule", pointers(old.Schedules), pointers(now.Schedules), (*schedule.Schedule).Same)
 }

@@ -20,6 +20,9 @@ const arrivalsFile = "arrivals.json"
 // uploadsFile is what foreign clients have begun to upload, and may go on with.
 const uploadsFile = "uploads.json"
 
+// namingsFile is which of their files are given their names just now.
+const namingsFile = "namings.json"
+
 // StorePath is the store in a state directory.
 func StorePath(state string) string { return filepath.Join(state, storeFile) }
 

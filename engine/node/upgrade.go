@@ -22,8 +22,8 @@ type upgrades map[*host.Plugin]*host.Plugin
 const upgradeTime = 15 * time.Second
 
 // upgrade starts what was replaced. A program that does not start changes nothing: the
-// old process goes on, and the notes say why.
-func (n *Node) upgrade(cfg *config.Config) (ready upgrades, notes []string) {
+// old process goes on, which is a problem.
+func (n *Node) upgrade(cfg *config.Config) (ready upgrades, notes, problems []string) {
 	ready = upgrades{}
 	running := n.bridges.running()
 	maps.Copy(running, n.listeners.running())
@@ -47,15 +47,14 @@ func (n *Node) upgrade(cfg *config.Config) (ready upgrades, notes []string) {
 		fresh, err := successor(old)
 		switch {
 		case err != nil:
-			notes = append(notes, "plugin "+is.Plugin+" was replaced, but the process of before goes on: "+fault.Plain(err))
-			n.log.Error("plugin was replaced by one that does not start, the process of before goes on", "plugin", is.Plugin, "error", err)
+			problems = append(problems, "plugin "+is.Plugin+" was replaced, but the process of before goes on: "+fault.Plain(err))
 		case fresh != nil:
 			ready[old] = fresh
 			notes = append(notes, "plugin "+is.Plugin+" was replaced: what begins from now on has the new one")
 			n.log.Info("plugin was replaced", "plugin", is.Plugin, "pid", old.Running(), "by", fresh.Running())
 		}
 	}
-	return ready, notes
+	return ready, notes, problems
 }
 
 // successor is a process of the program that lies where the old one's did; nil where that is

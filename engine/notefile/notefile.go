@@ -5,6 +5,7 @@ package notefile
 import (
 	"errors"
 	"io"
+	"os"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -20,12 +21,18 @@ type File struct {
 }
 
 // Open opens the file at path, which is made if there is none, with those buckets. Exists:
-// another process has it.
+// another process has it. Corrupt: it is damaged, and bbolt would fall over it.
 func Open(path, of string, buckets ...[]byte) (File, error) {
 	op := "open the notes of " + of
-	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: time.Second, FreelistType: bbolt.FreelistMapType})
+	if err := sound(path); err != nil {
+		if fault.KindOf(err) == fault.Corrupt {
+			err = fault.New(op, fault.Corrupt, "%w. Put back a copy of a backup, or remove the file: spec/backup.md says what is forgotten then", err)
+		}
+		return File{}, fault.Wrap(op, path, err)
+	}
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: patience, FreelistType: bbolt.FreelistMapType})
 	if errors.Is(err, bolterrors.ErrTimeout) {
-		err = fault.New(op, fault.Exists, "another process has it")
+		err = inUse()
 	}
 	if err != nil {
 		return File{}, fault.Wrap(op, path, err)
@@ -43,6 +50,31 @@ func Open(path, of string, buckets ...[]byte) (File, error) {
 	}
 	return File{db, of}, nil
 }
+
+// patience is how long another process may have the file.
+const patience = time.Second
+
+// sound looks at a file that may not be there yet.
+func sound(path string) error {
+	f, err := os.Open(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	free, err := Lock(f, patience)
+	switch {
+	case err != nil:
+		return err
+	case !free:
+		return inUse()
+	}
+	return Sound(f)
+}
+
+func inUse() error { return fault.New("lock", fault.Exists, "another process has it") }
 
 // Backup writes the file as it is at one moment.
 func (f File) Backup(w io.Writer) error {

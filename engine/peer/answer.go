@@ -18,12 +18,12 @@ const maxWait = 24 * time.Hour
 // writeAnswer is an answer as it travels. One that no engine gives is
 // fault.Internal.
 func writeAnswer(a *engine.Answer) (*peerpb.Answer, error) {
-	if a.Outcome < engine.Served || a.Outcome > engine.Busy || a.Phase > lifecycle.Finished || a.Rank < 0 || a.Size < -1 || a.Size == math.MaxInt64 {
-		return nil, fault.New("write answer", fault.Internal, "outcome %d, phase %d, rank %d, size %d", a.Outcome, a.Phase, a.Rank, a.Size)
+	if a.Outcome < engine.Served || a.Outcome > engine.Busy || a.Phase > lifecycle.Finished || a.Rank < 0 || a.Size < -1 || a.Size == math.MaxInt64 || a.Bandwidth < 0 {
+		return nil, fault.New("write answer", fault.Internal, "outcome %d, phase %d, rank %d, size %d, bandwidth %d", a.Outcome, a.Phase, a.Rank, a.Size, a.Bandwidth)
 	}
 	return &peerpb.Answer{
 		Outcome: peerpb.Outcome(a.Outcome), Phase: peerpb.Phase(a.Phase), Rank: a.Rank, Size: a.Size + 1,
-		Failure: writeFailure(a.Failure), Wait: int64(min(max(a.Wait, 0), maxWait)), All: a.All,
+		Failure: writeFailure(a.Failure), Wait: int64(min(max(a.Wait, 0), maxWait)), All: a.All, Bandwidth: a.Bandwidth,
 	}, nil
 }
 
@@ -38,6 +38,8 @@ func readAnswer(p *peerpb.Answer) (a engine.Answer, err error) {
 		return a, badAnswer("phase is %d; it is from 0 to 9", int32(ph))
 	case p.GetRank() < 0 || p.GetSize() < 0:
 		return a, badAnswer("rank is %d and size %d; neither is negative", p.GetRank(), p.GetSize())
+	case p.GetBandwidth() < 0:
+		return a, badAnswer("bandwidth is %d; it is not negative", p.GetBandwidth())
 	case p.GetWait() < 0 || p.GetWait() > int64(maxWait):
 		return a, badAnswer("it asks to wait %v; at most a day", time.Duration(p.GetWait()))
 	}
@@ -50,7 +52,7 @@ func readAnswer(p *peerpb.Answer) (a engine.Answer, err error) {
 	}
 	return engine.Answer{
 		Outcome: engine.Outcome(o), Phase: lifecycle.Phase(ph), Rank: p.GetRank(), Size: p.GetSize() - 1,
-		Failure: f, Wait: time.Duration(p.GetWait()), All: p.GetAll(),
+		Failure: f, Wait: time.Duration(p.GetWait()), All: p.GetAll(), Bandwidth: p.GetBandwidth(),
 	}, nil
 }
 

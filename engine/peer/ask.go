@@ -24,7 +24,7 @@ func writeAsk(a *engine.Ask) (method string, m proto.Message, err error) {
 	case lifecycle.Prepare:
 		return peerpb.Peer_Request_FullMethodName, &peerpb.RequestAsk{
 			Call: c, Rule: a.Rule, Source: a.Source.String(), Target: a.Target.String(),
-			Priority: int32(a.Priority), Follow: a.Follow[:], Info: a.Info, Hops: uint32(a.Hops),
+			Priority: int32(a.Priority), Follow: a.Follow[:], Info: a.Info, Hops: uint32(a.Hops), Bandwidth: a.Bandwidth,
 		}, nil
 	case lifecycle.Transfer:
 		return peerpb.Peer_Transfer_FullMethodName, &peerpb.TransferAsk{Call: c}, nil
@@ -118,6 +118,9 @@ func readRequest(m *peerpb.RequestAsk) (engine.Ask, error) {
 		return a, fault.New(opRead, fault.Invalid, "hops is %d; at most 255", h)
 	}
 	a.Hops = uint8(m.GetHops())
+	if a.Bandwidth, err = readBandwidth(m.GetBandwidth()); err != nil {
+		return a, err
+	}
 	a.Follow, err = readID("id of the chain's first request", m.GetFollow())
 	return a, err
 }
@@ -158,6 +161,14 @@ func readID(what fault.Shown, b []byte) (id lifecycle.ID, err error) {
 		return id, fault.New(opRead, fault.Invalid, "the %s has %d bytes; an id has 16", what, len(b))
 	}
 	return lifecycle.ID(b), nil
+}
+
+// readBandwidth is what a request may be asked for with.
+func readBandwidth(rate int64) (int64, error) {
+	if rate != 0 && rate < lifecycle.MinBandwidth {
+		return 0, fault.New(opRead, fault.Invalid, "bandwidth is %d; it is 0 or at least %d", rate, lifecycle.MinBandwidth)
+	}
+	return rate, nil
 }
 
 // readPath keeps relpath's words, which repeat nothing of the path.

@@ -137,6 +137,11 @@ func TestHostileCalls(t *testing.T) {
 		{"long source", lifecycle.Prepare, request(func(r *peerpb.RequestAsk) { r.Source = strings.Repeat("abc/", 257) + "d" }), false},
 		{"target leads out", lifecycle.Prepare, request(func(r *peerpb.RequestAsk) { r.Target = "a/../../x" }), false},
 		{"no target", lifecycle.Prepare, request(func(r *peerpb.RequestAsk) { r.Target = "" }), true},
+		{"no bandwidth", lifecycle.Prepare, request(func(r *peerpb.RequestAsk) { r.Bandwidth = 0 }), true},
+		{"least bandwidth", lifecycle.Prepare, request(func(r *peerpb.RequestAsk) { r.Bandwidth = 1000 }), true},
+		{"largest bandwidth", lifecycle.Prepare, request(func(r *peerpb.RequestAsk) { r.Bandwidth = math.MaxInt64 }), true},
+		{"small bandwidth", lifecycle.Prepare, request(func(r *peerpb.RequestAsk) { r.Bandwidth = 999 }), false},
+		{"bandwidth -1", lifecycle.Prepare, request(func(r *peerpb.RequestAsk) { r.Bandwidth = -1 }), false},
 		{"priority 127", lifecycle.Prepare, request(func(r *peerpb.RequestAsk) { r.Priority = 127 }), true},
 		{"priority 128", lifecycle.Prepare, request(func(r *peerpb.RequestAsk) { r.Priority = 128 }), false},
 		{"priority -128", lifecycle.Prepare, request(func(r *peerpb.RequestAsk) { r.Priority = -128 }), true},
@@ -183,6 +188,8 @@ func TestHostileAnswers(t *testing.T) {
 		{"rank -1", func(a *peerpb.Answer) { a.Rank = -1 }, false},
 		{"size -2", func(a *peerpb.Answer) { a.Size = -1 }, false},
 		{"largest", func(a *peerpb.Answer) { a.Rank, a.Size = math.MaxInt64, math.MaxInt64 }, true},
+		{"bandwidth -1", func(a *peerpb.Answer) { a.Bandwidth = -1 }, false},
+		{"bandwidth 1", func(a *peerpb.Answer) { a.Bandwidth = 1 }, true},
 		{"wait -1", func(a *peerpb.Answer) { a.Wait = -1 }, false},
 		{"wait a day", func(a *peerpb.Answer) { a.Wait = int64(maxWait) }, true},
 		{"wait longer", func(a *peerpb.Answer) { a.Wait = int64(maxWait) + 1 }, false},
@@ -199,7 +206,7 @@ func TestHostileAnswers(t *testing.T) {
 	if _, err := readAnswer(nil); fault.KindOf(err) != fault.Protocol {
 		t.Error(err)
 	}
-	for _, a := range []engine.Answer{{}, {Outcome: 6}, {Outcome: engine.Served, Phase: lifecycle.Unheard}, {Outcome: engine.Served, Rank: -1},
+	for _, a := range []engine.Answer{{}, {Outcome: 6}, {Outcome: engine.Served, Phase: lifecycle.Unheard}, {Outcome: engine.Served, Rank: -1}, {Outcome: engine.Served, Bandwidth: -1},
 		{Outcome: engine.Served, Size: -2}, {Outcome: engine.Served, Size: math.MaxInt64}} {
 		if _, err := writeAnswer(&a); fault.KindOf(err) != fault.Internal {
 			t.Errorf("%+v travels: %v", a, err)

@@ -22,7 +22,7 @@ func (l *Line) Commission(ctx context.Context, partner string, c engine.Commissi
 	reply := new(peerpb.CommissionAnswer)
 	err := l.invoke(ctx, partner, peerpb.Peer_Commission_FullMethodName, &peerpb.CommissionAsk{
 		Id: c.ID[:], Third: c.Third, Fetch: c.Fetch, Rule: c.Rule, Source: c.Source.String(), Target: c.Target.String(), Priority: int32(c.Priority),
-		Follow: c.Follow[:], Info: c.Info, Hops: uint32(c.Hops), Probe: c.Probe, Known: c.Known, Round: c.Round, Cancel: clip(c.Cancel), Seen: c.Seen,
+		Follow: c.Follow[:], Info: c.Info, Hops: uint32(c.Hops), Probe: c.Probe, Known: c.Known, Round: c.Round, Cancel: clip(c.Cancel), Seen: c.Seen, Bandwidth: c.Bandwidth,
 	}, reply)
 	if fault.KindOf(err) == fault.Unsupported && err != nil {
 		return engine.Commissioned{}, fault.FromPeer("commission", fault.Unsupported, partner+" is of a version that makes no requests for others")
@@ -54,7 +54,7 @@ func (v *service) Commission(ctx context.Context, m *peerpb.CommissionAsk) (*pee
 	}
 	out := &peerpb.CommissionAnswer{
 		Rule: a.Rule, State: peerpb.State(a.State), Reason: a.Reason, Version: a.Version, Rank: max(a.Rank, 0), Size: max(a.Size, -1) + 1,
-		Digest: a.Digest, Verified: a.Verified, Failure: writeFailure(a.Failure),
+		Digest: a.Digest, Verified: a.Verified, Failure: writeFailure(a.Failure), Bandwidth: a.Bandwidth,
 	}
 	if !c.Probe {
 		out.Id = a.ID[:]
@@ -97,7 +97,8 @@ func readCommission(m *peerpb.CommissionAsk) (c engine.Commission, err error) {
 		return c, fault.New(opRead, fault.Invalid, "hops is %d; at most 255", h)
 	}
 	c.Priority, c.Hops = int8(m.GetPriority()), uint8(m.GetHops())
-	return c, nil
+	c.Bandwidth, err = readBandwidth(m.GetBandwidth())
+	return c, err
 }
 
 // readCommissioned is what a partner has answered. Errors are fault.Protocol.
@@ -105,8 +106,8 @@ func readCommissioned(m *peerpb.CommissionAnswer, probe bool) (a engine.Commissi
 	switch s := m.GetState(); {
 	case s < 0 || s > peerpb.State_STATE_DONE, s == 0 && !probe:
 		return a, badAnswer("state is %d; this version knows 1 to 5", int32(s))
-	case m.GetRank() < 0 || m.GetSize() < 0:
-		return a, badAnswer("rank is %d and size %d; neither is negative", m.GetRank(), m.GetSize())
+	case m.GetRank() < 0 || m.GetSize() < 0 || m.GetBandwidth() < 0:
+		return a, badAnswer("rank is %d, size %d and bandwidth %d; none is negative", m.GetRank(), m.GetSize(), m.GetBandwidth())
 	}
 	for _, t := range []string{m.GetRule(), m.GetReason(), m.GetDigest(), m.GetVerified()} {
 		if err := checkText("word", t, 0, maxWord); err != nil {
@@ -114,7 +115,7 @@ func readCommissioned(m *peerpb.CommissionAnswer, probe bool) (a engine.Commissi
 		}
 	}
 	a = engine.Commissioned{Rule: m.GetRule(), State: lifecycle.State(m.GetState()), Reason: m.GetReason(), Version: m.GetVersion(),
-		Rank: m.GetRank(), Size: m.GetSize() - 1, Digest: m.GetDigest(), Verified: m.GetVerified()}
+		Rank: m.GetRank(), Size: m.GetSize() - 1, Digest: m.GetDigest(), Verified: m.GetVerified(), Bandwidth: m.GetBandwidth()}
 	if !probe {
 		if a.ID, err = readID("id of what was made", m.GetId()); err != nil {
 			return a, badAnswer("%v", err)

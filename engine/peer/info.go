@@ -87,8 +87,7 @@ func (s *Shelf) open(partner, rule string) (*os.Root, error) {
 	if r.Bridge != "" {
 		return nil, fault.New(opRead, fault.Unsupported, "the files of rule %q are at a bridge of this node, which does not list them for others", fault.Shown(r.Name))
 	}
-	root, err := os.OpenRoot(r.Root)
-	return root, fault.Wrap("open root", "", err)
+	return engine.OpenRoot(r.Root)
 }
 
 // List implements Files. It reads the whole directory for each page and keeps a

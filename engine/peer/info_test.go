@@ -90,7 +90,7 @@ func TestInfo(t *testing.T) {
 		{"another's rule", &peerpb.InfoAsk{What: 1, Rule: "others"}, fault.Permission},
 		{"another's file", &peerpb.InfoAsk{What: 2, Rule: "others", Path: "a.txt"}, fault.Permission},
 		{"another's digest", &peerpb.InfoAsk{What: 3, Rule: "others", Path: "a.txt", Algorithm: 1}, fault.Permission},
-		{"no root", &peerpb.InfoAsk{What: 1, Rule: "gone"}, fault.NotFound},
+		{"no root", &peerpb.InfoAsk{What: 1, Rule: "gone"}, fault.IO},
 		{"no file", &peerpb.InfoAsk{What: 2, Rule: "out", Path: "b.txt"}, fault.NotFound},
 		{"no path", &peerpb.InfoAsk{What: 2, Rule: "out"}, fault.Invalid},
 		{"a path that leads out", &peerpb.InfoAsk{What: 1, Rule: "out", Path: "../x"}, fault.Invalid},

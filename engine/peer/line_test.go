@@ -38,7 +38,7 @@ func TestFields(t *testing.T) {
 	on(t, func(t *testing.T, scheme string) {
 		p := start(t, scheme)
 		answers := []engine.Answer{
-			{Outcome: engine.Served, Phase: lifecycle.Finished, Rank: 1 << 50, Size: -1},
+			{Outcome: engine.Served, Phase: lifecycle.Finished, Rank: 1 << 50, Size: -1, Bandwidth: 3},
 			{Outcome: engine.Failed, Phase: lifecycle.Moving, Rank: 5, Size: 0,
 				Failure: lifecycle.Failure{Kind: fault.SourceChanged, Side: fault.Inferred, Cause: "changed", At: time.Unix(1, 2).UTC()}},
 			{Outcome: engine.Paused, Size: 1 << 60},

@@ -211,7 +211,7 @@ func id(b byte) (i lifecycle.ID) {
 func request() engine.Ask {
 	return engine.Ask{Move: lifecycle.Prepare, Key: lifecycle.Key{Requester: "lyon", ID: id(1)}, Side: lifecycle.Sender,
 		Call: lifecycle.Call{Attempt: 7, Round: 3, Phase: lifecycle.Accepted},
-		Rule: "rule", Source: path("a/b.txt"), Target: path("c/d.txt"), Priority: -5, Follow: id(9), Info: "für alle", Hops: 7}
+		Rule: "rule", Source: path("a/b.txt"), Target: path("c/d.txt"), Priority: -5, Follow: id(9), Info: "für alle", Hops: 7, Bandwidth: 5e6}
 }
 
 // ask is a call with a move, from the side that makes it.
@@ -222,7 +222,7 @@ func ask(m lifecycle.Move) engine.Ask {
 		a.Side = lifecycle.Receiver
 	}
 	if m != lifecycle.Prepare {
-		a.Rule, a.Source, a.Target, a.Priority, a.Follow, a.Info, a.Hops = "", relpath.Path{}, relpath.Path{}, 0, lifecycle.ID{}, "", 0
+		a.Rule, a.Source, a.Target, a.Priority, a.Follow, a.Info, a.Hops, a.Bandwidth = "", relpath.Path{}, relpath.Path{}, 0, lifecycle.ID{}, "", 0, 0
 	}
 	if m == lifecycle.Mismatch {
 		a.Why = lifecycle.Failure{Kind: fault.NoSpace, Side: fault.Peer, Cause: "the disk is full", At: time.Unix(1800000000, 123456789).UTC()}

@@ -59,10 +59,11 @@ type Pusher struct {
 	missed  bool               // the store has some that are not in waiting
 
 	// The sender's alone.
-	cursor cursor
-	seq    uint64               // of the last record sent
-	passed int                  // records since the start that the endpoint would not take
-	recent map[string]time.Time // what was taken, and when it had finished, within the margin
+	cursor  cursor
+	seq     uint64               // of the last record sent
+	further int                  // records to look at while none is taken, once none was
+	passed  int                  // records since the start that the endpoint would not take
+	recent  map[string]time.Time // what was taken, and when it had finished, within the margin
 }
 
 // Open begins to send what has finished since the cursor.
@@ -201,7 +202,7 @@ func (p *Pusher) first() []lifecycle.Record {
 	var batch []lifecycle.Record
 	names := map[string]bool{}
 	n := 0
-	for ; n < len(p.waiting) && len(batch) < p.cfg.Batch; n++ {
+	for ; n < len(p.waiting) && len(batch) < max(p.cfg.Batch, p.further+1); n++ {
 		id := name(&p.waiting[n])
 		if _, taken := p.recent[id]; !taken && !names[id] {
 			names[id] = true

@@ -32,7 +32,8 @@ type hub struct {
 	t      *testing.T
 	began  time.Time // each record has finished a second after the one before
 	status atomic.Int32
-	unfit  atomic.Int32 // what it answers when there is a record among others whose number is odd; 0: it takes them
+	unfit  atomic.Int32         // what it answers when there is a record among others that it refuses; 0: it takes them
+	refuse func(id string) bool // odd, but where a test says otherwise
 	cfg    Config
 
 	mu      sync.Mutex
@@ -42,7 +43,7 @@ type hub struct {
 }
 
 func newHub(t *testing.T) *hub {
-	h := &hub{t: t, began: time.Now().Add(time.Minute)}
+	h := &hub{t: t, refuse: odd, began: time.Now().Add(time.Minute)}
 	h.status.Store(200)
 	h.Server = httptest.NewServer(h)
 	t.Cleanup(h.Server.Close)
@@ -64,7 +65,10 @@ func (h *hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	for _, r := range m.Records {
-		if code := int(h.unfit.Load()); code != 0 && odd(r.ID) {
+		if code := int(h.unfit.Load()); code != 0 && h.refuse(r.ID) {
+			if len(m.Records) == 1 && r.ID[3] == '3' {
+				code = 413 // it has a reason of its own
+			}
 			w.WriteHeader(code)
 			return
 		}

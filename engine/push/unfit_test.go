@@ -2,7 +2,9 @@ package push
 
 import (
 	"bytes"
+	"fmt"
 	"log/slog"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -51,8 +53,14 @@ func TestUnfit(t *testing.T) {
 			t.Errorf("%d: %d records have come, %d wait", code, len(h.got), p.Backlog())
 		}
 		for _, id := range []string{"0001", "0003", "0005", "0007", "0009"} {
-			if n := strings.Count(log.String(), "id="+id+strings.Repeat("0", 28)+" "); n != 1 {
-				t.Errorf("%d: %s was named %d times:\n%s", code, id, n, log.String())
+			why := code
+			if id == "0003" {
+				why = 413
+			}
+			_, line, _ := strings.Cut(log.String(), "id="+id+strings.Repeat("0", 28)+" ")
+			line, rest, _ := strings.Cut(line, "\n")
+			if !strings.Contains(line, fmt.Sprintf("answers %d ", why)) || strings.Contains(rest, "id="+id) {
+				t.Errorf("%d: %s is to be named once, with %d:\n%s", code, id, why, log.String())
 			}
 		}
 	}
@@ -91,4 +99,31 @@ func TestNotUnfit(t *testing.T) {
 	}
 	h.unfit.Store(0)
 	h.all()
+}
+
+// TestUnfitFirst: many in a row that the endpoint never takes hold up nothing for ever, whatever
+// goes in one request.
+func TestUnfitFirst(t *testing.T) {
+	for _, batch := range []int{1, 100} {
+		t.Run(strconv.Itoa(batch), func(t *testing.T) {
+			t.Parallel()
+			h := newHub(t)
+			h.cfg.Batch = batch
+			h.refuse = func(id string) bool { return id[:4] < "0014" }
+			h.unfit.Store(400)
+			h.finish(nil, 25)
+			p := h.open()
+			defer p.Close()
+			for end := time.Now().Add(time.Minute); p.Backlog() > 0; time.Sleep(10 * time.Millisecond) {
+				if time.Now().After(end) {
+					t.Fatalf("%d wait", p.Backlog())
+				}
+			}
+			h.mu.Lock()
+			defer h.mu.Unlock()
+			if len(h.got) != 5 {
+				t.Errorf("%d have come", len(h.got))
+			}
+		})
+	}
 }

@@ -89,14 +89,12 @@ func TestIdle(t *testing.T) {
 			{"GET", "/v1/requests/0000/wait", "", "}"},
 		} {
 			t.Run(name+c.path, func(t *testing.T) {
-				tokens, err := access.OpenTokens(filepath.Join(dir, "t"), slog.New(slog.DiscardHandler))
+				tokens, _, err := access.OpenTokens(filepath.Join(dir, "t"), slog.New(slog.DiscardHandler))
 				if err != nil {
 					t.Fatal(err)
 				}
-				text, _, err := tokens.Create(access.Token{Name: t.Name(), Scopes: []access.Scope{access.Administer}})
-				if err != nil {
-					t.Fatal(err)
-				}
+				text, made := access.NewToken(access.Token{Name: t.Name(), Scopes: []access.Scope{access.Administer}})
+				tokens.Set([]access.Token{made})
 				synctest.Test(t, func(t *testing.T) {
 					server, err := httpd.New(httpd.Config{Tokens: tokens, Local: func(int) bool { return false }})
 					if err != nil {

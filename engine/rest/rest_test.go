@@ -144,7 +144,7 @@ func servedWith(t *testing.T, s *service, o Options) (do func(method, target, bo
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	tokens, err := access.OpenTokens(filepath.Join(dir, "t"), slog.New(slog.DiscardHandler))
+	tokens, _, err := access.OpenTokens(filepath.Join(dir, "t"), slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
-	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -49,7 +48,7 @@ type await struct {
 	Last  time.Time `json:"last"`           // the files that were due up to then are in Late or Over, or nowhere any more
 	Late  []Awaits  `json:"late,omitempty"` // the oldest first
 	Over  []Awaits  `json:"over,omitempty"` // the last ones, the oldest first
-	Seen  time.Time `json:"seen"`           // up to when what has come was looked at
+	Seen  time.Time `json:"seen"`           // up to when all that has come was looked at
 	Taken []taken   `json:"taken,omitempty"`
 	Clock time.Time `json:"clock,omitzero"` // what it has shown when this was noted
 }
@@ -63,6 +62,9 @@ type taken struct {
 // overlapping is how far before Seen requests are looked for after a start: they may have been
 // committed in another order than told.
 const overlapping = time.Minute
+
+// noting is how often it is written down up to when all was looked at: a search after a start begins there.
+const noting = time.Hour
 
 // AwaiterConfig is what an Awaiter is made of.
 type AwaiterConfig struct {
@@ -83,10 +85,16 @@ type Awaiter struct {
 	cancel context.CancelFunc
 	work   sync.WaitGroup
 	asks   chan func() // for the loop, which alone has what follows
-	came   chan lifecycle.Record
+	came   chan arrival
 	lost   atomic.Bool // requests came that are not in the channel: the store has them
+	fits   atomic.Pointer[fitting]
+	found  chan search // one that is over
 
 	all     map[string]*expecting
+	looking bool            // a search is under way: no time passes and nothing is counted meanwhile
+	held    []arrival       // what has come during it
+	lookAt  time.Time       // a search begins not before
+	noted   time.Time       // when it was written down last up to when all was looked at
 	latest  time.Time       // that the clock has shown
 	dirty   map[string]bool // whose note is not on disk
 	retryAt time.Time
@@ -94,8 +102,18 @@ type Awaiter struct {
 
 // expecting is an Expected at work.
 type expecting struct {
-	is   Expected
+	is   Expected // is never changed: a search reads it
 	note await
+
+	of, due time.Time // the next after the time of is due then
+}
+
+// upcoming is when the next is due that nothing is known of; zero: none is.
+func (it *expecting) upcoming() time.Time {
+	if it.of.IsZero() || !it.of.Equal(it.note.Last) {
+		it.of, it.due = it.note.Last, it.is.next(it.note.Last)
+	}
+	return it.due
 }
 
 // Expect begins to wait, and goes on with what the notes have and what has come meanwhile.
@@ -109,7 +127,7 @@ func Expect(cfg AwaiterConfig, all map[string]Expected) (*Awaiter, error) {
 	if cfg.Told == nil {
 		cfg.Told = func(*Expected, Awaits) {}
 	}
-	w := &Awaiter{cfg: cfg, log: cfg.Log, asks: make(chan func()), came: make(chan lifecycle.Record, 256), all: map[string]*expecting{}, dirty: map[string]bool{}}
+	w := &Awaiter{cfg: cfg, log: cfg.Log, asks: make(chan func()), came: make(chan arrival, 256), found: make(chan search, 1), all: map[string]*expecting{}, dirty: map[string]bool{}}
 	notes, err := read[await](cfg.Notes, expectBucket)
 	if err != nil {
 		return nil, err
@@ -135,11 +153,11 @@ func (w *Awaiter) Stop() {
 
 // Came tells of a record that was committed. It never waits.
 func (w *Awaiter) Came(r *lifecycle.Record) {
-	if r.State != lifecycle.Done || r.Side != lifecycle.Receiver {
+	if r.State != lifecycle.Done || r.Side != lifecycle.Receiver || !w.fits.Load().wants(r) {
 		return
 	}
 	select {
-	case w.came <- *r:
+	case w.came <- arrivalOf(r):
 	default:
 		w.lost.Store(true)
 	}
@@ -179,15 +197,18 @@ func (w *Awaiter) change(all map[string]Expected) error {
 			}
 			notes[name] = &it.note
 		}
-		items[name] = it
+		items[name] = &expecting{is: e, note: it.note}
+	}
+	for name, note := range notes {
+		if note != nil {
+			notes[name] = &items[name].note
+		}
 	}
 	if err := keep(w.cfg.Notes, expectBucket, notes); err != nil {
 		return err
 	}
-	for name, it := range items {
-		it.is = all[name]
-	}
 	w.all = items
+	w.fits.Store(newFitting(items))
 	return nil
 }
 
@@ -201,11 +222,23 @@ func (w *Awaiter) loop() {
 			w.anew(now)
 		}
 		w.latest = now
-		if len(w.all) > 0 && w.lost.Swap(false) {
-			w.catchUp(now)
+		if len(w.all) > 0 && !w.looking && !time.Now().Before(w.lookAt) && w.lost.Swap(false) {
+			w.look(now)
 		}
-		for name, it := range w.all {
-			w.pass(name, it, now)
+		if !w.looking {
+			for name, it := range w.all {
+				w.pass(name, it, now)
+			}
+		}
+		if w.settled() {
+			for name, it := range w.all {
+				if w.dirty[name] || now.Sub(w.noted).Abs() >= noting {
+					w.saw(name, it, now)
+				}
+			}
+			if now.Sub(w.noted).Abs() >= noting {
+				w.noted = now
+			}
 		}
 		w.keep()
 		if wait, ok := w.wait(now); ok {
@@ -218,7 +251,9 @@ func (w *Awaiter) loop() {
 		case do := <-w.asks:
 			do()
 		case r := <-w.came:
-			w.arrived(&r)
+			w.arrived(r)
+		case s := <-w.found:
+			w.looked(&s)
 		case <-timer.C:
 		}
 	}
@@ -231,6 +266,9 @@ func (w *Awaiter) anew(now time.Time) {
 		if it.note.Since.After(now) || it.note.Last.After(now) || len(it.note.Late) > 0 {
 			it.note = await{Times: it.note.Times, Since: now, Last: now, Seen: now, Over: it.note.Over}
 		}
+		if it.note.Seen.After(now) {
+			it.note.Seen = now
+		}
 		w.dirty[name] = true // by the clock that is
 	}
 }
@@ -238,8 +276,11 @@ func (w *Awaiter) anew(now time.Time) {
 // wait is how long nothing is to be done unless somebody asks or comes.
 func (w *Awaiter) wait(now time.Time) (least time.Duration, ok bool) {
 	least = nap
+	if w.looking { // which ends by itself
+		return least, true
+	}
 	for _, it := range w.all {
-		if next := it.is.next(it.note.Last); !next.IsZero() {
+		if next := it.upcoming(); !next.IsZero() {
 			least = min(least, next.Sub(now))
 		}
 		if len(it.note.Late) > 0 {
@@ -256,49 +297,15 @@ func later(a, b time.Time) time.Time {
 	return b
 }
 
-// catchUp looks in the store for what has come and was not told. What has come by a clock that was
-// far ahead is none of it: its date says nothing.
-func (w *Awaiter) catchUp(now time.Time) {
-	for _, it := range w.all {
-		q := store.Query{States: []lifecycle.State{lifecycle.Done}, Partner: it.is.Partner, Rule: it.is.Rule, Since: it.note.Seen.Add(-overlapping)}
-		var all []lifecycle.Record
-		for s, err := range w.cfg.Find(w.ctx, q) {
-			if err != nil {
-				if w.ctx.Err() == nil {
-					w.log.Error("what has come is not looked through, and tried again", "expected", it.is.Name, "error", err)
-				}
-				w.lost.Store(true)
-				return
-			}
-			if it.is.is(&s.Record) && !s.Record.Changed.After(now.Add(setBack)) {
-				all = append(all, s.Record)
-			}
-		}
-		slices.SortFunc(all, func(a, b lifecycle.Record) int { return a.Changed.Compare(b.Changed) })
-		for i := range all {
-			w.take(it, &all[i])
-		}
-	}
-}
-
-// arrived gives a file to whoever expects it.
-func (w *Awaiter) arrived(r *lifecycle.Record) {
-	for _, name := range slices.Sorted(maps.Keys(w.all)) {
-		if it := w.all[name]; it.is.is(r) {
-			w.take(it, r)
-		}
-	}
-}
-
 // take counts a request: for the next file, if it is about its time, else for the one that has
 // been late for the shortest time.
-func (w *Awaiter) take(it *expecting, r *lifecycle.Record) {
-	n, at := &it.note, r.Changed
-	if at.Before(n.Since) || slices.ContainsFunc(n.Taken, func(t taken) bool { return t.Key == r.Key }) {
+func (w *Awaiter) take(it *expecting, r arrival) {
+	n, at := &it.note, r.at
+	if at.Before(n.Since) || slices.ContainsFunc(n.Taken, func(t taken) bool { return t.Key == r.key }) {
 		return
 	}
 	w.pass(it.is.Name, it, at)
-	came := Awaits{At: at, Request: r.Key}
+	came := Awaits{At: at, Request: r.key}
 	last := len(n.Late) - 1
 	switch next := it.next(at); {
 	case !next.IsZero():
@@ -310,10 +317,7 @@ func (w *Awaiter) take(it *expecting, r *lifecycle.Record) {
 	default:
 		return // more than was expected
 	}
-	if at.After(n.Seen) {
-		n.Seen = at
-	}
-	n.Taken = append(slices.DeleteFunc(slices.Clone(n.Taken), func(t taken) bool { return t.At.Before(n.Seen.Add(-2 * overlapping)) }), taken{r.Key, at})
+	n.Taken = append(slices.DeleteFunc(slices.Clone(n.Taken), func(t taken) bool { return t.At.Before(n.Seen.Add(-2 * overlapping)) }), taken{r.key, at})
 	w.over(it, came)
 }
 
@@ -322,7 +326,7 @@ func (w *Awaiter) take(it *expecting, r *lifecycle.Record) {
 // while one is late, what comes in the first half of the time between two is that one.
 func (it *expecting) next(at time.Time) time.Time {
 	n := &it.note
-	next := it.is.next(n.Last)
+	next := it.upcoming()
 	early := it.is.Early
 	if early == 0 && len(n.Late) > 0 {
 		early = next.Sub(n.Last) / 2
@@ -345,7 +349,7 @@ func (w *Awaiter) over(it *expecting, a Awaits) {
 // pass lets time pass: what is due is late, what was late for long is missing.
 func (w *Awaiter) pass(name string, it *expecting, now time.Time) {
 	n := &it.note
-	if next := it.is.next(n.Last); !next.IsZero() && !next.After(now) {
+	if next := it.upcoming(); !next.IsZero() && !next.After(now) {
 		for _, due := range it.is.last(n.Last, now, MaxWaited) {
 			late := Awaits{Due: due, State: Late}
 			n.Late = append(slices.Clone(n.Late), late)
@@ -396,7 +400,9 @@ func (w *Awaiter) Acknowledge(name, by string, due time.Time) (err error) {
 		}
 		now := w.cfg.Clock().Round(0)
 		it.note.Clock = now
-		w.pass(name, it, now)
+		if !w.looking {
+			w.pass(name, it, now)
+		}
 		late := it.note.Late
 		it.note.Late = slices.DeleteFunc(slices.Clone(late), func(a Awaits) bool { return due.IsZero() || a.Due.Equal(due) })
 		if len(it.note.Late) == len(late) {
@@ -448,7 +454,7 @@ func (x *Expectation) State() State {
 func (w *Awaiter) List() (all []Expectation, err error) {
 	err = w.ask(func() {
 		for _, it := range w.all {
-			x := Expectation{Expected: it.is, Since: it.note.Since, Next: it.is.next(it.note.Last), Late: slices.Clone(it.note.Late), Over: slices.Clone(it.note.Over)}
+			x := Expectation{Expected: it.is, Since: it.note.Since, Next: it.upcoming(), Late: slices.Clone(it.note.Late), Over: slices.Clone(it.note.Over)}
 			slices.Reverse(x.Over)
 			all = append(all, x)
 		}

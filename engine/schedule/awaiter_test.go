@@ -32,6 +32,8 @@ type waiting struct {
 	notes   *Notes
 	w       *Awaiter
 	told    []string
+	slow    time.Duration // of Find, for each record
+	looked  atomic.Int64  // records that Find has given
 }
 
 // hourly is a file at each full hour, for half an hour after it.
@@ -66,7 +68,13 @@ func (x *waiting) start() {
 				all := slices.Clone(x.records)
 				x.mu.Unlock()
 				for _, r := range all {
-					if q.Matches(&r) && !yield(engine.Status{Record: r}, nil) {
+					if !q.Matches(&r) {
+						continue
+					}
+					if x.slow > 0 {
+						time.Sleep(x.slow)
+					}
+					if x.looked.Add(1); !yield(engine.Status{Record: r}, nil) {
 						return
 					}
 				}
@@ -380,6 +388,58 @@ func TestExpectedMany(t *testing.T) {
 		pass(2 * nap)
 		if n := x.count(); n != 300 {
 			t.Errorf("%d were told", n)
+		}
+		x.stop()
+	})
+}
+
+// TestExpectedSearch: what has come is looked through once, however many files are expected and however
+// many come meanwhile that nobody expects; the awaiter answers during it, and what comes then counts.
+// After a restart it is not looked through again.
+func TestExpectedSearch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var all []Expected
+		for i := range 50 {
+			e := hourly(t)
+			e.Name, e.File = fmt.Sprint(i), fmt.Sprintf("f%d", i)
+			all = append(all, e)
+		}
+		x := expectAll(t, all...)
+		x.stop()
+		pass(time.Minute)
+		for range 1000 {
+			x.come("other", false, nil)
+		}
+		x.come("f3", false, nil)
+		x.slow = time.Second
+		x.start()
+		other := func(r *lifecycle.Record) { r.Spec.Rule = "other" }
+		for range 600 {
+			x.come("x", true, other)
+			x.come("y", true, nil)
+		}
+		x.come("f7", true, nil)
+		began := time.Now()
+		if list, err := x.w.List(); err != nil || len(list) != 50 {
+			t.Errorf("%d, %v", len(list), err)
+		}
+		if err := x.w.Change(x.all); err != nil {
+			t.Error(err)
+		}
+		if took := time.Since(began); took > 0 {
+			t.Errorf("answers took %v", took)
+		}
+		x.says()
+		pass(40 * time.Minute)
+		x.says("3 01 01:00 in time", "7 01 01:00 in time")
+		if n := x.looked.Load(); n != 1001 {
+			t.Errorf("it has looked at %d, there were 1001", n)
+		}
+		x.stop()
+		x.slow = 0
+		x.start()
+		if n := x.looked.Load(); n != 1001 {
+			t.Errorf("after a restart it has looked at %d again", n-1001)
 		}
 		x.stop()
 	})

@@ -97,12 +97,8 @@ func (e *Expected) last(from, until time.Time, most int) []time.Time {
 	return nil
 }
 
-// is reports whether a request that is DONE has brought such a file.
-func (e *Expected) is(r *lifecycle.Record) bool {
-	if r.Side != lifecycle.Receiver || r.Spec.Rule != e.Rule || r.Spec.Partner != e.Partner {
-		return false
-	}
-	name := r.Spec.Target.String()
+// fits reports whether a file that has come by its rule from its partner is such a one.
+func (e *Expected) fits(name string) bool {
 	if !strings.Contains(e.File, "/") {
 		name = path.Base(name)
 	}

@@ -62,8 +62,9 @@ func read[T any](n *Notes, bucket []byte) (all map[string]*T, err error) {
 	err = n.db.View(func(tx *bbolt.Tx) error {
 		return tx.Bucket(bucket).ForEach(func(k, b []byte) error {
 			v := new(T)
-			if err := json.Unmarshal(b, v); err != nil {
-				return fault.New("read", fault.Corrupt, "note of %q: %v; put back a copy, or remove the file", k, err)
+			text, ok := notefile.Unseal(k, b)
+			if !ok || json.Unmarshal(text, v) != nil {
+				return fault.New("read", fault.Corrupt, "the note of %q is damaged; put back a copy, or remove the file", k)
 			}
 			all[string(k)] = v
 			return nil
@@ -88,7 +89,7 @@ func keep[T any](n *Notes, bucket []byte, changes map[string]*T) error {
 			}
 			text, err := json.Marshal(v)
 			if err == nil {
-				err = b.Put([]byte(name), text)
+				err = b.Put([]byte(name), notefile.Seal([]byte(name), text))
 			}
 			if err != nil {
 				return err

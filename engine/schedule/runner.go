@@ -65,7 +65,14 @@ type Runner struct {
 	ended  chan ending
 
 	all    map[string]*item
+	before map[string]was // the last change
 	making int
+}
+
+// was is an item before a change, and its schedule then.
+type was struct {
+	*item
+	is Schedule
 }
 
 // item is a schedule at work.
@@ -179,12 +186,45 @@ func (r *Runner) change(all map[string]Schedule) error {
 			it.answer(ordered{err: fault.New("run schedule", fault.Canceled, "schedule %q was removed, or is due at other times now, before the run was begun: run it again", name)})
 		}
 	}
+	r.before = make(map[string]was, len(r.all))
+	for name, it := range r.all {
+		r.before[name] = was{it, it.is}
+	}
 	for name, it := range items {
 		it.is = all[name]
 		it.next = it.is.Times.Next(it.note.Last)
 	}
 	r.all = items
 	return nil
+}
+
+// Undo puts back what the last Change has replaced, with what was noted of it: a run that was due is still
+// due. With an error the notes could not be put back, and the next Start does not have them.
+func (r *Runner) Undo() (err error) {
+	if e := r.ask(func() { err = r.undo() }); e != nil {
+		return e
+	}
+	return err
+}
+
+func (r *Runner) undo() error {
+	notes, items := map[string]*note{}, map[string]*item{}
+	for name, it := range r.all {
+		if r.before[name].item != it {
+			notes[name] = nil
+			it.answer(ordered{err: fault.New("run schedule", fault.Canceled, "schedule %q was taken back before the run was begun", name)})
+		}
+	}
+	for name, b := range r.before {
+		if r.all[name] != b.item {
+			notes[name] = &b.note
+		}
+		b.item.is = b.is
+		b.next = b.is.Times.Next(b.note.Last)
+		items[name] = b.item
+	}
+	r.all = items
+	return keep(r.cfg.Notes, runBucket, notes)
 }
 
 // loop is the runner.

@@ -496,6 +496,45 @@ func TestChange(t *testing.T) {
 	})
 }
 
+// TestUndo: a run that was due, and could not be made yet, is made when the change that has removed its schedule, or
+// given it other times, is taken back; one that the change has brought is gone, also after a restart.
+func TestUndo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		other := minutely(t)
+		other.Name, other.Partners = "o", []string{"hostc"}
+		b := begin(t, minutely(t), other)
+		b.set(func() { b.refuse = fault.New("submit", fault.Overloaded, "full") })
+		pass(70 * time.Second)
+		o, added := b.all["o"], minutely(t)
+		o.Times.Cron = mustCron(t, "*/7 * * * *")
+		added.Name = "new"
+		if err := b.runner.Change(map[string]Schedule{"o": o, "new": added}); err != nil {
+			t.Fatal(err)
+		}
+		if err := b.runner.Undo(); err != nil {
+			t.Fatal(err)
+		}
+		b.set(func() { b.refuse = nil })
+		for range 2 { // by this process, and by the next
+			pass(time.Minute)
+			b.stop()
+			b.start()
+		}
+		got := b.got()
+		slices.Sort(got)
+		for _, want := range slices.Concat(minutes("hostb", 1), minutes("hostc", 1)) {
+			if n := len(slices.DeleteFunc(slices.Clone(got), func(s string) bool { return s != want })); n != 1 {
+				t.Errorf("%s was made %d times: %v", want, n, got)
+			}
+		}
+		notes, err := read[note](b.notes, runBucket)
+		if names := slices.Sorted(maps.Keys(notes)); err != nil || !slices.Equal(names, []string{"o", "s"}) {
+			t.Errorf("%v, %v", names, err)
+		}
+		b.stop()
+	})
+}
+
 // TestOrdered: somebody's run is one more, and changes nothing about the clock's.
 func TestOrdered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

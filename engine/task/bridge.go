@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/pannier/pannier/sideeffect"
 	"github.com/pannier/pannier/spec/fault"
@@ -17,12 +18,21 @@ import (
 
 // Bridges reaches servers of other protocols, which are known by name.
 type Bridges interface {
-	// Send writes size bytes to a file at a bridge's server, and returns when that
-	// has all of it under its name; verified is how far the two were compared.
-	Send(ctx context.Context, bridge, name string, src io.Reader, size int64) (verified string, err error)
+	// Send writes a file at a bridge's server, and returns when that has all of it under
+	// its name; verified is how far the two were compared.
+	Send(ctx context.Context, bridge, name string, f Outgoing) (verified string, err error)
 	// Fetch writes a file of a bridge's server to dst, which has all of it when it
 	// returns without an error.
 	Fetch(ctx context.Context, bridge, name string, dst io.Writer) (size int64, verified string, err error)
+}
+
+// Outgoing is what is sent to a bridge.
+type Outgoing struct {
+	Content  io.Reader
+	Size     int64
+	Modified time.Time // that it is to have there, if the server keeps times
+	ID       string    // what it is sent for: the same each time
+	Again    bool      // that may have been begun before, and what is unfinished of it be there still
 }
 
 // bridgeTask sends the file to a server of another protocol. A second run sends it
@@ -127,7 +137,8 @@ func (b bridgeTask) Run(ctx context.Context, on *On) (Result, error) {
 		return Result{}, err
 	}
 	name := b.name.Fill(on.Vars)
-	verified, err := on.Bridges.Send(ctx, b.bridge, name, io.LimitReader(f, before.Size()), before.Size())
+	verified, err := on.Bridges.Send(ctx, b.bridge, name, Outgoing{Content: io.LimitReader(f, before.Size()), Size: before.Size(), ID: on.Key.String(), Again: on.Again,
+		Modified: before.ModTime()})
 	if err != nil {
 		return Result{}, failed(ctx, "send to "+b.bridge, name, err)
 	}

@@ -16,8 +16,8 @@ import (
 // bridgeFunc is Bridges as a function.
 type bridgeFunc func(bridge, name string, src io.Reader, size int64) (string, error)
 
-func (f bridgeFunc) Send(_ context.Context, bridge, name string, src io.Reader, size int64) (string, error) {
-	return f(bridge, name, src, size)
+func (f bridgeFunc) Send(_ context.Context, bridge, name string, o Outgoing) (string, error) {
+	return f(bridge, name, o.Content, o.Size)
 }
 
 func (f bridgeFunc) Fetch(_ context.Context, bridge, name string, dst io.Writer) (int64, string, error) {

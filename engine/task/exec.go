@@ -80,10 +80,7 @@ func (e *execTask) Run(ctx context.Context, on *On) (Result, error) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.WaitDelay = killWait
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	err = cmd.Run()
-	if cmd.Process != nil { // what it has left behind, whether it ended well or not
-		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
-	}
+	err = runGroup(cmd)
 	res := Result{Output: out.bytes()}
 	var exit *exec.ExitError
 	switch {

@@ -26,7 +26,7 @@ func newTo(t *Table) (toTask, error) {
 	if t.To == "" {
 		return toTask{}, invalid("set to, a name below the rule's root, as \"archive/{date}/{name}\"")
 	}
-	to, err := ParseName(t.To)
+	to, err := ParseOther(t.To)
 	return toTask{to}, err
 }
 
@@ -60,8 +60,8 @@ func (m moveTask) Run(_ context.Context, on *On) (Result, error) {
 		return res, nil
 	}
 	err = on.Root.Rename(on.File.String(), to.String())
-	if errors.Is(err, fs.ErrNotExist) && isFile(on.Root, to) {
-		return res, nil // moved by an earlier run
+	if errors.Is(err, fs.ErrNotExist) && on.Again && isFile(on.Root, to) {
+		return res, errors.Join(syncDir(on.Root, to), SyncLeft(on.Root, on.File)) // moved by an earlier run, which may not have come to that
 	}
 	if err != nil {
 		return Result{}, err
@@ -73,6 +73,9 @@ func (m moveTask) Run(_ context.Context, on *On) (Result, error) {
 type renameTask struct{ to Template }
 
 func newRename(t *Table) (Task, error) {
+	if t.To == "{name}" || IsFile(t.To) {
+		return nil, invalid("to is the name it has: write another one, as \"{name}.new\"")
+	}
 	to, err := newTo(t)
 	return renameTask(to), err
 }
@@ -143,7 +146,7 @@ func (l linkTask) Run(_ context.Context, on *On) (Result, error) {
 		a, errA := on.Root.Lstat(on.File.String())
 		b, errB := on.Root.Lstat(to.String())
 		if errA == nil && errB == nil && os.SameFile(a, b) {
-			return Result{}, nil
+			err = nil // by an earlier run, which may not have come to what follows
 		}
 	}
 	if err != nil {
@@ -188,7 +191,7 @@ func (d deleteTask) Run(_ context.Context, on *On) (Result, error) {
 	}
 	err := on.Root.Remove(name.String())
 	if errors.Is(err, fs.ErrNotExist) {
-		return res, nil
+		return res, SyncLeft(on.Root, name) // by an earlier run, which may not have come to that
 	}
 	if err != nil {
 		return Result{}, err
@@ -217,12 +220,23 @@ func (m mkdirTask) Run(_ context.Context, on *On) (Result, error) {
 // syncDir makes a change of the name durable.
 func syncDir(root *os.Root, name relpath.Path) error { return syncAt(root, path.Dir(name.String())) }
 
+// SyncLeft is syncDir for a name that is gone, perhaps with its directory.
+func SyncLeft(root *os.Root, name relpath.Path) error {
+	err := syncDir(root, name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+var syncFile = (*os.File).Sync // for tests
+
 func syncAt(root *os.Root, dir string) error {
 	d, err := root.Open(dir)
 	if err != nil {
 		return err
 	}
-	return errors.Join(d.Sync(), d.Close())
+	return errors.Join(syncFile(d), d.Close())
 }
 
 // isFile reports whether there is a regular file of that name.

@@ -3,6 +3,7 @@ package task
 import (
 	"encoding/json"
 	"errors"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -276,7 +277,8 @@ func TestSecretFiles(t *testing.T) {
 }
 
 // TestProductIsAnother: what would be made of itself is refused, because a second run would
-// begin with what the first has made; and a source that a first run has removed is no error.
+// begin with what the first has made; and a source that a first run has removed is no error, but one that is
+// gone before it is, though a file has the name.
 func TestProductIsAnother(t *testing.T) {
 	o := on(t, "content")
 	p, err := NewProduct(&Table{To: "{dir}/{stem}{ext}"}, "")
@@ -292,6 +294,10 @@ func TestProductIsAnother(t *testing.T) {
 	if err := errors.Join(o.Root.Rename("in/a.dat", "b")); err != nil {
 		t.Fatal(err)
 	}
+	if _, err := p.Make(t.Context(), o, "", nil); !errors.Is(err, fs.ErrNotExist) { // somebody has taken it away, and b is another's
+		t.Error(err)
+	}
+	o.Again = true
 	if res, err := p.Make(t.Context(), o, "", nil); err != nil || !res.Moved || res.File.String() != "b" {
 		t.Errorf("%+v, %v", res, err)
 	}

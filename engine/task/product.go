@@ -51,8 +51,8 @@ func (p Product) Make(ctx context.Context, on *On, other string, fill func(w io.
 		return Result{}, err
 	}
 	src, err := OpenRegular(on.Root, on.File)
-	if errors.Is(err, fs.ErrNotExist) && p.remove && isFile(on.Root, to) {
-		return Result{Moved: true, File: to}, nil // by an earlier run, to its end
+	if errors.Is(err, fs.ErrNotExist) && on.Again && p.remove && isFile(on.Root, to) {
+		return Result{Moved: true, File: to}, SyncLeft(on.Root, on.File) // by an earlier run, which may not have come to that
 	}
 	if err != nil {
 		return Result{}, err

@@ -1,6 +1,7 @@
 package task
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"log/slog"
@@ -98,15 +99,12 @@ func newReschedule(t *Table) (Task, error) {
 	if t.Attempts < 0 || t.Attempts > math.MaxInt32 {
 		return nil, invalid("attempts is %d: write how often the request is made due again, 1 or more", t.Attempts)
 	}
-	if t.Attempts == 0 {
-		t.Attempts = DefaultReschedules
-	}
 	for _, code := range t.Codes {
 		if !isKind(code) {
 			return nil, invalid("codes has %q, which is no kind of failure: %s", code, kindNames())
 		}
 	}
-	return rescheduleTask{delay: time.Duration(t.Delay), windows: t.Windows, codes: t.Codes, attempts: uint32(t.Attempts)}, nil
+	return rescheduleTask{delay: time.Duration(t.Delay), windows: t.Windows, codes: t.Codes, attempts: uint32(cmp.Or(t.Attempts, DefaultReschedules))}, nil
 }
 
 // kindNames are all kinds of failure, for people.

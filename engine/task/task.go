@@ -24,6 +24,7 @@ type Task interface {
 // On is what a task works on.
 type On struct {
 	Key    lifecycle.TaskKey // the same each time this task runs for this request
+	Again  bool              // it may have run for this request before, and not have ended
 	Follow lifecycle.ID      // of the first request of the chain
 	Hops   uint8             // requests before this one in the chain
 	Delays uint32            // how often the request was made due again since an operator's last word

@@ -49,8 +49,10 @@ var assets = sync.OnceValue(func() map[string]asset {
 	return all
 })
 
-// Style is the path of the style sheet, for pages that are not of this package.
+// Style and Icon are the paths of the style sheet and of the mark, for pages that are not of this
+// package.
 func Style() string { return assetPath("page.css") }
+func Icon() string  { return assetPath("icon.svg") }
 
 // assetPath is where a file is, in the version that the binary has.
 func assetPath(name string) string { return "/assets/" + name + "?v=" + assets()[name].tag }

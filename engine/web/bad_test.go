@@ -27,11 +27,7 @@ const (
 // them takes no more than twenty times as long as the best without, or four times as long as the best beside clients that ask
 // for the same, and take it; all by turns on the same nodes. What would wait for a bad client would wait for ten seconds at the least.
 func TestBadClients(t *testing.T) {
-	dir, err := os.MkdirTemp("", "web")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
+	dir := shortDir(t)
 	u, err := user.Current()
 	if err != nil {
 		t.Fatal(err)

@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/pannier/pannier/engine"
-	"github.com/pannier/pannier/engine/admin"
 	"github.com/pannier/pannier/engine/config"
 	"github.com/pannier/pannier/engine/lifecycle"
 	"github.com/pannier/pannier/engine/node"
@@ -27,7 +26,13 @@ import (
 // browse runs a part of testdata/browser/page.mjs in Chromium against the page.
 func (s *site) browse(part string, env ...string) {
 	s.t.Helper()
-	webtest.Visit{Script: "testdata/browser/page.mjs", Args: []string{part, s.server.URL}, Env: env}.Run(s.t)
+	s.visit(part, nil, env...)
+}
+
+// visit is browse with what the script asks for on its way.
+func (s *site) visit(part string, ask func(what string), env ...string) {
+	s.t.Helper()
+	webtest.Visit{Script: "testdata/browser/page.mjs", Args: []string{part, s.server.URL}, Env: env, Ask: ask}.Run(s.t)
 }
 
 // start opens a node with its files in dir and runs it until the test is over.
@@ -38,7 +43,7 @@ func start(t *testing.T, dir, name, more string) *node.Node {
 			t.Fatal(err)
 		}
 	}
-	cfg, err := config.Parse(name+".toml", []byte(fmt.Sprintf("[node]\nname = %q\nstate = %q\nlisten = [\"unix://%s/peer\"]\nbandwidth = \"1MiB/s\"\ndrain = \"1s\"\n",
+	cfg, err := config.Parse(name+".toml", []byte(fmt.Sprintf("[node]\nname = %q\nstate = %q\nlisten = [\"unix://%s/peer\", \"tls://127.0.0.1:0\"]\nbandwidth = \"1MiB/s\"\ndrain = \"1s\"\n",
 		name, filepath.Join(dir, "state"), dir)+strings.ReplaceAll(more, "%ROOT%", filepath.Join(dir, "files"))))
 	if err != nil {
 		t.Fatal(err)
@@ -61,11 +66,7 @@ func start(t *testing.T, dir, name, more string) *node.Node {
 
 // Two nodes, and a browser that looks at one of them.
 func TestBrowser(t *testing.T) {
-	dir, err := os.MkdirTemp("", "web")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
+	dir := shortDir(t)
 	u, err := user.Current()
 	if err != nil {
 		t.Fatal(err)
@@ -102,13 +103,7 @@ func TestBrowser(t *testing.T) {
 		send("nowhere", "push", fmt.Sprintf("later-%d.bin", i), 1000)
 	}
 	send("hostb", "gated", "broken.bin", 1000)
-	s := &site{t: t, caller: &operator}
-	client, err := admin.Dial("unix://" + filepath.Join(dir, "hosta", "state", "admin.sock"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { client.Close() })
-	s.serve(client)
+	s := siteOf(t, filepath.Join(dir, "hosta"))
 	watched := filepath.Join(dir, "watched")
 	over := make(chan struct{})
 	go func() { // somebody has to look before it begins
@@ -121,9 +116,30 @@ func TestBrowser(t *testing.T) {
 			time.Sleep(50 * time.Millisecond)
 		}
 	}()
-	s.browse("nodes", "GO="+gate, "WATCHED="+watched, "HOSTILE="+image, "OUTBOX="+outbox)
+	s.visit("nodes", func(file string) { send("hostb", "push", file, 64<<20) }, "GO="+gate, "WATCHED="+watched, "HOSTILE="+image, "OUTBOX="+outbox)
 	_ = os.WriteFile(watched, nil, 0o600) // if the browser never came so far
 	<-over
+}
+
+// What operators do with more than a page of transfers, and by keyboard.
+func TestBrowserWords(t *testing.T) {
+	s := newSite(t)
+	web.LimitWords(s.page, 40)
+	for i := range 120 {
+		s.engine.Set(request(i+1, func(st *engine.Status) {
+			if i%2 == 0 {
+				st.Spec.Partner = "far"
+			}
+		}))
+	}
+	moving := request(200, runs(1000))
+	s.engine.Set(moving)
+	for i := range 3 {
+		s.engine.Set(request(300+i, ends, func(st *engine.Status) {
+			st.Key.Requester, st.Role, st.Side, st.Spec.Rule, st.Spec.Partner = "third", lifecycle.Requested, lifecycle.Receiver, "in", "third"
+		}))
+	}
+	s.browse("words", "RUNNING=/transfers/"+moving.Key.ID.String())
 }
 
 // Everything there is to see, for people who see little, or nothing; and pictures.
@@ -138,6 +154,20 @@ func TestLooks(t *testing.T) {
 		return 40e6 * (1.2 + math.Sin(x/3) + .3*math.Sin(x*2)), 150e6 * max(0, .6+math.Sin(x/2)+.2*math.Sin(x*5))
 	})
 	s.browse("looks", "RUNNING=/transfers/"+running, "BROKEN=/transfers/"+broken)
+}
+
+// TestFirstLook: what an operator sees without scrolling, at a desk and on a phone, of a node where nothing
+// has ever happened, of one where one of many has failed, and of one where three run.
+func TestFirstLook(t *testing.T) {
+	empty, failed, busy := newSite(t), newSite(t), newSite(t)
+	for i := range 30 {
+		failed.engine.Set(request(i+1, ends, called(fmt.Sprintf("catalogue/part-%02d.parquet", i))))
+	}
+	failed.engine.Set(request(31, called("payroll/november.xml"), fails(fault.NoSpace, "no space left on device while writing \"payroll/november.xml\"")))
+	for i, file := range []string{"rushes/scene-04.mov", "invoices/2026-11.zip", "nightly/orders.db"} {
+		busy.engine.Set(request(i+1, called(file), func(st *engine.Status) { st.Size = 4 << 30 }, runs(int64(i+1)<<30), func(st *engine.Status) { st.Live.Rate, st.Live.Limit = 64<<20, "disk" }))
+	}
+	empty.browse("sight", "FAILED="+failed.server.URL, "BUSY="+busy.server.URL)
 }
 
 // sight fills the node with transfers of each kind. It returns the ids of one that

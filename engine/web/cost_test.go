@@ -96,6 +96,20 @@ func BenchmarkViewer(b *testing.B) {
 	b.ReportMetric((more-one)/10, "%core/next")
 }
 
+// BenchmarkGraph is what 10,000 requests that run cost the node while nobody looks at its page: processor time as
+// part of one core, with both ends of the admin socket, over twenty seconds.
+func BenchmarkGraph(b *testing.B) {
+	s := newSite(b)
+	for i := range many {
+		s.engine.Set(request(i, runs(1000)))
+	}
+	time.Sleep(2 * time.Second) // the first looks
+	b.ResetTimer()
+	before, began := used(b), time.Now()
+	time.Sleep(max(time.Duration(b.N), 20) * time.Second)
+	b.ReportMetric(float64(used(b)-before)/float64(time.Since(began))*100, "%core")
+}
+
 // used is the processor time of this process.
 func used(t testing.TB) time.Duration {
 	var u syscall.Rusage

@@ -7,3 +7,6 @@ func Fill(p *Page, at func(i int) (in, out float64)) {
 		p.graph.add(sample{in, out})
 	}
 }
+
+// LimitWords has one word be said on at most n requests.
+func LimitWords(p *Page, n int) { p.most = n }

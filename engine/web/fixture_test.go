@@ -72,15 +72,34 @@ func (s *site) serve(client adminpb.AdminClient) {
 	s.t.Cleanup(func() { s.page.Close(); s.server.Close() })
 }
 
-// serveAdmin is a client of an engine's admin service.
-func serveAdmin(t testing.TB, e admin.Engine) *admin.Client {
+// siteOf serves the page of a real node that has its files in dir.
+func siteOf(t testing.TB, dir string) *site {
+	t.Helper()
+	client, err := admin.Dial("unix://" + filepath.Join(dir, "state", "admin.sock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { client.Close() })
+	s := &site{t: t, client: client, caller: &operator}
+	s.serve(client)
+	return s
+}
+
+// shortDir is a directory with a name that leaves room for those of sockets.
+func shortDir(t testing.TB) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "web")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	address := "unix://" + filepath.Join(dir, "s")
+	return dir
+}
+
+// serveAdmin is a client of an engine's admin service.
+func serveAdmin(t testing.TB, e admin.Engine) *admin.Client {
+	t.Helper()
+	address := "unix://" + filepath.Join(shortDir(t), "s")
 	l, err := admin.Listen(address, admin.Access{})
 	if err != nil {
 		t.Fatal(err)

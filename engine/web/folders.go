@@ -83,9 +83,7 @@ func folderOf(f *adminpb.Folder, caller Caller, now time.Time) folder {
 		x.Looked = fmt.Sprintf("looked through %s, %s in %s; since it began %s submitted, %s delivered", ago(f.GetScanned().AsTime(), now), count(int(f.GetDirs()), "directory", "directories"),
 			lasted(f.GetTook().AsDuration()), count(int(f.GetSubmitted()), "request", "requests"), count(int(f.GetDelivered()), "file", "files"))
 	}
-	if f.GetHints() != "" {
-		x.Hints = "changes are only found by looking through everything: " + f.GetHints()
-	}
+	x.Hints = admin.Unheard(f)
 	switch {
 	case f.GetTrouble() != "":
 		x.Status, x.Word = "down", "Trouble"

@@ -30,7 +30,7 @@ func (c *watching) ListFolders(context.Context, *adminpb.ListFoldersRequest, ...
 	return &adminpb.ListFoldersReply{Folders: []*adminpb.Folder{
 		{Name: "outbox", Rule: "out", Partners: []string{"there", "far"}, Root: "/srv/files", Dir: "outbox", After: "move", Waiting: 1, Held: 1200, Open: 2, Kept: 40, Failed: 1, Skipped: 1,
 			Scanned: timestamppb.New(time.Now().Add(-210 * time.Second)), Took: durationpb.New(12 * time.Millisecond), Dirs: 14, Submitted: 2044, Delivered: 1020},
-		{Name: "broken", Rule: "out", Partners: []string{"there"}, Root: "/srv/broken", After: "keep", Trouble: "open " + c.name + ": permission denied", Hints: "the kernel has no watches left"},
+		{Name: "broken", Rule: "out", Partners: []string{"there"}, Root: "/srv/broken", After: "keep", Trouble: "open " + c.name + ": permission denied", Hints: "the kernel has no watches left", Partly: true},
 		{Name: "fresh", Rule: "out", Partners: []string{"there"}, Root: "/srv/fresh", After: "delete"},
 	}}, nil
 }
@@ -74,7 +74,7 @@ func TestFolders(t *testing.T) {
 	s := newSite(t, wrap)
 	for path, wants := range map[string][]string{
 		"/folders": {"Failures", "1 failed", "1,200 held", "looked through 3 min ago, 14 directories in 12ms", "by out to there, far, then move", `href="/folders/outbox"`, "Trouble", "permission denied",
-			"no watches left", "Beginning", "not looked through yet", `action="/folders/outbox/scan"`},
+			"changes of some directories are only found by looking through everything: the kernel has no watches left", "Beginning", "not looked through yet", `action="/folders/outbox/scan"`},
 		"/folders/outbox": {"it has stayed the same for 1 s of 5 s", `<a href="/transfers/00000300000000000000000000000001">00000300</a>`, "a symbolic link", "old-0194", "the first 200", "40 GiB"},
 	} {
 		text := s.get(path)

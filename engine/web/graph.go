@@ -18,6 +18,7 @@ import (
 const (
 	sampleEvery = 5 * time.Second
 	quick       = time.Second // between looks while nothing moves, so that the rate is shown soon when something does
+	rare        = time.Minute // at the most, between looks that take long
 	samples     = 720
 	bucket      = 4 // samples that are one point of the picture
 	graphWidth  = samples / bucket * 4
@@ -69,7 +70,7 @@ func (g *graph) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		wait := quick
+		wait, began := quick, time.Now()
 		if in, out, err := c.count(ctx, g.admin); err == nil {
 			now := time.Now()
 			if !c.at.IsZero() {
@@ -77,7 +78,7 @@ func (g *graph) run(ctx context.Context) {
 			}
 			c.at = now
 		}
-		timer.Reset(wait)
+		timer.Reset(max(wait, min(time.Since(began)*share, rare)))
 	}
 }
 
@@ -146,7 +147,9 @@ func (g *graph) moved(s spell) time.Duration {
 	g.part.in, g.part.out, g.part.took = g.part.in+s.in, g.part.out+s.out, g.part.took+s.took
 	left := sampleEvery - g.part.took
 	if left <= quick/2 {
-		g.put(rateOf(g.part))
+		for range min(max(g.part.took.Round(sampleEvery)/sampleEvery, 1), samples) { // more than one if it was not looked so often
+			g.put(rateOf(g.part))
+		}
 		g.part, left = spell{}, sampleEvery
 	}
 	g.shown = g.draw()

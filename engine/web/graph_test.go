@@ -23,6 +23,9 @@ func TestRateSoon(t *testing.T) {
 	if g.moved(spell{out: 15 << 20, took: 3 * time.Second}); g.next != 1 || g.ring[0].out != 4<<20 || g.part != (spell{}) {
 		t.Errorf("%d samples, the first is %+v, %+v of the next", g.next, g.ring[0], g.part)
 	}
+	if g.moved(spell{out: 40 << 20, took: 40 * time.Second}); g.next != 9 || g.ring[8].out != 1<<20 {
+		t.Errorf("a look after 40 s: %d samples, the last is %+v", g.next, g.ring[8])
+	}
 	for range samples {
 		g.moved(spell{took: sampleEvery})
 	}

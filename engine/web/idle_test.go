@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -23,6 +24,14 @@ import (
 
 // still is a node on which nothing happens.
 type still struct{ adminpb.AdminClient }
+
+func (still) ListExpected(context.Context, *adminpb.ListExpectedRequest, ...grpc.CallOption) (*adminpb.ListExpectedReply, error) {
+	return &adminpb.ListExpectedReply{}, nil
+}
+
+func (still) ListSchedules(context.Context, *adminpb.ListSchedulesRequest, ...grpc.CallOption) (*adminpb.ListSchedulesReply, error) {
+	return &adminpb.ListSchedulesReply{}, nil
+}
 
 func (still) Explain(context.Context, *adminpb.Ref, ...grpc.CallOption) (*adminpb.Explanation, error) {
 	return &adminpb.Explanation{Request: &adminpb.Request{Id: "1", State: adminpb.Request_DONE}}, nil
@@ -56,6 +65,35 @@ type nobody struct{ grpc.ClientStream }
 
 func (nobody) Recv() (*adminpb.Request, error) { return nil, io.EOF }
 
+// sluggish takes half a second for each list, as with very many requests.
+type sluggish struct {
+	still
+	asked *atomic.Int64
+}
+
+func (s sluggish) List(context.Context, *adminpb.ListRequest, ...grpc.CallOption) (grpc.ServerStreamingClient[adminpb.Request], error) {
+	s.asked.Add(1)
+	time.Sleep(time.Second / 2)
+	return nobody{}, nil
+}
+
+// TestGraphShare: what is read for the graph while nobody looks takes a small part of the time, however
+// long one reading takes.
+func TestGraphShare(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		node := sluggish{asked: new(atomic.Int64)}
+		page, err := web.New(web.Config{Admin: node, Caller: func(*http.Request) (web.Caller, bool) { return web.Caller{}, false }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(20 * time.Minute)
+		page.Close()
+		if seconds := node.asked.Load() / 2; seconds < 20 || seconds > 20*60/40+1 {
+			t.Errorf("of twenty minutes %d s", seconds)
+		}
+	})
+}
+
 // TestIdle: the stream of each page stays while nothing happens, over each protocol and for
 // longer than any deadline of the server's.
 func TestIdle(t *testing.T) {
@@ -69,14 +107,12 @@ func TestIdle(t *testing.T) {
 			}
 			path = "/live" + strings.NewReplacer("{id}", "1", "{name}", "a").Replace(path)
 			t.Run(name+path, func(t *testing.T) {
-				tokens, err := access.OpenTokens(filepath.Join(dir, "t"), slog.New(slog.DiscardHandler))
+				tokens, _, err := access.OpenTokens(filepath.Join(dir, "t"), slog.New(slog.DiscardHandler))
 				if err != nil {
 					t.Fatal(err)
 				}
-				text, _, err := tokens.Create(access.Token{Name: t.Name(), Scopes: []access.Scope{access.Read}})
-				if err != nil {
-					t.Fatal(err)
-				}
+				text, made := access.NewToken(access.Token{Name: t.Name(), Scopes: []access.Scope{access.Read}})
+				tokens.Set([]access.Token{made})
 				synctest.Test(t, func(t *testing.T) {
 					page, err := web.New(web.Config{Admin: still{}, Caller: func(*http.Request) (web.Caller, bool) { return web.Caller{Name: "a", Read: true}, true }})
 					if err != nil {

@@ -64,7 +64,7 @@ func (v *visit) answer(n notice) error {
 	if v.part() {
 		v.show(http.StatusOK, "notice", n)
 	} else {
-		v.page(code, "answer", "Done", "", n)
+		v.page(code, "answer", map[bool]string{false: "Done", true: "Not everything worked"}[n.Bad], "", n)
 	}
 	return nil
 }
@@ -105,8 +105,8 @@ func (p *Page) meant(v *visit, word string) (refs []*adminpb.Ref, left int, err 
 		if len(refs) == 0 {
 			return nil, 0, fault.New("read form", fault.Invalid, "choose transfers first")
 		}
-		if len(refs) > mostWords {
-			return nil, 0, fault.New("read form", fault.TooLong, "%d transfers; at most %d at a time", len(refs), mostWords)
+		if len(refs) > p.most {
+			return nil, 0, fault.New("read form", fault.TooLong, "%d transfers; at most %d at a time", len(refs), p.most)
 		}
 		return refs, 0, nil
 	}
@@ -122,7 +122,7 @@ func (p *Page) meant(v *visit, word string) (refs []*adminpb.Ref, left int, err 
 		can := map[string]bool{"retry": a.Retry, "pause": a.Pause, "resume": a.Resume, "cancel": a.Cancel}[word]
 		switch {
 		case !can || !f.matches(&all[i], text) || f.Group != "" && all[i].group != f.Group:
-		case len(refs) < mostWords:
+		case len(refs) < p.most:
 			refs = append(refs, refOf(all[i].Request))
 		default:
 			left++

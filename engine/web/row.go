@@ -19,7 +19,7 @@ import (
 type row struct {
 	Key, Ref, Href      string
 	Name, Partner, Rule string
-	Dir, Base           string // of Name, so that what tells files apart is seen
+	Dir, Base           string // of Name, so that what tells files apart is seen; each in quotes of its own
 	In                  bool   // to here
 	Between             bool   // neither: a third-party copy
 	state
@@ -83,10 +83,10 @@ func hrefOf(r *adminpb.Request) string {
 }
 
 func rowOf(r *adminpb.Request, now time.Time) row {
-	name := fileName(ownName(r))
+	name := ownName(r)
 	base := strings.LastIndexByte(name, '/') + 1
 	return row{
-		Dir: name[:base], Base: name[base:], Key: keyOf(r), Ref: refText(r), Href: hrefOf(r), Name: name, Partner: admin.Partner(r), Between: r.GetThird() != "", Rule: r.GetRule(),
+		Dir: fileName(name[:base]), Base: fileName(name[base:]), Key: keyOf(r), Ref: refText(r), Href: hrefOf(r), Name: fileName(name), Partner: admin.Partner(r), Between: r.GetThird() != "", Rule: r.GetRule(),
 		In: r.GetSide() == adminpb.Request_RECEIVER, state: stateOf(r, now), progress: progressOf(r), why: whyOf(r, now),
 	}
 }

@@ -21,27 +21,68 @@ type timed struct {
 }
 
 // timesPage is the page.
-type timesPage struct{ Expected, Schedules []timed }
+type timesPage struct{ Expected, Schedules timedList }
+
+// timedList is the beginning of a list, and how many come after it.
+type timedList struct {
+	All  []timed
+	More int
+}
+
+const (
+	mostTimed = 200 // of a list
+	lookTimes = 5   // seconds between two looks of a page that is open: nothing here is due by the second
+)
 
 func (p *Page) times(v *visit) error {
-	now := time.Now()
-	var m timesPage
-	expected, err := p.cfg.Admin.ListExpected(v.ctx(), &adminpb.ListExpectedRequest{})
-	if err != nil && fault.KindOf(err) != fault.Unsupported {
+	m, err := p.allTimes(v)
+	if err != nil {
 		return err
-	}
-	for _, e := range expected.GetExpected() { // late ones first
-		m.Expected = append(m.Expected, expectedOf(e, now))
-	}
-	schedules, err := p.cfg.Admin.ListSchedules(v.ctx(), &adminpb.ListSchedulesRequest{})
-	if err != nil && fault.KindOf(err) != fault.Unsupported {
-		return err
-	}
-	for _, s := range schedules.GetSchedules() {
-		m.Schedules = append(m.Schedules, scheduleOf(s, now))
 	}
 	v.page(http.StatusOK, "times", "Times", "times", m)
 	return nil
+}
+
+// liveTimes follows the page.
+func (p *Page) liveTimes(v *visit) error {
+	looks := 0
+	return v.stream(func(s *stream) error {
+		if looks++; looks%lookTimes != 1 {
+			return nil
+		}
+		m, err := p.allTimes(v)
+		if err != nil {
+			return err
+		}
+		if err := s.tell("expected", "expected", m.Expected); err != nil {
+			return err
+		}
+		return s.tell("schedules", "schedules", m.Schedules)
+	})
+}
+
+func (p *Page) allTimes(v *visit) (m timesPage, err error) {
+	now := time.Now()
+	expected, err := p.cfg.Admin.ListExpected(v.ctx(), &adminpb.ListExpectedRequest{})
+	if err != nil && fault.KindOf(err) != fault.Unsupported {
+		return m, err
+	}
+	m.Expected = beginOf(expected.GetExpected(), func(e *adminpb.Expected) timed { return expectedOf(e, now) }) // late ones first
+	schedules, err := p.cfg.Admin.ListSchedules(v.ctx(), &adminpb.ListSchedulesRequest{})
+	if err != nil && fault.KindOf(err) != fault.Unsupported {
+		return m, err
+	}
+	m.Schedules = beginOf(schedules.GetSchedules(), func(s *adminpb.Schedule) timed { return scheduleOf(s, now) })
+	return m, nil
+}
+
+func beginOf[T any](all []T, show func(T) timed) (l timedList) {
+	shown := min(len(all), mostTimed)
+	for _, one := range all[:shown] {
+		l.All = append(l.All, show(one))
+	}
+	l.More = len(all) - shown
+	return l
 }
 
 // lamps are how the states of expected files look.

@@ -51,7 +51,20 @@ func TestTimes(t *testing.T) {
 	if _, text := newSite(t).do(http.MethodGet, "/times", ""); !strings.Contains(text, "[[expect]]") || !strings.Contains(text, "[[schedule]]") {
 		t.Errorf("without any: %s", text)
 	}
+	// A page that is open shows what becomes late.
+	open := newSite(t, func(c adminpb.AdminClient) adminpb.AdminClient { return timely{c, "new-"} })
+	for event, want := range map[string]string{"expected": "was due 2 h ago", "schedules": "nightly"} {
+		if got := open.told("/live/times", event); !strings.Contains(got, want) || !strings.Contains(got, "new-") {
+			t.Errorf("%s, live: %s", event, got)
+		}
+	}
+	if _, page := open.do(http.MethodGet, "/times", ""); !strings.Contains(page, `sse-connect="/live/times"`) || !strings.Contains(page, `sse-swap="expected"`) || !strings.Contains(page, `sse-swap="schedules"`) {
+		t.Errorf("the page does not follow it: %s", page)
+	}
 	s.as(nil)
+	if a, _ := s.do(http.MethodGet, "/live/times", ""); a.StatusCode != http.StatusUnauthorized {
+		t.Error(a.Status)
+	}
 	if a, _ := s.do(http.MethodGet, "/times", ""); a.StatusCode != http.StatusUnauthorized {
 		t.Error(a.Status)
 	}

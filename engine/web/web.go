@@ -50,6 +50,7 @@ type Page struct {
 	seen     map[bool]*seen // by those who may operate the node, and by others
 	graph    *graph
 	handler  http.Handler
+	most     int // requests that one word may be said on
 	viewers  viewers
 	pages    paces           // that are asked for
 	openings paces           // of streams
@@ -76,7 +77,7 @@ func New(cfg Config) (*Page, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	p := &Page{cfg: cfg, seen: map[bool]*seen{}, graph: newGraph(cfg.Admin), ended: make(chan struct{})}
+	p := &Page{cfg: cfg, seen: map[bool]*seen{}, graph: newGraph(cfg.Admin), most: mostWords, ended: make(chan struct{})}
 	for _, operate := range []bool{true, false} {
 		p.seen[operate] = &seen{board: &board{admin: cfg.Admin}}
 	}
@@ -125,6 +126,7 @@ func Routes() []Route {
 		{"GET /live/transfers/{id}", see, (*Page).liveTransfer},
 		{"GET /live/partners", see, (*Page).livePartners},
 		{"GET /live/errors", see, (*Page).liveErrors},
+		{"GET /live/times", see, (*Page).liveTimes},
 		{"GET /live/folders", see, (*Page).liveFolders},
 		{"GET /live/folders/{name}", see, (*Page).liveFolder},
 		{"POST /words", say, (*Page).words},

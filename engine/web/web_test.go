@@ -156,6 +156,27 @@ func TestNames(t *testing.T) {
 	}
 }
 
+// A name that could be taken for another is in quotes, and each part of it that stands in a line of its
+// own in quotes of its own.
+func TestQuotes(t *testing.T) {
+	s := newSite(t)
+	names := []struct{ name, want string }{
+		{"mv/\u202eevil.txt", `title="&#34;mv/\u202eevil.txt&#34;"><small><bdi>mv/</bdi></small><bdi>&#34;\u202eevil.txt&#34;</bdi>`},
+		{"a\u200bb/plain.txt", `title="&#34;a\u200bb/plain.txt&#34;"><small><bdi>&#34;a\u200bb/&#34;</bdi></small><bdi>plain.txt</bdi>`},
+		{"mv/ x", `<small><bdi>mv/</bdi></small><bdi>&#34; x&#34;</bdi>`},
+		{"Größe.txt", `title="Größe.txt"><bdi>Größe.txt</bdi>`},
+	}
+	for i, c := range names {
+		s.engine.Set(request(i+1, called(c.name)))
+	}
+	text := s.get("/transfers")
+	for _, c := range names {
+		if !strings.Contains(text, c.want) {
+			t.Errorf("%q is not shown as %s", c.name, c.want)
+		}
+	}
+}
+
 // first is what a stream says at first.
 func (s *site) first(path string) string {
 	s.t.Helper()
@@ -342,7 +363,7 @@ func TestWords(t *testing.T) {
 	say("retry", many, "at most 5000")
 	say("retry", url.Values{"id": {strings.Repeat("a", 5<<20)}}, "too large")
 	a, text := s.do(http.MethodPost, "/words", url.Values{"word": {"cancel"}, "id": {ids(3).Get("id")}}.Encode())
-	if a.StatusCode != http.StatusConflict || !strings.Contains(text, "<!doctype html>") {
+	if a.StatusCode != http.StatusConflict || !strings.Contains(text, "<!doctype html>") || !strings.Contains(text, "<h1>Not everything worked</h1>") {
 		t.Errorf("without a script: %s: %.100s", a.Status, text)
 	}
 	if _, text := s.do(http.MethodPost, "/partners/there/test", "", "HX-Request", "true"); !strings.Contains(text, "there answers") {
@@ -352,6 +373,103 @@ func TestWords(t *testing.T) {
 	if _, text := s.do(http.MethodPost, "/partners/far/test", "", "HX-Request", "true"); !strings.Contains(text, "nobody answers there") {
 		t.Error(text)
 	}
+}
+
+// TestTooManyForOneWord: of all that match, those beyond the limit are left, and how many is said.
+func TestTooManyForOneWord(t *testing.T) {
+	s := newSite(t)
+	web.LimitWords(s.page, 3)
+	for i := range 5 {
+		s.engine.Set(request(i+1, fails(fault.IO, "disk")))
+	}
+	s.engine.Set(request(6, ends)) // matches, and nothing can be done with it: not one that is left
+	for i, want := range []string{
+		"3 transfers retried. 2 more match, which is too many for one word: say it again.</p>", "2 transfers retried.</p>", "there is nothing any more that this could be done with</p>",
+	} {
+		_, told := s.do(http.MethodPost, "/words", url.Values{"word": {"retry"}, "all": {"1"}}.Encode(), "HX-Request", "true")
+		if !strings.Contains(told, want) {
+			t.Errorf("time %d: %q is not in %s", i+1, want, told)
+		}
+		left := 0
+		for _, r := range s.engine.Requests() {
+			if r.State == lifecycle.InError {
+				left++
+			}
+		}
+		if left != []int{2, 0, 0}[i] {
+			t.Errorf("time %d: %d have failed still", i+1, left)
+		}
+	}
+}
+
+// TestRate: how fast a transfer is and how long it takes are in the list, on its page and in the
+// streams of both, counted from what has arrived; what does not move has neither.
+func TestRate(t *testing.T) {
+	moves := func(received, total int64, rate float64) func(*engine.Status) {
+		return func(st *engine.Status) {
+			runs(1 << 20)(st)
+			st.Size, st.Live.Received, st.Live.Total, st.Live.Rate = 60<<20, received, total, rate
+		}
+	}
+	for i, c := range []struct {
+		name string
+		now  func(*engine.Status)
+		want string // empty: nothing is shown
+	}{
+		{"40 MiB to go at 512 KiB/s", moves(20<<20, 60<<20, 512<<10), "512 KiB/s · 1 min 20 s left"},
+		{"more is safe than has arrived: 59 MiB at 1 MiB/s", moves(0, 60<<20, 1<<20), "1.0 MiB/s · 59 s left"},
+		{"18 GiB at 2.5 MiB/s", moves(2<<30, 20<<30, 2.5*(1<<20)), "2.5 MiB/s · 2 h 2 min left"},
+		{"nobody knows how much it is", moves(20<<20, -1, 512<<10), "512 KiB/s"},
+		{"all is there", moves(60<<20, 60<<20, 512<<10), "512 KiB/s"},
+		{"it stands", moves(20<<20, 60<<20, 0), ""},
+		{"it waits", func(st *engine.Status) { moves(20<<20, 60<<20, 512<<10)(st); st.State = lifecycle.ToSubmit }, ""},
+	} {
+		s := newSite(t)
+		r := request(i+1, c.now)
+		s.engine.Set(r)
+		id := r.Key.ID.String()
+		for where, text := range map[string]string{
+			"the list": s.get("/transfers"), "its page": s.get("/transfers/" + id),
+			"the stream of the list": s.told("/live/transfers", "rows"), "the stream of its page": s.told("/live/transfers/"+id, "head"),
+		} {
+			shown := ""
+			if m := regexp.MustCompile(`<span class="rate">([^<]*)</span>`).FindStringSubmatch(text); m != nil {
+				shown = m[1]
+			}
+			if shown != c.want {
+				t.Errorf("%s: %s shows %q, want %q", c.name, where, shown, c.want)
+			}
+		}
+	}
+}
+
+// told is what a stream says first in the place whose name ends so.
+func (s *site) told(path, place string) (text string) {
+	s.t.Helper()
+	ctx, cancel := context.WithCancel(s.t.Context())
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, s.server.URL+path, nil)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	a, err := client.Do(r)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer a.Body.Close()
+	here := false
+	for lines := bufio.NewScanner(a.Body); lines.Scan(); {
+		if name, ok := strings.CutPrefix(lines.Text(), "event: "); ok {
+			here = strings.HasSuffix(name, place)
+		} else if data, ok := strings.CutPrefix(lines.Text(), "data: "); ok && here {
+			text += data + "\n"
+		} else if text != "" {
+			return text
+		}
+	}
+	s.t.Fatalf("GET %s says nothing of %s", path, place)
+	return ""
 }
 
 // What a page weighs, with all it needs.

@@ -26,8 +26,8 @@ const (
 	done      group = "done"
 )
 
-// groups are all, in the order of the tabs.
-var groups = []group{running, waiting, paused, failed, cancelled, done}
+// groups are all, in the order of the tabs: what an operator looks for first.
+var groups = []group{running, failed, waiting, paused, done, cancelled}
 
 func groupOf(r *adminpb.Request) group {
 	switch r.GetState() {

@@ -45,7 +45,7 @@ type conn struct {
 	once   sync.Once
 	err    error        // why it ended; nil: both directions were closed
 	heard  atomic.Bool  // the other end of the session has closed its direction
-	half   atomic.Int64 // when the first direction was closed, Unix ns; 0: none is
+	half   atomic.Int64 // when the first direction was closed, ns after began; 0: none is
 
 	seen   int64 // bytes at the last look
 	seenAt time.Time
@@ -111,7 +111,7 @@ func (c *conn) outOf() {
 
 // closed is told that one direction is over. With the second the connection is.
 func (c *conn) closed(err error) {
-	c.half.CompareAndSwap(0, time.Now().UnixNano())
+	c.half.CompareAndSwap(0, c.age(time.Now()))
 	if err != nil {
 		c.end(fault.Wrap("relay", "", err))
 	}
@@ -126,6 +126,9 @@ func (c *conn) closed(err error) {
 	c.use.leave()
 	c.hub.wg.Done()
 }
+
+// age is how long ago the connection began, in ns and more than 0, whatever is done to the machine's clock.
+func (c *conn) age(now time.Time) int64 { return max(1, int64(now.Sub(c.began))) }
 
 // end ends both directions; the first reason counts. With an error both ends'
 // sockets are reset, as TCP does with a connection that is broken off.
@@ -163,7 +166,7 @@ func (c *conn) look(now time.Time) error {
 		if !whole || c.heard.Load() {
 			return fault.Wrap("relay", "", err)
 		}
-		c.half.CompareAndSwap(0, now.UnixNano()) // the rest is for whoever takes it
+		c.half.CompareAndSwap(0, c.age(now)) // the rest is for whoever takes it
 	}
 	l, half := c.use.limits, c.half.Load()
 	if l.Life <= 0 && l.Idle <= 0 && half == 0 {
@@ -173,7 +176,7 @@ func (c *conn) look(now time.Time) error {
 	if to+from != c.seen || c.ftp.busy() {
 		c.seen, c.seenAt = to+from, now
 	}
-	if at := time.Unix(0, half); half > 0 && c.seenAt.Before(at) {
+	if at := c.began.Add(time.Duration(half)); half > 0 && c.seenAt.Before(at) {
 		c.seenAt = at
 	}
 	return l.over(now.Sub(c.began), now.Sub(c.seenAt), half > 0)
@@ -218,7 +221,13 @@ func (h *Hub) refused(use *usage, role Role, relay, partner, from, to string, er
 	if use != nil {
 		use.counter.refused.Add(1)
 	}
-	h.audit("not relayed", role, relay, partner, from, to, err)
+	switch unlogged, yes := h.calm.speak(partner); {
+	case !yes:
+	case unlogged > 0:
+		h.audit("not relayed", role, relay, partner, from, to, err, slog.Int("unlogged", unlogged))
+	default:
+		h.audit("not relayed", role, relay, partner, from, to, err)
+	}
 }
 
 // audit writes the one record of a connection.

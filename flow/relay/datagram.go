@@ -29,6 +29,7 @@ const frameHead = 7
 // would: a datagram that waits long is of no use, and nobody waits for its sender.
 const (
 	maxQueued       = 4 << 20 // bytes on one stream
+	maxQueuedWords  = 1 << 20 // more than that, of what is no datagram and may not be dropped: then the stream ends
 	maxQueuedSource = 1 << 20 // of these, of one source: 0.1 s of 50,000 datagrams of 200 bytes a second
 )
 
@@ -39,7 +40,8 @@ type queue struct {
 
 	mu      sync.Mutex
 	pending []byte
-	of      map[uint32]int // bytes of pending by source
+	of      map[uint32]int   // bytes of pending datagrams by source
+	st      *flow.ByteStream // that drain writes to
 	over    bool
 }
 
@@ -51,14 +53,25 @@ func newQueue(use *usage) *queue {
 func (q *queue) put(s sort, source uint32, payload []byte) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.over || s == datagram && (len(q.pending)+len(payload) > maxQueued || q.of[source]+len(payload) > maxQueuedSource) {
+	switch {
+	case q.over:
+		return false
+	case s == datagram:
+		if len(q.pending)+len(payload) > maxQueued || q.of[source]+len(payload) > maxQueuedSource {
+			return false
+		}
+		q.of[source] += len(payload)
+	case len(q.pending) > maxQueued+maxQueuedWords: // the other end takes nothing, and makes more and more to be said
+		q.finish()
+		if q.st != nil {
+			q.st.Reset(errTakesNothing)
+		}
 		return false
 	}
 	q.pending = append(q.pending, byte(s))
 	q.pending = binary.BigEndian.AppendUint32(q.pending, source)
 	q.pending = binary.BigEndian.AppendUint16(q.pending, uint16(len(payload)))
 	q.pending = append(q.pending, payload...)
-	q.of[source] += len(payload)
 	select {
 	case q.wake <- struct{}{}:
 	default:
@@ -66,10 +79,18 @@ func (q *queue) put(s sort, source uint32, payload []byte) bool {
 	return true
 }
 
+// errTakesNothing ends a stream.
+var errTakesNothing = fault.NewLocal("relay", fault.Overloaded, "the partner takes nothing of what there is to say of its sources")
+
 // end makes drain return and put refuse.
 func (q *queue) end() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	q.finish()
+}
+
+// finish is end. q.mu is held.
+func (q *queue) finish() {
 	if !q.over {
 		q.over = true
 		close(q.wake)
@@ -79,6 +100,9 @@ func (q *queue) end() {
 
 // drain writes to st what is queued until the queue or the stream is over.
 func (q *queue) drain(st *flow.ByteStream) error {
+	q.mu.Lock()
+	q.st = st
+	q.mu.Unlock()
 	var spare []byte
 	for range q.wake {
 		q.mu.Lock()

@@ -34,6 +34,7 @@ type Hub struct {
 	lastID    uint64
 	empty     chan struct{} // closed and replaced when conns becomes empty
 
+	calm     calm
 	controls ftpControls
 	dataWait time.Duration // for a data connection of FTP
 }
@@ -158,6 +159,7 @@ func (h *Hub) Add(r Relay) error {
 	if err != nil {
 		return err
 	}
+	h.partner(r.Partner) // Stats asks it about the relay from here on
 	run := &running{Relay: r, hub: h, use: newUsage(r.Limits)}
 	run.ctx, run.cancel = context.WithCancel(h.ctx)
 	h.mu.Lock()

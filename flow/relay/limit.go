@@ -68,8 +68,12 @@ func (m *meter) take(ctx context.Context, n int) error {
 			return fault.New("relay", fault.QuotaExceeded, "more bytes than a connection may carry")
 		}
 	}
-	if m.rate != nil {
-		return m.rate.WaitN(ctx, n)
+	for m.rate != nil && n > 0 { // more at a time than the burst would be an error
+		piece := min(n, m.rate.Burst())
+		if err := m.rate.WaitN(ctx, piece); err != nil {
+			return err
+		}
+		n -= piece
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/pannier/pannier/flow"
@@ -18,7 +19,10 @@ type running struct {
 	use    *usage
 	ctx    context.Context // ends when listening does
 	cancel context.CancelFunc
-	door   *entrance // Here
+
+	mu      sync.Mutex
+	door    *entrance // Here, as soon as it listens
+	stopped bool
 
 	bound   []string // guarded by Hub.mu, as trouble
 	trouble error
@@ -35,15 +39,32 @@ func (r *running) start() error {
 	if err != nil {
 		return err
 	}
-	r.door = e
+	if !r.opened(e) { // by Remove, Drain or Close, while it opened its listeners
+		e.stop()
+		return errStopping
+	}
 	r.report(bound, nil)
 	return nil
 }
 
+// opened notes what stop has to close; false: stop has been here.
+func (r *running) opened(e *entrance) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.stopped {
+		r.door = e
+	}
+	return !r.stopped
+}
+
 func (r *running) stop() {
 	r.cancel()
-	if r.door != nil {
-		r.door.stop()
+	r.mu.Lock()
+	door := r.door
+	r.stopped = true
+	r.mu.Unlock()
+	if door != nil {
+		door.stop()
 	}
 	r.report(nil, nil)
 }
@@ -213,25 +234,15 @@ func (h *Hub) guest(name string, s *flow.Session, meta []byte, m *listenAsk) (*g
 			left = append(left, k)
 		}
 	}
-	n, ports := 0, 0
-	for k, g := range h.guests {
-		if k.session == s && g != old {
-			n++
-			ports += g.ports
-		}
-	}
 	h.mu.Unlock()
 	if old != nil && old.held {
 		return nil, fault.New("relay", fault.Exists, "this session has a listener of that name")
-	}
-	if n >= maxGuests {
-		return nil, fault.New("relay", fault.Overloaded, "a session has at most %d listeners here", maxGuests)
 	}
 	if old != nil { // other endpoints now
 		h.release(key, old, false)
 	}
 	h.releaseAll(left)
-	return h.newGuest(name, key, m, MaxPorts-ports)
+	return h.newGuest(name, key, m)
 }
 
 // releaseAll ends guests, if they are still held by nobody.
@@ -247,7 +258,7 @@ func (h *Hub) releaseAll(keys []guestKey) {
 	}
 }
 
-func (h *Hub) newGuest(name string, key guestKey, m *listenAsk, ports int) (*guest, error) {
+func (h *Hub) newGuest(name string, key guestKey, m *listenAsk) (*guest, error) {
 	if len(m.Accept) > maxAccepts {
 		return nil, fault.New("relay", fault.TooLong, "%d endpoints; at most %d", len(m.Accept), maxAccepts)
 	}
@@ -261,11 +272,7 @@ func (h *Hub) newGuest(name string, key guestKey, m *listenAsk, ports int) (*gue
 			return nil, fault.New("relay", fault.Unsupported, "a partner can have connections listened for, not %s", fault.Shown(accept[i].Scheme))
 		}
 	}
-	n := portsOf(accept)
-	if n > ports {
-		return nil, fault.New("relay", fault.Overloaded, "%d more ports; a session has at most %d here", n, MaxPorts)
-	}
-	g := &guest{accept: m.Accept, at: accept, ports: n, held: true, entrance: &entrance{
+	g := &guest{accept: m.Accept, at: accept, ports: portsOf(accept), held: true, entrance: &entrance{
 		hub: h, relay: m.Relay, partner: name, resume: m.Resume,
 		to:   func(uint16) (Endpoint, error) { return Endpoint{}, nil },
 		open: key.session.OpenBytes,
@@ -284,7 +291,8 @@ func (h *Hub) newGuest(name string, key guestKey, m *listenAsk, ports int) (*gue
 	return g, nil
 }
 
-// admit takes a guest into the books if the policy, as it is at that moment, lets it in.
+// admit takes a guest into the books if the policy, as it is at that moment, lets it in, and those of its session
+// that are in them leave room for it.
 func (h *Hub) admit(key guestKey, g *guest) (err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -293,6 +301,19 @@ func (h *Hub) admit(key guestKey, g *guest) (err error) {
 	}
 	if h.guests[key] != nil || h.closed || h.draining {
 		return errStopping
+	}
+	n, ports := 0, 0
+	for k, other := range h.guests {
+		if k.session == key.session {
+			n++
+			ports += other.ports
+		}
+	}
+	if n >= maxGuests {
+		return fault.New("relay", fault.Overloaded, "a session has at most %d listeners here", maxGuests)
+	}
+	if g.ports > MaxPorts-ports {
+		return fault.New("relay", fault.Overloaded, "%d more ports; a session has at most %d here", g.ports, MaxPorts)
 	}
 	h.guests[key] = g
 	return nil

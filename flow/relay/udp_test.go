@@ -199,6 +199,17 @@ func TestUDPQueueIsBounded(t *testing.T) {
 	if !q.put(gone, 1, nil) {
 		t.Error("an end has no room")
 	}
+	for s := range uint32(10 << 20) { // of sources that come and are refused, at somebody who takes nothing
+		if !q.put(gone, s, nil) {
+			break
+		}
+	}
+	if len(q.of) > 200 {
+		t.Errorf("%d sources are remembered", len(q.of))
+	}
+	if q.put(gone, 1, nil) || cap(q.pending) > 0 {
+		t.Error("ends have room without bound")
+	}
 }
 
 // TestDatagramReaderLetsGo: while a datagram is used the socket can be closed, as it is by whoever

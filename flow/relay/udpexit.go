@@ -34,10 +34,11 @@ type udpExit struct {
 
 type exitSocket struct {
 	net.Conn
-	last atomic.Int64 // when something was sent or came, Unix ns
+	made time.Time
+	last atomic.Int64 // when something was sent or came, ns after made
 }
 
-func (s *exitSocket) used() { s.last.Store(time.Now().UnixNano()) }
+func (s *exitSocket) used() { s.last.Store(int64(time.Since(s.made))) }
 
 // exitUDP serves a stream of datagrams.
 func (h *Hub) exitUDP(name string, _ *flow.Session, in *flow.Incoming) {
@@ -87,10 +88,10 @@ func (e *udpExit) serve(st *flow.ByteStream, largest int) error {
 	e.wg.Go(e.expire)
 	err := e.receive(newFrames(st, largest))
 	stop()
-	if err == io.EOF {
+	over := err == io.EOF
+	if over {
 		err = nil
-		_ = st.CloseWrite()
-		_ = st.Close()
+		_ = st.SetWriteDeadline(time.Now().Add(lastWords)) // an entry that takes nothing any more is not waited for
 	} else {
 		st.Reset(err)
 	}
@@ -101,9 +102,16 @@ func (e *udpExit) serve(st *flow.ByteStream, largest int) error {
 		e.drop(id, false)
 	}
 	e.mu.Unlock()
+	if over {
+		_ = st.CloseWrite()
+		_ = st.Close()
+	}
 	e.wg.Wait()
 	return err
 }
+
+// lastWords is how long an entry that has ended its stream may take for what is on its way to it.
+const lastWords = 2 * time.Second
 
 func (e *udpExit) receive(in *frames) error {
 	for {
@@ -163,7 +171,7 @@ func (e *udpExit) open(id uint32, from string) {
 		e.hub.refused(e.use, Exit, e.Relay, e.partner, from, e.to.String(), connectFailed(ctx, e.address.String(), err))
 		return
 	}
-	s := &exitSocket{Conn: c}
+	s := &exitSocket{Conn: c, made: time.Now()}
 	s.used()
 	e.sockets[id] = s
 	e.use.counter.opened.Add(1)
@@ -276,7 +284,7 @@ func (e *udpExit) expire() {
 		case now := <-tick.C:
 			e.mu.Lock()
 			for id, s := range e.sockets {
-				if now.UnixNano()-s.last.Load() >= int64(idle) {
+				if now.Sub(s.made)-time.Duration(s.last.Load()) >= idle {
 					e.drop(id, true)
 				}
 			}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"os"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -208,6 +209,17 @@ func (c *conn) receive(ctx context.Context, word string, wait time.Duration) (re
 		return r, c.refused(word, "", r)
 	}
 	return r, nil
+}
+
+// silent waits for the beginning of a reply: it says whether there is none for the timeout.
+func (c *conn) silent(ctx context.Context) (bool, error) {
+	stop := c.within(ctx, c.s.timeout)
+	_, err := c.r.Peek(1)
+	stop()
+	if ctx.Err() == nil && errors.Is(err, os.ErrDeadlineExceeded) {
+		return true, nil
+	}
+	return false, err
 }
 
 // command sends a command and waits for its final reply. Its error is the connection's:

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/pannier/pannier/plugins"
 	"github.com/pannier/pannier/spec/fault"
@@ -65,9 +66,10 @@ type duo struct {
 	token    token
 	told     func(int64, []byte)
 
-	kept   bool  // the caller was told how to go on
-	size   int64 // of the source
-	offset int64 // where the transfer begins
+	kept   bool      // the caller was told how to go on
+	size   int64     // of the source
+	time   time.Time // of the source; zero: it was not asked, or does not say
+	offset int64     // where the transfer begins
 
 	ways  []way
 	at    netip.AddrPort // where b listens already, for the first of the ways; or zero
@@ -95,6 +97,9 @@ func (p *duo) take(ctx context.Context) (err error) {
 	s1, s2 := p.src, p.dst
 	if s2.number <= s1.number {
 		first, second, s1, s2 = second, first, s2, s1
+	}
+	if p.b == nil {
+		p.dst.anew()
 	}
 	if *second != nil && *first == nil { // in the order, or not at all
 		s2.give(*second)
@@ -220,7 +225,11 @@ func (p *duo) look(ctx context.Context, resume bool) error {
 			dir = ""
 		}
 	}
-	fromA, fromB, err := p.ask(ctx, []string{"SIZE " + p.from}, ask)
+	of := []string{"SIZE " + p.from}
+	if p.dst.timeWord() != "" {
+		of = append(of, "MDTM "+p.from)
+	}
+	fromA, fromB, err := p.ask(ctx, of, ask)
 	if err != nil {
 		return err
 	}
@@ -234,14 +243,16 @@ func (p *duo) look(ctx context.Context, resume bool) error {
 		ask, fromB = ask[1:], fromB[1:]
 	}
 	var have, modified int64
-	if p.size >= resumable {
-		t, err := p.a.modified(ctx, p.from)
-		if err != nil {
+	switch {
+	case len(of) > 1:
+		p.time = timeOf(fromA[1])
+	case p.size >= resumable:
+		if p.time, err = p.a.modified(ctx, p.from); err != nil {
 			return err
 		}
-		if !t.IsZero() {
-			modified = t.Unix()
-		}
+	}
+	if p.size >= resumable && !p.time.IsZero() {
+		modified = p.time.Unix()
 	}
 	switch {
 	case resume:
@@ -382,7 +393,7 @@ func (p *duo) verify(ctx context.Context) (string, error) {
 	hash = hash && p.src.hash && p.dst.hash
 	ask := []string{"SIZE " + p.part}
 	if !hash {
-		ask = append(ask, "RNFR "+p.part)
+		ask = append(ask, p.naming()...)
 	}
 	_, said, err := p.ask(ctx, nil, ask)
 	if err != nil {
@@ -395,7 +406,7 @@ func (p *duo) verify(ctx context.Context) (string, error) {
 	case have != p.size:
 		return "", p.other(ctx, have)
 	case !hash:
-		p.ready = said[1].code == 350
+		p.ready = said[len(said)-1].code == 350
 		return "size", nil
 	}
 	var x, y []byte
@@ -406,13 +417,32 @@ func (p *duo) verify(ctx context.Context) (string, error) {
 		y, err = p.b.checksum(ctx, p.part, by, -1)
 		return err
 	})
-	if err != nil && fault.KindOf(err) == fault.Unsupported { // of these names
-		return "size", nil
+	verified := by.name
+	switch {
+	case err != nil && fault.KindOf(err) == fault.Unsupported: // of these names
+		verified = "size"
+	case err != nil:
+		return "", err
+	case string(x) != string(y):
+		return "", p.b.said(fault.Corrupt, "STOR", p.to, "the source has %s %x, the destination %x", by.name, x, y)
 	}
-	if err == nil && string(x) != string(y) {
-		err = p.b.said(fault.Corrupt, "STOR", p.to, "the source has %s %x, the destination %x", by.name, x, y)
+	if err := p.renew(ctx); err != nil {
+		return "", err
 	}
-	return by.name, err
+	if _, said, err = p.ask(ctx, nil, p.naming()); err != nil {
+		return "", err
+	}
+	p.ready = said[len(said)-1].code == 350
+	return verified, nil
+}
+
+// naming is what the destination is told before RNTO: the time of the file, if it takes one, and
+// what is to be renamed.
+func (p *duo) naming() (lines []string) {
+	if line := p.dst.timing(p.part, p.time); line != "" {
+		lines = append(lines, line)
+	}
+	return append(lines, "RNFR "+p.part)
 }
 
 // failed is the result of a copy that failed: what the destination has is kept, if going

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -18,10 +19,8 @@ import (
 // host of the control connection, whatever the server says. purpose is the command that
 // follows, for servers that want to know (PRET).
 func (c *conn) passive(ctx context.Context, purpose string) (netip.AddrPort, error) {
-	if c.s.feat.has("PRET") {
-		if _, err := c.must(ctx, "PRET", purpose); err != nil {
-			return netip.AddrPort{}, err
-		}
+	if err := c.prepares(ctx, purpose); err != nil {
+		return netip.AddrPort{}, err
 	}
 	if !c.noEPSV {
 		r, err := c.command(ctx, "EPSV")
@@ -31,6 +30,15 @@ func (c *conn) passive(ctx context.Context, purpose string) (netip.AddrPort, err
 		return c.extended(ctx, r)
 	}
 	return c.passive4(ctx, "PASV")
+}
+
+// prepares tells a server that wants to know it which command follows.
+func (c *conn) prepares(ctx context.Context, purpose string) error {
+	if !c.s.feat.has("PRET") {
+		return nil
+	}
+	_, err := c.must(ctx, "PRET", purpose)
+	return err
 }
 
 // extended is where a reply to EPSV says; if the server does not know EPSV, it is asked
@@ -83,8 +91,8 @@ type data struct {
 	stop func() bool // of the context's end
 	ctx  context.Context
 
-	patience time.Duration // for the final reply
-	said     string        // by it
+	judged bool   // the final reply is the verdict of what lies behind the server
+	said   string // by the final reply
 }
 
 // transfer begins RETR, STOR, APPE, MLSD or LIST. When it returns, the server is ready for
@@ -106,7 +114,7 @@ func (c *conn) transfer(ctx context.Context, word, path string, rest int64) (*da
 	if err != nil {
 		return nil, c.lost(ctx, word, err)
 	}
-	t := &data{c: c, word: word, path: path, raw: nc.(*net.TCPConn), Conn: nc, ctx: ctx, patience: c.s.timeout}
+	t := &data{c: c, word: word, path: path, raw: nc.(*net.TCPConn), Conn: nc, ctx: ctx}
 	if err := t.begin(line, rest); err != nil {
 		_ = nc.Close()
 		return nil, err
@@ -251,7 +259,11 @@ func (t *data) finish() error {
 	if t.word != "STOR" && t.word != "APPE" {
 		_ = t.Conn.Close()
 	}
-	r, err := t.c.receive(t.ctx, t.word, t.patience)
+	final := t.final
+	if t.judged {
+		final = t.verdict
+	}
+	r, err := final()
 	t.close()
 	if err != nil {
 		return err
@@ -265,6 +277,43 @@ func (t *data) finish() error {
 	t.c.listens, t.said = false, r.text()
 	return nil
 }
+
+// final waits for the reply to a transfer.
+func (t *data) final() (reply, error) { return t.c.receive(t.ctx, t.word, t.c.s.timeout) }
+
+// verdict is final where what lies behind the server has its own time: as long as that is there, and
+// says so when it is asked.
+func (t *data) verdict() (reply, error) {
+	c := t.c
+	for asked := 0; ; {
+		switch silent, err := c.silent(t.ctx); {
+		case err != nil:
+			return reply{}, c.lost(t.ctx, t.word, err)
+		case silent && asked == mostAsked:
+			return reply{}, c.lost(t.ctx, t.word, os.ErrDeadlineExceeded)
+		case silent:
+			if err := c.send(t.ctx, "NOOP"); err != nil {
+				return reply{}, err
+			}
+			asked++
+			continue
+		}
+		r, err := t.final()
+		if err == nil && asked > 0 && r.code == noopCode {
+			asked--
+			continue
+		}
+		if asked > 0 { // in the moment that it had its verdict: its answer would be taken for another's
+			c.kill()
+		}
+		return r, err
+	}
+}
+
+const (
+	mostAsked = 2   // times without an answer; more than one, since it may be this host that has stood still
+	noopCode  = 200 // is the reply to NOOP, and none to STOR
+)
 
 // close ends the data connection, whatever was.
 func (t *data) close() {

@@ -33,6 +33,7 @@ func (Driver) Describe() plugins.Description {
 			{Name: "fxp-data", Help: "With TLS: protected, or clear to let servers send each other files unencrypted.", Default: "protected"},
 			{Name: "verify", Help: "How a written file is compared: hash where the server can, or size.", Default: "hash"},
 			{Name: "replace", Help: "An older file of the name: rename has the server replace it in one step, delete removes it before.", Default: "rename"},
+			{Name: "times", Help: "What is written has the time of its source, where the server can set it: keep, or off.", Default: "keep"},
 			{Name: "max-entries", Help: "How many entries a directory may have.", Default: "1000000"},
 		},
 	}
@@ -55,6 +56,7 @@ type config struct {
 	fxpClear       bool
 	hash           bool
 	deleteFirst    bool
+	times          bool
 	maxEntries     int
 }
 
@@ -93,6 +95,7 @@ func configure(to plugins.Endpoint) (*config, error) {
 func (c *config) options(o *plugins.Values) error {
 	c.tls, c.fxpClear = o.One("tls", "off", "explicit", "require"), o.One("fxp-data", "protected", "clear") == "clear"
 	c.hash, c.deleteFirst = o.One("verify", "hash", "size") == "hash", o.One("replace", "rename", "delete") == "delete"
+	c.times = o.One("times", "keep", "off") == "keep"
 	c.connections, c.maxEntries = o.Number("connections", 64), o.Number("max-entries", 1e9)
 	c.timeout, c.keepalive = o.Duration("timeout", time.Millisecond, time.Hour), o.Duration("keepalive", 0, time.Hour)
 	if o.Err() != nil {
@@ -204,10 +207,11 @@ func (s *session) capabilities(c *conn) plugins.Capabilities {
 	k := plugins.Capabilities{
 		Offsets: true, Write: true, Resume: true, Atomic: !s.config.deleteFirst, List: true, Rename: true, Remove: true, Mkdir: true,
 		Checksums: s.feat.checksums(), Copy: len(s.config.fxp) > 0, Single: s.connections == 1,
+		Times: s.timeWord() != "",
 	}
 	note := func(format string) { k.Notes = append(k.Notes, format) }
 	if s.whole() {
-		k.Resume, k.Atomic = false, true
+		k.Resume, k.Atomic, k.Verdict = false, true, true
 		note("the server names a file once it has all of it: what is cut off begins anew")
 	}
 	if !s.feat.has("MLSD") && !s.feat.has("MLST") {

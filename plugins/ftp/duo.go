@@ -127,7 +127,9 @@ func (p *duo) run(ctx context.Context, w way) error {
 	switch {
 	case at.IsValid() && listens == p.b && !w.cpsv:
 	case w.cpsv:
-		at, err = listens.passive4(ctx, "CPSV")
+		if err = listens.prepares(ctx, purpose); err == nil {
+			at, err = listens.passive4(ctx, "CPSV")
+		}
 	default:
 		at, err = listens.passive(ctx, purpose)
 	}

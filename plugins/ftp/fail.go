@@ -125,6 +125,10 @@ func advice(kind fault.Kind, command string, r reply) string {
 		return "check the name, and that it is below the endpoint's base; the server says the same of files that the user may not read"
 	case fault.Permission:
 		return "let the user do this at the server, or use another directory"
+	case fault.IO:
+		if command == "STOR" || command == "APPE" { // of a full disk, three servers of three say no more than that they could not write
+			return "make room at the server, if its disk is full; otherwise its log says what is wrong with it"
+		}
 	case fault.NoSpace:
 		return "make room at the server, or raise the user's quota there"
 	case fault.Exists:
@@ -143,6 +147,9 @@ func (c *conn) at(path string) string { return c.s.where + path }
 // refused is the error of a reply: which command, where, on what.
 func (c *conn) refused(command, path string, r reply) error {
 	kind := kindOf(command, r)
+	if kind == fault.NoSpace {
+		c.s.full.Store(true)
+	}
 	err := plugins.Failure("ftp "+command, kind, c.at(path), strconv.Itoa(r.code), r.text())
 	var e *fault.Error
 	if errors.As(err, &e) {

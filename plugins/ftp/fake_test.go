@@ -3,26 +3,18 @@ package ftp
 import (
 	"bufio"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/sha256"
 	"crypto/tls"
-	"crypto/x509"
-	"encoding/hex"
-	"encoding/pem"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/pannier/pannier/flow/flowtest/testcert"
 	"github.com/pannier/pannier/plugins"
 	"github.com/pannier/pannier/spec/fault"
 )
@@ -40,6 +32,7 @@ type fake struct {
 
 	mu    sync.Mutex
 	files map[string][]byte
+	times map[string]string // that it was told by MFMT
 	heard []string
 	size  map[string]int // of files whose size it lies about
 	feat  string
@@ -60,7 +53,10 @@ type fakeConn struct {
 	to   string // of EPRT, PORT
 	rest int
 	from string
-	more bool // the command came together with the one before
+	more bool   // the command came together with the one before
+	prot bool   // PROT P is in force
+	cpsv bool   // it is the client of TLS, at the next data connection
+	next string // what PRET has named
 }
 
 func newFake(t *testing.T, say func(c *fakeConn, word, arg string) string) *fake {
@@ -69,7 +65,7 @@ func newFake(t *testing.T, say func(c *fakeConn, word, arg string) string) *fake
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &fake{t: t, l: l, say: say, files: map[string][]byte{}, size: map[string]int{}, feat: " MLST type*;size*;modify*;\r\n SIZE\r\n MDTM\r\n REST STREAM\r\n EPSV\r\n"}
+	f := &fake{t: t, l: l, say: say, files: map[string][]byte{}, times: map[string]string{}, size: map[string]int{}, feat: " MLST type*;size*;modify*;\r\n SIZE\r\n MDTM\r\n REST STREAM\r\n EPSV\r\n"}
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	var conns []net.Conn
@@ -171,6 +167,18 @@ func (c *fakeConn) say(format string, args ...any) { fmt.Fprintf(c.c, format+"\r
 
 // connect is the data connection of a transfer.
 func (c *fakeConn) connect() net.Conn {
+	d := c.dial()
+	switch {
+	case d == nil || !c.prot:
+	case c.cpsv:
+		return tls.Client(d, &tls.Config{InsecureSkipVerify: true})
+	default:
+		return tls.Server(d, c.f.cert)
+	}
+	return d
+}
+
+func (c *fakeConn) dial() net.Conn {
 	if c.to != "" {
 		d, err := net.Dial("tcp", c.to)
 		if err != nil {
@@ -193,7 +201,7 @@ func (c *fakeConn) listen() int {
 	if c.data == nil {
 		c.data, _ = net.Listen("tcp", "127.0.0.1:0")
 	}
-	c.to = ""
+	c.to, c.cpsv = "", false
 	return c.data.Addr().(*net.TCPAddr).Port
 }
 
@@ -223,7 +231,10 @@ func (f *fake) honest(c *fakeConn, word, arg string) string {
 			return "500 no"
 		}
 		return "234 go on"
-	case "TYPE", "NOOP", "CWD", "PBSZ", "PROT", "OPTS":
+	case "PROT":
+		c.prot = arg == "P"
+		return "200 fine"
+	case "TYPE", "NOOP", "CWD", "PBSZ", "OPTS":
 		return "200 fine"
 	case "SIZE":
 		if !there {
@@ -241,7 +252,7 @@ func (f *fake) honest(c *fakeConn, word, arg string) string {
 		return fmt.Sprintf("229 come (|||%d|)", c.listen())
 	case "EPRT":
 		p := strings.Split(arg, "|")
-		c.to = net.JoinHostPort(p[2], p[3])
+		c.to, c.cpsv = net.JoinHostPort(p[2], p[3]), false
 		return "200 fine"
 	case "REST":
 		c.rest, _ = strconv.Atoi(arg)
@@ -252,6 +263,9 @@ func (f *fake) honest(c *fakeConn, word, arg string) string {
 		}
 		return c.sends(b[min(c.rest, len(b)):])
 	case "STOR":
+		return c.takes(arg)
+	case "APPE":
+		c.rest = len(b)
 		return c.takes(arg)
 	case "DELE":
 		f.mu.Lock()
@@ -264,7 +278,7 @@ func (f *fake) honest(c *fakeConn, word, arg string) string {
 	case "RNTO":
 		f.mu.Lock()
 		defer f.mu.Unlock()
-		f.files[arg] = f.files[c.from]
+		f.files[arg], f.times[arg] = f.files[c.from], f.times[c.from]
 		delete(f.files, c.from)
 		return "250 done"
 	case "MLST":
@@ -272,6 +286,15 @@ func (f *fake) honest(c *fakeConn, word, arg string) string {
 			return none
 		}
 		return fmt.Sprintf("250-so\r\n type=file;size=%d; %s\r\n250 End", len(b), arg)
+	case "MFMT":
+		when, name, _ := strings.Cut(arg, " ")
+		if !strings.Contains(f.feat, "MFMT") {
+			return "500 what?"
+		}
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.times[name] = when
+		return "213 Modify=" + when + "; " + name
 	}
 	return "500 what?"
 }
@@ -777,6 +800,13 @@ func TestListLies(t *testing.T) {
 			}
 			return ""
 		}, 103, fault.TooLong, "max-entries"},
+		{"cut off", func(c *fakeConn, w, _ string) string {
+			if w == "MLSD" {
+				c.sends([]byte("type=file;size=1; a\r\n"))
+				return "226-Options: -a -l\r\n226 Output truncated to 1 matches"
+			}
+			return ""
+		}, 1, fault.TooLong, "LimitRecursion"},
 		{"no directory", on("MLSD", "550 No such directory."), 0, fault.NotFound, "MLSD"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -814,29 +844,9 @@ func TestListLies(t *testing.T) {
 	})
 }
 
-// certificates for a fake: the configuration, a file to trust it by, and its pin.
-func certificates(t *testing.T) (conf *tls.Config, ca, pin string) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		IsCA: true, BasicConstraintsValid: true}
-	der, err := x509.CreateCertificate(rand.Reader, c, c, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ca = filepath.Join(t.TempDir(), "ca.pem")
-	if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	sum := sha256.Sum256(der)
-	return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}, ca, hex.EncodeToString(sum[:])
-}
-
 func TestTLS(t *testing.T) {
-	conf, ca, pin := certificates(t)
+	cert := testcert.New(t, t.TempDir(), "127.0.0.1")
+	conf, ca, pin := cert.Server, cert.File, cert.Pin
 	old := conf.Clone()
 	old.MinVersion, old.MaxVersion = tls.VersionTLS10, tls.VersionTLS11
 	inject := func(_ *fakeConn, w, _ string) string {

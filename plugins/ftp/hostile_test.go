@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/pannier/pannier/flow/flowtest/testcert"
 	"github.com/pannier/pannier/plugins"
 	"github.com/pannier/pannier/spec/fault"
 	"github.com/pannier/pannier/spec/scorecard/score"
@@ -149,13 +150,13 @@ func TestHostile(t *testing.T) {
 	}
 
 	// TLS is taken away: the password is not told.
-	conf, ca, _ := certificates(t)
+	cert := testcert.New(t, t.TempDir(), "127.0.0.1")
 	for _, stripped := range []string{"500 no", "502 not here", "431 later", "200 but not so", "234 go on\r\n331 and who says so?"} {
 		tries++
 		f := newFake(t, on("AUTH", stripped))
-		f.serves(conf, false)
+		f.serves(cert.Server, false)
 		for _, how := range []string{"explicit", "require"} {
-			if _, err := f.open("tls", how, "ca", ca); err == nil {
+			if _, err := f.open("tls", how, "ca", cert.File); err == nil {
 				leak("tls=%s: logged in without TLS", how)
 			}
 		}

@@ -65,6 +65,10 @@ func (s *session) list(ctx context.Context, dir string, yield func(plugins.Attr)
 		if err := t.finish(); err != nil {
 			return err
 		}
+		if strings.Contains(strings.ToLower(t.said), "truncated") { // pure-ftpd says so behind 226
+			return c.said(fault.TooLong, word, path, "the server has left out entries: %s", fault.Shown(t.said)).
+				Advise("raise how many it lists (LimitRecursion, or -L, of pure-ftpd), or keep fewer files in the directory")
+		}
 		if bad > 0 {
 			return c.said(fault.Protocol, word, path, "%d lines of the listing are left out, because this end cannot tell the name from them or cannot use it; the first: %s", bad, fault.Shown(first))
 		}

@@ -36,6 +36,7 @@ type session struct {
 	over    chan struct{}
 	keeping sync.WaitGroup
 	paces   atomic.Int32 // pace: what is known of pipelining
+	full    atomic.Bool  // the server has said that there is no room, and has named no file since
 
 	dirs  map[string]bool     // directories that were there; s.mu
 	calls map[netip.Addr]bool // hosts that the server has connected to, for a copy; s.mu
@@ -101,6 +102,20 @@ func (s *session) takeTo(ctx context.Context, write bool) (*conn, error) {
 	}
 }
 
+// anew ends unused connections where the server has said that there is no room: how much a user may have, it
+// may know from the login, and may be told to know better since.
+func (s *session) anew() {
+	if !s.full.Load() {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, c := range s.idle {
+		s.drop(c)
+	}
+	s.idle = nil
+}
+
 // wait waits until a connection comes back. Writers that wait themselves, and have every connection,
 // are not waited for: what they wait for may be this.
 func (s *session) wait(ctx context.Context, back <-chan struct{}, write bool) error {
@@ -113,7 +128,7 @@ func (s *session) wait(ctx context.Context, back <-chan struct{}, write bool) er
 	for {
 		if n := s.stuck(); n > 0 && !write {
 			e := &fault.Error{Op: "ftp connection", Kind: fault.Overloaded, Side: fault.Here, Subject: s.where,
-				Err: fault.New("connection", fault.Overloaded, "on all connections, %d, files are being written that have got nothing for %v", n, s.timeout)}
+				Err: fault.New("connection", fault.Overloaded, "on all connections, %d, files are being written that have got nothing for %v", n, max(s.timeout, starved))}
 			return e.Advise("allow more connections here (connections), or at the server, or fewer transfers at a time")
 		}
 		select {
@@ -133,6 +148,10 @@ func (s *session) single() bool {
 	return s.limit == 1
 }
 
+// starved is for how long a writer has got no byte at the least, before it is taken for one that waits
+// for others here: the limit of a rule, or a disk, may let it wait for half a minute, too.
+const starved = 90 * time.Second
+
 // stuck is how many connections there are, if all are of writers that get no bytes.
 func (s *session) stuck() int {
 	s.mu.Lock()
@@ -140,7 +159,7 @@ func (s *session) stuck() int {
 	if s.writing < s.open {
 		return 0
 	}
-	before := time.Now().Add(-s.timeout).UnixNano()
+	before := time.Now().Add(-max(s.timeout, starved)).UnixNano()
 	for c := range s.all {
 		if fed := c.fed.Load(); !c.writes || fed == 0 || fed > before {
 			return 0
@@ -364,11 +383,18 @@ func (c *conn) sizeOf(path string, r reply) (int64, error) {
 // modified asks for the time of a file; zero if the server does not say.
 func (c *conn) modified(ctx context.Context, path string) (time.Time, error) {
 	r, err := c.command(ctx, "MDTM "+path)
-	if err != nil || r.code != 213 {
+	if err != nil {
 		return time.Time{}, err
 	}
-	t, _ := parseTime(strings.TrimSpace(r.text()))
-	return t, nil
+	return timeOf(r), nil
+}
+
+// timeOf is what a reply to MDTM says; zero if that is no time.
+func timeOf(r reply) (t time.Time) {
+	if r.code == 213 {
+		t, _ = parseTime(strings.TrimSpace(r.text()))
+	}
+	return t
 }
 
 func (s *session) Stat(ctx context.Context, name string) (a plugins.Attr, err error) {

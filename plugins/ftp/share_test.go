@@ -91,6 +91,14 @@ func TestOneConnection(t *testing.T) {
 				return
 			}
 			s.mu.Lock()
+			for c := range s.all { // so long as a rule's bandwidth, or a disk, may have it wait
+				c.fed.Store(time.Now().Add(-s.timeout - time.Second).UnixNano())
+			}
+			s.mu.Unlock()
+			if n := s.stuck(); n != 0 {
+				t.Errorf("a writer that is fed slowly is one that waits for others: %d", n)
+			}
+			s.mu.Lock()
 			for c := range s.all {
 				c.fed.Store(1) // long ago
 			}

@@ -115,7 +115,7 @@ func (c *conn) checksum(ctx context.Context, path string, a algorithm, length in
 		if c.s.feat.hashes(a) {
 			return c.sumHASH(ctx, path, a, size)
 		}
-		if strings.Contains(path, " ") && strings.ContainsAny(path, `"\`) { // servers differ in how they read these
+		if strings.ContainsAny(path, `"\`) { // servers differ in how they read these
 			return nil, c.said(fault.Unsupported, "checksum", path, "the name cannot be said in a command of %s", old)
 		}
 		return c.sumOld(ctx, old, path, a, quoted(path), size)

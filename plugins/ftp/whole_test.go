@@ -1,10 +1,12 @@
 package ftp
 
 import (
+	"bufio"
 	"fmt"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/pannier/pannier/plugins"
 	"github.com/pannier/pannier/spec/fault"
@@ -67,5 +69,101 @@ func TestCountOf(t *testing.T) {
 		if ok != (want >= 0) || ok && n != want {
 			t.Errorf("%q: %d, %v", text, n, ok)
 		}
+	}
+}
+
+// TestVerdictTakesItsTime: a server that is there, and says so when it is asked, has all the time that the
+// verdict of what lies behind it takes; also when it has that in the moment in which it is asked. One that says
+// nothing is given up.
+func TestVerdictTakesItsTime(t *testing.T) {
+	for name, c := range map[string]struct {
+		noops   int  // that are answered
+		crossed bool // one is answered after the verdict
+		silent  bool
+		bad     bool // the verdict
+	}{
+		"at once":    {},
+		"late":       {noops: 4},
+		"late no":    {noops: 3, bad: true},
+		"crossed":    {noops: 1, crossed: true},
+		"crossed no": {noops: 1, crossed: true, bad: true},
+		"silent":     {noops: 1, silent: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			unheard := make(chan int, 1) // how many NOOPs were not answered
+			f := newFake(t, func(fc *fakeConn, w, arg string) string {
+				if w != "STOR" {
+					return ""
+				}
+				fc.takes(arg)
+				r := bufio.NewReader(fc.c)
+				asked := func() {
+					if line, err := r.ReadString('\n'); err != nil || line != "NOOP\r\n" {
+						t.Errorf("while it waits it says %q, %v", line, err)
+					}
+				}
+				for range c.noops {
+					asked()
+					fc.say("200 I am here")
+				}
+				final := "226 The file is taken: 5 bytes."
+				if c.bad {
+					final = "552 It is too large for what lies behind"
+				}
+				switch {
+				case c.silent:
+					for n := 0; ; n++ {
+						if _, err := r.ReadString('\n'); err != nil {
+							unheard <- n
+							return hangUp
+						}
+					}
+				case c.crossed:
+					asked()
+					return final + "\r\n200 I am here"
+				}
+				return final
+			})
+			f.mu.Lock()
+			f.feat = " ATOMIC\r\n SIZE\r\n EPSV\r\n"
+			f.mu.Unlock()
+			s := f.mustOpen()
+			if !s.Capabilities().Verdict {
+				t.Error("the node does not know it")
+			}
+			st, err := s.Write(t.Context(), "/f", plugins.WriteRequest{Size: 5})
+			if err == nil {
+				_, err = st.Write([]byte("12345"))
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.timeout = 100 * time.Millisecond
+			_, err = st.Commit(t.Context())
+			switch {
+			case c.silent:
+				isKind(t, err, fault.DeadPeer, "STOR")
+				if n := <-unheard; n != 2 {
+					t.Errorf("it was asked %d times more", n)
+				}
+			case c.bad:
+				isKind(t, err, fault.NoSpace, "552", "what lies behind")
+			case err != nil:
+				t.Error(err)
+			}
+			s.mu.Lock()
+			if len(s.idle) > 0 && (c.silent || c.crossed) {
+				t.Error("somebody may take a late reply for another's")
+			}
+			s.mu.Unlock()
+			s.timeout = time.Minute
+			if err := s.with(t.Context(), func(c *conn) error {
+				_, err := c.must(t.Context(), "TYPE", "I")
+				return err
+			}); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }

@@ -71,9 +71,10 @@ type staged struct {
 	path   string
 	part   string
 	token  token
-	size   int64 // that was promised; -1: none
-	offset int64 // where writing began
-	sent   int64 // bytes of the file that were written, with those before offset
+	size   int64     // that was promised; -1: none
+	time   time.Time // that it is to have; zero: any
+	offset int64     // where writing began
+	sent   int64     // bytes of the file that were written, with those before offset
 	sum    hash.Hash
 	alg    algorithm
 	err    error // of Write
@@ -100,11 +101,12 @@ func (s *session) Write(ctx context.Context, name string, w plugins.WriteRequest
 	if err != nil {
 		return nil, err
 	}
+	s.anew()
 	c, err := s.takeTo(ctx, true)
 	if err != nil {
 		return nil, err
 	}
-	st := &staged{s: s, path: target, part: tok.part(target), token: tok, size: w.Size}
+	st := &staged{s: s, path: target, part: tok.part(target), token: tok, size: w.Size, time: w.Modified}
 	if s.whole() {
 		st.part = target
 	}
@@ -231,9 +233,7 @@ func (st *staged) commit(ctx context.Context) (a plugins.Attr, err error) {
 		c.kill()
 		return a, c.said(fault.Corrupt, "STOR", st.path, "%d bytes were written of a file of %d", st.sent, st.size)
 	}
-	if st.s.whole() {
-		st.t.patience = verdict
-	}
+	st.t.judged = st.s.whole()
 	if err := st.ended(); err != nil {
 		return a, err
 	}
@@ -260,20 +260,23 @@ func (st *staged) commit(ctx context.Context) (a plugins.Attr, err error) {
 			return a, err
 		}
 	}
+	timed, err := c.timed(ctx, st.part, st.time)
+	if err != nil {
+		return a, err
+	}
 	if err := st.s.publish(ctx, c, st.part, st.path, n, false); err != nil {
 		return a, err
 	}
-	t, _ := c.modified(ctx, st.path) // whatever becomes of this: the file has its name
+	t := st.time.Truncate(time.Second)
+	if !timed {
+		t, _ = c.modified(ctx, st.path) // whatever becomes of this: the file has its name
+	}
 	verified := "size"
 	if st.sum != nil {
 		verified = st.alg.name
 	}
 	return plugins.Attr{Name: st.named(), Size: n, Modified: t, Verified: verified}, nil
 }
-
-// verdict is how long a server may take that does all there is to do with a file before it
-// confirms it. The context of Commit ends it earlier.
-const verdict = 10 * time.Minute
 
 // taken is what a server has confirmed that has named the file by that. It says how many
 // bytes it has: SIZE might not find what went on from there.
@@ -284,6 +287,7 @@ func (st *staged) taken() (plugins.Attr, error) {
 			return plugins.Attr{}, st.t.c.said(fault.Corrupt, "STOR", st.path, "%d bytes were sent, and the server has taken %d", st.sent, n)
 		}
 	}
+	st.s.full.Store(false)
 	return a, nil
 }
 
@@ -327,8 +331,12 @@ func (st *staged) release() {
 // publish gives a part its name. Whether the server replaces an older file is its affair;
 // with replace=delete that is removed before.
 // ready: it was told directly before what is to be renamed.
-func (s *session) publish(ctx context.Context, c *conn, part, target string, size int64, ready bool) error {
-	var err error
+func (s *session) publish(ctx context.Context, c *conn, part, target string, size int64, ready bool) (err error) {
+	defer func() {
+		if err == nil {
+			s.full.Store(false)
+		}
+	}()
 	if ready {
 		_, err = c.must(ctx, "RNTO", target)
 	} else {

@@ -241,7 +241,7 @@ func (w writer) Write(ctx context.Context, name string, r plugins.WriteRequest) 
 	if len(r.ID) > plugins.MaxID {
 		return nil, fault.New("write", fault.TooLong, "the id of what is written has %d bytes, the limit is %d", len(r.ID), plugins.MaxID)
 	}
-	request := &bridgepb.WriteRequest{Session: s.number, Name: name, Size: r.Size, Resume: r.Resume, Id: r.ID, Again: r.Again}
+	request := &bridgepb.WriteRequest{Session: s.number, Name: name, Size: r.Size, Resume: r.Resume, Id: r.ID, Again: r.Again, Modified: plugins.Nanoseconds(r.Modified)}
 	t := &staged{s: s, ctx: ctx}
 	if s.p.channels() {
 		var err error
@@ -370,7 +370,11 @@ func (t *staged) closeChannel() {
 // Commit implements plugins.Staged.
 func (t *staged) Commit(ctx context.Context) (plugins.Attr, error) {
 	t.end(ctx)
-	m, err := call(ctx, t.s, commitTimes*t.s.p.cfg.Call, t.s.p.bridge.Commit, &bridgepb.CommitRequest{Write: t.id, Bytes: t.n})
+	most := commitTimes * t.s.p.cfg.Call
+	if t.s.can.Verdict {
+		most = max(most, plugins.MaxVerdict)
+	}
+	m, err := call(ctx, t.s, most, t.s.p.bridge.Commit, &bridgepb.CommitRequest{Write: t.id, Bytes: t.n})
 	return attr(m), err
 }
 

@@ -2,7 +2,6 @@ package host
 
 import (
 	"strings"
-	"time"
 
 	"github.com/pannier/pannier/plugins"
 	"github.com/pannier/pannier/spec/bridgepb"
@@ -12,11 +11,7 @@ import (
 // What a plugin says, as types of package plugins.
 
 func attr(m *bridgepb.Attr) plugins.Attr {
-	a := plugins.Attr{Name: m.GetName(), Size: max(m.GetSize(), -1), Dir: m.GetDir(), Verified: verified(m.GetVerified())}
-	if m.GetModified() != 0 {
-		a.Modified = time.Unix(0, m.GetModified())
-	}
-	return a
+	return plugins.Attr{Name: m.GetName(), Size: max(m.GetSize(), -1), Modified: plugins.TimeOf(m.GetModified()), Dir: m.GetDir(), Verified: verified(m.GetVerified())}
 }
 
 // mostVerified is the most bytes of a word for what was compared: a record has room for two.
@@ -49,7 +44,7 @@ func text(s string) string {
 
 func capabilities(m *bridgepb.Capabilities) plugins.Capabilities {
 	return plugins.Capabilities{Offsets: m.GetOffsets(), Write: m.GetWrite(), Resume: m.GetResume(), Atomic: m.GetAtomic(), List: m.GetList(),
-		Rename: m.GetRename(), Remove: m.GetRemove(), Mkdir: m.GetMkdir(), Checksums: m.GetChecksums(), Copy: m.GetCopy(), Notes: m.GetNotes(), Kept: m.GetKept(), Single: m.GetSingle()}
+		Rename: m.GetRename(), Remove: m.GetRemove(), Mkdir: m.GetMkdir(), Checksums: m.GetChecksums(), Copy: m.GetCopy(), Notes: m.GetNotes(), Kept: m.GetKept(), Single: m.GetSingle(), Times: m.GetTimes(), Verdict: m.GetVerdict()}
 }
 
 func description(m *bridgepb.DescribeReply) plugins.Description {

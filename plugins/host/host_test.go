@@ -41,6 +41,8 @@ func TestMain(m *testing.M) {
 			plugins.Serve(lineServer{}, host.Node)
 		case "host":
 			beHost(os.Args[2])
+		case "mover":
+			beMover(os.Args[2])
 		case "noise":
 			fmt.Fprintln(os.Stderr, "what is this")
 			fmt.Println("this is no handshake")
@@ -469,8 +471,12 @@ func TestHung(t *testing.T) {
 		cfg, said := config(t)
 		cfg.Answer = 2 * time.Second
 		p := run(t, cfg)
-		s := open(t, p, t.TempDir())
-		put(t, s, "/a", make([]byte, 4<<20))
+		at := t.TempDir()
+		s := open(t, p, at)
+		put(t, s, "/a", nil)
+		if err := os.Truncate(filepath.Join(at, "a"), 4<<30); err != nil { // more than its threads can send until all have stopped
+			t.Fatal(err)
+		}
 		r, err := s.Read(t.Context(), "/a", 0)
 		if err != nil {
 			t.Fatal(err)
@@ -580,6 +586,107 @@ func beHost(sockets string) {
 	}
 	_ = json.NewEncoder(os.Stdout).Encode(map[string]int{"Plugin": s.PID, "Child": child})
 	select {}
+}
+
+// TestHostStopped: a host that is stopped in the middle of files goes on with the same process when it
+// is continued, and has all of them.
+func TestHostStopped(t *testing.T) {
+	at := t.TempDir()
+	b := bytes.Repeat([]byte("0123456789abcdef"), 1<<18) // more than is on its way
+	if err := os.WriteFile(filepath.Join(at, "in"), b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(os.Args[0], "mover", at)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _, _ = cmd.Process.Kill(), cmd.Wait() }()
+	said := json.NewDecoder(out)
+	var before, after struct {
+		Plugin int
+		Error  string
+	}
+	if err := said.Decode(&before); err != nil || before.Error != "" {
+		t.Fatal(before.Error, err)
+	}
+	if err := cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, func() bool {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", cmd.Process.Pid))
+		return err != nil || bytes.Contains(stat, []byte(") T ")) // other systems have no such file
+	})
+	if _, err := io.WriteString(in, "go on\n"); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(300 * time.Millisecond)
+	if err := cmd.Process.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	if err := said.Decode(&after); err != nil || after != before {
+		t.Fatalf("%+v, %+v, %v", before, after, err)
+	}
+	for _, name := range []string{"out", "copy"} {
+		if got, err := os.ReadFile(filepath.Join(at, name)); err != nil || !bytes.Equal(got, b) {
+			t.Errorf("%s has %d bytes, %v", name, len(got), err)
+		}
+	}
+}
+
+// beMover is the host that is stopped: it reads "in" of a plugin and writes it as "copy" here, and "out"
+// there, says so after a quarter, and goes on after a line.
+func beMover(at string) {
+	p := host.New(host.Config{Name: "odd", Path: os.Args[0], Args: []string{"plugin"}, Answer: time.Minute})
+	status := func(err error) {
+		s, failed := p.Describe(context.Background())
+		text := ""
+		if err = errors.Join(err, failed); err != nil {
+			text = err.Error()
+		}
+		_ = json.NewEncoder(os.Stdout).Encode(map[string]any{"Plugin": s.PID, "Error": text})
+	}
+	move := func() error {
+		ctx := context.Background()
+		s, err := p.Open(ctx, plugins.Endpoint{URL: "dir://" + at})
+		if err != nil {
+			return err
+		}
+		from, err := s.Read(ctx, "/in", 0)
+		if err != nil {
+			return err
+		}
+		to, err := s.(plugins.Writer).Write(ctx, "/out", plugins.WriteRequest{Size: -1})
+		if err != nil {
+			return err
+		}
+		f, err := os.Create(filepath.Join(at, "copy"))
+		if err != nil {
+			return err
+		}
+		both := io.MultiWriter(f, to)
+		_, err = io.CopyN(both, from, 1<<20)
+		status(err)
+		if _, err := bufio.NewReader(os.Stdin).ReadString('\n'); err != nil {
+			return err
+		}
+		if _, err := io.Copy(both, from); err != nil {
+			return err
+		}
+		_, err = to.Commit(ctx)
+		return errors.Join(err, from.Close(), f.Close())
+	}
+	status(move())
+	_ = p.Close(context.Background())
+	os.Exit(0)
 }
 
 func describe(t *testing.T, p *host.Plugin) host.Status {
@@ -694,6 +801,65 @@ func TestFirstLine(t *testing.T) {
 		}
 		if key, ok := c.PublicKey.(*ecdsa.PublicKey); !ok || key.Params().Name != "P-256" || c.VerifyHostname("localhost") != nil {
 			t.Errorf("%T %v", c.PublicKey, c.DNSNames)
+		}
+	}
+}
+
+// judge is a server that says until when the end of a file may take.
+type judge struct {
+	dir.Driver
+	verdict bool
+	until   chan time.Time
+}
+
+func (j judge) Open(ctx context.Context, to plugins.Endpoint) (plugins.Session, error) {
+	s, err := j.Driver.Open(ctx, to)
+	if err != nil {
+		return nil, err
+	}
+	return judging{s.(writes), j}, nil
+}
+
+type judging struct {
+	writes
+	is judge
+}
+
+func (j judging) Capabilities() plugins.Capabilities {
+	c := j.writes.Capabilities()
+	c.Verdict = j.is.verdict
+	return c
+}
+
+func (j judging) Write(ctx context.Context, name string, r plugins.WriteRequest) (plugins.Staged, error) {
+	st, err := j.writes.Write(ctx, name, r)
+	return judged{st, j.is.until}, err
+}
+
+type judged struct {
+	plugins.Staged
+	until chan time.Time
+}
+
+func (j judged) Commit(ctx context.Context) (plugins.Attr, error) {
+	at, _ := ctx.Deadline()
+	j.until <- at
+	return j.Staged.Commit(ctx)
+}
+
+// TestVerdictHasTime: the end of a file has minutes, and a day where it is the verdict of what lies behind the
+// server.
+func TestVerdictHasTime(t *testing.T) {
+	for verdict, most := range map[bool]time.Duration{false: 10 * time.Minute, true: plugins.MaxVerdict} {
+		until := make(chan time.Time, 1)
+		p := host.InProcess(host.Config{}, judge{verdict: verdict, until: until})
+		s := open(t, p, t.TempDir())
+		began := time.Now()
+		if err := sends(t.Context(), s, "/x", []byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		if left := (<-until).Sub(began); left < most-time.Minute || left > most+time.Hour || s.Capabilities().Verdict != verdict {
+			t.Errorf("verdict %v: it may take %v, %+v", verdict, left, s.Capabilities())
 		}
 	}
 }

@@ -147,3 +147,43 @@ func TestEntries(t *testing.T) {
 		}
 	}
 }
+
+// copying is a plugin whose copy is cut off by its context, after what it has said.
+type copying struct {
+	bridgepb.BridgeClient
+	grpc.ServerStreamingClient[bridgepb.CopyReply]
+	said []*bridgepb.CopyReply
+}
+
+func (c *copying) Copy(context.Context, *bridgepb.CopyRequest, ...grpc.CallOption) (grpc.ServerStreamingClient[bridgepb.CopyReply], error) {
+	return c, nil
+}
+
+func (c *copying) Recv() (*bridgepb.CopyReply, error) {
+	if len(c.said) == 0 {
+		return nil, context.Canceled
+	}
+	m := c.said[0]
+	c.said = c.said[1:]
+	return m, nil
+}
+
+// TestCopyCut: a copy that is cut off says from where it can go on, as the plugin last said.
+func TestCopyCut(t *testing.T) {
+	for _, c := range []struct {
+		said  []*bridgepb.CopyReply
+		bytes int64
+		want  string
+	}{
+		{nil, 0, ""},
+		{[]*bridgepb.CopyReply{{Bytes: 1, Resume: []byte("a")}, {Bytes: 2, Resume: []byte("b")}}, 2, "b"},
+		{[]*bridgepb.CopyReply{{Bytes: 1, Resume: []byte("a")}, {Bytes: 2}}, 2, "a"},
+		{[]*bridgepb.CopyReply{{Bytes: 1, Resume: []byte("a")}, {Bytes: 2, Done: true}}, 2, ""},
+	} {
+		p := &process{bridge: &copying{said: c.said}, gone: make(chan struct{})}
+		r, _ := copier{&session{p: p}}.Copy(t.Context(), "/x", &session{p: p}, "/y", plugins.CopyRequest{})
+		if string(r.Resume) != c.want || r.Bytes != c.bytes {
+			t.Errorf("%v: %d bytes, it goes on from %q", c.said, r.Bytes, r.Resume)
+		}
+	}
+}

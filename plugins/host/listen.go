@@ -21,10 +21,6 @@ import (
 // A plugin that serves foreign clients asks the node what they may do, by the same
 // contract, the other way round: here is the node's end of that, and the plugin's.
 
-// commitTime is how long a plugin waits for the end of a file that a foreign client has
-// sent: other nodes may have to take it first.
-const commitTime = 24 * time.Hour
-
 // Listen has the plugin serve foreign clients at l until ctx ends; node is asked what they
 // may do. The socket is handed over, and stays open here. started is called when clients
 // are served. It returns the reason that they are not any more, fault.Lost when the
@@ -125,7 +121,7 @@ func Node(conn, descriptors *net.UnixConn) (plugins.Driver, io.Closer, error) {
 		return nil, nil, fault.Wrap("reach the node", "", err)
 	}
 	cfg := Config{Name: "node"}.orDefaults()
-	cfg.Call = commitTime / commitTimes
+	cfg.Call = plugins.MaxVerdict / commitTimes // of the end of a file that a foreign client has sent: other nodes may have to take it first
 	p := &process{cfg: cfg, bridge: bridgepb.NewBridgeClient(cc), description: &bridgepb.DescribeReply{Name: "node", Channels: true},
 		fds: descriptors, began: time.Now(), gone: make(chan struct{}), tells: true}
 	p.kill = sync.OnceFunc(func() {

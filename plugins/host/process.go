@@ -237,7 +237,8 @@ func (p *process) stop(ctx context.Context, client *plugin.Client, r *runner) {
 }
 
 // watch asks now and then whether the process answers, and kills one that does not:
-// whoever waits for it learns that it is gone.
+// whoever waits for it learns that it is gone. When it is this process that stood still, as one that
+// was stopped or whose host was, nothing is known of the other, and it is asked again.
 func (p *process) watch() {
 	tick := time.NewTicker(p.cfg.Answer)
 	defer tick.Stop()
@@ -247,10 +248,14 @@ func (p *process) watch() {
 			return
 		case <-tick.C:
 		}
+		asked := time.Now()
 		ctx, cancel := context.WithTimeout(context.Background(), p.cfg.Answer)
 		_, err := p.health.Check(ctx, &grpc_health_v1.HealthCheckRequest{Service: plugin.GRPCServiceName})
 		late := ctx.Err() != nil
 		cancel()
+		if time.Since(asked) > p.cfg.Answer*3/2 {
+			continue
+		}
 		if err != nil && late && !p.isGone() && !p.stopping.Load() {
 			p.cfg.Log.Error("plugin does not answer, killed", "pid", p.pid, "within", p.cfg.Answer)
 			p.kill()

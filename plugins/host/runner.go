@@ -28,20 +28,21 @@ import (
 // runner is a plugin's process, as go-plugin's runner.Runner: it knows nothing of
 // calls.
 type runner struct {
-	cfg    Config
-	env    []string // go-plugin's
-	dir    string   // of its socket
-	file   *os.File // the program
-	said   *said
-	synced []io.Closer // of what go-plugin passes on
-	cmd    *exec.Cmd
-	lease  *os.File      // its end is the process's
-	fds    *net.UnixConn // over which descriptors go; nil where the system has no such sockets
-	first  *io.PipeReader
-	reaped chan struct{} // closed when it has ended and its number may be another's
-	exited chan struct{} // closed when all that it has said was read, too
-	fate   error         // then
-	ends   sync.Once
+	cfg     Config
+	env     []string // go-plugin's
+	dir     string   // of its socket
+	file    *os.File // the program
+	said    *said
+	synced  []io.Closer // of what go-plugin passes on
+	cmd     *exec.Cmd
+	lease   *os.File      // its end is the process's
+	fds     *net.UnixConn // over which descriptors go; nil where the system has no such sockets
+	first   *io.PipeReader
+	reaping sync.Mutex    // Kill and the end of its number, one at a time
+	reaped  chan struct{} // closed when its number may be another's
+	exited  chan struct{} // closed when all that it has said was read, too
+	fate    error         // then
+	ends    sync.Once
 }
 
 // open opens the program and checks it; sum is its digest. Its descriptor is above those
@@ -128,23 +129,32 @@ func adviseIf(err error, advice string) error {
 
 // Start implements runner.Runner.
 func (r *runner) Start(context.Context) (err error) {
+	var ours []io.Closer // this end of all, until the process runs
+	defer func() {
+		if err != nil {
+			for _, end := range ours {
+				_ = end.Close()
+			}
+		}
+	}()
 	lease, leaseEnd, err := os.Pipe()
 	if err != nil {
 		return fault.Wrap("start plugin", r.cfg.Name, err)
 	}
 	defer lease.Close()
+	ours = append(ours, leaseEnd)
 	out, outEnd, err := os.Pipe()
 	if err != nil {
-		_ = leaseEnd.Close()
 		return fault.Wrap("start plugin", r.cfg.Name, err)
 	}
 	defer outEnd.Close()
+	ours = append(ours, out)
 	errs, errsEnd, err := os.Pipe()
 	if err != nil {
-		_, _ = leaseEnd.Close(), out.Close()
 		return fault.Wrap("start plugin", r.cfg.Name, err)
 	}
 	defer errsEnd.Close()
+	ours = append(ours, errs)
 	cmd := &exec.Cmd{Path: execPath(r.file.Fd(), r.cfg.Path), Args: append([]string{r.cfg.Path}, r.cfg.Args...), Env: environment(r.cfg, r.env),
 		Stdin: lease, Stdout: outEnd, Stderr: errsEnd, SysProcAttr: &syscall.SysProcAttr{Setpgid: true}}
 	if mine, its, err := pair(unix.SOCK_SEQPACKET); err == nil {
@@ -153,6 +163,7 @@ func (r *runner) Start(context.Context) (err error) {
 		if r.fds, err = unixConn(mine); err != nil {
 			return fault.Wrap("start plugin", r.cfg.Name, err)
 		}
+		ours = append(ours, r.fds)
 	}
 	program, limits := r.file, confine.Limits{Memory: max(r.cfg.Memory, 0), Files: r.cfg.Files}
 	if r.cfg.Path == self {
@@ -162,10 +173,6 @@ func (r *runner) Start(context.Context) (err error) {
 		limits.Memory = 0
 	}
 	if err := confine.Start(cmd, program, limits, r.cfg.Start); err != nil {
-		_, _, _ = leaseEnd.Close(), out.Close(), errs.Close()
-		if r.fds != nil {
-			_ = r.fds.Close()
-		}
 		if errors.Is(err, syscall.ENOEXEC) {
 			err = fault.New("execute", fault.Unsupported, "%w", syscall.ENOEXEC)
 		}
@@ -179,9 +186,7 @@ func (r *runner) Start(context.Context) (err error) {
 	heard.Go(func() { r.stdout(out, to) })
 	heard.Go(func() { lines(errs, r.said.line) })
 	go func() {
-		err := cmd.Wait()
-		_ = unix.Kill(-cmd.Process.Pid, unix.SIGKILL) // what it has started and left
-		close(r.reaped)
+		err := r.reap(cmd)
 		late := time.AfterFunc(time.Second, func() { // something outside its group has them still
 			_, _ = out.SetReadDeadline(time.Unix(1, 0)), errs.SetReadDeadline(time.Unix(1, 0))
 		})
@@ -272,6 +277,8 @@ func (r *runner) endLease() {
 // Kill implements runner.Runner: the whole group, at once.
 func (r *runner) Kill(context.Context) error {
 	r.endLease()
+	r.reaping.Lock()
+	defer r.reaping.Unlock()
 	select {
 	case <-r.reaped:
 	default:

@@ -158,6 +158,9 @@ func (c copier) Copy(ctx context.Context, name string, to plugins.Session, toNam
 			if err != nil {
 				return result, err
 			}
+			if len(from) > 0 {
+				result.Resume = from // should the plugin say nothing more, as after the end of ctx
+			}
 			if r.Progress != nil {
 				r.Progress(m.GetBytes(), from)
 			}

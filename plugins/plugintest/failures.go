@@ -1,6 +1,7 @@
 package plugintest
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -9,31 +10,35 @@ import (
 	"github.com/pannier/pannier/spec/fault"
 )
 
-// failures are the checks in which the server or the plugin's process fails.
-var failures = []check{
+// server are the checks in which the server fails.
+var server = []check{
 	{Server, "cut while reading", func(t *try) error {
 		if t.h.Cut == nil {
 			return skip("the harness cannot cut the server's connections")
 		}
-		return t.brokenRead(t.h.Cut, retried)
+		return t.brokenRead(t.h.Cut, retried, true)
 	}},
 	{Server, "cut while writing", func(t *try) error {
 		if t.h.Cut == nil {
 			return skip("the harness cannot cut the server's connections")
 		}
-		return t.brokenWrite(t.h.Cut, retried)
+		return t.brokenWrite(t.h.Cut, retried, true)
 	}},
+}
+
+// process are those in which the plugin's process does.
+var process = []check{
 	{Process, "killed while reading", func(t *try) error {
 		if t.h.Kill == nil {
 			return skip("the harness has no process to kill")
 		}
-		return t.brokenRead(t.h.Kill, []fault.Kind{fault.Lost})
+		return t.brokenRead(t.h.Kill, []fault.Kind{fault.Lost}, false)
 	}},
 	{Process, "killed while writing", func(t *try) error {
 		if t.h.Kill == nil {
 			return skip("the harness has no process to kill")
 		}
-		return t.brokenWrite(t.h.Kill, []fault.Kind{fault.Lost})
+		return t.brokenWrite(t.h.Kill, []fault.Kind{fault.Lost}, false)
 	}},
 	{Process, "killed, and gone on with", func(t *try) error {
 		if t.h.Kill == nil {
@@ -45,18 +50,19 @@ var failures = []check{
 		if t.h.Hang == nil {
 			return skip("the harness has no process to stop")
 		}
-		return t.brokenRead(t.h.Hang, []fault.Kind{fault.Lost, fault.DeadPeer})
+		return t.brokenRead(t.h.Hang, []fault.Kind{fault.Lost, fault.DeadPeer}, false)
 	}},
 	{Process, "stopped while writing", func(t *try) error {
 		if t.h.Hang == nil {
 			return skip("the harness has no process to stop")
 		}
-		return t.brokenWrite(t.h.Hang, []fault.Kind{fault.Lost, fault.DeadPeer})
+		return t.brokenWrite(t.h.Hang, []fault.Kind{fault.Lost, fault.DeadPeer}, false)
 	}},
 }
 
-// brokenRead has something happen in the middle of a file, which must not end well.
-func (t *try) brokenRead(happen func() error, kinds []fault.Kind) error {
+// brokenRead has something happen in the middle of a file, which must not end well: unless the
+// driver can begin again where it was, and then it has to end with all bytes.
+func (t *try) brokenRead(happen func() error, kinds []fault.Kind, again bool) error {
 	name, b, err := t.sample(64 << 20)
 	if err != nil {
 		return err
@@ -68,17 +74,18 @@ func (t *try) brokenRead(happen func() error, kinds []fault.Kind) error {
 	if err != nil {
 		return err
 	}
-	if _, err := io.CopyN(io.Discard, r, 1<<20); err != nil {
+	head := make([]byte, 1<<20)
+	if _, err := io.ReadFull(r, head); err != nil {
 		return err
 	}
 	if err := happen(); err != nil {
+		_ = r.Close()
 		return err
 	}
-	n, err := io.Copy(io.Discard, r)
-	if err == nil {
-		err = r.Close()
-	} else {
-		_ = r.Close()
+	rest, err := t.all(r)
+	n := len(rest)
+	if err == nil && again && bytes.Equal(head, b[:len(head)]) && bytes.Equal(rest, b[len(head):]) {
+		return nil
 	}
 	if err := want(fmt.Sprintf("reading, of which %d bytes more came,", n), err, kinds...); err != nil {
 		return err
@@ -144,7 +151,7 @@ func (t *try) crashed() error {
 }
 
 // brokenWrite is the same for a file that is written: there is none after.
-func (t *try) brokenWrite(happen func() error, kinds []fault.Kind) error {
+func (t *try) brokenWrite(happen func() error, kinds []fault.Kind, again bool) error {
 	name := t.name("a")
 	s, err := t.begin(name, -1)
 	if err != nil {
@@ -155,6 +162,7 @@ func (t *try) brokenWrite(happen func() error, kinds []fault.Kind) error {
 		return err
 	}
 	if err := happen(); err != nil {
+		_, _ = s.Abort(t.ctx, false)
 		return err
 	}
 	for range 64 {
@@ -164,6 +172,9 @@ func (t *try) brokenWrite(happen func() error, kinds []fault.Kind) error {
 	}
 	if err == nil {
 		_, err = s.Commit(t.ctx)
+	}
+	if err == nil && again {
+		return t.same(name, bytes.Repeat(piece, 65))
 	}
 	if err := want("writing and committing", err, kinds...); err != nil {
 		return err

@@ -54,6 +54,32 @@ func (t *try) put(name string, b []byte) error {
 	return nil
 }
 
+// beyond is the size of a file whose offsets have more than 32 bits.
+var beyond = int64(4<<30 + 7)
+
+// beyondCheck is the check that makes one.
+const beyondCheck = "beyond 4 GiB"
+
+// zeros writes a file of them.
+func (t *try) zeros(name string, size int64) error {
+	s, err := t.begin(name, size)
+	if err != nil {
+		return err
+	}
+	piece := make([]byte, 1<<20)
+	for left := size; left > 0 && err == nil; left -= int64(len(piece)) {
+		_, err = s.Write(piece[:min(left, int64(len(piece)))])
+	}
+	if err == nil {
+		_, err = s.Commit(t.ctx)
+	}
+	if err != nil {
+		_, _ = s.Abort(t.ctx, false)
+		return fmt.Errorf("write %d bytes: %w", size, err)
+	}
+	return nil
+}
+
 // sample is a file to read: the harness's, or a new one of that many bytes.
 func (t *try) sample(n int) (name string, b []byte, err error) {
 	if _, err := t.writer(); err != nil {
@@ -72,12 +98,18 @@ func (t *try) read(ctx context.Context, name string, offset int64) ([]byte, erro
 	if err != nil {
 		return nil, err
 	}
-	return all(r)
+	return t.all(r)
 }
 
-func all(r io.ReadCloser) ([]byte, error) {
+// all reads to the end, if that comes before anything a check wants: a driver that begins a file of 4 GiB where it
+// should not is to fail a check, and not to take all memory.
+func (t *try) all(r io.ReadCloser) ([]byte, error) {
+	most := int64(max(64<<20, len(t.h.Content)))
 	var b bytes.Buffer
-	_, err := io.Copy(&b, r)
+	n, err := io.Copy(&b, io.LimitReader(r, most+1))
+	if n > most {
+		err = fmt.Errorf("it does not end after %d bytes, and no check reads as many", most)
+	}
 	return b.Bytes(), errors.Join(err, r.Close())
 }
 

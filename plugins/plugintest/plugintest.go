@@ -31,15 +31,28 @@ type Harness struct {
 	Sample  string // a file that is there, for servers that cannot be written to
 	Content []byte // of Sample
 
+	// Other logs in at another server with which that of Open may copy directly, in the same
+	// process of the plugin: at one where nobody else writes either.
+	Other func(ctx context.Context) (plugins.Session, error)
+
 	Entries int                                 // of the longest listing; 0: 10,000
 	Sparse  func(name string, size int64) error // makes a file of zeros at the server
+	Large   bool                                // without Sparse: more than 4 GiB may be written
 
 	Restart func(context.Context) error // ends the plugin in good order; the next Open is of another process, and of a host that has seen no crash
 	Kill    func() error                // ends the plugin's process with SIGKILL
 	Hang    func() error                // stops it with SIGSTOP
-	Cut     func() error                // breaks all connections of the plugin to its server
+	Cut     func() error                // breaks all connections of the plugin to its server; a Skip if there are none
 
-	Most time.Duration // of a check; 0: 2 min
+	Most time.Duration // of a check; 0: 2 min. What is written of more than 4 GiB has a second more for each 4 MiB
+}
+
+// more is how much longer a check may take than others.
+func (h Harness) more(c check) time.Duration {
+	if c.name == beyondCheck && h.Large && h.Sparse == nil {
+		return time.Duration(beyond/(4<<20)) * time.Second
+	}
+	return 0
 }
 
 // Levels are what a check is of.
@@ -48,11 +61,13 @@ const (
 	Write   = "write"   // files, names, directories
 	Resume  = "resume"  // going on
 	Server  = "server"  // the server fails
+	FXP     = "fxp"     // two servers that send to each other
+	Robust  = "robust"  // a host that does what it should not, or not when it should
 	Process = "process" // the plugin's process fails
 )
 
 // AllLevels are they, in the order in which they are made.
-func AllLevels() []string { return []string{Core, Write, Resume, Server, Process} }
+func AllLevels() []string { return []string{Core, Write, Resume, Server, FXP, Robust, Process} }
 
 // Outcome is how a check went.
 type Outcome string
@@ -82,7 +97,7 @@ type check struct {
 
 // checks are those of the harness's levels.
 func (h Harness) checks() []check {
-	return slices.DeleteFunc(slices.Concat(core, write, failures), func(c check) bool {
+	return slices.DeleteFunc(slices.Concat(core, write, server, copies, robust, process), func(c check) bool {
 		return h.Levels != nil && !slices.Contains(h.Levels, c.level)
 	})
 }
@@ -118,6 +133,9 @@ type skip string
 
 func (s skip) Error() string { return string(s) }
 
+// Skip is what a function of a Harness returns that cannot do its part here: the check is skipped.
+func Skip(why string) error { return skip(why) }
+
 // absent is what the capabilities do not list.
 type absent string
 
@@ -134,6 +152,7 @@ func (c check) do(ctx context.Context, h Harness) (r Result) {
 	if h.Entries == 0 {
 		h.Entries = 10000
 	}
+	most += h.more(c)
 	ctx, cancel := context.WithTimeout(ctx, most)
 	defer cancel()
 	t := &try{ctx: ctx, h: h}

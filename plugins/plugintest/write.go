@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/pannier/pannier/plugins"
 	"github.com/pannier/pannier/spec/fault"
@@ -218,6 +219,35 @@ var write = []check{
 		}
 		if done == 0 {
 			return absent("the server has nothing of it")
+		}
+		return nil
+	}},
+	{Write, "times", func(t *try) error {
+		if !t.can.Times {
+			return absent("the server keeps no times")
+		}
+		w, err := t.writer()
+		if err != nil {
+			return err
+		}
+		when := time.Date(2011, 12, 13, 14, 15, 16, 0, time.UTC)
+		for _, b := range [][]byte{content(1000, 11), nil} {
+			name := t.name(fmt.Sprint("of", len(b)))
+			s, err := w.Write(t.ctx, name, plugins.WriteRequest{Size: int64(len(b)), Modified: when})
+			if err != nil {
+				return err
+			}
+			if _, err := s.Write(b); err != nil {
+				return err
+			}
+			done, err := s.Commit(t.ctx)
+			if err != nil {
+				return err
+			}
+			a, err := t.s.Stat(t.ctx, name)
+			if err != nil || !a.Modified.Truncate(time.Second).Equal(when) || !done.Modified.Truncate(time.Second).Equal(when) {
+				return fmt.Errorf("a file that is to be of %v is of %v, and commit says %v: %w", when, a.Modified, done.Modified, err)
+			}
 		}
 		return nil
 	}},

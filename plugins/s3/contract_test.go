@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -29,6 +30,9 @@ func TestContract(t *testing.T) {
 	for _, secure := range []bool{false, true} {
 		t.Run(map[bool]string{false: "http", true: "tls"}[secure], func(t *testing.T) {
 			f := s3server.Start(t, secure)
+			if err := os.Mkdir(filepath.Join(f.Root, "other"), 0o755); err != nil {
+				t.Fatal(err)
+			}
 			cfg := host.Config{Name: "s3", Path: os.Args[0], Args: []string{"plugin"}, Drain: time.Second, Answer: 2 * time.Second}
 			p := host.New(cfg)
 			defer func() { _ = p.Close(context.Background()) }()
@@ -36,6 +40,11 @@ func TestContract(t *testing.T) {
 				Open: func(ctx context.Context) (plugins.Session, error) {
 					f.Restart() // after Cut
 					return p.Open(ctx, endpoint(f, "timeout", "5s"))
+				},
+				Other: func(ctx context.Context) (plugins.Session, error) {
+					e := endpoint(f, "timeout", "5s")
+					e.URL = strings.TrimSuffix(e.URL, s3server.Bucket) + "other"
+					return p.Open(ctx, e)
 				},
 				Entries: map[bool]int{false: 10_000, true: 2000}[secure],
 				Sparse: func(name string, size int64) error {

@@ -17,12 +17,16 @@ func (c *copying) inParts(ctx context.Context, k *token) (plugins.CopyResult, er
 	c.part = max(c.to.config.copyPart, (c.source.Size+maxParts-1)/maxParts)
 	count := int((c.source.Size + c.part - 1) / c.part)
 	have := map[int]minio.ObjectPart{}
+	var had int64 // bytes that an earlier copy has left
 	if k != nil && k.Upload != "" {
 		all, err := c.to.have(ctx, c.target, k.Upload)
 		same := k.ETag == c.source.ETag && k.Size == c.source.Size && k.Base == c.part
 		switch {
 		case err == nil && same:
 			c.upload, c.bare, have = k.Upload, k.Bare, all
+			for _, p := range all {
+				had += p.Size
+			}
 		case err == nil:
 			_ = c.to.abortUpload(ctx, c.target, k.Upload)
 		case fault.KindOf(err) != fault.Stale && fault.KindOf(err) != fault.NotFound:
@@ -39,7 +43,7 @@ func (c *copying) inParts(ctx context.Context, k *token) (plugins.CopyResult, er
 	}
 	resume := mustToken(token{Upload: c.upload, Base: c.part, ETag: c.source.ETag, Size: c.source.Size, Bare: c.bare})
 	if c.progress != nil {
-		c.progress(0, resume)
+		c.progress(had, resume)
 	}
 	parts := make([]minio.ObjectPart, count)
 	ctx, stop := context.WithCancelCause(ctx)

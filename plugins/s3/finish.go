@@ -29,6 +29,9 @@ func (t *staged) Commit(ctx context.Context) (plugins.Attr, error) {
 	t.attr, t.end1 = t.commit(ctx)
 	t.done = t.end1 == nil
 	if t.done {
+		if t.cur != nil {
+			t.cur.release()
+		}
 		t.end(context.Canceled)
 		t.broken(context.Canceled)
 	}

@@ -1,6 +1,7 @@
 package s3
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -25,7 +26,8 @@ type part struct {
 	etag   string // when the server has it
 	blocks []*[plugins.BlockSize]byte
 	sha    hash.Hash // nil with TLS, which proves that nothing was changed
-	weight int64     // that it holds of the memory
+	weight int64     // that it holds of the memory of its file
+	held   int64     // the same of all files
 }
 
 // write takes what there is room for up to most bytes.
@@ -47,8 +49,19 @@ func (p *part) write(b []byte, most int64) int {
 	return n
 }
 
+// hold waits until there is memory for so many bytes.
+func (p *part) hold(ctx context.Context, n int64) error {
+	if err := room.Acquire(ctx, n); err != nil {
+		return err
+	}
+	p.held = n
+	return nil
+}
+
 // release gives the memory back. Nobody reads the part then.
 func (p *part) release() {
+	room.Release(p.held)
+	p.held = 0
 	for _, b := range p.blocks {
 		blocks.Put(b)
 	}

@@ -17,7 +17,15 @@ const (
 	maxSize  = 5 << 40  // bytes of a file
 	memory   = 64 << 20 // bytes that a file on its way has in memory, or one part if that is larger
 	growth   = 2000     // parts after which those of a file of unknown size double
+
+	// everything is what all files on their way may have in memory, in this process: half of what a
+	// host gives one.
+	everything = 512 << 20
 )
+
+// room is of everything. Who waits for some holds none that another waits for: a part that is full
+// is on its way to the server, and goes.
+var room = semaphore.NewWeighted(everything)
 
 // staged is a file on its way. A file of at most one part is in memory until Commit, which
 // sends it; of a larger one parts are sent as they are full, several at a time, and kept
@@ -88,6 +96,9 @@ func (s *session) Write(ctx context.Context, name string, w plugins.WriteRequest
 	t.up, t.end = context.WithCancelCause(s.over)
 	if w.Resume != nil {
 		if err := t.resume(ctx, w.Resume); err != nil {
+			if t.cur != nil {
+				t.cur.release()
+			}
 			t.broken(err)
 			t.end(err)
 			return nil, err
@@ -115,6 +126,14 @@ func (t *staged) begin(ctx context.Context) error {
 		p.weight = min(p.weight, t.size)
 	}
 	if err := t.room.Acquire(ctx, p.weight); err != nil {
+		return err
+	}
+	all := t.most(number)
+	if t.size >= 0 {
+		all = min(all, t.size)
+	}
+	if err := p.hold(ctx, min(all, everything)); err != nil {
+		t.room.Release(p.weight)
 		return err
 	}
 	t.cur = p

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -91,6 +92,50 @@ func TestMemory(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestMemoryOfAll: all files of a process together hold no more than it says, whatever their
+// sessions; who waits goes on when there is room again, and nothing is held when all are over.
+func TestMemoryOfAll(t *testing.T) {
+	f := newFake(t)
+	const part, files = 64 << 20, 12
+	begun := make(chan plugins.Staged, files)
+	for i := range files {
+		s := opens(t, f.endpoint("part-size", "64"))
+		st, err := s.Write(t.Context(), fmt.Sprint("/", i), plugins.WriteRequest{Size: part})
+		if err != nil {
+			t.Fatal(err)
+		}
+		go func() {
+			if _, err := st.Write(make([]byte, 1)); err != nil {
+				t.Error(err)
+			}
+			begun <- st
+		}()
+	}
+	var all []plugins.Staged
+	waiting := files - everything/part
+	for range everything / part {
+		all = append(all, <-begun)
+	}
+	select {
+	case st := <-begun:
+		t.Error("one more has begun than there is room for")
+		all, waiting = append(all, st), waiting-1
+	case <-time.After(100 * time.Millisecond):
+	}
+	for len(all) > 0 { // each makes room for one that waits
+		if _, err := all[0].Abort(t.Context(), false); err != nil {
+			t.Error(err)
+		}
+		if all = all[1:]; waiting > 0 {
+			all, waiting = append(all, <-begun), waiting-1
+		}
+	}
+	if !room.TryAcquire(everything) {
+		t.Fatal("what no file has any more is held")
+	}
+	room.Release(everything)
 }
 
 // TestNotSeen: parts of a large file are at the server, and nobody sees them before Commit.

@@ -3,6 +3,7 @@ package sftp
 import (
 	"context"
 	"encoding"
+	"math"
 	"time"
 
 	"github.com/pannier/pannier/plugins"
@@ -38,6 +39,9 @@ func (st *staged) commit(ctx context.Context) (a plugins.Attr, err error) {
 	if st.size >= 0 && st.sent != st.size {
 		return a, c.said(fault.Corrupt, "WRITE", st.path, "%d bytes were written of a file of %d", st.sent, st.size)
 	}
+	if err := st.timed(ctx); err != nil {
+		return a, err
+	}
 	if err := st.sync(ctx); err != nil {
 		return a, err
 	}
@@ -71,12 +75,30 @@ func (st *staged) commit(ctx context.Context) (a plugins.Attr, err error) {
 	return plugins.Attr{Name: st.named(), Size: st.sent, Modified: found.modified, Verified: verified}, nil
 }
 
+// timed gives the file its time, as far as the protocol can say it: seconds in 32 bits. That the
+// server does not take it is no failure of the file.
+func (st *staged) timed(ctx context.Context) error {
+	t := st.time.Unix()
+	if !st.s.caps.Times || st.time.IsZero() || t < 0 || t > math.MaxUint32 {
+		return nil
+	}
+	err := st.c.simple(ctx, "FSETSTAT", ask(fxFsetstat, st.handle).number(hasTimes).number(uint32(time.Now().Unix())).number(uint32(t)), st.part)
+	if err != nil && (st.c.dead() || ctx.Err() != nil) {
+		return err
+	}
+	return nil
+}
+
 // sync has the bytes on the server's disk, where it offers that.
 func (st *staged) sync(ctx context.Context) error {
 	if !st.c.has(extSync) {
 		return nil
 	}
-	_, err := st.c.do(ctx, fxStatus, ask(fxExtended, extSync, st.handle), &call{op: extSync, path: st.part, slow: patience(st.sent)})
+	return st.fsync(ctx, st.handle, st.sent)
+}
+
+func (st *staged) fsync(ctx context.Context, handle string, size int64) error {
+	_, err := st.c.do(ctx, fxStatus, ask(fxExtended, extSync, handle), &call{op: extSync, path: st.part, slow: patience(size)})
 	if is(err, codeUnsupported) { // by the file's file system
 		return nil
 	}
@@ -187,7 +209,7 @@ func (st *staged) Abort(ctx context.Context, keep bool) ([]byte, error) {
 	}
 	st.release()
 	if keep {
-		st.kept = st.keep()
+		st.kept = st.keep().bytes()
 		return st.kept, nil
 	}
 	if st.gone {
@@ -200,21 +222,55 @@ func (st *staged) Abort(ctx context.Context, keep bool) ([]byte, error) {
 	return nil, nil
 }
 
-// keep is what a later Write goes on from.
-func (st *staged) keep() []byte {
+// keep is what a later Write goes on from: what the server has confirmed. If the connection is
+// lost, that may be because the server's host has failed, with all that was in its memory: then it
+// is what was on disk, at a server that says so.
+func (st *staged) keep() token {
 	st.acks.Lock()
 	defer st.acks.Unlock()
+	if st.c.has(extSync) && !st.direct && st.c.dead() {
+		if st.synced != nil {
+			return *st.synced
+		}
+		return token{ID: st.token.ID}
+	}
+	return st.now()
+}
+
+// now is how much the server has confirmed. st.acks is held.
+func (st *staged) now() token {
 	t := token{ID: st.token.ID, At: st.settled}
 	if m, ok := st.sum.(encoding.BinaryMarshaler); ok {
 		if state, err := m.MarshalBinary(); err == nil {
 			t.Algorithm, t.State = st.alg.name, state
 		}
 	}
-	return t.bytes()
+	return t
 }
 
-// Checkpoint implements plugins.Checkpointer: what the server has confirmed by now.
-func (st *staged) Checkpoint(context.Context) ([]byte, error) { return st.keep(), nil }
+// Checkpoint implements plugins.Checkpointer: what the server has confirmed by now, once it is on
+// its disk.
+func (st *staged) Checkpoint(ctx context.Context) ([]byte, error) {
+	st.acks.Lock()
+	now := st.now()
+	st.acks.Unlock()
+	st.mu.Lock()
+	handle, over := st.handle, st.over
+	st.mu.Unlock()
+	if st.direct || over || !st.c.has(extSync) || now.At == st.offset { // or nothing is new
+		return st.keep().bytes(), nil
+	}
+	switch err := st.fsync(ctx, handle, now.At); {
+	case err != nil && (st.c.dead() || ctx.Err() != nil):
+		return nil, err
+	case err != nil: // nothing more than before
+		return nil, nil
+	}
+	st.acks.Lock()
+	st.synced = &now
+	st.acks.Unlock()
+	return now.bytes(), nil
+}
 
 // discard removes what the server has, if it has anything.
 func (st *staged) discard(ctx context.Context) error {

@@ -44,6 +44,7 @@ type call struct {
 	op, path string
 	into     []byte        // where the bytes of DATA go; nil: to body
 	slow     time.Duration // the server may take so much longer than usual
+	lasting  bool          // or as long as it answers to other things
 	closes   bool          // the reply is a handle: closed if nobody wants it
 
 	n     int // bytes in into
@@ -121,7 +122,7 @@ func (c *conn) start(ctx context.Context, m message, k *call) error {
 	}
 	c.next++
 	k.id = c.next
-	if len(c.waiting) == 0 {
+	if !c.owes() {
 		c.stamp()
 	}
 	k.asked = time.Now()
@@ -155,6 +156,16 @@ func (c *conn) wait(ctx context.Context, k *call) error {
 		c.leave(k)
 		return failed(ctx, k.op, c.at(k.path), ctx.Err())
 	}
+}
+
+// owes says whether a reply is due. c.mu is held.
+func (c *conn) owes() bool {
+	for _, k := range c.waiting {
+		if !k.lasting || !k.sent {
+			return true
+		}
+	}
+	return false
 }
 
 // leave says that nobody waits any more.
@@ -344,7 +355,7 @@ func (k *call) receive(r *bufio.Reader, typ byte, rest int) error {
 }
 
 // watch ends a connection whose server owes a reply and is silent, and asks one that is
-// not used for a sign of life.
+// not used, or has something lasting to do, for a sign of life.
 func (c *conn) watch() {
 	t := time.NewTicker(max(min(c.s.timeout/4, tick(c.s.keepalive)), time.Millisecond))
 	defer t.Stop()
@@ -356,15 +367,18 @@ func (c *conn) watch() {
 		}
 		quiet := time.Since(c.began) - time.Duration(c.moved.Load())
 		c.mu.Lock()
-		owed, most, op := len(c.waiting), c.s.timeout, ""
+		owed, most, op := c.owes(), c.s.timeout, ""
 		for _, k := range c.waiting {
-			most, op = max(most, c.s.timeout+k.slow), k.op
+			if most = max(most, c.s.timeout+k.slow); op == "" || !k.lasting {
+				op = k.op
+			}
 		}
+		lasting := len(c.waiting) > 0
 		c.mu.Unlock()
 		switch {
-		case owed > 0 && quiet > most:
+		case owed && quiet > most:
 			c.kill(fault.New("wait for reply", fault.DeadPeer, "the server says nothing for %v, while a reply to %s is due", quiet.Round(time.Millisecond), op))
-		case owed == 0 && c.s.keepalive > 0 && quiet > c.s.keepalive:
+		case !owed && (c.s.keepalive > 0 && quiet > c.s.keepalive || lasting && quiet > c.s.timeout):
 			_ = c.start(context.Background(), ask(fxRealpath, "."), &call{op: "REALPATH", path: ""})
 		}
 	}

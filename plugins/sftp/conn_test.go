@@ -80,6 +80,63 @@ func TestSilence(t *testing.T) {
 	})
 }
 
+// TestVerdictTakesItsTime: the reply to a CLOSE that is the verdict of what lies behind a server takes what that
+// takes, as long as the server answers to other things; other replies that are due are not waited for longer.
+func TestVerdictTakesItsTime(t *testing.T) {
+	for _, keepalive := range []time.Duration{0, 20 * time.Second} {
+		synctest.Test(t, func(t *testing.T) {
+			c, its := piped(30*time.Second, keepalive)
+			var verdict, others atomic.Int64 // ns; -1: never
+			verdict.Store(int64(5 * time.Hour))
+			others.Store(int64(time.Second))
+			go func() {
+				for {
+					typ, body, err := nextMessage(its)
+					if err != nil {
+						return
+					}
+					wait := time.Duration(others.Load())
+					if typ == fxClose {
+						wait = time.Duration(verdict.Load())
+					}
+					if wait < 0 {
+						continue
+					}
+					go func() {
+						time.Sleep(wait)
+						m := number(body).number(0).text("").text("")
+						_, _ = its.Write(append(append(binary.BigEndian.AppendUint32(nil, uint32(len(m)+1)), fxStatus), m...))
+					}()
+				}
+			}()
+			closing := func() error {
+				_, err := c.do(t.Context(), fxStatus, ask(fxClose, "x"), &call{op: "CLOSE", path: "/x", lasting: true})
+				return err
+			}
+			began := time.Now()
+			if err := closing(); err != nil || time.Since(began) < 5*time.Hour {
+				t.Errorf("a verdict after hours: %v after %v", err, time.Since(began))
+			}
+			verdict.Store(-1)
+			over := make(chan error, 1)
+			go func() { over <- closing() }()
+			time.Sleep(25 * time.Second)
+			others.Store(int64(28 * time.Second)) // each has its time from when it was asked
+			if err := c.simple(t.Context(), "REMOVE", ask(fxRemove, "/y"), "/y"); err != nil {
+				t.Errorf("beside it: %v", err)
+			}
+			others.Store(-1)
+			began = time.Now()
+			isKind(t, <-over, fault.DeadPeer, "CLOSE", "/x", "REALPATH")
+			if took := time.Since(began); took > 3*time.Minute {
+				t.Errorf("a server that says nothing any more is noticed after %v", took)
+			}
+			_ = its.Close()
+			synctest.Wait()
+		})
+	}
+}
+
 // TestSlowLine: a server that takes what is sent, slowly, is no silent one, and gets fewer
 // pieces at a time.
 func TestSlowLine(t *testing.T) {

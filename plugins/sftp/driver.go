@@ -30,6 +30,7 @@ func (Driver) Describe() plugins.Description {
 			{Name: "keepalive", Help: "After how long an unused connection is asked for a sign of life; 0s never.", Default: "30s"},
 			{Name: "verify", Help: "How a written file is compared: hash where the server can, or size.", Default: "hash"},
 			{Name: "replace", Help: "An older file of the name, where the server's rename replaces none: rename fails then, delete removes it before.", Default: "rename"},
+			{Name: "times", Help: "What is written has the time of its source: keep, or off.", Default: "keep"},
 			{Name: "max-entries", Help: "How many entries a directory may have.", Default: "1000000"},
 		},
 	}
@@ -50,6 +51,7 @@ type config struct {
 	keepalive   time.Duration
 	hash        bool
 	deleteFirst bool
+	times       bool
 	maxEntries  int
 }
 
@@ -86,6 +88,7 @@ func configure(to plugins.Endpoint) (*config, error) {
 	}
 	o := plugins.ReadOptions("sftp", (Driver{}).Describe().Options, to.Options)
 	c.old, c.hash, c.deleteFirst = o.One("algorithms", "modern", "old") == "old", o.One("verify", "hash", "size") == "hash", o.One("replace", "rename", "delete") == "delete"
+	c.times = o.One("times", "keep", "off") == "keep"
 	c.connections, c.maxEntries = o.Number("connections", 16), o.Number("max-entries", 1e9)
 	c.timeout, c.keepalive = o.Duration("timeout", time.Millisecond, time.Hour), o.Duration("keepalive", 0, time.Hour)
 	if o.Err() != nil {

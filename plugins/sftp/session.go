@@ -191,7 +191,8 @@ func (s *session) learn(ctx context.Context, c *conn) error {
 		home = "/"
 	}
 	s.base = path.Join(home, s.config.base)
-	s.caps = plugins.Capabilities{Offsets: true, Write: true, Resume: true, Atomic: c.has(extRename) || c.has(extWhole), List: true, Rename: c.has(extRename) || !c.has(extWhole), Remove: true, Mkdir: true}
+	s.caps = plugins.Capabilities{Offsets: true, Write: true, Resume: true, Atomic: c.has(extRename) || c.has(extWhole), List: true, Rename: c.has(extRename) || !c.has(extWhole), Remove: true, Mkdir: true,
+		Times: s.times && !c.has(extWhole), Verdict: c.has(extWhole)}
 	if s.caps.Checksums, err = c.sums(ctx, s.base); err != nil {
 		return err
 	}

@@ -3,7 +3,6 @@ package sftp
 import (
 	"context"
 	"errors"
-	"time"
 
 	"github.com/pannier/pannier/plugins"
 	"github.com/pannier/pannier/spec/fault"
@@ -12,9 +11,6 @@ import (
 // Servers that give a file its name when it is whole, as package sftpd: it is written under its
 // name, what was begun is found by a mark, and the reply to CLOSE is the verdict of what lies
 // behind. A handle that is not to be published must not be closed before it was given up.
-
-// verdictTime is how long the reply to CLOSE may take there.
-const verdictTime = 10 * time.Minute
 
 // beginWhole opens the file at such a server.
 func (st *staged) beginWhole(ctx context.Context, w plugins.WriteRequest) (err error) {
@@ -91,7 +87,7 @@ func (st *staged) whole(ctx context.Context) (a plugins.Attr, err error) {
 	}
 	h := st.handle
 	st.handle = ""
-	if _, err := c.do(ctx, fxStatus, ask(fxClose, h), &call{op: "CLOSE", path: st.path, slow: verdictTime}); err != nil {
+	if _, err := c.do(ctx, fxStatus, ask(fxClose, h), &call{op: "CLOSE", path: st.path, lasting: true}); err != nil {
 		return a, verdict(err)
 	}
 	return plugins.Attr{Name: st.named(), Size: st.sent, Verified: "size"}, nil

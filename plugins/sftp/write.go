@@ -7,6 +7,7 @@ import (
 	"hash"
 	"io"
 	"sync"
+	"time"
 
 	"github.com/pannier/pannier/plugins"
 	"github.com/pannier/pannier/spec/fault"
@@ -27,10 +28,12 @@ type staged struct {
 	handle  string
 	token   token
 	size    int64      // that was promised; -1: none
+	time    time.Time  // that it is to have; zero: any
 	offset  int64      // where writing began
 	sent    int64      // bytes of the file that were sent, with those before offset
 	acks    sync.Mutex // of settled and sum, which Checkpoint reads while Write runs
 	settled int64      // bytes that the server has, without a hole
+	synced  *token     // what of that is on its disk, as the last FSYNC has said; nil: nothing, or it has none
 	open    *chunk     // being filled; may be nil
 	flight  []*chunk
 	window  int
@@ -89,7 +92,7 @@ func (s *session) Write(ctx context.Context, name string, w plugins.WriteRequest
 	if err != nil {
 		return nil, err
 	}
-	st := &staged{s: s, c: c, ctx: ctx, path: target, part: tok.part(target), token: tok, size: w.Size, window: 2}
+	st := &staged{s: s, c: c, ctx: ctx, path: target, part: tok.part(target), token: tok, size: w.Size, time: w.Modified, window: 2}
 	if c.has(extWhole) && c.has(extGiveUp) {
 		st.part, st.direct = st.path, true
 		err = st.beginWhole(ctx, w)
@@ -193,6 +196,7 @@ func (st *staged) again(ctx context.Context) error {
 		return nil // anew
 	}
 	st.handle, st.offset = h, st.token.At
+	st.synced = &st.token // as it was told to be
 	return nil
 }
 

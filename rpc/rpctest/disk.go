@@ -10,7 +10,7 @@ import (
 )
 
 // Disk is the operating system's files with faults between: fail is asked before each
-// operation, by name ("write", "sync", "rename", "link", "sync directory"),
+// operation, by name ("read", "write", "sync", "rename", "link", "sync directory"),
 // and what it returns is the operation's error.
 type Disk struct{ Fail func(op string) error }
 
@@ -68,6 +68,13 @@ func (d diskDir) Sync() error {
 type diskFile struct {
 	*os.File
 	disk Disk
+}
+
+func (f diskFile) ReadAt(p []byte, off int64) (int, error) {
+	if err := f.disk.Fail("read"); err != nil {
+		return 0, err
+	}
+	return f.File.ReadAt(p, off)
 }
 
 func (f diskFile) WriteAt(p []byte, off int64) (int, error) {

@@ -509,7 +509,9 @@ type SubmitRequest struct {
 	CopyBy   string `protobuf:"bytes,12,opt,name=copy_by,json=copyBy,proto3" json:"copy_by,omitempty"`
 	// How long the answer waits for the request to be final, from when it is durable; empty:
 	// not at all. What the wait comes to is no error: Request.state says it.
-	Wait          *durationpb.Duration `protobuf:"bytes,13,opt,name=wait,proto3" json:"wait,omitempty"`
+	Wait *durationpb.Duration `protobuf:"bytes,13,opt,name=wait,proto3" json:"wait,omitempty"`
+	// Bytes a second that it may move at most, at either end, from 1000; 0: no limit of its own.
+	Bandwidth     int64 `protobuf:"varint,14,opt,name=bandwidth,proto3" json:"bandwidth,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -635,6 +637,13 @@ func (x *SubmitRequest) GetWait() *durationpb.Duration {
 	return nil
 }
 
+func (x *SubmitRequest) GetBandwidth() int64 {
+	if x != nil {
+		return x.Bandwidth
+	}
+	return 0
+}
+
 type SubmitReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Request       *Request               `protobuf:"bytes,1,opt,name=request,proto3" json:"request,omitempty"`
@@ -713,21 +722,22 @@ type Request struct {
 	Failure       *Failure               `protobuf:"bytes,21,opt,name=failure,proto3" json:"failure,omitempty"`                                 // of the last thing that went wrong; absent: nothing
 	Tasks         []*TaskCount           `protobuf:"bytes,22,rep,name=tasks,proto3" json:"tasks,omitempty"`                                     // pre, post and error tasks of this end
 	Size          int64                  `protobuf:"varint,23,opt,name=size,proto3" json:"size,omitempty"`                                      // bytes of the whole
-	Durable       int64                  `protobuf:"varint,24,opt,name=durable,proto3" json:"durable,omitempty"`                                // bytes that are safe at the receiver, as the record has it
+	Durable       int64                  `protobuf:"varint,24,opt,name=durable,proto3" json:"durable,omitempty"`                                // bytes that are safe at the receiver, as far as this end has heard
 	Digest        string                 `protobuf:"bytes,25,opt,name=digest,proto3" json:"digest,omitempty"`                                   // of the whole, as "sha256:...", once all of it was moved; empty if the rule asks for none
 	Registered    *timestamppb.Timestamp `protobuf:"bytes,26,opt,name=registered,proto3" json:"registered,omitempty"`
 	Changed       *timestamppb.Timestamp `protobuf:"bytes,27,opt,name=changed,proto3" json:"changed,omitempty"`
 	Due           *timestamppb.Timestamp `protobuf:"bytes,28,opt,name=due,proto3" json:"due,omitempty"` // when owner moves it on
 	NotBefore     *timestamppb.Timestamp `protobuf:"bytes,29,opt,name=not_before,json=notBefore,proto3" json:"not_before,omitempty"`
-	Version       uint64                 `protobuf:"varint,30,opt,name=version,proto3" json:"version,omitempty"`   // raised by each change of the record
-	Live          *Live                  `protobuf:"bytes,31,opt,name=live,proto3" json:"live,omitempty"`          // absent: nothing works on it just now
-	Streak        uint32                 `protobuf:"varint,32,opt,name=streak,proto3" json:"streak,omitempty"`     // attempts in a row that brought no progress
-	Third         string                 `protobuf:"bytes,34,opt,name=third,proto3" json:"third,omitempty"`        // a third-party copy: the node to which partner makes the request; empty: it is none
-	Fetch         bool                   `protobuf:"varint,35,opt,name=fetch,proto3" json:"fetch,omitempty"`       // a third-party copy: the file goes to partner, else it comes from there
-	By            string                 `protobuf:"bytes,36,opt,name=by,proto3" json:"by,omitempty"`              // the partner that wants it, as its third-party copy; empty: this node does
-	Verified      string                 `protobuf:"bytes,33,opt,name=verified,proto3" json:"verified,omitempty"`  // what was compared of the two ends, as "blocks+root+sha256" or "size"; empty before all was moved
-	Warnings      uint32                 `protobuf:"varint,37,opt,name=warnings,proto3" json:"warnings,omitempty"` // how many tasks of this end are done, but somebody should look
-	Warning       string                 `protobuf:"bytes,38,opt,name=warning,proto3" json:"warning,omitempty"`    // what the last of them says, at most 1024 bytes
+	Version       uint64                 `protobuf:"varint,30,opt,name=version,proto3" json:"version,omitempty"`     // raised by each change of the record
+	Live          *Live                  `protobuf:"bytes,31,opt,name=live,proto3" json:"live,omitempty"`            // absent: nothing works on it just now
+	Streak        uint32                 `protobuf:"varint,32,opt,name=streak,proto3" json:"streak,omitempty"`       // attempts in a row that brought no progress
+	Third         string                 `protobuf:"bytes,34,opt,name=third,proto3" json:"third,omitempty"`          // a third-party copy: the node to which partner makes the request; empty: it is none
+	Fetch         bool                   `protobuf:"varint,35,opt,name=fetch,proto3" json:"fetch,omitempty"`         // a third-party copy: the file goes to partner, else it comes from there
+	By            string                 `protobuf:"bytes,36,opt,name=by,proto3" json:"by,omitempty"`                // the partner that wants it, as its third-party copy; empty: this node does
+	Verified      string                 `protobuf:"bytes,33,opt,name=verified,proto3" json:"verified,omitempty"`    // what was compared of the two ends, as "blocks+root+sha256" or "size"; empty before all was moved
+	Warnings      uint32                 `protobuf:"varint,37,opt,name=warnings,proto3" json:"warnings,omitempty"`   // how many tasks of this end are done, but somebody should look
+	Warning       string                 `protobuf:"bytes,38,opt,name=warning,proto3" json:"warning,omitempty"`      // what the last of them says, at most 1024 bytes
+	Bandwidth     int64                  `protobuf:"varint,39,opt,name=bandwidth,proto3" json:"bandwidth,omitempty"` // bytes a second that it may move at most, at either end; 0: no limit of its own
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1026,6 +1036,13 @@ func (x *Request) GetWarning() string {
 		return x.Warning
 	}
 	return ""
+}
+
+func (x *Request) GetBandwidth() int64 {
+	if x != nil {
+		return x.Bandwidth
+	}
+	return 0
 }
 
 // TaskCount is how far one task list is.
@@ -4664,6 +4681,7 @@ type Folder struct {
 	Files         []*FolderFile          `protobuf:"bytes,21,rep,name=files,proto3" json:"files,omitempty"`          // at most 1000
 	Staying       int64                  `protobuf:"varint,22,opt,name=staying,proto3" json:"staying,omitempty"`     // that were delivered, or have failed, and could not be moved or removed; each scan tries again
 	Stays         string                 `protobuf:"bytes,23,opt,name=stays,proto3" json:"stays,omitempty"`          // why the first of them could not; empty: there is none
+	Partly        bool                   `protobuf:"varint,24,opt,name=partly,proto3" json:"partly,omitempty"`       // hints is of some directories only: of the others the kernel tells
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4857,6 +4875,13 @@ func (x *Folder) GetStays() string {
 		return x.Stays
 	}
 	return ""
+}
+
+func (x *Folder) GetPartly() bool {
+	if x != nil {
+		return x.Partly
+	}
+	return false
 }
 
 // FolderFile is a file of a folder.
@@ -5432,7 +5457,8 @@ func (*ReloadRequest) Descriptor() ([]byte, []int) {
 
 type ReloadReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Notes         []string               `protobuf:"bytes,1,rep,name=notes,proto3" json:"notes,omitempty"` // what changed, and what needs a restart
+	Notes         []string               `protobuf:"bytes,1,rep,name=notes,proto3" json:"notes,omitempty"`       // what is different
+	Problems      []string               `protobuf:"bytes,2,rep,name=problems,proto3" json:"problems,omitempty"` // what does not work all the same: a listener, a relay, a folder, a replaced plugin
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -5470,6 +5496,13 @@ func (*ReloadReply) Descriptor() ([]byte, []int) {
 func (x *ReloadReply) GetNotes() []string {
 	if x != nil {
 		return x.Notes
+	}
+	return nil
+}
+
+func (x *ReloadReply) GetProblems() []string {
+	if x != nil {
+		return x.Problems
 	}
 	return nil
 }
@@ -5598,7 +5631,7 @@ func (x *Node) GetStarted() *timestamppb.Timestamp {
 // ObjectName names an object.
 type ObjectName struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"` // partner or rule
+	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"` // partner, rule, pool, folder, schedule, expect or token
 	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -5648,10 +5681,10 @@ func (x *ObjectName) GetName() string {
 	return ""
 }
 
-// Object is a partner or rule as it is written.
+// Object is a partner, a rule or another section as it is written. Tokens are for who administers.
 type Object struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"` // partner or rule
+	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"` // as of ObjectName
 	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
 	Text          string                 `protobuf:"bytes,3,opt,name=text,proto3" json:"text,omitempty"`          // TOML, its section as in a node's file
 	Origin        string                 `protobuf:"bytes,4,opt,name=origin,proto3" json:"origin,omitempty"`      // "file": of the node's file, changed there only; "run time": applied
@@ -5659,6 +5692,7 @@ type Object struct {
 	Changed       *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=changed,proto3" json:"changed,omitempty"`
 	By            string                 `protobuf:"bytes,7,opt,name=by,proto3" json:"by,omitempty"`          // who has changed it last, as "token ci"
 	Hidden        bool                   `protobuf:"varint,8,opt,name=hidden,proto3" json:"hidden,omitempty"` // what the caller may not see is left out of text: it cannot be applied
+	Notes         []string               `protobuf:"bytes,9,rep,name=notes,proto3" json:"notes,omitempty"`    // of PutObject: what is different for the node
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -5747,6 +5781,13 @@ func (x *Object) GetHidden() bool {
 		return x.Hidden
 	}
 	return false
+}
+
+func (x *Object) GetNotes() []string {
+	if x != nil {
+		return x.Notes
+	}
+	return nil
 }
 
 type ListObjectsRequest struct {
@@ -6410,10 +6451,11 @@ type Token struct {
 	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"` // begins its text, after "pannier_"
 	Scopes        []string               `protobuf:"bytes,3,rep,name=scopes,proto3" json:"scopes,omitempty"`
 	Rules         []string               `protobuf:"bytes,4,rep,name=rules,proto3" json:"rules,omitempty"`
-	Created       *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=created,proto3" json:"created,omitempty"`
-	By            string                 `protobuf:"bytes,6,opt,name=by,proto3" json:"by,omitempty"`           // who has made it
-	Expires       *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=expires,proto3" json:"expires,omitempty"` // absent: never
-	Used          *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=used,proto3" json:"used,omitempty"`       // about when last; absent: never
+	Created       *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=created,proto3" json:"created,omitempty"`    // or changed last; absent: it is in the node's file
+	By            string                 `protobuf:"bytes,6,opt,name=by,proto3" json:"by,omitempty"`              // who has made or changed it
+	Expires       *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=expires,proto3" json:"expires,omitempty"`    // absent: never
+	Used          *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=used,proto3" json:"used,omitempty"`          // about when last; absent: never
+	Revision      uint64                 `protobuf:"varint,9,opt,name=revision,proto3" json:"revision,omitempty"` // as of Object
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -6504,6 +6546,13 @@ func (x *Token) GetUsed() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Token) GetRevision() uint64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
 type ListTokensRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -6587,6 +6636,7 @@ func (x *ListTokensReply) GetTokens() []*Token {
 type DeleteTokenRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Revision      uint64                 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"` // as it has to be now; 0: whatever it is
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -6626,6 +6676,13 @@ func (x *DeleteTokenRequest) GetName() string {
 		return x.Name
 	}
 	return ""
+}
+
+func (x *DeleteTokenRequest) GetRevision() uint64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
 }
 
 type DeleteTokenReply struct {
@@ -7632,6 +7689,7 @@ type Expected struct {
 	Late          []*ExpectedFile        `protobuf:"bytes,11,rep,name=late,proto3" json:"late,omitempty"`   // those that are, the oldest first
 	Over          []*ExpectedFile        `protobuf:"bytes,12,rep,name=over,proto3" json:"over,omitempty"`   // the last ones that are not waited for any more, the latest first
 	Early         string                 `protobuf:"bytes,13,opt,name=early,proto3" json:"early,omitempty"` // empty: since the one before was due
+	Notes         []string               `protobuf:"bytes,14,rep,name=notes,proto3" json:"notes,omitempty"` // of AddExpected: what is different for the node
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -7757,6 +7815,13 @@ func (x *Expected) GetEarly() string {
 	return ""
 }
 
+func (x *Expected) GetNotes() []string {
+	if x != nil {
+		return x.Notes
+	}
+	return nil
+}
+
 // ExpectedFile is one file that is or was expected.
 type ExpectedFile struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -7854,7 +7919,7 @@ const file_admin_proto_rawDesc = "" +
 	"\x03Ref\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1c\n" +
 	"\trequester\x18\x02 \x01(\tR\trequester\x122\n" +
-	"\x04role\x18\x03 \x01(\x0e2\x1e.pannier.admin.v1.Request.RoleR\x04role\"\x81\x03\n" +
+	"\x04role\x18\x03 \x01(\x0e2\x1e.pannier.admin.v1.Request.RoleR\x04role\"\x9f\x03\n" +
 	"\rSubmitRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
 	"\apartner\x18\x02 \x01(\tR\apartner\x12\x12\n" +
@@ -7870,10 +7935,11 @@ const file_admin_proto_rawDesc = "" +
 	" \x01(\x05R\btogether\x12\x1b\n" +
 	"\tcopy_from\x18\v \x01(\tR\bcopyFrom\x12\x17\n" +
 	"\acopy_by\x18\f \x01(\tR\x06copyBy\x12-\n" +
-	"\x04wait\x18\r \x01(\v2\x19.google.protobuf.DurationR\x04wait\"V\n" +
+	"\x04wait\x18\r \x01(\v2\x19.google.protobuf.DurationR\x04wait\x12\x1c\n" +
+	"\tbandwidth\x18\x0e \x01(\x03R\tbandwidth\"V\n" +
 	"\vSubmitReply\x123\n" +
 	"\arequest\x18\x01 \x01(\v2\x19.pannier.admin.v1.RequestR\arequest\x12\x12\n" +
-	"\x04made\x18\x02 \x01(\bR\x04made\"\x9e\v\n" +
+	"\x04made\x18\x02 \x01(\bR\x04made\"\xbc\v\n" +
 	"\aRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1c\n" +
 	"\trequester\x18\x02 \x01(\tR\trequester\x122\n" +
@@ -7916,7 +7982,8 @@ const file_admin_proto_rawDesc = "" +
 	"\x02by\x18$ \x01(\tR\x02by\x12\x1a\n" +
 	"\bverified\x18! \x01(\tR\bverified\x12\x1a\n" +
 	"\bwarnings\x18% \x01(\rR\bwarnings\x12\x18\n" +
-	"\awarning\x18& \x01(\tR\awarning\"a\n" +
+	"\awarning\x18& \x01(\tR\awarning\x12\x1c\n" +
+	"\tbandwidth\x18' \x01(\x03R\tbandwidth\"a\n" +
 	"\x05State\x12\x15\n" +
 	"\x11STATE_UNSPECIFIED\x10\x00\x12\f\n" +
 	"\bTOSUBMIT\x10\x01\x12\v\n" +
@@ -8219,7 +8286,7 @@ const file_admin_proto_rawDesc = "" +
 	"\atrouble\x18\x03 \x01(\tR\atrouble\x1a9\n" +
 	"\vCountsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"\xf7\x04\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"\x8f\x05\n" +
 	"\x06Folder\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04rule\x18\x02 \x01(\tR\x04rule\x12\x1a\n" +
@@ -8244,7 +8311,8 @@ const file_admin_proto_rawDesc = "" +
 	"\tdelivered\x18\x14 \x01(\x03R\tdelivered\x122\n" +
 	"\x05files\x18\x15 \x03(\v2\x1c.pannier.admin.v1.FolderFileR\x05files\x12\x18\n" +
 	"\astaying\x18\x16 \x01(\x03R\astaying\x12\x14\n" +
-	"\x05stays\x18\x17 \x01(\tR\x05stays\"n\n" +
+	"\x05stays\x18\x17 \x01(\tR\x05stays\x12\x16\n" +
+	"\x06partly\x18\x18 \x01(\bR\x06partly\"n\n" +
 	"\n" +
 	"FolderFile\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x14\n" +
@@ -8298,9 +8366,10 @@ const file_admin_proto_rawDesc = "" +
 	"\n" +
 	"PurgeReply\x12\x16\n" +
 	"\x06purged\x18\x01 \x01(\x03R\x06purged\"\x0f\n" +
-	"\rReloadRequest\"#\n" +
+	"\rReloadRequest\"?\n" +
 	"\vReloadReply\x12\x14\n" +
-	"\x05notes\x18\x01 \x03(\tR\x05notes\"\x11\n" +
+	"\x05notes\x18\x01 \x03(\tR\x05notes\x12\x1a\n" +
+	"\bproblems\x18\x02 \x03(\tR\bproblems\"\x11\n" +
 	"\x0fNodeInfoRequest\"\xb6\x01\n" +
 	"\x04Node\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
@@ -8312,7 +8381,7 @@ const file_admin_proto_rawDesc = "" +
 	"\n" +
 	"ObjectName\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
-	"\x04name\x18\x02 \x01(\tR\x04name\"\xd6\x01\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\"\xec\x01\n" +
 	"\x06Object\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
@@ -8321,7 +8390,8 @@ const file_admin_proto_rawDesc = "" +
 	"\brevision\x18\x05 \x01(\x04R\brevision\x124\n" +
 	"\achanged\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\achanged\x12\x0e\n" +
 	"\x02by\x18\a \x01(\tR\x02by\x12\x16\n" +
-	"\x06hidden\x18\b \x01(\bR\x06hidden\"(\n" +
+	"\x06hidden\x18\b \x01(\bR\x06hidden\x12\x14\n" +
+	"\x05notes\x18\t \x03(\tR\x05notes\"(\n" +
 	"\x12ListObjectsRequest\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\"b\n" +
 	"\x10ListObjectsReply\x122\n" +
@@ -8365,7 +8435,7 @@ const file_admin_proto_rawDesc = "" +
 	"\aexpires\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\aexpires\"U\n" +
 	"\x10CreateTokenReply\x12\x12\n" +
 	"\x04text\x18\x01 \x01(\tR\x04text\x12-\n" +
-	"\x05token\x18\x02 \x01(\v2\x17.pannier.admin.v1.TokenR\x05token\"\x85\x02\n" +
+	"\x05token\x18\x02 \x01(\v2\x17.pannier.admin.v1.TokenR\x05token\"\xa1\x02\n" +
 	"\x05Token\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x16\n" +
@@ -8374,12 +8444,14 @@ const file_admin_proto_rawDesc = "" +
 	"\acreated\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\acreated\x12\x0e\n" +
 	"\x02by\x18\x06 \x01(\tR\x02by\x124\n" +
 	"\aexpires\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\aexpires\x12.\n" +
-	"\x04used\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\x04used\"\x13\n" +
+	"\x04used\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\x04used\x12\x1a\n" +
+	"\brevision\x18\t \x01(\x04R\brevision\"\x13\n" +
 	"\x11ListTokensRequest\"B\n" +
 	"\x0fListTokensReply\x12/\n" +
-	"\x06tokens\x18\x01 \x03(\v2\x17.pannier.admin.v1.TokenR\x06tokens\"(\n" +
+	"\x06tokens\x18\x01 \x03(\v2\x17.pannier.admin.v1.TokenR\x06tokens\"D\n" +
 	"\x12DeleteTokenRequest\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\"\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
+	"\brevision\x18\x02 \x01(\x04R\brevision\"\x12\n" +
 	"\x10DeleteTokenReply\"\x16\n" +
 	"\x14ListSchedulesRequest\"N\n" +
 	"\x12ListSchedulesReply\x128\n" +
@@ -8447,7 +8519,7 @@ const file_admin_proto_rawDesc = "" +
 	"\x13RemoveExpectedReply\"^\n" +
 	"\x1aAcknowledgeExpectedRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12,\n" +
-	"\x03due\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x03due\"\x96\x03\n" +
+	"\x03due\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x03due\"\xac\x03\n" +
 	"\bExpected\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04rule\x18\x02 \x01(\tR\x04rule\x12\x18\n" +
@@ -8462,7 +8534,8 @@ const file_admin_proto_rawDesc = "" +
 	" \x01(\tR\x05state\x122\n" +
 	"\x04late\x18\v \x03(\v2\x1e.pannier.admin.v1.ExpectedFileR\x04late\x122\n" +
 	"\x04over\x18\f \x03(\v2\x1e.pannier.admin.v1.ExpectedFileR\x04over\x12\x14\n" +
-	"\x05early\x18\r \x01(\tR\x05early\"\xc6\x01\n" +
+	"\x05early\x18\r \x01(\tR\x05early\x12\x14\n" +
+	"\x05notes\x18\x0e \x03(\tR\x05notes\"\xc6\x01\n" +
 	"\fExpectedFile\x12,\n" +
 	"\x03due\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x03due\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\tR\x05state\x12*\n" +

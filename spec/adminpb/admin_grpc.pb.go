@@ -212,11 +212,12 @@ type AdminClient interface {
 	PutObject(ctx context.Context, in *PutObjectRequest, opts ...grpc.CallOption) (*Object, error)
 	// DeleteObject removes one that was applied. INVALID_ARGUMENT: another one needs it.
 	DeleteObject(ctx context.Context, in *DeleteObjectRequest, opts ...grpc.CallOption) (*DeleteObjectReply, error)
-	// CreateToken makes a token. Its text is in the reply, and nowhere else ever.
+	// CreateToken makes a token, which is Apply of one object of kind token, with the digest of its text. The
+	// text is in the reply, and nowhere else ever.
 	CreateToken(ctx context.Context, in *CreateTokenRequest, opts ...grpc.CallOption) (*CreateTokenReply, error)
 	// ListTokens is what there is to know about tokens, by name.
 	ListTokens(ctx context.Context, in *ListTokensRequest, opts ...grpc.CallOption) (*ListTokensReply, error)
-	// DeleteToken ends a token, and sessions that were begun with it.
+	// DeleteToken is DeleteObject of one: it ends the token, and sessions that were begun with it.
 	DeleteToken(ctx context.Context, in *DeleteTokenRequest, opts ...grpc.CallOption) (*DeleteTokenReply, error)
 	// NodeInfo is who this node is.
 	NodeInfo(ctx context.Context, in *NodeInfoRequest, opts ...grpc.CallOption) (*Node, error)
@@ -881,11 +882,12 @@ type AdminServer interface {
 	PutObject(context.Context, *PutObjectRequest) (*Object, error)
 	// DeleteObject removes one that was applied. INVALID_ARGUMENT: another one needs it.
 	DeleteObject(context.Context, *DeleteObjectRequest) (*DeleteObjectReply, error)
-	// CreateToken makes a token. Its text is in the reply, and nowhere else ever.
+	// CreateToken makes a token, which is Apply of one object of kind token, with the digest of its text. The
+	// text is in the reply, and nowhere else ever.
 	CreateToken(context.Context, *CreateTokenRequest) (*CreateTokenReply, error)
 	// ListTokens is what there is to know about tokens, by name.
 	ListTokens(context.Context, *ListTokensRequest) (*ListTokensReply, error)
-	// DeleteToken ends a token, and sessions that were begun with it.
+	// DeleteToken is DeleteObject of one: it ends the token, and sessions that were begun with it.
 	DeleteToken(context.Context, *DeleteTokenRequest) (*DeleteTokenReply, error)
 	// NodeInfo is who this node is.
 	NodeInfo(context.Context, *NodeInfoRequest) (*Node, error)

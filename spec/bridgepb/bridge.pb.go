@@ -440,8 +440,10 @@ type Capabilities struct {
 	Checksums     []string               `protobuf:"bytes,9,rep,name=checksums,proto3" json:"checksums,omitempty"`
 	Copy          bool                   `protobuf:"varint,10,opt,name=copy,proto3" json:"copy,omitempty"`
 	Notes         []string               `protobuf:"bytes,11,rep,name=notes,proto3" json:"notes,omitempty"`
-	Kept          bool                   `protobuf:"varint,12,opt,name=kept,proto3" json:"kept,omitempty"`     // of a host: what an upload that broke off has left is remembered for this user, and "kept" in WriteRequest.resume goes on with it
-	Single        bool                   `protobuf:"varint,13,opt,name=single,proto3" json:"single,omitempty"` // of a plugin: between Write and Commit or Abort, nothing else can be done in the session
+	Kept          bool                   `protobuf:"varint,12,opt,name=kept,proto3" json:"kept,omitempty"`       // of a host: what an upload that broke off has left is remembered for this user, and "kept" in WriteRequest.resume goes on with it
+	Single        bool                   `protobuf:"varint,13,opt,name=single,proto3" json:"single,omitempty"`   // of a plugin: between Write and Commit or Abort, nothing else can be done in the session
+	Times         bool                   `protobuf:"varint,14,opt,name=times,proto3" json:"times,omitempty"`     // what is written gets the time that WriteRequest.modified says, and what Copy has copied that of its source
+	Verdict       bool                   `protobuf:"varint,15,opt,name=verdict,proto3" json:"verdict,omitempty"` // of a plugin: Commit's reply is the verdict of what lies behind the server, and takes as long; the plugin sees to it that the server is there
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -563,6 +565,20 @@ func (x *Capabilities) GetKept() bool {
 func (x *Capabilities) GetSingle() bool {
 	if x != nil {
 		return x.Single
+	}
+	return false
+}
+
+func (x *Capabilities) GetTimes() bool {
+	if x != nil {
+		return x.Times
+	}
+	return false
+}
+
+func (x *Capabilities) GetVerdict() bool {
+	if x != nil {
+		return x.Verdict
 	}
 	return false
 }
@@ -997,9 +1013,10 @@ type WriteRequest struct {
 	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
 	Size          int64                  `protobuf:"varint,3,opt,name=size,proto3" json:"size,omitempty"` // of the whole file; -1: not known
 	Resume        []byte                 `protobuf:"bytes,4,opt,name=resume,proto3" json:"resume,omitempty"`
-	Channel       uint64                 `protobuf:"varint,5,opt,name=channel,proto3" json:"channel,omitempty"` // 0: bytes come by WriteStream
-	Id            string                 `protobuf:"bytes,6,opt,name=id,proto3" json:"id,omitempty"`            // of what the file is sent for; empty: of nothing. What is beside the name until Commit may be called by it
-	Again         bool                   `protobuf:"varint,7,opt,name=again,proto3" json:"again,omitempty"`     // without resume: an earlier Write of that name and id may have left something there, which is to be gone
+	Channel       uint64                 `protobuf:"varint,5,opt,name=channel,proto3" json:"channel,omitempty"`   // 0: bytes come by WriteStream
+	Id            string                 `protobuf:"bytes,6,opt,name=id,proto3" json:"id,omitempty"`              // of what the file is sent for; empty: of nothing. What is beside the name until Commit may be called by it
+	Again         bool                   `protobuf:"varint,7,opt,name=again,proto3" json:"again,omitempty"`       // without resume: an earlier Write of that name and id may have left something there, which is to be gone
+	Modified      int64                  `protobuf:"varint,8,opt,name=modified,proto3" json:"modified,omitempty"` // of what is written, nanoseconds since 1970, for servers that keep times; 0: when it is written
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1081,6 +1098,13 @@ func (x *WriteRequest) GetAgain() bool {
 		return x.Again
 	}
 	return false
+}
+
+func (x *WriteRequest) GetModified() int64 {
+	if x != nil {
+		return x.Modified
+	}
+	return 0
 }
 
 type WriteReply struct {
@@ -2237,7 +2261,7 @@ const file_bridge_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"j\n" +
 	"\tOpenReply\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x04R\asession\x12C\n" +
-	"\fcapabilities\x18\x02 \x01(\v2\x1f.pannier.bridge.v1.CapabilitiesR\fcapabilities\"\xbc\x02\n" +
+	"\fcapabilities\x18\x02 \x01(\v2\x1f.pannier.bridge.v1.CapabilitiesR\fcapabilities\"\xec\x02\n" +
 	"\fCapabilities\x12\x18\n" +
 	"\aoffsets\x18\x01 \x01(\bR\aoffsets\x12\x14\n" +
 	"\x05write\x18\x02 \x01(\bR\x05write\x12\x16\n" +
@@ -2252,7 +2276,9 @@ const file_bridge_proto_rawDesc = "" +
 	" \x01(\bR\x04copy\x12\x14\n" +
 	"\x05notes\x18\v \x03(\tR\x05notes\x12\x12\n" +
 	"\x04kept\x18\f \x01(\bR\x04kept\x12\x16\n" +
-	"\x06single\x18\r \x01(\bR\x06single\"(\n" +
+	"\x06single\x18\r \x01(\bR\x06single\x12\x14\n" +
+	"\x05times\x18\x0e \x01(\bR\x05times\x12\x18\n" +
+	"\averdict\x18\x0f \x01(\bR\averdict\"(\n" +
 	"\fCloseRequest\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x04R\asession\"\f\n" +
 	"\n" +
@@ -2278,7 +2304,7 @@ const file_bridge_proto_rawDesc = "" +
 	"\x05quota\x18\x04 \x01(\x03R\x05quota\x12\x18\n" +
 	"\achannel\x18\x05 \x01(\x04R\achannel\"!\n" +
 	"\tReadReply\x12\x14\n" +
-	"\x05bytes\x18\x01 \x01(\x03R\x05bytes\"\xa8\x01\n" +
+	"\x05bytes\x18\x01 \x01(\x03R\x05bytes\"\xc4\x01\n" +
 	"\fWriteRequest\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x04R\asession\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
@@ -2286,7 +2312,8 @@ const file_bridge_proto_rawDesc = "" +
 	"\x06resume\x18\x04 \x01(\fR\x06resume\x12\x18\n" +
 	"\achannel\x18\x05 \x01(\x04R\achannel\x12\x0e\n" +
 	"\x02id\x18\x06 \x01(\tR\x02id\x12\x14\n" +
-	"\x05again\x18\a \x01(\bR\x05again\":\n" +
+	"\x05again\x18\a \x01(\bR\x05again\x12\x1a\n" +
+	"\bmodified\x18\b \x01(\x03R\bmodified\":\n" +
 	"\n" +
 	"WriteReply\x12\x14\n" +
 	"\x05write\x18\x01 \x01(\x04R\x05write\x12\x16\n" +

@@ -2,6 +2,7 @@ package fault
 
 import (
 	"errors"
+	"io/fs"
 	"net/url"
 )
 
@@ -10,6 +11,14 @@ import (
 func WithoutAddress(err error) error {
 	if u, ok := errors.AsType[*url.Error](err); ok {
 		return u.Err
+	}
+	return err
+}
+
+// WithoutPath is an error of the operating system without the path, for who has said it already.
+func WithoutPath(err error) error {
+	if p, ok := errors.AsType[*fs.PathError](err); ok {
+		return p.Err
 	}
 	return err
 }

@@ -26,7 +26,7 @@ func Brief(err error) string {
 		if e.Side == Peer {
 			done = nil
 		}
-		if !slices.Contains(passedOn, e.Op) && !strings.HasPrefix(e.Op, "/") {
+		if e.Op != "" && !slices.Contains(passedOn, e.Op) && !strings.HasPrefix(e.Op, "/") {
 			what := e.Op
 			if e.Subject != "" {
 				what += " " + quoted(e.Subject)

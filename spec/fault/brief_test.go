@@ -32,6 +32,8 @@ func TestBrief(t *testing.T) {
 		{New("look", NotFound, "no such thing").Advise("look elsewhere"), "look: no such thing"},
 		{fmt.Errorf("two: %w", New("look", NotFound, "no such thing")), "two: look: not found: no such thing"},
 		{errors.New("plain"), "plain"},
+		{FromPeer("", Canceled, "a newer version is sent instead"), "a newer version is sent instead"},
+		{FromPeer("", Canceled, ""), ""},
 		{&Error{Op: "serve", Kind: Draining}, "serve"},
 	} {
 		if got := Brief(c.err); got != c.want {

@@ -122,7 +122,7 @@ func (e *Error) line(subject string, text func(error) string) string {
 	if e.Err == nil {
 		return b.String()
 	}
-	if s := text(e.Err); s != "" {
+	if s := text(e.Err); s != "" && s != e.Kind.String() { // as the system says some
 		b.WriteString(": " + s)
 	}
 	return b.String()
@@ -219,7 +219,7 @@ var derived = []struct {
 	{context.Canceled, Canceled}, {context.DeadlineExceeded, Deadline},
 	{syscall.ENOSPC, NoSpace}, {syscall.EDQUOT, NoSpace}, {syscall.EFBIG, NoSpace},
 	{syscall.EMFILE, Overloaded}, {syscall.ENFILE, Overloaded},
-	{syscall.EROFS, Permission}, {syscall.ESTALE, Stale},
+	{syscall.EROFS, IO}, {syscall.ESTALE, Stale}, // EROFS: what becomes of a disk with errors
 	{syscall.ENOTSUP, Unsupported}, {syscall.ENOSYS, Unsupported},
 	{syscall.ECONNRESET, Lost}, {syscall.EPIPE, Lost}, {syscall.ECONNREFUSED, Lost},
 	{fs.ErrNotExist, NotFound}, {fs.ErrExist, Exists}, {fs.ErrPermission, Permission},

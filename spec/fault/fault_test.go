@@ -71,6 +71,20 @@ func TestWrap(t *testing.T) {
 	}
 }
 
+// TestKindIsSaidOnce: the system's words for an error are often the kind's.
+func TestKindIsSaidOnce(t *testing.T) {
+	err := Wrap("list directory", "in", WithoutPath(&fs.PathError{Op: "openat", Path: "in", Err: syscall.EACCES}))
+	if got, want := err.Error(), `list directory "in": permission denied`; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	if got, want := Text(err), "list directory: permission denied"; got != want {
+		t.Errorf("the peer is told %q, want %q", got, want)
+	}
+	if got, want := Brief(err), `list directory "in": permission denied`; got != want {
+		t.Errorf("briefly %q, want %q", got, want)
+	}
+}
+
 // TestAdvice: it is for whoever called this API, wherever in the chain it is,
 // and for nobody else.
 func TestAdvice(t *testing.T) {

@@ -43,7 +43,7 @@ func TestText(t *testing.T) {
 		{Wrap("run", secret, Concluded("session", Lost, "gone")), "run: session: connection lost: gone"},
 		{fmt.Errorf("%s: %w", secret, New("run", IO, "broken")), "run: input/output error: broken"},
 		{&Error{Op: "open", Kind: Exists, Subject: secret}, "open: already exists"},
-		{Wrap("lock", secret, Overloaded), "lock: overloaded: overloaded"},
+		{Wrap("lock", secret, Overloaded), "lock: overloaded"},
 	} {
 		if got := Text(tc.err); got != tc.want {
 			t.Errorf("of %v the peer reads\n%s, want\n%s", tc.err, got, tc.want)

@@ -584,6 +584,7 @@ type RequestAsk struct {
 	Follow        []byte                 `protobuf:"bytes,6,opt,name=follow,proto3" json:"follow,omitempty"`        // id of the first request of a chain, 16 bytes
 	Info          string                 `protobuf:"bytes,7,opt,name=info,proto3" json:"info,omitempty"`            // for tasks and people; at most 4096 bytes
 	Hops          uint32                 `protobuf:"varint,8,opt,name=hops,proto3" json:"hops,omitempty"`           // requests before it in its chain; at most 255
+	Bandwidth     int64                  `protobuf:"varint,9,opt,name=bandwidth,proto3" json:"bandwidth,omitempty"` // bytes a second that the requester holds the request to, and wants it held to; from 1000; 0: no limit
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -670,6 +671,13 @@ func (x *RequestAsk) GetInfo() string {
 func (x *RequestAsk) GetHops() uint32 {
 	if x != nil {
 		return x.Hops
+	}
+	return 0
+}
+
+func (x *RequestAsk) GetBandwidth() int64 {
+	if x != nil {
+		return x.Bandwidth
 	}
 	return 0
 }
@@ -936,6 +944,7 @@ type Answer struct {
 	Failure       *Failure               `protobuf:"bytes,5,opt,name=failure,proto3" json:"failure,omitempty"`                         // with FAILED; with BUSY, why; of the last attempt otherwise, or none
 	Wait          int64                  `protobuf:"varint,6,opt,name=wait,proto3" json:"wait,omitempty"`                              // nanoseconds, at most a day
 	All           bool                   `protobuf:"varint,7,opt,name=all,proto3" json:"all,omitempty"`                                // with BUSY: it goes for every call of the caller's, not for this request alone
+	Bandwidth     int64                  `protobuf:"varint,8,opt,name=bandwidth,proto3" json:"bandwidth,omitempty"`                    // bytes a second that the requested end grants the request: the least of what limits it there, the bandwidth asked for
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1017,6 +1026,13 @@ func (x *Answer) GetAll() bool {
 		return x.All
 	}
 	return false
+}
+
+func (x *Answer) GetBandwidth() int64 {
+	if x != nil {
+		return x.Bandwidth
+	}
+	return 0
 }
 
 type InfoAsk struct {
@@ -1363,21 +1379,22 @@ func (x *Entry) GetModified() int64 {
 
 type CommissionAsk struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            []byte                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`                // of the caller's own request, 16 bytes
-	Third         string                 `protobuf:"bytes,2,opt,name=third,proto3" json:"third,omitempty"`          // the node to make a request to; 1 to 64 bytes
-	Fetch         bool                   `protobuf:"varint,3,opt,name=fetch,proto3" json:"fetch,omitempty"`         // the file comes from there; else it goes there
-	Rule          string                 `protobuf:"bytes,4,opt,name=rule,proto3" json:"rule,omitempty"`            // of the node asked, at most 64 bytes; empty: the one that fits
-	Source        string                 `protobuf:"bytes,5,opt,name=source,proto3" json:"source,omitempty"`        // path below the sender's root of the rule; at most 1024 bytes
-	Target        string                 `protobuf:"bytes,6,opt,name=target,proto3" json:"target,omitempty"`        // below the receiver's; empty: as source
-	Priority      int32                  `protobuf:"zigzag32,7,opt,name=priority,proto3" json:"priority,omitempty"` // -128 to 127, higher first
-	Follow        []byte                 `protobuf:"bytes,8,opt,name=follow,proto3" json:"follow,omitempty"`        // id of the first request of a chain, 16 bytes
-	Info          string                 `protobuf:"bytes,9,opt,name=info,proto3" json:"info,omitempty"`            // for tasks and people; at most 4096 bytes
-	Hops          uint32                 `protobuf:"varint,10,opt,name=hops,proto3" json:"hops,omitempty"`          // requests before it in its chain; at most 255
-	Probe         bool                   `protobuf:"varint,11,opt,name=probe,proto3" json:"probe,omitempty"`        // only whether it would: nothing is made
-	Known         bool                   `protobuf:"varint,12,opt,name=known,proto3" json:"known,omitempty"`        // it was answered before: what is not there any more is not made again
-	Round         uint32                 `protobuf:"varint,13,opt,name=round,proto3" json:"round,omitempty"`        // retries of the caller's operator
-	Cancel        string                 `protobuf:"bytes,14,opt,name=cancel,proto3" json:"cancel,omitempty"`       // why the caller does not want it any more, at most 1024 bytes; empty: it does
-	Seen          uint64                 `protobuf:"varint,15,opt,name=seen,proto3" json:"seen,omitempty"`          // version that the caller has heard of; 0: none
+	Id            []byte                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`                 // of the caller's own request, 16 bytes
+	Third         string                 `protobuf:"bytes,2,opt,name=third,proto3" json:"third,omitempty"`           // the node to make a request to; 1 to 64 bytes
+	Fetch         bool                   `protobuf:"varint,3,opt,name=fetch,proto3" json:"fetch,omitempty"`          // the file comes from there; else it goes there
+	Rule          string                 `protobuf:"bytes,4,opt,name=rule,proto3" json:"rule,omitempty"`             // of the node asked, at most 64 bytes; empty: the one that fits
+	Source        string                 `protobuf:"bytes,5,opt,name=source,proto3" json:"source,omitempty"`         // path below the sender's root of the rule; at most 1024 bytes
+	Target        string                 `protobuf:"bytes,6,opt,name=target,proto3" json:"target,omitempty"`         // below the receiver's; empty: as source
+	Priority      int32                  `protobuf:"zigzag32,7,opt,name=priority,proto3" json:"priority,omitempty"`  // -128 to 127, higher first
+	Follow        []byte                 `protobuf:"bytes,8,opt,name=follow,proto3" json:"follow,omitempty"`         // id of the first request of a chain, 16 bytes
+	Info          string                 `protobuf:"bytes,9,opt,name=info,proto3" json:"info,omitempty"`             // for tasks and people; at most 4096 bytes
+	Hops          uint32                 `protobuf:"varint,10,opt,name=hops,proto3" json:"hops,omitempty"`           // requests before it in its chain; at most 255
+	Probe         bool                   `protobuf:"varint,11,opt,name=probe,proto3" json:"probe,omitempty"`         // only whether it would: nothing is made
+	Known         bool                   `protobuf:"varint,12,opt,name=known,proto3" json:"known,omitempty"`         // it was answered before: what is not there any more is not made again
+	Round         uint32                 `protobuf:"varint,13,opt,name=round,proto3" json:"round,omitempty"`         // retries of the caller's operator
+	Cancel        string                 `protobuf:"bytes,14,opt,name=cancel,proto3" json:"cancel,omitempty"`        // why the caller does not want it any more, at most 1024 bytes; empty: it does
+	Seen          uint64                 `protobuf:"varint,15,opt,name=seen,proto3" json:"seen,omitempty"`           // version that the caller has heard of; 0: none
+	Bandwidth     int64                  `protobuf:"varint,16,opt,name=bandwidth,proto3" json:"bandwidth,omitempty"` // of the request, as RequestAsk.bandwidth
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1517,18 +1534,26 @@ func (x *CommissionAsk) GetSeen() uint64 {
 	return 0
 }
 
+func (x *CommissionAsk) GetBandwidth() int64 {
+	if x != nil {
+		return x.Bandwidth
+	}
+	return 0
+}
+
 type CommissionAnswer struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            []byte                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`     // of the request that was made, 16 bytes; none after a probe
 	Rule          string                 `protobuf:"bytes,2,opt,name=rule,proto3" json:"rule,omitempty"` // it was made by; at most 64 bytes
 	State         State                  `protobuf:"varint,3,opt,name=state,proto3,enum=pannier.peer.v1.State" json:"state,omitempty"`
-	Reason        string                 `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`     // why it waits; at most 64 bytes
-	Version       uint64                 `protobuf:"varint,5,opt,name=version,proto3" json:"version,omitempty"`  // of its record
-	Rank          int64                  `protobuf:"varint,6,opt,name=rank,proto3" json:"rank,omitempty"`        // bytes that are safe at the receiver
-	Size          int64                  `protobuf:"varint,7,opt,name=size,proto3" json:"size,omitempty"`        // of the whole, + 1; 0: unknown
-	Digest        string                 `protobuf:"bytes,8,opt,name=digest,proto3" json:"digest,omitempty"`     // of the whole; at most 256 bytes
-	Verified      string                 `protobuf:"bytes,9,opt,name=verified,proto3" json:"verified,omitempty"` // what was compared and equal; at most 256 bytes
-	Failure       *Failure               `protobuf:"bytes,10,opt,name=failure,proto3" json:"failure,omitempty"`  // of the last thing that went wrong; none: nothing
+	Reason        string                 `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`         // why it waits; at most 64 bytes
+	Version       uint64                 `protobuf:"varint,5,opt,name=version,proto3" json:"version,omitempty"`      // of its record
+	Rank          int64                  `protobuf:"varint,6,opt,name=rank,proto3" json:"rank,omitempty"`            // bytes that are safe at the receiver
+	Size          int64                  `protobuf:"varint,7,opt,name=size,proto3" json:"size,omitempty"`            // of the whole, + 1; 0: unknown
+	Digest        string                 `protobuf:"bytes,8,opt,name=digest,proto3" json:"digest,omitempty"`         // of the whole; at most 256 bytes
+	Verified      string                 `protobuf:"bytes,9,opt,name=verified,proto3" json:"verified,omitempty"`     // what was compared and equal; at most 256 bytes
+	Failure       *Failure               `protobuf:"bytes,10,opt,name=failure,proto3" json:"failure,omitempty"`      // of the last thing that went wrong; none: nothing
+	Bandwidth     int64                  `protobuf:"varint,11,opt,name=bandwidth,proto3" json:"bandwidth,omitempty"` // that the request has, or would have; 0: none, or nothing said
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1631,6 +1656,13 @@ func (x *CommissionAnswer) GetFailure() *Failure {
 		return x.Failure
 	}
 	return nil
+}
+
+func (x *CommissionAnswer) GetBandwidth() int64 {
+	if x != nil {
+		return x.Bandwidth
+	}
+	return 0
 }
 
 type StepsAsk struct {
@@ -1992,7 +2024,7 @@ const file_peer_proto_rawDesc = "" +
 	"\aattempt\x18\x04 \x01(\rR\aattempt\x12\x14\n" +
 	"\x05round\x18\x05 \x01(\rR\x05round\x12,\n" +
 	"\x05phase\x18\x06 \x01(\x0e2\x16.pannier.peer.v1.PhaseR\x05phase\x12 \n" +
-	"\vtraceparent\x18\a \x01(\tR\vtraceparent\"\xd7\x01\n" +
+	"\vtraceparent\x18\a \x01(\tR\vtraceparent\"\xf5\x01\n" +
 	"\n" +
 	"RequestAsk\x12)\n" +
 	"\x04call\x18\x01 \x01(\v2\x15.pannier.peer.v1.CallR\x04call\x12\x12\n" +
@@ -2002,7 +2034,8 @@ const file_peer_proto_rawDesc = "" +
 	"\bpriority\x18\x05 \x01(\x11R\bpriority\x12\x16\n" +
 	"\x06follow\x18\x06 \x01(\fR\x06follow\x12\x12\n" +
 	"\x04info\x18\a \x01(\tR\x04info\x12\x12\n" +
-	"\x04hops\x18\b \x01(\rR\x04hops\"8\n" +
+	"\x04hops\x18\b \x01(\rR\x04hops\x12\x1c\n" +
+	"\tbandwidth\x18\t \x01(\x03R\tbandwidth\"8\n" +
 	"\vTransferAsk\x12)\n" +
 	"\x04call\x18\x01 \x01(\v2\x15.pannier.peer.v1.CallR\x04call\";\n" +
 	"\x0eEndTransferAsk\x12)\n" +
@@ -2016,7 +2049,7 @@ const file_peer_proto_rawDesc = "" +
 	"\x04kind\x18\x01 \x01(\rR\x04kind\x12\x12\n" +
 	"\x04side\x18\x02 \x01(\rR\x04side\x12\x14\n" +
 	"\x05cause\x18\x03 \x01(\tR\x05cause\x12\x0e\n" +
-	"\x02at\x18\x04 \x01(\x03R\x02at\"\xec\x01\n" +
+	"\x02at\x18\x04 \x01(\x03R\x02at\"\x8a\x02\n" +
 	"\x06Answer\x122\n" +
 	"\aoutcome\x18\x01 \x01(\x0e2\x18.pannier.peer.v1.OutcomeR\aoutcome\x12,\n" +
 	"\x05phase\x18\x02 \x01(\x0e2\x16.pannier.peer.v1.PhaseR\x05phase\x12\x12\n" +
@@ -2024,7 +2057,8 @@ const file_peer_proto_rawDesc = "" +
 	"\x04size\x18\x04 \x01(\x03R\x04size\x122\n" +
 	"\afailure\x18\x05 \x01(\v2\x18.pannier.peer.v1.FailureR\afailure\x12\x12\n" +
 	"\x04wait\x18\x06 \x01(\x03R\x04wait\x12\x10\n" +
-	"\x03all\x18\a \x01(\bR\x03all\"\x90\x01\n" +
+	"\x03all\x18\a \x01(\bR\x03all\x12\x1c\n" +
+	"\tbandwidth\x18\b \x01(\x03R\tbandwidth\"\x90\x01\n" +
 	"\aInfoAsk\x12)\n" +
 	"\x04what\x18\x01 \x01(\x0e2\x15.pannier.peer.v1.WhatR\x04what\x12\x12\n" +
 	"\x04rule\x18\x02 \x01(\tR\x04rule\x12\x12\n" +
@@ -2049,7 +2083,7 @@ const file_peer_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12.\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x1a.pannier.peer.v1.EntryKindR\x04kind\x12\x12\n" +
 	"\x04size\x18\x03 \x01(\x03R\x04size\x12\x1a\n" +
-	"\bmodified\x18\x04 \x01(\x03R\bmodified\"\xd9\x02\n" +
+	"\bmodified\x18\x04 \x01(\x03R\bmodified\"\xf7\x02\n" +
 	"\rCommissionAsk\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x12\x14\n" +
 	"\x05third\x18\x02 \x01(\tR\x05third\x12\x14\n" +
@@ -2066,7 +2100,8 @@ const file_peer_proto_rawDesc = "" +
 	"\x05known\x18\f \x01(\bR\x05known\x12\x14\n" +
 	"\x05round\x18\r \x01(\rR\x05round\x12\x16\n" +
 	"\x06cancel\x18\x0e \x01(\tR\x06cancel\x12\x12\n" +
-	"\x04seen\x18\x0f \x01(\x04R\x04seen\"\xa6\x02\n" +
+	"\x04seen\x18\x0f \x01(\x04R\x04seen\x12\x1c\n" +
+	"\tbandwidth\x18\x10 \x01(\x03R\tbandwidth\"\xc4\x02\n" +
 	"\x10CommissionAnswer\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x12\x12\n" +
 	"\x04rule\x18\x02 \x01(\tR\x04rule\x12,\n" +
@@ -2078,7 +2113,8 @@ const file_peer_proto_rawDesc = "" +
 	"\x06digest\x18\b \x01(\tR\x06digest\x12\x1a\n" +
 	"\bverified\x18\t \x01(\tR\bverified\x122\n" +
 	"\afailure\x18\n" +
-	" \x01(\v2\x18.pannier.peer.v1.FailureR\afailure\"c\n" +
+	" \x01(\v2\x18.pannier.peer.v1.FailureR\afailure\x12\x1c\n" +
+	"\tbandwidth\x18\v \x01(\x03R\tbandwidth\"c\n" +
 	"\bStepsAsk\x12\x1c\n" +
 	"\trequester\x18\x01 \x01(\tR\trequester\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\fR\x02id\x12)\n" +

@@ -132,13 +132,12 @@ func (r *canaryRun) run(ctx context.Context, dir string) (err error) {
 
 // Where a canary may be, of the node it belongs to: in what that node tells its own
 // operators, who may read it anyway; in its files; in the arguments of its commands; where objects
-// are told and kept as they were written, and tokens as their digests.
+// are told and kept as they were written, tokens as their digests.
 const (
 	toOperators = 1 << iota
 	inFiles
 	inArguments
 	inObjects
-	inTokens
 )
 
 // canary is one secret.
@@ -151,15 +150,12 @@ type canary struct {
 }
 
 // places that a search can look at. What callers may only read, and what is on the wire, has none.
-var placeAllows = map[string]int{"operators": toOperators, "store": toOperators, "files": inFiles, "arguments": inArguments, "objects": inObjects, "tokens": inTokens}
+var placeAllows = map[string]int{"operators": toOperators, "store": toOperators, "files": inFiles, "arguments": inArguments, "objects": inObjects}
 
 // placeOf is the place that a file of the state directory is, live or in a backup.
 func placeOf(path string) string {
-	switch filepath.Base(path) {
-	case objects.File:
+	if filepath.Base(path) == objects.File {
 		return "objects"
-	case "tokens.json":
-		return "tokens"
 	}
 	return "store"
 }

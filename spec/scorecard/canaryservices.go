@@ -21,6 +21,7 @@ import (
 
 	"filippo.io/age"
 
+	"github.com/pannier/pannier/engine/objects"
 	"github.com/pannier/pannier/engine/web"
 	"github.com/pannier/pannier/flow/flowtest/freeport"
 	"github.com/pannier/pannier/spec/adminpb"
@@ -257,12 +258,16 @@ func (s *servicesRun) callers(ctx context.Context) error {
 		s.tokens[scope] = t.GetText()
 		s.hide("token", 0, formsOf([]byte(t.GetText()[strings.LastIndexByte(t.GetText()[:18], '_')+1:]))...)
 	}
-	kept, err := os.ReadFile(filepath.Join(s.all[0].State, "tokens.json"))
+	kept, err := os.ReadFile(filepath.Join(s.all[0].State, objects.File))
 	if err != nil {
 		return fault.Wrap("read tokens", "", err)
 	}
-	for _, m := range regexp.MustCompile(`"sha256": "([0-9a-f]{64})"`).FindAllSubmatch(kept, -1) {
-		s.hide("digest of a token", inTokens, string(m[1]), strings.ToUpper(string(m[1])))
+	digests := regexp.MustCompile(`sha256 = \\"([0-9a-f]{64})\\"`).FindAllSubmatch(kept, -1)
+	if len(digests) != len(s.tokens) {
+		return fault.New("read tokens", fault.Internal, "%d digests of %d tokens", len(digests), len(s.tokens))
+	}
+	for _, m := range digests {
+		s.hide("digest of a token", inObjects, string(m[1]), strings.ToUpper(string(m[1])))
 	}
 	for _, text := range []string{s.word("what a stranger sends as a token", 0), "pannier_abcdefgh_" + s.word("what a stranger sends as a token", 0)} {
 		for _, path := range []string{"/v1/requests", "/transfers", "/metrics"} {

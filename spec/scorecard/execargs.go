@@ -71,8 +71,8 @@ var execInfos = append([]string{
 	"", "a\ntouch pwned\n", "\n", "a\r\nb", "a\tb", `a\`, `\$(touch pwned)`, `a\nb`, "\x1b[31mred", "\u2028", strings.Repeat("x", 4000),
 }, execNames...)
 
-// Node names: one to 64 bytes without spaces. A lone * is none: it means every partner.
-var execNodes = []string{"$(touch${IFS}pwned)", "`touch${IFS}pwned`", "-rf", "n;touch${IFS}pwned", `a'b"c`, "%s{path}", "*x"}
+// Node names: one to 64 bytes without spaces, / \ # % and ?. A lone * is none: it means every partner.
+var execNodes = []string{"$(touch${IFS}pwned)", "`touch${IFS}pwned`", "-rf", "n;touch${IFS}pwned", `a'b"c`, "{path}{info}", "*x"}
 
 // execRefused are names that no request is registered for.
 var execRefused = []string{"a\nb", "a\x00b", "a\\b", "../x", "/etc/passwd", "a\x1bb", "", ".", "a//b", "a/", "\u2028", "a\rb"}

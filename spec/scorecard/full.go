@@ -15,6 +15,7 @@ import (
 	"github.com/pannier/pannier/flow"
 	"github.com/pannier/pannier/spec/adminpb"
 	"github.com/pannier/pannier/spec/fault"
+	"github.com/pannier/pannier/spec/scorecard/disks"
 )
 
 func runDiskFull(ctx context.Context, j *job) (result, error) {
@@ -48,7 +49,7 @@ func fullDisks(ctx context.Context, j *job, n int, w *note) (done int, slowest t
 	if err := os.MkdirAll(root, 0o755); err != nil {
 		return 0, 0, fault.Wrap("make directory", root, err)
 	}
-	unmount, err := smallMount(root)
+	unmount, err := disks.Small(root, smallDisk)
 	if err != nil {
 		return 0, 0, cannot{err}
 	}

@@ -51,6 +51,7 @@ type killed struct {
 	tasks   string // where tasks write that they have run
 	limit   int64  // bytes that may be sent again
 	again   []int64
+	ended   int // transfers with a kill that came to their end
 	within  int // kills while bytes moved
 }
 
@@ -76,7 +77,6 @@ func runKills(ctx context.Context, j *job, victims func(sender, receiver *nodete
 		return result{}, err
 	}
 	k := &killed{duo: *d, content: content(j.rnd, size), tasks: tasks, limit: o.window + o.every + 256*flow.KiB}
-	finished := 0
 	took := map[string]time.Duration{}
 	for i := -2; i < j.n && err == nil; i++ { // the first two are not killed, and say how long one takes
 		rule := []string{"push", "pull"}[(i+2)%2]
@@ -90,10 +90,7 @@ func runKills(ctx context.Context, j *job, victims func(sender, receiver *nodete
 			who = victims(sender, receiver, i)
 		}
 		at := time.Duration(j.rnd.Int64N(int64(took[rule] + 1)))
-		before := k.n
-		if err = k.round(ctx, rule, sender, receiver, who, at); err == nil && k.n == before && i >= 0 {
-			finished++
-		}
+		err = k.round(ctx, rule, sender, receiver, who, at)
 		if i < 0 {
 			took[rule] = time.Since(began)
 		}
@@ -104,10 +101,12 @@ func runKills(ctx context.Context, j *job, victims func(sender, receiver *nodete
 	if err != nil {
 		return result{}, err
 	}
-	slices.Sort(k.again)
-	most, median := k.again[len(k.again)-1], k.again[len(k.again)/2]
+	var most, median int64
+	if slices.Sort(k.again); len(k.again) > 0 {
+		most, median = k.again[len(k.again)-1], k.again[len(k.again)/2]
+	}
 	return k.result(float64(most)/mib, "%d of %d finished, %d were killed while bytes moved; sent again: median %.1f, most %.1f, limit %.1f MiB of %d",
-		finished, j.n, k.within, float64(median)/mib, float64(most)/mib, float64(k.limit)/mib, size/mib), nil
+		k.ended, j.n, k.within, float64(median)/mib, float64(most)/mib, float64(k.limit)/mib, size/mib), nil
 }
 
 // round is one transfer, in which nodes are killed after a time.
@@ -122,6 +121,7 @@ func (k *killed) round(ctx context.Context, rule string, sender, receiver *nodet
 	if err != nil {
 		return err
 	}
+	what := fmt.Sprintf("%s, %s killed after %v", rule, names(victims), after)
 	done, begun := map[string]int{}, map[string]int{}
 	var partial int64 = -1
 	if len(victims) > 0 {
@@ -133,10 +133,17 @@ func (k *killed) round(ctx context.Context, rule string, sender, receiver *nodet
 			partial = fi.Size()
 			k.within++
 		}
-		for _, n := range victims {
-			if err := k.remembered(ctx, n, id, done, begun); err != nil {
+		for _, n := range []*nodetest.Node{sender, receiver} {
+			var durable int64
+			if slices.Contains(victims, n) {
+				durable, err = k.remembered(ctx, n, id, done, begun)
+			} else {
+				durable, err = safeAt(ctx, n, id)
+			}
+			if err != nil {
 				return err
 			}
+			what += fmt.Sprintf(", %s had %.2f MiB as durable", n.Name, float64(durable)/mib)
 		}
 		for _, n := range victims {
 			if err := n.Start(ctx); err != nil {
@@ -145,24 +152,27 @@ func (k *killed) round(ctx context.Context, rule string, sender, receiver *nodet
 		}
 	}
 	if err := k.finish(ctx, k.a, id); err != nil {
-		k.add("%s killed after %v: %v", names(victims), after, err)
+		k.add("%s: %v; %s", what, err, k.standing(ctx, id))
 		return k.inOrder(id)
 	}
-	k.mustEqual(fmt.Sprintf("%s killed after %v", names(victims), after), target, k.content)
+	if len(victims) > 0 {
+		k.ended++
+	}
+	k.mustEqual(what, target, k.content)
 	if _, err := os.Stat(source); err == nil {
 		k.add("the source is still there")
 	}
 	if err := k.ran(id, done, begun); err != nil {
 		return err
 	}
-	again, err := k.sentAgain(id, sender, slices.Contains(victims, sender), partial, from)
+	again, written, err := k.sentAgain(id, sender, slices.Contains(victims, sender), slices.Contains(victims, receiver), partial, from)
 	if err != nil {
 		return err
 	}
 	if len(victims) > 0 {
 		k.again = append(k.again, again)
 		if again > k.limit {
-			k.add("%s killed after %v: %.1f MiB were sent again", names(victims), after, float64(again)/mib)
+			k.add("%s: %.1f MiB were sent again; the partial file had %.2f, written then: %v", what, float64(again)/mib, float64(partial)/mib, written)
 		}
 	}
 	return fault.Wrap("remove target", target, os.Remove(target))
@@ -176,19 +186,34 @@ func names(nodes []*nodetest.Node) string {
 	return strings.Join(all, " and ")
 }
 
+// safeAt is how many bytes a node that runs knows to be durable.
+func safeAt(ctx context.Context, n *nodetest.Node, id string) (int64, error) {
+	r, err := get(ctx, n, id)
+	return max(r.GetDurable(), r.GetLive().GetDurable()), err
+}
+
+// standing is how far both ends are.
+func (k *killed) standing(ctx context.Context, id string) (words string) {
+	for _, n := range []*nodetest.Node{k.a, k.b} {
+		r, err := get(ctx, n, id)
+		words += fmt.Sprintf("%s is %v in %v, %.2f MiB are durable, %v %s %v ", n.Name, r.GetState(), r.GetPhase(), float64(r.GetDurable())/mib, r.GetReason(), r.GetFailure().GetCause(), err)
+	}
+	return strings.TrimSpace(words)
+}
+
 // remembered notes which tasks the record of a killed node has as done, with how
-// often they have run, and which of them had begun.
-func (k *killed) remembered(ctx context.Context, n *nodetest.Node, id string, done, begun map[string]int) error {
+// often they have run, and which of them had begun. It returns how many bytes are durable by it.
+func (k *killed) remembered(ctx context.Context, n *nodetest.Node, id string, done, begun map[string]int) (int64, error) {
 	r, err := recordOf(ctx, n, id)
 	if fault.KindOf(err) == fault.NotFound {
-		return nil // it has not heard of the request
+		return 0, nil // it has not heard of the request
 	}
 	if err != nil {
-		return err
+		return 0, err
 	}
 	runs, _, err := k.runs(id)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	for list, when := range map[lifecycle.List]string{lifecycle.PreList: "pre", lifecycle.PostList: "post"} {
 		task := r.Side.String() + " " + when
@@ -199,7 +224,7 @@ func (k *killed) remembered(ctx context.Context, n *nodetest.Node, id string, do
 	if key, ok := r.NextTask(); ok && r.Begun == r.Epoch && key.Index == 0 {
 		begun[r.Side.String()+" "+map[lifecycle.List]string{lifecycle.PreList: "pre", lifecycle.PostList: "post"}[key.List]]++
 	}
-	return nil
+	return r.Rank, nil
 }
 
 // runs is how often the tasks of a request have run, and in which order.
@@ -247,19 +272,20 @@ func (k *killed) inOrder(id string) error {
 
 // sentAgain is how many bytes of a request were sent more than once, as far as
 // the ends that have lived know: the sender by what it has sent, the receiver by
-// what it has written; and by the partial file that a killed one has left.
-func (k *killed) sentAgain(id string, sender *nodetest.Node, senderDied bool, partial int64, from [2]int64) (int64, error) {
+// what it has written; and, of a receiver that was killed, by the partial file that it has left. written are the
+// receiver's attempts that it has lived to tell of.
+func (k *killed) sentAgain(id string, sender *nodetest.Node, senderDied, receiverDied bool, partial int64, from [2]int64) (again int64, written []move, err error) {
 	at := map[bool]int{true: 0, false: 1}
 	sent, err := moves(k.logs[at[sender == k.a]], id, from[at[sender == k.a]])
 	if err != nil {
-		return 0, err
+		return 0, nil, err
 	}
-	written, err := moves(k.logs[at[sender != k.a]], id, from[at[sender != k.a]])
+	written, err = moves(k.logs[at[sender != k.a]], id, from[at[sender != k.a]])
 	if err != nil {
-		return 0, err
+		return 0, nil, err
 	}
 	size := int64(len(k.content))
-	var again, wire, stored int64
+	var wire, stored int64
 	for _, m := range sent {
 		wire += m.wire
 	}
@@ -270,8 +296,8 @@ func (k *killed) sentAgain(id string, sender *nodetest.Node, senderDied bool, pa
 		again = wire - size
 	}
 	again = max(again, stored-size)
-	if len(written) > 0 && partial >= 0 {
+	if receiverDied && len(written) > 0 && partial >= 0 {
 		again = max(again, partial-written[len(written)-1].from)
 	}
-	return again, nil
+	return again, written, nil
 }

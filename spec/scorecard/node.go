@@ -310,6 +310,10 @@ func moves(log *os.File, id string, from int64) (all []move, err error) {
 // many bytes of it were on the wire.
 type move struct{ from, to, wire int64 }
 
+func (m move) String() string {
+	return fmt.Sprintf("%.2f to %.2f MiB", float64(m.from)/mib, float64(m.to)/mib)
+}
+
 // partialOf is the partial file of a name below a root, of whichever request; none
 // is a path that is not there.
 func partialOf(root, name string) string {

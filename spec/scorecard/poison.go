@@ -9,18 +9,18 @@ import (
 	"github.com/pannier/pannier/spec/fault"
 )
 
-// poisonStarts is how many processes the request ends: one that brings it as far as
-// its task, and three without progress. poisonMost is how many the check gives it.
+// poisonStarts is how many processes the request ends, the first of which has brought it as far as its task.
+// poisonMost is how many the check gives it.
 const (
-	poisonStarts = 4
+	poisonStarts = 3
 	poisonMost   = 8
 )
 
 var poison = check{
-	id: 22, title: "a request whose task kills the daemon each time: after 3 starts without progress it is an operator's, all others are done",
+	id: 22, title: "a request whose task kills the daemon each time: after 3 of them without progress it is an operator's, all others are done",
 	unit: "daemons ended", n: counts{reduced: 20, full: 200},
-	mutant: "a claim is not counted",
-	edits:  []edit{{"engine/lifecycle/event.go", "	r.Streak++\n", "	if !mutant(\"22\") {\n		r.Streak++\n	}\n"}},
+	mutant: "a death is not counted",
+	edits:  []edit{{"engine/lifecycle/event.go", "	r.Deaths++\n", "	if !mutant(\"22\") {\n		r.Deaths++\n	}\n"}},
 	run:    runPoison,
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/pannier/pannier/engine/node/nodetest"
 	"github.com/pannier/pannier/spec/adminpb"
 	"github.com/pannier/pannier/spec/fault"
+	"github.com/pannier/pannier/spec/scorecard/disks"
 )
 
 var powerCut = check{
@@ -48,7 +49,7 @@ type powerRun struct {
 type power struct {
 	duo
 	*note
-	img      *image
+	img      *disks.Disk
 	kind     string    // of file system
 	contents [2][]byte // what files hold in turn
 	transfer int       // number of the one that runs
@@ -84,7 +85,7 @@ func runPower(ctx context.Context, j *job, r powerRun, one func(*power, context.
 			}
 			w.mustEqual(kind+": the last transfer", filepath.Join(p.b.Root, p.name()), p.content())
 		}
-		err = errors.Join(err, p.close(), p.img.remove())
+		err = errors.Join(err, p.close(), p.img.Remove())
 		if err != nil {
 			return result{}, err
 		}
@@ -103,7 +104,7 @@ func newPower(ctx context.Context, j *job, kind string, r powerRun, w *note) (*p
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return nil, fault.Wrap("make directory", dir, err)
 	}
-	img, err := newImage(ctx, j.dir, kind)
+	img, err := disks.New(ctx, j.dir, kind)
 	if fault.KindOf(err) == fault.Unsupported {
 		return nil, cannot{err}
 	}
@@ -111,19 +112,19 @@ func newPower(ctx context.Context, j *job, kind string, r powerRun, w *note) (*p
 		return nil, err
 	}
 	o := duoSettings{every: r.every, window: 256 << 10}
-	o.place[1] = []string{filepath.Join(img.at, "state"), filepath.Join(img.at, "files")}
+	o.place[1] = []string{filepath.Join(img.At, "state"), filepath.Join(img.At, "files")}
 	d, err := newDuo(ctx, dir, o)
 	if err == nil {
-		err = img.sync()
+		err = img.Sync()
 	}
 	if err != nil {
-		return nil, errors.Join(err, img.remove())
+		return nil, errors.Join(err, img.Remove())
 	}
 	p := &power{duo: *d, note: w, img: img, kind: kind}
 	for i := range p.contents {
 		p.contents[i] = content(j.rnd, r.size)
 		if err := os.WriteFile(filepath.Join(p.a.Root, fmt.Sprint("source", i)), p.contents[i], 0o644); err != nil {
-			return nil, errors.Join(fault.Wrap("write source", "", err), p.close(), img.remove())
+			return nil, errors.Join(fault.Wrap("write source", "", err), p.close(), img.Remove())
 		}
 	}
 	return p, nil
@@ -187,7 +188,7 @@ func (p *power) within(ctx context.Context, j *job) error {
 		time.Sleep(time.Millisecond)
 	}
 	time.Sleep(time.Duration(j.rnd.Int64N(int64(30 * time.Millisecond))))
-	if err := p.img.cut(); err != nil {
+	if err := p.img.Cut(); err != nil {
 		return err
 	}
 	p.cuts++
@@ -218,7 +219,7 @@ func (p *power) atEnd(ctx context.Context, j *job) error {
 		time.Sleep(time.Millisecond)
 	}
 	time.Sleep(time.Duration(j.rnd.Int64N(int64(20 * time.Millisecond))))
-	if err := p.img.cut(); err != nil {
+	if err := p.img.Cut(); err != nil {
 		return err
 	}
 	p.cuts++
@@ -239,7 +240,7 @@ func (p *power) look(ctx context.Context) error {
 		return err
 	}
 	p.told = max(p.told, told.GetDurable())
-	if err := p.img.again(); err != nil {
+	if err := p.img.Again(); err != nil {
 		return err
 	}
 	wrong := p.n

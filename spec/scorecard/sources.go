@@ -152,49 +152,54 @@ func runSourceReplaced(ctx context.Context, j *job) (result, error) {
 		return result{}, err
 	}
 	var w note
-	splices := 0
+	var n replacedCounts
 	for i := 0; i < j.n && err == nil; i++ {
-		var spliced bool
-		if spliced, err = d.replaced(ctx, j, i, &w); spliced {
-			splices++
-		}
+		err = d.replaced(ctx, j, i, &n, &w)
 	}
 	if err = errors.Join(err, d.close()); err != nil {
 		return result{}, err
 	}
-	return w.result(float64(splices), "%d replaced, in place and by another inode in turn", j.n), nil
+	return w.result(float64(n.splices), "%d replaced, in place and by another inode in turn; %d had come whole before the kill", j.n, n.whole), nil
 }
 
+// replacedCounts are files that are half of each source, and those that are the old one from the
+// first byte to the last: the kill came too late for them.
+type replacedCounts struct{ splices, whole int }
+
 // replaced is one transfer whose sender is killed and has another source afterwards.
-func (d *duo) replaced(ctx context.Context, j *job, i int, w *note) (spliced bool, err error) {
+func (d *duo) replaced(ctx context.Context, j *job, i int, n *replacedCounts, w *note) error {
 	old, other := content(j.rnd, sourceSize), content(j.rnd, sourceSize)
 	name := fmt.Sprint("file", i)
 	source, target := filepath.Join(d.a.Root, name), filepath.Join(d.b.Root, name)
 	if err := os.WriteFile(source, old, 0o644); err != nil {
-		return false, err
+		return err
 	}
 	then := time.Now().Add(-time.Hour)
 	if err := os.Chtimes(source, then, then); err != nil {
-		return false, err
+		return err
 	}
 	at, id, err := d.toB(ctx, i/2, name)
 	if err == nil {
 		err = d.arrived(ctx, at, id, 1+j.rnd.Int64N(sourceSize/2))
 	}
 	if err != nil {
-		return false, err
+		return err
 	}
 	d.a.Kill()
 	how := []func(string, []byte) error{overwrite, replace}[i%2]
 	if err := errors.Join(how(source, other), os.Chtimes(source, then, then), d.a.Start(ctx)); err != nil {
-		return false, err
+		return err
 	}
-	if err := d.finish(ctx, at, id); err != nil {
+	err = d.finish(ctx, at, id)
+	switch {
+	case err != nil:
 		w.add("transfer %d has not come through: %v", i, err)
-	} else if !whole(target, other) {
-		spliced = true
+	case whole(target, old):
+		n.whole++
+	case !whole(target, other):
+		n.splices++
 		same, size, _ := prefix(target, old)
 		w.add("transfer %d: the file of %d bytes is the old source up to %d, and is not the new one", i, size, same)
 	}
-	return spliced, errors.Join(remove(source), remove(target))
+	return errors.Join(remove(source), remove(target))
 }

@@ -34,7 +34,7 @@ var stuckTask = check{
 	mutant: "the command is killed, not its group",
 	edits: []edit{
 		{"engine/task/exec.go", "return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }", "return syscall.Kill(groupOr(cmd.Process.Pid), syscall.SIGKILL) }"},
-		{"engine/task/exec.go", "_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)\n", "_ = syscall.Kill(groupOr(cmd.Process.Pid), syscall.SIGKILL)\n"},
+		{"engine/task/exec_linux.go", "_ = unix.Kill(-cmd.Process.Pid, unix.SIGKILL)\n", "_ = unix.Kill(groupOr(cmd.Process.Pid), unix.SIGKILL)\n"},
 		{"engine/task/exec.go", "// environment is what", "// groupOr is the group of a process, or the process.\nfunc groupOr(pid int) int {\n	if mutant(\"19\") {\n		return pid\n	}\n	return -pid\n}\n\n// environment is what"},
 	},
 	run: runStuckTask,

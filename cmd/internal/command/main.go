@@ -58,7 +58,36 @@ func Root(cmd *cobra.Command, subs ...*cobra.Command) *cobra.Command {
 	})
 	cmd.AddCommand(subs...)
 	cmd.AddCommand(versionCommand(), exitCodesTopic())
+	cmd.InitDefaultHelpCmd()
+	for _, sub := range cmd.Commands() {
+		if sub.Name() == "help" {
+			helps(sub)
+			cmd.RemoveCommand(sub) // cobra adds it again when it runs
+		}
+	}
 	return cmd
+}
+
+// helps has the help command refuse what there is not, which cobra answers with help about the
+// command above it.
+func helps(cmd *cobra.Command) {
+	cmd.Run, cmd.RunE = nil, func(cmd *cobra.Command, args []string) error {
+		found, rest, err := cmd.Root().Find(args)
+		if err != nil {
+			return fault.New("find help", fault.Invalid, "%w", err)
+		}
+		if len(rest) > 0 {
+			var names []string
+			for _, sub := range found.Commands() {
+				if !sub.Hidden {
+					names = append(names, sub.Name())
+				}
+			}
+			return Suggest(fault.New("find help", fault.Invalid, "%s has no command %q, and there is no such topic%s", found.CommandPath(), rest[0], nearest.Meant(rest[0], names)), "See: %s --help", found.CommandPath())
+		}
+		found.InitDefaultHelpFlag() // as cobra's own does
+		return found.Help()
+	}
 }
 
 // Arguments refuses another number of arguments, and so unknown subcommands, as

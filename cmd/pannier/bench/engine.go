@@ -49,7 +49,8 @@ type EngineResult struct {
 	Start      float64 `json:"start_s,omitempty"`    // until the daemon answered
 	Against    string  `json:"against,omitempty"`    // another case
 	AgainstBy  float64 `json:"rate_ratio,omitempty"` // this rate by that one's
-	CPUBy      float64 `json:"cpu_ratio,omitempty"`  // this processor time by that one's
+	SubmitBy   float64 `json:"submits_ratio,omitempty"`
+	CPUBy      float64 `json:"cpu_ratio,omitempty"` // this processor time by that one's
 	OtherRate  float64 `json:"against_transfers_per_s,omitempty"`
 	OtherCPU   float64 `json:"against_cpu_ms_per_transfer,omitempty"`
 	FileSystem string  `json:"file_system"`
@@ -161,7 +162,8 @@ func engineMedian(runs []EngineResult) EngineResult {
 		&r.CPU: func(r EngineResult) float64 { return r.CPU }, &r.P50: func(r EngineResult) float64 { return r.P50 },
 		&r.P99: func(r EngineResult) float64 { return r.P99 }, &r.MaxRSS: func(r EngineResult) float64 { return r.MaxRSS },
 		&r.Submit: func(r EngineResult) float64 { return r.Submit }, &r.Start: func(r EngineResult) float64 { return r.Start },
-		&r.AgainstBy: func(r EngineResult) float64 { return r.AgainstBy }, &r.CPUBy: func(r EngineResult) float64 { return r.CPUBy },
+		&r.AgainstBy: func(r EngineResult) float64 { return r.AgainstBy }, &r.SubmitBy: func(r EngineResult) float64 { return r.SubmitBy },
+		&r.CPUBy:     func(r EngineResult) float64 { return r.CPUBy },
 		&r.OtherRate: func(r EngineResult) float64 { return r.OtherRate }, &r.OtherCPU: func(r EngineResult) float64 { return r.OtherCPU },
 	} {
 		*figure = medianOf(runs, get)
@@ -420,10 +422,10 @@ func (e *engineBench) large(c engineCase) (r EngineResult, err error) {
 }
 
 // submitAll registers n requests of one source, and says how fast.
-func (e *engineBench) submitAll(n int) (perSecond float64, err error) {
+func (e *engineBench) submitAll(n int, below string) (perSecond float64, err error) {
 	began := time.Now()
 	err = e.each(n, 64, func(i int) error {
-		_, err := e.submit("f0", fmt.Sprintf("d%d/t%d", i%100, i))
+		_, err := e.submit("f0", fmt.Sprintf("%s/d%d/t%d", below, i%100, i))
 		return err
 	})
 	return float64(n) / time.Since(began).Seconds(), err
@@ -490,7 +492,7 @@ func (e *engineBench) burst(c engineCase) (r EngineResult, err error) {
 			return r, err
 		}
 	}
-	if r.Submit, err = e.submitAll(c.count); err != nil {
+	if r.Submit, err = e.submitAll(c.count, "all"); err != nil {
 		return r, err
 	}
 	if !atOnce {

@@ -10,12 +10,16 @@ import (
 
 	"github.com/pannier/pannier/engine/boltstore"
 	"github.com/pannier/pannier/engine/lifecycle"
+	"github.com/pannier/pannier/spec/adminpb"
 	"github.com/pannier/pannier/spec/relpath"
 )
 
-const historySize = 1_000_000
+const (
+	historySize = 1_000_000
+	historyOf   = 10_000 // requests that are submitted while the partner is away
+)
 
-// history times start and submit with and without a long history.
+// history times start, transfers and submitting with and without a long history.
 func (e *engineBench) history(c engineCase) (r EngineResult, err error) {
 	if err := e.start(c.bytes); err != nil {
 		return r, err
@@ -25,6 +29,9 @@ func (e *engineBench) history(c engineCase) (r EngineResult, err error) {
 	}
 	empty, err := e.timed(c, "f")
 	if err != nil {
+		return r, err
+	}
+	if empty.Submit, err = e.submitAlone("empty"); err != nil {
 		return r, err
 	}
 	if err := e.a.Stop(); err != nil {
@@ -41,8 +48,29 @@ func (e *engineBench) history(c engineCase) (r EngineResult, err error) {
 	if r, err = e.timedTo(c, "f", c.count, ""); err != nil {
 		return r, err
 	}
-	r.Start, r.Against, r.AgainstBy = started, "the same with an empty store", r.PerSecond/empty.PerSecond
+	if r.Submit, err = e.submitAlone("long"); err != nil {
+		return r, err
+	}
+	r.Start, r.Against, r.AgainstBy, r.SubmitBy = started, "the same with an empty store", r.PerSecond/empty.PerSecond, r.Submit/empty.Submit
 	return r, nil
+}
+
+// submitAlone says how many requests the daemon takes in a second while their partner is away, and has them
+// carried out after that.
+func (e *engineBench) submitAlone(below string) (perSecond float64, err error) {
+	if err := e.b.Stop(); err != nil {
+		return 0, err
+	}
+	if perSecond, err = e.submitAll(historyOf, below); err != nil {
+		return 0, err
+	}
+	if err := e.b.Start(e.ctx); err != nil {
+		return 0, err
+	}
+	if _, err := e.at.TestPartner(e.ctx, &adminpb.TestPartnerRequest{Partner: e.b.Name}); err != nil {
+		return 0, err
+	}
+	return perSecond, e.drained()
 }
 
 // fillHistory writes finished requests into a store that nobody has open.

@@ -2,6 +2,7 @@ package packaging
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -326,6 +327,52 @@ func TestKubernetes(t *testing.T) {
 	for name, p := range map[string]probe{"readyz": c.Startup, "/readyz": c.Readiness, "/livez": c.Liveness} {
 		if p.Get.Path != "/"+strings.Trim(name, "/") || p.Get.Port != "http" || p.Get.Scheme != "HTTPS" || p.Period == 0 {
 			t.Errorf("%s: %+v", name, p)
+		}
+	}
+}
+
+// TestKubernetesSchema: Kubernetes' own schemas, of the first version that has sidecars and of a later one, take the
+// manifest as it is. They would not take it with a field that is misspelled, of another type, or missing.
+func TestKubernetesSchema(t *testing.T) {
+	program := filepath.Join(cmp.Or(os.Getenv("PANNIER_KUBECTL_VALIDATE"), "/var/cache/pannier-test/kubectl-validate-v0.0.4"), "kubectl-validate")
+	needs(t, program)
+	manifest, err := os.ReadFile("kubernetes.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	validate := func(text, version string) (string, error) {
+		dir := t.TempDir()
+		at := filepath.Join(dir, "kubernetes.yaml")
+		if err := os.WriteFile(at, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		cmd := exec.CommandContext(t.Context(), program, "--version", version, at)
+		cmd.Env = []string{"HOME=" + dir} // no cluster of whoever runs this is asked
+		out, err := cmd.CombinedOutput()
+		return string(out), err
+	}
+	for _, version := range []string{"1.29", "1.30"} {
+		if out, err := validate(string(manifest), version); err != nil || !strings.Contains(out, "OK") {
+			t.Errorf("%s: %v\n%s", version, err, out)
+		}
+	}
+	for old, wrong := range map[string]string{
+		"  clusterIP:":                                  "  clusterIp:",
+		"  publishNotReadyAddress":                      "  publishNotReadyAdress",
+		"fsGroupChangePolicy:":                          "fsGroupsChangePolicy:",
+		"startupProbe:":                                 "startUpProbe:",
+		"failureThreshold: 60":                          `failureThreshold: "60"`,
+		"  selector:\n    matchLabels: {app: orders}\n": "",
+		"accessModes: [":                                "accessMode: [",
+		"restartPolicy: Always  ":                       "restartPolicies: Always  ",
+		"capabilities: {drop: [ALL":                     "capabilities: {drops: [ALL",
+	} {
+		if !strings.Contains(string(manifest), old) {
+			t.Errorf("the manifest has no %q any more", old)
+			continue
+		}
+		if out, err := validate(strings.Replace(string(manifest), old, wrong, 1), "1.30"); err == nil {
+			t.Errorf("it takes %q\n%s", wrong, out)
 		}
 	}
 }

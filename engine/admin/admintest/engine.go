@@ -121,7 +121,7 @@ func (e *Engine) Submit(_ context.Context, o engine.Order) (lifecycle.Record, bo
 	if o.Follow == (lifecycle.ID{}) {
 		o.Follow = o.ID
 	}
-	spec := lifecycle.Spec{Partner: o.Partner, Rule: o.Rule, Source: o.Source, Target: o.Target, Priority: o.Priority, NotAt: o.NotAt, Follow: o.Follow, Info: o.Info}
+	spec := lifecycle.Spec{Partner: o.Partner, Rule: o.Rule, Source: o.Source, Target: o.Target, Priority: o.Priority, NotAt: o.NotAt, Follow: o.Follow, Info: o.Info, Bandwidth: o.Bandwidth}
 	r, err := lifecycle.Register(lifecycle.Key{Requester: e.Node, ID: o.ID}, rule.Direction.Side(), spec, time.Now())
 	if err != nil {
 		return r, false, err

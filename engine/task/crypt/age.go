@@ -1,6 +1,7 @@
 package crypt
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"strings"
 
 	"filippo.io/age"
+	"filippo.io/age/armor"
 
 	"github.com/pannier/pannier/engine/task"
 	"github.com/pannier/pannier/spec/fault"
@@ -92,7 +94,7 @@ func (d decryptTask) Run(ctx context.Context, on *task.On) (task.Result, error) 
 		name += ".out"
 	}
 	return d.Make(ctx, on, name, func(w io.Writer, src *os.File) error {
-		r, err := age.Decrypt(src, with...)
+		r, err := age.Decrypt(unarmoured(src), with...)
 		if _, ok := errors.AsType[*age.NoIdentityMatchError](err); ok {
 			return fault.New("decrypt", fault.Permission, "the file is encrypted for others: none of the keys in %s fits", d.identities)
 		}
@@ -104,6 +106,15 @@ func (d decryptTask) Run(ctx context.Context, on *task.On) (task.Result, error) 
 		}
 		return err
 	})
+}
+
+// unarmoured is what is in a file that may be written as text, as age --armor does.
+func unarmoured(src io.Reader) io.Reader {
+	b := bufio.NewReader(src)
+	if begin, _ := b.Peek(len(armor.Header)); string(begin) == armor.Header {
+		return armor.NewReader(b)
+	}
+	return b
 }
 
 // badKeys does not say what is there: it may be a key.

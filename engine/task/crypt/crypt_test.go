@@ -3,12 +3,15 @@ package crypt
 import (
 	"bytes"
 	"context"
+	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"filippo.io/age"
+	"filippo.io/age/armor"
 	"go.uber.org/goleak"
 
 	"github.com/pannier/pannier/engine/lifecycle"
@@ -63,7 +66,7 @@ func TestAge(t *testing.T) {
 			t.Fatal(err)
 		}
 		after := o.File
-		o.File = before // the crash came before the end was recorded
+		o.File, o.Again = before, true // the crash came before the end was recorded
 		if err := run(t, o, table); err != nil || o.File != after {
 			t.Fatalf("again: %v, %v", o.File, err)
 		}
@@ -73,6 +76,47 @@ func TestAge(t *testing.T) {
 	}
 	if o.File.String() != "in/a.dat" || tasktest.Content(t, o, "in/a.dat") != text {
 		t.Errorf("%v is not what it was", o.File)
+	}
+}
+
+// TestAgeProgram: what the tasks encrypt the program age decrypts, and the other way round, with keys that it has made.
+func TestAgeProgram(t *testing.T) {
+	if _, err := exec.LookPath("age"); err != nil {
+		t.Skip("no age: install the package age")
+	}
+	dir := t.TempDir()
+	does := func(stdin, name string, args ...string) string {
+		t.Helper()
+		cmd := exec.CommandContext(t.Context(), name, args...)
+		cmd.Stdin = strings.NewReader(stdin)
+		out, err := cmd.Output()
+		if err != nil {
+			t.Fatalf("%s %v: %v", name, args, err)
+		}
+		return string(out)
+	}
+	identities, recipients := filepath.Join(dir, "identities"), filepath.Join(dir, "recipients")
+	does("", "age-keygen", "-o", identities)
+	public := does("", "age-keygen", "-y", identities)
+	if err := os.WriteFile(recipients, []byte(public), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	text := strings.Repeat("content ", 100_000)
+	o := tasktest.On(t, "a", text)
+	if err := run(t, o, task.Table{Task: "encrypt", Recipients: "file:" + recipients}); err != nil {
+		t.Fatal(err)
+	}
+	if does(tasktest.Content(t, o, "a.age"), "age", "--decrypt", "-i", identities) != text {
+		t.Error("age makes something else of it")
+	}
+	for _, armour := range [][]string{{}, {"--armor"}} {
+		if err := o.Root.WriteFile("b.age", []byte(does(text, "age", append(armour, "-r", strings.TrimSpace(public))...)), 0o666); err != nil {
+			t.Fatal(err)
+		}
+		o.File = tasktest.Name(t, "b.age")
+		if err := run(t, o, task.Table{Task: "decrypt", Identities: "file:" + identities}); err != nil || tasktest.Content(t, o, "b") != text {
+			t.Errorf("%v: %v", armour, err)
+		}
 	}
 }
 
@@ -86,19 +130,33 @@ func TestAgeRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	whole := tasktest.Content(t, o, "a.age")
+	var b strings.Builder
+	w := armor.NewWriter(&b)
+	if _, err := io.WriteString(w, whole); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	text := b.String()
 	for what, c := range map[string]struct {
 		content, identities string
 		kind                fault.Kind
 	}{
-		"for others":     {whole, others, fault.Permission},
-		"cut":            {whole[:len(whole)-20], identities, fault.Refused},
-		"cut at a part":  {whole[:len(whole)-(len(whole)-200)%(64<<10+16)], identities, fault.Refused},
-		"a bit, late":    {whole[:len(whole)-5] + string(whole[len(whole)-5]^1) + whole[len(whole)-4:], identities, fault.Refused},
-		"longer":         {whole + "x", identities, fault.Refused},
-		"plain":          {"plain", identities, fault.Refused},
-		"empty":          {"", identities, fault.Refused},
-		"no keys at all": {whole, filepath.Join(t.TempDir(), "none"), fault.NotFound},
-		"public keys":    {whole, recipients, fault.Permission}, // others can read the file
+		"for others":       {whole, others, fault.Permission},
+		"cut":              {whole[:len(whole)-20], identities, fault.Refused},
+		"cut at a part":    {whole[:len(whole)-(len(whole)-200)%(64<<10+16)], identities, fault.Refused},
+		"a bit, late":      {whole[:len(whole)-5] + string(whole[len(whole)-5]^1) + whole[len(whole)-4:], identities, fault.Refused},
+		"longer":           {whole + "x", identities, fault.Refused},
+		"text, for others": {text, others, fault.Permission},
+		"text, cut":        {text[:len(text)/2], identities, fault.Refused},
+		"text, no end":     {text[:len(text)-10], identities, fault.Refused},
+		"text, longer":     {text + "x", identities, fault.Refused},
+		"text, twice":      {text + text, identities, fault.Refused},
+		"plain":            {"plain", identities, fault.Refused},
+		"empty":            {"", identities, fault.Refused},
+		"no keys at all":   {whole, filepath.Join(t.TempDir(), "none"), fault.NotFound},
+		"public keys":      {whole, recipients, fault.Permission}, // others can read the file
 	} {
 		if err := o.Root.WriteFile("b.age", []byte(c.content), 0o666); err != nil {
 			t.Fatal(err)

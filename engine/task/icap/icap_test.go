@@ -3,18 +3,13 @@ package icap
 import (
 	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http/httputil"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -22,7 +17,7 @@ import (
 
 	"github.com/pannier/pannier/engine/task"
 	"github.com/pannier/pannier/engine/task/tasktest"
-	"github.com/pannier/pannier/flow/flowtest/freeport"
+	"github.com/pannier/pannier/flow/flowtest/icapserver"
 	"github.com/pannier/pannier/spec/fault"
 )
 
@@ -212,94 +207,22 @@ func TestRefused(t *testing.T) {
 // TestReal: c-icap leaves files as they are with its echo service, with and without content
 // to think about, and refuses what its content filter finds.
 func TestReal(t *testing.T) {
-	program, err := exec.LookPath("c-icap")
-	if err != nil {
-		t.Skip("no c-icap: install the packages c-icap and libc-icap-mod-contentfiltering")
-	}
-	at := startReal(t, program)
+	at := icapserver.Start(t)
 	large := strings.Repeat("0123456789abcdef", 1<<18)
 	for _, content := range []string{"content", "", large} {
-		if res, err := scan(t, at+"/echo", content); err != nil || !strings.Contains(string(res.Output), "found nothing") {
+		if res, err := scan(t, at+icapserver.Echo, content); err != nil || !strings.Contains(string(res.Output), "found nothing") {
 			t.Errorf("%d bytes: %s, %v", len(content), res.Output, err)
 		}
 	}
-	if _, err := scan(t, at+"/srv_content_filtering?profile=default", "all is well"); err != nil {
+	if _, err := scan(t, at+icapserver.Filter+"?profile=default", "all is well"); err != nil {
 		t.Errorf("harmless: %v", err)
 	}
-	for _, content := range []string{"this has the forbiddenword in it", strings.Repeat("harmless ", 5000) + "forbiddenword"} {
-		if _, err := scan(t, at+"/srv_content_filtering", content); fault.KindOf(err) != fault.Refused {
+	for _, content := range []string{"this has the " + icapserver.Forbidden + " in it", strings.Repeat("harmless ", 5000) + icapserver.Forbidden} {
+		if _, err := scan(t, at+icapserver.Filter, content); fault.KindOf(err) != fault.Refused {
 			t.Errorf("%d bytes with a forbidden word: %v", len(content), err)
 		}
 	}
 	if _, err := scan(t, at+"/nowhere", "content"); fault.KindOf(err) != fault.NotFound {
 		t.Errorf("no such service: %v", err)
 	}
-}
-
-// startReal runs c-icap as a process of this test.
-func startReal(t *testing.T, program string) string {
-	t.Helper()
-	address := freeport.For(t, "127.0.0.1")
-	dir := t.TempDir()
-	modules, err := filepath.Glob("/usr/lib/*/c_icap/srv_content_filtering.so")
-	if err != nil || len(modules) == 0 {
-		t.Skip("no content filter for c-icap: install the package libc-icap-mod-contentfiltering")
-	}
-	text := strings.NewReplacer("DIR", dir, "ADDRESS", address, "MODULES", filepath.Dir(modules[0])).Replace(`
-PidFile DIR/pid
-CommandsSocket DIR/ctl
-Port ADDRESS
-StartServers 1
-MaxServers 2
-MinSpareThreads 1
-MaxSpareThreads 4
-ThreadsPerChild 4
-TmpDir DIR
-ModulesDir MODULES
-ServicesDir MODULES
-TemplateDir /usr/share/c_icap/templates/
-LoadMagicFile /etc/c-icap/c-icap.magic
-ServerLog DIR/server.log
-AccessLog DIR/access.log
-Service echo srv_echo.so
-Service srv_cfg_filter srv_content_filtering.so
-srv_content_filtering.Match Bad body /forbiddenword/i score=10
-srv_content_filtering.Action block score{Bad>5}
-`)
-	conf := filepath.Join(dir, "conf")
-	if err := os.WriteFile(conf, []byte(text), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	out := &strings.Builder{}
-	cmd := exec.Command(program, "-N", "-f", conf)
-	cmd.Stdout, cmd.Stderr = out, out
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
-	t.Cleanup(func() {
-		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
-		<-ended
-		if t.Failed() {
-			log, _ := os.ReadFile(filepath.Join(dir, "server.log"))
-			t.Logf("%s%s", out.String(), log)
-		}
-	})
-	for range 1000 {
-		c, err := net.Dial("tcp", address)
-		if err == nil {
-			c.Close()
-			return "icap://" + address
-		}
-		select {
-		case err := <-ended:
-			ended <- err
-			t.Fatalf("c-icap has ended: %v", errors.Join(err))
-		case <-time.After(10 * time.Millisecond):
-		}
-	}
-	t.Fatal("c-icap does not listen")
-	return ""
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net"
 	"net/mail"
+	"net/textproto"
 	"net/url"
 	"slices"
 	"strconv"
@@ -113,8 +114,10 @@ func (m mailTask) Run(ctx context.Context, on *task.On) (task.Result, error) {
 			return permanent{err}
 		}
 		err = client.DialAndSendWithContext(ctx, msg)
+		// What the server itself has said, of the mail, or before it of who logs in; a connection that is lost has said nothing.
 		var sent *gomail.SendError
-		if errors.As(err, &sent) && sent.ErrorCode() >= 500 { // the server's word; a connection that is lost has none
+		var said *textproto.Error
+		if errors.As(err, &sent) && sent.ErrorCode() >= 500 || errors.As(err, &said) && said.Code >= 500 {
 			return permanent{fault.New("send mail", fault.Refused, "%s: %w", m.host, err)}
 		}
 		return unreached("send mail", m.host, err)

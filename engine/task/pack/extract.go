@@ -62,9 +62,9 @@ func (e extractTask) Run(ctx context.Context, on *task.On) (task.Result, error) 
 		return task.Result{}, err
 	}
 	src, err := task.OpenRegular(on.Root, on.File)
-	if errors.Is(err, fs.ErrNotExist) && e.remove {
+	if errors.Is(err, fs.ErrNotExist) && on.Again && e.remove {
 		if fi, gone := on.Root.Stat(to.String()); gone == nil && fi.IsDir() {
-			return task.Result{Moved: true}, nil // by an earlier run, to its end
+			return task.Result{Moved: true}, task.SyncLeft(on.Root, on.File) // by an earlier run, which may not have come to that
 		}
 	}
 	if err != nil {

@@ -30,13 +30,13 @@ func run(t testing.TB, o *task.On, table task.Table) {
 	s, first := step(t, table), o.File
 	var res task.Result
 	for n := range 2 {
-		o.File = first
+		o.File, o.Again = first, n > 0
 		var err error
 		if res, err = s.Run(t.Context(), o); err != nil {
 			t.Fatalf("%s, run %d: %v", table.Task, n, err)
 		}
 	}
-	if res.Moved {
+	if o.Again = false; res.Moved {
 		o.File = res.File
 	}
 	tasktest.Clean(t, o)
@@ -303,10 +303,19 @@ func TestArchive(t *testing.T) {
 		// One file, which goes when the archive is there, and comes back.
 		o.File = tasktest.Name(t, "here/in/a.dat")
 		run(t, o, task.Table{Task: "archive", To: "one." + format, Remove: true})
+		archive := o.File
 		run(t, o, task.Table{Task: "extract", To: "one", Remove: true})
 		if got := tasktest.Content(t, o, "one/a.dat"); got != "content" || !o.File.IsZero() || tasktest.Content(t, o, "one."+format) != "no file" {
 			t.Errorf("%s: %q, %v", format, got, o.File)
 		}
+		// What has removed it is an earlier run, or else another.
+		for _, again := range []bool{false, true} {
+			o.File, o.Again = archive, again
+			if _, err := tasktest.Step(t, Tasks(), task.Table{Task: "extract", To: "one", Remove: true}).Run(t.Context(), o); (err == nil) != again || !again && fault.KindOf(err) != fault.NotFound {
+				t.Errorf("%s: without its archive, again %v: %v", format, again, err)
+			}
+		}
+		o.Again = false
 	}
 }
 

@@ -9,17 +9,10 @@ package ftpserver
 
 import (
 	"bytes"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"embed"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
 	"os"
 	"os/exec"
@@ -33,6 +26,7 @@ import (
 
 	"github.com/pannier/pannier/flow/flowtest"
 	"github.com/pannier/pannier/flow/flowtest/freeport"
+	"github.com/pannier/pannier/flow/flowtest/testcert"
 )
 
 // Env names the directory into which the packages are unpacked; fallback is where .ci/test
@@ -78,6 +72,18 @@ func FXP(r *run) {
 
 // Slow has a file take a second for each 50 MiB, at vsftpd and proftpd.
 func Slow(r *run) { r.slow = true }
+
+// Small has the server's directory on a file system of its own, which is full after so many bytes.
+// The test is skipped where none may be mounted.
+func Small(bytes int64) Option { return func(r *run) { r.room = bytes } }
+
+// Grow makes the file system of a Small server larger.
+func (s *Server) Grow(bytes int64) {
+	s.run.t.Helper()
+	if err := mount(s.Data, bytes, true); err != nil {
+		s.run.t.Fatal(err)
+	}
+}
 
 // One has the servers let one client in at a time.
 func One(r *run) { r.one = true }
@@ -159,6 +165,7 @@ type run struct {
 	port                string
 	fxp, tls, reuse     bool
 	slow, one           bool
+	room, quota         int64 // bytes of the file system, and of the user; 0: any
 	who                 *user.User
 	work, data          string
 	pid                 int
@@ -188,7 +195,20 @@ func (r *run) dirs() {
 	r.t.Cleanup(func() { _ = os.RemoveAll(work) })
 	r.work, r.data = work, filepath.Join(work, "data")
 	uid, gid := r.ids()
-	for _, err := range []error{os.Mkdir(r.data, 0o755), os.Chmod(work, 0o755), os.Chown(work, int(uid), int(gid)), os.Chown(r.data, int(uid), int(gid))} {
+	if err := os.Mkdir(r.data, 0o755); err != nil {
+		r.t.Fatal(err)
+	}
+	if r.room > 0 {
+		if err := mount(r.data, r.room, false); err != nil {
+			r.t.Skipf("no small file system for %s: %v; FTP is not tested with a full one", r.kind, err)
+		}
+		r.t.Cleanup(func() {
+			if err := unmount(r.data); err != nil {
+				r.t.Error(err)
+			}
+		})
+	}
+	for _, err := range []error{os.Chmod(work, 0o755), os.Chown(work, int(uid), int(gid)), os.Chown(r.data, int(uid), int(gid))} {
 		if err != nil {
 			r.t.Fatal(err)
 		}
@@ -220,6 +240,9 @@ func (r *run) extra(name string) (files []string) {
 	if r.one {
 		files = append(files, name+".one")
 	}
+	if r.quota > 0 {
+		files = append(files, name+".quota")
+	}
 	if r.fxp {
 		files = append(files, name+".fxp")
 	}
@@ -232,29 +255,17 @@ func (r *run) extra(name string) (files []string) {
 	return files
 }
 
-// certificate makes one for the addresses of loopback, in key.pem, cert.pem and both.pem.
+// certificate makes one for the addresses of loopback, readable for the server.
 func (r *run) certificate() string {
 	r.t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		r.t.Fatal(err)
+	c := testcert.New(r.t, r.work, "127.0.0.2", "127.0.0.3", "127.0.0.4")
+	uid, gid := r.ids()
+	for _, file := range []string{c.File, c.Key, c.Both} {
+		if err := os.Chown(file, int(uid), int(gid)); err != nil {
+			r.t.Fatal(err)
+		}
 	}
-	c := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 2), net.IPv4(127, 0, 0, 3), net.IPv4(127, 0, 0, 4)}}
-	der, err := x509.CreateCertificate(rand.Reader, c, c, key.Public(), key)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	secret, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	public := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
-	private := string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret}))
-	r.write("key.pem", private)
-	r.write("both.pem", private+public)
-	return r.write("cert.pem", public)
+	return c.File
 }
 
 // config fills in a file of testdata.
@@ -291,13 +302,17 @@ func (r *run) start(s *Server) error {
 		cmd = exec.Command(r.program, r.config("vsftpd.conf"))
 	case "proftpd":
 		r.account("passwd", ":/bin/false")
+		if r.quota > 0 {
+			if err := r.limit(); err != nil {
+				return err
+			}
+		}
 		cmd = exec.Command(r.program, "-n", "-q", "-c", r.config("proftpd.conf"))
 	case "pure-ftpd":
-		users := filepath.Join(r.work, "users.pdb")
-		if out, err := exec.Command(filepath.Join(r.root, "usr/bin/pure-pw"), "mkdb", users, "-f", r.account("users", "/./::::::::::::")).CombinedOutput(); err != nil {
-			return fmt.Errorf("%w: %s", err, out)
+		if err := r.users(); err != nil {
+			return err
 		}
-		cmd = exec.Command(r.program, "-4", "-S", r.host+","+r.port, "-E", "-l", "puredb:"+users, "-u", "1", "-H", "-j", "-U", "022:022", "-c", "50", "-C", "50", "-I", "5",
+		cmd = exec.Command(r.program, "-4", "-S", r.host+","+r.port, "-E", "-l", "puredb:"+filepath.Join(r.work, "users.pdb"), "-u", "1", "-H", "-j", "-U", "022:022", "-c", "50", "-C", "50", "-I", "5", "-L", "20000:8",
 			"-g", filepath.Join(r.work, "pid"))
 		if r.one {
 			cmd.Args = append(cmd.Args, "-c", "1")

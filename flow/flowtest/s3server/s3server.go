@@ -5,14 +5,7 @@ package s3server
 
 import (
 	"bytes"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
-	"math/big"
 	"net"
 	"os"
 	"os/exec"
@@ -22,6 +15,7 @@ import (
 	"time"
 
 	"github.com/pannier/pannier/flow/flowtest/freeport"
+	"github.com/pannier/pannier/flow/flowtest/testcert"
 )
 
 // Env names the program; fallback is where .ci/test builds it.
@@ -77,8 +71,9 @@ func Start(t testing.TB, secure bool) *Server {
 	}
 	scheme := "s3+http://"
 	if secure {
-		scheme, s.CA = "s3://", s.certificate()
-		s.settings = []string{"--cert", s.CA, "--key", filepath.Join(work, "key.pem")}
+		cert := testcert.New(t, work, "127.0.0.2")
+		scheme, s.CA = "s3://", cert.File
+		s.settings = []string{"--cert", cert.File, "--key", cert.Key}
 	}
 	s.Address = freeport.For(t, "127.0.0.2")
 	s.URL = scheme + s.Address + "/" + Bucket
@@ -146,28 +141,3 @@ func (s *Server) Restart() {
 
 // PID is the server's process.
 func (s *Server) PID() int { return s.pid }
-
-// certificate makes one for the address, in cert.pem and key.pem.
-func (s *Server) certificate() string {
-	s.t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	c := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 2)}}
-	der, err := x509.CreateCertificate(rand.Reader, c, c, key.Public(), key)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	secret, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	cert := filepath.Join(s.work, "cert.pem")
-	if err := errors.Join(os.WriteFile(cert, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600),
-		os.WriteFile(filepath.Join(s.work, "key.pem"), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret}), 0o600)); err != nil {
-		s.t.Fatal(err)
-	}
-	return cert
-}

@@ -123,13 +123,20 @@ func (t *transfer) list(l plugins.Lister, arg string, say1 line) reply {
 		return t.c.failed(t.verb, t.name, err)
 	}
 	return t.lines(func(yield func(string) bool) error {
-		n := 0
+		n, bad, first := 0, 0, ""
+		defer func() {
+			if bad > 0 { // one line, however many a client has us list
+				t.c.log.Warn("entries are left out of a listing: their names are none", "in", dir, "entries", bad, "first", first)
+			}
+		}()
 		for a, err := range l.List(t.ctx, dir) {
 			if err != nil {
 				return err
 			}
 			if plugins.CheckName("/"+a.Name) != nil || strings.Contains(a.Name, "/") { // it would end a line
-				t.c.log.Warn("an entry is left out of a listing: its name is none", "in", dir, "name", a.Name)
+				if bad++; bad == 1 {
+					first = a.Name
+				}
 				continue
 			}
 			if ok, _ := path.Match(pattern, a.Name); pattern != "" && !ok {

@@ -19,7 +19,7 @@ func Options() []plugins.Option {
 		{Name: "key", Help: "File with the certificate's private key (PEM); without it, cert has both."},
 		{Name: "tls-reuse", Help: "required, a data connection continues the control connection's TLS session or is refused; or optional.", Default: "required"},
 		{Name: "tls-close", Help: "required, an upload that ends without TLS's word of leave is cut off and refused; or optional.", Default: "required"},
-		{Name: "settle", Help: "How long after the end of an unencrypted upload the client has to be still there.", Default: "100ms"},
+		{Name: "settle", Help: "How long after the end of an unencrypted upload, beside four round trips, the client has to be still there.", Default: "500ms"},
 		{Name: "passive-ports", Help: "Ports for data connections, as 50000-50999; without it any."},
 		{Name: "passive-address", Help: "IPv4 address that PASV says, where clients reach this host by another than its own."},
 		{Name: "active", Help: "on, PORT and EPRT connect to the client's own address; or off.", Default: "on"},

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pannier/pannier/flow/flowtest/testcert"
 	"github.com/pannier/pannier/plugins"
 	"github.com/pannier/pannier/plugins/ftp"
 	"github.com/pannier/pannier/plugins/host"
@@ -67,11 +68,11 @@ func TestOurs(t *testing.T) {
 		}
 		t.Run(way, func(t *testing.T) {
 			t.Parallel()
-			cert, sum := certificate(t)
+			cert := testcert.New(t, t.TempDir(), "here")
 			n := &node{}
 			options := o.server
 			if way != "plain" {
-				options = append(slices.Clone(options), "cert", cert)
+				options = append(slices.Clone(options), "cert", cert.Both)
 			}
 			s := serve(t, n, options...)
 			p := host.InProcess(host.Config{Name: "ftp", Drain: time.Second}, ftp.Driver{})
@@ -81,7 +82,7 @@ func TestOurs(t *testing.T) {
 				to.URL = "ftps://" + s.address
 			}
 			if way == "explicit" || way == "implicit" {
-				to.Options["pin"] = sum
+				to.Options["pin"] = cert.Pin
 			}
 			for i := 0; i < len(o.client); i += 2 {
 				to.Options[o.client[i]] = o.client[i+1]

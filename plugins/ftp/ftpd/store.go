@@ -96,7 +96,7 @@ func (t *transfer) ended(d *data, err error) *reply {
 	case err == io.EOF && c.secure != nil:
 		return nil
 	case err == io.EOF, cut && !c.s.close:
-		settled := time.NewTimer(c.s.settle)
+		settled := time.NewTimer(c.settle())
 		defer settled.Stop()
 		select {
 		case <-settled.C:
@@ -106,6 +106,17 @@ func (t *transfer) ended(d *data, err error) *reply {
 		}
 	}
 	return refuse(426, "The data connection has ended badly: %s.", why(err))
+}
+
+// settle is how long a client in clear has to be there after the end of its upload. The end of a
+// control connection may be lost on the way, and comes again after its other side's time to
+// retransmit: on Linux that is 200 ms at least, and three to four round trips of a line that it
+// does not know well.
+func (c *client) settle() time.Duration {
+	if c.s.settle == 0 {
+		return 0
+	}
+	return c.s.settle + 4*roundTrip(c.raw)
 }
 
 // commit has the node take the file, however long that takes and whether the client waits for

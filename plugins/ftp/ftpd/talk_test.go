@@ -4,11 +4,13 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"log/slog"
 	"net"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/pannier/pannier/flow/flowtest"
 	"github.com/pannier/pannier/plugins"
 	"github.com/pannier/pannier/spec/fault"
 )
@@ -237,8 +239,16 @@ func TestListingFails(t *testing.T) {
 			yield(plugins.Attr{Name: name}, nil)
 		}
 	}
+	log := &flowtest.Log{}
+	old := slog.Default()
+	slog.SetDefault(slog.New(slog.NewTextHandler(log, nil)))
+	defer slog.SetDefault(old)
+	r = s.login()
 	if b, got := r.retr("NLST"); string(b) != "a\r\nf\r\n" {
 		t.Errorf("%q, %s", b, got)
+	}
+	if said := log.String(); strings.Count(said, "left out") != 1 || !strings.Contains(said, "entries=3") {
+		t.Errorf("the log says %s", said)
 	}
 }
 

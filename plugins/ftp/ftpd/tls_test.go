@@ -3,55 +3,24 @@ package ftpd_test
 import (
 	"bufio"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/sha256"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/hex"
-	"encoding/pem"
 	"io"
-	"math/big"
 	"net"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/pannier/pannier/flow/flowtest/testcert"
 	"github.com/pannier/pannier/plugins/dir"
 	"github.com/pannier/pannier/plugins/ftp"
 	"github.com/pannier/pannier/spec/fault"
 )
 
 var errFull = fault.New("hand on", fault.NoSpace, "the disk is full")
-
-// certificate is a file with a certificate and its key, and the SHA-256 of the former.
-func certificate(t testing.TB) (file, sum string) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), DNSNames: []string{"here"}}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	secret, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	file = filepath.Join(t.TempDir(), "cert.pem")
-	b := append(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret})...)
-	if err := os.WriteFile(file, b, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	s := sha256.Sum256(der)
-	return file, hex.EncodeToString(s[:])
-}
 
 // oneTicket keeps the ticket of a control connection, as clients do that continue its session.
 type oneTicket struct {
@@ -228,7 +197,8 @@ func TestInjection(t *testing.T) {
 
 // TestCertificates: those of files, and options that make no sense.
 func TestCertificates(t *testing.T) {
-	cert, sum := certificate(t)
+	first := testcert.New(t, t.TempDir(), "here")
+	cert := first.Both
 	s := serve(t, nil, "tls", "implicit", "cert", cert)
 	is := func(want string) {
 		t.Helper()
@@ -242,16 +212,16 @@ func TestCertificates(t *testing.T) {
 			t.Error("it is another certificate")
 		}
 	}
-	is(sum)
-	renewed, sum := certificate(t)
-	if err := os.Rename(renewed, cert); err != nil {
+	is(first.Pin)
+	renewed := testcert.New(t, t.TempDir(), "here")
+	if err := os.Rename(renewed.Both, cert); err != nil {
 		t.Fatal(err)
 	}
-	is(sum)
+	is(renewed.Pin)
 	if err := os.WriteFile(cert, []byte("rubbish"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	is(sum)
+	is(renewed.Pin)
 	if c, err := tls.Dial("tcp", s.address, &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}); err == nil {
 		_ = c.Close()
 		t.Error("TLS 1.1 is spoken")

@@ -101,7 +101,10 @@ func (d *download) seek(pos int64) error {
 	if d.stream != nil && d.at <= pos && (pos-d.at <= maxKept || !d.s.g.can.Offsets) {
 		return nil
 	}
-	d.drop()
+	if before := d.stream; before != nil { // closed only when the other is open: a node need not fetch the file again, and may have another then
+		defer before.Close()
+	}
+	d.stream = nil
 	d.kept.clear()
 	d.at = 0
 	if d.s.g.can.Offsets && (d.begun || pos > maxKept) { // a first request near the beginning has overtaken that for the beginning

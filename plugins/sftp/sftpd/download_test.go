@@ -88,6 +88,44 @@ func TestReadInAnyOrder(t *testing.T) {
 	whole(t, n, content(piece), piece, []int{0})
 }
 
+// TestJump: where a client reads on far away, the node is asked for that before what it gave is closed: it
+// need not fetch the file again, nor another version.
+func TestJump(t *testing.T) {
+	n := newNode(t)
+	want := content(12 << 20)
+	n.put(t, "f", want)
+	var open, asked, alone atomic.Int64
+	n.read = func(r io.ReadCloser) io.ReadCloser {
+		if asked.Add(1) > 1 && open.Load() == 0 {
+			alone.Add(1)
+		}
+		open.Add(1)
+		return openReader{r, &open}
+	}
+	r := newRaw(t, n)
+	h := r.open("/f", forReading)
+	for _, at := range []int{0, 9 << 20, 1 << 20, 6 << 20} {
+		if b, code, text := r.read(h, at, 32<<10); code != -1 || string(b) != string(want[at:at+32<<10]) {
+			t.Fatalf("at %d: %d bytes, %d %s", at, len(b), code, text)
+		}
+	}
+	r.want(statusOK, fxClose, h)
+	if asked.Load() < 3 || alone.Load() > 0 || open.Load() != 0 {
+		t.Errorf("asked %d times, %d of them when nothing was open; %d are open", asked.Load(), alone.Load(), open.Load())
+	}
+}
+
+// openReader is a reader that is open until it is closed.
+type openReader struct {
+	io.ReadCloser
+	open *atomic.Int64
+}
+
+func (c openReader) Close() error {
+	c.open.Add(-1)
+	return c.ReadCloser.Close()
+}
+
 // closer says at its Close that bytes are missing.
 type closer struct {
 	io.Reader

@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"log/slog"
 	"net"
 	"runtime"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/pannier/pannier/flow/flowtest"
 	"github.com/pannier/pannier/plugins"
 	"github.com/pannier/pannier/spec/fault"
 )
@@ -181,7 +183,7 @@ type failing struct{ *session }
 
 func (failing) List(ctx, string) iter.Seq2[plugins.Attr, error] {
 	return func(yield func(plugins.Attr, error) bool) {
-		_ = yield(plugins.Attr{Name: "one", Size: -1}, nil) && yield(plugins.Attr{}, fault.New("list", fault.Permission, "no more for you"))
+		_ = yield(plugins.Attr{Name: "one", Size: -1}, nil) && yield(plugins.Attr{Name: "a/b"}, nil) && yield(plugins.Attr{Name: ".."}, nil) && yield(plugins.Attr{}, fault.New("list", fault.Permission, "no more for you"))
 	}
 }
 
@@ -200,6 +202,14 @@ func TestListing(t *testing.T) {
 	d = r.handle(fxOpendir, "/")
 	r.want(-1, fxReaddir, d)
 	r.want(statusPermission, fxReaddir, d)
+	log := &flowtest.Log{}
+	old := slog.Default()
+	slog.SetDefault(slog.New(slog.NewTextHandler(log, nil)))
+	defer slog.SetDefault(old)
+	r.want(statusOK, fxClose, d)
+	if said := log.String(); strings.Count(said, "left out") != 1 || !strings.Contains(said, "entries=2") {
+		t.Errorf("the log says %s", said)
+	}
 }
 
 // TestUnread: of a client that takes no replies no more is taken than the limits say, of

@@ -14,6 +14,9 @@ import (
 
 // listing is a directory that a client lists, an entry at a time.
 type listing struct {
+	left  int    // entries whose names are none
+	first string // the first of them
+
 	stop  context.CancelFunc
 	next  func() (plugins.Attr, error, bool)
 	done  func() // of next
@@ -48,7 +51,9 @@ func (f *listing) advance() {
 			f.entry = &a
 			return
 		}
-		slog.Warn("an entry of a directory is left out, as its name is none", "name", a.Name)
+		if f.left++; f.left == 1 {
+			f.first = a.Name
+		}
 	}
 }
 
@@ -79,4 +84,7 @@ func (f *listing) close() error {
 func (f *listing) gone() {
 	f.stop()
 	f.done()
+	if f.left > 0 { // one line, however many a client has us list
+		slog.Warn("entries of a directory are left out, as their names are none", "entries", f.left, "first", f.first)
+	}
 }

@@ -1,0 +1,64 @@
+package boltstore
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	berrors "go.etcd.io/bbolt/errors"
+
+	"github.com/pannier/pannier/spec/fault"
+)
+
+// TestSyncFails: a commit whose sync has failed is the last one, and says that the store itself
+// has failed, which ends the process, whatever the system calls it: nobody knows what is on disk.
+func TestSyncFails(t *testing.T) {
+	for _, errno := range []error{unix.EIO, unix.EROFS, unix.ESTALE, unix.ENOSPC, unix.EDQUOT, unix.EBADF} {
+		s := must[*Store](t)(Open(Config{Path: filepath.Join(t.TempDir(), "store")}))
+		request(t, s, 1)
+		s.log.sync = func(*os.File) error { return os.NewSyscallError("fdatasync", errno) } // the committer waits
+		err := finished(t, s, 2)
+		if fault.KindOf(err) != fault.IO || !errors.Is(err, errno) {
+			t.Errorf("%v: %v", errno, err)
+		}
+		for range 2 { // it may not go on in the log's other file
+			if again := finished(t, s, 3); fault.KindOf(again) != fault.IO {
+				t.Errorf("after %v, another commit: %v", errno, again)
+			}
+		}
+		_ = s.Close()
+	}
+}
+
+// TestNoRoom: what a commit may fail of without an end of the store's use.
+func TestNoRoom(t *testing.T) {
+	write := func(errno error) error { return &fs.PathError{Op: "write", Path: "x", Err: errno} }
+	for _, c := range []struct {
+		err  error
+		want fault.Kind
+	}{
+		{write(unix.ENOSPC), fault.NoSpace},
+		{write(unix.EDQUOT), fault.NoSpace},
+		{write(unix.EFBIG), fault.NoSpace},
+		{berrors.ErrMaxSizeReached, fault.NoSpace},
+		{write(unix.EROFS), fault.IO},
+		{write(unix.ESTALE), fault.IO},
+		{&fs.PathError{Op: "sync", Path: "x", Err: unix.ENOSPC}, fault.IO},
+		{unix.ENOSPC, fault.IO}, // as bbolt says it of its sync
+		{berrors.ErrInvalid, fault.IO},
+		{fault.New("read", fault.Corrupt, "damaged"), fault.Corrupt},
+	} {
+		s := must[*Store](t)(Open(Config{Path: filepath.Join(t.TempDir(), "store")}))
+		if err := s.fail(c.err); fault.KindOf(err) != c.want || !errors.Is(err, c.err) {
+			t.Errorf("%v: %v, want %v", c.err, err, c.want)
+		}
+		if ended := s.broken() != nil; ended != (c.want != fault.NoSpace) {
+			t.Errorf("%v ends the store's use: %v", c.err, ended)
+		}
+		_ = s.Close()
+	}
+}

@@ -1,0 +1,122 @@
+package engine_test
+
+import (
+	"context"
+	"maps"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/pannier/pannier/engine"
+	"github.com/pannier/pannier/engine/lifecycle"
+	"github.com/pannier/pannier/engine/store"
+	"github.com/pannier/pannier/sideeffect"
+	"github.com/pannier/pannier/spec/fault"
+)
+
+// booked is a line that calls whom the book has, as package peer does. before is told of each call.
+type booked struct {
+	engine.Line
+	of     *node
+	before func(engine.Ask)
+}
+
+func (l *booked) known(partner string) error {
+	book := l.of.engine.Book()
+	p, err := book.Partner(partner)
+	if err == nil && p.Address == "" {
+		err = fault.New("reach partner", fault.Invalid, "it has no address")
+	}
+	return err
+}
+
+func (l *booked) Reach(ctx context.Context, partner string) (time.Duration, error) {
+	if err := l.known(partner); err != nil {
+		return 0, err
+	}
+	return l.Line.Reach(ctx, partner)
+}
+
+func (l *booked) Call(ctx context.Context, partner string, a engine.Ask, d *sideeffect.Descriptor) (engine.Answer, error) {
+	l.before(a)
+	if err := l.known(partner); err != nil {
+		return engine.Answer{}, err
+	}
+	return l.Line.Call(ctx, partner, a, d)
+}
+
+// TestPartnerRemoved: requests of a partner that a new book does not have, or without an address,
+// wait for it, whether they were queued or ran, and go on when it is there again. To those that were
+// queued this is no attempt.
+func TestPartnerRemoved(t *testing.T) {
+	for what, without := range map[string]*engine.Partner{"not there": nil, "no address": {Name: "b"}} {
+		t.Run(what+" while nothing runs", func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { partnerRemoved(t, without, 0) })
+		})
+		for _, at := range []lifecycle.Move{lifecycle.Prepare, lifecycle.Transfer, lifecycle.EndRequest} {
+			t.Run(what+" at "+at.String(), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) { partnerRemoved(t, without, at) })
+			})
+		}
+	}
+}
+
+func partnerRemoved(t *testing.T, without *engine.Partner, at lifecycle.Move) {
+	var p *pair
+	var old engine.Book
+	var armed atomic.Bool
+	remove := func() {
+		old = p.nodes["a"].engine.Book()
+		book := old
+		book.Partners = maps.Clone(old.Partners)
+		if delete(book.Partners, "b"); without != nil {
+			book.Partners["b"] = without
+		}
+		if err := p.nodes["a"].engine.SetBook(book); err != nil {
+			t.Error(err)
+		}
+	}
+	p = newPair(t, func(n *node) {
+		n.line = func(l engine.Line) engine.Line {
+			return &booked{Line: l, of: n, before: func(a engine.Ask) {
+				if a.Move == at && armed.CompareAndSwap(true, false) {
+					remove()
+				}
+			}}
+		}
+	})
+	a := p.nodes["a"]
+	content := p.file("a", "x", 2<<20)
+	p.end(p.submit("push", "x", "first"), lifecycle.Done) // the partner is connected
+	order := engine.Order{Partner: "b", Rule: "push", Source: path(t, "x"), Target: path(t, "queued"), NotAt: time.Now().Add(time.Minute)}
+	queued, _, err := a.engine.Submit(t.Context(), order)
+	if err != nil {
+		t.Fatal(err)
+	}
+	refs := map[string]store.Ref{"queued": store.RefOf(&queued)}
+	if at == 0 {
+		remove()
+	} else {
+		armed.Store(true)
+		refs["ran"] = p.submit("push", "x", "ran")
+	}
+	time.Sleep(10 * time.Minute)
+	for what, ref := range refs {
+		why, err := a.engine.Explain(t.Context(), ref)
+		if err != nil || why.State.Final() || why.State == lifecycle.Running || !strings.Contains(why.Summary, "no address any more") {
+			t.Errorf("%s: %v %v %q %v", what, why.State, why.Failure, why.Summary, err)
+		}
+		if what == "queued" && why.Attempt != 0 {
+			t.Errorf("%d attempts of what was queued", why.Attempt)
+		}
+	}
+	if err := a.engine.SetBook(old); err != nil {
+		t.Fatal(err)
+	}
+	for name, ref := range refs {
+		p.end(ref, lifecycle.Done)
+		p.has("b", name, content)
+	}
+}

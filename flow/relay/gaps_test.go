@@ -1,0 +1,199 @@
+package relay
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"log/slog"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/pannier/pannier/flow"
+	"github.com/pannier/pannier/flow/wire"
+	"github.com/pannier/pannier/spec/fault"
+)
+
+// What happens in the moments between two steps, and what a partner does that takes nothing.
+
+// TestUDPEndsUnread: an entry that takes nothing any more and ends its stream keeps nothing at the exit: no
+// socket, no goroutine, and a hub that closes.
+func TestUDPEndsUnread(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := join(t, Config{}, allowAll("udp://10.0.0.5:53"), false)
+		defer w.stop()
+		server := w.udpServer("10.0.0.5:53")
+		meta, _ := wire.AppendMeta(nil, &connAsk{Relay: "x", To: "udp://10.0.0.5:53", Datagram: 65507})
+		st, err := w.near.OpenBytes(t.Context(), flow.Open{Kind: KindUDP, Meta: meta})
+		if err != nil {
+			t.Fatal(err)
+		}
+		frame := func(s sort, payload string) {
+			b := binary.BigEndian.AppendUint32([]byte{byte(s)}, 1)
+			b = append(binary.BigEndian.AppendUint16(b, uint16(len(payload))), payload...)
+			if _, err := st.Write(b); err != nil {
+				t.Fatal(err)
+			}
+		}
+		frame(newSource, "192.0.2.1:500")
+		for range 2 { // the second time it has heard the server
+			frame(datagram, "ask")
+			_, from, err := server.ReadFrom(make([]byte, 10))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for range 100 { // more than the stream's window
+				if _, err := server.WriteTo(make([]byte, 60000), from); err != nil {
+					t.Fatal(err)
+				}
+			}
+			synctest.Wait()
+		}
+		if err := st.CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * lastWords)
+		if n := w.east.Stats()[0].Open; n != 0 {
+			t.Errorf("%d sources are open", n)
+		}
+		closed := make(chan struct{})
+		go func() { w.east.Close(); close(closed) }()
+		select {
+		case <-closed:
+		case <-time.After(time.Minute):
+			t.Error("the hub does not close")
+			st.Reset(nil)
+		}
+	})
+}
+
+// TestBurst: more at a time than the rate's burst passes, later.
+func TestBurst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		if err := (Limits{Rate: 64 << 10, Bytes: -1}).meter().take(t.Context(), 256<<10); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(began); took < 3*time.Second-time.Millisecond || took > 3*time.Second+time.Millisecond {
+			t.Errorf("256 KiB at 64 KiB a second, 64 KiB at once, in %v", took)
+		}
+	})
+}
+
+// onListen is a log that is told of a relay that listens.
+type onListen struct {
+	slog.Handler
+	told func()
+}
+
+func (o onListen) Enabled(context.Context, slog.Level) bool { return true }
+
+func (o onListen) Handle(_ context.Context, r slog.Record) error {
+	if r.Message == "relay listens" {
+		o.told()
+	}
+	return nil
+}
+
+// TestRemovedWhileItOpens: a relay that is removed in the moment in which it has opened its listener leaves none behind.
+func TestRemovedWhileItOpens(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		var h *Hub
+		log := slog.New(onListen{slog.DiscardHandler, func() {
+			if err := h.Remove("x"); err != nil {
+				t.Error(err)
+			}
+		}})
+		var err error
+		if h, err = New(Config{Network: w.network(), Logger: log}); err != nil {
+			t.Fatal(err)
+		}
+		accept, err := ParseAccept("tcp://127.0.0.1:9000")
+		if err != nil {
+			t.Fatal(err)
+		}
+		to, err := ParseTo("tcp://10.0.0.5:80")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := h.Add(Relay{Name: "x", Partner: "east", Accept: []Endpoint{accept}, At: Here, To: to}); fault.KindOf(err) != fault.Draining && fault.KindOf(err) != fault.NotFound {
+			t.Errorf("%v", err)
+		}
+		if len(w.serve) > 0 {
+			t.Error("it still listens")
+		}
+		closed := make(chan struct{})
+		go func() { h.Close(); close(closed) }()
+		select {
+		case <-closed:
+		case <-time.After(time.Minute):
+			t.Error("the hub does not close")
+			for _, l := range w.serve {
+				l.Close()
+			}
+		}
+	})
+}
+
+// TestStatsBesideAdd: relays may be listed while they are added.
+func TestStatsBesideAdd(t *testing.T) {
+	w := newWorld()
+	h, err := New(Config{Network: w.network()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close()
+	to, err := ParseTo("tcp://10.0.0.5:80")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	over := make(chan struct{})
+	wg.Go(func() {
+		for {
+			select {
+			case <-over:
+				return
+			default:
+				h.Stats()
+			}
+		}
+	})
+	for i := range 500 {
+		accept, err := ParseAccept(fmt.Sprintf("tcp://127.0.0.1:%d", 9000+i))
+		if err == nil {
+			err = h.Add(Relay{Name: fmt.Sprint("x", i), Partner: fmt.Sprint("east", i), Accept: []Endpoint{accept}, At: Here, To: to})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	close(over)
+	wg.Wait()
+}
+
+// TestRefusalsAreCalm: a partner that is refused again and again writes a bounded log, which says how many there were.
+func TestRefusalsAreCalm(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := join(t, Config{}, Config{}, false) // who allows nothing
+		defer w.stop()
+		meta, _ := wire.AppendMeta(nil, &connAsk{Relay: "x", To: "tcp://10.0.0.5:80"})
+		for range 100 {
+			for range 50 {
+				if _, err := w.near.OpenBytes(t.Context(), flow.Open{Kind: KindConn, Meta: meta}); fault.KindOf(err) != fault.Permission {
+					t.Fatal(err)
+				}
+			}
+			time.Sleep(time.Second)
+		}
+		n := len(w.eastLog.with("not relayed"))
+		if n < 100 || n > calmBurst+110 {
+			t.Errorf("%d records of 5000", n)
+		}
+		if len(w.eastLog.with("unlogged=")) < 90 {
+			t.Error("nobody says how many there were besides")
+		}
+	})
+}

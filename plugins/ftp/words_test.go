@@ -1,0 +1,210 @@
+package ftp
+
+import (
+	"bytes"
+	"crypto/tls"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/pannier/pannier/flow/flowtest/ftpserver"
+	"github.com/pannier/pannier/flow/flowtest/testcert"
+	"github.com/pannier/pannier/plugins"
+	"github.com/pannier/pannier/spec/fault"
+)
+
+// Commands that only some servers want: PRET, CPSV and APPE.
+
+// hears are the commands that a fake has heard, as one text.
+func (f *fake) hears() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return strings.Join(f.heard, "\n")
+}
+
+// preparing is a server that listens only for a command that PRET has named, as drftpd.
+func preparing(t *testing.T, more string, cert *tls.Config) *fake {
+	f := newFake(t, func(c *fakeConn, word, arg string) string {
+		switch line := strings.TrimSpace(word + " " + arg); word {
+		case "PRET":
+			c.next = arg
+			return "200 OK, planning to use master for upcoming transfer"
+		case "EPSV", "PASV", "CPSV":
+			if c.next == "" {
+				return "500 You need to use a client supporting PRET (PRE Transfer) to use " + word
+			}
+			if word == "CPSV" {
+				port := c.listen()
+				c.cpsv = true
+				return fmt.Sprintf("227 Entering (127,0,0,1,%d,%d)", port>>8, port&255)
+			}
+		case "RETR", "STOR", "APPE", "MLSD":
+			if want := c.next; c.to == "" && want != line {
+				return "503 PRET was for " + want
+			}
+			c.next = ""
+		}
+		return ""
+	})
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.feat += more
+	f.cert = cert
+	return f
+}
+
+// TestPRET: a server that wants to know beforehand is told each time, and no other is.
+func TestPRET(t *testing.T) {
+	const pret = " MLSD\r\n PRET\r\n"
+	f := preparing(t, pret, nil)
+	content := randomBytes(10_000)
+	s := f.mustOpen("fxp", "any")
+	if _, err := write(t.Context(), s, "/f", content); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := reads(t.Context(), s, "/f", 5000); err != nil || !bytes.Equal(got, content[5000:]) {
+		t.Errorf("%d bytes, %v", len(got), err)
+	}
+	for _, err := range s.List(t.Context(), "/") {
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	other := newFake(t, nil)
+	d := other.mustOpen("fxp", "any")
+	for _, c := range []struct{ from, to *session }{{s, d}, {d, s}} {
+		if _, err := c.from.Copy(t.Context(), "/f", c.to, "/f", plugins.CopyRequest{}); err != nil {
+			t.Errorf("copy: %v", err)
+		}
+	}
+	if got, _ := other.file("/f"); !bytes.Equal(got, content) {
+		t.Errorf("the copy has %d bytes", len(got))
+	}
+	if strings.Contains(other.hears(), "PRET") {
+		t.Error("a server without PRET is told")
+	}
+	// A source that wants it listens only if the destination takes nobody's address.
+	strict := newFake(t, on("EPSV", "502 no"))
+	if _, err := s.Copy(t.Context(), "/f", strict.mustOpen("fxp", "any"), "/f", plugins.CopyRequest{}); err != nil {
+		t.Errorf("copy, in which the source listens: %v", err)
+	}
+	if all := f.hears(); !strings.Contains(all, "PRET RETR /f\nEPSV\nRETR /f") {
+		t.Errorf("it hears %q", all)
+	}
+}
+
+// TestCPSV: with TLS the server that listens begins it, if it can by CPSV and neither can by SSCN.
+func TestCPSV(t *testing.T) {
+	cert := testcert.New(t, t.TempDir(), "127.0.0.1")
+	content := randomBytes(200_000)
+	for _, with := range []string{"source", "destination"} {
+		t.Run(with, func(t *testing.T) {
+			a, b := newFake(t, nil), newFake(t, nil)
+			a.serves(cert.Server, false)
+			b.serves(cert.Server, false)
+			can := preparing(t, " CPSV\r\n PRET\r\n", cert.Server)
+			if with == "source" {
+				a = can
+			} else {
+				b = can
+			}
+			a.put("/f", content)
+			s, d := a.mustOpen("fxp", "any", "tls", "require", "ca", cert.File), b.mustOpen("fxp", "any", "tls", "require", "ca", cert.File)
+			res, err := s.Copy(t.Context(), "/f", d, "/g", plugins.CopyRequest{})
+			if got, _ := b.file("/g"); err != nil || !bytes.Equal(got, content) {
+				t.Fatalf("%d bytes, %+v, %v; %q", len(got), res, err, can.hears())
+			}
+			if all := can.hears(); !strings.Contains(all, "\nCPSV\n") || strings.Contains(all, "PROT C") {
+				t.Errorf("it hears %q", all)
+			}
+			for _, f := range []*fake{a, b} {
+				if f != can && !strings.Contains(f.hears(), "EPRT") {
+					t.Errorf("the other hears %q", f.hears())
+				}
+			}
+			// What follows is as before: this end begins TLS.
+			if got, err := reads(t.Context(), d, "/g", 0); err != nil || !bytes.Equal(got, content) {
+				t.Errorf("afterwards: %d bytes, %v", len(got), err)
+			}
+		})
+	}
+	t.Run("neither", func(t *testing.T) {
+		a, b := newFake(t, nil), newFake(t, nil)
+		a.serves(cert.Server, false)
+		b.serves(cert.Server, false)
+		a.put("/f", content)
+		_, err := a.mustOpen("fxp", "any", "tls", "require", "ca", cert.File).Copy(t.Context(), "/f", b.mustOpen("fxp", "any", "tls", "require", "ca", cert.File), "/g", plugins.CopyRequest{})
+		isKind(t, err, fault.Unsupported, "CPSV")
+	})
+}
+
+// goesOn writes half of a file, keeps it, and the rest with another login, which is told that the
+// server has no REST.
+func goesOn(t *testing.T, open func() *session, b []byte) {
+	t.Helper()
+	half := len(b) / 2
+	st, err := open().Write(t.Context(), "/f", plugins.WriteRequest{Size: int64(len(b))})
+	if err == nil {
+		_, err = st.Write(b[:half])
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept, err := st.Abort(t.Context(), true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := open()
+	delete(s.feat, "REST")
+	if st, err = s.Write(t.Context(), "/f", plugins.WriteRequest{Size: int64(len(b)), Resume: kept}); err != nil || st.Offset() != int64(half) {
+		t.Fatal(st, err)
+	}
+	if _, err = st.Write(b[half:]); err == nil {
+		_, err = st.Commit(t.Context())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestAPPE: where REST is not to be had, what was kept is gone on with by APPE.
+func TestAPPE(t *testing.T) {
+	f := newFake(t, nil)
+	b := randomBytes(300_000)
+	goesOn(t, func() *session { return f.mustOpen() }, b)
+	if got, _ := f.file("/f"); !bytes.Equal(got, b) {
+		t.Errorf("it has %d bytes", len(got))
+	}
+	if all := f.hears(); !strings.Contains(all, "APPE /f.pannier-") || strings.Contains(all, "REST") {
+		t.Errorf("it hears %q", all)
+	}
+}
+
+// TestRealAPPE: so they do.
+func TestRealAPPE(t *testing.T) {
+	b := randomBytes(300_000)
+	for _, kind := range ftpserver.Kinds {
+		t.Run(kind, func(t *testing.T) {
+			f := ftpserver.Start(t, kind)
+			goesOn(t, func() *session { return opens(t, f) }, b)
+			holds(t, f, "f", b)
+			onlyFiles(t, f, "f")
+		})
+	}
+}
+
+// TestQuotes: a name with quotes is said to no command that servers read differently then; the file is
+// compared by size.
+func TestQuotes(t *testing.T) {
+	f := newFake(t, hashes("something else"))
+	for _, name := range []string{`/a"b`, `/a\b`, `/a "b`} {
+		if a, err := write(t.Context(), f.mustOpen(), name, []byte("12345")); err != nil || a.Verified != "size" {
+			t.Errorf("%s: %+v, %v", name, a, err)
+		}
+	}
+	if all := f.hears(); strings.Contains(all, "XSHA256") {
+		t.Errorf("it hears %q", all)
+	}
+	_, err := write(t.Context(), f.mustOpen(), "/plain", []byte("12345"))
+	isKind(t, err, fault.Corrupt, "sha256")
+}
