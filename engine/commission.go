@@ -205,10 +205,11 @@ func (e *Engine) roomAgainFor(partner string) error {
 	return err
 }
 
-// mayMake refuses one more open request that is made for the partner. e.mu is held.
+// mayMake refuses one more open request that is made for the partner. It says how many may be, not how many are
+// counted: one that has just opened is counted beside its reservation for a moment. e.mu is held.
 func (e *Engine) mayMake(partner string) error {
-	if open := e.records[partner][classMade]; open >= e.mostOpen(partner) {
-		return fault.New("commission", fault.Overloaded, "%d requests that were made for this partner are open here, as many as may: those have to end first", open)
+	if most := e.mostOpen(partner); e.records[partner][classMade] >= most {
+		return fault.New("commission", fault.Overloaded, "%d requests that were made for this partner are open here, as many as may: those have to end first", most)
 	}
 	return nil
 }
