@@ -42,6 +42,7 @@ type lane struct {
 
 	heard  atomic.Int64 // when the last byte arrived, in ticks of the session
 	pinged atomic.Int64 // when the open PING was posted, in ticks; 0 = none open
+	stuck  atomic.Int64 // since when neither the Write under way has returned nor the peer shown that it reads, in ticks; 0 = no Write is
 
 	// Owned by the reader, but for the timer.
 	head     [wire.MaxHead]byte // of the frame it is at, and the body of the shortest frames
@@ -61,6 +62,7 @@ type lane struct {
 	ctl     []byte // whole control frames waiting; len(ctl) <= maxQueued
 	spare   []byte
 	pipe    pipe
+	piece   piece
 }
 
 func newLane(s *Session, t *turns, conn net.Conn, purpose wire.Purpose, epoch uint32) *lane {
@@ -68,7 +70,7 @@ func newLane(s *Session, t *turns, conn net.Conn, purpose wire.Purpose, epoch ui
 		s: s, turns: t, conn: conn, purpose: purpose, epoch: epoch,
 		wake: make(chan struct{}, 1), parcels: make(chan parcel), gone: make(chan struct{}), said: make(chan struct{}),
 		came: handshakeFrames, sent: handshakeFrames,
-		pipe: newPipe(&s.cfg), agreed: epoch == 1 || purpose != wire.Control,
+		pipe: newPipe(&s.cfg), piece: piece{size: pieceFirst}, agreed: epoch == 1 || purpose != wire.Control,
 	}
 	l.in = bufio.NewReaderSize(ears{l}, readBuffer)
 	if a := conn.RemoteAddr(); a != nil {
@@ -209,9 +211,10 @@ func (l *lane) flush() bool {
 		return true
 	}
 	l.ctl, l.spare = l.spare[:0], nil
+	most := l.piece.size
 	t.mu.Unlock()
 	l.sent = wire.Seal(frames, l.sent)
-	_, err := l.conn.Write(frames)
+	err := l.out(frames, most)
 	t.mu.Lock()
 	if cap(frames) <= 64*KiB {
 		l.spare = frames[:0]
@@ -245,9 +248,11 @@ func (l *lane) send(frame []byte) bool {
 	}
 	t.mu.Lock()
 	l.pipe.written += uint64(len(frame))
+	l.piece.sending(l.pipe.written)
+	most := l.piece.size
 	t.mu.Unlock()
 	l.sent = wire.Seal(frame, l.sent)
-	if _, err := l.conn.Write(frame); err != nil {
+	if err := l.out(frame, most); err != nil {
 		l.bury(err)
 		return false
 	}

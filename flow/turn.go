@@ -267,8 +267,13 @@ func (t *turns) bury(l *lane) {
 func (t *turns) acked(l *lane, total uint64, rtt time.Duration, now time.Time) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	before := l.pipe.acked
 	if !l.pipe.ack(total, rtt, now) {
 		return false
+	}
+	if total > before {
+		l.piece.acked(total, now)
+		l.moves()
 	}
 	t.grant(l)
 	return true
