@@ -35,6 +35,7 @@ type lane struct {
 	wake    chan struct{} // capacity 1
 	parcels chan parcel   // to write, from whoever has the turn
 	gone    chan struct{} // closed by close
+	shut    chan struct{} // closed when the connection is
 	said    chan struct{} // closed when CLOSE is out
 	once    sync.Once
 	cause   atomic.Pointer[error] // why fail was called
@@ -68,7 +69,7 @@ type lane struct {
 func newLane(s *Session, t *turns, conn net.Conn, purpose wire.Purpose, epoch uint32) *lane {
 	l := &lane{
 		s: s, turns: t, conn: conn, purpose: purpose, epoch: epoch,
-		wake: make(chan struct{}, 1), parcels: make(chan parcel), gone: make(chan struct{}), said: make(chan struct{}),
+		wake: make(chan struct{}, 1), parcels: make(chan parcel), gone: make(chan struct{}), shut: make(chan struct{}), said: make(chan struct{}),
 		came: handshakeFrames, sent: handshakeFrames,
 		pipe: newPipe(&s.cfg), piece: piece{size: pieceFirst}, agreed: epoch == 1 || purpose != wire.Control,
 	}
@@ -93,11 +94,16 @@ func (l *lane) fail(err error) {
 	l.close()
 }
 
-// close is final and idempotent.
+// close is final and idempotent. It does not wait for the connection, because it is called
+// with Session.mu held: TLS has something to say first, which waits up to 5 s for room, and a command
+// is given time to end.
 func (l *lane) close() {
 	l.once.Do(func() {
 		close(l.gone)
-		l.conn.Close()
+		l.s.wg.Go(func() {
+			l.conn.Close()
+			close(l.shut)
+		})
 	})
 }
 

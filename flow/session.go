@@ -356,6 +356,7 @@ func (s *Session) loseLocked(err error) {
 		return
 	}
 	s.state = lost_
+	before := s.lanes
 	s.endEpoch()
 	for id, st := range s.streams {
 		if !st.lost() {
@@ -367,7 +368,7 @@ func (s *Session) loseLocked(err error) {
 	s.stats.losses.Add(1)
 	s.wg.Add(1)
 	if s.dialer != nil {
-		go s.redial(s.epoch, err)
+		go s.redial(s.epoch, before, err)
 	} else {
 		go s.await(s.epoch, err)
 	}
