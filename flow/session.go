@@ -88,6 +88,7 @@ type Session struct {
 	lastPeer  uint32 // highest id the peer has opened
 	ownOpen   int
 	peerOpen  int
+	rpcs      int // acceptor: connections and byte streams for gRPC; at most maxRPC
 	granted   int // granted and not consumed over all streams
 	parting   int // of it: kept for byte streams that are over here
 	draining  bool
@@ -461,6 +462,9 @@ func (s *Session) forget(id uint32, st stream) {
 		s.ownOpen--
 	} else {
 		s.peerOpen--
+	}
+	if b, ok := st.(*ByteStream); ok && b.rpc {
+		s.rpcs--
 	}
 	s.broadcast()
 }
