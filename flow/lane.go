@@ -15,7 +15,8 @@ import (
 )
 
 const (
-	maxQueued  = MiB                  // control bytes waiting for a peer that does not read
+	maxQueued  = MiB                  // control bytes waiting for a peer that does not read, without what is said again
+	maxAgain   = 64 * KiB             // of what is said again, at a time
 	ackGrain   = 128 * KiB            // bytes taken off a lane between two PIPEACKs
 	ackDelay   = 2 * time.Millisecond // after which a smaller amount is acknowledged too
 	readBuffer = 4 * KiB              // of headers; payloads bypass it
@@ -58,9 +59,10 @@ type lane struct {
 
 	// Guarded by turns.mu.
 	busy    bool
-	dead    bool   // a write has failed
-	leaving bool   // CLOSE is queued and said not closed
-	ctl     []byte // whole control frames waiting; len(ctl) <= maxQueued
+	dead    bool     // a write has failed
+	leaving bool     // CLOSE is queued and said not closed
+	ctl     []byte   // whole control frames waiting; len(ctl) <= maxQueued
+	again   [][]byte // the same that follow RESUME: what streams have kept, which is bounded by their number
 	spare   []byte
 	pipe    pipe
 	piece   piece
@@ -127,11 +129,33 @@ func (l *lane) enqueue(frames []byte) {
 	l.ctl = append(l.ctl, frames...)
 }
 
+// repeat queues frames that were sent on an earlier connection, behind all others; somebody must kick.
+func (l *lane) repeat(frames ...[]byte) {
+	t := l.turns
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	l.again = append(l.again, frames...)
+}
+
+// owes reports whether control frames wait. Callers hold turns.mu.
+func (l *lane) owes() bool { return len(l.ctl) > 0 || len(l.again) > 0 }
+
+// due takes the control frames that go out next. Callers hold turns.mu.
+func (l *lane) due() []byte {
+	frames := l.ctl
+	l.ctl, l.spare = l.spare[:0], nil
+	for first := len(frames) == 0; len(l.again) > 0 && (first || len(frames)+len(l.again[0]) <= maxAgain); first = false {
+		frames = append(frames, l.again[0]...)
+		l.again = l.again[1:]
+	}
+	return frames
+}
+
 // push writes what waits, if nobody is writing; readers must not call it.
 func (l *lane) push() {
 	t := l.turns
 	t.mu.Lock()
-	if l.busy || len(l.ctl) == 0 {
+	if l.busy || !l.owes() {
 		t.mu.Unlock()
 		return
 	}
@@ -190,7 +214,7 @@ func (l *lane) leave(frame []byte) {
 	l.conn.SetWriteDeadline(time.Now().Add(farewellTime))
 	l.turns.mu.Lock()
 	l.ctl = append(l.ctl, frame...)
-	l.leaving = true
+	l.leaving, l.again = true, nil
 	l.turns.mu.Unlock()
 	l.push()
 	l.turns.mu.Lock()
@@ -211,12 +235,11 @@ func (l *lane) settle() {
 func (l *lane) flush() bool {
 	t := l.turns
 	t.mu.Lock()
-	frames := l.ctl
-	if len(frames) == 0 {
+	if !l.owes() {
 		t.mu.Unlock()
 		return true
 	}
-	l.ctl, l.spare = l.spare[:0], nil
+	frames := l.due()
 	most := l.piece.size
 	t.mu.Unlock()
 	l.sent = wire.Seal(frames, l.sent)

@@ -173,7 +173,7 @@ func (t *turns) release(l *lane) {
 	t.grant(l)
 	t.settle()
 	l.settle()
-	kick := !l.busy && len(l.ctl) > 0
+	kick := !l.busy && l.owes()
 	t.mu.Unlock()
 	if kick {
 		l.kick()
