@@ -62,6 +62,15 @@ func Problem(f *adminpb.Failure) string {
 	return text
 }
 
+// Task is which one of its list has run, and what it is where that is known: "task 2, exec".
+func Task(r *adminpb.TaskRun) string {
+	text := fmt.Sprintf("task %d", r.GetNumber())
+	if r.GetName() != "" {
+		text += ", " + r.GetName()
+	}
+	return text
+}
+
 // Unheard is of which changes of a folder the kernel does not tell, and why; "": of none.
 func Unheard(f *adminpb.Folder) string {
 	const rescans = "are only found by looking through everything: "
