@@ -237,6 +237,9 @@ func (x *run) overtaken(a *Answer) error {
 	if a.Phase < lifecycle.Moving || a.Failure.Kind == fault.Canceled || !x.r.MayOffer() {
 		return nil
 	}
+	if x.peer = a.Phase; a.Phase >= lifecycle.Whole {
+		x.whole = a.Rank
+	}
 	if err := x.catchUp(); err != nil {
 		return err
 	}
