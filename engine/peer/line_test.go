@@ -333,6 +333,13 @@ func TestKeys(t *testing.T) {
 		}
 		_, err := p.line.Call(within(t), "paris", ask(lifecycle.Prepare), nil)
 		wantKind(t, err, fault.Unauthenticated)
+		_, err = p.line.Reach(within(t), "paris")
+		if f := wantKind(t, err, fault.Unauthenticated); !strings.Contains(f.Advice, "`pannier id`") {
+			t.Errorf("no advice: %v", err)
+		}
+		if _, err := rotated.Reach(within(t), "paris"); err != nil {
+			t.Error(err)
+		}
 		if _, err := rotated.Call(within(t), "paris", ask(lifecycle.Prepare), nil); err != nil {
 			t.Error(err)
 		}
