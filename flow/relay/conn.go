@@ -221,7 +221,7 @@ func (h *Hub) refused(use *usage, role Role, relay, partner, from, to string, er
 	if use != nil {
 		use.counter.refused.Add(1)
 	}
-	switch unlogged, yes := h.calm.speak(partner); {
+	switch unlogged, yes := h.calm.Speak(partner); {
 	case !yes:
 	case unlogged > 0:
 		h.audit("not relayed", role, relay, partner, from, to, err, slog.Int("unlogged", unlogged))

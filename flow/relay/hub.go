@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/pannier/pannier/flow"
+	"github.com/pannier/pannier/spec/calm"
 	"github.com/pannier/pannier/spec/fault"
 )
 
@@ -34,7 +35,7 @@ type Hub struct {
 	lastID    uint64
 	empty     chan struct{} // closed and replaced when conns becomes empty
 
-	calm     calm
+	calm     calm.Calm
 	controls ftpControls
 	dataWait time.Duration // for a data connection of FTP
 }
