@@ -177,7 +177,7 @@ func (u *udpEntry) carry(q *queue) {
 			}
 			_ = st.CloseWrite()
 		})
-		done := u.hub.follow(st)
+		done := u.hub.follow(u.partner, st)
 		err = u.replies(st)
 		done()
 		st.Reset(err)

@@ -41,7 +41,7 @@ type exitSocket struct {
 func (s *exitSocket) used() { s.last.Store(int64(time.Since(s.made))) }
 
 // exitUDP serves a stream of datagrams.
-func (h *Hub) exitUDP(name string, _ *flow.Session, in *flow.Incoming) {
+func (h *Hub) exitUDP(name string, s *flow.Session, in *flow.Incoming) {
 	x, err := h.examine(name, in, true)
 	if err != nil {
 		h.turnDown(in, x, err)
@@ -53,7 +53,7 @@ func (h *Hub) exitUDP(name string, _ *flow.Session, in *flow.Incoming) {
 		return
 	}
 	limit := x.use.limits.Datagram
-	st, err := h.answer(in, &connAnswer{Address: "udp://" + e.address.String(), Datagram: uint16(limit)})
+	st, err := h.answer(name, s, in, &connAnswer{Address: "udp://" + e.address.String(), Datagram: uint16(limit)})
 	if err != nil {
 		h.turnDown(in, x, err)
 		return
@@ -76,7 +76,7 @@ func (e *udpExit) resolve() error {
 
 // serve carries datagrams until the entry closes the stream; that is no error.
 func (e *udpExit) serve(st *flow.ByteStream, largest int) error {
-	defer e.hub.follow(st)()
+	defer e.hub.follow(e.partner, st)()
 	ctx, cancel := context.WithCancel(e.hub.ctx)
 	e.ctx = ctx
 	stop := context.AfterFunc(ctx, func() { st.Reset(errStopping) })
