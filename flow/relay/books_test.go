@@ -189,7 +189,8 @@ func TestDrainOpening(t *testing.T) {
 					}
 					defer server.Close()
 					if !intime {
-						if !ended(client) || len(hub.Conns()) > 0 {
+						lost := ended(client)
+						if synctest.Wait(); !lost || len(hub.Conns()) > 0 {
 							t.Error("it goes on")
 						}
 						return
