@@ -117,6 +117,8 @@ func TestDetachBeforeBooks(t *testing.T) {
 				done := h.follow("west", aside)
 				synctest.Wait()
 				done()
+				_ = aside.SetReadDeadline(time.Now().Add(time.Minute))
+				_ = b.SetReadDeadline(time.Now().Add(time.Minute))
 				if len(h.Conns()) > 0 || !ended(b) {
 					t.Error("the connection goes on")
 				}
