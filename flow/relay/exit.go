@@ -20,7 +20,7 @@ import (
 const maxDialing = 512
 
 // exitConn connects to what a partner asks for.
-func (h *Hub) exitConn(name string, s *flow.Session, in *flow.Incoming) {
+func (h *Hub) exitConn(name string, _ *flow.Session, in *flow.Incoming) {
 	x, err := h.examine(name, in, false)
 	if err != nil {
 		h.turnDown(in, x, err)
@@ -45,7 +45,7 @@ func (h *Hub) exitConn(name string, s *flow.Session, in *flow.Incoming) {
 	}
 	if err == nil {
 		reply.Address = c.to
-		c.st, err = h.answer(name, s, in, &reply)
+		c.st, err = answer(in, &reply)
 	}
 	if err != nil {
 		x.use.leave()
@@ -115,15 +115,9 @@ func (h *Hub) turnDown(in *flow.Incoming, x wish, err error) {
 	h.refused(x.use, Exit, x.Relay, x.partner, x.From, to, err)
 }
 
-// answer accepts a stream, unless its partner has ceased to be one since it was opened.
-func (h *Hub) answer(name string, s *flow.Session, in *flow.Incoming, o any) (*flow.ByteStream, error) {
+// answer accepts a stream. If its partner has ceased to be one since it was opened, it ends when it comes to the books.
+func answer(in *flow.Incoming, o any) (*flow.ByteStream, error) {
 	meta, err := wire.AppendMeta(nil, o)
-	if err != nil {
-		return nil, err
-	}
-	h.mu.Lock()
-	err = h.still(name, s)
-	h.mu.Unlock()
 	if err != nil {
 		return nil, err
 	}

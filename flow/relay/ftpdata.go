@@ -222,7 +222,7 @@ func (f *ftp) open(d *conn, ask dataAsk) error {
 
 // connectData connects to what a control connection has announced here, for a partner to
 // which a data connection has come: to the server or, Active, to the client.
-func (h *Hub) connectData(name string, s *flow.Session, in *flow.Incoming) {
+func (h *Hub) connectData(name string, _ *flow.Session, in *flow.Incoming) {
 	var ask dataAsk
 	err := decodeMeta(in.Meta, &ask)
 	k := ftpKey{name, ask.Relay, Exit, ask.Control}
@@ -249,7 +249,7 @@ func (h *Hub) connectData(name string, s *flow.Session, in *flow.Incoming) {
 		return
 	}
 	if err = use.enter(); err == nil {
-		if err = f.join(use, s, in, to, ask.From); err != nil {
+		if err = f.join(use, in, to, ask.From); err != nil {
 			use.leave()
 		}
 	}
@@ -274,7 +274,7 @@ func (f *ftp) consent(port uint16) (*usage, error) {
 }
 
 // join connects, answers and relays. It has its place in use.
-func (f *ftp) join(use *usage, s *flow.Session, in *flow.Incoming, to netip.AddrPort, from string) error {
+func (f *ftp) join(use *usage, in *flow.Incoming, to netip.AddrPort, from string) error {
 	h := f.c.hub
 	p := h.partner(f.c.partner)
 	defer p.dialing.Add(-1)
@@ -289,7 +289,7 @@ func (f *ftp) join(use *usage, s *flow.Session, in *flow.Incoming, to netip.Addr
 	}
 	d, err := f.dataConn(use, raw)
 	if err == nil {
-		d.st, err = h.answer(f.c.partner, s, in, &connAnswer{Address: to.String()})
+		d.st, err = answer(in, &connAnswer{Address: to.String()})
 	}
 	if err != nil {
 		abort(raw)

@@ -199,7 +199,7 @@ func (h *Hub) listenFor(name string, s *flow.Session, in *flow.Incoming) {
 		return
 	}
 	key := guestKey{s, m.Relay}
-	st, err := h.answer(name, s, in, &listenAnswer{Bound: g.bound})
+	st, err := answer(in, &listenAnswer{Bound: g.bound})
 	if err != nil {
 		in.Refuse(err)
 		h.release(key, g, passing(err))

@@ -41,7 +41,7 @@ type exitSocket struct {
 func (s *exitSocket) used() { s.last.Store(int64(time.Since(s.made))) }
 
 // exitUDP serves a stream of datagrams.
-func (h *Hub) exitUDP(name string, s *flow.Session, in *flow.Incoming) {
+func (h *Hub) exitUDP(name string, _ *flow.Session, in *flow.Incoming) {
 	x, err := h.examine(name, in, true)
 	if err != nil {
 		h.turnDown(in, x, err)
@@ -53,7 +53,7 @@ func (h *Hub) exitUDP(name string, s *flow.Session, in *flow.Incoming) {
 		return
 	}
 	limit := x.use.limits.Datagram
-	st, err := h.answer(name, s, in, &connAnswer{Address: "udp://" + e.address.String(), Datagram: uint16(limit)})
+	st, err := answer(in, &connAnswer{Address: "udp://" + e.address.String(), Datagram: uint16(limit)})
 	if err != nil {
 		h.turnDown(in, x, err)
 		return
