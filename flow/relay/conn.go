@@ -222,12 +222,23 @@ func (h *Hub) refused(use *usage, role Role, relay, partner, from, to string, er
 	if use != nil {
 		use.counter.refused.Add(1)
 	}
+	h.calmly("not relayed", role, relay, partner, from, to, err)
+}
+
+// sourceEnded counts and records a source of datagrams that a limit has ended.
+func (h *Hub) sourceEnded(use *usage, role Role, relay, partner, from, to string, err error) {
+	use.counter.failed.Add(1)
+	h.calmly("source no longer relayed", role, relay, partner, from, to, err)
+}
+
+// calmly is audit of what may come again and again.
+func (h *Hub) calmly(msg string, role Role, relay, partner, from, to string, err error) {
 	switch unlogged, yes := h.calm.speak(partner); {
 	case !yes:
 	case unlogged > 0:
-		h.audit("not relayed", role, relay, partner, from, to, err, slog.Int("unlogged", unlogged))
+		h.audit(msg, role, relay, partner, from, to, err, slog.Int("unlogged", unlogged))
 	default:
-		h.audit("not relayed", role, relay, partner, from, to, err)
+		h.audit(msg, role, relay, partner, from, to, err)
 	}
 }
 
