@@ -3738,7 +3738,7 @@ type RelayLimits struct {
 	Half          *durationpb.Duration   `protobuf:"bytes,7,opt,name=half,proto3" json:"half,omitempty"`          // the same when one direction is closed
 	Datagram      int32                  `protobuf:"varint,8,opt,name=datagram,proto3" json:"datagram,omitempty"` // bytes of the largest that is taken from the partner
 	Sources       int32                  `protobuf:"varint,9,opt,name=sources,proto3" json:"sources,omitempty"`   // of datagrams at one accepting socket
-	Amplify       int32                  `protobuf:"varint,10,opt,name=amplify,proto3" json:"amplify,omitempty"`  // times the bytes that came from a source that has not answered
+	Amplify       int32                  `protobuf:"varint,10,opt,name=amplify,proto3" json:"amplify,omitempty"`  // times the bytes that came from a source that has not answered; 1000 or more for one that has
 	Weight        int32                  `protobuf:"varint,11,opt,name=weight,proto3" json:"weight,omitempty"`    // where the session is the bottleneck, 1 to 100
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
