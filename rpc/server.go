@@ -36,10 +36,11 @@ const (
 // they should be, and sends a PING whenever content comes in, which made two in
 // every call, answered by the other end; contents that need large
 // windows mostly travel on streams of flow. A call's window at the client is the largest message that gRPC takes, which it
-// grants a call that reads one anyway; at the server it is what each of many calls may send
-// without being read. A connection's is what gRPC measures at most, and bounds what is under way, not what is kept (MaxPending).
+// grants a call that reads one anyway. At the server it is less: a quarter of it may count as
+// unread when it is read (pending), in each of many calls behind one proxy. A connection's is what gRPC
+// measures at most, and bounds what is under way, not what is kept.
 const (
-	callWindow    = 256 << 10
+	callWindow    = 1 << 20
 	messageWindow = 4 << 20
 	connWindow    = 16 << 20
 )
