@@ -197,21 +197,25 @@ func TestWorstCallIsBroken(t *testing.T) {
 		_ = l.f.WriteData(5, false, make([]byte, 1000)) // too much
 		before := l.bytes()
 		_ = l.f.WriteData(3, false, make([]byte, 1000))
-		_ = l.f.WriteData(1, false, make([]byte, 1000))
+		for range 6 { // as much as 3 had, and one more
+			_ = l.f.WriteData(1, false, make([]byte, 1000))
+		}
+		between := l.bytes()
+		l.open(7)
 		after := l.bytes()
 		held := 3*(5+5+frameCost) + 6*(2000+frameCost)
-		wire := &pieces{rt: rt, p: slices.Concat(before, after)}
+		wire := &pieces{rt: rt, p: slices.Concat(before, between, after)}
 		c := newGuard(2*int64(held)-2).watch(wire, nil)
 		var got []byte
-		for buf := make([]byte, 40); len(got) < len(before)+13+len(after); {
+		for buf := make([]byte, 16<<10); len(got) < len(before)+13+len(between)+13+len(after); {
 			n, err := c.Read(buf[:rapid.IntRange(1, len(buf)).Draw(rt, "room")])
 			if err != nil {
 				rt.Fatal(err)
 			}
 			got = append(got, buf[:n]...)
 		}
-		if want := slices.Concat(before, breakStream(3), after); !bytes.Equal(got, want) {
-			rt.Fatalf("% x, want % x", got, want)
+		if want := slices.Concat(before, breakStream(3), between, breakStream(1), after); !bytes.Equal(got, want) {
+			rt.Fatal("calls 3 and 1 are not broken where each was too much")
 		}
 	})
 }
