@@ -45,6 +45,7 @@ func startDaemon(env *testscript.Env) error {
 	env.Defer(end)
 	env.Values[daemon{}] = d
 	env.Setenv("PANNIER_ADMIN", address)
+	env.Setenv("NOUTF8", "a\xffb")
 	return nil
 }
 
