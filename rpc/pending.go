@@ -41,7 +41,7 @@ type pending struct {
 	mu     sync.Mutex
 	closed bool
 	calls  map[uint32]*inflow
-	spare  *inflow // a call less to allocate
+	spare  *inflow             // a call less to allocate
 	broken map[uint32]struct{} // calls whose RST_STREAM is on its way
 
 	// Of the present frame that comes in.

@@ -208,7 +208,7 @@ func TestWorstCallIsBroken(t *testing.T) {
 		c := newGuard(2*int64(held)-2).watch(wire, nil)
 		var got []byte
 		for buf := make([]byte, 16<<10); len(got) < len(before)+13+len(between)+13+len(after); {
-			n, err := c.Read(buf[:rapid.IntRange(1, len(buf)).Draw(rt, "room")])
+			n, err := c.Read(buf[:rapid.SampledFrom([]int{1, 13, 700, 8000, len(buf)}).Draw(rt, "room")])
 			if err != nil {
 				rt.Fatal(err)
 			}
@@ -228,7 +228,7 @@ type pieces struct {
 }
 
 func (c *pieces) Read(p []byte) (int, error) {
-	n := copy(p[:rapid.IntRange(min(1, len(p)), len(p)).Draw(c.rt, "read")], c.p)
+	n := copy(p[:min(len(p), rapid.SampledFrom([]int{1, 40, 16 << 10}).Draw(c.rt, "read"))], c.p)
 	c.p = c.p[n:]
 	return n, nil
 }
