@@ -117,6 +117,9 @@ func (x *Explanation) waits(now time.Time, full, crowded, alone, ready bool) {
 			x.Summary = "waits for the file system of " + r.Spec.Partner + "'s root of its rule, which does not answer"
 		}
 		x.Next = "it is tried again when it is due, which counts as no attempt, until it answers or is unmounted"
+	case x.At.After(now) && r.Reason == lifecycle.Retrying && putOff(r):
+		x.Summary = "waits, because " + r.Spec.Partner + " has asked to be called later"
+		x.Next = "it is called again when it is due, which counts as no attempt"
 	case x.At.After(now) && r.Reason == lifecycle.Retrying:
 		x.Summary = fmt.Sprintf("waits for another attempt; of the %d in a row that may make no progress %d have", x.Attempts, r.Streak)
 		if r.Streak == 0 {
@@ -137,14 +140,19 @@ func (x *Explanation) waits(now time.Time, full, crowded, alone, ready bool) {
 	case !p.Connected:
 		x.Summary, x.Next = "waits for the connection to the partner", "it starts when the partner answers"
 	case alone:
-		x.Summary, x.Next = "waits because one is suspected to end the process, this or another", "it starts when the one is alone, or is over"
+		x.Summary, x.Next, x.At = "waits because one is suspected to end the process, this or another", "it starts when the one is alone, or is over", time.Time{}
 	case crowded:
-		x.Summary, x.Next = "waits for its turn: as many run with this partner as may", "it starts when one of them is over"
+		x.Summary, x.Next, x.At = "waits for its turn: as many run with this partner as may", "it starts when one of them is over", time.Time{}
 	case full || ready:
-		x.Summary, x.Next = "waits for its turn: as many run as may", "it starts when one of them is over"
+		x.Summary, x.Next, x.At = "waits for its turn: as many run as may", "it starts when one of them is over", time.Time{}
 	default:
 		x.Summary, x.Next = "is about to start", "it starts"
 	}
+}
+
+// putOff: the other end has asked to be called later, which was no failed attempt.
+func putOff(r *lifecycle.Record) bool {
+	return r.Streak == 0 && r.Failure.Kind == fault.Overloaded && r.Failure.Side != fault.Here
 }
 
 // failedWhen says at which end a request has failed, and how far it was. Where the other end has

@@ -31,4 +31,18 @@ func TestWhoseFailure(t *testing.T) {
 			t.Errorf("%q, want %q", x.Summary, want)
 		}
 	}
+	later := Explanation{Attempts: 3}
+	later.State, later.Reason, later.Spec.Partner = lifecycle.Interrupted, lifecycle.Retrying, "b"
+	later.Failure, later.At = lifecycle.Failure{Kind: fault.Overloaded, Side: fault.Peer}, later.At.AddDate(1, 0, 0)
+	if later.waits(later.At.AddDate(-1, 0, 0), false, false, false, false); later.Summary != "waits, because b has asked to be called later" {
+		t.Errorf("%q", later.Summary)
+	}
+	for _, why := range []string{"crowded", "full", "alone"} { // of which nobody knows how long it takes
+		turn := Explanation{Partner: PartnerStatus{Connected: true}}
+		now := turn.At.AddDate(1, 0, 0)
+		turn.State, turn.At = lifecycle.ToSubmit, now.Add(-1)
+		if turn.waits(now, why == "full", why == "crowded", why == "alone", false); !turn.At.IsZero() {
+			t.Errorf("%s is due at %v", turn.Summary, turn.At)
+		}
+	}
 }
