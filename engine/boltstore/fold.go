@@ -63,7 +63,11 @@ func (s *Store) foldIfDue() {
 		s.waiting = serve(s.waiting, err)
 		return
 	}
-	if !s.overdue && len(s.waiting) == 0 && s.log.end < s.size {
+	switch {
+	case s.overdue || len(s.waiting) > 0:
+	case s.full != nil: // trim has seen to when it is tried again
+		return
+	case s.log.end < s.size:
 		if !s.armed {
 			s.due.Reset(foldAfter)
 			s.armed = true

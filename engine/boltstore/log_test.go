@@ -2,6 +2,7 @@ package boltstore
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -294,6 +295,32 @@ func TestFullLog(t *testing.T) {
 		if time.Now().After(end) {
 			t.Fatal(err)
 		}
+	}
+}
+
+// TestFullWaits: a folding that has found no room is tried again now and then, also when the log has
+// grown meanwhile to where it is folded at once.
+func TestFullWaits(t *testing.T) {
+	s := must[*Store](t)(Open(Config{Path: filepath.Join(t.TempDir(), "store"), MaxSize: 1 << 20}))
+	defer func() { _ = s.Close() }()
+	s.size = 1                                   // the committer waits
+	held := must[*bbolt.Tx](t)(s.db.Begin(true)) // the folding waits for its end
+	put := func(key string, n int) error {
+		return s.write(t.Context(), func(c *change) error { c.put(inMeta, []byte(key), make([]byte, n)); return nil })
+	}
+	if err := errors.Join(put("large", 2<<20), put("beside", 1)); err != nil {
+		t.Fatal(err)
+	}
+	_ = held.Rollback()
+	if err := s.wait(t.Context(), &write{fold: true}); fault.KindOf(err) != fault.NoSpace {
+		t.Fatal(err)
+	}
+	tries := func() int64 { stats := s.db.Stats(); return stats.TxStats.GetCursorCount() }
+	before, began := tries(), time.Now()
+	time.Sleep(foldAgain)
+	const ofOne = 100 // cursors of one folding of so little, at the most
+	if got, most := tries()-before, ofOne*(2+int64(time.Since(began)/foldAgain)); got > most {
+		t.Errorf("%d cursors in the file after %v, want %d at the most", got, time.Since(began), most)
 	}
 }
 
