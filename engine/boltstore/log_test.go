@@ -354,6 +354,7 @@ func TestHeld(t *testing.T) {
 		t.Fatal(err)
 	}
 	stuck := must[*bbolt.Tx](t)(s.db.Begin(true)) // no folding ends
+	defer func() { _ = stuck.Rollback() }()
 	over := make(chan struct{})
 	go func() {
 		defer close(over)
