@@ -538,14 +538,21 @@ func (e *Engine) Purge(ctx context.Context, before time.Time) (int, error) {
 	}
 }
 
+// When the retention is looked after: soon after a start, since a process may not live for long; not at
+// once, so that a clock that is wrong when the machine starts is right by then.
+const (
+	firstPurge = 5 * time.Minute
+	purgeEvery = time.Hour
+)
+
 // retain purges what is older than the retention, for as long as the engine runs.
 func (e *Engine) retain() {
 	defer e.work.Done()
-	tick := time.NewTicker(time.Hour)
-	defer tick.Stop()
-	for {
+	timer := time.NewTimer(firstPurge)
+	defer timer.Stop()
+	for ; ; timer.Reset(purgeEvery) {
 		select {
-		case <-tick.C:
+		case <-timer.C:
 		case <-e.ctx.Done():
 			return
 		}
