@@ -390,7 +390,7 @@ func (e *Engine) release(x *run) {
 	if x.known {
 		e.noted(&x.r)
 	}
-	if x.full {
+	if x.lost {
 		e.work.Add(1) // by a run, which is work itself
 		go e.regain(x.ref, x.r.Spec.Follow)
 	}

@@ -42,7 +42,8 @@ type run struct {
 	rule    *Rule
 	root    *os.Root
 	known   bool             // r is what is committed, pending apart
-	full    bool             // the store had no room for the last commit
+	lost    bool             // the last commit has failed: the record may be RUNNING, and is not run
+	full    bool             // because the store had no room for it
 	fresh   bool             // there is no record yet: the next commit makes it
 	r       lifecycle.Record // with pending applied
 	first   lifecycle.Record // fresh: before any
@@ -114,7 +115,7 @@ func (x *run) commit() error {
 	events := x.pending
 	x.pending = nil
 	if err := x.write(ctx, events); err != nil {
-		x.known, x.full = false, fault.KindOf(err) == fault.NoSpace
+		x.known, x.lost, x.full = false, true, fault.KindOf(err) == fault.NoSpace
 		x.r = lifecycle.Record{Key: x.r.Key, Role: x.r.Role, Side: x.r.Side, Spec: x.r.Spec} // nobody knows how far it has come
 		return storeError{x.engine.storeFailed(err)}
 	}
