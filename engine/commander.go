@@ -378,6 +378,7 @@ func (e *Engine) hold(ref store.Ref) *run {
 func (e *Engine) release(x *run) {
 	x.cancel(context.Canceled)
 	e.mu.Lock()
+	e.aside(x, false)
 	delete(e.runs, x.ref)
 	if x.fresh { // it was never kept
 		e.count(x.first.Spec.Partner, x.class, classNone)

@@ -154,10 +154,11 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 		e.stop(err)
 		return nil, err
 	}
-	e.work.Add(4)
+	e.work.Add(5)
 	go e.command()
 	go e.tidy(known)
 	go e.retain()
+	go e.attend()
 	go e.sweep(ended)
 	return e, nil
 }

@@ -29,6 +29,7 @@ func (e *Engine) Explain(ctx context.Context, ref store.Ref) (Explanation, error
 		l = e.queue.line(w.partner)
 	}
 	full, crowded := e.full(ref, l)
+	silent := e.runs[ref] != nil && e.runs[ref].aside
 	alone := e.queue.alone(time.Now()) || ready && w.suspect
 	rule, _ := e.book.Rule(s.Spec.Rule)
 	e.mu.Unlock()
@@ -65,6 +66,11 @@ func (e *Engine) Explain(ctx context.Context, ref store.Ref) (Explanation, error
 		}
 		x.Next = "it goes on"
 		x.Do = []string{"watch " + id, "pause " + id}
+		if silent { // nor is an operator's word heard
+			x.Cause = "the file system of its rule's root does not answer"
+			x.Next = "it goes on when that answers or is unmounted; until then it has no place of those that may run at a time"
+			x.Do = x.Do[:1]
+		}
 	case lifecycle.ToSubmit, lifecycle.Interrupted:
 		x.waits(e.now(), full, crowded, alone, ready)
 		x.Do = []string{"events " + id}

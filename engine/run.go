@@ -36,6 +36,10 @@ type run struct {
 	waiters int     // calls that wait for the run to be over
 	line    *line   // of which it has a place; nil: it has none
 	guest   bool    // its place at the node is lent by the run that waits for it
+	lends   bool    // it waits for another, to which it lends its own
+	caller  string  // of whose calls it has a place; empty: of none
+	dir     string  // the root of its rule, once it may be in there
+	aside   bool    // that does not answer: its places count for nothing
 
 	// Of the run's own goroutine, or of the pump while that waits for it.
 	log     *slog.Logger
@@ -213,6 +217,7 @@ func (x *run) prepare() error {
 	if rule.Third {
 		return nil
 	}
+	x.isIn(rule.Root)
 	x.root, err = rule.openRoot()
 	return err
 }
