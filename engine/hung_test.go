@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -171,6 +172,8 @@ func hungMeanwhile(t *testing.T, victim string) {
 		lists := map[string]*engine.Lists{"a": &push.Sender, "b": &push.Receiver}[victim]
 		lists.Pre = []task.Step{{Name: "unending", Task: is, Timeout: 24 * time.Hour}}
 	})
+	goOn := sync.OnceFunc(func() { close(is.goOn) })
+	t.Cleanup(goOn)
 	content := []byte("content")
 	for _, dir := range []string{p.nodes["a"].root, p.nodes["a"].rules["push"].Root} {
 		if err := os.WriteFile(filepath.Join(dir, "x"), content, 0o644); err != nil {
@@ -212,17 +215,25 @@ func hungMeanwhile(t *testing.T, victim string) {
 			t.Errorf("%q, streak %d, %v; want %q", why.Summary, why.Streak, err, want)
 		}
 	}
-	close(is.goOn)
+	counted := func(when string, right func(n int) bool) {
+		t.Helper()
+		for name, n := range p.nodes {
+			for what, n := range engine.Places(n.engine) {
+				if !right(n) {
+					t.Errorf("%s %d are %s at %s", when, n, what, name)
+				}
+			}
+		}
+	}
+	goOn()
+	time.Sleep(time.Second)
+	counted("when the calls are over, and nothing answers yet,", func(n int) bool { return n >= 0 })
 	answer()
 	for _, ref := range hung {
 		p.endWithin(ref, lifecycle.Done, time.Hour)
 	}
 	synctest.Wait()
-	for name, n := range p.nodes {
-		if running, serving := engine.Places(n.engine); running != 0 || serving != 0 {
-			t.Errorf("at the end %d run at %s, and %d are served", running, name, serving)
-		}
-	}
+	counted("at the end", func(n int) bool { return n == 0 })
 }
 
 // TestDrainUnending: a node ends although a request of it cannot be ended, and the next process carries it out.

@@ -90,12 +90,16 @@ func TestSilentDirectory(t *testing.T) {
 	})
 }
 
-// Places are how many runs and calls have one, as they are counted.
-func Places(e *Engine) (running, serving int) {
+// Places are how many have one, as they are counted.
+func Places(e *Engine) map[string]int {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	for _, n := range e.served {
-		serving += n
+	of := map[string]int{"run": e.queue.running, "served": e.serving}
+	for partner, n := range e.served {
+		of["served for "+partner] = n
 	}
-	return e.queue.running, max(serving, e.serving)
+	for partner, l := range e.queue.lines {
+		of["run with "+partner] = l.running
+	}
+	return of
 }
