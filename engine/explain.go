@@ -31,6 +31,7 @@ func (e *Engine) Explain(ctx context.Context, ref store.Ref) (Explanation, error
 	full, crowded := e.full(ref, l)
 	silent := e.runs[ref] != nil && e.runs[ref].aside
 	alone := e.queue.alone(time.Now()) || ready && w.suspect
+	shut := w != nil && e.window(w, e.now()).After(e.now())
 	rule, _ := e.book.Rule(s.Spec.Rule)
 	e.mu.Unlock()
 	if rule != nil {
@@ -72,11 +73,11 @@ func (e *Engine) Explain(ctx context.Context, ref store.Ref) (Explanation, error
 			x.Do = x.Do[:1]
 		}
 	case lifecycle.ToSubmit, lifecycle.Interrupted:
-		x.waits(e.now(), full, crowded, alone, ready)
 		x.Do = []string{"events " + id}
+		x.waits(e.now(), full, crowded, alone, ready)
 		if stoppedHere(&s.Record) {
 			x.Do = []string{"resume " + id}
-		} else if s.Role == lifecycle.Requester && !s.Failing && x.At.After(e.now()) {
+		} else if !shut && hurried(&s.Record, e.now()) {
 			x.Do = append(x.Do, "resume "+id) // now, and not when it is due
 		}
 		if s.Phase < lifecycle.Committed {
@@ -84,6 +85,12 @@ func (e *Engine) Explain(ctx context.Context, ref store.Ref) (Explanation, error
 		}
 	}
 	return x, nil
+}
+
+// hurried reports whether a requester's request would begin earlier by its operator's resume,
+// if it is not for a window.
+func hurried(r *lifecycle.Record, now time.Time) bool {
+	return r.Role == lifecycle.Requester && !r.Failing && r.Due.After(now) && (r.State == lifecycle.Interrupted || asleep(r, now))
 }
 
 // waits explains a request that waits.

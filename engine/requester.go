@@ -165,14 +165,21 @@ func (x *run) call(m lifecycle.Move) error {
 	return x.hear(a)
 }
 
-// uncalled is why a call has failed: if the book does not have the partner any more, or no address
-// of it, this is a lost connection, whatever the line says.
+// uncalled is why a call has failed that has no answer: if the book does not have the partner any
+// more, or no address of it, or one of the two does not know the other's key, this is a lost
+// connection, whatever the line says, and the request waits until that is put right.
 func (x *run) uncalled(err error) error {
+	const op = "call the partner"
 	name, book := x.r.Spec.Partner, x.engine.Book()
-	if err == nil || book.calls(name) {
-		return err
+	switch {
+	case err == nil:
+		return nil
+	case !book.calls(name):
+		return fault.Concluded(op, fault.Lost, "the configuration has no partner %s any more, or no address of it", fault.Shown(name))
+	case fault.KindOf(err) == fault.Unauthenticated && !book.Partners[name].Bridge && (x.rule == nil || x.rule.Bridge == ""):
+		return fault.Concluded(op, fault.Lost, "%s", fault.Shown(fault.Brief(err)))
 	}
-	return fault.Concluded("call the partner", fault.Lost, "the configuration has no partner %s any more, or no address of it", fault.Shown(name))
+	return err
 }
 
 // errUnanswered ends a call that nobody answers on a session that lives.
@@ -246,6 +253,9 @@ func (x *run) hear(a Answer) error {
 func (x *run) overtaken(a *Answer) error {
 	if a.Phase < lifecycle.Moving || a.Failure.Kind == fault.Canceled || !x.r.MayOffer() {
 		return nil
+	}
+	if x.peer = a.Phase; a.Phase >= lifecycle.Whole {
+		x.whole = a.Rank
 	}
 	if err := x.catchUp(); err != nil {
 		return err

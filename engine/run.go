@@ -361,7 +361,7 @@ func (x *run) rung(to lifecycle.Phase) error {
 // source may be another by now, of which the record must not speak.
 func (x *run) arrived() bool {
 	return x.r.Role == lifecycle.Requester && x.r.Side == lifecycle.Sender && x.r.Spec.Third == "" &&
-		!x.sent.known && x.peer >= lifecycle.Whole && x.whole >= 0
+		!x.sent.known && x.peer >= lifecycle.Whole && x.peer != lifecycle.Unheard && x.whole >= 0
 }
 
 // looksThrough: the next rung gives a file its name that another run has received; the
