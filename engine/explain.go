@@ -20,9 +20,9 @@ func (e *Engine) Explain(ctx context.Context, ref store.Ref) (Explanation, error
 	e.mu.Lock()
 	x.Partner = e.partner(s.Spec.Partner, e.queue.waiting()[s.Spec.Partner])
 	w := e.queue.all[ref]
-	ready := false
+	ready, shut := false, false
 	if w != nil {
-		x.At, ready = w.due, w.sleep < 0
+		x.At, ready, shut = w.due, w.sleep < 0, w.dated && (!w.start || w.due.After(w.asked))
 	}
 	l := e.queue.line(s.Spec.Partner)
 	if w != nil {
@@ -72,11 +72,11 @@ func (e *Engine) Explain(ctx context.Context, ref store.Ref) (Explanation, error
 			x.Do = x.Do[:1]
 		}
 	case lifecycle.ToSubmit, lifecycle.Interrupted:
-		x.waits(e.now(), full, crowded, alone, ready)
-		x.Do = []string{"events " + id}
+		x.waits(e.now(), full, crowded, alone, ready, shut)
+		x.Do = append([]string{"events " + id}, x.Do...)
 		if stoppedHere(&s.Record) {
 			x.Do = []string{"resume " + id}
-		} else if s.Role == lifecycle.Requester && !s.Failing && x.At.After(e.now()) {
+		} else if s.Role == lifecycle.Requester && s.State == lifecycle.Interrupted && !s.Failing && s.Due.After(e.now()) && !shut {
 			x.Do = append(x.Do, "resume "+id) // now, and not when it is due
 		}
 		if s.Phase < lifecycle.Committed {
@@ -86,8 +86,8 @@ func (e *Engine) Explain(ctx context.Context, ref store.Ref) (Explanation, error
 	return x, nil
 }
 
-// waits explains a request that waits.
-func (x *Explanation) waits(now time.Time, full, crowded, alone, ready bool) {
+// waits explains a request that waits. shut: it does so until a window of its rule opens.
+func (x *Explanation) waits(now time.Time, full, crowded, alone, ready, shut bool) {
 	r := &x.Record
 	p := &x.Partner
 	switch {
@@ -108,6 +108,11 @@ func (x *Explanation) waits(now time.Time, full, crowded, alone, ready bool) {
 	case r.Role == lifecycle.Requested:
 		x.Summary = "waits for the requester to call"
 		x.Next = "the requester calls; given up when it is due"
+	case x.At.After(now) && shut && r.Reason == lifecycle.Scheduled && r.Due.After(now):
+		x.Summary = "waits for its start time, " + r.Due.UTC().Format(time.RFC3339) + ", and then for the rule's time window"
+		x.Next = "it starts when that opens"
+	case x.At.After(now) && shut:
+		x.Summary, x.Next = "waits for the rule's time window", "it starts when that opens"
 	case x.At.After(now) && r.Reason == lifecycle.Scheduled:
 		x.Summary, x.Next = "waits for its start time", "it starts when it is due"
 	case x.At.After(now) && awaitsRoot(r):
@@ -116,6 +121,8 @@ func (x *Explanation) waits(now time.Time, full, crowded, alone, ready bool) {
 			x.Summary = "waits for the file system of " + r.Spec.Partner + "'s root of its rule, which does not answer"
 		}
 		x.Next = "it is tried again when it is due, which counts as no attempt, until it answers or is unmounted"
+	case x.At.After(now) && r.Reason == lifecycle.Retrying && r.Failure.Kind == fault.Overloaded && r.Failure.Side == fault.Peer:
+		x.Summary, x.Next = "waits because the partner has asked for time", "it is tried again when it is due"
 	case x.At.After(now) && r.Reason == lifecycle.Retrying:
 		x.Summary = fmt.Sprintf("waits for another attempt; of the %d in a row that may make no progress %d have", x.Attempts, r.Streak)
 		if r.Streak == 0 {
@@ -125,10 +132,13 @@ func (x *Explanation) waits(now time.Time, full, crowded, alone, ready bool) {
 	case x.At.After(now) && r.Delays > 0 && r.Due.After(now):
 		x.Summary, x.Next = "waits, because an error task has made it due again later", "it starts when it is due"
 	case x.At.After(now):
-		x.Summary, x.Next = "waits for the rule's time window", "it starts when that opens"
+		x.Summary, x.Next = "waits until it is due", "it starts then"
 	case !p.Connected && p.Address == "":
 		x.Summary = "waits for the partner, of which the configuration has no address any more"
 		x.Cause, x.Next, x.At = "", "it starts when the partner is in the configuration again, with an address", time.Time{}
+	case !p.Connected && p.Failure.Kind == fault.Overloaded && p.Failure.Side == fault.Peer:
+		x.Summary = "waits because the partner has asked for time, for all requests"
+		x.Cause, x.Next, x.At = p.Failure.Cause, "the partner is called again; the request starts when it answers", p.RetryAt
 	case !p.Connected && p.Failure.Kind != 0:
 		x.Summary = "waits for the partner, which cannot be reached"
 		x.Cause, x.Next, x.At = p.Failure.Cause, "the partner is tried again; the request starts when it answers", p.RetryAt
