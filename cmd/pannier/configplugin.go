@@ -30,9 +30,12 @@ func foreign(cfg *config.Config) (warnings []string) {
 			is := d.Describe()
 			if u, err := url.Parse(b.Endpoint); err == nil && !slices.Contains(is.Schemes, u.Scheme) {
 				say("plugin %s has no endpoints of %s://, but of %s", b.Plugin, u.Scheme, strings.Join(is.Schemes, ", "))
-			}
-			if known(b.Options, is.Options, b.Plugin, say) {
+				known(b.Options, is.Options, b.Plugin, say)
+			} else if known(b.Options, is.Options, b.Plugin, say) {
 				makesSense(b.Plugin, b.Endpoint, b.Options, say)
+			}
+			if b.Plugin == "ftp" && strings.HasPrefix(b.Endpoint, "ftp://") && b.Credentials != "" && slices.Contains([]string{"", "off"}, b.Options["tls"]) {
+				say("with tls=off its password goes to the server unencrypted, and so do files: set options = [\"tls=require\"], if the server has TLS")
 			}
 		}
 		looked(b.Credentials, 0o077, "others can read it, or its group can: make it the node's user's alone (chown), and say chmod 600", say)
