@@ -375,6 +375,7 @@ func (c *console) explainCommand() *cobra.Command {
 func explanation(v view, e *adminpb.Explanation) (f fields) {
 	r, p := e.GetRequest(), e.GetPartner()
 	f.add("request", r.GetId())
+	f.add("moves", command.Printable(way(v, r)))
 	f.add("is", e.GetSummary())
 	f.add("cause", e.GetCause())
 	f.add("attempt", admin.Attempt(r, e.GetAttempts()))
