@@ -18,7 +18,7 @@ import (
 // The error is the handler's status if that is not OK; otherwise the first side
 // effect that failed and is not Optional. In the latter status.FromError finds a
 // status and errors.As a *fault.Error; likewise in the former if the handler
-// returned a *fault.Error.
+// returned a *fault.Error, the caller gave up (Canceled, Deadline) or the connection was lost (Lost).
 func (cc *ClientConn) Invoke(ctx context.Context, method string, args, reply any, opts ...grpc.CallOption) error {
 	effects, opts := split(opts)
 	if len(effects) == 0 {
