@@ -154,9 +154,21 @@ func (c *call) conclude(method string, trailer metadata.MD, codec *inlineCodec, 
 	return first
 }
 
+// forgotten adds to a quota that was exceeded that this end's is the zero value, where it is the sink:
+// who says that it was exceeded is the source at the other end.
+func forgotten(d *sideeffect.Descriptor, err error) {
+	var f *fault.Error
+	if d.Direction == sideeffect.ServerToClient && d.Quota == 0 && errors.As(err, &f) && f.Kind == fault.QuotaExceeded && f.Advice == "" {
+		f.Advice = "the Quota of the descriptor here is 0, its zero value, which allows no bytes: set it to a number, or to NoQuota"
+	}
+}
+
 // own is the error of a call that failed. When the server says that it was this
 // end that failed, errors.As finds this end's own error, which says more.
 func (c *call) own(err error) error {
+	for _, e := range c.effects {
+		forgotten(e.d, err)
+	}
 	var told *callError
 	if !errors.As(err, &told) || !blames(told, fault.Here) {
 		return err
@@ -259,6 +271,7 @@ func (e *clientEffect) report(out *outcome, answerErr error) error {
 	if end.err == nil && end.local == sideeffect.NotStarted && !e.d.Optional {
 		end.err = notStarted()
 	}
+	forgotten(e.d, end.err)
 	end.fill(e.d)
 	return end.err
 }
