@@ -288,7 +288,7 @@ func requestFields(v view, e *adminpb.Explanation) (f fields) {
 	}
 	f.add("state", r.GetState().String())
 	f.add("phase", r.GetPhase()+", "+r.GetStep())
-	f.add("waits", r.GetReason())
+	f.add("waits", admin.Waits(r))
 	if r.GetState() != adminpb.Request_RUNNING {
 		f.add("next", cmpOr(e.GetAt() != nil, e.GetNext(), ""))
 		f.add("due", v.time(e.GetAt()))

@@ -96,6 +96,9 @@ func choose(ctx context.Context, client *admin.Client, in *adminpb.TestRuleReque
 		in.Path = whole
 	}
 	reply, err := client.TestRule(ctx, in)
+	if err != nil && in.Rule != "" {
+		err = unknown(ctx, client, err, "rule", in.Rule, ruleNames(in.Direction))
+	}
 	if err != nil {
 		return nil, err
 	}

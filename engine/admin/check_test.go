@@ -96,6 +96,15 @@ func TestCheckFinds(t *testing.T) {
 	}
 }
 
+// TestCheckBridge: what is at a bridge is not looked at.
+func TestCheckBridge(t *testing.T) {
+	n := newNode(t)
+	n.engine.Book().Rules["@far"] = &engine.Rule{Name: "@far", Direction: engine.Send, Partners: []string{"far"}, Bridge: "far:/"}
+	if found, _ := check(t, n, false); len(found) > 0 {
+		t.Errorf("%q", found)
+	}
+}
+
 // arrived is a file that nobody has written to for a long time.
 func arrived(t *testing.T, path, content string) {
 	t.Helper()
