@@ -156,7 +156,9 @@ that the rule (--rule) has at it. "PARTNER:/" is the root itself.`,
 }
 
 // hasFailed is whether a request in INERROR has failed, and was not cancelled.
-func hasFailed(r *adminpb.Request) bool { return fault.Kind(r.GetFailure().GetKind()) != fault.Canceled }
+func hasFailed(r *adminpb.Request) bool {
+	return fault.Kind(r.GetFailure().GetKind()) != fault.Canceled
+}
 
 // latest is what matches and is wanted, changed last first.
 func latest(ctx context.Context, client *admin.Client, q *adminpb.ListRequest, wanted func(*adminpb.Request) bool) (rows []*adminpb.Request, err error) {
