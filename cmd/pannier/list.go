@@ -412,7 +412,7 @@ func explanation(v view, e *adminpb.Explanation) (f fields) {
 
 // dataState is how much of the file is safe, in words.
 func dataState(v view, r *adminpb.Request) string {
-	if r.GetSize() < 0 {
+	if r.GetSize() < 0 || r.GetState() == adminpb.Request_INERROR && !hasFailed(r) && safeOf(r) < r.GetSize() { // what was cancelled is removed
 		return ""
 	}
 	return v.bytes(safeOf(r)) + " of " + v.bytes(r.GetSize()) + " safe at the receiver"
