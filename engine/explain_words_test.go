@@ -2,6 +2,7 @@ package engine_test
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -13,6 +14,7 @@ import (
 	"github.com/pannier/pannier/engine/store"
 	"github.com/pannier/pannier/engine/task"
 	"github.com/pannier/pannier/spec/fault"
+	"github.com/pannier/pannier/spec/quantity"
 )
 
 // TestFailuresAreReadable: what an operator reads at either end is one sentence: when
@@ -193,4 +195,63 @@ func TestUnknownNames(t *testing.T) {
 	if _, err := book.Partner("zzzzzz"); err == nil || strings.Contains(err.Error(), "did you mean") {
 		t.Error(err)
 	}
+}
+
+// TestAdvice: what explain advises for a request that waits is taken, and leads on.
+func TestAdvice(t *testing.T) {
+	explain := func(t *testing.T, p *pair, ref store.Ref) engine.Explanation {
+		x, err := p.nodes["a"].engine.Explain(t.Context(), ref)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return x
+	}
+	resume := func(ref store.Ref) string { return "resume " + ref.Key.ID.String() }
+	t.Run("start time", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			p := newPair(t, nil)
+			p.file("a", "x", 10)
+			r, _, err := p.nodes["a"].engine.Submit(t.Context(), engine.Order{Partner: "b", Rule: "push", Source: path(t, "x"), NotAt: time.Now().Add(time.Hour)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			ref := store.RefOf(&r)
+			if x := explain(t, p, ref); !slices.Contains(x.Do, resume(ref)) {
+				t.Errorf("%s, do %q", x.Summary, x.Do)
+			}
+			if _, err := p.nodes["a"].engine.Resume(t.Context(), ref); err != nil {
+				t.Fatal(err)
+			}
+			p.endWithin(ref, lifecycle.Done, time.Minute)
+		})
+	})
+	t.Run("window", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			window, err := quantity.ParseWindow(time.Now().Add(2*time.Hour).Format("15:04") + "-" + time.Now().Add(3*time.Hour).Format("15:04"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			p := newPair(t, func(n *node) { n.rules["push"].Retry.Windows = []quantity.Window{window} })
+			p.file("a", "x", 10)
+			ref := p.submit("push", "x", "y")
+			if x := explain(t, p, ref); slices.Contains(x.Do, resume(ref)) || !x.At.After(time.Now()) {
+				t.Errorf("%s at %v, do %q", x.Summary, x.At, x.Do)
+			}
+			p.endWithin(ref, lifecycle.Done, 4*time.Hour)
+		})
+	})
+	t.Run("partner", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			p := newPair(t, nil)
+			p.file("a", "x", 10)
+			p.stop("b")
+			ref := p.submit("push", "x", "y")
+			time.Sleep(time.Minute)
+			if x := explain(t, p, ref); !slices.Contains(x.Do, "partner test b") || slices.Contains(x.Do, resume(ref)) && x.State == lifecycle.ToSubmit {
+				t.Errorf("%s, do %q", x.Summary, x.Do)
+			}
+			p.start("b")
+			p.endWithin(ref, lifecycle.Done, time.Hour)
+		})
+	})
 }

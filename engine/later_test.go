@@ -199,6 +199,9 @@ func TestRescheduleThere(t *testing.T) {
 		if n := f.runs.Load(); n != 4 || a.Failure.Kind != fault.Refused {
 			t.Errorf("%d runs of the task, 3 after the first are allowed; %+v", n, a.Failure)
 		}
+		if a.Size != 10 || a.Rank != 10 {
+			t.Errorf("the sender knows of %d of %d bytes; all 10 are there", a.Rank, a.Size)
+		}
 		if _, err := p.nodes["a"].engine.Retry(t.Context(), ref); err != nil { // counted anew
 			t.Fatal(err)
 		}

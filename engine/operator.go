@@ -33,9 +33,23 @@ func (e *Engine) Cancel(ctx context.Context, ref store.Ref, why string) (lifecyc
 	return r, err
 }
 
-// Resume goes on with what Pause, or the other end's operator, has stopped.
+// Resume goes on with what Pause, or the other end's operator, has stopped, and with what waits for
+// another attempt or its start time; but a rule's windows it keeps to.
 func (e *Engine) Resume(ctx context.Context, ref store.Ref) (lifecycle.Record, error) {
-	return e.idle(ctx, ref, lifecycle.Resume{Due: e.dueOf(ref)})
+	r, err := e.cfg.Store.Get(ctx, ref)
+	if err != nil {
+		return r, err
+	}
+	resume := lifecycle.Resume{Due: e.dueOf(ref)}
+	if asleep(&r, e.now()) {
+		return e.idle(ctx, ref, lifecycle.Stop{Due: e.now().Add(e.cfg.Patience)}, resume)
+	}
+	return e.idle(ctx, ref, resume)
+}
+
+// asleep: a requester's request whose start time has not come.
+func asleep(r *lifecycle.Record, now time.Time) bool {
+	return r.State == lifecycle.ToSubmit && r.Reason == lifecycle.Scheduled && r.Due.After(now)
 }
 
 // Retry goes on with what is INERROR, from where it was: what is recorded done is
@@ -63,8 +77,8 @@ func (e *Engine) dueOf(ref store.Ref) time.Time {
 	return e.now()
 }
 
-// idle applies an event to a record that nobody runs.
-func (e *Engine) idle(ctx context.Context, ref store.Ref, event lifecycle.Event) (lifecycle.Record, error) {
+// idle applies events, of which the last is the operator's word, to a record that nobody runs.
+func (e *Engine) idle(ctx context.Context, ref store.Ref, events ...lifecycle.Event) (lifecycle.Record, error) {
 	for {
 		e.mu.Lock()
 		x := e.hold(ref)
@@ -72,7 +86,7 @@ func (e *Engine) idle(ctx context.Context, ref store.Ref, event lifecycle.Event)
 		e.mu.Unlock()
 		if x != nil {
 			defer e.release(x)
-			return x.apply(event)
+			return x.apply(events...)
 		}
 		r, err := e.cfg.Store.Get(ctx, ref)
 		if err != nil {
@@ -90,11 +104,11 @@ func (e *Engine) idle(ctx context.Context, ref store.Ref, event lifecycle.Event)
 }
 
 // apply changes the record of a run that has not claimed it.
-func (x *run) apply(event lifecycle.Event) (lifecycle.Record, error) {
+func (x *run) apply(events ...lifecycle.Event) (lifecycle.Record, error) {
 	if r, err := x.engine.cfg.Store.Get(context.WithoutCancel(x.ctx), x.ref); err == nil {
 		x.class = classOf(&r)
 	}
-	r, err := x.engine.cfg.Store.Apply(context.WithoutCancel(x.ctx), x.ref, x.engine.now(), event)
+	r, err := x.engine.cfg.Store.Apply(context.WithoutCancel(x.ctx), x.ref, x.engine.now(), events...)
 	if err != nil {
 		return r, x.engine.storeFailed(err)
 	}
@@ -102,7 +116,7 @@ func (x *run) apply(event lifecycle.Event) (lifecycle.Record, error) {
 	x.counted()
 	x.engine.watch.publish(Status{Record: r})
 	x.begin()
-	x.log.Info("an operator's word", "event", eventName(event), "state", r.State.String())
+	x.log.Info("an operator's word", "event", eventName(events[len(events)-1]), "state", r.State.String())
 	return r, nil
 }
 

@@ -2,6 +2,7 @@ package engine_test
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"strings"
 	"sync/atomic"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/pannier/pannier/engine"
+	"github.com/pannier/pannier/engine/enginetest"
 	"github.com/pannier/pannier/engine/lifecycle"
 	"github.com/pannier/pannier/engine/store"
 	"github.com/pannier/pannier/sideeffect"
@@ -118,5 +120,40 @@ func partnerRemoved(t *testing.T, without *engine.Partner, at lifecycle.Move) {
 	for name, ref := range refs {
 		p.end(ref, lifecycle.Done)
 		p.has("b", name, content)
+	}
+}
+
+// TestNotKnown: a partner that does not know this node's key any more, or has another, is waited for
+// like one that is down, though the session stands over which it says so; nothing is INERROR for that.
+func TestNotKnown(t *testing.T) {
+	for _, size := range []int{10, 3 << 20} { // offered, and asked for first
+		synctest.Test(t, func(t *testing.T) {
+			p := newPair(t, func(n *node) { n.rules["push"].Retry = engine.Retry{Attempts: 3, Delay: time.Second} })
+			content := p.file("a", "x", size)
+			p.end(p.submit("push", "x", "first"), lifecycle.Done) // the partner is connected
+			var known atomic.Bool
+			p.wire.Fault = func(where enginetest.Place, _ enginetest.Call) error {
+				if known.Load() || where != enginetest.Dialling && where != enginetest.Asking {
+					return nil
+				}
+				return fault.FromPeer("find caller", fault.Unauthenticated, "key sha256:12 is of no partner of this node")
+			}
+			var all []store.Ref
+			for i := range 5 {
+				all = append(all, p.submit("push", "x", fmt.Sprint("y", i)))
+			}
+			time.Sleep(time.Hour)
+			for _, ref := range all {
+				x, err := p.nodes["a"].engine.Explain(t.Context(), ref)
+				if err != nil || x.State.Final() || !strings.Contains(x.Cause, "is of no partner of this node") {
+					t.Errorf("%v: %s: %s; %v", x.State, x.Summary, x.Cause, err)
+				}
+			}
+			known.Store(true)
+			for i, ref := range all {
+				p.endWithin(ref, lifecycle.Done, 10*time.Minute)
+				p.has("b", fmt.Sprint("y", i), content)
+			}
+		})
 	}
 }

@@ -15,6 +15,7 @@ import (
 const (
 	askAgain  = time.Minute      // after the other end's operator has stopped a request, unless that end says when
 	tellLimit = 10 * time.Second // to tell the other end that a request has failed
+	readAgain = 10 * time.Second // after an error of the store that does not end its use
 )
 
 // run takes one request of the commander's: one that this node has registered, or
@@ -25,6 +26,7 @@ func (e *Engine) run(x *run, due *waiter) {
 	if err != nil {
 		if e.ctx.Err() == nil && fault.KindOf(err) != fault.NotFound {
 			e.log.Error("read record", "id", x.ref.Key.ID.String(), "follow", due.follow.String(), "error", e.storeFailed(err))
+			e.postpone(x, due)
 		}
 		return
 	}
@@ -35,6 +37,14 @@ func (e *Engine) run(x *run, due *waiter) {
 	}
 	x.begin()
 	e.carryOut(x, x.claim())
+}
+
+// postpone lets the request wait whose record could not be read, until that is tried again.
+func (e *Engine) postpone(x *run, due *waiter) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	due.dated, due.wake, due.due = false, time.Now().Add(readAgain), e.now().Add(readAgain)
+	x.missed = due
 }
 
 // carryOut takes a claimed record on, unless claiming it has failed with err.
@@ -155,14 +165,21 @@ func (x *run) call(m lifecycle.Move) error {
 	return x.hear(a)
 }
 
-// uncalled is why a call has failed: if the book does not have the partner any more, or no address
-// of it, this is a lost connection, whatever the line says.
+// uncalled is why a call has failed that has no answer: if the book does not have the partner any
+// more, or no address of it, or one of the two does not know the other's key, this is a lost
+// connection, whatever the line says, and the request waits until that is put right.
 func (x *run) uncalled(err error) error {
+	const op = "call the partner"
 	name, book := x.r.Spec.Partner, x.engine.Book()
-	if err == nil || book.calls(name) {
-		return err
+	switch {
+	case err == nil:
+		return nil
+	case !book.calls(name):
+		return fault.Concluded(op, fault.Lost, "the configuration has no partner %s any more, or no address of it", fault.Shown(name))
+	case fault.KindOf(err) == fault.Unauthenticated && !book.Partners[name].Bridge && (x.rule == nil || x.rule.Bridge == ""):
+		return fault.Concluded(op, fault.Lost, "%s", fault.Shown(fault.Brief(err)))
 	}
-	return fault.Concluded("call the partner", fault.Lost, "the configuration has no partner %s any more, or no address of it", fault.Shown(name))
+	return err
 }
 
 // errUnanswered ends a call that nobody answers on a session that lives.
@@ -236,6 +253,9 @@ func (x *run) hear(a Answer) error {
 func (x *run) overtaken(a *Answer) error {
 	if a.Phase < lifecycle.Moving || a.Failure.Kind == fault.Canceled || !x.r.MayOffer() {
 		return nil
+	}
+	if x.peer = a.Phase; a.Phase >= lifecycle.Whole {
+		x.whole = a.Rank
 	}
 	if err := x.catchUp(); err != nil {
 		return err

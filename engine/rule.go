@@ -255,6 +255,21 @@ func (b *Book) Rule(name string) (*Rule, error) {
 	return nil, fault.New("find rule", fault.NotFound, "no rule is called %q%s", name, nearest.MeantOf(name, b.Rules))
 }
 
+// name puts the names of tasks to their runs at this end. Where the rule has another number of
+// tasks now nobody knows which they were.
+func (b Book) name(x *Steps, rule string) {
+	r := b.Rules[rule]
+	if r == nil || r.Lists(x.Side).counts() != x.All {
+		return
+	}
+	for i := range x.Tasks {
+		t := &x.Tasks[i]
+		if list := r.Lists(x.Side).List(t.List); t.Number > 0 && int(t.Number) <= len(list) {
+			t.Name = list[t.Number-1].Name
+		}
+	}
+}
+
 // Keeps reports whether the file of a record that is DONE still has to be what was moved: no
 // task of the receiver's came after the bytes that may have given it another content. Where
 // the rule has another number of tasks now nobody knows which they were.

@@ -42,7 +42,8 @@ const MostRuns = store.MaxEvents
 // TaskRun is one task of a list, as it ran last.
 type TaskRun struct {
 	List   lifecycle.List
-	Number uint8 // in the list, from 1
+	Number uint8  // in the list, from 1
+	Name   string // which task it is, as "exec"; empty: nobody knows, as of the other end's
 	Began  time.Time
 	Ended  time.Time // zero: it has not, or nobody knows
 	Failed bool      // and so has the request

@@ -76,6 +76,7 @@ func (e *Engine) Timeline(ctx context.Context, ref store.Ref, wait bool) (Timeli
 	if err != nil {
 		return Timeline{}, err
 	}
+	e.Book().name(&here, r.Spec.Rule)
 	t := Timeline{Partner: r.Spec.Partner, Here: here}
 	for {
 		asking := e.hear(r, &t)

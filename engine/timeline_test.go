@@ -3,6 +3,8 @@ package engine_test
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -140,6 +142,15 @@ func TestTimeline(t *testing.T) {
 			}
 		}
 	}
+	if here := called(p, "a", ref, false); !slices.Equal(here, []string{"rename"}) {
+		t.Errorf("a's task is %q", here)
+	}
+	if there := called(p, "a", ref, true); !slices.Equal(there, []string{"", "", ""}) { // which is b's own affair
+		t.Errorf("a knows that b's tasks are %q", there)
+	}
+	if here := called(p, "b", other(ref), false); !slices.Equal(here, []string{"check", "rename", "exec"}) {
+		t.Errorf("b's tasks are %q", here)
+	}
 	p.file("a", "bad", 10)
 	bad := p.submit("push", "bad", "bad")
 	p.end(bad, lifecycle.InError)
@@ -158,6 +169,55 @@ func TestTimeline(t *testing.T) {
 		x, err := p.nodes[c.at].engine.Steps(t.Context(), c.from, c.ref.Key, c.ref.Role)
 		if err == nil || err.Error() != "tell steps: not found: no request of that id between the two is known here" {
 			t.Errorf("%s tells %s of %v: %+v, %v", c.at, c.from, c.ref, x, err)
+		}
+	}
+}
+
+// called is which tasks have run, as a node knows them of its own end or of the other.
+func called(p *pair, at string, ref store.Ref, there bool) (names []string) {
+	p.t.Helper()
+	x, err := p.nodes[at].engine.Timeline(p.t.Context(), ref, true)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	runs := x.Here.Tasks
+	if there {
+		runs = x.There.Tasks
+	}
+	for _, r := range runs {
+		names = append(names, r.Name)
+	}
+	return names
+}
+
+// TestTasksRenamed: where a rule has another number of tasks than when the request began, nobody
+// says which they were.
+func TestTasksRenamed(t *testing.T) {
+	p := newGroup(t, func(n *node) {
+		n.rules["push"].Sender.Post = tasks(t, task.Table{Task: "rename", To: "{stem}-sent"})
+	}, "a", "b")
+	p.file("a", "good", 1000)
+	ref := p.submit("push", "good", "good")
+	p.end(ref, lifecycle.Done)
+	a := p.nodes["a"]
+	for _, c := range []struct {
+		post []task.Table
+		want string
+	}{
+		{[]task.Table{{Task: "log", Text: "x"}, {Task: "rename", To: "x"}}, ""},
+		{nil, ""},
+		{[]task.Table{{Task: "rename", To: "other"}}, "rename"},
+	} {
+		rule := *a.rules["push"]
+		rule.Sender.Post = tasks(t, c.post...)
+		book := a.engine.Book()
+		book.Rules = maps.Clone(book.Rules)
+		book.Rules["push"] = &rule
+		if err := a.engine.SetBook(book); err != nil {
+			t.Fatal(err)
+		}
+		if got := called(p, "a", ref, false); !slices.Equal(got, []string{c.want}) {
+			t.Errorf("with %d tasks: %q, want %q", len(c.post), got, c.want)
 		}
 	}
 }

@@ -91,12 +91,20 @@ func values(cmd *cobra.Command, flag string, find func(cmd *cobra.Command, given
 }
 
 // requestIDs are those of the requests that are not done, and of the last that are.
-func requestIDs(ctx context.Context, client *admin.Client) (names []string, err error) {
-	s, err := client.List(ctx, &adminpb.ListRequest{Limit: mostCompleted})
-	return names, each(s, err, func(r *adminpb.Request) error {
-		names = append(names, r.GetId()+"\t"+ownName(r)+" "+r.GetPartner()+" "+r.GetState().String())
-		return nil
-	})
+func requestIDs(ctx context.Context, client *admin.Client) ([]string, error) {
+	return requestsIn()(ctx, client)
+}
+
+// requestsIn are the ids of the requests in one of these states, those that have changed last; all
+// states, if there are none.
+func requestsIn(states ...adminpb.Request_State) lister {
+	return func(ctx context.Context, client *admin.Client) (names []string, err error) {
+		s, err := client.List(ctx, &adminpb.ListRequest{States: states, Limit: mostCompleted})
+		return names, each(s, err, func(r *adminpb.Request) error {
+			names = append(names, r.GetId()+"\t"+ownName(r)+" "+r.GetPartner()+" "+r.GetState().String())
+			return nil
+		})
+	}
 }
 
 func partnerNames(ctx context.Context, client *admin.Client) (names []string, err error) {

@@ -8,8 +8,10 @@ import (
 	"os"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/pannier/pannier/cmd/internal/command"
 	"github.com/pannier/pannier/engine/admin"
@@ -130,10 +132,27 @@ One that began before node.admin or node.state was changed there is at the old o
 	return err
 }
 
+// readable refuses what no daemon can be told: a text that is no UTF-8.
+func readable(cmd *cobra.Command, args []string) (err error) {
+	check := func(what, text string) {
+		if err == nil && !utf8.ValidString(text) {
+			err = fault.New("read "+what, fault.Invalid, "%q is no UTF-8: names of files are, here and at partners; rename it", text)
+		}
+	}
+	for _, a := range args {
+		check("arguments", a)
+	}
+	cmd.Flags().Visit(func(f *pflag.Flag) { check("flags", f.Value.String()) })
+	return err
+}
+
 // run is RunE of a command that needs a daemon.
 func (c *console) run(do func(ctx context.Context, cmd *cobra.Command, client *admin.Client, args []string) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
 		c.messages = cmd.ErrOrStderr()
+		if err := readable(cmd, args); err != nil {
+			return err
+		}
 		return c.with(cmd.Context(), func(ctx context.Context, client *admin.Client) error { return do(ctx, cmd, client, args) })
 	}
 }

@@ -45,6 +45,7 @@ func startDaemon(env *testscript.Env) error {
 	env.Defer(end)
 	env.Values[daemon{}] = d
 	env.Setenv("PANNIER_ADMIN", address)
+	env.Setenv("NOUTF8", "a\xffb")
 	return nil
 }
 
@@ -158,7 +159,7 @@ func daemonCommands() map[string]func(*testscript.TestScript, bool, []string) {
 			for _, s := range of(ts).engine.Requests() {
 				of(ts).engine.SetTimeline(store.RefOf(&s.Record), engine.Timeline{Told: now, Trouble: fault.New("call partner", fault.Unsupported, "%s", args[0]), There: engine.Steps{
 					Side: s.Side.Other(), State: lifecycle.Interrupted, Phase: lifecycle.Post, Reason: "retrying", Size: -1, Clock: now,
-					Tasks: []engine.TaskRun{{List: lifecycle.PostList, Number: 1, Began: now, Ended: now.Add(1500 * time.Millisecond), Failed: true}},
+					Tasks: []engine.TaskRun{{List: lifecycle.PostList, Number: 1, Name: "exec", Began: now, Ended: now.Add(1500 * time.Millisecond), Failed: true}},
 				}})
 			}
 		},

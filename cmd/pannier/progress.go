@@ -147,10 +147,10 @@ func requestLine(r *adminpb.Request, now time.Time, bar bool) string {
 // waiting is what a request does that does not run.
 func waiting(v view, r *adminpb.Request) string {
 	text := r.GetState().String()
-	if r.GetReason() != "" {
-		text += ", " + r.GetReason()
+	if why := admin.Waits(r); why != "" {
+		text += ", " + why
 	}
-	if r.GetDue() != nil && r.GetDue().AsTime().After(v.now) {
+	if r.GetDue() != nil && r.GetDue().AsTime().After(v.now) && !admin.Paused(r) {
 		text += ", due " + v.time(r.GetDue())
 	}
 	if f := admin.Problem(r.GetFailure()); f != "" {
@@ -183,8 +183,8 @@ func amount(p *adminpb.Live, bar bool) string {
 	}
 	if rate := p.GetRate(); rate > 0 {
 		text += fmt.Sprintf("  %s/s", humanize.IBytes(uint64(rate)))
-		if left := float64(p.GetTotal()-max(p.GetReceived(), p.GetDurable())) / rate; left > 0 && left < 100*24*3600 {
-			text += "  ETA " + span(time.Duration(left*float64(time.Second)))
+		if left := admin.Left(p); left > 0 {
+			text += "  ETA " + span(left)
 		}
 	}
 	return text

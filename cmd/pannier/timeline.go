@@ -76,7 +76,7 @@ func stepRows(v view, end string, x *adminpb.Steps) (rows [][]string) {
 		if r.GetEnded() != nil {
 			took = strconv.FormatFloat(r.GetEnded().AsTime().Sub(r.GetBegan().AsTime()).Seconds(), 'f', 3, 64) + " s"
 		}
-		all = append(all, row{r.GetBegan(), []string{end, r.GetList() + " task " + strconv.Itoa(int(r.GetNumber())), v.time(r.GetBegan()), took, failed}})
+		all = append(all, row{r.GetBegan(), []string{end, r.GetList() + " " + admin.Task(r), v.time(r.GetBegan()), took, failed}})
 	}
 	slices.SortStableFunc(all, func(a, b row) int {
 		return cmp.Or(cmp.Compare(a.at.GetSeconds(), b.at.GetSeconds()), cmp.Compare(a.at.GetNanos(), b.at.GetNanos()))

@@ -163,7 +163,7 @@ func countsLine(n *adminpb.CheckCounts) string {
 		line += fmt.Sprintf(", %s by digest (%s)", humanize.Comma(n.GetDigests()), humanize.IBytes(uint64(n.GetBytes())))
 	}
 	if n.GetSkipped() > 0 {
-		line += fmt.Sprintf(", %s replaced or taken away since", humanize.Comma(n.GetSkipped()))
+		line += fmt.Sprintf(", %s not compared, because they were replaced or taken away, or a task may have changed them", humanize.Comma(n.GetSkipped()))
 	}
 	return line + fmt.Sprintf(": %s errors, %s warnings", humanize.Comma(n.GetErrors()), humanize.Comma(n.GetWarnings()))
 }

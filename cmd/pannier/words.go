@@ -22,7 +22,7 @@ func (c *console) pauseCommand() *cobra.Command {
 hears of it with its next call, and waits.`,
 	}, func(ctx context.Context, client *admin.Client, ref *adminpb.Ref) (*adminpb.Request, error) {
 		return client.Pause(ctx, ref)
-	})
+	}, adminpb.Request_TOSUBMIT, adminpb.Request_RUNNING, adminpb.Request_INTERRUPTED)
 }
 
 func (c *console) resumeCommand() *cobra.Command {
@@ -30,10 +30,11 @@ func (c *console) resumeCommand() *cobra.Command {
 		Use:   "resume ID...",
 		Short: "Go on with requests that wait or were paused, now",
 		Long: `Go on with requests that wait or were paused, now: also with one whose start time
-(--at) or window has not come, once it is paused.`,
+(--at) has not come. What waits for a window of its rule waits on, and so does what
+waits for a partner that cannot be reached: "pannier partner test" tries that now.`,
 	}, func(ctx context.Context, client *admin.Client, ref *adminpb.Ref) (*adminpb.Request, error) {
 		return client.Resume(ctx, ref)
-	})
+	}, adminpb.Request_TOSUBMIT, adminpb.Request_INTERRUPTED)
 }
 
 func (c *console) retryCommand() *cobra.Command {
@@ -43,10 +44,10 @@ func (c *console) retryCommand() *cobra.Command {
 		Long: `Go on with requests that have failed (INERROR), from where they were: bytes that
 are safe are not sent again, tasks that are done are not run again. A retry at the
 requester revives the partner's end, too.`,
-		Example: `  pannier ls --state INERROR | tail -n +2 | cut -f1 | xargs pannier retry`,
+		Example: `  pannier ls --failed | tail -n +2 | cut -f1 | xargs pannier retry`,
 	}, func(ctx context.Context, client *admin.Client, ref *adminpb.Ref) (*adminpb.Request, error) {
 		return client.Retry(ctx, ref)
-	})
+	}, adminpb.Request_INERROR)
 }
 
 func (c *console) cancelCommand() *cobra.Command {
@@ -59,16 +60,17 @@ not run, and what has arrived is removed. A file that has its name already is no
 back. Only this node can retry what it has cancelled.`,
 	}, func(ctx context.Context, client *admin.Client, ref *adminpb.Ref) (*adminpb.Request, error) {
 		return client.Cancel(ctx, &adminpb.CancelRequest{Ref: ref, Why: why})
-	})
+	}, adminpb.Request_TOSUBMIT, adminpb.Request_RUNNING, adminpb.Request_INTERRUPTED)
 	cmd.Flags().StringVar(&why, "why", "", "the reason, as both nodes keep it")
 	return cmd
 }
 
-// wordCommand says one word on several requests, and prints what they are then.
-func (c *console) wordCommand(cmd *cobra.Command, say word) *cobra.Command {
+// wordCommand says one word on several requests, and prints what they are then. states are those in
+// which it is of use.
+func (c *console) wordCommand(cmd *cobra.Command, say word, states ...adminpb.Request_State) *cobra.Command {
 	var asJSON bool
 	cmd.Args = command.AtLeast(1)
-	cmd.ValidArgsFunction = c.completeArgs(requestIDs)
+	cmd.ValidArgsFunction = c.completeArgs(requestsIn(states...))
 	cmd.RunE = c.run(func(ctx context.Context, cmd *cobra.Command, client *admin.Client, args []string) error {
 		var rows []*adminpb.Request
 		var errs []error

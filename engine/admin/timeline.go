@@ -41,7 +41,7 @@ func stepsOf(x *engine.Steps) *adminpb.Steps {
 		}
 	}
 	for _, t := range x.Tasks {
-		m.Runs = append(m.Runs, &adminpb.TaskRun{List: t.List.String(), Number: uint32(t.Number), Began: timeOf(t.Began), Ended: timeOf(t.Ended), Failed: t.Failed, Warned: t.Warned})
+		m.Runs = append(m.Runs, &adminpb.TaskRun{List: t.List.String(), Number: uint32(t.Number), Name: t.Name, Began: timeOf(t.Began), Ended: timeOf(t.Ended), Failed: t.Failed, Warned: t.Warned})
 	}
 	return m
 }

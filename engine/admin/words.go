@@ -2,6 +2,7 @@ package admin
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/pannier/pannier/spec/adminpb"
 )
@@ -19,6 +20,30 @@ func Partner(r *adminpb.Request) string {
 	return r.GetPartner() + " to " + r.GetThird()
 }
 
+// Waits is why a request waits that nothing is wrong with; "": nothing is said. Where an operator
+// has paused it, its time is when it is given up, and not when it goes on.
+func Waits(r *adminpb.Request) string {
+	switch {
+	case !Paused(r):
+		return r.GetReason()
+	case r.GetOwner() == r.GetRole():
+		return "paused here"
+	}
+	return "paused at the partner"
+}
+
+// Paused says whether an operator of either end has paused a request.
+func Paused(r *adminpb.Request) bool { return r.GetReason() == "stopped" }
+
+// Left is how long the bytes of what runs will take at the rate they have now; 0: nobody knows.
+func Left(l *adminpb.Live) time.Duration {
+	const most = 100 * 24 * 3600
+	if seconds := float64(l.GetTotal()-max(l.GetReceived(), l.GetDurable())) / l.GetRate(); seconds > 0 && seconds < most {
+		return time.Duration(seconds * float64(time.Second))
+	}
+	return 0
+}
+
 // Problem is a failure in a line; "" for none.
 func Problem(f *adminpb.Failure) string {
 	if f == nil {
@@ -33,6 +58,15 @@ func Problem(f *adminpb.Failure) string {
 	}
 	if f.GetCause() != "" {
 		text += ": " + f.GetCause()
+	}
+	return text
+}
+
+// Task is which one of its list has run, and what it is where that is known: "task 2, exec".
+func Task(r *adminpb.TaskRun) string {
+	text := fmt.Sprintf("task %d", r.GetNumber())
+	if r.GetName() != "" {
+		text += ", " + r.GetName()
 	}
 	return text
 }

@@ -3,6 +3,7 @@ package admin
 import (
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/pannier/pannier/engine"
 	"github.com/pannier/pannier/engine/lifecycle"
@@ -31,6 +32,41 @@ func TestWords(t *testing.T) {
 	}
 	if got := Problem(&adminpb.Failure{Name: "refused", Side: "here", Cause: "no"}); got != "refused: no" {
 		t.Error(got)
+	}
+}
+
+// TestWaits: a request that is paused says so, and at which end.
+func TestWaits(t *testing.T) {
+	for want, r := range map[string]lifecycle.Record{
+		"paused here":           {Reason: lifecycle.Stopped, Role: lifecycle.Requested, Owner: lifecycle.Requested},
+		"paused at the partner": {Reason: lifecycle.Stopped, Role: lifecycle.Requested, Owner: lifecycle.Requester},
+		"retrying":              {Reason: lifecycle.Retrying, Role: lifecycle.Requester, Owner: lifecycle.Requester},
+	} {
+		r.State = lifecycle.Interrupted
+		got := requestOf(&engine.Status{Record: r})
+		if Waits(got) != want || Paused(got) != (r.Reason == lifecycle.Stopped) {
+			t.Errorf("%q, paused %v: want %q", Waits(got), Paused(got), want)
+		}
+	}
+}
+
+// TestLeft: only of bytes that move, and whose end is known, is it said how long they take.
+func TestLeft(t *testing.T) {
+	for _, c := range []struct {
+		live *adminpb.Live
+		want time.Duration
+	}{
+		{nil, 0},
+		{&adminpb.Live{Total: 100, Durable: 10}, 0},
+		{&adminpb.Live{Total: -1, Rate: 10}, 0},
+		{&adminpb.Live{Total: 100, Durable: 10, Received: 60, Rate: 10}, 4 * time.Second},
+		{&adminpb.Live{Total: 100, Durable: 60, Rate: 10}, 4 * time.Second},
+		{&adminpb.Live{Total: 100, Durable: 100, Rate: 10}, 0},
+		{&adminpb.Live{Total: 1 << 40, Rate: 1}, 0},
+	} {
+		if got := Left(c.live); got != c.want {
+			t.Errorf("%v: %v, want %v", c.live, got, c.want)
+		}
 	}
 }
 

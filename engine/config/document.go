@@ -101,7 +101,12 @@ func syntax(data []byte, err error) *problem {
 	}
 	offset = min(offset+column-1, len(data))
 	_, length := utf8.DecodeRune(data[offset:])
-	return &problem{at: span{offset, length}, text: strings.TrimPrefix(d.Error(), "toml: ")}
+	begin, end := bytes.LastIndexByte(data[:offset], '\n')+1, len(data)
+	if i := bytes.IndexByte(data[offset:], '\n'); i >= 0 {
+		end = offset + i
+	}
+	hint := syntaxHint(string(data[begin:end]), offset-begin)
+	return &problem{at: span{offset, length}, hint: hint, text: strings.TrimPrefix(d.Error(), "toml: ")}
 }
 
 func newTable(key, place span) *value {

@@ -18,6 +18,7 @@ var (
 	oneOfType = reflect.TypeFor[oneOf]()
 	bytesType = reflect.TypeFor[task.Size]()
 	ratesType = reflect.TypeFor[rates]()
+	taskType  = reflect.TypeFor[task.Table]()
 )
 
 // shapes are how values of a type are written, for people.
@@ -161,8 +162,22 @@ func (p *problems) misfit(t reflect.Type, v *value) {
 		hint = "a header of such a table stands in two brackets: [[ ]]"
 	case shape == listOfTables:
 		hint = "as [ { ... }, { ... } ]"
+	case t.Kind() == reflect.Slice && v.kind == unstable.String:
+		hint = "as " + listOf(t, v.text)
 	}
 	p.add(v.place, hint, "this is %s; write %s%s", is, article, shape)
+}
+
+// listOf is a text as it is written where a list is wanted: one of texts has a text for each word.
+func listOf(t reflect.Type, text string) string {
+	items := []string{text}
+	if t.Elem().Kind() == reflect.String {
+		items = strings.FieldsFunc(text, func(r rune) bool { return r == ' ' || r == ',' })
+	}
+	for i := range items {
+		items[i] = strconv.Quote(items[i])
+	}
+	return "[" + strings.Join(items, ", ") + "]"
 }
 
 // fillTable fills the fields of a struct, and those that are not there with
@@ -172,7 +187,11 @@ func (p *problems) fillTable(to reflect.Value, v *value) {
 	names := keysOf(t)
 	for _, name := range v.names {
 		if !slices.Contains(names, name) {
-			p.add(v.fields[name].key, "keys here: "+strings.Join(names, ", "), "unknown key %q%s", name, meant(name, names))
+			may := names
+			if t == taskType {
+				may = keysOfTask(v, names)
+			}
+			p.add(v.fields[name].key, "keys here: "+strings.Join(may, ", "), "unknown key %q%s", name, meant(name, may))
 		}
 	}
 	for i, name := range names {

@@ -3,6 +3,9 @@ package config
 import (
 	"fmt"
 	"path/filepath"
+	"reflect"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/pelletier/go-toml/v2/unstable"
@@ -21,6 +24,7 @@ type meaning struct {
 	*problems
 	file     file
 	partners map[string]*engine.Partner
+	misread  bool // there are partners, in sections that are called otherwise, or in one bracket
 	rules    map[string]*engine.Rule
 	files    string // root of the rule whose tasks are read
 	bridges  map[string]*Bridge
@@ -45,6 +49,7 @@ func (m *meaning) config(root *value) *Config {
 	if key := m.own(cfg.Node.State); key != "" {
 		m.keys[key] = cfg.Node.Name
 	}
+	m.misread = misread(root, "partner")
 	m.pools = map[string]*engine.Pool{}
 	for i := range m.file.Pool {
 		m.pool(&m.file.Pool[i], root.field("pool").item(i))
@@ -200,4 +205,16 @@ func (m *meaning) address(text string, at *value) (carrier.Address, bool) {
 func unaccepted(err error) string {
 	why, _, _ := strings.Cut(words(err), "; accepted are")
 	return why
+}
+
+// misread reports whether a document has sections of that kind, but not as such.
+func misread(root *value, kind string) bool {
+	kinds := keysOf(reflect.TypeFor[file]())
+	for _, name := range root.names {
+		if !slices.Contains(kinds, name) && strings.Contains(meant(name, kinds), strconv.Quote(kind)) {
+			return true
+		}
+	}
+	v := root.fields[kind]
+	return v != nil && v.kind == unstable.Table
 }

@@ -82,6 +82,9 @@ func (m *meaning) knownPartner(name string, at *value) bool {
 	if m.partners[name] != nil || m.bridges[name] != nil || name == own {
 		return true
 	}
+	if m.misread {
+		return false // noted
+	}
 	names := append(sorted(m.partners), sorted(m.bridges)...)
 	if own != "" && !slices.Contains(names, own) {
 		names = append(names, own)
@@ -240,7 +243,17 @@ func (m *meaning) culprit(kind task.Kind, t *task.Table, v *value, why error) sp
 }
 
 // taskKeys are the keys of all tasks; others have been noted.
-var taskKeys = keysOf(reflect.TypeFor[task.Table]())
+var taskKeys = keysOf(taskType)
+
+// keysOfTask are those of the task that a table names; all, where it names none.
+func keysOfTask(v *value, all []string) []string {
+	if named := v.fields["task"]; named != nil {
+		if kind, ok := catalogue.Tasks()[named.text]; ok {
+			return append([]string{"task", "timeout"}, kind.Keys...)
+		}
+	}
+	return all
+}
 
 // settings notes what the task does not look at, and is false also when a
 // setting has been noted.

@@ -109,11 +109,11 @@ var pages = template.Must(template.New("").Parse(`{{define "top"}}<!DOCTYPE html
 <link rel="stylesheet" href="{{.}}">{{end}}</head>{{end}}
 
 {{define "login"}}{{template "top" .}}
-<body><main class="wide"><h1>Log in to this node</h1>{{with .Text}}<p role="alert">{{.}}</p>{{end}}
+<body><main class="wide"><section class="card door">{{with .Icon}}<img src="{{.}}" alt="">{{end}}<h1>Log in to this node</h1>{{with .Text}}<p class="notice bad" role="alert">{{.}}</p>{{end}}
 <form method="post" action="/login">{{with .Next}}<input type="hidden" name="next" value="{{.}}">{{end}}
-<p><label for="token">Token, as pannier token create has printed it</label></p>
-<p><input id="token" name="token" type="password" autocomplete="current-password" required autofocus></p>
-<p><button>Log in</button></p></form></main></body></html>
+<label for="token">Token</label><input id="token" name="token" type="password" autocomplete="current-password" aria-describedby="whence" required autofocus>
+<p id="whence" class="hint">As <code>pannier token create</code> has printed it, once.</p>
+<button class="primary">Log in</button></form></section></main></body></html>
 {{end}}
 
 {{define "plain"}}{{template "top" .}}

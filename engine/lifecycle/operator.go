@@ -59,9 +59,7 @@ func (e Cancel) apply(r *Record) error {
 	if r.unnamed() {
 		r.Phase, r.Proof, r.Verified = Moving, "", ""
 	}
-	if r.Side == Receiver {
-		r.Rank = 0
-	}
+	r.Rank = 0 // also of a sender: what it was told of is given up there
 	r.Failure = Failure{Kind: fault.Canceled, Side: e.Side, Cause: e.Cause, Told: e.Cause}.clipped()
 	r.fall()
 	return nil

@@ -273,6 +273,9 @@ func TestCancel(t *testing.T) {
 			r := registered(t, side, [3]uint8{0, 0, 1})
 			do(t, &r, Claim{Epoch: 1})
 			climb(t, &r, p)
+			if p == Moving {
+				do(t, &r, Durable{Epoch: 1, Rank: 3})
+			}
 			err := r.Apply(Cancel{1, fault.Here, "by alice"}, testTime)
 			if may := p < Committed; may != (err == nil) {
 				t.Errorf("%v: %v", p.Name(side), err)
@@ -283,7 +286,7 @@ func TestCancel(t *testing.T) {
 			if r.State != InError || r.Failing || r.Failure != (Failure{Kind: fault.Canceled, Side: fault.Here, Cause: "by alice", Told: "by alice", At: testTime}) {
 				t.Errorf("%v: %+v", p.Name(side), r)
 			}
-			if side == Receiver && (r.Rank != 0 || r.Phase > Moving) || side == Sender && r.Phase != p {
+			if r.Rank != 0 || side == Receiver && r.Phase > Moving || side == Sender && r.Phase != p {
 				t.Errorf("%v: %v, rank %d", p.Name(side), r.Phase.Name(side), r.Rank)
 			}
 			if err := conclusion(r); err != nil {

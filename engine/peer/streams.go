@@ -80,6 +80,8 @@ func (a *accepted) Over(s *flow.Session) {
 
 // Handle asks for each stream who its opener is: the book may have changed.
 func (a *accepted) Handle(s *flow.Session, in *flow.Incoming) {
+	a.mu.Lock()
+	defer a.mu.Unlock() // review comes before, or its Detach after
 	name, err := a.s.partner(s.Peer())
 	if err != nil {
 		in.Refuse(err)

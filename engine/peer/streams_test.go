@@ -21,6 +21,7 @@ type hub struct {
 	detached []string
 	changed  chan struct{}
 	opens    chan error // if there is one: a stream is opened as soon as a session is there, and how that ends
+	handling func()     // if there is one: Handle begins with it
 }
 
 func newHub() *hub {
@@ -48,6 +49,9 @@ func (h *hub) Detach(partner string, s *flow.Session) {
 }
 
 func (h *hub) Handle(partner string, _ *flow.Session, in *flow.Incoming) {
+	if h.handling != nil {
+		h.handling()
+	}
 	go func() {
 		st, err := in.AcceptBytes([]byte(partner))
 		if err == nil {
@@ -144,6 +148,32 @@ func TestStreams(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestStreamsHandledOrDetached: a stream that is handled for a partner is handed on before that one's session is taken back,
+// so that whoever takes both finds it.
+func TestStreamsHandledOrDetached(t *testing.T) {
+	lyon, paris := newHub(), newHub()
+	p := withHubs(t, "tls", lyon, paris)
+	must(p.line.Reach(within(t), "paris"))
+	near, _ := lyon.only(t)
+	paris.only(t)
+	forgotten := make(chan error, 1)
+	paris.handling = func() {
+		go func() { forgotten <- p.server.SetBook(engine.Book{}) }()
+		select {
+		case <-forgotten:
+			t.Error("the session was taken back while a stream was handled as its partner's")
+			forgotten <- nil
+		case <-time.After(300 * time.Millisecond): // what must not come
+		}
+	}
+	if _, err := whose(within(t), near); err != nil {
+		t.Error(err)
+	}
+	if err := <-forgotten; err != nil || len(paris.detached) != 1 {
+		t.Errorf("%v, detached %v", err, paris.detached)
 	}
 }
 

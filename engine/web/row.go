@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"net/url"
@@ -137,8 +138,8 @@ func whyOf(r *adminpb.Request, now time.Time) (w why) {
 		l := r.GetLive()
 		if rate := l.GetRate(); rate >= 1 {
 			w.Rate = humanize.IBytes(uint64(rate)) + "/s"
-			if seconds := float64(l.GetTotal()-max(l.GetReceived(), l.GetDurable())) / rate; seconds > 0 && seconds < 100*24*3600 {
-				w.Left = left(time.Duration(seconds * float64(time.Second)))
+			if d := admin.Left(l); d > 0 {
+				w.Left = left(d)
 			}
 		}
 		switch {
@@ -166,16 +167,8 @@ func whyOf(r *adminpb.Request, now time.Time) (w why) {
 
 // waits is why a request does not run, and until when.
 func waits(r *adminpb.Request, now time.Time) string {
-	text := r.GetReason()
-	switch {
-	case r.GetReason() == "stopped" && r.GetOwner() == r.GetRole():
-		text = "paused here"
-	case r.GetReason() == "stopped":
-		text = "paused at the partner"
-	case text == "":
-		text = "waits for its turn"
-	}
-	if t := r.GetDue(); t != nil && t.AsTime().After(now.Add(time.Second)) && r.GetReason() != "stopped" {
+	text := cmp.Or(admin.Waits(r), "waits for its turn")
+	if t := r.GetDue(); t != nil && t.AsTime().After(now.Add(time.Second)) && !admin.Paused(r) {
 		text += ", due " + ago(t.AsTime(), now)
 	}
 	if f := admin.Problem(r.GetFailure()); f != "" {

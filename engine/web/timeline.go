@@ -33,7 +33,7 @@ type step struct {
 
 // taskRun is when a task of a step ran.
 type taskRun struct {
-	Name   string // as "task 2"
+	Name   string // as "task 2, exec"
 	At     time.Time
 	Took   string // empty: it has not ended
 	Failed bool
@@ -254,7 +254,7 @@ func runsOf(x *adminpb.Steps, list string) (all []taskRun) {
 		if r.GetList() != list {
 			continue
 		}
-		t := taskRun{Name: fmt.Sprintf("task %d", r.GetNumber()), At: r.GetBegan().AsTime(), Failed: r.GetFailed(), Warned: r.GetWarned()}
+		t := taskRun{Name: admin.Task(r), At: r.GetBegan().AsTime(), Failed: r.GetFailed(), Warned: r.GetWarned()}
 		if list == "error" {
 			t.Name = "error " + t.Name
 		}

@@ -60,7 +60,7 @@ func TestTold(t *testing.T) {
 				Side: adminpb.Request_RECEIVER, State: adminpb.Request_INERROR, Phase: "POST", Size: 2048, Durable: 2048, Failure: failure, Clock: at(10),
 				Tasks:   []*adminpb.TaskCount{{List: "pre", Done: 1, All: 1}, {List: "post", All: 2}, {List: "error", Done: 1, All: 1}},
 				Reached: []*adminpb.Reached{{Phase: "ACCEPTED", At: at(0)}, {Phase: "READY", At: at(1)}, {Phase: "COMMITTED", At: at(3)}, {Phase: "POST", At: at(3)}},
-				Runs:    []*adminpb.TaskRun{{List: "pre", Number: 1, Began: at(0), Ended: at(1)}, {List: "post", Number: 1, Began: at(3), Ended: at(4), Failed: true}, {List: "error", Number: 1, Began: at(4)}},
+				Runs:    []*adminpb.TaskRun{{List: "pre", Number: 1, Name: "check", Began: at(0), Ended: at(1)}, {List: "post", Number: 1, Began: at(3), Ended: at(4), Failed: true}, {List: "error", Number: 1, Began: at(4)}},
 			},
 		}
 		change(x)
@@ -74,7 +74,7 @@ func TestTold(t *testing.T) {
 			words = append(words, r.Name+" "+r.Took+map[bool]string{true: " failed"}[r.Failed])
 		}
 	}
-	want := "Registered: done |Tasks before: done 1 of 1|task 1 1 s|Bytes stored: done 2.0 KiB of 2.0 KiB|Tasks after: failed 0 of 2|task 1 1 s failed|error task 1 |Done: not done "
+	want := "Registered: done |Tasks before: done 1 of 1|task 1, check 1 s|Bytes stored: done 2.0 KiB of 2.0 KiB|Tasks after: failed 0 of 2|task 1 1 s failed|error task 1 |Done: not done "
 	if got := strings.Join(words, "|"); got != want {
 		t.Errorf("shown is\n%s, want\n%s", got, want)
 	}

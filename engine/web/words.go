@@ -8,6 +8,7 @@ import (
 
 	"github.com/dustin/go-humanize"
 
+	"github.com/pannier/pannier/engine/admin"
 	"github.com/pannier/pannier/spec/adminpb"
 	"github.com/pannier/pannier/spec/fault"
 )
@@ -41,7 +42,7 @@ func groupOf(r *adminpb.Request) group {
 		}
 		return failed
 	}
-	if r.GetReason() == "stopped" {
+	if admin.Paused(r) {
 		return paused
 	}
 	return waiting

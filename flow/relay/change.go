@@ -47,11 +47,7 @@ func (h *Hub) Detach(name string, s *flow.Session) {
 	p := h.partner(name)
 	p.drop(s)
 	h.mu.Lock()
-	for in, of := range h.asks {
-		if of == s {
-			delete(h.asks, in)
-		}
-	}
+	h.of[s] = "" // what comes about on it finds this when it comes to the books
 	var guests []*guest
 	for k, g := range h.guests {
 		if k.session == s {
@@ -59,7 +55,7 @@ func (h *Hub) Detach(name string, s *flow.Session) {
 		}
 	}
 	var streams []*flow.ByteStream
-	for st := range h.datagrams {
+	for st := range h.asides {
 		if st.Session() == s {
 			streams = append(streams, st)
 		}
@@ -80,14 +76,19 @@ func (h *Hub) Detach(name string, s *flow.Session) {
 
 var errNoPartner = fault.New("relay", fault.Unauthenticated, "the other end is no partner of this node any more")
 
-// follow keeps a stream of datagrams in the books until done is called.
-func (h *Hub) follow(st *flow.ByteStream) (done func()) {
+// follow keeps a stream that is no connection in the books until done is called, and resets it if it is too late
+// for that.
+func (h *Hub) follow(partner string, st *flow.ByteStream) (done func()) {
 	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.datagrams[st] = struct{}{}
+	h.asides[st] = struct{}{}
+	err := h.still(partner, st.Session())
+	h.mu.Unlock()
+	if err != nil {
+		st.Reset(err)
+	}
 	return func() {
 		h.mu.Lock()
 		defer h.mu.Unlock()
-		delete(h.datagrams, st)
+		delete(h.asides, st)
 	}
 }

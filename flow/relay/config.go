@@ -49,11 +49,12 @@ type Relay struct {
 // Limits of a relay, or of what a partner is allowed. The zero value of every
 // field is the documented default; negative: no limit.
 type Limits struct {
-	Conns int           // open at a time; default 4096
-	Opens int           // begun per second, with as many at once; default 2000
-	Bytes int64         // of one connection, each direction; default none
-	Rate  int64         // bytes per second of one connection, each direction; default none
-	Life  time.Duration // of one connection; default none
+	Conns int // open at a time; default 4096
+	Opens int // begun per second, with as many at once; default 2000
+	// Of one connection, or one source of datagrams, which is forgotten then, so that what it sends next is of a new one.
+	Bytes int64         // each direction; default none
+	Rate  int64         // bytes per second, each direction; default none; datagrams beyond it are dropped
+	Life  time.Duration // default none
 	Idle  time.Duration // without a byte in either direction; default none; of udp always, default 2 min
 	Half  time.Duration // the same once one direction is closed; default 5 min
 
@@ -66,8 +67,9 @@ type Limits struct {
 	Sources  int // udp: sources of one accepting socket at a time; default 1024
 	// Amplify: udp: until a source has answered, it is sent at most that many
 	// times the bytes that came from it, because its address may be somebody
-	// else's. Default 3, and no limit for sources on the loopback device, whose
-	// addresses the kernel vouches for.
+	// else's. Once it has, 1000 times, or Amplify times if that is more. What counts is what came
+	// and was sent within the last Idle to twice that. Default 3, and no limit for sources on the
+	// loopback device, whose addresses the kernel vouches for.
 	Amplify int
 }
 

@@ -61,8 +61,8 @@ func (c *conn) run() {
 	c.began = time.Now()
 	c.seenAt = c.began
 	begin := c.into()
-	if !c.hub.register(c) {
-		c.end(errStopping)
+	if err := c.hub.register(c); err != nil {
+		c.end(err)
 	}
 	c.use.counter.opened.Add(1)
 	c.st.SetShare(c.use.share)
@@ -188,13 +188,17 @@ func (c *conn) stats() ConnStats {
 	return s
 }
 
-func (h *Hub) register(c *conn) bool {
+// register takes a connection into the books; an error is why it has to end at once.
+func (h *Hub) register(c *conn) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.lastID++
 	c.id = h.lastID
 	h.conns[c] = struct{}{}
-	return !h.closed
+	if h.closed || h.isCut {
+		return errStopping
+	}
+	return h.still(c.partner, c.st.Session())
 }
 
 // forget takes a connection out of the books and writes its record.
@@ -207,10 +211,7 @@ func (h *Hub) forget(c *conn) {
 	if c.err != nil {
 		c.use.counter.failed.Add(1)
 	}
-	if len(h.conns) == 0 {
-		close(h.empty)
-		h.empty = make(chan struct{})
-	}
+	h.tellEmpty()
 	h.mu.Unlock()
 	h.audit("relayed", c.role, c.relay, c.partner, c.from, c.to, c.err,
 		slog.Int64("to_peer", to), slog.Int64("from_peer", from), slog.Duration("lasted", time.Since(c.began)))
@@ -221,12 +222,23 @@ func (h *Hub) refused(use *usage, role Role, relay, partner, from, to string, er
 	if use != nil {
 		use.counter.refused.Add(1)
 	}
+	h.calmly("not relayed", role, relay, partner, from, to, err)
+}
+
+// sourceEnded counts and records a source of datagrams that a limit has ended.
+func (h *Hub) sourceEnded(use *usage, role Role, relay, partner, from, to string, err error) {
+	use.counter.failed.Add(1)
+	h.calmly("source no longer relayed", role, relay, partner, from, to, err)
+}
+
+// calmly is audit of what may come again and again.
+func (h *Hub) calmly(msg string, role Role, relay, partner, from, to string, err error) {
 	switch unlogged, yes := h.calm.Speak(partner); {
 	case !yes:
 	case unlogged > 0:
-		h.audit("not relayed", role, relay, partner, from, to, err, slog.Int("unlogged", unlogged))
+		h.audit(msg, role, relay, partner, from, to, err, slog.Int("unlogged", unlogged))
 	default:
-		h.audit("not relayed", role, relay, partner, from, to, err)
+		h.audit(msg, role, relay, partner, from, to, err)
 	}
 }
 

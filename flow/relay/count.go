@@ -25,11 +25,11 @@ type Stats struct {
 	Open     int      // connections, and sources of datagrams, now
 	Opened   int64    // and accepted by both ends
 	Refused  int64    // by either end
-	Failed   int64    // ended by an error
+	Failed   int64    // ended by an error, or by a limit
 	ToPeer   int64    // bytes sent to the other end of the session
 	FromPeer int64
 	Sent     int64 // datagrams to the other end
-	Dropped  int64 // datagrams dropped here: full queue, too large, or an address not proven
+	Dropped  int64 // datagrams dropped here: full queue, too large, over the rate, or too much for what came from the source
 }
 
 // ConnStats is a snapshot of one connection.

@@ -149,7 +149,7 @@ func (e *entrance) accept(l net.Listener, a Endpoint, port uint16) {
 		switch {
 		case err == nil:
 			pause = leastPause
-			if !e.hub.spawn(func() { e.serve(c, a, port) }) {
+			if !e.hub.begin(KindConn, func() { e.serve(c, a, port) }) {
 				abort(c)
 			}
 			continue
@@ -186,7 +186,7 @@ func (e *entrance) serve(c net.Conn, a Endpoint, port uint16) {
 		refuse(Endpoint{}, err)
 		return
 	}
-	ctx, cancel := context.WithTimeout(e.ctx, e.hub.cfg.Patience)
+	ctx, cancel := context.WithTimeout(e.hub.ctx, e.hub.cfg.Patience) // not e's: what was accepted goes on
 	defer cancel()
 	to, greet, err := e.destination(ctx, local, a, port)
 	if err != nil {

@@ -45,7 +45,7 @@ func (h *Hub) exitConn(name string, _ *flow.Session, in *flow.Incoming) {
 	}
 	if err == nil {
 		reply.Address = c.to
-		c.st, err = h.answer(in, &reply)
+		c.st, err = answer(in, &reply)
 	}
 	if err != nil {
 		x.use.leave()
@@ -115,14 +115,11 @@ func (h *Hub) turnDown(in *flow.Incoming, x wish, err error) {
 	h.refused(x.use, Exit, x.Relay, x.partner, x.From, to, err)
 }
 
-// answer accepts a stream, unless its partner has ceased to be one since it was opened.
-func (h *Hub) answer(in *flow.Incoming, o any) (*flow.ByteStream, error) {
+// answer accepts a stream. If its partner has ceased to be one since it was opened, it ends when it comes to the books.
+func answer(in *flow.Incoming, o any) (*flow.ByteStream, error) {
 	meta, err := wire.AppendMeta(nil, o)
 	if err != nil {
 		return nil, err
-	}
-	if !h.answered(in) {
-		return nil, errNoPartner
 	}
 	return in.AcceptBytes(meta)
 }

@@ -744,7 +744,7 @@ func TestFTPDrain(t *testing.T) {
 	var drains sync.WaitGroup
 	for _, h := range []*Hub{k.entry, k.exit} {
 		drains.Go(func() { _ = h.Drain(ctx) })
-		waitFor(t, h.stopping)
+		waitFor(t, func() bool { h.mu.Lock(); defer h.mu.Unlock(); return h.draining })
 	}
 	l := listenAt(t, ftpServerHost)
 	near := from(t, ftpClientHost, k.passive("EPSV", port(l.Addr())))

@@ -289,7 +289,7 @@ func (f *ftp) join(use *usage, in *flow.Incoming, to netip.AddrPort, from string
 	}
 	d, err := f.dataConn(use, raw)
 	if err == nil {
-		d.st, err = h.answer(in, &connAnswer{Address: to.String()})
+		d.st, err = answer(in, &connAnswer{Address: to.String()})
 	}
 	if err != nil {
 		abort(raw)

@@ -3,6 +3,7 @@ package relay
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -23,17 +24,19 @@ type Hub struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 
-	mu        sync.Mutex
-	closed    bool
-	draining  bool
-	partners  map[string]*partner
-	relays    map[string]*running
-	guests    map[guestKey]*guest // listeners that partners have here
-	conns     map[*conn]struct{}
-	datagrams map[*flow.ByteStream]struct{}    // streams of kind KindUDP
-	asks      map[*flow.Incoming]*flow.Session // that partners have opened and that may still be answered
-	lastID    uint64
-	empty     chan struct{} // closed and replaced when conns becomes empty
+	mu       sync.Mutex
+	closed   bool
+	draining bool
+	partners map[string]*partner
+	relays   map[string]*running
+	guests   map[guestKey]*guest // listeners that partners have here
+	conns    map[*conn]struct{}
+	opening  int                           // connections that come about: accepted or asked for, and not yet in conns or refused
+	asides   map[*flow.ByteStream]struct{} // streams of datagrams, and of listeners that partners have for this node
+	of       map[*flow.Session]string      // who is at its other end, "": no partner any more; of those that are not over
+	lastID   uint64
+	isCut    bool          // by Drain: what comes about later is ended, too
+	empty    chan struct{} // closed and replaced when there is nothing in conns and nothing opening
 
 	calm     calm.Calm
 	controls ftpControls
@@ -48,7 +51,7 @@ func New(cfg Config) (*Hub, error) {
 	}
 	h := &Hub{
 		cfg: cfg.withDefaults(), partners: map[string]*partner{}, relays: map[string]*running{},
-		guests: map[guestKey]*guest{}, conns: map[*conn]struct{}{}, datagrams: map[*flow.ByteStream]struct{}{}, asks: map[*flow.Incoming]*flow.Session{}, empty: make(chan struct{}),
+		guests: map[guestKey]*guest{}, conns: map[*conn]struct{}{}, asides: map[*flow.ByteStream]struct{}{}, of: map[*flow.Session]string{}, empty: make(chan struct{}),
 		dataWait: dataWait,
 	}
 	h.policy.Store(&rules)
@@ -84,6 +87,9 @@ func (h *Hub) partner(name string) *partner {
 // the kinds of this package to Handle.
 func (h *Hub) Attach(name string, s *flow.Session) {
 	p := h.partner(name)
+	h.mu.Lock()
+	h.of[s] = name
+	h.mu.Unlock()
 	p.change(func() { p.all = append(p.all, s) })
 	if !h.spawn(func() { p.hold(h.ctx, s) }) {
 		p.drop(s)
@@ -128,30 +134,55 @@ func (h *Hub) Handle(name string, s *flow.Session, in *flow.Incoming) {
 		return
 	}
 	h.mu.Lock()
-	h.asks[in] = s
+	h.of[s] = name
 	h.mu.Unlock()
-	stopping := h.stopping() && in.Kind != KindData // which is of a connection that goes on
-	if stopping || !h.spawn(func() { serve(name, s, in); h.answered(in) }) {
-		h.answered(in)
+	if !h.begin(in.Kind, func() { serve(name, s, in) }) {
 		in.Refuse(errStopping)
 	}
 }
 
-// answered takes an ask out of the books, and reports whether it was there.
-func (h *Hub) answered(in *flow.Incoming) bool {
+// begin spawns what answers a stream of that kind, or opens one. Drain waits for what becomes a connection.
+// false: nothing begins any more.
+func (h *Hub) begin(kind string, f func()) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	_, there := h.asks[in]
-	delete(h.asks, in)
-	return there
+	if h.closed || h.draining && kind != KindData { // which is of a connection that goes on
+		return false
+	}
+	if kind != KindConn && kind != KindData {
+		h.wg.Go(f)
+		return true
+	}
+	h.opening++
+	h.wg.Go(func() { f(); h.begun() })
+	return true
+}
+
+// begun is the end of a begin: the connection is in conns, or will not be.
+func (h *Hub) begun() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.opening--
+	h.tellEmpty()
+}
+
+// tellEmpty wakes Drain if it has nothing to wait for. mu is held.
+func (h *Hub) tellEmpty() {
+	if len(h.conns) == 0 && h.opening == 0 {
+		close(h.empty)
+		h.empty = make(chan struct{})
+	}
 }
 
 var errStopping = fault.New("relay", fault.Draining, "this node opens no more connections")
 
-func (h *Hub) stopping() bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.closed || h.draining
+// still is why nothing of a partner may begin on a session; nil: it may. mu is held, until what
+// begins is where Detach finds it.
+func (h *Hub) still(partner string, s *flow.Session) error {
+	if now, known := h.of[s]; known && now != partner { // of one that is over, which ends its streams, nothing is known
+		return errNoPartner
+	}
+	return nil
 }
 
 // Add starts a relay. Where it listens here it does so when Add returns.
@@ -204,8 +235,9 @@ func (h *Hub) relay(partner, name string) (*running, error) {
 	return nil, fault.New("relay", fault.NotFound, "this node has not asked for a relay %s", fault.Shown(name))
 }
 
-// Drain stops all listening, lets the connections there are go on until they end
-// or ctx does, and reports whether they had to be cut. It does not close the hub.
+// Drain stops all listening, lets the connections there are, and what has been accepted or asked for
+// and is being connected, go on until they end or ctx does, and reports whether they had to be cut. It does
+// not close the hub.
 func (h *Hub) Drain(ctx context.Context) error {
 	h.mu.Lock()
 	h.draining = true
@@ -222,7 +254,7 @@ func (h *Hub) Drain(ctx context.Context) error {
 	}
 	for {
 		h.mu.Lock()
-		n, empty := len(h.conns), h.empty
+		n, empty := len(h.conns)+h.opening, h.empty
 		h.mu.Unlock()
 		if n == 0 {
 			return nil
@@ -236,8 +268,11 @@ func (h *Hub) Drain(ctx context.Context) error {
 	}
 }
 
-// cut ends every connection.
+// cut ends every connection, and those that come about.
 func (h *Hub) cut() {
+	h.mu.Lock()
+	h.isCut = true
+	h.mu.Unlock()
 	for _, c := range h.open() {
 		c.end(errStopping)
 	}
@@ -293,8 +328,16 @@ func (h *Hub) sweep() {
 			for key, g := range h.unclaimed(now) {
 				h.release(key, g, false)
 			}
+			h.forgetSessions()
 		}
 	}
+}
+
+// forgetSessions takes those that are over out of the books.
+func (h *Hub) forgetSessions() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	maps.DeleteFunc(h.of, func(s *flow.Session, _ string) bool { return s.Err() != nil })
 }
 
 // sessions of one partner.

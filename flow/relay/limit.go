@@ -78,6 +78,33 @@ func (m *meter) take(ctx context.Context, n int) error {
 	return nil
 }
 
+// pass reports whether a datagram of n bytes may pass, which is dropped where a connection would wait. An error: there
+// are more bytes than a source may send, or be sent.
+func (m *meter) pass(now time.Time, n int) (bool, error) {
+	switch {
+	case m == nil:
+		return true, nil
+	case m.left >= 0 && m.left < int64(n):
+		return false, fault.New("relay", fault.QuotaExceeded, "more bytes than a source of datagrams may have carried")
+	case m.rate != nil && !m.rate.AllowN(now, n):
+		return false, nil
+	case m.left >= 0:
+		m.left -= int64(n)
+	}
+	return true, nil
+}
+
+// meters are those of a source of datagrams, for each direction; nil where it has no limits.
+func (l Limits) meters() (toPeer, fromPeer *meter) {
+	if !l.metered() {
+		return nil, nil
+	}
+	return l.meter(), l.meter()
+}
+
+// outlived is why a source that was made then has to end by now; nil: it has not.
+func (l Limits) outlived(made, now time.Time) error { return l.over(now.Sub(made), 0, false) }
+
 type meteredReader struct {
 	io.Reader
 	*meter

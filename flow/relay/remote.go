@@ -126,6 +126,7 @@ func (r *running) askOnce(p *partner) error {
 		st.Reset(err)
 		return err
 	}
+	defer r.hub.follow(r.Partner, st)()
 	r.report(answer.Bound, nil)
 	stop := context.AfterFunc(r.ctx, func() { _ = st.CloseWrite(); _ = st.Close() })
 	defer stop()
@@ -198,7 +199,7 @@ func (h *Hub) listenFor(name string, s *flow.Session, in *flow.Incoming) {
 		return
 	}
 	key := guestKey{s, m.Relay}
-	st, err := h.answer(in, &listenAnswer{Bound: g.bound})
+	st, err := answer(in, &listenAnswer{Bound: g.bound})
 	if err != nil {
 		in.Refuse(err)
 		h.release(key, g, passing(err))
@@ -301,6 +302,9 @@ func (h *Hub) admit(key guestKey, g *guest) (err error) {
 	}
 	if h.guests[key] != nil || h.closed || h.draining {
 		return errStopping
+	}
+	if err := h.still(g.partner, key.session); err != nil {
+		return err
 	}
 	n, ports := 0, 0
 	for k, other := range h.guests {

@@ -245,3 +245,170 @@ func TestDatagramReaderLetsGo(t *testing.T) {
 		t.Fatal("the socket cannot be closed while a datagram of it is used")
 	}
 }
+
+// TestUDPLimits: a source of datagrams is held to the limits of one connection, whoever of the four has them: it is
+// forgotten at both ends, with a reason in the record, and what it sends next is of a new one.
+func TestUDPLimits(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		limits Limits
+		do     func(t *testing.T, ask func(n int) (port string, answered int))
+		reason string // "": the source goes on
+	}{
+		{"bytes", Limits{Bytes: 1000}, func(t *testing.T, ask func(int) (string, int)) {
+			first, _ := ask(600)
+			if port, _ := ask(400); port != first {
+				t.Errorf("%s became %s within the limit", first, port)
+			}
+			if port, _ := ask(1); port != "" {
+				t.Error("1001 bytes have passed")
+			}
+			if port, _ := ask(1); port == first || port == "" {
+				t.Errorf("the next source is %q after %q", port, first)
+			}
+		}, "quota exceeded"},
+		{"bytes back", Limits{Bytes: 1000}, func(t *testing.T, ask func(int) (string, int)) {
+			first, n := ask(-600)
+			if _, more := ask(-401); n != 600 || more != 0 {
+				t.Errorf("%d and %d bytes were answered; 1000 may be", n, more)
+			}
+			if port, n := ask(-400); port == first || n != 400 {
+				t.Errorf("the next source is %q after %q and had %d bytes", port, first, n)
+			}
+		}, "quota exceeded"},
+		{"life", Limits{Life: time.Minute}, func(t *testing.T, ask func(int) (string, int)) {
+			first, _ := ask(1)
+			for range 55 {
+				time.Sleep(time.Second)
+				if port, _ := ask(1); port != first {
+					t.Fatalf("%s became %s before its time", first, port)
+				}
+			}
+			time.Sleep(7 * time.Second)
+			if port, _ := ask(1); port == first || port == "" {
+				t.Errorf("the next source is %q after %q", port, first)
+			}
+		}, "lasts at most 1m0s"},
+		{"rate", Limits{Rate: 64 << 10}, func(t *testing.T, ask func(int) (string, int)) {
+			first, _ := ask(60 << 10)
+			if port, _ := ask(60 << 10); port != "" {
+				t.Error("120 KiB at once")
+			}
+			time.Sleep(time.Second)
+			if port, _ := ask(60 << 10); port != first {
+				t.Errorf("%s became %q", first, port)
+			}
+		}, ""},
+		{"rate back", Limits{Rate: 64 << 10}, func(t *testing.T, ask func(int) (string, int)) {
+			_, n := ask(-60 << 10)
+			if _, more := ask(-60 << 10); n != 60<<10 || more != 0 {
+				t.Errorf("%d and %d bytes at once", n, more)
+			}
+			time.Sleep(time.Second)
+			if _, n := ask(-60 << 10); n != 60<<10 {
+				t.Errorf("%d bytes a second later", n)
+			}
+		}, ""},
+	} {
+		for who, of := range limited {
+			t.Run(tc.name+" "+who, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					cfg := allowAll("udp://10.0.0.5:53")
+					cfg.Policy[0].Listen = []string{"udp://127.0.0.1:9000"}
+					r := Relay{Name: "r", Partner: "east", Accept: mustAccept(t, "udp://127.0.0.1:9000"), To: mustTo(t, "udp://10.0.0.5:53")}
+					limits := of(&r, &cfg.Policy[0])
+					*limits = tc.limits
+					r.Limits.Amplify, cfg.Policy[0].Limits.Amplify = -1, -1
+					w := join(t, Config{}, cfg, false)
+					defer w.stop()
+					if err := w.west.Add(r); err != nil {
+						t.Fatal(err)
+					}
+					synctest.Wait()
+					if r.At == There {
+						w.westWorld, w.eastWorld = w.eastWorld, w.westWorld
+					}
+					server, client := w.udpServer("10.0.0.5:53"), w.udpClient(1)
+					ask := func(n int) (port string, answered int) { // n bytes, or one that is answered with -n
+						_, _ = client.WriteTo(make([]byte, max(n, 1)), udpAt)
+						synctest.Wait()
+						select {
+						case d := <-server.(*memPackets).in:
+							port = d.from
+						default:
+							return "", 0
+						}
+						if n < 0 {
+							_, _ = server.WriteTo(make([]byte, -n), memAddr(port))
+						}
+						for _, d := range waiting(client) {
+							answered += len(d)
+						}
+						return port, answered
+					}
+					tc.do(t, ask)
+					logs := map[bool]*records{false: w.westAudit, true: w.eastLog}
+					if got := logs[limits == &cfg.Policy[0].Limits].with("source no longer relayed", tc.reason); tc.reason != "" && len(got) != 1 || tc.reason == "" && len(got) > 0 {
+						t.Errorf("records %q, want %q", got, tc.reason)
+					}
+					synctest.Wait()
+					if a, b := w.west.Stats()[0], w.east.Stats()[0]; a.Open > 1 || b.Open > 1 || a.Failed+b.Failed != int64(len(tc.reason[:min(1, len(tc.reason))])) {
+						t.Errorf("%+v and %+v", a, b)
+					}
+				})
+			})
+		}
+	}
+}
+
+// TestUDPAnsweredIsBounded: a source that has answered is sent more, and not without end: what came from it counts for a
+// while, and what others send to it does not keep that.
+func TestUDPAnsweredIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := join(t, Config{}, allowAll("udp://10.0.0.5:53"), false)
+		defer w.stop()
+		w.udpRelay(nil)
+		server, client := w.udpServer("10.0.0.5:53"), w.udpClient(1)
+		ask := func() (from net.Addr) {
+			_, _ = client.WriteTo(make([]byte, 50), udpAt)
+			synctest.Wait()
+			_, from, err := server.ReadFrom(make([]byte, 100))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return from
+		}
+		got := func(from net.Addr, n, times int) (bytes int) {
+			for range times {
+				_, _ = server.WriteTo(make([]byte, n), from)
+				for _, d := range waiting(client) {
+					bytes += len(d)
+				}
+			}
+			return bytes
+		}
+		from := ask()
+		if n := got(from, 100, 2); n != 100 {
+			t.Errorf("%d bytes for 50 that may be forged", n)
+		}
+		if ask() != from {
+			t.Fatal("another source")
+		}
+		if n := got(from, 50000, 3); n != 50000 { // 1000 times 100 bytes, 100 of which it has had
+			t.Errorf("%d bytes for 100", n)
+		}
+		time.Sleep(time.Minute)
+		ask()
+		if n := got(from, 49900, 3); n != 2*49900 {
+			t.Errorf("%d bytes, when there is room for 99900", n)
+		}
+		passed := 0
+		for range 10 { // of a destination that goes on by itself
+			time.Sleep(time.Minute)
+			passed += got(from, 10, 1)
+		}
+		if passed == 0 || passed > 50 {
+			t.Errorf("%d of 100 bytes have come to one that says nothing any more", passed)
+		}
+	})
+}

@@ -30,10 +30,12 @@ type udpEntry struct {
 type source struct {
 	id       uint32
 	addr     netip.AddrPort
+	made     time.Time
 	last     time.Time
-	came     int64 // bytes from it
-	sent     int64 // bytes sent to it
-	answered bool  // it has sent something after something was sent to it
+	answered bool // it has sent something after something was sent to it
+	traffic
+
+	toPeer, fromPeer *meter
 }
 
 func (e *entrance) listenUDP(a Endpoint, address string) (string, error) {
@@ -104,9 +106,14 @@ func (u *udpEntry) take(from netip.AddrPort, p []byte, now time.Time) {
 		}
 	}
 	s.last = now
-	s.came += int64(len(p))
-	s.answered = s.answered || s.sent > 0
-	if len(p) > u.largest || !u.q.put(datagram, s.id, p) {
+	s.turn(now, u.use.limits.udpIdle())
+	s.answered = s.answered || s.sent.any()
+	s.came.now += int64(len(p))
+	may, err := s.toPeer.pass(now, len(p))
+	if err != nil {
+		u.end(s, err)
+	}
+	if !may || len(p) > u.largest || !u.q.put(datagram, s.id, p) {
 		u.use.counter.dropped.Add(1)
 		return
 	}
@@ -135,7 +142,8 @@ func (u *udpEntry) admit(from netip.AddrPort, now time.Time) *source {
 		return nil
 	}
 	u.lastID++
-	s := &source{id: u.lastID, addr: from, last: now}
+	s := &source{id: u.lastID, addr: from, made: now, last: now, traffic: traffic{since: now}}
+	s.toPeer, s.fromPeer = u.use.limits.meters()
 	u.sources[from], u.byID[s.id] = s, s
 	u.q.put(newSource, s.id, []byte(from.String()))
 	u.use.counter.opened.Add(1)
@@ -163,6 +171,13 @@ func (u *udpEntry) forget(s *source, tell bool) {
 	}
 }
 
+// end forgets a source that may not go on; what it sends next is of a new one. u.mu is held.
+func (u *udpEntry) end(s *source, err error) {
+	u.forget(s, true)
+	to, _ := u.to(u.port)
+	u.hub.sourceEnded(u.use, Entry, u.relay, u.partner, s.addr.String(), to.String(), err)
+}
+
 // carry opens the stream of a queue and serves it until it is lost.
 func (u *udpEntry) carry(q *queue) {
 	began := time.Now()
@@ -177,7 +192,7 @@ func (u *udpEntry) carry(q *queue) {
 			}
 			_ = st.CloseWrite()
 		})
-		done := u.hub.follow(st)
+		done := u.hub.follow(u.partner, st)
 		err = u.replies(st)
 		done()
 		st.Reset(err)
@@ -255,13 +270,13 @@ func (u *udpEntry) replies(st *flow.ByteStream) error {
 func (u *udpEntry) reply(f frame, now time.Time) {
 	u.mu.Lock()
 	s := u.byID[f.source]
-	if s == nil || !u.mayReply(s, len(f.payload)) {
+	if s == nil || !u.mayReply(s, len(f.payload), now) {
 		u.mu.Unlock()
 		u.use.counter.dropped.Add(1)
 		return
 	}
 	s.last = now
-	s.sent += int64(len(f.payload))
+	s.sent.now += int64(len(f.payload))
 	u.mu.Unlock()
 	u.use.counter.fromPeer.Add(int64(len(f.payload)))
 	if _, err := writeTo(u.socket, f.payload, s.addr); err != nil {
@@ -269,14 +284,59 @@ func (u *udpEntry) reply(f frame, now time.Time) {
 	}
 }
 
-const amplifyDefault = 3
+// mayReply reports whether a source may be sent n bytes; one that may not go on ends. u.mu is held.
+func (u *udpEntry) mayReply(s *source, n int, now time.Time) bool {
+	s.turn(now, u.use.limits.udpIdle())
+	if factor := u.use.limits.amplify(s); factor > 0 && s.sent.sum()+int64(n) > factor*s.came.sum() {
+		return false
+	}
+	may, err := s.fromPeer.pass(now, n)
+	if err != nil {
+		u.end(s, err)
+	}
+	return may
+}
 
-func (u *udpEntry) mayReply(s *source, n int) bool {
-	factor := u.use.limits.Amplify
+const (
+	amplifyDefault  = 3
+	amplifyAnswered = 1000    // or Amplify, if that is more
+	amplifyMost     = 1 << 24 // times what an int64 has room for
+)
+
+// amplify is how many times the bytes that came from a source it may be sent; 0: no limit.
+func (l Limits) amplify(s *source) int64 {
+	factor := l.Amplify
 	if factor == 0 && !s.addr.Addr().IsLoopback() {
 		factor = amplifyDefault
 	}
-	return s.answered || factor <= 0 || s.sent+int64(n) <= int64(factor)*s.came
+	if factor > 0 && s.answered {
+		factor = max(factor, amplifyAnswered)
+	}
+	return int64(min(max(factor, 0), amplifyMost))
+}
+
+// traffic is the bytes that came from a source and were sent to it.
+type traffic struct {
+	since      time.Time // when the window began
+	came, sent lately
+}
+
+// lately is a count in this window and in the one before.
+type lately struct{ now, before int64 }
+
+func (l lately) sum() int64 { return l.now + l.before }
+func (l lately) any() bool  { return l.sum() > 0 }
+
+// turn begins the next window when this one is over.
+func (t *traffic) turn(now time.Time, window time.Duration) {
+	gap := now.Sub(t.since)
+	if gap < window {
+		return
+	}
+	t.came, t.sent, t.since = lately{0, t.came.now}, lately{0, t.sent.now}, t.since.Add(window)
+	if gap >= 2*window {
+		t.came, t.sent, t.since = lately{}, lately{}, now
+	}
 }
 
 func writeTo(c net.PacketConn, p []byte, to netip.AddrPort) (int, error) {
@@ -286,10 +346,10 @@ func writeTo(c net.PacketConn, p []byte, to netip.AddrPort) (int, error) {
 	return c.WriteTo(p, net.UDPAddrFromAddrPort(to))
 }
 
-// expire forgets sources that were silent for too long.
+// expire forgets sources that were silent for too long, or have lasted for too long.
 func (u *udpEntry) expire() {
 	idle := u.use.limits.udpIdle()
-	tick := time.NewTicker(max(idle/4, time.Millisecond))
+	tick := time.NewTicker(expireEvery(idle))
 	defer tick.Stop()
 	for {
 		select {
@@ -298,11 +358,18 @@ func (u *udpEntry) expire() {
 		case now := <-tick.C:
 			u.mu.Lock()
 			for _, s := range u.sources {
-				if now.Sub(s.last) >= idle {
+				if err := u.use.limits.outlived(s.made, now); err != nil {
+					u.end(s, err)
+				} else if now.Sub(s.last) >= idle {
 					u.forget(s, true)
 				}
 			}
 			u.mu.Unlock()
 		}
 	}
+}
+
+// expireEvery is how often sources are looked at.
+func expireEvery(idle time.Duration) time.Duration {
+	return max(min(idle/4, sweepEvery), time.Millisecond)
 }

@@ -34,8 +34,11 @@ type udpExit struct {
 
 type exitSocket struct {
 	net.Conn
+	from string // the client, as the entry sees it
 	made time.Time
 	last atomic.Int64 // when something was sent or came, ns after made
+
+	toPeer, fromPeer *meter
 }
 
 func (s *exitSocket) used() { s.last.Store(int64(time.Since(s.made))) }
@@ -53,7 +56,7 @@ func (h *Hub) exitUDP(name string, _ *flow.Session, in *flow.Incoming) {
 		return
 	}
 	limit := x.use.limits.Datagram
-	st, err := h.answer(in, &connAnswer{Address: "udp://" + e.address.String(), Datagram: uint16(limit)})
+	st, err := answer(in, &connAnswer{Address: "udp://" + e.address.String(), Datagram: uint16(limit)})
 	if err != nil {
 		h.turnDown(in, x, err)
 		return
@@ -76,7 +79,7 @@ func (e *udpExit) resolve() error {
 
 // serve carries datagrams until the entry closes the stream; that is no error.
 func (e *udpExit) serve(st *flow.ByteStream, largest int) error {
-	defer e.hub.follow(st)()
+	defer e.hub.follow(e.partner, st)()
 	ctx, cancel := context.WithCancel(e.hub.ctx)
 	e.ctx = ctx
 	stop := context.AfterFunc(ctx, func() { st.Reset(errStopping) })
@@ -129,7 +132,7 @@ func (e *udpExit) receive(in *frames) error {
 		case f.sort == gone:
 			e.drop(f.source, false)
 		case f.sort == datagram && s != nil:
-			e.send(s, f.payload)
+			e.send(f.source, s, f.payload)
 		default: // too large, or of a source that is gone
 			e.use.counter.dropped.Add(1)
 		}
@@ -141,8 +144,16 @@ func (e *udpExit) receive(in *frames) error {
 }
 
 // send sends one datagram. e.mu is held; a socket of datagrams hardly ever waits.
-func (e *udpExit) send(s *exitSocket, p []byte) {
+func (e *udpExit) send(id uint32, s *exitSocket, p []byte) {
 	s.used()
+	may, err := s.fromPeer.pass(time.Now(), len(p))
+	if err != nil {
+		e.end(id, err)
+	}
+	if !may {
+		e.use.counter.dropped.Add(1)
+		return
+	}
 	e.use.counter.fromPeer.Add(int64(len(p)))
 	if _, err := s.Write(p); err != nil && !errors.Is(err, syscall.ECONNREFUSED) { // which is about an earlier one
 		e.use.counter.dropped.Add(1)
@@ -171,7 +182,8 @@ func (e *udpExit) open(id uint32, from string) {
 		e.hub.refused(e.use, Exit, e.Relay, e.partner, from, e.to.String(), connectFailed(ctx, e.address.String(), err))
 		return
 	}
-	s := &exitSocket{Conn: c, made: time.Now()}
+	s := &exitSocket{Conn: c, from: from, made: time.Now()}
+	s.toPeer, s.fromPeer = e.use.limits.meters()
 	s.used()
 	e.sockets[id] = s
 	e.use.counter.opened.Add(1)
@@ -192,17 +204,28 @@ func (e *udpExit) drop(id uint32, tell bool) {
 	}
 }
 
+// end drops a source that may not go on. e.mu is held.
+func (e *udpExit) end(id uint32, err error) {
+	from := e.sockets[id].from
+	e.drop(id, true)
+	e.hub.sourceEnded(e.use, Exit, e.Relay, e.partner, from, e.to.String(), err)
+}
+
 // replies sends what the destination answers to the entry.
 func (e *udpExit) replies(id uint32, s *exitSocket) {
 	read := datagramReader(s.Conn)
 	for {
-		err := read(func(p []byte) { e.reply(id, s, p) })
-		switch {
-		case err == nil, errors.Is(err, syscall.ECONNREFUSED): // nobody listens there now
+		var over error
+		err := read(func(p []byte) { over = e.reply(id, s, p) })
+		if over == nil && (err == nil || errors.Is(err, syscall.ECONNREFUSED)) { // nobody listens there now
 			continue
 		}
 		e.mu.Lock()
-		if e.sockets[id] == s {
+		switch {
+		case e.sockets[id] != s:
+		case over != nil:
+			e.end(id, over)
+		default:
 			e.drop(id, true)
 		}
 		e.mu.Unlock()
@@ -211,15 +234,17 @@ func (e *udpExit) replies(id uint32, s *exitSocket) {
 }
 
 // reply sends one datagram of the destination to the entry. The socket is being read, so its
-// Close, under e.mu, waits for this.
-func (e *udpExit) reply(id uint32, s *exitSocket, p []byte) {
+// Close, under e.mu, waits for this. An error: the source may not go on.
+func (e *udpExit) reply(id uint32, s *exitSocket, p []byte) error {
 	s.used()
-	if len(p) > e.largest || !e.q.put(datagram, id, p) {
+	may, err := s.toPeer.pass(time.Now(), len(p))
+	if !may || len(p) > e.largest || !e.q.put(datagram, id, p) {
 		e.use.counter.dropped.Add(1)
-		return
+		return err
 	}
 	e.use.counter.datagrams.Add(1)
 	e.use.counter.toPeer.Add(int64(len(p)))
+	return nil
 }
 
 // datagramBuffers are as large as a datagram can be; a socket has one only while
@@ -272,10 +297,10 @@ func datagramReader(c net.Conn) func(use func([]byte)) error {
 	}
 }
 
-// expire closes the sockets of sources that were silent for too long.
+// expire closes the sockets of sources that were silent for too long, or have lasted for too long.
 func (e *udpExit) expire() {
 	idle := e.use.limits.udpIdle()
-	tick := time.NewTicker(max(idle/4, time.Millisecond))
+	tick := time.NewTicker(expireEvery(idle))
 	defer tick.Stop()
 	for {
 		select {
@@ -284,7 +309,9 @@ func (e *udpExit) expire() {
 		case now := <-tick.C:
 			e.mu.Lock()
 			for id, s := range e.sockets {
-				if now.Sub(s.made)-time.Duration(s.last.Load()) >= idle {
+				if err := e.use.limits.outlived(s.made, now); err != nil {
+					e.end(id, err)
+				} else if now.Sub(s.made)-time.Duration(s.last.Load()) >= idle {
 					e.drop(id, true)
 				}
 			}

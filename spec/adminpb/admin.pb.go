@@ -1991,6 +1991,7 @@ type TaskRun struct {
 	Ended         *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=ended,proto3" json:"ended,omitempty"`    // absent: it has not, or nobody knows
 	Failed        bool                   `protobuf:"varint,5,opt,name=failed,proto3" json:"failed,omitempty"` // and so has the request
 	Warned        bool                   `protobuf:"varint,6,opt,name=warned,proto3" json:"warned,omitempty"` // it is done, but somebody should look
+	Name          string                 `protobuf:"bytes,7,opt,name=name,proto3" json:"name,omitempty"`      // which task it is, as "exec"; empty: nobody knows, as of the other node's
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2065,6 +2066,13 @@ func (x *TaskRun) GetWarned() bool {
 		return x.Warned
 	}
 	return false
+}
+
+func (x *TaskRun) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
 }
 
 // WatchRequest selects what is watched.
@@ -3730,7 +3738,7 @@ type RelayLimits struct {
 	Half          *durationpb.Duration   `protobuf:"bytes,7,opt,name=half,proto3" json:"half,omitempty"`          // the same when one direction is closed
 	Datagram      int32                  `protobuf:"varint,8,opt,name=datagram,proto3" json:"datagram,omitempty"` // bytes of the largest that is taken from the partner
 	Sources       int32                  `protobuf:"varint,9,opt,name=sources,proto3" json:"sources,omitempty"`   // of datagrams at one accepting socket
-	Amplify       int32                  `protobuf:"varint,10,opt,name=amplify,proto3" json:"amplify,omitempty"`  // times the bytes that came from a source that has not answered
+	Amplify       int32                  `protobuf:"varint,10,opt,name=amplify,proto3" json:"amplify,omitempty"`  // times the bytes that came from a source that has not answered; 1000 or more for one that has
 	Weight        int32                  `protobuf:"varint,11,opt,name=weight,proto3" json:"weight,omitempty"`    // where the session is the bottleneck, 1 to 100
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -8082,14 +8090,15 @@ const file_admin_proto_rawDesc = "" +
 	"\achanged\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampR\achanged\"K\n" +
 	"\aReached\x12\x14\n" +
 	"\x05phase\x18\x01 \x01(\tR\x05phase\x12*\n" +
-	"\x02at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\"\xc9\x01\n" +
+	"\x02at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\"\xdd\x01\n" +
 	"\aTaskRun\x12\x12\n" +
 	"\x04list\x18\x01 \x01(\tR\x04list\x12\x16\n" +
 	"\x06number\x18\x02 \x01(\rR\x06number\x120\n" +
 	"\x05began\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05began\x120\n" +
 	"\x05ended\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x05ended\x12\x16\n" +
 	"\x06failed\x18\x05 \x01(\bR\x06failed\x12\x16\n" +
-	"\x06warned\x18\x06 \x01(\bR\x06warned\"n\n" +
+	"\x06warned\x18\x06 \x01(\bR\x06warned\x12\x12\n" +
+	"\x04name\x18\a \x01(\tR\x04name\"n\n" +
 	"\fWatchRequest\x123\n" +
 	"\x05query\x18\x01 \x01(\v2\x1d.pannier.admin.v1.ListRequestR\x05query\x12)\n" +
 	"\x04refs\x18\x02 \x03(\v2\x15.pannier.admin.v1.RefR\x04refs\"Q\n" +

@@ -10,6 +10,7 @@ import (
 
 	tea "charm.land/bubbletea/v2"
 	"github.com/charmbracelet/x/ansi"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/pannier/pannier/spec/adminpb"
 )
@@ -94,6 +95,24 @@ func TestWhy(t *testing.T) {
 	lines := m.lines()
 	if at := lines[len(lines)-2]; at != "abababab: INERROR refused: "+cause {
 		t.Errorf("%q", at)
+	}
+}
+
+// TestState: bytes that move say how long they will, and what is paused that it is, without the time when
+// it is given up, which reads as if it went on then.
+func TestState(t *testing.T) {
+	m := shown()
+	m.now = func() time.Time { return time.Unix(1000, 0) }
+	due := timestamppb.New(time.Unix(1030, 0))
+	for want, r := range map[string]*adminpb.Request{
+		"RUNNING moving bytes, 1m21s left, held by disk": {State: adminpb.Request_RUNNING, Live: &adminpb.Live{Doing: "moving bytes", Limit: "disk", Total: 910, Durable: 100, Rate: 10}},
+		"RUNNING moving bytes, 1s left":                  {State: adminpb.Request_RUNNING, Live: &adminpb.Live{Doing: "moving bytes", Total: 101, Durable: 100, Rate: 10}},
+		"INTERRUPTED retrying, in 30s":                   {State: adminpb.Request_INTERRUPTED, Reason: "retrying", Due: due},
+		"INTERRUPTED paused here":                        {State: adminpb.Request_INTERRUPTED, Reason: "stopped", Due: due},
+	} {
+		if got := m.state(r); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
 	}
 }
 

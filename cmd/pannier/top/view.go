@@ -167,15 +167,18 @@ func (m *model) state(r *adminpb.Request) string {
 	switch f := r.GetFailure(); {
 	case r.GetLive().GetDoing() != "":
 		text += " " + r.GetLive().GetDoing()
+		if left := admin.Left(r.GetLive()); left > 0 {
+			text += ", " + max(left, time.Second).Round(time.Second).String() + " left"
+		}
 		if limit := r.GetLive().GetLimit(); limit != "" {
 			text += ", held by " + limit
 		}
 	case f != nil:
 		text += " " + f.GetName() + ": " + f.GetCause()
 	case r.GetReason() != "":
-		text += " " + r.GetReason()
+		text += " " + admin.Waits(r)
 	}
-	if due := r.GetDue(); due != nil && r.GetState() == adminpb.Request_INTERRUPTED {
+	if due := r.GetDue(); due != nil && r.GetState() == adminpb.Request_INTERRUPTED && !admin.Paused(r) {
 		if wait := due.AsTime().Sub(m.now()); wait > 0 {
 			text += ", in " + wait.Round(time.Second).String()
 		}

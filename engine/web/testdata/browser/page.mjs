@@ -264,6 +264,9 @@ const parts = {
     must("it is led to a page", answer.status() === 200 && page.url() === url + "/login?next=%2F");
     must("a stranger gets the page's icon", (await page.request.get(new URL(await page.locator("link[rel=icon]").getAttribute("href"), url).href)).ok()); // that the browser wants none it may not have, its console says
     await accessible(page, "login");
+    const [field, button] = await Promise.all([page.getByLabel("Token").boundingBox(), page.getByRole("button", { name: "Log in" }).boundingBox()]);
+    must("the field can be hit by a finger, is as wide as the button, and apart from it", field.height >= (options.isMobile ? 44 : 36) && field.width === button.width && button.y >= field.y + field.height + 8);
+    must("a stranger sees the picture", await page.locator("main img").evaluate((i) => i.naturalWidth > 0));
     await page.goto(url + "/errors"); // where it wanted to go, it comes to after a wrong token, too
     const told = page.waitForEvent("console");
     await page.getByLabel("Token").fill("nothing");

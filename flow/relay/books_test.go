@@ -1,0 +1,234 @@
+package relay
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/pannier/pannier/flow"
+	"github.com/pannier/pannier/flow/carrier"
+	"github.com/pannier/pannier/flow/wire"
+	"github.com/pannier/pannier/spec/fault"
+)
+
+// What comes about while a partner ceases to be one, or while a node drains, is in the books.
+
+// hooked is a network whose accepted connections call written before each write to the client.
+func hooked(n Network, written func()) Network {
+	listen := n.Listen
+	n.Listen = func(ctx context.Context, network, address string) (net.Listener, error) {
+		l, err := listen(ctx, network, address)
+		return hookedListener{l, written}, err
+	}
+	return n
+}
+
+type hookedListener struct {
+	net.Listener
+	written func()
+}
+
+func (l hookedListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return hookedConn{c.(halfCloser), l.written}, nil
+}
+
+type hookedConn struct {
+	halfCloser
+	written func()
+}
+
+func (c hookedConn) Write(p []byte) (int, error) {
+	c.written()
+	return c.halfCloser.Write(p)
+}
+
+// TestDetachBeforeEntry: a partner that ceases to be one when it has answered, and before the entry has the
+// connection in its books.
+func TestDetachBeforeEntry(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := join(t, Config{}, allowAll("tcp://10.0.0.5:80"), false)
+		defer w.stop()
+		writes := 0
+		w.west.cfg.Network = hooked(w.west.cfg.Network, func() {
+			if writes++; writes == 2 { // the first is about the greeting, the second says that it is connected
+				w.west.Detach("east", w.near)
+			}
+		})
+		w.add("socks5://127.0.0.1:1080", "")
+		l := w.dest("10.0.0.5:80")
+		client := w.client("127.0.0.1:1080")
+		go func() {
+			_, _ = client.Write([]byte{socksVersion, 1, socksNoAuth, socksVersion, socksConnect, 0, socksIPv4, 10, 0, 0, 5, 0, 80})
+		}()
+		server, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer server.Close()
+		synctest.Wait()
+		if writes < 2 || len(w.west.Conns()) > 0 {
+			t.Errorf("%d writes to the client, connections %+v", writes, w.west.Conns())
+		}
+		if got := w.westAudit.with("msg=relayed", "no partner of this node"); len(got) != 1 {
+			t.Errorf("records %q", w.westAudit.lines())
+		}
+	})
+}
+
+// TestDetachBeforeBooks: what was answered or admitted when the partner ceased to be one, and comes to the books
+// only then, ends; the same for a partner of another name, whose session it now is.
+func TestDetachBeforeBooks(t *testing.T) {
+	for _, now := range []string{"", "south"} {
+		t.Run(now, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				cfg := allowAll("tcp://10.0.0.5:80")
+				cfg.Policy[0].Listen = []string{"tcp://127.0.0.1:7000"}
+				w := join(t, Config{Policy: []Allow{{Partner: "east", Relay: "*", Dial: []string{"udp://10.0.0.7:9"}}}}, cfg, false)
+				defer w.stop()
+				h, use := w.east, newUsage(Limits{}.withDefaults())
+				stream := func() *flow.ByteStream { // any that is there
+					meta, _ := wire.AppendMeta(nil, &connAsk{Relay: "x", To: "udp://10.0.0.7:9"})
+					st, err := w.far.OpenBytes(t.Context(), flow.Open{Kind: KindUDP, Meta: meta})
+					if err != nil {
+						t.Fatal(err)
+					}
+					return st
+				}
+				answered, aside := stream(), stream()
+				h.Detach("west", w.far)
+				if now != "" {
+					h.Attach(now, w.far)
+				}
+				a, b := carrier.NewPair()
+				defer b.Close()
+				if err := use.enter(); err != nil {
+					t.Fatal(err)
+				}
+				c := &conn{hub: h, role: Exit, relay: "x", partner: "west", use: use, local: a, st: answered}
+				c.run()
+				done := h.follow("west", aside)
+				synctest.Wait()
+				done()
+				_ = aside.SetReadDeadline(time.Now().Add(time.Minute))
+				_ = b.SetReadDeadline(time.Now().Add(time.Minute))
+				if len(h.Conns()) > 0 || !ended(b) {
+					t.Error("the connection goes on")
+				}
+				if _, err := aside.Read(make([]byte, 1)); fault.KindOf(err) != fault.Unauthenticated {
+					t.Errorf("the stream of datagrams: %v", err)
+				}
+				m := listenAsk{Relay: "back", Accept: []string{"tcp://127.0.0.1:7000"}}
+				if _, err := h.newGuest("west", guestKey{w.far, "back"}, &m); fault.KindOf(err) != fault.Unauthenticated {
+					t.Errorf("a listener: %v", err)
+				}
+			})
+		})
+	}
+}
+
+// TestDetachEndsAsk: what a partner listens at for this node ends when it is a partner no more.
+func TestDetachEndsAsk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := join(t, Config{}, Config{Policy: []Allow{{Partner: "west", Relay: "r", Listen: []string{"tcp://127.0.0.1:9000"}}}}, false)
+		defer w.stop()
+		w.add("tcp://127.0.0.1:9000", "tcp://127.0.0.1:1", func(r *Relay) { r.At = There })
+		listens := func() bool { w.eastWorld.mu.Lock(); defer w.eastWorld.mu.Unlock(); return len(w.eastWorld.serve) > 0 }
+		synctest.Wait()
+		if !listens() {
+			t.Fatal("the partner does not listen")
+		}
+		w.west.Detach("east", w.near)
+		synctest.Wait()
+		if listens() || len(w.west.Stats()[0].Bound) > 0 {
+			t.Errorf("the partner still listens; %+v", w.west.Stats()[0])
+		}
+		w.west.Attach("east", w.near)
+		time.Sleep(mostAsk)
+		if !listens() {
+			t.Error("it is a partner again, and was not asked")
+		}
+	})
+}
+
+// TestDrainOpening: a connection that is being made when a node drains, at either end, comes about and goes on, and is
+// waited for; if it does not come about in time, it is cut.
+func TestDrainOpening(t *testing.T) {
+	for _, end := range []string{"entry", "exit"} {
+		for _, intime := range []bool{true, false} {
+			t.Run(fmt.Sprint(end, " in time ", intime), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					w := join(t, Config{}, allowAll("tcp://10.0.0.5:80"), false)
+					defer w.stop()
+					w.add("tcp://127.0.0.1:9000", "tcp://10.0.0.5:80")
+					l := w.dest("10.0.0.5:80")
+					client := w.client("127.0.0.1:9000")
+					synctest.Wait() // the exit connects, and nobody accepts
+					hub := map[string]*Hub{"entry": w.west, "exit": w.east}[end]
+					ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+					defer cancel()
+					drained := make(chan error, 1)
+					go func() { drained <- hub.Drain(ctx) }()
+					synctest.Wait()
+					if len(drained) > 0 {
+						t.Fatal("drained, and a connection comes about")
+					}
+					if !intime {
+						if err := <-drained; fault.KindOf(err) != fault.Deadline {
+							t.Error(err)
+						}
+					}
+					server, err := l.Accept()
+					if err != nil {
+						t.Fatal(err)
+					}
+					defer server.Close()
+					if !intime {
+						lost := ended(client)
+						if synctest.Wait(); !lost || len(hub.Conns()) > 0 {
+							t.Error("it goes on")
+						}
+						return
+					}
+					say(t, client, server, "comes about")
+					client.CloseWrite()
+					server.(halfCloser).CloseWrite()
+					if err := <-drained; err != nil {
+						t.Error(err)
+					}
+				})
+			})
+		}
+	}
+}
+
+// TestDrainRefused: what comes to nothing is not waited for any more.
+func TestDrainRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := join(t, Config{}, allowAll("tcp://10.0.0.5:80"), false)
+		defer w.stop()
+		w.add("tcp://127.0.0.1:9000", "tcp://10.0.0.5:80")
+		w.dest("10.0.0.5:80")
+		client := w.client("127.0.0.1:9000")
+		synctest.Wait()
+		var drains sync.WaitGroup
+		for _, h := range []*Hub{w.west, w.east} {
+			drains.Go(func() {
+				if err := h.Drain(t.Context()); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		if !ended(client) { // after the time for connecting
+			t.Error("it has a connection")
+		}
+		drains.Wait()
+	})
+}
