@@ -27,7 +27,7 @@ func TestWhoseFailure(t *testing.T) {
 		x := Explanation{Attempts: int(streak) + 1}
 		x.State, x.Reason, x.Streak = lifecycle.Interrupted, lifecycle.Retrying, streak
 		x.At = x.At.AddDate(1, 0, 0)
-		if x.waits(x.At.AddDate(-1, 0, 0), false, false, false, false); x.Summary != want {
+		if x.waits(x.At.AddDate(-1, 0, 0), false, false, false, false, false); x.Summary != want {
 			t.Errorf("%q, want %q", x.Summary, want)
 		}
 	}
