@@ -27,15 +27,9 @@ func TestWhoseFailure(t *testing.T) {
 		x := Explanation{Attempts: int(streak) + 1}
 		x.State, x.Reason, x.Streak = lifecycle.Interrupted, lifecycle.Retrying, streak
 		x.At = x.At.AddDate(1, 0, 0)
-		if x.waits(x.At.AddDate(-1, 0, 0), false, false, false, false); x.Summary != want {
+		if x.waits(x.At.AddDate(-1, 0, 0), false, false, false, false, false); x.Summary != want {
 			t.Errorf("%q, want %q", x.Summary, want)
 		}
-	}
-	later := Explanation{Attempts: 3}
-	later.State, later.Reason, later.Spec.Partner = lifecycle.Interrupted, lifecycle.Retrying, "b"
-	later.Failure, later.At = lifecycle.Failure{Kind: fault.Overloaded, Side: fault.Peer}, later.At.AddDate(1, 0, 0)
-	if later.waits(later.At.AddDate(-1, 0, 0), false, false, false, false); later.Summary != "waits, because b has asked to be called later" {
-		t.Errorf("%q", later.Summary)
 	}
 	for _, why := range []string{"crowded", "full", "alone"} { // of which nobody knows how long it takes
 		turn := Explanation{Partner: PartnerStatus{Connected: true}}
