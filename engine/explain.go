@@ -46,6 +46,9 @@ func (e *Engine) Explain(ctx context.Context, ref store.Ref) (Explanation, error
 	case lifecycle.InError:
 		x.Summary = failedWhen(&s.Record)
 		x.Next = "nothing, until an operator retries it. A retry goes on from this phase: what is recorded done is not done again"
+		if s.Failure.Kind == fault.Canceled && s.Phase < lifecycle.Committed {
+			x.Next = "nothing, until an operator retries it. What had arrived was removed: a retry sends all bytes, and does no task again that is recorded done"
+		}
 		x.Do = []string{"events " + id, "retry " + id}
 		switch {
 		case !cancelledThere(&s.Record):

@@ -25,7 +25,7 @@ func (x *run) failed(err error) (done bool, _ error) {
 		return true, nil
 	case errors.Is(err, errLong):
 		return true, err
-	case errors.Is(err, errSilentRoot) && !x.isWished() && x.engine.ctx.Err() == nil:
+	case IsSilentRoot(err) && !x.isWished() && x.engine.ctx.Err() == nil:
 		return true, x.silentRoot(err)
 	case x.isWished():
 		return true, x.fulfil()

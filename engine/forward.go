@@ -75,7 +75,15 @@ func (f forwarder) sameFile(file relpath.Path, rule *Rule, name relpath.Path) (v
 // nameOf is what a file of another rule is called below the root of r.
 func (r *Rule) nameOf(from *Rule, file relpath.Path) (relpath.Path, error) {
 	if r.Bridge == "" && from.Root != "" {
-		if name, ok := below(real(r.Root), filepath.Join(real(from.Root), file.String())); ok {
+		root, err := real(r.Root)
+		if err != nil {
+			return relpath.Path{}, err
+		}
+		mine, err := real(from.Root)
+		if err != nil {
+			return relpath.Path{}, err
+		}
+		if name, ok := below(root, filepath.Join(mine, file.String())); ok {
 			return relpath.Parse(name)
 		}
 	}
@@ -83,11 +91,16 @@ func (r *Rule) nameOf(from *Rule, file relpath.Path) (relpath.Path, error) {
 }
 
 // Related tells whether one of two directories is the other, or below it: files of a rule with
-// the one root may then be among those of a rule with the other.
+// the one root may then be among those of a rule with the other. Where a file system does not answer,
+// they may be.
 func Related(dir, other string) bool {
-	dir, other = real(dir), real(other)
-	_, down := below(dir, other)
-	_, up := below(other, dir)
+	a, err := real(dir)
+	b, silent := real(other)
+	if err != nil || silent != nil {
+		return true
+	}
+	_, down := below(a, b)
+	_, up := below(b, a)
 	return down || up
 }
 
@@ -97,10 +110,13 @@ func below(dir, path string) (string, bool) {
 	return name, err == nil && name != ".." && !strings.HasPrefix(name, "../")
 }
 
-// real is a directory without links, if it is there.
-func real(dir string) string {
-	if found, err := filepath.EvalSymlinks(dir); err == nil {
-		return found
+// real is a directory without links, if it is there. The error is that its file system does not answer.
+func real(dir string) (string, error) {
+	if err := answered("follow links", dir); err != nil {
+		return "", err
 	}
-	return filepath.Clean(dir)
+	if found, err := filepath.EvalSymlinks(dir); err == nil {
+		return found, nil
+	}
+	return filepath.Clean(dir), nil
 }

@@ -32,8 +32,8 @@ func (r *Rule) openRoot() (*os.Root, error) { return openRoot(r.Root) }
 
 func openRoot(dir string) (*os.Root, error) {
 	const op = "open the rule's root"
-	if _, answered := present.Soon(answers.Patience, dir); !answered {
-		return nil, &fault.Error{Op: op, Subject: dir, Kind: fault.IO, Err: errSilentRoot}
+	if err := answered(op, dir); err != nil {
+		return nil, err
 	}
 	root, err := os.OpenRoot(dir)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
@@ -42,9 +42,20 @@ func openRoot(dir string) (*os.Root, error) {
 	return root, fault.Wrap(op, dir, err)
 }
 
+// answered is an error, after answers.Patience, if the file system of a directory does not answer.
+func answered(op, dir string) error {
+	if _, answered := present.Soon(answers.Patience, dir); !answered {
+		return &fault.Error{Op: op, Subject: dir, Kind: fault.IO, Err: errSilentRoot}
+	}
+	return nil
+}
+
 // OpenRoot is the directory that a rule's files are in. It is an error of the kind IO, after
 // answers.Patience, if its file system does not answer.
 func OpenRoot(dir string) (*os.Root, error) { return openRoot(dir) }
+
+// IsSilentRoot tells whether err is that of a directory whose file system did not answer.
+func IsSilentRoot(err error) bool { return errors.Is(err, errSilentRoot) }
 
 // SilentDirs are those of directories whose file systems do not answer within answers.Patience: whoever looks
 // at what is in them waits for ever.

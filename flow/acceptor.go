@@ -223,12 +223,17 @@ func (a *Acceptor) handRPC(conn net.Conn, h *wire.Hello, s *Session, lift func()
 	if len(a.rpcs) >= maxQueuedConns {
 		return fault.New("accept rpc connection", fault.Overloaded, "too many wait")
 	}
+	if err := s.takeRPC(); err != nil {
+		return err
+	}
 	if err := a.answer(conn, a.ack(s, h.Epoch)); err != nil {
+		s.leaveRPC()
 		return err
 	}
 	lift()
-	if a.offerRPC(conn, s) != nil {
-		conn.Close()
+	c := &RPCConn{Conn: conn, s: s}
+	if a.offerRPC(c, s) != nil {
+		c.Close()
 	}
 	return nil
 }
@@ -295,7 +300,8 @@ func (a *Acceptor) Accept(ctx context.Context) (*Session, error) {
 	}
 }
 
-// AcceptRPC waits for the next connection meant for gRPC.
+// AcceptRPC waits for the next connection meant for gRPC: an *RPCConn, or a *ByteStream
+// of a session that has one connection only. Close it.
 func (a *Acceptor) AcceptRPC(ctx context.Context) (net.Conn, *Session, error) {
 	select {
 	case h := <-a.rpcs:

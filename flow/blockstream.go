@@ -238,7 +238,9 @@ func (s *Session) postResume() {
 	s.control.enqueue(frame)
 	for _, st := range s.streams {
 		if b, ok := goesOver(st); ok {
-			s.control.enqueue(b.revive(s.epoch))
+			if frame := b.revive(s.epoch); frame != nil {
+				s.control.repeat(frame)
+			}
 		}
 	}
 	s.control.kick()
@@ -296,7 +298,7 @@ func (s *Session) bookResume(l *lane, r *wire.Resume) error {
 	}
 	s.synced = true
 	listed := map[uint32]bool{}
-	var frames []byte
+	var frames [][]byte
 	for _, e := range r.Streams {
 		if listed[e.ID] { // each would have somebody send
 			return broken("read", "RESUME lists stream %d twice", e.ID)
@@ -304,14 +306,16 @@ func (s *Session) bookResume(l *lane, r *wire.Resume) error {
 		listed[e.ID] = true
 		b, ok := goesOver(s.streams[e.ID])
 		if !ok {
-			frames = append(frames, resetFrame(e.ID, fault.New("resume stream", fault.Lost, "this end has forgotten it"))...)
+			frames = append(frames, resetFrame(e.ID, fault.New("resume stream", fault.Lost, "this end has forgotten it")))
 			continue
 		}
 		again, err := b.resumed(e, s.epoch)
 		if err != nil {
 			return err
 		}
-		frames = append(frames, again...)
+		if again != nil {
+			frames = append(frames, again)
+		}
 	}
 	for id, st := range s.streams {
 		if _, ok := goesOver(st); ok && !listed[id] {
@@ -320,7 +324,7 @@ func (s *Session) bookResume(l *lane, r *wire.Resume) error {
 		}
 	}
 	if len(frames) > 0 {
-		l.enqueue(frames)
+		l.repeat(frames...)
 		l.kick()
 	}
 	s.broadcast()

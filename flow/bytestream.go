@@ -29,6 +29,7 @@ type ByteStream struct {
 	s      *Session
 	id     uint32
 	mine   bool
+	rpc    bool // the peer opened it for gRPC, and it takes one of the session's places
 	class  wire.Class
 	meta   []byte
 	done   chan struct{}

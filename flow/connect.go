@@ -79,11 +79,20 @@ const (
 )
 
 // redial makes the connections of the next epoch, with growing pauses, until
-// it works, the session ends or ResumeTimeout has passed.
-func (s *Session) redial(epoch uint32, cause error) {
+// it works, the session ends or ResumeTimeout has passed. Where there can be one
+// connection only it begins when that of the epoch before is closed.
+func (s *Session) redial(epoch uint32, before []*lane, cause error) {
 	defer s.wg.Done()
 	ctx, cancel := context.WithTimeout(s.ctx, s.cfg.ResumeTimeout)
 	defer cancel()
+	for _, l := range before {
+		if s.single {
+			select {
+			case <-l.shut:
+			case <-ctx.Done():
+			}
+		}
+	}
 	for pause := backoffFirst; ; pause = min(2*pause, backoffMost) {
 		epoch++ // also after a failure: the acceptor may have seen that HELLO
 		conn, ack, rtt, err := s.introduce(ctx, wire.Control, epoch)

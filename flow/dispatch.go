@@ -59,6 +59,7 @@ func (l *lane) own(h wire.Header) error {
 	case wire.TypePong:
 		if at := l.pinged.Swap(0); at != 0 && uint64(at) == n {
 			l.s.measured(time.Duration(l.s.ticks() - at))
+			l.moves()
 		}
 	default:
 		if !l.turns.acked(l, n, l.s.RTT(), now) {

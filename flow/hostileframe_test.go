@@ -136,16 +136,12 @@ var hostileOpens = append(neverOpened(), []hostile{
 			d.t.Errorf("%d streams were refused, want 2", n)
 		}
 	}},
-	{name: "more gRPC streams than may wait", attack: func(d *duel) {
+	{name: "gRPC streams on a session that has connections for it", attack: func(d *duel) {
 		for n := range uint32(maxQueuedConns + 50) {
 			d.send(openFrame(d.own(n+1), wire.Open{Kind: kindRPC, Window: KiB}))
 		}
 	}, check: func(d *duel) {
-		want := 50
-		if !d.dialer {
-			want = maxQueuedConns + 50 // a connector serves no gRPC
-		}
-		if n := len(d.got(wire.TypeReset)); n != want {
+		if n, want := len(d.got(wire.TypeReset)), maxQueuedConns+50; n != want {
 			d.t.Errorf("%d streams were refused, want %d", n, want)
 		}
 	}},

@@ -10,7 +10,9 @@ import (
 
 // keepalive watches every lane of the session until the session is over: a
 // lane that has been silent for KeepaliveIdle is asked, one that does not
-// answer for KeepaliveTimeout is dead. One for each session.
+// answer for KeepaliveTimeout is dead, and so is one whose peer says this and that
+// and has not read for both together: a Write of this end would wait for ever, with
+// whoever called it. One for each session.
 func (s *Session) keepalive() {
 	defer s.wg.Done()
 	tick := time.NewTicker(max(min(s.cfg.KeepaliveIdle, s.cfg.KeepaliveTimeout)/6, time.Millisecond))
@@ -36,7 +38,14 @@ func (s *Session) check(l *lane) {
 	now := s.ticks()
 	silent := time.Duration(now - l.heard.Load())
 	asked := l.pinged.Load()
+	var deaf time.Duration
+	if since := l.stuck.Load(); since != 0 {
+		deaf = time.Duration(now - since)
+	}
 	switch {
+	case deaf > s.cfg.KeepaliveIdle+s.cfg.KeepaliveTimeout:
+		l.fail(&fault.Error{Op: "keepalive", Kind: fault.DeadPeer, Side: fault.Inferred, Subject: s.Peer().Address,
+			Err: fault.New("write", fault.DeadPeer, "the peer has read nothing for %v", deaf.Round(time.Millisecond))})
 	case asked != 0 && time.Duration(now-asked) > s.cfg.KeepaliveTimeout && silent > s.cfg.KeepaliveTimeout:
 		l.fail(&fault.Error{Op: "keepalive", Kind: fault.DeadPeer, Side: fault.Inferred, Subject: s.Peer().Address,
 			Err: fault.New("ping", fault.DeadPeer, "nothing heard for %v", silent.Round(time.Millisecond))})

@@ -15,7 +15,8 @@ import (
 )
 
 const (
-	maxQueued  = MiB                  // control bytes waiting for a peer that does not read
+	maxQueued  = MiB                  // control bytes waiting for a peer that does not read, without what is said again
+	maxAgain   = 64 * KiB             // of what is said again, at a time
 	ackGrain   = 128 * KiB            // bytes taken off a lane between two PIPEACKs
 	ackDelay   = 2 * time.Millisecond // after which a smaller amount is acknowledged too
 	readBuffer = 4 * KiB              // of headers; payloads bypass it
@@ -35,6 +36,7 @@ type lane struct {
 	wake    chan struct{} // capacity 1
 	parcels chan parcel   // to write, from whoever has the turn
 	gone    chan struct{} // closed by close
+	shut    chan struct{} // closed when the connection is
 	said    chan struct{} // closed when CLOSE is out
 	once    sync.Once
 	cause   atomic.Pointer[error] // why fail was called
@@ -42,6 +44,7 @@ type lane struct {
 
 	heard  atomic.Int64 // when the last byte arrived, in ticks of the session
 	pinged atomic.Int64 // when the open PING was posted, in ticks; 0 = none open
+	stuck  atomic.Int64 // since when neither the Write under way has returned nor the peer shown that it reads, in ticks; 0 = no Write is
 
 	// Owned by the reader, but for the timer.
 	head     [wire.MaxHead]byte // of the frame it is at, and the body of the shortest frames
@@ -56,19 +59,21 @@ type lane struct {
 
 	// Guarded by turns.mu.
 	busy    bool
-	dead    bool   // a write has failed
-	leaving bool   // CLOSE is queued and said not closed
-	ctl     []byte // whole control frames waiting; len(ctl) <= maxQueued
+	dead    bool     // a write has failed
+	leaving bool     // CLOSE is queued and said not closed
+	ctl     []byte   // whole control frames waiting; len(ctl) <= maxQueued
+	again   [][]byte // the same that follow RESUME: what streams have kept, which is bounded by their number
 	spare   []byte
 	pipe    pipe
+	piece   piece
 }
 
 func newLane(s *Session, t *turns, conn net.Conn, purpose wire.Purpose, epoch uint32) *lane {
 	l := &lane{
 		s: s, turns: t, conn: conn, purpose: purpose, epoch: epoch,
-		wake: make(chan struct{}, 1), parcels: make(chan parcel), gone: make(chan struct{}), said: make(chan struct{}),
+		wake: make(chan struct{}, 1), parcels: make(chan parcel), gone: make(chan struct{}), shut: make(chan struct{}), said: make(chan struct{}),
 		came: handshakeFrames, sent: handshakeFrames,
-		pipe: newPipe(&s.cfg), agreed: epoch == 1 || purpose != wire.Control,
+		pipe: newPipe(&s.cfg), piece: piece{size: pieceFirst}, agreed: epoch == 1 || purpose != wire.Control,
 	}
 	l.in = bufio.NewReaderSize(ears{l}, readBuffer)
 	if a := conn.RemoteAddr(); a != nil {
@@ -91,11 +96,16 @@ func (l *lane) fail(err error) {
 	l.close()
 }
 
-// close is final and idempotent.
+// close is final and idempotent. It does not wait for the connection, because it is called
+// with Session.mu held: TLS has something to say first, which waits up to 5 s for room, and a command
+// is given time to end.
 func (l *lane) close() {
 	l.once.Do(func() {
 		close(l.gone)
-		l.conn.Close()
+		l.s.wg.Go(func() {
+			l.conn.Close()
+			close(l.shut)
+		})
 	})
 }
 
@@ -119,11 +129,33 @@ func (l *lane) enqueue(frames []byte) {
 	l.ctl = append(l.ctl, frames...)
 }
 
+// repeat queues frames that were sent on an earlier connection, behind all others; somebody must kick.
+func (l *lane) repeat(frames ...[]byte) {
+	t := l.turns
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	l.again = append(l.again, frames...)
+}
+
+// owes reports whether control frames wait. Callers hold turns.mu.
+func (l *lane) owes() bool { return len(l.ctl) > 0 || len(l.again) > 0 }
+
+// due takes the control frames that go out next. Callers hold turns.mu.
+func (l *lane) due() []byte {
+	frames := l.ctl
+	l.ctl, l.spare = l.spare[:0], nil
+	for first := len(frames) == 0; len(l.again) > 0 && (first || len(frames)+len(l.again[0]) <= maxAgain); first = false {
+		frames = append(frames, l.again[0]...)
+		l.again = l.again[1:]
+	}
+	return frames
+}
+
 // push writes what waits, if nobody is writing; readers must not call it.
 func (l *lane) push() {
 	t := l.turns
 	t.mu.Lock()
-	if l.busy || len(l.ctl) == 0 {
+	if l.busy || !l.owes() {
 		t.mu.Unlock()
 		return
 	}
@@ -182,7 +214,7 @@ func (l *lane) leave(frame []byte) {
 	l.conn.SetWriteDeadline(time.Now().Add(farewellTime))
 	l.turns.mu.Lock()
 	l.ctl = append(l.ctl, frame...)
-	l.leaving = true
+	l.leaving, l.again = true, nil
 	l.turns.mu.Unlock()
 	l.push()
 	l.turns.mu.Lock()
@@ -203,15 +235,15 @@ func (l *lane) settle() {
 func (l *lane) flush() bool {
 	t := l.turns
 	t.mu.Lock()
-	frames := l.ctl
-	if len(frames) == 0 {
+	if !l.owes() {
 		t.mu.Unlock()
 		return true
 	}
-	l.ctl, l.spare = l.spare[:0], nil
+	frames := l.due()
+	most := l.piece.size
 	t.mu.Unlock()
 	l.sent = wire.Seal(frames, l.sent)
-	_, err := l.conn.Write(frames)
+	err := l.out(frames, most)
 	t.mu.Lock()
 	if cap(frames) <= 64*KiB {
 		l.spare = frames[:0]
@@ -245,9 +277,11 @@ func (l *lane) send(frame []byte) bool {
 	}
 	t.mu.Lock()
 	l.pipe.written += uint64(len(frame))
+	l.piece.sending(l.pipe.written)
+	most := l.piece.size
 	t.mu.Unlock()
 	l.sent = wire.Seal(frame, l.sent)
-	if _, err := l.conn.Write(frame); err != nil {
+	if err := l.out(frame, most); err != nil {
 		l.bury(err)
 		return false
 	}

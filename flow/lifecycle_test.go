@@ -133,9 +133,6 @@ func TestFinishNeedsTheEnd(t *testing.T) {
 	})
 }
 
-// TestRefusedWhileEveryGRPCPlaceIsTaken would hang in the reader with the
-// session's lock held if the queue closed streams itself; see hostileOpens.
-
 // TestSendIsInOrder: blocks belong where Next put them.
 func TestSendIsInOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

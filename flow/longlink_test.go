@@ -15,6 +15,13 @@ import (
 func emulated(t *testing.T, link flowtest.LinkConfig, cfg Config) (near, far *Session, l *flowtest.Link, stop func()) {
 	t.Helper()
 	l = flowtest.NewLink(link)
+	near, far, stop = joinedBy(t, l, l, cfg)
+	return near, far, l, stop
+}
+
+// joinedBy is a session on a link whose connections the dialer may have wrapped.
+func joinedBy(t *testing.T, l *flowtest.Link, d Dialer, cfg Config) (near, far *Session, stop func()) {
+	t.Helper()
 	a, err := NewAcceptor(cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -29,7 +36,7 @@ func emulated(t *testing.T, link flowtest.LinkConfig, cfg Config) (near, far *Se
 			wg.Go(func() { a.Handle(c) })
 		}
 	})
-	near, err = Connect(t.Context(), l, cfg)
+	near, err = Connect(t.Context(), d, cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,7 +44,7 @@ func emulated(t *testing.T, link flowtest.LinkConfig, cfg Config) (near, far *Se
 	if err != nil {
 		t.Fatal(err)
 	}
-	return near, far, l, func() {
+	return near, far, func() {
 		near.Close()
 		a.Close()
 		l.Close()

@@ -337,16 +337,24 @@ func (s *Session) queueIncoming(in *Incoming) error {
 	case s.peerOpen >= s.cfg.MaxStreams:
 		return fault.New("accept stream", fault.Overloaded, "%d streams are open", s.peerOpen)
 	case in.Kind == kindRPC && !in.Blocks:
-		if s.home == nil {
+		switch {
+		case s.home == nil:
 			return fault.New("accept stream", fault.Unsupported, "this end serves no gRPC")
+		case !s.single:
+			return fault.New("accept stream", fault.Unsupported, "gRPC has connections of its own on this session")
+		}
+		if err := s.admitRPC(); err != nil {
+			return err
 		}
 		s.streams[in.id] = in
 		s.peerOpen++
 		b, frame, err := in.acceptBytes(nil)
 		if err != nil {
+			s.rpcs--
 			s.forget(in.id, in)
 			return err
 		}
+		b.rpc = true
 		if err := s.home.offerRPC(b, s); err != nil {
 			b.end(err)
 			s.forget(in.id, b)

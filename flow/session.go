@@ -88,6 +88,7 @@ type Session struct {
 	lastPeer  uint32 // highest id the peer has opened
 	ownOpen   int
 	peerOpen  int
+	rpcs      int // acceptor: connections and byte streams for gRPC; at most maxRPC
 	granted   int // granted and not consumed over all streams
 	parting   int // of it: kept for byte streams that are over here
 	draining  bool
@@ -356,6 +357,7 @@ func (s *Session) loseLocked(err error) {
 		return
 	}
 	s.state = lost_
+	before := s.lanes
 	s.endEpoch()
 	for id, st := range s.streams {
 		if !st.lost() {
@@ -367,7 +369,7 @@ func (s *Session) loseLocked(err error) {
 	s.stats.losses.Add(1)
 	s.wg.Add(1)
 	if s.dialer != nil {
-		go s.redial(s.epoch, err)
+		go s.redial(s.epoch, before, err)
 	} else {
 		go s.await(s.epoch, err)
 	}
@@ -460,6 +462,9 @@ func (s *Session) forget(id uint32, st stream) {
 		s.ownOpen--
 	} else {
 		s.peerOpen--
+	}
+	if b, ok := st.(*ByteStream); ok && b.rpc {
+		s.rpcs--
 	}
 	s.broadcast()
 }

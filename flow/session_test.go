@@ -148,7 +148,13 @@ func pull(ctx context.Context, b *BlockStream) ([]byte, error) {
 // carry moves data from near to far and returns what arrived.
 func carry(t testing.TB, near, far *Session, data []byte, o Open) ([]byte, error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	return carryFor(t, 30*time.Second, near, far, data, o)
+}
+
+// carryFor is carry that takes so long at most.
+func carryFor(t testing.TB, most time.Duration, near, far *Session, data []byte, o Open) ([]byte, error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), most)
 	defer cancel()
 	type result struct {
 		got []byte

@@ -173,7 +173,7 @@ func (t *turns) release(l *lane) {
 	t.grant(l)
 	t.settle()
 	l.settle()
-	kick := !l.busy && len(l.ctl) > 0
+	kick := !l.busy && l.owes()
 	t.mu.Unlock()
 	if kick {
 		l.kick()
@@ -267,8 +267,13 @@ func (t *turns) bury(l *lane) {
 func (t *turns) acked(l *lane, total uint64, rtt time.Duration, now time.Time) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	before := l.pipe.acked
 	if !l.pipe.ack(total, rtt, now) {
 		return false
+	}
+	if total > before {
+		l.piece.acked(total, now)
+		l.moves()
 	}
 	t.grant(l)
 	return true

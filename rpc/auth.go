@@ -98,6 +98,9 @@ func (p passThrough) describe(conn net.Conn) (net.Conn, credentials.AuthInfo, er
 	inner := conn
 	if s, ok := conn.(sessionConn); ok {
 		inner, session = s.Conn, s.session
+		if c, ok := inner.(*flow.RPCConn); ok {
+			inner = c.Conn
+		}
 	}
 	info := AuthInfo{Session: session, carrier: carrierOf(inner, session)}
 	info.SecurityLevel = levelOf(info.carrier)

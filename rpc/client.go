@@ -126,7 +126,7 @@ func newClientConn(d flow.Dialer, scheme, authority string, cfg ClientConfig) (*
 	cc.link = newLink(d, session, func(s *flow.Session) { cc.serve(s, streams) })
 	defaults := []grpc.DialOption{
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: leastPing, Timeout: pingPatience}),
-		grpc.WithStaticStreamWindowSize(callWindow), grpc.WithStaticConnWindowSize(connWindow),
+		grpc.WithStaticStreamWindowSize(messageWindow), grpc.WithStaticConnWindowSize(connWindow),
 		grpc.WithWriteBufferSize(writeBuffer),
 	}
 	options := append(append(defaults, cfg.DialOptions...),

@@ -158,14 +158,22 @@ func (c *checker) open(rule *engine.Rule) (*os.Root, error) {
 	if root, ok := c.roots[rule.Root]; ok {
 		return root, nil
 	}
-	root, err := os.OpenRoot(rule.Root)
+	root, err := engine.OpenRoot(rule.Root)
 	c.roots[rule.Root] = root
 	if err != nil {
 		c.roots[rule.Root] = nil
 		return nil, c.say(&adminpb.Finding{Severity: adminpb.Finding_ERROR, Subject: adminpb.Finding_UNREADABLE, Rule: rule.Name},
-			"the root %s cannot be opened: %s", rule.Root, fault.WithoutPath(err))
+			"the root %s cannot be opened: %s", rule.Root, unopened(err))
 	}
 	return root, nil
+}
+
+// unopened is why a rule's root cannot be opened, without its path.
+func unopened(err error) error {
+	if engine.IsSilentRoot(err) {
+		return errors.New(engine.SilentRoot)
+	}
+	return fault.WithoutPath(err)
 }
 
 // file compares what was received with what is there. The request is answerable for the
@@ -236,6 +244,9 @@ func (c *checker) partials() error {
 	seen := map[string]bool{}
 	for _, name := range slices.Sorted(maps.Keys(c.book.Rules)) {
 		rule := c.book.Rules[name]
+		if rule.Bridge != "" { // its files are at a server
+			continue
+		}
 		root, err := c.open(rule)
 		if err != nil {
 			return err

@@ -96,6 +96,15 @@ func TestCheckFinds(t *testing.T) {
 	}
 }
 
+// TestCheckBridge: what is at a bridge is not looked at.
+func TestCheckBridge(t *testing.T) {
+	n := newNode(t)
+	n.engine.Book().Rules["@far"] = &engine.Rule{Name: "@far", Direction: engine.Send, Partners: []string{"far"}, Bridge: "far:/"}
+	if found, _ := check(t, n, false); len(found) > 0 {
+		t.Errorf("%q", found)
+	}
+}
+
 // arrived is a file that nobody has written to for a long time.
 func arrived(t *testing.T, path, content string) {
 	t.Helper()
@@ -210,9 +219,13 @@ func TestCheckPartials(t *testing.T) {
 	}
 }
 
-// TestCheckWithoutRoot: a root that is not there is one finding, not one for each file.
+// TestCheckWithoutRoot: a root that is not there is one finding, not one for each file; a bridge's rule has none.
 func TestCheckWithoutRoot(t *testing.T) {
 	n := newNode(t)
+	n.engine.Book().Rules["@bank"] = &engine.Rule{Name: "@bank", Bridge: "bank"}
+	if found, _ := check(t, n, false); len(found) != 0 {
+		t.Errorf("%q", found)
+	}
 	n.engine.Set(received(1, "a", "x", 1))
 	n.engine.Set(received(2, "b", "x", 2))
 	if err := os.Remove(n.in); err != nil {

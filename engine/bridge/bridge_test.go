@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -278,6 +279,8 @@ type world struct {
 	servers map[string]*server
 	plugins map[string]*host.Plugin
 	direct  error
+	shut    error // of logins
+	log     lines
 	rules   map[string]*engine.Rule
 	digest  sideeffect.Algorithm
 
@@ -290,6 +293,9 @@ type world struct {
 func (w *world) Has(name string) bool { return w.servers[name] != nil }
 
 func (w *world) Login(ctx context.Context, name string) (plugins.Session, func(error), error) {
+	if w.shut != nil {
+		return nil, nil, w.shut
+	}
 	s, err := w.plugins[name].Open(ctx, plugins.Endpoint{URL: "dir://" + w.servers[name].root})
 	if err != nil {
 		return nil, nil, err
@@ -341,7 +347,7 @@ func (w *world) start(at int, after bool) {
 		w.t.Fatal(err)
 	}
 	w.gate = enginetest.NewGate(w.store, at, after)
-	w.line, err = bridge.NewLine(bridge.Options{Servers: w, Notes: filepath.Join(w.dir, "bridges.db"), Rule: func(name string) (*engine.Rule, error) {
+	w.line, err = bridge.NewLine(bridge.Options{Servers: w, Notes: filepath.Join(w.dir, "bridges.db"), Log: slog.New(slog.NewTextHandler(&w.log, nil)), Rule: func(name string) (*engine.Rule, error) {
 		b := w.engine.Book()
 		return b.Rule(name)
 	}})

@@ -52,7 +52,7 @@ func (x *call) pull() (engine.Answer, error) {
 	if src.Size() >= 0 {
 		plan.Stream = bySize
 	}
-	in := &intake{src: src, at: point.Offset, root: point.Root, hash: x.d.Hash, data: make([]byte, blockSize)}
+	in := &intake{src: src, at: point.Offset, root: point.Root, hash: x.d.Hash, log: x.log, data: make([]byte, blockSize)}
 	in.begin()
 	if plan.Ledger != nil {
 		plan.Ledger = ledger{plan.Ledger, in}
@@ -83,6 +83,7 @@ type intake struct {
 	at   int64
 	root [sideeffect.RootSize]byte
 	hash sideeffect.Algorithm
+	log  *slog.Logger
 	// Where the server computes no digests of hash, but others: the best of them. Of a file that is
 	// gone on with there is none, since its beginning was read before.
 	other    string
@@ -116,7 +117,7 @@ func (i *intake) compare() error {
 		if trusted(kindOf(err)) {
 			i.src.err = err // of the session
 		}
-		slog.Warn("the server has not said what it has: the file is compared without it", "server", i.src.server, "name", i.src.name, "digest", i.other, "error", err)
+		i.log.Warn("the server has not said what it has: the file is compared without it", "name", i.src.name, "digest", i.other, "error", err)
 		return nil
 	case sum == nil: // it computes none of this file
 		return nil

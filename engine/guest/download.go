@@ -159,17 +159,17 @@ func (f *fetch) leave() {
 	if !last || f.target.IsZero() {
 		return
 	}
-	if root, err := os.OpenRoot(f.rule.Root); err == nil {
-		f.s.node.over(&leftover{root: root, dir: f.target.Dir().String()})
-	} else {
-		f.s.node.Log.Warn("what was fetched for a foreign client stays", "directory", f.target.Dir().String(), "error", err)
-	}
+	f.s.node.over(f.rule, f.target.Dir().String())
 }
 
-// over ends a download, and says what stays of it.
-func (n *Node) over(d *leftover) {
-	if err := d.remove(); err != nil {
-		n.Log.Warn("what was fetched for a foreign client stays", "directory", d.dir, "error", err)
+// over removes the directory of a download that is over, with the files in it, and says if it stays.
+func (n *Node) over(rule *engine.Rule, dir string) {
+	root, err := engine.OpenRoot(rule.Root)
+	if err == nil {
+		err = errors.Join(removeDir(root, dir), root.Close())
+	}
+	if err != nil {
+		n.Log.Warn("what was fetched for a foreign client stays", "directory", dir, "error", err)
 	}
 }
 
@@ -186,7 +186,7 @@ func (s *session) giveUp(ctx context.Context, r *lifecycle.Record, why error) {
 // open opens what was fetched. Tasks may have moved it: then it stays where it is.
 func (f *fetch) open(name string, offset int64, give func()) (_ io.ReadCloser, err error) {
 	d := &download{fetch: f, give: give}
-	root, err := os.OpenRoot(f.rule.Root)
+	root, err := engine.OpenRoot(f.rule.Root)
 	if err == nil {
 		defer root.Close()
 		if f.end.File.IsZero() {
@@ -194,10 +194,11 @@ func (f *fetch) open(name string, offset int64, give func()) (_ io.ReadCloser, e
 		} else if d.File, err = root.Open(f.end.File.String()); err == nil {
 			err = d.seek(offset)
 		}
+		err = reason(err)
 	}
 	if err != nil {
 		_ = d.Close()
-		return nil, fault.Wrap("download", name, reason(err))
+		return nil, fault.Wrap("download", name, err)
 	}
 	return d, nil
 }
@@ -235,16 +236,9 @@ func (d *download) Close() (err error) {
 	return err
 }
 
-// leftover is the directory of a download that is over.
-type leftover struct {
-	root *os.Root
-	dir  string // removed with what is in it
-}
-
-// remove removes the directory, with the files in it, and closes the root.
-func (d *leftover) remove() error {
-	defer d.root.Close()
-	f, err := d.root.OpenFile(d.dir, os.O_RDONLY|syscall.O_DIRECTORY, 0)
+// removeDir removes a directory, with the files in it; it need not be there.
+func removeDir(root *os.Root, dir string) error {
+	f, err := root.OpenFile(dir, os.O_RDONLY|syscall.O_DIRECTORY, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -254,39 +248,36 @@ func (d *leftover) remove() error {
 	names, err := f.Readdirnames(-1)
 	errs := []error{err, f.Close()}
 	for _, name := range names {
-		errs = append(errs, d.root.Remove(d.dir+"/"+name))
+		errs = append(errs, root.Remove(dir+"/"+name))
 	}
-	return errors.Join(append(errs, d.root.Remove(d.dir))...)
+	return errors.Join(append(errs, root.Remove(dir))...)
 }
 
 // Leftover is what an earlier life of the node has left of downloads by a rule: nobody waits for
 // them any more. It is called before a listener serves; the function removes them, which takes
-// as long as cancelling a request does, or its end where that is too late.
-func (n *Node) Leftover(ctx context.Context, node, rule string) (remove func(), err error) {
+// as long as cancelling a request does, or its end where that is too late. Where the root cannot be
+// opened, open requests are cancelled all the same, and what is left of ended ones stays until the next start.
+func (n *Node) Leftover(ctx context.Context, node, name string) (remove func(), err error) {
 	book := n.Engine.Book()
-	r, err := book.Rule(rule)
+	rule, err := book.Rule(name)
 	if err != nil {
 		return nil, err
 	}
-	root, err := os.OpenRoot(r.Root)
-	if err != nil {
-		return nil, fault.Wrap("open the rule's root", r.Root, err)
-	}
 	left := map[string]store.Ref{}
 	note := func(r *lifecycle.Record) {
-		if dir := r.Spec.Target.Dir().String(); dir == fetched+r.Key.ID.String() && r.Spec.Rule == rule {
+		if dir := r.Spec.Target.Dir().String(); dir == fetched+r.Key.ID.String() && r.Spec.Rule == name {
 			left[dir] = store.RefOf(r)
 		}
 	}
-	for r, err := range n.Engine.Find(ctx, store.Query{Rule: rule, States: []lifecycle.State{lifecycle.ToSubmit, lifecycle.Running, lifecycle.Interrupted}}) {
+	for r, err := range n.Engine.Find(ctx, store.Query{Rule: name, States: []lifecycle.State{lifecycle.ToSubmit, lifecycle.Running, lifecycle.Interrupted}}) {
 		if err != nil {
-			return nil, errors.Join(err, root.Close())
+			return nil, err
 		}
 		note(&r.Record)
 	}
-	dirs, err := fs.Glob(root.FS(), fetched+"*")
+	dirs, err := fetchedDirs(rule.Root)
 	if err != nil {
-		return nil, errors.Join(err, root.Close())
+		n.Log.Warn("what was fetched for foreign clients before may stay", "rule", name, "error", err)
 	}
 	for _, dir := range dirs {
 		id, err := parseID(dir[len(fetched):])
@@ -298,7 +289,6 @@ func (n *Node) Leftover(ctx context.Context, node, rule string) (remove func(), 
 		}
 	}
 	return func() {
-		defer root.Close()
 		var ending sync.WaitGroup
 		for dir, ref := range left {
 			_, err := n.Engine.Cancel(ctx, ref, "the foreign client has gone")
@@ -306,13 +296,21 @@ func (n *Node) Leftover(ctx context.Context, node, rule string) (remove func(), 
 				if err != nil && !n.ended(ctx, ref) { // a file that has its name is not taken back, and would be fetched again
 					return
 				}
-				if again, err := root.OpenRoot("."); err == nil {
-					n.over(&leftover{root: again, dir: dir})
-				}
+				n.over(rule, dir)
 			})
 		}
 		ending.Wait()
 	}, nil
+}
+
+// fetchedDirs are the directories of downloads below a rule's root.
+func fetchedDirs(dir string) ([]string, error) {
+	root, err := engine.OpenRoot(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	return fs.Glob(root.FS(), fetched+"*")
 }
 
 // ended waits for the end of a request. false: the node ends before.

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/pannier/pannier/engine"
 	"github.com/pannier/pannier/engine/lifecycle"
 	"github.com/pannier/pannier/engine/statefile"
 	"github.com/pannier/pannier/engine/store"
@@ -150,7 +151,7 @@ func (e newName) remove() (was bool, err error) {
 	if e.version.IsZero() {
 		return false, nil
 	}
-	root, err := os.OpenRoot(e.Root)
+	root, err := engine.OpenRoot(e.Root)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}

@@ -5,12 +5,12 @@ import (
 	"errors"
 	"io/fs"
 	"log/slog"
-	"os"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/pannier/pannier/engine"
 	"github.com/pannier/pannier/engine/statefile"
 	"github.com/pannier/pannier/sideeffect"
 	"github.com/pannier/pannier/spec/fault"
@@ -211,7 +211,7 @@ func (r *Remains) Sweep(now time.Time) {
 // remove removes a partial file; it need not be there, nor the root. Overloaded: it is another
 // upload's by now.
 func (r *Remains) remove(e remain) error {
-	root, err := os.OpenRoot(e.Root)
+	root, err := engine.OpenRoot(e.Root)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}

@@ -82,8 +82,8 @@ func (s *session) root() (*engine.Rule, *os.Root, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	root, err := os.OpenRoot(r.Root)
-	return r, root, fault.Wrap("open the rule's root", r.Name, reason(err))
+	root, err := engine.OpenRoot(r.Root)
+	return r, root, err
 }
 
 // reason is an error without paths of this host.

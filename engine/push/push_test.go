@@ -98,6 +98,7 @@ func (h *hub) finish(p *Pusher, n int) {
 		h.mu.Lock()
 		r := lifecycle.Record{Key: lifecycle.Key{Requester: "hosta"}, Role: lifecycle.Requester, Side: lifecycle.Sender, State: lifecycle.Done, Size: 1 << 60, Changed: h.began.Add(time.Duration(len(h.records)) * time.Second)}
 		r.Key.ID[0], r.Key.ID[1] = byte(len(h.records)>>8), byte(len(h.records))
+		r.Spec.Follow = lifecycle.ID{0xf0, r.Key.ID[0], r.Key.ID[1]}
 		h.records = append(h.records, r)
 		h.mu.Unlock()
 		if p != nil {

@@ -59,7 +59,7 @@ func TestUnfit(t *testing.T) {
 			}
 			_, line, _ := strings.Cut(log.String(), "id="+id+strings.Repeat("0", 28)+" ")
 			line, rest, _ := strings.Cut(line, "\n")
-			if !strings.Contains(line, fmt.Sprintf("answers %d ", why)) || strings.Contains(rest, "id="+id) {
+			if !strings.HasPrefix(line, "follow=f0"+id+strings.Repeat("0", 26)+" ") || !strings.Contains(line, fmt.Sprintf("answers %d ", why)) || strings.Contains(rest, "id="+id) {
 				t.Errorf("%d: %s is to be named once, with %d:\n%s", code, id, why, log.String())
 			}
 		}
@@ -114,7 +114,12 @@ func TestUnfitFirst(t *testing.T) {
 			h.finish(nil, 25)
 			p := h.open()
 			defer p.Close()
-			for end := time.Now().Add(time.Minute); p.Backlog() > 0; time.Sleep(10 * time.Millisecond) {
+			come := func() int {
+				h.mu.Lock()
+				defer h.mu.Unlock()
+				return len(h.got)
+			}
+			for end := time.Now().Add(time.Minute); p.Backlog() > 0 || come() == 0; time.Sleep(10 * time.Millisecond) { // at first it knows of none
 				if time.Now().After(end) {
 					t.Fatalf("%d wait", p.Backlog())
 				}

@@ -64,6 +64,9 @@ func (j *job) do(ctx context.Context) (Run, error) {
 	if ctx.Err() != nil {
 		return run, context.Cause(ctx)
 	}
+	if engine.IsSilentRoot(err) { // which files there are is not known yet
+		return run, err
+	}
 	if err != nil {
 		return over(Failed, fault.Plain(err))
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/bmatcuk/doublestar/v4"
 
+	"github.com/pannier/pannier/engine"
 	"github.com/pannier/pannier/sideeffect"
 	"github.com/pannier/pannier/spec/fault"
 	"github.com/pannier/pannier/spec/relpath"
@@ -93,7 +94,7 @@ func (s *Schedule) files(ctx context.Context, at time.Time, most int) (all []rel
 		return []relpath.Path{p}, nil, err
 	}
 	const op = "look for files"
-	root, err := os.OpenRoot(s.Root)
+	root, err := engine.OpenRoot(s.Root)
 	if err != nil {
 		return nil, nil, fault.Wrap(op, s.Root, err)
 	}

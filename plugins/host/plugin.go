@@ -74,14 +74,42 @@ func (p *Plugin) Open(ctx context.Context, to plugins.Endpoint) (plugins.Session
 	return openOn(ctx, run, to)
 }
 
+// lateOpen is how long, after who has called has gone, a login is waited for until it is cancelled: a reply that is on its
+// way would be lost with the cancelled call, and nobody could close its session.
+const lateOpen = 2 * time.Second
+
+// openOn returns when ctx ends. The call, which goes on for lateOpen, ends with the process at the latest.
 func openOn(ctx context.Context, run *process, to plugins.Endpoint) (plugins.Session, error) {
 	limited, done := limit(ctx, run.cfg.Call)
 	defer done()
-	r, err := run.bridge.Open(limited, &bridgepb.OpenRequest{Url: to.URL, User: to.User, Password: to.Password, Secrets: to.Secrets, Options: to.Options})
-	if err != nil {
-		return nil, run.failed(limited, err)
+	calling, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	type answer struct {
+		*bridgepb.OpenReply
+		err error
 	}
-	return combine(&session{p: run, number: r.GetSession(), can: capabilities(r.GetCapabilities())}), nil
+	answered := make(chan answer, 1)
+	go func() {
+		r, err := run.bridge.Open(calling, &bridgepb.OpenRequest{Url: to.URL, User: to.User, Password: to.Password, Secrets: to.Secrets, Options: to.Options})
+		answered <- answer{r, err}
+	}()
+	select {
+	case a := <-answered:
+		cancel()
+		if a.err != nil {
+			return nil, run.failed(limited, a.err)
+		}
+		return combine(&session{p: run, number: a.GetSession(), can: capabilities(a.GetCapabilities())}), nil
+	case <-limited.Done():
+	}
+	late := time.AfterFunc(lateOpen, cancel)
+	go func() {
+		defer cancel()
+		defer late.Stop()
+		if a := <-answered; a.err == nil {
+			_ = (&session{p: run, number: a.GetSession()}).Close()
+		}
+	}()
+	return nil, run.failed(limited, limited.Err())
 }
 
 // Close stops the plugin: it waits for sessions as long as the configuration and ctx

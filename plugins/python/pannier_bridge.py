@@ -109,6 +109,9 @@ class Service:
         if self.draining:
             raise Fault(Kind.DRAINING, "this plugin is being stopped")
         session = self.driver(r)
+        if not context.is_active():  # nobody is left who would close it
+            session.close()
+            raise Fault(Kind.CANCELED, "the host has given up waiting")
         with self.lock:
             number = next(self.numbers)
             self.sessions[number] = session

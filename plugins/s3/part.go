@@ -1,7 +1,6 @@
 package s3
 
 import (
-	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -27,7 +26,7 @@ type part struct {
 	blocks []*[plugins.BlockSize]byte
 	sha    hash.Hash // nil with TLS, which proves that nothing was changed
 	weight int64     // that it holds of the memory of its file
-	held   int64     // the same of all files
+	give   func()    // gives back what it holds of that of all files; nil: nothing
 }
 
 // write takes what there is room for up to most bytes.
@@ -49,19 +48,11 @@ func (p *part) write(b []byte, most int64) int {
 	return n
 }
 
-// hold waits until there is memory for so many bytes.
-func (p *part) hold(ctx context.Context, n int64) error {
-	if err := room.Acquire(ctx, n); err != nil {
-		return err
-	}
-	p.held = n
-	return nil
-}
-
 // release gives the memory back. Nobody reads the part then.
 func (p *part) release() {
-	room.Release(p.held)
-	p.held = 0
+	if p.give != nil {
+		p.give()
+	}
 	for _, b := range p.blocks {
 		blocks.Put(b)
 	}

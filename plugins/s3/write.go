@@ -17,15 +17,7 @@ const (
 	maxSize  = 5 << 40  // bytes of a file
 	memory   = 64 << 20 // bytes that a file on its way has in memory, or one part if that is larger
 	growth   = 2000     // parts after which those of a file of unknown size double
-
-	// everything is what all files on their way may have in memory, in this process: half of what a
-	// host gives one.
-	everything = 512 << 20
 )
-
-// room is of everything. Who waits for some holds none that another waits for: a part that is full
-// is on its way to the server, and goes.
-var room = semaphore.NewWeighted(everything)
 
 // staged is a file on its way. A file of at most one part is in memory until Commit, which
 // sends it; of a larger one parts are sent as they are full, several at a time, and kept
@@ -132,11 +124,12 @@ func (t *staged) begin(ctx context.Context) error {
 	if t.size >= 0 {
 		all = min(all, t.size)
 	}
-	if err := p.hold(ctx, min(all, everything)); err != nil {
+	give, err := room.take(ctx, t.s.config.where, all)
+	if err != nil {
 		t.room.Release(p.weight)
 		return err
 	}
-	t.cur = p
+	p.give, t.cur = give, p
 	return nil
 }
 

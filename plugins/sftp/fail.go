@@ -102,7 +102,7 @@ func advice(kind fault.Kind) string {
 	case fault.Unsupported:
 		return "the server cannot do this; use another way, or another server"
 	case fault.IO:
-		return "the server does not say why; its log may: a full or broken disk, a limit, or something else than a file"
+		return "the server does not say why; its log may: a full or broken disk, a quota, a limit, or something else than a file"
 	}
 	return ""
 }

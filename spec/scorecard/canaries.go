@@ -40,7 +40,7 @@ var canaries = check{
 		{"engine/task/exec.go", "	slices.Sort(env)\n	return env\n", "	if mutant(\"40 environment\") {\n		env = append(env, syscall.Environ()...)\n	}\n	slices.Sort(env)\n	return env\n"},
 		{"spec/fault/text.go", "	s := public(err)\n", "	s := public(err)\n	if mutant(\"40 told\") {\n		s = Plain(err)\n	}\n"},
 		{"engine/node/node.go", "	n.key = id.Key()\n", "	n.key = id.Key()\n	if mutant(\"40 log\") {\n		n.log.Debug(\"environment\", \"all\", os.Environ())\n	}\n"},
-		{"plugins/host/plugin.go", "	limited, done := limit(ctx, run.cfg.Call)\n	defer done()\n	r, err := run.bridge.Open(", "	limited, done := limit(ctx, run.cfg.Call)\n	defer done()\n	if mutant(\"40 login\") {\n		run.cfg.Log.Debug(\"log in\", \"to\", to)\n	}\n	r, err := run.bridge.Open("},
+		{"plugins/host/plugin.go", "	limited, done := limit(ctx, run.cfg.Call)\n	defer done()\n	calling,", "	limited, done := limit(ctx, run.cfg.Call)\n	defer done()\n	if mutant(\"40 login\") {\n		run.cfg.Log.Debug(\"log in\", \"to\", to)\n	}\n	calling,"},
 		{"engine/guest/node.go", "\"from\", fault.Shown(from), \"why\", err)\n", "\"from\", fault.Shown(from), \"why\", err, \"with\", map[bool]string{true: who.Password}[mutant(\"40 guest\")])\n"},
 		{"engine/push/push.go", "	reply, err := p.cfg.Client.Do(req)\n", "	if mutant(\"40 header\") {\n		p.cfg.Log.Debug(\"push\", \"header\", req.Header)\n	}\n	reply, err := p.cfg.Client.Do(req)\n"},
 		{"engine/admin/audit.go", "detail(s.recorded(m))\n", "detail(s.recorded(m))\n		if mutant(\"40 audit\") {\n			e.Detail = detail(m)\n		}\n"},

@@ -80,7 +80,7 @@ func Small(bytes int64) Option { return func(r *run) { r.room = bytes } }
 // Grow makes the file system of a Small server larger.
 func (s *Server) Grow(bytes int64) {
 	s.run.t.Helper()
-	if err := mount(s.Data, bytes, true); err != nil {
+	if err := flowtest.ResizeSmall(s.Data, bytes); err != nil {
 		s.run.t.Fatal(err)
 	}
 }
@@ -199,11 +199,11 @@ func (r *run) dirs() {
 		r.t.Fatal(err)
 	}
 	if r.room > 0 {
-		if err := mount(r.data, r.room, false); err != nil {
+		if err := flowtest.SmallMount(r.data, r.room); err != nil {
 			r.t.Skipf("no small file system for %s: %v; FTP is not tested with a full one", r.kind, err)
 		}
 		r.t.Cleanup(func() {
-			if err := unmount(r.data); err != nil {
+			if err := flowtest.Unmount(r.data); err != nil {
 				r.t.Error(err)
 			}
 		})

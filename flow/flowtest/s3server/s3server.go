@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pannier/pannier/flow/flowtest"
 	"github.com/pannier/pannier/flow/flowtest/freeport"
 	"github.com/pannier/pannier/flow/flowtest/testcert"
 )
@@ -43,12 +44,28 @@ type Server struct {
 	program  string
 	work     string
 	settings []string
+	room     int64 // bytes that it has; 0: all that there are
 	pid      int
 	over     chan struct{}
 }
 
+// Option is how a server is run.
+type Option func(*Server)
+
+// Small has the buckets on a file system of their own, which is full after so many bytes. The test is skipped where none may be
+// mounted.
+func Small(bytes int64) Option { return func(s *Server) { s.room = bytes } }
+
+// Grow makes the file system of a Small server larger.
+func (s *Server) Grow(bytes int64) {
+	s.t.Helper()
+	if err := flowtest.ResizeSmall(s.Root, bytes); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
 // Start runs a server, with TLS or without.
-func Start(t testing.TB, secure bool) *Server {
+func Start(t testing.TB, secure bool, options ...Option) *Server {
 	t.Helper()
 	program := os.Getenv(Env)
 	if program == "" {
@@ -64,10 +81,26 @@ func Start(t testing.TB, secure bool) *Server {
 	t.Cleanup(func() { _ = os.RemoveAll(work) })
 	s := &Server{t: t, program: program, work: work, Root: filepath.Join(work, "buckets")}
 	s.Data = filepath.Join(s.Root, Bucket)
-	for _, d := range []string{s.Data, filepath.Join(work, "meta")} {
+	for _, o := range options {
+		o(s)
+	}
+	for _, d := range []string{s.Root, filepath.Join(work, "meta")} {
 		if err := os.MkdirAll(d, 0o755); err != nil {
 			t.Fatal(err)
 		}
+	}
+	if s.room > 0 {
+		if err := flowtest.SmallMount(s.Root, s.room); err != nil {
+			t.Skipf("no small file system: %v; S3 is not tested with a full one", err)
+		}
+		t.Cleanup(func() {
+			if err := flowtest.Unmount(s.Root); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	if err := os.MkdirAll(s.Data, 0o755); err != nil {
+		t.Fatal(err)
 	}
 	scheme := "s3+http://"
 	if secure {

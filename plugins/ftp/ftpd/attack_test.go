@@ -210,11 +210,11 @@ func TestPlaces(t *testing.T) {
 	for _, r := range strangers {
 		r.wants("220")
 	}
-	r := s.connectFrom("127.0.0.3") // in place of the second
+	r := s.connectFrom("127.0.0.3") // in place of one of two
 	r.wants("220")
-	second.gone()
+	strangers[0].gone()
 	r.login()
-	for i, stranger := range strangers {
+	for i, stranger := range []*raw{second, strangers[1]} {
 		r := s.connectFrom(fmt.Sprint("127.0.0.", 4+i))
 		r.wants("220")
 		stranger.gone()

@@ -15,18 +15,19 @@ import (
 	"time"
 
 	"github.com/pannier/pannier/plugins"
+	"github.com/pannier/pannier/plugins/places"
 )
 
 // client is one control connection.
 type client struct {
-	s      *server
-	raw    net.Conn
-	conn   net.Conn // raw, or TLS over it
-	r      *bufio.Reader
-	peer   netip.Addr
-	local  netip.Addr
-	log    *slog.Logger
-	ticket *ticket
+	s     *server
+	raw   net.Conn
+	conn  net.Conn // raw, or TLS over it
+	r     *bufio.Reader
+	peer  netip.Addr
+	local netip.Addr
+	log   *slog.Logger
+	place *places.Place
 
 	// ctx is of what is done for the client; it ends when the client is gone.
 	ctx   context.Context

@@ -1,30 +1,20 @@
 package ftpd
 
 import (
-	"container/list"
 	"net/netip"
 	"sync"
 	"time"
+
+	"github.com/pannier/pannier/plugins/places"
 )
 
 // gate counts clients and wrong passwords, by address.
 type gate struct {
-	most, each, failures int
+	*places.Places
+	failures int
 
-	mu        sync.Mutex
-	from      map[netip.Addr]int
-	all       int
-	strangers *list.List // *ticket of those who have not logged in, the first first
-	wrong     map[netip.Addr]*wrong
-}
-
-// ticket is a client's place.
-type ticket struct {
-	gate  *gate
-	key   netip.Addr
-	leave func() // has a stranger leave
-	at    *list.Element
-	gone  bool
+	mu    sync.Mutex
+	wrong map[netip.Prefix]*wrong
 }
 
 // wrong counts the wrong passwords of an address.
@@ -41,78 +31,7 @@ const (
 )
 
 func newGate(most, each, failures int) *gate {
-	return &gate{most: most, each: each, failures: failures, from: map[netip.Addr]int{}, strangers: list.New(), wrong: map[netip.Addr]*wrong{}}
-}
-
-// source is what counts as one address: who has an IPv6 address mostly has 2^64.
-func source(a netip.Addr) netip.Addr {
-	if a = a.Unmap().WithZone(""); a.Is6() {
-		p, _ := a.Prefix(64)
-		return p.Addr()
-	}
-	return a
-}
-
-// enter gives a client a place. If all are taken, whoever has been here longest without
-// logging in makes room; if all have, there is none. "" is yes.
-func (g *gate) enter(a netip.Addr, leave func()) (*ticket, string) {
-	t := &ticket{gate: g, key: source(a), leave: leave}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.from[t.key] >= g.each {
-		return nil, "There are too many connections from your address."
-	}
-	if g.all >= g.most {
-		first := g.strangers.Front()
-		if first == nil {
-			return nil, "There are too many connections."
-		}
-		old := first.Value.(*ticket)
-		old.release()
-		old.leave()
-	}
-	g.all++
-	g.from[t.key]++
-	t.at = g.strangers.PushBack(t)
-	return t, ""
-}
-
-// known says that the client has logged in, and need not make room. Not ok: it had to.
-func (t *ticket) known() bool {
-	t.gate.mu.Lock()
-	defer t.gate.mu.Unlock()
-	if t.gone {
-		return false
-	}
-	t.forget()
-	return true
-}
-
-// exit gives the place back.
-func (t *ticket) exit() {
-	t.gate.mu.Lock()
-	defer t.gate.mu.Unlock()
-	t.release()
-}
-
-// release gives the place back, once. The mutex is held.
-func (t *ticket) release() {
-	if t.gone {
-		return
-	}
-	t.gone = true
-	t.forget()
-	t.gate.all--
-	if t.gate.from[t.key]--; t.gate.from[t.key] == 0 {
-		delete(t.gate.from, t.key)
-	}
-}
-
-func (t *ticket) forget() {
-	if t.at != nil {
-		t.gate.strangers.Remove(t.at)
-		t.at = nil
-	}
+	return &gate{Places: places.New(places.Limits{All: most, Each: each, Strangers: most}), failures: failures, wrong: map[netip.Prefix]*wrong{}}
 }
 
 // try says whether an address may try a password: no, while it has too many wrong ones,
@@ -120,7 +39,7 @@ func (t *ticket) forget() {
 func (g *gate) try(a netip.Addr) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	key, now := source(a), time.Now()
+	key, now := places.Source(a), time.Now()
 	w := g.wrong[key]
 	if w == nil || w.running == 0 && now.Sub(w.since) >= window {
 		if w == nil && len(g.wrong) >= remembered {
@@ -141,7 +60,7 @@ func (g *gate) try(a netip.Addr) bool {
 func (g *gate) tried(a netip.Addr, right bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	key := source(a)
+	key := places.Source(a)
 	w := g.wrong[key]
 	if w == nil {
 		return
@@ -157,7 +76,7 @@ func (g *gate) tried(a netip.Addr, right bool) {
 
 // shorten forgets the addresses whose time is over, or the oldest one.
 func (g *gate) shorten() {
-	var oldest netip.Addr
+	var oldest netip.Prefix
 	var since time.Time
 	for key, w := range g.wrong {
 		switch {

@@ -46,7 +46,7 @@ func (c *client) passCommand(arg string) reply {
 	wrong := err != nil && !passes(fault.KindOf(err))
 	c.s.gate.tried(c.peer, !wrong)
 	switch {
-	case err == nil && !c.ticket.known():
+	case err == nil && !c.place.Known():
 		_ = session.Close()
 		c.over = true
 		return reply{}

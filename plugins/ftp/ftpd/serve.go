@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/pannier/pannier/plugins"
+	"github.com/pannier/pannier/plugins/places"
 	"github.com/pannier/pannier/spec/fault"
 )
 
@@ -101,8 +102,12 @@ func (s *server) admit(nc net.Conn, clients *sync.WaitGroup) {
 		return
 	}
 	c := s.client(nc, peer, local)
-	t, why := s.gate.enter(peer, func() { c.leave(errDisplaced) })
-	if why != "" {
+	place, err := s.gate.Enter(places.Source(peer), func() { c.leave(errDisplaced) })
+	if err != nil {
+		why := "There are too many connections."
+		if errors.Is(err, places.ErrEach) {
+			why = "There are too many connections from your address."
+		}
 		if s.tls != "implicit" { // where nothing is said in clear
 			_ = nc.SetWriteDeadline(time.Now().Add(time.Second)) // the buffer of a new connection has room
 			_, _ = nc.Write([]byte(say(421, "%s", why).text()))
@@ -110,9 +115,9 @@ func (s *server) admit(nc net.Conn, clients *sync.WaitGroup) {
 		_ = nc.Close()
 		return
 	}
-	c.ticket = t
+	c.place = place
 	clients.Go(func() {
-		defer t.exit()
+		defer place.Exit()
 		defer func() {
 			_ = nc.Close()
 			if v := recover(); v != nil {

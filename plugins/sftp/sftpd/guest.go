@@ -12,6 +12,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/pannier/pannier/plugins"
+	"github.com/pannier/pannier/plugins/places"
 	"github.com/pannier/pannier/spec/fault"
 )
 
@@ -26,6 +27,7 @@ type guest struct {
 	from    netip.Prefix
 	line    *line
 	user    string // who it says it is
+	refused int    // how often it was not that
 	session plugins.Session
 	can     plugins.Capabilities
 	hard    context.Context // of what may go on after the client has gone
@@ -40,12 +42,14 @@ type guest struct {
 	conn     *ssh.ServerConn
 }
 
-// receive serves a connection from its beginning to its end.
-func (v *server) receive(conn net.Conn, from netip.Prefix) {
+// errDisplaced is why somebody who has not logged in has to leave.
+var errDisplaced = fault.New("login", fault.Overloaded, "others are waiting, and the client has not logged in")
+
+// receive serves a connection from its beginning to its end. As a stranger the client has to leave with the context.
+func (v *server) receive(stranger context.Context, conn net.Conn, from netip.Prefix, place *places.Place) {
 	g := &guest{v: v, from: from, line: newLine(conn, v.cfg.strangerBytes()), hard: v.hard, early: &budget{left: maxEarly}}
 	defer conn.Close()
-	chans, requests, err := g.login()
-	v.limits.known()
+	chans, requests, err := g.login(stranger, place)
 	if g.session != nil {
 		defer func() { _ = g.session.Close() }()
 	}

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/pannier/pannier/plugins"
+	"github.com/pannier/pannier/plugins/places"
 	"github.com/pannier/pannier/spec/fault"
 )
 
@@ -35,17 +36,16 @@ func (c *config) strangerBytes() int64 { return 32<<10 + int64(c.tries)*4<<10 }
 var errRefused = errors.New("refused")
 
 // login does the handshake and lets the client in, or not. The session is set if the node
-// has let it in, whatever comes of the handshake.
-func (g *guest) login() (<-chan ssh.NewChannel, <-chan *ssh.Request, error) {
-	ctx, cancel := context.WithTimeout(g.hard, g.v.cfg.loginTime)
+// has let it in, whatever comes of the handshake. It has the client's place then.
+func (g *guest) login(stranger context.Context, place *places.Place) (<-chan ssh.NewChannel, <-chan *ssh.Request, error) {
+	ctx, cancel := context.WithTimeout(stranger, g.v.cfg.loginTime)
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() { _ = g.line.Close() })
 	ending := context.AfterFunc(g.v.ctx, func() { _ = g.line.Close() })
 	conn, chans, requests, err := ssh.NewServerConn(g.line, g.config(ctx))
 	g.line.in.Store(err == nil)
-	if g.conn = conn; err == nil && (!ending() || !stop()) {
-		err = ctx.Err()
-		if err == nil {
+	if g.conn = conn; err == nil && (!place.Known() || !ending() || !stop()) {
+		if err = ctx.Err(); err == nil {
 			err = fault.New("login", fault.Draining, "this server is being stopped")
 		}
 		go ssh.DiscardRequests(requests)
@@ -58,8 +58,12 @@ func (g *guest) login() (<-chan ssh.NewChannel, <-chan *ssh.Request, error) {
 	}
 	ending()
 	switch {
+	case err != nil && context.Cause(ctx) == error(errDisplaced):
+		err = errDisplaced
 	case err != nil && ctx.Err() != nil:
 		err = fault.New("login", fault.Deadline, "the client has taken too long: %w", err)
+	case err != nil && g.session == nil && g.refused > 0:
+		err = fault.New("login", fault.Unauthenticated, "the client was refused, tries: %d", g.refused)
 	case err != nil:
 		err = fault.Wrap("login", "", err)
 	}
@@ -117,7 +121,7 @@ func (g *guest) enter(ctx context.Context, user, password string, key ssh.Public
 		err = fault.New("log in", fault.Internal, "the node has let a client in without a session")
 	}
 	if err != nil {
-		return g.refuse(ctx, began, g.v.limits.failed(g.from), proofStep, err)
+		return g.refuse(ctx, began, g.v.wrong.failed(g.from), proofStep, err)
 	}
 	g.session = s
 	return nil
@@ -158,6 +162,7 @@ func plausible(user, password string, key ssh.PublicKey) error {
 
 // refuse waits until a refusal is due.
 func (g *guest) refuse(ctx context.Context, began time.Time, least, step time.Duration, err error) error {
+	g.refused++
 	if !errors.Is(err, fault.Unauthenticated) {
 		g.log().Warn("the node has not said whether a client may log in", "error", err)
 	} else {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/netip"
 	"slices"
@@ -139,33 +140,19 @@ func TestPenalty(t *testing.T) {
 	})
 }
 
+// TestAddresses: the failures of one address count for no other, and of no more than some are any remembered.
 func TestAddresses(t *testing.T) {
-	cfg, err := configure(map[string]string{"hostkey": "x", "connections": "100000", "logins": "100000"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	l := limits{cfg: cfg, of: map[netip.Prefix]*address{}}
-	at := func(s string) netip.Prefix { return prefix(net.TCPAddrFromAddrPort(netip.MustParseAddrPort(s))) }
-	if at("[2001:db8::1]:1") != at("[2001:db8::ffff]:2") || at("[2001:db8::1]:1") == at("[2001:db8:0:1::1]:1") || at("1.2.3.4:1") != at("[::ffff:1.2.3.4]:2") || at("1.2.3.4:1") == at("1.2.3.5:1") {
-		t.Error("who counts as one")
-	}
+	var f failures
+	at := func(s string) netip.Prefix { return source(net.TCPAddrFromAddrPort(netip.MustParseAddrPort(s))) }
 	a, b := at("1.2.3.4:1"), at("1.2.3.5:1")
-	l.enter(a)
-	l.enter(b)
-	if l.failed(a) != time.Second || l.failed(a) != 2*time.Second || l.failed(b) != time.Second {
+	if f.failed(a) != time.Second || f.failed(a) != 2*time.Second || f.failed(b) != time.Second {
 		t.Error("the failures of one count for another")
 	}
 	for i := range 3 * maxAddresses {
-		p := at(fmt.Sprintf("10.%d.%d.%d:1", i>>16, i>>8&255, i&255))
-		if !l.enter(p) {
-			t.Fatal("no room")
-		}
-		l.failed(p)
-		l.known()
-		l.leave(p)
+		f.failed(at(fmt.Sprintf("10.%d.%d.%d:1", i>>16, i>>8&255, i&255)))
 	}
-	if len(l.of) > maxAddresses || l.of[a] == nil || l.all != 2 || l.strangers != 2 {
-		t.Errorf("%d addresses are remembered, %d connections, %d strangers", len(l.of), l.all, l.strangers)
+	if len(f.of) > maxAddresses {
+		t.Errorf("%d addresses are remembered", len(f.of))
 	}
 }
 
@@ -470,5 +457,21 @@ func TestOptions(t *testing.T) {
 		if _, err := l.Accept(); !errors.Is(err, net.ErrClosed) {
 			t.Errorf("%v: the listener is left open", o)
 		}
+	}
+}
+
+// TestRefusedLog: the log says in words, and by its kind, of whom no proof was accepted.
+func TestRefusedLog(t *testing.T) {
+	log := &flowtest.Log{}
+	old := slog.Default()
+	slog.SetDefault(slog.New(slog.NewTextHandler(log, nil)))
+	defer slog.SetDefault(old)
+	apart(t, newNode(t), nil, func(t *testing.T, dial func() net.Conn) {
+		if _, err := login(dial(), user, ssh.Password("wrong")); err == nil {
+			t.Fatal("it is let in")
+		}
+	})
+	if said := log.String(); !strings.Contains(said, `error="login: not authenticated: the client was refused, tries: 1"`) || strings.Contains(said, "internal") {
+		t.Errorf("the log says %s", said)
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"io"
 	"net"
-	"net/netip"
 	"testing"
 	"time"
 
@@ -29,7 +28,7 @@ func guestOf(t testing.TB, n *node, conn net.Conn) *guest {
 	if err != nil {
 		t.Fatal(err)
 	}
-	v := &server{cfg: cfg, node: n, ctx: context.Background(), limits: limits{cfg: cfg, of: map[netip.Prefix]*address{}}}
+	v := &server{cfg: cfg, node: n, ctx: context.Background(), places: cfg.places()}
 	s, err := n.Open(t.Context(), plugins.Endpoint{User: user, Password: password})
 	if err != nil {
 		t.Fatal(err)

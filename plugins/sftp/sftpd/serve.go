@@ -5,13 +5,13 @@ import (
 	"errors"
 	"log/slog"
 	"net"
-	"net/netip"
 	"sync"
 	"time"
 
 	"golang.org/x/crypto/ssh"
 
 	"github.com/pannier/pannier/plugins"
+	"github.com/pannier/pannier/plugins/places"
 	"github.com/pannier/pannier/spec/fault"
 )
 
@@ -22,7 +22,8 @@ type server struct {
 	node   plugins.Driver
 	ctx    context.Context // ends when nobody more is to begin anything
 	hard   context.Context // ends when what still runs is given up
-	limits limits
+	places *places.Places
+	wrong  failures
 	guests sync.WaitGroup
 }
 
@@ -42,7 +43,7 @@ func Serve(ctx context.Context, l net.Listener, options map[string]string, node 
 	slog.Info("sftp is served", "address", l.Addr().String(), "hostkey", ssh.FingerprintSHA256(key.PublicKey()))
 	hard, give := context.WithCancel(context.WithoutCancel(ctx))
 	defer give()
-	v := &server{cfg: cfg, key: key, node: node, ctx: ctx, hard: hard, limits: limits{cfg: cfg, of: map[netip.Prefix]*address{}}}
+	v := &server{cfg: cfg, key: key, node: node, ctx: ctx, hard: hard, places: cfg.places()}
 	defer context.AfterFunc(ctx, func() { l.Close() })()
 	err = v.accept(l)
 	if err != nil {
@@ -77,15 +78,19 @@ func (v *server) accept(l net.Listener) error {
 			continue
 		}
 		pause = 0
-		p := prefix(conn.RemoteAddr())
-		if !v.limits.enter(p) {
-			slog.Debug("a client was turned away: there are too many", "address", conn.RemoteAddr().String())
+		from := source(conn.RemoteAddr())
+		stranger, leave := context.WithCancelCause(v.hard)
+		place, err := v.places.Enter(from, func() { leave(errDisplaced) })
+		if err != nil {
+			slog.Debug("a client was turned away", "address", conn.RemoteAddr().String(), "reason", err)
+			leave(err)
 			_ = conn.Close()
 			continue
 		}
 		v.guests.Go(func() {
-			defer v.limits.leave(p)
-			v.receive(conn, p)
+			defer place.Exit()
+			defer leave(nil)
+			v.receive(stranger, conn, from, place)
 		})
 	}
 }
