@@ -66,6 +66,37 @@ func TestFullLog(t *testing.T) {
 	})
 }
 
+// TestRecoveredLog: what is said of a request that a process has left running says which chain it is of.
+func TestRecoveredLog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log flowtest.Log
+		p := newPair(t, func(n *node) { n.limits.Log = slog.New(slog.NewJSONHandler(&log, nil)) })
+		p.file("a", "x", crashSize)
+		reached, open := gateOn(p)
+		ref := p.submit("push", "x", "y")
+		<-reached
+		p.nodes["a"].gate.Shut()
+		close(open)
+		synctest.Wait()
+		p.stop("a")
+		p.start("a")
+		p.endWithin(ref, lifecycle.Done, time.Hour)
+		p.stop("a")
+		p.stop("b")
+		said := false
+		for line := range strings.Lines(log.String()) {
+			var l struct{ Msg, ID, Follow string }
+			if err := json.Unmarshal([]byte(line), &l); err != nil || l.ID != l.Follow {
+				t.Errorf("%v: %s", err, line)
+			}
+			said = said || l.Msg == "found running after a restart"
+		}
+		if !said {
+			t.Errorf("it is not said that it was found:\n%s", log.String())
+		}
+	})
+}
+
 // noRoom is a store that has no room for some commits.
 type noRoom struct {
 	store.Store
