@@ -35,7 +35,7 @@ func TestWhoseFailure(t *testing.T) {
 		turn := Explanation{Partner: PartnerStatus{Connected: true}}
 		now := turn.At.AddDate(1, 0, 0)
 		turn.State, turn.At = lifecycle.ToSubmit, now.Add(-1)
-		if turn.waits(now, why == "full", why == "crowded", why == "alone", false); !turn.At.IsZero() {
+		if turn.waits(now, why == "full", why == "crowded", why == "alone", false, false); !turn.At.IsZero() {
 			t.Errorf("%s is due at %v", turn.Summary, turn.At)
 		}
 	}
