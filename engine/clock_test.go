@@ -244,3 +244,28 @@ func TestDownPatience(t *testing.T) {
 		p.endWithin(ref, lifecycle.Done, time.Hour)
 	})
 }
+
+// TestRetentionOfShortLives: what is older than the retention is purged by a node whose processes do not live for an
+// hour, and nothing younger is.
+func TestRetentionOfShortLives(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPair(t, func(n *node) { n.limits.Retention, n.limits.Failed = 3*time.Hour, 3*time.Hour })
+		p.file("a", "x", crashSize)
+		done, failed := p.submit("push", "x", "y"), p.submit("push", "absent", "z")
+		p.end(done, lifecycle.Done)
+		if r, err := p.nodes["a"].engine.Wait(t.Context(), failed); err != nil || r.State != lifecycle.InError {
+			t.Fatal(r.State, err)
+		}
+		for age := time.Duration(0); age < 5*time.Hour; age += 50 * time.Minute {
+			p.stop("a")
+			p.start("a")
+			time.Sleep(50 * time.Minute)
+			for _, ref := range []store.Ref{done, failed} {
+				_, err := p.nodes["a"].engine.Get(t.Context(), ref)
+				if gone := fault.KindOf(err) == fault.NotFound; age < 2*time.Hour && gone || age > 3*time.Hour && !gone {
+					t.Errorf("%v is gone after %v: %v, %v", ref.Key.ID, age+50*time.Minute, gone, err)
+				}
+			}
+		}
+	})
+}

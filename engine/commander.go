@@ -378,6 +378,7 @@ func (e *Engine) hold(ref store.Ref) *run {
 func (e *Engine) release(x *run) {
 	x.cancel(context.Canceled)
 	e.mu.Lock()
+	e.aside(x, false)
 	delete(e.runs, x.ref)
 	if x.fresh { // it was never kept
 		e.count(x.first.Spec.Partner, x.class, classNone)
@@ -390,7 +391,7 @@ func (e *Engine) release(x *run) {
 	if x.known {
 		e.noted(&x.r)
 	}
-	if x.full {
+	if x.lost {
 		e.work.Add(1) // by a run, which is work itself
 		go e.regain(x.ref, x.r.Spec.Follow)
 	}

@@ -156,10 +156,11 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 		e.stop(err)
 		return nil, err
 	}
-	e.work.Add(4)
+	e.work.Add(5)
 	go e.command()
 	go e.tidy(known)
 	go e.retain()
+	go e.attend()
 	go e.sweep(ended)
 	return e, nil
 }
@@ -540,14 +541,21 @@ func (e *Engine) Purge(ctx context.Context, before time.Time) (int, error) {
 	}
 }
 
+// When the retention is looked after: soon after a start, since a process may not live for long; not at
+// once, so that a clock that is wrong when the machine starts is right by then.
+const (
+	firstPurge = 5 * time.Minute
+	purgeEvery = time.Hour
+)
+
 // retain purges what is older than the retention, for as long as the engine runs.
 func (e *Engine) retain() {
 	defer e.work.Done()
-	tick := time.NewTicker(time.Hour)
-	defer tick.Stop()
-	for {
+	timer := time.NewTimer(firstPurge)
+	defer timer.Stop()
+	for ; ; timer.Reset(purgeEvery) {
 		select {
-		case <-tick.C:
+		case <-timer.C:
 		case <-e.ctx.Done():
 			return
 		}

@@ -20,15 +20,16 @@ func (e *Engine) Explain(ctx context.Context, ref store.Ref) (Explanation, error
 	e.mu.Lock()
 	x.Partner = e.partner(s.Spec.Partner, e.queue.waiting()[s.Spec.Partner])
 	w := e.queue.all[ref]
-	ready := false
+	ready, windowed := false, false
 	if w != nil {
-		x.At, ready = w.due, w.sleep < 0
+		x.At, ready, windowed = w.due, w.sleep < 0, w.dated && (!w.start || w.due.After(w.asked))
 	}
 	l := e.queue.line(s.Spec.Partner)
 	if w != nil {
 		l = e.queue.line(w.partner)
 	}
 	full, crowded := e.full(ref, l)
+	silent := e.runs[ref] != nil && e.runs[ref].aside
 	alone := e.queue.alone(time.Now()) || ready && w.suspect
 	shut := w != nil && e.window(w, e.now()).After(e.now())
 	rule, _ := e.book.Rule(s.Spec.Rule)
@@ -45,6 +46,9 @@ func (e *Engine) Explain(ctx context.Context, ref store.Ref) (Explanation, error
 	case lifecycle.InError:
 		x.Summary = failedWhen(&s.Record)
 		x.Next = "nothing, until an operator retries it. A retry goes on from this phase: what is recorded done is not done again"
+		if s.Failure.Kind == fault.Canceled && s.Phase < lifecycle.Committed {
+			x.Next = "nothing, until an operator retries it. What had arrived was removed: a retry sends all bytes, and does no task again that is recorded done"
+		}
 		x.Do = []string{"events " + id, "retry " + id}
 		switch {
 		case !cancelledThere(&s.Record):
@@ -66,9 +70,14 @@ func (e *Engine) Explain(ctx context.Context, ref store.Ref) (Explanation, error
 		}
 		x.Next = "it goes on"
 		x.Do = []string{"watch " + id, "pause " + id}
+		if silent { // nor is an operator's word heard
+			x.Cause = "the file system of its rule's root does not answer"
+			x.Next = "it goes on when that answers or is unmounted; until then it has no place of those that may run at a time"
+			x.Do = x.Do[:1]
+		}
 	case lifecycle.ToSubmit, lifecycle.Interrupted:
 		x.Do = []string{"events " + id}
-		x.waits(e.now(), full, crowded, alone, ready)
+		x.waits(e.now(), full, crowded, alone, ready, windowed)
 		if stoppedHere(&s.Record) {
 			x.Do = []string{"resume " + id}
 		} else if !shut && hurried(&s.Record, e.now()) {
@@ -87,8 +96,8 @@ func hurried(r *lifecycle.Record, now time.Time) bool {
 	return r.Role == lifecycle.Requester && !r.Failing && r.Due.After(now) && (r.State == lifecycle.Interrupted || asleep(r, now))
 }
 
-// waits explains a request that waits.
-func (x *Explanation) waits(now time.Time, full, crowded, alone, ready bool) {
+// waits explains a request that waits. windowed: it does so until a window of its rule opens.
+func (x *Explanation) waits(now time.Time, full, crowded, alone, ready, windowed bool) {
 	r := &x.Record
 	p := &x.Partner
 	switch {
@@ -109,6 +118,11 @@ func (x *Explanation) waits(now time.Time, full, crowded, alone, ready bool) {
 	case r.Role == lifecycle.Requested:
 		x.Summary = "waits for the requester to call"
 		x.Next = "the requester calls; given up when it is due"
+	case x.At.After(now) && windowed && r.Reason == lifecycle.Scheduled && r.Due.After(now):
+		x.Summary = "waits for its start time, " + r.Due.UTC().Format(time.RFC3339) + ", and then for the rule's time window"
+		x.Next = "it starts when that opens"
+	case x.At.After(now) && windowed:
+		x.Summary, x.Next = "waits for the rule's time window", "it starts when that opens"
 	case x.At.After(now) && r.Reason == lifecycle.Scheduled:
 		x.Summary, x.Next = "waits for its start time", "it starts when it is due"
 	case x.At.After(now) && awaitsRoot(r):
@@ -117,6 +131,8 @@ func (x *Explanation) waits(now time.Time, full, crowded, alone, ready bool) {
 			x.Summary = "waits for the file system of " + r.Spec.Partner + "'s root of its rule, which does not answer"
 		}
 		x.Next = "it is tried again when it is due, which counts as no attempt, until it answers or is unmounted"
+	case x.At.After(now) && r.Reason == lifecycle.Retrying && r.Failure.Kind == fault.Overloaded && r.Failure.Side == fault.Peer:
+		x.Summary, x.Next = "waits because the partner has asked for time", "it is tried again when it is due"
 	case x.At.After(now) && r.Reason == lifecycle.Retrying:
 		x.Summary = fmt.Sprintf("waits for another attempt; of the %d in a row that may make no progress %d have", x.Attempts, r.Streak)
 		if r.Streak == 0 {
@@ -126,10 +142,13 @@ func (x *Explanation) waits(now time.Time, full, crowded, alone, ready bool) {
 	case x.At.After(now) && r.Delays > 0 && r.Due.After(now):
 		x.Summary, x.Next = "waits, because an error task has made it due again later", "it starts when it is due"
 	case x.At.After(now):
-		x.Summary, x.Next = "waits for the rule's time window", "it starts when that opens"
+		x.Summary, x.Next = "waits until it is due", "it starts then"
 	case !p.Connected && p.Address == "":
 		x.Summary = "waits for the partner, of which the configuration has no address any more"
 		x.Cause, x.Next, x.At = "", "it starts when the partner is in the configuration again, with an address", time.Time{}
+	case !p.Connected && p.Failure.Kind == fault.Overloaded && p.Failure.Side == fault.Peer:
+		x.Summary = "waits because the partner has asked for time, for all requests"
+		x.Cause, x.Next, x.At = p.Failure.Cause, "the partner is called again; the request starts when it answers", p.RetryAt
 	case !p.Connected && p.Failure.Kind != 0:
 		x.Summary = "waits for the partner, which cannot be reached"
 		x.Cause, x.Next, x.At = p.Failure.Cause, "the partner is tried again; the request starts when it answers", p.RetryAt
@@ -137,11 +156,11 @@ func (x *Explanation) waits(now time.Time, full, crowded, alone, ready bool) {
 	case !p.Connected:
 		x.Summary, x.Next = "waits for the connection to the partner", "it starts when the partner answers"
 	case alone:
-		x.Summary, x.Next = "waits because one is suspected to end the process, this or another", "it starts when the one is alone, or is over"
+		x.Summary, x.Next, x.At = "waits because one is suspected to end the process, this or another", "it starts when the one is alone, or is over", time.Time{}
 	case crowded:
-		x.Summary, x.Next = "waits for its turn: as many run with this partner as may", "it starts when one of them is over"
+		x.Summary, x.Next, x.At = "waits for its turn: as many run with this partner as may", "it starts when one of them is over", time.Time{}
 	case full || ready:
-		x.Summary, x.Next = "waits for its turn: as many run as may", "it starts when one of them is over"
+		x.Summary, x.Next, x.At = "waits for its turn: as many run as may", "it starts when one of them is over", time.Time{}
 	default:
 		x.Summary, x.Next = "is about to start", "it starts"
 	}

@@ -27,8 +27,16 @@ func TestWhoseFailure(t *testing.T) {
 		x := Explanation{Attempts: int(streak) + 1}
 		x.State, x.Reason, x.Streak = lifecycle.Interrupted, lifecycle.Retrying, streak
 		x.At = x.At.AddDate(1, 0, 0)
-		if x.waits(x.At.AddDate(-1, 0, 0), false, false, false, false); x.Summary != want {
+		if x.waits(x.At.AddDate(-1, 0, 0), false, false, false, false, false); x.Summary != want {
 			t.Errorf("%q, want %q", x.Summary, want)
+		}
+	}
+	for _, why := range []string{"crowded", "full", "alone"} { // of which nobody knows how long it takes
+		turn := Explanation{Partner: PartnerStatus{Connected: true}}
+		now := turn.At.AddDate(1, 0, 0)
+		turn.State, turn.At = lifecycle.ToSubmit, now.Add(-1)
+		if turn.waits(now, why == "full", why == "crowded", why == "alone", false, false); !turn.At.IsZero() {
+			t.Errorf("%s is due at %v", turn.Summary, turn.At)
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -136,6 +137,103 @@ type unending struct{ goOn chan struct{} }
 func (s unending) Run(context.Context, *task.On) (task.Result, error) {
 	<-s.goOn
 	return task.Result{}, nil
+}
+
+// TestHungMeanwhile: what is in a system call when the file system becomes silent, at either end, keeps no place from
+// others, says so, and is carried out when it answers. Places are counted as before then.
+func TestHungMeanwhile(t *testing.T) {
+	for _, victim := range []string{"a", "b"} {
+		t.Run(victim, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { hungMeanwhile(t, victim) })
+		})
+	}
+}
+
+func hungMeanwhile(t *testing.T, victim string) {
+	const places, many = 8, 20
+	is := unending{make(chan struct{})}
+	answer := engine.HangFrom(t, "/hung", time.Now().Add(5*time.Minute))
+	p := newPair(t, func(n *node) {
+		n.limits.Concurrent, n.limits.Serving = 2*many, places
+		if n.name == "a" && victim == "a" {
+			n.limits.Concurrent = places
+		}
+		other := *n.rules["push"]
+		other.Name = "other push"
+		n.rules[other.Name] = &other
+		if n.name != victim {
+			return
+		}
+		push := n.rules["push"]
+		push.Root = filepath.Join(n.dir, "hung")
+		if err := os.Mkdir(push.Root, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		lists := map[string]*engine.Lists{"a": &push.Sender, "b": &push.Receiver}[victim]
+		lists.Pre = []task.Step{{Name: "unending", Task: is, Timeout: 24 * time.Hour}}
+	})
+	goOn := sync.OnceFunc(func() { close(is.goOn) })
+	t.Cleanup(goOn)
+	content := []byte("content")
+	for _, dir := range []string{p.nodes["a"].root, p.nodes["a"].rules["push"].Root} {
+		if err := os.WriteFile(filepath.Join(dir, "x"), content, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var hung []store.Ref
+	for i := range many {
+		r, _, err := p.nodes["a"].engine.Submit(t.Context(), engine.Order{Partner: "b", Rule: "push", Source: path(t, "x"), Target: path(t, fmt.Sprint("y", i))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		hung = append(hung, store.RefOf(&r))
+	}
+	time.Sleep(10 * time.Minute) // in the middle of which it becomes silent
+	for i := range 3 {
+		p.endWithin(p.order("a", "b", "other push", "x"), lifecycle.Done, 5*time.Minute)
+		time.Sleep(time.Duration(i) * 10 * time.Minute)
+	}
+	inside := 0
+	for _, ref := range hung {
+		if victim == "b" {
+			ref = other(ref)
+		}
+		why, err := p.nodes[victim].engine.Explain(t.Context(), ref)
+		if err == nil && why.State == lifecycle.Running {
+			inside++
+			if why.Cause != "the file system of its rule's root does not answer" || !strings.HasPrefix(why.Summary, "pre task 1") || !strings.Contains(why.Next, "no place") || len(why.Do) != 1 {
+				t.Errorf("%q, %q, %q, %q", why.Summary, why.Cause, why.Next, why.Do)
+			}
+		}
+	}
+	if inside == 0 || inside > places {
+		t.Errorf("%d run in it", inside)
+	}
+	if victim == "b" {
+		why, err := p.nodes["a"].engine.Explain(t.Context(), hung[0])
+		if want := "waits for the file system of b's root of its rule, which does not answer"; err != nil || why.Summary != want || why.Streak != 0 {
+			t.Errorf("%q, streak %d, %v; want %q", why.Summary, why.Streak, err, want)
+		}
+	}
+	counted := func(when string, right func(n int) bool) {
+		t.Helper()
+		for name, n := range p.nodes {
+			for what, n := range engine.Places(n.engine) {
+				if !right(n) {
+					t.Errorf("%s %d are %s at %s", when, n, what, name)
+				}
+			}
+		}
+	}
+	goOn()
+	time.Sleep(time.Second)
+	counted("when the calls are over, and nothing answers yet,", func(n int) bool { return n >= 0 })
+	answer()
+	for _, ref := range hung {
+		p.endWithin(ref, lifecycle.Done, time.Hour)
+	}
+	synctest.Wait()
+	counted("at the end", func(n int) bool { return n == 0 })
 }
 
 // TestDrainUnending: a node ends although a request of it cannot be ended, and the next process carries it out.

@@ -25,6 +25,7 @@ func (e *Engine) occupy(x *run, l *line) {
 
 // vacate gives the place back. e.mu is held.
 func (e *Engine) vacate(x *run) {
+	e.aside(x, false)
 	x.line.running--
 	if !x.guest {
 		e.queue.running--
@@ -41,17 +42,20 @@ func (x *run) lend(to store.Ref) (back func()) {
 	if l == nil || e.queue.lent[to] {
 		return func() {}
 	}
-	e.queue.lent[to] = true
+	e.aside(x, false)
+	e.queue.lent[to], x.lends = true, true
 	l.lending++
 	e.kick()
 	return func() {
 		e.mu.Lock()
 		defer e.mu.Unlock()
 		delete(e.queue.lent, to)
+		x.lends = false
 		l.lending--
 		if guest := e.runs[to]; guest != nil && guest.guest { // it goes on in a place of its own, beyond the limits for a while
-			guest.guest = false
-			e.queue.running++
+			if guest.guest = false; !guest.aside {
+				e.queue.running++
+			}
 		}
 	}
 }

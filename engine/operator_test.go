@@ -100,6 +100,9 @@ func TestCancel(t *testing.T) {
 						t.Errorf("%s still has %v %v", n.name, left, hidden)
 					}
 				}
+				if x, err := p.nodes[end].engine.Explain(t.Context(), at); err != nil || !strings.Contains(x.Next, "a retry sends all bytes") {
+					t.Errorf("explained as %q, %v", x.Next, err)
+				}
 				if _, err := p.nodes[end].engine.Retry(t.Context(), at); err != nil {
 					t.Fatal(err)
 				}

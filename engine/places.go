@@ -75,18 +75,22 @@ func (e *Engine) await(ctx context.Context, ref store.Ref, a Ask) (*run, Answer,
 		e.mu.Lock()
 		x, other := e.hold(ref), e.runs[ref]
 		if x != nil {
-			x.attempt = a.Call.Attempt
+			x.attempt, x.caller = a.Call.Attempt, a.Key.Requester
 			e.mu.Unlock()
 			return x, Answer{}, nil
 		}
+		silent := other.aside
 		end := a.Move == lifecycle.Mismatch && other.attempt != 0 && other.attempt <= a.Call.Attempt
 		crowded := other.waiters >= mostWaiters
-		if !crowded {
+		if !crowded && !silent {
 			other.waiters++
 		}
 		e.mu.Unlock()
 		if end {
 			other.cancel(fault.FromPeer("serve", fault.Canceled, "the requester has given the request up"))
+		}
+		if silent { // nobody knows for how long
+			return nil, silentAnswer(), nil
 		}
 		if crowded {
 			return nil, busyFor(busyWait, false, "%d calls wait for this request, as many as may", mostWaiters), nil

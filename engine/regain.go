@@ -9,8 +9,8 @@ import (
 	"github.com/pannier/pannier/spec/fault"
 )
 
-// How long a request waits whose run could not be written down, because the store
-// was full, until it is tried to take it up again.
+// How long a request waits whose run could not be written down, as because the store
+// was full, until it is tried to take it up again. A store that has failed ends the process.
 const (
 	firstRegain = time.Second
 	mostRegain  = 30 * time.Second
@@ -31,7 +31,7 @@ func (e *Engine) regain(ref store.Ref, follow lifecycle.ID) {
 		if done, err := e.regained(ref); done {
 			return
 		} else if err != nil {
-			e.log.Warn("there is no room to write down how far a request has come", "id", ref.Key.ID.String(), "follow", follow.String(), "error", err)
+			e.log.Warn("how far a request has come cannot be written down yet", "id", ref.Key.ID.String(), "follow", follow.String(), "error", err)
 		}
 	}
 }
@@ -50,15 +50,11 @@ func (e *Engine) regained(ref store.Ref) (done bool, _ error) {
 	if err == nil && r.State == lifecycle.Running {
 		r, err = e.recovered(ctx, &r)
 	}
-	switch fault.KindOf(err) {
-	case fault.NoSpace:
-		return false, err
-	case fault.NotFound: // it was never kept
+	switch {
+	case fault.KindOf(err) == fault.NotFound: // it was never kept
 		return true, nil
-	}
-	if err != nil {
-		_ = e.storeFailed(err)
-		return true, err
+	case err != nil:
+		return false, e.storeFailed(err)
 	}
 	x.r, x.known = r, true
 	e.watch.publish(Status{Record: r})

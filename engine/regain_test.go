@@ -8,10 +8,12 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/pannier/pannier/engine"
 	"github.com/pannier/pannier/engine/lifecycle"
 	"github.com/pannier/pannier/engine/store"
 	"github.com/pannier/pannier/flow/flowtest"
@@ -54,12 +56,43 @@ func TestFullLog(t *testing.T) {
 			if err := json.Unmarshal([]byte(line), &l); err != nil || l.ID != l.Follow {
 				t.Errorf("%v: %s", err, line)
 			}
-			if strings.HasPrefix(l.Msg, "there is no room") {
+			if strings.HasPrefix(l.Msg, "how far a request has come cannot be written down") {
 				said++
 			}
 		}
 		if said == 0 {
 			t.Errorf("it is not said that there is no room:\n%s", log.String())
+		}
+	})
+}
+
+// TestRecoveredLog: what is said of a request that a process has left running says which chain it is of.
+func TestRecoveredLog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log flowtest.Log
+		p := newPair(t, func(n *node) { n.limits.Log = slog.New(slog.NewJSONHandler(&log, nil)) })
+		p.file("a", "x", crashSize)
+		reached, open := gateOn(p)
+		ref := p.submit("push", "x", "y")
+		<-reached
+		p.nodes["a"].gate.Shut()
+		close(open)
+		synctest.Wait()
+		p.stop("a")
+		p.start("a")
+		p.endWithin(ref, lifecycle.Done, time.Hour)
+		p.stop("a")
+		p.stop("b")
+		said := false
+		for line := range strings.Lines(log.String()) {
+			var l struct{ Msg, ID, Follow string }
+			if err := json.Unmarshal([]byte(line), &l); err != nil || l.ID != l.Follow {
+				t.Errorf("%v: %s", err, line)
+			}
+			said = said || l.Msg == "found running after a restart"
+		}
+		if !said {
+			t.Errorf("it is not said that it was found:\n%s", log.String())
 		}
 	})
 }
@@ -79,6 +112,67 @@ func (s *noRoom) Apply(ctx context.Context, ref store.Ref, now time.Time, events
 	s.mu.Unlock()
 	if full {
 		return lifecycle.Record{}, fault.New("commit", fault.NoSpace, "there is no room")
+	}
+	return s.Store.Apply(ctx, ref, now, events...)
+}
+
+// TestUnreadableOnce: a store that cannot do something for a while, and has not failed, costs no request its place: one
+// that comes due then is read later, and one whose commit was in vain is taken up again.
+func TestUnreadableOnce(t *testing.T) {
+	for what, apply := range map[string]bool{"read when it is due": false, "a commit, and its reading": true} {
+		t.Run(what, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := newPair(t, nil)
+				p.stop("a")
+				due := time.Now().Add(time.Hour)
+				s := &outOfReach{apply: apply, from: due, until: due.Add(time.Minute)}
+				p.nodes["a"].wrap = func(of store.Store) store.Store { s.Store = of; return s }
+				p.start("a")
+				content := p.file("a", "x", crashSize)
+				r, _, err := p.nodes["a"].engine.Submit(t.Context(), engine.Order{Partner: "b", Rule: "push", Source: path(t, "x"), Target: path(t, "y"), NotAt: due})
+				if err != nil {
+					t.Fatal(err)
+				}
+				p.endWithin(store.RefOf(&r), lifecycle.Done, 2*time.Hour)
+				p.has("b", "y", content)
+				if s.refused.Load() == 0 {
+					t.Error("nothing was refused")
+				}
+			})
+		})
+	}
+}
+
+// outOfReach is a store that cannot be read for a while; apply: nor written to, before that is tried.
+type outOfReach struct {
+	store.Store
+	apply       bool
+	from, until time.Time
+	refused     atomic.Int32
+}
+
+func (s *outOfReach) away() error {
+	if now := time.Now(); now.Before(s.from) || !now.Before(s.until) {
+		return nil
+	}
+	s.refused.Add(1)
+	return fault.New("find request", fault.Overloaded, "the store is out of reach")
+}
+
+func (s *outOfReach) Get(ctx context.Context, ref store.Ref) (lifecycle.Record, error) {
+	if !s.apply || s.refused.Load() > 0 {
+		if err := s.away(); err != nil {
+			return lifecycle.Record{}, err
+		}
+	}
+	return s.Store.Get(ctx, ref)
+}
+
+func (s *outOfReach) Apply(ctx context.Context, ref store.Ref, now time.Time, events ...lifecycle.Event) (lifecycle.Record, error) {
+	if s.apply {
+		if err := s.away(); err != nil {
+			return lifecycle.Record{}, err
+		}
 	}
 	return s.Store.Apply(ctx, ref, now, events...)
 }

@@ -15,6 +15,7 @@ import (
 const (
 	askAgain  = time.Minute      // after the other end's operator has stopped a request, unless that end says when
 	tellLimit = 10 * time.Second // to tell the other end that a request has failed
+	readAgain = 10 * time.Second // after an error of the store that does not end its use
 )
 
 // run takes one request of the commander's: one that this node has registered, or
@@ -25,6 +26,7 @@ func (e *Engine) run(x *run, due *waiter) {
 	if err != nil {
 		if e.ctx.Err() == nil && fault.KindOf(err) != fault.NotFound {
 			e.log.Error("read record", "id", x.ref.Key.ID.String(), "follow", due.follow.String(), "error", e.storeFailed(err))
+			e.postpone(x, due)
 		}
 		return
 	}
@@ -35,6 +37,14 @@ func (e *Engine) run(x *run, due *waiter) {
 	}
 	x.begin()
 	e.carryOut(x, x.claim())
+}
+
+// postpone lets the request wait whose record could not be read, until that is tried again.
+func (e *Engine) postpone(x *run, due *waiter) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	due.dated, due.wake, due.due = false, time.Now().Add(readAgain), e.now().Add(readAgain)
+	x.missed = due
 }
 
 // carryOut takes a claimed record on, unless claiming it has failed with err.

@@ -36,13 +36,18 @@ type run struct {
 	waiters int     // calls that wait for the run to be over
 	line    *line   // of which it has a place; nil: it has none
 	guest   bool    // its place at the node is lent by the run that waits for it
+	lends   bool    // it waits for another, to which it lends its own
+	caller  string  // of whose calls it has a place; empty: of none
+	dir     string  // the root of its rule, once it may be in there
+	aside   bool    // that does not answer: its places count for nothing
 
 	// Of the run's own goroutine, or of the pump while that waits for it.
 	log     *slog.Logger
 	rule    *Rule
 	root    *os.Root
 	known   bool             // r is what is committed, pending apart
-	full    bool             // the store had no room for the last commit
+	lost    bool             // the last commit has failed: the record may be RUNNING, and is not run
+	full    bool             // because the store had no room for it
 	fresh   bool             // there is no record yet: the next commit makes it
 	r       lifecycle.Record // with pending applied
 	first   lifecycle.Record // fresh: before any
@@ -114,7 +119,7 @@ func (x *run) commit() error {
 	events := x.pending
 	x.pending = nil
 	if err := x.write(ctx, events); err != nil {
-		x.known, x.full = false, fault.KindOf(err) == fault.NoSpace
+		x.known, x.lost, x.full = false, true, fault.KindOf(err) == fault.NoSpace
 		x.r = lifecycle.Record{Key: x.r.Key, Role: x.r.Role, Side: x.r.Side, Spec: x.r.Spec} // nobody knows how far it has come
 		return storeError{x.engine.storeFailed(err)}
 	}
@@ -212,6 +217,7 @@ func (x *run) prepare() error {
 	if rule.Third {
 		return nil
 	}
+	x.isIn(rule.Root)
 	x.root, err = rule.openRoot()
 	return err
 }

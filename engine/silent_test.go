@@ -27,11 +27,14 @@ func Leave(t *testing.T) {
 
 // Hang makes the file systems of directories whose names end so answer only when the function that it returns
 // is called.
-func Hang(t *testing.T, name string) (answer func()) {
+func Hang(t *testing.T, name string) (answer func()) { return HangFrom(t, name, time.Time{}) }
+
+// HangFrom is Hang from a time on.
+func HangFrom(t *testing.T, name string, from time.Time) (answer func()) {
 	t.Helper()
 	was, goOn := lookAt, make(chan struct{})
 	lookAt = func(dir string) error {
-		if strings.HasSuffix(dir, name) {
+		if strings.HasSuffix(dir, name) && !time.Now().Before(from) {
 			<-goOn
 		}
 		return was(dir)
@@ -85,4 +88,18 @@ func TestSilentDirectory(t *testing.T) {
 		}
 		_ = root.Close()
 	})
+}
+
+// Places are how many have one, as they are counted.
+func Places(e *Engine) map[string]int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	of := map[string]int{"run": e.queue.running, "served": e.serving}
+	for partner, n := range e.served {
+		of["served for "+partner] = n
+	}
+	for partner, l := range e.queue.lines {
+		of["run with "+partner] = l.running
+	}
+	return of
 }

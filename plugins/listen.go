@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"sync"
 
 	"google.golang.org/grpc"
 
@@ -94,10 +95,10 @@ func (s *Service) Listen(r *bridgepb.ListenRequest, stream grpc.ServerStreamingS
 		return err
 	}
 	defer done()
-	if err := stream.Send(&bridgepb.ListenReply{}); err != nil {
-		return err
-	}
-	err = guarded("listen", func() error { return d.Listen(clients, l, r.GetOptions(), node) })
+	served := func() { _ = stream.Send(&bridgepb.ListenReply{}) } // who is gone ends the context
+	err = guarded("listen", func() error {
+		return d.Listen(clients, &waitedFor{Listener: l, served: sync.OnceFunc(served)}, r.GetOptions(), node)
+	})
 	switch {
 	case ctx.Err() != nil:
 		return fault.Wrap("listen", "", ctx.Err())
@@ -108,6 +109,19 @@ func (s *Service) Listen(r *bridgepb.ListenRequest, stream grpc.ServerStreamingS
 		err = fault.New("listen", fault.Internal, "the driver has stopped listening by itself")
 	}
 	return err
+}
+
+// waitedFor is a listener that tells when a client is first waited for: then, and not before, the
+// driver serves, and its options make sense.
+type waitedFor struct {
+	net.Listener
+	served func()
+}
+
+// Accept implements net.Listener.
+func (w *waitedFor) Accept() (net.Conn, error) {
+	w.served()
+	return w.Listener.Accept()
 }
 
 // listening is the context of a Listen, which Drain ends before the call.

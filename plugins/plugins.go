@@ -28,8 +28,9 @@ type Driver interface {
 type Server interface {
 	Driver
 	// Listen serves the clients that connect to l until ctx ends: then it accepts no more,
-	// tells those who are there, and returns when they are gone. It owns l. An error before
-	// that means that it cannot serve, as with options that make no sense.
+	// tells those who are there, and returns when they are gone. It owns l, and serves from its
+	// first Accept on. An error before that means that it cannot, as with options that make no
+	// sense.
 	//
 	// The node is a Driver to it: Open lets a client in, whose session has what that client
 	// may do. The Endpoint's URL is "guest://ADDRESS" of the client, User and Password what it
@@ -38,6 +39,18 @@ type Server interface {
 	// in gets fault.Unauthenticated. What a client has sent is the node's when Commit says
 	// so, which may take until another node has it: its error is the client's answer.
 	Listen(ctx context.Context, l net.Listener, options map[string]string, node Driver) error
+}
+
+// EndpointChecker is a Driver that tells what is wrong with the options of a bridge before it is used.
+type EndpointChecker interface {
+	// CheckEndpoint is about an endpoint with that URL, whoever logs in there. It reaches nobody and
+	// reads no files: who asks may be another user than who uses them.
+	CheckEndpoint(url string, options map[string]string) error
+}
+
+// ListenChecker is a Server that does so for the options of a listener, as EndpointChecker.
+type ListenChecker interface {
+	CheckListen(options map[string]string) error
 }
 
 // Description is what a driver says of itself.

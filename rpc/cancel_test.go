@@ -69,6 +69,7 @@ func testCancel(t *testing.T, p *pair, base context.Context, stage string, uploa
 	go func() { <-reached; cancel() }()
 	_, err := p.stub.Call(ctx, &storepb.Item{}, rpc.With(mine))
 	wantCode(t, err, codes.Canceled)
+	wantKind(t, err, fault.Canceled)
 	if got := <-returned; got == nil {
 		t.Fatalf("%s, upload %v: the handler succeeded", stage, upload)
 	}

@@ -115,6 +115,9 @@ func DialOver(d flow.Dialer, cfg ClientConfig) (*ClientConn, error) {
 }
 
 func newClientConn(d flow.Dialer, scheme, authority string, cfg ClientConfig) (*ClientConn, error) {
+	if err := cfg.Flow.Check(); err != nil {
+		return nil, fault.Wrap("dial", authority, err)
+	}
 	if authority == "" {
 		authority = "localhost"
 	}
@@ -126,7 +129,7 @@ func newClientConn(d flow.Dialer, scheme, authority string, cfg ClientConfig) (*
 	cc.link = newLink(d, session, func(s *flow.Session) { cc.serve(s, streams) })
 	defaults := []grpc.DialOption{
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: leastPing, Timeout: pingPatience}),
-		grpc.WithStaticStreamWindowSize(callWindow), grpc.WithStaticConnWindowSize(connWindow),
+		grpc.WithStaticStreamWindowSize(messageWindow), grpc.WithStaticConnWindowSize(connWindow),
 		grpc.WithWriteBufferSize(writeBuffer),
 	}
 	options := append(append(defaults, cfg.DialOptions...),

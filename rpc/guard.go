@@ -1,9 +1,12 @@
 package rpc
 
 import (
+	"cmp"
 	"net"
+	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc/credentials"
@@ -24,32 +27,35 @@ const (
 // again does not renew it; others have one a connection, because what is known of
 // them, the host, may be shared with those who behave.
 type guard struct {
+	most int64        // bytes of memory that the messages of all may hold
+	held atomic.Int64 // that they do
+
 	mu    sync.Mutex
 	by    map[string]*allowance // with connections, or not full again
+	conns map[*guardedConn]struct{}
 	swept time.Time
 }
 
-// allowance is a bucket of resets.
+// allowance is a bucket of resets, and what a peer's messages hold.
 type allowance struct {
 	mu    sync.Mutex
 	left  float64 // at the moment at
 	at    time.Time
 	conns int // guarded by guard.mu
+
+	held atomic.Int64 // bytes of memory
 }
 
-func newGuard() *guard { return &guard{by: map[string]*allowance{}} }
+func newGuard(most int64) *guard {
+	return &guard{most: most, by: map[string]*allowance{}, conns: map[*guardedConn]struct{}{}}
+}
 
 // watch is conn with an allowance of the peer that info tells of.
 func (g *guard) watch(conn net.Conn, info credentials.AuthInfo) net.Conn {
 	now := time.Now()
-	c := &guardedConn{Conn: conn, frames: h2frames{skip: len(h2Preface)}}
 	key, uid := proved(info)
 	if uid >= 0 {
 		key = "uid:" + strconv.Itoa(uid)
-	}
-	if key == "" {
-		c.allowed, c.release = newAllowance(now), func() {}
-		return c
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -57,17 +63,43 @@ func (g *guard) watch(conn net.Conn, info credentials.AuthInfo) net.Conn {
 	a := g.by[key]
 	if a == nil {
 		a = newAllowance(now)
+	}
+	if key != "" {
 		g.by[key] = a
 	}
 	a.conns++
-	c.allowed, c.release = a, sync.OnceFunc(func() { g.leave(a) })
+	c := &guardedConn{Conn: conn, allowed: a}
+	c.pending = pending{peer: a, all: &g.held, most: g.most, calls: map[uint32]*inflow{}, broken: map[uint32]struct{}{}, from: h2frames{skip: len(h2Preface)}}
+	c.relieve, c.release = g.relieve, sync.OnceFunc(func() { g.leave(c) })
+	g.conns[c] = struct{}{}
 	return c
 }
 
-func (g *guard) leave(a *allowance) {
+func (g *guard) leave(c *guardedConn) {
+	c.pending.close()
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	a.conns--
+	c.allowed.conns--
+	delete(g.conns, c)
+}
+
+// relieve cuts off the connection that holds the most, of the peer that does, if
+// all together hold too much.
+func (g *guard) relieve() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.held.Load() <= g.most {
+		return
+	}
+	var worst *guardedConn
+	for c := range g.conns {
+		if worst == nil || cmp.Or(cmp.Compare(c.allowed.held.Load(), worst.allowed.held.Load()), cmp.Compare(c.pending.held.Load(), worst.pending.held.Load())) > 0 {
+			worst = c
+		}
+	}
+	if worst != nil {
+		worst.cut()
+	}
 }
 
 // sweep forgets, now and then, the allowances that are as good as new. mu is held.
@@ -100,58 +132,68 @@ func (a *allowance) take(n int, now time.Time) bool {
 type guardedConn struct {
 	net.Conn
 	allowed *allowance
-	release func()   // of the allowance, any number of times
-	frames  h2frames // only used by Read, which gRPC calls from one goroutine
+	relieve func() // the server of the worst connection
+	release func() // of the allowance, any number of times
+	pending pending
+	off     atomic.Bool // this was the worst
+
+	// What gRPC, which reads from one goroutine, gets before more is read: the end of a
+	// call, and what has come behind it and has not been looked at.
+	first, ahead []byte
 }
 
 // Read implements net.Conn. Beyond the allowance it fails with
 // fault.Overloaded, and gRPC closes the connection.
 func (c *guardedConn) Read(p []byte) (int, error) {
-	n, err := c.Conn.Read(p)
-	if resets := c.frames.resets(p[:n]); resets > 0 && !c.allowed.take(resets, time.Now()) {
+	if len(c.first) > 0 {
+		n := copy(p, c.first)
+		c.first = c.first[n:]
+		return n, nil
+	}
+	n, err := c.more(p)
+	if c.off.Load() {
+		return 0, fault.New("read calls", fault.Overloaded, "the messages of all calls together that are not whole, or unread, hold over %d bytes, and most of them came over this connection", c.pending.most)
+	}
+	s := c.pending.in(p[:n])
+	if s.full {
+		c.relieve()
+	}
+	switch {
+	case s.resets > 0 && !c.allowed.take(s.resets, time.Now()):
 		return 0, fault.New("read calls", fault.Overloaded, "the peer takes back over %d calls a second", resetsPerSecond)
+	case s.err != nil:
+		return 0, s.err
+	case s.call != 0:
+		c.first = breakStream(s.call)
+	}
+	if s.bytes < n {
+		c.ahead = slices.Concat(p[s.bytes:n], c.ahead)
+		return s.bytes, nil // an error comes again
 	}
 	return n, err
+}
+
+func (c *guardedConn) more(p []byte) (int, error) {
+	if len(c.ahead) == 0 {
+		return c.Conn.Read(p)
+	}
+	n := copy(p, c.ahead)
+	c.ahead = c.ahead[n:]
+	return n, nil
+}
+
+// Write implements net.Conn.
+func (c *guardedConn) Write(p []byte) (int, error) { return c.Conn.Write(c.pending.out(p)) }
+
+// cut makes Read fail, also one that waits.
+func (c *guardedConn) cut() {
+	c.off.Store(true)
+	c.pending.close()
+	_ = c.Conn.SetReadDeadline(time.Unix(1, 0))
 }
 
 // Close implements net.Conn.
 func (c *guardedConn) Close() error {
 	c.release()
 	return c.Conn.Close()
-}
-
-// What HTTP/2 says to a server (RFC 9113, 3.4, 4.1 and 6.4).
-const (
-	h2Preface     = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-	h2FrameHeader = 9
-	h2Reset       = 3
-)
-
-// h2frames follows the frames in what a client sends, in any pieces.
-type h2frames struct {
-	skip int                 // bytes before the next frame's header
-	head [h2FrameHeader]byte // of which have are there
-	have int
-}
-
-// resets counts the RST_STREAM frames whose header is complete with p.
-func (f *h2frames) resets(p []byte) (n int) {
-	for len(p) > 0 {
-		if f.skip > 0 {
-			step := min(f.skip, len(p))
-			f.skip -= step
-			p = p[step:]
-			continue
-		}
-		step := copy(f.head[f.have:], p)
-		f.have += step
-		p = p[step:]
-		if f.have == h2FrameHeader {
-			f.have, f.skip = 0, int(f.head[0])<<16|int(f.head[1])<<8|int(f.head[2])
-			if f.head[3] == h2Reset {
-				n++
-			}
-		}
-	}
-	return n
 }

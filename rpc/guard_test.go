@@ -43,17 +43,24 @@ func TestResetsAreCounted(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		calls := rapid.IntRange(0, 50).Draw(rt, "calls")
 		want := rapid.IntRange(0, calls).Draw(rt, "resets")
-		p, got := h2talk(t, calls, want), 0
-		f := h2frames{skip: len(h2Preface)}
-		for len(p) > 0 {
-			n := rapid.IntRange(0, min(len(p), 40)).Draw(rt, "piece")
-			got += f.resets(p[:n])
-			p = p[n:]
-		}
+		q, got := watched(newGuard(maxPending)), 0
+		inPieces(rt, h2talk(t, calls, want), func(p []byte) { got += q.in(p).resets })
 		if got != want {
 			rt.Fatalf("%d resets counted, want %d", got, want)
 		}
 	})
+}
+
+// watched is what a new connection of nobody holds.
+func watched(g *guard) *pending { return &g.watch(nil, nil).(*guardedConn).pending }
+
+// inPieces gives p to take in pieces of any size.
+func inPieces(rt *rapid.T, p []byte, take func([]byte)) {
+	for len(p) > 0 {
+		n := rapid.IntRange(0, min(len(p), 40)).Draw(rt, "piece")
+		take(p[:n:n])
+		p = p[n:]
+	}
 }
 
 // keyed is who a connection's peer proves to be.
@@ -65,7 +72,7 @@ func keyed(key string) credentials.AuthInfo {
 // and is forgotten when it is full and not in use. Who has proved nothing has one a connection.
 func TestAllowances(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := newGuard()
+		g := newGuard(maxPending)
 		nobody := credentials.TLSInfo{}
 		after := func(info credentials.AuthInfo, resets int) error {
 			near, far := net.Pipe()

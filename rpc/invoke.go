@@ -18,7 +18,7 @@ import (
 // The error is the handler's status if that is not OK; otherwise the first side
 // effect that failed and is not Optional. In the latter status.FromError finds a
 // status and errors.As a *fault.Error; likewise in the former if the handler
-// returned a *fault.Error.
+// returned a *fault.Error, the caller gave up (Canceled, Deadline) or the connection was lost (Lost).
 func (cc *ClientConn) Invoke(ctx context.Context, method string, args, reply any, opts ...grpc.CallOption) error {
 	effects, opts := split(opts)
 	if len(effects) == 0 {
@@ -154,9 +154,21 @@ func (c *call) conclude(method string, trailer metadata.MD, codec *inlineCodec, 
 	return first
 }
 
+// forgotten adds to a quota that was exceeded that this end's is the zero value, where it is the sink:
+// who says that it was exceeded is the source at the other end.
+func forgotten(d *sideeffect.Descriptor, err error) {
+	var f *fault.Error
+	if d.Direction == sideeffect.ServerToClient && d.Quota == 0 && errors.As(err, &f) && f.Kind == fault.QuotaExceeded && f.Advice == "" {
+		f.Advice = "the Quota of the descriptor here is 0, its zero value, which allows no bytes: set it to a number, or to NoQuota"
+	}
+}
+
 // own is the error of a call that failed. When the server says that it was this
 // end that failed, errors.As finds this end's own error, which says more.
 func (c *call) own(err error) error {
+	for _, e := range c.effects {
+		forgotten(e.d, err)
+	}
 	var told *callError
 	if !errors.As(err, &told) || !blames(told, fault.Here) {
 		return err
@@ -259,6 +271,7 @@ func (e *clientEffect) report(out *outcome, answerErr error) error {
 	if end.err == nil && end.local == sideeffect.NotStarted && !e.d.Optional {
 		end.err = notStarted()
 	}
+	forgotten(e.d, end.err)
 	end.fill(e.d)
 	return end.err
 }

@@ -83,6 +83,7 @@ type setup struct {
 	server        []grpc.ServerOption
 	client        []grpc.DialOption
 	flow          flow.Config // of both ends
+	pending       int64       // of the server
 	withoutClient bool
 }
 
@@ -93,7 +94,7 @@ func start(t testing.TB, name string, with setup) *pair {
 	p := &pair{t: t, name: name, store: &store{}}
 	ours, theirs := identity(t), identity(t)
 	pipe := carrier.NewPipe()
-	scfg := rpc.ServerConfig{Pipe: pipe, Flow: with.flow}
+	scfg := rpc.ServerConfig{Pipe: pipe, Flow: with.flow, MaxPending: with.pending}
 	p.client = rpc.ClientConfig{Pipe: pipe, Flow: with.flow, HTTP2: len(name) >= 5 && name[:5] == "http2", DialOptions: with.client}
 	var address string
 	switch name {

@@ -333,6 +333,14 @@ func TestKindsCross(t *testing.T) {
 	if asCall(plain, 0) != plain || fromCall("x", plain) != plain || asCall(nil, 0) != nil || fromCall("x", nil) != nil {
 		t.Error("a status without a fault was changed")
 	}
+	for c, kind := range map[codes.Code]fault.Kind{codes.Canceled: fault.Canceled, codes.DeadlineExceeded: fault.Deadline, codes.Unavailable: fault.Lost} {
+		made := status.Error(c, "as gRPC says it") // of itself
+		back := fromCall("call", made)
+		var f *fault.Error
+		if !errors.As(back, &f) || f.Kind != kind || f.Side == fault.Peer || status.Code(back) != c || !strings.Contains(back.Error(), "as gRPC says it") {
+			t.Errorf("%v became %v", made, back)
+		}
+	}
 	if Code(fault.Kind(999)) != codes.Internal {
 		t.Error("a kind of a later version")
 	}

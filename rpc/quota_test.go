@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -88,4 +89,22 @@ func stamp(t *testing.T, folder string) string {
 		fmt.Fprintln(&b, name, fi.Mode(), st.Ino, st.Size, st.Mtim, st.Ctim)
 	}
 	return b.String()
+}
+
+// TestQuotaForgotten: who has not set a Quota is told so at their end, though it is the other one that
+// says that the quota is exceeded.
+func TestQuotaForgotten(t *testing.T) {
+	onRoads(t, func(t *testing.T, p *pair, ctx context.Context, n int) {
+		root, _ := rootOf(t)
+		source, sink := down(sideeffect.Memory(content(n))), down(sideeffect.File(root, "x"))
+		sink.Quota = 0
+		p.store.call = run(func() *sideeffect.Descriptor { return source }, sideeffect.AwaitRemote)
+		_, err := p.stub.Call(ctx, &storepb.Item{}, rpc.With(sink))
+		for what, err := range map[string]error{"the call": err, "the descriptor": sink.Err} {
+			wantKind(t, err, fault.QuotaExceeded)
+			if !strings.Contains(err.Error(), "set it to a number, or to NoQuota") {
+				t.Errorf("%s says: %v", what, err)
+			}
+		}
+	})
 }

@@ -1,6 +1,7 @@
 package rpc
 
 import (
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"io/fs"
@@ -31,15 +32,21 @@ const (
 	rememberCalls = 64 << 10         // calls of one session that are over and still remembered
 )
 
-// Windows of gRPC's flow control, at both ends. gRPC would rather measure what
+// Windows of gRPC's flow control. gRPC would rather measure what
 // they should be, and sends a PING whenever content comes in, which made two in
 // every call, answered by the other end; contents that need large
-// windows mostly travel on streams of flow. A call's window is the largest message that gRPC takes, which it
-// grants a call that reads one anyway; a connection's is what gRPC measures at most.
+// windows mostly travel on streams of flow. A call's window at the client is the largest message that gRPC takes, which it
+// grants a call that reads one anyway. At the server it is less: a quarter of it may count as
+// unread when it is read (pending), in each of many calls behind one proxy. A connection's is what gRPC
+// measures at most, and bounds what is under way, not what is kept.
 const (
-	callWindow = 4 << 20
-	connWindow = 16 << 20
+	callWindow    = 1 << 20
+	messageWindow = 4 << 20
+	connWindow    = 16 << 20
 )
+
+// maxPending is the default of ServerConfig.MaxPending.
+const maxPending = 256 << 20
 
 // writeBuffer is how much gRPC gathers before it writes to a connection: frames of the
 // stream road fill it, so its default of 32 KiB is a write, and often a change of
@@ -74,6 +81,12 @@ type ServerConfig struct {
 	UnixMode fs.FileMode
 	// Pipe is where the address "pipe:" leads.
 	Pipe *carrier.Pipe
+	// MaxPending is how many bytes of memory the messages of all calls may hold at a
+	// time while they are not whole, or no handler has read them. A peer, which is a key or the user of a
+	// local process, or else a connection, may hold half: beyond it the call that holds
+	// the most ends with RESOURCE_EXHAUSTED. Beyond the whole the worst connection of the worst peer is closed. Default 256 MiB.
+	// What handlers have read is theirs: at most MaxRecvMsgSize a call.
+	MaxPending int64
 	// Flow tunes sessions; Features is completed.
 	Flow flow.Config
 	// Streams takes what clients open on their sessions. Default: it is refused.
@@ -113,6 +126,10 @@ type Server struct {
 // calls. Errors are *fault.Error of kind Invalid and say what to change.
 func NewServer(cfg ServerConfig, options ...grpc.ServerOption) (*Server, error) {
 	cfg.Flow = withFeature(cfg.Flow)
+	if cfg.MaxPending < 0 {
+		return nil, fault.New("new server", fault.Invalid, "MaxPending is %d", cfg.MaxPending).Advise("set bytes, or 0 for %d", maxPending)
+	}
+	cfg.MaxPending = cmp.Or(cfg.MaxPending, maxPending)
 	acceptor, err := flow.NewAcceptor(cfg.Flow)
 	if err != nil {
 		return nil, fault.Wrap("new server", "", err)
@@ -124,7 +141,7 @@ func NewServer(cfg ServerConfig, options ...grpc.ServerOption) (*Server, error) 
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: leastPing, Timeout: pingPatience}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: leastPing, PermitWithoutStream: true}),
 	}
-	options = slices.Concat(limits, options, []grpc.ServerOption{grpc.Creds(passThrough{guard: newGuard()})})
+	options = slices.Concat(limits, options, []grpc.ServerOption{grpc.Creds(passThrough{guard: newGuard(cfg.MaxPending)})})
 	s := &Server{
 		Server: grpc.NewServer(options...), cfg: cfg, acceptor: acceptor, kinds: sideeffect.StandardKinds(), memory: newCarryPool(),
 		conns: newHandover(), recent: newRecent(rememberTime, rememberCalls), ended: make(chan struct{}), idle: make(chan struct{}),

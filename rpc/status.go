@@ -135,8 +135,9 @@ func relayed(err error) string {
 	return text
 }
 
-// fromCall gives a status that carries a fault of the peer the *fault.Error
-// that errors.As finds. Other errors are returned as they are.
+// fromCall gives a status that carries a fault of the peer, and one that gRPC makes itself when
+// the caller gives up or a connection is lost, the *fault.Error that errors.As finds. Other errors are
+// returned as they are: a status of the handler's own is its own business.
 func fromCall(op string, err error) error {
 	if err == nil {
 		return nil
@@ -153,6 +154,10 @@ func fromCall(op string, err error) error {
 		if p, ok := d.(*rpcpb.Fault); ok {
 			return &callError{err: faultFrom(op, p), st: st}
 		}
+	}
+	switch c := st.Code(); c {
+	case codes.Canceled, codes.DeadlineExceeded, codes.Unavailable:
+		return &callError{err: &fault.Error{Op: op, Kind: kindOf(c), Side: sideOf(c), Err: errors.New(st.Message())}, st: st}
 	}
 	return err
 }

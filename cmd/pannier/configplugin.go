@@ -30,8 +30,13 @@ func foreign(cfg *config.Config) (warnings []string) {
 			is := d.Describe()
 			if u, err := url.Parse(b.Endpoint); err == nil && !slices.Contains(is.Schemes, u.Scheme) {
 				say("plugin %s has no endpoints of %s://, but of %s", b.Plugin, u.Scheme, strings.Join(is.Schemes, ", "))
+				known(b.Options, is.Options, b.Plugin, say)
+			} else if known(b.Options, is.Options, b.Plugin, say) {
+				makesSense(b.Plugin, b.Endpoint, b.Options, say)
 			}
-			known(b.Options, is.Options, b.Plugin, say)
+			if b.Plugin == "ftp" && strings.HasPrefix(b.Endpoint, "ftp://") && b.Credentials != "" && slices.Contains([]string{"", "off"}, b.Options["tls"]) {
+				say("with tls=off its password goes to the server unencrypted, and so do files: set options = [\"tls=require\"], if the server has TLS")
+			}
 		}
 		looked(b.Credentials, 0o077, "others can read it, or its group can: make it the node's user's alone (chown), and say chmod 600", say)
 	}
@@ -40,7 +45,9 @@ func foreign(cfg *config.Config) (warnings []string) {
 		say := func(format string, args ...any) { warnings = append(warnings, who+": "+fmt.Sprintf(format, args...)) }
 		if d := driver(l.Plugin, say); d != nil {
 			if _, serves := d.(plugins.Server); serves {
-				known(l.Options, d.Describe().Listen, l.Plugin, say)
+				if known(l.Options, d.Describe().Listen, l.Plugin, say) {
+					makesSense(l.Plugin, "", l.Options, say)
+				}
 			} else {
 				say("plugin %s serves no foreign clients", l.Plugin)
 			}
@@ -119,13 +126,34 @@ func canRun(path string, say func(string, ...any)) {
 	}
 }
 
-// known says which options a plugin does not have.
-func known(options map[string]string, all []plugins.Option, plugin string, say func(string, ...any)) {
+// known says which options a plugin does not have, and whether it has all.
+func known(options map[string]string, all []plugins.Option, plugin string, say func(string, ...any)) (has bool) {
+	has = true
 	for _, name := range slices.Sorted(maps.Keys(options)) {
 		if !slices.ContainsFunc(all, func(o plugins.Option) bool { return o.Name == name }) {
 			say("there is no option %q; pannier plugin describe %s prints which there are", name, plugin)
+			has = false
 		}
 	}
+	return has
+}
+
+// makesSense says with which options a plugin would not work.
+func makesSense(plugin, endpoint string, options map[string]string, say func(string, ...any)) {
+	if err := checkOptions(plugin, endpoint, options); err != nil {
+		say("%s", err)
+	}
+}
+
+// checkOptions is node.Options.Check.
+func checkOptions(plugin, endpoint string, options map[string]string) error {
+	if d, ok := bundled[plugin].(plugins.ListenChecker); ok && endpoint == "" {
+		return d.CheckListen(options)
+	}
+	if d, ok := bundled[plugin].(plugins.EndpointChecker); ok && endpoint != "" {
+		return d.CheckEndpoint(endpoint, options)
+	}
+	return nil
 }
 
 // looked says what is wrong with a file that has a secret: it is not there, or has a mode

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -159,6 +160,16 @@ func daemonOf(ctx context.Context, client *admin.Client, path string) (*doctor.D
 			unwritable[r.GetName()] = r.GetUnwritable()
 		}
 	}
+	listeners, err := client.ListListeners(ctx, &adminpb.ListListenersRequest{})
+	if err != nil {
+		return nil, err
+	}
+	down := map[string]string{}
+	for _, l := range listeners.GetListeners() {
+		if !l.GetServing() {
+			down[l.GetAddress()] = cmp.Or(l.GetProblem(), "its plugin is just being started")
+		}
+	}
 	hints, stays := map[string]string{}, map[string]string{}
 	for _, f := range folders.GetFolders() {
 		if text := admin.Unheard(f); text != "" {
@@ -168,7 +179,7 @@ func daemonOf(ctx context.Context, client *admin.Client, path string) (*doctor.D
 			stays[f.GetName()] = folderError(&adminpb.Folder{Staying: f.GetStaying(), Stays: f.GetStays()})
 		}
 	}
-	return &doctor.Daemon{PID: doctor.PIDOf(path), Hints: hints, Stays: stays, Unwritable: unwritable, Version: is.GetVersion(), Key: is.GetKey(), Draining: is.GetDraining(), Check: func(ctx context.Context) (problems, warnings int64, err error) {
+	return &doctor.Daemon{PID: doctor.PIDOf(path), Hints: hints, Stays: stays, Unwritable: unwritable, Down: down, Version: is.GetVersion(), Key: is.GetKey(), Draining: is.GetDraining(), Check: func(ctx context.Context) (problems, warnings int64, err error) {
 		s, err := client.Check(ctx, &adminpb.CheckRequest{})
 		err = each(s, err, func(r *adminpb.CheckReply) error {
 			if n := r.GetCounts(); n != nil {

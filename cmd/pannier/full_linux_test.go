@@ -150,10 +150,8 @@ func TestListenerFull(t *testing.T) {
 			if err == nil || !strings.Contains(said, reply) {
 				t.Errorf("%v; the client is not told %q:\n%s", err, reply, said)
 			}
-			for _, name := range files(t, c.a.Root) {
-				if protocol == "ftp" || !strings.HasPrefix(name, ".") { // a client of SFTP may go on
-					t.Errorf("there is %s", name)
-				}
+			if all := files(t, c.a.Root); len(all) > 0 {
+				t.Errorf("left behind: %q", all)
 			}
 			if all := c.does("ls"); strings.Contains(all, "hostb") {
 				t.Errorf("something is sent:\n%s", all)
@@ -170,5 +168,72 @@ func TestListenerFull(t *testing.T) {
 				t.Errorf("left behind: %q", all)
 			}
 		})
+	}
+}
+
+// TestListenerVerdictFull: what the rule does not let a user have, and a partner whose disk is full, have replies of their own.
+func TestListenerVerdictFull(t *testing.T) {
+	const size = 4 << 20
+	for reply, c := range map[string]struct {
+		quota string
+		full  bool // the partner is
+	}{"552 ": {quota: "quota = \"1MiB\"\n"}, "452 ": {full: true}} {
+		t.Run(reply, func(t *testing.T) {
+			w := newConduit(t)
+			address := freeport.For(t, "127.0.0.1")
+			rule := "[[rule]]\nname = \"out\"\ndirection = \"send\"\npartners = [\"*\"]\nroot = \"%ROOT%\"\nretry = { attempts = 1 }\n"
+			w.write(rule+c.quota+w.listens("ftp", address, `"tls=off"`, `partner = "hostb", rule = "out"`), rule)
+			if c.full {
+				small(t, w.b.Root, size/2)
+			}
+			w.start(w.b, w.a)
+			w.reachable(address)
+			local := filepath.Join(t.TempDir(), "x")
+			w.wrote(local, noise(size))
+			if said, err := w.foreign("curl", "-sSv", "-T", local, "ftp://acme:secret@"+address+"/x"); err == nil || !strings.Contains(said, "< "+reply) {
+				t.Errorf("%v; the client is not told %q:\n%s", err, reply, said)
+			}
+			if _, err := os.Stat(filepath.Join(w.b.Root, "x")); err == nil {
+				t.Error("something has the name at the partner")
+			}
+		})
+	}
+}
+
+// TestHungStart: a node starts, serves its listeners, and transfers by other rules, though the roots of some have a file system that does
+// not answer.
+func TestHungStart(t *testing.T) {
+	c := newConduit(t)
+	address := freeport.For(t, "127.0.0.1")
+	hung := t.TempDir()
+	rules := ""
+	for _, rule := range []string{"\"hungout\"\ndirection = \"send\"", "\"hungin\"\ndirection = \"receive\""} {
+		rules += fmt.Sprintf("[[rule]]\nname = %s\npartners = [\"*\"]\nroot = %q\n", rule, hung)
+	}
+	schedule := "[[schedule]]\nname = \"s\"\nrule = \"hungout\"\npartner = \"hostb\"\nsource = \"*.txt\"\ncron = \"* * * * *\"\n"
+	c.write(bridgeRules+rules+schedule+c.listens("ftp", address, `"tls=off"`, `partner = "hostb", rule = "hungout", get = "hungin"`), bridgeRules)
+	end, err := flowtest.HungMount(hung)
+	if err != nil {
+		t.Skip("a file system that does not answer: ", err)
+	}
+	t.Cleanup(func() {
+		if err := end(); err != nil {
+			t.Error(err)
+		}
+	})
+	c.start(c.b, c.a)
+	c.reachable(address)
+	local := filepath.Join(t.TempDir(), "x")
+	c.wrote(local, noise(1000))
+	if said, err := c.foreign("curl", "-sSv", "-T", local, "ftp://acme:secret@"+address+"/x"); err == nil || !strings.Contains(said, "< 451 ") {
+		t.Errorf("%v; the client is not told to try again:\n%s", err, said)
+	}
+	c.wrote(filepath.Join(c.a.Root, "y"), noise(1000))
+	c.does("send", filepath.Join(c.a.Root, "y"), "hostb", "--rule", "out", "--wait")
+	if out, said, err := c.pannier("check"); err == nil || !strings.Contains(out+said, "does not answer") {
+		t.Errorf("%v; check says\n%s%s", err, out, said)
+	}
+	if err := c.a.Stop(); err != nil {
+		t.Error(err)
 	}
 }

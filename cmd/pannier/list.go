@@ -88,7 +88,7 @@ func stateNames() (names []string) {
 
 func (c *console) listCommand() *cobra.Command {
 	var f queryFlags
-	var asJSON, asCSV bool
+	var asJSON, asCSV, failed bool
 	cmd := &cobra.Command{
 		Use:   "ls [PARTNER:PATH]",
 		Short: "List requests, or files of a partner",
@@ -100,8 +100,8 @@ With PARTNER:PATH: the files in a directory there, of a bridge, or of a node bel
 that the rule (--rule) has at it. "PARTNER:/" is the root itself.`,
 		Example: `  # What does not go on by itself
   pannier ls --state INERROR
-  # Try all of that again
-  pannier ls --state INERROR | tail -n +2 | cut -f1 | xargs pannier retry
+  # Try again what has failed, and nobody has cancelled
+  pannier ls --failed | tail -n +2 | cut -f1 | xargs pannier retry
   # Today's, with one partner, for a program
   pannier ls --partner hostb --since 24h --json
   # What is in a directory of a bridge, and of a partner
@@ -118,11 +118,20 @@ that the rule (--rule) has at it. "PARTNER:/" is the root itself.`,
 			if err != nil {
 				return err
 			}
+			wanted := func(*adminpb.Request) bool { return true }
+			if failed {
+				q.States, wanted = []adminpb.Request_State{adminpb.Request_INERROR}, hasFailed
+			}
 			if asJSON && q.Limit == 0 {
 				s, err := client.List(ctx, q)
-				return each(s, err, func(r *adminpb.Request) error { return writeJSON(cmd.OutOrStdout(), r) })
+				return each(s, err, func(r *adminpb.Request) error {
+					if !wanted(r) {
+						return nil
+					}
+					return writeJSON(cmd.OutOrStdout(), r)
+				})
 			}
-			rows, err := latest(ctx, client, q)
+			rows, err := latest(ctx, client, q, wanted)
 			if err != nil {
 				return err
 			}
@@ -138,20 +147,30 @@ that the rule (--rule) has at it. "PARTNER:/" is the root itself.`,
 	}
 	cmd.Flags().BoolVar(&asCSV, "csv", false, "results as CSV, with a header")
 	f.register(c, cmd)
+	cmd.Flags().BoolVar(&failed, "failed", false, "what has failed: in INERROR, and not because somebody cancelled it")
+	cmd.MarkFlagsMutuallyExclusive("failed", "state")
 	cmd.Flags().Int32Var(&f.Limit, "limit", 0, "at most so many, those that have changed last (default: all)")
 	jsonFlag(cmd, &asJSON)
 	cmd.MarkFlagsMutuallyExclusive("json", "csv")
 	return cmd
 }
 
-// latest is what matches, changed last first.
-func latest(ctx context.Context, client *admin.Client, q *adminpb.ListRequest) (rows []*adminpb.Request, err error) {
+// hasFailed is whether a request in INERROR has failed, and was not cancelled.
+func hasFailed(r *adminpb.Request) bool {
+	return fault.Kind(r.GetFailure().GetKind()) != fault.Canceled
+}
+
+// latest is what matches and is wanted, changed last first.
+func latest(ctx context.Context, client *admin.Client, q *adminpb.ListRequest, wanted func(*adminpb.Request) bool) (rows []*adminpb.Request, err error) {
 	ctx, enough := context.WithCancel(ctx)
 	defer enough()
 	most, done := int(q.Limit), 0
 	q.Limit = 0 // the service does not begin with the latest
 	s, err := client.List(ctx, q)
 	err = each(s, err, func(r *adminpb.Request) error {
+		if !wanted(r) {
+			return nil
+		}
 		rows = append(rows, r)
 		if r.GetState() == adminpb.Request_DONE {
 			done++
@@ -375,6 +394,7 @@ func (c *console) explainCommand() *cobra.Command {
 func explanation(v view, e *adminpb.Explanation) (f fields) {
 	r, p := e.GetRequest(), e.GetPartner()
 	f.add("request", r.GetId())
+	f.add("moves", command.Printable(way(v, r)))
 	f.add("is", e.GetSummary())
 	f.add("cause", e.GetCause())
 	f.add("attempt", admin.Attempt(r, e.GetAttempts()))
@@ -392,7 +412,7 @@ func explanation(v view, e *adminpb.Explanation) (f fields) {
 
 // dataState is how much of the file is safe, in words.
 func dataState(v view, r *adminpb.Request) string {
-	if r.GetSize() < 0 {
+	if r.GetSize() < 0 || r.GetState() == adminpb.Request_INERROR && !hasFailed(r) && safeOf(r) < r.GetSize() { // what was cancelled is removed
 		return ""
 	}
 	return v.bytes(safeOf(r)) + " of " + v.bytes(r.GetSize()) + " safe at the receiver"

@@ -218,6 +218,20 @@ func (c *console) submit(ctx context.Context, cmd *cobra.Command, client *admin.
 	return err
 }
 
+// way is which file goes from where to where, and by which rule.
+func way(v view, r *adminpb.Request) string {
+	source, target := v.file(r.GetSource()), v.file(r.GetTarget())
+	switch {
+	case r.GetThird() != "":
+		return fmt.Sprintf("%s from %s as %s, by a request of %s; no bytes come here", source, admin.Partner(r), target, r.GetPartner())
+	case r.GetSide() == adminpb.Request_RECEIVER:
+		return fmt.Sprintf("%s from %s as %s, rule %s", source, r.GetPartner(), target, r.GetRule())
+	case r.GetTarget() != r.GetSource():
+		return fmt.Sprintf("%s to %s as %s, rule %s", source, r.GetPartner(), target, r.GetRule())
+	}
+	return fmt.Sprintf("%s to %s, rule %s", source, r.GetPartner(), r.GetRule())
+}
+
 // said prints the id on stdout and what it is on stderr.
 func (c *console) said(cmd *cobra.Command, asJSON bool, reply *adminpb.SubmitReply) error {
 	if asJSON {
@@ -228,15 +242,7 @@ func (c *console) said(cmd *cobra.Command, asJSON bool, reply *adminpb.SubmitRep
 		return err
 	}
 	v := c.view(cmd.ErrOrStderr())
-	line := fmt.Sprintf("%s to %s, rule %s", v.file(r.GetSource()), r.GetPartner(), r.GetRule())
-	if r.GetSide() == adminpb.Request_RECEIVER {
-		line = fmt.Sprintf("%s from %s as %s, rule %s", v.file(r.GetSource()), r.GetPartner(), v.file(r.GetTarget()), r.GetRule())
-	} else if r.GetTarget() != r.GetSource() {
-		line = fmt.Sprintf("%s to %s as %s, rule %s", v.file(r.GetSource()), r.GetPartner(), v.file(r.GetTarget()), r.GetRule())
-	}
-	if r.GetThird() != "" {
-		line = fmt.Sprintf("%s from %s as %s, by a request of %s; no bytes come here", v.file(r.GetSource()), admin.Partner(r), v.file(r.GetTarget()), r.GetPartner())
-	}
+	line := way(v, r)
 	if !reply.GetMade() {
 		line += "; the request was there before: it is " + r.GetState().String()
 	} else if r.GetNotBefore() != nil {

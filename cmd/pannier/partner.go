@@ -95,7 +95,7 @@ Of a bridge: log in, and say what the server can do for this user; with --write 
 file is written and removed there, which tells clocks apart and tries direct copies.
 
 Exit code 7: it cannot be reached. 4: it has another key than this node knows, or
-does not accept this node's.`,
+does not accept this node's; a bridge's server does not accept its user.`,
 		Args:              command.Arguments(1),
 		ValidArgsFunction: c.completeArgs(partnerNames),
 		RunE: c.run(func(ctx context.Context, cmd *cobra.Command, client *admin.Client, args []string) error {

@@ -83,7 +83,7 @@ func serve(ctx context.Context, path string, messages io.Writer) error {
 	defer enough()
 	go heap.Keep(collecting)
 	read := func() (*config.Config, error) { return config.Load(path) }
-	n, err := node.Open(ctx, cfg, node.Options{Version: command.Version(), Read: read, Output: messages, Bundled: slices.Sorted(maps.Keys(bundled))})
+	n, err := node.Open(ctx, cfg, node.Options{Version: command.Version(), Read: read, Output: messages, Bundled: slices.Sorted(maps.Keys(bundled)), Check: checkOptions})
 	if err != nil {
 		return whose(err, cfg.Node.State)
 	}

@@ -44,7 +44,7 @@ func (c *console) retryCommand() *cobra.Command {
 		Long: `Go on with requests that have failed (INERROR), from where they were: bytes that
 are safe are not sent again, tasks that are done are not run again. A retry at the
 requester revives the partner's end, too.`,
-		Example: `  pannier ls --state INERROR | tail -n +2 | cut -f1 | xargs pannier retry`,
+		Example: `  pannier ls --failed | tail -n +2 | cut -f1 | xargs pannier retry`,
 	}, func(ctx context.Context, client *admin.Client, ref *adminpb.Ref) (*adminpb.Request, error) {
 		return client.Retry(ctx, ref)
 	}, adminpb.Request_INERROR)

@@ -244,7 +244,7 @@ func (c *checker) partials() error {
 	seen := map[string]bool{}
 	for _, name := range slices.Sorted(maps.Keys(c.book.Rules)) {
 		rule := c.book.Rules[name]
-		if rule.Bridge != "" {
+		if rule.Bridge != "" { // its files are at a server
 			continue
 		}
 		root, err := c.open(rule)

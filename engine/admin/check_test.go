@@ -219,9 +219,13 @@ func TestCheckPartials(t *testing.T) {
 	}
 }
 
-// TestCheckWithoutRoot: a root that is not there is one finding, not one for each file.
+// TestCheckWithoutRoot: a root that is not there is one finding, not one for each file; a bridge's rule has none.
 func TestCheckWithoutRoot(t *testing.T) {
 	n := newNode(t)
+	n.engine.Book().Rules["@bank"] = &engine.Rule{Name: "@bank", Bridge: "bank"}
+	if found, _ := check(t, n, false); len(found) != 0 {
+		t.Errorf("%q", found)
+	}
 	n.engine.Set(received(1, "a", "x", 1))
 	n.engine.Set(received(2, "b", "x", 2))
 	if err := os.Remove(n.in); err != nil {

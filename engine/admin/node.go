@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"errors"
 	"io"
 	"maps"
 	"slices"
@@ -24,6 +25,18 @@ func (s *Server) ListPartners(context.Context, *adminpb.ListPartnersRequest) (*a
 	return reply, nil
 }
 
+// asLogin has an operator who tries a bridge told apart that its server does not accept who logs in. To
+// a request that is one of the reasons why its other end refused it.
+func asLogin(err error) error {
+	e, ok := err.(*fault.Error)
+	if !ok || e.Kind != fault.Refused || !errors.Is(e.Err, fault.Unauthenticated) {
+		return err
+	}
+	own := *e
+	own.Kind = fault.Unauthenticated
+	return &own
+}
+
 func (s *Server) TestPartner(ctx context.Context, in *adminpb.TestPartnerRequest) (*adminpb.Partner, error) {
 	book := s.cfg.Engine.Book()
 	if _, err := book.Partner(in.GetPartner()); err != nil {
@@ -31,7 +44,7 @@ func (s *Server) TestPartner(ctx context.Context, in *adminpb.TestPartnerRequest
 	}
 	p, err := s.cfg.Engine.Reach(ctx, in.GetPartner())
 	if err != nil {
-		return nil, advising{err}
+		return nil, advising{asLogin(err)}
 	}
 	reply := partnerOf(&p)
 	if p.Bridge && s.cfg.Probe != nil {

@@ -15,6 +15,8 @@ import (
 // go on in the log's other file.
 type folding struct {
 	size   int64      // of the log, from which on it is folded
+	most   int64      // bytes that the log has in memory, at which commits wait for the folding; from half of it on it is folded
+	held   int64      // bytes it has there
 	folded chan error // how the one under way has ended
 	busy   bool
 	turned bool   // to the log's other file, whose commits the store's file has not yet
@@ -30,7 +32,7 @@ type folding struct {
 }
 
 func (f *folding) init(most int) {
-	f.size, f.folded, f.due = foldSize, make(chan error, 1), time.NewTimer(foldAfter)
+	f.size, f.most, f.folded, f.due = foldSize, mostHeld, make(chan error, 1), time.NewTimer(foldAfter)
 	f.due.Stop()
 	if most > 0 {
 		f.size = min(f.size, int64(most)/4)
@@ -63,7 +65,11 @@ func (s *Store) foldIfDue() {
 		s.waiting = serve(s.waiting, err)
 		return
 	}
-	if !s.overdue && len(s.waiting) == 0 && s.log.end < s.size {
+	switch {
+	case s.overdue || len(s.waiting) > 0:
+	case s.full != nil: // trim has seen to when it is tried again
+		return
+	case s.log.end < s.size && s.held < s.most/2:
 		if !s.armed {
 			s.due.Reset(foldAfter)
 			s.armed = true
@@ -142,6 +148,7 @@ func (s *Store) trim(err error) {
 	s.seen.Scan(func(i item) bool {
 		if now, ok := s.ahead.Get(i); ok && now.at <= s.upto {
 			s.ahead.Delete(i)
+			s.held -= now.bytes()
 		}
 		return true
 	})

@@ -2,6 +2,7 @@ package boltstore
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -294,6 +295,124 @@ func TestFullLog(t *testing.T) {
 		if time.Now().After(end) {
 			t.Fatal(err)
 		}
+	}
+}
+
+// TestFullWaits: a folding that has found no room is tried again now and then, also when the log has
+// grown meanwhile to where it is folded at once.
+func TestFullWaits(t *testing.T) {
+	s := must[*Store](t)(Open(Config{Path: filepath.Join(t.TempDir(), "store"), MaxSize: 1 << 20}))
+	defer func() { _ = s.Close() }()
+	s.size = 1                                   // the committer waits
+	held := must[*bbolt.Tx](t)(s.db.Begin(true)) // the folding waits for its end
+	put := func(key string, n int) error {
+		return s.write(t.Context(), func(c *change) error { c.put(inMeta, []byte(key), make([]byte, n)); return nil })
+	}
+	if err := errors.Join(put("large", 2<<20), put("beside", 1)); err != nil {
+		t.Fatal(err)
+	}
+	_ = held.Rollback()
+	if err := s.wait(t.Context(), &write{fold: true}); fault.KindOf(err) != fault.NoSpace {
+		t.Fatal(err)
+	}
+	tries := func() int64 { stats := s.db.Stats(); return stats.TxStats.GetCursorCount() }
+	before, began := tries(), time.Now()
+	time.Sleep(foldAgain)
+	const ofOne = 100 // cursors of one folding of so little, at the most
+	if got, most := tries()-before, ofOne*(2+int64(time.Since(began)/foldAgain)); got > most {
+		t.Errorf("%d cursors in the file after %v, want %d at the most", got, time.Since(began), most)
+	}
+}
+
+// TestHeld: what the log has in memory is counted, and commits that change long lists of events wait for
+// the folding when there is so much of it as may be.
+func TestHeld(t *testing.T) {
+	s := must[*Store](t)(Open(Config{Path: filepath.Join(t.TempDir(), "store")}))
+	defer func() { _ = s.Close() }()
+	s.log.sync = func(*os.File) error { return nil } // the committer waits
+	const requests = 40
+	for i := range requests {
+		for range store.MaxEvents {
+			request(t, s, i)
+		}
+	}
+	foldNow(t, s)
+	held := func() (counted, there int64) {
+		s.mu.RLock()
+		defer s.mu.RUnlock()
+		s.ahead.Scan(func(i item) bool { there += i.bytes(); return true })
+		return s.held, there
+	}
+	if counted, there := held(); counted != 0 || there != 0 {
+		t.Fatalf("%d bytes after a folding, %d are counted", there, counted)
+	}
+	request(t, s, 0)
+	_, list := held() // of one request
+	most := 10 * list
+	err := s.write(t.Context(), func(*change) error { s.most = most; return nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	stuck := must[*bbolt.Tx](t)(s.db.Begin(true)) // no folding ends
+	defer func() { _ = stuck.Rollback() }()
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		for range 2 {
+			for i := range requests {
+				request(t, s, i)
+			}
+		}
+	}()
+	for last, quiet := int64(-1), 0; quiet < 20; {
+		select {
+		case <-over:
+			t.Fatal("commits go on, whatever there is in memory")
+		case <-time.After(10 * time.Millisecond):
+		}
+		counted, there := held()
+		if counted != there || there > most+2*list {
+			t.Fatalf("%d bytes are in memory, %d are counted; %d may be", there, counted, most)
+		}
+		if quiet++; there < most || there != last {
+			last, quiet = there, 0
+		}
+	}
+	_ = stuck.Rollback()
+	<-over
+	foldNow(t, s)
+	if counted, there := held(); counted != 0 || there != 0 {
+		t.Errorf("%d bytes in the end, %d are counted", there, counted)
+	}
+	versions(t, s)
+}
+
+// TestOnce: writers that set very much are several commits.
+func TestOnce(t *testing.T) {
+	s := must[*Store](t)(Open(Config{Path: filepath.Join(t.TempDir(), "store")}))
+	defer func() { _ = s.Close() }()
+	s.size = 1 << 40 // no folding meanwhile
+	all := make([]*write, 5)
+	for i := range all {
+		key := []byte{byte(i)}
+		all[i] = &write{done: make(chan struct{}), do: func(c *change) error { c.put(inMeta, key, make([]byte, mostOnce/2)); return nil }}
+	}
+	begun := make(chan struct{})
+	goOn := make(chan struct{})
+	go func() { _ = s.write(t.Context(), func(*change) error { close(begun); <-goOn; return nil }) }()
+	<-begun
+	before := s.log.last
+	for _, w := range all {
+		s.queue <- w
+	}
+	close(goOn)
+	for i, w := range all {
+		if <-w.done; w.err != nil {
+			t.Errorf("%d: %v", i, w.err)
+		}
+	}
+	if n := s.log.last - before; n != 3 {
+		t.Errorf("%d commits", n)
 	}
 }
 

@@ -58,6 +58,8 @@ const (
 	foldSize  = 8 << 20         // bytes of the log from which on it is folded
 	foldAfter = 5 * time.Second // or this long after the first commit that is not
 	mostAhead = 4 * foldSize    // bytes of the log at which commits wait for the folding
+	mostHeld  = 64 << 20        // bytes of it in memory, where a change of a request's events has all of them, at which they do, too
+	mostOnce  = mostHeld / 4    // bytes that a commit sets, from which on it takes no further writers
 	foldAgain = time.Second     // after a folding that found no room
 )
 
@@ -280,11 +282,21 @@ func (s *Store) gather(first *write) []*write {
 	return all
 }
 
-// share makes one commit of many writes.
+// share makes one commit of many writes, or more where they set very much.
 func (s *Store) share(all []*write) {
+	for len(all) > 0 {
+		n := s.shareOnce(all)
+		if all = all[n:]; len(all) > 0 {
+			s.foldIfDue()
+		}
+	}
+}
+
+// shareOnce makes one commit of the first writes, and says of how many.
+func (s *Store) shareOnce(all []*write) int {
 	err := s.broken()
 	if err == nil {
-		err = s.together(all)
+		all, err = s.together(all)
 		s.cache.settle(err == nil)
 		if err != nil {
 			err = s.fail(err)
@@ -300,16 +312,21 @@ func (s *Store) share(all []*write) {
 		}
 		close(w.done)
 	}
+	return len(all)
 }
 
-// together does the writes and makes them durable.
-func (s *Store) together(all []*write) error {
+// together does the writes, up to what a commit may set, and makes them durable.
+func (s *Store) together(all []*write) (done []*write, _ error) {
 	tx, err := s.db.Begin(false)
 	if err != nil {
-		return err
+		return all, err
 	}
 	c := change{over: view{tx: tx, over: s.ahead}, batch: map[string]item{}}
-	for _, w := range all {
+	for i, w := range all {
+		if c.bytes >= mostOnce {
+			all = all[:i]
+			break
+		}
 		switch {
 		case w.do == nil:
 			continue
@@ -325,19 +342,19 @@ func (s *Store) together(all []*write) error {
 		s.overdue = s.overdue || s.full != nil // there may be room now
 	}
 	if err := tx.Rollback(); err != nil || len(c.ops) == 0 {
-		return err
+		return all, err
 	}
-	if s.log.end >= mostAhead && s.busy {
+	if (s.log.end >= mostAhead || s.held >= s.most) && s.busy {
 		s.trim(<-s.folded)
 	}
 	if err := s.log.append(c.ops); err != nil {
 		s.overdue = true // the other file may have room
-		return err
+		return all, err
 	}
 	s.mu.Lock()
-	c.settle(s.ahead, s.log.last)
+	s.held += c.settle(s.ahead, s.log.last)
 	s.mu.Unlock()
-	return nil
+	return all, nil
 }
 
 // fail notes that a commit has failed. A full file or disk damages nothing:

@@ -19,6 +19,9 @@ type item struct {
 	at    uint64 // number of the commit
 }
 
+// bytes are those of memory that an item takes, without what the tree needs.
+func (i item) bytes() int64 { return int64(len(i.key) + len(i.value)) }
+
 // tree has the items that the log has beyond the file.
 type tree = btree.BTreeG[item]
 
@@ -174,6 +177,7 @@ type change struct {
 	mine  []item          // by the present one
 	ops   []byte          // for the log
 	whole int             // of ops, by the writes that are accepted
+	bytes int64           // of what these have set
 }
 
 func (c *change) get(bucket int, key []byte) []byte {
@@ -224,16 +228,20 @@ func (c *change) set(bucket int, key, value []byte) {
 func (c *change) accept() {
 	for _, i := range c.mine {
 		c.batch[i.key] = i
+		c.bytes += i.bytes()
 	}
 	c.mine, c.whole = c.mine[:0], len(c.ops)
 }
 
 func (c *change) refuse() { c.mine, c.ops = c.mine[:0], c.ops[:c.whole] }
 
-// settle puts the accepted writes into a tree, as those of a commit.
-func (c *change) settle(into *tree, number uint64) {
+// settle puts the accepted writes into a tree, as those of a commit, and says by how many bytes that
+// makes it larger.
+func (c *change) settle(into *tree, number uint64) (grown int64) {
 	for _, i := range c.batch {
 		i.at = number
-		into.Set(i)
+		old, _ := into.Set(i)
+		grown += i.bytes() - old.bytes()
 	}
+	return grown
 }

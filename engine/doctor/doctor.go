@@ -56,6 +56,8 @@ type Daemon struct {
 	Stays map[string]string
 	// Unwritable is why it cannot write the root of a rule, by the names of rules whose root it cannot.
 	Unwritable map[string]string
+	// Down is why listeners serve nobody, by the addresses of those that do not.
+	Down map[string]string
 	// Check compares its records with its disk, and says how many errors and warnings there are.
 	Check func(context.Context) (problems, warnings int64, err error)
 }

@@ -172,6 +172,9 @@ func (e *exam) plugins() {
 			if !is.Server {
 				return errors.New("it serves no foreign clients")
 			}
+			if e.Daemon != nil && e.Daemon.Down[address] != "" {
+				return fault.New("serve clients", fault.Invalid, "the daemon serves none: %s", e.Daemon.Down[address]).Advise("mend that and say pannier reload; the node's log has each try")
+			}
 			return nil
 		})
 	})

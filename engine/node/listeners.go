@@ -79,7 +79,7 @@ func (d *door) program() config.Bridge { return Program(d.is) }
 
 // Program is the plugin of a listener, as PluginConfig takes it.
 func Program(is config.Listener) config.Bridge {
-	return config.Bridge{Name: is.Address, Plugin: is.Plugin, Args: is.Args, SHA256: is.SHA256, Memory: is.Memory, Files: is.Files}
+	return config.Bridge{Name: is.Address, Plugin: is.Plugin, Args: is.Args, SHA256: is.SHA256, Memory: is.Memory, Files: is.Files, Options: is.Options}
 }
 
 // give is the socket, for the door that takes this one's place: who connects while clients of
@@ -276,8 +276,15 @@ func (l *listeners) end(ctx context.Context) {
 	l.close()
 }
 
-// serve listens until ctx ends. The socket stays while the plugin is started again: who
-// connects meanwhile waits.
+// shut has nobody wait in the socket: who connects is refused until there is a new one.
+func (d *door) shut() {
+	if socket := d.give(); socket != nil {
+		_ = socket.Close()
+	}
+}
+
+// serve listens until ctx ends. The socket stays while a plugin that has served is started again:
+// who connects meanwhile waits. One that does not serve then has none.
 func (l *listeners) serve(ctx context.Context, d *door) {
 	log := l.node.log.With("listener", d.is.Address)
 	served := make(chan struct{})
@@ -287,11 +294,7 @@ func (l *listeners) serve(ctx context.Context, d *door) {
 		_ = d.plugin.Close(l.patience) // lets clients end, for a while
 		<-served
 	}()
-	defer func() {
-		if socket := d.give(); socket != nil {
-			_ = socket.Close()
-		}
-	}()
+	defer d.shut()
 	for wait := serveAgain; ctx.Err() == nil; wait = min(2*wait, serveMost) {
 		socket, err := d.listen()
 		if err != nil {
@@ -300,8 +303,9 @@ func (l *listeners) serve(ctx context.Context, d *door) {
 			sleep(ctx, wait)
 			continue
 		}
-		began := time.Now()
+		began, served := time.Now(), false
 		err = d.plugin.Listen(context.WithoutCancel(ctx), socket, d.is.Options, d.guests, func() {
+			served = true
 			d.became(true, nil)
 			log.Info("foreign clients are served", "plugin", d.is.Plugin, "at", socket.Addr().String())
 		})
@@ -310,6 +314,9 @@ func (l *listeners) serve(ctx context.Context, d *door) {
 		}
 		if time.Since(began) > serveMost {
 			wait = serveAgain
+		}
+		if !served { // and the next try may come to nothing, too
+			d.shut()
 		}
 		d.became(false, err)
 		log.Error("foreign clients are not served, tried again", "after", wait, "error", err)

@@ -61,6 +61,9 @@ type Options struct {
 	// Bundled are the plugins that this program is itself when its first argument is
 	// host.EntryArgument.
 	Bundled []string
+	// Check says what is wrong with options of those plugins: of a listener, or of a bridge with that
+	// endpoint. nil: that shows when they are used.
+	Check func(plugin, endpoint string, options map[string]string) error
 	// Pipe is where the address "pipe:" listens, and PipePartner who calls there.
 	// Default: the node itself, so that it is its own partner without a network.
 	Pipe        *carrier.Pipe

@@ -327,40 +327,6 @@ func TestLog(t *testing.T) {
 	}
 }
 
-// TestLogOfRequests: each line about a request has its id and that of the first one of its chain.
-func TestLogOfRequests(t *testing.T) {
-	a, b := newHost(t, "a"), newHost(t, "b")
-	hosts := map[*host]*host{a: b, b: a}
-	for h, other := range hosts {
-		cfg := h.config(other.partner())
-		cfg.Node.LogFormat, cfg.Node.Log = "json", slog.LevelDebug
-		h.start(cfg)
-	}
-	a.write("x", "content")
-	a.done(a.submit("b", "push", "x", "x2"))
-	for h := range hosts {
-		if err := h.end(); err != nil {
-			t.Error(err)
-		}
-		lines := 0
-		for line := range strings.Lines(h.log.String()) {
-			var said struct{ ID, Follow string }
-			if err := json.Unmarshal([]byte(line), &said); err != nil {
-				t.Errorf("%v: %s", err, line)
-			}
-			if said.ID == "" {
-				continue
-			}
-			if lines++; said.Follow != said.ID {
-				t.Errorf("it does not say which chain it is of: %s", line)
-			}
-		}
-		if lines == 0 {
-			t.Errorf("%s says nothing of the request:\n%s", h.name, h.log.String())
-		}
-	}
-}
-
 // TestRestart: what has not been carried out when a node ends is carried out
 // after it has begun again.
 func TestRestart(t *testing.T) {

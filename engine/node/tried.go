@@ -71,18 +71,30 @@ func (t *trial) drop() {
 	}
 }
 
-// known notes plugins that are no part of this program.
+// known notes plugins that are no part of this program, and options with which those that are would
+// not work.
 func (n *Node) known(cfg *config.Config, wrong *config.Wrong) {
-	for name, is := range cfg.Bridges {
+	look := func(kind, key, value string, is config.Bridge) {
 		if _, err := n.pluginConfig(is); err != nil {
-			wrong.Add("bridge", "name", name, "plugin", "", "%s", fault.Plain(err))
+			wrong.Add(kind, key, value, "plugin", "", "%s", fault.Plain(err))
+		} else if err := n.check(is); err != nil {
+			wrong.Add(kind, key, value, "options", "", "%s", err)
 		}
+	}
+	for name, is := range cfg.Bridges {
+		look("bridge", "name", name, is)
 	}
 	for _, is := range cfg.Listeners {
-		if _, err := n.pluginConfig(Program(is)); err != nil {
-			wrong.Add("listener", "listen", is.Address, "plugin", "", "%s", fault.Plain(err))
-		}
+		look("listener", "listen", is.Address, Program(is))
 	}
+}
+
+// check asks Options.Check about a bridge, or a listener's Program.
+func (n *Node) check(is config.Bridge) error {
+	if n.o.Check == nil || filepath.IsAbs(is.Plugin) {
+		return nil
+	}
+	return n.o.Check(is.Plugin, is.Endpoint, is.Options)
 }
 
 // tryPlugins starts those that are new. They are in use when somebody needs them.

@@ -27,6 +27,10 @@ import (
 // at their limits are 8 KiB, contents that ride along 20.
 const maxMessage = 64 << 10
 
+// maxPending is the memory that messages of all partners may hold before they are
+// whole and read; one partner may have half.
+const maxPending = 64 << 20
+
 // Node is what serves the calls; *engine.Engine is one.
 type Node interface {
 	// Serve is called for each call. partner is proven, a is within all limits and
@@ -130,7 +134,7 @@ func NewServer(o Options) (*Server, error) {
 		return err
 	}
 	var err error
-	s.rpc, err = rpc.NewServer(rpc.ServerConfig{Identity: o.Identity, AuthorizeKey: s.authorize, UnixMode: o.UnixMode, Pipe: o.Pipe, Flow: cfg, Streams: &s.came},
+	s.rpc, err = rpc.NewServer(rpc.ServerConfig{Identity: o.Identity, AuthorizeKey: s.authorize, UnixMode: o.UnixMode, Pipe: o.Pipe, Flow: cfg, Streams: &s.came, MaxPending: maxPending},
 		grpc.MaxRecvMsgSize(maxMessage), grpc.MaxConcurrentStreams(maxStreams), grpc.InTapHandle(s.admit))
 	if err != nil {
 		return nil, err

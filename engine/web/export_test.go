@@ -10,3 +10,6 @@ func Fill(p *Page, at func(i int) (in, out float64)) {
 
 // LimitWords has one word be said on at most n requests.
 func LimitWords(p *Page, n int) { p.most = n }
+
+// ClockOf is clockOf.
+func ClockOf(zone string) string { return clockOf(zone) }

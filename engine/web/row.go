@@ -21,6 +21,7 @@ type row struct {
 	Key, Ref, Href      string
 	Name, Partner, Rule string
 	Dir, Base           string // of Name, so that what tells files apart is seen; each in quotes of its own
+	Other               string // its name at the other end, where that is another: "as x", "from x"
 	In                  bool   // to here
 	Between             bool   // neither: a third-party copy
 	state
@@ -84,10 +85,17 @@ func hrefOf(r *adminpb.Request) string {
 }
 
 func rowOf(r *adminpb.Request, now time.Time) row {
-	name := ownName(r)
+	name, other := ownName(r), ""
+	switch {
+	case r.GetSource() == r.GetTarget():
+	case r.GetSide() == adminpb.Request_SENDER:
+		other = "as " + fileName(r.GetTarget())
+	default:
+		other = "from " + fileName(r.GetSource())
+	}
 	base := strings.LastIndexByte(name, '/') + 1
 	return row{
-		Dir: fileName(name[:base]), Base: fileName(name[base:]), Key: keyOf(r), Ref: refText(r), Href: hrefOf(r), Name: fileName(name), Partner: admin.Partner(r), Between: r.GetThird() != "", Rule: r.GetRule(),
+		Dir: fileName(name[:base]), Base: fileName(name[base:]), Key: keyOf(r), Ref: refText(r), Href: hrefOf(r), Name: fileName(name), Other: other, Partner: admin.Partner(r), Between: r.GetThird() != "", Rule: r.GetRule(),
 		In: r.GetSide() == adminpb.Request_RECEIVER, state: stateOf(r, now), progress: progressOf(r), why: whyOf(r, now),
 	}
 }

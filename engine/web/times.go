@@ -111,12 +111,20 @@ func expectedOf(e *adminpb.Expected, now time.Time) timed {
 // mostLate is how many late files of one expectation are shown.
 const mostLate = 3
 
+// clockOf is whose clock counts.
+func clockOf(zone string) string {
+	if zone == "Local" {
+		return "by this node's clock"
+	}
+	return zone
+}
+
 func scheduleOf(s *adminpb.Schedule, now time.Time) timed {
 	last := s.GetLast()
 	x := timed{
 		Name: s.GetName(), Status: "idle", Word: "Waiting", Problem: s.GetTrouble(),
 		What:  s.GetSource() + " by " + s.GetRule() + " with " + strings.Join(s.GetPartners(), ", "),
-		Lines: []string{s.GetCron() + ", " + s.GetZone()},
+		Lines: []string{s.GetCron() + ", " + clockOf(s.GetZone())},
 	}
 	if t := s.GetNext(); t != nil {
 		x.When = "next " + ago(t.AsTime(), now)

@@ -177,6 +177,36 @@ func TestQuotes(t *testing.T) {
 	}
 }
 
+// TestOtherName: a file that has another name at the other end is told from others of the same name here.
+func TestOtherName(t *testing.T) {
+	s := newSite(t)
+	as := func(source, target string, side lifecycle.Side) func(*engine.Status) {
+		return func(s *engine.Status) { s.Spec.Source, s.Spec.Target, s.Side = name(source), name(target), side }
+	}
+	s.engine.Set(request(1, as("day/a.bin", "b<i>.bin", lifecycle.Sender)))
+	s.engine.Set(request(2, as("day/c.bin", "d.bin", lifecycle.Receiver)))
+	s.engine.Set(request(3, called("same.bin")))
+	text := s.get("/transfers")
+	for _, want := range []string{
+		`<small><bdi>as b&lt;i&gt;.bin</bdi></small><small><bdi>day/</bdi></small><bdi>a.bin</bdi>`,
+		`<small><bdi>from day/c.bin</bdi></small><bdi>d.bin</bdi>`,
+		`title="same.bin"><bdi>same.bin</bdi>`,
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("there is no %s in\n%s", want, text)
+		}
+	}
+}
+
+// TestClock: the zone of a schedule without one has no name that means something.
+func TestClock(t *testing.T) {
+	for zone, want := range map[string]string{"Local": "by this node's clock", "Europe/Berlin": "Europe/Berlin"} {
+		if got := web.ClockOf(zone); got != want {
+			t.Errorf("%s: %q", zone, got)
+		}
+	}
+}
+
 // first is what a stream says at first.
 func (s *site) first(path string) string {
 	s.t.Helper()

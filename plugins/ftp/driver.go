@@ -64,16 +64,16 @@ func badOption(name, format string, args ...any) error {
 	return fault.New("ftp option "+name, fault.Invalid, format, args...)
 }
 
-// configure checks an endpoint without reaching anybody.
-func configure(to plugins.Endpoint) (*config, error) {
-	u, err := url.Parse(to.URL)
+// at checks the URL of an endpoint.
+func at(text string) (*config, error) {
+	u, err := url.Parse(text)
 	if err == nil && u.User != nil {
 		return nil, fault.New("ftp endpoint", fault.Invalid, "the URL has a user; user and password are credentials")
 	}
 	if err != nil || u.Hostname() == "" || (u.Scheme != "ftp" && u.Scheme != "ftps") || u.RawQuery != "" || u.Fragment != "" {
-		return nil, fault.New("ftp endpoint", fault.Invalid, "%s is not ftp://HOST[:PORT][/BASE] or ftps://...", fault.Shown(to.URL))
+		return nil, fault.New("ftp endpoint", fault.Invalid, "%s is not ftp://HOST[:PORT][/BASE] or ftps://...", fault.Shown(text))
 	}
-	c := &config{host: u.Hostname(), user: to.User, password: to.Password, implicit: u.Scheme == "ftps", hash: true}
+	c := &config{host: u.Hostname(), implicit: u.Scheme == "ftps", hash: true}
 	port := u.Port()
 	if port == "" {
 		port = map[bool]string{false: "21", true: "990"}[c.implicit]
@@ -81,6 +81,16 @@ func configure(to plugins.Endpoint) (*config, error) {
 	c.address = net.JoinHostPort(c.host, port)
 	c.where = u.Scheme + "://" + c.address
 	c.base = strings.TrimPrefix(u.Path, "/")
+	return c, nil
+}
+
+// configure checks an endpoint without reaching anybody.
+func configure(to plugins.Endpoint) (*config, error) {
+	c, err := at(to.URL)
+	if err != nil {
+		return nil, err
+	}
+	c.user, c.password = to.User, to.Password
 	if c.user == "" {
 		c.user, c.password = "anonymous", "anonymous@"
 	}
@@ -89,17 +99,33 @@ func configure(to plugins.Endpoint) (*config, error) {
 			return nil, fault.New("ftp endpoint", fault.Invalid, "user, password or base has control characters, by which a command of FTP would end")
 		}
 	}
-	return c, c.options(plugins.ReadOptions("ftp", (Driver{}).Describe().Options, to.Options))
+	o, err := c.options(to.Options)
+	if err != nil {
+		return nil, err
+	}
+	return c, c.authorities(o.Text("ca"))
 }
 
-func (c *config) options(o *plugins.Values) error {
+// CheckEndpoint implements plugins.EndpointChecker.
+func (Driver) CheckEndpoint(url string, options map[string]string) error {
+	c, err := at(url)
+	if err != nil {
+		return err
+	}
+	_, err = c.options(options)
+	return err
+}
+
+// options checks those, but for the files that they name.
+func (c *config) options(given map[string]string) (*plugins.Values, error) {
+	o := plugins.ReadOptions("ftp", (Driver{}).Describe().Options, given)
 	c.tls, c.fxpClear = o.One("tls", "off", "explicit", "require"), o.One("fxp-data", "protected", "clear") == "clear"
 	c.hash, c.deleteFirst = o.One("verify", "hash", "size") == "hash", o.One("replace", "rename", "delete") == "delete"
 	c.times = o.One("times", "keep", "off") == "keep"
 	c.connections, c.maxEntries = o.Number("connections", 64), o.Number("max-entries", 1e9)
 	c.timeout, c.keepalive = o.Duration("timeout", time.Millisecond, time.Hour), o.Duration("keepalive", 0, time.Hour)
 	if o.Err() != nil {
-		return o.Err()
+		return nil, o.Err()
 	}
 	if c.implicit {
 		c.tls = "require"
@@ -112,19 +138,25 @@ func (c *config) options(o *plugins.Values) error {
 	if pin := o.Text("pin"); pin != "" {
 		pins, err := parsePins(pin)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		c.pins = pins
 	}
-	if file := o.Text("ca"); file != "" {
-		pem, err := os.ReadFile(file)
-		if err != nil {
-			return fault.Wrap("ftp option ca", file, err)
-		}
-		c.roots = x509.NewCertPool()
-		if !c.roots.AppendCertsFromPEM(pem) {
-			return badOption("ca", "%s has no certificate in PEM", fault.Shown(file))
-		}
+	return o, nil
+}
+
+// authorities reads the file of the option ca.
+func (c *config) authorities(file string) error {
+	if file == "" {
+		return nil
+	}
+	pem, err := os.ReadFile(file)
+	if err != nil {
+		return fault.Wrap("ftp option ca", file, err)
+	}
+	c.roots = x509.NewCertPool()
+	if !c.roots.AppendCertsFromPEM(pem) {
+		return badOption("ca", "%s has no certificate in PEM", fault.Shown(file))
 	}
 	return nil
 }

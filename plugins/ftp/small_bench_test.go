@@ -2,9 +2,11 @@ package ftp
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -14,6 +16,7 @@ import (
 	"github.com/pannier/pannier/flow/flowtest"
 	"github.com/pannier/pannier/flow/flowtest/ftpserver"
 	"github.com/pannier/pannier/plugins"
+	"github.com/pannier/pannier/plugins/host"
 )
 
 // Files of 10 kB from server to server, as the driver copies them, and as quickly as the
@@ -43,6 +46,28 @@ func BenchmarkFXPSmall(b *testing.B) {
 		defer used(b)()
 		for i := 0; b.Loop(); i++ {
 			if _, err := s.Copy(b.Context(), "/f", d, fmt.Sprintf("/g%d", i%500), plugins.CopyRequest{}); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
+
+// BenchmarkFXPPlugin is the same with the driver in a process of its own, as a node has it.
+func BenchmarkFXPPlugin(b *testing.B) {
+	pairsOf(b, func(b *testing.B, from, to *ftpserver.Server) {
+		p := host.New(host.Config{Name: "ftp", Path: os.Args[0], Args: []string{"plugin"}})
+		defer func() { _ = p.Close(context.Background()) }()
+		var both [2]plugins.Session
+		for i, f := range []*ftpserver.Server{from, to} {
+			var err error
+			if both[i], err = p.Open(b.Context(), endpoint(f, "fxp", "any", "verify", "size")); err != nil {
+				b.Fatal(err)
+			}
+			defer both[i].Close()
+		}
+		defer used(b)()
+		for i := 0; b.Loop(); i++ {
+			if _, err := both[0].(plugins.Copier).Copy(b.Context(), "/f", both[1], fmt.Sprintf("/g%d", i%500), plugins.CopyRequest{}); err != nil {
 				b.Fatal(err)
 			}
 		}
@@ -158,10 +183,17 @@ func usages() map[string]time.Duration {
 	all := map[string]time.Duration{"controller": time.Duration(u.Utime.Nano() + u.Stime.Nano())}
 	for _, pid := range flowtest.Family(os.Getpid())[1:] {
 		name, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
-		text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/schedstat", pid))
-		var ns time.Duration
-		_, _ = fmt.Sscan(string(text), &ns)
-		all[strings.TrimSpace(string(name))] += ns
+		who := strings.TrimSpace(string(name))
+		if strings.Trim(who, "0123456789") == "" { // executed by the number of its descriptor
+			who = "plugin"
+		}
+		threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
+		for _, thread := range threads {
+			text, _ := os.ReadFile(thread)
+			var ns time.Duration
+			_, _ = fmt.Sscan(string(text), &ns)
+			all[who] += ns
+		}
 	}
 	return all
 }

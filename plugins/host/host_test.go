@@ -121,6 +121,9 @@ func (odd) Open(ctx context.Context, to plugins.Endpoint) (plugins.Session, erro
 		os.Exit(4)
 	case "odd:huge":
 		return huge{}, nil
+	case "odd:late":
+		s, err := odd{}.Driver.Open(ctx, plugins.Endpoint{URL: "dir://" + os.TempDir()})
+		return late{s}, err
 	case "odd:child":
 		c := exec.Command("sleep", "1000")
 		if err := c.Start(); err != nil {

@@ -59,24 +59,34 @@ func badEndpoint(format string, args ...any) *fault.Error {
 	return fault.New("sftp endpoint", fault.Invalid, format, args...)
 }
 
-// configure checks an endpoint without reaching anybody.
-func configure(to plugins.Endpoint) (*config, error) {
-	u, err := url.Parse(to.URL)
+// at checks the URL of an endpoint.
+func at(text string) (*config, error) {
+	u, err := url.Parse(text)
 	if err == nil && u.User != nil {
 		return nil, badEndpoint("the URL has a user; user and password are credentials")
 	}
 	if err != nil || u.Hostname() == "" || u.Scheme != "sftp" || u.RawQuery != "" || u.Fragment != "" {
-		return nil, badEndpoint("%s is not sftp://HOST[:PORT][/BASE]", fault.Shown(to.URL))
+		return nil, badEndpoint("%s is not sftp://HOST[:PORT][/BASE]", fault.Shown(text))
 	}
 	port := u.Port()
 	if port == "" {
 		port = "22"
 	}
-	c := &config{address: net.JoinHostPort(u.Hostname(), port), base: strings.TrimPrefix(u.Path, "/"), user: to.User, password: to.Password}
+	c := &config{address: net.JoinHostPort(u.Hostname(), port), base: strings.TrimPrefix(u.Path, "/")}
 	c.where = "sftp://" + c.address
 	if c.base != "" && plugins.CheckName("/"+strings.Trim(c.base, "/")) != nil {
 		return nil, badEndpoint("the base %s has empty elements, . or .., or control characters", fault.Shown(c.base))
 	}
+	return c, nil
+}
+
+// configure checks an endpoint without reaching anybody.
+func configure(to plugins.Endpoint) (*config, error) {
+	c, err := at(to.URL)
+	if err != nil {
+		return nil, err
+	}
+	c.user, c.password = to.User, to.Password
 	if c.user == "" {
 		return nil, badEndpoint("there is no user").Advise(`write credentials: {"user": "me", "secrets": {"key": "the private key in PEM"}}`)
 	}
@@ -86,7 +96,16 @@ func configure(to plugins.Endpoint) (*config, error) {
 	if c.key == nil && c.password == "" {
 		return nil, badEndpoint("there is neither a password nor a key").Advise(`add "password" to the credentials, or "key" to their "secrets": the private key in PEM, and "passphrase" if it has one`)
 	}
-	o := plugins.ReadOptions("sftp", (Driver{}).Describe().Options, to.Options)
+	o, err := c.options(to.Options)
+	if err != nil {
+		return nil, err
+	}
+	return c, c.trust.read(o.Text("known-hosts"), c.address)
+}
+
+// options checks those, but for the files that they name.
+func (c *config) options(given map[string]string) (*plugins.Values, error) {
+	o := plugins.ReadOptions("sftp", (Driver{}).Describe().Options, given)
 	c.old, c.hash, c.deleteFirst = o.One("algorithms", "modern", "old") == "old", o.One("verify", "hash", "size") == "hash", o.One("replace", "rename", "delete") == "delete"
 	c.times = o.One("times", "keep", "off") == "keep"
 	c.connections, c.maxEntries = o.Number("connections", 16), o.Number("max-entries", 1e9)
@@ -94,8 +113,19 @@ func configure(to plugins.Endpoint) (*config, error) {
 	if o.Err() != nil {
 		return nil, o.Err()
 	}
-	c.trust, err = trusted(o.Text("hostkey"), o.Text("known-hosts"), c.address)
-	return c, err
+	pins, err := pinned(o.Text("hostkey"))
+	c.trust.pins = pins
+	return o, err
+}
+
+// CheckEndpoint implements plugins.EndpointChecker.
+func (Driver) CheckEndpoint(url string, options map[string]string) error {
+	c, err := at(url)
+	if err != nil {
+		return err
+	}
+	_, err = c.options(options)
+	return err
 }
 
 // Open logs in and asks what the server can.

@@ -25,35 +25,39 @@ type trust struct {
 	types []string            // of the keys that the file has for this server
 }
 
-// trusted reads the two options.
-func trusted(pins, file, address string) (trust, error) {
-	var t trust
-	for _, p := range strings.Split(pins, ",") {
+// pinned reads the option hostkey.
+func pinned(list string) (pins []string, err error) {
+	for _, p := range strings.Split(list, ",") {
 		if p = strings.TrimSpace(p); p == "" {
 			continue
 		}
 		digits, ok := strings.CutPrefix(p, "SHA256:")
 		sum, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(digits, "="))
 		if !ok || err != nil || len(sum) != 32 {
-			return t, fault.New("sftp option hostkey", fault.Invalid, "%s is not SHA256: and 43 letters and digits", fault.Shown(p)).Advise("say ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub at the server, which prints it")
+			return nil, fault.New("sftp option hostkey", fault.Invalid, "%s is not SHA256: and 43 letters and digits", fault.Shown(p)).Advise("say ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub at the server, which prints it")
 		}
-		t.pins = append(t.pins, "SHA256:"+base64.RawStdEncoding.EncodeToString(sum))
+		pins = append(pins, "SHA256:"+base64.RawStdEncoding.EncodeToString(sum))
 	}
+	return pins, nil
+}
+
+// read reads the file of the option known-hosts.
+func (t *trust) read(file, address string) error {
 	if file == "" {
-		return t, nil
+		return nil
 	}
 	text, err := os.ReadFile(file)
 	if err == nil {
 		t.known, err = knownhosts.New(file)
 	}
 	if err != nil {
-		return t, fault.Wrap("sftp option known-hosts", file, err)
+		return fault.Wrap("sftp option known-hosts", file, err)
 	}
 	t.file, t.types = file, known(t.known, address)
 	if strings.Contains(string(text), "@cert-authority") {
 		t.types = nil // any: the server may have a certificate
 	}
-	return t, nil
+	return nil
 }
 
 // known are the types of the keys that a file has for a server. Without them a server with

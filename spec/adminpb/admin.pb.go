@@ -717,7 +717,7 @@ type Request struct {
 	Failing       bool                   `protobuf:"varint,16,opt,name=failing,proto3" json:"failing,omitempty"`                                // error tasks run, or have run
 	Reason        string                 `protobuf:"bytes,17,opt,name=reason,proto3" json:"reason,omitempty"`                                   // why it waits, as "retrying"; empty: it does not
 	Owner         Request_Role           `protobuf:"varint,18,opt,name=owner,proto3,enum=pannier.admin.v1.Request_Role" json:"owner,omitempty"` // INTERRUPTED: the end that moves it on
-	Attempt       uint32                 `protobuf:"varint,19,opt,name=attempt,proto3" json:"attempt,omitempty"`                                // from 1; 0: none has begun
+	Attempt       uint32                 `protobuf:"varint,19,opt,name=attempt,proto3" json:"attempt,omitempty"`                                // times the requester has begun it, over all retries, from 1; at the requested end the highest it was told; 0: none has begun
 	Round         uint32                 `protobuf:"varint,20,opt,name=round,proto3" json:"round,omitempty"`                                    // retries by an operator of the requester
 	Failure       *Failure               `protobuf:"bytes,21,opt,name=failure,proto3" json:"failure,omitempty"`                                 // of the last thing that went wrong; absent: nothing
 	Tasks         []*TaskCount           `protobuf:"bytes,22,rep,name=tasks,proto3" json:"tasks,omitempty"`                                     // pre, post and error tasks of this end

@@ -44,7 +44,7 @@ var exits = []struct {
 	{Failed, "failed, not otherwise classified", nil},
 	{Usage, "usage: a flag, an argument or a name is wrong", []fault.Kind{fault.Invalid, fault.TooLong}},
 	{Some, "some of what was asked failed: results on stdout, failures on stderr", nil},
-	{Permission, "permission denied, or one end does not accept the other's key", []fault.Kind{fault.Permission, fault.Unauthenticated}},
+	{Permission, "permission denied, or one end does not accept the other's key or password", []fault.Kind{fault.Permission, fault.Unauthenticated}},
 	{NotFound, "not found", []fault.Kind{fault.NotFound}},
 	{Corrupt, "what arrived is not what was sent", []fault.Kind{fault.Corrupt, fault.SourceChanged}},
 	{Unreachable, "the peer is unreachable or stopped answering; try again later",

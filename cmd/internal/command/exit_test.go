@@ -85,7 +85,7 @@ func TestExitCodesAreDocumented(t *testing.T) {
 1    failed, not otherwise classified
 2    usage: a flag, an argument or a name is wrong
 3    some of what was asked failed: results on stdout, failures on stderr
-4    permission denied, or one end does not accept the other's key
+4    permission denied, or one end does not accept the other's key or password
 5    not found
 6    what arrived is not what was sent
 7    the peer is unreachable or stopped answering; try again later

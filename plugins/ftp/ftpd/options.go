@@ -62,6 +62,21 @@ func badOption(name, format string, args ...any) error {
 
 // configure checks options, and reads the certificate.
 func configure(options map[string]string) (*config, error) {
+	c, o, err := read(options)
+	if err == nil && c.tls != "off" {
+		c.security, err = security(o.Text("cert"), o.Text("key"))
+	}
+	return c, err
+}
+
+// CheckOptions says what is wrong with options, as far as it can be seen without their files.
+func CheckOptions(options map[string]string) error {
+	_, _, err := read(options)
+	return err
+}
+
+// read is configure without the files that options name.
+func read(options map[string]string) (*config, *plugins.Values, error) {
 	o := plugins.ReadOptions(what, Options(), options)
 	c := &config{
 		tls:   o.One("tls", "required", "optional", "off", "implicit"),
@@ -73,20 +88,19 @@ func configure(options map[string]string) (*config, error) {
 		login: o.Duration("login-timeout", time.Millisecond, time.Hour), delay: o.Duration("login-delay", 0, time.Hour), drain: o.Duration("drain", 0, time.Hour),
 	}
 	if o.Err() != nil {
-		return nil, o.Err()
+		return nil, nil, o.Err()
 	}
 	if err := c.passive(o.Text("passive-ports"), o.Text("passive-address")); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	if c.tls == "off" {
-		if o.Text("cert")+o.Text("key") != "" {
-			return nil, badOption("cert", "with tls=off there is no use for it")
-		}
-		return c, nil
+	cert, key := o.Text("cert"), o.Text("key")
+	switch {
+	case c.tls == "off" && cert+key != "":
+		return nil, nil, badOption("cert", "with tls=off there is no use for it")
+	case cert == "" && key != "":
+		return nil, nil, badOption("key", "there is no cert that it is of")
 	}
-	var err error
-	c.security, err = security(o.Text("cert"), o.Text("key"))
-	return c, err
+	return c, o, nil
 }
 
 // passive checks where clients are told to connect to.

@@ -10,8 +10,6 @@ import (
 func security(certFile, keyFile string) (*tls.Config, error) {
 	t := &tls.Config{MinVersion: tls.VersionTLS12}
 	switch {
-	case certFile == "" && keyFile != "":
-		return nil, badOption("key", "there is no cert that it is of")
 	case certFile == "":
 		c, err := selfMade()
 		if err != nil {

@@ -27,6 +27,7 @@ type guest struct {
 	from    netip.Prefix
 	line    *line
 	user    string // who it says it is
+	refused int    // how often it was not that
 	session plugins.Session
 	can     plugins.Capabilities
 	hard    context.Context // of what may go on after the client has gone

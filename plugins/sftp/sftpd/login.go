@@ -62,6 +62,8 @@ func (g *guest) login(stranger context.Context, place *places.Place) (<-chan ssh
 		err = errDisplaced
 	case err != nil && ctx.Err() != nil:
 		err = fault.New("login", fault.Deadline, "the client has taken too long: %w", err)
+	case err != nil && g.session == nil && g.refused > 0:
+		err = fault.New("login", fault.Unauthenticated, "the client was refused, tries: %d", g.refused)
 	case err != nil:
 		err = fault.Wrap("login", "", err)
 	}
@@ -160,6 +162,7 @@ func plausible(user, password string, key ssh.PublicKey) error {
 
 // refuse waits until a refusal is due.
 func (g *guest) refuse(ctx context.Context, began time.Time, least, step time.Duration, err error) error {
+	g.refused++
 	if !errors.Is(err, fault.Unauthenticated) {
 		g.log().Warn("the node has not said whether a client may log in", "error", err)
 	} else {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/netip"
 	"slices"
@@ -456,5 +457,21 @@ func TestOptions(t *testing.T) {
 		if _, err := l.Accept(); !errors.Is(err, net.ErrClosed) {
 			t.Errorf("%v: the listener is left open", o)
 		}
+	}
+}
+
+// TestRefusedLog: the log says in words, and by its kind, of whom no proof was accepted.
+func TestRefusedLog(t *testing.T) {
+	log := &flowtest.Log{}
+	old := slog.Default()
+	slog.SetDefault(slog.New(slog.NewTextHandler(log, nil)))
+	defer slog.SetDefault(old)
+	apart(t, newNode(t), nil, func(t *testing.T, dial func() net.Conn) {
+		if _, err := login(dial(), user, ssh.Password("wrong")); err == nil {
+			t.Fatal("it is let in")
+		}
+	})
+	if said := log.String(); !strings.Contains(said, `error="login: not authenticated: the client was refused, tries: 1"`) || strings.Contains(said, "internal") {
+		t.Errorf("the log says %s", said)
 	}
 }

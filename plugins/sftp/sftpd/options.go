@@ -43,11 +43,17 @@ const what = "sftp listener"
 
 const day = 24 * time.Hour
 
-func badOption(name, format string, args ...any) error {
+func badOption(name, format string, args ...any) *fault.Error {
 	return fault.New(what+" option "+name, fault.Invalid, format, args...)
 }
 
-// configure checks options.
+// CheckOptions says what is wrong with options, as far as it can be seen without their files.
+func CheckOptions(given map[string]string) error {
+	_, err := configure(given)
+	return err
+}
+
+// configure checks options. It reads no file.
 func configure(given map[string]string) (*config, error) {
 	o := plugins.ReadOptions(what, Options(), given)
 	c := &config{
@@ -63,7 +69,8 @@ func configure(given map[string]string) (*config, error) {
 		return nil, err
 	}
 	if c.hostkey == "" {
-		return nil, badOption("hostkey", "it is missing: a file for the server's private key, which is made if it is not there")
+		return nil, badOption("hostkey", "it is missing: a file for the server's private key, which is made if it is not there").
+			Advise("set options = [\"hostkey=/var/lib/pannier/sftp-hostkey\"], or another file in a directory that the node's user may write")
 	}
 	return c, nil
 }
