@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -503,6 +504,8 @@ func FuzzParseWhole(f *testing.F) {
 	f.Add(int64(9), Whole{BlockSize: MaxBlockSize, Digest: Sum{Algorithm: SHA256, Bytes: make([]byte, 32)}}.String())
 	f.Add(int64(9), "4096:00000000000000000000000000000000:sha512:00")
 	f.Add(int64(-1), "1")
+	f.Add(int64(9), "+1:"+strings.Repeat("0", 2*RootSize))
+	f.Add(int64(9), "1:"+strings.Repeat("A", 2*RootSize))
 	f.Fuzz(func(t *testing.T, size int64, s string) {
 		w, err := ParseWhole(size, s)
 		if err != nil {
