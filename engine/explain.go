@@ -156,11 +156,11 @@ func (x *Explanation) waits(now time.Time, full, crowded, alone, ready, windowed
 	case !p.Connected:
 		x.Summary, x.Next = "waits for the connection to the partner", "it starts when the partner answers"
 	case alone:
-		x.Summary, x.Next = "waits because one is suspected to end the process, this or another", "it starts when the one is alone, or is over"
+		x.Summary, x.Next, x.At = "waits because one is suspected to end the process, this or another", "it starts when the one is alone, or is over", time.Time{}
 	case crowded:
-		x.Summary, x.Next = "waits for its turn: as many run with this partner as may", "it starts when one of them is over"
+		x.Summary, x.Next, x.At = "waits for its turn: as many run with this partner as may", "it starts when one of them is over", time.Time{}
 	case full || ready:
-		x.Summary, x.Next = "waits for its turn: as many run as may", "it starts when one of them is over"
+		x.Summary, x.Next, x.At = "waits for its turn: as many run as may", "it starts when one of them is over", time.Time{}
 	default:
 		x.Summary, x.Next = "is about to start", "it starts"
 	}

@@ -31,4 +31,12 @@ func TestWhoseFailure(t *testing.T) {
 			t.Errorf("%q, want %q", x.Summary, want)
 		}
 	}
+	for _, why := range []string{"crowded", "full", "alone"} { // of which nobody knows how long it takes
+		turn := Explanation{Partner: PartnerStatus{Connected: true}}
+		now := turn.At.AddDate(1, 0, 0)
+		turn.State, turn.At = lifecycle.ToSubmit, now.Add(-1)
+		if turn.waits(now, why == "full", why == "crowded", why == "alone", false, false); !turn.At.IsZero() {
+			t.Errorf("%s is due at %v", turn.Summary, turn.At)
+		}
+	}
 }

@@ -108,6 +108,13 @@ type limit struct {
 	def, min, max int
 }
 
+// Check says what is wrong with a configuration, as Connect and NewAcceptor do:
+// fault.Invalid.
+func (c Config) Check() error {
+	_, err := c.withDefaults()
+	return err
+}
+
 // withDefaults returns the checked Config with every default filled in.
 func (c Config) withDefaults() (Config, error) {
 	for _, l := range []limit{

@@ -2,6 +2,7 @@ package flow
 
 import (
 	"context"
+	"errors"
 	"io"
 	"maps"
 	"slices"
@@ -181,10 +182,19 @@ func (b *BlockStream) checkEnd() error {
 	return io.EOF
 }
 
+// damagedBlock is an error about one block: all that Recv returned before is what was sent.
+type damagedBlock struct{ error }
+
+func (d damagedBlock) Unwrap() error { return d.error }
+
+// OneBlock reports whether err, of Recv, is about the block that was due alone.
+func OneBlock(err error) bool { return errors.As(err, new(damagedBlock)) }
+
 // open verifies an arrival and makes it a Block.
 func (b *BlockStream) open(a arrival) (*Block, error) {
 	buf, err := unpack(b.s.cfg.Pool, a)
 	if err != nil {
+		err = damagedBlock{err}
 		b.Reset(err)
 		return nil, err
 	}
@@ -192,7 +202,7 @@ func (b *BlockStream) open(a arrival) (*Block, error) {
 	content := buf.payload(n)
 	if got := blockDigest(content, off); got != a.head.Digest {
 		b.s.cfg.Pool.put(buf)
-		err := fault.New("verify block", fault.Corrupt, "block at %d has digest %016x, its head says %016x", off, got, a.head.Digest)
+		var err error = damagedBlock{fault.New("verify block", fault.Corrupt, "block at %d has digest %016x, its head says %016x", off, got, a.head.Digest)}
 		b.Reset(err)
 		return nil, err
 	}

@@ -68,6 +68,9 @@ func (i *incoming) Recv(ctx context.Context) (sideeffect.Block, error) {
 		}
 		return sideeffect.Block{}, io.EOF
 	}
+	if flow.OneBlock(err) {
+		err = sideeffect.OneBlock(err)
+	}
 	if err != nil {
 		return sideeffect.Block{}, err
 	}

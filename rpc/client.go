@@ -115,6 +115,9 @@ func DialOver(d flow.Dialer, cfg ClientConfig) (*ClientConn, error) {
 }
 
 func newClientConn(d flow.Dialer, scheme, authority string, cfg ClientConfig) (*ClientConn, error) {
+	if err := cfg.Flow.Check(); err != nil {
+		return nil, fault.Wrap("dial", authority, err)
+	}
 	if authority == "" {
 		authority = "localhost"
 	}

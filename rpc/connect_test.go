@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
 
+	"github.com/pannier/pannier/flow"
 	"github.com/pannier/pannier/rpc"
 	"github.com/pannier/pannier/rpc/internal/storepb"
 	"github.com/pannier/pannier/spec/fault"
@@ -68,4 +69,43 @@ func TestConnectAgain(t *testing.T) {
 	other.Close()
 	_, err = other.Connect(within(t))
 	wantKind(t, err, fault.Canceled)
+}
+
+// TestDialChecksFlow: a wrong number is told at once, not by each call.
+func TestDialChecksFlow(t *testing.T) {
+	_, err := rpc.Dial("tcp://127.0.0.1:1", rpc.ClientConfig{Flow: flow.Config{MaxStreams: -1}})
+	wantKind(t, err, fault.Invalid)
+	_, err = rpc.DialOver(nil, rpc.ClientConfig{Flow: flow.Config{BlockSize: 1}})
+	wantKind(t, err, fault.Invalid)
+}
+
+// TestShutdownGivesUp: a handler that does not heed its context does not hold up
+// Shutdown when its time is over.
+func TestShutdownGivesUp(t *testing.T) {
+	p := start(t, "tcp", setup{})
+	entered, stop, left := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	p.store.call = func(context.Context, *storepb.Item) (*storepb.Receipt, error) {
+		defer close(left)
+		close(entered)
+		<-stop
+		return &storepb.Receipt{}, nil
+	}
+	called := make(chan error, 1)
+	go func() { _, err := p.stub.Call(within(t), &storepb.Item{}); called <- err }()
+	<-entered
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	over := make(chan error, 1)
+	go func() { over <- p.server.Shutdown(ctx) }()
+	select {
+	case err := <-over:
+		wantKind(t, err, fault.Canceled)
+	case <-time.After(time.Minute):
+		t.Error("Shutdown waits for the handler")
+	}
+	close(stop)
+	<-left
+	if err := <-called; err == nil {
+		t.Error("the call was not cut off")
+	}
 }

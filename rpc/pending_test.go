@@ -202,12 +202,13 @@ func TestWorstCallIsBroken(t *testing.T) {
 		}
 		between := l.bytes()
 		l.open(7)
+		_ = l.f.WriteData(3, false, make([]byte, 10000)) // nobody's any more
 		after := l.bytes()
 		held := 3*(5+5+frameCost) + 6*(2000+frameCost)
 		wire := &pieces{rt: rt, p: slices.Concat(before, between, after)}
 		c := newGuard(2*int64(held)-2).watch(wire, nil)
 		var got []byte
-		for buf := make([]byte, 16<<10); len(got) < len(before)+13+len(between)+13+len(after); {
+		for buf := make([]byte, 32<<10); len(got) < len(before)+13+len(between)+13+len(after); {
 			n, err := c.Read(buf[:rapid.SampledFrom([]int{1, 13, 700, 8000, len(buf)}).Draw(rt, "room")])
 			if err != nil {
 				rt.Fatal(err)
@@ -228,7 +229,7 @@ type pieces struct {
 }
 
 func (c *pieces) Read(p []byte) (int, error) {
-	n := copy(p[:min(len(p), rapid.SampledFrom([]int{1, 40, 16 << 10}).Draw(c.rt, "read"))], c.p)
+	n := copy(p[:min(len(p), rapid.SampledFrom([]int{1, 40, 32 << 10}).Draw(c.rt, "read"))], c.p)
 	c.p = c.p[n:]
 	return n, nil
 }

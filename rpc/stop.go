@@ -8,8 +8,9 @@ import (
 	"github.com/pannier/pannier/spec/fault"
 )
 
-// Stop ends everything at once: calls, sessions, connections. It waits for
-// their goroutines.
+// Stop ends everything at once: calls, sessions, connections, and waits for what
+// serves them. As with gRPC, the contexts of handlers that run end, and it waits for their
+// return only with the option grpc.WaitForHandlers.
 func (s *Server) Stop() {
 	s.halt()
 	_ = s.acceptor.Close()
@@ -22,7 +23,8 @@ func (s *Server) Stop() {
 func (s *Server) GracefulStop() { _ = s.Shutdown(context.Background()) }
 
 // Shutdown takes nothing new, waits for the calls and side effects that run,
-// and stops. If ctx ends first they are cut off, and the error says so.
+// and stops. If ctx ends first they are cut off, and the error says so; then, as
+// after Stop, a handler that does not heed its context may still run.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.halt()
 	drained := make(chan struct{})
@@ -31,6 +33,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		s.Server.GracefulStop()
 	}()
 	var err error
+	over := false
 	select {
 	case <-s.idle:
 		err = s.acceptor.Drain(ctx) // ends Carry, for which GracefulStop waits
@@ -39,10 +42,12 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	select {
 	case <-drained:
 	case <-ctx.Done():
-		err = errors.Join(err, cause("shut down", ctx))
+		err, over = errors.Join(err, cause("shut down", ctx)), true
 	}
 	s.Stop()
-	<-drained
+	if !over {
+		<-drained
+	}
 	return fault.Wrap("shut down", "", err)
 }
 

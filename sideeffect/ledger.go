@@ -67,16 +67,24 @@ func ParseWhole(size int64, s string) (Whole, error) {
 		return w, bad
 	}
 	if len(part) == 2 {
-		return w, nil
+		return w.as(s, bad)
 	}
 	name, digits, _ := strings.Cut(part[2], ":")
 	for _, a := range []Algorithm{SHA256, SHA512, BLAKE3} {
 		if sum, err := hex.DecodeString(digits); a.String() == name && err == nil && len(sum) == a.Size() {
 			w.Digest = Sum{Algorithm: a, Bytes: sum}
-			return w, nil
+			return w.as(s, bad)
 		}
 	}
 	return w, bad
+}
+
+// as is w, if it is written as s and in no other way.
+func (w Whole) as(s string, bad error) (Whole, error) {
+	if w.String() != s {
+		return w, bad
+	}
+	return w, nil
 }
 
 // Is reports whether content of that size, read from r, is the whole.

@@ -359,10 +359,21 @@ func (r *receiver) fail(err error) error {
 	return err
 }
 
+// OneBlock marks an error of Incoming.Recv as being about the block that was due alone: each
+// before it was what the source sent, so the next run need not begin with them.
+func OneBlock(err error) error { return oneBlock{err} }
+
+type oneBlock struct{ error }
+
+func (o oneBlock) Unwrap() error { return o.error }
+
 // trusted tells whether bytes stored before a failure may be part of a later
 // success. What has ended the whole session, as that a peer that was restarted
 // does not know it, says nothing of them, but for damage and nonsense.
 func trusted(err error) bool {
+	if errors.As(err, new(oneBlock)) {
+		return true
+	}
 	k := fault.KindOf(err)
 	var e *fault.Error
 	if errors.As(err, &e) && e.Session {

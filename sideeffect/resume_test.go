@@ -465,3 +465,52 @@ func TestResumeFilesAreNoLinks(t *testing.T) {
 		}
 	}
 }
+
+// TestDamagedBlockKeeps: a block that was damaged on its way says nothing of those before.
+func TestDamagedBlockKeeps(t *testing.T) {
+	t.Parallel()
+	for _, one := range []bool{true, false} {
+		root, dir := newRoot(t)
+		b := content(9 * testBlock)
+		write(t, dir, "src", b)
+		d, e := descriptor(File(root, "src")), descriptor(File(root, "dst"))
+		e.Resume, e.Params.SyncEvery = true, testBlock
+		src, err := d.OpenSource(t.Context())
+		noError(t, err)
+		sink, err := e.OpenSink(-1, ResumePoint{})
+		noError(t, err)
+		l := newLink(0, [16]byte{}, testBlock)
+		var damage error = fault.New("verify block", fault.Corrupt, "injected")
+		if one {
+			damage = OneBlock(damage)
+		}
+		failing := &meddler{Source: src, at: 5, do: func() { l.kill(damage) }}
+		r := run(context.Background(), l, failing, d.SendPlan(NoQuota, Fail), sink, e.ReceivePlan(-1, src.Version(), testBlock))
+		wantKind(t, r.storeErr, fault.Corrupt)
+		if kept := pointOf(t, e).Offset; (kept >= 5*testBlock) != one || !one && kept != 0 {
+			t.Fatalf("one block is %v: %d bytes are kept", one, kept)
+		}
+		if one {
+			r = transfer(t, d, e, nil)
+			noError(t, r.storeErr)
+			wantFiles(t, dir, "dst", b, "src", b)
+		}
+	}
+}
+
+func FuzzParseWhole(f *testing.F) {
+	f.Add(int64(0), Whole{BlockSize: 1}.String())
+	f.Add(int64(9), Whole{BlockSize: MaxBlockSize, Digest: Sum{Algorithm: SHA256, Bytes: make([]byte, 32)}}.String())
+	f.Add(int64(9), "4096:00000000000000000000000000000000:sha512:00")
+	f.Add(int64(-1), "1")
+	f.Fuzz(func(t *testing.T, size int64, s string) {
+		w, err := ParseWhole(size, s)
+		if err != nil {
+			wantKind(t, err, fault.Corrupt)
+			return
+		}
+		if w.String() != s || w.Size != size || size < 0 || w.BlockSize < 1 || w.BlockSize > MaxBlockSize {
+			t.Errorf("%q of %d bytes is %q: %+v", s, size, w, w)
+		}
+	})
+}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/pannier/pannier/spec/adminpb"
+	"github.com/pannier/pannier/spec/fault"
 )
 
 // Words that the commands and the web page have in common.
@@ -98,6 +99,8 @@ func Attempt(r *adminpb.Request, most uint32) string {
 		return fmt.Sprintf("%d; %d of %d in a row without progress", n, streak, most)
 	case r.GetState() == adminpb.Request_INERROR:
 		return fmt.Sprint(n)
+	case r.GetState() == adminpb.Request_INTERRUPTED && fault.Kind(r.GetFailure().GetKind()) == fault.Overloaded && r.GetFailure().GetSide() != "here":
+		return fmt.Sprintf("%d; put off, which is not counted, and %d in a row may bring no progress", n, most)
 	}
 	return fmt.Sprintf("%d; it has got further, and %d in a row may bring no progress", n, most)
 }

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -83,11 +84,15 @@ func TestAttempt(t *testing.T) {
 		{5, 5, 5, adminpb.Request_INERROR, "5 of 5"},
 		{7, 2, 5, adminpb.Request_INTERRUPTED, "7; 2 of 5 in a row without progress"},
 		{7, 0, 5, adminpb.Request_INTERRUPTED, "7; it has got further, and 5 in a row may bring no progress"},
+		{7, 0, 5, adminpb.Request_INTERRUPTED, "7; put off, which is not counted, and 5 in a row may bring no progress"},
 		{7, 0, 5, adminpb.Request_INERROR, "7"},
 		{3, 3, 0, adminpb.Request_RUNNING, "3"}, // its rule is gone
 		{1, 1, 5, adminpb.Request_DONE, "1"},
 	} {
 		r := &adminpb.Request{Role: adminpb.Request_REQUESTER, Attempt: c.attempt, Streak: c.streak, State: c.state}
+		if strings.Contains(c.want, "put off") {
+			r.Failure = &adminpb.Failure{Kind: uint32(fault.Overloaded), Side: "peer"}
+		}
 		if got := Attempt(r, c.most); got != c.want {
 			t.Errorf("%+v: %q", c, got)
 		}

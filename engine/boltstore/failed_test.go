@@ -62,3 +62,21 @@ func TestNoRoom(t *testing.T) {
 		_ = s.Close()
 	}
 }
+
+// TestRemoved: nothing is said to be durable in a file that nobody finds again.
+func TestRemoved(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "store")
+	s := must[*Store](t)(Open(Config{Path: path}))
+	request(t, s, 1)
+	for _, name := range []string{path, logPath(path, 0), logPath(path, 1)} {
+		if err := os.Remove(name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 2 {
+		if err := finished(t, s, 2); fault.KindOf(err) != fault.IO {
+			t.Errorf("a commit: %v", err)
+		}
+	}
+	_ = s.Close()
+}

@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/pannier/pannier/spec/fault"
 )
 
@@ -37,6 +39,7 @@ type wal struct {
 	store uint64
 	sync  func(*os.File) error // makes what was written durable
 	files [2]*os.File
+	named bool // the files had names, as the file system says it, when they were opened
 	sizes [2]int64
 	now   int    // index of the file that is written
 	end   int64  // where the next commit goes
@@ -66,6 +69,7 @@ func openLog(path string, store uint64) (l *wal, err error) {
 		}
 		l.sizes[i] = fi.Size()
 	}
+	l.named = hasName(l.files[0]) && hasName(l.files[1])
 	d, err := os.Open(filepath.Dir(path))
 	if err == nil {
 		err = errors.Join(d.Sync(), d.Close())
@@ -102,10 +106,19 @@ func (l *wal) append(changes []byte) error {
 	if err := l.sync(f); err != nil {
 		return err
 	}
+	if l.named && !hasName(f) {
+		return fault.New("append to log", fault.IO, "%s was removed while it was open: what it has would be gone with this process", f.Name())
+	}
 	l.end += int64(len(b))
 	l.sizes[l.now] = max(l.sizes[l.now], l.end)
 	l.last++
 	return nil
+}
+
+// hasName reports whether a file can be found by who opens it again.
+func hasName(f *os.File) bool {
+	var st unix.Stat_t
+	return unix.Fstat(int(f.Fd()), &st) == nil && st.Nlink > 0
 }
 
 // turn goes on in the other file, of which the store's file has everything.
