@@ -46,14 +46,15 @@ type staged struct {
 	cur   *part
 	full  []*part // that were given to requests, in order; number len(before)+1 is first
 
-	mu   sync.Mutex // of what is below, and of upload and full where a Checkpoint may look
-	err  error      // of the first part that failed
-	over bool       // committed or aborted
-	done bool       // committed
-	attr plugins.Attr
-	end1 error // of Commit
-	kept []byte
-	gone error // of Abort
+	mu       sync.Mutex // of what is below, and of upload and full where a Checkpoint may look
+	err      error      // of the first part that failed
+	over     bool       // committed or aborted
+	underway bool       // requests were, when it was aborted
+	done     bool       // committed
+	attr     plugins.Attr
+	end1     error // of Commit
+	kept     []byte
+	gone     error // of Abort
 }
 
 // partSize is how large parts are for a file of a size.

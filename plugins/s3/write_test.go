@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -368,5 +369,38 @@ func TestLengths(t *testing.T) {
 				t.Errorf("something is there: %d bytes, %d uploads", len(f.has("a")), len(f.uploads))
 			}
 		}
+	}
+}
+
+// TestAbortedLate: a server may store a part, and the upload with it, after the upload was given up, if that
+// part was under way: it is told again.
+func TestAbortedLate(t *testing.T) {
+	f := newFake(t)
+	var aborts atomic.Int32
+	f.hook = func(op string, w http.ResponseWriter, r *http.Request) bool {
+		switch op {
+		case "UploadPart":
+			_, _ = io.Copy(io.Discard, r.Body) // else nobody sees that the request is given up
+			<-r.Context().Done()
+			return true
+		case "AbortMultipartUpload":
+			if aborts.Add(1) == 1 { // the part comes now
+				w.WriteHeader(http.StatusNoContent)
+				return true
+			}
+		}
+		return false
+	}
+	st := begins(t, opens(t, f.endpoint()), "/a", -1, nil, randomBytes(20<<20))
+	for len(st.lanes) == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	if _, err := st.Abort(t.Context(), false); err != nil {
+		t.Fatal(err)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.uploads) != 0 {
+		t.Errorf("%d uploads are left after %d words", len(f.uploads), aborts.Load())
 	}
 }
