@@ -190,8 +190,7 @@ func (h *Hub) Add(r Relay) error {
 	if err != nil {
 		return err
 	}
-	h.partner(r.Partner) // Stats asks it about the relay from here on
-	run := &running{Relay: r, hub: h, use: newUsage(r.Limits)}
+	run := &running{Relay: r, hub: h, with: h.partner(r.Partner), use: newUsage(r.Limits)}
 	run.ctx, run.cancel = context.WithCancel(h.ctx)
 	h.mu.Lock()
 	switch {
