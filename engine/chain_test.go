@@ -15,6 +15,7 @@ import (
 	"github.com/pannier/pannier/engine/lifecycle"
 	"github.com/pannier/pannier/engine/store"
 	"github.com/pannier/pannier/engine/task"
+	"github.com/pannier/pannier/flow/flowtest"
 	"github.com/pannier/pannier/spec/fault"
 )
 
@@ -36,7 +37,7 @@ func (s unreadable) Get(ctx context.Context, ref store.Ref) (lifecycle.Record, e
 func TestLogOfTrouble(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var damaged atomic.Bool
-		logs := map[string]*syncedBuffer{"a": {}, "b": {}}
+		logs := map[string]*flowtest.Log{"a": {}, "b": {}}
 		p := newPair(t, func(n *node) {
 			n.limits.Log = slog.New(slog.NewJSONHandler(logs[n.name], &slog.HandlerOptions{Level: slog.LevelDebug}))
 			r := *n.rules["push"]

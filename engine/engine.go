@@ -15,6 +15,7 @@ import (
 	"github.com/pannier/pannier/engine/store"
 	"github.com/pannier/pannier/engine/task"
 	"github.com/pannier/pannier/sideeffect"
+	"github.com/pannier/pannier/spec/calm"
 	"github.com/pannier/pannier/spec/fault"
 	"github.com/pannier/pannier/spec/relpath"
 )
@@ -89,6 +90,7 @@ type Engine struct {
 	broken chan struct{} // closed when the store has failed
 	once   sync.Once
 	cause  error // why, once broken is closed
+	calm   calm.Calm
 
 	mu       sync.Mutex // guards what follows; never held over anything that waits
 	book     Book

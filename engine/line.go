@@ -12,8 +12,8 @@ import (
 // Line is how an engine reaches its partners; package peer is one. Its methods
 // are called by many goroutines at a time.
 type Line interface {
-	// Reach makes sure that there is a session with the partner, and returns how
-	// long its round trip takes (0: unknown). One that is there costs nothing.
+	// Reach makes sure that there is a session with the partner on which it answers, and returns how
+	// long its round trip takes (0: unknown).
 	Reach(ctx context.Context, partner string) (time.Duration, error)
 
 	// Call makes one call and returns the partner's answer. effect is nil unless

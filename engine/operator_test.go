@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -18,6 +19,7 @@ import (
 	"github.com/pannier/pannier/engine/lifecycle"
 	"github.com/pannier/pannier/engine/store"
 	"github.com/pannier/pannier/engine/task"
+	"github.com/pannier/pannier/flow/flowtest"
 	"github.com/pannier/pannier/spec/fault"
 	"github.com/pannier/pannier/spec/quantity"
 )
@@ -240,7 +242,9 @@ func TestReschedule(t *testing.T) {
 }
 
 func TestRefusals(t *testing.T) {
+	var log flowtest.Log
 	p := newPair(t, func(n *node) {
+		n.limits.Log = slog.New(slog.NewTextHandler(&log, nil))
 		if n.name == "b" {
 			n.rules["push"].Partners = []string{"c"}
 			n.rules["pull"].Quota = 5
@@ -256,6 +260,9 @@ func TestRefusals(t *testing.T) {
 	}
 	if r, err := p.nodes["b"].engine.Get(t.Context(), other(ref)); fault.KindOf(err) != fault.NotFound {
 		t.Errorf("a refused request has left %+v", r)
+	}
+	if said := log.String(); !strings.Contains(said, `msg="a request is not accepted" id=`+ref.Key.ID.String()) || !strings.Contains(said, `no rule \"push\" for partner \"a\"`) {
+		t.Errorf("the partner's log has\n%s", said)
 	}
 	ref = p.submit("pull", "x", "y")
 	if a, _ := p.end(ref, lifecycle.InError); a.Failure.Kind != fault.QuotaExceeded {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/pannier/pannier/engine/lifecycle"
 	"github.com/pannier/pannier/engine/store"
+	"github.com/pannier/pannier/flow/flowtest"
 	"github.com/pannier/pannier/spec/fault"
 )
 
@@ -38,7 +39,7 @@ func TestFullAtEveryCommit(t *testing.T) {
 // which chain it is of.
 func TestFullLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var log syncedBuffer
+		var log flowtest.Log
 		p := newPair(t, nil)
 		p.stop("a")
 		a := p.nodes["a"]
@@ -80,24 +81,6 @@ func (s *noRoom) Apply(ctx context.Context, ref store.Ref, now time.Time, events
 		return lifecycle.Record{}, fault.New("commit", fault.NoSpace, "there is no room")
 	}
 	return s.Store.Apply(ctx, ref, now, events...)
-}
-
-// syncedBuffer is a buffer that many write to.
-type syncedBuffer struct {
-	mu sync.Mutex
-	b  strings.Builder
-}
-
-func (b *syncedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *syncedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
 }
 
 // fullAt reports false when the request was over before the victim's at-th commit.

@@ -114,6 +114,7 @@ func (x *run) admit(a Ask) (_ Answer, admitted bool, err error) {
 	switch lifecycle.Admit(present, a.Call) {
 	case lifecycle.AdmitNew:
 		if busy, ok, err := x.accept(a, now, due); !ok {
+			x.engine.turnedAway(&a, err)
 			return busy, false, err
 		}
 		claim.Epoch = x.epoch
@@ -183,6 +184,20 @@ func (x *run) accept(a Ask, now, due time.Time) (busy Answer, ok bool, _ error) 
 	x.r, x.first, x.fresh = r, r, true
 	x.begin()
 	return busy, true, nil
+}
+
+// turnedAway tells of a request that this node does not accept: it has no record that would say so.
+func (e *Engine) turnedAway(a *Ask, err error) {
+	if err == nil { // it may come again
+		return
+	}
+	if unlogged, yes := e.calm.Speak(a.Key.Requester); yes {
+		args := []any{"id", a.Key.ID.String(), "follow", a.Follow.String(), "partner", a.Key.Requester, "rule", a.Rule, "error", err}
+		if unlogged > 0 {
+			args = append(args, "unlogged", unlogged)
+		}
+		e.log.Warn("a request is not accepted", args...)
+	}
 }
 
 // asked is what a Request asks for.

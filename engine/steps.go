@@ -32,6 +32,7 @@ type Steps struct {
 
 	Reached [lifecycle.Finished + 1]time.Time // by phase, when it came there; zero: it did not, or nobody knows when any more
 	Tasks   []TaskRun                         // as they began; at most MostRuns
+	Changed time.Time                         // when it came to be so; zero: its node does not say
 	Clock   time.Time                         // when it was told, by the clock of the node whose steps these are
 }
 
@@ -53,7 +54,7 @@ func StepsOf(s *Status, events []store.Entry, now time.Time) Steps {
 	r := &s.Record
 	x := Steps{
 		Side: r.Side, State: r.State, Phase: r.Phase, Failing: r.Failing, Reason: reasonOf(r), Attempt: r.Attempt, Rank: safe(s), Size: sizeOf(s),
-		Failure: r.Failure, All: r.Spec.Tasks, Done: r.Tasks, Clock: now,
+		Failure: r.Failure, All: r.Spec.Tasks, Done: r.Tasks, Changed: r.Changed, Clock: now,
 	}
 	for i, e := range events {
 		for p := range x.Reached {

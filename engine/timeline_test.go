@@ -60,8 +60,11 @@ func TestStepsOf(t *testing.T) {
 		"the first events are forgotten": {lifecycle.Post, [3]uint8{3, 5, 0}, long, map[lifecycle.Phase]int{}, "post 5: 0 to 1, post 6: 1"},
 	} {
 		s := engine.Status{}
-		s.Phase, s.Tasks, s.Size = c.phase, c.done, -1
+		s.Phase, s.Tasks, s.Size, s.Changed = c.phase, c.done, -1, second(900)
 		x := engine.StepsOf(&s, c.events, second(1000))
+		if !x.Changed.Equal(second(900)) || !x.Clock.Equal(second(1000)) {
+			t.Errorf("%s: since %v, told at %v", what, x.Changed, x.Clock)
+		}
 		for p, at := range x.Reached {
 			want := time.Time{}
 			if n, ok := c.reached[lifecycle.Phase(p)]; ok {

@@ -58,7 +58,7 @@ func timelineTable(v view, t *adminpb.TimelineReply) command.Table {
 	return table
 }
 
-// stepRows are an end's phases and tasks by their times, and then how it is now.
+// stepRows are an end's phases and tasks by their times, and then how it is, and since when.
 func stepRows(v view, end string, x *adminpb.Steps) (rows [][]string) {
 	if x == nil {
 		return nil
@@ -85,5 +85,5 @@ func stepRows(v view, end string, x *adminpb.Steps) (rows [][]string) {
 		rows = append(rows, r.text)
 	}
 	state := strings.TrimSuffix(x.GetState().String()+", "+x.GetReason(), ", ")
-	return append(rows, []string{end, state, v.time(x.GetClock()), "", admin.Problem(x.GetFailure())})
+	return append(rows, []string{end, state, v.time(x.GetChanged()), "", admin.Problem(x.GetFailure())})
 }

@@ -1,39 +1,27 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/creack/pty"
 
 	"github.com/pannier/pannier/engine/node/nodetest"
+	"github.com/pannier/pannier/flow/flowtest"
 	"github.com/pannier/pannier/spec/adminpb"
 )
 
 // screen is all that a program has written to a terminal.
-type screen struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *screen) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
+type screen struct{ flowtest.Log }
 
 func (s *screen) has(text string) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return strings.Contains(s.b.String(), text)
+	return strings.Contains(s.String(), text)
 }
 
 // TestTop: pannier top under a terminal, beside a real node: a request that waits is shown,
@@ -89,7 +77,7 @@ func TestTop(t *testing.T) {
 			time.Sleep(10 * time.Millisecond)
 		}
 		cmd.Process.Kill()
-		t.Fatalf("%s; the terminal has\n%q", what, seen.b.String())
+		t.Fatalf("%s; the terminal has\n%q", what, seen.String())
 	}
 	is := func(state adminpb.Request_State, reason string) func() bool {
 		return func() bool {

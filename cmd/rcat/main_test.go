@@ -10,13 +10,13 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"go.uber.org/goleak"
 
 	"github.com/pannier/pannier/cmd/internal/command"
+	"github.com/pannier/pannier/flow/flowtest"
 	"github.com/pannier/pannier/sideeffect"
 )
 
@@ -55,27 +55,10 @@ func TestScripts(t *testing.T) {
 type serving struct {
 	stop     context.CancelFunc
 	over     chan int // exit code
-	messages lockedBuffer
+	messages flowtest.Log
 }
 
 type servingKey struct{}
-
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
-}
 
 // serveScript is "serve [FLAG...]": it starts rcat serve on a free port, if no
 // flag says otherwise, and sets HOST and KEY to what it prints.

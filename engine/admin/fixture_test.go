@@ -1,12 +1,10 @@
 package admin_test
 
 import (
-	"bytes"
 	"errors"
 	"io"
 	"os"
 	"path/filepath"
-	"sync"
 	"testing"
 	"time"
 
@@ -18,6 +16,7 @@ import (
 	"github.com/pannier/pannier/engine/admin/admintest"
 	"github.com/pannier/pannier/engine/lifecycle"
 	"github.com/pannier/pannier/engine/store"
+	"github.com/pannier/pannier/flow/flowtest"
 	"github.com/pannier/pannier/sideeffect"
 	"github.com/pannier/pannier/spec/fault"
 	"github.com/pannier/pannier/spec/relpath"
@@ -31,7 +30,7 @@ type node struct {
 	engine  *admintest.Engine
 	server  *admin.Server
 	address string
-	log     *syncBuffer
+	log     *flowtest.Log
 	out, in string // roots of the rules "out" and "in"
 }
 
@@ -39,7 +38,7 @@ type node struct {
 // "out" (send) and "in" (receive); "closed" (send) is for nobody.
 func newNode(t *testing.T, change ...func(*admin.Config)) *node {
 	t.Helper()
-	n := &node{out: t.TempDir(), in: t.TempDir(), log: &syncBuffer{}}
+	n := &node{out: t.TempDir(), in: t.TempDir(), log: &flowtest.Log{}}
 	rules := map[string]*engine.Rule{
 		"out":    {Name: "out", Direction: engine.Send, Partners: []string{"there", "far"}, Root: n.out, Quota: sideeffect.NoQuota, Digest: sideeffect.SHA256},
 		"in":     {Name: "in", Direction: engine.Receive, Partners: []string{engine.AnyPartner}, Root: n.in, Quota: sideeffect.NoQuota},
@@ -89,24 +88,6 @@ func shortDir(t *testing.T) string {
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	return dir
-}
-
-// syncBuffer is a log that is read while it is written.
-type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *syncBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *syncBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
 }
 
 // request is one of "here" to "there" by rule "out", in a state of its own.

@@ -20,6 +20,7 @@ import (
 	"github.com/pannier/pannier/engine"
 	"github.com/pannier/pannier/engine/admin"
 	"github.com/pannier/pannier/engine/admin/admintest"
+	"github.com/pannier/pannier/flow/flowtest"
 	"github.com/pannier/pannier/spec/adminpb"
 	"github.com/pannier/pannier/spec/fault"
 )
@@ -62,7 +63,7 @@ func TestUsers(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		log := &syncBuffer{}
+		log := &flowtest.Log{}
 		s, err := admin.New(admin.Config{Engine: admintest.New("here", engine.Book{}), Node: "here", Log: slog.New(slog.NewTextHandler(log, nil))})
 		if err != nil {
 			t.Fatal(err)

@@ -33,6 +33,7 @@ func stepsOf(x *engine.Steps) *adminpb.Steps {
 	m := &adminpb.Steps{
 		Side: adminpb.Request_Side(x.Side), State: adminpb.Request_State(x.State), Phase: x.Phase.Name(x.Side), Failing: x.Failing, Reason: valid(x.Reason),
 		Attempt: x.Attempt, Durable: x.Rank, Size: x.Size, Failure: failureOf(&x.Failure, x.Side.Other()), Tasks: tasksOf(x.All, x.Done), Clock: timeOf(x.Clock),
+		Changed: timeOf(x.Changed),
 	}
 	for p, at := range x.Reached {
 		if !at.IsZero() {

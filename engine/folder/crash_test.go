@@ -161,7 +161,7 @@ func TestPlanted(t *testing.T) {
 				b.watch.Scan(t.Context())
 			}
 			if n := log.count("is a directory"); n != 1 || log.count(name+" is a directory, and the file needs that name for a moment: remove it") != 1 {
-				t.Errorf("said %d times: %s", n, &log.text)
+				t.Errorf("said %d times: %s", n, log.String())
 			}
 			if s := b.watch.Status(10); fails == "" && (len(s.Rows) != 1 || !strings.Contains(s.Rows[0].Why, "is a directory")) {
 				t.Errorf("%+v", s)

@@ -1,34 +1,23 @@
 package folder
 
 import (
-	"bytes"
 	"log/slog"
 	"os"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
 
 	"github.com/fsnotify/fsnotify"
+
+	"github.com/pannier/pannier/flow/flowtest"
 )
 
-// said is a log that can be read while it is written to.
-type said struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (s *said) Write(b []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.text.Write(b)
-}
+// said is a log, and how often something is in it.
+type said struct{ flowtest.Log }
 
 func (s *said) count(what string) int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return strings.Count(s.text.String(), what)
+	return strings.Count(s.String(), what)
 }
 
 // TestHintsAgain: a folder that the kernel gives nothing says so once, asks again at each rescan,
@@ -48,12 +37,12 @@ func TestHintsAgain(t *testing.T) {
 	b.settled()
 	b.settled()
 	if why := b.watch.Status(0).Hints; !strings.Contains(why, "max_user_instances") || b.watch.Status(0).Partly || log.count("only seen when") != 1 {
-		t.Fatalf("%q, %s", why, &log.text)
+		t.Fatalf("%q, %s", why, log.String())
 	}
 	may.Store(true)
 	b.settled()
 	if why := b.watch.Status(0).Hints; why != "" || log.count("tells of changes again") != 1 {
-		t.Fatalf("%q, %s", why, &log.text)
+		t.Fatalf("%q, %s", why, log.String())
 	}
 	b.write("in/a", "one") // the next rescan is far
 	b.until("it is sent", func() bool { return len(b.got("in/a")) == 1 })

@@ -32,6 +32,7 @@ import (
 	"github.com/pannier/pannier/engine/task"
 	"github.com/pannier/pannier/engine/task/catalogue"
 	"github.com/pannier/pannier/engine/task/crypt"
+	"github.com/pannier/pannier/flow/flowtest"
 	"github.com/pannier/pannier/flow/flowtest/testcert"
 	"github.com/pannier/pannier/spec/adminpb"
 )
@@ -40,7 +41,7 @@ import (
 type victim struct {
 	t      *testing.T
 	node   *nodetest.Node
-	log    *lockedBuffer
+	log    *flowtest.Log
 	at     place
 	moment string
 	id     string      // of the request
@@ -589,7 +590,7 @@ func killed(t *testing.T, of func(*victim) mortal, at place) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	v := &victim{t: t, log: &lockedBuffer{}, at: at}
+	v := &victim{t: t, log: &flowtest.Log{}, at: at}
 	if v.node, err = nodetest.New(dir, "hosta", self); err != nil {
 		t.Fatal(err)
 	}

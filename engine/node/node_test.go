@@ -1,7 +1,6 @@
 package node_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -14,7 +13,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -28,6 +26,7 @@ import (
 	"github.com/pannier/pannier/engine/peer"
 	"github.com/pannier/pannier/engine/store"
 	"github.com/pannier/pannier/flow/carrier"
+	"github.com/pannier/pannier/flow/flowtest"
 	"github.com/pannier/pannier/spec/adminpb"
 	"github.com/pannier/pannier/spec/fault"
 	"github.com/pannier/pannier/spec/relpath"
@@ -41,7 +40,7 @@ type host struct {
 	node *node.Node
 	stop context.CancelFunc
 	over chan error
-	log  *lockedBuffer
+	log  *flowtest.Log
 	o    node.Options
 }
 
@@ -55,7 +54,7 @@ func newHost(t testing.TB, name string) *host {
 	if err := os.Mkdir(filepath.Join(dir, "files"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	return &host{t: t, name: name, dir: dir, log: &lockedBuffer{}}
+	return &host{t: t, name: name, dir: dir, log: &flowtest.Log{}}
 }
 
 // config is the file of a node with rules "push" and "pull" for everyone, listening on
@@ -176,24 +175,6 @@ func (h *host) done(ref store.Ref) {
 	if err != nil || r.State != lifecycle.Done {
 		h.t.Fatalf("%v, %v: %+v\n%s", err, r.State, r.Failure, h.log)
 	}
-}
-
-// lockedBuffer is a log that is written by goroutines.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }
 
 // TestTwoNodes: two nodes in a process, over sockets, both ways.

@@ -34,7 +34,7 @@ type relays struct {
 	t        *testing.T
 	protocol string // "ftp", "sftp"
 	a, b     *nodetest.Node
-	log      *lockedBuffer
+	log      *flowtest.Log
 	dir      string // for what clients have
 
 	address, key string // of hosta's listener, and its user's, with SFTP
@@ -63,7 +63,7 @@ func newRelays(t *testing.T, protocol string) *relays {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &relays{t: t, protocol: protocol, dir: t.TempDir(), log: &lockedBuffer{}, rate: "5MB/s"}
+	w := &relays{t: t, protocol: protocol, dir: t.TempDir(), log: &flowtest.Log{}, rate: "5MB/s"}
 	if w.a, w.b, err = nodetest.Pair(dir, self); err != nil {
 		t.Fatal(err)
 	}

@@ -141,17 +141,44 @@ func (l *Line) Forget(partner string) {
 	}
 }
 
-// Reach implements engine.Line. A road that is there was checked when it was
-// built. Errors of a partner that cannot be reached are Lost and say what was
+// Reach implements engine.Line. A road that stood before is asked as a new one is: its partner
+// may have taken this node's key out meanwhile. Errors of a partner that cannot be reached are Lost and say what was
 // tried; Unauthenticated: it, or this node, has another key or name than the other
 // knows; Invalid: its address or keys are misspelt.
 func (l *Line) Reach(ctx context.Context, partner string) (time.Duration, error) {
+	stood := l.stands(partner)
 	r, err := l.take(ctx, partner)
 	if err != nil {
 		return 0, err
 	}
 	defer l.leave(r)
+	if r == stood {
+		p, err := l.o.Book(partner)
+		if err != nil {
+			return 0, fault.Wrap("reach partner", partner, err)
+		}
+		p.Name = partner
+		if err := l.askName(ctx, r.cc, p); err != nil {
+			return 0, explainConnect(l.o.Node, p, err)
+		}
+	}
 	return r.session.RTT(), nil
+}
+
+// stands is the road to a partner that has been built; nil: there is none.
+func (l *Line) stands(partner string) *road {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	r := l.roads[partner]
+	if r == nil {
+		return nil
+	}
+	select {
+	case <-r.built:
+		return r
+	default:
+		return nil
+	}
 }
 
 // Call implements engine.Line. With an answer, the error is nil or of the effect

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"path/filepath"
 	"strings"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/pannier/pannier/engine"
 	"github.com/pannier/pannier/engine/lifecycle"
+	"github.com/pannier/pannier/flow/flowtest"
 	"github.com/pannier/pannier/sideeffect"
 	"github.com/pannier/pannier/spec/fault"
 	"github.com/pannier/pannier/spec/relpath"
@@ -312,7 +314,9 @@ func TestKeys(t *testing.T) {
 	})
 	t.Run("two while rotating", func(t *testing.T) {
 		next := identity(t)
+		var log flowtest.Log
 		p := start(t, "tls", func(p *pair) {
+			p.options.Flow.Logger = slog.New(slog.NewTextHandler(&log, nil))
 			p.book.Partners["lyon"].Keys = append(p.book.Partners["lyon"].Keys, next.Key())
 			p.entry.Keys = []string{identity(t).Key(), p.paris.Key()}
 		})
@@ -333,6 +337,16 @@ func TestKeys(t *testing.T) {
 		}
 		_, err := p.line.Call(within(t), "paris", ask(lifecycle.Prepare), nil)
 		wantKind(t, err, fault.Unauthenticated)
+		_, err = p.line.Reach(within(t), "paris")
+		if f := wantKind(t, err, fault.Unauthenticated); !strings.Contains(f.Error(), "does not let this one in") {
+			t.Errorf("its session stands: %v", err)
+		}
+		if said := log.String(); strings.Count(said, "a call is refused") != 2 || !strings.Contains(said, p.lyon.Key()) || !strings.Contains(said, "add it as key") {
+			t.Errorf("the partner's log has\n%s", said)
+		}
+		if _, err := rotated.Reach(within(t), "paris"); err != nil {
+			t.Error(err)
+		}
 		if _, err := rotated.Call(within(t), "paris", ask(lifecycle.Prepare), nil); err != nil {
 			t.Error(err)
 		}

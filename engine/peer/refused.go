@@ -1,6 +1,13 @@
 package peer
 
-import "github.com/pannier/pannier/spec/fault"
+import (
+	"context"
+
+	"google.golang.org/grpc/peer"
+
+	"github.com/pannier/pannier/rpc"
+	"github.com/pannier/pannier/spec/fault"
+)
 
 // refuse tells of a caller that is no partner.
 func (s *Server) refuse(who string, err error) error {
@@ -8,4 +15,20 @@ func (s *Server) refuse(who string, err error) error {
 		s.o.Refused(who, err)
 	}
 	return err
+}
+
+// turnedAway tells of a call on a session whose other end is no partner any more: nothing else does, for
+// its connection was let in.
+func (s *Server) turnedAway(ctx context.Context, err error) {
+	_ = s.refuse("a caller of a session", err)
+	key, from := "", ""
+	if p, ok := peer.FromContext(ctx); ok {
+		from = p.Addr.String()
+		if a, ok := p.AuthInfo.(rpc.AuthInfo); ok && a.Session != nil {
+			key = a.Session.Peer().Key
+		}
+	}
+	if unlogged, yes := s.calm.Speak(key); yes && s.o.Flow.Logger != nil {
+		s.o.Flow.Logger.WarnContext(ctx, "a call is refused", "from", from, "unlogged", unlogged, "error", fault.Help(err))
+	}
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/pannier/pannier/flow"
 	"github.com/pannier/pannier/flow/carrier"
 	"github.com/pannier/pannier/rpc"
+	"github.com/pannier/pannier/spec/calm"
 	"github.com/pannier/pannier/spec/fault"
 	"github.com/pannier/pannier/spec/peerpb"
 )
@@ -76,6 +77,7 @@ type Server struct {
 	rpc  *rpc.Server
 	book atomic.Pointer[book]
 	came accepted
+	calm calm.Calm // of what is refused on sessions, by key
 }
 
 // book is an engine's, and whose each key is.
@@ -226,7 +228,7 @@ type callerKey struct{}
 func (s *Server) admit(ctx context.Context, _ *tap.Info) (context.Context, error) {
 	name, err := s.caller(ctx)
 	if err != nil {
-		_ = s.refuse("a caller of a session", err)
+		s.turnedAway(ctx, err)
 		return nil, status.Error(codes.Unauthenticated, fault.Text(err))
 	}
 	return context.WithValue(ctx, callerKey{}, name), nil

@@ -73,6 +73,7 @@ func writeSteps(x *engine.Steps) *peerpb.StepsReply {
 	m := &peerpb.StepsReply{
 		Side: peerpb.Side(x.Side), State: peerpb.State(x.State), Phase: peerpb.Phase(x.Phase), Failing: x.Failing, Reason: x.Reason, Attempt: x.Attempt,
 		Rank: max(x.Rank, 0), Size: max(x.Size, -1) + 1, Failure: writeFailure(x.Failure), All: x.All[:], Done: x.Done[:], Time: nanoseconds(x.Clock),
+		Changed: nanoseconds(x.Changed),
 	}
 	for p, at := range x.Reached {
 		if !at.IsZero() {
@@ -108,6 +109,7 @@ func readSteps(m *peerpb.StepsReply) (x engine.Steps, err error) {
 	x = engine.Steps{
 		Side: lifecycle.Side(side), State: lifecycle.State(state), Phase: lifecycle.Phase(phase), Failing: m.GetFailing(), Reason: m.GetReason(), Attempt: m.GetAttempt(),
 		Rank: m.GetRank(), Size: m.GetSize() - 1, All: [3]uint8(m.GetAll()), Done: [3]uint8(m.GetDone()), Clock: instant(m.GetTime()),
+		Changed: instant(m.GetChanged()),
 	}
 	for i := range x.All {
 		if x.Done[i] > x.All[i] {

@@ -21,7 +21,7 @@ func steps() engine.Steps {
 	x := engine.Steps{
 		Side: lifecycle.Receiver, State: lifecycle.InError, Phase: lifecycle.Post, Failing: true, Reason: "retrying", Attempt: 3, Rank: 70, Size: 90,
 		Failure: lifecycle.Failure{Kind: fault.Refused, Side: fault.Here, Cause: "post task 2 has failed", At: at(9)},
-		All:     [3]uint8{1, 255, 2}, Done: [3]uint8{1, 1, 0}, Clock: at(10),
+		All:     [3]uint8{1, 255, 2}, Done: [3]uint8{1, 1, 0}, Changed: at(11), Clock: at(10),
 		Tasks: []engine.TaskRun{{List: lifecycle.PreList, Number: 1, Began: at(1), Ended: at(2)}, {List: lifecycle.PostList, Number: 255, Began: at(4), Ended: at(5), Failed: true}, {List: lifecycle.ErrorList, Number: 1, Began: at(6)}},
 	}
 	x.Reached[lifecycle.Accepted], x.Reached[lifecycle.Moving], x.Reached[lifecycle.Post] = at(0), at(3), at(4)

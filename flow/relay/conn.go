@@ -233,7 +233,7 @@ func (h *Hub) sourceEnded(use *usage, role Role, relay, partner, from, to string
 
 // calmly is audit of what may come again and again.
 func (h *Hub) calmly(msg string, role Role, relay, partner, from, to string, err error) {
-	switch unlogged, yes := h.calm.speak(partner); {
+	switch unlogged, yes := h.calm.Speak(partner); {
 	case !yes:
 	case unlogged > 0:
 		h.audit(msg, role, relay, partner, from, to, err, slog.Int("unlogged", unlogged))

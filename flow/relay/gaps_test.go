@@ -189,7 +189,7 @@ func TestRefusalsAreCalm(t *testing.T) {
 			time.Sleep(time.Second)
 		}
 		n := len(w.eastLog.with("not relayed"))
-		if n < 100 || n > calmBurst+110 {
+		if n < 100 || n > 210 {
 			t.Errorf("%d records of 5000", n)
 		}
 		if len(w.eastLog.with("unlogged=")) < 90 {

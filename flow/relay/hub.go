@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/pannier/pannier/flow"
+	"github.com/pannier/pannier/spec/calm"
 	"github.com/pannier/pannier/spec/fault"
 )
 
@@ -37,7 +38,7 @@ type Hub struct {
 	isCut    bool          // by Drain: what comes about later is ended, too
 	empty    chan struct{} // closed and replaced when there is nothing in conns and nothing opening
 
-	calm     calm
+	calm     calm.Calm
 	controls ftpControls
 	dataWait time.Duration // for a data connection of FTP
 }

@@ -1796,6 +1796,7 @@ type Steps struct {
 	Reached       []*Reached             `protobuf:"bytes,11,rep,name=reached,proto3" json:"reached,omitempty"` // phases that were reached and still hold, in order
 	Runs          []*TaskRun             `protobuf:"bytes,12,rep,name=runs,proto3" json:"runs,omitempty"`       // of tasks, as they began; at most 200
 	Clock         *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=clock,proto3" json:"clock,omitempty"`     // when it was told, by the clock of that end, as are all times here
+	Changed       *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=changed,proto3" json:"changed,omitempty"` // when it came to be so, an ended one ended; absent: that end does not say
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1917,6 +1918,13 @@ func (x *Steps) GetRuns() []*TaskRun {
 func (x *Steps) GetClock() *timestamppb.Timestamp {
 	if x != nil {
 		return x.Clock
+	}
+	return nil
+}
+
+func (x *Steps) GetChanged() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Changed
 	}
 	return nil
 }
@@ -8055,7 +8063,7 @@ const file_admin_proto_rawDesc = "" +
 	"\x04told\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x04told\x12\x16\n" +
 	"\x06asking\x18\x04 \x01(\bR\x06asking\x12\x18\n" +
 	"\atrouble\x18\x05 \x01(\tR\atrouble\x12\x18\n" +
-	"\apartner\x18\x06 \x01(\tR\apartner\"\x80\x04\n" +
+	"\apartner\x18\x06 \x01(\tR\apartner\"\xb6\x04\n" +
 	"\x05Steps\x122\n" +
 	"\x04side\x18\x01 \x01(\x0e2\x1e.pannier.admin.v1.Request.SideR\x04side\x125\n" +
 	"\x05state\x18\x02 \x01(\x0e2\x1f.pannier.admin.v1.Request.StateR\x05state\x12\x14\n" +
@@ -8070,7 +8078,8 @@ const file_admin_proto_rawDesc = "" +
 	" \x03(\v2\x1b.pannier.admin.v1.TaskCountR\x05tasks\x123\n" +
 	"\areached\x18\v \x03(\v2\x19.pannier.admin.v1.ReachedR\areached\x12-\n" +
 	"\x04runs\x18\f \x03(\v2\x19.pannier.admin.v1.TaskRunR\x04runs\x120\n" +
-	"\x05clock\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\x05clock\"K\n" +
+	"\x05clock\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\x05clock\x124\n" +
+	"\achanged\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampR\achanged\"K\n" +
 	"\aReached\x12\x14\n" +
 	"\x05phase\x18\x01 \x01(\tR\x05phase\x12*\n" +
 	"\x02at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\"\xc9\x01\n" +
@@ -8775,186 +8784,187 @@ var file_admin_proto_depIdxs = []int32{
 	22,  // 33: pannier.admin.v1.Steps.reached:type_name -> pannier.admin.v1.Reached
 	23,  // 34: pannier.admin.v1.Steps.runs:type_name -> pannier.admin.v1.TaskRun
 	114, // 35: pannier.admin.v1.Steps.clock:type_name -> google.protobuf.Timestamp
-	114, // 36: pannier.admin.v1.Reached.at:type_name -> google.protobuf.Timestamp
-	114, // 37: pannier.admin.v1.TaskRun.began:type_name -> google.protobuf.Timestamp
-	114, // 38: pannier.admin.v1.TaskRun.ended:type_name -> google.protobuf.Timestamp
-	14,  // 39: pannier.admin.v1.WatchRequest.query:type_name -> pannier.admin.v1.ListRequest
-	7,   // 40: pannier.admin.v1.WatchRequest.refs:type_name -> pannier.admin.v1.Ref
-	10,  // 41: pannier.admin.v1.Change.request:type_name -> pannier.admin.v1.Request
-	7,   // 42: pannier.admin.v1.WaitRequest.ref:type_name -> pannier.admin.v1.Ref
-	115, // 43: pannier.admin.v1.WaitRequest.timeout:type_name -> google.protobuf.Duration
-	10,  // 44: pannier.admin.v1.Explanation.request:type_name -> pannier.admin.v1.Request
-	114, // 45: pannier.admin.v1.Explanation.at:type_name -> google.protobuf.Timestamp
-	31,  // 46: pannier.admin.v1.Explanation.partner:type_name -> pannier.admin.v1.Partner
-	7,   // 47: pannier.admin.v1.CancelRequest.ref:type_name -> pannier.admin.v1.Ref
-	31,  // 48: pannier.admin.v1.ListPartnersReply.partners:type_name -> pannier.admin.v1.Partner
-	12,  // 49: pannier.admin.v1.Partner.failure:type_name -> pannier.admin.v1.Failure
-	114, // 50: pannier.admin.v1.Partner.retry_at:type_name -> google.protobuf.Timestamp
-	115, // 51: pannier.admin.v1.Partner.rtt:type_name -> google.protobuf.Duration
-	35,  // 52: pannier.admin.v1.ListListenersReply.listeners:type_name -> pannier.admin.v1.Listener
-	38,  // 53: pannier.admin.v1.ListRulesReply.rules:type_name -> pannier.admin.v1.Rule
-	3,   // 54: pannier.admin.v1.Rule.direction:type_name -> pannier.admin.v1.Rule.Direction
-	39,  // 55: pannier.admin.v1.Rule.sender:type_name -> pannier.admin.v1.TaskLists
-	39,  // 56: pannier.admin.v1.Rule.receiver:type_name -> pannier.admin.v1.TaskLists
-	3,   // 57: pannier.admin.v1.TestRuleRequest.direction:type_name -> pannier.admin.v1.Rule.Direction
-	42,  // 58: pannier.admin.v1.TestRuleReply.tests:type_name -> pannier.admin.v1.RuleTest
-	3,   // 59: pannier.admin.v1.RuleTest.direction:type_name -> pannier.admin.v1.Rule.Direction
-	114, // 60: pannier.admin.v1.BrowseEntry.modified:type_name -> google.protobuf.Timestamp
-	47,  // 61: pannier.admin.v1.ListRelaysReply.relays:type_name -> pannier.admin.v1.Relay
-	50,  // 62: pannier.admin.v1.ListRelaysReply.policy:type_name -> pannier.admin.v1.RelayPolicy
-	51,  // 63: pannier.admin.v1.ListRelaysReply.connections:type_name -> pannier.admin.v1.RelayConnection
-	112, // 64: pannier.admin.v1.Relay.ports:type_name -> pannier.admin.v1.Relay.PortsEntry
-	48,  // 65: pannier.admin.v1.Relay.limits:type_name -> pannier.admin.v1.RelayLimits
-	49,  // 66: pannier.admin.v1.Relay.counts:type_name -> pannier.admin.v1.RelayCounts
-	115, // 67: pannier.admin.v1.RelayLimits.life:type_name -> google.protobuf.Duration
-	115, // 68: pannier.admin.v1.RelayLimits.idle:type_name -> google.protobuf.Duration
-	115, // 69: pannier.admin.v1.RelayLimits.half:type_name -> google.protobuf.Duration
-	48,  // 70: pannier.admin.v1.RelayPolicy.limits:type_name -> pannier.admin.v1.RelayLimits
-	49,  // 71: pannier.admin.v1.RelayPolicy.counts:type_name -> pannier.admin.v1.RelayCounts
-	114, // 72: pannier.admin.v1.RelayConnection.since:type_name -> google.protobuf.Timestamp
-	54,  // 73: pannier.admin.v1.TestRelayReply.steps:type_name -> pannier.admin.v1.RelayStep
-	12,  // 74: pannier.admin.v1.RelayStep.failure:type_name -> pannier.admin.v1.Failure
-	63,  // 75: pannier.admin.v1.ListFoldersReply.folders:type_name -> pannier.admin.v1.Folder
-	64,  // 76: pannier.admin.v1.TestFolderReply.files:type_name -> pannier.admin.v1.FolderFile
-	113, // 77: pannier.admin.v1.TestFolderReply.counts:type_name -> pannier.admin.v1.TestFolderReply.CountsEntry
-	114, // 78: pannier.admin.v1.Folder.scanned:type_name -> google.protobuf.Timestamp
-	115, // 79: pannier.admin.v1.Folder.took:type_name -> google.protobuf.Duration
-	64,  // 80: pannier.admin.v1.Folder.files:type_name -> pannier.admin.v1.FolderFile
-	67,  // 81: pannier.admin.v1.CheckReply.finding:type_name -> pannier.admin.v1.Finding
-	68,  // 82: pannier.admin.v1.CheckReply.counts:type_name -> pannier.admin.v1.CheckCounts
-	4,   // 83: pannier.admin.v1.Finding.severity:type_name -> pannier.admin.v1.Finding.Severity
-	5,   // 84: pannier.admin.v1.Finding.subject:type_name -> pannier.admin.v1.Finding.Subject
-	114, // 85: pannier.admin.v1.PurgeRequest.before:type_name -> google.protobuf.Timestamp
-	114, // 86: pannier.admin.v1.Node.started:type_name -> google.protobuf.Timestamp
-	114, // 87: pannier.admin.v1.Object.changed:type_name -> google.protobuf.Timestamp
-	78,  // 88: pannier.admin.v1.ListObjectsReply.objects:type_name -> pannier.admin.v1.Object
-	82,  // 89: pannier.admin.v1.ApplyRequest.more:type_name -> pannier.admin.v1.ApplyText
-	84,  // 90: pannier.admin.v1.ApplyReply.changes:type_name -> pannier.admin.v1.ObjectChange
-	114, // 91: pannier.admin.v1.CreateTokenRequest.expires:type_name -> google.protobuf.Timestamp
-	90,  // 92: pannier.admin.v1.CreateTokenReply.token:type_name -> pannier.admin.v1.Token
-	114, // 93: pannier.admin.v1.Token.created:type_name -> google.protobuf.Timestamp
-	114, // 94: pannier.admin.v1.Token.expires:type_name -> google.protobuf.Timestamp
-	114, // 95: pannier.admin.v1.Token.used:type_name -> google.protobuf.Timestamp
-	90,  // 96: pannier.admin.v1.ListTokensReply.tokens:type_name -> pannier.admin.v1.Token
-	99,  // 97: pannier.admin.v1.ListSchedulesReply.schedules:type_name -> pannier.admin.v1.Schedule
-	114, // 98: pannier.admin.v1.Schedule.since:type_name -> google.protobuf.Timestamp
-	114, // 99: pannier.admin.v1.Schedule.next:type_name -> google.protobuf.Timestamp
-	114, // 100: pannier.admin.v1.Schedule.upcoming:type_name -> google.protobuf.Timestamp
-	100, // 101: pannier.admin.v1.Schedule.last:type_name -> pannier.admin.v1.ScheduleRun
-	100, // 102: pannier.admin.v1.Schedule.pending:type_name -> pannier.admin.v1.ScheduleRun
-	114, // 103: pannier.admin.v1.ScheduleRun.due:type_name -> google.protobuf.Timestamp
-	114, // 104: pannier.admin.v1.ScheduleRun.at:type_name -> google.protobuf.Timestamp
-	103, // 105: pannier.admin.v1.ListPoolsReply.pools:type_name -> pannier.admin.v1.Pool
-	114, // 106: pannier.admin.v1.Pool.next:type_name -> google.protobuf.Timestamp
-	110, // 107: pannier.admin.v1.ListExpectedReply.expected:type_name -> pannier.admin.v1.Expected
-	114, // 108: pannier.admin.v1.AcknowledgeExpectedRequest.due:type_name -> google.protobuf.Timestamp
-	114, // 109: pannier.admin.v1.Expected.since:type_name -> google.protobuf.Timestamp
-	114, // 110: pannier.admin.v1.Expected.next:type_name -> google.protobuf.Timestamp
-	111, // 111: pannier.admin.v1.Expected.late:type_name -> pannier.admin.v1.ExpectedFile
-	111, // 112: pannier.admin.v1.Expected.over:type_name -> pannier.admin.v1.ExpectedFile
-	114, // 113: pannier.admin.v1.ExpectedFile.due:type_name -> google.protobuf.Timestamp
-	114, // 114: pannier.admin.v1.ExpectedFile.at:type_name -> google.protobuf.Timestamp
-	8,   // 115: pannier.admin.v1.Admin.Submit:input_type -> pannier.admin.v1.SubmitRequest
-	7,   // 116: pannier.admin.v1.Admin.Get:input_type -> pannier.admin.v1.Ref
-	14,  // 117: pannier.admin.v1.Admin.List:input_type -> pannier.admin.v1.ListRequest
-	7,   // 118: pannier.admin.v1.Admin.Events:input_type -> pannier.admin.v1.Ref
-	7,   // 119: pannier.admin.v1.Admin.Log:input_type -> pannier.admin.v1.Ref
-	19,  // 120: pannier.admin.v1.Admin.Timeline:input_type -> pannier.admin.v1.TimelineRequest
-	24,  // 121: pannier.admin.v1.Admin.Watch:input_type -> pannier.admin.v1.WatchRequest
-	26,  // 122: pannier.admin.v1.Admin.Wait:input_type -> pannier.admin.v1.WaitRequest
-	7,   // 123: pannier.admin.v1.Admin.Explain:input_type -> pannier.admin.v1.Ref
-	7,   // 124: pannier.admin.v1.Admin.Pause:input_type -> pannier.admin.v1.Ref
-	7,   // 125: pannier.admin.v1.Admin.Resume:input_type -> pannier.admin.v1.Ref
-	28,  // 126: pannier.admin.v1.Admin.Cancel:input_type -> pannier.admin.v1.CancelRequest
-	7,   // 127: pannier.admin.v1.Admin.Retry:input_type -> pannier.admin.v1.Ref
-	29,  // 128: pannier.admin.v1.Admin.ListPartners:input_type -> pannier.admin.v1.ListPartnersRequest
-	32,  // 129: pannier.admin.v1.Admin.TestPartner:input_type -> pannier.admin.v1.TestPartnerRequest
-	33,  // 130: pannier.admin.v1.Admin.ListListeners:input_type -> pannier.admin.v1.ListListenersRequest
-	36,  // 131: pannier.admin.v1.Admin.ListRules:input_type -> pannier.admin.v1.ListRulesRequest
-	40,  // 132: pannier.admin.v1.Admin.TestRule:input_type -> pannier.admin.v1.TestRuleRequest
-	43,  // 133: pannier.admin.v1.Admin.Browse:input_type -> pannier.admin.v1.BrowseRequest
-	45,  // 134: pannier.admin.v1.Admin.ListRelays:input_type -> pannier.admin.v1.ListRelaysRequest
-	52,  // 135: pannier.admin.v1.Admin.TestRelay:input_type -> pannier.admin.v1.TestRelayRequest
-	47,  // 136: pannier.admin.v1.Admin.AddRelay:input_type -> pannier.admin.v1.Relay
-	55,  // 137: pannier.admin.v1.Admin.RemoveRelay:input_type -> pannier.admin.v1.RemoveRelayRequest
-	57,  // 138: pannier.admin.v1.Admin.ListFolders:input_type -> pannier.admin.v1.ListFoldersRequest
-	59,  // 139: pannier.admin.v1.Admin.ShowFolder:input_type -> pannier.admin.v1.ShowFolderRequest
-	61,  // 140: pannier.admin.v1.Admin.TestFolder:input_type -> pannier.admin.v1.TestFolderRequest
-	60,  // 141: pannier.admin.v1.Admin.ScanFolder:input_type -> pannier.admin.v1.ScanFolderRequest
-	95,  // 142: pannier.admin.v1.Admin.ListSchedules:input_type -> pannier.admin.v1.ListSchedulesRequest
-	97,  // 143: pannier.admin.v1.Admin.ShowSchedule:input_type -> pannier.admin.v1.ShowScheduleRequest
-	98,  // 144: pannier.admin.v1.Admin.RunSchedule:input_type -> pannier.admin.v1.RunScheduleRequest
-	101, // 145: pannier.admin.v1.Admin.ListPools:input_type -> pannier.admin.v1.ListPoolsRequest
-	104, // 146: pannier.admin.v1.Admin.ListExpected:input_type -> pannier.admin.v1.ListExpectedRequest
-	106, // 147: pannier.admin.v1.Admin.AddExpected:input_type -> pannier.admin.v1.AddExpectedRequest
-	107, // 148: pannier.admin.v1.Admin.RemoveExpected:input_type -> pannier.admin.v1.RemoveExpectedRequest
-	109, // 149: pannier.admin.v1.Admin.AcknowledgeExpected:input_type -> pannier.admin.v1.AcknowledgeExpectedRequest
-	65,  // 150: pannier.admin.v1.Admin.Check:input_type -> pannier.admin.v1.CheckRequest
-	69,  // 151: pannier.admin.v1.Admin.Backup:input_type -> pannier.admin.v1.BackupRequest
-	71,  // 152: pannier.admin.v1.Admin.Purge:input_type -> pannier.admin.v1.PurgeRequest
-	73,  // 153: pannier.admin.v1.Admin.Reload:input_type -> pannier.admin.v1.ReloadRequest
-	79,  // 154: pannier.admin.v1.Admin.ListObjects:input_type -> pannier.admin.v1.ListObjectsRequest
-	77,  // 155: pannier.admin.v1.Admin.GetObject:input_type -> pannier.admin.v1.ObjectName
-	81,  // 156: pannier.admin.v1.Admin.Apply:input_type -> pannier.admin.v1.ApplyRequest
-	85,  // 157: pannier.admin.v1.Admin.PutObject:input_type -> pannier.admin.v1.PutObjectRequest
-	86,  // 158: pannier.admin.v1.Admin.DeleteObject:input_type -> pannier.admin.v1.DeleteObjectRequest
-	88,  // 159: pannier.admin.v1.Admin.CreateToken:input_type -> pannier.admin.v1.CreateTokenRequest
-	91,  // 160: pannier.admin.v1.Admin.ListTokens:input_type -> pannier.admin.v1.ListTokensRequest
-	93,  // 161: pannier.admin.v1.Admin.DeleteToken:input_type -> pannier.admin.v1.DeleteTokenRequest
-	75,  // 162: pannier.admin.v1.Admin.NodeInfo:input_type -> pannier.admin.v1.NodeInfoRequest
-	9,   // 163: pannier.admin.v1.Admin.Submit:output_type -> pannier.admin.v1.SubmitReply
-	10,  // 164: pannier.admin.v1.Admin.Get:output_type -> pannier.admin.v1.Request
-	10,  // 165: pannier.admin.v1.Admin.List:output_type -> pannier.admin.v1.Request
-	15,  // 166: pannier.admin.v1.Admin.Events:output_type -> pannier.admin.v1.EventsReply
-	17,  // 167: pannier.admin.v1.Admin.Log:output_type -> pannier.admin.v1.LogReply
-	20,  // 168: pannier.admin.v1.Admin.Timeline:output_type -> pannier.admin.v1.TimelineReply
-	25,  // 169: pannier.admin.v1.Admin.Watch:output_type -> pannier.admin.v1.Change
-	10,  // 170: pannier.admin.v1.Admin.Wait:output_type -> pannier.admin.v1.Request
-	27,  // 171: pannier.admin.v1.Admin.Explain:output_type -> pannier.admin.v1.Explanation
-	10,  // 172: pannier.admin.v1.Admin.Pause:output_type -> pannier.admin.v1.Request
-	10,  // 173: pannier.admin.v1.Admin.Resume:output_type -> pannier.admin.v1.Request
-	10,  // 174: pannier.admin.v1.Admin.Cancel:output_type -> pannier.admin.v1.Request
-	10,  // 175: pannier.admin.v1.Admin.Retry:output_type -> pannier.admin.v1.Request
-	30,  // 176: pannier.admin.v1.Admin.ListPartners:output_type -> pannier.admin.v1.ListPartnersReply
-	31,  // 177: pannier.admin.v1.Admin.TestPartner:output_type -> pannier.admin.v1.Partner
-	34,  // 178: pannier.admin.v1.Admin.ListListeners:output_type -> pannier.admin.v1.ListListenersReply
-	37,  // 179: pannier.admin.v1.Admin.ListRules:output_type -> pannier.admin.v1.ListRulesReply
-	41,  // 180: pannier.admin.v1.Admin.TestRule:output_type -> pannier.admin.v1.TestRuleReply
-	44,  // 181: pannier.admin.v1.Admin.Browse:output_type -> pannier.admin.v1.BrowseEntry
-	46,  // 182: pannier.admin.v1.Admin.ListRelays:output_type -> pannier.admin.v1.ListRelaysReply
-	53,  // 183: pannier.admin.v1.Admin.TestRelay:output_type -> pannier.admin.v1.TestRelayReply
-	47,  // 184: pannier.admin.v1.Admin.AddRelay:output_type -> pannier.admin.v1.Relay
-	56,  // 185: pannier.admin.v1.Admin.RemoveRelay:output_type -> pannier.admin.v1.RemoveRelayReply
-	58,  // 186: pannier.admin.v1.Admin.ListFolders:output_type -> pannier.admin.v1.ListFoldersReply
-	63,  // 187: pannier.admin.v1.Admin.ShowFolder:output_type -> pannier.admin.v1.Folder
-	62,  // 188: pannier.admin.v1.Admin.TestFolder:output_type -> pannier.admin.v1.TestFolderReply
-	63,  // 189: pannier.admin.v1.Admin.ScanFolder:output_type -> pannier.admin.v1.Folder
-	96,  // 190: pannier.admin.v1.Admin.ListSchedules:output_type -> pannier.admin.v1.ListSchedulesReply
-	99,  // 191: pannier.admin.v1.Admin.ShowSchedule:output_type -> pannier.admin.v1.Schedule
-	100, // 192: pannier.admin.v1.Admin.RunSchedule:output_type -> pannier.admin.v1.ScheduleRun
-	102, // 193: pannier.admin.v1.Admin.ListPools:output_type -> pannier.admin.v1.ListPoolsReply
-	105, // 194: pannier.admin.v1.Admin.ListExpected:output_type -> pannier.admin.v1.ListExpectedReply
-	110, // 195: pannier.admin.v1.Admin.AddExpected:output_type -> pannier.admin.v1.Expected
-	108, // 196: pannier.admin.v1.Admin.RemoveExpected:output_type -> pannier.admin.v1.RemoveExpectedReply
-	110, // 197: pannier.admin.v1.Admin.AcknowledgeExpected:output_type -> pannier.admin.v1.Expected
-	66,  // 198: pannier.admin.v1.Admin.Check:output_type -> pannier.admin.v1.CheckReply
-	70,  // 199: pannier.admin.v1.Admin.Backup:output_type -> pannier.admin.v1.BackupChunk
-	72,  // 200: pannier.admin.v1.Admin.Purge:output_type -> pannier.admin.v1.PurgeReply
-	74,  // 201: pannier.admin.v1.Admin.Reload:output_type -> pannier.admin.v1.ReloadReply
-	80,  // 202: pannier.admin.v1.Admin.ListObjects:output_type -> pannier.admin.v1.ListObjectsReply
-	78,  // 203: pannier.admin.v1.Admin.GetObject:output_type -> pannier.admin.v1.Object
-	83,  // 204: pannier.admin.v1.Admin.Apply:output_type -> pannier.admin.v1.ApplyReply
-	78,  // 205: pannier.admin.v1.Admin.PutObject:output_type -> pannier.admin.v1.Object
-	87,  // 206: pannier.admin.v1.Admin.DeleteObject:output_type -> pannier.admin.v1.DeleteObjectReply
-	89,  // 207: pannier.admin.v1.Admin.CreateToken:output_type -> pannier.admin.v1.CreateTokenReply
-	92,  // 208: pannier.admin.v1.Admin.ListTokens:output_type -> pannier.admin.v1.ListTokensReply
-	94,  // 209: pannier.admin.v1.Admin.DeleteToken:output_type -> pannier.admin.v1.DeleteTokenReply
-	76,  // 210: pannier.admin.v1.Admin.NodeInfo:output_type -> pannier.admin.v1.Node
-	163, // [163:211] is the sub-list for method output_type
-	115, // [115:163] is the sub-list for method input_type
-	115, // [115:115] is the sub-list for extension type_name
-	115, // [115:115] is the sub-list for extension extendee
-	0,   // [0:115] is the sub-list for field type_name
+	114, // 36: pannier.admin.v1.Steps.changed:type_name -> google.protobuf.Timestamp
+	114, // 37: pannier.admin.v1.Reached.at:type_name -> google.protobuf.Timestamp
+	114, // 38: pannier.admin.v1.TaskRun.began:type_name -> google.protobuf.Timestamp
+	114, // 39: pannier.admin.v1.TaskRun.ended:type_name -> google.protobuf.Timestamp
+	14,  // 40: pannier.admin.v1.WatchRequest.query:type_name -> pannier.admin.v1.ListRequest
+	7,   // 41: pannier.admin.v1.WatchRequest.refs:type_name -> pannier.admin.v1.Ref
+	10,  // 42: pannier.admin.v1.Change.request:type_name -> pannier.admin.v1.Request
+	7,   // 43: pannier.admin.v1.WaitRequest.ref:type_name -> pannier.admin.v1.Ref
+	115, // 44: pannier.admin.v1.WaitRequest.timeout:type_name -> google.protobuf.Duration
+	10,  // 45: pannier.admin.v1.Explanation.request:type_name -> pannier.admin.v1.Request
+	114, // 46: pannier.admin.v1.Explanation.at:type_name -> google.protobuf.Timestamp
+	31,  // 47: pannier.admin.v1.Explanation.partner:type_name -> pannier.admin.v1.Partner
+	7,   // 48: pannier.admin.v1.CancelRequest.ref:type_name -> pannier.admin.v1.Ref
+	31,  // 49: pannier.admin.v1.ListPartnersReply.partners:type_name -> pannier.admin.v1.Partner
+	12,  // 50: pannier.admin.v1.Partner.failure:type_name -> pannier.admin.v1.Failure
+	114, // 51: pannier.admin.v1.Partner.retry_at:type_name -> google.protobuf.Timestamp
+	115, // 52: pannier.admin.v1.Partner.rtt:type_name -> google.protobuf.Duration
+	35,  // 53: pannier.admin.v1.ListListenersReply.listeners:type_name -> pannier.admin.v1.Listener
+	38,  // 54: pannier.admin.v1.ListRulesReply.rules:type_name -> pannier.admin.v1.Rule
+	3,   // 55: pannier.admin.v1.Rule.direction:type_name -> pannier.admin.v1.Rule.Direction
+	39,  // 56: pannier.admin.v1.Rule.sender:type_name -> pannier.admin.v1.TaskLists
+	39,  // 57: pannier.admin.v1.Rule.receiver:type_name -> pannier.admin.v1.TaskLists
+	3,   // 58: pannier.admin.v1.TestRuleRequest.direction:type_name -> pannier.admin.v1.Rule.Direction
+	42,  // 59: pannier.admin.v1.TestRuleReply.tests:type_name -> pannier.admin.v1.RuleTest
+	3,   // 60: pannier.admin.v1.RuleTest.direction:type_name -> pannier.admin.v1.Rule.Direction
+	114, // 61: pannier.admin.v1.BrowseEntry.modified:type_name -> google.protobuf.Timestamp
+	47,  // 62: pannier.admin.v1.ListRelaysReply.relays:type_name -> pannier.admin.v1.Relay
+	50,  // 63: pannier.admin.v1.ListRelaysReply.policy:type_name -> pannier.admin.v1.RelayPolicy
+	51,  // 64: pannier.admin.v1.ListRelaysReply.connections:type_name -> pannier.admin.v1.RelayConnection
+	112, // 65: pannier.admin.v1.Relay.ports:type_name -> pannier.admin.v1.Relay.PortsEntry
+	48,  // 66: pannier.admin.v1.Relay.limits:type_name -> pannier.admin.v1.RelayLimits
+	49,  // 67: pannier.admin.v1.Relay.counts:type_name -> pannier.admin.v1.RelayCounts
+	115, // 68: pannier.admin.v1.RelayLimits.life:type_name -> google.protobuf.Duration
+	115, // 69: pannier.admin.v1.RelayLimits.idle:type_name -> google.protobuf.Duration
+	115, // 70: pannier.admin.v1.RelayLimits.half:type_name -> google.protobuf.Duration
+	48,  // 71: pannier.admin.v1.RelayPolicy.limits:type_name -> pannier.admin.v1.RelayLimits
+	49,  // 72: pannier.admin.v1.RelayPolicy.counts:type_name -> pannier.admin.v1.RelayCounts
+	114, // 73: pannier.admin.v1.RelayConnection.since:type_name -> google.protobuf.Timestamp
+	54,  // 74: pannier.admin.v1.TestRelayReply.steps:type_name -> pannier.admin.v1.RelayStep
+	12,  // 75: pannier.admin.v1.RelayStep.failure:type_name -> pannier.admin.v1.Failure
+	63,  // 76: pannier.admin.v1.ListFoldersReply.folders:type_name -> pannier.admin.v1.Folder
+	64,  // 77: pannier.admin.v1.TestFolderReply.files:type_name -> pannier.admin.v1.FolderFile
+	113, // 78: pannier.admin.v1.TestFolderReply.counts:type_name -> pannier.admin.v1.TestFolderReply.CountsEntry
+	114, // 79: pannier.admin.v1.Folder.scanned:type_name -> google.protobuf.Timestamp
+	115, // 80: pannier.admin.v1.Folder.took:type_name -> google.protobuf.Duration
+	64,  // 81: pannier.admin.v1.Folder.files:type_name -> pannier.admin.v1.FolderFile
+	67,  // 82: pannier.admin.v1.CheckReply.finding:type_name -> pannier.admin.v1.Finding
+	68,  // 83: pannier.admin.v1.CheckReply.counts:type_name -> pannier.admin.v1.CheckCounts
+	4,   // 84: pannier.admin.v1.Finding.severity:type_name -> pannier.admin.v1.Finding.Severity
+	5,   // 85: pannier.admin.v1.Finding.subject:type_name -> pannier.admin.v1.Finding.Subject
+	114, // 86: pannier.admin.v1.PurgeRequest.before:type_name -> google.protobuf.Timestamp
+	114, // 87: pannier.admin.v1.Node.started:type_name -> google.protobuf.Timestamp
+	114, // 88: pannier.admin.v1.Object.changed:type_name -> google.protobuf.Timestamp
+	78,  // 89: pannier.admin.v1.ListObjectsReply.objects:type_name -> pannier.admin.v1.Object
+	82,  // 90: pannier.admin.v1.ApplyRequest.more:type_name -> pannier.admin.v1.ApplyText
+	84,  // 91: pannier.admin.v1.ApplyReply.changes:type_name -> pannier.admin.v1.ObjectChange
+	114, // 92: pannier.admin.v1.CreateTokenRequest.expires:type_name -> google.protobuf.Timestamp
+	90,  // 93: pannier.admin.v1.CreateTokenReply.token:type_name -> pannier.admin.v1.Token
+	114, // 94: pannier.admin.v1.Token.created:type_name -> google.protobuf.Timestamp
+	114, // 95: pannier.admin.v1.Token.expires:type_name -> google.protobuf.Timestamp
+	114, // 96: pannier.admin.v1.Token.used:type_name -> google.protobuf.Timestamp
+	90,  // 97: pannier.admin.v1.ListTokensReply.tokens:type_name -> pannier.admin.v1.Token
+	99,  // 98: pannier.admin.v1.ListSchedulesReply.schedules:type_name -> pannier.admin.v1.Schedule
+	114, // 99: pannier.admin.v1.Schedule.since:type_name -> google.protobuf.Timestamp
+	114, // 100: pannier.admin.v1.Schedule.next:type_name -> google.protobuf.Timestamp
+	114, // 101: pannier.admin.v1.Schedule.upcoming:type_name -> google.protobuf.Timestamp
+	100, // 102: pannier.admin.v1.Schedule.last:type_name -> pannier.admin.v1.ScheduleRun
+	100, // 103: pannier.admin.v1.Schedule.pending:type_name -> pannier.admin.v1.ScheduleRun
+	114, // 104: pannier.admin.v1.ScheduleRun.due:type_name -> google.protobuf.Timestamp
+	114, // 105: pannier.admin.v1.ScheduleRun.at:type_name -> google.protobuf.Timestamp
+	103, // 106: pannier.admin.v1.ListPoolsReply.pools:type_name -> pannier.admin.v1.Pool
+	114, // 107: pannier.admin.v1.Pool.next:type_name -> google.protobuf.Timestamp
+	110, // 108: pannier.admin.v1.ListExpectedReply.expected:type_name -> pannier.admin.v1.Expected
+	114, // 109: pannier.admin.v1.AcknowledgeExpectedRequest.due:type_name -> google.protobuf.Timestamp
+	114, // 110: pannier.admin.v1.Expected.since:type_name -> google.protobuf.Timestamp
+	114, // 111: pannier.admin.v1.Expected.next:type_name -> google.protobuf.Timestamp
+	111, // 112: pannier.admin.v1.Expected.late:type_name -> pannier.admin.v1.ExpectedFile
+	111, // 113: pannier.admin.v1.Expected.over:type_name -> pannier.admin.v1.ExpectedFile
+	114, // 114: pannier.admin.v1.ExpectedFile.due:type_name -> google.protobuf.Timestamp
+	114, // 115: pannier.admin.v1.ExpectedFile.at:type_name -> google.protobuf.Timestamp
+	8,   // 116: pannier.admin.v1.Admin.Submit:input_type -> pannier.admin.v1.SubmitRequest
+	7,   // 117: pannier.admin.v1.Admin.Get:input_type -> pannier.admin.v1.Ref
+	14,  // 118: pannier.admin.v1.Admin.List:input_type -> pannier.admin.v1.ListRequest
+	7,   // 119: pannier.admin.v1.Admin.Events:input_type -> pannier.admin.v1.Ref
+	7,   // 120: pannier.admin.v1.Admin.Log:input_type -> pannier.admin.v1.Ref
+	19,  // 121: pannier.admin.v1.Admin.Timeline:input_type -> pannier.admin.v1.TimelineRequest
+	24,  // 122: pannier.admin.v1.Admin.Watch:input_type -> pannier.admin.v1.WatchRequest
+	26,  // 123: pannier.admin.v1.Admin.Wait:input_type -> pannier.admin.v1.WaitRequest
+	7,   // 124: pannier.admin.v1.Admin.Explain:input_type -> pannier.admin.v1.Ref
+	7,   // 125: pannier.admin.v1.Admin.Pause:input_type -> pannier.admin.v1.Ref
+	7,   // 126: pannier.admin.v1.Admin.Resume:input_type -> pannier.admin.v1.Ref
+	28,  // 127: pannier.admin.v1.Admin.Cancel:input_type -> pannier.admin.v1.CancelRequest
+	7,   // 128: pannier.admin.v1.Admin.Retry:input_type -> pannier.admin.v1.Ref
+	29,  // 129: pannier.admin.v1.Admin.ListPartners:input_type -> pannier.admin.v1.ListPartnersRequest
+	32,  // 130: pannier.admin.v1.Admin.TestPartner:input_type -> pannier.admin.v1.TestPartnerRequest
+	33,  // 131: pannier.admin.v1.Admin.ListListeners:input_type -> pannier.admin.v1.ListListenersRequest
+	36,  // 132: pannier.admin.v1.Admin.ListRules:input_type -> pannier.admin.v1.ListRulesRequest
+	40,  // 133: pannier.admin.v1.Admin.TestRule:input_type -> pannier.admin.v1.TestRuleRequest
+	43,  // 134: pannier.admin.v1.Admin.Browse:input_type -> pannier.admin.v1.BrowseRequest
+	45,  // 135: pannier.admin.v1.Admin.ListRelays:input_type -> pannier.admin.v1.ListRelaysRequest
+	52,  // 136: pannier.admin.v1.Admin.TestRelay:input_type -> pannier.admin.v1.TestRelayRequest
+	47,  // 137: pannier.admin.v1.Admin.AddRelay:input_type -> pannier.admin.v1.Relay
+	55,  // 138: pannier.admin.v1.Admin.RemoveRelay:input_type -> pannier.admin.v1.RemoveRelayRequest
+	57,  // 139: pannier.admin.v1.Admin.ListFolders:input_type -> pannier.admin.v1.ListFoldersRequest
+	59,  // 140: pannier.admin.v1.Admin.ShowFolder:input_type -> pannier.admin.v1.ShowFolderRequest
+	61,  // 141: pannier.admin.v1.Admin.TestFolder:input_type -> pannier.admin.v1.TestFolderRequest
+	60,  // 142: pannier.admin.v1.Admin.ScanFolder:input_type -> pannier.admin.v1.ScanFolderRequest
+	95,  // 143: pannier.admin.v1.Admin.ListSchedules:input_type -> pannier.admin.v1.ListSchedulesRequest
+	97,  // 144: pannier.admin.v1.Admin.ShowSchedule:input_type -> pannier.admin.v1.ShowScheduleRequest
+	98,  // 145: pannier.admin.v1.Admin.RunSchedule:input_type -> pannier.admin.v1.RunScheduleRequest
+	101, // 146: pannier.admin.v1.Admin.ListPools:input_type -> pannier.admin.v1.ListPoolsRequest
+	104, // 147: pannier.admin.v1.Admin.ListExpected:input_type -> pannier.admin.v1.ListExpectedRequest
+	106, // 148: pannier.admin.v1.Admin.AddExpected:input_type -> pannier.admin.v1.AddExpectedRequest
+	107, // 149: pannier.admin.v1.Admin.RemoveExpected:input_type -> pannier.admin.v1.RemoveExpectedRequest
+	109, // 150: pannier.admin.v1.Admin.AcknowledgeExpected:input_type -> pannier.admin.v1.AcknowledgeExpectedRequest
+	65,  // 151: pannier.admin.v1.Admin.Check:input_type -> pannier.admin.v1.CheckRequest
+	69,  // 152: pannier.admin.v1.Admin.Backup:input_type -> pannier.admin.v1.BackupRequest
+	71,  // 153: pannier.admin.v1.Admin.Purge:input_type -> pannier.admin.v1.PurgeRequest
+	73,  // 154: pannier.admin.v1.Admin.Reload:input_type -> pannier.admin.v1.ReloadRequest
+	79,  // 155: pannier.admin.v1.Admin.ListObjects:input_type -> pannier.admin.v1.ListObjectsRequest
+	77,  // 156: pannier.admin.v1.Admin.GetObject:input_type -> pannier.admin.v1.ObjectName
+	81,  // 157: pannier.admin.v1.Admin.Apply:input_type -> pannier.admin.v1.ApplyRequest
+	85,  // 158: pannier.admin.v1.Admin.PutObject:input_type -> pannier.admin.v1.PutObjectRequest
+	86,  // 159: pannier.admin.v1.Admin.DeleteObject:input_type -> pannier.admin.v1.DeleteObjectRequest
+	88,  // 160: pannier.admin.v1.Admin.CreateToken:input_type -> pannier.admin.v1.CreateTokenRequest
+	91,  // 161: pannier.admin.v1.Admin.ListTokens:input_type -> pannier.admin.v1.ListTokensRequest
+	93,  // 162: pannier.admin.v1.Admin.DeleteToken:input_type -> pannier.admin.v1.DeleteTokenRequest
+	75,  // 163: pannier.admin.v1.Admin.NodeInfo:input_type -> pannier.admin.v1.NodeInfoRequest
+	9,   // 164: pannier.admin.v1.Admin.Submit:output_type -> pannier.admin.v1.SubmitReply
+	10,  // 165: pannier.admin.v1.Admin.Get:output_type -> pannier.admin.v1.Request
+	10,  // 166: pannier.admin.v1.Admin.List:output_type -> pannier.admin.v1.Request
+	15,  // 167: pannier.admin.v1.Admin.Events:output_type -> pannier.admin.v1.EventsReply
+	17,  // 168: pannier.admin.v1.Admin.Log:output_type -> pannier.admin.v1.LogReply
+	20,  // 169: pannier.admin.v1.Admin.Timeline:output_type -> pannier.admin.v1.TimelineReply
+	25,  // 170: pannier.admin.v1.Admin.Watch:output_type -> pannier.admin.v1.Change
+	10,  // 171: pannier.admin.v1.Admin.Wait:output_type -> pannier.admin.v1.Request
+	27,  // 172: pannier.admin.v1.Admin.Explain:output_type -> pannier.admin.v1.Explanation
+	10,  // 173: pannier.admin.v1.Admin.Pause:output_type -> pannier.admin.v1.Request
+	10,  // 174: pannier.admin.v1.Admin.Resume:output_type -> pannier.admin.v1.Request
+	10,  // 175: pannier.admin.v1.Admin.Cancel:output_type -> pannier.admin.v1.Request
+	10,  // 176: pannier.admin.v1.Admin.Retry:output_type -> pannier.admin.v1.Request
+	30,  // 177: pannier.admin.v1.Admin.ListPartners:output_type -> pannier.admin.v1.ListPartnersReply
+	31,  // 178: pannier.admin.v1.Admin.TestPartner:output_type -> pannier.admin.v1.Partner
+	34,  // 179: pannier.admin.v1.Admin.ListListeners:output_type -> pannier.admin.v1.ListListenersReply
+	37,  // 180: pannier.admin.v1.Admin.ListRules:output_type -> pannier.admin.v1.ListRulesReply
+	41,  // 181: pannier.admin.v1.Admin.TestRule:output_type -> pannier.admin.v1.TestRuleReply
+	44,  // 182: pannier.admin.v1.Admin.Browse:output_type -> pannier.admin.v1.BrowseEntry
+	46,  // 183: pannier.admin.v1.Admin.ListRelays:output_type -> pannier.admin.v1.ListRelaysReply
+	53,  // 184: pannier.admin.v1.Admin.TestRelay:output_type -> pannier.admin.v1.TestRelayReply
+	47,  // 185: pannier.admin.v1.Admin.AddRelay:output_type -> pannier.admin.v1.Relay
+	56,  // 186: pannier.admin.v1.Admin.RemoveRelay:output_type -> pannier.admin.v1.RemoveRelayReply
+	58,  // 187: pannier.admin.v1.Admin.ListFolders:output_type -> pannier.admin.v1.ListFoldersReply
+	63,  // 188: pannier.admin.v1.Admin.ShowFolder:output_type -> pannier.admin.v1.Folder
+	62,  // 189: pannier.admin.v1.Admin.TestFolder:output_type -> pannier.admin.v1.TestFolderReply
+	63,  // 190: pannier.admin.v1.Admin.ScanFolder:output_type -> pannier.admin.v1.Folder
+	96,  // 191: pannier.admin.v1.Admin.ListSchedules:output_type -> pannier.admin.v1.ListSchedulesReply
+	99,  // 192: pannier.admin.v1.Admin.ShowSchedule:output_type -> pannier.admin.v1.Schedule
+	100, // 193: pannier.admin.v1.Admin.RunSchedule:output_type -> pannier.admin.v1.ScheduleRun
+	102, // 194: pannier.admin.v1.Admin.ListPools:output_type -> pannier.admin.v1.ListPoolsReply
+	105, // 195: pannier.admin.v1.Admin.ListExpected:output_type -> pannier.admin.v1.ListExpectedReply
+	110, // 196: pannier.admin.v1.Admin.AddExpected:output_type -> pannier.admin.v1.Expected
+	108, // 197: pannier.admin.v1.Admin.RemoveExpected:output_type -> pannier.admin.v1.RemoveExpectedReply
+	110, // 198: pannier.admin.v1.Admin.AcknowledgeExpected:output_type -> pannier.admin.v1.Expected
+	66,  // 199: pannier.admin.v1.Admin.Check:output_type -> pannier.admin.v1.CheckReply
+	70,  // 200: pannier.admin.v1.Admin.Backup:output_type -> pannier.admin.v1.BackupChunk
+	72,  // 201: pannier.admin.v1.Admin.Purge:output_type -> pannier.admin.v1.PurgeReply
+	74,  // 202: pannier.admin.v1.Admin.Reload:output_type -> pannier.admin.v1.ReloadReply
+	80,  // 203: pannier.admin.v1.Admin.ListObjects:output_type -> pannier.admin.v1.ListObjectsReply
+	78,  // 204: pannier.admin.v1.Admin.GetObject:output_type -> pannier.admin.v1.Object
+	83,  // 205: pannier.admin.v1.Admin.Apply:output_type -> pannier.admin.v1.ApplyReply
+	78,  // 206: pannier.admin.v1.Admin.PutObject:output_type -> pannier.admin.v1.Object
+	87,  // 207: pannier.admin.v1.Admin.DeleteObject:output_type -> pannier.admin.v1.DeleteObjectReply
+	89,  // 208: pannier.admin.v1.Admin.CreateToken:output_type -> pannier.admin.v1.CreateTokenReply
+	92,  // 209: pannier.admin.v1.Admin.ListTokens:output_type -> pannier.admin.v1.ListTokensReply
+	94,  // 210: pannier.admin.v1.Admin.DeleteToken:output_type -> pannier.admin.v1.DeleteTokenReply
+	76,  // 211: pannier.admin.v1.Admin.NodeInfo:output_type -> pannier.admin.v1.Node
+	164, // [164:212] is the sub-list for method output_type
+	116, // [116:164] is the sub-list for method input_type
+	116, // [116:116] is the sub-list for extension type_name
+	116, // [116:116] is the sub-list for extension extendee
+	0,   // [0:116] is the sub-list for field type_name
 }
 
 func init() { file_admin_proto_init() }

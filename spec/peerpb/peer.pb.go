@@ -1733,14 +1733,15 @@ type StepsReply struct {
 	Failing       bool                   `protobuf:"varint,4,opt,name=failing,proto3" json:"failing,omitempty"`                        // error tasks run, or have run
 	Reason        string                 `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`                           // why it waits; at most 64 bytes
 	Attempt       uint32                 `protobuf:"varint,6,opt,name=attempt,proto3" json:"attempt,omitempty"`
-	Rank          int64                  `protobuf:"varint,7,opt,name=rank,proto3" json:"rank,omitempty"`       // bytes that are safe at the receiver
-	Size          int64                  `protobuf:"varint,8,opt,name=size,proto3" json:"size,omitempty"`       // of the whole, + 1; 0: unknown
-	Failure       *Failure               `protobuf:"bytes,9,opt,name=failure,proto3" json:"failure,omitempty"`  // of the last thing that went wrong; none: nothing
-	All           []byte                 `protobuf:"bytes,10,opt,name=all,proto3" json:"all,omitempty"`         // how many pre, post and error tasks it has: 3 bytes
-	Done          []byte                 `protobuf:"bytes,11,opt,name=done,proto3" json:"done,omitempty"`       // and how many of them are done: 3 bytes, none above its number in all
-	Reached       []*Reached             `protobuf:"bytes,12,rep,name=reached,proto3" json:"reached,omitempty"` // each phase once, rising
-	Tasks         []*TaskRun             `protobuf:"bytes,13,rep,name=tasks,proto3" json:"tasks,omitempty"`     // as they began; at most 200
-	Time          int64                  `protobuf:"varint,14,opt,name=time,proto3" json:"time,omitempty"`      // its clock, in nanoseconds since 1970
+	Rank          int64                  `protobuf:"varint,7,opt,name=rank,proto3" json:"rank,omitempty"`        // bytes that are safe at the receiver
+	Size          int64                  `protobuf:"varint,8,opt,name=size,proto3" json:"size,omitempty"`        // of the whole, + 1; 0: unknown
+	Failure       *Failure               `protobuf:"bytes,9,opt,name=failure,proto3" json:"failure,omitempty"`   // of the last thing that went wrong; none: nothing
+	All           []byte                 `protobuf:"bytes,10,opt,name=all,proto3" json:"all,omitempty"`          // how many pre, post and error tasks it has: 3 bytes
+	Done          []byte                 `protobuf:"bytes,11,opt,name=done,proto3" json:"done,omitempty"`        // and how many of them are done: 3 bytes, none above its number in all
+	Reached       []*Reached             `protobuf:"bytes,12,rep,name=reached,proto3" json:"reached,omitempty"`  // each phase once, rising
+	Tasks         []*TaskRun             `protobuf:"bytes,13,rep,name=tasks,proto3" json:"tasks,omitempty"`      // as they began; at most 200
+	Time          int64                  `protobuf:"varint,14,opt,name=time,proto3" json:"time,omitempty"`       // its clock, in nanoseconds since 1970
+	Changed       int64                  `protobuf:"varint,15,opt,name=changed,proto3" json:"changed,omitempty"` // when the record came to be so, by that clock; 0: not said
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1869,6 +1870,13 @@ func (x *StepsReply) GetTasks() []*TaskRun {
 func (x *StepsReply) GetTime() int64 {
 	if x != nil {
 		return x.Time
+	}
+	return 0
+}
+
+func (x *StepsReply) GetChanged() int64 {
+	if x != nil {
+		return x.Changed
 	}
 	return 0
 }
@@ -2118,7 +2126,7 @@ const file_peer_proto_rawDesc = "" +
 	"\bStepsAsk\x12\x1c\n" +
 	"\trequester\x18\x01 \x01(\tR\trequester\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\fR\x02id\x12)\n" +
-	"\x04role\x18\x03 \x01(\x0e2\x15.pannier.peer.v1.RoleR\x04role\"\xd9\x03\n" +
+	"\x04role\x18\x03 \x01(\x0e2\x15.pannier.peer.v1.RoleR\x04role\"\xf3\x03\n" +
 	"\n" +
 	"StepsReply\x12)\n" +
 	"\x04side\x18\x01 \x01(\x0e2\x15.pannier.peer.v1.SideR\x04side\x12,\n" +
@@ -2135,7 +2143,8 @@ const file_peer_proto_rawDesc = "" +
 	"\x04done\x18\v \x01(\fR\x04done\x122\n" +
 	"\areached\x18\f \x03(\v2\x18.pannier.peer.v1.ReachedR\areached\x12.\n" +
 	"\x05tasks\x18\r \x03(\v2\x18.pannier.peer.v1.TaskRunR\x05tasks\x12\x12\n" +
-	"\x04time\x18\x0e \x01(\x03R\x04time\"G\n" +
+	"\x04time\x18\x0e \x01(\x03R\x04time\x12\x18\n" +
+	"\achanged\x18\x0f \x01(\x03R\achanged\"G\n" +
 	"\aReached\x12,\n" +
 	"\x05phase\x18\x01 \x01(\x0e2\x16.pannier.peer.v1.PhaseR\x05phase\x12\x0e\n" +
 	"\x02at\x18\x02 \x01(\x03R\x02at\"\xac\x01\n" +

@@ -4,38 +4,20 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
+	"github.com/pannier/pannier/flow/flowtest"
 	"github.com/pannier/pannier/flow/flowtest/freeport"
 	"github.com/pannier/pannier/spec/fault"
 )
 
-// notes are what a benchmark says meanwhile.
-type notes struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (n *notes) Write(p []byte) (int, error) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.text.Write(p)
-}
-
-func (n *notes) String() string {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.text.String()
-}
-
-func smallRelay(t *testing.T) (RelayConfig, *notes) {
+func smallRelay(t *testing.T) (RelayConfig, *flowtest.Log) {
 	self, err := Self("end")
 	if err != nil {
 		t.Fatal(err)
 	}
-	said := &notes{}
+	said := &flowtest.Log{}
 	return RelayConfig{Runs: 1, Size: 3<<20 + 17, Calls: 20, Idle: 40, Churn: 50, Datagrams: 500, Busy: 10, Settle: 100 * time.Millisecond, Rest: 100 * time.Millisecond, Program: self, Progress: said}, said
 }
 
