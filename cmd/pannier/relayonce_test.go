@@ -60,7 +60,7 @@ func TestRelayOnceSessionDrains(t *testing.T) {
 	}
 	o := &once{dialer: d, cfg: flow.Config{Name: "pannier relay"}, partner: "node"}
 	o.life, o.end = context.WithCancel(context.Background())
-	if o.hub, err = relay.New(relay.Config{Reach: o.reach, Logger: slog.New(slog.DiscardHandler)}); err != nil {
+	if o.hub, err = relay.New(relay.Config{Reach: o.reach, Logger: slog.New(slog.NewTextHandler(t.Output(), nil))}); err != nil {
 		t.Fatal(err)
 	}
 	defer o.close()
