@@ -46,7 +46,9 @@ func overLink(t *testing.T, link flowtest.LinkConfig, policy []Allow) *two {
 	if w.far, err = acceptor.Accept(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	var all []*flow.Session
 	serve := func(near, far *flow.Session) {
+		all = append(all, near)
 		wg.Go(func() { w.west.Serve("east", near) })
 		wg.Go(func() { w.east.Serve("west", far) })
 	}
@@ -66,7 +68,9 @@ func overLink(t *testing.T, link flowtest.LinkConfig, policy []Allow) *two {
 	w.stop = func() {
 		w.west.Close()
 		w.east.Close()
-		w.near.Close()
+		for _, s := range all {
+			s.Close()
+		}
 		acceptor.Close()
 		l.Close()
 		wg.Wait()
