@@ -243,7 +243,7 @@ func TestOpenCrossesDrain(t *testing.T) {
 		w.add("tcp://10.9.9.9:1", "tcp://10.0.0.5:80")
 		l := w.dest("10.0.0.5:80")
 		far := w.another()
-		synctest.Wait() // both ends have it
+		synctest.Wait()                   // both ends have it
 		_, _ = w.through("10.9.9.9:1", l) // which the session goes on for
 		time.Sleep(time.Second)
 		client := w.client("10.9.9.9:1")
