@@ -7,13 +7,12 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
-	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/pannier/pannier/cmd/internal/command"
 	"github.com/pannier/pannier/engine/admin"
+	"github.com/pannier/pannier/flow/relay"
 	"github.com/pannier/pannier/spec/adminpb"
 	"github.com/pannier/pannier/spec/fault"
 	"github.com/pannier/pannier/spec/quantity"
@@ -21,15 +20,10 @@ import (
 
 // relayFlags are what a relay is, as flags.
 type relayFlags struct {
-	relay      adminpb.Relay
-	ports      []string
-	mode       string
-	conns      int32
-	opens      int32
-	weight     int32
-	bytes      int64
-	rate       int64
-	life, idle time.Duration
+	relay  adminpb.Relay
+	ports  []string
+	mode   string
+	limits relay.Limits
 }
 
 func (f *relayFlags) register(cmd *cobra.Command) {
@@ -41,15 +35,29 @@ func (f *relayFlags) register(cmd *cobra.Command) {
 	flags.StringArrayVar(&f.ports, "port", nil, "another destination for connections of one port, as `8001=tcp://db:5432`; may be given again")
 	flags.StringArrayVar(&f.relay.From, "from", nil, "clients that are let in, as 10.0.0.0/8; may be given again (default: all)")
 	flags.StringVar(&f.mode, "mode", "", "permissions of the unix sockets in --accept, as 0660 (default 0600)")
-	flags.BoolVar(&f.relay.Resume, "resume", false, "connections outlive those of the session, and end with the session itself")
+	resumeFlag(cmd, &f.relay.Resume)
 	flags.BoolVar(&f.relay.ProxyProtocol, "proxy-protocol", false, "with --at there: send destinations a PROXY header with the client's address")
-	flags.Int32Var(&f.conns, "conns", 0, "connections at a time (default 4096)")
-	flags.Int32Var(&f.opens, "opens", 0, "connections begun a second (default 2000)")
-	flags.Int32Var(&f.weight, "weight", 0, "beside other relays, 1 to 100, where the session is the bottleneck (default 1)")
-	flags.Var(command.Size(&f.bytes, 1), "bytes", "of one connection, each way (default: no limit)")
-	flags.Var(command.ByteRate(&f.rate), "rate", "bytes a second of one connection, each way (default: no limit)")
-	flags.Var(age{&f.life}, "life", "of one connection (default: no limit)")
-	flags.Var(age{&f.idle}, "idle", "after which a connection without a byte ends (default: never)")
+	limitFlags(cmd, &f.limits)
+}
+
+func resumeFlag(cmd *cobra.Command, resume *bool) {
+	cmd.Flags().BoolVar(resume, "resume", false, "connections outlive those of the session, and end with the session itself")
+}
+
+// limitFlags are the limits of a relay, under the names that they have in the configuration.
+func limitFlags(cmd *cobra.Command, l *relay.Limits) {
+	flags := cmd.Flags()
+	flags.IntVar(&l.Conns, "conns", 0, "connections, or sources of datagrams, at a time (default 4096)")
+	flags.IntVar(&l.Opens, "opens", 0, "begun a second (default 2000)")
+	flags.Var(command.Size(&l.Bytes, 1), "bytes", "of one connection, each way (default: no limit)")
+	flags.Var(command.ByteRate(&l.Rate), "rate", "bytes a second of one connection, each way (default: no limit)")
+	flags.Var(age{&l.Life}, "life", "of one connection (default: no limit)")
+	flags.Var(age{&l.Idle}, "idle", "after which a connection without a byte ends (default: never; a source of datagrams after 2m)")
+	flags.Var(age{&l.Half}, "half", "the same when one direction is closed (default 5m)")
+	flags.IntVar(&l.Weight, "weight", 0, "beside other relays, 1 to 100, where the session is the bottleneck (default 1)")
+	flags.IntVar(&l.Datagram, "datagram", 0, "bytes of the largest that is taken from the other end (default 65507)")
+	flags.IntVar(&l.Sources, "sources", 0, "of datagrams at one accepting socket (default 1024)")
+	flags.IntVar(&l.Amplify, "amplify", 0, "times the bytes that came from a source of datagrams that has not answered (default 3, no limit on loopback)")
 }
 
 // message is the relay of that name.
@@ -73,7 +81,7 @@ func (f *relayFlags) message(name string) (*adminpb.Relay, error) {
 		}
 		f.relay.Mode = uint32(n)
 	}
-	f.relay.Limits = &adminpb.RelayLimits{Conns: f.conns, Opens: f.opens, Bytes: f.bytes, Rate: f.rate, Life: durationpb.New(f.life), Idle: durationpb.New(f.idle), Weight: f.weight}
+	f.relay.Limits = admin.RelayLimits(f.limits)
 	return &f.relay, nil
 }
 
@@ -180,18 +188,20 @@ func section(r *adminpb.Relay) string {
 // limitLines is the limits that have a flag, a line each.
 func limitLines(l *adminpb.RelayLimits) string {
 	var b strings.Builder
-	if l.GetConns() != 0 {
-		fmt.Fprintf(&b, "conns = %d\n", l.GetConns())
-	}
-	if l.GetOpens() != 0 {
-		fmt.Fprintf(&b, "opens = %d\n", l.GetOpens())
-	}
-	if l.GetWeight() != 0 {
-		fmt.Fprintf(&b, "weight = %d\n", l.GetWeight())
+	for _, t := range []struct {
+		key   string
+		value int32
+	}{
+		{"conns", l.GetConns()}, {"opens", l.GetOpens()}, {"weight", l.GetWeight()}, {"datagram", l.GetDatagram()}, {"sources", l.GetSources()}, {"amplify", l.GetAmplify()},
+	} {
+		if t.value != 0 {
+			fmt.Fprintf(&b, "%s = %d\n", t.key, t.value)
+		}
 	}
 	for _, t := range []struct{ key, value string }{
 		{"bytes", quantity.Size.Format(l.GetBytes())}, {"rate", quantity.Rate.Format(l.GetRate())},
 		{"life", quantity.FormatDuration(l.GetLife().AsDuration())}, {"idle", quantity.FormatDuration(l.GetIdle().AsDuration())},
+		{"half", quantity.FormatDuration(l.GetHalf().AsDuration())},
 	} {
 		if !strings.HasPrefix(t.value, "0") {
 			fmt.Fprintf(&b, "%s = %q\n", t.key, t.value)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -28,6 +29,8 @@ type onceFlags struct {
 	to, at, over   string
 	name, identity string
 	keys           []string
+	resume         bool
+	limits         relay.Limits
 	own            string // key of this end, once it is known
 }
 
@@ -40,6 +43,8 @@ func (f *onceFlags) register(cmd *cobra.Command) {
 	flags.StringArrayVar(&f.keys, "key", nil, "key that the node must have, as pannier id prints it there (default: as the configuration says)")
 	flags.StringVar(&f.identity, "identity", "", "directory of the key that this end has (default: that of the node of the configuration)")
 	flags.StringVar(&f.name, "name", "command", "what the relay is called in the policy and the records of the node")
+	resumeFlag(cmd, &f.resume)
+	limitFlags(cmd, &f.limits)
 	choices(cmd, "at", "here", "there")
 	_ = cmd.MarkFlagDirname("identity") // fails only for unknown flags
 }
@@ -89,7 +94,7 @@ func (f *onceFlags) relay() (r relay.Relay, err error) {
 				"Write: pannier relay --from tcp://127.0.0.1:2200 --to tcp://127.0.0.1:22 --over tls://HOST:%s", carrier.DefaultPort)
 		}
 	}
-	r = relay.Relay{Name: f.name, Partner: "the node at " + f.over}
+	r = relay.Relay{Name: f.name, Partner: "the node at " + f.over, Resume: f.resume, Limits: f.limits}
 	switch f.at {
 	case relay.Here.String():
 	case relay.There.String():
@@ -103,6 +108,10 @@ func (f *onceFlags) relay() (r relay.Relay, err error) {
 			return r, err
 		}
 		r.Accept = append(r.Accept, e)
+	}
+	if f.to == "" && slices.ContainsFunc(r.Accept, func(e relay.Endpoint) bool { return e.Scheme != relay.SOCKS5 && e.Scheme != relay.HTTP }) {
+		return r, command.Suggest(fault.New("read flags", fault.Invalid, "--to is missing: nothing says where connections lead"),
+			"Write: --to tcp://127.0.0.1:22, or accept with --from socks5://127.0.0.1:1080, whose clients say it.")
 	}
 	if f.to != "" {
 		if r.To, err = relay.ParseTo(f.to); err != nil {

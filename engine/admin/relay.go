@@ -61,7 +61,7 @@ func (s *Server) ListRelays(_ context.Context, in *adminpb.ListRelaysRequest) (*
 	for i := range policy {
 		p := &policy[i]
 		reply.Policy = append(reply.Policy, &adminpb.RelayPolicy{
-			Partner: p.Partner, Relay: p.Relay, Dial: p.Dial, Listen: p.Listen, Limits: limitsOf(p.Limits), Counts: countsOf(&p.Stats), ProxyProtocol: p.ProxyProtocol,
+			Partner: p.Partner, Relay: p.Relay, Dial: p.Dial, Listen: p.Listen, Limits: RelayLimits(p.Limits), Counts: countsOf(&p.Stats), ProxyProtocol: p.ProxyProtocol,
 		})
 	}
 	if in.GetConnections() {
@@ -148,7 +148,7 @@ func problemOf(err error) *adminpb.Failure {
 
 func relayOf(r *Relay) *adminpb.Relay {
 	q := &adminpb.Relay{
-		Name: r.Is.Name, Session: r.Is.Partner, At: r.Is.At.String(), To: r.Is.To.String(), Limits: limitsOf(r.Is.Limits), Added: r.Added,
+		Name: r.Is.Name, Session: r.Is.Partner, At: r.Is.At.String(), To: r.Is.To.String(), Limits: RelayLimits(r.Is.Limits), Added: r.Added,
 		Connected: r.Session, Counts: countsOf(&r.Stats), Mode: uint32(r.Is.Mode), Resume: r.Is.Resume, ProxyProtocol: r.Is.ProxyProtocol,
 	}
 	if r.Trouble != nil {
@@ -178,7 +178,8 @@ func countsOf(s *relay.Stats) *adminpb.RelayCounts {
 	}
 }
 
-func limitsOf(l relay.Limits) *adminpb.RelayLimits {
+// RelayLimits are the limits of a relay as a message has them.
+func RelayLimits(l relay.Limits) *adminpb.RelayLimits {
 	return &adminpb.RelayLimits{
 		Conns: int32(l.Conns), Opens: int32(l.Opens), Bytes: l.Bytes, Rate: l.Rate, Life: durationpb.New(l.Life), Idle: durationpb.New(l.Idle), Half: durationpb.New(l.Half),
 		Datagram: int32(l.Datagram), Sources: int32(l.Sources), Amplify: int32(l.Amplify), Weight: int32(l.Weight),

@@ -18,16 +18,14 @@ import (
 // of it.
 
 func (m *meaning) relays(list *value) map[string]relay.Relay {
-	all, taken := map[string]*relay.Relay{}, map[string]string{}
+	all, taken := map[string]*relay.Relay{}, map[spot]string{}
 	for i := range m.file.Relay {
 		t, v := &m.file.Relay[i], list.item(i)
 		r := &relay.Relay{Name: t.Name, Partner: t.Session, At: relay.Place(t.At), Mode: fs.FileMode(t.Mode), Resume: t.Resume, ProxyProtocol: t.Proxy, Limits: m.limits(&t.Limits, v)}
 		register(m, all, r, t.Name, "relay", v)
 		before := len(m.problems.list)
 		m.relay(r, t, v)
-		if r.At == relay.Here {
-			m.free(r, v, taken)
-		}
+		m.free(r, v, taken)
 		if err := r.Check(); err != nil && len(m.problems.list) == before && t.Name != "" {
 			m.add(v.key, "", "%s", words(err))
 		}
@@ -148,17 +146,31 @@ func (m *meaning) from(r *relay.Relay, t *relayTable, v *value) {
 	}
 }
 
+// spot is a place of a node, that of a partner or, without one, this one.
+type spot struct{ partner, place string }
+
 // free notes where two relays would listen at the same place. taken has who is there.
-func (m *meaning) free(r *relay.Relay, v *value, taken map[string]string) {
+func (m *meaning) free(r *relay.Relay, v *value, taken map[spot]string) {
+	var of spot
+	if r.At == relay.There {
+		of.partner = r.Partner
+	}
 	for i, e := range r.Accept {
-		for _, place := range places(e) {
+		for _, of.place = range places(e) {
 			at := v.field("accept").item(i)
-			if other, is := taken[place]; is && !m.noted(at) {
-				m.add(at.place, "", "%s is where relay %q accepts", place, other)
+			if other, is := taken[of]; is && !m.noted(at) {
+				m.add(at.place, "", "%s is where relay %q accepts%s", of.place, other, atPartner(of.partner))
 			}
-			taken[place] = r.Name
+			taken[of] = r.Name
 		}
 	}
+}
+
+func atPartner(name string) string {
+	if name == "" {
+		return ""
+	}
+	return " at " + strconv.Quote(name)
 }
 
 // places are the sockets that an endpoint listens at; port 0 is nobody's.

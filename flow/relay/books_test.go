@@ -3,6 +3,7 @@ package relay
 import (
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"sync"
 	"testing"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/pannier/pannier/flow"
 	"github.com/pannier/pannier/flow/carrier"
+	"github.com/pannier/pannier/flow/flowtest"
 	"github.com/pannier/pannier/flow/wire"
 	"github.com/pannier/pannier/spec/fault"
 )
@@ -230,5 +232,34 @@ func TestDrainRefused(t *testing.T) {
 			t.Error("it has a connection")
 		}
 		drains.Wait()
+	})
+}
+
+// TestOpenCrossesDrain: a connection that is opened when the word that its session drains is under way is made over another.
+func TestOpenCrossesDrain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := overLink(t, flowtest.LinkConfig{RTT: 100 * time.Millisecond}, allowAll("tcp://10.0.0.5:80").Policy)
+		defer w.stop()
+		w.add("tcp://10.9.9.9:1", "tcp://10.0.0.5:80")
+		l := w.dest("10.0.0.5:80")
+		far := w.another()
+		synctest.Wait()                   // both ends have it
+		_, _ = w.through("10.9.9.9:1", l) // which the session goes on for
+		time.Sleep(time.Second)
+		client := w.client("10.9.9.9:1")
+		synctest.Wait() // the ask is on its way
+		go func() { _ = far.Drain(t.Context()) }()
+		go func() {
+			if server, err := l.Accept(); err == nil {
+				_, _ = io.Copy(server, server)
+				server.Close()
+			}
+		}()
+		say(t, client, client, "hello")
+		if far.Err() != nil || !far.Draining() {
+			t.Errorf("%v; the session is to drain", far.Err())
+		}
+		client.Close()
+		l.Close()
 	})
 }

@@ -228,8 +228,11 @@ func (r Relay) checked() (Relay, error) {
 	if !validName(r.Name) {
 		return bad("a name has 1 to %d bytes, printable and without spaces", MaxName)
 	}
-	if r.Partner == "" || len(r.Accept) == 0 || len(r.Accept) > maxAccepts {
-		return bad("a relay has a Partner and 1 to %d endpoints to Accept at", maxAccepts)
+	if r.Partner == "" {
+		return bad("nothing says over whose session it goes")
+	}
+	if n := len(r.Accept); n == 0 || n > maxAccepts {
+		return bad("it accepts at %d endpoints; a relay has 1 to %d", n, maxAccepts)
 	}
 	if n := portsOf(r.Accept); n > MaxPorts {
 		return bad("%d ports; at most %d", n, MaxPorts)

@@ -79,7 +79,7 @@ func (h *Hub) Stats() []Stats {
 	for _, r := range h.relays {
 		s := r.use.stats(r.Name, live)
 		s.Bound, s.Trouble = slices.Clone(r.bound), r.trouble
-		h.partners[r.Partner].tell(&s, r.At)
+		r.with.tell(&s, r.At)
 		all = append(all, s)
 	}
 	slices.SortFunc(all, func(a, b Stats) int { return cmp.Compare(a.Name, b.Name) })

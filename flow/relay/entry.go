@@ -265,7 +265,7 @@ func (e *entrance) lets(from string) error {
 			return nil
 		}
 	}
-	return fault.New("relay", fault.Permission, "clients at %s are not let in", fault.Shown(from)).Advise("add the address to From")
+	return fault.New("relay", fault.Permission, "clients at %s are not let in", fault.Shown(from)).Advise("add the address to from of the relay")
 }
 
 // acceptedAt is the address of this end of a connection; "": it has none.

@@ -288,6 +288,7 @@ type two struct {
 	westWorld          *world
 	eastWorld          *world
 	westAudit, eastLog *records
+	another            func() *flow.Session // overLink: makes one more, which west uses from then on; east's end
 	stop               func()
 }
 

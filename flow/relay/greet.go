@@ -85,6 +85,7 @@ func greetSOCKS(ctx context.Context, c net.Conn) (to Endpoint, g greeter, err er
 func readSOCKS(c net.Conn, b []byte) (to Endpoint, g greeter, err error) {
 	deny := func(code byte, kind fault.Kind, text string) (Endpoint, greeter, error) {
 		_, _ = c.Write(socksReply(code))
+		settle(c)
 		return to, nil, fault.New("read SOCKS request", kind, "%s", fault.Shown(text))
 	}
 	if _, err = io.ReadFull(c, b[:5]); err != nil {
@@ -181,12 +182,19 @@ func greetHTTP(ctx context.Context, c net.Conn) (to Endpoint, g greeter, err err
 		}
 	}
 	if req.Method != http.MethodConnect || err != nil {
-		_, _ = io.WriteString(c, httpStatus(http.StatusMethodNotAllowed))
+		_, _ = io.WriteString(c, onlyConnect)
+		settle(c)
 		return to, nil, fault.New("read CONNECT", fault.Unsupported, "only CONNECT HOST:PORT is spoken")
 	}
 	early, _ := in.Peek(in.Buffered())
 	return to, &httpClient{early: append([]byte(nil), early...)}, nil
 }
+
+// onlyConnect is the answer to clients that speak HTTP of another sort, as they do to a proxy for http:// without TLS.
+var onlyConnect = func() string {
+	const body = "This proxy takes CONNECT HOST:PORT only. Use it for https://, or have the client make a tunnel for http://, too, as curl --proxytunnel does.\n"
+	return "HTTP/1.1 405 Method Not Allowed\r\nAllow: CONNECT\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: " + strconv.Itoa(len(body)) + "\r\nConnection: close\r\n\r\n" + body
+}()
 
 func httpStatus(code int) string {
 	return "HTTP/1.1 " + strconv.Itoa(code) + " " + http.StatusText(code) + "\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"

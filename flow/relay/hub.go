@@ -191,8 +191,7 @@ func (h *Hub) Add(r Relay) error {
 	if err != nil {
 		return err
 	}
-	h.partner(r.Partner) // Stats asks it about the relay from here on
-	run := &running{Relay: r, hub: h, use: newUsage(r.Limits)}
+	run := &running{Relay: r, hub: h, with: h.partner(r.Partner), use: newUsage(r.Limits)}
 	run.ctx, run.cancel = context.WithCancel(h.ctx)
 	h.mu.Lock()
 	switch {
@@ -430,12 +429,16 @@ func (p *partner) open(ctx context.Context, o flow.Open) (*flow.ByteStream, erro
 			st.Reset(errNoPartner)
 			continue
 		}
-		if err == nil || ctx.Err() != nil || !passing(err) {
+		lost := passing(err)
+		if err == nil || ctx.Err() != nil || !lost && fault.KindOf(err) != fault.Draining {
 			return st, err
 		}
 		select { // a session that is about to go away
 		case <-time.After(retryPause):
 		case <-ctx.Done():
+		}
+		if !lost && !s.Draining() { // otherwise it was opened when the word of that was under way
+			return st, err
 		}
 	}
 }

@@ -244,6 +244,14 @@ func TestHTTPConnect(t *testing.T) {
 	if _, err := (&http.Client{Transport: tr}).Get("https://127.0.0.1:1/"); err == nil || !strings.Contains(err.Error(), "Forbidden") {
 		t.Errorf("forbidden destination: %v", err)
 	}
+	answer, err := (&http.Client{Transport: tr}).Get("http://127.0.0.1:1/") // which a client asks a proxy for itself
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	if body, err := io.ReadAll(answer.Body); answer.StatusCode != http.StatusMethodNotAllowed || answer.Header.Get("Allow") != "CONNECT" || !strings.Contains(string(body), "CONNECT HOST:PORT only") || err != nil {
+		t.Errorf("%v, %q, %v", answer.Status, body, err)
+	}
 }
 
 func waitFor(t testing.TB, f func() bool) {

@@ -16,6 +16,7 @@ import (
 type running struct {
 	Relay
 	hub    *Hub
+	with   *partner
 	use    *usage
 	ctx    context.Context // ends when listening does
 	cancel context.CancelFunc
@@ -29,12 +30,11 @@ type running struct {
 }
 
 func (r *running) start() error {
-	p := r.hub.partner(r.Partner)
 	if r.At == There {
-		r.hub.spawn(func() { r.keepAsking(p) })
+		r.hub.spawn(r.keepAsking)
 		return nil
 	}
-	e := &entrance{hub: r.hub, relay: r.Name, partner: r.Partner, use: r.use, from: r.From, mode: r.Mode, resume: r.Resume, to: r.to, open: p.open, ctx: r.ctx, cancel: r.cancel}
+	e := &entrance{hub: r.hub, relay: r.Name, partner: r.Partner, use: r.use, from: r.From, mode: r.Mode, resume: r.Resume, to: r.to, open: r.with.open, ctx: r.ctx, cancel: r.cancel}
 	bound, err := e.listen(r.Accept)
 	if err != nil {
 		return err
@@ -85,9 +85,9 @@ const (
 
 // keepAsking has the partner listen for as long as the relay runs, over as many
 // sessions as that takes.
-func (r *running) keepAsking(p *partner) {
+func (r *running) keepAsking() {
 	for pause := leastAsk; ; {
-		err := r.askOnce(p)
+		err := r.askOnce()
 		switch {
 		case r.ctx.Err() != nil:
 			return
@@ -108,7 +108,7 @@ func (r *running) keepAsking(p *partner) {
 
 // askOnce asks for the listener and waits until it is gone. An error is the
 // partner's refusal; that the session was lost is none.
-func (r *running) askOnce(p *partner) error {
+func (r *running) askOnce() error {
 	texts := make([]string, len(r.Accept))
 	for i, a := range r.Accept {
 		texts[i] = a.String()
@@ -117,7 +117,7 @@ func (r *running) askOnce(p *partner) error {
 	if err != nil {
 		return err
 	}
-	st, err := p.open(r.ctx, flow.Open{Kind: KindListen, Meta: meta, Class: wire.ClassInteractive})
+	st, err := r.with.open(r.ctx, flow.Open{Kind: KindListen, Meta: meta, Class: wire.ClassInteractive})
 	if err != nil {
 		return err
 	}

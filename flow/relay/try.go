@@ -42,7 +42,7 @@ func (h *Hub) Try(ctx context.Context, name string, to Endpoint) ([]Step, error)
 	if len(wishes) == 0 {
 		return nil, fault.New("try relay", fault.Invalid, "clients of relay %s say where to: say which destination is to be tried", fault.Shown(name))
 	}
-	p := h.partner(run.Partner)
+	p := run.with
 	wait, cancel := context.WithTimeout(ctx, h.cfg.Patience)
 	defer cancel()
 	s, err := p.session(wait)

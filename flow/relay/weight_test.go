@@ -46,12 +46,31 @@ func overLink(t *testing.T, link flowtest.LinkConfig, policy []Allow) *two {
 	if w.far, err = acceptor.Accept(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	wg.Go(func() { w.west.Serve("east", w.near) })
-	wg.Go(func() { w.east.Serve("west", w.far) })
+	var all []*flow.Session
+	serve := func(near, far *flow.Session) {
+		all = append(all, near)
+		wg.Go(func() { w.west.Serve("east", near) })
+		wg.Go(func() { w.east.Serve("west", far) })
+	}
+	serve(w.near, w.far)
+	w.another = func() *flow.Session {
+		near, err := flow.Connect(t.Context(), l, flow.Config{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		far, err := acceptor.Accept(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		serve(near, far)
+		return far
+	}
 	w.stop = func() {
 		w.west.Close()
 		w.east.Close()
-		w.near.Close()
+		for _, s := range all {
+			s.Close()
+		}
 		acceptor.Close()
 		l.Close()
 		wg.Wait()
