@@ -197,6 +197,10 @@ func (x *run) failureOf(err error) lifecycle.Failure {
 	if sealed(err) {
 		f.Cause += "; " + Unseal
 	}
+	if dir := x.barred(err); dir != "" {
+		f.Cause = "the node may not write into " + dir + ": " + f.Cause + "; " + LetWrite
+		f.Told = "the receiver may not write into its directory"
+	}
 	return f
 }
 

@@ -4,12 +4,15 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/pannier/pannier/engine/answers"
+	"github.com/pannier/pannier/engine/lifecycle"
 )
 
 // Where this process cannot write, and what to do about it. A service manager may give it another
@@ -17,6 +20,17 @@ import (
 
 // Unseal is what helps where a service manager keeps a node from writing.
 const Unseal = "if the node's unit confines it, give it ReadWritePaths= with the directory, by systemctl edit, and restart it (packaging.md)"
+
+// LetWrite is what helps where a directory's owner or mode keeps a node from writing.
+const LetWrite = "let the node's user write it, as with chown"
+
+// remedy is what helps against what the file system says of a directory, or of a file in it.
+func remedy(why string) string {
+	if strings.Contains(why, syscall.EACCES.Error()) || strings.Contains(why, syscall.EPERM.Error()) {
+		return LetWrite
+	}
+	return Unseal
+}
 
 // SilentRoot is what is said of a directory whose file system does not answer.
 const SilentRoot = "its file system does not answer"
@@ -72,11 +86,24 @@ func RootTrouble(rule, root, why string, reads bool) string {
 	if why == SilentRoot {
 		return "rule " + rule + ": whether the node can write its root " + root + " is not known: " + why
 	}
-	do := Unseal
+	do := remedy(why)
 	if reads {
 		do = "unless partners send nothing by it: " + do
 	}
 	return "rule " + rule + ": the node cannot write its root " + root + ": " + why + "; " + do
+}
+
+// barred is the directory of this end's file, if the node receives it and may not write there; "" if not.
+func (x *run) barred(err error) (dir string) {
+	if x.rule == nil || x.rule.Root == "" || x.r.Side != lifecycle.Receiver || !errors.Is(err, fs.ErrPermission) {
+		return ""
+	}
+	for _, dir := range []string{x.rule.Root, filepath.Join(x.rule.Root, filepath.Dir(x.r.File.String()))} {
+		if errors.Is(Unwritable(dir)[dir], fs.ErrPermission) {
+			return dir
+		}
+	}
+	return ""
 }
 
 // sealed reports whether err is that of a file system which a service manager may have made

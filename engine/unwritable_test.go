@@ -12,6 +12,7 @@ import (
 	"github.com/pannier/pannier/engine/answers"
 	"github.com/pannier/pannier/engine/lifecycle"
 	"github.com/pannier/pannier/spec/fault"
+	"github.com/pannier/pannier/spec/relpath"
 )
 
 // TestSealed: a read-only file system is told with what a unit may have to do with it, here and not
@@ -70,4 +71,48 @@ func TestHungRoots(t *testing.T) {
 			t.Errorf("%q", got)
 		}
 	})
+}
+
+// TestBarred: a receiver that may not write is told which directory that is, and what to do about it; its
+// partner that it is the receiver's directory, and not which.
+func TestBarred(t *testing.T) {
+	defer func(was func(string) error) { access = was }(access)
+	file, err := relpath.Parse("sub/a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		side  lifecycle.Side
+		shut  string // the directory
+		errno syscall.Errno
+		want  string
+	}{
+		{lifecycle.Receiver, "/shut", syscall.EACCES, "/shut"}, {lifecycle.Receiver, "/shut/sub", syscall.EACCES, "/shut/sub"},
+		{lifecycle.Sender, "/shut", syscall.EACCES, ""}, {lifecycle.Receiver, "/shut", syscall.ENOENT, ""}, {lifecycle.Receiver, "/other", syscall.EACCES, ""},
+	} {
+		access = func(dir string) error {
+			if dir == c.shut {
+				return syscall.EACCES
+			}
+			return nil
+		}
+		x := &run{engine: &Engine{}, r: lifecycle.Record{Side: c.side, File: file}, rule: &Rule{Root: "/shut"}}
+		f := x.failureOf(fault.Wrap("place file", "a", &fs.PathError{Op: "openat", Path: ".a.part", Err: c.errno}))
+		want := "the node may not write into " + c.want + ": place file "
+		if has := strings.HasPrefix(f.Cause, want) && strings.HasSuffix(f.Cause, "; "+LetWrite); has != (c.want != "") {
+			t.Errorf("%+v: %+v", c, f)
+		}
+		if told := toTell(f).Cause; c.want != "" && told != "the receiver may not write into its directory" || strings.Contains(told, "/shut") {
+			t.Errorf("%+v: the partner hears %q", c, told)
+		}
+	}
+}
+
+// TestRemedy: a directory that its owner or mode shuts is none that a unit's sandbox does.
+func TestRemedy(t *testing.T) {
+	for errno, want := range map[syscall.Errno]string{syscall.EACCES: LetWrite, syscall.EROFS: Unseal} {
+		if got := RootTrouble("r", "/x", errno.Error(), false); !strings.HasSuffix(got, "; "+want) {
+			t.Errorf("%v: %q", errno, got)
+		}
+	}
 }

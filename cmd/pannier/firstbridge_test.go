@@ -51,7 +51,7 @@ func TestFirstBridge(t *testing.T) {
 	places := map[string]*strings.Replacer{}
 	for _, n := range []*nodetest.Node{c.a, c.b} {
 		dir := t.TempDir()
-		places[n.Name] = strings.NewReplacer("/etc/pannier/", dir+"/", "/srv/", dir+"/srv/", "/tmp/", dir+"/", "0.0.0.0:2121", listen, "hosta.example:2121", listen,
+		places[n.Name] = strings.NewReplacer("-o pannier -g pannier ", "", "-o pannier ", "", "/etc/pannier/", dir+"/", "/srv/", dir+"/srv/", "/tmp/", dir+"/", "0.0.0.0:2121", listen, "hosta.example:2121", listen,
 			"bank.example/in", ssh.Address()+"/"+w.bank, "SHA256:...", ssh.HostKey, "archive.example", w.archive.Address, "warehouse.example", w.warehouse.Address)
 	}
 	for _, b := range all {
