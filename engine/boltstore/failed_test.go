@@ -11,6 +11,7 @@ import (
 
 	berrors "go.etcd.io/bbolt/errors"
 
+	"github.com/pannier/pannier/engine/store"
 	"github.com/pannier/pannier/spec/fault"
 )
 
@@ -63,20 +64,39 @@ func TestNoRoom(t *testing.T) {
 	}
 }
 
-// TestRemoved: nothing is said to be durable in a file that nobody finds again.
+// TestRemoved: nothing is said to be durable in a file that nobody finds again, and what was is found where it can be:
+// in the store's file, if the log alone is gone.
 func TestRemoved(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "store")
-	s := must[*Store](t)(Open(Config{Path: path}))
-	request(t, s, 1)
-	for _, name := range []string{path, logPath(path, 0), logPath(path, 1)} {
-		if err := os.Remove(name); err != nil {
-			t.Fatal(err)
+	for what, c := range map[string]struct {
+		gone  []string
+		keeps bool
+	}{
+		"all":       {gone: []string{"", ".log-0", ".log-1"}},
+		"the store": {gone: []string{""}},
+		"the log":   {gone: []string{".log-0", ".log-1"}, keeps: true},
+		"one log":   {gone: []string{".log-1"}, keeps: true},
+	} {
+		path := filepath.Join(t.TempDir(), "store")
+		s := must[*Store](t)(Open(Config{Path: path}))
+		told := request(t, s, 1)
+		for _, name := range c.gone {
+			if err := os.Remove(path + name); err != nil {
+				t.Fatal(err)
+			}
 		}
-	}
-	for range 2 {
-		if err := finished(t, s, 2); fault.KindOf(err) != fault.IO {
-			t.Errorf("a commit: %v", err)
+		for range 2 {
+			if err := finished(t, s, 2); fault.KindOf(err) != fault.IO {
+				t.Errorf("%s: a commit: %v", what, err)
+			}
 		}
+		_ = s.Close()
+		if !c.keeps {
+			continue
+		}
+		again := must[*Store](t)(Open(Config{Path: path}))
+		if r, err := again.Get(t.Context(), store.RefOf(&told)); err != nil || r.Version != told.Version {
+			t.Errorf("%s: what was acknowledged: %+v, %v", what, r, err)
+		}
+		_ = again.Close()
 	}
-	_ = s.Close()
 }

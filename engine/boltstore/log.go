@@ -39,7 +39,8 @@ type wal struct {
 	store uint64
 	sync  func(*os.File) error // makes what was written durable
 	files [2]*os.File
-	named bool // the files had names, as the file system says it, when they were opened
+	file  *os.File // the store's own, which is not the log's to close
+	named bool     // all three had names, as the file system says it, when they were opened
 	sizes [2]int64
 	now   int    // index of the file that is written
 	end   int64  // where the next commit goes
@@ -57,8 +58,8 @@ type logged struct {
 func logPath(path string, which int) string { return fmt.Sprintf("%s.log-%d", path, which) }
 
 // openLog opens or makes the files.
-func openLog(path string, store uint64) (l *wal, err error) {
-	l = &wal{store: store, sync: syncData}
+func openLog(path string, file *os.File, store uint64) (l *wal, err error) {
+	l = &wal{store: store, sync: syncData, file: file}
 	for i := range l.files {
 		if l.files[i], err = os.OpenFile(logPath(path, i), os.O_RDWR|os.O_CREATE, 0o600); err != nil {
 			return nil, errors.Join(err, l.close())
@@ -69,7 +70,7 @@ func openLog(path string, store uint64) (l *wal, err error) {
 		}
 		l.sizes[i] = fi.Size()
 	}
-	l.named = hasName(l.files[0]) && hasName(l.files[1])
+	l.named = l.removed() == nil
 	d, err := os.Open(filepath.Dir(path))
 	if err == nil {
 		err = errors.Join(d.Sync(), d.Close())
@@ -106,12 +107,25 @@ func (l *wal) append(changes []byte) error {
 	if err := l.sync(f); err != nil {
 		return err
 	}
-	if l.named && !hasName(f) {
-		return fault.New("append to log", fault.IO, "%s was removed while it was open: what it has would be gone with this process", f.Name())
+	if gone := l.removed(); l.named && gone != nil {
+		return fmt.Errorf("append to log: %s %w while it was open: what it has would be gone with this process", gone.Name(), errRemoved)
 	}
 	l.end += int64(len(b))
 	l.sizes[l.now] = max(l.sizes[l.now], l.end)
 	l.last++
+	return nil
+}
+
+// errRemoved is of a file that nobody finds any more.
+var errRemoved = errors.New("was removed")
+
+// removed is one of the files, of log and store, that was removed; nil: none was.
+func (l *wal) removed() *os.File {
+	for _, f := range []*os.File{l.file, l.files[0], l.files[1]} {
+		if !hasName(f) {
+			return f
+		}
+	}
 	return nil
 }
 

@@ -135,7 +135,7 @@ func Open(cfg Config) (*Store, error) {
 	}
 	s.cache.init()
 	s.folding.init(cfg.MaxSize)
-	if err := s.recover(cfg.Path); err != nil {
+	if err := s.recover(cfg.Path, file); err != nil {
 		return nil, errors.Join(fault.Wrap(op, cfg.Path, err), db.Close())
 	}
 	go s.commit()
@@ -143,7 +143,7 @@ func Open(cfg Config) (*Store, error) {
 }
 
 // recover brings the file to where its log ends.
-func (s *Store) recover(path string) error {
+func (s *Store) recover(path string, file *os.File) error {
 	if err := s.db.Update(prepare); err != nil {
 		return err
 	}
@@ -172,7 +172,7 @@ func (s *Store) recover(path string) error {
 			return err
 		}
 	}
-	s.log, err = openLog(path, id)
+	s.log, err = openLog(path, file, id)
 	if err == nil {
 		s.log.last = folded
 	}
@@ -299,6 +299,9 @@ func (s *Store) shareOnce(all []*write) int {
 		all, err = s.together(all)
 		s.cache.settle(err == nil)
 		if err != nil {
+			if lost := s.rescue(err); lost != nil {
+				err = errors.Join(err, lost)
+			}
 			err = s.fail(err)
 		}
 	}
@@ -355,6 +358,21 @@ func (s *Store) together(all []*write) (done []*write, _ error) {
 	s.held += c.settle(s.ahead, s.log.last)
 	s.mu.Unlock()
 	return all, nil
+}
+
+// rescue folds what was acknowledged into the store's file, where that still has its name, when the log was removed:
+// nobody would find it there.
+func (s *Store) rescue(err error) error {
+	if !errors.Is(err, errRemoved) || !hasName(s.log.file) {
+		return nil
+	}
+	if s.busy {
+		s.trim(<-s.folded)
+	}
+	if s.ahead.Len() == 0 {
+		return nil
+	}
+	return s.foldNow(s.ahead, s.log.last)
 }
 
 // fail notes that a commit has failed. A full file or disk damages nothing:
