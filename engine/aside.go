@@ -8,18 +8,30 @@ import (
 	"github.com/pannier/pannier/engine/store"
 )
 
-// silentLook is how often it is looked whether the file systems answer that requests are in.
-const silentLook = 30 * time.Second
+// How often it is looked whether the file systems answer that requests are in, and how soon again if one does not.
+const (
+	silentLook  = 30 * time.Second
+	silentAgain = 5 * time.Second
+)
 
-// attend sets aside, for as long as the engine runs, what is in a file system that does not answer.
+// attend sets aside, for as long as the engine runs, what is in a file system that does not answer. One look is
+// not enough: a disk that has very much to do is slow, and more at a time would make it slower.
 func (e *Engine) attend() {
 	defer e.work.Done()
-	tick := time.NewTicker(silentLook)
-	defer tick.Stop()
+	wait := time.NewTimer(silentLook)
+	defer wait.Stop()
+	var before map[string]bool // silent at the last look
 	for {
 		select {
-		case <-tick.C:
-			e.setAside(SilentDirs(e.rootsInUse()...))
+		case <-wait.C:
+			now := SilentDirs(e.rootsInUse()...)
+			twice := maps.Clone(now)
+			maps.DeleteFunc(twice, func(dir string, _ bool) bool { return !before[dir] })
+			e.setAside(twice)
+			before = now
+			if wait.Reset(silentLook); len(now) > 0 {
+				wait.Reset(silentAgain)
+			}
 		case <-e.ctx.Done():
 			return
 		}
