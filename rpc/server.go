@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/experimental"
 	"google.golang.org/grpc/keepalive"
 
 	"github.com/pannier/pannier/flow"
@@ -137,7 +138,7 @@ func NewServer(cfg ServerConfig, options ...grpc.ServerOption) (*Server, error) 
 	limits := []grpc.ServerOption{
 		grpc.MaxConcurrentStreams(maxCalls), grpc.MaxHeaderListSize(maxHeaderList), grpc.ConnectionTimeout(connectTime),
 		grpc.StaticStreamWindowSize(callWindow), grpc.StaticConnWindowSize(connWindow),
-		grpc.WriteBufferSize(writeBuffer),
+		grpc.WriteBufferSize(writeBuffer), experimental.BufferPool(serverBuffers),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: leastPing, Timeout: pingPatience}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: leastPing, PermitWithoutStream: true}),
 	}

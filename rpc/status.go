@@ -62,6 +62,8 @@ func kindOf(c codes.Code) fault.Kind {
 		return fault.Unauthenticated
 	case codes.PermissionDenied:
 		return fault.Permission
+	case codes.ResourceExhausted: // as of a call that held too much of the server's memory
+		return fault.Overloaded
 	}
 	return fault.Refused
 }
@@ -137,7 +139,7 @@ func relayed(err error) string {
 
 // fromCall gives a status that carries a fault of the peer, and one that gRPC makes itself when
 // the caller gives up or a connection is lost, the *fault.Error that errors.As finds. Other errors are
-// returned as they are: a status of the handler's own is its own business.
+// returned as they are: a status of the handler's own is its own business, unless it is one of those.
 func fromCall(op string, err error) error {
 	if err == nil {
 		return nil

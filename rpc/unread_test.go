@@ -219,6 +219,44 @@ func TestMessagesNobodyReads(t *testing.T) {
 	}
 }
 
+// TestMergedFrames: gRPC merges small frames that nobody reads, and what it merges them into is no larger than is counted.
+func TestMergedFrames(t *testing.T) {
+	const limit = 16 << 20
+	p := start(t, "tcp", setup{pending: limit})
+	stop := make(chan struct{})
+	p.store.gather = func(s grpc.ClientStreamingServer[storepb.Item, storepb.Receipt]) error {
+		select {
+		case <-stop:
+		case <-s.Context().Done():
+		}
+		return nil
+	}
+	defer close(stop)
+	h := newH2client(t, p, storepb.Store_Gather_FullMethodName)
+	if !h.settle() {
+		t.Fatal("cut off at once")
+	}
+	before := heap()
+	small, large := make([]byte, 22), make([]byte, 16<<10)
+	for range 12 {
+		id := h.call(1 << 20)
+		for range 31 { // nearly the call's window
+			for range 749 {
+				h.data(id, small) // hardly worth merging,
+			}
+			h.data(id, large) // and with this one just above 32 KiB
+		}
+	}
+	if !h.settle() {
+		t.Fatal("the connection was closed")
+	}
+	more := heap() - before
+	t.Logf("%d KiB more, %d calls reset", more>>10, len(h.resets))
+	if more > limit {
+		t.Errorf("%d bytes more; the limit is %d", more, limit)
+	}
+}
+
 // TestBrokenCall: a client of gRPC is told that it was too much.
 func TestBrokenCall(t *testing.T) {
 	p, ctx := start(t, "tcp", setup{pending: 1 << 20}), within(t)
