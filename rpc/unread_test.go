@@ -237,12 +237,19 @@ func TestMergedFrames(t *testing.T) {
 		t.Fatal("cut off at once")
 	}
 	before := heap()
-	small, large := make([]byte, 22), make([]byte, 16<<10)
+	whole := func(n int) []byte { // a message in a frame of n bytes
+		return append(binary.BigEndian.AppendUint32([]byte{0}, uint32(n-5)), make([]byte, n-5)...)
+	}
+	less, small, large := whole(21), whole(22), whole(16<<10)
 	for range 12 {
-		id := h.call(1 << 20)
+		id := h.call(0)
 		for range 31 { // nearly the call's window
-			for range 749 {
-				h.data(id, small) // hardly worth merging,
+			for i := range 749 { // 16 KiB and a byte, just not worth merging,
+				if i < 656 {
+					h.data(id, small)
+				} else {
+					h.data(id, less)
+				}
 			}
 			h.data(id, large) // and with this one just above 32 KiB
 		}
