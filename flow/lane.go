@@ -146,7 +146,7 @@ func (l *lane) due() []byte {
 	l.ctl, l.spare = l.spare[:0], nil
 	for first := len(frames) == 0; len(l.again) > 0 && (first || len(frames)+len(l.again[0]) <= maxAgain); first = false {
 		frames = append(frames, l.again[0]...)
-		l.again = l.again[1:]
+		l.again[0], l.again = nil, l.again[1:]
 	}
 	return frames
 }

@@ -57,7 +57,7 @@ func TestSlowClose(t *testing.T) {
 			l.Cut()
 			<-d.closing
 			free := false
-			for range 1000 { // whoever has the lock for a moment leaves it
+			for range 1_000_000 { // whoever has the lock for a moment leaves it
 				runtime.Gosched()
 				if free = near.mu.TryLock(); free {
 					near.mu.Unlock()

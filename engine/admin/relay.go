@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"math"
 	"time"
 
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -178,11 +179,13 @@ func countsOf(s *relay.Stats) *adminpb.RelayCounts {
 	}
 }
 
-// RelayLimits are the limits of a relay as a message has them.
+// RelayLimits are the limits of a relay as a message has them. A number that is too large for one stays too large
+// for a relay, and is refused as that.
 func RelayLimits(l relay.Limits) *adminpb.RelayLimits {
+	number := func(n int) int32 { return int32(min(max(n, math.MinInt32), math.MaxInt32)) }
 	return &adminpb.RelayLimits{
-		Conns: int32(l.Conns), Opens: int32(l.Opens), Bytes: l.Bytes, Rate: l.Rate, Life: durationpb.New(l.Life), Idle: durationpb.New(l.Idle), Half: durationpb.New(l.Half),
-		Datagram: int32(l.Datagram), Sources: int32(l.Sources), Amplify: int32(l.Amplify), Weight: int32(l.Weight),
+		Conns: number(l.Conns), Opens: number(l.Opens), Bytes: l.Bytes, Rate: l.Rate, Life: durationpb.New(l.Life), Idle: durationpb.New(l.Idle), Half: durationpb.New(l.Half),
+		Datagram: number(l.Datagram), Sources: number(l.Sources), Amplify: number(l.Amplify), Weight: number(l.Weight),
 	}
 }
 

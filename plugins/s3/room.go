@@ -95,12 +95,16 @@ func (r *rooms) give(server string, c *claim) {
 	r.serve()
 }
 
-// serve gives what there is. r.mu is held. Who waits for their own server's share hold up nobody, and who waits for the
-// common part holds up those behind that would take it, so that a large part comes to its turn.
+// serve gives what there is. r.mu is held. Who waits for their own server's share hold up nobody else's, and who waits for the
+// common part holds up those behind that would take it, so that a large part comes to its turn. Those of a server that
+// has something come in turn.
 func (r *rooms) serve() {
-	share, full := int64(common/(len(r.held)+1)), false
+	share, full, behind := int64(common/(len(r.held)+1)), false, map[*held]bool{}
 	r.waiting = slices.DeleteFunc(r.waiting, func(c *claim) bool {
 		none := c.of.all == 0
+		if behind[c.of] && !none {
+			return false
+		}
 		entitled := none || c.of.common+c.n <= share
 		switch {
 		case entitled && !full && c.n <= r.common:
@@ -108,7 +112,7 @@ func (r *rooms) serve() {
 		case none && c.n <= r.firsts:
 			r.firsts, c.first = r.firsts-c.n, true
 		default:
-			full = full || entitled
+			full, behind[c.of] = full || entitled, true
 			return false
 		}
 		c.of.all += c.n

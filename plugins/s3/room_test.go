@@ -105,6 +105,31 @@ func TestLargePart(t *testing.T) {
 	})
 }
 
+// TestLargePartOfAServer: nor is it passed by small parts of its own server for ever.
+func TestLargePartOfAServer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRooms()
+		first, end := r.asks(t, "a", 1)
+		first()
+		large, endLarge := r.asks(t, "a", 5<<30)
+		if large() {
+			t.Error("a part has all the memory, and another has some of it")
+		}
+		second, endSecond := r.asks(t, "a", 1)
+		if second() {
+			t.Error("one behind it passes")
+		}
+		if end(); !large() {
+			t.Error("the large part waits for what is free")
+		}
+		if endLarge(); !second() {
+			t.Error("what waited behind the large part waits on")
+		}
+		endSecond()
+		r.empty(t)
+	})
+}
+
 // TestRooms: whatever is asked for and given back, in whatever order, no more is held than there is, and no server
 // waits that has nothing and for which there is room.
 func TestRooms(t *testing.T) {
