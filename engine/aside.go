@@ -80,6 +80,7 @@ func (e *Engine) aside(x *run, is bool) {
 	n := 1
 	if is {
 		n = -1
+		e.queue.cleared(x) // other suspects need not wait for it either
 	}
 	x.aside = is
 	if x.line != nil {

@@ -161,7 +161,7 @@ func (e *Engine) startIn(w *waiter, l *line, date time.Time) {
 // e.mu is held.
 func (e *Engine) startSuspect(now, date time.Time, next *time.Time) {
 	q := &e.queue
-	if q.suspected {
+	if q.suspected != nil {
 		return
 	}
 	for i, w := range q.suspects {
@@ -187,7 +187,6 @@ func (e *Engine) startSuspect(now, date time.Time, next *time.Time) {
 		}
 		q.suspects = slices.Delete(q.suspects, i, i+1)
 		delete(q.all, w.ref)
-		q.suspected = true
 		e.start(w, l)
 		return
 	}
@@ -198,16 +197,20 @@ func (e *Engine) startSuspect(now, date time.Time, next *time.Time) {
 const suspectPatience = time.Minute
 
 // alone reports whether nothing may be started beside the suspect that runs.
-func (q *queue) alone(now time.Time) bool { return q.suspected && q.aloneUntil.After(now) }
+func (q *queue) alone(now time.Time) bool { return q.suspected != nil && q.aloneUntil.After(now) }
 
-// cleared ends the suspicion against the one that runs. e.mu is held.
-func (q *queue) cleared() { q.suspected, q.aloneUntil = false, time.Time{} }
+// cleared ends that the run keeps other suspects waiting, if it does. e.mu is held.
+func (q *queue) cleared(x *run) {
+	if q.suspected == x {
+		q.suspected, q.aloneUntil = nil, time.Time{}
+	}
+}
 
 // progressed clears a suspect that has made progress.
 func (x *run) progressed() {
 	e := x.engine
 	e.mu.Lock()
-	e.queue.cleared()
+	e.queue.cleared(x)
 	e.mu.Unlock()
 	x.suspect = false
 	e.kick()
@@ -313,12 +316,11 @@ func (e *Engine) start(w *waiter, l *line) {
 	x := e.hold(w.ref)
 	if x == nil { // a call of the partner, or an operator, was faster, and notes what it leaves
 		e.runs[w.ref].missed = w
-		if w.suspect {
-			e.queue.cleared()
-		}
 		return
 	}
-	x.suspect = w.suspect
+	if x.suspect = w.suspect; x.suspect {
+		e.queue.suspected = x
+	}
 	e.occupy(x, l)
 	e.work.Add(1)
 	go func() {
@@ -332,9 +334,7 @@ func (e *Engine) start(w *waiter, l *line) {
 func (e *Engine) finish(x *run) {
 	e.mu.Lock()
 	e.vacate(x)
-	if x.suspect {
-		e.queue.cleared()
-	}
+	e.queue.cleared(x)
 	e.mu.Unlock()
 	e.release(x)
 	e.kick()

@@ -59,10 +59,11 @@ func TestSuspectKeepsNobody(t *testing.T) {
 	if !started(1) {
 		t.Error("the suspect waits for ever")
 	}
-	e.queue.running, e.queue.suspected = 0, false
+	e.queue.running, e.queue.suspected = 0, nil
 	add(3, true)
 	e.dispatch(now, now)
-	e.queue.suspected = true // as if it ran
+	runs := &run{}
+	e.queue.suspected = runs // as if it ran
 	add(4, false)
 	e.queue.aloneUntil = now.Add(suspectPatience)
 	e.dispatch(now, now)
@@ -71,6 +72,14 @@ func TestSuspectKeepsNobody(t *testing.T) {
 	}
 	if e.dispatch(now.Add(suspectPatience), now); !started(4) {
 		t.Error("a suspect keeps the others out for ever")
+	}
+	add(5, true)
+	if e.dispatch(now.Add(suspectPatience), now); started(5) {
+		t.Error("a suspect runs beside another")
+	}
+	e.aside(runs, true)
+	if e.dispatch(now.Add(2*suspectPatience), now); !started(5) {
+		t.Error("a suspect that is in a file system that does not answer keeps the others out")
 	}
 }
 

@@ -30,7 +30,7 @@ type queue struct {
 	lent map[store.Ref]bool // requests that runs wait for, which lend them their places
 
 	suspects   []*waiter // ready, and suspected to end the process, in the order of arrival
-	suspected  bool      // one of them runs, and no other
+	suspected  *run      // the one of them that runs, and no other; nil: none does
 	aloneUntil time.Time // until then nothing else is started beside it
 }
 
