@@ -84,7 +84,7 @@ func TestFTPInterrupted(t *testing.T) {
 		c, b, id := begin(t, f)
 		c.until("it waits", func() bool { // and no attempt is used up
 			why := c.does("explain", id)
-			return strings.Contains(why, "waits for the partner") && strings.Contains(why, "421 ") && strings.Contains(why, "none has begun")
+			return strings.Contains(why, "the partner has asked for time") && strings.Contains(why, "421 ") && strings.Contains(why, "none has begun")
 		})
 		if err := first.Close(); err != nil {
 			t.Fatal(err)
