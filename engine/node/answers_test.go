@@ -20,9 +20,15 @@ import (
 // deaf is a plugin that serves foreign clients, and hears none.
 type deaf struct{ dir.Driver }
 
-func (deaf) Listen(ctx context.Context, _ net.Listener, _ map[string]string, _ plugins.Driver) error {
-	<-ctx.Done()
-	return nil
+func (deaf) Listen(ctx context.Context, l net.Listener, _ map[string]string, _ plugins.Driver) error {
+	defer context.AfterFunc(ctx, func() { _ = l.Close() })()
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			return nil
+		}
+		_ = conn.Close()
+	}
 }
 
 // answering is one of each, in directory %[1]s: a partner that never answers, and what is due on

@@ -142,7 +142,7 @@ func TestRelayIsChecked(t *testing.T) {
 	tcp, udp, unix, socks := mustAccept(t, "tcp://127.0.0.1:0"), mustAccept(t, "udp://127.0.0.1:0"), mustAccept(t, "unix:///nowhere/s"), mustAccept(t, "socks5://127.0.0.1:0")
 	for words, r := range map[string]Relay{
 		"a name has":         {Name: "a b", Partner: "p", Accept: tcp, To: mustTo(t, "tcp://x:1")},
-		"has a Partner":      {Name: "a", Accept: tcp, To: mustTo(t, "tcp://x:1")},
+		"over whose session": {Name: "a", Accept: tcp, To: mustTo(t, "tcp://x:1")},
 		"1100 ports":         {Name: "a", Partner: "p", Accept: mustAccept(t, "tcp://127.0.0.1:1-600", "tcp://127.0.0.2:1-500"), To: mustTo(t, "tcp://x:1")},
 		"cannot share":       {Name: "a", Partner: "p", Accept: append(tcp, udp...), To: mustTo(t, "tcp://x:1")},
 		"nothing says where": {Name: "a", Partner: "p", Accept: tcp},
