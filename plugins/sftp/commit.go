@@ -171,17 +171,27 @@ func (s *session) publish(ctx context.Context, c *conn, part, target string, siz
 	return c.rename(ctx, part, target, target)
 }
 
-// published asks on another connection whether a rename was done whose reply did not come.
+// published asks on another connection whether a rename was done whose reply did not come. One that was idle may
+// have gone with the first, and nobody may have noticed: then the next is asked.
 func (s *session) published(ctx context.Context, part, target string, size int64, cause error) error {
-	return s.with(ctx, func(c *conn) error {
-		if _, err := c.stat(ctx, part); !is(err, codeNoFile) {
+	for range 8 {
+		gone := false
+		err := s.with(ctx, func(c *conn) error {
+			_, err := c.stat(ctx, part)
+			if is(err, codeNoFile) {
+				var a attributes
+				if a, err = c.stat(ctx, target); err == nil && a.size == size {
+					return nil
+				}
+			}
+			gone = err != nil && c.dead()
 			return cause
+		})
+		if !gone {
+			return err
 		}
-		if a, err := c.stat(ctx, target); err != nil || a.size != size {
-			return cause
-		}
-		return nil
-	})
+	}
+	return cause
 }
 
 // Abort ends a file that has no name yet.

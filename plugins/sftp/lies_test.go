@@ -649,3 +649,34 @@ func TestRefusals(t *testing.T) {
 	}
 	holds(t, f.dir+"/dir", "x", "")
 }
+
+// TestRenameLostBesideIdle: a rename whose reply does not come was done, and the connection that was idle, on which
+// it is asked whether, has gone too, unnoticed until then.
+func TestRenameLostBesideIdle(t *testing.T) {
+	stats := 0
+	var renamed atomic.Bool
+	f := fakes(t, func(f *fake) {
+		f.request = func(l *link, typ byte, body []byte) bool {
+			r := fields{b: body[4:]}
+			switch {
+			case typ == fxExtended && r.text() == extRename:
+				_ = os.Rename(r.text(), r.text())
+				renamed.Store(true)
+				f.cut()
+				return false
+			case renamed.Load() && typ == fxStat:
+				if stats++; stats <= 2 {
+					f.cut()
+					return false
+				}
+			}
+			return true
+		}
+	})
+	if a, err := write(t.Context(), f.opens(), "/file", []byte("content")); err != nil || a.Size != 7 {
+		t.Errorf("it was done, and says %v, %v", a, err)
+	}
+	if stats < 3 {
+		t.Errorf("asked %d times", stats)
+	}
+}
