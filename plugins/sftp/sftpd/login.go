@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rsa"
 	"errors"
+	"net"
 	"strings"
 	"time"
 	"unicode"
@@ -44,10 +45,9 @@ func (g *guest) login(stranger context.Context, place *places.Place) (<-chan ssh
 	ending := context.AfterFunc(g.v.ctx, func() { _ = g.line.Close() })
 	conn, chans, requests, err := ssh.NewServerConn(g.line, g.config(ctx))
 	g.line.in.Store(err == nil)
-	if g.conn = conn; err == nil && (!place.Known() || !ending() || !stop()) {
-		if err = ctx.Err(); err == nil {
-			err = fault.New("login", fault.Draining, "this server is being stopped")
-		}
+	displaced := err == nil && !place.Known()
+	if g.conn = conn; err == nil && (displaced || !ending() || !stop()) {
+		err = net.ErrClosed // why, is said below
 		go ssh.DiscardRequests(requests)
 		go func() {
 			for n := range chans {
@@ -58,13 +58,16 @@ func (g *guest) login(stranger context.Context, place *places.Place) (<-chan ssh
 	}
 	ending()
 	switch {
-	case err != nil && context.Cause(ctx) == error(errDisplaced):
+	case err == nil:
+	case displaced || context.Cause(ctx) == error(errDisplaced):
 		err = errDisplaced
-	case err != nil && ctx.Err() != nil:
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
 		err = fault.New("login", fault.Deadline, "the client has taken too long: %w", err)
-	case err != nil && g.session == nil && g.refused > 0:
+	case g.session == nil && g.refused > 0:
 		err = fault.New("login", fault.Unauthenticated, "the client was refused, tries: %d", g.refused)
-	case err != nil:
+	case g.v.ctx.Err() != nil:
+		err = fault.New("login", fault.Draining, "this server is being stopped")
+	default:
 		err = fault.Wrap("login", "", err)
 	}
 	return chans, requests, err

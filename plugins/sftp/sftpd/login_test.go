@@ -460,18 +460,41 @@ func TestOptions(t *testing.T) {
 	}
 }
 
-// TestRefusedLog: the log says in words, and by its kind, of whom no proof was accepted.
+// TestRefusedLog: the log says in words, and by its kind, why somebody was not let in.
 func TestRefusedLog(t *testing.T) {
-	log := &flowtest.Log{}
-	old := slog.Default()
-	slog.SetDefault(slog.New(slog.NewTextHandler(log, nil)))
-	defer slog.SetDefault(old)
-	apart(t, newNode(t), nil, func(t *testing.T, dial func() net.Conn) {
-		if _, err := login(dial(), user, ssh.Password("wrong")); err == nil {
-			t.Fatal("it is let in")
-		}
-	})
-	if said := log.String(); !strings.Contains(said, `error="login: not authenticated: the client was refused, tries: 1"`) || strings.Contains(said, "internal") {
-		t.Errorf("the log says %s", said)
+	for _, c := range []struct {
+		name, want string
+		options    []string
+		client     func(dial func() net.Conn)
+	}{
+		{"refused", `error="login: not authenticated: the client was refused, tries: 1"`, nil, func(dial func() net.Conn) {
+			_, _ = login(dial(), user, ssh.Password("wrong"))
+		}},
+		{"silent", `the client has taken too long`, []string{"login-time", "5s"}, func(dial func() net.Conn) {
+			dial()
+			time.Sleep(6 * time.Second)
+		}},
+		{"displaced", `error="` + errDisplaced.Error() + `"`, []string{"logins", "1"}, func(dial func() net.Conn) {
+			dial()
+			synctest.Wait()
+			dial()
+			synctest.Wait()
+		}},
+		{"stopped", `this server is being stopped`, nil, func(dial func() net.Conn) {
+			dial()
+			synctest.Wait()
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			log := &flowtest.Log{}
+			old := slog.Default()
+			slog.SetDefault(slog.New(slog.NewTextHandler(log, nil)))
+			defer slog.SetDefault(old)
+			apart(t, newNode(t), c.options, func(_ *testing.T, dial func() net.Conn) { c.client(dial) })
+			said := log.String()
+			if first, _, _ := strings.Cut(said[max(0, strings.Index(said, "a client was not let in")):], "\n"); !strings.Contains(first, c.want) || strings.Contains(said, "internal") {
+				t.Errorf("the log says %s", said)
+			}
+		})
 	}
 }
