@@ -78,21 +78,25 @@ func TestDrainGivesUp(t *testing.T) {
 
 // TestGoAwayRace: OPENs that cross a GOAWAY are refused as Draining.
 func TestGoAwayRace(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		near, far, _, stop := emulated(t, flowtest.LinkConfig{RTT: 100 * time.Millisecond}, Config{})
-		defer stop()
-		a, b := bytePair(t, near, far, wire.ClassRelay) // keeps the session
-		go far.Drain(t.Context())
-		time.Sleep(10 * time.Millisecond)
-		_, err := near.OpenBytes(t.Context(), Open{Kind: "x"})
-		var e *fault.Error
-		if !errors.As(err, &e) || e.Kind != fault.Draining || e.Side != fault.Peer {
-			t.Error(err)
-		}
-		a.Close()
-		b.Close()
-		settle()
-	})
+	for name, leave := range map[string]func(*Session){"GoAway": (*Session).GoAway, "Drain": func(s *Session) { _ = s.Drain(context.Background()) }} {
+		synctest.Test(t, func(t *testing.T) {
+			near, far, _, stop := emulated(t, flowtest.LinkConfig{RTT: 100 * time.Millisecond}, Config{})
+			defer stop()
+			a, b := bytePair(t, near, far, wire.ClassRelay) // keeps the session
+			go leave(far)
+			time.Sleep(10 * time.Millisecond)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			_, err := near.OpenBytes(ctx, Open{Kind: "x"})
+			var e *fault.Error
+			if !errors.As(err, &e) || e.Kind != fault.Draining || e.Side != fault.Peer {
+				t.Errorf("%s: %v", name, err)
+			}
+			a.Close()
+			b.Close()
+			settle()
+		})
+	}
 }
 
 // TestBudgetOfResumedSink: what a sink grants is counted from where it starts.
