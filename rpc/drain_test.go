@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"net"
 	"runtime"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -126,6 +128,60 @@ func TestDrainOfOnePipe(t *testing.T) {
 	}
 	if err := <-stopped; err != nil {
 		t.Error(err)
+	}
+}
+
+// reluctant has one connection at a time, and closes it when it is let.
+type reluctant struct {
+	lead         *carrier.Dialer
+	open, most   atomic.Int32
+	closing, let chan struct{} // closing: one for each Close that has begun
+}
+
+func (*reluctant) Single() bool { return true }
+
+func (d *reluctant) Dial(ctx context.Context) (net.Conn, error) {
+	c, err := d.lead.Dial(ctx)
+	if err == nil {
+		d.most.Store(max(d.most.Load(), d.open.Add(1)))
+	}
+	return reluctantConn{c, d}, err
+}
+
+type reluctantConn struct {
+	net.Conn
+	d *reluctant
+}
+
+func (c reluctantConn) Close() error {
+	c.d.closing <- struct{}{}
+	<-c.d.let
+	c.d.open.Add(-1)
+	return c.Conn.Close()
+}
+
+// TestOneConnectionAtATime: where the carrier has only one, the next session waits until that of the last is closed.
+func TestOneConnectionAtATime(t *testing.T) {
+	p, ctx := start(t, "tcp", setup{withoutClient: true}), within(t)
+	d := &reluctant{lead: must(carrier.NewDialer(p.address, carrier.Options{})), closing: make(chan struct{}, 10), let: make(chan struct{})}
+	cc := must(rpc.DialOver(d, rpc.ClientConfig{}))
+	defer cc.Close()
+	p.stub = storepb.NewStoreClient(cc)
+	p.works(ctx)
+	last, ended := must(cc.Connect(ctx)), make(chan struct{})
+	go func() { last.Close(); close(ended) }()
+	<-d.closing
+	soon, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
+	defer cancel()
+	if _, err := cc.Connect(soon); err == nil {
+		t.Error("a session while the connection of the last is there")
+	}
+	close(d.let)
+	<-ended
+	must(cc.Connect(ctx))
+	p.works(ctx)
+	if n := d.most.Load(); n != 1 {
+		t.Errorf("%d connections at a time", n)
 	}
 }
 

@@ -113,10 +113,15 @@ func (l *link) get(ctx context.Context) (s *flow.Session, http2 net.Conn, err er
 	if s := l.current(); s != nil {
 		return s, nil, nil
 	}
-	if l.single && l.busy() {
-		return nil, nil, fault.New("connect", fault.Draining, "the server is going away; its only connection is in use until the calls that run are over")
+	if l.single {
+		if err := l.vacate(ctx); err != nil {
+			return nil, nil, err
+		}
 	}
 	first, err := l.dialer.Dial(ctx)
+	if err != nil && passes(err) && l.busy() {
+		return nil, nil, fault.Concluded("connect", fault.Draining, "the server is going away, and nobody has taken its place: %w", err)
+	}
 	if err != nil {
 		return nil, nil, fault.Wrap("connect", "", err)
 	}
@@ -131,6 +136,28 @@ func (l *link) get(ctx context.Context) (s *flow.Session, http2 net.Conn, err er
 		return nil, nil, fault.Wrap("connect", "", err)
 	}
 	return s, nil, l.adopt(s)
+}
+
+// vacate waits until the connection of a session that is over is closed, and refuses while it is not over.
+func (l *link) vacate(ctx context.Context) error {
+	if l.busy() {
+		return fault.Concluded("connect", fault.Draining, "the server is going away; its only connection is in use until the calls that run are over")
+	}
+	closed := make(chan struct{})
+	l.mu.Lock()
+	s := l.session
+	if s == nil || l.closed { // then adopt refuses
+		l.mu.Unlock()
+		return nil
+	}
+	l.wg.Go(func() { s.Close(); close(closed) })
+	l.mu.Unlock()
+	select {
+	case <-closed:
+		return nil
+	case <-ctx.Done():
+		return cause("connect", ctx)
+	}
 }
 
 // busy: the session is there, though it takes nothing new.
