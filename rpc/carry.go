@@ -48,6 +48,7 @@ type carryConn struct {
 	finish func() error // says that nothing more will come
 
 	refused func(error) // told what RecvMsg failed with; may be nil
+	limited bool        // by the server's options; a client's are set for each call
 
 	reading chan struct{} // capacity 1: held by who calls RecvMsg
 	writing chan struct{} // capacity 1: held by who calls SendMsg
@@ -74,7 +75,8 @@ func newCarryConn(s gRPCStream, abort func(), finish func() error) *carryConn {
 func dialCarry(ctx context.Context, cc grpc.ClientConnInterface) (*carryConn, error) {
 	sctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, cancel)
-	st, err := cc.NewStream(sctx, &carryDesc, carryMethod, grpc.ForceCodecV2(rawCodec{pool: newCarryPool()}), grpc.MaxCallRecvMsgSize(carryLarge))
+	st, err := cc.NewStream(sctx, &carryDesc, carryMethod, grpc.ForceCodecV2(rawCodec{pool: newCarryPool()}),
+		grpc.MaxCallRecvMsgSize(carryLarge), grpc.MaxCallSendMsgSize(carryLarge))
 	if !stop() && err == nil {
 		err = cause("carry", ctx)
 	}
@@ -131,6 +133,9 @@ func (c *carryConn) next() error {
 			if c.refused != nil {
 				c.refused(err)
 			}
+			if c.limited && status.Code(err) == codes.ResourceExhausted {
+				return errSmallMessages(err)
+			}
 			return asFault("carry", fromCall("carry", err))
 		}
 	}
@@ -138,6 +143,12 @@ func (c *carryConn) next() error {
 		c.rest = c.msg[0].ReadOnlyData()
 	}
 	return nil
+}
+
+// errSmallMessages ends the session: on the next connection the same would happen.
+func errSmallMessages(err error) error {
+	return &fault.Error{Op: "carry", Kind: fault.TooLong, Session: true, Err: fault.New("receive message", fault.TooLong,
+		"the stream road needs messages of %d bytes: give rpc.NewServer no grpc.MaxRecvMsgSize, or one of that or more: %w", carryLarge, err)}
 }
 
 // Write implements net.Conn; p is sent in messages of at most carryLarge.
@@ -284,6 +295,7 @@ func serveCarry(stream grpc.ServerStream, take func(net.Conn)) error {
 	ended := make(chan struct{})
 	abort := sync.OnceFunc(func() { close(ended) })
 	c := newCarryConn(stream, abort, func() error { return nil })
+	c.limited = true
 	// The farewell of a server is returning from here: the transport sends
 	// what was written before the status.
 	c.finish = func() error { abort(); return nil }

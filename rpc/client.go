@@ -60,6 +60,7 @@ type ClientConn struct {
 	kinds   sideeffect.Kinds
 	memory  *carryPool // of inline contents
 	calls   *callTable
+	options []grpc.CallOption // of every call, before its own; gRPC adds them itself
 	closing context.Context
 	close   context.CancelFunc
 	wg      sync.WaitGroup
@@ -140,9 +141,30 @@ func newClientConn(d flow.Dialer, scheme, authority string, cfg ClientConfig) (*
 		cc.close()
 		return nil, fault.New("dial", fault.Invalid, "gRPC options: %v", err)
 	}
+	if cc.options, err = defaultOptions(cfg.DialOptions); err != nil {
+		cc.close()
+		cc.grpc.Close()
+		return nil, fault.New("dial", fault.Invalid, "gRPC options: %v", err)
+	}
 	cc.carry = &carryDialer{cc: cc.grpc}
 	cc.carried = newLink(cc.carry, false, session, func(s *flow.Session) { cc.serve(s, refusing{}) })
 	return cc, nil
+}
+
+// defaultOptions are the call options in dial options, as of grpc.WithDefaultCallOptions. gRPC shows them to
+// interceptors only, so one gets them, of a connection that is never made.
+func defaultOptions(dial []grpc.DialOption) (options []grpc.CallOption, err error) {
+	show := func(_ context.Context, _ string, _, _ any, _ *grpc.ClientConn, _ grpc.UnaryInvoker, all ...grpc.CallOption) error {
+		options = all
+		return nil
+	}
+	cc, err := grpc.NewClient("passthrough:///", append(slices.Clone(dial),
+		grpc.WithTransportCredentials(passThrough{scheme: carrier.TLS}), grpc.WithUnaryInterceptor(show))...)
+	if err != nil {
+		return nil, err
+	}
+	defer cc.Close()
+	return options, cc.Invoke(context.Background(), "/", nil, nil)
 }
 
 // withFeature announces that this node understands side effects.

@@ -60,7 +60,7 @@ func (f Fanout) Call(ctx context.Context, targets []Target) ([]TargetResult, err
 	if err := f.check(targets); err != nil {
 		return nil, err
 	}
-	effects, held, err := f.effects(targets)
+	effects, held, err := f.effects(ctx, targets)
 	defer func() {
 		for _, h := range held {
 			h.release()
@@ -115,7 +115,7 @@ func (f Fanout) check(targets []Target) error {
 
 // effects are the descriptors of the calls: nil where none is wanted, a copy
 // with a part in the shared source where the target has no Local.
-func (f Fanout) effects(targets []Target) (effects []*sideeffect.Descriptor, held []*heldSource, err error) {
+func (f Fanout) effects(ctx context.Context, targets []Target) (effects []*sideeffect.Descriptor, held []*heldSource, err error) {
 	cache := f.Cache
 	if cache == 0 {
 		cache = defaultFanoutCache
@@ -137,7 +137,7 @@ func (f Fanout) effects(targets []Target) (effects []*sideeffect.Descriptor, hel
 		if shared == nil {
 			shared = sideeffect.Shared(f.Source, cache)
 		}
-		src, err := shared.OpenSource(sideeffect.SourceSpec{Offset: t.Descriptor.Offset})
+		src, err := shared.OpenSource(sideeffect.SourceSpec{Offset: t.Descriptor.Offset, Opening: ctx})
 		if err != nil {
 			return nil, held, fault.Wrap("fan out", f.Source.String(), err)
 		}

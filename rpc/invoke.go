@@ -3,6 +3,7 @@ package rpc
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"google.golang.org/grpc"
@@ -100,6 +101,7 @@ func (cc *ClientConn) prepare(ctx context.Context, effects []*sideeffect.Descrip
 	if err := checkEffects(cc.kinds, effects); err != nil {
 		return prepared{}, err
 	}
+	opts = slices.Concat(cc.options, opts)
 	c := newCall(ctx, effects)
 	p, err := cc.equip(ctx, c, opts, args, reply)
 	if err == nil && p.call != nil {

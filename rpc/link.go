@@ -7,6 +7,8 @@ import (
 	"sync"
 	"time"
 
+	"google.golang.org/grpc/metadata"
+
 	"github.com/pannier/pannier/flow"
 	"github.com/pannier/pannier/flow/carrier"
 	"github.com/pannier/pannier/spec/fault"
@@ -128,7 +130,8 @@ func (l *link) get(ctx context.Context) (s *flow.Session, http2 net.Conn, err er
 	if p, ok := first.(interface{ Protocol() string }); ok && p.Protocol() == carrier.ProtocolHTTP2 {
 		return nil, first, nil
 	}
-	s, err = flow.Connect(ctx, &primed{Dialer: l.dialer, first: first}, l.cfg)
+	md, _ := metadata.FromOutgoingContext(ctx)
+	s, err = flow.Connect(ctx, &primed{Dialer: l.dialer, first: first, md: md}, l.cfg)
 	if isOther(err) {
 		return nil, nil, nil
 	}
@@ -222,9 +225,11 @@ func isOther(err error) bool {
 	return errors.As(err, &f) && f.Kind == fault.Unsupported && f.Side == fault.Inferred
 }
 
-// primed is a dialer whose first connection exists already.
+// primed is a dialer whose first connection exists already. On the stream road later ones
+// need the metadata of the first, by which a proxy or an interceptor may have let it in.
 type primed struct {
 	flow.Dialer
+	md    metadata.MD
 	mu    sync.Mutex
 	first net.Conn
 }
@@ -236,6 +241,9 @@ func (p *primed) Dial(ctx context.Context) (net.Conn, error) {
 	p.mu.Unlock()
 	if first != nil {
 		return first, nil
+	}
+	if p.md != nil {
+		ctx = metadata.NewOutgoingContext(ctx, p.md)
 	}
 	c, err := p.Dialer.Dial(ctx)
 	if err != nil {
