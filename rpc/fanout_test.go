@@ -123,3 +123,15 @@ func TestFanoutArguments(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) { wantKind(t, err, fault.Invalid) })
 	}
 }
+
+// TestFanoutOpening: a shared source that takes a time to open is not waited for when the context has ended.
+func TestFanoutOpening(t *testing.T) {
+	p := start(t, "tcp", setup{})
+	ctx, cancel := context.WithCancel(within(t))
+	f := rpc.Fanout{
+		Method: storepb.Store_Call_FullMethodName, Request: &storepb.Item{},
+		Source: slow{sideeffect.Memory(nil), func() { cancel() }},
+	}
+	_, err := f.Call(ctx, []rpc.Target{{Conn: p.cc, Reply: &storepb.Receipt{}, Descriptor: up(nil)}})
+	wantKind(t, err, fault.Canceled)
+}
