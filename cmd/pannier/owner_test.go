@@ -233,7 +233,7 @@ func TestDoctorAsOwner(t *testing.T) {
 func TestCheckAsOwner(t *testing.T) {
 	state, config := others(t)
 	dir := filepath.Join(filepath.Dir(state), "secrets")
-	text := "[node]\nname = \"n\"\nstate = \"" + state + "\"\n[push]\nurl = \"https://push.example\"\nsecret = \"file:DIR/push\"\n" + strings.ReplaceAll(folderRule, "%ROOT%", "/tmp") + `
+	text := "[node]\nname = \"n\"\nstate = \"" + state + "\"\n[push]\nurl = \"https://push.example\"\nsecret = \"file:DIR/push\"\n" + strings.ReplaceAll(folderRule, "%ROOT%", "/usr") + `
 [[bridge]]
 name = "box"
 plugin = "sftp"

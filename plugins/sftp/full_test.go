@@ -64,7 +64,7 @@ func TestRealNoSpace(t *testing.T) {
 
 // TestRealQuota: of a user who may have no more, a server with quotas of its own says so; it is no space, which is tried
 // again, and the advice says what to change. Nothing gets the name or is left, an older file of the name stays as it is, and once
-// the user may have more, what is kept is gone on with.
+// the user may have more, what is kept is gone on with, by the same session.
 func TestRealQuota(t *testing.T) {
 	f := ftpserver.Start(t, "proftpd", ftpserver.SFTP, ftpserver.Quota(1<<20))
 	text, err := os.ReadFile(f.HostKey())
@@ -99,7 +99,6 @@ func TestRealQuota(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.Allow(64 << 20)
-	d = opens(t, e)
 	if st, err = d.Write(t.Context(), "/f", plugins.WriteRequest{Size: int64(len(b)), Resume: kept}); err != nil {
 		t.Fatal(err)
 	}
