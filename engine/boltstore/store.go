@@ -93,6 +93,7 @@ type Store struct {
 // is dropped.
 type write struct {
 	do    func(*change) error // nil: nothing
+	looks bool                // whether the files are still there
 	frees bool                // it makes room, and goes on without any
 	fold  bool                // everything so far is to be in the file as well
 	err   error
@@ -331,6 +332,11 @@ func (s *Store) together(all []*write) (done []*write, _ error) {
 			break
 		}
 		switch {
+		case w.looks:
+			if gone := s.log.lost(); gone != nil {
+				w.err = &fault.Error{Op: "look", Subject: s.db.Path(), Kind: fault.IO, Err: gone}
+			}
+			continue
 		case w.do == nil:
 			continue
 		case s.full != nil && !w.frees:
@@ -481,6 +487,9 @@ func (s *Store) Backup(w io.Writer) error {
 	}
 	return fault.Wrap("back up", s.db.Path(), notefile.Still(s.db, w))
 }
+
+// Check implements store.Store.
+func (s *Store) Check(ctx context.Context) error { return s.wait(ctx, &write{looks: true}) }
 
 // NewEpoch implements store.Store.
 func (s *Store) NewEpoch(ctx context.Context) (uint64, error) {
