@@ -82,7 +82,9 @@ func (l *literals) task(t *value) {
 		l.text(t.fields[key], key, isVariable)
 	}
 	argv := list(t, "argv")
-	shell := slices.ContainsFunc(argv, func(v *value) bool { return len(v.text) < 4 && strings.HasPrefix(v.text, "-") && strings.ContainsAny(v.text, "ce") })
+	shell := slices.ContainsFunc(argv, func(v *value) bool {
+		return len(v.text) < 4 && strings.HasPrefix(v.text, "-") && strings.ContainsAny(v.text, "ce")
+	})
 	if len(argv) > 0 {
 		shell = shell || slices.Contains(ownLanguage, path.Base(argv[0].text))
 	}
