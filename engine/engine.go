@@ -329,16 +329,21 @@ func (e *Engine) SetBook(b Book) error {
 			return fault.New("set book", fault.Invalid, "partner %q: there is no pool %q", name, p.Pool)
 		}
 	}
-	var moved []string
+	moved := map[string][]string{} // and by which keys they are still where they were
 	e.mu.Lock()
 	for name, p := range b.Partners {
-		if old := e.book.Partners[name]; old != nil && (old.Address != p.Address || !slices.Equal(old.Keys, p.Keys)) {
-			moved = append(moved, name)
+		old := e.book.Partners[name]
+		switch {
+		case old == nil:
+		case old.Address != p.Address:
+			moved[name] = nil
+		case !slices.Equal(old.Keys, p.Keys):
+			moved[name] = p.Keys
 		}
 	}
 	for name := range e.book.Partners {
 		if b.Partners[name] == nil {
-			moved = append(moved, name)
+			moved[name] = nil
 		}
 		if !b.calls(name) { // its requests wait until it is there again
 			l := e.queue.line(name)
@@ -352,8 +357,8 @@ func (e *Engine) SetBook(b Book) error {
 	e.mu.Unlock()
 	e.kick()
 	if e.cfg.Line != nil {
-		for _, name := range moved {
-			e.cfg.Line.Forget(name)
+		for name, keys := range moved {
+			e.cfg.Line.Forget(name, keys...)
 		}
 	}
 	return nil

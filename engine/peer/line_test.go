@@ -435,6 +435,28 @@ func TestOthers(t *testing.T) {
 // sessionOf is the line's session with paris.
 func sessionOf(l *Line) *flow.Session { return l.stands("paris").session }
 
+// TestForgetButKey: a session whose other end has proved a key that stays goes on, and is of no other key later;
+// one of a key that has gone ends.
+func TestForgetButKey(t *testing.T) {
+	other := identity(t).Key()
+	p := start(t, "tls", func(p *pair) { p.entry.Keys = []string{other, p.paris.Key()} })
+	must(p.line.Reach(within(t), "paris"))
+	r := p.line.stands("paris")
+	p.line.Forget("paris", p.paris.Key())
+	must(p.line.Reach(within(t), "paris"))
+	if now := p.line.stands("paris"); now != r || r.session.Err() != nil {
+		t.Errorf("its key stays, and its session has ended: %v", r.session.Err())
+	}
+	wantKind(t, r.authorize(flow.Peer{Key: other}), fault.Unauthenticated)
+	if err := r.authorize(r.session.Peer()); err != nil {
+		t.Error(err)
+	}
+	p.line.Forget("paris", other)
+	if r.session.Err() == nil {
+		t.Error("its key has gone, and its session goes on")
+	}
+}
+
 // TestNoPartnerAnyMore: what runs on the session of a partner that is taken out of the book ends at
 // both ends, as what may be better later at the caller, and as nobody's failure here; its next calls are refused until it is back.
 func TestNoPartnerAnyMore(t *testing.T) {
