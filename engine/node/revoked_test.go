@@ -54,7 +54,7 @@ func TestKeyTakenOut(t *testing.T) {
 		t.Errorf("the partner's other key has gone: %v %v", s.State, err)
 	}
 	know(other)
-	await(b, there, "waiting", func(s engine.Status) bool { return s.State == lifecycle.Interrupted && s.Owner == lifecycle.Requester })
+	await(b, there, "waiting", func(s engine.Status) bool { return s.State == lifecycle.Interrupted && s.Phase == lifecycle.Moving })
 	await(a, ref, "waiting", func(s engine.Status) bool { return s.State == lifecycle.Interrupted && s.Failure.Kind == fault.Lost })
 	know(a.node.Key())
 	a.done(ref)
