@@ -580,7 +580,7 @@ func (e *Engine) retain() {
 }
 
 // storeLook is how often it is looked whether the store's files are still there.
-const storeLook = 30 * time.Second
+const storeLook = time.Minute
 
 // mind looks after the store's files for as long as the engine runs: where nothing is committed, nobody
 // else finds out that they were removed, and that what this process still has of them is the last of it.
@@ -594,7 +594,7 @@ func (e *Engine) mind() {
 		case <-e.ctx.Done():
 			return
 		}
-		if err := e.cfg.Store.Check(e.ctx); fault.KindOf(err) == fault.IO && e.Cause() == nil {
+		if err := e.cfg.Store.Check(); err != nil && e.Cause() == nil {
 			e.gone.Store(true)
 			e.log.Error("the store's files were removed: what this node remembers ends with the process, and that with the next change; save it with pannier backup while it runs", "error", err)
 		}

@@ -25,7 +25,7 @@ func TestStoreGone(t *testing.T) {
 		if err := os.Remove(a.dir + "/store"); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(time.Minute)
+		time.Sleep(2 * time.Minute)
 		synctest.Wait()
 		if said := log.String(); !a.engine.Gone() || !strings.Contains(said, "store's files were removed") || !strings.Contains(said, a.dir) {
 			t.Errorf("gone %v, and the log has\n%s", a.engine.Gone(), said)

@@ -79,7 +79,7 @@ func TestRemoved(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "store")
 		s := must[*Store](t)(Open(Config{Path: path}))
 		told := request(t, s, 1)
-		if err := s.Check(t.Context()); err != nil {
+		if err := s.Check(); err != nil {
 			t.Errorf("%s: a look before: %v", what, err)
 		}
 		for _, name := range c.gone {
@@ -87,7 +87,7 @@ func TestRemoved(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if err := s.Check(t.Context()); fault.KindOf(err) != fault.IO || !errors.Is(err, errRemoved) || s.broken() != nil {
+		if err := s.Check(); fault.KindOf(err) != fault.IO || !errors.Is(err, errRemoved) || s.broken() != nil {
 			t.Errorf("%s: a look: %v, then %v", what, err, s.broken())
 		}
 		for range 2 {

@@ -93,7 +93,6 @@ type Store struct {
 // is dropped.
 type write struct {
 	do    func(*change) error // nil: nothing
-	looks bool                // whether the files are still there
 	frees bool                // it makes room, and goes on without any
 	fold  bool                // everything so far is to be in the file as well
 	err   error
@@ -332,11 +331,6 @@ func (s *Store) together(all []*write) (done []*write, _ error) {
 			break
 		}
 		switch {
-		case w.looks:
-			if gone := s.log.lost(); gone != nil {
-				w.err = &fault.Error{Op: "look", Subject: s.db.Path(), Kind: fault.IO, Err: gone}
-			}
-			continue
 		case w.do == nil:
 			continue
 		case s.full != nil && !w.frees:
@@ -488,8 +482,13 @@ func (s *Store) Backup(w io.Writer) error {
 	return fault.Wrap("back up", s.db.Path(), notefile.Still(s.db, w))
 }
 
-// Check implements store.Store.
-func (s *Store) Check(ctx context.Context) error { return s.wait(ctx, &write{looks: true}) }
+// Check implements store.Store. Which files the log has does not change.
+func (s *Store) Check() error {
+	if gone := s.log.lost(); gone != nil {
+		return &fault.Error{Op: "look", Subject: s.db.Path(), Kind: fault.IO, Err: gone}
+	}
+	return nil
+}
 
 // NewEpoch implements store.Store.
 func (s *Store) NewEpoch(ctx context.Context) (uint64, error) {

@@ -68,7 +68,7 @@ type Store interface {
 
 	// Check says whether the next process will find what this one has written: IO if its files
 	// were removed, which ends the store's use with the next commit. It changes nothing.
-	Check(ctx context.Context) error
+	Check() error
 
 	// Close waits for what was begun. Nothing may be called after it.
 	Close() error
