@@ -15,7 +15,7 @@ import (
 // Variables as other tools write them, which a node takes as they stand.
 
 // elsewhere is how transfer monitors, shells and batch files write one: #DATE#, $DATE, ${DATE}, %DATE%.
-var elsewhere = regexp.MustCompile(`#(\w+)#|\$\{?([A-Za-z]\w*)\}?|%([A-Za-z]\w*)%`)
+var elsewhere = regexp.MustCompile(`#(\w+)#|\$\{([A-Za-z]\w*)\}|\$([A-Za-z]\w*)|%([A-Za-z]\w*)%`)
 
 // called is what is called otherwise there, in lower case.
 var called = map[string]string{
@@ -99,7 +99,7 @@ func (l *literals) text(v *value, key string, known func(string) bool) {
 		return
 	}
 	for _, found := range elsewhere.FindAllStringSubmatch(v.text, -1) {
-		name := strings.ToLower(found[1] + found[2] + found[3])
+		name := strings.ToLower(strings.Join(found[1:], ""))
 		if !known(name) {
 			name = called[name]
 		}
