@@ -234,7 +234,7 @@ func (a *Acceptor) handRPC(conn net.Conn, h *wire.Hello, s *Session, lift func()
 		return err
 	}
 	lift()
-	c := &RPCConn{Conn: conn, s: s}
+	c := newRPCConn(conn, s)
 	if a.offerRPC(c, s) != nil {
 		c.Close()
 	}

@@ -60,6 +60,8 @@ type Session struct {
 
 	ctx    context.Context // ends with the session
 	cancel context.CancelFunc
+	thrown context.Context // ends with CloseWithError
+	throw  context.CancelFunc
 	wg     sync.WaitGroup // every goroutine of the session
 	rtt    atomic.Int64   // shortest round trip seen, ns
 	late   lateBudget
@@ -129,6 +131,7 @@ func newSession(cfg Config) *Session {
 		changed: make(chan struct{}), incoming: make(chan *Incoming, maxPending),
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.thrown, s.throw = context.WithCancel(context.Background())
 	return s
 }
 
@@ -185,6 +188,15 @@ func (s *Session) Draining() bool {
 // and waits for the session's goroutines.
 func (s *Session) Close() error {
 	s.finish(fault.New("session", fault.Canceled, "closed here"), true)
+	s.wg.Wait()
+	return nil
+}
+
+// CloseWithError is Close with a reason, which is the session's error at both ends. It closes the
+// connections for gRPC that the peer has made, too, which outlive Close until their calls are over.
+func (s *Session) CloseWithError(err error) error {
+	s.finish(err, true)
+	s.throw()
 	s.wg.Wait()
 	return nil
 }
