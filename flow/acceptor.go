@@ -369,9 +369,11 @@ func (a *Acceptor) Close() error {
 	a.closed = true
 	a.cancel()
 	a.mu.Unlock()
-	for _, s := range a.all() {
-		s.finish(fault.New("session", fault.Draining, "the node is closing"), true)
+	var ends sync.WaitGroup
+	for _, s := range a.all() { // at the same time: each may wait for a peer that does not read
+		ends.Go(func() { s.finish(fault.New("session", fault.Draining, "the node is closing"), true) })
 	}
+	ends.Wait()
 	a.wg.Wait()
 	for {
 		select {

@@ -2,8 +2,11 @@ package flow
 
 import (
 	"context"
+	"net"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/pannier/pannier/spec/fault"
 )
@@ -61,4 +64,37 @@ func TestCloseIsNoLoss(t *testing.T) {
 		cancel()
 		wg.Wait()
 	}
+}
+
+// TestCloseOfManyDeaf: however many peers do not read, the acceptor closes in the time that one of them takes.
+func TestCloseOfManyDeaf(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, err := NewAcceptor(Config{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		const peers = 30
+		var conns []net.Conn
+		for range peers {
+			near, far := net.Pipe()
+			conns = append(conns, near)
+			go a.Handle(far)
+			h := rawHello(1)
+			if _, _, err := hello(near, &h); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := a.Accept(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		settle()
+		began := time.Now()
+		a.Close()
+		if took := time.Since(began); took > peers*farewellTime/3 {
+			t.Errorf("it took %v", took)
+		}
+		for _, c := range conns {
+			c.Close()
+		}
+	})
 }
