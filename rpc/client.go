@@ -43,7 +43,8 @@ type ClientConfig struct {
 	Streams Streams
 	// DialOptions are gRPC's; transport credentials and context dialer are
 	// replaced. Interceptors, stats handlers and per-RPC credentials see
-	// ordinary calls.
+	// ordinary calls. Options of grpc.WithDefaultCallOptions count for calls with side
+	// effects too; of a service config's waitForReady only gRPC's own part knows.
 	DialOptions []grpc.DialOption
 }
 

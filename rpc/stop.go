@@ -10,7 +10,8 @@ import (
 
 // Stop ends everything at once: calls, sessions, connections, and waits for what
 // serves them. As with gRPC, the contexts of handlers that run end, and it waits for their
-// return only with the option grpc.WaitForHandlers.
+// return only with the option grpc.WaitForHandlers. It does wait for the sources and sinks of side
+// effects: a Read of a Reader that does not return holds it up, unless the Reader has SetDeadline or Interrupt.
 func (s *Server) Stop() {
 	s.halt()
 	_ = s.acceptor.Close()
