@@ -23,6 +23,7 @@ func deafPeer(t *testing.T, l *flowtest.Link, say ...[]byte) {
 		t.Error(err)
 		return
 	}
+	settle() // the victim has opened its stream
 	p.send(say...)
 	for err == nil {
 		_, err = p.conn.Write(p.seal(wire.AppendPing(nil, 1)))
