@@ -353,9 +353,11 @@ func (a *Acceptor) Close() error {
 	a.closed = true
 	a.cancel()
 	a.mu.Unlock()
-	for _, s := range a.all() {
-		s.finish(fault.New("session", fault.Draining, "the node is closing"), true)
+	var wg sync.WaitGroup
+	for _, s := range a.all() { // at once, as each takes a second where the peer does not read
+		wg.Go(func() { s.finish(fault.New("session", fault.Draining, "the node is closing"), true) })
 	}
+	wg.Wait()
 	a.wg.Wait()
 	for {
 		select {
