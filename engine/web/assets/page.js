@@ -47,6 +47,16 @@ document.addEventListener("htmx:beforeSwap", (event) => {
 });
 document.addEventListener("htmx:sendError", () => at("notice").replaceChildren(told("The node does not answer. When it is back, look what has become of this.")));
 
+// A stream that ends because one leaves the page is none that has broken off, and a page that is
+// come back to is as old as its stream.
+const follow = htmx.createEventSource;
+htmx.createEventSource = (url) => {
+  const stream = follow(url);
+  addEventListener("pagehide", () => stream.close());
+  return stream;
+};
+addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
+
 // Whoever points at a row, is in one with the keyboard or has chosen some finds the rows
 // where they were: others are offered, not put there.
 const busy = (rows) => rows.matches(":hover") || rows.contains(document.activeElement) || rows.querySelector("input:checked");
