@@ -35,7 +35,10 @@ const cause = (xhr) => {
 };
 document.addEventListener("htmx:beforeSwap", (event) => {
   const { detail } = event, { xhr } = detail;
-  if (xhr.status < 400) return;
+  if (xhr.status < 400) {
+    if (detail.target.id === "list") at("notice").replaceChildren(); // it was of another list
+    return;
+  }
   if (xhr.status === 401) { // the session has ended
     event.preventDefault();
     location.reload();
@@ -46,16 +49,6 @@ document.addEventListener("htmx:beforeSwap", (event) => {
   if (!page) detail.serverResponse = told(cause(xhr)).outerHTML; // what was not made for one is text
 });
 document.addEventListener("htmx:sendError", () => at("notice").replaceChildren(told("The node does not answer. When it is back, look what has become of this.")));
-
-// A stream that ends because one leaves the page is none that has broken off, and a page that is
-// come back to is as old as its stream.
-const follow = htmx.createEventSource;
-htmx.createEventSource = (url) => {
-  const stream = follow(url);
-  addEventListener("pagehide", () => stream.close());
-  return stream;
-};
-addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
 
 // Whoever points at a row, is in one with the keyboard or has chosen some finds the rows
 // where they were: others are offered, not put there.
@@ -89,3 +82,11 @@ document.addEventListener("htmx:afterRequest", (event) => {
     count();
   }
 });
+
+// A stream that ends because one leaves the page is none that has broken off, and a page that is
+// come back to is as old as its stream.
+let stream;
+const follow = htmx.createEventSource;
+htmx.createEventSource = (url) => (stream = follow(url));
+addEventListener("pagehide", () => stream?.close());
+addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
