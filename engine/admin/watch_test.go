@@ -11,6 +11,7 @@ import (
 
 	"github.com/pannier/pannier/engine"
 	"github.com/pannier/pannier/engine/access"
+	"github.com/pannier/pannier/engine/admin"
 	"github.com/pannier/pannier/engine/lifecycle"
 	"github.com/pannier/pannier/spec/adminpb"
 	"github.com/pannier/pannier/spec/fault"
@@ -61,14 +62,14 @@ func TestWatchBegins(t *testing.T) {
 		if _, err := s.Header(); err != nil {
 			t.Fatal(err)
 		}
-		r := request(10+i, done)
+		r := request(byte(10+i), done)
 		n.engine.Set(r)
 		if got := next(t, s); got.Id != r.Key.ID.String() {
 			t.Error(got)
 		}
 		cancel()
 		_, err = s.Recv()
-		wantKind(t, err, fault.Canceled)
+		wantKind(t, admin.FromStatus(err), fault.Canceled)
 	}
 }
 
