@@ -125,6 +125,23 @@ const parts = {
       await page.locator("#rows tr", { hasText: "<b>&.csv" }).getByText("Done").waitFor();
       await page.context().close();
     },
+    "all are chosen by finger": async () => {
+      const page = await open(phone);
+      await page.goto(url + "/transfers?partner=nowhere");
+      await live(page);
+      for (const box of await page.locator("input[type=checkbox]:visible").all()) {
+        const { width, height } = await box.boundingBox();
+        must(`a finger hits it: ${width}x${height}`, width >= 24 && height >= 24);
+      }
+      await page.getByText("Choose all", { exact: true }).tap();
+      await page.getByText("5 chosen:").waitFor();
+      await page.getByText("Choose all", { exact: true }).tap();
+      await page.getByText("0 chosen:").waitFor({ state: "attached" });
+      await page.goto(url + "/transfers?q=no+such+name");
+      await live(page);
+      must("there is nothing to choose", !await page.getByText("Choose all", { exact: true }).isVisible());
+      await page.context().close();
+    },
     "several are cancelled at once": async () => {
       const page = await open();
       await page.goto(url + "/transfers?partner=nowhere");
@@ -486,6 +503,8 @@ const parts = {
         must("the list is where it was", await page.locator("#rows input").count() === 50);
         await page.unroute("**/transfers?q=*");
       }
+      await page.goto(url + "/transfers?partner=far");
+      await live(page);
       await page.locator("#rows input").nth(0).check();
       await page.locator("#rows input").nth(1).check();
       for (const [answer, text] of [[(r) => r.fulfill({ status: 503, contentType: "text/plain", body: "not now" }), "not now"], [(r) => r.abort(), "The node does not answer. When it is back, look what has become of this."]]) {
@@ -497,7 +516,7 @@ const parts = {
       await page.getByRole("button", { name: "Pause" }).click();
       await told("2 transfers paused.");
       must("what is said is chosen no more", await page.locator("#rows input:checked").count() === 0);
-      known(before, /Failed to load resource|htmx:sendError/);
+      known(before, /Failed to load resource|htmx:/);
       await page.context().close();
     },
     "a word over all that match": async () => {
