@@ -519,6 +519,19 @@ const parts = {
       known(before, /Failed to load resource|htmx:/);
       await page.context().close();
     },
+    "a page that is left has ended its stream, and one that is come back to is asked for anew": async () => {
+      const page = await open();
+      await page.goto(url);
+      await live(page);
+      const ended = page.waitForEvent("requestfailed", (r) => r.url().includes("/live/"));
+      await page.evaluate(() => dispatchEvent(new PageTransitionEvent("pagehide", { persisted: true })));
+      await ended;
+      const anew = page.waitForEvent("load");
+      await page.evaluate(() => dispatchEvent(new PageTransitionEvent("pageshow", { persisted: true })));
+      await anew;
+      await live(page);
+      await page.context().close();
+    },
     "a word over all that match": async () => {
       const page = await open();
       await page.goto(url + "/transfers?partner=far");
