@@ -26,6 +26,7 @@ type conn struct {
 	read   int               // bytes to ask for at once
 	write  int               // bytes to send at once
 	users  int               // of s.mu: who is given this one
+	noRoom atomic.Bool       // the server has said that there is no room; how much a user may have, it may know from the login
 
 	out  chan outgoing
 	over chan struct{} // closed when it is dead

@@ -1,9 +1,13 @@
 package sftp
 
 import (
+	"os"
 	"testing"
 
+	"golang.org/x/crypto/ssh"
+
 	"github.com/pannier/pannier/flow/flowtest"
+	"github.com/pannier/pannier/flow/flowtest/ftpserver"
 	"github.com/pannier/pannier/flow/flowtest/sshserver"
 	"github.com/pannier/pannier/plugins"
 	"github.com/pannier/pannier/spec/fault"
@@ -56,4 +60,53 @@ func TestRealNoSpace(t *testing.T) {
 		t.Fatal(err)
 	}
 	holds(t, dir, "f", string(b))
+}
+
+// TestRealQuota: of a user who may have no more, a server with quotas of its own says so; it is no space, which is tried
+// again, and the advice says what to change. Nothing gets the name or is left, an older file of the name stays as it is, and once
+// the user may have more, what is kept is gone on with, by the same session.
+func TestRealQuota(t *testing.T) {
+	f := ftpserver.Start(t, "proftpd", ftpserver.SFTP, ftpserver.Quota(1<<20))
+	text, err := os.ReadFile(f.HostKey())
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := ssh.ParsePrivateKey(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := plugins.Endpoint{URL: "sftp://" + f.Address, User: f.User, Password: f.Password, Options: map[string]string{"hostkey": ssh.FingerprintSHA256(key.PublicKey())}}
+	d, older, b := opens(t, e), randomBytes(100<<10), randomBytes(4<<20)
+	if _, err := write(t.Context(), d, "/f", older); err != nil {
+		t.Fatal(err)
+	}
+	_, err = write(t.Context(), d, "/f", b)
+	isKind(t, err, fault.NoSpace, f.Address, "uota", "raise the user's quota there")
+	holds(t, f.Data, "f", string(older))
+	if all, err := os.ReadDir(f.Data); err != nil || len(all) != 1 {
+		t.Errorf("there is %v, %v", all, err)
+	}
+	st, err := d.Write(t.Context(), "/f", plugins.WriteRequest{Size: int64(len(b))})
+	if err == nil {
+		_, err = st.Write(b)
+	}
+	if err == nil {
+		_, err = st.Commit(t.Context())
+	}
+	isKind(t, err, fault.NoSpace, "uota")
+	kept, err := st.Abort(t.Context(), true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Allow(64 << 20)
+	if st, err = d.Write(t.Context(), "/f", plugins.WriteRequest{Size: int64(len(b)), Resume: kept}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err = st.Write(b[st.Offset():]); err == nil {
+		_, err = st.Commit(t.Context())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	holds(t, f.Data, "f", string(b))
 }
