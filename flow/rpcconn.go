@@ -45,6 +45,9 @@ func (s *Session) takeRPC() error {
 
 // admitRPC is takeRPC for those who hold mu.
 func (s *Session) admitRPC() error {
+	if s.leaving {
+		return errLeaving
+	}
 	if s.rpcs >= maxRPC {
 		return fault.New("accept rpc connection", fault.Overloaded, "the session has %d; one carries all calls", s.rpcs)
 	}

@@ -90,11 +90,12 @@ type Session struct {
 	lastPeer  uint32 // highest id the peer has opened
 	ownOpen   int
 	peerOpen  int
-	rpcs      int // acceptor: connections and byte streams for gRPC; at most maxRPC
-	granted   int // granted and not consumed over all streams
-	parting   int // of it: kept for byte streams that are over here
-	draining  bool
-	peerDrain bool
+	rpcs      int           // acceptor: connections and byte streams for gRPC; at most maxRPC
+	granted   int           // granted and not consumed over all streams
+	parting   int           // of it: kept for byte streams that are over here
+	leaving   bool          // the peer is to open nothing new
+	draining  bool          // nor does this end, and the session ends when it is idle; implies leaving
+	peerDrain bool          // the peer has said that it is leaving
 	changed   chan struct{} // closed and replaced when any of this changes
 
 	incoming chan *Incoming // opened by the peer, not yet accepted; capacity maxPending
@@ -180,7 +181,7 @@ func (s *Session) Err() error {
 func (s *Session) Draining() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.draining || s.peerDrain || s.state == over
+	return s.leaving || s.peerDrain || s.state == over
 }
 
 // Close ends the session and every stream on it, tells the peer if it can,
@@ -237,12 +238,12 @@ func (s *Session) attach(conn net.Conn, epoch uint32, peer Peer, node [16]byte, 
 	s.turns.add(s.control)
 	if resumed {
 		s.postResume()
-		if frame, err := s.goAway(); s.draining && err == nil { // the peer may not have heard it
-			s.control.enqueue(frame)
-		}
 		s.log("session resumed", "epoch", epoch)
 	} else {
 		s.log("session made", "address", peer.Address)
+	}
+	if frame, err := s.goAway(); s.leaving && err == nil { // the peer may not have heard it
+		s.control.enqueue(frame)
 	}
 	s.control.start()
 	s.control.ping()
