@@ -91,6 +91,7 @@ type Engine struct {
 	once   sync.Once
 	cause  error // why, once broken is closed
 	calm   calm.Calm
+	gone   atomic.Bool // the store's files were removed
 
 	mu       sync.Mutex // guards what follows; never held over anything that waits
 	book     Book
@@ -156,10 +157,11 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 		e.stop(err)
 		return nil, err
 	}
-	e.work.Add(5)
+	e.work.Add(6)
 	go e.command()
 	go e.tidy(known)
 	go e.retain()
+	go e.mind()
 	go e.attend()
 	go e.sweep(ended)
 	return e, nil
@@ -327,16 +329,21 @@ func (e *Engine) SetBook(b Book) error {
 			return fault.New("set book", fault.Invalid, "partner %q: there is no pool %q", name, p.Pool)
 		}
 	}
-	var moved []string
+	moved := map[string][]string{} // and by which keys they are still where they were
 	e.mu.Lock()
 	for name, p := range b.Partners {
-		if old := e.book.Partners[name]; old != nil && (old.Address != p.Address || !slices.Equal(old.Keys, p.Keys)) {
-			moved = append(moved, name)
+		old := e.book.Partners[name]
+		switch {
+		case old == nil:
+		case old.Address != p.Address:
+			moved[name] = nil
+		case !slices.Equal(old.Keys, p.Keys):
+			moved[name] = p.Keys
 		}
 	}
 	for name := range e.book.Partners {
 		if b.Partners[name] == nil {
-			moved = append(moved, name)
+			moved[name] = nil
 		}
 		if !b.calls(name) { // its requests wait until it is there again
 			l := e.queue.line(name)
@@ -350,8 +357,8 @@ func (e *Engine) SetBook(b Book) error {
 	e.mu.Unlock()
 	e.kick()
 	if e.cfg.Line != nil {
-		for _, name := range moved {
-			e.cfg.Line.Forget(name)
+		for name, keys := range moved {
+			e.cfg.Line.Forget(name, keys...)
 		}
 	}
 	return nil
@@ -571,6 +578,31 @@ func (e *Engine) retain() {
 		}
 	}
 }
+
+// storeLook is how often it is looked whether the store's files are still there.
+const storeLook = time.Minute
+
+// mind looks after the store's files for as long as the engine runs: where nothing is committed, nobody
+// else finds out that they were removed, and that what this process still has of them is the last of it.
+func (e *Engine) mind() {
+	defer e.work.Done()
+	tick := time.NewTicker(storeLook)
+	defer tick.Stop()
+	for {
+		if err := e.cfg.Store.Check(); err != nil && e.Cause() == nil {
+			e.gone.Store(true)
+			e.log.Error("the store's files were removed: what this node remembers ends with the process, and that with the next change; save it with pannier backup while it runs", "error", err)
+		}
+		select {
+		case <-tick.C:
+		case <-e.ctx.Done():
+			return
+		}
+	}
+}
+
+// Gone reports whether the files of the store were removed: the process ends with its next commit.
+func (e *Engine) Gone() bool { return e.gone.Load() }
 
 // about is what every line of the log says of a request.
 func about(r *lifecycle.Record) []any {

@@ -192,6 +192,32 @@ func TestForwardLeft(t *testing.T) {
 	})
 }
 
+// TestForwardBandwidth: the bandwidth of a request is its own, and not that of the one that its task makes.
+func TestForwardBandwidth(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPair(t, func(n *node) {
+			n.rules["on"] = &engine.Rule{Name: "on", Direction: engine.Send, Partners: []string{"*"}, Root: n.root, Quota: sideeffect.NoQuota}
+			n.rules["push"].Sender.Post = tasks(t, task.Table{Task: "transfer", Partner: "b", Rule: "on"})
+		})
+		p.file("a", "x", 1000)
+		a := p.nodes["a"].engine
+		r, _, err := a.Submit(t.Context(), engine.Order{Partner: "b", Rule: "push", Source: path(t, "x"), Target: path(t, "y"), Bandwidth: 5e6})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.end(store.RefOf(&r), lifecycle.Done)
+		n := 0
+		for s, err := range a.Find(t.Context(), store.Query{Rule: "on"}) {
+			if n++; err != nil || s.Spec.Bandwidth != 0 || s.Spec.Follow != r.Key.ID {
+				t.Errorf("%v: bandwidth %d, follows %v", err, s.Spec.Bandwidth, s.Spec.Follow)
+			}
+		}
+		if n != 1 || r.Spec.Bandwidth != 5e6 {
+			t.Errorf("%d requests, and the first has a bandwidth of %d", n, r.Spec.Bandwidth)
+		}
+	})
+}
+
 // TestForwardVersion: what a transfer task has asked for is the file as it was then, also if the
 // request comes to it later; a mode or a link more makes no other file of it.
 func TestForwardVersion(t *testing.T) {

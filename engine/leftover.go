@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"os"
 
 	"github.com/pannier/pannier/engine/lifecycle"
@@ -75,6 +76,27 @@ func (x *run) rewound() error {
 		return nil
 	}
 	return x.do(lifecycle.Rewind{Epoch: x.epoch, Size: x.r.Size})
+}
+
+// disowned takes back, of a sender that is about to fail with err, what the receiver gives up with the
+// request, or has none of: nobody is shown bytes as safe that are gone. What may have its name there is not taken back.
+func (x *run) disowned(err error, k fault.Kind) error {
+	left, peer, r := int64(-1), x.peer, &x.r
+	var ended endedError
+	told := errors.As(err, &ended)
+	if told {
+		left, peer = ended.rank, ended.phase
+	}
+	switch {
+	case r.Side != lifecycle.Sender || r.Spec.Third != "" || peer >= lifecycle.Committed: // or unheard
+		return nil
+	case r.Phase != lifecycle.Moving && !(told && r.Phase == lifecycle.Ended), left < 0 && !forgone(k):
+		return nil
+	}
+	if left = max(left, 0); left >= r.Rank {
+		return nil
+	}
+	return x.do(lifecycle.Rewind{Epoch: x.epoch, Rank: left, Size: r.Size})
 }
 
 // hasName tells whether a receiver in WHOLE has given the file its name, and has not

@@ -22,9 +22,9 @@ type Line interface {
 	// Canceled and Deadline. With an answer, the error is about the effect only.
 	Call(ctx context.Context, partner string, a Ask, effect *sideeffect.Descriptor) (Answer, error)
 
-	// Forget closes the session with the partner, because its address or keys
-	// have changed. Calls that run on it fail.
-	Forget(partner string)
+	// Forget closes the session with the partner, because its address or keys have changed,
+	// unless its other end has proved one of these keys. Calls that run on it fail.
+	Forget(partner string, but ...string)
 }
 
 // Ask is a call of the requester. lifecycle.Mismatch as Move

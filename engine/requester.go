@@ -117,6 +117,9 @@ func (x *run) fail(err error) error {
 			return err
 		}
 	}
+	if err := x.disowned(err, f.Kind); err != nil {
+		return err
+	}
 	x.log.Warn("failed", "phase", x.r.Phase.Name(x.r.Side), "kind", f.Kind.String(), "at", f.Side.String(), "error", f.Cause)
 	return x.do(lifecycle.Fail{Epoch: x.epoch, Failure: f})
 }
@@ -232,7 +235,7 @@ func (x *run) hear(a Answer) error {
 		if err := x.overtaken(&a); err != nil {
 			return err
 		}
-		return endedError{fault.FromPeer(op, a.Failure.Kind, a.Failure.Cause), a.Phase}
+		return endedError{fault.FromPeer(op, a.Failure.Kind, a.Failure.Cause), a.Phase, max(a.Rank, 0)}
 	case Paused:
 		if a.Wait <= 0 {
 			a.Wait = askAgain
@@ -270,6 +273,7 @@ func (x *run) overtaken(a *Answer) error {
 type endedError struct {
 	why   *fault.Error
 	phase lifecycle.Phase // how far that end has come
+	rank  int64           // how many bytes that end still has; -1: it has not said
 }
 
 func (e endedError) Error() string { return e.why.Error() }

@@ -294,7 +294,7 @@ func (x *run) dismiss(r *lifecycle.Record, a Ask) (Answer, error) {
 		err = x.do(lifecycle.Claim{Epoch: x.epoch, Call: a.Call})
 	}
 	if err == nil {
-		err = x.fail(endedError{fault.FromPeer("carry out the request", a.Why.Kind, a.Why.Cause), a.Call.Phase})
+		err = x.fail(endedError{fault.FromPeer("carry out the request", a.Why.Kind, a.Why.Cause), a.Call.Phase, -1})
 	}
 	if err == nil && x.r.State == lifecycle.Running {
 		err = x.steps()

@@ -33,11 +33,12 @@ type Acceptor struct {
 	ctx      context.Context // ends when the acceptor closes
 	cancel   context.CancelFunc
 
-	mu     sync.Mutex
-	byID   map[ID]*Session
-	shares map[string]int // how many of them a peer has, by shareOf
-	closed bool
-	wg     sync.WaitGroup // keepalive of sessions, handshakes
+	mu      sync.Mutex
+	byID    map[ID]*Session
+	shares  map[string]int // how many of them a peer has, by shareOf
+	leaving bool           // GoAway was
+	closed  bool
+	wg      sync.WaitGroup // keepalive of sessions, handshakes
 }
 
 type handed struct {
@@ -172,6 +173,8 @@ func (a *Acceptor) enroll(s *Session) error {
 	switch {
 	case a.closed:
 		return errAcceptorClosed
+	case a.leaving:
+		return errLeaving
 	case len(a.sessions) >= maxQueuedConns:
 		return fault.New(op, fault.Overloaded, "%d new sessions wait", len(a.sessions))
 	case len(a.byID) >= maxSessions:
@@ -231,7 +234,7 @@ func (a *Acceptor) handRPC(conn net.Conn, h *wire.Hello, s *Session, lift func()
 		return err
 	}
 	lift()
-	c := &RPCConn{Conn: conn, s: s}
+	c := newRPCConn(conn, s)
 	if a.offerRPC(c, s) != nil {
 		c.Close()
 	}
@@ -314,6 +317,19 @@ func (a *Acceptor) AcceptRPC(ctx context.Context) (net.Conn, *Session, error) {
 }
 
 var errAcceptorClosed = fault.New("accept", fault.Draining, "the acceptor is closed")
+
+var errLeaving = fault.New("accept", fault.Draining, "this node is going away")
+
+// GoAway refuses new sessions and asks every peer to open nothing new on those there are;
+// this end may go on opening streams.
+func (a *Acceptor) GoAway() {
+	a.mu.Lock()
+	a.leaving = true
+	a.mu.Unlock()
+	for _, s := range a.all() {
+		s.GoAway()
+	}
+}
 
 // Drain asks every peer to open nothing new and waits until no session has
 // streams left, or ctx is done.

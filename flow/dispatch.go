@@ -30,7 +30,7 @@ func (l *lane) dispatch(h wire.Header) error {
 	if l.purpose != wire.Control && h.Type != wire.TypeClose {
 		return broken("read", "%v on a bulk lane", h.Type)
 	}
-	if l.s.leaving.Load() && h.Type != wire.TypeClose {
+	if l.s.telling.Load() && h.Type != wire.TypeClose {
 		return nil
 	}
 	if h.Stream == 0 {
@@ -185,7 +185,7 @@ func (l *lane) lookup(id uint32) (st stream, known bool, err error) {
 // sinkOf finds the stream a block is for; nil if the stream is over.
 func (l *lane) sinkOf(h wire.BlockHead) (*BlockStream, error) {
 	s := l.s
-	if s.leaving.Load() {
+	if s.telling.Load() {
 		return nil, nil
 	}
 	st, known, err := l.lookup(h.Stream)
@@ -205,7 +205,7 @@ func (l *lane) sinkOf(h wire.BlockHead) (*BlockStream, error) {
 
 func (l *lane) bytesOf(h wire.DataHead) (*ByteStream, error) {
 	s := l.s
-	if s.leaving.Load() {
+	if s.telling.Load() {
 		return nil, nil
 	}
 	st, known, err := l.lookup(h.Stream)

@@ -79,18 +79,31 @@ func (s *Session) goAway() ([]byte, error) {
 	return wire.AppendControl(nil, wire.TypeGoAway, 0, &wire.GoAway{Last: s.lastPeer, Kind: uint16(fault.Draining)})
 }
 
+// GoAway asks the peer to open nothing new, and refuses what it opens all the same. This end may go on
+// opening streams, as for calls that run; Drain ends that too.
+func (s *Session) GoAway() { _ = s.leave(false) }
+
+// leave is GoAway; direct says that it may wait for the connection.
+func (s *Session) leave(direct bool) error {
+	s.mu.Lock()
+	s.leaving = true
+	frame, err := s.goAway()
+	s.broadcast()
+	s.mu.Unlock()
+	if err == nil {
+		s.post(frame, direct)
+	}
+	return err
+}
+
 // Drain asks the peer to open nothing new, opens nothing new itself, waits
 // until the streams there are have ended, and closes the session. If ctx ends
 // first the session is closed with streams on it and Drain returns an error.
 func (s *Session) Drain(ctx context.Context) error {
 	s.mu.Lock()
 	s.draining = true
-	frame, err := s.goAway()
-	s.broadcast()
 	s.mu.Unlock()
-	if err == nil {
-		s.post(frame, true)
-	}
+	err := s.leave(true)
 	s.mu.Lock()
 	for len(s.streams) > 0 && s.state != over && err == nil {
 		err = s.wait(ctx)

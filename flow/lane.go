@@ -351,7 +351,7 @@ func (l *lane) run() {
 	if l.timer != nil {
 		l.timer.Stop()
 	}
-	if err == errEpochOver && l.s.leaving.Load() {
+	if err == errEpochOver && l.s.telling.Load() {
 		_, _ = io.Copy(io.Discard, l.in)
 	}
 	close(l.ended)

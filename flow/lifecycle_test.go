@@ -78,21 +78,25 @@ func TestDrainGivesUp(t *testing.T) {
 
 // TestGoAwayRace: OPENs that cross a GOAWAY are refused as Draining.
 func TestGoAwayRace(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		near, far, _, stop := emulated(t, flowtest.LinkConfig{RTT: 100 * time.Millisecond}, Config{})
-		defer stop()
-		a, b := bytePair(t, near, far, wire.ClassRelay) // keeps the session
-		go far.Drain(t.Context())
-		time.Sleep(10 * time.Millisecond)
-		_, err := near.OpenBytes(t.Context(), Open{Kind: "x"})
-		var e *fault.Error
-		if !errors.As(err, &e) || e.Kind != fault.Draining || e.Side != fault.Peer {
-			t.Error(err)
-		}
-		a.Close()
-		b.Close()
-		settle()
-	})
+	for name, leave := range map[string]func(*Session){"GoAway": (*Session).GoAway, "Drain": func(s *Session) { _ = s.Drain(context.Background()) }} {
+		synctest.Test(t, func(t *testing.T) {
+			near, far, _, stop := emulated(t, flowtest.LinkConfig{RTT: 100 * time.Millisecond}, Config{})
+			defer stop()
+			a, b := bytePair(t, near, far, wire.ClassRelay) // keeps the session
+			go leave(far)
+			time.Sleep(10 * time.Millisecond)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			_, err := near.OpenBytes(ctx, Open{Kind: "x"})
+			var e *fault.Error
+			if !errors.As(err, &e) || e.Kind != fault.Draining || e.Side != fault.Peer {
+				t.Errorf("%s: %v", name, err)
+			}
+			a.Close()
+			b.Close()
+			settle()
+		})
+	}
 }
 
 // TestBudgetOfResumedSink: what a sink grants is counted from where it starts.
@@ -184,5 +188,68 @@ func TestDrainBetweenConnections(t *testing.T) {
 		}
 		cancel()
 		wg.Wait()
+	})
+}
+
+// TestGoAway: the peer opens nothing new, also when it has lost its connections meanwhile, and this end does, until it drains.
+func TestGoAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far, l, stop := emulated(t, flowtest.LinkConfig{RTT: 10 * time.Millisecond}, Config{})
+		defer stop()
+		bytePairOf(t, near, far, Open{Class: wire.ClassRelay, Resume: true}) // keeps the session
+		l.Refuse(true)
+		l.Cut()
+		settle()
+		far.GoAway()
+		l.Refuse(false)
+		for range 2 {
+			time.Sleep(10 * time.Second)
+			if _, err := near.OpenBytes(t.Context(), Open{Kind: "x"}); !errors.Is(err, fault.Draining) {
+				t.Errorf("a stream of the peer's: %v", err)
+			}
+			if !near.Draining() || !far.Draining() {
+				t.Errorf("draining: %v at the peer, %v here", near.Draining(), far.Draining())
+			}
+			a, b := bytePairOf(t, far, near, Open{Kind: "x"})
+			a.Close()
+			b.Close()
+			l.Cut()
+		}
+		time.Sleep(10 * time.Second)
+		if near.Err() != nil || far.Err() != nil {
+			t.Fatalf("the session ended with %v, %v", near.Err(), far.Err())
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		_ = far.Drain(ctx)
+		if _, err := far.OpenBytes(t.Context(), Open{Kind: "x"}); !errors.Is(err, fault.Draining) {
+			t.Errorf("a stream after Drain: %v", err)
+		}
+	})
+}
+
+// TestAcceptorGoesAway: sessions that are there go on, and no new one is made.
+func TestAcceptorGoesAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far, l, stop := emulated(t, flowtest.LinkConfig{}, Config{})
+		defer stop()
+		far.home.GoAway()
+		settle()
+		if !near.Draining() || near.Err() != nil {
+			t.Errorf("draining: %v; %v", near.Draining(), near.Err())
+		}
+		if s, err := Connect(t.Context(), l, Config{}); !errors.Is(err, fault.Draining) {
+			if err == nil {
+				s.Close()
+			}
+			t.Errorf("a new session: %v", err)
+		}
+		if c, err := near.OpenRPC(t.Context()); !errors.Is(err, fault.Draining) {
+			if err == nil {
+				c.Close()
+			}
+			t.Errorf("a connection for gRPC: %v", err)
+		}
+		bytePairOf(t, far, near, Open{Kind: "x"})
 	})
 }

@@ -332,7 +332,7 @@ func (s *Session) opened(l *lane, id uint32, body []byte) error {
 // queueIncoming puts a new stream where somebody will find it. Session.mu is held.
 func (s *Session) queueIncoming(in *Incoming) error {
 	switch {
-	case s.draining:
+	case s.leaving:
 		return fault.New("accept stream", fault.Draining, "the node takes no new streams")
 	case s.peerOpen >= s.cfg.MaxStreams:
 		return fault.New("accept stream", fault.Overloaded, "%d streams are open", s.peerOpen)

@@ -1,6 +1,7 @@
 package flow
 
 import (
+	"context"
 	"net"
 	"sync"
 
@@ -18,11 +19,20 @@ type RPCConn struct {
 	net.Conn
 	s    *Session
 	once sync.Once
+	kept func() bool // called when the session need not close it any more
+}
+
+// newRPCConn is a connection that has a place of the session's.
+func newRPCConn(conn net.Conn, s *Session) *RPCConn {
+	return &RPCConn{Conn: conn, s: s, kept: context.AfterFunc(s.thrown, func() { conn.Close() })}
 }
 
 // Close closes the connection.
 func (c *RPCConn) Close() error {
-	c.once.Do(func() { c.s.leaveRPC() })
+	c.once.Do(func() {
+		c.kept()
+		c.s.leaveRPC()
+	})
 	return c.Conn.Close()
 }
 
@@ -35,6 +45,9 @@ func (s *Session) takeRPC() error {
 
 // admitRPC is takeRPC for those who hold mu.
 func (s *Session) admitRPC() error {
+	if s.leaving {
+		return errLeaving
+	}
 	if s.rpcs >= maxRPC {
 		return fault.New("accept rpc connection", fault.Overloaded, "the session has %d; one carries all calls", s.rpcs)
 	}

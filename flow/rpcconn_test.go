@@ -1,7 +1,9 @@
 package flow
 
 import (
+	"errors"
 	"net"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -110,5 +112,45 @@ func TestRPCConnsOfASession(t *testing.T) {
 	}
 	if _, err := near.OpenRPC(t.Context()); fault.KindOf(err) != fault.Overloaded {
 		t.Errorf("one more after one had been closed: %v", err)
+	}
+}
+
+// TestCloseWithError: both ends have the reason, and the connections for gRPC end, which they do not
+// with a session that is closed without one.
+func TestCloseWithError(t *testing.T) {
+	for _, reason := range []*fault.Error{nil, fault.Concluded("session", fault.Unauthenticated, "somebody else's now")} {
+		near, far, a, _ := pair(t, Config{}, false)
+		c, err := near.OpenRPC(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		theirs, _, err := a.AcceptRPC(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if reason == nil {
+			far.Close()
+			if _, err := theirs.Write([]byte("x")); err != nil {
+				t.Errorf("after Close: %v", err)
+			}
+			if _, err := c.Read(make([]byte, 1)); err != nil {
+				t.Errorf("after Close: %v", err)
+			}
+			theirs.Close()
+			continue
+		}
+		far.CloseWithError(reason)
+		<-near.Done()
+		var e *fault.Error
+		if err := near.Err(); !errors.As(err, &e) || e.Kind != reason.Kind || e.Side != fault.Peer || !strings.Contains(err.Error(), "somebody else's now") {
+			t.Errorf("the peer has %v", near.Err())
+		}
+		if err := far.Err(); !errors.As(err, &e) || e.Kind != reason.Kind || e.Side != fault.Inferred {
+			t.Errorf("this end has %v", err)
+		}
+		if _, err := c.Read(make([]byte, 1)); err == nil {
+			t.Error("the connection goes on")
+		}
+		theirs.Close()
 	}
 }

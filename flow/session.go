@@ -60,13 +60,15 @@ type Session struct {
 
 	ctx    context.Context // ends with the session
 	cancel context.CancelFunc
+	thrown context.Context // ends with CloseWithError
+	throw  context.CancelFunc
 	wg     sync.WaitGroup // every goroutine of the session
 	rtt    atomic.Int64   // shortest round trip seen, ns
 	late   lateBudget
 	calm   governor
 	stats  counters
 
-	leaving atomic.Bool                 // finish tells the peer: what comes now is read and dropped
+	telling atomic.Bool                 // finish tells the peer: what comes now is read and dropped
 	closed  atomic.Pointer[fault.Error] // the peer's CLOSE, whichever lane it has come on
 
 	mu       sync.Mutex
@@ -91,11 +93,12 @@ type Session struct {
 	lastPeer  uint32 // highest id the peer has opened
 	ownOpen   int
 	peerOpen  int
-	rpcs      int // acceptor: connections and byte streams for gRPC; at most maxRPC
-	granted   int // granted and not consumed over all streams
-	parting   int // of it: kept for byte streams that are over here
-	draining  bool
-	peerDrain bool
+	rpcs      int           // acceptor: connections and byte streams for gRPC; at most maxRPC
+	granted   int           // granted and not consumed over all streams
+	parting   int           // of it: kept for byte streams that are over here
+	leaving   bool          // the peer is to open nothing new
+	draining  bool          // nor does this end, and the session ends when it is idle; implies leaving
+	peerDrain bool          // the peer has said that it is leaving
 	changed   chan struct{} // closed and replaced when any of this changes
 
 	incoming chan *Incoming // opened by the peer, not yet accepted; capacity maxPending
@@ -131,6 +134,7 @@ func newSession(cfg Config) *Session {
 		changed: make(chan struct{}), incoming: make(chan *Incoming, maxPending),
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.thrown, s.throw = context.WithCancel(context.Background())
 	return s
 }
 
@@ -180,13 +184,22 @@ func (s *Session) Err() error {
 func (s *Session) Draining() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.draining || s.peerDrain || s.state == over
+	return s.leaving || s.peerDrain || s.state == over
 }
 
 // Close ends the session and every stream on it, tells the peer if it can,
 // and waits for the session's goroutines.
 func (s *Session) Close() error {
 	s.finish(fault.New("session", fault.Canceled, "closed here"), true)
+	s.wg.Wait()
+	return nil
+}
+
+// CloseWithError is Close with a reason, which is the session's error at both ends. It closes the
+// connections for gRPC that the peer has made, too, which outlive Close until their calls are over.
+func (s *Session) CloseWithError(err error) error {
+	s.finish(err, true)
+	s.throw()
 	s.wg.Wait()
 	return nil
 }
@@ -228,12 +241,12 @@ func (s *Session) attach(conn net.Conn, epoch uint32, peer Peer, node [16]byte, 
 	s.turns.add(s.control)
 	if resumed {
 		s.postResume()
-		if frame, err := s.goAway(); s.draining && err == nil { // the peer may not have heard it
-			s.control.enqueue(frame)
-		}
 		s.log("session resumed", "epoch", epoch)
 	} else {
 		s.log("session made", "address", peer.Address)
+	}
+	if frame, err := s.goAway(); s.leaving && err == nil { // the peer may not have heard it
+		s.control.enqueue(frame)
 	}
 	s.control.start()
 	s.control.ping()
@@ -424,7 +437,7 @@ func (s *Session) finish(err error, tell bool) {
 	wasUp := s.state == up
 	s.state, s.err = over, sessionError(err)
 	t, lanes := s.turns, slices.Clone(s.lanes)
-	s.leaving.Store(tell)
+	s.telling.Store(tell)
 	s.mu.Unlock()
 	if tell && wasUp {
 		var e *fault.Error

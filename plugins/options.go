@@ -72,10 +72,13 @@ func (v *Values) One(name string, of ...string) string {
 }
 
 // Number is a whole number from 1.
-func (v *Values) Number(name string, most int) int {
+func (v *Values) Number(name string, most int) int { return v.Between(name, 1, most) }
+
+// Between is a whole number of those.
+func (v *Values) Between(name string, least, most int) int {
 	n, err := strconv.Atoi(v.Text(name))
-	if err != nil || n < 1 || n > most {
-		v.Fail(v.Bad(name, "it is a number from 1 to %d", most))
+	if err != nil || n < least || n > most {
+		v.Fail(v.Bad(name, "it is a number from %d to %d", least, most))
 	}
 	return n
 }

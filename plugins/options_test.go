@@ -33,6 +33,12 @@ func TestOptions(t *testing.T) {
 			t.Errorf("%s=%s: %v", c.name, c.value, err)
 		}
 	}
+	for text, want := range map[string]bool{"4": false, "5": true, "9": true, "10": false, "": false} {
+		v := plugins.ReadOptions("x", known, map[string]string{"many": text})
+		if v.Between("many", 5, 9); (v.Err() == nil) != want || !want && !strings.Contains(v.Err().Error(), "a number from 5 to 9") {
+			t.Errorf("many=%s: %v", text, v.Err())
+		}
+	}
 	if _, _, _, err := read(map[string]string{"how": "c", "many": "0"}); err == nil || !strings.Contains(err.Error(), "option how") {
 		t.Errorf("not the first: %v", err)
 	}

@@ -281,4 +281,5 @@ func (c *call) close() {
 		}
 	}
 	c.life.stop(nil)
+	c.way.leave()
 }

@@ -126,7 +126,7 @@ func newClientConn(d flow.Dialer, scheme, authority string, cfg ClientConfig) (*
 	cc.closing, cc.close = context.WithCancel(context.Background())
 	session := withFeature(cfg.Flow)
 	streams := orRefusing(cfg.Streams)
-	cc.link = newLink(d, session, func(s *flow.Session) { cc.serve(s, streams) })
+	cc.link = newLink(d, d.Single(), session, func(s *flow.Session) { cc.serve(s, streams) })
 	defaults := []grpc.DialOption{
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: leastPing, Timeout: pingPatience}),
 		grpc.WithStaticStreamWindowSize(messageWindow), grpc.WithStaticConnWindowSize(connWindow),
@@ -134,14 +134,14 @@ func newClientConn(d flow.Dialer, scheme, authority string, cfg ClientConfig) (*
 	}
 	options := append(append(defaults, cfg.DialOptions...),
 		grpc.WithTransportCredentials(passThrough{scheme: scheme}),
-		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return cc.dialGRPC(ctx, cfg.HTTP2) }))
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return cc.dialGRPC(ctx, cfg.HTTP2, true) }))
 	var err error
 	if cc.grpc, err = grpc.NewClient("passthrough:///"+authority, options...); err != nil {
 		cc.close()
 		return nil, fault.New("dial", fault.Invalid, "gRPC options: %v", err)
 	}
 	cc.carry = &carryDialer{cc: cc.grpc}
-	cc.carried = newLink(cc.carry, session, func(s *flow.Session) { cc.serve(s, refusing{}) })
+	cc.carried = newLink(cc.carry, false, session, func(s *flow.Session) { cc.serve(s, refusing{}) })
 	return cc, nil
 }
 
@@ -217,7 +217,7 @@ func (cc *ClientConn) Close() error {
 }
 
 // dialGRPC gives gRPC a connection: one of the session, or the HTTP/2 one.
-func (cc *ClientConn) dialGRPC(ctx context.Context, http2 bool) (net.Conn, error) {
+func (cc *ClientConn) dialGRPC(ctx context.Context, http2, again bool) (net.Conn, error) {
 	if http2 {
 		return cc.dialer.Dial(ctx)
 	}
@@ -230,7 +230,11 @@ func (cc *ClientConn) dialGRPC(ctx context.Context, http2 bool) (net.Conn, error
 	cc.mu.Unlock()
 	switch {
 	case s != nil:
-		return cc.openRPC(ctx, s)
+		opened, err := cc.openRPC(ctx, s)
+		if err != nil && again && s.Draining() { // that was not known when it was chosen
+			return cc.dialGRPC(ctx, http2, false)
+		}
+		return opened, err
 	case conn != nil:
 		return conn, nil
 	}
@@ -279,6 +283,14 @@ func (cc *ClientConn) serve(s *flow.Session, streams Streams) {
 type way struct {
 	session *flow.Session // known to understand effects; nil: it does not
 	carried bool          // session runs over gRPC
+	release func()        // of the session, when the call is over; nil without one
+}
+
+// leave ends the call's use of the session.
+func (w way) leave() {
+	if w.release != nil {
+		w.release()
+	}
 }
 
 // find makes sure that there is a session and that the server understands side
@@ -286,7 +298,7 @@ type way struct {
 func (cc *ClientConn) find(ctx context.Context, stream, wait bool) (way, error) {
 	for pause := firstPause; ; pause = min(2*pause, mostPause) {
 		w, err := cc.findOnce(ctx, stream)
-		if err == nil || !wait || ctx.Err() != nil || fault.KindOf(err) != fault.Lost && fault.KindOf(err) != fault.NotFound {
+		if err == nil || !wait || ctx.Err() != nil || !passes(err) {
 			return w, err
 		}
 		select {
@@ -295,6 +307,15 @@ func (cc *ClientConn) find(ctx context.Context, stream, wait bool) (way, error) 
 			return way{}, cause("connect", ctx)
 		}
 	}
+}
+
+// passes reports whether a server may be reached later.
+func passes(err error) bool {
+	switch fault.KindOf(err) {
+	case fault.Lost, fault.NotFound, fault.Draining:
+		return true
+	}
+	return false
 }
 
 // Pauses between attempts to reach a server, for calls that wait for one.
@@ -308,28 +329,34 @@ func (cc *ClientConn) findOnce(ctx context.Context, stream bool) (way, error) {
 	direct := cc.direct
 	cc.mu.Unlock()
 	if !direct {
-		s, conn, err := cc.link.get(ctx)
+		s, conn, release, err := cc.link.use(ctx)
 		if err != nil {
 			return way{}, err
 		}
 		if conn != nil {
 			conn.Close()
 		}
-		if s != nil && !s.Peer().Has(Feature) {
-			return way{}, nil
+		if s != nil && !stream && s.Peer().Has(Feature) {
+			return way{session: s, release: release}, nil
 		}
-		if s != nil && !stream {
-			return way{session: s}, nil
+		if s != nil {
+			release()
+			if !s.Peer().Has(Feature) {
+				return way{}, nil
+			}
 		}
 	}
-	s, _, err := cc.carried.get(ctx)
+	s, _, release, err := cc.carried.use(ctx)
 	switch {
 	case err != nil && cc.carry.unaware.Load():
 		return way{}, nil
 	case err != nil:
 		return way{}, err
-	case s == nil || !s.Peer().Has(Feature):
+	case s == nil:
+		return way{}, nil
+	case !s.Peer().Has(Feature):
+		release()
 		return way{}, nil
 	}
-	return way{session: s, carried: true}, nil
+	return way{session: s, carried: true, release: release}, nil
 }

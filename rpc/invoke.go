@@ -3,9 +3,11 @@ package rpc
 import (
 	"context"
 	"errors"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
 
 	"github.com/pannier/pannier/sideeffect"
 	"github.com/pannier/pannier/spec/fault"
@@ -31,21 +33,63 @@ func (cc *ClientConn) Invoke(ctx context.Context, method string, args, reply any
 	if p.call == nil {
 		return fromCall(method, cc.grpc.Invoke(ctx, method, args, reply, opts...))
 	}
-	defer cc.calls.remove(p.call)
+	defer func() { cc.calls.remove(p.call) }() // under the id it has then
 	defer p.codec.free()
 	var trailer metadata.MD
-	opts = append(opts, grpc.Trailer(&trailer))
+	var over peer.Peer
+	opts = append(opts, grpc.Trailer(&trailer), grpc.Peer(&over))
 	if p.codec != nil {
 		opts = append(opts, grpc.ForceCodecV2(p.codec))
 	}
-	err = cc.grpc.Invoke(p.ctx, method, args, reply, opts...)
-	return p.call.conclude(method, trailer, p.codec, err)
+	for pause := firstAgain; ; pause *= 2 {
+		over = peer.Peer{}
+		err = cc.grpc.Invoke(p.ctx, method, args, reply, opts...)
+		if err == nil || pause > mostAgain || !p.strayed(&over, err) || !cc.again(ctx, &p, pause) {
+			return p.call.conclude(method, trailer, p.codec, err)
+		}
+	}
+}
+
+// Pauses before a call that has strayed is made again. What it waits for is the word of gRPC
+// at one end that a connection takes no more calls, when that of the session is there, or the other way round.
+const (
+	firstAgain = 5 * time.Millisecond
+	mostAgain  = 640 * time.Millisecond
+)
+
+// strayed reports whether a call went over a connection of another session than its ask names, and was
+// refused for that. Whatever the server has said then, no handler has seen it.
+func (p *prepared) strayed(over *peer.Peer, err error) bool {
+	info, ok := over.AuthInfo.(AuthInfo)
+	return ok && !p.call.way.carried && info.Session != p.call.way.session && fault.KindOf(fromCall("call", err)) == fault.Draining
+}
+
+// again makes a call that has strayed ready once more, as another one of the same effects. False:
+// it cannot be, and is as it was, but for its id.
+func (cc *ClientConn) again(ctx context.Context, p *prepared, pause time.Duration) bool {
+	select {
+	case <-time.After(pause):
+	case <-ctx.Done():
+		return false
+	}
+	c := p.call
+	w, err := cc.find(ctx, false, false)
+	if err != nil || w.session == nil || w.carried {
+		w.leave()
+		return false
+	}
+	cc.calls.remove(c)
+	c.way.leave()
+	c.way, c.id = w, newCallID()
+	p.ask.call, p.ask.session = c.id, w.session.ID()
+	return cc.calls.add(c) == nil && p.bring(ctx) == nil
 }
 
 // prepared is a call that is ready to go. Its call is nil when the server does
 // not understand side effects and all of them are optional.
 type prepared struct {
 	call  *call
+	ask   *ask
 	ctx   context.Context // with the ask
 	codec *inlineCodec    // nil: nothing may ride inside the messages
 }
@@ -100,11 +144,20 @@ func (cc *ClientConn) equip(ctx context.Context, c *call, opts []grpc.CallOption
 	if err != nil {
 		return prepared{}, err
 	}
-	b, err := a.encode()
-	if err != nil {
+	p := prepared{call: c, ask: a, codec: codec}
+	if err := p.bring(ctx); err != nil {
 		return prepared{}, err
 	}
-	return prepared{call: c, codec: codec, ctx: metadata.AppendToOutgoingContext(ctx, MetadataKey, string(b))}, nil
+	return p, nil
+}
+
+// bring makes the context of the gRPC call: the caller's, with the ask.
+func (p *prepared) bring(ctx context.Context) error {
+	b, err := p.ask.encode()
+	if err == nil {
+		p.ctx = metadata.AppendToOutgoingContext(ctx, MetadataKey, string(b))
+	}
+	return err
 }
 
 // wishes sums up what the descriptors insist on.

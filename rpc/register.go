@@ -99,7 +99,7 @@ func (s *Server) begins(ctx context.Context, asks []string, unary bool) (*server
 		}
 	}
 	if !a.carried && a.session != (flow.ID{}) && (session == nil || a.session != session.ID()) {
-		return nil, fault.New(op, fault.Stale, "the call was made on another session; gRPC has repeated it, and its side effects run once")
+		return nil, strayed(ctx)
 	}
 	by := callerOf(ctx, session)
 	if !s.recent.admit(by, a.call, time.Now()) {
@@ -109,4 +109,22 @@ func (s *Server) begins(ctx context.Context, asks []string, unary bool) (*server
 	c := newServerCall(ctx, s, a, session, unary)
 	c.caller = by
 	return c, nil
+}
+
+// What gRPC's clients say with a call that their policy repeats, and heed in the answer.
+const (
+	previousAttempts = "grpc-previous-rpc-attempts"
+	retryPushback    = "grpc-retry-pushback-ms"
+)
+
+// strayed refuses a call that came over another session than the one it was made for. That happens while
+// a server drains, and then nobody has run it: its client may make it anew. Of one that
+// gRPC has repeated, that is not known, and repeating this one as it is would be of no use.
+func strayed(ctx context.Context) error {
+	const op = "accept call"
+	if len(metadata.ValueFromIncomingContext(ctx, previousAttempts)) > 0 {
+		return fault.New(op, fault.Stale, "the call was made on another session; gRPC has repeated it, and its side effects run once")
+	}
+	_ = grpc.SetTrailer(ctx, metadata.Pairs(retryPushback, "-1")) // fails outside of a call only
+	return fault.New(op, fault.Draining, "the call was made for another session than it came over, as while a server goes away; nothing of it has run: make it again")
 }

@@ -23,10 +23,12 @@ func (s *Server) Stop() {
 func (s *Server) GracefulStop() { _ = s.Shutdown(context.Background()) }
 
 // Shutdown takes nothing new, waits for the calls and side effects that run,
-// and stops. If ctx ends first they are cut off, and the error says so; then, as
+// and stops. Clients make their next calls on new sessions, which are for whoever
+// listens at the address then. If ctx ends first they are cut off, and the error says so; then, as
 // after Stop, a handler that does not heed its context may still run.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.halt()
+	s.acceptor.GoAway() // before gRPC's own: who is sent away by that makes a new session
 	drained := make(chan struct{})
 	go func() {
 		defer close(drained)

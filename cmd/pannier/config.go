@@ -36,8 +36,10 @@ func configCheckCommand(path *string) *cobra.Command {
 suggestions, on stderr, and exit code 2. What it names is looked at, too: roots of
 rules, watch folders, plugins and their options, files of credentials, keys, passwords and
 of tasks. What is missing there is a warning, and so is a relay that everyone can use, a
-directory that two folders watch, or a folder that finds what it has sent. No plugin is
-run, no partner called, and the node that runs is not asked.`,
+directory that two folders watch, a folder that finds what it has sent, or a variable
+as another tool writes it, like $DATE. Run as root, it becomes the owner of the state
+directory to see which of the files that user may read. No plugin is run, no partner
+called, and the node that runs is not asked.`,
 		Args: command.Arguments(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return checkConfig(*path, cmd.OutOrStdout(), cmd.ErrOrStderr())
@@ -51,7 +53,8 @@ func checkConfig(path string, out, messages io.Writer) error {
 	if err != nil {
 		return err
 	}
-	for _, text := range append(rootWarnings(cfg), configWarnings(cfg)...) {
+	warnings := append(rootWarnings(cfg), configWarnings(cfg)...) // unreadable gives up being root
+	for _, text := range append(warnings, unreadable(cfg)...) {
 		fmt.Fprintln(messages, "warning: "+text)
 	}
 	bridges, relays, folders := "", "", ""
@@ -117,7 +120,7 @@ func configWarnings(cfg *config.Config) (all []string) {
 			all = append(all, fmt.Sprintf("rule %s: partners is empty, so nobody may use it; name them, or write [\"*\"] for every partner", name))
 		}
 	}
-	return slices.Concat(all, folderWarnings(cfg), scheduleWarnings(cfg), foreign(cfg))
+	return slices.Concat(all, cfg.Literals(), folderWarnings(cfg), scheduleWarnings(cfg), foreign(cfg))
 }
 
 // exposed reports whether an endpoint is reached from other hosts.

@@ -11,8 +11,12 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
+	"github.com/pannier/pannier/cmd/internal/command"
 	"github.com/pannier/pannier/engine"
 	"github.com/pannier/pannier/engine/config"
+	"github.com/pannier/pannier/engine/doctor"
 	"github.com/pannier/pannier/engine/task"
 	"github.com/pannier/pannier/plugins"
 )
@@ -168,4 +172,27 @@ func looked(path string, not fs.FileMode, why string, say func(string, ...any)) 
 	case err == nil && fi.Mode()&not != 0:
 		say("%s: %s %s", path, why, path)
 	}
+}
+
+// unreadable are warnings about files that the node's user may not read, if that is who looks, or root, who is that
+// user from then on. Anybody else cannot tell.
+func unreadable(cfg *config.Config) (warnings []string) {
+	if err := asOwner(cfg.Node.State); err != nil {
+		return []string{"which files the node's user can read is not seen: " + command.Cause(err)}
+	}
+	if owner, _, err := whoOwns(cfg.Node.State); err != nil || owner != os.Geteuid() {
+		return nil
+	}
+	files := doctor.Secrets(cfg)
+	for path, whose := range map[string]string{cfg.HTTP.Certificate: "http", cfg.HTTP.Key: "http", cfg.Push.Secret: "push"} {
+		if path != "" {
+			files[path] = whose
+		}
+	}
+	for _, path := range slices.Sorted(maps.Keys(files)) {
+		if err := unix.Access(path, unix.R_OK); errors.Is(err, fs.ErrPermission) {
+			warnings = append(warnings, fmt.Sprintf("%s: the node's user, whose %s is, cannot read %s: give it to that user (chown), and let it into the directories above", files[path], cfg.Node.State, path))
+		}
+	}
+	return warnings
 }

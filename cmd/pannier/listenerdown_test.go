@@ -27,6 +27,7 @@ func TestReloadOptions(t *testing.T) {
 		c.listens("ftp", address, `"key=/k"`, `partner = "hostb", rule = "out"`):                                       "listener " + address + ": ftp server option key: ",
 		"[[bridge]]\nname = \"box\"\nplugin = \"sftp\"\nendpoint = \"sftp://x\"\noptions = [\"hostkey=SHA256:abc\"]\n": "bridge box: sftp option hostkey: invalid argument: ",
 		"[[bridge]]\nname = \"box\"\nplugin = \"ftp\"\nendpoint = \"ftp://x\"\noptions = [\"pin=abc\"]\n":              "bridge box: ftp option pin: invalid argument: ",
+		"[[bridge]]\nname = \"box\"\nplugin = \"s3\"\nendpoint = \"s3://x/bucket\"\noptions = [\"part-size=4\"]\n":     "bridge box: s3 option part-size: invalid argument: ",
 	} {
 		c.write(bridgeRules+bad, bridgeRules)
 		for range 2 {

@@ -80,6 +80,10 @@ func pathOrName(text string) (string, error) {
 	if !filepath.IsAbs(text) && text != "." && text != ".." && !strings.HasPrefix(text, "./") && !strings.HasPrefix(text, "../") {
 		return text, nil
 	}
+	return wholePath(text)
+}
+
+func wholePath(text string) (string, error) {
 	whole, err := filepath.Abs(text)
 	return whole, fault.Wrap("find path", text, err)
 }
@@ -89,9 +93,9 @@ func pathOrName(text string) (string, error) {
 func choose(ctx context.Context, client *admin.Client, in *adminpb.TestRuleRequest) (*adminpb.RuleTest, error) {
 	given := in.Path
 	if in.Direction == adminpb.Rule_SEND {
-		whole, err := filepath.Abs(given)
+		whole, err := wholePath(given)
 		if err != nil {
-			return nil, fault.Wrap("find path", given, err)
+			return nil, err
 		}
 		in.Path = whole
 	}

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -31,7 +32,7 @@ func asOwner(state string) error {
 		return nil
 	}
 	group := groupOf(uid, gid)
-	return fault.Wrap(op, state, errors.Join(syscall.Setgroups([]int{group}), syscall.Setgid(group), syscall.Setuid(uid)))
+	return fault.Wrap(op, state, errors.Join(syscall.Setgroups(groupsOf(uid, group)), syscall.Setgid(group), syscall.Setuid(uid)))
 }
 
 // mostLinks is how many links a path may go through, as in the kernel.
@@ -88,6 +89,22 @@ func whoOwns(dir string) (uid, gid int, err error) {
 		}
 	}
 	return int(is.Uid), int(is.Gid), nil
+}
+
+// groupsOf are a user's groups, with the one in which they work: a file may be theirs to read by another.
+func groupsOf(uid, group int) []int {
+	all := []int{group}
+	u, err := user.LookupId(strconv.Itoa(uid))
+	if err != nil {
+		return all
+	}
+	names, _ := u.GroupIds()
+	for _, name := range names {
+		if id, err := strconv.Atoi(name); err == nil && !slices.Contains(all, id) {
+			all = append(all, id)
+		}
+	}
+	return all
 }
 
 // groupOf is the group in which a user works: their own. Of a user without a name it is the directory's,

@@ -228,3 +228,55 @@ func TestDoctorAsOwner(t *testing.T) {
 		t.Errorf("doctor says\n%s", out)
 	}
 }
+
+// TestCheckAsOwner: config check, run as root, warns of the files that the node's user cannot read, wherever they are named.
+func TestCheckAsOwner(t *testing.T) {
+	state, config := others(t)
+	dir := filepath.Join(filepath.Dir(state), "secrets")
+	text := "[node]\nname = \"n\"\nstate = \"" + state + "\"\n[push]\nurl = \"https://push.example\"\nsecret = \"file:DIR/push\"\n" + strings.ReplaceAll(folderRule, "%ROOT%", "/usr") + `
+[[bridge]]
+name = "box"
+plugin = "sftp"
+endpoint = "sftp://box.example"
+credentials = "file:DIR/credentials"
+options = ["known-hosts=DIR/known"]
+[[listener]]
+plugin = "ftp"
+listen = "127.0.0.1:2121"
+options = ["cert=DIR/cert", "key=DIR/key"]
+users = [ { name = "acme", password = "file:DIR/acme", partner = "box", rule = "out" } ]
+`
+	files := map[string]string{"push": "push", "credentials": "bridge box", "known": "bridge box", "cert": "listener 127.0.0.1:2121", "key": "listener 127.0.0.1:2121", "acme": "listener 127.0.0.1:2121"}
+	if err := errors.Join(os.Mkdir(dir, 0o755), os.WriteFile(config, []byte(strings.ReplaceAll(text, "DIR", dir)), 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	for name := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	says := func(missing bool) {
+		t.Helper()
+		out, err := exec.CommandContext(t.Context(), "pannier", "config", "check", "--config", config).CombinedOutput()
+		if err != nil || !strings.Contains(string(out), ": node n, ") {
+			t.Errorf("%v: %s", err, out)
+		}
+		for name, whose := range files {
+			said := "warning: " + whose + ": the node's user, whose " + state + " is, cannot read " + filepath.Join(dir, name) + ": "
+			if strings.Contains(string(out), said) != missing {
+				t.Errorf("of %s it says\n%s", name, out)
+			}
+		}
+	}
+	says(true)
+	for name := range files {
+		if err := os.Chown(filepath.Join(dir, name), nobody, nobody); err != nil {
+			t.Fatal(err)
+		}
+	}
+	says(false)
+	if err := os.Chmod(dir, 0o700); err != nil { // root's
+		t.Fatal(err)
+	}
+	says(true)
+}

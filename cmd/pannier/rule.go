@@ -67,9 +67,10 @@ func (c *console) ruleTestCommand() *cobra.Command {
 		Long: `Say which rules a file could be sent by, and what is in the way. With --receive:
 which it could be received by, under that name. Nothing is changed.
 
-PATH is of this host, or a name below the rule's root if it does not begin with
-"/", "./" or "../". The partner may be left out where only one comes into question: the
-rule's, or the node's. Exit code 11: no rule would take it.`,
+PATH is of this host, as with send. With --receive it is as with get: of this host, or
+a name below the rule's root if it does not begin with "/", "./" or "../". The partner
+may be left out where only one comes into question: the rule's, or the node's. Exit
+code 11: no rule would take it.`,
 		Example: `  pannier rule test ./report.pdf hostb
   pannier rule test --receive new.csv hostb:inbox`,
 		Args: func(cmd *cobra.Command, args []string) error {
@@ -80,7 +81,11 @@ rule's, or the node's. Exit code 11: no rule would take it.`,
 			if err != nil {
 				return err
 			}
-			path, err := pathOrName(args[0])
+			read := wholePath
+			if receive {
+				read = pathOrName
+			}
+			path, err := read(args[0])
 			if err != nil {
 				return err
 			}

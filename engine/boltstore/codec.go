@@ -245,12 +245,9 @@ func seal(values ...any) ([]byte, error) {
 // open checks b and decodes it; values that are not there any more stay as they are.
 // What passes the check was written by seal, so the decoder may trust its lengths.
 func open(b []byte, values ...any) error {
-	if len(b) < 4 {
-		return damaged("it is too short")
-	}
-	body, sum := b[:len(b)-4], binary.BigEndian.Uint32(b[len(b)-4:])
-	if crc32.Checksum(body, castagnoli) != sum {
-		return damaged("its check does not match")
+	body, err := checked(b)
+	if err != nil {
+		return err
 	}
 	dec := msgpack.NewDecoder(bytes.NewReader(body))
 	for i, v := range values {
@@ -262,6 +259,45 @@ func open(b []byte, values ...any) error {
 	}
 	return nil
 }
+
+// checked is b without its check, which matches.
+func checked(b []byte) ([]byte, error) {
+	if len(b) < 4 {
+		return nil, damaged("it is too short")
+	}
+	body, sum := b[:len(b)-4], binary.BigEndian.Uint32(b[len(b)-4:])
+	if crc32.Checksum(body, castagnoli) != sum {
+		return nil, damaged("its check does not match")
+	}
+	return body, nil
+}
+
+// stateOf is a record's state, without the rest of it: few may be looked for, of very many that wait.
+func stateOf(b []byte) (s lifecycle.State, err error) {
+	body, err := checked(b)
+	if err != nil {
+		return s, err
+	}
+	dec := msgpack.GetDecoder()
+	defer msgpack.PutDecoder(dec)
+	dec.Reset(bytes.NewReader(body))
+	if _, err = dec.DecodeArrayLen(); err != nil {
+		return s, damaged(err.Error())
+	}
+	for range stateAt {
+		if err = dec.Skip(); err != nil {
+			return s, damaged(err.Error())
+		}
+	}
+	n, err := dec.DecodeUint8()
+	if err != nil {
+		return s, damaged(err.Error())
+	}
+	return lifecycle.State(n), nil
+}
+
+// stateAt is how many fields of row are before its State.
+const stateAt = 4
 
 func damaged(why string) error {
 	return fault.New("read record", fault.Corrupt, "%s: restore the store from a backup", why)

@@ -1,6 +1,7 @@
 package boltstore
 
 import (
+	"encoding/hex"
 	"testing"
 	"time"
 
@@ -103,5 +104,24 @@ func TestRecordFromBefore(t *testing.T) {
 	}
 	if got, err := decodeRecord(b); err != nil || got.Spec.Hops != 0 || got.Delays != 0 || got.Key != r.Key {
 		t.Errorf("%+v, %v", got, err)
+	}
+}
+
+// TestBandwidthAsStored: what a record with a bandwidth has behind it is these bytes, before its check.
+func TestBandwidthAsStored(t *testing.T) {
+	r := lifecycle.Record{Key: lifecycle.Key{Requester: "a", ID: lifecycle.ID{1}}}
+	without, err := encodeRecord(&r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Spec.Bandwidth = 5e6
+	with, err := encodeRecord(&r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const check = 4
+	// third, later and pinned of nothing, and one array of one number
+	if got, want := hex.EncodeToString(with[len(without)-check:len(with)-check]), "93a0c2a0"+"930000a0"+"91a0"+"91ce004c4b40"; got != want {
+		t.Errorf("%s, want %s", got, want)
 	}
 }

@@ -79,10 +79,16 @@ func TestRemoved(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "store")
 		s := must[*Store](t)(Open(Config{Path: path}))
 		told := request(t, s, 1)
+		if err := s.Check(); err != nil {
+			t.Errorf("%s: a look before: %v", what, err)
+		}
 		for _, name := range c.gone {
 			if err := os.Remove(path + name); err != nil {
 				t.Fatal(err)
 			}
+		}
+		if err := s.Check(); fault.KindOf(err) != fault.IO || !errors.Is(err, errRemoved) || s.broken() != nil {
+			t.Errorf("%s: a look: %v, then %v", what, err, s.broken())
 		}
 		for range 2 {
 			if err := finished(t, s, 2); fault.KindOf(err) != fault.IO {

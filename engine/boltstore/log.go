@@ -107,8 +107,8 @@ func (l *wal) append(changes []byte) error {
 	if err := l.sync(f); err != nil {
 		return err
 	}
-	if gone := l.removed(); l.named && gone != nil {
-		return fmt.Errorf("append to log: %s %w while it was open: what it has would be gone with this process", gone.Name(), errRemoved)
+	if err := l.lost(); err != nil {
+		return fmt.Errorf("append to log: %w", err)
 	}
 	l.end += int64(len(b))
 	l.sizes[l.now] = max(l.sizes[l.now], l.end)
@@ -118,6 +118,14 @@ func (l *wal) append(changes []byte) error {
 
 // errRemoved is of a file that nobody finds any more.
 var errRemoved = errors.New("was removed")
+
+// lost is why nobody would find what was written; nil: it is found.
+func (l *wal) lost() error {
+	if gone := l.removed(); l.named && gone != nil {
+		return fmt.Errorf("%s %w while it was open: what it has would be gone with this process", gone.Name(), errRemoved)
+	}
+	return nil
+}
 
 // removed is one of the files, of log and store, that was removed; nil: none was.
 func (l *wal) removed() *os.File {

@@ -269,6 +269,13 @@ func (s *Store) active(q *store.Query, from []byte) (b batch, err error) {
 				return nil
 			}
 			b.looked++
+			if len(q.States) > 0 {
+				if s, err := stateOf(v); err != nil {
+					return err
+				} else if !q.Wants(s) {
+					continue
+				}
+			}
 			r, err := recordAt(k, v)
 			if err != nil {
 				return err

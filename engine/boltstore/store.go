@@ -482,6 +482,14 @@ func (s *Store) Backup(w io.Writer) error {
 	return fault.Wrap("back up", s.db.Path(), notefile.Still(s.db, w))
 }
 
+// Check implements store.Store. Which files the log has does not change.
+func (s *Store) Check() error {
+	if gone := s.log.lost(); gone != nil {
+		return &fault.Error{Op: "look", Subject: s.db.Path(), Kind: fault.IO, Err: gone}
+	}
+	return nil
+}
+
 // NewEpoch implements store.Store.
 func (s *Store) NewEpoch(ctx context.Context) (uint64, error) {
 	var epoch uint64

@@ -87,9 +87,9 @@ func (l *Line) Reach(ctx context.Context, partner string) (time.Duration, error)
 }
 
 // Forget implements engine.Line. The sessions of bridges are the Servers' business.
-func (l *Line) Forget(partner string) {
+func (l *Line) Forget(partner string, but ...string) {
 	if !l.o.Servers.Has(partner) {
-		l.o.Next.Forget(partner)
+		l.o.Next.Forget(partner, but...)
 	}
 }
 

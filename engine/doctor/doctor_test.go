@@ -426,15 +426,21 @@ func TestDaemon(t *testing.T) {
 	w := newWard(t)
 	cfg, err := config.Parse("p.toml", []byte(w.text()))
 	w.must(err)
+	w.must(os.WriteFile(node.StorePath(w.state), nil, 0o600)) // which only the daemon reads
 	for _, tc := range []struct {
 		problems, warnings int64
+		gone               bool
 		want               doctor.Outcome
-	}{{0, 0, doctor.OK}, {0, 1, doctor.Warn}, {1, 0, doctor.Fail}} {
+		says               string
+	}{{0, 0, false, doctor.OK, ""}, {0, 1, false, doctor.Warn, "1 warnings"}, {1, 0, false, doctor.Fail, "1 errors"}, {0, 0, true, doctor.Fail, "removed while the daemon has it"}} {
+		if tc.gone {
+			w.must(os.Remove(node.StorePath(w.state)))
+		}
 		h := patient(cfg)
 		h.Daemon = &doctor.Daemon{PID: os.Getpid(), Key: "sha256:1234", Draining: true, Unwritable: map[string]string{"in": "read-only file system", "out": "read-only file system"}, Hints: map[string]string{"box": "raise it"}, Check: func(context.Context) (int64, int64, error) { return tc.problems, tc.warnings, nil }}
 		var all []doctor.Finding
 		doctor.Look(t.Context(), h, func(f doctor.Finding) { all = append(all, f) })
-		has(t, all, tc.want, "store", "store.db", "")
+		has(t, all, tc.want, "store", "store.db", tc.says)
 		has(t, all, doctor.Fail, "state", "identity.pem", "another key")
 		has(t, all, doctor.Warn, "daemon", "", "draining")
 		has(t, all, doctor.Warn, "limit", "folder box", "raise it")

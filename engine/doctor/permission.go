@@ -19,7 +19,6 @@ import (
 	"github.com/pannier/pannier/engine/backup"
 	"github.com/pannier/pannier/engine/folder"
 	"github.com/pannier/pannier/engine/node"
-	"github.com/pannier/pannier/engine/push"
 	"github.com/pannier/pannier/flow/carrier"
 	"github.com/pannier/pannier/spec/fault"
 	"github.com/pannier/pannier/spec/shellword"
@@ -369,51 +368,4 @@ func takes(ctx context.Context, f *folder.Folder, dir string) (problem, do strin
 		return nil
 	})
 	return problem, do
-}
-
-// secrets are files that the node's user has to read. That one is missing, or has a mode that
-// it must not have, the warnings of the configuration say of most.
-func (e *exam) secrets() {
-	files := map[string]string{}
-	add := func(path, whose string) {
-		if path != "" {
-			files[path] = whose
-		}
-	}
-	for name, b := range e.Config.Bridges {
-		add(b.Credentials, "bridge "+name)
-	}
-	for _, l := range e.Config.Listeners {
-		for _, u := range l.Users {
-			add(u.Keys, "listener "+l.Address)
-			add(u.Password, "listener "+l.Address)
-		}
-	}
-	for name, r := range e.Config.Book.Rules {
-		for _, side := range []engine.Lists{r.Sender, r.Receiver} {
-			for _, step := range slices.Concat(side.Pre, side.Post, side.Error) {
-				for _, path := range slices.Concat(step.Files, step.Secrets) {
-					add(path, "rule "+name)
-				}
-			}
-		}
-	}
-	for _, path := range slices.Sorted(maps.Keys(files)) {
-		f, err := os.Open(path)
-		switch {
-		case errors.Is(err, fs.ErrNotExist): // of the configuration's warnings
-		case err != nil:
-			e.fail(path, "let the node's user read it", "%s cannot use it: %s", files[path], fault.WithoutPath(err))
-		default:
-			_ = f.Close()
-			e.ok(path, "%s can read it", files[path])
-		}
-	}
-	if path := e.Config.Push.Secret; path != "" {
-		if _, err := push.ReadToken(path); err != nil {
-			e.fail(path, "give it the endpoint's token, with mode 0600, for the node's user", "no finished record is pushed: %s", fault.Plain(err))
-			return
-		}
-		e.ok(path, "the push can read it")
-	}
 }

@@ -13,6 +13,12 @@ import (
 // store is what the node remembers: through the daemon that has it, or read as a whole.
 func (e *exam) store() {
 	path := node.StorePath(e.Config.Node.State)
+	_, err := os.Stat(path)
+	absent := errors.Is(err, fs.ErrNotExist)
+	if e.Daemon != nil && absent {
+		e.fail(path, "pannier backup FILE saves it while that process runs; then put it back with pannier restore", "it was removed while the daemon has it: what the node remembers ends with the process, and that with the next change")
+		return
+	}
 	if e.Daemon != nil {
 		problems, warnings, err := e.Daemon.Check(e.ctx)
 		switch {
@@ -27,7 +33,7 @@ func (e *exam) store() {
 		}
 		return
 	}
-	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+	if absent {
 		e.ok(path, "there is none yet: the node makes it when it starts")
 		return
 	}

@@ -106,7 +106,7 @@ func (n *end) Reach(_ context.Context, partner string) (time.Duration, error) {
 	return time.Millisecond, nil
 }
 
-func (n *end) Forget(string) {}
+func (n *end) Forget(string, ...string) {}
 
 // Commission implements engine.Commissioner.
 func (n *end) Commission(ctx context.Context, partner string, c engine.Commission) (engine.Commissioned, error) {

@@ -31,6 +31,7 @@ type newName struct {
 	Request string `json:"request"` // its id
 
 	version sideeffect.Version // zero: there is none yet
+	stays   bool               // it has come to no request, and the name could not be taken away
 }
 
 // Namings are those of a node, in a file.
@@ -41,17 +42,21 @@ type Namings struct {
 	mu   sync.Mutex // of the file, too
 	all  []newName
 	over map[string]bool // by request: in the file though they are over, since it could not be written
+	due  map[string]bool // by request: to be settled, of an earlier life, or since the name could not be taken away
 }
 
 // OpenNamings reads the file; there need not be one.
 func OpenNamings(path string, log *slog.Logger) (*Namings, error) {
-	n := &Namings{path: path, log: log, over: map[string]bool{}}
+	n := &Namings{path: path, log: log, over: map[string]bool{}, due: map[string]bool{}}
 	data, err := statefile.Read(path)
 	if err != nil || data == nil {
 		return n, err
 	}
 	if err := json.Unmarshal(data, &n.all); err != nil {
 		return nil, fault.New("read which uploads were being named", fault.Corrupt, "%s: %v; it can be removed: a file whose upload has come to no request may keep its name then", path, err)
+	}
+	for _, e := range n.all {
+		n.due[e.Request] = true
 	}
 	return n, nil
 }
@@ -64,10 +69,22 @@ func (n *Namings) add(e newName) error {
 	return n.write(append(n.left(), e))
 }
 
+// end is of one that has its request, or its name no more; or of one that stays, which Settle tries again.
+func (n *Namings) end(e newName) {
+	if e.stays {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		n.due[e.Request] = true
+		return
+	}
+	n.drop(e)
+}
+
 // drop forgets one that is over. If that cannot be written down now, the next write does.
 func (n *Namings) drop(e newName) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	delete(n.due, e.Request)
 	n.over[e.Request] = true
 	if err := n.write(n.left()); err != nil {
 		n.log.Warn("an upload that has its request is still noted as one that has none", "name", e.Name, "error", err)
@@ -104,33 +121,42 @@ func (n *Namings) write(now []newName) error {
 	return err
 }
 
-// Settle ends what an earlier life of the node has left: a file whose request was not registered is
-// removed, since nobody was told that it was taken. It is called before a listener serves.
+// Settle ends what an earlier life of the node has left, or this one could not end: a file whose request was not
+// registered is removed, since nobody was told that it was taken. It is called before a listener serves, and now
+// and then for what could not be removed yet.
 func (n *Namings) Settle(ctx context.Context, e Engine, node string) {
 	n.mu.Lock()
-	all := slices.Clone(n.all)
+	all := slices.DeleteFunc(n.left(), func(e newName) bool { return !n.due[e.Request] })
 	n.mu.Unlock()
 	for _, is := range all {
-		id, err := parseID(is.Request)
-		if err == nil {
-			is.version, err = sideeffect.ParseVersion(is.Version)
-		}
-		if err == nil {
-			_, err = e.Get(ctx, store.Ref{Key: lifecycle.Key{Requester: node, ID: id}, Role: lifecycle.Requester})
-		}
-		if fault.KindOf(err) == fault.NotFound {
-			var was bool
-			if was, err = is.remove(); was {
-				n.log.Info("an upload that was cut off before its request is removed: its client has not been told that it was taken", "root", is.Root, "name", is.Name)
-			}
-		}
-		if err != nil {
-			n.log.Warn("a file whose upload has come to no request may keep its name", "root", is.Root, "name", is.Name, "error", err)
-			continue
-		}
-		n.drop(is)
+		n.settle(ctx, is, e, node)
 	}
 }
+
+func (n *Namings) settle(ctx context.Context, is newName, e Engine, node string) {
+	defer naming.lock(is.turn())()
+	id, err := parseID(is.Request)
+	if err == nil {
+		is.version, err = sideeffect.ParseVersion(is.Version)
+	}
+	if err == nil {
+		_, err = e.Get(ctx, store.Ref{Key: lifecycle.Key{Requester: node, ID: id}, Role: lifecycle.Requester})
+	}
+	if fault.KindOf(err) == fault.NotFound {
+		var was bool
+		if was, err = is.remove(); was {
+			n.log.Info("an upload that was cut off before its request is removed: its client has not been told that it was taken", "root", is.Root, "name", is.Name)
+		}
+	}
+	if err != nil {
+		n.log.Warn("a file whose upload has come to no request keeps its name for now: it is tried again in an hour, and at the next start", "root", is.Root, "name", is.Name, "error", err)
+		return
+	}
+	n.drop(is)
+}
+
+// turn is by which one waits that nobody else gives or takes the name.
+func (e newName) turn() string { return e.Root + "\x00" + e.Name }
 
 // parseID reads the id of a request.
 func parseID(text string) (id lifecycle.ID, err error) {

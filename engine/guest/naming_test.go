@@ -139,3 +139,69 @@ func TestNamingsUnwritten(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestNameStays: a file without a request whose name cannot be taken away, neither when its request was refused nor
+// when the node starts, is noted until it can be, and then removed in the same life of the node. What is given its
+// name meanwhile stays.
+func TestNameStays(t *testing.T) {
+	for _, starts := range []bool{false, true} {
+		t.Run(map[bool]string{false: "refused", true: "cut off"}[starts], func(t *testing.T) {
+			d, n := newDesk(t)
+			d.book.Rules["send"].Exists = engine.Refuse
+			notes, dir := filepath.Join(t.TempDir(), "namings.json"), filepath.Join(d.send, "in")
+			n.Namings = openNamings(t, notes)
+			s := d.guest(n, User{Send: "send"})
+			barred := func(is bool) { // what is asked for below a file is an error, and not absent
+				t.Helper()
+				var err error
+				if is {
+					err = errors.Join(os.Rename(dir, dir+"-away"), os.WriteFile(dir, nil, 0o644))
+				} else {
+					err = errors.Join(os.Remove(dir), os.Rename(dir+"-away", dir))
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			d.refuse = fault.New("submit", fault.Draining, "not now")
+			d.submits = func() { barred(true) }
+			if _, err := uploaded(s, "/in/x", []byte("cut off")); fault.KindOf(err) != fault.Draining {
+				t.Fatal(err)
+			}
+			d.refuse = nil
+			if starts {
+				n.Namings = openNamings(t, notes)
+			}
+			settle := func(noted string) {
+				t.Helper()
+				n.Namings.Settle(t.Context(), d, "a")
+				n.Namings.Tidy()
+				if text, err := os.ReadFile(notes); err != nil || !strings.Contains(string(text), noted) {
+					t.Errorf("noted is %s, want %s: %v", text, noted, err)
+				}
+			}
+			settle(`"in/x"`)
+			barred(false)
+			d.submits = func() { // while another is being named
+				settle(`"y"`)
+				if text, err := os.ReadFile(notes); err != nil || strings.Contains(string(text), `"in/x"`) {
+					t.Errorf("noted is %s, %v", text, err)
+				}
+			}
+			if _, err := uploaded(s, "/y", []byte("y")); err != nil {
+				t.Error(err)
+			}
+			if _, err := os.Stat(filepath.Join(d.send, "y")); err != nil {
+				t.Error(err)
+			}
+			if _, err := os.Stat(filepath.Join(dir, "x")); err == nil {
+				t.Error("it keeps the name")
+			}
+			settle("[]")
+			d.submits = nil
+			if _, err := uploaded(s, "/in/x", []byte("again")); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}

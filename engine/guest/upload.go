@@ -149,13 +149,13 @@ func (u *upload) commit(ctx context.Context) (a plugins.Attr, err error) {
 // request gives the file its name and registers the request, for that file and no other that may have
 // the name by then. If that fails, it is none.
 func (u *upload) request(ctx context.Context) (r lifecycle.Record, err error) {
-	defer naming.lock(u.rule.Root + "\x00" + u.path.String())()
-	if err = u.unused(ctx); err == nil {
-		err = u.whole()
-	}
 	var id lifecycle.ID
 	_, _ = rand.Read(id[:])
 	is, over := newName{Root: u.rule.Root, Name: u.path.String(), Request: id.String()}, func() {}
+	defer naming.lock(is.turn())()
+	if err = u.unused(ctx); err == nil {
+		err = u.whole()
+	}
 	if err == nil {
 		over, err = u.publish(&is)
 	}
@@ -174,13 +174,14 @@ func (u *upload) request(ctx context.Context) (r lifecycle.Record, err error) {
 	}
 	if err != nil && u.rule.Exists == engine.Refuse { // it would be in the way of the next one
 		_, gone := is.remove()
+		is.stays = gone != nil
 		err = errors.Join(err, reason(gone))
 	}
 	return r, err
 }
 
 // publish gives the file its name. Where it would be in the way of others, that is written down before;
-// over is called when it has its request, or the name no more.
+// over is called when that has its end.
 func (u *upload) publish(is *newName) (over func(), err error) {
 	over = func() {}
 	s, ok := u.sink.(sideeffect.Namer)
@@ -193,7 +194,7 @@ func (u *upload) publish(is *newName) (over func(), err error) {
 		if u.rule.Exists != engine.Refuse || all == nil {
 			return nil
 		}
-		over = func() { all.drop(*is) }
+		over = func() { all.end(*is) }
 		return all.add(*is)
 	})
 }

@@ -124,7 +124,10 @@ func (l *listeners) leftover(cfg *config.Config) {
 	var sweeping sync.WaitGroup
 	l.node.undone(func() error { cancel(); sweeping.Wait(); return nil })
 	sweeping.Go(func() {
-		for ctx.Err() == nil {
+		for first := true; ctx.Err() == nil; first = false {
+			if !first {
+				l.namings.Settle(ctx, l.node.engine, l.node.fixed.Name) // what could not be at the start, or since
+			}
 			l.remains.Sweep(time.Now())
 			l.namings.Tidy()
 			sleep(ctx, sweepEvery)

@@ -167,6 +167,9 @@ func (n *Node) conditions() []metrics.Condition {
 			if n.engine.Cause() != nil {
 				return errors.New("it has failed, and the process ends: see the log")
 			}
+			if n.engine.Gone() {
+				return errors.New("its files were removed, and the process ends with the next change: see the log")
+			}
 			return n.room.met()
 		}},
 		{Name: "listeners", Met: func() error {

@@ -1,6 +1,7 @@
 package peer
 
 import (
+	"encoding/hex"
 	"math"
 	"strings"
 	"testing"
@@ -289,4 +290,19 @@ func FuzzReply(f *testing.F) {
 			t.Fatal(err)
 		}
 	})
+}
+
+// TestBandwidthOnTheWire: nodes of other versions know a bandwidth by these bytes, and none by there being none.
+func TestBandwidthOnTheWire(t *testing.T) {
+	for want, m := range map[string]proto.Message{
+		"48c096b102":   &peerpb.RequestAsk{Bandwidth: 5e6},
+		"40c096b102":   &peerpb.Answer{Bandwidth: 5e6},
+		"8001c096b102": &peerpb.CommissionAsk{Bandwidth: 5e6},
+		"58c096b102":   &peerpb.CommissionAnswer{Bandwidth: 5e6},
+		"":             &peerpb.RequestAsk{Bandwidth: 0},
+	} {
+		if b, err := proto.Marshal(m); err != nil || hex.EncodeToString(b) != want {
+			t.Errorf("%T is %x, want %s: %v", m, b, want, err)
+		}
+	}
 }

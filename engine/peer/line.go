@@ -118,16 +118,20 @@ func (l *Line) Close() error {
 }
 
 // Forget implements engine.Line. It ends the roads, too, that only streams are left of.
-func (l *Line) Forget(partner string) {
+func (l *Line) Forget(partner string, but ...string) {
+	pins, err := carrier.ParsePins(but...)
+	if err != nil {
+		pins = nil // nobody proves such a key
+	}
 	l.mu.Lock()
 	var all []*road
 	for r := range l.old {
-		if r.partner == partner {
+		if r.partner == partner && !r.leadsTo(pins) {
 			all = append(all, r)
 			delete(l.old, r)
 		}
 	}
-	if r := l.roads[partner]; r != nil {
+	if r := l.roads[partner]; r != nil && !r.leadsTo(pins) {
 		all = append(all, r)
 		delete(l.roads, partner)
 		l.last[partner] = r
@@ -226,14 +230,14 @@ func (l *Line) invoke(ctx context.Context, partner, method string, ask, reply an
 }
 
 // connect makes a connection whose session is there and asks who is at its end.
-func (l *Line) connect(ctx context.Context, partner string) (*rpc.ClientConn, *flow.Session, error) {
-	p, err := l.o.Book(partner)
+func (l *Line) connect(ctx context.Context, r *road) (*rpc.ClientConn, *flow.Session, error) {
+	p, err := l.o.Book(r.partner)
 	if err != nil {
-		return nil, nil, fault.Wrap("reach partner", partner, err)
+		return nil, nil, fault.Wrap("reach partner", r.partner, err)
 	}
-	p.Name = partner
-	d := newDialled(partner, l.o.Streams)
-	cc, err := l.dial(p, d)
+	p.Name = r.partner
+	d := newDialled(r.partner, l.o.Streams)
+	cc, err := l.dial(p, r, d)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -254,7 +258,7 @@ func (l *Line) connect(ctx context.Context, partner string) (*rpc.ClientConn, *f
 }
 
 // dial checks what the book says and makes the connection without using it.
-func (l *Line) dial(p engine.Partner, d *dialled) (*rpc.ClientConn, error) {
+func (l *Line) dial(p engine.Partner, r *road, d *dialled) (*rpc.ClientConn, error) {
 	const op = "reach partner"
 	if p.Address == "" {
 		return nil, fault.New(op, fault.Invalid, "partner %s has no address: it only calls us", fault.Shown(p.Name)).Advise("give it one, or register the request there")
@@ -276,6 +280,8 @@ func (l *Line) dial(p engine.Partner, d *dialled) (*rpc.ClientConn, error) {
 		if cfg.Pins, err = carrier.ParsePins(p.Keys...); err != nil {
 			return nil, fault.Wrap(op, p.Name, err)
 		}
+		r.pins.Store(&cfg.Pins)
+		cfg.Flow.Authorize = r.authorize
 	case a.Scheme == carrier.InMemory:
 		if l.o.Pipe == nil {
 			return nil, fault.New(op, fault.Invalid, "address pipe: leads nowhere in this process")

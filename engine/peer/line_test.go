@@ -16,6 +16,7 @@ import (
 
 	"github.com/pannier/pannier/engine"
 	"github.com/pannier/pannier/engine/lifecycle"
+	"github.com/pannier/pannier/flow"
 	"github.com/pannier/pannier/flow/flowtest"
 	"github.com/pannier/pannier/sideeffect"
 	"github.com/pannier/pannier/spec/fault"
@@ -330,22 +331,29 @@ func TestKeys(t *testing.T) {
 				t.Errorf("%q called", from)
 			}
 		}
-		// The old key goes: new calls of it are refused, on its session too.
+		session, other := sessionOf(p.line), sessionOf(rotated)
+		// The old key goes, and its session with it.
 		b := engine.Book{Partners: map[string]*engine.Partner{"lyon": {Name: "lyon", Keys: []string{next.Key()}}}}
 		if err := p.server.SetBook(b); err != nil {
 			t.Fatal(err)
+		}
+		if said := log.String(); strings.Count(said, "session over") != 1 || !strings.Contains(said, "partner lyon has another key") {
+			t.Errorf("the partner's log has\n%s", said)
+		}
+		select {
+		case <-session.Done():
+			wantKind(t, session.Err(), fault.Unauthenticated)
+		case <-within(t).Done():
+			t.Error("its session stands")
 		}
 		_, err := p.line.Call(within(t), "paris", ask(lifecycle.Prepare), nil)
 		wantKind(t, err, fault.Unauthenticated)
 		_, err = p.line.Reach(within(t), "paris")
 		if f := wantKind(t, err, fault.Unauthenticated); !strings.Contains(f.Error(), "does not let this one in") {
-			t.Errorf("its session stands: %v", err)
-		}
-		if said := log.String(); strings.Count(said, "a call is refused") != 2 || !strings.Contains(said, p.lyon.Key()) || !strings.Contains(said, "add it as key") {
-			t.Errorf("the partner's log has\n%s", said)
-		}
-		if _, err := rotated.Reach(within(t), "paris"); err != nil {
 			t.Error(err)
+		}
+		if _, err := rotated.Reach(within(t), "paris"); err != nil || sessionOf(rotated) != other {
+			t.Errorf("the session of the key that stays: %v, %v", err, other.Err())
 		}
 		if _, err := rotated.Call(within(t), "paris", ask(lifecycle.Prepare), nil); err != nil {
 			t.Error(err)
@@ -422,4 +430,85 @@ func TestOthers(t *testing.T) {
 	if err := <-served; err != nil {
 		t.Error(err)
 	}
+}
+
+// sessionOf is the line's session with paris.
+func sessionOf(l *Line) *flow.Session { return l.stands("paris").session }
+
+// TestForgetButKey: a session whose other end has proved a key that stays goes on, and is of no other key later;
+// one of a key that has gone ends.
+func TestForgetButKey(t *testing.T) {
+	other := identity(t).Key()
+	p := start(t, "tls", func(p *pair) { p.entry.Keys = []string{other, p.paris.Key()} })
+	must(p.line.Reach(within(t), "paris"))
+	r := p.line.stands("paris")
+	p.line.Forget("paris", p.paris.Key())
+	must(p.line.Reach(within(t), "paris"))
+	if now := p.line.stands("paris"); now != r || r.session.Err() != nil {
+		t.Errorf("its key stays, and its session has ended: %v", r.session.Err())
+	}
+	wantKind(t, r.authorize(flow.Peer{Key: other}), fault.Unauthenticated)
+	if err := r.authorize(r.session.Peer()); err != nil {
+		t.Error(err)
+	}
+	p.line.Forget("paris", other)
+	if r.session.Err() == nil {
+		t.Error("its key has gone, and its session goes on")
+	}
+}
+
+// TestNoPartnerAnyMore: what runs on the session of a partner that is taken out of the book ends at
+// both ends, as what may be better later at the caller, and as nobody's failure here; its next calls are refused until it is back.
+func TestNoPartnerAnyMore(t *testing.T) {
+	on(t, func(t *testing.T, scheme string) {
+		p := start(t, scheme)
+		entered, left := make(chan struct{}, 2), make(chan error, 2)
+		p.fake.serve = func(ctx context.Context, _ engine.Ask, e engine.Effect) (engine.Answer, error) {
+			entered <- struct{}{}
+			if e == nil {
+				<-ctx.Done()
+				left <- nil
+				return engine.Answer{}, ctx.Err()
+			}
+			err := e.Run(ctx, &sideeffect.Descriptor{Direction: sideeffect.ClientToServer, Local: sideeffect.Writer(stuck{ctx}), Quota: sideeffect.NoQuota}, sideeffect.AwaitLocal)
+			left <- err
+			return engine.Answer{}, err
+		}
+		ended := make(chan error, 2)
+		go func() {
+			_, err := p.line.Call(within(t), "paris", ask(lifecycle.Prepare), nil)
+			ended <- err
+		}()
+		go func() {
+			_, err := p.line.Call(within(t), "paris", ask(lifecycle.Transfer), &sideeffect.Descriptor{Direction: sideeffect.ClientToServer,
+				Local: sideeffect.Memory(make([]byte, 9<<20)), Quota: sideeffect.NoQuota})
+			ended <- err
+		}()
+		<-entered
+		<-entered
+		if err := p.server.SetBook(engine.Book{}); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if k := fault.KindOf(<-ended); k != fault.Lost && k != fault.Unauthenticated {
+				t.Errorf("the caller has %v", k)
+			}
+			var f *fault.Error
+			if err := <-left; errors.As(err, &f) && f.Kind != fault.Canceled && (f.Kind != fault.Unauthenticated || f.Side == fault.Here) {
+				t.Errorf("this end has %v", err)
+			}
+		}
+		if n := p.server.Sessions(); n != 0 {
+			t.Errorf("%d sessions", n)
+		}
+		p.fake.mu.Lock()
+		p.fake.serve = nil
+		p.fake.mu.Unlock()
+		_, err := p.line.Call(within(t), "paris", ask(lifecycle.Prepare), nil)
+		wantKind(t, err, fault.Unauthenticated)
+		must(0, p.server.SetBook(p.book))
+		if _, err := p.line.Call(within(t), "paris", ask(lifecycle.Prepare), nil); err != nil {
+			t.Error(err)
+		}
+	})
 }

@@ -3,6 +3,7 @@ package peer
 import (
 	"context"
 
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/peer"
 
 	"github.com/pannier/pannier/rpc"
@@ -17,15 +18,20 @@ func (s *Server) refuse(who string, err error) error {
 	return err
 }
 
-// turnedAway tells of a call on a session whose other end is no partner any more: nothing else does, for
-// its connection was let in.
+// turnedAway tells of a call on a connection whose other end is no partner any more: nothing else does, for
+// it was let in.
 func (s *Server) turnedAway(ctx context.Context, err error) {
 	_ = s.refuse("a caller of a session", err)
 	key, from := "", ""
 	if p, ok := peer.FromContext(ctx); ok {
 		from = p.Addr.String()
-		if a, ok := p.AuthInfo.(rpc.AuthInfo); ok && a.Session != nil {
-			key = a.Session.Peer().Key
+		switch a := p.AuthInfo.(type) {
+		case rpc.AuthInfo:
+			if a.Session != nil {
+				key = a.Session.Peer().Key
+			}
+		case credentials.TLSInfo:
+			key = keyOf(a)
 		}
 	}
 	if unlogged, yes := s.calm.Speak(key); yes && s.o.Flow.Logger != nil {

@@ -3,11 +3,13 @@ package peer
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc/connectivity"
 
 	"github.com/pannier/pannier/flow"
+	"github.com/pannier/pannier/flow/carrier"
 	"github.com/pannier/pannier/rpc"
 	"github.com/pannier/pannier/spec/fault"
 )
@@ -28,6 +30,7 @@ type road struct {
 	session *flow.Session
 	err     error
 	closed  sync.Once
+	pins    atomic.Pointer[carrier.Pins] // the keys that its other end may prove; nil: it proves none
 
 	users     int  // guarded by Line.mu: calls on it, and those who wait for it
 	off       bool // guarded by Line.mu: no longer in the map
@@ -49,6 +52,29 @@ func (r *road) done() bool {
 	default:
 		return false
 	}
+}
+
+// leadsTo reports whether the road has been built and its other end has proved one of these keys,
+// which it holds the sessions to from then on that gRPC dials by itself.
+func (r *road) leadsTo(pins carrier.Pins) bool {
+	select {
+	case <-r.built:
+	default:
+		return false
+	}
+	if r.session == nil || !pins.Has(r.session.Peer().Key) {
+		return false
+	}
+	r.pins.Store(&pins)
+	return true
+}
+
+// authorize refuses a key that the road was built with and that has been taken out since.
+func (r *road) authorize(p flow.Peer) error {
+	if pins := r.pins.Load(); pins != nil && p.Key != "" && !pins.Has(p.Key) {
+		return fault.New("reach partner", fault.Unauthenticated, "key %s is partner %s's no more", fault.Shown(p.Key), fault.Shown(r.partner))
+	}
+	return nil
 }
 
 // spared reports whether a session whose gRPC connection is gone takes the next one:
@@ -164,7 +190,7 @@ func (l *Line) build(ctx context.Context, r *road) {
 			last.shut()
 		}
 	}
-	cc, session, err := l.connect(ctx, r.partner)
+	cc, session, err := l.connect(ctx, r)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	r.cc, r.session, r.err = cc, session, err

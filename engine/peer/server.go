@@ -143,9 +143,9 @@ func NewServer(o Options) (*Server, error) {
 	return s, nil
 }
 
-// SetBook replaces the book. Calls that run go on; new ones of a key or partner
-// that is gone are refused, also on sessions that are there, and Streams loses those
-// sessions. Invalid: a key that is none, or of two partners.
+// SetBook replaces the book. The sessions of who is another partner now, or none, end with all
+// that runs on them. Calls that run without a session go on; new ones are refused. Invalid: a
+// key that is none, or of two partners.
 func (s *Server) SetBook(b engine.Book) error {
 	n, err := newBook(b)
 	if err == nil {
@@ -218,11 +218,19 @@ func (s *Server) caller(ctx context.Context) (string, error) {
 			return s.partner(a.Session.Peer())
 		}
 	case credentials.TLSInfo: // a proxy's or tool's HTTP/2, with a partner's key
-		if certs := a.State.PeerCertificates; len(certs) > 0 {
-			return s.owner(carrier.KeyOf(certs[0]))
+		if key := keyOf(a); key != "" {
+			return s.owner(key)
 		}
 	}
 	return "", errNobody()
+}
+
+// keyOf is what the other end of a connection without a session has proved; "": nothing.
+func keyOf(a credentials.TLSInfo) string {
+	if certs := a.State.PeerCertificates; len(certs) > 0 {
+		return carrier.KeyOf(certs[0])
+	}
+	return ""
 }
 
 type callerKey struct{}

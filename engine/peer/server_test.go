@@ -2,6 +2,7 @@ package peer
 
 import (
 	"context"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -15,6 +16,7 @@ import (
 	"github.com/pannier/pannier/engine/lifecycle"
 	"github.com/pannier/pannier/flow"
 	"github.com/pannier/pannier/flow/carrier"
+	"github.com/pannier/pannier/flow/flowtest"
 	"github.com/pannier/pannier/rpc"
 	"github.com/pannier/pannier/sideeffect"
 	"github.com/pannier/pannier/spec/fault"
@@ -71,20 +73,22 @@ func TestEveryMethodNeedsAPartner(t *testing.T) {
 	if len(peerpb.Peer_ServiceDesc.Methods) != 8 || len(peerpb.Peer_ServiceDesc.Streams) != 0 {
 		t.Fatal("the service has other methods than this test knows")
 	}
-	nobody := engine.Book{}
+	nobody := must(newBook(engine.Book{}))
+	forget := func(p *pair) { p.server.book.Store(nobody) } // and nothing has looked at the sessions yet
 	for _, tc := range []struct {
 		what, scheme string
 		http2        bool
 		unproved     func(*pair) // after the connection is there
 	}{
-		{"session of a key that was removed", "tls", false, func(p *pair) { must(0, p.server.SetBook(nobody)) }},
-		{"HTTP/2 with a key that was removed", "tls", true, func(p *pair) { must(0, p.server.SetBook(nobody)) }},
-		{"session of a user that is no partner any more", "unix", false, func(p *pair) { must(0, p.server.SetBook(nobody)) }},
+		{"session of a key that was removed", "tls", false, forget},
+		{"HTTP/2 with a key that was removed", "tls", true, forget},
+		{"session of a user that is no partner any more", "unix", false, forget},
 		{"HTTP/2 of nobody", "unix", true, func(*pair) {}},
-		{"session in memory of nobody", "pipe", false, func(p *pair) { must(0, p.server.SetBook(nobody)) }},
+		{"session in memory of nobody", "pipe", false, forget},
 	} {
 		t.Run(tc.what, func(t *testing.T) {
-			p := start(t, tc.scheme)
+			var log flowtest.Log
+			p := start(t, tc.scheme, func(p *pair) { p.options.Flow.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
 			cc := dialPair(t, p, p.lyon, tc.http2)
 			var before map[string]codes.Code
 			if !tc.http2 || tc.scheme == "tls" {
@@ -101,6 +105,9 @@ func TestEveryMethodNeedsAPartner(t *testing.T) {
 			}
 			if p.fake.count() != 0 {
 				t.Error("it was served")
+			}
+			if said := log.String(); !strings.Contains(said, "a call is refused") || tc.scheme == "tls" && !strings.Contains(said, p.lyon.Key()) {
+				t.Errorf("the log has\n%s", said)
 			}
 		})
 	}

@@ -51,25 +51,25 @@ type accepted struct {
 	streams Streams
 
 	mu sync.Mutex
-	of map[*flow.Session]string // sessions that are not over: whose; "": nobody's
+	of map[*flow.Session]string // sessions that are not over, nor about to be: whose
 }
 
 func (a *accepted) Attach(s *flow.Session) {
-	a.mu.Lock()
-	defer a.mu.Unlock() // review comes before, or sees it
-	a.of[s] = a.now(s)
-	if name := a.of[s]; name != "" {
-		attach(a.streams, name, s)
+	if err := a.enter(s); err != nil { // the book has changed since the handshake
+		_ = s.CloseWithError(err)
 	}
 }
 
-// now is whose a session is; "": nobody's, and Handle refuses its streams.
-func (a *accepted) now(s *flow.Session) string {
+func (a *accepted) enter(s *flow.Session) error {
+	a.mu.Lock()
+	defer a.mu.Unlock() // review comes before, or sees it
 	name, err := a.s.partner(s.Peer())
 	if err != nil {
-		return ""
+		return err
 	}
-	return name
+	a.of[s] = name
+	attach(a.streams, name, s)
+	return nil
 }
 
 func (a *accepted) Over(s *flow.Session) {
@@ -83,6 +83,9 @@ func (a *accepted) Handle(s *flow.Session, in *flow.Incoming) {
 	a.mu.Lock()
 	defer a.mu.Unlock() // review comes before, or its Detach after
 	name, err := a.s.partner(s.Peer())
+	if err == nil && name != a.of[s] {
+		err = errNobody()
+	}
 	if err != nil {
 		in.Refuse(err)
 		return
@@ -90,23 +93,30 @@ func (a *accepted) Handle(s *flow.Session, in *flow.Incoming) {
 	a.streams.Handle(name, s, in)
 }
 
-// review detaches the sessions that are not of who they were, and attaches those that
-// are somebody's now.
+// review ends the sessions that are not of who they were.
 func (a *accepted) review() {
+	var ending sync.WaitGroup
+	for s, was := range a.changed() {
+		why := fault.Concluded("session", fault.Unauthenticated, "partner %s has another key or user now, or is none any more", fault.Shown(was))
+		ending.Go(func() { _ = s.CloseWithError(why) })
+	}
+	ending.Wait()
+}
+
+// changed detaches the sessions that are not of who they were, and says of whom.
+func (a *accepted) changed() map[*flow.Session]string {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	gone := map[*flow.Session]string{}
 	for s, was := range a.of {
-		name := a.now(s)
-		if name == was {
+		if name, err := a.s.partner(s.Peer()); err == nil && name == was {
 			continue
 		}
-		if a.of[s] = name; was != "" {
-			a.streams.Detach(was, s)
-		}
-		if name != "" {
-			attach(a.streams, name, s)
-		}
+		delete(a.of, s)
+		gone[s] = was
+		a.streams.Detach(was, s)
 	}
+	return gone
 }
 
 // dialled implements rpc.Streams for the sessions of one road. What the partner opens

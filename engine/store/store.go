@@ -66,6 +66,10 @@ type Store interface {
 	// its events, and reports whether there was one.
 	Drop(ctx context.Context, ref Ref, before time.Time) (bool, error)
 
+	// Check says whether the next process will find what this one has written: IO if its files
+	// were removed, which ends the store's use with the next commit. It changes nothing.
+	Check() error
+
 	// Close waits for what was begun. Nothing may be called after it.
 	Close() error
 }

@@ -53,24 +53,42 @@ func BenchmarkFXPSmall(b *testing.B) {
 }
 
 // BenchmarkFXPPlugin is the same with the driver in a process of its own, as a node has it.
-func BenchmarkFXPPlugin(b *testing.B) {
+func BenchmarkFXPPlugin(b *testing.B) { plugged(b, 1) }
+
+// BenchmarkFXPQueued is FXPPlugin with the next copies asked for before the last is over. There is one connection to each
+// server, for which they wait in the plugin.
+func BenchmarkFXPQueued(b *testing.B) {
+	for _, many := range []int{1, 2, 3} {
+		b.Run(fmt.Sprintf("%d asked for", many), func(b *testing.B) { plugged(b, many, "connections", "1") })
+	}
+}
+
+func plugged(b *testing.B, many int, options ...string) {
 	pairsOf(b, func(b *testing.B, from, to *ftpserver.Server) {
 		p := host.New(host.Config{Name: "ftp", Path: os.Args[0], Args: []string{"plugin"}})
 		defer func() { _ = p.Close(context.Background()) }()
 		var both [2]plugins.Session
 		for i, f := range []*ftpserver.Server{from, to} {
 			var err error
-			if both[i], err = p.Open(b.Context(), endpoint(f, "fxp", "any", "verify", "size")); err != nil {
+			if both[i], err = p.Open(b.Context(), endpoint(f, append([]string{"fxp", "any", "verify", "size"}, options...)...)); err != nil {
 				b.Fatal(err)
 			}
 			defer both[i].Close()
 		}
+		b.ResetTimer()
 		defer used(b)()
-		for i := 0; b.Loop(); i++ {
-			if _, err := both[0].(plugins.Copier).Copy(b.Context(), "/f", both[1], fmt.Sprintf("/g%d", i%500), plugins.CopyRequest{}); err != nil {
-				b.Fatal(err)
-			}
+		var all sync.WaitGroup
+		for lane := range many {
+			all.Go(func() {
+				for i := lane; i < b.N; i += many {
+					if _, err := both[0].(plugins.Copier).Copy(b.Context(), "/f", both[1], fmt.Sprintf("/g%d", i%500), plugins.CopyRequest{}); err != nil {
+						b.Error(err)
+						return
+					}
+				}
+			})
 		}
+		all.Wait()
 	})
 }
 

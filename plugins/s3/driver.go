@@ -3,12 +3,10 @@ package s3
 import (
 	"context"
 	"crypto/x509"
-	"maps"
 	"net"
 	"net/http"
 	"net/url"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -69,112 +67,114 @@ func badEndpoint(format string, args ...any) *fault.Error {
 	return fault.New("s3 endpoint", fault.Invalid, format, args...)
 }
 
-// configure checks an endpoint without reaching anybody.
-func configure(to plugins.Endpoint) (*config, error) {
-	u, err := url.Parse(to.URL)
+// at checks the URL of an endpoint.
+func at(text string) (*config, *url.URL, error) {
+	u, err := url.Parse(text)
 	if err == nil && u.User != nil {
-		return nil, badEndpoint("the URL has a user; access key and secret key are the user and password of the credentials")
+		return nil, nil, badEndpoint("the URL has a user; access key and secret key are the user and password of the credentials")
 	}
 	if err != nil || u.Hostname() == "" || (u.Scheme != "s3" && u.Scheme != "s3+http") || u.RawQuery != "" || u.Fragment != "" {
-		return nil, badEndpoint("%s is not s3://HOST[:PORT]/BUCKET[/BASE] or s3+http://...", fault.Shown(to.URL))
+		return nil, nil, badEndpoint("%s is not s3://HOST[:PORT]/BUCKET[/BASE] or s3+http://...", fault.Shown(text))
 	}
 	c := &config{secure: u.Scheme == "s3", address: u.Host, where: u.Scheme + "://" + u.Host, copyPart: copyPart}
 	bucket, base, _ := strings.Cut(strings.TrimPrefix(u.Path, "/"), "/")
 	if err := s3utils.CheckValidBucketName(bucket); err != nil {
-		return nil, badEndpoint("%s is no name of a bucket: %s", fault.Shown(strconv.Quote(bucket)), fault.Shown(err.Error()))
+		return nil, nil, badEndpoint("%s is no name of a bucket: %s", fault.Shown(strconv.Quote(bucket)), fault.Shown(err.Error()))
 	}
 	c.bucket = bucket
 	if base = strings.Trim(base, "/"); base != "" {
 		if err := plugins.CheckName("/" + base); err != nil {
-			return nil, fault.Wrap("s3 endpoint", base, err)
+			return nil, nil, fault.Wrap("s3 endpoint", base, err)
 		}
 		c.base = base + "/"
 	}
-	options := (Driver{}).Describe().Options
-	if err := plugins.ReadOptions("s3", options, to.Options).Err(); err != nil {
+	return c, u, nil
+}
+
+// checked is an endpoint as far as its URL and options say, but for the files that those name.
+func checked(text string, given map[string]string) (*config, *plugins.Values, error) {
+	c, u, err := at(text)
+	if err != nil {
+		return nil, nil, err
+	}
+	o := plugins.ReadOptions("s3", (Driver{}).Describe().Options, given)
+	if err := o.Err(); err != nil {
+		return nil, nil, err
+	}
+	c.region = o.Text("region")
+	if amazon := s3utils.GetRegionFromURL(url.URL{Host: u.Host}); amazon != "" && given["region"] == "" {
+		c.region = amazon
+	}
+	if err := contradiction(u, given, o); err != nil {
+		return nil, nil, err
+	}
+	return c, o, c.options(o)
+}
+
+// configure checks an endpoint without reaching anybody.
+func configure(to plugins.Endpoint) (*config, error) {
+	c, o, err := checked(to.URL, to.Options)
+	if err != nil {
 		return nil, err
 	}
-	known := map[string]string{}
-	for _, o := range options {
-		known[o.Name] = o.Default
+	if to.User == "" && (to.Password != "" || to.Secrets["token"] != "") {
+		return nil, badEndpoint("the credentials have a password or a token, and no user: requests would not be signed").Advise("write the access key as user")
 	}
-	maps.Copy(known, to.Options)
-	if err := contradiction(u, to, known); err != nil {
-		return nil, err
-	}
-	if amazon := s3utils.GetRegionFromURL(url.URL{Host: u.Host}); amazon != "" && to.Options["region"] == "" {
-		known["region"] = amazon
-	}
-	return c, c.options(known)
+	return c, c.authorities(o.Text("ca"))
+}
+
+// CheckEndpoint implements plugins.EndpointChecker.
+func (Driver) CheckEndpoint(url string, options map[string]string) error {
+	_, _, err := checked(url, options)
+	return err
 }
 
 // contradiction is what says two things, of which one would not be heeded.
-func contradiction(u *url.URL, to plugins.Endpoint, o map[string]string) error {
+func contradiction(u *url.URL, given map[string]string, o *plugins.Values) error {
 	for _, name := range []string{"ca", "pin"} {
-		if o[name] != "" && u.Scheme != "s3" {
+		if o.Text(name) != "" && u.Scheme != "s3" {
 			return badOption(name, "%s has no TLS, and so no certificate", fault.Shown(u.Scheme+"://")).Advise("write s3:// in the endpoint, or leave the option out")
 		}
 	}
-	if o["path-style"] == "off" && net.ParseIP(u.Hostname()) != nil {
+	if o.Text("path-style") == "off" && net.ParseIP(u.Hostname()) != nil {
 		return badOption("path-style", "off puts the bucket before the host's name, and %s is an address", fault.Shown(u.Hostname())).Advise("write path-style=on")
 	}
-	if amazon := s3utils.GetRegionFromURL(url.URL{Host: u.Host}); amazon != "" && to.Options["region"] != "" && to.Options["region"] != amazon {
+	if amazon := s3utils.GetRegionFromURL(url.URL{Host: u.Host}); amazon != "" && given["region"] != "" && given["region"] != amazon {
 		return badOption("region", "the endpoint's host is of %s", fault.Shown(amazon)).Advise("leave the option out, or name the host of the other region")
-	}
-	if to.User == "" && (to.Password != "" || to.Secrets["token"] != "") {
-		return badEndpoint("the credentials have a password or a token, and no user: requests would not be signed").Advise("write the access key as user")
 	}
 	return nil
 }
 
-func (c *config) options(o map[string]string) error {
-	one := func(name string, of ...string) error {
-		if slices.Contains(of, o[name]) {
-			return nil
-		}
-		return badOption(name, "it is one of %s", fault.Shown(strings.Join(of, ", ")))
+// options checks those, but for the files that they name.
+func (c *config) options(o *plugins.Values) (err error) {
+	style := o.One("path-style", "auto", "on", "off")
+	c.part, c.parallel, c.maxEntries = int64(o.Between("part-size", 5, 64))<<20, o.Number("parallel", 16), o.Number("max-entries", 1e9)
+	c.timeout, c.crc = o.Duration("timeout", time.Millisecond, time.Hour), o.One("checksum", "crc32c", "off") == "crc32c"
+	if c.region == "" || strings.ContainsFunc(c.region, func(r rune) bool { return r <= ' ' || r >= 0x7f || r == '/' }) {
+		o.Fail(o.Bad("region", "it is a name as us-east-1"))
 	}
-	number := func(name string, to *int, least, most int) error {
-		n, err := strconv.Atoi(o[name])
-		if err != nil || n < least || n > most {
-			return badOption(name, "it is a number from %d to %d", least, most)
-		}
-		*to = n
+	if o.Err() != nil {
+		return o.Err()
+	}
+	c.lookup = map[string]minio.BucketLookupType{"auto": minio.BucketLookupAuto, "on": minio.BucketLookupPath, "off": minio.BucketLookupDNS}[style]
+	if pin := o.Text("pin"); pin != "" {
+		c.pins, err = parsePins(pin)
+	}
+	return err
+}
+
+// authorities reads the file of the option ca.
+func (c *config) authorities(file string) error {
+	if file == "" {
 		return nil
 	}
-	var part int
-	for _, err := range []error{
-		one("path-style", "auto", "on", "off"), one("checksum", "crc32c", "off"),
-		number("part-size", &part, 5, 64), number("parallel", &c.parallel, 1, 16), number("max-entries", &c.maxEntries, 1, 1e9),
-	} {
-		if err != nil {
-			return err
-		}
+	pem, err := os.ReadFile(file)
+	if err != nil {
+		return fault.Wrap("s3 option ca", file, err)
 	}
-	d, err := time.ParseDuration(o["timeout"])
-	if err != nil || d < time.Millisecond || d > time.Hour {
-		return badOption("timeout", `it is a time as "30s", at most 1h`)
-	}
-	c.timeout, c.part, c.crc = d, int64(part)<<20, o["checksum"] == "crc32c"
-	c.lookup = map[string]minio.BucketLookupType{"auto": minio.BucketLookupAuto, "on": minio.BucketLookupPath, "off": minio.BucketLookupDNS}[o["path-style"]]
-	c.region = o["region"]
-	if c.region == "" || strings.ContainsFunc(c.region, func(r rune) bool { return r <= ' ' || r >= 0x7f || r == '/' }) {
-		return badOption("region", "it is a name as us-east-1")
-	}
-	if o["pin"] != "" {
-		if c.pins, err = parsePins(o["pin"]); err != nil {
-			return err
-		}
-	}
-	if file := o["ca"]; file != "" {
-		pem, err := os.ReadFile(file)
-		if err != nil {
-			return fault.Wrap("s3 option ca", file, err)
-		}
-		c.roots = x509.NewCertPool()
-		if !c.roots.AppendCertsFromPEM(pem) {
-			return badOption("ca", "%s has no certificate in PEM", fault.Shown(file))
-		}
+	c.roots = x509.NewCertPool()
+	if !c.roots.AppendCertsFromPEM(pem) {
+		return badOption("ca", "%s has no certificate in PEM", fault.Shown(file))
 	}
 	return nil
 }

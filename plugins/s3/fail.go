@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -44,8 +45,24 @@ var codes = map[string]fault.Kind{
 	"InvalidObjectState": fault.Refused,
 }
 
+// quotas are what servers say of a bucket that may have no more, beside a code of another kind: Garage AccessDenied,
+// Ozone InternalError.
+var quotas = []string{"quota", "storage cap"}
+
 // kindOf is what sort of failure an error of a server is.
 func kindOf(r minio.ErrorResponse) fault.Kind {
+	kind := coded(r)
+	if kind == fault.Permission || kind == fault.IO {
+		said := strings.ToLower(r.Message)
+		if slices.ContainsFunc(quotas, func(q string) bool { return strings.Contains(said, q) }) {
+			return fault.NoSpace
+		}
+	}
+	return kind
+}
+
+// coded is kindOf by the code, or the status.
+func coded(r minio.ErrorResponse) fault.Kind {
 	if k, ok := codes[r.Code]; ok {
 		return k
 	}

@@ -1,10 +1,15 @@
 package s3
 
 import (
+	"bytes"
+	"io"
 	"io/fs"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/pannier/pannier/flow/flowtest/s3server"
@@ -58,6 +63,82 @@ func TestNoSpace(t *testing.T) {
 			holds(t, f, "f", b)
 			left(t, f)
 		})
+	}
+}
+
+// TestQuota: of a bucket that may have no more, servers say so in codes of their own, or with a code of another kind and words;
+// it is no space, which is tried again, whichever request they refuse. It is not asked for twice, nothing gets the name or
+// is left, and what is kept is gone on with once the bucket may have more.
+func TestQuota(t *testing.T) {
+	const mib = 1 << 20
+	for _, c := range []struct {
+		status        int
+		code, message string
+	}{
+		{403, "QuotaExceeded", "Your request was denied due to quota exceeded."}, // versitygw, Ceph
+		{400, "XMinioAdminBucketQuotaExceeded", "Bucket quota exceeded"},
+		{403, "AccessDenied", "Forbidden: Bucket size quota is reached, maximum total size of objects for this bucket: 1048576"}, // Garage
+		{403, "AccessDenied", "Storage cap exceeded."},
+		{500, "InternalError", "QUOTA_EXCEEDED The disk space quota is exceeded"}, // Ozone
+	} {
+		for _, op := range []string{"PutObject", "CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload"} {
+			t.Run(c.code+" "+op, func(t *testing.T) {
+				f, full := newFake(t), atomic.Bool{}
+				s := opens(t, f.endpoint("part-size", "5", "parallel", "1"))
+				size := 11 * mib
+				if op == "PutObject" {
+					size = mib
+				}
+				older, b := randomBytes(1000), randomBytes(size)
+				if _, err := write(t.Context(), s, "/f", int64(len(older)), older); err != nil {
+					t.Fatal(err)
+				}
+				full.Store(true)
+				var asked sync.Map
+				f.mu.Lock()
+				f.hook = func(is string, w http.ResponseWriter, r *http.Request) bool {
+					if is != op || !full.Load() {
+						return false
+					}
+					if _, again := asked.LoadOrStore(r.URL.String(), true); again {
+						t.Errorf("%s is asked for again", r.URL)
+					}
+					_, _ = io.Copy(io.Discard, r.Body)
+					refuse(w, c.status, c.code, c.message)
+					return true
+				}
+				f.mu.Unlock()
+				_, err := write(t.Context(), s, "/f", int64(size), b)
+				isKind(t, err, fault.NoSpace, "s3 "+op, c.code, c.message, "raise the quota there")
+				asked.Clear()
+				if len(f.uploads) > 0 || len(f.objects) != 1 || !bytes.Equal(f.has("f"), older) {
+					t.Errorf("there are %d uploads and %d objects, and f has %d bytes", len(f.uploads), len(f.objects), len(f.has("f")))
+				}
+
+				st, err := s.Write(t.Context(), "/f", plugins.WriteRequest{Size: int64(size)})
+				var kept []byte
+				if err == nil {
+					if _, err = st.Write(b); err == nil {
+						_, err = st.Commit(t.Context())
+					}
+					var bad error
+					if kept, bad = st.Abort(t.Context(), true); bad != nil {
+						t.Fatal(bad)
+					}
+				}
+				isKind(t, err, fault.NoSpace, c.code)
+				full.Store(false)
+				if st, err = s.Write(t.Context(), "/f", plugins.WriteRequest{Size: int64(size), Resume: kept}); err != nil {
+					t.Fatal(err)
+				}
+				if _, err = st.Write(b[st.Offset():]); err == nil {
+					_, err = st.Commit(t.Context())
+				}
+				if err != nil || !bytes.Equal(f.has("f"), b) || len(f.uploads) > 0 {
+					t.Errorf("%v, %d bytes, and %d uploads", err, len(f.has("f")), len(f.uploads))
+				}
+			})
+		}
 	}
 }
 

@@ -25,6 +25,10 @@ func TestContradictions(t *testing.T) {
 		{"a token of nobody", plugins.Endpoint{URL: "s3://h/bucket", Secrets: map[string]string{"token": "x"}}, []string{"no user"}},
 	} {
 		_, err := configure(c.to)
+		of := Driver{}.CheckEndpoint(c.to.URL, c.to.Options)
+		if said := fault.KindOf(of) == fault.Invalid && of.Error() == err.Error(); said != (len(c.to.Options) > 0) {
+			t.Errorf("%s: of the options it is said %v, and then %v", c.name, of, err)
+		}
 		if fault.KindOf(err) != fault.Invalid {
 			t.Errorf("%s: %v", c.name, err)
 			continue
@@ -43,5 +47,23 @@ func TestContradictions(t *testing.T) {
 		if _, err := configure(to); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
+		if err := (Driver{}).CheckEndpoint(to.URL, to.Options); err != nil {
+			t.Errorf("%s, of the options alone: %v", name, err)
+		}
+	}
+}
+
+// TestCheckReadsNoFiles: whether a file that an option names is right is found by who uses it, and not by who
+// checks, who may be another user.
+func TestCheckReadsNoFiles(t *testing.T) {
+	to := plugins.Endpoint{URL: "s3://h/bucket", Options: map[string]string{"ca": "/no/such/file"}}
+	if err := (Driver{}).CheckEndpoint(to.URL, to.Options); err != nil {
+		t.Error(err)
+	}
+	if _, err := configure(to); fault.KindOf(err) != fault.NotFound || !strings.Contains(err.Error(), "option ca") {
+		t.Error(err)
+	}
+	if err := (Driver{}).CheckEndpoint("s3://h", nil); fault.KindOf(err) != fault.Invalid || !strings.Contains(err.Error(), "name of a bucket") {
+		t.Error(err)
 	}
 }

@@ -49,6 +49,11 @@ func (st *staged) commit(ctx context.Context) (a plugins.Attr, err error) {
 		return a, err
 	}
 	found, err := c.stat(ctx, st.part)
+	if is(err, codeNoFile) { // proftpd, of a user's quota
+		c.noRoom.Store(true)
+		return a, c.said(fault.NoSpace, "CLOSE", st.path, "the server has confirmed all %d bytes, and then removed the file, as some do when there is no room for it", st.sent).
+			Advise("raise the user's quota there, or make room; otherwise see what removes files whose names end in .part")
+	}
 	if err != nil {
 		return a, err
 	}
@@ -238,7 +243,7 @@ func (st *staged) Abort(ctx context.Context, keep bool) ([]byte, error) {
 func (st *staged) keep() token {
 	st.acks.Lock()
 	defer st.acks.Unlock()
-	if st.c.has(extSync) && !st.direct && st.c.dead() {
+	if st.c.has(extSync) && !st.direct && st.c.dead() && !st.c.retired.Load() {
 		if st.synced != nil {
 			return *st.synced
 		}

@@ -113,6 +113,9 @@ func (c *conn) at(path string) string { return c.s.where + path }
 // refused is the error of a STATUS.
 func (c *conn) refused(op, path string, code uint32, text string) error {
 	kind := kindOf(code, text)
+	if kind == fault.NoSpace {
+		c.noRoom.Store(true)
+	}
 	name := codes[code].name
 	if name == "" {
 		name = "SSH_FX " + strconv.FormatUint(uint64(code), 10)

@@ -165,8 +165,10 @@ func TestLiesWriting(t *testing.T) {
 	}{
 		"a WRITE fails":       {request: answer(fxWrite, 65536, codeFailure, "Failure"), kind: fault.IO, has: "WRITE"},
 		"no space":            {request: space(0), kind: fault.NoSpace, has: "make room"},
-		"space":               {request: space(9), kind: fault.IO},
+		"space":               {request: space(9), kind: fault.IO, has: "a full or broken disk, a quota"}, // what OpenSSH says of EDQUOT, too
 		"quota":               {request: answer(fxWrite, 65536, 15, "over quota"), kind: fault.NoSpace, has: "SSH_FX_QUOTA_EXCEEDED"},
+		"quota, in words":     {request: answer(fxWrite, 65536, codeFailure, "write: Disk quota exceeded"), kind: fault.NoSpace, has: "raise the user's quota there"},
+		"quota at the end":    {request: answer(fxClose, -1, codeFailure, "Disk quota exceeded"), kind: fault.NoSpace, has: "CLOSE"},
 		"a WRITE is not done": {request: answer(fxWrite, 294912, 0, ""), kind: fault.Corrupt, has: "294912"},
 		"CLOSE fails":         {request: answer(fxClose, -1, codeFailure, "it could not be stored"), kind: fault.IO, has: "it could not be stored"},
 		"fsync fails":         {reply: fsync, request: extended(extSync, func(l *link, body []byte) { l.status(body, codeFailure, "disk") }), kind: fault.IO, has: extSync},

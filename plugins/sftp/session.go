@@ -143,11 +143,14 @@ func (s *session) made(c *conn, err error) error {
 	return err
 }
 
-// give returns a connection.
+// give returns a connection. One that may have no more room than its login found ends with its last user.
 func (s *session) give(c *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c.users--
+	if c.users--; c.users == 0 && c.noRoom.Load() && !c.dead() {
+		c.retired.Store(true)
+		c.kill(fault.New("sftp", fault.NoSpace, "another login may have more room"))
+	}
 }
 
 // with runs f with a connection.

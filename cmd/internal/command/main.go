@@ -47,7 +47,7 @@ func Run(ctx context.Context, root *cobra.Command, args []string, in io.Reader, 
 }
 
 // Root completes the root of a command tree: it prints help when nothing is
-// asked, and its errors are printed by Run. Besides subs it gets "version" and the
+// asked, and its errors are printed by Run. Besides subs it gets "version", as a flag, too, and the
 // topic "exit-codes".
 func Root(cmd *cobra.Command, subs ...*cobra.Command) *cobra.Command {
 	cmd.SilenceErrors, cmd.SilenceUsage = true, true
@@ -58,6 +58,7 @@ func Root(cmd *cobra.Command, subs ...*cobra.Command) *cobra.Command {
 	})
 	cmd.AddCommand(subs...)
 	cmd.AddCommand(versionCommand(), exitCodesTopic())
+	versionFlag(cmd)
 	cmd.InitDefaultHelpCmd()
 	for _, sub := range cmd.Commands() {
 		if sub.Name() == "help" {

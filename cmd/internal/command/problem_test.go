@@ -18,6 +18,8 @@ func TestRun(t *testing.T) {
 		{"--help", Done, ""},
 		{"copy --help", Done, ""},
 		{"version", Done, ""},
+		{"--version", Done, ""},
+		{"copy --version", Usage, "tool: read flags: invalid argument: unknown flag: --version\n  See: tool copy --help\n"},
 		{"completion bash", Done, ""},
 		{"completion zsh", Done, ""},
 		{"completion fish", Done, ""},
@@ -42,6 +44,10 @@ func TestRun(t *testing.T) {
 	}
 	if _, _, messages := run("copy", "--size", "8Gb"); !strings.Contains(messages, "write it as 10GB") {
 		t.Error(messages)
+	}
+	_, command, _ := run("version")
+	if _, flag, _ := run("--version"); flag != command || !strings.HasPrefix(flag, "tool ") {
+		t.Errorf("--version says %q, version %q", flag, command)
 	}
 	if _, out, _ := run("--help"); !strings.Contains(out, "Exit codes: tool help exit-codes") || !strings.HasPrefix(out, "A tool.") {
 		t.Error(out)

@@ -16,12 +16,22 @@ func versionCommand() *cobra.Command {
 		Short: "Print version, revision and platform",
 		Args:  Arguments(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			info, _ := debug.ReadBuildInfo()
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s %s %s %s/%s\n",
-				cmd.Root().Name(), full(info), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			_, err := fmt.Fprintln(cmd.OutOrStdout(), versionOf(cmd.Root()))
 			return err
 		},
 	}
+}
+
+// versionFlag has a program's root take --version, which is its command version.
+func versionFlag(root *cobra.Command) {
+	root.Flags().Bool("version", false, "print version, revision and platform") // else cobra takes -v, too
+	root.Version = versionOf(root)
+	root.SetVersionTemplate("{{.Version}}\n")
+}
+
+func versionOf(root *cobra.Command) string {
+	info, _ := debug.ReadBuildInfo()
+	return fmt.Sprintf("%s %s %s %s/%s", root.Name(), full(info), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }
 
 // Version is that of this program.

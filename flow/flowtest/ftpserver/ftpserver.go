@@ -73,6 +73,12 @@ func FXP(r *run) {
 // Slow has a file take a second for each 50 MiB, at vsftpd and proftpd.
 func Slow(r *run) { r.slow = true }
 
+// SFTP has proftpd speak SFTP instead.
+func SFTP(r *run) { r.sftp = true }
+
+// HostKey is the file with the key of a server that speaks SFTP, in PEM.
+func (s *Server) HostKey() string { return filepath.Join(s.run.work, "key.pem") }
+
 // Small has the server's directory on a file system of its own, which is full after so many bytes.
 // The test is skipped where none may be mounted.
 func Small(bytes int64) Option { return func(r *run) { r.room = bytes } }
@@ -135,12 +141,14 @@ func Start(t testing.TB, kind string, options ...Option) *Server {
 	for _, o := range options {
 		o(r)
 	}
-	if _, err := os.Stat(filepath.Join(root, "usr/lib/proftpd/mod_tls.so")); err != nil && r.tls && kind == "proftpd" {
-		t.Skipf("there is no mod_tls.so in %s: FTP with TLS is not tested with proftpd; .ci/ftpservers DIRECTORY gets it", root)
+	for module, wanted := range map[string]bool{"mod_tls.so": r.tls && kind == "proftpd", "mod_sftp.so": r.sftp} {
+		if _, err := os.Stat(filepath.Join(root, "usr/lib/proftpd", module)); err != nil && wanted {
+			t.Skipf("there is no %s in %s: proftpd is not tested with it; .ci/ftpservers DIRECTORY gets it", module, root)
+		}
 	}
 	r.dirs()
 	s := &Server{Kind: kind, User: "pannier", Password: password, Data: r.data, run: r}
-	if r.tls {
+	if r.tls || r.sftp {
 		s.CA = r.certificate()
 	}
 	for try := 0; ; try++ { // the port is free now, and might not be any more in a moment
@@ -164,6 +172,7 @@ type run struct {
 	root, program, host string
 	port                string
 	fxp, tls, reuse     bool
+	sftp                bool
 	slow, one           bool
 	room, quota         int64 // bytes of the file system, and of the user; 0: any
 	who                 *user.User
@@ -242,6 +251,9 @@ func (r *run) extra(name string) (files []string) {
 	}
 	if r.quota > 0 {
 		files = append(files, name+".quota")
+	}
+	if r.sftp {
+		files = append(files, name+".sftp")
 	}
 	if r.fxp {
 		files = append(files, name+".fxp")
@@ -354,7 +366,7 @@ func (r *run) start(s *Server) error {
 	return fmt.Errorf("it does not answer: %s", said.Bytes())
 }
 
-// greets says whether somebody listens there, and says 220.
+// greets says whether somebody listens there, and says 220, or SSH-2.0.
 func greets(address string) bool {
 	c, err := net.Dial("tcp", address)
 	if err != nil {
@@ -364,7 +376,7 @@ func greets(address string) bool {
 	hello := make([]byte, 3)
 	_ = c.SetDeadline(time.Now().Add(5 * time.Second))
 	_, err = io.ReadFull(c, hello)
-	return err == nil && string(hello) == "220"
+	return err == nil && (string(hello) == "220" || string(hello) == "SSH")
 }
 
 // kill ends the server, and returns when nothing of it is left: another may have its port.
