@@ -589,14 +589,14 @@ func (e *Engine) mind() {
 	tick := time.NewTicker(storeLook)
 	defer tick.Stop()
 	for {
+		if err := e.cfg.Store.Check(); err != nil && e.Cause() == nil {
+			e.gone.Store(true)
+			e.log.Error("the store's files were removed: what this node remembers ends with the process, and that with the next change; save it with pannier backup while it runs", "error", err)
+		}
 		select {
 		case <-tick.C:
 		case <-e.ctx.Done():
 			return
-		}
-		if err := e.cfg.Store.Check(); err != nil && e.Cause() == nil {
-			e.gone.Store(true)
-			e.log.Error("the store's files were removed: what this node remembers ends with the process, and that with the next change; save it with pannier backup while it runs", "error", err)
 		}
 	}
 }

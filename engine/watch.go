@@ -126,16 +126,19 @@ func (h *hub) close() {
 	}
 }
 
-// Watch yields changes from now on, progress included, of the requests that match,
+// Watch yields changes from its call on, progress included, of the requests that match,
 // until ctx ends. It first yields those that are not final as they are. The state
-// of a query selects what is yielded at first only: what changes has another one.
+// of a query selects what is yielded at first only: what changes has another one. What it
+// returns is for one loop.
 func (e *Engine) Watch(ctx context.Context, q store.Query) iter.Seq2[Change, error] {
+	later := q
+	later.States, later.Limit = nil, 0
+	w := &watcher{query: later, changes: make(chan Change, watchBacklog)}
+	e.watch.add(w)
+	kept := context.AfterFunc(ctx, func() { e.watch.remove(w) }) // also if nobody looks
 	return func(yield func(Change, error) bool) {
-		later := q
-		later.States, later.Limit = nil, 0
-		w := &watcher{query: later, changes: make(chan Change, watchBacklog)}
-		e.watch.add(w)
 		defer e.watch.remove(w)
+		defer kept()
 		if len(q.States) == 0 {
 			q.States = []lifecycle.State{lifecycle.ToSubmit, lifecycle.Running, lifecycle.Interrupted}
 		}

@@ -369,11 +369,11 @@ func (a *Acceptor) Close() error {
 	a.closed = true
 	a.cancel()
 	a.mu.Unlock()
-	var ends sync.WaitGroup
-	for _, s := range a.all() { // at the same time: each may wait for a peer that does not read
-		ends.Go(func() { s.finish(fault.New("session", fault.Draining, "the node is closing"), true) })
+	var wg sync.WaitGroup
+	for _, s := range a.all() { // at once, as each takes a second where the peer does not read
+		wg.Go(func() { s.finish(fault.New("session", fault.Draining, "the node is closing"), true) })
 	}
-	ends.Wait()
+	wg.Wait()
 	a.wg.Wait()
 	for {
 		select {

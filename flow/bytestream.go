@@ -535,7 +535,8 @@ func (b *ByteStream) reset(err error) {
 			why = err
 		}
 	}
-	b.s.post(resetFrame(b.id, why), true)
+	// Who breaks streams off may do so to many, of many sessions, and must not wait for a peer that does not read.
+	b.s.post(resetFrame(b.id, why), clean)
 }
 
 // end closes the books. Session.mu is held.

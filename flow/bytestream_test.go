@@ -446,3 +446,30 @@ func TestDeliver(t *testing.T) {
 type writeFunc func([]byte) (int, error)
 
 func (f writeFunc) Write(p []byte) (int, error) { return f(p) }
+
+// TestResetDoesNotWait: who breaks a stream off does not wait for a peer that takes a byte a second.
+func TestResetDoesNotWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := flowtest.NewLink(flowtest.LinkConfig{RTT: time.Millisecond})
+		d := &brake{Link: l, write: 1}
+		near, far, stop := joinedBy(t, l, d, Config{})
+		defer stop()
+		go func() {
+			if in, err := far.AcceptStream(t.Context()); err == nil {
+				_, _ = in.AcceptBytes(nil)
+			}
+		}()
+		b, err := near.OpenBytes(t.Context(), Open{Kind: "x"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		settle()
+		d.on.Store(true)
+		began := time.Now()
+		b.Reset(fault.New("x", fault.Deadline, "its time is over"))
+		if took := time.Since(began); took > 0 {
+			t.Errorf("it took %v", took)
+		}
+		d.on.Store(false)
+	})
+}

@@ -30,6 +30,9 @@ func (l *lane) dispatch(h wire.Header) error {
 	if l.purpose != wire.Control && h.Type != wire.TypeClose {
 		return broken("read", "%v on a bulk lane", h.Type)
 	}
+	if l.s.telling.Load() && h.Type != wire.TypeClose {
+		return nil
+	}
 	if h.Stream == 0 {
 		return l.sessionFrame(h, body)
 	}
@@ -72,9 +75,14 @@ func (l *lane) own(h wire.Header) error {
 // ping asks for a sign of life; one question at a time.
 func (l *lane) ping() {
 	now := l.s.ticks()
-	if l.pinged.CompareAndSwap(0, now) {
-		l.post(wire.AppendPing(nil, uint64(now)), false)
+	if !l.pinged.CompareAndSwap(0, now) {
+		return
 	}
+	l.turns.mu.Lock()
+	l.add(wire.AppendPing(nil, uint64(now)))
+	l.asking = now
+	l.turns.mu.Unlock()
+	l.kick()
 }
 
 // block reads a BLOCK frame into a pooled buffer and gives it to its stream.
@@ -177,6 +185,9 @@ func (l *lane) lookup(id uint32) (st stream, known bool, err error) {
 // sinkOf finds the stream a block is for; nil if the stream is over.
 func (l *lane) sinkOf(h wire.BlockHead) (*BlockStream, error) {
 	s := l.s
+	if s.telling.Load() {
+		return nil, nil
+	}
 	st, known, err := l.lookup(h.Stream)
 	if err != nil {
 		return nil, err
@@ -194,6 +205,9 @@ func (l *lane) sinkOf(h wire.BlockHead) (*BlockStream, error) {
 
 func (l *lane) bytesOf(h wire.DataHead) (*ByteStream, error) {
 	s := l.s
+	if s.telling.Load() {
+		return nil, nil
+	}
 	st, known, err := l.lookup(h.Stream)
 	if err != nil {
 		return nil, err
@@ -241,6 +255,7 @@ func (l *lane) sessionFrame(h wire.Header, body []byte) error {
 		}
 		e := fault.FromPeer("session", fault.Kind(c.Kind), c.Text)
 		e.Session = true
+		s.closed.CompareAndSwap(nil, e)
 		return e
 	case wire.TypeLanes:
 		n, err := wire.ParseU64(body)

@@ -11,7 +11,7 @@ import (
 // keepalive watches every lane of the session until the session is over: a
 // lane that has been silent for KeepaliveIdle is asked, one that does not
 // answer for KeepaliveTimeout is dead, and so is one whose peer says this and that
-// and has not read for both together: a Write of this end would wait for ever, with
+// and has not read for both together, or hardly: a Write of this end would wait for ever, with
 // whoever called it. One for each session.
 func (s *Session) keepalive() {
 	defer s.wg.Done()
@@ -35,21 +35,30 @@ func (s *Session) keepalive() {
 }
 
 func (s *Session) check(l *lane) {
+	l.drains()
 	now := s.ticks()
 	silent := time.Duration(now - l.heard.Load())
-	asked := l.pinged.Load()
+	pinged := l.pinged.Load()
+	asked := max(pinged, l.moved.Load()) // as long as the PING waits behind what goes out slowly, or not at all
+	if l.asks.Load() == pinged {
+		asked = l.asked.Load()
+	}
 	var deaf time.Duration
 	if since := l.stuck.Load(); since != 0 {
 		deaf = time.Duration(now - since)
 	}
-	switch {
+	dead := func(op, format string, after time.Duration) {
+		l.fail(&fault.Error{Op: "keepalive", Kind: fault.DeadPeer, Side: fault.Inferred, Subject: s.Peer().Address,
+			Err: fault.New(op, fault.DeadPeer, format, after.Round(time.Millisecond))})
+	}
+	switch until := l.until.Load(); {
 	case deaf > s.cfg.KeepaliveIdle+s.cfg.KeepaliveTimeout:
-		l.fail(&fault.Error{Op: "keepalive", Kind: fault.DeadPeer, Side: fault.Inferred, Subject: s.Peer().Address,
-			Err: fault.New("write", fault.DeadPeer, "the peer has read nothing for %v", deaf.Round(time.Millisecond))})
-	case asked != 0 && time.Duration(now-asked) > s.cfg.KeepaliveTimeout && silent > s.cfg.KeepaliveTimeout:
-		l.fail(&fault.Error{Op: "keepalive", Kind: fault.DeadPeer, Side: fault.Inferred, Subject: s.Peer().Address,
-			Err: fault.New("ping", fault.DeadPeer, "nothing heard for %v", silent.Round(time.Millisecond))})
-	case asked == 0 && silent > s.cfg.KeepaliveIdle:
+		dead("write", "the peer has read nothing for %v", deaf)
+	case until != 0 && now > until:
+		dead("write", "the peer reads next to nothing: one frame should have been out %v ago", time.Duration(now-until))
+	case pinged != 0 && time.Duration(now-asked) > s.cfg.KeepaliveTimeout && silent > s.cfg.KeepaliveTimeout:
+		dead("ping", "nothing heard for %v", silent)
+	case pinged == 0 && silent > s.cfg.KeepaliveIdle:
 		l.ping()
 	}
 }

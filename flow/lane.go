@@ -8,6 +8,7 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/pannier/pannier/flow/wire"
@@ -38,13 +39,21 @@ type lane struct {
 	gone    chan struct{} // closed by close
 	shut    chan struct{} // closed when the connection is
 	said    chan struct{} // closed when CLOSE is out
+	ended   chan struct{} // closed when nothing more is read
 	once    sync.Once
 	cause   atomic.Pointer[error] // why fail was called
 	unsent  atomic.Pointer[error] // why a write failed
 
-	heard  atomic.Int64 // when the last byte arrived, in ticks of the session
-	pinged atomic.Int64 // when the open PING was posted, in ticks; 0 = none open
-	stuck  atomic.Int64 // since when neither the Write under way has returned nor the peer shown that it reads, in ticks; 0 = no Write is
+	// In ticks of the session.
+	heard  atomic.Int64    // when the last byte arrived
+	pinged atomic.Int64    // when the open PING was posted; 0: none is open
+	asked  atomic.Int64    // when a PING went out last
+	asks   atomic.Int64    // pinged of that PING
+	stuck  atomic.Int64    // since when neither the Write under way has returned nor the peer shown that it reads; 0: no Write is
+	moved  atomic.Int64    // when the last Write returned
+	until  atomic.Int64    // when the frame being written has to be out; 0: none is
+	queued int             // what queued said last; owned by keepalive
+	raw    syscall.RawConn // of the socket, nil if the connection is none or nobody knows what it has queued
 
 	// Owned by the reader, but for the timer.
 	head     [wire.MaxHead]byte // of the frame it is at, and the body of the shortest frames
@@ -61,6 +70,7 @@ type lane struct {
 	busy    bool
 	dead    bool     // a write has failed
 	leaving bool     // CLOSE is queued and said not closed
+	asking  int64    // pinged of the PING in ctl; 0: there is none
 	ctl     []byte   // whole control frames waiting; len(ctl) <= maxQueued
 	again   [][]byte // the same that follow RESUME: what streams have kept, which is bounded by their number
 	spare   []byte
@@ -71,13 +81,17 @@ type lane struct {
 func newLane(s *Session, t *turns, conn net.Conn, purpose wire.Purpose, epoch uint32) *lane {
 	l := &lane{
 		s: s, turns: t, conn: conn, purpose: purpose, epoch: epoch,
-		wake: make(chan struct{}, 1), parcels: make(chan parcel), gone: make(chan struct{}), shut: make(chan struct{}), said: make(chan struct{}),
+		wake: make(chan struct{}, 1), parcels: make(chan parcel), gone: make(chan struct{}), shut: make(chan struct{}), said: make(chan struct{}), ended: make(chan struct{}),
 		came: handshakeFrames, sent: handshakeFrames,
-		pipe: newPipe(&s.cfg), piece: piece{size: pieceFirst}, agreed: epoch == 1 || purpose != wire.Control,
+		pipe: newPipe(&s.cfg), raw: socketOf(conn), agreed: epoch == 1 || purpose != wire.Control,
 	}
 	l.in = bufio.NewReaderSize(ears{l}, readBuffer)
 	if a := conn.RemoteAddr(); a != nil {
 		l.where = a.String()
+	}
+	l.piece = piece{size: pieceFirst, most: pieceMost}
+	if l.raw != nil {
+		l.piece.most = wholeFrames
 	}
 	l.heard.Store(s.ticks())
 	return l
@@ -122,6 +136,11 @@ func (l *lane) enqueue(frames []byte) {
 	t := l.turns
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	l.add(frames)
+}
+
+// add is enqueue. Callers hold turns.mu.
+func (l *lane) add(frames []byte) {
 	if len(l.ctl)+len(frames) > maxQueued {
 		l.fail(fault.New("queue control frame", fault.Overloaded, "the peer does not read: over %d bytes wait", maxQueued))
 		return
@@ -184,8 +203,9 @@ func closeFrame(err error) ([]byte, error) {
 const farewellTime = time.Second
 
 // farewell tells the peer on every lane why the session ends: whichever it
-// reads first, it must not take the end of the connection for a loss.
-func farewell(t *turns, lanes []*lane, err error) {
+// reads first, it must not take the end of the connection for a loss. heard: it waits for the peer to
+// end, too, because TCP drops what is on its way to a peer from which something comes to a closed connection.
+func farewell(t *turns, lanes []*lane, err error, heard bool) {
 	frame, ferr := closeFrame(err)
 	if ferr != nil {
 		return
@@ -200,21 +220,27 @@ func farewell(t *turns, lanes []*lane, err error) {
 		l.leave(frame)
 	}
 	for _, l := range lanes {
-		select {
-		case <-l.said:
-		case <-patience.Done():
-			return
+		ended := l.ended
+		if !heard {
+			ended = l.said
+		}
+		for _, c := range []chan struct{}{l.said, ended} {
+			select {
+			case <-c:
+			case <-patience.Done():
+				return
+			}
 		}
 	}
 }
 
-// leave queues the lane's last frame; said is closed when it is out, or can
-// not go out any more.
+// leave queues the lane's last frame, behind what is still to be said again: a verdict of a transfer
+// whose session was resumed just now. said is closed when it is out, or can not go out any more.
 func (l *lane) leave(frame []byte) {
 	l.conn.SetWriteDeadline(time.Now().Add(farewellTime))
 	l.turns.mu.Lock()
-	l.ctl = append(l.ctl, frame...)
-	l.leaving, l.again = true, nil
+	l.again = append(l.again, frame)
+	l.leaving = true
 	l.turns.mu.Unlock()
 	l.push()
 	l.turns.mu.Lock()
@@ -224,7 +250,7 @@ func (l *lane) leave(frame []byte) {
 
 // settle closes said as soon as it may. Callers hold turns.mu.
 func (l *lane) settle() {
-	if !l.leaving || !l.dead && (l.busy || len(l.ctl) > 0) {
+	if !l.leaving || !l.dead && (l.busy || l.owes()) {
 		return
 	}
 	l.leaving = false
@@ -240,10 +266,15 @@ func (l *lane) flush() bool {
 		return true
 	}
 	frames := l.due()
-	most := l.piece.size
+	most, asks := l.piece.size, l.asking
+	l.asking = 0
 	t.mu.Unlock()
 	l.sent = wire.Seal(frames, l.sent)
 	err := l.out(frames, most)
+	if asks != 0 {
+		l.asked.Store(l.s.ticks())
+		l.asks.Store(asks)
+	}
 	t.mu.Lock()
 	if cap(frames) <= 64*KiB {
 		l.spare = frames[:0]
@@ -320,21 +351,29 @@ func (l *lane) run() {
 	if l.timer != nil {
 		l.timer.Stop()
 	}
+	if err == errEpochOver && l.s.telling.Load() {
+		_, _ = io.Copy(io.Discard, l.in)
+	}
+	close(l.ended)
 	var e *fault.Error
-	if !errors.As(err, &e) || !e.Session && e.Kind != fault.Corrupt {
+	switch known := errors.As(err, &e); {
+	case !known || !e.Session && e.Kind != fault.Corrupt:
 		if w := l.unsent.Load(); w != nil {
 			err = *w
 		}
 		if l.purpose == wire.Bulk {
-			l.listen()
+			l.listen(lastWords)
 		}
+	case l.purpose == wire.Bulk && l.s.closed.Load() != nil:
+		l.listen(2 * farewellTime)
 	}
 	l.s.lose(l, err)
 }
 
-// listen gives the session the time to hear CLOSE on another lane.
-func (l *lane) listen() {
-	t := time.NewTimer(lastWords)
+// listen gives the session the time to hear CLOSE on another lane. Behind one on a bulk lane nothing
+// comes there, but verdicts may still be on their way on the control lane.
+func (l *lane) listen(most time.Duration) {
+	t := time.NewTimer(most)
 	defer t.Stop()
 	select {
 	case <-l.s.ctx.Done():

@@ -68,6 +68,9 @@ type Session struct {
 	calm   governor
 	stats  counters
 
+	telling atomic.Bool                 // finish tells the peer: what comes now is read and dropped
+	closed  atomic.Pointer[fault.Error] // the peer's CLOSE, whichever lane it has come on
+
 	mu       sync.Mutex
 	state    state
 	err      error // why over; nil until then
@@ -304,6 +307,9 @@ func (s *Session) lose(l *lane, err error) {
 	if c := l.cause.Load(); c != nil {
 		err = *c // fail closed it, whatever the reader or a writer noticed of that
 	}
+	if c := s.closed.Load(); c != nil {
+		err = c // so what has ended here is no loss
+	}
 	s.mu.Lock()
 	if s.state == over && s.epoch == l.epoch {
 		s.mu.Unlock()
@@ -431,9 +437,12 @@ func (s *Session) finish(err error, tell bool) {
 	wasUp := s.state == up
 	s.state, s.err = over, sessionError(err)
 	t, lanes := s.turns, slices.Clone(s.lanes)
+	s.telling.Store(tell)
 	s.mu.Unlock()
 	if tell && wasUp {
-		farewell(t, lanes, err)
+		var e *fault.Error
+		violation := errors.As(err, &e) && e.Session
+		farewell(t, lanes, err, !violation && !s.single)
 	}
 	s.mu.Lock()
 	s.endEpoch()

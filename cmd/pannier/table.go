@@ -72,7 +72,7 @@ func figure(v float64) string {
 
 // waysTable shows "-" for what was not measured.
 func waysTable(results []bench.RelayResult) command.Table {
-	header := []string{"case", "GiB/s", "by direct", "CPU s/GiB", "ping p50 us", "p99", "more p50", "idle entry MiB", "exit MiB", "opened/s", "lost",
+	header := []string{"case", "GiB/s", "by direct", "CPU s/GiB", "ping p50 us", "p99", "more p50", "idle entry MiB", "exit MiB", "opened/s", "p99 us", "lost",
 		"alone p99 us", "busy p50", "p99", "busy GiB/s", "transfer", "flood p50 us", "p99", "flood GiB/s", "datagrams/s", "CPU us", "missing", "dropped", "disorder"}
 	some := func(show func(float64) string, v float64) string {
 		if v == 0 {
@@ -89,7 +89,7 @@ func waysTable(results []bench.RelayResult) command.Table {
 	rows := make([][]string, len(results))
 	for i, r := range results {
 		rows[i] = []string{r.Case, some(number, r.Rate), some(number, r.RateBy), some(number, r.CPU), some(whole, r.P50), some(whole, r.P99), some(whole, r.P50More),
-			some(whole, r.IdleEntry), some(whole, r.IdleExit), some(whole, r.Opened), count(r.Lost, r.Opened),
+			some(whole, r.IdleEntry), some(whole, r.IdleExit), some(whole, r.Opened), some(whole, r.ChurnP99), count(r.Lost, r.Opened),
 			some(whole, r.AloneP99), some(whole, r.BusyP50), some(whole, r.BusyP99), some(number, r.BusyRate), some(number, r.TransferRate),
 			some(whole, r.FloodP50), some(whole, r.FloodP99), some(number, r.FloodRate),
 			some(whole, r.Datagrams), some(number, r.DatagramCPU), count(r.Missing, r.Datagrams), count(r.Dropped, r.Datagrams), count(r.Disorder, r.Datagrams)}

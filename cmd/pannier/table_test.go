@@ -35,3 +35,26 @@ func TestTablesWithNothingToCompare(t *testing.T) {
 		t.Error(one)
 	}
 }
+
+// TestWaysTable: each figure is under its name, and what was not measured is a dash.
+func TestWaysTable(t *testing.T) {
+	got := waysTable([]bench.RelayResult{
+		{Case: "direct"},
+		{Case: "relay-tcp", Opened: 1000, ChurnP99: 2345, AloneP99: 678},
+	})
+	of := func(column string) []string {
+		i := slices.Index(got.Header, column)
+		return []string{got.Rows[0][i], got.Rows[0][i+1], got.Rows[0][i+2], got.Rows[1][i], got.Rows[1][i+1], got.Rows[1][i+2]}
+	}
+	if churn := of("opened/s"); !slices.Equal(churn, []string{"-", "-", "-", "1000", "2345", "0"}) {
+		t.Error(churn)
+	}
+	if alone := of("alone p99 us"); alone[0] != "-" || alone[3] != "678" {
+		t.Error(alone)
+	}
+	for _, row := range got.Rows {
+		if len(row) != len(got.Header) {
+			t.Errorf("%d cells under %d", len(row), len(got.Header))
+		}
+	}
+}

@@ -56,7 +56,7 @@ func (l local) NewStream(ctx context.Context, _ *grpc.StreamDesc, method string,
 	for _, d := range adminpb.Admin_ServiceDesc.Streams {
 		if "/"+adminpb.Admin_ServiceDesc.ServiceName+"/"+d.StreamName == method {
 			ctx, cancel := context.WithCancel(ctx)
-			return &localStream{l: l, desc: d, method: method, ctx: ctx, cancel: cancel, answers: make(chan proto.Message), over: make(chan struct{})}, nil
+			return &localStream{l: l, desc: d, method: method, ctx: ctx, cancel: cancel, begun: make(chan struct{}), answers: make(chan proto.Message), over: make(chan struct{})}, nil
 		}
 	}
 	return nil, asStatus(fault.New("call daemon", fault.Unsupported, "there is no call %s", method))
@@ -71,14 +71,24 @@ type localStream struct {
 	ctx     context.Context
 	cancel  context.CancelFunc
 	request proto.Message
+	begun   chan struct{} // closed when the service sends its header
 	answers chan proto.Message
 	over    chan struct{}
 	err     error // read when over is closed
 }
 
-func (c *localStream) Header() (metadata.MD, error) { return nil, nil }
-func (c *localStream) Trailer() metadata.MD         { return nil }
-func (c *localStream) Context() context.Context     { return c.ctx }
+// Header returns when the service says that it has begun, or has ended. Only Watch says it before its
+// first answer.
+func (c *localStream) Header() (metadata.MD, error) {
+	select {
+	case <-c.begun:
+	case <-c.over:
+	}
+	return nil, nil
+}
+
+func (c *localStream) Trailer() metadata.MD     { return nil }
+func (c *localStream) Context() context.Context { return c.ctx }
 
 func (c *localStream) SendMsg(m any) error {
 	c.request = m.(proto.Message)
@@ -116,7 +126,7 @@ type servedStream struct {
 }
 
 func (s *servedStream) SetHeader(metadata.MD) error  { return nil }
-func (s *servedStream) SendHeader(metadata.MD) error { return nil }
+func (s *servedStream) SendHeader(metadata.MD) error { close(s.c.begun); return nil }
 func (s *servedStream) SetTrailer(metadata.MD)       {}
 func (s *servedStream) Context() context.Context     { return s.ctx }
 

@@ -2,6 +2,7 @@ package admin_test
 
 import (
 	"context"
+	"math"
 	"reflect"
 	"testing"
 	"time"
@@ -108,4 +109,17 @@ func TestRelays(t *testing.T) {
 	}
 	_, err = newNode(t).ListRelays(ctx, &adminpb.ListRelaysRequest{})
 	wantKind(t, err, fault.Unsupported)
+}
+
+// TestRelayLimits: limits that a message has no room for stay beyond what a relay may have, at the same end, instead of
+// becoming others.
+func TestRelayLimits(t *testing.T) {
+	for n, want := range map[int]int32{0: 0, -1: -1, math.MaxInt32: math.MaxInt32, math.MaxInt32 + 1: math.MaxInt32, math.MinInt32 - 1: math.MinInt32, 1<<32 + 1: math.MaxInt32} {
+		l := admin.RelayLimits(relay.Limits{Conns: n, Opens: n, Datagram: n, Sources: n, Amplify: n, Weight: n})
+		for _, got := range []int32{l.GetConns(), l.GetOpens(), l.GetDatagram(), l.GetSources(), l.GetAmplify(), l.GetWeight()} {
+			if got != want {
+				t.Errorf("%d becomes %d; want %d", n, got, want)
+			}
+		}
+	}
 }

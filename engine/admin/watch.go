@@ -30,7 +30,11 @@ func (s *Server) Watch(in *adminpb.WatchRequest, out grpc.ServerStreamingServer[
 	defer leave()
 	q.Limit, q.Looked = 0, s.looked(out.Context())
 	if len(in.GetRefs()) == 0 {
-		for c, err := range s.cfg.Engine.Watch(out.Context(), q) {
+		changes := s.cfg.Engine.Watch(out.Context(), q)
+		if err := out.SendHeader(nil); err != nil { // what changes after it is told
+			return err
+		}
+		for c, err := range changes {
 			if err != nil {
 				return err
 			}

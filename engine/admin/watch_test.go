@@ -2,6 +2,7 @@ package admin_test
 
 import (
 	"context"
+	"os"
 	"testing"
 	"time"
 
@@ -9,6 +10,8 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/pannier/pannier/engine"
+	"github.com/pannier/pannier/engine/access"
+	"github.com/pannier/pannier/engine/admin"
 	"github.com/pannier/pannier/engine/lifecycle"
 	"github.com/pannier/pannier/spec/adminpb"
 	"github.com/pannier/pannier/spec/fault"
@@ -45,6 +48,29 @@ func TestWatchAll(t *testing.T) {
 	cancel()
 	_, err = s.Recv()
 	wantKind(t, err, fault.Canceled)
+}
+
+// TestWatchBegins: from its header on a watch tells what ends, for callers elsewhere and in this process.
+func TestWatchBegins(t *testing.T) {
+	n := newNode(t)
+	for i, client := range []adminpb.AdminClient{n.Client, n.server.Local()} {
+		ctx, cancel := context.WithCancel(access.With(t.Context(), access.Local(os.Getuid())))
+		s, err := client.Watch(ctx, &adminpb.WatchRequest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Header(); err != nil {
+			t.Fatal(err)
+		}
+		r := request(byte(10+i), done)
+		n.engine.Set(r)
+		if got := next(t, s); got.Id != r.Key.ID.String() {
+			t.Error(got)
+		}
+		cancel()
+		_, err = s.Recv()
+		wantKind(t, admin.FromStatus(err), fault.Canceled)
+	}
 }
 
 // TestWatchSome ends when all that are watched are final, also those that were before;

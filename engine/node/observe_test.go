@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -13,6 +14,10 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/pannier/pannier/engine/boltstore"
+	"github.com/pannier/pannier/engine/store"
+	"github.com/pannier/pannier/spec/fault"
 )
 
 // ask is what a node answers at a path of Health.
@@ -162,6 +167,32 @@ func TestReady(t *testing.T) {
 	}
 	if code, text := n.ask("/readyz"); code != 503 || !strings.Contains(text, "store: ok") || !strings.Contains(text, "draining: the node goes down") {
 		t.Errorf("%d %s", code, text)
+	}
+}
+
+// lostStore is a store whose files were removed.
+type lostStore struct{ store.Store }
+
+func (lostStore) Check() error {
+	return fault.New("look", fault.IO, "the log was removed while it was open")
+}
+
+// TestReadyWithoutStore: a node whose store's files were removed says so, though nothing has changed since.
+func TestReadyWithoutStore(t *testing.T) {
+	a := newHost(t, "a")
+	memory, err := boltstore.Open(boltstore.Config{Path: filepath.Join(a.dir, "store")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer memory.Close()
+	a.o.Store = lostStore{memory}
+	a.start(a.config(""))
+	eventually(t, func() bool {
+		code, text := a.ask("/readyz")
+		return code == 503 && strings.Contains(text, "store: its files were removed")
+	}, func() string { _, text := a.ask("/readyz"); return text })
+	if err := a.end(); err != nil {
+		t.Error(err)
 	}
 }
 

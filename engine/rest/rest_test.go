@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -21,6 +22,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/pannier/pannier/engine/access"
 	"github.com/pannier/pannier/engine/admin"
@@ -45,6 +47,9 @@ type service struct {
 	watchers atomic.Int64
 	watch    atomic.Pointer[adminpb.WatchRequest] // the last
 	silent   bool                                 // nothing changes
+	begun    bool                                 // a watch, as its header has said
+	missed   []*adminpb.Request                   // of a list while a watch has begun
+	changed  []*adminpb.Request                   // what a watch tells first
 }
 
 func (s *service) TestRule(_ context.Context, in *adminpb.TestRuleRequest, _ ...grpc.CallOption) (*adminpb.TestRuleReply, error) {
@@ -54,6 +59,9 @@ func (s *service) TestRule(_ context.Context, in *adminpb.TestRuleRequest, _ ...
 
 func (s *service) List(_ context.Context, in *adminpb.ListRequest, _ ...grpc.CallOption) (grpc.ServerStreamingClient[adminpb.Request], error) {
 	s.list = in
+	if s.begun {
+		return &stream{these: s.missed, left: s.all, bad: s.bad}, nil
+	}
 	return &stream{left: s.all, bad: s.bad}, nil
 }
 
@@ -91,12 +99,17 @@ func (c *chunks) Recv() (*adminpb.BackupChunk, error) {
 
 type stream struct {
 	grpc.ClientStream
-	left int
-	bad  error
+	these []*adminpb.Request
+	left  int
+	bad   error
 }
 
 func (s *stream) Recv() (*adminpb.Request, error) {
 	switch {
+	case len(s.these) > 0:
+		first := s.these[0]
+		s.these = s.these[1:]
+		return first, nil
 	case s.left > 0:
 		s.left--
 		return &adminpb.Request{Id: "x"}, nil
@@ -111,16 +124,28 @@ func (s *service) Watch(ctx context.Context, in *adminpb.WatchRequest, _ ...grpc
 	s.watch.Store(in)
 	s.watchers.Add(1)
 	context.AfterFunc(ctx, func() { s.watchers.Add(-1) })
-	return &changes{ctx: ctx, over: s.silent}, nil
+	return &changes{s: s, ctx: ctx, these: s.changed, over: s.silent}, nil
 }
 
 type changes struct {
 	grpc.ClientStream
-	ctx  context.Context
-	over bool
+	s     *service
+	ctx   context.Context
+	these []*adminpb.Request
+	over  bool
+}
+
+func (c *changes) Header() (metadata.MD, error) {
+	c.s.begun = true
+	return nil, nil
 }
 
 func (c *changes) Recv() (*adminpb.Change, error) {
+	if len(c.these) > 0 {
+		first := c.these[0]
+		c.these = c.these[1:]
+		return &adminpb.Change{Request: first}, nil
+	}
 	if c.over {
 		return nil, io.EOF
 	}
@@ -314,6 +339,26 @@ func TestWatchFails(t *testing.T) {
 	status, text := do("GET", "/v1/watch", "", "Last-Event-ID", "1")
 	if status != 200 || strings.Count(text, "event: change") != 1 || !strings.Contains(text, "event: end\ndata: {\"error\":") || !strings.Contains(text, "a record") {
 		t.Errorf("%d %s", status, text)
+	}
+}
+
+// TestWatchMissed: what has ended meanwhile is asked for when changes are told already, so that nothing ends in
+// between; and whoever breaks off before all of it was told has an id with which it is told again.
+func TestWatchMissed(t *testing.T) {
+	ended := func(at int64) *adminpb.Request {
+		return &adminpb.Request{Id: strconv.FormatInt(at, 10), Changed: timestamppb.New(time.UnixMicro(at))}
+	}
+	s := &service{silent: true, missed: []*adminpb.Request{ended(900), ended(700), ended(800)}, changed: []*adminpb.Request{ended(600)}}
+	_, text := served(t, s)("GET", "/v1/watch", "", "Last-Event-ID", "500")
+	var got []string
+	for _, m := range regexp.MustCompile(`id: (\d+)\nevent: change\ndata: {.*?"id": *"(\d+)"`).FindAllStringSubmatch(text, -1) {
+		got = append(got, m[2]+" by "+m[1])
+	}
+	if want := "900 by 500, 700 by 500, 800 by 500, 600 by 900"; strings.Join(got, ", ") != want {
+		t.Errorf("%s instead of %s:\n%s", strings.Join(got, ", "), want, text)
+	}
+	if since := s.list.GetSince().AsTime().UnixMicro(); since != 500 {
+		t.Error(since)
 	}
 }
 

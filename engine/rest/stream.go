@@ -256,7 +256,7 @@ func (t *twin) watch(w http.ResponseWriter, r *http.Request) {
 	if e.send([]byte(": begun\n\n")) != nil {
 		return
 	}
-	if err := e.missed(r, in); err != nil {
+	if err := e.missed(r, in, s); err != nil {
 		e.end(err)
 		return
 	}
@@ -298,18 +298,28 @@ func (e *told) send(b []byte) error {
 }
 
 func (e *told) change(c *adminpb.Change) error {
+	e.id = max(e.id, idOf(c))
+	return e.event(c)
+}
+
+func idOf(c *adminpb.Change) int64 { return c.GetRequest().GetChanged().AsTime().UnixMicro() }
+
+func (e *told) event(c *adminpb.Change) error {
 	data, err := marshal.Marshal(c)
 	if err != nil {
 		return err
 	}
-	e.id = max(e.id, c.GetRequest().GetChanged().AsTime().UnixMicro())
 	return e.send(fmt.Appendf(nil, "id: %d\nevent: change\ndata: %s\n\n", e.id, data))
 }
 
-// missed tells what has ended since the last event that the client has heard.
-func (e *told) missed(r *http.Request, in *adminpb.WatchRequest) error {
+// missed tells what has ended since the last event that the client has heard. The last of it comes first:
+// so its id stays until all of it is told, and whoever breaks off before that is told it again.
+func (e *told) missed(r *http.Request, in *adminpb.WatchRequest, watch adminpb.Admin_WatchClient) error {
 	if e.id == 0 || len(in.GetRefs()) > 0 {
 		return nil // those that were named are told in any case
+	}
+	if _, err := watch.Header(); err != nil { // what ends from now on is a change
+		return err
 	}
 	q := &adminpb.ListRequest{}
 	if in.GetQuery() != nil {
@@ -318,16 +328,20 @@ func (e *told) missed(r *http.Request, in *adminpb.WatchRequest) error {
 	q.Since, q.Limit = timestamppb.New(time.UnixMicro(e.id)), 0
 	q.States = []adminpb.Request_State{adminpb.Request_DONE, adminpb.Request_INERROR}
 	s, err := e.t.client.List(r.Context(), q)
+	last := e.id
 	for err == nil {
 		var one *adminpb.Request
 		if one, err = s.Recv(); err == nil {
-			err = e.change(&adminpb.Change{Request: one})
+			c := &adminpb.Change{Request: one}
+			last = max(last, idOf(c))
+			err = e.event(c)
 		}
 	}
-	if errors.Is(err, io.EOF) {
-		return nil
+	if !errors.Is(err, io.EOF) {
+		return err
 	}
-	return err
+	e.id = last
+	return nil
 }
 
 // end tells how a stream ended that the client has not. To a client that is let go it cannot.

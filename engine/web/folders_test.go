@@ -75,7 +75,7 @@ func TestFolders(t *testing.T) {
 	for path, wants := range map[string][]string{
 		"/folders": {"Failures", "1 failed", "1,200 held", "looked through 3 min ago, 14 directories in 12ms", "by out to there, far, then move", `href="/folders/outbox"`, "Trouble", "permission denied",
 			"changes of some directories are only found by looking through everything: the kernel has no watches left", "Beginning", "not looked through yet", `action="/folders/outbox/scan"`},
-		"/folders/outbox": {"it has stayed the same for 1 s of 5 s", `<a href="/transfers/00000300000000000000000000000001">00000300</a>`, "a symbolic link", "old-0194", "the first 200", "40 GiB"},
+		"/folders/outbox": {"it has stayed the same for 1 s of 5 s", `<a id="t00000300000000000000000000000001" href="/transfers/00000300000000000000000000000001">00000300</a>`, "a symbolic link", "old-0194", "the first 200", "40 GiB"},
 	} {
 		text := s.get(path)
 		for _, want := range wants {

@@ -30,8 +30,8 @@ func (p *Page) transfers(v *visit) error {
 		return err
 	}
 	l := listing{table: t, Graph: p.graph.picture()}
-	if v.part() { // htmx takes the list out of the page
-		v.w.Header().Set("HX-Push-Url", "/transfers"+t.Query())
+	if path := "/transfers" + t.Query(); v.part() && !v.isAt(path) { // htmx takes the list out of the page
+		v.w.Header().Set("HX-Push-Url", path) // once: or who goes back stays where they are
 	}
 	partners, err := p.cfg.Admin.ListPartners(v.ctx(), &adminpb.ListPartnersRequest{})
 	if err != nil {

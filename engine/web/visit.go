@@ -27,6 +27,12 @@ func (v *visit) ctx() context.Context { return v.r.Context() }
 // part reports whether htmx has asked: it wants a part of the page.
 func (v *visit) part() bool { return v.r.Header.Get("HX-Request") == "true" }
 
+// isAt reports whether the page that htmx asks from has that address.
+func (v *visit) isAt(path string) bool {
+	u, err := url.Parse(v.r.Header.Get("HX-Current-URL"))
+	return err == nil && u.RequestURI() == path
+}
+
 // visited serves those who have the scopes that need has.
 func (p *Page) visited(need Caller, serve func(*Page, *visit) error) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

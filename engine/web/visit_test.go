@@ -23,5 +23,11 @@ func TestFirstVisit(t *testing.T) {
 		return made.GetText()
 	}
 	at := "https://" + strings.TrimPrefix(n.HTTP().Addresses()[0], "tls://")
-	webtest.Visit{Script: "testdata/browser/page.mjs", Args: []string{"first", at}, Env: []string{"TOKEN=" + token("olga", "operate"), "SUBMITS=" + token("program", "submit")}}.Run(t)
+	webtest.Visit{Script: "testdata/browser/page.mjs", Args: []string{"first", at},
+		Env: []string{"TOKEN=" + token("olga", "operate"), "SUBMITS=" + token("program", "submit"), "PASSING=" + token("passing", "read")},
+		Ask: func(name string) {
+			if _, err := s.client.DeleteToken(t.Context(), &adminpb.DeleteTokenRequest{Name: name}); err != nil {
+				t.Error(err)
+			}
+		}}.Run(t)
 }

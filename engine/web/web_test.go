@@ -326,6 +326,9 @@ func TestFilter(t *testing.T) {
 	if a, _ := s.do(http.MethodGet, "/transfers?q=+movie+&partner=&rule=", "", "HX-Request", "true"); a.Header.Get("HX-Push-Url") != "/transfers?q=movie" {
 		t.Errorf("the address is %q", a.Header.Get("HX-Push-Url"))
 	}
+	if a, _ := s.do(http.MethodGet, "/transfers?q=movie&partner=", "", "HX-Request", "true", "HX-Current-URL", s.server.URL+"/transfers?q=movie"); len(a.Header.Values("HX-Push-Url")) != 0 {
+		t.Errorf("the address is %q once more", a.Header.Get("HX-Push-Url"))
+	}
 }
 
 func TestErrors(t *testing.T) {

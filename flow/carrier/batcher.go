@@ -1,5 +1,7 @@
 package carrier
 
+import "net"
+
 // batcher sits between crypto/tls and a TCP connection and makes one system
 // call of three records, where crypto/tls makes three. Everything a Write of tlsConn
 // was given is on its way when that Write returns.
@@ -28,6 +30,9 @@ const gatherSize = 3 * (16<<10 + 22)
 func newBatcher(c HalfCloser) *batcher {
 	return &batcher{HalfCloser: c, turn: make(chan struct{}, 1)}
 }
+
+// NetConn is the connection under this one.
+func (b *batcher) NetConn() net.Conn { return b.HalfCloser }
 
 // enable begins batching. Not before: handshakes need no buffer, and those
 // that fail should not have had one.

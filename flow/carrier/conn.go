@@ -64,9 +64,11 @@ func (c *plainConn) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-func (c *plainConn) Protocol() string { return c.protocol }
-func (c *plainConn) PeerKey() string  { return "" }
-func (c *plainConn) PeerUID() int     { return c.uid }
+// NetConn is the connection under this one, as crypto/tls calls it.
+func (c *plainConn) NetConn() net.Conn { return c.HalfCloser }
+func (c *plainConn) Protocol() string  { return c.protocol }
+func (c *plainConn) PeerKey() string   { return "" }
+func (c *plainConn) PeerUID() int      { return c.uid }
 
 // tlsConn is a connection whose handshake is done.
 type tlsConn struct {

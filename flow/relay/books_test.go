@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -261,5 +262,51 @@ func TestOpenCrossesDrain(t *testing.T) {
 		}
 		client.Close()
 		l.Close()
+	})
+}
+
+// TestFTPOpening: a data connection that comes about is one that Drain waits for, at both ends.
+func TestFTPOpening(t *testing.T) {
+	dialling, proceed := make(chan struct{}), make(chan struct{})
+	l := listenAt(t, ftpServerHost)
+	cfg := allowAll("ftp://" + l.Addr().String())
+	cfg.Network.DialFrom = func(ctx context.Context, network string, _ netip.Addr, address string) (net.Conn, error) {
+		close(dialling)
+		<-proceed
+		return new(net.Dialer).DialContext(ctx, network, address)
+	}
+	k := &talk{two: join(t, Config{}, cfg, true), listener: l}
+	k.add("tcp://"+ftpEntryHost+":0", "ftp://"+l.Addr().String())
+	k.begin()
+	opening := func(h *Hub) int { h.mu.Lock(); defer h.mu.Unlock(); return h.opening }
+	data := listenAt(t, ftpServerHost)
+	near := from(t, ftpClientHost, k.passive("EPSV", port(data.Addr())))
+	<-dialling
+	for name, h := range map[string]*Hub{"entry": k.west, "exit": k.east} {
+		if n := opening(h); n != 1 {
+			t.Errorf("%d come about at the %s", n, name)
+		}
+	}
+	close(proceed)
+	say(t, near, accept(t, data), "to the server")
+	waitFor(t, func() bool { return opening(k.west)+opening(k.east) == 0 })
+}
+
+// TestCloseGreeting: a client of SOCKS5 that says nothing does not hold up a node that ends.
+func TestCloseGreeting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := join(t, Config{}, allowAll("tcp://10.0.0.5:80"), false)
+		defer w.stop()
+		w.add("socks5://127.0.0.1:1080", "")
+		client := w.client("127.0.0.1:1080")
+		synctest.Wait()
+		began := time.Now()
+		w.west.Close()
+		if took := time.Since(began); took > time.Second {
+			t.Errorf("Close took %v", took)
+		}
+		if !ended(client) {
+			t.Error("the client is still there")
+		}
 	})
 }

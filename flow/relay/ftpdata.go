@@ -120,6 +120,10 @@ func (f *ftp) await(ctx context.Context, gate ftpGate, l net.Listener, theirs ui
 	defer context.AfterFunc(ctx, func() { _ = l.Close() })()
 	c := f.admit(ctx, l)
 	_ = l.Close()
+	if c != nil {
+		f.c.hub.begins()
+		defer f.c.hub.begun()
+	}
 	d := f.carry(c, theirs)
 	close(gate.settled)
 	if d != nil {

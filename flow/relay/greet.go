@@ -22,12 +22,10 @@ type greeter interface {
 	reply(c net.Conn, st *flow.ByteStream, err error) error
 }
 
-// until bounds a client's greeting, and lifts the bound when called.
+// until has a client's greeting end with ctx, and lifts the bound when called.
 func until(ctx context.Context, c net.Conn) func() {
-	if by, ok := ctx.Deadline(); ok {
-		_ = c.SetDeadline(by)
-	}
-	return func() { _ = c.SetDeadline(time.Time{}) }
+	stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Now()) })
+	return func() { stop() }
 }
 
 // Bytes of SOCKS version 5, RFC 1928 and 1929.

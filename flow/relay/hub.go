@@ -158,6 +158,13 @@ func (h *Hub) begin(kind string, f func()) bool {
 	return true
 }
 
+// begins has Drain wait, until begun, for a connection that comes about in a goroutine of somebody else.
+func (h *Hub) begins() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.opening++
+}
+
 // begun is the end of a begin: the connection is in conns, or will not be.
 func (h *Hub) begun() {
 	h.mu.Lock()

@@ -84,13 +84,16 @@ func TestWeight(t *testing.T) {
 	t.Parallel() // virtual time: load does not matter
 	for _, tc := range []struct {
 		name   string
-		few    int // weight of the relay with 3 connections
-		many   int // of the one with 100
+		conns  []int // of the two relays
+		few    int   // weight of the first
+		many   int   // of the second
 		toWest bool
+		rtt    time.Duration
 	}{
-		{"to the partner", 4, 1, false},
-		{"to the partner, the same", 0, 0, false},
-		{"from the partner", 4, 1, true},
+		{"to the partner", []int{3, 100}, 4, 1, false, 20 * time.Millisecond},
+		{"to the partner, the same", []int{3, 100}, 0, 0, false, 20 * time.Millisecond},
+		{"from the partner", []int{3, 100}, 4, 1, true, 20 * time.Millisecond},
+		{"one connection each", []int{1, 1}, 9, 1, false, 2 * time.Millisecond},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -98,19 +101,19 @@ func TestWeight(t *testing.T) {
 				if tc.toWest {
 					own, theirs = theirs, own
 				}
-				names, conns := []string{"few", "many"}, []int{3, 100}
+				names := []string{"few", "many"}
 				var policy []Allow
 				for i, name := range names {
 					policy = append(policy, Allow{Partner: "west", Relay: name, Dial: []string{"tcp://10.0.0.1:*"}, Limits: Limits{Weight: theirs[i]}})
 				}
-				w := overLink(t, flowtest.LinkConfig{RTT: 20 * time.Millisecond, Rate: 80e6}, policy)
+				w := overLink(t, flowtest.LinkConfig{RTT: tc.rtt, Rate: 80e6}, policy)
 				defer w.stop()
 				var clients, servers [2][]halfCloser
 				for i, name := range names {
 					at, to := "10.9.9.9:"+[]string{"1", "2"}[i], "10.0.0.1:"+[]string{"1", "2"}[i]
 					w.add("tcp://"+at, "tcp://"+to, func(r *Relay) { r.Name, r.Limits.Weight = name, own[i] })
 					l := w.dest(to)
-					for range conns[i] {
+					for range tc.conns[i] {
 						c, s := w.through(at, l)
 						clients[i], servers[i] = append(clients[i], c), append(servers[i], s)
 					}
@@ -121,7 +124,7 @@ func TestWeight(t *testing.T) {
 				moved := pour(t, clients, servers)
 				want := float64(max(1, tc.few)) / float64(max(1, tc.many))
 				if got := float64(moved[0]) / float64(moved[1]); got < 0.7*want || got > 1.4*want {
-					t.Errorf("3 connections of weight %d moved %d bytes, 100 of weight %d moved %d", tc.few, moved[0], tc.many, moved[1])
+					t.Errorf("%d connections of weight %d moved %d bytes, %d of weight %d moved %d", tc.conns[0], tc.few, moved[0], tc.conns[1], tc.many, moved[1])
 				}
 			})
 		})

@@ -243,7 +243,7 @@ func (st *staged) Abort(ctx context.Context, keep bool) ([]byte, error) {
 func (st *staged) keep() token {
 	st.acks.Lock()
 	defer st.acks.Unlock()
-	if st.c.has(extSync) && !st.direct && st.c.dead() {
+	if st.c.has(extSync) && !st.direct && st.c.dead() && !st.c.retired.Load() {
 		if st.synced != nil {
 			return *st.synced
 		}

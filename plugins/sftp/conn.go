@@ -19,14 +19,15 @@ import (
 // replies come in any order. After an error of the connection or of the protocol it is
 // dead, and so is what waits for it.
 type conn struct {
-	s      *session
-	client *ssh.Client // nil in tests of messages
-	ch     io.ReadWriteCloser
-	ext    map[string]string // of VERSION
-	read   int               // bytes to ask for at once
-	write  int               // bytes to send at once
-	users  int               // of s.mu: who is given this one
-	noRoom atomic.Bool       // the server has said that there is no room; how much a user may have, it may know from the login
+	s       *session
+	client  *ssh.Client // nil in tests of messages
+	ch      io.ReadWriteCloser
+	ext     map[string]string // of VERSION
+	read    int               // bytes to ask for at once
+	write   int               // bytes to send at once
+	users   int               // of s.mu: who is given this one
+	noRoom  atomic.Bool       // the server has said that there is no room; how much a user may have, it may know from the login
+	retired atomic.Bool       // it was ended here, for that
 
 	out  chan outgoing
 	over chan struct{} // closed when it is dead

@@ -2,6 +2,7 @@ package sftp
 
 import (
 	"os"
+	"sync/atomic"
 	"testing"
 
 	"golang.org/x/crypto/ssh"
@@ -109,4 +110,62 @@ func TestRealQuota(t *testing.T) {
 		t.Fatal(err)
 	}
 	holds(t, f.Data, "f", string(b))
+}
+
+// TestQuotaKeeps: of a file for which there is no more room, what the server has confirmed is kept, though its connection is
+// ended for that; and a later Write goes on there, by another login.
+func TestQuotaKeeps(t *testing.T) {
+	const piece = plainData
+	var full atomic.Bool
+	full.Store(true)
+	f := fakes(t, func(f *fake) {
+		f.reply = func(l *link, typ byte, m []byte) bool { // its own server has no fsync
+			if typ == fxInit {
+				l.says(fxVersion, append(m[1:], message(nil).text(extSync).text("1")...))
+			}
+			return typ != fxInit
+		}
+		f.request = func(l *link, typ byte, body []byte) bool {
+			switch h := (fields{b: body[4:]}); {
+			case typ == fxWrite && full.Load() && offsetOf(body) >= 3*piece:
+				l.status(body, codeFailure, "Disk quota exceeded")
+			case typ == fxExtended && h.text() == extSync:
+				l.status(body, 0, "")
+			default:
+				return true
+			}
+			return false
+		}
+	})
+	s, content := f.opens("keepalive", "0s"), randomBytes(8*piece)
+	for _, commits := range []bool{false, true} {
+		st, err := s.Write(t.Context(), "/file", plugins.WriteRequest{Size: int64(len(content))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err = st.Write(content); err == nil || commits {
+			_, err = st.Commit(t.Context())
+		}
+		isKind(t, err, fault.NoSpace, "Disk quota exceeded")
+		kept, err := st.Abort(t.Context(), true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		full.Store(false)
+		again, err := s.Write(t.Context(), "/file", plugins.WriteRequest{Size: int64(len(content)), Resume: kept})
+		if err != nil || again.Offset() != 3*piece {
+			t.Fatalf("%v, it goes on at %d of %d", err, again.Offset(), 3*piece)
+		}
+		if again.(*staged).c == st.(*staged).c {
+			t.Error("by the same login")
+		}
+		if _, err = again.Write(content[3*piece:]); err == nil {
+			_, err = again.Commit(t.Context())
+		}
+		if err != nil {
+			t.Error(err)
+		}
+		holds(t, f.dir, "file", string(content))
+		full.Store(true)
+	}
 }

@@ -147,7 +147,8 @@ func (s *session) made(c *conn, err error) error {
 func (s *session) give(c *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if c.users--; c.users == 0 && c.noRoom.Load() {
+	if c.users--; c.users == 0 && c.noRoom.Load() && !c.dead() {
+		c.retired.Store(true)
 		c.kill(fault.New("sftp", fault.NoSpace, "another login may have more room"))
 	}
 }

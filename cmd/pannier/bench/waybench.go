@@ -234,6 +234,6 @@ func medianOfWays(runs []RelayResult) (r RelayResult) {
 }
 
 func (r *RelayResult) String() string {
-	return fmt.Sprintf("%.2f GiB/s  %.2f CPU s/GiB  ping %.0f/%.0f us  idle %.0f/%.0f MiB  %.0f opened/s, %d lost  busy p99 %.0f us  datagrams %d missing, %d dropped",
-		r.Rate, r.CPU, r.P50, r.P99, r.IdleEntry, r.IdleExit, r.Opened, r.Lost, r.BusyP99, r.Missing, r.Dropped)
+	return fmt.Sprintf("%.2f GiB/s  %.2f CPU s/GiB  ping %.0f/%.0f us  idle %.0f/%.0f MiB  %.0f opened/s, p99 %.0f us, %d lost  busy p99 %.0f us  datagrams %d missing, %d dropped",
+		r.Rate, r.CPU, r.P50, r.P99, r.IdleEntry, r.IdleExit, r.Opened, r.ChurnP99, r.Lost, r.BusyP99, r.Missing, r.Dropped)
 }

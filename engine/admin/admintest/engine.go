@@ -228,10 +228,10 @@ func (e *Engine) Timeline(ctx context.Context, ref store.Ref, _ bool) (engine.Ti
 }
 
 func (e *Engine) Watch(ctx context.Context, q store.Query) iter.Seq2[engine.Change, error] {
+	e.mu.Lock()
+	next := len(e.log)
+	e.mu.Unlock()
 	return func(yield func(engine.Change, error) bool) {
-		e.mu.Lock()
-		next := len(e.log)
-		e.mu.Unlock()
 		for s := range e.Find(ctx, q) {
 			if !s.State.Final() && !yield(engine.Change{Status: s}, nil) {
 				return

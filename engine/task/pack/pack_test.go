@@ -70,7 +70,7 @@ func TestRefused(t *testing.T) {
 		"set to":                         {Task: "transcode", Decode: "latin1"},
 		"what to change":                 {Task: "transcode", To: "x"},
 		"no character set":               {Task: "transcode", To: "x", Decode: "klingon"},
-		"lf, crlf or cr":                 {Task: "transcode", To: "x", Newline: "nl"},
+		"lf, crlf, cr or nel":            {Task: "transcode", To: "x", Newline: "nl"},
 	})
 }
 
@@ -199,6 +199,10 @@ func TestTranscode(t *testing.T) {
 		"newlines":               {"a\r\nb\rc\nd\r\n\r", "a\nb\nc\nd\n\n", task.Table{Newline: "lf"}, 0},
 		"newlines of windows":    {"a\nb\r\n", "a\r\nb\r\n", task.Table{Newline: "crlf"}, 0},
 		"both":                   {"a\xe9\r\n", "aé\n", task.Table{Decode: "windows-1252", Newline: "lf"}, 0},
+		"lines of ebcdic":        {"\xc1\x15\xc2\x25\xc3\r\x15", "A\nB\nC\n\n", task.Table{Decode: "IBM1047", Newline: "lf"}, 0},
+		"lines for ebcdic":       {"A\r\nB\n", "\xc1\x15\xc2\x15", task.Table{Encode: "IBM037", Newline: "nel"}, 0},
+		"long lines of ebcdic":   {strings.Repeat("\xc1\x15", 20_001), strings.Repeat("A\r\n", 20_001), task.Table{Decode: "IBM037", Newline: "crlf"}, 0},
+		"no ebcdic":              {"a\x85b\n", "a\u0085b\n", task.Table{Decode: "iso-8859-1", Newline: "lf"}, 0},
 		"long":                   {long, strings.ReplaceAll(long, "ï", "\xef"), task.Table{Encode: "latin1"}, 0},
 		"not in the target":      {"5 €", "", task.Table{Encode: "iso-8859-1"}, fault.Invalid},
 		"not of the source":      {"a\x81b", "", task.Table{Decode: "windows-1252"}, fault.Invalid},

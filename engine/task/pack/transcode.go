@@ -24,7 +24,16 @@ type transcodeTask struct {
 	newline        string            // "": as they are
 }
 
-var newlines = map[string]string{"lf": "\n", "crlf": "\r\n", "cr": "\r", "": ""}
+var newlines = map[string]string{"lf": "\n", "crlf": "\r\n", "cr": "\r", "nel": nel, "": ""}
+
+// nel is NEXT LINE, U+0085, which ends lines in EBCDIC.
+const nel = "\u0085"
+
+// isEBCDIC reports whether byte 0x15 of a character set is NEL.
+func isEBCDIC(e encoding.Encoding) bool {
+	text, err := e.NewDecoder().String("\x15")
+	return err == nil && text == nel
+}
 
 func newTranscode(t *task.Table) (task.Task, error) {
 	if t.To == "" {
@@ -36,7 +45,7 @@ func newTranscode(t *task.Table) (task.Task, error) {
 	c := transcodeTask{}
 	var ok bool
 	if c.newline, ok = newlines[t.Newline]; !ok {
-		return nil, invalid("newline is %q: write lf, crlf or cr", t.Newline)
+		return nil, invalid("newline is %q: write lf, crlf, cr or nel", t.Newline)
 	}
 	var err error
 	if c.decode, err = charset("decode", t.Decode); err != nil {
@@ -73,7 +82,7 @@ func (c transcodeTask) Run(ctx context.Context, on *task.On) (task.Result, error
 			steps = []transform.Transformer{c.decode.NewDecoder(), &placed{is: noReplacement{}, say: notDecoded}}
 		}
 		if c.newline != "" {
-			steps = append(steps, &lineEnds{to: []byte(c.newline)})
+			steps = append(steps, &lineEnds{to: []byte(c.newline), nel: c.decode != nil && isEBCDIC(c.decode)})
 		}
 		if c.encode != nil {
 			steps = append(steps, &placed{is: c.encode.NewEncoder(), say: notEncoded})
@@ -157,25 +166,30 @@ func (noReplacement) Transform(dst, src []byte, atEOF bool) (nDst, nSrc int, err
 	return copied, copied, err
 }
 
-// lineEnds makes every LF, CR LF and CR the same.
+// lineEnds makes every LF, CR LF and CR the same, and with nel every NEL.
 type lineEnds struct {
 	transform.NopResetter
-	to []byte
+	to  []byte
+	nel bool
 }
 
 // Transform implements transform.Transformer.
 func (l *lineEnds) Transform(dst, src []byte, atEOF bool) (nDst, nSrc int, err error) {
 	for nSrc < len(src) {
 		c, used := src[nSrc], 1
-		if c == '\r' {
+		ends, pair := c == '\r' || c == '\n', "\r\n"
+		if l.nel && c == nel[0] {
+			pair = nel
+		}
+		if c == pair[0] {
 			if nSrc+1 == len(src) && !atEOF {
 				return nDst, nSrc, transform.ErrShortSrc
 			}
-			if nSrc+1 < len(src) && src[nSrc+1] == '\n' {
-				used = 2
+			if nSrc+1 < len(src) && src[nSrc+1] == pair[1] {
+				ends, used = true, 2
 			}
 		}
-		if c == '\r' || c == '\n' {
+		if ends {
 			if nDst+len(l.to) > len(dst) {
 				return nDst, nSrc, transform.ErrShortDst
 			}
