@@ -114,9 +114,9 @@ func TestCarryKeepsMetadata(t *testing.T) {
 	}
 }
 
-// TestSmallMessages: who has set a limit below a message of the stream road is told what to set.
+// TestSmallMessages: who has set a limit below any message of the stream road, whose first are of 8 KiB, is told what to set.
 func TestSmallMessages(t *testing.T) {
-	p, ctx := start(t, "http2", setup{server: []grpc.ServerOption{grpc.MaxRecvMsgSize(100 << 10)}}), within(t)
+	p, ctx := start(t, "http2", setup{server: []grpc.ServerOption{grpc.MaxRecvMsgSize(6 << 10)}}), within(t)
 	var handled error
 	p.store.call = func(ctx context.Context, i *storepb.Item) (*storepb.Receipt, error) {
 		r, err := run(func() *sideeffect.Descriptor { return up(sideeffect.Writer(io.Discard)) }, sideeffect.AwaitRemote)(ctx, i)
