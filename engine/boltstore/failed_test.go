@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -104,5 +105,26 @@ func TestRemoved(t *testing.T) {
 			t.Errorf("%s: what was acknowledged: %+v, %v", what, r, err)
 		}
 		_ = again.Close()
+	}
+}
+
+// TestCheckBesideClose: who looks after the store's files, and is not waited for, says nothing wrong of
+// one that is being closed.
+func TestCheckBesideClose(t *testing.T) {
+	for range 20 {
+		s := must[*Store](t)(Open(Config{Path: filepath.Join(t.TempDir(), "store")}))
+		var looks sync.WaitGroup
+		looks.Go(func() {
+			for range 100 {
+				if err := s.Check(); err != nil {
+					t.Errorf("a look: %v", err)
+					return
+				}
+			}
+		})
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+		looks.Wait()
 	}
 }

@@ -8,8 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-
-	"golang.org/x/sys/unix"
+	"syscall"
 
 	"github.com/pannier/pannier/spec/fault"
 )
@@ -137,10 +136,15 @@ func (l *wal) removed() *os.File {
 	return nil
 }
 
-// hasName reports whether a file can be found by who opens it again.
+// hasName reports whether a file can be found by who opens it again. Of one that was closed nobody asks:
+// who looks for the last time may be beside whoever closes it.
 func hasName(f *os.File) bool {
-	var st unix.Stat_t
-	return unix.Fstat(int(f.Fd()), &st) == nil && st.Nlink > 0
+	is, err := f.Stat()
+	if err != nil {
+		return errors.Is(err, os.ErrClosed)
+	}
+	st, ok := is.Sys().(*syscall.Stat_t)
+	return !ok || st.Nlink > 0
 }
 
 // turn goes on in the other file, of which the store's file has everything.
