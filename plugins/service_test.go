@@ -85,8 +85,8 @@ func service(t *testing.T) (*memory, *Service, uint64) {
 	return m, s, o.GetSession()
 }
 
-// channel sends one.
-func channel(s *Service, number uint64) net.Conn {
+// delivered is a channel that has come.
+func delivered(s *Service, number uint64) net.Conn {
 	mine, its := net.Pipe()
 	s.channels.arrived(number, its)
 	return mine
@@ -108,7 +108,7 @@ func TestCommitCounts(t *testing.T) {
 			kind       fault.Kind
 		}{{-1, 5, 0}, {5, 5, 0}, {-1, 6, fault.Corrupt}, {-1, 4, fault.Corrupt}, {6, 5, fault.Corrupt}, {4, 5, fault.Corrupt}, {-1, -1, fault.Lost}} {
 			m, s, session := service(t)
-			mine := channel(s, 1)
+			mine := delivered(s, 1)
 			w, err := s.Write(t.Context(), &bridgepb.WriteRequest{Session: session, Name: "/a", Size: c.size, Channel: 1})
 			if err != nil {
 				t.Fatal(err)
@@ -206,7 +206,7 @@ func TestWriteBroken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m, s, session := service(t)
 		m.broken = Failure("write", fault.NoSpace, "/a", "452", "Insufficient storage")
-		mine := channel(s, 1)
+		mine := delivered(s, 1)
 		w, err := s.Write(t.Context(), &bridgepb.WriteRequest{Session: session, Name: "/a", Size: -1, Channel: 1})
 		if err != nil {
 			t.Fatal(err)
@@ -229,7 +229,7 @@ func TestQuota(t *testing.T) {
 			kind  fault.Kind
 			came  string
 		}{{-1, 0, "01234"}, {6, 0, "01234"}, {5, 0, "01234"}, {4, fault.QuotaExceeded, "0123"}, {0, fault.QuotaExceeded, ""}} {
-			mine := channel(s, uint64(i+1))
+			mine := delivered(s, uint64(i+1))
 			came := make(chan string)
 			go func() { b, _ := io.ReadAll(mine); came <- string(b) }()
 			r, err := s.Read(t.Context(), &bridgepb.ReadRequest{Session: session, Name: "/a", Quota: c.quota, Channel: uint64(i + 1)})
@@ -255,7 +255,7 @@ func TestChannels(t *testing.T) {
 			_, err := c.Read(make([]byte, 1))
 			return errors.Is(err, io.EOF)
 		}
-		first, again := channel(s, 7), channel(s, 7)
+		first, again := delivered(s, 7), delivered(s, 7)
 		if closed(first) || !closed(again) {
 			t.Error("number 7 came twice: the first has to stay and the second to go")
 		}
@@ -267,7 +267,7 @@ func TestChannels(t *testing.T) {
 		isKind(t, err, fault.Stale)
 		_, err = s.channels.take(t.Context(), 8)
 		isKind(t, err, fault.Protocol)
-		go func() { time.Sleep(time.Second); channel(s, 9) }()
+		go func() { time.Sleep(time.Second); delivered(s, 9) }()
 		if c, err := s.channels.take(t.Context(), 9); err != nil || c == nil {
 			t.Error("a descriptor that comes after its call:", err)
 		}
@@ -301,7 +301,7 @@ func TestListed(t *testing.T) {
 	isKind(t, err, fault.Unsupported)
 	_, err = s.Read(t.Context(), &bridgepb.ReadRequest{Session: session, Name: "/a", Offset: 1})
 	isKind(t, err, fault.Invalid) // no channel
-	_, err = s.read(t.Context(), &bridgepb.ReadRequest{Session: session, Name: "/a", Offset: 1}, io.Discard, make([]byte, 1))
+	_, err = s.read(t.Context(), &bridgepb.ReadRequest{Session: session, Name: "/a", Offset: 1}, chunks{})
 	isKind(t, err, fault.Unsupported)
 }
 
