@@ -15,6 +15,7 @@ import (
 
 	"google.golang.org/grpc"
 
+	"github.com/pannier/pannier/plugins/channel"
 	"github.com/pannier/pannier/spec/bridgepb"
 	"github.com/pannier/pannier/spec/fault"
 )
@@ -217,6 +218,21 @@ func TestWriteBroken(t *testing.T) {
 		_, err = s.Commit(t.Context(), &bridgepb.CommitRequest{Write: w.GetWrite(), Bytes: -1})
 		isKind(t, err, fault.NoSpace)
 	})
+}
+
+// TestTrusted: memory that the other end can change is not taken from one that is not trusted,
+// whatever it says.
+func TestTrusted(t *testing.T) {
+	_, s, _ := service(t)
+	for _, trusted := range []bool{false, true} {
+		if trusted {
+			s.ShareMemory()
+		}
+		d, err := s.Describe(t.Context(), &bridgepb.DescribeRequest{})
+		if want := trusted && channel.Shares; err != nil || d.GetMemory() != want || (s.mode(true) == channel.Accept) != want || s.mode(false) != channel.Socket {
+			t.Errorf("trusted %v: it announces %v, and takes by mode %d, %v", trusted, d.GetMemory(), s.mode(true), err)
+		}
+	}
 }
 
 // TestQuota: no byte beyond it.
