@@ -66,6 +66,7 @@ func TestChannelLies(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer b.Close()
+	_ = mine.SetDeadline(time.Now().Add(10 * time.Second))
 	lie := func() { _, _ = b.Write([]byte{0xff, 0xff, 0xff, 0xff}) }
 	go func() { _, _ = b.Write(make([]byte, channel.Plain)); lie() }()
 	s := &session{p: &process{}}
@@ -86,6 +87,7 @@ func TestChannelLies(t *testing.T) {
 	if mine, err = unixConn(a); err != nil {
 		t.Fatal(err)
 	}
+	_ = mine.SetDeadline(time.Now().Add(10 * time.Second))
 	b = b2
 	st := &staged{s: s, ctx: t.Context(), conn: mine, to: channel.NewSender(mine, channel.Offer, nil), stop: func() bool { return true }}
 	defer st.closeChannel()
