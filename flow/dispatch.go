@@ -99,7 +99,7 @@ func (l *lane) block(h wire.Header) error {
 		return err
 	}
 	buf := l.s.cfg.Pool.get(int(h.Length))
-	if err := l.payload(buf.payload(int(h.Length)), head.Size()); err != nil {
+	if err := l.payload(buf.payload(int(h.Length)), head.Size(), h.Flags&wire.Ask != 0); err != nil {
 		l.s.cfg.Pool.put(buf)
 		return err
 	}
@@ -128,7 +128,7 @@ func (l *lane) data(h wire.Header) error {
 		return err
 	}
 	buf := l.s.cfg.Pool.get(int(h.Length))
-	if err := l.payload(buf.payload(int(h.Length)), wire.DataHeadSize); err != nil {
+	if err := l.payload(buf.payload(int(h.Length)), wire.DataHeadSize, h.Flags&wire.Ask != 0); err != nil {
 		l.s.cfg.Pool.put(buf)
 		return err
 	}
@@ -140,7 +140,7 @@ func (l *lane) data(h wire.Header) error {
 
 // payload fills p and books it together with its head. Where that takes long it
 // acknowledges parts, so that the sender hears from this end during a block.
-func (l *lane) payload(p []byte, head int) error {
+func (l *lane) payload(p []byte, head int, asked bool) error {
 	unbooked, since := head, l.heard.Load()
 	for done := 0; done < len(p); {
 		n, err := l.in.Read(p[done:])
@@ -149,12 +149,12 @@ func (l *lane) payload(p []byte, head int) error {
 			return fault.Wrap("read", "", lost(err))
 		}
 		if now := l.heard.Load(); now-since > int64(time.Second) {
-			l.took(unbooked)
+			l.took(unbooked, false)
 			unbooked, since = 0, now
 		}
 	}
-	if unbooked > 0 {
-		l.took(unbooked)
+	if unbooked > 0 || asked {
+		l.took(unbooked, asked)
 	}
 	return nil
 }

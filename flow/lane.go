@@ -18,7 +18,7 @@ import (
 const (
 	maxQueued  = MiB                  // control bytes waiting for a peer that does not read, without what is said again
 	maxAgain   = 64 * KiB             // of what is said again, at a time
-	ackGrain   = 128 * KiB            // bytes taken off a lane between two PIPEACKs
+	ackMost    = MiB                  // bytes taken off a lane that are acknowledged even if no frame asked for it
 	ackDelay   = 2 * time.Millisecond // after which a smaller amount is acknowledged too
 	readBuffer = 4 * KiB              // of headers; payloads bypass it
 )
@@ -308,6 +308,9 @@ func (l *lane) send(frame []byte) bool {
 	}
 	t.mu.Lock()
 	l.pipe.written += uint64(len(frame))
+	if l.pipe.asks() {
+		wire.SetAsk(frame)
+	}
 	l.piece.sending(l.pipe.written)
 	most := l.piece.size
 	t.mu.Unlock()
@@ -431,11 +434,11 @@ func damaged(where string, err error) error {
 	return &fault.Error{Op: "read", Kind: fault.Corrupt, Subject: where, Err: err}
 }
 
-// took books a payload frame and acknowledges when enough has gathered, or a
-// moment later.
-func (l *lane) took(n int) {
+// took books n bytes of a payload frame and acknowledges if the sender has asked, or when
+// much has gathered, or a moment later.
+func (l *lane) took(n int, asked bool) {
 	total := l.taken.Add(uint64(n))
-	if total-l.reported.Load() >= ackGrain {
+	if asked || total-l.reported.Load() >= ackMost {
 		l.report()
 		return
 	}

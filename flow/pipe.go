@@ -5,7 +5,9 @@ import "time"
 // pipe is the window of bytes written to a lane and not yet taken off it by
 // the peer's reader: acked <= written. It keeps queues short and caches warm.
 //
-// On a short link it grows by trial. At first it doubles every round trip for as
+// On a short link it covers what the lane moves in a moment (restful), so that who waits for
+// room, or for bytes, is woken seldom; a lane that becomes slow loses what lies beyond. Beyond
+// a moment it grows by trial. At first it doubles every round trip for as
 // long as writers wait for room and the lane becomes faster by it. Later a
 // doubling is tried now and then and taken back if it does not pay, because a
 // larger window only drives the bytes out of the caches.
@@ -15,6 +17,7 @@ import "time"
 // has been given to a lane that slows down holds up all that follows on others.
 type pipe struct {
 	written, acked uint64
+	asked          uint64 // written, when a PIPEACK was asked for last
 	window, max    uint64
 	start          uint64 // of window
 	far            bool   // window has been set for a long link
@@ -33,6 +36,7 @@ const (
 	growthPays = 1.25                 // a doubled window must make the lane that much faster
 	growthRest = 200                  // measurements between two vain attempts
 	startOver  = 3
+	restful    = 2 * time.Millisecond   // of bytes that a lane, or a stream, may have under way on any link
 	nearby     = 100 * time.Microsecond // of a round trip: two processes of one host answering, no distance
 )
 
@@ -65,6 +69,20 @@ func (p *pipe) room() bool {
 	return false
 }
 
+// askGrain is how many bytes a lane sends at least until it asks for the next PIPEACK, if
+// its window is not smaller still.
+const askGrain = 128 * KiB
+
+// asks reports whether the frame that was booked last asks for a PIPEACK: so that one is under
+// way before the window is full, and few wake this end.
+func (p *pipe) asks() bool {
+	if p.written-p.asked < min(max(p.window/4, askGrain), p.window/2) {
+		return false
+	}
+	p.asked = p.written
+	return true
+}
+
 // ack moves the window; false means that the peer acknowledges what was never sent.
 func (p *pipe) ack(total uint64, rtt time.Duration, now time.Time) bool {
 	if total > p.written {
@@ -93,8 +111,14 @@ func (p *pipe) judge(rate float64, rtt time.Duration) {
 		p.window, p.far = p.start, false
 		return
 	}
-	grow := p.limited && 2*p.window <= p.max && float64(p.window) < 2*rate*(rtt-nearby).Seconds()
+	moment, window := rate*restful.Seconds(), float64(p.window)
+	fits := p.limited && 2*p.window <= p.max
+	grow := fits && window < 2*rate*(rtt-nearby).Seconds()
 	switch {
+	case fits && window < moment:
+		p.window *= 2
+	case p.limited && p.window > p.start && window > 4*max(moment, rate*rtt.Seconds()):
+		p.window /= 2
 	case p.vain < startOver && grow:
 		if rate < growthPays*p.before {
 			p.vain++

@@ -258,7 +258,7 @@ func (b *BlockStream) consume(n int64) []byte {
 // when the consumer is faster than a window per round trip, or when striping
 // needs more room for blocks that overtake others.
 func (b *BlockStream) grow() {
-	want, epoch := b.tune.measure(b.consumed, b.s.RTT(), time.Now())
+	want, epoch := b.tune.measure(b.consumed, max(b.s.RTT(), restful), time.Now())
 	if !epoch {
 		return
 	}

@@ -34,6 +34,7 @@ const (
 	Fin  Flags = 0x01 // DATA: the last of this direction
 	Zstd Flags = 0x08 // BLOCK: payload is one zstd frame
 	S2   Flags = 0x10 // BLOCK: payload is one S2 block; never with Zstd
+	Ask  Flags = 0x20 // BLOCK, DATA: a PIPEACK is wanted as soon as this frame is taken off the lane
 
 	compressed = Zstd | S2
 )
@@ -79,6 +80,9 @@ func (h Header) Put(b []byte) {
 	binary.BigEndian.PutUint32(b[8:], h.Length)
 	binary.BigEndian.PutUint32(b[12:], h.Check)
 }
+
+// SetAsk gives the header at the start of b the flag Ask. It comes before Seal.
+func SetAsk(b []byte) { b[1] |= byte(Ask) }
 
 // ParseHeader reads the header at the start of b and holds it against the
 // table of types. What it returns without an error is safe to go on reading by:
