@@ -18,7 +18,7 @@ func drive(p *pipe, rate float64, rtt time.Duration, d time.Duration) uint64 {
 		for p.room() {
 			p.written += 16 * KiB
 		}
-		step := max(rtt, minEpoch)
+		step := max(rtt, 50*time.Microsecond)
 		now = now.Add(step)
 		p.ack(p.acked+min(p.written-p.acked, uint64(rate*step.Seconds())), rtt, now)
 	}
@@ -31,13 +31,15 @@ func TestPipeFindsTheProductOfRateAndDelay(t *testing.T) {
 		rtt      time.Duration
 		min, max uint64
 	}{
-		{1e9, 50 * time.Microsecond, 256 * KiB, 256 * KiB}, // a neighbour: never grows
+		{1e9, 50 * time.Microsecond, 2 * MiB, 2 * MiB}, // a neighbour: what moves in 2 ms
+		{4e9, 50 * time.Microsecond, 8 * MiB, 8 * MiB},
+		{100e6, 50 * time.Microsecond, 256 * KiB, 256 * KiB}, // which here is less than it begins with
 		{40e6, 100 * time.Millisecond, 4e6, 32e6},
 		{125e6, 50 * time.Millisecond, 6e6, 50e6},
 		{1e6, 200 * time.Millisecond, 200e3, 8e6},
 	} {
 		p := newPipe(&Config{PipeWindow: 256 * KiB, MaxPipeWindow: 64 * MiB})
-		if w := drive(&p, tc.rate, tc.rtt, time.Minute); w < tc.min || w > tc.max {
+		if w := drive(&p, tc.rate, tc.rtt, 10*time.Second); w < tc.min || w > tc.max {
 			t.Errorf("%.0f MB/s, %v: window %d, want %d to %d", tc.rate/1e6, tc.rtt, w, tc.min, tc.max)
 		}
 	}
@@ -62,9 +64,46 @@ func TestPipeForgetsABusyMachine(t *testing.T) {
 	if w := drive(&p, 1e9, 20*time.Millisecond, time.Second); w < 4e6 {
 		t.Errorf("window %d at 20 ms", w)
 	}
-	if w := drive(&p, 1e9, 50*time.Microsecond, time.Second); w != 256*KiB {
+	if w := drive(&p, 1e9, 50*time.Microsecond, time.Second); w != 2*MiB {
 		t.Errorf("window %d at 50 us", w)
 	}
+}
+
+// TestPipeOfANeighbourFollowsItDown: what a lane has under way is a few milliseconds' worth, also when it has become slow.
+func TestPipeOfANeighbourFollowsItDown(t *testing.T) {
+	p := newPipe(&Config{PipeWindow: 256 * KiB, MaxPipeWindow: 64 * MiB})
+	if w := drive(&p, 4e9, 50*time.Microsecond, time.Second); w != 8*MiB {
+		t.Errorf("window %d at 4 GB/s", w)
+	}
+	if w := drive(&p, 200e6, 50*time.Microsecond, time.Second); w > 2*MiB {
+		t.Errorf("window %d at 200 MB/s", w)
+	}
+	if w := drive(&p, 10e6, 50*time.Microsecond, time.Second); w != 256*KiB {
+		t.Errorf("window %d at 10 MB/s", w)
+	}
+}
+
+// TestPipeAsks: of every window that fills up some frame has asked for a PIPEACK, which leaves room
+// when it comes; and a wide one asks four times, not at every frame.
+func TestPipeAsks(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		window := rapid.Uint64Range(16*KiB, 64*MiB).Draw(t, "window")
+		p := pipe{window: window, max: 64 * MiB}
+		asks, frames := 0, uint64(0)
+		for p.room() {
+			p.written += rapid.Uint64Range(1, 300*KiB).Draw(t, "frame")
+			frames++
+			if p.asks() {
+				asks++
+			}
+		}
+		if p.written-p.asked >= window {
+			t.Fatalf("%d of a window of %d are written, a PIPEACK was asked for at %d: it leaves no room", p.written, window, p.asked)
+		}
+		if most := 1 + int(p.written/min(max(window/4, askGrain), window/2)); asks == 0 || asks > most {
+			t.Fatalf("%d frames of a window of %d asked %d times; want 1 to %d", frames, window, asks, most)
+		}
+	})
 }
 
 // TestPipeProperties: whatever is acknowledged when, acked never passes written
