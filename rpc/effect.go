@@ -115,7 +115,8 @@ func (e *Effect) inlined() bool {
 // Run opens the effect and moves its bytes: Init, then Check. It cancels the
 // effect when ctx ends. With AwaitLocal small contents for the client may ride
 // inside the reply; with AwaitRemote they never do, because nobody acknowledges a reply.
-// The outputs are in d when Run returns.
+// The outputs are in d when Run returns. A Reader or Writer of d that panics does so
+// in the goroutine of Run, or of Check, wherever it ran.
 func (e *Effect) Run(ctx context.Context, d *sideeffect.Descriptor, await sideeffect.Await) error {
 	if err := e.init(ctx, d, await == sideeffect.AwaitLocal); err != nil {
 		return err
