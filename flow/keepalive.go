@@ -41,7 +41,7 @@ func (s *Session) check(l *lane) {
 	pinged := l.pinged.Load()
 	asked := max(pinged, l.moved.Load()) // as long as the PING waits behind what goes out slowly, or not at all
 	if l.asks.Load() == pinged {
-		asked = l.asked.Load()
+		asked = max(l.asked.Load(), l.drained) // it may wait in the system, too, behind what that has taken from us
 	}
 	var deaf time.Duration
 	if since := l.stuck.Load(); since != 0 {
