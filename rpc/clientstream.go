@@ -8,6 +8,8 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
+
+	"github.com/pannier/pannier/sideeffect"
 )
 
 // NewStream starts a streaming call; generated stubs call it. Side effects run
@@ -25,10 +27,11 @@ func (cc *ClientConn) NewStream(ctx context.Context, desc *grpc.StreamDesc, meth
 		return nil, asCall(err, -1)
 	}
 	if p.call == nil {
+		cc.calls.unuse(effects)
 		return cc.grpc.NewStream(ctx, desc, method, opts...)
 	}
 	st, end, err := cc.newStream(ctx, &p, desc, method, opts)
-	s := &clientStream{ClientStream: st, cc: cc, call: p.call, method: method, single: !desc.ServerStreams, end: end}
+	s := &clientStream{ClientStream: st, cc: cc, call: p.call, effects: effects, method: method, single: !desc.ServerStreams, end: end}
 	if err != nil {
 		return nil, s.conclude(err, nil)
 	}
@@ -54,13 +57,14 @@ func (cc *ClientConn) newStream(ctx context.Context, p *prepared, desc *grpc.Str
 // clientStream ends the side effects of a streaming call with the stream.
 type clientStream struct {
 	grpc.ClientStream
-	cc     *ClientConn
-	call   *call
-	method string
-	single bool // one reply
-	end    func()
-	once   sync.Once
-	err    error // of the effects; set by conclude
+	cc      *ClientConn
+	call    *call
+	effects []*sideeffect.Descriptor
+	method  string
+	single  bool // one reply
+	end     func()
+	once    sync.Once
+	err     error // of the effects; set by conclude
 }
 
 // RecvMsg implements grpc.ClientStream.
@@ -105,6 +109,7 @@ func (s *clientStream) conclude(err error, trailer metadata.MD) error {
 	s.once.Do(func() {
 		s.err = s.call.conclude(s.method, trailer, nil, err)
 		s.cc.calls.remove(s.call)
+		s.cc.calls.unuse(s.effects)
 		s.end()
 	})
 	return s.err

@@ -212,7 +212,12 @@ func (e *Effect) fits(d *sideeffect.Descriptor) error {
 	case isPipe(d.Kind) != isPipe(e.offer.kind):
 		return fault.New(op, fault.Invalid, "the client offers kind %q", e.Kind()).Advise("set Kind to that")
 	}
-	e.phase = claimed
+	for _, other := range e.call.effects {
+		if busy := other.phase == claimed || other.phase == open || other.phase == moving; busy && other.d == d {
+			return fault.New(op, fault.Invalid, "the Descriptor is at work in side effect %d: each needs its own until it is over", other.index)
+		}
+	}
+	e.phase, e.d = claimed, d
 	return nil
 }
 

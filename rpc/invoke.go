@@ -30,6 +30,7 @@ func (cc *ClientConn) Invoke(ctx context.Context, method string, args, reply any
 	if err != nil {
 		return asCall(err, -1)
 	}
+	defer cc.calls.unuse(effects)
 	if p.call == nil {
 		return fromCall(method, cc.grpc.Invoke(ctx, method, args, reply, opts...))
 	}
@@ -60,14 +61,22 @@ type prepared struct {
 }
 
 // prepare does everything that can fail before the call is made. args and
-// reply are nil for streaming calls.
-func (cc *ClientConn) prepare(ctx context.Context, effects []*sideeffect.Descriptor, opts []grpc.CallOption, args, reply any) (prepared, error) {
+// reply are nil for streaming calls. Without an error the descriptors are in use.
+func (cc *ClientConn) prepare(ctx context.Context, effects []*sideeffect.Descriptor, opts []grpc.CallOption, args, reply any) (p prepared, err error) {
 	if err := checkEffects(cc.kinds, effects); err != nil {
 		return prepared{}, err
 	}
+	if err := cc.calls.use(effects); err != nil {
+		return prepared{}, err
+	}
+	defer func() {
+		if err != nil {
+			cc.calls.unuse(effects)
+		}
+	}()
 	opts = slices.Concat(cc.options, opts)
 	c := newCall(ctx, effects)
-	p, err := cc.equip(ctx, c, opts, args, reply)
+	p, err = cc.equip(ctx, c, opts, args, reply)
 	if err == nil && p.call != nil {
 		if err = cc.calls.add(c); err == nil {
 			return p, nil
