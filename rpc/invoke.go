@@ -62,23 +62,25 @@ type prepared struct {
 
 // prepare does everything that can fail before the call is made. args and
 // reply are nil for streaming calls. Without an error the descriptors are in use.
-func (cc *ClientConn) prepare(ctx context.Context, effects []*sideeffect.Descriptor, opts []grpc.CallOption, args, reply any) (p prepared, err error) {
+func (cc *ClientConn) prepare(ctx context.Context, effects []*sideeffect.Descriptor, opts []grpc.CallOption, args, reply any) (prepared, error) {
 	if err := checkEffects(cc.kinds, effects); err != nil {
 		return prepared{}, err
 	}
 	if err := cc.calls.use(effects); err != nil {
 		return prepared{}, err
 	}
+	kept := false
 	defer func() {
-		if err != nil {
+		if !kept { // also when a reader of the caller's panics
 			cc.calls.unuse(effects)
 		}
 	}()
 	opts = slices.Concat(cc.options, opts)
 	c := newCall(ctx, effects)
-	p, err = cc.equip(ctx, c, opts, args, reply)
+	p, err := cc.equip(ctx, c, opts, args, reply)
 	if err == nil && p.call != nil {
 		if err = cc.calls.add(c); err == nil {
+			kept = true
 			return p, nil
 		}
 	}
@@ -93,6 +95,7 @@ func (cc *ClientConn) prepare(ctx context.Context, effects []*sideeffect.Descrip
 		}
 		e.d.Result = sideeffect.Result{Err: err}
 	}
+	kept = err == nil
 	return prepared{}, err
 }
 
