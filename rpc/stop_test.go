@@ -155,7 +155,7 @@ func TestPanicIsTheHandlers(t *testing.T) {
 func TestOpeningBesideClose(t *testing.T) {
 	p, ctx := start(t, "tcp", setup{}), within(t)
 	s := must(p.cc.Connect(ctx))
-	closed := p.dial()
+	closed := must(rpc.Dial(p.address, p.client))
 	if err := closed.Close(); err != nil {
 		t.Fatal(err)
 	}
