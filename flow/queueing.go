@@ -14,8 +14,9 @@ type queueing struct {
 	asked   int64        // ticks when windows asked last; guarded by Session.mu
 }
 
-// tripLasts is how long a measured round trip is taken for the present one, and how often windows ask.
-const tripLasts = time.Second
+// tripLasts is how long a measured round trip is taken for the present one, and how often windows ask. A peer bears
+// 20 PINGs a second.
+const tripLasts = time.Second / 4
 
 // answered is told of a PING's round trip.
 func (q *queueing) answered(trip, now int64) {
@@ -30,10 +31,10 @@ func (s *Session) loadedTrip() time.Duration {
 		return 0
 	}
 	q, now := &s.queues, s.ticks()
-	if now-q.at.Load() < int64(tripLasts) {
+	if at := q.at.Load(); at > q.asked && q.asked > 0 && now-at < int64(tripLasts) { // not the first one, on an empty link
 		return time.Duration(q.trip.Load())
 	}
-	if now-q.asked >= int64(tripLasts) {
+	if q.asked == 0 || now-q.asked >= int64(tripLasts) {
 		q.asked = now
 		s.control.ping()
 	}
