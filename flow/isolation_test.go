@@ -305,6 +305,34 @@ func TestSlowWriters(t *testing.T) {
 	}
 }
 
+// TestPipeAckAsAsked: who asks with a block hears when it has been taken off the lane, who does not a moment later.
+func TestPipeAckAsAsked(t *testing.T) {
+	for _, asks := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			d := newDuel(t, true, Config{})
+			defer d.end()
+			d.prepare(sink)
+			f := block(d.id, 0, content(testBlock))
+			if asks {
+				wire.SetAsk(f)
+			}
+			d.send(f)
+			time.Sleep(ackDelay / 2)
+			if n := len(d.got(wire.TypePipeAck)); n > 0 != asks {
+				t.Errorf("asked %v: %d PIPEACKs before the delay is over", asks, n)
+			}
+			time.Sleep(ackDelay)
+			acks := d.got(wire.TypePipeAck)
+			if len(acks) != 1 {
+				t.Fatalf("asked %v: %d PIPEACKs of one block", asks, len(acks))
+			}
+			if n, err := wire.ParseU64(acks[0].body); n != uint64(len(f)) || err != nil {
+				t.Errorf("asked %v: %d bytes are acknowledged of %d", asks, n, len(f))
+			}
+		})
+	}
+}
+
 // TestSlowBlockIsAcknowledgedInParts: whoever sends a block that takes longer
 // than a peer may be silent hears from the receiver meanwhile.
 func TestSlowBlockIsAcknowledgedInParts(t *testing.T) {

@@ -27,7 +27,7 @@ func TestHeaderRoundTrip(t *testing.T) {
 		r := typ.rule()
 		h := Header{
 			Type:   typ,
-			Flags:  rapid.SampledFrom([]Flags{0, Fin, Zstd, S2}).Draw(t, "flags") & r.flags,
+			Flags:  rapid.SampledFrom([]Flags{0, Fin, Zstd, S2, Ask, Zstd | Ask}).Draw(t, "flags") & r.flags,
 			Class:  Class(rapid.IntRange(0, int(ClassBulk)).Draw(t, "class")),
 			Length: rapid.Uint32Range(r.min, r.max).Draw(t, "length"),
 			Check:  rapid.Uint32().Draw(t, "check"),
@@ -124,7 +124,7 @@ func specRow(t Type, r rule) string {
 	for _, f := range []struct {
 		bit  Flags
 		name string
-	}{{Fin, "FIN"}, {Zstd, "ZSTD"}, {S2, "S2"}} {
+	}{{Fin, "FIN"}, {Zstd, "ZSTD"}, {S2, "S2"}, {Ask, "ASK"}} {
 		if r.flags&f.bit != 0 {
 			flags += " " + f.name
 		}
