@@ -90,6 +90,7 @@ func newLane(s *Session, t *turns, conn net.Conn, purpose wire.Purpose, epoch ui
 		came: handshakeFrames, sent: handshakeFrames,
 		pipe: newPipe(&s.cfg), raw: socketOf(conn), agreed: epoch == 1 || purpose != wire.Control,
 	}
+	l.pipe.bulk = purpose == wire.Bulk
 	l.in = bufio.NewReaderSize(ears{l}, readBuffer)
 	if a := conn.RemoteAddr(); a != nil {
 		l.where = a.String()

@@ -21,6 +21,7 @@ type pipe struct {
 	window, max    uint64
 	start          uint64 // of window
 	far            bool   // window has been set for a long link
+	bulk           bool   // only blocks are on it: the window may cover a moment
 	trip           int64  // bytes that moved in a round trip of a long link when somebody waited last
 
 	since   time.Time // of the present measurement
@@ -37,7 +38,7 @@ const (
 	growthPays = 1.25                 // a doubled window must make the lane that much faster
 	growthRest = 200                  // measurements between two vain attempts
 	startOver  = 3
-	restful    = 2 * time.Millisecond   // of bytes that a lane, or a stream, may have under way on any link
+	restful    = 500 * time.Microsecond   // of bytes that a lane, or a stream, may have under way on any link
 	nearby     = 100 * time.Microsecond // of a round trip: two processes of one host answering, no distance
 )
 
@@ -116,9 +117,9 @@ func (p *pipe) judge(rate float64, rtt time.Duration) {
 	fits := p.limited && 2*p.window <= p.max
 	grow := fits && window < 2*rate*(rtt-nearby).Seconds()
 	switch {
-	case fits && window < moment:
+	case p.bulk && fits && window < moment:
 		p.window *= 2
-	case p.limited && p.window > p.start && window > 4*max(moment, rate*rtt.Seconds()):
+	case p.bulk && p.limited && p.window > p.start && window > 4*max(moment, rate*rtt.Seconds()):
 		p.window /= 2
 	case p.vain < startOver && grow:
 		if rate < growthPays*p.before {
