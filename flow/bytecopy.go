@@ -4,6 +4,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"syscall"
 )
 
@@ -136,7 +137,7 @@ func (b *ByteStream) WriteTo(w io.Writer) (total int64, err error) {
 func (b *ByteStream) Deliver(w io.Writer, over func(error)) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.delivery = &delivery{w: w, over: over}
+	b.delivery = newDelivery(w, over)
 	b.deliver()
 }
 
@@ -144,7 +145,71 @@ func (b *ByteStream) Deliver(w io.Writer, over func(error)) {
 type delivery struct {
 	w    io.Writer
 	over func(error)
-	runs bool // a goroutine does it, or has done it to the end
+	runs bool // somebody does it, or has done it to the end
+
+	// Of a socket, which takes a little without anybody having to wait; nil: w is none.
+	raw  syscall.RawConn
+	once func(fd uintptr) bool // writes out
+	out  []byte
+	n    int // bytes of out that were written
+}
+
+func newDelivery(w io.Writer, over func(error)) *delivery {
+	d := &delivery{w: w, over: over}
+	switch c := w.(type) { // these and no wider interface, as in reader
+	case *net.TCPConn, *net.UnixConn:
+		if raw, err := c.(syscall.Conn).SyscallConn(); err == nil {
+			d.raw, d.once = raw, func(fd uintptr) bool {
+				d.n, _ = syscall.Write(int(fd), d.out) // an error comes again
+				return true
+			}
+		}
+	}
+	return d
+}
+
+// try writes what the socket takes at once, and returns how much that was.
+func (d *delivery) try(p []byte) int {
+	d.out, d.n = p, 0
+	_ = d.raw.Write(d.once)
+	d.out = nil
+	return max(d.n, 0)
+}
+
+// begins takes it upon the lane's reader to hand on what has come just now: it is little, nothing else
+// is on its way, and another goroutine would have to be woken. mu is held.
+func (b *ByteStream) begins() bool {
+	d := b.delivery
+	if d == nil || d.runs || d.raw == nil || len(b.segments) != 1 || len(b.segments[0].data) > smallData || b.segments[0].verify() != nil {
+		return false
+	}
+	d.runs = true
+	return true
+}
+
+// handOn is the reader's part of a delivery. It waits for nothing: what the socket does not take
+// is for a goroutine.
+func (b *ByteStream) handOn() {
+	d := b.delivery
+	seg, _ := b.next()
+	n := 0
+	if seg.buf != nil {
+		n = d.try(seg.data)
+	}
+	b.mu.Lock()
+	if rest := seg.data[n:]; len(rest) > 0 {
+		seg.data = rest
+		b.segments = slices.Insert(b.segments, 0, seg)
+		b.read -= int64(len(rest))
+	} else {
+		b.s.cfg.Pool.put(seg.buf)
+	}
+	d.runs = false
+	b.deliver()
+	b.mu.Unlock()
+	if n > 0 {
+		b.consumed(int64(n), false)
+	}
 }
 
 // deliver begins to hand on what has come. mu is held.
@@ -198,7 +263,7 @@ func (b *ByteStream) pass(w io.Writer) (int, passage, error) {
 		if err != nil {
 			return n, finished, err
 		}
-		b.consumed(int64(n))
+		b.consumed(int64(n), true)
 		return n, went, nil
 	}
 	b.mu.Lock()

@@ -219,10 +219,11 @@ func (b *ByteStream) expect(h wire.DataHead) error {
 	return nil
 }
 
-func (b *ByteStream) arrive(h wire.DataHead, buf *buffer, epoch uint32) bool {
+// arrive takes a frame; alone: nothing else waits for the lane's reader.
+func (b *ByteStream) arrive(h wire.DataHead, buf *buffer, epoch uint32, alone bool) bool {
 	b.mu.Lock()
-	defer b.mu.Unlock()
 	if b.closed || b.keeper != nil && b.keeper.lives != epoch {
+		b.mu.Unlock()
 		return false
 	}
 	b.arrived += int64(h.Length)
@@ -233,7 +234,14 @@ func (b *ByteStream) arrive(h wire.DataHead, buf *buffer, epoch uint32) bool {
 		b.s.cfg.Pool.put(buf)
 	}
 	signal(b.readable)
-	b.deliver()
+	hands := alone && b.begins()
+	if !hands {
+		b.deliver()
+	}
+	b.mu.Unlock()
+	if hands {
+		b.handOn()
+	}
 	return true
 }
 
@@ -256,7 +264,7 @@ func (b *ByteStream) Read(p []byte) (int, error) {
 			if more {
 				signal(b.readable)
 			}
-			b.consumed(int64(n))
+			b.consumed(int64(n), true)
 			return n, nil
 		}
 		fin, closed, err := b.finCame, b.closed, b.err
@@ -277,8 +285,8 @@ func (b *ByteStream) Read(p []byte) (int, error) {
 	}
 }
 
-// consumed returns credit when a quarter of the window has been read.
-func (b *ByteStream) consumed(n int64) {
+// consumed returns credit when a quarter of the window has been read; direct as in lane.post.
+func (b *ByteStream) consumed(n int64, direct bool) {
 	b.s.mu.Lock()
 	b.mu.Lock()
 	var frame []byte
@@ -295,7 +303,7 @@ func (b *ByteStream) consumed(n int64) {
 	b.mu.Unlock()
 	b.s.mu.Unlock()
 	if frame != nil {
-		b.s.post(frame, true)
+		b.s.post(frame, direct)
 	}
 }
 
