@@ -6,6 +6,9 @@ import (
 	"os"
 	"slices"
 	"syscall"
+	"time"
+
+	"github.com/pannier/pannier/flow/socket"
 )
 
 // ReadFrom sends what r has until io.EOF, and does not close this direction. It
@@ -36,17 +39,20 @@ func (b *ByteStream) endWriting() { <-b.writes }
 
 // carry sends what read gets until io.EOF, and counts it.
 func (b *ByteStream) carry(read func(room int) (*buffer, int, error), total *int64) error {
+	p := portion(frameFast)
 	for {
-		room, err := b.reserve(frameFast)
+		room, err := b.reserve(int(p))
 		if err != nil {
 			return err
 		}
 		buf, n, err := read(room)
 		if n > 0 {
+			began := time.Now()
 			if err := b.sendData(buf, n, 0); err != nil {
 				return err
 			}
 			*total += int64(n)
+			p = p.next(n, room, time.Since(began), b.s.RTT())
 		} else {
 			b.s.cfg.Pool.put(buf)
 		}
@@ -58,6 +64,31 @@ func (b *ByteStream) carry(read func(room int) (*buffer, int, error), total *int
 			return err
 		}
 	}
+}
+
+// portion is how much ReadFrom reads at once, for one frame. Large ones save what each costs: both ends of both
+// connections being woken. So it doubles as long as a connection of the system fills it and it
+// is gone soon, and halves where there is less to read, or where a large one takes long and others wait behind it.
+type portion int
+
+// portionTime is what a frame of more than frameFast may take.
+const portionTime = growTime
+
+// next is the portion after n bytes of room for so many, which took so long to be sent.
+func (p portion) next(n, room int, took, rtt time.Duration) portion {
+	most := portion(frameLarge)
+	if rtt >= longLink { // it is not the frames that keep its rate down
+		most = frameFast
+	}
+	switch {
+	case n < room/2:
+		p = min(p, portion(room)) / 2
+	case took > portionTime && p > frameFast:
+		p /= 2
+	case n == int(p):
+		p *= 2
+	}
+	return max(frameRelay, min(p, most))
 }
 
 // reader is how ReadFrom gets up to room bytes in a pooled buffer, which may be
@@ -72,6 +103,7 @@ func (b *ByteStream) reader(r io.Reader) func(room int) (*buffer, int, error) {
 		}
 	}
 	return func(room int) (*buffer, int, error) {
+		room = min(room, frameFast) // it holds the buffer while it waits
 		buf := b.s.cfg.Pool.get(room)
 		n, err := r.Read(buf.payload(room))
 		return buf, n, err
@@ -82,12 +114,7 @@ func (b *ByteStream) reader(r io.Reader) func(room int) (*buffer, int, error) {
 func (b *ByteStream) readRaw(raw syscall.RawConn, room int) (buf *buffer, n int, err error) {
 	waited := raw.Read(func(fd uintptr) bool {
 		buf = b.s.cfg.Pool.get(room)
-		for {
-			n, err = syscall.Read(int(fd), buf.payload(room))
-			if err != syscall.EINTR {
-				break
-			}
-		}
+		n, err = socket.Read(fd, buf.payload(room))
 		if err != syscall.EAGAIN {
 			return true
 		}
@@ -137,7 +164,10 @@ func (b *ByteStream) WriteTo(w io.Writer) (total int64, err error) {
 func (b *ByteStream) Deliver(w io.Writer, over func(error)) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.delivery = newDelivery(w, over)
+	b.delivery = &delivery{w: w, over: over, socket: socket.Of(w)}
+	if b.delivery.socket != nil {
+		b.delivery.w = b.delivery.socket
+	}
 	b.deliver()
 }
 
@@ -147,40 +177,14 @@ type delivery struct {
 	over func(error)
 	runs bool // somebody does it, or has done it to the end
 
-	// Of a socket, which takes a little without anybody having to wait; nil: w is none.
-	raw  syscall.RawConn
-	once func(fd uintptr) bool // writes out
-	out  []byte
-	n    int // bytes of out that were written
-}
-
-func newDelivery(w io.Writer, over func(error)) *delivery {
-	d := &delivery{w: w, over: over}
-	switch c := w.(type) { // these and no wider interface, as in reader
-	case *net.TCPConn, *net.UnixConn:
-		if raw, err := c.(syscall.Conn).SyscallConn(); err == nil {
-			d.raw, d.once = raw, func(fd uintptr) bool {
-				d.n, _ = syscall.Write(int(fd), d.out) // an error comes again
-				return true
-			}
-		}
-	}
-	return d
-}
-
-// try writes what the socket takes at once, and returns how much that was.
-func (d *delivery) try(p []byte) int {
-	d.out, d.n = p, 0
-	_ = d.raw.Write(d.once)
-	d.out = nil
-	return max(d.n, 0)
+	socket *socket.Socket // w, if it is one, which takes a little without anybody having to wait
 }
 
 // begins takes it upon the lane's reader to hand on what has come just now: it is little, nothing else
 // is on its way, and another goroutine would have to be woken. mu is held.
 func (b *ByteStream) begins() bool {
 	d := b.delivery
-	if d == nil || d.runs || d.raw == nil || len(b.segments) != 1 || len(b.segments[0].data) > smallData || b.segments[0].verify() != nil {
+	if d == nil || d.runs || d.socket == nil || len(b.segments) != 1 || len(b.segments[0].data) > smallData || b.segments[0].verify() != nil {
 		return false
 	}
 	d.runs = true
@@ -194,7 +198,7 @@ func (b *ByteStream) handOn() {
 	seg, _ := b.next()
 	n := 0
 	if seg.buf != nil {
-		n = d.try(seg.data)
+		n = d.socket.Try(seg.data)
 	}
 	b.mu.Lock()
 	if rest := seg.data[n:]; len(rest) > 0 {

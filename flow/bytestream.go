@@ -18,6 +18,7 @@ const (
 	frameInteractive  = 16 * KiB // largest frame, so that nobody waits long behind one
 	frameRelay        = 64 * KiB
 	frameFast         = 256 * KiB // of relay streams whose windows have grown
+	frameLarge        = MiB       // the same where ReadFrom has so much (portion)
 	windowInteractive = 256 * KiB // gRPC's HTTP/2 windows are inside of it
 	windowLeast       = 16 * KiB  // what a stream gets when the budget is used up
 )
@@ -75,7 +76,7 @@ func newByteStream(s *Session, mine bool, class wire.Class, resume bool) *ByteSt
 	if class == wire.ClassInteractive {
 		b.window = windowInteractive
 	}
-	if b.fast = min(frameFast, int64(s.limits.frame)); s.single {
+	if b.fast = min(frameLarge, int64(s.limits.frame)); s.single {
 		b.fast = frameRelay
 	}
 	for b.window > windowLeast && !s.affords(b.window) {
@@ -349,7 +350,7 @@ func (b *ByteStream) Write(p []byte) (int, error) {
 		if b.wr.passed() {
 			return total, os.ErrDeadlineExceeded
 		}
-		n, err := b.reserve(len(p) - total)
+		n, err := b.reserve(min(len(p)-total, frameFast))
 		if err != nil {
 			return total, err
 		}

@@ -246,9 +246,10 @@ func TestFramesOfByteStreams(t *testing.T) {
 		widest int64
 		want   int
 	}{
-		{wire.ClassInteractive, frameFast, 16 * MiB, frameInteractive},
-		{wire.ClassRelay, frameFast, 256 * KiB, frameRelay},
-		{wire.ClassRelay, frameFast, MiB, 128 * KiB},
+		{wire.ClassInteractive, frameLarge, 16 * MiB, frameInteractive},
+		{wire.ClassRelay, frameLarge, 256 * KiB, frameRelay},
+		{wire.ClassRelay, frameLarge, MiB, 128 * KiB},
+		{wire.ClassRelay, frameLarge, 16 * MiB, frameLarge},
 		{wire.ClassRelay, frameFast, 16 * MiB, frameFast},
 		{wire.ClassRelay, frameRelay, 16 * MiB, frameRelay},
 		{wire.ClassRelay, 16 * KiB, 16 * MiB, frameRelay},
@@ -257,7 +258,7 @@ func TestFramesOfByteStreams(t *testing.T) {
 			t.Errorf("%+v: %d", tc, got)
 		}
 	}
-	for single, want := range map[bool]int64{false: frameFast, true: frameRelay} {
+	for single, want := range map[bool]int64{false: frameLarge, true: frameRelay} {
 		synctest.Test(t, func(t *testing.T) {
 			near, far, _, stop := emulated(t, flowtest.LinkConfig{}, Config{})
 			defer stop()
