@@ -41,6 +41,12 @@ func TestLittleIsHandedOn(t *testing.T) {
 		if _, err := a.Write(want[i : i+512]); err != nil {
 			t.Fatal(err)
 		}
+		for came := int64(0); came < int64(i+512); { // each comes alone, so that the lane's reader tries it
+			b.mu.Lock()
+			came = b.arrived
+			b.mu.Unlock()
+			time.Sleep(20 * time.Microsecond)
+		}
 	}
 	beside, other := bytePair(t, near, far, wire.ClassRelay)
 	if _, err := beside.Write([]byte("x")); err != nil {
