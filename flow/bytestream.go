@@ -318,7 +318,9 @@ func (b *ByteStream) worthCredit() int64 {
 
 // growTime is how fast a window must have been read for the next to be twice as
 // large: in two round trips, because then it was what held the peer up; or in so
-// little time that each CREDIT, which wakes both ends, came too soon.
+// little time that each CREDIT, which wakes both ends, came too soon. The round trip is the one behind
+// what waits on the link: where streams wait for one another a window that covers only that of an
+// empty link holds up the one that has the largest share.
 const growTime = 4 * time.Millisecond
 
 // grow doubles the window of a stream that is read fast, while the budgets have
@@ -328,7 +330,8 @@ func (b *ByteStream) grow() {
 		return
 	}
 	now := time.Now()
-	fast := now.Sub(b.grew) < max(2*b.s.RTT(), growTime)
+	took := now.Sub(b.grew)
+	fast := took < max(2*b.s.RTT(), growTime) || took < 2*b.s.loadedTrip()
 	b.grew, b.grewAt = now, b.read
 	if next := 2 * b.window; fast && next <= int64(b.s.cfg.MaxWindow) && b.s.affords(b.window) {
 		b.window = next
@@ -366,12 +369,17 @@ func (b *ByteStream) Write(p []byte) (int, error) {
 
 // mostOfFrame is how large a frame may be: an eighth of a window that has grown, as that
 // was moved in 2 round trips or 4 ms, so nobody waits for longer than a quarter of a round trip or
-// 0.5 ms behind it. Where all share one pipe it is as a block there. mu is held.
+// 0.5 ms behind it; on a long link, where windows cover what waits, too, a quarter of what moves in a round trip.
+// Where all share one pipe it is as a block there. mu is held.
 func (b *ByteStream) mostOfFrame() int {
 	if b.class == wire.ClassInteractive {
 		return frameInteractive
 	}
-	return int(max(frameRelay, min(b.widest/8, b.fast)))
+	most := min(b.widest/8, b.fast)
+	if carries := b.s.queues.carries.Load(); carries > 0 {
+		most = min(most, carries/4)
+	}
+	return int(max(frameRelay, most))
 }
 
 // reserve waits for credit for up to n bytes.

@@ -2,12 +2,14 @@ package flow
 
 import (
 	"context"
+	"io"
 	"net"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/pannier/pannier/flow/wire"
 	"github.com/pannier/pannier/spec/fault"
 )
 
@@ -96,5 +98,36 @@ func TestCloseOfManyDeaf(t *testing.T) {
 		for _, c := range conns {
 			c.Close()
 		}
+	})
+}
+
+// TestDrainOfDeaf: a peer that does not read holds up the end of an idle session no longer than it does when it is closed.
+func TestDrainOfDeaf(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, err := NewAcceptor(Config{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		near, far := net.Pipe()
+		go a.Handle(far)
+		h := rawHello(1)
+		if _, _, err := hello(near, &h); err != nil {
+			t.Fatal(err)
+		}
+		s, err := a.Accept(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(near, make([]byte, wire.HeaderSize+8)); err != nil { // PING, and nothing after it
+			t.Fatal(err)
+		}
+		settle()
+		began := time.Now()
+		err = s.Drain(t.Context())
+		if took := time.Since(began); took > 2*farewellTime { // virtual
+			t.Errorf("it took %v: %v", took, err)
+		}
+		near.Close()
+		a.Close()
 	})
 }

@@ -61,7 +61,11 @@ func (l *lane) own(h wire.Header) error {
 		l.post(wire.AppendPong(nil, n), false)
 	case wire.TypePong:
 		if at := l.pinged.Swap(0); at != 0 && uint64(at) == n {
-			l.s.measured(time.Duration(l.s.ticks() - at))
+			now := l.s.ticks()
+			l.s.measured(time.Duration(now - at))
+			if l.purpose == wire.Control {
+				l.s.queues.answered(now-at, now)
+			}
 			l.moves()
 		}
 	default:

@@ -22,11 +22,13 @@ func TestShares(t *testing.T) {
 		name    string
 		weights []int // of the shares
 		streams []int // of each
+		off     float64
 	}{
-		{"by weight", []int{1, 4}, []int{3, 3}}, // one heavy stream alone would not always have credit for its part
-		{"hundred beside one", []int{1, 1}, []int{1, 100}},
-		{"hundred light beside three heavy", []int{4, 1}, []int{3, 100}},
-		{"alone", []int{7}, []int{3}},
+		{"by weight", []int{1, 4}, []int{3, 3}, 0.25},
+		{"hundred beside one", []int{1, 1}, []int{1, 100}, 0.25},
+		{"hundred light beside three heavy", []int{4, 1}, []int{3, 100}, 0.25},
+		{"alone", []int{7}, []int{3}, 0.25},
+		{"one heavy stream beside a light one", []int{9, 1}, []int{1, 1}, 0.5}, // its window has to cover what waits, and grows first
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -50,7 +52,7 @@ func TestShares(t *testing.T) {
 						least = min(least, n)
 					}
 					want := float64(all) * float64(w) / float64(weights)
-					if got := float64(own); got < 0.75*want || got > 1.25*want {
+					if got := float64(own); got < (1-tc.off)*want || got > (1+tc.off)*want {
 						t.Errorf("share %d of weight %d moved %d of %d bytes, want about %.0f", i, w, own, all, want)
 					}
 					if even := own / int64(len(moved[i])); least < even/2 {
@@ -244,17 +246,23 @@ func TestFramesOfByteStreams(t *testing.T) {
 		class  wire.Class
 		fast   int64
 		widest int64
+		trip   int64 // bytes moved in one, of a long link
 		want   int
 	}{
-		{wire.ClassInteractive, frameLarge, 16 * MiB, frameInteractive},
-		{wire.ClassRelay, frameLarge, 256 * KiB, frameRelay},
-		{wire.ClassRelay, frameLarge, MiB, 128 * KiB},
-		{wire.ClassRelay, frameLarge, 16 * MiB, frameLarge},
-		{wire.ClassRelay, frameFast, 16 * MiB, frameFast},
-		{wire.ClassRelay, frameRelay, 16 * MiB, frameRelay},
-		{wire.ClassRelay, 16 * KiB, 16 * MiB, frameRelay},
+		{wire.ClassInteractive, frameFast, 16 * MiB, 0, frameInteractive},
+		{wire.ClassRelay, frameFast, 256 * KiB, 0, frameRelay},
+		{wire.ClassRelay, frameFast, MiB, 0, 128 * KiB},
+		{wire.ClassRelay, frameFast, 16 * MiB, 0, frameFast},
+		{wire.ClassRelay, frameLarge, 16 * MiB, 0, frameLarge},
+		{wire.ClassRelay, frameRelay, 16 * MiB, 0, frameRelay},
+		{wire.ClassRelay, 16 * KiB, 16 * MiB, 0, frameRelay},
+		{wire.ClassRelay, frameFast, MiB, 200 * KiB, frameRelay},
+		{wire.ClassRelay, frameFast, 16 * MiB, 800 * KiB, 200 * KiB},
+		{wire.ClassRelay, frameFast, 16 * MiB, 16 * MiB, frameFast},
 	} {
-		if got := (&ByteStream{class: tc.class, fast: tc.fast, widest: tc.widest}).mostOfFrame(); got != tc.want {
+		s := &Session{}
+		s.queues.carries.Store(tc.trip)
+		if got := (&ByteStream{s: s, class: tc.class, fast: tc.fast, widest: tc.widest}).mostOfFrame(); got != tc.want {
 			t.Errorf("%+v: %d", tc, got)
 		}
 	}

@@ -41,7 +41,7 @@ func (s *Session) check(l *lane) {
 	pinged := l.pinged.Load()
 	asked := max(pinged, l.moved.Load()) // as long as the PING waits behind what goes out slowly, or not at all
 	if l.asks.Load() == pinged {
-		asked = l.asked.Load()
+		asked = max(l.asked.Load(), l.drained) // it may wait in the system, too, behind what that has taken from us
 	}
 	var deaf time.Duration
 	if since := l.stuck.Load(); since != 0 {
@@ -81,29 +81,30 @@ func (s *Session) goAway() ([]byte, error) {
 
 // GoAway asks the peer to open nothing new, and refuses what it opens all the same. This end may go on
 // opening streams, as for calls that run; Drain ends that too.
-func (s *Session) GoAway() { _ = s.leave(false) }
+func (s *Session) GoAway() { _ = s.leave() }
 
-// leave is GoAway; direct says that it may wait for the connection.
-func (s *Session) leave(direct bool) error {
+// leave is GoAway. It does not wait for the connection, and so neither for a peer that does not read.
+func (s *Session) leave() error {
 	s.mu.Lock()
 	s.leaving = true
 	frame, err := s.goAway()
 	s.broadcast()
 	s.mu.Unlock()
 	if err == nil {
-		s.post(frame, direct)
+		s.post(frame, false)
 	}
 	return err
 }
 
 // Drain asks the peer to open nothing new, opens nothing new itself, waits
 // until the streams there are have ended, and closes the session. If ctx ends
-// first the session is closed with streams on it and Drain returns an error.
+// first the session is closed with streams on it and Drain returns an error. Closing takes
+// a second at most, whatever the peer does.
 func (s *Session) Drain(ctx context.Context) error {
 	s.mu.Lock()
 	s.draining = true
 	s.mu.Unlock()
-	err := s.leave(true)
+	err := s.leave()
 	s.mu.Lock()
 	for len(s.streams) > 0 && s.state != over && err == nil {
 		err = s.wait(ctx)

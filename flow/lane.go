@@ -52,8 +52,13 @@ type lane struct {
 	stuck  atomic.Int64    // since when neither the Write under way has returned nor the peer shown that it reads; 0: no Write is
 	moved  atomic.Int64    // when the last Write returned
 	until  atomic.Int64    // when the frame being written has to be out; 0: none is
-	queued int             // what queued said last; owned by keepalive
+	wrote  atomic.Int64    // bytes, by Writes that have returned
 	raw    syscall.RawConn // of the socket, nil if the connection is none or nobody knows what it has queued
+
+	// Owned by keepalive.
+	queued  int   // what queued said last
+	through int64 // most that has been written and is not queued any more
+	drained int64 // ticks when that grew last
 
 	// Owned by the reader, but for the timer.
 	head     [wire.MaxHead]byte // of the frame it is at, and the body of the shortest frames

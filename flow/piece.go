@@ -63,6 +63,7 @@ func (l *lane) out(b []byte, most int) error {
 			return err
 		}
 		now := l.s.ticks()
+		l.wrote.Add(int64(n))
 		l.moved.Store(now)
 		if took := now - began; took > int64(pieceTime) {
 			most = l.slow(int(int64(n) * int64(pieceTime) / took))
@@ -87,16 +88,24 @@ func (l *lane) moves() {
 	}
 }
 
-// drains looks whether the peer's system has taken something while a Write waits. It does so for as long as
-// it has room, so that what is read there, too, is what counts; and sooner than the Write
+// drains looks whether the peer's system has taken something, while a Write waits or what was written is still queued.
+// It does so for as long as it has room, so that what is read there, too, is what counts; and sooner than the Write
 // returns, which TCP wakes when a good part of a buffer of MiBs is free.
 func (l *lane) drains() {
-	if l.raw == nil || l.stuck.Load() == 0 {
+	wrote, stuck := l.wrote.Load(), l.stuck.Load() != 0 // before queued: what is written meanwhile is nothing taken
+	if l.raw == nil || wrote == l.through && !stuck {
 		return
 	}
-	if n, ok := queued(l.raw); ok && n != l.queued {
-		l.queued = n
+	n, ok := queued(l.raw)
+	if !ok {
+		return
+	}
+	if stuck && n != l.queued {
 		l.moves()
+	}
+	l.queued = n
+	if through := wrote - int64(n); through > l.through {
+		l.through, l.drained = through, l.s.ticks()
 	}
 }
 

@@ -18,6 +18,7 @@ type pipe struct {
 	window, max    uint64
 	start          uint64 // of window
 	far            bool   // window has been set for a long link
+	trip           int64  // bytes that moved in a round trip of a long link when somebody waited last
 
 	since   time.Time // of the present measurement
 	base    uint64    // acked at since
@@ -121,6 +122,7 @@ func (p *pipe) judge(rate float64, rtt time.Duration) {
 func (p *pipe) follow(moved float64) {
 	p.far = true
 	if p.limited {
+		p.trip = int64(moved)
 		p.window = min(max(uint64(followGain*moved)+followRoom, p.window/4*3), 2*p.window, p.max)
 	}
 }

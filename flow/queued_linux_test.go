@@ -5,6 +5,8 @@ import (
 	"net"
 	"testing"
 	"time"
+
+	"github.com/pannier/pannier/flow/wire"
 )
 
 // TestDrains: while a Write waits, a peer that reads is seen to by what its system acknowledges, and one that
@@ -53,5 +55,79 @@ func TestDrains(t *testing.T) {
 		if time.Since(began) > 10*time.Second {
 			t.Fatal("the peer reads, and it does not move")
 		}
+	}
+}
+
+// TestPingBehindAFullBuffer: a PING that waits in this end's system behind what the peer's takes slowly is
+// answered late, by a peer that lives. Where nothing is taken it is dead.
+func TestPingBehindAFullBuffer(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	c, err := net.Dial("tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	peer, err := ln.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer peer.Close()
+	cfg, err := Config{}.withDefaults()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := newSession(cfg)
+	s.created = time.Now().Add(-time.Hour)
+	defer s.wg.Wait()
+	l := newLane(s, &turns{}, c, wire.Control, 1)
+	for n, silent := 0, 0; silent < 3; { // until both systems are full
+		if err := c.SetWriteDeadline(time.Now().Add(100 * time.Millisecond)); err != nil {
+			t.Fatal(err)
+		}
+		n, err = c.Write(make([]byte, MiB))
+		l.wrote.Add(int64(n))
+		if silent++; n > 0 {
+			silent = 0
+		}
+		if err == nil {
+			silent = 0
+		}
+	}
+	ago := func(d time.Duration) int64 { return s.ticks() - int64(d) }
+	l.drains()
+	dead := func() bool { // in the tenth second after the PING
+		l.heard.Store(ago(20 * time.Second))
+		l.pinged.Store(ago(11 * time.Second))
+		l.asks.Store(l.pinged.Load())
+		l.asked.Store(ago(10 * time.Second))
+		l.drained = ago(10 * time.Second)
+		s.check(l)
+		return l.cause.Load() != nil
+	}
+	before := l.queued
+	if before == 0 {
+		t.Fatal("the system says that nothing is queued")
+	}
+	go func() { _, _ = io.CopyN(io.Discard, peer, 8*MiB) }()
+	for began := time.Now(); ; time.Sleep(time.Millisecond) {
+		if n, ok := queued(l.raw); !ok || time.Since(began) > 10*time.Second {
+			t.Fatal("the peer reads, and its system takes nothing")
+		} else if n < before {
+			break
+		}
+	}
+	if dead() {
+		t.Error("a peer whose system takes what is queued before the PING is dead")
+	}
+	for n := -1; n != l.queued; time.Sleep(200 * time.Millisecond) { // until nothing moves any more
+		n = l.queued
+		l.drains()
+	}
+	if !dead() {
+		t.Error("a peer whose system takes nothing any more lives")
 	}
 }

@@ -64,6 +64,7 @@ type Session struct {
 	throw  context.CancelFunc
 	wg     sync.WaitGroup // every goroutine of the session
 	rtt    atomic.Int64   // shortest round trip seen, ns
+	queues queueing
 	late   lateBudget
 	calm   governor
 	stats  counters

@@ -275,6 +275,9 @@ func (t *turns) acked(l *lane, total uint64, rtt time.Duration, now time.Time) b
 		l.piece.acked(total, now)
 		l.moves()
 	}
+	if l.purpose == wire.Control {
+		l.s.queues.carries.Store(l.pipe.trip)
+	}
 	t.grant(l)
 	return true
 }

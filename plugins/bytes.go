@@ -10,6 +10,7 @@ import (
 
 	"google.golang.org/grpc"
 
+	"github.com/pannier/pannier/plugins/channel"
 	"github.com/pannier/pannier/spec/bridgepb"
 	"github.com/pannier/pannier/spec/fault"
 )
@@ -23,7 +24,7 @@ const (
 	// buffers have 32 KiB, and one of twice that is cleared as if it had a MiB.
 	MaxChunk = 32704
 	// BlockSize is how much is read from and written to a channel at once.
-	BlockSize = 256 << 10
+	BlockSize = channel.Block
 	// keepTime is how long an Abort that keeps waits for what is on the way.
 	keepTime = 2 * time.Second
 	// repeatable is how many finished writes of a session are remembered.
@@ -32,21 +33,54 @@ const (
 
 var blocks = sync.Pool{New: func() any { return new([BlockSize]byte) }}
 
+// outlet is what a driver reads into: the room for its next bytes, and then how many there are.
+type outlet interface {
+	Room() ([]byte, error)
+	Put(n int) error
+}
+
 // pump copies until src ends. Bytes beyond the quota, if that is not negative, are a
 // failure and do not get to dst.
-func pump(dst io.Writer, src io.Reader, buf []byte, quota int64) (n int64, err error) {
+func pump(dst outlet, src io.Reader, quota int64) (n int64, err error) {
 	for {
-		got, err := src.Read(buf)
-		if quota >= 0 && n+int64(got) > quota {
-			m, _ := dst.Write(buf[:quota-n])
-			return n + int64(m), fault.New("read", fault.QuotaExceeded, "there are more than %d bytes", quota)
+		room, err := dst.Room()
+		if err != nil {
+			return n, err
 		}
-		if got > 0 {
-			m, err := dst.Write(buf[:got])
+		got, err := src.Read(room)
+		if quota >= 0 && n+int64(got) > quota {
+			got, err = int(quota-n), fault.New("read", fault.QuotaExceeded, "there are more than %d bytes", quota)
+		}
+		if err := dst.Put(got); err != nil {
+			return n, err
+		}
+		n += int64(got)
+		if errors.Is(err, io.EOF) {
+			return n, nil
+		}
+		if err != nil {
+			return n, err
+		}
+	}
+}
+
+// inlet is what a driver is given: the next bytes, and then how many it has taken.
+type inlet interface {
+	Peek() ([]byte, error)
+	Skip(n int)
+}
+
+// drain copies until src ends.
+func drain(dst io.Writer, src inlet) (n int64, err error) {
+	for {
+		p, err := src.Peek()
+		if len(p) > 0 {
+			m, err := dst.Write(p)
 			n += int64(m)
 			if err != nil {
 				return n, err
 			}
+			src.Skip(m)
 		}
 		if errors.Is(err, io.EOF) {
 			return n, nil
@@ -57,8 +91,16 @@ func pump(dst io.Writer, src io.Reader, buf []byte, quota int64) (n int64, err e
 	}
 }
 
-// read has the driver read into dst, in pieces of the buffer's size.
-func (s *Service) read(ctx context.Context, r *bridgepb.ReadRequest, dst io.Writer, buf []byte) (n int64, err error) {
+// mode is how the bytes of a channel come and go.
+func (s *Service) mode(memory bool) channel.Mode {
+	if memory && s.memory {
+		return channel.Accept
+	}
+	return channel.Socket
+}
+
+// read has the driver read into dst.
+func (s *Service) read(ctx context.Context, r *bridgepb.ReadRequest, dst outlet) (n int64, err error) {
 	o, ctx, done, err := s.use(ctx, r.GetSession(), r.GetName())
 	if err != nil {
 		return 0, err
@@ -74,7 +116,7 @@ func (s *Service) read(ctx context.Context, r *bridgepb.ReadRequest, dst io.Writ
 	if err != nil {
 		return 0, err
 	}
-	n, err = pump(dst, src, buf, r.GetQuota())
+	n, err = pump(dst, src, r.GetQuota())
 	closed := src.Close()
 	if ctx.Err() != nil {
 		return n, fault.Wrap("read", r.GetName(), ctx.Err())
@@ -87,15 +129,17 @@ func (s *Service) read(ctx context.Context, r *bridgepb.ReadRequest, dst io.Writ
 
 // Read implements bridgepb.BridgeServer.
 func (s *Service) Read(ctx context.Context, r *bridgepb.ReadRequest) (*bridgepb.ReadReply, error) {
-	channel, err := s.channels.take(ctx, r.GetChannel())
+	conn, err := s.channels.take(ctx, r.GetChannel())
 	if err != nil {
 		return nil, err
 	}
-	defer channel.Close()
-	defer context.AfterFunc(ctx, func() { _ = channel.SetDeadline(time.Unix(1, 0)) })() // a host that does not read
+	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })() // a host that does not read
 	buf := blocks.Get().(*[BlockSize]byte)
 	defer blocks.Put(buf)
-	n, err := s.read(ctx, r, channel, buf[:])
+	to := channel.NewSender(conn, s.mode(r.GetMemory()), buf[:])
+	defer to.Release()
+	n, err := s.read(ctx, r, to)
 	if err != nil {
 		return nil, err
 	}
@@ -106,23 +150,23 @@ func (s *Service) Read(ctx context.Context, r *bridgepb.ReadRequest) (*bridgepb.
 func (s *Service) ReadStream(r *bridgepb.ReadRequest, stream grpc.ServerStreamingServer[bridgepb.Chunk]) error {
 	buf := blocks.Get().(*[BlockSize]byte)
 	defer blocks.Put(buf)
-	_, err := s.read(stream.Context(), r, chunks{stream}, buf[:MaxChunk])
+	_, err := s.read(stream.Context(), r, chunks{stream, buf[:MaxChunk]})
 	return err
 }
 
 // chunks writes messages.
 type chunks struct {
-	to grpc.ServerStreamingServer[bridgepb.Chunk]
+	to  grpc.ServerStreamingServer[bridgepb.Chunk]
+	buf []byte
 }
 
-func (c chunks) Write(p []byte) (int, error) {
-	if len(p) == 0 {
-		return 0, nil
+func (c chunks) Room() ([]byte, error) { return c.buf, nil }
+
+func (c chunks) Put(n int) error {
+	if n == 0 {
+		return nil
 	}
-	if err := c.to.Send(&bridgepb.Chunk{Data: p}); err != nil {
-		return 0, err
-	}
-	return len(p), nil
+	return c.to.Send(&bridgepb.Chunk{Data: c.buf[:n]})
 }
 
 // write is a file that the host writes.
@@ -161,13 +205,13 @@ func (s *Service) Write(ctx context.Context, r *bridgepb.WriteRequest) (*bridgep
 	if len(r.GetResume()) > 0 && !o.can.Resume {
 		return nil, fault.New("write", fault.Unsupported, "this server cannot go on with a file")
 	}
-	var channel net.Conn
+	var conn net.Conn
 	if r.GetChannel() != 0 {
-		if channel, err = s.channels.take(both, r.GetChannel()); err != nil {
+		if conn, err = s.channels.take(both, r.GetChannel()); err != nil {
 			return nil, err
 		}
 	}
-	w := &write{session: o, size: r.GetSize(), channel: channel, quit: make(chan struct{})}
+	w := &write{session: o, size: r.GetSize(), channel: conn, quit: make(chan struct{})}
 	w.ctx, w.cancel = context.WithCancel(o.over)
 	stop := context.AfterFunc(ctx, w.cancel) // until the file is begun the call's end is its end
 	err = guarded("write", func() (err error) {
@@ -181,14 +225,14 @@ func (s *Service) Write(ctx context.Context, r *bridgepb.WriteRequest) (*bridgep
 	}
 	if err != nil {
 		w.cancel()
-		if channel != nil {
-			_ = channel.Close()
+		if conn != nil {
+			_ = conn.Close()
 		}
 		return nil, err
 	}
-	if channel != nil {
+	if conn != nil {
 		w.fed = make(chan struct{})
-		go w.feed(channel)
+		go w.feedChannel(s.mode(r.GetMemory()))
 	}
 	s.mu.Lock()
 	s.last++
@@ -204,12 +248,19 @@ func (s *Service) Write(ctx context.Context, r *bridgepb.WriteRequest) (*bridgep
 	return &bridgepb.WriteReply{Write: id, Offset: w.staged.Offset()}, nil
 }
 
-// feed gives the driver what comes, until that ends.
-func (w *write) feed(from io.Reader) {
+// feedChannel is feed of what comes over the channel.
+func (w *write) feedChannel(mode channel.Mode) {
 	buf := blocks.Get().(*[BlockSize]byte)
+	defer blocks.Put(buf)
+	from := channel.NewReceiver(w.channel, mode, buf[:])
+	defer from.Release()
+	w.feed(from)
+}
+
+// feed gives the driver what comes, until that ends.
+func (w *write) feed(from inlet) {
 	var n int64
-	err := guarded("write", func() (err error) { n, err = pump(w.staged, from, buf[:], -1); return err })
-	blocks.Put(buf)
+	err := guarded("write", func() (err error) { n, err = drain(w.staged, from); return err })
 	w.mu.Lock()
 	w.bytes, w.err = n, err
 	if w.channel != nil {
@@ -254,18 +305,18 @@ type received struct {
 	left   []byte
 }
 
-func (r *received) Read(p []byte) (int, error) {
+func (r *received) Peek() ([]byte, error) {
 	for len(r.left) == 0 {
 		m, err := r.stream.Recv()
 		if err != nil {
-			return 0, err // io.EOF as it is
+			return nil, err // io.EOF as it is
 		}
 		r.left = m.GetData()
 	}
-	n := copy(p, r.left)
-	r.left = r.left[n:]
-	return n, nil
+	return r.left, nil
 }
+
+func (r *received) Skip(n int) { r.left = r.left[n:] }
 
 func (s *Service) write(id uint64) (*write, error) {
 	s.mu.Lock()

@@ -55,6 +55,7 @@ func Serve(d Driver, node ...Dial) {
 	signal.Ignore(syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 	go leased(os.NewFile(leaseFd, "lease"))
 	s := NewService(d, descriptors())
+	s.ShareMemory()
 	if len(node) > 0 {
 		s.SetDial(node[0])
 	}

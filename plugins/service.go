@@ -11,6 +11,7 @@ import (
 
 	"google.golang.org/grpc"
 
+	"github.com/pannier/pannier/plugins/channel"
 	"github.com/pannier/pannier/spec/bridgepb"
 	"github.com/pannier/pannier/spec/fault"
 )
@@ -21,6 +22,7 @@ type Service struct {
 	bridgepb.UnimplementedBridgeServer
 	driver   Driver
 	channels *channels    // nil: bytes come and go in messages
+	memory   bool         // of channels; what the other end can change at any time, the driver is given as it is
 	dial     Dial         // nil: foreign clients are not served
 	outside  *slog.Logger // has the errors whole, which others than this operator get; nil: they are for this one
 
@@ -54,6 +56,10 @@ func NewService(d Driver, from *net.UnixConn) *Service {
 	}
 	return s
 }
+
+// ShareMemory has large files go through memory that the other end hands over and goes on sharing:
+// only for one that is trusted, as a plugin trusts its host.
+func (s *Service) ShareMemory() { s.memory = s.channels != nil && channel.Shares }
 
 // Options are what a gRPC server of the service needs: errors become Failures, panics
 // of the driver errors.
@@ -89,7 +95,9 @@ func guarded(op string, f func() error) (err error) {
 // Describe implements bridgepb.BridgeServer.
 func (s *Service) Describe(context.Context, *bridgepb.DescribeRequest) (*bridgepb.DescribeReply, error) {
 	_, server := s.driver.(Server)
-	return descriptionMessage(s.driver.Describe(), s.channels != nil, server && s.dial != nil), nil
+	m := descriptionMessage(s.driver.Describe(), s.channels != nil, server && s.dial != nil)
+	m.Memory = s.memory
+	return m, nil
 }
 
 // Open implements bridgepb.BridgeServer.

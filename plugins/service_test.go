@@ -15,6 +15,7 @@ import (
 
 	"google.golang.org/grpc"
 
+	"github.com/pannier/pannier/plugins/channel"
 	"github.com/pannier/pannier/spec/bridgepb"
 	"github.com/pannier/pannier/spec/fault"
 )
@@ -85,8 +86,8 @@ func service(t *testing.T) (*memory, *Service, uint64) {
 	return m, s, o.GetSession()
 }
 
-// channel sends one.
-func channel(s *Service, number uint64) net.Conn {
+// delivered is a channel that has come.
+func delivered(s *Service, number uint64) net.Conn {
 	mine, its := net.Pipe()
 	s.channels.arrived(number, its)
 	return mine
@@ -108,7 +109,7 @@ func TestCommitCounts(t *testing.T) {
 			kind       fault.Kind
 		}{{-1, 5, 0}, {5, 5, 0}, {-1, 6, fault.Corrupt}, {-1, 4, fault.Corrupt}, {6, 5, fault.Corrupt}, {4, 5, fault.Corrupt}, {-1, -1, fault.Lost}} {
 			m, s, session := service(t)
-			mine := channel(s, 1)
+			mine := delivered(s, 1)
 			w, err := s.Write(t.Context(), &bridgepb.WriteRequest{Session: session, Name: "/a", Size: c.size, Channel: 1})
 			if err != nil {
 				t.Fatal(err)
@@ -206,7 +207,7 @@ func TestWriteBroken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m, s, session := service(t)
 		m.broken = Failure("write", fault.NoSpace, "/a", "452", "Insufficient storage")
-		mine := channel(s, 1)
+		mine := delivered(s, 1)
 		w, err := s.Write(t.Context(), &bridgepb.WriteRequest{Session: session, Name: "/a", Size: -1, Channel: 1})
 		if err != nil {
 			t.Fatal(err)
@@ -219,6 +220,21 @@ func TestWriteBroken(t *testing.T) {
 	})
 }
 
+// TestTrusted: memory that the other end can change is not taken from one that is not trusted,
+// whatever it says.
+func TestTrusted(t *testing.T) {
+	s := NewService(&memory{}, &net.UnixConn{})
+	for _, trusted := range []bool{false, true} {
+		if trusted {
+			s.ShareMemory()
+		}
+		d, err := s.Describe(t.Context(), &bridgepb.DescribeRequest{})
+		if want := trusted && channel.Shares; err != nil || d.GetMemory() != want || (s.mode(true) == channel.Accept) != want || s.mode(false) != channel.Socket {
+			t.Errorf("trusted %v: it announces %v, and takes by mode %d, %v", trusted, d.GetMemory(), s.mode(true), err)
+		}
+	}
+}
+
 // TestQuota: no byte beyond it.
 func TestQuota(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -229,7 +245,7 @@ func TestQuota(t *testing.T) {
 			kind  fault.Kind
 			came  string
 		}{{-1, 0, "01234"}, {6, 0, "01234"}, {5, 0, "01234"}, {4, fault.QuotaExceeded, "0123"}, {0, fault.QuotaExceeded, ""}} {
-			mine := channel(s, uint64(i+1))
+			mine := delivered(s, uint64(i+1))
 			came := make(chan string)
 			go func() { b, _ := io.ReadAll(mine); came <- string(b) }()
 			r, err := s.Read(t.Context(), &bridgepb.ReadRequest{Session: session, Name: "/a", Quota: c.quota, Channel: uint64(i + 1)})
@@ -255,7 +271,7 @@ func TestChannels(t *testing.T) {
 			_, err := c.Read(make([]byte, 1))
 			return errors.Is(err, io.EOF)
 		}
-		first, again := channel(s, 7), channel(s, 7)
+		first, again := delivered(s, 7), delivered(s, 7)
 		if closed(first) || !closed(again) {
 			t.Error("number 7 came twice: the first has to stay and the second to go")
 		}
@@ -267,7 +283,7 @@ func TestChannels(t *testing.T) {
 		isKind(t, err, fault.Stale)
 		_, err = s.channels.take(t.Context(), 8)
 		isKind(t, err, fault.Protocol)
-		go func() { time.Sleep(time.Second); channel(s, 9) }()
+		go func() { time.Sleep(time.Second); delivered(s, 9) }()
 		if c, err := s.channels.take(t.Context(), 9); err != nil || c == nil {
 			t.Error("a descriptor that comes after its call:", err)
 		}
@@ -301,7 +317,7 @@ func TestListed(t *testing.T) {
 	isKind(t, err, fault.Unsupported)
 	_, err = s.Read(t.Context(), &bridgepb.ReadRequest{Session: session, Name: "/a", Offset: 1})
 	isKind(t, err, fault.Invalid) // no channel
-	_, err = s.read(t.Context(), &bridgepb.ReadRequest{Session: session, Name: "/a", Offset: 1}, io.Discard, make([]byte, 1))
+	_, err = s.read(t.Context(), &bridgepb.ReadRequest{Session: session, Name: "/a", Offset: 1}, chunks{})
 	isKind(t, err, fault.Unsupported)
 }
 

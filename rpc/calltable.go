@@ -4,6 +4,7 @@ import (
 	"sync"
 
 	"github.com/pannier/pannier/flow"
+	"github.com/pannier/pannier/sideeffect"
 	"github.com/pannier/pannier/spec/fault"
 )
 
@@ -13,6 +14,7 @@ type callTable struct {
 	limit int
 	mu    sync.Mutex
 	calls map[callID]*call
+	using map[*sideeffect.Descriptor]struct{} // by calls that are made
 }
 
 // defaultCalls is how many calls with side effects may run at a time, as
@@ -23,7 +25,32 @@ func newCallTable(limit int) *callTable {
 	if limit <= 0 {
 		limit = defaultCalls
 	}
-	return &callTable{limit: limit, calls: map[callID]*call{}}
+	return &callTable{limit: limit, calls: map[callID]*call{}, using: map[*sideeffect.Descriptor]struct{}{}}
+}
+
+// use takes descriptors for a call, until unuse. One that another call has would be two transfers of one
+// reader, or to one buffer, with one result.
+func (t *callTable) use(effects []*sideeffect.Descriptor) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for i, d := range effects {
+		if _, used := t.using[d]; used {
+			return fault.New("attach side effects", fault.Invalid, "the Descriptor of side effect %d is at work in another call: each call needs its own until it is over", i)
+		}
+	}
+	for _, d := range effects {
+		t.using[d] = struct{}{}
+	}
+	return nil
+}
+
+// unuse gives descriptors back.
+func (t *callTable) unuse(effects []*sideeffect.Descriptor) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, d := range effects {
+		delete(t.using, d)
+	}
 }
 
 func (t *callTable) add(c *call) error {

@@ -268,8 +268,8 @@ func (a carryAddr) String() string { return string(a) }
 // carryDialer makes the only connection of a carried session.
 type carryDialer struct {
 	cc      grpc.ClientConnInterface
-	unaware atomic.Bool    // the server answered UNIMPLEMENTED
-	open    sync.WaitGroup // connections that have not said farewell
+	unaware atomic.Bool // the server answered UNIMPLEMENTED
+	open    crew        // connections that have not said farewell
 }
 
 func (d *carryDialer) Single() bool { return true }
@@ -285,7 +285,10 @@ func (d *carryDialer) Dial(ctx context.Context) (net.Conn, error) {
 			d.unaware.Store(true)
 		}
 	}
-	d.open.Go(func() { <-c.over })
+	if !d.open.Go(func() { <-c.over }) {
+		c.Close()
+		return nil, errClosed()
+	}
 	return c, nil
 }
 

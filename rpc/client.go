@@ -64,7 +64,7 @@ type ClientConn struct {
 	options []grpc.CallOption // of every call, before its own; gRPC adds them itself
 	closing context.Context
 	close   context.CancelFunc
-	wg      sync.WaitGroup
+	wg      crew
 
 	mu     sync.Mutex
 	direct bool // gRPC runs over HTTP/2 without a session
@@ -216,7 +216,7 @@ func (cc *ClientConn) Connect(ctx context.Context) (*flow.Session, error) {
 	defer func() { cancel(); <-watched }()
 	for state := cc.grpc.GetState(); state != connectivity.Ready; state = cc.grpc.GetState() {
 		if state == connectivity.Shutdown {
-			return nil, fault.New("connect", fault.Canceled, "the client connection is closed")
+			return nil, errClosed()
 		}
 		if !cc.grpc.WaitForStateChange(wait, state) && ctx.Err() != nil {
 			return nil, cause("connect", ctx)
@@ -231,12 +231,16 @@ func (cc *ClientConn) Connect(ctx context.Context) (*flow.Session, error) {
 // Close ends calls, sessions and connections and waits for their goroutines.
 func (cc *ClientConn) Close() error {
 	cc.carried.close()
-	cc.carry.open.Wait()
+	cc.carry.open.wait()
 	cc.close()
 	err := cc.grpc.Close()
 	cc.link.close()
-	cc.wg.Wait()
+	cc.wg.wait()
 	return fault.Wrap("close", "", err)
+}
+
+func errClosed() error {
+	return fault.New("connect", fault.Canceled, "the client connection is closed")
 }
 
 // dialGRPC gives gRPC a connection: one of the session, or the HTTP/2 one.
@@ -271,7 +275,7 @@ func (cc *ClientConn) openRPC(ctx context.Context, s *flow.Session) (net.Conn, e
 		return nil, fault.Wrap("connect", "", err)
 	}
 	ended, end := context.WithCancel(cc.closing)
-	cc.wg.Go(func() {
+	watched := cc.wg.Go(func() {
 		select {
 		case <-s.Done():
 			if fault.KindOf(s.Err()) != fault.Draining { // then gRPC's GOAWAY ends it, after the last reply
@@ -280,6 +284,11 @@ func (cc *ClientConn) openRPC(ctx context.Context, s *flow.Session) (net.Conn, e
 		case <-ended.Done():
 		}
 	})
+	if !watched {
+		end()
+		conn.Close()
+		return nil, errClosed()
+	}
 	return sessionConn{Conn: conn, session: s, closed: end}, nil
 }
 

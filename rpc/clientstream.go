@@ -3,10 +3,13 @@ package rpc
 import (
 	"context"
 	"io"
+	"slices"
 	"sync"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
+
+	"github.com/pannier/pannier/sideeffect"
 )
 
 // NewStream starts a streaming call; generated stubs call it. Side effects run
@@ -24,10 +27,11 @@ func (cc *ClientConn) NewStream(ctx context.Context, desc *grpc.StreamDesc, meth
 		return nil, asCall(err, -1)
 	}
 	if p.call == nil {
+		cc.calls.unuse(effects)
 		return cc.grpc.NewStream(ctx, desc, method, opts...)
 	}
-	st, err := cc.grpc.NewStream(p.ctx, desc, method, opts...)
-	s := &clientStream{ClientStream: st, cc: cc, call: p.call, method: method, single: !desc.ServerStreams}
+	st, end, err := cc.newStream(ctx, &p, desc, method, opts)
+	s := &clientStream{ClientStream: st, cc: cc, call: p.call, effects: effects, method: method, single: !desc.ServerStreams, end: end}
 	if err != nil {
 		return nil, s.conclude(err, nil)
 	}
@@ -35,15 +39,32 @@ func (cc *ClientConn) NewStream(ctx context.Context, desc *grpc.StreamDesc, meth
 	return s, nil
 }
 
+// newStream is gRPC's, over a connection of the session that the call is made for: one that goes astray is
+// made anew, as long as may be, and left to the server's refusal then. end ends it.
+func (cc *ClientConn) newStream(ctx context.Context, p *prepared, desc *grpc.StreamDesc, method string, opts []grpc.CallOption) (st grpc.ClientStream, end func(), err error) {
+	where, option := newScout(slices.Concat(cc.options, opts))
+	opts = append(slices.Clone(opts), option)
+	for pause := firstAgain; ; pause *= 2 {
+		attempt, cancel := context.WithCancel(p.ctx)
+		st, err = cc.grpc.NewStream(attempt, desc, method, opts...)
+		if err != nil || pause > mostAgain || !where.strays(p) || !cc.again(ctx, p, pause) {
+			return st, cancel, err
+		}
+		cancel() // the server has refused it, or does
+	}
+}
+
 // clientStream ends the side effects of a streaming call with the stream.
 type clientStream struct {
 	grpc.ClientStream
-	cc     *ClientConn
-	call   *call
-	method string
-	single bool // one reply
-	once   sync.Once
-	err    error // of the effects; set by conclude
+	cc      *ClientConn
+	call    *call
+	effects []*sideeffect.Descriptor
+	method  string
+	single  bool // one reply
+	end     func()
+	once    sync.Once
+	err     error // of the effects; set by conclude
 }
 
 // RecvMsg implements grpc.ClientStream.
@@ -88,6 +109,8 @@ func (s *clientStream) conclude(err error, trailer metadata.MD) error {
 	s.once.Do(func() {
 		s.err = s.call.conclude(s.method, trailer, nil, err)
 		s.cc.calls.remove(s.call)
+		s.cc.calls.unuse(s.effects)
+		s.end()
 	})
 	return s.err
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"runtime"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -237,5 +238,116 @@ func TestStrayedCall(t *testing.T) {
 	wantCode(t, err, codes.Unavailable)
 	if v := trailer.Get("grpc-retry-pushback-ms"); len(v) != 1 || v[0] != "-1" {
 		t.Errorf("pushback %q", v)
+	}
+}
+
+// passport is per-RPC credentials of the caller's own.
+type passport struct{}
+
+func (passport) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
+	return map[string]string{"passport": "valid"}, nil
+}
+func (passport) RequireTransportSecurity() bool { return false }
+
+// TestStrayedStream: a streaming call that would go over a connection of another session is made anew before its
+// first message, with the caller's own credentials; one that never finds its own ends with an error that says that it may be made again.
+func TestStrayedStream(t *testing.T) {
+	p, ctx := start(t, "tcp", setup{withoutClient: true}), within(t)
+	runs := 0
+	var got bytes.Buffer
+	handle := func(ctx context.Context) error {
+		runs++
+		md, _ := metadata.FromIncomingContext(ctx)
+		if v := md.Get("passport"); len(v) != 1 {
+			t.Errorf("credentials %q", v)
+		}
+		got.Reset()
+		se, err := rpc.SideEffect(ctx)
+		if err != nil {
+			return err
+		}
+		return se.Run(ctx, up(sideeffect.Buffer(&got)), sideeffect.AwaitRemote)
+	}
+	p.store.gather = func(s grpc.ClientStreamingServer[storepb.Item, storepb.Receipt]) error {
+		r := &storepb.Receipt{}
+		for {
+			i, err := s.Recv()
+			if err == io.EOF {
+				break
+			}
+			if err != nil {
+				return err
+			}
+			r.Name += i.GetName()
+		}
+		if err := handle(s.Context()); err != nil {
+			return err
+		}
+		return s.SendAndClose(r)
+	}
+	p.store.watch = func(i *storepb.Item, s grpc.ServerStreamingServer[storepb.Receipt]) error {
+		if err := handle(s.Context()); err != nil {
+			return err
+		}
+		return s.Send(&storepb.Receipt{Name: i.GetName()})
+	}
+	other := p.dial() // of another session
+	must(other.Connect(ctx))
+	astray := 0
+	p.client.DialOptions = []grpc.DialOption{grpc.WithStreamInterceptor(
+		func(ctx context.Context, d *grpc.StreamDesc, cc *grpc.ClientConn, m string, next grpc.Streamer, o ...grpc.CallOption) (grpc.ClientStream, error) {
+			if astray > 0 {
+				astray--
+				cc = other.GRPC()
+			}
+			return next(ctx, d, cc, m, o...)
+		}), grpc.WithDefaultCallOptions(grpc.PerRPCCredentials(passport{}))}
+	stub := storepb.NewStoreClient(p.dial())
+	gather := func(d *sideeffect.Descriptor) (string, error) {
+		st, err := stub.Gather(ctx, rpc.With(d))
+		if err != nil {
+			return "", err
+		}
+		for _, name := range []string{"a", "b", "c"} {
+			if err := st.Send(&storepb.Item{Name: name}); err != nil {
+				break // CloseAndRecv says why
+			}
+		}
+		r, err := st.CloseAndRecv()
+		return r.GetName(), err
+	}
+	watch := func(d *sideeffect.Descriptor) (name string, err error) {
+		st, err := stub.Watch(ctx, &storepb.Item{Name: "abc"}, rpc.With(d))
+		for err == nil {
+			var r *storepb.Receipt
+			if r, err = st.Recv(); err == nil {
+				name += r.GetName()
+			}
+		}
+		if err == io.EOF {
+			err = nil
+		}
+		return name, err
+	}
+	const n = 300 << 10
+	for name, call := range map[string]func(*sideeffect.Descriptor) (string, error){"gather": gather, "watch": watch} {
+		runs, astray = 0, 2
+		d := up(sideeffect.Reader(bytes.NewReader(content(n)), n)) // which is opened once
+		said, err := call(d)
+		if err != nil || said != "abc" || runs != 1 || astray != 0 || !bytes.Equal(got.Bytes(), content(n)) {
+			t.Fatalf("%s: %v, said %q, %d runs, %d bytes came", name, err, said, runs, got.Len())
+		}
+		wantSuccess(t, d, n)
+		runs, astray = 0, 100
+		_, err = call(up(sideeffect.Memory(content(n))))
+		wantKind(t, err, fault.Draining)
+		wantCode(t, err, codes.Unavailable)
+		if runs != 0 || !strings.Contains(err.Error(), "make it again") {
+			t.Errorf("%s: %d runs, %v", name, runs, err)
+		}
+	}
+	astray = 0
+	if _, err := gather(up(sideeffect.Memory(nil))); err != nil {
+		t.Errorf("the next call: %v", err)
 	}
 }

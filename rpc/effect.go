@@ -2,6 +2,8 @@ package rpc
 
 import (
 	"context"
+	"fmt"
+	"runtime/debug"
 	"time"
 
 	"github.com/pannier/pannier/sideeffect"
@@ -59,11 +61,12 @@ type Effect struct {
 	packed *cargo // for the reply
 
 	// Guarded by call.mu.
-	phase   phase
-	sent    chan struct{}      // closed when phase is sent or over; nil: nobody waits
-	done    chan struct{}      // closed when phase is over; nil: nobody waits
-	sending sideeffect.Outcome // when phase is sent
-	ended   ended
+	phase    phase
+	sent     chan struct{}      // closed when phase is sent or over; nil: nobody waits
+	done     chan struct{}      // closed when phase is over; nil: nobody waits
+	sending  sideeffect.Outcome // when phase is sent
+	ended    ended
+	panicked *panicked // why it has ended; nil: otherwise
 }
 
 // job is a half that is open: run moves the bytes, drop gives up before that.
@@ -112,7 +115,8 @@ func (e *Effect) inlined() bool {
 // Run opens the effect and moves its bytes: Init, then Check. It cancels the
 // effect when ctx ends. With AwaitLocal small contents for the client may ride
 // inside the reply; with AwaitRemote they never do, because nobody acknowledges a reply.
-// The outputs are in d when Run returns.
+// The outputs are in d when Run returns. A Reader or Writer of d that panics does so
+// in the goroutine of Run, or of Check, wherever it ran.
 func (e *Effect) Run(ctx context.Context, d *sideeffect.Descriptor, await sideeffect.Await) error {
 	if err := e.init(ctx, d, await == sideeffect.AwaitLocal); err != nil {
 		return err
@@ -123,7 +127,7 @@ func (e *Effect) Run(ctx context.Context, d *sideeffect.Descriptor, await sideef
 	case err != nil:
 		return err
 	case mine && e.job.lasting:
-		e.call.server.wg.Go(e.move)
+		e.goMove()
 	case mine: // here: a goroutine costs more than storing small contents
 		e.move()
 	}
@@ -208,7 +212,12 @@ func (e *Effect) fits(d *sideeffect.Descriptor) error {
 	case isPipe(d.Kind) != isPipe(e.offer.kind):
 		return fault.New(op, fault.Invalid, "the client offers kind %q", e.Kind()).Advise("set Kind to that")
 	}
-	e.phase = claimed
+	for _, other := range e.call.effects {
+		if busy := other.phase == claimed || other.phase == open || other.phase == moving; busy && other.d == d {
+			return fault.New(op, fault.Invalid, "the Descriptor is at work in side effect %d: each needs its own until it is over", other.index)
+		}
+	}
+	e.phase, e.d = claimed, d
 	return nil
 }
 
@@ -216,9 +225,29 @@ func (e *Effect) fits(d *sideeffect.Descriptor) error {
 func (e *Effect) Start() error {
 	mine, err := e.begin()
 	if mine {
-		e.call.server.wg.Go(e.move)
+		e.goMove()
 	}
 	return err
+}
+
+// goMove moves the bytes on a goroutine of its own, which Stop awaits. On a server that is stopped they do not move
+// any more. A panic there becomes the handler's, where somebody may recover it, if the handler waits for the effect.
+func (e *Effect) goMove() {
+	move := func() {
+		end := endedByPanic()
+		defer func() {
+			var why *panicked
+			if p := recover(); p != nil {
+				why = &panicked{p, debug.Stack()}
+			}
+			e.finish(end, why)
+		}()
+		end = e.job.run(&e.life, e.complete)
+	}
+	if !e.call.server.wg.Go(move) {
+		e.life.stop(errStopped())
+		move()
+	}
 }
 
 // begin tells the one caller who has to call move.
@@ -241,20 +270,40 @@ func (e *Effect) begin() (mine bool, err error) {
 // move runs the half to its end, also when that is a panic of the user's own
 // reader or writer.
 func (e *Effect) move() {
-	end, panicked := ended{}, true
-	defer func() {
-		if panicked {
-			end = ended{local: sideeffect.Failure, remote: sideeffect.Failure, err: fault.New("run side effect", fault.Internal, "it panicked")}
-		}
-		e.call.mu.Lock()
-		e.phase, e.ended = over, end
-		e.wake()
-		e.call.mu.Unlock()
-		e.life.stop(nil)
-	}()
+	end := endedByPanic()
+	defer func() { e.finish(end, nil) }()
 	end = e.job.run(&e.life, e.complete)
+}
+
+// finish notes how the half has ended.
+func (e *Effect) finish(end ended, p *panicked) {
 	end.err = e.call.explain(end.err)
-	panicked = false
+	e.call.mu.Lock()
+	e.phase, e.ended, e.panicked = over, end, p
+	e.wake()
+	e.call.mu.Unlock()
+	e.life.stop(nil)
+}
+
+func endedByPanic() ended {
+	return ended{local: sideeffect.Failure, remote: sideeffect.Failure, err: fault.New("run side effect", fault.Internal, "it panicked")}
+}
+
+// panicked is what a panic on one goroutine is on another.
+type panicked struct {
+	value any
+	stack []byte
+}
+
+// Error implements error.
+func (p *panicked) Error() string {
+	return fmt.Sprintf("%v\n\nthe side effect's goroutine:\n%s", p.value, p.stack)
+}
+
+// Unwrap is the value, if that is an error.
+func (p *panicked) Unwrap() error {
+	err, _ := p.value.(error)
+	return err
 }
 
 // wake tells those who wait that phase is sent or over. call.mu is held.
@@ -320,6 +369,7 @@ var long = func() <-chan struct{} { c := make(chan struct{}); close(c); return c
 func (e *Effect) report(await sideeffect.Await) error {
 	e.call.mu.Lock()
 	defer e.call.mu.Unlock()
+	e.raise()
 	end := e.ended
 	if e.phase == sent {
 		end = ended{local: sideeffect.Success, remote: sideeffect.InProgress, outcome: e.sending, road: e.call.road()}
@@ -332,6 +382,14 @@ func (e *Effect) report(await sideeffect.Await) error {
 		return fault.New("run side effect", fault.Invalid, "it goes inside the reply, which nobody acknowledges").Advise("use AwaitLocal, or another Road")
 	}
 	return nil
+}
+
+// raise panics, once, if the effect has. call.mu is held.
+func (e *Effect) raise() {
+	if p := e.panicked; p != nil {
+		e.panicked = nil
+		panic(p)
+	}
 }
 
 // errReturned is what an effect gets that the handler has left behind.
@@ -362,7 +420,9 @@ func (e *Effect) close() {
 		e.life.stop(errReturned())
 		<-e.until(sideeffect.AwaitRemote)
 	case sent:
-		c.server.wg.Go(e.linger)
+		if !c.server.wg.Go(e.linger) {
+			e.life.stop(errStopped())
+		}
 	}
 }
 
@@ -371,6 +431,9 @@ func (e *Effect) linger() {
 	defer t.Stop()
 	select {
 	case <-e.until(sideeffect.AwaitRemote):
+		e.call.mu.Lock()
+		defer e.call.mu.Unlock()
+		e.raise() // nobody else waits
 	case <-t.C:
 		e.life.stop(fault.New("await verdict", fault.Deadline, "no verdict %v after the handler has returned", lingerTime))
 	}

@@ -43,7 +43,8 @@ type allowance struct {
 	at    time.Time
 	conns int // guarded by guard.mu
 
-	held atomic.Int64 // bytes of memory
+	held  atomic.Int64 // bytes of memory
+	going atomic.Int64 // of them: of calls that are broken, as gRPC has not heard yet
 }
 
 func newGuard(most int64) *guard {
@@ -69,7 +70,7 @@ func (g *guard) watch(conn net.Conn, info credentials.AuthInfo) net.Conn {
 	}
 	a.conns++
 	c := &guardedConn{Conn: conn, allowed: a}
-	c.pending = pending{peer: a, all: &g.held, most: g.most, calls: map[uint32]*inflow{}, broken: map[uint32]struct{}{}, from: h2frames{skip: len(h2Preface)}}
+	c.pending = pending{peer: a, all: &g.held, most: g.most, calls: map[uint32]*inflow{}, broken: map[uint32]int64{}, from: h2frames{skip: len(h2Preface)}}
 	c.relieve, c.release = g.relieve, sync.OnceFunc(func() { g.leave(c) })
 	g.conns[c] = struct{}{}
 	return c
@@ -84,16 +85,26 @@ func (g *guard) leave(c *guardedConn) {
 }
 
 // relieve cuts off the connection that holds the most, of the peer that does, if
-// all together hold too much.
+// all together hold too much, without what those hold that have been cut off already.
 func (g *guard) relieve() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.held.Load() <= g.most {
+	all, by := int64(0), map[*allowance]int64{}
+	for c := range g.conns {
+		if !c.off.Load() {
+			held := c.pending.held.Load()
+			all, by[c.allowed] = all+held, by[c.allowed]+held
+		}
+	}
+	if all <= g.most {
 		return
 	}
 	var worst *guardedConn
 	for c := range g.conns {
-		if worst == nil || cmp.Or(cmp.Compare(c.allowed.held.Load(), worst.allowed.held.Load()), cmp.Compare(c.pending.held.Load(), worst.pending.held.Load())) > 0 {
+		if c.off.Load() {
+			continue
+		}
+		if worst == nil || cmp.Or(cmp.Compare(by[c.allowed], by[worst.allowed]), cmp.Compare(c.pending.held.Load(), worst.pending.held.Load())) > 0 {
 			worst = c
 		}
 	}
@@ -185,11 +196,11 @@ func (c *guardedConn) more(p []byte) (int, error) {
 // Write implements net.Conn.
 func (c *guardedConn) Write(p []byte) (int, error) { return c.Conn.Write(c.pending.out(p)) }
 
-// cut makes Read fail, also one that waits.
+// cut makes Read fail, also one that waits; and Write, because gRPC does not read while much of what it
+// has to say waits for a peer that does not. Until it closes the connection it holds what it has, and that counts.
 func (c *guardedConn) cut() {
 	c.off.Store(true)
-	c.pending.close()
-	_ = c.Conn.SetReadDeadline(time.Unix(1, 0))
+	_ = c.Conn.SetDeadline(time.Unix(1, 0))
 }
 
 // Close implements net.Conn.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
@@ -31,6 +30,7 @@ func (cc *ClientConn) Invoke(ctx context.Context, method string, args, reply any
 	if err != nil {
 		return asCall(err, -1)
 	}
+	defer cc.calls.unuse(effects)
 	if p.call == nil {
 		return fromCall(method, cc.grpc.Invoke(ctx, method, args, reply, opts...))
 	}
@@ -51,41 +51,6 @@ func (cc *ClientConn) Invoke(ctx context.Context, method string, args, reply any
 	}
 }
 
-// Pauses before a call that has strayed is made again. What it waits for is the word of gRPC
-// at one end that a connection takes no more calls, when that of the session is there, or the other way round.
-const (
-	firstAgain = 5 * time.Millisecond
-	mostAgain  = 640 * time.Millisecond
-)
-
-// strayed reports whether a call went over a connection of another session than its ask names, and was
-// refused for that. Whatever the server has said then, no handler has seen it.
-func (p *prepared) strayed(over *peer.Peer, err error) bool {
-	info, ok := over.AuthInfo.(AuthInfo)
-	return ok && !p.call.way.carried && info.Session != p.call.way.session && fault.KindOf(fromCall("call", err)) == fault.Draining
-}
-
-// again makes a call that has strayed ready once more, as another one of the same effects. False:
-// it cannot be, and is as it was, but for its id.
-func (cc *ClientConn) again(ctx context.Context, p *prepared, pause time.Duration) bool {
-	select {
-	case <-time.After(pause):
-	case <-ctx.Done():
-		return false
-	}
-	c := p.call
-	w, err := cc.find(ctx, false, false)
-	if err != nil || w.session == nil || w.carried {
-		w.leave()
-		return false
-	}
-	cc.calls.remove(c)
-	c.way.leave()
-	c.way, c.id = w, newCallID()
-	p.ask.call, p.ask.session = c.id, w.session.ID()
-	return cc.calls.add(c) == nil && p.bring(ctx) == nil
-}
-
 // prepared is a call that is ready to go. Its call is nil when the server does
 // not understand side effects and all of them are optional.
 type prepared struct {
@@ -96,16 +61,26 @@ type prepared struct {
 }
 
 // prepare does everything that can fail before the call is made. args and
-// reply are nil for streaming calls.
+// reply are nil for streaming calls. Without an error the descriptors are in use.
 func (cc *ClientConn) prepare(ctx context.Context, effects []*sideeffect.Descriptor, opts []grpc.CallOption, args, reply any) (prepared, error) {
 	if err := checkEffects(cc.kinds, effects); err != nil {
 		return prepared{}, err
 	}
+	if err := cc.calls.use(effects); err != nil {
+		return prepared{}, err
+	}
+	kept := false
+	defer func() {
+		if !kept { // also when a reader of the caller's panics
+			cc.calls.unuse(effects)
+		}
+	}()
 	opts = slices.Concat(cc.options, opts)
 	c := newCall(ctx, effects)
 	p, err := cc.equip(ctx, c, opts, args, reply)
 	if err == nil && p.call != nil {
 		if err = cc.calls.add(c); err == nil {
+			kept = true
 			return p, nil
 		}
 	}
@@ -120,6 +95,7 @@ func (cc *ClientConn) prepare(ctx context.Context, effects []*sideeffect.Descrip
 		}
 		e.d.Result = sideeffect.Result{Err: err}
 	}
+	kept = err == nil
 	return prepared{}, err
 }
 

@@ -176,7 +176,7 @@ func (l *link) adopt(s *flow.Session) error {
 	if l.closed {
 		l.mu.Unlock()
 		s.Close()
-		return fault.New("connect", fault.Canceled, "the client connection is closed")
+		return errClosed()
 	}
 	old, u := l.session, l.uses
 	l.session, l.uses = s, &uses{none: make(chan struct{})}

@@ -48,8 +48,8 @@ type pending struct {
 	mu     sync.Mutex
 	closed bool
 	calls  map[uint32]*inflow
-	spare  *inflow             // a call less to allocate
-	broken map[uint32]struct{} // calls whose RST_STREAM is on its way
+	spare  *inflow          // a call less to allocate
+	broken map[uint32]int64 // calls whose RST_STREAM is on its way, and the memory that gRPC holds for them until then
 
 	// Of the present frame that comes in.
 	from h2frames
@@ -186,12 +186,15 @@ func (q *pending) frame() bool {
 	before := q.call.held()
 	q.call.came(q.from.length())
 	q.add(q.call.held() - before)
-	return q.call.held() > before && (q.peer.held.Load() > q.most/2 || q.all.Load() > q.most)
+	return q.call.held() > before && (q.peerOver() || q.all.Load() > q.most)
 }
+
+// peerOver reports whether the peer holds too much, without what it is about to lose.
+func (q *pending) peerOver() bool { return q.peer.held.Load()-q.peer.going.Load() > q.most/2 }
 
 // worst is the call that holds the most, if the peer holds too much. It is broken.
 func (q *pending) worst() (id uint32) {
-	if q.peer.held.Load() <= q.most/2 {
+	if !q.peerOver() {
 		return 0
 	}
 	most := int64(0)
@@ -201,10 +204,16 @@ func (q *pending) worst() (id uint32) {
 		}
 	}
 	if id != 0 {
-		q.end(id)
-		q.broken[id] = struct{}{}
+		q.sever(id)
 	}
 	return id
+}
+
+// sever forgets a call that is to be reset. What it holds counts until the reset is out.
+func (q *pending) sever(id uint32) {
+	held := q.forget(id)
+	q.broken[id] += held
+	q.peer.going.Add(held)
 }
 
 // begin opens a call, unless it is there: then these are trailers. Invalid ones
@@ -224,18 +233,33 @@ func (q *pending) begin(id uint32) error {
 	return nil
 }
 
-// end forgets a call.
-func (q *pending) end(id uint32) {
+// end forgets a call, and that it held something.
+func (q *pending) end(id uint32) { q.add(-q.forget(id)) }
+
+// forget is end without the books: it returns what the call held.
+func (q *pending) forget(id uint32) (held int64) {
 	c := q.calls[id]
 	if c == nil {
-		return
+		return 0
 	}
 	delete(q.calls, id)
-	q.add(-c.held())
 	if c == q.call {
 		q.call = nil
 	}
+	held = c.held()
 	*c, q.spare = inflow{}, c
+	return held
+}
+
+// gone: gRPC has reset a call that was broken, or closed the connection. False: there is no such call.
+func (q *pending) gone(id uint32) bool {
+	held, broken := q.broken[id]
+	if broken {
+		delete(q.broken, id)
+		q.peer.going.Add(-held)
+		q.add(-held)
+	}
+	return broken
 }
 
 func (q *pending) add(n int64) {
@@ -290,9 +314,7 @@ func (q *pending) over(id uint32) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.end(id)
-	_, broken := q.broken[id]
-	delete(q.broken, id)
-	return broken
+	return q.gone(id)
 }
 
 // grant: the server has given back n bytes of a call's window.
@@ -316,5 +338,8 @@ func (q *pending) close() {
 	q.closed, q.call = true, nil
 	for id := range q.calls {
 		q.end(id)
+	}
+	for id := range q.broken {
+		q.gone(id)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"slices"
 	"testing"
 	"time"
@@ -147,8 +148,7 @@ func TestPendingEnds(t *testing.T) {
 			rt.Fatalf("%d bytes held, want %d", got, calls*each)
 		}
 		q.mu.Lock()
-		q.end(3)
-		q.broken[3] = struct{}{}
+		q.sever(3)
 		q.mu.Unlock()
 		_ = l.f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: []byte{8}, EndHeaders: true})
 		_ = l.f.WriteData(1, false, []byte{0, 0, 0, h2Reset, 0, 0, 0, 0, 1})
@@ -303,5 +303,82 @@ func TestWorstConnectionIsCut(t *testing.T) {
 	defer g.mu.Unlock()
 	if len(g.conns) > 0 {
 		t.Errorf("%d connections after the end", len(g.conns))
+	}
+}
+
+// A call that was broken counts until its reset is out: until then gRPC, which does not read while the peer does not,
+// has what it holds. Meanwhile the peer loses no other call for it.
+func TestBrokenCallCounts(t *testing.T) {
+	l := newH2lines()
+	q := watched(newGuard(1 << 20))
+	l.b.WriteString(h2Preface)
+	for id := uint32(1); id <= 3; id += 2 {
+		l.open(id)
+	}
+	for range 40 { // of a message of 16 MiB
+		_ = l.f.WriteData(1, false, append([]byte{0, 1, 0, 0, 0}, make([]byte, 15<<10)...))
+	}
+	p := l.bytes()
+	s := q.in(p)
+	held := q.held.Load()
+	if s.call != 1 || held <= 1<<19 || q.all.Load() != held || q.peer.held.Load() != held {
+		t.Fatalf("%+v with %d bytes held", s, held)
+	}
+	_ = l.f.WriteData(3, false, []byte{0, 0, 0, 0, 9})
+	if s := q.in(append(p[s.bytes:], l.bytes()...)); s.call != 0 || s.full || q.held.Load() <= held {
+		t.Errorf("call 3 was broken for what call 1 held: %+v, %d bytes held", s, q.held.Load())
+	}
+	_ = l.f.WriteRSTStream(1, http2.ErrCodeProtocol)
+	q.out(l.bytes())
+	if got := q.held.Load(); got >= 100 || q.peer.going.Load() != 0 {
+		t.Errorf("%d bytes held after the reset, %d going", got, q.peer.going.Load())
+	}
+}
+
+// A connection that is cut off counts until it is closed, no other is cut off for that, and who
+// waits in a Write on it, as gRPC may while it does not read, is free.
+func TestCutCountsUntilClosed(t *testing.T) {
+	const each = 1000 + 1000 + frameCost // one frame is held twice: unfinished, and not given back
+	g := newGuard(6 * each)
+	dial := func(key string, frames int) *guardedConn {
+		near, far := net.Pipe()
+		t.Cleanup(func() { near.Close(); far.Close() })
+		c := g.watch(near, keyed(key)).(*guardedConn)
+		h := newH2lines()
+		h.b.WriteString(h2Preface)
+		h.open(1)
+		for i := range frames {
+			p := make([]byte, 1000)
+			if i == 0 {
+				p[1] = 1 // 16 MiB
+			}
+			_ = h.f.WriteData(1, false, p)
+		}
+		if c.pending.in(h.bytes()).full {
+			c.relieve()
+		}
+		return c
+	}
+	worst, stuck := dial("a", 3), make(chan error, 1)
+	go func() { _, err := worst.Write([]byte("nobody reads this")); stuck <- err }()
+	others := []*guardedConn{dial("b", 2), dial("c", 2)}
+	if !worst.off.Load() {
+		t.Fatal("nothing was cut off")
+	}
+	if err := <-stuck; !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("a Write of a connection that is cut off: %v", err)
+	}
+	if got := g.held.Load(); got != 7*each {
+		t.Errorf("%d bytes held before it is closed, want %d", got, 7*each)
+	}
+	g.relieve()
+	for _, c := range others {
+		if c.off.Load() {
+			t.Error("another one was cut off for what the first holds")
+		}
+	}
+	worst.Close()
+	if got := g.held.Load(); got != 4*each {
+		t.Errorf("%d bytes held after it is closed, want %d", got, 4*each)
 	}
 }

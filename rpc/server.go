@@ -111,7 +111,7 @@ type Server struct {
 	begun sync.Once
 	ended chan struct{} // closed when stopping begins
 	over  sync.Once
-	wg    sync.WaitGroup // accept loops and effects that outlive their handler
+	wg    crew // accept loops and effects that outlive their handler
 
 	mu        sync.Mutex
 	listeners []*carrier.Listener

@@ -112,6 +112,7 @@ func (c *serverCall) conclude(reply any, err error) (any, metadata.MD) {
 		}
 	}
 	c.server.memory.put(c.request) // the halves are over
+	c.raise()
 	if len(loads) > 0 {
 		reply, err = c.pack(reply, loads, err)
 	}
@@ -124,6 +125,15 @@ func (c *serverCall) conclude(reply any, err error) (any, metadata.MD) {
 		return reply, nil // the client concludes that something is wrong
 	}
 	return reply, metadata.Pairs(MetadataKey, string(b))
+}
+
+// raise panics if an effect has whose end the handler has not awaited.
+func (c *serverCall) raise() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, e := range c.effects {
+		e.raise()
+	}
 }
 
 // pack puts contents around the reply. The error is why they could not

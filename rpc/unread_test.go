@@ -130,59 +130,43 @@ func heap() int64 {
 // keeps each of their frames, and others are served all the while.
 func TestMessagesWithoutEnd(t *testing.T) {
 	const limit, calls, frames = 8 << 20, 16, 40_000 // of one byte
-	for _, c := range []struct {
-		name string
-		most int64
-	}{{"bounded", limit}, {"unbounded", 1 << 40}} {
-		t.Run(c.name, func(t *testing.T) {
-			p := start(t, "tcp", setup{pending: c.most})
-			p.store.call = func(context.Context, *storepb.Item) (*storepb.Receipt, error) { return &storepb.Receipt{}, nil }
-			h := newH2client(t, p, storepb.Store_Call_FullMethodName)
-			if !h.settle() {
-				t.Fatal("cut off at once")
-			}
-			before, most := heap(), int64(0)
-			var ids []uint32
-			for range calls {
-				ids = append(ids, h.call(4<<20))
-			}
-			for i := range frames {
-				for _, id := range ids { // in turn, so that each call's handler takes each frame
-					h.data(id, []byte{1})
-				}
-				if i%8000 == 0 {
-					most = max(most, heap()-before)
-				}
-			}
-			if !h.settle() {
-				t.Fatal("the connection was closed")
-			}
+	p := start(t, "tcp", setup{pending: limit})
+	p.store.call = func(context.Context, *storepb.Item) (*storepb.Receipt, error) { return &storepb.Receipt{}, nil }
+	h := newH2client(t, p, storepb.Store_Call_FullMethodName)
+	if !h.settle() {
+		t.Fatal("cut off at once")
+	}
+	before, most := heap(), int64(0)
+	var ids []uint32
+	for range calls {
+		ids = append(ids, h.call(4<<20))
+	}
+	for i := range frames {
+		for _, id := range ids { // in turn, so that each call's handler takes each frame
+			h.data(id, []byte{1})
+		}
+		if i%8000 == 0 {
 			most = max(most, heap()-before)
-			t.Logf("%d KiB more at most, %d calls reset", most>>10, len(h.resets))
-			if c.most > limit {
-				if len(h.resets) > 0 {
-					t.Errorf("%d calls reset without a limit", len(h.resets))
-				}
-				if 2*most < 3*limit { // handlers were so late that gRPC had merged the frames
-					t.Logf("only %d bytes more without a limit: this run finds nothing", most)
-				}
-				return
-			}
-			if most > limit {
-				t.Errorf("%d bytes more, the limit is %d", most, limit)
-			}
-			if len(h.resets) == 0 || len(h.resets) >= calls {
-				t.Errorf("%d calls reset of %d", len(h.resets), calls)
-			}
-			for range len(h.resets) {
-				if f := <-h.resets; f.ErrCode != http2.ErrCodeEnhanceYourCalm {
-					t.Errorf("call %d reset with %v", f.StreamID, f.ErrCode)
-				}
-			}
-			if _, err := p.stub.Call(h.ctx, &storepb.Item{Body: make([]byte, 1<<20)}); err != nil {
-				t.Errorf("another client: %v", err)
-			}
-		})
+		}
+	}
+	if !h.settle() {
+		t.Fatal("the connection was closed")
+	}
+	most = max(most, heap()-before)
+	t.Logf("%d KiB more at most, %d calls reset", most>>10, len(h.resets))
+	if most > limit {
+		t.Errorf("%d bytes more, the limit is %d", most, limit)
+	}
+	if len(h.resets) == 0 || len(h.resets) >= calls {
+		t.Errorf("%d calls reset of %d", len(h.resets), calls)
+	}
+	for range len(h.resets) {
+		if f := <-h.resets; f.ErrCode != http2.ErrCodeEnhanceYourCalm {
+			t.Errorf("call %d reset with %v", f.StreamID, f.ErrCode)
+		}
+	}
+	if _, err := p.stub.Call(h.ctx, &storepb.Item{Body: make([]byte, 1<<20)}); err != nil {
+		t.Errorf("another client: %v", err)
 	}
 }
 

@@ -10,8 +10,8 @@ import (
 )
 
 // With attaches side effects to a call, in the order of their index at the
-// server. Each descriptor belongs to the call until it returns; then its Result
-// says how it went. Several With on one call add up, to at most MaxEffects.
+// server. Each descriptor belongs to the call until it returns, and another call of the
+// connection that has it is refused; then its Result says how it went. Several With on one call add up, to at most MaxEffects.
 //
 // The option works on connections made by Dial. Any other connection fails the
 // call instead of making it without its side effects.

@@ -108,12 +108,26 @@ func Buffer(b *bytes.Buffer) Identity { return growable{b} }
 
 func (g growable) String() string { return "buffer" }
 
+// given is an error unless there is a buffer.
+func (g growable) given(op string) error {
+	if g.b == nil {
+		return fault.NewLocal(op, fault.Invalid, "Buffer of nil: give it a *bytes.Buffer")
+	}
+	return nil
+}
+
 func (g growable) OpenSource(spec SourceSpec) (Source, error) {
+	if err := g.given("open source"); err != nil {
+		return nil, err
+	}
 	return newBytesSource(g.b.Bytes(), spec.Offset)
 }
 
 func (g growable) OpenSink(spec SinkSpec) (Sink, error) {
 	if err := checkUnkept(spec); err != nil {
+		return nil, err
+	}
+	if err := g.given("open sink"); err != nil {
 		return nil, err
 	}
 	s := &bufferSink{target: g.b}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"sync"
-	"time"
 
 	"github.com/pannier/pannier/spec/fault"
 )
@@ -127,7 +126,7 @@ func interrupt(x any) {
 	case Interrupter:
 		i.Interrupt()
 	case deadliner:
-		_ = i.SetDeadline(time.Unix(1, 0))
+		_ = i.SetDeadline(past())
 	}
 }
 
@@ -144,8 +143,17 @@ type pipeWay struct {
 // copy moves bytes as they come, then ends the other side's direction.
 func (w *pipeWay) copy() error {
 	buf := make([]byte, pipeBuffer)
-	for {
+	for vain := 0; ; {
 		n, err := w.from.Read(buf)
+		if n < 0 || n > len(buf) {
+			return badCount("read pipe", n, len(buf))
+		}
+		if vain++; n > 0 {
+			vain = 0
+		}
+		if vain == mostVain && err == nil {
+			err = io.ErrNoProgress
+		}
 		if passErr := w.pass(buf[:n]); passErr != nil {
 			return passErr
 		}
@@ -171,6 +179,9 @@ func (w *pipeWay) pass(p []byte) error {
 		return nil
 	}
 	n, err := w.to.Write(p)
+	if n < 0 || n > len(p) {
+		return badCount("write pipe", n, len(p))
+	}
 	w.n += int64(n)
 	if err == nil && n < len(p) {
 		err = io.ErrShortWrite

@@ -3,6 +3,7 @@ package sideeffect
 import (
 	"errors"
 	"io"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -24,10 +25,11 @@ type reader struct {
 }
 
 // Reader is what r gives from where it stands: size bytes, or up to io.EOF with
-// size -1. It is read once and in order, so it cannot be sent again after a lost
+// size -1. Any other error of r fails the effect, io.ErrUnexpectedEOF and one that comes with the last bytes included. It is
+// read once and in order, so it cannot be sent again after a lost
 // connection or resumed. r stays the caller's and is not closed. A Read that
 // blocks is ended on cancellation only if r has SetDeadline (as net.Conn and
-// os.File have); otherwise the effect ends when Read returns.
+// os.File have) or Interrupt(); otherwise the effect ends when Read returns.
 func Reader(r io.Reader, size int64) Identity { return reader{r, size} }
 
 func (r reader) String() string { return "reader" }
@@ -52,6 +54,7 @@ type readerSource struct {
 	size int64 // -1 unknown
 	at   int64
 	done bool // io.EOF was seen
+	stop atomic.Bool
 }
 
 func (s *readerSource) Size() int64      { return s.size }
@@ -61,9 +64,8 @@ func (s *readerSource) Check() error     { return nil }
 func (s *readerSource) Close() error     { return nil }
 
 func (s *readerSource) Interrupt() {
-	if d, ok := s.r.(deadliner); ok {
-		_ = d.SetDeadline(past())
-	}
+	s.stop.Store(true)
+	interrupt(s.r)
 }
 
 func (s *readerSource) ReadBlock(p []byte, off int64) (int, error) {
@@ -77,10 +79,10 @@ func (s *readerSource) ReadBlock(p []byte, off int64) (int, error) {
 	if s.done {
 		return 0, io.EOF
 	}
-	n, err := io.ReadFull(s.r, p)
+	n, err := s.fill(p)
 	s.at += int64(n)
 	switch {
-	case err == io.EOF || err == io.ErrUnexpectedEOF:
+	case err == io.EOF:
 		s.done = true
 		if s.size >= 0 && s.at < s.size {
 			return n, fault.New("read source", fault.SourceChanged, "it ended after %d of %d bytes", s.at, s.size)
@@ -92,6 +94,37 @@ func (s *readerSource) ReadBlock(p []byte, off int64) (int, error) {
 		return n, io.EOF
 	}
 	return n, nil
+}
+
+// fill reads until p is full, and not on when it is interrupted. Unlike io.ReadFull it keeps the
+// reader's error whatever came with it: io.ErrUnexpectedEOF is how readers say that their content is not whole.
+func (s *readerSource) fill(p []byte) (total int, err error) {
+	for vain := 0; total < len(p) && err == nil; {
+		if s.stop.Load() {
+			return total, fault.New("read source", fault.Canceled, "the reading was interrupted")
+		}
+		n := 0
+		if n, err = s.r.Read(p[total:]); n < 0 || n > len(p)-total {
+			return total, badCount("read source", n, len(p)-total)
+		}
+		total += n
+		if vain++; n > 0 {
+			vain = 0
+		}
+		if vain == mostVain && err == nil {
+			err = io.ErrNoProgress
+		}
+	}
+	return total, err
+}
+
+// mostVain is how many Reads in a row may bring nothing and say nothing, as of package bufio: otherwise a
+// reader that does not do anything else would never be given up.
+const mostVain = 100
+
+// badCount is a reader or writer of the user's that breaks its contract.
+func badCount(op string, n, most int) error {
+	return fault.NewLocal(op, fault.Invalid, "it says that it has moved %d of %d bytes", n, most)
 }
 
 // writerIdentity is an io.Writer.
@@ -134,11 +167,7 @@ func (s *writerSink) Offset() int64    { return 0 }
 func (s *writerSink) Abort(bool) error { return nil }
 func (s *writerSink) Close() error     { return nil }
 
-func (s *writerSink) Interrupt() {
-	if d, ok := s.w.(deadliner); ok {
-		_ = d.SetDeadline(past())
-	}
-}
+func (s *writerSink) Interrupt() { interrupt(s.w) }
 
 func (s *writerSink) WriteBlock(p []byte, off int64) error {
 	switch {
@@ -148,7 +177,10 @@ func (s *writerSink) WriteBlock(p []byte, off int64) error {
 		return fault.New("write block", fault.Internal, "block at %d, the next one is %d", off, s.end)
 	}
 	n, err := s.w.Write(p)
-	if err == nil && n < len(p) {
+	switch {
+	case n < 0 || n > len(p):
+		err = badCount("write block", n, len(p))
+	case err == nil && n < len(p):
 		err = &fault.Error{Op: "write block", Kind: fault.IO, Err: io.ErrShortWrite}
 	}
 	if err != nil {

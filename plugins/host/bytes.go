@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/pannier/pannier/plugins"
+	"github.com/pannier/pannier/plugins/channel"
 	"github.com/pannier/pannier/spec/bridgepb"
 	"github.com/pannier/pannier/spec/fault"
 )
@@ -65,6 +66,7 @@ type reader struct {
 	quota  int64
 	head   []byte        // has come, and was not read yet
 	from   io.Reader     // the channel, or messages
+	free   func()        // of the channel's memory
 	conn   *net.UnixConn // nil: messages
 	n      int64         // came
 	over   error         // how it ended; io.EOF: well
@@ -87,7 +89,10 @@ func (r *reader) begin(request *bridgepb.ReadRequest) error {
 	if err != nil {
 		return err
 	}
-	r.conn, r.from, r.done, request.Channel = conn, conn, make(chan struct{}), number
+	mode := r.s.p.mode()
+	from := channel.NewReceiver(conn, mode, nil)
+	r.conn, r.from, r.free, r.done = conn, from, from.Release, make(chan struct{})
+	request.Channel, request.Memory = number, mode == channel.Offer
 	go func() {
 		r.reply, r.err = r.s.p.bridge.Read(r.ctx, request)
 		close(r.done)
@@ -176,6 +181,8 @@ func (r *reader) ended(err error) error {
 	}
 	<-r.done
 	switch {
+	case fault.KindOf(err) == fault.Protocol:
+		return fault.Wrap("read", "channel", err)
 	case r.err != nil:
 		return r.s.p.failed(r.ctx, r.err)
 	case errors.Is(err, os.ErrDeadlineExceeded):
@@ -200,6 +207,7 @@ func (r *reader) Close() error {
 	}
 	if r.conn != nil {
 		_ = r.conn.Close()
+		r.free()
 		<-r.done
 	}
 	if errors.Is(r.over, io.EOF) {
@@ -248,6 +256,8 @@ func (w writer) Write(ctx context.Context, name string, r plugins.WriteRequest) 
 		if t.conn, request.Channel, err = s.p.channel(); err != nil {
 			return nil, err
 		}
+		mode := s.p.mode()
+		t.to, request.Memory = channel.NewSender(t.conn, mode, nil), mode == channel.Offer
 	}
 	m, err := call(ctx, s, s.p.cfg.Call, s.p.bridge.Write, request)
 	if err != nil {
@@ -256,7 +266,7 @@ func (w writer) Write(ctx context.Context, name string, r plugins.WriteRequest) 
 	}
 	t.id, t.offset = m.GetWrite(), m.GetOffset()
 	if t.conn != nil {
-		t.stop = context.AfterFunc(ctx, func() { _ = t.conn.SetWriteDeadline(time.Unix(1, 0)) })
+		t.stop = context.AfterFunc(ctx, func() { _ = t.conn.SetDeadline(time.Unix(1, 0)) })
 		return t, nil
 	}
 	streamed, cancel := context.WithCancel(ctx)
@@ -279,6 +289,7 @@ type staged struct {
 	offset int64
 	n      int64         // written
 	conn   *net.UnixConn // nil: messages
+	to     *channel.Sender
 	stream grpc.ClientStreamingClient[bridgepb.Chunk, bridgepb.WriteStreamReply]
 	stop   func() bool // ctx does not matter any more
 	ended  bool        // no more bytes
@@ -296,7 +307,7 @@ func (t *staged) Write(p []byte) (n int, err error) {
 		return 0, fault.Wrap("write", "", t.ctx.Err())
 	}
 	if t.conn != nil {
-		n, err = t.conn.Write(p)
+		n, err = t.to.Write(p)
 	} else {
 		for n < len(p) && err == nil {
 			m := min(len(p)-n, plugins.MaxChunk)
@@ -311,6 +322,9 @@ func (t *staged) Write(p []byte) (n int, err error) {
 	}
 	if t.ctx.Err() != nil {
 		return n, fault.Wrap("write", "", t.ctx.Err())
+	}
+	if fault.KindOf(err) == fault.Protocol {
+		return n, fault.Wrap("write", "channel", err)
 	}
 	return n, t.why()
 }
@@ -364,6 +378,7 @@ func (t *staged) end(ctx context.Context) {
 func (t *staged) closeChannel() {
 	if t.conn != nil {
 		_ = t.conn.Close()
+		t.to.Release()
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/pannier/pannier/plugins"
+	"github.com/pannier/pannier/plugins/channel"
 	"github.com/pannier/pannier/spec/bridgepb"
 	"github.com/pannier/pannier/spec/fault"
 )
@@ -39,7 +40,7 @@ func TestReaderCounts(t *testing.T) {
 		}
 		_, _ = b.WriteString("01234")
 		_ = b.Close()
-		r := &reader{s: &session{p: &process{}}, conn: mine, from: mine, quota: c.quota, done: make(chan struct{}), reply: &bridgepb.ReadReply{Bytes: c.said}, err: c.call}
+		r := &reader{s: &session{p: &process{}}, conn: mine, from: mine, free: func() {}, quota: c.quota, done: make(chan struct{}), reply: &bridgepb.ReadReply{Bytes: c.said}, err: c.call}
 		r.ctx, r.cancel = context.WithCancel(t.Context())
 		close(r.done)
 		got, err := io.ReadAll(r)
@@ -52,6 +53,53 @@ func TestReaderCounts(t *testing.T) {
 		}
 	}
 }
+
+// TestChannelLies: a plugin that says of a channel's memory what cannot be is found out: that it
+// gives more than there is room for, or takes back more than it has.
+func TestChannelLies(t *testing.T) {
+	a, b, err := pair(unix.SOCK_STREAM)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mine, err := unixConn(a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	_ = mine.SetDeadline(time.Now().Add(10 * time.Second))
+	lie := func() { _, _ = b.Write([]byte{0xff, 0xff, 0xff, 0xff}) }
+	go func() { _, _ = b.Write(make([]byte, channel.Plain)); lie() }()
+	s := &session{p: &process{}}
+	from := channel.NewReceiver(mine, channel.Offer, nil)
+	r := &reader{s: s, conn: mine, from: from, free: from.Release, quota: -1, done: make(chan struct{})}
+	r.ctx, r.cancel = context.WithCancel(t.Context())
+	context.AfterFunc(r.ctx, func() { r.err = context.Canceled; close(r.done) })
+	if n, err := io.Copy(io.Discard, r); n != channel.Plain || !errors.Is(err, fault.Protocol) {
+		t.Errorf("%d bytes came, then %v", n, err)
+	}
+	_ = r.Close()
+
+	a, b2, err := pair(unix.SOCK_STREAM)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b2.Close()
+	if mine, err = unixConn(a); err != nil {
+		t.Fatal(err)
+	}
+	_ = mine.SetDeadline(time.Now().Add(10 * time.Second))
+	b = b2
+	st := &staged{s: s, ctx: t.Context(), conn: mine, to: channel.NewSender(mine, channel.Offer, nil), stop: func() bool { return true }}
+	defer st.closeChannel()
+	go func() { _, _ = io.CopyN(io.Discard, b2, channel.Plain); lie() }()
+	if _, err := io.CopyN(st, zeros{}, 8<<20); !errors.Is(err, fault.Protocol) {
+		t.Error(err)
+	}
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { return len(p), nil }
 
 // listing is a plugin that lists what it is told to.
 type listing struct {

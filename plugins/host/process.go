@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/pannier/pannier/plugins"
+	"github.com/pannier/pannier/plugins/channel"
 	"github.com/pannier/pannier/spec/bridgepb"
 	"github.com/pannier/pannier/spec/fault"
 )
@@ -278,6 +279,15 @@ func (p *process) channels() bool {
 	return p.description.GetChannels() && p.fds != nil && !p.cfg.Messages
 }
 
+// mode is how the bytes of a channel come and go: what the other end can change at any time, this one
+// copies.
+func (p *process) mode() channel.Mode {
+	if p.description.GetMemory() && channel.Shares {
+		return channel.Offer
+	}
+	return channel.Socket
+}
+
 // bufferSize is what the socket of a channel has: a block fits.
 const bufferSize = 512 << 10
 
@@ -317,6 +327,7 @@ func inProcess(cfg Config, d plugins.Driver) (*process, error) {
 		}
 	}
 	service := plugins.NewService(d, ends[0][1])
+	service.ShareMemory()
 	service.SetDial(Node)
 	server := grpc.NewServer(service.Options()...)
 	bridgepb.RegisterBridgeServer(server, service)

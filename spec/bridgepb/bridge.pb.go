@@ -77,6 +77,7 @@ type DescribeReply struct {
 	Channels      bool                   `protobuf:"varint,6,opt,name=channels,proto3" json:"channels,omitempty"` // it takes descriptors over fd 3
 	Server        bool                   `protobuf:"varint,7,opt,name=server,proto3" json:"server,omitempty"`     // Listen
 	ListenOptions []*Option              `protobuf:"bytes,8,rep,name=listen_options,json=listenOptions,proto3" json:"listen_options,omitempty"`
+	Memory        bool                   `protobuf:"varint,9,opt,name=memory,proto3" json:"memory,omitempty"` // bytes of a channel beyond the first MiB may go through memory
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -165,6 +166,13 @@ func (x *DescribeReply) GetListenOptions() []*Option {
 		return x.ListenOptions
 	}
 	return nil
+}
+
+func (x *DescribeReply) GetMemory() bool {
+	if x != nil {
+		return x.Memory
+	}
+	return false
 }
 
 type Option struct {
@@ -894,6 +902,7 @@ type ReadRequest struct {
 	Offset        int64                  `protobuf:"varint,3,opt,name=offset,proto3" json:"offset,omitempty"`
 	Quota         int64                  `protobuf:"varint,4,opt,name=quota,proto3" json:"quota,omitempty"`     // most bytes to send; -1: none. More is a failure, not a cut
 	Channel       uint64                 `protobuf:"varint,5,opt,name=channel,proto3" json:"channel,omitempty"` // Read: of the descriptor that came over fd 3
+	Memory        bool                   `protobuf:"varint,6,opt,name=memory,proto3" json:"memory,omitempty"`   // after the first MiB the channel brings memory, for the rest
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -963,6 +972,13 @@ func (x *ReadRequest) GetChannel() uint64 {
 	return 0
 }
 
+func (x *ReadRequest) GetMemory() bool {
+	if x != nil {
+		return x.Memory
+	}
+	return false
+}
+
 type ReadReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Bytes         int64                  `protobuf:"varint,1,opt,name=bytes,proto3" json:"bytes,omitempty"` // written to the channel
@@ -1017,6 +1033,7 @@ type WriteRequest struct {
 	Id            string                 `protobuf:"bytes,6,opt,name=id,proto3" json:"id,omitempty"`              // of what the file is sent for; empty: of nothing. What is beside the name until Commit may be called by it
 	Again         bool                   `protobuf:"varint,7,opt,name=again,proto3" json:"again,omitempty"`       // without resume: an earlier Write of that name and id may have left something there, which is to be gone
 	Modified      int64                  `protobuf:"varint,8,opt,name=modified,proto3" json:"modified,omitempty"` // of what is written, nanoseconds since 1970, for servers that keep times; 0: when it is written
+	Memory        bool                   `protobuf:"varint,9,opt,name=memory,proto3" json:"memory,omitempty"`     // as of ReadRequest
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1105,6 +1122,13 @@ func (x *WriteRequest) GetModified() int64 {
 		return x.Modified
 	}
 	return 0
+}
+
+func (x *WriteRequest) GetMemory() bool {
+	if x != nil {
+		return x.Memory
+	}
+	return false
 }
 
 type WriteReply struct {
@@ -2230,7 +2254,7 @@ const file_bridge_proto_rawDesc = "" +
 	"\n" +
 	"\fbridge.proto\x12\x11pannier.bridge.v1\"+\n" +
 	"\x0fDescribeRequest\x12\x18\n" +
-	"\aversion\x18\x01 \x01(\rR\aversion\"\xa9\x02\n" +
+	"\aversion\x18\x01 \x01(\rR\aversion\"\xc1\x02\n" +
 	"\rDescribeReply\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12%\n" +
@@ -2239,7 +2263,8 @@ const file_bridge_proto_rawDesc = "" +
 	"\aoptions\x18\x05 \x03(\v2\x19.pannier.bridge.v1.OptionR\aoptions\x12\x1a\n" +
 	"\bchannels\x18\x06 \x01(\bR\bchannels\x12\x16\n" +
 	"\x06server\x18\a \x01(\bR\x06server\x12@\n" +
-	"\x0elisten_options\x18\b \x03(\v2\x19.pannier.bridge.v1.OptionR\rlistenOptions\"J\n" +
+	"\x0elisten_options\x18\b \x03(\v2\x19.pannier.bridge.v1.OptionR\rlistenOptions\x12\x16\n" +
+	"\x06memory\x18\t \x01(\bR\x06memory\"J\n" +
 	"\x06Option\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04help\x18\x02 \x01(\tR\x04help\x12\x18\n" +
@@ -2296,15 +2321,16 @@ const file_bridge_proto_rawDesc = "" +
 	"\asession\x18\x01 \x01(\x04R\asession\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\">\n" +
 	"\tListReply\x121\n" +
-	"\aentries\x18\x01 \x03(\v2\x17.pannier.bridge.v1.AttrR\aentries\"\x83\x01\n" +
+	"\aentries\x18\x01 \x03(\v2\x17.pannier.bridge.v1.AttrR\aentries\"\x9b\x01\n" +
 	"\vReadRequest\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x04R\asession\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x16\n" +
 	"\x06offset\x18\x03 \x01(\x03R\x06offset\x12\x14\n" +
 	"\x05quota\x18\x04 \x01(\x03R\x05quota\x12\x18\n" +
-	"\achannel\x18\x05 \x01(\x04R\achannel\"!\n" +
+	"\achannel\x18\x05 \x01(\x04R\achannel\x12\x16\n" +
+	"\x06memory\x18\x06 \x01(\bR\x06memory\"!\n" +
 	"\tReadReply\x12\x14\n" +
-	"\x05bytes\x18\x01 \x01(\x03R\x05bytes\"\xc4\x01\n" +
+	"\x05bytes\x18\x01 \x01(\x03R\x05bytes\"\xdc\x01\n" +
 	"\fWriteRequest\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x04R\asession\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
@@ -2313,7 +2339,8 @@ const file_bridge_proto_rawDesc = "" +
 	"\achannel\x18\x05 \x01(\x04R\achannel\x12\x0e\n" +
 	"\x02id\x18\x06 \x01(\tR\x02id\x12\x14\n" +
 	"\x05again\x18\a \x01(\bR\x05again\x12\x1a\n" +
-	"\bmodified\x18\b \x01(\x03R\bmodified\":\n" +
+	"\bmodified\x18\b \x01(\x03R\bmodified\x12\x16\n" +
+	"\x06memory\x18\t \x01(\bR\x06memory\":\n" +
 	"\n" +
 	"WriteReply\x12\x14\n" +
 	"\x05write\x18\x01 \x01(\x04R\x05write\x12\x16\n" +
