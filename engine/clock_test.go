@@ -12,6 +12,7 @@ import (
 	"github.com/pannier/pannier/engine/enginetest"
 	"github.com/pannier/pannier/engine/lifecycle"
 	"github.com/pannier/pannier/engine/store"
+	"github.com/pannier/pannier/engine/task"
 	"github.com/pannier/pannier/spec/fault"
 	"github.com/pannier/pannier/spec/scorecard/score"
 )
@@ -268,4 +269,39 @@ func TestRetentionOfShortLives(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestClockPutOff: what an error task of the requested end has put off is served when it is due, and not before, wherever that
+// end's clock is set meanwhile.
+func TestClockPutOff(t *testing.T) {
+	for _, off := range []time.Duration{-day, day} {
+		t.Run(off.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				clock, f := new(wrongClock), &failing{}
+				p := newPair(t, func(n *node) {
+					if n.name == "b" {
+						n.limits.Clock = clock.now
+						n.rules["push"].Receiver = engine.Lists{
+							Post:  []task.Step{{Name: "failing", Task: f, Timeout: time.Minute}},
+							Error: tasks(t, task.Table{Task: "reschedule", Delay: task.Duration(10 * time.Minute)}),
+						}
+					}
+				})
+				content := p.file("a", "x", 10)
+				ref := p.submit("push", "x", "y")
+				time.Sleep(time.Minute)
+				clock.set(off)
+				f.good.Store(true)
+				if _, err := p.nodes["a"].engine.Resume(t.Context(), ref); err != nil { // it calls at once
+					t.Fatal(err)
+				}
+				time.Sleep(7 * time.Minute)
+				if n := f.runs.Load(); n != 1 {
+					t.Errorf("%d runs of the task in 8 minutes, the delay is 10", n)
+				}
+				p.endWithin(ref, lifecycle.Done, 10*time.Minute)
+				p.has("b", "y", content)
+			})
+		})
+	}
 }

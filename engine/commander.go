@@ -32,6 +32,9 @@ func (e *Engine) noted(r *lifecycle.Record) {
 		e.queue.forget(store.RefOf(r), r.Version)
 	} else {
 		w.wake = time.Now().Add(w.asked.Sub(now))
+		if old := e.queue.all[w.ref]; old != nil && old.version == w.version { // as before, wherever the clock was set since
+			w.asked, w.wake = old.asked, old.wake
+		}
 		e.bedtime(w, now)
 		e.queue.put(w)
 	}

@@ -54,6 +54,8 @@ type Ask struct {
 	// being the Told of there.
 	// Canceled means that its operator does not want the bytes.
 	Why lifecycle.Failure
+	// Gone, with Stop only: the requester, which is the receiver, has given up what had arrived.
+	Gone bool
 }
 
 // Outcome says what the requested end has done with a call.

@@ -297,7 +297,7 @@ func (e *Engine) after(x *run) {
 // patience says the same later.
 func (e *Engine) tell(x *run) {
 	a := x.ask(lifecycle.Mismatch)
-	a.Why = toTell(x.r.Failure)
+	a.Why, a.Gone = toTell(x.r.Failure), keeps(&x.r) && x.r.Rank == 0
 	if f := x.r.Failure; f.Side == fault.Peer && f.Kind != fault.Canceled {
 		a.Why.Cause = "given up, because the last attempt has failed at " + x.r.Spec.Partner + ": " + f.Cause // its own words
 	}

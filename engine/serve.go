@@ -120,7 +120,7 @@ func (x *run) admit(a Ask) (_ Answer, admitted bool, err error) {
 		claim.Epoch = x.epoch
 		return Answer{}, true, x.do(claim)
 	case lifecycle.AdmitServe:
-		if wait := r.After.Sub(now); wait > 0 && a.Call.Round <= r.Round { // no operator's word since
+		if wait := x.putOff(now); wait > 0 && a.Call.Round <= r.Round { // no operator's word since
 			return x.later(wait), false, nil
 		}
 		x.begin()
@@ -247,6 +247,21 @@ func (x *run) answer(err error) (Answer, error) {
 	return a, nil
 }
 
+// putOff is how long an error task's word still has calls come in vain. It is counted as what waits is, so that a clock that was
+// set makes nothing late or early; where the record is not in the queue, the date in it counts.
+func (x *run) putOff(now time.Time) time.Duration {
+	e, r := x.engine, &x.r
+	if r.After.IsZero() {
+		return 0
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if w := e.queue.all[x.ref]; w != nil && w.version == r.Version && !w.start {
+		return time.Until(w.wake) - w.asked.Sub(r.After)
+	}
+	return r.After.Sub(now)
+}
+
 // later is the answer to a call for what an error task has made due again.
 func (x *run) later(wait time.Duration) Answer {
 	return busyFor(wait, false, "%s; an error task has made it due again", fault.Shown(x.r.Failure.Told))
@@ -294,7 +309,11 @@ func (x *run) dismiss(r *lifecycle.Record, a Ask) (Answer, error) {
 		err = x.do(lifecycle.Claim{Epoch: x.epoch, Call: a.Call})
 	}
 	if err == nil {
-		err = x.fail(endedError{fault.FromPeer("carry out the request", a.Why.Kind, a.Why.Cause), a.Call.Phase, -1})
+		left := int64(-1)
+		if a.Gone {
+			left = 0
+		}
+		err = x.fail(endedError{fault.FromPeer("carry out the request", a.Why.Kind, a.Why.Cause), a.Call.Phase, left})
 	}
 	if err == nil && x.r.State == lifecycle.Running {
 		err = x.steps()

@@ -256,7 +256,7 @@ func (a *Acceptor) ack(s *Session, epoch uint32) *wire.HelloAck {
 	return &wire.HelloAck{
 		Version: wire.Version, Session: s.id, Token: s.token, Node: a.cfg.node, Epoch: epoch,
 		Name: a.cfg.Name, Features: a.cfg.Features,
-		MaxFrame: uint32(a.cfg.BlockSize), Window: uint64(a.cfg.Window), MaxStreams: uint32(a.cfg.MaxStreams),
+		MaxFrame: wire.MaxFrame, Window: uint64(a.cfg.Window), MaxStreams: uint32(a.cfg.MaxStreams),
 	}
 }
 

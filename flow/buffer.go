@@ -15,7 +15,7 @@ const headroom = 64
 const slack = 64
 
 // classes are the payload sizes of pooled buffers.
-var classes = [...]int{4 * KiB, 16 * KiB, 64 * KiB, 128 * KiB, 256 * KiB, MiB}
+var classes = [...]int{4 * KiB, 16 * KiB, 64 * KiB, 128 * KiB, 256 * KiB, 512 * KiB, MiB}
 
 // maxIdle bounds the payload bytes that idle buffers of a pool hold on to.
 const maxIdle = 16 * MiB

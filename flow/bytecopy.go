@@ -4,7 +4,11 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"syscall"
+	"time"
+
+	"github.com/pannier/pannier/flow/socket"
 )
 
 // ReadFrom sends what r has until io.EOF, and does not close this direction. It
@@ -35,17 +39,20 @@ func (b *ByteStream) endWriting() { <-b.writes }
 
 // carry sends what read gets until io.EOF, and counts it.
 func (b *ByteStream) carry(read func(room int) (*buffer, int, error), total *int64) error {
+	p := portion(frameFast)
 	for {
-		room, err := b.reserve(frameFast)
+		room, err := b.reserve(int(p))
 		if err != nil {
 			return err
 		}
 		buf, n, err := read(room)
 		if n > 0 {
+			began := time.Now()
 			if err := b.sendData(buf, n, 0); err != nil {
 				return err
 			}
 			*total += int64(n)
+			p = p.next(n, room, time.Since(began), b.s.RTT())
 		} else {
 			b.s.cfg.Pool.put(buf)
 		}
@@ -57,6 +64,31 @@ func (b *ByteStream) carry(read func(room int) (*buffer, int, error), total *int
 			return err
 		}
 	}
+}
+
+// portion is how much ReadFrom reads at once, for one frame. Large ones save what each costs: both ends of both
+// connections being woken. So it doubles as long as a connection of the system fills it and it
+// is gone soon, and halves where there is less to read, or where a large one takes long and others wait behind it.
+type portion int
+
+// portionTime is what a frame of more than frameFast may take.
+const portionTime = growTime
+
+// next is the portion after n bytes of room for so many, which took so long to be sent.
+func (p portion) next(n, room int, took, rtt time.Duration) portion {
+	most := portion(frameLarge)
+	if rtt >= longLink { // it is not the frames that keep its rate down
+		most = frameFast
+	}
+	switch {
+	case n < room/2:
+		p = min(p, portion(room)) / 2
+	case took > portionTime && p > frameFast:
+		p /= 2
+	case n == int(p):
+		p *= 2
+	}
+	return max(frameRelay, min(p, most))
 }
 
 // reader is how ReadFrom gets up to room bytes in a pooled buffer, which may be
@@ -71,6 +103,7 @@ func (b *ByteStream) reader(r io.Reader) func(room int) (*buffer, int, error) {
 		}
 	}
 	return func(room int) (*buffer, int, error) {
+		room = min(room, frameFast) // it holds the buffer while it waits
 		buf := b.s.cfg.Pool.get(room)
 		n, err := r.Read(buf.payload(room))
 		return buf, n, err
@@ -81,12 +114,7 @@ func (b *ByteStream) reader(r io.Reader) func(room int) (*buffer, int, error) {
 func (b *ByteStream) readRaw(raw syscall.RawConn, room int) (buf *buffer, n int, err error) {
 	waited := raw.Read(func(fd uintptr) bool {
 		buf = b.s.cfg.Pool.get(room)
-		for {
-			n, err = syscall.Read(int(fd), buf.payload(room))
-			if err != syscall.EINTR {
-				break
-			}
-		}
+		n, err = socket.Read(fd, buf.payload(room))
 		if err != syscall.EAGAIN {
 			return true
 		}
@@ -136,7 +164,10 @@ func (b *ByteStream) WriteTo(w io.Writer) (total int64, err error) {
 func (b *ByteStream) Deliver(w io.Writer, over func(error)) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.delivery = &delivery{w: w, over: over}
+	b.delivery = &delivery{w: w, over: over, socket: socket.Of(w)}
+	if b.delivery.socket != nil {
+		b.delivery.w = b.delivery.socket
+	}
 	b.deliver()
 }
 
@@ -144,7 +175,45 @@ func (b *ByteStream) Deliver(w io.Writer, over func(error)) {
 type delivery struct {
 	w    io.Writer
 	over func(error)
-	runs bool // a goroutine does it, or has done it to the end
+	runs bool // somebody does it, or has done it to the end
+
+	socket *socket.Socket // w, if it is one, which takes a little without anybody having to wait
+}
+
+// begins takes it upon the lane's reader to hand on what has come just now: it is little, nothing else
+// is on its way, and another goroutine would have to be woken. mu is held.
+func (b *ByteStream) begins() bool {
+	d := b.delivery
+	if d == nil || d.runs || d.socket == nil || len(b.segments) != 1 || len(b.segments[0].data) > smallData || b.segments[0].verify() != nil {
+		return false
+	}
+	d.runs = true
+	return true
+}
+
+// handOn is the reader's part of a delivery. It waits for nothing: what the socket does not take
+// is for a goroutine.
+func (b *ByteStream) handOn() {
+	d := b.delivery
+	seg, _ := b.next()
+	n := 0
+	if seg.buf != nil {
+		n = d.socket.Try(seg.data)
+	}
+	b.mu.Lock()
+	if rest := seg.data[n:]; len(rest) > 0 {
+		seg.data = rest
+		b.segments = slices.Insert(b.segments, 0, seg)
+		b.read -= int64(len(rest))
+	} else {
+		b.s.cfg.Pool.put(seg.buf)
+	}
+	d.runs = false
+	b.deliver()
+	b.mu.Unlock()
+	if n > 0 {
+		b.consumed(int64(n), false)
+	}
 }
 
 // deliver begins to hand on what has come. mu is held.
@@ -198,7 +267,7 @@ func (b *ByteStream) pass(w io.Writer) (int, passage, error) {
 		if err != nil {
 			return n, finished, err
 		}
-		b.consumed(int64(n))
+		b.consumed(int64(n), true)
 		return n, went, nil
 	}
 	b.mu.Lock()

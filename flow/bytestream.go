@@ -18,6 +18,7 @@ const (
 	frameInteractive  = 16 * KiB // largest frame, so that nobody waits long behind one
 	frameRelay        = 64 * KiB
 	frameFast         = 256 * KiB // of relay streams whose windows have grown
+	frameLarge        = MiB       // the same where ReadFrom has so much (portion)
 	windowInteractive = 256 * KiB // gRPC's HTTP/2 windows are inside of it
 	windowLeast       = 16 * KiB  // what a stream gets when the budget is used up
 )
@@ -75,7 +76,7 @@ func newByteStream(s *Session, mine bool, class wire.Class, resume bool) *ByteSt
 	if class == wire.ClassInteractive {
 		b.window = windowInteractive
 	}
-	if b.fast = min(frameFast, int64(s.limits.frame)); s.single {
+	if b.fast = min(frameLarge, int64(s.limits.frame)); s.single {
 		b.fast = frameRelay
 	}
 	for b.window > windowLeast && !s.affords(b.window) {
@@ -219,10 +220,11 @@ func (b *ByteStream) expect(h wire.DataHead) error {
 	return nil
 }
 
-func (b *ByteStream) arrive(h wire.DataHead, buf *buffer, epoch uint32) bool {
+// arrive takes a frame; alone: nothing else waits for the lane's reader.
+func (b *ByteStream) arrive(h wire.DataHead, buf *buffer, epoch uint32, alone bool) bool {
 	b.mu.Lock()
-	defer b.mu.Unlock()
 	if b.closed || b.keeper != nil && b.keeper.lives != epoch {
+		b.mu.Unlock()
 		return false
 	}
 	b.arrived += int64(h.Length)
@@ -233,7 +235,14 @@ func (b *ByteStream) arrive(h wire.DataHead, buf *buffer, epoch uint32) bool {
 		b.s.cfg.Pool.put(buf)
 	}
 	signal(b.readable)
-	b.deliver()
+	hands := alone && b.begins()
+	if !hands {
+		b.deliver()
+	}
+	b.mu.Unlock()
+	if hands {
+		b.handOn()
+	}
 	return true
 }
 
@@ -256,7 +265,7 @@ func (b *ByteStream) Read(p []byte) (int, error) {
 			if more {
 				signal(b.readable)
 			}
-			b.consumed(int64(n))
+			b.consumed(int64(n), true)
 			return n, nil
 		}
 		fin, closed, err := b.finCame, b.closed, b.err
@@ -277,8 +286,8 @@ func (b *ByteStream) Read(p []byte) (int, error) {
 	}
 }
 
-// consumed returns credit when a quarter of the window has been read.
-func (b *ByteStream) consumed(n int64) {
+// consumed returns credit when a quarter of the window has been read; direct as in lane.post.
+func (b *ByteStream) consumed(n int64, direct bool) {
 	b.s.mu.Lock()
 	b.mu.Lock()
 	var frame []byte
@@ -295,7 +304,7 @@ func (b *ByteStream) consumed(n int64) {
 	b.mu.Unlock()
 	b.s.mu.Unlock()
 	if frame != nil {
-		b.s.post(frame, true)
+		b.s.post(frame, direct)
 	}
 }
 
@@ -344,7 +353,7 @@ func (b *ByteStream) Write(p []byte) (int, error) {
 		if b.wr.passed() {
 			return total, os.ErrDeadlineExceeded
 		}
-		n, err := b.reserve(len(p) - total)
+		n, err := b.reserve(min(len(p)-total, frameFast))
 		if err != nil {
 			return total, err
 		}

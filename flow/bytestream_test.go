@@ -238,7 +238,7 @@ func TestReadDuringEnd(t *testing.T) {
 			t.Error(err)
 		}
 		b.Close()
-		b.consumed(int64(n))
+		b.consumed(int64(n), true)
 		if g := far.Stats().Granted; g != 0 {
 			t.Errorf("%d bytes are still granted", g)
 		}

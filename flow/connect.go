@@ -60,7 +60,7 @@ func (s *Session) introduce(ctx context.Context, purpose wire.Purpose, epoch uin
 		MinVersion: wire.Version, MaxVersion: wire.Version, Purpose: purpose, Single: s.single,
 		Session: s.id, Token: s.token, Epoch: epoch, Node: s.cfg.node,
 		Name: s.cfg.Name, Features: s.cfg.Features,
-		MaxFrame: uint32(s.cfg.BlockSize), Window: uint64(s.cfg.Window), MaxStreams: uint32(s.cfg.MaxStreams),
+		MaxFrame: wire.MaxFrame, Window: uint64(s.cfg.Window), MaxStreams: uint32(s.cfg.MaxStreams),
 	})
 	lift()
 	if ctx.Err() != nil && (err == nil || errors.Is(err, fault.Lost)) { // it was this end that closed it

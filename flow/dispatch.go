@@ -136,7 +136,7 @@ func (l *lane) data(h wire.Header) error {
 		l.s.cfg.Pool.put(buf)
 		return err
 	}
-	if b == nil || !b.arrive(head, buf, l.epoch) {
+	if b == nil || !b.arrive(head, buf, l.epoch, l.in.Buffered() == 0) {
 		l.s.cfg.Pool.put(buf)
 	}
 	return nil

@@ -253,6 +253,7 @@ func TestFramesOfByteStreams(t *testing.T) {
 		{wire.ClassRelay, frameFast, 256 * KiB, 0, frameRelay},
 		{wire.ClassRelay, frameFast, MiB, 0, 128 * KiB},
 		{wire.ClassRelay, frameFast, 16 * MiB, 0, frameFast},
+		{wire.ClassRelay, frameLarge, 16 * MiB, 0, frameLarge},
 		{wire.ClassRelay, frameRelay, 16 * MiB, 0, frameRelay},
 		{wire.ClassRelay, 16 * KiB, 16 * MiB, 0, frameRelay},
 		{wire.ClassRelay, frameFast, MiB, 200 * KiB, frameRelay},
@@ -265,7 +266,7 @@ func TestFramesOfByteStreams(t *testing.T) {
 			t.Errorf("%+v: %d", tc, got)
 		}
 	}
-	for single, want := range map[bool]int64{false: frameFast, true: frameRelay} {
+	for single, want := range map[bool]int64{false: frameLarge, true: frameRelay} {
 		synctest.Test(t, func(t *testing.T) {
 			near, far, _, stop := emulated(t, flowtest.LinkConfig{}, Config{})
 			defer stop()

@@ -5,9 +5,9 @@ import "time"
 // pipe is the window of bytes written to a lane and not yet taken off it by
 // the peer's reader: acked <= written. It keeps queues short and caches warm.
 //
-// On a short link it covers what the lane moves in a moment (restful), so that who waits for
-// room, or for bytes, is woken seldom; a lane that becomes slow loses what lies beyond. Beyond
-// a moment it grows by trial. At first it doubles every round trip for as
+// On a short link that of a bulk lane covers what the lane moves in a moment (restful), so that
+// who waits for room, or for bytes, is woken seldom; a lane that becomes slow loses what lies
+// beyond. Beyond a moment, and on the control lane, it grows by trial. At first it doubles every round trip for as
 // long as writers wait for room and the lane becomes faster by it. Later a
 // doubling is tried now and then and taken back if it does not pay, because a
 // larger window only drives the bytes out of the caches.
@@ -38,7 +38,7 @@ const (
 	growthPays = 1.25                 // a doubled window must make the lane that much faster
 	growthRest = 200                  // measurements between two vain attempts
 	startOver  = 3
-	restful    = 500 * time.Microsecond   // of bytes that a lane, or a stream, may have under way on any link
+	restful    = 500 * time.Microsecond // whose bytes a bulk lane, or a stream of blocks, may have under way on any link
 	nearby     = 100 * time.Microsecond // of a round trip: two processes of one host answering, no distance
 )
 

@@ -31,14 +31,15 @@ func TestPipeFindsTheProductOfRateAndDelay(t *testing.T) {
 		rtt      time.Duration
 		min, max uint64
 	}{
-		{1e9, 50 * time.Microsecond, 2 * MiB, 2 * MiB}, // a neighbour: what moves in 2 ms
-		{4e9, 50 * time.Microsecond, 8 * MiB, 8 * MiB},
+		{1e9, 50 * time.Microsecond, 512 * KiB, 512 * KiB}, // a neighbour: what moves in a moment
+		{4e9, 50 * time.Microsecond, 2 * MiB, 2 * MiB},
 		{100e6, 50 * time.Microsecond, 256 * KiB, 256 * KiB}, // which here is less than it begins with
 		{40e6, 100 * time.Millisecond, 4e6, 32e6},
 		{125e6, 50 * time.Millisecond, 6e6, 50e6},
 		{1e6, 200 * time.Millisecond, 200e3, 8e6},
 	} {
 		p := newPipe(&Config{PipeWindow: 256 * KiB, MaxPipeWindow: 64 * MiB})
+		p.bulk = true
 		if w := drive(&p, tc.rate, tc.rtt, 10*time.Second); w < tc.min || w > tc.max {
 			t.Errorf("%.0f MB/s, %v: window %d, want %d to %d", tc.rate/1e6, tc.rtt, w, tc.min, tc.max)
 		}
@@ -49,6 +50,7 @@ func TestPipeFindsTheProductOfRateAndDelay(t *testing.T) {
 func TestPipeFollowsALaneDown(t *testing.T) {
 	rtt := 100 * time.Millisecond
 	p := newPipe(&Config{PipeWindow: 256 * KiB, MaxPipeWindow: 64 * MiB})
+	p.bulk = true
 	if w := drive(&p, 40e6, rtt, 10*time.Second); w < 4e6 {
 		t.Errorf("window %d at 40 MB/s", w)
 	}
@@ -61,10 +63,11 @@ func TestPipeFollowsALaneDown(t *testing.T) {
 // answer once do not keep the window of a long link.
 func TestPipeForgetsABusyMachine(t *testing.T) {
 	p := newPipe(&Config{PipeWindow: 256 * KiB, MaxPipeWindow: 64 * MiB})
+	p.bulk = true
 	if w := drive(&p, 1e9, 20*time.Millisecond, time.Second); w < 4e6 {
 		t.Errorf("window %d at 20 ms", w)
 	}
-	if w := drive(&p, 1e9, 50*time.Microsecond, time.Second); w != 2*MiB {
+	if w := drive(&p, 1e9, 50*time.Microsecond, time.Second); w != 512*KiB {
 		t.Errorf("window %d at 50 us", w)
 	}
 }
@@ -72,14 +75,19 @@ func TestPipeForgetsABusyMachine(t *testing.T) {
 // TestPipeOfANeighbourFollowsItDown: what a lane has under way is a few milliseconds' worth, also when it has become slow.
 func TestPipeOfANeighbourFollowsItDown(t *testing.T) {
 	p := newPipe(&Config{PipeWindow: 256 * KiB, MaxPipeWindow: 64 * MiB})
-	if w := drive(&p, 4e9, 50*time.Microsecond, time.Second); w != 8*MiB {
+	p.bulk = true
+	if w := drive(&p, 4e9, 50*time.Microsecond, time.Second); w != 2*MiB {
 		t.Errorf("window %d at 4 GB/s", w)
 	}
-	if w := drive(&p, 200e6, 50*time.Microsecond, time.Second); w > 2*MiB {
-		t.Errorf("window %d at 200 MB/s", w)
+	if w := drive(&p, 600e6, 50*time.Microsecond, time.Second); w > MiB {
+		t.Errorf("window %d at 600 MB/s", w)
 	}
 	if w := drive(&p, 10e6, 50*time.Microsecond, time.Second); w != 256*KiB {
 		t.Errorf("window %d at 10 MB/s", w)
+	}
+	control := newPipe(&Config{PipeWindow: 256 * KiB, MaxPipeWindow: 64 * MiB})
+	if w := drive(&control, 4e9, 50*time.Microsecond, time.Second); w != 256*KiB {
+		t.Errorf("window %d of a control lane at 4 GB/s", w) // relays share it by weight
 	}
 }
 

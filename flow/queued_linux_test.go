@@ -123,9 +123,11 @@ func TestPingBehindAFullBuffer(t *testing.T) {
 	if dead() {
 		t.Error("a peer whose system takes what is queued before the PING is dead")
 	}
-	for n := -1; n != l.queued; time.Sleep(200 * time.Millisecond) { // until nothing moves any more
-		n = l.queued
+	for n, still := -1, 0; still < 10; time.Sleep(100 * time.Millisecond) { // until nothing moves any more
 		l.drains()
+		if still++; n != l.queued {
+			n, still = l.queued, 0
+		}
 	}
 	if !dead() {
 		t.Error("a peer whose system takes nothing any more lives")

@@ -41,7 +41,7 @@ func asStatus(err error) error {
 	return s.Err()
 }
 
-// asFailure takes the outermost *fault.Error apart.
+// asFailure takes the outermost *fault.Error apart. What its causes advise is advice, too: Text has none.
 func asFailure(err error) *bridgepb.Failure {
 	f := &bridgepb.Failure{Kind: uint32(fault.KindOf(err)), Op: "use driver", Text: cut(err.Error())}
 	var e *fault.Error
@@ -50,7 +50,7 @@ func asFailure(err error) *bridgepb.Failure {
 		if e.Err != nil {
 			f.Text = cut(fault.Plain(e.Err))
 		}
-		f.Advice = cut(e.Advice)
+		f.Advice = cut(fault.Advice(e))
 	}
 	if n, ok := errors.AsType[Native](err); ok {
 		f.Code = cut(n.Code)

@@ -189,6 +189,7 @@ one to the other. Client, server and both ends of each way are processes of thei
 processor time is that of all of them together.
 
   direct     no relay: the client connects to the server
+  bare       two processes that pass on bytes with splice(2) and do nothing else
   socat      socat at both ends, with buffers of 256 KiB
   ssh        ssh -L and an sshd of the benchmark's own
   yamux      a relay made with hashicorp/yamux over TCP, with its defaults

@@ -1,15 +1,18 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"os"
+	"os/exec"
 	"os/user"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/pannier/pannier/cmd/internal/command"
 	"github.com/pannier/pannier/spec/fault"
@@ -91,20 +94,50 @@ func whoOwns(dir string) (uid, gid int, err error) {
 	return int(is.Uid), int(is.Gid), nil
 }
 
-// groupsOf are a user's groups, with the one in which they work: a file may be theirs to read by another.
+// groupsOf are a user's groups, with the one in which they work, and those that the service has beside: a file may be
+// theirs to read by another.
 func groupsOf(uid, group int) []int {
 	all := []int{group}
 	u, err := user.LookupId(strconv.Itoa(uid))
 	if err != nil {
-		return all
+		u = &user.User{Uid: strconv.Itoa(uid)}
 	}
 	names, _ := u.GroupIds()
-	for _, name := range names {
+	for _, name := range append(names, unitGroups(u)...) {
+		if g, err := user.LookupGroup(name); err == nil {
+			name = g.Gid
+		}
 		if id, err := strconv.Atoi(name); err == nil && !slices.Contains(all, id) {
 			all = append(all, id)
 		}
 	}
 	return all
+}
+
+// The node as a service of systemd.
+const (
+	unitName    = "pannier"
+	serviceWait = 2 * time.Second // for what systemd says of it
+)
+
+// unitGroups are the groups, by name or number, that the service gives its node; none where systemd knows of no
+// service of that user.
+func unitGroups(u *user.User) []string {
+	ctx, cancel := context.WithTimeout(context.Background(), serviceWait)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, "systemctl", "show", "--property=User,Group,SupplementaryGroups", unitName).Output()
+	if err != nil {
+		return nil
+	}
+	unit := map[string]string{}
+	for line := range strings.Lines(string(out)) {
+		key, value, _ := strings.Cut(strings.TrimSpace(line), "=")
+		unit[key] = value
+	}
+	if is := unit["User"]; is == "" || is != u.Username && is != u.Uid {
+		return nil
+	}
+	return append(strings.Fields(unit["Group"]), strings.Fields(unit["SupplementaryGroups"])...)
 }
 
 // groupOf is the group in which a user works: their own. Of a user without a name it is the directory's,

@@ -6,7 +6,10 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"os/user"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -194,6 +197,67 @@ func TestWhoseIsSaid(t *testing.T) {
 	}
 }
 
+// serviceOf puts in the place of systemctl, for what this test starts, a program that says that the service is that user's and
+// has those groups.
+func serviceOf(t *testing.T, name, groups string) {
+	t.Helper()
+	dir := t.TempDir()
+	text := "#!/bin/sh\n[ \"$1\" = show ] && [ \"$3\" = pannier ] && printf 'User=%s\\nGroup=\\nSupplementaryGroups=%s\\n' '" + name + "' '" + groups + "'\n"
+	if err := os.WriteFile(filepath.Join(dir, "systemctl"), []byte(text), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+}
+
+// TestGroupsOf: a user works in its own groups, and in those that its service has beside; in none of another's.
+func TestGroupsOf(t *testing.T) {
+	const other, extra = 65432, 65433
+	me, err := user.Current()
+	if err != nil {
+		t.Fatal(err)
+	}
+	own, err := me.GroupIds()
+	if err != nil {
+		t.Fatal(err)
+	}
+	uid, _ := strconv.Atoi(me.Uid)
+	want := func(has bool, what string) {
+		t.Helper()
+		got := groupsOf(uid, other)
+		if got[0] != other || slices.Contains(got, extra) != has {
+			t.Errorf("%s: %v", what, got)
+		}
+		for i, id := range got {
+			if slices.Contains(got[:i], id) {
+				t.Errorf("%s: %d twice: %v", what, id, got)
+			}
+		}
+		for _, name := range own {
+			if id, _ := strconv.Atoi(name); !slices.Contains(got, id) {
+				t.Errorf("%s: without the user's %d: %v", what, id, got)
+			}
+		}
+	}
+	t.Setenv("PATH", t.TempDir())
+	want(false, "no systemd")
+	serviceOf(t, me.Username, "65433 65432")
+	want(true, "its service")
+	serviceOf(t, me.Uid, "65433")
+	want(true, "its service, by number")
+	serviceOf(t, "somebody-else", "65433")
+	want(false, "another's service")
+	serviceOf(t, "", "65433")
+	want(false, "root's service")
+	if got := groupsOf(other, extra); !slices.Equal(got, []int{extra}) {
+		t.Errorf("a user without a name: %v", got)
+	}
+	if g, err := user.LookupGroupId("1"); err == nil {
+		if serviceOf(t, me.Username, g.Name+" nosuchgroup"); !slices.Contains(groupsOf(uid, other), 1) {
+			t.Errorf("group %s is not found", g.Name)
+		}
+	}
+}
+
 // TestDoctorAsOwner: root sees what the node's user may not do.
 func TestDoctorAsOwner(t *testing.T) {
 	state, config := others(t)
@@ -274,6 +338,15 @@ users = [ { name = "acme", password = "file:DIR/acme", partner = "box", rule = "
 			t.Fatal(err)
 		}
 	}
+	says(false)
+	const extra = 65433 // of the service alone
+	for name := range files {
+		if err := errors.Join(os.Chown(filepath.Join(dir, name), 0, extra), os.Chmod(filepath.Join(dir, name), 0o640)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	says(true)
+	serviceOf(t, "nobody", "65433")
 	says(false)
 	if err := os.Chmod(dir, 0o700); err != nil { // root's
 		t.Fatal(err)

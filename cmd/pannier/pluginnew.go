@@ -35,7 +35,7 @@ of this host that passes verify, and its test. Put your protocol in place of it.
 			if err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: next\n  cd %s && go mod tidy && go build && go test\n  mkdir /tmp/empty && pannier plugin verify ./%s --endpoint %s:///tmp/empty\n", dir, dir, dir, args[0])
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: next\n  cd %s && go mod tidy && go build && go test\n  mkdir -p /tmp/empty && pannier plugin verify ./%s --endpoint %s:///tmp/empty\n", dir, dir, dir, args[0])
 			return fault.Wrap("write result", "", err)
 		},
 	}

@@ -41,6 +41,7 @@ type server struct {
 	can      func(*plugins.Capabilities) // changes them; nil: as dir's
 	breakAt  int64                       // bytes of a write after which the connection is lost, once; 0: never
 	lose     string                      // "commit": its answer is lost, once. "before": it is not done. "gone": neither, and what was sent is gone
+	lost     func()                      // called when it is not done
 	always   bool                        // and not once
 	dies     atomic.Int32                // so many writes are the last that a plugin does: nobody gives up the file
 	hang     chan struct{}               // logins but the first say so, and take for ever
@@ -252,6 +253,9 @@ func (st *staged) Commit(ctx context.Context) (plugins.Attr, error) {
 		_, _ = st.Staged.Abort(ctx, false)
 	}
 	if lose == "before" || lose == "gone" {
+		if s.lost != nil {
+			s.lost()
+		}
 		return plugins.Attr{}, fault.FromPeer("commit", fault.Lost, "the server is gone")
 	}
 	a, err := st.Staged.Commit(ctx)
@@ -825,23 +829,39 @@ func TestOlderFile(t *testing.T) {
 }
 
 // TestNotOurs: a file that somebody else has put under the name meanwhile is not replaced where
-// the rule replaces none.
+// the rule replaces none, not even if it is as large: before it is looked at, or after that.
 func TestNotOurs(t *testing.T) {
-	w := newWorld(t, "one")
-	s := w.servers["one"]
-	w.rules["push"].Exists = engine.Refuse
-	s.lose = "before"
-	s.can = func(c *plugins.Capabilities) {
-		if c.Checksums = nil; s.lose == "" && s.written > 0 {
-			if _, err := os.Stat(filepath.Join(s.root, "x")); err != nil {
-				w.put(s.root, "x", 5)
+	for _, size := range []int{5, 2 << 20} {
+		for _, after := range []bool{false, true} {
+			w := newWorld(t, "one")
+			s, theirs := w.servers["one"], bytes.Repeat([]byte("t"), size)
+			comes := sync.OnceFunc(func() {
+				if err := os.WriteFile(filepath.Join(s.root, "x"), theirs, 0o644); err != nil {
+					t.Error(err)
+				}
+			})
+			w.rules["push"].Exists = engine.Refuse
+			s.lose = "before"
+			s.lost = func() {
+				if !after {
+					comes()
+				}
 			}
+			s.can = func(c *plugins.Capabilities) {
+				if c.Checksums = nil; after && s.lose == "" && s.written > 0 {
+					comes()
+				}
+			}
+			w.start(0, false)
+			w.put(w.root, "x", 2<<20)
+			if r := w.ends(w.submit("push", "one", "x", "x"), lifecycle.InError); r.Failure.Kind != fault.Exists {
+				t.Errorf("%d bytes, after %v: %+v", size, after, r.Failure)
+			}
+			if b, err := os.ReadFile(filepath.Join(s.root, "x")); err != nil || !bytes.Equal(b, theirs) { // what is unfinished goes beside this
+				t.Errorf("%d bytes, after %v: it has %d, %v", size, after, len(b), err)
+			}
+			w.stop()
 		}
-	}
-	w.start(0, false)
-	w.put(w.root, "x", 2<<20)
-	if r := w.ends(w.submit("push", "one", "x", "x"), lifecycle.InError); r.Failure.Kind != fault.Exists {
-		t.Errorf("%+v", r.Failure)
 	}
 }
 

@@ -393,8 +393,12 @@ func (x *call) named(n note) (engine.Answer, error) {
 	if err != nil {
 		return engine.Answer{}, err
 	}
-	done, err := x.isNamed(s, n)
+	done, other, err := x.isNamed(s, n)
 	over(err)
+	if err == nil && other { // whatever has the name when it is sent again is not this file
+		n.Naming = false
+		err = x.notes.put(x.ask.Key, n)
+	}
 	switch {
 	case err != nil:
 		return engine.Answer{}, err
@@ -405,41 +409,43 @@ func (x *call) named(n note) (engine.Answer, error) {
 	return again, nil
 }
 
-func (x *call) isNamed(s plugins.Session, n note) (bool, error) {
+// isNamed tells whether the file has its name; other is that it certainly has not.
+func (x *call) isNamed(s plugins.Session, n note) (done, other bool, err error) {
 	a, err := s.Stat(x.ctx, n.Name)
 	if kindOf(err) == fault.NotFound || err == nil && a.Size >= 0 && a.Size != n.Size {
-		return false, nil
+		return false, true, nil
 	}
 	if err != nil {
-		return false, err
+		return false, false, err
 	}
 	if algorithm, digest, ok := strings.Cut(n.Digest, ":"); ok {
 		sum, err := Checksum(x.ctx, s, n.Name, algorithm)
 		if err != nil || sum != nil {
-			return err == nil && hex.EncodeToString(sum) == digest, err
+			done = err == nil && hex.EncodeToString(sum) == digest
+			return done, err == nil && !done, err
 		}
 	}
 	if look := lookOf(a); n.Before != nothing && (n.Before == "" || look == "" || look == n.Before) {
-		return false, nil // it may be an older one
+		return false, false, nil // it may be an older one
 	}
 	w, ok := s.(plugins.Writer)
 	if !ok || len(n.Resume) == 0 || !s.Capabilities().Resume {
-		return false, nil
+		return false, false, nil
 	}
 	staged, err := w.Write(x.ctx, n.Name, plugins.WriteRequest{Size: n.Size, Resume: n.Resume})
 	switch kind := kindOf(err); {
 	case kind == fault.NotFound, kind == fault.Stale:
-		return true, nil
+		return true, false, nil
 	case n.Copy && kind == fault.Invalid: // what goes on with a copy is not what goes on with a Write
-		return false, nil
+		return false, false, nil
 	case err != nil:
-		return false, err
+		return false, false, err
 	}
 	there := staged.Offset() > 0
 	if _, err := staged.Abort(x.ctx, there); err != nil {
-		return false, err
+		return false, false, err
 	}
-	return !there, nil
+	return !there, there, nil
 }
 
 // stopped removes what a request that has ended has left at its server, unless an

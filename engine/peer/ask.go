@@ -33,7 +33,7 @@ func writeAsk(a *engine.Ask) (method string, m proto.Message, err error) {
 	case endRequest(a.Side):
 		return peerpb.Peer_EndRequest_FullMethodName, &peerpb.EndRequestAsk{Call: c}, nil
 	case lifecycle.Mismatch:
-		return peerpb.Peer_Stop_FullMethodName, &peerpb.StopAsk{Call: c, Why: writeFailure(a.Why)}, nil
+		return peerpb.Peer_Stop_FullMethodName, &peerpb.StopAsk{Call: c, Why: writeFailure(a.Why), Gone: a.Gone}, nil
 	}
 	return "", nil, fault.New("write call", fault.Internal, "a requester that is the %v does not call for %v", a.Side, a.Move)
 }
@@ -148,7 +148,7 @@ func readStop(m *peerpb.StopAsk) (engine.Ask, error) {
 	if err != nil {
 		return a, err
 	}
-	a.Move = lifecycle.Mismatch
+	a.Move, a.Gone = lifecycle.Mismatch, m.GetGone() && a.Side == lifecycle.Receiver
 	a.Why, err = readFailure(m.GetWhy())
 	if err == nil && a.Why.Kind == 0 {
 		err = fault.New(opRead, fault.Invalid, "it does not say why the requester stops")

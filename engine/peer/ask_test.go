@@ -306,3 +306,20 @@ func TestBandwidthOnTheWire(t *testing.T) {
 		}
 	}
 }
+
+// TestStopSaysGone: what a receiver says of the bytes it has given up arrives; a sender has none to give up.
+func TestStopSaysGone(t *testing.T) {
+	for side, want := range map[lifecycle.Side]bool{lifecycle.Receiver: true, lifecycle.Sender: false} {
+		for _, gone := range []bool{true, false} {
+			a := ask(lifecycle.Mismatch)
+			a.Side, a.Gone = side, gone
+			_, m, err := writeAsk(&a)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, err := read(m); err != nil || got.Gone != (gone && want) {
+				t.Errorf("a %v says gone %v, and %v arrives, %v", side, gone, got.Gone, err)
+			}
+		}
+	}
+}

@@ -162,7 +162,7 @@ func (p *Page) log(v *visit, r *adminpb.Request) (*adminpb.LogReply, error) {
 		return nil, nil
 	}
 	log, err := p.cfg.Admin.Log(v.ctx(), refOf(r))
-	if err != nil && fault.KindOf(admin.FromStatus(err)) == fault.Unsupported {
+	if absent(err) {
 		return nil, nil
 	}
 	return log, err

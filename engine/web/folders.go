@@ -138,7 +138,7 @@ func (p *Page) liveFolders(v *visit) error {
 func (p *Page) allFolders(v *visit) (all []folder, err error) {
 	list, err := v.seen().folders.all.look(func() ([]*adminpb.Folder, error) {
 		reply, err := p.cfg.Admin.ListFolders(v.ctx(), &adminpb.ListFoldersRequest{})
-		if err != nil && fault.KindOf(admin.FromStatus(err)) == fault.Unsupported {
+		if absent(err) {
 			return nil, nil
 		}
 		return reply.GetFolders(), err

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/pannier/pannier/spec/adminpb"
-	"github.com/pannier/pannier/spec/fault"
 )
 
 // The page of what a node does, and waits for, by the clock.
@@ -64,12 +63,12 @@ func (p *Page) liveTimes(v *visit) error {
 func (p *Page) allTimes(v *visit) (m timesPage, err error) {
 	now := time.Now()
 	expected, err := p.cfg.Admin.ListExpected(v.ctx(), &adminpb.ListExpectedRequest{})
-	if err != nil && fault.KindOf(err) != fault.Unsupported {
+	if err != nil && !absent(err) {
 		return m, err
 	}
 	m.Expected = beginOf(expected.GetExpected(), func(e *adminpb.Expected) timed { return expectedOf(e, now) }) // late ones first
 	schedules, err := p.cfg.Admin.ListSchedules(v.ctx(), &adminpb.ListSchedulesRequest{})
-	if err != nil && fault.KindOf(err) != fault.Unsupported {
+	if err != nil && !absent(err) {
 		return m, err
 	}
 	m.Schedules = beginOf(schedules.GetSchedules(), func(s *adminpb.Schedule) timed { return scheduleOf(s, now) })

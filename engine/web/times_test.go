@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/pannier/pannier/spec/adminpb"
@@ -32,6 +34,25 @@ func (c timely) ListSchedules(context.Context, *adminpb.ListSchedulesRequest, ..
 		Name: "nightly", Cron: "30 2 * * *", Zone: "Europe/Berlin", Source: c.name, Rule: "out", Partners: []string{"there"}, Next: timestamppb.New(time.Now().Add(150 * time.Minute)),
 		Last: &adminpb.ScheduleRun{Due: timestamppb.New(time.Now().Add(-90 * time.Second)), Outcome: "failed", Why: c.name + " is refused"},
 	}}}, nil
+}
+
+// timeless is a node that knows neither.
+type timeless struct{ adminpb.AdminClient }
+
+func (timeless) ListExpected(context.Context, *adminpb.ListExpectedRequest, ...grpc.CallOption) (*adminpb.ListExpectedReply, error) {
+	return nil, status.Error(codes.Unimplemented, "none")
+}
+
+func (timeless) ListSchedules(context.Context, *adminpb.ListSchedulesRequest, ...grpc.CallOption) (*adminpb.ListSchedulesReply, error) {
+	return nil, status.Error(codes.Unimplemented, "none")
+}
+
+// TestTimeless: of a node that knows neither expected files nor schedules the page says that there are none, as it does of one that has none.
+func TestTimeless(t *testing.T) {
+	s := newSite(t, func(c adminpb.AdminClient) adminpb.AdminClient { return timeless{c} })
+	if a, text := s.do(http.MethodGet, "/times", ""); a.StatusCode != http.StatusOK || !strings.Contains(text, "[[expect]]") || !strings.Contains(text, "[[schedule]]") {
+		t.Errorf("%s\n%s", a.Status, text)
+	}
 }
 
 // TestTimes: the page has what is late and when schedules are due, without any HTML of a name; and a

@@ -112,6 +112,11 @@ func (v *visit) failed(err error) {
 	v.page(code, "failed", title, "", fault.Plain(err))
 }
 
+// absent says whether a call has failed because the node has nothing of that kind.
+func absent(err error) bool {
+	return err != nil && fault.KindOf(admin.FromStatus(err)) == fault.Unsupported
+}
+
 // notice is what has become of an operator's word.
 type notice struct {
 	Bad  bool

@@ -3,6 +3,8 @@ package carrier
 import (
 	"crypto/tls"
 	"net"
+
+	"github.com/pannier/pannier/flow/socket"
 )
 
 // Conn is what every connection of this package is. Connections over tls also
@@ -29,7 +31,8 @@ type HalfCloser interface {
 // plainConn is a connection without tls.
 type plainConn struct {
 	HalfCloser
-	peeked   []byte // read from the connection, not yet by Read
+	direct   *socket.Socket // the same; nil: there is none
+	peeked   []byte         // read from the connection, not yet by Read
 	protocol string
 	uid      int
 }
@@ -52,16 +55,26 @@ func newPlain(c HalfCloser) *plainConn {
 	if known, ok := c.(Conn); ok {
 		return &plainConn{HalfCloser: c, uid: known.PeerUID()}
 	}
-	return &plainConn{HalfCloser: c, uid: peerUID(c)}
+	return &plainConn{HalfCloser: c, direct: socket.Of(c), uid: peerUID(c)}
 }
 
 func (c *plainConn) Read(p []byte) (int, error) {
-	if len(c.peeked) == 0 {
-		return c.HalfCloser.Read(p)
+	switch {
+	case len(c.peeked) > 0:
+		n := copy(p, c.peeked)
+		c.peeked = c.peeked[n:]
+		return n, nil
+	case c.direct != nil:
+		return c.direct.Read(p)
 	}
-	n := copy(p, c.peeked)
-	c.peeked = c.peeked[n:]
-	return n, nil
+	return c.HalfCloser.Read(p)
+}
+
+func (c *plainConn) Write(p []byte) (int, error) {
+	if c.direct != nil {
+		return c.direct.Write(p)
+	}
+	return c.HalfCloser.Write(p)
 }
 
 // NetConn is the connection under this one, as crypto/tls calls it.

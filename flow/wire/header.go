@@ -15,7 +15,7 @@ const (
 	MaxExt     = 3                     // 8-byte extension words behind a header
 	MaxHead    = HeaderSize + 8*MaxExt // header and extension words: what headroom must hold
 	MaxFrame   = 1 << 20               // payload of a BLOCK, and its length when decompressed
-	MaxData    = 256 << 10             // payload of a DATA
+	MaxData    = 1 << 20               // payload of a DATA
 	MaxControl = 64 << 10              // msgpack body of a control frame
 	MaxHello   = 16 << 10              // the same while the peer is not known: HELLO, HELLO_ACK
 	MaxOffset  = uint64(1) << 62       // any position in a stream: the sum of two never overflows

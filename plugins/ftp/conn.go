@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/pannier/pannier/plugins"
 	"github.com/pannier/pannier/spec/fault"
 )
 
@@ -128,7 +129,7 @@ func (c *conn) secure(ctx context.Context) error {
 	ctx2, cancel := context.WithTimeout(ctx, c.s.timeout)
 	defer cancel()
 	if err := t.HandshakeContext(ctx2); err != nil {
-		return c.lost(ctx, "TLS", err)
+		return c.lost(ctx, "TLS", plugins.Unshaken{Err: err})
 	}
 	c.c = t
 	c.r.Reset(t)

@@ -74,6 +74,7 @@ type duo struct {
 	ways  []way
 	at    netip.AddrPort // where b listens already, for the first of the ways; or zero
 	ready bool           // b has taken RNFR of the part, directly before
+	is    content        // of the part, as verify has found it
 }
 
 // progress tells what the destination has of a file that can be gone on with, and how. Of
@@ -181,7 +182,7 @@ func (p *duo) copy(ctx context.Context, resume []byte) (res plugins.CopyResult, 
 	if res.Verified, err = p.verify(ctx); err != nil {
 		return p.failed(ctx, err)
 	}
-	if err := p.dst.publish(ctx, p.b, p.part, p.to, p.size, p.ready); err != nil {
+	if err := p.dst.publish(ctx, p.b, p.part, p.to, p.is, p.ready); err != nil {
 		return p.failed(ctx, err)
 	}
 	res.Bytes = p.size
@@ -402,11 +403,12 @@ func (p *duo) verify(ctx context.Context) (string, error) {
 	have, err := p.b.sizeOf(p.part, said[0])
 	switch {
 	case err != nil:
-		return "", err
+		return "", p.b.vanished(p.to, p.size, err)
 	case have != p.size:
 		return "", p.other(ctx, have)
-	case !hash:
-		p.ready = said[len(said)-1].code == 350
+	}
+	if p.is = (content{size: p.size}); !hash {
+		p.named(said[1:])
 		return "size", nil
 	}
 	var x, y []byte
@@ -424,7 +426,10 @@ func (p *duo) verify(ctx context.Context) (string, error) {
 	case err != nil:
 		return "", err
 	case string(x) != string(y):
-		return "", p.b.said(fault.Corrupt, "STOR", p.to, "the source has %s %x, the destination %x", by.name, x, y)
+		return "", p.b.said(fault.Corrupt, "STOR", p.to, "the source has %s %x, the destination %x", by.name, x, y).
+			Advise("copy again; if it happens again, the way between the servers, or a disk there, changes bytes")
+	default:
+		p.is.alg, p.is.sum = by, x
 	}
 	if err := p.renew(ctx); err != nil {
 		return "", err
@@ -432,7 +437,7 @@ func (p *duo) verify(ctx context.Context) (string, error) {
 	if _, said, err = p.ask(ctx, nil, p.naming()); err != nil {
 		return "", err
 	}
-	p.ready = said[len(said)-1].code == 350
+	p.named(said)
 	return verified, nil
 }
 
@@ -443,6 +448,14 @@ func (p *duo) naming() (lines []string) {
 		lines = append(lines, line)
 	}
 	return append(lines, "RNFR "+p.part)
+}
+
+// named notes what the destination has said to naming.
+func (p *duo) named(said []reply) {
+	last := len(said) - 1
+	if p.ready = said[last].code == 350; last > 0 && said[last-1].good() {
+		p.is.time = p.time
+	}
 }
 
 // failed is the result of a copy that failed: what the destination has is kept, if going

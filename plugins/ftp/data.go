@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pannier/pannier/plugins"
 	"github.com/pannier/pannier/spec/fault"
 )
 
@@ -112,7 +113,11 @@ func (c *conn) transfer(ctx context.Context, word, path string, rest int64) (*da
 	d := net.Dialer{Timeout: c.s.timeout}
 	nc, err := d.DialContext(ctx, "tcp", at.String())
 	if err != nil {
-		return nil, c.lost(ctx, word, err)
+		err = c.lost(ctx, word, err)
+		if e, ok := err.(*fault.Error); ok && e.Advice == "" && ctx.Err() == nil {
+			e.Advice = dataPorts
+		}
+		return nil, err
 	}
 	t := &data{c: c, word: word, path: path, raw: nc.(*net.TCPConn), Conn: nc, ctx: ctx}
 	if err := t.begin(line, rest); err != nil {
@@ -172,7 +177,7 @@ func (t *data) begin(line string, rest int64) error {
 		if late == nil && !r.good() {
 			return c.refused(t.word, t.path, r)
 		}
-		return c.lost(t.ctx, t.word, err)
+		return c.lost(t.ctx, t.word, plugins.Unshaken{Err: err})
 	}
 	return nil
 }

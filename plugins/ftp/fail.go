@@ -119,6 +119,8 @@ func advice(kind fault.Kind, command string, r reply) string {
 		return "the server lets this user not in now"
 	case command == "AUTH":
 		return "the server has no TLS; allow it there, or set tls=off if what is sent may be read by all"
+	case r.code == 425:
+		return dataPorts
 	}
 	switch kind {
 	case fault.NotFound:
@@ -126,9 +128,10 @@ func advice(kind fault.Kind, command string, r reply) string {
 	case fault.Permission:
 		return "let the user do this at the server, or use another directory"
 	case fault.IO:
-		if command == "STOR" || command == "APPE" { // of a full disk, three servers of three say no more than that they could not write
-			return "make room at the server, if its disk is full; otherwise its log says what is wrong with it"
+		if command == "STOR" || command == "APPE" { // of a full disk or quota, three servers of three say no more than that they could not write
+			return "make room at the server, or raise the user's quota there, if one of them is what it lacks; otherwise its log says what is wrong with it"
 		}
+		return "the server's log says what is wrong with it"
 	case fault.NoSpace:
 		return "make room at the server, or raise the user's quota there"
 	case fault.Exists:
@@ -137,9 +140,21 @@ func advice(kind fault.Kind, command string, r reply) string {
 		return "name a file where a file is wanted, and a directory where a directory is"
 	case fault.Unsupported:
 		return "the server does not know the command; use another way, or another server"
+	case fault.Overloaded:
+		return "wait until others have left the server, or set connections lower"
+	case fault.Refused:
+		return "ask the server's operator, or its log, why it says so"
+	case fault.Protocol:
+		return unruly
 	}
 	return ""
 }
+
+// unruly is what to do about a server that breaks the protocol.
+const unruly = "the server does not keep to FTP: see that the endpoint is a server of FTP, and that nothing on the way changes what it says"
+
+// dataPorts is what to do where no data connection comes about.
+const dataPorts = "let this host reach the server's ports for data connections, its passive ports, from 1024 on"
 
 // at is the subject of errors: the server and the file there.
 func (c *conn) at(path string) string { return c.s.where + path }
@@ -150,7 +165,11 @@ func (c *conn) refused(command, path string, r reply) error {
 	if kind == fault.NoSpace {
 		c.s.full.Store(true)
 	}
-	err := plugins.Failure("ftp "+command, kind, c.at(path), strconv.Itoa(r.code), r.text())
+	text := r.text()
+	if command == "PASS" && c.s.password != "" { // some repeat the command that they refuse, and errors are written down
+		text = strings.ReplaceAll(text, c.s.password, "...")
+	}
+	err := plugins.Failure("ftp "+command, kind, c.at(path), strconv.Itoa(r.code), text)
 	var e *fault.Error
 	if errors.As(err, &e) {
 		e.Advice = advice(kind, command, r)
@@ -160,7 +179,11 @@ func (c *conn) refused(command, path string, r reply) error {
 
 // said is the error of what this end concluded from what the server did.
 func (c *conn) said(kind fault.Kind, command, path, format string, args ...any) *fault.Error {
-	return &fault.Error{Op: "ftp " + command, Kind: kind, Side: fault.Inferred, Subject: c.at(path), Err: fmt.Errorf(format, args...)}
+	e := &fault.Error{Op: "ftp " + command, Kind: kind, Side: fault.Inferred, Subject: c.at(path), Err: fmt.Errorf(format, args...)}
+	if kind == fault.Protocol {
+		e.Advice = unruly
+	}
+	return e
 }
 
 // lost ends the control connection, whose next reply would be of nobody knows what, and
@@ -179,15 +202,20 @@ func failed(ctx context.Context, command, where string, err error) error {
 	var bad x509.CertificateInvalidError
 	var verify *tls.CertificateVerificationError
 	var record tls.RecordHeaderError
+	var shaken plugins.Unshaken
 	switch {
 	case ctx.Err() != nil:
 		e.Kind, e.Side, e.Err = fault.KindOf(ctx.Err()), fault.Here, ctx.Err()
 	case errors.As(err, &ours):
-		e.Kind = ours.Kind
+		if e.Kind = ours.Kind; e.Kind == fault.Protocol {
+			e.Advice = unruly
+		}
 	case errors.As(err, &verify), errors.As(err, &unknown), errors.As(err, &host), errors.As(err, &bad):
 		e.Kind, e.Advice = fault.Unauthenticated, "the certificate is not one to trust: set ca to a file with its authority's, or pin to the SHA-256 of the certificate"
 	case errors.As(err, &record):
 		e.Kind, e.Advice = fault.Protocol, "the server does not speak TLS there; ftps begins with TLS, ftp with tls=explicit or require asks for it"
+	case errors.As(err, &shaken) && shaken.Disagreed():
+		e.Kind, e.Advice = fault.Unsupported, plugins.UnshakenAdvice
 	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded):
 		e.Kind = fault.DeadPeer
 	}

@@ -871,7 +871,7 @@ func TestTLS(t *testing.T) {
 		{"unknown", conf, false, nil, []string{"tls", "require"}, fault.Unauthenticated, "pin"},
 		{"another pin", conf, false, nil, []string{"tls", "require", "pin", strings.Repeat("00", 32)}, fault.Unauthenticated, pin},
 		{"downgrade: no AUTH", nil, false, nil, []string{"tls", "explicit", "pin", pin}, fault.Unsupported, "AUTH"},
-		{"downgrade: an old version", old, false, nil, []string{"tls", "require", "pin", pin}, fault.Lost, "TLS"},
+		{"downgrade: an old version", old, false, nil, []string{"tls", "require", "pin", pin}, fault.Unsupported, "1.2 or 1.3"},
 		{"downgrade: no PROT P", conf, false, on("PROT", "536 no"), []string{"tls", "require", "pin", pin}, fault.Unsupported, "PROT"},
 		{"no PROT P, and need not", conf, false, on("PROT", "536 no"), []string{"tls", "explicit", "pin", pin}, 0, ""},
 		{"words in clear", conf, false, inject, []string{"tls", "require", "pin", pin}, fault.Protocol, "in clear"},

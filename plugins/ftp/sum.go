@@ -197,7 +197,8 @@ func (c *conn) compare(ctx context.Context, path string, a algorithm, want []byt
 		return err
 	}
 	if !bytes.Equal(got, want) {
-		return c.said(fault.Corrupt, "checksum", path, "the server's file has %s %x, the source %x", a.name, got, want)
+		return c.said(fault.Corrupt, "checksum", path, "the server's file has %s %x, the source %x", a.name, got, want).
+			Advise("send it again; if it happens again, something on the way or at the server changes bytes")
 	}
 	return nil
 }

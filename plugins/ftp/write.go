@@ -242,7 +242,7 @@ func (st *staged) commit(ctx context.Context) (a plugins.Attr, err error) {
 	}
 	n, err := c.size(ctx, st.part)
 	if err != nil {
-		return a, err
+		return a, c.vanished(st.path, st.sent, err)
 	}
 	if n != st.sent {
 		_, _ = c.command(ctx, "DELE "+st.part)
@@ -264,18 +264,19 @@ func (st *staged) commit(ctx context.Context) (a plugins.Attr, err error) {
 	if err != nil {
 		return a, err
 	}
-	if err := st.s.publish(ctx, c, st.part, st.path, n, false); err != nil {
+	is, verified := content{size: n, time: st.time.Truncate(time.Second)}, "size"
+	if !timed { // renaming changes no time
+		if is.time, err = c.modified(ctx, st.part); err != nil {
+			return a, err
+		}
+	}
+	if st.sum != nil {
+		is.alg, is.sum, verified = st.alg, st.sum.Sum(nil), st.alg.name
+	}
+	if err := st.s.publish(ctx, c, st.part, st.path, is, false); err != nil {
 		return a, err
 	}
-	t := st.time.Truncate(time.Second)
-	if !timed {
-		t, _ = c.modified(ctx, st.path) // whatever becomes of this: the file has its name
-	}
-	verified := "size"
-	if st.sum != nil {
-		verified = st.alg.name
-	}
-	return plugins.Attr{Name: st.named(), Size: n, Modified: t, Verified: verified}, nil
+	return plugins.Attr{Name: st.named(), Size: n, Modified: is.time, Verified: verified}, nil
 }
 
 // taken is what a server has confirmed that has named the file by that. It says how many
@@ -326,60 +327,6 @@ func (st *staged) release() {
 		_ = st.t.raw.Close()
 		st.s.give(st.t.c)
 	}
-}
-
-// publish gives a part its name. Whether the server replaces an older file is its affair;
-// with replace=delete that is removed before.
-// ready: it was told directly before what is to be renamed.
-func (s *session) publish(ctx context.Context, c *conn, part, target string, size int64, ready bool) (err error) {
-	defer func() {
-		if err == nil {
-			s.full.Store(false)
-		}
-	}()
-	if ready {
-		_, err = c.must(ctx, "RNTO", target)
-	} else {
-		err = c.rename(ctx, part, target)
-	}
-	if err == nil {
-		return nil
-	}
-	if c.dead.Load() { // it may have been done
-		return s.published(ctx, c, part, target, size, err)
-	}
-	a, err2 := c.stat(ctx, target)
-	if err2 != nil {
-		return err
-	}
-	if a.Dir {
-		return c.said(fault.Exists, "RNTO", target, "the name is a directory's")
-	}
-	if !s.deleteFirst {
-		e := c.said(fault.Exists, "RNTO", target, "the server does not replace a file by renaming: %v", err)
-		return e.Advise("remove the older file, or set replace=delete, with which there is a moment without either")
-	}
-	if _, err := c.must(ctx, "DELE", target); err != nil {
-		return err
-	}
-	return c.rename(ctx, part, target)
-}
-
-// published asks on another connection whether a rename was done whose reply did not come. The
-// dead one is not counted any more: it may be the only one that there can be.
-func (s *session) published(ctx context.Context, dead *conn, part, target string, size int64, cause error) error {
-	s.mu.Lock()
-	s.drop(dead)
-	s.mu.Unlock()
-	return s.with(ctx, func(c *conn) error {
-		if _, err := c.size(ctx, part); err == nil || c.dead.Load() || fault.KindOf(err) != fault.NotFound {
-			return cause
-		}
-		if n, err := c.size(ctx, target); err != nil || n != size {
-			return cause
-		}
-		return nil
-	})
 }
 
 // Abort ends a file that has no name yet.

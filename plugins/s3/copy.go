@@ -121,7 +121,7 @@ func (c *copying) compare(ctx context.Context) (string, error) {
 		return "", err
 	}
 	differ := func(what, here, there string) error {
-		return c.to.said(fault.Corrupt, "HeadObject", c.target, "the copy has %s %s, the source has %s", what, fault.Shown(there), fault.Shown(here))
+		return c.to.said(fault.Corrupt, "HeadObject", c.target, "the copy has %s %s, the source has %s", what, fault.Shown(there), fault.Shown(here)).Advise(changed)
 	}
 	s := c.source
 	if d.Size != s.Size {

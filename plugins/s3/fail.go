@@ -139,10 +139,24 @@ func (s *session) advice(kind fault.Kind, r minio.ErrorResponse) string {
 	case fault.Invalid:
 		return "name a file where a file is wanted, and see which names the server takes"
 	case fault.Corrupt:
-		return "send it again; if it happens again, something on the way or at the server changes bytes"
+		return changed
+	case fault.Unauthenticated:
+		return "correct the keys, which are user and password of the credentials of the endpoint"
+	case fault.TooLong:
+		return "give it a shorter name, or a shorter base in the URL of the endpoint"
+	case fault.Refused:
+		return "ask the server's operator, or its log, why it says so"
+	case fault.IO:
+		return "the server's log says what is wrong with it"
 	}
 	return ""
 }
+
+// changed and noServer are what to do about bytes that are others at the server, and about a server that breaks the protocol.
+const (
+	changed  = "send it again; if it happens again, something on the way or at the server changes bytes"
+	noServer = "see that the endpoint is a server of S3, and that nothing on the way changes what it says"
+)
 
 // at is the subject of errors: the server, the bucket and the key.
 func (s *session) at(key string) string { return s.config.where + "/" + s.config.bucket + "/" + key }
@@ -163,6 +177,7 @@ func (s *session) failed(ctx context.Context, op, key string, err error) error {
 	var record tls.RecordHeaderError
 	var request *url.Error
 	var network net.Error
+	var shaken plugins.Unshaken
 	switch {
 	case errors.As(err, &r) && r.StatusCode/100 == 2: // neither what was asked for nor an error
 	case errors.As(err, &r):
@@ -180,15 +195,24 @@ func (s *session) failed(ctx context.Context, op, key string, err error) error {
 		e.Kind, e.Advice = fault.Unauthenticated, "the certificate is not one to trust: set ca to a file with its authority's, or pin to the SHA-256 of the certificate"
 	case errors.As(err, &record), strings.Contains(err.Error(), "server gave HTTP response to HTTPS client"):
 		e.Advice = "the server does not speak TLS there; s3:// is TLS, s3+http:// is not, and can be read by all on the way"
+	case errors.As(err, &shaken) && shaken.Disagreed():
+		e.Kind, e.Advice = fault.Unsupported, plugins.UnshakenAdvice
 	case errors.As(err, &network) && network.Timeout():
 		e.Kind = fault.DeadPeer
 	case errors.As(err, &request), errors.Is(err, io.ErrUnexpectedEOF), errors.As(err, &network):
 		e.Kind = fault.Lost
+	}
+	if e.Kind == fault.Protocol && fault.Advice(e) == "" {
+		e.Advice = noServer
 	}
 	return e
 }
 
 // said is the error of what this end concluded from what the server did.
 func (s *session) said(kind fault.Kind, op, key, format string, args ...any) *fault.Error {
-	return &fault.Error{Op: "s3 " + op, Kind: kind, Side: fault.Inferred, Subject: s.at(key), Err: fmt.Errorf(format, args...)}
+	e := &fault.Error{Op: "s3 " + op, Kind: kind, Side: fault.Inferred, Subject: s.at(key), Err: fmt.Errorf(format, args...)}
+	if kind == fault.Protocol {
+		e.Advice = noServer
+	}
+	return e
 }

@@ -100,7 +100,7 @@ func (s *session) putObject(ctx context.Context, key string, p *part) (has sent,
 		defer body.stop()
 		got, err := s.core.PutObject(ctx, s.config.bucket, key, body, p.size, "", p.digest(), opts)
 		if err == nil && has.crc != "" && got.ChecksumCRC32C != "" && got.ChecksumCRC32C != has.crc {
-			return s.said(fault.Corrupt, "PutObject", key, "the server has CRC32C %s, sent was %s", fault.Shown(got.ChecksumCRC32C), has.crc)
+			return s.said(fault.Corrupt, "PutObject", key, "the server has CRC32C %s, sent was %s", fault.Shown(got.ChecksumCRC32C), has.crc).Advise(changed)
 		}
 		has.etag = got.ETag
 		return s.failed(ctx, "PutObject", key, err)
@@ -153,7 +153,7 @@ func (s *session) join(ctx context.Context, key, upload string, parts []minio.Ob
 		return has, s.failed(ctx, "CompleteMultipartUpload", key, err)
 	}
 	if has.crc != "" && got.ChecksumMode == "FULL_OBJECT" && got.ChecksumCRC32C != "" && got.ChecksumCRC32C != has.crc {
-		return has, s.said(fault.Corrupt, "CompleteMultipartUpload", key, "the server has CRC32C %s, sent was %s", fault.Shown(got.ChecksumCRC32C), has.crc)
+		return has, s.said(fault.Corrupt, "CompleteMultipartUpload", key, "the server has CRC32C %s, sent was %s", fault.Shown(got.ChecksumCRC32C), has.crc).Advise(changed)
 	}
 	has.etag = got.ETag
 	return has, nil
@@ -202,11 +202,11 @@ func (s *session) compare(ctx context.Context, key string, has sent) (plugins.At
 	case err != nil:
 		return plugins.Attr{}, err
 	case o.Size != has.size:
-		err = s.said(fault.Corrupt, "HeadObject", key, "the server has %d bytes, sent were %d", o.Size, has.size)
+		err = s.said(fault.Corrupt, "HeadObject", key, "the server has %d bytes, sent were %d", o.Size, has.size).Advise(changed)
 	case has.etag != "" && o.ETag != has.etag:
-		err = s.said(fault.Corrupt, "HeadObject", key, "the server has ETag %s, it had confirmed %s: somebody else has written the file, or it is not the same", fault.Shown(o.ETag), fault.Shown(has.etag))
+		err = s.said(fault.Corrupt, "HeadObject", key, "the server has ETag %s, it had confirmed %s: somebody else has written the file, or it is not the same", fault.Shown(o.ETag), fault.Shown(has.etag)).Advise(changed)
 	case has.crc != "" && o.ChecksumMode == "FULL_OBJECT" && o.ChecksumCRC32C != "" && o.ChecksumCRC32C != has.crc:
-		err = s.said(fault.Corrupt, "HeadObject", key, "the server has CRC32C %s, sent was %s", fault.Shown(o.ChecksumCRC32C), has.crc)
+		err = s.said(fault.Corrupt, "HeadObject", key, "the server has CRC32C %s, sent was %s", fault.Shown(o.ChecksumCRC32C), has.crc).Advise(changed)
 	}
 	if err != nil {
 		return plugins.Attr{}, err

@@ -3,13 +3,17 @@ package s3
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/xml"
+	"errors"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"sync/atomic"
 	"time"
 
+	"github.com/pannier/pannier/plugins"
 	"github.com/pannier/pannier/spec/fault"
 )
 
@@ -79,8 +83,17 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		end(context.Canceled)
 		return nil, err
 	}
-	resp, err := t.http.RoundTrip(mine)
+	var shaken atomic.Pointer[error]
+	trace := httptrace.ClientTrace{TLSHandshakeDone: func(_ tls.ConnectionState, err error) {
+		if err != nil {
+			shaken.Store(&err)
+		}
+	}}
+	resp, err := t.http.RoundTrip(mine.WithContext(httptrace.WithClientTrace(mine.Context(), &trace)))
 	if err != nil {
+		if of := shaken.Load(); of != nil && errors.Is(err, *of) {
+			err = plugins.Unshaken{Err: err}
+		}
 		return failed(err)
 	}
 	resp.Header.Del("Set-Cookie")

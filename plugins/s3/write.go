@@ -242,7 +242,7 @@ func (t *staged) put(p *part) error {
 	case got.ETag == "":
 		return t.s.said(fault.Protocol, "UploadPart", t.key, "the server has taken part %d without an ETag", p.number)
 	case t.s.config.crc && got.ChecksumCRC32C != "" && got.ChecksumCRC32C != crcText(p.crc):
-		return t.s.said(fault.Corrupt, "UploadPart", t.key, "the server has part %d with CRC32C %s, sent was %s", p.number, fault.Shown(got.ChecksumCRC32C), crcText(p.crc))
+		return t.s.said(fault.Corrupt, "UploadPart", t.key, "the server has part %d with CRC32C %s, sent was %s", p.number, fault.Shown(got.ChecksumCRC32C), crcText(p.crc)).Advise(changed)
 	}
 	t.mu.Lock()
 	p.etag = got.ETag

@@ -50,9 +50,7 @@ func (st *staged) commit(ctx context.Context) (a plugins.Attr, err error) {
 	}
 	found, err := c.stat(ctx, st.part)
 	if is(err, codeNoFile) { // proftpd, of a user's quota
-		c.noRoom.Store(true)
-		return a, c.said(fault.NoSpace, "CLOSE", st.path, "the server has confirmed all %d bytes, and then removed the file, as some do when there is no room for it", st.sent).
-			Advise("raise the user's quota there, or make room; otherwise see what removes files whose names end in .part")
+		return a, c.vanished(st.path, st.sent)
 	}
 	if err != nil {
 		return a, err
@@ -74,10 +72,17 @@ func (st *staged) commit(ctx context.Context) (a plugins.Attr, err error) {
 			verified = st.alg.name
 		}
 	}
-	if err := st.s.publish(ctx, c, st.part, st.path, st.sent); err != nil {
+	if err := st.s.publish(ctx, c, st.part, st.path, found); err != nil {
 		return a, err
 	}
 	return plugins.Attr{Name: st.named(), Size: st.sent, Modified: found.modified, Verified: verified}, nil
+}
+
+// vanished is why a part that the server has confirmed is not there any more.
+func (c *conn) vanished(path string, size int64) error {
+	c.noRoom.Store(true)
+	return c.said(fault.NoSpace, "CLOSE", path, "the server has confirmed all %d bytes, and then removed the file, as some do when there is no room for it", size).
+		Advise("raise the user's quota there, or make room; otherwise see what removes files whose names end in .part")
 }
 
 // timed gives the file its time, as far as the protocol can say it: seconds in 32 bits. That the
@@ -152,13 +157,16 @@ func (st *staged) release() {
 }
 
 // publish gives a part its name.
-func (s *session) publish(ctx context.Context, c *conn, part, target string, size int64) error {
+func (s *session) publish(ctx context.Context, c *conn, part, target string, had attributes) error {
 	err := c.rename(ctx, part, target, target)
 	if err == nil {
 		return nil
 	}
 	if c.dead() { // it may have been done
-		return s.published(ctx, part, target, size, err)
+		return s.published(ctx, part, target, had, err)
+	}
+	if _, gone := c.stat(ctx, part); is(gone, codeNoFile) {
+		return c.vanished(target, had.size)
 	}
 	a, there := c.stat(ctx, target)
 	if there != nil {
@@ -176,16 +184,17 @@ func (s *session) publish(ctx context.Context, c *conn, part, target string, siz
 	return c.rename(ctx, part, target, target)
 }
 
-// published asks on another connection whether a rename was done whose reply did not come. One that was idle may
+// published asks on another connection whether a rename was done whose reply did not come: renaming changes neither size nor
+// time, and by its size alone an older file may be taken for this one. A connection that was idle may
 // have gone with the first, and nobody may have noticed: then the next is asked.
-func (s *session) published(ctx context.Context, part, target string, size int64, cause error) error {
+func (s *session) published(ctx context.Context, part, target string, had attributes, cause error) error {
 	for range 8 {
 		gone := false
 		err := s.with(ctx, func(c *conn) error {
 			_, err := c.stat(ctx, part)
 			if is(err, codeNoFile) {
 				var a attributes
-				if a, err = c.stat(ctx, target); err == nil && a.size == size {
+				if a, err = c.stat(ctx, target); err == nil && a.size == had.size && !a.modified.IsZero() && a.modified.Equal(had.modified) {
 					return nil
 				}
 			}

@@ -459,7 +459,7 @@ func (c *conn) attributes(ctx context.Context, m message, k *call) (attributes, 
 
 // broken is the error of a reply that cannot be one, and ends the connection.
 func (c *conn) broken(k *call, format string, args ...any) error {
-	err := c.said(fault.Protocol, k.op, k.path, format, args...).Advise("this is no server of SFTP version 3; update it, or use another protocol")
+	err := c.said(fault.Protocol, k.op, k.path, format, args...).Advise(noServer)
 	c.kill(err)
 	return err
 }

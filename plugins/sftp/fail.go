@@ -103,9 +103,16 @@ func advice(kind fault.Kind) string {
 		return "the server cannot do this; use another way, or another server"
 	case fault.IO:
 		return "the server does not say why; its log may: a full or broken disk, a quota, a limit, or something else than a file"
+	case fault.Overloaded:
+		return "wait until others have left the server, or the file alone, or set connections lower"
+	case fault.Protocol:
+		return noServer
 	}
 	return ""
 }
+
+// noServer is what to do about a server that breaks the protocol.
+const noServer = "this is no server of SFTP version 3; update it, or use another protocol"
 
 // at is the subject of errors: the server and the file there.
 func (c *conn) at(path string) string { return c.s.where + path }

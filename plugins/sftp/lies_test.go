@@ -157,6 +157,18 @@ func TestLiesWriting(t *testing.T) {
 			})(l, typ, body)
 		}
 	}
+	mounted := func(flags int64) func(*link, byte, []byte) bool { // and OPEN has failed; of a file that is not there nothing is said
+		return func(l *link, typ byte, body []byte) bool {
+			refuse := answer(fxOpen, -1, codeFailure, "Failure")
+			return refuse(l, typ, body) && extended(extSpace, func(l *link, body []byte) {
+				if r := (fields{b: body[4:]}); r.text() != extSpace || strings.HasSuffix(r.text(), ".part") {
+					l.status(body, codeNoFile, "No such file")
+					return
+				}
+				l.says(fxExtendedReply, number(body).long(512).long(512).long(1000).long(9).long(9).long(0).long(0).long(0).long(0).long(flags).long(255))
+			})(l, typ, body)
+		}
+	}
 	for name, c := range map[string]struct {
 		request func(*link, byte, []byte) bool
 		reply   func(*link, byte, []byte) bool
@@ -166,6 +178,8 @@ func TestLiesWriting(t *testing.T) {
 		"a WRITE fails":       {request: answer(fxWrite, 65536, codeFailure, "Failure"), kind: fault.IO, has: "WRITE"},
 		"no space":            {request: space(0), kind: fault.NoSpace, has: "make room"},
 		"space":               {request: space(9), kind: fault.IO, has: "a full or broken disk, a quota"}, // what OpenSSH says of EDQUOT, too
+		"read-only":           {request: mounted(readOnly), kind: fault.Permission, has: "have it mounted there"},
+		"not read-only":       {request: mounted(2), kind: fault.IO, has: "OPEN"},
 		"quota":               {request: answer(fxWrite, 65536, 15, "over quota"), kind: fault.NoSpace, has: "SSH_FX_QUOTA_EXCEEDED"},
 		"quota, in words":     {request: answer(fxWrite, 65536, codeFailure, "write: Disk quota exceeded"), kind: fault.NoSpace, has: "raise the user's quota there"},
 		"quota at the end":    {request: answer(fxClose, -1, codeFailure, "Disk quota exceeded"), kind: fault.NoSpace, has: "CLOSE"},
@@ -375,33 +389,6 @@ func TestPlainRename(t *testing.T) {
 		t.Error(err)
 	}
 	holds(t, f.dir, "file", "second")
-}
-
-// TestRenameLost: a rename whose reply does not come was done, or was not.
-func TestRenameLost(t *testing.T) {
-	for _, done := range []bool{true, false} {
-		f := fakes(t, func(f *fake) {
-			f.request = func(l *link, typ byte, body []byte) bool {
-				r := fields{b: body[4:]}
-				if typ == fxExtended && r.text() == extRename {
-					if done {
-						_ = os.Rename(r.text(), r.text())
-					}
-					f.cut()
-					return false
-				}
-				return true
-			}
-		})
-		a, err := write(t.Context(), f.opens(), "/file", []byte("content"))
-		if done && (err != nil || a.Size != 7) {
-			t.Errorf("it was done, and says %v", err)
-		}
-		if !done {
-			isKind(t, err, fault.Lost, extRename)
-			holds(t, f.dir)
-		}
-	}
 }
 
 // TestChecksums: a server with check-file is asked, of what it knows; another sum than
@@ -650,35 +637,4 @@ func TestRefusals(t *testing.T) {
 		t.Error(err)
 	}
 	holds(t, f.dir+"/dir", "x", "")
-}
-
-// TestRenameLostBesideIdle: a rename whose reply does not come was done, and the connection that was idle, on which
-// it is asked whether, has gone too, unnoticed until then.
-func TestRenameLostBesideIdle(t *testing.T) {
-	stats := 0
-	var renamed atomic.Bool
-	f := fakes(t, func(f *fake) {
-		f.request = func(l *link, typ byte, body []byte) bool {
-			r := fields{b: body[4:]}
-			switch {
-			case typ == fxExtended && r.text() == extRename:
-				_ = os.Rename(r.text(), r.text())
-				renamed.Store(true)
-				f.cut()
-				return false
-			case renamed.Load() && typ == fxStat:
-				if stats++; stats <= 2 {
-					f.cut()
-					return false
-				}
-			}
-			return true
-		}
-	})
-	if a, err := write(t.Context(), f.opens(), "/file", []byte("content")); err != nil || a.Size != 7 {
-		t.Errorf("it was done, and says %v, %v", a, err)
-	}
-	if stats < 3 {
-		t.Errorf("asked %d times", stats)
-	}
 }

@@ -117,7 +117,8 @@ func (c *conn) compare(ctx context.Context, path string, a algorithm, want []byt
 		return false, err
 	}
 	if !bytes.Equal(got, want) {
-		return false, c.said(fault.Corrupt, extSum, path, "the server's file has %s %x, the source %x", a.name, got, want)
+		return false, c.said(fault.Corrupt, extSum, path, "the server's file has %s %x, the source %x", a.name, got, want).
+			Advise("send it again; if it happens again, something on the way or at the server changes bytes")
 	}
 	return true, nil
 }

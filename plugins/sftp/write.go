@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"hash"
 	"io"
+	"path"
 	"sync"
 	"time"
 
@@ -125,12 +126,12 @@ func (st *staged) begin(ctx context.Context, w plugins.WriteRequest) (err error)
 		st.handle, err = st.begun(ctx, flags)
 		if err != nil && w.Again && !resume && !is(err, codeNoFile) && !st.c.dead() { // an earlier one may be there
 			if bad := st.c.simple(ctx, "REMOVE", ask(fxRemove, st.part), st.part); bad != nil {
-				return err
+				return st.c.full(ctx, err, path.Dir(st.part))
 			}
 			st.handle, err = st.begun(ctx, flags)
 		}
 		if err != nil {
-			return err
+			return st.c.full(ctx, err, path.Dir(st.part))
 		}
 	}
 	if err := st.possible(ctx, target); err != nil {
@@ -348,7 +349,8 @@ func (st *staged) drain(ctx context.Context) error {
 	return nil
 }
 
-// full makes a failure without a reason one of space, if there is none.
+// full makes a failure without a reason one of space, if there is none, or of a file system that takes nothing. The path is
+// there.
 func (c *conn) full(ctx context.Context, err error, path string) error {
 	if !is(err, codeFailure) || !c.has(extSpace) {
 		return err
@@ -358,8 +360,17 @@ func (c *conn) full(ctx context.Context, err error, path string) error {
 		return err
 	}
 	f.take(4 * 8) // block sizes, blocks, free ones
-	if available := f.long(); f.bad || available > 0 {
-		return err
+	available := f.long()
+	f.take(4 * 8) // files, and of which file system
+	switch flags := f.long(); {
+	case f.bad:
+	case flags&readOnly != 0:
+		return c.said(fault.Permission, "WRITE", path, "the server's file system is read-only: %v", err).Advise("have it mounted there so that it can be written to, or use another directory")
+	case available == 0:
+		return c.said(fault.NoSpace, "WRITE", path, "the server has no space for it: %v", err).Advise("%s", advice(fault.NoSpace))
 	}
-	return c.said(fault.NoSpace, "WRITE", path, "the server has no space for it: %v", err).Advise("%s", advice(fault.NoSpace))
+	return err
 }
+
+// readOnly is a flag of statvfs@openssh.com.
+const readOnly = 1

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -234,6 +235,17 @@ func Plain(err error) string {
 		s = strings.ReplaceAll(s, "; "+advice, "")
 	}
 	return s
+}
+
+// Advice is what err and all its causes advise, in one line; "" if none does.
+func Advice(err error) string {
+	var all []string
+	for _, advice := range advices(err) {
+		if !slices.Contains(all, advice) {
+			all = append(all, advice)
+		}
+	}
+	return strings.Join(all, "; ")
 }
 
 // advices are those of err and of all its causes.

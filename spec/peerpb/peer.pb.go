@@ -817,7 +817,8 @@ func (x *EndRequestAsk) GetCall() *Call {
 type StopAsk struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Call          *Call                  `protobuf:"bytes,1,opt,name=call,proto3" json:"call,omitempty"`
-	Why           *Failure               `protobuf:"bytes,2,opt,name=why,proto3" json:"why,omitempty"` // required. Kind canceled: the requester's operator does not want the bytes
+	Why           *Failure               `protobuf:"bytes,2,opt,name=why,proto3" json:"why,omitempty"`    // required. Kind canceled: the requester's operator does not want the bytes
+	Gone          bool                   `protobuf:"varint,3,opt,name=gone,proto3" json:"gone,omitempty"` // of a receiver: it has given up what had arrived; false: it does not say
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -864,6 +865,13 @@ func (x *StopAsk) GetWhy() *Failure {
 		return x.Why
 	}
 	return nil
+}
+
+func (x *StopAsk) GetGone() bool {
+	if x != nil {
+		return x.Gone
+	}
+	return false
 }
 
 // Failure is what went wrong, in words that the other end may read.
@@ -2049,10 +2057,11 @@ const file_peer_proto_rawDesc = "" +
 	"\x0eEndTransferAsk\x12)\n" +
 	"\x04call\x18\x01 \x01(\v2\x15.pannier.peer.v1.CallR\x04call\":\n" +
 	"\rEndRequestAsk\x12)\n" +
-	"\x04call\x18\x01 \x01(\v2\x15.pannier.peer.v1.CallR\x04call\"`\n" +
+	"\x04call\x18\x01 \x01(\v2\x15.pannier.peer.v1.CallR\x04call\"t\n" +
 	"\aStopAsk\x12)\n" +
 	"\x04call\x18\x01 \x01(\v2\x15.pannier.peer.v1.CallR\x04call\x12*\n" +
-	"\x03why\x18\x02 \x01(\v2\x18.pannier.peer.v1.FailureR\x03why\"W\n" +
+	"\x03why\x18\x02 \x01(\v2\x18.pannier.peer.v1.FailureR\x03why\x12\x12\n" +
+	"\x04gone\x18\x03 \x01(\bR\x04gone\"W\n" +
 	"\aFailure\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\rR\x04kind\x12\x12\n" +
 	"\x04side\x18\x02 \x01(\rR\x04side\x12\x14\n" +

@@ -32,6 +32,7 @@ type way struct {
 func ways() []way {
 	return []way{
 		{name: "direct", datagrams: true},
+		{name: "bare", exit: bareExit, entry: bareEntry},
 		{name: "socat", exit: socatExit, entry: socatEntry, each: true, needs: []string{"socat"}},
 		{name: "ssh", exit: sshExit, entry: sshEntry, needs: []string{"sshd", "ssh", "ssh-keygen"}},
 		{name: "yamux", exit: muxExit(yamuxServer), entry: muxEntry(yamuxClient)},
