@@ -62,6 +62,7 @@ type StreamStats struct {
 type Block struct {
 	Offset int64
 	Data   []byte // from Next: room; from Recv: content
+	More   bool   // of Send: the next block follows as soon as it is read, so this one may wait for it
 
 	b     *BlockStream
 	buf   *buffer
@@ -154,6 +155,7 @@ func (b *BlockStream) end(err error) {
 		return
 	}
 	b.closed = true
+	b.dropHeld()
 	if !b.finished && !b.judged {
 		b.err = err
 	}

@@ -37,6 +37,7 @@ type Pool struct {
 
 	limit int // of used
 	used  int // granted and not consumed, over all sessions
+	held  int // of blocks that wait to be sent in a row; held <= maxHeld
 
 	zip   func() *zstd.Encoder // compress.go
 	unzip func() *zstd.Decoder

@@ -112,6 +112,7 @@ func push(ctx context.Context, b *BlockStream, data []byte) ([]byte, error) {
 			}
 			n := copy(blk.Data, data[blk.Offset:])
 			last := blk.Offset+int64(n) == int64(len(data))
+			blk.More = !last
 			if err := b.Send(ctx, blk, n); err != nil {
 				return nil, err
 			}

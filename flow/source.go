@@ -25,6 +25,8 @@ type sourceHalf struct {
 	judged   bool   // the verdict is here
 	verdict  []byte
 
+	held []heldBlock // booked as sent, to go out in a row: see hold
+
 	endFrame []byte // END as it was sent; nil while there is something to send
 	endTotal int64  // what it says
 }
@@ -44,6 +46,15 @@ func (b *BlockStream) Next(ctx context.Context) (*Block, error) {
 			b.rewound = false
 			buf := b.s.cfg.Pool.get(b.block)
 			return &Block{Offset: b.next, Data: buf.payload(b.block), b: b, buf: buf, epoch: b.epoch}, nil
+		}
+		if len(b.held) > 0 { // or else nobody would give credit for them
+			b.mu.Unlock()
+			err := b.flush(ctx)
+			b.mu.Lock()
+			if err != nil {
+				return nil, err
+			}
+			continue
 		}
 		if err := b.wait(ctx); err != nil {
 			return nil, err
@@ -65,7 +76,8 @@ func (blk *Block) Drop() {
 }
 
 // Send sends the first n bytes of a block; n < len(Data) makes it the last
-// one, n = 0 sends nothing. The block is the stream's again, whatever happens.
+// one, n = 0 sends nothing. The block is the stream's again, whatever happens; with More it may go out
+// together with the next one, at the latest when Next has to wait, or at the End.
 // A lost connection is no error here: Next knows how it goes on.
 func (b *BlockStream) Send(ctx context.Context, blk *Block, n int) error {
 	defer blk.Drop()
@@ -88,12 +100,25 @@ func (b *BlockStream) Send(ctx context.Context, blk *Block, n int) error {
 	size := head.Size()
 	frame := buf.mem[headroom-size : headroom+int(head.Length)]
 	head.Put(frame)
-	taken, err := b.ship(ctx, blk.epoch, parcel{frame, buf, n, int(head.Length)})
-	switch {
-	case !taken:
-		b.s.cfg.Pool.put(packed)
-	case packed == nil:
+	if packed == nil {
 		blk.buf, blk.Data = nil, nil
+	}
+	h := heldBlock{parcel{frame, buf, n, int(head.Length)}, blk.epoch}
+	if blk.More && b.hold(h) {
+		return nil
+	}
+	if err := b.flush(ctx); err != nil {
+		b.s.cfg.Pool.put(buf)
+		return err
+	}
+	return b.shipOne(ctx, h)
+}
+
+// shipOne is ship for a block that nobody else has.
+func (b *BlockStream) shipOne(ctx context.Context, h heldBlock) error {
+	taken, err := b.ship(ctx, h.epoch, h.parcel)
+	if !taken {
+		b.s.cfg.Pool.put(h.buf)
 	}
 	return err
 }
@@ -162,6 +187,9 @@ func (s *Session) turnsOf(epoch uint32) *turns {
 // End says that everything has been sent. The trailer, at most 32 KiB, is the
 // sink's to read after its io.EOF.
 func (b *BlockStream) End(trailer []byte) error {
+	if err := b.flush(b.s.ctx); err != nil {
+		return err
+	}
 	b.mu.Lock()
 	if b.closed || b.rewound {
 		err := b.err

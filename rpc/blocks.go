@@ -29,7 +29,9 @@ func (o outgoing) Next(ctx context.Context) (sideeffect.Block, error) {
 }
 
 func (o outgoing) Send(ctx context.Context, b sideeffect.Block, n int) error {
-	return o.bs.Send(ctx, b.Owner.(unsent).Block, n)
+	blk := b.Owner.(unsent).Block
+	blk.More = b.More
+	return o.bs.Send(ctx, blk, n)
 }
 
 func (o outgoing) End(_ context.Context, e sideeffect.End) error {

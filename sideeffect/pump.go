@@ -16,6 +16,7 @@ var ErrRewound = errors.New("rewound: send again from the next block's offset")
 type Block struct {
 	Offset int64    // of Data[0] in the transfer
 	Data   []byte   // outgoing: the room; incoming: the content
+	More   bool     // outgoing: the next one follows as soon as it is read, so this one may wait for it
 	Owner  Releaser // what the stream knows the block by; may be nil
 }
 

@@ -234,6 +234,7 @@ func (s *sender) sendBlocks(ctx context.Context, rewound bool) error {
 			}
 		}
 		s.hash(b.Data[:n])
+		b.More = s.plan.Pace == nil && s.src.Rewindable() && s.at+int64(n) < s.total // what cannot be rewound may be slow
 		if err := s.out.Send(ctx, b, n); err != nil {
 			return err
 		}
