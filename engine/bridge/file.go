@@ -2,7 +2,6 @@ package bridge
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 
@@ -113,10 +112,10 @@ func (r *remoteSource) ReadBlock(p []byte, off int64) (n int, err error) {
 		}
 		r.at = off
 	}
-	n, err = io.ReadFull(r.from, p)
+	n, err = fill(r.from, p)
 	r.at += int64(n)
 	switch {
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+	case err == io.EOF:
 		return n, r.ended()
 	case err != nil:
 		r.err = err
@@ -128,6 +127,17 @@ func (r *remoteSource) ReadBlock(p []byte, off int64) (n int, err error) {
 		return n, r.ended()
 	}
 	return n, nil
+}
+
+// fill reads until p is full. Unlike io.ReadFull it keeps apart io.EOF and io.ErrUnexpectedEOF, which is how a
+// reader says that its content is not whole.
+func fill(from io.Reader, p []byte) (total int, err error) {
+	for total < len(p) && err == nil {
+		var n int
+		n, err = from.Read(p[total:])
+		total += n
+	}
+	return total, err
 }
 
 // ended is io.EOF when the server has confirmed that these were all bytes.
