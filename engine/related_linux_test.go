@@ -20,6 +20,7 @@ func TestRelatedHung(t *testing.T) {
 		if err := end(); err != nil {
 			t.Error(err)
 		}
+		present.Soon(time.Minute, hung) // who has asked meanwhile is over, too
 	})
 	file, err := relpath.Parse("x")
 	if err != nil {

@@ -36,9 +36,10 @@ type fake struct {
 	heard []string
 	size  map[string]int // of files whose size it lies about
 	feat  string
-	drops bool // what comes together with a command is lost
-	most  int  // connections that it lets in at a time; 0: any
-	now   int  // connections that are there
+	drops bool           // what comes together with a command is lost
+	most  int            // connections that it lets in at a time; 0: any
+	now   int            // connections that are there
+	ears  []net.Listener // for data; what waits there ends with the fake
 }
 
 const (
@@ -95,6 +96,11 @@ func newFake(t *testing.T, say func(c *fakeConn, word, arg string) string) *fake
 			_ = c.Close()
 		}
 		mu.Unlock()
+		f.mu.Lock()
+		for _, l := range f.ears {
+			_ = l.Close()
+		}
+		f.mu.Unlock()
 		wg.Wait()
 	})
 	return f
@@ -200,6 +206,9 @@ func (c *fakeConn) dial() net.Conn {
 func (c *fakeConn) listen() int {
 	if c.data == nil {
 		c.data, _ = net.Listen("tcp", "127.0.0.1:0")
+		c.f.mu.Lock()
+		c.f.ears = append(c.f.ears, c.data)
+		c.f.mu.Unlock()
 	}
 	c.to, c.cpsv = "", false
 	return c.data.Addr().(*net.TCPAddr).Port
