@@ -18,7 +18,8 @@ import (
 const (
 	maxQueued  = MiB                  // control bytes waiting for a peer that does not read, without what is said again
 	maxAgain   = 64 * KiB             // of what is said again, at a time
-	ackMost    = MiB                  // bytes taken off a lane that are acknowledged even if no frame asked for it
+	ackGrain   = 128 * KiB            // bytes taken off a lane between two PIPEACKs, if it is not a bulk lane
+	ackMost    = MiB                  // the same of a bulk lane, whose frames ask for them
 	ackDelay   = 2 * time.Millisecond // after which a smaller amount is acknowledged too
 	readBuffer = 4 * KiB              // of headers; payloads bypass it
 )
@@ -66,6 +67,7 @@ type lane struct {
 	agreed   bool               // RESUME has come, or none will
 	taken    atomic.Uint64      // payload frames' bytes taken off the connection
 	reported atomic.Uint64      // of them, acknowledged; reported <= taken
+	ackEvery uint64             // bytes, at most, between two PIPEACKs
 	timer    *time.Timer
 	armed    atomic.Bool
 
@@ -90,7 +92,10 @@ func newLane(s *Session, t *turns, conn net.Conn, purpose wire.Purpose, epoch ui
 		came: handshakeFrames, sent: handshakeFrames,
 		pipe: newPipe(&s.cfg), raw: socketOf(conn), agreed: epoch == 1 || purpose != wire.Control,
 	}
-	l.pipe.bulk = purpose == wire.Bulk
+	l.ackEvery = ackGrain
+	if l.pipe.bulk = purpose == wire.Bulk; l.pipe.bulk {
+		l.ackEvery = ackMost
+	}
 	l.in = bufio.NewReaderSize(ears{l}, readBuffer)
 	if a := conn.RemoteAddr(); a != nil {
 		l.where = a.String()
@@ -444,7 +449,7 @@ func damaged(where string, err error) error {
 // much has gathered, or a moment later.
 func (l *lane) took(n int, asked bool) {
 	total := l.taken.Add(uint64(n))
-	if asked || total-l.reported.Load() >= ackMost {
+	if asked || total-l.reported.Load() >= l.ackEvery {
 		l.report()
 		return
 	}

@@ -21,7 +21,7 @@ type pipe struct {
 	window, max    uint64
 	start          uint64 // of window
 	far            bool   // window has been set for a long link
-	bulk           bool   // only blocks are on it: the window may cover a moment
+	bulk           bool   // only blocks are on it: the window may cover a moment, and frames ask
 	trip           int64  // bytes that moved in a round trip of a long link when somebody waited last
 
 	since   time.Time // of the present measurement
@@ -75,10 +75,10 @@ func (p *pipe) room() bool {
 // its window is not smaller still.
 const askGrain = 128 * KiB
 
-// asks reports whether the frame that was booked last asks for a PIPEACK: so that one is under
+// asks reports whether the frame that was booked last, of a bulk lane, asks for a PIPEACK: so that one is under
 // way before the window is full, and few wake this end.
 func (p *pipe) asks() bool {
-	if p.written-p.asked < min(max(p.window/4, askGrain), p.window/2) {
+	if !p.bulk || p.written-p.asked < min(max(p.window/4, askGrain), p.window/2) {
 		return false
 	}
 	p.asked = p.written

@@ -96,7 +96,7 @@ func TestPipeOfANeighbourFollowsItDown(t *testing.T) {
 func TestPipeAsks(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		window := rapid.Uint64Range(16*KiB, 64*MiB).Draw(t, "window")
-		p := pipe{window: window, max: 64 * MiB}
+		p := pipe{window: window, max: 64 * MiB, bulk: true}
 		asks, frames := 0, uint64(0)
 		for p.room() {
 			p.written += rapid.Uint64Range(1, 300*KiB).Draw(t, "frame")

@@ -70,7 +70,7 @@ func (g *guard) watch(conn net.Conn, info credentials.AuthInfo) net.Conn {
 	}
 	a.conns++
 	c := &guardedConn{Conn: conn, allowed: a}
-	c.pending = pending{peer: a, all: &g.held, most: g.most, calls: map[uint32]*inflow{}, broken: map[uint32]int64{}, from: h2frames{skip: len(h2Preface)}}
+	c.pending = pending{peer: a, all: &g.held, most: g.most, calls: map[uint32]*inflow{}, broken: map[uint32]int64{}, mended: make(chan struct{}, 1), from: h2frames{skip: len(h2Preface)}}
 	c.relieve, c.release = g.relieve, sync.OnceFunc(func() { g.leave(c) })
 	g.conns[c] = struct{}{}
 	return c
@@ -151,7 +151,12 @@ type guardedConn struct {
 	// What gRPC, which reads from one goroutine, gets before more is read: the end of a
 	// call, and what has come behind it and has not been looked at.
 	first, ahead []byte
+	broke        bool // first has broken a call
 }
+
+// resetPatience is how long a connection is not read from at most, until the reset of a call that holds too much is
+// out: who sends faster than gRPC gives up calls is held up by it, and not cut off.
+const resetPatience = time.Second
 
 // Read implements net.Conn. Beyond the allowance it fails with
 // fault.Overloaded, and gRPC closes the connection.
@@ -160,6 +165,10 @@ func (c *guardedConn) Read(p []byte) (int, error) {
 		n := copy(p, c.first)
 		c.first = c.first[n:]
 		return n, nil
+	}
+	if c.broke {
+		c.broke = false
+		c.pending.await(resetPatience)
 	}
 	n, err := c.more(p)
 	if c.off.Load() {
@@ -175,7 +184,7 @@ func (c *guardedConn) Read(p []byte) (int, error) {
 	case s.err != nil:
 		return 0, s.err
 	case s.call != 0:
-		c.first = breakStream(s.call)
+		c.first, c.broke = breakStream(s.call), true
 	}
 	if s.bytes < n {
 		c.ahead = slices.Concat(p[s.bytes:n], c.ahead)

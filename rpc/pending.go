@@ -5,6 +5,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"google.golang.org/grpc/mem"
 
@@ -50,6 +51,7 @@ type pending struct {
 	calls  map[uint32]*inflow
 	spare  *inflow          // a call less to allocate
 	broken map[uint32]int64 // calls whose RST_STREAM is on its way, and the memory that gRPC holds for them until then
+	mended chan struct{}    // capacity 1: there are none any more
 
 	// Of the present frame that comes in.
 	from h2frames
@@ -258,8 +260,33 @@ func (q *pending) gone(id uint32) bool {
 		delete(q.broken, id)
 		q.peer.going.Add(-held)
 		q.add(-held)
+		if len(q.broken) == 0 {
+			select {
+			case q.mended <- struct{}{}:
+			default:
+			}
+		}
 	}
 	return broken
+}
+
+// await waits until no reset is on its way, but not for long: the peer may not read.
+func (q *pending) await(most time.Duration) {
+	patience := time.NewTimer(most)
+	defer patience.Stop()
+	for {
+		q.mu.Lock()
+		left := len(q.broken)
+		q.mu.Unlock()
+		if left == 0 {
+			return
+		}
+		select {
+		case <-q.mended:
+		case <-patience.C:
+			return
+		}
+	}
 }
 
 func (q *pending) add(n int64) {
