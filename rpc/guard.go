@@ -69,7 +69,7 @@ func (g *guard) watch(conn net.Conn, info credentials.AuthInfo) net.Conn {
 		g.by[key] = a
 	}
 	a.conns++
-	c := &guardedConn{Conn: conn, allowed: a}
+	c := &guardedConn{Conn: conn, allowed: a, patience: resetPatience}
 	c.pending = pending{peer: a, all: &g.held, most: g.most, calls: map[uint32]*inflow{}, broken: map[uint32]int64{}, mended: make(chan struct{}, 1), from: h2frames{skip: len(h2Preface)}}
 	c.relieve, c.release = g.relieve, sync.OnceFunc(func() { g.leave(c) })
 	g.conns[c] = struct{}{}
@@ -152,9 +152,10 @@ type guardedConn struct {
 	// call, and what has come behind it and has not been looked at.
 	first, ahead []byte
 	broke        bool // first has broken a call
+	patience     time.Duration
 }
 
-// resetPatience is how long a connection is not read from at most, until the reset of a call that holds too much is
+// resetPatience, as patience of every connection, is how long a connection is not read from at most, until the reset of a call that holds too much is
 // out: who sends faster than gRPC gives up calls is held up by it, and not cut off.
 const resetPatience = time.Second
 
@@ -168,7 +169,7 @@ func (c *guardedConn) Read(p []byte) (int, error) {
 	}
 	if c.broke {
 		c.broke = false
-		c.pending.await(resetPatience)
+		c.pending.await(c.patience)
 	}
 	n, err := c.more(p)
 	if c.off.Load() {

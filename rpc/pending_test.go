@@ -207,6 +207,7 @@ func TestWorstCallIsBroken(t *testing.T) {
 		held := 3*(5+5+frameCost) + 6*(2000+frameCost)
 		wire := &pieces{rt: rt, p: slices.Concat(before, between, after)}
 		c := newGuard(2*int64(held)-2).watch(wire, nil)
+		c.(*guardedConn).patience = time.Nanosecond // nobody resets anything here
 		var got []byte
 		for buf := make([]byte, 32<<10); len(got) < len(before)+13+len(between)+13+len(after); {
 			n, err := c.Read(buf[:rapid.SampledFrom([]int{1, 13, 700, 8000, len(buf)}).Draw(rt, "room")])
