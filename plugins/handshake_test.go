@@ -32,9 +32,13 @@ func TestHandshake(t *testing.T) {
 		"no suite": {t.Context(), as(func(c *tls.Config) {
 			c.MaxVersion, c.CipherSuites = tls.VersionTLS12, []uint16{tls.TLS_ECDHE_RSA_WITH_RC4_128_SHA}
 		}), true},
-		"gone":  {t.Context(), func(c net.Conn) { _ = c.Close() }, false},
-		"reset": {t.Context(), func(c net.Conn) { _ = c.(*net.TCPConn).SetLinger(0); _ = c.Close() }, false},
-		"late":  {late, func(net.Conn) { cancel() }, false},
+		"gone": {t.Context(), func(c net.Conn) { _ = c.Close() }, false},
+		"reset": {t.Context(), func(c net.Conn) {
+			_, _ = c.Read(make([]byte, 1)) // or else the dialling may hear of it
+			_ = c.(*net.TCPConn).SetLinger(0)
+			_ = c.Close()
+		}, false},
+		"late": {late, func(net.Conn) { cancel() }, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -281,8 +281,15 @@ func TestWrongMemory(t *testing.T) {
 func TestReleased(t *testing.T) {
 	a, b := ends(t)
 	s, r := NewSender(a, Offer, nil), NewReceiver(b, Accept, nil)
-	go func() { _, _ = s.Write(make([]byte, Plain+2*Block)) }()
+	written := make(chan error, 1)
+	go func() {
+		_, err := s.Write(make([]byte, Plain+2*Block)) // which the ring has room for
+		written <- err
+	}()
 	if _, err := io.CopyN(io.Discard, r, Plain+1); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-written; err != nil {
 		t.Fatal(err)
 	}
 	r.Release()
