@@ -268,6 +268,9 @@ func TestTwoHostsDisk(t *testing.T) {
 		h.until("bytes are safe", func() bool { told = h.durable(v); return told > 0 })
 		time.Sleep(time.Duration(r.Int64N(int64(500 * time.Millisecond))))
 		told = h.durable(v)
+		if err := h.b.Freeze(); err != nil {
+			t.Fatal(err)
+		}
 		if err := disk.Cut(); err != nil {
 			t.Fatal(err)
 		}

@@ -188,11 +188,7 @@ func (p *power) within(ctx context.Context, j *job) error {
 		time.Sleep(time.Millisecond)
 	}
 	time.Sleep(time.Duration(j.rnd.Int64N(int64(30 * time.Millisecond))))
-	if err := p.img.Cut(); err != nil {
-		return err
-	}
-	p.cuts++
-	return p.look(ctx)
+	return p.cut(ctx)
 }
 
 // atEnd begins a transfer and cuts about when it ends.
@@ -219,21 +215,23 @@ func (p *power) atEnd(ctx context.Context, j *job) error {
 		time.Sleep(time.Millisecond)
 	}
 	time.Sleep(time.Duration(j.rnd.Int64N(int64(20 * time.Millisecond))))
+	return p.cut(ctx)
+}
+
+// cut cuts the power of b: the process and its disk stop together. Then it looks at
+// what is on the disk, and starts b again.
+func (p *power) cut(ctx context.Context) error {
+	shown, err := get(ctx, p.b, p.id) // what b itself has shown before the cut it has on its disk, too
+	if err != nil {
+		return err
+	}
+	if err := p.b.Freeze(); err != nil {
+		return err
+	}
 	if err := p.img.Cut(); err != nil {
 		return err
 	}
 	p.cuts++
-	return p.look(ctx)
-}
-
-// look ends the process on the disk that was cut, looks at what is on the disk,
-// and starts it again.
-func (p *power) look(ctx context.Context) error {
-	// What b itself has shown before the cut it has on its disk, too.
-	shown, err := get(ctx, p.b, p.id)
-	if err != nil {
-		shown = nil // it has ended already, for its store has failed
-	}
 	p.b.Kill()
 	told, err := p.settled(ctx)
 	if err != nil {

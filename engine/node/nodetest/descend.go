@@ -46,8 +46,16 @@ func Outlive(pids []int, within time.Duration) (left int) {
 // not there.
 func stateOf(pid int) (state string, parent int) {
 	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return "", 0
+	}
+	return parseStat(text)
+}
+
+// parseStat is that of a file in /proc, of a process or a thread.
+func parseStat(text []byte) (state string, parent int) {
 	fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
-	if err != nil || len(fields) < 2 {
+	if len(fields) < 2 {
 		return "", 0
 	}
 	parent, _ = strconv.Atoi(fields[1])

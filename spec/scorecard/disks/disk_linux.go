@@ -113,7 +113,8 @@ const (
 	noLogFlush = 2
 )
 
-// Cut cuts the power: nothing reaches the disk from now on.
+// Cut cuts the power: nothing reaches the disk from now on. Who uses it is to be
+// stopped before, or it hears of syncs that were none: see nodetest.Node.Freeze.
 func (d *Disk) Cut() error {
 	f, err := os.Open(d.At)
 	if err != nil {
