@@ -214,16 +214,17 @@ func (p *duo) begin(ctx context.Context) (err error) {
 // listens meanwhile.
 func (p *duo) look(ctx context.Context, resume bool) error {
 	ask := []string{"SIZE " + p.part}
-	dir := "" // of the destination, if it is asked for
+	dir, word := "", "" // of the destination: asked for, and has it listen
 	if !resume {
 		ask = nil
-		if w := p.ways[0]; !w.reversed && !w.cpsv && p.b.prepared(w.clear, w.client == 'd') && !p.b.noEPSV && !p.dst.feat.has("PRET") {
-			ask = []string{"EPSV"}
-		}
-		if dir = path.Dir(p.to); !p.dst.there(dir) {
-			ask = append([]string{"CWD " + dir}, ask...)
-		} else {
+		if dir = path.Dir(p.to); p.dst.there(dir) {
 			dir = ""
+		} else {
+			ask = append(ask, "CWD "+dir)
+		}
+		if w := p.ways[0]; !w.reversed && !w.cpsv && p.b.prepared(w.clear, w.client == 'd') {
+			word = p.b.passiveWord()
+			ask = append(ask, p.b.toListen(word, "STOR "+p.part)...)
 		}
 	}
 	of := []string{"SIZE " + p.from}
@@ -234,14 +235,21 @@ func (p *duo) look(ctx context.Context, resume bool) error {
 	if err != nil {
 		return err
 	}
+	var none error
+	if dir != "" {
+		none = p.b.placed(dir, fromB[0])
+		fromB = fromB[1:]
+	}
+	if word != "" { // whatever else is wrong: that it listens has to be known
+		if p.at, err = p.b.listening(ctx, word, fromB); err != nil && p.b.dead.Load() {
+			return err
+		}
+	}
 	if p.size, err = p.a.sizeOf(p.from, fromA[0]); err != nil {
 		return err
 	}
-	if dir != "" {
-		if err := p.b.placed(dir, fromB[0]); err != nil {
-			return err
-		}
-		ask, fromB = ask[1:], fromB[1:]
+	if none != nil {
+		return none
 	}
 	var have, modified int64
 	switch {
@@ -255,17 +263,11 @@ func (p *duo) look(ctx context.Context, resume bool) error {
 	if p.size >= resumable && !p.time.IsZero() {
 		modified = p.time.Unix()
 	}
-	switch {
-	case resume:
+	if resume {
 		if have, err = p.b.sizeOf(p.part, fromB[0]); fault.KindOf(err) == fault.NotFound {
 			have, err = 0, nil
 		}
 		if err != nil { // whether there is something, nobody knows
-			return err
-		}
-	case len(ask) > 0:
-		p.at, err = p.b.extended(ctx, fromB[0])
-		if err != nil && p.b.dead.Load() {
 			return err
 		}
 	}

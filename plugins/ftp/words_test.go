@@ -208,3 +208,79 @@ func TestQuotes(t *testing.T) {
 	_, err := write(t.Context(), f.mustOpen(), "/plain", []byte("12345"))
 	isKind(t, err, fault.Corrupt, "sha256")
 }
+
+// TestPRETTogether: PRET goes with the command that it is for, at a server that takes commands together; whatever it
+// says to PRET then, the replies that follow are taken for those of their commands, and it is known whether it listens.
+func TestPRETTogether(t *testing.T) {
+	var came int
+	a, b := newFake(t, nil), preparing(t, " PRET\r\n", nil)
+	inner := b.say
+	b.say = together(&came, inner)
+	soon(t, func() { copies(t, a, b, 2) })
+	if came != 6 { // NOOP; PRET and EPSV after CWD; RNFR; EPSV after PRET; RNFR
+		t.Errorf("together came %d commands, 6 are expected: %q", came, b.hears())
+	}
+	for _, c := range []struct {
+		answer  string
+		listens bool       // all the same
+		kind    fault.Kind // 0: the source listens instead
+	}{
+		{"500 PRET not understood", true, 0},
+		{"502 no PRET", false, 0},
+		{"530 Access denied", true, 0},
+		{"550 Not allowed", true, 0},
+		{"451 not now", true, fault.IO},
+		{"421 too many", false, fault.Overloaded},
+	} {
+		t.Run(c.answer, func(t *testing.T) {
+			refuses, waits, called := true, false, false
+			b := preparing(t, " PRET\r\n", nil)
+			inner := b.say
+			b.say = func(f *fakeConn, w, arg string) string {
+				switch w {
+				case "PRET":
+					if refuses {
+						return c.answer
+					}
+				case "EPSV":
+					if waits = f.next != "" || c.listens; waits {
+						return b.honest(f, w, arg)
+					}
+				case "EPRT":
+					called = waits
+				case "STOR", "RETR":
+					if called && f.more {
+						t.Errorf("%s comes together with EPRT while the server listens", w)
+					}
+					waits, called = false, false
+				}
+				return inner(f, w, arg)
+			}
+			a := newFake(t, nil)
+			a.put("/f", randomBytes(1000))
+			b.put("/f", randomBytes(2000))
+			s, d := a.mustOpen("fxp", "any", "timeout", "2s"), b.mustOpen("fxp", "any", "timeout", "2s", "connections", "1")
+			soon(t, func() {
+				_, err := s.Copy(t.Context(), "/f", d, "/g", plugins.CopyRequest{})
+				if c.kind != 0 {
+					isKind(t, err, c.kind, "PRET", c.answer, b.l.Addr().String())
+				} else if got, _ := b.file("/g"); err != nil || len(got) != 1000 {
+					t.Errorf("%v, and it has %d bytes", err, len(got))
+				}
+				refuses = c.kind != fault.Overloaded
+				_, err = s.Copy(t.Context(), "/nothing", d, "/g", plugins.CopyRequest{})
+				isKind(t, err, fault.NotFound, a.l.Addr().String())
+				if _, err := d.Copy(t.Context(), "/f", s, "/g", plugins.CopyRequest{}); err != nil {
+					t.Errorf("the other way: %v", err)
+				}
+				refuses = false
+				if _, err := s.Copy(t.Context(), "/f", d, "/h", plugins.CopyRequest{}); err != nil {
+					t.Errorf("again: %v", err)
+				}
+			})
+			if got, _ := b.file("/h"); len(got) != 1000 {
+				t.Errorf("it has %d bytes; %q", len(got), b.hears())
+			}
+		})
+	}
+}
