@@ -395,8 +395,10 @@ func (p *duo) verify(ctx context.Context) (string, error) {
 	by, hash := common(p.src.caps.Checksums, p.dst.caps.Checksums)
 	hash = hash && p.src.hash && p.dst.hash
 	ask := []string{"SIZE " + p.part}
+	var naming []string
 	if !hash {
-		ask = append(ask, p.naming()...)
+		naming = p.naming()
+		ask = append(ask, naming...)
 	}
 	_, said, err := p.ask(ctx, nil, ask)
 	if err != nil {
@@ -410,7 +412,7 @@ func (p *duo) verify(ctx context.Context) (string, error) {
 		return "", p.other(ctx, have)
 	}
 	if p.is = (content{size: p.size}); !hash {
-		p.named(said[1:])
+		p.named(naming, said[1:])
 		return "size", nil
 	}
 	var x, y []byte
@@ -436,28 +438,40 @@ func (p *duo) verify(ctx context.Context) (string, error) {
 	if err := p.renew(ctx); err != nil {
 		return "", err
 	}
-	if _, said, err = p.ask(ctx, nil, p.naming()); err != nil {
+	naming = p.naming()
+	if _, said, err = p.ask(ctx, nil, naming); err != nil {
 		return "", err
 	}
-	p.named(said)
+	p.named(naming, said)
 	return verified, nil
 }
 
 // naming is what the destination is told before RNTO: the time of the file, if it takes one, and
-// what is to be renamed.
+// what is to be renamed. If it takes none, and has no checksum either, it is asked for the time that
+// the file has: by that it is known under its name.
 func (p *duo) naming() (lines []string) {
 	if line := p.dst.timing(p.part, p.time); line != "" {
 		lines = append(lines, line)
+	} else if p.is.sum == nil && p.dst.feat.has("MDTM") {
+		lines = append(lines, "MDTM "+p.part)
 	}
 	return append(lines, "RNFR "+p.part)
 }
 
 // named notes what the destination has said to naming.
-func (p *duo) named(said []reply) {
+func (p *duo) named(lines []string, said []reply) {
 	last := len(said) - 1
-	if p.ready = said[last].code == 350; last > 0 && said[last-1].good() {
-		p.is.time = p.time
+	p.ready = said[last].code == 350
+	if last == 0 {
+		return
 	}
+	if lines[0] != "MDTM "+p.part {
+		if said[0].good() {
+			p.is.time = p.time
+		}
+		return
+	}
+	p.is.time = timeOf(said[0])
 }
 
 // failed is the result of a copy that failed: what the destination has is kept, if going
