@@ -217,8 +217,8 @@ func TestPRETTogether(t *testing.T) {
 	inner := b.say
 	b.say = together(&came, inner)
 	soon(t, func() { copies(t, a, b, 2) })
-	if came != 6 { // NOOP; PRET and EPSV after CWD; RNFR; EPSV after PRET; RNFR
-		t.Errorf("together came %d commands, 6 are expected: %q", came, b.hears())
+	if came != 8 { // NOOP; PRET and EPSV after CWD; MDTM and RNFR; EPSV after PRET; MDTM and RNFR
+		t.Errorf("together came %d commands, 8 are expected: %q", came, b.hears())
 	}
 	for _, c := range []struct {
 		answer  string
