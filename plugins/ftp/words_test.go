@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/pannier/pannier/flow/flowtest/ftpserver"
@@ -24,33 +25,39 @@ func (f *fake) hears() string {
 
 // preparing is a server that listens only for a command that PRET has named, as drftpd.
 func preparing(t *testing.T, more string, cert *tls.Config) *fake {
-	f := newFake(t, func(c *fakeConn, word, arg string) string {
-		switch line := strings.TrimSpace(word + " " + arg); word {
-		case "PRET":
-			c.next = arg
-			return "200 OK, planning to use master for upcoming transfer"
-		case "EPSV", "PASV", "CPSV":
-			if c.next == "" {
-				return "500 You need to use a client supporting PRET (PRE Transfer) to use " + word
-			}
-			if word == "CPSV" {
-				port := c.listen()
-				c.cpsv = true
-				return fmt.Sprintf("227 Entering (127,0,0,1,%d,%d)", port>>8, port&255)
-			}
-		case "RETR", "STOR", "APPE", "MLSD":
-			if want := c.next; c.to == "" && want != line {
-				return "503 PRET was for " + want
-			}
-			c.next = ""
-		}
-		return ""
-	})
+	return prepared(t, more, cert, wantsPRET)
+}
+
+func prepared(t *testing.T, more string, cert *tls.Config, say func(*fakeConn, string, string) string) *fake {
+	f := newFake(t, say)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.feat += more
 	f.cert = cert
 	return f
+}
+
+func wantsPRET(c *fakeConn, word, arg string) string {
+	switch line := strings.TrimSpace(word + " " + arg); word {
+	case "PRET":
+		c.next = arg
+		return "200 OK, planning to use master for upcoming transfer"
+	case "EPSV", "PASV", "CPSV":
+		if c.next == "" {
+			return "500 You need to use a client supporting PRET (PRE Transfer) to use " + word
+		}
+		if word == "CPSV" {
+			port := c.listen()
+			c.cpsv = true
+			return fmt.Sprintf("227 Entering (127,0,0,1,%d,%d)", port>>8, port&255)
+		}
+	case "RETR", "STOR", "APPE", "MLSD":
+		if want := c.next; c.to == "" && want != line {
+			return "503 PRET was for " + want
+		}
+		c.next = ""
+	}
+	return ""
 }
 
 // TestPRET: a server that wants to know beforehand is told each time, and no other is.
@@ -213,9 +220,7 @@ func TestQuotes(t *testing.T) {
 // says to PRET then, the replies that follow are taken for those of their commands, and it is known whether it listens.
 func TestPRETTogether(t *testing.T) {
 	var came int
-	a, b := newFake(t, nil), preparing(t, " PRET\r\n", nil)
-	inner := b.say
-	b.say = together(&came, inner)
+	a, b := newFake(t, nil), prepared(t, " PRET\r\n", nil, together(&came, wantsPRET))
 	soon(t, func() { copies(t, a, b, 2) })
 	if came != 8 { // NOOP; PRET and EPSV after CWD; MDTM and RNFR; EPSV after PRET; MDTM and RNFR
 		t.Errorf("together came %d commands, 8 are expected: %q", came, b.hears())
@@ -233,18 +238,18 @@ func TestPRETTogether(t *testing.T) {
 		{"421 too many", false, fault.Overloaded},
 	} {
 		t.Run(c.answer, func(t *testing.T) {
-			refuses, waits, called := true, false, false
-			b := preparing(t, " PRET\r\n", nil)
-			inner := b.say
-			b.say = func(f *fakeConn, w, arg string) string {
+			var refuses atomic.Bool
+			refuses.Store(true)
+			waits, called := false, false
+			b := prepared(t, " PRET\r\n", nil, func(f *fakeConn, w, arg string) string {
 				switch w {
 				case "PRET":
-					if refuses {
+					if refuses.Load() {
 						return c.answer
 					}
 				case "EPSV":
 					if waits = f.next != "" || c.listens; waits {
-						return b.honest(f, w, arg)
+						return f.f.honest(f, w, arg)
 					}
 				case "EPRT":
 					called = waits
@@ -254,8 +259,8 @@ func TestPRETTogether(t *testing.T) {
 					}
 					waits, called = false, false
 				}
-				return inner(f, w, arg)
-			}
+				return wantsPRET(f, w, arg)
+			})
 			a := newFake(t, nil)
 			a.put("/f", randomBytes(1000))
 			b.put("/f", randomBytes(2000))
@@ -267,13 +272,13 @@ func TestPRETTogether(t *testing.T) {
 				} else if got, _ := b.file("/g"); err != nil || len(got) != 1000 {
 					t.Errorf("%v, and it has %d bytes", err, len(got))
 				}
-				refuses = c.kind != fault.Overloaded
+				refuses.Store(c.kind != fault.Overloaded)
 				_, err = s.Copy(t.Context(), "/nothing", d, "/g", plugins.CopyRequest{})
 				isKind(t, err, fault.NotFound, a.l.Addr().String())
 				if _, err := d.Copy(t.Context(), "/f", s, "/g", plugins.CopyRequest{}); err != nil {
 					t.Errorf("the other way: %v", err)
 				}
-				refuses = false
+				refuses.Store(false)
 				if _, err := s.Copy(t.Context(), "/f", d, "/h", plugins.CopyRequest{}); err != nil {
 					t.Errorf("again: %v", err)
 				}
