@@ -90,7 +90,7 @@ Bytes and connections are counted while they are open, too.`,
 			return relayTable(v, reply.GetRelays()).Write(out)
 		}),
 	}
-	cmd.Flags().BoolVar(&connections, "connections", false, "the connections that are open now, at this end, whoever's relay it is")
+	cmd.Flags().BoolVar(&connections, "connections", false, "the connections that are open now, and sources of datagrams, at this end, whoever's relay it is")
 	cmd.Flags().BoolVar(&policy, "policy", false, "what partners may ask, and what of it was let in")
 	cmd.MarkFlagsMutuallyExclusive("connections", "policy")
 	jsonFlag(cmd, &asJSON)

@@ -118,6 +118,7 @@ func (r *relays) change(cfg *config.Config) (problems []string) {
 			problems = append(problems, "relay "+name+" does not listen, and is tried again: "+w.err.Error())
 		}
 	}
+	r.hub.Anew() // a partner's address may be another one
 	return problems
 }
 

@@ -3,7 +3,9 @@ package relay
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/pannier/pannier/spec/fault"
@@ -80,6 +82,17 @@ func (p *partner) wanted() bool {
 		case <-p.hub.ctx.Done():
 		}
 		t.Stop()
+	}
+}
+
+// Anew has partners that are waited for called at once, and not after the pause that failed calls have brought: what
+// was in the way may be gone, as with another address.
+func (h *Hub) Anew() {
+	h.mu.Lock()
+	all := slices.Collect(maps.Values(h.partners))
+	h.mu.Unlock()
+	for _, p := range all {
+		p.change(func() { p.quest.failed, p.quest.next = 0, time.Time{} })
 	}
 }
 

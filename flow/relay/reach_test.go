@@ -112,6 +112,31 @@ func TestReachThere(t *testing.T) {
 	})
 }
 
+// TestAnew: who has been called in vain for long is called at once when it is said that things have changed, and only if
+// somebody waits.
+func TestAnew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		calls := 0
+		w := join(t, Config{Reach: func(context.Context, string) error { calls++; return fault.New("reach", fault.Lost, "nobody answers") }}, Config{}, false)
+		for i, at := range []Place{Here, There} {
+			r := Relay{Name: at.String(), Partner: at.String(), At: at, Accept: mustAccept(t, fmt.Sprintf("tcp://127.0.0.1:%d", 9000+i)), To: mustTo(t, "tcp://10.0.0.5:80")}
+			if err := w.west.Add(r); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for range 100 {
+			time.Sleep(10 * time.Minute)
+			before := calls
+			w.west.Anew()
+			synctest.Wait()
+			if calls != before+1 {
+				t.Fatalf("%d calls at once", calls-before)
+			}
+		}
+		w.stop()
+	})
+}
+
 // TestSetPolicy: what is not allowed any more is refused from then on, and its listeners
 // close; what was let in, and what is as it was, goes on.
 func TestSetPolicy(t *testing.T) {
