@@ -118,7 +118,10 @@ func TestReachThere(t *testing.T) {
 func TestAnew(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var calls atomic.Int64
-		w := join(t, Config{Reach: func(context.Context, string) error { calls.Add(1); return fault.New("reach", fault.Lost, "nobody answers") }}, Config{}, false)
+		w := join(t, Config{Reach: func(context.Context, string) error {
+			calls.Add(1)
+			return fault.New("reach", fault.Lost, "nobody answers")
+		}}, Config{}, false)
 		for i, at := range []Place{Here, There} {
 			r := Relay{Name: at.String(), Partner: at.String(), At: at, Accept: mustAccept(t, fmt.Sprintf("tcp://127.0.0.1:%d", 9000+i)), To: mustTo(t, "tcp://10.0.0.5:80")}
 			if err := w.west.Add(r); err != nil {
