@@ -48,7 +48,7 @@ func (cc *ClientConn) Invoke(ctx context.Context, method string, args, reply any
 	for pause := firstAgain; ; pause *= 2 {
 		over = peer.Peer{}
 		err = cc.grpc.Invoke(p.ctx, method, args, reply, opts...)
-		if err == nil || pause > mostAgain || !p.strayed(&over, err) || !cc.again(ctx, &p, pause) {
+		if err == nil || pause > mostAgain || !p.strayed(&over, trailer, err) || !cc.again(ctx, &p, pause) {
 			defer p.call.raise()
 			return p.call.conclude(method, trailer, p.codec, err)
 		}
