@@ -15,20 +15,7 @@ import (
 func TestLittleIsHandedOn(t *testing.T) {
 	near, far, _, _ := pair(t, Config{}, false)
 	a, b := bytePair(t, near, far, wire.ClassRelay)
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	w, err := net.Dial("tcp", ln.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	r, err := ln.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.Close()
+	w, r := sockets(t, "tcp")
 	_ = w.(*net.TCPConn).SetWriteBuffer(4 * KiB)
 	_ = r.(*net.TCPConn).SetReadBuffer(4 * KiB)
 	_ = w.SetWriteDeadline(time.Now().Add(200 * time.Millisecond))

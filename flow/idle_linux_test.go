@@ -30,20 +30,7 @@ func rested(t *testing.T, n int) {
 // socketPair are the two ends of a connection.
 func socketPair(t *testing.T) (client, local *net.TCPConn) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	c, err := net.Dial("tcp", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	a, err := l.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { c.Close(); a.Close() })
+	c, a := sockets(t, "tcp")
 	return c.(*net.TCPConn), a.(*net.TCPConn)
 }
 

@@ -2,7 +2,6 @@ package flow
 
 import (
 	"io"
-	"net"
 	"testing"
 	"time"
 
@@ -12,19 +11,7 @@ import (
 // TestDrains: while a Write waits, a peer that reads is seen to by what its system acknowledges, and one that
 // does not is not.
 func TestDrains(t *testing.T) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	c, err := net.Dial("tcp", ln.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	peer, err := ln.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
+	c, peer := sockets(t, "tcp")
 	written := make(chan struct{})
 	go func() {
 		defer close(written)
@@ -61,21 +48,7 @@ func TestDrains(t *testing.T) {
 // TestPingBehindAFullBuffer: a PING that waits in this end's system behind what the peer's takes slowly is
 // answered late, by a peer that lives. Where nothing is taken it is dead.
 func TestPingBehindAFullBuffer(t *testing.T) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	c, err := net.Dial("tcp", ln.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	peer, err := ln.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer peer.Close()
+	c, peer := sockets(t, "tcp")
 	cfg, err := Config{}.withDefaults()
 	if err != nil {
 		t.Fatal(err)

@@ -17,7 +17,8 @@ import (
 
 // Dial makes the node of Server.Listen of two sockets: one at whose other end the node
 // serves Bridge, and one that takes descriptors there. Package host has it; Serve gets it
-// where a driver is a Server.
+// where a driver is a Server. What it closes by may have a Gone() <-chan struct{}, closed when the
+// node can be asked no more: then clients are not served any more.
 type Dial func(node, descriptors *net.UnixConn) (Driver, io.Closer, error)
 
 // SetDial has the service serve foreign clients, if its driver is a Server. It is called
@@ -95,10 +96,28 @@ func (s *Service) Listen(r *bridgepb.ListenRequest, stream grpc.ServerStreamingS
 		return err
 	}
 	defer done()
+	var gone <-chan struct{}
+	if g, ok := end.(interface{ Gone() <-chan struct{} }); ok {
+		gone = g.Gone()
+	}
+	clients, leave := context.WithCancel(clients)
+	defer leave()
+	go func() {
+		select {
+		case <-gone:
+			leave()
+		case <-clients.Done():
+		}
+	}()
 	served := func() { _ = stream.Send(&bridgepb.ListenReply{}) } // who is gone ends the context
 	err = guarded("listen", func() error {
 		return d.Listen(clients, &waitedFor{Listener: l, served: sync.OnceFunc(served)}, r.GetOptions(), node)
 	})
+	select {
+	case <-gone: // and is to hand over a new way to it
+		return fault.New("listen", fault.Lost, "the node cannot be asked any more")
+	default:
+	}
 	switch {
 	case ctx.Err() != nil:
 		return fault.Wrap("listen", "", ctx.Err())

@@ -219,7 +219,7 @@ func TestFXPKilled(t *testing.T) {
 }
 
 // TestProbeFXP: partner test tries direct copies with each server that it may have them with, says of
-// which they work, and in the servers' words why others do not, and leaves nothing.
+// which they work, and in the servers' words why others do not and which setting forbids it, and leaves nothing.
 func TestProbeFXP(t *testing.T) {
 	one, two, strict := ftpserver.Start(t, "proftpd", ftpserver.FXP), ftpserver.Start(t, "vsftpd", ftpserver.FXP), ftpserver.Start(t, "pure-ftpd", ftpserver.Apart)
 	c := newConduit(t)
@@ -227,7 +227,7 @@ func TestProbeFXP(t *testing.T) {
 		ftpBridge(t, "two", "one", two)+ftpBridge(t, "strict", "one", strict), bridgeRules)
 	c.start(c.a)
 	_, said, err := c.pannier("partner", "test", "one", "--write")
-	for _, want := range []string{`(?m)it can: .*copy to another server`, `(?m)direct copy to two works$`, `(?m)direct copy to strict failed: .*` + regexp.QuoteMeta(strict.Address)} {
+	for _, want := range []string{`(?m)it can: .*copy to another server`, `(?m)direct copy to two works$`, `(?m)direct copy to strict failed: .*` + regexp.QuoteMeta(strict.Address) + `.*AllowUserFXP yes`} {
 		if err != nil || !regexp.MustCompile(want).MatchString(said) {
 			t.Errorf("partner test says not %s: %v\n%s", want, err, said)
 		}

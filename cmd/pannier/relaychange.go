@@ -62,7 +62,7 @@ func limitFlags(cmd *cobra.Command, l *relay.Limits) {
 
 // message is the relay of that name.
 func (f *relayFlags) message(name string) (*adminpb.Relay, error) {
-	f.relay.Name = name
+	f.relay.Name, f.relay.To = name, commandWords(f.relay.To)
 	for _, text := range f.ports {
 		port, to, ok := strings.Cut(text, "=")
 		n, err := strconv.ParseUint(port, 10, 16)

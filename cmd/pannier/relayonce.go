@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -54,6 +55,7 @@ const drainOnce = 2 * time.Second
 
 // run is the relay until ctx ends.
 func (f *onceFlags) run(ctx context.Context, path string, out, messages io.Writer) error {
+	f.over, f.to = commandWords(f.over), commandWords(f.to)
 	r, err := f.relay()
 	if err != nil {
 		return err
@@ -165,6 +167,21 @@ func (f *onceFlags) dialer(path string, log *slog.Logger) (*carrier.Dialer, erro
 			"At the node, pannier id prints it. Give it as --key sha256:..., or make the node a [[partner]] with this address in %s.", path)
 	}
 	return carrier.NewDialer(address, o)
+}
+
+// commandWords is an address or a destination whose command is written as words, as
+// exec:ssh hostb pannier stdio, in the form that is read; any other text as it is. What a shell would make something
+// else of is left, so that nobody takes this for one.
+func commandWords(text string) string {
+	words, ok := strings.CutPrefix(text, carrier.Exec+":")
+	if !ok || words == "" || strings.ContainsAny(strings.ReplaceAll(words, "{port}", ""), "[]{}()<>'\"\\`$&|;*?~#\n") {
+		return text
+	}
+	argv, err := json.Marshal(strings.Fields(words))
+	if err != nil {
+		return text
+	}
+	return carrier.Exec + ":" + string(argv)
 }
 
 // partnerAt is the partner of that name or address; the zero value without one.

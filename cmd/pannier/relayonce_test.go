@@ -14,6 +14,28 @@ import (
 	"github.com/pannier/pannier/flow/relay"
 )
 
+// TestCommandWords: words behind exec: are the list that they mean, unless a shell would make something else of them.
+func TestCommandWords(t *testing.T) {
+	for text, want := range map[string]string{
+		"exec:ssh hostb pannier stdio": `exec:["ssh","hostb","pannier","stdio"]`,
+		"exec: /bin/cat ":              `exec:["/bin/cat"]`,
+		"exec:/bin/e port={port}":      `exec:["/bin/e","port={port}"]`,
+		`exec:["/bin/cat"]`:            `exec:["/bin/cat"]`,
+		`exec: [ "/bin/cat" ]`:         `exec: [ "/bin/cat" ]`,
+		`exec:sh -c "exit 1"`:          `exec:sh -c "exit 1"`,
+		"exec:ssh $HOST":               "exec:ssh $HOST",
+		"exec:e {a,b}":                 "exec:e {a,b}",
+		"exec:a|b":                     "exec:a|b",
+		"exec:":                        "exec:",
+		"tls://hostb":                  "tls://hostb",
+		"":                             "",
+	} {
+		if got := commandWords(text); got != want {
+			t.Errorf("%q becomes %q, want %q", text, got, want)
+		}
+	}
+}
+
 // TestRelayOnceSessionDrains: while the node drains the session of a relay without a daemon, as it does before it
 // ends, its connections go on, and new ones have a session of their own; the listener stays.
 func TestRelayOnceSessionDrains(t *testing.T) {

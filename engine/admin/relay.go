@@ -153,7 +153,7 @@ func relayOf(r *Relay) *adminpb.Relay {
 		Connected: r.Session, Counts: countsOf(&r.Stats), Mode: uint32(r.Is.Mode), Resume: r.Is.Resume, ProxyProtocol: r.Is.ProxyProtocol,
 	}
 	if r.Trouble != nil {
-		q.Trouble = clipped(fault.Plain(r.Trouble))
+		q.Trouble = clipped(Problem(problemOf(r.Trouble)))
 	}
 	for _, e := range r.Is.Accept {
 		q.Accept = append(q.Accept, e.String())

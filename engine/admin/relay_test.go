@@ -37,7 +37,7 @@ func (r *relays) Try(_ context.Context, name string, to relay.Endpoint) ([]relay
 
 func (r *relays) Add(is relay.Relay) error {
 	r.all = append(r.all, admin.Relay{Is: is, Added: true, Stats: relay.Stats{
-		Name: is.Name, Bound: []string{"tcp://127.0.0.1:4"}, Trouble: fault.New("x", fault.IO, "why"), Session: true, Open: 1, Opened: 2, Refused: 3, Failed: 4, ToPeer: 5, FromPeer: 6, Sent: 7, Dropped: 8,
+		Name: is.Name, Bound: []string{"tcp://127.0.0.1:4"}, Trouble: fault.FromPeer("stream", fault.Permission, "relay: permission denied: why"), Session: true, Open: 1, Opened: 2, Refused: 3, Failed: 4, ToPeer: 5, FromPeer: 6, Sent: 7, Dropped: 8,
 	}})
 	return nil
 }
@@ -66,7 +66,7 @@ func TestRelays(t *testing.T) {
 	want := proto.CloneOf(in)
 	want.Added, want.Connected, want.Bound, want.Trouble = true, true, []string{"tcp://127.0.0.1:4"}, got.GetTrouble()
 	want.Counts = &adminpb.RelayCounts{Open: 1, Opened: 2, Refused: 3, Failed: 4, ToPeer: 5, FromPeer: 6, Datagrams: 7, Dropped: 8}
-	if !proto.Equal(got, want) || got.GetTrouble() == "" {
+	if !proto.Equal(got, want) || got.GetTrouble() != "permission denied at the partner: relay: why" {
 		t.Errorf("%v, want %v", got, want)
 	}
 	limits := relay.Limits{Conns: 1, Opens: 2, Bytes: 3, Rate: 4, Life: 5, Idle: 6, Half: -1, Datagram: 7, Sources: 8, Amplify: 9, Weight: 10}

@@ -120,11 +120,11 @@ func (b *bridges) probeWrite(ctx context.Context, s *server, session plugins.Ses
 	a, err := writeProbe(ctx, w, name)
 	defer func() { // also after an error, which may have come behind the name
 		if err := removeProbe(ctx, session, name); err != nil {
-			say("%s could not be removed: %s", name, fault.Plain(err))
+			say("%s could not be removed: %s", name, inFull(err))
 		}
 	}()
 	if err != nil {
-		say("writing %s failed: %s", name, fault.Plain(err))
+		say("writing %s failed: %s", name, inFull(err))
 		return found
 	}
 	say("wrote %s in %v", name, time.Since(began).Round(time.Millisecond))
@@ -134,16 +134,19 @@ func (b *bridges) probeWrite(ctx context.Context, s *server, session plugins.Ses
 	for _, other := range s.FXP {
 		left, err := b.probeCopy(ctx, s, session, name, other)
 		if err != nil {
-			say("direct copy to %s failed: %s", other, fault.Plain(err))
+			say("direct copy to %s failed: %s", other, inFull(err))
 		} else {
 			say("direct copy to %s works", other)
 		}
 		if left != nil {
-			say("%s may stay at %s: %s", name, other, fault.Plain(left))
+			say("%s may stay at %s: %s", name, other, inFull(left))
 		}
 	}
 	return found
 }
+
+// inFull is an error in one line, with what it advises: who asks has configured the bridge.
+func inFull(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
 
 // probeTidy is how long the removal of what was written may take, also when the command has gone.
 const probeTidy = 10 * time.Second

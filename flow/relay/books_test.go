@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -310,4 +311,46 @@ func TestCloseGreeting(t *testing.T) {
 			t.Error("the client is still there")
 		}
 	})
+}
+
+// TestGreetings: a client that does not say where to is told what is wrong with that, in its protocol where it can be,
+// and the record has no destination but the reason.
+func TestGreetings(t *testing.T) {
+	for _, tc := range []struct{ name, say, answer, kind, cause string }{
+		{"socks5 silent", "", "", "deadline exceeded", "not said in time"},
+		{"socks5 half", "\x05\x01\x00\x05\x01\x00\x03\x20exam", "\x05\x00", "deadline exceeded", "not said in time"},
+		{"socks5 gone", "\x05", "gone", "connection lost", "gone before"},
+		{"socks5 no host", "\x05\x01\x00\x05\x01\x00\x03\x03a b\x00\x50", "\x05\x00\x05\x08\x00\x01\x00\x00\x00\x00\x00\x00", "invalid argument", `a b`},
+		{"http silent", "CONNECT x", "", "deadline exceeded", "not said in time"},
+		{"http gone", "CONNECT x", "gone", "connection lost", "gone before"},
+		{"http bad port", "CONNECT x:y HTTP/1.1\r\nHost: x\r\n\r\n", "HTTP/1.1 400 ", "protocol violation", "invalid port"},
+		{"http long", "CONNECT x:1 HTTP/1.1\r\nA: " + strings.Repeat("b", maxRequest) + "\r\n\r\n", "HTTP/1.1 431 ", "TooLong", "at most 16384 bytes"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := join(t, Config{}, allowAll("tcp://*:*"), false)
+				defer w.stop()
+				scheme, _, _ := strings.Cut(tc.name, " ")
+				w.add(scheme+"://127.0.0.1:1080", "")
+				client := w.client("127.0.0.1:1080")
+				_, _ = io.WriteString(client, tc.say)
+				if tc.answer == "gone" {
+					client.Close()
+				} else {
+					answer := make([]byte, len(tc.answer))
+					if _, err := io.ReadFull(client, answer); err != nil || string(answer) != tc.answer {
+						t.Errorf("%q, %v, want %q", answer, err, tc.answer)
+					}
+				}
+				time.Sleep(30 * time.Second)
+				kind := tc.kind
+				if kind == "TooLong" {
+					kind = fault.TooLong.String()
+				}
+				if got := w.westAudit.with("not relayed", "from=192.0.2.9:999", `to=""`, kind, tc.cause); len(got) != 1 {
+					t.Errorf("%q", w.westAudit.lines())
+				}
+			})
+		})
+	}
 }

@@ -251,6 +251,8 @@ func (r Relay) checked() (Relay, error) {
 			return bad("nothing says where connections accepted at %s lead", fault.Shown(a.String()))
 		case !a.asks() && r.To.Same && len(a.Ports) == 0:
 			return bad("{port} has no meaning for a unix socket")
+		case r.At == There && r.To.Same && slices.Contains(a.Ports, PortRange{}):
+			return bad("where the partner listens at any free port it would say which port {port} is: name the ports to listen at")
 		}
 	}
 	if free := !slices.ContainsFunc(r.Accept, func(a Endpoint) bool { return !a.asks() }); free && (!r.To.IsZero() || len(r.Ports) > 0) {

@@ -222,24 +222,19 @@ func (h *Hub) refused(use *usage, role Role, relay, partner, from, to string, er
 	if use != nil {
 		use.counter.refused.Add(1)
 	}
-	h.calmly("not relayed", role, relay, partner, from, to, err)
+	h.calmly(partner, "not relayed", role, relay, partner, from, to, err)
 }
 
-// sourceEnded counts and records a source of datagrams that a limit has ended.
-func (h *Hub) sourceEnded(use *usage, role Role, relay, partner, from, to string, err error) {
-	use.counter.failed.Add(1)
-	h.calmly("source no longer relayed", role, relay, partner, from, to, err)
-}
-
-// calmly is audit of what may come again and again.
-func (h *Hub) calmly(msg string, role Role, relay, partner, from, to string, err error) {
-	switch unlogged, yes := h.calm.Speak(partner); {
-	case !yes:
-	case unlogged > 0:
-		h.audit(msg, role, relay, partner, from, to, err, slog.Int("unlogged", unlogged))
-	default:
-		h.audit(msg, role, relay, partner, from, to, err)
+// calmly is audit of what may come again and again, from whoever is counted.
+func (h *Hub) calmly(who, msg string, role Role, relay, partner, from, to string, err error, more ...slog.Attr) {
+	unlogged, yes := h.calm.Speak(who)
+	if !yes {
+		return
 	}
+	if unlogged > 0 {
+		more = append(more, slog.Int("unlogged", unlogged))
+	}
+	h.audit(msg, role, relay, partner, from, to, err, more...)
 }
 
 // audit writes the one record of a connection.

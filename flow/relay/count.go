@@ -53,13 +53,16 @@ const (
 	Exit  Role = "exit"  // it connected
 )
 
-// Conns lists the connections that are open now, the oldest first.
+// Conns lists the connections that are open now, and the sources of datagrams, the oldest first.
 func (h *Hub) Conns() []ConnStats {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	all := make([]ConnStats, 0, len(h.conns))
+	all := make([]ConnStats, 0, len(h.conns)+len(h.sources))
 	for c := range h.conns {
 		all = append(all, c.stats())
+	}
+	for t := range h.sources {
+		all = append(all, t.stats())
 	}
 	slices.SortFunc(all, func(a, b ConnStats) int { return cmp.Compare(a.ID, b.ID) })
 	return all

@@ -130,15 +130,18 @@ type frame struct {
 	payload []byte
 }
 
+// readAhead is what a stream of datagrams holds in memory, which a partner can open many of.
+const readAhead = 16 << 10
+
 // frames reads a stream.
 type frames struct {
 	in      *bufio.Reader
 	largest int
-	buf     []byte
+	buf     []byte // grows with what comes
 }
 
 func newFrames(st io.Reader, largest int) *frames {
-	return &frames{in: bufio.NewReaderSize(st, 64<<10), largest: largest, buf: make([]byte, max(largest, maxOrigin))}
+	return &frames{in: bufio.NewReaderSize(st, readAhead), largest: largest}
 }
 
 func (f *frames) next() (frame, error) {
@@ -156,6 +159,9 @@ func (f *frames) next() (frame, error) {
 		return frame{sort: tooLarge, source: r.source}, err
 	case r.sort == gone && n > 0:
 		return frame{}, fault.New("read datagram", fault.Protocol, "%d bytes behind an end", n)
+	}
+	if n > len(f.buf) {
+		f.buf = make([]byte, max(n, min(2*len(f.buf), MaxDatagram)))
 	}
 	r.payload = f.buf[:n]
 	_, err := io.ReadFull(f.in, r.payload)

@@ -147,6 +147,7 @@ func TestRelayIsChecked(t *testing.T) {
 		"cannot share":       {Name: "a", Partner: "p", Accept: append(tcp, udp...), To: mustTo(t, "tcp://x:1")},
 		"nothing says where": {Name: "a", Partner: "p", Accept: tcp},
 		"has no meaning":     {Name: "a", Partner: "p", Accept: unix, To: mustTo(t, "tcp://x:{port}")},
+		"would say which":    {Name: "a", Partner: "p", Accept: tcp, At: There, To: mustTo(t, "tcp://10.0.0.5:{port}")},
 		"not of one sort":    {Name: "a", Partner: "p", Accept: udp, To: mustTo(t, "tcp://x:1")},
 		"accepted here":      {Name: "a", Partner: "p", Accept: socks, At: There},
 		"listen":             {Name: "a", Partner: "p", Accept: unix, To: mustTo(t, "tcp://x:1")},

@@ -28,9 +28,7 @@ func (h *Hub) exitConn(name string, _ *flow.Session, in *flow.Incoming) {
 	}
 	p := h.partner(name)
 	defer p.dialing.Add(-1)
-	if p.dialing.Add(1) > maxDialing {
-		err = fault.New("relay", fault.Overloaded, "%d connections are being made for this partner", maxDialing)
-	} else {
+	if err = p.dials(); err == nil {
 		err = x.use.enter()
 	}
 	if err != nil {
@@ -57,6 +55,14 @@ func (h *Hub) exitConn(name string, _ *flow.Session, in *flow.Incoming) {
 		return
 	}
 	c.run()
+}
+
+// dials counts one that is being connected to, which the caller takes off again, also after an error.
+func (p *partner) dials() error {
+	if p.dialing.Add(1) > maxDialing {
+		return fault.New("relay", fault.Overloaded, "%d connections are being made for this partner", maxDialing)
+	}
+	return nil
 }
 
 // wish is what a partner has asked for and may have.

@@ -282,8 +282,8 @@ func (f *ftp) join(use *usage, in *flow.Incoming, to netip.AddrPort, from string
 	h := f.c.hub
 	p := h.partner(f.c.partner)
 	defer p.dialing.Add(-1)
-	if p.dialing.Add(1) > maxDialing {
-		return fault.New("relay", fault.Overloaded, "%d connections are being made for this partner", maxDialing)
+	if err := p.dials(); err != nil {
+		return err
 	}
 	ctx, cancel := context.WithTimeout(h.ctx, h.cfg.DialTimeout)
 	defer cancel()

@@ -3,10 +3,12 @@ package relay
 import (
 	"bufio"
 	"context"
+	"errors"
 	"io"
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"strconv"
 	"time"
 
@@ -26,6 +28,14 @@ type greeter interface {
 func until(ctx context.Context, c net.Conn) func() {
 	stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Now()) })
 	return func() { stop() }
+}
+
+// notGreeted is why a client has not said where it wants to go: it was too slow, or has gone away.
+func notGreeted(op string, err error) error {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return fault.New(op, fault.Deadline, "the client has not said in time where to")
+	}
+	return fault.New(op, fault.Lost, "the client has gone before it has said where to: %w", err)
 }
 
 // Bytes of SOCKS version 5, RFC 1928 and 1929.
@@ -63,7 +73,7 @@ func greetSOCKS(ctx context.Context, c net.Conn) (to Endpoint, g greeter, err er
 		_, err = io.ReadFull(c, b[2:2+int(b[1])])
 	}
 	if err != nil {
-		return to, nil, fault.Wrap("read SOCKS greeting", "", err)
+		return to, nil, notGreeted("read SOCKS greeting", err)
 	}
 	method := byte(socksNone)
 	for _, m := range b[2 : 2+int(b[1])] {
@@ -84,10 +94,10 @@ func readSOCKS(c net.Conn, b []byte) (to Endpoint, g greeter, err error) {
 	deny := func(code byte, kind fault.Kind, text string) (Endpoint, greeter, error) {
 		_, _ = c.Write(socksReply(code))
 		settle(c)
-		return to, nil, fault.New("read SOCKS request", kind, "%s", fault.Shown(text))
+		return Endpoint{}, nil, fault.New("read SOCKS request", kind, "%s", fault.Shown(text))
 	}
 	if _, err = io.ReadFull(c, b[:5]); err != nil {
-		return to, nil, fault.Wrap("read SOCKS request", "", err)
+		return to, nil, notGreeted("read SOCKS request", err)
 	}
 	n := map[byte]int{socksIPv4: 4, socksIPv6: 16, socksName: 1 + int(b[4])}[b[3]]
 	switch {
@@ -99,7 +109,7 @@ func readSOCKS(c net.Conn, b []byte) (to Endpoint, g greeter, err error) {
 	rest := make([]byte, n+2) // address and port; the first byte has been read
 	rest[0] = b[4]
 	if _, err = io.ReadFull(c, rest[1:]); err != nil {
-		return to, nil, fault.Wrap("read SOCKS request", "", err)
+		return to, nil, notGreeted("read SOCKS request", err)
 	}
 	host := string(rest[1:n])
 	if b[3] != socksName {
@@ -108,7 +118,7 @@ func readSOCKS(c net.Conn, b []byte) (to Endpoint, g greeter, err error) {
 	}
 	to, err = tcpTo(host, strconv.Itoa(int(rest[n])<<8|int(rest[n+1])))
 	if err != nil {
-		return deny(socksNoAddress, fault.Invalid, "that is no destination")
+		return deny(socksNoAddress, fault.Invalid, strconv.Quote(host)+" is no destination")
 	}
 	return to, socksClient{}, nil
 }
@@ -167,10 +177,20 @@ type httpClient struct{ early []byte } // sent before the answer
 // greetHTTP reads a CONNECT request.
 func greetHTTP(ctx context.Context, c net.Conn) (to Endpoint, g greeter, err error) {
 	defer until(ctx, c)()
-	in := bufio.NewReader(io.LimitReader(c, maxRequest))
+	said := &heard{Reader: c}
+	rest := &io.LimitedReader{R: said, N: maxRequest}
+	in := bufio.NewReader(rest)
 	req, err := http.ReadRequest(in)
 	if err != nil {
-		return to, nil, fault.New("read CONNECT", fault.Protocol, "%w", err)
+		switch {
+		case rest.N == 0:
+			err = fault.New("read CONNECT", fault.TooLong, "a request has at most %d bytes", maxRequest)
+		case said.err != nil:
+			return to, nil, notGreeted("read CONNECT", said.err)
+		default:
+			err = fault.New("read CONNECT", fault.Protocol, "%w", err)
+		}
+		return to, nil, badRequest(c, err)
 	}
 	if req.Method == http.MethodConnect {
 		if host, port, e := net.SplitHostPort(req.Host); e == nil {
@@ -182,10 +202,34 @@ func greetHTTP(ctx context.Context, c net.Conn) (to Endpoint, g greeter, err err
 	if req.Method != http.MethodConnect || err != nil {
 		_, _ = io.WriteString(c, onlyConnect)
 		settle(c)
-		return to, nil, fault.New("read CONNECT", fault.Unsupported, "only CONNECT HOST:PORT is spoken")
+		return Endpoint{}, nil, fault.New("read CONNECT", fault.Unsupported, "only CONNECT HOST:PORT is spoken")
 	}
 	early, _ := in.Peek(in.Buffered())
 	return to, &httpClient{early: append([]byte(nil), early...)}, nil
+}
+
+// heard is a client, and why nothing more is heard of it.
+type heard struct {
+	io.Reader
+	err error
+}
+
+func (h *heard) Read(p []byte) (n int, err error) {
+	n, err = h.Reader.Read(p)
+	h.err = err
+	return n, err
+}
+
+// badRequest tells a client that its request is none, and why.
+func badRequest(c net.Conn, err error) error {
+	status := http.StatusBadRequest
+	if fault.KindOf(err) == fault.TooLong {
+		status = http.StatusRequestHeaderFieldsTooLarge
+	}
+	_ = c.SetWriteDeadline(time.Now().Add(replyTime))
+	_, _ = io.WriteString(c, httpStatus(status))
+	settle(c)
+	return err
 }
 
 // onlyConnect is the answer to clients that speak HTTP of another sort, as they do to a proxy for http:// without TLS.

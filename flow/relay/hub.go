@@ -32,6 +32,7 @@ type Hub struct {
 	guests   map[guestKey]*guest // listeners that partners have here
 	conns    map[*conn]struct{}
 	opening  int                           // connections that come about: accepted or asked for, and not yet in conns or refused
+	sources  map[*tally]struct{}           // of datagrams, as they are counted
 	asides   map[*flow.ByteStream]struct{} // streams of datagrams, and of listeners that partners have for this node
 	of       map[*flow.Session]string      // who is at its other end, "": no partner any more; of those that are not over
 	lastID   uint64
@@ -51,7 +52,7 @@ func New(cfg Config) (*Hub, error) {
 	}
 	h := &Hub{
 		cfg: cfg.withDefaults(), partners: map[string]*partner{}, relays: map[string]*running{},
-		guests: map[guestKey]*guest{}, conns: map[*conn]struct{}{}, asides: map[*flow.ByteStream]struct{}{}, of: map[*flow.Session]string{}, empty: make(chan struct{}),
+		guests: map[guestKey]*guest{}, conns: map[*conn]struct{}{}, sources: map[*tally]struct{}{}, asides: map[*flow.ByteStream]struct{}{}, of: map[*flow.Session]string{}, empty: make(chan struct{}),
 		dataWait: dataWait,
 	}
 	h.policy.Store(&rules)

@@ -16,6 +16,7 @@ import (
 type usage struct {
 	limits  Limits
 	conns   atomic.Int64
+	streams atomic.Int64 // of datagrams
 	opens   *rate.Limiter
 	share   *flow.Share // of sessions
 	counter counter
@@ -42,6 +43,18 @@ func (u *usage) enter() error {
 }
 
 func (u *usage) leave() { u.conns.Add(-1) }
+
+// enterStream takes a place for a stream of datagrams, of which there may be as many as connections;
+// leaveStream gives it back.
+func (u *usage) enterStream() error {
+	if n := u.streams.Add(1); u.limits.Conns >= 0 && n > int64(u.limits.Conns) {
+		u.streams.Add(-1)
+		return fault.New("relay", fault.Overloaded, "%d streams of datagrams are open", u.limits.Conns)
+	}
+	return nil
+}
+
+func (u *usage) leaveStream() { u.streams.Add(-1) }
 
 // meter holds a direction of a connection against Bytes and Rate.
 type meter struct {

@@ -183,7 +183,7 @@ func TestDetach(t *testing.T) {
 		time.Sleep(time.Second)
 		w.east.Detach("west", w.far)
 		time.Sleep(100 * time.Millisecond)
-		if got := w.westAudit.with("msg=relayed", "no partner of this node"); len(got) != 1 || !ended(client) {
+		if got := w.westAudit.with("msg=relayed", "relay=r", "no partner of this node"); len(got) != 1 || !ended(client) {
 			t.Errorf("the connection goes on, or ended in order: %q", w.westAudit.lines())
 		}
 		w.eastWorld.mu.Lock()

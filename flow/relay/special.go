@@ -17,16 +17,19 @@ var special = []netip.Prefix{
 	netip.MustParsePrefix("255.255.255.255/32"), // broadcast
 	netip.MustParsePrefix("::/127"),             // unspecified and loopback
 	netip.MustParsePrefix("fe80::/10"),          // link-local
-	netip.MustParsePrefix("fd00:ec2::254/128"),  // metadata: Amazon
+	netip.MustParsePrefix("fd00:ec2::/32"),      // metadata, credentials, names: Amazon
 	netip.MustParsePrefix("fd20:ce::254/128"),   // metadata: Google
+	netip.MustParsePrefix("fd00:42::42/128"),    // metadata: Scaleway
 	netip.MustParsePrefix("ff00::/8"),           // multicast
 }
 
 // These prefixes carry an IPv4 address inside, whose rules count.
 var (
-	nat64     = netip.MustParsePrefix("64:ff9b::/96")
-	nat64Here = netip.MustParsePrefix("64:ff9b:1::/48")
-	sixToFour = netip.MustParsePrefix("2002::/16")
+	nat64      = netip.MustParsePrefix("64:ff9b::/96")
+	nat64Here  = netip.MustParsePrefix("64:ff9b:1::/48")
+	sixToFour  = netip.MustParsePrefix("2002::/16")
+	compatible = netip.MustParsePrefix("::/96") // but for :: and ::1
+	translated = netip.MustParsePrefix("::ffff:0:0:0/96")
 )
 
 // plain is the address that is really meant.
@@ -34,7 +37,7 @@ func plain(a netip.Addr) netip.Addr {
 	a = a.Unmap().WithZone("")
 	b := a.As16()
 	switch {
-	case nat64.Contains(a), nat64Here.Contains(a):
+	case nat64.Contains(a), nat64Here.Contains(a), translated.Contains(a), compatible.Contains(a) && a.Compare(netip.IPv6Loopback()) > 0:
 		return netip.AddrFrom4([4]byte(b[12:16]))
 	case sixToFour.Contains(a):
 		return netip.AddrFrom4([4]byte(b[2:6]))

@@ -348,7 +348,7 @@ func TestUDPLimits(t *testing.T) {
 					}
 					tc.do(t, ask)
 					logs := map[bool]*records{false: w.westAudit, true: w.eastLog}
-					if got := logs[limits == &cfg.Policy[0].Limits].with("source no longer relayed", tc.reason); tc.reason != "" && len(got) != 1 || tc.reason == "" && len(got) > 0 {
+					if got := logs[limits == &cfg.Policy[0].Limits].with("msg=relayed", "cause", tc.reason); tc.reason != "" && len(got) != 1 || tc.reason == "" && len(got) > 0 {
 						t.Errorf("records %q, want %q", got, tc.reason)
 					}
 					synctest.Wait()

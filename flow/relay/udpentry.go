@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"log/slog"
 	"net"
 	"net/netip"
 	"sync"
@@ -30,10 +31,10 @@ type udpEntry struct {
 type source struct {
 	id       uint32
 	addr     netip.AddrPort
-	made     time.Time
 	last     time.Time
 	answered bool // it has sent something after something was sent to it
 	traffic
+	*tally
 
 	toPeer, fromPeer *meter
 }
@@ -67,7 +68,7 @@ func enlarge(socket any) {
 // receive takes datagrams off the socket until it is closed. It never waits for
 // the session.
 func (u *udpEntry) receive() {
-	defer u.lose(nil)
+	defer u.lose(nil, nil)
 	buf := make([]byte, MaxDatagram+1)
 	for {
 		n, from, err := readFrom(u.socket, buf)
@@ -111,14 +112,13 @@ func (u *udpEntry) take(from netip.AddrPort, p []byte, now time.Time) {
 	s.came.now += int64(len(p))
 	may, err := s.toPeer.pass(now, len(p))
 	if err != nil {
-		u.end(s, err)
+		u.forget(s, true, err)
 	}
 	if !may || len(p) > u.largest || !u.q.put(datagram, s.id, p) {
 		u.use.counter.dropped.Add(1)
 		return
 	}
-	u.use.counter.datagrams.Add(1)
-	u.use.counter.toPeer.Add(int64(len(p)))
+	s.gave(len(p))
 }
 
 // admit makes a source known. u.mu is held.
@@ -142,11 +142,12 @@ func (u *udpEntry) admit(from netip.AddrPort, now time.Time) *source {
 		return nil
 	}
 	u.lastID++
-	s := &source{id: u.lastID, addr: from, made: now, last: now, traffic: traffic{since: now}}
+	to, _ := u.to(u.port)
+	s := &source{id: u.lastID, addr: from, last: now, traffic: traffic{since: now},
+		tally: u.hub.tally(u.use, ConnStats{Relay: u.relay, Partner: u.partner, Role: Entry, From: from.String(), To: to.String()})}
 	s.toPeer, s.fromPeer = u.use.limits.meters()
 	u.sources[from], u.byID[s.id] = s, s
 	u.q.put(newSource, s.id, []byte(from.String()))
-	u.use.counter.opened.Add(1)
 	return s
 }
 
@@ -158,24 +159,17 @@ func (u *udpEntry) evict() {
 			oldest = s
 		}
 	}
-	u.forget(oldest, true)
+	u.forget(oldest, true, nil)
 }
 
-// forget removes a source. u.mu is held.
-func (u *udpEntry) forget(s *source, tell bool) {
+// forget removes a source, which err has ended; what it sends next is of a new one. u.mu is held.
+func (u *udpEntry) forget(s *source, tell bool, err error) {
 	delete(u.sources, s.addr)
 	delete(u.byID, s.id)
-	u.use.leave()
+	s.end(err)
 	if tell && u.q != nil {
 		u.q.put(gone, s.id, nil)
 	}
-}
-
-// end forgets a source that may not go on; what it sends next is of a new one. u.mu is held.
-func (u *udpEntry) end(s *source, err error) {
-	u.forget(s, true)
-	to, _ := u.to(u.port)
-	u.hub.sourceEnded(u.use, Entry, u.relay, u.partner, s.addr.String(), to.String(), err)
 }
 
 // carry opens the stream of a queue and serves it until it is lost.
@@ -201,14 +195,14 @@ func (u *udpEntry) carry(q *queue) {
 		err = nil
 	}
 	to, _ := u.to(u.port)
-	u.hub.audit("datagrams relayed", Entry, u.relay, u.partner, "udp://"+u.socket.LocalAddr().String(), to.String(), err)
+	u.hub.audit("datagrams relayed", Entry, u.relay, u.partner, "udp://"+u.socket.LocalAddr().String(), to.String(), err, slog.Duration("lasted", time.Since(began)))
 	if err != nil && time.Since(began) < reopenPause { // datagrams meanwhile are dropped
 		select {
 		case <-time.After(reopenPause):
 		case <-u.ctx.Done():
 		}
 	}
-	u.lose(q)
+	u.lose(q, err)
 }
 
 // reopenPause is the least time between two attempts to open a stream.
@@ -224,8 +218,8 @@ func (u *udpEntry) reach() (*flow.ByteStream, connAnswer, error) {
 	return u.ask(ctx, KindUDP, connAsk{To: to.String(), Port: u.port, From: u.socket.LocalAddr().String(), Datagram: uint16(u.use.limits.Datagram)})
 }
 
-// lose forgets all sources and the stream's queue: the exit has, too.
-func (u *udpEntry) lose(q *queue) {
+// lose forgets all sources, and why, and the stream's queue: the exit has, too.
+func (u *udpEntry) lose(q *queue, err error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if q != nil && u.q != q || u.q == nil {
@@ -234,7 +228,7 @@ func (u *udpEntry) lose(q *queue) {
 	u.q.end()
 	u.q = nil
 	for _, s := range u.sources {
-		u.forget(s, false)
+		u.forget(s, false, err)
 	}
 }
 
@@ -256,7 +250,7 @@ func (u *udpEntry) replies(st *flow.ByteStream) error {
 		case gone:
 			u.mu.Lock()
 			if s := u.byID[f.source]; s != nil {
-				u.forget(s, false)
+				u.forget(s, false, nil)
 			}
 			u.mu.Unlock()
 		default:
@@ -278,7 +272,7 @@ func (u *udpEntry) reply(f frame, now time.Time) {
 	s.last = now
 	s.sent.now += int64(len(f.payload))
 	u.mu.Unlock()
-	u.use.counter.fromPeer.Add(int64(len(f.payload)))
+	s.took(len(f.payload))
 	if _, err := writeTo(u.socket, f.payload, s.addr); err != nil {
 		u.use.counter.dropped.Add(1)
 	}
@@ -292,7 +286,7 @@ func (u *udpEntry) mayReply(s *source, n int, now time.Time) bool {
 	}
 	may, err := s.fromPeer.pass(now, n)
 	if err != nil {
-		u.end(s, err)
+		u.forget(s, true, err)
 	}
 	return may
 }
@@ -358,10 +352,10 @@ func (u *udpEntry) expire() {
 		case now := <-tick.C:
 			u.mu.Lock()
 			for _, s := range u.sources {
-				if err := u.use.limits.outlived(s.made, now); err != nil {
-					u.end(s, err)
+				if err := u.use.limits.outlived(s.Since, now); err != nil {
+					u.forget(s, true, err)
 				} else if now.Sub(s.last) >= idle {
-					u.forget(s, true)
+					u.forget(s, true, nil)
 				}
 			}
 			u.mu.Unlock()

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -34,14 +35,13 @@ type udpExit struct {
 
 type exitSocket struct {
 	net.Conn
-	from string // the client, as the entry sees it
-	made time.Time
+	*tally
 	last atomic.Int64 // when something was sent or came, ns after made
 
 	toPeer, fromPeer *meter
 }
 
-func (s *exitSocket) used() { s.last.Store(int64(time.Since(s.made))) }
+func (s *exitSocket) used() { s.last.Store(int64(time.Since(s.Since))) }
 
 // exitUDP serves a stream of datagrams.
 func (h *Hub) exitUDP(name string, _ *flow.Session, in *flow.Incoming) {
@@ -50,8 +50,18 @@ func (h *Hub) exitUDP(name string, _ *flow.Session, in *flow.Incoming) {
 		h.turnDown(in, x, err)
 		return
 	}
+	if err = x.use.enterStream(); err != nil {
+		h.turnDown(in, x, err)
+		return
+	}
+	defer x.use.leaveStream()
 	e := &udpExit{wish: x, hub: h, q: newQueue(x.use), largest: int(x.Datagram), sockets: map[uint32]*exitSocket{}}
-	if err = e.resolve(); err != nil {
+	p := h.partner(name)
+	if err = p.dials(); err == nil {
+		err = e.resolve()
+	}
+	p.dialing.Add(-1)
+	if err != nil {
 		h.turnDown(in, x, err)
 		return
 	}
@@ -102,7 +112,7 @@ func (e *udpExit) serve(st *flow.ByteStream, largest int) error {
 	e.q.end()
 	e.mu.Lock()
 	for id := range e.sockets {
-		e.drop(id, false)
+		e.drop(id, false, err)
 	}
 	e.mu.Unlock()
 	if over {
@@ -130,7 +140,7 @@ func (e *udpExit) receive(in *frames) error {
 		case f.sort == newSource:
 			e.open(f.source, string(f.payload))
 		case f.sort == gone:
-			e.drop(f.source, false)
+			e.drop(f.source, false, nil)
 		case f.sort == datagram && s != nil:
 			e.send(f.source, s, f.payload)
 		default: // too large, or of a source that is gone
@@ -148,13 +158,13 @@ func (e *udpExit) send(id uint32, s *exitSocket, p []byte) {
 	s.used()
 	may, err := s.fromPeer.pass(time.Now(), len(p))
 	if err != nil {
-		e.end(id, err)
+		e.drop(id, true, err)
 	}
 	if !may {
 		e.use.counter.dropped.Add(1)
 		return
 	}
-	e.use.counter.fromPeer.Add(int64(len(p)))
+	s.took(len(p))
 	if _, err := s.Write(p); err != nil && !errors.Is(err, syscall.ECONNREFUSED) { // which is about an earlier one
 		e.use.counter.dropped.Add(1)
 	}
@@ -182,33 +192,25 @@ func (e *udpExit) open(id uint32, from string) {
 		e.hub.refused(e.use, Exit, e.Relay, e.partner, from, e.to.String(), connectFailed(ctx, e.address.String(), err))
 		return
 	}
-	s := &exitSocket{Conn: c, from: from, made: time.Now()}
+	s := &exitSocket{Conn: c, tally: e.hub.tally(e.use, ConnStats{Relay: e.Relay, Partner: e.partner, Role: Exit, From: from, To: "udp://" + e.address.String()})}
 	s.toPeer, s.fromPeer = e.use.limits.meters()
 	s.used()
 	e.sockets[id] = s
-	e.use.counter.opened.Add(1)
 	e.wg.Go(func() { e.replies(id, s) })
 }
 
-// drop closes the socket of a source. e.mu is held.
-func (e *udpExit) drop(id uint32, tell bool) {
+// drop closes the socket of a source, which err has ended. e.mu is held.
+func (e *udpExit) drop(id uint32, tell bool, err error) {
 	s := e.sockets[id]
 	if s == nil {
 		return
 	}
 	delete(e.sockets, id)
 	_ = s.Close()
-	e.use.leave()
+	s.end(err)
 	if tell {
 		e.q.put(gone, id, nil)
 	}
-}
-
-// end drops a source that may not go on. e.mu is held.
-func (e *udpExit) end(id uint32, err error) {
-	from := e.sockets[id].from
-	e.drop(id, true)
-	e.hub.sourceEnded(e.use, Exit, e.Relay, e.partner, from, e.to.String(), err)
 }
 
 // replies sends what the destination answers to the entry.
@@ -221,12 +223,8 @@ func (e *udpExit) replies(id uint32, s *exitSocket) {
 			continue
 		}
 		e.mu.Lock()
-		switch {
-		case e.sockets[id] != s:
-		case over != nil:
-			e.end(id, over)
-		default:
-			e.drop(id, true)
+		if e.sockets[id] == s {
+			e.drop(id, true, cmp.Or(over, err))
 		}
 		e.mu.Unlock()
 		return
@@ -242,8 +240,7 @@ func (e *udpExit) reply(id uint32, s *exitSocket, p []byte) error {
 		e.use.counter.dropped.Add(1)
 		return err
 	}
-	e.use.counter.datagrams.Add(1)
-	e.use.counter.toPeer.Add(int64(len(p)))
+	s.gave(len(p))
 	return nil
 }
 
@@ -309,10 +306,10 @@ func (e *udpExit) expire() {
 		case now := <-tick.C:
 			e.mu.Lock()
 			for id, s := range e.sockets {
-				if err := e.use.limits.outlived(s.made, now); err != nil {
-					e.end(id, err)
-				} else if now.Sub(s.made)-time.Duration(s.last.Load()) >= idle {
-					e.drop(id, true)
+				if err := e.use.limits.outlived(s.Since, now); err != nil {
+					e.drop(id, true, err)
+				} else if now.Sub(s.Since)-time.Duration(s.last.Load()) >= idle {
+					e.drop(id, true, nil)
 				}
 			}
 			e.mu.Unlock()

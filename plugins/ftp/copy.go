@@ -214,16 +214,17 @@ func (p *duo) begin(ctx context.Context) (err error) {
 // listens meanwhile.
 func (p *duo) look(ctx context.Context, resume bool) error {
 	ask := []string{"SIZE " + p.part}
-	dir := "" // of the destination, if it is asked for
+	dir, word := "", "" // of the destination: asked for, and has it listen
 	if !resume {
 		ask = nil
-		if w := p.ways[0]; !w.reversed && !w.cpsv && p.b.prepared(w.clear, w.client == 'd') && !p.b.noEPSV && !p.dst.feat.has("PRET") {
-			ask = []string{"EPSV"}
-		}
-		if dir = path.Dir(p.to); !p.dst.there(dir) {
-			ask = append([]string{"CWD " + dir}, ask...)
-		} else {
+		if dir = path.Dir(p.to); p.dst.there(dir) {
 			dir = ""
+		} else {
+			ask = append(ask, "CWD "+dir)
+		}
+		if w := p.ways[0]; !w.reversed && !w.cpsv && p.b.prepared(w.clear, w.client == 'd') {
+			word = p.b.passiveWord()
+			ask = append(ask, p.b.toListen(word, "STOR "+p.part)...)
 		}
 	}
 	of := []string{"SIZE " + p.from}
@@ -234,14 +235,21 @@ func (p *duo) look(ctx context.Context, resume bool) error {
 	if err != nil {
 		return err
 	}
+	var none error
+	if dir != "" {
+		none = p.b.placed(dir, fromB[0])
+		fromB = fromB[1:]
+	}
+	if word != "" { // whatever else is wrong: that it listens has to be known
+		if p.at, err = p.b.listening(ctx, word, fromB); err != nil && p.b.dead.Load() {
+			return err
+		}
+	}
 	if p.size, err = p.a.sizeOf(p.from, fromA[0]); err != nil {
 		return err
 	}
-	if dir != "" {
-		if err := p.b.placed(dir, fromB[0]); err != nil {
-			return err
-		}
-		ask, fromB = ask[1:], fromB[1:]
+	if none != nil {
+		return none
 	}
 	var have, modified int64
 	switch {
@@ -255,17 +263,11 @@ func (p *duo) look(ctx context.Context, resume bool) error {
 	if p.size >= resumable && !p.time.IsZero() {
 		modified = p.time.Unix()
 	}
-	switch {
-	case resume:
+	if resume {
 		if have, err = p.b.sizeOf(p.part, fromB[0]); fault.KindOf(err) == fault.NotFound {
 			have, err = 0, nil
 		}
 		if err != nil { // whether there is something, nobody knows
-			return err
-		}
-	case len(ask) > 0:
-		p.at, err = p.b.extended(ctx, fromB[0])
-		if err != nil && p.b.dead.Load() {
 			return err
 		}
 	}
@@ -393,8 +395,10 @@ func (p *duo) verify(ctx context.Context) (string, error) {
 	by, hash := common(p.src.caps.Checksums, p.dst.caps.Checksums)
 	hash = hash && p.src.hash && p.dst.hash
 	ask := []string{"SIZE " + p.part}
+	var naming []string
 	if !hash {
-		ask = append(ask, p.naming()...)
+		naming = p.naming()
+		ask = append(ask, naming...)
 	}
 	_, said, err := p.ask(ctx, nil, ask)
 	if err != nil {
@@ -408,7 +412,7 @@ func (p *duo) verify(ctx context.Context) (string, error) {
 		return "", p.other(ctx, have)
 	}
 	if p.is = (content{size: p.size}); !hash {
-		p.named(said[1:])
+		p.named(naming, said[1:])
 		return "size", nil
 	}
 	var x, y []byte
@@ -434,28 +438,40 @@ func (p *duo) verify(ctx context.Context) (string, error) {
 	if err := p.renew(ctx); err != nil {
 		return "", err
 	}
-	if _, said, err = p.ask(ctx, nil, p.naming()); err != nil {
+	naming = p.naming()
+	if _, said, err = p.ask(ctx, nil, naming); err != nil {
 		return "", err
 	}
-	p.named(said)
+	p.named(naming, said)
 	return verified, nil
 }
 
 // naming is what the destination is told before RNTO: the time of the file, if it takes one, and
-// what is to be renamed.
+// what is to be renamed. If it takes none, and has no checksum either, it is asked for the time that
+// the file has: by that it is known under its name.
 func (p *duo) naming() (lines []string) {
 	if line := p.dst.timing(p.part, p.time); line != "" {
 		lines = append(lines, line)
+	} else if p.is.sum == nil && p.dst.feat.has("MDTM") {
+		lines = append(lines, "MDTM "+p.part)
 	}
 	return append(lines, "RNFR "+p.part)
 }
 
 // named notes what the destination has said to naming.
-func (p *duo) named(said []reply) {
+func (p *duo) named(lines []string, said []reply) {
 	last := len(said) - 1
-	if p.ready = said[last].code == 350; last > 0 && said[last-1].good() {
-		p.is.time = p.time
+	p.ready = said[last].code == 350
+	if last == 0 {
+		return
 	}
+	if lines[0] != "MDTM "+p.part {
+		if said[0].good() {
+			p.is.time = p.time
+		}
+		return
+	}
+	p.is.time = timeOf(said[0])
 }
 
 // failed is the result of a copy that failed: what the destination has is kept, if going

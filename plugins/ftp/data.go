@@ -20,26 +20,47 @@ import (
 // host of the control connection, whatever the server says. purpose is the command that
 // follows, for servers that want to know (PRET).
 func (c *conn) passive(ctx context.Context, purpose string) (netip.AddrPort, error) {
-	if err := c.prepares(ctx, purpose); err != nil {
-		return netip.AddrPort{}, err
-	}
-	if !c.noEPSV {
-		r, err := c.command(ctx, "EPSV")
-		if err != nil {
-			return netip.AddrPort{}, err
-		}
-		return c.extended(ctx, r)
-	}
-	return c.passive4(ctx, "PASV")
+	return c.passiveBy(ctx, c.passiveWord(), purpose)
 }
 
-// prepares tells a server that wants to know it which command follows.
-func (c *conn) prepares(ctx context.Context, purpose string) error {
-	if !c.s.feat.has("PRET") {
-		return nil
+// passiveBy is passive with a command of the caller's.
+func (c *conn) passiveBy(ctx context.Context, word, purpose string) (netip.AddrPort, error) {
+	said, err := c.ask(ctx, c.toListen(word, purpose))
+	if err != nil {
+		return netip.AddrPort{}, err
 	}
-	_, err := c.must(ctx, "PRET", purpose)
-	return err
+	return c.listening(ctx, word, said)
+}
+
+// passiveWord has the server listen, as far as is known.
+func (c *conn) passiveWord() string {
+	if c.noEPSV {
+		return "PASV"
+	}
+	return "EPSV"
+}
+
+// toListen are the commands that have the server listen: before the word, a server that wants
+// to know which command follows is told.
+func (c *conn) toListen(word, purpose string) []string {
+	if c.s.feat.has("PRET") {
+		return []string{"PRET " + purpose, word}
+	}
+	return []string{word}
+}
+
+// listening is where the replies to toListen say. A server that refuses PRET may listen all the
+// same, if it was sent both at once.
+func (c *conn) listening(ctx context.Context, word string, said []reply) (netip.AddrPort, error) {
+	last := said[len(said)-1]
+	c.listens = c.listens || last.good()
+	if len(said) > 1 && !said[0].good() {
+		return netip.AddrPort{}, c.refused("PRET", "", said[0])
+	}
+	if word == "EPSV" {
+		return c.extended(ctx, last)
+	}
+	return c.passived(word, last)
 }
 
 // extended is where a reply to EPSV says; if the server does not know EPSV, it is asked
@@ -57,15 +78,15 @@ func (c *conn) extended(ctx context.Context, r reply) (netip.AddrPort, error) {
 		return netip.AddrPort{}, c.refused("EPSV", "", r)
 	}
 	c.noEPSV = true
-	return c.passive4(ctx, "PASV")
-}
-
-// passive4 is passive with PASV or CPSV, which are for IPv4.
-func (c *conn) passive4(ctx context.Context, word string) (netip.AddrPort, error) {
-	r, err := c.command(ctx, word)
+	r, err := c.command(ctx, "PASV")
 	if err != nil {
 		return netip.AddrPort{}, err
 	}
+	return c.passived("PASV", r)
+}
+
+// passived is where a reply to PASV or CPSV says, which are for IPv4.
+func (c *conn) passived(word string, r reply) (netip.AddrPort, error) {
 	if r.code != 227 {
 		return netip.AddrPort{}, c.refused(word, "", r)
 	}

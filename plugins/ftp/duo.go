@@ -127,9 +127,7 @@ func (p *duo) run(ctx context.Context, w way) error {
 	switch {
 	case at.IsValid() && listens == p.b && !w.cpsv:
 	case w.cpsv:
-		if err = listens.prepares(ctx, purpose); err == nil {
-			at, err = listens.passive4(ctx, "CPSV")
-		}
+		at, err = listens.passiveBy(ctx, "CPSV", purpose)
 	default:
 		at, err = listens.passive(ctx, purpose)
 	}

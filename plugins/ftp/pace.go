@@ -74,6 +74,17 @@ func (c *conn) answers(ctx context.Context, lines []string, wait time.Duration) 
 	return all, nil
 }
 
+// ask has a server answer commands, at once if it takes them so. Without an error there is a
+// reply to each.
+func (c *conn) ask(ctx context.Context, lines []string) (all []reply, err error) {
+	for err == nil && len(lines) > 0 {
+		now := lines[:c.s.batch(lines)]
+		err = c.end(ctx, now, c.begin(ctx, now), &all)
+		lines = lines[len(now):]
+	}
+	return all, err
+}
+
 // ask has both servers answer commands, at the same time. Without an error there is a reply
 // to each; with one, the connections that live have been answered all that they were sent.
 func (p *duo) ask(ctx context.Context, a, b []string) (fromA, fromB []reply, err error) {

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/pannier/pannier/flow/flowtest/ftpserver"
@@ -24,33 +25,39 @@ func (f *fake) hears() string {
 
 // preparing is a server that listens only for a command that PRET has named, as drftpd.
 func preparing(t *testing.T, more string, cert *tls.Config) *fake {
-	f := newFake(t, func(c *fakeConn, word, arg string) string {
-		switch line := strings.TrimSpace(word + " " + arg); word {
-		case "PRET":
-			c.next = arg
-			return "200 OK, planning to use master for upcoming transfer"
-		case "EPSV", "PASV", "CPSV":
-			if c.next == "" {
-				return "500 You need to use a client supporting PRET (PRE Transfer) to use " + word
-			}
-			if word == "CPSV" {
-				port := c.listen()
-				c.cpsv = true
-				return fmt.Sprintf("227 Entering (127,0,0,1,%d,%d)", port>>8, port&255)
-			}
-		case "RETR", "STOR", "APPE", "MLSD":
-			if want := c.next; c.to == "" && want != line {
-				return "503 PRET was for " + want
-			}
-			c.next = ""
-		}
-		return ""
-	})
+	return prepared(t, more, cert, wantsPRET)
+}
+
+func prepared(t *testing.T, more string, cert *tls.Config, say func(*fakeConn, string, string) string) *fake {
+	f := newFake(t, say)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.feat += more
 	f.cert = cert
 	return f
+}
+
+func wantsPRET(c *fakeConn, word, arg string) string {
+	switch line := strings.TrimSpace(word + " " + arg); word {
+	case "PRET":
+		c.next = arg
+		return "200 OK, planning to use master for upcoming transfer"
+	case "EPSV", "PASV", "CPSV":
+		if c.next == "" {
+			return "500 You need to use a client supporting PRET (PRE Transfer) to use " + word
+		}
+		if word == "CPSV" {
+			port := c.listen()
+			c.cpsv = true
+			return fmt.Sprintf("227 Entering (127,0,0,1,%d,%d)", port>>8, port&255)
+		}
+	case "RETR", "STOR", "APPE", "MLSD":
+		if want := c.next; c.to == "" && want != line {
+			return "503 PRET was for " + want
+		}
+		c.next = ""
+	}
+	return ""
 }
 
 // TestPRET: a server that wants to know beforehand is told each time, and no other is.
@@ -207,4 +214,78 @@ func TestQuotes(t *testing.T) {
 	}
 	_, err := write(t.Context(), f.mustOpen(), "/plain", []byte("12345"))
 	isKind(t, err, fault.Corrupt, "sha256")
+}
+
+// TestPRETTogether: PRET goes with the command that it is for, at a server that takes commands together; whatever it
+// says to PRET then, the replies that follow are taken for those of their commands, and it is known whether it listens.
+func TestPRETTogether(t *testing.T) {
+	var came int
+	a, b := newFake(t, nil), prepared(t, " PRET\r\n", nil, together(&came, wantsPRET))
+	soon(t, func() { copies(t, a, b, 2) })
+	if came != 8 { // NOOP; PRET and EPSV after CWD; MDTM and RNFR; EPSV after PRET; MDTM and RNFR
+		t.Errorf("together came %d commands, 8 are expected: %q", came, b.hears())
+	}
+	for _, c := range []struct {
+		answer  string
+		listens bool       // all the same
+		kind    fault.Kind // 0: the source listens instead
+	}{
+		{"500 PRET not understood", true, 0},
+		{"502 no PRET", false, 0},
+		{"530 Access denied", true, 0},
+		{"550 Not allowed", true, 0},
+		{"451 not now", true, fault.IO},
+		{"421 too many", false, fault.Overloaded},
+	} {
+		t.Run(c.answer, func(t *testing.T) {
+			var refuses atomic.Bool
+			refuses.Store(true)
+			waits, called := false, false
+			b := prepared(t, " PRET\r\n", nil, func(f *fakeConn, w, arg string) string {
+				switch w {
+				case "PRET":
+					if refuses.Load() {
+						return c.answer
+					}
+				case "EPSV":
+					if waits = f.next != "" || c.listens; waits {
+						return f.f.honest(f, w, arg)
+					}
+				case "EPRT":
+					called = waits
+				case "STOR", "RETR":
+					if called && f.more {
+						t.Errorf("%s comes together with EPRT while the server listens", w)
+					}
+					waits, called = false, false
+				}
+				return wantsPRET(f, w, arg)
+			})
+			a := newFake(t, nil)
+			a.put("/f", randomBytes(1000))
+			b.put("/f", randomBytes(2000))
+			s, d := a.mustOpen("fxp", "any", "timeout", "2s"), b.mustOpen("fxp", "any", "timeout", "2s", "connections", "1")
+			soon(t, func() {
+				_, err := s.Copy(t.Context(), "/f", d, "/g", plugins.CopyRequest{})
+				if c.kind != 0 {
+					isKind(t, err, c.kind, "PRET", c.answer, b.l.Addr().String())
+				} else if got, _ := b.file("/g"); err != nil || len(got) != 1000 {
+					t.Errorf("%v, and it has %d bytes", err, len(got))
+				}
+				refuses.Store(c.kind != fault.Overloaded)
+				_, err = s.Copy(t.Context(), "/nothing", d, "/g", plugins.CopyRequest{})
+				isKind(t, err, fault.NotFound, a.l.Addr().String())
+				if _, err := d.Copy(t.Context(), "/f", s, "/g", plugins.CopyRequest{}); err != nil {
+					t.Errorf("the other way: %v", err)
+				}
+				refuses.Store(false)
+				if _, err := s.Copy(t.Context(), "/f", d, "/h", plugins.CopyRequest{}); err != nil {
+					t.Errorf("again: %v", err)
+				}
+			})
+			if got, _ := b.file("/h"); len(got) != 1000 {
+				t.Errorf("it has %d bytes; %q", len(got), b.hears())
+			}
+		})
+	}
 }

@@ -38,7 +38,7 @@ func TestMain(m *testing.M) {
 		case "plugin":
 			plugins.Serve(odd{})
 		case "lines":
-			plugins.Serve(lineServer{}, host.Node)
+			plugins.Serve(lineServer{}, dialNode)
 		case "host":
 			beHost(os.Args[2])
 		case "mover":

@@ -128,12 +128,17 @@ func Node(conn, descriptors *net.UnixConn) (plugins.Driver, io.Closer, error) {
 		_, _, _ = cc.Close(), conn.Close(), descriptors.Close()
 		close(p.gone)
 	})
-	return &nodeDriver{p}, closer(p.kill), nil
+	return &nodeDriver{p}, nodeEnd{p}, nil
 }
 
-type closer func()
+// nodeEnd is the plugin's end of what leads to the node.
+type nodeEnd struct{ p *process }
 
-func (c closer) Close() error { c(); return nil }
+// Close implements io.Closer.
+func (n nodeEnd) Close() error { n.p.kill(); return nil }
+
+// Gone is closed when the node can be asked no more.
+func (n nodeEnd) Gone() <-chan struct{} { return n.p.gone }
 
 // nodeDriver is the node as plugins.Driver.
 type nodeDriver struct{ p *process }

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -55,6 +56,10 @@ func (lineServer) Listen(ctx context.Context, l net.Listener, options map[string
 				}
 				f := strings.Fields(line)
 				var said []byte
+				if f[0] == "BREAK" {
+					breaks()
+					return
+				}
 				if f[0] == "PUT" {
 					err = sends(ctx, s, f[1], []byte(f[2]))
 				} else {
@@ -135,6 +140,56 @@ func (t talkative) Read(ctx context.Context, name string, offset int64) (io.Read
 	return r, err
 }
 
+// toNode is what leads to the node in the process of lineServer.
+var toNode atomic.Pointer[net.UnixConn]
+
+func dialNode(conn, descriptors *net.UnixConn) (plugins.Driver, io.Closer, error) {
+	toNode.Store(conn)
+	return host.Node(conn, descriptors)
+}
+
+// comes is what comes, if it comes.
+func comes(t *testing.T, c <-chan error) error {
+	select {
+	case err := <-c:
+		return err
+	case <-time.After(time.Minute):
+		t.Fatal("it does not end")
+		return nil
+	}
+}
+
+// breaks ends it.
+func breaks() { _ = toNode.Load().Close() }
+
+// TestNodeGreeted: the way to the node is greeted before anybody comes: a server closes what has said nothing for two minutes.
+func TestNodeGreeted(t *testing.T) {
+	var ends [2]*net.UnixConn
+	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, fd := range fds {
+		f := os.NewFile(uintptr(fd), "")
+		c, err := net.FileConn(f)
+		_ = f.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		ends[i] = c.(*net.UnixConn)
+	}
+	_, end, err := host.Node(ends[0], ends[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer end.Close()
+	_ = ends[1].SetReadDeadline(time.Now().Add(20 * time.Second))
+	if line, err := bufio.NewReader(ends[1]).ReadString('\n'); err != nil || line != "PRI * HTTP/2.0\r\n" {
+		t.Errorf("%q, %v", line, err)
+	}
+}
+
 // client talks to the line server.
 type client struct {
 	t *testing.T
@@ -212,6 +267,13 @@ func TestListen(t *testing.T) {
 				<-started
 				late.ask("me secret", "hello")
 				late.ask("GET /none", "not found")
+				fmt.Fprintln(late, "BREAK") // the way to the node: it is served by a new one
+				if err := comes(t, ended); !errors.Is(err, fault.Lost) {
+					t.Errorf("when the node could not be asked: %v", err)
+				}
+				go serve()
+				<-started
+				dial(t, l).ask("me secret", "hello")
 			}
 			stop()
 			if err := <-ended; !errors.Is(err, fault.Canceled) {

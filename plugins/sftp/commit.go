@@ -112,7 +112,7 @@ func (st *staged) fsync(ctx context.Context, handle string, size int64) error {
 	if is(err, codeUnsupported) { // by the file's file system
 		return nil
 	}
-	return st.c.full(ctx, err, st.part)
+	return st.c.full(ctx, "WRITE", err, st.part)
 }
 
 // ended closes the handle: some servers write then.
@@ -120,7 +120,7 @@ func (st *staged) ended(ctx context.Context) error {
 	h := st.handle
 	st.handle = ""
 	_, err := st.c.do(ctx, fxStatus, ask(fxClose, h), &call{op: "CLOSE", path: st.part, slow: patience(st.sent)})
-	return st.c.full(ctx, err, st.part)
+	return st.c.full(ctx, "WRITE", err, st.part)
 }
 
 // named is the path below the base, as the caller has it.

@@ -63,6 +63,42 @@ func TestRealNoSpace(t *testing.T) {
 	holds(t, dir, "f", string(b))
 }
 
+// TestRealReadOnly: OpenSSH says SSH_FX_FAILURE of a file system that is read-only, and no more, whatever is to be changed in it;
+// the error says that it is, and what to do. A directory that is not empty is one all the same.
+func TestRealReadOnly(t *testing.T) {
+	s, dir := sshserver.Start(t), t.TempDir()
+	if err := flowtest.SmallMount(dir, 1<<20); err != nil {
+		t.Skip("a small file system: ", err)
+	}
+	t.Cleanup(func() {
+		if err := flowtest.Unmount(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	d := opens(t, endpoint(t, s, dir))
+	if err := d.Mkdir(t.Context(), "/d"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := write(t.Context(), d, "/d/f", []byte("older")); err != nil {
+		t.Fatal(err)
+	}
+	isKind(t, d.Remove(t.Context(), "/d"), fault.Invalid, "SSH_FX_FAILURE", "remove what is in it before")
+	if err := flowtest.ReadOnlySmall(dir, 1<<20); err != nil {
+		t.Fatal(err)
+	}
+	_, err := write(t.Context(), d, "/f", []byte("12345"))
+	for op, err := range map[string]error{
+		"WRITE": err, "MKDIR": d.Mkdir(t.Context(), "/new"), "RENAME": d.Rename(t.Context(), "/d/f", "/d/g"),
+		"REMOVE": d.Remove(t.Context(), "/d/f"), "RMDIR": d.Remove(t.Context(), "/d"),
+	} {
+		isKind(t, err, fault.Permission, s.Address(), op, "file system is read-only", "SSH_FX_FAILURE", "have it mounted there")
+	}
+	if err := d.Mkdir(t.Context(), "/d"); err != nil { // it is there
+		t.Error(err)
+	}
+	holds(t, dir+"/d", "f", "older")
+}
+
 // TestRealQuota: of a user who may have no more, a server with quotas of its own says so; it is no space, which is tried
 // again, and the advice says what to change. Nothing gets the name or is left, an older file of the name stays as it is, and once
 // the user may have more, what is kept is gone on with, by the same session.

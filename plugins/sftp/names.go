@@ -59,14 +59,14 @@ func (s *session) Rename(ctx context.Context, from, to string) error {
 // rename renames; path is what an error is about.
 func (c *conn) rename(ctx context.Context, from, to, path string) error {
 	if c.has(extRename) {
-		return c.simple(ctx, extRename, ask(fxExtended, extRename, from, to), path)
+		return c.full(ctx, "RENAME", c.simple(ctx, extRename, ask(fxExtended, extRename, from, to), path), parent(to))
 	}
 	err := c.simple(ctx, "RENAME", ask(fxRename, from, to), path)
 	if err == nil || !is(err, codeFailure) {
 		return err
 	}
 	if _, there := c.stat(ctx, to); there != nil {
-		return err
+		return c.full(ctx, "RENAME", err, parent(to))
 	}
 	return c.said(fault.Exists, "RENAME", to, "the server does not replace a file by renaming: %v", err).
 		Advise("remove the older file, or set replace=delete, with which there is a moment without either")
@@ -84,9 +84,9 @@ func (s *session) Remove(ctx context.Context, name string) error {
 			return err
 		}
 		if a, err2 := c.stat(ctx, path); err2 != nil || !a.dir() {
-			return err
+			return c.full(ctx, "REMOVE", err, path)
 		}
-		err = c.simple(ctx, "RMDIR", ask(fxRmdir, path), path)
+		err = c.full(ctx, "RMDIR", c.simple(ctx, "RMDIR", ask(fxRmdir, path), path), path)
 		if is(err, codeFailure) {
 			return c.said(fault.Invalid, "RMDIR", path, "the server does not remove the directory: %v", err).Advise("remove what is in it before")
 		}
@@ -110,6 +110,6 @@ func (s *session) Mkdir(ctx context.Context, name string) error {
 		} else if err2 == nil {
 			return c.said(fault.Exists, "MKDIR", path, "the name is a file's").Advise("remove or rename the file")
 		}
-		return err
+		return c.full(ctx, "MKDIR", err, parent(path))
 	})
 }

@@ -126,12 +126,12 @@ func (st *staged) begin(ctx context.Context, w plugins.WriteRequest) (err error)
 		st.handle, err = st.begun(ctx, flags)
 		if err != nil && w.Again && !resume && !is(err, codeNoFile) && !st.c.dead() { // an earlier one may be there
 			if bad := st.c.simple(ctx, "REMOVE", ask(fxRemove, st.part), st.part); bad != nil {
-				return st.c.full(ctx, err, path.Dir(st.part))
+				return st.c.full(ctx, "WRITE", err, parent(st.part))
 			}
 			st.handle, err = st.begun(ctx, flags)
 		}
 		if err != nil {
-			return st.c.full(ctx, err, path.Dir(st.part))
+			return st.c.full(ctx, "WRITE", err, parent(st.part))
 		}
 	}
 	if err := st.possible(ctx, target); err != nil {
@@ -317,7 +317,7 @@ func (st *staged) settle(ctx context.Context) error {
 		return err
 	}
 	if _, err := st.c.reply(fxStatus, &k.call); err != nil {
-		return st.c.full(ctx, err, st.part)
+		return st.c.full(ctx, "WRITE", err, st.part)
 	}
 	st.flight = st.flight[1:]
 	st.acks.Lock()
@@ -349,9 +349,9 @@ func (st *staged) drain(ctx context.Context) error {
 	return nil
 }
 
-// full makes a failure without a reason one of space, if there is none, or of a file system that takes nothing. The path is
-// there.
-func (c *conn) full(ctx context.Context, err error, path string) error {
+// full makes a failure without a reason one of a file system that takes nothing, or of space, if there is none and the
+// operation takes some. The path is there.
+func (c *conn) full(ctx context.Context, op string, err error, path string) error {
 	if !is(err, codeFailure) || !c.has(extSpace) {
 		return err
 	}
@@ -365,12 +365,15 @@ func (c *conn) full(ctx context.Context, err error, path string) error {
 	switch flags := f.long(); {
 	case f.bad:
 	case flags&readOnly != 0:
-		return c.said(fault.Permission, "WRITE", path, "the server's file system is read-only: %v", err).Advise("have it mounted there so that it can be written to, or use another directory")
-	case available == 0:
-		return c.said(fault.NoSpace, "WRITE", path, "the server has no space for it: %v", err).Advise("%s", advice(fault.NoSpace))
+		return c.said(fault.Permission, op, path, "the server's file system is read-only: %v", err).Advise("have it mounted there so that it can be written to, or use another directory")
+	case available == 0 && (op == "WRITE" || op == "MKDIR"):
+		return c.said(fault.NoSpace, op, path, "the server has no space for it: %v", err).Advise("%s", advice(fault.NoSpace))
 	}
 	return err
 }
+
+// parent is the directory that a name is in.
+func parent(name string) string { return path.Dir(name) }
 
 // readOnly is a flag of statvfs@openssh.com.
 const readOnly = 1
