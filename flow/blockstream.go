@@ -121,7 +121,7 @@ func (b *BlockStream) wait(ctx context.Context) error {
 }
 
 // Reset ends the stream with an error that the peer sees. After the stream is
-// over it does nothing.
+// over it does nothing. It does not wait for the connection, and so neither for a peer that does not read.
 func (b *BlockStream) Reset(err error) {
 	b.s.mu.Lock()
 	b.mu.Lock()
@@ -131,7 +131,7 @@ func (b *BlockStream) Reset(err error) {
 	b.s.forget(b.id, b)
 	b.s.mu.Unlock()
 	if !closed {
-		b.s.post(resetFrame(b.id, err), true)
+		b.s.post(resetFrame(b.id, err), false)
 	}
 }
 

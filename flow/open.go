@@ -223,13 +223,13 @@ func (s *Session) register(st stream, msg *wire.Open) (uint32, error) {
 	return id, nil
 }
 
-// push writes what waits on the control lane.
+// push has the control lane write what waits on it: who opens a stream may give up while the peer does not read.
 func (s *Session) push() {
 	s.mu.Lock()
 	l := s.control
 	s.mu.Unlock()
 	if l != nil {
-		l.push()
+		l.kick()
 	}
 }
 
@@ -386,7 +386,7 @@ func (s *Session) flushIncoming(err error) {
 	}
 }
 
-// Refuse tells the opener why not.
+// Refuse tells the opener why not. Like Reset it does not wait.
 func (i *Incoming) Refuse(err error) {
 	i.s.mu.Lock()
 	if i.take() != nil {
@@ -396,7 +396,7 @@ func (i *Incoming) Refuse(err error) {
 	i.s.forget(i.id, i)
 	i.s.mu.Unlock()
 	i.s.stats.refused.Add(1)
-	i.s.post(resetFrame(i.id, err), true)
+	i.s.post(resetFrame(i.id, err), false)
 }
 
 // AcceptBlocks is how the accepting side answers a block stream. Zero values

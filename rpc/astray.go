@@ -7,6 +7,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
 
 	"github.com/pannier/pannier/flow"
@@ -16,6 +17,7 @@ import (
 // A call is made for one session, and its effects run there. While a server goes away gRPC may send it over a connection of
 // another one: it has strayed. The server refuses it before its handler runs, and the client makes it anew. A unary call hears of
 // that with the refusal. A streaming call would have to keep its messages until then, so it looks where it has gone before its first.
+// On the stream road only the server can see that, or that a proxy has sent the call elsewhere: a streaming call ends there.
 
 // Pauses before a call that has strayed is made again. What it waits for is the word of gRPC
 // at one end that a connection takes no more calls, when that of the session is there, or the other way round.
@@ -25,10 +27,15 @@ const (
 )
 
 // strayed reports whether a call went over a connection of another session than its ask names, and was
-// refused for that. Whatever the server has said then, no handler has seen it.
-func (p *prepared) strayed(over *peer.Peer, err error) bool {
+// refused for that. Whatever the server has said then, no handler has seen it. On the stream road it is one that came
+// to where its session is not: the server's word before any handler, which would have given an answer.
+func (p *prepared) strayed(over *peer.Peer, trailer metadata.MD, err error) bool {
+	if p.call.way.carried {
+		pushback := trailer.Get(retryPushback)
+		return fault.KindOf(fromCall("call", err)) == fault.WrongBackend && len(trailer.Get(MetadataKey)) == 0 && len(pushback) == 1 && pushback[0] == "-1"
+	}
 	info, ok := over.AuthInfo.(AuthInfo)
-	return ok && !p.call.way.carried && info.Session != p.call.way.session && fault.KindOf(fromCall("call", err)) == fault.Draining
+	return ok && info.Session != p.call.way.session && fault.KindOf(fromCall("call", err)) == fault.Draining
 }
 
 // again makes a call that has strayed ready once more, as another one of the same effects. False:
@@ -40,8 +47,8 @@ func (cc *ClientConn) again(ctx context.Context, p *prepared, pause time.Duratio
 		return false
 	}
 	c := p.call
-	w, err := cc.find(ctx, false, false)
-	if err != nil || w.session == nil || w.carried {
+	w, err := cc.find(ctx, c.way.carried, false)
+	if err != nil || w.session == nil || w.carried != c.way.carried {
 		w.leave()
 		return false
 	}
@@ -49,6 +56,9 @@ func (cc *ClientConn) again(ctx context.Context, p *prepared, pause time.Duratio
 	c.way.leave()
 	c.way, c.id = w, newCallID()
 	p.ask.call, p.ask.session = c.id, w.session.ID()
+	if w.carried {
+		p.ask.token = w.session.Token()
+	}
 	return cc.calls.add(c) == nil && p.bring(ctx) == nil
 }
 

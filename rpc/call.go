@@ -16,9 +16,10 @@ type call struct {
 	life    lazy // of the halves; ends with the call
 	effects []*clientEffect
 
-	mu     sync.Mutex
-	closed bool
-	wg     sync.WaitGroup // the halves' goroutines
+	mu       sync.Mutex
+	closed   bool
+	panicked *sideeffect.Panic // the first of a half; raise takes it
+	wg       sync.WaitGroup    // the halves' goroutines
 }
 
 // effectState is where a client's effect is.
@@ -112,12 +113,43 @@ func (c *call) begin(in *flow.Incoming, o opening) error {
 		if before != nil {
 			<-before // the first attempt, which the server has given up
 		}
-		end := c.run(ctx, e, in, o)
-		c.mu.Lock()
-		e.ended, e.state = end, done
-		c.mu.Unlock()
+		c.half(e, func() (end ended) {
+			defer func() {
+				if end.local == sideeffect.NotStarted && end.err == nil {
+					in.Refuse(errPanicked()) // does nothing if it was accepted
+				}
+			}()
+			return c.run(ctx, e, in, o)
+		})
 	})
 	return nil
+}
+
+// half runs a half to its end, also when that is a panic of the caller's own reader, writer or callback:
+// raise has it when the call is over.
+func (c *call) half(e *clientEffect, run func() ended) {
+	end := endedByPanic()
+	defer func() {
+		p := sideeffect.PanicOf(recover())
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		e.ended, e.state = end, done
+		if c.panicked == nil {
+			c.panicked = p
+		}
+	}()
+	end = run()
+}
+
+// raise panics, once, if a half has. It is for the goroutine of the call's caller, when the call is over.
+func (c *call) raise() {
+	c.mu.Lock()
+	p := c.panicked
+	c.panicked = nil
+	c.mu.Unlock()
+	if p != nil {
+		panic(p)
+	}
 }
 
 // fits checks that the server's half is the other half of what was offered.
@@ -268,7 +300,7 @@ func (c *call) pipe(ctx context.Context, e *clientEffect, in *flow.Incoming) end
 	return exchange(ctx, conn, e.d, c.road())
 }
 
-// close waits for the halves and releases what the call holds. After it the
+// close waits for the halves and releases what the call holds; once more it does nothing. After it the
 // server can start nothing more.
 func (c *call) close() {
 	c.mu.Lock()
@@ -278,6 +310,7 @@ func (c *call) close() {
 	for _, e := range c.effects {
 		if e.source != nil {
 			e.source.Close()
+			e.source = nil
 		}
 	}
 	c.life.stop(nil)

@@ -16,7 +16,8 @@ import (
 // while messages flow. They are over, and their Results set, when RecvMsg has
 // returned the stream's end: io.EOF or an error, or the one reply of a
 // client-streaming call. An error of a side effect takes the place of io.EOF.
-// A stream that is given up must be cancelled, as always with gRPC.
+// A stream that is given up must be cancelled, as always with gRPC. What Invoke says of panics
+// holds for the method of the stream that finds its end.
 func (cc *ClientConn) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
 	effects, opts := split(opts)
 	if len(effects) == 0 {
@@ -35,7 +36,7 @@ func (cc *ClientConn) NewStream(ctx context.Context, desc *grpc.StreamDesc, meth
 	if err != nil {
 		return nil, s.conclude(err, nil)
 	}
-	context.AfterFunc(&p.call.life, func() { s.conclude(cause("call", &p.call.life), nil) })
+	context.AfterFunc(&p.call.life, func() { s.settle(cause("call", &p.call.life), nil) })
 	return s, nil
 }
 
@@ -103,9 +104,15 @@ func (s *clientStream) Header() (metadata.MD, error) {
 	return md, nil
 }
 
-// conclude ends the effects once, and waits for them. The trailer may be read
-// only when RecvMsg has returned the end.
+// conclude is settle on a goroutine of the caller's, where a panic of its own is raised.
 func (s *clientStream) conclude(err error, trailer metadata.MD) error {
+	defer s.call.raise()
+	return s.settle(err, trailer)
+}
+
+// settle ends the effects once, and waits for them. The trailer may be read
+// only when RecvMsg has returned the end.
+func (s *clientStream) settle(err error, trailer metadata.MD) error {
 	s.once.Do(func() {
 		s.err = s.call.conclude(s.method, trailer, nil, err)
 		s.cc.calls.remove(s.call)

@@ -41,6 +41,13 @@
 // A server that does not know side effects would run the call without them,
 // so a call with one that is not Optional is refused before it is made.
 //
+// # Panics
+//
+// A user's Reader, Writer or callback runs on a goroutine of this package, where no recover of the user's
+// would catch its panic. So it is raised, as a *sideeffect.Panic with the first one's stack, where
+// somebody waits for the effect: in Invoke, in the stream's method that finds its end, in Fanout.Call, in Run and
+// Check of a handler. Until then the effect is a failed one, for the other end too, and the session goes on.
+//
 // # Goroutines
 //
 // A ClientConn's end with Close, a Server's with Stop. Those of a call have ended

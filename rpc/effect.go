@@ -2,8 +2,6 @@ package rpc
 
 import (
 	"context"
-	"fmt"
-	"runtime/debug"
 	"time"
 
 	"github.com/pannier/pannier/sideeffect"
@@ -66,7 +64,7 @@ type Effect struct {
 	done     chan struct{}      // closed when phase is over; nil: nobody waits
 	sending  sideeffect.Outcome // when phase is sent
 	ended    ended
-	panicked *panicked // why it has ended; nil: otherwise
+	panicked *sideeffect.Panic // why it has ended; nil: otherwise
 }
 
 // job is a half that is open: run moves the bytes, drop gives up before that.
@@ -116,7 +114,7 @@ func (e *Effect) inlined() bool {
 // effect when ctx ends. With AwaitLocal small contents for the client may ride
 // inside the reply; with AwaitRemote they never do, because nobody acknowledges a reply.
 // The outputs are in d when Run returns. A Reader or Writer of d that panics does so
-// in the goroutine of Run, or of Check, wherever it ran.
+// in the goroutine of Run, or of Check, wherever it ran: then as a *sideeffect.Panic.
 func (e *Effect) Run(ctx context.Context, d *sideeffect.Descriptor, await sideeffect.Await) error {
 	if err := e.init(ctx, d, await == sideeffect.AwaitLocal); err != nil {
 		return err
@@ -235,13 +233,7 @@ func (e *Effect) Start() error {
 func (e *Effect) goMove() {
 	move := func() {
 		end := endedByPanic()
-		defer func() {
-			var why *panicked
-			if p := recover(); p != nil {
-				why = &panicked{p, debug.Stack()}
-			}
-			e.finish(end, why)
-		}()
+		defer func() { e.finish(end, sideeffect.PanicOf(recover())) }()
 		end = e.job.run(&e.life, e.complete)
 	}
 	if !e.call.server.wg.Go(move) {
@@ -276,7 +268,7 @@ func (e *Effect) move() {
 }
 
 // finish notes how the half has ended.
-func (e *Effect) finish(end ended, p *panicked) {
+func (e *Effect) finish(end ended, p *sideeffect.Panic) {
 	end.err = e.call.explain(end.err)
 	e.call.mu.Lock()
 	e.phase, e.ended, e.panicked = over, end, p
@@ -285,26 +277,12 @@ func (e *Effect) finish(end ended, p *panicked) {
 	e.life.stop(nil)
 }
 
+// endedByPanic is the end of a half whose goroutine has not come to another, also by runtime.Goexit.
 func endedByPanic() ended {
-	return ended{local: sideeffect.Failure, remote: sideeffect.Failure, err: fault.New("run side effect", fault.Internal, "it panicked")}
+	return ended{local: sideeffect.Failure, remote: sideeffect.Failure, err: errPanicked()}
 }
 
-// panicked is what a panic on one goroutine is on another.
-type panicked struct {
-	value any
-	stack []byte
-}
-
-// Error implements error.
-func (p *panicked) Error() string {
-	return fmt.Sprintf("%v\n\nthe side effect's goroutine:\n%s", p.value, p.stack)
-}
-
-// Unwrap is the value, if that is an error.
-func (p *panicked) Unwrap() error {
-	err, _ := p.value.(error)
-	return err
-}
+func errPanicked() error { return fault.New("run side effect", fault.Internal, "it panicked") }
 
 // wake tells those who wait that phase is sent or over. call.mu is held.
 func (e *Effect) wake() {

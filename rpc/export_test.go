@@ -15,3 +15,10 @@ func (s *Server) RememberCalls(n int) { s.recent = newRecent(rememberTime, n) }
 func OpenRPC(ctx context.Context, cc *ClientConn, s *flow.Session) (net.Conn, error) {
 	return cc.openRPC(ctx, s)
 }
+
+// Uses is how many calls use the connection's session.
+func Uses(cc *ClientConn) int {
+	cc.link.mu.Lock()
+	defer cc.link.mu.Unlock()
+	return cc.link.uses.n
+}

@@ -55,7 +55,8 @@ type TargetResult struct {
 // Call makes the calls and returns when all are over, with one result for each
 // target, in order. A target that fails does not disturb the others; one that Stop
 // or ctx has cut off has an error of kind fault.Canceled or status Canceled. The
-// error of Call itself is about its arguments; then nothing was called.
+// error of Call itself is about its arguments; then nothing was called. A panic of a Reader, a callback or Stop
+// cancels the calls that still run, and Call panics with it, as a *sideeffect.Panic.
 func (f Fanout) Call(ctx context.Context, targets []Target) ([]TargetResult, error) {
 	if err := f.check(targets); err != nil {
 		return nil, err
@@ -75,8 +76,17 @@ func (f Fanout) Call(ctx context.Context, targets []Target) ([]TargetResult, err
 	var calls sync.WaitGroup
 	var telling sync.Mutex // Stop is called by one at a time
 	stopped := false
+	var panicked *sideeffect.Panic // guarded by telling
 	for i, t := range targets {
 		calls.Go(func() {
+			defer func() {
+				if p := sideeffect.PanicOf(recover()); p != nil {
+					telling.Lock()
+					defer telling.Unlock()
+					panicked = p
+					cancel(fault.New("fan out", fault.Canceled, "a call panicked"))
+				}
+			}()
 			results[i] = TargetResult{Index: i, Err: f.one(ctx, t, effects[i])}
 			telling.Lock()
 			defer telling.Unlock()
@@ -87,6 +97,9 @@ func (f Fanout) Call(ctx context.Context, targets []Target) ([]TargetResult, err
 		})
 	}
 	calls.Wait()
+	if panicked != nil {
+		panic(panicked)
+	}
 	return results, nil
 }
 

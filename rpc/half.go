@@ -66,6 +66,7 @@ func (e *ended) settle(sent bool) {
 // send runs the source's half over a block stream and ends the stream.
 func send(ctx context.Context, bs *flow.BlockStream, src sideeffect.Source, p sideeffect.SendPlan, road sideeffect.Road) ended {
 	e := ended{road: road, began: time.Now()}
+	defer e.unlessOver(bs)
 	sent, told := false, p.Sent
 	p.Sent = func(o sideeffect.Outcome) {
 		sent = true
@@ -82,10 +83,18 @@ func send(ctx context.Context, bs *flow.BlockStream, src sideeffect.Source, p si
 	return e
 }
 
+// unlessOver ends a stream whose half has panicked.
+func (e *ended) unlessOver(bs *flow.BlockStream) {
+	if e.local == sideeffect.NotStarted { // it has not come to settle
+		bs.Reset(errPanicked())
+	}
+}
+
 // receive runs the sink's half over a block stream and ends the stream with
 // its verdict.
 func receive(ctx context.Context, bs *flow.BlockStream, sink sideeffect.Sink, p sideeffect.ReceivePlan, road sideeffect.Road) ended {
 	e := ended{road: road, began: time.Now()}
+	defer e.unlessOver(bs)
 	e.outcome, e.err = sideeffect.ReceiveAll(ctx, &incoming{bs: bs}, sink, p)
 	if e.err != nil {
 		bs.Reset(e.err)

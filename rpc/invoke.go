@@ -21,6 +21,9 @@ import (
 // effect that failed and is not Optional. In the latter status.FromError finds a
 // status and errors.As a *fault.Error; likewise in the former if the handler
 // returned a *fault.Error, the caller gave up (Canceled, Deadline) or the connection was lost (Lost).
+//
+// A Reader, Writer or callback of a descriptor that panics fails its side effect, and Invoke panics with
+// that when the call is over: with a *sideeffect.Panic, unless it ran on the goroutine of Invoke itself.
 func (cc *ClientConn) Invoke(ctx context.Context, method string, args, reply any, opts ...grpc.CallOption) error {
 	effects, opts := split(opts)
 	if len(effects) == 0 {
@@ -45,7 +48,8 @@ func (cc *ClientConn) Invoke(ctx context.Context, method string, args, reply any
 	for pause := firstAgain; ; pause *= 2 {
 		over = peer.Peer{}
 		err = cc.grpc.Invoke(p.ctx, method, args, reply, opts...)
-		if err == nil || pause > mostAgain || !p.strayed(&over, err) || !cc.again(ctx, &p, pause) {
+		if err == nil || pause > mostAgain || !p.strayed(&over, trailer, err) || !cc.again(ctx, &p, pause) {
+			defer p.call.raise()
 			return p.call.conclude(method, trailer, p.codec, err)
 		}
 	}
@@ -70,13 +74,14 @@ func (cc *ClientConn) prepare(ctx context.Context, effects []*sideeffect.Descrip
 		return prepared{}, err
 	}
 	kept := false
+	c := newCall(ctx, effects)
 	defer func() {
 		if !kept { // also when a reader of the caller's panics
+			c.close()
 			cc.calls.unuse(effects)
 		}
 	}()
 	opts = slices.Concat(cc.options, opts)
-	c := newCall(ctx, effects)
 	p, err := cc.equip(ctx, c, opts, args, reply)
 	if err == nil && p.call != nil {
 		if err = cc.calls.add(c); err == nil {
@@ -155,6 +160,7 @@ func (c *call) wishes() (stream, mandatory bool, err error) {
 // conclude ends a call whose gRPC part is over: it gives the server's answer to
 // the halves, waits for them, fills the descriptors and finds the error.
 func (c *call) conclude(method string, trailer metadata.MD, codec *inlineCodec, callErr error) error {
+	defer c.close() // whatever a writer of the caller's does to this goroutine
 	outs, answerErr := c.answer(method, trailer, callErr)
 	if callErr != nil {
 		codec = nil // a reply that is an error carries nothing
@@ -284,10 +290,7 @@ func (c *call) unpack(e *clientEffect, load cargo) {
 	}
 	e.state = running
 	c.mu.Unlock()
-	end := storeInline(&c.life, e.d, load)
-	c.mu.Lock()
-	e.state, e.ended = done, end
-	c.mu.Unlock()
+	c.half(e, func() ended { return storeInline(&c.life, e.d, load) })
 }
 
 // report writes the outputs of a descriptor; nothing of the effect runs any

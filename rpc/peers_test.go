@@ -7,6 +7,7 @@ import (
 	"net"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -335,6 +336,68 @@ func TestTwoBackends(t *testing.T) {
 	wantKind(t, err, fault.WrongBackend)
 	if d.LocalStatus == sideeffect.Success || d.BytesTransferred != 0 {
 		t.Fatalf("result %+v", d.Result)
+	}
+}
+
+// TestStrayedToABackend: a call that came to where its session is not is made anew until it comes to the right one, but not
+// when gRPC has repeated it; and neither is one whose handler has said the same. A streaming one ends with advice.
+func TestStrayedToABackend(t *testing.T) {
+	p, b, ctx := start(t, "http2", setup{withoutClient: true}), start(t, "http2", setup{withoutClient: true}), within(t)
+	other := must(grpc.NewClient("passthrough:///"+b.address[len("tcp://"):], grpc.WithTransportCredentials(insecure.NewCredentials())))
+	defer other.Close()
+	astray, policy := 0, false
+	p.client.DialOptions = []grpc.DialOption{grpc.WithUnaryInterceptor(
+		func(ctx context.Context, m string, req, reply any, cc *grpc.ClientConn, next grpc.UnaryInvoker, o ...grpc.CallOption) error {
+			if astray > 0 {
+				astray--
+				cc = other
+			}
+			if policy {
+				ctx = metadata.AppendToOutgoingContext(ctx, "grpc-previous-rpc-attempts", "1")
+			}
+			return next(ctx, m, req, reply, cc, o...)
+		}), grpc.WithStreamInterceptor(
+		func(ctx context.Context, d *grpc.StreamDesc, cc *grpc.ClientConn, m string, next grpc.Streamer, o ...grpc.CallOption) (grpc.ClientStream, error) {
+			if m == storepb.Store_Gather_FullMethodName {
+				cc = other
+			}
+			return next(ctx, d, cc, m, o...)
+		})}
+	stub := storepb.NewStoreClient(p.dial())
+	runs, refuse := 0, false
+	var got bytes.Buffer
+	p.store.call = func(ctx context.Context, i *storepb.Item) (*storepb.Receipt, error) {
+		if runs++; refuse {
+			return nil, fault.New("handle", fault.WrongBackend, "elsewhere")
+		}
+		got.Reset()
+		return run(func() *sideeffect.Descriptor { return up(sideeffect.Buffer(&got)) }, sideeffect.AwaitRemote)(ctx, i)
+	}
+	for _, n := range []int{1000, 300 << 10} {
+		runs, astray, policy, refuse = 0, 3, false, false
+		d := up(sideeffect.Reader(bytes.NewReader(content(n)), int64(n))) // which is opened once
+		if _, err := stub.Call(ctx, &storepb.Item{}, rpc.With(d)); err != nil || runs != 1 || astray != 0 || !bytes.Equal(got.Bytes(), content(n)) {
+			t.Fatalf("%d bytes: %v, %d runs, %d bytes came", n, err, runs, got.Len())
+		}
+		wantSuccess(t, d, n)
+		runs, astray, policy = 0, 2, true
+		_, err := stub.Call(ctx, &storepb.Item{}, rpc.With(up(sideeffect.Memory(content(n)))))
+		wantKind(t, err, fault.Stale)
+		if runs != 0 || astray != 1 {
+			t.Errorf("%d bytes: %d runs, %d attempts", n, runs, 2-astray)
+		}
+		runs, astray, policy, refuse = 0, 0, false, true
+		_, err = stub.Call(ctx, &storepb.Item{}, rpc.With(up(sideeffect.Memory(content(n)))))
+		wantKind(t, err, fault.WrongBackend)
+		if runs != 1 {
+			t.Errorf("%d bytes: the handler has run %d times", n, runs)
+		}
+	}
+	st := must(stub.Gather(ctx, rpc.With(up(sideeffect.Memory(content(1000))))))
+	_, err := st.CloseAndRecv()
+	wantKind(t, err, fault.WrongBackend)
+	if !strings.Contains(err.Error(), "make it again") {
+		t.Error(err)
 	}
 }
 

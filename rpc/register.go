@@ -95,11 +95,13 @@ func (s *Server) begins(ctx context.Context, asks []string, unary bool) (*server
 	if a.carried {
 		session = s.acceptor.Lookup(flow.ID(a.session), flow.Token(a.token))
 		if session == nil {
-			return nil, fault.New(op, fault.WrongBackend, "the call's session is not here; the proxy has sent the call to another server than its session")
+			return nil, strayed(ctx, fault.New(op, fault.WrongBackend,
+				"the call's session is not here: a proxy has sent the two to different servers, or that of the session goes away; nothing of the call has run: make it again"))
 		}
 	}
 	if !a.carried && a.session != (flow.ID{}) && (session == nil || a.session != session.ID()) {
-		return nil, strayed(ctx)
+		return nil, strayed(ctx, fault.New(op, fault.Draining,
+			"the call was made for another session than it came over, as while a server goes away; nothing of it has run: make it again"))
 	}
 	by := callerOf(ctx, session)
 	if !s.recent.admit(by, a.call, time.Now()) {
@@ -117,14 +119,13 @@ const (
 	retryPushback    = "grpc-retry-pushback-ms"
 )
 
-// strayed refuses a call that came over another session than the one it was made for. That happens while
+// strayed refuses a call that came over another session than the one it was made for, or to another server. That happens while
 // a server drains, and then nobody has run it: its client may make it anew. Of one that
 // gRPC has repeated, that is not known, and repeating this one as it is would be of no use.
-func strayed(ctx context.Context) error {
-	const op = "accept call"
+func strayed(ctx context.Context, err error) error {
 	if len(metadata.ValueFromIncomingContext(ctx, previousAttempts)) > 0 {
-		return fault.New(op, fault.Stale, "the call was made on another session; gRPC has repeated it, and its side effects run once")
+		return fault.New("accept call", fault.Stale, "the call was made on another session; gRPC has repeated it, and its side effects run once")
 	}
 	_ = grpc.SetTrailer(ctx, metadata.Pairs(retryPushback, "-1")) // fails outside of a call only
-	return fault.New(op, fault.Draining, "the call was made for another session than it came over, as while a server goes away; nothing of it has run: make it again")
+	return err
 }

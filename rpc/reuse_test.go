@@ -39,7 +39,8 @@ func TestOneDescriptorInTwoCalls(t *testing.T) {
 		called <- err
 	}()
 	<-g.entered
-	_, err := p.stub.Call(ctx, &storepb.Item{}, rpc.With(up(sideeffect.Memory(nil)), d))
+	beside := up(sideeffect.Memory(nil))
+	_, err := p.stub.Call(ctx, &storepb.Item{}, rpc.With(beside, d))
 	wantKind(t, err, fault.Invalid)
 	_, err = p.stub.Gather(ctx, rpc.With(d))
 	wantKind(t, err, fault.Invalid)
@@ -48,6 +49,9 @@ func TestOneDescriptorInTwoCalls(t *testing.T) {
 		t.Errorf("the first call: %v, %d bytes", err, got.Len())
 	}
 	wantSuccess(t, d, n)
+	if _, err := p.stub.Call(ctx, &storepb.Item{}, rpc.With(beside)); err != nil {
+		t.Errorf("a descriptor of the call that was refused: %v", err)
+	}
 	for range 2 {
 		d.Local = sideeffect.Memory(content(10))
 		if _, err := p.stub.Call(ctx, &storepb.Item{}, rpc.With(d)); err != nil {

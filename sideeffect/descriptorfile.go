@@ -1,7 +1,9 @@
 package sideeffect
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 
 	"github.com/pannier/pannier/spec/fault"
@@ -30,6 +32,9 @@ func (o openFile) regular(op string) (bool, error) {
 		return false, fault.NewLocal(op, fault.Invalid, "FD of a nil file")
 	}
 	fi, err := o.f.Stat()
+	if errors.Is(err, fs.ErrClosed) {
+		return false, errUsedClosed(op, o.f.Name(), "the file is closed: keep it open until the call is over")
+	}
 	if err != nil {
 		return false, fault.Wrap(op, o.f.Name(), err)
 	}

@@ -95,8 +95,11 @@ func (f fileIdentity) OpenSink(spec SinkSpec) (Sink, error) {
 }
 
 // refused is err with a kind for what the system says only about names: a
-// root's own refusal, which has no number, and links that go round.
+// root's own refusal, which has no number, and links that go round; and for a root that is closed, which nobody has cancelled.
 func (f fileIdentity) refused(op string, err error) error {
+	if errors.Is(err, fs.ErrClosed) {
+		return errUsedClosed(op, f.name, "its root is closed: keep it open until the call is over")
+	}
 	var pe *fs.PathError
 	if errors.As(err, &pe) && fault.KindOf(err) == fault.Internal {
 		e := fault.New(op, fault.Permission, "the name leads out of its root (%w)", err)
@@ -134,6 +137,13 @@ func (f fileIdentity) ResumePoint(ctx context.Context, spec SinkSpec) (ResumePoi
 		return ResumePoint{}, fault.Wrap(op, f.name, err)
 	}
 	return ResumePoint{}, nil
+}
+
+// errUsedClosed is an identity that its owner has closed too early.
+func errUsedClosed(op, subject, what string) error {
+	e := fault.NewLocal(op, fault.Invalid, "%s", what)
+	e.Subject = subject
+	return e
 }
 
 // checkSinkSpec refuses what no file sink can do.

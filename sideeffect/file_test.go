@@ -423,3 +423,25 @@ func TestPartialKeepsPermissions(t *testing.T) {
 		sink.Close()
 	}
 }
+
+// TestClosedTooEarly: a root or file that its owner has closed is a mistake of the owner's; nobody has cancelled anything.
+func TestClosedTooEarly(t *testing.T) {
+	root, err := os.OpenRoot(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := root.Create("f")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	root.Close()
+	for _, id := range []Identity{File(root, "f"), FD(f)} {
+		_, err := id.OpenSource(SourceSpec{})
+		wantKind(t, err, fault.Invalid)
+		for _, mode := range []Mode{Replace, Append} {
+			_, err = id.OpenSink(SinkSpec{Mode: mode})
+			wantKind(t, err, fault.Invalid)
+		}
+	}
+}

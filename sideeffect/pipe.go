@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"sync"
+	"sync/atomic"
 
 	"github.com/pannier/pannier/spec/fault"
 )
@@ -81,7 +82,7 @@ func (o openFile) duplex() (io.Reader, io.Writer, error) {
 // PipeAll copies both ways between local and conn until both directions have
 // ended, each passing on its end (half-close), or until ctx, an error or a
 // quota ends both. conn is closed when it returns, and both of its goroutines are
-// over. Over quota, with Fail, is fault.QuotaExceeded; with Cut, the direction
+// over; a panic of local's reader or writer is raised then. Over quota, with Fail, is fault.QuotaExceeded; with Cut, the direction
 // ends after exactly quota bytes.
 func PipeAll(ctx context.Context, conn Conduit, local Identity, p PipePlan) (PipeOutcome, error) {
 	defer conn.Close()
@@ -94,9 +95,8 @@ func PipeAll(ctx context.Context, conn Conduit, local Identity, p PipePlan) (Pip
 		return PipeOutcome{}, err
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
-	stopped := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() {
-		defer close(stopped)
+	defer cancel(nil)
+	stop := atEnd(ctx, func() {
 		conn.Close()
 		interrupt(r)
 		interrupt(w)
@@ -104,20 +104,27 @@ func PipeAll(ctx context.Context, conn Conduit, local Identity, p PipePlan) (Pip
 	out := &pipeWay{from: r, to: conn, quota: p.QuotaOut, policy: p.OverQuota}
 	in := &pipeWay{from: conn, to: w, quota: p.QuotaIn, policy: p.OverQuota}
 	var both sync.WaitGroup
+	var panicked atomic.Pointer[Panic]
 	for _, way := range []*pipeWay{out, in} {
 		both.Go(func() {
-			if err := way.copy(); err != nil {
-				cancel(err)
-			}
+			var err error = fault.New("pipe", fault.Internal, "it panicked")
+			defer func() {
+				if p := PanicOf(recover()); p != nil {
+					panicked.CompareAndSwap(nil, p)
+				}
+				if err != nil {
+					cancel(err)
+				}
+			}()
+			err = way.copy()
 		})
 	}
 	both.Wait()
-	if !stop() {
-		<-stopped
+	stop()
+	if p := panicked.Load(); p != nil {
+		panic(p)
 	}
-	err = context.Cause(ctx)
-	cancel(nil)
-	return PipeOutcome{Out: out.n, In: in.n, QuotaExceeded: out.over || in.over}, fault.Wrap("pipe", "", err)
+	return PipeOutcome{Out: out.n, In: in.n, QuotaExceeded: out.over || in.over}, fault.Wrap("pipe", "", context.Cause(ctx))
 }
 
 // interrupt ends a blocked call on x, if x has a way.

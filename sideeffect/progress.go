@@ -29,14 +29,34 @@ func (r *reporter) final(p Progress) {
 	}
 }
 
-// interruptOn interrupts x, if it can be, when ctx ends; the returned function
-// ends the watch.
-func interruptOn(ctx context.Context, x any) (stop func() bool) {
+// interruptOn interrupts x, if it can be, when ctx ends. What it returns ends the watch, and is to be called once.
+func interruptOn(ctx context.Context, x any) (stop func()) {
 	i, ok := x.(Interrupter)
 	if !ok {
-		return func() bool { return true }
+		return func() {}
 	}
-	return context.AfterFunc(ctx, i.Interrupt)
+	return atEnd(ctx, i.Interrupt)
+}
+
+// atEnd calls f when ctx ends. stop waits for it if it has begun, because what it interrupts
+// is the caller's again after that, and raises its panic.
+func atEnd(ctx context.Context, f func()) (stop func()) {
+	over := make(chan struct{})
+	var panicked *Panic
+	forget := context.AfterFunc(ctx, func() {
+		defer close(over)
+		defer func() { panicked = PanicOf(recover()) }()
+		f()
+	})
+	return func() {
+		if forget() {
+			return
+		}
+		<-over
+		if panicked != nil {
+			panic(panicked)
+		}
+	}
 }
 
 // because is err, or the reason why ctx ended when err only follows from that.

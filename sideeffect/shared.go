@@ -88,14 +88,20 @@ func (s *SharedIdentity) group(offset int64) (g *sharedGroup, first bool) {
 
 // open opens a group for its first member. Who waits for it tries it by itself if that fails.
 func (s *SharedIdentity) open(g *sharedGroup, spec SourceSpec) (Source, error) {
+	defer func() { // also when it panics
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if g.window == nil {
+			delete(s.groups, g.offset)
+		}
+		close(g.opened)
+	}()
 	src, err := s.of.OpenSource(spec)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	defer close(g.opened)
 	if err != nil {
-		delete(s.groups, g.offset)
 		return nil, err
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	// Each piece that is copied from while it leaves the window needs room, too.
 	room := newPieces(int64(s.most) * 2)
 	g.window, g.src = newWindow(s.most, room, src.Rewindable(), false, &s.read), src

@@ -353,16 +353,18 @@ func (w *window) insert(u *piece, index int64) {
 // fill reads a piece for all who wait for it.
 func (m *member) fill(u *piece, index int64) {
 	w := m.w
-	n, err := m.src.ReadBlock(*u.buf, index*pieceSize)
-	u.n, u.err = n, err
-	w.read.Add(int64(n))
-	close(u.ready)
-	w.mu.Lock()
-	if err != nil && err != io.EOF && w.again && w.pieces[index] == u {
-		w.drop(index)
-	}
-	w.moved.Broadcast()
-	w.mu.Unlock()
+	u.err = fault.New("read shared source", fault.Internal, "the reader panicked")
+	defer func() { // also then
+		close(u.ready)
+		w.mu.Lock()
+		if u.err != nil && u.err != io.EOF && w.again && w.pieces[index] == u {
+			w.drop(index)
+		}
+		w.moved.Broadcast()
+		w.mu.Unlock()
+	}()
+	u.n, u.err = m.src.ReadBlock(*u.buf, index*pieceSize)
+	w.read.Add(int64(u.n))
 }
 
 // moveTo notes where m is. w.mu is held.

@@ -33,6 +33,7 @@ const targetText = `HOST:PATH names a file of a server. PATH is below the server
   example.org            the default port is ` + carrier.DefaultPort + `
   example.org:7000       digits between two colons are a port
   [2001:db8::1]          IPv6 in brackets, a port behind them
+  tls://example.org:7000 as serve prints its address
   unix:/run/rcat.sock    a socket of this machine, without colons in its name
   exec:["ssh","b","rcat","serve","--root","/srv","--allow-any","--listen","stdio:"]
                          a command that is the connection; there is no shell
@@ -78,6 +79,12 @@ func splitTarget(text string) (host, path string, ok bool) {
 			return prefix + host, path, ok
 		}
 	}
+	for _, prefix := range []string{carrier.TLS + "://", carrier.TCP + "://"} { // as serve prints its address
+		if rest, is := strings.CutPrefix(text, prefix); is {
+			host, path, ok = splitHost(rest)
+			return prefix + host, path, ok
+		}
+	}
 	if strings.HasPrefix(text, execPrefix) {
 		rest := strings.TrimPrefix(text, carrier.Exec+":")
 		d := json.NewDecoder(strings.NewReader(rest))
@@ -88,6 +95,11 @@ func splitTarget(text string) (host, path string, ok bool) {
 		path, ok = strings.CutPrefix(rest[at:], ":")
 		return carrier.Exec + ":" + rest[:at], path, ok
 	}
+	return splitHost(text)
+}
+
+// splitHost is splitTarget for a host that is one.
+func splitHost(text string) (host, path string, ok bool) {
 	at := 0
 	if strings.HasPrefix(text, "[") {
 		if at = strings.IndexByte(text, ']'); at < 0 {
@@ -108,7 +120,7 @@ func splitTarget(text string) (host, path string, ok bool) {
 // parseHost reads HOST, which is also what --listen takes.
 func parseHost(host string, plain plainFlags) (carrier.Address, error) {
 	if socket, is := strings.CutPrefix(host, unixPrefix); is {
-		return carrier.ParseAddress("unix://" + socket)
+		return carrier.ParseAddress("unix://" + strings.TrimPrefix(socket, "//"))
 	}
 	for _, prefix := range []string{fifoPrefix, ttyPrefix, execPrefix} {
 		if strings.HasPrefix(host, prefix) {
@@ -122,7 +134,7 @@ func parseHost(host string, plain plainFlags) (carrier.Address, error) {
 	if plain.given() {
 		scheme = carrier.TCP
 	}
-	a, err := carrier.ParseAddress(scheme + "://" + host)
+	a, err := carrier.ParseAddress(scheme + "://" + strings.TrimPrefix(host, scheme+"://"))
 	if err == nil && plain.given() && !plain.anywhere && !loopback(a.Host) {
 		err := fault.New("read address", fault.Invalid, "--plain encrypts and proves nothing, so it is for 127.0.0.1, [::1] and localhost only, not %q", a.Host)
 		return a, command.Suggest(err, "Leave it out. In a network where everyone may read and change everything, write --insecure-plaintext instead.")

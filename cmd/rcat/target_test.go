@@ -23,6 +23,10 @@ func TestParseTarget(t *testing.T) {
 		{text: "[::1]:a", address: "tls://[::1]:6610", path: "a"},
 		{text: "[::1]:80:a", address: "tls://[::1]:80", path: "a"},
 		{text: "unix:/run/x.sock:a b", address: "unix:///run/x.sock", path: "a b"},
+		{text: "unix:///run/x.sock:a", address: "unix:///run/x.sock", path: "a"}, // as serve prints them
+		{text: "tls://example.org:7000:a", address: "tls://example.org:7000", path: "a"}, {text: "tls://[::1]:80:a", address: "tls://[::1]:80", path: "a"},
+		{text: "tcp://127.0.0.1:7000:a", plain: here, address: "tcp://127.0.0.1:7000", path: "a"},
+		{text: "tls://127.0.0.1:7000:a", plain: here}, {text: "tcp://127.0.0.1:7000:a"}, {text: "tls://unix:/x:a"},
 		{text: "localhost:a", plain: here, address: "tcp://localhost:6610", path: "a"},
 		{text: "[::1]:1:a", plain: here, address: "tcp://[::1]:1", path: "a"},
 		{text: "127.9.9.9:a", plain: here, address: "tcp://127.9.9.9:6610", path: "a"},

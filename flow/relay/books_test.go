@@ -97,6 +97,7 @@ func TestDetachBeforeBooks(t *testing.T) {
 				cfg.Policy[0].Listen = []string{"tcp://127.0.0.1:7000"}
 				w := join(t, Config{Policy: []Allow{{Partner: "east", Relay: "*", Dial: []string{"udp://10.0.0.7:9"}}}}, cfg, false)
 				defer w.stop()
+				synctest.Wait() // until the hub knows whose session it is, which it would take back otherwise
 				h, use := w.east, newUsage(Limits{}.withDefaults())
 				stream := func() *flow.ByteStream { // any that is there
 					meta, _ := wire.AppendMeta(nil, &connAsk{Relay: "x", To: "udp://10.0.0.7:9"})

@@ -171,6 +171,10 @@ func (s *session) begin(ctx context.Context, l *line, tried []string) (*conn, er
 	return c, err
 }
 
+// unasked is what package ssh says of a server that offers keyboard-interactive and refuses it without a question, as
+// OpenSSH's without PAM.
+const unasked = "unexpected message type 51 (expected 60)"
+
 // loginFailed is the error of a login. Package ssh has most of its errors as texts.
 func (s *session) loginFailed(ctx context.Context, err error, trusted bool) error {
 	e := &fault.Error{Op: "sftp login", Side: fault.Inferred, Subject: s.where, Err: errors.New(string(fault.Shown(err.Error())))}
@@ -185,6 +189,9 @@ func (s *session) loginFailed(ctx context.Context, err error, trusted bool) erro
 		e.Kind, e.Err, e.Advice = fault.Unsupported, algorithm, "update the server; or set algorithms=old, if what it has is good enough for what is sent"
 	case strings.Contains(text, "unable to authenticate"):
 		e.Kind, e.Side, e.Advice = fault.Unauthenticated, fault.Peer, credentialsAdvice
+	case strings.Contains(text, unasked) && trusted:
+		e.Kind, e.Side, e.Err = fault.Unauthenticated, fault.Peer, errors.New("the server takes no password of this user, and refuses keyboard-interactive without a question")
+		e.Advice = "use a key for this user, or have the server take passwords; otherwise " + credentialsAdvice
 	case strings.Contains(text, "ssh: disconnect") && trusted:
 		e.Kind, e.Side, e.Advice = fault.Unauthenticated, fault.Peer, "the server does not let this user in; its log says why"
 		if strings.Contains(text, "oo many connections") || strings.Contains(text, "reason 12:") {

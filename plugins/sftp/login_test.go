@@ -17,6 +17,7 @@ import (
 	"golang.org/x/crypto/ssh/knownhosts"
 
 	"github.com/pannier/pannier/flow/flowtest/freeport"
+	"github.com/pannier/pannier/flow/flowtest/sshserver"
 	"github.com/pannier/pannier/plugins"
 	"github.com/pannier/pannier/spec/fault"
 )
@@ -305,4 +306,13 @@ func TestNoSFTP(t *testing.T) {
 	f.address = freeport.For(t, "127.0.0.1")
 	_, err := Driver{}.Open(t.Context(), f.endpoint())
 	isKind(t, err, fault.Lost, f.address)
+}
+
+// TestRealUnasked: OpenSSH without PAM, that takes keys only, offers keyboard-interactive, and refuses it without a question.
+// That is a login that was refused.
+func TestRealUnasked(t *testing.T) {
+	s := sshserver.Start(t)
+	e := plugins.Endpoint{URL: "sftp://" + s.Address(), User: s.User, Password: "x", Options: map[string]string{"hostkey": s.HostKey}}
+	_, err := Driver{}.Open(t.Context(), e)
+	isKind(t, err, fault.Unauthenticated, s.Address(), "takes no password", "use a key")
 }
