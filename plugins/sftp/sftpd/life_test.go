@@ -174,6 +174,7 @@ func TestDeaf(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		synctest.Wait() // it is in the Read that has the size: without that it asks for no content
 		d.deaf.Store(true)
 		go func() { _, _ = f.WriteTo(io.Discard) }()
 		time.Sleep(50 * time.Second)
