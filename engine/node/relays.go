@@ -14,6 +14,7 @@ import (
 	"github.com/pannier/pannier/engine/admin"
 	"github.com/pannier/pannier/engine/config"
 	"github.com/pannier/pannier/flow/carrier"
+	"github.com/pannier/pannier/flow/loopback"
 	"github.com/pannier/pannier/flow/relay"
 	"github.com/pannier/pannier/spec/fault"
 )
@@ -69,8 +70,7 @@ func Listen(ctx context.Context, network, address string) (net.Listener, error) 
 	if network == "unix" {
 		return carrier.ListenUnix(address, 0o600)
 	}
-	var c net.ListenConfig
-	return c.Listen(ctx, network, address)
+	return loopback.Listen(ctx, net.ListenConfig{}, network, address)
 }
 
 // beginRelays starts those of the file. From here on what undoes it comes first: relays

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net"
 
+	"github.com/pannier/pannier/flow/loopback"
 	"github.com/pannier/pannier/spec/fault"
 )
 
@@ -99,7 +100,7 @@ func (d *Dialer) connect(ctx context.Context) (HalfCloser, error) {
 		return d.connectOnePipe(ctx)
 	}
 	network, address := d.addr.target()
-	var nd net.Dialer
+	nd := net.Dialer{Control: loopback.Control}
 	c, err := nd.DialContext(ctx, network, address)
 	if err != nil {
 		return nil, err

@@ -4,6 +4,8 @@ import (
 	"context"
 	"net"
 	"time"
+
+	"github.com/pannier/pannier/flow/loopback"
 )
 
 // listenTCP listens on a tcp address. Who says nothing after connecting is not accepted
@@ -11,5 +13,5 @@ import (
 // who belong here, because in every protocol of a port the dialer speaks first.
 func listenTCP(network, address string, silent time.Duration) (net.Listener, error) {
 	c := net.ListenConfig{Control: deferAccept(silent), KeepAlive: -1} // lanes and gRPC have signs of life of their own
-	return c.Listen(context.Background(), network, address)
+	return loopback.Listen(context.Background(), c, network, address)
 }

@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/pannier/pannier/flow"
+	"github.com/pannier/pannier/flow/loopback"
 	"github.com/pannier/pannier/spec/fault"
 )
 
@@ -169,7 +170,9 @@ func (c Config) withDefaults() Config {
 	n := &c.Network
 	var lc net.ListenConfig
 	if n.Listen == nil {
-		n.Listen = lc.Listen
+		n.Listen = func(ctx context.Context, network, address string) (net.Listener, error) {
+			return loopback.Listen(ctx, lc, network, address)
+		}
 	}
 	if n.ListenPacket == nil {
 		n.ListenPacket = lc.ListenPacket
@@ -181,12 +184,12 @@ func (c Config) withDefaults() Config {
 	}
 	if n.DialFrom == nil {
 		n.DialFrom = func(ctx context.Context, network string, from netip.Addr, address string) (net.Conn, error) {
-			d := net.Dialer{LocalAddr: &net.TCPAddr{IP: from.AsSlice(), Zone: from.Zone()}}
+			d := net.Dialer{LocalAddr: &net.TCPAddr{IP: from.AsSlice(), Zone: from.Zone()}, Control: loopback.Control}
 			return d.DialContext(ctx, network, address)
 		}
 	}
 	if n.Dial == nil {
-		n.Dial = new(net.Dialer).DialContext
+		n.Dial = (&net.Dialer{Control: loopback.Control}).DialContext
 	}
 	if n.Lookup == nil {
 		n.Lookup = func(ctx context.Context, host string) ([]netip.Addr, error) {

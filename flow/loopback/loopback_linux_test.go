@@ -1,0 +1,137 @@
+package loopback
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// systems is the congestion control that sockets have here, which the package is told is one that paces.
+func systems(t *testing.T) string {
+	t.Helper()
+	b, err := os.ReadFile("/proc/sys/net/ipv4/tcp_congestion_control")
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := strings.TrimSpace(string(b))
+	if name == calm {
+		t.Skip("this system's congestion control is " + calm)
+	}
+	before := paced
+	paced = append(slices.Clone(paced), name)
+	t.Cleanup(func() { paced = before })
+	return name
+}
+
+func congestion(t *testing.T, c net.Conn) string {
+	t.Helper()
+	raw, err := c.(syscall.Conn).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var name string
+	if e := raw.Control(func(fd uintptr) {
+		name, err = unix.GetsockoptString(int(fd), unix.IPPROTO_TCP, unix.TCP_CONGESTION)
+	}); e != nil || err != nil {
+		t.Fatal(e, err)
+	}
+	return name
+}
+
+// meet returns both ends of a connection to l.
+func meet(t *testing.T, l net.Listener) (dialed, accepted net.Conn) {
+	t.Helper()
+	d := net.Dialer{Control: Control}
+	dialed, err := d.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { dialed.Close() })
+	if accepted, err = l.Accept(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { accepted.Close() })
+	return dialed, accepted
+}
+
+// TestLoopback: neither end of a connection of the loopback device paces, wherever the listener listens.
+func TestLoopback(t *testing.T) {
+	systems(t)
+	for _, at := range []string{"127.0.0.1:0", ":0", "0.0.0.0:0"} {
+		l, err := Listen(t.Context(), net.ListenConfig{}, "tcp", at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		dialed, accepted := meet(t, l)
+		if a, b := congestion(t, dialed), congestion(t, accepted); a != calm || b != calm {
+			t.Errorf("%s: %s and %s", at, a, b)
+		}
+	}
+}
+
+// TestElsewhere: whoever comes from another host gets the administrator's congestion control, and what is
+// sent arrives.
+func TestElsewhere(t *testing.T) {
+	chosen := systems(t)
+	l, err := Listen(t.Context(), net.ListenConfig{}, "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	l.(*listener).here = func(net.Addr) bool { return false }
+	dialed, accepted := meet(t, l)
+	if got := congestion(t, accepted); got != chosen {
+		t.Errorf("accepted: %s, want %s", got, chosen)
+	}
+	want := bytes.Repeat([]byte("0123456789abcdef"), 1<<16)
+	go func() {
+		_, _ = accepted.Write(want)
+		accepted.Close()
+	}()
+	if got, err := io.ReadAll(dialed); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("%d bytes of %d, %v", len(got), len(want), err)
+	}
+}
+
+// TestLeftAlone: a system that does not pace is left as it is, and so is a dialer that leads to another host.
+func TestLeftAlone(t *testing.T) {
+	chosen := systems(t)
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := os.NewFile(uintptr(fd), "socket")
+	defer f.Close()
+	raw, err := f.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := func() (s string) {
+		_ = raw.Control(func(fd uintptr) { s, _ = unix.GetsockoptString(int(fd), unix.IPPROTO_TCP, unix.TCP_CONGESTION) })
+		return s
+	}
+	if err := Control("tcp4", "192.0.2.1:80", raw); err != nil || name() != chosen {
+		t.Errorf("another host's: %s, %v", name(), err)
+	}
+	paced = nil
+	if err := Control("tcp4", "127.0.0.1:80", raw); err != nil || name() != chosen {
+		t.Errorf("a system that does not pace: %s, %v", name(), err)
+	}
+	l, err := Listen(context.Background(), net.ListenConfig{}, "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if _, is := l.(*listener); is {
+		t.Error("its listener is not package net's")
+	}
+}

@@ -1,0 +1,7 @@
+//go:build !linux
+
+package loopback
+
+func unpace(uintptr) (chosen string) { return "" }
+
+func pace(uintptr, string) bool { return false }
