@@ -7,21 +7,19 @@ import (
 	"net"
 	"os"
 	"slices"
-	"strings"
-	"syscall"
 	"testing"
 
+	"github.com/pannier/pannier/flow/flowtest"
 	"golang.org/x/sys/unix"
 )
 
 // systems is the congestion control that sockets have here, which the package is told is one that paces.
 func systems(t *testing.T) string {
 	t.Helper()
-	b, err := os.ReadFile("/proc/sys/net/ipv4/tcp_congestion_control")
+	name, err := flowtest.SystemCongestion()
 	if err != nil {
 		t.Fatal(err)
 	}
-	name := strings.TrimSpace(string(b))
 	if name == calm {
 		t.Skip("this system's congestion control is " + calm)
 	}
@@ -33,15 +31,9 @@ func systems(t *testing.T) string {
 
 func congestion(t *testing.T, c net.Conn) string {
 	t.Helper()
-	raw, err := c.(syscall.Conn).SyscallConn()
+	name, err := flowtest.Congestion(c)
 	if err != nil {
 		t.Fatal(err)
-	}
-	var name string
-	if e := raw.Control(func(fd uintptr) {
-		name, err = unix.GetsockoptString(int(fd), unix.IPPROTO_TCP, unix.TCP_CONGESTION)
-	}); e != nil || err != nil {
-		t.Fatal(e, err)
 	}
 	return name
 }
