@@ -1,10 +1,10 @@
-// Package loopback makes TCP connections between two processes of one host as quick as the host is.
+// Package loopback makes TCP connections to 127.0.0.0/8 and ::1 as quick as the host is.
 //
 // Where the system's congestion control paces what is sent, as BBR does, the kernel sets a timer
 // for every few packets, to spare the links on the way. On the loopback device there is no link to spare, and
-// in a virtual machine the timers cost more than moving the bytes. So connections of that device
-// get Reno, which every Linux has and which never paces; all others keep what the administrator has chosen.
-// On other systems the package does what package net does.
+// in a virtual machine the timers cost more than moving the bytes. So connections there get Reno, which
+// every Linux has and which never paces, if the system allows it to this process. All others keep what the administrator has
+// chosen. On other systems than Linux the package does what package net does.
 package loopback
 
 import (
@@ -14,46 +14,57 @@ import (
 	"syscall"
 )
 
-// Control is for net.Dialer.Control: it has to be known before a connection begins.
+// Control is for net.Dialer.Control: a connection that has begun with BBR goes on pacing.
 func Control(_, address string, c syscall.RawConn) error {
-	a, err := netip.ParseAddrPort(address)
-	if to := a.Addr().Unmap(); err == nil && (to.IsLoopback() || to.IsUnspecified()) { // what has no host leads here
+	if leadsHere(address) {
 		_ = c.Control(func(fd uintptr) { unpace(fd) }) // only saves work
 	}
 	return nil
 }
 
 // Listen listens as lc does. What is accepted has the listener's congestion control, so whoever
-// turns out to come from elsewhere is given the administrator's back.
+// turns out to come from elsewhere is given the system's.
 func Listen(ctx context.Context, lc net.ListenConfig, network, address string) (net.Listener, error) {
-	chosen, control := "", lc.Control
+	calm, control := false, lc.Control
 	lc.Control = func(network, address string, c syscall.RawConn) error {
 		if control != nil {
 			if err := control(network, address, c); err != nil {
 				return err
 			}
 		}
-		return c.Control(func(fd uintptr) { chosen = unpace(fd) })
+		if !leadsHere(address) {
+			return nil
+		}
+		return c.Control(func(fd uintptr) { calm = unpace(fd) })
 	}
 	l, err := lc.Listen(ctx, network, address)
-	if err != nil || chosen == "" {
+	if err != nil || !calm {
 		return l, err
 	}
-	return &listener{l, chosen, isHere}, nil
+	return &listener{l, isHere}, nil
+}
+
+// leadsHere tells it of what package net dials or listens at; 0.0.0.0, [::] and no host at all lead here, too.
+func leadsHere(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil || host == "" {
+		return err == nil
+	}
+	a, err := netip.ParseAddr(host)
+	return err == nil && (a.Unmap().IsLoopback() || a.Unmap().IsUnspecified())
 }
 
 // listener's connections have Reno until it is known who they are from.
 type listener struct {
 	net.Listener
-	chosen string // the administrator's congestion control
-	here   func(net.Addr) bool
+	here func(net.Addr) bool
 }
 
 func (l *listener) Accept() (net.Conn, error) {
 	c, err := l.Listener.Accept()
 	if err == nil && !l.here(c.RemoteAddr()) {
 		if raw, err := c.(syscall.Conn).SyscallConn(); err == nil {
-			_ = raw.Control(func(fd uintptr) { pace(fd, l.chosen) })
+			_ = raw.Control(repace)
 		}
 	}
 	return c, err

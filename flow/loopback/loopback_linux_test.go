@@ -6,7 +6,8 @@ import (
 	"io"
 	"net"
 	"os"
-	"slices"
+	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/pannier/pannier/flow/flowtest"
@@ -23,9 +24,9 @@ func systems(t *testing.T) string {
 	if name == calm {
 		t.Skip("this system's congestion control is " + calm)
 	}
-	before := paced
-	paced = append(slices.Clone(paced), name)
-	t.Cleanup(func() { paced = before })
+	before := paces
+	paces = func(is string) bool { return is == name }
+	t.Cleanup(func() { paces = before })
 	return name
 }
 
@@ -39,9 +40,10 @@ func congestion(t *testing.T, c net.Conn) string {
 }
 
 // meet returns both ends of a connection to l.
-func meet(t *testing.T, l net.Listener) (dialed, accepted net.Conn) {
+func meet(t *testing.T, l net.Listener, multipath bool) (dialed, accepted net.Conn) {
 	t.Helper()
 	d := net.Dialer{Control: Control}
+	d.SetMultipathTCP(multipath)
 	dialed, err := d.Dial("tcp", l.Addr().String())
 	if err != nil {
 		t.Fatal(err)
@@ -57,15 +59,17 @@ func meet(t *testing.T, l net.Listener) (dialed, accepted net.Conn) {
 // TestLoopback: neither end of a connection of the loopback device paces, wherever the listener listens.
 func TestLoopback(t *testing.T) {
 	systems(t)
-	for _, at := range []string{"127.0.0.1:0", ":0", "0.0.0.0:0"} {
+	for _, at := range []string{"127.0.0.1:0", ":0", "0.0.0.0:0", "[::]:0"} {
 		l, err := Listen(t.Context(), net.ListenConfig{}, "tcp", at)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer l.Close()
-		dialed, accepted := meet(t, l)
-		if a, b := congestion(t, dialed), congestion(t, accepted); a != calm || b != calm {
-			t.Errorf("%s: %s and %s", at, a, b)
+		for _, multipath := range []bool{false, true} {
+			dialed, accepted := meet(t, l, multipath)
+			if a, b := congestion(t, dialed), congestion(t, accepted); a != calm || b != calm {
+				t.Errorf("%s: %s and %s", at, a, b)
+			}
 		}
 	}
 }
@@ -80,10 +84,13 @@ func TestElsewhere(t *testing.T) {
 	}
 	defer l.Close()
 	l.(*listener).here = func(net.Addr) bool { return false }
-	dialed, accepted := meet(t, l)
-	if got := congestion(t, accepted); got != chosen {
-		t.Errorf("accepted: %s, want %s", got, chosen)
+	for _, multipath := range []bool{true, false} {
+		_, accepted := meet(t, l, multipath)
+		if got := congestion(t, accepted); got != chosen {
+			t.Errorf("accepted: %s, want %s", got, chosen)
+		}
 	}
+	dialed, accepted := meet(t, l, false)
 	want := bytes.Repeat([]byte("0123456789abcdef"), 1<<16)
 	go func() {
 		_, _ = accepted.Write(want)
@@ -114,7 +121,7 @@ func TestLeftAlone(t *testing.T) {
 	if err := Control("tcp4", "192.0.2.1:80", raw); err != nil || name() != chosen {
 		t.Errorf("another host's: %s, %v", name(), err)
 	}
-	paced = nil
+	paces = func(string) bool { return false }
 	if err := Control("tcp4", "127.0.0.1:80", raw); err != nil || name() != chosen {
 		t.Errorf("a system that does not pace: %s, %v", name(), err)
 	}
@@ -125,5 +132,55 @@ func TestLeftAlone(t *testing.T) {
 	defer l.Close()
 	if _, is := l.(*listener); is {
 		t.Error("its listener is not package net's")
+	}
+}
+
+// TestHere: which addresses are the loopback device's, of dialers and listeners and of who is accepted.
+func TestHere(t *testing.T) {
+	for address, want := range map[string]bool{
+		"127.0.0.1:1": true, "127.9.9.9:1": true, "[::1]:1": true, "[::ffff:127.0.0.1]:1": true, ":1": true, "0.0.0.0:1": true, "[::]:1": true,
+		"192.0.2.1:1": false, "[fe80::1%lo]:1": false, "[::ffff:192.0.2.1]:1": false, "/run/socket": false, "": false, "@abstract": false,
+	} {
+		if got := leadsHere(address); got != want {
+			t.Errorf("%q leads here: %v", address, got)
+		}
+	}
+	for address, want := range map[string]bool{"127.9.9.9": true, "::1": true, "::ffff:127.0.0.1": true, "192.0.2.1": false, "::ffff:192.0.2.1": false, "fe80::1": false} {
+		if got := isHere(&net.TCPAddr{IP: net.ParseIP(address)}); got != want {
+			t.Errorf("%s is here: %v", address, got)
+		}
+	}
+	if isHere(&net.UnixAddr{Name: "s"}) || isHere(nil) {
+		t.Error("no TCP, and here")
+	}
+}
+
+// TestRouteDecides: who comes from elsewhere keeps what is not the listener's.
+func TestRouteDecides(t *testing.T) {
+	chosen := systems(t)
+	l, err := Listen(t.Context(), net.ListenConfig{}, "tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	_, accepted := meet(t, l, false)
+	raw, err := accepted.(syscall.Conn).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	available, err := os.ReadFile("/proc/sys/net/ipv4/tcp_allowed_congestion_control")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range strings.Fields(string(available)) {
+		want := name
+		if name == calm {
+			want = chosen
+		}
+		_ = raw.Control(func(fd uintptr) { set(fd, name) })
+		_ = raw.Control(repace)
+		if got := congestion(t, accepted); got != want {
+			t.Errorf("%s became %s", name, got)
+		}
 	}
 }

@@ -148,7 +148,7 @@ type Config struct {
 	Logger *slog.Logger
 }
 
-// Network is how a Hub reaches the world. Every nil function is the system's.
+// Network is how a Hub reaches the world. Every nil function is the system's (TCP on the loopback device by package loopback).
 // Addresses have the form of package net, and never a name.
 type Network struct {
 	Listen       func(ctx context.Context, network, address string) (net.Listener, error)

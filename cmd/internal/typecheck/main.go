@@ -43,16 +43,14 @@ func check(system string) (errs []string, err error) {
 		return nil, err
 	}
 	n := 0
-	packages.Visit(loaded, func(p *packages.Package) bool {
-		if p.PkgPath != ours && !strings.HasPrefix(p.PkgPath, ours+"/") {
-			return false // but what it lacks is an error of ours
+	packages.Visit(loaded, nil, func(p *packages.Package) { // what ours import, too
+		if p.PkgPath == ours || strings.HasPrefix(p.PkgPath, ours+"/") {
+			n++
 		}
-		n++
 		for _, e := range p.Errors {
 			errs = append(errs, e.Error())
 		}
-		return true
-	}, nil)
+	})
 	if n < 10 {
 		return nil, fmt.Errorf("%d packages of %s found", n, ours)
 	}
