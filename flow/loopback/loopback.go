@@ -51,7 +51,7 @@ func leadsHere(address string) bool {
 		return err == nil
 	}
 	a, err := netip.ParseAddr(host)
-	return err == nil && (a.Unmap().IsLoopback() || a.Unmap().IsUnspecified())
+	return err == nil && (a.IsLoopback() || a.IsUnspecified())
 }
 
 // listener's connections have Reno until it is known who they are from.
@@ -72,5 +72,5 @@ func (l *listener) Accept() (net.Conn, error) {
 
 func isHere(remote net.Addr) bool {
 	a, ok := remote.(*net.TCPAddr)
-	return ok && a.AddrPort().Addr().Unmap().IsLoopback()
+	return ok && a.AddrPort().Addr().IsLoopback()
 }
