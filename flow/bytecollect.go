@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/pannier/pannier/flow/socket"
 	"golang.org/x/sys/unix"
 )
 
@@ -68,7 +69,7 @@ func (c *Collection) Wake() {
 func (c *Collection) moves() {
 	silent := false
 	read := func(room int) (*buffer, int, error) {
-		buf, n, err := c.b.readRaw(c.raw, room)
+		buf, n, err := c.b.readRaw(c.raw, socket.Read, room)
 		silent = errors.Is(err, os.ErrDeadlineExceeded)
 		return buf, n, err
 	}

@@ -98,8 +98,12 @@ func (b *ByteStream) reader(r io.Reader) func(room int) (*buffer, int, error) {
 	// of its own.
 	switch c := r.(type) {
 	case *net.TCPConn, *net.UnixConn, *os.File:
+		read := socket.Read
+		if _, file := c.(*os.File); file { // which may wait, and a silent disk is not to hold up the scheduler
+			read = readFile
+		}
 		if raw, err := c.(syscall.Conn).SyscallConn(); err == nil {
-			return func(room int) (*buffer, int, error) { return b.readRaw(raw, room) }
+			return func(room int) (*buffer, int, error) { return b.readRaw(raw, read, room) }
 		}
 	}
 	return func(room int) (*buffer, int, error) {
@@ -110,11 +114,20 @@ func (b *ByteStream) reader(r io.Reader) func(room int) (*buffer, int, error) {
 	}
 }
 
+// readFile is socket.Read for a descriptor that may wait.
+func readFile(fd uintptr, p []byte) (int, error) {
+	for {
+		if n, err := syscall.Read(int(fd), p); err != syscall.EINTR {
+			return n, err
+		}
+	}
+}
+
 // readRaw waits until there is something to read and takes a buffer only then.
-func (b *ByteStream) readRaw(raw syscall.RawConn, room int) (buf *buffer, n int, err error) {
+func (b *ByteStream) readRaw(raw syscall.RawConn, read func(fd uintptr, p []byte) (int, error), room int) (buf *buffer, n int, err error) {
 	waited := raw.Read(func(fd uintptr) bool {
 		buf = b.s.cfg.Pool.get(room)
-		n, err = socket.Read(fd, buf.payload(room))
+		n, err = read(fd, buf.payload(room))
 		if err != syscall.EAGAIN {
 			return true
 		}

@@ -110,7 +110,7 @@ func (p *pipe) judge(rate float64, rtt time.Duration) {
 		p.follow(rate * rtt.Seconds())
 		return
 	case p.far: // the first measurement of the round trip met a busy machine
-		p.window, p.far = p.start, false
+		p.window, p.far, p.trip = p.start, false, 0
 		return
 	}
 	moment, window := rate*restful.Seconds(), float64(p.window)

@@ -70,6 +70,9 @@ func TestPipeForgetsABusyMachine(t *testing.T) {
 	if w := drive(&p, 1e9, 50*time.Microsecond, time.Second); w != 512*KiB {
 		t.Errorf("window %d at 50 us", w)
 	}
+	if p.trip != 0 {
+		t.Errorf("%d bytes in a round trip of a long link, which there is none", p.trip)
+	}
 }
 
 // TestPipeOfANeighbourFollowsItDown: what a lane has under way is a few milliseconds' worth, also when it has become slow.

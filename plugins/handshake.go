@@ -18,7 +18,7 @@ func (h Unshaken) Unwrap() error { return h.Err }
 // a certificate are among those, and come to be looked at before.
 func (h Unshaken) Disagreed() bool {
 	if op, ok := errors.AsType[*net.OpError](h.Err); ok {
-		return op.Op == "remote error" // an alert
+		return op.Op == "remote error" || op.Op == "local error" // an alert, the server's or this end's
 	}
 	for _, end := range []error{io.EOF, io.ErrUnexpectedEOF, net.ErrClosed, context.Canceled, context.DeadlineExceeded} {
 		if errors.Is(h.Err, end) {

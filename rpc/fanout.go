@@ -83,14 +83,16 @@ func (f Fanout) Call(ctx context.Context, targets []Target) ([]TargetResult, err
 				if p := sideeffect.PanicOf(recover()); p != nil {
 					telling.Lock()
 					defer telling.Unlock()
-					panicked = p
+					if panicked == nil {
+						panicked = p
+					}
 					cancel(fault.New("fan out", fault.Canceled, "a call panicked"))
 				}
 			}()
 			results[i] = TargetResult{Index: i, Err: f.one(ctx, t, effects[i])}
 			telling.Lock()
 			defer telling.Unlock()
-			if f.Stop != nil && !stopped && f.Stop(results[i]) {
+			if f.Stop != nil && !stopped && panicked == nil && f.Stop(results[i]) {
 				stopped = true
 				cancel(fault.New("fan out", fault.Canceled, "enough targets have answered"))
 			}

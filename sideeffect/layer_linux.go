@@ -34,7 +34,7 @@ func roomOf(fd int, fs *unix.Statfs_t, n int64) error {
 	if err := unix.Fstat(fd, &st); err != nil {
 		return err
 	}
-	if fs.Blocks > 0 && (n-512*st.Blocks)/int64(fs.Bsize) > int64(fs.Bavail) { // 0: a tmpfs without limit
+	if fs.Blocks > 0 && (n-512*st.Blocks+int64(fs.Bsize)-1)/int64(fs.Bsize) > int64(fs.Bavail) { // 0: a tmpfs without limit
 		return unix.ENOSPC
 	}
 	return nil

@@ -1,6 +1,7 @@
 package sideeffect
 
 import (
+	"crypto/rand"
 	"errors"
 	"os"
 	"path/filepath"
@@ -17,7 +18,9 @@ func TestRoomOfATmpfs(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if _, err := f.Write(make([]byte, 3*4096)); err != nil {
+	content := make([]byte, 3*4096)
+	_, _ = rand.Read(content) // zeros may take no room
+	if _, err := f.Write(content); err != nil {
 		t.Fatal(err)
 	}
 	if err := f.Sync(); err != nil { // a file system may give blocks when it writes them
@@ -32,6 +35,7 @@ func TestRoomOfATmpfs(t *testing.T) {
 		{100, 10, 13 * 4096, false}, // 3 are there
 		{100, 10, 20 * 4096, true},
 		{100, 0, 3 * 4096, false},
+		{100, 0, 3*4096 + 1, true},
 		{0, 0, 1 << 40, false}, // mounted without a limit
 	} {
 		fs := unix.Statfs_t{Type: unix.TMPFS_MAGIC, Bsize: 4096, Blocks: tc.total, Bavail: tc.free}

@@ -354,6 +354,7 @@ func (w *window) insert(u *piece, index int64) {
 func (m *member) fill(u *piece, index int64) {
 	w := m.w
 	u.err = fault.New("read shared source", fault.Internal, "the reader panicked")
+	returned := false
 	defer func() { // also then
 		close(u.ready)
 		w.mu.Lock()
@@ -362,8 +363,12 @@ func (m *member) fill(u *piece, index int64) {
 		}
 		w.moved.Broadcast()
 		w.mu.Unlock()
+		if !returned {
+			w.release(u) // whoever wanted it does not come to it
+		}
 	}()
 	u.n, u.err = m.src.ReadBlock(*u.buf, index*pieceSize)
+	returned = true
 	w.read.Add(int64(u.n))
 }
 

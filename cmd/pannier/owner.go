@@ -104,8 +104,10 @@ func groupsOf(uid, group int) []int {
 	}
 	names, _ := u.GroupIds()
 	for _, name := range append(names, unitGroups(u)...) {
-		if g, err := user.LookupGroup(name); err == nil {
-			name = g.Gid
+		if _, err := strconv.Atoi(name); err != nil {
+			if g, err := user.LookupGroup(name); err == nil {
+				name = g.Gid
+			}
 		}
 		if id, err := strconv.Atoi(name); err == nil && !slices.Contains(all, id) {
 			all = append(all, id)

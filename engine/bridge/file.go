@@ -129,13 +129,20 @@ func (r *remoteSource) ReadBlock(p []byte, off int64) (n int, err error) {
 	return n, nil
 }
 
+// mostVain is how many Reads in a row may bring nothing and say nothing, as of package bufio.
+const mostVain = 100
+
 // fill reads until p is full. Unlike io.ReadFull it keeps apart io.EOF and io.ErrUnexpectedEOF, which is how a
 // reader says that its content is not whole.
 func fill(from io.Reader, p []byte) (total int, err error) {
-	for total < len(p) && err == nil {
+	for vain := 0; total < len(p) && err == nil; vain++ {
 		var n int
-		n, err = from.Read(p[total:])
-		total += n
+		if n, err = from.Read(p[total:]); n > 0 {
+			total, vain = total+n, 0
+		}
+		if vain == mostVain && err == nil {
+			err = io.ErrNoProgress
+		}
 	}
 	return total, err
 }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/pannier/pannier/flow"
+	"github.com/pannier/pannier/flow/socket"
 	"github.com/pannier/pannier/spec/fault"
 )
 
@@ -36,7 +37,7 @@ type udpExit struct {
 type exitSocket struct {
 	net.Conn
 	*tally
-	last atomic.Int64 // when something was sent or came, ns after made
+	last atomic.Int64 // when something was sent or came, ns after Since
 
 	toPeer, fromPeer *meter
 }
@@ -272,11 +273,7 @@ func datagramReader(c net.Conn) func(use func([]byte)) error {
 		var failed error
 		err = raw.Read(func(fd uintptr) bool {
 			buf = datagramBuffers.Get().(*[]byte)
-			for {
-				if n, failed = syscall.Read(int(fd), *buf); failed != syscall.EINTR {
-					break
-				}
-			}
+			n, failed = socket.Read(fd, *buf)
 			if failed != syscall.EAGAIN {
 				return true
 			}

@@ -24,7 +24,11 @@ func (n *Node) Freeze() error {
 	}
 	signalGroup(pid, syscall.SIGSTOP)
 	for end := time.Now().Add(10 * time.Second); ; time.Sleep(100 * time.Microsecond) {
-		running := runs(append(Descendants(pid), pid))
+		all := append(Descendants(pid), pid)
+		for _, p := range all { // tasks and bridges have groups of their own
+			_ = syscall.Kill(p, syscall.SIGSTOP)
+		}
+		running := runs(all)
 		if running == "" {
 			return nil
 		}
