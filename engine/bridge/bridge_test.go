@@ -43,8 +43,9 @@ type server struct {
 	lose     string                      // "commit": its answer is lost, once. "before": it is not done. "gone": neither, and what was sent is gone
 	lost     func()                      // called when it is not done
 	always   bool                        // and not once
-	dies     atomic.Int32                // so many writes are the last that a plugin does: nobody gives up the file
-	hang     chan struct{}               // logins but the first say so, and take for ever
+	creating sync.RWMutex
+	dies     atomic.Int32  // so many writes are the last that a plugin does: nobody gives up the file
+	hang     chan struct{} // logins but the first say so, and take for ever
 	logins   atomic.Int32
 	cutRead  func() // a reading is cut off after 2 MiB, once, when this was called
 	timeless bool   // it says no times
@@ -141,11 +142,19 @@ type readerFunc func([]byte) (int, error)
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
 func (s *session) Write(ctx context.Context, name string, r plugins.WriteRequest) (plugins.Staged, error) {
+	s.server.creating.RLock() // also for who has given up waiting
+	defer s.server.creating.RUnlock()
 	st, err := s.all.Write(ctx, name, r)
 	if err != nil {
 		return nil, err
 	}
 	return &staged{Staged: st, session: s}, nil
+}
+
+// idle waits until no file is being begun.
+func (s *server) idle() {
+	s.creating.Lock()
+	defer s.creating.Unlock()
 }
 
 // Copy implements plugins.Copier, as two servers would that name it after each piece.
@@ -376,6 +385,9 @@ func (w *world) stop() {
 	_ = w.line.Close()
 	_ = w.store.Close()
 	w.engine = nil
+	for _, s := range w.servers { // plugins end with their node, these do not
+		s.idle()
+	}
 }
 
 // put makes a file.

@@ -217,6 +217,17 @@ func TestCutWhileIdle(t *testing.T) {
 	})
 }
 
+// entering tells that it is written to.
+type entering struct {
+	stuck
+	entered chan<- struct{}
+}
+
+func (e entering) Write(p []byte) (int, error) {
+	e.entered <- struct{}{}
+	return e.stuck.Write(p)
+}
+
 // stuck takes nothing until its call is over.
 type stuck struct{ ctx context.Context }
 

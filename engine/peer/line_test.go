@@ -464,13 +464,13 @@ func TestNoPartnerAnyMore(t *testing.T) {
 		p := start(t, scheme)
 		entered, left := make(chan struct{}, 2), make(chan error, 2)
 		p.fake.serve = func(ctx context.Context, _ engine.Ask, e engine.Effect) (engine.Answer, error) {
-			entered <- struct{}{}
 			if e == nil {
+				entered <- struct{}{}
 				<-ctx.Done()
 				left <- nil
 				return engine.Answer{}, ctx.Err()
 			}
-			err := e.Run(ctx, &sideeffect.Descriptor{Direction: sideeffect.ClientToServer, Local: sideeffect.Writer(stuck{ctx}), Quota: sideeffect.NoQuota}, sideeffect.AwaitLocal)
+			err := e.Run(ctx, &sideeffect.Descriptor{Direction: sideeffect.ClientToServer, Local: sideeffect.Writer(entering{stuck{ctx}, entered}), Quota: sideeffect.NoQuota}, sideeffect.AwaitLocal)
 			left <- err
 			return engine.Answer{}, err
 		}
