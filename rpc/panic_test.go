@@ -182,9 +182,15 @@ func TestPanicOfOne(t *testing.T) {
 	ctx := within(t)
 	p := start(t, "tcp", setup{})
 	p.store.call = run(func() *sideeffect.Descriptor { return up(sideeffect.Writer(io.Discard)) }, sideeffect.AwaitRemote)
+	told := 0 // only one at a time is
 	for what, f := range map[string]rpc.Fanout{
 		"source": {Source: sideeffect.Reader(newBomb(300<<10), -1)},
-		"stop":   {Source: sideeffect.Memory(content(10)), Stop: func(rpc.TargetResult) bool { panic(errBomb) }},
+		"stop":   {Source: sideeffect.Memory(content(10)), Stop: func(rpc.TargetResult) bool {
+			if told++; told > 1 {
+				panic("told once more")
+			}
+			panic(errBomb)
+		}},
 	} {
 		f.Method, f.Request = storepb.Store_Call_FullMethodName, &storepb.Item{}
 		var targets []rpc.Target
@@ -193,8 +199,8 @@ func TestPanicOfOne(t *testing.T) {
 		}
 		wantBomb(t, what, panics(t, func() { _, _ = f.Call(ctx, targets) }))
 	}
-	if ctx.Err() != nil {
-		t.Error("it waits")
+	if ctx.Err() != nil || told != 1 {
+		t.Errorf("it waits: %v; Stop was called %d times", ctx.Err(), told)
 	}
 	if _, err := p.stub.Call(ctx, &storepb.Item{}, rpc.With(up(sideeffect.Memory(content(10))))); err != nil { // its handler stays: those of calls that were cancelled may just begin
 		t.Errorf("the next call: %v", err)

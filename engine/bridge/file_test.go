@@ -35,3 +35,15 @@ func TestReadThatIsNotWhole(t *testing.T) {
 		})
 	}
 }
+
+// TestReadInVain: a reader that brings nothing and says nothing is given up.
+func TestReadInVain(t *testing.T) {
+	some := io.MultiReader(strings.NewReader("12"), idle{})
+	if n, err := fill(some, make([]byte, 5)); n != 2 || err != io.ErrNoProgress {
+		t.Errorf("%d, %v", n, err)
+	}
+}
+
+type idle struct{}
+
+func (idle) Read([]byte) (int, error) { return 0, nil }
