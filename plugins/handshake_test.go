@@ -33,10 +33,10 @@ func TestHandshake(t *testing.T) {
 		"no suite": {t.Context(), as(func(c *tls.Config) {
 			c.MaxVersion, c.CipherSuites = tls.VersionTLS12, []uint16{tls.TLS_ECDHE_RSA_WITH_RC4_128_SHA}
 		}), true},
-		"out of turn": {t.Context(), func(c net.Conn) {
+		"nonsense": {t.Context(), func(c net.Conn) {
 			_, _ = c.Read(make([]byte, 1<<10))
-			_, _ = c.Write([]byte{23, 3, 3, 0, 1, 0}) // content
-			_, _ = io.Copy(io.Discard, c)             // the client's alert, too
+			_, _ = c.Write([]byte{22, 3, 3, 0, 4, 2, 0, 0, 0}) // a ServerHello of nothing
+			_, _ = io.Copy(io.Discard, c)                      // the client's alert, too
 			_ = c.Close()
 		}, true},
 		"gone": {t.Context(), func(c net.Conn) { _ = c.Close() }, false},

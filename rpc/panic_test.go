@@ -185,7 +185,7 @@ func TestPanicOfOne(t *testing.T) {
 	told := 0 // only one at a time is
 	for what, f := range map[string]rpc.Fanout{
 		"source": {Source: sideeffect.Reader(newBomb(300<<10), -1)},
-		"stop":   {Source: sideeffect.Memory(content(10)), Stop: func(rpc.TargetResult) bool {
+		"stop": {Source: sideeffect.Memory(content(10)), Stop: func(rpc.TargetResult) bool {
 			if told++; told > 1 {
 				panic("told once more")
 			}
