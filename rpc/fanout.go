@@ -92,8 +92,11 @@ func (f Fanout) Call(ctx context.Context, targets []Target) ([]TargetResult, err
 			results[i] = TargetResult{Index: i, Err: f.one(ctx, t, effects[i])}
 			telling.Lock()
 			defer telling.Unlock()
-			if f.Stop != nil && !stopped && panicked == nil && f.Stop(results[i]) {
-				stopped = true
+			if f.Stop == nil || stopped {
+				return
+			}
+			stopped = true // also if it panics
+			if stopped = f.Stop(results[i]); stopped {
 				cancel(fault.New("fan out", fault.Canceled, "enough targets have answered"))
 			}
 		})
