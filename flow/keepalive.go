@@ -36,6 +36,9 @@ func (s *Session) keepalive() {
 
 func (s *Session) check(l *lane) {
 	l.drains()
+	if l.calm != nil {
+		l.calm.Hurry() // what comes slowly counts as a sign of life, too
+	}
 	now := s.ticks()
 	silent := time.Duration(now - l.heard.Load())
 	pinged := l.pinged.Load()

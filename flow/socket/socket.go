@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 )
 
@@ -17,7 +18,10 @@ import (
 type Socket struct {
 	conn     net.Conn
 	raw      syscall.RawConn
+	tcp      bool
 	in, out  side
+	takeRest func(fd uintptr) bool // in.step, where all that is read for is on its way
+	low      atomic.Int32          // bytes before which the reader is not woken, if nobody has hurried it; 0: one will do
 	takeOnce func(fd uintptr) bool // out.step, without waiting
 }
 
@@ -43,10 +47,9 @@ func Of(c any) *Socket {
 		return nil
 	}
 	s := &Socket{conn: c.(net.Conn), raw: raw}
-	s.in.step = func(fd uintptr) bool {
-		s.in.n, s.in.err = Read(fd, s.in.p)
-		return s.in.err != syscall.EAGAIN
-	}
+	_, s.tcp = c.(*net.TCPConn)
+	s.in.step = func(fd uintptr) bool { return s.reads(fd, false) }
+	s.takeRest = func(fd uintptr) bool { return s.reads(fd, true) }
 	s.out.step = func(fd uintptr) bool { return s.out.writes(fd) != syscall.EAGAIN }
 	s.takeOnce = func(fd uintptr) bool { _ = s.out.writes(fd); return true }
 	return s
@@ -67,12 +70,56 @@ func (d *side) writes(fd uintptr) error {
 	return nil
 }
 
+// mostLow is enough to be woken for: with less, a block that comes while it is read wakes its reader again and
+// again, and with more, nothing is copied while the rest comes. Less than leastLow is here in a moment.
+const (
+	leastLow = 32 << 10
+	mostLow  = 128 << 10
+)
+
+// reads is a step of Read and ReadRest.
+func (s *Socket) reads(fd uintptr, rest bool) bool {
+	if low := int(s.low.Load()); low > len(s.in.p) || low > 0 && !rest {
+		setLow(fd, 1)
+		s.low.Store(0)
+	}
+	s.in.n, s.in.err = Read(fd, s.in.p)
+	if s.in.err != syscall.EAGAIN {
+		return true
+	}
+	want := min(len(s.in.p), mostLow)
+	if !rest || want < leastLow || int(s.low.Load()) == want || !setLow(fd, want) {
+		return false
+	}
+	s.low.Store(int32(want))
+	s.in.n, s.in.err = Read(fd, s.in.p) // what came before that wakes nobody
+	return s.in.err != syscall.EAGAIN
+}
+
+// ReadRest is Read where all of p is on its way: it need not be woken for each part of it, but may return any.
+// What comes too slowly for the caller, Hurry has it return.
+func (s *Socket) ReadRest(p []byte) (int, error) {
+	if !s.tcp {
+		return s.Read(p)
+	}
+	return s.read(p, s.takeRest)
+}
+
+// Hurry has a ReadRest that waits return what has come.
+func (s *Socket) Hurry() {
+	if s.low.Load() > 0 {
+		_ = s.raw.Control(func(fd uintptr) { setLow(fd, 1) })
+	}
+}
+
 // Read is the connection's.
-func (s *Socket) Read(p []byte) (int, error) {
+func (s *Socket) Read(p []byte) (int, error) { return s.read(p, s.in.step) }
+
+func (s *Socket) read(p []byte, step func(fd uintptr) bool) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
-	n, sys, err := s.in.do(s.raw.Read, s.in.step, p)
+	n, sys, err := s.in.do(s.raw.Read, step, p)
 	switch {
 	case err != nil:
 		return 0, s.failed("read", err)

@@ -1,0 +1,114 @@
+package socket
+
+import (
+	"io"
+	"net"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// come waits until a socket of this system has n bytes to read.
+func come(t *testing.T, c net.Conn, n int) {
+	t.Helper()
+	raw, err := c.(syscall.Conn).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for have := 0; have < n; time.Sleep(time.Millisecond) {
+		if cerr := raw.Control(func(fd uintptr) { have, err = unix.IoctlGetInt(int(fd), unix.TIOCINQ) }); cerr != nil || err != nil {
+			t.Fatal(cerr, err)
+		}
+	}
+}
+
+// TestReadRest: who reads the rest of something is woken by a good part of it, by all that can come, or when somebody hurries;
+// and a Read after that, again, by one byte.
+func TestReadRest(t *testing.T) {
+	a, b := pair(t, "tcp")
+	s := Of(b)
+	got := make(chan int)
+	read := func(read func([]byte) (int, error), p []byte) {
+		go func() {
+			n, err := read(p)
+			if err != nil && err != io.EOF {
+				t.Error(err)
+			}
+			got <- n
+		}()
+	}
+	none := func() {
+		t.Helper()
+		select {
+		case n := <-got:
+			t.Errorf("woken for %d bytes", n)
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+	write := func(n int) {
+		t.Helper()
+		if _, err := a.Write(make([]byte, n)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	whole := make([]byte, 1<<20)
+	for range 2 {
+		read(s.ReadRest, whole)
+		none()
+		write(1000)
+		come(t, b, 1000)
+		none()
+		s.Hurry()
+		if n := <-got; n != 1000 {
+			t.Errorf("hurried, it read %d bytes of 1000", n)
+		}
+		read(s.ReadRest, whole)
+		none()
+		write(mostLow)
+		if n := <-got; n != mostLow {
+			t.Errorf("woken for %d bytes instead of %d", n, mostLow)
+		}
+	}
+	read(s.Read, whole)
+	none()
+	write(1)
+	if n := <-got; n != 1 {
+		t.Errorf("%d bytes read instead of 1", n)
+	}
+	read(s.ReadRest, whole[:leastLow-1])
+	none()
+	write(1)
+	if n := <-got; n != 1 {
+		t.Errorf("%d bytes read instead of 1, where little is left", n)
+	}
+	read(s.ReadRest, whole)
+	none()
+	write(10)
+	a.Close()
+	if n := <-got; n != 10 {
+		t.Errorf("%d of the last 10 bytes came", n)
+	}
+	if n, err := s.ReadRest(whole); n != 0 || err != io.EOF {
+		t.Error(n, err)
+	}
+}
+
+// TestReadRestHoldsUpNobody: more than the buffers hold comes through, whatever is waited for.
+func TestReadRestHoldsUpNobody(t *testing.T) {
+	a, b := pair(t, "tcp")
+	s := Of(b)
+	if err := b.(*net.TCPConn).SetReadBuffer(4 << 10); err != nil {
+		t.Fatal(err)
+	}
+	const all = 4 << 20
+	go func() { _, _ = a.Write(make([]byte, all)) }()
+	for done, p := 0, make([]byte, all); done < all; {
+		n, err := s.ReadRest(p[done:])
+		if err != nil {
+			t.Fatalf("after %d bytes: %v", done, err)
+		}
+		done += n
+	}
+}

@@ -1,0 +1,5 @@
+//go:build !linux
+
+package socket
+
+func setLow(uintptr, int) bool { return false }
