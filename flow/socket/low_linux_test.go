@@ -99,7 +99,7 @@ func TestReadRest(t *testing.T) {
 func TestReadRestHoldsUpNobody(t *testing.T) {
 	a, b := pair(t, "tcp")
 	s := Of(b)
-	if err := b.(*net.TCPConn).SetReadBuffer(4 << 10); err != nil {
+	if err := b.(*net.TCPConn).SetReadBuffer(64 << 10); err != nil {
 		t.Fatal(err)
 	}
 	const all = 4 << 20

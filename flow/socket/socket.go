@@ -21,7 +21,8 @@ type Socket struct {
 	tcp      bool
 	in, out  side
 	takeRest func(fd uintptr) bool // in.step, where all that is read for is on its way
-	low      atomic.Int32          // bytes before which the reader is not woken, if nobody has hurried it; 0: one will do
+	low      atomic.Int32          // bytes before which the reader is not woken; 0: one will do
+	hurried  atomic.Bool           // the reader may be woken sooner than low says
 	takeOnce func(fd uintptr) bool // out.step, without waiting
 }
 
@@ -88,7 +89,7 @@ func (s *Socket) reads(fd uintptr, rest bool) bool {
 		return true
 	}
 	want := min(len(s.in.p), mostLow)
-	if !rest || want < leastLow || int(s.low.Load()) == want || !setLow(fd, want) {
+	if !rest || want < leastLow || int(s.low.Load()) == want && !s.hurried.Swap(false) || !setLow(fd, want) {
 		return false
 	}
 	s.low.Store(int32(want))
@@ -109,6 +110,7 @@ func (s *Socket) ReadRest(p []byte) (int, error) {
 func (s *Socket) Hurry() {
 	if s.low.Load() > 0 {
 		_ = s.raw.Control(func(fd uintptr) { setLow(fd, 1) })
+		s.hurried.Store(true)
 	}
 }
 
