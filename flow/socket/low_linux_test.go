@@ -70,18 +70,18 @@ func TestReadRest(t *testing.T) {
 		if n := <-got; n != mostLow {
 			t.Errorf("woken for %d bytes instead of %d", n, mostLow)
 		}
+		read(s.ReadRest, whole[:leastLow-1])
+		none()
+		write(1)
+		if n := <-got; n != 1 {
+			t.Errorf("%d bytes read instead of 1, where little is left", n)
+		}
 	}
 	read(s.Read, whole)
 	none()
 	write(1)
 	if n := <-got; n != 1 {
 		t.Errorf("%d bytes read instead of 1", n)
-	}
-	read(s.ReadRest, whole[:leastLow-1])
-	none()
-	write(1)
-	if n := <-got; n != 1 {
-		t.Errorf("%d bytes read instead of 1, where little is left", n)
 	}
 	read(s.ReadRest, whole)
 	none()
