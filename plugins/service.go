@@ -61,10 +61,23 @@ func NewService(d Driver, from *net.UnixConn) *Service {
 // only for one that is trusted, as a plugin trusts its host.
 func (s *Service) ShareMemory() { s.memory = s.channels != nil && channel.Shares }
 
+// How many bytes of messages are on the way, of a call and of all, fixed: otherwise gRPC measures at each message how
+// many are of use, and that wakes both processes once more.
+const (
+	callWindow = 1 << 20
+	connWindow = 16 << 20
+)
+
+// DialOptions are what a client of the service needs.
+func DialOptions() []grpc.DialOption {
+	return []grpc.DialOption{grpc.WithStaticStreamWindowSize(callWindow), grpc.WithStaticConnWindowSize(connWindow)}
+}
+
 // Options are what a gRPC server of the service needs: errors become Failures, panics
 // of the driver errors.
 func (s *Service) Options() []grpc.ServerOption {
 	return []grpc.ServerOption{
+		grpc.StaticStreamWindowSize(callWindow), grpc.StaticConnWindowSize(connWindow),
 		grpc.ChainUnaryInterceptor(func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (reply any, err error) {
 			if !isBridge(info.Server) {
 				return handler(ctx, req)

@@ -8,6 +8,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
+	"github.com/pannier/pannier/plugins"
 	"github.com/pannier/pannier/spec/fault"
 )
 
@@ -24,7 +25,7 @@ func connectTo(server *grpc.Server, ends [2]*net.UnixConn) (*grpc.ClientConn, er
 func dialOver(conn net.Conn) (*grpc.ClientConn, error) {
 	mine := make(chan net.Conn, 1)
 	mine <- conn
-	cc, err := grpc.NewClient("passthrough:///driver", grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDisableServiceConfig(), grpc.WithIdleTimeout(0),
+	cc, err := grpc.NewClient("passthrough:///driver", append(plugins.DialOptions(), grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDisableServiceConfig(), grpc.WithIdleTimeout(0),
 		grpc.WithContextDialer(func(context.Context, string) (net.Conn, error) {
 			select {
 			case c := <-mine:
@@ -32,7 +33,7 @@ func dialOver(conn net.Conn) (*grpc.ClientConn, error) {
 			default:
 				return nil, fault.New("connect", fault.Lost, "the driver's connection has ended")
 			}
-		}))
+		}))...)
 	if err == nil {
 		cc.Connect()
 	}

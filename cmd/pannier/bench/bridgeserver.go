@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"golang.org/x/sync/errgroup"
 
@@ -169,14 +170,12 @@ func (b *bridgeBench) race(ctx context.Context, r rival, e errand, move func(con
 		if e.to != nil {
 			ends = append(ends, *e.to)
 		}
-		var sessions []plugins.Session
-		for _, to := range ends {
-			s, err := p.Open(ctx, to)
-			if err != nil {
-				return err
-			}
+		sessions, err := opened(ctx, p, ends)
+		for _, s := range sessions {
 			defer s.Close()
-			sessions = append(sessions, s)
+		}
+		if err != nil {
+			return err
 		}
 		all, ctx := errgroup.WithContext(ctx)
 		all.SetLimit(e.once)
@@ -195,6 +194,20 @@ func (b *bridgeBench) race(ctx context.Context, r rival, e errand, move func(con
 		return err
 	})
 	return seconds, cpu + plugin, err
+}
+
+// opened logs in to servers, side by side. With an error there are the sessions that could be had.
+func opened(ctx context.Context, p *host.Plugin, ends []plugins.Endpoint) (sessions []plugins.Session, err error) {
+	all := make([]plugins.Session, len(ends))
+	var logins errgroup.Group
+	for i, to := range ends {
+		logins.Go(func() (err error) {
+			all[i], err = p.Open(ctx, to)
+			return err
+		})
+	}
+	err = logins.Wait()
+	return slices.DeleteFunc(all, func(s plugins.Session) bool { return s == nil }), err
 }
 
 func upload(ctx context.Context, s plugins.Session, from, to string, size int64) error {
