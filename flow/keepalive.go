@@ -8,6 +8,10 @@ import (
 	"github.com/pannier/pannier/spec/fault"
 )
 
+// mostHurry bounds how long a lane's reader that waits for more may hold back what has come, whatever this end's limits
+// are: the peer has its own, and takes parts that are acknowledged as a sign of life.
+const mostHurry = 6 * time.Second
+
 // keepalive watches every lane of the session until the session is over: a
 // lane that has been silent for KeepaliveIdle is asked, one that does not
 // answer for KeepaliveTimeout is dead, and so is one whose peer says this and that
@@ -15,7 +19,7 @@ import (
 // whoever called it. One for each session.
 func (s *Session) keepalive() {
 	defer s.wg.Done()
-	tick := time.NewTicker(max(min(s.cfg.KeepaliveIdle, s.cfg.KeepaliveTimeout)/6, time.Millisecond))
+	tick := time.NewTicker(max(min(s.cfg.KeepaliveIdle, s.cfg.KeepaliveTimeout, mostHurry)/6, time.Millisecond))
 	defer tick.Stop()
 	var g growth
 	for {

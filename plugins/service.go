@@ -61,8 +61,8 @@ func NewService(d Driver, from *net.UnixConn) *Service {
 // only for one that is trusted, as a plugin trusts its host.
 func (s *Service) ShareMemory() { s.memory = s.channels != nil && channel.Shares }
 
-// How many bytes of messages are on the way, of a call and of all, fixed: otherwise gRPC measures at each message how
-// many are of use, and that wakes both processes once more.
+// How many bytes of a call's messages are on the way, and of all that somebody has begun to take, fixed: otherwise gRPC
+// measures at each message how many are of use, and that wakes both processes once more.
 const (
 	callWindow = 1 << 20
 	connWindow = 16 << 20

@@ -3,3 +3,5 @@
 package socket
 
 func setLow(uintptr, int) bool { return false }
+
+func room(uintptr) int { return 0 }

@@ -18,7 +18,7 @@ import (
 type Socket struct {
 	conn     net.Conn
 	raw      syscall.RawConn
-	tcp      bool
+	tcp      bool // and not of several paths
 	in, out  side
 	takeRest func(fd uintptr) bool // in.step, where all that is read for is on its way
 	low      atomic.Int32          // bytes before which the reader is not woken; 0: one will do
@@ -48,7 +48,10 @@ func Of(c any) *Socket {
 		return nil
 	}
 	s := &Socket{conn: c.(net.Conn), raw: raw}
-	_, s.tcp = c.(*net.TCPConn)
+	if t, ok := c.(*net.TCPConn); ok {
+		multi, err := t.MultipathTCP() // of which the kernel waits for more than there is a window for
+		s.tcp = err == nil && !multi
+	}
 	s.in.step = func(fd uintptr) bool { return s.reads(fd, false) }
 	s.takeRest = func(fd uintptr) bool { return s.reads(fd, true) }
 	s.out.step = func(fd uintptr) bool { return s.out.writes(fd) != syscall.EAGAIN }
@@ -88,8 +91,11 @@ func (s *Socket) reads(fd uintptr, rest bool) bool {
 	if s.in.err != syscall.EAGAIN {
 		return true
 	}
-	want := min(len(s.in.p), mostLow)
-	if !rest || want < leastLow || int(s.low.Load()) == want && !s.hurried.Swap(false) || !setLow(fd, want) {
+	if !rest || len(s.in.p) < leastLow {
+		return false
+	}
+	want := min(len(s.in.p), mostLow, room(fd)/4) // half of the window, so that the peer can go on
+	if want < leastLow || int(s.low.Load()) == want && !s.hurried.Swap(false) || !setLow(fd, want) {
 		return false
 	}
 	s.low.Store(int32(want))

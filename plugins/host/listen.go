@@ -21,6 +21,9 @@ import (
 // A plugin that serves foreign clients asks the node what they may do, by the same
 // contract, the other way round: here is the node's end of that, and the plugin's.
 
+// outsideWindow is how many bytes of messages a listener's plugin sends in one call before somebody takes them.
+const outsideWindow = 64 << 10
+
 // Listen has the plugin serve foreign clients at l until ctx ends; node is asked what they
 // may do. The socket is handed over, and stays open here. started is called when clients
 // are served. It returns the reason that they are not any more, fault.Lost when the
@@ -94,7 +97,8 @@ func serveNode(node plugins.Driver, log *slog.Logger) (service *plugins.Service,
 	}
 	service = plugins.NewService(node, mine[1])
 	service.SetOutside(log)
-	server := grpc.NewServer(service.Options()...)
+	// The plugin opens as many calls as it likes: what it sends and nobody takes is held here.
+	server := grpc.NewServer(append(service.Options(), grpc.StaticStreamWindowSize(outsideWindow))...)
 	bridgepb.RegisterBridgeServer(server, service)
 	one := &single{conn: make(chan net.Conn, 1), closed: make(chan struct{})}
 	one.conn <- mine[0]

@@ -69,7 +69,7 @@ func TestNoPings(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if pings.Load() > 0 || data.Load() < 40 {
+	if pings.Load() > 0 || data.Load() < 39 { // the last may not be counted yet
 		t.Errorf("%d messages, and %d pings", data.Load(), pings.Load())
 	}
 }
