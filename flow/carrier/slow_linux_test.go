@@ -12,7 +12,7 @@ import (
 	"github.com/pannier/pannier/flow"
 )
 
-// slowly is a listener in front of address that hands on 2 KiB every 50 ms to it, and at once what comes back.
+// slowly is a listener in front of address that hands on 2 KiB every 100 ms to it, and at once what comes back.
 func slowly(t *testing.T, address string) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -35,7 +35,7 @@ func slowly(t *testing.T, address string) string {
 			}
 			all.Go(func() {
 				defer far.Close()
-				for p := make([]byte, 2<<10); ; time.Sleep(50 * time.Millisecond) {
+				for p := make([]byte, 2<<10); ; time.Sleep(100 * time.Millisecond) {
 					n, err := near.Read(p)
 					if _, werr := far.Write(p[:n]); err != nil || werr != nil {
 						return
@@ -60,12 +60,14 @@ func TestSlowBlock(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
 	defer cancel()
-	s, err := flow.Connect(ctx, d, sessionConfig())
+	cfg := sessionConfig()
+	cfg.KeepaliveTimeout = 5 * time.Second // the acceptor acknowledges parts once a second, and a busy host stands still
+	s, err := flow.Connect(ctx, d, cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	data := randomBytes(120 << 10) // 3 s; 1.5 s may be silent
+	data := randomBytes(120 << 10) // 6 s; the acceptor takes 1.5 s of silence for the end
 	var got []byte
 	var sinkErr error
 	var wg sync.WaitGroup
