@@ -102,14 +102,6 @@ type Identified interface {
 	PeerUID() int    // as Peer.UID
 }
 
-// Patient is implemented by connections that need not wake who reads for each part of what is on its way.
-type Patient interface {
-	// ReadRest is Read, for a p that the peer has begun to fill and fills whole.
-	ReadRest(p []byte) (int, error)
-	// Hurry has a ReadRest that waits return what has come.
-	Hurry()
-}
-
 type limit struct {
 	name          string
 	field         *int

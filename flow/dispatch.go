@@ -147,7 +147,7 @@ func (l *lane) data(h wire.Header) error {
 func (l *lane) payload(p []byte, head int, asked bool) error {
 	unbooked, since := head, l.heard.Load()
 	for done := 0; done < len(p); {
-		n, err := l.rest(p[done:])
+		n, err := l.in.Read(p[done:])
 		done, unbooked = done+n, unbooked+n
 		if err != nil && done < len(p) {
 			return fault.Wrap("read", "", lost(err))

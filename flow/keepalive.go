@@ -8,10 +8,6 @@ import (
 	"github.com/pannier/pannier/spec/fault"
 )
 
-// mostHurry bounds how long a lane's reader that waits for more may hold back what has come, whatever this end's limits
-// are: the peer has its own, and takes parts that are acknowledged as a sign of life.
-const mostHurry = 6 * time.Second
-
 // keepalive watches every lane of the session until the session is over: a
 // lane that has been silent for KeepaliveIdle is asked, one that does not
 // answer for KeepaliveTimeout is dead, and so is one whose peer says this and that
@@ -19,7 +15,7 @@ const mostHurry = 6 * time.Second
 // whoever called it. One for each session.
 func (s *Session) keepalive() {
 	defer s.wg.Done()
-	tick := time.NewTicker(max(min(s.cfg.KeepaliveIdle, s.cfg.KeepaliveTimeout, mostHurry)/6, time.Millisecond))
+	tick := time.NewTicker(max(min(s.cfg.KeepaliveIdle, s.cfg.KeepaliveTimeout)/6, time.Millisecond))
 	defer tick.Stop()
 	var g growth
 	for {
@@ -40,9 +36,6 @@ func (s *Session) keepalive() {
 
 func (s *Session) check(l *lane) {
 	l.drains()
-	if l.calm != nil {
-		l.calm.Hurry() // what comes slowly counts as a sign of life, too
-	}
 	now := s.ticks()
 	silent := time.Duration(now - l.heard.Load())
 	pinged := l.pinged.Load()

@@ -54,7 +54,6 @@ type lane struct {
 	moved  atomic.Int64    // when the last Write returned
 	until  atomic.Int64    // when the frame being written has to be out; 0: none is
 	wrote  atomic.Int64    // bytes, by Writes that have returned
-	calm   Patient         // the connection; nil: it wakes for each part
 	raw    syscall.RawConn // of the socket, nil if the connection is none or nobody knows what it has queued
 
 	// Owned by keepalive.
@@ -98,7 +97,6 @@ func newLane(s *Session, t *turns, conn net.Conn, purpose wire.Purpose, epoch ui
 		l.ackEvery = ackMost
 	}
 	l.in = bufio.NewReaderSize(ears{l}, readBuffer)
-	l.calm, _ = conn.(Patient)
 	if a := conn.RemoteAddr(); a != nil {
 		l.where = a.String()
 	}
@@ -353,21 +351,12 @@ func (l *lane) write() {
 // slow link one block takes longer than a peer may be silent.
 type ears struct{ l *lane }
 
-func (e ears) Read(p []byte) (int, error) { return e.l.hear(e.l.conn.Read(p)) }
-
-func (l *lane) hear(n int, err error) (int, error) {
+func (e ears) Read(p []byte) (int, error) {
+	n, err := e.l.conn.Read(p)
 	if n > 0 {
-		l.heard.Store(l.s.ticks())
+		e.l.heard.Store(e.l.s.ticks())
 	}
 	return n, err
-}
-
-// rest reads of the payload that the reader is at.
-func (l *lane) rest(p []byte) (int, error) {
-	if l.calm == nil || l.in.Buffered() > 0 || len(p) < readBuffer {
-		return l.in.Read(p)
-	}
-	return l.hear(l.calm.ReadRest(p))
 }
 
 // run reads frames until the connection ends, then tells the session.

@@ -70,20 +70,6 @@ func (c *plainConn) Read(p []byte) (int, error) {
 	return c.HalfCloser.Read(p)
 }
 
-// ReadRest is Read where all of p is on its way, and Hurry has one that waits return what has come (flow.Patient).
-func (c *plainConn) ReadRest(p []byte) (int, error) {
-	if c.direct == nil || len(c.peeked) > 0 {
-		return c.Read(p)
-	}
-	return c.direct.ReadRest(p)
-}
-
-func (c *plainConn) Hurry() {
-	if c.direct != nil {
-		c.direct.Hurry()
-	}
-}
-
 func (c *plainConn) Write(p []byte) (int, error) {
 	if c.direct != nil {
 		return c.direct.Write(p)

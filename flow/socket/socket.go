@@ -9,7 +9,6 @@ import (
 	"net"
 	"os"
 	"sync"
-	"sync/atomic"
 	"syscall"
 )
 
@@ -18,11 +17,7 @@ import (
 type Socket struct {
 	conn     net.Conn
 	raw      syscall.RawConn
-	tcp      bool // and not of several paths
 	in, out  side
-	takeRest func(fd uintptr) bool // in.step, where all that is read for is on its way
-	low      atomic.Int32          // bytes before which the reader is not woken; 0: one will do
-	hurried  atomic.Bool           // the reader may be woken sooner than low says
 	takeOnce func(fd uintptr) bool // out.step, without waiting
 }
 
@@ -48,12 +43,10 @@ func Of(c any) *Socket {
 		return nil
 	}
 	s := &Socket{conn: c.(net.Conn), raw: raw}
-	if t, ok := c.(*net.TCPConn); ok {
-		multi, err := t.MultipathTCP() // of which the kernel waits for more than there is a window for
-		s.tcp = err == nil && !multi
+	s.in.step = func(fd uintptr) bool {
+		s.in.n, s.in.err = Read(fd, s.in.p)
+		return s.in.err != syscall.EAGAIN
 	}
-	s.in.step = func(fd uintptr) bool { return s.reads(fd, false) }
-	s.takeRest = func(fd uintptr) bool { return s.reads(fd, true) }
 	s.out.step = func(fd uintptr) bool { return s.out.writes(fd) != syscall.EAGAIN }
 	s.takeOnce = func(fd uintptr) bool { _ = s.out.writes(fd); return true }
 	return s
@@ -74,60 +67,12 @@ func (d *side) writes(fd uintptr) error {
 	return nil
 }
 
-// mostLow is enough to be woken for: with less, a block that comes while it is read wakes its reader again and
-// again, and with more, nothing is copied while the rest comes. Less than leastLow is here in a moment.
-const (
-	leastLow = 32 << 10
-	mostLow  = 128 << 10
-)
-
-// reads is a step of Read and ReadRest.
-func (s *Socket) reads(fd uintptr, rest bool) bool {
-	if low := int(s.low.Load()); low > len(s.in.p) || low > 0 && !rest {
-		setLow(fd, 1)
-		s.low.Store(0)
-	}
-	s.in.n, s.in.err = Read(fd, s.in.p)
-	if s.in.err != syscall.EAGAIN {
-		return true
-	}
-	if !rest || len(s.in.p) < leastLow {
-		return false
-	}
-	want := min(len(s.in.p), mostLow, room(fd)/4) // half of the window, so that the peer can go on
-	if want < leastLow || int(s.low.Load()) == want && !s.hurried.Swap(false) || !setLow(fd, want) {
-		return false
-	}
-	s.low.Store(int32(want))
-	s.in.n, s.in.err = Read(fd, s.in.p) // what came before that wakes nobody
-	return s.in.err != syscall.EAGAIN
-}
-
-// ReadRest is Read where all of p is on its way: it need not be woken for each part of it, but may return any.
-// What comes too slowly for the caller, Hurry has it return.
-func (s *Socket) ReadRest(p []byte) (int, error) {
-	if !s.tcp {
-		return s.Read(p)
-	}
-	return s.read(p, s.takeRest)
-}
-
-// Hurry has a ReadRest that waits return what has come.
-func (s *Socket) Hurry() {
-	if s.low.Load() > 0 {
-		_ = s.raw.Control(func(fd uintptr) { setLow(fd, 1) })
-		s.hurried.Store(true)
-	}
-}
-
 // Read is the connection's.
-func (s *Socket) Read(p []byte) (int, error) { return s.read(p, s.in.step) }
-
-func (s *Socket) read(p []byte, step func(fd uintptr) bool) (int, error) {
+func (s *Socket) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
-	n, sys, err := s.in.do(s.raw.Read, step, p)
+	n, sys, err := s.in.do(s.raw.Read, s.in.step, p)
 	switch {
 	case err != nil:
 		return 0, s.failed("read", err)
