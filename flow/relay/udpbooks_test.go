@@ -140,6 +140,7 @@ func TestUDPStreams(t *testing.T) {
 		if _, err := open(); fault.KindOf(err) != fault.Overloaded {
 			t.Errorf("the fourth: %v", err)
 		}
+		synctest.Wait() // for the record, which may come after the answer
 		if got := w.eastLog.with("not relayed", "3 streams of datagrams are open", "kind=overloaded"); len(got) != 1 {
 			t.Errorf("%q", w.eastLog.lines())
 		}
