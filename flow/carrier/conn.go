@@ -40,8 +40,9 @@ type plainConn struct {
 // unixBuffer is asked for as the send buffer of unix sockets, which the kernel
 // doubles, bounds by wmem_max, and does not grow by itself. What it gives without
 // being asked, 208 KiB with all bookkeeping, holds no block of 256 KiB: its writer
-// was put to sleep and woken several times within each (spec/design.md, "Decisions").
-const unixBuffer = 512 << 10
+// was put to sleep and woken several times within each. This holds a lane's whole
+// window (spec/design.md, "Decisions").
+const unixBuffer = 1 << 20
 
 // newPlain wraps a connection of package net and sets it up for blocks: tcp
 // without delay, and with buffers left to the kernel, which grows them with the round trip.
