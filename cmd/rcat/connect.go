@@ -146,12 +146,12 @@ func shellWord(text string) string {
 	return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
 }
 
-// conclude ends the use of the link: it remembers a key that held, and adds to err what
-// to do about keys.
-func (l *link) conclude(err error) error {
+// conclude ends the use of the link: it remembers a key that held, as it did where a session has moved something,
+// and adds to err what to do about keys.
+func (l *link) conclude(moved bool, err error) error {
 	_ = l.close() // what it could report is in err
 	var f *fault.Error
-	reached := err == nil || errors.As(err, &f) && f.Side == fault.Peer && f.Kind != fault.Refused
+	reached := err == nil || moved || errors.As(err, &f) && f.Side == fault.Peer && f.Kind != fault.Refused
 	if reached && l.trust && l.pin != "" {
 		err = errors.Join(err, rememberKey(l.state, l.target.address.String(), l.pin))
 	}

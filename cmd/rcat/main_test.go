@@ -151,7 +151,7 @@ func cutoffScript(ts *testscript.TestScript, neg bool, args []string) {
 		defer root.Close()
 		d.Local = sideeffect.File(root, name)
 		d.Progress = func(sideeffect.Progress) { cancel() }
-		if err := l.conclude(l.get(ctx, path, 0, d)); err == nil {
+		if err := l.conclude(false, l.get(ctx, path, 0, d)); err == nil {
 			ts.Fatalf("it was not cut off")
 		}
 		return
@@ -163,7 +163,7 @@ func cutoffScript(ts *testscript.TestScript, neg bool, args []string) {
 		defer cancel()
 		return awaitBytes(filepath.Join(ts.MkAbs("root"), "."+path+".pannier-r*"), 256<<10)
 	}}
-	if err := l.conclude(l.put(ctx, path, nil, d)); ctx.Err() == nil {
+	if err := l.conclude(false, l.put(ctx, path, nil, d)); ctx.Err() == nil {
 		ts.Fatalf("it was not cut off: %v", err)
 	}
 	// The server's half ends a moment later, and only then is its file free.

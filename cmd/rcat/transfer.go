@@ -168,7 +168,8 @@ func (f *transferFlags) run(cmd *cobra.Command, verb, text string, out io.Writer
 	}
 	m := startMeter(cmd.ErrOrStderr(), time.Now)
 	f.here.Progress = m.note
-	err = l.conclude(call(cmd.Context(), l))
+	err = call(cmd.Context(), l)
+	err = l.conclude(m.newest.Load() != nil && f.here.Result.Road != sideeffect.RoadInline, err)
 	m.close()
 	err = f.suggest(verb, command.Code(cmd.Context(), err), err)
 	return f.report(cmd, out, outcomeOf(cmd.Context(), verb, l.target, &f.here, err), err)
