@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"errors"
 	"io"
 	"net"
+	"syscall"
 	"time"
 
 	"github.com/pannier/pannier/flow/wire"
@@ -52,7 +54,7 @@ func hello(conn net.Conn, h *wire.Hello) (*wire.HelloAck, time.Duration, error) 
 	}
 	var ack wire.HelloAck
 	if err := readHandshake(conn, wire.TypeHelloAck, &ack); err != nil {
-		return nil, 0, err
+		return nil, 0, unanswered(conn, err)
 	}
 	if ack.Kind != 0 {
 		e := fault.FromPeer("handshake", fault.Kind(ack.Kind), ack.Text)
@@ -64,6 +66,19 @@ func hello(conn net.Conn, h *wire.Hello) (*wire.HelloAck, time.Duration, error) 
 		return nil, 0, broken("handshake", "HELLO_ACK of version %d, epoch %d, or of another session", ack.Version, ack.Epoch)
 	}
 	return &ack, time.Since(began), nil
+}
+
+// unanswered is err, of reading an answer, with what it may mean that the peer ended a connection without tls
+// before its first byte.
+func unanswered(conn net.Conn, err error) error {
+	var e *fault.Error
+	if i, ok := conn.(Identified); ok && i.PeerKey() != "" || !errors.As(err, &e) {
+		return err
+	}
+	if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) {
+		e.Advice = "the peer said nothing: where it listens at tls://, dial that"
+	}
+	return err
 }
 
 // readHandshake reads preface and one frame, byte for byte, so that what

@@ -2,6 +2,7 @@ package rpc_test
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"time"
 
@@ -10,6 +11,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/pannier/pannier/flow"
+	"github.com/pannier/pannier/flow/carrier"
 	"github.com/pannier/pannier/rpc"
 	"github.com/pannier/pannier/rpc/internal/storepb"
 	"github.com/pannier/pannier/spec/fault"
@@ -69,6 +71,25 @@ func TestConnectAgain(t *testing.T) {
 	other.Close()
 	_, err = other.Connect(within(t))
 	wantKind(t, err, fault.Canceled)
+}
+
+// TestOtherScheme: who takes a server with tls for one without, or the other way round, hears which to dial.
+func TestOtherScheme(t *testing.T) {
+	for _, name := range []string{"tcp", "tls"} {
+		p := start(t, name, setup{withoutClient: true})
+		address := strings.TrimPrefix(strings.TrimPrefix(p.address, "tcp"), "tls")
+		cfg, scheme := rpc.ClientConfig{}, "tcp"
+		if name == "tcp" {
+			id := must(carrier.LoadOrCreateIdentity(t.TempDir()))
+			cfg, scheme = rpc.ClientConfig{Identity: id, Pins: carrier.Pins{id.Key()}}, "tls"
+		}
+		cc := must(rpc.Dial(scheme+address, cfg))
+		defer cc.Close()
+		_, err := cc.Connect(within(t))
+		if err == nil || !strings.Contains(fault.Advice(err), "listens at "+name+"://") {
+			t.Errorf("%s%s: %v", scheme, address, err)
+		}
+	}
 }
 
 // TestDialChecksFlow: a wrong number is told at once, not by each call.

@@ -86,8 +86,13 @@ func (d *Dialer) Dial(ctx context.Context) (net.Conn, error) {
 	if err := client.HandshakeContext(ctx); err != nil {
 		_ = c.Close()
 		err = d.failure(ctx, err)
-		if f := new(fault.Error); errors.As(err, &f) && f.Kind == fault.Internal {
-			f.Kind = fault.Protocol // crypto/tls has no type for what is no handshake
+		if f := new(fault.Error); errors.As(err, &f) {
+			switch f.Kind {
+			case fault.Internal:
+				f.Kind = fault.Protocol // crypto/tls has no type for what is no handshake
+			case fault.Lost:
+				f.Advice = "it ended in the TLS handshake: where the peer listens at tcp://, dial that"
+			}
 		}
 		return nil, err
 	}
