@@ -41,8 +41,8 @@ func TestOrderOfOperations(t *testing.T) {
 		{Replace, true, true, "create temp, write temp, rename temp to dst"},
 		{CreateNew, false, false, "create temp, write temp, sync temp, link temp to dst, remove temp, syncdir"},
 		{Truncate, false, false, created + ", write dst, sync dst, syncdir"},
-		{Truncate, true, false, taken + ", write dst, sync dst"},
-		{Append, true, false, taken + ", write dst, sync dst"},
+		{Truncate, true, false, taken + ", write dst, sync dst, syncdir"},
+		{Append, true, false, taken + ", write dst, sync dst, syncdir"},
 		{AtOffset, false, false, created + ", write dst, sync dst, syncdir"},
 	} {
 		root, dir := newRoot(t)

@@ -14,6 +14,7 @@ type inPlace struct {
 	writer
 	dir     Dir // nil: the file has no name here
 	base    string
+	place   *place // nil: the file has no name here
 	append  bool
 	created bool // by this sink: Abort removes it
 	over    bool
@@ -21,18 +22,31 @@ type inPlace struct {
 }
 
 func openInPlace(dir Dir, base string, spec SinkSpec) (*inPlace, error) {
-	s := &inPlace{dir: dir, base: base, append: spec.Mode == Append}
-	s.name, s.noSync = base, spec.NoSync
-	if err := s.openFile(); err != nil {
-		return nil, err
+	for range lockTries {
+		s := &inPlace{dir: dir, base: base, append: spec.Mode == Append}
+		s.name, s.noSync = base, spec.NoSync
+		if err := s.openFile(); err != nil {
+			return nil, err
+		}
+		err := s.prepare(spec)
+		if err != nil {
+			err = errors.Join(err, s.undo())
+		}
+		if err == nil {
+			var gone bool
+			if gone, err = s.gone(); err == nil && !gone {
+				return s, nil
+			}
+		}
+		if err = errors.Join(err, s.release()); err != nil {
+			return nil, err
+		}
 	}
-	if err := s.prepare(spec); err != nil {
-		return nil, errors.Join(err, s.undo(), s.file.Close())
-	}
-	return s, nil
+	return nil, fault.New("open sink", fault.Overloaded, "other transfers to %q keep removing it; try again", base)
 }
 
-// openFile opens the existing file or creates it, and knows which.
+// openFile opens the existing file or creates it, and knows which. One that was there may have lost its name since: who
+// made it has given up.
 func (s *inPlace) openFile() error {
 	if fi, err := s.dir.Lstat(s.base); err == nil && fi.Mode()&fs.ModeSymlink == 0 {
 		if err := mustBeRegular("open sink", s.base, fi); err != nil {
@@ -44,7 +58,23 @@ func (s *inPlace) openFile() error {
 		f, err = s.dir.OpenFile(s.base, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
 		s.created = err == nil
 	}
-	s.file = f
+	if err != nil {
+		return err
+	}
+	fi, err := f.Stat()
+	if err != nil {
+		return errors.Join(err, f.Close())
+	}
+	s.file, s.place = f, inPlaces.enter(fi)
+	return nil
+}
+
+// release gives the file back.
+func (s *inPlace) release() error {
+	err := s.file.Close()
+	if s.place != nil {
+		inPlaces.leave(s.place)
+	}
 	return err
 }
 
@@ -58,6 +88,7 @@ func (s *inPlace) prepare(spec SinkSpec) error {
 	case Append:
 		if s.dir != nil { // two appenders would take the same offset
 			if err := s.file.Lock(); err != nil {
+				s.created = false // another has taken it over
 				return err
 			}
 		}
@@ -81,9 +112,13 @@ func (s *inPlace) Commit() error {
 		return err
 	}
 	s.over = true
-	if s.dir == nil || !s.created || s.noSync {
+	if s.place != nil {
+		inPlaces.commit(s.place)
+	}
+	if s.dir == nil || s.noSync {
 		return nil
 	}
+	// Also of a file that was there: who made it may not have come to that.
 	return fault.Wrap("sync directory", s.name, s.dir.Sync())
 }
 
@@ -100,10 +135,12 @@ func (s *inPlace) undo() error {
 	s.over = true
 	switch {
 	case s.created:
-		if same, err := s.stillNamed(); err != nil || !same { // another has put its own file there
-			return err
-		}
-		return fault.Wrap("remove file", s.name, s.dir.Remove(s.base))
+		return inPlaces.unmake(s.place, func() error {
+			if same, err := s.stillNamed(); err != nil || !same { // another has put its own file there
+				return err
+			}
+			return fault.Wrap("remove file", s.name, s.dir.Remove(s.base))
+		})
 	case s.append && s.end+s.writtenPast() > 0:
 		return fault.Wrap("undo append", s.name, s.file.Truncate(s.start))
 	}
@@ -123,6 +160,16 @@ func (s *inPlace) stillNamed() (bool, error) {
 	return err == nil && os.SameFile(mine, there), fault.Wrap("look at file", s.name, err)
 }
 
+// gone reports whether the name the file was opened by is another's now, or nobody's. A link may lead to it.
+func (s *inPlace) gone() (bool, error) {
+	named, err := s.stillNamed()
+	if err != nil || named {
+		return false, err
+	}
+	there, err := s.dir.Lstat(s.base)
+	return err != nil || there.Mode()&fs.ModeSymlink == 0, nil
+}
+
 // writtenPast is 1 when a failed write may have left bytes behind end.
 func (s *inPlace) writtenPast() int64 {
 	if s.writeErr != nil {
@@ -136,7 +183,7 @@ func (s *inPlace) Close() error {
 		return nil
 	}
 	s.closed = true
-	err := errors.Join(s.Abort(false), s.file.Close())
+	err := errors.Join(s.Abort(false), s.release())
 	if s.dir != nil {
 		err = errors.Join(err, s.dir.Close())
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"syscall"
 
 	"github.com/pannier/pannier/spec/fault"
 )
@@ -28,6 +29,14 @@ func (s *staged) openPartial(spec SinkSpec) error {
 			return err
 		}
 		same, err := lockNamed(s.dir, s.temp, f)
+		if err == nil && same && !fresh && published(f) {
+			s.stated = true
+			s.dropState()
+			if err = s.dir.Remove(s.temp); err == nil {
+				f.Close()
+				continue
+			}
+		}
 		if err == nil && same && s.old && !fresh { // the target may have become more secret since the last run
 			err = f.Chmod(s.filePerm())
 		}
@@ -47,6 +56,17 @@ func (s *staged) openPartial(spec SinkSpec) error {
 		}
 	}
 	return fault.New("open sink", fault.Overloaded, "other transfers to %q keep finishing; try again", s.base)
+}
+
+// published reports whether a partial file has its final name, too: a run before has died between giving it that and
+// taking this one away. What is written here would be written there.
+func published(f LayerFile) bool {
+	fi, err := f.Stat()
+	if err != nil {
+		return false
+	}
+	st, ok := fi.Sys().(*syscall.Stat_t)
+	return ok && st.Nlink > 1
 }
 
 // lockNamed locks f and tells whether name still is f: the holder of the lock

@@ -98,10 +98,8 @@ func (s *staged) CommitNoted(note func(Version) error) error {
 			return fault.Wrap("commit file", s.base, err)
 		}
 	}
-	if s.room > s.start+s.end { // the file system keeps what was reserved and not used
-		if err := s.file.Truncate(s.start + s.end); err != nil {
-			return fault.Wrap("commit file", s.base, err)
-		}
+	if err := s.trim(); err != nil {
+		return fault.Wrap("commit file", s.base, err)
 	}
 	if err := s.syncAll(); err != nil {
 		return err
@@ -128,6 +126,14 @@ func (s *staged) CommitNoted(note func(Version) error) error {
 	return fault.Wrap("sync directory", s.base, s.dir.Sync())
 }
 
+// trim gives back what was reserved and not used, which the file system keeps otherwise.
+func (s *staged) trim() error {
+	if s.room <= s.start+s.end {
+		return nil
+	}
+	return fault.Wrap("give room back", s.base, s.file.Truncate(s.start+s.end))
+}
+
 // publish gives the content its name in one step.
 func (s *staged) publish() error {
 	if err := s.stillNamed(); err != nil {
@@ -140,7 +146,8 @@ func (s *staged) publish() error {
 	if err := s.dir.Link(s.temp, s.base); err != nil {
 		return err
 	}
-	return s.dir.Remove(s.temp)
+	_ = s.dir.Remove(s.temp) // it has its name; the other one is only in the way, and openPartial knows it
+	return nil
 }
 
 // stillNamed refuses to give the name to another file than the one that was written:
@@ -167,7 +174,10 @@ func (s *staged) Abort(keep bool) error {
 // discard ends the sink without publishing; keep leaves partial and state.
 func (s *staged) discard(keep bool) error {
 	s.over = true
-	if keep && s.kept > 0 || errors.Is(s.stillNamed(), fault.Stale) { // the name, and the state, are somebody else's by now
+	if keep && s.kept > 0 {
+		return s.trim()
+	}
+	if errors.Is(s.stillNamed(), fault.Stale) { // the name, and the state, are somebody else's by now
 		return nil
 	}
 	if s.keep {
