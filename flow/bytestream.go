@@ -320,6 +320,7 @@ func (b *ByteStream) sendData(buf *buffer, n int, flags wire.Flags) error {
 		return b.failure()
 	}
 	b.sent += int64(n)
+	b.finSent = b.finSent || flags&wire.Fin != 0
 	b.mu.Unlock()
 	frame := buf.mem[headroom-wire.DataHeadSize : headroom+n]
 	h.Put(frame)
@@ -362,7 +363,8 @@ func (b *ByteStream) failure() error {
 	return fault.Concluded("write", fault.Lost, "the connection went away")
 }
 
-// CloseWrite sends the end of this direction; the other one goes on.
+// CloseWrite sends the end of this direction; the other one goes on. After a write
+// deadline that has passed meanwhile it can be called again.
 func (b *ByteStream) CloseWrite() error {
 	select {
 	case b.writes <- struct{}{}:
@@ -372,7 +374,6 @@ func (b *ByteStream) CloseWrite() error {
 	}
 	b.mu.Lock()
 	again := b.finSent || b.closed
-	b.finSent = true
 	b.mu.Unlock()
 	if again {
 		return nil
