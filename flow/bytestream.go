@@ -55,7 +55,8 @@ type ByteStream struct {
 	widest        int64 // most that granted was ahead of sent: the peer's window
 	finSent       bool
 
-	// booked <= read <= arrived <= limit; the session's budget holds limit - booked
+	// booked <= read <= arrived <= limit; the session's budget holds limit - booked. When the peer has ended the
+	// stream limit is arrived; when this end has, booked is limit.
 	booked, read, arrived, limit int64
 	segments                     []segment
 	grew                         time.Time // when read was grewAt: where the present window began
@@ -320,6 +321,7 @@ func (b *ByteStream) sendData(buf *buffer, n int, flags wire.Flags) error {
 		return b.failure()
 	}
 	b.sent += int64(n)
+	b.finSent = b.finSent || flags&wire.Fin != 0
 	b.mu.Unlock()
 	frame := buf.mem[headroom-wire.DataHeadSize : headroom+n]
 	h.Put(frame)
@@ -362,7 +364,8 @@ func (b *ByteStream) failure() error {
 	return fault.Concluded("write", fault.Lost, "the connection went away")
 }
 
-// CloseWrite sends the end of this direction; the other one goes on.
+// CloseWrite sends the end of this direction; the other one goes on. After a write
+// deadline that has passed meanwhile it can be called again.
 func (b *ByteStream) CloseWrite() error {
 	select {
 	case b.writes <- struct{}{}:
@@ -372,7 +375,6 @@ func (b *ByteStream) CloseWrite() error {
 	}
 	b.mu.Lock()
 	again := b.finSent || b.closed
-	b.finSent = true
 	b.mu.Unlock()
 	if again {
 		return nil
@@ -415,15 +417,16 @@ func (b *ByteStream) reset(err error) {
 	b.mu.Lock()
 	closed, clean := b.closed, b.finSent && b.finCame && len(b.segments) == 0
 	b.mu.Unlock()
-	if b.keeper != nil && (clean || closed) {
+	parts := b.keeper != nil && (clean || closed)
+	if parts {
 		b.part(err)
-		b.s.mu.Unlock()
-		return
+	} else {
+		b.end(err)
+		b.s.forget(b.id, b)
 	}
-	b.end(err)
-	b.s.forget(b.id, b)
+	b.giveUp(err)
 	b.s.mu.Unlock()
-	if closed {
+	if closed || parts {
 		return
 	}
 	var why error
@@ -437,7 +440,25 @@ func (b *ByteStream) reset(err error) {
 	b.s.post(resetFrame(b.id, why), clean)
 }
 
-// end closes the books. Session.mu is held.
+// ended reports whether both directions were closed in order: only then may the peer's end be a polite one.
+func (b *ByteStream) ended() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.finSent && b.finCame
+}
+
+// giveUp takes what has arrived out of the books: who has ended the stream here does not read it any more. Session.mu is held.
+func (b *ByteStream) giveUp(err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.s.adjust(b.booked - b.limit)
+	b.booked = b.limit
+	if errors.Is(err, net.ErrClosed) {
+		b.dropSegments()
+	}
+}
+
+// end closes the books, but for what has arrived: that is memory until it is read, or given up. Session.mu is held.
 func (b *ByteStream) end(err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -448,14 +469,16 @@ func (b *ByteStream) end(err error) {
 	b.closed = true
 	b.err = err
 	if e, ok := err.(*fault.Error); ok && e.Side == fault.Peer && e.Kind == 0 {
-		b.err = io.EOF
-		b.finCame = true
+		if b.err = io.EOF; !b.finSent || !b.finCame {
+			b.err = fault.Concluded("stream", fault.Lost, "the peer ended it before both directions were closed")
+		}
 	}
 	if b.keeper != nil && !b.keeper.parting {
 		b.dropKept()
 	}
-	b.s.adjust(b.booked - b.limit)
+	b.s.adjust(b.arrived - b.limit)
 	b.s.late.add(b.limit - b.arrived)
+	b.limit = b.arrived
 	if errors.Is(err, net.ErrClosed) { // here; what came before the peer's end may still be read
 		b.dropSegments()
 	}

@@ -156,6 +156,41 @@ func TestCloseEndsWaits(t *testing.T) {
 	}
 }
 
+// TestCloseWriteAgain: an end that did not go out before the deadline goes out when it is said again.
+func TestCloseWriteAgain(t *testing.T) {
+	for _, resume := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			near, far, _, stop := emulated(t, flowtest.LinkConfig{}, Config{})
+			defer stop()
+			a, b := bytePairOf(t, near, far, Open{Resume: resume})
+			defer b.Close()
+			defer a.Close()
+			l, err := near.turns.acquire(t.Context(), wire.ClassRelay, &seat{}, 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if resume { // whose Write leaves its bytes to another goroutine, for which CloseWrite waits
+				a.SetWriteDeadline(time.Now().Add(time.Second))
+				a.Write([]byte("x"))
+			}
+			a.SetWriteDeadline(time.Now().Add(time.Second))
+			if err := a.CloseWrite(); !errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Errorf("resume %v: %v while the lane is stuck", resume, err)
+			}
+			near.turns.release(l)
+			settle()
+			a.SetWriteDeadline(time.Time{})
+			if err := a.CloseWrite(); err != nil {
+				t.Errorf("resume %v: %v", resume, err)
+			}
+			b.SetReadDeadline(time.Now().Add(time.Minute))
+			if _, err := io.ReadAll(b); err != nil {
+				t.Errorf("resume %v: %v instead of the end", resume, err)
+			}
+		})
+	}
+}
+
 // TestHalfClose: each direction ends on its own, whichever is first.
 func TestHalfClose(t *testing.T) {
 	for _, nearFirst := range []bool{true, false} {

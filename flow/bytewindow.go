@@ -37,9 +37,10 @@ func (b *ByteStream) consumed(n int64, direct bool) {
 	b.s.mu.Lock()
 	b.mu.Lock()
 	var frame []byte
+	n = min(n, b.limit-b.booked) // 0: it was given up meanwhile
+	b.s.adjust(-n)
+	b.booked += n
 	if !b.closed {
-		b.s.adjust(-n)
-		b.booked += n
 		b.grow()
 		if due := b.read + b.window - b.limit; due >= b.worthCredit() && (b.keeper != nil || !b.finCame) {
 			b.s.adjust(due)

@@ -78,6 +78,19 @@ const (
 	backoffMost  = 5 * time.Second
 )
 
+// pause is how long to wait before the next attempt: not at all at first, and longer each time as
+// long as no epoch is of use. So an end that welcomes every connection and closes it is not dialled all the time.
+func (s *Session) pause() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.backoff
+	s.backoff = min(max(2*p, backoffFirst), backoffMost)
+	if p == 0 {
+		return 0
+	}
+	return p/2 + rand.N(p)
+}
+
 // redial makes the connections of the next epoch, with growing pauses, until
 // it works, the session ends or ResumeTimeout has passed. Where there can be one
 // connection only it begins when that of the epoch before is closed.
@@ -93,7 +106,13 @@ func (s *Session) redial(epoch uint32, before []*lane, cause error) {
 			}
 		}
 	}
-	for pause := backoffFirst; ; pause = min(2*pause, backoffMost) {
+	for {
+		select {
+		case <-ctx.Done():
+			s.finish(&fault.Error{Op: "resume session", Kind: fault.Lost, Side: fault.Inferred, Subject: s.id.String(), Err: cause, Session: true}, false)
+			return
+		case <-time.After(s.pause()):
+		}
 		epoch++ // also after a failure: the acceptor may have seen that HELLO
 		conn, ack, rtt, err := s.introduce(ctx, wire.Control, epoch)
 		if err == nil {
@@ -113,12 +132,6 @@ func (s *Session) redial(epoch uint32, before []*lane, cause error) {
 		if errors.As(err, &e) && e.Session && e.Side == fault.Peer && e.Kind != fault.Corrupt { // it read a damaged HELLO
 			s.finish(err, false)
 			return
-		}
-		select {
-		case <-ctx.Done():
-			s.finish(&fault.Error{Op: "resume session", Kind: fault.Lost, Side: fault.Inferred, Subject: s.id.String(), Err: cause, Session: true}, false)
-			return
-		case <-time.After(pause/2 + rand.N(pause)):
 		}
 	}
 }

@@ -327,18 +327,20 @@ func (s *Session) resetByPeer(id uint32, r *wire.Reset) error {
 	if st == nil {
 		return nil
 	}
+	b, bytes := st.(*ByteStream)
+	polite := r.Kind == 0 && (!bytes || b.ended())
 	if !st.own() {
 		what := aborts
 		if _, pending := st.(*Incoming); pending {
 			what = opens
 		}
-		if what == opens || r.Kind != 0 {
+		if what == opens || !polite {
 			if err := s.calm.take(what, time.Now()); err != nil {
 				return err
 			}
 		}
 	}
-	if b, ok := st.(*ByteStream); ok && r.Kind == 0 && b.confirms() && s.control != nil {
+	if bytes && polite && b.confirms() && s.control != nil {
 		s.control.enqueue(resetFrame(id, nil))
 		s.control.kick()
 	}

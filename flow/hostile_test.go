@@ -188,3 +188,93 @@ func TestAbortsOfABusyPeer(t *testing.T) {
 		})
 	}
 }
+
+// TestUnreadIsHeld: what a peer has sent to a reader that takes nothing stays in the books after the peer has
+// ended the stream, however it does that, until it is read or the stream is closed here.
+func TestUnreadIsHeld(t *testing.T) {
+	for _, resume := range []bool{false, true} {
+		for _, polite := range []bool{true, false} {
+			synctest.Test(t, func(t *testing.T) {
+				d := newDuel(t, true, Config{SessionBudget: MiB})
+				defer d.end()
+				var why error
+				if !polite {
+					why = fault.New("x", fault.Canceled, "no")
+				}
+				var streams []*ByteStream
+				held := 0
+				for n := range uint32(20) {
+					id := d.own(n + 1)
+					d.send(openFrame(id, wire.Open{Window: KiB, Resume: resume}))
+					in, err := d.victim.AcceptStream(t.Context())
+					if err != nil {
+						t.Fatal(err)
+					}
+					b, err := in.AcceptBytes(nil)
+					if err != nil {
+						t.Fatal(err)
+					}
+					b.CloseWrite()
+					d.send(data(id, 0, content(int(b.window)), wire.Fin), resetFrame(id, why))
+					settle()
+					streams, held = append(streams, b), held+int(b.window)
+					if s := d.victim.Stats(); s.Streams != 0 || s.Granted != held || held > MiB+int(n)*windowLeast {
+						t.Fatalf("stream %d: %d are open, %d bytes are in the books and %d are held", n, s.Streams, s.Granted, held)
+					}
+				}
+				if got, err := io.ReadAll(streams[0]); len(got) != 256*KiB || err != nil {
+					t.Errorf("%d bytes, %v", len(got), err)
+				}
+				if g := d.victim.Stats().Granted; g != held-256*KiB {
+					t.Errorf("%d bytes of %d are in the books after 256 KiB were read", g, held)
+				}
+				streams[1].Read(make([]byte, 100))
+				for _, b := range streams {
+					b.Close()
+					b.Close()
+				}
+				if g := d.victim.Stats().Granted; g != 0 {
+					t.Errorf("%d bytes are in the books after all", g)
+				}
+			})
+		}
+	}
+}
+
+// TestFriendlyAborts: an end that only looks polite is one of the aborts, which are limited.
+func TestFriendlyAborts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDuel(t, true, Config{ResumeTimeout: -1})
+		defer d.end()
+		for i := range uint32(11000) {
+			id := d.own(i + 1)
+			d.send(openFrame(id, wire.Open{}))
+			in, err := d.victim.AcceptStream(t.Context())
+			if err != nil {
+				break
+			}
+			if _, err := in.AcceptBytes(nil); err != nil {
+				break
+			}
+			d.send(resetFrame(id, nil))
+		}
+		settle()
+		if err := d.victim.Err(); fault.KindOf(err) != fault.Overloaded {
+			t.Errorf("the session ended with %v", err)
+		}
+	})
+}
+
+// TestCloseOfNoKind: a session that the peer closes without a reason ends no byte stream politely.
+func TestCloseOfNoKind(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDuel(t, true, Config{ResumeTimeout: -1})
+		defer d.end()
+		d.prepare(relay)
+		d.send(control(wire.TypeClose, 0, &wire.Close{}))
+		settle()
+		if k := d.streamKind(); k != fault.Lost {
+			t.Errorf("the stream ended with %v", k)
+		}
+	})
+}

@@ -71,6 +71,14 @@ var hostileBytes = []hostile{
 			d.send(data(d.id, 0, nil, 0))
 		}
 	}},
+	{name: "friendly RESET before either direction is closed", setup: relay, stream: fault.Lost, attack: func(d *duel) { d.send(resetFrame(d.id, nil)) }},
+	{name: "friendly RESET before this end's direction is closed", setup: relay, attack: func(d *duel) {
+		d.send(data(d.id, 0, []byte("x"), wire.Fin), resetFrame(d.id, nil))
+	}, check: func(d *duel) {
+		if whole, err := d.bytes.Over(); !whole || fault.KindOf(err) != fault.Lost {
+			d.t.Errorf("it is over, whole %v: %v", whole, err)
+		}
+	}},
 	{name: "RESET of a byte stream", setup: relay, stream: fault.NoSpace, attack: func(d *duel) {
 		d.send(resetFrame(d.id, fault.New("x", fault.NoSpace, "full")))
 	}},

@@ -60,6 +60,7 @@ func (b *ByteStream) sendKept(buf *buffer, n int) error {
 	b.s.mu.Lock()
 	b.mu.Lock()
 	closed := b.closed
+	b.finSent = b.finSent || !closed && n == 0
 	if !closed && n > 0 {
 		b.s.adjust(int64(n))
 		b.keepSent(segment{buf: buf, data: buf.payload(n), off: b.sent, right: true})

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -204,6 +205,63 @@ func TestResumeWhenAllWasReceived(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestPausesOfUselessEpochs: who welcomes every connection and closes it at once is not dialled
+// all the time; but after an epoch that was of use the next attempt is made at once.
+func TestPausesOfUselessEpochs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := flowtest.NewLink(flowtest.LinkConfig{RTT: 10 * time.Millisecond})
+		var welcomes atomic.Int32
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			for {
+				p, err := rawAccept(t, l, nil)
+				if err != nil {
+					return
+				}
+				welcomes.Add(1)
+				time.Sleep(5 * time.Millisecond)
+				p.conn.Close()
+			}
+		})
+		s, err := Connect(t.Context(), l, Config{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		if n := welcomes.Load(); n < 10 || n > 40 {
+			t.Errorf("%d connections in a minute", n)
+		}
+		s.Close()
+		l.Close()
+		wg.Wait()
+	})
+	synctest.Test(t, func(t *testing.T) {
+		near, far, l, stop := emulated(t, flowtest.LinkConfig{RTT: 10 * time.Millisecond}, Config{})
+		defer stop()
+		back := func() time.Duration {
+			began, epoch := time.Now(), near.Stats().Epoch
+			for l.Cut(); near.Stats().Epoch == epoch; {
+				time.Sleep(time.Millisecond)
+			}
+			settle()
+			return time.Since(began)
+		}
+		const atOnce = 300 * time.Millisecond // settle's 200 among them
+		for i := range 10 {
+			if took := back(); (took < atOnce) != (i == 0) && i != 1 && i != 2 {
+				t.Errorf("useless epoch %d: connected again after %v", i, took)
+			}
+		}
+		if _, err := carry(t, near, far, content(1000), Open{}); err != nil {
+			t.Fatal(err)
+		}
+		settle()
+		if took := back(); took >= atOnce {
+			t.Errorf("after content: connected again after %v", took)
+		}
+	})
 }
 
 // TestManyResumptions: check 16, twenty times within one transfer.

@@ -79,10 +79,11 @@ type Session struct {
 	node     [16]byte // the peer's process
 	limits   peerLimits
 	epoch    uint32
-	begun    uint32    // acceptor: the latest epoch that HELLO_ACK has promised; begun >= epoch
-	since    time.Time // when epoch began
-	spoiled  int       // damaged epochs in a row that brought nothing; maxSpoiled ends it
-	control  *lane     // of the current epoch, nil unless up
+	begun    uint32        // acceptor: the latest epoch that HELLO_ACK has promised; begun >= epoch
+	since    time.Time     // when epoch began
+	spoiled  int           // damaged epochs in a row that brought nothing; maxSpoiled ends it
+	backoff  time.Duration // connector: before the next attempt to connect again; 0: an epoch was of use since
+	control  *lane         // of the current epoch, nil unless up
 	lanes    []*lane
 	turns    *turns
 	synced   bool // the peer's RESUME of this epoch has been booked
@@ -377,6 +378,9 @@ func (s *Session) loseLocked(err error) {
 		return
 	}
 	s.state = lost_
+	if s.gained() {
+		s.backoff = 0
+	}
 	before := s.lanes
 	s.endEpoch()
 	for id, st := range s.streams {
