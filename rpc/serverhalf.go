@@ -270,7 +270,7 @@ func (e *Effect) acceptSink(d *sideeffect.Descriptor, bs *flow.BlockStream, src 
 	plan := d.SendPlan(a.sink.limit, a.sink.policy)
 	plan.Hash = hash
 	if r := a.sink.resume; r.Offset > 0 {
-		prefix, same, err := holds(&e.life, src, r, hash)
+		prefix, same, err := holds(&e.life, src, announced(d, src), r, hash)
 		if err != nil {
 			return job{}, err
 		}
