@@ -15,6 +15,7 @@ import (
 	"github.com/pannier/pannier/rpc/internal/storepb"
 	"github.com/pannier/pannier/rpc/rpctest"
 	"github.com/pannier/pannier/sideeffect"
+	"github.com/pannier/pannier/spec/fault"
 )
 
 // watched is an identity whose sources tell what is read of them, and can say
@@ -106,6 +107,40 @@ func TestResumeBeyondQuota(t *testing.T) {
 				source.Quota, source.OverQuota = int64(len(r.want)), sideeffect.Cut
 			}
 			r.goOn(ctx, false)
+		}
+	})
+}
+
+// TestResumeWithinBlock: a run that was cut within a block broke off behind its last byte. With that
+// quota the next one needs no more; with a larger one it begins anew, for blocks from there
+// would not end where blocks end.
+func TestResumeWithinBlock(t *testing.T) {
+	const quota = 100_000
+	onSessions(t, func(t *testing.T, p *pair, ctx context.Context) {
+		for _, upload := range []bool{true, false} {
+			for _, larger := range []bool{true, false} {
+				r := newResumed(t, p, upload)
+				cut := func(_, sink *sideeffect.Descriptor) {
+					sink.Quota, sink.OverQuota = quota, sideeffect.Cut
+				}
+				r.change = func(source, sink *sideeffect.Descriptor) {
+					cut(source, sink)
+					left := quota
+					sink.Pace = func(_ context.Context, n int) error {
+						if left -= n; left > 0 {
+							return nil
+						}
+						return fault.New("pace", fault.IO, "injected")
+					}
+				}
+				if _, _, err := r.call(ctx); err == nil {
+					t.Fatal("the call was not broken off")
+				}
+				if r.change = nil; !larger {
+					r.change, r.want = cut, r.want[:quota]
+				}
+				r.goOn(ctx, !larger)
+			}
 		}
 	})
 }
