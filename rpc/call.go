@@ -207,7 +207,7 @@ func (c *call) upload(ctx context.Context, e *clientEffect, in *flow.Incoming, o
 	plan.Hash = hash
 	half := &sourceHalf{size: announced(e.d, e.source), version: e.source.Version(), hash: hash}
 	accept := flow.AcceptBlocks{Compress: compressionOf(e.d.Compress, o.sink.compress), BlockSize: e.d.Params.BlockSize}
-	prefix, same, err := holds(ctx, e.source, o.sink.resume, hash)
+	prefix, same, err := holds(ctx, e.source, half.size, o.sink.resume, hash)
 	if err != nil {
 		return c.refuse(in, err)
 	}

@@ -1,6 +1,7 @@
 package rpc
 
 import (
+	"math"
 	"unicode/utf8"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -125,6 +126,15 @@ func appendUint(dst []byte, num protowire.Number, n uint64) []byte {
 		return dst
 	}
 	return protowire.AppendVarint(protowire.AppendTag(dst, num, protowire.VarintType), n)
+}
+
+// plusOne is how a size or limit travels: 0 is none. The largest number is none as well,
+// for nothing has more bytes than that.
+func plusOne(n int64) int64 {
+	if n == math.MaxInt64 {
+		return 0
+	}
+	return n + 1
 }
 
 func appendBool(dst []byte, num protowire.Number, v bool) []byte {

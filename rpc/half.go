@@ -206,9 +206,10 @@ func offered(ctx context.Context, d *sideeffect.Descriptor, version sideeffect.V
 
 // holds asks the source whether a sink's resume point is about the content it
 // has: equal version, and equal root over the bytes before the offset, read
-// again. If not, the transfer starts from zero; it is never spliced.
-func holds(ctx context.Context, src sideeffect.Source, p sideeffect.ResumePoint, a sideeffect.Algorithm) (*sideeffect.Hasher, bool, error) {
-	if p.Offset <= 0 || src.Version().IsZero() || p.Hash != a {
+// again. If not, the transfer starts from zero; it is never spliced. Nothing
+// holds behind total, which the source has announced: the sink would keep more than this end's quota.
+func holds(ctx context.Context, src sideeffect.Source, total int64, p sideeffect.ResumePoint, a sideeffect.Algorithm) (*sideeffect.Hasher, bool, error) {
+	if p.Offset <= 0 || src.Version().IsZero() || p.Hash != a || total >= 0 && p.Offset > total {
 		return nil, false, nil
 	}
 	return sideeffect.VerifyPrefix(ctx, src, p, a)

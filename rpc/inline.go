@@ -82,7 +82,7 @@ func effectSize(rest int, data []byte) int {
 func (c *cargo) append(b []byte) []byte {
 	b = appendUint(b, 1, uint64(c.index))
 	b, mark := openMessage(b, 3)
-	b = appendUint(b, 1, uint64(c.source.size+1))
+	b = appendUint(b, 1, uint64(plusOne(c.source.size)))
 	if !c.source.version.IsZero() {
 		b = appendBytes(b, 2, c.source.version.Encode())
 	}

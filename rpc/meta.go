@@ -95,7 +95,7 @@ func (s *sourceHalf) proto() *rpcpb.Source {
 	if s == nil {
 		return nil
 	}
-	p := &rpcpb.Source{Size: s.size + 1, Hash: uint32(s.hash), Compress: uint32(s.compress), Start: s.start}
+	p := &rpcpb.Source{Size: plusOne(s.size), Hash: uint32(s.hash), Compress: uint32(s.compress), Start: s.start}
 	if !s.version.IsZero() {
 		p.Version = s.version.Encode()
 	}
@@ -124,7 +124,7 @@ func (s *sinkHalf) proto() *rpcpb.Sink {
 		return nil
 	}
 	p := &rpcpb.Sink{
-		Limit: s.limit + 1, Cut: s.policy == sideeffect.Cut,
+		Limit: plusOne(s.limit), Cut: s.policy == sideeffect.Cut,
 		Hash: uint32(s.hash), Compress: uint32(s.compress),
 	}
 	if r := s.resume; r.Offset > 0 {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -89,6 +90,31 @@ func stamp(t *testing.T, folder string) string {
 		fmt.Fprintln(&b, name, fi.Mode(), st.Ino, st.Size, st.Mtim, st.Ctim)
 	}
 	return b.String()
+}
+
+// TestLargestNumber: the largest int64 is as good as no quota or no size, at either end.
+func TestLargestNumber(t *testing.T) {
+	onRoads(t, func(t *testing.T, p *pair, ctx context.Context, n int) {
+		for _, dir := range []sideeffect.Direction{sideeffect.ClientToServer, sideeffect.ServerToClient} {
+			var got bytes.Buffer
+			source, sink := up(sideeffect.Memory(content(n))), up(sideeffect.Buffer(&got))
+			for _, d := range []*sideeffect.Descriptor{source, sink} {
+				d.Direction, d.Quota = dir, math.MaxInt64
+			}
+			mine, theirs := source, sink
+			if dir == sideeffect.ServerToClient {
+				mine, theirs = sink, source
+			}
+			p.store.call = run(func() *sideeffect.Descriptor { return theirs }, sideeffect.AwaitLocal)
+			if _, err := p.stub.Call(ctx, &storepb.Item{}, rpc.With(mine)); err != nil || !bytes.Equal(got.Bytes(), content(n)) {
+				t.Errorf("quotas, %v: %d bytes, %v", dir, got.Len(), err)
+			}
+			source.Local = sideeffect.Reader(bytes.NewReader(content(n)), math.MaxInt64)
+			_, err := p.stub.Call(ctx, &storepb.Item{}, rpc.With(mine))
+			wantKind(t, err, fault.SourceChanged) // it has promised more
+		}
+		p.works(ctx)
+	})
 }
 
 // TestQuotaForgotten: who has not set a Quota is told so at their end, though it is the other one that

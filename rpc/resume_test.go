@@ -15,6 +15,7 @@ import (
 	"github.com/pannier/pannier/rpc/internal/storepb"
 	"github.com/pannier/pannier/rpc/rpctest"
 	"github.com/pannier/pannier/sideeffect"
+	"github.com/pannier/pannier/spec/fault"
 )
 
 // watched is an identity whose sources tell what is read of them, and can say
@@ -95,6 +96,55 @@ func TestResumeChanged(t *testing.T) {
 	})
 }
 
+// TestResumeBeyondQuota: what was kept is more than the source may send now. Exactly its quota arrives.
+func TestResumeBeyondQuota(t *testing.T) {
+	onSessions(t, func(t *testing.T, p *pair, ctx context.Context) {
+		for _, upload := range []bool{true, false} {
+			r := newResumed(t, p, upload)
+			r.breakOff(ctx)
+			r.want = r.want[:100_000]
+			r.change = func(source, _ *sideeffect.Descriptor) {
+				source.Quota, source.OverQuota = int64(len(r.want)), sideeffect.Cut
+			}
+			r.goOn(ctx, false)
+		}
+	})
+}
+
+// TestResumeWithinBlock: a run that was cut within a block broke off behind its last byte. With that
+// quota the next one needs no more; with a larger one it begins anew, for blocks from there
+// would not end where blocks end.
+func TestResumeWithinBlock(t *testing.T) {
+	const quota = 100_000
+	onSessions(t, func(t *testing.T, p *pair, ctx context.Context) {
+		for _, upload := range []bool{true, false} {
+			for _, larger := range []bool{true, false} {
+				r := newResumed(t, p, upload)
+				cut := func(_, sink *sideeffect.Descriptor) {
+					sink.Quota, sink.OverQuota = quota, sideeffect.Cut
+				}
+				r.change = func(source, sink *sideeffect.Descriptor) {
+					cut(source, sink)
+					left := quota
+					sink.Pace = func(_ context.Context, n int) error {
+						if left -= n; left > 0 {
+							return nil
+						}
+						return fault.New("pace", fault.IO, "injected")
+					}
+				}
+				if _, _, err := r.call(ctx); err == nil {
+					t.Fatal("the call was not broken off")
+				}
+				if r.change = nil; !larger {
+					r.change, r.want = cut, r.want[:quota]
+				}
+				r.goOn(ctx, !larger)
+			}
+		}
+	})
+}
+
 // resumed is a transfer that is broken off and tried again.
 type resumed struct {
 	t            *testing.T
@@ -103,8 +153,9 @@ type resumed struct {
 	from, to     *os.Root
 	fromDir, dir string
 	source       *watched
-	disk         func(op string) error // asked before each operation on the sink's file; may be nil
-	over         func()                // when the client's call is over, and perhaps not the server's; may be nil
+	disk         func(op string) error                     // asked before each operation on the sink's file; may be nil
+	change       func(source, sink *sideeffect.Descriptor) // before the call; may be nil
+	over         func()                                    // when the client's call is over, and perhaps not the server's; may be nil
 	want         []byte
 }
 
@@ -134,6 +185,9 @@ func (r *resumed) call(ctx context.Context) (source, sink *sideeffect.Descriptor
 	}
 	sink.Resume, sink.Params.SyncEvery = true, 64<<10
 	sink.Hash = sideeffect.SHA256
+	if r.change != nil {
+		r.change(source, sink)
+	}
 	mine, theirs := source, sink
 	if !r.upload {
 		source.Direction, sink.Direction = sideeffect.ServerToClient, sideeffect.ServerToClient
@@ -185,8 +239,8 @@ func (r *resumed) goOn(ctx context.Context, continues bool) {
 	if err != nil || !bytes.Equal(got, r.want) {
 		r.t.Fatalf("upload %v: %d bytes: %v", r.upload, len(got), err)
 	}
-	wantSuccess(r.t, source, resumeSize)
-	wantSuccess(r.t, sink, resumeSize)
+	wantSuccess(r.t, source, len(r.want))
+	wantSuccess(r.t, sink, len(r.want))
 	if sink.Verified != "blocks+root+sha256" || (sink.ResumedFrom > 0) != continues || source.ResumedFrom != sink.ResumedFrom {
 		r.t.Fatalf("upload %v: resumed from %d and %d, verified %q", r.upload, source.ResumedFrom, sink.ResumedFrom, sink.Verified)
 	}

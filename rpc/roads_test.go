@@ -3,11 +3,14 @@ package rpc_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -216,6 +219,62 @@ func TestSeveral(t *testing.T) {
 			_, err := p.stub.Call(ctx, &storepb.Item{}, rpc.With(ds...), rpc.With(up(sideeffect.Memory(nil))))
 			wantKind(t, err, fault.Invalid)
 		})
+	}
+}
+
+// tardy is an identity whose sources take a time to say their size, so that others come meanwhile.
+type tardy struct{ sideeffect.Identity }
+
+func (s tardy) OpenSource(spec sideeffect.SourceSpec) (sideeffect.Source, error) {
+	src, err := s.Identity.OpenSource(spec)
+	return tardySource{src}, err
+}
+
+type tardySource struct{ sideeffect.Source }
+
+func (s tardySource) Size() int64 {
+	time.Sleep(3 * time.Millisecond)
+	return s.Source.Size()
+}
+
+// TestReplyFilledAtOnce: effects that a handler runs side by side take no more room in the reply than
+// there is.
+func TestReplyFilledAtOnce(t *testing.T) {
+	p, ctx := start(t, "tcp", setup{}), within(t)
+	const n = rpc.MaxInline/4 + 1 // so that three fit
+	p.store.call = func(ctx context.Context, _ *storepb.Item) (*storepb.Receipt, error) {
+		var all sync.WaitGroup
+		var errs [rpc.MaxEffects]error
+		begin := make(chan struct{})
+		for i, se := range rpc.SideEffects(ctx) {
+			all.Go(func() {
+				<-begin
+				errs[i] = se.Run(ctx, down(tardy{sideeffect.Memory(content(n))}), sideeffect.AwaitLocal)
+			})
+		}
+		close(begin)
+		all.Wait()
+		return &storepb.Receipt{}, errors.Join(errs[:]...)
+	}
+	for range 3 {
+		var ds []*sideeffect.Descriptor
+		var got [rpc.MaxEffects]bytes.Buffer
+		for i := range got {
+			ds = append(ds, down(sideeffect.Buffer(&got[i])))
+		}
+		if _, err := p.stub.Call(ctx, &storepb.Item{}, rpc.With(ds...)); err != nil {
+			t.Fatal(err)
+		}
+		inline := 0
+		for _, d := range ds {
+			wantSuccess(t, d, n)
+			if d.Result.Road == sideeffect.RoadInline {
+				inline++
+			}
+		}
+		if inline != 3 {
+			t.Fatalf("%d effects went inside the reply", inline)
+		}
 	}
 }
 

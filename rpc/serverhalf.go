@@ -28,7 +28,7 @@ func (e *Effect) open(ctx context.Context, d *sideeffect.Descriptor, inline bool
 	}
 	must := d.Road == sideeffect.RoadInline || e.offer.road == sideeffect.RoadInline
 	if inline || must {
-		why := e.whyNotInline(d, src)
+		why := e.takeRoom(d, src)
 		if why == nil {
 			return e.openReply(d, src), nil
 		}
@@ -60,21 +60,22 @@ func (e *Effect) needSession(d *sideeffect.Descriptor) error {
 	return nil
 }
 
-// whyNotInline is why the reply cannot carry the content; nil: it can.
-func (e *Effect) whyNotInline(d *sideeffect.Descriptor, src sideeffect.Source) error {
+// takeRoom takes the room in the reply that the content needs; the error is why it
+// cannot be there. It looks and takes under one lock, for a handler may open effects side by side.
+func (e *Effect) takeRoom(d *sideeffect.Descriptor, src sideeffect.Source) error {
 	const op = "send inline"
 	size := src.Size()
 	e.call.mu.Lock()
-	room := e.call.room
-	e.call.mu.Unlock()
+	defer e.call.mu.Unlock()
 	switch {
 	case !e.call.unary || !e.offer.inline:
 		return fault.New(op, fault.Unsupported, "the client takes nothing inside this reply").Advise("set Road to RoadAuto")
 	case d.Road != sideeffect.RoadAuto && d.Road != sideeffect.RoadInline:
 		return fault.New(op, fault.Invalid, "the handler wants the %v road", d.Road)
-	case size < 0 || size > int64(room):
-		return fault.New(op, fault.Invalid, "the size is %d, and %d bytes are left in the reply", size, room)
+	case size < 0 || size > int64(e.call.room):
+		return fault.New(op, fault.Invalid, "the size is %d, and %d bytes are left in the reply", size, e.call.room)
 	}
+	e.call.room -= int(size)
 	return nil
 }
 
@@ -92,11 +93,8 @@ func (e *Effect) openRequest(d *sideeffect.Descriptor) (job, error) {
 	}, nil
 }
 
-// openReply is a source whose content goes into the reply.
+// openReply is a source whose content goes into the reply, where takeRoom has its room.
 func (e *Effect) openReply(d *sideeffect.Descriptor, src sideeffect.Source) job {
-	e.call.mu.Lock()
-	e.call.room -= int(src.Size())
-	e.call.mu.Unlock()
 	return job{
 		run: func(ctx context.Context, sent func(sideeffect.Outcome)) ended {
 			defer src.Close()
@@ -270,7 +268,7 @@ func (e *Effect) acceptSink(d *sideeffect.Descriptor, bs *flow.BlockStream, src 
 	plan := d.SendPlan(a.sink.limit, a.sink.policy)
 	plan.Hash = hash
 	if r := a.sink.resume; r.Offset > 0 {
-		prefix, same, err := holds(&e.life, src, r, hash)
+		prefix, same, err := holds(&e.life, src, announced(d, src), r, hash)
 		if err != nil {
 			return job{}, err
 		}

@@ -59,7 +59,8 @@ func (d *Descriptor) OpenSource(ctx context.Context) (Source, error) {
 // only when the peer has accepted, because it may create a file. size is the
 // announced number of bytes or -1; from is the resume point both ends have
 // agreed on, zero for a transfer from its first byte. When the state on disk
-// is no longer what from says, the error is fault.Stale, and when size is over a
+// is no longer what from says, or from is within a block and not at the end of this
+// transfer, the error is fault.Stale, and when size is over a
 // Quota that does not Cut, fault.QuotaExceeded; then nothing was touched. The
 // caller closes the sink.
 func (d *Descriptor) OpenSink(size int64, from ResumePoint) (Sink, error) {
@@ -76,6 +77,9 @@ func (d *Descriptor) OpenSink(size int64, from ResumePoint) (Sink, error) {
 	}
 	if from.Offset > 0 && !d.Resume {
 		return nil, fault.NewLocal("open sink", fault.Invalid, "a resume point without Resume: set Resume")
+	}
+	if !from.fits(spec.Size) { // an earlier run was cut there; Keep would take nothing of this one
+		return nil, fault.New("open sink", fault.Stale, "what is kept ends within a block, and this transfer goes on; start again")
 	}
 	if d.Ledger != nil {
 		if err := d.Ledger.Opening(from.Offset, size); err != nil {

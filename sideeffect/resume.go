@@ -4,7 +4,7 @@ package sideeffect
 // offers Version, BlockSize, Offset and Root to the source; Start and
 // HashState stay at the sink. The zero value means: from the first byte.
 //
-//	Offset = k x BlockSize for some k, or the end of the transfer
+//	Offset = k x BlockSize for some k, or the end of the transfer, which a quota may have cut
 type ResumePoint struct {
 	Version   Version        // of the source the bytes came from
 	Start     int64          // position in the sink's file of the transfer's first byte
@@ -13,4 +13,10 @@ type ResumePoint struct {
 	Root      [RootSize]byte // chain over them
 	Hash      Algorithm      // of HashState
 	HashState []byte         // Hasher state after them; empty with None
+}
+
+// fits reports whether a transfer of total bytes (-1 unknown) can go on from p: blocks that
+// begin within a block would not end where those of a state have to.
+func (p ResumePoint) fits(total int64) bool {
+	return p.Offset == 0 || p.Offset == total || p.BlockSize > 0 && p.Offset%int64(p.BlockSize) == 0
 }
