@@ -68,11 +68,14 @@ func hello(conn net.Conn, h *wire.Hello) (*wire.HelloAck, time.Duration, error) 
 	return &ack, time.Since(began), nil
 }
 
-// unanswered is err, of reading an answer, with what it may mean that the peer ended a connection without tls
+// unanswered is err, of reading an answer, with what it may mean that the peer ended a tcp connection without tls
 // before its first byte.
 func unanswered(conn net.Conn, err error) error {
 	var e *fault.Error
 	if i, ok := conn.(Identified); ok && i.PeerKey() != "" || !errors.As(err, &e) {
+		return err
+	}
+	if a := conn.RemoteAddr(); a == nil || a.Network() != "tcp" {
 		return err
 	}
 	if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) {

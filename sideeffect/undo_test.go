@@ -65,8 +65,12 @@ func TestUndoSparesOthers(t *testing.T) {
 			noError(t, second.Close())
 		}
 		wantFiles(t, dir, "a", []byte("\x00\x00\x00def"))
-		if n := len(inPlaces.open); n != 0 {
-			t.Errorf("%d places are still known", n)
+		fi, err := os.Stat(filepath.Join(dir, "a"))
+		noError(t, err)
+		if at := inPlaces.enter(fi); at.sinks != 1 || at.committed {
+			t.Errorf("the place is still known: %+v", at)
+		} else {
+			inPlaces.leave(at)
 		}
 	}
 }
