@@ -205,15 +205,7 @@ func TestUnreadIsHeld(t *testing.T) {
 				held := 0
 				for n := range uint32(20) {
 					id := d.own(n + 1)
-					d.send(openFrame(id, wire.Open{Window: KiB, Resume: resume}))
-					in, err := d.victim.AcceptStream(t.Context())
-					if err != nil {
-						t.Fatal(err)
-					}
-					b, err := in.AcceptBytes(nil)
-					if err != nil {
-						t.Fatal(err)
-					}
+					b := d.opened(id, wire.Open{Window: KiB, Resume: resume})
 					b.CloseWrite()
 					d.send(data(id, 0, content(int(b.window)), wire.Fin), resetFrame(id, why))
 					settle()
@@ -277,4 +269,19 @@ func TestCloseOfNoKind(t *testing.T) {
 			t.Errorf("the stream ended with %v", k)
 		}
 	})
+}
+
+// opened is a byte stream that the attacker opens and the victim accepts.
+func (d *duel) opened(id uint32, o wire.Open) *ByteStream {
+	d.t.Helper()
+	d.send(openFrame(id, o))
+	in, err := d.victim.AcceptStream(d.t.Context())
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	b, err := in.AcceptBytes(nil)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return b
 }

@@ -185,19 +185,12 @@ func TestKeptIsBounded(t *testing.T) {
 				d := newDuel(t, true, Config{SessionBudget: MiB})
 				defer d.end()
 				id := d.own(1)
-				d.send(openFrame(id, wire.Open{Window: wire.MaxOffset, Resume: true}))
-				in, err := d.victim.AcceptStream(t.Context())
-				if err != nil {
-					t.Fatal(err)
-				}
-				b, err := in.AcceptBytes(nil)
-				if err != nil {
-					t.Fatal(err)
-				}
+				b := d.opened(id, wire.Open{Window: wire.MaxOffset, Resume: true})
 				if cut {
 					d.conn.Close()
 					settle()
 				}
+				var err error
 				d.wg.Go(func() {
 					for err == nil {
 						_, err = b.Write(content(10_000))
@@ -300,15 +293,7 @@ func (d *duel) partings(n uint32, size int) {
 	total := 0
 	for i := range n {
 		id := d.own(i + 1)
-		d.send(openFrame(id, wire.Open{Window: MiB, Resume: true}))
-		in, err := d.victim.AcceptStream(d.t.Context())
-		if err != nil {
-			d.t.Fatal(err)
-		}
-		b, err := in.AcceptBytes(nil)
-		if err != nil {
-			d.t.Fatal(err)
-		}
+		b := d.opened(id, wire.Open{Window: MiB, Resume: true})
 		d.send(data(id, 0, nil, wire.Fin))
 		b.Write(content(size))
 		b.CloseWrite()
@@ -388,15 +373,7 @@ func TestKeptDeadline(t *testing.T) {
 		d := newDuel(t, true, Config{})
 		defer d.end()
 		id := d.own(1)
-		d.send(openFrame(id, wire.Open{Window: wire.MaxOffset, Resume: true}))
-		in, err := d.victim.AcceptStream(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		b, err := in.AcceptBytes(nil)
-		if err != nil {
-			t.Fatal(err)
-		}
+		b := d.opened(id, wire.Open{Window: wire.MaxOffset, Resume: true})
 		b.SetWriteDeadline(time.Now().Add(time.Second))
 		wrote := make(chan error, 1)
 		d.wg.Go(func() { _, err := b.Write(content(MiB)); wrote <- err })
