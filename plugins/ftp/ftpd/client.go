@@ -39,6 +39,8 @@ type client struct {
 	moving  atomic.Bool   // a transfer was announced, and is not over
 	writing sync.Mutex    // of replies
 
+	dropping sync.WaitGroup // data connections whose file was refused
+
 	secure  *tls.Config // of data connections; nil: the control connection has no TLS
 	prot    bool        // PROT P
 	user    string
@@ -93,6 +95,7 @@ func (s *server) client(nc net.Conn, peer, local netip.Addr) *client {
 
 // serve is the client's time here.
 func (c *client) serve() {
+	defer c.dropping.Wait()
 	defer c.leave(errGone)
 	context.AfterFunc(c.ctx, func() { // others are told why
 		if why := context.Cause(c.ctx); why == errGone || why == errDisplaced {

@@ -125,5 +125,35 @@ func (d *data) reset() {
 	_ = d.raw.Close()
 }
 
+// What a client may still send of a file that was refused in the middle.
+const (
+	dropBytes = 16 << 20
+	dropTime  = 2 * time.Second
+)
+
+// drop reads what is still on its way and throws it away, to the client's end or to the limits
+// above. Many clients send all of a file, or fail to, before they read a reply: a reset at once
+// would be all that they hear.
+func (d *data) drop(ctx context.Context) {
+	d.stop()
+	defer context.AfterFunc(ctx, d.reset)()
+	_ = d.raw.SetReadDeadline(time.Now().Add(min(d.wait, dropTime)))
+	buf := buffers.Get().(*[]byte)
+	defer buffers.Put(buf)
+	for left := int64(dropBytes); left > 0; {
+		n, err := d.conn.Read(*buf)
+		left -= int64(n)
+		if err == io.EOF {
+			_ = d.end()
+			_ = d.raw.Close()
+			return
+		}
+		if err != nil {
+			break
+		}
+	}
+	d.reset()
+}
+
 // buffers are for the bytes of transfers.
 var buffers = sync.Pool{New: func() any { b := make([]byte, 128<<10); return &b }}

@@ -61,11 +61,11 @@ func (t *transfer) receive(d *data, st plugins.Staged) *reply {
 		n, err := d.Read(*buf)
 		if n > 0 {
 			if _, werr := st.Write((*buf)[:n]); werr != nil {
-				aborted := t.ctx.Err() != nil
-				d.reset()
-				if aborted {
+				if t.ctx.Err() != nil {
+					d.reset()
 					return t.aborted()
 				}
+				t.c.dropping.Go(func() { d.drop(t.c.ctx) })
 				r := t.c.failed("STOR", t.name, werr)
 				return &r
 			}

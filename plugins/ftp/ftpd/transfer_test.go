@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/pannier/pannier/plugins"
 	"github.com/pannier/pannier/spec/fault"
@@ -137,6 +138,42 @@ func TestNothingHalf(t *testing.T) {
 			n.empty(t)
 		})
 	}
+}
+
+// TestRefusedInTheMiddle: a client that sends all of its file before it reads a reply gets the reply, and no reset instead; its
+// connection goes on. Who goes on sending is cut off, and so is who sends nothing more and does not close.
+func TestRefusedInTheMiddle(t *testing.T) {
+	n := &node{written: func(n int64) error {
+		if n > 1000 {
+			return fault.New("write", fault.QuotaExceeded, "it is too long")
+		}
+		return nil
+	}}
+	r := serve(t, n).login()
+	for range 3 {
+		c := r.begin("STOR f")
+		for range 24 { // with pauses: the file is refused long before the last of it
+			if _, err := c.Write(make([]byte, 256<<10)); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Millisecond)
+		}
+		if err := c.CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		r.wants("552")
+		if _, err := c.Read(make([]byte, 1)); err != io.EOF {
+			t.Errorf("the data connection ends with %v", err)
+		}
+	}
+	c := r.begin("STOR f")
+	_, _ = c.Write(make([]byte, 2000))
+	r.wants("552")
+	r.is("NOOP", "200")
+	if _, err := c.Read(make([]byte, 1)); err == nil || err == io.EOF {
+		t.Errorf("a silent client's data connection ends with %v", err)
+	}
+	n.empty(t)
 }
 
 // TestAbortAnywhere: ABOR at each point of a transfer ends it, and the connection is as good
