@@ -24,7 +24,9 @@ type fileIdentity struct {
 // File is the file called name below root, which stays the caller's and must be
 // open whenever a source or sink is opened. The name follows the grammar of
 // relpath.Parse; symbolic links are followed as long as they stay below root.
-// Anything but a regular file is fault.Invalid, and so is a name that IsOwn.
+// Anything but a regular file is fault.Invalid, and so is a name that IsOwn. A
+// sink does not make directories: where the file's is missing, that is
+// fault.NotFound.
 func File(root *os.Root, name string) Identity { return FileOn(osLayer{}, root, name) }
 
 // FileOn is File with the sink's operations going through layer.

@@ -164,7 +164,7 @@ func (s *sender) checkSize() error {
 func (s *sender) overQuota(size int64) error {
 	s.outcome.QuotaExceeded = true
 	if s.sinks {
-		return adviseQuota(fault.New("send", fault.QuotaExceeded, "at least %d bytes, the sink's quota is %d", size, s.limit), s.limit)
+		return adviseQuota(fault.New("send", fault.QuotaExceeded, "at least %d bytes, the receiver's quota is %d", size, s.limit), s.limit)
 	}
 	return ownQuota("send", size, s.limit)
 }

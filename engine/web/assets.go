@@ -121,7 +121,8 @@ func compressed(text []byte) []byte {
 }
 
 // templates are all pages and parts. A page is layout.html with its own middle.
-var templates = func() *template.Template {
+// They are read when the first page is asked for: each start of the program, a plugin's too, would pay for it.
+var templates = sync.OnceValue(func() *template.Template {
 	t := template.New("").Funcs(template.FuncMap{
 		"asset": assetPath, "size": size, "file": fileName, "ago": ago, "clock": clock, "stamp": stamp, "short": shortID, "problem": admin.Problem, "count": count, "number": number, "lower": strings.ToLower,
 		"row": func(r row, caller Caller) rowIn { return rowIn{r, caller} },
@@ -131,7 +132,7 @@ var templates = func() *template.Template {
 		template.Must(t.New("page-" + name).Parse(`{{template "top" .}}{{template "` + name + `" .}}{{template "bottom" .}}`))
 	}
 	return t
-}()
+})
 
 // rowIn is a row, and who looks at it.
 type rowIn struct {

@@ -93,7 +93,7 @@ var parts = []string{"head", "actions", "explain", "timeline", "attempts", "even
 func (d *detail) print() string {
 	sum := sha256.New()
 	for _, part := range parts {
-		_ = templates.ExecuteTemplate(sum, "detail-"+part, d) // what fails is told by who shows it
+		_ = templates().ExecuteTemplate(sum, "detail-"+part, d) // what fails is told by who shows it
 	}
 	return hex.EncodeToString(sum.Sum(nil)[:6])
 }

@@ -104,7 +104,7 @@ func (v *visit) stream(look func(s *stream) error) error {
 // tell sends a template to a place, if it is not what is there.
 func (s *stream) tell(event, name string, data any) error {
 	var b strings.Builder
-	if err := templates.ExecuteTemplate(&b, name, data); err != nil {
+	if err := templates().ExecuteTemplate(&b, name, data); err != nil {
 		s.p.cfg.Log.Error("web page", "template", name, "error", err)
 		return err
 	}

@@ -153,7 +153,7 @@ func (v *visit) page(code int, name, title, at string, data any) {
 // show answers with a template.
 func (v *visit) show(code int, name string, data any) {
 	var b bytes.Buffer
-	if err := templates.ExecuteTemplate(&b, name, data); err != nil {
+	if err := templates().ExecuteTemplate(&b, name, data); err != nil {
 		v.p.cfg.Log.Error("web page", "template", name, "error", err)
 		http.Error(v.w, "this page could not be made; the log says why", http.StatusInternalServerError)
 		return

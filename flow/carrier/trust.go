@@ -57,7 +57,7 @@ func (o Options) verifyServer(s tls.ConnectionState) error {
 // serverConfig is the tls.Config of a listener: for each client the one of the protocol it offers.
 func (o Options) serverConfig() (*tls.Config, error) {
 	if o.Identity == nil {
-		return nil, fault.New("tls options", fault.Invalid, "a tls listener needs an Identity")
+		return nil, fault.New("tls options", fault.Invalid, "a tls listener needs an Identity: LoadOrCreateIdentity keeps one in a file")
 	}
 	lanes := o.speaks(ProtocolLane)
 	if lanes && len(o.Pins) == 0 && o.AuthorizeKey == nil {

@@ -51,6 +51,9 @@ func listenUnix(path string, mode fs.FileMode) (net.Listener, error) {
 	}
 	ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: temp, Net: "unix"})
 	if err != nil {
+		if op, ok := errors.AsType[*net.OpError](err); ok {
+			err = op.Err // without the temporary name
+		}
 		return nil, err
 	}
 	ln.SetUnlinkOnClose(false)

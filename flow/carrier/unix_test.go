@@ -119,6 +119,15 @@ func TestStaleSocketIsReplaced(t *testing.T) {
 	}
 }
 
+// TestNoFolder: the error names the address, and no name that only this package knows.
+func TestNoFolder(t *testing.T) {
+	address := "unix://" + filepath.Join(t.TempDir(), "none", "s")
+	_, err := Listen(address, Options{})
+	if !errors.Is(err, fault.NotFound) || !strings.Contains(err.Error(), address) || strings.Contains(err.Error(), ".pn-") {
+		t.Error(err)
+	}
+}
+
 func TestFileIsNotReplaced(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
 	if err := os.WriteFile(path, []byte("precious"), 0o600); err != nil {

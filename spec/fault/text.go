@@ -128,14 +128,8 @@ type hidden struct{}
 
 func (hidden) Error() string { return "..." }
 
-// Format implements fmt.Formatter.
-func (hidden) Format(s fmt.State, verb rune) {
-	if verb == 'q' {
-		fmt.Fprint(s, `"..."`)
-		return
-	}
-	fmt.Fprint(s, "...")
-}
+// Format implements fmt.Formatter. In quotes it would pass for a name.
+func (hidden) Format(s fmt.State, _ rune) { fmt.Fprint(s, "...") }
 
 // told is text that the peer said, or may read.
 type told string

@@ -31,7 +31,7 @@ func TestText(t *testing.T) {
 		{path, "no such file or directory"},
 		{errors.New(secret), "internal"},
 		{New("send", QuotaExceeded, "%d of %d bytes after %v", 5, 6, time.Second), "send: quota exceeded: 5 of 6 bytes after 1s"},
-		{New("find", NotFound, "no %q among %v or %s, %x", secret, []string{secret}, secret, []byte(secret)), `find: not found: no "..." among ... or ..., ...`},
+		{New("find", NotFound, "no %q among %v or %s, %x", secret, []string{secret}, secret, []byte(secret)), `find: not found: no ... among ... or ..., ...`},
 		{New("find", NotFound, "no %q, %d", Shown("mine"), 3).Advise("look in %s", secret), `find: not found: no "mine", 3`},
 		{New("parse", Invalid, "effect %d: %v", 3, New("parse effect", Invalid, "direction %d", 7)), "parse: invalid argument: effect 3: parse effect: invalid argument: direction 7"},
 		{New("parse", Invalid, "not an ask: %v", errors.New(secret)), "parse: invalid argument: not an ask: ..."},
