@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"math/rand/v2"
 	"os"
@@ -49,6 +50,9 @@ type server struct {
 	logins   atomic.Int32
 	cutRead  func() // a reading is cut off after 2 MiB, once, when this was called
 	timeless bool   // it says no times
+	blind    bool   // nobody may look at files
+	refuses  error  // what Commit says of files that have got their names all the same; nil: that they have
+	taken    bool   // who waits for files takes each that gets its name
 	sumFails error
 	busy     func() error // instead of the first copy
 	sumless  bool         // its checksums are of something else
@@ -97,6 +101,9 @@ func (s *session) Capabilities() plugins.Capabilities {
 }
 
 func (s *session) Stat(ctx context.Context, name string) (plugins.Attr, error) {
+	if s.server.blind {
+		return plugins.Attr{}, fault.FromPeer("stat", fault.Permission, "not you")
+	}
 	a, err := s.all.Stat(ctx, name)
 	if s.server.timeless {
 		a.Modified = time.Time{}
@@ -125,6 +132,9 @@ func (s *session) Checksum(ctx context.Context, name, algorithm string, length i
 		return nil, fault.New("checksum", fault.Unsupported, "%s of %d bytes", algorithm, length)
 	}
 	b, err := os.ReadFile(filepath.Join(s.server.root, name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fault.FromPeer("checksum", fault.NotFound, "it is not there")
+	}
 	h.Write(b)
 	if s.server.sumless {
 		h.Write([]byte("and more"))
@@ -148,7 +158,7 @@ func (s *session) Write(ctx context.Context, name string, r plugins.WriteRequest
 	if err != nil {
 		return nil, err
 	}
-	return &staged{Staged: st, session: s}, nil
+	return &staged{Staged: st, session: s, name: name}, nil
 }
 
 // idle waits until no file is being begun.
@@ -216,6 +226,7 @@ func (s *session) Copy(ctx context.Context, name string, to plugins.Session, toN
 type staged struct {
 	plugins.Staged
 	session *session
+	name    string
 	n       int64
 	dead    bool // the process that was writing
 }
@@ -274,6 +285,14 @@ func (st *staged) Commit(ctx context.Context) (plugins.Attr, error) {
 	s.mu.Lock()
 	s.commits++
 	s.mu.Unlock()
+	if s.taken {
+		if err := os.Rename(filepath.Join(s.root, st.name), filepath.Join(s.root, "taken")); err != nil {
+			s.t.Error(err)
+		}
+	}
+	if refuses := s.refuses; refuses != nil {
+		return plugins.Attr{}, refuses
+	}
 	if lose == "commit" {
 		return plugins.Attr{}, fault.FromPeer("commit", fault.Lost, "the server is gone")
 	}
@@ -821,6 +840,57 @@ func TestBroken(t *testing.T) {
 	}
 }
 
+// TestVerdictNotGuessed: a server that hands files on has named one before it knows whether that goes well. A name
+// there is no success of the request, whatever is known of the file.
+func TestVerdictNotGuessed(t *testing.T) {
+	for _, sums := range []bool{false, true} {
+		w := newWorld(t, "one")
+		s := w.servers["one"]
+		s.refuses = fault.FromPeer("commit", fault.Overloaded, "try again later")
+		s.can = func(c *plugins.Capabilities) {
+			if c.Verdict = true; !sums {
+				c.Checksums = nil
+			}
+		}
+		w.rules["push"].Retry.Attempts = 3
+		w.start(0, false)
+		w.put(w.root, "x", 2<<20)
+		if r := w.ends(w.submit("push", "one", "x", "x"), lifecycle.InError); r.Failure.Kind != fault.Overloaded || s.commits < 2 {
+			t.Errorf("sums %v: %+v after %d commits", sums, r.Failure, s.commits)
+		}
+		w.stop()
+	}
+}
+
+// TestBlind: a server where nobody may look takes files, also after one attempt was cut off at its end.
+func TestBlind(t *testing.T) {
+	for _, lose := range []string{"", "before", "commit"} {
+		w := newWorld(t, "one")
+		s := w.servers["one"]
+		s.blind, s.lose = true, lose
+		s.sumFails = fault.FromPeer("checksum", fault.Permission, "not you")
+		w.start(0, false)
+		b := w.put(w.root, "x", 2<<20)
+		w.ends(w.submit("push", "one", "x", "x"), lifecycle.Done)
+		w.is(s.root, "x", b)
+		w.stop()
+	}
+}
+
+// TestTaken: a file that somebody at the server takes away as soon as it has its name was delivered, once.
+func TestTaken(t *testing.T) {
+	w := newWorld(t, "one")
+	s := w.servers["one"]
+	s.taken = true
+	w.start(0, false)
+	b := w.put(w.root, "x", 2<<20)
+	r := w.ends(w.submit("push", "one", "x", "x"), lifecycle.Done)
+	w.is(s.root, "taken", b)
+	if s.commits != 1 || r.Verified != "size" {
+		t.Errorf("%d commits, compared %q", s.commits, r.Verified)
+	}
+}
+
 // TestOlderFile: that what was sent is gone does not say that the file under the name, of the same
 // size, is it.
 func TestOlderFile(t *testing.T) {
@@ -954,6 +1024,47 @@ func TestSweep(t *testing.T) {
 	if left() != 0 {
 		t.Error("it is still there")
 	}
+}
+
+// TestSweepGivenUp: what a cancelled request has left at a server that cannot be reached then goes when it can be, and not
+// while an operator's retry goes on with it.
+func TestSweepGivenUp(t *testing.T) {
+	w := newWorld(t, "one")
+	s := w.servers["one"]
+	s.lose, s.always = "before", true
+	w.rules["push"].Retry = engine.Retry{Delay: time.Hour}
+	w.start(0, false)
+	w.put(w.root, "x", 4<<20)
+	ref := w.submit("push", "one", "x", "x")
+	left := func() int {
+		all, _ := filepath.Glob(filepath.Join(s.root, ".pannier-*"))
+		return len(all)
+	}
+	for began := time.Now(); ; time.Sleep(time.Millisecond) {
+		r, err := w.engine.Get(t.Context(), ref)
+		if err != nil || time.Since(began) > 30*time.Second {
+			t.Fatal(err)
+		}
+		if r.State == lifecycle.Interrupted {
+			break
+		}
+	}
+	w.shut = fault.FromPeer("log in", fault.Lost, "connection refused")
+	if _, err := w.engine.Cancel(t.Context(), ref, "it is down"); err != nil {
+		t.Fatal(err)
+	}
+	w.ends(ref, lifecycle.InError)
+	for began := time.Now(); w.log.with("an unfinished file stays at a bridge") == ""; time.Sleep(time.Millisecond) {
+		if time.Since(began) > 30*time.Second {
+			t.Fatal("nobody has tried to remove it")
+		}
+	}
+	if left() != 1 {
+		t.Fatalf("%d unfinished files", left())
+	}
+	w.shut = nil
+	w.line.Sweep(func(lifecycle.Key) bool { return false }, time.Millisecond)
+	w.leaves("one")
 }
 
 // TestSmallLeft: what a plugin that has died has left of a small file, of which there is no note, goes with

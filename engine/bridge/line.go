@@ -140,10 +140,24 @@ func (x *call) run() (engine.Answer, error) {
 		return x.pull()
 	case x.ask.Side == lifecycle.Receiver:
 		return served(sends(x.ask), 0, -1), nil
-	case x.d != nil:
+	}
+	if err := x.takeBack(); err != nil {
+		return engine.Answer{}, err
+	}
+	if x.d != nil {
 		return x.push()
 	}
 	return x.receives()
+}
+
+// takeBack has Sweep leave alone what a request has left that was given up and goes on now.
+func (x *call) takeBack() error {
+	n, ok, err := x.notes.get(x.ask.Key)
+	if err != nil || !ok || n.Given.IsZero() {
+		return err
+	}
+	n.Given = time.Time{}
+	return x.notes.put(x.ask.Key, n)
 }
 
 func served(phase lifecycle.Phase, rank, size int64) engine.Answer {

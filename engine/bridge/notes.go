@@ -29,6 +29,7 @@ type note struct {
 	Size   int64     `json:"size,omitempty"`
 	Digest string    `json:"digest,omitempty"` // "sha256:..."; empty: none was made
 	Begun  time.Time `json:"begun"`            // by this node's clock
+	Given  time.Time `json:"given,omitzero"`   // since when the request is given up, and what is left is to be removed
 	Follow string    `json:"follow,omitempty"` // of the request's chain, for the log; empty: of a node from before that was noted
 }
 

@@ -200,6 +200,16 @@ func Checksum(ctx context.Context, s plugins.Session, name, algorithm string) ([
 	return sum, err
 }
 
+// ChecksumOfTaken is Checksum of a file that the server has said to have taken. Whoever waits for files
+// there may have fetched it meanwhile, and not all users may look: then nothing is said of it, either.
+func ChecksumOfTaken(ctx context.Context, s plugins.Session, name, algorithm string) ([]byte, error) {
+	sum, err := Checksum(ctx, s, name, algorithm)
+	if k := kindOf(err); k == fault.NotFound || mayNotLook(k) {
+		return nil, nil
+	}
+	return sum, err
+}
+
 func (i *intake) End() sideeffect.End             { return i.end }
 func (i *intake) Root() [sideeffect.RootSize]byte { return i.root }
 func (i *intake) SetDurable(int64)                {}

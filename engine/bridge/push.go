@@ -364,7 +364,7 @@ func (p *push) compare(ctx context.Context) (string, error) {
 	if p.attr.Verified != "" && p.attr.Verified != bySize {
 		return p.attr.Verified, nil
 	}
-	sum, err := Checksum(ctx, p.s, p.name, p.end.Hash.Algorithm.String())
+	sum, err := ChecksumOfTaken(ctx, p.s, p.name, p.end.Hash.Algorithm.String())
 	switch {
 	case err != nil:
 		return "", err
@@ -393,7 +393,7 @@ func (x *call) named(n note) (engine.Answer, error) {
 	if err != nil {
 		return engine.Answer{}, err
 	}
-	done, other, err := x.isNamed(s, n)
+	done, other, err := isNamed(x.ctx, s, n)
 	over(err)
 	if err == nil && other { // whatever has the name when it is sent again is not this file
 		n.Naming = false
@@ -410,17 +410,21 @@ func (x *call) named(n note) (engine.Answer, error) {
 }
 
 // isNamed tells whether the file has its name; other is that it certainly has not.
-func (x *call) isNamed(s plugins.Session, n note) (done, other bool, err error) {
-	a, err := s.Stat(x.ctx, n.Name)
-	if kindOf(err) == fault.NotFound || err == nil && a.Size >= 0 && a.Size != n.Size {
+func isNamed(ctx context.Context, s plugins.Session, n note) (done, other bool, err error) {
+	a, err := s.Stat(ctx, n.Name)
+	switch kind := kindOf(err); {
+	case kind == fault.NotFound, err == nil && a.Size >= 0 && a.Size != n.Size:
 		return false, true, nil
-	}
-	if err != nil {
+	case mayNotLook(kind):
+		return false, false, nil
+	case err != nil:
 		return false, false, err
+	case s.Capabilities().Verdict: // what it hands on has its name before that has succeeded
+		return false, false, nil
 	}
 	if algorithm, digest, ok := strings.Cut(n.Digest, ":"); ok {
-		sum, err := Checksum(x.ctx, s, n.Name, algorithm)
-		if err != nil || sum != nil {
+		sum, err := Checksum(ctx, s, n.Name, algorithm)
+		if !mayNotLook(kindOf(err)) && (err != nil || sum != nil) {
 			done = err == nil && hex.EncodeToString(sum) == digest
 			return done, err == nil && !done, err
 		}
@@ -432,7 +436,7 @@ func (x *call) isNamed(s plugins.Session, n note) (done, other bool, err error) 
 	if !ok || len(n.Resume) == 0 || !s.Capabilities().Resume {
 		return false, false, nil
 	}
-	staged, err := w.Write(x.ctx, n.Name, plugins.WriteRequest{Size: n.Size, Resume: n.Resume})
+	staged, err := w.Write(ctx, n.Name, plugins.WriteRequest{Size: n.Size, Resume: n.Resume})
 	switch kind := kindOf(err); {
 	case kind == fault.NotFound, kind == fault.Stale:
 		return true, false, nil
@@ -442,11 +446,14 @@ func (x *call) isNamed(s plugins.Session, n note) (done, other bool, err error) 
 		return false, false, err
 	}
 	there := staged.Offset() > 0
-	if _, err := staged.Abort(x.ctx, there); err != nil {
+	if _, err := staged.Abort(ctx, there); err != nil {
 		return false, false, err
 	}
 	return !there, there, nil
 }
+
+// mayNotLook tells whether a server that takes files does not say what it has.
+func mayNotLook(k fault.Kind) bool { return k == fault.Permission || k == fault.Unsupported }
 
 // stopped removes what a request that has ended has left at its server, unless an
 // operator's retry may go on with it.
@@ -461,7 +468,11 @@ func (x *call) stopped() {
 	}
 }
 
-// forget removes an unfinished file of a server, and the note about it.
+// givenUp is for how long what a request has left at a server is tried to be removed.
+const givenUp = 30 * 24 * time.Hour
+
+// forget removes an unfinished file of a server, and the note about it. A server that cannot be
+// reached, or that has no time, is asked again by Sweep.
 func (l *Line) forget(key lifecycle.Key, n note) {
 	ctx, cancel := context.WithTimeout(l.ctx, tidyTime)
 	defer cancel()
@@ -469,12 +480,21 @@ func (l *Line) forget(key lifecycle.Key, n note) {
 	if len(n.Resume) > 0 {
 		err = l.remove(ctx, n.Partner, n.Name, plugins.WriteRequest{Size: -1, Resume: n.Resume})
 	}
+	again := ctx.Err() != nil || trusted(kindOf(err)) && (n.Given.IsZero() || time.Since(n.Given) < givenUp)
 	if err != nil {
-		l.o.Log.Warn("an unfinished file stays at a bridge", "id", key.ID.String(), "follow", n.Follow, "partner", n.Partner, "name", n.Name, "error", err)
+		l.o.Log.Warn("an unfinished file stays at a bridge", "id", key.ID.String(), "follow", n.Follow, "partner", n.Partner, "name", n.Name, "tried again", again, "error", err)
 	}
-	if ctx.Err() == nil {
+	if !again {
 		l.notes.drop(key)
 		l.parts.over(key)
+		return
+	}
+	if !n.Given.IsZero() {
+		return
+	}
+	n.Given = time.Now()
+	if err := l.notes.put(key, n); err != nil {
+		l.o.Log.Warn("an unfinished file stays at a bridge for good", "id", key.ID.String(), "follow", n.Follow, "partner", n.Partner, "name", n.Name, "error", err)
 	}
 }
 
@@ -505,7 +525,7 @@ func (l *Line) sweep(ended func(lifecycle.Key) bool) {
 		if l.ctx.Err() != nil {
 			return
 		}
-		if n, ok, err := l.notes.get(k); err == nil && ok && ended(k) {
+		if n, ok, err := l.notes.get(k); err == nil && ok && (!n.Given.IsZero() || ended(k)) {
 			l.forget(k, n)
 		}
 	}

@@ -551,7 +551,7 @@ func send(ctx context.Context, s plugins.Session, name string, f task.Outgoing) 
 	if has.Verified != "" && has.Verified != "size" {
 		return has.Verified, nil
 	}
-	if sum, err := bridge.Checksum(ctx, s, name, "sha256"); err != nil || sum != nil {
+	if sum, err := bridge.ChecksumOfTaken(ctx, s, name, "sha256"); err != nil || sum != nil {
 		return "sha256", same(err, sum, digest)
 	}
 	if has.Size >= 0 {
