@@ -52,6 +52,7 @@ type server struct {
 	timeless bool   // it says no times
 	blind    bool   // nobody may look at files
 	refuses  error  // what Commit says of files that have got their names all the same; nil: that they have
+	begins   func() // called before the next file is begun, once
 	taken    bool   // who waits for files takes each that gets its name
 	sumFails error
 	busy     func() error // instead of the first copy
@@ -152,6 +153,10 @@ type readerFunc func([]byte) (int, error)
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
 func (s *session) Write(ctx context.Context, name string, r plugins.WriteRequest) (plugins.Staged, error) {
+	if begins := s.server.begins; begins != nil {
+		s.server.begins = nil
+		begins()
+	}
 	s.server.creating.RLock() // also for who has given up waiting
 	defer s.server.creating.RUnlock()
 	st, err := s.all.Write(ctx, name, r)
@@ -1029,42 +1034,55 @@ func TestSweep(t *testing.T) {
 // TestSweepGivenUp: what a cancelled request has left at a server that cannot be reached then goes when it can be, and not
 // while an operator's retry goes on with it.
 func TestSweepGivenUp(t *testing.T) {
-	w := newWorld(t, "one")
-	s := w.servers["one"]
-	s.lose, s.always = "before", true
-	w.rules["push"].Retry = engine.Retry{Delay: time.Hour}
-	w.start(0, false)
-	w.put(w.root, "x", 4<<20)
-	ref := w.submit("push", "one", "x", "x")
-	left := func() int {
-		all, _ := filepath.Glob(filepath.Join(s.root, ".pannier-*"))
-		return len(all)
+	for _, retried := range []bool{false, true} {
+		t.Run(fmt.Sprint("retried ", retried), func(t *testing.T) {
+			w := newWorld(t, "one")
+			s := w.servers["one"]
+			s.breakAt = 3 << 20
+			w.rules["push"].Retry = engine.Retry{Delay: time.Hour}
+			w.start(0, false)
+			b := w.put(w.root, "x", 4<<20)
+			ref := w.submit("push", "one", "x", "x")
+			for began := time.Now(); ; time.Sleep(time.Millisecond) {
+				r, err := w.engine.Get(t.Context(), ref)
+				if err != nil || time.Since(began) > 30*time.Second {
+					t.Fatal(err)
+				}
+				if r.State == lifecycle.Interrupted {
+					break
+				}
+			}
+			w.shut = fault.FromPeer("log in", fault.Lost, "connection refused")
+			if _, err := w.engine.Cancel(t.Context(), ref, "it is down"); err != nil {
+				t.Fatal(err)
+			}
+			w.ends(ref, lifecycle.InError)
+			for began := time.Now(); w.log.with("an unfinished file stays at a bridge") == ""; time.Sleep(time.Millisecond) {
+				if time.Since(began) > 30*time.Second {
+					t.Fatal("nobody has tried to remove it")
+				}
+			}
+			w.shut = nil
+			sweep := func() { w.line.Sweep(func(lifecycle.Key) bool { return false }, time.Millisecond) }
+			if !retried {
+				sweep()
+				w.leaves("one")
+				return
+			}
+			s.begins = func() {
+				sweep()
+				time.Sleep(100 * time.Millisecond)
+			}
+			if _, err := w.engine.Retry(t.Context(), ref); err != nil {
+				t.Fatal(err)
+			}
+			w.ends(ref, lifecycle.Done)
+			w.is(s.root, "x", b)
+			if s.commits != 1 || s.written > 5<<20 {
+				t.Errorf("%d commits, %d bytes were written", s.commits, s.written)
+			}
+		})
 	}
-	for began := time.Now(); ; time.Sleep(time.Millisecond) {
-		r, err := w.engine.Get(t.Context(), ref)
-		if err != nil || time.Since(began) > 30*time.Second {
-			t.Fatal(err)
-		}
-		if r.State == lifecycle.Interrupted {
-			break
-		}
-	}
-	w.shut = fault.FromPeer("log in", fault.Lost, "connection refused")
-	if _, err := w.engine.Cancel(t.Context(), ref, "it is down"); err != nil {
-		t.Fatal(err)
-	}
-	w.ends(ref, lifecycle.InError)
-	for began := time.Now(); w.log.with("an unfinished file stays at a bridge") == ""; time.Sleep(time.Millisecond) {
-		if time.Since(began) > 30*time.Second {
-			t.Fatal("nobody has tried to remove it")
-		}
-	}
-	if left() != 1 {
-		t.Fatalf("%d unfinished files", left())
-	}
-	w.shut = nil
-	w.line.Sweep(func(lifecycle.Key) bool { return false }, time.Millisecond)
-	w.leaves("one")
 }
 
 // TestSmallLeft: what a plugin that has died has left of a small file, of which there is no note, goes with
