@@ -219,8 +219,9 @@ func (s *Service) Write(ctx context.Context, r *bridgepb.WriteRequest) (*bridgep
 			Modified: TimeOf(r.GetModified())})
 		return err
 	})
+	keep := len(r.GetResume()) > 0 // what an earlier attempt has left is still of use
 	if err == nil && !stop() {
-		_, _ = w.staged.Abort(context.WithoutCancel(ctx), false)
+		_, _ = w.staged.Abort(context.WithoutCancel(ctx), keep)
 		err = fault.Wrap("write", r.GetName(), context.Canceled)
 	}
 	if err != nil {
@@ -242,7 +243,7 @@ func (s *Service) Write(ctx context.Context, r *bridgepb.WriteRequest) (*bridgep
 	}
 	s.mu.Unlock()
 	if !open { // meanwhile: nobody else would abort it
-		_, _ = w.abort(context.WithoutCancel(ctx), false)
+		_, _ = w.abort(context.WithoutCancel(ctx), keep)
 		return nil, fault.New("write", fault.Stale, "the session was closed")
 	}
 	return &bridgepb.WriteReply{Write: id, Offset: w.staged.Offset()}, nil

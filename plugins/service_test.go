@@ -141,6 +141,7 @@ type slow struct {
 	*memory
 	came, let       chan struct{}
 	closed, aborted int
+	kept            bool // in the last Abort
 }
 
 func (s *slow) wait() { s.came <- struct{}{}; <-s.let }
@@ -162,11 +163,16 @@ func (s slowSession) Write(context.Context, string, WriteRequest) (Staged, error
 	return slowStaged(s), nil
 }
 
-func (s slowSession) Close() error { s.closed++; return nil }
+func (s slowSession) Capabilities() Capabilities { return Capabilities{Write: true, Resume: true} }
+func (s slowSession) Close() error               { s.closed++; return nil }
 
-func (s slowStaged) Write(p []byte) (int, error)                 { return len(p), nil }
-func (s slowStaged) Commit(context.Context) (Attr, error)        { return Attr{}, nil }
-func (s slowStaged) Abort(context.Context, bool) ([]byte, error) { s.aborted++; return nil, nil }
+func (s slowStaged) Write(p []byte) (int, error)          { return len(p), nil }
+func (s slowStaged) Commit(context.Context) (Attr, error) { return Attr{}, nil }
+func (s slowStaged) Abort(_ context.Context, keep bool) ([]byte, error) {
+	s.aborted++
+	s.kept = keep
+	return nil, nil
+}
 
 // TestEndMeanwhile: a login and a write that succeed after the other end has gone leave nothing.
 func TestEndMeanwhile(t *testing.T) {
@@ -200,6 +206,43 @@ func TestEndMeanwhile(t *testing.T) {
 			t.Errorf("%d closed, %d aborted", d.closed, d.aborted)
 		}
 	})
+}
+
+// TestKeptMeanwhile: a write that goes on with what an earlier one has left, and succeeds after its caller or the session has
+// gone, leaves that; one that has begun leaves nothing.
+func TestKeptMeanwhile(t *testing.T) {
+	for _, resume := range [][]byte{nil, []byte("at 5")} {
+		for _, ends := range []bool{false, true} {
+			synctest.Test(t, func(t *testing.T) {
+				d := &slow{memory: &memory{}, came: make(chan struct{}), let: make(chan struct{})}
+				s := NewService(slowDriver{d}, nil)
+				done := make(chan error)
+				go func() { _, err := s.Open(t.Context(), &bridgepb.OpenRequest{}); done <- err }()
+				<-d.came
+				d.let <- struct{}{}
+				if err := <-done; err != nil {
+					t.Fatal(err)
+				}
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				go func() {
+					_, err := s.Write(ctx, &bridgepb.WriteRequest{Session: s.last, Name: "/x", Size: -1, Resume: resume})
+					done <- err
+				}()
+				<-d.came
+				if ends {
+					s.End()
+				} else {
+					cancel()
+				}
+				synctest.Wait()
+				d.let <- struct{}{}
+				if err := <-done; err == nil || d.aborted != 1 || d.kept != (resume != nil) {
+					t.Errorf("resume %q, ends %v: %v, %d aborted, kept %v", resume, ends, err, d.aborted, d.kept)
+				}
+			})
+		}
+	}
 }
 
 // TestWriteBroken: what the driver says while it takes bytes is what Commit says.
