@@ -160,6 +160,9 @@ func (x *run) fulfil() error {
 	case lifecycle.Cancel:
 		w.Epoch = x.epoch
 		e = w
+		if err := x.acked(); err != nil {
+			return x.yield(err)
+		}
 		if _, err := x.named(); err != nil {
 			return x.yield(err)
 		}
@@ -170,6 +173,25 @@ func (x *run) fulfil() error {
 		return err
 	}
 	return x.yield(errWished) // a requester that hears it calls again
+}
+
+// acked writes down, to be committed, that a server behind a bridge has just named the file, if it has.
+func (x *run) acked() error {
+	if x.r.Side != lifecycle.Sender || !x.atBridge() || x.peer != lifecycle.Posted {
+		return nil
+	}
+	for x.r.Phase < lifecycle.Acked {
+		if err := x.rung(max(x.r.Phase+1, lifecycle.Moving)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// atBridge: the partner is a server behind a bridge.
+func (x *run) atBridge() bool {
+	p := x.engine.Book().Partners[x.r.Spec.Partner]
+	return p != nil && p.Bridge
 }
 
 // failureOf is an error as a record keeps it.
@@ -190,8 +212,7 @@ func failureOf(err error) lifecycle.Failure {
 // concerned: nobody is there who would know.
 func (x *run) failureOf(err error) lifecycle.Failure {
 	f := failureOf(err)
-	p := x.engine.Book().Partners[x.r.Spec.Partner]
-	if p != nil && p.Bridge || x.rule != nil && x.rule.Bridge != "" {
+	if x.atBridge() || x.rule != nil && x.rule.Bridge != "" {
 		f.Cause = fault.Help(err)
 	}
 	if sealed(err) {

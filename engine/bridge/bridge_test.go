@@ -48,12 +48,13 @@ type server struct {
 	dies     atomic.Int32  // so many writes are the last that a plugin does: nobody gives up the file
 	hang     chan struct{} // logins but the first say so, and take for ever
 	logins   atomic.Int32
-	cutRead  func() // a reading is cut off after 2 MiB, once, when this was called
-	timeless bool   // it says no times
-	blind    bool   // nobody may look at files
-	refuses  error  // what Commit says of files that have got their names all the same; nil: that they have
-	begins   func() // called before the next file is begun, once
-	taken    bool   // who waits for files takes each that gets its name
+	cutRead  func()                      // a reading is cut off after 2 MiB, once, when this was called
+	timeless bool                        // it says no times
+	blind    bool                        // nobody may look at files
+	refuses  error                       // what Commit says of files that have got their names all the same; nil: that they have
+	begins   func()                      // called before the next file is begun, once
+	naming   func(context.Context) error // called when a file has got its name; an error is the answer
+	taken    bool                        // who waits for files takes each that gets its name
 	sumFails error
 	busy     func() error // instead of the first copy
 	sumless  bool         // its checksums are of something else
@@ -295,6 +296,11 @@ func (st *staged) Commit(ctx context.Context) (plugins.Attr, error) {
 			s.t.Error(err)
 		}
 	}
+	if naming := s.naming; naming != nil {
+		if err := naming(ctx); err != nil {
+			return plugins.Attr{}, err
+		}
+	}
 	if refuses := s.refuses; refuses != nil {
 		return plugins.Attr{}, refuses
 	}
@@ -393,7 +399,7 @@ func (w *world) start(at int, after bool) {
 	}
 	book := engine.Book{Rules: w.rules, Partners: map[string]*engine.Partner{}}
 	for name := range w.servers {
-		book.Partners[name] = &engine.Partner{Name: name, Address: "dir:"}
+		book.Partners[name] = &engine.Partner{Name: name, Address: "dir:", Bridge: true}
 	}
 	w.engine, err = engine.Open(w.t.Context(), engine.Config{Node: "a", Store: w.gate, Line: w.line, Book: book, Bridges: w, SyncEvery: 1 << 20})
 	if err != nil {
@@ -894,6 +900,31 @@ func TestTaken(t *testing.T) {
 	if s.commits != 1 || r.Verified != "size" {
 		t.Errorf("%d commits, compared %q", s.commits, r.Verified)
 	}
+}
+
+// TestCancelTooLate: a file that gets its name while somebody cancels the request was delivered, and the request says so.
+func TestCancelTooLate(t *testing.T) {
+	w := newWorld(t, "one")
+	s := w.servers["one"]
+	named := make(chan struct{})
+	s.naming = func(ctx context.Context) error {
+		close(named)
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(200 * time.Millisecond):
+			return nil
+		}
+	}
+	w.start(0, false)
+	b := w.put(w.root, "x", 2<<20)
+	ref := w.submit("push", "one", "x", "x")
+	<-named
+	if _, err := w.engine.Cancel(t.Context(), ref, "no more"); err == nil || !strings.Contains(err.Error(), "too late") {
+		t.Error(err)
+	}
+	w.ends(ref, lifecycle.Done)
+	w.is(s.root, "x", b)
 }
 
 // TestOlderFile: that what was sent is gone does not say that the file under the name, of the same

@@ -312,6 +312,11 @@ func (p *push) Verdict(ctx context.Context) (v sideeffect.Verdict, err error) {
 		}
 		p.noted = true
 	}
+	if !p.can.Verdict {
+		var stop func()
+		ctx, stop = outlasting(ctx, namingTime)
+		defer stop()
+	}
 	if p.attr, err = p.commit(ctx); err == nil {
 		p.attr.Verified, err = p.compare(ctx)
 	}
@@ -329,10 +334,24 @@ func (p *push) commit(ctx context.Context) (a plugins.Attr, err error) {
 	}
 	if l, ok := p.d.Ledger.(engine.Judging); ok && p.can.Verdict {
 		err = l.Judged(last)
-	} else {
-		err = last()
+		return a, err
 	}
+	err = last()
 	return a, err
+}
+
+// namingTime is how much longer than its call a server is waited for that is naming a file: whoever
+// cancels then should not hear that it was in time, and find the file there.
+const namingTime = 5 * time.Second
+
+// outlasting is a context that ends some time after ctx.
+func outlasting(ctx context.Context, by time.Duration) (context.Context, func()) {
+	longer, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		late := time.AfterFunc(by, func() { cancel(context.Cause(ctx)) })
+		context.AfterFunc(longer, func() { late.Stop() })
+	})
+	return longer, func() { stop(); cancel(nil) }
 }
 
 // nothing is the lookOf a name that is free.
