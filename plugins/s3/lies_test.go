@@ -170,7 +170,6 @@ func TestLyingCommit(t *testing.T) {
 				}
 			}
 		}, fault.Protocol, "more than 8388608 bytes"},
-		{"confirmed, and not there", big, "CompleteMultipartUpload", answer(`<CompleteMultipartUploadResult><Bucket>b</Bucket><Key>k</Key><ETag>"e-2"</ETag></CompleteMultipartUploadResult>`), fault.NotFound, "HeadObject"},
 		{"another checksum of all", big, "CompleteMultipartUpload", answer(`<CompleteMultipartUploadResult><Bucket>b</Bucket><Key>k</Key><ETag>"e-2"</ETag><ChecksumCRC32C>AAAAAA==</ChecksumCRC32C><ChecksumType>FULL_OBJECT</ChecksumType></CompleteMultipartUploadResult>`), fault.Corrupt, "CRC32C AAAAAA=="},
 		{"another checksum of a part", big, "UploadPart", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("ETag", `"e"`)
@@ -196,6 +195,43 @@ func TestLyingCommit(t *testing.T) {
 				t.Errorf("%d uploads are left", len(f.uploads))
 			}
 		})
+	}
+}
+
+// TestTakenAway: a file that the server has confirmed is delivered, whether or not its receiver has taken it away
+// before anybody could compare it; one of which the confirmation was lost is not.
+func TestTakenAway(t *testing.T) {
+	for _, size := range []int{3000, 12 << 20} {
+		for _, lost := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%d bytes, answer lost %v", size, lost), func(t *testing.T) {
+				f := newFake(t)
+				s := opens(t, f.endpoint())
+				f.mu.Lock()
+				f.hook = func(op string, _ http.ResponseWriter, _ *http.Request) bool {
+					if op != "HeadObject" {
+						if lost && (op == "CompleteMultipartUpload" || op == "PutObject") {
+							panic(http.ErrAbortHandler)
+						}
+						return false
+					}
+					f.mu.Lock()
+					defer f.mu.Unlock()
+					delete(f.objects, "bucket/a")
+					return false
+				}
+				f.mu.Unlock()
+				a, err := write(t.Context(), s, "/a", int64(size), randomBytes(size))
+				switch {
+				case lost:
+					isKind(t, err, fault.Lost)
+				case err != nil || a.Size != -1 || a.Verified != "" || a.Name != "/a":
+					t.Errorf("%+v, %v", a, err)
+				}
+				if f.did("HeadObject") == 0 || len(f.uploads) != 0 && !lost {
+					t.Errorf("%d uploads are left, HEAD was asked for %d times", len(f.uploads), f.did("HeadObject"))
+				}
+			})
+		}
 	}
 }
 
