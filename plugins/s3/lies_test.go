@@ -298,6 +298,11 @@ func TestLyingList(t *testing.T) {
 		{"in a circle", func() string { return page(entry("d/a"), "same") }, fault.Protocol, "has gone on before"},
 		{"without end", func() string { i := n.Add(1); return page(entry(fmt.Sprint("d/a", i)), fmt.Sprint(i)) }, fault.Protocol, "more than 50 entries"},
 		{"empty without end", func() string { return page("", fmt.Sprint(n.Add(1))) }, fault.Protocol, "pages with nothing"},
+		{"what an Abort kept, in a circle of two", func() string {
+			return page(entry("d/.pannier-0123456789abcdef.part"), fmt.Sprint(n.Add(1)%2))
+		}, fault.Protocol, "more than 50 entries"},
+		{"itself, in a circle of two", func() string { return page(entry("d/"), fmt.Sprint(n.Add(1)%2)) }, fault.Protocol, "more than 50 entries"},
+		{"strange, in a circle of two", func() string { return page(entry("d/./x"), fmt.Sprint(n.Add(1)%2)) }, fault.Protocol, "more than 50 entries"},
 		{"truncated without a token", func() string { return "<ListBucketResult><IsTruncated>true</IsTruncated></ListBucketResult>" }, fault.Unsupported, "continuation token"},
 		{"of another directory", func() string { return page(entry("other"), "1") }, fault.Protocol, "does not begin so"},
 		{"huge", func() string { return page(strings.Repeat(entry("d/"+strings.Repeat("x", 900)), 10000), "1") }, fault.Protocol, "more than 8388608 bytes"},
@@ -309,7 +314,14 @@ func TestLyingList(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			f := newFake(t)
 			s := opens(t, f.endpoint("max-entries", "50"))
-			f.at("ListObjectsV2", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, c.answer()) })
+			var asked atomic.Int64
+			f.at("ListObjectsV2", func(w http.ResponseWriter, _ *http.Request) {
+				if asked.Add(1) > 2*maxEmpty { // who is still there is told the end
+					_, _ = io.WriteString(w, "<ListBucketResult></ListBucketResult>")
+					return
+				}
+				_, _ = io.WriteString(w, c.answer())
+			})
 			var err error
 			for _, err = range s.List(t.Context(), "/d") {
 				if err != nil {
@@ -318,6 +330,48 @@ func TestLyingList(t *testing.T) {
 			}
 			isKind(t, err, c.kind, "s3 ListObjectsV2", c.has)
 		})
+	}
+}
+
+// TestUseless: page after page that has nothing of use comes to an end long before max-entries, for who removes
+// a directory as well; and what an honest server says of the directory itself is no entry too many.
+func TestUseless(t *testing.T) {
+	for _, key := range []string{"d/.pannier-0123456789abcdef.part", "d/", "d/./x"} {
+		f := newFake(t)
+		s := opens(t, f.endpoint())
+		var n atomic.Int64
+		f.mu.Lock()
+		f.hook = func(op string, w http.ResponseWriter, _ *http.Request) bool {
+			if op != "ListObjectsV2" {
+				return false
+			}
+			if n.Add(1) > 3*maxEmpty { // who is still there is told the end
+				_, _ = io.WriteString(w, "<ListBucketResult></ListBucketResult>")
+				return true
+			}
+			fmt.Fprintf(w, `<ListBucketResult><Contents><Key>%s</Key><Size>0</Size><LastModified>2026-01-02T03:04:05Z</LastModified></Contents><IsTruncated>true</IsTruncated><NextContinuationToken>%d</NextContinuationToken></ListBucketResult>`, key, n.Load()%2)
+			return true
+		}
+		f.mu.Unlock()
+		var err error
+		for _, err = range s.List(t.Context(), "/d") {
+		}
+		isKind(t, err, fault.Protocol, "pages with nothing")
+		if n.Store(0); key == "d/" {
+			isKind(t, s.Remove(t.Context(), "/d"), fault.Protocol, "pages with nothing")
+		}
+	}
+	f := newFake(t)
+	for _, k := range []string{"d/", "d/a", "d/b"} {
+		f.puts(k, nil)
+	}
+	for _, most := range []string{"2", "1"} {
+		var err error
+		for _, err = range opens(t, f.endpoint("max-entries", most)).List(t.Context(), "/d") {
+		}
+		if (err == nil) != (most == "2") {
+			t.Errorf("of two entries, %s allowed: %v", most, err)
+		}
 	}
 }
 
