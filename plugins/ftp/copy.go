@@ -387,7 +387,8 @@ func (p *duo) other(ctx context.Context, have int64) error {
 
 // verify compares what the two servers have, as far as both can. If that is by size, the
 // server has been told what is to be renamed, too. A source that grows is found by what
-// it has sent.
+// it has sent, and one that was written anew, with the same size, by its time, which it is
+// asked for together with the other: what has come may be the one's beginning and the other's end.
 func (p *duo) verify(ctx context.Context) (string, error) {
 	if err := p.renew(ctx); err != nil {
 		return "", err
@@ -400,7 +401,11 @@ func (p *duo) verify(ctx context.Context) (string, error) {
 		naming = p.naming()
 		ask = append(ask, naming...)
 	}
-	_, said, err := p.ask(ctx, nil, ask)
+	var of []string
+	if !p.time.IsZero() {
+		of = []string{"MDTM " + p.from}
+	}
+	now, said, err := p.ask(ctx, of, ask)
 	if err != nil {
 		return "", err
 	}
@@ -408,6 +413,8 @@ func (p *duo) verify(ctx context.Context) (string, error) {
 	switch {
 	case err != nil:
 		return "", p.b.vanished(p.to, p.size, err)
+	case of != nil && p.rewritten(now[0]):
+		return "", p.a.said(fault.SourceChanged, "MDTM", p.from, "the source was written at %v, and before the copy it had been at %v", timeOf(now[0]), p.time)
 	case have != p.size:
 		return "", p.other(ctx, have)
 	}
@@ -444,6 +451,13 @@ func (p *duo) verify(ctx context.Context) (string, error) {
 	}
 	p.named(naming, said)
 	return verified, nil
+}
+
+// rewritten says whether the source has another time now than before; a server that does not
+// say any more says nothing of it.
+func (p *duo) rewritten(now reply) bool {
+	t := timeOf(now)
+	return !t.IsZero() && !t.Equal(p.time)
 }
 
 // naming is what the destination is told before RNTO: the time of the file, if it takes one, and

@@ -7,9 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path"
 	"regexp"
 	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/pannier/pannier/plugins"
 	"github.com/pannier/pannier/spec/fault"
@@ -106,6 +109,71 @@ func kindOf(command string, r reply) fault.Kind {
 	return fault.Protocol
 }
 
+// unnamed is the reply without the name of the file, which most servers repeat, and in which may be any
+// of the words: "denied-claims.csv: overloaded" denies nothing. It is for kindOf, not for people.
+func (r reply) unnamed(file string) reply {
+	if path.Base(file) == "." || path.Base(file) == "/" {
+		return r
+	}
+	var names []string // the longer first; some servers say it without the first slash
+	for _, n := range []string{file, strings.TrimPrefix(file, "/"), path.Base(file)} {
+		n = strings.ToLower(n)
+		names = append(names, strings.ReplaceAll(n, `"`, `""`), n)
+	}
+	lines := make([]string, min(len(r.lines), 4)) // text takes no more
+	for i := range lines {
+		lines[i] = strings.ToLower(r.lines[i])
+		for _, n := range names {
+			lines[i] = without(lines[i], n)
+		}
+	}
+	return reply{r.code, lines}
+}
+
+// without is text in which a name is a byte that is in no word. What is only a part of a longer word stays,
+// and what is only a part of what servers say: of a file a, "is a directory" says that still.
+func without(text, name string) string {
+	first, _ := utf8.DecodeRuneInString(name)
+	last, _ := utf8.DecodeLastRuneInString(name)
+	var b strings.Builder
+	done := 0
+	for at := 0; ; {
+		i := strings.Index(text[at:], name)
+		if i < 0 {
+			b.WriteString(text[done:])
+			return b.String()
+		}
+		i += at
+		end := i + len(name)
+		before, _ := utf8.DecodeLastRuneInString(text[:i])
+		after, _ := utf8.DecodeRuneInString(text[end:])
+		if inWord(before) && inWord(first) || inWord(last) && inWord(after) || inWords(text, i, end) {
+			at = i + 1
+			continue
+		}
+		b.WriteString(text[done:i])
+		b.WriteByte(0)
+		done, at = end, end
+	}
+}
+
+// inWord says whether a rune can be in a word; of bytes that are not UTF-8, and where the text ends, none is.
+func inWord(r rune) bool { return r == '_' || unicode.IsLetter(r) || unicode.IsDigit(r) }
+
+// inWords says whether text[from:to] is less than all of one of the words that are there.
+func inWords(text string, from, to int) bool {
+	for _, w := range words {
+		for _, s := range w.any {
+			for k := 0; k+to-from <= len(s) && to-from < len(s); k++ {
+				if k <= from && strings.HasPrefix(text[from-k:], s) {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
 // advice is what to change after a reply, for the user of the endpoint.
 func advice(kind fault.Kind, command string, r reply) string {
 	switch {
@@ -161,7 +229,7 @@ func (c *conn) at(path string) string { return c.s.where + path }
 
 // refused is the error of a reply: which command, where, on what.
 func (c *conn) refused(command, path string, r reply) error {
-	kind := kindOf(command, r)
+	kind := kindOf(command, r.unnamed(path))
 	if kind == fault.NoSpace {
 		c.s.full.Store(true)
 	}

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/pannier/pannier/plugins"
@@ -185,5 +186,63 @@ func TestPasswordRepeated(t *testing.T) {
 	isKind(t, err, fault.Unsupported, "PASS", "command not understood")
 	if strings.Contains(fmt.Sprint(err), "horse") {
 		t.Error(err)
+	}
+}
+
+// TestSourceRewritten: a source that is written anew while it is copied, with the same size, is not published as a mixture of
+// both, where only its time tells. A server that does not say the time, before or then, changes nothing.
+func TestSourceRewritten(t *testing.T) {
+	older, newer := randomBytes(resumable+10), randomBytes(resumable+10)
+	for name, now := range map[string]string{
+		"another time":      "213 20260102030406",
+		"a fraction":        "213 20260102030405.5",
+		"the same time":     "213 20260102030405",
+		"refused afterward": "550 no",
+		"not known":         "500 what?",
+		"no time":           "213 yesterday",
+	} {
+		t.Run(name, func(t *testing.T) {
+			var sent atomic.Bool
+			a := newFake(t, func(c *fakeConn, w, arg string) string {
+				switch {
+				case w == "RETR":
+					d := c.connect()
+					if d == nil {
+						return "425 no"
+					}
+					c.say("150 here it comes")
+					_, _ = d.Write(older[:resumable/2])
+					c.f.put(arg, newer)
+					sent.Store(true)
+					_, _ = d.Write(newer[resumable/2:])
+					_ = d.Close()
+					return "226 that was it"
+				case w == "MDTM" && (sent.Load() || name == "not known"):
+					return now
+				}
+				return ""
+			})
+			b := newFake(t, nil)
+			a.put("/f", older)
+			b.put("/g", []byte("older"))
+			soon(t, func() {
+				res, err := a.mustOpen("fxp", "any").Copy(t.Context(), "/f", b.mustOpen("fxp", "any"), "/g", plugins.CopyRequest{})
+				if changed := name == "another time" || name == "a fraction"; !changed {
+					if got, _ := b.file("/g"); err != nil || len(got) != len(older) {
+						t.Errorf("%d bytes, %v", len(got), err)
+					}
+					return
+				}
+				isKind(t, err, fault.SourceChanged, a.l.Addr().String()+"/f", "2026-01-02 03:04:0")
+				if res.Resume != nil {
+					t.Errorf("it is gone on with: %s", res.Resume)
+				}
+				b.mu.Lock()
+				defer b.mu.Unlock()
+				if len(b.files) != 1 || string(b.files["/g"]) != "older" {
+					t.Errorf("%d files are there, and /g has %d bytes", len(b.files), len(b.files["/g"]))
+				}
+			})
+		})
 	}
 }

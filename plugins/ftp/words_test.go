@@ -289,3 +289,47 @@ func TestPRETTogether(t *testing.T) {
 		})
 	}
 }
+
+// TestNameInReply: what sort of failure a reply is, the server's own words say, not those of the file's name that it repeats.
+func TestNameInReply(t *testing.T) {
+	c := &conn{s: &session{config: &config{}}}
+	for _, one := range []struct {
+		command, path string
+		code          int
+		text          string
+		kind          fault.Kind
+	}{
+		{"STOR", "/in/denied-claims.csv", 451, "/in/denied-claims.csv: the receiver is overloaded", fault.IO},
+		{"STOR", "/in/denied-claims.csv", 451, "/in/denied-claims.csv: too many files at once", fault.Overloaded},
+		{"STOR", "/in/denied-claims.csv", 451, "/in/denied-claims.csv.pannier-0123.part: Try again", fault.Overloaded},
+		{"STOR", "/in/denied-claims.csv", 451, "Denied-Claims.csv: failure", fault.IO},
+		{"STOR", "/in/denied-claims.csv", 451, "/srv/ftp/in/denied-claims.csv: failure", fault.IO},
+		{"STOR", "/denied/claims.csv", 451, "/srv/ftp/denied/claims.csv: failure", fault.IO},
+		{"STOR", "/denied/claims.csv", 451, "denied/claims.csv: failure", fault.IO},
+		{"STOR", "/in/forbidden", 451, `cannot write "forbidden"`, fault.IO},
+		{"STOR", `/in/a "denied" b`, 451, `"/in/a ""denied"" b": failure`, fault.IO},
+		{"STOR", "/in/busy \xe9t\xe9.csv", 451, "busy \xe9t\xe9.csv: quota exceeded", fault.NoSpace},
+		{"STOR", "/in/no space.csv", 451, "no space.csv: no space left on device", fault.NoSpace},
+		{"STOR", "/in/use.csv", 451, "error in use.csv", fault.IO},
+		{"STOR", "/" + strings.Repeat("denied-", 60), 451, strings.Repeat("denied-", 60) + ": too many files", fault.Overloaded},
+		{"STOR", "/quota.csv", 550, "quota.csv: Permission denied", fault.Permission},
+		{"STOR", "/quota", 550, "quota: Permission denied", fault.Permission},
+		{"RETR", "/busy.csv", 530, "busy.csv: log in first", fault.Permission},
+		{"RETR", "/in/permission", 550, "permission: No such file or directory", fault.NotFound},
+		// Names that are in the words themselves take nothing from those.
+		{"RETR", "/a", 550, "a: is a directory", fault.Invalid},
+		{"RETR", "/directory", 550, "directory: is a directory", fault.Invalid},
+		{"RETR", "/file", 550, "No such file", fault.NotFound},
+		{"STOR", "/deni", 550, "deni: Permission denied", fault.Permission},
+		{"STOR", "/no", 451, "no: no space", fault.NoSpace},
+		{"STOR", "/denied", 550, "Permission denied", fault.Permission},
+		{"CWD", "/", 550, "/: Permission denied", fault.Permission},
+		{"USER", "", 530, "too many users", fault.Overloaded},
+	} {
+		err := c.refused(one.command, one.path, reply{one.code, []string{one.text}})
+		if k := fault.KindOf(err); k != one.kind {
+			t.Errorf("%s %s: %d %s is %v, not %v", one.command, one.path, one.code, one.text, k, one.kind)
+		}
+	}
+	isKind(t, c.refused("STOR", "/denied.csv", reply{451, []string{"denied.csv: Failure"}}), fault.IO, "denied.csv: Failure") // people read all of it
+}

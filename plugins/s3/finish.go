@@ -5,6 +5,7 @@ import (
 	"crypto/md5"
 	"encoding/hex"
 	"io"
+	"log/slog"
 	"strconv"
 
 	"github.com/minio/minio-go/v7"
@@ -192,12 +193,16 @@ func (s *session) settle(ctx context.Context, key string, has sent, err error) e
 	return err
 }
 
-// compare asks what the server has now under the name. Where the user may not ask, the
-// server's word at the end was all: the size is not known then.
+// compare asks what the server has now under the name. Where the user may not ask, or the
+// file is gone already, because its receiver takes away at once what has come, the server's
+// word at the end was all: the size is not known then.
 func (s *session) compare(ctx context.Context, key string, has sent) (plugins.Attr, error) {
 	o, err := s.head(ctx, key)
 	switch {
 	case fault.KindOf(err) == fault.Permission && err != nil:
+		return plugins.Attr{Size: -1}, nil
+	case fault.KindOf(err) == fault.NotFound && err != nil:
+		slog.Warn("the server has confirmed a file, and does not have it any more: nothing could be compared", "file", s.at(key), "bytes", has.size)
 		return plugins.Attr{Size: -1}, nil
 	case err != nil:
 		return plugins.Attr{}, err

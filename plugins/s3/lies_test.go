@@ -170,7 +170,6 @@ func TestLyingCommit(t *testing.T) {
 				}
 			}
 		}, fault.Protocol, "more than 8388608 bytes"},
-		{"confirmed, and not there", big, "CompleteMultipartUpload", answer(`<CompleteMultipartUploadResult><Bucket>b</Bucket><Key>k</Key><ETag>"e-2"</ETag></CompleteMultipartUploadResult>`), fault.NotFound, "HeadObject"},
 		{"another checksum of all", big, "CompleteMultipartUpload", answer(`<CompleteMultipartUploadResult><Bucket>b</Bucket><Key>k</Key><ETag>"e-2"</ETag><ChecksumCRC32C>AAAAAA==</ChecksumCRC32C><ChecksumType>FULL_OBJECT</ChecksumType></CompleteMultipartUploadResult>`), fault.Corrupt, "CRC32C AAAAAA=="},
 		{"another checksum of a part", big, "UploadPart", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("ETag", `"e"`)
@@ -196,6 +195,43 @@ func TestLyingCommit(t *testing.T) {
 				t.Errorf("%d uploads are left", len(f.uploads))
 			}
 		})
+	}
+}
+
+// TestTakenAway: a file that the server has confirmed is delivered, whether or not its receiver has taken it away
+// before anybody could compare it; one of which the confirmation was lost is not.
+func TestTakenAway(t *testing.T) {
+	for _, size := range []int{3000, 12 << 20} {
+		for _, lost := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%d bytes, answer lost %v", size, lost), func(t *testing.T) {
+				f := newFake(t)
+				s := opens(t, f.endpoint())
+				f.mu.Lock()
+				f.hook = func(op string, _ http.ResponseWriter, _ *http.Request) bool {
+					if op != "HeadObject" {
+						if lost && (op == "CompleteMultipartUpload" || op == "PutObject") {
+							panic(http.ErrAbortHandler)
+						}
+						return false
+					}
+					f.mu.Lock()
+					defer f.mu.Unlock()
+					delete(f.objects, "bucket/a")
+					return false
+				}
+				f.mu.Unlock()
+				a, err := write(t.Context(), s, "/a", int64(size), randomBytes(size))
+				switch {
+				case lost:
+					isKind(t, err, fault.Lost)
+				case err != nil || a.Size != -1 || a.Verified != "" || a.Name != "/a":
+					t.Errorf("%+v, %v", a, err)
+				}
+				if f.did("HeadObject") == 0 || len(f.uploads) != 0 && !lost {
+					t.Errorf("%d uploads are left, HEAD was asked for %d times", len(f.uploads), f.did("HeadObject"))
+				}
+			})
+		}
 	}
 }
 
@@ -262,6 +298,11 @@ func TestLyingList(t *testing.T) {
 		{"in a circle", func() string { return page(entry("d/a"), "same") }, fault.Protocol, "has gone on before"},
 		{"without end", func() string { i := n.Add(1); return page(entry(fmt.Sprint("d/a", i)), fmt.Sprint(i)) }, fault.Protocol, "more than 50 entries"},
 		{"empty without end", func() string { return page("", fmt.Sprint(n.Add(1))) }, fault.Protocol, "pages with nothing"},
+		{"what an Abort kept, in a circle of two", func() string {
+			return page(entry("d/.pannier-0123456789abcdef.part"), fmt.Sprint(n.Add(1)%2))
+		}, fault.Protocol, "more than 50 entries"},
+		{"itself, in a circle of two", func() string { return page(entry("d/"), fmt.Sprint(n.Add(1)%2)) }, fault.Protocol, "more than 50 entries"},
+		{"strange, in a circle of two", func() string { return page(entry("d/./x"), fmt.Sprint(n.Add(1)%2)) }, fault.Protocol, "more than 50 entries"},
 		{"truncated without a token", func() string { return "<ListBucketResult><IsTruncated>true</IsTruncated></ListBucketResult>" }, fault.Unsupported, "continuation token"},
 		{"of another directory", func() string { return page(entry("other"), "1") }, fault.Protocol, "does not begin so"},
 		{"huge", func() string { return page(strings.Repeat(entry("d/"+strings.Repeat("x", 900)), 10000), "1") }, fault.Protocol, "more than 8388608 bytes"},
@@ -273,7 +314,14 @@ func TestLyingList(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			f := newFake(t)
 			s := opens(t, f.endpoint("max-entries", "50"))
-			f.at("ListObjectsV2", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, c.answer()) })
+			var asked atomic.Int64
+			f.at("ListObjectsV2", func(w http.ResponseWriter, _ *http.Request) {
+				if asked.Add(1) > 2*maxEmpty { // who is still there is told the end
+					_, _ = io.WriteString(w, "<ListBucketResult></ListBucketResult>")
+					return
+				}
+				_, _ = io.WriteString(w, c.answer())
+			})
 			var err error
 			for _, err = range s.List(t.Context(), "/d") {
 				if err != nil {
@@ -282,6 +330,48 @@ func TestLyingList(t *testing.T) {
 			}
 			isKind(t, err, c.kind, "s3 ListObjectsV2", c.has)
 		})
+	}
+}
+
+// TestUseless: page after page that has nothing of use comes to an end long before max-entries, for who removes
+// a directory as well; and what an honest server says of the directory itself is no entry too many.
+func TestUseless(t *testing.T) {
+	for _, key := range []string{"d/.pannier-0123456789abcdef.part", "d/", "d/./x"} {
+		f := newFake(t)
+		s := opens(t, f.endpoint())
+		var n atomic.Int64
+		f.mu.Lock()
+		f.hook = func(op string, w http.ResponseWriter, _ *http.Request) bool {
+			if op != "ListObjectsV2" {
+				return false
+			}
+			if n.Add(1) > 3*maxEmpty { // who is still there is told the end
+				_, _ = io.WriteString(w, "<ListBucketResult></ListBucketResult>")
+				return true
+			}
+			fmt.Fprintf(w, `<ListBucketResult><Contents><Key>%s</Key><Size>0</Size><LastModified>2026-01-02T03:04:05Z</LastModified></Contents><IsTruncated>true</IsTruncated><NextContinuationToken>%d</NextContinuationToken></ListBucketResult>`, key, n.Load()%2)
+			return true
+		}
+		f.mu.Unlock()
+		var err error
+		for _, err = range s.List(t.Context(), "/d") {
+		}
+		isKind(t, err, fault.Protocol, "pages with nothing")
+		if n.Store(0); key == "d/" {
+			isKind(t, s.Remove(t.Context(), "/d"), fault.Protocol, "pages with nothing")
+		}
+	}
+	f := newFake(t)
+	for _, k := range []string{"d/", "d/a", "d/b"} {
+		f.puts(k, nil)
+	}
+	for _, most := range []string{"2", "1"} {
+		var err error
+		for _, err = range opens(t, f.endpoint("max-entries", most)).List(t.Context(), "/d") {
+		}
+		if (err == nil) != (most == "2") {
+			t.Errorf("of two entries, %s allowed: %v", most, err)
+		}
 	}
 }
 

@@ -496,6 +496,11 @@ func TestListing(t *testing.T) {
 	f.has("a", nil)
 	f.has("b", nil)
 	f.has("line\nbreak", nil)
+	for _, most := range []string{"3", "2"} { // the directory itself and the one above are not counted, once each
+		if _, err := lists(t.Context(), f.opens("max-entries", most), "/"); (err == nil) != (most == "3") {
+			t.Errorf("of three entries, %s allowed: %v", most, err)
+		}
+	}
 	if got, err := lists(t.Context(), f.opens(), "/"); err != nil || !slices.Equal(got, []string{"a", "b"}) {
 		t.Errorf("%q, %v", got, err)
 	}
@@ -517,6 +522,8 @@ func TestListing(t *testing.T) {
 		"none":       {says(""), fault.Protocol, "name"},
 		"no entries": {says(), fault.Protocol, "no entries"},
 		"no end":     {says("x", "y", "z"), fault.TooLong, "max-entries"},
+		"only self":  {says("."), fault.TooLong, "max-entries"},
+		"only above": {says("..", "."), fault.TooLong, "max-entries"},
 		"cut off":    {func(l *link, body []byte) { l.says(fxName, number(body).number(2).text("x")) }, fault.Protocol, "cut off"},
 		"a failure":  {func(l *link, body []byte) { l.status(body, codeFailure, "Failure") }, fault.IO, "READDIR"},
 		"silence":    {func(*link, []byte) {}, fault.DeadPeer, "READDIR"},

@@ -59,6 +59,7 @@ type listing struct {
 	yield        func(plugins.Attr) bool
 	calls        []*call // under way, in order
 	n            int     // entries that came
+	self         int     // of those, the directory itself and the one above
 	left         int     // of those, whose names cannot be used
 	first        string  // of those
 }
@@ -104,13 +105,15 @@ func (l *listing) more(ctx context.Context) (over bool, err error) {
 		if f.bad {
 			return false, l.c.broken(k, "an entry is cut off")
 		}
-		if name == "." || name == ".." {
-			continue
+		self := name == "." || name == ".."
+		if self {
+			l.self++
 		}
-		if l.n++; l.n > l.c.s.maxEntries {
+		if l.n++; l.n > l.c.s.maxEntries+min(l.self, 2) { // once each they are not counted
 			return false, l.c.said(fault.TooLong, "READDIR", l.path, "the listing has more than %d entries", l.c.s.maxEntries).Advise("raise max-entries, if there are so many")
 		}
 		switch {
+		case self:
 		case name == "" || strings.ContainsAny(name, "/\x00"):
 			return false, l.c.broken(k, "an entry has a name that no file can have: %s", fault.Shown(name))
 		case plugins.CheckName("/"+name) != nil:
