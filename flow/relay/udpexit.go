@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -162,42 +163,58 @@ func (e *udpExit) send(id uint32, s *exitSocket, p []byte) {
 		e.drop(id, true, err)
 	}
 	if !may {
-		e.use.counter.dropped.Add(1)
+		s.use.counter.dropped.Add(1)
 		return
 	}
 	s.took(len(p))
 	if _, err := s.Write(p); err != nil && !errors.Is(err, syscall.ECONNREFUSED) { // which is about an earlier one
-		e.use.counter.dropped.Add(1)
+		s.use.counter.dropped.Add(1)
 	}
 }
 
 // open makes the socket of a source; without one, its datagrams are dropped. e.mu is held.
 func (e *udpExit) open(id uint32, from string) {
-	most := e.use.limits.Sources
-	err := e.use.enter()
-	if err == nil && most > 0 && len(e.sockets) >= most {
-		e.use.leave()
+	use, err := e.consent()
+	if err == nil {
+		err = use.enter()
+	}
+	if most := use.limits.Sources; err == nil && most > 0 && len(e.sockets) >= most {
+		use.leave()
 		err = fault.New("relay", fault.Overloaded, "%d sources", most)
 	}
 	if err != nil {
 		e.q.put(gone, id, nil)
-		e.hub.refused(e.use, Exit, e.Relay, e.partner, from, e.to.String(), err)
+		e.hub.refused(use, Exit, e.Relay, e.partner, from, e.to.String(), err)
 		return
 	}
 	ctx, cancel := context.WithTimeout(e.ctx, e.hub.cfg.DialTimeout)
 	defer cancel()
 	c, err := e.hub.cfg.Network.Dial(ctx, "udp", e.address.String())
 	if err != nil {
-		e.use.leave()
+		use.leave()
 		e.q.put(gone, id, nil)
-		e.hub.refused(e.use, Exit, e.Relay, e.partner, from, e.to.String(), connectFailed(ctx, e.address.String(), err))
+		e.hub.refused(use, Exit, e.Relay, e.partner, from, e.to.String(), connectFailed(ctx, e.address.String(), err))
 		return
 	}
-	s := &exitSocket{Conn: c, tally: e.hub.tally(e.use, ConnStats{Relay: e.Relay, Partner: e.partner, Role: Exit, From: from, To: "udp://" + e.address.String()})}
-	s.toPeer, s.fromPeer = e.use.limits.meters()
+	s := &exitSocket{Conn: c, tally: e.hub.tally(use, ConnStats{Relay: e.Relay, Partner: e.partner, Role: Exit, From: from, To: "udp://" + e.address.String()})}
+	s.toPeer, s.fromPeer = use.limits.meters()
 	s.used()
 	e.sockets[id] = s
 	e.wg.Go(func() { e.replies(id, s) })
+}
+
+// consent reports whether a source may come about by now, as a stream outlives the policy, or the relay, that it was
+// opened under, and what counts it.
+func (e *udpExit) consent() (*usage, error) {
+	x := wish{connAsk: e.connAsk, partner: e.partner}
+	if err := e.hub.judge(&x, true); err != nil {
+		return e.use, err
+	}
+	// A relay of the same name may lead elsewhere now: the stream does not follow it.
+	if x.to.String() != e.to.String() || !slices.ContainsFunc(x.patterns, func(p Pattern) bool { return p.has(x.to.Host, e.address.Addr()) }) {
+		return x.use, notAllowed(e.to)
+	}
+	return x.use, nil
 }
 
 // drop closes the socket of a source, which err has ended. e.mu is held.
@@ -238,7 +255,7 @@ func (e *udpExit) reply(id uint32, s *exitSocket, p []byte) error {
 	s.used()
 	may, err := s.toPeer.pass(time.Now(), len(p))
 	if !may || len(p) > e.largest || !e.q.put(datagram, id, p) {
-		e.use.counter.dropped.Add(1)
+		s.use.counter.dropped.Add(1)
 		return err
 	}
 	s.gave(len(p))
@@ -293,8 +310,7 @@ func datagramReader(c net.Conn) func(use func([]byte)) error {
 
 // expire closes the sockets of sources that were silent for too long, or have lasted for too long.
 func (e *udpExit) expire() {
-	idle := e.use.limits.udpIdle()
-	tick := time.NewTicker(expireEvery(idle))
+	tick := time.NewTicker(expireEvery(e.use.limits.udpIdle()))
 	defer tick.Stop()
 	for {
 		select {
@@ -303,9 +319,9 @@ func (e *udpExit) expire() {
 		case now := <-tick.C:
 			e.mu.Lock()
 			for id, s := range e.sockets {
-				if err := e.use.limits.outlived(s.Since, now); err != nil {
+				if err := s.use.limits.outlived(s.Since, now); err != nil {
 					e.drop(id, true, err)
-				} else if now.Sub(s.Since)-time.Duration(s.last.Load()) >= idle {
+				} else if now.Sub(s.Since)-time.Duration(s.last.Load()) >= s.use.limits.udpIdle() {
 					e.drop(id, true, nil)
 				}
 			}
