@@ -231,13 +231,24 @@ func (e *udpExit) drop(id uint32, tell bool, err error) {
 	}
 }
 
+// earlier are errors of a socket that are an ICMP message about a datagram sent before: nobody listens there now, a
+// router knows no way or lets nothing pass, or it was too large. Who reads one has taken it off the socket.
+var earlier = []error{
+	syscall.ECONNREFUSED, syscall.EHOSTUNREACH, syscall.ENETUNREACH, syscall.EHOSTDOWN,
+	syscall.ENOPROTOOPT, syscall.EACCES, syscall.EPROTO, syscall.EMSGSIZE,
+}
+
+func isEarlier(err error) bool {
+	return slices.ContainsFunc(earlier, func(e error) bool { return errors.Is(err, e) })
+}
+
 // replies sends what the destination answers to the entry.
 func (e *udpExit) replies(id uint32, s *exitSocket) {
 	read := datagramReader(s.Conn)
 	for {
 		var over error
 		err := read(func(p []byte) { over = e.reply(id, s, p) })
-		if over == nil && (err == nil || errors.Is(err, syscall.ECONNREFUSED)) { // nobody listens there now
+		if over == nil && (err == nil || isEarlier(err)) {
 			continue
 		}
 		e.mu.Lock()
