@@ -274,6 +274,9 @@ func (r Relay) checked() (Relay, error) {
 	if r.ProxyProtocol && udp {
 		return bad("datagrams have no PROXY header")
 	}
+	if all := r.destinations(); r.ProxyProtocol && len(all) > 0 && !slices.ContainsFunc(all, func(to Endpoint) bool { return to.Scheme != FTP }) {
+		return bad("servers of FTP would take a PROXY header for commands; leave it out")
+	}
 	if r.ProxyProtocol && r.At == Here {
 		return bad("the partner connects, and its policy says whether it writes a PROXY header")
 	}

@@ -131,7 +131,8 @@ func (c *conn) closed(err error) {
 func (c *conn) age(now time.Time) int64 { return max(1, int64(now.Sub(c.began))) }
 
 // end ends both directions; the first reason counts. With an error both ends'
-// sockets are reset, as TCP does with a connection that is broken off.
+// sockets are reset, as TCP does with a connection that is broken off. One that has been
+// handed everything is closed: a reset would take away what the kernel still holds for its peer.
 func (c *conn) end(err error) {
 	c.once.Do(func() {
 		c.err = err
@@ -140,9 +141,12 @@ func (c *conn) end(err error) {
 		}
 		if err != nil {
 			c.st.Reset(err)
-			abort(c.local)
 		} else {
 			_ = c.st.Close()
+		}
+		if err != nil && !c.heard.Load() {
+			abort(c.local)
+		} else {
 			_ = c.local.Close()
 		}
 		if c.socket != nil {

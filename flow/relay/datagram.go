@@ -31,6 +31,11 @@ const (
 	maxQueued       = 4 << 20 // bytes on one stream
 	maxQueuedWords  = 1 << 20 // more than that, of what is no datagram and may not be dropped: then the stream ends
 	maxQueuedSource = 1 << 20 // of these, of one source: 0.1 s of 50,000 datagrams of 200 bytes a second
+
+	// Of all streams of a relay, or of an entry of the policy: a partner can open thousands of them and take nothing.
+	maxQueuedAll      = 64 << 20 // bytes, those that are being written included
+	maxQueuedAllWords = 16 << 20 // more than that, of what is no datagram: then streams end that have more than fewQueued
+	fewQueued         = 64 << 10
 )
 
 // queue gathers frames while a write is under way, and writes them together.
@@ -53,15 +58,21 @@ func newQueue(use *usage) *queue {
 func (q *queue) put(s sort, source uint32, payload []byte) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	switch {
-	case q.over:
+	if q.over {
 		return false
+	}
+	n := int64(frameHead + len(payload))
+	all := q.use.queued.Add(n)
+	switch {
 	case s == datagram:
-		if len(q.pending)+len(payload) > maxQueued || q.of[source]+len(payload) > maxQueuedSource {
+		if len(q.pending)+len(payload) > maxQueued || q.of[source]+len(payload) > maxQueuedSource || all > maxQueuedAll {
+			q.use.queued.Add(-n)
 			return false
 		}
 		q.of[source] += len(payload)
-	case len(q.pending) > maxQueued+maxQueuedWords: // the other end takes nothing, and makes more and more to be said
+	case len(q.pending) > maxQueued+maxQueuedWords || all > maxQueuedAll+maxQueuedAllWords && len(q.pending) > fewQueued:
+		// the other end takes nothing, and makes more and more to be said
+		q.use.queued.Add(-n)
 		q.finish()
 		if q.st != nil {
 			q.st.Reset(errTakesNothing)
@@ -95,6 +106,7 @@ func (q *queue) finish() {
 		q.over = true
 		close(q.wake)
 	}
+	q.use.queued.Add(-int64(len(q.pending)))
 	q.pending = nil
 }
 
@@ -110,10 +122,12 @@ func (q *queue) drain(st *flow.ByteStream) error {
 		q.pending = spare[:0]
 		clear(q.of)
 		q.mu.Unlock()
-		if _, err := st.Write(out); err != nil {
+		_, err := st.Write(out)
+		q.use.queued.Add(-int64(len(out)))
+		if err != nil {
 			return err
 		}
-		if spare = out; cap(spare) > 64<<10 { // after a burst
+		if spare = out; cap(spare) > fewQueued { // after a burst
 			spare = nil
 		}
 	}

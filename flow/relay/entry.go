@@ -196,7 +196,7 @@ func (e *entrance) serve(c net.Conn, a Endpoint, port uint16) {
 	}
 	st, answer, err := e.ask(ctx, KindConn, connAsk{To: to.String(), Port: port, From: from, At: acceptedAt(c)})
 	if greet != nil {
-		err = greet.reply(local, st, err)
+		err = greet.reply(ctx, local, st, err)
 	}
 	if err != nil {
 		e.use.leave()

@@ -161,14 +161,14 @@ func (h *Hub) connect(x wish) (*conn, error) {
 }
 
 // takes is the connection with its socket, whose first bytes are the PROXY header if there
-// is to be one.
+// is to be one. A server of FTP would read it as commands.
 func (c *conn) takes(raw net.Conn, x wish) (*conn, error) {
 	local, ok := raw.(halfCloser)
 	if !ok {
 		_ = raw.Close()
 		return nil, fault.New("connect", fault.Internal, "a connection without half-close")
 	}
-	if x.proxy {
+	if x.proxy && x.to.Scheme != FTP {
 		if err := tellProxy(raw, x.connAsk, c.hub.cfg.DialTimeout); err != nil {
 			abort(raw)
 			return nil, err

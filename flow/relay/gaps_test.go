@@ -197,3 +197,79 @@ func TestRefusalsAreCalm(t *testing.T) {
 		}
 	})
 }
+
+// TestUDPManyUnread: an entry that takes nothing of many streams has one bound for all of them, and what waits for it is
+// given back when they end.
+func TestUDPManyUnread(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := join(t, Config{}, allowAll("udp://10.0.0.5:53"), false)
+		defer w.stop()
+		server := w.udpServer("10.0.0.5:53")
+		ask := func() *flow.ByteStream {
+			st := rawUDP(t, w.near, connAsk{Relay: "x", To: "udp://10.0.0.5:53"})
+			frameTo(t, st, newSource, 1, "192.0.2.1:500")
+			frameTo(t, st, datagram, 1, "ask")
+			_, from, err := server.ReadFrom(make([]byte, 10))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for range 2 { // what is being written, and what waits behind that
+				for range 30 {
+					server.WriteTo(make([]byte, 60000), from)
+				}
+				synctest.Wait()
+			}
+			return st
+		}
+		const many, window = 60, 256 << 10
+		var all [many]*flow.ByteStream
+		for i := range all {
+			all[i] = ask()
+		}
+		s := w.east.Stats()[0]
+		if s.ToPeer > maxQueuedAll+many*window || s.ToPeer < maxQueuedAll/2 {
+			t.Errorf("%d bytes wait, or are in the windows", s.ToPeer)
+		}
+		if s.Sent+s.Dropped != many*60 {
+			t.Errorf("%d datagrams were sent and %d dropped of %d", s.Sent, s.Dropped, many*60)
+		}
+		for _, st := range all {
+			st.Reset(nil)
+		}
+		time.Sleep(time.Second)
+		if n := (*w.east.policy.Load())[0].use.queued.Load(); n != 0 {
+			t.Errorf("%d bytes are still counted", n)
+		}
+		ask()
+		if now := w.east.Stats()[0]; now.Sent == s.Sent {
+			t.Error("nothing is sent any more")
+		}
+	})
+}
+
+// TestUDPManyWords: what may not be dropped has a bound for all streams, too, which ends those that have most of it.
+func TestUDPManyWords(t *testing.T) {
+	use := newUsage(Limits{})
+	few := newQueue(use)
+	few.put(gone, 1, nil)
+	var all []*queue
+	for range 24 {
+		q := newQueue(use)
+		for s := range uint32(maxQueued / frameHead) {
+			q.put(gone, s, nil)
+		}
+		all = append(all, q)
+	}
+	if n := use.queued.Load(); n > maxQueuedAll+maxQueuedAllWords+24*(fewQueued+frameHead) {
+		t.Errorf("%d bytes wait", n)
+	}
+	if few.put(datagram, 1, []byte("x")) || !few.put(gone, 1, nil) {
+		t.Error("a datagram has room beyond the bound, or an end has none")
+	}
+	for _, q := range append(all, few) {
+		q.end()
+	}
+	if n := use.queued.Load(); n != 0 {
+		t.Errorf("%d bytes are still counted", n)
+	}
+}

@@ -21,7 +21,7 @@ import (
 type greeter interface {
 	// reply tells the client what became of it: err is why not. It returns err, or
 	// why the client could not be told.
-	reply(c net.Conn, st *flow.ByteStream, err error) error
+	reply(ctx context.Context, c net.Conn, st *flow.ByteStream, err error) error
 }
 
 // until has a client's greeting end with ctx, and lifts the bound when called.
@@ -133,7 +133,7 @@ func socksReply(code byte) []byte {
 	return b
 }
 
-func (socksClient) reply(c net.Conn, _ *flow.ByteStream, err error) error {
+func (socksClient) reply(_ context.Context, c net.Conn, _ *flow.ByteStream, err error) error {
 	_ = c.SetWriteDeadline(time.Now().Add(replyTime))
 	defer func() { _ = c.SetWriteDeadline(time.Time{}) }()
 	if err == nil {
@@ -242,12 +242,28 @@ func httpStatus(code int) string {
 	return "HTTP/1.1 " + strconv.Itoa(code) + " " + http.StatusText(code) + "\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 }
 
-func (g *httpClient) reply(c net.Conn, st *flow.ByteStream, err error) error {
+// sendEarly hands on what a client has sent before the answer. The connection is not in the books yet, where others
+// would end it: a partner that takes nothing holds it up for as long as this lets it.
+func sendEarly(ctx context.Context, st *flow.ByteStream, early []byte) error {
+	_ = st.SetWriteDeadline(time.Now().Add(replyTime))
+	stop := context.AfterFunc(ctx, func() { st.Reset(fault.Wrap("relay", "", context.Cause(ctx))) })
+	_, err := st.Write(early)
+	_ = st.SetWriteDeadline(time.Time{})
+	switch {
+	case !stop():
+		return context.Cause(ctx)
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return fault.New("relay", fault.Deadline, "the partner has not taken in time what the client sent behind its request")
+	}
+	return err
+}
+
+func (g *httpClient) reply(ctx context.Context, c net.Conn, st *flow.ByteStream, err error) error {
 	_ = c.SetWriteDeadline(time.Now().Add(replyTime))
 	defer func() { _ = c.SetWriteDeadline(time.Time{}) }()
 	if err == nil {
 		if _, err = io.WriteString(c, "HTTP/1.1 200 Connection established\r\n\r\n"); err == nil && len(g.early) > 0 {
-			_, err = st.Write(g.early)
+			err = sendEarly(ctx, st, g.early)
 		}
 		return err
 	}

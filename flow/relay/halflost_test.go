@@ -2,6 +2,7 @@ package relay
 
 import (
 	"io"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -93,5 +94,36 @@ func TestUnreadLost(t *testing.T) {
 				t.Errorf("whole %v: %d connections, records %q", whole, len(w.west.Conns()), w.westAudit.lines())
 			}
 		})
+	}
+}
+
+// TestHandedOnLost: what has been written to a client's socket, with the end behind it, is there for a client that reads
+// it slowly, though its session is lost before it has closed its own direction.
+func TestHandedOnLost(t *testing.T) {
+	server := listenAt(t, "127.0.0.1")
+	to := "tcp://" + server.Addr().String()
+	w := join(t, Config{}, allowAll(to), true)
+	w.add("tcp://127.0.0.1:0", to)
+	client := from(t, "127.0.0.1", w.bound(0))
+	s := accept(t, server)
+	const size = 1 << 20 // more than the client's own kernel takes before it reads
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		s.Write(make([]byte, size))
+		s.(halfCloser).CloseWrite()
+	})
+	waitFor(t, func() bool {
+		all := w.west.open()
+		return len(all) == 1 && all[0].heard.Load()
+	})
+	wg.Wait()
+	w.near.Close()
+	waitFor(t, func() bool { return len(w.west.Conns()) == 0 })
+	client.SetReadDeadline(time.Now().Add(20 * time.Second))
+	if n, err := io.Copy(io.Discard, client); n != size || err != nil {
+		t.Errorf("%d bytes of %d, %v", n, size, err)
+	}
+	if got := w.westAudit.with("msg=relayed", "cause="); len(got) != 1 {
+		t.Errorf("%q", w.westAudit.lines())
 	}
 }

@@ -320,7 +320,7 @@ func TestVandal(t *testing.T) {
 		func() error {
 			st, err := ask(KindUDP, &connAsk{Relay: "v", To: udp, Datagram: 3})
 			if err == nil {
-				q := newQueue(nil)
+				q := newQueue(newUsage(Limits{}))
 				for id := range uint32(3) {
 					q.put(newSource, id, []byte("nobody"))
 					q.put(datagram, id, []byte("hello"))

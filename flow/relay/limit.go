@@ -17,6 +17,7 @@ type usage struct {
 	limits  Limits
 	conns   atomic.Int64
 	streams atomic.Int64 // of datagrams
+	queued  atomic.Int64 // bytes that wait for those streams, or are being written to them
 	opens   *rate.Limiter
 	share   *flow.Share // of sessions
 	counter counter

@@ -14,6 +14,7 @@ import (
 
 	"github.com/pannier/pannier/flow"
 	"github.com/pannier/pannier/flow/wire"
+	"github.com/pannier/pannier/spec/fault"
 )
 
 // teller is a server that says what PROXY header came before the first line, and the line.
@@ -149,5 +150,31 @@ func TestProxyHeader(t *testing.T) {
 		if got != tc.want {
 			t.Errorf("%+v: %q, want %q", tc.ask, got, tc.want)
 		}
+	}
+}
+
+// TestProxyProtocolFTP: a server of FTP hears its client, and no header, which it would read as commands, whatever other
+// destinations of the policy or the relay are sent.
+func TestProxyProtocolFTP(t *testing.T) {
+	for _, at := range places {
+		t.Run(at.String(), func(t *testing.T) {
+			l := listenAt(t, ftpServerHost)
+			to := "ftp://" + l.Addr().String()
+			cfg := allowAll("tcp://127.0.0.1:80", to)
+			cfg.Policy[0].Listen = []string{"tcp://" + ftpEntryHost + ":*"}
+			cfg.Policy[0].ProxyProtocol = at == Here
+			k := &talk{two: join(t, Config{}, cfg, true), listener: l}
+			k.add("tcp://"+ftpEntryHost+":0", to, func(r *Relay) {
+				if r.At = at; at == There {
+					r.ProxyProtocol, r.Ports = true, map[uint16]Endpoint{80: mustTo(t, "tcp://127.0.0.1:80")}
+				}
+			})
+			k.begin()
+			k.commands("USER somebody", "USER somebody")
+		})
+	}
+	r := Relay{Name: "r", Partner: "east", At: There, Accept: mustAccept(t, "tcp://127.0.0.1:21"), To: mustTo(t, "ftp://127.0.0.2:21"), ProxyProtocol: true}
+	if err := r.Check(); fault.KindOf(err) != fault.Invalid {
+		t.Errorf("a header for FTP alone: %v", err)
 	}
 }

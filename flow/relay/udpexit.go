@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -162,42 +163,58 @@ func (e *udpExit) send(id uint32, s *exitSocket, p []byte) {
 		e.drop(id, true, err)
 	}
 	if !may {
-		e.use.counter.dropped.Add(1)
+		s.use.counter.dropped.Add(1)
 		return
 	}
 	s.took(len(p))
 	if _, err := s.Write(p); err != nil && !errors.Is(err, syscall.ECONNREFUSED) { // which is about an earlier one
-		e.use.counter.dropped.Add(1)
+		s.use.counter.dropped.Add(1)
 	}
 }
 
 // open makes the socket of a source; without one, its datagrams are dropped. e.mu is held.
 func (e *udpExit) open(id uint32, from string) {
-	most := e.use.limits.Sources
-	err := e.use.enter()
-	if err == nil && most > 0 && len(e.sockets) >= most {
-		e.use.leave()
+	use, err := e.consent()
+	if err == nil {
+		err = use.enter()
+	}
+	if most := use.limits.Sources; err == nil && most > 0 && len(e.sockets) >= most {
+		use.leave()
 		err = fault.New("relay", fault.Overloaded, "%d sources", most)
 	}
 	if err != nil {
 		e.q.put(gone, id, nil)
-		e.hub.refused(e.use, Exit, e.Relay, e.partner, from, e.to.String(), err)
+		e.hub.refused(use, Exit, e.Relay, e.partner, from, e.to.String(), err)
 		return
 	}
 	ctx, cancel := context.WithTimeout(e.ctx, e.hub.cfg.DialTimeout)
 	defer cancel()
 	c, err := e.hub.cfg.Network.Dial(ctx, "udp", e.address.String())
 	if err != nil {
-		e.use.leave()
+		use.leave()
 		e.q.put(gone, id, nil)
-		e.hub.refused(e.use, Exit, e.Relay, e.partner, from, e.to.String(), connectFailed(ctx, e.address.String(), err))
+		e.hub.refused(use, Exit, e.Relay, e.partner, from, e.to.String(), connectFailed(ctx, e.address.String(), err))
 		return
 	}
-	s := &exitSocket{Conn: c, tally: e.hub.tally(e.use, ConnStats{Relay: e.Relay, Partner: e.partner, Role: Exit, From: from, To: "udp://" + e.address.String()})}
-	s.toPeer, s.fromPeer = e.use.limits.meters()
+	s := &exitSocket{Conn: c, tally: e.hub.tally(use, ConnStats{Relay: e.Relay, Partner: e.partner, Role: Exit, From: from, To: "udp://" + e.address.String()})}
+	s.toPeer, s.fromPeer = use.limits.meters()
 	s.used()
 	e.sockets[id] = s
 	e.wg.Go(func() { e.replies(id, s) })
+}
+
+// consent reports whether a source may come about by now, as a stream outlives the policy, or the relay, that it was
+// opened under, and what counts it.
+func (e *udpExit) consent() (*usage, error) {
+	x := wish{connAsk: e.connAsk, partner: e.partner}
+	if err := e.hub.judge(&x, true); err != nil {
+		return e.use, err
+	}
+	// A relay of the same name may lead elsewhere now: the stream does not follow it.
+	if x.to.String() != e.to.String() || !slices.ContainsFunc(x.patterns, func(p Pattern) bool { return p.has(x.to.Host, e.address.Addr()) }) {
+		return x.use, notAllowed(e.to)
+	}
+	return x.use, nil
 }
 
 // drop closes the socket of a source, which err has ended. e.mu is held.
@@ -214,13 +231,24 @@ func (e *udpExit) drop(id uint32, tell bool, err error) {
 	}
 }
 
+// earlier are errors of a socket that are an ICMP message about a datagram sent before: nobody listens there now, a
+// router knows no way or lets nothing pass, or it was too large. Who reads one has taken it off the socket.
+var earlier = []error{
+	syscall.ECONNREFUSED, syscall.EHOSTUNREACH, syscall.ENETUNREACH, syscall.EHOSTDOWN,
+	syscall.ENOPROTOOPT, syscall.EACCES, syscall.EPROTO, syscall.EMSGSIZE,
+}
+
+func isEarlier(err error) bool {
+	return slices.ContainsFunc(earlier, func(e error) bool { return errors.Is(err, e) })
+}
+
 // replies sends what the destination answers to the entry.
 func (e *udpExit) replies(id uint32, s *exitSocket) {
 	read := datagramReader(s.Conn)
 	for {
 		var over error
 		err := read(func(p []byte) { over = e.reply(id, s, p) })
-		if over == nil && (err == nil || errors.Is(err, syscall.ECONNREFUSED)) { // nobody listens there now
+		if over == nil && (err == nil || isEarlier(err)) {
 			continue
 		}
 		e.mu.Lock()
@@ -238,7 +266,7 @@ func (e *udpExit) reply(id uint32, s *exitSocket, p []byte) error {
 	s.used()
 	may, err := s.toPeer.pass(time.Now(), len(p))
 	if !may || len(p) > e.largest || !e.q.put(datagram, id, p) {
-		e.use.counter.dropped.Add(1)
+		s.use.counter.dropped.Add(1)
 		return err
 	}
 	s.gave(len(p))
@@ -293,8 +321,7 @@ func datagramReader(c net.Conn) func(use func([]byte)) error {
 
 // expire closes the sockets of sources that were silent for too long, or have lasted for too long.
 func (e *udpExit) expire() {
-	idle := e.use.limits.udpIdle()
-	tick := time.NewTicker(expireEvery(idle))
+	tick := time.NewTicker(expireEvery(e.use.limits.udpIdle()))
 	defer tick.Stop()
 	for {
 		select {
@@ -303,9 +330,9 @@ func (e *udpExit) expire() {
 		case now := <-tick.C:
 			e.mu.Lock()
 			for id, s := range e.sockets {
-				if err := e.use.limits.outlived(s.Since, now); err != nil {
+				if err := s.use.limits.outlived(s.Since, now); err != nil {
 					e.drop(id, true, err)
-				} else if now.Sub(s.Since)-time.Duration(s.last.Load()) >= idle {
+				} else if now.Sub(s.Since)-time.Duration(s.last.Load()) >= s.use.limits.udpIdle() {
 					e.drop(id, true, nil)
 				}
 			}

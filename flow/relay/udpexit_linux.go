@@ -1,0 +1,5 @@
+package relay
+
+import "syscall"
+
+func init() { earlier = append(earlier, syscall.ENONET) }
