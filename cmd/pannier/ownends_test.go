@@ -72,6 +72,31 @@ func TestOwnEnds(t *testing.T) {
 	}
 }
 
+// TestOwnEndsRefused: what the partner behind a listener refuses has failed at the bridge that sent it too, however often that is
+// tried again: that the file has its name at the listener, which hands it on, says nothing.
+func TestOwnEndsRefused(t *testing.T) {
+	c := newConduit(t)
+	address := freeport.For(t, "127.0.0.1")
+	credentials := filepath.Join(t.TempDir(), "gate")
+	if err := os.WriteFile(credentials, []byte(`{"user": "acme", "password": "secret"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	key, pin := c.hostKey()
+	bridge := fmt.Sprintf("[[bridge]]\nname = \"gate\"\nplugin = \"sftp\"\nendpoint = \"sftp://%s\"\ncredentials = \"file:%s\"\noptions = [%q]\n", address, credentials, "hostkey="+pin)
+	twice := strings.ReplaceAll(bridgeRules, `delay = "1s"`, `delay = "1s", attempts = 2`)
+	c.write(twice+bridge+c.listens("sftp", address, fmt.Sprintf("%q", "hostkey="+key), `partner = "hostb", rule = "out"`),
+		strings.Replace(bridgeRules, `name = "out"`, "name = \"out\"\nquota = \"1MiB\"", 1))
+	c.start(c.b, c.a)
+	c.reachable(address)
+	c.wrote(filepath.Join(c.a.Root, "x"), noise(3<<20))
+	if _, said, err := c.pannier("send", filepath.Join(c.a.Root, "x"), "gate:/y", "--wait"); err == nil || !strings.Contains(said, "quota") {
+		t.Errorf("%v\n%s", err, said)
+	}
+	if _, err := os.Stat(filepath.Join(c.b.Root, "y")); err == nil {
+		t.Error("the partner has the file")
+	}
+}
+
 // TestOwnEndsGoOn: an upload by SFTP to a listener of ours whose processes are killed goes on with
 // what the listener has kept, and until it is whole nothing has its name.
 func TestOwnEndsGoOn(t *testing.T) {
