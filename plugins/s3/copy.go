@@ -3,6 +3,7 @@ package s3
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"strings"
 
 	"github.com/minio/minio-go/v7"
@@ -46,6 +47,7 @@ type copying struct {
 	from, to    *session
 	key, target string
 	progress    func(int64, []byte) // may be nil
+	moves       bool                // the source is removed afterwards
 	source      minio.ObjectInfo
 	upload      string // of parts
 	part        int64
@@ -114,10 +116,15 @@ func (c *copying) refused(err error) error {
 	return err
 }
 
-// compare asks the server for what it has of both.
+// compare asks the server for what it has of both. Where nobody may ask, or the copy was taken away
+// already by its receiver, the server's word was all, which is too little if the source is to go.
 func (c *copying) compare(ctx context.Context) (string, error) {
 	d, err := c.to.head(ctx, c.target)
-	if err != nil {
+	switch kind := fault.KindOf(err); {
+	case err != nil && !c.moves && (kind == fault.NotFound || kind == fault.Permission):
+		slog.Warn("the server has confirmed a copy, and does not show it: nothing could be compared", "file", c.to.at(c.target), "bytes", c.source.Size, "error", err)
+		return "", nil
+	case err != nil:
 		return "", err
 	}
 	differ := func(what, here, there string) error {

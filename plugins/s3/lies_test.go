@@ -235,6 +235,36 @@ func TestTakenAway(t *testing.T) {
 	}
 }
 
+// TestCopyTakenAway: the same of a copy; a source is not removed for one that nobody has seen.
+func TestCopyTakenAway(t *testing.T) {
+	for _, code := range []int{404, 403} {
+		for _, moves := range []bool{false, true} {
+			f := newFake(t)
+			f.puts("a", randomBytes(3000))
+			s := opens(t, f.endpoint())
+			f.mu.Lock()
+			f.hook = func(op string, w http.ResponseWriter, r *http.Request) bool {
+				if op == "HeadObject" && strings.HasSuffix(r.URL.Path, "/b") {
+					w.WriteHeader(code)
+					return true
+				}
+				return false
+			}
+			f.mu.Unlock()
+			if moves {
+				if err := s.Rename(t.Context(), "/a", "/b"); err == nil || f.has("a") == nil {
+					t.Errorf("%d: the source is gone, %v", code, err)
+				}
+				continue
+			}
+			r, err := s.Copy(t.Context(), "/a", s, "/b", plugins.CopyRequest{})
+			if err != nil || r.Bytes != 3000 || r.Verified != "" || f.has("b") == nil {
+				t.Errorf("%d: %+v, %v", code, r, err)
+			}
+		}
+	}
+}
+
 // TestLostAnswer: a file whose confirmation was lost is committed if the server has it,
 // and is not if the server has another.
 func TestLostAnswer(t *testing.T) {

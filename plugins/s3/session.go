@@ -177,7 +177,7 @@ func (s *session) Rename(ctx context.Context, from, to string) error {
 		}
 		return err
 	}
-	c := copying{from: s, to: s, key: key, target: target}
+	c := copying{from: s, to: s, key: key, target: target, moves: true}
 	if _, err := c.run(ctx, plugins.CopyRequest{}); err != nil {
 		c.giveUp(ctx)
 		return err
