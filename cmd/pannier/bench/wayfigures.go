@@ -40,7 +40,7 @@ func figuresOfWays() []figure {
 	return []figure{
 		{figureBulk, all, "", measureBulk},
 		{figurePing, all, "", measurePing},
-		{figureIdle, func(w way) bool { return w.entry != nil && !w.each }, "it has no ends, or a process for each connection", measureIdle},
+		{figureIdle, func(w way) bool { return w.entry != nil && !w.each && w.name != "bare" }, "it has no ends, or a process or six descriptors for each connection", measureIdle},
 		{figureChurn, all, "", measureChurn},
 		{figureBusy, all, "", measureBusy},
 		{figureFlood, all, "", measureFlood},
