@@ -29,7 +29,7 @@ type Stats struct {
 	ToPeer   int64    // bytes sent to the other end of the session
 	FromPeer int64
 	Sent     int64 // datagrams to the other end
-	Dropped  int64 // datagrams dropped here: full queue, too large, over the rate, or too much for what came from the source
+	Dropped  int64 // datagrams dropped here: full queue, no stream that takes them, too large, over the rate, or too much for what came from the source
 }
 
 // ConnStats is a snapshot of one connection.

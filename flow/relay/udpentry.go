@@ -114,11 +114,9 @@ func (u *udpEntry) take(from netip.AddrPort, p []byte, now time.Time) {
 	if err != nil {
 		u.forget(s, true, err)
 	}
-	if !may || len(p) > u.largest || !u.q.put(datagram, s.id, p) {
+	if !may || len(p) > u.largest || !u.q.send(s.id, s.tally, p) {
 		u.use.counter.dropped.Add(1)
-		return
 	}
-	s.gave(len(p))
 }
 
 // admit makes a source known. u.mu is held.
