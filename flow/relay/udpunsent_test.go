@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -59,4 +60,22 @@ func TestUDPPartSent(t *testing.T) {
 	if a.to.Load() != 20 || b.to.Load() != 40 {
 		t.Errorf("%d and %d bytes of the sources", a.to.Load(), b.to.Load())
 	}
+}
+
+// TestUDPRefusedIsCalm: a client that goes on sending to an exit that refuses does not fill the log.
+func TestUDPRefusedIsCalm(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := join(t, Config{}, Config{}, false)
+		defer w.stop()
+		w.udpRelay(nil)
+		client := w.udpClient(1)
+		for range 6000 {
+			client.WriteTo([]byte("x"), udpAt)
+			time.Sleep(100 * time.Millisecond)
+		}
+		got := w.westAudit.with("level=WARN", "datagrams relayed", "permission denied")
+		if n := len(got); n < 100 || n > 710 || !strings.Contains(got[n-1], "unlogged=") {
+			t.Errorf("%d records in 10 min", n)
+		}
+	})
 }
