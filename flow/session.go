@@ -197,6 +197,9 @@ func (s *Session) Connected() (now bool, changed <-chan struct{}) {
 	return s.state == up, s.linked
 }
 
+// Dials reports whether this end has dialled the session, and dials again when it has lost its connections.
+func (s *Session) Dials() bool { return s.dialer != nil }
+
 // Close ends the session and every stream on it, tells the peer if it can,
 // and waits for the session's goroutines.
 func (s *Session) Close() error {

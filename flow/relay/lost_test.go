@@ -152,3 +152,28 @@ func TestGuestLost(t *testing.T) {
 		}
 	})
 }
+
+// TestReachRedialled: while this end dials a lost session again by itself, the partner is not called besides; it is when that
+// session is over.
+func TestReachRedialled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var calls atomic.Int64
+		w := join(t, Config{Reach: func(context.Context, string) error {
+			calls.Add(1)
+			return fault.New("reach", fault.Lost, "nobody answers")
+		}}, Config{}, false)
+		defer w.stop()
+		synctest.Wait() // both have the session
+		w.add("tcp://127.0.0.1:9000", "tcp://10.0.0.5:80", func(r *Relay) { r.At = There })
+		synctest.Wait()
+		w.line.cut(true)
+		time.Sleep(25 * time.Second)
+		if n := calls.Load(); n != 0 || w.near.Err() != nil {
+			t.Errorf("%d calls beside the session's own, %v", n, w.near.Err())
+		}
+		time.Sleep(time.Minute)
+		if calls.Load() == 0 {
+			t.Error("nobody was called after the session")
+		}
+	})
+}
