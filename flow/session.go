@@ -102,6 +102,7 @@ type Session struct {
 	draining  bool          // nor does this end, and the session ends when it is idle; implies leaving
 	peerDrain bool          // the peer has said that it is leaving
 	changed   chan struct{} // closed and replaced when any of this changes
+	linked    chan struct{} // the same for whether state is up
 
 	incoming chan *Incoming // opened by the peer, not yet accepted; capacity maxPending
 }
@@ -133,7 +134,7 @@ type stream interface {
 func newSession(cfg Config) *Session {
 	s := &Session{
 		cfg: cfg, created: time.Now(), streams: map[uint32]stream{},
-		changed: make(chan struct{}), incoming: make(chan *Incoming, maxPending),
+		changed: make(chan struct{}), linked: make(chan struct{}), incoming: make(chan *Incoming, maxPending),
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.thrown, s.throw = context.WithCancel(context.Background())
@@ -189,6 +190,16 @@ func (s *Session) Draining() bool {
 	return s.leaving || s.peerDrain || s.state == over
 }
 
+// Connected reports whether the session has connections now; changed is closed when that is not so any more.
+func (s *Session) Connected() (now bool, changed <-chan struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.state == up, s.linked
+}
+
+// Dials reports whether this end has dialled the session, and dials again when it has lost its connections.
+func (s *Session) Dials() bool { return s.dialer != nil }
+
 // Close ends the session and every stream on it, tells the peer if it can,
 // and waits for the session's goroutines.
 func (s *Session) Close() error {
@@ -210,6 +221,12 @@ func (s *Session) CloseWithError(err error) error {
 func (s *Session) broadcast() {
 	close(s.changed)
 	s.changed = make(chan struct{})
+}
+
+// relink wakes those whom Connected has told what is over. Callers hold mu.
+func (s *Session) relink() {
+	close(s.linked)
+	s.linked = make(chan struct{})
 }
 
 // wait waits with mu unlocked for the next change; mu is held before and after.
@@ -252,6 +269,7 @@ func (s *Session) attach(conn net.Conn, epoch uint32, peer Peer, node [16]byte, 
 	}
 	s.control.start()
 	s.control.ping()
+	s.relink()
 	s.broadcast()
 	return true
 }
@@ -397,6 +415,7 @@ func (s *Session) loseLocked(err error) {
 	} else {
 		go s.await(s.epoch, err)
 	}
+	s.relink()
 	s.broadcast()
 }
 
@@ -441,6 +460,9 @@ func (s *Session) finish(err error, tell bool) {
 	}
 	wasUp := s.state == up
 	s.state, s.err = over, sessionError(err)
+	if wasUp {
+		s.relink()
+	}
 	t, lanes := s.turns, slices.Clone(s.lanes)
 	s.telling.Store(tell)
 	s.mu.Unlock()

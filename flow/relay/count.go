@@ -20,7 +20,7 @@ type Stats struct {
 	Name     string   // of the relay; of a rule "PARTNER/RELAY"
 	Bound    []string // where it listens now, at either end
 	Trouble  error    // why it does not listen now; nil if it does or need not
-	Session  bool     // of a relay: there is a session with its partner
+	Session  bool     // of a relay: there is a session with its partner, and connected
 	Allow    *Allow   // of a rule: which
 	Open     int      // connections, and sources of datagrams, now
 	Opened   int64    // and accepted by both ends
@@ -29,7 +29,7 @@ type Stats struct {
 	ToPeer   int64    // bytes sent to the other end of the session
 	FromPeer int64
 	Sent     int64 // datagrams to the other end
-	Dropped  int64 // datagrams dropped here: full queue, too large, over the rate, or too much for what came from the source
+	Dropped  int64 // datagrams dropped here: full queue, no stream that takes them, too large, over the rate, or too much for what came from the source
 }
 
 // ConnStats is a snapshot of one connection.

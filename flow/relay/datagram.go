@@ -45,17 +45,61 @@ type queue struct {
 
 	mu      sync.Mutex
 	pending []byte
-	of      map[uint32]int   // bytes of pending datagrams by source
+	of      map[uint32]pile  // pending datagrams by source
 	st      *flow.ByteStream // that drain writes to
 	over    bool
 }
 
-func newQueue(use *usage) *queue {
-	return &queue{use: use, wake: make(chan struct{}, 1), of: map[uint32]int{}}
+// pile is the datagrams of a source that wait, or are being written.
+type pile struct {
+	*tally
+	n, bytes int
 }
 
-// put queues a frame; false: there was no room, or the queue is over.
+// book counts what has waited as sent or, unless it was written, as dropped.
+func book(all map[uint32]pile, written bool) {
+	for _, p := range all {
+		if written {
+			p.went(p.n, p.bytes)
+		} else {
+			p.stayed(p.n, p.bytes)
+		}
+	}
+	clear(all)
+}
+
+// bookPart is book after n bytes of out were written: what is whole in them was sent.
+func bookPart(all map[uint32]pile, out []byte, n int) {
+	for len(out) > 0 {
+		source, bytes := binary.BigEndian.Uint32(out[1:]), int(binary.BigEndian.Uint16(out[5:]))
+		if n -= frameHead + bytes; n < 0 {
+			break
+		}
+		if p := all[source]; sort(out[0]) == datagram {
+			p.went(1, bytes)
+			all[source] = pile{p.tally, p.n - 1, p.bytes - bytes}
+		}
+		out = out[frameHead+bytes:]
+	}
+	book(all, false)
+}
+
+func newQueue(use *usage) *queue {
+	return &queue{use: use, wake: make(chan struct{}, 1), of: map[uint32]pile{}}
+}
+
+// put queues a frame that is no datagram; false: there was no room, or the queue is over.
 func (q *queue) put(s sort, source uint32, payload []byte) bool {
+	return q.add(s, source, nil, payload)
+}
+
+// send queues a datagram of a source, in whose books it is from then on; false: there was no room, or the queue is over.
+func (q *queue) send(source uint32, t *tally, payload []byte) bool {
+	return q.add(datagram, source, t, payload)
+}
+
+// add is put, and send.
+func (q *queue) add(s sort, source uint32, t *tally, payload []byte) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.over {
@@ -65,11 +109,13 @@ func (q *queue) put(s sort, source uint32, payload []byte) bool {
 	all := q.use.queued.Add(n)
 	switch {
 	case s == datagram:
-		if len(q.pending)+len(payload) > maxQueued || q.of[source]+len(payload) > maxQueuedSource || all > maxQueuedAll {
+		if len(q.pending)+len(payload) > maxQueued || q.of[source].bytes+len(payload) > maxQueuedSource || all > maxQueuedAll {
 			q.use.queued.Add(-n)
 			return false
 		}
-		q.of[source] += len(payload)
+		p := q.of[source]
+		q.of[source] = pile{t, p.n + 1, p.bytes + len(payload)}
+		t.gave(len(payload))
 	case len(q.pending) > maxQueued+maxQueuedWords || all > maxQueuedAll+maxQueuedAllWords && len(q.pending) > fewQueued:
 		// the other end takes nothing, and makes more and more to be said
 		q.use.queued.Add(-n)
@@ -108,6 +154,7 @@ func (q *queue) finish() {
 	}
 	q.use.queued.Add(-int64(len(q.pending)))
 	q.pending = nil
+	book(q.of, false)
 }
 
 // drain writes to st what is queued until the queue or the stream is over.
@@ -116,17 +163,20 @@ func (q *queue) drain(st *flow.ByteStream) error {
 	q.st = st
 	q.mu.Unlock()
 	var spare []byte
+	of := map[uint32]pile{}
 	for range q.wake {
 		q.mu.Lock()
 		out := q.pending
 		q.pending = spare[:0]
-		clear(q.of)
+		of, q.of = q.of, of
 		q.mu.Unlock()
-		_, err := st.Write(out)
+		n, err := st.Write(out)
 		q.use.queued.Add(-int64(len(out)))
 		if err != nil {
+			bookPart(of, out, n)
 			return err
 		}
+		book(of, true)
 		if spare = out; cap(spare) > fewQueued { // after a burst
 			spare = nil
 		}

@@ -210,7 +210,7 @@ func (f *ftp) open(d *conn, ask dataAsk) error {
 	}
 	ctx, cancel := context.WithTimeout(f.c.ctx, f.c.hub.cfg.Patience)
 	defer cancel()
-	st, err := f.c.st.Session().OpenBytes(ctx, flow.Open{Kind: KindData, Meta: meta, Class: wire.ClassRelay, Resume: f.c.st.Resumes()})
+	st, err := openOn(ctx, f.c.partner, f.c.st.Session(), flow.Open{Kind: KindData, Meta: meta, Class: wire.ClassRelay, Resume: f.c.st.Resumes()})
 	if err != nil {
 		return err
 	}

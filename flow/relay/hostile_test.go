@@ -323,7 +323,7 @@ func TestVandal(t *testing.T) {
 				q := newQueue(newUsage(Limits{}))
 				for id := range uint32(3) {
 					q.put(newSource, id, []byte("nobody"))
-					q.put(datagram, id, []byte("hello"))
+					q.send(id, &tally{use: q.use}, []byte("hello"))
 				}
 				nonsense := make([]byte, 1000)
 				for i := range nonsense {

@@ -84,15 +84,16 @@ func (h *Hub) partner(name string) *partner {
 }
 
 // Attach tells the hub of a session with a partner, whichever end has dialled it.
-// The newest one that takes streams is used from here on. Who accepts the session's streams gives those of
+// The newest one that has connections and takes streams is used from here on. Who accepts the session's streams gives those of
 // the kinds of this package to Handle.
 func (h *Hub) Attach(name string, s *flow.Session) {
 	p := h.partner(name)
 	h.mu.Lock()
 	h.of[s] = name
 	h.mu.Unlock()
+	_, linked := s.Connected()
 	p.change(func() { p.all = append(p.all, s) })
-	if !h.spawn(func() { p.hold(h.ctx, s) }) {
+	if !h.spawn(func() { p.hold(h.ctx, s, linked) }) {
 		p.drop(s)
 	}
 }
@@ -359,13 +360,21 @@ type partner struct {
 	quest   quest
 }
 
-// hold keeps a session among the partner's until it is over.
-func (p *partner) hold(ctx context.Context, s *flow.Session) {
-	select {
-	case <-s.Done():
-	case <-ctx.Done():
+// hold keeps a session among the partner's until it is over, and tells those who wait for one when it loses its
+// connections or has some again: linked was its Connected before it was among them.
+func (p *partner) hold(ctx context.Context, s *flow.Session, linked <-chan struct{}) {
+	defer p.drop(s)
+	for {
+		select {
+		case <-s.Done():
+			return
+		case <-ctx.Done():
+			return
+		case <-linked:
+			_, linked = s.Connected() // first, so that what changes meanwhile is not missed
+			p.change(func() {})
+		}
 	}
-	p.drop(s)
 }
 
 func (p *partner) drop(s *flow.Session) {
@@ -386,7 +395,7 @@ func (p *partner) change(f func()) {
 	p.changed = make(chan struct{})
 }
 
-// session waits for one that takes streams.
+// session waits for one that takes streams: a new one, or one that has its connections again.
 func (p *partner) session(ctx context.Context) (*flow.Session, error) {
 	for {
 		p.mu.Lock()
@@ -414,10 +423,11 @@ func (p *partner) session(ctx context.Context) (*flow.Session, error) {
 	}
 }
 
-// newest is the session that is used; nil without one. p.mu is held.
+// newest is the session that is used; nil without one. One that has lost its connections is none: the partner may have
+// forgotten it, and nobody would look for the partner as long as this end has not. p.mu is held.
 func (p *partner) newest() *flow.Session {
 	for _, s := range slices.Backward(p.all) {
-		if !s.Draining() {
+		if now, _ := s.Connected(); now && !s.Draining() {
 			return s
 		}
 	}
@@ -432,7 +442,7 @@ func (p *partner) open(ctx context.Context, o flow.Open) (*flow.ByteStream, erro
 		if err != nil {
 			return nil, err
 		}
-		st, err := s.OpenBytes(ctx, o)
+		st, err := openOn(ctx, p.name, s, o)
 		if err == nil && !p.has(s) { // Detach was meanwhile
 			st.Reset(errNoPartner)
 			continue
@@ -449,6 +459,16 @@ func (p *partner) open(ctx context.Context, o flow.Open) (*flow.ByteStream, erro
 			return st, err
 		}
 	}
+}
+
+// openOn opens a stream on a session. If that is without connections when the time is over, it was that which was
+// waited for, and not the partner's answer.
+func openOn(ctx context.Context, partner string, s *flow.Session, o flow.Open) (*flow.ByteStream, error) {
+	st, err := s.OpenBytes(ctx, o)
+	if now, _ := s.Connected(); err != nil && ctx.Err() != nil && !now && !passing(err) {
+		return nil, noSession(partner, nil)
+	}
+	return st, err
 }
 
 const retryPause = 20 * time.Millisecond

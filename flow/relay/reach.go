@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/pannier/pannier/flow"
 	"github.com/pannier/pannier/spec/fault"
 )
 
@@ -71,7 +72,11 @@ func (p *partner) wanted() bool {
 			return false
 		}
 		changed := p.changed
+		redials := p.redials()
 		p.mu.Unlock()
+		if redials { // a call would ask over that session, and end it
+			pause = mostReach
+		}
 		if pause <= 0 {
 			return true
 		}
@@ -83,6 +88,14 @@ func (p *partner) wanted() bool {
 		}
 		t.Stop()
 	}
+}
+
+// redials reports whether a session that has lost its connections is dialled again from here. p.mu is held.
+func (p *partner) redials() bool {
+	return slices.ContainsFunc(p.all, func(s *flow.Session) bool {
+		now, _ := s.Connected()
+		return !now && s.Dials() && !s.Draining()
+	})
 }
 
 // Anew has partners that are waited for called at once, and not after the pause that failed calls have brought: what

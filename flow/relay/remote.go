@@ -275,8 +275,10 @@ func (h *Hub) newGuest(name string, key guestKey, m *listenAsk) (*guest, error) 
 	}
 	g := &guest{accept: m.Accept, at: accept, ports: portsOf(accept), held: true, entrance: &entrance{
 		hub: h, relay: m.Relay, partner: name, resume: m.Resume,
-		to:   func(uint16) (Endpoint, error) { return Endpoint{}, nil },
-		open: key.session.OpenBytes,
+		to: func(uint16) (Endpoint, error) { return Endpoint{}, nil },
+		open: func(ctx context.Context, o flow.Open) (*flow.ByteStream, error) {
+			return openOn(ctx, name, key.session, o)
+		},
 	}}
 	g.ctx, g.cancel = context.WithCancel(h.ctx)
 	if err := h.admit(key, g); err != nil {

@@ -28,11 +28,20 @@ func (h *Hub) tally(use *usage, is ConnStats) *tally {
 	return t
 }
 
-// gave counts a datagram that goes to the other end of the session.
-func (t *tally) gave(n int) {
-	t.to.Add(int64(n))
-	t.use.counter.toPeer.Add(int64(n))
-	t.use.counter.datagrams.Add(1)
+// gave counts a datagram that is to go to the other end of the session: went or stayed is what has come of it. The counters
+// only grow, so they wait for that.
+func (t *tally) gave(bytes int) { t.to.Add(int64(bytes)) }
+
+// went counts datagrams that have gone there.
+func (t *tally) went(n, bytes int) {
+	t.use.counter.toPeer.Add(int64(bytes))
+	t.use.counter.datagrams.Add(int64(n))
+}
+
+// stayed counts datagrams that could not go there.
+func (t *tally) stayed(n, bytes int) {
+	t.to.Add(-int64(bytes))
+	t.use.counter.dropped.Add(int64(n))
 }
 
 // took counts one that has come from there.

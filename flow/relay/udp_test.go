@@ -180,17 +180,17 @@ func TestUDPSessionLost(t *testing.T) {
 func TestUDPQueueIsBounded(t *testing.T) {
 	q := newQueue(newUsage(Limits{}.withDefaults()))
 	n := 0
-	for q.put(datagram, 1, make([]byte, 1000)) {
+	for q.send(1, &tally{use: q.use}, make([]byte, 1000)) {
 		n++
 	}
 	if n != maxQueuedSource/1000 {
 		t.Errorf("%d datagrams of one source", n)
 	}
-	if !q.put(datagram, 2, make([]byte, 1000)) {
+	if !q.send(2, &tally{use: q.use}, make([]byte, 1000)) {
 		t.Error("one source has left no room for another")
 	}
 	for s := range uint32(100) {
-		for q.put(datagram, s+3, make([]byte, 60000)) {
+		for q.send(s+3, &tally{use: q.use}, make([]byte, 60000)) {
 		}
 	}
 	if len(q.pending) > maxQueued+100<<10 {

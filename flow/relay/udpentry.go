@@ -114,11 +114,9 @@ func (u *udpEntry) take(from netip.AddrPort, p []byte, now time.Time) {
 	if err != nil {
 		u.forget(s, true, err)
 	}
-	if !may || len(p) > u.largest || !u.q.put(datagram, s.id, p) {
+	if !may || len(p) > u.largest || !u.q.send(s.id, s.tally, p) {
 		u.use.counter.dropped.Add(1)
-		return
 	}
-	s.gave(len(p))
 }
 
 // admit makes a source known. u.mu is held.
@@ -195,7 +193,8 @@ func (u *udpEntry) carry(q *queue) {
 		err = nil
 	}
 	to, _ := u.to(u.port)
-	u.hub.audit("datagrams relayed", Entry, u.relay, u.partner, "udp://"+u.socket.LocalAddr().String(), to.String(), err, slog.Duration("lasted", time.Since(began)))
+	// Clients go on sending to an exit that refuses, or to nobody.
+	u.hub.calmly(u.partner+" datagrams", "datagrams relayed", Entry, u.relay, u.partner, "udp://"+u.socket.LocalAddr().String(), to.String(), err, slog.Duration("lasted", time.Since(began)))
 	if err != nil && time.Since(began) < reopenPause { // datagrams meanwhile are dropped
 		select {
 		case <-time.After(reopenPause):

@@ -265,11 +265,10 @@ func (e *udpExit) replies(id uint32, s *exitSocket) {
 func (e *udpExit) reply(id uint32, s *exitSocket, p []byte) error {
 	s.used()
 	may, err := s.toPeer.pass(time.Now(), len(p))
-	if !may || len(p) > e.largest || !e.q.put(datagram, id, p) {
+	if !may || len(p) > e.largest || !e.q.send(id, s.tally, p) {
 		s.use.counter.dropped.Add(1)
 		return err
 	}
-	s.gave(len(p))
 	return nil
 }
 
