@@ -33,13 +33,22 @@ func (f forwarder) Forward(ctx context.Context, o task.Forward) (lifecycle.ID, e
 	if err != nil {
 		return lifecycle.ID{}, fault.Wrap(op, o.File.String(), err)
 	}
-	version, err := f.sameFile(o.File, rule, name)
+	r, found, err := f.made(ctx, o, name)
 	if err != nil {
 		return lifecycle.ID{}, fault.Wrap(op, o.File.String(), err)
 	}
-	r, _, err := e.Submit(ctx, Order{ID: o.ID, Partner: o.Partner, Rule: o.Rule, Source: name, Follow: o.Follow, Info: o.Info, Hops: o.Hops, Trace: f.x.acts.inner, Version: version})
-	if err != nil || !o.Wait {
-		return r.Key.ID, err
+	if !found {
+		version, err := f.sameFile(o.File, rule, name)
+		if err != nil {
+			return lifecycle.ID{}, fault.Wrap(op, o.File.String(), err)
+		}
+		r, _, err = e.Submit(ctx, Order{ID: o.ID, Partner: o.Partner, Rule: o.Rule, Source: name, Follow: o.Follow, Info: o.Info, Hops: o.Hops, Trace: f.x.acts.inner, Version: version})
+		if err != nil {
+			return r.Key.ID, err
+		}
+	}
+	if !o.Wait {
+		return r.Key.ID, nil
 	}
 	defer f.x.lend(store.RefOf(&r))()
 	end, err := e.Wait(ctx, store.RefOf(&r))
@@ -47,6 +56,20 @@ func (f forwarder) Forward(ctx context.Context, o task.Forward) (lifecycle.ID, e
 		err = fault.New(op, end.Failure.Kind, "request %v ended %v: %s", r.Key.ID, end.State, end.Failure.Cause)
 	}
 	return r.Key.ID, err
+}
+
+// made is the request that an earlier run of the task has registered, if one has. It is found without
+// its file: a task of its own may have moved or removed that since. One of other content Submit refuses.
+func (f forwarder) made(ctx context.Context, o task.Forward, source relpath.Path) (r lifecycle.Record, found bool, _ error) {
+	e := f.x.engine
+	r, err := e.cfg.Store.Get(ctx, store.Ref{Key: lifecycle.Key{Requester: e.cfg.Node, ID: o.ID}, Role: lifecycle.Requester})
+	switch {
+	case fault.KindOf(err) == fault.NotFound:
+		return r, false, nil
+	case err != nil:
+		return r, false, e.storeFailed(err)
+	}
+	return r, r.Spec.Partner == o.Partner && r.Spec.Rule == o.Rule && r.Spec.Source == source, nil
 }
 
 // sameFile is the version of the task's file, and refuses to send another: a link may lead

@@ -192,6 +192,50 @@ func TestForwardLeft(t *testing.T) {
 	})
 }
 
+// TestForwardAgain: a transfer task that runs again finds the request it has made, although that is
+// done meanwhile and has removed the file.
+func TestForwardAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newGroup(t, func(n *node) {
+			n.rules["on"] = &engine.Rule{Name: "on", Direction: engine.Send, Partners: []string{"*"}, Root: n.root, Quota: sideeffect.NoQuota}
+			if n.name == "b" {
+				n.rules["on"].Sender.Post = tasks(t, task.Table{Task: "delete"})
+				n.rules["push"].Receiver.Post = tasks(t, task.Table{Task: "transfer", Partner: "c", Rule: "on", Wait: true})
+			}
+		}, "a", "b", "c")
+		b := p.nodes["b"]
+		p.stop("c")
+		content := p.file("a", "x", 1000)
+		ref := p.submit("push", "x", "y")
+		time.Sleep(10 * time.Second) // the task waits
+		if _, err := b.engine.Pause(t.Context(), other(ref)); err != nil {
+			t.Fatal(err)
+		}
+		p.start("c")
+		onward := 0
+		for s, err := range b.engine.Find(t.Context(), store.Query{Rule: "on"}) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			onward++
+			if r, err := b.engine.Wait(t.Context(), store.RefOf(&s.Record)); err != nil || r.State != lifecycle.Done {
+				t.Fatalf("%v, %v: %s", err, r.State, r.Failure.Cause)
+			}
+		}
+		if onward != 1 {
+			t.Fatalf("%d requests go on", onward)
+		}
+		if _, err := os.Lstat(filepath.Join(b.root, "y")); err == nil {
+			t.Fatal("the file is still there")
+		}
+		if _, err := b.engine.Resume(t.Context(), other(ref)); err != nil {
+			t.Fatal(err)
+		}
+		p.endWithin(ref, lifecycle.Done, time.Hour)
+		p.has("c", "y", content)
+	})
+}
+
 // TestForwardBandwidth: the bandwidth of a request is its own, and not that of the one that its task makes.
 func TestForwardBandwidth(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
