@@ -305,3 +305,34 @@ func TestClockPutOff(t *testing.T) {
 		})
 	}
 }
+
+// TestStartInZone: a start time is held to the rule's windows on the node's clock, in whatever zone it came.
+func TestStartInZone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) { // time begins on a Saturday, 2000-01-01 00:00 UTC
+		w, err := engine.ParseWindow("Mon 20:00-23:00")
+		if err != nil {
+			t.Fatal(err)
+		}
+		zone := time.FixedZone("", -5*60*60)
+		p := newPair(t, func(n *node) {
+			n.limits.Clock = func() time.Time { return time.Now().In(zone) }
+			n.rules["push"].Retry.Windows = engine.Windows{w}
+		})
+		p.file("a", "x", 100)
+		at := time.Date(2000, 1, 3, 21, 0, 0, 0, zone) // Tuesday in UTC
+		r, _, err := p.nodes["a"].engine.Submit(t.Context(), engine.Order{Partner: "b", Rule: "push", Source: path(t, "x"), Target: path(t, "y"), NotAt: at.UTC()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ref := store.RefOf(&r)
+		if x, err := p.nodes["a"].engine.Explain(t.Context(), ref); err != nil || !x.At.Equal(at) || x.Summary != "waits for its start time" {
+			t.Errorf("it %q until %v, want %v, %v", x.Summary, x.At, at, err)
+		}
+		p.stop("a") // what is read from the store has no zone either
+		p.start("a")
+		end, _ := p.endWithin(ref, lifecycle.Done, 14*day)
+		if end.Changed.Before(at) || end.Changed.After(at.Add(time.Minute)) {
+			t.Errorf("it ran at %v, want %v", end.Changed.In(zone), at)
+		}
+	})
+}

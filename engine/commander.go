@@ -52,7 +52,7 @@ func (e *Engine) bedtime(w *waiter, now time.Time) {
 		due = now.Add(time.Until(w.wake))
 	}
 	w.due, w.dated = due, w.start
-	from := later(due, now)
+	from := later(due, now).In(now.Location()) // windows go by the node's clock, and a start time may be in another zone
 	if open := e.window(w, from); open.After(from) {
 		w.due, w.dated = open, true
 	}
