@@ -223,7 +223,7 @@ func (e *Engine) recover(ctx context.Context) (ended []store.Ref, known map[stri
 	return ended, known, inParallel(left, func(ref store.Ref) error {
 		r, err := e.cfg.Store.Get(ctx, ref)
 		if err == nil {
-			r, err = e.recovered(ctx, &r)
+			r, err = e.recovered(ctx, &r, false)
 		}
 		if err != nil {
 			return err
@@ -269,14 +269,14 @@ func earlier(a, b time.Time) time.Time {
 	return b
 }
 
-// recovered interrupts a record that nobody runs any more.
-func (e *Engine) recovered(ctx context.Context, r *lifecycle.Record) (lifecycle.Record, error) {
+// recovered interrupts a record that nobody runs any more; alive: in the process that ran it.
+func (e *Engine) recovered(ctx context.Context, r *lifecycle.Record, alive bool) (lifecycle.Record, error) {
 	now := time.Now()
 	due := now
 	if r.Role == lifecycle.Requested && !r.Failing {
 		due = now.Add(e.cfg.Patience)
 	}
-	return e.cfg.Store.Apply(ctx, store.RefOf(r), now, lifecycle.Recover{Due: due})
+	return e.cfg.Store.Apply(ctx, store.RefOf(r), now, lifecycle.Recover{Due: due, Alive: alive})
 }
 
 // inParallel does the same for each, many at a time, so that they share commits.

@@ -48,7 +48,7 @@ func (e *Engine) regained(ref store.Ref) (done bool, _ error) {
 	ctx := context.WithoutCancel(x.ctx) // an operator's word stops no commit
 	r, err := e.cfg.Store.Get(ctx, ref)
 	if err == nil && r.State == lifecycle.Running {
-		r, err = e.recovered(ctx, &r)
+		r, err = e.recovered(ctx, &r, true)
 	}
 	switch {
 	case fault.KindOf(err) == fault.NotFound: // it was never kept

@@ -116,6 +116,57 @@ func (s *noRoom) Apply(ctx context.Context, ref store.Ref, now time.Time, events
 	return s.Store.Apply(ctx, ref, now, events...)
 }
 
+// TestFullIsNoDeath: a request whose commits find no room again and again is not taken for one that ends the
+// process: that lives.
+func TestFullIsNoDeath(t *testing.T) {
+	for _, victim := range []string{"a", "b"} {
+		t.Run(victim, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := &onlyClaims{times: 4}
+				p := newPair(t, func(n *node) {
+					n.rules["push"].Retry.Attempts = 10
+					if n.name == victim {
+						n.wrap = func(of store.Store) store.Store { s.Store = of; return s }
+					}
+				})
+				content := p.file("a", "x", 2<<20) // too many for an offer
+				a, b := p.endWithin(p.submit("push", "x", "y"), lifecycle.Done, time.Hour)
+				p.has("b", "y", content)
+				if a.Deaths != 0 || b.Deaths != 0 || s.deaths.Load() != 0 {
+					t.Errorf("%d and %d deaths at the end, %d between", a.Deaths, b.Deaths, s.deaths.Load())
+				}
+				if s.refused.Load() != int32(s.times) {
+					t.Errorf("%d commits found no room, want %d", s.refused.Load(), s.times)
+				}
+			})
+		})
+	}
+}
+
+// onlyClaims is a store that some times has no room for what comes after a claim.
+type onlyClaims struct {
+	store.Store
+	times           int
+	refused, deaths atomic.Int32
+}
+
+func (s *onlyClaims) Apply(ctx context.Context, ref store.Ref, now time.Time, events ...lifecycle.Event) (lifecycle.Record, error) {
+	first := true
+	for _, e := range events {
+		switch e.(type) {
+		case lifecycle.Claim, lifecycle.Recover:
+			first = false
+		}
+	}
+	if first && int(s.refused.Load()) < s.times {
+		s.refused.Add(1)
+		return lifecycle.Record{}, fault.New("commit", fault.NoSpace, "there is no room")
+	}
+	r, err := s.Store.Apply(ctx, ref, now, events...)
+	s.deaths.Store(max(s.deaths.Load(), int32(r.Deaths)))
+	return r, err
+}
+
 // TestUnreadableOnce: a store that cannot do something for a while, and has not failed, costs no request its place: one
 // that comes due then is read later, and one whose commit was in vain is taken up again.
 func TestUnreadableOnce(t *testing.T) {

@@ -130,7 +130,7 @@ func anyEvent(r *Record, pick func(n int) int) Event {
 	case 10:
 		return Conclude{epoch}
 	case 11:
-		return Recover{due}
+		return Recover{due, pick(2) == 1}
 	case 12:
 		return Stop{epoch, due}
 	case 13:

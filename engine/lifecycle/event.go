@@ -267,12 +267,17 @@ func (e Conclude) apply(r *Record) error {
 
 // Recover is what a node does to each record it finds RUNNING when it starts:
 // the holder of the claim died with the process before.
-type Recover struct{ Due time.Time }
+type Recover struct {
+	Due   time.Time
+	Alive bool // the process has not died: what its run has come to could not be written down
+}
 
 func (e Recover) on() (row, uint64) { return recovered, 0 }
 
 func (e Recover) apply(r *Record) error {
-	r.Deaths++
+	if !e.Alive {
+		r.Deaths++
+	}
 	owner := Requester
 	if r.Failing {
 		owner = r.Role

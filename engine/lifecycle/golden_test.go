@@ -63,7 +63,7 @@ func columns(epoch uint64) []column {
 		fixed("Fail", Fail{epoch, Failure{Kind: fault.IO}}),
 		fixed("Settle", Settle{epoch}),
 		fixed("Conclude", Conclude{epoch}),
-		fixed("Recover", Recover{testTime}),
+		fixed("Recover", Recover{Due: testTime}),
 		fixed("Stop", Stop{epoch, testTime}),
 		fixed("Stop/0", Stop{0, testTime}),
 		fixed("Resume", Resume{testTime}),

@@ -49,7 +49,7 @@ func (m *model) crash(w world, i int, emit func(string, world)) {
 			l, _ := r.list()
 			w.ran[i][l] = false // inside the task: another run is allowed
 		}
-		m.apply(&w, i, Recover{modelTime})
+		m.apply(&w, i, Recover{Due: modelTime})
 	}
 	w.letGo(i)
 	emit("crash", w)

@@ -104,7 +104,7 @@ func TestSame(t *testing.T) {
 // nothing; those that end in order do not count, nor do bytes moved once more.
 func TestStreak(t *testing.T) {
 	r := registered(t, Receiver, [3]uint8{1, 0, 0})
-	crash := func() { do(t, &r, Claim{Epoch: r.Epoch + 1}, Recover{testTime}) }
+	crash := func() { do(t, &r, Claim{Epoch: r.Epoch + 1}, Recover{Due: testTime}) }
 	fails := func(events ...Event) {
 		do(t, &r, Claim{Epoch: r.Epoch + 1})
 		do(t, &r, events...)
@@ -175,7 +175,7 @@ func TestFailing(t *testing.T) {
 	if r.Step() != ErrorTask || r.Phase.Step() != TransferTask || r.State != Running {
 		t.Fatalf("step %v, last good %v, %v", r.Step(), r.Phase.Step(), r.State)
 	}
-	do(t, &r, Recover{testTime})
+	do(t, &r, Recover{Due: testTime})
 	if r.Owner != Requested {
 		t.Errorf("its error tasks are left to the %v", r.Owner)
 	}
@@ -253,7 +253,7 @@ func TestTornTask(t *testing.T) {
 	if r.Apply(BeginTask{1}, testTime) == nil {
 		t.Error("begun twice under one claim")
 	}
-	do(t, &r, Recover{testTime}, Claim{Epoch: 2})
+	do(t, &r, Recover{Due: testTime}, Claim{Epoch: 2})
 	if again, ok := r.NextTask(); !ok || again != key || r.Begun == 0 {
 		t.Errorf("next task %+v, %t; begun %d", again, ok, r.Begun)
 	}
