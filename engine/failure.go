@@ -69,11 +69,7 @@ func (x *run) failed(err error) (done bool, _ error) {
 		}
 		return true, err
 	case again(err, f.Kind):
-		retry := Retry{}
-		if x.rule != nil {
-			retry = x.rule.Retry
-		}
-		if retry = retry.filled(); x.r.Streak < uint32(retry.Attempts) {
+		if retry := x.retry(); x.r.Streak < uint32(retry.Attempts) {
 			due := now.Add(x.delay(retry, f))
 			x.log.Info("interrupted, and tried again", "at", due, "streak", x.r.Streak, "of", retry.Attempts, "error", err)
 			return true, x.wait(lifecycle.Retrying, lifecycle.Requester, due, f)
@@ -86,6 +82,18 @@ func (x *run) failed(err error) (done bool, _ error) {
 		return false, nil
 	}
 	return true, x.commit()
+}
+
+// retry is what the rule says, which a run may not have needed until now.
+func (x *run) retry() Retry {
+	if x.rule != nil {
+		return x.rule.Retry.filled()
+	}
+	book := x.engine.Book()
+	if rule, err := book.Rule(x.r.Spec.Rule); err == nil {
+		return rule.Retry.filled()
+	}
+	return Retry{}.filled()
 }
 
 // delay is how long to wait before the next attempt. Where the connection was lost, the first one

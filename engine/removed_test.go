@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -47,6 +48,52 @@ func (l *booked) Call(ctx context.Context, partner string, a engine.Ask, d *side
 		return engine.Answer{}, err
 	}
 	return l.Line.Call(ctx, partner, a, d)
+}
+
+// TestRuleGoneAtTheEnd: a requester that has done all of its part, but has not heard that the other end has
+// finished, needs neither its rule nor its root for that.
+func TestRuleGoneAtTheEnd(t *testing.T) {
+	for what, gone := range map[string]func(p *pair, rule string) error{
+		"rule": func(p *pair, rule string) error {
+			book := p.nodes["a"].engine.Book()
+			book.Rules = maps.Clone(book.Rules)
+			delete(book.Rules, rule)
+			return p.nodes["a"].engine.SetBook(book)
+		},
+		"root": func(p *pair, _ string) error { return os.Rename(p.nodes["a"].root, p.nodes["a"].root+".away") },
+	} {
+		for rule, phases := range map[string][]lifecycle.Phase{"push": {lifecycle.Posted}, "pull": {lifecycle.Posted, lifecycle.Finished}} {
+			for _, at := range phases {
+				t.Run(fmt.Sprintf("%s of a %s in %d", what, rule, at), func(t *testing.T) {
+					synctest.Test(t, func(t *testing.T) {
+						p := newPair(t, func(n *node) { n.rules[rule].Retry.Attempts = 20 })
+						var lost atomic.Int32
+						times := int32(1)
+						if what == "root" { // the rule is there, and says how many attempts there are
+							times = engine.DefaultAttempts + 3
+						}
+						p.wire.Fault = func(where enginetest.Place, c enginetest.Call) error {
+							if where != enginetest.Answering || c.Call.Phase != at || lost.Load() == times {
+								return nil
+							}
+							if lost.Add(1) == 1 {
+								if err := gone(p, rule); err != nil {
+									t.Error(err)
+								}
+							}
+							return fault.Concluded("call", fault.Lost, "the answer is lost")
+						}
+						p.file("a", "x", 1000)
+						p.file("b", "x", 1000)
+						p.endWithin(p.submit(rule, "x", "y"), lifecycle.Done, 24*time.Hour)
+						if lost.Load() != times {
+							t.Errorf("%d answers were lost, want %d", lost.Load(), times)
+						}
+					})
+				})
+			}
+		}
+	}
 }
 
 // TestPartnerRemoved: requests of a partner that a new book does not have, or without an address,

@@ -137,8 +137,10 @@ func (x *run) ask(m lifecycle.Move) Ask {
 
 // call makes a call and takes in its answer.
 func (x *run) call(m lifecycle.Move) error {
-	if err := x.prepare(); err != nil {
-		return err
+	if x.r.Phase < lifecycle.Posted { // from there on rule and root are not needed, and may have gone
+		if err := x.prepare(); err != nil {
+			return err
+		}
 	}
 	if err := x.turns(m); err != nil {
 		return err
