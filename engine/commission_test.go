@@ -205,6 +205,40 @@ func TestCommissionRetry(t *testing.T) {
 			t.Error(err)
 		}
 		is("the round it was made in is no retry", 0, 5)
+
+		cancelled := func(round, by uint32) {
+			t.Helper()
+			if r, err := e.Get(t.Context(), ref); err != nil || r.Failure.Kind != fault.Canceled {
+				t.Errorf("%v, %v", r.Failure, err)
+			}
+			is("cancelled", round, by)
+		}
+		if _, err := e.Cancel(t.Context(), ref, ""); err != nil {
+			t.Fatal(err)
+		}
+		if st, err := said(2, 6); err != nil || st.State != lifecycle.InError || st.Failure.Kind != fault.Canceled {
+			t.Errorf("the caller's retry of what the maker's operator has cancelled: %v, %v, %v", st.State, st.Failure, err)
+		}
+		cancelled(0, 5)
+		if _, err := e.Retry(t.Context(), ref); err != nil {
+			t.Fatal(err)
+		}
+		is("the maker's operator", 1, 5)
+		p.stop("b")
+		if _, err := e.Retry(t.Context(), ref); err != nil {
+			t.Fatal(err)
+		}
+		ask := commission(t, 2)
+		ask.Cancel = "not wanted"
+		if _, err := e.Commission(t.Context(), "c", ask); err != nil {
+			t.Fatal(err)
+		}
+		cancelled(2, 5)
+		p.start("b")
+		if _, err := said(2, 6); err != nil {
+			t.Error(err)
+		}
+		is("the caller retries what it has cancelled", 3, 6)
 	})
 }
 
