@@ -34,13 +34,17 @@ func (e *Engine) Cancel(ctx context.Context, ref store.Ref, why string) (lifecyc
 }
 
 // Resume goes on with what Pause, or the other end's operator, has stopped, and with what waits for
-// another attempt or its start time; but a rule's windows it keeps to.
+// another attempt or its start time; but a rule's windows it keeps to. What was paused before its start time
+// waits for that again, until the next Resume.
 func (e *Engine) Resume(ctx context.Context, ref store.Ref) (lifecycle.Record, error) {
 	r, err := e.cfg.Store.Get(ctx, ref)
 	if err != nil {
 		return r, err
 	}
 	resume := lifecycle.Resume{Due: e.dueOf(ref)}
+	if stoppedHere(&r) {
+		resume.Due = e.startOf(&r)
+	}
 	if asleep(&r, e.now()) {
 		return e.idle(ctx, ref, lifecycle.Stop{Due: e.now().Add(e.cfg.Patience)}, resume)
 	}
@@ -53,15 +57,16 @@ func asleep(r *lifecycle.Record, now time.Time) bool {
 }
 
 // Retry goes on with what is INERROR, from where it was: what is recorded done is
-// not done again. The requester's revives the other end, too.
+// not done again. The requester's revives the other end, too. What has not begun waits for its start time.
 func (e *Engine) Retry(ctx context.Context, ref store.Ref) (lifecycle.Record, error) {
-	if r, err := e.cfg.Store.Get(ctx, ref); err != nil || r.Role == lifecycle.Requested && cancelledThere(&r) {
+	r, err := e.cfg.Store.Get(ctx, ref)
+	if err != nil || r.Role == lifecycle.Requested && cancelledThere(&r) {
 		if err == nil {
 			err = fault.New("retry", fault.Invalid, "it was cancelled at %s: only an operator there can retry it", r.Spec.Partner)
 		}
 		return r, err
 	}
-	return e.idle(ctx, ref, lifecycle.Retry{Due: e.dueOf(ref)})
+	return e.idle(ctx, ref, lifecycle.Retry{Due: e.startOf(&r)})
 }
 
 // cancelledThere: by the other end's operator.
@@ -75,6 +80,15 @@ func (e *Engine) dueOf(ref store.Ref) time.Time {
 		return e.now().Add(e.cfg.Patience)
 	}
 	return e.now()
+}
+
+// startOf is dueOf of what was stopped or given up: a request that has not begun is not begun before its start time.
+func (e *Engine) startOf(r *lifecycle.Record) time.Time {
+	due := e.dueOf(store.RefOf(r))
+	if r.Role == lifecycle.Requester && r.Attempt == 0 {
+		due = later(due, r.Spec.NotAt)
+	}
+	return due
 }
 
 // idle applies events, of which the last is the operator's word, to a record that nobody runs.
