@@ -89,7 +89,7 @@ func (e *Engine) Commission(ctx context.Context, partner string, c Commission) (
 		if r, err := e.Cancel(ctx, ref, byPartner(partner)+c.Cancel); err == nil {
 			st.Record = r
 		} // else it is too late: what becomes of it is told
-	case r.State == lifecycle.InError && c.Round > r.ByRound && !cancelledByOwn(r):
+	case r.State == lifecycle.InError && c.Cancel == "" && c.Round > r.ByRound && !cancelledByOwn(r):
 		if st.Record, err = e.recommission(ctx, partner, r, c.Round); err != nil {
 			return Commissioned{}, err
 		}

@@ -18,19 +18,23 @@ func (e *Engine) Pause(ctx context.Context, ref store.Ref) (lifecycle.Record, er
 
 // Cancel says that the bytes are not wanted: the request is INERROR at both ends,
 // without error tasks, and what has arrived is removed. Too late once the file
-// has its name.
+// has its name; of a third-party copy the partner says whether it is.
 func (e *Engine) Cancel(ctx context.Context, ref store.Ref, why string) (lifecycle.Record, error) {
 	if why == "" {
 		why = "by an operator"
 	}
 	cancel := func() lifecycle.Event { return lifecycle.Cancel{Side: fault.Here, Cause: why} }
-	if r, err := e.cfg.Store.Get(ctx, ref); err != nil || r.State == lifecycle.InError && r.Failure.Kind == fault.Canceled {
+	r, err := e.cfg.Store.Get(ctx, ref)
+	if err != nil || r.State == lifecycle.InError && r.Failure.Kind == fault.Canceled {
 		return r, err // the first reason stays
 	}
-	r, err := e.operate(ctx, ref, cancel, func(r *lifecycle.Record) bool {
-		return r.State == lifecycle.InError && r.Failure.Kind == fault.Canceled
+	if err := e.refusedThird(ctx, &r, why); err != nil {
+		return r, err
+	}
+	return e.operate(ctx, ref, cancel, func(r *lifecycle.Record) bool {
+		heard := r.Spec.Third != "" && r.Failure.Side != fault.Here // its run was faster, and says that it was cancelled at the partner
+		return r.State == lifecycle.InError && r.Failure.Kind == fault.Canceled && !heard
 	})
-	return r, err
 }
 
 // Resume goes on with what Pause, or the other end's operator, has stopped, and with what waits for
