@@ -1,6 +1,7 @@
 package engine_test
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"sync"
@@ -335,4 +336,55 @@ func TestStartInZone(t *testing.T) {
 			t.Errorf("it ran at %v, want %v", end.Changed.In(zone), at)
 		}
 	})
+
+// TestStartTimeAfterAPause: what has not begun is not begun early because it was paused, or cancelled, meanwhile; a resume
+// of what waits for its start time begins it.
+func TestStartTimeAfterAPause(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		stop func(*engine.Engine, context.Context, store.Ref) (lifecycle.Record, error)
+		on   func(*engine.Engine, context.Context, store.Ref) (lifecycle.Record, error)
+	}{
+		{"paused", (*engine.Engine).Pause, (*engine.Engine).Resume},
+		{"cancelled", func(e *engine.Engine, ctx context.Context, ref store.Ref) (lifecycle.Record, error) {
+			return e.Cancel(ctx, ref, "")
+		}, (*engine.Engine).Retry},
+	} {
+		for _, early := range []bool{false, true} {
+			t.Run(fmt.Sprint(c.name, ", early ", early), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					p := newPair(t, nil)
+					p.file("a", "x", 10)
+					at, e := time.Now().Add(5*time.Hour), p.nodes["a"].engine
+					r, _, err := e.Submit(t.Context(), engine.Order{Partner: "b", Rule: "push", Source: path(t, "x"), NotAt: at})
+					if err != nil {
+						t.Fatal(err)
+					}
+					ref := store.RefOf(&r)
+					time.Sleep(30 * time.Minute)
+					if _, err := c.stop(e, t.Context(), ref); err != nil {
+						t.Fatal(err)
+					}
+					time.Sleep(30 * time.Minute)
+					if r, err = c.on(e, t.Context(), ref); err != nil || r.State != lifecycle.ToSubmit || r.Reason != lifecycle.Scheduled || !r.Due.Equal(at) {
+						t.Errorf("%v, %v, due %v, %v", r.State, r.Reason, r.Due, err)
+					}
+					time.Sleep(time.Hour)
+					if st, err := e.Get(t.Context(), ref); err != nil || st.Attempt != 0 {
+						t.Errorf("it has begun, %v", err)
+					}
+					if early {
+						at = time.Now()
+						if _, err := e.Resume(t.Context(), ref); err != nil {
+							t.Fatal(err)
+						}
+					}
+					end, _ := p.endWithin(ref, lifecycle.Done, 7*24*time.Hour)
+					if end.Changed.Before(at) || end.Changed.After(at.Add(time.Minute)) {
+						t.Errorf("it ran at %v, want %v", end.Changed, at)
+					}
+				})
+			})
+		}
+	}
 }

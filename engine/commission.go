@@ -86,15 +86,24 @@ func (e *Engine) Commission(ctx context.Context, partner string, c Commission) (
 	case r.Spec.By != partner:
 		return Commissioned{}, fault.New("commission", fault.Exists, "another request has that id")
 	case c.Cancel != "" && !r.State.Final():
-		if r, err := e.Cancel(ctx, ref, "by "+partner+": "+c.Cancel); err == nil {
+		if r, err := e.Cancel(ctx, ref, byPartner(partner)+c.Cancel); err == nil {
 			st.Record = r
 		} // else it is too late: what becomes of it is told
-	case r.State == lifecycle.InError && c.Round > r.ByRound:
+	case r.State == lifecycle.InError && c.Cancel == "" && c.Round > r.ByRound && !cancelledByOwn(r):
 		if st.Record, err = e.recommission(ctx, partner, r, c.Round); err != nil {
 			return Commissioned{}, err
 		}
 	}
 	return e.news(ctx, ref, st, c.Seen)
+}
+
+// byPartner is how the reason begins of what was cancelled by a partner's commission.
+func byPartner(partner string) string { return "by " + partner + ": " }
+
+// cancelledByOwn: by this node's operator, and not by the partner that wants the request, which does not overrule that.
+func cancelledByOwn(r *lifecycle.Record) bool {
+	f := &r.Failure
+	return f.Kind == fault.Canceled && f.Side == fault.Here && !strings.HasPrefix(f.Cause, byPartner(r.Spec.By))
 }
 
 // commissionID is the id of the request that a partner's commission becomes: nobody else's

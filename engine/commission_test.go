@@ -2,6 +2,7 @@ package engine_test
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -14,6 +15,7 @@ import (
 	"github.com/pannier/pannier/engine"
 	"github.com/pannier/pannier/engine/lifecycle"
 	"github.com/pannier/pannier/engine/store"
+	"github.com/pannier/pannier/engine/task"
 	"github.com/pannier/pannier/spec/fault"
 )
 
@@ -205,6 +207,45 @@ func TestCommissionRetry(t *testing.T) {
 			t.Error(err)
 		}
 		is("the round it was made in is no retry", 0, 5)
+
+		cancelled := func(round, by uint32) {
+			t.Helper()
+			if r, err := e.Get(t.Context(), ref); err != nil || r.Failure.Kind != fault.Canceled {
+				t.Errorf("%v, %v", r.Failure, err)
+			}
+			is("cancelled", round, by)
+		}
+		if _, err := e.Cancel(t.Context(), ref, ""); err != nil {
+			t.Fatal(err)
+		}
+		if st, err := said(2, 6); err != nil || st.State != lifecycle.InError || st.Failure.Kind != fault.Canceled {
+			t.Errorf("the caller's retry of what the maker's operator has cancelled: %v, %v, %v", st.State, st.Failure, err)
+		}
+		cancelled(0, 5)
+		if _, err := e.Retry(t.Context(), ref); err != nil {
+			t.Fatal(err)
+		}
+		is("the maker's operator", 1, 5)
+		p.stop("b")
+		if _, err := e.Retry(t.Context(), ref); err != nil {
+			t.Fatal(err)
+		}
+		ask := commission(t, 2)
+		ask.Cancel = "not wanted"
+		if _, err := e.Commission(t.Context(), "c", ask); err != nil {
+			t.Fatal(err)
+		}
+		cancelled(2, 5)
+		p.start("b")
+		if _, err := said(2, 6); err != nil {
+			t.Error(err)
+		}
+		is("the caller retries what it has cancelled", 3, 6)
+		ask.Round = 7
+		if _, err := e.Commission(t.Context(), "c", ask); err != nil {
+			t.Fatal(err)
+		}
+		is("the caller has retried and cancelled before that was heard", 3, 6)
 	})
 }
 
@@ -379,4 +420,71 @@ func TestThirdPartyWaits(t *testing.T) {
 		}
 		p.has("b", "y", content)
 	})
+}
+
+// TestThirdPartyCancel: the caller's cancel is the maker's, in the caller's words; one that comes too late for the maker's
+// request is refused, and the caller is DONE when the maker is.
+func TestThirdPartyCancel(t *testing.T) {
+	for _, maker := range []string{"a", "b"} {
+		synctest.Test(t, func(t *testing.T) {
+			gate := &gated{open: make(chan struct{})}
+			p := newGroup(t, func(n *node) {
+				post := []task.Step{{Name: "gated", Task: gate, Timeout: 5 * time.Hour}}
+				n.rules["push"].Sender.Post, n.rules["pull"].Receiver.Post = post, post
+			}, "a", "b", "c")
+			p.allow("a", "push")
+			p.allow("b", "pull")
+			content := p.file("a", "x", 100_000)
+			c := p.nodes["c"].engine
+			r, err := p.copies(engine.Order{Asked: maker})
+			if err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Minute)
+			for range 2 {
+				if _, err := c.Cancel(t.Context(), store.RefOf(&r), ""); fault.KindOf(err) != fault.Invalid || !strings.Contains(err.Error(), "too late") || !strings.Contains(err.Error(), "at b") {
+					t.Errorf("%s is past the bytes: %v", maker, err)
+				}
+			}
+			if gate.runs.Load() != 1 {
+				t.Errorf("the task of %s has run %d times", maker, gate.runs.Load())
+			}
+			close(gate.open)
+			if end, err := c.Wait(t.Context(), store.RefOf(&r)); err != nil || end.State != lifecycle.Done {
+				t.Errorf("%v, %v: %v", end.State, end.Failure, err)
+			}
+			p.has("b", "y", content)
+			if _, err := c.Cancel(t.Context(), store.RefOf(&r), ""); fault.KindOf(err) != fault.Invalid {
+				t.Error(err)
+			}
+
+			away := map[string]string{"a": "b", "b": "a"}[maker]
+			p.stop(away)
+			for _, why := range []string{"not wanted", "the maker is not there"} {
+				if r, err = p.copies(engine.Order{Asked: maker}); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(time.Minute)
+				if why != "not wanted" {
+					p.stop(maker)
+				}
+				end, err := c.Cancel(t.Context(), store.RefOf(&r), why)
+				if err != nil || end.State != lifecycle.InError || end.Failure.Kind != fault.Canceled || end.Failure.Side != fault.Here || end.Failure.Cause != why {
+					t.Errorf("%v, %+v, %v", end.State, end.Failure, err)
+				}
+			}
+			p.start(maker)
+			var made []string
+			for st, err := range p.nodes[maker].engine.Find(t.Context(), store.Query{}) {
+				if err != nil {
+					t.Fatal(err)
+				}
+				made = append(made, fmt.Sprint(st.State, " ", st.Failure.Cause))
+			}
+			slices.Sort(made)
+			if len(made) != 3 || made[0] != "DONE " || made[1] != "INERROR by c: not wanted" || strings.HasPrefix(made[2], "INERROR") {
+				t.Errorf("at %s: %q", maker, made)
+			}
+		})
+	}
 }

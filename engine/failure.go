@@ -31,6 +31,8 @@ func (x *run) failed(err error) (done bool, _ error) {
 		return true, x.fulfil()
 	case x.engine.ctx.Err() != nil:
 		return true, x.yield(context.Cause(x.engine.ctx))
+	case x.r.Failing && x.ctx.Err() != nil: // the requester has ended the call they run in: the commander goes on with them
+		return true, x.yield(context.Cause(x.ctx))
 	case x.r.Failing:
 		x.log.Warn("an error task has failed", "error", err)
 		return true, x.settle()
@@ -132,7 +134,7 @@ func retryable(k fault.Kind) bool {
 	return false
 }
 
-// yield interrupts in order, because the node goes down.
+// yield interrupts in order, because the node goes down or the run may not go on.
 func (x *run) yield(cause error) error {
 	now := x.engine.now()
 	owner, due := lifecycle.Requester, now

@@ -407,6 +407,40 @@ func TestLateStop(t *testing.T) {
 	})
 }
 
+// TestStopDuringErrorTasks: the Stop of the attempt whose call runs error tasks has none of them skipped.
+func TestStopDuringErrorTasks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		gate, last := &gated{open: make(chan struct{})}, &gated{open: make(chan struct{})}
+		close(last.open)
+		p := newPair(t, func(n *node) {
+			n.rules["push"].Receiver.Pre = tasks(t, task.Table{Task: "exec", Argv: []string{"/bin/sh", "-c", "exit 3"}})
+			n.rules["push"].Receiver.Error = []task.Step{{Name: "gated", Task: gate, Timeout: time.Hour}, {Name: "last", Task: last, Timeout: time.Hour}}
+		})
+		b, a := p.nodes["b"], asked(t, "a", 1, lifecycle.Prepare)
+		go func() { _, _ = b.engine.Serve(t.Context(), "a", a, nil) }()
+		for gate.runs.Load() == 0 {
+			time.Sleep(time.Second)
+		}
+		stop := a
+		stop.Move, stop.Why = lifecycle.Mismatch, lifecycle.Failure{Kind: fault.Canceled, Cause: "by an operator"}
+		for range 3 { // repeated, as one whose answer was lost
+			go func() { _, _ = b.engine.Serve(t.Context(), "a", stop, nil) }()
+			time.Sleep(10 * time.Second)
+		}
+		if gate.now.Load() != 1 || gate.runs.Load() != 2 {
+			t.Errorf("the first error task has run %d times, %d run: it goes on, and no later call ends that", gate.runs.Load(), gate.now.Load())
+		}
+		close(gate.open)
+		r, err := b.engine.Wait(t.Context(), store.Ref{Key: a.Key, Role: lifecycle.Requested})
+		if err != nil || r.State != lifecycle.InError || r.Tasks[lifecycle.ErrorList] != 2 || last.runs.Load() != 1 || r.Failure.Side != fault.Here {
+			t.Errorf("%v, %d error tasks are done, the last has run %d times: %v, %v", r.State, r.Tasks[lifecycle.ErrorList], last.runs.Load(), r.Failure, err)
+		}
+		if answer := serve(t, b, stop, nil); answer.Outcome != engine.Failed {
+			t.Errorf("%+v", answer)
+		}
+	})
+}
+
 // TestBusyOfOne: a partner that asks for time for one request gets the others.
 func TestBusyOfOne(t *testing.T) {
 	for _, all := range []bool{false, true} {

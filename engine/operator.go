@@ -18,29 +18,37 @@ func (e *Engine) Pause(ctx context.Context, ref store.Ref) (lifecycle.Record, er
 
 // Cancel says that the bytes are not wanted: the request is INERROR at both ends,
 // without error tasks, and what has arrived is removed. Too late once the file
-// has its name.
+// has its name; of a third-party copy the partner says whether it is.
 func (e *Engine) Cancel(ctx context.Context, ref store.Ref, why string) (lifecycle.Record, error) {
 	if why == "" {
 		why = "by an operator"
 	}
 	cancel := func() lifecycle.Event { return lifecycle.Cancel{Side: fault.Here, Cause: why} }
-	if r, err := e.cfg.Store.Get(ctx, ref); err != nil || r.State == lifecycle.InError && r.Failure.Kind == fault.Canceled {
+	r, err := e.cfg.Store.Get(ctx, ref)
+	if err != nil || r.State == lifecycle.InError && r.Failure.Kind == fault.Canceled {
 		return r, err // the first reason stays
 	}
-	r, err := e.operate(ctx, ref, cancel, func(r *lifecycle.Record) bool {
-		return r.State == lifecycle.InError && r.Failure.Kind == fault.Canceled
+	if err := e.refusedThird(ctx, &r, why); err != nil {
+		return r, err
+	}
+	return e.operate(ctx, ref, cancel, func(r *lifecycle.Record) bool {
+		heard := r.Spec.Third != "" && r.Failure.Side != fault.Here // its run was faster, and says that it was cancelled at the partner
+		return r.State == lifecycle.InError && r.Failure.Kind == fault.Canceled && !heard
 	})
-	return r, err
 }
 
 // Resume goes on with what Pause, or the other end's operator, has stopped, and with what waits for
-// another attempt or its start time; but a rule's windows it keeps to.
+// another attempt or its start time; but a rule's windows it keeps to. What was paused before its start time
+// waits for that again, until the next Resume.
 func (e *Engine) Resume(ctx context.Context, ref store.Ref) (lifecycle.Record, error) {
 	r, err := e.cfg.Store.Get(ctx, ref)
 	if err != nil {
 		return r, err
 	}
 	resume := lifecycle.Resume{Due: e.dueOf(ref)}
+	if stoppedHere(&r) {
+		resume.Due = e.startOf(&r)
+	}
 	if asleep(&r, e.now()) {
 		return e.idle(ctx, ref, lifecycle.Stop{Due: e.now().Add(e.cfg.Patience)}, resume)
 	}
@@ -53,15 +61,16 @@ func asleep(r *lifecycle.Record, now time.Time) bool {
 }
 
 // Retry goes on with what is INERROR, from where it was: what is recorded done is
-// not done again. The requester's revives the other end, too.
+// not done again. The requester's revives the other end, too. What has not begun waits for its start time.
 func (e *Engine) Retry(ctx context.Context, ref store.Ref) (lifecycle.Record, error) {
-	if r, err := e.cfg.Store.Get(ctx, ref); err != nil || r.Role == lifecycle.Requested && cancelledThere(&r) {
+	r, err := e.cfg.Store.Get(ctx, ref)
+	if err != nil || r.Role == lifecycle.Requested && cancelledThere(&r) {
 		if err == nil {
 			err = fault.New("retry", fault.Invalid, "it was cancelled at %s: only an operator there can retry it", r.Spec.Partner)
 		}
 		return r, err
 	}
-	return e.idle(ctx, ref, lifecycle.Retry{Due: e.dueOf(ref)})
+	return e.idle(ctx, ref, lifecycle.Retry{Due: e.startOf(&r)})
 }
 
 // cancelledThere: by the other end's operator.
@@ -75,6 +84,15 @@ func (e *Engine) dueOf(ref store.Ref) time.Time {
 		return e.now().Add(e.cfg.Patience)
 	}
 	return e.now()
+}
+
+// startOf is dueOf of what was stopped or given up: a request that has not begun is not begun before its start time.
+func (e *Engine) startOf(r *lifecycle.Record) time.Time {
+	due := e.dueOf(store.RefOf(r))
+	if r.Role == lifecycle.Requester && r.Attempt == 0 {
+		due = later(due, r.Spec.NotAt)
+	}
+	return due
 }
 
 // idle applies events, of which the last is the operator's word, to a record that nobody runs.

@@ -315,7 +315,10 @@ func (e *Engine) tell(x *run) {
 		if c.Third == "" {
 			_, err = e.cfg.Line.Call(ctx, partner, a, nil)
 		} else if a.Why.Kind == fault.Canceled {
-			err = e.cancelThird(ctx, c, partner, a.Why.Cause)
+			var is Commissioned
+			if is, err = e.cancelThird(ctx, c, partner, a.Why.Cause); err == nil && is.State != lifecycle.InError {
+				e.log.Warn("it is cancelled here, and was too late for the partner's request", "id", a.Key.ID.String(), "follow", a.Follow.String(), "partner", partner, "state", is.State.String())
+			}
 		}
 		if err != nil {
 			e.log.Info("the partner could not be told", "id", a.Key.ID.String(), "follow", a.Follow.String(), "partner", partner, "error", err)

@@ -155,11 +155,13 @@ func (x *run) commissions(ctx context.Context, seen uint64) (Commissioned, error
 	return c, x.uncalled(err)
 }
 
-func (x *run) commission(seen uint64) Commission {
-	s := &x.r.Spec
+func (x *run) commission(seen uint64) Commission { return commissionOf(&x.r, seen) }
+
+func commissionOf(r *lifecycle.Record, seen uint64) Commission {
+	s := &r.Spec
 	return Commission{
-		ID: x.r.Key.ID, Third: s.Third, Fetch: s.Fetch, Rule: strings.TrimPrefix(s.Rule, thirdPrefix), Source: s.Source, Target: s.Target,
-		Priority: s.Priority, Follow: s.Follow, Info: s.Info, Hops: s.Hops + 1, Round: x.r.Round, Known: x.r.Phase >= lifecycle.Moving, Seen: seen, Bandwidth: s.Bandwidth,
+		ID: r.Key.ID, Third: s.Third, Fetch: s.Fetch, Rule: strings.TrimPrefix(s.Rule, thirdPrefix), Source: s.Source, Target: s.Target,
+		Priority: s.Priority, Follow: s.Follow, Info: s.Info, Hops: s.Hops + 1, Round: r.Round, Known: r.Phase >= lifecycle.Moving, Seen: seen, Bandwidth: s.Bandwidth,
 	}
 }
 
@@ -255,16 +257,32 @@ func (x *run) told(c *Commissioned) {
 	}
 }
 
-// cancelThird tells the partner that the copy is not wanted.
-func (e *Engine) cancelThird(ctx context.Context, c Commission, partner, why string) error {
-	line, err := e.commissioner()
-	if err != nil {
-		return err
-	}
-	c.Cancel = why
-	_, err = line.Commission(ctx, partner, c)
-	if errors.Is(err, fault.NotFound) || errors.Is(err, fault.Canceled) {
+// refusedThird is why a third-party copy cannot be cancelled: for the partner's request it is too late. The record here does
+// not say so, which is MOVING until that is over. A partner that does not answer has refused nothing.
+func (e *Engine) refusedThird(ctx context.Context, r *lifecycle.Record, why string) error {
+	if r.Spec.Third == "" || r.Attempt == 0 || r.State == lifecycle.Done {
 		return nil
 	}
-	return err
+	ctx, cancel := context.WithTimeout(ctx, probeLimit)
+	defer cancel()
+	a, err := e.cancelThird(ctx, commissionOf(r, 0), r.Spec.Partner, why)
+	if err != nil || a.State == lifecycle.InError {
+		return nil
+	}
+	_, to, _ := Between(&r.Spec)
+	return fault.New("cancel", fault.Invalid, "too late, %s: if the file is not wanted, remove it at %s", fault.Shown(a.words(r.Spec.Partner)), fault.Shown(to))
+}
+
+// cancelThird tells the partner that the copy is not wanted, and returns what has become of it: INERROR where there is none.
+func (e *Engine) cancelThird(ctx context.Context, c Commission, partner, why string) (Commissioned, error) {
+	line, err := e.commissioner()
+	if err != nil {
+		return Commissioned{}, err
+	}
+	c.Cancel = why
+	a, err := line.Commission(ctx, partner, c)
+	if errors.Is(err, fault.NotFound) || errors.Is(err, fault.Canceled) {
+		return Commissioned{State: lifecycle.InError}, nil
+	}
+	return a, err
 }

@@ -30,7 +30,8 @@ func (c *console) resumeCommand() *cobra.Command {
 		Use:   "resume ID...",
 		Short: "Go on with requests that wait or were paused, now",
 		Long: `Go on with requests that wait or were paused, now: also with one whose start time
-(--at) has not come. What waits for a window of its rule waits on, and so does what
+(--at) has not come, but one that was paused meanwhile waits for that again, until it
+is resumed once more. What waits for a window of its rule waits on, and so does what
 waits for a partner that cannot be reached: "pannier partner test" tries that now.`,
 	}, func(ctx context.Context, client *admin.Client, ref *adminpb.Ref) (*adminpb.Request, error) {
 		return client.Resume(ctx, ref)

@@ -21,8 +21,9 @@ func (e Stop) apply(r *Record) error {
 	return r.wait(Stopped, r.Role, e.Due)
 }
 
-// Resume is an operator's word to go on with what is interrupted.
-type Resume struct{ Due time.Time } // requester: when it starts; requested: when the requester is given up
+// Resume is an operator's word to go on with what is interrupted. Due is, of a requester, when it starts: Spec.NotAt
+// makes it Scheduled. Of a requested end it is when the requester is given up.
+type Resume struct{ Due time.Time }
 
 func (e Resume) on() (row, uint64) { return resume, 0 }
 
@@ -38,6 +39,9 @@ func (r *Record) submit(due time.Time) error {
 		return fault.New("submit", fault.Invalid, "nothing waits silently: due has to be set")
 	}
 	r.State, r.Reason, r.Owner, r.Due = ToSubmit, NoReason, 0, due
+	if due.Equal(r.Spec.NotAt) {
+		r.Reason = Scheduled
+	}
 	return nil
 }
 
