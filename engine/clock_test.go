@@ -336,6 +336,7 @@ func TestStartInZone(t *testing.T) {
 			t.Errorf("it ran at %v, want %v", end.Changed.In(zone), at)
 		}
 	})
+}
 
 // TestStartTimeAfterAPause: what has not begun is not begun early because it was paused, or cancelled, meanwhile; a resume
 // of what waits for its start time begins it.
