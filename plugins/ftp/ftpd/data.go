@@ -135,7 +135,6 @@ const (
 // above. Many clients send all of a file, or fail to, before they read a reply: a reset at once
 // would be all that they hear.
 func (d *data) drop(ctx context.Context) {
-	d.stop()
 	defer context.AfterFunc(ctx, d.reset)()
 	_ = d.raw.SetReadDeadline(time.Now().Add(min(d.wait, dropTime)))
 	buf := buffers.Get().(*[]byte)

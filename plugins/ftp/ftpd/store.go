@@ -65,6 +65,7 @@ func (t *transfer) receive(d *data, st plugins.Staged) *reply {
 					d.reset()
 					return t.aborted()
 				}
+				d.stop() // before the transfer is over
 				t.c.dropping.Go(func() { d.drop(t.c.ctx) })
 				r := t.c.failed("STOR", t.name, werr)
 				return &r
