@@ -390,16 +390,13 @@ func (w *world) start(at int, after bool) {
 		w.t.Fatal(err)
 	}
 	w.gate = enginetest.NewGate(w.store, at, after)
-	w.line, err = bridge.NewLine(bridge.Options{Servers: w, Notes: filepath.Join(w.dir, "bridges.db"), Log: slog.New(slog.NewTextHandler(&w.log, nil)), Rule: func(name string) (*engine.Rule, error) {
-		b := w.engine.Book()
-		return b.Rule(name)
-	}})
-	if err != nil {
-		w.t.Fatal(err)
-	}
 	book := engine.Book{Rules: w.rules, Partners: map[string]*engine.Partner{}}
 	for name := range w.servers {
 		book.Partners[name] = &engine.Partner{Name: name, Address: "dir:", Bridge: true}
+	}
+	w.line, err = bridge.NewLine(bridge.Options{Servers: w, Notes: filepath.Join(w.dir, "bridges.db"), Log: slog.New(slog.NewTextHandler(&w.log, nil)), Rule: book.Rule})
+	if err != nil {
+		w.t.Fatal(err)
 	}
 	w.engine, err = engine.Open(w.t.Context(), engine.Config{Node: "a", Store: w.gate, Line: w.line, Book: book, Bridges: w, SyncEvery: 1 << 20})
 	if err != nil {
