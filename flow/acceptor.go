@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"sync"
 
+	"github.com/pannier/pannier/flow/loopback"
 	"github.com/pannier/pannier/flow/wire"
 	"github.com/pannier/pannier/spec/fault"
 )
@@ -125,7 +126,7 @@ func (a *Acceptor) admit(conn net.Conn, h *wire.Hello, lift func()) error {
 
 func (a *Acceptor) newSession(conn net.Conn, h *wire.Hello, lift func()) error {
 	s := newSession(a.cfg)
-	s.home, s.single, s.small = a, h.Single, h.Single && !divides(conn)
+	s.home, s.single, s.small, s.near = a, h.Single, h.Single && !divides(conn), loopback.Joins(conn)
 	s.id, s.token = random16(), random16()
 	peer := peerOf(conn, h.Name, h.Features)
 	s.peer = peer

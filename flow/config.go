@@ -21,7 +21,8 @@ type Config struct {
 	// Features are announced to the peer in the handshake, at most 32.
 	Features []string
 
-	// BlockSize is the largest payload of one block. Default 256 KiB, 4 KiB to 1 MiB.
+	// BlockSize is the largest payload of one block. Default 1 MiB, 4 KiB to 1 MiB; a
+	// session has smaller ones where a large one would take long (spec/flow.md, "Windows").
 	BlockSize int
 	// Window is the credit a new stream starts with. Default 256 KiB.
 	Window int
@@ -118,7 +119,7 @@ func (c Config) Check() error {
 // withDefaults returns the checked Config with every default filled in.
 func (c Config) withDefaults() (Config, error) {
 	for _, l := range []limit{
-		{"BlockSize", &c.BlockSize, 256 * KiB, 4 * KiB, MiB},
+		{"BlockSize", &c.BlockSize, MiB, 4 * KiB, MiB},
 		{"Window", &c.Window, 256 * KiB, 16 * KiB, 1 << 30},
 		{"MaxWindow", &c.MaxWindow, 16 * MiB, 16 * KiB, 1 << 30},
 		{"SessionBudget", &c.SessionBudget, 64 * MiB, 64 * KiB, 1 << 40},

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pannier/pannier/flow/loopback"
 	"github.com/pannier/pannier/flow/wire"
 	"github.com/pannier/pannier/spec/fault"
 )
@@ -26,7 +27,7 @@ func Connect(ctx context.Context, d Dialer, cfg Config) (*Session, error) {
 		s.cancel()
 		return nil, err
 	}
-	s.small = s.single && !divides(conn)
+	s.small, s.near = s.single && !divides(conn), loopback.Joins(conn)
 	s.id, s.token = ID(ack.Session), Token(ack.Token)
 	s.measured(rtt)
 	peer := peerOf(conn, ack.Name, ack.Features)

@@ -33,18 +33,14 @@ type Open struct {
 // minBlock is the smallest block size ever agreed on.
 const minBlock = 4 * KiB
 
-// chooseBlock proposes a block size: the configured one, halved until four
-// blocks for every stream fit the session's budget, but at least 16 KiB.
-// Where all share one connection that nothing passes on, small calls should not
-// wait for a big block.
-func (s *Session) chooseBlock(wish int) int {
+// chooseBlock proposes a block size for a stream whose blocks this end sends, or not: that which suits the
+// connections, halved until four blocks for every stream fit the session's budget, but at least 16 KiB.
+// A wish is halved for one block of every stream: the boundaries of a transfer that goes on cannot change.
+func (s *Session) chooseBlock(wish int, source bool) int {
+	fair := s.cfg.SessionBudget / (len(s.streams) + 1)
 	if wish == 0 {
-		wish = s.cfg.BlockSize
-		if s.small {
-			wish = min(wish, 64*KiB)
-		}
+		wish, fair = min(s.cfg.BlockSize, s.suitedBlock(source)), fair/4
 	}
-	fair := s.cfg.SessionBudget / 4 / (len(s.streams) + 1)
 	for wish > 16*KiB && wish > fair {
 		wish /= 2
 	}
@@ -52,6 +48,50 @@ func (s *Session) chooseBlock(wish int) int {
 		wish = min(wish, s.limits.frame)
 	}
 	return max(wish, minBlock)
+}
+
+// BlockSize is what the blocks of a stream from here are of where neither end wishes otherwise.
+func (s *Session) BlockSize() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.chooseBlock(0, true)
+}
+
+// suitedBlock is how large blocks may well be. What a block costs besides its bytes is waking and being
+// woken, at both ends, so large ones are cheap; but what follows on the lane waits for all of it, so one should be sent within
+// blockTime. The source knows how fast its lanes were; before they have moved anything they are believed to be so on one host.
+// Where all share one connection that nothing passes on, small calls should not wait for a big block.
+func (s *Session) suitedBlock(source bool) int {
+	switch {
+	case s.small:
+		return 64 * KiB
+	case s.RTT() >= longLink:
+		return blockFar
+	case !source:
+		return MiB
+	}
+	rate := s.turns.rate()
+	if rate == 0 && s.near || rate*blockTime.Seconds() >= MiB {
+		return MiB
+	}
+	return blockFar
+}
+
+const (
+	blockFar  = 256 * KiB
+	blockTime = 4 * time.Millisecond
+)
+
+// rate is what the fastest lane for blocks moved in a second when somebody waited for it last, in bytes; 0 is unknown.
+func (t *turns) rate() (most float64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, l := range t.lanes {
+		if l.purpose == wire.Bulk {
+			most = max(most, l.pipe.rate)
+		}
+	}
+	return most
 }
 
 // divides reports whether a connection says that it cuts what is written to it,
@@ -85,7 +125,7 @@ func (s *Session) OpenBlocks(ctx context.Context, o Open) (*BlockStream, error) 
 		return nil, err
 	}
 	b := newBlockStream(s, true, o.Send)
-	b.start, b.block = o.Start, s.chooseBlock(o.BlockSize)
+	b.start, b.block = o.Start, s.chooseBlock(o.BlockSize, o.Send)
 	b.squash.mode = o.Compress
 	msg := wire.Open{Kind: o.Kind, Blocks: true, Send: o.Send, BlockSize: uint32(b.block), Start: uint64(o.Start), Class: uint8(wire.ClassBulk), Meta: o.Meta}
 	if !o.Send {
@@ -428,7 +468,11 @@ func (i *Incoming) AcceptBlocks(a AcceptBlocks) (*BlockStream, error) {
 	if err := i.take(); err != nil {
 		return nil, err
 	}
-	b.block = min(i.BlockSize, s.chooseBlock(a.BlockSize))
+	b.block = a.BlockSize
+	if b.start == 0 || b.block == 0 { // or else the boundaries are those of before
+		b.block = s.chooseBlock(a.BlockSize, !i.Send)
+	}
+	b.block = min(b.block, i.BlockSize)
 	msg := wire.Accept{BlockSize: uint32(b.block), Start: uint64(b.start), Root: a.Root, Meta: a.Meta}
 	if b.source {
 		b.sourceReady(i.window, a.Root, s.epoch)

@@ -24,6 +24,8 @@ type pipe struct {
 	bulk           bool   // only blocks are on it: the window may cover a moment, and frames ask
 	trip           int64  // bytes that moved in a round trip of a long link when somebody waited last
 
+	rate float64 // bytes per second when somebody waited for room last; 0 = nobody has
+
 	since   time.Time // of the present measurement
 	base    uint64    // acked at since
 	limited bool      // somebody has waited for room since then
@@ -105,6 +107,9 @@ func (p *pipe) ack(total uint64, rtt time.Duration, now time.Time) bool {
 
 // judge acts on one measured rate, in bytes per second.
 func (p *pipe) judge(rate float64, rtt time.Duration) {
+	if p.limited {
+		p.rate = rate
+	}
 	switch {
 	case rtt >= longLink:
 		p.follow(rate * rtt.Seconds())

@@ -55,6 +55,7 @@ type Session struct {
 	token   Token
 	single  bool
 	small   bool   // blocks are, because others wait behind each
+	near    bool   // both ends are on this host, by their addresses
 	share   string // accepting side: whose share of the acceptor's sessions it takes
 	created time.Time
 

@@ -250,6 +250,9 @@ func (c *call) download(ctx context.Context, e *clientEffect, in *flow.Incoming,
 		if from, err = offered(ctx, &d, o.source.version, o.source.size); err != nil {
 			return c.refuse(in, err)
 		}
+		if from.BlockSize > in.BlockSize { // blocks from there would not end where blocks end
+			from = sideeffect.ResumePoint{}
+		}
 	}
 	sink, from, err := openSink(&d, o.source.size, from)
 	if err != nil {
@@ -262,9 +265,12 @@ func (c *call) download(ctx context.Context, e *clientEffect, in *flow.Incoming,
 		return c.refuse(in, err)
 	}
 	c.note(e, from.Offset > 0)
-	accept := flow.AcceptBlocks{Meta: meta, Start: from.Offset, Root: flow.Root(from.Root), BlockSize: d.Params.BlockSize, Window: d.Params.Window}
-	if from.Offset > 0 {
+	accept := flow.AcceptBlocks{Meta: meta, Start: from.Offset, Root: flow.Root(from.Root), BlockSize: o.source.block, Window: d.Params.Window}
+	switch wish := d.Params.BlockSize; {
+	case from.Offset > 0:
 		accept.BlockSize = from.BlockSize
+	case wish != 0 && (wish < accept.BlockSize || accept.BlockSize == 0):
+		accept.BlockSize = wish
 	}
 	bs, err := in.AcceptBlocks(accept)
 	if err != nil {

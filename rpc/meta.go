@@ -19,6 +19,7 @@ type sourceHalf struct {
 	hash     sideeffect.Algorithm
 	compress sideeffect.Compression
 	start    int64 // offset of the first block; 0 <= start
+	block    int   // of an opening: what it would have the blocks of; 0: as the stream says
 }
 
 // sinkHalf is what a sink says of itself.
@@ -95,7 +96,7 @@ func (s *sourceHalf) proto() *rpcpb.Source {
 	if s == nil {
 		return nil
 	}
-	p := &rpcpb.Source{Size: plusOne(s.size), Hash: uint32(s.hash), Compress: uint32(s.compress), Start: s.start}
+	p := &rpcpb.Source{Size: plusOne(s.size), Hash: uint32(s.hash), Compress: uint32(s.compress), Start: s.start, Block: uint32(s.block)}
 	if !s.version.IsZero() {
 		p.Version = s.version.Encode()
 	}
@@ -113,8 +114,11 @@ func sourceFrom(p *rpcpb.Source) (*sourceHalf, error) {
 	if p.Size < 0 || p.Start < 0 || p.Hash > uint32(sideeffect.BLAKE3) || p.Compress > uint32(sideeffect.CompressS2) {
 		return nil, badMeta("a source of size %d, start %d, hash %d, compression %d", p.Size-1, p.Start, p.Hash, p.Compress)
 	}
+	if p.Block != 0 && (p.Block < sideeffect.MinBlockSize || p.Block > sideeffect.MaxBlockSize) {
+		return nil, badMeta("a source with blocks of %d bytes", p.Block)
+	}
 	return &sourceHalf{
-		size: p.Size - 1, version: v, start: p.Start,
+		size: p.Size - 1, version: v, start: p.Start, block: int(p.Block),
 		hash: sideeffect.Algorithm(p.Hash), compress: sideeffect.Compression(p.Compress),
 	}, nil
 }

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/pannier/pannier/flow"
 	"github.com/pannier/pannier/flow/carrier"
 	"github.com/pannier/pannier/rpc"
 	"github.com/pannier/pannier/rpc/internal/storepb"
@@ -57,7 +58,7 @@ func (s *watchedSource) ReadBlock(p []byte, off int64) (int, error) {
 	return n, err
 }
 
-const resumeSize = 2 << 20
+const resumeSize = 16 << 20 // several windows, of the largest blocks
 
 // TestResume: a transfer that broke off goes on where the disk stands, at
 // either end, on every session; the whole digest still holds.
@@ -141,6 +142,29 @@ func TestResumeWithinBlock(t *testing.T) {
 				}
 				r.goOn(ctx, !larger)
 			}
+		}
+	})
+}
+
+// TestResumeWithLargeBlocks: what came in large blocks goes on in them on a session that would choose smaller ones.
+func TestResumeWithLargeBlocks(t *testing.T) {
+	first, second := start(t, "tcp", setup{}), start(t, "tcp", setup{flow: flow.Config{BlockSize: 64 << 10}})
+	for _, upload := range []bool{true, false} {
+		r := newResumed(t, first, upload)
+		r.breakOff(within(t))
+		r.p = second
+		r.goOn(within(t), true)
+	}
+}
+
+// TestResumeInSmallerBlocks: where the source insists on smaller blocks than there were, the transfer begins anew.
+func TestResumeInSmallerBlocks(t *testing.T) {
+	onSessions(t, func(t *testing.T, p *pair, ctx context.Context) {
+		for _, upload := range []bool{true, false} {
+			r := newResumed(t, p, upload)
+			r.breakOff(ctx)
+			r.change = func(source, _ *sideeffect.Descriptor) { source.Params.BlockSize = 32 << 10 }
+			r.goOn(ctx, upload) // a client takes what the server's sink proposes
 		}
 	})
 }

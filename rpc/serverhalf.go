@@ -235,8 +235,12 @@ func (e *Effect) openSource(d *sideeffect.Descriptor, src sideeffect.Source) (jo
 		return job{}, err
 	}
 	half := &sourceHalf{size: announced(d, src), version: src.Version(), hash: hash}
+	most := d.Params.BlockSize
+	if most == 0 { // the client's sink may have to go on with larger blocks than suit now
+		most, half.block = sideeffect.MaxBlockSize, e.call.session.BlockSize()
+	}
 	for fresh := false; ; fresh = true {
-		o := flow.Open{Kind: streamKind, Send: true, BlockSize: d.Params.BlockSize, Compress: compressionOf(d.Compress, e.offer.compress)}
+		o := flow.Open{Kind: streamKind, Send: true, BlockSize: most, Compress: compressionOf(d.Compress, e.offer.compress)}
 		if o.Meta, err = (opening{call: e.call.ask.call, index: e.index, source: half, fresh: fresh}).encode(); err != nil {
 			return job{}, err
 		}

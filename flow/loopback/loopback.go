@@ -70,6 +70,19 @@ func (l *listener) Accept() (net.Conn, error) {
 	return c, err
 }
 
+// Joins reports whether both ends of a connection are on this host, by their addresses. Who forwards a port of this
+// host to another one looks so, too.
+func Joins(c net.Conn) bool {
+	switch remote := c.RemoteAddr().(type) {
+	case *net.UnixAddr:
+		return true
+	case *net.TCPAddr:
+		local, ok := c.LocalAddr().(*net.TCPAddr)
+		return isHere(remote) || ok && local.IP.Equal(remote.IP)
+	}
+	return false
+}
+
 func isHere(remote net.Addr) bool {
 	a, ok := remote.(*net.TCPAddr)
 	return ok && a.AddrPort().Addr().IsLoopback()

@@ -586,6 +586,7 @@ type Source struct {
 	Hash          uint32                 `protobuf:"varint,3,opt,name=hash,proto3" json:"hash,omitempty"`         // algorithm of the digest it will send; 0: none
 	Compress      uint32                 `protobuf:"varint,4,opt,name=compress,proto3" json:"compress,omitempty"` // sideeffect.Compression it would use
 	Start         int64                  `protobuf:"varint,5,opt,name=start,proto3" json:"start,omitempty"`       // offset of the first block: 0, or that of the sink's resume point
+	Block         uint32                 `protobuf:"varint,6,opt,name=block,proto3" json:"block,omitempty"`       // in Open: bytes of the blocks it would send from the first byte on; 0: those of the stream's OPEN
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -651,6 +652,13 @@ func (x *Source) GetCompress() uint32 {
 func (x *Source) GetStart() int64 {
 	if x != nil {
 		return x.Start
+	}
+	return 0
+}
+
+func (x *Source) GetBlock() uint32 {
+	if x != nil {
+		return x.Block
 	}
 	return 0
 }
@@ -1293,13 +1301,14 @@ const file_effects_proto_rawDesc = "" +
 	"block_size\x18\x03 \x01(\x03R\tblockSize\x12\x16\n" +
 	"\x06offset\x18\x04 \x01(\x03R\x06offset\x12\x12\n" +
 	"\x04root\x18\x05 \x01(\fR\x04root\x12\x12\n" +
-	"\x04hash\x18\x06 \x01(\rR\x04hash\"|\n" +
+	"\x04hash\x18\x06 \x01(\rR\x04hash\"\x92\x01\n" +
 	"\x06Source\x12\x12\n" +
 	"\x04size\x18\x01 \x01(\x03R\x04size\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\fR\aversion\x12\x12\n" +
 	"\x04hash\x18\x03 \x01(\rR\x04hash\x12\x1a\n" +
 	"\bcompress\x18\x04 \x01(\rR\bcompress\x12\x14\n" +
-	"\x05start\x18\x05 \x01(\x03R\x05start\"\x93\x01\n" +
+	"\x05start\x18\x05 \x01(\x03R\x05start\x12\x14\n" +
+	"\x05block\x18\x06 \x01(\rR\x05block\"\x93\x01\n" +
 	"\x04Sink\x12\x14\n" +
 	"\x05limit\x18\x01 \x01(\x03R\x05limit\x12\x10\n" +
 	"\x03cut\x18\x02 \x01(\bR\x03cut\x12\x12\n" +
