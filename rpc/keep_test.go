@@ -54,7 +54,7 @@ func TestPeerRestarted(t *testing.T) {
 		if op != "write" {
 			return nil
 		}
-		if writes++; writes == 4 {
+		if writes++; writes == 20 {
 			for _, c := range d.leadTo(must(carrier.NewDialer(second.address, carrier.Options{}))) {
 				c.Close()
 			}

@@ -150,9 +150,20 @@ func openRegular(dir Dir, name string, flag int) (LayerFile, error) {
 
 // writeAll writes p at off; a short write without an error is one.
 func writeAll(f io.WriterAt, p []byte, off int64) error {
-	n, err := f.WriteAt(p, off)
-	if err == nil && n < len(p) {
-		err = &fault.Error{Op: "write", Kind: fault.IO, Err: io.ErrShortWrite}
+	for len(p) > 0 {
+		part := p[:min(len(p), writePart)]
+		n, err := f.WriteAt(part, off)
+		if err == nil && n < len(part) {
+			err = &fault.Error{Op: "write", Kind: fault.IO, Err: io.ErrShortWrite}
+		}
+		if err != nil {
+			return err
+		}
+		p, off = p[n:], off+int64(n)
 	}
-	return err
+	return nil
 }
+
+// writePart is how much goes to a file at once. For a larger write Linux takes larger pieces of memory, which in a
+// virtual machine are those that its host has taken back, and has to find again page by page.
+const writePart = 256 << 10
