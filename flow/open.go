@@ -22,6 +22,7 @@ type Open struct {
 	Send      bool        // the opener is the source
 	Start     int64       // proposed offset of the first block
 	BlockSize int         // proposed; 0 = what fits the node and its load
+	MaxBlock  int         // bounds that; 0 = does not
 	Window    int64       // most this end has in flight as the sink; 0 = grows to Config.MaxWindow
 	Compress  Compression // of the blocks this end sends
 
@@ -33,28 +34,46 @@ type Open struct {
 // minBlock is the smallest block size ever agreed on.
 const minBlock = 4 * KiB
 
-// chooseBlock proposes a block size for a stream whose blocks this end sends, or not: that which suits the
-// connections, halved until four blocks for every stream fit the session's budget, but at least 16 KiB.
-// A wish is halved for one block of every stream: the boundaries of a transfer that goes on cannot change.
-func (s *Session) chooseBlock(wish int, source bool) int {
-	fair := s.cfg.SessionBudget / (len(s.streams) + 1)
-	if wish == 0 {
-		wish, fair = min(s.cfg.BlockSize, s.suitedBlock(source)), fair/4
+// blockWish is what a stream would have its blocks of.
+type blockWish struct {
+	size   int   // 0: what suits the connections, and
+	most   int   // of that; 0: no bound
+	window int64 // of this end as the sink; 0: as configured
+	source bool  // this end sends the blocks
+}
+
+// chooseBlock proposes a block size: that which suits, halved until four blocks for every stream fit the
+// session's budget, but at least 16 KiB. A size that is wished for is halved for one block of every
+// stream: the boundaries of a transfer that goes on cannot change.
+func (s *Session) chooseBlock(w blockWish) int {
+	size, fair := w.size, s.cfg.SessionBudget/(len(s.streams)+1)
+	if size == 0 {
+		size, fair = min(s.cfg.BlockSize, s.suitedBlock(w.source)), fair/4
+		if w.most > 0 {
+			size = min(size, w.most)
+		}
+		if !w.source {
+			window := int64(s.cfg.MaxWindow)
+			if w.window > 0 {
+				window = min(window, w.window)
+			}
+			size = min(size, max(int(window/4), 16*KiB))
+		}
 	}
-	for wish > 16*KiB && wish > fair {
-		wish /= 2
+	for size > 16*KiB && size > fair {
+		size /= 2
 	}
 	if s.limits.frame > 0 {
-		wish = min(wish, s.limits.frame)
+		size = min(size, s.limits.frame)
 	}
-	return max(wish, minBlock)
+	return max(size, minBlock)
 }
 
 // BlockSize is what the blocks of a stream from here are of where neither end wishes otherwise.
 func (s *Session) BlockSize() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.chooseBlock(0, true)
+	return s.chooseBlock(blockWish{source: true})
 }
 
 // suitedBlock is how large blocks may well be. What a block costs besides its bytes is waking and being
@@ -104,7 +123,7 @@ func divides(conn net.Conn) bool {
 // chooseWindow is what a new sink grants: at least four blocks if the budget
 // allows it, at least one in any case. Session.mu is held.
 func (s *Session) chooseWindow(block int, most int64) int64 {
-	w := max(s.cfg.Window, 4*block, min(expected(s.RTT()), s.cfg.MaxWindow))
+	w := max(s.cfg.Window, min(max(4*block, expected(s.RTT())), s.cfg.MaxWindow))
 	if most > 0 {
 		w = min(w, int(min(most, math.MaxInt)))
 	}
@@ -125,7 +144,7 @@ func (s *Session) OpenBlocks(ctx context.Context, o Open) (*BlockStream, error) 
 		return nil, err
 	}
 	b := newBlockStream(s, true, o.Send)
-	b.start, b.block = o.Start, s.chooseBlock(o.BlockSize, o.Send)
+	b.start, b.block = o.Start, s.chooseBlock(blockWish{o.BlockSize, o.MaxBlock, o.Window, o.Send})
 	b.squash.mode = o.Compress
 	msg := wire.Open{Kind: o.Kind, Blocks: true, Send: o.Send, BlockSize: uint32(b.block), Start: uint64(o.Start), Class: uint8(wire.ClassBulk), Meta: o.Meta}
 	if !o.Send {
@@ -445,6 +464,7 @@ type AcceptBlocks struct {
 	Meta      []byte
 	Start     int64       // -1 = as proposed
 	BlockSize int         // smaller than proposed, or 0
+	MaxBlock  int         // as in Open
 	Window    int64       // as in Open
 	Root      Root        // of everything before Start, when Start continues something
 	Compress  Compression // of the blocks this end sends
@@ -457,6 +477,9 @@ func (i *Incoming) AcceptBlocks(a AcceptBlocks) (*BlockStream, error) {
 	}
 	i.s.wantLanes(startLanes(&i.s.cfg, i.s.RTT()))
 	s := i.s
+	if a.BlockSize != 0 && a.BlockSize < minBlock {
+		return nil, fault.New("accept stream", fault.Invalid, "BlockSize is %d; it is 0 or at least %d", a.BlockSize, minBlock)
+	}
 	b := newBlockStream(s, false, !i.Send)
 	b.id, b.meta, b.start, b.accepted = i.id, i.Meta, i.Start, true
 	b.squash.mode = a.Compress
@@ -470,7 +493,7 @@ func (i *Incoming) AcceptBlocks(a AcceptBlocks) (*BlockStream, error) {
 	}
 	b.block = a.BlockSize
 	if b.start == 0 || b.block == 0 { // or else the boundaries are those of before
-		b.block = s.chooseBlock(a.BlockSize, !i.Send)
+		b.block = s.chooseBlock(blockWish{a.BlockSize, a.MaxBlock, a.Window, !i.Send})
 	}
 	b.block = min(b.block, i.BlockSize)
 	msg := wire.Accept{BlockSize: uint32(b.block), Start: uint64(b.start), Root: a.Root, Meta: a.Meta}

@@ -99,6 +99,8 @@ func (p *pipe) ack(total uint64, rtt time.Duration, now time.Time) bool {
 	if elapsed := now.Sub(p.since); elapsed >= max(rtt, minEpoch) {
 		if !p.since.IsZero() && elapsed < time.Second+4*rtt {
 			p.judge(float64(total-p.base)/elapsed.Seconds(), rtt)
+		} else if p.limited { // too slow to be judged
+			p.rate = float64(total-p.base) / max(elapsed, time.Second).Seconds()
 		}
 		p.since, p.base, p.limited = now, total, false
 	}

@@ -20,6 +20,9 @@ func TestSuitedBlock(t *testing.T) {
 		wish        int
 		limit       int // the configuration's
 		sink        bool
+		most        int
+		window      int64
+		maxWindow   int
 		want        int
 	}{
 		{name: "unknown", want: 256 * KiB},
@@ -32,6 +35,11 @@ func TestSuitedBlock(t *testing.T) {
 		{name: "what the source sends from far", sink: true, rtt: longLink, want: 256 * KiB},
 		{name: "one pipe", near: true, small: true, want: 64 * KiB},
 		{name: "one pipe, into the sink", sink: true, small: true, want: 64 * KiB},
+		{name: "a bound", near: true, most: 128 * KiB, want: 128 * KiB},
+		{name: "a quarter of the window", sink: true, window: MiB, want: 256 * KiB},
+		{name: "a quarter of the largest window", sink: true, maxWindow: MiB, want: 256 * KiB},
+		{name: "a tiny window", sink: true, window: 1, want: 16 * KiB},
+		{name: "a source does not look at its own windows", near: true, window: MiB, maxWindow: MiB, want: MiB},
 		{name: "as configured", near: true, limit: 32 * KiB, want: 32 * KiB},
 		{name: "16 streams", near: true, streams: 15, want: MiB},
 		{name: "17 streams", near: true, streams: 16, want: 512 * KiB},
@@ -41,7 +49,7 @@ func TestSuitedBlock(t *testing.T) {
 		{name: "a wish of one in 65", wish: MiB, streams: 64, want: 512 * KiB},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			cfg, err := Config{BlockSize: tc.limit}.withDefaults()
+			cfg, err := Config{BlockSize: tc.limit, MaxWindow: tc.maxWindow}.withDefaults()
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -55,7 +63,7 @@ func TestSuitedBlock(t *testing.T) {
 			for i := range tc.streams {
 				s.streams[uint32(i)] = nil
 			}
-			if got := s.chooseBlock(tc.wish, !tc.sink); got != tc.want {
+			if got := s.chooseBlock(blockWish{tc.wish, tc.most, tc.window, !tc.sink}); got != tc.want {
 				t.Errorf("blocks of %d KiB, want %d", got/KiB, tc.want/KiB)
 			}
 		})
@@ -74,5 +82,36 @@ func TestPipeRate(t *testing.T) {
 	p.judge(1e9, 0)
 	if p.rate != 1e9 {
 		t.Errorf("a rate of %v instead of 1e9", p.rate)
+	}
+}
+
+// TestSlowPipeRate: a lane whose acknowledgements come too seldom to judge it is known to be slow.
+func TestSlowPipeRate(t *testing.T) {
+	p, now := pipe{window: 256 * KiB, max: MiB, bulk: true}, time.Now()
+	for range 3 {
+		p.written += MiB
+		p.room()
+		now = now.Add(1050 * time.Millisecond)
+		p.ack(p.written, 0, now)
+	}
+	if p.rate < 0.9*MiB || p.rate > 1.1*MiB {
+		t.Errorf("a rate of %v instead of 1 MB/s", p.rate)
+	}
+}
+
+// TestWindowBound: a window is never more than the configuration allows, however large the blocks.
+func TestWindowBound(t *testing.T) {
+	for _, most := range []int{256 * KiB, MiB, 2 * MiB} {
+		cfg, err := Config{MaxWindow: most}.withDefaults()
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := newSession(cfg)
+		s.near, s.turns = true, &turns{}
+		block := s.chooseBlock(blockWish{})
+		if w := s.chooseWindow(block, 0); w > int64(most) || int64(block) > w {
+			t.Errorf("a window of %d with blocks of %d, at most %d", w, block, most)
+		}
+		s.cancel()
 	}
 }

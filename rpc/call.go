@@ -206,7 +206,7 @@ func (c *call) upload(ctx context.Context, e *clientEffect, in *flow.Incoming, o
 	}
 	plan.Hash = hash
 	half := &sourceHalf{size: announced(e.d, e.source), version: e.source.Version(), hash: hash}
-	accept := flow.AcceptBlocks{Compress: compressionOf(e.d.Compress, o.sink.compress), BlockSize: e.d.Params.BlockSize}
+	accept := flow.AcceptBlocks{Compress: compressionOf(e.d.Compress, o.sink.compress), BlockSize: e.d.Params.BlockSize, MaxBlock: maxBlock(e.d)}
 	prefix, same, err := holds(ctx, e.source, half.size, o.sink.resume, hash)
 	if err != nil {
 		return c.refuse(in, err)
@@ -265,12 +265,13 @@ func (c *call) download(ctx context.Context, e *clientEffect, in *flow.Incoming,
 		return c.refuse(in, err)
 	}
 	c.note(e, from.Offset > 0)
-	accept := flow.AcceptBlocks{Meta: meta, Start: from.Offset, Root: flow.Root(from.Root), BlockSize: o.source.block, Window: d.Params.Window}
-	switch wish := d.Params.BlockSize; {
-	case from.Offset > 0:
-		accept.BlockSize = from.BlockSize
-	case wish != 0 && (wish < accept.BlockSize || accept.BlockSize == 0):
-		accept.BlockSize = wish
+	accept := flow.AcceptBlocks{Meta: meta, Start: from.Offset, Root: flow.Root(from.Root), BlockSize: blockSize(&d, from), MaxBlock: maxBlock(&d), Window: d.Params.Window}
+	switch most := o.source.block; {
+	case most == 0 || from.Offset > 0:
+	case accept.BlockSize > 0:
+		accept.BlockSize = min(accept.BlockSize, most)
+	case accept.MaxBlock == 0 || most < accept.MaxBlock:
+		accept.MaxBlock = most
 	}
 	bs, err := in.AcceptBlocks(accept)
 	if err != nil {

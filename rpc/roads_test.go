@@ -15,6 +15,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 
+	"github.com/pannier/pannier/flow"
+	"github.com/pannier/pannier/flow/carrier"
 	"github.com/pannier/pannier/rpc"
 	"github.com/pannier/pannier/rpc/internal/storepb"
 	"github.com/pannier/pannier/sideeffect"
@@ -357,3 +359,44 @@ func TestStreaming(t *testing.T) {
 		})
 	}
 }
+
+// TestClientsBlocks: a client's configuration bounds the blocks of what it takes, and pace those of both ends.
+func TestClientsBlocks(t *testing.T) {
+	p := start(t, "tcp", setup{withoutClient: true})
+	for _, tc := range []struct {
+		name   string
+		flow   flow.Config
+		change func(source, sink *sideeffect.Descriptor)
+		want   int64
+	}{
+		{"as the server would", flow.Config{}, func(_, _ *sideeffect.Descriptor) {}, 8},
+		{"as configured", flow.Config{BlockSize: 64 << 10}, func(_, _ *sideeffect.Descriptor) {}, 128},
+		{"a window of the sink", flow.Config{}, func(_, sink *sideeffect.Descriptor) { sink.Params.Window = 1 << 20 }, 32},
+		{"a paced source", flow.Config{}, func(source, _ *sideeffect.Descriptor) { source.Pace = unpaced }, 32},
+		{"a paced sink", flow.Config{}, func(_, sink *sideeffect.Descriptor) { sink.Pace = unpaced }, 32},
+		{"a wish of the sink", flow.Config{}, func(_, sink *sideeffect.Descriptor) { sink.Params.BlockSize = 512 << 10 }, 16},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			cc := must(rpc.DialOver(must(carrier.NewDialer(p.address, carrier.Options{})), rpc.ClientConfig{Flow: tc.flow}))
+			defer cc.Close()
+			for _, upload := range []bool{true, false} {
+				source, sink := up(sideeffect.Memory(content(8<<20))), up(sideeffect.Writer(io.Discard))
+				mine, theirs := source, sink
+				if !upload {
+					mine, theirs = sink, source
+					mine.Direction, theirs.Direction = sideeffect.ServerToClient, sideeffect.ServerToClient
+				}
+				tc.change(source, sink)
+				p.store.call = run(func() *sideeffect.Descriptor { return theirs }, sideeffect.AwaitRemote)
+				if _, err := storepb.NewStoreClient(cc).Call(within(t), &storepb.Item{Name: "x"}, rpc.With(mine)); err != nil {
+					t.Fatal(err)
+				}
+				if n := sink.Stats.Blocks; n != tc.want {
+					t.Errorf("upload %v: 8 MiB in %d blocks, want %d", upload, n, tc.want)
+				}
+			}
+		})
+	}
+}
+
+func unpaced(context.Context, int) error { return nil }

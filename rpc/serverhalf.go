@@ -166,7 +166,7 @@ func (e *Effect) openSink(given *sideeffect.Descriptor) (job, error) {
 	}
 	for fresh := false; ; fresh, from = true, (sideeffect.ResumePoint{}) {
 		half := &sinkHalf{limit: d.Quota, policy: d.OverQuota, hash: d.Hash, compress: d.Compress, resume: from}
-		o := flow.Open{Kind: streamKind, BlockSize: blockSize(&d, from), Window: d.Params.Window}
+		o := flow.Open{Kind: streamKind, BlockSize: blockSize(&d, from), MaxBlock: maxBlock(&d), Window: d.Params.Window}
 		if o.Meta, err = (opening{call: e.call.ask.call, index: e.index, sink: half, fresh: fresh}).encode(); err != nil {
 			return job{}, err
 		}
@@ -184,6 +184,16 @@ func (e *Effect) openSink(given *sideeffect.Descriptor) (job, error) {
 		}
 	}
 }
+
+// maxBlock bounds the blocks of a transfer that is paced, which pauses after each.
+func maxBlock(d *sideeffect.Descriptor) int {
+	if d.Pace != nil {
+		return pacedBlock
+	}
+	return 0
+}
+
+const pacedBlock = 256 << 10
 
 func blockSize(d *sideeffect.Descriptor, from sideeffect.ResumePoint) int {
 	if from.Offset > 0 {
@@ -235,12 +245,15 @@ func (e *Effect) openSource(d *sideeffect.Descriptor, src sideeffect.Source) (jo
 		return job{}, err
 	}
 	half := &sourceHalf{size: announced(d, src), version: src.Version(), hash: hash}
-	most := d.Params.BlockSize
-	if most == 0 { // the client's sink may have to go on with larger blocks than suit now
-		most, half.block = sideeffect.MaxBlockSize, e.call.session.BlockSize()
+	size := d.Params.BlockSize
+	if size == 0 { // the client's sink may have to go on with larger blocks than suit now
+		size, half.block = sideeffect.MaxBlockSize, e.call.session.BlockSize()
+		if most := maxBlock(d); most > 0 {
+			half.block = min(half.block, most)
+		}
 	}
 	for fresh := false; ; fresh = true {
-		o := flow.Open{Kind: streamKind, Send: true, BlockSize: most, Compress: compressionOf(d.Compress, e.offer.compress)}
+		o := flow.Open{Kind: streamKind, Send: true, BlockSize: size, Compress: compressionOf(d.Compress, e.offer.compress)}
 		if o.Meta, err = (opening{call: e.call.ask.call, index: e.index, source: half, fresh: fresh}).encode(); err != nil {
 			return job{}, err
 		}
@@ -248,7 +261,7 @@ func (e *Effect) openSource(d *sideeffect.Descriptor, src sideeffect.Source) (jo
 		if err != nil {
 			return job{}, err
 		}
-		j, err := e.acceptSink(d, bs, src, hash)
+		j, err := e.acceptSink(d, bs, src, half)
 		if err == nil {
 			return j, nil
 		}
@@ -261,7 +274,7 @@ func (e *Effect) openSource(d *sideeffect.Descriptor, src sideeffect.Source) (jo
 
 // acceptSink agrees with what the client's sink has answered. Stale: its
 // resume point is not about the content that the source has.
-func (e *Effect) acceptSink(d *sideeffect.Descriptor, bs *flow.BlockStream, src sideeffect.Source, hash sideeffect.Algorithm) (job, error) {
+func (e *Effect) acceptSink(d *sideeffect.Descriptor, bs *flow.BlockStream, src sideeffect.Source, half *sourceHalf) (job, error) {
 	a, err := parseAccepting(bs.Meta(), false)
 	if err != nil {
 		return job{}, err
@@ -269,10 +282,13 @@ func (e *Effect) acceptSink(d *sideeffect.Descriptor, bs *flow.BlockStream, src 
 	if bs.Start() != a.sink.resume.Offset {
 		return job{}, badMeta("the sink starts at %d and says %d", bs.Start(), a.sink.resume.Offset)
 	}
+	if wish := half.block; wish != 0 && bs.Start() == 0 && bs.BlockSize() > wish {
+		return job{}, badMeta("a sink that does not go on takes blocks of %d bytes, %d were offered", bs.BlockSize(), wish)
+	}
 	plan := d.SendPlan(a.sink.limit, a.sink.policy)
-	plan.Hash = hash
+	plan.Hash = half.hash
 	if r := a.sink.resume; r.Offset > 0 {
-		prefix, same, err := holds(&e.life, src, announced(d, src), r, hash)
+		prefix, same, err := holds(&e.life, src, announced(d, src), r, half.hash)
 		if err != nil {
 			return job{}, err
 		}
