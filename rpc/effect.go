@@ -14,7 +14,8 @@ func SideEffect(ctx context.Context) (*Effect, error) {
 	if all := SideEffects(ctx); len(all) > 0 {
 		return all[0], nil
 	}
-	return nil, fault.New("find side effect", fault.NotFound, "the client has offered no side effect with this call: it does with rpc.With")
+	return nil, fault.New("find side effect", fault.NotFound, "the client has offered no side effect with this call: it does with rpc.With").
+		Advise("if the client has, register the service on the rpc.Server itself, not on the grpc.Server inside it")
 }
 
 // SideEffects are all side effects that the client has offered with the call,
