@@ -83,7 +83,7 @@ func runReplay(ctx context.Context, j *job) (result, error) {
 func (r *replayRun) transfer(ctx context.Context, content []byte) error {
 	ctx, cancel := context.WithTimeout(ctx, replayPatient)
 	defer cancel()
-	acceptor, err := flow.NewAcceptor(flow.Config{})
+	acceptor, err := flow.NewAcceptor(flow.Config{BlockSize: replayBetween / 4})
 	if err != nil {
 		return err
 	}
@@ -97,7 +97,7 @@ func (r *replayRun) transfer(ctx context.Context, content []byte) error {
 	r.each(tapped, r.tap)
 	defer r.wg.Wait()
 	defer func() { r.cut(); direct.Close(); tapped.Close(); acceptor.Close() }()
-	near, err := flow.Connect(ctx, plainDialer(tapped.Addr().String()), flow.Config{Lanes: 2})
+	near, err := flow.Connect(ctx, plainDialer(tapped.Addr().String()), flow.Config{Lanes: 2, BlockSize: replayBetween / 4}) // some blocks get through between two cuts
 	if err != nil {
 		return err
 	}
